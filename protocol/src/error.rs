@@ -1,0 +1,205 @@
+//! Errors as a node answers them: what went wrong, what became of the operation, and whether to try again.
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::limits::ERROR_TEXT_BYTES_MAX;
+use crate::types::NodeId;
+use bytes::{BufMut, BytesMut};
+use std::fmt;
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// What went wrong: one code per decision that a caller may make.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name = $number,)*
+        }
+        impl ErrorCode {
+            /// Every code there is.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name,)*];
+            /// The code's number on the wire.
+            pub fn number(self) -> u16 {
+                self as u16
+            }
+            /// The code of a number, if it is known.
+            pub fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(ErrorCode::$name),)*
+                    _ => None,
+                }
+            }
+        }
+        impl fmt::Display for ErrorCode {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(ErrorCode::$name => stringify!($name),)* })
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The bytes are not a message of this protocol. The node closes the connection after it.
+    Malformed = 1,
+    /// No common protocol version.
+    UnsupportedVersion = 2,
+    /// The client asked for another cluster.
+    WrongCluster = 3,
+    /// The first request of a connection must be HELLO, and only the first.
+    HelloExpected = 4,
+    /// The operation code is not known to this node.
+    UnknownOperation = 5,
+    /// A key, value, batch or reply is over its published limit.
+    TooLarge = 6,
+    /// A field is well formed and makes no sense, such as an empty key.
+    InvalidArgument = 7,
+    /// A queue or budget is full; nothing was done. Try again after a pause.
+    Overloaded = 8,
+    /// The shard has no leader that can answer now, or has lost its quorum.
+    Unavailable = 9,
+    /// This node does not lead the shard; `leader` names the one that may.
+    NotLeader = 10,
+    /// The deadline passed. `outcome` says whether it passed before the write was proposed.
+    DeadlineExceeded = 11,
+    /// The session that would tell whether this retried write took effect has expired.
+    SessionExpired = 12,
+    /// The write took effect, its reply is no longer remembered.
+    ReplyForgotten = 13,
+    /// INCR on a value that is not a decimal 64-bit integer.
+    NotAnInteger = 14,
+    /// INCR past the range of a 64-bit integer.
+    IntegerOverflow = 15,
+    /// The keys of an ATOMIC are in different shards.
+    CrossShard = 16,
+    /// No space for another write.
+    DiskFull = 17,
+    /// The node is stopping.
+    ShuttingDown = 18,
+    /// The node has as many connections as it accepts.
+    TooManyConnections = 19,
+    /// The operation is switched off here.
+    NotPermitted = 20,
+    /// A fault of the node's own; its log says more.
+    Internal = 21,
+}
+
+/// What became of the operation that an error answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Outcome {
+    /// It had no effect and will have none.
+    NotApplied,
+    /// It took effect.
+    Applied,
+    /// It may have taken effect, may yet, or never.
+    Unknown,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::NotApplied => "not applied",
+            Outcome::Applied => "applied",
+            Outcome::Unknown => "outcome unknown",
+        })
+    }
+}
+
+/// Whether to send the same request (with the same sequence number) again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Retry {
+    /// It would fail again.
+    No,
+    /// Yes, after at least this many milliseconds.
+    AfterMs(u32),
+}
+
+/// An error as a node answers it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerError {
+    /// What went wrong.
+    pub code: ErrorCode,
+    /// What became of the operation.
+    pub outcome: Outcome,
+    /// Whether to try again.
+    pub retry: Retry,
+    /// The node that leads the shard, where the answering node knows better than the client.
+    pub leader: Option<NodeId>,
+    /// A sentence for a person; at most [`ERROR_TEXT_BYTES_MAX`] bytes.
+    pub detail: String,
+}
+
+impl ServerError {
+    /// An error with the outcome and retry advice that its code usually has; see [`ServerError::with_outcome`].
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        use ErrorCode::{DeadlineExceeded, Internal, Overloaded, ReplyForgotten, SessionExpired, ShuttingDown};
+        use ErrorCode::{DiskFull, NotLeader, TooManyConnections, Unavailable};
+        let outcome = match code {
+            DeadlineExceeded | SessionExpired | Internal => Outcome::Unknown,
+            ReplyForgotten => Outcome::Applied,
+            _ => Outcome::NotApplied,
+        };
+        let retry = match code {
+            NotLeader => Retry::AfterMs(0),
+            Unavailable | ShuttingDown => Retry::AfterMs(20),
+            Overloaded => Retry::AfterMs(10),
+            TooManyConnections | DiskFull => Retry::AfterMs(1000),
+            _ => Retry::No,
+        };
+        ServerError { code, outcome, retry, leader: None, detail: detail.into() }
+    }
+
+    /// The same error with another outcome.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
+    /// The same error with a leader to turn to.
+    #[must_use]
+    pub fn with_leader(mut self, leader: Option<NodeId>) -> Self {
+        self.leader = leader;
+        self
+    }
+
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
+        out.put_u16_le(self.code.number());
+        out.put_u8(match self.outcome {
+            Outcome::NotApplied => 0,
+            Outcome::Applied => 1,
+            Outcome::Unknown => 2,
+        });
+        out.put_u32_le(match self.retry {
+            Retry::No => u32::MAX,
+            Retry::AfterMs(ms) => ms.min(u32::MAX - 1),
+        });
+        out.option(self.leader, |out, leader| out.uuid(leader.0));
+        out.text(&self.detail, ERROR_TEXT_BYTES_MAX);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let number = reader.u16()?;
+        let code = ErrorCode::from_number(number)
+            .ok_or(DecodeError::UnknownValue { field: "error code", value: number.into() })?;
+        let outcome = match reader.u8()? {
+            0 => Outcome::NotApplied,
+            1 => Outcome::Applied,
+            2 => Outcome::Unknown,
+            value => return Err(DecodeError::UnknownValue { field: "outcome", value: value.into() }),
+        };
+        let retry = match reader.u32()? {
+            u32::MAX => Retry::No,
+            ms => Retry::AfterMs(ms),
+        };
+        let leader = reader.option("leader", Reader::node_id)?;
+        let detail = reader.text("error text", ERROR_TEXT_BYTES_MAX)?;
+        Ok(ServerError { code, outcome, retry, leader, detail })
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.code, self.outcome, self.detail)
+    }
+}
+
+impl std::error::Error for ServerError {}

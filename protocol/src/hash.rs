@@ -1,0 +1,72 @@
+//! Where a key lives on the ring. Clients and nodes must agree on this for ever, so it is part of the protocol.
+
+use crate::types::ShardId;
+
+/// The part of a key that decides its shard: the bytes between the first `{` and the next `}` if there are any, else the
+/// whole key. As in Redis Cluster, so that keys which share a tag share a shard.
+pub fn hash_tag(key: &[u8]) -> &[u8] {
+    let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
+    let rest = &key[open + 1..];
+    match rest.iter().position(|&byte| byte == b'}') {
+        Some(0) | None => key,
+        Some(close) => &rest[..close],
+    }
+}
+
+/// A stable 64-bit hash: XXH3-64 with seed 0.
+pub fn hash64(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}
+
+/// A key's position on the ring: the hash of its tag.
+pub fn ring_position(key: &[u8]) -> u64 {
+    hash64(hash_tag(key))
+}
+
+/// The shard that owns a position of a ring of `shards` equal slices. `shards` is a power of two, at least 1.
+pub fn shard_of_position(position: u64, shards: u16) -> ShardId {
+    assert!(shards.is_power_of_two());
+    // The top log2(shards) bits. The 128-bit product keeps shards = 1 (a shift by 64) correct.
+    ShardId(((u128::from(position) * u128::from(shards)) >> 64) as u16)
+}
+
+/// The shard that owns a key.
+pub fn shard_of(key: &[u8], shards: u16) -> ShardId {
+    shard_of_position(ring_position(key), shards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_follow_redis_cluster() {
+        for (key, tag) in [
+            ("plain", "plain"),
+            ("{user1}.name", "user1"),
+            ("a{b}c", "b"),
+            ("{}x", "{}x"),
+            ("{open", "{open"),
+            ("{a}{b}", "a"),
+            ("x{{a}}", "{a"),
+            ("", ""),
+        ] {
+            assert_eq!(hash_tag(key.as_bytes()), tag.as_bytes(), "{key}");
+        }
+    }
+
+    #[test]
+    fn hash_is_frozen() {
+        // These figures are in docs/PROTOCOL.md. If one changes, every stored key has moved.
+        assert_eq!(hash64(b""), 0x2d06_8005_38d3_94c2);
+        assert_eq!(hash64(b"kvorum"), 0x3584_d81b_35a9_6810);
+        assert_eq!(shard_of(b"kvorum", 1), ShardId(0));
+    }
+    #[test]
+    fn shards_are_equal_slices() {
+        assert_eq!(shard_of_position(0, 16), ShardId(0));
+        assert_eq!(shard_of_position(u64::MAX, 16), ShardId(15));
+        assert_eq!(shard_of_position(1 << 60, 16), ShardId(1));
+        assert_eq!(shard_of_position((1 << 60) - 1, 16), ShardId(0));
+    }
+}

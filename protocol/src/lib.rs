@@ -1,0 +1,33 @@
+//! Kvorum's types and wire codecs.
+//!
+//! This crate is pure: it performs no I/O, reads no clock and draws no random numbers. Everything that crosses a socket,
+//! between a client and a node or between two nodes, is encoded and decoded here and nowhere else. The formats are
+//! written down in `docs/PROTOCOL.md`; the golden bytes in `tests/golden` hold both to each other.
+//!
+//! Bytes are treated as sent by an enemy: every length is checked against a limit before anything is allocated, every
+//! discriminant is checked, and no input makes a decoder panic.
+
+pub mod codec;
+pub mod error;
+pub mod frame;
+pub mod hash;
+pub mod limits;
+pub mod peer;
+pub mod request;
+pub mod response;
+pub mod status;
+pub mod topology;
+pub mod types;
+
+pub use codec::DecodeError;
+pub use error::{ErrorCode, Outcome, Retry, ServerError};
+pub use request::{
+    Action, AdminCommand, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody,
+    ScanRequest, StatusScope, WriteId,
+};
+pub use response::{AtomicResult, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus};
+pub use status::{NodeStatus, ShardRole, ShardStatus};
+pub use topology::{NodeInfo, ShardInfo, Topology};
+pub use types::{
+    Ack, ClientId, ClusterId, Durability, Entry, Epoch, LogIndex, NodeId, ReplicaId, RequestId, ShardId, Term, Version,
+};

@@ -1,0 +1,48 @@
+//! Every bound of the wire formats. The bounds of a node's queues and memory are in `kvorum_node::limits`.
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 64 * 1024;
+/// Largest value, in bytes.
+pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest body of one frame between a client and a node, in bytes. A frame that announces more is refused before any
+/// memory is set aside for it.
+pub const FRAME_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// Largest body of one frame between two nodes, in bytes: one entry of the largest size, and the messages around it.
+pub const PEER_FRAME_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// Bytes in front of each frame's body: length and checksum.
+pub const FRAME_HEADER_BYTES: usize = 8;
+/// Most keys in a MULTI-GET, mutations in a BATCH, checks plus mutations in an ATOMIC.
+pub const BATCH_OPERATIONS_MAX: usize = 4096;
+/// Most entries that one SCAN page returns; a request for more gets this many.
+pub const SCAN_ENTRIES_MAX: u32 = 4096;
+/// A SCAN page is closed once it holds this many bytes of keys and values.
+pub const SCAN_PAGE_BYTES: usize = 1024 * 1024;
+/// A MULTI-GET answers `TooLarge` for the keys whose values would take its reply past this many bytes.
+pub const MULTI_GET_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest PING payload, in bytes.
+pub const PING_BYTES_MAX: usize = 1024;
+/// Longest text of an error, in bytes; longer ones are cut when they are encoded.
+pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
+/// Longest name, address or zone, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Most nodes in a topology.
+pub const NODES_MAX: usize = 1024;
+/// Most shards of a cluster. Shard numbers above it are used by the node itself, see `ShardId::META`.
+pub const SHARDS_MAX: usize = 4096;
+/// Most replicas of one shard.
+pub const REPLICAS_MAX: usize = 15;
+/// Longest time to live, in milliseconds: 100 years.
+pub const TTL_MS_MAX: u64 = 100 * 365 * 24 * 3600 * 1000;
+/// Longest deadline of a request, in milliseconds: 10 minutes.
+pub const DEADLINE_MS_MAX: u32 = 600_000;
+/// Most raft entries in one message between nodes.
+pub const RAFT_ENTRIES_MAX: usize = 4096;
+/// Largest payload of one raft entry, in bytes: the largest value, or the largest batch that a shard proposes.
+pub const RAFT_ENTRY_BYTES_MAX: usize = 36 * 1024 * 1024;
+
+const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest PUT fits a frame");
+const _: () = assert!(MULTI_GET_REPLY_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest reply fits a frame");
+const _: () = assert!(SCAN_PAGE_BYTES + VALUE_BYTES_MAX < FRAME_BYTES_MAX + KEY_BYTES_MAX);
+const _: () = assert!(RAFT_ENTRY_BYTES_MAX + 64 * 1024 < PEER_FRAME_BYTES_MAX, "the largest entry fits a peer frame");
+const _: () = assert!(VALUE_BYTES_MAX * 2 < RAFT_ENTRY_BYTES_MAX, "a value and the value it replaced fit an entry");
+const _: () = assert!(SHARDS_MAX < u16::MAX as usize);

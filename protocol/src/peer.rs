@@ -1,0 +1,317 @@
+//! Messages between nodes. They travel in frames ([`crate::frame`]) on long-lived QUIC streams, many to a frame.
+//!
+//! The consensus library's own codec never sees bytes from the network: its messages are encoded here, field by field.
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::limits::{FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, SHARDS_MAX};
+use crate::types::{ClientId, ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// The version of the protocol between nodes.
+pub const PEER_PROTOCOL_VERSION: u16 = 1;
+
+mod kind {
+    pub(super) const HELLO: u8 = 1;
+    pub(super) const RAFT: u8 = 2;
+    pub(super) const FORWARD: u8 = 3;
+    pub(super) const FORWARD_REPLY: u8 = 4;
+    pub(super) const LEADING: u8 = 5;
+}
+
+/// One message between nodes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerMessage {
+    /// The first message of each direction.
+    Hello(PeerHello),
+    /// A consensus message of one shard.
+    Raft(ShardId, RaftMessage),
+    /// A client's request, passed on to the node that leads its shard.
+    Forward {
+        /// Ties the reply to it.
+        id: u64,
+        /// The client's identity.
+        client: ClientId,
+        /// The request, as [`crate::Request::encode_body`] wrote it.
+        request: Bytes,
+    },
+    /// The answer to a forwarded request.
+    ForwardReply {
+        /// The forwarded request's.
+        id: u64,
+        /// The response, as [`crate::Response::encode_body`] wrote it.
+        response: Bytes,
+    },
+    /// The sender leads these shards, in these terms.
+    Leading(Vec<(ShardId, Term)>),
+}
+
+/// Who is at the other end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerHello {
+    /// [`PEER_PROTOCOL_VERSION`] of the sender.
+    pub version: u16,
+    /// The sender's cluster.
+    pub cluster: ClusterId,
+    /// The sender; must be the node that its certificate names.
+    pub node: NodeId,
+    /// The sender's program and its version.
+    pub program: String,
+}
+
+macro_rules! raft_kinds {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// The kinds of consensus message that travel between nodes.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        pub enum RaftMessageKind {
+            $($(#[$doc])* $name = $number,)*
+        }
+        impl RaftMessageKind {
+            fn from_number(number: u8) -> Result<Self, DecodeError> {
+                match number {
+                    $($number => Ok(RaftMessageKind::$name),)*
+                    value => Err(DecodeError::UnknownValue { field: "raft message kind", value: value.into() }),
+                }
+            }
+        }
+    };
+}
+
+raft_kinds! {
+    /// Entries for a follower.
+    Append = 1,
+    /// A follower's answer to entries.
+    AppendResponse = 2,
+    /// Asks for a vote.
+    RequestVote = 3,
+    /// A vote, given or refused.
+    RequestVoteResponse = 4,
+    /// Asks whether a vote would be given.
+    RequestPreVote = 5,
+    /// Would it.
+    RequestPreVoteResponse = 6,
+    /// The leader is alive.
+    Heartbeat = 7,
+    /// A follower's answer to a heartbeat.
+    HeartbeatResponse = 8,
+    /// Campaign now: the leader hands over.
+    TimeoutNow = 9,
+    /// A follower asks the leader to hand over to it.
+    TransferLeader = 10,
+    /// A follower asks for a position from which it may read.
+    ReadIndex = 11,
+    /// That position.
+    ReadIndexResponse = 12,
+}
+
+/// One consensus message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RaftMessage {
+    /// What it is.
+    pub kind: RaftMessageKind,
+    /// The sending replica.
+    pub from: ReplicaId,
+    /// The receiving replica.
+    pub to: ReplicaId,
+    /// The sender's term.
+    pub term: Term,
+    /// Term of the entry at `index`.
+    pub log_term: Term,
+    /// The entry before `entries`, or what the kind makes of it.
+    pub index: LogIndex,
+    /// The sender's commit position.
+    pub commit: LogIndex,
+    /// The term of the entry at `commit`.
+    pub commit_term: Term,
+    /// A refusal.
+    pub reject: bool,
+    /// With a refusal: where to try instead.
+    pub reject_hint: LogIndex,
+    /// How much the sender wants to lead.
+    pub priority: i64,
+    /// On a leader's message: when it was sent, on the leader's own clock, in nanoseconds. On a follower's answer: the
+    /// value of the message it answers. Only the leader gives it a meaning (its lease), the follower repeats it.
+    pub lease_stamp: u64,
+    /// Opaque to the codec: a read index request's tag, or the reason of a campaign.
+    pub context: Bytes,
+    /// Entries, at most [`RAFT_ENTRIES_MAX`].
+    pub entries: Vec<RaftEntry>,
+}
+
+/// One entry of a shard's replicated log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RaftEntry {
+    /// Its term.
+    pub term: Term,
+    /// Its position.
+    pub index: LogIndex,
+    /// What its payload is.
+    pub kind: RaftEntryKind,
+    /// At most [`RAFT_ENTRY_BYTES_MAX`] bytes.
+    pub payload: Bytes,
+}
+
+/// What an entry's payload is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum RaftEntryKind {
+    /// Operations of the shard; empty for a new leader's first entry.
+    Operations,
+    /// A change of membership (joint consensus).
+    Membership,
+}
+
+impl RaftEntryKind {
+    /// The kind's number on the wire and in the log.
+    pub fn number(self) -> u8 {
+        match self {
+            RaftEntryKind::Operations => 0,
+            RaftEntryKind::Membership => 1,
+        }
+    }
+
+    /// The kind of a number.
+    ///
+    /// # Errors
+    /// `UnknownValue` for any other number.
+    pub fn from_number(number: u8) -> Result<Self, DecodeError> {
+        match number {
+            0 => Ok(RaftEntryKind::Operations),
+            1 => Ok(RaftEntryKind::Membership),
+            value => Err(DecodeError::UnknownValue { field: "entry kind", value: value.into() }),
+        }
+    }
+}
+
+impl PeerMessage {
+    /// Appends the message, without a frame.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            PeerMessage::Hello(hello) => {
+                out.put_u8(kind::HELLO);
+                out.put_u16_le(hello.version);
+                out.uuid(hello.cluster.0);
+                out.uuid(hello.node.0);
+                out.text(&hello.program, NAME_BYTES_MAX);
+            }
+            PeerMessage::Raft(shard, message) => {
+                out.put_u8(kind::RAFT);
+                out.put_u16_le(shard.0);
+                encode_raft(out, message);
+            }
+            PeerMessage::Forward { id, client, request } => {
+                out.put_u8(kind::FORWARD);
+                out.put_u64_le(*id);
+                out.uuid(client.0);
+                out.bytes(request);
+            }
+            PeerMessage::ForwardReply { id, response } => {
+                out.put_u8(kind::FORWARD_REPLY);
+                out.put_u64_le(*id);
+                out.bytes(response);
+            }
+            PeerMessage::Leading(shards) => {
+                out.put_u8(kind::LEADING);
+                out.count(shards.len());
+                for (shard, term) in shards {
+                    out.put_u16_le(shard.0);
+                    out.put_u64_le(term.0);
+                }
+            }
+        }
+    }
+
+    /// Reads one message, which must fill `body`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes.
+    pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let message = match reader.u8()? {
+            kind::HELLO => PeerMessage::Hello(PeerHello {
+                version: reader.u16()?,
+                cluster: reader.cluster_id()?,
+                node: reader.node_id()?,
+                program: reader.text("program", NAME_BYTES_MAX)?,
+            }),
+            kind::RAFT => PeerMessage::Raft(ShardId(reader.u16()?), decode_raft(&mut reader)?),
+            kind::FORWARD => PeerMessage::Forward {
+                id: reader.u64()?,
+                client: reader.client_id()?,
+                request: reader.bytes("forwarded request", FRAME_BYTES_MAX)?,
+            },
+            kind::FORWARD_REPLY => PeerMessage::ForwardReply {
+                id: reader.u64()?,
+                response: reader.bytes("forwarded response", FRAME_BYTES_MAX)?,
+            },
+            kind::LEADING => {
+                let count = reader.count("shards", SHARDS_MAX + 1, 10)?;
+                PeerMessage::Leading(
+                    (0..count)
+                        .map(|_| Ok((ShardId(reader.u16()?), Term(reader.u64()?))))
+                        .collect::<Result<_, DecodeError>>()?,
+                )
+            }
+            value => return Err(DecodeError::UnknownValue { field: "peer message kind", value: value.into() }),
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+}
+
+fn encode_raft(out: &mut BytesMut, message: &RaftMessage) {
+    out.put_u8(message.kind as u8);
+    out.put_u64_le(message.from.0);
+    out.put_u64_le(message.to.0);
+    out.put_u64_le(message.term.0);
+    out.put_u64_le(message.log_term.0);
+    out.put_u64_le(message.index.0);
+    out.put_u64_le(message.commit.0);
+    out.put_u64_le(message.commit_term.0);
+    out.bool(message.reject);
+    out.put_u64_le(message.reject_hint.0);
+    out.put_i64_le(message.priority);
+    out.put_u64_le(message.lease_stamp);
+    out.bytes(&message.context);
+    out.count(message.entries.len());
+    for entry in &message.entries {
+        out.put_u64_le(entry.term.0);
+        out.put_u64_le(entry.index.0);
+        out.put_u8(entry.kind.number());
+        out.bytes(&entry.payload);
+    }
+}
+
+fn decode_raft(reader: &mut Reader) -> Result<RaftMessage, DecodeError> {
+    let kind = RaftMessageKind::from_number(reader.u8()?)?;
+    let replica = |reader: &mut Reader, field| match reader.u64()? {
+        0 => Err(DecodeError::UnknownValue { field, value: 0 }),
+        id => Ok(ReplicaId(id)),
+    };
+    Ok(RaftMessage {
+        kind,
+        from: replica(reader, "sending replica")?,
+        to: replica(reader, "receiving replica")?,
+        term: Term(reader.u64()?),
+        log_term: Term(reader.u64()?),
+        index: LogIndex(reader.u64()?),
+        commit: LogIndex(reader.u64()?),
+        commit_term: Term(reader.u64()?),
+        reject: reader.bool("reject")?,
+        reject_hint: LogIndex(reader.u64()?),
+        priority: reader.i64()?,
+        lease_stamp: reader.u64()?,
+        context: reader.bytes("context", 64)?,
+        entries: {
+            let count = reader.count("entries", RAFT_ENTRIES_MAX, 21)?;
+            (0..count)
+                .map(|_| {
+                    Ok(RaftEntry {
+                        term: Term(reader.u64()?),
+                        index: LogIndex(reader.u64()?),
+                        kind: RaftEntryKind::from_number(reader.u8()?)?,
+                        payload: reader.bytes("entry payload", RAFT_ENTRY_BYTES_MAX)?,
+                    })
+                })
+                .collect::<Result<_, DecodeError>>()?
+        },
+    })
+}

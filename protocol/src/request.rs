@@ -1,0 +1,628 @@
+//! Requests: what a client asks of a node.
+//!
+//! ```text
+//! operation: u8
+//! id:        u32   the reply carries it back; not 0
+//! deadline:  u32   milliseconds that the client still waits; 0 means the node's default
+//! fields of the operation
+//! ```
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::frame;
+use crate::limits::{
+    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PING_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
+};
+use crate::types::{Ack, ClientId, ClusterId, NodeId, RequestId, ShardId, Version};
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// The newest protocol version this crate speaks.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Feature bits of HELLO.
+pub mod feature {
+    /// The node pushes a TOPOLOGY frame with request id 0 when the ring map or a leader changes.
+    pub const TOPOLOGY_PUSH: u64 = 1;
+    /// Every feature that this crate knows.
+    pub const ALL: u64 = TOPOLOGY_PUSH;
+}
+
+pub(crate) mod operation {
+    pub(crate) const HELLO: u8 = 0x01;
+    pub(crate) const PING: u8 = 0x02;
+    pub(crate) const TOPOLOGY: u8 = 0x03;
+    pub(crate) const STATUS: u8 = 0x04;
+    pub(crate) const EXPLAIN: u8 = 0x05;
+    pub(crate) const GET: u8 = 0x10;
+    pub(crate) const MULTI_GET: u8 = 0x11;
+    pub(crate) const SCAN: u8 = 0x12;
+    pub(crate) const WRITE: u8 = 0x20;
+    pub(crate) const BATCH: u8 = 0x21;
+    pub(crate) const ATOMIC: u8 = 0x22;
+    pub(crate) const ADMIN: u8 = 0x30;
+}
+
+/// One request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// The reply carries it back. Unique among the connection's unanswered requests, not 0.
+    pub id: RequestId,
+    /// Milliseconds that the client still waits, at most [`DEADLINE_MS_MAX`]; 0 means the node's default.
+    pub deadline_ms: u32,
+    /// What is asked.
+    pub body: RequestBody,
+}
+
+/// What is asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RequestBody {
+    /// Opens the connection; must come first.
+    Hello(Hello),
+    /// Answered with the same bytes, at most [`PING_BYTES_MAX`].
+    Ping(Bytes),
+    /// The ring map, with the leaders that the node knows.
+    Topology,
+    /// How a node, or every node, is doing.
+    Status(StatusScope),
+    /// Where a key lives and how it is stored.
+    Explain(Bytes),
+    /// One key's value.
+    Get {
+        /// The key.
+        key: Bytes,
+        /// How fresh the answer must be.
+        mode: ReadMode,
+    },
+    /// The values of up to [`BATCH_OPERATIONS_MAX`] keys, a result each.
+    MultiGet {
+        /// The keys.
+        keys: Vec<Bytes>,
+        /// How fresh the answers must be.
+        mode: ReadMode,
+    },
+    /// A page of one shard's keys.
+    Scan(ScanRequest),
+    /// One write.
+    Write {
+        /// Who writes; see [`WriteId`].
+        id: WriteId,
+        /// When to answer.
+        ack: Ack,
+        /// What to write.
+        mutation: Mutation,
+    },
+    /// Up to [`BATCH_OPERATIONS_MAX`] independent writes, an outcome each. Write number i has the sequence number
+    /// `id.sequence + i`.
+    Batch {
+        /// Who writes; the sequence number of the first write.
+        id: WriteId,
+        /// When to answer.
+        ack: Ack,
+        /// What to write.
+        mutations: Vec<Mutation>,
+    },
+    /// Checks and writes in one shard, all or nothing.
+    Atomic(AtomicRequest),
+    /// An operator's command.
+    Admin(AdminCommand),
+}
+
+/// The first request of a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// Oldest protocol version the client speaks.
+    pub version_min: u16,
+    /// Newest protocol version the client speaks.
+    pub version_max: u16,
+    /// Features the client asks for, see [`feature`]; unknown bits are ignored.
+    pub features: u64,
+    /// The cluster the client means, if it knows; another one is refused.
+    pub cluster: Option<ClusterId>,
+    /// The client instance: a random UUID made once per instance and kept over reconnects.
+    pub client: ClientId,
+    /// What the client calls itself, for the operator's eyes.
+    pub name: String,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum ReadMode {
+    /// Sees every write acknowledged before it was sent. The default.
+    #[default]
+    Linearizable,
+    /// Whatever the asked node's replica holds; may be old.
+    Stale,
+}
+
+/// Whose statuses are asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum StatusScope {
+    /// The asked node's.
+    Node,
+    /// Every node's that can be reached.
+    Cluster,
+}
+
+/// Names a write so that it takes effect once, however often it is sent. The client's identity comes from HELLO.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WriteId {
+    /// The write's number, from 1 on, never used for another write by this client.
+    pub sequence: u64,
+    /// Every write of this client with a lower number has been answered or given up: nothing below it will be retried.
+    pub first_unanswered: u64,
+    /// This is not the first time this write is sent.
+    pub retry: bool,
+}
+
+/// One write to one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mutation {
+    /// The key: 1 to [`KEY_BYTES_MAX`] bytes.
+    pub key: Bytes,
+    /// Must hold, or nothing is written.
+    pub condition: Condition,
+    /// Whether the reply holds the entry that was there before.
+    pub return_previous: bool,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What must hold for a write to take effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
+    Always,
+    /// The key does not exist.
+    IfAbsent,
+    /// The key exists.
+    IfPresent,
+    /// The key exists with this version.
+    IfVersion(Version),
+}
+
+/// What a write does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Stores a value of at most [`VALUE_BYTES_MAX`] bytes.
+    Put {
+        /// The value.
+        value: Bytes,
+        /// Milliseconds to live, 1 to [`TTL_MS_MAX`]; `None` lives for ever.
+        ttl_ms: Option<u64>,
+    },
+    /// Removes the key.
+    Delete,
+    /// Adds to a decimal 64-bit integer; a missing key counts as 0. Keeps the time to live.
+    Incr {
+        /// What to add.
+        by: i64,
+    },
+    /// Appends bytes; a missing key counts as empty. Keeps the time to live.
+    Append {
+        /// The bytes.
+        value: Bytes,
+    },
+    /// Sets the time to live of an existing key.
+    Expire {
+        /// Milliseconds to live, 1 to [`TTL_MS_MAX`].
+        ttl_ms: u64,
+    },
+    /// Takes the time to live off an existing key.
+    Persist,
+}
+
+/// Checks and writes in one shard, all or nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AtomicRequest {
+    /// Who writes.
+    pub id: WriteId,
+    /// When to answer.
+    pub ack: Ack,
+    /// What must hold, on keys that need not be written.
+    pub checks: Vec<AtomicCheck>,
+    /// What is written, in order; a later one sees the earlier ones. If any condition fails, nothing is written.
+    pub mutations: Vec<Mutation>,
+}
+
+/// One check of an [`AtomicRequest`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AtomicCheck {
+    /// The key.
+    pub key: Bytes,
+    /// What must hold.
+    pub condition: Condition,
+}
+
+/// Asks for a page of one shard's keys, in order of their hashes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScanRequest {
+    /// The shard; a full scan asks each in turn.
+    pub shard: ShardId,
+    /// Where to go on: 0 to begin, then what the last page said.
+    pub cursor: u64,
+    /// Only keys that begin with this.
+    pub prefix: Bytes,
+    /// Most entries wanted, 1 to [`crate::limits::SCAN_ENTRIES_MAX`].
+    pub limit: u32,
+    /// Whether the values are wanted too.
+    pub values: bool,
+    /// How fresh the answer must be.
+    pub mode: ReadMode,
+}
+
+/// An operator's command to the asked node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AdminCommand {
+    /// Hand the leadership of a shard, which the asked node leads, to another node.
+    TransferLeadership {
+        /// The shard.
+        shard: ShardId,
+        /// Who should lead it.
+        to: NodeId,
+    },
+    /// Stop the node gracefully: hand over leadership, answer what is under way, sync, exit.
+    Shutdown,
+    /// Fault hook: panic in a shard's actor. Refused unless the node runs with fault hooks on.
+    PanicShard(ShardId),
+    /// Fault hook: drop everything to and from all peers, or stop doing so. Refused unless fault hooks are on.
+    CutPeers(bool),
+}
+
+impl Request {
+    /// Appends the request as one frame.
+    pub fn encode(&self, out: &mut BytesMut) {
+        frame::encode(out, |out| self.encode_body(out));
+    }
+
+    /// Appends the request without its frame, as it travels inside a forwarded message between nodes.
+    pub fn encode_body(&self, out: &mut BytesMut) {
+        let header = |out: &mut BytesMut, operation: u8| {
+            out.put_u8(operation);
+            out.put_u32_le(self.id.0);
+            out.put_u32_le(self.deadline_ms);
+        };
+        match &self.body {
+            RequestBody::Hello(hello) => {
+                header(out, operation::HELLO);
+                out.put_u16_le(hello.version_min);
+                out.put_u16_le(hello.version_max);
+                out.put_u64_le(hello.features);
+                out.option(hello.cluster, |out, cluster| out.uuid(cluster.0));
+                out.uuid(hello.client.0);
+                out.text(&hello.name, NAME_BYTES_MAX);
+            }
+            RequestBody::Ping(payload) => {
+                header(out, operation::PING);
+                out.bytes(payload);
+            }
+            RequestBody::Topology => header(out, operation::TOPOLOGY),
+            RequestBody::Status(scope) => {
+                header(out, operation::STATUS);
+                out.put_u8(match scope {
+                    StatusScope::Node => 0,
+                    StatusScope::Cluster => 1,
+                });
+            }
+            RequestBody::Explain(key) => {
+                header(out, operation::EXPLAIN);
+                out.bytes(key);
+            }
+            RequestBody::Get { key, mode } => {
+                header(out, operation::GET);
+                encode_mode(out, *mode);
+                out.bytes(key);
+            }
+            RequestBody::MultiGet { keys, mode } => {
+                header(out, operation::MULTI_GET);
+                encode_mode(out, *mode);
+                out.count(keys.len());
+                keys.iter().for_each(|key| out.bytes(key));
+            }
+            RequestBody::Scan(scan) => {
+                header(out, operation::SCAN);
+                out.put_u16_le(scan.shard.0);
+                out.put_u64_le(scan.cursor);
+                out.bytes(&scan.prefix);
+                out.put_u32_le(scan.limit);
+                out.bool(scan.values);
+                encode_mode(out, scan.mode);
+            }
+            RequestBody::Write { id, ack, mutation } => {
+                header(out, operation::WRITE);
+                encode_write_id(out, *id, *ack);
+                encode_mutation(out, mutation);
+            }
+            RequestBody::Batch { id, ack, mutations } => {
+                header(out, operation::BATCH);
+                encode_write_id(out, *id, *ack);
+                out.count(mutations.len());
+                mutations.iter().for_each(|mutation| encode_mutation(out, mutation));
+            }
+            RequestBody::Atomic(atomic) => {
+                header(out, operation::ATOMIC);
+                encode_write_id(out, atomic.id, atomic.ack);
+                out.count(atomic.checks.len());
+                for check in &atomic.checks {
+                    encode_condition(out, check.condition);
+                    out.bytes(&check.key);
+                }
+                out.count(atomic.mutations.len());
+                atomic.mutations.iter().for_each(|mutation| encode_mutation(out, mutation));
+            }
+            RequestBody::Admin(command) => {
+                header(out, operation::ADMIN);
+                encode_admin(out, *command);
+            }
+        }
+    }
+
+    /// Reads a frame's body.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes. Where the id could still be read, [`Request::peek_id`] gives it, so that the
+    /// error can be answered.
+    pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let operation = reader.u8()?;
+        let id = RequestId(reader.u32()?);
+        if id.0 == 0 {
+            return Err(DecodeError::UnknownValue { field: "request id", value: 0 });
+        }
+        let deadline_ms = reader.u32()?;
+        if deadline_ms > DEADLINE_MS_MAX {
+            return Err(DecodeError::OverLimit {
+                field: "deadline in milliseconds",
+                value: deadline_ms.into(),
+                limit: DEADLINE_MS_MAX.into(),
+            });
+        }
+        let body = decode_body(operation, &mut reader)?;
+        reader.finish()?;
+        Ok(Request { id, deadline_ms, body })
+    }
+
+    /// The request id of a body that may not decode as a whole.
+    pub fn peek_id(body: &[u8]) -> Option<RequestId> {
+        let id = u32::from_le_bytes(body.get(1..5)?.try_into().ok()?);
+        (id != 0).then_some(RequestId(id))
+    }
+}
+
+fn decode_body(operation: u8, reader: &mut Reader) -> Result<RequestBody, DecodeError> {
+    Ok(match operation {
+        operation::HELLO => RequestBody::Hello(Hello {
+            version_min: reader.u16()?,
+            version_max: reader.u16()?,
+            features: reader.u64()?,
+            cluster: reader.option("cluster id", Reader::cluster_id)?,
+            client: reader.client_id()?,
+            name: reader.text("client name", NAME_BYTES_MAX)?,
+        }),
+        operation::PING => RequestBody::Ping(reader.bytes("ping payload", PING_BYTES_MAX)?),
+        operation::TOPOLOGY => RequestBody::Topology,
+        operation::STATUS => RequestBody::Status(match reader.u8()? {
+            0 => StatusScope::Node,
+            1 => StatusScope::Cluster,
+            value => return Err(DecodeError::UnknownValue { field: "status scope", value: value.into() }),
+        }),
+        operation::EXPLAIN => RequestBody::Explain(decode_key(reader)?),
+        operation::GET => {
+            let mode = decode_mode(reader)?;
+            RequestBody::Get { mode, key: decode_key(reader)? }
+        }
+        operation::MULTI_GET => {
+            let mode = decode_mode(reader)?;
+            let count = reader.count("keys", BATCH_OPERATIONS_MAX, 5)?;
+            let keys = (0..count).map(|_| decode_key(reader)).collect::<Result<_, _>>()?;
+            RequestBody::MultiGet { keys, mode }
+        }
+        operation::SCAN => RequestBody::Scan(ScanRequest {
+            shard: ShardId(reader.u16()?),
+            cursor: reader.u64()?,
+            prefix: reader.bytes("prefix", KEY_BYTES_MAX)?,
+            limit: reader.u32()?,
+            values: reader.bool("values")?,
+            mode: decode_mode(reader)?,
+        }),
+        operation::WRITE => {
+            let (id, ack) = decode_write_id(reader)?;
+            RequestBody::Write { id, ack, mutation: decode_mutation(reader)? }
+        }
+        operation::BATCH => {
+            let (id, ack) = decode_write_id(reader)?;
+            RequestBody::Batch { id, ack, mutations: decode_mutations(reader)? }
+        }
+        operation::ATOMIC => {
+            let (id, ack) = decode_write_id(reader)?;
+            let count = reader.count("checks", BATCH_OPERATIONS_MAX, 6)?;
+            let checks = (0..count)
+                .map(|_| Ok(AtomicCheck { condition: decode_condition(reader)?, key: decode_key(reader)? }))
+                .collect::<Result<_, DecodeError>>()?;
+            RequestBody::Atomic(AtomicRequest { id, ack, checks, mutations: decode_mutations(reader)? })
+        }
+        operation::ADMIN => RequestBody::Admin(decode_admin(reader)?),
+        unknown => return Err(DecodeError::UnknownOperation(unknown)),
+    })
+}
+
+fn decode_key(reader: &mut Reader) -> Result<Bytes, DecodeError> {
+    let key = reader.bytes("key length", KEY_BYTES_MAX)?;
+    if key.is_empty() {
+        return Err(DecodeError::UnknownValue { field: "key length", value: 0 });
+    }
+    Ok(key)
+}
+
+fn encode_mode(out: &mut BytesMut, mode: ReadMode) {
+    out.put_u8(match mode {
+        ReadMode::Linearizable => 0,
+        ReadMode::Stale => 1,
+    });
+}
+
+fn decode_mode(reader: &mut Reader) -> Result<ReadMode, DecodeError> {
+    match reader.u8()? {
+        0 => Ok(ReadMode::Linearizable),
+        1 => Ok(ReadMode::Stale),
+        value => Err(DecodeError::UnknownValue { field: "read mode", value: value.into() }),
+    }
+}
+
+fn encode_write_id(out: &mut BytesMut, id: WriteId, ack: Ack) {
+    out.put_u64_le(id.sequence);
+    out.put_u64_le(id.first_unanswered);
+    out.bool(id.retry);
+    out.put_u8(match ack {
+        Ack::Committed => 0,
+        Ack::Accepted => 1,
+    });
+}
+
+fn decode_write_id(reader: &mut Reader) -> Result<(WriteId, Ack), DecodeError> {
+    let id = WriteId { sequence: reader.u64()?, first_unanswered: reader.u64()?, retry: reader.bool("retry")? };
+    if id.sequence == 0 || id.sequence > u64::MAX / 2 {
+        return Err(DecodeError::UnknownValue { field: "sequence", value: id.sequence });
+    }
+    if id.first_unanswered > id.sequence {
+        return Err(DecodeError::OverLimit {
+            field: "first unanswered sequence",
+            value: id.first_unanswered,
+            limit: id.sequence,
+        });
+    }
+    let ack = match reader.u8()? {
+        0 => Ack::Committed,
+        1 => Ack::Accepted,
+        value => return Err(DecodeError::UnknownValue { field: "ack", value: value.into() }),
+    };
+    Ok((id, ack))
+}
+
+fn encode_condition(out: &mut BytesMut, condition: Condition) {
+    match condition {
+        Condition::Always => out.put_u8(0),
+        Condition::IfAbsent => out.put_u8(1),
+        Condition::IfPresent => out.put_u8(2),
+        Condition::IfVersion(version) => {
+            out.put_u8(3);
+            out.put_u64_le(version.0);
+        }
+    }
+}
+
+fn decode_condition(reader: &mut Reader) -> Result<Condition, DecodeError> {
+    match reader.u8()? {
+        0 => Ok(Condition::Always),
+        1 => Ok(Condition::IfAbsent),
+        2 => Ok(Condition::IfPresent),
+        3 => Ok(Condition::IfVersion(Version(reader.u64()?))),
+        value => Err(DecodeError::UnknownValue { field: "condition", value: value.into() }),
+    }
+}
+
+mod action {
+    pub(super) const PUT: u8 = 1;
+    pub(super) const DELETE: u8 = 2;
+    pub(super) const INCR: u8 = 3;
+    pub(super) const APPEND: u8 = 4;
+    pub(super) const EXPIRE: u8 = 5;
+    pub(super) const PERSIST: u8 = 6;
+}
+
+fn encode_mutation(out: &mut BytesMut, mutation: &Mutation) {
+    let (code, argument) = match &mutation.action {
+        Action::Put { ttl_ms, .. } => (action::PUT, ttl_ms.unwrap_or(0)),
+        Action::Delete => (action::DELETE, 0),
+        Action::Incr { by } => (action::INCR, by.cast_unsigned()),
+        Action::Append { .. } => (action::APPEND, 0),
+        Action::Expire { ttl_ms } => (action::EXPIRE, *ttl_ms),
+        Action::Persist => (action::PERSIST, 0),
+    };
+    out.put_u8(code);
+    encode_condition(out, mutation.condition);
+    out.bool(mutation.return_previous);
+    out.put_u64_le(argument);
+    out.bytes(&mutation.key);
+    match &mutation.action {
+        Action::Put { value, .. } | Action::Append { value } => out.bytes(value),
+        Action::Delete | Action::Incr { .. } | Action::Expire { .. } | Action::Persist => {}
+    }
+}
+
+fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeError> {
+    let code = reader.u8()?;
+    let condition = decode_condition(reader)?;
+    let return_previous = reader.bool("return previous")?;
+    let argument = reader.u64()?;
+    let key = decode_key(reader)?;
+    let ttl = |argument: u64| {
+        if argument > TTL_MS_MAX {
+            return Err(DecodeError::OverLimit {
+                field: "time to live in milliseconds",
+                value: argument,
+                limit: TTL_MS_MAX,
+            });
+        }
+        Ok(argument)
+    };
+    let unused = |argument: u64| match argument {
+        0 => Ok(()),
+        value => Err(DecodeError::UnknownValue { field: "unused argument", value }),
+    };
+    let action = match code {
+        action::PUT => {
+            let ttl_ms = ttl(argument)?;
+            Action::Put {
+                ttl_ms: (ttl_ms > 0).then_some(ttl_ms),
+                value: reader.bytes("value length", VALUE_BYTES_MAX)?,
+            }
+        }
+        action::DELETE => unused(argument).map(|()| Action::Delete)?,
+        action::INCR => Action::Incr { by: argument.cast_signed() },
+        action::APPEND => {
+            unused(argument)?;
+            Action::Append { value: reader.bytes("value length", VALUE_BYTES_MAX)? }
+        }
+        action::EXPIRE => match ttl(argument)? {
+            0 => return Err(DecodeError::UnknownValue { field: "time to live in milliseconds", value: 0 }),
+            ttl_ms => Action::Expire { ttl_ms },
+        },
+        action::PERSIST => unused(argument).map(|()| Action::Persist)?,
+        value => return Err(DecodeError::UnknownValue { field: "action", value: value.into() }),
+    };
+    Ok(Mutation { key, condition, return_previous, action })
+}
+
+fn decode_mutations(reader: &mut Reader) -> Result<Vec<Mutation>, DecodeError> {
+    let count = reader.count("mutations", BATCH_OPERATIONS_MAX, 16)?;
+    (0..count).map(|_| decode_mutation(reader)).collect()
+}
+
+fn encode_admin(out: &mut BytesMut, command: AdminCommand) {
+    match command {
+        AdminCommand::TransferLeadership { shard, to } => {
+            out.put_u8(1);
+            out.put_u16_le(shard.0);
+            out.uuid(to.0);
+        }
+        AdminCommand::Shutdown => out.put_u8(2),
+        AdminCommand::PanicShard(shard) => {
+            out.put_u8(100);
+            out.put_u16_le(shard.0);
+        }
+        AdminCommand::CutPeers(cut) => {
+            out.put_u8(101);
+            out.bool(cut);
+        }
+    }
+}
+
+fn decode_admin(reader: &mut Reader) -> Result<AdminCommand, DecodeError> {
+    Ok(match reader.u8()? {
+        1 => AdminCommand::TransferLeadership { shard: ShardId(reader.u16()?), to: reader.node_id()? },
+        2 => AdminCommand::Shutdown,
+        100 => AdminCommand::PanicShard(ShardId(reader.u16()?)),
+        101 => AdminCommand::CutPeers(reader.bool("cut")?),
+        value => return Err(DecodeError::UnknownValue { field: "admin command", value: value.into() }),
+    })
+}

@@ -1,0 +1,467 @@
+//! Responses: what a node answers.
+//!
+//! ```text
+//! kind:  u8
+//! id:    u32   the request's; 0 for a frame that was not asked for
+//! epoch: u64   of the ring map that the node holds
+//! flags: u8    bit 0: another node answered, this one forwarded
+//! fields of the kind
+//! ```
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::error::ServerError;
+use crate::frame;
+use crate::limits::{
+    BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, REPLICAS_MAX, SCAN_ENTRIES_MAX,
+    VALUE_BYTES_MAX,
+};
+use crate::status::NodeStatus;
+use crate::topology::{Topology, decode_durability, encode_durability};
+use crate::types::{Ack, ClusterId, Durability, Entry, Epoch, NodeId, RequestId, ShardId, Version};
+use bytes::{BufMut, Bytes, BytesMut};
+
+mod kind {
+    pub(super) const HELLO: u8 = 0x01;
+    pub(super) const PONG: u8 = 0x02;
+    pub(super) const TOPOLOGY: u8 = 0x03;
+    pub(super) const STATUS: u8 = 0x04;
+    pub(super) const EXPLANATION: u8 = 0x05;
+    pub(super) const DONE: u8 = 0x06;
+    pub(super) const VALUE: u8 = 0x10;
+    pub(super) const VALUES: u8 = 0x11;
+    pub(super) const PAGE: u8 = 0x12;
+    pub(super) const WRITTEN: u8 = 0x20;
+    pub(super) const BATCH: u8 = 0x21;
+    pub(super) const ATOMIC: u8 = 0x22;
+    pub(super) const ERROR: u8 = 0x7f;
+}
+
+const FLAG_FORWARDED: u8 = 1;
+
+/// One response.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Response {
+    /// The request it answers; 0 for a pushed frame.
+    pub id: RequestId,
+    /// The epoch of the ring map that the answering node holds. A higher one than the client's: ask for TOPOLOGY.
+    pub epoch: Epoch,
+    /// Another node answered and this one passed it on: the client's idea of the leader is old.
+    pub forwarded: bool,
+    /// The answer.
+    pub body: ResponseBody,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ResponseBody {
+    /// To HELLO.
+    Hello(HelloReply),
+    /// To PING: its bytes.
+    Pong(Bytes),
+    /// To TOPOLOGY, and pushed.
+    Topology(Topology),
+    /// To STATUS: one node, or as many as could be reached.
+    Status(Vec<NodeStatus>),
+    /// To EXPLAIN.
+    Explanation(Explanation),
+    /// To an admin command.
+    Done,
+    /// To GET: the entry, if there is one.
+    Value(Option<Entry>),
+    /// To MULTI-GET: a result per key, in the order asked.
+    Values(Vec<Result<Option<Entry>, ServerError>>),
+    /// To SCAN.
+    Page(ScanPage),
+    /// To a write.
+    Written(WriteResult),
+    /// To a BATCH: a result per write, in the order asked.
+    Batch(Vec<Result<WriteResult, ServerError>>),
+    /// To an ATOMIC.
+    Atomic(AtomicResult),
+    /// To any request: it failed.
+    Error(ServerError),
+}
+
+/// The node's side of HELLO.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HelloReply {
+    /// The protocol version of this connection from here on.
+    pub version: u16,
+    /// The features that both sides know.
+    pub features: u64,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// What "committed" means in this cluster.
+    pub durability: Durability,
+    /// The node's program and its version.
+    pub program: String,
+}
+
+/// What became of a write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WriteResult {
+    /// Whether it took effect.
+    pub status: WriteStatus,
+    /// The version: after an effect, the key's new one (for DELETE, the version the removal was given); else the one
+    /// the key has, or 0 if there is no such key.
+    pub version: Version,
+    /// What was waited for.
+    pub ack: Ack,
+    /// What that is worth.
+    pub durability: Durability,
+    /// After INCR the new number; after APPEND the new length in bytes.
+    pub number: Option<i64>,
+    /// The entry that was there before, if it was asked for and there was one.
+    pub previous: Option<Entry>,
+}
+
+/// Whether a write took effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum WriteStatus {
+    /// It did.
+    Applied,
+    /// Its condition did not hold.
+    ConditionFailed,
+    /// DELETE, EXPIRE or PERSIST of a key that does not exist, or PERSIST of one without a time to live.
+    Missing,
+}
+
+/// What became of an ATOMIC.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AtomicResult {
+    /// All of it took effect: a result per mutation, in order.
+    Applied(Vec<WriteResult>),
+    /// Nothing did.
+    ConditionFailed {
+        /// The first check (counted from 0, checks first, then mutations) that did not hold.
+        position: u32,
+        /// The version that its key has, 0 if there is no such key.
+        version: Version,
+    },
+}
+
+/// A page of a SCAN.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScanPage {
+    /// The keys, with their entries; the values are empty unless they were asked for.
+    pub entries: Vec<(Bytes, Entry)>,
+    /// Where the next page begins; `None` at the shard's end.
+    pub next: Option<u64>,
+}
+
+/// Where a key lives and how it is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Explanation {
+    /// The key's shard.
+    pub shard: ShardId,
+    /// The key's position on the ring.
+    pub ring_position: u64,
+    /// The node that leads the shard, if known.
+    pub leader: Option<NodeId>,
+    /// The nodes that hold the shard.
+    pub replicas: Vec<NodeId>,
+    /// How the key is stored on the answering node, if it is there.
+    pub stored: Option<StoredEntry>,
+}
+
+/// How a key is stored on one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoredEntry {
+    /// The key's version.
+    pub version: Version,
+    /// The value's length in bytes.
+    pub value_bytes: u32,
+    /// When it expires, in milliseconds of log time.
+    pub expires_at_ms: Option<u64>,
+    /// The segment file that holds the record.
+    pub segment: u32,
+    /// The record's offset in that file, in bytes.
+    pub offset: u32,
+}
+
+impl Response {
+    /// Appends the response as one frame.
+    pub fn encode(&self, out: &mut BytesMut) {
+        frame::encode(out, |out| self.encode_body(out));
+    }
+
+    /// Appends the response without its frame, as it travels inside a forwarded reply between nodes.
+    pub fn encode_body(&self, out: &mut BytesMut) {
+        let header = |out: &mut BytesMut, kind: u8| {
+            out.put_u8(kind);
+            out.put_u32_le(self.id.0);
+            out.put_u64_le(self.epoch.0);
+            out.put_u8(if self.forwarded { FLAG_FORWARDED } else { 0 });
+        };
+        match &self.body {
+            ResponseBody::Hello(hello) => {
+                header(out, kind::HELLO);
+                out.put_u16_le(hello.version);
+                out.put_u64_le(hello.features);
+                out.uuid(hello.cluster.0);
+                out.uuid(hello.node.0);
+                encode_durability(out, hello.durability);
+                out.text(&hello.program, NAME_BYTES_MAX);
+            }
+            ResponseBody::Pong(payload) => {
+                header(out, kind::PONG);
+                out.bytes(payload);
+            }
+            ResponseBody::Topology(topology) => {
+                header(out, kind::TOPOLOGY);
+                topology.encode(out);
+            }
+            ResponseBody::Status(nodes) => {
+                header(out, kind::STATUS);
+                out.count(nodes.len());
+                nodes.iter().for_each(|node| node.encode(out));
+            }
+            ResponseBody::Explanation(explanation) => {
+                header(out, kind::EXPLANATION);
+                encode_explanation(out, explanation);
+            }
+            ResponseBody::Done => header(out, kind::DONE),
+            ResponseBody::Value(entry) => {
+                header(out, kind::VALUE);
+                out.option(entry.as_ref(), encode_entry);
+            }
+            ResponseBody::Values(results) => {
+                header(out, kind::VALUES);
+                encode_results(out, results, |out, entry| out.option(entry.as_ref(), encode_entry));
+            }
+            ResponseBody::Page(page) => {
+                header(out, kind::PAGE);
+                out.option(page.next, |out, next| out.put_u64_le(next));
+                out.count(page.entries.len());
+                for (key, entry) in &page.entries {
+                    out.bytes(key);
+                    encode_entry(out, entry);
+                }
+            }
+            ResponseBody::Written(result) => {
+                header(out, kind::WRITTEN);
+                result.encode(out);
+            }
+            ResponseBody::Batch(results) => {
+                header(out, kind::BATCH);
+                encode_results(out, results, |out, result| result.encode(out));
+            }
+            ResponseBody::Atomic(result) => {
+                header(out, kind::ATOMIC);
+                result.encode(out);
+            }
+            ResponseBody::Error(error) => {
+                header(out, kind::ERROR);
+                error.encode(out);
+            }
+        }
+    }
+
+    /// Reads a frame's body.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes.
+    pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let kind = reader.u8()?;
+        let id = RequestId(reader.u32()?);
+        let epoch = Epoch(reader.u64()?);
+        let forwarded = match reader.u8()? {
+            0 => false,
+            FLAG_FORWARDED => true,
+            value => return Err(DecodeError::UnknownValue { field: "response flags", value: value.into() }),
+        };
+        let body = decode_body(kind, &mut reader)?;
+        reader.finish()?;
+        Ok(Response { id, epoch, forwarded, body })
+    }
+}
+
+fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeError> {
+    Ok(match kind {
+        kind::HELLO => ResponseBody::Hello(HelloReply {
+            version: reader.u16()?,
+            features: reader.u64()?,
+            cluster: reader.cluster_id()?,
+            node: reader.node_id()?,
+            durability: decode_durability(reader)?,
+            program: reader.text("program", NAME_BYTES_MAX)?,
+        }),
+        kind::PONG => ResponseBody::Pong(reader.bytes("pong payload", PING_BYTES_MAX)?),
+        kind::TOPOLOGY => ResponseBody::Topology(Topology::decode(reader)?),
+        kind::STATUS => {
+            let count = reader.count("nodes", NODES_MAX, 80)?;
+            ResponseBody::Status((0..count).map(|_| NodeStatus::decode(reader)).collect::<Result<_, _>>()?)
+        }
+        kind::EXPLANATION => ResponseBody::Explanation(decode_explanation(reader)?),
+        kind::DONE => ResponseBody::Done,
+        kind::VALUE => ResponseBody::Value(reader.option("entry", decode_entry)?),
+        kind::VALUES => ResponseBody::Values(decode_results(reader, |reader| reader.option("entry", decode_entry))?),
+        kind::PAGE => {
+            let next = reader.option("next cursor", Reader::u64)?;
+            let count = reader.count("entries", SCAN_ENTRIES_MAX as usize, 17)?;
+            let entries = (0..count)
+                .map(|_| Ok((reader.bytes("key length", KEY_BYTES_MAX)?, decode_entry(reader)?)))
+                .collect::<Result<_, DecodeError>>()?;
+            ResponseBody::Page(ScanPage { entries, next })
+        }
+        kind::WRITTEN => ResponseBody::Written(WriteResult::decode(reader)?),
+        kind::BATCH => ResponseBody::Batch(decode_results(reader, WriteResult::decode)?),
+        kind::ATOMIC => ResponseBody::Atomic(AtomicResult::decode(reader)?),
+        kind::ERROR => ResponseBody::Error(ServerError::decode(reader)?),
+        value => return Err(DecodeError::UnknownValue { field: "response kind", value: value.into() }),
+    })
+}
+
+fn encode_entry(out: &mut BytesMut, entry: &Entry) {
+    out.put_u64_le(entry.version.0);
+    out.option(entry.expires_at_ms, |out, at| out.put_u64_le(at));
+    out.bytes(&entry.value);
+}
+
+fn decode_entry(reader: &mut Reader) -> Result<Entry, DecodeError> {
+    Ok(Entry {
+        version: Version(reader.u64()?),
+        expires_at_ms: reader.option("expiry", Reader::u64)?,
+        value: reader.bytes("value length", VALUE_BYTES_MAX)?,
+    })
+}
+
+fn encode_results<T>(
+    out: &mut BytesMut,
+    results: &[Result<T, ServerError>],
+    mut encode: impl FnMut(&mut BytesMut, &T),
+) {
+    out.count(results.len());
+    for result in results {
+        out.bool(result.is_ok());
+        match result {
+            Ok(value) => encode(out, value),
+            Err(error) => error.encode(out),
+        }
+    }
+}
+
+fn decode_results<T>(
+    reader: &mut Reader,
+    mut decode: impl FnMut(&mut Reader) -> Result<T, DecodeError>,
+) -> Result<Vec<Result<T, ServerError>>, DecodeError> {
+    let count = reader.count("results", BATCH_OPERATIONS_MAX, 2)?;
+    (0..count)
+        .map(|_| if reader.bool("result")? { decode(reader).map(Ok) } else { ServerError::decode(reader).map(Err) })
+        .collect()
+}
+
+impl WriteResult {
+    /// Appends the result; the session table of a shard's log remembers it in exactly this form.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.put_u8(match self.status {
+            WriteStatus::Applied => 0,
+            WriteStatus::ConditionFailed => 1,
+            WriteStatus::Missing => 2,
+        });
+        out.put_u64_le(self.version.0);
+        out.put_u8(match self.ack {
+            Ack::Committed => 0,
+            Ack::Accepted => 1,
+        });
+        encode_durability(out, self.durability);
+        out.option(self.number, |out, number| out.put_i64_le(number));
+        out.option(self.previous.as_ref(), encode_entry);
+    }
+
+    /// Reads a result.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes.
+    pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(WriteResult {
+            status: match reader.u8()? {
+                0 => WriteStatus::Applied,
+                1 => WriteStatus::ConditionFailed,
+                2 => WriteStatus::Missing,
+                value => return Err(DecodeError::UnknownValue { field: "write status", value: value.into() }),
+            },
+            version: Version(reader.u64()?),
+            ack: match reader.u8()? {
+                0 => Ack::Committed,
+                1 => Ack::Accepted,
+                value => return Err(DecodeError::UnknownValue { field: "ack", value: value.into() }),
+            },
+            durability: decode_durability(reader)?,
+            number: reader.option("number", Reader::i64)?,
+            previous: reader.option("previous entry", decode_entry)?,
+        })
+    }
+}
+
+impl AtomicResult {
+    /// Appends the result; the session table of a shard's log remembers it in exactly this form.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            AtomicResult::Applied(results) => {
+                out.put_u8(0);
+                out.count(results.len());
+                results.iter().for_each(|result| result.encode(out));
+            }
+            AtomicResult::ConditionFailed { position, version } => {
+                out.put_u8(1);
+                out.put_u32_le(*position);
+                out.put_u64_le(version.0);
+            }
+        }
+    }
+
+    /// Reads a result.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes.
+    pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            0 => {
+                let count = reader.count("results", BATCH_OPERATIONS_MAX, 13)?;
+                AtomicResult::Applied((0..count).map(|_| WriteResult::decode(reader)).collect::<Result<_, _>>()?)
+            }
+            1 => AtomicResult::ConditionFailed { position: reader.u32()?, version: Version(reader.u64()?) },
+            value => return Err(DecodeError::UnknownValue { field: "atomic result", value: value.into() }),
+        })
+    }
+}
+
+fn encode_explanation(out: &mut BytesMut, explanation: &Explanation) {
+    out.put_u16_le(explanation.shard.0);
+    out.put_u64_le(explanation.ring_position);
+    out.option(explanation.leader, |out, leader| out.uuid(leader.0));
+    out.count(explanation.replicas.len());
+    explanation.replicas.iter().for_each(|replica| out.uuid(replica.0));
+    out.option(explanation.stored, |out, stored| {
+        out.put_u64_le(stored.version.0);
+        out.put_u32_le(stored.value_bytes);
+        out.option(stored.expires_at_ms, |out, at| out.put_u64_le(at));
+        out.put_u32_le(stored.segment);
+        out.put_u32_le(stored.offset);
+    });
+}
+
+fn decode_explanation(reader: &mut Reader) -> Result<Explanation, DecodeError> {
+    Ok(Explanation {
+        shard: ShardId(reader.u16()?),
+        ring_position: reader.u64()?,
+        leader: reader.option("leader", Reader::node_id)?,
+        replicas: {
+            let count = reader.count("replicas", REPLICAS_MAX, 16)?;
+            (0..count).map(|_| reader.node_id()).collect::<Result<_, _>>()?
+        },
+        stored: reader.option("stored", |reader| {
+            Ok(StoredEntry {
+                version: Version(reader.u64()?),
+                value_bytes: reader.u32()?,
+                expires_at_ms: reader.option("expiry", Reader::u64)?,
+                segment: reader.u32()?,
+                offset: reader.u32()?,
+            })
+        })?,
+    })
+}

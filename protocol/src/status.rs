@@ -1,0 +1,201 @@
+//! How a node is doing, as STATUS answers it.
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::limits::{NAME_BYTES_MAX, SHARDS_MAX};
+use crate::topology::{decode_durability, encode_durability};
+use crate::types::{Durability, LogIndex, NodeId, ShardId, Term, Version};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::fmt;
+
+/// One node's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The version of its program.
+    pub program_version: String,
+    /// Its process id.
+    pub process: u32,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// What "committed" means.
+    pub durability: Durability,
+    /// Open client connections.
+    pub connections: u32,
+    /// Peers that are connected now.
+    pub peers_up: Vec<NodeId>,
+    /// Resident memory of the process, in bytes, mapped log pages included.
+    pub resident_bytes: u64,
+    /// CPU time that the process used, in microseconds.
+    pub cpu_us: u64,
+    /// Journal rounds (one write and one sync each) since the start.
+    pub journal_rounds: u64,
+    /// Requests answered with `Overloaded` since the start.
+    pub overloaded: u64,
+    /// The state of each of its shard replicas.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// One shard replica's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShardStatus {
+    /// The shard.
+    pub shard: ShardId,
+    /// What this replica is.
+    pub role: ShardRole,
+    /// Its term.
+    pub term: Term,
+    /// The leader it knows of.
+    pub leader: Option<NodeId>,
+    /// The last entry in its log.
+    pub last_index: LogIndex,
+    /// The last entry that it knows a quorum holds.
+    pub committed: LogIndex,
+    /// The last entry that it has applied.
+    pub applied: LogIndex,
+    /// The version of its last effective write.
+    pub version: Version,
+    /// Keys it holds.
+    pub keys: u64,
+    /// Bytes of its log.
+    pub log_bytes: u64,
+    /// How often its actor was started since the process began.
+    pub incarnation: u32,
+}
+
+/// What a shard replica is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum ShardRole {
+    /// Reading its log; not yet part of its group.
+    Recovering,
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks to become leader.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Receives the log without a vote.
+    Learner,
+    /// May have forgotten acknowledged writes (an unclean machine restart with durability `memory`): does not vote.
+    Amnesiac,
+    /// Found damage in its log: does not vote.
+    Faulty,
+}
+
+impl ShardRole {
+    const ALL: [ShardRole; 7] = [
+        ShardRole::Recovering,
+        ShardRole::Follower,
+        ShardRole::Candidate,
+        ShardRole::Leader,
+        ShardRole::Learner,
+        ShardRole::Amnesiac,
+        ShardRole::Faulty,
+    ];
+}
+
+impl fmt::Display for ShardRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ShardRole::Recovering => "recovering",
+            ShardRole::Follower => "follower",
+            ShardRole::Candidate => "candidate",
+            ShardRole::Leader => "leader",
+            ShardRole::Learner => "learner",
+            ShardRole::Amnesiac => "amnesiac",
+            ShardRole::Faulty => "faulty",
+        })
+    }
+}
+
+impl NodeStatus {
+    /// Appends the status; between nodes it travels in exactly this form.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.uuid(self.node.0);
+        out.text(&self.name, NAME_BYTES_MAX);
+        out.text(&self.program_version, NAME_BYTES_MAX);
+        out.put_u32_le(self.process);
+        out.put_u64_le(self.uptime_ms);
+        encode_durability(out, self.durability);
+        out.put_u32_le(self.connections);
+        out.count(self.peers_up.len());
+        self.peers_up.iter().for_each(|peer| out.uuid(peer.0));
+        out.put_u64_le(self.resident_bytes);
+        out.put_u64_le(self.cpu_us);
+        out.put_u64_le(self.journal_rounds);
+        out.put_u64_le(self.overloaded);
+        out.count(self.shards.len());
+        for shard in &self.shards {
+            out.put_u16_le(shard.shard.0);
+            out.put_u8(ShardRole::ALL.iter().position(|role| *role == shard.role).expect("ALL holds every role") as u8);
+            out.put_u64_le(shard.term.0);
+            out.option(shard.leader, |out, leader| out.uuid(leader.0));
+            out.put_u64_le(shard.last_index.0);
+            out.put_u64_le(shard.committed.0);
+            out.put_u64_le(shard.applied.0);
+            out.put_u64_le(shard.version.0);
+            out.put_u64_le(shard.keys);
+            out.put_u64_le(shard.log_bytes);
+            out.put_u32_le(shard.incarnation);
+        }
+    }
+
+    /// Reads a status that must fill `bytes`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let status = Self::decode(&mut reader)?;
+        reader.finish()?;
+        Ok(status)
+    }
+
+    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(NodeStatus {
+            node: reader.node_id()?,
+            name: reader.text("node name", NAME_BYTES_MAX)?,
+            program_version: reader.text("program version", NAME_BYTES_MAX)?,
+            process: reader.u32()?,
+            uptime_ms: reader.u64()?,
+            durability: decode_durability(reader)?,
+            connections: reader.u32()?,
+            peers_up: {
+                let count = reader.count("peers", crate::limits::NODES_MAX, 16)?;
+                (0..count).map(|_| reader.node_id()).collect::<Result<_, _>>()?
+            },
+            resident_bytes: reader.u64()?,
+            cpu_us: reader.u64()?,
+            journal_rounds: reader.u64()?,
+            overloaded: reader.u64()?,
+            shards: {
+                // One more than the shards of the ring: the meta group.
+                let count = reader.count("shards", SHARDS_MAX + 1, 64)?;
+                (0..count).map(|_| decode_shard(reader)).collect::<Result<_, _>>()?
+            },
+        })
+    }
+}
+
+fn decode_shard(reader: &mut Reader) -> Result<ShardStatus, DecodeError> {
+    Ok(ShardStatus {
+        shard: ShardId(reader.u16()?),
+        role: {
+            let value = reader.u8()?;
+            *ShardRole::ALL
+                .get(usize::from(value))
+                .ok_or(DecodeError::UnknownValue { field: "shard role", value: value.into() })?
+        },
+        term: Term(reader.u64()?),
+        leader: reader.option("leader", Reader::node_id)?,
+        last_index: LogIndex(reader.u64()?),
+        committed: LogIndex(reader.u64()?),
+        applied: LogIndex(reader.u64()?),
+        version: Version(reader.u64()?),
+        keys: reader.u64()?,
+        log_bytes: reader.u64()?,
+        incarnation: reader.u32()?,
+    })
+}

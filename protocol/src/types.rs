@@ -1,0 +1,137 @@
+//! The newtypes that every other module speaks in.
+
+use bytes::Bytes;
+use std::fmt;
+use uuid::Uuid;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub $inner);
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+macro_rules! identity {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub Uuid);
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// A shard: one equal slice of the hash ring, replicated as one consensus group.
+    ShardId(u16)
+}
+number! {
+    /// A raft term.
+    Term(u64)
+}
+number! {
+    /// A position in a shard's replicated log; the first entry has index 1.
+    LogIndex(u64)
+}
+number! {
+    /// A key's version: the shard's count of effective writes when the key was last written. It grows with every write
+    /// of the shard and is never used twice, so a deleted and re-created key has a new one. 0 means "no such key".
+    Version(u64)
+}
+number! {
+    /// The ring map's epoch: grows with each change of nodes or placement.
+    Epoch(u64)
+}
+number! {
+    /// One replica of one shard, as consensus knows it. Never reused, never 0.
+    ReplicaId(u64)
+}
+number! {
+    /// Ties a reply to its request on one connection. 0 is kept for frames that the node sends unasked.
+    RequestId(u32)
+}
+identity! {
+    /// A node: its data folder and its certificate. Addresses may change, this does not.
+    NodeId
+}
+identity! {
+    /// A cluster. Nodes and clients of another cluster are refused at the door.
+    ClusterId
+}
+identity! {
+    /// One client instance; names the session under which its writes take effect once.
+    ClientId
+}
+
+impl ShardId {
+    /// The group that replicates the ring map. Clients can't address it.
+    pub const META: ShardId = ShardId(u16::MAX);
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Ack {
+    /// Persisted by a quorum and applied: it survives what the cluster's durability says. The default.
+    #[default]
+    Committed,
+    /// In the leader's log only: early, may be lost, may not be readable yet.
+    Accepted,
+}
+
+/// What "persisted" means; a property of the whole cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Durability {
+    /// Fsynced by a quorum.
+    #[default]
+    Fsync,
+    /// In the page cache of a quorum, synced in the background.
+    Memory,
+}
+
+impl fmt::Display for Ack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ack::Committed => "committed",
+            Ack::Accepted => "accepted",
+        })
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Durability::Fsync => "fsync",
+            Durability::Memory => "memory",
+        })
+    }
+}
+
+/// A value as it is stored under a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The value's bytes.
+    pub value: Bytes,
+    /// The version the write that stored it was given.
+    pub version: Version,
+    /// When it expires, in milliseconds of the shard's log time (close to Unix time); `None` is never.
+    pub expires_at_ms: Option<u64>,
+}
