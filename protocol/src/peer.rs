@@ -95,12 +95,6 @@ raft_kinds! {
     HeartbeatResponse = 8,
     /// Campaign now: the leader hands over.
     TimeoutNow = 9,
-    /// A follower asks the leader to hand over to it.
-    TransferLeader = 10,
-    /// A follower asks for a position from which it may read.
-    ReadIndex = 11,
-    /// That position.
-    ReadIndexResponse = 12,
 }
 
 /// One consensus message.
