@@ -1,1 +1,6 @@
-//! x
+//! Kvorum's server: the process around one node, and the node itself.
+
+pub mod config;
+pub mod exit;
+pub mod identity;
+pub mod telemetry;
