@@ -264,6 +264,11 @@ fn label(text: &str) -> Option<String> {
     (text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)).then(|| text.to_owned())
 }
 
+/// Whether a text may stand where an address is expected.
+pub(crate) fn is_address(text: &str) -> bool {
+    address(text).is_some()
+}
+
 /// `host:port`, where the host is a name, an IPv4 address, or an IPv6 address in brackets. It is resolved when it is
 /// used, again each time, so that a node may move.
 fn address(text: &str) -> Option<String> {

@@ -179,7 +179,8 @@ impl Reading {
     pub(super) fn reject_unknown(&mut self, lists: &[(&str, &[Field])]) {
         let mut unknown = Vec::new();
         for (name, value) in &self.root {
-            let is_table = FIELDS.iter().any(|field| field.path.split_once('.').is_some_and(|(table, _)| table == name));
+            let is_table =
+                FIELDS.iter().any(|field| field.path.split_once('.').is_some_and(|(table, _)| table == name));
             match value {
                 Value::Dict(_, table) if is_table => {
                     let paths = table.keys().map(|key| format!("{name}.{key}"));

@@ -141,7 +141,10 @@ fn members_are_checked_one_by_one_and_against_the_rest() {
   members[1].rack: there is no such field (file etc/kvorum.toml)"
     );
     assert_eq!(
-        errors(&with("node_id = \"6ff5c4a2-1b1f-4c2a-9f43-0a5a54b7a012\"", "node_id = \"6ff5c4a2-1b1f-4c2a-9f43-0a5a54b7a099\"")),
+        errors(&with(
+            "node_id = \"6ff5c4a2-1b1f-4c2a-9f43-0a5a54b7a012\"",
+            "node_id = \"6ff5c4a2-1b1f-4c2a-9f43-0a5a54b7a099\""
+        )),
         "configuration: node_id: 6ff5c4a2-1b1f-4c2a-9f43-0a5a54b7a099 is not the id of any of the 3 members"
     );
     assert_eq!(

@@ -99,7 +99,9 @@ pub enum FolderError {
         example: String,
     },
     /// Its identity is damaged.
-    #[error("data folder {path}: the file {file} is damaged; name an empty folder, and the node will rejoin with a new disk")]
+    #[error(
+        "data folder {path}: the file {file} is damaged; name an empty folder, and the node will rejoin with a new disk"
+    )]
     Damaged {
         /// The folder.
         path: PathBuf,

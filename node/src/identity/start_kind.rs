@@ -35,11 +35,7 @@ impl RunState {
     pub(super) fn encode(&self) -> String {
         let word = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
         let state = if self.running { "running" } else { "clean" };
-        let lines = vec![
-            ("state", state.to_owned()),
-            ("boot", self.boot.clone()),
-            ("amnesia", word(self.amnesia)),
-        ];
+        let lines = vec![("state", state.to_owned()), ("boot", self.boot.clone()), ("amnesia", word(self.amnesia))];
         Record { title: TITLE, lines }.encode()
     }
 
