@@ -1,6 +1,7 @@
 //! The node itself. For now it stands in for the real one: it answers HELLO, PING and TOPOLOGY, with every shard led by
 //! one of the members in turn, so that everything around it can be built and tested.
 
+use crate::cert::TlsIdentity;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::identity::DataFolder;
@@ -58,7 +59,12 @@ impl NodeError {
 ///
 /// # Errors
 /// What ended it early.
-pub async fn run(config: Config, folder: DataFolder, stop: CancellationToken) -> Result<DataFolder, NodeError> {
+pub async fn run(
+    config: Config,
+    _tls: TlsIdentity,
+    folder: DataFolder,
+    stop: CancellationToken,
+) -> Result<DataFolder, NodeError> {
     let address = config.client_listen;
     let listener = TcpListener::bind(address).await.map_err(|error| NodeError::Listen {
         field: "client_listen",
