@@ -11,6 +11,7 @@ use kvorum_protocol::{ClusterId, NodeId};
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use uuid::Uuid;
 
 /// Kvorum: a sharded, replicated key-value store, linearizable and durable by default.
@@ -61,12 +62,13 @@ enum CertVerb {
 
 impl Cli {
     /// Runs what the command line asks for. What went wrong is the last line on stderr.
-    pub fn run(self) -> Exit {
+    pub fn run(self) -> ExitCode {
+        let done = |()| ExitCode::from(Exit::Ok);
         match self.verb {
             Verb::Dev(args) => ended(dev::run(args), dev::DevError::exit),
-            Verb::Start(args) => ended(start::run(args), start::StartError::exit),
-            Verb::Init(args) => ended(init::run(args), init::InitError::exit),
-            Verb::Cert(verb) => ended(verb.run(), |_| Exit::Failure),
+            Verb::Start(args) => ended(start::run(args).map(done), start::StartError::exit),
+            Verb::Init(args) => ended(init::run(args).map(done), init::InitError::exit),
+            Verb::Cert(verb) => ended(verb.run().map(done), |_| Exit::Failure),
         }
     }
 }
@@ -93,16 +95,13 @@ impl CertVerb {
     }
 }
 
-fn ended<E: Display>(result: Result<(), E>, exit: impl FnOnce(&E) -> Exit) -> Exit {
-    match result {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            let exit = exit(&error);
-            // Nobody is left to tell if stderr is closed.
-            let _ = writeln!(std::io::stderr(), "kvorum: {error} (exit code {})", exit.code());
-            exit
-        }
-    }
+fn ended<E: Display>(result: Result<ExitCode, E>, exit: impl FnOnce(&E) -> Exit) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        let exit = exit(&error);
+        // Nobody is left to tell if stderr is closed.
+        let _ = writeln!(std::io::stderr(), "kvorum: {error} (exit code {})", exit.code());
+        exit.into()
+    })
 }
 
 /// Prints a line for the person at the terminal. A closed stdout is no reason to stop a cluster.

@@ -18,6 +18,7 @@ use nodes::{Event, Nodes};
 use ports::PortTaken;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -97,11 +98,11 @@ struct DevNode {
     log_path: PathBuf,
 }
 
-/// Runs a cluster until the REPL ends or a signal comes.
+/// Runs a cluster until the REPL ends, whose exit code this gives, or a signal comes.
 ///
 /// # Errors
 /// Whatever keeps the cluster from getting ready, or a node from being kept running.
-pub fn run(args: DevArgs) -> Result<(), DevError> {
+pub fn run(args: DevArgs) -> Result<ExitCode, DevError> {
     let started = Instant::now();
     let process = |what| move |error| DevError::Process { what, error };
     let (shape, is_new) = init::open_or_create(&args.dir, &args.shape)?;
@@ -132,7 +133,7 @@ async fn lead(
     running: &mut Nodes,
     stop: CancellationToken,
     started: Instant,
-) -> Result<(), DevError> {
+) -> Result<ExitCode, DevError> {
     let age = if is_new { "new cluster" } else { "cluster" };
     say(format_args!("{age} {} in {}", shape.cluster_id, args.dir.display()));
     for node in nodes {
@@ -141,7 +142,7 @@ async fn lead(
     let ready = tokio::select! {
         ready = wait_ready(nodes) => ready,
         gave_up = keep_telling(running) => Err(gave_up),
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     if let Err(error) = ready {
         nodes.iter().for_each(show_log);
@@ -160,20 +161,22 @@ async fn lead(
     if args.no_repl {
         return tokio::select! {
             gave_up = keep_telling(running) => Err(gave_up),
-            () = stop.cancelled() => Ok(()),
+            () = stop.cancelled() => Ok(ExitCode::SUCCESS),
         };
     }
-    let repl = tokio::task::spawn_blocking(move || repl::run(&url));
+    let _terminal = repl::TerminalGuard::new();
+    let repl = tokio::task::spawn_blocking(move || repl::run(url));
     let telling = async {
         // The rest of the cluster may still answer; the person at the REPL decides when it is over.
-        let gave_up = keep_telling(running).await;
-        say(gave_up);
+        say(keep_telling(running).await);
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        ended = repl => ended.map_err(io::Error::other).flatten().map_err(|error| DevError::Process { what: "the REPL", error }),
-        () = telling => Ok(()),
-        () = stop.cancelled() => Ok(()),
+        ended = repl => {
+            ended.map_err(|error| DevError::Process { what: "the REPL", error: io::Error::other(error) })
+        }
+        () = telling => Ok(ExitCode::SUCCESS),
+        () = stop.cancelled() => Ok(ExitCode::SUCCESS),
     }
 }
 

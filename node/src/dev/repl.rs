@@ -1,15 +1,32 @@
 //! The REPL in front of the cluster.
 
-use std::io::{self, Read};
+use kvorum_client::cli::ReplOptions;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use std::io;
+use std::process::ExitCode;
 
-/// Runs the REPL until the person at it leaves; blocks. Until the client library has one, waits for the end of stdin.
-///
-/// # Errors
-/// What the system says.
-pub(super) fn run(url: &str) -> io::Result<()> {
-    crate::cli::say(format_args!("kvorum-cli --url {url} talks to it; ctrl-d stops the cluster"));
-    let mut stdin = io::stdin().lock();
-    let mut ignored = [0; 256];
-    while stdin.read(&mut ignored)? > 0 {}
-    Ok(())
+/// Puts the terminal back as it was when this is dropped: a signal may end the REPL while it reads keys one by one.
+pub(super) struct TerminalGuard {
+    before: Option<Termios>,
+}
+
+impl TerminalGuard {
+    /// Remembers how the terminal is, if there is one.
+    pub(super) fn new() -> Self {
+        TerminalGuard { before: tcgetattr(io::stdin()).ok() }
+    }
+}
+
+impl Drop for TerminalGuard {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // If the terminal is gone, it needs no care.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+/// Runs the REPL until the person at it leaves, or stdin ends; blocks.
+pub(super) fn run(url: String) -> ExitCode {
+    kvorum_client::cli::repl(ReplOptions { url })
 }
