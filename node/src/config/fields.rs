@@ -1,0 +1,129 @@
+//! The table of settings. Flags, environment variables, validation messages and the table in `docs/OPERATIONS.md` all
+//! come from here, so that they can't differ.
+
+/// One setting that has a single value.
+#[derive(Debug)]
+pub struct Field {
+    /// Where it stands in the file: `name`, or `table.name`.
+    pub path: &'static str,
+    /// What is allowed, as the end of "expected …".
+    pub allowed: &'static str,
+    /// What it is when nobody sets it, written as in the file; `None` if it must be set or follows from others.
+    pub default: Option<&'static str>,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+impl Field {
+    /// The environment variable that sets it: `tls.ca` is `KVORUM_TLS_CA`.
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.path.replace('.', "_").to_uppercase())
+    }
+
+    /// The flag that sets it, without its dashes: `tls.ca` is `tls-ca`.
+    pub fn flag(&self) -> String {
+        self.path.replace(['.', '_'], "-")
+    }
+}
+
+/// What the environment variables of all settings begin with.
+pub const PREFIX: &str = "KVORUM_";
+
+macro_rules! fields {
+    ($($name:ident: $path:literal, $allowed:expr, $default:expr, $help:literal;)*) => {
+        $(pub(super) const $name: Field =
+            Field { path: $path, allowed: $allowed, default: $default, help: $help };)*
+        /// Every setting that has a single value, in the order in which the documentation shows them.
+        pub const FIELDS: &[Field] = &[$($name),*];
+    };
+}
+
+const UUID: &str = "a UUID such as 0191d1c6-7f3e-7c5a-9b2e-3a4f5b6c7d8e";
+const PEM: &str = "the path of a PEM file";
+const NAME: &str = "1 to 255 bytes of text";
+const ADDRESS: &str = "host:port with a port from 1 to 65535, such as node-1.example:7400";
+
+fields! {
+    CLUSTER_ID: "cluster_id", UUID, None,
+        "The cluster; the same on all its nodes";
+    NODE_ID: "node_id", UUID, None,
+        "This node; one of the members";
+    DATA_DIR: "data_dir", "the path of a folder", None,
+        "Where this node keeps everything; created if it is not there";
+    SHARDS: "shards", "a power of two from 1 to 4096", Some("16"),
+        "Slices of the hash ring; fixed when the cluster is created";
+    REPLICATION_FACTOR: "replication_factor", "an odd number from 1 to 15, at most the number of members", Some("3"),
+        "Replicas of each shard";
+    DURABILITY: "durability", "fsync or memory", Some("\"fsync\""),
+        "What a committed write survives; fixed when the cluster is created";
+    CLIENT_LISTEN: "client_listen", "ip:port, such as 0.0.0.0:7400 or [::]:7400", Some("\"0.0.0.0:7400\""),
+        "Where the binary door listens (TCP)";
+    CLIENT_ADVERTISE: "client_advertise", ADDRESS, None,
+        "Where clients reach this node; by default the address in members";
+    PEER_LISTEN: "peer_listen", "ip:port, such as 0.0.0.0:7410 or [::]:7410", Some("\"0.0.0.0:7410\""),
+        "Where this node listens for its peers (UDP)";
+    PEER_ADVERTISE: "peer_advertise", ADDRESS, None,
+        "Where peers reach this node; by default the address in members";
+    CONNECTIONS_MAX: "connections_max", "a number from 1 to 65536", Some("1024"),
+        "Client connections; one more is told TooManyConnections";
+    ELECTION_TIMEOUT_MS: "election_timeout_ms", "a multiple of 10 from 100 to 60000", Some("500"),
+        "Shortest silence of a leader after which others stand for election, in milliseconds; the same on all nodes";
+    JOURNAL_FILE_BYTES: "journal.file_bytes", "a multiple of 4096 from 1048576 to 1073741824", Some("67108864"),
+        "Size of one journal file, in bytes";
+    JOURNAL_FILES: "journal.files", "a number from 2 to 64", Some("4"),
+        "How many journal files are kept allocated";
+    TLS_CA: "tls.ca", PEM, None,
+        "The cluster's certificate authority";
+    TLS_CERTIFICATE: "tls.certificate", PEM, None,
+        "This node's certificate";
+    TLS_KEY: "tls.key", PEM, None,
+        "The private key of this node's certificate";
+    FAULT_HOOKS: "fault_hooks", "true or false", Some("false"),
+        "Let admin commands inject faults; for tests only";
+}
+
+/// The fields of one entry of `members`.
+pub(super) mod member {
+    use super::{ADDRESS, Field, NAME, UUID};
+
+    pub(in crate::config) const ID: Field =
+        Field { path: "id", allowed: UUID, default: None, help: "The member's node_id" };
+    pub(in crate::config) const NAME_OF: Field =
+        Field { path: "name", allowed: NAME, default: None, help: "Its name, for people" };
+    pub(in crate::config) const ZONE: Field = Field {
+        path: "zone",
+        allowed: "at most 255 bytes of text",
+        default: Some("\"\""),
+        help: "Its failure zone; replicas of a shard are spread over zones",
+    };
+    pub(in crate::config) const CLIENT: Field =
+        Field { path: "client", allowed: ADDRESS, default: None, help: "Where clients reach it" };
+    pub(in crate::config) const PEER: Field =
+        Field { path: "peer", allowed: ADDRESS, default: None, help: "Where peers reach it" };
+    pub(in crate::config) const FIELDS: &[Field] = &[ID, NAME_OF, ZONE, CLIENT, PEER];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_variables_and_flags() {
+        assert_eq!(JOURNAL_FILE_BYTES.variable(), "KVORUM_JOURNAL_FILE_BYTES");
+        assert_eq!(JOURNAL_FILE_BYTES.flag(), "journal-file-bytes");
+    }
+
+    #[test]
+    fn every_field_is_documented_as_it_is() {
+        let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPERATIONS.md");
+        let document = std::fs::read_to_string(document).unwrap();
+        let row = |field: &Field, path: String| {
+            let default = field.default.map_or("—".to_owned(), |default| format!("`{default}`"));
+            format!("| `{path}` | {default} | {} | {} |", field.allowed, field.help)
+        };
+        let top = FIELDS.iter().map(|field| row(field, field.path.to_owned()));
+        let members = member::FIELDS.iter().map(|field| row(field, format!("members.{}", field.path)));
+        let missing: Vec<String> = top.chain(members).filter(|row| !document.contains(row.as_str())).collect();
+        assert!(missing.is_empty(), "docs/OPERATIONS.md lacks these rows:\n{}", missing.join("\n"));
+    }
+}

@@ -1,0 +1,295 @@
+//! Configuration of a node: parsed from a file, the environment and flags, validated as a whole, then immutable.
+//!
+//! This module is pure: who calls it has read the file and the environment. Precedence: flags, then environment, then
+//! file, then defaults.
+
+mod fields;
+mod problem;
+mod reading;
+
+pub use fields::{FIELDS, Field, PREFIX};
+pub use problem::{ConfigErrors, Origin, Problem};
+pub use reading::Sources;
+
+use figment::value::Dict;
+use kvorum_protocol::limits::{NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
+use kvorum_protocol::{ClusterId, Durability, NodeId};
+use reading::Reading;
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How many ticks make the shortest election timeout.
+pub const ELECTION_TICKS: u32 = 10;
+
+/// A node's validated configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// This node, one of `members`.
+    pub node_id: NodeId,
+    /// This node's name, as `members` gives it.
+    pub name: String,
+    /// This node's failure zone, as `members` gives it; empty if none.
+    pub zone: String,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Shards of the ring: a power of two, at most [`SHARDS_MAX`].
+    pub shards: u16,
+    /// Replicas of each shard: odd, at most [`REPLICAS_MAX`] and the number of members.
+    pub replication_factor: u8,
+    /// What "committed" means in this cluster.
+    pub durability: Durability,
+    /// Where the binary door listens.
+    pub client_listen: SocketAddr,
+    /// `host:port` where clients reach this node.
+    pub client_advertise: String,
+    /// Where this node listens for its peers.
+    pub peer_listen: SocketAddr,
+    /// `host:port` where peers reach this node.
+    pub peer_advertise: String,
+    /// Most client connections at once.
+    pub connections_max: u32,
+    /// The shortest election timeout; [`ELECTION_TICKS`] ticks.
+    pub election_timeout: Duration,
+    /// The journal's files.
+    pub journal: JournalConfig,
+    /// Whether admin commands may inject faults.
+    pub fault_hooks: bool,
+    /// Where the certificates are.
+    pub tls: TlsConfig,
+    /// The cluster's initial members, this node among them; its own entry holds the advertised addresses.
+    pub members: Vec<Member>,
+}
+
+/// The ring of journal files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JournalConfig {
+    /// Size of one file, in bytes; a multiple of 4096.
+    pub file_bytes: u64,
+    /// How many files are kept allocated.
+    pub files: u16,
+}
+
+/// PEM files of the mutual TLS between nodes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsConfig {
+    /// The cluster's certificate authority.
+    pub ca: PathBuf,
+    /// This node's certificate.
+    pub certificate: PathBuf,
+    /// This node's private key.
+    pub key: PathBuf,
+}
+
+/// One of the nodes that the cluster is created with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its failure zone; empty if none.
+    pub zone: String,
+    /// `host:port` where clients reach it.
+    pub client: String,
+    /// `host:port` where peers reach it.
+    pub peer: String,
+}
+
+impl Config {
+    /// Parses and validates.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first thing.
+    pub fn parse(sources: &Sources) -> Result<Config, ConfigErrors> {
+        let mut reading = Reading::new(sources);
+        if !reading.is_readable() {
+            return Err(ConfigErrors(reading.problems));
+        }
+        let config = read(&mut reading);
+        match config {
+            Some(config) if reading.problems.is_empty() => Ok(config),
+            _ => Err(ConfigErrors(reading.problems)),
+        }
+    }
+
+    /// One tick of the consensus clock.
+    pub fn tick(&self) -> Duration {
+        self.election_timeout / ELECTION_TICKS
+    }
+}
+
+/// Takes every field before it gives up, so that every problem is reported.
+fn read(reading: &mut Reading) -> Option<Config> {
+    let cluster_id = reading.required(&fields::CLUSTER_ID, uuid).map(ClusterId);
+    let node_id = reading.required(&fields::NODE_ID, uuid).map(NodeId);
+    let data_dir = reading.required_with_origin(&fields::DATA_DIR, path);
+    let shards = reading.required(&fields::SHARDS, |text| {
+        let shards = number(text, 1, SHARDS_MAX as u64)?;
+        shards.is_power_of_two().then_some(shards as u16)
+    });
+    let replication_factor = reading.required(&fields::REPLICATION_FACTOR, |text| {
+        let factor = number(text, 1, REPLICAS_MAX as u64)?;
+        (factor % 2 == 1).then_some(factor as u8)
+    });
+    let durability = reading.required(&fields::DURABILITY, durability);
+    let client_listen = reading.required(&fields::CLIENT_LISTEN, |text| SocketAddr::from_str(text).ok());
+    let client_advertise = reading.optional(&fields::CLIENT_ADVERTISE, address);
+    let peer_listen = reading.required(&fields::PEER_LISTEN, |text| SocketAddr::from_str(text).ok());
+    let peer_advertise = reading.optional(&fields::PEER_ADVERTISE, address);
+    let connections_max = reading.required(&fields::CONNECTIONS_MAX, |text| Some(number(text, 1, 65_536)? as u32));
+    let election_timeout = reading.required(&fields::ELECTION_TIMEOUT_MS, |text| {
+        let timeout_ms = number(text, 100, 60_000)?;
+        (timeout_ms % u64::from(ELECTION_TICKS) == 0).then_some(Duration::from_millis(timeout_ms))
+    });
+    let journal = read_journal(reading);
+    let tls = read_tls(reading);
+    let fault_hooks = reading.required(&fields::FAULT_HOOKS, |text| bool::from_str(text).ok());
+    let members = read_members(reading);
+    reading.reject_unknown(&[("members", fields::member::FIELDS)]);
+
+    let (node_id, replication_factor, mut members) = (node_id?, replication_factor?, members?);
+    check_members(reading, &members, node_id, replication_factor);
+    let own = members.iter_mut().find(|member| member.id == node_id)?;
+    own.client = client_advertise.unwrap_or_else(|| own.client.clone());
+    own.peer = peer_advertise.unwrap_or_else(|| own.peer.clone());
+    let own = own.clone();
+    Some(Config {
+        cluster_id: cluster_id?,
+        node_id,
+        name: own.name,
+        zone: own.zone,
+        data_dir: data_dir?,
+        shards: shards?,
+        replication_factor,
+        durability: durability?,
+        client_listen: client_listen?,
+        client_advertise: own.client,
+        peer_listen: peer_listen?,
+        peer_advertise: own.peer,
+        connections_max: connections_max?,
+        election_timeout: election_timeout?,
+        journal: journal?,
+        fault_hooks: fault_hooks?,
+        tls: tls?,
+        members,
+    })
+}
+
+fn read_journal(reading: &mut Reading) -> Option<JournalConfig> {
+    let file_bytes = reading.required(&fields::JOURNAL_FILE_BYTES, |text| {
+        let bytes = number(text, 1024 * 1024, 1024 * 1024 * 1024)?;
+        (bytes % 4096 == 0).then_some(bytes)
+    });
+    let files = reading.required(&fields::JOURNAL_FILES, |text| Some(number(text, 2, 64)? as u16));
+    Some(JournalConfig { file_bytes: file_bytes?, files: files? })
+}
+
+fn read_tls(reading: &mut Reading) -> Option<TlsConfig> {
+    let ca = reading.required_with_origin(&fields::TLS_CA, path);
+    let certificate = reading.required_with_origin(&fields::TLS_CERTIFICATE, path);
+    let key = reading.required_with_origin(&fields::TLS_KEY, path);
+    Some(TlsConfig { ca: ca?, certificate: certificate?, key: key? })
+}
+
+fn read_members(reading: &mut Reading) -> Option<Vec<Member>> {
+    let tables = reading.tables("members", "a list of tables [[members]] with id, name, client and peer");
+    let members: Vec<Option<Member>> = tables
+        .iter()
+        .enumerate()
+        .map(|(index, table)| read_member(reading, table, &format!("members[{index}]")))
+        .collect();
+    members.into_iter().collect()
+}
+
+fn read_member(reading: &mut Reading, table: &Dict, place: &str) -> Option<Member> {
+    use fields::member::{CLIENT, ID, NAME_OF, PEER, ZONE};
+    let id = reading.entry(table, place, &ID, uuid).map(NodeId);
+    let name = reading.entry(table, place, &NAME_OF, |text| if text.is_empty() { None } else { label(text) });
+    let zone = reading.entry(table, place, &ZONE, label);
+    let client = reading.entry(table, place, &CLIENT, address);
+    let peer = reading.entry(table, place, &PEER, address);
+    Some(Member { id: id?, name: name?, zone: zone?, client: client?, peer: peer? })
+}
+
+/// What must hold between the members and the other fields.
+fn check_members(reading: &mut Reading, members: &[Member], node_id: NodeId, replication_factor: u8) {
+    if members.is_empty() || members.len() > NODES_MAX {
+        reading.contradiction("members", format!("there are {}, expected 1 to {NODES_MAX}", members.len()));
+        return;
+    }
+    if !members.iter().any(|member| member.id == node_id) {
+        reading.contradiction("node_id", format!("{node_id} is not the id of any of the {} members", members.len()));
+    }
+    if usize::from(replication_factor) > members.len() {
+        let members = members.len();
+        let detail = format!("{replication_factor} replicas of each shard need as many members, there are {members}");
+        reading.contradiction("replication_factor", detail);
+    }
+    check_unique(reading, "id", members.iter().map(|member| member.id.to_string()));
+    check_unique(reading, "name", members.iter().map(|member| member.name.clone()));
+    check_unique(reading, "client", members.iter().map(|member| member.client.clone()));
+    check_unique(reading, "peer", members.iter().map(|member| member.peer.clone()));
+}
+
+fn check_unique(reading: &mut Reading, field: &str, values: impl Iterator<Item = impl Hash + Eq + ToString>) {
+    let mut seen = HashSet::new();
+    for (index, value) in values.enumerate() {
+        let text = value.to_string();
+        if !seen.insert(value) {
+            reading.contradiction(&format!("members[{index}].{field}"), format!("{text} is another member's too"));
+        }
+    }
+}
+
+fn uuid(text: &str) -> Option<Uuid> {
+    Uuid::parse_str(text).ok().filter(|uuid| !uuid.is_nil())
+}
+
+fn number(text: &str, min: u64, max: u64) -> Option<u64> {
+    text.parse().ok().filter(|number| (min..=max).contains(number))
+}
+
+fn durability(text: &str) -> Option<Durability> {
+    [Durability::Fsync, Durability::Memory].into_iter().find(|durability| durability.to_string() == text)
+}
+
+fn label(text: &str) -> Option<String> {
+    (text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)).then(|| text.to_owned())
+}
+
+/// Whether a text may stand where an address is expected.
+pub(crate) fn is_address(text: &str) -> bool {
+    address(text).is_some()
+}
+
+/// `host:port`, where the host is a name, an IPv4 address, or an IPv6 address in brackets. It is resolved when it is
+/// used, again each time, so that a node may move.
+fn address(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_is_fine = match bare {
+        Some(bare) => bare.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
+    };
+    (host_is_fine && port != 0 && text.len() <= NAME_BYTES_MAX).then(|| text.to_owned())
+}
+
+/// A relative path in the file starts at the file's folder, anywhere else at the current one.
+fn path(text: &str, origin: &Origin) -> Option<PathBuf> {
+    let folder = match origin {
+        Origin::File(file) => Path::new(file).parent().unwrap_or(Path::new("")),
+        _ => Path::new(""),
+    };
+    (!text.is_empty()).then(|| folder.join(text))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Looks whether the ports of a cluster are free before anything starts, because a node can only say so in its log.
+
+use super::DevNode;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+/// A port that can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("port {} ({door} of {node}, {protocol}) {}", address.port(), reason(error))]
+pub struct PortTaken {
+    node: String,
+    door: &'static str,
+    protocol: &'static str,
+    address: SocketAddr,
+    error: io::Error,
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "is in use: does this cluster run already? Otherwise stop what uses it, or name \
+                                     another --dir and --base-port"
+            .to_owned(),
+        _ => format!("cannot be listened on: {error}"),
+    }
+}
+
+/// # Errors
+/// The first port that is taken.
+pub(super) fn check(nodes: &[DevNode]) -> Result<(), PortTaken> {
+    for node in nodes {
+        let taken =
+            |door, protocol, address, error| PortTaken { node: node.name.clone(), door, protocol, address, error };
+        let client = node.config.client_listen;
+        TcpListener::bind(client).map_err(|error| taken("binary door", "TCP", client, error))?;
+        let peer = node.config.peer_listen;
+        UdpSocket::bind(peer).map_err(|error| taken("peers", "UDP", peer, error))?;
+    }
+    Ok(())
+}
