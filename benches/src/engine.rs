@@ -142,10 +142,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn schedule(&self) -> Schedule {
-        self.schedule
-    }
-
     pub(crate) fn in_flight(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -204,7 +200,7 @@ impl Engine {
         let measuring = now >= self.schedule.measure_from;
         while output.len() < OUTPUT_BYTES_MAX && self.window.has_room() {
             let Some(slot) = self.free.pop() else { return };
-            match self.work.next(&self.routes, self.node_position, measuring) {
+            match self.work.next(&self.routes, self.node_position, measuring, &mut self.random) {
                 Some(operation) => self.issue(slot, operation, now, output),
                 None => {
                     self.free.push(slot);
@@ -378,5 +374,165 @@ impl Engine {
         if request.sequence != 0 {
             self.window.settle(request.sequence);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::Load;
+    use kvorum_protocol::{
+        ClusterId, Durability, Entry, Epoch, NodeInfo, ShardInfo, Term, Topology, Version, WriteResult,
+    };
+    use rand::SeedableRng;
+    use uuid::Uuid;
+
+    fn topology(leader: u16, term: u64) -> Topology {
+        let node = |number: u128| NodeInfo {
+            id: NodeId(Uuid::from_u128(number)),
+            name: String::new(),
+            client_address: String::new(),
+            zone: String::new(),
+        };
+        Topology {
+            epoch: Epoch(1),
+            cluster: ClusterId(Uuid::from_u128(9)),
+            durability: Durability::Fsync,
+            nodes: vec![node(1), node(2)],
+            shards: vec![ShardInfo { leader: Some(leader), term: Term(term), replicas: vec![0, 1] }],
+        }
+    }
+
+    /// An engine that only writes, connected to node 1, which measures from `begin` for a minute.
+    fn engine(pipeline: usize, value_bytes: usize, begin: Instant) -> Engine {
+        let keys = Arc::new(KeySpace::new(100, 16, 1));
+        let settings = Settings {
+            pipeline,
+            value_bytes,
+            ack: Ack::Committed,
+            read_mode: ReadMode::Linearizable,
+            route: Route::Leaders,
+            timeout: Duration::from_secs(1),
+            by_operations: false,
+            halt: AtomicBool::new(false),
+        };
+        let seat = Seat {
+            settings: Arc::new(settings),
+            router: Arc::new(Router::new(topology(0, 1), Arc::clone(&keys))),
+            work: Work::Load(Load { keys: Arc::clone(&keys), read_ratio: 0.0, route: Route::Leaders, budget: None }),
+            keys,
+            random: StdRng::seed_from_u64(1),
+        };
+        let schedule = Schedule { measure_from: begin, stop_at: begin + Duration::from_secs(60) };
+        let mut engine = Engine::new(seat, schedule);
+        engine.handle_connected(NodeId(Uuid::from_u128(1)));
+        engine
+    }
+
+    fn requests(output: &mut BytesMut) -> Vec<Request> {
+        std::iter::from_fn(|| frame::decode(output, FRAME_BYTES_MAX).unwrap())
+            .map(|body| Request::decode(body).unwrap())
+            .collect()
+    }
+
+    fn reply(id: RequestId, body: ResponseBody) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        Response { id, epoch: Epoch(1), forwarded: false, body }.encode(&mut bytes);
+        bytes
+    }
+
+    fn written() -> ResponseBody {
+        ResponseBody::Written(WriteResult {
+            status: WriteStatus::Applied,
+            version: Version(1),
+            ack: Ack::Committed,
+            durability: Durability::Fsync,
+            number: None,
+            previous: None,
+        })
+    }
+
+    #[test]
+    fn the_pipeline_is_kept_full_and_replies_may_come_in_any_order() {
+        let begin = Instant::now();
+        let (mut engine, mut recorder, mut output) = (engine(3, 10, begin), Recorder::new(), BytesMut::new());
+        engine.send(begin, &mut output);
+        let first = requests(&mut output);
+        assert_eq!(first.len(), 3);
+        let later = begin + Duration::from_millis(7);
+        engine.receive(&mut reply(first[1].id, written()), later, &mut recorder).unwrap();
+        engine.send(later, &mut output);
+        let next = requests(&mut output);
+        let RequestBody::Write { id, .. } = next[0].body else { panic!("{next:?}") };
+        assert_eq!((next.len(), next[0].id), (1, first[1].id), "the answered request's slot is used again");
+        assert_eq!((id.sequence, id.first_unanswered), (4, 1), "write 1 is still unanswered");
+        assert_eq!(recorder.writes.len(), 1);
+        assert!((6_900_000..7_100_000).contains(&recorder.writes.max()));
+    }
+
+    #[test]
+    fn an_answer_to_nothing_or_of_the_wrong_kind_ends_the_connection() {
+        let begin = Instant::now();
+        let value = || ResponseBody::Value(None::<Entry>);
+        for (id, body) in [(2, written()), (9, written()), (0, written()), (u32::MAX, written()), (1, value())] {
+            let (mut engine, mut output) = (engine(1, 10, begin), BytesMut::new());
+            engine.send(begin, &mut output);
+            let answer = engine.receive(&mut reply(RequestId(id), body), begin, &mut Recorder::new());
+            assert!(matches!(answer, Err(ConnectionError::Unexpected)), "id {id}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_pauses_as_long_as_the_server_advises_and_not_longer_than_the_limit() {
+        let begin = Instant::now();
+        for (retry, pause) in [
+            (Retry::AfterMs(40), Duration::from_millis(40)),
+            (Retry::AfterMs(u32::MAX - 1), ERROR_PAUSE_MAX),
+            (Retry::No, ERROR_PAUSE_MIN),
+        ] {
+            let (mut engine, mut recorder, mut output) = (engine(1, 10, begin), Recorder::new(), BytesMut::new());
+            engine.send(begin, &mut output);
+            let id = requests(&mut output)[0].id;
+            let error = ServerError { retry, ..ServerError::new(ErrorCode::Overloaded, "") };
+            engine.receive(&mut reply(id, ResponseBody::Error(error)), begin, &mut recorder).unwrap();
+            engine.send(begin + pause - Duration::from_micros(1), &mut output);
+            assert!(output.is_empty(), "{retry:?} is still on");
+            engine.send(begin + pause, &mut output);
+            assert_eq!(requests(&mut output).len(), 1, "{retry:?} is over");
+            assert_eq!(recorder.overloaded, 1);
+        }
+    }
+
+    #[test]
+    fn not_leader_asks_for_the_topology_and_a_pushed_one_is_followed() {
+        let begin = Instant::now();
+        let (mut engine, mut recorder, mut output) = (engine(1, 10, begin), Recorder::new(), BytesMut::new());
+        engine.send(begin, &mut output);
+        let id = requests(&mut output)[0].id;
+        let error = ResponseBody::Error(ServerError::new(ErrorCode::NotLeader, ""));
+        engine.receive(&mut reply(id, error), begin, &mut recorder).unwrap();
+        engine.send(begin, &mut output);
+        assert_eq!(requests(&mut output)[0].body, RequestBody::Topology);
+        assert!(engine.routes.leads(0));
+        let pushed = ResponseBody::Topology(topology(1, 2));
+        engine.receive(&mut reply(RequestId(0), pushed), begin, &mut recorder).unwrap();
+        engine.send(begin, &mut output);
+        assert!(engine.routes.leads(1) && !engine.routes.leads(0));
+        assert_eq!(recorder.errors[&ErrorCode::NotLeader.number()], 1);
+    }
+
+    #[test]
+    fn output_is_bounded_and_an_overdue_reply_is_noticed() {
+        let begin = Instant::now();
+        let (mut engine, mut output) = (engine(4096, 100_000, begin), BytesMut::new());
+        engine.send(begin, &mut output);
+        assert!(output.len() < OUTPUT_BYTES_MAX + 101_000, "{}", output.len());
+        let sent = engine.in_flight();
+        assert!((10..12).contains(&sent));
+        assert!(engine.check(begin + Duration::from_secs(1)).is_ok());
+        assert!(matches!(engine.check(begin + Duration::from_secs(3)), Err(ConnectionError::Silent)));
+        let mut recorder = Recorder::new();
+        engine.handle_disconnected(begin + Duration::from_secs(3), &mut recorder);
+        assert_eq!((engine.in_flight(), recorder.unanswered), (0, sent as u64));
     }
 }

@@ -37,12 +37,12 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts the threads; their connections connect and wait for [`Fleet::begin`]. `work` makes each one's operations
-    /// from its number and its generator.
+    /// Starts the threads; their connections connect and wait for [`Fleet::begin`]. `work` says what each
+    /// one does.
     ///
     /// # Errors
     /// The system has no thread or event queue to give.
-    pub(crate) fn launch(plan: FleetPlan, mut work: impl FnMut(usize, &mut StdRng) -> Work) -> io::Result<Fleet> {
+    pub(crate) fn launch(plan: FleetPlan, work: impl Fn() -> Work) -> io::Result<Fleet> {
         let (ready_sender, ready) = mpsc::channel(plan.connections);
         let (schedule, schedule_receiver) = watch::channel(None);
         let (mut threads, mut recorders) = (Vec::new(), Vec::new());
@@ -51,12 +51,12 @@ impl Fleet {
             let crew: Vec<(Connection, Seat)> = (thread..plan.connections)
                 .step_by(plan.threads)
                 .map(|number| {
-                    let mut random = StdRng::seed_from_u64(plan.seed.wrapping_add(number as u64));
+                    let random = StdRng::seed_from_u64(plan.seed.wrapping_add(number as u64));
                     let seat = Seat {
                         settings: Arc::clone(&plan.settings),
                         keys: Arc::clone(&plan.keys),
                         router: Arc::clone(&plan.router),
-                        work: work(number, &mut random),
+                        work: work(),
                         random,
                     };
                     (Connection::new(number, Arc::clone(&plan.router), Arc::clone(&recorder)), seat)

@@ -112,7 +112,7 @@ impl<'a> Run<'a> {
     async fn fill(&self, progress: &mut impl FnMut(Progress)) -> Result<u64, BenchError> {
         let claims = Arc::new(FillClaims::new(&self.keys));
         let fleet_plan = self.fleet_plan(self.plan.pipeline.max(FILL_PIPELINE), false);
-        let work = |_, _: &mut _| Work::Fill(Fill::new(Arc::clone(&self.keys), Arc::clone(&claims)));
+        let work = || Work::Fill(Fill::new(Arc::clone(&self.keys), Arc::clone(&claims)));
         let mut fleet = Fleet::launch(fleet_plan, work)?;
         self.require_open(&mut fleet).await?;
         let begin = Instant::now();
@@ -144,10 +144,9 @@ impl<'a> Run<'a> {
         let plan = self.plan;
         let budget = plan.operations.map(|operations| Arc::new(AtomicU64::new(operations)));
         let fleet_plan = self.fleet_plan(plan.pipeline, budget.is_some());
-        let work = |_, random: &mut rand::rngs::StdRng| {
+        let work = || {
             Work::Load(Load {
                 keys: Arc::clone(&self.keys),
-                random: rand::SeedableRng::from_rng(random),
                 read_ratio: plan.read_ratio,
                 route: plan.route,
                 budget: budget.clone(),
@@ -234,7 +233,7 @@ async fn watch(fleet: &mut Fleet, measure_from: Instant, stop_at: Instant, progr
         }
         let (now, snapshot) = (Instant::now(), fleet.snapshot());
         let mut histogram = snapshot.all();
-        histogram.subtract(&last.all()).expect("counts only grow");
+        histogram.subtract(last.all()).expect("counts only grow");
         let seconds = (now - last_at).as_secs_f64();
         progress(Progress::Measuring {
             elapsed: now - measure_from,

@@ -32,9 +32,15 @@ pub(crate) enum Work {
 
 impl Work {
     /// The next operation for a connection to the node at position `node`; `None` if nothing is left.
-    pub(crate) fn next(&mut self, routes: &Routes, node: Option<usize>, measuring: bool) -> Option<Operation> {
+    pub(crate) fn next(
+        &mut self,
+        routes: &Routes,
+        node: Option<usize>,
+        measuring: bool,
+        random: &mut StdRng,
+    ) -> Option<Operation> {
         match self {
-            Work::Load(load) => load.next(routes, node, measuring),
+            Work::Load(load) => load.next(routes, node, measuring, random),
             Work::Fill(fill) => fill.next(routes, node),
         }
     }
@@ -51,7 +57,6 @@ impl Work {
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) keys: Arc<KeySpace>,
-    pub(crate) random: StdRng,
     pub(crate) read_ratio: f64,
     pub(crate) route: Route,
     /// Measured operations that are left for the whole fleet; none is no limit.
@@ -59,18 +64,18 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    fn next(&mut self, routes: &Routes, node: Option<usize>, measuring: bool) -> Option<Operation> {
+    fn next(&self, routes: &Routes, node: Option<usize>, measuring: bool, random: &mut StdRng) -> Option<Operation> {
         if let (true, Some(budget)) = (measuring, &self.budget) {
             let take = |left: u64| left.checked_sub(1);
             budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         }
         let led = match (self.route, node) {
-            (Route::Leaders, Some(node)) => routes.draw(node, &mut self.random),
+            (Route::Leaders, Some(node)) => routes.draw(node, random),
             _ => None,
         };
         // A node that leads nothing is sent any key and forwards it: the report shows how many were.
-        let position = led.unwrap_or_else(|| self.random.random_range(0..self.keys.count()));
-        let read = self.random.random::<f64>() < self.read_ratio;
+        let position = led.unwrap_or_else(|| random.random_range(0..self.keys.count()));
+        let read = random.random::<f64>() < self.read_ratio;
         Some(Operation { kind: if read { Kind::Get } else { Kind::Put }, key: self.keys.key_at(position) })
     }
 }

@@ -1,5 +1,7 @@
 //! Whole runs against a cluster in this process.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
+
 mod support;
 
 use kvorum_benches::run::Progress;
