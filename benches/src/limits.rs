@@ -26,8 +26,9 @@ pub(crate) const FILL_CLAIM: u32 = 256;
 pub(crate) const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// Room for this many bytes is made before each read.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
-/// A connection stops writing while its oldest unanswered write is this many sequence numbers behind.
-pub(crate) const SEQUENCE_WINDOW_MAX: usize = 65_536;
+/// A connection stops writing while its oldest unanswered write is this many sequence numbers behind: the servers
+/// remember no more answers of one client.
+pub(crate) const SEQUENCE_WINDOW_MAX: usize = 4096;
 /// Failures in a row after which a connection is given up.
 pub(crate) const RECONNECTS_MAX: u32 = 30;
 /// The first pause before connecting again; it doubles with each failure in a row, and is drawn from its upper half.
@@ -58,6 +59,6 @@ pub(crate) const LEADERS_PAUSE: Duration = Duration::from_millis(100);
 /// Different reasons of lost connections that a report tells apart.
 pub(crate) const REASONS_MAX: usize = 16;
 
-const _: () = assert!(PIPELINE_MAX < SEQUENCE_WINDOW_MAX, "a full pipeline fits the window of sequence numbers");
+const _: () = assert!(PIPELINE_MAX <= SEQUENCE_WINDOW_MAX, "a full pipeline fits the window of sequence numbers");
 const _: () = assert!(FILL_PIPELINE <= PIPELINE_MAX);
 const _: () = assert!(KEYS_MAX as u64 * 4 <= 1 << 29, "the table of keys stays under 512 MiB");
