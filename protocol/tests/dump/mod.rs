@@ -13,19 +13,3 @@ pub(crate) fn show(bytes: &[u8]) -> String {
     }
     text
 }
-
-/// The names and bytes of a golden file: a name stands at the start of a line, its bytes are indented below it.
-pub(crate) fn read(text: &str) -> Vec<(String, Vec<u8>)> {
-    let mut all: Vec<(String, Vec<u8>)> = Vec::new();
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        match line.strip_prefix("  ") {
-            None => all.push((line.to_owned(), Vec::new())),
-            Some(row) => {
-                let (hex, _) = row[6..].split_once('|').expect("a row ends with its text");
-                let bytes = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("two hex digits"));
-                all.last_mut().expect("rows stand below a name").1.extend(bytes);
-            }
-        }
-    }
-    all
-}
