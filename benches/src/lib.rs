@@ -1,0 +1,34 @@
+//! kvorum-bench: a load generator that costs little itself.
+//!
+//! It does not go through the client library, whose comfort (a future per operation, retries, budgets) would be measured
+//! along with the server. Instead each connection is a small state machine straight on the protocol's codecs: it keeps a
+//! fixed number of requests in flight (a closed loop), encodes all that are due into one write and takes all replies out
+//! of one read.
+//!
+//! ```text
+//! options ─► run ─► fleet (threads) ─► connection (socket) ─► engine (no I/O) ─► recorder ─► report
+//!              └──► control (TOPOLOGY, STATUS)                 └─ routes, keys, sequence, work
+//! ```
+//!
+//! A run ends at its deadline whatever the servers do.
+
+pub mod options;
+pub mod report;
+pub mod run;
+
+mod connection;
+mod control;
+mod engine;
+mod fleet;
+mod keys;
+mod limits;
+mod recorder;
+mod routes;
+mod sequence;
+mod server_use;
+mod socket;
+mod work;
+
+pub use options::{Options, Plan};
+pub use report::Report;
+pub use run::{BenchError, run};

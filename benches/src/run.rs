@@ -1,0 +1,275 @@
+//! A whole run: look at the cluster, write the keys, load, measure, report.
+
+use crate::control::Control;
+use crate::engine::{ConnectionError, Schedule, Settings};
+use crate::fleet::{Fleet, FleetPlan};
+use crate::keys::KeySpace;
+use crate::limits::{FILL_DURATION_MAX, FILL_PIPELINE, FILL_STALL_MAX, LEADERS_PAUSE, LEADERS_WAIT};
+use crate::options::Plan;
+use crate::recorder::Recorder;
+use crate::report::{Latency, Measured, Report};
+use crate::routes::Router;
+use crate::server_use;
+use crate::work::{Fill, FillClaims, Load, Work};
+use kvorum_protocol::Topology;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// No node answered.
+    #[error("no node of {seeds} answered: {reason}")]
+    Unreachable {
+        /// The addresses that were tried.
+        seeds: String,
+        /// What the last one did.
+        reason: String,
+    },
+    /// The keys could not be written before the run.
+    #[error("{filled} of {keys} keys were written before the run; {reason}")]
+    Fill {
+        /// Keys written.
+        filled: u64,
+        /// Keys wanted.
+        keys: u32,
+        /// The most frequent trouble.
+        reason: String,
+    },
+    /// The operating system refused a thread or an event queue.
+    #[error("the operating system refused a thread: {0}")]
+    System(#[from] io::Error),
+    /// A fault of this program.
+    #[error("a load thread panicked")]
+    Panicked,
+}
+
+/// A run's state, told about once per second.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Writing all keys.
+    Filling {
+        /// Keys written so far.
+        filled: u64,
+        /// Keys to write.
+        keys: u32,
+    },
+    /// Loading and measuring.
+    Measuring {
+        /// Since the measured time began.
+        elapsed: Duration,
+        /// Operations that worked in the last second.
+        operations_per_second: f64,
+        /// Latency of those.
+        latency: Latency,
+        /// Errors of the last second, `Overloaded` among them.
+        errors: u64,
+    },
+}
+
+/// Runs `plan` to its end, which its durations bound. Blocks; starts its own threads and executors.
+///
+/// # Errors
+/// The cluster can't be reached at all, or the keys can't be written. Trouble during the load is in the report instead.
+pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, BenchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(Run::prepare(plan))?.go(&runtime, &mut progress)
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    control: Control,
+    keys: Arc<KeySpace>,
+    router: Arc<Router>,
+}
+
+impl<'a> Run<'a> {
+    async fn prepare(plan: &'a Plan) -> Result<Self, BenchError> {
+        let topology = find_cluster(&plan.seeds)
+            .await
+            .map_err(|error| BenchError::Unreachable { seeds: plan.seeds.join(", "), reason: error.to_string() })?;
+        let keys = Arc::new(KeySpace::new(plan.keys, plan.key_bytes, topology.shards.len() as u16));
+        let addresses = topology.nodes.iter().map(|node| node.client_address.clone()).collect();
+        let router = Arc::new(Router::new(topology, Arc::clone(&keys)));
+        Ok(Run { plan, control: Control::new(addresses), keys, router })
+    }
+
+    fn go(
+        mut self,
+        runtime: &tokio::runtime::Runtime,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<Report, BenchError> {
+        let filled = if self.plan.fill { runtime.block_on(self.fill(progress))? } else { 0 };
+        runtime.block_on(self.load(filled, progress))
+    }
+
+    /// Writes every key once. Ends when all are written, when none was for [`FILL_STALL_MAX`], or after
+    /// [`FILL_DURATION_MAX`].
+    async fn fill(&self, progress: &mut impl FnMut(Progress)) -> Result<u64, BenchError> {
+        let claims = Arc::new(FillClaims::new(&self.keys));
+        let fleet_plan = self.fleet_plan(self.plan.pipeline.max(FILL_PIPELINE), false);
+        let work = || Work::Fill(Fill::new(Arc::clone(&self.keys), Arc::clone(&claims)));
+        let mut fleet = Fleet::launch(fleet_plan, work)?;
+        self.require_open(&mut fleet).await?;
+        let begin = Instant::now();
+        fleet.begin(Schedule { measure_from: begin, stop_at: begin + FILL_DURATION_MAX });
+        let keys = self.plan.keys;
+        let (mut filled, mut filled_at) = (0, begin);
+        let mut tick = seconds_from(begin);
+        loop {
+            tokio::select! {
+                () = fleet.finished() => break,
+                _ = tick.tick() => {}
+            }
+            let now_filled = fleet.snapshot().filled;
+            if now_filled > filled {
+                (filled, filled_at) = (now_filled, Instant::now());
+            } else if filled_at.elapsed() > FILL_STALL_MAX {
+                fleet.halt();
+            }
+            progress(Progress::Filling { filled, keys });
+        }
+        let recorder = fleet.join().ok_or(BenchError::Panicked)?;
+        if recorder.filled < u64::from(keys) {
+            return Err(BenchError::Fill { filled: recorder.filled, keys, reason: main_trouble(&recorder) });
+        }
+        Ok(recorder.filled)
+    }
+
+    async fn load(&mut self, filled: u64, progress: &mut impl FnMut(Progress)) -> Result<Report, BenchError> {
+        let plan = self.plan;
+        let budget = plan.operations.map(|operations| Arc::new(AtomicU64::new(operations)));
+        let fleet_plan = self.fleet_plan(plan.pipeline, budget.is_some());
+        let work = || {
+            Work::Load(Load {
+                keys: Arc::clone(&self.keys),
+                read_ratio: plan.read_ratio,
+                route: plan.route,
+                budget: budget.clone(),
+            })
+        };
+        let mut fleet = Fleet::launch(fleet_plan, work)?;
+        self.require_open(&mut fleet).await?;
+        let measure_from = Instant::now() + plan.warmup;
+        let stop_at = measure_from + plan.duration;
+        fleet.begin(Schedule { measure_from, stop_at });
+        tokio::time::sleep_until(measure_from.into()).await;
+
+        let nodes = self.router.current().topology.nodes.clone();
+        let bench_cpu = process_cpu();
+        let before = self.control.statuses(&nodes).await;
+        watch(&mut fleet, measure_from, stop_at, progress).await;
+        let ended = Instant::now().min(stop_at);
+        let bench_cpu = process_cpu().saturating_sub(bench_cpu);
+        let after = self.control.statuses(&nodes).await;
+
+        let recorder = fleet.join().ok_or(BenchError::Panicked)?;
+        let ended = if budget.is_some() { recorder.last_answer.unwrap_or(ended) } else { ended };
+        let elapsed = ended.saturating_duration_since(measure_from);
+        let servers = server_use::between(&nodes, &before, &after);
+        let topology = &self.router.current().topology;
+        Ok(Report::new(plan, topology, &recorder, Measured { elapsed, filled, bench_cpu, servers }))
+    }
+
+    fn fleet_plan(&self, pipeline: usize, by_operations: bool) -> FleetPlan {
+        let plan = self.plan;
+        FleetPlan {
+            connections: plan.connections,
+            threads: plan.threads,
+            seed: plan.seed,
+            settings: Arc::new(Settings {
+                pipeline,
+                value_bytes: plan.value_bytes,
+                ack: plan.ack,
+                read_mode: plan.read_mode,
+                route: plan.route,
+                timeout: plan.timeout,
+                by_operations,
+                halt: AtomicBool::new(false),
+            }),
+            keys: Arc::clone(&self.keys),
+            router: Arc::clone(&self.router),
+        }
+    }
+
+    /// A run with some connections open is worth going on with (the report names the others), one with none is not.
+    async fn require_open(&self, fleet: &mut Fleet) -> Result<(), BenchError> {
+        if fleet.ready().await > 0 {
+            return Ok(());
+        }
+        let routes = self.router.current();
+        let seeds = routes.topology.nodes.iter().map(|node| node.client_address.as_str());
+        let reason = "no connection could be opened to the nodes of the topology".to_owned();
+        Err(BenchError::Unreachable { seeds: seeds.collect::<Vec<_>>().join(", "), reason })
+    }
+}
+
+/// The topology, once every shard has a leader; without some after [`LEADERS_WAIT`], since the others still work.
+async fn find_cluster(seeds: &[String]) -> Result<Topology, ConnectionError> {
+    let mut control = Control::new(seeds.to_vec());
+    let begin = Instant::now();
+    loop {
+        let topology = control.topology().await?;
+        if topology.shards.iter().all(|shard| shard.leader.is_some()) || begin.elapsed() > LEADERS_WAIT {
+            return Ok(topology);
+        }
+        tokio::time::sleep(LEADERS_PAUSE).await;
+    }
+}
+
+/// Tells about each second until the measured time, or the work, is over.
+async fn watch(fleet: &mut Fleet, measure_from: Instant, stop_at: Instant, progress: &mut impl FnMut(Progress)) {
+    let mut tick = seconds_from(measure_from);
+    let (mut last, mut last_at) = (fleet.snapshot(), Instant::now());
+    loop {
+        tokio::select! {
+            () = fleet.finished() => return,
+            () = tokio::time::sleep_until(stop_at.into()) => return,
+            _ = tick.tick() => {}
+        }
+        let (now, snapshot) = (Instant::now(), fleet.snapshot());
+        let mut histogram = snapshot.all();
+        histogram.subtract(last.all()).expect("counts only grow");
+        let seconds = (now - last_at).as_secs_f64();
+        progress(Progress::Measuring {
+            elapsed: now - measure_from,
+            operations_per_second: histogram.len() as f64 / seconds.max(f64::MIN_POSITIVE),
+            latency: Latency::new(&histogram),
+            errors: errors(&snapshot) - errors(&last),
+        });
+        (last, last_at) = (snapshot, now);
+    }
+}
+
+fn errors(recorder: &Recorder) -> u64 {
+    recorder.overloaded + recorder.errors.values().sum::<u64>()
+}
+
+fn seconds_from(begin: Instant) -> tokio::time::Interval {
+    let second = Duration::from_secs(1);
+    let mut tick = tokio::time::interval_at((begin + second).into(), second);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    tick
+}
+
+/// The most frequent error or loss, for a message.
+fn main_trouble(recorder: &Recorder) -> String {
+    let code = |&number: &u16| kvorum_protocol::ErrorCode::from_number(number).map(|code| code.to_string());
+    let errors = recorder.errors.iter().map(|(number, &count)| (count, code(number).unwrap_or_default()));
+    let lost = recorder.lost.iter().map(|(reason, &count)| (count, reason.clone()));
+    let overloaded = std::iter::once((recorder.overloaded, "Overloaded".to_owned()));
+    match errors.chain(lost).chain(overloaded).max() {
+        Some((count, what)) if count > 0 => format!("{count} × {what}"),
+        _ => "the servers are too slow".to_owned(),
+    }
+}
+
+/// CPU time of this process.
+fn process_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

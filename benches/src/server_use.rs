@@ -1,0 +1,81 @@
+//! What the servers spent on a run: the difference between their STATUS before and after it.
+
+use kvorum_protocol::{NodeInfo, NodeStatus};
+use serde::Serialize;
+
+/// One node's share.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct NodeUse {
+    /// The node's name.
+    pub name: String,
+    /// CPU time in microseconds.
+    pub cpu_us: u64,
+    /// Journal rounds, one write and one sync each.
+    pub journal_rounds: u64,
+    /// Requests that it answered with `Overloaded`.
+    pub overloaded: u64,
+    /// Resident memory at the end, in bytes.
+    pub resident_bytes: u64,
+}
+
+/// The use of each node; `None` if one of them could not be asked both times, or was started again in between: a sum
+/// that lacks a node would flatter the cluster.
+pub(crate) fn between(nodes: &[NodeInfo], before: &[NodeStatus], after: &[NodeStatus]) -> Option<Vec<NodeUse>> {
+    let of = |statuses: &[NodeStatus], node: &NodeInfo| statuses.iter().position(|status| status.node == node.id);
+    nodes
+        .iter()
+        .map(|node| {
+            let (before, after) = (&before[of(before, node)?], &after[of(after, node)?]);
+            if before.process != after.process || before.uptime_ms > after.uptime_ms {
+                return None;
+            }
+            Some(NodeUse {
+                name: after.name.clone(),
+                cpu_us: after.cpu_us.checked_sub(before.cpu_us)?,
+                journal_rounds: after.journal_rounds.checked_sub(before.journal_rounds)?,
+                overloaded: after.overloaded.checked_sub(before.overloaded)?,
+                resident_bytes: after.resident_bytes,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_protocol::{Durability, NodeId};
+    use uuid::Uuid;
+
+    fn status(node: u128, process: u32, cpu_us: u64) -> NodeStatus {
+        NodeStatus {
+            node: NodeId(Uuid::from_u128(node)),
+            name: format!("node-{node}"),
+            program_version: String::new(),
+            process,
+            uptime_ms: cpu_us,
+            durability: Durability::Fsync,
+            connections: 0,
+            peers_up: Vec::new(),
+            resident_bytes: 7,
+            cpu_us,
+            journal_rounds: cpu_us / 10,
+            overloaded: 0,
+            shards: Vec::new(),
+        }
+    }
+
+    fn node(number: u128) -> NodeInfo {
+        let id = NodeId(Uuid::from_u128(number));
+        NodeInfo { id, name: String::new(), client_address: String::new(), zone: String::new() }
+    }
+
+    #[test]
+    fn use_is_the_difference_and_needs_every_node() {
+        let nodes = [node(1), node(2)];
+        let before = [status(1, 10, 100), status(2, 20, 1000)];
+        let uses = between(&nodes, &before, &[status(2, 20, 1500), status(1, 10, 130)]).unwrap();
+        assert_eq!((uses[0].cpu_us, uses[1].cpu_us, uses[1].journal_rounds), (30, 500, 50));
+        assert_eq!(between(&nodes, &before, &[status(1, 10, 130)]), None, "a node did not answer");
+        assert_eq!(between(&nodes, &before, &[status(1, 10, 130), status(2, 21, 1500)]), None, "a node restarted");
+    }
+}

@@ -1,0 +1,94 @@
+//! An open connection: the TCP stream after HELLO, with its buffers.
+
+use crate::engine::ConnectionError;
+use crate::limits::{CONNECT_TIMEOUT, READ_BYTES};
+use bytes::BytesMut;
+use kvorum_protocol::limits::FRAME_BYTES_MAX;
+use kvorum_protocol::request::PROTOCOL_VERSION;
+use kvorum_protocol::{
+    ClientId, Hello, HelloReply, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, frame,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+const HELLO_ID: RequestId = RequestId(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) stream: TcpStream,
+    /// Bytes that have come and are not yet taken; up to one whole frame and a read.
+    pub(crate) input: BytesMut,
+    /// Bytes that wait to be sent.
+    pub(crate) output: BytesMut,
+    /// Who answered.
+    pub(crate) node: NodeId,
+}
+
+/// HELLO as this program says it.
+pub(crate) fn hello(client: ClientId, features: u64) -> Hello {
+    Hello {
+        version_min: PROTOCOL_VERSION,
+        version_max: PROTOCOL_VERSION,
+        features,
+        cluster: None,
+        client,
+        name: concat!("kvorum-bench ", env!("CARGO_PKG_VERSION")).into(),
+    }
+}
+
+impl Socket {
+    /// Connects and says HELLO, until `deadline` or [`CONNECT_TIMEOUT`], whichever comes first.
+    ///
+    /// # Errors
+    /// Whatever went wrong; nothing is left open.
+    pub(crate) async fn open(address: &str, hello: &Hello, deadline: Instant) -> Result<Socket, ConnectionError> {
+        let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
+        let opened = tokio::time::timeout_at(deadline, async {
+            let connect_error = |error: std::io::Error| ConnectionError::Connect(error.kind());
+            let stream = TcpStream::connect(address).await.map_err(connect_error)?;
+            stream.set_nodelay(true).map_err(connect_error)?;
+            let (input, output) = (BytesMut::with_capacity(READ_BYTES), BytesMut::with_capacity(READ_BYTES));
+            let mut socket = Socket { stream, input, output, node: NodeId(uuid::Uuid::nil()) };
+            socket.node = socket.greet(hello).await?.node;
+            Ok(socket)
+        });
+        opened.await.unwrap_or(Err(ConnectionError::ConnectTimeout))
+    }
+
+    /// Sends one request and reads one frame: right only while nothing is in flight and nothing is pushed.
+    ///
+    /// # Errors
+    /// Whatever went wrong; the socket can't be used after it.
+    pub(crate) async fn exchange(&mut self, request: &Request) -> Result<ResponseBody, ConnectionError> {
+        request.encode(&mut self.output);
+        let io_error = |error: std::io::Error| ConnectionError::Io(error.kind());
+        while !self.output.is_empty() {
+            self.stream.write_buf(&mut self.output).await.map_err(io_error)?;
+        }
+        let body = loop {
+            if let Some(body) = frame::decode(&mut self.input, FRAME_BYTES_MAX)? {
+                break body;
+            }
+            self.input.reserve(READ_BYTES);
+            if self.stream.read_buf(&mut self.input).await.map_err(io_error)? == 0 {
+                return Err(ConnectionError::Closed);
+            }
+        };
+        let response = Response::decode(body)?;
+        match response.body {
+            ResponseBody::Error(error) => Err(ConnectionError::Refused(error.code)),
+            answer if response.id == request.id => Ok(answer),
+            _ => Err(ConnectionError::Unexpected),
+        }
+    }
+
+    async fn greet(&mut self, hello: &Hello) -> Result<HelloReply, ConnectionError> {
+        let request = Request { id: HELLO_ID, deadline_ms: 0, body: RequestBody::Hello(hello.clone()) };
+        match self.exchange(&request).await? {
+            ResponseBody::Hello(reply) => Ok(reply),
+            _ => Err(ConnectionError::Unexpected),
+        }
+    }
+}

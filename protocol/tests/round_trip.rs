@@ -1,0 +1,433 @@
+//! Any message whatever comes back from its bytes as it went in.
+
+use bytes::{Bytes, BytesMut};
+use kvorum_protocol::limits::{DEADLINE_MS_MAX, FRAME_BYTES_MAX, TTL_MS_MAX};
+use kvorum_protocol::peer::{PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::response::StoredEntry;
+use kvorum_protocol::{
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, ClientId, ClusterId, Condition, Durability,
+    Entry, Epoch, ErrorCode, Explanation, Hello, HelloReply, LogIndex, Mutation, NodeId, NodeInfo, NodeStatus, Outcome,
+    ReadMode, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody, Retry, ScanPage, ScanRequest,
+    ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, StatusScope, Term, Topology, Version, WriteId,
+    WriteResult, WriteStatus, frame,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use uuid::Uuid;
+
+fn uuid() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+fn node_id() -> impl Strategy<Value = NodeId> {
+    uuid().prop_map(NodeId)
+}
+
+fn cluster_id() -> impl Strategy<Value = ClusterId> {
+    uuid().prop_map(ClusterId)
+}
+
+fn client_id() -> impl Strategy<Value = ClientId> {
+    uuid().prop_map(ClientId)
+}
+
+fn shard_id() -> impl Strategy<Value = ShardId> {
+    any::<u16>().prop_map(ShardId)
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+}
+
+fn key() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 1..40).prop_map(Bytes::from)
+}
+
+/// At most 60 characters, so at most 240 bytes.
+fn name() -> impl Strategy<Value = String> {
+    ".{0,60}"
+}
+
+fn ack() -> impl Strategy<Value = Ack> {
+    select(vec![Ack::Committed, Ack::Accepted])
+}
+
+fn durability() -> impl Strategy<Value = Durability> {
+    select(vec![Durability::Fsync, Durability::Memory])
+}
+
+fn read_mode() -> impl Strategy<Value = ReadMode> {
+    select(vec![ReadMode::Linearizable, ReadMode::Stale])
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![
+        Just(Condition::Always),
+        Just(Condition::IfAbsent),
+        Just(Condition::IfPresent),
+        any::<u64>().prop_map(|version| Condition::IfVersion(Version(version))),
+    ]
+}
+
+fn write_id() -> impl Strategy<Value = WriteId> {
+    (1..=u64::MAX / 2, any::<u64>(), any::<bool>()).prop_map(|(sequence, other, retry)| WriteId {
+        sequence,
+        first_unanswered: other % (sequence + 1),
+        retry,
+    })
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        (bytes(), option::of(1..=TTL_MS_MAX)).prop_map(|(value, ttl_ms)| Action::Put { value, ttl_ms }),
+        Just(Action::Delete),
+        any::<i64>().prop_map(|by| Action::Incr { by }),
+        bytes().prop_map(|value| Action::Append { value }),
+        (1..=TTL_MS_MAX).prop_map(|ttl_ms| Action::Expire { ttl_ms }),
+        Just(Action::Persist),
+    ]
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    (key(), condition(), any::<bool>(), action()).prop_map(|(key, condition, return_previous, action)| Mutation {
+        key,
+        condition,
+        return_previous,
+        action,
+    })
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    (any::<(u16, u16, u64)>(), option::of(cluster_id()), client_id(), name()).prop_map(
+        |((version_min, version_max, features), cluster, client, name)| Hello {
+            version_min,
+            version_max,
+            features,
+            cluster,
+            client,
+            name,
+        },
+    )
+}
+
+fn scan() -> impl Strategy<Value = ScanRequest> {
+    (shard_id(), any::<u64>(), bytes(), any::<u32>(), any::<bool>(), read_mode()).prop_map(
+        |(shard, cursor, prefix, limit, values, mode)| ScanRequest { shard, cursor, prefix, limit, values, mode },
+    )
+}
+
+fn atomic() -> impl Strategy<Value = AtomicRequest> {
+    let check = (key(), condition()).prop_map(|(key, condition)| AtomicCheck { key, condition });
+    (write_id(), ack(), vec(check, 0..4), vec(mutation(), 0..4))
+        .prop_map(|(id, ack, checks, mutations)| AtomicRequest { id, ack, checks, mutations })
+}
+
+fn admin() -> impl Strategy<Value = AdminCommand> {
+    prop_oneof![
+        (shard_id(), node_id()).prop_map(|(shard, to)| AdminCommand::TransferLeadership { shard, to }),
+        Just(AdminCommand::Shutdown),
+        shard_id().prop_map(AdminCommand::PanicShard),
+        any::<bool>().prop_map(AdminCommand::CutPeers),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let body = prop_oneof![
+        hello().prop_map(RequestBody::Hello),
+        bytes().prop_map(RequestBody::Ping),
+        Just(RequestBody::Topology),
+        select(vec![StatusScope::Node, StatusScope::Cluster]).prop_map(RequestBody::Status),
+        key().prop_map(RequestBody::Explain),
+        (key(), read_mode()).prop_map(|(key, mode)| RequestBody::Get { key, mode }),
+        (vec(key(), 0..5), read_mode()).prop_map(|(keys, mode)| RequestBody::MultiGet { keys, mode }),
+        scan().prop_map(RequestBody::Scan),
+        (write_id(), ack(), mutation()).prop_map(|(id, ack, mutation)| RequestBody::Write { id, ack, mutation }),
+        (write_id(), ack(), vec(mutation(), 0..5)).prop_map(|(id, ack, mutations)| RequestBody::Batch {
+            id,
+            ack,
+            mutations
+        }),
+        atomic().prop_map(RequestBody::Atomic),
+        admin().prop_map(RequestBody::Admin),
+    ];
+    (1..=u32::MAX, 0..=DEADLINE_MS_MAX, body).prop_map(|(id, deadline_ms, body)| Request {
+        id: RequestId(id),
+        deadline_ms,
+        body,
+    })
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    (bytes(), any::<u64>(), option::of(any::<u64>())).prop_map(|(value, version, expires_at_ms)| Entry {
+        value,
+        version: Version(version),
+        expires_at_ms,
+    })
+}
+
+fn error() -> impl Strategy<Value = ServerError> {
+    let outcome = select(vec![Outcome::NotApplied, Outcome::Applied, Outcome::Unknown]);
+    let retry = prop_oneof![Just(Retry::No), (0..u32::MAX).prop_map(Retry::AfterMs)];
+    (select(ErrorCode::ALL), outcome, retry, option::of(node_id()), ".{0,250}")
+        .prop_map(|(code, outcome, retry, leader, detail)| ServerError { code, outcome, retry, leader, detail })
+}
+
+fn write_result() -> impl Strategy<Value = WriteResult> {
+    let status = select(vec![WriteStatus::Applied, WriteStatus::ConditionFailed, WriteStatus::Missing]);
+    (status, any::<u64>(), ack(), durability(), option::of(any::<i64>()), option::of(entry())).prop_map(
+        |(status, version, ack, durability, number, previous)| WriteResult {
+            status,
+            version: Version(version),
+            ack,
+            durability,
+            number,
+            previous,
+        },
+    )
+}
+
+fn result_of<T: std::fmt::Debug>(value: impl Strategy<Value = T>) -> impl Strategy<Value = Result<T, ServerError>> {
+    prop_oneof![value.prop_map(Ok), error().prop_map(Err)]
+}
+
+fn topology() -> impl Strategy<Value = Topology> {
+    let node = (node_id(), name(), name(), name()).prop_map(|(id, name, client_address, zone)| NodeInfo {
+        id,
+        name,
+        client_address,
+        zone,
+    });
+    (any::<u64>(), cluster_id(), durability(), vec(node, 1..5), 0u32..5).prop_flat_map(
+        |(epoch, cluster, durability, nodes, shards_log2)| {
+            let position = 0..nodes.len() as u16;
+            let shard = (option::of(position.clone()), any::<u64>(), vec(position, 0..4))
+                .prop_map(|(leader, term, replicas)| ShardInfo { leader, term: Term(term), replicas });
+            vec(shard, 1 << shards_log2).prop_map(move |shards| Topology {
+                epoch: Epoch(epoch),
+                cluster,
+                durability,
+                nodes: nodes.clone(),
+                shards,
+            })
+        },
+    )
+}
+
+fn shard_status() -> impl Strategy<Value = ShardStatus> {
+    use ShardRole::{Amnesiac, Candidate, Faulty, Follower, Leader, Learner, Recovering};
+    let role = select(vec![Recovering, Follower, Candidate, Leader, Learner, Amnesiac, Faulty]);
+    (shard_id(), role, option::of(node_id()), any::<[u64; 7]>(), any::<u32>()).prop_map(
+        |(shard, role, leader, [term, last_index, committed, applied, version, keys, log_bytes], incarnation)| {
+            ShardStatus {
+                shard,
+                role,
+                term: Term(term),
+                leader,
+                last_index: LogIndex(last_index),
+                committed: LogIndex(committed),
+                applied: LogIndex(applied),
+                version: Version(version),
+                keys,
+                log_bytes,
+                incarnation,
+            }
+        },
+    )
+}
+
+fn node_status() -> impl Strategy<Value = NodeStatus> {
+    let numbers = (any::<[u64; 5]>(), any::<[u32; 2]>());
+    (node_id(), name(), name(), durability(), vec(node_id(), 0..4), numbers, vec(shard_status(), 0..4)).prop_map(
+        |(node, name, program_version, durability, peers_up, (wide, narrow), shards)| NodeStatus {
+            node,
+            name,
+            program_version,
+            process: narrow[0],
+            uptime_ms: wide[0],
+            durability,
+            connections: narrow[1],
+            peers_up,
+            resident_bytes: wide[1],
+            cpu_us: wide[2],
+            journal_rounds: wide[3],
+            overloaded: wide[4],
+            shards,
+        },
+    )
+}
+
+fn explanation() -> impl Strategy<Value = Explanation> {
+    let stored = (any::<u64>(), any::<[u32; 3]>(), option::of(any::<u64>())).prop_map(
+        |(version, [value_bytes, segment, offset], expires_at_ms)| StoredEntry {
+            version: Version(version),
+            value_bytes,
+            expires_at_ms,
+            segment,
+            offset,
+        },
+    );
+    (shard_id(), any::<u64>(), option::of(node_id()), vec(node_id(), 0..4), option::of(stored)).prop_map(
+        |(shard, ring_position, leader, replicas, stored)| Explanation {
+            shard,
+            ring_position,
+            leader,
+            replicas,
+            stored,
+        },
+    )
+}
+
+fn hello_reply() -> impl Strategy<Value = HelloReply> {
+    (any::<(u16, u64)>(), cluster_id(), node_id(), durability(), name()).prop_map(
+        |((version, features), cluster, node, durability, program)| HelloReply {
+            version,
+            features,
+            cluster,
+            node,
+            durability,
+            program,
+        },
+    )
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let page = (vec((bytes(), entry()), 0..4), option::of(any::<u64>()))
+        .prop_map(|(entries, next)| ScanPage { entries, next });
+    let atomic = prop_oneof![
+        vec(write_result(), 0..4).prop_map(AtomicResult::Applied),
+        any::<(u32, u64)>()
+            .prop_map(|(position, version)| AtomicResult::ConditionFailed { position, version: Version(version) }),
+    ];
+    let body = prop_oneof![
+        hello_reply().prop_map(ResponseBody::Hello),
+        bytes().prop_map(ResponseBody::Pong),
+        topology().prop_map(ResponseBody::Topology),
+        vec(node_status(), 0..3).prop_map(ResponseBody::Status),
+        explanation().prop_map(ResponseBody::Explanation),
+        Just(ResponseBody::Done),
+        option::of(entry()).prop_map(ResponseBody::Value),
+        vec(result_of(option::of(entry())), 0..4).prop_map(ResponseBody::Values),
+        page.prop_map(ResponseBody::Page),
+        write_result().prop_map(ResponseBody::Written),
+        vec(result_of(write_result()), 0..4).prop_map(ResponseBody::Batch),
+        atomic.prop_map(ResponseBody::Atomic),
+        error().prop_map(ResponseBody::Error),
+    ];
+    (any::<(u32, u64, bool)>(), body).prop_map(|((id, epoch, forwarded), body)| Response {
+        id: RequestId(id),
+        epoch: Epoch(epoch),
+        forwarded,
+        body,
+    })
+}
+
+fn raft_message() -> impl Strategy<Value = RaftMessage> {
+    use RaftMessageKind::{Append, AppendResponse, Heartbeat, RequestPreVote, RequestVote, TimeoutNow};
+    let kind = select(vec![Append, AppendResponse, Heartbeat, RequestPreVote, RequestVote, TimeoutNow]);
+    let entry_kind = select(vec![RaftEntryKind::Operations, RaftEntryKind::Membership]);
+    let entry = (any::<(u64, u64)>(), entry_kind, bytes()).prop_map(|((term, index), kind, payload)| RaftEntry {
+        term: Term(term),
+        index: LogIndex(index),
+        kind,
+        payload,
+    });
+    let replica = (1..=u64::MAX).prop_map(ReplicaId);
+    (kind, replica.clone(), replica, any::<[u64; 7]>(), any::<(bool, i64)>(), bytes(), vec(entry, 0..4)).prop_map(
+        |(kind, from, to, numbers, (reject, priority), context, entries)| {
+            let [term, log_term, index, commit, commit_term, reject_hint, lease_stamp] = numbers;
+            RaftMessage {
+                kind,
+                from,
+                to,
+                term: Term(term),
+                log_term: Term(log_term),
+                index: LogIndex(index),
+                commit: LogIndex(commit),
+                commit_term: Term(commit_term),
+                reject,
+                reject_hint: LogIndex(reject_hint),
+                priority,
+                lease_stamp,
+                context,
+                entries,
+            }
+        },
+    )
+}
+
+fn peer_message() -> impl Strategy<Value = PeerMessage> {
+    let hello = (any::<u16>(), cluster_id(), node_id(), name())
+        .prop_map(|(version, cluster, node, program)| PeerHello { version, cluster, node, program });
+    let leading = (shard_id(), any::<u64>()).prop_map(|(shard, term)| (shard, Term(term)));
+    prop_oneof![
+        hello.prop_map(PeerMessage::Hello),
+        (shard_id(), raft_message()).prop_map(|(shard, message)| PeerMessage::Raft(shard, message)),
+        (any::<u64>(), client_id(), bytes()).prop_map(|(id, client, request)| PeerMessage::Forward {
+            id,
+            client,
+            request
+        }),
+        (any::<u64>(), bytes()).prop_map(|(id, response)| PeerMessage::ForwardReply { id, response }),
+        vec(leading, 0..5).prop_map(PeerMessage::Leading),
+    ]
+}
+
+/// The bodies of the frames that `encoded` consists of.
+fn bodies(mut encoded: BytesMut) -> Vec<Bytes> {
+    std::iter::from_fn(|| frame::decode(&mut encoded, FRAME_BYTES_MAX).expect("frames are sound")).collect()
+}
+
+proptest! {
+    #[test]
+    fn requests(requests in vec(request(), 1..4)) {
+        let mut out = BytesMut::new();
+        requests.iter().for_each(|request| request.encode(&mut out));
+        let decoded: Result<Vec<_>, _> = bodies(out).into_iter().map(Request::decode).collect();
+        prop_assert_eq!(decoded, Ok(requests));
+    }
+
+    #[test]
+    fn responses(responses in vec(response(), 1..3)) {
+        let mut out = BytesMut::new();
+        responses.iter().for_each(|response| response.encode(&mut out));
+        let decoded: Result<Vec<_>, _> = bodies(out).into_iter().map(Response::decode).collect();
+        prop_assert_eq!(decoded, Ok(responses));
+    }
+
+    #[test]
+    fn messages_between_nodes(messages in vec(peer_message(), 1..4)) {
+        let mut out = BytesMut::new();
+        for message in &messages {
+            frame::encode(&mut out, |out| message.encode(out));
+        }
+        let decoded: Result<Vec<_>, _> = bodies(out).into_iter().map(PeerMessage::decode).collect();
+        prop_assert_eq!(decoded, Ok(messages));
+    }
+
+    #[test]
+    fn node_statuses(status in node_status()) {
+        let mut out = BytesMut::new();
+        status.encode(&mut out);
+        prop_assert_eq!(NodeStatus::from_bytes(out.freeze()), Ok(status));
+    }
+
+    /// A text that is too long is cut, at a character, rather than sent and refused.
+    #[test]
+    fn long_error_texts_are_cut(detail in ".{900,1200}") {
+        let error = ServerError::new(ErrorCode::Internal, detail.clone());
+        let response = Response {
+            id: RequestId(1),
+            epoch: Epoch(0),
+            forwarded: false,
+            body: ResponseBody::Error(error),
+        };
+        let mut out = BytesMut::new();
+        response.encode_body(&mut out);
+        let decoded = Response::decode(out.freeze());
+        let Ok(Response { body: ResponseBody::Error(error), .. }) = decoded else { panic!("{decoded:?}") };
+        prop_assert!(error.detail.len() <= 1024 && detail.starts_with(&error.detail));
+        prop_assert!(error.detail.len() + 4 > detail.len().min(1024));
+    }
+}

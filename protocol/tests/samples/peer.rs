@@ -1,0 +1,89 @@
+use super::{bytes, uuid};
+use bytes::BytesMut;
+use kvorum_protocol::peer::{PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::{
+    ClientId, ClusterId, Epoch, LogIndex, NodeId, ReadMode, ReplicaId, Request, RequestBody, RequestId, Response,
+    ResponseBody, ShardId, Term,
+};
+
+/// Every message between nodes, every kind of consensus message.
+pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
+    let hello =
+        PeerHello { version: 1, cluster: ClusterId(uuid(0xaa)), node: NodeId(uuid(1)), program: "kvorum 0.1.0".into() };
+    let (mut request, mut response) = (BytesMut::new(), BytesMut::new());
+    let get = RequestBody::Get { key: bytes("user:1"), mode: ReadMode::Linearizable };
+    Request { id: RequestId(3), deadline_ms: 4990, body: get }.encode_body(&mut request);
+    let value = ResponseBody::Value(None);
+    Response { id: RequestId(3), epoch: Epoch(4), forwarded: false, body: value }.encode_body(&mut response);
+    let mut all = vec![
+        ("hello".to_owned(), PeerMessage::Hello(hello)),
+        (
+            "forward".to_owned(),
+            PeerMessage::Forward { id: 77, client: ClientId(uuid(0xc1)), request: request.freeze() },
+        ),
+        ("forward reply".to_owned(), PeerMessage::ForwardReply { id: 77, response: response.freeze() }),
+        ("leading".to_owned(), PeerMessage::Leading(vec![(ShardId(3), Term(7)), (ShardId::META, Term(2))])),
+        ("leading nothing".to_owned(), PeerMessage::Leading(Vec::new())),
+    ];
+    all.extend(kinds().into_iter().map(|kind| {
+        let message = RaftMessage { kind, ..plain() };
+        (format!("raft {kind:?}"), PeerMessage::Raft(ShardId(3), message))
+    }));
+    let entry = |index, kind, payload| RaftEntry { term: Term(7), index: LogIndex(index), kind, payload };
+    let append = RaftMessage {
+        entries: vec![
+            entry(106, RaftEntryKind::Operations, bytes("operations of a shard")),
+            entry(107, RaftEntryKind::Membership, bytes("members")),
+            entry(108, RaftEntryKind::Operations, bytes("")),
+        ],
+        ..plain()
+    };
+    let refusal = RaftMessage {
+        kind: RaftMessageKind::AppendResponse,
+        reject: true,
+        reject_hint: LogIndex(90),
+        priority: -1,
+        context: bytes("campaign"),
+        ..plain()
+    };
+    all.push(("raft Append with entries".to_owned(), PeerMessage::Raft(ShardId(3), append)));
+    all.push(("raft AppendResponse, refused".to_owned(), PeerMessage::Raft(ShardId(3), refusal)));
+    all
+}
+
+fn plain() -> RaftMessage {
+    RaftMessage {
+        kind: RaftMessageKind::Append,
+        from: ReplicaId(1),
+        to: ReplicaId(2),
+        term: Term(7),
+        log_term: Term(6),
+        index: LogIndex(105),
+        commit: LogIndex(104),
+        commit_term: Term(6),
+        reject: false,
+        reject_hint: LogIndex(0),
+        priority: 0,
+        lease_stamp: 123_456_789,
+        context: bytes(""),
+        entries: Vec::new(),
+    }
+}
+
+fn kinds() -> [RaftMessageKind; 12] {
+    use RaftMessageKind as Kind;
+    [
+        Kind::Append,
+        Kind::AppendResponse,
+        Kind::RequestVote,
+        Kind::RequestVoteResponse,
+        Kind::RequestPreVote,
+        Kind::RequestPreVoteResponse,
+        Kind::Heartbeat,
+        Kind::HeartbeatResponse,
+        Kind::TimeoutNow,
+        Kind::TransferLeader,
+        Kind::ReadIndex,
+        Kind::ReadIndexResponse,
+    ]
+}

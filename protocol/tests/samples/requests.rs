@@ -1,0 +1,118 @@
+use super::{bytes, uuid};
+use kvorum_protocol::request::feature;
+use kvorum_protocol::{
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, Hello, Mutation, NodeId,
+    ReadMode, Request, RequestBody, RequestId, ScanRequest, ShardId, StatusScope, Version, WriteId,
+};
+
+/// Every request, every mutation, every condition.
+pub(crate) fn requests() -> Vec<(String, Request)> {
+    let mut all = questions();
+    all.extend(writes());
+    all.extend(admin());
+    // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
+    let numbered = |(number, (name, body)): (usize, (&str, RequestBody))| {
+        (name.to_owned(), Request { id: RequestId(number as u32 + 1), deadline_ms: 5000, body })
+    };
+    all.into_iter().enumerate().map(numbered).collect()
+}
+
+fn questions() -> Vec<(&'static str, RequestBody)> {
+    let hello = |cluster| {
+        RequestBody::Hello(Hello {
+            version_min: 1,
+            version_max: 1,
+            features: feature::TOPOLOGY_PUSH,
+            cluster,
+            client: ClientId(uuid(0xc1)),
+            name: "example".into(),
+        })
+    };
+    let scan = |cursor, prefix, values, mode| {
+        RequestBody::Scan(ScanRequest { shard: ShardId(5), cursor, prefix: bytes(prefix), limit: 100, values, mode })
+    };
+    let (linearizable, stale) = (ReadMode::Linearizable, ReadMode::Stale);
+    let keys = vec![bytes("user:1"), bytes("user:2")];
+    vec![
+        ("hello", hello(None)),
+        ("write put", write(id(1), Ack::Committed, put("user:1", "Ada"))),
+        ("get", RequestBody::Get { key: bytes("user:1"), mode: linearizable }),
+        ("get stale", RequestBody::Get { key: bytes("user:1"), mode: stale }),
+        ("hello to a cluster", hello(Some(ClusterId(uuid(0xaa))))),
+        ("ping", RequestBody::Ping(bytes("are you there?"))),
+        ("ping empty", RequestBody::Ping(bytes(""))),
+        ("topology", RequestBody::Topology),
+        ("status of the node", RequestBody::Status(StatusScope::Node)),
+        ("status of the cluster", RequestBody::Status(StatusScope::Cluster)),
+        ("explain", RequestBody::Explain(bytes("user:1"))),
+        ("multi-get", RequestBody::MultiGet { keys, mode: linearizable }),
+        ("multi-get of nothing", RequestBody::MultiGet { keys: Vec::new(), mode: stale }),
+        ("scan from the start", scan(0, "", false, linearizable)),
+        ("scan on", scan(0x0123_4567_89ab_cdef, "user:", true, stale)),
+    ]
+}
+
+fn id(sequence: u64) -> WriteId {
+    WriteId { sequence, first_unanswered: 1, retry: false }
+}
+
+fn write(id: WriteId, ack: Ack, mutation: Mutation) -> RequestBody {
+    RequestBody::Write { id, ack, mutation }
+}
+
+fn mutation(key: &'static str, action: Action) -> Mutation {
+    Mutation { key: bytes(key), condition: Condition::Always, return_previous: false, action }
+}
+
+fn put(key: &'static str, value: &'static str) -> Mutation {
+    mutation(key, Action::Put { value: bytes(value), ttl_ms: None })
+}
+
+fn writes() -> Vec<(&'static str, RequestBody)> {
+    let committed = |sequence, mutation| write(id(sequence), Ack::Committed, mutation);
+    let conditional = |condition| Mutation { condition, return_previous: true, ..put("user:1", "Grace") };
+    let retried = WriteId { sequence: 7, first_unanswered: 5, retry: true };
+    let expiring = Action::Put { value: bytes("soon gone"), ttl_ms: Some(60_000) };
+    let checks = vec![
+        AtomicCheck { key: bytes("{order:9}.state"), condition: Condition::IfVersion(Version(11)) },
+        AtomicCheck { key: bytes("{order:9}.lock"), condition: Condition::IfAbsent },
+    ];
+    let changes = vec![put("{order:9}.state", "paid"), mutation("{order:9}.count", Action::Incr { by: 1 })];
+    let atomic =
+        |checks, mutations| RequestBody::Atomic(AtomicRequest { id: id(30), ack: Ack::Committed, checks, mutations });
+    vec![
+        ("write put, retried", write(retried, Ack::Committed, put("user:1", "Ada"))),
+        ("write put, accepted", write(id(8), Ack::Accepted, put("user:1", ""))),
+        ("write put with a time to live", committed(9, mutation("session", expiring))),
+        ("write put if absent", committed(10, conditional(Condition::IfAbsent))),
+        ("write put if present", committed(11, conditional(Condition::IfPresent))),
+        ("write put if version", committed(12, conditional(Condition::IfVersion(Version(4))))),
+        ("write delete", committed(13, mutation("user:1", Action::Delete))),
+        ("write incr", committed(14, mutation("visits", Action::Incr { by: -3 }))),
+        ("write append", committed(15, mutation("log", Action::Append { value: bytes("line\n") }))),
+        ("write expire", committed(16, mutation("user:1", Action::Expire { ttl_ms: 1500 }))),
+        ("write persist", committed(17, mutation("user:1", Action::Persist))),
+        (
+            "batch",
+            RequestBody::Batch {
+                id: id(20),
+                ack: Ack::Committed,
+                mutations: vec![put("a", "1"), mutation("b", Action::Delete)],
+            },
+        ),
+        ("batch of nothing", RequestBody::Batch { id: id(22), ack: Ack::Accepted, mutations: Vec::new() }),
+        ("atomic", atomic(checks, changes)),
+        ("atomic without checks", atomic(Vec::new(), vec![put("a", "1")])),
+    ]
+}
+
+fn admin() -> Vec<(&'static str, RequestBody)> {
+    let transfer = AdminCommand::TransferLeadership { shard: ShardId(3), to: NodeId(uuid(2)) };
+    vec![
+        ("admin transfer leadership", RequestBody::Admin(transfer)),
+        ("admin shutdown", RequestBody::Admin(AdminCommand::Shutdown)),
+        ("admin panic shard", RequestBody::Admin(AdminCommand::PanicShard(ShardId(3)))),
+        ("admin cut peers", RequestBody::Admin(AdminCommand::CutPeers(true))),
+        ("admin heal peers", RequestBody::Admin(AdminCommand::CutPeers(false))),
+    ]
+}

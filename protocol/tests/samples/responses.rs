@@ -1,0 +1,177 @@
+use super::{bytes, uuid};
+use kvorum_protocol::response::StoredEntry;
+use kvorum_protocol::{
+    Ack, AtomicResult, ClusterId, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply, LogIndex, NodeId,
+    NodeInfo, NodeStatus, Outcome, RequestId, Response, ResponseBody, Retry, ScanPage, ServerError, ShardId, ShardInfo,
+    ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus,
+};
+
+/// Every response, every error.
+pub(crate) fn responses() -> Vec<(String, Response)> {
+    let mut all: Vec<(String, ResponseBody)> = answers().into_iter().map(|(name, body)| (name.into(), body)).collect();
+    all.extend(ErrorCode::ALL.iter().map(|&code| {
+        let error = ServerError::new(code, format!("an example of {code}"));
+        (format!("error {code}"), ResponseBody::Error(error))
+    }));
+    all.push(("error with a leader".into(), ResponseBody::Error(not_leader())));
+    // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
+    let numbered = |(number, (name, body)): (usize, (String, ResponseBody))| {
+        (name, Response { id: RequestId(number as u32 + 1), epoch: Epoch(4), forwarded: false, body })
+    };
+    let mut all: Vec<_> = all.into_iter().enumerate().map(numbered).collect();
+    let pushed = ResponseBody::Topology(topology());
+    all.push((
+        "pushed topology".into(),
+        Response { id: RequestId(0), epoch: Epoch(4), forwarded: false, body: pushed },
+    ));
+    let value = ResponseBody::Value(Some(entry("Ada", None)));
+    all.push(("forwarded value".into(), Response { id: RequestId(9), epoch: Epoch(5), forwarded: true, body: value }));
+    all
+}
+
+fn answers() -> Vec<(&'static str, ResponseBody)> {
+    let hello = HelloReply {
+        version: 1,
+        features: 1,
+        cluster: ClusterId(uuid(0xaa)),
+        node: NodeId(uuid(1)),
+        durability: Durability::Fsync,
+        program: "kvorum 0.1.0".into(),
+    };
+    let written = |status, version| ResponseBody::Written(write_result(status, version));
+    let counted = WriteResult { number: Some(-3), ..write_result(WriteStatus::Applied, 18) };
+    let replaced =
+        WriteResult { previous: Some(entry("Ada", Some(1_700_000_000_000))), ..write_result(WriteStatus::Applied, 19) };
+    let early =
+        WriteResult { ack: Ack::Accepted, durability: Durability::Memory, ..write_result(WriteStatus::Applied, 20) };
+    let failed = AtomicResult::ConditionFailed { position: 1, version: Version(12) };
+    let applied = AtomicResult::Applied(vec![write_result(WriteStatus::Applied, 31), counted.clone()]);
+    let page = ScanPage {
+        entries: vec![(bytes("user:1"), entry("Ada", None)), (bytes("user:2"), entry("", Some(1_700_000_000_000)))],
+        next: Some(0x0123_4567_89ab_cdef),
+    };
+    let results = vec![Ok(write_result(WriteStatus::Applied, 21)), Err(not_leader())];
+    vec![
+        ("hello", ResponseBody::Hello(hello)),
+        ("written", written(WriteStatus::Applied, 17)),
+        ("value", ResponseBody::Value(Some(Entry { version: Version(17), ..entry("Ada", None) }))),
+        ("value of no key", ResponseBody::Value(None)),
+        ("value that expires", ResponseBody::Value(Some(entry("soon gone", Some(1_700_000_060_000))))),
+        ("pong", ResponseBody::Pong(bytes("are you there?"))),
+        ("topology", ResponseBody::Topology(topology())),
+        ("status", ResponseBody::Status(statuses().into_iter().map(|(_, status)| status).collect())),
+        ("explanation", ResponseBody::Explanation(explanation())),
+        (
+            "explanation of no key",
+            ResponseBody::Explanation(Explanation { leader: None, stored: None, ..explanation() }),
+        ),
+        ("done", ResponseBody::Done),
+        ("values", ResponseBody::Values(vec![Ok(Some(entry("Ada", None))), Ok(None), Err(not_leader())])),
+        ("page", ResponseBody::Page(page)),
+        ("last page", ResponseBody::Page(ScanPage { entries: Vec::new(), next: None })),
+        ("written, condition failed", written(WriteStatus::ConditionFailed, 12)),
+        ("written, missing", written(WriteStatus::Missing, 0)),
+        ("written with a number", ResponseBody::Written(counted)),
+        ("written with the previous entry", ResponseBody::Written(replaced)),
+        ("written early to memory", ResponseBody::Written(early)),
+        ("batch", ResponseBody::Batch(results)),
+        ("atomic applied", ResponseBody::Atomic(applied)),
+        ("atomic, condition failed", ResponseBody::Atomic(failed)),
+    ]
+}
+
+fn entry(value: &'static str, expires_at_ms: Option<u64>) -> Entry {
+    Entry { value: bytes(value), version: Version(16), expires_at_ms }
+}
+
+fn write_result(status: WriteStatus, version: u64) -> WriteResult {
+    WriteResult {
+        status,
+        version: Version(version),
+        ack: Ack::Committed,
+        durability: Durability::Fsync,
+        number: None,
+        previous: None,
+    }
+}
+
+fn not_leader() -> ServerError {
+    ServerError {
+        code: ErrorCode::NotLeader,
+        outcome: Outcome::NotApplied,
+        retry: Retry::AfterMs(0),
+        leader: Some(NodeId(uuid(2))),
+        detail: "node-2 leads shard 3".into(),
+    }
+}
+
+fn topology() -> Topology {
+    let node = |number: u8| NodeInfo {
+        id: NodeId(uuid(number)),
+        name: format!("node-{number}"),
+        client_address: format!("127.0.0.1:740{number}"),
+        zone: if number == 2 { "east".into() } else { String::new() },
+    };
+    Topology {
+        epoch: Epoch(4),
+        cluster: ClusterId(uuid(0xaa)),
+        durability: Durability::Fsync,
+        nodes: vec![node(1), node(2), node(3)],
+        shards: vec![
+            ShardInfo { leader: Some(0), term: Term(7), replicas: vec![0, 1, 2] },
+            ShardInfo { leader: None, term: Term(8), replicas: vec![1, 2, 0] },
+        ],
+    }
+}
+
+fn explanation() -> Explanation {
+    Explanation {
+        shard: ShardId(5),
+        ring_position: 0x5555_5555_5555_5555,
+        leader: Some(NodeId(uuid(2))),
+        replicas: vec![NodeId(uuid(1)), NodeId(uuid(2)), NodeId(uuid(3))],
+        stored: Some(StoredEntry {
+            version: Version(17),
+            value_bytes: 3,
+            expires_at_ms: Some(1_700_000_000_000),
+            segment: 2,
+            offset: 4096,
+        }),
+    }
+}
+
+/// A node with a shard in every role, and one without any.
+pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
+    use ShardRole::{Amnesiac, Candidate, Faulty, Follower, Leader, Learner, Recovering};
+    let shard = |(number, role): (u16, ShardRole)| ShardStatus {
+        shard: if role == Faulty { ShardId::META } else { ShardId(number) },
+        role,
+        term: Term(7),
+        leader: (role != Candidate).then_some(NodeId(uuid(2))),
+        last_index: LogIndex(105),
+        committed: LogIndex(104),
+        applied: LogIndex(103),
+        version: Version(90),
+        keys: 50,
+        log_bytes: 65_536,
+        incarnation: 1,
+    };
+    let roles = [Recovering, Follower, Candidate, Leader, Learner, Amnesiac, Faulty];
+    let busy = NodeStatus {
+        node: NodeId(uuid(1)),
+        name: "node-1".into(),
+        program_version: "0.1.0".into(),
+        process: 4321,
+        uptime_ms: 60_000,
+        durability: Durability::Memory,
+        connections: 51,
+        peers_up: vec![NodeId(uuid(2)), NodeId(uuid(3))],
+        resident_bytes: 50_000_000,
+        cpu_us: 1_234_567,
+        journal_rounds: 890,
+        overloaded: 2,
+        shards: (0..).zip(roles).map(shard).collect(),
+    };
+    let idle = NodeStatus { name: String::new(), peers_up: Vec::new(), shards: Vec::new(), ..busy.clone() };
+    vec![("with a shard in every role".into(), busy), ("without shards".into(), idle)]
+}
