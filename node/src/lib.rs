@@ -1,1 +1,3 @@
-//! x
+//! Kvorum's node: the server behind the binary `kvorum`.
+
+pub mod cert;
