@@ -1,3 +1,5 @@
 //! Kvorum's node: the server behind the binary `kvorum`.
 
 pub mod cert;
+pub mod peers;
+pub mod supervisor;
