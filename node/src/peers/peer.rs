@@ -163,10 +163,13 @@ async fn dial_and_run(
     transport: Arc<Transport>,
     cancel: CancellationToken,
 ) -> LinkEnd {
-    // A node that is cut off doesn't get through to anybody.
-    let _ = shared.watch_cut().wait_for(|cut| !cut).await;
+    let attempt = async {
+        // A node that is cut off doesn't get through to anybody.
+        let _ = shared.watch_cut().wait_for(|cut| !cut).await;
+        dial(&shared, &slot, &transport).await
+    };
     let dialled = tokio::select! {
-        dialled = dial(&shared, &slot, &transport) => dialled,
+        dialled = attempt => dialled,
         () = cancel.cancelled() => Err(LinkError::Cancelled),
     };
     match dialled {
