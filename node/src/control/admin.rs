@@ -1,0 +1,62 @@
+//! The admin actor: one per node, known to all nodes, answers what [`super::request`] asks.
+
+use super::AdminHandler;
+use super::request::{AdminReply, AdminRequest, REPLY_BYTES_MAX};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor_cluster::RactorClusterMessage;
+use std::sync::Arc;
+
+/// The only message: see [`super::request`] for why.
+#[derive(RactorClusterMessage)]
+pub(super) enum AdminMessage {
+    #[rpc]
+    Ask(Vec<u8>, RpcReplyPort<Vec<u8>>),
+}
+
+pub(super) struct Admin {
+    pub(super) handler: Arc<dyn AdminHandler>,
+}
+
+impl Actor for Admin {
+    type Msg = AdminMessage;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        AdminMessage::Ask(request, reply): AdminMessage,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        // Whoever asked may have stopped waiting.
+        let _ = reply.send(self.answer(request).encode());
+        Ok(())
+    }
+}
+
+impl Admin {
+    fn answer(&self, request: Vec<u8>) -> AdminReply {
+        match AdminRequest::decode(request) {
+            Ok(AdminRequest::Status) => {
+                let status = self.handler.status();
+                // The session would break on a larger one, and take everything else on it along.
+                if status.len() > REPLY_BYTES_MAX {
+                    return AdminReply::Refused(format!("the status has {} bytes, which is too many", status.len()));
+                }
+                AdminReply::Done(status)
+            }
+            Ok(AdminRequest::TransferLeadership { shard, to }) => match self.handler.transfer_leadership(shard, to) {
+                Ok(()) => AdminReply::Done(Vec::new()),
+                Err(text) => AdminReply::Refused(text),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "a node asks what this one does not understand");
+                AdminReply::NotUnderstood
+            }
+        }
+    }
+}

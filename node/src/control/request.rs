@@ -1,0 +1,114 @@
+//! What one node asks another's admin actor, as bytes.
+//!
+//! The actor's message has one variant that never changes. The questions are in its bytes: a message that an actor can't
+//! decode is a failure of that actor in ractor, and a newer node must not fail an older one by asking something new.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kvorum_protocol::codec::{DecodeError, Reader, Writer};
+use kvorum_protocol::{NodeId, ShardId};
+
+/// Longest text of a refusal, in bytes; a longer one is cut.
+const REFUSAL_BYTES_MAX: usize = 1024;
+/// Largest reply, in bytes: the status of a node with every shard there can be.
+pub(super) const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AdminRequest {
+    Status,
+    TransferLeadership { shard: ShardId, to: NodeId },
+}
+
+/// What is answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum AdminReply {
+    Done(Vec<u8>),
+    /// It could be done, in principle, but was not; the text says why.
+    Refused(String),
+    /// The node doesn't know the question.
+    NotUnderstood,
+}
+
+impl AdminRequest {
+    pub(super) fn encode(self) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        match self {
+            AdminRequest::Status => out.put_u8(1),
+            AdminRequest::TransferLeadership { shard, to } => {
+                out.put_u8(2);
+                out.put_u16_le(shard.0);
+                out.uuid(to.0);
+            }
+        }
+        out.into()
+    }
+
+    pub(super) fn decode(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(Bytes::from(bytes));
+        let request = match reader.u8()? {
+            1 => AdminRequest::Status,
+            2 => AdminRequest::TransferLeadership { shard: ShardId(reader.u16()?), to: reader.node_id()? },
+            value => return Err(DecodeError::UnknownValue { field: "admin request", value: value.into() }),
+        };
+        reader.finish()?;
+        Ok(request)
+    }
+}
+
+impl AdminReply {
+    pub(super) fn encode(self) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        match self {
+            AdminReply::Done(bytes) => {
+                out.put_u8(0);
+                out.bytes(&bytes);
+            }
+            AdminReply::Refused(text) => {
+                out.put_u8(1);
+                out.text(&text, REFUSAL_BYTES_MAX);
+            }
+            AdminReply::NotUnderstood => out.put_u8(2),
+        }
+        out.into()
+    }
+
+    pub(super) fn decode(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(Bytes::from(bytes));
+        let reply = match reader.u8()? {
+            0 => AdminReply::Done(reader.bytes("admin reply", REPLY_BYTES_MAX)?.into()),
+            1 => AdminReply::Refused(reader.text("refusal", REFUSAL_BYTES_MAX)?),
+            2 => AdminReply::NotUnderstood,
+            value => return Err(DecodeError::UnknownValue { field: "admin reply", value: value.into() }),
+        };
+        reader.finish()?;
+        Ok(reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn requests_and_replies_come_back_and_nothing_shorter_does() {
+        let to = NodeId(Uuid::from_u128(7));
+        for request in [AdminRequest::Status, AdminRequest::TransferLeadership { shard: ShardId(3), to }] {
+            let bytes = request.encode();
+            assert_eq!(AdminRequest::decode(bytes.clone()), Ok(request));
+            (0..bytes.len()).for_each(|end| assert!(AdminRequest::decode(bytes[..end].to_vec()).is_err()));
+        }
+        for reply in
+            [AdminReply::Done(vec![1, 2, 3]), AdminReply::Refused("not the leader".into()), AdminReply::NotUnderstood]
+        {
+            let bytes = reply.clone().encode();
+            assert_eq!(AdminReply::decode(bytes.clone()), Ok(reply));
+            (0..bytes.len()).for_each(|end| assert!(AdminReply::decode(bytes[..end].to_vec()).is_err()));
+        }
+    }
+
+    #[test]
+    fn an_unknown_question_is_an_error() {
+        assert!(AdminRequest::decode(vec![77]).is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! The first messages of a connection: each end says who it is, and checks what the other says.
+
+use super::close::{CloseCode, LinkError};
+use super::lane::{Inbound, Lane};
+use super::limits::{HANDSHAKE_TIMEOUT, HELLO_FRAME_BYTES_MAX};
+use crate::cert::Identity;
+use bytes::BytesMut;
+use kvorum_protocol::frame;
+use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
+use quinn::{Connection, SendStream};
+use tokio::time::timeout;
+
+/// Says hello and waits for the peer's. Returns both ends of the consensus lane, on which the hellos travel, and the
+/// peer's program.
+pub(super) async fn exchange(
+    connection: &Connection,
+    own: &PeerHello,
+    expected: Identity,
+) -> Result<(SendStream, Inbound, String), LinkError> {
+    timeout(HANDSHAKE_TIMEOUT, async {
+        let mut send = connection.open_uni().await?;
+        send.set_priority(Lane::Consensus.priority()).ok();
+        let mut bytes = BytesMut::new();
+        frame::encode(&mut bytes, |out| PeerMessage::Hello(own.clone()).encode(out));
+        send.write_chunk(bytes.freeze()).await?;
+        let mut inbound = Inbound::new(connection.accept_uni().await?);
+        let program = loop {
+            match inbound.next_arrived(HELLO_FRAME_BYTES_MAX)? {
+                None => inbound.fill().await?,
+                Some(message) => break check(message, expected)?,
+            }
+        };
+        Ok((send, inbound, program))
+    })
+    .await
+    .unwrap_or(Err(LinkError::HelloTimeout))
+}
+
+/// The peer's program, if the message is the hello of the expected node.
+fn check(message: PeerMessage, expected: Identity) -> Result<String, LinkError> {
+    let refuse = |code, detail| Err(LinkError::Refused { code, detail });
+    let PeerMessage::Hello(hello) = message else {
+        return refuse(CloseCode::Protocol, "the first message is no hello".to_owned());
+    };
+    if hello.version != PEER_PROTOCOL_VERSION {
+        let detail = format!("it speaks version {}, this node speaks {PEER_PROTOCOL_VERSION}", hello.version);
+        return refuse(CloseCode::Version, detail);
+    }
+    if hello.cluster != expected.cluster {
+        let detail = format!("it says it is of cluster {}, this is {}", hello.cluster, expected.cluster);
+        return refuse(CloseCode::WrongCluster, detail);
+    }
+    if hello.node != expected.node {
+        let detail = format!("it says it is node {}, its certificate is of {}", hello.node, expected.node);
+        return refuse(CloseCode::UnknownNode, detail);
+    }
+    Ok(hello.program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_protocol::{ClusterId, NodeId};
+    use uuid::Uuid;
+
+    #[test]
+    fn only_the_expected_nodes_hello_passes() {
+        let expected = Identity { cluster: ClusterId(Uuid::from_u128(1)), node: NodeId(Uuid::from_u128(2)) };
+        let good = PeerHello {
+            version: PEER_PROTOCOL_VERSION,
+            cluster: expected.cluster,
+            node: expected.node,
+            program: "kvorum 1".to_owned(),
+        };
+        assert_eq!(check(PeerMessage::Hello(good.clone()), expected).unwrap(), "kvorum 1");
+        let other_cluster = ClusterId(Uuid::from_u128(9));
+        let other_node = NodeId(Uuid::from_u128(9));
+        for (message, expected_code) in [
+            (PeerMessage::Hello(PeerHello { version: 9, ..good.clone() }), CloseCode::Version),
+            (PeerMessage::Hello(PeerHello { cluster: other_cluster, ..good.clone() }), CloseCode::WrongCluster),
+            (PeerMessage::Hello(PeerHello { node: other_node, ..good }), CloseCode::UnknownNode),
+            (PeerMessage::Leading(Vec::new()), CloseCode::Protocol),
+        ] {
+            match check(message, expected) {
+                Err(LinkError::Refused { code, .. }) => assert_eq!(code, expected_code),
+                other => panic!("{expected_code:?} was expected, not {other:?}"),
+            }
+        }
+    }
+}

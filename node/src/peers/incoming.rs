@@ -1,0 +1,105 @@
+//! The door for connections that other nodes dial: TLS has checked who signed the certificate, here it is checked whom it
+//! names.
+
+use super::Shared;
+use super::close::{CloseCode, LinkError};
+use super::limits::{HANDSHAKE_TIMEOUT, INCOMING_HANDSHAKES_MAX, REFUSAL_LOG_INTERVAL};
+use super::peer::DialError;
+use super::supervisor::SupervisorMessage;
+use super::transport::Transport;
+use crate::cert::Identity;
+use kvorum_protocol::NodeId;
+use parking_lot::Mutex;
+use quinn::{Connection, Incoming};
+use ractor::ActorRef;
+use rustls::pki_types::CertificateDer;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// Accepts connections until the endpoint is closed. At most [`INCOMING_HANDSHAKES_MAX`] handshakes run at a time.
+pub(super) async fn accept_all(
+    shared: Arc<Shared>,
+    transport: Arc<Transport>,
+    supervisor: ActorRef<SupervisorMessage>,
+) {
+    let handshakes = Arc::new(Semaphore::new(INCOMING_HANDSHAKES_MAX));
+    let log = Arc::new(RefusalLog::default());
+    while let Some(incoming) = transport.endpoint().accept().await {
+        if shared.is_cut() {
+            incoming.ignore();
+            continue;
+        }
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let (shared, transport, supervisor, log) = (shared.clone(), transport.clone(), supervisor.clone(), log.clone());
+        tokio::spawn(async move {
+            let address = incoming.remote_address();
+            match accept(&shared, &transport, incoming).await {
+                // Only a supervisor that is gone takes no message, and then this node is stopping.
+                Ok((node, connection)) => drop(supervisor.cast(SupervisorMessage::Accepted(node, connection))),
+                Err(error) => log.refused(address, &error),
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn accept(shared: &Shared, transport: &Transport, incoming: Incoming) -> Result<(NodeId, Connection), LinkError> {
+    let connecting = transport.accept(incoming)?;
+    let connection =
+        timeout(HANDSHAKE_TIMEOUT, connecting).await.map_err(|_| LinkError::Dial(DialError::Timeout))??;
+    match identify(shared, &connection) {
+        Ok(node) => Ok((node, connection)),
+        Err((code, detail)) => {
+            code.close(&connection, &detail);
+            Err(LinkError::Refused { code, detail })
+        }
+    }
+}
+
+/// The peer at the other end: of this cluster, known, and one that is to dial this node.
+fn identify(shared: &Shared, connection: &Connection) -> Result<NodeId, (CloseCode, String)> {
+    let unknown = |detail: String| (CloseCode::UnknownNode, detail);
+    let chain = connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .ok_or_else(|| unknown("no certificate".to_owned()))?;
+    let certificate = chain.first().ok_or_else(|| unknown("no certificate".to_owned()))?;
+    let identity = Identity::of_certificate(certificate).map_err(|error| unknown(error.to_string()))?;
+    let own = &shared.hello;
+    if identity.cluster != own.cluster {
+        let detail = format!("the certificate is for cluster {}, this is {}", identity.cluster, own.cluster);
+        return Err((CloseCode::WrongCluster, detail));
+    }
+    if !shared.slots.contains_key(&identity.node) {
+        return Err(unknown(format!("node {} is not among the peers of node {}", identity.node, own.node)));
+    }
+    if identity.node >= own.node {
+        let detail = format!("node {} has the larger id and must wait to be dialled", identity.node);
+        return Err((CloseCode::Protocol, detail));
+    }
+    Ok(identity.node)
+}
+
+/// Logs refusals, at most one in [`REFUSAL_LOG_INTERVAL`]: the door is open to strangers.
+#[derive(Default)]
+struct RefusalLog {
+    last: Mutex<Option<Instant>>,
+}
+
+impl RefusalLog {
+    fn refused(&self, address: SocketAddr, error: &LinkError) {
+        let mut last = self.last.lock();
+        if last.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {
+            *last = Some(Instant::now());
+            tracing::warn!(%address, %error, "connection refused");
+        } else {
+            tracing::debug!(%address, %error, "connection refused");
+        }
+    }
+}

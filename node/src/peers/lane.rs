@@ -1,0 +1,298 @@
+//! A lane: one stream of frames to a peer, and one from it, each with a bound on what it may hold.
+//!
+//! Whoever sends encodes its message straight into the lane's buffer and goes on. The writer takes the whole buffer
+//! whenever QUIC has taken what it took before, so batches grow with the load and nobody waits for a timer.
+
+use super::SendError;
+use super::limits::{
+    CONSENSUS_OUTBOUND_BYTES_MAX, FORWARD_FRAME_BYTES_MAX, FORWARD_OUTBOUND_BYTES_MAX, READ_CHUNKS_MAX,
+};
+use bytes::{Bytes, BytesMut};
+use kvorum_protocol::limits::{FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX};
+use kvorum_protocol::peer::PeerMessage;
+use kvorum_protocol::{DecodeError, frame};
+use parking_lot::Mutex;
+use quinn::{ReadError, RecvStream};
+use std::array;
+use tokio::sync::Notify;
+
+/// What a stream carries. Its number is the stream's index among those its sender has opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lane {
+    /// Consensus messages; goes first when both have something to send.
+    Consensus = 0,
+    /// Forwarded requests and their replies.
+    Forward = 1,
+}
+
+impl Lane {
+    pub(super) const ALL: [Lane; 2] = [Lane::Consensus, Lane::Forward];
+
+    /// The lane of a message; `None` for a hello, which only the handshake sends.
+    pub(super) fn of(message: &PeerMessage) -> Option<Self> {
+        match message {
+            PeerMessage::Raft(..) | PeerMessage::Leading(_) => Some(Lane::Consensus),
+            PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } => Some(Lane::Forward),
+            PeerMessage::Hello(_) => None,
+        }
+    }
+
+    /// The stream's priority within its connection.
+    pub(super) fn priority(self) -> i32 {
+        match self {
+            Lane::Consensus => 1,
+            Lane::Forward => 0,
+        }
+    }
+
+    /// Largest frame body, in bytes.
+    pub(super) fn frame_bytes_max(self) -> usize {
+        match self {
+            Lane::Consensus => PEER_FRAME_BYTES_MAX,
+            Lane::Forward => FORWARD_FRAME_BYTES_MAX,
+        }
+    }
+
+    fn outbound_bytes_max(self) -> usize {
+        match self {
+            Lane::Consensus => CONSENSUS_OUTBOUND_BYTES_MAX,
+            Lane::Forward => FORWARD_OUTBOUND_BYTES_MAX,
+        }
+    }
+}
+
+/// What waits to be written to one peer on one lane. It outlives connections, and is closed and empty between them.
+pub(super) struct Outbound {
+    lane: Lane,
+    bytes_max: usize,
+    state: Mutex<OutboundState>,
+    filled: Notify,
+}
+
+struct OutboundState {
+    open: bool,
+    /// Whole frames that nobody writes yet.
+    waiting: BytesMut,
+    /// Bytes that the writer has taken and QUIC has not.
+    writing: usize,
+}
+
+impl Outbound {
+    pub(super) fn new(lane: Lane) -> Self {
+        Self::with_limit(lane, lane.outbound_bytes_max())
+    }
+
+    fn with_limit(lane: Lane, bytes_max: usize) -> Self {
+        let state = OutboundState { open: false, waiting: BytesMut::new(), writing: 0 };
+        Outbound { lane, bytes_max, state: Mutex::new(state), filled: Notify::new() }
+    }
+
+    /// Encodes messages of this lane under one lock and wakes the writer once. It stops at the first that doesn't fit;
+    /// those before it are sent.
+    pub(super) fn push<'a>(&self, messages: impl IntoIterator<Item = &'a PeerMessage>) -> Result<(), SendError> {
+        let mut state = self.state.lock();
+        if !state.open {
+            return Err(SendError::Disconnected);
+        }
+        let before = state.waiting.len();
+        let result = messages.into_iter().try_for_each(|message| self.append(&mut state, message));
+        let wake = before == 0 && !state.waiting.is_empty();
+        drop(state);
+        // While anything waited before, a wake-up for it is still to be taken, and that one takes this as well.
+        if wake {
+            self.filled.notify_one();
+        }
+        result
+    }
+
+    fn append(&self, state: &mut OutboundState, message: &PeerMessage) -> Result<(), SendError> {
+        let start = state.waiting.len();
+        if start + state.writing >= self.bytes_max {
+            return Err(SendError::Full);
+        }
+        let bytes = frame::encode(&mut state.waiting, |out| message.encode(out));
+        let verdict = if bytes > self.lane.frame_bytes_max() + FRAME_HEADER_BYTES {
+            Err(SendError::TooLarge)
+        } else if start + bytes + state.writing > self.bytes_max {
+            Err(SendError::Full)
+        } else {
+            return Ok(());
+        };
+        state.waiting.truncate(start);
+        verdict
+    }
+
+    /// Lets messages in, for a connection that begins.
+    pub(super) fn open(&self) {
+        let mut state = self.state.lock();
+        assert!(!state.open && state.waiting.is_empty() && state.writing == 0, "one connection at a time");
+        state.open = true;
+    }
+
+    /// Lets no more messages in and drops those that wait, at the end of a connection. All memory goes with them.
+    pub(super) fn close(&self) {
+        *self.state.lock() = OutboundState { open: false, waiting: BytesMut::new(), writing: 0 };
+    }
+
+    /// Waits until something waits, and takes all of it: whole frames. What was taken before counts as written now.
+    /// There must be only one taker.
+    pub(super) async fn take(&self) -> Bytes {
+        self.state.lock().writing = 0;
+        loop {
+            {
+                let mut state = self.state.lock();
+                if !state.waiting.is_empty() {
+                    let taken = state.waiting.split().freeze();
+                    state.writing = taken.len();
+                    return taken;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Puts bytes in that are no frames.
+    #[cfg(test)]
+    pub(super) fn push_bytes(&self, bytes: &[u8]) {
+        self.state.lock().waiting.extend_from_slice(bytes);
+        self.filled.notify_one();
+    }
+}
+
+/// Why no further message can be read from a lane. Each ends the connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaneError {
+    /// The bytes are not what the protocol says.
+    #[error("the peer sent what is no message: {0}")]
+    Garbage(#[from] DecodeError),
+    /// A message where it does not belong.
+    #[error("the peer sent a message on the wrong stream")]
+    WrongLane,
+    /// The stream is over, with its connection or before it.
+    #[error("the stream ended: {0}")]
+    Ended(#[from] ReadError),
+    /// The peer finished the stream.
+    #[error("the peer finished the stream")]
+    Finished,
+}
+
+/// Frames that come from a peer on one lane. It holds at most one incomplete frame, and what QUIC hands over at once.
+pub(super) struct Inbound {
+    stream: RecvStream,
+    buffer: BytesMut,
+    chunks: [Bytes; READ_CHUNKS_MAX],
+}
+
+impl Inbound {
+    pub(super) fn new(stream: RecvStream) -> Self {
+        Inbound { stream, buffer: BytesMut::new(), chunks: array::from_fn(|_| Bytes::new()) }
+    }
+
+    /// The next whole message that has arrived already.
+    pub(super) fn next_arrived(&mut self, frame_bytes_max: usize) -> Result<Option<PeerMessage>, LaneError> {
+        match frame::decode(&mut self.buffer, frame_bytes_max)? {
+            Some(body) => Ok(Some(PeerMessage::decode(body)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for more bytes. A frame that announces much gets memory as its bytes come, not before.
+    pub(super) async fn fill(&mut self) -> Result<(), LaneError> {
+        let count = self.stream.read_chunks(&mut self.chunks).await?.ok_or(LaneError::Finished)?;
+        let arrived = &mut self.chunks[..count];
+        self.buffer.reserve(arrived.iter().map(Bytes::len).sum());
+        for chunk in arrived {
+            self.buffer.extend_from_slice(chunk);
+            *chunk = Bytes::new();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_protocol::{ShardId, Term};
+
+    fn message(shards: u16) -> PeerMessage {
+        PeerMessage::Leading((0..shards).map(|shard| (ShardId(shard), Term(1))).collect())
+    }
+
+    fn framed_length(message: &PeerMessage) -> usize {
+        frame::encode(&mut BytesMut::new(), |out| message.encode(out))
+    }
+
+    fn lane(bytes_max: usize) -> Outbound {
+        Outbound::with_limit(Lane::Consensus, bytes_max)
+    }
+
+    #[tokio::test]
+    async fn what_was_pushed_is_taken_whole_and_in_order() {
+        let lane = lane(1 << 20);
+        lane.open();
+        lane.push([&message(1), &message(2)]).unwrap();
+        lane.push([&message(3)]).unwrap();
+        let mut taken = BytesMut::from(&lane.take().await[..]);
+        for shards in 1..=3 {
+            let body = frame::decode(&mut taken, 1 << 20).unwrap().unwrap();
+            assert_eq!(PeerMessage::decode(body).unwrap(), message(shards));
+        }
+        assert!(taken.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_bound_counts_what_waits_and_what_is_being_written() {
+        let one = framed_length(&message(4));
+        let lane = lane(2 * one);
+        lane.open();
+        lane.push([&message(4)]).unwrap();
+        assert_eq!(lane.take().await.len(), one);
+        lane.push([&message(4)]).unwrap();
+        assert_eq!(lane.push([&message(4)]), Err(SendError::Full), "one waits, one is being written");
+        assert_eq!(lane.take().await.len(), one, "the refused message left nothing behind");
+        lane.push([&message(4)]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_batch_stops_where_it_no_longer_fits() {
+        let one = framed_length(&message(4));
+        let lane = lane(2 * one + one / 2);
+        lane.open();
+        assert_eq!(lane.push([&message(4), &message(4), &message(4)]), Err(SendError::Full));
+        assert_eq!(lane.take().await.len(), 2 * one);
+    }
+
+    #[test]
+    fn a_closed_lane_takes_nothing_and_forgets_what_waited() {
+        let lane = lane(1 << 20);
+        assert_eq!(lane.push([&message(1)]), Err(SendError::Disconnected));
+        lane.open();
+        lane.push([&message(1)]).unwrap();
+        lane.close();
+        assert_eq!(lane.push([&message(1)]), Err(SendError::Disconnected));
+        lane.open();
+        assert!(lane.state.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn a_message_over_the_frame_limit_is_refused_for_good() {
+        let lane = Outbound::new(Lane::Forward);
+        lane.open();
+        let huge = PeerMessage::ForwardReply { id: 1, response: Bytes::from(vec![0; FORWARD_FRAME_BYTES_MAX]) };
+        assert_eq!(lane.push([&huge]), Err(SendError::TooLarge));
+        assert!(lane.state.lock().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_waiting_writer_is_woken() {
+        let lane = std::sync::Arc::new(lane(1 << 20));
+        lane.open();
+        let writer = tokio::spawn({
+            let lane = lane.clone();
+            async move { lane.take().await.len() }
+        });
+        tokio::task::yield_now().await;
+        lane.push([&message(1)]).unwrap();
+        assert_eq!(writer.await.unwrap(), framed_length(&message(1)));
+    }
+}

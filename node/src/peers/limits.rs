@@ -1,0 +1,65 @@
+//! Every bound of the traffic between nodes.
+
+use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX};
+use std::time::Duration;
+
+/// Most bytes of consensus messages that wait for one peer or are being written to it; past them `send` answers `Full`.
+pub const CONSENSUS_OUTBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes of forwarded requests and replies that wait for one peer or are being written to it.
+pub const FORWARD_OUTBOUND_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Largest frame body on the forward lane: the largest client request, and the fields around it.
+pub const FORWARD_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX + 64;
+/// Largest frame body of a hello.
+pub const HELLO_FRAME_BYTES_MAX: usize = 1024;
+
+/// Bytes that a peer may send on one stream before this node has read them.
+pub const STREAM_RECEIVE_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Bytes that a peer may send on one connection, all streams together, before this node has read them.
+pub const CONNECTION_RECEIVE_WINDOW_BYTES: u32 = 48 * 1024 * 1024;
+/// Bytes of one connection that QUIC keeps until the peer has acknowledged them.
+pub const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+/// What the kernel is asked to buffer for the UDP socket, in each direction. It may grant less.
+pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+/// Streams of one direction that a peer may have open: the two lanes.
+pub const LANES: u32 = 2;
+/// Bidirectional streams that a peer may have open: a control session, and its successor while the first one ends.
+pub const CONTROL_STREAMS_MAX: u32 = 2;
+/// How many of a stream's chunks are taken out of QUIC at once.
+pub const READ_CHUNKS_MAX: usize = 64;
+
+/// A connection without a sign of life ends after this long.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A sign of life is sent when nothing else was for this long.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(750);
+/// What the round trip is taken for until it has been measured. It only spaces the first packets of a handshake.
+pub const INITIAL_RTT: Duration = Duration::from_millis(20);
+/// Resolving an address, the TLS handshake and the hellos: each must be over within this long.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Handshakes of incoming connections at a time; further ones are refused and come again.
+pub const INCOMING_HANDSHAKES_MAX: usize = 32;
+/// How long `shutdown` waits for the peers to learn of it.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The delay before the first redial; it doubles with each failure.
+pub const REDIAL_DELAY_MIN: Duration = Duration::from_millis(25);
+/// The longest delay between two dials: what a partition that heals costs at most.
+pub const REDIAL_DELAY_MAX: Duration = Duration::from_millis(800);
+/// A connection that lived this long was a good one: the next redial starts with the shortest delay again.
+pub const GOOD_CONNECTION_AGE: Duration = Duration::from_secs(2);
+/// Refused incoming connections are logged at most once in this long: strangers must not fill the log.
+pub const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// UDP payload on a loopback address, in bytes: a third of the CPU per byte of the standard one. Larger ones get slower
+/// again, because the kernel can't batch them.
+pub const LOOPBACK_MTU_BYTES: u16 = 6_500;
+/// UDP payload that every QUIC path carries, in bytes; discovery raises it.
+pub const MTU_BYTES_MIN: u16 = 1_200;
+/// The largest UDP payload that a configuration may name, in bytes: Ethernet's jumbo frames.
+pub const MTU_BYTES_MAX: u16 = 8_972;
+
+const _: () = assert!(PEER_FRAME_BYTES_MAX + FRAME_HEADER_BYTES < CONSENSUS_OUTBOUND_BYTES_MAX);
+const _: () = assert!(FORWARD_FRAME_BYTES_MAX + FRAME_HEADER_BYTES < FORWARD_OUTBOUND_BYTES_MAX);
+const _: () = assert!(FORWARD_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);
+const _: () = assert!(CONNECTION_RECEIVE_WINDOW_BYTES >= (LANES + 1) * STREAM_RECEIVE_WINDOW_BYTES, "no lane starves");
+const _: () = assert!(KEEP_ALIVE_INTERVAL.as_millis() * 4 <= IDLE_TIMEOUT.as_millis(), "one lost packet is no death");
+const _: () = assert!(REDIAL_DELAY_MIN.as_millis() < REDIAL_DELAY_MAX.as_millis());

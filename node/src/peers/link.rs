@@ -1,0 +1,161 @@
+//! One connection with one peer, from the hellos to its end.
+
+use super::close::LinkError;
+use super::lane::{Inbound, Lane, LaneError};
+use super::session;
+use super::{Shared, Slot, hello};
+use crate::cert::Identity;
+use quinn::{Connection, SendStream};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What the tasks of one connection share.
+pub(super) struct Link {
+    pub(super) shared: Arc<Shared>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) connection: Connection,
+    /// This node dialled; else the peer did.
+    pub(super) dialled: bool,
+}
+
+/// How a connection ended, and how long it had been up; zero if it never was.
+pub(super) struct LinkEnd {
+    pub(super) error: LinkError,
+    pub(super) lived: Duration,
+}
+
+/// Runs the connection until it ends or `cancel` is cancelled. When this returns, no task of it is left, and the handler
+/// has heard `disconnected` if it had heard `connected`.
+pub(super) async fn run(link: Link, cancel: CancellationToken) -> LinkEnd {
+    let connection = link.connection.clone();
+    let mut since = None;
+    let error = tokio::select! {
+        // The handler hears that a connection is over only when nothing of it runs any more, so a cancelled connection
+        // is closed and ends by itself.
+        error = serve(Arc::new(link), &mut since) => error,
+        never = close_when(&cancel, &connection) => match never {},
+    };
+    let error = if cancel.is_cancelled() { LinkError::Cancelled } else { error };
+    error.close_code().close(&connection, &detail(&error));
+    LinkEnd { error, lived: since.map_or(Duration::ZERO, |since: Instant| since.elapsed()) }
+}
+
+async fn close_when(cancel: &CancellationToken, connection: &Connection) -> Infallible {
+    cancel.cancelled().await;
+    LinkError::Cancelled.close_code().close(connection, "");
+    std::future::pending().await
+}
+
+/// What the other end may know about an error of this one: what it did wrong, not how this node is made.
+fn detail(error: &LinkError) -> String {
+    match error {
+        LinkError::Refused { detail, .. } => detail.clone(),
+        LinkError::Lane(LaneError::Garbage(_) | LaneError::WrongLane | LaneError::Finished) => error.to_string(),
+        _ => String::new(),
+    }
+}
+
+async fn serve(link: Arc<Link>, since: &mut Option<Instant>) -> LinkError {
+    // One connection per pair of nodes, and its callbacks in order: a newer one waits here until the older one's last
+    // task is gone.
+    let _turn = link.slot.turn.lock().await;
+    let expected = Identity { cluster: link.shared.hello.cluster, node: link.slot.node };
+    let (send, inbound, program) = match hello::exchange(&link.connection, &link.shared.hello, expected).await {
+        Ok(streams) => streams,
+        Err(error) => return error,
+    };
+    let up = Up::announce(link.clone());
+    *since = Some(Instant::now());
+    tracing::info!(peer = %link.slot.node, address = %link.connection.remote_address(), program, "peer connected");
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(write_lane(link.clone(), Lane::Consensus, Some(send)));
+    tasks.spawn(read_lane(link.clone(), Lane::Consensus, Some(inbound)));
+    tasks.spawn(write_lane(link.clone(), Lane::Forward, None));
+    tasks.spawn(read_lane(link.clone(), Lane::Forward, None));
+    tasks.spawn({
+        let link = link.clone();
+        async move { Ok(session::keep_attached(&link).await?) }
+    });
+    let error = match tasks.join_next().await.expect("five tasks were spawned") {
+        Ok(Err(error)) => error,
+        Err(join) => LinkError::Panicked(panic_text(join)),
+    };
+    tasks.shutdown().await;
+    drop(up);
+    error
+}
+
+/// A peer that is up: lanes open, handler told. Dropping it undoes both, also when a task panics.
+struct Up(Arc<Link>);
+
+impl Up {
+    fn announce(link: Arc<Link>) -> Self {
+        let up = Up(link);
+        Lane::ALL.iter().for_each(|lane| up.0.slot.outbound(*lane).open());
+        up.0.slot.up.store(true, Ordering::Release);
+        up.0.shared.handler.connected(up.0.slot.node);
+        up
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.0.slot.up.store(false, Ordering::Release);
+        Lane::ALL.iter().for_each(|lane| self.0.slot.outbound(*lane).close());
+        self.0.shared.handler.disconnected(self.0.slot.node);
+    }
+}
+
+/// Writes whatever waits, all of it at a time. The consensus lane's stream is the one that carried the hello.
+async fn write_lane(link: Arc<Link>, lane: Lane, stream: Option<SendStream>) -> Result<Infallible, LinkError> {
+    let mut stream = match stream {
+        Some(stream) => stream,
+        None => link.connection.open_uni().await?,
+    };
+    stream.set_priority(lane.priority()).ok();
+    loop {
+        let frames = link.slot.outbound(lane).take().await;
+        if !link.shared.is_cut() {
+            stream.write_chunk(frames).await?;
+        }
+    }
+}
+
+/// Hands every message to the handler as soon as it is whole. What the handler can't take in time stays in QUIC's
+/// windows, at the peer, and so does everything behind it.
+async fn read_lane(link: Arc<Link>, lane: Lane, inbound: Option<Inbound>) -> Result<Infallible, LinkError> {
+    let mut inbound = match inbound {
+        Some(inbound) => inbound,
+        None => Inbound::new(link.connection.accept_uni().await?),
+    };
+    loop {
+        while let Some(message) = inbound.next_arrived(lane.frame_bytes_max())? {
+            if Lane::of(&message) != Some(lane) {
+                return Err(LaneError::WrongLane.into());
+            }
+            if link.shared.is_cut() {
+                link.shared.lost_to_cut.fetch_add(1, Ordering::Relaxed);
+            } else {
+                link.shared.handler.message(link.slot.node, message);
+            }
+        }
+        // A stream that always has more must not keep its thread from the others.
+        tokio::task::consume_budget().await;
+        inbound.fill().await?;
+    }
+}
+
+pub(super) fn panic_text(error: tokio::task::JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(payload) => match payload.downcast_ref::<&str>() {
+            Some(text) => (*text).to_owned(),
+            None => payload.downcast_ref::<String>().cloned().unwrap_or_else(|| "no message".to_owned()),
+        },
+        Err(_) => "the runtime is shutting down".to_owned(),
+    }
+}

@@ -1,0 +1,289 @@
+//! The other nodes of the cluster: one QUIC connection with each, kept up for as long as this node runs.
+//!
+//! A connection carries two lanes in each direction (consensus messages; forwarded requests), each one stream of frames,
+//! and one control session (see [`crate::control`]). Messages are sent without waiting and without a promise: what can't
+//! be delivered is dropped, and whoever sent it has a timeout or sends again. Within a lane of a connection they keep
+//! their order.
+//!
+//! ```text
+//! Peers::send ─► Outbound (bounded) ─► writer ─► QUIC ─► reader ─► PeerHandler::message
+//! ```
+//!
+//! The tree of actors: supervisor → one actor per peer, which owns the tasks of its connection.
+
+mod backoff;
+mod close;
+mod hello;
+mod incoming;
+mod lane;
+pub mod limits;
+mod link;
+mod peer;
+mod session;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod transport;
+
+pub use close::CloseCode;
+pub use session::SessionHost;
+pub use tls::TlsError;
+pub use transport::BindError;
+
+use crate::cert::{Identity, TlsIdentity};
+use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
+use kvorum_protocol::{ClusterId, NodeId};
+use lane::{Lane, Outbound};
+use ractor::{Actor, ActorCell, SpawnErr};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use supervisor::PeersSupervisor;
+use tokio::sync::{Mutex, watch};
+use transport::Transport;
+
+/// Who this node is, and whom it talks to.
+pub struct PeerConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Where it waits for its peers (UDP); port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The other nodes.
+    pub peers: Vec<PeerAddress>,
+    /// The certificate that proves who this node is.
+    pub tls: TlsIdentity,
+    /// This program and its version, for the peers' logs. At most 255 bytes, the rest is cut off.
+    pub program: String,
+    /// The UDP payload, in bytes, that the network between the nodes is known to carry on every path, within
+    /// 1,200–8,972. `None`: it is discovered, except on loopback addresses, where it is known.
+    pub mtu: Option<u16>,
+}
+
+/// A peer and where it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerAddress {
+    /// The peer.
+    pub node: NodeId,
+    /// `host:port`, resolved again at each dial. Only the node with the smaller id of the two dials.
+    pub address: String,
+}
+
+/// Hears of the peers. Every call comes from a task of the connection and must not block: bytes that are not taken pile
+/// up at the peer, not here. For one peer the calls are ordered: `connected`, messages, `disconnected`, `connected`, …;
+/// messages of its two lanes come in parallel. A panic is a failure of the peer's actor, which is restarted.
+pub trait PeerHandler: Send + Sync + 'static {
+    /// The peer is there and can be sent to.
+    fn connected(&self, peer: NodeId);
+    /// The peer is gone. What was sent and not answered may or may not have reached it.
+    fn disconnected(&self, peer: NodeId);
+    /// A message has come; never a hello.
+    fn message(&self, from: NodeId, message: PeerMessage);
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SendError {
+    /// No connection with that node at the moment.
+    #[error("the peer is not connected")]
+    Disconnected,
+    /// Too many bytes wait for that node already. Try again later, or drop the message.
+    #[error("too much is waiting for the peer")]
+    Full,
+    /// The message is over the limit of a frame and can never be sent.
+    #[error("the message is too large for a frame")]
+    TooLarge,
+    /// That node is not among this node's peers.
+    #[error("no such peer")]
+    Unknown,
+}
+
+/// Why the peers could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The socket or the certificate.
+    #[error("can't listen for peers on {listen}: {source}")]
+    Bind {
+        /// Where.
+        listen: SocketAddr,
+        /// Why.
+        source: BindError,
+    },
+    /// The certificate belongs to another node or cluster.
+    #[error("the certificate is for {}, this is {}", .certificate.name(), .node.name())]
+    ForeignCertificate {
+        /// Whom the certificate names.
+        certificate: Identity,
+        /// Who this node is.
+        node: Identity,
+    },
+    /// A peer is listed twice, or is this node itself.
+    #[error("node {0} is listed twice")]
+    ListedTwice(NodeId),
+    /// The actors can't be started.
+    #[error("can't start the actors of the peers: {0}")]
+    Spawn(#[from] SpawnErr),
+}
+
+/// The peers of this node. Clones are cheap and mean the same.
+#[derive(Clone)]
+pub struct Peers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    hello: PeerHello,
+    local_address: SocketAddr,
+    handler: Arc<dyn PeerHandler>,
+    sessions: Option<Arc<dyn SessionHost>>,
+    slots: BTreeMap<NodeId, Arc<Slot>>,
+    cut: AtomicBool,
+    cut_changes: watch::Sender<bool>,
+    /// How many messages the cut has swallowed, in both directions.
+    lost_to_cut: AtomicU64,
+}
+
+/// What stays of a peer while connections come and go.
+struct Slot {
+    node: NodeId,
+    address: String,
+    outbound: [Outbound; Lane::ALL.len()],
+    up: AtomicBool,
+    /// Held by the connection that is being served.
+    turn: Mutex<()>,
+}
+
+impl Peers {
+    /// Opens the endpoint and begins to connect. Must be called within a tokio runtime.
+    ///
+    /// `sessions` gets the control stream of each connection. With a `supervisor` the returned actor is linked to it; the
+    /// actor fails, with [`crate::supervisor::GaveUp`], when its children failed too often. To end all connections and
+    /// close the endpoint, stop the actor.
+    ///
+    /// # Errors
+    /// If the socket can't be bound, the certificate doesn't fit, or a peer is listed twice.
+    pub async fn start(
+        config: PeerConfig,
+        handler: Arc<dyn PeerHandler>,
+        sessions: Option<Arc<dyn SessionHost>>,
+        supervisor: Option<ActorCell>,
+    ) -> Result<(ActorCell, Peers), PeerError> {
+        let own = Identity { cluster: config.cluster, node: config.node };
+        if config.tls.identity() != own {
+            return Err(PeerError::ForeignCertificate { certificate: config.tls.identity(), node: own });
+        }
+        let slots = slots(own.node, config.peers)?;
+        let bind_error = |source| PeerError::Bind { listen: config.listen, source };
+        let transport = Transport::bind(config.listen, &config.tls, config.mtu).map_err(bind_error)?;
+        let local_address = transport.endpoint().local_addr().map_err(|error| bind_error(error.into()))?;
+        let shared = Arc::new(Shared {
+            hello: PeerHello {
+                version: PEER_PROTOCOL_VERSION,
+                cluster: own.cluster,
+                node: own.node,
+                program: config.program,
+            },
+            local_address,
+            handler,
+            sessions,
+            slots,
+            cut: AtomicBool::new(false),
+            cut_changes: watch::Sender::new(false),
+            lost_to_cut: AtomicU64::new(0),
+        });
+        let actor = PeersSupervisor { shared: shared.clone() };
+        let (name, transport) = (Some(format!("node/{}/peers", own.node)), Arc::new(transport));
+        let (actor, _) = match supervisor {
+            Some(supervisor) => Actor::spawn_linked(name, actor, transport, supervisor).await?,
+            None => Actor::spawn(name, actor, transport).await?,
+        };
+        Ok((actor.get_cell(), Peers { shared }))
+    }
+
+    /// Sends one message; never a hello. Never waits: the message is copied into the peer's buffer, and goes out with
+    /// whatever else is in it.
+    ///
+    /// # Errors
+    /// See [`SendError`]; the message has then not been sent. `Ok` is no promise that it arrives.
+    pub fn send(&self, to: NodeId, message: &PeerMessage) -> Result<(), SendError> {
+        self.send_batch(to, slice::from_ref(message))
+    }
+
+    /// Sends several messages to one peer, with one lock and at most one wake-up per lane.
+    ///
+    /// # Errors
+    /// See [`SendError`]: of the first message that could not be sent. Those before it, in its lane, have been.
+    pub fn send_batch(&self, to: NodeId, messages: &[PeerMessage]) -> Result<(), SendError> {
+        let slot = self.shared.slots.get(&to).ok_or(SendError::Unknown)?;
+        if self.shared.is_cut() {
+            self.shared.lost_to_cut.fetch_add(messages.len() as u64, Ordering::Relaxed);
+            return Ok(());
+        }
+        for lane in Lane::ALL {
+            let mut of_lane = messages.iter().filter(|message| Lane::of(message) == Some(lane)).peekable();
+            if of_lane.peek().is_some() {
+                slot.outbound(lane).push(of_lane)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The peers that are connected, in the order of their ids.
+    pub fn up(&self) -> Vec<NodeId> {
+        self.shared.slots.values().filter(|slot| slot.up.load(Ordering::Acquire)).map(|slot| slot.node).collect()
+    }
+
+    /// Whether that node is a peer and connected.
+    pub fn is_up(&self, node: NodeId) -> bool {
+        self.shared.slots.get(&node).is_some_and(|slot| slot.up.load(Ordering::Acquire))
+    }
+
+    /// A fault for tests: while `true`, everything this node sends is lost, and everything sent to it, without any
+    /// connection being closed. Control sessions end, connections are neither made nor accepted, `send` answers `Ok`.
+    pub fn cut(&self, cut: bool) {
+        self.shared.cut.store(cut, Ordering::Release);
+        self.shared.cut_changes.send_replace(cut);
+    }
+
+    /// Where this node waits for its peers.
+    pub fn local_address(&self) -> SocketAddr {
+        self.shared.local_address
+    }
+}
+
+impl Shared {
+    fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    fn watch_cut(&self) -> watch::Receiver<bool> {
+        self.cut_changes.subscribe()
+    }
+}
+
+impl Slot {
+    fn outbound(&self, lane: Lane) -> &Outbound {
+        &self.outbound[lane as usize]
+    }
+}
+
+fn slots(own: NodeId, peers: Vec<PeerAddress>) -> Result<BTreeMap<NodeId, Arc<Slot>>, PeerError> {
+    let mut slots = BTreeMap::new();
+    for PeerAddress { node, address } in peers {
+        let slot = Slot {
+            node,
+            address,
+            outbound: Lane::ALL.map(Outbound::new),
+            up: AtomicBool::new(false),
+            turn: Mutex::new(()),
+        };
+        if node == own || slots.insert(node, Arc::new(slot)).is_some() {
+            return Err(PeerError::ListedTwice(node));
+        }
+    }
+    Ok(slots)
+}

@@ -1,0 +1,195 @@
+//! The actor of one peer: it owns the connection with that node, and makes a new one whenever there is none.
+//!
+//! Of two nodes the one with the smaller id dials, the other waits to be dialled, so that there is never a question which
+//! of two connections counts.
+
+use super::backoff::Backoff;
+use super::close::LinkError;
+use super::limits::{GOOD_CONNECTION_AGE, HANDSHAKE_TIMEOUT};
+use super::link::{self, Link, LinkEnd};
+use super::transport::Transport;
+use super::{Shared, Slot};
+use crate::cert::Identity;
+use quinn::Connection;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor_cluster::RactorMessage;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Why a peer could not be dialled.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("can't resolve the address: {0}")]
+    Resolve(io::Error),
+    #[error("the name has no address of the family that this node listens on")]
+    NoAddress,
+    #[error("can't dial: {0}")]
+    Connect(#[from] quinn::ConnectError),
+    #[error("no answer in time")]
+    Timeout,
+}
+
+pub(super) struct PeerActor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) transport: Arc<Transport>,
+}
+
+#[derive(RactorMessage)]
+pub(super) enum PeerActorMessage {
+    /// Time to dial.
+    Dial,
+    /// The peer has dialled, and proved who it is.
+    Accepted(Connection),
+    /// An attempt is over.
+    Ended { attempt: u64, end: LinkEnd },
+}
+
+pub(super) struct PeerState {
+    redial: Backoff,
+    /// Counts the connections, made or only tried, so that the end of an old one is not taken for the end of the newest.
+    attempt: u64,
+    /// Dropping it ends the connection, also when this actor dies.
+    running: Option<DropGuard>,
+    /// What was logged last, so that a problem that lasts is one line and not one per attempt.
+    logged: Option<String>,
+}
+
+impl Actor for PeerActor {
+    type Msg = PeerActorMessage;
+    type State = PeerState;
+    type Arguments = ();
+
+    async fn pre_start(&self, myself: ActorRef<Self::Msg>, (): ()) -> Result<PeerState, ActorProcessingErr> {
+        if self.dials() {
+            myself.cast(PeerActorMessage::Dial)?;
+        }
+        Ok(PeerState { redial: Backoff::new(), attempt: 0, running: None, logged: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut PeerState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PeerActorMessage::Dial => {
+                let (shared, slot, transport) = (self.shared.clone(), self.slot.clone(), self.transport.clone());
+                self.begin(&myself, state, |cancel| dial_and_run(shared, slot, transport, cancel));
+            }
+            PeerActorMessage::Accepted(connection) => {
+                let link = self.link(connection);
+                self.begin(&myself, state, |cancel| link::run(link, cancel));
+            }
+            PeerActorMessage::Ended { attempt, end } if attempt == state.attempt => {
+                state.running = None;
+                self.log(&end, &mut state.logged);
+                if let LinkError::Panicked(text) = end.error {
+                    return Err(format!("the connection with {}: {text}", self.slot.node).into());
+                }
+                if self.dials() {
+                    if end.lived >= GOOD_CONNECTION_AGE {
+                        state.redial = Backoff::new();
+                    }
+                    myself.send_after(state.redial.next_delay(), || PeerActorMessage::Dial);
+                }
+            }
+            PeerActorMessage::Ended { end, .. } => {
+                tracing::debug!(peer = %self.slot.node, error = %end.error, "a replaced connection ended");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PeerActor {
+    fn dials(&self) -> bool {
+        self.shared.hello.node < self.slot.node
+    }
+
+    fn link(&self, connection: Connection) -> Link {
+        Link { shared: self.shared.clone(), slot: self.slot.clone(), connection, dialled: false }
+    }
+
+    /// Runs an attempt beside the actor, in place of the one that runs.
+    fn begin<F>(
+        &self,
+        myself: &ActorRef<PeerActorMessage>,
+        state: &mut PeerState,
+        run: impl FnOnce(CancellationToken) -> F,
+    ) where
+        F: Future<Output = LinkEnd> + Send + 'static,
+    {
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(run(cancel.clone()));
+        state.attempt += 1;
+        state.running = Some(cancel.drop_guard());
+        let (attempt, myself) = (state.attempt, myself.clone());
+        tokio::spawn(async move {
+            let end = running.await.unwrap_or_else(|panic| LinkEnd {
+                error: LinkError::Panicked(link::panic_text(panic)),
+                lived: Duration::ZERO,
+            });
+            // An actor that is gone has a successor, which starts from nothing.
+            let _ = myself.cast(PeerActorMessage::Ended { attempt, end });
+        });
+    }
+
+    fn log(&self, end: &LinkEnd, logged: &mut Option<String>) {
+        let (peer, error) = (self.slot.node, &end.error);
+        if !end.lived.is_zero() {
+            tracing::warn!(%peer, %error, lived = ?end.lived, "peer disconnected");
+            *logged = None;
+            return;
+        }
+        let text = error.to_string();
+        if logged.as_ref() == Some(&text) {
+            tracing::debug!(%peer, %error, "no connection with peer yet");
+        } else {
+            tracing::warn!(%peer, address = %self.slot.address, %error, "no connection with peer");
+            *logged = Some(text);
+        }
+    }
+}
+
+async fn dial_and_run(
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+    transport: Arc<Transport>,
+    cancel: CancellationToken,
+) -> LinkEnd {
+    let attempt = async {
+        // A node that is cut off doesn't get through to anybody.
+        let _ = shared.watch_cut().wait_for(|cut| !cut).await;
+        dial(&shared, &slot, &transport).await
+    };
+    let dialled = tokio::select! {
+        dialled = attempt => dialled,
+        () = cancel.cancelled() => Err(LinkError::Cancelled),
+    };
+    match dialled {
+        Ok(connection) => link::run(Link { shared, slot, connection, dialled: true }, cancel).await,
+        Err(error) => LinkEnd { error, lived: Duration::ZERO },
+    }
+}
+
+/// Resolves the name anew each time: where a node is may change.
+async fn dial(shared: &Shared, slot: &Slot, transport: &Transport) -> Result<Connection, LinkError> {
+    let expected = Identity { cluster: shared.hello.cluster, node: slot.node };
+    let attempt = async {
+        let address = resolve(&slot.address, shared.local_address).await?;
+        let connecting = transport.dial(address, expected).map_err(DialError::Connect)?;
+        Ok(connecting.await?)
+    };
+    timeout(HANDSHAKE_TIMEOUT, attempt).await.unwrap_or(Err(DialError::Timeout.into()))
+}
+
+async fn resolve(name: &str, local: SocketAddr) -> Result<SocketAddr, DialError> {
+    let mut addresses = tokio::net::lookup_host(name).await.map_err(DialError::Resolve)?;
+    addresses.find(|address| address.is_ipv4() == local.is_ipv4()).ok_or(DialError::NoAddress)
+}

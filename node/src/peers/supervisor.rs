@@ -1,0 +1,159 @@
+//! The supervisor of the peers: one actor per peer beneath it, restarted one for one, and the door they are dialled at.
+
+use super::close::CloseCode;
+use super::limits::SHUTDOWN_TIMEOUT;
+use super::peer::{PeerActor, PeerActorMessage};
+use super::transport::Transport;
+use super::{Shared, incoming};
+use crate::supervisor::{Decision, GaveUp, RestartPolicy};
+use kvorum_protocol::NodeId;
+use quinn::{Connection, VarInt};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use ractor_cluster::RactorMessage;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+pub(super) struct PeersSupervisor {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What the supervisor of the peers is told.
+#[derive(RactorMessage)]
+pub(super) enum SupervisorMessage {
+    /// A peer has dialled this node and proved who it is.
+    Accepted(NodeId, Connection),
+    /// The delay of a restart is over.
+    Restart(NodeId),
+    /// The door does not accept any more: it failed.
+    DoorEnded,
+}
+
+pub(super) struct SupervisorState {
+    transport: Arc<Transport>,
+    children: BTreeMap<NodeId, ActorRef<PeerActorMessage>>,
+    policy: RestartPolicy<NodeId>,
+    _door: AbortOnDropHandle<()>,
+}
+
+impl Actor for PeersSupervisor {
+    type Msg = SupervisorMessage;
+    type State = SupervisorState;
+    type Arguments = Arc<Transport>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        transport: Arc<Transport>,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        let mut children = BTreeMap::new();
+        for node in self.shared.slots.keys() {
+            children.insert(*node, self.spawn(*node, &transport, myself.get_cell()).await?);
+        }
+        let accepting = incoming::accept_all(self.shared.clone(), transport.clone(), myself.clone());
+        let door = tokio::spawn(async move {
+            let result = AbortOnDropHandle::new(tokio::spawn(accepting)).await;
+            tracing::debug!(?result, "the door for peers is closed");
+            let _ = myself.cast(SupervisorMessage::DoorEnded);
+        });
+        Ok(SupervisorState { transport, children, policy: RestartPolicy::new(), _door: AbortOnDropHandle::new(door) })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMessage::Accepted(node, connection) => {
+                // Without an actor at the moment, the connection is dropped, which closes it, and the peer redials.
+                if let Some(child) = state.children.get(&node) {
+                    let _ = child.cast(PeerActorMessage::Accepted(connection));
+                }
+            }
+            SupervisorMessage::Restart(node) => match self.spawn(node, &state.transport, myself.get_cell()).await {
+                Ok(child) => {
+                    state.children.insert(node, child);
+                }
+                Err(error) => self.failed(&myself, state, node, &error.to_string())?,
+            },
+            SupervisorMessage::DoorEnded => return Err("the door for peers failed".into()),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (actor, reason) = match event {
+            SupervisionEvent::ActorFailed(actor, error) => (actor, error.to_string()),
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
+                (actor, reason.unwrap_or_else(|| "it stopped".to_owned()))
+            }
+            _ => return Ok(()),
+        };
+        match state.child_of(actor.get_id()) {
+            Some(node) => self.failed(&myself, state, node, &reason),
+            None => Ok(()),
+        }
+    }
+
+    async fn post_stop(&self, _: ActorRef<Self::Msg>, state: &mut SupervisorState) -> Result<(), ActorProcessingErr> {
+        let endpoint = state.transport.endpoint();
+        endpoint.close(VarInt::from_u32(CloseCode::Shutdown as u32), b"");
+        // A peer that doesn't hear of it notices by itself, later.
+        let _ = timeout(SHUTDOWN_TIMEOUT, endpoint.wait_idle()).await;
+        Ok(())
+    }
+}
+
+impl PeersSupervisor {
+    async fn spawn(
+        &self,
+        node: NodeId,
+        transport: &Arc<Transport>,
+        supervisor: ActorCell,
+    ) -> Result<ActorRef<PeerActorMessage>, SpawnErr> {
+        let actor = PeerActor {
+            shared: self.shared.clone(),
+            slot: self.shared.slots[&node].clone(),
+            transport: transport.clone(),
+        };
+        // Without a name: names are registered until an actor is quite gone, and a successor must not wait for that.
+        Ok(Actor::spawn_linked(None, actor, (), supervisor).await?.0)
+    }
+
+    fn failed(
+        &self,
+        myself: &ActorRef<SupervisorMessage>,
+        state: &mut SupervisorState,
+        node: NodeId,
+        reason: &str,
+    ) -> Result<(), ActorProcessingErr> {
+        state.children.remove(&node);
+        match state.policy.on_failure(node, Instant::now()) {
+            Decision::RestartAfter(delay) => {
+                tracing::error!(peer = %node, reason, ?delay, "the actor of a peer failed and is restarted");
+                myself.send_after(delay, move || SupervisorMessage::Restart(node));
+                Ok(())
+            }
+            Decision::GiveUp => Err(Box::new(GaveUp {
+                supervisor: "the supervisor of the peers".to_owned(),
+                child: format!("the actor of peer {node}"),
+                reason: reason.to_owned(),
+            })),
+        }
+    }
+}
+
+impl SupervisorState {
+    fn child_of(&self, actor: ActorId) -> Option<NodeId> {
+        self.children.iter().find(|(_, child)| child.get_id() == actor).map(|(node, _)| *node)
+    }
+}
