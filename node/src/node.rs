@@ -1,22 +1,48 @@
-//! The node itself. For now it stands in for the real one: it answers HELLO, PING and TOPOLOGY, with every shard led by
-//! one of the members in turn, so that everything around it can be built and tested.
+//! The node: the root of the actor tree, what it is started with, and how it stops.
+//!
+//! ```text
+//! root ─┬─ journal    one thread, one fsync stream; its failure ends the process
+//!       ├─ peers      supervisor of one actor per other node
+//!       ├─ shards     supervisor of one actor per shard replica, `meta` included
+//!       ├─ meta       keeps the ring map
+//!       ├─ control    presence, process groups, admin calls
+//!       └─ doors      binary, peer
+//! ```
+//!
+//! The order of starting follows what needs what; stopping goes the other way round. Every child of the root is essential:
+//! if one fails for good, the node ends with a clear reason and an exit code of its own, and whoever started it decides.
 
 use crate::cert::TlsIdentity;
+use crate::clock;
 use crate::config::Config;
+use crate::control::{AdminHandler, Control};
+use crate::doors::binary::BinaryDoor;
+use crate::doors::peer::PeerDoor;
 use crate::exit::Exit;
-use crate::identity::DataFolder;
-use bytes::BytesMut;
-use kvorum_protocol::limits::FRAME_BYTES_MAX;
-use kvorum_protocol::{
-    Epoch, ErrorCode, HelloReply, NodeInfo, Request, RequestBody, Response, ResponseBody, ServerError, ShardInfo, Term,
-    Topology, frame,
-};
+use crate::identity::{DataFolder, StartKind};
+use crate::journal::{self, Journal, JournalError, JournalOptions};
+use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS, STOP_TIMEOUT};
+use crate::log::{Disk, LogOptions, RealDisk, SpareSource};
+use crate::meta::{MetaArguments, MetaKeeper, RING_COPY};
+use crate::peers::{PeerAddress, PeerConfig, PeerError, Peers};
+use crate::replica::{ConsensusConfig, Role};
+use crate::ring::{PlacementError, RingError, RingMap, RingNode};
+use crate::router::Router;
+use crate::session::SessionContext;
+use crate::shard::ShardConfig;
+use crate::shard::actor::ShardMessage;
+use crate::shards::{ShardsArguments, ShardsMessage, ShardsSupervisor};
+use crate::status::Inspector;
+use kvorum_protocol::{NodeId, ReplicaId, ShardId, ShardRole};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 /// Why a node ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -31,27 +57,41 @@ pub enum NodeError {
         /// What the system says.
         error: io::Error,
     },
-    /// An actor failed more often than the restart policy allows.
-    #[error("{actor} failed too often: {reason}")]
-    RestartIntensity {
-        /// The actor.
-        actor: String,
-        /// Its last failure.
-        reason: String,
-    },
-    /// A write or sync failed.
+    /// An essential part failed, more often than the restart policy allows.
+    #[error("{0}")]
+    RestartIntensity(String),
+    /// A write or sync failed, or what is on the disk can't be used.
     #[error("disk: {0}")]
     Disk(String),
+    /// The peers can't be started.
+    #[error(transparent)]
+    Peers(#[from] PeerError),
+    /// The configuration leaves no way to place the shards.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// The copy of the ring map in the data folder is damaged.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// An actor can't be started.
+    #[error("can't start an actor: {0}")]
+    Spawn(#[from] ractor::SpawnErr),
 }
 
 impl NodeError {
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            NodeError::Listen { .. } => Exit::Failure,
-            NodeError::RestartIntensity { .. } => Exit::RestartIntensity,
-            NodeError::Disk(_) => Exit::Disk,
+            NodeError::RestartIntensity(_) => Exit::RestartIntensity,
+            NodeError::Disk(_) | NodeError::Ring(_) => Exit::Disk,
+            NodeError::Placement(_) => Exit::Config,
+            _ => Exit::Failure,
         }
+    }
+}
+
+impl From<JournalError> for NodeError {
+    fn from(error: JournalError) -> Self {
+        NodeError::Disk(error.to_string())
     }
 }
 
@@ -61,80 +101,313 @@ impl NodeError {
 /// What ended it early.
 pub async fn run(
     config: Config,
-    _tls: TlsIdentity,
+    tls: TlsIdentity,
     folder: DataFolder,
     stop: CancellationToken,
 ) -> Result<DataFolder, NodeError> {
-    let address = config.client_listen;
-    let listener = TcpListener::bind(address).await.map_err(|error| NodeError::Listen {
-        field: "client_listen",
-        address,
-        error,
-    })?;
-    let config = Arc::new(config);
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return Ok(folder),
-            accepted = listener.accept() => accepted,
+    let (fatal, mut failed) = mpsc::channel(4);
+    let (root, _) = Actor::spawn(Some(format!("node/{}", config.node_id)), Root, fatal.clone()).await?;
+    let node = Node::start(&config, tls, &folder, &root.get_cell(), fatal, stop.clone()).await?;
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        Some(reason) = failed.recv() => Err(reason),
+    };
+    match ended {
+        Ok(()) => {
+            info!("stopping: handing leadership over");
+            node.stop(&mut failed).await?;
+            root.stop(None);
+            Ok(folder)
+        }
+        // Nothing is tidied up after a failure: recovery verifies what the disk holds.
+        Err(reason) => Err(reason),
+    }
+}
+
+/// The parts of a running node.
+struct Node {
+    router: Arc<Router>,
+    journal: Journal,
+    shards: ActorRef<ShardsMessage>,
+    others: Vec<ActorCell>,
+    doors: CancellationToken,
+}
+
+impl Node {
+    async fn start(
+        config: &Config,
+        tls: TlsIdentity,
+        folder: &DataFolder,
+        root: &ActorCell,
+        fatal: mpsc::Sender<NodeError>,
+        stop: CancellationToken,
+    ) -> Result<Self, NodeError> {
+        let address = config.client_listen;
+        let listen_error = |error| NodeError::Listen { field: "client_listen", address, error };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+
+        let disk: Arc<dyn Disk> =
+            Arc::new(RealDisk::open(folder.path()).map_err(|error| NodeError::Disk(error.to_string()))?);
+        let segments = SpareSource::start(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
+        let segments = Arc::new(segments);
+        let (journal, handle, durable) = start_journal(config, &disk, fatal).await?;
+        let initial = initial_ring(config)?;
+        let copy = disk.read_metadata(RING_COPY).map_err(|error| NodeError::Disk(error.to_string()))?;
+        let known = copy.map(|bytes| RingMap::from_bytes(&bytes)).transpose()?;
+        let router = Router::new(config.node_id, known.clone().unwrap_or_else(|| initial.clone()));
+
+        let doors = CancellationToken::new();
+        let door: Arc<OnceLock<Arc<BinaryDoor>>> = Arc::default();
+        let counted = Arc::clone(&door);
+        let connections = move || counted.get().map_or(0, |door| door.connections());
+        let inspector = Inspector::new(
+            config.name.clone(),
+            config.durability,
+            Arc::clone(&router),
+            handle.clone(),
+            connections,
+            stop,
+        );
+        let context = Arc::new(SessionContext {
+            router: Arc::clone(&router),
+            inspector: Arc::clone(&inspector),
+            fault_hooks: config.fault_hooks,
+        });
+
+        let admin = Arc::new(Admin { router: Arc::clone(&router), inspector: Arc::clone(&inspector) });
+        let (control_actor, control) =
+            Control::start(config.cluster_id, config.node_id, admin, Some(root.clone())).await?;
+        inspector.set_control(control.clone());
+        let peer_door = PeerDoor::new(Arc::clone(&context), doors.clone());
+        let (peers_actor, peers) =
+            Peers::start(peer_config(config, tls), peer_door, Some(control.session_host()), Some(root.clone())).await?;
+        router.set_peers(peers);
+
+        let shards_arguments = ShardsArguments {
+            router: Arc::clone(&router),
+            inspector: Arc::clone(&inspector),
+            disk: Arc::clone(&disk),
+            log: LogOptions::new(segments),
+            durable,
+            journal: handle,
         };
-        if let Ok((stream, _)) = accepted {
-            let config = config.clone();
-            tokio::spawn(async move {
-                if let Err(error) = serve(stream, &config).await {
-                    tracing::debug!(%error, "a connection ended");
+        let name = Some(format!("node/{}/shards", config.node_id));
+        let (shards, _) = Actor::spawn_linked(name, ShardsSupervisor, shards_arguments, root.clone()).await?;
+        let mut others = vec![control_actor, peers_actor];
+        if folder.start_kind() == StartKind::Amnesiac {
+            warn!(
+                "this machine went down without a clean stop and durability is `memory`: its replicas take no part until they are replaced"
+            );
+            let held = router.ring().held_by(config.node_id);
+            held.iter().for_each(|(shard, _)| inspector.set_idle(*shard, ShardRole::Amnesiac));
+        } else {
+            let plan = ReplicaPlan::new(config);
+            // Before the ring map is known to be agreed on, only the group that agrees on it runs.
+            let ring = router.ring();
+            let mut wanted = plan.configs(&ring);
+            if known.is_none() {
+                wanted.retain(|config| config.shard == ShardId::META);
+            }
+            let _ = shards.cast(ShardsMessage::Run(wanted));
+            let runs = shards.clone();
+            let follow = {
+                let control = control.clone();
+                move |ring: &RingMap| {
+                    let configs = plan.configs(ring);
+                    configs.iter().for_each(|config| control.join_shard(config.shard));
+                    let _ = runs.cast(ShardsMessage::Run(configs));
                 }
-            });
+            };
+            let arguments = MetaArguments { router: Arc::clone(&router), disk, initial, changed: Box::new(follow) };
+            let name = Some(format!("node/{}/meta", config.node_id));
+            let (meta, _) = Actor::spawn_linked(name, MetaKeeper, arguments, root.clone()).await?;
+            others.push(meta.get_cell());
+        }
+
+        let binary = BinaryDoor::new(context, config.connections_max as usize, doors.clone());
+        let _ = door.set(Arc::clone(&binary));
+        tokio::spawn(binary.accept(listener));
+        tokio::spawn(tick(Arc::clone(&router), config.tick(), doors.clone()));
+        info!(client = %config.client_listen, peer = %config.peer_listen, "listening");
+        Ok(Node { router, journal, shards, others, doors })
+    }
+
+    /// Hands leadership over, answers what is under way, and syncs.
+    async fn stop(self, failed: &mut mpsc::Receiver<NodeError>) -> Result<(), NodeError> {
+        self.hand_over().await;
+        self.doors.cancel();
+        let stopped = self.shards.cast(ShardsMessage::Stop).is_ok();
+        if stopped && self.shards.wait(Some(STOP_TIMEOUT)).await.is_err() {
+            warn!("the shards did not stop in time");
+        }
+        for actor in self.others {
+            actor.stop(None);
+        }
+        let journal = self.journal;
+        let synced = tokio::task::spawn_blocking(move || journal.stop()).await;
+        match (synced, failed.try_recv()) {
+            (_, Ok(reason)) => Err(reason),
+            (Ok(result), Err(_)) => Ok(result?),
+            (Err(panic), Err(_)) => Err(NodeError::Disk(panic.to_string())),
+        }
+    }
+
+    /// Asks the successors of every shard led here to take over, and waits until they have, but not for long: a cluster
+    /// that stops as a whole has nobody to hand over to.
+    async fn hand_over(&self) {
+        const ASK_EVERY: Duration = Duration::from_millis(20);
+        let until = tokio::time::Instant::now() + STOP_TIMEOUT / 3;
+        let leading = || {
+            let mut all = self.router.all_local();
+            all.retain(|handle| handle.snapshot.lock().role == Role::Leader);
+            all
+        };
+        for handle in leading() {
+            let _ = handle.actor.cast(ShardMessage::HandOver);
+        }
+        while !leading().is_empty() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(ASK_EVERY).await;
         }
     }
 }
 
-async fn serve(mut stream: TcpStream, config: &Config) -> io::Result<()> {
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
-    while stream.read_buf(&mut input).await? > 0 {
-        while let Some(body) = frame::decode(&mut input, FRAME_BYTES_MAX).map_err(invalid)? {
-            answer(Request::decode(body).map_err(invalid)?, config).encode(&mut output);
-        }
-        stream.write_all_buf(&mut output).await?;
+/// The root of the actor tree: notes which child failed, and ends the node.
+struct Root;
+
+impl Actor for Root {
+    type Msg = ();
+    type State = mpsc::Sender<NodeError>;
+    type Arguments = mpsc::Sender<NodeError>;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<()>,
+        fatal: mpsc::Sender<NodeError>,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(fatal)
     }
-    Ok(())
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<()>,
+        event: SupervisionEvent,
+        fatal: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(_, reason) = event {
+            // A full channel holds a reason already.
+            let _ = fatal.try_send(NodeError::RestartIntensity(reason.to_string()));
+        }
+        Ok(())
+    }
 }
 
-fn answer(request: Request, config: &Config) -> Response {
-    let body = match request.body {
-        RequestBody::Hello(hello) => ResponseBody::Hello(HelloReply {
-            version: hello.version_max,
-            features: 0,
-            cluster: config.cluster_id,
-            node: config.node_id,
-            durability: config.durability,
-            program: concat!("kvorum ", env!("CARGO_PKG_VERSION")).to_owned(),
-        }),
-        RequestBody::Ping(payload) => ResponseBody::Pong(payload),
-        RequestBody::Topology => ResponseBody::Topology(topology(config)),
-        _ => ResponseBody::Error(ServerError::new(ErrorCode::UnknownOperation, "not built yet")),
-    };
-    Response { id: request.id, epoch: Epoch(1), forwarded: false, body }
+/// What peers may ask of this node over the control plane.
+struct Admin {
+    router: Arc<Router>,
+    inspector: Arc<Inspector>,
 }
 
-fn topology(config: &Config) -> Topology {
-    let members = config.members.len();
-    let shard = |shard: u16| ShardInfo {
-        leader: Some(shard % members as u16),
-        term: Term(1),
-        replicas: (0..u16::from(config.replication_factor)).map(|replica| (shard + replica) % members as u16).collect(),
-    };
-    let node = |member: &crate::config::Member| NodeInfo {
-        id: member.id,
+impl AdminHandler for Admin {
+    fn status(&self) -> Vec<u8> {
+        self.inspector.status_bytes().into()
+    }
+
+    fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String> {
+        self.router.transfer(shard, to).map_err(|error| error.to_string())
+    }
+}
+
+/// Turns a ring map into the replicas that this node runs.
+struct ReplicaPlan {
+    node: NodeId,
+    tick_ms: u64,
+    seed: u64,
+}
+
+impl ReplicaPlan {
+    fn new(config: &Config) -> Self {
+        // Any number does, as long as the replicas of a group differ, which their ids see to.
+        let seed = config.cluster_id.0.as_u64_pair().0;
+        ReplicaPlan { node: config.node_id, tick_ms: config.tick().as_millis() as u64, seed }
+    }
+
+    fn configs(&self, ring: &RingMap) -> Vec<ShardConfig> {
+        let held = ring.held_by(self.node);
+        held.into_iter()
+            .map(|(shard, replica)| {
+                let voters: Vec<ReplicaId> = ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect();
+                ShardConfig {
+                    shard,
+                    consensus: ConsensusConfig {
+                        replica,
+                        tick_ms: self.tick_ms,
+                        election_ticks: ELECTION_TICKS,
+                        heartbeat_ticks: HEARTBEAT_TICKS,
+                        seed: self.seed ^ u64::from(shard.0),
+                    },
+                    preferred_leader: voters[0],
+                    initial_voters: voters,
+                    durability: ring.durability,
+                }
+            })
+            .collect()
+    }
+}
+
+async fn start_journal(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    fatal: mpsc::Sender<NodeError>,
+) -> Result<(Journal, journal::JournalHandle, std::collections::BTreeMap<ShardId, crate::log::Position>), NodeError> {
+    let options = JournalOptions { file_bytes: config.journal.file_bytes, files: config.journal.files.into() };
+    let (disk, durability) = (Arc::clone(disk), config.durability);
+    let started = tokio::task::spawn_blocking(move || {
+        let replayed = journal::replay(&disk)?;
+        let on_fatal = Box::new(move |error: JournalError| {
+            let _ = fatal.try_send(error.into());
+        });
+        let (journal, handle) = Journal::start(disk, options, durability, on_fatal)?;
+        Ok::<_, JournalError>((journal, handle, replayed.durable))
+    });
+    Ok(started.await.map_err(|panic| NodeError::Disk(panic.to_string()))??)
+}
+
+fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
+    let nodes = config.members.iter().map(|member| RingNode {
+        id: member.id.0,
         name: member.name.clone(),
-        client_address: member.client.clone(),
         zone: member.zone.clone(),
-    };
-    Topology {
-        epoch: Epoch(1),
+        client: member.client.clone(),
+        peer: member.peer.clone(),
+        weight: 1,
+    });
+    let (shards, replicas) = (config.shards, config.replication_factor);
+    RingMap::initial(config.cluster_id, config.durability, nodes.collect(), shards, replicas)
+}
+
+fn peer_config(config: &Config, tls: TlsIdentity) -> PeerConfig {
+    let others = config.members.iter().filter(|member| member.id != config.node_id);
+    PeerConfig {
+        node: config.node_id,
         cluster: config.cluster_id,
-        durability: config.durability,
-        nodes: config.members.iter().map(node).collect(),
-        shards: (0..config.shards).map(shard).collect(),
+        listen: config.peer_listen,
+        peers: others.map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect(),
+        tls,
+        program: concat!("kvorum ", env!("CARGO_PKG_VERSION")).into(),
+        mtu: None,
+    }
+}
+
+/// Ticks every shard of the node, and gives up forwarded requests whose time has passed.
+async fn tick(router: Arc<Router>, every: Duration, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        router.all_local().iter().for_each(|handle| handle.inbox.tick());
+        router.give_up_late(clock::monotonic());
     }
 }

@@ -62,8 +62,6 @@ error_codes! {
     DeadlineExceeded = 11,
     /// The session that would tell whether this retried write took effect has expired.
     SessionExpired = 12,
-    /// The write took effect, its reply is no longer remembered.
-    ReplyForgotten = 13,
     /// INCR on a value that is not a decimal 64-bit integer.
     NotAnInteger = 14,
     /// INCR past the range of a 64-bit integer.
@@ -130,11 +128,10 @@ pub struct ServerError {
 impl ServerError {
     /// An error with the outcome and retry advice that its code usually has; see [`ServerError::with_outcome`].
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        use ErrorCode::{DeadlineExceeded, Internal, Overloaded, ReplyForgotten, SessionExpired, ShuttingDown};
-        use ErrorCode::{DiskFull, NotLeader, TooManyConnections, Unavailable};
+        use ErrorCode::{DeadlineExceeded, DiskFull, Internal, NotLeader, Overloaded, SessionExpired, ShuttingDown};
+        use ErrorCode::{TooManyConnections, Unavailable};
         let outcome = match code {
             DeadlineExceeded | SessionExpired | Internal => Outcome::Unknown,
-            ReplyForgotten => Outcome::Applied,
             _ => Outcome::NotApplied,
         };
         let retry = match code {

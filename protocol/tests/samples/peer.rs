@@ -70,7 +70,7 @@ fn plain() -> RaftMessage {
     }
 }
 
-fn kinds() -> [RaftMessageKind; 12] {
+fn kinds() -> [RaftMessageKind; 9] {
     use RaftMessageKind as Kind;
     [
         Kind::Append,
@@ -82,8 +82,5 @@ fn kinds() -> [RaftMessageKind; 12] {
         Kind::Heartbeat,
         Kind::HeartbeatResponse,
         Kind::TimeoutNow,
-        Kind::TransferLeader,
-        Kind::ReadIndex,
-        Kind::ReadIndexResponse,
     ]
 }

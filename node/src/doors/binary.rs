@@ -1,0 +1,378 @@
+//! The binary door: Kvorum's own protocol over TCP (docs/PROTOCOL.md).
+//!
+//! One task per connection. It reads what the socket has, handles every whole frame, and writes all answers with one
+//! call. It stops reading while too much is unanswered or unwritten, so a client that doesn't take its answers is slowed
+//! down by TCP and costs a bounded amount of memory.
+
+use crate::clock;
+use crate::limits::{
+    FRAME_TIMEOUT, HELLO_TIMEOUT, LARGE_FRAME_BYTES, LARGE_FRAMES_BYTES_MAX, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES,
+    SESSION_REQUESTS_MAX, WRITE_TIMEOUT,
+};
+use crate::session::{Answered, Session, SessionContext};
+use bytes::BytesMut;
+use kvorum_protocol::frame;
+use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
+use kvorum_protocol::{
+    ClientId, DecodeError, ErrorCode, Hello, HelloReply, Request, RequestBody, RequestId, Response, ResponseBody,
+    ServerError,
+};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// What the connections of the door share.
+pub struct BinaryDoor {
+    context: Arc<SessionContext>,
+    connections: AtomicUsize,
+    connections_max: usize,
+    /// Permits of one KiB each.
+    large_frames: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl BinaryDoor {
+    /// A door for at most `connections_max` connections at once, that closes when `stop` is cancelled.
+    pub fn new(context: Arc<SessionContext>, connections_max: usize, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(BinaryDoor {
+            context,
+            connections: AtomicUsize::new(0),
+            connections_max,
+            large_frames: Arc::new(Semaphore::new(LARGE_FRAMES_BYTES_MAX / 1024)),
+            stop,
+        })
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Accepts connections until the door is told to stop.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, from)) => self.admit(stream, from),
+                Err(error) => {
+                    // Out of descriptors, most likely: existing connections go on; a pause lets some of them end.
+                    warn!(%error, "can't accept a connection");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let door = Arc::clone(self);
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            tokio::spawn(async move { door.refuse(stream).await });
+            return;
+        }
+        tokio::spawn(async move {
+            let counted = Counted(&door.connections);
+            let end = Connection::new(&door, stream).run().await;
+            if let Err(error) = end {
+                debug!(%from, %error, "closed a connection");
+            }
+            drop(counted);
+        });
+    }
+
+    /// Tells a client that there are too many, and closes.
+    async fn refuse(&self, mut stream: TcpStream) {
+        let detail = format!("the node has {} connections, as many as it accepts", self.connections_max);
+        let mut out = BytesMut::new();
+        encode_error(&mut out, self, RequestId(0), ServerError::new(ErrorCode::TooManyConnections, detail));
+        let _ = timeout(WRITE_TIMEOUT, stream.write_all(&out)).await;
+    }
+}
+
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a connection ends, other than that the client closed it.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Protocol(#[from] DecodeError),
+    #[error("no HELLO in time")]
+    NoHello,
+    #[error("HELLO was refused")]
+    Refused,
+    #[error("a frame was not whole in time")]
+    SlowFrame,
+    #[error("the client does not take its answers")]
+    SlowReader,
+}
+
+struct Connection<'a> {
+    door: &'a BinaryDoor,
+    stream: TcpStream,
+    session: Session<RequestId>,
+    client: Option<ClientId>,
+    pushes: bool,
+    input: BytesMut,
+    output: BytesMut,
+    /// When the frame at the front of `input` began to come in.
+    frame_since: Option<Instant>,
+    /// Held while a large frame comes in.
+    large_frame: Option<OwnedSemaphorePermit>,
+}
+
+impl<'a> Connection<'a> {
+    fn new(door: &'a BinaryDoor, stream: TcpStream) -> Self {
+        Connection {
+            door,
+            stream,
+            session: Session::new(Arc::clone(&door.context), true),
+            client: None,
+            pushes: false,
+            input: BytesMut::with_capacity(SESSION_READ_BYTES),
+            output: BytesMut::with_capacity(SESSION_READ_BYTES),
+            frame_since: None,
+            large_frame: None,
+        }
+    }
+
+    async fn run(mut self) -> Result<(), ConnectionError> {
+        self.stream.set_nodelay(true)?;
+        let mut topology = self.door.context.router.topology();
+        let sink = Arc::clone(self.session.sink());
+        let hello_by = Instant::now() + HELLO_TIMEOUT;
+        loop {
+            let reads = self.session.unanswered() < SESSION_REQUESTS_MAX;
+            let deadline = match self.client {
+                None => Some(hello_by),
+                Some(_) => self.frame_since.map(|since| since + FRAME_TIMEOUT),
+            };
+            tokio::select! {
+                read = read_some(&mut self.stream, &mut self.input), if reads => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                    self.handle_input().await?;
+                }
+                () = sink.ready() => {
+                    self.collect();
+                    // What was held back by the bound on unanswered requests may go on.
+                    self.handle_input().await?;
+                }
+                changed = topology.changed(), if self.pushes => {
+                    if changed.is_ok() {
+                        let body = ResponseBody::Topology((**topology.borrow_and_update()).clone());
+                        self.encode(RequestId(0), false, body);
+                    }
+                }
+                () = sleep_until(deadline), if deadline.is_some() && reads => {
+                    return Err(if self.client.is_none() { ConnectionError::NoHello } else { ConnectionError::SlowFrame });
+                }
+                () = self.door.stop.cancelled() => {
+                    let error = ServerError::new(ErrorCode::ShuttingDown, "the node is stopping");
+                    encode_error(&mut self.output, self.door, RequestId(0), error);
+                    self.flush().await?;
+                    return Ok(());
+                }
+            }
+            self.flush().await?;
+        }
+    }
+
+    /// Handles every whole frame of the input, unless too much is unanswered or unwritten.
+    async fn handle_input(&mut self) -> Result<(), ConnectionError> {
+        while self.session.unanswered() < SESSION_REQUESTS_MAX {
+            let body = match frame::decode(&mut self.input, FRAME_BYTES_MAX) {
+                Ok(Some(body)) => body,
+                Ok(None) => return self.await_rest().await,
+                Err(error) => return self.end_malformed(RequestId(0), error).await,
+            };
+            self.frame_since = None;
+            self.large_frame = None;
+            let peeked = Request::peek_id(&body);
+            match Request::decode(body) {
+                Ok(request) => self.handle_request(request).await?,
+                Err(DecodeError::UnknownOperation(code)) if peeked.is_some() && self.client.is_some() => {
+                    let error =
+                        ServerError::new(ErrorCode::UnknownOperation, format!("operation {code:#04x} is not known"));
+                    encode_error(&mut self.output, self.door, peeked.unwrap_or_default(), error);
+                }
+                Err(error @ DecodeError::OverLimit { .. }) if peeked.is_some() && self.client.is_some() => {
+                    let error = ServerError::new(ErrorCode::TooLarge, error.to_string());
+                    encode_error(&mut self.output, self.door, peeked.unwrap_or_default(), error);
+                }
+                Err(error @ DecodeError::UnknownValue { .. }) if peeked.is_some() && self.client.is_some() => {
+                    let error = ServerError::new(ErrorCode::InvalidArgument, error.to_string());
+                    encode_error(&mut self.output, self.door, peeked.unwrap_or_default(), error);
+                }
+                Err(error) => return self.end_malformed(peeked.unwrap_or_default(), error).await,
+            }
+            if self.output.len() >= SESSION_OUTPUT_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The frame at the front is not whole yet. A large one needs its share of the node's memory for such frames before
+    /// the buffer may grow.
+    async fn await_rest(&mut self) -> Result<(), ConnectionError> {
+        if self.input.is_empty() {
+            self.frame_since = None;
+            return Ok(());
+        }
+        self.frame_since.get_or_insert_with(Instant::now);
+        let Some(length) = frame::peek_length(&self.input, FRAME_BYTES_MAX)? else { return Ok(()) };
+        if length > LARGE_FRAME_BYTES && self.large_frame.is_none() {
+            let permits = (length / 1024) as u32;
+            self.flush().await?;
+            let waited = timeout(FRAME_TIMEOUT, Arc::clone(&self.door.large_frames).acquire_many_owned(permits)).await;
+            let Ok(Ok(permit)) = waited else { return Err(ConnectionError::SlowFrame) };
+            self.large_frame = Some(permit);
+            self.input.reserve(length + FRAME_HEADER_BYTES - self.input.len());
+        }
+        Ok(())
+    }
+
+    async fn handle_request(&mut self, request: Request) -> Result<(), ConnectionError> {
+        let Some(client) = self.client else { return self.hello(request).await };
+        let (door, output) = (self.door, &mut self.output);
+        self.session.handle(client, request.id, clock::monotonic(), request, &mut |answered| {
+            encode_answer(output, door, answered);
+        });
+        Ok(())
+    }
+
+    fn collect(&mut self) {
+        let (door, output) = (self.door, &mut self.output);
+        self.session.collect(&mut |answered| encode_answer(output, door, answered));
+    }
+
+    /// The first request must be HELLO, and one that fits.
+    async fn hello(&mut self, request: Request) -> Result<(), ConnectionError> {
+        let ring = self.door.context.router.ring();
+        let refusal = match &request.body {
+            RequestBody::Hello(hello) => refusal(hello, kvorum_protocol::ClusterId(ring.cluster)),
+            _ => Some(ServerError::new(ErrorCode::HelloExpected, "the first request of a connection must be HELLO")),
+        };
+        match (refusal, request.body) {
+            (None, RequestBody::Hello(hello)) => {
+                let features = hello.features & feature::ALL;
+                let reply = HelloReply {
+                    version: PROTOCOL_VERSION,
+                    features,
+                    cluster: kvorum_protocol::ClusterId(ring.cluster),
+                    node: self.door.context.router.me(),
+                    durability: ring.durability,
+                    program: concat!("kvorum ", env!("CARGO_PKG_VERSION")).into(),
+                };
+                debug!(client = %hello.client, name = hello.name, "a client said hello");
+                self.client = Some(hello.client);
+                self.pushes = features & feature::TOPOLOGY_PUSH != 0;
+                self.encode(request.id, false, ResponseBody::Hello(reply));
+                Ok(())
+            }
+            (refusal, _) => {
+                let refusal = refusal.unwrap_or_else(|| ServerError::new(ErrorCode::HelloExpected, "expected HELLO"));
+                encode_error(&mut self.output, self.door, request.id, refusal);
+                self.flush().await?;
+                Err(ConnectionError::Refused)
+            }
+        }
+    }
+
+    /// The bytes make no sense, and where the next frame begins is not known: answer and close.
+    async fn end_malformed(&mut self, id: RequestId, error: DecodeError) -> Result<(), ConnectionError> {
+        let code = match error {
+            DecodeError::OverLimit { .. } => ErrorCode::TooLarge,
+            _ => ErrorCode::Malformed,
+        };
+        encode_error(&mut self.output, self.door, id, ServerError::new(code, error.to_string()));
+        self.flush().await?;
+        // Half a close first: closing outright with bytes unread would reset the connection, and the client might
+        // never see the reason.
+        self.stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        let drained = async {
+            for _ in 0..256 {
+                if self.stream.read(&mut rest).await.unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(std::time::Duration::from_secs(1), drained).await;
+        Err(error.into())
+    }
+
+    fn encode(&mut self, id: RequestId, forwarded: bool, body: ResponseBody) {
+        encode_answer(&mut self.output, self.door, Answered { origin: id, forwarded, body });
+    }
+
+    async fn flush(&mut self) -> Result<(), ConnectionError> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let written = timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await;
+        written.map_err(|_| ConnectionError::SlowReader)??;
+        self.output.clear();
+        if self.output.capacity() > 2 * SESSION_OUTPUT_BYTES {
+            self.output = BytesMut::with_capacity(SESSION_READ_BYTES);
+        }
+        Ok(())
+    }
+}
+
+fn refusal(hello: &Hello, cluster: kvorum_protocol::ClusterId) -> Option<ServerError> {
+    if hello.version_min > PROTOCOL_VERSION || hello.version_max < PROTOCOL_VERSION {
+        let detail = format!(
+            "this node speaks protocol version {PROTOCOL_VERSION}, the client {} to {}",
+            hello.version_min, hello.version_max
+        );
+        return Some(ServerError::new(ErrorCode::UnsupportedVersion, detail));
+    }
+    match hello.cluster {
+        Some(other) if other != cluster => {
+            let detail = format!("this is cluster {cluster}, the client means {other}");
+            Some(ServerError::new(ErrorCode::WrongCluster, detail))
+        }
+        _ => None,
+    }
+}
+
+async fn read_some(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+    input.reserve(SESSION_READ_BYTES / 4);
+    stream.read_buf(input).await
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    if let Some(deadline) = deadline {
+        tokio::time::sleep_until(deadline).await;
+    }
+}
+
+fn encode_answer(output: &mut BytesMut, door: &BinaryDoor, answered: Answered<RequestId>) {
+    let Answered { origin, forwarded, body } = answered;
+    Response { id: origin, epoch: door.context.router.epoch(), forwarded, body }.encode(output);
+}
+
+fn encode_error(output: &mut BytesMut, door: &BinaryDoor, id: RequestId, error: ServerError) {
+    encode_answer(output, door, Answered { origin: id, forwarded: false, body: ResponseBody::Error(error) });
+}

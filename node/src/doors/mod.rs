@@ -1,0 +1,4 @@
+//! The doors through which requests come in. Each turns its protocol into a [`crate::session::Session`]'s requests.
+
+pub mod binary;
+pub mod peer;

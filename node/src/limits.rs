@@ -1,0 +1,47 @@
+//! Every bound of a node's queues, memory and time. The bounds of the wire formats are in `kvorum_protocol::limits`.
+
+use kvorum_protocol::limits::{FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX, RAFT_ENTRY_BYTES_MAX};
+use std::time::Duration;
+
+/// Most requests that wait for one shard; past it the answer is `Overloaded`.
+pub const SHARD_QUEUE_REQUESTS_MAX: usize = 16 * 1024;
+/// Most bytes of requests that wait for one shard.
+pub const SHARD_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes of consensus messages that wait for one shard; past it they are dropped, and sent again by their leader.
+pub const SHARD_MESSAGES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most unanswered requests of one connection. Past it the node stops reading from the connection.
+pub const SESSION_REQUESTS_MAX: usize = 1024;
+/// A session stops taking requests while this many bytes of answers wait to be written.
+pub const SESSION_OUTPUT_BYTES: usize = 1024 * 1024;
+/// Bytes that a session asks the socket for at once.
+pub const SESSION_READ_BYTES: usize = 64 * 1024;
+/// A client must say HELLO within this time.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A frame that has begun must be whole within this time.
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client must take its answers within this time.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Frames over this size share [`LARGE_FRAMES_BYTES_MAX`].
+pub const LARGE_FRAME_BYTES: usize = 256 * 1024;
+/// Most bytes of large frames being received, over all connections. Past it connections wait their turn.
+pub const LARGE_FRAMES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a request without a deadline of its own is given, in milliseconds.
+pub const DEADLINE_DEFAULT_MS: u32 = 5_000;
+/// Most requests forwarded to other nodes and not answered.
+pub const FORWARDS_MAX: usize = 16 * 1024;
+/// A forwarded request is given up this long after its deadline.
+pub const FORWARD_GRACE_MS: u64 = 250;
+/// A graceful stop waits this long for leadership to move and requests to end.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// A group's clock ticks every so many milliseconds.
+pub const TICK_MS: u64 = 50;
+/// A follower campaigns after so many silent ticks, up to twice as many.
+pub const ELECTION_TICKS: u32 = 10;
+/// A leader says that it is alive every so many ticks.
+pub const HEARTBEAT_TICKS: u32 = 2;
+
+const _: () = assert!(LARGE_FRAMES_BYTES_MAX >= 4 * FRAME_BYTES_MAX, "a few large frames pass at once");
+const _: () = assert!(SHARD_QUEUE_BYTES_MAX >= FRAME_BYTES_MAX, "the largest request fits a queue");
+const _: () = assert!(SHARD_MESSAGES_BYTES_MAX >= PEER_FRAME_BYTES_MAX);
+const _: () = assert!(RAFT_ENTRY_BYTES_MAX > FRAME_BYTES_MAX, "a full batch and the largest request fit an entry");
+const _: () = assert!(ELECTION_TICKS >= 5 * HEARTBEAT_TICKS, "a lost heartbeat is no reason for an election");

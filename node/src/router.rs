@@ -1,0 +1,343 @@
+//! Which shard replicas this node holds, who leads which shard, and the way to the others.
+//!
+//! The router owns no requests: it is the one table that sessions, shard actors and peers share.
+
+use crate::clock::Nanos;
+use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
+use crate::peers::Peers;
+use crate::replica::Role;
+use crate::reply::{Answer, ReplyTo};
+use crate::ring::RingMap;
+use crate::shard::actor::{ShardMessage, ShardOutlet};
+use crate::shard::inbox::ShardHandle;
+use crate::shard::{ShardReply, ShardSnapshot};
+use bytes::Bytes;
+use dashmap::DashMap;
+use kvorum_protocol::peer::{PeerMessage, RaftMessage};
+use kvorum_protocol::{
+    ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Response, ResponseBody, ServerError, ShardId, Term,
+    Topology,
+};
+use parking_lot::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
+use tracing::{debug, info};
+
+/// Where a request for a shard goes.
+#[derive(Debug)]
+pub enum Route {
+    /// A replica on this node that leads, or may.
+    Local(Arc<ShardHandle>),
+    /// Another node, which is believed to lead.
+    Remote(NodeId),
+    /// Nobody is known to lead.
+    Nowhere,
+}
+
+/// A request that another node is working on.
+#[derive(Debug)]
+struct Forward {
+    reply_to: ReplyTo,
+    node: NodeId,
+    deadline: Nanos,
+    writes: bool,
+}
+
+/// The node's routing table.
+pub struct Router {
+    me: NodeId,
+    ring: RwLock<Arc<RingMap>>,
+    shards: DashMap<ShardId, Arc<ShardHandle>>,
+    leaders: DashMap<ShardId, (Term, NodeId)>,
+    topology: watch::Sender<Arc<Topology>>,
+    peers: OnceLock<Peers>,
+    forwards: DashMap<u64, Forward>,
+    next_forward: AtomicU64,
+    overloaded: AtomicU64,
+}
+
+impl Router {
+    /// A table that knows a ring map and nothing else yet.
+    pub fn new(me: NodeId, ring: RingMap) -> Arc<Self> {
+        let topology = Arc::new(ring.topology(|_| None));
+        Arc::new(Router {
+            me,
+            ring: RwLock::new(Arc::new(ring)),
+            shards: DashMap::new(),
+            leaders: DashMap::new(),
+            topology: watch::Sender::new(topology),
+            peers: OnceLock::new(),
+            forwards: DashMap::new(),
+            next_forward: AtomicU64::new(1),
+            overloaded: AtomicU64::new(0),
+        })
+    }
+
+    /// Gives the router its way to other nodes; once.
+    pub fn set_peers(&self, peers: Peers) {
+        assert!(self.peers.set(peers).is_ok(), "the peers are started once");
+    }
+
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// The way to other nodes; `None` before it is open.
+    pub fn peers(&self) -> Option<&Peers> {
+        self.peers.get()
+    }
+
+    /// The ring map in force.
+    pub fn ring(&self) -> Arc<RingMap> {
+        Arc::clone(&self.ring.read())
+    }
+
+    /// Puts a newer ring map in force. Returns whether it was newer.
+    pub fn set_ring(&self, ring: RingMap) -> bool {
+        {
+            let mut current = self.ring.write();
+            if ring.epoch < current.epoch {
+                return false;
+            }
+            *current = Arc::new(ring);
+        }
+        self.publish_topology();
+        true
+    }
+
+    /// The ring map with the leaders that are known, now and whenever it changes.
+    pub fn topology(&self) -> watch::Receiver<Arc<Topology>> {
+        self.topology.subscribe()
+    }
+
+    /// The epoch of the ring map in force. Cheap: it stands in every reply.
+    pub fn epoch(&self) -> Epoch {
+        self.topology.borrow().epoch
+    }
+
+    /// The replica of a shard on this node, if it is open.
+    pub fn local(&self, shard: ShardId) -> Option<Arc<ShardHandle>> {
+        self.shards.get(&shard).map(|handle| Arc::clone(&handle))
+    }
+
+    /// Every open replica on this node.
+    pub fn all_local(&self) -> Vec<Arc<ShardHandle>> {
+        let mut all: Vec<_> = self.shards.iter().map(|handle| Arc::clone(&handle)).collect();
+        all.sort_by_key(|handle| handle.shard);
+        all
+    }
+
+    /// A replica has failed or stopped: requests for it are turned away until it is opened again.
+    pub fn closed(&self, shard: ShardId) {
+        self.shards.remove(&shard);
+    }
+
+    /// The node that leads a shard, as far as is known.
+    pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        self.leaders.get(&shard).map(|known| known.1)
+    }
+
+    /// Where a request that the shard's leader must answer goes.
+    pub fn route(&self, shard: ShardId) -> Route {
+        match (self.leader(shard), self.local(shard)) {
+            (Some(leader), Some(handle)) if leader == self.me => Route::Local(handle),
+            (Some(leader), _) if leader != self.me => Route::Remote(leader),
+            (_, Some(handle)) => Route::Local(handle),
+            _ => Route::Nowhere,
+        }
+    }
+
+    /// Where a read goes that may be stale and that no replica of this node can answer: any other holder.
+    pub fn route_stale(&self, shard: ShardId) -> Route {
+        let ring = self.ring();
+        let mut holders = ring.replicas(shard).iter().filter_map(|held| ring.node_of(shard, ReplicaId(held.replica)));
+        let up = holders.find(|node| self.peers.get().is_some_and(|peers| peers.is_up(*node)));
+        up.map_or(Route::Nowhere, Route::Remote)
+    }
+
+    /// How many shards the ring has.
+    pub fn shards(&self) -> u16 {
+        self.ring.read().shards.len() as u16
+    }
+
+    /// Asks this node's replica of a shard, which must lead it, to hand leadership to the one on `to`.
+    ///
+    /// # Errors
+    /// If it does not lead, or `to` holds no replica. Success means that it was asked, not that it has happened.
+    pub fn transfer(&self, shard: ShardId, to: NodeId) -> Result<(), ServerError> {
+        let replica = self.ring().replica_on(shard, to).ok_or_else(|| {
+            ServerError::new(ErrorCode::InvalidArgument, format!("node {to} holds no replica of shard {shard}"))
+        })?;
+        match (self.leader(shard), self.local(shard)) {
+            (Some(leader), Some(handle)) if leader == self.me => {
+                let gone = |_| ServerError::new(ErrorCode::Unavailable, "the shard is being restarted");
+                handle.actor.cast(ShardMessage::TransferTo(replica)).map_err(gone)
+            }
+            (leader, _) => {
+                let detail = format!("this node does not lead shard {shard}");
+                Err(ServerError::new(ErrorCode::NotLeader, detail).with_leader(leader))
+            }
+        }
+    }
+
+    /// A shard's answer as a response's body.
+    pub fn body_of(&self, reply: ShardReply) -> ResponseBody {
+        match reply {
+            ShardReply::Written(result) => ResponseBody::Written(result),
+            ShardReply::Atomic(result) => ResponseBody::Atomic(result),
+            ShardReply::Value(entry) => ResponseBody::Value(entry),
+            ShardReply::Error(error) => ResponseBody::Error(error),
+            ShardReply::MayRead => unreachable!("a confirmation is turned into what was read first"),
+        }
+    }
+
+    /// Requests turned away as `Overloaded` by this node's shards and by the router.
+    pub fn overloaded(&self) -> u64 {
+        let shards: u64 = self.shards.iter().map(|handle| handle.inbox.overloaded()).sum();
+        shards + self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request on to `node`; the answer comes through `reply_to`, an error if it can't be sent.
+    pub fn forward(
+        &self,
+        node: NodeId,
+        client: ClientId,
+        request: Bytes,
+        writes: bool,
+        deadline: Nanos,
+        reply_to: ReplyTo,
+    ) {
+        if self.forwards.len() >= FORWARDS_MAX {
+            self.overloaded.fetch_add(1, Ordering::Relaxed);
+            reply_to.fail(ServerError::new(ErrorCode::Overloaded, "too many requests are being forwarded"));
+            return;
+        }
+        let id = self.next_forward.fetch_add(1, Ordering::Relaxed);
+        let deadline = deadline.after_ms(FORWARD_GRACE_MS);
+        self.forwards.insert(id, Forward { reply_to, node, deadline, writes });
+        let message = PeerMessage::Forward { id, client, request };
+        let sent = self.peers.get().is_some_and(|peers| peers.send(node, &message).is_ok());
+        if !sent && let Some((_, forward)) = self.forwards.remove(&id) {
+            let detail = format!("node {node}, which leads the shard, can't be reached from here");
+            forward.reply_to.fail(ServerError::new(ErrorCode::Unavailable, detail));
+        }
+    }
+
+    /// The answer to a forwarded request has come.
+    pub fn forward_answered(&self, from: NodeId, id: u64, response: Bytes) {
+        let Some((_, forward)) = self.forwards.remove_if(&id, |_, forward| forward.node == from) else { return };
+        match Response::decode(response) {
+            Ok(response) => forward.reply_to.answer(Answer::Forwarded(Box::new(response.body))),
+            Err(error) => {
+                debug!(%from, %error, "a peer's answer can't be read");
+                forward.reply_to.fail(lost(forward.writes, "the leader's answer can't be read"));
+            }
+        }
+    }
+
+    /// Gives up forwarded requests that `node` will not answer any more.
+    pub fn peer_lost(&self, node: NodeId) {
+        self.give_up(|forward| forward.node == node, "the connection to the shard's leader was lost");
+    }
+
+    /// Gives up forwarded requests whose deadline has passed.
+    pub fn give_up_late(&self, now: Nanos) {
+        if !self.forwards.is_empty() {
+            self.give_up(|forward| forward.deadline <= now, "the shard's leader did not answer in time");
+        }
+    }
+
+    fn give_up(&self, which: impl Fn(&Forward) -> bool, why: &str) {
+        let ids: Vec<u64> = self.forwards.iter().filter(|entry| which(entry)).map(|entry| *entry.key()).collect();
+        for id in ids {
+            if let Some((_, forward)) = self.forwards.remove(&id) {
+                forward.reply_to.fail(lost(forward.writes, why));
+            }
+        }
+    }
+
+    /// Another node says that it leads shards.
+    pub fn peer_leads(&self, node: NodeId, shards: &[(ShardId, Term)]) {
+        let mut changed = false;
+        for &(shard, term) in shards {
+            changed |= self.learn_leader(shard, term, Some(node));
+        }
+        if changed {
+            self.publish_topology();
+        }
+    }
+
+    /// The shards that this node leads, for a peer that has just connected.
+    pub fn leading(&self) -> Vec<(ShardId, Term)> {
+        let mine = self.leaders.iter().filter(|entry| entry.1 == self.me);
+        mine.map(|entry| (*entry.key(), entry.0)).collect()
+    }
+
+    /// A replica id's message must come from the node that holds it.
+    pub fn is_from(&self, shard: ShardId, message: &RaftMessage, node: NodeId) -> bool {
+        self.ring.read().node_of(shard, message.from) == Some(node)
+    }
+
+    fn learn_leader(&self, shard: ShardId, term: Term, leader: Option<NodeId>) -> bool {
+        let known = self.leaders.get(&shard).map(|known| *known);
+        if known.is_some_and(|(known_term, node)| known_term > term || (known_term == term && leader == Some(node))) {
+            return false;
+        }
+        match leader {
+            Some(node) => self.leaders.insert(shard, (term, node)) != Some((term, node)),
+            None => self.leaders.remove(&shard).is_some(),
+        }
+    }
+
+    fn publish_topology(&self) {
+        let ring = self.ring();
+        let topology = ring.topology(|shard| self.leaders.get(&shard).map(|known| *known));
+        self.topology.send_replace(Arc::new(topology));
+    }
+}
+
+impl ShardOutlet for Router {
+    fn send(&self, shard: ShardId, messages: Vec<RaftMessage>) {
+        let Some(peers) = self.peers.get() else { return };
+        let ring = self.ring();
+        for message in messages {
+            if let Some(node) = ring.node_of(shard, message.to) {
+                // A full or closed lane drops it; consensus sends again.
+                let _ = peers.send(node, &PeerMessage::Raft(shard, message));
+            }
+        }
+    }
+
+    fn opened(&self, handle: Arc<ShardHandle>) {
+        self.shards.insert(handle.shard, handle);
+    }
+
+    fn changed(&self, shard: ShardId, snapshot: ShardSnapshot) {
+        let leads = snapshot.role == Role::Leader;
+        let leader = match snapshot.leader {
+            // A leader that can't answer yet is not announced: requests would only be turned away.
+            Some(_) if leads => snapshot.serving.then_some(self.me),
+            Some(replica) => self.ring().node_of(shard, replica),
+            None => None,
+        };
+        if self.learn_leader(shard, snapshot.term, leader) {
+            self.publish_topology();
+        }
+        if leads && snapshot.serving {
+            info!(%shard, term = %snapshot.term, "leads the shard");
+            if let Some(peers) = self.peers.get() {
+                for node in peers.up() {
+                    let _ = peers.send(node, &PeerMessage::Leading(vec![(shard, snapshot.term)]));
+                }
+            }
+        }
+    }
+}
+
+/// A forwarded request whose answer will not come.
+fn lost(writes: bool, why: &str) -> ServerError {
+    let outcome = if writes { Outcome::Unknown } else { Outcome::NotApplied };
+    ServerError::new(ErrorCode::Unavailable, why).with_outcome(outcome)
+}

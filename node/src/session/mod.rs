@@ -1,0 +1,394 @@
+//! A session: what a node does with the requests of one connection, or of one peer that forwards.
+//!
+//! The session is a value that its owner drives: [`Session::handle`] for a request, [`Session::collect`] when its sink
+//! has answers. It never waits. Reads of a shard that this node leads are answered inside `handle`, from the shared
+//! state, under the lease; everything else becomes a request to a shard's actor or to another node and is remembered
+//! until its answers have come.
+//!
+//! Requests of one session keep their order per key: writes go to their shard's queue in order, and a GET of a key that
+//! has an unanswered write follows it through the same queue.
+
+mod pending;
+mod read;
+
+use crate::clock::Nanos;
+use crate::limits::DEADLINE_DEFAULT_MS;
+use crate::reply::{Answer, Reply, ReplySink, ReplyTo};
+use crate::router::{Route, Router};
+use crate::shard::actor::ShardMessage;
+use crate::shard::inbox::QueuedRequest;
+use crate::shard::{Operation, ShardReply};
+use crate::status::Inspector;
+use bytes::{Bytes, BytesMut};
+use kvorum_protocol::hash::{hash64, ring_position, shard_of_position};
+use kvorum_protocol::{
+    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, ReadMode, Request, RequestBody,
+    RequestId, ResponseBody, ServerError, ShardId, WriteId,
+};
+use pending::{ManyKind, Pending, Work};
+use read::{ReadPlan, What};
+use slab::Slab;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What sessions share.
+pub struct SessionContext {
+    /// The routing table.
+    pub router: Arc<Router>,
+    /// For STATUS and for stopping the node.
+    pub inspector: Arc<Inspector>,
+    /// Whether fault hooks may be used.
+    pub fault_hooks: bool,
+}
+
+/// An answer, ready to be encoded.
+#[derive(Debug)]
+pub struct Answered<Origin> {
+    /// Whose it is.
+    pub origin: Origin,
+    /// Another node answered.
+    pub forwarded: bool,
+    /// The answer.
+    pub body: ResponseBody,
+}
+
+/// What all parts of a request have in common.
+#[derive(Clone, Copy)]
+struct Job<Origin> {
+    client: ClientId,
+    origin: Origin,
+    deadline: Nanos,
+    deadline_ms: u32,
+}
+
+/// One part of a request: what one shard is asked.
+enum Part {
+    Read { what: What, mode: ReadMode, in_order: bool },
+    Write { id: WriteId, ack: Ack, mutation: Mutation },
+    Atomic(AtomicRequest),
+}
+
+/// The requests of one connection or peer. `Origin` is how its owner tells requests apart.
+pub struct Session<Origin> {
+    context: Arc<SessionContext>,
+    sink: Arc<ReplySink>,
+    pending: Slab<Pending<Origin>>,
+    /// Unanswered writes by their key's hash.
+    writes: HashMap<u64, u32>,
+    /// Whether requests for shards led elsewhere are passed on.
+    forwards: bool,
+    replies: Vec<Reply>,
+}
+
+impl<Origin: Copy> Session<Origin> {
+    /// A session. One that answers for a peer must not forward: the peer has done so already.
+    pub fn new(context: Arc<SessionContext>, forwards: bool) -> Self {
+        let (sink, pending, writes) = (Arc::default(), Slab::new(), HashMap::new());
+        Session { context, sink, pending, writes, forwards, replies: Vec::new() }
+    }
+
+    /// Where its answers arrive.
+    pub fn sink(&self) -> &Arc<ReplySink> {
+        &self.sink
+    }
+
+    /// Unanswered requests.
+    pub fn unanswered(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Begins a request of `client` at `now`; answers it at once if it can.
+    pub fn handle(
+        &mut self,
+        client: ClientId,
+        origin: Origin,
+        now: Nanos,
+        request: Request,
+        out: &mut impl FnMut(Answered<Origin>),
+    ) {
+        let deadline_ms = if request.deadline_ms == 0 { DEADLINE_DEFAULT_MS } else { request.deadline_ms };
+        let job = Job { client, origin, deadline: now.after_ms(deadline_ms.into()), deadline_ms };
+        if let Some(body) = self.begin(&job, request.body) {
+            out(Answered { origin, forwarded: false, body });
+        }
+    }
+
+    fn begin(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<ResponseBody> {
+        let router = &self.context.router;
+        match body {
+            RequestBody::Get { key, mode } => self.get(job, key, mode),
+            RequestBody::Write { id, ack, mutation } => {
+                let shard = self.shard_of(&mutation.key);
+                let slot = self.remember(job, Work::One(None), vec![hash64(&mutation.key)]);
+                self.send(job, slot, 0, shard, Part::Write { id, ack, mutation });
+                None
+            }
+            RequestBody::MultiGet { keys, mode } => self.multi_get(job, keys, mode),
+            RequestBody::Batch { id, ack, mutations } => self.batch(job, id, ack, mutations),
+            RequestBody::Atomic(atomic) => self.atomic(job, atomic),
+            RequestBody::Scan(scan) => {
+                let (shard, mode) = (scan.shard, scan.mode);
+                if usize::from(shard.0) >= router.ring().shards.len() {
+                    return Some(invalid(format!("there is no shard {shard}")));
+                }
+                let what = What::Scan(scan);
+                if let Some(body) = read::at_once(router, shard, &what, mode) {
+                    return Some(body);
+                }
+                let slot = self.remember(job, Work::One(None), Vec::new());
+                self.send(job, slot, 0, shard, Part::Read { what, mode, in_order: false });
+                None
+            }
+            RequestBody::Ping(payload) => Some(ResponseBody::Pong(payload)),
+            RequestBody::Topology => Some(ResponseBody::Topology((**router.topology().borrow()).clone())),
+            RequestBody::Explain(key) => Some(self.explain(&key)),
+            RequestBody::Status(scope) => {
+                let slot = self.remember(job, Work::One(None), Vec::new());
+                self.context.inspector.answer_status(scope, self.sink.reply_to(slot, 0));
+                None
+            }
+            RequestBody::Admin(AdminCommand::TransferLeadership { shard, to }) => {
+                let slot = self.remember(job, Work::One(None), Vec::new());
+                self.context.inspector.transfer(shard, to, self.sink.reply_to(slot, 0));
+                None
+            }
+            RequestBody::Admin(command) => Some(self.admin(command)),
+            RequestBody::Hello(_) => {
+                Some(error(ErrorCode::HelloExpected, "HELLO comes once, at the beginning of a connection"))
+            }
+        }
+    }
+
+    /// Takes the answers that have come and hands out every request that they complete.
+    pub fn collect(&mut self, out: &mut impl FnMut(Answered<Origin>)) {
+        let mut replies = std::mem::take(&mut self.replies);
+        self.sink.take(&mut replies);
+        for Reply { slot, part, answer } in replies.drain(..) {
+            self.take_answer(slot, part, answer, out);
+        }
+        self.replies = replies;
+    }
+
+    fn take_answer(&mut self, slot: usize, part: u32, answer: Answer, out: &mut impl FnMut(Answered<Origin>)) {
+        let pending = self.pending.get_mut(slot).expect("a slot is freed by the last answer that it waits for");
+        let (body, forwarded) = match answer {
+            Answer::Shard(ShardReply::MayRead) => {
+                let plan = pending.take_read(part).expect("only a planned read asks for confirmation");
+                (plan.read(), false)
+            }
+            Answer::Shard(reply) => (self.context.router.body_of(reply), false),
+            Answer::Body(body) => (*body, false),
+            Answer::Forwarded(body) => (*body, true),
+        };
+        let Some(body) = pending.complete(part, body, forwarded) else { return };
+        let done = self.pending.remove(slot);
+        for hash in &done.writes {
+            let count = self.writes.get_mut(hash).expect("every unanswered write is counted");
+            *count -= 1;
+            if *count == 0 {
+                self.writes.remove(hash);
+            }
+        }
+        out(Answered { origin: done.origin, forwarded: done.forwarded, body });
+    }
+
+    fn remember(&mut self, job: &Job<Origin>, work: Work, writes: Vec<u64>) -> usize {
+        for &hash in &writes {
+            *self.writes.entry(hash).or_default() += 1;
+        }
+        self.pending.insert(Pending { origin: job.origin, work, writes, forwarded: false })
+    }
+
+    fn shard_of(&self, key: &[u8]) -> ShardId {
+        shard_of_position(ring_position(key), self.context.router.shards())
+    }
+
+    fn has_unanswered_write(&self, key: &[u8]) -> bool {
+        !self.writes.is_empty() && self.writes.contains_key(&hash64(key))
+    }
+
+    fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<ResponseBody> {
+        let shard = self.shard_of(&key);
+        let in_order = self.has_unanswered_write(&key);
+        let what = What::Get(key);
+        if !in_order && let Some(body) = read::at_once(&self.context.router, shard, &what, mode) {
+            return Some(body);
+        }
+        let slot = self.remember(job, Work::One(None), Vec::new());
+        self.send(job, slot, 0, shard, Part::Read { what, mode, in_order });
+        None
+    }
+
+    fn multi_get(&mut self, job: &Job<Origin>, keys: Vec<Bytes>, mode: ReadMode) -> Option<ResponseBody> {
+        let mut many = pending::Many::new(ManyKind::Values, keys.len());
+        let mut waiting = Vec::new();
+        for (part, key) in (0..).zip(keys) {
+            let shard = self.shard_of(&key);
+            let in_order = self.has_unanswered_write(&key);
+            let what = What::Get(key);
+            let at_once = if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode) };
+            match at_once {
+                Some(body) => many.put(part, body),
+                None => waiting.push((part, shard, Part::Read { what, mode, in_order })),
+            }
+        }
+        self.begin_many(job, many, waiting, Vec::new())
+    }
+
+    fn batch(&mut self, job: &Job<Origin>, id: WriteId, ack: Ack, mutations: Vec<Mutation>) -> Option<ResponseBody> {
+        let hashes = mutations.iter().map(|mutation| hash64(&mutation.key)).collect();
+        let many = pending::Many::new(ManyKind::Writes, mutations.len());
+        let waiting = (0..)
+            .zip(mutations)
+            .map(|(part, mutation)| {
+                let id = WriteId { sequence: id.sequence + u64::from(part), ..id };
+                (part, self.shard_of(&mutation.key), Part::Write { id, ack, mutation })
+            })
+            .collect();
+        self.begin_many(job, many, waiting, hashes)
+    }
+
+    fn begin_many(
+        &mut self,
+        job: &Job<Origin>,
+        many: pending::Many,
+        waiting: Vec<(u32, ShardId, Part)>,
+        writes: Vec<u64>,
+    ) -> Option<ResponseBody> {
+        if waiting.is_empty() {
+            return Some(many.finish());
+        }
+        let slot = self.remember(job, Work::Many(many), writes);
+        for (part, shard, what) in waiting {
+            self.send(job, slot, part, shard, what);
+        }
+        None
+    }
+
+    fn atomic(&mut self, job: &Job<Origin>, atomic: AtomicRequest) -> Option<ResponseBody> {
+        let checks = atomic.checks.iter().map(|check| &check.key);
+        let mut keys = checks.chain(atomic.mutations.iter().map(|mutation| &mutation.key));
+        let Some(first) = keys.next() else { return Some(invalid("an ATOMIC names at least one key")) };
+        let shard = self.shard_of(first);
+        if keys.any(|key| self.shard_of(key) != shard) {
+            let detail = "the keys of an ATOMIC must share a shard; give them the same {tag}";
+            return Some(error(ErrorCode::CrossShard, detail));
+        }
+        if atomic.checks.len() + atomic.mutations.len() > kvorum_protocol::limits::BATCH_OPERATIONS_MAX {
+            return Some(error(ErrorCode::TooLarge, "an ATOMIC has at most 4096 checks and writes"));
+        }
+        let hashes = atomic.mutations.iter().map(|mutation| hash64(&mutation.key)).collect();
+        let slot = self.remember(job, Work::One(None), hashes);
+        self.send(job, slot, 0, shard, Part::Atomic(atomic));
+        None
+    }
+
+    /// Sends one part of a remembered request to whoever can answer it. Exactly one answer will come.
+    fn send(&mut self, job: &Job<Origin>, slot: usize, part: u32, shard: ShardId, what: Part) {
+        let reply_to = self.sink.reply_to(slot, part);
+        let router = Arc::clone(&self.context.router);
+        let route = match &what {
+            // Any replica will do, and this node's was asked already.
+            Part::Read { mode: ReadMode::Stale, .. } => router.route_stale(shard),
+            _ => router.route(shard),
+        };
+        match route {
+            Route::Local(handle) => {
+                let operation = match what {
+                    Part::Read { what: What::Get(key), in_order: true, .. } => Operation::Get(key),
+                    Part::Read { what, .. } => {
+                        let plan = ReadPlan { handle: Arc::clone(&handle), what };
+                        self.pending[slot].plan_read(part, plan);
+                        Operation::Confirm
+                    }
+                    Part::Write { id, ack, mutation } => Operation::Write { client: job.client, id, ack, mutation },
+                    Part::Atomic(request) => Operation::Atomic { client: job.client, request },
+                };
+                handle.inbox.request(QueuedRequest { reply_to, deadline: job.deadline, operation });
+            }
+            Route::Remote(node) if self.forwards => {
+                let writes = !matches!(what, Part::Read { .. });
+                let mut request = BytesMut::new();
+                Request { id: RequestId(1), deadline_ms: job.deadline_ms, body: what.into_request() }
+                    .encode_body(&mut request);
+                router.forward(node, job.client, request.freeze(), writes, job.deadline, reply_to);
+            }
+            Route::Remote(node) => {
+                let detail = "this node was asked as the shard's leader and is not";
+                reply_to.fail(ServerError::new(ErrorCode::NotLeader, detail).with_leader(Some(node)));
+            }
+            Route::Nowhere => fail_without_leader(shard, reply_to),
+        }
+    }
+
+    fn explain(&self, key: &[u8]) -> ResponseBody {
+        let router = &self.context.router;
+        let shard = self.shard_of(key);
+        let ring = router.ring();
+        let replicas = ring.replicas(shard).iter();
+        let stored = match router.local(shard).map(|handle| handle.reader.explain(key)) {
+            Some(Ok(stored)) => stored,
+            Some(Err(failure)) => return error(ErrorCode::Internal, failure.to_string()),
+            None => None,
+        };
+        ResponseBody::Explanation(Explanation {
+            shard,
+            ring_position: ring_position(key),
+            leader: router.leader(shard),
+            replicas: replicas
+                .filter_map(|replica| ring.node_of(shard, kvorum_protocol::ReplicaId(replica.replica)))
+                .collect(),
+            stored,
+        })
+    }
+
+    fn admin(&self, command: AdminCommand) -> ResponseBody {
+        let router = &self.context.router;
+        let is_hook = matches!(command, AdminCommand::PanicShard(_) | AdminCommand::CutPeers(_));
+        if is_hook && !self.context.fault_hooks {
+            return error(ErrorCode::NotPermitted, "fault hooks are off on this node");
+        }
+        match command {
+            AdminCommand::TransferLeadership { .. } => unreachable!("it is answered later, by whoever leads"),
+            AdminCommand::Shutdown => {
+                self.context.inspector.stop_node();
+                ResponseBody::Done
+            }
+            AdminCommand::PanicShard(shard) => match router.local(shard) {
+                Some(handle) if handle.actor.cast(ShardMessage::Panic).is_ok() => ResponseBody::Done,
+                _ => error(ErrorCode::Unavailable, "the shard is not open on this node"),
+            },
+            AdminCommand::CutPeers(cut) => match router.peers() {
+                Some(peers) => {
+                    peers.cut(cut);
+                    ResponseBody::Done
+                }
+                None => error(ErrorCode::Unavailable, "the peers are not started yet"),
+            },
+        }
+    }
+}
+
+impl Part {
+    fn into_request(self) -> RequestBody {
+        match self {
+            Part::Read { what: What::Get(key), mode, .. } => RequestBody::Get { key, mode },
+            Part::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
+            Part::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
+            Part::Atomic(request) => RequestBody::Atomic(request),
+        }
+    }
+}
+
+fn fail_without_leader(shard: ShardId, reply_to: ReplyTo) {
+    let detail = format!("no leader of shard {shard} is known now");
+    reply_to.fail(ServerError::new(ErrorCode::Unavailable, detail));
+}
+
+fn error(code: ErrorCode, detail: impl Into<String>) -> ResponseBody {
+    ResponseBody::Error(ServerError::new(code, detail))
+}
+
+fn invalid(detail: impl Into<String>) -> ResponseBody {
+    error(ErrorCode::InvalidArgument, detail)
+}

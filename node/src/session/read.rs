@@ -1,0 +1,64 @@
+//! Reads that are answered from the shared state of a shard, without its actor.
+
+use crate::clock;
+use crate::router::Router;
+use crate::shard::inbox::ShardHandle;
+use crate::store::ReadError;
+use bytes::Bytes;
+use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
+use kvorum_protocol::{ErrorCode, Outcome, ReadMode, ResponseBody, ScanRequest, ServerError, ShardId};
+use std::sync::Arc;
+
+/// A page ends between two hashes, so it holds all keys that share its last one; this many are left room for.
+const SCAN_TIES: u32 = 64;
+
+/// What is read.
+#[derive(Debug)]
+pub(super) enum What {
+    Get(Bytes),
+    Scan(ScanRequest),
+}
+
+/// A read that waits until a quorum has confirmed that its shard's replica leads.
+#[derive(Debug)]
+pub(super) struct ReadPlan {
+    /// The very incarnation that was asked: another one may know less.
+    pub(super) handle: Arc<ShardHandle>,
+    pub(super) what: What,
+}
+
+impl ReadPlan {
+    /// The answer, once confirmed.
+    pub(super) fn read(&self) -> ResponseBody {
+        read(&self.handle, &self.what)
+    }
+}
+
+/// The answer, if this node may give it now: it leads and its lease holds both before and after the read, or the read
+/// may be stale.
+pub(super) fn at_once(router: &Router, shard: ShardId, what: &What, mode: ReadMode) -> Option<ResponseBody> {
+    let handle = router.local(shard)?;
+    if mode == ReadMode::Stale {
+        return Some(read(&handle, what));
+    }
+    let pass = handle.gate.pass(clock::monotonic())?;
+    let body = read(&handle, what);
+    handle.gate.still_open(pass, clock::monotonic()).then_some(body)
+}
+
+fn read(handle: &ShardHandle, what: &What) -> ResponseBody {
+    let result = match what {
+        What::Get(key) => handle.reader.get(key).map(|found| ResponseBody::Value(found.map(|found| found.entry))),
+        What::Scan(scan) => {
+            let limit = scan.limit.clamp(1, SCAN_ENTRIES_MAX - SCAN_TIES) as usize;
+            handle.reader.scan(scan.cursor, &scan.prefix, limit, scan.values).map(ResponseBody::Page)
+        }
+    };
+    result.unwrap_or_else(|failure| damaged(handle.shard, failure))
+}
+
+fn damaged(shard: ShardId, failure: ReadError) -> ResponseBody {
+    tracing::error!(%shard, error = %failure, "a stored record can't be read");
+    let detail = format!("shard {shard}: {failure}");
+    ResponseBody::Error(ServerError::new(ErrorCode::Internal, detail).with_outcome(Outcome::NotApplied))
+}

@@ -1,0 +1,444 @@
+//! What a batch of requests does to a shard, decided by its leader before the batch is proposed.
+//!
+//! The leader knows every entry before its next one: those that are applied (the store) and those that it has proposed
+//! in this term and are still on their way (the [`Overlay`]). So it can decide conditions, increments and retries at
+//! once, and the log holds results instead of commands. If leadership is lost, the overlay is dropped: entries that are
+//! committed nevertheless were decided on the very log that precedes them, since raft's log matching gives an entry of a
+//! term only one possible past.
+
+use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
+use crate::store::{Known, ReadError, Store};
+use bytes::Bytes;
+use kvorum_protocol::limits::VALUE_BYTES_MAX;
+use kvorum_protocol::{
+    Ack, Action, AtomicRequest, AtomicResult, ClientId, Condition, Durability, Entry, ErrorCode, LogIndex, Mutation,
+    Outcome, ServerError, Version, WriteId, WriteResult, WriteStatus,
+};
+use std::collections::{HashMap, HashSet};
+
+/// Longest previous value that an answer may hold, in bytes: the answer is kept in the log for the sake of retries.
+const PREVIOUS_BYTES_MAX: usize = 64 * 1024;
+
+/// What a request is answered once its entry has committed, or at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ShardReply {
+    /// To a write.
+    Written(WriteResult),
+    /// To an ATOMIC.
+    Atomic(AtomicResult),
+    /// To a GET that had to keep its place behind a write.
+    Value(Option<Entry>),
+    /// To a read that asked whether this replica still leads: it does, and what it has applied may be read.
+    MayRead,
+    /// It failed.
+    Error(ServerError),
+}
+
+/// One key's state, as of the last entry that was proposed.
+#[derive(Clone, Debug)]
+struct Pending {
+    index: LogIndex,
+    version: Version,
+    /// `None`: removed.
+    value: Option<Bytes>,
+    expires_at_ms: Option<u64>,
+}
+
+/// Proposed and not yet applied writes of this leader's term.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    // Looked up by key only; their order never reaches an effect.
+    keys: HashMap<Bytes, Pending>,
+    writes: HashSet<(ClientId, u64)>,
+    last_version: Option<Version>,
+    last_time_ms: u64,
+}
+
+/// The keys and writes that an entry put into the overlay, to be taken out when it is applied.
+#[derive(Debug, Default)]
+pub(super) struct OverlayMarks {
+    keys: Vec<Bytes>,
+    writes: Vec<(ClientId, u64)>,
+}
+
+impl Overlay {
+    /// The log time of the next entry: the wall clock's, but never before the last entry's.
+    pub(super) fn next_time_ms(&self, store: &Store, wall_ms: u64) -> u64 {
+        wall_ms.max(self.last_time_ms).max(store.log_time_ms())
+    }
+
+    /// The version of the last record that was proposed.
+    pub(super) fn last_version(&self, store: &Store) -> Version {
+        self.last_version.unwrap_or_default().max(store.version())
+    }
+
+    /// Whether this write was proposed and not yet applied.
+    fn is_on_its_way(&self, client: ClientId, sequence: u64) -> bool {
+        self.writes.contains(&(client, sequence))
+    }
+
+    /// The entry that left `marks` has been applied: the store knows it now.
+    pub(super) fn forget(&mut self, index: LogIndex, marks: OverlayMarks) {
+        for key in marks.keys {
+            if self.keys.get(&key).is_some_and(|pending| pending.index == index) {
+                self.keys.remove(&key);
+            }
+        }
+        for write in marks.writes {
+            self.writes.remove(&write);
+        }
+    }
+
+    /// Leadership is lost.
+    pub(super) fn clear(&mut self) {
+        *self = Overlay::default();
+    }
+
+    fn proposed(&mut self, builder: &OperationsBuilder) {
+        self.last_version = Some(Version(builder.next_version().0 - 1));
+        self.last_time_ms = builder.log_time_ms();
+    }
+}
+
+/// Decides the requests of one entry.
+pub(super) struct Evaluation<'a> {
+    store: &'a Store,
+    overlay: &'a mut Overlay,
+    builder: OperationsBuilder,
+    marks: OverlayMarks,
+    index: LogIndex,
+    durability: Durability,
+}
+
+impl<'a> Evaluation<'a> {
+    /// Begins the entry that will get `index`.
+    pub(super) fn new(
+        store: &'a Store,
+        overlay: &'a mut Overlay,
+        index: LogIndex,
+        wall_ms: u64,
+        durability: Durability,
+    ) -> Self {
+        let time_ms = overlay.next_time_ms(store, wall_ms);
+        let builder = OperationsBuilder::new(time_ms, overlay.last_version(store));
+        Evaluation { store, overlay, builder, marks: OverlayMarks::default(), index, durability }
+    }
+
+    /// Bytes of the entry so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.builder.bytes()
+    }
+
+    /// Records of the entry so far.
+    pub(super) fn records(&self) -> usize {
+        self.builder.records()
+    }
+
+    /// The entry's payload, and what it left in the overlay.
+    pub(super) fn finish(self) -> (Vec<u8>, OverlayMarks) {
+        self.overlay.proposed(&self.builder);
+        (self.builder.finish(), self.marks)
+    }
+
+    /// A single write.
+    pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
+        if self.overlay.is_on_its_way(client, id.sequence) {
+            return ShardReply::Error(still_on_its_way());
+        }
+        match self.store.sessions().look_up(client, id.sequence, id.retry) {
+            Known::New => {}
+            Known::Forgotten => return ShardReply::Error(session_expired()),
+            Known::Answered(reply) => {
+                return match reply.as_write(self.durability) {
+                    Some(result) => ShardReply::Written(result),
+                    None => ShardReply::Error(sequence_reused()),
+                };
+            }
+        }
+        match self.mutate(mutation, ack) {
+            Ok(result) => {
+                if result.status == WriteStatus::Applied {
+                    self.remember(client, id, Remembered::of_write(&result));
+                }
+                ShardReply::Written(result)
+            }
+            Err(error) => ShardReply::Error(error),
+        }
+    }
+
+    /// Checks and writes, all or nothing.
+    pub(super) fn atomic(&mut self, client: ClientId, request: &AtomicRequest) -> ShardReply {
+        if self.overlay.is_on_its_way(client, request.id.sequence) {
+            return ShardReply::Error(still_on_its_way());
+        }
+        match self.store.sessions().look_up(client, request.id.sequence, request.id.retry) {
+            Known::New => {}
+            Known::Forgotten => return ShardReply::Error(session_expired()),
+            Known::Answered(Remembered::Atomic(result)) => return ShardReply::Atomic(*result),
+            Known::Answered(_) => return ShardReply::Error(sequence_reused()),
+        }
+        match self.dry_run(request) {
+            Ok(None) => {}
+            Ok(Some((position, version))) => {
+                return ShardReply::Atomic(AtomicResult::ConditionFailed { position: position as u32, version });
+            }
+            Err(error) => return ShardReply::Error(error),
+        }
+        let results: Result<Vec<_>, _> =
+            request.mutations.iter().map(|mutation| self.mutate(mutation, request.ack)).collect();
+        let result = AtomicResult::Applied(results.expect("the dry run went through the same steps"));
+        self.remember(client, request.id, Remembered::Atomic(Box::new(result.clone())));
+        ShardReply::Atomic(result)
+    }
+
+    /// A read that keeps its place among the writes.
+    pub(super) fn get(&mut self, key: &Bytes) -> ShardReply {
+        match self.current(key) {
+            Ok(entry) => ShardReply::Value(entry),
+            Err(error) => ShardReply::Error(error),
+        }
+    }
+
+    /// Whether an ATOMIC would go through: the first condition that fails, if one does. Later mutations see earlier
+    /// ones, so the run keeps the states it would leave aside.
+    fn dry_run(&mut self, request: &AtomicRequest) -> Result<Option<(usize, Version)>, ServerError> {
+        for (position, check) in request.checks.iter().enumerate() {
+            let entry = self.current(&check.key)?;
+            if !holds(check.condition, entry.as_ref()) {
+                return Ok(Some((position, entry.map_or(Version(0), |entry| entry.version))));
+            }
+        }
+        let mut aside: HashMap<Bytes, Option<Entry>> = HashMap::new();
+        let mut next_version = self.builder.next_version();
+        for (position, mutation) in request.mutations.iter().enumerate() {
+            let before = match aside.get(&mutation.key) {
+                Some(entry) => entry.clone(),
+                None => self.current(&mutation.key)?,
+            };
+            match decide(mutation, before.as_ref(), self.builder.log_time_ms())? {
+                Decision::ConditionFailed => {
+                    let position = request.checks.len() + position;
+                    return Ok(Some((position, before.map_or(Version(0), |entry| entry.version))));
+                }
+                Decision::Missing => {}
+                Decision::Write { value, expires_at_ms, .. } => {
+                    let entry = value.map(|value| Entry { value, version: next_version, expires_at_ms });
+                    aside.insert(mutation.key.clone(), entry);
+                    next_version.0 += 1;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn mutate(&mut self, mutation: &Mutation, ack: Ack) -> Result<WriteResult, ServerError> {
+        let before = self.current(&mutation.key)?;
+        let before_version = before.as_ref().map_or(Version(0), |entry| entry.version);
+        let decision = decide(mutation, before.as_ref(), self.builder.log_time_ms())?;
+        let (status, version, number) = match decision {
+            Decision::ConditionFailed => (WriteStatus::ConditionFailed, before_version, None),
+            Decision::Missing => (WriteStatus::Missing, before_version, None),
+            Decision::Write { value, expires_at_ms, number } => {
+                let version = self.builder.push_record(&mutation.key, value.as_deref(), expires_at_ms);
+                let pending = Pending { index: self.index, version, value, expires_at_ms };
+                self.overlay.keys.insert(mutation.key.clone(), pending);
+                self.marks.keys.push(mutation.key.clone());
+                (WriteStatus::Applied, version, number)
+            }
+        };
+        let previous = if mutation.return_previous { before } else { None };
+        Ok(WriteResult { status, version, ack, durability: self.durability, number, previous })
+    }
+
+    fn remember(&mut self, client: ClientId, id: WriteId, reply: Remembered) {
+        let WriteId { sequence, first_unanswered, .. } = id;
+        self.builder.push_session(SessionRecord { client, sequence, first_unanswered, reply });
+        self.overlay.writes.insert((client, sequence));
+        self.marks.writes.push((client, sequence));
+    }
+
+    /// The key's entry as of everything proposed so far, at this entry's log time.
+    fn current(&self, key: &Bytes) -> Result<Option<Entry>, ServerError> {
+        let entry = match self.overlay.keys.get(key) {
+            Some(Pending { value, version, expires_at_ms, .. }) => value.as_ref().map(|value| Entry {
+                value: value.clone(),
+                version: *version,
+                expires_at_ms: *expires_at_ms,
+            }),
+            None => self.store.reader().get(key).map_err(damaged)?.map(|found| found.entry),
+        };
+        let now_ms = self.builder.log_time_ms();
+        Ok(entry.filter(|entry| entry.expires_at_ms.is_none_or(|at| at > now_ms)))
+    }
+}
+
+/// What a mutation does.
+enum Decision {
+    ConditionFailed,
+    Missing,
+    Write { value: Option<Bytes>, expires_at_ms: Option<u64>, number: Option<i64> },
+}
+
+/// Decides one mutation. Pure.
+fn decide(mutation: &Mutation, before: Option<&Entry>, now_ms: u64) -> Result<Decision, ServerError> {
+    if !holds(mutation.condition, before) {
+        return Ok(Decision::ConditionFailed);
+    }
+    if mutation.return_previous && before.is_some_and(|entry| entry.value.len() > PREVIOUS_BYTES_MAX) {
+        let detail =
+            format!("the previous value is over {PREVIOUS_BYTES_MAX} bytes and can't be returned with a write");
+        return Err(ServerError::new(ErrorCode::TooLarge, detail));
+    }
+    let keep = before.and_then(|entry| entry.expires_at_ms);
+    let write = |value: Option<Bytes>, expires_at_ms, number| Ok(Decision::Write { value, expires_at_ms, number });
+    match (&mutation.action, before) {
+        (Action::Put { value, ttl_ms }, _) => write(Some(value.clone()), ttl_ms.map(|ttl| now_ms + ttl), None),
+        (Action::Incr { by }, _) => {
+            let number = add(before, *by)?;
+            write(Some(number.to_string().into()), keep, Some(number))
+        }
+        (Action::Append { value }, _) => {
+            let value = append(before, value)?;
+            let length = value.len() as i64;
+            write(Some(value), keep, Some(length))
+        }
+        (Action::Delete | Action::Expire { .. } | Action::Persist, None) => Ok(Decision::Missing),
+        (Action::Delete, Some(_)) => write(None, None, None),
+        (Action::Expire { ttl_ms }, Some(entry)) => write(Some(entry.value.clone()), Some(now_ms + ttl_ms), None),
+        (Action::Persist, Some(entry)) if entry.expires_at_ms.is_none() => Ok(Decision::Missing),
+        (Action::Persist, Some(entry)) => write(Some(entry.value.clone()), None, None),
+    }
+}
+
+fn holds(condition: Condition, before: Option<&Entry>) -> bool {
+    match condition {
+        Condition::Always => true,
+        Condition::IfAbsent => before.is_none(),
+        Condition::IfPresent => before.is_some(),
+        Condition::IfVersion(version) => before.is_some_and(|entry| entry.version == version),
+    }
+}
+
+fn add(before: Option<&Entry>, by: i64) -> Result<i64, ServerError> {
+    let current = match before {
+        None => 0,
+        Some(entry) => parse_integer(&entry.value)
+            .ok_or_else(|| ServerError::new(ErrorCode::NotAnInteger, "the value is not a decimal 64-bit integer"))?,
+    };
+    current.checked_add(by).ok_or_else(|| {
+        ServerError::new(ErrorCode::IntegerOverflow, format!("{current} + {by} is past the range of a 64-bit integer"))
+    })
+}
+
+/// A decimal integer in its one canonical form, as INCR writes it: no sign but `-`, no leading zeros.
+fn parse_integer(value: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+fn append(before: Option<&Entry>, value: &Bytes) -> Result<Bytes, ServerError> {
+    let Some(entry) = before else { return Ok(value.clone()) };
+    let length = entry.value.len() + value.len();
+    if length > VALUE_BYTES_MAX {
+        let detail = format!("the value would be {length} bytes long, the limit is {VALUE_BYTES_MAX}");
+        return Err(ServerError::new(ErrorCode::TooLarge, detail));
+    }
+    Ok([&entry.value[..], &value[..]].concat().into())
+}
+
+fn session_expired() -> ServerError {
+    let detail = "what this write may have done is no longer remembered; read the key before writing again";
+    ServerError::new(ErrorCode::SessionExpired, detail)
+}
+
+/// The same write is sent again while its first copy is being committed: the next try will find the answer.
+fn still_on_its_way() -> ServerError {
+    ServerError::new(ErrorCode::Unavailable, "this write is being committed; ask again").with_outcome(Outcome::Unknown)
+}
+
+fn sequence_reused() -> ServerError {
+    let detail = "this sequence number was used for another kind of write";
+    ServerError::new(ErrorCode::InvalidArgument, detail)
+}
+
+fn damaged(error: ReadError) -> ServerError {
+    ServerError::new(ErrorCode::Internal, error.to_string()).with_outcome(Outcome::NotApplied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(value: &str, version: u64, expires_at_ms: Option<u64>) -> Entry {
+        Entry { value: Bytes::copy_from_slice(value.as_bytes()), version: Version(version), expires_at_ms }
+    }
+
+    fn mutation(condition: Condition, action: Action) -> Mutation {
+        Mutation { key: "k".into(), condition, return_previous: false, action }
+    }
+
+    /// The decision as text: what is written, until when, and the number that is answered.
+    fn decided(condition: Condition, action: Action, before: Option<&Entry>) -> String {
+        match decide(&mutation(condition, action), before, 1000) {
+            Err(error) => format!("{}", error.code),
+            Ok(Decision::ConditionFailed) => "condition failed".into(),
+            Ok(Decision::Missing) => "missing".into(),
+            Ok(Decision::Write { value, expires_at_ms, number }) => {
+                let value = value.map(|value| String::from_utf8_lossy(&value).into_owned());
+                format!("{value:?} until {expires_at_ms:?} number {number:?}")
+            }
+        }
+    }
+
+    #[test]
+    fn actions_do_what_they_say() {
+        use Condition::Always;
+        let put = |ttl_ms| Action::Put { value: "new".into(), ttl_ms };
+        let old = entry("old", 5, Some(2000));
+        assert_eq!(decided(Always, put(None), Some(&old)), r#"Some("new") until None number None"#);
+        assert_eq!(decided(Always, put(Some(10)), None), r#"Some("new") until Some(1010) number None"#);
+        assert_eq!(decided(Always, Action::Delete, Some(&old)), "None until None number None");
+        assert_eq!(decided(Always, Action::Delete, None), "missing");
+        assert_eq!(
+            decided(Always, Action::Append { value: "er".into() }, Some(&old)),
+            r#"Some("older") until Some(2000) number Some(5)"#
+        );
+        assert_eq!(
+            decided(Always, Action::Expire { ttl_ms: 7 }, Some(&old)),
+            r#"Some("old") until Some(1007) number None"#
+        );
+        assert_eq!(decided(Always, Action::Persist, Some(&old)), r#"Some("old") until None number None"#);
+        assert_eq!(decided(Always, Action::Persist, Some(&entry("old", 5, None))), "missing");
+        assert_eq!(decided(Always, Action::Expire { ttl_ms: 7 }, None), "missing");
+    }
+
+    #[test]
+    fn incr_adds_and_refuses_what_is_no_integer() {
+        let incr = |by| Action::Incr { by };
+        assert_eq!(decided(Condition::Always, incr(3), None), r#"Some("3") until None number Some(3)"#);
+        let five = entry("5", 1, Some(9000));
+        assert_eq!(decided(Condition::Always, incr(-7), Some(&five)), r#"Some("-2") until Some(9000) number Some(-2)"#);
+        for bad in ["five", "", "+5", "05", " 5", "5.0", "99999999999999999999"] {
+            assert_eq!(decided(Condition::Always, incr(1), Some(&entry(bad, 1, None))), "NotAnInteger", "{bad:?}");
+        }
+        let top = entry(&i64::MAX.to_string(), 1, None);
+        assert_eq!(decided(Condition::Always, incr(1), Some(&top)), "IntegerOverflow");
+    }
+
+    #[test]
+    fn conditions_hold_or_fail() {
+        let put = || Action::Put { value: "new".into(), ttl_ms: None };
+        let old = entry("old", 5, None);
+        for (condition, absent, present) in [
+            (Condition::Always, true, true),
+            (Condition::IfAbsent, true, false),
+            (Condition::IfPresent, false, true),
+            (Condition::IfVersion(Version(5)), false, true),
+            (Condition::IfVersion(Version(4)), false, false),
+        ] {
+            assert_eq!(decided(condition, put(), None) != "condition failed", absent, "{condition:?} absent");
+            assert_eq!(decided(condition, put(), Some(&old)) != "condition failed", present, "{condition:?} present");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The bounded way into a shard's actor. Mailboxes of the actor library have no bound, so everything of which there can
+//! be much waits here, and the mailbox holds at most one wake-up.
+
+use super::gate::ReadGate;
+use super::{Operation, ShardSnapshot};
+use crate::clock::Nanos;
+use crate::journal::PersistListener;
+use crate::limits::{SHARD_MESSAGES_BYTES_MAX, SHARD_QUEUE_BYTES_MAX, SHARD_QUEUE_REQUESTS_MAX};
+use crate::reply::ReplyTo;
+use crate::store::StoreReader;
+use kvorum_protocol::peer::RaftMessage;
+use kvorum_protocol::{ErrorCode, ServerError, ShardId};
+use parking_lot::Mutex;
+use ractor::ActorRef;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use super::actor::ShardMessage;
+
+/// A request on its way to a shard's actor.
+#[derive(Debug)]
+pub struct QueuedRequest {
+    /// Where the answer goes.
+    pub reply_to: ReplyTo,
+    /// See [`super::ShardRequest`].
+    pub deadline: Nanos,
+    /// See [`super::ShardRequest`].
+    pub operation: Operation,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    requests: Vec<QueuedRequest>,
+    messages: Vec<RaftMessage>,
+    messages_bytes: usize,
+}
+
+/// What one wake-up of the actor finds.
+#[derive(Debug, Default)]
+pub(super) struct Drained {
+    pub(super) requests: Vec<QueuedRequest>,
+    pub(super) messages: Vec<RaftMessage>,
+    pub(super) persisted: u64,
+    pub(super) tick: bool,
+}
+
+/// The queues of one incarnation of a shard's actor. A restarted actor gets a new one, so that syncs and messages meant
+/// for the old one reach nobody.
+#[derive(Debug)]
+pub struct Inbox {
+    shard: ShardId,
+    actor: ActorRef<ShardMessage>,
+    queues: Mutex<Queues>,
+    persisted: AtomicU64,
+    tick: AtomicBool,
+    armed: AtomicBool,
+    // Requests that wait here or in the shard's backlog.
+    waiting_requests: AtomicUsize,
+    waiting_bytes: AtomicUsize,
+    overloaded: AtomicU64,
+}
+
+impl Inbox {
+    pub(super) fn new(shard: ShardId, actor: ActorRef<ShardMessage>) -> Self {
+        Inbox {
+            shard,
+            actor,
+            queues: Mutex::default(),
+            persisted: AtomicU64::new(0),
+            tick: AtomicBool::new(false),
+            armed: AtomicBool::new(false),
+            waiting_requests: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
+            overloaded: AtomicU64::new(0),
+        }
+    }
+
+    /// Queues a request. Over the limit it is answered `Overloaded` at once; it has had no effect then.
+    pub fn request(&self, request: QueuedRequest) {
+        let bytes = request.operation.bytes();
+        let requests_before = self.waiting_requests.fetch_add(1, Ordering::Relaxed);
+        let bytes_before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // An empty queue takes a request of any size: each is under the frame limit.
+        let over = requests_before >= SHARD_QUEUE_REQUESTS_MAX
+            || (bytes_before > 0 && bytes_before + bytes > SHARD_QUEUE_BYTES_MAX);
+        if over {
+            self.release(1, bytes);
+            self.overloaded.fetch_add(1, Ordering::Relaxed);
+            let detail = format!("the queue of shard {} is full", self.shard);
+            request.reply_to.fail(ServerError::new(ErrorCode::Overloaded, detail));
+            return;
+        }
+        self.queues.lock().requests.push(request);
+        self.wake();
+    }
+
+    /// Queues a consensus message. Over the limit it is dropped, as a network would.
+    pub fn message(&self, message: RaftMessage) {
+        let bytes = 256 + message.entries.iter().map(|entry| entry.payload.len() + 64).sum::<usize>();
+        {
+            let mut queues = self.queues.lock();
+            if queues.messages_bytes > 0 && queues.messages_bytes + bytes > SHARD_MESSAGES_BYTES_MAX {
+                return;
+            }
+            queues.messages_bytes += bytes;
+            queues.messages.push(message);
+        }
+        self.wake();
+    }
+
+    /// A tick is due. Ticks that the actor is too busy to take fall together.
+    pub fn tick(&self) {
+        self.tick.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Requests answered with `Overloaded` so far.
+    pub fn overloaded(&self) -> u64 {
+        self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Takes everything. Clears the mark first: whatever comes in from here on sends another wake-up.
+    pub(super) fn drain(&self) -> Drained {
+        self.armed.store(false, Ordering::SeqCst);
+        let queues = std::mem::take(&mut *self.queues.lock());
+        Drained {
+            requests: queues.requests,
+            messages: queues.messages,
+            persisted: self.persisted.load(Ordering::SeqCst),
+            tick: self.tick.swap(false, Ordering::SeqCst),
+        }
+    }
+
+    /// Requests have been proposed or answered.
+    pub(super) fn release(&self, requests: usize, bytes: usize) {
+        self.waiting_requests.fetch_sub(requests, Ordering::Relaxed);
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn wake(&self) {
+        if !self.armed.swap(true, Ordering::SeqCst) {
+            // It only fails when the actor has stopped; what is queued is then answered as it is dropped.
+            let _ = self.actor.cast(ShardMessage::Wake);
+        }
+    }
+}
+
+impl PersistListener for Inbox {
+    fn persisted(&self, token: u64) {
+        self.persisted.fetch_max(token, Ordering::SeqCst);
+        self.wake();
+    }
+}
+
+/// What the rest of the node holds of one incarnation of a shard replica.
+#[derive(Debug)]
+pub struct ShardHandle {
+    /// The shard.
+    pub shard: ShardId,
+    /// The way in.
+    pub inbox: Arc<Inbox>,
+    /// Whether reads may pass.
+    pub gate: Arc<ReadGate>,
+    /// The state to read.
+    pub reader: Arc<StoreReader>,
+    /// How often the actor was started since the process began.
+    pub incarnation: u32,
+    /// Its state as of its last turn.
+    pub snapshot: Mutex<ShardSnapshot>,
+    /// The actor, for commands.
+    pub actor: ActorRef<ShardMessage>,
+}

@@ -1,0 +1,589 @@
+//! One shard replica: consensus, log and state as one value without I/O, clock or randomness of its own.
+//!
+//! The value is driven by `handle_*` calls and performs nothing but appends into its log's mapping; whatever else is to
+//! be done comes out of [`Shard::poll`] as [`Effects`]. Production hosts it in [`actor`], which is the only place where
+//! a shard meets the actor library; a simulator hosts the very same value.
+
+pub mod actor;
+mod evaluate;
+pub mod gate;
+pub mod inbox;
+#[cfg(test)]
+mod tests;
+
+pub use evaluate::ShardReply;
+
+use crate::clock::{Nanos, Now};
+use crate::log::operations::OperationsError;
+use crate::log::{Chunk, LogError, ShardLog};
+use crate::replica::consensus::initial_membership;
+use crate::replica::{Consensus, ConsensusConfig, ConsensusError, Role};
+use crate::store::{Store, StoreReader};
+use bytes::Bytes;
+use evaluate::{Evaluation, Overlay, OverlayMarks};
+use gate::ReadGate;
+use kvorum_protocol::peer::RaftMessage;
+use kvorum_protocol::{
+    Ack, AtomicRequest, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId, ServerError, ShardId,
+    Term, Version, WriteId, WriteStatus,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Most entries of this leader that are proposed and not yet applied. One more batch than is being synced: what arrives
+/// meanwhile makes the next batch, so batches grow with load and no timer is needed.
+const ENTRIES_IN_FLIGHT_MAX: usize = 2;
+/// An entry is closed once it holds this many bytes.
+const ENTRY_BYTES: usize = 1024 * 1024;
+/// An entry is closed once it holds this many records.
+const ENTRY_RECORDS: usize = 2048;
+/// A preferred leader is given the shard back after another one has led for this long.
+const BALANCE_AFTER_MS: u64 = 5_000;
+/// A hand-over for balance is not tried more often than this.
+const BALANCE_EVERY_MS: u64 = 15_000;
+/// A preferred leader must not lack more entries than this.
+const BALANCE_LAG_MAX: u64 = 64;
+
+/// Names a request until it is answered. The caller's to choose; unique among its unanswered ones.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Ticket(pub u64);
+
+/// A request to one shard.
+#[derive(Clone, Debug)]
+pub struct ShardRequest {
+    /// Comes back with the reply.
+    pub ticket: Ticket,
+    /// Past this moment it is not begun any more, and nobody waits for it.
+    pub deadline: Nanos,
+    /// What is asked.
+    pub operation: Operation,
+}
+
+/// What is asked of a shard.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// One write.
+    Write {
+        /// Who writes.
+        client: ClientId,
+        /// Its number.
+        id: WriteId,
+        /// When to answer.
+        ack: Ack,
+        /// What to write.
+        mutation: Mutation,
+    },
+    /// Checks and writes, all or nothing.
+    Atomic {
+        /// Who writes.
+        client: ClientId,
+        /// What to write.
+        request: AtomicRequest,
+    },
+    /// A read that keeps its place behind the writes that were sent before it.
+    Get(Bytes),
+    /// Whether this replica still leads, confirmed by a quorum.
+    Confirm,
+}
+
+impl Operation {
+    /// About how many bytes the request keeps in memory.
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        let of_mutation = |mutation: &Mutation| {
+            let value = match &mutation.action {
+                kvorum_protocol::Action::Put { value, .. } | kvorum_protocol::Action::Append { value } => value.len(),
+                _ => 0,
+            };
+            mutation.key.len() + value + OVERHEAD
+        };
+        match self {
+            Operation::Write { mutation, .. } => of_mutation(mutation),
+            Operation::Atomic { request, .. } => {
+                let checks: usize = request.checks.iter().map(|check| check.key.len() + OVERHEAD).sum();
+                OVERHEAD + checks + request.mutations.iter().map(of_mutation).sum::<usize>()
+            }
+            Operation::Get(key) => key.len() + OVERHEAD,
+            Operation::Confirm => OVERHEAD,
+        }
+    }
+}
+
+/// How a shard replica runs.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its consensus.
+    pub consensus: ConsensusConfig,
+    /// The replicas of a group that starts from nothing.
+    pub initial_voters: Vec<ReplicaId>,
+    /// The replica that should lead when it can.
+    pub preferred_leader: ReplicaId,
+    /// What "persisted" means.
+    pub durability: Durability,
+}
+
+/// Why a shard replica can't go on. It is rebuilt from its log.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// Consensus can't go on.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A committed entry is not what a leader writes.
+    #[error("entry {index} can't be applied: {reason}")]
+    Entry {
+        /// The entry.
+        index: LogIndex,
+        /// Why.
+        reason: OperationsError,
+    },
+}
+
+/// What a poll asks the caller to do.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be sent to the other replicas.
+    pub messages: Vec<RaftMessage>,
+    /// To be made durable, then reported with this token to [`Shard::handle_persisted`].
+    pub append: Option<(u64, Vec<Chunk>)>,
+    /// Answers.
+    pub replies: Vec<(Ticket, ShardReply)>,
+}
+
+/// What others may know of a replica at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShardSnapshot {
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader it knows of.
+    pub leader: Option<ReplicaId>,
+    /// It leads and may answer.
+    pub serving: bool,
+    /// The last entry of its log.
+    pub last_index: LogIndex,
+    /// The last entry that it knows a quorum holds.
+    pub committed: LogIndex,
+    /// The last entry that it has applied.
+    pub applied: LogIndex,
+    /// The version of its last effective write.
+    pub version: Version,
+    /// Keys it holds.
+    pub keys: u64,
+    /// Bytes of its log.
+    pub log_bytes: u64,
+}
+
+/// A proposed entry and who waits for it.
+#[derive(Debug)]
+struct InFlight {
+    index: LogIndex,
+    term: Term,
+    marks: OverlayMarks,
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    deadline: Nanos,
+    reply: ShardReply,
+}
+
+/// Reads that wait for a quorum's word that this replica leads; one round serves all that came before it began.
+#[derive(Debug, Default)]
+struct Confirmations {
+    next_tag: u64,
+    asked: Option<u64>,
+    confirmed_at: Option<LogIndex>,
+    in_round: Vec<(Ticket, Nanos)>,
+    next_round: Vec<(Ticket, Nanos)>,
+}
+
+/// One shard replica.
+pub struct Shard {
+    config: ShardConfig,
+    consensus: Consensus,
+    store: Store,
+    gate: Arc<ReadGate>,
+    overlay: Overlay,
+    backlog: VecDeque<ShardRequest>,
+    in_flight: VecDeque<InFlight>,
+    confirmations: Confirmations,
+    replies: Vec<(Ticket, ShardReply)>,
+    led_term: Option<Term>,
+    leader_since: Nanos,
+    balanced_at: Nanos,
+    campaign_at_once: bool,
+}
+
+impl Shard {
+    /// Takes over a recovered log, an empty one included. Its committed entries are applied by the first polls.
+    ///
+    /// # Errors
+    /// If the log can't be appended to, or contradicts itself.
+    pub fn new(config: ShardConfig, mut log: ShardLog, now: Nanos) -> Result<Self, ShardError> {
+        let is_new = log.membership().is_none();
+        if is_new {
+            log.append_membership(&initial_membership(config.initial_voters.clone()))?;
+        }
+        let store = Store::new(log.view());
+        let consensus = Consensus::new(config.consensus.clone(), log, LogIndex(0), now)?;
+        Ok(Shard {
+            campaign_at_once: is_new && config.preferred_leader == config.consensus.replica,
+            config,
+            consensus,
+            store,
+            gate: Arc::default(),
+            overlay: Overlay::default(),
+            backlog: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            confirmations: Confirmations::default(),
+            replies: Vec::new(),
+            led_term: None,
+            leader_since: now,
+            balanced_at: now,
+        })
+    }
+
+    /// What other threads read.
+    pub fn reader(&self) -> &Arc<StoreReader> {
+        self.store.reader()
+    }
+
+    /// The gate that linearizable reads pass.
+    pub fn gate(&self) -> &Arc<ReadGate> {
+        &self.gate
+    }
+
+    /// Requests that were neither proposed nor answered yet.
+    pub fn backlog(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// What others may know of this replica.
+    pub fn snapshot(&self) -> ShardSnapshot {
+        ShardSnapshot {
+            role: self.consensus.role(),
+            term: self.consensus.term(),
+            leader: self.consensus.leader(),
+            serving: self.consensus.is_serving(),
+            last_index: self.consensus.log().last_index(),
+            committed: self.consensus.committed(),
+            applied: self.store.applied(),
+            version: self.store.version(),
+            keys: self.store.reader().keys(),
+            log_bytes: self.consensus.log().bytes(),
+        }
+    }
+
+    /// Time has passed: elections, heartbeats, deadlines, expiry, balance.
+    pub fn handle_tick(&mut self, now: Now) {
+        if std::mem::take(&mut self.campaign_at_once) {
+            self.consensus.campaign();
+        }
+        self.consensus.handle_tick(now.monotonic);
+        self.drop_late(now.monotonic);
+        self.expire_keys(now);
+        self.balance(now.monotonic);
+    }
+
+    /// A consensus message from another replica. A message that breaks the protocol is an error of the peer's, and
+    /// leaves this replica as it was.
+    ///
+    /// # Errors
+    /// `InvalidMessage` for the log; the caller drops the message.
+    pub fn handle_message(&mut self, now: Nanos, message: RaftMessage) -> Result<(), ConsensusError> {
+        self.consensus.handle_message(now, message)
+    }
+
+    /// Requests have come in; each will be answered exactly once, by this or a later poll.
+    pub fn handle_requests(&mut self, requests: impl IntoIterator<Item = ShardRequest>) {
+        for request in requests {
+            if !self.consensus.is_serving() || self.consensus.is_handing_over() {
+                let error = self.not_serving();
+                self.replies.push((request.ticket, ShardReply::Error(error)));
+            } else if matches!(request.operation, Operation::Confirm) {
+                self.confirmations.next_round.push((request.ticket, request.deadline));
+            } else {
+                self.backlog.push_back(request);
+            }
+        }
+    }
+
+    /// Everything up to the effects with this token is durable.
+    pub fn handle_persisted(&mut self, token: u64) {
+        self.consensus.handle_persisted(token);
+    }
+
+    /// Hands leadership to the follower that holds most, if this replica leads. Returns whether it tries.
+    pub fn hand_over(&mut self) -> bool {
+        if self.consensus.role() != Role::Leader {
+            return false;
+        }
+        let Some(successor) = self.consensus.best_successor() else { return false };
+        self.transfer_to(successor);
+        true
+    }
+
+    /// Hands leadership to `successor`, if this replica leads.
+    pub fn transfer_to(&mut self, successor: ReplicaId) {
+        if self.consensus.role() == Role::Leader {
+            // The gate closes before the hand-over begins: from here on another leader may take writes.
+            self.gate.set(None);
+            self.consensus.transfer_to(successor);
+        }
+    }
+
+    /// Writes the commit position down before a graceful stop, so that the next start applies all of it at once.
+    ///
+    /// # Errors
+    /// If the append fails.
+    pub fn prepare_stop(&mut self) -> Result<(), ShardError> {
+        Ok(self.consensus.write_commit_position()?)
+    }
+
+    /// What was appended and not yet handed out with effects.
+    pub fn take_unsubmitted(&mut self) -> Vec<Chunk> {
+        self.consensus.log_mut().take_appended()
+    }
+
+    /// Does what has become due. To be called after each round of `handle_*` calls.
+    ///
+    /// # Errors
+    /// If this replica can't go on; it must then be dropped and rebuilt from its log.
+    pub fn poll(&mut self, now: Now) -> Result<Effects, ShardError> {
+        let mut effects = Effects::default();
+        loop {
+            let proposed = self.propose(now)?;
+            self.begin_confirmation(now.monotonic);
+            let output = self.consensus.poll(now.monotonic)?;
+            effects.messages.extend(output.messages);
+            let token = output.persist;
+            if let Some(token) = token {
+                effects.append = Some((token, Vec::new()));
+            }
+            for read in output.reads {
+                if self.confirmations.asked == Some(read.tag) {
+                    self.confirmations.confirmed_at = Some(read.index);
+                }
+            }
+            let applied = !output.committed.is_empty();
+            self.apply(output.committed)?;
+            self.finish_confirmation();
+            if !proposed && !applied && token.is_none() {
+                break;
+            }
+        }
+        self.note_leadership(now.monotonic);
+        if let Some((_, chunks)) = &mut effects.append {
+            *chunks = self.consensus.log_mut().take_appended();
+        }
+        effects.replies = std::mem::take(&mut self.replies);
+        Ok(effects)
+    }
+
+    /// Makes the next entry of the backlog, if there is room for one. Returns whether it did.
+    fn propose(&mut self, now: Now) -> Result<bool, ShardError> {
+        if self.backlog.is_empty() || self.in_flight.len() >= ENTRIES_IN_FLIGHT_MAX || !self.may_propose() {
+            return Ok(false);
+        }
+        let index = LogIndex(self.consensus.log().last_index().0 + 1);
+        let durability = self.config.durability;
+        let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, index, now.wall_ms, durability);
+        let mut waiting = Vec::new();
+        let mut accepted = Vec::new();
+        while evaluation.bytes() < ENTRY_BYTES && evaluation.records() < ENTRY_RECORDS {
+            let Some(request) = self.backlog.pop_front() else { break };
+            if request.deadline <= now.monotonic {
+                self.replies.push((request.ticket, ShardReply::Error(late(Outcome::NotApplied))));
+                continue;
+            }
+            let (reply, ack) = evaluate(&mut evaluation, &request.operation);
+            let takes_effect = match &reply {
+                ShardReply::Written(result) => result.status == WriteStatus::Applied,
+                ShardReply::Atomic(_) => true,
+                _ => false,
+            };
+            if ack == Ack::Accepted && takes_effect {
+                accepted.push((request.ticket, reply));
+            } else {
+                waiting.push(Waiting { ticket: request.ticket, deadline: request.deadline, reply });
+            }
+        }
+        let (payload, marks) = evaluation.finish();
+        let (at, term) = self.consensus.propose(payload)?;
+        assert_eq!(at, index, "a leader's next entry has the next index");
+        self.in_flight.push_back(InFlight { index, term, marks, waiting });
+        // They leave after the poll that follows has put the entry into the log.
+        self.replies.extend(accepted);
+        Ok(true)
+    }
+
+    /// The consensus may take a proposal. Once one was evaluated it must not be refused, or the overlay would hold
+    /// writes that never happen.
+    fn may_propose(&self) -> bool {
+        self.consensus.is_serving() && !self.consensus.is_handing_over()
+    }
+
+    fn apply(&mut self, committed: Vec<crate::replica::Committed>) -> Result<(), ShardError> {
+        for entry in committed {
+            let position = self.consensus.log().payload_position(entry.index);
+            let (position, _) = position.expect("a committed entry is in the log");
+            self.store.apply(&entry, position).map_err(|reason| ShardError::Entry { index: entry.index, reason })?;
+            self.consensus.handle_applied(entry.index);
+            self.answer(entry.index, entry.term);
+        }
+        Ok(())
+    }
+
+    /// Answers whoever waits for the entry at `index`, which turned out to have `term`.
+    fn answer(&mut self, index: LogIndex, term: Term) {
+        while self.in_flight.front().is_some_and(|front| front.index <= index) {
+            let front = self.in_flight.pop_front().expect("the front was just looked at");
+            let took_effect = front.index == index && front.term == term;
+            self.overlay.forget(front.index, front.marks);
+            for waiting in front.waiting {
+                let reply = if took_effect { waiting.reply } else { ShardReply::Error(superseded()) };
+                self.replies.push((waiting.ticket, reply));
+            }
+        }
+    }
+
+    fn begin_confirmation(&mut self, now: Nanos) {
+        if self.confirmations.next_round.is_empty() || !self.consensus.is_serving() {
+            return;
+        }
+        if self.consensus.lease_until(now).is_some_and(|until| now < until) {
+            let waiting = std::mem::take(&mut self.confirmations.next_round);
+            self.replies.extend(waiting.into_iter().map(|(ticket, _)| (ticket, ShardReply::MayRead)));
+        } else if self.confirmations.asked.is_none() {
+            self.confirmations.next_tag += 1;
+            self.confirmations.asked = Some(self.confirmations.next_tag);
+            self.confirmations.in_round = std::mem::take(&mut self.confirmations.next_round);
+            self.consensus.read_index(self.confirmations.next_tag);
+        }
+    }
+
+    fn finish_confirmation(&mut self) {
+        if self.confirmations.confirmed_at.is_some_and(|index| index <= self.store.applied()) {
+            self.confirmations.asked = None;
+            self.confirmations.confirmed_at = None;
+            let waiting = std::mem::take(&mut self.confirmations.in_round);
+            self.replies.extend(waiting.into_iter().map(|(ticket, _)| (ticket, ShardReply::MayRead)));
+        }
+    }
+
+    /// Opens or closes the gate, and turns waiting requests away when leadership is lost.
+    fn note_leadership(&mut self, now: Nanos) {
+        let leads = self.consensus.role() == Role::Leader;
+        let leading_term = leads.then(|| self.consensus.term());
+        if leading_term != self.led_term {
+            self.led_term = leading_term;
+            self.leader_since = now;
+            self.overlay.clear();
+        }
+        self.gate.set(self.consensus.lease_until(now));
+        if !leads {
+            let error = self.not_serving();
+            let round = std::mem::take(&mut self.confirmations);
+            self.confirmations.next_tag = round.next_tag;
+            let reads = round.in_round.into_iter().chain(round.next_round).map(|(ticket, _)| ticket);
+            let writes = self.backlog.drain(..).map(|request| request.ticket);
+            self.replies.extend(reads.chain(writes).map(|ticket| (ticket, ShardReply::Error(error.clone()))));
+        }
+    }
+
+    /// Answers what nobody waits for any more.
+    fn drop_late(&mut self, now: Nanos) {
+        let replies = &mut self.replies;
+        self.backlog.retain(|request| {
+            let keep = request.deadline > now;
+            if !keep {
+                replies.push((request.ticket, ShardReply::Error(late(Outcome::NotApplied))));
+            }
+            keep
+        });
+        for entry in &mut self.in_flight {
+            entry.waiting.retain(|waiting| {
+                let keep = waiting.deadline > now;
+                if !keep {
+                    replies.push((waiting.ticket, ShardReply::Error(late(Outcome::Unknown))));
+                }
+                keep
+            });
+        }
+        for reads in [&mut self.confirmations.in_round, &mut self.confirmations.next_round] {
+            reads.retain(|&(ticket, deadline)| {
+                let keep = deadline > now;
+                if !keep {
+                    replies.push((ticket, ShardReply::Error(late(Outcome::NotApplied))));
+                }
+                keep
+            });
+        }
+    }
+
+    /// Moves log time on if a key's time has come and no write does it.
+    fn expire_keys(&mut self, now: Now) {
+        let due = self.store.next_expiry_ms().is_some_and(|at| at <= now.wall_ms);
+        if !due || !self.in_flight.is_empty() || !self.may_propose() {
+            return;
+        }
+        let index = LogIndex(self.consensus.log().last_index().0 + 1);
+        let evaluation = Evaluation::new(&self.store, &mut self.overlay, index, now.wall_ms, self.config.durability);
+        let (payload, marks) = evaluation.finish();
+        if let Ok((index, term)) = self.consensus.propose(payload) {
+            self.in_flight.push_back(InFlight { index, term, marks, waiting: Vec::new() });
+        }
+    }
+
+    /// Gives the shard back to the replica that should lead it, once that one is well again.
+    fn balance(&mut self, now: Nanos) {
+        let preferred = self.config.preferred_leader;
+        let settled = now.ms_since(self.leader_since) >= BALANCE_AFTER_MS;
+        let rested = now.ms_since(self.balanced_at) >= BALANCE_EVERY_MS;
+        if preferred != self.consensus.replica()
+            && settled
+            && rested
+            && self.may_propose()
+            && self.consensus.is_caught_up(preferred, BALANCE_LAG_MAX)
+        {
+            self.balanced_at = now;
+            self.transfer_to(preferred);
+        }
+    }
+
+    fn not_serving(&self) -> ServerError {
+        if self.consensus.role() == Role::Leader {
+            return ServerError::new(ErrorCode::Unavailable, "the shard's leader is taking over or handing over");
+        }
+        match self.consensus.leader() {
+            Some(_) => ServerError::new(ErrorCode::NotLeader, "another node leads the shard"),
+            None => ServerError::new(ErrorCode::Unavailable, "the shard has no leader now"),
+        }
+    }
+}
+
+fn evaluate(evaluation: &mut Evaluation<'_>, operation: &Operation) -> (ShardReply, Ack) {
+    match operation {
+        Operation::Write { client, id, ack, mutation } => (evaluation.write(*client, *id, *ack, mutation), *ack),
+        Operation::Atomic { client, request } => (evaluation.atomic(*client, request), request.ack),
+        Operation::Get(key) => (evaluation.get(key), Ack::Committed),
+        Operation::Confirm => unreachable!("confirmations never enter the backlog"),
+    }
+}
+
+fn late(outcome: Outcome) -> ServerError {
+    ServerError::new(ErrorCode::DeadlineExceeded, "the deadline passed before the shard could answer")
+        .with_outcome(outcome)
+}
+
+fn superseded() -> ServerError {
+    ServerError::new(ErrorCode::Unavailable, "leadership was lost before the write was committed, and it never will be")
+}

@@ -1,0 +1,225 @@
+//! The supervisor of a node's shard replicas: opens them, restarts the ones that fail, one for one, and gives up when
+//! that happens too often ([`crate::supervisor`]).
+
+use crate::journal::JournalHandle;
+use crate::log::{Disk, LogError, LogOptions, Position};
+use crate::router::Router;
+use crate::shard::actor::{ShardActor, ShardArguments, ShardMessage};
+use crate::shard::{ShardConfig, ShardError};
+use crate::status::Inspector;
+use crate::supervisor::{Decision, GaveUp, RestartPolicy};
+use kvorum_protocol::{ShardId, ShardRole};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+/// A stopping shard is given this long to write its last record.
+const STOP_SHARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the supervisor is told.
+#[derive(Debug)]
+pub enum ShardsMessage {
+    /// Run these replicas; those that run already are left alone.
+    Run(Vec<ShardConfig>),
+    /// Start a replica that has failed.
+    Restart(ShardId),
+    /// Stop all replicas in good order, then end.
+    Stop,
+}
+
+impl ractor::Message for ShardsMessage {}
+
+/// What every shard replica of the node needs.
+#[derive(Clone)]
+pub struct ShardsArguments {
+    /// The node's routing table.
+    pub router: Arc<Router>,
+    /// Where replicas that can't run are noted.
+    pub inspector: Arc<Inspector>,
+    /// Where the logs lie.
+    pub disk: Arc<dyn Disk>,
+    /// How they are laid out.
+    pub log: LogOptions,
+    /// How far the journal's replay vouches for each log.
+    pub durable: BTreeMap<ShardId, Position>,
+    /// What makes their appends durable.
+    pub journal: JournalHandle,
+}
+
+/// The supervisor.
+pub struct ShardsSupervisor;
+
+/// The supervisor's state.
+pub struct ShardsState {
+    arguments: ShardsArguments,
+    policy: RestartPolicy<ShardId>,
+    replicas: BTreeMap<ShardId, Replica>,
+    by_actor: HashMap<ActorId, ShardId>,
+    stopping: bool,
+}
+
+struct Replica {
+    config: ShardConfig,
+    incarnation: u32,
+    actor: Option<ActorRef<ShardMessage>>,
+}
+
+impl Actor for ShardsSupervisor {
+    type Msg = ShardsMessage;
+    type State = ShardsState;
+    type Arguments = ShardsArguments;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<ShardsMessage>,
+        arguments: ShardsArguments,
+    ) -> Result<ShardsState, ActorProcessingErr> {
+        Ok(ShardsState {
+            arguments,
+            policy: RestartPolicy::new(),
+            replicas: BTreeMap::new(),
+            by_actor: HashMap::new(),
+            stopping: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<ShardsMessage>,
+        message: ShardsMessage,
+        state: &mut ShardsState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ShardsMessage::Run(configs) => {
+                let mut fresh = Vec::new();
+                for config in configs {
+                    let shard = config.shard;
+                    if let std::collections::btree_map::Entry::Vacant(entry) = state.replicas.entry(shard) {
+                        entry.insert(Replica { config, incarnation: 0, actor: None });
+                        fresh.push(shard);
+                    }
+                }
+                state.open(&myself, fresh).await?;
+            }
+            ShardsMessage::Restart(shard) if !state.stopping => state.open(&myself, vec![shard]).await?,
+            ShardsMessage::Restart(_) => {}
+            ShardsMessage::Stop => {
+                state.stopping = true;
+                state.stop_all().await;
+                myself.stop(None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<ShardsMessage>,
+        event: SupervisionEvent,
+        state: &mut ShardsState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (actor, reason) = match event {
+            SupervisionEvent::ActorFailed(actor, reason) => (actor, reason.to_string()),
+            SupervisionEvent::ActorTerminated(actor, ..) if !state.stopping => (actor, "it stopped".into()),
+            _ => return Ok(()),
+        };
+        let Some(shard) = state.by_actor.remove(&actor.get_id()) else { return Ok(()) };
+        state.failed(&myself, shard, reason)
+    }
+}
+
+impl ShardsState {
+    /// Opens replicas side by side: recovery waits for the disk, and there may be many.
+    async fn open(&mut self, myself: &ActorRef<ShardsMessage>, shards: Vec<ShardId>) -> Result<(), ActorProcessingErr> {
+        let mut opening = JoinSet::new();
+        for shard in shards {
+            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            replica.incarnation += 1;
+            let arguments = ShardArguments {
+                config: replica.config.clone(),
+                incarnation: replica.incarnation,
+                disk: Arc::clone(&self.arguments.disk),
+                log: self.arguments.log.clone(),
+                // What the replay vouched for concerns the first start only: later ones find a log that this very
+                // process has written.
+                durable: self.arguments.durable.remove(&shard),
+                journal: self.arguments.journal.clone(),
+                outlet: Arc::clone(&self.arguments.router) as _,
+            };
+            let supervisor = myself.get_cell();
+            opening.spawn(async move { (shard, Actor::spawn_linked(None, ShardActor, arguments, supervisor).await) });
+        }
+        while let Some(opened) = opening.join_next().await {
+            match opened? {
+                (shard, Ok((actor, _))) => {
+                    self.by_actor.insert(actor.get_id(), shard);
+                    if let Some(replica) = self.replicas.get_mut(&shard) {
+                        replica.actor = Some(actor);
+                        if replica.incarnation > 1 {
+                            info!(%shard, incarnation = replica.incarnation, "restarted the shard from its log");
+                        }
+                    }
+                }
+                (shard, Err(failure)) => self.did_not_open(myself, shard, failure)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn did_not_open(
+        &mut self,
+        myself: &ActorRef<ShardsMessage>,
+        shard: ShardId,
+        failure: ractor::SpawnErr,
+    ) -> Result<(), ActorProcessingErr> {
+        let ractor::SpawnErr::StartupFailed(cause) = &failure else {
+            return self.failed(myself, shard, failure.to_string());
+        };
+        if let Some(ShardError::Log(LogError::Damaged { .. })) = cause.downcast_ref::<ShardError>() {
+            // Trying again would find the same damage. The replica stays out of its group: it must not vote.
+            error!(%shard, error = %cause, "the shard's log is damaged; this replica takes no part until it is replaced");
+            self.arguments.inspector.set_idle(shard, ShardRole::Faulty);
+            return Ok(());
+        }
+        self.failed(myself, shard, cause.to_string())
+    }
+
+    fn failed(
+        &mut self,
+        myself: &ActorRef<ShardsMessage>,
+        shard: ShardId,
+        reason: String,
+    ) -> Result<(), ActorProcessingErr> {
+        self.arguments.router.closed(shard);
+        if let Some(replica) = self.replicas.get_mut(&shard) {
+            replica.actor = None;
+        }
+        match self.policy.on_failure(shard, Instant::now()) {
+            Decision::RestartAfter(delay) => {
+                warn!(%shard, %reason, delay_ms = delay.as_millis() as u64, "a shard failed; restarting it");
+                myself.send_after(delay, move || ShardsMessage::Restart(shard));
+                Ok(())
+            }
+            Decision::GiveUp => {
+                Err(Box::new(GaveUp { supervisor: "shards".into(), child: format!("shard {shard}"), reason }))
+            }
+        }
+    }
+
+    async fn stop_all(&mut self) {
+        let mut stopping = JoinSet::new();
+        for (shard, replica) in &mut self.replicas {
+            let Some(actor) = replica.actor.take() else { continue };
+            let shard = *shard;
+            stopping.spawn(async move { (shard, actor.stop_and_wait(None, Some(STOP_SHARD_TIMEOUT)).await) });
+        }
+        while let Some(stopped) = stopping.join_next().await {
+            if let Ok((shard, Err(failure))) = stopped {
+                warn!(%shard, error = %failure, "a shard did not stop in time");
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The index of one shard: from a key's hash to where its record lies. Holds no key bytes.
+//!
+//! Two keys may share a hash: then there are two slots with it, and whoever looks one up compares the key in the
+//! record. Slots are kept in buckets by the hash's leading bits, each an open-addressing table under its own lock, so
+//! that readers on other threads rarely meet the writer, and so that a scan can walk the shard in hash order, one bucket
+//! at a time, and take up again at any hash.
+
+use crate::log::Position;
+use hashbrown::HashTable;
+use parking_lot::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const BUCKET_BITS: u32 = 8;
+const BUCKETS: usize = 1 << BUCKET_BITS;
+
+/// One key: 16 bytes, and about one and a half on average for the table's own use.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    order: u64,
+    position: Position,
+}
+
+/// From hashes to positions.
+#[derive(Debug)]
+pub(super) struct Index {
+    buckets: Box<[RwLock<HashTable<Slot>>]>,
+    keys: AtomicU64,
+    hash_mask: u64,
+}
+
+/// A slot that a scan passed, in hash order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Scanned {
+    /// Where in the scan it stands.
+    pub(super) order: u64,
+    /// Its record.
+    pub(super) position: Position,
+}
+
+impl Index {
+    /// An empty index that looks at `hash_bits` bits of each hash: 64, or fewer in tests of collisions.
+    pub(super) fn new(hash_bits: u32) -> Self {
+        Index {
+            buckets: (0..BUCKETS).map(|_| RwLock::new(HashTable::new())).collect(),
+            keys: AtomicU64::new(0),
+            hash_mask: if hash_bits == 64 { u64::MAX } else { (1 << hash_bits) - 1 },
+        }
+    }
+
+    /// How many keys there are.
+    pub(super) fn keys(&self) -> u64 {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// The keys of one shard share their hash's leading bits, which named the shard. Turned round, the bits that differ
+    /// come first: they choose the bucket and the order of a scan.
+    fn order(&self, hash: u64) -> u64 {
+        (hash & self.hash_mask).rotate_left(16)
+    }
+
+    fn bucket(&self, order: u64) -> &RwLock<HashTable<Slot>> {
+        &self.buckets[(order >> (64 - BUCKET_BITS)) as usize]
+    }
+
+    /// The table's own hash: within a bucket the leading bits of `order` are all alike, and the table wants its entropy
+    /// there and at the other end.
+    fn table_hash(order: u64) -> u64 {
+        order.rotate_left(BUCKET_BITS) ^ order.rotate_left(40)
+    }
+
+    /// Calls `visit` with each position whose key may have this hash, until it returns something. The positions are
+    /// copied out first, so no lock is held while `visit` reads the log.
+    pub(super) fn find<T>(&self, hash: u64, mut visit: impl FnMut(Position) -> Option<T>) -> Option<T> {
+        let order = self.order(hash);
+        let mut first = None;
+        let mut others = Vec::new();
+        {
+            let table = self.bucket(order).read();
+            for slot in table.iter_hash(Self::table_hash(order)).filter(|slot| slot.order == order) {
+                match first {
+                    None => first = Some(slot.position),
+                    Some(_) => others.push(slot.position),
+                }
+            }
+        }
+        first.and_then(&mut visit).or_else(|| others.into_iter().find_map(visit))
+    }
+
+    /// Points the key that is at `old` (`None`: a new key) at `new`.
+    pub(super) fn put(&self, hash: u64, old: Option<Position>, new: Position) {
+        let order = self.order(hash);
+        let mut table = self.bucket(order).write();
+        if let Some(old) = old {
+            let slot = table.find_mut(Self::table_hash(order), |slot| slot.order == order && slot.position == old);
+            slot.expect("only the writer changes the index, and it has just found the slot").position = new;
+            return;
+        }
+        table
+            .insert_unique(Self::table_hash(order), Slot { order, position: new }, |slot| Self::table_hash(slot.order));
+        self.keys.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Removes the slot that points at `position`, if there is one.
+    pub(super) fn remove(&self, hash: u64, position: Position) {
+        let order = self.order(hash);
+        let mut table = self.bucket(order).write();
+        let found = table.find_entry(Self::table_hash(order), |slot| slot.order == order && slot.position == position);
+        if let Ok(slot) = found {
+            slot.remove();
+            self.keys.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The next slots from `from` on, in order: at least `limit` of them unless the bucket or the index ends first, and
+    /// always all slots that share the last one's order, so that the next page can begin behind it. Also says where the
+    /// next page begins. One bucket's slots are looked at, so a page costs about 1/256 of the index.
+    pub(super) fn scan(&self, from: u64, limit: usize) -> (Vec<Scanned>, Option<u64>) {
+        let bucket_number = (from >> (64 - BUCKET_BITS)) as usize;
+        let mut slots: Vec<Scanned> = self.buckets[bucket_number]
+            .read()
+            .iter()
+            .filter(|slot| slot.order >= from)
+            .map(|slot| Scanned { order: slot.order, position: slot.position })
+            .collect();
+        slots.sort_unstable();
+        let mut end = slots.len().min(limit.max(1));
+        while end > 0 && end < slots.len() && slots[end].order == slots[end - 1].order {
+            end += 1;
+        }
+        let next = match slots.get(end) {
+            Some(slot) => Some(slot.order),
+            None if bucket_number + 1 < BUCKETS => Some((bucket_number as u64 + 1) << (64 - BUCKET_BITS)),
+            None => None,
+        };
+        slots.truncate(end);
+        (slots, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_protocol::hash::hash64;
+
+    fn at(offset: u32) -> Position {
+        Position { segment: 1, offset }
+    }
+
+    fn positions(index: &Index, hash: u64) -> Vec<Position> {
+        let mut all = Vec::new();
+        index.find(hash, |position| -> Option<()> {
+            all.push(position);
+            None
+        });
+        all
+    }
+
+    #[test]
+    fn colliding_keys_each_keep_their_slot() {
+        let index = Index::new(2);
+        for key in 0..64 {
+            index.put(hash64(&[key]), None, at(u32::from(key)));
+        }
+        assert_eq!(index.keys(), 64);
+        for key in 0..64 {
+            assert!(positions(&index, hash64(&[key])).contains(&at(u32::from(key))));
+        }
+        index.put(hash64(&[7]), Some(at(7)), at(1007));
+        index.remove(hash64(&[8]), at(8));
+        index.remove(hash64(&[8]), at(8));
+        assert_eq!(index.keys(), 63);
+        assert!(positions(&index, hash64(&[7])).contains(&at(1007)));
+        assert!(!positions(&index, hash64(&[7])).contains(&at(7)));
+        assert!(!positions(&index, hash64(&[8])).contains(&at(8)));
+    }
+
+    #[test]
+    fn a_scan_meets_every_slot_once_in_order() {
+        for hash_bits in [3, 12, 64] {
+            let index = Index::new(hash_bits);
+            for key in 0..2000_u32 {
+                index.put(hash64(&key.to_le_bytes()), None, at(key));
+            }
+            let (mut met, mut from) = (Vec::new(), Some(0));
+            while let Some(at) = from {
+                let (page, next) = index.scan(at, 7);
+                assert!(next.is_none_or(|next| next > at));
+                met.extend(page);
+                from = next;
+            }
+            assert!(met.is_sorted_by_key(|slot| slot.order));
+            let mut offsets: Vec<u32> = met.iter().map(|slot| slot.position.offset).collect();
+            offsets.sort_unstable();
+            assert_eq!(offsets, (0..2000).collect::<Vec<_>>(), "{hash_bits} bits");
+        }
+    }
+}

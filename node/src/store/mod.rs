@@ -1,0 +1,149 @@
+//! The state of one shard: what its log, applied up to some entry, amounts to.
+//!
+//! Everything here follows from the log alone, in log order: the index, the versions, the sessions and the expiry all
+//! derive from one position, [`Store::applied`], so they can't disagree. Readers on other threads share a
+//! [`StoreReader`].
+
+mod expiry;
+mod index;
+mod reader;
+mod sessions;
+
+pub use reader::{Found, ReadError, StoreReader};
+pub use sessions::{Known, SessionTable};
+
+use crate::log::operations::{Operations, OperationsError, Record, Remembered};
+use crate::log::{LogView, Position};
+use crate::replica::Committed;
+use expiry::ExpiryQueue;
+use index::Index;
+use kvorum_protocol::hash::hash64;
+use kvorum_protocol::{LogIndex, Version};
+use std::sync::Arc;
+
+/// Most expired keys that one applied entry takes out of the index. Reads don't depend on it: they compare with log
+/// time themselves.
+const EXPIRED_PER_ENTRY_MAX: usize = 4096;
+
+/// One shard's state.
+#[derive(Debug)]
+pub struct Store {
+    reader: Arc<StoreReader>,
+    sessions: SessionTable,
+    expiry: ExpiryQueue,
+    version: Version,
+    applied: LogIndex,
+    log_time_ms: u64,
+}
+
+impl Store {
+    /// The state before the first entry. Records will be read through `log`.
+    pub fn new(log: Arc<LogView>) -> Self {
+        Self::with_hash_bits(log, 64)
+    }
+
+    /// A store that only looks at so many bits of a key's hash, so that tests meet collisions.
+    fn with_hash_bits(log: Arc<LogView>, bits: u32) -> Self {
+        Store {
+            reader: Arc::new(StoreReader::new(Index::new(bits), log)),
+            sessions: SessionTable::default(),
+            expiry: ExpiryQueue::default(),
+            version: Version(0),
+            applied: LogIndex(0),
+            log_time_ms: 0,
+        }
+    }
+
+    /// The part that other threads read.
+    pub fn reader(&self) -> &Arc<StoreReader> {
+        &self.reader
+    }
+
+    /// What is remembered of clients' writes.
+    pub fn sessions(&self) -> &SessionTable {
+        &self.sessions
+    }
+
+    /// The last entry that has been applied.
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// The version of the last effective write.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The log time of the last entry, in milliseconds.
+    pub fn log_time_ms(&self) -> u64 {
+        self.log_time_ms
+    }
+
+    /// When the next key expires, in milliseconds of log time, if any will.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.expiry.next_ms()
+    }
+
+    /// Applies the entry after the last one. `payload_at` is where its payload lies in the shard log.
+    ///
+    /// # Errors
+    /// If the payload is not what a leader writes; the replica must be rebuilt.
+    ///
+    /// # Panics
+    /// If the entry is not the next one.
+    pub fn apply(&mut self, entry: &Committed, payload_at: Position) -> Result<(), OperationsError> {
+        assert_eq!(entry.index.0, self.applied.0 + 1, "entries are applied one after another");
+        if !entry.payload.is_empty() {
+            let operations = Operations::parse(entry.payload.clone())?;
+            self.apply_operations(&operations, entry.index, payload_at)?;
+        }
+        self.applied = entry.index;
+        Ok(())
+    }
+
+    fn apply_operations(
+        &mut self,
+        operations: &Operations,
+        index: LogIndex,
+        payload_at: Position,
+    ) -> Result<(), OperationsError> {
+        let sessions = operations.sessions()?;
+        let reader = Arc::clone(&self.reader);
+        let holds_atomic = sessions.iter().any(|session| matches!(session.reply, Remembered::Atomic(_)));
+        let _shown_at_once = holds_atomic.then(|| reader.hold_back());
+        for record in operations.records() {
+            let (offset, record) = record?;
+            let position = Position { segment: payload_at.segment, offset: payload_at.offset + offset };
+            self.apply_record(&record, position);
+        }
+        // Log time moves once the entry's records are in place: a reader must not see the new time with the old value
+        // of a key whose life this entry prolonged.
+        self.log_time_ms = self.log_time_ms.max(operations.log_time_ms());
+        self.reader.set_log_time(self.log_time_ms);
+        for session in sessions {
+            self.sessions.remember(session, index, self.log_time_ms);
+        }
+        self.version = operations.last_version();
+        self.drop_expired();
+        Ok(())
+    }
+
+    fn apply_record(&mut self, record: &Record<'_>, position: Position) {
+        let hash = hash64(record.key);
+        if record.tombstone {
+            self.reader.remove(hash, record.key);
+            return;
+        }
+        self.reader.put(hash, record.key, position);
+        if let Some(at) = record.expires_at_ms {
+            self.expiry.push(at, hash, position);
+        }
+    }
+
+    /// Takes keys whose time has come out of the index, so that they count no longer.
+    fn drop_expired(&mut self) {
+        for (hash, position) in self.expiry.pop_due(self.log_time_ms, EXPIRED_PER_ENTRY_MAX) {
+            self.reader.remove_at(hash, position);
+        }
+    }
+}

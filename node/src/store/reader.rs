@@ -1,0 +1,206 @@
+//! Reading a shard's state from any thread, while its actor goes on writing.
+
+use super::index::Index;
+use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
+use crate::log::{LogView, Position};
+use bytes::Bytes;
+use kvorum_protocol::hash::hash64;
+use kvorum_protocol::limits::SCAN_PAGE_BYTES;
+use kvorum_protocol::response::StoredEntry;
+use kvorum_protocol::{Entry, ScanPage, Version};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Why a record that the index points at can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The segment or the bytes are not there.
+    #[error("the log has no record at segment {0} offset {1}")]
+    Missing(u32, u32),
+    /// The record is damaged.
+    #[error(transparent)]
+    Damaged(#[from] OperationsError),
+}
+
+/// A key's record, copied out of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Value, version and expiry.
+    pub entry: Entry,
+    /// Where the record lies.
+    pub position: Position,
+}
+
+/// The shared half of a shard's state. Only the shard's own actor changes it.
+#[derive(Debug)]
+pub struct StoreReader {
+    index: Index,
+    log: Arc<LogView>,
+    log_time_ms: AtomicU64,
+    /// An entry that holds an ATOMIC is being applied.
+    held_back: AtomicBool,
+}
+
+/// Until it is dropped, reads that begin wait.
+#[derive(Debug)]
+pub(super) struct HeldBack<'a>(&'a AtomicBool);
+
+impl Drop for HeldBack<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl StoreReader {
+    pub(super) fn new(index: Index, log: Arc<LogView>) -> Self {
+        StoreReader { index, log, log_time_ms: AtomicU64::new(0), held_back: AtomicBool::new(false) }
+    }
+
+    /// How many keys there are. May count keys that have expired and were not yet taken out.
+    pub fn keys(&self) -> u64 {
+        self.index.keys()
+    }
+
+    /// The log time of the last applied entry, in milliseconds.
+    pub fn log_time_ms(&self) -> u64 {
+        self.log_time_ms.load(Ordering::Acquire)
+    }
+
+    /// The key's entry, if it exists and has not expired. Copies the value; verifies the record's checksum.
+    ///
+    /// # Errors
+    /// If the record can't be read: the log is damaged.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Found>, ReadError> {
+        self.wait_for_atomic();
+        // Time first: if it moves on in between, the answer is as of a moment ago, which the caller's lease covers.
+        let log_time_ms = self.log_time_ms();
+        let found = self.with_record(hash64(key), key, |record, position| {
+            let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
+            (!expired).then(|| Found { entry: entry_of(record, true), position })
+        })?;
+        Ok(found.flatten())
+    }
+
+    /// How the key is stored, if it is.
+    ///
+    /// # Errors
+    /// As [`StoreReader::get`].
+    pub fn explain(&self, key: &[u8]) -> Result<Option<StoredEntry>, ReadError> {
+        let found = self.get(key)?;
+        Ok(found.map(|Found { entry, position }| StoredEntry {
+            version: entry.version,
+            value_bytes: entry.value.len() as u32,
+            expires_at_ms: entry.expires_at_ms,
+            segment: position.segment,
+            offset: position.offset,
+        }))
+    }
+
+    /// A page of keys in hash order, see [`kvorum_protocol::ScanRequest`]. Looks at no more than one bucket of the
+    /// index (1/256 of it), so a page may be empty and not be the last.
+    ///
+    /// # Errors
+    /// As [`StoreReader::get`].
+    pub fn scan(&self, cursor: u64, prefix: &[u8], limit: usize, values: bool) -> Result<ScanPage, ReadError> {
+        self.wait_for_atomic();
+        let log_time_ms = self.log_time_ms();
+        let (slots, mut next) = self.index.scan(cursor, limit);
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut last_order = None;
+        for slot in slots {
+            if bytes >= SCAN_PAGE_BYTES && last_order != Some(slot.order) {
+                next = Some(slot.order);
+                break;
+            }
+            last_order = Some(slot.order);
+            self.read_at(slot.position, |record| {
+                let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
+                if !expired && record.key.starts_with(prefix) {
+                    bytes += record.key.len() + if values { record.value.len() } else { 0 };
+                    entries.push((Bytes::copy_from_slice(record.key), entry_of(record, values)));
+                }
+            })?;
+        }
+        Ok(ScanPage { entries, next })
+    }
+
+    /// The record of a key whose hash is known, expired or not.
+    fn with_record<T>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        mut use_it: impl FnMut(&Record<'_>, Position) -> T,
+    ) -> Result<Option<T>, ReadError> {
+        let mut failure = None;
+        let found = self.index.find(hash, |position| {
+            match self.read_at(position, |record| (record.key == key).then(|| use_it(record, position))) {
+                Ok(result) => result,
+                Err(error) => {
+                    failure = Some(error);
+                    None
+                }
+            }
+        });
+        match (found, failure) {
+            (Some(found), _) => Ok(Some(found)),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn read_at<T>(&self, position: Position, use_it: impl FnOnce(&Record<'_>) -> T) -> Result<T, ReadError> {
+        let missing = ReadError::Missing(position.segment, position.offset);
+        let segment = self.log.segment(position.segment).ok_or(missing)?;
+        let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32).ok_or(missing)?;
+        let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"))?;
+        let bytes = segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?;
+        Ok(use_it(&header.record(bytes)?))
+    }
+
+    /// Reads that begin from here on wait until the returned value is dropped. A read that sees one write of an ATOMIC
+    /// must not be followed by one that misses another. It is enough to look when a read begins: one that began before
+    /// the ATOMIC may see either state of its key, and the next one waits.
+    pub(super) fn hold_back(&self) -> HeldBack<'_> {
+        self.held_back.store(true, Ordering::SeqCst);
+        HeldBack(&self.held_back)
+    }
+
+    /// Waits while an ATOMIC is being applied: microseconds, and as long as applying one entry at most.
+    fn wait_for_atomic(&self) {
+        while self.held_back.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn position_of(&self, hash: u64, key: &[u8]) -> Option<Position> {
+        // A record that can't be read can't be this key's newest: whoever reads it reports the damage.
+        self.with_record(hash, key, |_, position| position).ok().flatten()
+    }
+
+    pub(super) fn put(&self, hash: u64, key: &[u8], position: Position) {
+        self.index.put(hash, self.position_of(hash, key), position);
+    }
+
+    pub(super) fn remove(&self, hash: u64, key: &[u8]) {
+        if let Some(position) = self.position_of(hash, key) {
+            self.index.remove(hash, position);
+        }
+    }
+
+    pub(super) fn remove_at(&self, hash: u64, position: Position) {
+        self.index.remove(hash, position);
+    }
+
+    pub(super) fn set_log_time(&self, log_time_ms: u64) {
+        self.log_time_ms.store(log_time_ms, Ordering::Release);
+    }
+}
+
+fn entry_of(record: &Record<'_>, with_value: bool) -> Entry {
+    Entry {
+        value: if with_value { Bytes::copy_from_slice(record.value) } else { Bytes::new() },
+        version: Version(record.version.0),
+        expires_at_ms: record.expires_at_ms,
+    }
+}
