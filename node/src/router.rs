@@ -2,7 +2,7 @@
 //!
 //! The router owns no requests: it is the one table that sessions, shard actors and peers share.
 
-use crate::clock::Nanos;
+use crate::clock::{self, Nanos};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
 use crate::peers::Peers;
 use crate::replica::Role;
@@ -35,11 +35,27 @@ pub enum Route {
     Nowhere,
 }
 
+/// A request that another node is to answer.
+#[derive(Debug)]
+pub struct PassedOn {
+    /// The shard that it concerns.
+    pub shard: ShardId,
+    /// Whose it is.
+    pub client: ClientId,
+    /// The request, as [`kvorum_protocol::Request::encode_body`] wrote it.
+    pub request: Bytes,
+    /// Whether it may have an effect.
+    pub writes: bool,
+    /// Until when an answer is any use.
+    pub deadline: Nanos,
+}
+
 /// A request that another node is working on.
 #[derive(Debug)]
 struct Forward {
     reply_to: ReplyTo,
     node: NodeId,
+    shard: ShardId,
     deadline: Nanos,
     writes: bool,
 }
@@ -200,15 +216,8 @@ impl Router {
     }
 
     /// Sends a request on to `node`; the answer comes through `reply_to`, an error if it can't be sent.
-    pub fn forward(
-        &self,
-        node: NodeId,
-        client: ClientId,
-        request: Bytes,
-        writes: bool,
-        deadline: Nanos,
-        reply_to: ReplyTo,
-    ) {
+    pub fn forward(&self, node: NodeId, passed_on: PassedOn, reply_to: ReplyTo) {
+        let PassedOn { shard, client, request, writes, deadline } = passed_on;
         if self.forwards.len() >= FORWARDS_MAX {
             self.overloaded.fetch_add(1, Ordering::Relaxed);
             reply_to.fail(ServerError::new(ErrorCode::Overloaded, "too many requests are being forwarded"));
@@ -216,7 +225,7 @@ impl Router {
         }
         let id = self.next_forward.fetch_add(1, Ordering::Relaxed);
         let deadline = deadline.after_ms(FORWARD_GRACE_MS);
-        self.forwards.insert(id, Forward { reply_to, node, deadline, writes });
+        self.forwards.insert(id, Forward { reply_to, node, shard, deadline, writes });
         let message = PeerMessage::Forward { id, client, request };
         let sent = self.peers.get().is_some_and(|peers| peers.send(node, &message).is_ok());
         if !sent && let Some((_, forward)) = self.forwards.remove(&id) {
@@ -246,6 +255,15 @@ impl Router {
     pub fn give_up_late(&self, now: Nanos) {
         if !self.forwards.is_empty() {
             self.give_up(|forward| forward.deadline <= now, "the shard's leader did not answer in time");
+        }
+    }
+
+    /// A node does not lead the shard any more. It has had its chance to answer what was forwarded to it: if it was
+    /// killed, nothing else would tell before its connection times out.
+    fn hurry_forwards(&self, shard: ShardId, former: NodeId) {
+        let soon = clock::monotonic().after_ms(FORWARD_GRACE_MS);
+        for mut forward in self.forwards.iter_mut().filter(|forward| forward.shard == shard && forward.node == former) {
+            forward.deadline = forward.deadline.min(soon);
         }
     }
 
@@ -284,6 +302,11 @@ impl Router {
         let known = self.leaders.get(&shard).map(|known| *known);
         if known.is_some_and(|(known_term, node)| known_term > term || (known_term == term && leader == Some(node))) {
             return false;
+        }
+        if let Some((_, former)) = known
+            && leader != Some(former)
+        {
+            self.hurry_forwards(shard, former);
         }
         match leader {
             Some(node) => self.leaders.insert(shard, (term, node)) != Some((term, node)),

@@ -49,7 +49,12 @@ impl Mapping {
     }
 
     /// tmp
-    pub fn filled(m: Arc<Mapping>, bytes: &[u8]) -> Arc<Mapping> { unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), m.memory.as_mut_ptr(), bytes.len().min(m.length as usize)); } m }
+    pub fn filled(m: Arc<Mapping>, bytes: &[u8]) -> Arc<Mapping> {
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), m.memory.as_mut_ptr(), bytes.len().min(m.length as usize));
+        }
+        m
+    }
     fn over(memory: MmapRaw, length: u32) -> Mapping {
         assert_eq!(memory.len(), length as usize);
         Mapping { memory, length, written: AtomicU32::new(0), writer_taken: AtomicBool::new(false) }
@@ -110,7 +115,9 @@ impl MappingWriter {
         // SAFETY: written <= self.length, so the range is inside the mapping, which lives as long as `self.mapping`. The
         // slice is exclusive: there is one writer per mapping (`writer_taken`), it is borrowed mutably for the slice's
         // whole life, so `advance` can't move the watermark meanwhile, and readers reach bytes below it only.
-        unsafe { std::slice::from_raw_parts_mut(self.mapping.memory.as_mut_ptr().add(written as usize), length as usize) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.mapping.memory.as_mut_ptr().add(written as usize), length as usize)
+        }
     }
 
     /// Moves the watermark up by `bytes`: what was written there is complete and becomes readable.

@@ -74,7 +74,10 @@ struct Spares {
 }
 
 enum Spare {
-    Wanted { number: u32, bytes: u32 },
+    Wanted {
+        number: u32,
+        bytes: u32,
+    },
     /// The thread is making it: its file may or may not be there.
     Making,
     Ready(PreparedSegment),

@@ -14,7 +14,7 @@ mod read;
 use crate::clock::Nanos;
 use crate::limits::DEADLINE_DEFAULT_MS;
 use crate::reply::{Answer, Reply, ReplySink, ReplyTo};
-use crate::router::{Route, Router};
+use crate::router::{PassedOn, Route, Router};
 use crate::shard::actor::ShardMessage;
 use crate::shard::inbox::QueuedRequest;
 use crate::shard::{Operation, ShardReply};
@@ -311,7 +311,9 @@ impl<Origin: Copy> Session<Origin> {
                 let mut request = BytesMut::new();
                 Request { id: RequestId(1), deadline_ms: job.deadline_ms, body: what.into_request() }
                     .encode_body(&mut request);
-                router.forward(node, job.client, request.freeze(), writes, job.deadline, reply_to);
+                let passed_on =
+                    PassedOn { shard, client: job.client, request: request.freeze(), writes, deadline: job.deadline };
+                router.forward(node, passed_on, reply_to);
             }
             Route::Remote(node) => {
                 let detail = "this node was asked as the shard's leader and is not";

@@ -219,12 +219,13 @@ fn write_new(path: &Path, fill: impl FnOnce(&File) -> io::Result<()>) -> Result<
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(NEW_SUFFIX);
     let temporary = PathBuf::from(temporary);
-    let made = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&temporary).and_then(|file| {
-        fill(&file)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        Ok(file)
-    });
+    let made =
+        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&temporary).and_then(|file| {
+            fill(&file)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            Ok(file)
+        });
     let file = made.map_err(|source| {
         // The first error is the one that matters; listing the folder removes leftovers again.
         let _ = fs::remove_file(&temporary);
