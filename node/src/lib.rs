@@ -1,1 +1,4 @@
-//! x
+//! Kvorum's server.
+
+pub mod journal;
+pub mod log;

@@ -1,0 +1,138 @@
+//! The seam between the log, the journal and the file system. The simulator stands in for everything below it.
+//!
+//! Contract of every method: when it returns `Ok`, what it says is done *and survives power loss*, except for
+//! [`JournalFile::write_at`] and stores into a mapping, which survive only once the file has been synced. An error other
+//! than "full" leaves the medium in an unknown state; the caller ends the process.
+
+#[cfg(test)]
+pub(crate) mod memory;
+mod real;
+
+pub use real::RealDisk;
+
+use super::map::Mapping;
+use kvorum_protocol::ShardId;
+use std::sync::Arc;
+
+/// Why a file operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// No space is left, or a quota is reached. Nothing was changed.
+    #[error("no space is left ({operation} {path})")]
+    Full {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: String,
+    },
+    /// The system refused or the medium failed.
+    #[error("could not {operation} {path}: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process uses the folder.
+    #[error("{path} is in use by another process")]
+    Locked {
+        /// The folder.
+        path: String,
+    },
+}
+
+impl DiskError {
+    /// Sorts a system error.
+    pub fn new(operation: &'static str, path: impl Into<String>, source: std::io::Error) -> DiskError {
+        use std::io::ErrorKind;
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DiskError::Full { operation, path: path.into() },
+            _ => DiskError::Io { operation, path: path.into(), source },
+        }
+    }
+
+    /// Whether it is only that no space is left.
+    pub fn is_full(&self) -> bool {
+        matches!(self, DiskError::Full { .. })
+    }
+}
+
+/// A segment file, mapped.
+pub struct OpenedSegment {
+    /// Its bytes; the writer has not been taken yet.
+    pub mapping: Arc<Mapping>,
+    /// The file, for syncing it.
+    pub file: Box<dyn SegmentFile>,
+}
+
+/// The file behind a mapping.
+pub trait SegmentFile: Send + Sync {
+    /// Makes every byte stored into the mapping so far survive power loss. Blocks; milliseconds at best.
+    ///
+    /// # Errors
+    /// Never retry: the kernel may have dropped the bytes and marked them clean.
+    fn sync(&self) -> Result<(), DiskError>;
+}
+
+/// One file of the journal's ring.
+pub trait JournalFile: Send {
+    /// Its size, which does not change.
+    fn bytes(&self) -> u32;
+    /// Writes all of `bytes` at `offset`, inside the file. Not durable before [`JournalFile::sync`].
+    ///
+    /// # Errors
+    /// Never retry.
+    fn write_at(&self, offset: u32, bytes: &[u8]) -> Result<(), DiskError>;
+    /// Makes every write so far survive power loss.
+    ///
+    /// # Errors
+    /// Never retry.
+    fn sync(&self) -> Result<(), DiskError>;
+    /// Fills `bytes` from `offset`, inside the file.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError>;
+}
+
+/// Everything that the log and the journal ask of a file system.
+#[expect(clippy::missing_errors_doc, reason = "every method fails in the ways that DiskError lists")]
+pub trait Disk: Send + Sync {
+    /// The shards that have a directory, in order.
+    fn list_shards(&self) -> Result<Vec<ShardId>, DiskError>;
+    /// The numbers of a shard's segments, in order. Leftovers of interrupted creations are removed, not listed.
+    fn list_segments(&self, shard: ShardId) -> Result<Vec<u32>, DiskError>;
+    /// Creates a segment of `bytes` bytes with real blocks: `header`, then zeros. It is there whole or not at all. Fails
+    /// if the segment exists.
+    fn create_segment(
+        &self,
+        shard: ShardId,
+        number: u32,
+        bytes: u32,
+        header: &[u8],
+    ) -> Result<OpenedSegment, DiskError>;
+    /// Opens and maps a segment; `None` if there is none of that number.
+    fn open_segment(&self, shard: ShardId, number: u32) -> Result<Option<OpenedSegment>, DiskError>;
+    /// Removes a segment's name; mappings of it stay usable.
+    fn remove_segment(&self, shard: ShardId, number: u32) -> Result<(), DiskError>;
+
+    /// The numbers of the journal's files, in order.
+    fn list_journal_files(&self) -> Result<Vec<u32>, DiskError>;
+    /// Creates a journal file of `bytes` zeros with real blocks. Fails if it exists.
+    fn create_journal_file(&self, number: u32, bytes: u32) -> Result<Box<dyn JournalFile>, DiskError>;
+    /// Opens a journal file that was listed.
+    fn open_journal_file(&self, number: u32) -> Result<Box<dyn JournalFile>, DiskError>;
+    /// Removes a journal file.
+    fn remove_journal_file(&self, number: u32) -> Result<(), DiskError>;
+
+    /// The content of a small named file; `None` if there is none.
+    fn read_metadata(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError>;
+    /// Replaces a small named file as a whole: after a crash it has the old content or the new one.
+    fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError>;
+
+    /// A number that this disk has never given before and that no one can guess. Random in production; derived from
+    /// the seed in the simulator.
+    fn fresh_number(&self) -> u64;
+}

@@ -1,0 +1,60 @@
+//! The shard log: memory-mapped, append-only segment files, one directory per shard.
+//!
+//! The log is the database: the record that consensus replicated is the record a read returns. [`ShardLog`] is the one
+//! writer of a shard; any number of readers share its [`LogView`]. Durability is the journal's ([`crate::journal`]):
+//! the log copies records into mappings and hands the appended ranges over as [`Chunk`]s.
+//!
+//! The bytes of every file, and why no crash loses what was acknowledged, are in `docs/LOG_FORMAT.md`. A change here
+//! that moves a byte edits that document in the same commit.
+//!
+//! Nothing in this module reads a clock or draws a random number; files are reached through [`Disk`] only, so that the
+//! simulator can stand in for the medium. All `unsafe` of the workspace is in [`map`].
+
+pub mod disk;
+mod entries;
+mod error;
+pub mod map;
+mod record;
+mod recovery;
+mod segment;
+mod shard_log;
+mod source;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use disk::{Disk, DiskError, JournalFile, OpenedSegment, RealDisk, SegmentFile};
+pub use error::{Damage, LogError};
+pub use recovery::Recovered;
+pub use segment::{Chunk, LogView, Segment};
+pub use shard_log::{LogOptions, ShardLog, erase};
+pub use source::{InlineSource, PreparedSegment, SegmentSource, SpareSource};
+pub use state::{HardState, Membership, Position};
+
+/// Every bound of the log.
+pub mod limits {
+    use kvorum_protocol::limits::RAFT_ENTRY_BYTES_MAX;
+
+    /// Size of a shard's first segment: small, so that 64 empty shards cost 16 MiB.
+    pub const SEGMENT_BYTES_FIRST: u32 = 256 * 1024;
+    /// Segments double up to this size. Only a record that does not fit makes a larger one.
+    pub const SEGMENT_BYTES_MAX: u32 = 64 * 1024 * 1024;
+    /// Segment sizes are multiples of this: the page size, and the block size of every file system we know.
+    pub const SEGMENT_BYTES_UNIT: u32 = 4096;
+    /// No segment file is larger: one entry of the largest size, or the ordinary largest segment.
+    pub const SEGMENT_BYTES_LIMIT: u32 = 128 * 1024 * 1024;
+    /// Payload bytes of the newest entries that a shard keeps in memory.
+    pub const RECENT_BYTES_MAX: usize = 1024 * 1024;
+    /// Entries that a shard keeps in memory, whatever their size: bounds the overhead of tiny ones.
+    pub const RECENT_ENTRIES_MAX: usize = 4096;
+    /// A payload up to this size is copied for the recent entries, so that a small entry of a quiet shard does not keep
+    /// the whole network buffer alive that it was cut from.
+    pub const RECENT_COPY_BYTES_MAX: usize = 16 * 1024;
+    /// How far ahead of the write position pages are made present.
+    pub const PREFAULT_BYTES: u32 = 256 * 1024;
+
+    const _: () = assert!(RAFT_ENTRY_BYTES_MAX < SEGMENT_BYTES_MAX as usize, "the largest entry fits a segment");
+    const _: () = assert!(SEGMENT_BYTES_MAX <= SEGMENT_BYTES_LIMIT);
+    const _: () = assert!(SEGMENT_BYTES_FIRST.is_multiple_of(SEGMENT_BYTES_UNIT));
+    const _: () = assert!(SEGMENT_BYTES_MAX.is_multiple_of(SEGMENT_BYTES_UNIT));
+}

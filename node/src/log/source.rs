@@ -1,0 +1,187 @@
+//! Where new segments come from. Making one takes an allocation, two syncs and a mapping, milliseconds in all, so a
+//! thread makes the next one before it is needed. If it is late, the log makes the segment itself.
+
+use super::disk::{Disk, DiskError};
+use super::limits::PREFAULT_BYTES;
+use super::map::MappingWriter;
+use super::segment::Segment;
+use kvorum_protocol::ShardId;
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// A new, empty segment, and the right to write it.
+#[derive(Debug)]
+pub struct PreparedSegment {
+    pub(super) segment: Segment,
+    pub(super) writer: MappingWriter,
+}
+
+/// Makes segments for the logs of a node.
+pub trait SegmentSource: Send + Sync {
+    /// The shard will soon want a segment of this number and size. Never blocks on the disk.
+    fn prepare(&self, shard: ShardId, number: u32, bytes: u32);
+    /// A new segment of this number and at least this size. Blocks if it is not ready.
+    ///
+    /// # Errors
+    /// `Full`, or any other failure of the disk.
+    fn take(&self, shard: ShardId, number: u32, bytes: u32) -> Result<PreparedSegment, DiskError>;
+    /// Drops what was prepared for a shard. Called before its directory is looked at: recovery removes empty segments,
+    /// and a segment whose name is gone must never be handed out.
+    fn forget(&self, shard: ShardId);
+}
+
+/// Makes each segment when it is asked for. For the simulator, tests and tools.
+pub struct InlineSource {
+    disk: Arc<dyn Disk>,
+}
+
+impl InlineSource {
+    /// Makes segments on `disk`.
+    pub fn new(disk: Arc<dyn Disk>) -> InlineSource {
+        InlineSource { disk }
+    }
+}
+
+impl SegmentSource for InlineSource {
+    fn prepare(&self, _shard: ShardId, _number: u32, _bytes: u32) {}
+
+    fn take(&self, shard: ShardId, number: u32, bytes: u32) -> Result<PreparedSegment, DiskError> {
+        create(&*self.disk, shard, number, bytes)
+    }
+
+    fn forget(&self, _shard: ShardId) {}
+}
+
+/// Prepares one segment ahead for each shard that asks, on a thread of its own, which ends when this is dropped.
+pub struct SpareSource {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    disk: Arc<dyn Disk>,
+    spares: Mutex<Spares>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Spares {
+    /// At most one per shard.
+    slots: BTreeMap<ShardId, Spare>,
+    stopping: bool,
+}
+
+enum Spare {
+    Wanted {
+        number: u32,
+        bytes: u32,
+    },
+    /// The thread is making it: its file may or may not be there.
+    Making,
+    Ready(PreparedSegment),
+}
+
+impl SpareSource {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(disk: Arc<dyn Disk>) -> std::io::Result<SpareSource> {
+        let shared = Arc::new(Shared { disk, spares: Mutex::default(), changed: Condvar::new() });
+        let worker = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("segments".into()).spawn(move || worker.run())?;
+        Ok(SpareSource { shared, thread: Some(thread) })
+    }
+}
+
+impl SegmentSource for SpareSource {
+    fn prepare(&self, shard: ShardId, number: u32, bytes: u32) {
+        self.shared.spares.lock().slots.entry(shard).or_insert(Spare::Wanted { number, bytes });
+        self.shared.changed.notify_all();
+    }
+
+    fn take(&self, shard: ShardId, number: u32, bytes: u32) -> Result<PreparedSegment, DiskError> {
+        if let Some(spare) = self.shared.withdraw(shard) {
+            if spare.segment.number() == number && spare.segment.bytes() >= bytes {
+                return Ok(spare);
+            }
+            self.shared.disk.remove_segment(shard, spare.segment.number())?;
+        }
+        create(&*self.shared.disk, shard, number, bytes)
+    }
+
+    fn forget(&self, shard: ShardId) {
+        // Its file is empty and at the end of the log; recovery removes it.
+        drop(self.shared.withdraw(shard));
+    }
+}
+
+impl Drop for SpareSource {
+    fn drop(&mut self) {
+        self.shared.spares.lock().stopping = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported when it happened; a spare less is no harm.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Takes a shard's slot away; waits if it is being filled right now.
+    fn withdraw(&self, shard: ShardId) -> Option<PreparedSegment> {
+        let mut spares = self.spares.lock();
+        while matches!(spares.slots.get(&shard), Some(Spare::Making)) {
+            self.changed.wait(&mut spares);
+        }
+        match spares.slots.remove(&shard) {
+            Some(Spare::Ready(spare)) => Some(spare),
+            Some(Spare::Wanted { .. } | Spare::Making) | None => None,
+        }
+    }
+
+    fn run(&self) {
+        while let Some((shard, number, bytes)) = self.next_wanted() {
+            let made = create(&*self.disk, shard, number, bytes);
+            let mut spares = self.spares.lock();
+            match made {
+                Ok(mut spare) => {
+                    spare.writer.prefault(PREFAULT_BYTES, PREFAULT_BYTES);
+                    spares.slots.insert(shard, Spare::Ready(spare));
+                }
+                Err(error) => {
+                    // Whoever needs the segment will try again and report what the disk says then.
+                    tracing::debug!(%shard, number, %error, "no segment was prepared");
+                    spares.slots.remove(&shard);
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// Blocks until a shard wants a segment; `None` when it is time to stop.
+    fn next_wanted(&self) -> Option<(ShardId, u32, u32)> {
+        let mut spares = self.spares.lock();
+        loop {
+            if spares.stopping {
+                return None;
+            }
+            let wanted = spares.slots.iter_mut().find_map(|(shard, slot)| match *slot {
+                Spare::Wanted { number, bytes } => Some((*shard, slot, number, bytes)),
+                Spare::Making | Spare::Ready(_) => None,
+            });
+            if let Some((shard, slot, number, bytes)) = wanted {
+                *slot = Spare::Making;
+                return Some((shard, number, bytes));
+            }
+            self.changed.wait(&mut spares);
+        }
+    }
+}
+
+fn create(disk: &dyn Disk, shard: ShardId, number: u32, bytes: u32) -> Result<PreparedSegment, DiskError> {
+    let (segment, writer) = Segment::create(disk, shard, number, bytes)?;
+    Ok(PreparedSegment { segment, writer })
+}
