@@ -40,21 +40,17 @@ impl Mapping {
         Ok(Mapping::over(MmapOptions::new().len(length as usize).map_raw(file)?, length))
     }
 
-    /// Zeroed memory that belongs to no file.
+    /// Memory that belongs to no file and begins as a copy of `content`; for a disk that is not real.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn anonymous(length: u32) -> io::Result<Mapping> {
-        Ok(Mapping::over(MmapOptions::new().len(length as usize).map_anon()?.into(), length))
+    pub fn in_memory(content: &[u8]) -> io::Result<Mapping> {
+        let mut memory = MmapOptions::new().len(content.len()).map_anon()?;
+        memory.copy_from_slice(content);
+        let length = u32::try_from(content.len()).map_err(io::Error::other)?;
+        Ok(Mapping::over(memory.into(), length))
     }
 
-    /// tmp
-    pub fn filled(m: Arc<Mapping>, bytes: &[u8]) -> Arc<Mapping> {
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), m.memory.as_mut_ptr(), bytes.len().min(m.length as usize));
-        }
-        m
-    }
     fn over(memory: MmapRaw, length: u32) -> Mapping {
         assert_eq!(memory.len(), length as usize);
         Mapping { memory, length, written: AtomicU32::new(0), writer_taken: AtomicBool::new(false) }
@@ -156,7 +152,7 @@ mod tests {
 
     #[test]
     fn readers_see_what_is_below_the_watermark_only() {
-        let mapping = Arc::new(Mapping::anonymous(8192).unwrap());
+        let mapping = Arc::new(Mapping::in_memory(&[0; 8192]).unwrap());
         let mut writer = mapping.writer().unwrap();
         assert!(mapping.writer().is_none(), "there is one writer");
         writer.tail()[..5].copy_from_slice(b"hello");
@@ -171,7 +167,7 @@ mod tests {
 
     #[test]
     fn prefaulting_changes_no_byte_and_stops_at_the_end() {
-        let mapping = Arc::new(Mapping::anonymous(8192).unwrap());
+        let mapping = Arc::new(Mapping::in_memory(&[0; 8192]).unwrap());
         let mut writer = mapping.writer().unwrap();
         writer.tail()[8000] = 7;
         writer.prefault(100_000, 4096);
@@ -189,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_reader_on_another_thread_sees_whole_records() {
-        let mapping = Arc::new(Mapping::anonymous(1 << 16).unwrap());
+        let mapping = Arc::new(Mapping::in_memory(&[0; 1 << 16]).unwrap());
         let mut writer = mapping.writer().unwrap();
         let reader = std::thread::spawn(move || {
             loop {

@@ -56,5 +56,6 @@ pub mod limits {
 
     const _: () = assert!(RAFT_ENTRY_BYTES_MAX < SEGMENT_BYTES_MAX as usize, "the largest entry fits a segment");
     const _: () = assert!(SEGMENT_BYTES_MAX <= SEGMENT_BYTES_LIMIT);
-    const _: () = assert!(SEGMENT_BYTES_FIRST % SEGMENT_BYTES_UNIT == 0 && SEGMENT_BYTES_MAX % SEGMENT_BYTES_UNIT == 0);
+    const _: () = assert!(SEGMENT_BYTES_FIRST.is_multiple_of(SEGMENT_BYTES_UNIT));
+    const _: () = assert!(SEGMENT_BYTES_MAX.is_multiple_of(SEGMENT_BYTES_UNIT));
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
 const MAGIC: &[u8; 8] = b"KVSEG\0\0\x01";
 
-const _: () = assert!(SEGMENT_HEADER_BYTES % 8 == 0, "records are 8-aligned");
+const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(8), "records are 8-aligned");
 
 /// One segment file, mapped. Shared by the shard's log, its readers and the journal; its memory stays until the last of
 /// them lets go, even if the file has been removed.

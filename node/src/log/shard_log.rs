@@ -318,10 +318,9 @@ impl ShardLog {
     /// Asks for the next segment when the active one has just become half full.
     fn prepare_next(&self, bytes: u32) {
         let (written, half) = (self.writer.written(), self.active.bytes() / 2);
-        if written >= half && written - bytes < half {
-            if let Ok(number) = self.next_number() {
-                self.options.source.prepare(self.shard, number, self.next_segment_bytes());
-            }
+        let crossed = written >= half && written - bytes < half;
+        if let (true, Ok(number)) = (crossed, self.next_number()) {
+            self.options.source.prepare(self.shard, number, self.next_segment_bytes());
         }
     }
 }

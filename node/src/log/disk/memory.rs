@@ -184,9 +184,7 @@ impl Disk for MemoryDisk {
         let mut state = self.state.lock();
         let Some(content) = state.segments.get_mut(&(shard, number)) else { return Ok(None) };
         content.absorb();
-        let mapping = Arc::new(Mapping::anonymous(content.cache.len() as u32).unwrap());
-        // The writer may be taken once, and it belongs to whoever opened the file: fill through a copy made for it.
-        let mapping = Mapping::filled(mapping, &content.cache);
+        let mapping = Arc::new(Mapping::in_memory(&content.cache).unwrap());
         content.mapping = Some(Arc::clone(&mapping));
         let file = Box::new(MemorySegment { state: Arc::clone(&self.state), key: (shard, number) });
         Ok(Some(OpenedSegment { mapping, file }))
