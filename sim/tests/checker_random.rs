@@ -67,7 +67,8 @@ impl Register {
                 (Some(whole), Some(length))
             }
         };
-        self.writes += 1;
+        // Versions count the writes of a whole shard, so those of one key have gaps.
+        self.writes += 3;
         self.entry = value.map(|value| (value, self.writes));
         Some(Reply::Written(Written { status: WriteStatus::Applied, version: Some(self.writes), number }))
     }
@@ -248,9 +249,8 @@ fn thousands_of_operations_of_dozens_of_clients_are_judged_within_few_steps() {
     let strategy = prop::collection::vec((0..32u32, call(), fate()), 15_000);
     let history = simulate(strategy.new_tree(&mut runner).expect("the strategy rejects nothing").current());
     assert!(history.operations().len() > 4_000);
-    // A step per operation, and little for the open ones: about 150 of them.
-    let limits = Limits { steps_per_key_max: 100_000 };
-    assert_eq!(check(&history, limits), Verdict::Linearizable);
+    // The open ones, about 150, cost most: each may have taken effect in any gap between two versions.
+    assert_eq!(check(&history, Limits::default()), Verdict::Linearizable);
 
     let late = *answered_gets(&history).last().expect("a third of the operations are gets");
     let broken = with_read(&history, late, Found { value: b"invented".to_vec(), version: None });

@@ -9,15 +9,15 @@
 //!   that can be placed before it. Everything older is placed, so a quiet moment in the history costs nothing later on.
 //! * An operation that fits and leaves the state unchanged is placed at once, without alternatives: if any linearization
 //!   exists, moving that operation forward to here gives another.
-//! * Writes of known versions have only one possible order.
+//! * Answers that tell a version of the key have only one possible order, that of the versions.
 //! * An open operation (outcome unknown) may stay unplaced for ever. So of two configurations that differ only in the open
-//!   operations used, the one which used fewer can do all that the other can, and of two identical open operations the
-//!   one that was called first is used first.
+//!   operations used and in what is known of the version, the one which used fewer and knows less can do all that the
+//!   other can; and of two identical open operations the one that was called first is used first.
 
-use super::history::{Call, Completion, Operation, Reply, WriteStatus};
-use super::model::{Model, State};
+use super::history::{Call, Completion, Found, Operation, Reply, WriteStatus};
+use super::model::{Model, State, ValueId};
 use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;
 
 /// What a search found.
@@ -39,6 +39,7 @@ pub(super) struct Search<'a> {
     /// Answered operations that are not placed; the search ends when there are none.
     answered_left: usize,
     placed: Placed,
+    told: Told,
     frames: Vec<Frame>,
     /// The candidates of all frames, those of the last frame at the end.
     candidates: Vec<u32>,
@@ -50,8 +51,7 @@ struct Prepared<'a> {
     /// Its place in the slice that the caller gave.
     position: usize,
     returned_at: Option<u64>,
-    /// The version that an effective write was given, if it told.
-    version: Option<u64>,
+    told: Option<ToldVersion>,
     /// An open operation's identical predecessor, which is used before it.
     twin: Option<u32>,
 }
@@ -77,7 +77,7 @@ impl<'a> Search<'a> {
                 operation,
                 position,
                 returned_at: operation.returned_at(),
-                version: known_version(operation),
+                told: ToldVersion::of(operation),
                 twin: None,
             })
             .collect();
@@ -89,6 +89,7 @@ impl<'a> Search<'a> {
             state: State::ABSENT,
             answered_left: prepared.iter().filter(|prepared| prepared.returned_at.is_some()).count(),
             placed: Placed::new(&prepared),
+            told: Told::new(&prepared),
             frames: Vec::new(),
             candidates: Vec::new(),
             entered: HashMap::default(),
@@ -115,7 +116,7 @@ impl<'a> Search<'a> {
             }
             if let Some(next) = self.model.step(self.state, self.operations[candidate as usize].operation) {
                 self.place(candidate);
-                if self.enter(next) {
+                if self.told.allows(next) && self.enter(next) {
                     let before = std::mem::replace(&mut self.state, next);
                     self.open_frame(Some(candidate), before);
                 } else {
@@ -154,19 +155,20 @@ impl<'a> Search<'a> {
     fn place(&mut self, operation: u32) {
         self.unplaced.remove(operation);
         self.placed.insert(operation);
+        self.told.skip_placed(&self.placed);
         self.answered_left -= usize::from(self.operations[operation as usize].returned_at.is_some());
     }
 
     fn take_back(&mut self, operation: u32) {
         self.unplaced.put_back(operation);
         self.placed.remove(operation);
+        self.told.put_back(operation);
         self.answered_left += usize::from(self.operations[operation as usize].returned_at.is_some());
     }
 
     /// Appends the candidates for the next place: answered ones by the time of their answer, then open ones.
     fn gather_candidates(&mut self) {
         let start = self.candidates.len();
-        let mut version_min = u64::MAX;
         let mut open = Vec::new();
         for candidate in self.unplaced.before_first_return() {
             let prepared = &self.operations[candidate as usize];
@@ -176,48 +178,100 @@ impl<'a> Search<'a> {
                 }
                 continue;
             }
+            if prepared.told.is_some_and(|told| !self.told.is_next(told)) {
+                continue;
+            }
             if self.model.step(self.state, prepared.operation) == Some(self.state) {
                 self.candidates.truncate(start);
                 self.candidates.push(candidate);
                 return;
             }
-            version_min = version_min.min(prepared.version.unwrap_or(u64::MAX));
             self.candidates.push(candidate);
         }
         let operations = &self.operations;
-        let mut answered = self.candidates.split_off(start);
-        answered
-            .retain(|&candidate| operations[candidate as usize].version.is_none_or(|version| version == version_min));
-        answered.sort_by_key(|&candidate| operations[candidate as usize].returned_at);
-        self.candidates.append(&mut answered);
+        self.candidates[start..].sort_by_key(|&candidate| operations[candidate as usize].returned_at);
         self.candidates.append(&mut open);
     }
 
-    /// Remembers the configuration of the placed operations with `state`. False if it, or one that can do all that it
-    /// can, was entered before.
+    /// Remembers the configuration of the placed operations with `state`. False if one that can do all that it can was
+    /// entered before.
     fn enter(&mut self, state: State) -> bool {
-        let used = self.placed.open_used();
-        match self.entered.entry(self.placed.configuration(state)) {
-            Entry::Vacant(entry) => {
-                entry.insert(vec![used]);
-            }
-            Entry::Occupied(mut entry) => {
-                if entry.get().iter().any(|earlier| is_subset(earlier, &used)) {
-                    return false;
-                }
-                entry.get_mut().push(used);
-            }
+        // A missing key's version is only a bound for the next one, whatever the state says.
+        let version_exact = state.version_exact && state.value.is_some();
+        let way = Way { version: state.version, version_exact, used: self.placed.open_used() };
+        let ways = self.entered.entry(self.placed.configuration(state.value)).or_default();
+        let is_new = !ways.iter().any(|earlier| earlier.can_do_all_of(&way));
+        if is_new {
+            ways.push(way);
         }
-        true
+        is_new
     }
 }
 
-fn known_version(operation: &Operation) -> Option<u64> {
-    match &operation.completion {
-        Completion::Answered { reply: Reply::Written(written), .. } if written.status == WriteStatus::Applied => {
-            written.version
+/// A version of the key that an answer told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct ToldVersion {
+    version: u64,
+    /// The write that was given this version comes before what found it there.
+    is_found: bool,
+}
+
+impl ToldVersion {
+    fn of(operation: &Operation) -> Option<Self> {
+        let Completion::Answered { reply, .. } = &operation.completion else { return None };
+        match reply {
+            Reply::Value(Some(Found { version: Some(version), .. })) => {
+                Some(ToldVersion { version: *version, is_found: true })
+            }
+            Reply::Value(_) => None,
+            Reply::Written(written) => {
+                let is_found = written.status != WriteStatus::Applied;
+                // Version 0 tells that there is no such key, which may be so more than once.
+                written.version.filter(|version| *version > 0).map(|version| ToldVersion { version, is_found })
+            }
         }
-        _ => None,
+    }
+}
+
+/// The answered operations that told a version, in the order of these. They can be placed in no other order, so the first
+/// unplaced one bounds what may be placed now and what state may be reached without it.
+struct Told {
+    order: Vec<(ToldVersion, u32)>,
+    /// Each operation's place in `order`.
+    place_of: Vec<Option<usize>>,
+    next: usize,
+}
+
+impl Told {
+    fn new(operations: &[Prepared<'_>]) -> Self {
+        let told = operations.iter().zip(0..).filter_map(|(prepared, index)| Some((prepared.told?, index)));
+        let mut order: Vec<(ToldVersion, u32)> = told.collect();
+        order.sort_unstable();
+        let mut place_of = vec![None; operations.len()];
+        order.iter().enumerate().for_each(|(place, &(_, operation))| place_of[operation as usize] = Some(place));
+        Told { order, place_of, next: 0 }
+    }
+
+    /// Whether an operation that told this may be placed before all others that did.
+    fn is_next(&self, told: ToldVersion) -> bool {
+        self.order.get(self.next).is_none_or(|(next, _)| *next == told)
+    }
+
+    /// Whether what is still to be told can be told after this state.
+    fn allows(&self, state: State) -> bool {
+        self.order.get(self.next).is_none_or(|(next, _)| {
+            if next.is_found { state.version <= next.version } else { state.version < next.version }
+        })
+    }
+
+    fn skip_placed(&mut self, placed: &Placed) {
+        while self.order.get(self.next).is_some_and(|(_, operation)| placed.contains(*operation)) {
+            self.next += 1;
+        }
+    }
+
+    fn put_back(&mut self, operation: u32) {
+        self.next = self.next.min(self.place_of[operation as usize].unwrap_or(self.next));
     }
 }
 
@@ -316,18 +370,35 @@ impl Unplaced {
 /// A bit per operation, in words.
 type Bits = Box<[u64]>;
 
-/// The configurations that were entered; for each the sets of open operations that had been used, none of which contains
-/// an earlier one. The hasher has no random seed, so that a search takes the same steps each time it is run.
-type Entered = HashMap<Configuration, Vec<Bits>, BuildHasherDefault<DefaultHasher>>;
+/// The configurations that were entered, and the ways they were entered in, none of which can do all that an earlier one
+/// can. The hasher has no random seed, so that a search takes the same steps each time it is run.
+type Entered = HashMap<Configuration, Vec<Way>, BuildHasherDefault<DefaultHasher>>;
 
-/// What the rest of the search depends on, apart from the open operations.
+/// What the rest of the search depends on, apart from the way.
 #[derive(PartialEq, Eq, Hash)]
 struct Configuration {
-    state: State,
+    value: Option<ValueId>,
     /// The first answered operation that is not placed.
     first_unplaced: u32,
     /// The bits from its word on, up to the last operation that was called before its answer.
     placed_after: Bits,
+}
+
+/// What getting to a configuration has cost: knowledge of the version, and open operations that can't be used again.
+struct Way {
+    version: u64,
+    version_exact: bool,
+    used: Bits,
+}
+
+impl Way {
+    fn can_do_all_of(&self, other: &Way) -> bool {
+        let version_as_free = match self.version_exact {
+            true => other.version_exact && self.version == other.version,
+            false => self.version <= other.version,
+        };
+        version_as_free && is_subset(&self.used, &other.used)
+    }
 }
 
 /// Which operations are placed.
@@ -381,12 +452,12 @@ impl Placed {
         self.open[..end].into()
     }
 
-    fn configuration(&self, state: State) -> Configuration {
+    fn configuration(&self, value: Option<ValueId>) -> Configuration {
         let placed_after = match self.reach.get(self.first_unplaced) {
             Some(&reach) => self.answered[self.first_unplaced / 64..=reach as usize / 64].into(),
             None => Box::default(),
         };
-        Configuration { state, first_unplaced: self.first_unplaced as u32, placed_after }
+        Configuration { value, first_unplaced: self.first_unplaced as u32, placed_after }
     }
 
     fn word(&mut self, operation: u32) -> &mut u64 {
