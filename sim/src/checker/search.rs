@@ -166,7 +166,8 @@ impl<'a> Search<'a> {
         self.answered_left += usize::from(self.operations[operation as usize].returned_at.is_some());
     }
 
-    /// Appends the candidates for the next place: answered ones by the time of their answer, then open ones.
+    /// Appends the candidates for the next place: answered ones by the time of their answer, then open ones. Only
+    /// one, if it fits and leaves the state unchanged.
     fn gather_candidates(&mut self) {
         let start = self.candidates.len();
         let mut open = Vec::new();
@@ -190,6 +191,10 @@ impl<'a> Search<'a> {
         }
         let operations = &self.operations;
         self.candidates[start..].sort_by_key(|&candidate| operations[candidate as usize].returned_at);
+        // Placing open operations brings no further answered one into reach.
+        if self.candidates.len() == start {
+            return;
+        }
         self.candidates.append(&mut open);
     }
 
