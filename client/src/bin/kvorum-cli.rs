@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The command line of Kvorum.
+
+fn main() -> std::process::ExitCode {
+    kvorum_client::cli::main(std::env::args_os())
+}

@@ -1,0 +1,76 @@
+//! The commands of operators. They carry no sequence number, so they are repeated only if they certainly had no effect.
+
+use crate::client::Client;
+use crate::core::unexpected;
+use crate::error::Error;
+use crate::retry::Kind;
+use crate::routing::Need;
+use kvorum_protocol::{AdminCommand, NodeId, RequestBody, ResponseBody, ShardId};
+
+/// See [`Client::admin`].
+#[derive(Clone, Debug)]
+pub struct Admin {
+    client: Client,
+}
+
+impl Admin {
+    pub(crate) fn new(client: &Client) -> Self {
+        Admin { client: client.clone() }
+    }
+
+    /// Hands the leadership of a shard to another node that holds it. Answered once the hand-over has begun or ended, as
+    /// the node decides.
+    ///
+    /// # Errors
+    /// Those of every operation.
+    pub async fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), Error> {
+        self.topology().await?;
+        self.command(Need::Leader(shard), AdminCommand::TransferLeadership { shard, to }).await
+    }
+
+    /// Stops a node gracefully.
+    ///
+    /// # Errors
+    /// `Unreachable` at once if it can't be reached; else those of every operation. A connection that ends in place of an
+    /// answer is what was asked for, and no error.
+    pub async fn shutdown(&self, node: NodeId) -> Result<(), Error> {
+        match self.command_to(node, AdminCommand::Shutdown).await {
+            Err(Error::ConnectionLost { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Fault hook: makes one node's actor of a shard panic.
+    ///
+    /// # Errors
+    /// `NotPermitted` unless the node runs with fault hooks on; else as [`Admin::shutdown`].
+    pub async fn panic_shard(&self, node: NodeId, shard: ShardId) -> Result<(), Error> {
+        self.command_to(node, AdminCommand::PanicShard(shard)).await
+    }
+
+    /// Fault hook: cuts a node off from all its peers, or ends that.
+    ///
+    /// # Errors
+    /// `NotPermitted` unless the node runs with fault hooks on; else as [`Admin::shutdown`].
+    pub async fn cut_peers(&self, node: NodeId, cut: bool) -> Result<(), Error> {
+        self.command_to(node, AdminCommand::CutPeers(cut)).await
+    }
+
+    async fn command_to(&self, node: NodeId, command: AdminCommand) -> Result<(), Error> {
+        self.topology().await?;
+        self.command(Need::Exactly(node), command).await
+    }
+
+    async fn command(&self, need: Need, command: AdminCommand) -> Result<(), Error> {
+        match self.client.call(need, Kind::Command, RequestBody::Admin(command), None).await? {
+            ResponseBody::Done => Ok(()),
+            other => Err(unexpected(&other, Kind::Command)),
+        }
+    }
+
+    /// A node is found by its identity only once the topology is known.
+    async fn topology(&self) -> Result<(), Error> {
+        let core = &self.client.core;
+        core.known_topology(core.deadline(None)).await.map(|_| ())
+    }
+}

@@ -1,0 +1,433 @@
+//! The client as its users see it.
+
+use crate::admin::Admin;
+use crate::batch::{Atomic, Batch, GetMany};
+use crate::core::{Call, Core, unexpected};
+use crate::error::Error;
+use crate::limits::{CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX};
+use crate::operation::{Get, Write, WriteOp};
+use crate::retry::{Kind, RetryPolicy};
+use crate::routing::Need;
+use crate::scan::Scan;
+use crate::url;
+use bytes::Bytes;
+use kvorum_protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
+use kvorum_protocol::{
+    ClientId, ClusterId, Explanation, NodeId, NodeInfo, NodeStatus, ReadMode, RequestBody, ResponseBody, ShardId,
+    StatusScope, Topology,
+};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// A client of one cluster. Cheap to clone; all clones share one connection per node, one session, and the same limits.
+///
+/// Operations are builders that run when they are awaited. Dropping one half-way gives it up: a write may then have taken
+/// effect or not.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) core: Arc<Core>,
+}
+
+/// Sets up a [`Client`].
+#[derive(Clone, Debug)]
+pub struct ClientBuilder {
+    url: Option<String>,
+    options: Options,
+}
+
+/// Everything that can be set up, validated.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) seeds: Vec<String>,
+    pub(crate) name: String,
+    pub(crate) client: ClientId,
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) deadline: Duration,
+    pub(crate) in_flight_max: usize,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) seed: Option<u64>,
+}
+
+impl Client {
+    /// Connects to the cluster at `kv://host:port,host:port`, where it is enough that one of the addresses answers.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the URL can't be understood, `Unreachable` if no seed answers, `Server` if one refuses.
+    pub async fn connect(url: &str) -> Result<Client, Error> {
+        Client::builder().url(url).connect().await
+    }
+
+    /// Begins to set up a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder {
+            url: None,
+            options: Options {
+                seeds: Vec::new(),
+                name: format!("kvorum-client/{}", env!("CARGO_PKG_VERSION")),
+                client: ClientId(Uuid::new_v4()),
+                cluster: None,
+                connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+                deadline: DEADLINE_DEFAULT,
+                in_flight_max: IN_FLIGHT_DEFAULT,
+                read_mode: ReadMode::Linearizable,
+                retry: RetryPolicy::default(),
+                seed: None,
+            },
+        }
+    }
+
+    /// Reads a key: `Some(entry)`, or `None` if there is no such key.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
+        Get::new(self, key.as_ref())
+    }
+
+    /// Stores a value, of at most 16 MiB, under a key, of at most 64 KiB.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write {
+        self.write(WriteOp::put(key, value))
+    }
+
+    /// Removes a key.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Write {
+        self.write(WriteOp::delete(key))
+    }
+
+    /// Adds to a decimal 64-bit integer; a missing key counts as 0. The new number is in the result.
+    pub fn incr(&self, key: impl AsRef<[u8]>, by: i64) -> Write {
+        self.write(WriteOp::incr(key, by))
+    }
+
+    /// Appends bytes; a missing key counts as empty. The new length is in the result.
+    pub fn append(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write {
+        self.write(WriteOp::append(key, value))
+    }
+
+    /// Sets the time to live of an existing key, from one millisecond to 100 years.
+    pub fn expire(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Write {
+        self.write(WriteOp::expire(key, ttl))
+    }
+
+    /// Takes the time to live off an existing key.
+    pub fn persist(&self, key: impl AsRef<[u8]>) -> Write {
+        self.write(WriteOp::persist(key))
+    }
+
+    /// Runs any single write.
+    pub fn write(&self, op: WriteOp) -> Write {
+        Write::new(self, op)
+    }
+
+    /// Reads many keys at once: a result per key, in the order asked. Keys of different shards are read concurrently and
+    /// not at one moment.
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> GetMany {
+        GetMany::new(self, keys.into_iter().map(|key| Bytes::copy_from_slice(key.as_ref())).collect())
+    }
+
+    /// Begins a batch of independent writes, sent to all shard leaders concurrently: a result per write.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self)
+    }
+
+    /// Begins checks and writes that take effect together or not at all. All keys must be in the shard of `tag`, which is
+    /// what `{tag}` in a key does.
+    pub fn atomic(&self, tag: impl AsRef<[u8]>) -> Atomic {
+        Atomic::new(self, tag.as_ref())
+    }
+
+    /// Walks all keys that begin with `prefix`, shard by shard, in no order that means anything.
+    pub fn scan(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        Scan::new(self, prefix.as_ref())
+    }
+
+    /// Where a key lives, as this client knows it.
+    ///
+    /// # Errors
+    /// Those of [`Client::topology`], if the topology is not known yet.
+    pub async fn mapping(&self, key: impl AsRef<[u8]>) -> Result<Mapping, Error> {
+        let topology = self.core.known_topology(self.core.deadline(None)).await?;
+        let shard = topology.shard_of(key.as_ref());
+        let leader = self.core.directory.leader(shard);
+        Ok(Mapping {
+            shard,
+            leader: topology.nodes.iter().find(|node| Some(node.id) == leader).cloned(),
+            replicas: topology.replicas_of(shard).cloned().collect(),
+        })
+    }
+
+    /// Where a key lives and how it is stored, as the leader of its shard answers.
+    ///
+    /// # Errors
+    /// Those of every operation.
+    pub async fn explain(&self, key: impl AsRef<[u8]>) -> Result<Explanation, Error> {
+        let key = checked_key(key.as_ref())?;
+        let need = self.need_leader(&key);
+        match self.call(need, Kind::Read, RequestBody::Explain(key), None).await? {
+            ResponseBody::Explanation(explanation) => Ok(explanation),
+            other => Err(unexpected(&other, Kind::Read)),
+        }
+    }
+
+    /// The ring map with the leaders, asked of a node now.
+    ///
+    /// # Errors
+    /// Those of every operation.
+    pub async fn topology(&self) -> Result<Arc<Topology>, Error> {
+        self.core.fetch_topology(self.core.deadline(None)).await
+    }
+
+    /// The ring map that this client uses; nodes push their changes to it. `None` before the first one.
+    pub fn cached_topology(&self) -> Option<Arc<Topology>> {
+        self.core.directory.topology()
+    }
+
+    /// The nodes of the cluster.
+    ///
+    /// # Errors
+    /// Those of every operation.
+    pub async fn nodes(&self) -> Result<Vec<NodeInfo>, Error> {
+        Ok(self.topology().await?.nodes.clone())
+    }
+
+    /// How every node is doing that can be reached by the one that is asked.
+    ///
+    /// # Errors
+    /// Those of every operation.
+    pub async fn status(&self) -> Result<Vec<NodeStatus>, Error> {
+        self.status_at(Need::Any, StatusScope::Cluster).await
+    }
+
+    /// How one node is doing, asked of that node itself.
+    ///
+    /// # Errors
+    /// `Unreachable` at once if it can't be reached; else those of every operation.
+    pub async fn node_status(&self, node: NodeId) -> Result<Vec<NodeStatus>, Error> {
+        self.core.known_topology(self.core.deadline(None)).await?;
+        self.status_at(Need::Exactly(node), StatusScope::Node).await
+    }
+
+    /// The time that a round trip to some node takes.
+    ///
+    /// # Errors
+    /// Those of every operation.
+    pub async fn ping(&self) -> Result<Duration, Error> {
+        self.ping_at(Need::Any).await
+    }
+
+    /// The time that a round trip to this node takes.
+    ///
+    /// # Errors
+    /// `Unreachable` at once if it can't be reached; else those of every operation.
+    pub async fn ping_node(&self, node: NodeId) -> Result<Duration, Error> {
+        self.core.known_topology(self.core.deadline(None)).await?;
+        self.ping_at(Need::Exactly(node)).await
+    }
+
+    /// The commands of operators.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self)
+    }
+
+    /// A node that this client is connected to now, and its address.
+    pub fn connected_to(&self) -> Option<(NodeId, String)> {
+        self.core.connected_to()
+    }
+
+    /// The cluster, once a node has answered.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.core.cluster()
+    }
+
+    /// The identity under which this client's writes take effect once.
+    pub fn id(&self) -> ClientId {
+        self.core.options.client
+    }
+
+    /// Ends this client and all its clones: new operations fail with `Closed`, those under way may end within `grace`, what
+    /// is left after it is cut off. Returns whether all had ended.
+    pub async fn close(&self, grace: Duration) -> bool {
+        self.core.close(grace).await
+    }
+
+    /// What a linearizable operation on this key needs. Before the topology is known, any node forwards.
+    pub(crate) fn need_leader(&self, key: &[u8]) -> Need {
+        self.core.directory.topology().map_or(Need::Any, |topology| Need::Leader(topology.shard_of(key)))
+    }
+
+    /// What a read of this key needs.
+    pub(crate) fn need_read(&self, key: &[u8], mode: ReadMode) -> Need {
+        match (self.need_leader(key), mode) {
+            (Need::Leader(shard), ReadMode::Stale) => Need::Replica(shard),
+            (need, _) => need,
+        }
+    }
+
+    /// Runs an operation that is small.
+    pub(crate) async fn call(
+        &self,
+        need: Need,
+        kind: Kind,
+        body: RequestBody,
+        deadline: Option<Duration>,
+    ) -> Result<ResponseBody, Error> {
+        let deadline = self.core.deadline(deadline);
+        self.core.execute(Call { need, kind, body, bytes: 0, deadline }).await
+    }
+
+    async fn ping_at(&self, need: Need) -> Result<Duration, Error> {
+        let began = Instant::now();
+        match self.call(need, Kind::Read, RequestBody::Ping(Bytes::from_static(b"ping")), None).await? {
+            ResponseBody::Pong(_) => Ok(began.elapsed()),
+            other => Err(unexpected(&other, Kind::Read)),
+        }
+    }
+
+    async fn status_at(&self, need: Need, scope: StatusScope) -> Result<Vec<NodeStatus>, Error> {
+        match self.call(need, Kind::Read, RequestBody::Status(scope), None).await? {
+            ResponseBody::Status(nodes) => Ok(nodes),
+            other => Err(unexpected(&other, Kind::Read)),
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// The cluster's address, `kv://host:port,host:port`. Names are resolved again at each connect.
+    #[must_use]
+    pub fn url(mut self, url: &str) -> Self {
+        self.url = Some(url.to_owned());
+        self
+    }
+
+    /// The seeds, each as `host:port`, instead of a URL.
+    #[must_use]
+    pub fn seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
+        let seeds: Vec<String> = seeds.into_iter().map(Into::into).collect();
+        self.url = Some(seeds.join(","));
+        self
+    }
+
+    /// What the client calls itself towards the nodes; at most 255 bytes.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = name.into();
+        self
+    }
+
+    /// The identity under which writes take effect once; random unless set. Two clients must never share one.
+    #[must_use]
+    pub fn client_id(mut self, client: ClientId) -> Self {
+        self.options.client = client;
+        self
+    }
+
+    /// The cluster that is meant; another one is refused. Unless set, it is the one that answers first.
+    #[must_use]
+    pub fn cluster_id(mut self, cluster: ClusterId) -> Self {
+        self.options.cluster = Some(cluster);
+        self
+    }
+
+    /// How long opening a connection may take, one second by default.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.connect_timeout = timeout;
+        self
+    }
+
+    /// How long an operation may take with all its attempts, five seconds by default, ten minutes at most.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.options.deadline = deadline;
+        self
+    }
+
+    /// How many operations may be in flight, 1024 by default, 65,536 at most. Further ones wait within their deadline.
+    #[must_use]
+    pub fn max_in_flight(mut self, operations: usize) -> Self {
+        self.options.in_flight_max = operations;
+        self
+    }
+
+    /// How failed attempts are repeated.
+    #[must_use]
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.options.retry = policy;
+        self
+    }
+
+    /// How fresh reads are that do not say so themselves; linearizable by default.
+    #[must_use]
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.options.read_mode = mode;
+        self
+    }
+
+    /// The seed of the choices that are random (which node is asked, how long a pause is), for tests.
+    #[must_use]
+    pub fn random_seed(mut self, seed: u64) -> Self {
+        self.options.seed = Some(seed);
+        self
+    }
+
+    /// Connects; one seed that answers is enough. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// `InvalidArgument` names the setting that makes no sense; `Unreachable` if no seed answers; `Server` if a node
+    /// refuses.
+    pub async fn connect(self) -> Result<Client, Error> {
+        let core = Core::new(self.validate()?);
+        core.connect().await?;
+        Ok(Client { core })
+    }
+
+    fn validate(mut self) -> Result<Options, Error> {
+        let invalid = |problem: &str| Err(Error::InvalidArgument(problem.to_owned()));
+        self.options.seeds = url::parse(self.url.as_deref().unwrap_or(url::URL_DEFAULT))?;
+        if self.options.name.len() > NAME_BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: "the client's name",
+                size: self.options.name.len(),
+                limit: NAME_BYTES_MAX,
+            });
+        }
+        if !(1..=IN_FLIGHT_MAX).contains(&self.options.in_flight_max) {
+            return invalid("the limit of operations in flight must be from 1 to 65536");
+        }
+        if self.options.deadline.is_zero() || self.options.connect_timeout.is_zero() {
+            return invalid("a deadline or connect timeout of zero lets nothing happen");
+        }
+        if self.options.retry.attempt_timeout.is_zero() {
+            return invalid("an attempt timeout of zero lets nothing happen");
+        }
+        Ok(self.options)
+    }
+}
+
+/// Where a key lives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// The key's shard.
+    pub shard: ShardId,
+    /// The node that leads the shard, if known.
+    pub leader: Option<NodeInfo>,
+    /// The nodes that hold the shard.
+    pub replicas: Vec<NodeInfo>,
+}
+
+/// Refuses keys that no node would take, before anything is sent.
+pub(crate) fn checked_key(key: &[u8]) -> Result<Bytes, Error> {
+    check_key(key)?;
+    Ok(Bytes::copy_from_slice(key))
+}
+
+/// See [`checked_key`].
+pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
+    if key.is_empty() {
+        return Err(Error::InvalidArgument("a key has at least one byte".to_owned()));
+    }
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Error::TooLarge { what: "the key", size: key.len(), limit: KEY_BYTES_MAX });
+    }
+    Ok(())
+}

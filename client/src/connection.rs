@@ -1,0 +1,357 @@
+//! One multiplexed, pipelined connection to one node. Requests are encoded straight into a shared buffer; the connection's
+//! task writes whatever has gathered there with one call per wake-up, and hands each reply to the caller that waits for
+//! its id.
+
+use crate::error::ConnectionError;
+use crate::limits::{
+    PROBE_INTERVAL, READ_BUFFER_BYTES, SILENT_PROBES_MAX, SMALL_REQUEST_BYTES, WRITE_BUFFER_KEPT_BYTES,
+};
+use bytes::{Bytes, BytesMut};
+use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
+use kvorum_protocol::{
+    ClientId, ClusterId, DecodeError, Epoch, Hello, HelloReply, NodeId, Request, RequestBody, RequestId, Response,
+    ResponseBody, Topology, frame,
+};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Notify, oneshot};
+
+/// What the client tells a node in HELLO, and how long a connection may take to open.
+#[derive(Clone, Debug)]
+pub(crate) struct Introduction {
+    pub(crate) client: ClientId,
+    pub(crate) name: String,
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) timeout: Duration,
+}
+
+/// Hears what a connection learns beside the replies that were asked for.
+pub(crate) trait Observer: Send + Sync + 'static {
+    /// A node pushed its topology.
+    fn handle_topology(&self, topology: Topology);
+    /// A reply came, from a node that holds this epoch; `forwarded` says that another node gave the answer.
+    fn handle_reply(&self, epoch: Epoch, forwarded: bool);
+}
+
+/// An open connection. Dropping it closes it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    hello: HelloReply,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    address: String,
+    next_id: AtomicU32,
+    /// Replies read so far; the probe compares it with what it saw last.
+    replies: AtomicU64,
+    state: Mutex<State>,
+    /// Something was put into the outgoing buffer.
+    outgoing_ready: Notify,
+    /// The handle was dropped.
+    stop: Notify,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Who waits for which reply. Bounded by the client's limit on operations in flight.
+    pending: HashMap<u32, oneshot::Sender<Result<Response, ConnectionError>>>,
+    /// Encoded requests that have not been handed to the kernel. Bounded by the client's limits on operations in flight
+    /// and on their bytes.
+    outgoing: BytesMut,
+    /// Why the connection ended.
+    ended: Option<ConnectionError>,
+}
+
+impl Connection {
+    /// Connects to `host:port`, whose name is resolved now, and introduces the client.
+    pub(crate) async fn open(
+        address: &str,
+        introduction: &Introduction,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<Self>, ConnectionError> {
+        let opened = tokio::time::timeout(introduction.timeout, open(address, introduction)).await;
+        let timed_out = || ConnectionError::Dial {
+            address: address.to_owned(),
+            detail: format!("no answer within {:?}", introduction.timeout),
+        };
+        let (stream, buffer, hello) = opened.map_err(|_| timed_out())??;
+        let shared = Arc::new(Shared {
+            address: address.to_owned(),
+            next_id: AtomicU32::new(HELLO_ID + 1),
+            replies: AtomicU64::new(0),
+            state: Mutex::default(),
+            outgoing_ready: Notify::new(),
+            stop: Notify::new(),
+            closed: AtomicBool::new(false),
+        });
+        tokio::spawn(run(shared.clone(), stream, buffer, observer));
+        tracing::debug!(address, node = %hello.node, "connected");
+        Ok(Arc::new(Connection { hello, shared }))
+    }
+
+    /// The node at the other end.
+    pub(crate) fn node(&self) -> NodeId {
+        self.hello.node
+    }
+
+    /// What the node said in HELLO.
+    pub(crate) fn hello(&self) -> &HelloReply {
+        &self.hello
+    }
+
+    /// Where the node was reached.
+    pub(crate) fn address(&self) -> &str {
+        &self.shared.address
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Queues a request; the returned future is its reply. Dropping the future forgets the request.
+    ///
+    /// # Errors
+    /// The connection has ended, and the request has not left.
+    pub(crate) fn send(&self, deadline_ms: u32, body: RequestBody, bytes: usize) -> Result<Reply, ConnectionError> {
+        let id = self.shared.take_id();
+        let request = Request { id: RequestId(id), deadline_ms, body };
+        // A large request is encoded before the lock is taken, so that small ones do not wait for its checksum.
+        let large = (bytes > SMALL_REQUEST_BYTES).then(|| {
+            let mut encoded = BytesMut::with_capacity(bytes + SMALL_REQUEST_BYTES);
+            request.encode(&mut encoded);
+            encoded
+        });
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.shared.state.lock();
+            if let Some(error) = &state.ended {
+                return Err(error.clone());
+            }
+            match large {
+                Some(encoded) => state.outgoing.extend_from_slice(&encoded),
+                None => request.encode(&mut state.outgoing),
+            }
+            state.pending.insert(id, sender);
+        }
+        self.shared.outgoing_ready.notify_one();
+        Ok(Reply { id, receiver, shared: self.shared.clone() })
+    }
+
+    /// Ends the connection; whoever waits for a reply is told so.
+    pub(crate) fn close(&self) {
+        self.shared.stop.notify_one();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The reply to one request, when it comes.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    id: u32,
+    receiver: oneshot::Receiver<Result<Response, ConnectionError>>,
+    shared: Arc<Shared>,
+}
+
+impl Future for Reply {
+    type Output = Result<Response, ConnectionError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let received = ready!(Pin::new(&mut self.receiver).poll(context));
+        Poll::Ready(received.unwrap_or_else(|_| Err(self.shared.lost("the connection's task ended"))))
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // Only a reply that was not received is still listed.
+        if !self.receiver.is_terminated() {
+            self.shared.state.lock().pending.remove(&self.id);
+        }
+    }
+}
+
+const HELLO_ID: u32 = 1;
+
+async fn open(
+    address: &str,
+    introduction: &Introduction,
+) -> Result<(TcpStream, BytesMut, HelloReply), ConnectionError> {
+    let dial = |error: std::io::Error| ConnectionError::Dial { address: address.to_owned(), detail: plain(&error) };
+    let malformed = |error| ConnectionError::Malformed { address: address.to_owned(), error };
+    let mut stream = TcpStream::connect(address).await.map_err(dial)?;
+    stream.set_nodelay(true).map_err(dial)?;
+    let hello = Hello {
+        version_min: PROTOCOL_VERSION,
+        version_max: PROTOCOL_VERSION,
+        features: feature::TOPOLOGY_PUSH,
+        cluster: introduction.cluster,
+        client: introduction.client,
+        name: introduction.name.clone(),
+    };
+    let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    Request { id: RequestId(HELLO_ID), deadline_ms: 0, body: RequestBody::Hello(hello) }.encode(&mut buffer);
+    stream.write_all(&buffer).await.map_err(dial)?;
+    buffer.clear();
+    let body = loop {
+        if let Some(body) = frame::decode(&mut buffer, FRAME_BYTES_MAX).map_err(malformed)? {
+            break body;
+        }
+        if stream.read_buf(&mut buffer).await.map_err(dial)? == 0 {
+            return Err(ConnectionError::Dial {
+                address: address.to_owned(),
+                detail: "the node closed the connection before it answered HELLO".into(),
+            });
+        }
+    };
+    match Response::decode(body).map_err(malformed)?.body {
+        ResponseBody::Hello(hello) => Ok((stream, buffer, hello)),
+        ResponseBody::Error(error) => Err(ConnectionError::Refused { address: address.to_owned(), error }),
+        _ => Err(ConnectionError::Dial { address: address.to_owned(), detail: "HELLO was not answered".into() }),
+    }
+}
+
+/// The connection's task: it ends with the connection, and then fails everything that still waits.
+async fn run(shared: Arc<Shared>, stream: TcpStream, buffer: BytesMut, observer: Arc<dyn Observer>) {
+    let (read_half, write_half) = stream.into_split();
+    let error = tokio::select! {
+        error = read(&shared, read_half, buffer, &*observer) => error,
+        error = write(&shared, write_half) => shared.lost(&plain(&error)),
+        () = probe(&shared) => shared.lost("the node has not answered anything for a while"),
+        () = shared.stop.notified() => shared.lost("closed by this client"),
+    };
+    tracing::debug!(%error, "connection ended");
+    let pending = {
+        let mut state = shared.state.lock();
+        state.ended = Some(error.clone());
+        state.outgoing = BytesMut::new();
+        std::mem::take(&mut state.pending)
+    };
+    shared.closed.store(true, Ordering::Release);
+    for sender in pending.into_values() {
+        // Whoever no longer waits needs no answer.
+        let _ = sender.send(Err(error.clone()));
+    }
+}
+
+async fn read(
+    shared: &Shared,
+    mut half: OwnedReadHalf,
+    mut buffer: BytesMut,
+    observer: &dyn Observer,
+) -> ConnectionError {
+    loop {
+        let rest = dispatch(shared, &mut buffer, observer).and_then(|()| frame::peek_length(&buffer, FRAME_BYTES_MAX));
+        // What is left is less than one frame. Room for all of it is made at once, so that a large one is not moved often.
+        match rest {
+            Ok(None) => buffer.reserve(READ_BUFFER_BYTES),
+            Ok(Some(length)) => buffer.reserve(READ_BUFFER_BYTES.max(FRAME_HEADER_BYTES + length - buffer.len())),
+            Err(error) => return ConnectionError::Malformed { address: shared.address.clone(), error },
+        }
+        match half.read_buf(&mut buffer).await {
+            Ok(0) => return shared.lost("the node closed the connection"),
+            Ok(_) => {}
+            Err(error) => return shared.lost(&plain(&error)),
+        }
+    }
+}
+
+/// Hands out every whole reply in the buffer.
+fn dispatch(shared: &Shared, buffer: &mut BytesMut, observer: &dyn Observer) -> Result<(), DecodeError> {
+    while let Some(body) = frame::decode(buffer, FRAME_BYTES_MAX)? {
+        let response = Response::decode(body)?;
+        shared.replies.fetch_add(1, Ordering::Relaxed);
+        if response.id.0 == 0 {
+            if let ResponseBody::Topology(topology) = response.body {
+                observer.handle_topology(topology);
+            }
+            continue;
+        }
+        observer.handle_reply(response.epoch, response.forwarded);
+        let waiting = shared.state.lock().pending.remove(&response.id.0);
+        if let Some(sender) = waiting {
+            // Whoever no longer waits needs no answer.
+            let _ = sender.send(Ok(response));
+        }
+    }
+    Ok(())
+}
+
+async fn write(shared: &Shared, mut half: OwnedWriteHalf) -> std::io::Error {
+    let mut buffer = BytesMut::new();
+    loop {
+        shared.outgoing_ready.notified().await;
+        // Others that are ready to run may add their requests to this write.
+        tokio::task::yield_now().await;
+        std::mem::swap(&mut buffer, &mut shared.state.lock().outgoing);
+        if let Err(error) = half.write_all(&buffer).await {
+            return error;
+        }
+        buffer.clear();
+        if buffer.capacity() > WRITE_BUFFER_KEPT_BYTES {
+            buffer = BytesMut::new();
+        }
+    }
+}
+
+/// Returns when the node has answered nothing for [`SILENT_PROBES_MAX`] intervals, though it was asked. A connection whose
+/// other end vanished without a word would else be believed for as long as TCP keeps sending, which is minutes.
+async fn probe(shared: &Shared) {
+    let (mut seen, mut silent) = (0, 0);
+    while silent < SILENT_PROBES_MAX {
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        let replies = shared.replies.load(Ordering::Relaxed);
+        silent = if replies == seen { silent + 1 } else { 0 };
+        seen = replies;
+        if silent > 0 {
+            let ping =
+                Request { id: RequestId(shared.take_id()), deadline_ms: 0, body: RequestBody::Ping(Bytes::new()) };
+            // Nobody waits for the reply: that one comes is what counts.
+            ping.encode(&mut shared.state.lock().outgoing);
+            shared.outgoing_ready.notify_one();
+        }
+    }
+}
+
+impl Shared {
+    /// A request id that is not 0. Ids come round again after 2^32 requests, by which time their first users are gone.
+    fn take_id(&self) -> u32 {
+        loop {
+            match self.next_id.fetch_add(1, Ordering::Relaxed) {
+                0 => {}
+                id => return id,
+            }
+        }
+    }
+
+    fn lost(&self, detail: &str) -> ConnectionError {
+        ConnectionError::Lost { address: self.address.clone(), detail: detail.to_owned() }
+    }
+}
+
+/// An I/O error in the words of the system, without its number.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
+}

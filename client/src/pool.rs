@@ -1,0 +1,165 @@
+//! The connections of a client: one per node, opened when first needed, and opened once however many operations wait.
+
+use crate::connection::{Connection, Introduction};
+use crate::directory::Directory;
+use crate::error::ConnectionError;
+use crate::limits::SEED_STAGGER;
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use kvorum_protocol::{ClusterId, NodeId};
+use parking_lot::{Mutex, RwLock};
+use rand::seq::SliceRandom;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+type Opened = Result<Arc<Connection>, ConnectionError>;
+type Dial = Shared<BoxFuture<'static, Opened>>;
+
+#[derive(Debug)]
+pub(crate) struct Pool {
+    seeds: Vec<String>,
+    directory: Arc<Directory>,
+    introduction: Mutex<Introduction>,
+    /// At most one per node of the topology, see [`Pool::admit`].
+    live: RwLock<HashMap<NodeId, Arc<Connection>>>,
+    /// Connections being opened. `None` is "any of the seeds".
+    dials: Mutex<HashMap<Option<NodeId>, Dial>>,
+}
+
+impl Pool {
+    pub(crate) fn new(seeds: Vec<String>, introduction: Introduction, directory: Arc<Directory>) -> Arc<Self> {
+        Arc::new(Pool {
+            seeds,
+            directory,
+            introduction: Mutex::new(introduction),
+            live: RwLock::default(),
+            dials: Mutex::default(),
+        })
+    }
+
+    /// The cluster, once any of its nodes has answered.
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        self.introduction.lock().cluster
+    }
+
+    /// The connection to one node, opened at `address` if there is none.
+    pub(crate) async fn node(self: &Arc<Self>, node: NodeId, address: String) -> Opened {
+        if let Some(connection) = self.existing(node) {
+            return Ok(connection);
+        }
+        if address.is_empty() {
+            return Err(ConnectionError::UnknownNode(node));
+        }
+        let pool = self.clone();
+        self.dial(Some(node), async move {
+            let introduction = pool.introduction.lock().clone();
+            let connection = Connection::open(&address, &introduction, pool.directory.clone()).await?;
+            let found = connection.node();
+            let connection = pool.admit(connection);
+            if found == node { Ok(connection) } else { Err(ConnectionError::OtherNode { address }) }
+        })
+        .await
+    }
+
+    /// Any connection there is, or else one to the seed that answers first.
+    pub(crate) async fn any(self: &Arc<Self>) -> Opened {
+        if let Some(connection) = self.existing_any() {
+            return Ok(connection);
+        }
+        let pool = self.clone();
+        self.dial(None, async move { pool.clone().open_seed().await.map(|connection| pool.admit(connection)) }).await
+    }
+
+    /// Any connection there is.
+    pub(crate) fn existing_any(&self) -> Option<Arc<Connection>> {
+        self.live.read().values().find(|connection| !connection.is_closed()).cloned()
+    }
+
+    /// Closes every connection.
+    pub(crate) fn close(&self) {
+        self.live.write().drain().for_each(|(_, connection)| connection.close());
+    }
+
+    fn existing(&self, node: NodeId) -> Option<Arc<Connection>> {
+        self.live.read().get(&node).filter(|connection| !connection.is_closed()).cloned()
+    }
+
+    /// Lists a new connection, and drops what has ended or leads to a node that has left the cluster. If the node is
+    /// listed already, that connection stays and the new one closes.
+    fn admit(&self, connection: Arc<Connection>) -> Arc<Connection> {
+        let hello = connection.hello();
+        // From here on no other cluster is taken for this one, whatever becomes of the addresses.
+        self.introduction.lock().cluster.get_or_insert(hello.cluster);
+        let topology = self.directory.topology();
+        let is_member = |node: NodeId| match &topology {
+            Some(topology) => topology.nodes.iter().any(|info| info.id == node),
+            None => true,
+        };
+        let mut live = self.live.write();
+        live.retain(|node, connection| !connection.is_closed() && is_member(*node));
+        live.entry(connection.node()).or_insert(connection).clone()
+    }
+
+    /// Joins the dial that is under way, or starts it. It runs in a task of its own, so that it does not stand still when
+    /// the operation that began it is cancelled.
+    async fn dial(
+        self: &Arc<Self>,
+        key: Option<NodeId>,
+        open: impl Future<Output = Opened> + Send + 'static,
+    ) -> Opened {
+        let dial = {
+            let mut dials = self.dials.lock();
+            match dials.get(&key) {
+                Some(dial) => dial.clone(),
+                None => {
+                    let pool = self.clone();
+                    let task = tokio::spawn(async move {
+                        let opened = open.await;
+                        pool.dials.lock().remove(&key);
+                        opened
+                    });
+                    let joined = task.map(|joined| {
+                        joined.unwrap_or_else(|error| {
+                            Err(ConnectionError::Dial { address: "dial".into(), detail: error.to_string() })
+                        })
+                    });
+                    let dial = joined.boxed().shared();
+                    dials.insert(key, dial.clone());
+                    dial
+                }
+            }
+        };
+        dial.await
+    }
+
+    /// Tries the seeds in random order. The next one joins in when the ones before it have failed or take long; the
+    /// first that answers wins.
+    async fn open_seed(self: Arc<Self>) -> Opened {
+        let introduction = self.introduction.lock().clone();
+        let mut seeds: Vec<_> = self.seeds.iter().collect();
+        self.directory.with_rng(|rng| seeds.shuffle(rng));
+        let mut waiting = seeds.into_iter();
+        let mut trying = FuturesUnordered::new();
+        let (mut failures, mut refusal) = (Vec::new(), None);
+        loop {
+            if let Some(seed) = waiting.next() {
+                trying.push(Connection::open(seed, &introduction, self.directory.clone()));
+            } else if trying.is_empty() {
+                return Err(refusal.unwrap_or(ConnectionError::Seeds(failures)));
+            }
+            let more = waiting.len() > 0;
+            tokio::select! {
+                Some(opened) = trying.next() => match opened {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => {
+                        failures.push(error.to_string());
+                        if error.refusal().is_some() {
+                            refusal = Some(error);
+                        }
+                    }
+                },
+                () = tokio::time::sleep(SEED_STAGGER), if more => {}
+            }
+        }
+    }
+}

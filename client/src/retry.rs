@@ -1,0 +1,379 @@
+//! When an operation is tried again, and when it is given up. Pure: the time comes in as an argument (since an origin of
+//! the caller's choice), and so does the source of randomness, so that a simulator can host exactly this code.
+
+use crate::error::Error;
+use crate::limits::REDIRECTS_MAX;
+use kvorum_protocol::{ErrorCode, Outcome, Retry, ServerError};
+use rand::Rng;
+use std::time::Duration;
+
+/// How failed attempts are repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RetryPolicy {
+    /// The longest pause after a first failure. It doubles with each further one; the actual pause is drawn uniformly
+    /// from zero up to it ("full jitter").
+    pub backoff_first: Duration,
+    /// The longest pause after any failure, unless the node asked for a longer one.
+    pub backoff_max: Duration,
+    /// After this long without an answer, an attempt is abandoned for another node, if the budget allows.
+    pub attempt_timeout: Duration,
+    /// Retries allowed per hundred operations.
+    pub budget_percent: u32,
+    /// Retries saved up at most; what a burst of failures can draw on.
+    pub budget_reserve: u32,
+    /// Retries allowed per second however few operations there are, so that a single blocked caller goes on trying.
+    pub budget_per_second: u32,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        RetryPolicy {
+            backoff_first: Duration::from_millis(4),
+            backoff_max: Duration::from_millis(50),
+            attempt_timeout: Duration::from_secs(1),
+            budget_percent: 10,
+            budget_reserve: 256,
+            budget_per_second: 100,
+        }
+    }
+}
+
+/// A token bucket shared by all operations of a client: retries add at most a fixed share to its load, so that a
+/// struggling cluster is not pushed over by its clients.
+#[derive(Debug)]
+pub struct RetryBudget {
+    policy: RetryPolicy,
+    /// In thousandths of a retry.
+    tokens_milli: u64,
+    refilled_at: Duration,
+}
+
+const TOKEN_MILLI: u64 = 1000;
+
+impl RetryBudget {
+    /// A full bucket.
+    pub fn new(policy: RetryPolicy, now: Duration) -> Self {
+        RetryBudget { policy, tokens_milli: u64::from(policy.budget_reserve) * TOKEN_MILLI, refilled_at: now }
+    }
+
+    /// A new operation began; it earns its share of a retry.
+    pub fn handle_operation(&mut self) {
+        self.add(u64::from(self.policy.budget_percent) * TOKEN_MILLI / 100);
+    }
+
+    /// Takes one retry, or says how long to wait before asking again.
+    ///
+    /// # Errors
+    /// The time until a retry is there, if nobody else takes it.
+    pub fn withdraw(&mut self, now: Duration) -> Result<(), Duration> {
+        let elapsed = now.saturating_sub(self.refilled_at);
+        let earned = elapsed.as_millis() as u64 * u64::from(self.policy.budget_per_second);
+        // Less than a millisecond earns nothing and must not be forgotten either, so the clock stays where it is.
+        if elapsed >= Duration::from_millis(1) {
+            self.refilled_at += Duration::from_millis(elapsed.as_millis() as u64);
+            self.add(earned);
+        }
+        if self.tokens_milli >= TOKEN_MILLI {
+            self.tokens_milli -= TOKEN_MILLI;
+            return Ok(());
+        }
+        let missing = TOKEN_MILLI - self.tokens_milli;
+        Err(Duration::from_millis(missing.div_ceil(u64::from(self.policy.budget_per_second.max(1)))))
+    }
+
+    fn add(&mut self, milli: u64) {
+        let most = u64::from(self.policy.budget_reserve) * TOKEN_MILLI;
+        self.tokens_milli = self.tokens_milli.saturating_add(milli).min(most.max(TOKEN_MILLI));
+    }
+}
+
+/// What an operation may suffer without harm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It has no effect, so it may be sent any number of times.
+    Read,
+    /// It takes effect once however often it is sent: it carries a sequence number.
+    Write,
+    /// It may be sent again only if it certainly had no effect, such as an operator's command.
+    Command,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// The node answered with an error.
+    Answered(ServerError),
+    /// The request can't have left: there was no connection.
+    NotSent {
+        /// What was tried and met.
+        detail: String,
+    },
+    /// The connection ended before the answer.
+    Lost {
+        /// How it ended.
+        detail: String,
+    },
+    /// No answer came within the attempt's time.
+    Unresponsive,
+}
+
+/// What to do about a failed attempt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Try again now. The budget is not charged: the failure itself named where to go, or was paid for before.
+    AtOnce,
+    /// Try again after this pause, if the budget has a retry.
+    Pause(Duration),
+    /// Give up.
+    GiveUp(Error),
+}
+
+/// The attempts of one operation.
+#[derive(Debug)]
+pub struct Attempts {
+    policy: RetryPolicy,
+    kind: Kind,
+    began: Duration,
+    deadline: Duration,
+    sent: u32,
+    /// Attempts of which nobody has said that they had no effect.
+    unresolved: u32,
+    redirects: u32,
+    backoffs: u32,
+    last: Option<Error>,
+}
+
+impl Attempts {
+    /// The attempts of an operation that begins now and must end by `deadline`.
+    pub fn new(policy: RetryPolicy, kind: Kind, now: Duration, deadline: Duration) -> Self {
+        Attempts { policy, kind, began: now, deadline, sent: 0, unresolved: 0, redirects: 0, backoffs: 0, last: None }
+    }
+
+    /// Whether the next attempt must be marked as a retry: an earlier one may have taken effect. A node refuses marked
+    /// writes of a session it no longer knows, so attempts that certainly had no effect do not count.
+    pub fn is_retry(&self) -> bool {
+        self.unresolved > 0
+    }
+
+    /// What became of the operation, if it ends now without an answer.
+    pub fn outcome(&self) -> Outcome {
+        match self.kind {
+            Kind::Read => Outcome::NotApplied,
+            Kind::Write | Kind::Command if self.unresolved > 0 => Outcome::Unknown,
+            Kind::Write | Kind::Command => Outcome::NotApplied,
+        }
+    }
+
+    /// The request goes out.
+    pub fn handle_sent(&mut self) {
+        self.sent += 1;
+        self.unresolved += 1;
+    }
+
+    /// An attempt failed. `now` only decides whether there is time left.
+    pub fn handle_failure(&mut self, failure: Failure, now: Duration, rng: &mut impl Rng) -> Decision {
+        match failure {
+            Failure::Answered(error) => self.handle_error(error, now, rng),
+            Failure::NotSent { detail } => {
+                self.last = Some(Error::Unreachable { outcome: Outcome::NotApplied, detail });
+                self.pause(Duration::ZERO, now, rng)
+            }
+            Failure::Lost { detail } => {
+                let error = Error::ConnectionLost { outcome: Outcome::Unknown, detail };
+                self.last = Some(error.clone());
+                if self.kind == Kind::Command {
+                    return Decision::GiveUp(error);
+                }
+                self.pause(Duration::ZERO, now, rng)
+            }
+            Failure::Unresponsive => {
+                self.last = None;
+                if self.kind == Kind::Command {
+                    return Decision::GiveUp(self.deadline_exceeded(now));
+                }
+                // The wait was pause enough, and the budget was charged when the attempt was abandoned.
+                Decision::AtOnce
+            }
+        }
+    }
+
+    /// The deadline passed.
+    pub fn deadline_exceeded(&self, now: Duration) -> Error {
+        let outcome = self.outcome();
+        match &self.last {
+            Some(error) => error.clone().with_outcome(outcome),
+            None => Error::DeadlineExceeded { outcome, attempts: self.sent, waited: now.saturating_sub(self.began) },
+        }
+    }
+
+    /// The operation is cut short for another reason; which only counts if no attempt is open.
+    pub fn stopped(&self, reason: Error) -> Error {
+        match (self.outcome(), &self.last) {
+            (Outcome::Unknown, Some(error)) => error.clone().with_outcome(Outcome::Unknown),
+            _ => reason,
+        }
+    }
+
+    /// An attempt is under way again, so an older failure no longer says why the operation stands still.
+    pub fn handle_waiting(&mut self) {
+        self.last = None;
+    }
+
+    fn handle_error(&mut self, error: ServerError, now: Duration, rng: &mut impl Rng) -> Decision {
+        if error.outcome == Outcome::NotApplied {
+            self.unresolved = self.unresolved.saturating_sub(1);
+        }
+        let outcome = match error.outcome {
+            Outcome::Applied => Outcome::Applied,
+            Outcome::NotApplied | Outcome::Unknown => self.outcome(),
+        };
+        let again = error.clone();
+        let final_error = Error::Server(error.with_outcome(outcome));
+        let Retry::AfterMs(ms) = again.retry else { return Decision::GiveUp(final_error) };
+        if self.kind == Kind::Command && outcome == Outcome::Unknown {
+            return Decision::GiveUp(final_error);
+        }
+        self.last = Some(final_error);
+        let points_elsewhere = again.code == ErrorCode::NotLeader && again.leader.is_some();
+        if points_elsewhere && self.redirects < REDIRECTS_MAX && now < self.deadline {
+            self.redirects += 1;
+            return Decision::AtOnce;
+        }
+        self.pause(Duration::from_millis(ms.into()), now, rng)
+    }
+
+    /// Exponential backoff with full jitter, not shorter than the node asked for.
+    fn pause(&mut self, at_least: Duration, now: Duration, rng: &mut impl Rng) -> Decision {
+        let ceiling = self.policy.backoff_first.saturating_mul(1 << self.backoffs.min(16)).min(self.policy.backoff_max);
+        self.backoffs += 1;
+        let drawn = ceiling.mul_f64(rng.random_range(0.0..=1.0));
+        let pause = if at_least.is_zero() { drawn } else { at_least + drawn.min(at_least) };
+        if now + at_least >= self.deadline {
+            return Decision::GiveUp(self.deadline_exceeded(now));
+        }
+        Decision::Pause(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_protocol::NodeId;
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn attempts(kind: Kind) -> Attempts {
+        Attempts::new(RetryPolicy::default(), kind, Duration::ZERO, Duration::from_secs(5))
+    }
+
+    fn answered(code: ErrorCode) -> Failure {
+        Failure::Answered(ServerError::new(code, "because"))
+    }
+
+    #[test]
+    fn a_blocked_operation_goes_on_until_its_deadline() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut budget = RetryBudget::new(RetryPolicy::default(), Duration::ZERO);
+        let mut attempts = attempts(Kind::Write);
+        let (mut now, mut tried) = (Duration::ZERO, 0);
+        let error = loop {
+            attempts.handle_sent();
+            tried += 1;
+            match attempts.handle_failure(answered(ErrorCode::Unavailable), now, &mut rng) {
+                Decision::Pause(pause) => now += pause,
+                Decision::GiveUp(error) => break error,
+                Decision::AtOnce => panic!("nobody named a leader"),
+            }
+            while let Err(wait) = budget.withdraw(now) {
+                now += wait;
+            }
+        };
+        assert!(now > Duration::from_millis(4900), "gave up after {now:?}");
+        assert!(tried > 100, "only {tried} attempts");
+        assert_eq!((error.outcome(), error.code()), (Outcome::NotApplied, ErrorCode::Unavailable));
+    }
+
+    #[test]
+    fn pauses_grow_up_to_the_bound_and_respect_the_node() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut attempts = attempts(Kind::Read);
+        let mut longest = Duration::ZERO;
+        for attempt in 0..200 {
+            let failure = Failure::NotSent { detail: "refused".into() };
+            let Decision::Pause(pause) = attempts.handle_failure(failure, Duration::ZERO, &mut rng) else { panic!() };
+            assert!(attempt > 0 || pause <= 4 * MS, "first pause {pause:?}");
+            longest = longest.max(pause);
+        }
+        assert!(longest > 40 * MS && longest <= 50 * MS, "longest pause {longest:?}");
+        let overloaded = answered(ErrorCode::Overloaded);
+        let Decision::Pause(pause) = attempts.handle_failure(overloaded, Duration::ZERO, &mut rng) else { panic!() };
+        assert!(pause >= 10 * MS && pause <= 20 * MS, "{pause:?}");
+    }
+
+    #[test]
+    fn a_pointer_to_the_leader_is_followed_at_once_but_not_for_ever() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut attempts = attempts(Kind::Write);
+        let leader = Some(NodeId(uuid::Uuid::from_u128(3)));
+        let not_leader = Failure::Answered(ServerError::new(ErrorCode::NotLeader, "").with_leader(leader));
+        for _ in 0..REDIRECTS_MAX {
+            attempts.handle_sent();
+            assert_eq!(attempts.handle_failure(not_leader.clone(), MS, &mut rng), Decision::AtOnce);
+        }
+        attempts.handle_sent();
+        assert!(matches!(attempts.handle_failure(not_leader, MS, &mut rng), Decision::Pause(_)));
+        assert!(!attempts.is_retry(), "none of these attempts can have had an effect");
+    }
+
+    #[test]
+    fn an_unresolved_attempt_leaves_the_outcome_open_whatever_comes_later() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut attempts = attempts(Kind::Write);
+        attempts.handle_sent();
+        let lost = Failure::Lost { detail: "reset".into() };
+        assert!(matches!(attempts.handle_failure(lost, MS, &mut rng), Decision::Pause(_)));
+        assert!(attempts.is_retry());
+        attempts.handle_sent();
+        attempts.handle_failure(answered(ErrorCode::Unavailable), MS, &mut rng);
+        assert!(attempts.is_retry(), "the first attempt may still take effect");
+        attempts.handle_sent();
+        let Decision::GiveUp(error) = attempts.handle_failure(answered(ErrorCode::InvalidArgument), MS, &mut rng)
+        else {
+            panic!("an invalid argument stays invalid")
+        };
+        assert_eq!(error.outcome(), Outcome::Unknown);
+        assert_eq!(attempts.deadline_exceeded(MS).outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn reads_never_have_an_unknown_outcome_and_commands_are_not_repeated_blindly() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut read = attempts(Kind::Read);
+        read.handle_sent();
+        assert_eq!(read.deadline_exceeded(MS).outcome(), Outcome::NotApplied);
+        let mut command = attempts(Kind::Command);
+        command.handle_sent();
+        let lost = Failure::Lost { detail: "reset".into() };
+        let Decision::GiveUp(error) = command.handle_failure(lost, MS, &mut rng) else { panic!() };
+        assert_eq!(error.outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn the_budget_lets_through_its_share_and_its_reserve() {
+        let policy = RetryPolicy { budget_reserve: 5, budget_per_second: 10, ..RetryPolicy::default() };
+        let mut budget = RetryBudget::new(policy, Duration::ZERO);
+        assert_eq!((0..100).filter(|_| budget.withdraw(Duration::ZERO).is_ok()).count(), 5);
+        assert_eq!(budget.withdraw(Duration::ZERO), Err(100 * MS));
+        let mut retries = 0;
+        for _ in 0..1000 {
+            budget.handle_operation();
+            retries += u32::from(budget.withdraw(Duration::ZERO).is_ok());
+        }
+        assert_eq!(retries, 100, "a tenth of the operations");
+        assert!(budget.withdraw(99 * MS).is_err());
+        assert_eq!(budget.withdraw(100 * MS), Ok(()));
+        assert_eq!((0..100).filter(|_| budget.withdraw(Duration::from_secs(60)).is_ok()).count(), 5);
+    }
+}
