@@ -107,16 +107,15 @@ async fn produce(address: SocketAddr, producer: usize, window: usize, counters: 
     let mut unanswered = BTreeMap::new();
     loop {
         let stopping = counters.stop.load(Ordering::Relaxed);
-        while unanswered < window && !stopping {
+        while unanswered.len() < window && !stopping {
             sequence += 1;
+            let first_unanswered = unanswered.values().next().copied().unwrap_or(sequence);
             let key = format!("load-{producer}-{}", sequence % 1_000);
-            connection
-                .send(put(sequence, key, value.clone()), 0)
-                .await
-                .expect("the node does not close on its clients");
-            unanswered += 1;
+            let put = put_among(sequence, first_unanswered, key, value.clone());
+            let id = connection.send(put, 0).await.expect("the node does not close on its clients");
+            unanswered.insert(id.0, sequence);
         }
-        if unanswered == 0 {
+        if unanswered.is_empty() {
             return;
         }
         let Received::Response(response) = connection.receive().await else { panic!("the node closed a connection") };
