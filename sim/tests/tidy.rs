@@ -164,7 +164,7 @@ fn names(line: &str, word: &str) -> bool {
         let before = line[..at].chars().next_back().is_some_and(part_of_name);
         let after = line[at + word.len()..].chars().next().is_some_and(part_of_name);
         let ends_in_name = word.ends_with(part_of_name);
-        !before && !(ends_in_name && after)
+        !(before || ends_in_name && after)
     })
 }
 
