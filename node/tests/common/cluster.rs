@@ -1,0 +1,280 @@
+//! A cluster of real processes in a temporary folder.
+
+use super::ports::free_base_port;
+use super::process::{Log, NodeProcess, run_well};
+use super::wait::eventually;
+use kvorum_client::{Client, NodeId, NodeStatus, ShardId, Topology};
+use kvorum_protocol::hash;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a cluster may take from its start until it serves every shard. Generous: the machine may be busy, and nothing
+/// is measured by it.
+pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a restarted node may take until it holds all that the others do.
+pub(crate) const CATCH_UP_DEADLINE: Duration = Duration::from_secs(30);
+/// How long one operation of a test's client may take, failover included.
+pub(crate) const OPERATION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a cluster is made of.
+pub(crate) struct ClusterOptions {
+    pub(crate) nodes: usize,
+    pub(crate) shards: u16,
+    pub(crate) fault_hooks: bool,
+    /// Settings of every node, as environment variables.
+    pub(crate) environment: Vec<(&'static str, String)>,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        ClusterOptions { nodes: 3, shards: 8, fault_hooks: false, environment: Vec::new() }
+    }
+}
+
+/// A cluster. Nodes are counted from 1, as in the names of their folders.
+pub(crate) struct TestCluster {
+    options: ClusterOptions,
+    base_port: u16,
+    nodes: Vec<Node>,
+    // Dropped last: the processes are gone before their folder is.
+    folder: TempDir,
+}
+
+#[derive(Default)]
+struct Node {
+    process: Option<NodeProcess>,
+    log: Log,
+}
+
+impl TestCluster {
+    /// Lays out a cluster, starts its nodes, and waits until it serves every shard.
+    pub(crate) async fn start(options: ClusterOptions) -> Self {
+        let folder = TempDir::with_prefix("kvorum-test-").expect("a temporary folder can be made");
+        let base_port = free_base_port();
+        let nodes = (0..options.nodes).map(|_| Node::default()).collect();
+        let mut cluster = TestCluster { options, base_port, nodes, folder };
+        cluster.init();
+        (1..=cluster.options.nodes).for_each(|node| cluster.start_node(node));
+        cluster.wait_ready().await;
+        cluster
+    }
+
+    fn init(&self) {
+        let dir = self.dir();
+        let dir = dir.to_str().expect("temporary folders have names in UTF-8");
+        let (nodes, shards) = (self.options.nodes.to_string(), self.options.shards.to_string());
+        let base_port = self.base_port.to_string();
+        let mut arguments =
+            vec!["init", "--dir", dir, "--nodes", &nodes, "--shards", &shards, "--base-port", &base_port];
+        if self.options.fault_hooks {
+            arguments.push("--fault-hooks");
+        }
+        run_well(&arguments);
+    }
+
+    /// The cluster's folder.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.folder.path().join("cluster")
+    }
+
+    /// A node's folder.
+    pub(crate) fn node_dir(&self, node: usize) -> PathBuf {
+        self.dir().join(format!("node-{node}"))
+    }
+
+    /// How many shards the ring has.
+    pub(crate) fn shards(&self) -> u16 {
+        self.options.shards
+    }
+
+    /// The numbers of the nodes.
+    pub(crate) fn nodes(&self) -> std::ops::RangeInclusive<usize> {
+        1..=self.options.nodes
+    }
+
+    /// The address of a node's binary door.
+    pub(crate) fn address(&self, node: usize) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + node as u16))
+    }
+
+    /// What clients connect to: the doors of these nodes.
+    pub(crate) fn url(&self, nodes: impl IntoIterator<Item = usize>) -> String {
+        let doors: Vec<String> = nodes.into_iter().map(|node| self.address(node).to_string()).collect();
+        format!("kv://{}", doors.join(","))
+    }
+
+    /// Starts a node that does not run. Does not wait for it.
+    pub(crate) fn start_node(&mut self, node: usize) {
+        let config = config_path(&self.node_dir(node));
+        let arguments = ["start", "--config", &config, "--exit-with-stdin"];
+        let slot = &mut self.nodes[node - 1];
+        assert!(slot.process.is_none(), "node {node} runs already");
+        slot.log.push(format!("--- node {node} is started"));
+        slot.process = Some(NodeProcess::spawn(&arguments, &self.options.environment, &slot.log));
+    }
+
+    /// Kills a node as `kill -9` does, and returns when: it is gone by then.
+    pub(crate) fn kill(&mut self, node: usize) -> Instant {
+        self.take_process(node).kill();
+        self.nodes[node - 1].log.push(format!("--- node {node} is killed"));
+        Instant::now()
+    }
+
+    /// Kills all nodes at once: all are signalled before any is waited for, so none outlives another by more than a moment.
+    pub(crate) fn kill_all(&mut self) {
+        let processes: Vec<NodeProcess> = self.nodes().map(|node| self.take_process(node)).collect();
+        let ids = processes.iter().filter_map(|process| rustix::process::Pid::from_raw(process.id() as i32));
+        for id in ids {
+            rustix::process::kill_process(id, rustix::process::Signal::KILL).expect("the process is a child of ours");
+        }
+        processes.into_iter().for_each(NodeProcess::kill);
+    }
+
+    /// Waits until a node's process ends by itself.
+    pub(crate) async fn wait_exit(&mut self, node: usize, deadline: Duration) -> ExitStatus {
+        self.take_process(node).wait("the node's process ends", deadline).await
+    }
+
+    /// The process of a node that runs.
+    pub(crate) fn process(&mut self, node: usize) -> &mut NodeProcess {
+        self.nodes[node - 1].process.as_mut().expect("the node was started")
+    }
+
+    fn take_process(&mut self, node: usize) -> NodeProcess {
+        self.nodes[node - 1].process.take().expect("the node was started")
+    }
+
+    /// What a node wrote to stdout and stderr.
+    pub(crate) fn log(&self, node: usize) -> Log {
+        self.nodes[node - 1].log.clone()
+    }
+
+    /// A client that knows the doors of all nodes.
+    pub(crate) async fn client(&self) -> Client {
+        self.client_of(self.nodes()).await
+    }
+
+    /// A client that begins with the doors of these nodes.
+    pub(crate) async fn client_of(&self, nodes: impl IntoIterator<Item = usize>) -> Client {
+        let url = self.url(nodes);
+        eventually("a client connects", READY_DEADLINE, async || {
+            Client::builder().url(&url).name("scenario").deadline(OPERATION_DEADLINE).connect().await
+        })
+        .await
+    }
+
+    /// Waits until every node that was started knows a leader of every shard, is connected to all others that were, and
+    /// every shard takes writes.
+    pub(crate) async fn wait_ready(&self) {
+        let running: Vec<usize> = self.nodes().filter(|node| self.nodes[node - 1].process.is_some()).collect();
+        let client = self.client_of(running.iter().copied()).await;
+        eventually("every node serves every shard", READY_DEADLINE, async || {
+            let statuses = client.status().await.map_err(|error| error.to_string())?;
+            if statuses.len() != running.len() {
+                return Err(format!("{} of {} nodes answer", statuses.len(), running.len()));
+            }
+            statuses.iter().try_for_each(|status| is_ready(status, running.len() - 1))
+        })
+        .await;
+        for shard in 0..self.shards() {
+            let key = key_in_shard("ready", ShardId(shard), self.shards());
+            client.put(key, "yes").await.expect("every shard has a leader and takes writes");
+        }
+        assert!(client.close(OPERATION_DEADLINE).await, "nothing is in flight, so closing is quick");
+    }
+
+    /// Waits until a node holds every write that any node had committed when this was called.
+    pub(crate) async fn wait_caught_up(&self, node: usize) {
+        let client = self.client().await;
+        let mut goal: Option<HashMap<ShardId, u64>> = None;
+        let name = format!("node-{node}");
+        eventually("the node catches up", CATCH_UP_DEADLINE, async || {
+            let statuses = client.status().await.map_err(|error| error.to_string())?;
+            let goal = goal.get_or_insert_with(|| committed(&statuses));
+            let status = statuses.iter().find(|status| status.name == name).ok_or("it does not answer")?;
+            let behind = status.shards.iter().find(|shard| goal.get(&shard.shard) > Some(&shard.applied.0));
+            let missing = goal.keys().find(|shard| !status.shards.iter().any(|held| held.shard == **shard));
+            match (behind, missing) {
+                (None, None) => Ok(()),
+                (Some(shard), _) => Err(format!("shard {} has applied {}", shard.shard, shard.applied)),
+                (_, Some(shard)) => Err(format!("shard {shard} is missing")),
+            }
+        })
+        .await;
+    }
+
+    /// The topology with a leader for every shard.
+    pub(crate) async fn settled_topology(&self, client: &Client) -> Topology {
+        eventually("every shard has a leader", READY_DEADLINE, async || {
+            let topology = client.topology().await.map_err(|error| error.to_string())?;
+            match topology.shards.iter().position(|shard| shard.leader.is_none()) {
+                None => Ok((*topology).clone()),
+                Some(shard) => Err(format!("shard {shard} has no leader")),
+            }
+        })
+        .await
+    }
+
+    /// The number of the node with this identity.
+    pub(crate) fn number_of(&self, topology: &Topology, id: NodeId) -> usize {
+        let node = topology.nodes.iter().find(|node| node.id == id).expect("the node is in the topology");
+        self.nodes().find(|number| format!("node-{number}") == node.name).expect("nodes are named by their number")
+    }
+
+    /// The identity of a node.
+    pub(crate) fn id_of(&self, topology: &Topology, node: usize) -> NodeId {
+        let name = format!("node-{node}");
+        topology.nodes.iter().find(|node| node.name == name).expect("nodes are named by their number").id
+    }
+
+    /// The number of the node that leads a shard.
+    pub(crate) fn leader_of(&self, topology: &Topology, shard: ShardId) -> usize {
+        let leader = topology.leader_of(shard).expect("the topology is settled");
+        self.number_of(topology, leader.id)
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        self.nodes.iter_mut().for_each(|node| drop(node.process.take()));
+        if std::thread::panicking() {
+            for (node, number) in self.nodes.iter().zip(1..) {
+                eprintln!("=== log of node {number}\n{}", node.log.lines().join("\n"));
+            }
+        }
+    }
+}
+
+/// The configuration file in a node's folder.
+pub(crate) fn config_path(node_dir: &Path) -> String {
+    node_dir.join("kvorum.toml").to_str().expect("temporary folders have names in UTF-8").to_owned()
+}
+
+/// A key that begins with `prefix` and lives in `shard`.
+pub(crate) fn key_in_shard(prefix: &str, shard: ShardId, shards: u16) -> String {
+    let mut keys = (0..).map(|number| format!("{prefix}-{number}"));
+    keys.find(|key| hash::shard_of(key.as_bytes(), shards) == shard).expect("every shard has keys")
+}
+
+fn is_ready(status: &NodeStatus, peers: usize) -> Result<(), String> {
+    if status.peers_up.len() != peers {
+        return Err(format!("{} is connected to {} peers", status.name, status.peers_up.len()));
+    }
+    match status.shards.iter().find(|shard| shard.leader.is_none()) {
+        None => Ok(()),
+        Some(shard) => Err(format!("{} knows no leader of shard {}", status.name, shard.shard)),
+    }
+}
+
+fn committed(statuses: &[NodeStatus]) -> HashMap<ShardId, u64> {
+    let mut committed = HashMap::new();
+    for shard in statuses.iter().flat_map(|status| &status.shards) {
+        let known: &mut u64 = committed.entry(shard.shard).or_default();
+        *known = shard.committed.0.max(*known);
+    }
+    committed
+}

@@ -1,0 +1,137 @@
+//! Overload: producers at several times the capacity. `Overloaded` is answered, throughput of accepted work stays within 20 %
+//! of its peak, and memory stays under a stated bound.
+//!
+//! It runs for 8 s; `KVORUM_OVERLOAD_SECONDS` says otherwise.
+
+mod common;
+
+use bytes::Bytes;
+use common::wait::pause_as_advised;
+use common::wire::{Received, new_client, put_among};
+use common::{ClusterOptions, RawConnection, TestCluster, let_run};
+use kvorum_client::ErrorCode;
+use kvorum_protocol::{ResponseBody, Retry};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// Bytes of each value.
+const VALUE_BYTES: usize = 4 * 1024;
+/// Producers, each with a connection to a node.
+const PRODUCERS: usize = 24;
+/// Unanswered requests of a producer that saturates the cluster and no more.
+const WINDOW_SATURATING: usize = 8;
+/// Unanswered requests of a producer that asks for far more than is possible: 24 producers hold 48 times what saturates.
+const WINDOW_OVERLOADING: usize = 384;
+/// What the queues and buffers of one node may take, in bytes: memory that no file backs.
+const NODE_ANONYMOUS_BYTES_MAX: u64 = 768 * 1024 * 1024;
+/// Accepted work under overload, as a share of what a saturating load reaches.
+const THROUGHPUT_SHARE_MIN: f64 = 0.8;
+/// How long the saturating load runs to find the peak.
+const PEAK_SPAN: Duration = Duration::from_secs(3);
+/// Throughput and memory are looked at this often.
+const SAMPLE: Duration = Duration::from_millis(250);
+
+#[derive(Default)]
+struct Counters {
+    accepted: AtomicU64,
+    overloaded: AtomicU64,
+    stop: AtomicBool,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overload_is_refused_and_costs_the_accepted_work_little() {
+    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
+    let seconds = std::env::var("KVORUM_OVERLOAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+
+    let peak = run(&mut cluster, WINDOW_SATURATING, PEAK_SPAN).await;
+    let overload = run(&mut cluster, WINDOW_OVERLOADING, Duration::from_secs(seconds)).await;
+    println!("saturated: {peak:?}\noverloaded: {overload:?}");
+    assert!(overload.refused > 0, "nothing was refused: the producers were too slow to overload anything");
+    assert!(
+        overload.accepted_per_second >= THROUGHPUT_SHARE_MIN * peak.accepted_per_second,
+        "accepted work fell from {:.0}/s to {:.0}/s",
+        peak.accepted_per_second,
+        overload.accepted_per_second
+    );
+    let most = peak.memory_bytes.max(overload.memory_bytes);
+    assert!(most <= NODE_ANONYMOUS_BYTES_MAX, "a node held {most} bytes");
+
+    // It is over as soon as the producers are gone.
+    let client = cluster.client().await;
+    client.put("after", "the storm").await.expect("the cluster serves as before");
+}
+
+#[derive(Debug)]
+struct Measured {
+    accepted_per_second: f64,
+    refused: u64,
+    /// The most that any node held in memory that no file backs.
+    memory_bytes: u64,
+}
+
+async fn run(cluster: &mut TestCluster, window: usize, span: Duration) -> Measured {
+    let counters = Arc::new(Counters::default());
+    let mut producers = JoinSet::new();
+    for producer in 0..PRODUCERS {
+        let address = cluster.address(1 + producer % cluster.nodes().count());
+        producers.spawn(produce(address, producer, window, Arc::clone(&counters)));
+    }
+    // The first moments, while windows fill, are not counted.
+    let_run(SAMPLE).await;
+    let (began, before) = (Instant::now(), counters.accepted.load(Ordering::Relaxed));
+    let mut memory_bytes = 0;
+    while began.elapsed() < span {
+        let_run(SAMPLE).await;
+        for node in cluster.nodes() {
+            memory_bytes = cluster.process(node).anonymous_bytes().max(memory_bytes);
+        }
+    }
+    let accepted = counters.accepted.load(Ordering::Relaxed) - before;
+    let accepted_per_second = accepted as f64 / began.elapsed().as_secs_f64();
+    counters.stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = producers.join_next().await {
+        ended.expect("every answer is a result or a typed, retryable error");
+    }
+    Measured { accepted_per_second, refused: counters.overloaded.load(Ordering::Relaxed), memory_bytes }
+}
+
+/// Keeps `window` puts unanswered. A refusal counts, and is followed by the pause that it advises.
+async fn produce(address: SocketAddr, producer: usize, window: usize, counters: Arc<Counters>) {
+    let mut connection = RawConnection::greet(address, new_client()).await.expect("the node's door is open");
+    let value = Bytes::from(vec![b'v'; VALUE_BYTES]);
+    let mut sequence = 0;
+    let mut unanswered = BTreeMap::new();
+    loop {
+        let stopping = counters.stop.load(Ordering::Relaxed);
+        while unanswered.len() < window && !stopping {
+            sequence += 1;
+            let first_unanswered = unanswered.values().next().copied().unwrap_or(sequence);
+            let key = format!("load-{producer}-{}", sequence % 1_000);
+            let put = put_among(sequence, first_unanswered, key, value.clone());
+            let id = connection.send(put, 0).await.expect("the node does not close on its clients");
+            unanswered.insert(id.0, sequence);
+        }
+        if unanswered.is_empty() {
+            return;
+        }
+        let Received::Response(response) = connection.receive().await else { panic!("the node closed a connection") };
+        unanswered.remove(&response.id.0).expect("each request is answered once");
+        match response.body {
+            ResponseBody::Written(_) => {
+                counters.accepted.fetch_add(1, Ordering::Relaxed);
+            }
+            ResponseBody::Error(error) => {
+                let Retry::AfterMs(advice) = error.retry else { panic!("under load: {error}") };
+                if error.code == ErrorCode::Overloaded {
+                    counters.overloaded.fetch_add(1, Ordering::Relaxed);
+                }
+                pause_as_advised(Duration::from_millis(advice.into())).await;
+            }
+            other => panic!("a put was answered with {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A write that is retried with the same sequence number after a leader's death takes effect once. INCR proves it, sent as
+//! raw frames, so that no client library decides what is retried.
+
+mod common;
+
+use common::cluster::OPERATION_DEADLINE;
+use common::wire::{get, new_client, write};
+use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
+use kvorum_client::{ClientId, Outcome, ShardId};
+use kvorum_protocol::{Action, ResponseBody, WriteResult, WriteStatus};
+use std::time::Duration;
+
+/// How long a retry may have to wait for another leader.
+const FAILOVER_DEADLINE: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answered_write_that_is_sent_again_gets_the_same_answer() {
+    let mut scenario = Scenario::start().await;
+    for sequence in 1..=2 {
+        let leader = scenario.leader().await;
+        let mut connection = scenario.connect(leader).await;
+        let first = written(connection.call(incr(&scenario.key, sequence, false)).await.expect("the leader answers"));
+        assert_eq!(first.number, Some(sequence as i64));
+        scenario.cluster.kill(leader);
+        let again = scenario.retry(leader, sequence).await;
+        assert_eq!((again.status, again.number, again.version), (first.status, first.number, first.version));
+        scenario.revive(leader).await;
+    }
+    scenario.assert_counter(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_answer_was_lost_takes_effect_once() {
+    let mut scenario = Scenario::start().await;
+    for sequence in 1..=4 {
+        let leader = scenario.leader().await;
+        let mut connection = scenario.connect(leader).await;
+        connection.send(incr(&scenario.key, sequence, false), 0).await.expect("the leader's door is open");
+        if sequence % 2 == 0 {
+            // Killed with the answer on its way, which nobody reads. In odd rounds the write itself may not have arrived.
+            connection.receive().await;
+        }
+        scenario.cluster.kill(leader);
+        let result = scenario.retry(leader, sequence).await;
+        assert_eq!((result.status, result.number), (WriteStatus::Applied, Some(sequence as i64)));
+        scenario.revive(leader).await;
+    }
+    scenario.assert_counter(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_sent_many_times_at_once_through_all_nodes_takes_effect_once() {
+    let scenario = Scenario::start().await;
+    for sequence in 1..=20 {
+        let mut connections = Vec::new();
+        for node in scenario.cluster.nodes() {
+            let mut connection = scenario.connect(node).await;
+            connection.send(incr(&scenario.key, sequence, node > 1), 0).await.expect("the door is open");
+            connections.push(connection);
+        }
+        for mut connection in connections {
+            if let common::wire::Received::Response(response) = connection.receive().await {
+                match response.body {
+                    ResponseBody::Written(result) => assert_eq!(result.number, Some(sequence as i64)),
+                    // Allowed, as long as it does not claim that a write that others saw was not applied twice.
+                    ResponseBody::Error(error) => assert_ne!(error.outcome, Outcome::NotApplied, "{error}"),
+                    other => panic!("an INCR was answered with {other:?}"),
+                }
+            }
+        }
+    }
+    scenario.assert_counter(20).await;
+}
+
+struct Scenario {
+    cluster: TestCluster,
+    client: ClientId,
+    shard: ShardId,
+    key: String,
+}
+
+impl Scenario {
+    async fn start() -> Self {
+        let cluster = TestCluster::start(ClusterOptions::default()).await;
+        let shard = ShardId(1);
+        let key = key_in_shard("counter", shard, cluster.shards());
+        Scenario { cluster, client: new_client(), shard, key }
+    }
+
+    async fn connect(&self, node: usize) -> RawConnection {
+        RawConnection::greet(self.cluster.address(node), self.client).await.expect("the node's door is open")
+    }
+
+    async fn leader(&self) -> usize {
+        let client = self.cluster.client().await;
+        let topology = self.cluster.settled_topology(&client).await;
+        self.cluster.leader_of(&topology, self.shard)
+    }
+
+    /// Sends the write again to a node that is not `dead`, until it is answered.
+    async fn retry(&self, dead: usize, sequence: u64) -> WriteResult {
+        let node = self.cluster.nodes().find(|node| *node != dead).expect("there are three nodes");
+        eventually("the retried write is answered", FAILOVER_DEADLINE, async || {
+            let connection = RawConnection::greet(self.cluster.address(node), self.client).await;
+            let mut connection = connection.map_err(|error| error.to_string())?;
+            match connection.call(incr(&self.key, sequence, true)).await.map_err(|error| error.to_string())? {
+                ResponseBody::Written(result) => Ok(result),
+                ResponseBody::Error(error) => Err(error.to_string()),
+                other => panic!("an INCR was answered with {other:?}"),
+            }
+        })
+        .await
+    }
+
+    async fn revive(&mut self, node: usize) {
+        self.cluster.start_node(node);
+        self.cluster.wait_ready().await;
+    }
+
+    async fn assert_counter(&self, expected: u64) {
+        for node in self.cluster.nodes() {
+            let mut connection = self.connect(node).await;
+            eventually("every node reads the counter", OPERATION_DEADLINE, async || {
+                match connection.call(get(&self.key)).await.map_err(|error| error.to_string())? {
+                    ResponseBody::Value(Some(entry)) => {
+                        assert_eq!(entry.value, expected.to_string(), "read through node {node}");
+                        Ok(())
+                    }
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await;
+        }
+    }
+}
+
+fn incr(key: &str, sequence: u64, retry: bool) -> kvorum_protocol::RequestBody {
+    write(sequence, retry, key.to_owned(), Action::Incr { by: 1 })
+}
+
+fn written(body: ResponseBody) -> WriteResult {
+    match body {
+        ResponseBody::Written(result) => result,
+        other => panic!("an INCR was answered with {other:?}"),
+    }
+}

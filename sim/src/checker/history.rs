@@ -1,0 +1,174 @@
+//! What clients did and saw.
+
+use std::collections::BTreeMap;
+
+/// The operations of all clients, in any order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct History {
+    operations: Vec<Operation>,
+}
+
+/// One operation, as the client that called it saw it.
+///
+/// An operation that is known to have had no effect (refused, or answered with the outcome "not applied") says nothing
+/// about the key and does not belong in a history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Operation {
+    /// Who called; for people, the search does not look at it.
+    pub client: u32,
+    /// When it was called, on one clock that all clients share and that never goes back. The unit does not matter.
+    pub invoked_at: u64,
+    /// The key.
+    pub key: Vec<u8>,
+    /// What was asked.
+    pub call: Call,
+    /// How it ended.
+    pub completion: Completion,
+}
+
+/// What was asked of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// The key's value and version.
+    Get,
+    /// A write, if its condition holds.
+    Write {
+        /// Must hold, or nothing is written.
+        condition: Condition,
+        /// What to do.
+        action: Action,
+    },
+}
+
+/// What must hold for a write to take effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Condition {
+    /// Nothing.
+    Always,
+    /// The key does not exist.
+    IfAbsent,
+    /// The key exists.
+    IfPresent,
+    /// The key exists with this version.
+    IfVersion(u64),
+}
+
+/// What a write does.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub enum Action {
+    /// Stores a value.
+    Put(Vec<u8>),
+    /// Removes the key.
+    Delete,
+    /// Adds to a decimal 64-bit integer; a missing key counts as 0.
+    Incr(i64),
+    /// Appends bytes; a missing key counts as empty.
+    Append(Vec<u8>),
+}
+
+/// How an operation ended, from its caller's view.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Completion {
+    /// It was answered.
+    Answered {
+        /// When; not before the call.
+        at: u64,
+        /// What.
+        reply: Reply,
+    },
+    /// The write is known to have taken effect; what it answered is not known.
+    AppliedUnseen {
+        /// When the caller learned of it.
+        at: u64,
+    },
+    /// Nothing is known: it may take effect at any time after the call, or never.
+    Open,
+}
+
+/// What an operation answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// To a get.
+    Value(Option<Found>),
+    /// To a write.
+    Written(Written),
+}
+
+/// A value that a get found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The value.
+    pub value: Vec<u8>,
+    /// Its version, where the store told it.
+    pub version: Option<u64>,
+}
+
+/// What a write answered. A field that is `None` was not told, and is not checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// Whether it took effect.
+    pub status: WriteStatus,
+    /// After an effect the key's new version, which is higher than every version the key had before. Otherwise the version
+    /// that the key has, 0 if there is no such key.
+    pub version: Option<u64>,
+    /// After an incr the new number, after an append the new length.
+    pub number: Option<i64>,
+}
+
+/// Whether a write took effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum WriteStatus {
+    /// It did.
+    Applied,
+    /// Its condition did not hold.
+    ConditionFailed,
+    /// It was a delete of a key that does not exist.
+    Missing,
+}
+
+impl History {
+    /// Adds an operation.
+    ///
+    /// # Panics
+    /// If it was answered before it was called, or its answer is not one to its call: the recorder is wrong.
+    pub fn push(&mut self, operation: Operation) {
+        if let Some(returned_at) = operation.returned_at() {
+            assert!(returned_at >= operation.invoked_at, "answered before it was called: {operation}");
+        }
+        if let Completion::Answered { reply, .. } = &operation.completion {
+            let is_get = matches!(operation.call, Call::Get);
+            assert_eq!(is_get, matches!(reply, Reply::Value(_)), "the answer is of another kind: {operation}");
+        }
+        self.operations.push(operation);
+    }
+
+    /// The operations, in the order they were pushed.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// The operations of each key, keys in order.
+    pub(super) fn by_key(&self) -> BTreeMap<&[u8], Vec<&Operation>> {
+        let mut keys: BTreeMap<&[u8], Vec<&Operation>> = BTreeMap::new();
+        for operation in &self.operations {
+            keys.entry(&operation.key).or_default().push(operation);
+        }
+        keys
+    }
+}
+
+impl Extend<Operation> for History {
+    fn extend<I: IntoIterator<Item = Operation>>(&mut self, operations: I) {
+        operations.into_iter().for_each(|operation| self.push(operation));
+    }
+}
+
+impl Operation {
+    /// When it returned to its caller; `None` if its outcome is open.
+    pub fn returned_at(&self) -> Option<u64> {
+        match self.completion {
+            Completion::Answered { at, .. } | Completion::AppliedUnseen { at } => Some(at),
+            Completion::Open => None,
+        }
+    }
+}

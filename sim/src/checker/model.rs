@@ -1,0 +1,173 @@
+//! What an operation may do to one key: the sequential store that a history is compared with.
+
+use super::history::{Action, Call, Completion, Condition, Found, Operation, Reply, WriteStatus, Written};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A distinct value that the key has, had, or may have had. States are compared often, so they hold numbers, not bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) struct ValueId(u32);
+
+/// A key's state, as far as the answers placed so far determine it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) struct State {
+    /// The value; `None` if the key does not exist.
+    pub(super) value: Option<ValueId>,
+    /// If `version_exact`: the version of the last write. Otherwise a lower bound of it: that write did not tell.
+    pub(super) version: u64,
+    /// Always true for a missing key, so that states which can't be told apart are equal.
+    pub(super) version_exact: bool,
+}
+
+impl State {
+    /// The state of a key that was never written.
+    pub(super) const ABSENT: State = State { value: None, version: 0, version_exact: true };
+
+    /// This state with its version pinned down to `version`, if it can have it. A missing key's version is told as 0.
+    fn with_version(self, version: u64) -> Option<State> {
+        match (self.value, self.version_exact) {
+            (None, _) => (version == 0).then_some(self),
+            (Some(_), true) => (version == self.version).then_some(self),
+            (Some(_), false) => (version >= self.version).then_some(State { version, version_exact: true, ..self }),
+        }
+    }
+
+    /// This state with its version pinned down, if `told` says what it is.
+    fn with_told_version(self, told: Option<u64>) -> Option<State> {
+        told.map_or(Some(self), |version| self.with_version(version))
+    }
+
+    /// The state after an effective write, which was given version `told`: higher than every one before it.
+    fn written(self, value: Option<ValueId>, told: Option<u64>) -> Option<State> {
+        let (version, told_exactly) = match told {
+            Some(version) if version <= self.version => return None,
+            Some(version) => (version, true),
+            None => (self.version + 1, false),
+        };
+        Some(State { value, version, version_exact: told_exactly || value.is_none() })
+    }
+}
+
+/// The store of one key, with every value that it has been seen to take.
+#[derive(Default)]
+pub(super) struct Model {
+    values: Vec<Rc<[u8]>>,
+    ids: HashMap<Rc<[u8]>, ValueId>,
+}
+
+impl Model {
+    /// The state after `operation` takes effect in `state` with the answer it got, or `None` if it can't have.
+    ///
+    /// An operation of unknown answer is taken to have had an effect: had it none, it need not be placed at all.
+    pub(super) fn step(&mut self, state: State, operation: &Operation) -> Option<State> {
+        match (&operation.call, &operation.completion) {
+            (Call::Get, Completion::Answered { reply: Reply::Value(found), .. }) => self.get(state, found.as_ref()),
+            (Call::Write { condition, action }, Completion::Answered { reply: Reply::Written(written), .. }) => {
+                self.answered_write(state, *condition, action, written)
+            }
+            (Call::Write { condition, action }, _) => {
+                let state = holding(*condition, state)?;
+                self.effect(state, action, None, None)
+            }
+            // A get of unknown answer says nothing; `History::push` excludes an answer of the other kind.
+            (Call::Get, _) => Some(state),
+        }
+    }
+
+    /// The bytes of a state's value, for reports.
+    pub(super) fn bytes(&self, value: ValueId) -> &[u8] {
+        &self.values[value.0 as usize]
+    }
+
+    fn get(&mut self, state: State, found: Option<&Found>) -> Option<State> {
+        match found {
+            None => state.value.is_none().then_some(state),
+            Some(found) => {
+                let same_value = state.value.is_some_and(|value| self.bytes(value) == found.value);
+                same_value.then_some(state)?.with_told_version(found.version)
+            }
+        }
+    }
+
+    fn answered_write(
+        &mut self,
+        state: State,
+        condition: Condition,
+        action: &Action,
+        written: &Written,
+    ) -> Option<State> {
+        match written.status {
+            WriteStatus::Applied => {
+                let state = holding(condition, state)?;
+                self.effect(state, action, written.version, written.number)
+            }
+            WriteStatus::ConditionFailed => failing(condition, state.with_told_version(written.version)?),
+            WriteStatus::Missing => {
+                let missed = matches!(action, Action::Delete) && state.value.is_none();
+                missed.then_some(state)?.with_told_version(written.version)
+            }
+        }
+    }
+
+    /// The state after an effective write, if the write can have an effect and then answers as told.
+    fn effect(&mut self, state: State, action: &Action, version: Option<u64>, number: Option<i64>) -> Option<State> {
+        let before = state.value.map_or(&[][..], |value| self.bytes(value));
+        let (value, answer) = match action {
+            Action::Put(value) => (Some(self.intern(value)), None),
+            Action::Delete => {
+                state.value?;
+                (None, None)
+            }
+            Action::Incr(by) => {
+                let current = if state.value.is_some() { decimal(before)? } else { 0 };
+                let sum = current.checked_add(*by)?;
+                (Some(self.intern(sum.to_string().as_bytes())), Some(sum))
+            }
+            Action::Append(tail) => {
+                let whole = [before, tail].concat();
+                let length = i64::try_from(whole.len()).ok()?;
+                (Some(self.intern(&whole)), Some(length))
+            }
+        };
+        if number.is_some() && answer.is_some() && number != answer {
+            return None;
+        }
+        state.written(value, version)
+    }
+
+    fn intern(&mut self, value: &[u8]) -> ValueId {
+        if let Some(id) = self.ids.get(value) {
+            return *id;
+        }
+        let id = ValueId(u32::try_from(self.values.len()).expect("the step limit is far below 2^32"));
+        let value: Rc<[u8]> = value.into();
+        self.values.push(Rc::clone(&value));
+        self.ids.insert(value, id);
+        id
+    }
+}
+
+/// The state, if `condition` can hold in it; knowing that it holds may pin the version down.
+fn holding(condition: Condition, state: State) -> Option<State> {
+    match condition {
+        Condition::Always => Some(state),
+        Condition::IfAbsent => state.value.is_none().then_some(state),
+        Condition::IfPresent => state.value.is_some().then_some(state),
+        Condition::IfVersion(version) => state.value.and_then(|_| state.with_version(version)),
+    }
+}
+
+/// The state, if `condition` can fail in it.
+fn failing(condition: Condition, state: State) -> Option<State> {
+    let can_fail = match condition {
+        Condition::Always => false,
+        Condition::IfAbsent => state.value.is_some(),
+        Condition::IfPresent => state.value.is_none(),
+        Condition::IfVersion(version) => state.value.is_none() || !state.version_exact || state.version != version,
+    };
+    can_fail.then_some(state)
+}
+
+fn decimal(bytes: &[u8]) -> Option<i64> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
