@@ -3,10 +3,13 @@
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX, RAFT_ENTRY_BYTES_MAX};
 use std::time::Duration;
 
-/// Most requests that wait for one shard; past it the answer is `Overloaded`.
-pub const SHARD_QUEUE_REQUESTS_MAX: usize = 16 * 1024;
-/// Most bytes of requests that wait for one shard.
+/// Most unanswered requests of one shard; past it the answer is `Overloaded`. Two full entries and as much again: more
+/// would only wait longer, and past its deadline nobody wants an answer.
+pub const SHARD_QUEUE_REQUESTS_MAX: usize = 4096;
+/// Most bytes of unanswered requests of one shard.
 pub const SHARD_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes of unanswered requests of all shards of a node.
+pub const NODE_QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most bytes of consensus messages that wait for one shard; past it they are dropped, and sent again by their leader.
 pub const SHARD_MESSAGES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most unanswered requests of one connection. Past it the node stops reading from the connection.
@@ -42,6 +45,7 @@ pub const HEARTBEAT_TICKS: u32 = 2;
 
 const _: () = assert!(LARGE_FRAMES_BYTES_MAX >= 4 * FRAME_BYTES_MAX, "a few large frames pass at once");
 const _: () = assert!(SHARD_QUEUE_BYTES_MAX >= FRAME_BYTES_MAX, "the largest request fits a queue");
+const _: () = assert!(NODE_QUEUE_BYTES_MAX >= SHARD_QUEUE_BYTES_MAX);
 const _: () = assert!(SHARD_MESSAGES_BYTES_MAX >= PEER_FRAME_BYTES_MAX);
 const _: () = assert!(RAFT_ENTRY_BYTES_MAX > FRAME_BYTES_MAX, "a full batch and the largest request fit an entry");
 const _: () = assert!(ELECTION_TICKS >= 5 * HEARTBEAT_TICKS, "a lost heartbeat is no reason for an election");

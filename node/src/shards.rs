@@ -5,6 +5,7 @@ use crate::journal::JournalHandle;
 use crate::log::{Disk, LogError, LogOptions, Position};
 use crate::router::Router;
 use crate::shard::actor::{ShardActor, ShardArguments, ShardMessage};
+use crate::shard::inbox::QueueBudget;
 use crate::shard::{ShardConfig, ShardError};
 use crate::status::Inspector;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
@@ -58,6 +59,7 @@ pub struct ShardsState {
     policy: RestartPolicy<ShardId>,
     replicas: BTreeMap<ShardId, Replica>,
     by_actor: HashMap<ActorId, ShardId>,
+    queue_budget: Arc<QueueBudget>,
     stopping: bool,
 }
 
@@ -82,6 +84,7 @@ impl Actor for ShardsSupervisor {
             policy: RestartPolicy::new(),
             replicas: BTreeMap::new(),
             by_actor: HashMap::new(),
+            queue_budget: Arc::default(),
             stopping: false,
         })
     }
@@ -147,6 +150,7 @@ impl ShardsState {
                 // process has written.
                 durable: self.arguments.durable.remove(&shard),
                 journal: self.arguments.journal.clone(),
+                queue_budget: Arc::clone(&self.queue_budget),
                 outlet: Arc::clone(&self.arguments.router) as _,
             };
             let supervisor = myself.get_cell();

@@ -102,7 +102,8 @@ async fn random_bytes(scenario: &Scenario) {
         // The node may close before all is sent.
         let _ = connection.send_bytes(&bytes).await;
         if let Some(error) = connection.refusal().await {
-            assert_eq!(error.code, ErrorCode::Malformed, "seed {seed}: {error}");
+            let expected = [ErrorCode::Malformed, ErrorCode::TooLarge];
+            assert!(expected.contains(&error.code), "seed {seed}: {error}");
         }
     }
 }
@@ -326,9 +327,13 @@ async fn a_node_with_a_certificate_of_another_authority_stays_outside() {
     assert!(statuses.iter().all(|status| status.peers_up.is_empty()), "the impostor has peers: {statuses:?}");
     for honest in 1..=2 {
         let id = cluster.id_of(&topology, honest);
-        let statuses = client.node_status(id).await.expect("the honest nodes answer");
-        let trusts = statuses.iter().any(|status| status.peers_up.contains(&impostor_id));
-        assert!(!trusts, "node {honest} is connected to the impostor");
+        // The connection with the node that was killed ends by itself; none with the impostor takes its place.
+        eventually("the honest node has lost the killed one and trusts nobody in its place", DEADLINE, async || {
+            let statuses = client.node_status(id).await.map_err(|error| error.to_string())?;
+            let trusts = statuses.iter().any(|status| status.peers_up.contains(&impostor_id));
+            if trusts { Err(format!("node {honest} lists it as connected")) } else { Ok(()) }
+        })
+        .await;
     }
 
     cluster.kill(3);

@@ -21,11 +21,12 @@ use tokio::task::JoinSet;
 /// Bytes of each value.
 const VALUE_BYTES: usize = 4 * 1024;
 /// Producers, each with a connection to a node.
-const PRODUCERS: usize = 24;
+const PRODUCERS: usize = 48;
 /// Unanswered requests of a producer that saturates the cluster and no more.
-const WINDOW_SATURATING: usize = 8;
-/// Unanswered requests of a producer that asks for far more than is possible: 24 producers hold 48 times what saturates.
-const WINDOW_OVERLOADING: usize = 384;
+const WINDOW_SATURATING: usize = 4;
+/// Unanswered requests of a producer that asks for far more than is possible: 225 times what saturates, and more than the
+/// shards' queues hold.
+const WINDOW_OVERLOADING: usize = 900;
 /// What the queues and buffers of one node may take, in bytes: memory that no file backs.
 const NODE_ANONYMOUS_BYTES_MAX: u64 = 768 * 1024 * 1024;
 /// Accepted work under overload, as a share of what a saturating load reaches.

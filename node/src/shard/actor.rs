@@ -4,7 +4,7 @@
 //! supervisor starts a new one, which rebuilds everything from the log and gets an inbox of its own, so that nothing
 //! meant for the old one reaches it.
 
-use super::inbox::{Drained, Inbox, QueuedRequest, ShardHandle};
+use super::inbox::{Drained, Inbox, QueueBudget, QueuedRequest, ShardHandle};
 use super::{Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
 use crate::clock;
 use crate::journal::{JournalHandle, Submission};
@@ -58,6 +58,8 @@ pub struct ShardArguments {
     pub durable: Option<Position>,
     /// What makes its appends durable.
     pub journal: JournalHandle,
+    /// The node's bound on waiting requests.
+    pub queue_budget: Arc<QueueBudget>,
     /// The node.
     pub outlet: Arc<dyn ShardOutlet>,
 }
@@ -129,12 +131,12 @@ impl Actor for ShardActor {
 
 impl ShardState {
     fn open(actor: ActorRef<ShardMessage>, arguments: ShardArguments) -> Result<Self, ShardError> {
-        let ShardArguments { config, incarnation, disk, log, durable, journal, outlet } = arguments;
+        let ShardArguments { config, incarnation, disk, log, durable, journal, queue_budget, outlet } = arguments;
         let id = config.shard;
         let (log, recovered) = ShardLog::open(&disk, id, durable, log)?;
         debug!(shard = %id, incarnation, records = recovered.records, "opened the log");
         let shard = Shard::new(config, log, clock::monotonic())?;
-        let inbox = Arc::new(Inbox::new(id, actor.clone()));
+        let inbox = Arc::new(Inbox::new(id, actor.clone(), queue_budget));
         let last = shard.snapshot();
         let handle = Arc::new(ShardHandle {
             shard: id,

@@ -5,7 +5,7 @@ use super::gate::ReadGate;
 use super::{Operation, ShardSnapshot};
 use crate::clock::Nanos;
 use crate::journal::PersistListener;
-use crate::limits::{SHARD_MESSAGES_BYTES_MAX, SHARD_QUEUE_BYTES_MAX, SHARD_QUEUE_REQUESTS_MAX};
+use crate::limits::{NODE_QUEUE_BYTES_MAX, SHARD_MESSAGES_BYTES_MAX, SHARD_QUEUE_BYTES_MAX, SHARD_QUEUE_REQUESTS_MAX};
 use crate::reply::ReplyTo;
 use crate::store::StoreReader;
 use kvorum_protocol::peer::RaftMessage;
@@ -44,6 +44,12 @@ pub(super) struct Drained {
     pub(super) tick: bool,
 }
 
+/// The memory that the unanswered requests of all shards of a node share.
+#[derive(Debug, Default)]
+pub struct QueueBudget {
+    bytes: AtomicUsize,
+}
+
 /// The queues of one incarnation of a shard's actor. A restarted actor gets a new one, so that syncs and messages meant
 /// for the old one reach nobody.
 #[derive(Debug)]
@@ -57,11 +63,12 @@ pub struct Inbox {
     // Requests that wait here or in the shard's backlog.
     waiting_requests: AtomicUsize,
     waiting_bytes: AtomicUsize,
+    node_budget: Arc<QueueBudget>,
     overloaded: AtomicU64,
 }
 
 impl Inbox {
-    pub(super) fn new(shard: ShardId, actor: ActorRef<ShardMessage>) -> Self {
+    pub(super) fn new(shard: ShardId, actor: ActorRef<ShardMessage>, node_budget: Arc<QueueBudget>) -> Self {
         Inbox {
             shard,
             actor,
@@ -71,6 +78,7 @@ impl Inbox {
             armed: AtomicBool::new(false),
             waiting_requests: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
+            node_budget,
             overloaded: AtomicU64::new(0),
         }
     }
@@ -81,12 +89,19 @@ impl Inbox {
         let requests_before = self.waiting_requests.fetch_add(1, Ordering::Relaxed);
         let bytes_before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         // An empty queue takes a request of any size: each is under the frame limit.
-        let over = requests_before >= SHARD_QUEUE_REQUESTS_MAX
-            || (bytes_before > 0 && bytes_before + bytes > SHARD_QUEUE_BYTES_MAX);
-        if over {
+        let node_before = self.node_budget.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let full = if requests_before >= SHARD_QUEUE_REQUESTS_MAX
+            || (bytes_before > 0 && bytes_before + bytes > SHARD_QUEUE_BYTES_MAX)
+        {
+            Some(format!("the queue of shard {} is full", self.shard))
+        } else if node_before > 0 && node_before + bytes > NODE_QUEUE_BYTES_MAX {
+            Some("the queues of this node are full".to_owned())
+        } else {
+            None
+        };
+        if let Some(detail) = full {
             self.release(1, bytes);
             self.overloaded.fetch_add(1, Ordering::Relaxed);
-            let detail = format!("the queue of shard {} is full", self.shard);
             request.reply_to.fail(ServerError::new(ErrorCode::Overloaded, detail));
             return;
         }
@@ -135,6 +150,7 @@ impl Inbox {
     pub(super) fn release(&self, requests: usize, bytes: usize) {
         self.waiting_requests.fetch_sub(requests, Ordering::Relaxed);
         self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.node_budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn wake(&self) {
@@ -149,6 +165,13 @@ impl PersistListener for Inbox {
     fn persisted(&self, token: u64) {
         self.persisted.fetch_max(token, Ordering::SeqCst);
         self.wake();
+    }
+}
+
+impl Drop for Inbox {
+    /// An actor that failed leaves requests unanswered; they are answered as they are dropped, and count no longer.
+    fn drop(&mut self) {
+        self.node_budget.bytes.fetch_sub(*self.waiting_bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
