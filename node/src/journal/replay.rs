@@ -98,13 +98,11 @@ fn needed_frames(disk: &dyn Disk, seed: &FrameSeed, files: &[u32]) -> Result<Vec
         }
     }
     let Some((&newest, last)) = frames.last_key_value() else { return Ok(Vec::new()) };
-    let mut expected = last.place.needed_from;
-    let needed: Vec<_> = frames.range(expected..).map(|(_, found)| *found).collect();
-    for found in &needed {
-        if found.place.round != expected {
-            return Err(JournalError::RoundMissing { round: expected, newest });
+    let needed: Vec<_> = frames.range(last.place.needed_from..).map(|(_, found)| *found).collect();
+    for (round, found) in (last.place.needed_from..).zip(&needed) {
+        if found.place.round != round {
+            return Err(JournalError::RoundMissing { round, newest });
         }
-        expected += 1;
     }
     Ok(needed)
 }

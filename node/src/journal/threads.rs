@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// What the journal's thread does until it is stopped.
+type ThreadBody = Box<dyn FnOnce(&Shared) -> Result<(), JournalError> + Send>;
+
 /// A running journal. Its threads end when it is stopped or dropped.
 pub struct Journal {
     shared: Arc<Shared>,
@@ -87,7 +90,7 @@ impl Journal {
             failed: AtomicBool::new(false),
             on_fatal,
         });
-        let run: Box<dyn FnOnce(&Shared) -> Result<(), JournalError> + Send> = match durability {
+        let run: ThreadBody = match durability {
             Durability::Fsync => {
                 let waker = Arc::clone(&shared);
                 let syncer = ThreadedSync::start(move || waker.note_synced())?;
