@@ -1,11 +1,85 @@
-//! stub
-#![allow(missing_docs)]
-use crate::log::*; use kvorum_protocol::*; use std::sync::Arc; use std::collections::BTreeMap;
-pub trait PersistListener:Send+Sync{fn persisted(&self,t:u64);}
-pub struct Submission{pub chunks:Vec<Chunk>,pub token:u64,pub listener:Arc<dyn PersistListener>}
-#[derive(Clone)] pub struct JournalHandle; impl JournalHandle{pub fn submit(&self,s:Submission){s.listener.persisted(s.token)} pub fn rounds(&self)->u64{0}}
-pub struct Journal; #[derive(Debug,thiserror::Error)] #[error("j")] pub struct JournalError;
-pub struct JournalOptions{pub file_bytes:u64,pub files:u32}
-pub struct Replayed{pub durable:BTreeMap<ShardId,Position>}
-pub fn replay(_:&Arc<dyn Disk>)->Result<Replayed,JournalError>{Ok(Replayed{durable:Default::default()})}
-impl Journal{pub fn start(_:Arc<dyn Disk>,_:JournalOptions,_:Durability,_:Box<dyn Fn(JournalError)+Send+Sync>)->Result<(Journal,JournalHandle),JournalError>{Ok((Journal,JournalHandle))} pub fn stop(self)->Result<(),JournalError>{Ok(())}}
+//! The journal: one stream of synced writes per disk, for all shards of a node.
+//!
+//! Appends of any number of shards become durable together, with one write and one sync per round. The journal's files
+//! are a ring; before one is used again, the segments it covers are synced, so the journal is only ever needed for what
+//! is not durable in the segments themselves. [`replay()`] writes it back at a start.
+//!
+//! The bytes of its files, and why no crash loses what was acknowledged, are in `docs/LOG_FORMAT.md`.
+//!
+//! Order at a start: [`replay()`], then [`Journal::start`] with what it returned, then open each shard's log with what
+//! [`Replayed::durable`] says of it.
+
+mod error;
+mod frame;
+mod replay;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod writer;
+
+pub use error::JournalError;
+pub use replay::{Replayed, replay};
+pub use sync::{BackgroundSync, InlineSync, SyncJob};
+pub use threads::{Journal, JournalHandle};
+pub use writer::JournalWriter;
+
+use crate::log::Chunk;
+use kvorum_protocol::limits::SHARDS_MAX;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Is told when a submission is durable.
+pub trait PersistListener: Send + Sync {
+    /// Everything in the submission of this token is durable. Called in the order of submission for each shard, on the
+    /// journal's thread: must not block.
+    fn persisted(&self, token: u64);
+}
+
+/// What one shard wants to be durable.
+#[derive(Clone)]
+pub struct Submission {
+    /// From [`crate::log::ShardLog::take_appended`], in order.
+    pub chunks: Vec<Chunk>,
+    /// Given back with the completion; the journal gives it no meaning.
+    pub token: u64,
+    /// Whom to tell.
+    pub listener: Arc<dyn PersistListener>,
+}
+
+impl Submission {
+    fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|chunk| u64::from(chunk.length())).sum()
+    }
+}
+
+/// The journal's sizes and bounds. All bytes are multiples of what they must be in the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// Files in the ring, at least 2; one more may exist for a moment after a crash.
+    pub files: u32,
+    /// Size of each, a multiple of 4096.
+    pub file_bytes: u32,
+    /// Most bytes that one write takes; submissions beyond wait for the next round.
+    pub frame_bytes_max: u32,
+    /// A contiguous append larger than this is not written into the journal: its segment is synced instead.
+    pub bypass_bytes: u32,
+    /// Most shards that may use the journal; each file begins with 24 bytes for each.
+    pub shards_max: u32,
+    /// With durability `memory`: how often segments are synced.
+    pub memory_sync_interval: Duration,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        JournalOptions {
+            files: 4,
+            file_bytes: 64 * 1024 * 1024,
+            frame_bytes_max: 8 * 1024 * 1024,
+            bypass_bytes: 2 * 1024 * 1024,
+            // And the group that replicates the ring map.
+            shards_max: SHARDS_MAX as u32 + 1,
+            memory_sync_interval: Duration::from_secs(1),
+        }
+    }
+}

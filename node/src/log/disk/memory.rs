@@ -20,6 +20,8 @@ pub(crate) struct Faults {
     pub(crate) journal_write_fails: bool,
     /// No segment can be created.
     pub(crate) full: bool,
+    /// So many more operations that change something succeed, all later ones fail.
+    pub(crate) operations_left: Option<u64>,
 }
 
 /// What was done.
@@ -148,6 +150,20 @@ impl MemoryDisk {
     }
 }
 
+impl State {
+    /// One operation that changes something is about to happen.
+    fn step(&mut self) -> Result<(), DiskError> {
+        match &mut self.faults.operations_left {
+            Some(0) => Err(failure("operate")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 fn failure(operation: &'static str) -> DiskError {
     DiskError::new(operation, "memory", std::io::Error::other("injected"))
 }
@@ -175,6 +191,7 @@ impl Disk for MemoryDisk {
         if state.faults.full {
             return Err(DiskError::new("create", "memory", std::io::ErrorKind::StorageFull.into()));
         }
+        state.step()?;
         assert!(state.segments.insert((shard, number), Content::new(bytes, header)).is_none(), "it exists");
         drop(state);
         Ok(self.open_segment(shard, number)?.expect("it was just made"))
@@ -191,7 +208,9 @@ impl Disk for MemoryDisk {
     }
 
     fn remove_segment(&self, shard: ShardId, number: u32) -> Result<(), DiskError> {
-        self.state.lock().segments.remove(&(shard, number)).map(drop).ok_or(failure("remove"))
+        let mut state = self.state.lock();
+        state.step()?;
+        state.segments.remove(&(shard, number)).map(drop).ok_or(failure("remove"))
     }
 
     fn list_journal_files(&self) -> Result<Vec<u32>, DiskError> {
@@ -199,7 +218,10 @@ impl Disk for MemoryDisk {
     }
 
     fn create_journal_file(&self, number: u32, bytes: u32) -> Result<Box<dyn JournalFile>, DiskError> {
-        assert!(self.state.lock().journal.insert(number, Content::new(bytes, &[])).is_none(), "it exists");
+        let mut state = self.state.lock();
+        state.step()?;
+        assert!(state.journal.insert(number, Content::new(bytes, &[])).is_none(), "it exists");
+        drop(state);
         self.open_journal_file(number)
     }
 
@@ -209,7 +231,9 @@ impl Disk for MemoryDisk {
     }
 
     fn remove_journal_file(&self, number: u32) -> Result<(), DiskError> {
-        self.state.lock().journal.remove(&number).map(drop).ok_or(failure("remove"))
+        let mut state = self.state.lock();
+        state.step()?;
+        state.journal.remove(&number).map(drop).ok_or(failure("remove"))
     }
 
     fn read_metadata(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
@@ -217,7 +241,9 @@ impl Disk for MemoryDisk {
     }
 
     fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
-        self.state.lock().metadata.insert(name.to_owned(), bytes.to_owned());
+        let mut state = self.state.lock();
+        state.step()?;
+        state.metadata.insert(name.to_owned(), bytes.to_owned());
         Ok(())
     }
 
@@ -236,6 +262,7 @@ struct MemorySegment {
 impl SegmentFile for MemorySegment {
     fn sync(&self) -> Result<(), DiskError> {
         let mut state = self.state.lock();
+        state.step()?;
         state.counts.segment_syncs += 1;
         if state.faults.segment_sync_fails {
             return Err(failure("sync"));
@@ -260,6 +287,7 @@ impl JournalFile for MemoryJournalFile {
 
     fn write_at(&self, offset: u32, bytes: &[u8]) -> Result<(), DiskError> {
         let mut state = self.state.lock();
+        state.step()?;
         state.counts.journal_writes += 1;
         if state.faults.journal_write_fails {
             return Err(failure("write"));
@@ -271,6 +299,7 @@ impl JournalFile for MemoryJournalFile {
 
     fn sync(&self) -> Result<(), DiskError> {
         let mut state = self.state.lock();
+        state.step()?;
         state.counts.journal_syncs += 1;
         if state.faults.journal_sync_fails {
             return Err(failure("sync"));

@@ -1,0 +1,297 @@
+//! The journal as a node runs it: a thread for the rounds, and one that syncs segments.
+
+use super::error::JournalError;
+use super::replay::Replayed;
+use super::sync::ThreadedSync;
+use super::writer::JournalWriter;
+use super::{JournalOptions, Submission};
+use crate::log::{Disk, Position, Segment};
+use kvorum_protocol::{Durability, ShardId};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What the journal's thread does until it is stopped.
+type ThreadBody = Box<dyn FnOnce(&Shared) -> Result<(), JournalError> + Send>;
+
+/// A running journal. Its threads end when it is stopped or dropped.
+pub struct Journal {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How shards reach the journal. Cheap to clone.
+#[derive(Clone)]
+pub struct JournalHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    durability: Durability,
+    /// Most bytes of one round, as long as it has more than one submission.
+    round_bytes_max: u64,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    queued_bytes: AtomicU64,
+    rounds: AtomicU64,
+    last_round_micros: AtomicU64,
+    /// When the round under way began, in microseconds since `origin`, plus one; 0 if there is none.
+    round_began: AtomicU64,
+    origin: Instant,
+    durable: Mutex<BTreeMap<ShardId, Position>>,
+    failed: AtomicBool,
+    on_fatal: Box<dyn Fn(JournalError) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Bounded by its users: a shard has a few submissions in flight.
+    submissions: VecDeque<Submission>,
+    /// With durability `memory`: segments appended to since they were last synced.
+    dirty: BTreeMap<(ShardId, u32), Arc<Segment>>,
+    /// The syncer has news.
+    synced: bool,
+    stopping: bool,
+}
+
+impl Journal {
+    /// Starts the journal after [`super::replay()`], whose result it takes.
+    ///
+    /// With durability `memory` nothing is written into the journal: a submission completes at once, on the submitting
+    /// thread, and segments are synced every so often.
+    ///
+    /// `on_fatal` is called once, from a thread of the journal, at the first failure. No submission completes after it;
+    /// the process must end.
+    ///
+    /// # Errors
+    /// `Options`, `Thread`, or a failure of the disk.
+    pub fn start(
+        disk: &dyn Disk,
+        options: JournalOptions,
+        durability: Durability,
+        replayed: Replayed,
+        on_fatal: Box<dyn Fn(JournalError) + Send + Sync>,
+    ) -> Result<(Journal, JournalHandle), JournalError> {
+        let shared = Arc::new(Shared {
+            durability,
+            round_bytes_max: options.frame_bytes_max.into(),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            queued_bytes: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
+            last_round_micros: AtomicU64::new(0),
+            round_began: AtomicU64::new(0),
+            origin: Instant::now(),
+            durable: Mutex::new(replayed.durable.clone()),
+            failed: AtomicBool::new(false),
+            on_fatal,
+        });
+        let run: ThreadBody = match durability {
+            Durability::Fsync => {
+                let waker = Arc::clone(&shared);
+                let syncer = ThreadedSync::start(move || waker.note_synced())?;
+                let writer = JournalWriter::open(disk, options, replayed, Box::new(syncer))?;
+                Box::new(move |shared| shared.run_rounds(writer))
+            }
+            Durability::Memory => Box::new(move |shared| shared.run_background_sync(options.memory_sync_interval)),
+        };
+        let worker = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || worker.run(run));
+        let thread = Some(thread.map_err(JournalError::Thread)?);
+        Ok((Journal { shared: Arc::clone(&shared), thread }, JournalHandle { shared }))
+    }
+
+    /// Completes what was submitted, syncs every segment, and ends the threads. A failure meanwhile went to `on_fatal`.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        self.shared.queue.lock().stopping = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // `run` catches every panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+impl JournalHandle {
+    /// Hands over a shard's appends. Never blocks. The listener is told once they are durable, in the order of submission
+    /// for each shard; never after a failure, and never if the journal has been stopped.
+    pub fn submit(&self, submission: Submission) {
+        match self.shared.durability {
+            Durability::Fsync => self.shared.enqueue(submission),
+            Durability::Memory => self.shared.complete_in_memory(submission),
+        }
+    }
+
+    /// Up to where a shard's log is durable; `None` if the journal does not know. For a shard that restarts alone.
+    pub fn durable(&self, shard: ShardId) -> Option<Position> {
+        match self.shared.durability {
+            Durability::Fsync => self.shared.durable.lock().get(&shard).copied(),
+            Durability::Memory => None,
+        }
+    }
+
+    /// Bytes submitted and not yet durable.
+    pub fn queued_bytes(&self) -> u64 {
+        self.shared.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Rounds written since the start.
+    pub fn rounds(&self) -> u64 {
+        self.shared.rounds.load(Ordering::Relaxed)
+    }
+
+    /// How long the last round took, in microseconds.
+    pub fn last_round_micros(&self) -> u64 {
+        self.shared.last_round_micros.load(Ordering::Relaxed)
+    }
+
+    /// How long the round under way has taken so far; zero if there is none. Shows a disk that stalls while it stalls.
+    pub fn stalled_for(&self) -> Duration {
+        match self.shared.round_began.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            began => Duration::from_micros((self.shared.micros() + 1).saturating_sub(began)),
+        }
+    }
+
+    /// Whether the journal has failed: nothing completes any more.
+    pub fn has_failed(&self) -> bool {
+        self.shared.has_failed()
+    }
+}
+
+impl Shared {
+    fn micros(&self) -> u64 {
+        self.origin.elapsed().as_micros() as u64
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    fn enqueue(&self, submission: Submission) {
+        let mut queue = self.queue.lock();
+        if queue.stopping || self.has_failed() {
+            return;
+        }
+        self.queued_bytes.fetch_add(submission.bytes(), Ordering::Relaxed);
+        queue.submissions.push_back(submission);
+        drop(queue);
+        self.changed.notify_one();
+    }
+
+    fn complete_in_memory(&self, submission: Submission) {
+        let mut queue = self.queue.lock();
+        if queue.stopping || self.has_failed() {
+            return;
+        }
+        for chunk in submission.chunks.iter().filter(|chunk| chunk.length() > 0) {
+            let segment = chunk.segment();
+            queue.dirty.insert((segment.shard(), segment.number()), Arc::clone(segment));
+        }
+        drop(queue);
+        submission.listener.persisted(submission.token);
+    }
+
+    fn note_synced(&self) {
+        self.queue.lock().synced = true;
+        self.changed.notify_one();
+    }
+
+    /// The first failure ends everything: nothing that is waiting completes, and nothing is accepted any more.
+    fn fail(&self, error: JournalError) {
+        if self.failed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.queue.lock().submissions.clear();
+        self.queued_bytes.store(0, Ordering::Relaxed);
+        tracing::error!(%error, "the journal has failed; the node must end and recover from its disk");
+        (self.on_fatal)(error);
+    }
+
+    fn run(&self, body: impl FnOnce(&Shared) -> Result<(), JournalError>) {
+        let result = catch_unwind(AssertUnwindSafe(|| body(self)));
+        if let Err(error) = result.unwrap_or(Err(JournalError::Panicked)) {
+            self.fail(error);
+        }
+    }
+
+    fn run_rounds(&self, mut writer: JournalWriter) -> Result<(), JournalError> {
+        while let Some(batch) = self.next_batch() {
+            let began = self.micros();
+            self.round_began.store(began + 1, Ordering::Relaxed);
+            writer.round(&batch)?;
+            self.round_began.store(0, Ordering::Relaxed);
+            if !batch.is_empty() {
+                self.last_round_micros.store(self.micros().saturating_sub(began), Ordering::Relaxed);
+                self.rounds.fetch_add(1, Ordering::Relaxed);
+                self.complete(&batch);
+            }
+        }
+        writer.close()
+    }
+
+    /// Blocks until there is something to do: submissions, as many as make a round, or none if only the syncer has news.
+    /// `None` once the journal is stopping and everything was taken.
+    fn next_batch(&self) -> Option<Vec<Submission>> {
+        let mut queue = self.queue.lock();
+        while queue.submissions.is_empty() && !queue.synced {
+            if queue.stopping {
+                return None;
+            }
+            self.changed.wait(&mut queue);
+        }
+        queue.synced = false;
+        let mut bytes = 0;
+        let fits = |submission: &&Submission| {
+            bytes += submission.bytes();
+            bytes <= self.round_bytes_max
+        };
+        let count = queue.submissions.iter().take_while(fits).count();
+        let count = count.max(1).min(queue.submissions.len());
+        Some(queue.submissions.drain(..count).collect())
+    }
+
+    fn complete(&self, batch: &[Submission]) {
+        {
+            let mut durable = self.durable.lock();
+            for chunk in batch.iter().flat_map(|submission| &submission.chunks) {
+                durable.insert(chunk.segment().shard(), chunk.end());
+            }
+        }
+        for submission in batch {
+            self.queued_bytes.fetch_sub(submission.bytes(), Ordering::Relaxed);
+            submission.listener.persisted(submission.token);
+        }
+    }
+
+    fn run_background_sync(&self, interval: Duration) -> Result<(), JournalError> {
+        loop {
+            let mut queue = self.queue.lock();
+            if !queue.stopping {
+                self.changed.wait_for(&mut queue, interval);
+            }
+            let (dirty, stopping) = (std::mem::take(&mut queue.dirty), queue.stopping);
+            drop(queue);
+            for segment in dirty.values() {
+                segment.sync()?;
+            }
+            if stopping {
+                return Ok(());
+            }
+        }
+    }
+}
