@@ -20,7 +20,7 @@ use crate::doors::binary::BinaryDoor;
 use crate::doors::peer::PeerDoor;
 use crate::exit::Exit;
 use crate::identity::{DataFolder, StartKind};
-use crate::journal::{self, Journal, JournalError, JournalOptions};
+use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions};
 use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS, STOP_TIMEOUT};
 use crate::log::{Disk, LogOptions, RealDisk, SpareSource};
 use crate::meta::{MetaArguments, MetaKeeper, RING_COPY};
@@ -150,7 +150,7 @@ impl Node {
             Arc::new(RealDisk::open(folder.path()).map_err(|error| NodeError::Disk(error.to_string()))?);
         let segments = SpareSource::start(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let segments = Arc::new(segments);
-        let (journal, handle, durable) = start_journal(config, &disk, fatal).await?;
+        let (journal, handle) = start_journal(config, &disk, fatal).await?;
         let initial = initial_ring(config)?;
         let copy = disk.read_metadata(RING_COPY).map_err(|error| NodeError::Disk(error.to_string()))?;
         let known = copy.map(|bytes| RingMap::from_bytes(&bytes)).transpose()?;
@@ -188,7 +188,6 @@ impl Node {
             inspector: Arc::clone(&inspector),
             disk: Arc::clone(&disk),
             log: LogOptions::new(segments),
-            durable,
             journal: handle,
         };
         let name = Some(format!("node/{}/shards", config.node_id));
@@ -247,7 +246,7 @@ impl Node {
         let synced = tokio::task::spawn_blocking(move || journal.stop()).await;
         match (synced, failed.try_recv()) {
             (_, Ok(reason)) => Err(reason),
-            (Ok(result), Err(_)) => Ok(result?),
+            (Ok(()), Err(_)) => Ok(()),
             (Err(panic), Err(_)) => Err(NodeError::Disk(panic.to_string())),
         }
     }
@@ -354,20 +353,28 @@ impl ReplicaPlan {
     }
 }
 
+/// Writes back what the journal holds for the segments, then starts it.
 async fn start_journal(
     config: &Config,
     disk: &Arc<dyn Disk>,
     fatal: mpsc::Sender<NodeError>,
-) -> Result<(Journal, journal::JournalHandle, std::collections::BTreeMap<ShardId, crate::log::Position>), NodeError> {
-    let options = JournalOptions { file_bytes: config.journal.file_bytes, files: config.journal.files.into() };
+) -> Result<(Journal, JournalHandle), NodeError> {
+    let options = JournalOptions {
+        file_bytes: u32::try_from(config.journal.file_bytes).unwrap_or(u32::MAX),
+        files: config.journal.files.into(),
+        ..JournalOptions::default()
+    };
     let (disk, durability) = (Arc::clone(disk), config.durability);
     let started = tokio::task::spawn_blocking(move || {
-        let replayed = journal::replay(&disk)?;
+        let replayed = journal::replay(&*disk)?;
+        if replayed.chunks > 0 {
+            info!(rounds = replayed.rounds, appends = replayed.chunks, "wrote the journal back into the shards' logs");
+        }
         let on_fatal = Box::new(move |error: JournalError| {
+            // A full channel holds a reason already.
             let _ = fatal.try_send(error.into());
         });
-        let (journal, handle) = Journal::start(disk, options, durability, on_fatal)?;
-        Ok::<_, JournalError>((journal, handle, replayed.durable))
+        Journal::start(&*disk, options, durability, replayed, on_fatal)
     });
     Ok(started.await.map_err(|panic| NodeError::Disk(panic.to_string()))??)
 }

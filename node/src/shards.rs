@@ -2,7 +2,7 @@
 //! that happens too often ([`crate::supervisor`]).
 
 use crate::journal::JournalHandle;
-use crate::log::{Disk, LogError, LogOptions, Position};
+use crate::log::{Disk, LogError, LogOptions};
 use crate::router::Router;
 use crate::shard::actor::{ShardActor, ShardArguments, ShardMessage};
 use crate::shard::inbox::QueueBudget;
@@ -44,8 +44,6 @@ pub struct ShardsArguments {
     pub disk: Arc<dyn Disk>,
     /// How they are laid out.
     pub log: LogOptions,
-    /// How far the journal's replay vouches for each log.
-    pub durable: BTreeMap<ShardId, Position>,
     /// What makes their appends durable.
     pub journal: JournalHandle,
 }
@@ -146,9 +144,6 @@ impl ShardsState {
                 incarnation: replica.incarnation,
                 disk: Arc::clone(&self.arguments.disk),
                 log: self.arguments.log.clone(),
-                // What the replay vouched for concerns the first start only: later ones find a log that this very
-                // process has written.
-                durable: self.arguments.durable.remove(&shard),
                 journal: self.arguments.journal.clone(),
                 queue_budget: Arc::clone(&self.queue_budget),
                 outlet: Arc::clone(&self.arguments.router) as _,

@@ -124,7 +124,8 @@ async fn damaged_frames(scenario: &Scenario) {
             continue;
         }
         if let Some(error) = connection.refusal().await {
-            assert_eq!(error.code, ErrorCode::Malformed, "byte {position}: {error}");
+            let expected = if announced > FRAME_BYTES_MAX { ErrorCode::TooLarge } else { ErrorCode::Malformed };
+            assert_eq!(error.code, expected, "byte {position}: {error}");
         }
     }
     let entry = scenario.witness.get("damaged").await.expect("the node answers");

@@ -16,7 +16,7 @@ impl Storage for LogStorage {
         let membership = self.log.membership().expect("a log without a membership is never given to consensus");
         Ok(RaftState::new(
             convert::hard_state_to_library(&self.log.hard_state()),
-            convert::membership_to_library(&membership),
+            convert::membership_to_library(membership),
         ))
     }
 

@@ -8,7 +8,7 @@ use super::inbox::{Drained, Inbox, QueueBudget, QueuedRequest, ShardHandle};
 use super::{Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
 use crate::clock;
 use crate::journal::{JournalHandle, Submission};
-use crate::log::{Disk, LogOptions, Position, ShardLog};
+use crate::log::{Disk, LogOptions, ShardLog};
 use crate::reply::{Answer, ReplyTo};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{ReplicaId, ShardId};
@@ -54,8 +54,6 @@ pub struct ShardArguments {
     pub disk: Arc<dyn Disk>,
     /// How its log is laid out.
     pub log: LogOptions,
-    /// How far the journal vouches for its log; `None` if it says nothing.
-    pub durable: Option<Position>,
     /// What makes its appends durable.
     pub journal: JournalHandle,
     /// The node's bound on waiting requests.
@@ -131,9 +129,9 @@ impl Actor for ShardActor {
 
 impl ShardState {
     fn open(actor: ActorRef<ShardMessage>, arguments: ShardArguments) -> Result<Self, ShardError> {
-        let ShardArguments { config, incarnation, disk, log, durable, journal, queue_budget, outlet } = arguments;
+        let ShardArguments { config, incarnation, disk, log, journal, queue_budget, outlet } = arguments;
         let id = config.shard;
-        let (log, recovered) = ShardLog::open(&disk, id, durable, log)?;
+        let (log, recovered) = ShardLog::open(&disk, id, journal.durable(id), log)?;
         debug!(shard = %id, incarnation, records = recovered.records, "opened the log");
         let shard = Shard::new(config, log, clock::monotonic())?;
         let inbox = Arc::new(Inbox::new(id, actor.clone(), queue_budget));

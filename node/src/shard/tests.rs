@@ -93,10 +93,7 @@ impl Group {
     fn leader(&self) -> Option<usize> {
         let serves = |replica: &Option<Replica>| replica.as_ref().is_some_and(|up| up.shard.snapshot().serving);
         let leading: Vec<usize> = (0..3).filter(|&position| serves(&self.replicas[position])).collect();
-        let newest = leading
-            .into_iter()
-            .max_by_key(|&position| self.replicas[position].as_ref().map(|up| up.shard.snapshot().term));
-        newest
+        leading.into_iter().max_by_key(|&position| self.replicas[position].as_ref().map(|up| up.shard.snapshot().term))
     }
 
     fn gate_is_open(&self, position: usize) -> bool {
