@@ -244,6 +244,14 @@ impl WriteOp {
         &self.mutation.key
     }
 
+    pub(crate) fn action(&self) -> &Action {
+        &self.mutation.action
+    }
+
+    pub(crate) fn wanted(&self) -> Condition {
+        self.mutation.condition
+    }
+
     fn new(key: impl AsRef<[u8]>, action: Action) -> Self {
         let key = Bytes::copy_from_slice(key.as_ref());
         WriteOp {

@@ -2,14 +2,15 @@
 //! a test may script what a node answers, hold answers back, cut connections, and kill nodes.
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part of this
+#![allow(clippy::unwrap_used)] // a test helper: what fails here fails the test
 
 mod store;
 
 use bytes::BytesMut;
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
-    ClusterId, Durability, Epoch, ErrorCode, HelloReply, NodeId, NodeInfo, Request, RequestBody, RequestId, Response,
-    ResponseBody, ServerError, ShardId, ShardInfo, Term, Topology, frame,
+    ClientId, ClusterId, Durability, Epoch, ErrorCode, HelloReply, NodeId, NodeInfo, Request, RequestBody, RequestId,
+    Response, ResponseBody, ServerError, ShardId, ShardInfo, Term, Topology, frame,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub enum Step {
     Raw(Vec<u8>),
 }
 
+/// Frames on their way to one client.
+type Outbox = mpsc::Sender<Vec<u8>>;
 type Script = Box<dyn FnMut(&Request) -> Step + Send>;
 
 pub struct FakeCluster {
@@ -60,8 +63,8 @@ pub struct FakeNode {
     /// Every request but HELLO, in the order of arrival.
     log: watch::Sender<Vec<Request>>,
     connections: watch::Sender<usize>,
-    held: Mutex<Vec<(Request, mpsc::Sender<Vec<u8>>)>>,
-    outboxes: Mutex<Vec<mpsc::Sender<Vec<u8>>>>,
+    held: Mutex<Vec<(ClientId, Request, Outbox)>>,
+    outboxes: Mutex<Vec<Outbox>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -205,8 +208,8 @@ impl FakeNode {
     /// Answers what is held, the last first.
     pub async fn release(&self) {
         let held = std::mem::take(&mut *self.held.lock());
-        for (request, outbox) in held.into_iter().rev() {
-            let body = self.default(&request);
+        for (client, request, outbox) in held.into_iter().rev() {
+            let body = self.default(client, &request);
             let _ = outbox.send(self.encode(request.id, false, body)).await;
         }
     }
@@ -246,9 +249,14 @@ impl FakeNode {
         };
         let reading = async {
             let mut buffer = BytesMut::new();
+            let mut client = ClientId(Uuid::nil());
             loop {
                 while let Some(body) = frame::decode(&mut buffer, FRAME_BYTES_MAX).unwrap() {
-                    self.handle(Request::decode(body).unwrap(), &outbox).await;
+                    let request = Request::decode(body).unwrap();
+                    if let RequestBody::Hello(hello) = &request.body {
+                        client = hello.client;
+                    }
+                    self.handle(client, request, &outbox).await;
                 }
                 match reader.read_buf(&mut buffer).await {
                     Ok(0) | Err(_) => return,
@@ -262,7 +270,7 @@ impl FakeNode {
         }
     }
 
-    async fn handle(&self, request: Request, outbox: &mpsc::Sender<Vec<u8>>) {
+    async fn handle(&self, client: ClientId, request: Request, outbox: &Outbox) {
         if let RequestBody::Hello(hello) = &request.body {
             let cluster = self.shared.topology.lock().cluster;
             let refused = hello.cluster.is_some_and(|wanted| wanted != cluster);
@@ -273,18 +281,18 @@ impl FakeNode {
         }
         let step = self.script.lock().as_mut().map_or(Step::Default, |script| script(&request));
         let frame = match step {
-            Step::Default => Some(self.encode(request.id, false, self.default(&request))),
-            Step::Forwarded => Some(self.encode(request.id, true, self.default(&request))),
+            Step::Default => Some(self.encode(request.id, false, self.default(client, &request))),
+            Step::Forwarded => Some(self.encode(request.id, true, self.default(client, &request))),
             Step::Reply(body) => Some(self.encode(request.id, false, body)),
             Step::Raw(bytes) => Some(bytes),
             Step::HangUp => Some(Vec::new()),
             Step::ApplyAndHangUp => {
-                self.default(&request);
+                self.default(client, &request);
                 Some(Vec::new())
             }
             Step::Silence => None,
             Step::Hold => {
-                self.held.lock().push((request.clone(), outbox.clone()));
+                self.held.lock().push((client, request.clone(), outbox.clone()));
                 None
             }
         };
@@ -306,12 +314,12 @@ impl FakeNode {
         })
     }
 
-    fn default(&self, request: &Request) -> ResponseBody {
+    fn default(&self, client: ClientId, request: &Request) -> ResponseBody {
         let topology = self.shared.topology.lock().clone();
         if let RequestBody::Topology = request.body {
             return ResponseBody::Topology(topology);
         }
-        self.shared.store.lock().answer(&request.body, &topology)
+        self.shared.store.lock().answer(client, &request.body, &topology)
     }
 
     fn encode(&self, id: RequestId, forwarded: bool, body: ResponseBody) -> Vec<u8> {

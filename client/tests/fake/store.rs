@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
-    Ack, Action, AtomicResult, Condition, Durability, Entry, ErrorCode, Explanation, LogIndex, Mutation, NodeStatus,
-    RequestBody, ResponseBody, ScanPage, ScanRequest, ServerError, ShardRole, ShardStatus, Topology, Version, WriteId,
-    WriteResult, WriteStatus, hash,
+    Ack, Action, AtomicResult, ClientId, Condition, Durability, Entry, ErrorCode, Explanation, LogIndex, Mutation,
+    NodeStatus, RequestBody, ResponseBody, ScanPage, ScanRequest, ServerError, ShardRole, ShardStatus, Topology,
+    Version, WriteResult, WriteStatus, hash,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,12 +16,11 @@ pub const NOW_MS: u64 = 4_000_000_000_000;
 pub struct Store {
     entries: BTreeMap<Bytes, Entry>,
     version: u64,
-    /// Sequence number to reply; one client per test is enough.
-    answered: HashMap<u64, Result<WriteResult, ServerError>>,
+    answered: HashMap<(ClientId, u64), Result<WriteResult, ServerError>>,
 }
 
 impl Store {
-    pub fn answer(&mut self, body: &RequestBody, topology: &Topology) -> ResponseBody {
+    pub fn answer(&mut self, client: ClientId, body: &RequestBody, topology: &Topology) -> ResponseBody {
         match body {
             RequestBody::Ping(payload) => ResponseBody::Pong(payload.clone()),
             RequestBody::Get { key, .. } => ResponseBody::Value(self.entries.get(key).cloned()),
@@ -29,13 +28,15 @@ impl Store {
                 ResponseBody::Values(keys.iter().map(|key| Ok(self.entries.get(key).cloned())).collect())
             }
             RequestBody::Scan(scan) => ResponseBody::Page(self.scan(scan, topology)),
-            RequestBody::Write { id, ack, mutation } => match self.write_once(id.sequence, *ack, mutation) {
+            RequestBody::Write { id, ack, mutation } => match self.write_once((client, id.sequence), *ack, mutation) {
                 Ok(result) => ResponseBody::Written(result),
                 Err(error) => ResponseBody::Error(error),
             },
             RequestBody::Batch { id, ack, mutations } => {
                 let numbered = (id.sequence..).zip(mutations);
-                ResponseBody::Batch(numbered.map(|(number, write)| self.write_once(number, *ack, write)).collect())
+                ResponseBody::Batch(
+                    numbered.map(|(number, write)| self.write_once((client, number), *ack, write)).collect(),
+                )
             }
             RequestBody::Atomic(atomic) => self.atomic(atomic),
             RequestBody::Explain(key) => ResponseBody::Explanation(self.explain(key, topology)),
@@ -45,12 +46,12 @@ impl Store {
         }
     }
 
-    fn write_once(&mut self, sequence: u64, ack: Ack, mutation: &Mutation) -> Result<WriteResult, ServerError> {
-        if let Some(answer) = self.answered.get(&sequence) {
+    fn write_once(&mut self, id: (ClientId, u64), ack: Ack, mutation: &Mutation) -> Result<WriteResult, ServerError> {
+        if let Some(answer) = self.answered.get(&id) {
             return answer.clone();
         }
         let answer = self.write(ack, mutation);
-        self.answered.insert(sequence, answer.clone());
+        self.answered.insert(id, answer.clone());
         answer
     }
 
@@ -105,7 +106,6 @@ impl Store {
     }
 
     fn atomic(&mut self, atomic: &kvorum_protocol::AtomicRequest) -> ResponseBody {
-        let WriteId { .. } = atomic.id;
         let conditions = atomic.checks.iter().map(|check| (&check.key, check.condition));
         let conditions = conditions.chain(atomic.mutations.iter().map(|write| (&write.key, write.condition)));
         for (position, (key, condition)) in (0..).zip(conditions) {
