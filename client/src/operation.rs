@@ -268,7 +268,7 @@ impl WriteOp {
         check_key(&self.mutation.key)?;
         match &self.mutation.action {
             Action::Put { value, .. } | Action::Append { value } if value.len() > VALUE_BYTES_MAX => {
-                Err(Error::TooLarge { what: "the value", size: value.len(), limit: VALUE_BYTES_MAX })
+                Err(Error::TooLarge { what: "the value's length in bytes", size: value.len(), limit: VALUE_BYTES_MAX })
             }
             _ => Ok(self.mutation),
         }

@@ -121,7 +121,7 @@ async fn the_cluster_is_shown() {
     let cluster = FakeCluster::start(3, 4).await;
     let url = cluster.url();
     let (nodes, _, _) = said(&url, &["--csv", "CLUSTER", "NODES"], "").await;
-    let header = "name,address,state,uptime,leads,replicas,clients,memory,id";
+    let header = "name,address,state,uptime_ms,leads,replicas,clients,memory_bytes,id";
     assert_eq!(nodes.lines().next(), Some(header));
     let second = format!("node-2,{},up,3723000,1,4,2,67108864,{}", cluster.nodes[1].address, cluster.nodes[1].id);
     assert_eq!(nodes.lines().nth(2), Some(second.as_str()));

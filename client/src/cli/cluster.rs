@@ -109,7 +109,7 @@ pub(crate) fn nodes(topology: &Topology, statuses: &[NodeStatus]) -> Output {
         ]
     };
     Output::Table {
-        columns: &["name", "address", "state", "uptime", "leads", "replicas", "clients", "memory", "id"],
+        columns: &["name", "address", "state", "uptime_ms", "leads", "replicas", "clients", "memory_bytes", "id"],
         rows: topology.nodes.iter().map(row).collect(),
     }
 }
@@ -144,7 +144,7 @@ pub(crate) fn shards(topology: &Topology, statuses: &[NodeStatus]) -> Output {
         ]
     };
     Output::Table {
-        columns: &["shard", "leader", "term", "replicas", "keys", "log_size", "lag"],
+        columns: &["shard", "leader", "term", "replicas", "keys", "log_bytes", "lag"],
         rows: (0..).zip(&topology.shards).map(row).collect(),
     }
 }

@@ -209,10 +209,12 @@ fn kinds(line: &str) -> Vec<(usize, usize, Part)> {
         }
     };
     let spec = words.first().and_then(known);
+    let may_become_a_command = !line.ends_with(char::is_whitespace) && !candidates(line).1.is_empty();
     let kind = |(index, word): (usize, &Word)| {
         let is_option = |spec: &CommandSpec| index > 1 && !word.is_quoted && spec.option(&word.bytes).is_some();
         let part = match spec {
             Some(_) if index == 0 => Part::Command,
+            None if index == 0 && may_become_a_command => Part::Plain,
             None if index == 0 => Part::Unknown,
             Some(spec) if is_option(spec) => Part::Option,
             _ if word.is_quoted => Part::Quoted,
@@ -290,6 +292,7 @@ mod tests {
         use Part::{Command, Option, Plain, Quoted, Unknown};
         assert_eq!(parts("PUT ttl \"v\" TTL 1s"), [Command, Plain, Quoted, Option, Plain]);
         assert_eq!(parts("FROB k"), [Unknown, Plain]);
+        assert_eq!((parts("FR"), parts("GE"), parts("GE ")), (vec![Unknown], vec![Plain], vec![Unknown]));
         assert_eq!(kinds("PUT k \"op en"), [(0, 3, Command), (4, 5, Plain), (6, 12, Quoted)]);
     }
 

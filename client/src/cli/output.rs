@@ -171,9 +171,9 @@ impl Printer {
             Output::Scalar { cell, note, .. } if note.is_empty() => format!("{}\n", cell.shown),
             Output::Scalar { cell, note, .. } => format!("{}  {}\n", cell.shown, self.dim(note)),
             Output::Facts(facts) => {
-                let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+                let width = facts.iter().map(|(name, _)| label(name).len()).max().unwrap_or_default();
                 let line = |(name, cell): &(&str, Cell)| {
-                    let label = self.paint(NAME, &format!("{:width$}", name.replace('_', " ")));
+                    let label = self.paint(NAME, &format!("{:width$}", label(name)));
                     format!("{label}  {}\n", cell.shown)
                 };
                 facts.iter().map(line).collect()
@@ -228,7 +228,7 @@ impl Printer {
             Some(width) => table.set_width(width),
             None => table.set_content_arrangement(ContentArrangement::Disabled),
         };
-        table.set_header(columns.iter().map(|name| TableCell::new(name.replace('_', " "))));
+        table.set_header(columns.iter().map(|name| TableCell::new(label(name))));
         rows.for_each(|row| {
             table.add_row(row);
         });
@@ -300,6 +300,12 @@ impl Printer {
         }
         out
     }
+}
+
+/// A name as people read it: without its unit, which its value has.
+fn label(name: &str) -> String {
+    let units = ["_bytes", "_ms", "_us"];
+    units.iter().find_map(|unit| name.strip_suffix(unit)).unwrap_or(name).replace('_', " ")
 }
 
 /// An error in words that need no knowledge of codes.

@@ -40,7 +40,7 @@ fn outputs() -> Vec<Output> {
         Output::Page { entries: vec![entry("x", b"", None), entry("y \"q\"", b"", None)], values: false },
         Output::Page { entries: vec![entry("x", b"1", None)], values: true },
         Output::Scalar { name: "ttl_ms", cell: Cell::shown(9_300, "9.3 s"), note: String::new() },
-        Output::Facts(vec![("shard", Cell::plain(3)), ("log_size", Cell::shown(2048, "2.0 KiB"))]),
+        Output::Facts(vec![("shard", Cell::plain(3)), ("log_bytes", Cell::shown(2048, "2.0 KiB"))]),
         Output::Table {
             columns: &["name", "shards_led"],
             rows: vec![vec![Cell::plain("node-1"), Cell::plain(5)], vec![Cell::plain("node-22"), Cell::plain(11)]],
@@ -81,8 +81,8 @@ y "q"
 key  value  version  expires
 x    1      12       never
 9.3 s
-shard     3
-log size  2.0 KiB
+shard  3
+log    2.0 KiB
 name     shards led
 node-1   5
 node-22  11
@@ -112,7 +112,7 @@ y \"q\"
 x\t1
 9300
 shard\t3
-log_size\t2048
+log_bytes\t2048
 node-1\t5
 node-22\t11
 "
@@ -148,7 +148,7 @@ fn json() {
 {"key":"y \"q\"","version":12,"expires_at_ms":null}
 {"key":"x","value":"1","version":12,"expires_at_ms":null}
 {"ttl_ms":9300}
-{"shard":3,"log_size":2048}
+{"shard":3,"log_bytes":2048}
 {"name":"node-1","shards_led":5}
 {"name":"node-22","shards_led":11}
 "#
@@ -182,9 +182,9 @@ fn errors_say_what_happened_and_what_to_do() {
         ),
         (deadline(Outcome::Unknown), true, "outcome unknown: no answer within 5s and 2 attempts; retry is safe\n"),
         (
-            Error::TooLarge { what: "the value", size: 20, limit: 10 },
+            Error::TooLarge { what: "the value's length in bytes", size: 20, limit: 10 },
             true,
-            "error: the value has 20, the limit is 10\n",
+            "error: the value's length in bytes is 20, the limit is 10\n",
         ),
     ] {
         assert_eq!(printer.render_error(&error, safe), text);
