@@ -258,7 +258,7 @@ impl Atomic {
         check_key(&self.tag)?;
         let size = self.checks.len() + self.ops.len();
         if size > BATCH_OPERATIONS_MAX {
-            return Err(Error::TooLarge { what: "the atomic", size, limit: BATCH_OPERATIONS_MAX });
+            return Err(Error::TooLarge { what: "the number of checks and writes", size, limit: BATCH_OPERATIONS_MAX });
         }
         self.checks.iter().try_for_each(|check| check_key(&check.key))?;
         let mutations = self.ops.into_iter().map(WriteOp::checked).collect::<Result<Vec<_>, _>>()?;
@@ -267,7 +267,7 @@ impl Atomic {
             + self.checks.iter().map(|check| check.key.len() + 32).sum::<usize>();
         let limit = kvorum_protocol::limits::FRAME_BYTES_MAX - 64;
         if bytes > limit {
-            return Err(Error::TooLarge { what: "the atomic", size: bytes, limit });
+            return Err(Error::TooLarge { what: "the atomic's length in bytes", size: bytes, limit });
         }
         let sequence = self.client.core.sequences(1);
         let request = AtomicRequest { id: sequence.write_id(), ack: self.ack, checks: self.checks, mutations };

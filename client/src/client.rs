@@ -386,7 +386,7 @@ impl ClientBuilder {
         self.options.seeds = url::parse(self.url.as_deref().unwrap_or(url::URL_DEFAULT))?;
         if self.options.name.len() > NAME_BYTES_MAX {
             return Err(Error::TooLarge {
-                what: "the client's name",
+                what: "the length of the client's name in bytes",
                 size: self.options.name.len(),
                 limit: NAME_BYTES_MAX,
             });
@@ -427,7 +427,7 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
         return Err(Error::InvalidArgument("a key has at least one byte".to_owned()));
     }
     if key.len() > KEY_BYTES_MAX {
-        return Err(Error::TooLarge { what: "the key", size: key.len(), limit: KEY_BYTES_MAX });
+        return Err(Error::TooLarge { what: "the key's length in bytes", size: key.len(), limit: KEY_BYTES_MAX });
     }
     Ok(())
 }

@@ -45,9 +45,9 @@ pub enum Error {
         detail: String,
     },
     /// A key, value or list is over its limit. Nothing was sent.
-    #[error("{what} has {size}, the limit is {limit}")]
+    #[error("{what} is {size}, the limit is {limit}")]
     TooLarge {
-        /// What is too large.
+        /// What is too large, with its unit.
         what: &'static str,
         /// Its size, in bytes or elements.
         size: usize,

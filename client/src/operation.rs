@@ -244,6 +244,14 @@ impl WriteOp {
         &self.mutation.key
     }
 
+    pub(crate) fn action(&self) -> &Action {
+        &self.mutation.action
+    }
+
+    pub(crate) fn wanted(&self) -> Condition {
+        self.mutation.condition
+    }
+
     fn new(key: impl AsRef<[u8]>, action: Action) -> Self {
         let key = Bytes::copy_from_slice(key.as_ref());
         WriteOp {
@@ -260,7 +268,7 @@ impl WriteOp {
         check_key(&self.mutation.key)?;
         match &self.mutation.action {
             Action::Put { value, .. } | Action::Append { value } if value.len() > VALUE_BYTES_MAX => {
-                Err(Error::TooLarge { what: "the value", size: value.len(), limit: VALUE_BYTES_MAX })
+                Err(Error::TooLarge { what: "the value's length in bytes", size: value.len(), limit: VALUE_BYTES_MAX })
             }
             _ => Ok(self.mutation),
         }

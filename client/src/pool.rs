@@ -22,6 +22,8 @@ pub(crate) struct Pool {
     introduction: Mutex<Introduction>,
     /// At most one per node of the topology, see [`Pool::admit`].
     live: RwLock<HashMap<NodeId, Arc<Connection>>>,
+    /// The node that is asked when any will do, while its connection lasts.
+    home: Mutex<Option<NodeId>>,
     /// Connections being opened. `None` is "any of the seeds".
     dials: Mutex<HashMap<Option<NodeId>, Dial>>,
 }
@@ -33,6 +35,7 @@ impl Pool {
             directory,
             introduction: Mutex::new(introduction),
             live: RwLock::default(),
+            home: Mutex::default(),
             dials: Mutex::default(),
         })
     }
@@ -72,7 +75,13 @@ impl Pool {
 
     /// Any connection there is.
     pub(crate) fn existing_any(&self) -> Option<Arc<Connection>> {
-        self.live.read().values().find(|connection| !connection.is_closed()).cloned()
+        let mut home = self.home.lock();
+        if let Some(connection) = home.and_then(|home| self.existing(home)) {
+            return Some(connection);
+        }
+        let found = self.live.read().values().find(|connection| !connection.is_closed()).cloned();
+        *home = found.as_ref().map(|connection| connection.node());
+        found
     }
 
     /// Closes every connection.

@@ -172,7 +172,11 @@ impl Options {
     /// The shards that can hold keys with the prefix: all of them, unless the prefix pins one by a whole `{tag}`.
     async fn shards(&self) -> Result<VecDeque<ShardId>, Error> {
         if self.prefix.len() > KEY_BYTES_MAX {
-            return Err(Error::TooLarge { what: "the prefix", size: self.prefix.len(), limit: KEY_BYTES_MAX });
+            return Err(Error::TooLarge {
+                what: "the prefix's length in bytes",
+                size: self.prefix.len(),
+                limit: KEY_BYTES_MAX,
+            });
         }
         let core = &self.client.core;
         let topology = core.known_topology(core.deadline(self.deadline)).await?;
