@@ -407,6 +407,50 @@ fn live(disk: &Arc<MemoryDisk>, history: &mut History, steps: &[(usize, usize, u
     Ok(())
 }
 
+/// Sectors that survive a power loss, by the order in which they would be written.
+const SURVIVORS: [fn(u32) -> bool; 4] = [|_| false, |_| true, |at| at % 2 == 0, |at| at % 2 == 1];
+
+/// Crashes a node at each of its operations in turn: while it goes round the ring, and while it starts after that.
+#[test]
+fn no_crash_at_any_operation_loses_a_promise() {
+    let steps: Vec<_> = (0..60).map(|step| (step % 3, 1500 + step * 70, 0)).collect();
+    let mut operations = 0;
+    loop {
+        let mut ended = false;
+        for survivors in SURVIVORS {
+            let (disk, mut history) = (MemoryDisk::new(), History::new(3));
+            disk.set_faults(Faults { operations_left: Some(operations), ..Faults::default() });
+            ended = live(&disk, &mut history, &steps).is_ok();
+            let disk = power_loss(&disk, survivors);
+            crash_while_starting(&disk, &history, survivors, operations);
+        }
+        if ended {
+            break;
+        }
+        operations += 1;
+    }
+    assert!(operations > 150, "the ring went round: {operations} operations");
+}
+
+fn power_loss(disk: &MemoryDisk, survivors: fn(u32) -> bool) -> Arc<MemoryDisk> {
+    let mut at = 0;
+    disk.after_power_loss(|| {
+        at += 1;
+        survivors(at)
+    })
+}
+
+/// Starts after a crash, with another crash at one of the operations that starting takes, then starts for good.
+fn crash_while_starting(disk: &Arc<MemoryDisk>, history: &History, survivors: fn(u32) -> bool, operations: u64) {
+    let disk = power_loss(disk, |_| false);
+    disk.set_faults(Faults { operations_left: Some(operations % 16), ..Faults::default() });
+    if let Ok(node) = Node::start(&disk, 3) {
+        node.check(history);
+    }
+    let disk = power_loss(&disk, survivors);
+    Node::start(&disk, 3).unwrap().check(history);
+}
+
 /// A journal with its threads, and one log.
 struct Running {
     disk: Arc<MemoryDisk>,
