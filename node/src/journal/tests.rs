@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::log::disk::memory::{Faults, MemoryDisk};
-use crate::log::{Damage, Disk, InlineSource, LogError, LogOptions, Position, ShardLog, erase};
+use crate::log::{Damage, Disk, InlineSource, LogError, LogOptions, Position, RealDisk, ShardLog, erase};
 use bytes::Bytes;
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
 use kvorum_protocol::{Durability, LogIndex, ShardId, Term};
@@ -407,6 +407,50 @@ fn live(disk: &Arc<MemoryDisk>, history: &mut History, steps: &[(usize, usize, u
     Ok(())
 }
 
+/// Sectors that survive a power loss, by the order in which they would be written.
+const SURVIVORS: [fn(u32) -> bool; 4] = [|_| false, |_| true, |at| at % 2 == 0, |at| at % 2 == 1];
+
+/// Crashes a node at each of its operations in turn: while it goes round the ring, and while it starts after that.
+#[test]
+fn no_crash_at_any_operation_loses_a_promise() {
+    let steps: Vec<_> = (0..60).map(|step| (step % 3, 1500 + step * 70, 0)).collect();
+    let mut operations = 0;
+    loop {
+        let mut ended = false;
+        for survivors in SURVIVORS {
+            let (disk, mut history) = (MemoryDisk::new(), History::new(3));
+            disk.set_faults(Faults { operations_left: Some(operations), ..Faults::default() });
+            ended = live(&disk, &mut history, &steps).is_ok();
+            let disk = power_loss(&disk, survivors);
+            crash_while_starting(&disk, &history, survivors, operations);
+        }
+        if ended {
+            break;
+        }
+        operations += 1;
+    }
+    assert!(operations > 150, "the ring went round: {operations} operations");
+}
+
+fn power_loss(disk: &MemoryDisk, survivors: fn(u32) -> bool) -> Arc<MemoryDisk> {
+    let mut at = 0;
+    disk.after_power_loss(|| {
+        at += 1;
+        survivors(at)
+    })
+}
+
+/// Starts after a crash, with another crash at one of the operations that starting takes, then starts for good.
+fn crash_while_starting(disk: &Arc<MemoryDisk>, history: &History, survivors: fn(u32) -> bool, operations: u64) {
+    let disk = power_loss(disk, |_| false);
+    disk.set_faults(Faults { operations_left: Some(operations % 16), ..Faults::default() });
+    if let Ok(node) = Node::start(&disk, 3) {
+        node.check(history);
+    }
+    let disk = power_loss(&disk, survivors);
+    Node::start(&disk, 3).unwrap().check(history);
+}
+
 /// A journal with its threads, and one log.
 struct Running {
     disk: Arc<MemoryDisk>,
@@ -536,4 +580,44 @@ fn in_memory_mode_a_failed_sync_is_fatal() {
     running.told();
     running.submit(2);
     assert!(running.told().is_empty());
+}
+
+#[test]
+fn on_a_real_file_system_a_node_starts_again_after_losing_its_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected: Vec<_> = (1..=40).map(|index| entry(7, index, 1000 * (index as usize % 9 + 1))).collect();
+    let start = || {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(folder.path()).unwrap());
+        let replayed = replay(&*disk).unwrap();
+        let durable = replayed.durable.get(&ShardId(7)).copied();
+        let on_fatal = Box::new(|error| panic!("{error}"));
+        let (journal, handle) = Journal::start(&*disk, OPTIONS, Durability::Fsync, replayed, on_fatal).unwrap();
+        let options = LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk))));
+        let (log, _) = ShardLog::open(&disk, ShardId(7), durable, options).unwrap();
+        (journal, handle, log)
+    };
+    let (journal, handle, mut log) = start();
+    let (told, receiver) = listener();
+    for entry in &expected {
+        log.append_entry(entry).unwrap();
+        let listener = Arc::clone(&told) as Arc<dyn PersistListener>;
+        handle.submit(Submission { chunks: log.take_appended(), token: entry.index.0, listener });
+        assert_eq!(receiver.recv(), Ok(entry.index.0));
+    }
+    // What the newest journal file covers is lost from the segment; what older files covered was synced.
+    std::mem::forget(journal);
+    let (segment, end) = (log.view().segment(log.end().segment).unwrap(), log.end());
+    let last = log.payload_position(LogIndex(40)).unwrap().0.offset - 40;
+    let path = folder.path().join("shards/00007").join(format!("{:010}.segment", segment.number()));
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    let zeros = vec![0; (end.offset - last) as usize];
+    drop((log, handle, segment));
+    std::os::unix::fs::FileExt::write_all_at(&file, &zeros, last.into()).unwrap();
+
+    let (journal, _, log) = start();
+    assert_eq!((entries(&log), log.end()), (expected.clone(), end));
+    journal.stop();
+    drop(log);
+    let (_journal, _, log) = start();
+    assert_eq!(entries(&log), expected);
 }

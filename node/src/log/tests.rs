@@ -305,6 +305,54 @@ fn what_was_cut_never_comes_back() {
     assert_eq!((entries(&log), log.hard_state(), recovered.cut_bytes), (numbered(2), HardState::default(), 0));
 }
 
+#[test]
+fn what_was_cut_is_zero_in_the_file() {
+    use std::os::unix::fs::FileExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(folder.path()).unwrap());
+    let options = LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk))));
+    let (mut log, _) = ShardLog::open(&disk, SHARD, None, options.clone()).unwrap();
+    append(&mut log, &numbered(1));
+    let durable = log.end();
+    append(&mut log, &numbered(3)[1..]);
+    drop(log);
+    let file =
+        std::fs::File::options().read(true).write(true).open(folder.path().join("shards/00003/0000000001.segment"));
+    let file = file.unwrap();
+    file.write_all_at(b"X", u64::from(durable.offset) + 42).unwrap();
+
+    let (mut log, recovered) = ShardLog::open(&disk, SHARD, Some(durable), options.clone()).unwrap();
+    assert!(recovered.cut_bytes > 0);
+    append(&mut log, &numbered(2)[1..]);
+    let end = log.end();
+    drop(log);
+    let mut rest = vec![1; 4096];
+    file.read_exact_at(&mut rest, end.offset.into()).unwrap();
+    assert!(rest.iter().all(|byte| *byte == 0));
+    let (log, _) = ShardLog::open(&disk, SHARD, Some(end), options).unwrap();
+    assert_eq!(entries(&log), numbered(2));
+}
+
+#[test]
+fn a_record_of_another_history_of_the_same_place_does_not_chain_on() {
+    let disk = MemoryDisk::new();
+    let (mut log, _) = open(&disk, None);
+    append(&mut log, &numbered(1));
+    let fork = disk.after_kill();
+    append(&mut log, &numbered(3)[1..]);
+    let (second, end) = (log.payload_position(LogIndex(3)).unwrap().0.offset as usize - 40, log.end());
+    let stale = disk.segment_bytes(SHARD, 1)[second..end.offset as usize].to_vec();
+
+    let (mut log, _) = open(&fork, None);
+    append(&mut log, &[entry(1, 2, "entry number X")]);
+    let forked_end = log.end();
+    assert_eq!(forked_end.offset as usize, second);
+    fork.edit_segment(SHARD, 1, |bytes| bytes[second..end.offset as usize].copy_from_slice(&stale));
+    let (log, recovered) = open(&fork, Some(forked_end));
+    assert!(recovered.cut_bytes > 0);
+    assert_eq!(log.last_index(), LogIndex(2));
+}
+
 fn log_of_many_segments() -> (Arc<MemoryDisk>, Vec<RaftEntry>, ShardLog) {
     let disk = MemoryDisk::new();
     let (mut log, _) = open(&disk, None);
