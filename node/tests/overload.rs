@@ -21,16 +21,19 @@ use tokio::task::JoinSet;
 /// Bytes of each value.
 const VALUE_BYTES: usize = 4 * 1024;
 /// Producers, each with a connection to a node.
-const PRODUCERS: usize = 24;
-/// Unanswered requests of each producer in the runs that look for the peak, from too few to enough.
-const WINDOWS: [usize; 3] = [8, 24, 72];
-/// Unanswered requests of a producer that asks for far more than is possible: many times what reaches the peak.
-const WINDOW_OVERLOADING: usize = 512;
+const PRODUCERS: usize = 48;
+/// Unanswered requests of a producer that saturates the cluster and no more.
+const WINDOW_SATURATING: usize = 4;
+/// Unanswered requests of a producer that asks for far more than is possible: 225 times what saturates, and more than the
+/// shards' queues hold.
+const WINDOW_OVERLOADING: usize = 900;
 /// What the queues and buffers of one node may take, in bytes: memory that no file backs.
 const NODE_ANONYMOUS_BYTES_MAX: u64 = 768 * 1024 * 1024;
-/// Accepted work under overload, as a share of the peak.
+/// Accepted work under overload, as a share of what a saturating load reaches.
 const THROUGHPUT_SHARE_MIN: f64 = 0.8;
-/// How long each of the runs that look for the peak is.
+/// Unanswered requests of each producer in the runs that look for the peak.
+const WINDOWS: [usize; 3] = [WINDOW_SATURATING, 4 * WINDOW_SATURATING, 16 * WINDOW_SATURATING];
+/// How long each of those runs is.
 const PEAK_SPAN: Duration = Duration::from_secs(2);
 /// Throughput and memory are looked at this often.
 const SAMPLE: Duration = Duration::from_millis(250);
