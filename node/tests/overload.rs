@@ -31,7 +31,8 @@ const WINDOW_OVERLOADING: usize = 900;
 const NODE_ANONYMOUS_BYTES_MAX: u64 = 768 * 1024 * 1024;
 /// Accepted work under overload, as a share of what a saturating load reaches.
 const THROUGHPUT_SHARE_MIN: f64 = 0.8;
-/// Unanswered requests of each producer in the runs that look for the peak.
+/// Unanswered requests of each producer in the runs that look for the peak: deeper windows make larger batches, so the peak
+/// lies above what first saturates.
 const WINDOWS: [usize; 3] = [WINDOW_SATURATING, 4 * WINDOW_SATURATING, 16 * WINDOW_SATURATING];
 /// How long each of those runs is.
 const PEAK_SPAN: Duration = Duration::from_secs(2);
