@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Most unanswered requests of one shard; past it the answer is `Overloaded`. Two full entries and as much again: more
 /// would only wait longer, and past its deadline nobody wants an answer.
 pub const SHARD_QUEUE_REQUESTS_MAX: usize = 4096;
+/// While the oldest request of a shard's queue has waited this long, new ones are answered `Overloaded`: the queue is
+/// already longer than the shard can work off in good time.
+pub const SHARD_QUEUE_DELAY_MAX_MS: u64 = 1_000;
 /// Most bytes of unanswered requests of one shard.
 pub const SHARD_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most bytes of unanswered requests of all shards of a node.
@@ -45,6 +48,7 @@ pub const HEARTBEAT_TICKS: u32 = 2;
 
 const _: () = assert!(LARGE_FRAMES_BYTES_MAX >= 4 * FRAME_BYTES_MAX, "a few large frames pass at once");
 const _: () = assert!(SHARD_QUEUE_BYTES_MAX >= FRAME_BYTES_MAX, "the largest request fits a queue");
+const _: () = assert!(SHARD_QUEUE_DELAY_MAX_MS < DEADLINE_DEFAULT_MS as u64);
 const _: () = assert!(NODE_QUEUE_BYTES_MAX >= SHARD_QUEUE_BYTES_MAX);
 const _: () = assert!(SHARD_MESSAGES_BYTES_MAX >= PEER_FRAME_BYTES_MAX);
 const _: () = assert!(RAFT_ENTRY_BYTES_MAX > FRAME_BYTES_MAX, "a full batch and the largest request fit an entry");

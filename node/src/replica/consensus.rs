@@ -4,8 +4,10 @@
 //! [`Consensus::poll`], which performs the appends in the shard log and hands out everything else as an [`Output`].
 //!
 //! Order of effects, which must be kept by the caller: a leader's messages leave at once, in parallel with its own
-//! sync; every other message (votes and answers above all) leaves only after the token of its poll was reported to
-//! [`Consensus::handle_persisted`], so that no promise is made that a power failure could take back.
+//! sync; every other message (votes and answers to entries above all) leaves only after the token of its poll was
+//! reported to [`Consensus::handle_persisted`], so that no promise is made that a power failure could take back. The
+//! answer to a heartbeat promises nothing but the term: once that is durable it leaves at once, so that a follower whose
+//! disk is slow does not look dead.
 
 use super::convert;
 use super::lease::{Lease, LeaseLength};
@@ -138,6 +140,8 @@ pub struct Consensus {
     ready_messages: Vec<RaftMessage>,
     token: u64,
     persisted: u64,
+    /// The token under which term and vote last changed.
+    vote_token: u64,
     appends_since_commit_record: u32,
 }
 
@@ -186,6 +190,7 @@ impl Consensus {
             ready_messages: Vec::new(),
             token: 1,
             persisted: 0,
+            vote_token: 1,
             appends_since_commit_record: 0,
             config,
             raw,
@@ -395,7 +400,7 @@ impl Consensus {
         let mut ready = self.raw.ready();
         let stamp = if self.raw.raft.state == StateRole::Leader { now.0 } else { 0 };
         output.messages.extend(self.to_wire(ready.take_messages(), stamp));
-        let answers = self.to_wire(ready.take_persisted_messages(), 0);
+        let mut answers = self.to_wire(ready.take_persisted_messages(), 0);
 
         let entries = ready.take_entries();
         let mut appended = !entries.is_empty();
@@ -423,6 +428,10 @@ impl Consensus {
             self.token += 1;
             self.token
         });
+        if self.persisted >= self.vote_token {
+            let at_once = answers.extract_if(.., |answer| answer.kind == RaftMessageKind::HeartbeatResponse);
+            output.messages.extend(at_once);
+        }
         output.persist = token.or(output.persist);
         self.unpersisted.push_back(Unpersisted { number: ready.number(), token, messages: answers });
         self.raw.advance_append_async(ready);
@@ -438,6 +447,7 @@ impl Consensus {
             && (state.term, state.vote) != (before.term, before.vote)
         {
             log.append_hard_state(state)?;
+            self.vote_token = self.token + 1;
             self.appends_since_commit_record = 0;
             return Ok(true);
         }

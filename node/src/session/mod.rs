@@ -57,6 +57,7 @@ pub struct Answered<Origin> {
 struct Job<Origin> {
     client: ClientId,
     origin: Origin,
+    began: Nanos,
     deadline: Nanos,
     deadline_ms: u32,
 }
@@ -107,7 +108,7 @@ impl<Origin: Copy> Session<Origin> {
         out: &mut impl FnMut(Answered<Origin>),
     ) {
         let deadline_ms = if request.deadline_ms == 0 { DEADLINE_DEFAULT_MS } else { request.deadline_ms };
-        let job = Job { client, origin, deadline: now.after_ms(deadline_ms.into()), deadline_ms };
+        let job = Job { client, origin, began: now, deadline: now.after_ms(deadline_ms.into()), deadline_ms };
         if let Some(body) = self.begin(&job, request.body) {
             out(Answered { origin, forwarded: false, body });
         }
@@ -304,7 +305,8 @@ impl<Origin: Copy> Session<Origin> {
                     Part::Write { id, ack, mutation } => Operation::Write { client: job.client, id, ack, mutation },
                     Part::Atomic(request) => Operation::Atomic { client: job.client, request },
                 };
-                handle.inbox.request(QueuedRequest { reply_to, deadline: job.deadline, operation });
+                let (queued_at, deadline) = (job.began, job.deadline);
+                handle.inbox.request(QueuedRequest { reply_to, queued_at, deadline, operation });
             }
             Route::Remote(node) if self.forwards => {
                 let writes = !matches!(what, Part::Read { .. });

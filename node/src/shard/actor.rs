@@ -6,7 +6,7 @@
 
 use super::inbox::{Drained, Inbox, QueueBudget, QueuedRequest, ShardHandle};
 use super::{Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
-use crate::clock;
+use crate::clock::{self, Nanos};
 use crate::journal::{JournalHandle, Submission};
 use crate::log::{Disk, LogOptions, ShardLog};
 use crate::reply::{Answer, ReplyTo};
@@ -73,10 +73,18 @@ pub struct ShardState {
     inbox: Arc<Inbox>,
     journal: JournalHandle,
     outlet: Arc<dyn ShardOutlet>,
-    /// Unanswered requests, by ticket, and the bytes that they hold of the inbox's bound.
-    tickets: Slab<(ReplyTo, usize)>,
+    /// Unanswered requests, by ticket.
+    tickets: Slab<Unanswered>,
     persisted: u64,
     last: ShardSnapshot,
+}
+
+/// A request that the shard is working on.
+struct Unanswered {
+    reply_to: ReplyTo,
+    /// What it holds of the inbox's bound.
+    bytes: usize,
+    queued_at: Nanos,
 }
 
 impl Actor for ShardActor {
@@ -166,9 +174,10 @@ impl ShardState {
             self.shard.handle_tick(now);
         }
         let tickets = &mut self.tickets;
-        self.shard.handle_requests(requests.into_iter().map(|QueuedRequest { reply_to, deadline, operation }| {
-            let ticket = Ticket(tickets.insert((reply_to, operation.bytes())) as u64);
-            ShardRequest { ticket, deadline, operation }
+        self.shard.handle_requests(requests.into_iter().map(|request| {
+            let QueuedRequest { reply_to, queued_at, deadline, operation } = request;
+            let unanswered = Unanswered { reply_to, bytes: operation.bytes(), queued_at };
+            ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), deadline, operation }
         }));
         let effects = self.shard.poll(now)?;
         // Messages first: the followers' disks work while ours does.
@@ -179,10 +188,12 @@ impl ShardState {
             self.journal.submit(Submission { chunks, token, listener: Arc::clone(&self.inbox) as _ });
         }
         for (ticket, reply) in effects.replies {
-            let (reply_to, bytes) = self.tickets.remove(ticket.0 as usize);
+            let Unanswered { reply_to, bytes, .. } = self.tickets.remove(ticket.0 as usize);
             self.inbox.release(1, bytes);
             reply_to.answer(Answer::Shard(reply));
         }
+        let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at);
+        self.inbox.set_oldest(oldest);
         self.publish();
         Ok(())
     }

@@ -5,7 +5,10 @@ use super::gate::ReadGate;
 use super::{Operation, ShardSnapshot};
 use crate::clock::Nanos;
 use crate::journal::PersistListener;
-use crate::limits::{NODE_QUEUE_BYTES_MAX, SHARD_MESSAGES_BYTES_MAX, SHARD_QUEUE_BYTES_MAX, SHARD_QUEUE_REQUESTS_MAX};
+use crate::limits::{
+    NODE_QUEUE_BYTES_MAX, SHARD_MESSAGES_BYTES_MAX, SHARD_QUEUE_BYTES_MAX, SHARD_QUEUE_DELAY_MAX_MS,
+    SHARD_QUEUE_REQUESTS_MAX,
+};
 use crate::reply::ReplyTo;
 use crate::store::StoreReader;
 use kvorum_protocol::peer::RaftMessage;
@@ -22,6 +25,8 @@ use super::actor::ShardMessage;
 pub struct QueuedRequest {
     /// Where the answer goes.
     pub reply_to: ReplyTo,
+    /// When it came in.
+    pub queued_at: Nanos,
     /// See [`super::ShardRequest`].
     pub deadline: Nanos,
     /// See [`super::ShardRequest`].
@@ -63,6 +68,8 @@ pub struct Inbox {
     // Requests that wait here or in the shard's backlog.
     waiting_requests: AtomicUsize,
     waiting_bytes: AtomicUsize,
+    /// When the oldest request that was not begun came in, in nanoseconds of the monotonic clock; 0 if there is none.
+    oldest: AtomicU64,
     node_budget: Arc<QueueBudget>,
     overloaded: AtomicU64,
 }
@@ -78,6 +85,7 @@ impl Inbox {
             armed: AtomicBool::new(false),
             waiting_requests: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
+            oldest: AtomicU64::new(0),
             node_budget,
             overloaded: AtomicU64::new(0),
         }
@@ -90,7 +98,11 @@ impl Inbox {
         let bytes_before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         // An empty queue takes a request of any size: each is under the frame limit.
         let node_before = self.node_budget.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let full = if requests_before >= SHARD_QUEUE_REQUESTS_MAX
+        let oldest = Nanos(self.oldest.load(Ordering::Relaxed));
+        let delayed = oldest.0 != 0 && request.queued_at.ms_since(oldest) > SHARD_QUEUE_DELAY_MAX_MS;
+        let full = if delayed {
+            Some(format!("requests of shard {} wait over {SHARD_QUEUE_DELAY_MAX_MS} ms", self.shard))
+        } else if requests_before >= SHARD_QUEUE_REQUESTS_MAX
             || (bytes_before > 0 && bytes_before + bytes > SHARD_QUEUE_BYTES_MAX)
         {
             Some(format!("the queue of shard {} is full", self.shard))
@@ -144,6 +156,11 @@ impl Inbox {
             persisted: self.persisted.load(Ordering::SeqCst),
             tick: self.tick.swap(false, Ordering::SeqCst),
         }
+    }
+
+    /// The oldest request that was not begun came in then; `None` if there is none.
+    pub(super) fn set_oldest(&self, queued_at: Option<Nanos>) {
+        self.oldest.store(queued_at.map_or(0, |at| at.0), Ordering::Relaxed);
     }
 
     /// Requests have been proposed or answered.

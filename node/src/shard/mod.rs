@@ -261,9 +261,9 @@ impl Shard {
         &self.gate
     }
 
-    /// Requests that were neither proposed nor answered yet.
-    pub fn backlog(&self) -> usize {
-        self.backlog.len()
+    /// The oldest request that was neither proposed nor answered yet.
+    pub fn oldest_waiting(&self) -> Option<Ticket> {
+        self.backlog.front().map(|request| request.ticket)
     }
 
     /// What others may know of this replica.
