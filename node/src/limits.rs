@@ -34,7 +34,7 @@ pub const LARGE_FRAMES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What a request without a deadline of its own is given, in milliseconds.
 pub const DEADLINE_DEFAULT_MS: u32 = 5_000;
 /// Most requests forwarded to other nodes and not answered.
-pub const FORWARDS_MAX: usize = 16 * 1024;
+pub const FORWARDS_MAX: usize = 4096;
 /// A forwarded request is given up this long after its deadline.
 pub const FORWARD_GRACE_MS: u64 = 250;
 /// A graceful stop waits this long for leadership to move and requests to end.
