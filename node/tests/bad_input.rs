@@ -146,7 +146,7 @@ async fn frames_of_four_gigabytes(scenario: &mut Scenario) {
     }
     for connection in &mut connections {
         if let Some(error) = connection.refusal().await {
-            assert_eq!(error.code, ErrorCode::Malformed, "{error}");
+            assert_eq!(error.code, ErrorCode::TooLarge, "{error}");
         }
     }
     let after = scenario.cluster.process(1).anonymous_bytes();
