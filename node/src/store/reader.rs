@@ -8,6 +8,7 @@ use kvorum_protocol::hash::hash64;
 use kvorum_protocol::limits::SCAN_PAGE_BYTES;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{Entry, ScanPage, Version};
+use parking_lot::{RwLock, RwLockWriteGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -39,21 +40,32 @@ pub struct StoreReader {
     log_time_ms: AtomicU64,
     /// An entry that holds an ATOMIC is being applied.
     held_back: AtomicBool,
+    /// Held while that lasts; others touch it only then.
+    turn: RwLock<()>,
 }
 
 /// Until it is dropped, reads that begin wait.
 #[derive(Debug)]
-pub(super) struct HeldBack<'a>(&'a AtomicBool);
+pub(super) struct HeldBack<'a> {
+    flag: &'a AtomicBool,
+    _turn: RwLockWriteGuard<'a, ()>,
+}
 
 impl Drop for HeldBack<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.flag.store(false, Ordering::Release);
     }
 }
 
 impl StoreReader {
     pub(super) fn new(index: Index, log: Arc<LogView>) -> Self {
-        StoreReader { index, log, log_time_ms: AtomicU64::new(0), held_back: AtomicBool::new(false) }
+        StoreReader {
+            index,
+            log,
+            log_time_ms: AtomicU64::new(0),
+            held_back: AtomicBool::new(false),
+            turn: RwLock::new(()),
+        }
     }
 
     /// How many keys there are. May count keys that have expired and were not yet taken out.
@@ -162,14 +174,15 @@ impl StoreReader {
     /// must not be followed by one that misses another. It is enough to look when a read begins: one that began before
     /// the ATOMIC may see either state of its key, and the next one waits.
     pub(super) fn hold_back(&self) -> HeldBack<'_> {
+        let turn = self.turn.write();
         self.held_back.store(true, Ordering::SeqCst);
-        HeldBack(&self.held_back)
+        HeldBack { flag: &self.held_back, _turn: turn }
     }
 
     /// Waits while an ATOMIC is being applied: microseconds, and as long as applying one entry at most.
     fn wait_for_atomic(&self) {
-        while self.held_back.load(Ordering::SeqCst) {
-            std::thread::yield_now();
+        if self.held_back.load(Ordering::SeqCst) {
+            drop(self.turn.read());
         }
     }
 
