@@ -4,7 +4,7 @@
 
 use crate::clock::{self, Nanos};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
-use crate::peers::Peers;
+use crate::peers::{Peers, SendError};
 use crate::replica::Role;
 use crate::reply::{Answer, ReplyTo};
 use crate::ring::RingMap;
@@ -227,10 +227,19 @@ impl Router {
         let deadline = deadline.after_ms(FORWARD_GRACE_MS);
         self.forwards.insert(id, Forward { reply_to, node, shard, deadline, writes });
         let message = PeerMessage::Forward { id, client, request };
-        let sent = self.peers.get().is_some_and(|peers| peers.send(node, &message).is_ok());
-        if !sent && let Some((_, forward)) = self.forwards.remove(&id) {
-            let detail = format!("node {node}, which leads the shard, can't be reached from here");
-            forward.reply_to.fail(ServerError::new(ErrorCode::Unavailable, detail));
+        let failure = match self.peers.get().map(|peers| peers.send(node, &message)) {
+            Some(Ok(())) => return,
+            Some(Err(SendError::Full)) => {
+                self.overloaded.fetch_add(1, Ordering::Relaxed);
+                ServerError::new(ErrorCode::Overloaded, "too much waits for the node that leads the shard")
+            }
+            _ => {
+                let detail = format!("node {node}, which leads the shard, can't be reached from here");
+                ServerError::new(ErrorCode::Unavailable, detail)
+            }
+        };
+        if let Some((_, forward)) = self.forwards.remove(&id) {
+            forward.reply_to.fail(failure);
         }
     }
 

@@ -137,7 +137,7 @@ impl ServerError {
         let retry = match code {
             NotLeader => Retry::AfterMs(0),
             Unavailable | ShuttingDown => Retry::AfterMs(20),
-            Overloaded => Retry::AfterMs(10),
+            Overloaded => Retry::AfterMs(50),
             TooManyConnections | DiskFull => Retry::AfterMs(1000),
             _ => Retry::No,
         };
