@@ -453,6 +453,24 @@ mod tests {
         assert_eq!(operations.sessions().unwrap(), sessions);
     }
 
+    /// docs/LOG_FORMAT.md describes these bytes; logs on disks hold them.
+    #[test]
+    fn bytes_are_frozen() {
+        let hex: String = sample().0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let frozen = concat!(
+            "d2040000000000000a0000000000000003000000a80000000000000000000000",
+            "0178f8a80100000005000000000000000a000000000000000000000000000000",
+            "61666972737400005fdd34041200000000000000010000000b00000000000000",
+            "00000000000000006b6579206f6620736f6d65206c656e677468000000000000",
+            "ba1510ae0100000000000000000000000c000000000000002e16000000000000",
+            "6200000000000000020000000000000000000000000000000000000703000000",
+            "000000000200000000000000000a000000000000000000000000000000000000",
+            "0000000007040000000000000002000000000000000115000000000b00000000",
+            "000000000001fcffffffffffffff00",
+        );
+        assert_eq!(hex, frozen);
+    }
+
     #[test]
     fn every_truncation_is_an_error() {
         let (payload, _) = sample();
