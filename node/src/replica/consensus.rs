@@ -219,6 +219,11 @@ impl Consensus {
         (self.raw.raft.leader_id != 0).then_some(ReplicaId(self.raw.raft.leader_id))
     }
 
+    /// The last entry, those included that were proposed and are not in the shard log yet.
+    pub fn last_index(&self) -> LogIndex {
+        LogIndex(self.raw.raft.raft_log.last_index())
+    }
+
     /// The last entry that a quorum is known to hold.
     pub fn committed(&self) -> LogIndex {
         LogIndex(self.raw.raft.raft_log.committed)

@@ -393,7 +393,7 @@ impl Shard {
         if self.backlog.is_empty() || self.in_flight.len() >= ENTRIES_IN_FLIGHT_MAX || !self.may_propose() {
             return Ok(false);
         }
-        let index = LogIndex(self.consensus.log().last_index().0 + 1);
+        let index = LogIndex(self.consensus.last_index().0 + 1);
         let durability = self.config.durability;
         let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, index, now.wall_ms, durability);
         let mut waiting = Vec::new();
@@ -535,7 +535,7 @@ impl Shard {
         if !due || !self.in_flight.is_empty() || !self.may_propose() {
             return;
         }
-        let index = LogIndex(self.consensus.log().last_index().0 + 1);
+        let index = LogIndex(self.consensus.last_index().0 + 1);
         let evaluation = Evaluation::new(&self.store, &mut self.overlay, index, now.wall_ms, self.config.durability);
         let (payload, marks) = evaluation.finish();
         if let Ok((index, term)) = self.consensus.propose(payload) {

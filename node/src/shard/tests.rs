@@ -379,6 +379,20 @@ fn a_key_expires_by_log_time_on_every_replica() {
     assert_eq!(group.value(0, "k"), None);
 }
 
+/// The tick proposes the empty entry that expires the key; the write comes before the poll that appends it.
+#[test]
+fn a_write_in_the_turn_in_which_a_key_expires_is_the_next_entry() {
+    let mut group = Group::led();
+    group.written(0, "k", Action::Put { value: "v".into(), ttl_ms: Some(100) });
+    group.now.monotonic = group.now.monotonic.after_ms(4 * TICK_MS);
+    group.now.wall_ms += 4 * TICK_MS;
+    let now = group.now;
+    group.shard(0).handle_tick(now);
+    group.written(0, "other", put("v"));
+    assert_eq!(group.value(0, "k"), None);
+    assert_eq!(group.value(0, "other").as_deref(), Some("v"));
+}
+
 #[test]
 fn an_atomic_takes_effect_as_a_whole_or_not_at_all() {
     let mut group = Group::led();
