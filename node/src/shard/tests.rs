@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::disk::memory::MemoryDisk;
 use crate::log::{Disk, InlineSource, LogOptions};
+use kvorum_protocol::peer::RaftMessageKind;
 use kvorum_protocol::{Action, AtomicCheck, AtomicResult, Condition, WriteResult};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -489,6 +490,26 @@ fn without_a_lease_a_read_asks_a_quorum() {
     assert!(matches!(group.replies.get(&lonely), Some(ShardReply::Error(_))), "it has stepped down by then");
 }
 
+/// From replica 2 to replica 1, which stands as `receiver` says; with a log that is ahead of it.
+fn message_of_the_next_term(kind: RaftMessageKind, receiver: &ShardSnapshot) -> RaftMessage {
+    RaftMessage {
+        kind,
+        from: id(2),
+        to: id(1),
+        term: Term(receiver.term.0 + 1),
+        log_term: receiver.term,
+        index: LogIndex(receiver.last_index.0 + 10),
+        commit: LogIndex(0),
+        commit_term: Term(0),
+        reject: false,
+        reject_hint: LogIndex(0),
+        priority: 0,
+        lease_stamp: 0,
+        context: Bytes::new(),
+        entries: Vec::new(),
+    }
+}
+
 /// A follower whose actor was held up hears its leader first and catches its ticks up afterwards. The ticks belong to
 /// the time before the message: they must not shorten the time for which it refuses votes, on which the lease rests.
 #[test]
@@ -512,24 +533,47 @@ fn ticks_that_were_missed_do_not_shorten_the_refusal_to_vote() {
         group.shard(1).handle_tick(now);
         step(&mut group, 1);
     }
-    let request = RaftMessage {
-        kind: kvorum_protocol::peer::RaftMessageKind::RequestPreVote,
-        from: id(2),
-        to: id(1),
-        term: Term(snapshot.term.0 + 1),
-        log_term: snapshot.term,
-        index: LogIndex(snapshot.last_index.0 + 10),
-        commit: LogIndex(0),
-        commit_term: Term(0),
-        reject: false,
-        reject_hint: LogIndex(0),
-        priority: 0,
-        lease_stamp: 0,
-        context: Bytes::new(),
-        entries: Vec::new(),
-    };
+    let request = message_of_the_next_term(RaftMessageKind::RequestPreVote, &snapshot);
     let now = group.now;
     group.shard(1).handle_message(now.monotonic, request).unwrap();
     let answers = group.shard(1).poll(now).unwrap().messages;
     assert!(answers.is_empty(), "it would vote while the old leader may hold a lease: {answers:?}");
+}
+
+/// Replica 1 had asked for pre-votes, then heard its leader and acknowledged a lease. A late refusal of what it had
+/// asked carries a higher term; taking that over would forget the leader, and the refusal to vote with it.
+#[test]
+fn a_late_answer_of_a_higher_term_does_not_end_the_refusal_to_vote() {
+    use RaftMessageKind::{AppendResponse, HeartbeatResponse, RequestPreVoteResponse, RequestVote, RequestVoteResponse};
+    for kind in [RequestPreVoteResponse, RequestVoteResponse, AppendResponse, HeartbeatResponse] {
+        let mut group = Group::led();
+        group.advance(4 * TICK_MS);
+        assert!(group.gate_is_open(0));
+        let now = group.now;
+        let follower = group.shard(1);
+        let snapshot = follower.snapshot();
+        let late = RaftMessage { reject: true, ..message_of_the_next_term(kind, &snapshot) };
+        follower.handle_message(now.monotonic, late).unwrap();
+        let request = message_of_the_next_term(RequestVote, &snapshot);
+        follower.handle_message(now.monotonic, request).unwrap();
+        follower.poll(now).unwrap();
+        let after = group.shard(1).snapshot();
+        assert_eq!((after.term, after.leader), (snapshot.term, Some(id(0))), "{kind:?}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_refused() {
+    let mut group = Group::led();
+    let (now, snapshot) = (group.now, group.shard(0).snapshot());
+    let never_sent = RaftMessage {
+        from: id(1),
+        to: id(0),
+        term: snapshot.term,
+        ..message_of_the_next_term(RaftMessageKind::AppendResponse, &snapshot)
+    };
+    assert!(matches!(
+        group.shard(0).handle_message(now.monotonic, never_sent),
+        Err(ConsensusError::InvalidMessage(_))
+    ));
 }
