@@ -7,6 +7,7 @@
 //! term only one possible past.
 
 use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
+use super::Operation;
 use crate::store::{Known, ReadError, Store};
 use bytes::Bytes;
 use kvorum_protocol::limits::VALUE_BYTES_MAX;
@@ -129,6 +130,11 @@ impl<'a> Evaluation<'a> {
         self.builder.bytes()
     }
 
+    /// Nothing would be in the entry.
+    pub(super) fn is_empty(&self) -> bool {
+        self.builder.is_empty()
+    }
+
     /// Records of the entry so far.
     pub(super) fn records(&self) -> usize {
         self.builder.records()
@@ -140,21 +146,31 @@ impl<'a> Evaluation<'a> {
         (self.builder.finish(), self.marks)
     }
 
-    /// A single write.
-    pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
+    /// The answer to a write that was sent before, if anything is known of it. It is about another entry than this one,
+    /// so it must not depend on what becomes of this one.
+    pub(super) fn recall(&self, operation: &Operation) -> Option<ShardReply> {
+        let (client, id, is_atomic) = match operation {
+            Operation::Write { client, id, .. } => (*client, *id, false),
+            Operation::Atomic { client, request } => (*client, request.id, true),
+            Operation::Get(_) | Operation::Confirm => return None,
+        };
         if self.overlay.is_on_its_way(client, id.sequence) {
-            return ShardReply::Error(still_on_its_way());
+            return Some(ShardReply::Error(still_on_its_way()));
         }
-        match self.store.sessions().look_up(client, id.sequence, id.retry) {
-            Known::New => {}
-            Known::Forgotten => return ShardReply::Error(session_expired()),
-            Known::Answered(reply) => {
-                return match reply.as_write(self.durability) {
-                    Some(result) => ShardReply::Written(result),
-                    None => ShardReply::Error(sequence_reused()),
-                };
-            }
+        match (self.store.sessions().look_up(client, id.sequence, id.retry), is_atomic) {
+            (Known::New, _) => None,
+            (Known::Forgotten, _) => Some(ShardReply::Error(session_expired())),
+            (Known::Answered(Remembered::Atomic(result)), true) => Some(ShardReply::Atomic(*result)),
+            (Known::Answered(_), true) => Some(ShardReply::Error(sequence_reused())),
+            (Known::Answered(reply), false) => Some(match reply.as_write(self.durability) {
+                Some(result) => ShardReply::Written(result),
+                None => ShardReply::Error(sequence_reused()),
+            }),
         }
+    }
+
+    /// A single write, of which nothing is known yet.
+    pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
         match self.mutate(mutation, ack) {
             Ok(result) => {
                 if result.status == WriteStatus::Applied {
@@ -166,17 +182,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Checks and writes, all or nothing.
+    /// Checks and writes, all or nothing, of which nothing is known yet.
     pub(super) fn atomic(&mut self, client: ClientId, request: &AtomicRequest) -> ShardReply {
-        if self.overlay.is_on_its_way(client, request.id.sequence) {
-            return ShardReply::Error(still_on_its_way());
-        }
-        match self.store.sessions().look_up(client, request.id.sequence, request.id.retry) {
-            Known::New => {}
-            Known::Forgotten => return ShardReply::Error(session_expired()),
-            Known::Answered(Remembered::Atomic(result)) => return ShardReply::Atomic(*result),
-            Known::Answered(_) => return ShardReply::Error(sequence_reused()),
-        }
         match self.dry_run(request) {
             Ok(None) => {}
             Ok(Some((position, version))) => {

@@ -24,7 +24,7 @@ use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    Ack, AtomicRequest, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId, ServerError, ShardId,
+    Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId, ServerError, ShardId,
     Term, Version, WriteId, WriteStatus,
 };
 use std::collections::VecDeque;
@@ -404,10 +404,14 @@ impl Shard {
                 self.replies.push((request.ticket, ShardReply::Error(late(Outcome::NotApplied))));
                 continue;
             }
+            if let Some(reply) = evaluation.recall(&request.operation) {
+                self.replies.push((request.ticket, reply));
+                continue;
+            }
             let (reply, ack) = evaluate(&mut evaluation, &request.operation);
             let takes_effect = match &reply {
                 ShardReply::Written(result) => result.status == WriteStatus::Applied,
-                ShardReply::Atomic(_) => true,
+                ShardReply::Atomic(result) => matches!(result, AtomicResult::Applied(_)),
                 _ => false,
             };
             if ack == Ack::Accepted && takes_effect {
@@ -415,6 +419,9 @@ impl Shard {
             } else {
                 waiting.push(Waiting { ticket: request.ticket, deadline: request.deadline, reply });
             }
+        }
+        if evaluation.is_empty() && waiting.is_empty() {
+            return Ok(false);
         }
         let (payload, marks) = evaluation.finish();
         let (at, term) = self.consensus.propose(payload)?;

@@ -4,7 +4,7 @@ use super::*;
 use crate::log::disk::memory::MemoryDisk;
 use crate::log::{Disk, InlineSource, LogOptions};
 use kvorum_protocol::peer::RaftMessageKind;
-use kvorum_protocol::{Action, AtomicCheck, AtomicResult, Condition, WriteResult};
+use kvorum_protocol::{Action, AtomicCheck, Condition, WriteResult};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -349,6 +349,54 @@ fn a_write_that_another_leader_overwrites_is_reported_as_not_applied() {
     for position in 0..3 {
         assert_eq!(group.value(position, "k").as_deref(), Some("kept"));
     }
+}
+
+/// What a retry is told is about another entry than the one that is being made when it comes.
+#[test]
+fn a_retry_is_never_told_that_an_applied_write_was_not() {
+    let mut group = Group::led();
+    let id = group.fresh_id();
+    let incr = || Action::Incr { by: 1 };
+    group.request(0, write(id, Ack::Committed, "n", incr()));
+    group.settle();
+    group.cut.insert(0);
+    let lost = group.write(0, "k", put("never"));
+    let retry = group.request(0, write(WriteId { retry: true, ..id }, Ack::Committed, "n", incr()));
+    let leader = group.await_leader(&[1, 2]);
+    group.written(leader, "k", put("kept"));
+    group.cut.clear();
+    group.advance(10 * TICK_MS);
+    assert_eq!(error_of(group.replies.get(&lost)).1, Outcome::NotApplied);
+    let Some(ShardReply::Written(result)) = group.replies.get(&retry) else { panic!("the first copy was applied") };
+    assert_eq!((result.status, result.number), (WriteStatus::Applied, Some(1)));
+}
+
+/// Its entry may yet commit although a later one of the same leader is superseded.
+#[test]
+fn a_retry_of_a_write_that_is_on_its_way_ends_unknown() {
+    let mut group = Group::led();
+    group.hanging = BTreeSet::from([0, 1, 2]);
+    let id = group.fresh_id();
+    group.request(0, write(id, Ack::Committed, "n", Action::Incr { by: 1 }));
+    let retry = WriteId { retry: true, ..id };
+    let ticket = group.request(0, write(retry, Ack::Committed, "n", Action::Incr { by: 1 }));
+    assert_eq!(error_of(group.replies.get(&ticket)), (ErrorCode::Unavailable, Outcome::Unknown));
+}
+
+/// It is decided on writes that may be lost, so it is not said before they are safe, whatever ack was asked for.
+#[test]
+fn an_accepted_atomic_whose_check_fails_waits_for_what_failed_it() {
+    let mut group = Group::led();
+    group.hanging = BTreeSet::from([0, 1, 2]);
+    group.write(0, "a", put("1"));
+    let check = AtomicCheck { key: "a".into(), condition: Condition::IfAbsent };
+    let mutations = vec![mutation("b", put("2"))];
+    let request = AtomicRequest { id: group.fresh_id(), ack: Ack::Accepted, checks: vec![check], mutations };
+    let ticket = group.request(0, Operation::Atomic { client: client(), request });
+    assert_eq!(group.replies.get(&ticket), None);
+    group.hanging.clear();
+    group.settle();
+    assert!(matches!(group.replies.get(&ticket), Some(ShardReply::Atomic(AtomicResult::ConditionFailed { .. }))));
 }
 
 #[test]
