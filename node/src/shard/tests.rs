@@ -469,6 +469,51 @@ fn an_atomic_takes_effect_as_a_whole_or_not_at_all() {
     assert_eq!(group.value(0, "b").as_deref(), Some("2"));
 }
 
+/// A small request may write and answer far more than it holds itself.
+#[test]
+fn an_atomic_that_would_write_or_return_too_much_is_refused() {
+    let mut group = Group::led();
+    let append = || Action::Append { value: "x".into() };
+    group.written(0, "large", put(&"v".repeat(2 * 1024 * 1024)));
+    group.written(0, "previous", put(&"v".repeat(64 * 1024)));
+    for mutated in [
+        mutation("large", append()),
+        mutation("large", Action::Expire { ttl_ms: 1000 }),
+        Mutation { return_previous: true, ..mutation("previous", Action::Expire { ttl_ms: 1000 }) },
+    ] {
+        let mutations = vec![mutated; 1000];
+        let request = AtomicRequest { id: group.fresh_id(), ack: Ack::Committed, checks: vec![], mutations };
+        let ticket = group.request(0, Operation::Atomic { client: client(), request });
+        group.settle();
+        assert_eq!(error_of(group.replies.get(&ticket)), (ErrorCode::TooLarge, Outcome::NotApplied));
+    }
+}
+
+/// Removing is a short record, the value that it returns is remembered with it.
+#[test]
+fn a_batch_of_writes_that_return_large_values_is_split_into_entries() {
+    const KEYS: usize = 600;
+    let mut group = Group::led();
+    let value = "v".repeat(64 * 1024);
+    for number in 0..KEYS {
+        group.written(0, &format!("k{number}"), put(&value));
+    }
+    group.hanging = BTreeSet::from([1, 2]);
+    let tickets: Vec<Ticket> = (0..KEYS)
+        .map(|number| {
+            let (id, key) = (group.fresh_id(), format!("k{number}"));
+            let mutation = Mutation { return_previous: true, ..mutation(&key, Action::Delete) };
+            group.request(0, Operation::Write { client: client(), id, ack: Ack::Committed, mutation })
+        })
+        .collect();
+    group.hanging.clear();
+    group.settle();
+    for ticket in tickets {
+        let Some(ShardReply::Written(result)) = group.replies.get(&ticket) else { panic!("it was there") };
+        assert_eq!(result.previous.as_ref().map(|entry| entry.value.len()), Some(value.len()));
+    }
+}
+
 #[test]
 fn a_hand_over_closes_the_gate_first_and_loses_nothing() {
     let mut group = Group::led();
