@@ -340,6 +340,11 @@ impl Shard {
         }
     }
 
+    /// Ends reads under the lease: this replica will not be driven any more.
+    pub fn close_gate(&self) {
+        self.gate.set(None);
+    }
+
     /// Writes the commit position down before a graceful stop, so that the next start applies all of it at once.
     ///
     /// # Errors
