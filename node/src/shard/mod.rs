@@ -333,7 +333,8 @@ impl Shard {
 
     /// Hands leadership to `successor`, if this replica leads.
     pub fn transfer_to(&mut self, successor: ReplicaId) {
-        if self.consensus.role() == Role::Leader {
+        // A hand-over to itself would only cost it the lease, for the rest of the term.
+        if self.consensus.role() == Role::Leader && successor != self.consensus.replica() {
             // The gate closes before the hand-over begins: from here on another leader may take writes.
             self.gate.set(None);
             self.consensus.transfer_to(successor);

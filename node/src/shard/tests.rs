@@ -529,6 +529,15 @@ fn a_hand_over_closes_the_gate_first_and_loses_nothing() {
 }
 
 #[test]
+fn a_hand_over_to_the_leader_itself_costs_it_nothing() {
+    let mut group = Group::led();
+    group.written(0, "k", put("v"));
+    group.shard(0).transfer_to(id(0));
+    group.settle();
+    assert!(group.gate_is_open(0));
+}
+
+#[test]
 fn a_restarted_replica_neither_votes_nor_campaigns_for_an_election_timeout() {
     let mut group = Group::led();
     group.written(0, "k", put("v"));
