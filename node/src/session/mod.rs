@@ -223,6 +223,10 @@ impl<Origin: Copy> Session<Origin> {
         let mut many = pending::Many::new(ManyKind::Values, keys.len());
         let mut waiting = Vec::new();
         for (part, key) in (0..).zip(keys) {
+            if many.is_full() {
+                many.put(part, pending::no_room());
+                continue;
+            }
             let shard = self.shard_of(&key);
             let in_order = mode != ReadMode::Stale && self.has_unanswered_write(&key);
             let what = What::Get(key);

@@ -6,8 +6,8 @@
 //! committed nevertheless were decided on the very log that precedes them, since raft's log matching gives an entry of a
 //! term only one possible past.
 
-use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
 use super::{ENTRY_BYTES, Operation};
+use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
 use crate::store::{Known, ReadError, Store};
 use bytes::Bytes;
 use kvorum_protocol::limits::{

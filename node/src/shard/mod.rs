@@ -24,8 +24,8 @@ use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId, ServerError, ShardId,
-    Term, Version, WriteId, WriteStatus,
+    Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId,
+    ServerError, ShardId, Term, Version, WriteId, WriteStatus,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -646,7 +646,9 @@ fn ticks_that_were_missed_do_not_shorten_the_refusal_to_vote() {
 /// asked carries a higher term; taking that over would forget the leader, and the refusal to vote with it.
 #[test]
 fn a_late_answer_of_a_higher_term_does_not_end_the_refusal_to_vote() {
-    use RaftMessageKind::{AppendResponse, HeartbeatResponse, RequestPreVoteResponse, RequestVote, RequestVoteResponse};
+    use RaftMessageKind::{
+        AppendResponse, HeartbeatResponse, RequestPreVoteResponse, RequestVote, RequestVoteResponse,
+    };
     for kind in [RequestPreVoteResponse, RequestVoteResponse, AppendResponse, HeartbeatResponse] {
         let mut group = Group::led();
         group.advance(4 * TICK_MS);
@@ -674,8 +676,5 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
         term: snapshot.term,
         ..message_of_the_next_term(RaftMessageKind::AppendResponse, &snapshot)
     };
-    assert!(matches!(
-        group.shard(0).handle_message(now.monotonic, never_sent),
-        Err(ConsensusError::InvalidMessage(_))
-    ));
+    assert!(matches!(group.shard(0).handle_message(now.monotonic, never_sent), Err(ConsensusError::InvalidMessage(_))));
 }
