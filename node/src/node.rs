@@ -72,6 +72,9 @@ pub enum NodeError {
     /// The copy of the ring map in the data folder is damaged.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// A task that runs as long as the node does has ended.
+    #[error("{0} has ended: it panicked")]
+    Task(&'static str),
     /// An actor can't be started.
     #[error("can't start an actor: {0}")]
     Spawn(#[from] ractor::SpawnErr),
@@ -150,7 +153,7 @@ impl Node {
             Arc::new(RealDisk::open(folder.path()).map_err(|error| NodeError::Disk(error.to_string()))?);
         let segments = SpareSource::start(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let segments = Arc::new(segments);
-        let (journal, handle) = start_journal(config, &disk, fatal).await?;
+        let (journal, handle) = start_journal(config, &disk, fatal.clone()).await?;
         let initial = initial_ring(config)?;
         let copy = disk.read_metadata(RING_COPY).map_err(|error| NodeError::Disk(error.to_string()))?;
         let known = copy.map(|bytes| RingMap::from_bytes(&bytes)).transpose()?;
@@ -225,8 +228,8 @@ impl Node {
 
         let binary = BinaryDoor::new(context, config.connections_max as usize, doors.clone());
         let _ = door.set(Arc::clone(&binary));
-        tokio::spawn(binary.accept(listener));
-        tokio::spawn(tick(Arc::clone(&router), config.tick(), doors.clone()));
+        spawn_essential("the clients' door", binary.accept(listener), doors.clone(), fatal.clone());
+        spawn_essential("the ticker", tick(Arc::clone(&router), config.tick(), doors.clone()), doors.clone(), fatal);
         info!(client = %config.client_listen, peer = %config.peer_listen, "listening");
         Ok(Node { router, journal, shards, others, doors })
     }
@@ -405,6 +408,23 @@ fn peer_config(config: &Config, tls: TlsIdentity) -> PeerConfig {
     }
 }
 
+/// Runs a task without which the node would only seem to live. If it ends before `stop`, the node does.
+fn spawn_essential(
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+    stop: CancellationToken,
+    fatal: mpsc::Sender<NodeError>,
+) {
+    let task = tokio::spawn(task);
+    tokio::spawn(async move {
+        let ended = task.await;
+        if ended.is_err() || !stop.is_cancelled() {
+            // A full channel holds a reason already.
+            let _ = fatal.try_send(NodeError::Task(name));
+        }
+    });
+}
+
 /// Ticks every shard of the node, and gives up forwarded requests whose time has passed.
 async fn tick(router: Arc<Router>, every: Duration, stop: CancellationToken) {
     let mut interval = tokio::time::interval(every);
@@ -416,5 +436,21 @@ async fn tick(router: Arc<Router>, every: Duration, stop: CancellationToken) {
         }
         router.all_local().iter().for_each(|handle| handle.inbox.tick());
         router.give_up_late(clock::monotonic());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_essential_task_that_panics_ends_the_node_and_one_that_is_stopped_does_not() {
+        let (fatal, mut failed) = mpsc::channel(4);
+        let stop = CancellationToken::new();
+        spawn_essential("this", async { panic!("a test of what a panic does") }, stop.clone(), fatal.clone());
+        assert!(matches!(failed.recv().await, Some(NodeError::Task("this"))));
+        stop.cancel();
+        spawn_essential("that", async {}, stop, fatal);
+        assert!(failed.recv().await.is_none(), "the watcher has gone without a word");
     }
 }

@@ -12,7 +12,7 @@ use crate::shard::actor::{ShardMessage, ShardOutlet};
 use crate::shard::inbox::ShardHandle;
 use crate::shard::{ShardReply, ShardSnapshot};
 use bytes::Bytes;
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use kvorum_protocol::peer::{PeerMessage, RaftMessage};
 use kvorum_protocol::{
     ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Response, ResponseBody, ServerError, ShardId, Term,
@@ -308,25 +308,35 @@ impl Router {
     }
 
     fn learn_leader(&self, shard: ShardId, term: Term, leader: Option<NodeId>) -> bool {
-        let known = self.leaders.get(&shard).map(|known| *known);
-        if known.is_some_and(|(known_term, node)| known_term > term || (known_term == term && leader == Some(node))) {
-            return false;
-        }
-        if let Some((_, former)) = known
-            && leader != Some(former)
+        let mut former = None;
         {
+            // Looked at and changed under one lock: the shard's actor and the peers tell in parallel, and the word of an
+            // older term that came last would stay, since a leader says it once.
+            let entry = self.leaders.entry(shard);
+            if let Entry::Occupied(known) = &entry {
+                let (known_term, node) = *known.get();
+                if known_term > term || (known_term == term && leader == Some(node)) {
+                    return false;
+                }
+                former = Some(node);
+            }
+            match (leader, entry) {
+                (Some(node), entry) => drop(entry.insert((term, node))),
+                (None, Entry::Occupied(known)) => drop(known.remove()),
+                (None, Entry::Vacant(_)) => return false,
+            }
+        }
+        if let Some(former) = former.filter(|former| leader != Some(*former)) {
             self.hurry_forwards(shard, former);
         }
-        match leader {
-            Some(node) => self.leaders.insert(shard, (term, node)) != Some((term, node)),
-            None => self.leaders.remove(&shard).is_some(),
-        }
+        true
     }
 
     fn publish_topology(&self) {
-        let ring = self.ring();
-        let topology = ring.topology(|shard| self.leaders.get(&shard).map(|known| *known));
-        self.topology.send_replace(Arc::new(topology));
+        // Made under the lock under which it is put in place, so that of two the one that knows more comes last.
+        self.topology.send_modify(|topology| {
+            *topology = Arc::new(self.ring().topology(|shard| self.leaders.get(&shard).map(|known| *known)));
+        });
     }
 }
 

@@ -199,7 +199,8 @@ pub struct OperationsBuilder {
     log_time_ms: u64,
     first_version: Version,
     records: u32,
-    sessions: Vec<SessionRecord>,
+    sessions: BytesMut,
+    session_count: usize,
 }
 
 impl OperationsBuilder {
@@ -212,7 +213,8 @@ impl OperationsBuilder {
             log_time_ms,
             first_version: Version(last_version.0 + 1),
             records: 0,
-            sessions: Vec::new(),
+            sessions: BytesMut::new(),
+            session_count: 0,
         }
     }
 
@@ -226,9 +228,9 @@ impl OperationsBuilder {
         Version(self.first_version.0 + u64::from(self.records))
     }
 
-    /// Bytes so far.
+    /// Bytes so far, remembered answers included.
     pub fn bytes(&self) -> usize {
-        self.out.len()
+        self.out.len() + self.sessions.len()
     }
 
     /// Records so far.
@@ -238,7 +240,7 @@ impl OperationsBuilder {
 
     /// Nothing has been added.
     pub fn is_empty(&self) -> bool {
-        self.records == 0 && self.sessions.is_empty()
+        self.records == 0 && self.session_count == 0
     }
 
     /// Adds a record; `None` as value is a removal. Returns its version.
@@ -261,8 +263,9 @@ impl OperationsBuilder {
     }
 
     /// Adds what the session table will remember.
-    pub fn push_session(&mut self, record: SessionRecord) {
-        self.sessions.push(record);
+    pub fn push_session(&mut self, record: &SessionRecord) {
+        encode_session(&mut self.sessions, record);
+        self.session_count += 1;
     }
 
     /// The finished payload.
@@ -272,10 +275,8 @@ impl OperationsBuilder {
         self.out[8..16].copy_from_slice(&self.first_version.0.to_le_bytes());
         self.out[16..20].copy_from_slice(&self.records.to_le_bytes());
         self.out[20..24].copy_from_slice(&sessions_at.to_le_bytes());
-        self.out.count(self.sessions.len());
-        for session in &self.sessions {
-            encode_session(&mut self.out, session);
-        }
+        self.out.count(self.session_count);
+        self.out.extend_from_slice(&self.sessions);
         assert!(self.out.len() <= RAFT_ENTRY_BYTES_MAX, "the batch limits keep entries under the limit");
         self.out.into()
     }
@@ -435,7 +436,7 @@ mod tests {
             SessionRecord { client, sequence: 3, first_unanswered: 2, reply: Remembered::Applied(Version(10)) },
             SessionRecord { client, sequence: 4, first_unanswered: 2, reply: Remembered::of_write(&written) },
         ];
-        sessions.iter().for_each(|session| builder.push_session(session.clone()));
+        sessions.iter().for_each(|session| builder.push_session(session));
         (builder.finish(), sessions)
     }
 

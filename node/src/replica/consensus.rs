@@ -224,6 +224,11 @@ impl Consensus {
         (self.raw.raft.leader_id != 0).then_some(ReplicaId(self.raw.raft.leader_id))
     }
 
+    /// The last entry, those included that were proposed and are not in the shard log yet.
+    pub fn last_index(&self) -> LogIndex {
+        LogIndex(self.raw.raft.raft_log.last_index())
+    }
+
     /// The last entry that a quorum is known to hold.
     pub fn committed(&self) -> LogIndex {
         LogIndex(self.raw.raft.raft_log.committed)
@@ -310,7 +315,7 @@ impl Consensus {
         if now < self.silent_until && Self::leads_to_a_vote(kind) {
             return Ok(());
         }
-        if self.is_outdated_refusal(&message) {
+        if self.is_outdated_refusal(&message) || self.answers_nothing_asked(kind) {
             return Ok(());
         }
         let (from, term, stamp) = (message.from, message.term, message.lease_stamp);
@@ -527,6 +532,20 @@ impl Consensus {
         matches!(kind, RaftMessageKind::RequestVote | RaftMessageKind::RequestPreVote | RaftMessageKind::TimeoutNow)
     }
 
+    /// An answer to what this replica asked in a role that it has left. The library takes a higher term from any message
+    /// and forgets its leader over it, and with the leader the refusal to vote on which the leader's lease rests. From a
+    /// request it doesn't, so answers that nobody waits for are dropped before it sees them.
+    fn answers_nothing_asked(&self, kind: RaftMessageKind) -> bool {
+        let state = self.raw.raft.state;
+        match kind {
+            RaftMessageKind::RequestVoteResponse | RaftMessageKind::RequestPreVoteResponse => {
+                !matches!(state, StateRole::Candidate | StateRole::PreCandidate)
+            }
+            RaftMessageKind::AppendResponse | RaftMessageKind::HeartbeatResponse => state != StateRole::Leader,
+            _ => false,
+        }
+    }
+
     /// raft 0.7.0 lets a late refusal push a follower's next index below what is known to match. Such a refusal says
     /// nothing new; it is dropped.
     fn is_outdated_refusal(&self, message: &RaftMessage) -> bool {
@@ -551,6 +570,10 @@ impl Consensus {
         let last = self.raw.raft.raft_log.last_index();
         if message.kind == RaftMessageKind::Heartbeat && message.term >= self.term() && message.commit.0 > last {
             return broken("a heartbeat commits entries that were never sent");
+        }
+        let accepts = message.kind == RaftMessageKind::AppendResponse && !message.reject;
+        if accepts && message.term == self.term() && message.index.0 > last {
+            return broken("it acknowledges entries that were never sent");
         }
         if message.kind != RaftMessageKind::Append && !message.entries.is_empty() {
             return broken("it carries entries and is no append");

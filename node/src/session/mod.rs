@@ -6,7 +6,7 @@
 //! until its answers have come.
 //!
 //! Requests of one session keep their order per key: writes go to their shard's queue in order, and a GET of a key that
-//! has an unanswered write follows it through the same queue.
+//! has an unanswered write follows it through the same queue. A stale GET promises no order, and never waits.
 
 mod pending;
 mod read;
@@ -210,7 +210,7 @@ impl<Origin: Copy> Session<Origin> {
 
     fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<ResponseBody> {
         let shard = self.shard_of(&key);
-        let in_order = self.has_unanswered_write(&key);
+        let in_order = mode != ReadMode::Stale && self.has_unanswered_write(&key);
         let what = What::Get(key);
         if !in_order && let Some(body) = read::at_once(&self.context.router, shard, &what, mode) {
             return Some(body);
@@ -224,8 +224,12 @@ impl<Origin: Copy> Session<Origin> {
         let mut many = pending::Many::new(ManyKind::Values, keys.len());
         let mut waiting = Vec::new();
         for (part, key) in (0..).zip(keys) {
+            if many.is_full() {
+                many.put(part, pending::no_room());
+                continue;
+            }
             let shard = self.shard_of(&key);
-            let in_order = self.has_unanswered_write(&key);
+            let in_order = mode != ReadMode::Stale && self.has_unanswered_write(&key);
             let what = What::Get(key);
             let at_once = if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode) };
             match at_once {

@@ -2,7 +2,7 @@
 
 use super::read::ReadPlan;
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
-use kvorum_protocol::{Entry, ErrorCode, ResponseBody, ServerError, WriteResult};
+use kvorum_protocol::{Entry, ErrorCode, Outcome, ResponseBody, ServerError, WriteResult, WriteStatus};
 use std::collections::HashMap;
 
 /// One unanswered request.
@@ -37,6 +37,10 @@ pub(super) struct Many {
     kind: ManyKind,
     parts: Vec<Option<ResponseBody>>,
     missing: usize,
+    /// Bytes of values that the reply has room for.
+    room: usize,
+    /// A value was refused for want of room.
+    full: bool,
     plans: HashMap<u32, ReadPlan>,
 }
 
@@ -74,13 +78,57 @@ impl<Origin> Pending<Origin> {
 
 impl Many {
     pub(super) fn new(kind: ManyKind, parts: usize) -> Self {
-        Many { kind, parts: vec![None; parts], missing: parts, plans: HashMap::new() }
+        Many {
+            kind,
+            parts: vec![None; parts],
+            missing: parts,
+            room: MULTI_GET_REPLY_BYTES_MAX,
+            full: false,
+            plans: HashMap::new(),
+        }
     }
 
+    /// A part's answer has come. A value for which the reply has no room goes at once: thousands of them would not fit
+    /// into memory either.
     pub(super) fn put(&mut self, part: u32, body: ResponseBody) {
+        let body = match self.kind {
+            ManyKind::Values => self.value_within(body),
+            ManyKind::Writes => self.written_within(body),
+        };
         let before = self.parts[part as usize].replace(body);
         assert!(before.is_none(), "each part is answered once");
         self.missing -= 1;
+    }
+
+    /// A value found no room. Further ones are better not read at all: a few keys can name gigabytes.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    fn take_room(&mut self, bytes: usize) -> bool {
+        let left = self.room.checked_sub(bytes);
+        self.full |= left.is_none();
+        self.room = left.unwrap_or(self.room);
+        left.is_some()
+    }
+
+    /// A part's value, as long as the whole reply stays under its limit.
+    fn value_within(&mut self, part: ResponseBody) -> ResponseBody {
+        match &part {
+            ResponseBody::Value(Some(entry)) if !self.take_room(entry.value.len()) => no_room(),
+            _ => part,
+        }
+    }
+
+    /// A write's result, as long as the values before, which some ask for, keep the whole reply under its limit.
+    fn written_within(&mut self, part: ResponseBody) -> ResponseBody {
+        let ResponseBody::Written(WriteResult { status, previous: Some(previous), .. }) = &part else { return part };
+        if self.take_room(previous.value.len()) {
+            return part;
+        }
+        let outcome = if *status == WriteStatus::Applied { Outcome::Applied } else { Outcome::NotApplied };
+        let detail = format!("with the value before, the reply would be over {MULTI_GET_REPLY_BYTES_MAX} bytes");
+        ResponseBody::Error(ServerError::new(ErrorCode::TooLarge, detail).with_outcome(outcome))
     }
 
     /// The response that the parts make.
@@ -88,26 +136,21 @@ impl Many {
         assert_eq!(self.missing, 0);
         let parts = self.parts.into_iter().flatten();
         match self.kind {
-            ManyKind::Values => {
-                let mut left = MULTI_GET_REPLY_BYTES_MAX;
-                ResponseBody::Values(parts.map(|part| value_within(part, &mut left)).collect())
-            }
+            ManyKind::Values => ResponseBody::Values(parts.map(value).collect()),
             ManyKind::Writes => ResponseBody::Batch(parts.map(written).collect()),
         }
     }
 }
 
-/// A part's value, as long as the whole reply stays under its limit.
-fn value_within(part: ResponseBody, left: &mut usize) -> Result<Option<Entry>, ServerError> {
+/// In place of a value for which its reply has no room.
+pub(super) fn no_room() -> ResponseBody {
+    let detail = format!("the reply would be over {MULTI_GET_REPLY_BYTES_MAX} bytes; ask for this key alone");
+    ResponseBody::Error(ServerError::new(ErrorCode::TooLarge, detail))
+}
+
+fn value(part: ResponseBody) -> Result<Option<Entry>, ServerError> {
     match part {
-        ResponseBody::Value(Some(entry)) if entry.value.len() > *left => {
-            let detail = format!("the reply would be over {MULTI_GET_REPLY_BYTES_MAX} bytes; ask for this key alone");
-            Err(ServerError::new(ErrorCode::TooLarge, detail))
-        }
-        ResponseBody::Value(entry) => {
-            *left -= entry.as_ref().map_or(0, |entry| entry.value.len());
-            Ok(entry)
-        }
+        ResponseBody::Value(entry) => Ok(entry),
         other => Err(error_of(other)),
     }
 }
@@ -130,11 +173,14 @@ fn error_of(body: ResponseBody) -> ServerError {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use kvorum_protocol::Version;
+    use kvorum_protocol::{Ack, Durability, Version};
+
+    fn entry(bytes: usize) -> Entry {
+        Entry { value: Bytes::from(vec![0; bytes]), version: Version(1), expires_at_ms: None }
+    }
 
     fn value(bytes: usize) -> ResponseBody {
-        let entry = Entry { value: Bytes::from(vec![0; bytes]), version: Version(1), expires_at_ms: None };
-        ResponseBody::Value(Some(entry))
+        ResponseBody::Value(Some(entry(bytes)))
     }
 
     #[test]
@@ -163,5 +209,26 @@ mod tests {
         let ResponseBody::Values(values) = many.finish() else { panic!("values were asked for") };
         assert!(values[0].is_ok() && values[2].is_ok());
         assert_eq!(values[1].as_ref().unwrap_err().code, ErrorCode::TooLarge);
+    }
+
+    #[test]
+    fn a_write_whose_previous_value_does_not_fit_says_that_it_was_applied() {
+        let written = |bytes| {
+            ResponseBody::Written(WriteResult {
+                status: WriteStatus::Applied,
+                version: Version(2),
+                ack: Ack::Committed,
+                durability: Durability::Fsync,
+                number: None,
+                previous: Some(entry(bytes)),
+            })
+        };
+        let mut many = Many::new(ManyKind::Writes, 2);
+        many.put(0, written(MULTI_GET_REPLY_BYTES_MAX));
+        many.put(1, written(1));
+        let ResponseBody::Batch(results) = many.finish() else { panic!("it was a batch") };
+        assert!(results[0].is_ok());
+        let error = results[1].as_ref().unwrap_err();
+        assert_eq!((error.code, error.outcome), (ErrorCode::TooLarge, Outcome::Applied));
     }
 }

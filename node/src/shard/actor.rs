@@ -211,3 +211,12 @@ impl ShardState {
         self.last = snapshot;
     }
 }
+
+impl Drop for ShardState {
+    /// However the actor ends: nobody may wait for it or read what it left any more. It may have failed in the middle of
+    /// an entry.
+    fn drop(&mut self) {
+        self.shard.close_gate();
+        self.inbox.close();
+    }
+}

@@ -6,10 +6,13 @@
 //! committed nevertheless were decided on the very log that precedes them, since raft's log matching gives an entry of a
 //! term only one possible past.
 
+use super::{ENTRY_BYTES, Operation};
 use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
 use crate::store::{Known, ReadError, Store};
 use bytes::Bytes;
-use kvorum_protocol::limits::VALUE_BYTES_MAX;
+use kvorum_protocol::limits::{
+    BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX,
+};
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, AtomicResult, ClientId, Condition, Durability, Entry, ErrorCode, LogIndex, Mutation,
     Outcome, ServerError, Version, WriteId, WriteResult, WriteStatus,
@@ -18,6 +21,28 @@ use std::collections::{HashMap, HashSet};
 
 /// Longest previous value that an answer may hold, in bytes: the answer is kept in the log for the sake of retries.
 const PREVIOUS_BYTES_MAX: usize = 64 * 1024;
+
+/// Most bytes of keys and values that one ATOMIC writes. Its request is under a frame's limit, but APPEND, EXPIRE and
+/// PERSIST write the whole value anew.
+const ATOMIC_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// Most bytes of previous values that the answer to one ATOMIC holds.
+const ATOMIC_PREVIOUS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a record or a remembered answer takes in an entry besides keys and values, rounded up.
+const OVERHEAD_BYTES: usize = 128;
+
+const _: () = assert!(
+    ENTRY_BYTES + ATOMIC_BYTES_MAX + ATOMIC_PREVIOUS_BYTES_MAX + 2 * OVERHEAD_BYTES * BATCH_OPERATIONS_MAX
+        < RAFT_ENTRY_BYTES_MAX,
+    "the largest ATOMIC fits an entry that is almost full"
+);
+const _: () = assert!(
+    ENTRY_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX + PREVIOUS_BYTES_MAX + 2 * OVERHEAD_BYTES < RAFT_ENTRY_BYTES_MAX,
+    "so does the largest write"
+);
+const _: () = assert!(
+    ATOMIC_PREVIOUS_BYTES_MAX + OVERHEAD_BYTES * BATCH_OPERATIONS_MAX < VALUE_BYTES_MAX,
+    "the largest answer is one that an entry may remember, and that fits a frame"
+);
 
 /// What a request is answered once its entry has committed, or at once.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -129,6 +154,11 @@ impl<'a> Evaluation<'a> {
         self.builder.bytes()
     }
 
+    /// Nothing would be in the entry.
+    pub(super) fn is_empty(&self) -> bool {
+        self.builder.is_empty()
+    }
+
     /// Records of the entry so far.
     pub(super) fn records(&self) -> usize {
         self.builder.records()
@@ -140,21 +170,31 @@ impl<'a> Evaluation<'a> {
         (self.builder.finish(), self.marks)
     }
 
-    /// A single write.
-    pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
+    /// The answer to a write that was sent before, if anything is known of it. It is about another entry than this one,
+    /// so it must not depend on what becomes of this one.
+    pub(super) fn recall(&self, operation: &Operation) -> Option<ShardReply> {
+        let (client, id, is_atomic) = match operation {
+            Operation::Write { client, id, .. } => (*client, *id, false),
+            Operation::Atomic { client, request } => (*client, request.id, true),
+            Operation::Get(_) | Operation::Confirm => return None,
+        };
         if self.overlay.is_on_its_way(client, id.sequence) {
-            return ShardReply::Error(still_on_its_way());
+            return Some(ShardReply::Error(still_on_its_way()));
         }
-        match self.store.sessions().look_up(client, id.sequence, id.retry) {
-            Known::New => {}
-            Known::Forgotten => return ShardReply::Error(session_expired()),
-            Known::Answered(reply) => {
-                return match reply.as_write(self.durability) {
-                    Some(result) => ShardReply::Written(result),
-                    None => ShardReply::Error(sequence_reused()),
-                };
-            }
+        match (self.store.sessions().look_up(client, id.sequence, id.retry), is_atomic) {
+            (Known::New, _) => None,
+            (Known::Forgotten, _) => Some(ShardReply::Error(session_expired())),
+            (Known::Answered(Remembered::Atomic(result)), true) => Some(ShardReply::Atomic(*result)),
+            (Known::Answered(_), true) => Some(ShardReply::Error(sequence_reused())),
+            (Known::Answered(reply), false) => Some(match reply.as_write(self.durability) {
+                Some(result) => ShardReply::Written(result),
+                None => ShardReply::Error(sequence_reused()),
+            }),
         }
+    }
+
+    /// A single write, of which nothing is known yet.
+    pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
         match self.mutate(mutation, ack) {
             Ok(result) => {
                 if result.status == WriteStatus::Applied {
@@ -166,17 +206,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Checks and writes, all or nothing.
+    /// Checks and writes, all or nothing, of which nothing is known yet.
     pub(super) fn atomic(&mut self, client: ClientId, request: &AtomicRequest) -> ShardReply {
-        if self.overlay.is_on_its_way(client, request.id.sequence) {
-            return ShardReply::Error(still_on_its_way());
-        }
-        match self.store.sessions().look_up(client, request.id.sequence, request.id.retry) {
-            Known::New => {}
-            Known::Forgotten => return ShardReply::Error(session_expired()),
-            Known::Answered(Remembered::Atomic(result)) => return ShardReply::Atomic(*result),
-            Known::Answered(_) => return ShardReply::Error(sequence_reused()),
-        }
         match self.dry_run(request) {
             Ok(None) => {}
             Ok(Some((position, version))) => {
@@ -210,6 +241,7 @@ impl<'a> Evaluation<'a> {
         }
         let mut aside: HashMap<Bytes, Option<Entry>> = HashMap::new();
         let mut next_version = self.builder.next_version();
+        let (mut written_bytes, mut previous_bytes) = (0, 0);
         for (position, mutation) in request.mutations.iter().enumerate() {
             let before = match aside.get(&mutation.key) {
                 Some(entry) => entry.clone(),
@@ -222,10 +254,21 @@ impl<'a> Evaluation<'a> {
                 }
                 Decision::Missing => {}
                 Decision::Write { value, expires_at_ms, .. } => {
+                    written_bytes += mutation.key.len() + value.as_ref().map_or(0, Bytes::len);
                     let entry = value.map(|value| Entry { value, version: next_version, expires_at_ms });
                     aside.insert(mutation.key.clone(), entry);
                     next_version.0 += 1;
                 }
+            }
+            if mutation.return_previous {
+                previous_bytes += before.map_or(0, |entry| entry.value.len());
+            }
+            if written_bytes > ATOMIC_BYTES_MAX || previous_bytes > ATOMIC_PREVIOUS_BYTES_MAX {
+                let detail = format!(
+                    "an ATOMIC writes at most {ATOMIC_BYTES_MAX} bytes of keys and values, and returns at most \
+                     {ATOMIC_PREVIOUS_BYTES_MAX} of previous values"
+                );
+                return Err(ServerError::new(ErrorCode::TooLarge, detail));
             }
         }
         Ok(None)
@@ -252,7 +295,7 @@ impl<'a> Evaluation<'a> {
 
     fn remember(&mut self, client: ClientId, id: WriteId, reply: Remembered) {
         let WriteId { sequence, first_unanswered, .. } = id;
-        self.builder.push_session(SessionRecord { client, sequence, first_unanswered, reply });
+        self.builder.push_session(&SessionRecord { client, sequence, first_unanswered, reply });
         self.overlay.writes.insert((client, sequence));
         self.marks.writes.push((client, sequence));
     }

@@ -38,6 +38,15 @@ struct Queues {
     requests: Vec<QueuedRequest>,
     messages: Vec<RaftMessage>,
     messages_bytes: usize,
+    /// The actor is gone.
+    closed: bool,
+}
+
+impl Queues {
+    fn take(&mut self) -> (Vec<QueuedRequest>, Vec<RaftMessage>) {
+        self.messages_bytes = 0;
+        (std::mem::take(&mut self.requests), std::mem::take(&mut self.messages))
+    }
 }
 
 /// What one wake-up of the actor finds.
@@ -117,7 +126,15 @@ impl Inbox {
             request.reply_to.fail(ServerError::new(ErrorCode::Overloaded, detail));
             return;
         }
-        self.queues.lock().requests.push(request);
+        let mut queues = self.queues.lock();
+        if queues.closed {
+            drop(queues);
+            self.release(1, bytes);
+            request.reply_to.fail(ServerError::new(ErrorCode::Unavailable, "the shard is being restarted"));
+            return;
+        }
+        queues.requests.push(request);
+        drop(queues);
         self.wake();
     }
 
@@ -126,6 +143,9 @@ impl Inbox {
         let bytes = 256 + message.entries.iter().map(|entry| entry.payload.len() + 64).sum::<usize>();
         {
             let mut queues = self.queues.lock();
+            if queues.closed {
+                return;
+            }
             if queues.messages_bytes > 0 && queues.messages_bytes + bytes > SHARD_MESSAGES_BYTES_MAX {
                 return;
             }
@@ -149,10 +169,10 @@ impl Inbox {
     /// Takes everything. Clears the mark first: whatever comes in from here on sends another wake-up.
     pub(super) fn drain(&self) -> Drained {
         self.armed.store(false, Ordering::SeqCst);
-        let queues = std::mem::take(&mut *self.queues.lock());
+        let (requests, messages) = self.queues.lock().take();
         Drained {
-            requests: queues.requests,
-            messages: queues.messages,
+            requests,
+            messages,
             persisted: self.persisted.load(Ordering::SeqCst),
             tick: self.tick.swap(false, Ordering::SeqCst),
         }
@@ -161,6 +181,19 @@ impl Inbox {
     /// The oldest request that was not begun came in then; `None` if there is none.
     pub(super) fn set_oldest(&self, queued_at: Option<Nanos>) {
         self.oldest.store(queued_at.map_or(0, |at| at.0), Ordering::Relaxed);
+    }
+
+    /// The actor is gone: what waits is answered now, and what comes later at once. Not left to the end of this value,
+    /// which may wait for those very answers: a session holds on to the replica that it has asked.
+    pub(super) fn close(&self) {
+        let (requests, _) = {
+            let mut queues = self.queues.lock();
+            queues.closed = true;
+            queues.take()
+        };
+        // Each is answered as it is dropped.
+        let bytes = requests.iter().map(|request| request.operation.bytes()).sum();
+        self.release(requests.len(), bytes);
     }
 
     /// Requests have been proposed or answered.
@@ -172,7 +205,7 @@ impl Inbox {
 
     fn wake(&self) {
         if !self.armed.swap(true, Ordering::SeqCst) {
-            // It only fails when the actor has stopped; what is queued is then answered as it is dropped.
+            // It only fails when the actor has stopped; what is queued is then answered by `close`.
             let _ = self.actor.cast(ShardMessage::Wake);
         }
     }
@@ -209,4 +242,54 @@ pub struct ShardHandle {
     pub snapshot: Mutex<ShardSnapshot>,
     /// The actor, for commands.
     pub actor: ActorRef<ShardMessage>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::{Answer, ReplySink};
+    use crate::shard::ShardReply;
+    use kvorum_protocol::Outcome;
+    use ractor::{Actor, ActorProcessingErr};
+
+    struct Nobody;
+
+    impl Actor for Nobody {
+        type Msg = ShardMessage;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<ShardMessage>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_for_an_actor_that_is_gone_are_answered_while_others_hold_its_inbox() {
+        let (actor, _) = Actor::spawn(None, Nobody, ()).await.unwrap();
+        let budget: Arc<QueueBudget> = Arc::default();
+        let inbox = Inbox::new(ShardId(1), actor.clone(), Arc::clone(&budget));
+        let sink: Arc<ReplySink> = Arc::default();
+        let get = |slot| QueuedRequest {
+            queued_at: Nanos(1),
+            reply_to: sink.reply_to(slot, 0),
+            deadline: Nanos(u64::MAX),
+            operation: Operation::Get("k".into()),
+        };
+        inbox.request(get(0));
+        inbox.close();
+        inbox.request(get(1));
+        let mut replies = Vec::new();
+        sink.take(&mut replies);
+        let outcomes: Vec<_> = replies
+            .iter()
+            .map(|reply| match &reply.answer {
+                Answer::Shard(ShardReply::Error(error)) => (reply.slot, error.outcome),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(outcomes, [(0, Outcome::Unknown), (1, Outcome::NotApplied)]);
+        assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
+        actor.stop(None);
+    }
 }

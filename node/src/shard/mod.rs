@@ -24,8 +24,8 @@ use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    Ack, AtomicRequest, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId, ServerError, ShardId,
-    Term, Version, WriteId, WriteStatus,
+    Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId,
+    ServerError, ShardId, Term, Version, WriteId, WriteStatus,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -334,11 +334,17 @@ impl Shard {
 
     /// Hands leadership to `successor`, if this replica leads.
     pub fn transfer_to(&mut self, successor: ReplicaId) {
-        if self.consensus.role() == Role::Leader {
+        // A hand-over to itself would only cost it the lease, for the rest of the term.
+        if self.consensus.role() == Role::Leader && successor != self.consensus.replica() {
             // The gate closes before the hand-over begins: from here on another leader may take writes.
             self.gate.set(None);
             self.consensus.transfer_to(successor);
         }
+    }
+
+    /// Ends reads under the lease: this replica will not be driven any more.
+    pub fn close_gate(&self) {
+        self.gate.set(None);
     }
 
     /// Writes the commit position down before a graceful stop, so that the next start applies all of it at once.
@@ -394,7 +400,7 @@ impl Shard {
         if self.backlog.is_empty() || self.in_flight.len() >= ENTRIES_IN_FLIGHT_MAX || !self.may_propose() {
             return Ok(false);
         }
-        let index = LogIndex(self.consensus.log().last_index().0 + 1);
+        let index = LogIndex(self.consensus.last_index().0 + 1);
         let durability = self.config.durability;
         let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, index, now.wall_ms, durability);
         let mut waiting = Vec::new();
@@ -405,10 +411,14 @@ impl Shard {
                 self.replies.push((request.ticket, ShardReply::Error(late(Outcome::NotApplied))));
                 continue;
             }
+            if let Some(reply) = evaluation.recall(&request.operation) {
+                self.replies.push((request.ticket, reply));
+                continue;
+            }
             let (reply, ack) = evaluate(&mut evaluation, &request.operation);
             let takes_effect = match &reply {
                 ShardReply::Written(result) => result.status == WriteStatus::Applied,
-                ShardReply::Atomic(_) => true,
+                ShardReply::Atomic(result) => matches!(result, AtomicResult::Applied(_)),
                 _ => false,
             };
             if ack == Ack::Accepted && takes_effect {
@@ -416,6 +426,9 @@ impl Shard {
             } else {
                 waiting.push(Waiting { ticket: request.ticket, deadline: request.deadline, reply });
             }
+        }
+        if evaluation.is_empty() && waiting.is_empty() {
+            return Ok(false);
         }
         let (payload, marks) = evaluation.finish();
         let (at, term) = self.consensus.propose(payload)?;
@@ -536,7 +549,7 @@ impl Shard {
         if !due || !self.in_flight.is_empty() || !self.may_propose() {
             return;
         }
-        let index = LogIndex(self.consensus.log().last_index().0 + 1);
+        let index = LogIndex(self.consensus.last_index().0 + 1);
         let evaluation = Evaluation::new(&self.store, &mut self.overlay, index, now.wall_ms, self.config.durability);
         let (payload, marks) = evaluation.finish();
         if let Ok((index, term)) = self.consensus.propose(payload) {

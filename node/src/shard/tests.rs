@@ -3,7 +3,8 @@
 use super::*;
 use crate::log::disk::memory::MemoryDisk;
 use crate::log::{Disk, InlineSource, LogOptions};
-use kvorum_protocol::{Action, AtomicCheck, AtomicResult, Condition, WriteResult};
+use kvorum_protocol::peer::RaftMessageKind;
+use kvorum_protocol::{Action, AtomicCheck, Condition, WriteResult};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -350,6 +351,54 @@ fn a_write_that_another_leader_overwrites_is_reported_as_not_applied() {
     }
 }
 
+/// What a retry is told is about another entry than the one that is being made when it comes.
+#[test]
+fn a_retry_is_never_told_that_an_applied_write_was_not() {
+    let mut group = Group::led();
+    let id = group.fresh_id();
+    let incr = || Action::Incr { by: 1 };
+    group.request(0, write(id, Ack::Committed, "n", incr()));
+    group.settle();
+    group.cut.insert(0);
+    let lost = group.write(0, "k", put("never"));
+    let retry = group.request(0, write(WriteId { retry: true, ..id }, Ack::Committed, "n", incr()));
+    let leader = group.await_leader(&[1, 2]);
+    group.written(leader, "k", put("kept"));
+    group.cut.clear();
+    group.advance(10 * TICK_MS);
+    assert_eq!(error_of(group.replies.get(&lost)).1, Outcome::NotApplied);
+    let Some(ShardReply::Written(result)) = group.replies.get(&retry) else { panic!("the first copy was applied") };
+    assert_eq!((result.status, result.number), (WriteStatus::Applied, Some(1)));
+}
+
+/// Its entry may yet commit although a later one of the same leader is superseded.
+#[test]
+fn a_retry_of_a_write_that_is_on_its_way_ends_unknown() {
+    let mut group = Group::led();
+    group.hanging = BTreeSet::from([0, 1, 2]);
+    let id = group.fresh_id();
+    group.request(0, write(id, Ack::Committed, "n", Action::Incr { by: 1 }));
+    let retry = WriteId { retry: true, ..id };
+    let ticket = group.request(0, write(retry, Ack::Committed, "n", Action::Incr { by: 1 }));
+    assert_eq!(error_of(group.replies.get(&ticket)), (ErrorCode::Unavailable, Outcome::Unknown));
+}
+
+/// It is decided on writes that may be lost, so it is not said before they are safe, whatever ack was asked for.
+#[test]
+fn an_accepted_atomic_whose_check_fails_waits_for_what_failed_it() {
+    let mut group = Group::led();
+    group.hanging = BTreeSet::from([0, 1, 2]);
+    group.write(0, "a", put("1"));
+    let check = AtomicCheck { key: "a".into(), condition: Condition::IfAbsent };
+    let mutations = vec![mutation("b", put("2"))];
+    let request = AtomicRequest { id: group.fresh_id(), ack: Ack::Accepted, checks: vec![check], mutations };
+    let ticket = group.request(0, Operation::Atomic { client: client(), request });
+    assert_eq!(group.replies.get(&ticket), None);
+    group.hanging.clear();
+    group.settle();
+    assert!(matches!(group.replies.get(&ticket), Some(ShardReply::Atomic(AtomicResult::ConditionFailed { .. }))));
+}
+
 #[test]
 fn without_a_quorum_a_write_ends_unknown_at_its_deadline() {
     let mut group = Group::led();
@@ -379,6 +428,20 @@ fn a_key_expires_by_log_time_on_every_replica() {
     assert_eq!(group.value(0, "k"), None);
 }
 
+/// The tick proposes the empty entry that expires the key; the write comes before the poll that appends it.
+#[test]
+fn a_write_in_the_turn_in_which_a_key_expires_is_the_next_entry() {
+    let mut group = Group::led();
+    group.written(0, "k", Action::Put { value: "v".into(), ttl_ms: Some(100) });
+    group.now.monotonic = group.now.monotonic.after_ms(4 * TICK_MS);
+    group.now.wall_ms += 4 * TICK_MS;
+    let now = group.now;
+    group.shard(0).handle_tick(now);
+    group.written(0, "other", put("v"));
+    assert_eq!(group.value(0, "k"), None);
+    assert_eq!(group.value(0, "other").as_deref(), Some("v"));
+}
+
 #[test]
 fn an_atomic_takes_effect_as_a_whole_or_not_at_all() {
     let mut group = Group::led();
@@ -406,6 +469,51 @@ fn an_atomic_takes_effect_as_a_whole_or_not_at_all() {
     assert_eq!(group.value(0, "b").as_deref(), Some("2"));
 }
 
+/// A small request may write and answer far more than it holds itself.
+#[test]
+fn an_atomic_that_would_write_or_return_too_much_is_refused() {
+    let mut group = Group::led();
+    let append = || Action::Append { value: "x".into() };
+    group.written(0, "large", put(&"v".repeat(2 * 1024 * 1024)));
+    group.written(0, "previous", put(&"v".repeat(64 * 1024)));
+    for mutated in [
+        mutation("large", append()),
+        mutation("large", Action::Expire { ttl_ms: 1000 }),
+        Mutation { return_previous: true, ..mutation("previous", Action::Expire { ttl_ms: 1000 }) },
+    ] {
+        let mutations = vec![mutated; 1000];
+        let request = AtomicRequest { id: group.fresh_id(), ack: Ack::Committed, checks: vec![], mutations };
+        let ticket = group.request(0, Operation::Atomic { client: client(), request });
+        group.settle();
+        assert_eq!(error_of(group.replies.get(&ticket)), (ErrorCode::TooLarge, Outcome::NotApplied));
+    }
+}
+
+/// Removing is a short record, the value that it returns is remembered with it.
+#[test]
+fn a_batch_of_writes_that_return_large_values_is_split_into_entries() {
+    const KEYS: usize = 600;
+    let mut group = Group::led();
+    let value = "v".repeat(64 * 1024);
+    for number in 0..KEYS {
+        group.written(0, &format!("k{number}"), put(&value));
+    }
+    group.hanging = BTreeSet::from([1, 2]);
+    let tickets: Vec<Ticket> = (0..KEYS)
+        .map(|number| {
+            let (id, key) = (group.fresh_id(), format!("k{number}"));
+            let mutation = Mutation { return_previous: true, ..mutation(&key, Action::Delete) };
+            group.request(0, Operation::Write { client: client(), id, ack: Ack::Committed, mutation })
+        })
+        .collect();
+    group.hanging.clear();
+    group.settle();
+    for ticket in tickets {
+        let Some(ShardReply::Written(result)) = group.replies.get(&ticket) else { panic!("it was there") };
+        assert_eq!(result.previous.as_ref().map(|entry| entry.value.len()), Some(value.len()));
+    }
+}
+
 #[test]
 fn a_hand_over_closes_the_gate_first_and_loses_nothing() {
     let mut group = Group::led();
@@ -418,6 +526,15 @@ fn a_hand_over_closes_the_gate_first_and_loses_nothing() {
     assert_ne!(leader, 0);
     group.written(leader, "k", put("w"));
     assert!(!group.gate_is_open(0));
+}
+
+#[test]
+fn a_hand_over_to_the_leader_itself_costs_it_nothing() {
+    let mut group = Group::led();
+    group.written(0, "k", put("v"));
+    group.shard(0).transfer_to(id(0));
+    group.settle();
+    assert!(group.gate_is_open(0));
 }
 
 #[test]
@@ -475,6 +592,26 @@ fn without_a_lease_a_read_asks_a_quorum() {
     assert!(matches!(group.replies.get(&lonely), Some(ShardReply::Error(_))), "it has stepped down by then");
 }
 
+/// From replica 2 to replica 1, which stands as `receiver` says; with a log that is ahead of it.
+fn message_of_the_next_term(kind: RaftMessageKind, receiver: &ShardSnapshot) -> RaftMessage {
+    RaftMessage {
+        kind,
+        from: id(2),
+        to: id(1),
+        term: Term(receiver.term.0 + 1),
+        log_term: receiver.term,
+        index: LogIndex(receiver.last_index.0 + 10),
+        commit: LogIndex(0),
+        commit_term: Term(0),
+        reject: false,
+        reject_hint: LogIndex(0),
+        priority: 0,
+        lease_stamp: 0,
+        context: Bytes::new(),
+        entries: Vec::new(),
+    }
+}
+
 /// A follower whose actor was held up hears its leader first and catches its ticks up afterwards. The ticks belong to
 /// the time before the message: they must not shorten the time for which it refuses votes, on which the lease rests.
 #[test]
@@ -498,24 +635,46 @@ fn ticks_that_were_missed_do_not_shorten_the_refusal_to_vote() {
         group.shard(1).handle_tick(now);
         step(&mut group, 1);
     }
-    let request = RaftMessage {
-        kind: kvorum_protocol::peer::RaftMessageKind::RequestPreVote,
-        from: id(2),
-        to: id(1),
-        term: Term(snapshot.term.0 + 1),
-        log_term: snapshot.term,
-        index: LogIndex(snapshot.last_index.0 + 10),
-        commit: LogIndex(0),
-        commit_term: Term(0),
-        reject: false,
-        reject_hint: LogIndex(0),
-        priority: 0,
-        lease_stamp: 0,
-        context: Bytes::new(),
-        entries: Vec::new(),
-    };
+    let request = message_of_the_next_term(RaftMessageKind::RequestPreVote, &snapshot);
     let now = group.now;
     group.shard(1).handle_message(now.monotonic, request).unwrap();
     let answers = group.shard(1).poll(now).unwrap().messages;
     assert!(answers.is_empty(), "it would vote while the old leader may hold a lease: {answers:?}");
+}
+
+/// Replica 1 had asked for pre-votes, then heard its leader and acknowledged a lease. A late refusal of what it had
+/// asked carries a higher term; taking that over would forget the leader, and the refusal to vote with it.
+#[test]
+fn a_late_answer_of_a_higher_term_does_not_end_the_refusal_to_vote() {
+    use RaftMessageKind::{
+        AppendResponse, HeartbeatResponse, RequestPreVoteResponse, RequestVote, RequestVoteResponse,
+    };
+    for kind in [RequestPreVoteResponse, RequestVoteResponse, AppendResponse, HeartbeatResponse] {
+        let mut group = Group::led();
+        group.advance(4 * TICK_MS);
+        assert!(group.gate_is_open(0));
+        let now = group.now;
+        let follower = group.shard(1);
+        let snapshot = follower.snapshot();
+        let late = RaftMessage { reject: true, ..message_of_the_next_term(kind, &snapshot) };
+        follower.handle_message(now.monotonic, late).unwrap();
+        let request = message_of_the_next_term(RequestVote, &snapshot);
+        follower.handle_message(now.monotonic, request).unwrap();
+        follower.poll(now).unwrap();
+        let after = group.shard(1).snapshot();
+        assert_eq!((after.term, after.leader), (snapshot.term, Some(id(0))), "{kind:?}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_refused() {
+    let mut group = Group::led();
+    let (now, snapshot) = (group.now, group.shard(0).snapshot());
+    let never_sent = RaftMessage {
+        from: id(1),
+        to: id(0),
+        term: snapshot.term,
+        ..message_of_the_next_term(RaftMessageKind::AppendResponse, &snapshot)
+    };
+    assert!(matches!(group.shard(0).handle_message(now.monotonic, never_sent), Err(ConsensusError::InvalidMessage(_))));
 }
