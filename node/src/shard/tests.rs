@@ -178,6 +178,22 @@ impl Group {
         ticket
     }
 
+    /// Requests that come in together, and so into one entry.
+    fn requests(&mut self, position: usize, operations: impl IntoIterator<Item = Operation>) -> Vec<Ticket> {
+        let deadline = self.now.monotonic.after_ms(DEADLINE_MS);
+        let requests: Vec<_> = operations
+            .into_iter()
+            .map(|operation| {
+                self.next_ticket += 1;
+                ShardRequest { ticket: Ticket(self.next_ticket), deadline, operation }
+            })
+            .collect();
+        let tickets = requests.iter().map(|request| request.ticket).collect();
+        self.shard(position).handle_requests(requests);
+        self.poll(position);
+        tickets
+    }
+
     fn fresh_id(&mut self) -> WriteId {
         self.next_sequence += 1;
         WriteId { sequence: self.next_sequence, first_unanswered: 1, retry: false }
@@ -360,8 +376,10 @@ fn a_retry_is_never_told_that_an_applied_write_was_not() {
     group.request(0, write(id, Ack::Committed, "n", incr()));
     group.settle();
     group.cut.insert(0);
-    let lost = group.write(0, "k", put("never"));
-    let retry = group.request(0, write(WriteId { retry: true, ..id }, Ack::Committed, "n", incr()));
+    let never = write(group.fresh_id(), Ack::Committed, "k", put("never"));
+    let again = write(WriteId { retry: true, ..id }, Ack::Committed, "n", incr());
+    let tickets = group.requests(0, [never, again]);
+    let (lost, retry) = (tickets[0], tickets[1]);
     let leader = group.await_leader(&[1, 2]);
     group.written(leader, "k", put("kept"));
     group.cut.clear();
@@ -377,10 +395,16 @@ fn a_retry_of_a_write_that_is_on_its_way_ends_unknown() {
     let mut group = Group::led();
     group.hanging = BTreeSet::from([0, 1, 2]);
     let id = group.fresh_id();
-    group.request(0, write(id, Ack::Committed, "n", Action::Incr { by: 1 }));
-    let retry = WriteId { retry: true, ..id };
-    let ticket = group.request(0, write(retry, Ack::Committed, "n", Action::Incr { by: 1 }));
-    assert_eq!(error_of(group.replies.get(&ticket)), (ErrorCode::Unavailable, Outcome::Unknown));
+    let incr = |retry| write(WriteId { retry, ..id }, Ack::Committed, "n", Action::Incr { by: 1 });
+    let tickets = group.requests(0, [incr(false), incr(true)]);
+    assert_eq!(error_of(group.replies.get(&tickets[1])), (ErrorCode::Unavailable, Outcome::Unknown));
+    let later = group.request(0, incr(true));
+    group.hanging.clear();
+    group.settle();
+    for ticket in [tickets[0], later] {
+        let Some(ShardReply::Written(result)) = group.replies.get(&ticket) else { panic!("{ticket:?} is answered") };
+        assert_eq!(result.number, Some(1));
+    }
 }
 
 /// It is decided on writes that may be lost, so it is not said before they are safe, whatever ack was asked for.
