@@ -19,6 +19,8 @@ pub const SHARD_MESSAGES_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const SESSION_REQUESTS_MAX: usize = 1024;
 /// A session stops taking requests while this many bytes of answers wait to be written.
 pub const SESSION_OUTPUT_BYTES: usize = 1024 * 1024;
+/// Most bytes of values that wait in memory until a session takes them; a read past it is answered `Overloaded`.
+pub const SESSION_VALUES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that a session asks the socket for at once.
 pub const SESSION_READ_BYTES: usize = 64 * 1024;
 /// A client must say HELLO within this time.
@@ -49,6 +51,7 @@ pub const HEARTBEAT_TICKS: u32 = 2;
 const _: () = assert!(LARGE_FRAMES_BYTES_MAX >= 4 * FRAME_BYTES_MAX, "a few large frames pass at once");
 const _: () = assert!(SHARD_QUEUE_BYTES_MAX >= FRAME_BYTES_MAX, "the largest request fits a queue");
 const _: () = assert!(SHARD_QUEUE_DELAY_MAX_MS < DEADLINE_DEFAULT_MS as u64);
+const _: () = assert!(SESSION_VALUES_BYTES_MAX > FRAME_BYTES_MAX);
 const _: () = assert!(NODE_QUEUE_BYTES_MAX >= SHARD_QUEUE_BYTES_MAX);
 const _: () = assert!(SHARD_MESSAGES_BYTES_MAX >= PEER_FRAME_BYTES_MAX);
 const _: () = assert!(RAFT_ENTRY_BYTES_MAX > FRAME_BYTES_MAX, "a full batch and the largest request fit an entry");

@@ -1,7 +1,8 @@
 //! How answers find their way back to whoever asked, across threads and past panics.
 
+use crate::limits::SESSION_VALUES_BYTES_MAX;
 use crate::shard::ShardReply;
-use kvorum_protocol::{ErrorCode, Outcome, ResponseBody, ServerError};
+use kvorum_protocol::{Entry, ErrorCode, Outcome, ResponseBody, ServerError};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -28,12 +29,35 @@ pub enum Answer {
     Forwarded(Box<ResponseBody>),
 }
 
+impl Answer {
+    /// Bytes of stored values that the answer to a read holds.
+    fn value_bytes(&self) -> usize {
+        let of_entry = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.value.len());
+        match self {
+            Answer::Shard(ShardReply::Value(entry)) => of_entry(entry),
+            Answer::Body(body) | Answer::Forwarded(body) => match &**body {
+                ResponseBody::Value(entry) => of_entry(entry),
+                ResponseBody::Page(page) => page.entries.iter().map(|(_, entry)| entry.value.len()).sum(),
+                _ => 0,
+            },
+            Answer::Shard(_) => 0,
+        }
+    }
+}
+
 /// Collects a session's answers. Whoever answers pushes and goes on; the session wakes once for all that have come.
-/// Bounded by the session's own limit of requests under way.
+/// Bounded by the session's own limit of requests under way, and by [`SESSION_VALUES_BYTES_MAX`]: requests are short and
+/// the values that they read may not be.
 #[derive(Debug, Default)]
 pub struct ReplySink {
-    replies: Mutex<Vec<Reply>>,
+    waiting: Mutex<Waiting>,
     ready: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    replies: Vec<Reply>,
+    value_bytes: usize,
 }
 
 impl ReplySink {
@@ -50,11 +74,22 @@ impl ReplySink {
     /// Takes all that have come, into an empty buffer that is reused.
     pub fn take(&self, into: &mut Vec<Reply>) {
         debug_assert!(into.is_empty());
-        std::mem::swap(&mut *self.replies.lock(), into);
+        let mut waiting = self.waiting.lock();
+        waiting.value_bytes = 0;
+        std::mem::swap(&mut waiting.replies, into);
     }
 
-    fn push(&self, reply: Reply) {
-        self.replies.lock().push(reply);
+    fn push(&self, mut reply: Reply) {
+        let bytes = reply.answer.value_bytes();
+        let mut waiting = self.waiting.lock();
+        if bytes > 0 && waiting.value_bytes + bytes > SESSION_VALUES_BYTES_MAX {
+            let error = ServerError::new(ErrorCode::Overloaded, "too many large values wait for this connection");
+            reply.answer = Answer::Shard(ShardReply::Error(error));
+        } else {
+            waiting.value_bytes += bytes;
+        }
+        waiting.replies.push(reply);
+        drop(waiting);
         self.ready.notify_one();
     }
 }
@@ -92,5 +127,34 @@ impl Drop for ReplyTo {
                 .with_outcome(Outcome::Unknown);
             self.push(Answer::Shard(ShardReply::Error(error)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use kvorum_protocol::Version;
+
+    #[test]
+    fn values_that_nobody_takes_are_bounded() {
+        const VALUE_BYTES: usize = 16 * 1024 * 1024;
+        let sink: Arc<ReplySink> = Arc::default();
+        let value = Bytes::from(vec![0; VALUE_BYTES]);
+        let read = |slot| {
+            let entry = Entry { value: value.clone(), version: Version(1), expires_at_ms: None };
+            sink.reply_to(slot, 0).answer(Answer::Shard(ShardReply::Value(Some(entry))));
+        };
+        let fit = SESSION_VALUES_BYTES_MAX / VALUE_BYTES;
+        (0..=fit).for_each(read);
+        let mut replies = Vec::new();
+        sink.take(&mut replies);
+        assert_eq!(replies.len(), fit + 1, "each is answered");
+        let overloaded = |reply: &Reply| matches!(&reply.answer, Answer::Shard(ShardReply::Error(error)) if error.code == ErrorCode::Overloaded);
+        assert!(!replies[..fit].iter().any(overloaded) && overloaded(&replies[fit]));
+        read(0);
+        replies.clear();
+        sink.take(&mut replies);
+        assert!(!overloaded(&replies[0]), "there is room again");
     }
 }

@@ -175,6 +175,22 @@ impl Remembered {
         }
     }
 
+    /// About how many bytes it keeps in memory. A function of the answer alone: replicas that count differently would
+    /// forget differently.
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 96;
+        let of_result = |result: &WriteResult| OVERHEAD + result.previous.as_ref().map_or(0, |entry| entry.value.len());
+        OVERHEAD
+            + match self {
+                Remembered::Applied(_) => 0,
+                Remembered::Write(result) => of_result(result),
+                Remembered::Atomic(result) => match &**result {
+                    AtomicResult::Applied(results) => results.iter().map(of_result).sum(),
+                    AtomicResult::ConditionFailed { .. } => 0,
+                },
+            }
+    }
+
     /// The write result that is remembered, if it is one. Once in the table it is committed, whatever was waited for.
     pub fn as_write(&self, durability: Durability) -> Option<WriteResult> {
         match self {

@@ -131,6 +131,7 @@ pub(super) struct Evaluation<'a> {
     overlay: &'a mut Overlay,
     builder: OperationsBuilder,
     marks: OverlayMarks,
+    read_bytes: usize,
     index: LogIndex,
     durability: Durability,
 }
@@ -146,12 +147,12 @@ impl<'a> Evaluation<'a> {
     ) -> Self {
         let time_ms = overlay.next_time_ms(store, wall_ms);
         let builder = OperationsBuilder::new(time_ms, overlay.last_version(store));
-        Evaluation { store, overlay, builder, marks: OverlayMarks::default(), index, durability }
+        Evaluation { store, overlay, builder, marks: OverlayMarks::default(), read_bytes: 0, index, durability }
     }
 
-    /// Bytes of the entry so far.
+    /// Bytes of the entry so far, and of the values that were read and wait with it.
     pub(super) fn bytes(&self) -> usize {
-        self.builder.bytes()
+        self.builder.bytes() + self.read_bytes
     }
 
     /// Nothing would be in the entry.
@@ -225,7 +226,10 @@ impl<'a> Evaluation<'a> {
     /// A read that keeps its place among the writes.
     pub(super) fn get(&mut self, key: &Bytes) -> ShardReply {
         match self.current(key) {
-            Ok(entry) => ShardReply::Value(entry),
+            Ok(entry) => {
+                self.read_bytes += entry.as_ref().map_or(0, |entry| entry.value.len());
+                ShardReply::Value(entry)
+            }
             Err(error) => ShardReply::Error(error),
         }
     }
