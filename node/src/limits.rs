@@ -41,9 +41,8 @@ pub const FORWARDS_MAX: usize = 4096;
 pub const FORWARD_GRACE_MS: u64 = 250;
 /// A graceful stop waits this long for leadership to move and requests to end.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// A group's clock ticks every so many milliseconds.
-pub const TICK_MS: u64 = 50;
-/// A follower campaigns after so many silent ticks, up to twice as many.
+/// A follower campaigns after so many silent ticks, up to twice as many. The configured election timeout says how long
+/// these are.
 pub const ELECTION_TICKS: u32 = 10;
 /// A leader says that it is alive every so many ticks.
 pub const HEARTBEAT_TICKS: u32 = 2;

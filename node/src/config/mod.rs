@@ -11,6 +11,7 @@ pub use fields::{FIELDS, Field, PREFIX};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reading::Sources;
 
+use crate::limits::ELECTION_TICKS;
 use figment::value::Dict;
 use kvorum_protocol::limits::{NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
 use kvorum_protocol::{ClusterId, Durability, NodeId};
@@ -22,9 +23,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// How many ticks make the shortest election timeout.
-pub const ELECTION_TICKS: u32 = 10;
 
 /// A node's validated configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
