@@ -3,24 +3,13 @@
 
 mod common;
 
-use common::workload::read_all;
-use common::{ClusterOptions, TestCluster, Workload};
+use common::workload::survive_the_death_of_all;
+use common::{ClusterOptions, TestCluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_all_nodes_at_once_loses_no_acknowledged_write() {
     let mut cluster = TestCluster::start(ClusterOptions::default()).await;
-    let workload = Workload::start(&cluster, 2).await;
-    for _ in 0..2 {
-        workload.wait_acknowledged(500).await;
-        cluster.kill_all();
-        cluster.nodes().for_each(|node| cluster.start_node(node));
-        cluster.wait_ready().await;
-    }
-    // The clients find their way back by themselves.
-    workload.wait_acknowledged(100).await;
-    let recorder = workload.stop().await;
-    read_all(&recorder, &cluster.client().await).await;
-    recorder.assert_linearizable("kill_all");
+    survive_the_death_of_all(&mut cluster, 2, 2, "kill_all").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,8 @@
 mod common;
 
 use common::wire::{get, new_client};
-use common::workload::read_all;
-use common::{ClusterOptions, RawConnection, TestCluster, Workload, eventually};
+use common::workload::survive_the_death_of_all;
+use common::{ClusterOptions, RawConnection, TestCluster, eventually};
 use kvorum_protocol::{Durability, ResponseBody, ShardRole};
 use std::time::Duration;
 
@@ -21,15 +21,7 @@ async fn killing_all_processes_at_once_loses_no_acknowledged_write() {
     let mut cluster = TestCluster::start(options()).await;
     let written = cluster.client().await.put("key", "value").await.expect("a healthy cluster takes writes");
     assert_eq!(written.durability, Durability::Memory, "the answer says what it is worth");
-    let workload = Workload::start(&cluster, 5).await;
-    workload.wait_acknowledged(500).await;
-    cluster.kill_all();
-    cluster.nodes().for_each(|node| cluster.start_node(node));
-    cluster.wait_ready().await;
-    workload.wait_acknowledged(100).await;
-    let recorder = workload.stop().await;
-    read_all(&recorder, &cluster.client().await).await;
-    recorder.assert_linearizable("memory_durability");
+    survive_the_death_of_all(&mut cluster, 5, 1, "memory_durability").await;
 }
 
 /// The loss of the machine is played by the loss of the file that would tell that the machine stayed up.

@@ -87,6 +87,23 @@ impl Workload {
     }
 }
 
+/// Kills every node at once under load, so often, starts them, and has the recorded history judged at the end. Each recovery
+/// but the first begins with what the one before wrote.
+pub(crate) async fn survive_the_death_of_all(cluster: &mut TestCluster, seed: u64, times: u32, test: &str) {
+    let workload = Workload::start(cluster, seed).await;
+    for _ in 0..times {
+        workload.wait_acknowledged(500).await;
+        cluster.kill_all();
+        cluster.nodes().for_each(|node| cluster.start_node(node));
+        cluster.wait_ready().await;
+    }
+    // The clients find their way back by themselves.
+    workload.wait_acknowledged(100).await;
+    let recorder = workload.stop().await;
+    read_all(&recorder, &cluster.client().await).await;
+    recorder.assert_linearizable(test);
+}
+
 /// Reads every key of the workload once, each read recorded: a lost write shows at the latest now.
 pub(crate) async fn read_all(recorder: &Recorder, client: &Client) {
     let registers = (0..REGISTERS).map(register);
