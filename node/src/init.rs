@@ -33,6 +33,9 @@ const PORTS_PER_DOOR: u16 = 10;
 /// Ports above the base port that a host's nodes use: four doors.
 const PORTS_PER_HOST: u16 = 4 * PORTS_PER_DOOR;
 
+/// Size of a journal file of a development cluster: a quarter of the default.
+const DEVELOPMENT_JOURNAL_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
 const SHAPE_FILE: &str = "cluster.toml";
 const CONFIG_FILE: &str = "kvorum.toml";
 const AUTHORITY_FOLDER: &str = "ca";
@@ -98,6 +101,15 @@ pub struct Shape {
     pub hosts: Vec<String>,
     /// Whether admin commands may inject faults.
     pub fault_hooks: bool,
+}
+
+/// What a cluster is laid out for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Machines of their own.
+    Production,
+    /// One machine that has other things to do, too: small journals.
+    Development,
 }
 
 /// Why a cluster's folder can't be made or used.
@@ -181,7 +193,7 @@ impl InitError {
 /// # Errors
 /// Whatever is wrong with the flags or the folder.
 pub fn run(args: InitArgs) -> Result<(), InitError> {
-    let (shape, is_new) = open_or_create(&args.dir, &args.shape)?;
+    let (shape, is_new) = open_or_create(&args.dir, &args.shape, Purpose::Production)?;
     if !is_new {
         if !args.if_absent {
             return Err(InitError::Exists(args.dir));
@@ -201,7 +213,7 @@ pub fn run(args: InitArgs) -> Result<(), InitError> {
 ///
 /// # Errors
 /// Flags that make no sense or differ from what the cluster was created with; a folder that holds something else.
-pub fn open_or_create(dir: &Path, flags: &ShapeFlags) -> Result<(Shape, bool), InitError> {
+pub fn open_or_create(dir: &Path, flags: &ShapeFlags, purpose: Purpose) -> Result<(Shape, bool), InitError> {
     let path = dir.join(SHAPE_FILE);
     match fs::read_to_string(&path) {
         Ok(text) => {
@@ -212,7 +224,7 @@ pub fn open_or_create(dir: &Path, flags: &ShapeFlags) -> Result<(Shape, bool), I
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let shape = flags.resolve()?;
-            create(dir, &shape)?;
+            create(dir, &shape, purpose)?;
             Ok((shape, true))
         }
         Err(error) => Err(InitError::File { path, error }),
@@ -304,7 +316,7 @@ fn refuse_difference(dir: &Path, flags: &ShapeFlags, shape: &Shape) -> Result<()
     Ok(())
 }
 
-fn create(dir: &Path, shape: &Shape) -> Result<(), InitError> {
+fn create(dir: &Path, shape: &Shape, purpose: Purpose) -> Result<(), InitError> {
     let file = |path: &Path| {
         let path = path.to_owned();
         move |error| InitError::File { path, error }
@@ -322,7 +334,7 @@ fn create(dir: &Path, shape: &Shape) -> Result<(), InitError> {
         let folder = node_folder(dir, node);
         cert::issue_node(&authority, &folder, cluster, NodeId(*id))?;
         let path = folder.join(CONFIG_FILE);
-        fs::write(&path, shape.node_config(node, &members)).map_err(file(&path))?;
+        fs::write(&path, shape.node_config(node, &members, purpose)).map_err(file(&path))?;
     }
     let path = dir.join(SHAPE_FILE);
     let text =
@@ -333,7 +345,7 @@ fn create(dir: &Path, shape: &Shape) -> Result<(), InitError> {
 
 impl Shape {
     /// The text of a node's configuration file.
-    fn node_config(&self, node: u16, members: &[Uuid]) -> String {
+    fn node_config(&self, node: u16, members: &[Uuid], purpose: Purpose) -> String {
         let id = members[usize::from(node) - 1];
         let mut text = format!(
             r#"# Configuration of {name}. Every field is described in docs/OPERATIONS.md.
@@ -368,6 +380,13 @@ key = "{key}"
             certificate = cert::NODE_CERTIFICATE_FILE,
             key = cert::NODE_KEY_FILE,
         );
+        if purpose == Purpose::Development {
+            // Writing to a string can't fail.
+            let _ = write!(
+                text,
+                "\n# Smaller than the default, because all nodes share one disk.\n[journal]\nfile_bytes = {DEVELOPMENT_JOURNAL_FILE_BYTES}\n"
+            );
+        }
         for (node, id) in (1..).zip(members) {
             let (name, client, peer) = (node_name(node), self.address(node, 0), self.address(node, 1));
             // Writing to a string can't fail.
@@ -425,7 +444,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let dir = folder.path().join("cluster");
         let flags = ShapeFlags { durability: Some("memory".to_owned()), shards: Some(64), ..flags() };
-        let (shape, is_new) = open_or_create(&dir, &flags).unwrap();
+        let (shape, is_new) = open_or_create(&dir, &flags, Purpose::Production).unwrap();
         assert!(is_new);
         for node in 1..=3 {
             let config = start::load(Some(&config_path(&dir, node)), Vec::new()).unwrap();
@@ -434,6 +453,7 @@ mod tests {
             assert_eq!((config.shards, config.durability), (64, Durability::Memory));
             assert_eq!(config.client_listen.to_string(), format!("127.0.0.1:{}", 7400 + node));
             assert_eq!(config.peer_advertise, format!("127.0.0.1:{}", 7410 + node));
+            assert_eq!(config.journal.file_bytes, 64 * 1024 * 1024);
             assert_eq!(config.data_dir, node_folder(&dir, node).join("data"));
             assert!([&config.tls.ca, &config.tls.certificate, &config.tls.key].iter().all(|path| path.is_file()));
         }
@@ -443,7 +463,7 @@ mod tests {
     fn one_host_per_node_shares_the_base_port() {
         let folder = TempDir::new().unwrap();
         let hosts = vec!["a.example".to_owned(), "10.0.0.2".to_owned(), "::1".to_owned()];
-        open_or_create(folder.path(), &ShapeFlags { host: Some(hosts), ..flags() }).unwrap();
+        open_or_create(folder.path(), &ShapeFlags { host: Some(hosts), ..flags() }, Purpose::Production).unwrap();
         let config = start::load(Some(&config_path(folder.path(), 1)), Vec::new()).unwrap();
         assert_eq!(config.client_listen.to_string(), "0.0.0.0:7400");
         let peers: Vec<&str> = config.members.iter().map(|member| member.peer.as_str()).collect();
@@ -453,10 +473,14 @@ mod tests {
     #[test]
     fn a_cluster_is_kept_and_other_flags_are_refused() {
         let folder = TempDir::new().unwrap();
-        let (first, _) = open_or_create(folder.path(), &flags()).unwrap();
-        let (again, is_new) = open_or_create(folder.path(), &ShapeFlags { nodes: Some(3), ..flags() }).unwrap();
+        let (first, _) = open_or_create(folder.path(), &flags(), Purpose::Development).unwrap();
+        let (again, is_new) =
+            open_or_create(folder.path(), &ShapeFlags { nodes: Some(3), ..flags() }, Purpose::Development).unwrap();
         assert_eq!((again, is_new), (first, false));
-        let error = open_or_create(folder.path(), &ShapeFlags { shards: Some(8), ..flags() }).unwrap_err();
+        let config = start::load(Some(&config_path(folder.path(), 1)), Vec::new()).unwrap();
+        assert_eq!(config.journal.file_bytes, DEVELOPMENT_JOURNAL_FILE_BYTES);
+        let error = open_or_create(folder.path(), &ShapeFlags { shards: Some(8), ..flags() }, Purpose::Development)
+            .unwrap_err();
         let expected = format!(
             "{} holds a cluster that was created with --shards 16, not 8: leave the flag out, or name another --dir",
             folder.path().display()
@@ -468,7 +492,7 @@ mod tests {
     fn a_folder_of_something_else_is_left_alone() {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("thesis.txt"), "…").unwrap();
-        let error = open_or_create(folder.path(), &flags()).unwrap_err().to_string();
+        let error = open_or_create(folder.path(), &flags(), Purpose::Development).unwrap_err().to_string();
         assert!(error.contains("holds files (thesis.txt) but no cluster.toml"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

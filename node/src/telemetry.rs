@@ -9,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 /// The environment variable that holds the filter.
 pub const FILTER_VARIABLE: &str = "KVORUM_LOG";
-const FILTER_DEFAULT: &str = "warn,kvorum=info";
+/// `ractor_cluster` warns of each connection that ends, which this program's own lines say better.
+const FILTER_DEFAULT: &str = "warn,kvorum=info,ractor_cluster=error";
 
 /// The shape of a log line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]

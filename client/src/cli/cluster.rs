@@ -44,7 +44,7 @@ pub(crate) fn explain(topology: &Topology, explanation: &Explanation, now_ms: u6
         ("replicas", Cell::shown(replicas.clone(), replicas.join(", "))),
     ];
     match explanation.stored {
-        None => facts.push(("version", Cell::shown(0, "no such key"))),
+        None => facts.push(("version", Cell::shown(0, "none: there is no such key"))),
         Some(stored) => {
             let expiry = match stored.expires_at_ms {
                 None => "never".to_owned(),
@@ -105,13 +105,20 @@ pub(crate) fn nodes(topology: &Topology, statuses: &[NodeStatus]) -> Output {
             count(|_| true),
             shown(status.map(|status| status.connections.into()), |count| count.to_string()),
             shown(memory, size),
-            Cell::plain(info.id.to_string()),
+            short_id(info.id),
         ]
     };
     Output::Table {
         columns: &["name", "address", "state", "uptime_ms", "leads", "replicas", "clients", "memory_bytes", "id"],
         rows: topology.nodes.iter().map(row).collect(),
     }
+}
+
+/// A node's id, of which people see as much as [`find_node`] needs: in full it makes lines too long for a terminal.
+fn short_id(node: NodeId) -> Cell {
+    let id = node.to_string();
+    let shown: String = id.chars().take(8).collect();
+    Cell::shown(id, shown)
 }
 
 fn is_user(shard: &ShardStatus) -> bool {

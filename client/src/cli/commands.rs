@@ -96,7 +96,7 @@ const IF_VERSION: &[OptionSpec] = &[option("IFVERSION", "version", "only if the 
 
 /// The views of CLUSTER.
 pub(crate) const CLUSTER_VIEWS: [(&str, &str); 4] = [
-    ("STATUS", "the cluster at a glance"),
+    ("STATUS", "the cluster at a glance; the default"),
     ("NODES", "every node"),
     ("SHARDS", "every shard, its leader and replicas"),
     ("CHECK", "what is wrong, if anything"),
@@ -141,7 +141,7 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         arguments: &["key", "version", "value"],
         options: &[],
         group: Group::Values,
-        help: "Store a value if the key still has this version (0: if there is no such key).",
+        help: "Store a value if the key still has this version.",
         example: "CAS greeting 17 bye",
     },
     CommandSpec {
@@ -258,10 +258,10 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         verb: Verb::Cluster,
         name: "CLUSTER",
         aliases: &[],
-        arguments: &["STATUS|NODES|SHARDS|CHECK"],
+        arguments: &["[STATUS|NODES|SHARDS|CHECK]"],
         options: &[],
         group: Group::Cluster,
-        help: "Show the cluster, its nodes, its shards, or what is wrong with it.",
+        help: "Show the cluster: at a glance, or one of its views.",
         example: "CLUSTER SHARDS",
     },
     CommandSpec {
@@ -271,7 +271,7 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         arguments: &["[node]"],
         options: &[],
         group: Group::Cluster,
-        help: "Show how one node is doing, the connected one unless said otherwise.",
+        help: "Show how a node is doing, by default the connected one.",
         example: "STATUS node-2",
     },
     CommandSpec {
@@ -395,6 +395,7 @@ impl CommandSpec {
         let mut out = format!("{}\n  {}\n", self.usage(), self.help);
         let rows: Vec<(String, &str)> = match self.verb {
             Verb::Cluster => CLUSTER_VIEWS.iter().map(|(name, help)| ((*name).to_owned(), *help)).collect(),
+            Verb::CompareAndSet => vec![("version 0".to_owned(), "only if there is no such key")],
             _ => self.offered_options().map(|option| (option.usage(), option.help)).collect(),
         };
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -418,6 +419,8 @@ impl OptionSpec {
 /// The list of all commands.
 pub(crate) fn overview() -> String {
     let usage = |command: &CommandSpec| match command.options.is_empty() {
+        // The names of all views would leave no room for the help of the others.
+        true if command.verb == Verb::Cluster => format!("{} [view]", command.name),
         true => command.usage(),
         false => [&[command.name], command.arguments, &["[...]"]].concat().join(" "),
     };
@@ -475,7 +478,7 @@ mod tests {
     fn the_overview_fits_a_terminal() {
         let overview = overview();
         let longest = overview.lines().map(str::len).max().unwrap();
-        assert!(longest <= 120, "{longest} columns:\n{overview}");
+        assert!(longest <= 80, "{longest} columns:\n{overview}");
         assert!(COMMANDS.iter().all(|command| overview.contains(command.help)));
     }
 

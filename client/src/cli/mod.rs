@@ -13,11 +13,14 @@ mod session;
 mod text;
 mod words;
 
+pub use repl::Notifier;
+
 use crate::limits::DEADLINE_DEFAULT;
 use args::Args;
 use clap::{CommandFactory, Parser};
 use exit::Exit;
 use output::{Format, Printer};
+use repl::Notices;
 use run::Settings;
 use session::{Session, Setup};
 use std::ffi::OsString;
@@ -34,10 +37,28 @@ const SCAN_CHUNK: usize = 1024;
 const STDIN_BYTES_MAX: u64 = kvorum_protocol::limits::VALUE_BYTES_MAX as u64 + 1;
 
 /// How the REPL runs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ReplOptions {
-    /// The cluster's address.
-    pub url: String,
+    url: String,
+    notices: Option<Notices>,
+}
+
+impl ReplOptions {
+    /// A REPL in front of the cluster of this address.
+    pub fn new(url: String) -> Self {
+        ReplOptions { url, notices: None }
+    }
+
+    /// Lets someone say things while the REPL runs. `None` if it will be no terminal that it reads, so that nothing gets
+    /// in the way of plain output.
+    pub fn notifier(&mut self) -> Option<Notifier> {
+        if !io::stdin().is_terminal() {
+            return None;
+        }
+        let (notices, notifier) = Notices::new();
+        self.notices = Some(notices);
+        Some(notifier)
+    }
 }
 
 /// Runs `kvorum-cli` with these arguments, the program's name first. Blocks; must not be called on an async worker, but may
@@ -56,7 +77,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return Exit::Ok.into();
     }
     with_session(setup(&args), |session, colors| match args.command.is_empty() {
-        true => read_commands(session, colors),
+        true => read_commands(session, colors, None),
         false => run_command(session, args),
     })
 }
@@ -74,7 +95,7 @@ pub fn repl(options: ReplOptions) -> ExitCode {
         yes: false,
         is_interactive: io::stdin().is_terminal(),
     };
-    with_session(setup, read_commands)
+    with_session(setup, |session, colors| read_commands(session, colors, options.notices))
 }
 
 fn with_session(setup: Setup, work: impl FnOnce(&mut Session, bool) -> Exit) -> ExitCode {
@@ -119,9 +140,9 @@ fn printer(format: Format) -> Printer {
     Printer::new(format, is_terminal && !no_color, width.filter(|_| is_terminal))
 }
 
-fn read_commands(session: &mut Session, colors: bool) -> Exit {
+fn read_commands(session: &mut Session, colors: bool, notices: Option<Notices>) -> Exit {
     if io::stdin().is_terminal() {
-        repl::interact(session, colors)
+        repl::interact(session, colors, notices)
     } else {
         repl::run_script(session, io::stdin().lock())
     }

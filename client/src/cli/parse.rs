@@ -73,6 +73,7 @@ pub(crate) fn parse(words: &[Vec<u8>]) -> Result<Action, UsageError> {
     let Some(spec) = commands::find(&name) else {
         let shown = printable(name.as_bytes());
         return Err(UsageError(match commands::nearest(&name) {
+            _ if name.starts_with('-') => format!("there is no option {shown}; kvorum-cli --help lists all of them"),
             Some(nearest) => format!("there is no command {shown}; did you mean {nearest}?"),
             None => format!("there is no command {shown}; HELP lists all of them"),
         }));
@@ -184,7 +185,7 @@ impl Arguments<'_> {
     }
 
     fn view(&mut self) -> Result<ClusterView, UsageError> {
-        let word = self.text("STATUS, NODES, SHARDS or CHECK")?;
+        let Some(word) = self.optional_text() else { return Ok(ClusterView::Status) };
         match word.to_ascii_uppercase().as_str() {
             "STATUS" => Ok(ClusterView::Status),
             "NODES" => Ok(ClusterView::Nodes),
@@ -308,6 +309,7 @@ mod tests {
             ("SCAN", Action::Scan { prefix: Bytes::new(), limit: None, values: false }),
             ("SCAN k VALUES LIMIT 3", Action::Scan { prefix: key(), limit: Some(3), values: true }),
             ("SCAN limit 3", Action::Scan { prefix: Bytes::new(), limit: Some(3), values: false }),
+            ("cluster", Action::Cluster(ClusterView::Status)),
             ("cluster Shards", Action::Cluster(ClusterView::Shards)),
             ("TRANSFER 3 node-2", Action::Transfer { shard: 3, node: "node-2".into() }),
             ("HELP", Action::Help(None)),
@@ -323,6 +325,7 @@ mod tests {
         for (line, explanation) in [
             ("FROB k", "there is no command FROB; HELP lists all of them"),
             ("GTE k", "there is no command GTE; did you mean GET?"),
+            ("--jsno GET k", "there is no option --jsno; kvorum-cli --help lists all of them"),
             ("GET", "the key is missing\nusage: GET key"),
             ("GET a b", "b is too much\nusage: GET key"),
             ("INCR k x", "the step must be a number, not x\nusage: INCR key [by]"),
@@ -333,7 +336,7 @@ mod tests {
             ("DEL k IFVERSION", "the version is missing\nusage: DEL key [IFVERSION version]"),
             ("SCAN p LIMIT -1", "the count must be a number, not -1\nusage: SCAN [prefix] [LIMIT count] [VALUES]"),
             ("MPUT a 1 b", "the value of the last key is missing\nusage: MPUT key value ..."),
-            ("CLUSTER frob", "frob is not a view of the cluster\nusage: CLUSTER STATUS|NODES|SHARDS|CHECK"),
+            ("CLUSTER frob", "frob is not a view of the cluster\nusage: CLUSTER [STATUS|NODES|SHARDS|CHECK]"),
             ("HELP frob", "there is no command frob"),
         ] {
             assert_eq!(parsed(line), Err(explanation.to_owned()), "{line}");

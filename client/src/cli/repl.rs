@@ -5,37 +5,74 @@ use crate::cli::exit::Exit;
 use crate::cli::parse::Action;
 use crate::cli::session::Session;
 use reedline::{
-    ColumnarMenu, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode,
-    PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu, Signal,
+    ColumnarMenu, Emacs, ExternalPrinter, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder, Prompt,
+    PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu, Signal,
     default_emacs_keybindings,
 };
 use std::borrow::Cow;
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, TrySendError};
 
 /// Lines that the history file keeps.
 const HISTORY_LINES_MAX: usize = 10_000;
 /// Longest line of a script, in bytes: the largest value, written with every byte escaped, and some.
 const SCRIPT_LINE_BYTES_MAX: u64 = 72 * 1024 * 1024;
+/// Notices that wait for the prompt.
+const NOTICES_MAX: usize = 64;
 const COMPLETION_MENU: &str = "completion_menu";
 
+/// What others have to say while someone is typing; shown above the line that is being typed.
+#[derive(Debug)]
+pub(crate) struct Notices(ExternalPrinter<String>);
+
+/// The other end of [`Notices`].
+#[derive(Clone, Debug)]
+pub struct Notifier(SyncSender<String>);
+
+impl Notices {
+    pub(crate) fn new() -> (Self, Notifier) {
+        let printer = ExternalPrinter::new(NOTICES_MAX);
+        let notifier = Notifier(printer.sender());
+        (Notices(printer), notifier)
+    }
+}
+
+impl Notifier {
+    /// Has the REPL show a line, now or when the command that it runs is done. Never blocks: a line too many, of a REPL
+    /// that shows none any more, goes to stderr.
+    pub fn notify(&self, line: String) {
+        if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) = self.0.try_send(line) {
+            eprintln!("{line}");
+        }
+    }
+}
+
 /// Reads commands from the terminal until QUIT or ctrl-d.
-pub(crate) fn interact(session: &mut Session, colors: bool) -> Exit {
+pub(crate) fn interact(session: &mut Session, colors: bool, notices: Option<Notices>) -> Exit {
     let mut editor = editor(colors);
+    if let Some(Notices(printer)) = notices {
+        editor = editor.with_external_printer(printer);
+    }
     println!("Kvorum {}. HELP explains, tab completes, ctrl-r searches, ctrl-d leaves.", env!("CARGO_PKG_VERSION"));
     // An unreachable cluster is told now; the shell goes on, since it may come up.
     session.connect();
     loop {
         let prompt = NodePrompt { node: session.connected_to() };
         match editor.read_line(&prompt) {
-            Ok(Signal::Success(line)) => match session.run_line(&line) {
-                Some((_, Some(Action::Quit))) => return Exit::Ok,
-                Some((_, Some(Action::Clear))) => {
-                    // A screen that can't be cleared stays as it is.
-                    let _ = editor.clear_screen();
+            Ok(Signal::Success(line)) => {
+                // Now, because a signal may end the process before the editor does it at its end. A history that can't be
+                // written is no reason to stop working.
+                let _ = editor.sync_history();
+                match session.run_line(&line) {
+                    Some((_, Some(Action::Quit))) => return Exit::Ok,
+                    Some((_, Some(Action::Clear))) => {
+                        // A screen that can't be cleared stays as it is.
+                        let _ = editor.clear_screen();
+                    }
+                    Some(_) | None => {}
                 }
-                Some(_) | None => {}
-            },
+            }
             // ctrl-c empties the line, as in other shells.
             Ok(Signal::CtrlC) => {}
             Ok(_) => return Exit::Ok,

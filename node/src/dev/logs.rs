@@ -10,6 +10,9 @@ const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The last lines are looked for in this many bytes.
 const TAIL_BYTES: u64 = 16 * 1024;
 
+/// Last words are looked for in this many lines: more than the backtrace of a panic has.
+const LAST_WORDS_LINES: usize = 200;
+
 /// Opens a log to append to it.
 ///
 /// # Errors
@@ -37,6 +40,22 @@ pub(super) fn tail(path: &Path, count: usize) -> io::Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Why the process that wrote a log ended, as far as the end of the log tells: the line by which `kvorum` ends, or what
+/// a panic said, which the notes on backtraces follow. Else the last line.
+pub(super) fn last_words(path: &Path) -> Option<String> {
+    let lines = tail(path, LAST_WORDS_LINES).ok()?;
+    let is_last_word = |line: &String| line.starts_with("kvorum: ") || is_panic(line);
+    let Some(at) = lines.iter().rposition(is_last_word) else { return lines.into_iter().next_back() };
+    // A panic says its message in the next line; what this program ends with may take several.
+    let count = if is_panic(&lines[at]) { 2 } else { lines.len() - at };
+    let words: Vec<&str> = lines[at..].iter().take(count).map(|line| line.trim()).collect();
+    Some(words.join(" "))
+}
+
+fn is_panic(line: &str) -> bool {
+    line.starts_with("thread '") && line.contains("panicked at ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +71,28 @@ mod tests {
             writeln!(log, "line {line}").unwrap();
         }
         assert_eq!(tail(&path, 2).unwrap(), ["line 9998", "line 9999"]);
+    }
+
+    #[test]
+    fn the_last_words_are_the_reason_and_not_what_follows_it() {
+        let folder = TempDir::new().unwrap();
+        let said = |text: &str| {
+            let path = folder.path().join("node.log");
+            fs::write(&path, text).unwrap();
+            last_words(&path)
+        };
+        let panic = "INFO listening\n\nthread 'main' (7) panicked at node/src/x.rs:3:5:\nboom\nstack backtrace:\n   0: a\n\
+                     note: run with `RUST_BACKTRACE=full` for a verbose backtrace.\n";
+        assert_eq!(said(panic).unwrap(), "thread 'main' (7) panicked at node/src/x.rs:3:5: boom");
+        let gave_up = format!("{panic}kvorum: shards failed too often (exit code 70)\n");
+        assert_eq!(said(&gave_up).unwrap(), "kvorum: shards failed too often (exit code 70)");
+        let several = "kvorum: configuration: 2 things are wrong\n  shards: 7\n  data_dir: is not set (exit code 78)\n";
+        assert_eq!(
+            said(several).unwrap(),
+            "kvorum: configuration: 2 things are wrong shards: 7 data_dir: is not set (exit code 78)"
+        );
+        assert_eq!(said("INFO a\nmemory allocation failed\n").unwrap(), "memory allocation failed");
+        assert_eq!(said(""), None);
     }
 
     #[test]

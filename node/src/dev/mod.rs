@@ -12,8 +12,9 @@ mod repl;
 use crate::cli::say;
 use crate::config::{Config, ConfigErrors};
 use crate::exit::Exit;
-use crate::init::{self, InitError, Shape, ShapeFlags};
+use crate::init::{self, InitError, Purpose, Shape, ShapeFlags};
 use crate::{start, stop};
+use kvorum_client::cli::ReplOptions;
 use nodes::{Event, Nodes};
 use ports::PortTaken;
 use std::io;
@@ -105,7 +106,7 @@ struct DevNode {
 pub fn run(args: DevArgs) -> Result<ExitCode, DevError> {
     let started = Instant::now();
     let process = |what| move |error| DevError::Process { what, error };
-    let (shape, is_new) = init::open_or_create(&args.dir, &args.shape)?;
+    let (shape, is_new) = init::open_or_create(&args.dir, &args.shape, Purpose::Development)?;
     let nodes = load(&args.dir, &shape)?;
     ports::check(&nodes)?;
     let program = std::env::current_exe().map_err(process("the path of this program"))?;
@@ -141,7 +142,7 @@ async fn lead(
     }
     let ready = tokio::select! {
         ready = wait_ready(nodes) => ready,
-        gave_up = keep_telling(running) => Err(gave_up),
+        gave_up = keep_telling(running, say) => Err(gave_up),
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     if let Err(error) = ready {
@@ -160,15 +161,21 @@ async fn lead(
     ));
     if args.no_repl {
         return tokio::select! {
-            gave_up = keep_telling(running) => Err(gave_up),
+            gave_up = keep_telling(running, say) => Err(gave_up),
             () = stop.cancelled() => Ok(ExitCode::SUCCESS),
         };
     }
+    let mut options = ReplOptions::new(url);
+    let notifier = options.notifier();
+    let tell = |line: String| match &notifier {
+        Some(notifier) => notifier.notify(line),
+        None => say(line),
+    };
     let _terminal = repl::TerminalGuard::new();
-    let repl = tokio::task::spawn_blocking(move || repl::run(url));
+    let repl = tokio::task::spawn_blocking(move || repl::run(options));
     let telling = async {
         // The rest of the cluster may still answer; the person at the REPL decides when it is over.
-        say(keep_telling(running).await);
+        tell(keep_telling(running, tell).await.to_string());
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -176,7 +183,13 @@ async fn lead(
             ended.map_err(|error| DevError::Process { what: "the REPL", error: io::Error::other(error) })
         }
         () = telling => Ok(ExitCode::SUCCESS),
-        () = stop.cancelled() => Ok(ExitCode::SUCCESS),
+        () = stop.cancelled() => {
+            if notifier.is_some() {
+                // Leaves the prompt's line; the terminal is still in the REPL's mode, which needs the return.
+                say("\r");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -226,10 +239,10 @@ async fn first_lacking(nodes: &[DevNode]) -> Option<String> {
 }
 
 /// Tells what happens to the nodes until one is given up.
-async fn keep_telling(running: &mut Nodes) -> DevError {
+async fn keep_telling(running: &mut Nodes, tell: impl Fn(String)) -> DevError {
     loop {
         match running.next_event().await {
-            Event::StartsAgain { node, reason } => say(format_args!("{node} ended ({reason}); starts again")),
+            Event::StartsAgain { node, reason } => tell(format!("{node} ended ({reason}); starts again")),
             Event::GaveUp { node, reason } => return DevError::GaveUp { node, reason },
         }
     }

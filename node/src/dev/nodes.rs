@@ -136,11 +136,11 @@ impl Keeper {
         let Some(code) = status.code() else {
             return (format!("signal {}", status.signal().unwrap_or_default()), false);
         };
-        let last_line = match code {
-            0 => None,
-            _ => logs::tail(&self.node.log_path, 1).ok().and_then(|mut lines| lines.pop()),
+        let reason = match code {
+            0 => Some("it was told to stop".to_owned()),
+            _ => logs::last_words(&self.node.log_path),
         };
-        let reason = last_line.unwrap_or_else(|| format!("exit code {code}"));
+        let reason = reason.unwrap_or_else(|| format!("exit code {code}"));
         (reason, Exit::is_permanent(code))
     }
 }

@@ -27,6 +27,6 @@ impl Drop for TerminalGuard {
 }
 
 /// Runs the REPL until the person at it leaves, or stdin ends; blocks.
-pub(super) fn run(url: String) -> ExitCode {
-    kvorum_client::cli::repl(ReplOptions { url })
+pub(super) fn run(options: ReplOptions) -> ExitCode {
+    kvorum_client::cli::repl(options)
 }
