@@ -12,6 +12,9 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// Most slots of the index that one page of a scan looks at; bounds how long it holds a worker where few keys match.
+const SCAN_SLOTS_MAX: usize = 16 * 1024;
+
 /// Why a record that the index points at can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -108,33 +111,41 @@ impl StoreReader {
         }))
     }
 
-    /// A page of keys in hash order, see [`kvorum_protocol::ScanRequest`]. Looks at no more than one bucket of the
-    /// index (1/256 of it), so a page may be empty and not be the last.
+    /// A page of keys in hash order, see [`kvorum_protocol::ScanRequest`]. Goes on from bucket to bucket of the index until
+    /// the page is full or it has looked at [`SCAN_SLOTS_MAX`] slots; so a page may be short, or empty, and not the last.
     ///
     /// # Errors
     /// As [`StoreReader::get`].
     pub fn scan(&self, cursor: u64, prefix: &[u8], limit: usize, values: bool) -> Result<ScanPage, ReadError> {
         self.wait_for_atomic();
         let log_time_ms = self.log_time_ms();
-        let (slots, mut next) = self.index.scan(cursor, limit);
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut last_order = None;
-        for slot in slots {
-            if bytes >= SCAN_PAGE_BYTES && last_order != Some(slot.order) {
-                next = Some(slot.order);
-                break;
-            }
-            last_order = Some(slot.order);
-            self.read_at(slot.position, |record| {
-                let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
-                if !expired && record.key.starts_with(prefix) {
-                    bytes += record.key.len() + if values { record.value.len() } else { 0 };
-                    entries.push((Bytes::copy_from_slice(record.key), entry_of(record, values)));
+        let mut page = ScanPage { entries: Vec::new(), next: Some(cursor) };
+        let (mut bytes, mut looked_at) = (0, 0);
+        while let Some(from) = page.next
+            && page.entries.len() < limit
+            && bytes < SCAN_PAGE_BYTES
+            && looked_at < SCAN_SLOTS_MAX
+        {
+            let (slots, next) = self.index.scan(from, limit - page.entries.len());
+            page.next = next;
+            let mut last_order = None;
+            for slot in slots {
+                if bytes >= SCAN_PAGE_BYTES && last_order != Some(slot.order) {
+                    page.next = Some(slot.order);
+                    break;
                 }
-            })?;
+                last_order = Some(slot.order);
+                looked_at += 1;
+                self.read_at(slot.position, |record| {
+                    let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
+                    if !expired && record.key.starts_with(prefix) {
+                        bytes += record.key.len() + if values { record.value.len() } else { 0 };
+                        page.entries.push((Bytes::copy_from_slice(record.key), entry_of(record, values)));
+                    }
+                })?;
+            }
         }
-        Ok(ScanPage { entries, next })
+        Ok(page)
     }
 
     /// The record of a key whose hash is known, expired or not.
