@@ -11,6 +11,7 @@ pub mod exit;
 pub mod identity;
 pub mod init;
 pub mod journal;
+pub mod known_disks;
 pub mod limits;
 pub mod log;
 pub mod meta;

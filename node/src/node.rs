@@ -21,6 +21,7 @@ use crate::doors::peer::PeerDoor;
 use crate::exit::Exit;
 use crate::identity::{DataFolder, StartKind};
 use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions};
+use crate::known_disks::KnownDisks;
 use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS, STOP_TIMEOUT};
 use crate::log::{Disk, LogOptions, RealDisk, SpareSource};
 use crate::meta::{MetaArguments, MetaKeeper, RING_COPY};
@@ -43,6 +44,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 /// Why a node ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -154,6 +156,7 @@ impl Node {
         let segments = SpareSource::start(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let segments = Arc::new(segments);
         let (journal, handle) = start_journal(config, &disk, fatal.clone()).await?;
+        let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let initial = initial_ring(config)?;
         let copy = disk.read_metadata(RING_COPY).map_err(|error| NodeError::Disk(error.to_string()))?;
         let known = copy.map(|bytes| RingMap::from_bytes(&bytes)).transpose()?;
@@ -181,9 +184,14 @@ impl Node {
         let (control_actor, control) =
             Control::start(config.cluster_id, config.node_id, admin, Some(root.clone())).await?;
         inspector.set_control(control.clone());
-        let peer_door = PeerDoor::new(Arc::clone(&context), doors.clone());
-        let (peers_actor, peers) =
-            Peers::start(peer_config(config, tls), peer_door, Some(control.session_host()), Some(root.clone())).await?;
+        let peer_door = PeerDoor::new(Arc::clone(&context), known_disks, doors.clone());
+        let (peers_actor, peers) = Peers::start(
+            peer_config(config, folder.disk(), tls),
+            peer_door,
+            Some(control.session_host()),
+            Some(root.clone()),
+        )
+        .await?;
         router.set_peers(peers);
 
         let shards_arguments = ShardsArguments {
@@ -395,11 +403,12 @@ fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
     RingMap::initial(config.cluster_id, config.durability, nodes.collect(), shards, replicas)
 }
 
-fn peer_config(config: &Config, tls: TlsIdentity) -> PeerConfig {
+fn peer_config(config: &Config, disk: Uuid, tls: TlsIdentity) -> PeerConfig {
     let others = config.members.iter().filter(|member| member.id != config.node_id);
     PeerConfig {
         node: config.node_id,
         cluster: config.cluster_id,
+        disk,
         listen: config.peer_listen,
         peers: others.map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect(),
         tls,

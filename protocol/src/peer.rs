@@ -6,6 +6,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, SHARDS_MAX};
 use crate::types::{ClientId, ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
+use uuid::Uuid;
 
 /// The version of the protocol between nodes.
 pub const PEER_PROTOCOL_VERSION: u16 = 1;
@@ -54,6 +55,9 @@ pub struct PeerHello {
     pub cluster: ClusterId,
     /// The sender; must be the node that its certificate names.
     pub node: NodeId,
+    /// The sender's data folder: drawn at random when it was made. A node that comes with another one than it had has
+    /// forgotten its votes.
+    pub disk: Uuid,
     /// The sender's program and its version.
     pub program: String,
 }
@@ -184,6 +188,7 @@ impl PeerMessage {
                 out.put_u16_le(hello.version);
                 out.uuid(hello.cluster.0);
                 out.uuid(hello.node.0);
+                out.uuid(hello.disk);
                 out.text(&hello.program, NAME_BYTES_MAX);
             }
             PeerMessage::Raft(shard, message) => {
@@ -224,6 +229,7 @@ impl PeerMessage {
                 version: reader.u16()?,
                 cluster: reader.cluster_id()?,
                 node: reader.node_id()?,
+                disk: reader.uuid()?,
                 program: reader.text("program", NAME_BYTES_MAX)?,
             }),
             kind::RAFT => PeerMessage::Raft(ShardId(reader.u16()?), decode_raft(&mut reader)?),

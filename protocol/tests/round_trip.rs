@@ -358,8 +358,15 @@ fn raft_message() -> impl Strategy<Value = RaftMessage> {
 }
 
 fn peer_message() -> impl Strategy<Value = PeerMessage> {
-    let hello = (any::<u16>(), cluster_id(), node_id(), name())
-        .prop_map(|(version, cluster, node, program)| PeerHello { version, cluster, node, program });
+    let hello = (any::<u16>(), cluster_id(), node_id(), any::<u128>(), name()).prop_map(
+        |(version, cluster, node, disk, program)| PeerHello {
+            version,
+            cluster,
+            node,
+            disk: uuid::Uuid::from_u128(disk),
+            program,
+        },
+    );
     let leading = (shard_id(), any::<u64>()).prop_map(|(shard, term)| (shard, Term(term)));
     prop_oneof![
         hello.prop_map(PeerMessage::Hello),

@@ -53,6 +53,9 @@ fn status_of(node: NodeId, transfers: usize) -> Vec<u8> {
 }
 
 impl PeerHandler for Handler {
+    fn admit(&self, _: NodeId, _: uuid::Uuid) -> Result<(), String> {
+        Ok(())
+    }
     fn connected(&self, _: NodeId) {}
     fn disconnected(&self, _: NodeId) {}
     fn message(&self, _: NodeId, _: PeerMessage) {}
@@ -68,7 +71,7 @@ async fn node(cluster: ClusterId, node: NodeId, listen: &str, tls: TlsIdentity, 
     let admin = Handler::new(node);
     let (_, control) = Control::start(cluster, node, admin.clone(), None).await.unwrap();
     let listen = listen.parse().unwrap();
-    let config = PeerConfig { node, cluster, listen, peers, tls, program: "test".to_owned(), mtu: None };
+    let config = PeerConfig { node, cluster, disk: node.0, listen, peers, tls, program: "test".to_owned(), mtu: None };
     let (_, peers) = Peers::start(config, admin.clone(), Some(control.session_host()), None).await.unwrap();
     Node { peers, control, admin }
 }

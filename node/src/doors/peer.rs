@@ -1,6 +1,7 @@
 //! What comes from other nodes: consensus messages for the shards, requests that they pass on, and who leads what.
 
 use crate::clock;
+use crate::known_disks::KnownDisks;
 use crate::peers::{PeerHandler, Peers};
 use crate::router::Router;
 use crate::session::{Answered, Session, SessionContext};
@@ -13,13 +14,15 @@ use kvorum_protocol::{
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, warn};
+use uuid::Uuid;
 
 /// Handles the messages of all peers. Never blocks: the peers' reading tasks call it.
 pub struct PeerDoor {
     context: Arc<SessionContext>,
     /// A session for the requests that each peer passes on, with the id that the peer gave each.
     sessions: DashMap<NodeId, Arc<PeerSession>>,
+    known_disks: KnownDisks,
     stop: CancellationToken,
 }
 
@@ -29,8 +32,8 @@ struct PeerSession {
 
 impl PeerDoor {
     /// A door that stops answering when `stop` is cancelled.
-    pub fn new(context: Arc<SessionContext>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(PeerDoor { context, sessions: DashMap::new(), stop })
+    pub fn new(context: Arc<SessionContext>, known_disks: KnownDisks, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(PeerDoor { context, sessions: DashMap::new(), known_disks, stop })
     }
 
     fn router(&self) -> &Arc<Router> {
@@ -79,8 +82,12 @@ impl PeerDoor {
 }
 
 impl PeerHandler for PeerDoor {
+    fn admit(&self, peer: NodeId, disk: Uuid) -> Result<(), String> {
+        self.known_disks.admit(peer, disk)
+    }
+
     fn connected(&self, peer: NodeId) {
-        info!(%peer, "connected to a peer");
+        debug!(%peer, "a peer can be sent to");
         let leading = self.router().leading();
         if let Some(peers) = self.router().peers()
             && !leading.is_empty()
@@ -90,7 +97,7 @@ impl PeerHandler for PeerDoor {
     }
 
     fn disconnected(&self, peer: NodeId) {
-        info!(%peer, "lost the connection to a peer");
+        debug!(%peer, "a peer can't be sent to any more");
         self.router().peer_lost(peer);
     }
 

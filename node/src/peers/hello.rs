@@ -1,5 +1,6 @@
 //! The first messages of a connection: each end says who it is, and checks what the other says.
 
+use super::PeerHandler;
 use super::close::{CloseCode, LinkError};
 use super::lane::{Inbound, Lane};
 use super::limits::{HANDSHAKE_TIMEOUT, HELLO_FRAME_BYTES_MAX};
@@ -16,6 +17,7 @@ pub(super) async fn exchange(
     connection: &Connection,
     own: &PeerHello,
     expected: Identity,
+    handler: &dyn PeerHandler,
 ) -> Result<(SendStream, Inbound, String), LinkError> {
     timeout(HANDSHAKE_TIMEOUT, async {
         let mut send = connection.open_uni().await?;
@@ -27,7 +29,7 @@ pub(super) async fn exchange(
         let program = loop {
             match inbound.next_arrived(HELLO_FRAME_BYTES_MAX)? {
                 None => inbound.fill().await?,
-                Some(message) => break check(message, expected)?,
+                Some(message) => break check(message, expected, handler)?,
             }
         };
         Ok((send, inbound, program))
@@ -37,7 +39,7 @@ pub(super) async fn exchange(
 }
 
 /// The peer's program, if the message is the hello of the expected node.
-fn check(message: PeerMessage, expected: Identity) -> Result<String, LinkError> {
+fn check(message: PeerMessage, expected: Identity, handler: &dyn PeerHandler) -> Result<String, LinkError> {
     let refuse = |code, detail| Err(LinkError::Refused { code, detail });
     let PeerMessage::Hello(hello) = message else {
         return refuse(CloseCode::Protocol, "the first message is no hello".to_owned());
@@ -54,7 +56,10 @@ fn check(message: PeerMessage, expected: Identity) -> Result<String, LinkError> 
         let detail = format!("it says it is node {}, its certificate is of {}", hello.node, expected.node);
         return refuse(CloseCode::UnknownNode, detail);
     }
-    Ok(hello.program)
+    match handler.admit(hello.node, hello.disk) {
+        Ok(()) => Ok(hello.program),
+        Err(detail) => refuse(CloseCode::WrongDisk, detail),
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +68,17 @@ mod tests {
     use kvorum_protocol::{ClusterId, NodeId};
     use uuid::Uuid;
 
+    struct OneDisk(Uuid);
+
+    impl PeerHandler for OneDisk {
+        fn admit(&self, _: NodeId, disk: Uuid) -> Result<(), String> {
+            if disk == self.0 { Ok(()) } else { Err("another disk".to_owned()) }
+        }
+        fn connected(&self, _: NodeId) {}
+        fn disconnected(&self, _: NodeId) {}
+        fn message(&self, _: NodeId, _: PeerMessage) {}
+    }
+
     #[test]
     fn only_the_expected_nodes_hello_passes() {
         let expected = Identity { cluster: ClusterId(Uuid::from_u128(1)), node: NodeId(Uuid::from_u128(2)) };
@@ -70,18 +86,21 @@ mod tests {
             version: PEER_PROTOCOL_VERSION,
             cluster: expected.cluster,
             node: expected.node,
+            disk: Uuid::from_u128(3),
             program: "kvorum 1".to_owned(),
         };
-        assert_eq!(check(PeerMessage::Hello(good.clone()), expected).unwrap(), "kvorum 1");
+        let handler = OneDisk(good.disk);
+        assert_eq!(check(PeerMessage::Hello(good.clone()), expected, &handler).unwrap(), "kvorum 1");
         let other_cluster = ClusterId(Uuid::from_u128(9));
         let other_node = NodeId(Uuid::from_u128(9));
         for (message, expected_code) in [
             (PeerMessage::Hello(PeerHello { version: 9, ..good.clone() }), CloseCode::Version),
             (PeerMessage::Hello(PeerHello { cluster: other_cluster, ..good.clone() }), CloseCode::WrongCluster),
-            (PeerMessage::Hello(PeerHello { node: other_node, ..good }), CloseCode::UnknownNode),
+            (PeerMessage::Hello(PeerHello { node: other_node, ..good.clone() }), CloseCode::UnknownNode),
+            (PeerMessage::Hello(PeerHello { disk: Uuid::from_u128(4), ..good }), CloseCode::WrongDisk),
             (PeerMessage::Leading(Vec::new()), CloseCode::Protocol),
         ] {
-            match check(message, expected) {
+            match check(message, expected, &handler) {
                 Err(LinkError::Refused { code, .. }) => assert_eq!(code, expected_code),
                 other => panic!("{expected_code:?} was expected, not {other:?}"),
             }

@@ -64,10 +64,11 @@ async fn serve(link: Arc<Link>, since: &mut Option<Instant>) -> LinkError {
     // task is gone.
     let _turn = link.slot.turn.lock().await;
     let expected = Identity { cluster: link.shared.hello.cluster, node: link.slot.node };
-    let (send, inbound, program) = match hello::exchange(&link.connection, &link.shared.hello, expected).await {
-        Ok(streams) => streams,
-        Err(error) => return error,
-    };
+    let (send, inbound, program) =
+        match hello::exchange(&link.connection, &link.shared.hello, expected, &*link.shared.handler).await {
+            Ok(streams) => streams,
+            Err(error) => return error,
+        };
     let up = Up::announce(link.clone());
     *since = Some(Instant::now());
     tracing::info!(peer = %link.slot.node, address = %link.connection.remote_address(), program, "peer connected");

@@ -44,6 +44,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use supervisor::PeersSupervisor;
 use tokio::sync::{Mutex, watch};
 use transport::Transport;
+use uuid::Uuid;
 
 /// Who this node is, and whom it talks to.
 pub struct PeerConfig {
@@ -51,6 +52,8 @@ pub struct PeerConfig {
     pub node: NodeId,
     /// Its cluster.
     pub cluster: ClusterId,
+    /// Its data folder.
+    pub disk: Uuid,
     /// Where it waits for its peers (UDP); port 0 lets the system choose.
     pub listen: SocketAddr,
     /// The other nodes.
@@ -77,6 +80,11 @@ pub struct PeerAddress {
 /// up at the peer, not here. For one peer the calls are ordered: `connected`, messages, `disconnected`, `connected`, …;
 /// messages of its two lanes come in parallel. A panic is a failure of the peer's actor, which is restarted.
 pub trait PeerHandler: Send + Sync + 'static {
+    /// The peer comes with this data folder. Called once per connection, before `connected`; may write a small file.
+    ///
+    /// # Errors
+    /// Why it is turned away, for the logs of both.
+    fn admit(&self, peer: NodeId, disk: Uuid) -> Result<(), String>;
     /// The peer is there and can be sent to.
     fn connected(&self, peer: NodeId);
     /// The peer is gone. What was sent and not answered may or may not have reached it.
@@ -185,6 +193,7 @@ impl Peers {
                 version: PEER_PROTOCOL_VERSION,
                 cluster: own.cluster,
                 node: own.node,
+                disk: config.disk,
                 program: config.program,
             },
             local_address,

@@ -24,6 +24,9 @@ struct Recorder {
 }
 
 impl PeerHandler for Recorder {
+    fn admit(&self, _: NodeId, _: uuid::Uuid) -> Result<(), String> {
+        Ok(())
+    }
     fn connected(&self, peer: NodeId) {
         let _ = self.events.send(Event::Connected(peer));
     }
@@ -89,7 +92,7 @@ impl Cluster {
         let tls = TlsIdentity::from_pem(&self.authority.issue(self.id, node, &[]).unwrap()).unwrap();
         let peers = peers.iter().map(|(node, address)| PeerAddress { node: *node, address: address.clone() });
         let program = "test".to_owned();
-        PeerConfig { node, cluster: self.id, listen, peers: peers.collect(), tls, program, mtu: None }
+        PeerConfig { node, cluster: self.id, disk: node.0, listen, peers: peers.collect(), tls, program, mtu: None }
     }
 
     async fn node(&self, node: NodeId, peers: &[(NodeId, String)]) -> Node {
@@ -214,6 +217,9 @@ async fn a_peer_that_does_not_read_fills_the_bounded_buffer() {
     /// Takes no message until it is told to.
     struct Stuck(std::sync::Mutex<()>);
     impl PeerHandler for Stuck {
+        fn admit(&self, _: NodeId, _: uuid::Uuid) -> Result<(), String> {
+            Ok(())
+        }
         fn connected(&self, _: NodeId) {}
         fn disconnected(&self, _: NodeId) {}
         fn message(&self, _: NodeId, _: PeerMessage) {
@@ -281,7 +287,7 @@ async fn a_dialler_that_died_without_a_word_is_replaced_by_its_successor() {
     let second = transport.dial(address.parse().unwrap(), expected).unwrap().await.unwrap();
     assert_eq!(acceptor.event().await, Event::Disconnected(first.id), "the old one is gone before the new one serves");
     let hello = PeerHello { program: "second".to_owned(), ..first.peers.shared.hello.clone() };
-    let said = hello::exchange(&second, &hello, expected).await.expect("the successor is welcome");
+    let said = hello::exchange(&second, &hello, expected, &*first.peers.shared.handler).await.expect("the successor is welcome");
     assert_eq!(said.2, "test");
     assert_eq!(first.event().await, Event::Disconnected(acceptor.id));
 }
@@ -407,7 +413,7 @@ async fn a_hello_of_another_version_is_refused() {
     let expected = Identity { cluster: cluster.id, node: large };
     let connection = transport.dial(acceptor.peers.local_address(), expected).unwrap().await.unwrap();
     let old = PeerHello { version: 0, node: small, ..acceptor.peers.shared.hello.clone() };
-    let _ = hello::exchange(&connection, &old, expected).await;
+    let _ = hello::exchange(&connection, &old, expected, &*acceptor.peers.shared.handler).await;
     let refusal = close::describe(&connection.closed().await);
     assert!(refusal.contains("no common version of the protocol: it speaks version 0"), "{refusal}");
 }

@@ -8,8 +8,13 @@ use kvorum_protocol::{
 
 /// Every message between nodes, every kind of consensus message.
 pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
-    let hello =
-        PeerHello { version: 1, cluster: ClusterId(uuid(0xaa)), node: NodeId(uuid(1)), program: "kvorum 0.1.0".into() };
+    let hello = PeerHello {
+        version: 1,
+        cluster: ClusterId(uuid(0xaa)),
+        node: NodeId(uuid(1)),
+        disk: uuid(0xd1),
+        program: "kvorum 0.1.0".into(),
+    };
     let (mut request, mut response) = (BytesMut::new(), BytesMut::new());
     let get = RequestBody::Get { key: bytes("user:1"), mode: ReadMode::Linearizable };
     Request { id: RequestId(3), deadline_ms: 4990, body: get }.encode_body(&mut request);
