@@ -5,7 +5,7 @@
 
 use super::backoff::Backoff;
 use super::close::LinkError;
-use super::limits::{GOOD_CONNECTION_AGE, HANDSHAKE_TIMEOUT};
+use super::limits::{GOOD_CONNECTION_AGE, HANDSHAKE_TIMEOUT, REASONS_LOGGED_MAX};
 use super::link::{self, Link, LinkEnd};
 use super::transport::Transport;
 use super::{Shared, Slot};
@@ -13,6 +13,7 @@ use crate::cert::Identity;
 use quinn::Connection;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,8 +56,8 @@ pub(super) struct PeerState {
     attempt: u64,
     /// Dropping it ends the connection, also when this actor dies.
     running: Option<DropGuard>,
-    /// What was logged last, so that a problem that lasts is one line and not one per attempt.
-    logged: Option<String>,
+    /// What was logged since the last connection, so that a problem that lasts is a few lines and not one per attempt.
+    logged: BTreeSet<String>,
 }
 
 impl Actor for PeerActor {
@@ -68,7 +69,7 @@ impl Actor for PeerActor {
         if self.dials() {
             myself.cast(PeerActorMessage::Dial)?;
         }
-        Ok(PeerState { redial: Backoff::new(), attempt: 0, running: None, logged: None })
+        Ok(PeerState { redial: Backoff::new(), attempt: 0, running: None, logged: BTreeSet::new() })
     }
 
     async fn handle(
@@ -140,19 +141,19 @@ impl PeerActor {
         });
     }
 
-    fn log(&self, end: &LinkEnd, logged: &mut Option<String>) {
+    fn log(&self, end: &LinkEnd, logged: &mut BTreeSet<String>) {
         let (peer, error) = (self.slot.node, &end.error);
         if !end.lived.is_zero() {
             tracing::warn!(%peer, %error, lived = ?end.lived, "peer disconnected");
-            *logged = None;
+            logged.clear();
             return;
         }
         let text = error.to_string();
-        if logged.as_ref() == Some(&text) {
-            tracing::debug!(%peer, %error, "no connection with peer yet");
-        } else {
+        // A peer that stays away fails in a few ways in turn; each is said once.
+        if logged.len() < REASONS_LOGGED_MAX && logged.insert(text) {
             tracing::warn!(%peer, address = %self.slot.address, %error, "no connection with peer");
-            *logged = Some(text);
+        } else {
+            tracing::debug!(%peer, %error, "no connection with peer yet");
         }
     }
 }

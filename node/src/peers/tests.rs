@@ -287,7 +287,9 @@ async fn a_dialler_that_died_without_a_word_is_replaced_by_its_successor() {
     let second = transport.dial(address.parse().unwrap(), expected).unwrap().await.unwrap();
     assert_eq!(acceptor.event().await, Event::Disconnected(first.id), "the old one is gone before the new one serves");
     let hello = PeerHello { program: "second".to_owned(), ..first.peers.shared.hello.clone() };
-    let said = hello::exchange(&second, &hello, expected, &*first.peers.shared.handler).await.expect("the successor is welcome");
+    let said = hello::exchange(&second, &hello, expected, &*first.peers.shared.handler)
+        .await
+        .expect("the successor is welcome");
     assert_eq!(said.2, "test");
     assert_eq!(first.event().await, Event::Disconnected(acceptor.id));
 }
