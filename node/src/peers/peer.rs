@@ -143,6 +143,11 @@ impl PeerActor {
 
     fn log(&self, end: &LinkEnd, logged: &mut BTreeSet<String>) {
         let (peer, error) = (self.slot.node, &end.error);
+        if matches!(error, LinkError::Connection(quinn::ConnectionError::LocallyClosed)) {
+            // This node stops; that was said once already.
+            tracing::debug!(%peer, "closed the connection");
+            return;
+        }
         if !end.lived.is_zero() {
             tracing::warn!(%peer, %error, lived = ?end.lived, "peer disconnected");
             logged.clear();
