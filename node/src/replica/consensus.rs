@@ -32,7 +32,7 @@ pub struct ConsensusConfig {
     pub election_ticks: u32,
     /// A leader says that it is alive every so many ticks.
     pub heartbeat_ticks: u32,
-    /// Election timeouts are a function of this, the replica and the term.
+    /// The order of the voters' election timeouts in a term is a function of this.
     pub seed: u64,
 }
 
@@ -137,6 +137,9 @@ pub struct Consensus {
     heard: (Term, u64),
     unpersisted: VecDeque<Unpersisted>,
     recovery_unreported: bool,
+    /// The election timeout in ticks, and the term that it is for.
+    timeout_ticks: usize,
+    timeout_of: Option<u64>,
     ready_messages: Vec<RaftMessage>,
     token: u64,
     persisted: u64,
@@ -187,6 +190,8 @@ impl Consensus {
             // top: the log's first chunk says so, under the first token.
             unpersisted: VecDeque::from([Unpersisted { number: 0, token: Some(1), messages: Vec::new() }]),
             recovery_unreported: true,
+            timeout_ticks: config.election_ticks as usize,
+            timeout_of: None,
             ready_messages: Vec::new(),
             token: 1,
             persisted: 0,
@@ -521,10 +526,22 @@ impl Consensus {
     }
 
     /// The library's only randomness, replaced: it may have drawn a new timeout in the call before.
+    ///
+    /// In each term the voters' timeouts are spread evenly between one and two shortest ones, in an order that the term
+    /// chooses. So no two of them campaign at the same time, which would split the votes and cost another timeout.
     fn fix_election_timeout(&mut self) {
-        let base = self.config.election_ticks;
-        let spread = mix(self.config.seed ^ mix(self.config.replica.0) ^ mix(self.raw.raft.term)) % u64::from(base);
-        self.raw.raft.set_randomized_election_timeout((u64::from(base) + spread) as usize);
+        let term = self.raw.raft.term;
+        if self.timeout_of != Some(term) {
+            self.timeout_of = Some(term);
+            let mut ranked = self.raw.raft.prs().conf().to_conf_state().voters;
+            ranked.sort_unstable();
+            let rank = ranked.iter().position(|voter| *voter == self.config.replica.0).unwrap_or(0) as u64;
+            let count = ranked.len().max(1) as u64;
+            let slot = (mix(self.config.seed ^ mix(term)) % count + rank) % count;
+            let base = u64::from(self.config.election_ticks);
+            self.timeout_ticks = (base + slot * base / count) as usize;
+        }
+        self.raw.raft.set_randomized_election_timeout(self.timeout_ticks);
         self.refresh_lease();
     }
 
