@@ -516,30 +516,19 @@ impl Shard {
     /// Answers what nobody waits for any more.
     fn drop_late(&mut self, now: Nanos) {
         let replies = &mut self.replies;
-        self.backlog.retain(|request| {
-            let keep = request.deadline > now;
+        let mut in_time = |ticket: Ticket, deadline: Nanos, outcome: Outcome| {
+            let keep = deadline > now;
             if !keep {
-                replies.push((request.ticket, ShardReply::Error(late(Outcome::NotApplied))));
+                replies.push((ticket, ShardReply::Error(late(outcome))));
             }
             keep
-        });
+        };
+        self.backlog.retain(|request| in_time(request.ticket, request.deadline, Outcome::NotApplied));
         for entry in &mut self.in_flight {
-            entry.waiting.retain(|waiting| {
-                let keep = waiting.deadline > now;
-                if !keep {
-                    replies.push((waiting.ticket, ShardReply::Error(late(Outcome::Unknown))));
-                }
-                keep
-            });
+            entry.waiting.retain(|waiting| in_time(waiting.ticket, waiting.deadline, Outcome::Unknown));
         }
         for reads in [&mut self.confirmations.in_round, &mut self.confirmations.next_round] {
-            reads.retain(|&(ticket, deadline)| {
-                let keep = deadline > now;
-                if !keep {
-                    replies.push((ticket, ShardReply::Error(late(Outcome::NotApplied))));
-                }
-                keep
-            });
+            reads.retain(|&(ticket, deadline)| in_time(ticket, deadline, Outcome::NotApplied));
         }
     }
 
