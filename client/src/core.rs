@@ -9,11 +9,11 @@ use crate::limits::{
     IN_FLIGHT_BYTES_MAX, REFRESH_INTERVAL_MAX, REFRESH_INTERVAL_MIN, REFRESH_TIMEOUT, SMALL_REQUEST_BYTES,
 };
 use crate::pool::Pool;
-use crate::retry::{Attempts, Decision, Failure, Kind, RetryBudget};
+use crate::retry::{Attempts, Decision, Failure, Kind, RetryBudget, node_deadline_ms};
 use crate::routing::{Need, Target};
 use crate::session::Sequences;
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
-use kvorum_protocol::{ErrorCode, NodeId, Outcome, RequestBody, Response, ResponseBody, Topology, WriteId};
+use kvorum_protocol::{NodeId, Outcome, RequestBody, Response, ResponseBody, Topology, WriteId};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -209,7 +209,7 @@ impl Core {
         if left.is_zero() {
             return Err(End::Over(attempts.deadline_exceeded(self.directory.now())));
         }
-        self.stamp(&mut call.body, attempts.is_retry());
+        self.sequences.lock().stamp(&mut call.body, attempts.is_retry());
         let reply = connection
             .send(node_deadline_ms(left), call.body.clone(), call.bytes)
             .map_err(|error| End::Failed(Failure::NotSent { detail: error.to_string() }))?;
@@ -219,12 +219,10 @@ impl Core {
         self.directory.handle_answer(node);
         match answer.body {
             ResponseBody::Error(error) => {
-                if let (ErrorCode::NotLeader, Need::Leader(shard) | Need::Replica(shard)) = (error.code, call.need) {
-                    self.directory.handle_not_leader(shard, node, error.leader);
-                }
+                self.directory.handle_refusal(call.need, node, &error);
                 Err(End::Failed(Failure::Answered(error)))
             }
-            body => Ok(body),
+            body => Ok(attempts.handle_answer(body)),
         }
     }
 
@@ -336,17 +334,6 @@ impl Core {
         }
     }
 
-    /// Brings a write's id up to date for the attempt that is about to leave.
-    fn stamp(&self, body: &mut RequestBody, retry: bool) {
-        let id = match body {
-            RequestBody::Write { id, .. } | RequestBody::Batch { id, .. } => id,
-            RequestBody::Atomic(atomic) => &mut atomic.id,
-            _ => return,
-        };
-        id.retry |= retry;
-        id.first_unanswered = self.sequences.lock().first_unanswered();
-    }
-
     /// Asks a node that answers, or a seed, for the topology.
     async fn refresh(&self) -> Result<(), Error> {
         let opened = match self.directory.route(Need::Any) {
@@ -412,13 +399,6 @@ impl Drop for Core {
         // Wakes the task that keeps the topology fresh, which then finds that there is nothing left to do.
         self.directory.refresh_wanted.notify_one();
     }
-}
-
-/// What the node is told of the time left: a little less than there is, so that its verdict on a request that it gives up
-/// still arrives in time.
-fn node_deadline_ms(left: Duration) -> u32 {
-    let margin = (left / 10).min(Duration::from_millis(20));
-    u32::try_from((left - margin).as_millis()).unwrap_or(DEADLINE_MS_MAX).clamp(1, DEADLINE_MS_MAX)
 }
 
 fn unreachable(error: &ConnectionError) -> Error {

@@ -3,7 +3,7 @@
 
 use crate::connection::Observer;
 use crate::routing::{Need, RoutingTable, Target};
-use kvorum_protocol::{Epoch, NodeId, ShardId, Topology};
+use kvorum_protocol::{Epoch, NodeId, ServerError, ShardId, Topology};
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -67,8 +67,9 @@ impl Directory {
         self.changes.subscribe()
     }
 
-    pub(crate) fn handle_not_leader(&self, shard: ShardId, said_by: NodeId, leader: Option<NodeId>) {
-        if self.table.lock().handle_not_leader(shard, said_by, leader) {
+    pub(crate) fn handle_refusal(&self, need: Need, said_by: NodeId, error: &ServerError) {
+        let Some(news) = self.table.lock().handle_refusal(need, said_by, error) else { return };
+        if news {
             self.changed();
         }
         self.refresh_wanted.notify_one();

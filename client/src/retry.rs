@@ -3,7 +3,8 @@
 
 use crate::error::Error;
 use crate::limits::REDIRECTS_MAX;
-use kvorum_protocol::{ErrorCode, Outcome, Retry, ServerError};
+use kvorum_protocol::limits::DEADLINE_MS_MAX;
+use kvorum_protocol::{ErrorCode, Outcome, ResponseBody, Retry, ServerError};
 use rand::Rng;
 use std::time::Duration;
 
@@ -170,6 +171,21 @@ impl Attempts {
         self.unresolved += 1;
     }
 
+    /// An answer has come. What it says of the parts of a batch is about the last attempt only: a part that this one
+    /// certainly left alone may have been applied by an earlier one of which nobody has heard.
+    pub fn handle_answer(&self, mut body: ResponseBody) -> ResponseBody {
+        if let ResponseBody::Batch(results) = &mut body
+            && self.unresolved > 1
+        {
+            for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
+                if error.outcome == Outcome::NotApplied {
+                    error.outcome = Outcome::Unknown;
+                }
+            }
+        }
+        body
+    }
+
     /// An attempt failed. `now` only decides whether there is time left.
     pub fn handle_failure(&mut self, failure: Failure, now: Duration, rng: &mut impl Rng) -> Decision {
         match failure {
@@ -253,6 +269,13 @@ impl Attempts {
         }
         Decision::Pause(pause)
     }
+}
+
+/// What the node is told of the time left: a little less than there is, so that its verdict on a request that it gives up
+/// still arrives in time.
+pub fn node_deadline_ms(left: Duration) -> u32 {
+    let margin = (left / 10).min(Duration::from_millis(20));
+    u32::try_from((left - margin).as_millis()).unwrap_or(DEADLINE_MS_MAX).clamp(1, DEADLINE_MS_MAX)
 }
 
 #[cfg(test)]
@@ -345,6 +368,22 @@ mod tests {
         };
         assert_eq!(error.outcome(), Outcome::Unknown);
         assert_eq!(attempts.deadline_exceeded(MS).outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_part_of_a_batch_stays_open_if_an_earlier_attempt_of_the_batch_is() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let part = || Err(ServerError::new(ErrorCode::Unavailable, "no leader"));
+        let outcome_after = |attempts: &Attempts| match attempts.handle_answer(ResponseBody::Batch(vec![part()])) {
+            ResponseBody::Batch(results) => results[0].as_ref().unwrap_err().outcome,
+            other => panic!("{other:?}"),
+        };
+        let mut attempts = attempts(Kind::Write);
+        attempts.handle_sent();
+        assert_eq!(outcome_after(&attempts), Outcome::NotApplied);
+        attempts.handle_failure(Failure::Lost { detail: "reset".into() }, MS, &mut rng);
+        attempts.handle_sent();
+        assert_eq!(outcome_after(&attempts), Outcome::Unknown, "the lost attempt may have applied it");
     }
 
     #[test]

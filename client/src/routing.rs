@@ -1,7 +1,7 @@
 //! Which node a request goes to. Pure: time and randomness come in as arguments, so that a simulator can host exactly
 //! this code.
 
-use kvorum_protocol::{Epoch, NodeId, NodeInfo, ShardId, Term, Topology};
+use kvorum_protocol::{Epoch, ErrorCode, NodeId, NodeInfo, Outcome, ServerError, ShardId, Term, Topology};
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -148,8 +148,20 @@ impl RoutingTable {
         changed
     }
 
-    /// A node said that it does not lead the shard, and perhaps who does. Returns whether that was news.
-    pub fn handle_not_leader(&mut self, shard: ShardId, said_by: NodeId, leader: Option<NodeId>) -> bool {
+    /// A node refused a request. If that says something about who leads the shard, it is believed: that another node
+    /// does, or that this one knows of no leader (it may be cut off from the others while clients still reach it).
+    /// Returns `None` if it says nothing, else whether it was news.
+    pub fn handle_refusal(&mut self, need: Need, said_by: NodeId, error: &ServerError) -> Option<bool> {
+        let (Need::Leader(shard) | Need::Replica(shard)) = need else { return None };
+        let says_so = match error.code {
+            ErrorCode::NotLeader => true,
+            ErrorCode::Unavailable => error.outcome == Outcome::NotApplied,
+            _ => false,
+        };
+        says_so.then(|| self.handle_not_leader(shard, said_by, error.leader))
+    }
+
+    fn handle_not_leader(&mut self, shard: ShardId, said_by: NodeId, leader: Option<NodeId>) -> bool {
         let Some(topology) = &self.topology else { return false };
         if usize::from(shard.0) >= topology.shards.len() {
             return false;
@@ -310,6 +322,22 @@ mod tests {
         assert_eq!(table.leader(SHARD), None);
         assert!(table.handle_topology(topology(1, 2, Some(0))));
         assert_eq!(table.leader(SHARD), Some(node(1)));
+    }
+
+    #[test]
+    fn a_node_that_is_cut_off_from_the_others_refutes_itself() {
+        let cut_off = ServerError::new(ErrorCode::Unavailable, "the shard has no leader now");
+        let mut table = table(Some(1));
+        assert_eq!(table.handle_refusal(Need::Leader(SHARD), node(2), &cut_off), Some(true));
+        assert_eq!(choices(&table, Need::Leader(SHARD), Duration::ZERO), ["1", "2", "3"]);
+
+        let mut table = self::table(Some(1));
+        let busy = ServerError::new(ErrorCode::Unavailable, "being committed").with_outcome(Outcome::Unknown);
+        assert_eq!(table.handle_refusal(Need::Leader(SHARD), node(2), &busy), None, "only a leader says that");
+        let full = ServerError::new(ErrorCode::Overloaded, "");
+        assert_eq!(table.handle_refusal(Need::Leader(SHARD), node(2), &full), None);
+        assert_eq!(table.handle_refusal(Need::Exactly(node(2)), node(2), &cut_off), None);
+        assert_eq!(choices(&table, Need::Leader(SHARD), Duration::ZERO), ["2"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The client's sequence numbers: the name under which each write takes effect once. Pure.
 
+use kvorum_protocol::RequestBody;
 use std::collections::BTreeSet;
 
 /// Hands out sequence numbers and knows which of them are still under way.
@@ -28,6 +29,17 @@ impl Sequences {
     /// A write was answered, or given up: it will not be sent again.
     pub fn finish(&mut self, sequence: u64) {
         self.outstanding.remove(&sequence);
+    }
+
+    /// Brings a write's id up to date for the attempt that is about to leave. `retry`: an earlier one may have had effect.
+    pub fn stamp(&self, body: &mut RequestBody, retry: bool) {
+        let id = match body {
+            RequestBody::Write { id, .. } | RequestBody::Batch { id, .. } => id,
+            RequestBody::Atomic(atomic) => &mut atomic.id,
+            _ => return,
+        };
+        id.retry |= retry;
+        id.first_unanswered = self.first_unanswered();
     }
 
     /// Every lower number has been answered or given up. Never goes back, and never past a write that is under way.

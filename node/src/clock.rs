@@ -31,6 +31,28 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
+/// Where the parts of a node that are shared with the simulator read their clocks.
+pub trait Clock: Send + Sync {
+    /// Both clocks.
+    fn now(&self) -> Now;
+    /// The monotonic clock alone.
+    fn monotonic(&self) -> Nanos;
+}
+
+/// The machine's clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Now {
+        now()
+    }
+
+    fn monotonic(&self) -> Nanos {
+        monotonic()
+    }
+}
+
 /// The monotonic clock (`CLOCK_BOOTTIME`: it counts suspend, so a lease can't outlive a sleeping laptop). About 30 ns.
 pub fn monotonic() -> Nanos {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

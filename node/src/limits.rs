@@ -15,6 +15,8 @@ pub const SHARD_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const NODE_QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most bytes of consensus messages that wait for one shard; past it they are dropped, and sent again by their leader.
 pub const SHARD_MESSAGES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most commands that wait for one shard; people and the node itself send one at a time.
+pub const SHARD_COMMANDS_MAX: usize = 16;
 /// Most unanswered requests of one connection. Past it the node stops reading from the connection.
 pub const SESSION_REQUESTS_MAX: usize = 1024;
 /// A session stops taking requests while this many bytes of answers wait to be written.

@@ -13,7 +13,7 @@
 //! if one fails for good, the node ends with a clear reason and an exit code of its own, and whoever started it decides.
 
 use crate::cert::TlsIdentity;
-use crate::clock;
+use crate::clock::{self, SystemClock};
 use crate::config::Config;
 use crate::control::{AdminHandler, Control};
 use crate::doors::binary::BinaryDoor;
@@ -22,19 +22,19 @@ use crate::exit::Exit;
 use crate::identity::{DataFolder, StartKind};
 use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions};
 use crate::known_disks::KnownDisks;
-use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS, STOP_TIMEOUT};
+use crate::limits::STOP_TIMEOUT;
 use crate::log::{Disk, LogOptions, RealDisk, SpareSource};
 use crate::meta::{MetaArguments, MetaKeeper, RING_COPY};
 use crate::peers::{PeerAddress, PeerConfig, PeerError, Peers};
-use crate::replica::{ConsensusConfig, Role};
+use crate::replica::Role;
 use crate::ring::{PlacementError, RingError, RingMap, RingNode};
 use crate::router::Router;
 use crate::session::SessionContext;
-use crate::shard::ShardConfig;
-use crate::shard::actor::ShardMessage;
-use crate::shards::{ShardsArguments, ShardsMessage, ShardsSupervisor};
+use crate::shard::ReplicaPlan;
+use crate::shard::inbox::ShardCommand;
+use crate::shards::{DiskFailed, ShardsArguments, ShardsMessage, ShardsSupervisor};
 use crate::status::Inspector;
-use kvorum_protocol::{NodeId, ReplicaId, ShardId, ShardRole};
+use kvorum_protocol::{NodeId, ShardId, ShardRole};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::io;
 use std::net::SocketAddr;
@@ -160,7 +160,12 @@ impl Node {
         let initial = initial_ring(config)?;
         let copy = disk.read_metadata(RING_COPY).map_err(|error| NodeError::Disk(error.to_string()))?;
         let known = copy.map(|bytes| RingMap::from_bytes(&bytes)).transpose()?;
-        let router = Router::new(config.node_id, known.clone().unwrap_or_else(|| initial.clone()));
+        let router = Router::new(
+            config.node_id,
+            known.clone().unwrap_or_else(|| initial.clone()),
+            Arc::new(SystemClock),
+            disk.fresh_number(),
+        );
 
         let doors = CancellationToken::new();
         let door: Arc<OnceLock<Arc<BinaryDoor>>> = Arc::default();
@@ -176,7 +181,7 @@ impl Node {
         );
         let context = Arc::new(SessionContext {
             router: Arc::clone(&router),
-            inspector: Arc::clone(&inspector),
+            admin: Arc::clone(&inspector) as _,
             fault_hooks: config.fault_hooks,
         });
 
@@ -192,14 +197,14 @@ impl Node {
             Some(root.clone()),
         )
         .await?;
-        router.set_peers(peers);
+        router.set_peers(Arc::new(peers));
 
         let shards_arguments = ShardsArguments {
             router: Arc::clone(&router),
             inspector: Arc::clone(&inspector),
             disk: Arc::clone(&disk),
             log: LogOptions::new(segments),
-            journal: handle,
+            journal: Arc::new(handle),
         };
         let name = Some(format!("node/{}/shards", config.node_id));
         let (shards, _) = Actor::spawn_linked(name, ShardsSupervisor, shards_arguments, root.clone()).await?;
@@ -211,7 +216,7 @@ impl Node {
             let held = router.ring().held_by(config.node_id);
             held.iter().for_each(|(shard, _)| inspector.set_idle(*shard, ShardRole::Amnesiac));
         } else {
-            let plan = ReplicaPlan::new(config);
+            let plan = ReplicaPlan::new(config.node_id, config.cluster_id, config.tick().as_millis() as u64);
             // Before the ring map is known to be agreed on, only the group that agrees on it runs.
             let ring = router.ring();
             let mut wanted = plan.configs(&ring);
@@ -273,7 +278,7 @@ impl Node {
             all
         };
         for handle in leading() {
-            let _ = handle.actor.cast(ShardMessage::HandOver);
+            handle.inbox.command(ShardCommand::HandOver);
         }
         while !leading().is_empty() && tokio::time::Instant::now() < until {
             tokio::time::sleep(ASK_EVERY).await;
@@ -305,7 +310,10 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(_, reason) = event {
             // A full channel holds a reason already.
-            let _ = fatal.try_send(NodeError::RestartIntensity(reason.to_string()));
+            let _ = fatal.try_send(match reason.downcast_ref::<DiskFailed>() {
+                Some(failed) => NodeError::Disk(failed.to_string()),
+                None => NodeError::RestartIntensity(reason.to_string()),
+            });
         }
         Ok(())
     }
@@ -324,43 +332,6 @@ impl AdminHandler for Admin {
 
     fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String> {
         self.router.transfer(shard, to).map_err(|error| error.to_string())
-    }
-}
-
-/// Turns a ring map into the replicas that this node runs.
-struct ReplicaPlan {
-    node: NodeId,
-    tick_ms: u64,
-    seed: u64,
-}
-
-impl ReplicaPlan {
-    fn new(config: &Config) -> Self {
-        // Any number does, as long as the replicas of a group differ, which their ids see to.
-        let seed = config.cluster_id.0.as_u64_pair().0;
-        ReplicaPlan { node: config.node_id, tick_ms: config.tick().as_millis() as u64, seed }
-    }
-
-    fn configs(&self, ring: &RingMap) -> Vec<ShardConfig> {
-        let held = ring.held_by(self.node);
-        held.into_iter()
-            .map(|(shard, replica)| {
-                let voters: Vec<ReplicaId> = ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect();
-                ShardConfig {
-                    shard,
-                    consensus: ConsensusConfig {
-                        replica,
-                        tick_ms: self.tick_ms,
-                        election_ticks: ELECTION_TICKS,
-                        heartbeat_ticks: HEARTBEAT_TICKS,
-                        seed: self.seed ^ u64::from(shard.0),
-                    },
-                    preferred_leader: voters[0],
-                    initial_voters: voters,
-                    durability: ring.durability,
-                }
-            })
-            .collect()
     }
 }
 

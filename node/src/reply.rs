@@ -71,6 +71,11 @@ impl ReplySink {
         self.ready.notified().await;
     }
 
+    /// Whether answers have come that nobody has taken.
+    pub fn has_replies(&self) -> bool {
+        !self.waiting.lock().replies.is_empty()
+    }
+
     /// Takes all that have come, into an empty buffer that is reused.
     pub fn take(&self, into: &mut Vec<Reply>) {
         debug_assert!(into.is_empty());

@@ -2,14 +2,14 @@
 //!
 //! The router owns no requests: it is the one table that sessions, shard actors and peers share.
 
-use crate::clock::{self, Nanos};
+use crate::clock::{Clock, Nanos};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
-use crate::peers::{Peers, SendError};
+use crate::peers::{PeerNetwork, SendError};
 use crate::replica::Role;
 use crate::reply::{Answer, ReplyTo};
 use crate::ring::RingMap;
-use crate::shard::actor::{ShardMessage, ShardOutlet};
-use crate::shard::inbox::ShardHandle;
+use crate::shard::host::ShardOutlet;
+use crate::shard::inbox::{ShardCommand, ShardHandle};
 use crate::shard::{ShardReply, ShardSnapshot};
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
@@ -67,15 +67,18 @@ pub struct Router {
     shards: DashMap<ShardId, Arc<ShardHandle>>,
     leaders: DashMap<ShardId, (Term, NodeId)>,
     topology: watch::Sender<Arc<Topology>>,
-    peers: OnceLock<Peers>,
+    peers: OnceLock<Arc<dyn PeerNetwork>>,
+    clock: Arc<dyn Clock>,
     forwards: DashMap<u64, Forward>,
     next_forward: AtomicU64,
     overloaded: AtomicU64,
 }
 
 impl Router {
-    /// A table that knows a ring map and nothing else yet.
-    pub fn new(me: NodeId, ring: RingMap) -> Arc<Self> {
+    /// A table that knows a ring map and nothing else yet. Forwarded requests are numbered from `first_forward` on, which no
+    /// earlier process of this node may have come near: a peer may still answer what that one had passed on, and the
+    /// answer must not be taken for another request's. [`crate::log::Disk::fresh_number`] gives such a number.
+    pub fn new(me: NodeId, ring: RingMap, clock: Arc<dyn Clock>, first_forward: u64) -> Arc<Self> {
         let topology = Arc::new(ring.topology(|_| None));
         Arc::new(Router {
             me,
@@ -84,14 +87,15 @@ impl Router {
             leaders: DashMap::new(),
             topology: watch::Sender::new(topology),
             peers: OnceLock::new(),
+            clock,
             forwards: DashMap::new(),
-            next_forward: AtomicU64::new(1),
+            next_forward: AtomicU64::new(first_forward),
             overloaded: AtomicU64::new(0),
         })
     }
 
     /// Gives the router its way to other nodes; once.
-    pub fn set_peers(&self, peers: Peers) {
+    pub fn set_peers(&self, peers: Arc<dyn PeerNetwork>) {
         assert!(self.peers.set(peers).is_ok(), "the peers are started once");
     }
 
@@ -101,8 +105,13 @@ impl Router {
     }
 
     /// The way to other nodes; `None` before it is open.
-    pub fn peers(&self) -> Option<&Peers> {
-        self.peers.get()
+    pub fn peers(&self) -> Option<&dyn PeerNetwork> {
+        self.peers.get().map(|peers| &**peers)
+    }
+
+    /// The node's clocks.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// The ring map in force.
@@ -126,6 +135,11 @@ impl Router {
     /// The ring map with the leaders that are known, now and whenever it changes.
     pub fn topology(&self) -> watch::Receiver<Arc<Topology>> {
         self.topology.subscribe()
+    }
+
+    /// The ring map with the leaders that are known now.
+    pub fn topology_now(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology.borrow())
     }
 
     /// The epoch of the ring map in force. Cheap: it stands in every reply.
@@ -188,8 +202,10 @@ impl Router {
         })?;
         match (self.leader(shard), self.local(shard)) {
             (Some(leader), Some(handle)) if leader == self.me => {
-                let gone = |_| ServerError::new(ErrorCode::Unavailable, "the shard is being restarted");
-                handle.actor.cast(ShardMessage::TransferTo(replica)).map_err(gone)
+                let gone = || {
+                    ServerError::new(ErrorCode::Unavailable, "the shard is being restarted, or told too much at once")
+                };
+                handle.inbox.command(ShardCommand::TransferTo(replica)).then_some(()).ok_or_else(gone)
             }
             (leader, _) => {
                 let detail = format!("this node does not lead shard {shard}");
@@ -270,14 +286,16 @@ impl Router {
     /// A node does not lead the shard any more. It has had its chance to answer what was forwarded to it: if it was
     /// killed, nothing else would tell before its connection times out.
     fn hurry_forwards(&self, shard: ShardId, former: NodeId) {
-        let soon = clock::monotonic().after_ms(FORWARD_GRACE_MS);
+        let soon = self.clock.monotonic().after_ms(FORWARD_GRACE_MS);
         for mut forward in self.forwards.iter_mut().filter(|forward| forward.shard == shard && forward.node == former) {
             forward.deadline = forward.deadline.min(soon);
         }
     }
 
     fn give_up(&self, which: impl Fn(&Forward) -> bool, why: &str) {
-        let ids: Vec<u64> = self.forwards.iter().filter(|entry| which(entry)).map(|entry| *entry.key()).collect();
+        let mut ids: Vec<u64> = self.forwards.iter().filter(|entry| which(entry)).map(|entry| *entry.key()).collect();
+        // In the order in which they were sent, not in that of a hash map.
+        ids.sort_unstable();
         for id in ids {
             if let Some((_, forward)) = self.forwards.remove(&id) {
                 forward.reply_to.fail(lost(forward.writes, why));
@@ -296,10 +314,12 @@ impl Router {
         }
     }
 
-    /// The shards that this node leads, for a peer that has just connected.
+    /// The shards that this node leads, in order, for a peer that has just connected.
     pub fn leading(&self) -> Vec<(ShardId, Term)> {
         let mine = self.leaders.iter().filter(|entry| entry.1 == self.me);
-        mine.map(|entry| (*entry.key(), entry.0)).collect()
+        let mut mine: Vec<_> = mine.map(|entry| (*entry.key(), entry.0)).collect();
+        mine.sort_unstable();
+        mine
     }
 
     /// A replica id's message must come from the node that holds it.
@@ -380,6 +400,7 @@ impl ShardOutlet for Router {
 
 /// A forwarded request whose answer will not come.
 fn lost(writes: bool, why: &str) -> ServerError {
-    let outcome = if writes { Outcome::Unknown } else { Outcome::NotApplied };
+    let unknown = writes && !crate::seeded::planted(crate::seeded::Bug::LostForwardToldNotApplied);
+    let outcome = if unknown { Outcome::Unknown } else { Outcome::NotApplied };
     ServerError::new(ErrorCode::Unavailable, why).with_outcome(outcome)
 }

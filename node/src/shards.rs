@@ -1,19 +1,21 @@
 //! The supervisor of a node's shard replicas: opens them, restarts the ones that fail, one for one, and gives up when
 //! that happens too often ([`crate::supervisor`]).
 
-use crate::journal::JournalHandle;
-use crate::log::{Disk, LogError, LogOptions};
+use crate::clock;
+use crate::journal::ShardJournal;
+use crate::log::{Disk, LogOptions};
 use crate::router::Router;
-use crate::shard::actor::{ShardActor, ShardArguments, ShardMessage};
+use crate::shard::actor::{ShardActor, ShardMessage};
+use crate::shard::host::ShardArguments;
 use crate::shard::inbox::QueueBudget;
-use crate::shard::{ShardConfig, ShardError};
+use crate::shard::{Remedy, ShardConfig, ShardError};
 use crate::status::Inspector;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
 use kvorum_protocol::{ShardId, ShardRole};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -33,6 +35,16 @@ pub enum ShardsMessage {
 
 impl ractor::Message for ShardsMessage {}
 
+/// A file operation of a shard failed, and with it the process.
+#[derive(Debug, thiserror::Error)]
+#[error("shard {shard}: {reason}")]
+pub struct DiskFailed {
+    /// The shard.
+    pub shard: ShardId,
+    /// What failed.
+    pub reason: String,
+}
+
 /// What every shard replica of the node needs.
 #[derive(Clone)]
 pub struct ShardsArguments {
@@ -45,7 +57,7 @@ pub struct ShardsArguments {
     /// How they are laid out.
     pub log: LogOptions,
     /// What makes their appends durable.
-    pub journal: JournalHandle,
+    pub journal: Arc<dyn ShardJournal>,
 }
 
 /// The supervisor.
@@ -122,13 +134,13 @@ impl Actor for ShardsSupervisor {
         event: SupervisionEvent,
         state: &mut ShardsState,
     ) -> Result<(), ActorProcessingErr> {
-        let (actor, reason) = match event {
-            SupervisionEvent::ActorFailed(actor, reason) => (actor, reason.to_string()),
+        let (actor, cause) = match event {
+            SupervisionEvent::ActorFailed(actor, cause) => (actor, cause),
             SupervisionEvent::ActorTerminated(actor, ..) if !state.stopping => (actor, "it stopped".into()),
             _ => return Ok(()),
         };
         let Some(shard) = state.by_actor.remove(&actor.get_id()) else { return Ok(()) };
-        state.failed(&myself, shard, reason)
+        state.failed(&myself, shard, &cause)
     }
 }
 
@@ -144,7 +156,7 @@ impl ShardsState {
                 incarnation: replica.incarnation,
                 disk: Arc::clone(&self.arguments.disk),
                 log: self.arguments.log.clone(),
-                journal: self.arguments.journal.clone(),
+                journal: Arc::clone(&self.arguments.journal),
                 queue_budget: Arc::clone(&self.queue_budget),
                 outlet: Arc::clone(&self.arguments.router) as _,
             };
@@ -174,29 +186,46 @@ impl ShardsState {
         shard: ShardId,
         failure: ractor::SpawnErr,
     ) -> Result<(), ActorProcessingErr> {
-        let ractor::SpawnErr::StartupFailed(cause) = &failure else {
-            return self.failed(myself, shard, failure.to_string());
-        };
-        if let Some(ShardError::Log(LogError::Damaged { .. })) = cause.downcast_ref::<ShardError>() {
-            // Trying again would find the same damage. The replica stays out of its group: it must not vote.
-            error!(%shard, error = %cause, "the shard's log is damaged; this replica takes no part until it is replaced");
-            self.arguments.inspector.set_idle(shard, ShardRole::Faulty);
-            return Ok(());
+        match failure {
+            ractor::SpawnErr::StartupFailed(cause) => self.failed(myself, shard, &cause),
+            other => self.restart(myself, shard, other.to_string()),
         }
-        self.failed(myself, shard, cause.to_string())
     }
 
     fn failed(
         &mut self,
         myself: &ActorRef<ShardsMessage>,
         shard: ShardId,
-        reason: String,
+        cause: &ActorProcessingErr,
     ) -> Result<(), ActorProcessingErr> {
+        let remedy = cause.downcast_ref::<ShardError>().map_or(Remedy::Restart, ShardError::remedy);
+        match remedy {
+            Remedy::Restart => self.restart(myself, shard, cause.to_string()),
+            Remedy::LeaveOut => {
+                error!(%shard, error = %cause, "the shard's log is damaged; this replica takes no part until it is replaced");
+                self.closed(shard);
+                self.arguments.inspector.set_idle(shard, ShardRole::Faulty);
+                Ok(())
+            }
+            Remedy::EndProcess => Err(Box::new(DiskFailed { shard, reason: cause.to_string() })),
+        }
+    }
+
+    fn closed(&mut self, shard: ShardId) {
         self.arguments.router.closed(shard);
         if let Some(replica) = self.replicas.get_mut(&shard) {
             replica.actor = None;
         }
-        match self.policy.on_failure(shard, Instant::now()) {
+    }
+
+    fn restart(
+        &mut self,
+        myself: &ActorRef<ShardsMessage>,
+        shard: ShardId,
+        reason: String,
+    ) -> Result<(), ActorProcessingErr> {
+        self.closed(shard);
+        match self.policy.on_failure(shard, clock::monotonic()) {
             Decision::RestartAfter(delay) => {
                 warn!(%shard, %reason, delay_ms = delay.as_millis() as u64, "a shard failed; restarting it");
                 myself.send_after(delay, move || ShardsMessage::Restart(shard));

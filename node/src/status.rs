@@ -6,6 +6,7 @@ use crate::journal::JournalHandle;
 use crate::replica::Role;
 use crate::reply::{Answer, ReplyTo};
 use crate::router::Router;
+use crate::session::NodeAdmin;
 use crate::shard::inbox::ShardHandle;
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::{
@@ -32,6 +33,48 @@ pub struct Inspector {
     idle: Mutex<BTreeMap<ShardId, ShardRole>>,
     control: OnceLock<Control>,
     stop: CancellationToken,
+}
+
+impl NodeAdmin for Inspector {
+    fn stop_node(&self) {
+        self.stop.cancel();
+    }
+
+    fn answer_status(self: Arc<Self>, scope: StatusScope, reply_to: ReplyTo) {
+        let own = self.status();
+        let control = self.control.get().cloned();
+        match (scope, control) {
+            (StatusScope::Node, _) | (StatusScope::Cluster, None) => {
+                reply_to.answer(Answer::Body(Box::new(ResponseBody::Status(vec![own]))));
+            }
+            (StatusScope::Cluster, Some(control)) => {
+                tokio::spawn(async move {
+                    let mut all = vec![own];
+                    all.extend(others(&control, all[0].node).await);
+                    all.sort_by(|a, b| a.name.cmp(&b.name));
+                    reply_to.answer(Answer::Body(Box::new(ResponseBody::Status(all))));
+                });
+            }
+        }
+    }
+
+    fn transfer(self: Arc<Self>, shard: ShardId, to: NodeId, reply_to: ReplyTo) {
+        let leader = self.router.leader(shard).filter(|leader| *leader != self.router.me());
+        match (leader, self.control.get().cloned()) {
+            (Some(leader), Some(control)) => {
+                tokio::spawn(async move {
+                    match control.transfer_leadership(leader, shard, to).await {
+                        Ok(()) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Done))),
+                        Err(failure) => reply_to.fail(ServerError::new(ErrorCode::Unavailable, failure.to_string())),
+                    }
+                });
+            }
+            _ => match self.router.transfer(shard, to) {
+                Ok(()) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Done))),
+                Err(failure) => reply_to.fail(failure),
+            },
+        }
+    }
 }
 
 impl Inspector {
@@ -65,49 +108,6 @@ impl Inspector {
     /// A replica is held and not run.
     pub fn set_idle(&self, shard: ShardId, role: ShardRole) {
         self.idle.lock().insert(shard, role);
-    }
-
-    /// Stops the node gracefully.
-    pub fn stop_node(&self) {
-        self.stop.cancel();
-    }
-
-    /// Answers STATUS: this node at once, all nodes after asking them.
-    pub fn answer_status(self: &Arc<Self>, scope: StatusScope, reply_to: ReplyTo) {
-        let own = self.status();
-        let control = self.control.get().cloned();
-        match (scope, control) {
-            (StatusScope::Node, _) | (StatusScope::Cluster, None) => {
-                reply_to.answer(Answer::Body(Box::new(ResponseBody::Status(vec![own]))));
-            }
-            (StatusScope::Cluster, Some(control)) => {
-                tokio::spawn(async move {
-                    let mut all = vec![own];
-                    all.extend(others(&control, all[0].node).await);
-                    all.sort_by(|a, b| a.name.cmp(&b.name));
-                    reply_to.answer(Answer::Body(Box::new(ResponseBody::Status(all))));
-                });
-            }
-        }
-    }
-
-    /// Has leadership of a shard handed to `to`, by whichever node leads it. Answered once that has begun.
-    pub fn transfer(self: &Arc<Self>, shard: ShardId, to: NodeId, reply_to: ReplyTo) {
-        let leader = self.router.leader(shard).filter(|leader| *leader != self.router.me());
-        match (leader, self.control.get().cloned()) {
-            (Some(leader), Some(control)) => {
-                tokio::spawn(async move {
-                    match control.transfer_leadership(leader, shard, to).await {
-                        Ok(()) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Done))),
-                        Err(failure) => reply_to.fail(ServerError::new(ErrorCode::Unavailable, failure.to_string())),
-                    }
-                });
-            }
-            _ => match self.router.transfer(shard, to) {
-                Ok(()) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Done))),
-                Err(failure) => reply_to.fail(failure),
-            },
-        }
     }
 
     /// This node's status.

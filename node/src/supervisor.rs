@@ -7,8 +7,9 @@
 //! The policy is pure. The actor that uses it asks [`RestartPolicy::on_failure`] in `handle_supervisor_evt`, and either
 //! sends itself a message after the delay or returns the [`GaveUp`] as its own failure.
 
+use crate::clock::Nanos;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Most failures of all children of one supervisor within [`FAILURE_WINDOW`] that are answered by a restart.
 pub const RESTARTS_MAX: usize = 10;
@@ -53,7 +54,7 @@ pub struct GaveUp {
 /// The failures that one supervisor remembers: those of the last [`FAILURE_WINDOW`], at most [`RESTARTS_MAX`] of them.
 #[derive(Debug)]
 pub struct RestartPolicy<Child> {
-    failures: VecDeque<(Instant, Child)>,
+    failures: VecDeque<(Nanos, Child)>,
 }
 
 impl<Child: PartialEq> RestartPolicy<Child> {
@@ -63,8 +64,8 @@ impl<Child: PartialEq> RestartPolicy<Child> {
     }
 
     /// Notes that `child` failed at `now`, which must not go back, and decides.
-    pub fn on_failure(&mut self, child: Child, now: Instant) -> Decision {
-        while self.failures.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= FAILURE_WINDOW) {
+    pub fn on_failure(&mut self, child: Child, now: Nanos) -> Decision {
+        while self.failures.front().is_some_and(|(at, _)| now.ms_since(*at) >= FAILURE_WINDOW.as_millis() as u64) {
             self.failures.pop_front();
         }
         if self.failures.len() == RESTARTS_MAX {
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn a_childs_delay_doubles_up_to_its_limit_and_siblings_start_afresh() {
         let mut policy = RestartPolicy::new();
-        let now = Instant::now();
+        let now = Nanos(1);
         let mut expected = RESTART_DELAY_MIN;
         for _ in 0..RESTARTS_MAX - 1 {
             assert_eq!(policy.on_failure("a", now), Decision::RestartAfter(expected.min(RESTART_DELAY_MAX)));
@@ -103,25 +104,25 @@ mod tests {
     #[test]
     fn one_failure_too_many_within_the_window_gives_up() {
         let mut policy = RestartPolicy::new();
-        let start = Instant::now();
+        let start = Nanos(1);
         for number in 0..RESTARTS_MAX {
-            let at = start + Duration::from_secs(number as u64);
+            let at = start.after_ms(1000 * number as u64);
             assert!(matches!(policy.on_failure(number, at), Decision::RestartAfter(_)));
         }
-        assert_eq!(policy.on_failure(0, start + FAILURE_WINDOW - Duration::from_nanos(1)), Decision::GiveUp);
+        assert_eq!(policy.on_failure(0, Nanos(start.0 + FAILURE_WINDOW.as_nanos() as u64 - 1)), Decision::GiveUp);
     }
 
     #[test]
     fn old_failures_are_forgotten() {
         let mut policy = RestartPolicy::new();
-        let start = Instant::now();
+        let start = Nanos(1);
         for number in 0..10 * RESTARTS_MAX as u32 {
-            let at = start + FAILURE_WINDOW / RESTARTS_MAX as u32 * number;
+            let at = start.after_ms((FAILURE_WINDOW / RESTARTS_MAX as u32 * number).as_millis() as u64);
             assert!(matches!(policy.on_failure("a", at), Decision::RestartAfter(_)), "failure {number}");
             assert!(policy.failures.len() <= RESTARTS_MAX);
         }
         assert_eq!(
-            policy.on_failure("a", start + 100 * FAILURE_WINDOW),
+            policy.on_failure("a", start.after_ms(100 * FAILURE_WINDOW.as_millis() as u64)),
             Decision::RestartAfter(RESTART_DELAY_MIN),
             "after a quiet window the delay is the shortest again"
         );

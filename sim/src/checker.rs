@@ -5,9 +5,10 @@
 //! independent objects, and linearizability is a local property (Herlihy and Wing, 1990), so each key is judged alone.
 //!
 //! The search is Wing and Gong's (1993) with Lowe's memoisation (2017); see the `search` module for what is added to make
-//! thousands of operations per key cheap. What an operation may do to a key is in the `model` module.
+//! thousands of operations per key cheap. What an operation may do to a key, and how keys expire, is in the `model` module.
 
 mod history;
+mod known;
 mod model;
 mod report;
 mod search;

@@ -251,6 +251,141 @@ fn versions_grow_with_every_write_of_a_key() {
 }
 
 #[test]
+fn a_value_with_a_time_to_live_may_vanish_and_stays_away() {
+    let put = "client 1: [0..1] put x=1 expiring ok v1\n";
+    for (what, after) in [
+        ("lives", "client 1: [2..3] get x = 1 v1 expiring\nclient 1: [900..901] get x = 1 v1"),
+        ("vanishes", "client 1: [2..3] get x = 1 v1\nclient 1: [4..5] get x none\nclient 1: [6..7] get x none"),
+        ("vanishes before a delete", "client 1: [2..3] delete x missing v0"),
+        ("vanishes before an expire", "client 1: [2..3] expire x missing v0"),
+        ("vanishes before a persist", "client 1: [2..3] persist x missing v0"),
+        ("vanishes before a put-if-absent", "client 1: [2..3] put x=2 if absent ok v2\nclient 1: [4..5] get x = 2 v2"),
+        ("vanishes before a put-if-present", "client 1: [2..3] put x=2 if present failed v0"),
+        ("vanishes before a compare-and-set", "client 1: [2..3] put x=2 if v1 failed v0"),
+        ("vanishes before an incr", "client 1: [2..3] incr x 5 ok v2 = 5\nclient 1: [4..5] get x = 5 v2 lasting"),
+        ("lives through an incr", "client 1: [2..3] incr x 5 ok v2 = 6\nclient 1: [4..5] get x = 6 v2 expiring"),
+        ("lives through an append", "client 1: [2..3] append x 0 ok v2 = 2\nclient 1: [4..5] get x none"),
+        ("vanishes or not before an open incr", "client 1: [2..?] incr x 5 unknown\nclient 2: [4..5] get x = 5"),
+        ("is overwritten", "client 1: [2..3] put x=2 ok v2\nclient 1: [4..5] get x = 2 v2 lasting"),
+        (
+            "vanishes unseen",
+            "client 1: [2..3] get x none\nclient 1: [4..5] put x=1 ok v2\nclient 1: [6..7] get x = 1 v2",
+        ),
+    ] {
+        accept(what, &format!("{put}{after}"));
+    }
+    for (what, culprit, after) in [
+        ("a value that comes back", "[4..5] get x = 1", "client 1: [2..3] get x none\nclient 1: [4..5] get x = 1 v1"),
+        (
+            "a value that comes back after a delete missed it",
+            "[4..5] get x = 1",
+            "client 1: [2..3] delete x missing\nclient 1: [4..5] get x = 1",
+        ),
+        (
+            "a value that comes back after a condition failed",
+            "[4..5] get x = 1",
+            "client 1: [2..3] put x=2 if present failed v0\nclient 1: [4..5] get x = 1",
+        ),
+        (
+            "an incr of a value that had expired",
+            "incr x 5 ok v2 = 6",
+            "client 1: [2..3] get x none\nclient 1: [4..5] incr x 5 ok v2 = 6",
+        ),
+        ("a time to live that is denied", "lasting", "client 1: [2..3] get x = 1 v1 lasting"),
+        ("a version used again", "put x=2 ok v1", "client 1: [2..3] get x none\nclient 1: [4..5] put x=2 ok v1"),
+    ] {
+        reject(what, culprit, &format!("{put}{after}"));
+    }
+    accept(
+        "a reader that sees the expiry while another still sees the value",
+        &format!("{put}client 2: [2..9] get x none\nclient 3: [2..9] get x = 1 v1"),
+    );
+}
+
+#[test]
+fn a_value_without_a_time_to_live_never_vanishes() {
+    reject("a value put for ever", "get x none", "client 1: [0..1] put x=1 ok v1\nclient 1: [2..3] get x none");
+    reject(
+        "a time to live that outlives its value",
+        "[4..5] get x none",
+        "client 1: [0..1] put x=1 expiring ok v1
+         client 1: [2..3] put x=2 ok v2
+         client 1: [4..5] get x none",
+    );
+    reject(
+        "a persisted value",
+        "[4..5] get x none",
+        "client 1: [0..1] put x=1 expiring ok v1
+         client 1: [2..3] persist x ok v2
+         client 1: [4..5] get x none",
+    );
+    reject(
+        "a persist that was acknowledged blindly",
+        "[4..5] get x none",
+        "client 1: [0..1] put x=1 expiring ok v1
+         client 1: [2..3] persist x applied
+         client 1: [4..5] get x none",
+    );
+    reject(
+        "a persist that finds nothing to do on an expiring value",
+        "persist x missing v1",
+        "client 1: [0..1] put x=1 expiring ok v1\nclient 1: [2..3] persist x missing v1",
+    );
+}
+
+#[test]
+fn a_time_to_live_can_be_set_and_taken_away() {
+    let put = "client 1: [0..1] put x=1 ok v1\n";
+    for (what, after) in [
+        ("set", "client 1: [2..3] expire x ok v2\nclient 1: [4..5] get x = 1 v2 expiring\nclient 1: [6..7] get x none"),
+        (
+            "set perhaps",
+            "client 2: [2..?] expire x unknown\nclient 1: [4..5] get x = 1 v1\nclient 1: [6..7] get x none",
+        ),
+        ("not there", "client 1: [2..3] persist x missing v1\nclient 1: [4..5] get x = 1 v1 lasting"),
+        (
+            "set and taken away",
+            "client 1: [2..3] expire x ok v2\nclient 1: [4..5] persist x ok v3\nclient 1: [6..7] get x = 1 v3 lasting",
+        ),
+        ("not set", "client 1: [2..3] expire x if v9 failed v1\nclient 1: [4..5] get x = 1 v1 lasting"),
+    ] {
+        accept(what, &format!("{put}{after}"));
+    }
+    reject(
+        "a time to live that was not set",
+        "get x none",
+        &format!("{put}client 1: [2..3] expire x if v9 failed v1\nclient 1: [4..5] get x none"),
+    );
+    reject("an expire that finds nothing", "expire x missing", &format!("{put}client 1: [2..3] expire x missing v0"));
+    reject(
+        "an expire that keeps the version",
+        "get x = 1",
+        &format!("{put}client 1: [2..3] expire x ok v2\nclient 1: [4..5] get x = 1 v1"),
+    );
+}
+
+#[test]
+fn a_list_tells_which_open_appends_took_effect() {
+    // Forty open appends, of which any may have taken effect at any time, and answers that tell lengths only.
+    let mut lines: Vec<String> =
+        (0..40).map(|number| format!("client 1: [0..?] append x {number:02} unknown")).collect();
+    lines.extend((0..20).map(|number| {
+        let (from, length) = (number * 10 + 1, (number + 1) * 4);
+        format!("client 2: [{from}..{}] append x {} ok = {length}", from + 1, number + 50)
+    }));
+    let list: String = (0..20).map(|number| format!("{:02}{}", 39 - number, number + 50)).collect();
+    let judged = |list: &str| format!("{}\nclient 3: [500..501] get x = {list}", lines.join("\n"));
+    accept("the order that the list shows", &judged(&list));
+    reject("a list that lacks an acknowledged append", "get x = ", &judged(&list.replace("69", "")));
+    reject("a list that holds an append twice", "get x = ", &judged(&list.replace("30", "39")));
+    reject(
+        "a list in another order",
+        "get x = ",
+        &judged(&list.replace("68", "xx").replace("69", "68").replace("xx", "69")),
+    );
+}
+
+#[test]
 fn text_is_read_and_written_alike() {
     let text = "\
 client 1: [0..10] put x=1 ok v3
@@ -263,10 +398,16 @@ client 4: [8..9] append x yz ok = 3
 client 5: [9..9] put x=9 applied
 client 5: [9..?] put x=9 unknown
 client 6: [9..?] get x unknown
+client 7: [9..10] put x=9 expiring if absent ok v8
+client 7: [11..12] expire x if v8 ok v9
+client 7: [13..14] get x = 9 v9 expiring
+client 7: [15..16] persist x ok v10
+client 7: [17..18] get x = 9 lasting
+client 7: [19..20] persist x missing v10
 ";
     let history: History = text.parse().expect("the text is well formed");
     assert_eq!(history.to_string(), text);
-    assert_eq!(history.operations().len(), 10);
+    assert_eq!(history.operations().len(), 16);
     assert_eq!(history.operations()[7].completion, Completion::AppliedUnseen { at: 9 });
 }
 

@@ -4,6 +4,7 @@ use super::Shared;
 use super::admin::Admin;
 use super::groups;
 use super::request::REPLY_BYTES_MAX;
+use crate::clock;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
 use kvorum_protocol::{ClusterId, NodeId};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -14,7 +15,6 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 /// Room for a reply and ractor's own fields around it.
@@ -117,7 +117,7 @@ impl ControlSupervisor {
         child: Child,
         reason: &str,
     ) -> Result<(), ActorProcessingErr> {
-        match state.policy.on_failure(child, Instant::now()) {
+        match state.policy.on_failure(child, clock::monotonic()) {
             Decision::RestartAfter(delay) => {
                 tracing::error!(?child, reason, ?delay, "an actor of the control plane failed and is restarted");
                 myself.send_after(delay, move || ControlMessage::Restart(child));

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::cert::{ClusterAuthority, NodeCertificate, TlsIdentity};
+use crate::peers::PeerNetwork as _;
 use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers};
 use kvorum_protocol::peer::PeerMessage;
 use std::io::Write;

@@ -11,6 +11,7 @@
 
 mod error;
 mod frame;
+mod queue;
 mod replay;
 mod sync;
 #[cfg(test)]
@@ -19,12 +20,14 @@ mod threads;
 mod writer;
 
 pub use error::JournalError;
+pub use queue::{DurableEnds, SubmissionQueue};
 pub use replay::{Replayed, replay};
 pub use sync::{BackgroundSync, InlineSync, SyncJob};
 pub use threads::{Journal, JournalHandle};
 pub use writer::JournalWriter;
 
-use crate::log::Chunk;
+use crate::log::{Chunk, Position};
+use kvorum_protocol::ShardId;
 use kvorum_protocol::limits::SHARDS_MAX;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +37,15 @@ pub trait PersistListener: Send + Sync {
     /// Everything in the submission of this token is durable. Called in the order of submission for each shard, on the
     /// journal's thread: must not block.
     fn persisted(&self, token: u64);
+}
+
+/// What a shard's replica asks of the journal.
+pub trait ShardJournal: Send + Sync {
+    /// Hands over a shard's appends. Never blocks. The listener is told once they are durable, in the order of submission
+    /// for each shard; never after a failure, and never if the journal has been stopped.
+    fn submit(&self, submission: Submission);
+    /// Up to where a shard's log is durable; `None` if the journal does not know. For a shard that restarts alone.
+    fn durable(&self, shard: ShardId) -> Option<Position>;
 }
 
 /// What one shard wants to be durable.

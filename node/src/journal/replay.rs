@@ -4,6 +4,7 @@ use super::error::JournalError;
 use super::frame::{self, ChunkHeader, FRAME_ALIGNMENT, FramePlace, FrameSeed};
 use crate::log::map::MappingWriter;
 use crate::log::{Disk, Position, Segment};
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,12 +32,17 @@ pub struct Replayed {
 }
 
 /// Writes every needed round's chunks into their segments and syncs those. May be repeated: a crash during it does no
-/// harm. Reads each journal file once; blocks.
+/// harm. Begins by making the disk forget what the system has cached, so that everything read from here on is on the medium.
+/// Reads each journal file once; blocks.
 ///
 /// # Errors
 /// `RoundMissing`, `RoundTwice`, `RoundMeaningless`, `Identity`: the journal is damaged. `Disk`: the medium failed.
 pub fn replay(disk: &dyn Disk) -> Result<Replayed, JournalError> {
     let files = disk.list_journal_files()?;
+    if !files.is_empty() {
+        // Without a journal (durability `memory`) the page cache is all that was ever promised, and must be kept.
+        disk.forget_cached()?;
+    }
     let identity = read_identity(disk)?;
     let Some(identity) = identity else {
         return if files.is_empty() { Ok(Replayed::default()) } else { Err(JournalError::Identity) };
@@ -44,7 +50,10 @@ pub fn replay(disk: &dyn Disk) -> Result<Replayed, JournalError> {
     let seed = FrameSeed::new(identity);
     let needed = needed_frames(disk, &seed, &files)?;
     let mut replayer = Replayer { disk, targets: BTreeMap::new(), replayed: Replayed::default() };
-    for found in &needed {
+    for (at, found) in (1..).zip(&needed) {
+        if at > 1 && at == needed.len() && planted(Bug::NewestRoundNotReplayed) {
+            break;
+        }
         replayer.apply_frame(&seed, found)?;
     }
     let mut replayed = replayer.finish()?;

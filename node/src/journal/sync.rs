@@ -2,6 +2,7 @@
 
 use super::error::JournalError;
 use crate::log::{DiskError, Segment};
+use crate::seeded::{Bug, planted};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,9 +16,14 @@ pub struct SyncJob {
 }
 
 impl SyncJob {
-    fn run(self) -> Result<u32, DiskError> {
+    /// Syncs them. Returns the file that is not needed for them any more.
+    ///
+    /// # Errors
+    /// Of the first sync that failed. Never retry.
+    pub fn run(self) -> Result<u32, DiskError> {
         for segment in &self.segments {
-            segment.sync()?;
+            let retry = |error| if planted(Bug::FailedSegmentSyncRetried) { segment.sync() } else { Err(error) };
+            segment.sync().or_else(retry)?;
         }
         Ok(self.file)
     }

@@ -100,9 +100,13 @@ impl History {
 
 impl Node {
     fn start(disk: &Arc<MemoryDisk>, shards: usize) -> Result<Node, Crashed> {
+        Node::start_with(disk, shards, Box::new(InlineSync::default()))
+    }
+
+    fn start_with(disk: &Arc<MemoryDisk>, shards: usize, syncer: Box<dyn BackgroundSync>) -> Result<Node, Crashed> {
         let replayed = crash_or_bug(replay(&**disk), journal_crashed)?;
         let durable = replayed.durable.clone();
-        let writer = JournalWriter::open(&**disk, OPTIONS, replayed, Box::new(InlineSync::default()));
+        let writer = JournalWriter::open(&**disk, OPTIONS, replayed, syncer);
         let writer = crash_or_bug(writer, journal_crashed)?;
         let mut logs = Vec::new();
         for shard in 0..shards as u16 {
@@ -186,6 +190,32 @@ fn the_ring_wraps_and_its_files_are_used_again() {
     assert_eq!(disk.list_journal_files().unwrap().len(), 3);
     assert!(disk.counts().journal_writes > 100);
     Node::start(&disk.after_power_loss(|| false), 2).unwrap().check(&history);
+}
+
+/// Has all of its jobs done when it is waited for, the one of the file that has just become full included.
+#[derive(Default)]
+struct SyncAtOnce {
+    done: Vec<u32>,
+}
+
+impl BackgroundSync for SyncAtOnce {
+    fn begin(&mut self, job: SyncJob) {
+        self.done.push(job.run().unwrap());
+    }
+
+    fn finished(&mut self, wait: bool) -> Result<Vec<u32>, JournalError> {
+        Ok(if wait { std::mem::take(&mut self.done) } else { Vec::new() })
+    }
+}
+
+#[test]
+fn the_ring_wraps_when_every_full_file_is_synced_at_once() {
+    let disk = MemoryDisk::new();
+    let (mut node, mut history) = (Node::start_with(&disk, 2, Box::<SyncAtOnce>::default()).unwrap(), History::new(2));
+    for _ in 0..30 {
+        node.fill(&mut history, 5, 900);
+        Node::start(&disk.after_power_loss(|| false), 2).unwrap().check(&history);
+    }
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! The journal as a node runs it: a thread for the rounds, and one that syncs segments.
 
 use super::error::JournalError;
+use super::queue::{DurableEnds, SubmissionQueue};
 use super::replay::Replayed;
 use super::sync::ThreadedSync;
 use super::writer::JournalWriter;
-use super::{JournalOptions, Submission};
+use super::{JournalOptions, ShardJournal, Submission};
 use crate::log::{Disk, Position, Segment};
 use kvorum_protocol::{Durability, ShardId};
 use parking_lot::{Condvar, Mutex};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,8 +33,6 @@ pub struct JournalHandle {
 
 struct Shared {
     durability: Durability,
-    /// Most bytes of one round, as long as it has more than one submission.
-    round_bytes_max: u64,
     queue: Mutex<Queue>,
     changed: Condvar,
     queued_bytes: AtomicU64,
@@ -42,15 +41,13 @@ struct Shared {
     /// When the round under way began, in microseconds since `origin`, plus one; 0 if there is none.
     round_began: AtomicU64,
     origin: Instant,
-    durable: Mutex<BTreeMap<ShardId, Position>>,
+    durable: Mutex<DurableEnds>,
     failed: AtomicBool,
     on_fatal: Box<dyn Fn(JournalError) + Send + Sync>,
 }
 
-#[derive(Default)]
 struct Queue {
-    /// Bounded by its users: a shard has a few submissions in flight.
-    submissions: VecDeque<Submission>,
+    submissions: SubmissionQueue,
     /// With durability `memory`: segments appended to since they were last synced.
     dirty: BTreeMap<(ShardId, u32), Arc<Segment>>,
     /// The syncer has news.
@@ -78,15 +75,19 @@ impl Journal {
     ) -> Result<(Journal, JournalHandle), JournalError> {
         let shared = Arc::new(Shared {
             durability,
-            round_bytes_max: options.frame_bytes_max.into(),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                submissions: SubmissionQueue::new(options.frame_bytes_max),
+                dirty: BTreeMap::new(),
+                synced: false,
+                stopping: false,
+            }),
             changed: Condvar::new(),
             queued_bytes: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
             last_round_micros: AtomicU64::new(0),
             round_began: AtomicU64::new(0),
             origin: Instant::now(),
-            durable: Mutex::new(replayed.durable.clone()),
+            durable: Mutex::new(DurableEnds::new(replayed.durable.clone())),
             failed: AtomicBool::new(false),
             on_fatal,
         });
@@ -126,24 +127,23 @@ impl Drop for Journal {
     }
 }
 
-impl JournalHandle {
-    /// Hands over a shard's appends. Never blocks. The listener is told once they are durable, in the order of submission
-    /// for each shard; never after a failure, and never if the journal has been stopped.
-    pub fn submit(&self, submission: Submission) {
+impl ShardJournal for JournalHandle {
+    fn submit(&self, submission: Submission) {
         match self.shared.durability {
             Durability::Fsync => self.shared.enqueue(submission),
             Durability::Memory => self.shared.complete_in_memory(submission),
         }
     }
 
-    /// Up to where a shard's log is durable; `None` if the journal does not know. For a shard that restarts alone.
-    pub fn durable(&self, shard: ShardId) -> Option<Position> {
+    fn durable(&self, shard: ShardId) -> Option<Position> {
         match self.shared.durability {
-            Durability::Fsync => self.shared.durable.lock().get(&shard).copied(),
+            Durability::Fsync => self.shared.durable.lock().get(shard),
             Durability::Memory => None,
         }
     }
+}
 
+impl JournalHandle {
     /// Bytes submitted and not yet durable.
     pub fn queued_bytes(&self) -> u64 {
         self.shared.queued_bytes.load(Ordering::Relaxed)
@@ -188,7 +188,7 @@ impl Shared {
             return;
         }
         self.queued_bytes.fetch_add(submission.bytes(), Ordering::Relaxed);
-        queue.submissions.push_back(submission);
+        queue.submissions.push(submission);
         drop(queue);
         self.changed.notify_one();
     }
@@ -255,23 +255,11 @@ impl Shared {
             self.changed.wait(&mut queue);
         }
         queue.synced = false;
-        let mut bytes = 0;
-        let fits = |submission: &&Submission| {
-            bytes += submission.bytes();
-            bytes <= self.round_bytes_max
-        };
-        let count = queue.submissions.iter().take_while(fits).count();
-        let count = count.max(1).min(queue.submissions.len());
-        Some(queue.submissions.drain(..count).collect())
+        Some(queue.submissions.next_round())
     }
 
     fn complete(&self, batch: &[Submission]) {
-        {
-            let mut durable = self.durable.lock();
-            for chunk in batch.iter().flat_map(|submission| &submission.chunks) {
-                durable.insert(chunk.segment().shard(), chunk.end());
-            }
-        }
+        self.durable.lock().handle_round(batch);
         for submission in batch {
             self.queued_bytes.fetch_sub(submission.bytes(), Ordering::Relaxed);
             submission.listener.persisted(submission.token);

@@ -4,7 +4,7 @@
 //!
 //! - *active*: rounds are appended to it;
 //! - *syncing*: it is full, and the segments it covers are being synced;
-//! - *synced*: replay could do without it, but the newest round on the disk still says it is needed;
+//! - *synced*: replay could do without it once another file begins with every shard's mark, but the newest round on the disk still says it is needed;
 //! - *free*: a later round that says it is not needed is durable. Only now may it be overwritten.
 
 use super::error::JournalError;
@@ -13,6 +13,7 @@ use super::replay::{self, Replayed};
 use super::sync::{BackgroundSync, SyncJob};
 use super::{JournalOptions, Submission};
 use crate::log::{Chunk, Disk, DiskError, JournalFile, Segment};
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::ShardId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ const RESERVED_BYTES: u32 = FRAME_ALIGNMENT;
 enum FileState {
     Active { first_round: u64 },
     Syncing { first_round: u64 },
-    Synced,
+    Synced { first_round: u64 },
     Free,
 }
 
@@ -32,6 +33,12 @@ struct RingFile {
     number: u32,
     file: Box<dyn JournalFile>,
     state: FileState,
+}
+
+impl RingFile {
+    fn is_synced(&self) -> bool {
+        matches!(self.state, FileState::Synced { .. })
+    }
 }
 
 /// Writes rounds: all chunks of some submissions, durable when [`JournalWriter::round`] returns.
@@ -49,6 +56,7 @@ pub struct JournalWriter {
     /// Where each shard's log ends, as far as it is in frames. Each file begins with all of them.
     marks: BTreeMap<ShardId, ChunkHeader>,
     syncer: Box<dyn BackgroundSync>,
+    files_begun: u64,
     failed: bool,
 }
 
@@ -99,6 +107,7 @@ impl JournalWriter {
             covered: BTreeMap::new(),
             marks: replayed.marks,
             syncer,
+            files_begun: 1,
             failed: false,
         };
         writer.push_marks();
@@ -150,6 +159,9 @@ impl JournalWriter {
         self.collect_synced(false)?;
         let chunks = || submissions.iter().flat_map(|submission| &submission.chunks);
         for chunk in chunks().filter(|chunk| self.bypasses(chunk)) {
+            if planted(Bug::LargeAppendNotSynced) {
+                continue;
+            }
             chunk.segment().sync()?;
         }
         for chunk in chunks() {
@@ -192,6 +204,9 @@ impl JournalWriter {
         }
         if header.length > 0 {
             let key = (header.shard, header.segment);
+            if planted(Bug::SealedSegmentNotCovered) {
+                self.covered.retain(|(shard, _), _| *shard != header.shard);
+            }
             // Another life of the same number is another segment; the old one's file is gone and needs no sync.
             self.covered.insert(key, Arc::clone(chunk.segment()));
         }
@@ -209,25 +224,33 @@ impl JournalWriter {
         let place =
             FramePlace { round: self.next_round, needed_from: self.needed_from(), file: slot.number, offset: self.end };
         let bytes = self.frame.finish(&place);
-        slot.file.write_at(place.offset, bytes)?;
-        slot.file.sync()?;
+        let overlook = |error| if planted(Bug::FailedJournalWriteOverlooked) { Ok(()) } else { Err(error) };
+        slot.file.write_at(place.offset, bytes).or_else(overlook)?;
+        if !planted(Bug::JournalNotSynced) {
+            let retry = |error| if planted(Bug::FailedJournalSyncRetried) { slot.file.sync() } else { Err(error) };
+            slot.file.sync().or_else(retry)?;
+        }
         self.end += bytes.len() as u32;
         self.next_round += 1;
         self.frame.clear();
         // This round, now durable, said that synced files are not needed.
-        for slot in self.files.iter_mut().filter(|slot| slot.state == FileState::Synced) {
-            slot.state = FileState::Free;
+        for (at, slot) in self.files.iter_mut().enumerate() {
+            if at != self.active && slot.is_synced() {
+                slot.state = FileState::Free;
+            }
         }
         Ok(())
     }
 
     /// The first round that replay needs, should the next one be the newest.
     fn needed_from(&self) -> u64 {
-        let first_rounds = self.files.iter().filter_map(|slot| match slot.state {
+        let first_rounds = self.files.iter().enumerate().filter_map(|(at, slot)| match slot.state {
             FileState::Active { first_round } | FileState::Syncing { first_round } => Some(first_round),
-            FileState::Synced | FileState::Free => None,
+            // Full, and its segments are synced already; but no other file begins with every shard's mark yet.
+            FileState::Synced { first_round } if at == self.active => Some(first_round),
+            FileState::Synced { .. } | FileState::Free => None,
         });
-        first_rounds.min().expect("one file is active")
+        first_rounds.min().expect("the active file is needed")
     }
 
     /// Hands the full file to the syncer and goes on in a free one. The frame in the making is empty.
@@ -235,9 +258,13 @@ impl JournalWriter {
         let slot = &mut self.files[self.active];
         let FileState::Active { first_round } = slot.state else { unreachable!("the active file is active") };
         slot.state = FileState::Syncing { first_round };
-        let segments = std::mem::take(&mut self.covered).into_values().collect();
+        let mut segments: Vec<_> = std::mem::take(&mut self.covered).into_values().collect();
+        if planted(Bug::CoveredSegmentsNotSynced) {
+            segments.clear();
+        }
         self.syncer.begin(SyncJob { file: slot.number, segments });
         self.active = self.free_file()?;
+        self.files_begun += 1;
         self.files[self.active].state = FileState::Active { first_round: self.next_round };
         self.end = 0;
         self.push_marks();
@@ -251,7 +278,7 @@ impl JournalWriter {
             if let Some(free) = self.files.iter().position(|slot| slot.state == FileState::Free) {
                 return Ok(free);
             }
-            if self.files.iter().any(|slot| slot.state == FileState::Synced) {
+            if self.files.iter().enumerate().any(|(at, slot)| at != self.active && slot.is_synced()) {
                 // Nothing durable says yet that this file is not needed, and the full one has room to say it.
                 self.write_frame()?;
             } else {
@@ -263,7 +290,12 @@ impl JournalWriter {
     fn collect_synced(&mut self, wait: bool) -> Result<(), JournalError> {
         for number in self.syncer.finished(wait)? {
             for slot in self.files.iter_mut().filter(|slot| slot.number == number) {
-                slot.state = FileState::Synced;
+                let FileState::Syncing { first_round } = slot.state else { unreachable!("its job was under way") };
+                slot.state = if planted(Bug::SyncedFileOverwrittenEarly) {
+                    FileState::Free
+                } else {
+                    FileState::Synced { first_round }
+                };
             }
         }
         Ok(())
@@ -295,6 +327,11 @@ impl JournalWriter {
             self.write_frame()?;
         }
         Ok(())
+    }
+
+    /// How many files this writer has begun, one after another; more than the ring has means that it went round.
+    pub fn files_begun(&self) -> u64 {
+        self.files_begun
     }
 
     /// How many rounds the journal has seen in all its life.

@@ -1,14 +1,21 @@
-//! The seam between the log, the journal and the file system. The simulator stands in for everything below it.
+//! The seam between the log, the journal and the file system.
 //!
-//! Contract of every method: when it returns `Ok`, what it says is done *and survives power loss*, except for
+//! [`Disk`] is what log and journal ask for. [`FileDisk`] gives it over a [`FileSystem`], which is what the system offers:
+//! the machine's own, or the simulator's. (Unit tests use a simpler disk in memory, without files below it.)
+//!
+//! Contract of every method of the disk and its files: when it returns `Ok`, what it says is done *and survives power loss*, except for
 //! [`JournalFile::write_at`] and stores into a mapping, which survive only once the file has been synced. An error other
 //! than "full" leaves the medium in an unknown state; the caller ends the process.
 
+mod file_disk;
+mod file_system;
 #[cfg(test)]
 pub(crate) mod memory;
 mod real;
 
-pub use real::RealDisk;
+pub use file_disk::{FileDisk, RealDisk};
+pub use file_system::{FileHandle, FileSystem};
+pub use real::{RealFile, RealFileSystem};
 
 use super::map::Mapping;
 use kvorum_protocol::ShardId;
@@ -48,7 +55,10 @@ impl DiskError {
     pub fn new(operation: &'static str, path: impl Into<String>, source: std::io::Error) -> DiskError {
         use std::io::ErrorKind;
         match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DiskError::Full { operation, path: path.into() },
+            // A sync that finds no room has lost what it was to write: that is a failure like any other.
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded if operation != "sync" => {
+                DiskError::Full { operation, path: path.into() }
+            }
             _ => DiskError::Io { operation, path: path.into(), source },
         }
     }
@@ -131,6 +141,12 @@ pub trait Disk: Send + Sync {
     fn read_metadata(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError>;
     /// Replaces a small named file as a whole: after a crash it has the old content or the new one.
     fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError>;
+
+    /// Makes every later reading see the medium, not what the system has cached of it: what is only in memory is written
+    /// out first, then the cache is dropped. After a sync that failed, a cache may hold bytes that the medium lacks and take
+    /// them for written; the next sync of the file succeeds and writes nothing. To be called at a node's start, before
+    /// anything of it is opened: files that are mapped keep their cache. Costs a sync of every file.
+    fn forget_cached(&self) -> Result<(), DiskError>;
 
     /// A number that this disk has never given before and that no one can guess. Random in production; derived from
     /// the seed in the simulator.

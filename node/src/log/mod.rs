@@ -24,7 +24,10 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{Disk, DiskError, JournalFile, OpenedSegment, RealDisk, SegmentFile};
+pub use disk::{
+    Disk, DiskError, FileDisk, FileHandle, FileSystem, JournalFile, OpenedSegment, RealDisk, RealFileSystem,
+    SegmentFile,
+};
 pub use error::{Damage, LogError};
 pub use recovery::Recovered;
 pub use segment::{Chunk, LogView, Segment};

@@ -12,6 +12,7 @@ use super::map::MappingWriter;
 use super::record::{self, HEADER_BYTES, Record, RecordKind};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::state::{HardState, Membership, Position};
+use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::{LogIndex, ShardId, Term};
 use std::sync::Arc;
@@ -156,7 +157,7 @@ impl Recovery<'_> {
             self.check_cut(last, end)?;
             self.cut(last, end)?;
         }
-        if self.durable.is_some_and(|durable| end < durable) {
+        if self.durable.is_some_and(|durable| end < durable) && !planted(Bug::DurableDamageCut) {
             return Err(self.damaged(end, Damage::EndsEarly));
         }
         // After kill -9 the page cache is ahead of the disk. What is shown from here on must not be lost by a power
@@ -206,7 +207,7 @@ impl Recovery<'_> {
     /// The log would end at `end`, in part `last`: may it?
     fn check_cut(&mut self, last: usize, end: Position) -> Result<(), LogError> {
         match self.durable {
-            Some(durable) if end < durable => {
+            Some(durable) if end < durable && !planted(Bug::DurableDamageCut) => {
                 let rest = &self.parts[last].writer.tail()[end.offset as usize..];
                 let damage = if used_bytes(rest).is_some() { Damage::Record } else { Damage::EndsEarly };
                 Err(self.damaged(end, damage))

@@ -20,6 +20,7 @@ use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes in front of a segment's first record.
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
@@ -183,6 +184,8 @@ impl Chunk {
 #[derive(Debug, Default)]
 pub struct LogView {
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
+    /// Of all segments' files.
+    bytes: AtomicU64,
 }
 
 impl LogView {
@@ -203,11 +206,14 @@ impl LogView {
 
     /// What their files take on the disk.
     pub fn bytes(&self) -> u64 {
-        self.segments.read().values().map(|segment| u64::from(segment.bytes())).sum()
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn insert(&self, segment: Arc<Segment>) {
-        self.segments.write().insert(segment.number, segment);
+        let bytes = u64::from(segment.bytes());
+        let before = self.segments.write().insert(segment.number, segment);
+        assert!(before.is_none(), "a number is used once");
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

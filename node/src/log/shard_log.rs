@@ -10,6 +10,7 @@ use super::recovery::{self, LogState, Recovered, RecoveredLog};
 use super::segment::{Chunk, LogView, SEGMENT_HEADER_BYTES, Segment};
 use super::source::{PreparedSegment, SegmentSource};
 use super::state::{HardState, Membership, Position};
+use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::limits::RAFT_ENTRY_BYTES_MAX;
 use kvorum_protocol::peer::RaftEntry;
@@ -77,6 +78,7 @@ impl ShardLog {
     ) -> Result<(ShardLog, Recovered), LogError> {
         assert!(options.segment_bytes_first <= options.segment_bytes_max);
         options.source.forget(shard);
+        let durable = durable.filter(|_| !planted(Bug::DurablePositionIgnored));
         let state = LogState::new(options.recent_bytes_max);
         let (mut log, recovered) = match recovery::recover(&**disk, shard, durable, state)? {
             Some(found) => ShardLog::from_recovered(shard, options, found)?,

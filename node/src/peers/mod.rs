@@ -76,6 +76,23 @@ pub struct PeerAddress {
     pub address: String,
 }
 
+/// The way to other nodes, as the rest of the node uses it.
+pub trait PeerNetwork: Send + Sync {
+    /// Sends one message; never a hello. Never waits: the message is copied into the peer's buffer, and goes out with
+    /// whatever else is in it.
+    ///
+    /// # Errors
+    /// See [`SendError`]; the message has then not been sent. `Ok` is no promise that it arrives.
+    fn send(&self, to: NodeId, message: &PeerMessage) -> Result<(), SendError>;
+    /// The peers that are connected, in the order of their ids.
+    fn up(&self) -> Vec<NodeId>;
+    /// Whether that node is a peer and connected.
+    fn is_up(&self, node: NodeId) -> bool;
+    /// A fault for tests: while `true`, everything this node sends is lost, and everything sent to it, without any
+    /// connection being closed. Control sessions end, connections are neither made nor accepted, `send` answers `Ok`.
+    fn cut(&self, cut: bool);
+}
+
 /// Hears of the peers. Every call comes from a task of the connection and must not block: bytes that are not taken pile
 /// up at the peer, not here. For one peer the calls are ordered: `connected`, messages, `disconnected`, `connected`, …;
 /// messages of its two lanes come in parallel. A panic is a failure of the peer's actor, which is restarted.
@@ -213,15 +230,6 @@ impl Peers {
         Ok((actor.get_cell(), Peers { shared }))
     }
 
-    /// Sends one message; never a hello. Never waits: the message is copied into the peer's buffer, and goes out with
-    /// whatever else is in it.
-    ///
-    /// # Errors
-    /// See [`SendError`]; the message has then not been sent. `Ok` is no promise that it arrives.
-    pub fn send(&self, to: NodeId, message: &PeerMessage) -> Result<(), SendError> {
-        self.send_batch(to, slice::from_ref(message))
-    }
-
     /// Sends several messages to one peer, with one lock and at most one wake-up per lane.
     ///
     /// # Errors
@@ -241,26 +249,28 @@ impl Peers {
         Ok(())
     }
 
-    /// The peers that are connected, in the order of their ids.
-    pub fn up(&self) -> Vec<NodeId> {
-        self.shared.slots.values().filter(|slot| slot.up.load(Ordering::Acquire)).map(|slot| slot.node).collect()
-    }
-
-    /// Whether that node is a peer and connected.
-    pub fn is_up(&self, node: NodeId) -> bool {
-        self.shared.slots.get(&node).is_some_and(|slot| slot.up.load(Ordering::Acquire))
-    }
-
-    /// A fault for tests: while `true`, everything this node sends is lost, and everything sent to it, without any
-    /// connection being closed. Control sessions end, connections are neither made nor accepted, `send` answers `Ok`.
-    pub fn cut(&self, cut: bool) {
-        self.shared.cut.store(cut, Ordering::Release);
-        self.shared.cut_changes.send_replace(cut);
-    }
-
     /// Where this node waits for its peers.
     pub fn local_address(&self) -> SocketAddr {
         self.shared.local_address
+    }
+}
+
+impl PeerNetwork for Peers {
+    fn send(&self, to: NodeId, message: &PeerMessage) -> Result<(), SendError> {
+        self.send_batch(to, slice::from_ref(message))
+    }
+
+    fn up(&self) -> Vec<NodeId> {
+        self.shared.slots.values().filter(|slot| slot.up.load(Ordering::Acquire)).map(|slot| slot.node).collect()
+    }
+
+    fn is_up(&self, node: NodeId) -> bool {
+        self.shared.slots.get(&node).is_some_and(|slot| slot.up.load(Ordering::Acquire))
+    }
+
+    fn cut(&self, cut: bool) {
+        self.shared.cut.store(cut, Ordering::Release);
+        self.shared.cut_changes.send_replace(cut);
     }
 }
 

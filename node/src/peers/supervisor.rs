@@ -5,6 +5,7 @@ use super::limits::SHUTDOWN_TIMEOUT;
 use super::peer::{PeerActor, PeerActorMessage};
 use super::transport::Transport;
 use super::{Shared, incoming};
+use crate::clock;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
 use kvorum_protocol::NodeId;
 use quinn::{Connection, VarInt};
@@ -12,7 +13,6 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, 
 use ractor_cluster::RactorMessage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -137,7 +137,7 @@ impl PeersSupervisor {
         reason: &str,
     ) -> Result<(), ActorProcessingErr> {
         state.children.remove(&node);
-        match state.policy.on_failure(node, Instant::now()) {
+        match state.policy.on_failure(node, clock::monotonic()) {
             Decision::RestartAfter(delay) => {
                 tracing::error!(peer = %node, reason, ?delay, "the actor of a peer failed and is restarted");
                 myself.send_after(delay, move || SupervisorMessage::Restart(node));

@@ -14,6 +14,7 @@ use super::lease::{Lease, LeaseLength};
 use super::storage::LogStorage;
 use crate::clock::Nanos;
 use crate::log::{HardState, LogError, Membership, ShardLog};
+use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, Term};
@@ -164,7 +165,7 @@ impl Consensus {
             applied: applied.0,
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
-            check_quorum: true,
+            check_quorum: !planted(Bug::VotesDuringLease),
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
             skip_bcast_commit: true,
@@ -176,6 +177,7 @@ impl Consensus {
         // A replica that has never been in any term has never acknowledged a lease, so it needn't wait one out.
         let silence_ms = match log.hard_state().term {
             Term(0) => 0,
+            _ if planted(Bug::NoSilenceAfterRestart) => 0,
             _ => u64::from(config.election_ticks) * config.tick_ms,
         };
         let silent = slog::Logger::root(slog::Discard, slog::o!());
@@ -242,7 +244,8 @@ impl Consensus {
     /// Whether this replica leads and has applied an entry of its own term: only then does its state hold every write
     /// that was ever acknowledged.
     pub fn is_serving(&self) -> bool {
-        self.raw.raft.state == StateRole::Leader && self.raw.raft.apply_to_current_term()
+        self.raw.raft.state == StateRole::Leader
+            && (self.raw.raft.apply_to_current_term() || planted(Bug::ServesBeforeOwnTerm))
     }
 
     /// Whether a hand-over of leadership is under way.
@@ -253,7 +256,10 @@ impl Consensus {
     /// Until when reads may be answered from this replica's applied state; `None` if it holds no lease.
     pub fn lease_until(&self, now: Nanos) -> Option<Nanos> {
         let (term, lease) = self.lease.as_ref()?;
-        if *term != self.term() || !self.is_serving() || self.is_handing_over() {
+        if *term != self.term() || !self.is_serving() {
+            return None;
+        }
+        if self.is_handing_over() && !planted(Bug::LeaseKeptOverTransfer) {
             return None;
         }
         let conf = self.raw.raft.prs().conf().to_conf_state();
@@ -324,11 +330,13 @@ impl Consensus {
             return Ok(());
         }
         let (from, term, stamp) = (message.from, message.term, message.lease_stamp);
+        let received = message.entries.last().map(|last| (last.index, last.term));
         self.raw.step(convert::message_from_wire(message)).map_err(library_error)?;
         self.fix_election_timeout();
         if term != self.term() {
             return Ok(());
         }
+        self.commit_too_early(received);
         match kind {
             RaftMessageKind::Append | RaftMessageKind::Heartbeat if self.leader() == Some(from) => {
                 let newest = if self.heard.0 == term { self.heard.1.max(stamp) } else { stamp };
@@ -336,8 +344,9 @@ impl Consensus {
             }
             RaftMessageKind::AppendResponse | RaftMessageKind::HeartbeatResponse if stamp != 0 && stamp <= now.0 => {
                 self.refresh_lease();
+                let sent = if planted(Bug::LeaseFromReceiveTime) { now } else { Nanos(stamp) };
                 if let Some((_, lease)) = &mut self.lease {
-                    lease.acknowledge(from, Nanos(stamp));
+                    lease.acknowledge(from, sent);
                 }
             }
             _ => {}
@@ -348,8 +357,10 @@ impl Consensus {
     /// Everything appended up to the poll that returned `token` is durable.
     pub fn handle_persisted(&mut self, token: u64) {
         assert!(token <= self.token, "a sync was reported that was never asked for");
-        self.persisted = self.persisted.max(token);
+        let covers_all = token < self.token && planted(Bug::CompletionCoversLaterAppends);
+        self.persisted = self.persisted.max(if covers_all { self.token } else { token });
         self.release_persisted();
+        self.commit_too_early(None);
     }
 
     /// Every committed entry up to `index` has been applied.
@@ -384,7 +395,9 @@ impl Consensus {
     /// Hands leadership to `successor`. The lease is given up first, for the rest of the term.
     pub fn transfer_to(&mut self, successor: ReplicaId) {
         self.refresh_lease();
-        if let Some((_, lease)) = &mut self.lease {
+        if let Some((_, lease)) = &mut self.lease
+            && !planted(Bug::LeaseKeptOverTransfer)
+        {
             lease.abandon();
         }
         self.raw.transfer_leader(successor.0);
@@ -442,6 +455,9 @@ impl Consensus {
             let at_once = answers.extract_if(.., |answer| answer.kind == RaftMessageKind::HeartbeatResponse);
             output.messages.extend(at_once);
         }
+        if planted(Bug::VotesBeforeSync) || planted(Bug::AppendAnswersBeforeSync) {
+            output.messages.extend(answers.extract_if(.., |answer| leaves_too_early(answer.kind)));
+        }
         output.persist = token.or(output.persist);
         self.unpersisted.push_back(Unpersisted { number: ready.number(), token, messages: answers });
         self.raw.advance_append_async(ready);
@@ -455,6 +471,7 @@ impl Consensus {
         let before = log.hard_state();
         if let Some(state) = state
             && (state.term, state.vote) != (before.term, before.vote)
+            && !planted(Bug::HardStateNotWritten)
         {
             log.append_hard_state(state)?;
             self.vote_token = self.token + 1;
@@ -477,8 +494,10 @@ impl Consensus {
     /// # Errors
     /// `Log` if the append failed.
     pub fn write_commit_position(&mut self) -> Result<(), ConsensusError> {
-        let commit = self.committed();
+        let committed = self.committed();
         let log = &mut self.raw.mut_store().log;
+        let ahead = log.last_index() > committed && planted(Bug::CommitPositionAhead);
+        let commit = if ahead { log.last_index() } else { committed };
         let state = HardState { commit, ..log.hard_state() };
         log.append_hard_state(state)?;
         self.appends_since_commit_record = 0;
@@ -572,6 +591,22 @@ impl Consensus {
             && self.raw.raft.prs().get(message.from.0).is_some_and(|progress| message.index.0 <= progress.matched)
     }
 
+    /// Seeded bugs: commits what the library would not. `received` is the last entry that the leader has just sent.
+    fn commit_too_early(&mut self, received: Option<(LogIndex, Term)>) {
+        let raft = &mut self.raw.raft;
+        let leads = raft.state == StateRole::Leader;
+        if leads && planted(Bug::CommitWithoutQuorum) {
+            raft.r.raft_log.maybe_commit(raft.r.raft_log.persisted, raft.r.term);
+        }
+        if leads && planted(Bug::OldTermCommittedByCount) {
+            let counted = raft.mut_prs().maximal_committed_index().0;
+            raft.raft_log.commit_to(counted);
+        }
+        if let Some((index, term)) = received.filter(|_| planted(Bug::FollowerCommitsReceived)) {
+            raft.raft_log.maybe_commit(index.0, term.0);
+        }
+    }
+
     /// Refuses what would trip an assertion of the library, or what no correct peer sends.
     fn validate(&self, message: &RaftMessage) -> Result<(), ConsensusError> {
         let broken = |rule| Err(ConsensusError::InvalidMessage(rule));
@@ -612,6 +647,15 @@ impl Consensus {
 /// The membership of a new group, written as the first record of each replica's log.
 pub fn initial_membership(voters: Vec<ReplicaId>) -> Membership {
     Membership { voters, ..Membership::default() }
+}
+
+/// Seeded bugs: what doesn't wait for the sync that makes it a promise.
+fn leaves_too_early(kind: RaftMessageKind) -> bool {
+    match kind {
+        RaftMessageKind::RequestVote | RaftMessageKind::RequestVoteResponse => planted(Bug::VotesBeforeSync),
+        RaftMessageKind::AppendResponse => planted(Bug::AppendAnswersBeforeSync),
+        _ => false,
+    }
 }
 
 fn library_error(error: raft::Error) -> ConsensusError {

@@ -12,6 +12,7 @@
 //! delayed "campaign now" overrides the followers' refusal ([`Lease::abandon`]).
 
 use crate::clock::Nanos;
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::ReplicaId;
 use std::collections::BTreeMap;
 
@@ -29,7 +30,10 @@ impl LeaseLength {
     /// less, because a tick may fall right behind the message, and less the drift margin.
     pub fn new(election_ticks: u32, tick_ms: u64) -> Self {
         assert!(election_ticks >= 2, "a lease needs an election timeout of at least two ticks");
-        let refusal_ms = u64::from(election_ticks - 1) * tick_ms;
+        let mut refusal_ms = u64::from(election_ticks - 1) * tick_ms;
+        if planted(Bug::LeaseOfLongestTimeout) {
+            refusal_ms = 2 * u64::from(election_ticks) * tick_ms;
+        }
         LeaseLength { nanos: refusal_ms * 1_000_000 * (100 - Self::DRIFT_MARGIN_PERCENT) / 100 }
     }
 }

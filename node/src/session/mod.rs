@@ -15,15 +15,13 @@ use crate::clock::Nanos;
 use crate::limits::DEADLINE_DEFAULT_MS;
 use crate::reply::{Answer, Reply, ReplySink, ReplyTo};
 use crate::router::{PassedOn, Route, Router};
-use crate::shard::actor::ShardMessage;
-use crate::shard::inbox::QueuedRequest;
+use crate::shard::inbox::{QueuedRequest, ShardCommand};
 use crate::shard::{Operation, ShardReply};
-use crate::status::Inspector;
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::hash::{hash64, ring_position, shard_of_position};
 use kvorum_protocol::{
-    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, ReadMode, Request, RequestBody,
-    RequestId, ResponseBody, ServerError, ShardId, WriteId,
+    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, ReadMode, Request,
+    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, WriteId,
 };
 use pending::{ManyKind, Pending, Work};
 use read::{ReadPlan, What};
@@ -31,12 +29,22 @@ use slab::Slab;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// What sessions ask of the node as a whole.
+pub trait NodeAdmin: Send + Sync {
+    /// Answers STATUS, now or later.
+    fn answer_status(self: Arc<Self>, scope: StatusScope, reply_to: ReplyTo);
+    /// Has leadership of a shard handed to `to`, by whichever node leads it; answers once that has begun.
+    fn transfer(self: Arc<Self>, shard: ShardId, to: NodeId, reply_to: ReplyTo);
+    /// Stops the node gracefully.
+    fn stop_node(&self);
+}
+
 /// What sessions share.
 pub struct SessionContext {
     /// The routing table.
     pub router: Arc<Router>,
-    /// For STATUS and for stopping the node.
-    pub inspector: Arc<Inspector>,
+    /// For STATUS, for handing leadership over and for stopping the node.
+    pub admin: Arc<dyn NodeAdmin>,
     /// Whether fault hooks may be used.
     pub fault_hooks: bool,
 }
@@ -145,12 +153,12 @@ impl<Origin: Copy> Session<Origin> {
             RequestBody::Explain(key) => Some(self.explain(&key)),
             RequestBody::Status(scope) => {
                 let slot = self.remember(job, Work::One(None), Vec::new());
-                self.context.inspector.answer_status(scope, self.sink.reply_to(slot, 0));
+                Arc::clone(&self.context.admin).answer_status(scope, self.sink.reply_to(slot, 0));
                 None
             }
             RequestBody::Admin(AdminCommand::TransferLeadership { shard, to }) => {
                 let slot = self.remember(job, Work::One(None), Vec::new());
-                self.context.inspector.transfer(shard, to, self.sink.reply_to(slot, 0));
+                Arc::clone(&self.context.admin).transfer(shard, to, self.sink.reply_to(slot, 0));
                 None
             }
             RequestBody::Admin(command) => Some(self.admin(command)),
@@ -359,11 +367,11 @@ impl<Origin: Copy> Session<Origin> {
         match command {
             AdminCommand::TransferLeadership { .. } => unreachable!("it is answered later, by whoever leads"),
             AdminCommand::Shutdown => {
-                self.context.inspector.stop_node();
+                self.context.admin.stop_node();
                 ResponseBody::Done
             }
             AdminCommand::PanicShard(shard) => match router.local(shard) {
-                Some(handle) if handle.actor.cast(ShardMessage::Panic).is_ok() => ResponseBody::Done,
+                Some(handle) if handle.inbox.command(ShardCommand::Panic) => ResponseBody::Done,
                 _ => error(ErrorCode::Unavailable, "the shard is not open on this node"),
             },
             AdminCommand::CutPeers(cut) => match router.peers() {

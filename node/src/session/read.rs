@@ -1,6 +1,5 @@
 //! Reads that are answered from the shared state of a shard, without its actor.
 
-use crate::clock;
 use crate::router::Router;
 use crate::shard::inbox::ShardHandle;
 use crate::store::ReadError;
@@ -41,9 +40,9 @@ pub(super) fn at_once(router: &Router, shard: ShardId, what: &What, mode: ReadMo
     if mode == ReadMode::Stale {
         return Some(read(&handle, what));
     }
-    let pass = handle.gate.pass(clock::monotonic())?;
+    let pass = handle.gate.pass(router.clock().monotonic())?;
     let body = read(&handle, what);
-    handle.gate.still_open(pass, clock::monotonic()).then_some(body)
+    handle.gate.still_open(pass, router.clock().monotonic()).then_some(body)
 }
 
 fn read(handle: &ShardHandle, what: &What) -> ResponseBody {

@@ -8,6 +8,7 @@
 
 use super::{ENTRY_BYTES, Operation};
 use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
+use crate::seeded::{Bug, planted};
 use crate::store::{Known, ReadError, Store};
 use bytes::Bytes;
 use kvorum_protocol::limits::{
@@ -89,7 +90,8 @@ pub(super) struct OverlayMarks {
 impl Overlay {
     /// The log time of the next entry: the wall clock's, but never before the last entry's.
     pub(super) fn next_time_ms(&self, store: &Store, wall_ms: u64) -> u64 {
-        wall_ms.max(self.last_time_ms).max(store.log_time_ms())
+        let last_ms = self.last_time_ms.max(store.log_time_ms());
+        if wall_ms < last_ms && planted(Bug::LogTimeFalls) { wall_ms } else { wall_ms.max(last_ms) }
     }
 
     /// The version of the last record that was proposed.
@@ -179,11 +181,12 @@ impl<'a> Evaluation<'a> {
             Operation::Atomic { client, request } => (*client, request.id, true),
             Operation::Get(_) | Operation::Confirm => return None,
         };
-        if self.overlay.is_on_its_way(client, id.sequence) {
+        if self.overlay.is_on_its_way(client, id.sequence) && !planted(Bug::InFlightNotDeduplicated) {
             return Some(ShardReply::Error(still_on_its_way()));
         }
-        match (self.store.sessions().look_up(client, id.sequence, id.retry), is_atomic) {
+        match (self.store.sessions().look_up(client, id), is_atomic) {
             (Known::New, _) => None,
+            (Known::Answered(_), _) if planted(Bug::NoDeduplication) => None,
             (Known::Forgotten, _) => Some(ShardReply::Error(session_expired())),
             (Known::Answered(Remembered::Atomic(result)), true) => Some(ShardReply::Atomic(*result)),
             (Known::Answered(_), true) => Some(ShardReply::Error(sequence_reused())),
@@ -198,7 +201,9 @@ impl<'a> Evaluation<'a> {
     pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
         match self.mutate(mutation, ack) {
             Ok(result) => {
-                if result.status == WriteStatus::Applied {
+                // A refusal changes nothing, and is decided anew when the write is sent again. But to a retry it is final for its
+                // client, and an earlier copy of the write may still come.
+                if result.status == WriteStatus::Applied || id.retry {
                     self.remember(client, id, Remembered::of_write(&result));
                 }
                 ShardReply::Written(result)
@@ -212,7 +217,16 @@ impl<'a> Evaluation<'a> {
         match self.dry_run(request) {
             Ok(None) => {}
             Ok(Some((position, version))) => {
-                return ShardReply::Atomic(AtomicResult::ConditionFailed { position: position as u32, version });
+                if let Some(first) = request.mutations.first().filter(|_| planted(Bug::AtomicHalfApplied)) {
+                    let first = Mutation { condition: Condition::Always, ..first.clone() };
+                    // What it would have been told doesn't matter any more.
+                    let _ = self.mutate(&first, request.ack);
+                }
+                let refused = AtomicResult::ConditionFailed { position: position as u32, version };
+                if request.id.retry {
+                    self.remember(client, request.id, Remembered::Atomic(Box::new(refused.clone())));
+                }
+                return ShardReply::Atomic(refused);
             }
             Err(error) => return ShardReply::Error(error),
         }
@@ -306,7 +320,7 @@ impl<'a> Evaluation<'a> {
 
     /// The key's entry as of everything proposed so far, at this entry's log time.
     fn current(&self, key: &Bytes) -> Result<Option<Entry>, ServerError> {
-        let entry = match self.overlay.keys.get(key) {
+        let entry = match self.overlay.keys.get(key).filter(|_| !planted(Bug::OverlayNotConsulted)) {
             Some(Pending { value, version, expires_at_ms, .. }) => value.as_ref().map(|value| Entry {
                 value: value.clone(),
                 version: *version,

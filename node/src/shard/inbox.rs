@@ -1,24 +1,22 @@
-//! The bounded way into a shard's actor. Mailboxes of the actor library have no bound, so everything of which there can
-//! be much waits here, and the mailbox holds at most one wake-up.
+//! The bounded way into a shard's host. Mailboxes of the actor library have no bound, so everything waits here, and the
+//! mailbox holds at most one wake-up.
 
 use super::gate::ReadGate;
 use super::{Operation, ShardSnapshot};
 use crate::clock::Nanos;
 use crate::journal::PersistListener;
 use crate::limits::{
-    NODE_QUEUE_BYTES_MAX, SHARD_MESSAGES_BYTES_MAX, SHARD_QUEUE_BYTES_MAX, SHARD_QUEUE_DELAY_MAX_MS,
-    SHARD_QUEUE_REQUESTS_MAX,
+    NODE_QUEUE_BYTES_MAX, SHARD_COMMANDS_MAX, SHARD_MESSAGES_BYTES_MAX, SHARD_QUEUE_BYTES_MAX,
+    SHARD_QUEUE_DELAY_MAX_MS, SHARD_QUEUE_REQUESTS_MAX,
 };
 use crate::reply::ReplyTo;
 use crate::store::StoreReader;
 use kvorum_protocol::peer::RaftMessage;
-use kvorum_protocol::{ErrorCode, ServerError, ShardId};
+use kvorum_protocol::{ErrorCode, ReplicaId, ServerError, ShardId};
 use parking_lot::Mutex;
-use ractor::ActorRef;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-
-use super::actor::ShardMessage;
 
 /// A request on its way to a shard's actor.
 #[derive(Debug)]
@@ -33,27 +31,57 @@ pub struct QueuedRequest {
     pub operation: Operation,
 }
 
+/// What an operator, or the node itself, tells a shard's replica to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShardCommand {
+    /// Hand leadership to whoever holds most, if this replica leads.
+    HandOver,
+    /// Hand leadership to this replica.
+    TransferTo(ReplicaId),
+    /// Fault hook: panic.
+    Panic,
+}
+
+/// Called when an inbox that was empty holds something.
+pub struct Waker(Box<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    /// Calls `wake`, which must not block and may come from any thread.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Waker(Box::new(wake))
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queues {
     requests: Vec<QueuedRequest>,
     messages: Vec<RaftMessage>,
     messages_bytes: usize,
-    /// The actor is gone.
+    commands: Vec<ShardCommand>,
+    /// The host is gone.
     closed: bool,
 }
 
 impl Queues {
-    fn take(&mut self) -> (Vec<QueuedRequest>, Vec<RaftMessage>) {
+    fn take(&mut self) -> (Vec<QueuedRequest>, Vec<RaftMessage>, Vec<ShardCommand>) {
         self.messages_bytes = 0;
-        (std::mem::take(&mut self.requests), std::mem::take(&mut self.messages))
+        let commands = std::mem::take(&mut self.commands);
+        (std::mem::take(&mut self.requests), std::mem::take(&mut self.messages), commands)
     }
 }
 
-/// What one wake-up of the actor finds.
+/// What one wake-up of the host finds.
 #[derive(Debug, Default)]
 pub(super) struct Drained {
     pub(super) requests: Vec<QueuedRequest>,
     pub(super) messages: Vec<RaftMessage>,
+    pub(super) commands: Vec<ShardCommand>,
     pub(super) persisted: u64,
     pub(super) tick: bool,
 }
@@ -64,12 +92,12 @@ pub struct QueueBudget {
     bytes: AtomicUsize,
 }
 
-/// The queues of one incarnation of a shard's actor. A restarted actor gets a new one, so that syncs and messages meant
+/// The queues of one incarnation of a shard's host. A restarted one gets new queues, so that syncs and messages meant
 /// for the old one reach nobody.
 #[derive(Debug)]
 pub struct Inbox {
     shard: ShardId,
-    actor: ActorRef<ShardMessage>,
+    waker: Waker,
     queues: Mutex<Queues>,
     persisted: AtomicU64,
     tick: AtomicBool,
@@ -84,10 +112,10 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(shard: ShardId, actor: ActorRef<ShardMessage>, node_budget: Arc<QueueBudget>) -> Self {
+    pub(super) fn new(shard: ShardId, waker: Waker, node_budget: Arc<QueueBudget>) -> Self {
         Inbox {
             shard,
-            actor,
+            waker,
             queues: Mutex::default(),
             persisted: AtomicU64::new(0),
             tick: AtomicBool::new(false),
@@ -155,7 +183,20 @@ impl Inbox {
         self.wake();
     }
 
-    /// A tick is due. Ticks that the actor is too busy to take fall together.
+    /// Queues a command. Returns whether it was taken: not by a host that is gone, nor past [`SHARD_COMMANDS_MAX`].
+    pub fn command(&self, command: ShardCommand) -> bool {
+        {
+            let mut queues = self.queues.lock();
+            if queues.closed || queues.commands.len() >= SHARD_COMMANDS_MAX {
+                return false;
+            }
+            queues.commands.push(command);
+        }
+        self.wake();
+        true
+    }
+
+    /// A tick is due. Ticks that the host is too busy to take fall together.
     pub fn tick(&self) {
         self.tick.store(true, Ordering::SeqCst);
         self.wake();
@@ -169,10 +210,11 @@ impl Inbox {
     /// Takes everything. Clears the mark first: whatever comes in from here on sends another wake-up.
     pub(super) fn drain(&self) -> Drained {
         self.armed.store(false, Ordering::SeqCst);
-        let (requests, messages) = self.queues.lock().take();
+        let (requests, messages, commands) = self.queues.lock().take();
         Drained {
             requests,
             messages,
+            commands,
             persisted: self.persisted.load(Ordering::SeqCst),
             tick: self.tick.swap(false, Ordering::SeqCst),
         }
@@ -183,10 +225,10 @@ impl Inbox {
         self.oldest.store(queued_at.map_or(0, |at| at.0), Ordering::Relaxed);
     }
 
-    /// The actor is gone: what waits is answered now, and what comes later at once. Not left to the end of this value,
+    /// The host is gone: what waits is answered now, and what comes later at once. Not left to the end of this value,
     /// which may wait for those very answers: a session holds on to the replica that it has asked.
     pub(super) fn close(&self) {
-        let (requests, _) = {
+        let (requests, _, _) = {
             let mut queues = self.queues.lock();
             queues.closed = true;
             queues.take()
@@ -205,8 +247,7 @@ impl Inbox {
 
     fn wake(&self) {
         if !self.armed.swap(true, Ordering::SeqCst) {
-            // It only fails when the actor has stopped; what is queued is then answered by `close`.
-            let _ = self.actor.cast(ShardMessage::Wake);
+            (self.waker.0)();
         }
     }
 }
@@ -219,7 +260,7 @@ impl PersistListener for Inbox {
 }
 
 impl Drop for Inbox {
-    /// An actor that failed leaves requests unanswered; they are answered as they are dropped, and count no longer.
+    /// A host that failed leaves requests unanswered; they are answered as they are dropped, and count no longer.
     fn drop(&mut self) {
         self.node_budget.bytes.fetch_sub(*self.waiting_bytes.get_mut(), Ordering::Relaxed);
     }
@@ -236,12 +277,10 @@ pub struct ShardHandle {
     pub gate: Arc<ReadGate>,
     /// The state to read.
     pub reader: Arc<StoreReader>,
-    /// How often the actor was started since the process began.
+    /// How often the replica was opened since the process began.
     pub incarnation: u32,
     /// Its state as of its last turn.
     pub snapshot: Mutex<ShardSnapshot>,
-    /// The actor, for commands.
-    pub actor: ActorRef<ShardMessage>,
 }
 
 #[cfg(test)]
@@ -250,25 +289,11 @@ mod tests {
     use crate::reply::{Answer, ReplySink};
     use crate::shard::ShardReply;
     use kvorum_protocol::Outcome;
-    use ractor::{Actor, ActorProcessingErr};
 
-    struct Nobody;
-
-    impl Actor for Nobody {
-        type Msg = ShardMessage;
-        type State = ();
-        type Arguments = ();
-
-        async fn pre_start(&self, _: ActorRef<ShardMessage>, (): ()) -> Result<(), ActorProcessingErr> {
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn requests_for_an_actor_that_is_gone_are_answered_while_others_hold_its_inbox() {
-        let (actor, _) = Actor::spawn(None, Nobody, ()).await.unwrap();
+    #[test]
+    fn requests_for_a_host_that_is_gone_are_answered_while_others_hold_its_inbox() {
         let budget: Arc<QueueBudget> = Arc::default();
-        let inbox = Inbox::new(ShardId(1), actor.clone(), Arc::clone(&budget));
+        let inbox = Inbox::new(ShardId(1), Waker::new(|| {}), Arc::clone(&budget));
         let sink: Arc<ReplySink> = Arc::default();
         let get = |slot| QueuedRequest {
             queued_at: Nanos(1),
@@ -290,6 +315,6 @@ mod tests {
             .collect();
         assert_eq!(outcomes, [(0, Outcome::Unknown), (1, Outcome::NotApplied)]);
         assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
-        actor.stop(None);
+        assert!(!inbox.command(ShardCommand::HandOver));
     }
 }

@@ -1,23 +1,27 @@
 //! One shard replica: consensus, log and state as one value without I/O, clock or randomness of its own.
 //!
 //! The value is driven by `handle_*` calls and performs nothing but appends into its log's mapping; whatever else is to
-//! be done comes out of [`Shard::poll`] as [`Effects`]. Production hosts it in [`actor`], which is the only place where
-//! a shard meets the actor library; a simulator hosts the very same value.
+//! be done comes out of [`Shard::poll`] as [`Effects`]. A [`host`] carries those out; it is an [`actor`]'s state, which is
+//! the only place where a shard meets the actor library, or a node of the simulator.
 
 pub mod actor;
 mod evaluate;
 pub mod gate;
+pub mod host;
 pub mod inbox;
+mod plan;
 #[cfg(test)]
 mod tests;
 
 pub use evaluate::ShardReply;
+pub use plan::ReplicaPlan;
 
 use crate::clock::{Nanos, Now};
 use crate::log::operations::OperationsError;
 use crate::log::{Chunk, LogError, ShardLog};
 use crate::replica::consensus::initial_membership;
 use crate::replica::{Consensus, ConsensusConfig, ConsensusError, Role};
+use crate::seeded::{Bug, planted};
 use crate::store::{Store, StoreReader};
 use bytes::Bytes;
 use evaluate::{Evaluation, Overlay, OverlayMarks};
@@ -144,6 +148,33 @@ pub enum ShardError {
     },
 }
 
+/// What is to be done about a replica that can't go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remedy {
+    /// Open it again from its log, as the restart policy allows.
+    Restart,
+    /// Its log is damaged, and opening it again would find the same damage. It takes no part in its group: it must not
+    /// vote.
+    LeaveOut,
+    /// A file operation failed. The process ends: the system may have taken what it could not write for written, and only
+    /// the next start looks at the medium itself.
+    EndProcess,
+}
+
+impl ShardError {
+    /// What is to be done.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            ShardError::Log(error) | ShardError::Consensus(ConsensusError::Log(error)) => match error {
+                LogError::Damaged { .. } => Remedy::LeaveOut,
+                LogError::Disk(_) => Remedy::EndProcess,
+                _ => Remedy::Restart,
+            },
+            ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
+        }
+    }
+}
+
 /// What a poll asks the caller to do.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -262,6 +293,16 @@ impl Shard {
         &self.gate
     }
 
+    /// The log.
+    pub fn log(&self) -> &ShardLog {
+        self.consensus.log()
+    }
+
+    /// The state.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The oldest request that was neither proposed nor answered yet.
     pub fn oldest_waiting(&self) -> Option<Ticket> {
         self.backlog.front().map(|request| request.ticket)
@@ -289,6 +330,9 @@ impl Shard {
             self.consensus.campaign();
         }
         self.consensus.handle_tick(now.monotonic);
+        if planted(Bug::ExpiryByWallClock) {
+            self.store.reader().set_log_time(now.wall_ms);
+        }
         self.drop_late(now.monotonic);
         self.expire_keys(now);
         self.balance(now.monotonic);
@@ -337,7 +381,9 @@ impl Shard {
         // A hand-over to itself would only cost it the lease, for the rest of the term.
         if self.consensus.role() == Role::Leader && successor != self.consensus.replica() {
             // The gate closes before the hand-over begins: from here on another leader may take writes.
-            self.gate.set(None);
+            if !planted(Bug::LeaseKeptOverTransfer) {
+                self.gate.set(None);
+            }
             self.consensus.transfer_to(successor);
         }
     }
@@ -423,6 +469,8 @@ impl Shard {
             };
             if ack == Ack::Accepted && takes_effect {
                 accepted.push((request.ticket, reply));
+            } else if answered_too_early(&reply, takes_effect) {
+                self.replies.push((request.ticket, reply));
             } else {
                 waiting.push(Waiting { ticket: request.ticket, deadline: request.deadline, reply });
             }
@@ -460,8 +508,10 @@ impl Shard {
     fn answer(&mut self, index: LogIndex, term: Term) {
         while self.in_flight.front().is_some_and(|front| front.index <= index) {
             let front = self.in_flight.pop_front().expect("the front was just looked at");
-            let took_effect = front.index == index && front.term == term;
-            self.overlay.forget(front.index, front.marks);
+            let took_effect = front.index == index && (front.term == term || planted(Bug::SupersededToldApplied));
+            if took_effect || !planted(Bug::OverlayOutlivesLeadership) {
+                self.overlay.forget(front.index, front.marks);
+            }
             for waiting in front.waiting {
                 let reply = if took_effect { waiting.reply } else { ShardReply::Error(superseded()) };
                 self.replies.push((waiting.ticket, reply));
@@ -473,7 +523,8 @@ impl Shard {
         if self.confirmations.next_round.is_empty() || !self.consensus.is_serving() {
             return;
         }
-        if self.consensus.lease_until(now).is_some_and(|until| now < until) {
+        let has_lease = self.consensus.lease_until(now).is_some_and(|until| now < until);
+        if has_lease || planted(Bug::ReadConfirmedAlone) {
             let waiting = std::mem::take(&mut self.confirmations.next_round);
             self.replies.extend(waiting.into_iter().map(|(ticket, _)| (ticket, ShardReply::MayRead)));
         } else if self.confirmations.asked.is_none() {
@@ -500,10 +551,21 @@ impl Shard {
         if leading_term != self.led_term {
             self.led_term = leading_term;
             self.leader_since = now;
-            self.overlay.clear();
+            if !planted(Bug::OverlayOutlivesLeadership) {
+                self.overlay.clear();
+            }
+            if leads && planted(Bug::SessionsLostWithLeader) {
+                self.store.forget_sessions();
+            }
         }
-        self.gate.set(self.consensus.lease_until(now));
+        if leads || !planted(Bug::LeaseKeptOverTransfer) {
+            self.gate.set(self.consensus.lease_until(now));
+        }
         if !leads {
+            if planted(Bug::InFlightToldNotApplied) {
+                let waiting = self.in_flight.iter_mut().flat_map(|entry| entry.waiting.drain(..));
+                self.replies.extend(waiting.map(|waiting| (waiting.ticket, ShardReply::Error(superseded()))));
+            }
             let error = self.not_serving();
             let round = std::mem::take(&mut self.confirmations);
             self.confirmations.next_tag = round.next_tag;
@@ -524,8 +586,9 @@ impl Shard {
             keep
         };
         self.backlog.retain(|request| in_time(request.ticket, request.deadline, Outcome::NotApplied));
+        let proposed = if planted(Bug::LateWriteToldNotApplied) { Outcome::NotApplied } else { Outcome::Unknown };
         for entry in &mut self.in_flight {
-            entry.waiting.retain(|waiting| in_time(waiting.ticket, waiting.deadline, Outcome::Unknown));
+            entry.waiting.retain(|waiting| in_time(waiting.ticket, waiting.deadline, proposed));
         }
         for reads in [&mut self.confirmations.in_round, &mut self.confirmations.next_round] {
             reads.retain(|&(ticket, deadline)| in_time(ticket, deadline, Outcome::NotApplied));
@@ -579,6 +642,15 @@ fn evaluate(evaluation: &mut Evaluation<'_>, operation: &Operation) -> (ShardRep
         Operation::Atomic { client, request } => (evaluation.atomic(*client, request), request.ack),
         Operation::Get(key) => (evaluation.get(key), Ack::Committed),
         Operation::Confirm => unreachable!("confirmations never enter the backlog"),
+    }
+}
+
+/// Seeded bugs: an answer without an effect of its own that doesn't wait for the entry that it rests on.
+fn answered_too_early(reply: &ShardReply, takes_effect: bool) -> bool {
+    match reply {
+        ShardReply::Value(_) => planted(Bug::OrderedReadBeforeCommit),
+        ShardReply::Written(_) | ShardReply::Atomic(_) => !takes_effect && planted(Bug::RefusalBeforeCommit),
+        ShardReply::MayRead | ShardReply::Error(_) => false,
     }
 }
 

@@ -1,5 +1,8 @@
 //! A group of three replicas in one thread: a network of queues, disks in memory, a clock that moves when told to.
 
+#[cfg(feature = "seeded-bugs")]
+mod seeded;
+
 use super::*;
 use crate::log::disk::memory::MemoryDisk;
 use crate::log::{Disk, InlineSource, LogOptions};
@@ -323,6 +326,28 @@ fn a_leader_that_is_cut_off_stops_reading_before_another_takes_writes() {
     group.cut.clear();
     group.advance(20 * TICK_MS);
     assert_eq!(group.value(0, "k").as_deref(), Some("new"), "healing needs no help");
+}
+
+#[test]
+fn a_refusal_of_a_retry_stands_when_an_earlier_copy_comes_late() {
+    let mut group = Group::led();
+    let first = group.fresh_id();
+    let copy = |id| {
+        let mutation = Mutation { condition: Condition::IfPresent, ..mutation("k", put("mine")) };
+        Operation::Write { client: client(), id, ack: Ack::Committed, mutation }
+    };
+    let status = |group: &Group, ticket| match group.replies.get(&ticket) {
+        Some(ShardReply::Written(result)) => result.status,
+        other => panic!("{other:?}"),
+    };
+    let retry = group.request(0, copy(WriteId { retry: true, ..first }));
+    group.settle();
+    assert_eq!(status(&group, retry), WriteStatus::ConditionFailed);
+    group.written(0, "k", put("other"));
+    let late = group.request(0, copy(first));
+    group.settle();
+    assert_eq!(status(&group, late), WriteStatus::ConditionFailed, "its client was told so");
+    assert_eq!(group.value(0, "k").as_deref(), Some("other"));
 }
 
 #[test]

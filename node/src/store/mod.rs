@@ -15,11 +15,13 @@ pub use sessions::{Known, SessionTable};
 use crate::log::operations::{Operations, OperationsError, Record, Remembered};
 use crate::log::{LogView, Position};
 use crate::replica::Committed;
+use crate::seeded::{Bug, planted};
 use expiry::ExpiryQueue;
 use index::Index;
 use kvorum_protocol::hash::hash64;
 use kvorum_protocol::{LogIndex, Version};
 use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Most expired keys that one applied entry takes out of the index. Reads don't depend on it: they compare with log
 /// time themselves.
@@ -79,6 +81,35 @@ impl Store {
         self.log_time_ms
     }
 
+    /// A hash over all of the state that replicas have in common: keys, values, versions, expiry, sessions, log time. Two
+    /// replicas that have applied the same entries have the same. Reads every record: for checks, not for every day.
+    ///
+    /// # Errors
+    /// If a record can't be read.
+    pub fn digest(&self) -> Result<u64, ReadError> {
+        let mut hasher = Xxh3::new();
+        let mut cursor = 0;
+        loop {
+            let page = self.reader.scan(cursor, &[], 4096, true)?;
+            for (key, entry) in &page.entries {
+                hasher.update(&(key.len() as u64).to_le_bytes());
+                hasher.update(key);
+                hasher.update(&(entry.value.len() as u64).to_le_bytes());
+                hasher.update(&entry.value);
+                hasher.update(&entry.version.0.to_le_bytes());
+                hasher.update(&entry.expires_at_ms.unwrap_or(0).to_le_bytes());
+            }
+            match page.next {
+                Some(next) => cursor = next,
+                None => break,
+            }
+        }
+        hasher.update(&self.version.0.to_le_bytes());
+        hasher.update(&self.log_time_ms.to_le_bytes());
+        self.sessions.digest(&mut hasher);
+        Ok(hasher.digest())
+    }
+
     /// When the next key expires, in milliseconds of log time, if any will.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         self.expiry.next_ms()
@@ -101,6 +132,11 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets every client; for a seeded bug only.
+    pub(crate) fn forget_sessions(&mut self) {
+        self.sessions = SessionTable::default();
+    }
+
     fn apply_operations(
         &mut self,
         operations: &Operations,
@@ -118,12 +154,17 @@ impl Store {
         }
         // Log time moves once the entry's records are in place: a reader must not see the new time with the old value
         // of a key whose life this entry prolonged.
-        self.log_time_ms = self.log_time_ms.max(operations.log_time_ms());
+        if operations.log_time_ms() > self.log_time_ms || planted(Bug::LogTimeFalls) {
+            self.log_time_ms = operations.log_time_ms();
+        }
         self.reader.set_log_time(self.log_time_ms);
         for session in sessions {
             self.sessions.remember(session, index, self.log_time_ms);
         }
         self.version = operations.last_version();
+        if operations.first_version() < self.version && planted(Bug::VersionsReused) {
+            self.version = operations.first_version();
+        }
         self.drop_expired();
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::index::Index;
 use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
 use crate::log::{LogView, Position};
+use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::hash::hash64;
 use kvorum_protocol::limits::SCAN_PAGE_BYTES;
@@ -213,10 +214,13 @@ impl StoreReader {
     }
 
     pub(super) fn remove_at(&self, hash: u64, position: Position) {
+        if planted(Bug::OverwrittenRecordExpires) {
+            return self.index.remove(hash, self.index.find(hash, Some).unwrap_or(position));
+        }
         self.index.remove(hash, position);
     }
 
-    pub(super) fn set_log_time(&self, log_time_ms: u64) {
+    pub(crate) fn set_log_time(&self, log_time_ms: u64) {
         self.log_time_ms.store(log_time_ms, Ordering::Release);
     }
 }

@@ -4,8 +4,11 @@
 //! every replica. (Ongaro's thesis, section 6.3.)
 
 use crate::log::operations::{Remembered, SessionRecord};
-use kvorum_protocol::{ClientId, LogIndex};
+use crate::seeded::{Bug, planted};
+use kvorum_protocol::limits::DEADLINE_MS_MAX;
+use kvorum_protocol::{ClientId, LogIndex, WriteId};
 use std::collections::{BTreeMap, HashMap};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Most answers remembered per client and shard. A client must not have more unanswered writes than this.
 const REPLIES_PER_SESSION_MAX: usize = 4096;
@@ -16,8 +19,17 @@ const REPLY_BYTES_PER_SESSION_MAX: usize = 16 * 1024 * 1024;
 const REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Most sessions of one shard; past it the least recently used goes.
 const SESSIONS_MAX: usize = 65_536;
-/// A session that was not used for this long, in log time, may go.
+/// A session that was not used for this long, on the table's clock, may go.
 const IDLE_MS_MAX: u64 = 60 * 60 * 1000;
+/// The table's clock follows log time from write to write, but by no more than this at once: log time jumps when a leader
+/// with another wall clock takes over, and no session grows old by that.
+const CLOCK_STEP_MS_MAX: u64 = 60 * 1000;
+/// While a session that was in use has been dropped for want of room within this time, on the table's clock, nothing is
+/// taken for granted about retries: it exceeds every deadline, so that none of them comes later.
+const RETRIES_COME_WITHIN_MS: u64 = 2 * DEADLINE_MS_MAX as u64;
+
+const _: () =
+    assert!(IDLE_MS_MAX > RETRIES_COME_WITHIN_MS, "nobody retries a write of a session that was idle so long");
 /// Most sessions dropped for age by one applied write.
 const EXPIRED_PER_WRITE_MAX: usize = 4;
 
@@ -37,6 +49,8 @@ struct Session {
     /// Key in `SessionTable::by_use`.
     last_use: (LogIndex, u32),
     last_use_ms: u64,
+    /// The write that began it, if the client may have had a session that was dropped shortly before.
+    begun_in_doubt: Option<u64>,
     /// Nothing below is remembered.
     floor: u64,
     replies: BTreeMap<u64, Remembered>,
@@ -48,6 +62,10 @@ impl Session {
     fn insert(&mut self, sequence: u64, reply: Remembered) {
         self.bytes += reply.bytes();
         self.bytes -= self.replies.insert(sequence, reply).map_or(0, |before| before.bytes());
+    }
+
+    fn is_newest(&self, sequence: u64) -> bool {
+        self.replies.last_key_value().is_some_and(|(&newest, _)| newest == sequence)
     }
 
     /// Forgets everything below `floor`, or below a floor that was higher already: a copy of a write that was given up
@@ -75,23 +93,61 @@ pub struct SessionTable {
     by_use: BTreeMap<(LogIndex, u32), ClientId>,
     uses_of_entry: (LogIndex, u32),
     any_dropped: bool,
+    /// Milliseconds, from write to write; see [`CLOCK_STEP_MS_MAX`].
+    clock_ms: u64,
+    /// The log time of the last write.
+    log_time_ms: u64,
+    /// Until then retries may be of writes that were forgotten for want of room.
+    doubtful_until_ms: u64,
     /// Of all remembered answers.
     bytes: usize,
 }
 
 impl SessionTable {
-    /// What is known of a client's write. `retry`: the client says that it has sent it before.
-    pub fn look_up(&self, client: ClientId, sequence: u64, retry: bool) -> Known {
+    /// What is known of a client's write.
+    pub fn look_up(&self, client: ClientId, id: WriteId) -> Known {
+        let WriteId { sequence, first_unanswered, retry } = id;
         match self.sessions.get(&client) {
             // A first attempt of a client without a session can't have taken effect before. A retry might have, in a
-            // session that has since been dropped.
-            None if retry && self.any_dropped => Known::Forgotten,
+            // session that has since been dropped. If that was for age, the client has had answers since.
+            None if retry && (self.is_doubtful() || (self.any_dropped && first_unanswered > 1)) => Known::Forgotten,
             None => Known::New,
             Some(session) => match session.replies.get(&sequence) {
+                Some(_) if planted(Bug::OnlyNewestAnswerRemembered) && !session.is_newest(sequence) => Known::New,
                 Some(reply) => Known::Answered(reply.clone()),
-                None if sequence < session.floor => Known::Forgotten,
+                None if sequence < session.floor && !planted(Bug::ForgottenWriteAppliedAgain) => Known::Forgotten,
+                // It may have taken effect in the session before. So may a copy that is called the first, if it is older
+                // than what began this session: it may be late.
+                None if self.is_doubtful() && session.begun_in_doubt.is_some_and(|began| retry || sequence < began) => {
+                    Known::Forgotten
+                }
                 None => Known::New,
             },
+        }
+    }
+
+    /// A session that was in use was dropped not long ago.
+    fn is_doubtful(&self) -> bool {
+        self.clock_ms < self.doubtful_until_ms
+    }
+
+    /// Hashes everything that replicas have in common, clients in the order of their last use.
+    pub(super) fn digest(&self, hasher: &mut Xxh3) {
+        for ((index, number), client) in &self.by_use {
+            let session = &self.sessions[client];
+            hasher.update(client.0.as_bytes());
+            for part in
+                [index.0, u64::from(*number), session.last_use_ms, session.floor, session.begun_in_doubt.unwrap_or(0)]
+            {
+                hasher.update(&part.to_le_bytes());
+            }
+            for (sequence, reply) in &session.replies {
+                hasher.update(&sequence.to_le_bytes());
+                hasher.update(format!("{reply:?}").as_bytes());
+            }
+        }
+        for part in [self.any_dropped.into(), self.clock_ms, self.log_time_ms, self.doubtful_until_ms] {
+            hasher.update(&part.to_le_bytes());
         }
     }
 
@@ -105,10 +161,15 @@ impl SessionTable {
         self.sessions.is_empty()
     }
 
-    /// Remembers an applied write. `index` and `now_ms` are its entry's.
-    pub(super) fn remember(&mut self, record: SessionRecord, index: LogIndex, now_ms: u64) {
+    /// Remembers an applied write. `index` and `log_time_ms` are its entry's.
+    pub(super) fn remember(&mut self, record: SessionRecord, index: LogIndex, log_time_ms: u64) {
+        self.clock_ms += log_time_ms.saturating_sub(self.log_time_ms).min(CLOCK_STEP_MS_MAX);
+        self.log_time_ms = self.log_time_ms.max(log_time_ms);
+        let now_ms = self.clock_ms;
         let use_number = self.next_use(index);
-        let session = self.sessions.entry(record.client).or_default();
+        let begun_in_doubt = self.is_doubtful().then_some(record.sequence);
+        let begin = || Session { begun_in_doubt, ..Session::default() };
+        let session = self.sessions.entry(record.client).or_insert_with(begin);
         self.by_use.remove(&session.last_use);
         self.by_use.insert(use_number, record.client);
         session.last_use = use_number;
@@ -121,7 +182,7 @@ impl SessionTable {
             session.raise_floor(oldest + 1);
         }
         self.bytes = self.bytes - bytes_before + session.bytes;
-        self.drop_old(now_ms);
+        self.drop_old();
         self.drop_heavy();
     }
 
@@ -131,10 +192,10 @@ impl SessionTable {
         self.uses_of_entry
     }
 
-    fn drop_old(&mut self, now_ms: u64) {
+    fn drop_old(&mut self) {
         for _ in 0..EXPIRED_PER_WRITE_MAX {
             let Some((&oldest, &client)) = self.by_use.first_key_value() else { return };
-            let idle_ms = now_ms.saturating_sub(self.sessions[&client].last_use_ms);
+            let idle_ms = self.clock_ms - self.sessions[&client].last_use_ms;
             if self.sessions.len() <= SESSIONS_MAX && idle_ms <= IDLE_MS_MAX {
                 return;
             }
@@ -153,8 +214,12 @@ impl SessionTable {
 
     fn drop_session(&mut self, last_use: (LogIndex, u32), client: ClientId) {
         self.by_use.remove(&last_use);
-        self.bytes -= self.sessions.remove(&client).map_or(0, |session| session.bytes);
         self.any_dropped = true;
+        let Some(session) = self.sessions.remove(&client) else { return };
+        self.bytes -= session.bytes;
+        if self.clock_ms - session.last_use_ms < RETRIES_COME_WITHIN_MS {
+            self.doubtful_until_ms = self.clock_ms + RETRIES_COME_WITHIN_MS;
+        }
     }
 }
 
@@ -173,30 +238,69 @@ mod tests {
         SessionRecord { client: client(number), sequence, first_unanswered, reply }
     }
 
+    /// The id of a write of which the client has heard nothing, although it has heard of all before it.
+    fn retry(sequence: u64) -> WriteId {
+        WriteId { sequence, first_unanswered: sequence, retry: true }
+    }
+
     #[test]
     fn remembers_until_the_client_has_its_answer() {
         let mut table = SessionTable::default();
-        assert_eq!(table.look_up(client(1), 1, false), Known::New);
+        assert_eq!(table.look_up(client(1), WriteId { retry: false, ..retry(1) }), Known::New);
         table.remember(write(1, 1, 1), LogIndex(1), 0);
         table.remember(write(1, 3, 1), LogIndex(1), 0);
-        assert_eq!(table.look_up(client(1), 1, true), Known::Answered(Remembered::Applied(Version(10))));
-        assert_eq!(table.look_up(client(1), 2, true), Known::New, "overtaken, never applied");
+        assert_eq!(table.look_up(client(1), retry(1)), Known::Answered(Remembered::Applied(Version(10))));
+        assert_eq!(table.look_up(client(1), retry(2)), Known::New, "overtaken, never applied");
         table.remember(write(1, 4, 3), LogIndex(2), 0);
-        assert_eq!(table.look_up(client(1), 1, true), Known::Forgotten);
-        assert_eq!(table.look_up(client(1), 3, true), Known::Answered(Remembered::Applied(Version(30))));
-        assert_eq!(table.look_up(client(2), 1, true), Known::New, "nothing was ever dropped");
+        assert_eq!(table.look_up(client(1), retry(1)), Known::Forgotten);
+        assert_eq!(table.look_up(client(1), retry(3)), Known::Answered(Remembered::Applied(Version(30))));
+        assert_eq!(table.look_up(client(2), retry(1)), Known::New, "nothing was ever dropped");
     }
 
     #[test]
     fn an_idle_session_goes_and_a_retry_is_told_so() {
         let mut table = SessionTable::default();
-        table.remember(write(1, 1, 1), LogIndex(1), 0);
-        table.remember(write(2, 1, 1), LogIndex(2), IDLE_MS_MAX);
+        table.remember(write(1, 5, 5), LogIndex(1), 0);
+        let steps = IDLE_MS_MAX / CLOCK_STEP_MS_MAX;
+        for step in 1..=steps {
+            table.remember(write(2, step, 1), LogIndex(1 + step), step * CLOCK_STEP_MS_MAX);
+        }
         assert_eq!(table.len(), 2);
-        table.remember(write(2, 2, 1), LogIndex(3), IDLE_MS_MAX + 1);
+        table.remember(write(2, steps + 1, 1), LogIndex(steps + 2), IDLE_MS_MAX + 1);
         assert_eq!(table.len(), 1);
-        assert_eq!(table.look_up(client(1), 1, true), Known::Forgotten);
-        assert_eq!(table.look_up(client(1), 2, false), Known::New, "a first attempt needs no memory");
+        assert_eq!(table.look_up(client(1), retry(5)), Known::Forgotten);
+        let first = WriteId { retry: false, ..retry(6) };
+        assert_eq!(table.look_up(client(1), first), Known::New, "a first attempt needs no memory");
+        assert_eq!(table.look_up(client(3), retry(1)), Known::New, "a client without an answer never had a session");
+    }
+
+    #[test]
+    fn a_jump_of_log_time_makes_no_session_old() {
+        let mut table = SessionTable::default();
+        table.remember(write(1, 1, 1), LogIndex(1), 0);
+        table.remember(write(2, 1, 1), LogIndex(2), 10 * IDLE_MS_MAX);
+        assert!(matches!(table.look_up(client(1), retry(1)), Known::Answered(_)));
+    }
+
+    #[test]
+    fn a_client_whose_session_was_dropped_for_want_of_room_does_not_write_twice() {
+        let mut table = SessionTable::default();
+        table.remember(write(1, 7, 7), LogIndex(1), 0);
+        for number in 2..=SESSIONS_MAX as u128 + 1 {
+            table.remember(write(number, 1, 1), LogIndex(number as u64), 0);
+        }
+        let of = |sequence| WriteId { sequence, first_unanswered: 7, retry: true };
+        assert_eq!(table.look_up(client(1), of(7)), Known::Forgotten, "its session is gone");
+        table.remember(write(1, 8, 7), LogIndex(1_000_000), 0);
+        assert_eq!(table.look_up(client(1), of(7)), Known::Forgotten, "its new session knows no better");
+        assert_eq!(table.look_up(client(1), of(9)), Known::Forgotten, "it may have been sent before");
+        assert_eq!(table.look_up(client(1), of(100_000)), Known::Forgotten, "however far ahead it is");
+        assert_eq!(table.look_up(client(1), WriteId { retry: false, ..of(9) }), Known::New);
+        assert_eq!(table.look_up(client(1), WriteId { retry: false, ..of(7) }), Known::Forgotten, "it may be late");
+        for step in 1..=RETRIES_COME_WITHIN_MS / CLOCK_STEP_MS_MAX {
+            table.remember(write(1, 100 + step, 9), LogIndex(1_000_000 + step), step * CLOCK_STEP_MS_MAX);
+        }
+        assert_eq!(table.look_up(client(1), of(300)), Known::New, "nobody retries for so long");
     }
 
     #[test]
@@ -205,8 +309,8 @@ mod tests {
         for sequence in 1..=REPLIES_PER_SESSION_MAX as u64 + 1 {
             table.remember(write(1, sequence, 1), LogIndex(sequence), 0);
         }
-        assert_eq!(table.look_up(client(1), 1, true), Known::Forgotten);
-        assert!(matches!(table.look_up(client(1), 2, true), Known::Answered(_)));
+        assert_eq!(table.look_up(client(1), retry(1)), Known::Forgotten);
+        assert!(matches!(table.look_up(client(1), retry(2)), Known::Answered(_)));
     }
 
     #[test]
@@ -214,8 +318,8 @@ mod tests {
         let mut table = SessionTable::default();
         table.remember(write(1, 10, 10), LogIndex(1), 0);
         table.remember(write(1, 5, 5), LogIndex(2), 0);
-        assert_eq!(table.look_up(client(1), 5, true), Known::Forgotten);
-        assert!(matches!(table.look_up(client(1), 10, true), Known::Answered(_)));
+        assert_eq!(table.look_up(client(1), retry(5)), Known::Forgotten);
+        assert!(matches!(table.look_up(client(1), retry(10)), Known::Answered(_)));
     }
 
     #[test]
@@ -242,9 +346,9 @@ mod tests {
                 assert!(table.bytes <= REPLY_BYTES_MAX + REPLY_BYTES_PER_SESSION_MAX);
             }
         }
-        assert!(matches!(table.look_up(client(20), 20, true), Known::Answered(_)));
-        assert_eq!(table.look_up(client(20), 1, true), Known::Forgotten, "over the client's bytes");
-        assert_eq!(table.look_up(client(1), 20, true), Known::Forgotten, "over the shard's");
+        assert!(matches!(table.look_up(client(20), retry(20)), Known::Answered(_)));
+        assert_eq!(table.look_up(client(20), retry(1)), Known::Forgotten, "over the client's bytes");
+        assert_eq!(table.look_up(client(1), retry(20)), Known::Forgotten, "over the shard's");
         table.remember(write(20, 21, 21), LogIndex(5000), 0);
         assert_eq!(table.sessions[&client(20)].bytes, Remembered::Applied(Version(1)).bytes());
     }

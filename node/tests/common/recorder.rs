@@ -39,7 +39,7 @@ impl Recorder {
 
     /// Records a get that was called at `invoked_at` and has been answered now.
     pub(crate) fn record_get(&self, client: u32, invoked_at: u64, key: &str, found: Option<(Vec<u8>, u64)>) {
-        let found = found.map(|(value, version)| Found { value, version: Some(version) });
+        let found = found.map(|(value, version)| Found { value, version: Some(version), expires: None });
         let completion = Completion::Answered { at: self.now(), reply: Reply::Value(found) };
         self.push(Operation { client, invoked_at, key: key.into(), call: Call::Get, completion });
     }
@@ -58,7 +58,9 @@ impl Recorder {
             Action::Delete => WriteOp::delete(key),
             Action::Incr { by } => WriteOp::incr(key, by),
             Action::Append { value } => WriteOp::append(key, value),
-            Action::Put { .. } | Action::Expire { .. } | Action::Persist => panic!("the checker knows no expiry"),
+            Action::Put { ttl_ms: Some(_), .. } | Action::Expire { .. } | Action::Persist => {
+                panic!("no test that records asks for it yet")
+            }
         };
         let invoked_at = self.now();
         let result = client.write(op.condition(condition)).await;
@@ -145,10 +147,11 @@ fn checked_condition(condition: Condition) -> checker::Condition {
 
 fn checked_action(action: Action) -> checker::Action {
     match action {
-        Action::Put { value, ttl_ms: None } => checker::Action::Put(value.to_vec()),
+        Action::Put { value, ttl_ms } => checker::Action::Put { value: value.to_vec(), expires: ttl_ms.is_some() },
         Action::Delete => checker::Action::Delete,
         Action::Incr { by } => checker::Action::Incr(by),
         Action::Append { value } => checker::Action::Append(value.to_vec()),
-        Action::Put { .. } | Action::Expire { .. } | Action::Persist => panic!("the checker knows no expiry"),
+        Action::Expire { .. } => checker::Action::Expire,
+        Action::Persist => checker::Action::Persist,
     }
 }

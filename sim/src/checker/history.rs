@@ -56,14 +56,23 @@ pub enum Condition {
 /// What a write does.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Action {
-    /// Stores a value.
-    Put(Vec<u8>),
+    /// Stores a value. What time to live the key had ends with the value it had.
+    Put {
+        /// The value.
+        value: Vec<u8>,
+        /// It has a time to live.
+        expires: bool,
+    },
     /// Removes the key.
     Delete,
-    /// Adds to a decimal 64-bit integer; a missing key counts as 0.
+    /// Adds to a decimal 64-bit integer; a missing key counts as 0. Keeps the time to live.
     Incr(i64),
-    /// Appends bytes; a missing key counts as empty.
+    /// Appends bytes; a missing key counts as empty. Keeps the time to live.
     Append(Vec<u8>),
+    /// Gives an existing key a time to live.
+    Expire,
+    /// Takes an existing key's time to live away.
+    Persist,
 }
 
 /// How an operation ended, from its caller's view.
@@ -101,6 +110,8 @@ pub struct Found {
     pub value: Vec<u8>,
     /// Its version, where the store told it.
     pub version: Option<u64>,
+    /// Whether it has a time to live, where the store told it.
+    pub expires: Option<bool>,
 }
 
 /// What a write answered. A field that is `None` was not told, and is not checked.
@@ -122,7 +133,7 @@ pub enum WriteStatus {
     Applied,
     /// Its condition did not hold.
     ConditionFailed,
-    /// It was a delete of a key that does not exist.
+    /// It was a delete, an expire or a persist of a key that does not exist, or a persist of one without a time to live.
     Missing,
 }
 

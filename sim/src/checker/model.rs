@@ -1,4 +1,9 @@
 //! What an operation may do to one key: the sequential store that a history is compared with.
+//!
+//! Expiry. The store decides by a time of its own when a value's time to live is over, and no answer tells that time. So a
+//! value that has a time to live may vanish at any moment by itself, and stays away until it is written again; a value that
+//! has none never vanishes. Nobody sees the moment itself: it is enough to let the value vanish right before an operation
+//! that needs it gone, see [`depends_on_expiry`].
 
 use super::history::{Action, Call, Completion, Condition, Found, Operation, Reply, WriteStatus, Written};
 use std::collections::HashMap;
@@ -17,11 +22,18 @@ pub(super) struct State {
     pub(super) version: u64,
     /// Always true for a missing key, so that states which can't be told apart are equal.
     pub(super) version_exact: bool,
+    /// The value has a time to live. Always false for a missing key.
+    pub(super) expires: bool,
 }
 
 impl State {
     /// The state of a key that was never written.
-    pub(super) const ABSENT: State = State { value: None, version: 0, version_exact: true };
+    pub(super) const ABSENT: State = State { value: None, version: 0, version_exact: true, expires: false };
+
+    /// This state after its value's time to live is over, if it has one.
+    pub(super) fn expired(self) -> Option<State> {
+        self.expires.then_some(State { value: None, version_exact: true, expires: false, ..self })
+    }
 
     /// This state with its version pinned down to `version`, if it can have it. A missing key's version is told as 0.
     fn with_version(self, version: u64) -> Option<State> {
@@ -38,13 +50,13 @@ impl State {
     }
 
     /// The state after an effective write, which was given version `told`: higher than every one before it.
-    fn written(self, value: Option<ValueId>, told: Option<u64>) -> Option<State> {
+    fn written(self, value: Option<ValueId>, expires: bool, told: Option<u64>) -> Option<State> {
         let (version, told_exactly) = match told {
             Some(version) if version <= self.version => return None,
             Some(version) => (version, true),
             None => (self.version + 1, false),
         };
-        Some(State { value, version, version_exact: told_exactly || value.is_none() })
+        Some(State { value, version, version_exact: told_exactly || value.is_none(), expires })
     }
 }
 
@@ -56,7 +68,8 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// The state after `operation` takes effect in `state` with the answer it got, or `None` if it can't have.
+    /// The state after `operation` takes effect in `state` with the answer it got, or `None` if it can't have. The value
+    /// does not expire meanwhile.
     ///
     /// An operation of unknown answer is taken to have had an effect: had it none, it need not be placed at all.
     pub(super) fn step(&mut self, state: State, operation: &Operation) -> Option<State> {
@@ -84,7 +97,8 @@ impl Model {
             None => state.value.is_none().then_some(state),
             Some(found) => {
                 let same_value = state.value.is_some_and(|value| self.bytes(value) == found.value);
-                same_value.then_some(state)?.with_told_version(found.version)
+                let same_expiry = found.expires.is_none_or(|expires| expires == state.expires);
+                (same_value && same_expiry).then_some(state)?.with_told_version(found.version)
             }
         }
     }
@@ -103,8 +117,12 @@ impl Model {
             }
             WriteStatus::ConditionFailed => failing(condition, state.with_told_version(written.version)?),
             WriteStatus::Missing => {
-                let missed = matches!(action, Action::Delete) && state.value.is_none();
-                missed.then_some(state)?.with_told_version(written.version)
+                let missed = match action {
+                    Action::Delete | Action::Expire => state.value.is_none(),
+                    Action::Persist => !state.expires,
+                    Action::Put { .. } | Action::Incr(_) | Action::Append(_) => false,
+                };
+                holding(condition, missed.then_some(state)?)?.with_told_version(written.version)
             }
         }
     }
@@ -112,27 +130,29 @@ impl Model {
     /// The state after an effective write, if the write can have an effect and then answers as told.
     fn effect(&mut self, state: State, action: &Action, version: Option<u64>, number: Option<i64>) -> Option<State> {
         let before = state.value.map_or(&[][..], |value| self.bytes(value));
-        let (value, answer) = match action {
-            Action::Put(value) => (Some(self.intern(value)), None),
+        let (value, expires, answer) = match action {
+            Action::Put { value, expires } => (Some(self.intern(value)), *expires, None),
             Action::Delete => {
                 state.value?;
-                (None, None)
+                (None, false, None)
             }
             Action::Incr(by) => {
                 let current = if state.value.is_some() { decimal(before)? } else { 0 };
                 let sum = current.checked_add(*by)?;
-                (Some(self.intern(sum.to_string().as_bytes())), Some(sum))
+                (Some(self.intern(sum.to_string().as_bytes())), state.expires, Some(sum))
             }
             Action::Append(tail) => {
                 let whole = [before, tail].concat();
                 let length = i64::try_from(whole.len()).ok()?;
-                (Some(self.intern(&whole)), Some(length))
+                (Some(self.intern(&whole)), state.expires, Some(length))
             }
+            Action::Expire => (Some(state.value?), true, None),
+            Action::Persist => (state.expires.then_some(state.value)?, false, None),
         };
         if number.is_some() && answer.is_some() && number != answer {
             return None;
         }
-        state.written(value, version)
+        state.written(value, expires, version)
     }
 
     fn intern(&mut self, value: &[u8]) -> ValueId {
@@ -166,6 +186,29 @@ fn failing(condition: Condition, state: State) -> Option<State> {
         Condition::IfVersion(version) => state.value.is_none() || !state.version_exact || state.version != version,
     };
     can_fail.then_some(state)
+}
+
+/// Whether it makes a difference to `operation` that the value of a key has expired before it.
+///
+/// Where this is false, the operation either can't be explained by a missing key, or leads from there to where it leads from
+/// the value, too. So nothing is lost by letting values expire right before operations of which this is true, and nowhere
+/// else: an expiry can be moved on past every other operation, or left out when a write makes it invisible.
+pub(super) fn depends_on_expiry(operation: &Operation) -> bool {
+    let Call::Write { condition, action } = &operation.call else {
+        return matches!(operation.completion, Completion::Answered { reply: Reply::Value(None), .. });
+    };
+    if let Completion::Answered { reply: Reply::Written(written), .. } = &operation.completion {
+        match written.status {
+            WriteStatus::Applied => {}
+            WriteStatus::ConditionFailed | WriteStatus::Missing => return written.version.is_none_or(|told| told == 0),
+        }
+    }
+    match (condition, action) {
+        (Condition::IfPresent | Condition::IfVersion(_), _) => false,
+        (Condition::IfAbsent, _) => true,
+        (Condition::Always, Action::Incr(_) | Action::Append(_)) => true,
+        (Condition::Always, Action::Put { .. } | Action::Delete | Action::Expire | Action::Persist) => false,
+    }
 }
 
 fn decimal(bytes: &[u8]) -> Option<i64> {

@@ -113,7 +113,8 @@ fn explain(prefix: &[Operation], steps_max: u64) -> (Vec<Operation>, String) {
         None => format!("nothing, after version {}", state.version),
         Some(value) => {
             let bound = if state.version_exact { "" } else { "at least " };
-            format!("{} with version {bound}{}", Escaped(value), state.version)
+            let expiry = if state.expires { ", until it expires" } else { "" };
+            format!("{} with version {bound}{}{expiry}", Escaped(value), state.version)
         }
     };
     let tail = order.len().saturating_sub(SHOWN_MAX);

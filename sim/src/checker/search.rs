@@ -2,20 +2,24 @@
 //!
 //! Wing and Gong's algorithm places operations one after another; a candidate for the next place is every unplaced
 //! operation that was called before the first answer among the unplaced ones. Lowe's addition is a memory of the
-//! configurations (placed set, state) that were entered: entering one a second time can't end better. Four things keep
+//! configurations (placed set, state) that were entered: entering one a second time can't end better. Five things keep
 //! thousands of operations and dozens of clients cheap:
 //!
 //! * The placed set is remembered as the first unplaced answered operation and the bits after it up to the last operation
 //!   that can be placed before it. Everything older is placed, so a quiet moment in the history costs nothing later on.
 //! * An operation that fits and leaves the state unchanged is placed at once, without alternatives: if any linearization
 //!   exists, moving that operation forward to here gives another.
+//! * A value that has a time to live vanishes right before an operation that needs it gone, and at no other moment.
 //! * Answers that tell a version of the key have only one possible order, that of the versions.
 //! * An open operation (outcome unknown) may stay unplaced for ever. So of two configurations that differ only in the open
 //!   operations used and in what is known of the version, the one which used fewer and knows less can do all that the
-//!   other can; and of two identical open operations the one that was called first is used first.
+//!   other can; and of two identical open operations the one that was called first is used first. What can be known of
+//!   open writes is found out beforehand, see the `known` module.
 
 use super::history::{Call, Completion, Found, Operation, Reply, WriteStatus};
-use super::model::{Model, State, ValueId};
+use super::known::{OpenPuts, longest_list};
+use super::model::{Model, State, ValueId, depends_on_expiry};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;
@@ -40,20 +44,32 @@ pub(super) struct Search<'a> {
     answered_left: usize,
     placed: Placed,
     told: Told,
+    /// The key is only appended to: the longest value of it that was found, and the get that found it.
+    longest_list: Option<(&'a [u8], u32)>,
     frames: Vec<Frame>,
     /// The candidates of all frames, those of the last frame at the end.
-    candidates: Vec<u32>,
+    candidates: Vec<Candidate>,
     entered: Entered,
 }
 
 struct Prepared<'a> {
-    operation: &'a Operation,
+    operation: Cow<'a, Operation>,
     /// Its place in the slice that the caller gave.
     position: usize,
     returned_at: Option<u64>,
     told: Option<ToldVersion>,
+    /// It may be placed both on a value that has a time to live and after that value's expiry.
+    depends_on_expiry: bool,
     /// An open operation's identical predecessor, which is used before it.
     twin: Option<u32>,
+}
+
+/// An operation that may be the next one.
+#[derive(Clone, Copy)]
+struct Candidate {
+    operation: u32,
+    /// The value that the key has expires right before it.
+    after_expiry: bool,
 }
 
 /// A level of the search: an operation was placed, and the candidates for the next place are tried in turn.
@@ -68,21 +84,27 @@ struct Frame {
 impl<'a> Search<'a> {
     /// Prepares a search over the operations of one key, in any order. Costs a sort.
     pub(super) fn new(operations: &[&'a Operation]) -> Self {
+        let open_puts = OpenPuts::new(operations);
         let mut prepared: Vec<Prepared<'a>> = operations
             .iter()
             .enumerate()
             // A get that was never answered constrains nothing.
             .filter(|(_, operation)| operation.call != Call::Get || operation.returned_at().is_some())
             .map(|(position, operation)| Prepared {
-                operation,
+                operation: open_puts.simplified(operation),
                 position,
-                returned_at: operation.returned_at(),
+                returned_at: operation.returned_at().or_else(|| open_puts.seen_at(operation)),
                 told: ToldVersion::of(operation),
+                depends_on_expiry: depends_on_expiry(operation),
                 twin: None,
             })
             .collect();
         prepared.sort_by_key(|prepared| (prepared.operation.invoked_at, prepared.position));
         link_twins(&mut prepared);
+        let longest_list = longest_list(operations).and_then(|(list, position)| {
+            let get = (0..).zip(&prepared).find(|(_, prepared)| prepared.position == position);
+            get.map(|(index, _)| (list, index))
+        });
         Search {
             model: Model::default(),
             unplaced: Unplaced::new(&prepared),
@@ -90,6 +112,7 @@ impl<'a> Search<'a> {
             answered_left: prepared.iter().filter(|prepared| prepared.returned_at.is_some()).count(),
             placed: Placed::new(&prepared),
             told: Told::new(&prepared),
+            longest_list,
             frames: Vec::new(),
             candidates: Vec::new(),
             entered: HashMap::default(),
@@ -114,13 +137,16 @@ impl<'a> Search<'a> {
             if steps > steps_max {
                 return Judgement::Undecided;
             }
-            if let Some(next) = self.model.step(self.state, self.operations[candidate as usize].operation) {
-                self.place(candidate);
-                if self.told.allows(next) && self.enter(next) {
+            let Candidate { operation, after_expiry } = candidate;
+            let from = if after_expiry { self.state.expired() } else { Some(self.state) };
+            let next = from.and_then(|from| self.model.step(from, &self.operations[operation as usize].operation));
+            if let Some(next) = next {
+                self.place(operation);
+                if self.told.allows(next) && self.is_part_of_list(next) && self.enter(next) {
                     let before = std::mem::replace(&mut self.state, next);
-                    self.open_frame(Some(candidate), before);
+                    self.open_frame(Some(operation), before);
                 } else {
-                    self.take_back(candidate);
+                    self.take_back(operation);
                 }
             }
         }
@@ -130,6 +156,12 @@ impl<'a> Search<'a> {
     /// The state after the operations that are placed now, with its value's bytes.
     pub(super) fn reached(&self) -> (State, Option<&[u8]>) {
         (self.state, self.state.value.map(|value| self.model.bytes(value)))
+    }
+
+    /// Whether the longest list can still be found, or was.
+    fn is_part_of_list(&self, state: State) -> bool {
+        let (Some((list, get)), Some(value)) = (self.longest_list, state.value) else { return true };
+        list.starts_with(self.model.bytes(value)) || self.placed.contains(get)
     }
 
     fn order(&self) -> Vec<usize> {
@@ -173,24 +205,27 @@ impl<'a> Search<'a> {
         let mut open = Vec::new();
         for candidate in self.unplaced.before_first_return() {
             let prepared = &self.operations[candidate as usize];
+            let both_ways = self.state.expires && prepared.depends_on_expiry;
+            let ways = [false, true].into_iter().take(1 + usize::from(both_ways));
+            let ways = ways.map(|after_expiry| Candidate { operation: candidate, after_expiry });
             if prepared.returned_at.is_none() {
                 if prepared.twin.is_none_or(|twin| self.placed.contains(twin)) {
-                    open.push(candidate);
+                    open.extend(ways);
                 }
                 continue;
             }
             if prepared.told.is_some_and(|told| !self.told.is_next(told)) {
                 continue;
             }
-            if self.model.step(self.state, prepared.operation) == Some(self.state) {
+            if self.model.step(self.state, &prepared.operation) == Some(self.state) {
                 self.candidates.truncate(start);
-                self.candidates.push(candidate);
+                self.candidates.push(Candidate { operation: candidate, after_expiry: false });
                 return;
             }
-            self.candidates.push(candidate);
+            self.candidates.extend(ways);
         }
         let operations = &self.operations;
-        self.candidates[start..].sort_by_key(|&candidate| operations[candidate as usize].returned_at);
+        self.candidates[start..].sort_by_key(|candidate| operations[candidate.operation as usize].returned_at);
         // Placing open operations brings no further answered one into reach.
         if self.candidates.len() == start {
             return;
@@ -204,7 +239,7 @@ impl<'a> Search<'a> {
         // A missing key's version is only a bound for the next one, whatever the state says.
         let version_exact = state.version_exact && state.value.is_some();
         let way = Way { version: state.version, version_exact, used: self.placed.open_used() };
-        let ways = self.entered.entry(self.placed.configuration(state.value)).or_default();
+        let ways = self.entered.entry(self.placed.configuration(state)).or_default();
         let is_new = !ways.iter().any(|earlier| earlier.can_do_all_of(&way));
         if is_new {
             ways.push(way);
@@ -265,7 +300,12 @@ impl Told {
     /// Whether what is still to be told can be told after this state.
     fn allows(&self, state: State) -> bool {
         self.order.get(self.next).is_none_or(|(next, _)| {
-            if next.is_found { state.version <= next.version } else { state.version < next.version }
+            // What is found now was written with its version; from a missing key on only a later write tells one.
+            if next.is_found && state.value.is_some() {
+                state.version <= next.version
+            } else {
+                state.version < next.version
+            }
         })
     }
 
@@ -383,6 +423,7 @@ type Entered = HashMap<Configuration, Vec<Way>, BuildHasherDefault<DefaultHasher
 #[derive(PartialEq, Eq, Hash)]
 struct Configuration {
     value: Option<ValueId>,
+    expires: bool,
     /// The first answered operation that is not placed.
     first_unplaced: u32,
     /// The bits from its word on, up to the last operation that was called before its answer.
@@ -457,12 +498,13 @@ impl Placed {
         self.open[..end].into()
     }
 
-    fn configuration(&self, value: Option<ValueId>) -> Configuration {
+    fn configuration(&self, state: State) -> Configuration {
         let placed_after = match self.reach.get(self.first_unplaced) {
             Some(&reach) => self.answered[self.first_unplaced / 64..=reach as usize / 64].into(),
             None => Box::default(),
         };
-        Configuration { value, first_unplaced: self.first_unplaced as u32, placed_after }
+        let State { value, expires, .. } = state;
+        Configuration { value, expires, first_unplaced: self.first_unplaced as u32, placed_after }
     }
 
     fn word(&mut self, operation: u32) -> &mut u64 {

@@ -10,10 +10,15 @@
 //! client 4: [14..15] append x ab ok v7 = 3
 //! client 5: [7..?] put x=9 unknown
 //! client 5: [7..9] put x=9 applied
+//! client 6: [8..9] put x=7 expiring ok v8
+//! client 6: [9..11] expire x ok v9
+//! client 6: [12..13] persist x ok v10
+//! client 6: [14..15] get x = 7 v10 lasting
 //! # a comment
 //! ```
 //!
-//! Conditions are `if absent`, `if present` and `if v3`; other ends of a write are `missing`. Versions and numbers may be
+//! Conditions are `if absent`, `if present` and `if v3`; other ends of a write are `missing`. A value that has a time to live
+//! is `expiring`; of one that was found and has none it may be told that it is `lasting`. Versions and numbers may be
 //! left out where the store did not tell them. Bytes that are not printable ASCII, and spaces, `=`, `\`, `"` and `#`, are
 //! written `\x20`; `""` is the empty value.
 
@@ -96,10 +101,15 @@ fn write_call(f: &mut fmt::Formatter<'_>, key: &[u8], call: &Call) -> fmt::Resul
     let key = Escaped(key);
     let Call::Write { condition, action } = call else { return write!(f, "get {key}") };
     match action {
-        Action::Put(value) => write!(f, "put {key}={}", Escaped(value))?,
+        Action::Put { value, expires } => {
+            write!(f, "put {key}={}", Escaped(value))?;
+            f.write_str(if *expires { " expiring" } else { "" })?;
+        }
         Action::Delete => write!(f, "delete {key}")?,
         Action::Incr(by) => write!(f, "incr {key} {by}")?,
         Action::Append(value) => write!(f, "append {key} {}", Escaped(value))?,
+        Action::Expire => write!(f, "expire {key}")?,
+        Action::Persist => write!(f, "persist {key}")?,
     }
     match condition {
         Condition::Always => Ok(()),
@@ -110,11 +120,12 @@ fn write_call(f: &mut fmt::Formatter<'_>, key: &[u8], call: &Call) -> fmt::Resul
 }
 
 fn write_reply(f: &mut fmt::Formatter<'_>, reply: &Reply) -> fmt::Result {
-    let (version, number) = match reply {
-        Reply::Value(None) => return f.write_str(" none"),
+    match reply {
+        Reply::Value(None) => f.write_str(" none"),
         Reply::Value(Some(found)) => {
             write!(f, " = {}", Escaped(&found.value))?;
-            (found.version, None)
+            write_version(f, found.version)?;
+            f.write_str(found.expires.map_or("", |expires| if expires { " expiring" } else { " lasting" }))
         }
         Reply::Written(written) => {
             f.write_str(match written.status {
@@ -122,11 +133,14 @@ fn write_reply(f: &mut fmt::Formatter<'_>, reply: &Reply) -> fmt::Result {
                 WriteStatus::ConditionFailed => " failed",
                 WriteStatus::Missing => " missing",
             })?;
-            (written.version, written.number)
+            write_version(f, written.version)?;
+            written.number.map_or(Ok(()), |number| write!(f, " = {number}"))
         }
-    };
-    version.map_or(Ok(()), |version| write!(f, " v{version}"))?;
-    number.map_or(Ok(()), |number| write!(f, " = {number}"))
+    }
+}
+
+fn write_version(f: &mut fmt::Formatter<'_>, version: Option<u64>) -> fmt::Result {
+    version.map_or(Ok(()), |version| write!(f, " v{version}"))
 }
 
 type Expected = &'static str;
@@ -197,7 +211,8 @@ fn parse_call(words: &mut Words<'_>) -> Result<(Vec<u8>, Call), Expected> {
         "get" => return Ok((words.take_bytes("a key")?, Call::Get)),
         "put" => {
             let (key, value) = words.take().and_then(|word| word.split_once('=')).ok_or("`KEY=VALUE`")?;
-            (unescape(key)?, Action::Put(unescape(value)?))
+            let value = unescape(value)?;
+            (unescape(key)?, Action::Put { value, expires: words.take_if("expiring") })
         }
         "delete" => (words.take_bytes("a key")?, Action::Delete),
         "incr" => {
@@ -206,7 +221,9 @@ fn parse_call(words: &mut Words<'_>) -> Result<(Vec<u8>, Call), Expected> {
             (key, Action::Incr(by))
         }
         "append" => (words.take_bytes("a key")?, Action::Append(words.take_bytes("bytes to append")?)),
-        _ => return Err("get, put, delete, incr or append"),
+        "expire" => (words.take_bytes("a key")?, Action::Expire),
+        "persist" => (words.take_bytes("a key")?, Action::Persist),
+        _ => return Err("get, put, delete, incr, append, expire or persist"),
     };
     let condition = if words.take_if("if") { parse_condition(words)? } else { Condition::Always };
     Ok((key, Call::Write { condition, action }))
@@ -233,7 +250,9 @@ fn parse_completion(words: &mut Words<'_>, call: &Call, returned_at: Option<u64>
         if !words.take_if("=") {
             return Err("`= VALUE` or `none`");
         }
-        let found = Found { value: words.take_bytes("a value")?, version: words.take_version() };
+        let (value, version) = (words.take_bytes("a value")?, words.take_version());
+        let expires = if words.take_if("expiring") { Some(true) } else { words.take_if("lasting").then_some(false) };
+        let found = Found { value, version, expires };
         return Ok(Completion::Answered { at, reply: Reply::Value(Some(found)) });
     }
     let status = match words.take() {

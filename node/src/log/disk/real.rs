@@ -1,248 +1,141 @@
-//! The file system of the machine.
-//!
-//! ```text
-//! <root>/lock                              held exclusively while the node runs
-//! <root>/shards/00012/0000000003.segment
-//! <root>/journal/0000000001.journal
-//! <root>/<name>.metadata
-//! ```
-//!
-//! Files are made under a name that ends in `.new`, synced, renamed, and their directory is synced: a name without
-//! `.new` always stands for a whole file.
+//! The file system of the machine, as [`FileSystem`] wants it. `<root>/lock` is held exclusively while the node runs.
 
-use super::{Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
+use super::DiskError;
+use super::file_system::{FileHandle, FileSystem};
 use crate::log::map::Mapping;
-use kvorum_protocol::ShardId;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Metadata files are small; a longer one is not ours.
-const METADATA_BYTES_MAX: u64 = 1024 * 1024;
-const SEGMENT_SUFFIX: &str = ".segment";
-const JOURNAL_SUFFIX: &str = ".journal";
-const NEW_SUFFIX: &str = ".new";
-
 /// A folder of the machine's file system, locked for this process.
 #[derive(Debug)]
-pub struct RealDisk {
+pub struct RealFileSystem {
     root: PathBuf,
     /// Holds the lock; released by the system when the process ends, however it ends.
     _lock: File,
 }
 
-impl RealDisk {
-    /// Opens the folder, creating it if need be, and locks it.
+impl RealFileSystem {
+    /// Opens the folder, creating it if need be, and locks it. Its own name is durable then.
     ///
     /// # Errors
     /// `Locked` if another process has it, else what the system says.
-    pub fn open(root: impl Into<PathBuf>) -> Result<RealDisk, DiskError> {
+    pub fn open(root: impl Into<PathBuf>) -> Result<RealFileSystem, DiskError> {
         let root = root.into();
-        for folder in [root.clone(), root.join("shards"), root.join("journal")] {
-            create_folder(&folder)?;
-        }
+        let error = |operation, path: &Path| {
+            let path = path.display().to_string();
+            move |source| DiskError::new(operation, path, source)
+        };
+        fs::create_dir_all(&root).map_err(error("create", &root))?;
+        sync_ancestors(&root).map_err(error("sync the folders above", &root))?;
         let path = root.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(error("open", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(RealDisk { root, _lock: lock }),
+            Ok(()) => Ok(RealFileSystem { root, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(DiskError::Locked { path: root.display().to_string() }),
             Err(TryLockError::Error(source)) => Err(error("lock", &path)(source)),
         }
     }
 
-    fn shard_folder(&self, shard: ShardId) -> PathBuf {
-        self.root.join("shards").join(format!("{:05}", shard.0))
-    }
-
-    fn segment_path(&self, shard: ShardId, number: u32) -> PathBuf {
-        self.shard_folder(shard).join(format!("{number:010}{SEGMENT_SUFFIX}"))
-    }
-
-    fn journal_path(&self, number: u32) -> PathBuf {
-        self.root.join("journal").join(format!("{number:010}{JOURNAL_SUFFIX}"))
-    }
-
-    fn metadata_path(&self, name: &str) -> PathBuf {
-        self.root.join(format!("{name}.metadata"))
+    fn path(&self, path: &str) -> PathBuf {
+        // Joining with an empty path would add a slash.
+        if path.is_empty() { self.root.clone() } else { self.root.join(path) }
     }
 }
 
-impl Disk for RealDisk {
-    fn list_shards(&self) -> Result<Vec<ShardId>, DiskError> {
-        let names = names_in(&self.root.join("shards"))?;
-        let mut shards: Vec<_> = names.iter().filter_map(|name| name.parse().ok().map(ShardId)).collect();
-        shards.sort_unstable();
-        Ok(shards)
+impl FileSystem for RealFileSystem {
+    type File = RealFile;
+
+    fn open(&self, path: &str) -> io::Result<RealFile> {
+        OpenOptions::new().read(true).write(true).open(self.path(path)).map(RealFile)
     }
 
-    fn list_segments(&self, shard: ShardId) -> Result<Vec<u32>, DiskError> {
-        let folder = self.shard_folder(shard);
-        if !folder.is_dir() {
-            return Ok(Vec::new());
+    fn create(&self, path: &str) -> io::Result<RealFile> {
+        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(self.path(path)).map(RealFile)
+    }
+
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.path(path).try_exists()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.path(path))
+    }
+
+    fn create_folder(&self, path: &str) -> io::Result<()> {
+        fs::create_dir(self.path(path))
+    }
+
+    fn sync_folder(&self, path: &str) -> io::Result<()> {
+        File::open(self.path(path))?.sync_all()
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path(path))? {
+            // A name that is not text is not ours.
+            names.extend(entry?.file_name().to_str().map(str::to_owned));
         }
-        numbers_in(&folder, SEGMENT_SUFFIX)
-    }
-
-    fn create_segment(
-        &self,
-        shard: ShardId,
-        number: u32,
-        bytes: u32,
-        header: &[u8],
-    ) -> Result<OpenedSegment, DiskError> {
-        create_folder(&self.shard_folder(shard))?;
-        let path = self.segment_path(shard, number);
-        let file = create_allocated(&path, bytes, header)?;
-        open_mapped(file, bytes, path)
-    }
-
-    fn open_segment(&self, shard: ShardId, number: u32) -> Result<Option<OpenedSegment>, DiskError> {
-        let path = self.segment_path(shard, number);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(error("open", &path)(source)),
-        };
-        let bytes = file_bytes(&file, &path)?;
-        open_mapped(file, bytes, path).map(Some)
-    }
-
-    fn remove_segment(&self, shard: ShardId, number: u32) -> Result<(), DiskError> {
-        remove(&self.segment_path(shard, number))
-    }
-
-    fn list_journal_files(&self) -> Result<Vec<u32>, DiskError> {
-        numbers_in(&self.root.join("journal"), JOURNAL_SUFFIX)
-    }
-
-    fn create_journal_file(&self, number: u32, bytes: u32) -> Result<Box<dyn JournalFile>, DiskError> {
-        let path = self.journal_path(number);
-        let file = create_allocated(&path, bytes, &[])?;
-        Ok(Box::new(RealFile { file, bytes, path }))
-    }
-
-    fn open_journal_file(&self, number: u32) -> Result<Box<dyn JournalFile>, DiskError> {
-        let path = self.journal_path(number);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(error("open", &path))?;
-        let bytes = file_bytes(&file, &path)?;
-        Ok(Box::new(RealFile { file, bytes, path }))
-    }
-
-    fn remove_journal_file(&self, number: u32) -> Result<(), DiskError> {
-        remove(&self.journal_path(number))
-    }
-
-    fn read_metadata(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
-        let path = self.metadata_path(name);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(error("open", &path)(source)),
-        };
-        let mut bytes = Vec::new();
-        file.take(METADATA_BYTES_MAX).read_to_end(&mut bytes).map_err(error("read", &path))?;
-        Ok(Some(bytes))
-    }
-
-    fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
-        let path = self.metadata_path(name);
-        write_new(&path, |file| file.write_all_at(bytes, 0)).map(drop)
+        Ok(names)
     }
 
     fn fresh_number(&self) -> u64 {
         rand::random()
     }
-}
 
-struct RealFile {
-    file: File,
-    bytes: u32,
-    path: PathBuf,
-}
-
-impl SegmentFile for RealFile {
-    fn sync(&self) -> Result<(), DiskError> {
-        self.file.sync_data().map_err(error("sync", &self.path))
+    fn display(&self, path: &str) -> String {
+        self.path(path).display().to_string()
     }
 }
 
-impl JournalFile for RealFile {
-    fn bytes(&self) -> u32 {
-        self.bytes
+/// An open file of the machine.
+#[derive(Debug)]
+pub struct RealFile(File);
+
+impl FileHandle for RealFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
     }
 
-    fn write_at(&self, offset: u32, bytes: &[u8]) -> Result<(), DiskError> {
-        assert!(offset as usize + bytes.len() <= self.bytes as usize, "a journal file never grows");
-        self.file.write_all_at(bytes, offset.into()).map_err(error("write", &self.path))
+    fn allocate(&self, bytes: u32) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        match fallocate(&self.0, FallocateFlags::empty(), 0, bytes.into()) {
+            Ok(()) => Ok(()),
+            // Some file systems can't allocate ahead; written zeros are the next best.
+            Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(&self.0, bytes),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
-    fn sync(&self) -> Result<(), DiskError> {
-        self.file.sync_data().map_err(error("sync", &self.path))
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(bytes, offset)
     }
 
-    fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError> {
-        self.file.read_exact_at(bytes, offset.into()).map_err(error("read", &self.path))
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
     }
-}
 
-fn error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
-    move |source| DiskError::new(operation, path.display().to_string(), source)
-}
-
-fn open_mapped(file: File, bytes: u32, path: PathBuf) -> Result<OpenedSegment, DiskError> {
-    let mapping = Mapping::of_file(&file, bytes).map_err(error("map", &path))?;
-    Ok(OpenedSegment { mapping: Arc::new(mapping), file: Box::new(RealFile { file, bytes, path }) })
-}
-
-fn file_bytes(file: &File, path: &Path) -> Result<u32, DiskError> {
-    let bytes = file.metadata().map_err(error("look at", path))?.len();
-    u32::try_from(bytes).map_err(|_| error("map", path)(io::Error::other("the file is 4 GiB or larger")))
-}
-
-/// A file of `bytes` bytes with real blocks that begins with `header`, durable under its name.
-fn create_allocated(path: &Path, bytes: u32, header: &[u8]) -> Result<File, DiskError> {
-    if path.exists() {
-        return Err(error("create", path)(io::ErrorKind::AlreadyExists.into()));
+    fn sync(&self) -> io::Result<()> {
+        // Without the times, but with the length and everything else that reading it back takes.
+        self.0.sync_data()
     }
-    write_new(path, |file| {
-        allocate(file, bytes)?;
-        file.write_all_at(header, 0)
-    })
-}
 
-/// Writes a file under a temporary name, then gives it its name; both are synced. If anything fails before the rename,
-/// the temporary file is removed, so that a full disk is not fuller for having tried.
-fn write_new(path: &Path, fill: impl FnOnce(&File) -> io::Result<()>) -> Result<File, DiskError> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(NEW_SUFFIX);
-    let temporary = PathBuf::from(temporary);
-    let made =
-        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&temporary).and_then(|file| {
-            fill(&file)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            Ok(file)
-        });
-    let file = made.map_err(|source| {
-        // The first error is the one that matters; listing the folder removes leftovers again.
-        let _ = fs::remove_file(&temporary);
-        error("create", path)(source)
-    })?;
-    sync_folder_of(path)?;
-    Ok(file)
-}
+    fn forget_cached(&self) -> io::Result<()> {
+        // Elsewhere the system can't be asked to.
+        #[cfg(target_os = "linux")]
+        rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::DontNeed)?;
+        Ok(())
+    }
 
-/// Gives a file real blocks, so that a store into its mapping never finds the disk full.
-fn allocate(file: &File, bytes: u32) -> io::Result<()> {
-    use rustix::fs::{FallocateFlags, fallocate};
-    match fallocate(file, FallocateFlags::empty(), 0, bytes.into()) {
-        Ok(()) => Ok(()),
-        // Some file systems can't allocate ahead; written zeros are the next best.
-        Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(file, bytes),
-        Err(errno) => Err(errno.into()),
+    fn map(&self, length: u32) -> io::Result<Arc<Mapping>> {
+        Mapping::of_file(&self.0, length).map(Arc::new)
     }
 }
 
@@ -257,52 +150,28 @@ fn write_zeros(file: &File, bytes: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn create_folder(path: &Path) -> Result<(), DiskError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(path).map_err(error("create", path))?;
-    sync_folder_of(path)
-}
-
-fn remove(path: &Path) -> Result<(), DiskError> {
-    fs::remove_file(path).map_err(error("remove", path))?;
-    sync_folder_of(path)
-}
-
-fn sync_folder_of(path: &Path) -> Result<(), DiskError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(error("sync the folder of", path))
-}
-
-fn names_in(folder: &Path) -> Result<Vec<String>, DiskError> {
-    let entries = fs::read_dir(folder).map_err(error("list", folder))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(error("list", folder))?.file_name();
-        names.extend(name.to_str().map(str::to_owned));
-    }
-    Ok(names)
-}
-
-/// The numbers of the files with this suffix, in order; what an interrupted creation left is removed.
-fn numbers_in(folder: &Path, suffix: &str) -> Result<Vec<u32>, DiskError> {
-    let mut numbers = Vec::new();
-    for name in names_in(folder)? {
-        if name.ends_with(NEW_SUFFIX) {
-            let path = folder.join(&name);
-            fs::remove_file(&path).map_err(error("remove", &path))?;
-        } else if let Some(number) = name.strip_suffix(suffix).and_then(|number| number.parse().ok()) {
-            numbers.push(number);
+/// Makes the names of a folder and of those above it durable, up to the file system's own root: whoever made them, in
+/// this process or one before, need not have done it.
+fn sync_ancestors(folder: &Path) -> io::Result<()> {
+    let folder = folder.canonicalize()?;
+    let device = folder.metadata()?.dev();
+    for ancestor in folder.ancestors().skip(1) {
+        match File::open(ancestor) {
+            Ok(opened) if opened.metadata()?.dev() == device => opened.sync_all()?,
+            Ok(_) => break,
+            // What this user made, it may read: this one was there before.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
         }
     }
-    numbers.sort_unstable();
-    Ok(numbers)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::disk::{Disk as _, RealDisk};
+    use kvorum_protocol::ShardId;
 
     #[test]
     fn segments_are_whole_durable_and_shared_between_mappings() {
@@ -329,12 +198,28 @@ mod tests {
 
     #[test]
     fn blocks_are_real() {
-        use std::os::unix::fs::MetadataExt as _;
         let folder = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(folder.path()).unwrap();
         disk.create_journal_file(1, 1 << 20).unwrap();
         let metadata = fs::metadata(folder.path().join("journal/0000000001.journal")).unwrap();
         assert!(metadata.blocks() * 512 >= 1 << 20, "{} blocks", metadata.blocks());
+    }
+
+    #[test]
+    fn forgetting_the_cache_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path()).unwrap();
+        disk.forget_cached().unwrap();
+        disk.create_segment(ShardId(1), 1, 4096, b"header").unwrap();
+        let journal = disk.create_journal_file(1, 4096).unwrap();
+        journal.write_at(1000, b"unsynced").unwrap();
+        disk.write_metadata("x", b"content").unwrap();
+        disk.forget_cached().unwrap();
+        let mut bytes = [0; 8];
+        journal.read_at(1000, &mut bytes).unwrap();
+        assert_eq!((&bytes, disk.read_metadata("x").unwrap().unwrap()), (b"unsynced", b"content".to_vec()));
+        let segment = disk.open_segment(ShardId(1), 1).unwrap().unwrap();
+        assert_eq!(segment.mapping.writer().unwrap().tail()[..6], *b"header");
     }
 
     #[test]

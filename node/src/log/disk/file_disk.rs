@@ -1,0 +1,311 @@
+//! The [`Disk`] over a file system: which files there are, and the order of operations that makes each change durable.
+//!
+//! ```text
+//! shards/00012/0000000003.segment
+//! journal/0000000001.journal
+//! <name>.metadata
+//! ```
+//!
+//! Files are made under a name that ends in `.new`, synced, renamed, and their folder is synced: a name without `.new`
+//! always stands for a whole file.
+
+use super::file_system::{FileHandle, FileSystem};
+use super::real::RealFileSystem;
+use super::{Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
+use kvorum_protocol::ShardId;
+use std::io;
+use std::path::PathBuf;
+
+/// Metadata files are small; a longer one is not ours.
+const METADATA_BYTES_MAX: u64 = 1024 * 1024;
+/// The data folder itself.
+const ROOT_FOLDER: &str = "";
+const SHARDS_FOLDER: &str = "shards";
+const JOURNAL_FOLDER: &str = "journal";
+const SEGMENT_SUFFIX: &str = ".segment";
+const JOURNAL_SUFFIX: &str = ".journal";
+const METADATA_SUFFIX: &str = ".metadata";
+const NEW_SUFFIX: &str = ".new";
+
+/// The data folder of a file system. One value per folder at a time.
+#[derive(Debug)]
+pub struct FileDisk<F> {
+    system: F,
+}
+
+/// A folder of the machine's file system, locked for this process.
+pub type RealDisk = FileDisk<RealFileSystem>;
+
+impl RealDisk {
+    /// Opens the folder, creating it if need be, and locks it.
+    ///
+    /// # Errors
+    /// `Locked` if another process has it, else what the system says.
+    pub fn open(root: impl Into<PathBuf>) -> Result<RealDisk, DiskError> {
+        FileDisk::over(RealFileSystem::open(root)?)
+    }
+}
+
+impl<F: FileSystem> FileDisk<F> {
+    /// Opens the data folder of a file system. Every name that is found there is durable afterwards: a process that died
+    /// between a rename and the sync of the folder leaves a file that is there until the power fails, and what is
+    /// promised on it must not vanish with it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn over(system: F) -> Result<FileDisk<F>, DiskError> {
+        let disk = FileDisk { system };
+        for folder in [SHARDS_FOLDER, JOURNAL_FOLDER] {
+            disk.create_folder(folder)?;
+        }
+        for folder in [ROOT_FOLDER, SHARDS_FOLDER, JOURNAL_FOLDER] {
+            disk.sync_folder(folder)?;
+        }
+        for shard in disk.list_shards()? {
+            disk.sync_folder(&shard_folder(shard))?;
+        }
+        Ok(disk)
+    }
+
+    fn error(&self, operation: &'static str, path: &str) -> impl FnOnce(io::Error) -> DiskError {
+        move |source| DiskError::new(operation, self.system.display(path), source)
+    }
+
+    /// Opens a file; `None` if there is none.
+    fn open_file(&self, path: &str) -> Result<Option<OpenFile<F::File>>, DiskError> {
+        let handle = match self.system.open(path) {
+            Ok(handle) => handle,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.error("open", path)(source)),
+        };
+        let bytes = handle.length().map_err(self.error("look at", path))?;
+        let too_large = |_| self.error("open", path)(io::Error::other("the file is 4 GiB or larger"));
+        let bytes = u32::try_from(bytes).map_err(too_large)?;
+        Ok(Some(OpenFile { handle, bytes, path: self.system.display(path) }))
+    }
+
+    fn open_mapped(&self, file: OpenFile<F::File>) -> Result<OpenedSegment, DiskError> {
+        let mapping = file.handle.map(file.bytes).map_err(file.error("map"))?;
+        Ok(OpenedSegment { mapping, file: Box::new(file) })
+    }
+
+    /// A file of `bytes` bytes with real blocks that begins with `header`, durable under its name.
+    fn create_allocated(&self, path: &str, bytes: u32, header: &[u8]) -> Result<OpenFile<F::File>, DiskError> {
+        if self.system.exists(path).map_err(self.error("look at", path))? {
+            return Err(self.error("create", path)(io::ErrorKind::AlreadyExists.into()));
+        }
+        let handle = self.write_new(path, |handle| {
+            handle.allocate(bytes)?;
+            handle.write_at(0, header)
+        })?;
+        Ok(OpenFile { handle, bytes, path: self.system.display(path) })
+    }
+
+    /// Makes a file whole and durable, or leaves what was there. If that fails, nothing stays behind under the temporary
+    /// name, so that a full disk is not fuller for having tried.
+    fn write_new(&self, path: &str, fill: impl FnOnce(&F::File) -> io::Result<()>) -> Result<F::File, DiskError> {
+        let temporary = format!("{path}{NEW_SUFFIX}");
+        let made = self.system.create(&temporary).and_then(|handle| {
+            fill(&handle)?;
+            handle.sync()?;
+            self.system.rename(&temporary, path)?;
+            Ok(handle)
+        });
+        let handle = made.map_err(|source| {
+            // The first error is the one that matters; listing the folder removes leftovers again.
+            let _ = self.system.remove(&temporary);
+            self.error("create", path)(source)
+        })?;
+        self.sync_folder(folder_of(path))?;
+        Ok(handle)
+    }
+
+    fn create_folder(&self, path: &str) -> Result<(), DiskError> {
+        match self.system.create_folder(path) {
+            Ok(()) => self.sync_folder(folder_of(path)),
+            // It is durable: made by this process, or found when the disk was opened.
+            Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(source) => Err(self.error("create", path)(source)),
+        }
+    }
+
+    fn remove(&self, path: &str) -> Result<(), DiskError> {
+        self.system.remove(path).map_err(self.error("remove", path))?;
+        self.sync_folder(folder_of(path))
+    }
+
+    /// Makes the names in a folder durable: the last step of every change to one, and taken nowhere else.
+    fn sync_folder(&self, folder: &str) -> Result<(), DiskError> {
+        self.system.sync_folder(folder).map_err(self.error("sync", folder))
+    }
+
+    /// Writes a file out, then drops what is cached of it.
+    fn forget_file(&self, path: &str) -> Result<(), DiskError> {
+        let Some(file) = self.open_file(path)? else { return Ok(()) };
+        file.handle.sync().map_err(file.error("sync"))?;
+        file.handle.forget_cached().map_err(file.error("drop the cache of"))
+    }
+
+    /// The numbers of the files with this suffix, in order; what an interrupted creation left is removed. None if there
+    /// is no such folder.
+    fn numbers_in(&self, folder: &str, suffix: &str) -> Result<Vec<u32>, DiskError> {
+        let names = match self.system.list(folder) {
+            Ok(names) => names,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(self.error("list", folder)(source)),
+        };
+        let mut numbers = Vec::new();
+        for name in names {
+            if name.ends_with(NEW_SUFFIX) {
+                let path = format!("{folder}/{name}");
+                // Not synced: should it come back, it is removed again.
+                self.system.remove(&path).map_err(self.error("remove", &path))?;
+            } else if let Some(number) = name.strip_suffix(suffix).and_then(|number| number.parse().ok()) {
+                numbers.push(number);
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}
+
+impl<F: FileSystem> Disk for FileDisk<F> {
+    fn list_shards(&self) -> Result<Vec<ShardId>, DiskError> {
+        let names = self.system.list(SHARDS_FOLDER).map_err(self.error("list", SHARDS_FOLDER))?;
+        let mut shards: Vec<_> = names.iter().filter_map(|name| name.parse().ok().map(ShardId)).collect();
+        shards.sort_unstable();
+        Ok(shards)
+    }
+
+    fn list_segments(&self, shard: ShardId) -> Result<Vec<u32>, DiskError> {
+        self.numbers_in(&shard_folder(shard), SEGMENT_SUFFIX)
+    }
+
+    fn create_segment(
+        &self,
+        shard: ShardId,
+        number: u32,
+        bytes: u32,
+        header: &[u8],
+    ) -> Result<OpenedSegment, DiskError> {
+        self.create_folder(&shard_folder(shard))?;
+        self.open_mapped(self.create_allocated(&segment_path(shard, number), bytes, header)?)
+    }
+
+    fn open_segment(&self, shard: ShardId, number: u32) -> Result<Option<OpenedSegment>, DiskError> {
+        let file = self.open_file(&segment_path(shard, number))?;
+        file.map(|file| self.open_mapped(file)).transpose()
+    }
+
+    fn remove_segment(&self, shard: ShardId, number: u32) -> Result<(), DiskError> {
+        self.remove(&segment_path(shard, number))
+    }
+
+    fn list_journal_files(&self) -> Result<Vec<u32>, DiskError> {
+        self.numbers_in(JOURNAL_FOLDER, JOURNAL_SUFFIX)
+    }
+
+    fn create_journal_file(&self, number: u32, bytes: u32) -> Result<Box<dyn JournalFile>, DiskError> {
+        Ok(Box::new(self.create_allocated(&journal_path(number), bytes, &[])?))
+    }
+
+    fn open_journal_file(&self, number: u32) -> Result<Box<dyn JournalFile>, DiskError> {
+        let path = journal_path(number);
+        let missing = || self.error("open", &path)(io::ErrorKind::NotFound.into());
+        Ok(Box::new(self.open_file(&path)?.ok_or_else(missing)?))
+    }
+
+    fn remove_journal_file(&self, number: u32) -> Result<(), DiskError> {
+        self.remove(&journal_path(number))
+    }
+
+    fn read_metadata(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
+        let Some(file) = self.open_file(&metadata_path(name))? else { return Ok(None) };
+        let mut bytes = vec![0; u64::from(file.bytes).min(METADATA_BYTES_MAX) as usize];
+        file.handle.read_at(0, &mut bytes).map_err(file.error("read"))?;
+        Ok(Some(bytes))
+    }
+
+    fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        self.write_new(&metadata_path(name), |handle| handle.write_at(0, bytes)).map(drop)
+    }
+
+    fn forget_cached(&self) -> Result<(), DiskError> {
+        for shard in self.list_shards()? {
+            for number in self.list_segments(shard)? {
+                self.forget_file(&segment_path(shard, number))?;
+            }
+        }
+        for number in self.list_journal_files()? {
+            self.forget_file(&journal_path(number))?;
+        }
+        for name in self.system.list(ROOT_FOLDER).map_err(self.error("list", ROOT_FOLDER))? {
+            if name.ends_with(METADATA_SUFFIX) {
+                self.forget_file(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fresh_number(&self) -> u64 {
+        self.system.fresh_number()
+    }
+}
+
+/// A file with its size, which does not change, and its name for messages.
+struct OpenFile<H> {
+    handle: H,
+    bytes: u32,
+    path: String,
+}
+
+impl<H> OpenFile<H> {
+    fn error(&self, operation: &'static str) -> impl FnOnce(io::Error) -> DiskError {
+        move |source| DiskError::new(operation, self.path.clone(), source)
+    }
+}
+
+impl<H: FileHandle> SegmentFile for OpenFile<H> {
+    fn sync(&self) -> Result<(), DiskError> {
+        self.handle.sync().map_err(self.error("sync"))
+    }
+}
+
+impl<H: FileHandle> JournalFile for OpenFile<H> {
+    fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    fn write_at(&self, offset: u32, bytes: &[u8]) -> Result<(), DiskError> {
+        assert!(offset as usize + bytes.len() <= self.bytes as usize, "a journal file never grows");
+        self.handle.write_at(offset.into(), bytes).map_err(self.error("write"))
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        self.handle.sync().map_err(self.error("sync"))
+    }
+
+    fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError> {
+        self.handle.read_at(offset.into(), bytes).map_err(self.error("read"))
+    }
+}
+
+fn shard_folder(shard: ShardId) -> String {
+    format!("{SHARDS_FOLDER}/{:05}", shard.0)
+}
+
+fn segment_path(shard: ShardId, number: u32) -> String {
+    format!("{}/{number:010}{SEGMENT_SUFFIX}", shard_folder(shard))
+}
+
+fn journal_path(number: u32) -> String {
+    format!("{JOURNAL_FOLDER}/{number:010}{JOURNAL_SUFFIX}")
+}
+
+fn metadata_path(name: &str) -> String {
+    format!("{name}{METADATA_SUFFIX}")
+}
+
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(ROOT_FOLDER, |(folder, _)| folder)
+}

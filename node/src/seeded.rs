@@ -1,0 +1,299 @@
+//! Bugs that are planted on purpose, so that the simulator can prove that it finds such bugs.
+//!
+//! They are compiled in with the feature `seeded-bugs` only. Without it [`planted`] is a constant `false`, and each
+//! place that asks is compiled as if it didn't. With it a bug is still absent until [`plant`] has put it into the
+//! current thread: a simulation runs on one thread, and several may run side by side with different bugs.
+//!
+//! Where it costs nothing, a place asks last, after the conditions under which the bug makes a difference. So for many
+//! of them the count of times that a place was reached tells a run in which the bug could show from one in which it
+//! could not.
+
+use std::fmt;
+
+/// Declares the bugs: variant, stable name, and the documentation as text.
+macro_rules! bugs {
+    ($($(#[doc = $line:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A bug that can be planted. Each breaks a promise to clients or to other replicas, and only now and then.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+        pub enum Bug {
+            $($(#[doc = $line])+ $variant,)+
+        }
+
+        impl Bug {
+            /// Every bug, in the order of the parts that they are in.
+            pub const ALL: &[Bug] = &[$(Bug::$variant,)+];
+
+            /// Its name on command lines and in reports. Never changes.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Bug::$variant => $name,)+
+                }
+            }
+
+            /// What is broken, and which rule that breaks.
+            pub fn description(self) -> &'static str {
+                match self {
+                    $(Bug::$variant => concat!($($line,)+),)+
+                }
+                .trim_start()
+            }
+        }
+    };
+}
+
+bugs! {
+    // The journal.
+    /// The journal's frames are written and not synced. Breaks: what was acknowledged survives power loss.
+    JournalNotSynced = "journal-not-synced",
+    /// A sync of the journal that failed is tried again, and the second try's success is believed, although the system
+    /// took the bytes for clean. Breaks: no retry of a failed sync.
+    FailedJournalSyncRetried = "failed-journal-sync-retried",
+    /// A sync of a segment that failed is tried again, and the second try's success is believed; the journal file that
+    /// covered the segment is used again. Breaks: no retry of a failed sync.
+    FailedSegmentSyncRetried = "failed-segment-sync-retried",
+    /// A failed write to the journal is overlooked, and the round is reported as durable. Breaks: what was acknowledged
+    /// survives power loss, and rounds have no gaps.
+    FailedJournalWriteOverlooked = "failed-journal-write-overlooked",
+    /// A full journal file is used again although none of the segments that it covers was synced. Breaks: a journal
+    /// file is only overwritten once replay can do without it.
+    CoveredSegmentsNotSynced = "covered-segments-not-synced",
+    /// Of the segments that a journal file covers, only the newest of each shard is synced before the file is used
+    /// again; the one that was sealed in between is forgotten. Breaks: as above.
+    SealedSegmentNotCovered = "sealed-segment-not-covered",
+    /// A journal file is free as soon as its segments are synced, before a durable round says that it isn't needed. A
+    /// torn write over it leaves a newest round that still asks for what was destroyed. Breaks: replay finds every
+    /// round that it needs.
+    SyncedFileOverwrittenEarly = "synced-file-overwritten-early",
+    /// A large append is neither written to the journal nor is its segment synced. Breaks: what was acknowledged
+    /// survives power loss.
+    LargeAppendNotSynced = "large-append-not-synced",
+    /// Replay doesn't verify the checksum of a frame's body, and writes the rest of a torn frame into segments. Breaks:
+    /// a torn round is as if it had never been; power loss makes no replica faulty.
+    FrameChecksumIgnored = "frame-checksum-ignored",
+    /// Replay takes the newest of several rounds for torn, always. Breaks: recovery shows everything that was promised.
+    NewestRoundNotReplayed = "newest-round-not-replayed",
+
+    // The shard log.
+    /// The checksums of payloads and stored values are not verified. Breaks: damaged or torn bytes are never taken for
+    /// what was written.
+    RecordChecksumsIgnored = "record-checksums-ignored",
+    /// A damaged record in the durable part of a log is cut off with all that follows, as if it were a torn tail.
+    /// Breaks: recovery shows everything that was promised, or the replica is faulty.
+    DurableDamageCut = "durable-damage-cut",
+    /// A log is opened as if nothing were known of its durable position: gaps that an ordinary power loss leaves in its
+    /// unpromised tail count as damage, and damage to its last record as a torn tail. Breaks: power loss makes no
+    /// replica faulty, and damage does.
+    DurablePositionIgnored = "durable-position-ignored",
+
+    // Consensus.
+    /// Term and vote are not written down. Breaks: at most one vote per term, terms never fall.
+    HardStateNotWritten = "hard-state-not-written",
+    /// Votes, and the requests of a candidate who has voted for itself, leave before term and vote are synced. Breaks:
+    /// votes leave only after they are durable.
+    VotesBeforeSync = "votes-before-sync",
+    /// A follower acknowledges entries before it has synced them. Breaks: acknowledged means synced by a quorum.
+    AppendAnswersBeforeSync = "append-answers-before-sync",
+    /// The completion of one sync is taken for that of everything that was submitted by then. Breaks: acknowledged
+    /// means synced by a quorum.
+    CompletionCoversLaterAppends = "completion-covers-later-appends",
+    /// A leader commits its entries once it has synced them itself. Breaks: an entry is committed once a quorum holds
+    /// it.
+    CommitWithoutQuorum = "commit-without-quorum",
+    /// A leader commits an entry of an older term because a quorum holds it. Breaks: what is committed is in the log of
+    /// every later leader (section 5.4.2 of the Raft paper).
+    OldTermCommittedByCount = "old-term-committed-by-count",
+    /// A follower takes every entry that it has received for committed, and applies it. Breaks: replicas apply the same
+    /// entries.
+    FollowerCommitsReceived = "follower-commits-received",
+    /// The commit position that is written into the log, to be applied at once by the next start, is the log's end.
+    /// Breaks: replicas apply the same entries.
+    CommitPositionAhead = "commit-position-ahead",
+    /// A new leader serves before it has applied an entry of its own term, and so perhaps without the last acknowledged
+    /// writes. Breaks: reads see, and conditions are decided on, every acknowledged write.
+    ServesBeforeOwnTerm = "serves-before-own-term",
+    /// A restarted replica votes at once, although it may have acknowledged a lease before. Breaks: nobody else leads
+    /// during a lease.
+    NoSilenceAfterRestart = "no-silence-after-restart",
+    /// Followers grant votes although they have just heard from a leader. Breaks: nobody else leads during a lease.
+    VotesDuringLease = "votes-during-lease",
+    /// The lease counts from when an acknowledgement arrived instead of when the acknowledged message was sent. Breaks:
+    /// the lease ends before another leader can be elected.
+    LeaseFromReceiveTime = "lease-from-receive-time",
+    /// The lease lasts as long as the longest election timeout instead of less than the shortest. Breaks: the lease
+    /// ends before another leader can be elected.
+    LeaseOfLongestTimeout = "lease-of-longest-timeout",
+    /// The lease survives a hand-over: the gate is neither closed when one begins nor when leadership is lost by it.
+    /// Breaks: nobody else leads during a lease.
+    LeaseKeptOverTransfer = "lease-kept-over-transfer",
+
+    // The shard.
+    /// Reads pass the gate after the lease has run out, for as long as the replica believes that it leads. Breaks:
+    /// reads are linearizable.
+    NoLeaseCheck = "no-lease-check",
+    /// A read without a lease is confirmed without asking a quorum. Breaks: reads are linearizable.
+    ReadConfirmedAlone = "read-confirmed-alone",
+    /// A GET that keeps its place behind a write is answered before that write is committed. Breaks: reads are
+    /// linearizable.
+    OrderedReadBeforeCommit = "ordered-read-before-commit",
+    /// A write is told that its condition failed before the write that failed it is committed. Breaks: answers rest on
+    /// committed entries.
+    RefusalBeforeCommit = "refusal-before-commit",
+    /// Writes in an entry that another leader's entry superseded are told that they were applied. Breaks: acknowledged
+    /// means committed.
+    SupersededToldApplied = "superseded-told-applied",
+    /// Whoever waits for an entry is told that it was not applied as soon as leadership is lost, although the next
+    /// leader may commit it. Breaks: "not applied" is certain.
+    InFlightToldNotApplied = "in-flight-told-not-applied",
+    /// A write whose deadline passes while it is being committed is told that it was not applied. Breaks: "not applied"
+    /// is certain.
+    LateWriteToldNotApplied = "late-write-told-not-applied",
+    /// What a leader had proposed and lost is still believed when it leads again. Breaks: conditions, increments and
+    /// retries are decided on the log that precedes them.
+    OverlayOutlivesLeadership = "overlay-outlives-leadership",
+    /// A new leader begins with an empty session table, as if it had not been filled by the entries of others. Breaks:
+    /// a retry takes effect at most once.
+    SessionsLostWithLeader = "sessions-lost-with-leader",
+    /// Reads compare a key's expiry with the replica's wall clock. Breaks: a key expires by log time only, once and for
+    /// all.
+    ExpiryByWallClock = "expiry-by-wall-clock",
+
+    // The evaluation of requests.
+    /// Log time is the leader's wall clock, even if that is behind the last entry's. Breaks: log time never goes back.
+    LogTimeFalls = "log-time-falls",
+    /// A retried write that was applied before is applied again. Breaks: a retry takes effect at most once.
+    NoDeduplication = "no-deduplication",
+    /// A retry that is proposed in one entry with its first copy is applied with it. Breaks: a retry takes effect at
+    /// most once.
+    InFlightNotDeduplicated = "in-flight-not-deduplicated",
+    /// Requests don't see the writes before them that are not applied yet, those of their own batch above all. Breaks:
+    /// conditions and increments are decided on everything before them.
+    OverlayNotConsulted = "overlay-not-consulted",
+    /// An ATOMIC whose condition fails leaves its first write behind. Breaks: all or nothing.
+    AtomicHalfApplied = "atomic-half-applied",
+
+    // The store.
+    /// Of each client only the newest answer is remembered, and older ones count as never given: enough for a client
+    /// that sends one write at a time. Breaks: a retry takes effect at most once.
+    OnlyNewestAnswerRemembered = "only-newest-answer-remembered",
+    /// A copy of a write that arrives after its client has had the answer is taken for a new write. Breaks: a retry
+    /// takes effect at most once.
+    ForgottenWriteAppliedAgain = "forgotten-write-applied-again",
+    /// The version is that of the last entry's first record, which shows when another leader counts on from it. Breaks:
+    /// a version is never used twice.
+    VersionsReused = "versions-reused",
+    /// When an overwritten record's time comes, its key is removed, whatever was written since. Breaks: a write stays
+    /// until it is overwritten, removed or expires.
+    OverwrittenRecordExpires = "overwritten-record-expires",
+
+    // The node.
+    /// A forwarded write whose answer will not come is reported as not applied. Breaks: "not applied" is certain.
+    LostForwardToldNotApplied = "lost-forward-told-not-applied",
+    /// A node that comes with an empty data folder is let in under its old name. Breaks: a replica that has forgotten
+    /// its votes and entries is not counted.
+    WipedDiskAdmitted = "wiped-disk-admitted",
+}
+
+impl Bug {
+    /// The bug of a name; `None` if there is none.
+    pub fn from_name(name: &str) -> Option<Bug> {
+        Bug::ALL.iter().copied().find(|bug| bug.name() == name)
+    }
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(feature = "seeded-bugs")]
+pub use enabled::{Planted, plant, planted, times_reached};
+
+/// Whether the bug is planted: never, without the feature `seeded-bugs`.
+#[cfg(not(feature = "seeded-bugs"))]
+#[inline(always)]
+pub const fn planted(_bug: Bug) -> bool {
+    false
+}
+
+#[cfg(feature = "seeded-bugs")]
+mod enabled {
+    use super::Bug;
+    use std::cell::Cell;
+    use std::marker::PhantomData;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+        static REACHED: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Until it is dropped, its bug is in the code that runs on its thread.
+    #[derive(Debug)]
+    #[must_use = "the bug is taken out when this is dropped"]
+    pub struct Planted {
+        before: Option<Bug>,
+        /// It must be dropped on the thread on which it was made.
+        not_send: PhantomData<*const ()>,
+    }
+
+    impl Drop for Planted {
+        fn drop(&mut self) {
+            PLANTED.set(self.before);
+        }
+    }
+
+    /// Plants a bug on this thread, in place of one that is planted already; with `None`, makes sure that none is.
+    pub fn plant(bug: Option<Bug>) -> Planted {
+        REACHED.set(0);
+        Planted { before: PLANTED.replace(bug), not_send: PhantomData }
+    }
+
+    /// How often code on this thread was about to go right and went wrong, since a bug was last planted. Some bugs are
+    /// reached without a difference that anyone could see.
+    pub fn times_reached() -> u64 {
+        REACHED.get()
+    }
+
+    /// Whether the bug is planted on this thread.
+    pub fn planted(bug: Bug) -> bool {
+        let planted = PLANTED.get() == Some(bug);
+        if planted {
+            REACHED.set(REACHED.get() + 1);
+        }
+        planted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_lead_back() {
+        let names: BTreeSet<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+        assert_eq!(names.len(), Bug::ALL.len());
+        for &bug in Bug::ALL {
+            assert_eq!(Bug::from_name(bug.name()), Some(bug));
+            assert!(bug.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{bug}");
+            assert!(bug.description().contains("Breaks: "), "{bug} says which rule it breaks");
+            assert!(!planted(bug), "{bug} is absent unless it is planted");
+        }
+        assert_eq!(Bug::from_name("none"), None);
+    }
+
+    #[cfg(feature = "seeded-bugs")]
+    #[test]
+    fn a_planted_bug_is_on_its_thread_only_and_as_long_as_its_guard() {
+        let guard = plant(Some(Bug::NoDeduplication));
+        assert!(planted(Bug::NoDeduplication) && !planted(Bug::JournalNotSynced));
+        assert!(std::thread::spawn(|| !planted(Bug::NoDeduplication)).join().unwrap());
+        let none = plant(None);
+        assert!(!planted(Bug::NoDeduplication));
+        drop(none);
+        assert!(planted(Bug::NoDeduplication));
+        assert_eq!(times_reached(), 1, "counted since the last call of `plant`");
+        drop(guard);
+        assert!(!planted(Bug::NoDeduplication));
+    }
+}

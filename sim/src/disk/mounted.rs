@@ -1,0 +1,110 @@
+//! The file system as one process sees it.
+
+use super::faults::FileKind;
+use super::state::State;
+use kvorum_node::log::map::Mapping;
+use kvorum_node::log::{FileHandle, FileSystem};
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+
+/// A process's view of the file system. Fails once the process is gone.
+#[derive(Clone)]
+pub struct MountedFileSystem {
+    state: Arc<Mutex<State>>,
+    process: u64,
+}
+
+impl MountedFileSystem {
+    pub(super) fn new(state: Arc<Mutex<State>>) -> MountedFileSystem {
+        let process = state.lock().process();
+        MountedFileSystem { state, process }
+    }
+
+    fn file(&self, path: &str, id: u64) -> MountedFile {
+        MountedFile { state: Arc::clone(&self.state), process: self.process, file: (id, FileKind::of(path)) }
+    }
+}
+
+impl FileSystem for MountedFileSystem {
+    type File = MountedFile;
+
+    fn open(&self, path: &str) -> io::Result<MountedFile> {
+        let id = self.state.lock().open(self.process, path)?;
+        Ok(self.file(path, id))
+    }
+
+    fn create(&self, path: &str) -> io::Result<MountedFile> {
+        let id = self.state.lock().create(self.process, path)?;
+        Ok(self.file(path, id))
+    }
+
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.state.lock().exists(self.process, path)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.state.lock().rename(self.process, from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.state.lock().remove(self.process, path)
+    }
+
+    fn create_folder(&self, path: &str) -> io::Result<()> {
+        self.state.lock().create_folder(self.process, path)
+    }
+
+    fn sync_folder(&self, path: &str) -> io::Result<()> {
+        self.state.lock().sync_folder(self.process, path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.state.lock().list(self.process, path)
+    }
+
+    fn fresh_number(&self) -> u64 {
+        self.state.lock().fresh_number()
+    }
+
+    fn display(&self, path: &str) -> String {
+        path.to_owned()
+    }
+}
+
+/// An open file of a [`MountedFileSystem`].
+pub struct MountedFile {
+    state: Arc<Mutex<State>>,
+    process: u64,
+    file: (u64, FileKind),
+}
+
+impl FileHandle for MountedFile {
+    fn length(&self) -> io::Result<u64> {
+        self.state.lock().length(self.process, self.file.0)
+    }
+
+    fn allocate(&self, bytes: u32) -> io::Result<()> {
+        self.state.lock().allocate(self.process, self.file.0, bytes as usize)
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.state.lock().read_at(self.process, self.file.0, offset as usize, bytes)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.state.lock().write_at(self.process, self.file, offset as usize, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.state.lock().sync(self.process, self.file)
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        self.state.lock().forget_cached(self.process, self.file.0)
+    }
+
+    fn map(&self, length: u32) -> io::Result<Arc<Mapping>> {
+        self.state.lock().map(self.process, self.file.0, length)
+    }
+}

@@ -1,0 +1,334 @@
+//! What a run is made of: sizes, what clients do, and what goes wrong. A plan is drawn from a seed, and can be made smaller.
+
+mod draw;
+mod faults;
+mod steps;
+
+pub use draw::{FAULTS_MIN, OPERATIONS_MAX, OPERATIONS_MIN};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that a run is made of. Two runs of one plan are the same, event by event.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Seeds what the lists below leave open: delays, losses, jitter, which unsynced sectors survive.
+    pub seed: u64,
+    /// Sizes and rates.
+    pub options: Options,
+    /// What each client does, in order.
+    pub clients: Vec<Vec<Step>>,
+    /// What goes wrong, in order of time.
+    pub faults: Vec<Fault>,
+}
+
+/// Sizes and rates.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Nodes of the cluster, 3 to 5.
+    pub nodes: u16,
+    /// Shards, a power of two.
+    pub shards: u16,
+    /// Acknowledged means synced by a quorum; otherwise in a quorum's page caches.
+    pub fsync: bool,
+    /// Most unanswered operations of one client.
+    pub window: u32,
+    /// How long faults go on, in simulated milliseconds. Then everything heals and progress is required.
+    pub safety_ms: u64,
+    /// The network between nodes.
+    pub peers: Network,
+    /// The network between clients and nodes.
+    pub client_links: Network,
+    /// The disks.
+    pub disk: DiskOptions,
+    /// For each node: how fast its clock runs, in parts per million off true time (−50,000 to 50,000).
+    pub clock_rate_ppm: Vec<i32>,
+    /// For each node: what its wall clock is off at the start, in milliseconds.
+    pub wall_offset_ms: Vec<i64>,
+    /// How long a client waits for one operation before it gives it up, in milliseconds.
+    pub deadline_ms: u32,
+}
+
+/// How a network treats messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Shortest delay of a message, in microseconds.
+    pub delay_min_us: u64,
+    /// Longest delay.
+    pub delay_max_us: u64,
+    /// Of a thousand messages, so many are lost. Between a client and a node, a loss breaks the connection.
+    pub lost_permille: u32,
+    /// Of a thousand messages, so many arrive twice. Only between nodes.
+    pub duplicated_permille: u32,
+    /// Of a thousand messages, so many are held up by up to a hundred times the longest delay, and others overtake them.
+    pub held_up_permille: u32,
+}
+
+/// How disks behave when nothing goes wrong, and how files are laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskOptions {
+    /// Shortest time of a sync, in microseconds.
+    pub sync_min_us: u64,
+    /// Longest time of a sync.
+    pub sync_max_us: u64,
+    /// First size of a shard's segments, in bytes; a multiple of 4096.
+    pub segment_bytes_first: u32,
+    /// Largest size of a shard's segments.
+    pub segment_bytes_max: u32,
+    /// Files of the journal's ring.
+    pub journal_files: u32,
+    /// Size of each, in bytes; a multiple of 4096, at least 32 KiB.
+    pub journal_file_bytes: u32,
+}
+
+/// One thing that a client does.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// It waits at least this long after it began the step before, in milliseconds.
+    pub after_ms: u32,
+    /// What it does then.
+    pub act: Act,
+}
+
+/// An operation. Keys are numbers; the world makes `k<number>` of them. Values are made by the world so that each is
+/// unique.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Act {
+    /// A linearizable read.
+    Get(u32),
+    /// Stores a fresh value of about this many bytes.
+    Put {
+        /// The key.
+        key: u32,
+        /// Its size.
+        bytes: u32,
+        /// When it expires, in milliseconds.
+        ttl_ms: Option<u64>,
+        /// Answered when it is in the leader's log only.
+        accepted: bool,
+    },
+    /// Stores a fresh value if the key has the version that this client saw last, or is absent if it never saw one.
+    CompareAndSet(u32),
+    /// Stores a fresh value if the key does not exist.
+    PutIfAbsent(u32),
+    /// Removes the key.
+    Delete(u32),
+    /// Adds to a counter (the key `n<number>`).
+    Incr(u32),
+    /// Appends to a list (the key `a<number>`).
+    Append(u32),
+    /// Gives an existing key a time to live.
+    Expire {
+        /// The key.
+        key: u32,
+        /// When it expires, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// Takes a key's time to live away.
+    Persist(u32),
+    /// Writes the same fresh value to both keys of a pair (`{p<number>}a` and `{p<number>}b`), all or nothing, on condition
+    /// that both have the versions that this client saw last.
+    AtomicPair(u32),
+    /// Reads the keys of a pair one after the other.
+    ReadPair(u32),
+    /// Writes these many consecutive keys with one BATCH.
+    Batch {
+        /// The first key.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// Reads these many consecutive keys with one MULTI-GET.
+    MultiGet {
+        /// The first key.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// Something that goes wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// When, in simulated milliseconds since the beginning.
+    pub at_ms: u64,
+    /// What.
+    pub kind: FaultKind,
+}
+
+/// What goes wrong. Nodes are positions. A fault whose target is in no state to suffer it does nothing and isn't counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FaultKind {
+    /// The process dies; its machine lives on. It is started again after `down_ms`.
+    Kill {
+        /// The node.
+        node: u16,
+        /// How long it is down.
+        down_ms: u64,
+    },
+    /// The machine loses power. Started again after `down_ms`.
+    PowerLoss {
+        /// The node.
+        node: u16,
+        /// How long it is down.
+        down_ms: u64,
+    },
+    /// All machines lose power at once.
+    PowerLossEverywhere {
+        /// How long they are down.
+        down_ms: u64,
+    },
+    /// The process dies (or its machine does) at the so-manieth operation from now that changes a file.
+    CrashAtOperation {
+        /// The node.
+        node: u16,
+        /// That operation fails, perhaps half done.
+        operation: u32,
+        /// The machine loses power, too.
+        power: bool,
+        /// How long it is down.
+        down_ms: u64,
+    },
+    /// The process dies (or its machine does) while the next write to the beginning of a journal file is half done.
+    CrashAtJournalFile {
+        /// The node.
+        node: u16,
+        /// The machine loses power, too.
+        power: bool,
+        /// How long it is down.
+        down_ms: u64,
+    },
+    /// The node is stopped in good order and started again.
+    Restart {
+        /// The node.
+        node: u16,
+        /// How long it is down.
+        down_ms: u64,
+    },
+    /// The process stands still, as if its machine were suspended. Its clock goes on.
+    Pause {
+        /// The node.
+        node: u16,
+        /// For how long: 100 to 30,000.
+        ms: u64,
+    },
+    /// One shard's actor panics.
+    PanicShard {
+        /// The node.
+        node: u16,
+        /// The shard.
+        shard: u16,
+    },
+    /// A node reaches nobody and nobody reaches it, clients included.
+    Isolate {
+        /// The node.
+        node: u16,
+        /// For how long.
+        ms: u64,
+    },
+    /// A node's peers don't reach it nor it them; clients do.
+    CutFromPeers {
+        /// The node.
+        node: u16,
+        /// For how long.
+        ms: u64,
+    },
+    /// Messages get lost in one direction between two nodes.
+    CutOneWay {
+        /// The sender.
+        from: u16,
+        /// The receiver.
+        to: u16,
+        /// For how long.
+        ms: u64,
+    },
+    /// Messages to and from a node are held back, and delivered when it ends.
+    Clog {
+        /// The node.
+        node: u16,
+        /// For how long.
+        ms: u64,
+    },
+    /// Leadership of a shard is handed over.
+    Transfer {
+        /// The shard.
+        shard: u16,
+        /// Who is to lead; nothing happens if it holds no replica.
+        to: u16,
+    },
+    /// The node's next sync of a file fails; the system then takes what was dirty for clean.
+    SyncFails {
+        /// The node.
+        node: u16,
+        /// Of a file of the journal; otherwise of a segment.
+        journal: bool,
+    },
+    /// The node's next write to the journal fails.
+    WriteFails {
+        /// The node.
+        node: u16,
+    },
+    /// The node's next so many reads or openings of files fail.
+    ReadsFail {
+        /// The node.
+        node: u16,
+        /// How many.
+        count: u32,
+    },
+    /// No file can be made on the node's disk.
+    DiskFull {
+        /// The node.
+        node: u16,
+        /// For how long.
+        ms: u64,
+    },
+    /// A sync that begins takes this long.
+    DiskStalls {
+        /// The node.
+        node: u16,
+        /// How long: 100 to 60,000.
+        ms: u64,
+    },
+    /// Damages the medium of the plan's one unlucky node: a bit of a stored file turns.
+    FlipBit {
+        /// The node.
+        node: u16,
+        /// In a file of the journal; otherwise in a segment.
+        journal: bool,
+    },
+    /// Damages the medium of the plan's one unlucky node: its next write to the journal lands elsewhere.
+    MisdirectWrite {
+        /// The node.
+        node: u16,
+    },
+    /// The unlucky node dies and comes back with an empty disk.
+    Wipe {
+        /// The node.
+        node: u16,
+        /// How long it is down.
+        down_ms: u64,
+    },
+    /// A node's wall clock jumps by this many milliseconds, up to an hour.
+    WallJump {
+        /// The node.
+        node: u16,
+        /// By how much.
+        ms: i64,
+    },
+    /// A node's clock runs at another rate from now on.
+    ClockRate {
+        /// The node.
+        node: u16,
+        /// In parts per million off true time, −50,000 to 50,000.
+        ppm: i32,
+    },
+    /// Every connection of clients breaks.
+    DropClients,
+}

@@ -1,0 +1,516 @@
+//! What goes wrong in a plan, and when: bursts of faults close together, with quiet spells between in which a cluster finds
+//! its feet again.
+//!
+//! A burst is made of scenarios: a few faults each whose order and distance is what reveals a kind of bug. Who leads when a
+//! plan runs is not known when it is drawn, so scenarios that are aimed at a leader make one first, by handing it the shard.
+
+use super::draw::{FAULTS_MIN, clock_rate, pick, wall_offset};
+use super::{Fault, FaultKind, Options};
+use rand::Rng as _;
+use rand::seq::IndexedRandom as _;
+use rand_chacha::ChaCha8Rng;
+
+/// Nothing goes wrong before the cluster has had the time to elect its first leaders, in milliseconds.
+const FIRST_AT_MS: u64 = 1_500;
+/// Most faults of a plan; more would leave no quiet.
+const FAULTS_MAX: usize = 60;
+/// Most scenarios of one burst.
+const BURST_MAX: usize = 4;
+
+/// Faults that belong together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scenario {
+    /// One process dies.
+    Kill,
+    /// One dies, and another one as soon as it is back.
+    KillInTurn,
+    /// One machine loses power.
+    PowerLoss,
+    /// All of them do.
+    PowerLossEverywhere,
+    /// A process dies in the middle of writing.
+    CrashPoint,
+    /// Several do, one of them while it recovers from the first.
+    CrashWhileRecovering,
+    /// Stopped in good order.
+    Restart,
+    /// A process stands still.
+    Pause,
+    /// A leader stands still, another one is elected, and the first one goes on.
+    PausedLeader,
+    /// Leadership is handed over.
+    Transfers,
+    /// It is handed over and the old or new leader stands still, or is cut off.
+    TransferAndPause,
+    /// A shard's actor panics.
+    Panic,
+    /// Actors of a shard panic on several nodes.
+    PanicsEverywhere,
+    /// Nobody reaches a node.
+    Isolate,
+    /// Clients still reach a leader whose followers don't hear from it.
+    LeaderCutOff,
+    /// Messages pass in one direction only.
+    OneWay,
+    /// Messages to and from a leader are held back.
+    CloggedLeader,
+    /// A sync fails; what it was to sync is lost at the power loss that follows.
+    FailedSync,
+    /// A write fails.
+    FailedWrite,
+    /// Files can't be read when a node starts.
+    FailedReads,
+    /// No room.
+    Full,
+    /// A sync takes long.
+    Stall,
+    /// The clock of a leader slows down, and another one's goes fast.
+    SlowLeader,
+    /// Wall clocks jump, and leadership moves between them.
+    WallJumps,
+    /// Every connection breaks, with answers on it.
+    DropClients,
+    /// The unlucky node's files are damaged, and it reads them again.
+    Damage,
+    /// The unlucky node comes back with an empty disk.
+    Wipe,
+}
+
+impl Scenario {
+    const ALL: [Scenario; 27] = [
+        Scenario::Kill,
+        Scenario::KillInTurn,
+        Scenario::PowerLoss,
+        Scenario::PowerLossEverywhere,
+        Scenario::CrashPoint,
+        Scenario::CrashWhileRecovering,
+        Scenario::Restart,
+        Scenario::Pause,
+        Scenario::PausedLeader,
+        Scenario::Transfers,
+        Scenario::TransferAndPause,
+        Scenario::Panic,
+        Scenario::PanicsEverywhere,
+        Scenario::Isolate,
+        Scenario::LeaderCutOff,
+        Scenario::OneWay,
+        Scenario::CloggedLeader,
+        Scenario::FailedSync,
+        Scenario::FailedWrite,
+        Scenario::FailedReads,
+        Scenario::Full,
+        Scenario::Stall,
+        Scenario::SlowLeader,
+        Scenario::WallJumps,
+        Scenario::DropClients,
+        Scenario::Damage,
+        Scenario::Wipe,
+    ];
+
+    /// Whether a cluster with these options survives it. What is only in page caches doesn't survive that machines lose
+    /// power, nor that a failed sync drops it.
+    fn is_survived(self, options: &Options) -> bool {
+        options.fsync || !matches!(self, Scenario::PowerLoss | Scenario::PowerLossEverywhere | Scenario::FailedSync)
+    }
+
+    /// How often it is drawn in comparison with others that are switched on.
+    fn weight(self) -> u32 {
+        match self {
+            Scenario::PowerLossEverywhere | Scenario::PausedLeader | Scenario::TransferAndPause => 3,
+            Scenario::CrashPoint | Scenario::CrashWhileRecovering | Scenario::FailedSync | Scenario::KillInTurn => 3,
+            Scenario::Wipe => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// The faults of a plan, in order of time.
+pub(super) fn draw(options: &Options, random: &mut ChaCha8Rng) -> Vec<Fault> {
+    let mut swarm: Vec<Scenario> = Vec::new();
+    while swarm.len() < 3 {
+        let survived = Scenario::ALL.into_iter().filter(|scenario| scenario.is_survived(options));
+        swarm = survived.filter(|_| random.random_bool(0.4)).collect();
+    }
+    let unlucky = random.random_range(0..options.nodes);
+    let mut draft = Draft { options, random, unlucky, wiped: false, at_ms: 0, faults: Vec::new() };
+    let wanted = draft.random.random_range(FAULTS_MIN..=FAULTS_MAX);
+    let bursts = (options.safety_ms / draft.random.random_range(3_000..12_000)).max(4);
+    let spacing_ms = (options.safety_ms - FIRST_AT_MS) / bursts;
+    // Whatever was drawn short of what is wanted is made up for in more rounds over the same time.
+    while draft.faults.len() < wanted {
+        for burst in 0..bursts {
+            if draft.faults.len() >= wanted {
+                break;
+            }
+            let begins_ms = FIRST_AT_MS + burst * spacing_ms + draft.random.random_range(0..spacing_ms / 2);
+            for _ in 0..draft.random.random_range(1..=BURST_MAX) {
+                let lag_ms = draft.random.random_range(0..2_000);
+                draft.at_ms = begins_ms + lag_ms;
+                let scenario = *swarm.choose_weighted(draft.random, |scenario| scenario.weight()).expect("some are on");
+                draft.play(scenario);
+            }
+        }
+    }
+    let mut faults = draft.faults;
+    faults.iter_mut().for_each(|fault| fault.at_ms = fault.at_ms.min(options.safety_ms - 1));
+    faults.sort_by_key(|fault| fault.at_ms);
+    faults
+}
+
+struct Draft<'a> {
+    options: &'a Options,
+    random: &'a mut ChaCha8Rng,
+    /// The one node whose medium may be damaged. Two of three replicas of every shard keep what they have stored.
+    unlucky: u16,
+    wiped: bool,
+    at_ms: u64,
+    faults: Vec<Fault>,
+}
+
+impl Draft<'_> {
+    fn play(&mut self, scenario: Scenario) {
+        match scenario {
+            Scenario::Kill | Scenario::KillInTurn => self.kill(scenario == Scenario::KillInTurn),
+            Scenario::PowerLoss => self.power_loss(),
+            Scenario::PowerLossEverywhere => self.power_loss_everywhere(),
+            Scenario::CrashPoint => self.crash_points(false),
+            Scenario::CrashWhileRecovering => self.crash_points(true),
+            Scenario::Restart => {
+                let (node, down_ms) = (self.node(), self.down_ms());
+                self.now(FaultKind::Restart { node, down_ms });
+            }
+            Scenario::Pause => {
+                let (node, ms) = (self.node(), self.pause_ms());
+                self.now(FaultKind::Pause { node, ms });
+            }
+            Scenario::PausedLeader => self.paused_leader(),
+            Scenario::Transfers => self.transfers(),
+            Scenario::TransferAndPause => self.transfer_and_pause(),
+            Scenario::Panic => {
+                let (node, shard) = (self.node(), self.shard());
+                self.now(FaultKind::PanicShard { node, shard });
+            }
+            Scenario::PanicsEverywhere => self.panics_everywhere(),
+            Scenario::Isolate => {
+                let (node, ms) = (self.node(), self.lasts_ms());
+                self.now(FaultKind::Isolate { node, ms });
+            }
+            Scenario::LeaderCutOff => self.leader_cut_off(),
+            Scenario::OneWay => self.one_way(),
+            Scenario::CloggedLeader => self.clogged_leader(),
+            Scenario::FailedSync => self.failed_sync(),
+            Scenario::FailedWrite => {
+                let node = self.node();
+                self.now(FaultKind::WriteFails { node });
+            }
+            Scenario::FailedReads => self.failed_reads(),
+            Scenario::Full => {
+                let (node, ms) = (self.node(), self.lasts_ms());
+                self.now(FaultKind::DiskFull { node, ms });
+            }
+            Scenario::Stall => {
+                let node = self.node();
+                let ms = pick(self.random, &[100, 300, 600, 1_000, 3_000, 12_000, 60_000]);
+                self.now(FaultKind::DiskStalls { node, ms });
+            }
+            Scenario::SlowLeader => self.slow_leader(),
+            Scenario::WallJumps => self.wall_jumps(),
+            Scenario::DropClients => self.now(FaultKind::DropClients),
+            Scenario::Damage => self.damage(),
+            Scenario::Wipe => self.wipe(),
+        }
+    }
+
+    fn kill(&mut self, in_turn: bool) {
+        let (node, down_ms) = (self.node(), self.down_ms());
+        self.now(FaultKind::Kill { node, down_ms });
+        if in_turn {
+            // The second one goes when the first one is just back, and perhaps not yet caught up.
+            let back_ms = down_ms + self.random.random_range(0..1_000);
+            let (other, other_down_ms) = (self.other(node), self.down_ms());
+            self.after(back_ms, FaultKind::Kill { node: other, down_ms: other_down_ms });
+        }
+    }
+
+    fn power_loss(&mut self) {
+        let (node, down_ms) = (self.node(), self.down_ms());
+        match self.random.random_range(0..4) {
+            // What a killed process had written is in the page cache, and its successor builds on it.
+            0 => {
+                self.now(FaultKind::Kill { node, down_ms: 50 });
+                let lag_ms = self.random.random_range(60..800);
+                self.after(lag_ms, FaultKind::PowerLoss { node, down_ms });
+            }
+            // So does the successor of a shard's actor.
+            1 => {
+                for shard in 0..self.options.shards {
+                    self.now(FaultKind::PanicShard { node, shard });
+                }
+                let lag_ms = self.random.random_range(20..400);
+                self.after(lag_ms, FaultKind::PowerLoss { node, down_ms });
+            }
+            _ => self.now(FaultKind::PowerLoss { node, down_ms }),
+        }
+    }
+
+    fn power_loss_everywhere(&mut self) {
+        let down_ms = self.down_ms();
+        match self.random.random_range(0..3) {
+            // Right after a new leader has begun.
+            0 => {
+                self.make_leader();
+            }
+            // What killed processes had written is in page caches only.
+            1 => {
+                for node in 0..self.options.nodes {
+                    self.now(FaultKind::Kill { node, down_ms: 50 });
+                }
+                self.at_ms += self.random.random_range(100..1_500);
+            }
+            _ => {}
+        }
+        self.now(FaultKind::PowerLossEverywhere { down_ms });
+    }
+
+    fn crash_points(&mut self, again: bool) {
+        let node = self.node();
+        let down_ms = self.random.random_range(50..500);
+        let crash = |draft: &mut Self, node, lag_ms, operations: u32| {
+            let operation = draft.random.random_range(1..=operations);
+            let power = draft.options.fsync && draft.random.random_bool(0.6);
+            let kind = if draft.random.random_bool(0.25) {
+                FaultKind::CrashAtJournalFile { node, power, down_ms }
+            } else {
+                FaultKind::CrashAtOperation { node, operation, power, down_ms }
+            };
+            draft.after(lag_ms, kind);
+        };
+        crash(self, node, 0, 80);
+        if again {
+            // It is armed when the node is back, so the start itself is cut short.
+            let lag_ms = down_ms + self.random.random_range(50..2_000);
+            crash(self, node, lag_ms, 12);
+        } else if self.random.random_bool(0.3) {
+            let other = self.other(node);
+            crash(self, other, 0, 80);
+        }
+    }
+
+    fn paused_leader(&mut self) {
+        let leader = self.make_leader();
+        // Longer than a lease, shorter than all patience of its clients.
+        let ms = pick(self.random, &[300, 600, 900, 1_200, 2_000, 4_000]) + self.random.random_range(0..300);
+        self.now(FaultKind::Pause { node: leader, ms });
+    }
+
+    fn leader_cut_off(&mut self) {
+        let leader = self.make_leader();
+        if self.random.random_bool(0.4) {
+            return self.follower_cut_off(leader);
+        }
+        let ms = self.lasts_ms();
+        self.now(FaultKind::CutFromPeers { node: leader, ms });
+        if self.random.random_bool(0.4) {
+            // Its followers start again while its lease lasts, and must not vote before that is over.
+            for node in (0..self.options.nodes).filter(|node| *node != leader) {
+                let (lag_ms, down_ms) = (self.random.random_range(0..60), self.random.random_range(10..80));
+                self.after(lag_ms, FaultKind::Kill { node, down_ms });
+            }
+        }
+    }
+
+    /// A follower that doesn't hear from the leader asks for votes, and those who do hear from it start again meanwhile: they
+    /// must not forget that the leader counts on them.
+    fn follower_cut_off(&mut self, leader: u16) {
+        let follower = self.other(leader);
+        let ms = self.random.random_range(1_500..4_000);
+        self.now(FaultKind::CutOneWay { from: leader, to: follower, ms });
+        self.now(FaultKind::CutOneWay { from: follower, to: leader, ms });
+        for node in (0..self.options.nodes).filter(|node| *node != leader && *node != follower) {
+            for _ in 0..self.random.random_range(1..=2) {
+                let (lag_ms, down_ms) = (self.random.random_range(500..ms), self.random.random_range(10..60));
+                self.after(lag_ms, FaultKind::Kill { node, down_ms });
+            }
+        }
+    }
+
+    fn clogged_leader(&mut self) {
+        let leader = self.make_leader();
+        if self.random.random_bool(0.5) {
+            let ms = self.lasts_ms();
+            return self.now(FaultKind::Clog { node: leader, ms });
+        }
+        // Old answers come all at once, and then none: they must not make a lease look fresh.
+        let clogged_ms = self.random.random_range(150..800);
+        self.now(FaultKind::Clog { node: leader, ms: clogged_ms });
+        let lag_ms = clogged_ms + self.random.random_range(0..40);
+        let ms = self.random.random_range(500..2_500);
+        self.after(lag_ms, FaultKind::CutFromPeers { node: leader, ms });
+    }
+
+    fn transfers(&mut self) {
+        for _ in 0..self.random.random_range(1..=4) {
+            let (shard, to) = (self.shard(), self.node());
+            self.now(FaultKind::Transfer { shard, to });
+            self.at_ms += self.random.random_range(1..400);
+        }
+    }
+
+    fn transfer_and_pause(&mut self) {
+        let old = self.make_leader();
+        let (shard, new) = (self.shard(), self.other(old));
+        self.now(FaultKind::Transfer { shard, to: new });
+        self.at_ms += pick(self.random, &[0, 1, 5, 20, 60]);
+        let node = pick(self.random, &[old, old, new]);
+        let ms = self.random.random_range(200..2_000);
+        let kind = match self.random.random_range(0..4) {
+            0 | 1 => FaultKind::Pause { node, ms },
+            2 => FaultKind::Clog { node, ms },
+            _ => FaultKind::CutFromPeers { node, ms },
+        };
+        self.now(kind);
+    }
+
+    fn panics_everywhere(&mut self) {
+        let shard = self.shard();
+        for node in 0..self.options.nodes {
+            let lag_ms = self.random.random_range(0..300);
+            self.after(lag_ms, FaultKind::PanicShard { node, shard });
+        }
+    }
+
+    fn one_way(&mut self) {
+        let from = self.make_leader();
+        let to = self.other(from);
+        let ms = self.lasts_ms();
+        let (from, to) = if self.random.random() { (from, to) } else { (to, from) };
+        self.now(FaultKind::CutOneWay { from, to, ms });
+        if self.random.random_bool(0.4) {
+            let (from, to) = (self.other(to), to);
+            self.now(FaultKind::CutOneWay { from, to, ms });
+        }
+    }
+
+    fn failed_sync(&mut self) {
+        let (node, journal) = (self.node(), self.random.random_bool(0.6));
+        self.now(FaultKind::SyncFails { node, journal });
+        let lag_ms = pick(self.random, &[20, 200, 1_000, 3_000]) + self.random.random_range(0..200);
+        let down_ms = self.down_ms();
+        let kind = match self.random.random_range(0..3) {
+            0 => FaultKind::PowerLossEverywhere { down_ms },
+            _ => FaultKind::PowerLoss { node, down_ms },
+        };
+        self.after(lag_ms, kind);
+    }
+
+    fn failed_reads(&mut self) {
+        let node = self.node();
+        let count = self.random.random_range(1..=4);
+        self.now(FaultKind::ReadsFail { node, count });
+        let shard = self.shard();
+        let lag_ms = self.random.random_range(0..50);
+        // Either reads files again.
+        let kind = match self.random.random_bool(0.5) {
+            true => FaultKind::PanicShard { node, shard },
+            false => FaultKind::Restart { node, down_ms: 100 },
+        };
+        self.after(lag_ms, kind);
+    }
+
+    fn slow_leader(&mut self) {
+        let leader = self.make_leader();
+        let (slow, other) = (self.random.random_bool(0.7), self.other(leader));
+        let (its, others) = if slow { (-50_000, 50_000) } else { (clock_rate(self.random), clock_rate(self.random)) };
+        self.now(FaultKind::ClockRate { node: leader, ppm: its });
+        self.now(FaultKind::ClockRate { node: other, ppm: others });
+        let ms = self.random.random_range(500..4_000);
+        self.after(20, FaultKind::CutFromPeers { node: leader, ms });
+    }
+
+    fn wall_jumps(&mut self) {
+        for _ in 0..self.random.random_range(1..=3) {
+            let (node, ms) = (self.node(), wall_offset(self.random));
+            self.now(FaultKind::WallJump { node, ms });
+            self.at_ms += self.random.random_range(0..300);
+            if self.random.random_bool(0.6) {
+                let shard = self.shard();
+                self.now(FaultKind::Transfer { shard, to: node });
+                self.at_ms += self.random.random_range(0..600);
+            }
+        }
+    }
+
+    fn damage(&mut self) {
+        let node = self.unlucky;
+        let journal = self.random.random_bool(0.5);
+        let kind = match self.random.random_bool(0.3) {
+            true => FaultKind::MisdirectWrite { node },
+            false => FaultKind::FlipBit { node, journal },
+        };
+        self.now(kind);
+        // A damaged file shows when it is read.
+        let down_ms = self.random.random_range(50..1_000);
+        let lag_ms = self.random.random_range(5..500);
+        let kind = match self.random.random_bool(0.5) && self.options.fsync {
+            true => FaultKind::PowerLoss { node, down_ms },
+            false => FaultKind::Kill { node, down_ms },
+        };
+        self.after(lag_ms, kind);
+    }
+
+    /// Once: its peers turn it away for good, and what else happens to it means nothing.
+    fn wipe(&mut self) {
+        if std::mem::replace(&mut self.wiped, true) {
+            return self.kill(false);
+        }
+        let (node, down_ms) = (self.unlucky, self.down_ms());
+        // Late in the plan, since the node is lost for all that follows.
+        self.at_ms = self.at_ms.max(self.options.safety_ms / 2);
+        self.now(FaultKind::Wipe { node, down_ms });
+    }
+
+    /// Hands a shard to a node, and goes on when it should lead.
+    fn make_leader(&mut self) -> u16 {
+        let (shard, to) = (self.shard(), self.node());
+        self.now(FaultKind::Transfer { shard, to });
+        self.at_ms += self.random.random_range(20..500);
+        to
+    }
+
+    fn now(&mut self, kind: FaultKind) {
+        self.after(0, kind);
+    }
+
+    fn after(&mut self, lag_ms: u64, kind: FaultKind) {
+        self.faults.push(Fault { at_ms: self.at_ms + lag_ms, kind });
+    }
+
+    fn node(&mut self) -> u16 {
+        self.random.random_range(0..self.options.nodes)
+    }
+
+    fn other(&mut self, than: u16) -> u16 {
+        (than + self.random.random_range(1..self.options.nodes)) % self.options.nodes
+    }
+
+    fn shard(&mut self) -> u16 {
+        self.random.random_range(0..self.options.shards)
+    }
+
+    /// How long a node is down: mostly shorter than an election takes, at times long.
+    fn down_ms(&mut self) -> u64 {
+        let most = pick(self.random, &[100, 400, 1_000, 3_000, 8_000]);
+        self.random.random_range(20..=most)
+    }
+
+    /// How long something lasts: mostly about as long as an election takes.
+    fn lasts_ms(&mut self) -> u64 {
+        let most = pick(self.random, &[300, 1_000, 1_000, 3_000, 3_000, 10_000]);
+        self.random.random_range(100..=most)
+    }
+
+    fn pause_ms(&mut self) -> u64 {
+        let most = pick(self.random, &[300, 1_000, 3_000, 3_000, 30_000]);
+        self.random.random_range(100..=most)
+    }
+}

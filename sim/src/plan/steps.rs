@@ -1,0 +1,148 @@
+//! What the clients of a plan do, and when: half of it spread over the whole time, half of it close to faults.
+
+use super::draw::{JOURNAL_FILE_BYTES_MIN, pick};
+use super::{Act, Fault, Options, Step};
+use rand::Rng as _;
+use rand::seq::IndexedRandom as _;
+use rand_chacha::ChaCha8Rng;
+
+/// Fewest and most clients.
+const CLIENTS: std::ops::RangeInclusive<usize> = 4..=16;
+/// Most keys of one BATCH or MULTI-GET.
+const RUN_KEYS_MAX: u32 = 8;
+/// A step that is close to a fault is at most so long before it, in milliseconds.
+const BEFORE_FAULT_MS: u64 = 300;
+/// … or after it: as long as a lease or an election lasts, and then some.
+const AFTER_FAULT_MS: u64 = 2_000;
+
+/// Kinds of acts, as the swarm switches them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Put,
+    CompareAndSet,
+    PutIfAbsent,
+    Delete,
+    Incr,
+    Append,
+    Expiry,
+    Pairs,
+    Runs,
+}
+
+const KINDS: [Kind; 9] = [
+    Kind::Put,
+    Kind::CompareAndSet,
+    Kind::PutIfAbsent,
+    Kind::Delete,
+    Kind::Incr,
+    Kind::Append,
+    Kind::Expiry,
+    Kind::Pairs,
+    Kind::Runs,
+];
+
+/// The steps of each client, `operations` in all.
+pub(super) fn draw(options: &Options, faults: &[Fault], operations: usize, random: &mut ChaCha8Rng) -> Vec<Vec<Step>> {
+    let taste = Taste::draw(options, random);
+    let count = random.random_range(CLIENTS).min(operations);
+    let mut times: Vec<Vec<u64>> = vec![Vec::new(); count];
+    for operation in 0..operations {
+        let time = moment(options, faults, random);
+        // Each client does something, however few operations there are.
+        let client = if operation < count { operation } else { random.random_range(0..count) };
+        times[client].push(time);
+    }
+    let script = |mut times: Vec<u64>| {
+        times.sort_unstable();
+        let mut before = 0;
+        let step = |at: u64| {
+            let after_ms = u32::try_from(at - before).expect("a plan is minutes long");
+            before = at;
+            Step { after_ms, act: taste.act(random) }
+        };
+        times.into_iter().map(step).collect()
+    };
+    times.into_iter().map(script).collect()
+}
+
+/// When a client does something. Most bugs show in what happens right around a fault.
+fn moment(options: &Options, faults: &[Fault], random: &mut ChaCha8Rng) -> u64 {
+    let last_ms = options.safety_ms - 1;
+    match faults.choose(random) {
+        Some(fault) if random.random_bool(0.5) => {
+            let from = fault.at_ms.saturating_sub(BEFORE_FAULT_MS);
+            random.random_range(from..=fault.at_ms + AFTER_FAULT_MS).min(last_ms)
+        }
+        _ => random.random_range(0..=last_ms),
+    }
+}
+
+/// What the clients of one plan like to do.
+struct Taste {
+    kinds: Vec<Kind>,
+    reads_percent: u32,
+    /// Plain keys.
+    keys: u32,
+    /// Counters, lists and pairs: few, so that they meet.
+    objects: u32,
+    bytes_max: u32,
+    ttl_ms_max: u64,
+    accepted_percent: u32,
+}
+
+impl Taste {
+    fn draw(options: &Options, random: &mut ChaCha8Rng) -> Taste {
+        let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| random.random_bool(0.5)).collect();
+        if !kinds.iter().any(|kind| matches!(kind, Kind::Put | Kind::CompareAndSet | Kind::Incr)) {
+            kinds.push(Kind::Put);
+        }
+        // Where the journal is at its smallest, every other plan has it go round and round.
+        let presses = options.disk.journal_file_bytes == JOURNAL_FILE_BYTES_MIN && random.random_bool(0.5);
+        if presses && !kinds.contains(&Kind::Put) {
+            kinds.push(Kind::Put);
+        }
+        Taste {
+            kinds,
+            reads_percent: if presses { 10 } else { pick(random, &[20, 40, 40, 60]) },
+            keys: pick(random, &[1, 3, 10, 30, 100]),
+            objects: pick(random, &[1, 2, 5]),
+            bytes_max: if presses { 3_000 } else { pick(random, &[16, 64, 64, 500, 2_000]) },
+            ttl_ms_max: pick(random, &[50, 500, 2_000, 10_000]),
+            accepted_percent: pick(random, &[0, 0, 0, 10]),
+        }
+    }
+
+    fn act(&self, random: &mut ChaCha8Rng) -> Act {
+        let kind = pick(random, &self.kinds);
+        let (key, object) = (random.random_range(0..self.keys), random.random_range(0..self.objects));
+        let reads = random.random_range(0..100) < self.reads_percent;
+        let count = random.random_range(2..=RUN_KEYS_MAX);
+        match kind {
+            Kind::Pairs if reads => Act::ReadPair(object),
+            Kind::Runs if reads => Act::MultiGet { first: key, count },
+            // Counters and lists are read by what their writes answer.
+            _ if reads => Act::Get(key),
+            Kind::Put => self.put(key, None, random),
+            Kind::CompareAndSet => Act::CompareAndSet(key),
+            Kind::PutIfAbsent => Act::PutIfAbsent(key),
+            Kind::Delete => Act::Delete(key),
+            Kind::Incr => Act::Incr(object),
+            Kind::Append => Act::Append(object),
+            Kind::Pairs => Act::AtomicPair(object),
+            Kind::Runs => Act::Batch { first: key, count },
+            Kind::Expiry => {
+                let ttl_ms = random.random_range(1..=self.ttl_ms_max);
+                match random.random_range(0..4) {
+                    0 => Act::Expire { key, ttl_ms },
+                    1 => Act::Persist(key),
+                    _ => self.put(key, Some(ttl_ms), random),
+                }
+            }
+        }
+    }
+
+    fn put(&self, key: u32, ttl_ms: Option<u64>, random: &mut ChaCha8Rng) -> Act {
+        let accepted = random.random_range(0..100) < self.accepted_percent;
+        Act::Put { key, bytes: random.random_range(0..=self.bytes_max), ttl_ms, accepted }
+    }
+}

@@ -1,0 +1,492 @@
+//! A client: the production library's decisions (routing, retries, sequence numbers), performed by events instead of
+//! tasks, and a record of what it did and saw.
+
+use super::queue::Moment;
+use super::workload::{self, Operation};
+use crate::plan::{Act, Options, Step};
+use bytes::{Bytes, BytesMut};
+use kvorum_client::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
+use kvorum_client::routing::{Need, RoutingTable, Target};
+use kvorum_client::session::Sequences;
+use kvorum_protocol::{
+    ClientId, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, Version,
+};
+use rand::Rng as _;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A client that hears nothing for this long while it connects gives the attempt up.
+const CONNECT_TIMEOUT_MS: u64 = 1_000;
+
+/// What a client asks the world to do.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// Open a connection to the node at this position; a failure must be reported after `timeout_ms` at the latest.
+    Connect { connection: u64, node: usize, timeout_ms: u64 },
+    /// Send these bytes on an open connection.
+    Send { connection: u64, bytes: BytesMut },
+    /// Call [`Client::handle_timer`] with this number.
+    Timer { after_ns: u64, number: u64 },
+    /// Something for the trace, which keeps lines.
+    Tell(String),
+    /// An operation has ended.
+    Ended { outcome: &'static str },
+}
+
+/// A client at work.
+pub(super) struct Client {
+    number: u32,
+    pub(super) id: ClientId,
+    rng: ChaCha8Rng,
+    routing: RoutingTable,
+    budget: RetryBudget,
+    policy: RetryPolicy,
+    sequences: Sequences,
+    nodes: Vec<NodeId>,
+    connections: BTreeMap<u64, Connection>,
+    /// By node; a client has one connection to each.
+    by_node: BTreeMap<usize, u64>,
+    running: BTreeMap<u64, Running>,
+    requests: BTreeMap<u32, (u64, u64)>,
+    timers: BTreeMap<u64, Timer>,
+    next: u64,
+    script: std::vec::IntoIter<Step>,
+    coming: Option<Step>,
+    /// The pause before the next step is over.
+    may_begin: bool,
+    values: u64,
+    /// The newest version of each key that it saw.
+    seen: BTreeMap<Vec<u8>, Version>,
+    window: u32,
+    deadline: Duration,
+    /// Operations that ended without an answer.
+    pub(super) failures: u64,
+    /// Of those, operations on which a leader has pronounced: it forgot what became of them.
+    pub(super) verdicts: u64,
+    /// The trace keeps lines.
+    pub(super) tells: bool,
+    pub(super) retries: u64,
+    pub(super) redirects: u64,
+}
+
+struct Connection {
+    node: usize,
+    open: bool,
+    /// Operations that wait for it to open.
+    waiting: Vec<u64>,
+}
+
+struct Running {
+    operation: Operation,
+    attempts: Attempts,
+    deadline: Duration,
+    /// Which timer counts; older ones are stale.
+    timer: u64,
+    sequences: Option<(u64, u64)>,
+    /// Where it was sent last.
+    node: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    /// The next step may begin.
+    Step,
+    /// The answer takes long.
+    Slow(u64),
+    /// The pause before the next attempt is over.
+    Again(u64),
+}
+
+impl Client {
+    pub(super) fn new(number: u32, seed: u64, options: &Options, nodes: Vec<NodeId>, script: Vec<Step>) -> Self {
+        let policy = RetryPolicy::default();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Client {
+            number,
+            id: ClientId(Uuid::from_u128(rng.random())),
+            rng,
+            routing: RoutingTable::default(),
+            budget: RetryBudget::new(policy, Duration::ZERO),
+            policy,
+            sequences: Sequences::default(),
+            nodes,
+            connections: BTreeMap::new(),
+            by_node: BTreeMap::new(),
+            running: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            next: 1,
+            script: script.into_iter(),
+            coming: None,
+            may_begin: false,
+            values: 0,
+            seen: BTreeMap::new(),
+            window: options.window.max(1),
+            deadline: Duration::from_millis(options.deadline_ms.into()),
+            failures: 0,
+            verdicts: 0,
+            tells: false,
+            retries: 0,
+            redirects: 0,
+        }
+    }
+
+    /// How long its operations may take.
+    pub(super) fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
+    /// All its steps are done and answered or given up.
+    pub(super) fn is_done(&self) -> bool {
+        self.coming.is_none() && self.running.is_empty()
+    }
+
+    /// Begins its script.
+    pub(super) fn start(&mut self, wishes: &mut Vec<Wish>) {
+        self.plan_step(wishes);
+    }
+
+    /// Gives it more to do, after its script.
+    pub(super) fn extend(&mut self, steps: Vec<Step>, wishes: &mut Vec<Wish>) {
+        let rest: Vec<Step> = self.script.by_ref().chain(steps).collect();
+        self.script = rest.into_iter();
+        if self.coming.is_none() {
+            self.plan_step(wishes);
+        }
+    }
+
+    /// Reads keys, one operation each, all at once.
+    pub(super) fn read_all(
+        &mut self,
+        keys: Vec<Bytes>,
+        now: Moment,
+        recorder: &mut workload::Recorder,
+        wishes: &mut Vec<Wish>,
+    ) {
+        for key in keys {
+            let operation = recorder.read_of(self.number, key);
+            self.begin_operation(operation, None, now, recorder, wishes);
+        }
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn timer(&mut self, after: Duration, timer: Timer, wishes: &mut Vec<Wish>) -> u64 {
+        let number = self.fresh();
+        self.timers.insert(number, timer);
+        wishes.push(Wish::Timer { after_ns: after.as_nanos() as u64, number });
+        number
+    }
+
+    /// A running operation waits for this timer from now on, and for no other.
+    fn wait(&mut self, operation: u64, after: Duration, timer: Timer, wishes: &mut Vec<Wish>) {
+        let number = self.timer(after, timer, wishes);
+        self.running.get_mut(&operation).expect("only a running operation waits").timer = number;
+    }
+
+    fn plan_step(&mut self, wishes: &mut Vec<Wish>) {
+        self.coming = self.script.next();
+        self.may_begin = false;
+        if let Some(step) = &self.coming {
+            let after = Duration::from_millis(step.after_ms.into());
+            self.timer(after, Timer::Step, wishes);
+        }
+    }
+
+    /// Begins steps for as long as it may.
+    fn begin_steps(&mut self, now: Moment, recorder: &mut workload::Recorder, wishes: &mut Vec<Wish>) {
+        while self.may_begin && self.running.len() < self.window as usize {
+            let Some(Step { act, .. }) = self.coming.take() else { return };
+            self.plan_step(wishes);
+            self.begin(act, now, recorder, wishes);
+        }
+    }
+
+    fn begin(&mut self, act: Act, now: Moment, recorder: &mut workload::Recorder, wishes: &mut Vec<Wish>) {
+        let mut make = workload::Maker {
+            client: self.number,
+            values: &mut self.values,
+            seen: &self.seen,
+            sequences: &mut self.sequences,
+        };
+        for (operation, sequences) in make.operations(act, recorder) {
+            self.begin_operation(operation, sequences, now, recorder, wishes);
+        }
+    }
+
+    fn begin_operation(
+        &mut self,
+        operation: Operation,
+        sequences: Option<(u64, u64)>,
+        now: Moment,
+        recorder: &mut workload::Recorder,
+        wishes: &mut Vec<Wish>,
+    ) {
+        let number = self.fresh();
+        let kind = if operation.writes() { Kind::Write } else { Kind::Read };
+        let deadline = since(now) + self.deadline;
+        let attempts = Attempts::new(self.policy, kind, since(now), deadline);
+        self.budget.handle_operation();
+        self.running.insert(number, Running { operation, attempts, deadline, timer: 0, sequences, node: 0 });
+        self.attempt(number, now, recorder, wishes);
+    }
+
+    /// Sends an operation to wherever it should go now.
+    fn attempt(&mut self, number: u64, now: Moment, recorder: &mut workload::Recorder, wishes: &mut Vec<Wish>) {
+        let Some(running) = self.running.get(&number) else { return };
+        if since(now) >= running.deadline {
+            let outcome = running.attempts.outcome();
+            return self.end(number, Err(outcome), now, recorder, wishes);
+        }
+        let need = self.need(&running.operation);
+        let node = match self.routing.route(need, since(now), &mut self.rng) {
+            Target::Node { id, .. } => self.nodes.iter().position(|node| *node == id).unwrap_or(0),
+            Target::Seeds => self.rng.random_range(0..self.nodes.len()),
+        };
+        if let Some(running) = self.running.get_mut(&number) {
+            running.node = node;
+        }
+        match self.by_node.get(&node).copied() {
+            Some(connection) if self.connections[&connection].open => self.send(number, connection, now, wishes),
+            Some(connection) => {
+                let waiting = &mut self.connections.get_mut(&connection).expect("both maps agree").waiting;
+                waiting.push(number);
+            }
+            None => {
+                // Unique among all clients' connections.
+                let connection = self.fresh() << 16 | u64::from(self.number);
+                self.connections.insert(connection, Connection { node, open: false, waiting: vec![number] });
+                self.by_node.insert(node, connection);
+                wishes.push(Wish::Connect { connection, node, timeout_ms: CONNECT_TIMEOUT_MS });
+            }
+        }
+    }
+
+    fn need(&self, operation: &Operation) -> Need {
+        match operation.key().and_then(|key| self.routing.shard_of(key)) {
+            Some(shard) => Need::Leader(shard),
+            None => Need::Any,
+        }
+    }
+
+    fn send(&mut self, number: u64, connection: u64, now: Moment, wishes: &mut Vec<Wish>) {
+        let request = self.fresh() as u32;
+        let Some(running) = self.running.get_mut(&number) else { return };
+        let left = running.deadline.saturating_sub(since(now));
+        self.sequences.stamp(&mut running.operation.body, running.attempts.is_retry());
+        self.retries += u64::from(running.attempts.is_retry());
+        running.attempts.handle_sent();
+        let mut bytes = BytesMut::new();
+        let body = running.operation.body.clone();
+        Request { id: RequestId(request), deadline_ms: node_deadline_ms(left), body }.encode(&mut bytes);
+        if self.tells {
+            let body = &running.operation.body;
+            let text = format!("client {} sends {number} to node {}: {body:?}", self.number, running.node);
+            wishes.push(Wish::Tell(text));
+        }
+        self.requests.insert(request, (number, connection));
+        wishes.push(Wish::Send { connection, bytes });
+        let slice = left.min(self.policy.attempt_timeout);
+        self.wait(number, slice, Timer::Slow(number), wishes);
+    }
+
+    /// A connection has opened.
+    pub(super) fn handle_connected(&mut self, connection: u64, now: Moment, wishes: &mut Vec<Wish>) {
+        let Some(opened) = self.connections.get_mut(&connection) else { return };
+        opened.open = true;
+        for number in std::mem::take(&mut opened.waiting) {
+            self.send(number, connection, now, wishes);
+        }
+    }
+
+    /// A connection has ended, or did not open.
+    pub(super) fn handle_closed(
+        &mut self,
+        connection: u64,
+        now: Moment,
+        recorder: &mut workload::Recorder,
+        wishes: &mut Vec<Wish>,
+    ) {
+        let Some(closed) = self.connections.remove(&connection) else { return };
+        self.by_node.remove(&closed.node);
+        if !closed.open {
+            self.routing.handle_failure(self.nodes[closed.node], since(now));
+        }
+        let lost: Vec<u32> = self.requests.iter().filter(|(_, of)| of.1 == connection).map(|(id, _)| *id).collect();
+        let lost: Vec<u64> = lost.into_iter().filter_map(|id| self.requests.remove(&id)).map(|of| of.0).collect();
+        for number in closed.waiting {
+            let failure = Failure::NotSent { detail: "no connection".into() };
+            self.failed(number, failure, now, recorder, wishes);
+        }
+        for number in lost {
+            self.failed(number, Failure::Lost { detail: "connection lost".into() }, now, recorder, wishes);
+        }
+    }
+
+    /// A whole response has come.
+    pub(super) fn handle_response(
+        &mut self,
+        connection: u64,
+        response: Response,
+        now: Moment,
+        recorder: &mut workload::Recorder,
+        wishes: &mut Vec<Wish>,
+    ) {
+        if let ResponseBody::Topology(topology) = response.body {
+            self.routing.handle_topology(topology);
+            return;
+        }
+        let Some((number, _)) = self.requests.remove(&response.id.0) else { return };
+        if let Some(from) = self.connections.get(&connection) {
+            self.routing.handle_answer(self.nodes[from.node]);
+        }
+        match response.body {
+            ResponseBody::Error(error) => {
+                self.note_refusal(number, &error);
+                self.failed(number, Failure::Answered(error), now, recorder, wishes);
+            }
+            body => self.end(number, Ok(body), now, recorder, wishes),
+        }
+    }
+
+    fn note_refusal(&mut self, number: u64, error: &ServerError) {
+        let Some(running) = self.running.get(&number) else { return };
+        self.redirects += u64::from(error.code == ErrorCode::NotLeader);
+        self.routing.handle_refusal(self.need(&running.operation), self.nodes[running.node], error);
+    }
+
+    fn failed(
+        &mut self,
+        number: u64,
+        failure: Failure,
+        now: Moment,
+        recorder: &mut workload::Recorder,
+        wishes: &mut Vec<Wish>,
+    ) {
+        if self.tells {
+            wishes.push(Wish::Tell(format!("client {}: an attempt of {number} failed: {failure:?}", self.number)));
+        }
+        let Some(running) = self.running.get_mut(&number) else { return };
+        match running.attempts.handle_failure(failure, since(now), &mut self.rng) {
+            Decision::GiveUp(error) => {
+                self.verdicts += u64::from(error.code() == ErrorCode::SessionExpired);
+                self.end(number, Err(error.outcome()), now, recorder, wishes);
+            }
+            Decision::AtOnce => self.attempt(number, now, recorder, wishes),
+            Decision::Pause(pause) => {
+                self.wait(number, pause, Timer::Again(number), wishes);
+            }
+        }
+    }
+
+    /// A timer has run out.
+    pub(super) fn handle_timer(
+        &mut self,
+        number: u64,
+        now: Moment,
+        recorder: &mut workload::Recorder,
+        wishes: &mut Vec<Wish>,
+    ) {
+        match self.timers.remove(&number) {
+            Some(Timer::Step) => self.may_begin = true,
+            Some(Timer::Slow(operation)) => self.handle_slow(operation, number, now, recorder, wishes),
+            Some(Timer::Again(operation)) => self.handle_again(operation, number, now, recorder, wishes),
+            None => {}
+        }
+        self.begin_steps(now, recorder, wishes);
+    }
+
+    /// An attempt takes long: another node is tried if the budget allows, as in the library.
+    fn handle_slow(
+        &mut self,
+        operation: u64,
+        timer: u64,
+        now: Moment,
+        recorder: &mut workload::Recorder,
+        wishes: &mut Vec<Wish>,
+    ) {
+        let Some(running) = self.running.get_mut(&operation).filter(|running| running.timer == timer) else { return };
+        running.attempts.handle_waiting();
+        if since(now) >= running.deadline {
+            let outcome = running.attempts.outcome();
+            self.forget_requests(operation);
+            return self.end(operation, Err(outcome), now, recorder, wishes);
+        }
+        if self.budget.withdraw(since(now)).is_ok() {
+            let node = self.nodes[running.node];
+            self.routing.handle_failure(node, since(now));
+            self.forget_requests(operation);
+            return self.failed(operation, Failure::Unresponsive, now, recorder, wishes);
+        }
+        let slice = running.deadline.saturating_sub(since(now)).min(self.policy.attempt_timeout);
+        self.wait(operation, slice, Timer::Slow(operation), wishes);
+    }
+
+    fn handle_again(
+        &mut self,
+        operation: u64,
+        timer: u64,
+        now: Moment,
+        recorder: &mut workload::Recorder,
+        wishes: &mut Vec<Wish>,
+    ) {
+        let Some(running) = self.running.get(&operation).filter(|running| running.timer == timer) else { return };
+        if since(now) >= running.deadline {
+            let outcome = running.attempts.outcome();
+            return self.end(operation, Err(outcome), now, recorder, wishes);
+        }
+        match self.budget.withdraw(since(now)) {
+            Ok(()) => self.attempt(operation, now, recorder, wishes),
+            Err(missing) => {
+                self.wait(operation, missing.max(Duration::from_millis(1)), Timer::Again(operation), wishes);
+            }
+        }
+    }
+
+    fn forget_requests(&mut self, operation: u64) {
+        self.requests.retain(|_, (of, _)| *of != operation);
+    }
+
+    fn end(
+        &mut self,
+        number: u64,
+        result: Result<ResponseBody, Outcome>,
+        now: Moment,
+        recorder: &mut workload::Recorder,
+        wishes: &mut Vec<Wish>,
+    ) {
+        let Some(Running { operation, sequences, attempts, .. }) = self.running.remove(&number) else { return };
+        let result = result.map(|body| attempts.handle_answer(body));
+        if let Some((first, count)) = sequences {
+            (first..first + count).for_each(|sequence| self.sequences.finish(sequence));
+        }
+        let outcome = match &result {
+            Ok(_) => "answered",
+            Err(Outcome::NotApplied) => "refused",
+            Err(Outcome::Applied | Outcome::Unknown) => "unknown",
+        };
+        self.failures += u64::from(result.is_err());
+        if self.tells {
+            wishes.push(Wish::Tell(format!("client {} has its answer to {number}: {result:?}", self.number)));
+        }
+        recorder.handle_end(operation, result, &mut self.seen);
+        wishes.push(Wish::Ended { outcome });
+        self.begin_steps(now, recorder, wishes);
+    }
+}
+
+/// The client's clock.
+fn since(now: Moment) -> Duration {
+    Duration::from_nanos(now.0)
+}
+
+/// Whether a request may have an effect.
+pub(super) fn writes(body: &RequestBody) -> bool {
+    matches!(body, RequestBody::Write { .. } | RequestBody::Batch { .. } | RequestBody::Atomic(_))
+}

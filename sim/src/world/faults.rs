@@ -1,0 +1,305 @@
+//! What goes wrong: how each fault of a plan begins and ends.
+
+use super::node::Crash;
+use super::{Event, World};
+use crate::disk::FileKind;
+use crate::plan::FaultKind;
+use kvorum_node::replica::Role;
+use kvorum_node::shard::inbox::ShardCommand;
+use kvorum_protocol::ShardId;
+use rand::Rng as _;
+use uuid::Uuid;
+
+/// A connection whose other end is silent for this long is given up.
+const IDLE_TIMEOUT_MS: u64 = 3_000;
+
+/// The end of a fault that lasts.
+#[derive(Debug, Clone)]
+pub(super) enum Ending {
+    /// These ways work again.
+    Cut(Vec<(usize, usize)>),
+    /// Clients reach the node again.
+    Isolated(usize),
+    /// There is room on the disk again.
+    Full(usize),
+}
+
+impl World<'_> {
+    pub(super) fn begin_fault(&mut self, number: usize) {
+        if self.healed {
+            return;
+        }
+        let kind = self.plan.faults[number].kind;
+        let took_effect = self.apply(kind);
+        self.trace.note(
+            self.time.now(),
+            "fault",
+            &[number as u64, took_effect.into()],
+            format_args!("{kind:?}{}", if took_effect { "" } else { " has nothing to act on" }),
+        );
+        if took_effect {
+            *self.faults.entry(name(&kind)).or_default() += 1;
+        }
+    }
+
+    fn apply(&mut self, kind: FaultKind) -> bool {
+        match kind {
+            FaultKind::Kill { node, down_ms } => self.crash(node, Crash { power: false, down_ms }),
+            FaultKind::PowerLoss { node, down_ms } => self.crash(node, Crash { power: true, down_ms }),
+            FaultKind::PowerLossEverywhere { down_ms } => {
+                let nodes = 0..self.nodes.len() as u16;
+                nodes.fold(false, |any, node| self.crash(node, Crash { power: true, down_ms }) | any)
+            }
+            FaultKind::CrashAtOperation { node, operation, power, down_ms } => self.on_running(node, |world, at| {
+                world.nodes[at].files.crash_after(operation);
+                world.nodes[at].crash = Some(Crash { power, down_ms });
+            }),
+            FaultKind::CrashAtJournalFile { node, power, down_ms } => self.on_running(node, |world, at| {
+                world.nodes[at].files.crash_at_journal_file_start();
+                world.nodes[at].crash = Some(Crash { power, down_ms });
+            }),
+            FaultKind::Restart { node, down_ms } => self.restart(node, down_ms),
+            FaultKind::Pause { node, ms } => self.on_running(node, |world, at| {
+                world.nodes[at].paused_until = Some(world.now().after_ms(ms));
+                if ms > IDLE_TIMEOUT_MS {
+                    world.plan_partings(at);
+                }
+            }),
+            FaultKind::PanicShard { node, shard } => self.panic_shard(node, ShardId(shard)),
+            FaultKind::Isolate { node, ms } => self.isolate(node, ms, true),
+            FaultKind::CutFromPeers { node, ms } => self.isolate(node, ms, false),
+            FaultKind::CutOneWay { from, to, ms } => {
+                let (from, to) = (usize::from(from), usize::from(to));
+                if from == to || from >= self.nodes.len() || to >= self.nodes.len() {
+                    return false;
+                }
+                self.cut(vec![(from, to)], ms);
+                true
+            }
+            FaultKind::Clog { node, ms } => self.on_running(node, |world, at| {
+                world.peer_links.clog(at, world.now().after_ms(ms));
+            }),
+            FaultKind::Transfer { shard, to } => self.transfer(ShardId(shard), usize::from(to)),
+            FaultKind::SyncFails { node, journal } => self.on_running(node, |world, at| {
+                let kind = if journal { FileKind::Journal } else { FileKind::Segment };
+                world.nodes[at].files.fail_next_sync(Some(kind));
+            }),
+            FaultKind::WriteFails { node } => {
+                self.on_running(node, |world, at| world.nodes[at].files.fail_next_write(Some(FileKind::Journal)))
+            }
+            FaultKind::ReadsFail { node, count } => {
+                self.on_running(node, |world, at| world.nodes[at].files.fail_next_reads(count))
+            }
+            FaultKind::DiskFull { node, ms } => self.on_running(node, |world, at| {
+                world.nodes[at].files.set_full(true);
+                world.queue.push(world.now().after_ms(ms), Event::Ends(Ending::Full(at)));
+            }),
+            FaultKind::DiskStalls { node, ms } => self.on_running(node, |world, at| {
+                world.nodes[at].stalled_until = world.now().after_ms(ms);
+            }),
+            FaultKind::FlipBit { node, journal } => {
+                let kind = if journal { FileKind::Journal } else { FileKind::Segment };
+                let at = usize::from(node);
+                if at >= self.nodes.len() || self.nodes[at].files.flip_bit(kind, &mut self.rng).is_none() {
+                    return false;
+                }
+                self.nodes[at].damaged = true;
+                true
+            }
+            FaultKind::MisdirectWrite { node } => self.on_running(node, |world, at| {
+                world.nodes[at].files.misdirect_next_write();
+                world.nodes[at].damaged = true;
+            }),
+            FaultKind::Wipe { node, down_ms } => {
+                let wiped = self.crash(node, Crash { power: false, down_ms });
+                if wiped {
+                    let at = usize::from(node);
+                    self.nodes[at].files.wipe();
+                    self.nodes[at].damaged = true;
+                    self.nodes[at].disk_id = Uuid::from_u128(self.rng.random());
+                }
+                wiped
+            }
+            FaultKind::WallJump { node, ms } => self.on_machine(node, |world, at| world.nodes[at].clock.jump_wall(ms)),
+            FaultKind::ClockRate { node, ppm } => {
+                let ppm = ppm.clamp(-50_000, 50_000);
+                self.on_machine(node, |world, at| world.nodes[at].clock.set_rate(ppm))
+            }
+            FaultKind::DropClients => {
+                let connections: Vec<u64> =
+                    (0..self.nodes.len()).flat_map(|node| self.client_links.of_node(node)).collect();
+                connections.iter().for_each(|connection| self.break_client_link(*connection));
+                !connections.is_empty()
+            }
+        }
+    }
+
+    fn on_machine(&mut self, node: u16, act: impl FnOnce(&mut Self, usize)) -> bool {
+        let at = usize::from(node);
+        let there = at < self.nodes.len();
+        if there {
+            act(self, at);
+        }
+        there
+    }
+
+    fn on_running(&mut self, node: u16, act: impl FnOnce(&mut Self, usize)) -> bool {
+        let at = usize::from(node);
+        let runs = self.nodes.get(at).is_some_and(|node| node.process.is_some());
+        if runs {
+            act(self, at);
+        }
+        runs
+    }
+
+    fn crash(&mut self, node: u16, crash: Crash) -> bool {
+        self.on_running(node, |world, at| world.kill(at, crash, "fault"))
+    }
+
+    /// The node hands leadership over and stops, as `kvorum start` does at SIGTERM; without waiting for its successors.
+    fn restart(&mut self, node: u16, down_ms: u64) -> bool {
+        self.on_running(node, |world, at| {
+            let Some(process) = world.nodes[at].process.take() else { return };
+            world.nodes[at].paused_until = None;
+            let stopped = process.stop();
+            let crashed = world.nodes[at].files.crashed();
+            world.nodes[at].files.kill();
+            world.nodes[at].crash = None;
+            world.trace.note(
+                world.time.now(),
+                "stop",
+                &[at as u64],
+                format_args!("node {at}: {stopped:?}{}", if crashed { ", crashed meanwhile" } else { "" }),
+            );
+            world.invariants.handle_process_end(at);
+            world.break_links(at);
+            world.queue.push(world.now().after_ms(down_ms), Event::Start(at));
+        })
+    }
+
+    fn panic_shard(&mut self, node: u16, shard: ShardId) -> bool {
+        let Some(process) = self.nodes.get(usize::from(node)).and_then(|node| node.process.as_ref()) else {
+            return false;
+        };
+        let told = process.router.local(shard).is_some_and(|handle| handle.inbox.command(ShardCommand::Panic));
+        self.flush(usize::from(node));
+        told
+    }
+
+    fn transfer(&mut self, shard: ShardId, to: usize) -> bool {
+        let leads = |at: &usize| {
+            let process = self.nodes[*at].process.as_ref();
+            let host = process.and_then(|process| process.shards.get(&shard)?.host.as_ref());
+            host.is_some_and(|host| host.shard().snapshot().role == Role::Leader)
+        };
+        let Some(target) = self.nodes.get(to).map(|node| node.id) else { return false };
+        let Some(leader) = (0..self.nodes.len()).find(leads) else { return false };
+        let asked = leader != to
+            && self.nodes[leader]
+                .process
+                .as_ref()
+                .is_some_and(|process| process.router.transfer(shard, target).is_ok());
+        if asked {
+            self.count("hand-overs asked for");
+            self.invariants.handle_transfer(shard, to);
+            self.flush(leader);
+        }
+        asked
+    }
+
+    fn isolate(&mut self, node: u16, ms: u64, from_clients: bool) -> bool {
+        self.on_machine(node, |world, at| {
+            let ways = world.peer_links.around(at);
+            world.cut(ways, ms);
+            if ms > IDLE_TIMEOUT_MS {
+                world.plan_partings(at);
+            }
+            if from_clients {
+                world.client_links.isolate(at, true);
+                world.queue.push(world.now().after_ms(ms), Event::Ends(Ending::Isolated(at)));
+            }
+        })
+    }
+
+    fn cut(&mut self, ways: Vec<(usize, usize)>, ms: u64) {
+        ways.iter().for_each(|(from, to)| self.peer_links.cut(*from, *to, true));
+        self.queue.push(self.now().after_ms(ms), Event::Ends(Ending::Cut(ways)));
+    }
+
+    /// The others give their connections with a silent node up.
+    fn plan_partings(&mut self, at: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            if let Some(session) = self.peer_links.session(at, other) {
+                let noticed = self.now().after_ms(IDLE_TIMEOUT_MS + self.rng.random_range(0..100));
+                self.queue.push(noticed, Event::PeersPart(at, other, session));
+            }
+        }
+    }
+
+    pub(super) fn end_fault(&mut self, ending: Ending) {
+        match ending {
+            Ending::Cut(ways) => ways.iter().for_each(|(from, to)| self.peer_links.cut(*from, *to, false)),
+            Ending::Isolated(at) => {
+                self.client_links.isolate(at, false);
+                let connections = self.client_links.of_node(at);
+                connections.into_iter().for_each(|connection| self.break_client_link(connection));
+            }
+            Ending::Full(at) => self.nodes[at].files.set_full(false),
+        }
+    }
+
+    /// Ends whatever goes on, and starts every node that is down.
+    pub(super) fn end_all_faults(&mut self) {
+        self.peer_links.mend_all();
+        self.client_links.mend_all();
+        let now = self.now();
+        for at in 0..self.nodes.len() {
+            let connections = self.client_links.of_node(at);
+            connections.into_iter().for_each(|connection| self.break_client_link(connection));
+            let node = &mut self.nodes[at];
+            node.files.clear_faults();
+            node.crash = None;
+            node.stalled_until = now;
+            // A round that was to take long ends now.
+            if let Some(process) = &node.process {
+                let (number, round) = (process.number, process.journal.round());
+                self.queue.push(now, Event::RoundEnds(at, number, round));
+            }
+            // What was held up by a pause is due when the pause would have ended; it is brought forward here.
+            node.paused_until = None;
+            if node.process.is_none() {
+                self.queue.push(now, Event::Start(at));
+            }
+        }
+    }
+}
+
+/// The name under which a fault is counted.
+pub(super) fn name(kind: &FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Kill { .. } => "kill",
+        FaultKind::PowerLoss { .. } => "power loss",
+        FaultKind::PowerLossEverywhere { .. } => "power loss everywhere",
+        FaultKind::CrashAtOperation { .. } => "crash at an I/O operation",
+        FaultKind::CrashAtJournalFile { .. } => "crash at a new journal file",
+        FaultKind::Restart { .. } => "graceful restart",
+        FaultKind::Pause { .. } => "pause",
+        FaultKind::PanicShard { .. } => "panic of one actor",
+        FaultKind::Isolate { .. } => "isolation",
+        FaultKind::CutFromPeers { .. } => "cut from peers",
+        FaultKind::CutOneWay { .. } => "one-way cut",
+        FaultKind::Clog { .. } => "clog",
+        FaultKind::Transfer { .. } => "transfer",
+        FaultKind::SyncFails { .. } => "sync fails",
+        FaultKind::WriteFails { .. } => "write fails",
+        FaultKind::ReadsFail { .. } => "reads fail",
+        FaultKind::DiskFull { .. } => "disk full",
+        FaultKind::DiskStalls { .. } => "disk stalls",
+        FaultKind::FlipBit { .. } => "bit flip",
+        FaultKind::MisdirectWrite { .. } => "misdirected write",
+        FaultKind::Wipe { .. } => "disk swapped",
+        FaultKind::WallJump { .. } => "wall clock jump",
+        FaultKind::ClockRate { .. } => "clock rate",
+        FaultKind::DropClients => "clients dropped",
+    }
+}

@@ -1,0 +1,293 @@
+//! What must hold at every step, whatever clients see.
+
+use super::node::Node;
+use kvorum_node::log::ShardLog;
+use kvorum_node::log::operations::Operations;
+use kvorum_node::replica::Role;
+use kvorum_node::shard::{Shard, ShardSnapshot};
+use kvorum_protocol::peer::{RaftMessage, RaftMessageKind};
+use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A property and what was seen of it.
+type Broken = Option<(&'static str, String)>;
+
+/// What was seen so far.
+#[derive(Default)]
+pub(super) struct Invariants {
+    /// Who led a shard in a term.
+    leaders: BTreeMap<(ShardId, Term), usize>,
+    /// What was applied at an index, by whichever replica came first: a hash of term and payload.
+    applied: BTreeMap<ShardId, Vec<u64>>,
+    /// How each replica was at its last turn.
+    last: BTreeMap<(usize, ShardId), ShardSnapshot>,
+    /// What each replica has promised to others.
+    promises: BTreeMap<(usize, ShardId), Promise>,
+    /// Log time and version of the newest entry that anyone applied.
+    newest: BTreeMap<ShardId, (u64, Version)>,
+    /// How many segments each replica's log has.
+    segments: BTreeMap<(usize, ShardId), usize>,
+    /// Hand-overs that were asked for and not seen to happen.
+    transfers: BTreeMap<ShardId, usize>,
+}
+
+/// What a replica has told others that its log holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Promise {
+    /// The highest term that it spoke in.
+    term: Term,
+    /// The term of its newest vote, and for whom.
+    vote: Option<(Term, ReplicaId)>,
+    /// The last entry that it said to hold, and that entry's term.
+    entry: Option<(LogIndex, Term)>,
+    /// The term in which it said so.
+    said_in: Term,
+}
+
+/// What one turn showed.
+pub(super) struct Seen {
+    pub(super) broken: Broken,
+    pub(super) counted: Vec<&'static str>,
+}
+
+impl Invariants {
+    /// A replica had its turn.
+    pub(super) fn handle_turn(
+        &mut self,
+        at: usize,
+        shard_id: ShardId,
+        shard: &Shard,
+        snapshot: &ShardSnapshot,
+        voters: Vec<usize>,
+    ) -> Seen {
+        let mut counted = Vec::new();
+        let before = self.last.insert((at, shard_id), *snapshot);
+        let leads = snapshot.role == Role::Leader;
+        let led = before.is_some_and(|before| before.role == Role::Leader);
+        if leads && !led {
+            counted.push("elections");
+            if self.transfers.remove(&shard_id) == Some(at) {
+                counted.push("hand-overs done");
+            }
+        }
+        let segments = shard.log().segment_count();
+        if self.segments.insert((at, shard_id), segments).is_some_and(|before| before < segments) {
+            counted.push("segments beyond the first");
+        }
+        if led && !leads {
+            counted.push("leaders that lost leadership");
+        }
+        if before.is_some_and(|before| before.keys > snapshot.keys && before.version == snapshot.version) {
+            counted.push("keys expired");
+        }
+        let broken = self
+            .one_leader_per_term(at, shard_id, snapshot)
+            .or_else(|| goes_forward(at, shard_id, before.as_ref(), snapshot))
+            .or_else(|| self.committed_by_a_quorum(at, shard_id, shard.log(), before.as_ref(), snapshot, &voters))
+            .or_else(|| self.same_entries(at, shard_id, shard, before.as_ref(), snapshot));
+        self.note_superseded(at, shard_id, shard.log());
+        Seen { broken, counted }
+    }
+
+    /// What a replica had applied at its last turn.
+    pub(super) fn applied(&self, at: usize, shard: ShardId) -> LogIndex {
+        self.last.get(&(at, shard)).map_or(LogIndex(0), |last| last.applied)
+    }
+
+    /// A hand-over was asked for.
+    pub(super) fn handle_transfer(&mut self, shard: ShardId, to: usize) {
+        self.transfers.insert(shard, to);
+    }
+
+    /// A promise leaves a replica, whose log is `log`.
+    pub(super) fn handle_promise(&mut self, at: usize, shard: ShardId, log: &ShardLog, message: &RaftMessage) {
+        let promise = self.promises.entry((at, shard)).or_default();
+        promise.term = promise.term.max(message.term);
+        if message.reject {
+            return;
+        }
+        match message.kind {
+            RaftMessageKind::RequestVoteResponse => promise.vote = Some((message.term, message.to)),
+            RaftMessageKind::AppendResponse if message.index.0 > 0 => {
+                if let Some(term) = log.term_of(message.index) {
+                    let further = promise.entry.is_none_or(|(index, _)| index <= message.index);
+                    if further || message.term > promise.said_in {
+                        promise.entry = promise.entry.filter(|_| !further).or(Some((message.index, term)));
+                        promise.said_in = message.term;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A leader of a later term may have taken the promised entry back.
+    fn note_superseded(&mut self, at: usize, shard: ShardId, log: &ShardLog) {
+        if let Some(promise) = self.promises.get_mut(&(at, shard))
+            && let Some((index, term)) = promise.entry
+            && log.term_of(index) != Some(term)
+        {
+            promise.entry = None;
+        }
+    }
+
+    /// A replica was opened again: its log holds what it promised.
+    pub(super) fn check_promises(&self, at: usize, shard: ShardId, log: &ShardLog) -> Broken {
+        let promise = self.promises.get(&(at, shard))?;
+        let state = log.hard_state();
+        let who = format!("node {at} shard {shard}");
+        if state.term < promise.term {
+            return Some((
+                "promises",
+                format!("{who} spoke in term {} and comes back in {}", promise.term, state.term),
+            ));
+        }
+        if let Some((term, candidate)) = promise.vote
+            && term == state.term
+            && state.vote != Some(candidate)
+        {
+            return Some(("promises", format!("{who} voted for {candidate} in term {term}, and has {:?}", state.vote)));
+        }
+        let (index, term) = promise.entry?;
+        let found = log.term_of(index);
+        (found != Some(term)).then(|| {
+            (
+                "promises",
+                format!("{who} said that it holds entry {index} of term {term}; after a restart it has {found:?}"),
+            )
+        })
+    }
+
+    /// A leader commits entries of its own term only, and such that a majority holds them.
+    fn committed_by_a_quorum(
+        &self,
+        at: usize,
+        shard: ShardId,
+        log: &ShardLog,
+        before: Option<&ShardSnapshot>,
+        now: &ShardSnapshot,
+        voters: &[usize],
+    ) -> Broken {
+        let before = before?;
+        let leads_on = before.role == Role::Leader && now.role == Role::Leader && before.term == now.term;
+        if !leads_on || now.committed == before.committed {
+            return None;
+        }
+        let commit = now.committed;
+        let who = format!("node {at} shard {shard}, leader of term {},", now.term);
+        if log.term_of(commit) != Some(now.term) {
+            return Some(("commit-rule", format!("{who} committed entry {commit} of term {:?}", log.term_of(commit))));
+        }
+        let holds = |voter: &&usize| {
+            let promise = self.promises.get(&(**voter, shard));
+            **voter == at
+                || promise.is_some_and(|promise| {
+                    promise.entry.is_some_and(|(index, _)| index >= commit) || promise.said_in > now.term
+                })
+        };
+        let holders = voters.iter().filter(holds).count();
+        (holders <= voters.len() / 2)
+            .then(|| ("commit-rule", format!("{who} committed entry {commit}, which {holders} replicas said to hold")))
+    }
+
+    /// A replica was dropped: the next one starts afresh.
+    pub(super) fn handle_replica_end(&mut self, at: usize, shard: ShardId) {
+        self.last.remove(&(at, shard));
+    }
+
+    /// A process has ended.
+    pub(super) fn handle_process_end(&mut self, at: usize) {
+        self.last.retain(|(node, _), _| *node != at);
+    }
+
+    /// Election safety: at most one leader in a term.
+    fn one_leader_per_term(&mut self, at: usize, shard: ShardId, snapshot: &ShardSnapshot) -> Broken {
+        if snapshot.role != Role::Leader {
+            return None;
+        }
+        let first = *self.leaders.entry((shard, snapshot.term)).or_insert(at);
+        (first != at).then(|| {
+            ("election-safety", format!("shard {shard}: nodes {first} and {at} both led in term {}", snapshot.term))
+        })
+    }
+
+    /// State machine safety and log matching: every replica applies the same entry at an index.
+    fn same_entries(
+        &mut self,
+        at: usize,
+        shard_id: ShardId,
+        shard: &Shard,
+        before: Option<&ShardSnapshot>,
+        snapshot: &ShardSnapshot,
+    ) -> Broken {
+        let from = before.map_or(0, |before| before.applied.0);
+        let known = self.applied.entry(shard_id).or_default();
+        for index in from + 1..=snapshot.applied.0 {
+            let entry = match shard.log().entry(LogIndex(index)) {
+                Ok(entry) => entry,
+                Err(error) => return Some(("log-matching", format!("node {at} shard {shard_id}: {error}"))),
+            };
+            let hash = xxh3_64(&entry.payload) ^ entry.term.0.rotate_left(32);
+            let slot = (index - 1) as usize;
+            if slot < known.len() && known[slot] != hash {
+                let detail = format!(
+                    "node {at} shard {shard_id} applied another entry at index {index} (term {}) than was applied before",
+                    entry.term
+                );
+                return Some(("state-machine-safety", detail));
+            }
+            if slot == known.len() {
+                known.push(hash);
+                let newest = self.newest.entry(shard_id).or_default();
+                let Ok(operations) = Operations::parse(entry.payload) else { continue };
+                let (time, first) = (operations.log_time_ms(), operations.first_version());
+                if time < newest.0 || first <= newest.1 {
+                    let detail = format!(
+                        "shard {shard_id}: entry {index} has log time {time} and versions from {first}, after {newest:?}"
+                    );
+                    return Some(("order", detail));
+                }
+                *newest = (time, operations.last_version());
+            }
+        }
+        None
+    }
+
+    /// Replicas that have applied the same entries have the same state.
+    pub(super) fn compare(&self, nodes: &[Node]) -> Broken {
+        let mut states: BTreeMap<(ShardId, LogIndex), (usize, u64)> = BTreeMap::new();
+        for (at, node) in nodes.iter().enumerate() {
+            let Some(process) = &node.process else { continue };
+            for (shard, replica) in &process.shards {
+                let Some(host) = &replica.host else { continue };
+                let applied = host.shard().store().applied();
+                let digest = match host.shard().store().digest() {
+                    Ok(digest) => digest,
+                    Err(error) if !node.damaged => {
+                        return Some(("durability", format!("node {at} shard {shard} can't be read: {error}")));
+                    }
+                    Err(_) => continue,
+                };
+                let (first, known) = *states.entry((*shard, applied)).or_insert((at, digest));
+                if known != digest {
+                    let detail = format!(
+                        "shard {shard}: nodes {first} and {at} have applied entry {applied} and differ in state"
+                    );
+                    return Some(("replica-equality", detail));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Terms, commit and applied positions never go back while a replica runs.
+fn goes_forward(at: usize, shard: ShardId, before: Option<&ShardSnapshot>, now: &ShardSnapshot) -> Broken {
+    let before = before?;
+    let back = before.term > now.term
+        || before.committed > now.committed
+        || before.applied > now.applied
+        || now.applied > now.committed;
+    back.then(|| ("monotonicity", format!("node {at} shard {shard} went from {before:?} to {now:?}")))
+}

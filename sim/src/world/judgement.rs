@@ -1,0 +1,143 @@
+//! The end of a run: everything heals, progress is required, and what clients saw is judged.
+
+use super::queue::Moment;
+use super::{Event, PROGRESS_MS, Phase, SETTLE_MS, World};
+use crate::checker::{self, Limits, Verdict};
+use crate::plan::{Act, Step};
+use crate::run::Run;
+use kvorum_protocol::ShardId;
+
+impl World<'_> {
+    /// Everything heals: from now on progress is required.
+    pub(super) fn heal(&mut self) {
+        self.healed = true;
+        self.end_all_faults();
+        self.phase = Phase::Probing;
+        let keys = self.probe_keys();
+        let steps = keys.into_iter().map(|key| Step { after_ms: 0, act: Act::Incr(key) }).collect();
+        self.trace.note(self.time.now(), "heal", &[], format_args!("everything heals"));
+        let wait = Moment(0).after_ms(self.now().ms() + PROGRESS_MS);
+        self.with_client(self.prober, |client, _, _, wishes| client.extend(steps, wishes));
+        self.queue.push(wait, Event::Judge);
+    }
+
+    /// Counters, one in each shard that has a majority of sound replicas.
+    pub(super) fn probe_keys(&self) -> Vec<u32> {
+        let mut wanted: Vec<ShardId> = (0..self.ring.shards.len() as u16).map(ShardId).collect();
+        wanted.retain(|shard| self.has_sound_majority(*shard));
+        let topology = self.ring.topology(|_| None);
+        let mut keys = Vec::new();
+        for key in 1_000_000.. {
+            let shard = topology.shard_of(format!("n{key}").as_bytes());
+            if let Some(at) = wanted.iter().position(|other| *other == shard) {
+                wanted.swap_remove(at);
+                keys.push(key);
+            }
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        keys
+    }
+
+    pub(super) fn has_sound_majority(&self, shard: ShardId) -> bool {
+        let replicas = self.ring.replicas(shard);
+        let sound = replicas.iter().filter(|replica| !self.nodes[usize::from(replica.node)].damaged).count();
+        sound > replicas.len() / 2
+    }
+
+    /// Looks whether what must have happened by now has. Returns whether the run is over.
+    pub(super) fn judge(&mut self) -> bool {
+        let waits = self.clients.iter().position(|client| !client.is_done());
+        match self.phase {
+            Phase::Faults => false,
+            Phase::Probing => {
+                if self.operations_of_prober_failed() {
+                    let detail = format!("a shard took no write within {PROGRESS_MS} ms of healing\n{}", self.states());
+                    self.violate("progress", detail);
+                    return true;
+                }
+                self.phase = Phase::Reading;
+                let keys = self.recorder.keys();
+                self.with_client(self.prober, |client, now, recorder, wishes| {
+                    client.read_all(keys, now, recorder, wishes);
+                });
+                self.queue.push(self.now().after_ms(SETTLE_MS), Event::Judge);
+                false
+            }
+            Phase::Reading => {
+                if let Some(client) = waits.filter(|client| *client == self.prober) {
+                    self.violate("progress", format!("client {client} still waits\n{}", self.states()));
+                    return true;
+                }
+                if let Some((property, detail)) = self.invariants.compare(&self.nodes) {
+                    self.violate(property, detail);
+                }
+                true
+            }
+        }
+    }
+
+    pub(super) fn operations_of_prober_failed(&self) -> bool {
+        let prober = &self.clients[self.prober];
+        !prober.is_done() || prober.failures > prober.verdicts
+    }
+
+    /// How every replica is, for the report of a run that got stuck.
+    pub(super) fn states(&self) -> String {
+        let mut lines = String::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let Some(process) = &node.process else {
+                lines.push_str(&format!("node {at} is down{}\n", if node.broken { " for good" } else { "" }));
+                continue;
+            };
+            for (shard, replica) in &process.shards {
+                let state = match &replica.host {
+                    Some(host) => format!("{:?}", host.shard().snapshot()),
+                    None if replica.faulty => "faulty".to_owned(),
+                    None => "closed".to_owned(),
+                };
+                lines.push_str(&format!("node {at} shard {shard}: {state}\n"));
+            }
+        }
+        lines
+    }
+
+    pub(super) fn finish(mut self) -> Run {
+        let ring = self.plan.options.disk.journal_files;
+        let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let again = running.map(|process| process.journal.files_used_again(ring)).sum();
+        self.add("journal files used again", again);
+        let (mut retries, mut redirects) = (0, 0);
+        for client in &self.clients {
+            retries += client.retries;
+            redirects += client.redirects;
+        }
+        self.add("writes sent again", retries);
+        self.add("operations redirected", redirects);
+        let unknown = self.operations["unknown"];
+        self.add("operations of unknown outcome", unknown);
+        if let Some(nonsense) = self.recorder.nonsense.take() {
+            self.violate("protocol", nonsense);
+        }
+        if self.violation.is_none() {
+            let history = std::mem::take(&mut self.recorder).into_history();
+            match checker::check(&history, Limits::default()) {
+                Verdict::Linearizable => {}
+                Verdict::NotLinearizable(report) => self.violate("linearizability", report.to_string()),
+                Verdict::Undecided { .. } => self.count("histories left undecided"),
+            }
+        }
+        let simulated_ms = self.now().ms();
+        let (trace_hash, trace) = self.trace.finish();
+        Run {
+            violation: self.violation,
+            trace_hash,
+            trace,
+            simulated_ms,
+            operations: self.operations,
+            faults: self.faults,
+            coverage: self.coverage,
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! A cluster, its clients and everything that goes wrong, on one thread. See docs/SIMULATION.md.
+//!
+//! [`World::run`] takes the next event, lets the node or client that it concerns do what it does, and plans what follows
+//! from it. Between two events nothing happens; what takes time takes an event.
+
+mod client;
+mod clock;
+mod faults;
+mod invariants;
+mod journal;
+mod judgement;
+mod links;
+mod node;
+mod peers;
+mod processes;
+mod queue;
+mod trace;
+mod watch;
+mod workload;
+
+use crate::disk::SimFileSystem;
+use crate::plan::Plan;
+use crate::run::{Run, RunSettings, Violation};
+use bytes::{Bytes, BytesMut};
+use client::{Client, Wish};
+use clock::{NodeClock, TrueTime};
+use invariants::Invariants;
+use kvorum_node::ring::{RingMap, RingNode};
+use kvorum_protocol::{ClusterId, Durability, NodeId, ShardId};
+use links::{ClientLinks, PeerLinks};
+use node::{Node, TICK_MS};
+use queue::{Moment, Queue};
+use rand::Rng as _;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use trace::Trace;
+use uuid::Uuid;
+use workload::Recorder;
+
+/// After everything has healed, each shard must take writes again within so many milliseconds: ten election timeouts
+/// for what remains of the faults to be noticed, and ten for the rest.
+const PROGRESS_MS: u64 = 20 * 10 * TICK_MS;
+/// A client's operation that was begun before the world healed may take until its deadline.
+const SETTLE_MS: u64 = 10_000;
+/// Most events of one run: a run that goes on for ever is a bug, too.
+const EVENTS_MAX: u64 = 3_000_000;
+
+/// Runs a plan.
+pub fn run(plan: &Plan, settings: &RunSettings) -> Run {
+    let _planted = crate::bugs::plant(settings.bug.as_deref());
+    World::new(plan, settings).run()
+}
+
+/// What happens.
+#[derive(Debug)]
+enum Event {
+    /// A process starts on this node.
+    Start(usize),
+    /// A node's ticker, of this process.
+    Tick(usize, u64),
+    /// A shard's replica gets its turn.
+    Turn(usize, u64, ShardId),
+    /// A shard's replica is opened again.
+    Reopen(usize, u64, ShardId),
+    /// Answers are collected.
+    Collect(usize, u64),
+    /// The journal's round is over.
+    RoundEnds(usize, u64, u64),
+    /// A message reaches a peer.
+    Deliver(Packet),
+    /// Two nodes find each other.
+    PeersMeet(usize, usize),
+    /// Two nodes notice that they have lost each other.
+    PeersPart(usize, usize, u64),
+    /// A client's connection reaches the node, or fails.
+    Connects { client: usize, connection: u64, node: usize, given_up: bool },
+    /// Bytes of a client reach the node.
+    ToNode { connection: u64, bytes: BytesMut },
+    /// Bytes of the node reach a client.
+    ToClient { connection: u64, bytes: BytesMut },
+    /// A client learns that its connection is gone.
+    ClientLoses { connection: u64 },
+    /// A client's timer.
+    Timer { client: usize, number: u64 },
+    /// A fault of the plan begins.
+    Fault(usize),
+    /// A fault ends.
+    Ends(faults::Ending),
+    /// Everything heals.
+    Heal,
+    /// Progress must have been made.
+    Judge,
+}
+
+/// A message between nodes, on its way.
+#[derive(Debug, Clone)]
+struct Packet {
+    from: usize,
+    to: usize,
+    /// The connection that it travels on.
+    session: u64,
+    bytes: Bytes,
+}
+
+/// Everything there is.
+struct World<'a> {
+    plan: &'a Plan,
+    ring: RingMap,
+    time: TrueTime,
+    queue: Queue<Event>,
+    trace: Trace,
+    rng: ChaCha8Rng,
+    nodes: Vec<Node>,
+    clients: Vec<Client>,
+    /// The client that asks for progress and reads everything at the end; the last of `clients`.
+    prober: usize,
+    peer_links: PeerLinks,
+    client_links: ClientLinks,
+    recorder: Recorder,
+    invariants: Invariants,
+    processes: u64,
+    violation: Option<Violation>,
+    operations: BTreeMap<&'static str, u64>,
+    faults: BTreeMap<&'static str, u64>,
+    coverage: BTreeMap<&'static str, u64>,
+    healed: bool,
+    phase: Phase,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Faults and clients.
+    Faults,
+    /// Healed; the prober writes to every shard.
+    Probing,
+    /// The prober reads every key.
+    Reading,
+}
+
+/// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
+const COVERAGE: [&str; 19] = [
+    "elections",
+    "leaders that lost leadership",
+    "hand-overs asked for",
+    "hand-overs done",
+    "shards restarted by their supervisor",
+    "processes that gave up",
+    "processes ended by a failed sync or write",
+    "starts with rounds to replay",
+    "torn tails cut",
+    "segments of cut tails removed",
+    "segments beyond the first",
+    "journal files used again",
+    "faulty replicas",
+    "wiped nodes turned away",
+    "writes sent again",
+    "operations redirected",
+    "operations of unknown outcome",
+    "crash points reached",
+    "keys expired",
+];
+
+impl<'a> World<'a> {
+    fn new(plan: &'a Plan, settings: &RunSettings) -> Self {
+        let options = &plan.options;
+        let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
+        let time = TrueTime::default();
+        let cluster = ClusterId(Uuid::from_u128(rng.random()));
+        let durability = if options.fsync { Durability::Fsync } else { Durability::Memory };
+        let ids: Vec<Uuid> = (0..options.nodes).map(|_| Uuid::from_u128(rng.random())).collect();
+        let ring_nodes = ids.iter().zip(1..).map(|(id, number)| RingNode {
+            id: *id,
+            name: format!("node-{number}"),
+            zone: String::new(),
+            client: format!("node-{number}:7400"),
+            peer: format!("node-{number}:7401"),
+            weight: 1,
+        });
+        let ring = RingMap::initial(cluster, durability, ring_nodes.collect(), options.shards, 3)
+            .expect("a plan has at least as many nodes as replicas");
+        let of_node = |list: &[i64], node: usize| list.get(node).copied().unwrap_or(0);
+        let rates: Vec<i64> = options.clock_rate_ppm.iter().map(|rate| i64::from(*rate)).collect();
+        let nodes: Vec<Node> = ids
+            .iter()
+            .enumerate()
+            .map(|(at, id)| {
+                let uptime_ms = rng.random_range(1_000..100_000_000);
+                let rate = of_node(&rates, at).clamp(-50_000, 50_000) as i32;
+                let clock = NodeClock::new(time.clone(), uptime_ms, of_node(&options.wall_offset_ms, at), rate);
+                let disk_id = Uuid::from_u128(rng.random());
+                Node::new(NodeId(*id), disk_id, SimFileSystem::new(rng.random()), clock)
+            })
+            .collect();
+        let node_ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
+        let scripts = plan.clients.iter().cloned().chain([Vec::new()]);
+        let mut clients: Vec<Client> = scripts
+            .zip(0..)
+            .map(|(script, number)| Client::new(number, rng.random(), options, node_ids.clone(), script))
+            .collect();
+        clients.last_mut().expect("the prober is there").set_deadline(Duration::from_millis(PROGRESS_MS));
+        clients.iter_mut().for_each(|client| client.tells = settings.keep_trace);
+        World {
+            plan,
+            ring,
+            time,
+            queue: Queue::new(),
+            trace: Trace::new(settings.keep_trace),
+            peer_links: PeerLinks::new(nodes.len()),
+            client_links: ClientLinks::default(),
+            prober: clients.len() - 1,
+            nodes,
+            clients,
+            rng,
+            recorder: Recorder::default(),
+            invariants: Invariants::default(),
+            processes: 0,
+            violation: None,
+            operations: BTreeMap::from([("answered", 0), ("refused", 0), ("unknown", 0)]),
+            faults: BTreeMap::new(),
+            coverage: COVERAGE.iter().map(|name| (*name, 0)).collect(),
+            healed: false,
+            phase: Phase::Faults,
+        }
+    }
+
+    fn run(mut self) -> Run {
+        for node in 0..self.nodes.len() {
+            let at = Moment(0).after_ms(self.rng.random_range(0..200));
+            self.queue.push(at, Event::Start(node));
+        }
+        for (number, fault) in self.plan.faults.iter().enumerate() {
+            self.queue.push(Moment(0).after_ms(fault.at_ms), Event::Fault(number));
+        }
+        self.queue.push(Moment(0).after_ms(self.plan.options.safety_ms), Event::Heal);
+        for client in 0..self.clients.len() {
+            self.with_client(client, |client, _, _, wishes| client.start(wishes));
+        }
+        let mut events = 0;
+        while self.violation.is_none() {
+            let Some((now, event)) = self.queue.pop() else { break };
+            self.time.set(now);
+            events += 1;
+            if events > EVENTS_MAX {
+                self.violate("events", format!("more than {EVENTS_MAX} events; the last is {event:?}"));
+            }
+            if self.handle(event) {
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    fn now(&self) -> Moment {
+        self.time.now()
+    }
+
+    fn count(&mut self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    fn add(&mut self, name: &'static str, count: u64) {
+        *self.coverage.entry(name).or_default() += count;
+    }
+
+    fn violate(&mut self, property: &'static str, detail: String) {
+        let at_ms = self.now().ms();
+        self.trace.note(self.time.now(), "VIOLATION", &[], format_args!("{property}: {detail}"));
+        self.violation.get_or_insert(Violation { property, detail, at_ms });
+    }
+
+    /// Handles one event. Returns whether the run is over.
+    fn handle(&mut self, event: Event) -> bool {
+        if let Some(until) = self.held_up(&event) {
+            self.queue.push(until, event);
+            return false;
+        }
+        match event {
+            Event::Start(node) => self.start(node),
+            Event::Tick(node, process) => self.tick(node, process),
+            Event::Turn(node, process, shard) => self.turn(node, process, shard),
+            Event::Reopen(node, process, shard) => self.reopen(node, process, shard),
+            Event::Collect(node, process) => self.collect(node, process),
+            Event::RoundEnds(node, process, round) => self.round_ends(node, process, round),
+            Event::Deliver(packet) => self.message_arrives(packet),
+            Event::PeersMeet(one, other) => self.peers_meet(one, other),
+            Event::PeersPart(one, other, session) => self.peers_part(one, other, session),
+            Event::Connects { client, connection, node, given_up } => self.connects(client, connection, node, given_up),
+            Event::ToNode { connection, bytes } => self.reaches_node(connection, bytes),
+            Event::ToClient { connection, bytes } => self.reaches_client(connection, bytes),
+            Event::ClientLoses { connection } => self.client_loses(connection),
+            Event::Timer { client, number } => {
+                self.with_client(client, |client, now, recorder, wishes| {
+                    client.handle_timer(number, now, recorder, wishes);
+                });
+            }
+            Event::Fault(number) => self.begin_fault(number),
+            Event::Ends(ending) => self.end_fault(ending),
+            Event::Heal => self.heal(),
+            Event::Judge => return self.judge(),
+        }
+        false
+    }
+
+    /// A node that stands still does nothing until it goes on.
+    fn held_up(&self, event: &Event) -> Option<Moment> {
+        let node = match event {
+            Event::Tick(node, _)
+            | Event::Turn(node, ..)
+            | Event::Reopen(node, ..)
+            | Event::Collect(node, _)
+            | Event::RoundEnds(node, ..) => *node,
+            Event::Deliver(packet) => packet.to,
+            Event::ToNode { connection, .. } => self.client_links.node_of(*connection)?,
+            _ => return None,
+        };
+        self.nodes[node].paused_until.filter(|until| *until > self.now())
+    }
+
+    fn is_current(&self, node: usize, process: u64) -> bool {
+        self.nodes[node].number() == Some(process)
+    }
+
+    /// Lets a client do something, and does what it wishes for.
+    fn with_client(&mut self, at: usize, act: impl FnOnce(&mut Client, Moment, &mut Recorder, &mut Vec<Wish>)) {
+        let mut wishes = Vec::new();
+        let now = self.now();
+        act(&mut self.clients[at], now, &mut self.recorder, &mut wishes);
+        for wish in wishes {
+            match wish {
+                Wish::Timer { after_ns, number } => {
+                    self.queue.push(now.after_ns(after_ns), Event::Timer { client: at, number });
+                }
+                Wish::Connect { connection, node, timeout_ms } => self.begin_connect(at, connection, node, timeout_ms),
+                Wish::Send { connection, bytes } => self.send_to_node(connection, bytes),
+                Wish::Tell(text) => self.trace.tell(now, &text),
+                Wish::Ended { outcome } => *self.operations.entry(outcome).or_default() += 1,
+            }
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! A node: a machine with a disk and clocks, and the process that runs on it. What the process consists of is production
+//! code; this module only puts it together, in the order in which `kvorum start` does.
+
+use super::clock::NodeClock;
+use super::journal::{Journal, LateSync};
+use super::peers::Outbox;
+use super::queue::Moment;
+use crate::disk::SimFileSystem;
+use crate::plan::Options;
+use bytes::BytesMut;
+use kvorum_node::clock::Clock as _;
+use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter};
+use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
+use kvorum_node::log::{Disk, DiskError, InlineSource, LogOptions, Recovered};
+use kvorum_node::peer_desk::PeerDesk;
+use kvorum_node::reply::{ReplySink, ReplyTo};
+use kvorum_node::ring::RingMap;
+use kvorum_node::router::Router;
+use kvorum_node::session::{Answered, NodeAdmin, Session, SessionContext};
+use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
+use kvorum_node::shard::inbox::{QueueBudget, Waker};
+use kvorum_node::shard::{Remedy, ReplicaPlan, ShardConfig, ShardError};
+use kvorum_node::supervisor::{Decision, RestartPolicy};
+use kvorum_protocol::limits::FRAME_BYTES_MAX;
+use kvorum_protocol::{
+    ClientId, ClusterId, Durability, ErrorCode, NodeId, Request, RequestId, Response, ResponseBody, ServerError,
+    ShardId, StatusScope, Topology, frame,
+};
+use parking_lot::Mutex;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Milliseconds of a tick, and so a tenth of the shortest election timeout: production's defaults.
+pub(super) const TICK_MS: u64 = 50;
+
+/// Where the answers to peers' requests arrive, by peer.
+type DeskSinks = Arc<Mutex<Vec<(NodeId, Arc<ReplySink>)>>>;
+
+/// A machine.
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    /// The data folder's identity; a wiped disk gets another.
+    pub(super) disk_id: Uuid,
+    pub(super) files: SimFileSystem,
+    pub(super) clock: Arc<NodeClock>,
+    pub(super) process: Option<Process>,
+    /// Processes that have run on it.
+    pub(super) processes: u64,
+    /// The process stands still until then.
+    pub(super) paused_until: Option<Moment>,
+    /// Syncs that begin before then take until then.
+    pub(super) stalled_until: Moment,
+    /// What to do if the disk's crash point is reached.
+    pub(super) crash: Option<Crash>,
+    /// The medium was damaged or lost: its replicas may stay out for good.
+    pub(super) damaged: bool,
+    /// Its files could not be used at the last start. It takes an operator.
+    pub(super) broken: bool,
+}
+
+/// How a node crashes and comes back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crash {
+    pub(super) power: bool,
+    pub(super) down_ms: u64,
+}
+
+/// A running process.
+pub(super) struct Process {
+    /// Tells it from those before it on any machine.
+    pub(super) number: u64,
+    pub(super) router: Arc<Router>,
+    pub(super) desk: PeerDesk,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) journal: Journal,
+    pub(super) shards: BTreeMap<ShardId, Replica>,
+    connections: BTreeMap<u64, Connection>,
+    context: Arc<SessionContext>,
+    /// What clients were told last.
+    topology: Arc<Topology>,
+    desk_sinks: DeskSinks,
+    ready: Arc<Mutex<Vec<ShardId>>>,
+    policy: RestartPolicy<ShardId>,
+    disk: Arc<dyn Disk>,
+    log: LogOptions,
+    queue_budget: Arc<QueueBudget>,
+    /// Appends that the journal wrote back at the start.
+    pub(super) replayed_chunks: u64,
+    /// A collection of answers is planned.
+    pub(super) collects: bool,
+}
+
+/// One of a process's shard replicas.
+pub(super) struct Replica {
+    pub(super) config: ShardConfig,
+    pub(super) host: Option<ShardHost>,
+    incarnation: u32,
+    /// Its log is damaged; it stays out.
+    pub(super) faulty: bool,
+    /// A turn is planned.
+    pub(super) turn_planned: bool,
+}
+
+struct Connection {
+    client: ClientId,
+    session: Session<RequestId>,
+}
+
+impl Connection {
+    fn has_answers(&self) -> bool {
+        self.session.unanswered() > 0 && self.session.sink().has_replies()
+    }
+}
+
+/// Why a process could not start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error(transparent)]
+    Journal(JournalError),
+    #[error(transparent)]
+    KnownDisks(KnownDisksError),
+    #[error(transparent)]
+    Disk(DiskError),
+}
+
+/// How a shard's turn or opening ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Fine,
+    /// It will be opened again after this long.
+    RestartsAfter {
+        ms: u64,
+        why: String,
+    },
+    /// Its log is damaged.
+    Faulty(String),
+    /// A file operation failed, and the process ends.
+    DiskFailed(String),
+    /// It failed too often, and the process ends.
+    GaveUp(String),
+}
+
+/// Nobody administers a node of a simulation through its sessions.
+struct NoAdmin;
+
+impl NodeAdmin for NoAdmin {
+    fn answer_status(self: Arc<Self>, _scope: StatusScope, reply_to: ReplyTo) {
+        reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
+    }
+
+    fn transfer(self: Arc<Self>, _shard: ShardId, _to: NodeId, reply_to: ReplyTo) {
+        reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
+    }
+
+    fn stop_node(&self) {}
+}
+
+impl Node {
+    pub(super) fn new(id: NodeId, disk_id: Uuid, files: SimFileSystem, clock: Arc<NodeClock>) -> Self {
+        Node {
+            id,
+            disk_id,
+            files,
+            clock,
+            process: None,
+            processes: 0,
+            paused_until: None,
+            stalled_until: Moment(0),
+            crash: None,
+            damaged: false,
+            broken: false,
+        }
+    }
+
+    /// Starts the process: replays the journal, opens the journal, then every replica of the ring. Returns what became
+    /// of each replica.
+    pub(super) fn start(
+        &mut self,
+        options: &Options,
+        ring: &RingMap,
+        number: u64,
+        seed: u64,
+    ) -> Result<Vec<(ShardId, Ended)>, StartError> {
+        self.processes += 1;
+        let disk = self.files.open_disk()?;
+        let (journal, replayed_chunks) = open_journal(&disk, options, ring.durability, seed)?;
+        let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(StartError::KnownDisks)?;
+        let router = Router::new(self.id, ring.clone(), Arc::clone(&self.clock) as _, disk.fresh_number());
+        let context =
+            Arc::new(SessionContext { router: Arc::clone(&router), admin: Arc::new(NoAdmin), fault_hooks: false });
+        let desk_sinks: DeskSinks = Arc::default();
+        let watched = Arc::clone(&desk_sinks);
+        let watch = move |peer, sink| watched.lock().push((peer, sink));
+        let outbox: Arc<Outbox> = Arc::default();
+        router.set_peers(Arc::clone(&outbox) as _);
+        let log = LogOptions {
+            segment_bytes_first: options.disk.segment_bytes_first,
+            segment_bytes_max: options.disk.segment_bytes_max,
+            recent_bytes_max: 4096,
+            source: Arc::new(InlineSource::new(Arc::clone(&disk))),
+        };
+        let plan = ReplicaPlan::new(self.id, ClusterId(ring.cluster), TICK_MS);
+        let mut shards = BTreeMap::new();
+        for config in plan.configs(ring).into_iter().filter(|config| config.shard != ShardId::META) {
+            let replica = Replica { config, host: None, incarnation: 0, faulty: false, turn_planned: false };
+            shards.insert(replica.config.shard, replica);
+        }
+        let mut process = Process {
+            number,
+            topology: router.topology_now(),
+            desk: PeerDesk::new(Arc::clone(&context), known_disks, Box::new(watch)),
+            router,
+            outbox,
+            journal,
+            connections: BTreeMap::new(),
+            context,
+            desk_sinks,
+            ready: Arc::default(),
+            policy: RestartPolicy::new(),
+            disk,
+            log,
+            queue_budget: Arc::default(),
+            replayed_chunks,
+            collects: false,
+            shards,
+        };
+        let ids: Vec<ShardId> = process.shards.keys().copied().collect();
+        let ended = ids.into_iter().map(|shard| (shard, process.open(shard, &self.clock))).collect();
+        self.process = Some(process);
+        Ok(ended)
+    }
+
+    /// What was stored is as after the end of the process, or of the machine's power.
+    pub(super) fn end_files(&self, power: bool, rng: &mut ChaCha8Rng) {
+        if power {
+            self.files.power_loss(rng);
+        } else {
+            self.files.kill();
+        }
+    }
+
+    pub(super) fn number(&self) -> Option<u64> {
+        self.process.as_ref().map(|process| process.number)
+    }
+}
+
+fn open_journal(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    durability: Durability,
+    seed: u64,
+) -> Result<(Journal, u64), StartError> {
+    let replayed = journal::replay(&**disk).map_err(StartError::Journal)?;
+    let (durable, chunks) = (DurableEnds::new(replayed.durable.clone()), replayed.chunks);
+    let journal_options = JournalOptions {
+        files: options.disk.journal_files,
+        file_bytes: options.disk.journal_file_bytes,
+        frame_bytes_max: options.disk.journal_file_bytes / 2,
+        bypass_bytes: options.disk.journal_file_bytes / 8,
+        shards_max: 32,
+        ..JournalOptions::default()
+    };
+    let writer = match durability {
+        Durability::Fsync => {
+            let late = Box::new(LateSync::new(seed));
+            Some(JournalWriter::open(&**disk, journal_options, replayed, late).map_err(StartError::Journal)?)
+        }
+        Durability::Memory => None,
+    };
+    Ok((Journal::new(writer, journal_options.frame_bytes_max, durable), chunks))
+}
+
+impl Process {
+    /// Opens a shard's replica from its log, as its supervisor does.
+    pub(super) fn open(&mut self, shard: ShardId, clock: &NodeClock) -> Ended {
+        let Some(replica) = self.shards.get_mut(&shard) else { return Ended::Fine };
+        replica.incarnation += 1;
+        let arguments = ShardArguments {
+            config: replica.config.clone(),
+            incarnation: replica.incarnation,
+            disk: Arc::clone(&self.disk),
+            log: self.log.clone(),
+            journal: Arc::clone(self.journal.submissions()) as _,
+            queue_budget: Arc::clone(&self.queue_budget),
+            outlet: Arc::clone(&self.router) as _,
+        };
+        let ready = Arc::clone(&self.ready);
+        let waker = Waker::new(move || ready.lock().push(shard));
+        let now = clock.monotonic();
+        let opened = catch_unwind(AssertUnwindSafe(|| ShardHost::open(arguments, waker, now)));
+        let failure = match opened {
+            Ok(Ok(host)) => {
+                self.router.opened(Arc::clone(host.handle()));
+                host.handle().inbox.tick();
+                replica.host = Some(host);
+                return Ended::Fine;
+            }
+            Ok(Err(error)) => Err(error),
+            Err(panic) => Ok(panic_text(&*panic)),
+        };
+        self.failed(shard, clock, failure)
+    }
+
+    /// Gives a shard its turn.
+    pub(super) fn turn(&mut self, shard: ShardId, clock: &NodeClock) -> Ended {
+        let Some(replica) = self.shards.get_mut(&shard) else { return Ended::Fine };
+        replica.turn_planned = false;
+        let Some(host) = &mut replica.host else { return Ended::Fine };
+        let now = clock.now();
+        match catch_unwind(AssertUnwindSafe(|| host.turn(now))) {
+            Ok(Ok(())) => Ended::Fine,
+            Ok(Err(error)) => self.failed(shard, clock, Err(error)),
+            Err(panic) => self.failed(shard, clock, Ok(panic_text(&*panic))),
+        }
+    }
+
+    /// Deals with a replica that panicked or failed, as its supervisor does.
+    fn failed(&mut self, shard: ShardId, clock: &NodeClock, how: Result<String, ShardError>) -> Ended {
+        let (why, remedy) = match how {
+            Ok(panic) => (panic, Remedy::Restart),
+            Err(error) => (error.to_string(), error.remedy()),
+        };
+        self.router.closed(shard);
+        if let Some(replica) = self.shards.get_mut(&shard) {
+            replica.host = None;
+            replica.faulty = remedy == Remedy::LeaveOut;
+        }
+        match remedy {
+            Remedy::LeaveOut => return Ended::Faulty(why),
+            Remedy::EndProcess => return Ended::DiskFailed(why),
+            Remedy::Restart => {}
+        }
+        match self.policy.on_failure(shard, clock.monotonic()) {
+            Decision::RestartAfter(delay) => Ended::RestartsAfter { ms: delay.as_millis() as u64, why },
+            Decision::GiveUp => Ended::GaveUp(why),
+        }
+    }
+
+    /// A tick of the node: of every open replica, and of what was forwarded.
+    pub(super) fn tick(&mut self) {
+        self.router.all_local().iter().for_each(|handle| handle.inbox.tick());
+        self.router.give_up_late(self.router.clock().monotonic());
+    }
+
+    /// The shards that have something to do and no turn planned yet.
+    pub(super) fn take_ready(&mut self) -> Vec<ShardId> {
+        let mut ready = std::mem::take(&mut *self.ready.lock());
+        ready.retain(|shard| {
+            let replica = self.shards.get_mut(shard).filter(|replica| replica.host.is_some());
+            replica.is_some_and(|replica| !std::mem::replace(&mut replica.turn_planned, true))
+        });
+        ready
+    }
+
+    /// Whether answers or a newer topology wait to be sent.
+    pub(super) fn has_answers(&self) -> bool {
+        !Arc::ptr_eq(&self.topology, &self.router.topology_now())
+            || self.connections.values().any(Connection::has_answers)
+            || self.desk_sinks.lock().iter().any(|(_, sink)| sink.has_replies())
+    }
+
+    /// Collects answers: to peers into the outbox, to clients as frames per connection.
+    pub(super) fn collect(&mut self) -> Vec<(u64, BytesMut)> {
+        let waiting: Vec<NodeId> = {
+            let sinks = self.desk_sinks.lock();
+            sinks.iter().filter(|(_, sink)| sink.has_replies()).map(|(peer, _)| *peer).collect()
+        };
+        waiting.into_iter().for_each(|peer| self.desk.collect(peer));
+        let topology = self.router.topology_now();
+        let is_news = !Arc::ptr_eq(&self.topology, &topology);
+        self.topology = topology;
+        let mut frames = Vec::new();
+        for (number, connection) in &mut self.connections {
+            if !is_news && !connection.has_answers() {
+                continue;
+            }
+            let mut out = BytesMut::new();
+            let router = &self.router;
+            connection.session.collect(&mut |answered| encode(&mut out, router, answered));
+            if is_news {
+                encode(&mut out, router, topology_push(&self.topology));
+            }
+            if !out.is_empty() {
+                frames.push((*number, out));
+            }
+        }
+        frames
+    }
+
+    /// A client has connected. It is told the topology, as if it had asked.
+    pub(super) fn connect(&mut self, connection: u64, client: ClientId) -> BytesMut {
+        let session = Session::new(Arc::clone(&self.context), true);
+        self.connections.insert(connection, Connection { client, session });
+        let mut out = BytesMut::new();
+        encode(&mut out, &self.router, topology_push(&self.router.topology_now()));
+        out
+    }
+
+    /// A client's connection is gone.
+    pub(super) fn disconnect(&mut self, connection: u64) {
+        self.connections.remove(&connection);
+    }
+
+    /// A client's bytes: whole frames. Returns what is answered at once.
+    pub(super) fn handle_frames(&mut self, connection: u64, mut input: BytesMut) -> Result<BytesMut, String> {
+        let mut out = BytesMut::new();
+        let Some(Connection { client, session }) = self.connections.get_mut(&connection) else { return Ok(out) };
+        while let Some(body) = frame::decode(&mut input, FRAME_BYTES_MAX).map_err(|error| error.to_string())? {
+            let request = Request::decode(body).map_err(|error| error.to_string())?;
+            let (router, now) = (&self.router, self.router.clock().monotonic());
+            session.handle(*client, request.id, now, request, &mut |answered| encode(&mut out, router, answered));
+        }
+        Ok(out)
+    }
+
+    /// What opening each replica's log found.
+    pub(super) fn recovered(&self) -> Vec<Recovered> {
+        self.shards.values().filter_map(|replica| Some(replica.host.as_ref()?.recovered())).collect()
+    }
+
+    /// Ends the process in good order.
+    pub(super) fn stop(mut self) -> Result<(), String> {
+        for replica in self.shards.values_mut() {
+            if let Some(mut host) = replica.host.take() {
+                host.stop().map_err(|error| error.to_string())?;
+            }
+        }
+        self.journal.close().map_err(|error| error.to_string())
+    }
+}
+
+fn topology_push(topology: &Topology) -> Answered<RequestId> {
+    Answered { origin: RequestId(0), forwarded: false, body: ResponseBody::Topology(topology.clone()) }
+}
+
+fn encode(out: &mut BytesMut, router: &Router, answered: Answered<RequestId>) {
+    let Answered { origin, forwarded, body } = answered;
+    Response { id: origin, epoch: router.epoch(), forwarded, body }.encode(out);
+}
+
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    format!("panicked: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no text"))
+}
+
+impl StartError {
+    /// Whether the files are damaged, so that starting again won't help.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            StartError::Journal(error) => matches!(
+                error,
+                JournalError::RoundMissing { .. }
+                    | JournalError::RoundTwice { .. }
+                    | JournalError::RoundMeaningless { .. }
+                    | JournalError::Identity
+            ),
+            StartError::KnownDisks(error) => matches!(error, KnownDisksError::Malformed(_)),
+            StartError::Disk(_) => false,
+        }
+    }
+}
+
+impl From<DiskError> for StartError {
+    fn from(error: DiskError) -> Self {
+        StartError::Disk(error)
+    }
+}

@@ -1,0 +1,289 @@
+//! What happens on the nodes: processes start, work and end.
+
+use super::node::{Crash, Ended, StartError, TICK_MS};
+use super::{Event, World};
+use kvorum_protocol::ShardId;
+use rand::Rng as _;
+
+impl World<'_> {
+    pub(super) fn start(&mut self, at: usize) {
+        if self.nodes[at].process.is_some() || self.nodes[at].broken {
+            return;
+        }
+        self.processes += 1;
+        let (number, seed) = (self.processes, self.rng.random());
+        self.trace.note(self.time.now(), "start", &[at as u64], format_args!("node {at}, process {number}"));
+        let started = self.nodes[at].start(&self.plan.options, &self.ring, number, seed);
+        if self.crash_if_reached(at) {
+            return;
+        }
+        match started {
+            Ok(ended) => {
+                let process = self.nodes[at].process.as_ref().expect("it has just started");
+                let recovered = process.recovered();
+                let replayed = process.replayed_chunks;
+                self.add("starts with rounds to replay", u64::from(replayed > 0));
+                for found in &recovered {
+                    self.add("torn tails cut", u64::from(found.cut_bytes > 0));
+                    self.add("segments of cut tails removed", u64::from(found.removed_segments));
+                }
+                let tick = self.nodes[at].clock.true_ns(TICK_MS);
+                let first = self.now().after_ns(self.rng.random_range(1..tick));
+                self.queue.push(first, Event::Tick(at, number));
+                for other in 0..self.nodes.len() {
+                    self.plan_meeting(at, other);
+                }
+                for (shard, how) in ended {
+                    if matches!(how, Ended::Fine) {
+                        self.check_recovered(at, shard);
+                    }
+                    self.shard_ended(at, shard, how);
+                }
+                self.flush(at);
+            }
+            Err(error) => self.start_failed(at, &error),
+        }
+    }
+
+    pub(super) fn start_failed(&mut self, at: usize, error: &StartError) {
+        self.trace.note(self.time.now(), "no start", &[at as u64], format_args!("node {at}: {error}"));
+        self.nodes[at].files.kill();
+        if error.is_damage() {
+            if !self.nodes[at].damaged {
+                self.violate("durability", format!("node {at}'s files are damaged, and nothing damaged them: {error}"));
+            }
+            // It takes an operator.
+            self.nodes[at].broken = true;
+            return;
+        }
+        let at_time = self.now().after_ms(self.rng.random_range(500..2_000));
+        self.queue.push(at_time, Event::Start(at));
+    }
+
+    /// The process ends on the spot.
+    pub(super) fn kill(&mut self, at: usize, crash: Crash, why: &str) {
+        if self.nodes[at].process.is_none() {
+            return;
+        }
+        let Crash { power, down_ms } = crash;
+        self.trace.note(
+            self.time.now(),
+            if power { "power loss" } else { "kill" },
+            &[at as u64],
+            format_args!("node {at}, down for {down_ms} ms: {why}"),
+        );
+        let node = &mut self.nodes[at];
+        node.paused_until = None;
+        node.crash = None;
+        let ring = self.plan.options.disk.journal_files;
+        let again = node.process.as_ref().map_or(0, |process| process.journal.files_used_again(ring));
+        *self.coverage.entry("journal files used again").or_default() += again;
+        node.end_files(power, &mut self.rng);
+        // After the files have forgotten it: whatever it does while it is dropped reaches nobody.
+        node.process = None;
+        if power {
+            let uptime_ms = self.rng.random_range(1_000..20_000);
+            self.nodes[at].clock.reboot(uptime_ms);
+        }
+        self.invariants.handle_process_end(at);
+        self.break_links(at);
+        self.queue.push(self.now().after_ms(down_ms), Event::Start(at));
+    }
+
+    /// The disk has come to its crash point: the process, or the machine, ends there.
+    pub(super) fn crash_if_reached(&mut self, at: usize) -> bool {
+        if !self.nodes[at].files.crashed() {
+            return false;
+        }
+        self.count("crash points reached");
+        let crash = self.nodes[at].crash.take().unwrap_or(Crash { power: false, down_ms: 1_000 });
+        if self.nodes[at].process.is_some() {
+            self.kill(at, crash, "crash point");
+        } else {
+            // It crashed while it started.
+            self.nodes[at].end_files(crash.power, &mut self.rng);
+            self.queue.push(self.now().after_ms(crash.down_ms), Event::Start(at));
+        }
+        true
+    }
+
+    pub(super) fn tick(&mut self, at: usize, process: u64) {
+        if !self.is_current(at, process) {
+            return;
+        }
+        let node = &mut self.nodes[at];
+        if let Some(running) = &mut node.process {
+            running.tick();
+        }
+        let next = self.now().after_ns(self.nodes[at].clock.true_ns(TICK_MS));
+        self.queue.push(next, Event::Tick(at, process));
+        self.flush(at);
+    }
+
+    pub(super) fn turn(&mut self, at: usize, process: u64, shard: ShardId) {
+        if !self.is_current(at, process) {
+            return;
+        }
+        let node = &mut self.nodes[at];
+        let Some(running) = &mut node.process else { return };
+        let how = running.turn(shard, &node.clock);
+        if self.crash_if_reached(at) {
+            return;
+        }
+        if matches!(how, Ended::Fine) {
+            self.look_at(at, shard);
+        }
+        self.shard_ended(at, shard, how);
+        self.flush(at);
+    }
+
+    pub(super) fn reopen(&mut self, at: usize, process: u64, shard: ShardId) {
+        if !self.is_current(at, process) {
+            return;
+        }
+        self.count("shards restarted by their supervisor");
+        let node = &mut self.nodes[at];
+        let Some(running) = &mut node.process else { return };
+        let how = running.open(shard, &node.clock);
+        self.trace.note(
+            self.time.now(),
+            "reopen",
+            &[at as u64, shard.0.into()],
+            format_args!("node {at} shard {shard}"),
+        );
+        if self.crash_if_reached(at) {
+            return;
+        }
+        self.shard_ended(at, shard, how);
+        self.flush(at);
+    }
+
+    /// Deals with a replica whose turn or opening did not go well.
+    pub(super) fn shard_ended(&mut self, at: usize, shard: ShardId, how: Ended) {
+        let Some(process) = self.nodes[at].number() else { return };
+        let (word, why) = match &how {
+            Ended::Fine => return,
+            Ended::RestartsAfter { why, .. } => ("fails", why.clone()),
+            Ended::Faulty(why) => ("faulty", why.clone()),
+            Ended::DiskFailed(why) => ("disk fails", why.clone()),
+            Ended::GaveUp(why) => ("gives up", why.clone()),
+        };
+        self.trace.note(
+            self.time.now(),
+            word,
+            &[at as u64, shard.0.into()],
+            format_args!("node {at} shard {shard}: {why}"),
+        );
+        self.invariants.handle_replica_end(at, shard);
+        if why.starts_with("panicked") && !why.contains("fault hook") {
+            self.violate("panic", format!("node {at} shard {shard} {why}"));
+        }
+        match how {
+            Ended::Fine => {}
+            Ended::RestartsAfter { ms, .. } => {
+                let at_time = self.now().after_ns(self.nodes[at].clock.true_ns(ms));
+                self.queue.push(at_time, Event::Reopen(at, process, shard));
+            }
+            Ended::Faulty(_) => {
+                self.count("faulty replicas");
+                if !self.nodes[at].damaged {
+                    self.violate(
+                        "durability",
+                        format!("node {at} shard {shard} is damaged, and nothing damaged it: {why}"),
+                    );
+                }
+            }
+            Ended::DiskFailed(_) => {
+                self.count("processes ended by a failed sync or write");
+                let down_ms = self.rng.random_range(100..2_000);
+                self.kill(at, Crash { power: false, down_ms }, "disk failed");
+            }
+            Ended::GaveUp(_) => {
+                self.count("processes that gave up");
+                let down_ms = self.rng.random_range(500..3_000);
+                self.kill(at, Crash { power: false, down_ms }, "gave up");
+            }
+        }
+    }
+
+    pub(super) fn round_ends(&mut self, at: usize, process: u64, round: u64) {
+        if !self.is_current(at, process) {
+            return;
+        }
+        let Some(running) = &mut self.nodes[at].process else { return };
+        if running.journal.round() != round {
+            return;
+        }
+        let ended = running.journal.end();
+        self.journal_did(at, ended.map(drop).map_err(|error| error.to_string()));
+    }
+
+    pub(super) fn begin_round(&mut self, at: usize) {
+        let write_first = self.rng.random_bool(0.5);
+        let disk = &self.plan.options.disk;
+        let sync_us = self.rng.random_range(disk.sync_min_us..=disk.sync_max_us.max(disk.sync_min_us));
+        let (now, stalled_until) = (self.now(), self.nodes[at].stalled_until);
+        let Some(running) = &mut self.nodes[at].process else { return };
+        let process = running.number;
+        let began = running.journal.begin(write_first).map_err(|error| error.to_string());
+        let ends = now.after_us(sync_us).max(stalled_until);
+        let round = running.journal.round();
+        self.queue.push(ends, Event::RoundEnds(at, process, round));
+        if began.is_err() || self.nodes[at].files.crashed() {
+            self.journal_did(at, began);
+        }
+    }
+
+    /// A failed write or sync ends the process.
+    pub(super) fn journal_did(&mut self, at: usize, done: Result<(), String>) {
+        if self.crash_if_reached(at) {
+            return;
+        }
+        match done {
+            Ok(()) => self.flush(at),
+            Err(why) => {
+                self.count("processes ended by a failed sync or write");
+                let down_ms = self.rng.random_range(100..2_000);
+                self.kill(at, Crash { power: false, down_ms }, &why);
+            }
+        }
+    }
+
+    pub(super) fn collect(&mut self, at: usize, process: u64) {
+        if !self.is_current(at, process) {
+            return;
+        }
+        let Some(running) = &mut self.nodes[at].process else { return };
+        running.collects = false;
+        for (connection, bytes) in running.collect() {
+            self.send_to_client(connection, bytes);
+        }
+        self.flush(at);
+    }
+
+    /// Plans what follows from what a node has just done.
+    pub(super) fn flush(&mut self, at: usize) {
+        let Some(running) = &mut self.nodes[at].process else { return };
+        let process = running.number;
+        let packets = running.outbox.take();
+        let ready = running.take_ready();
+        let collects = !running.collects && running.has_answers();
+        running.collects |= collects;
+        let round = running.journal.is_waiting();
+        for (to, bytes) in packets {
+            self.note_promise(at, &bytes);
+            self.send_to_peer(at, to, bytes);
+        }
+        for shard in ready {
+            let soon = self.now().after_ns(self.rng.random_range(1_000..100_000));
+            self.queue.push(soon, Event::Turn(at, process, shard));
+        }
+        if collects {
+            let soon = self.now().after_ns(self.rng.random_range(1_000..100_000));
+            self.queue.push(soon, Event::Collect(at, process));
+        }
+        if round {
+            self.begin_round(at);
+        }
+    }
+}

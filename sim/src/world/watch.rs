@@ -1,0 +1,143 @@
+//! Looking at replicas after each of their turns.
+
+use super::node::Node;
+use super::{World, links};
+use bytes::Bytes;
+use kvorum_node::clock::Clock as _;
+use kvorum_node::log::ShardLog;
+use kvorum_node::log::operations::Operations;
+use kvorum_protocol::peer::PeerMessage;
+use kvorum_protocol::{LogIndex, ShardId};
+
+impl World<'_> {
+    /// A replica has been opened: what it promised before must be in its log.
+    pub(super) fn check_recovered(&mut self, at: usize, shard: ShardId) {
+        let node = &self.nodes[at];
+        let host = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref());
+        if let Some(host) = host.filter(|_| !node.damaged)
+            && let Some((property, detail)) = self.invariants.check_promises(at, shard, host.shard().log())
+        {
+            self.violate(property, detail);
+        }
+    }
+
+    /// A vote or an answer to entries leaves a node: what it says must be there for ever.
+    pub(super) fn note_promise(&mut self, at: usize, bytes: &Bytes) {
+        if !links::is_promise(bytes) {
+            return;
+        }
+        if let Ok(PeerMessage::Raft(shard, message)) = PeerMessage::decode(bytes.clone()) {
+            let process = self.nodes[at].process.as_ref();
+            let host = process.and_then(|process| process.shards.get(&shard)?.host.as_ref());
+            if let Some(host) = host {
+                self.invariants.handle_promise(at, shard, host.shard().log(), &message);
+            }
+        }
+    }
+
+    /// What may be seen of a replica after its turn.
+    pub(super) fn look_at(&mut self, at: usize, shard: ShardId) {
+        let node = &self.nodes[at];
+        let Some(host) = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref()) else {
+            return;
+        };
+        let snapshot = host.shard().snapshot();
+        let numbers = [
+            at as u64,
+            shard.0.into(),
+            snapshot.term.0,
+            snapshot.role as u64,
+            snapshot.last_index.0,
+            snapshot.committed.0,
+            snapshot.applied.0,
+        ];
+        self.trace.note(
+            self.time.now(),
+            "turn",
+            &numbers,
+            format_args!(
+                "node {at} shard {shard}: {:?} term {} last {} committed {} applied {}{}",
+                snapshot.role,
+                snapshot.term,
+                snapshot.last_index,
+                snapshot.committed,
+                snapshot.applied,
+                if snapshot.serving { " serving" } else { "" }
+            ),
+        );
+        if self.trace.keeps_lines() {
+            for index in self.invariants.applied(at, shard).0 + 1..=snapshot.applied.0 {
+                let text =
+                    format!("node {at} shard {shard} applied {}", describe_entry(host.shard().log(), LogIndex(index)));
+                self.trace.tell(self.time.now(), &text);
+            }
+        }
+        let voters = self.ring.replicas(shard).iter().map(|replica| usize::from(replica.node)).collect();
+        let seen = self.invariants.handle_turn(at, shard, host.shard(), &snapshot, voters);
+        for name in seen.counted {
+            self.count(name);
+        }
+        if let Some((property, detail)) = seen.broken.or_else(|| self.lease_is_shared(at, shard)) {
+            self.violate(property, detail);
+        }
+    }
+
+    /// A leader that is served from must be the only one that holds the lease.
+    pub(super) fn lease_is_shared(&self, at: usize, shard: ShardId) -> Option<(&'static str, String)> {
+        let host = |node: &Node| -> Option<(bool, u64, bool)> {
+            let host = node.process.as_ref()?.shards.get(&shard)?.host.as_ref()?;
+            let snapshot = host.shard().snapshot();
+            let open = host.shard().gate().pass(node.clock.monotonic()).is_some();
+            Some((open, snapshot.term.0, snapshot.serving))
+        };
+        let (_, term, serving) = host(&self.nodes[at])?;
+        if !serving {
+            return None;
+        }
+        let others = (0..self.nodes.len()).filter(|other| *other != at);
+        for other in others {
+            // A process that stands still answers nobody until it goes on, and looks at its lease then.
+            if self.nodes[other].paused_until.is_some_and(|until| until > self.now()) {
+                continue;
+            }
+            let Some((open, of_other, _)) = host(&self.nodes[other]) else { continue };
+            if open && of_other < term {
+                let detail = format!(
+                    "shard {shard}: node {at} serves in term {term} while node {other} holds a lease of term {of_other}"
+                );
+                return Some(("lease-safety", detail));
+            }
+        }
+        None
+    }
+}
+
+/// An entry, for the trace.
+fn describe_entry(log: &ShardLog, index: LogIndex) -> String {
+    let entry = match log.entry(index) {
+        Ok(entry) => entry,
+        Err(error) => return format!("entry {index}: {error}"),
+    };
+    let term = entry.term;
+    if entry.payload.is_empty() {
+        return format!("entry {index} of term {term}: empty");
+    }
+    let Ok(operations) = Operations::parse(entry.payload) else { return format!("entry {index}: unreadable") };
+    let records: Vec<String> = operations
+        .records()
+        .filter_map(Result::ok)
+        .map(|(_, record)| {
+            let key = record.key.escape_ascii();
+            let what = if record.tombstone { "removed".to_owned() } else { record.value.escape_ascii().to_string() };
+            format!("{key}={what} v{}", record.version)
+        })
+        .collect();
+    let sessions: Vec<String> = operations
+        .sessions()
+        .unwrap_or_default()
+        .iter()
+        .map(|session| format!("{}/{} from {}", session.client, session.sequence, session.first_unanswered))
+        .collect();
+    let at = operations.log_time_ms();
+    format!("entry {index} of term {term} at {at}: {}; remembers {}", records.join(", "), sessions.join(", "))
+}

@@ -1,0 +1,349 @@
+//! From the acts of a plan to requests, and from answers to a history.
+
+use super::client;
+use crate::checker::{self, Call, Completion, Found, History, Reply, Written};
+use crate::plan::Act;
+use bytes::Bytes;
+use kvorum_client::session::Sequences;
+use kvorum_protocol::{
+    Ack, Action, AtomicRequest, AtomicResult, Condition, Entry, Mutation, Outcome, ReadMode, RequestBody, ResponseBody,
+    Version, WriteId, WriteResult, WriteStatus,
+};
+use std::collections::BTreeMap;
+
+/// One request and what it says of each key.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) body: RequestBody,
+    client: u32,
+    invoked_at: u64,
+    calls: Vec<(Bytes, Call)>,
+    /// The answer promises nothing.
+    accepted: bool,
+}
+
+impl Operation {
+    /// Whether it may have an effect.
+    pub(super) fn writes(&self) -> bool {
+        client::writes(&self.body)
+    }
+
+    /// The key that says where it goes; `None` if any node will do.
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        match &self.body {
+            RequestBody::Batch { .. } | RequestBody::MultiGet { .. } => None,
+            _ => self.calls.first().map(|(key, _)| &key[..]),
+        }
+    }
+}
+
+/// Makes requests of a client's acts.
+pub(super) struct Maker<'a> {
+    pub(super) client: u32,
+    pub(super) values: &'a mut u64,
+    pub(super) seen: &'a BTreeMap<Vec<u8>, Version>,
+    pub(super) sequences: &'a mut Sequences,
+}
+
+impl Maker<'_> {
+    /// The requests of an act, each with the sequence numbers that it takes: the first, and how many.
+    pub(super) fn operations(&mut self, act: Act, recorder: &mut Recorder) -> Vec<(Operation, Option<(u64, u64)>)> {
+        let plain = |key: Bytes, action| vec![mutation(key, Condition::Always, action)];
+        match act {
+            Act::Get(key) => vec![self.read(vec![plain_key(key)], recorder)],
+            Act::ReadPair(pair) => pair_keys(pair).into_iter().map(|key| self.read(vec![key], recorder)).collect(),
+            Act::MultiGet { first, count } => {
+                vec![self.read((first..first + count).map(plain_key).collect(), recorder)]
+            }
+            Act::Put { key, bytes, ttl_ms, accepted } => {
+                let value = self.value(bytes);
+                let ack = if accepted { Ack::Accepted } else { Ack::Committed };
+                vec![self.write(plain(plain_key(key), Action::Put { value, ttl_ms }), ack, recorder)]
+            }
+            Act::CompareAndSet(key) => {
+                let key = plain_key(key);
+                let (condition, action) = (self.unchanged(&key), self.put());
+                vec![self.write(vec![mutation(key, condition, action)], Ack::Committed, recorder)]
+            }
+            Act::PutIfAbsent(key) => {
+                let put = mutation(plain_key(key), Condition::IfAbsent, self.put());
+                vec![self.write(vec![put], Ack::Committed, recorder)]
+            }
+            Act::Delete(key) => vec![self.write(plain(plain_key(key), Action::Delete), Ack::Committed, recorder)],
+            Act::Incr(key) => {
+                let key = Bytes::from(format!("n{key}"));
+                vec![self.write(plain(key, Action::Incr { by: 1 }), Ack::Committed, recorder)]
+            }
+            Act::Append(key) => {
+                let value = Bytes::from(format!("{},", self.value(0).escape_ascii()));
+                let key = Bytes::from(format!("a{key}"));
+                vec![self.write(plain(key, Action::Append { value }), Ack::Committed, recorder)]
+            }
+            Act::Expire { key, ttl_ms } => {
+                vec![self.write(plain(plain_key(key), Action::Expire { ttl_ms }), Ack::Committed, recorder)]
+            }
+            Act::Persist(key) => vec![self.write(plain(plain_key(key), Action::Persist), Ack::Committed, recorder)],
+            Act::AtomicPair(pair) => vec![self.atomic(pair, recorder)],
+            Act::Batch { first, count } => {
+                let keys = (first..first + count).map(plain_key);
+                let mutations: Vec<_> = keys.map(|key| mutation(key, Condition::Always, self.put())).collect();
+                vec![self.write(mutations, Ack::Committed, recorder)]
+            }
+        }
+    }
+
+    fn value(&mut self, bytes: u32) -> Bytes {
+        *self.values += 1;
+        let mut value = format!("{}.{}", self.client, self.values);
+        if (value.len() as u32) < bytes {
+            value.extend(std::iter::repeat_n('.', bytes as usize - value.len()));
+        }
+        value.into()
+    }
+
+    fn put(&mut self) -> Action {
+        Action::Put { value: self.value(0), ttl_ms: None }
+    }
+
+    /// The key has the version that this client saw last.
+    fn unchanged(&self, key: &[u8]) -> Condition {
+        match self.seen.get(key) {
+            Some(version) if version.0 > 0 => Condition::IfVersion(*version),
+            _ => Condition::IfAbsent,
+        }
+    }
+
+    fn read(&self, keys: Vec<Bytes>, recorder: &mut Recorder) -> (Operation, Option<(u64, u64)>) {
+        let mode = ReadMode::Linearizable;
+        let calls = keys.iter().map(|key| (key.clone(), Call::Get)).collect();
+        let body = match <[Bytes; 1]>::try_from(keys) {
+            Ok([key]) => RequestBody::Get { key, mode },
+            Err(keys) => RequestBody::MultiGet { keys, mode },
+        };
+        let (client, invoked_at) = (self.client, recorder.tick());
+        (Operation { body, client, invoked_at, calls, accepted: false }, None)
+    }
+
+    fn write(
+        &mut self,
+        mutations: Vec<Mutation>,
+        ack: Ack,
+        recorder: &mut Recorder,
+    ) -> (Operation, Option<(u64, u64)>) {
+        let count = mutations.len() as u64;
+        let first = self.sequences.allocate(count);
+        let calls = mutations.iter().map(|mutation| (mutation.key.clone(), call_of(mutation))).collect();
+        let id = WriteId { sequence: first, first_unanswered: first, retry: false };
+        let body = match <[Mutation; 1]>::try_from(mutations) {
+            Ok([mutation]) => RequestBody::Write { id, ack, mutation },
+            Err(mutations) => RequestBody::Batch { id, ack, mutations },
+        };
+        let (client, invoked_at) = (self.client, recorder.tick());
+        let operation = Operation { body, client, invoked_at, calls, accepted: ack == Ack::Accepted };
+        (operation, Some((first, count)))
+    }
+
+    fn atomic(&mut self, pair: u32, recorder: &mut Recorder) -> (Operation, Option<(u64, u64)>) {
+        let value = self.value(0);
+        let mutations: Vec<Mutation> = pair_keys(pair)
+            .into_iter()
+            .map(|key| {
+                let condition = self.unchanged(&key);
+                mutation(key, condition, Action::Put { value: value.clone(), ttl_ms: None })
+            })
+            .collect();
+        let first = self.sequences.allocate(1);
+        let calls = mutations.iter().map(|mutation| (mutation.key.clone(), call_of(mutation))).collect();
+        let id = WriteId { sequence: first, first_unanswered: first, retry: false };
+        let body = RequestBody::Atomic(AtomicRequest { id, ack: Ack::Committed, checks: Vec::new(), mutations });
+        let (client, invoked_at) = (self.client, recorder.tick());
+        (Operation { body, client, invoked_at, calls, accepted: false }, Some((first, 1)))
+    }
+}
+
+/// What all clients did and saw, on one clock.
+#[derive(Default)]
+pub(super) struct Recorder {
+    clock: u64,
+    history: History,
+    keys: std::collections::BTreeSet<Bytes>,
+    /// Answers that no correct node gives.
+    pub(super) nonsense: Option<String>,
+}
+
+impl Recorder {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// Every key that was ever written or read.
+    pub(super) fn keys(&self) -> Vec<Bytes> {
+        self.keys.iter().cloned().collect()
+    }
+
+    /// The history, for the checker.
+    pub(super) fn into_history(self) -> History {
+        self.history
+    }
+
+    /// A read that the world itself makes.
+    pub(super) fn read_of(&mut self, client: u32, key: Bytes) -> Operation {
+        let body = RequestBody::Get { key: key.clone(), mode: ReadMode::Linearizable };
+        Operation { body, client, invoked_at: self.tick(), calls: vec![(key, Call::Get)], accepted: false }
+    }
+
+    /// An operation has ended: with an answer, or with what is known of its effect.
+    pub(super) fn handle_end(
+        &mut self,
+        operation: Operation,
+        result: Result<ResponseBody, Outcome>,
+        seen: &mut BTreeMap<Vec<u8>, Version>,
+    ) {
+        let at = self.tick();
+        let Operation { body, client, invoked_at, calls, accepted } = operation;
+        self.keys.extend(calls.iter().map(|(key, _)| key.clone()));
+        let is_read = !client::writes(&body);
+        let completions: Vec<Option<Completion>> = match result {
+            Err(outcome) => vec![of_outcome(outcome, is_read, at); calls.len()],
+            // In the leader's log, which may never be committed.
+            Ok(ResponseBody::Written(result)) if accepted && result.ack == Ack::Accepted => {
+                vec![Some(Completion::Open)]
+            }
+            Ok(ResponseBody::Value(entry)) => {
+                note_entry(seen, &calls[0].0, entry.as_ref());
+                vec![Some(value(entry, at))]
+            }
+            Ok(ResponseBody::Values(values)) => {
+                let of = |result| match result {
+                    Ok(entry) => Some(value(entry, at)),
+                    Err(_) => None,
+                };
+                values.into_iter().map(of).collect()
+            }
+            Ok(ResponseBody::Written(result)) => {
+                note_written(seen, &calls[0].0, &result);
+                vec![Some(written(&result, at))]
+            }
+            Ok(ResponseBody::Batch(results)) => {
+                let of = |result: Result<WriteResult, kvorum_protocol::ServerError>| match result {
+                    Ok(result) => Some(written(&result, at)),
+                    Err(error) => of_outcome(error.outcome, false, at),
+                };
+                results.into_iter().map(of).collect()
+            }
+            Ok(ResponseBody::Atomic(result)) => atomic(&calls, result, seen, at),
+            Ok(other) => {
+                self.nonsense = Some(format!("{other:?} answers {body:?}"));
+                return;
+            }
+        };
+        if completions.len() != calls.len() {
+            self.nonsense = Some(format!("{} answers to {body:?}", completions.len()));
+            return;
+        }
+        for ((key, call), completion) in calls.into_iter().zip(completions) {
+            let Some(completion) = completion else { continue };
+            let key = key.to_vec();
+            self.history.push(checker::Operation { client, invoked_at, key, call, completion });
+        }
+    }
+}
+
+fn plain_key(number: u32) -> Bytes {
+    format!("k{number}").into()
+}
+
+fn pair_keys(pair: u32) -> [Bytes; 2] {
+    [format!("{{p{pair}}}a").into(), format!("{{p{pair}}}b").into()]
+}
+
+fn mutation(key: Bytes, condition: Condition, action: Action) -> Mutation {
+    Mutation { key, condition, return_previous: false, action }
+}
+
+fn call_of(mutation: &Mutation) -> Call {
+    let condition = match mutation.condition {
+        Condition::Always => checker::Condition::Always,
+        Condition::IfAbsent => checker::Condition::IfAbsent,
+        Condition::IfPresent => checker::Condition::IfPresent,
+        Condition::IfVersion(version) => checker::Condition::IfVersion(version.0),
+    };
+    let action = match &mutation.action {
+        Action::Put { value, ttl_ms } => checker::Action::Put { value: value.to_vec(), expires: ttl_ms.is_some() },
+        Action::Delete => checker::Action::Delete,
+        Action::Incr { by } => checker::Action::Incr(*by),
+        Action::Append { value } => checker::Action::Append(value.to_vec()),
+        Action::Expire { .. } => checker::Action::Expire,
+        Action::Persist => checker::Action::Persist,
+    };
+    Call::Write { condition, action }
+}
+
+/// What an operation without an answer amounts to; `None` if it says nothing.
+fn of_outcome(outcome: Outcome, is_read: bool, at: u64) -> Option<Completion> {
+    match outcome {
+        _ if is_read => None,
+        Outcome::NotApplied => None,
+        Outcome::Applied => Some(Completion::AppliedUnseen { at }),
+        Outcome::Unknown => Some(Completion::Open),
+    }
+}
+
+fn value(entry: Option<Entry>, at: u64) -> Completion {
+    let found = entry.map(|entry| Found {
+        value: entry.value.to_vec(),
+        version: Some(entry.version.0),
+        expires: Some(entry.expires_at_ms.is_some()),
+    });
+    Completion::Answered { at, reply: Reply::Value(found) }
+}
+
+fn written(result: &WriteResult, at: u64) -> Completion {
+    let status = match result.status {
+        WriteStatus::Applied => checker::WriteStatus::Applied,
+        WriteStatus::ConditionFailed => checker::WriteStatus::ConditionFailed,
+        WriteStatus::Missing => checker::WriteStatus::Missing,
+    };
+    let written = Written { status, version: Some(result.version.0), number: result.number };
+    Completion::Answered { at, reply: Reply::Written(written) }
+}
+
+/// An ATOMIC is judged key by key: each of its writes took effect with its answer, or the one whose condition failed
+/// tells its key's version.
+fn atomic(
+    calls: &[(Bytes, Call)],
+    result: AtomicResult,
+    seen: &mut BTreeMap<Vec<u8>, Version>,
+    at: u64,
+) -> Vec<Option<Completion>> {
+    match result {
+        AtomicResult::Applied(results) => {
+            let each = calls.iter().zip(&results);
+            each.map(|((key, _), result)| {
+                note_written(seen, key, result);
+                Some(written(result, at))
+            })
+            .collect()
+        }
+        AtomicResult::ConditionFailed { position, version } => {
+            let status = checker::WriteStatus::ConditionFailed;
+            let failed = Written { status, version: Some(version.0), number: None };
+            let mut completions = vec![None; calls.len()];
+            if let (Some(slot), Some((key, _))) = (completions.get_mut(position as usize), calls.get(position as usize))
+            {
+                *slot = Some(Completion::Answered { at, reply: Reply::Written(failed) });
+                seen.insert(key.to_vec(), version);
+            }
+            completions
+        }
+    }
+}
+
+fn note_entry(seen: &mut BTreeMap<Vec<u8>, Version>, key: &[u8], entry: Option<&Entry>) {
+    seen.insert(key.to_vec(), entry.map_or(Version(0), |entry| entry.version));
+}
+
+fn note_written(seen: &mut BTreeMap<Vec<u8>, Version>, key: &[u8], result: &WriteResult) {
+    seen.insert(key.to_vec(), result.version);
+}
