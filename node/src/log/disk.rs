@@ -112,7 +112,8 @@ pub trait JournalFile: Send {
 pub trait Disk: Send + Sync {
     /// The shards that have a directory, in order.
     fn list_shards(&self) -> Result<Vec<ShardId>, DiskError>;
-    /// The numbers of a shard's segments, in order. Leftovers of interrupted creations are removed, not listed.
+    /// The numbers of a shard's segments, in order; those of data segments have [`super::DATA_SEGMENT`] set and so come
+    /// last. Leftovers of interrupted creations are removed, not listed.
     fn list_segments(&self, shard: ShardId) -> Result<Vec<u32>, DiskError>;
     /// Creates a segment of `bytes` bytes with real blocks: `header`, then zeros. It is there whole or not at all. Fails
     /// if the segment exists.
@@ -127,6 +128,13 @@ pub trait Disk: Send + Sync {
     fn open_segment(&self, shard: ShardId, number: u32) -> Result<Option<OpenedSegment>, DiskError>;
     /// Removes a segment's name; mappings of it stay usable.
     fn remove_segment(&self, shard: ShardId, number: u32) -> Result<(), DiskError>;
+
+    /// The content of a small named file of a shard; `None` if there is none.
+    fn read_shard_file(&self, shard: ShardId, name: &str) -> Result<Option<Vec<u8>>, DiskError>;
+    /// Replaces a small named file of a shard as a whole: after a crash it has the old content or the new one.
+    fn write_shard_file(&self, shard: ShardId, name: &str, bytes: &[u8]) -> Result<(), DiskError>;
+    /// Removes a small named file of a shard, if it is there.
+    fn remove_shard_file(&self, shard: ShardId, name: &str) -> Result<(), DiskError>;
 
     /// The numbers of the journal's files, in order.
     fn list_journal_files(&self) -> Result<Vec<u32>, DiskError>;

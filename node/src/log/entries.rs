@@ -5,7 +5,7 @@ use super::state::Position;
 use bytes::Bytes;
 use kvorum_protocol::peer::RaftEntryKind;
 use kvorum_protocol::{LogIndex, Term};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// What is known of one entry without reading it. 24 bytes, one per entry (not per operation: an entry holds a batch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) struct EntryPlace {
 #[derive(Debug)]
 pub(super) struct EntryTable {
     first: u64,
+    /// Of the entry before the first.
+    term_before: Term,
     places: VecDeque<EntryPlace>,
     /// Payloads of the newest entries; the last belongs to `last`. Kept in memory of their own, not as slices of the
     /// mapping: a page may leave memory and come back damaged, these can't.
@@ -30,8 +32,48 @@ pub(super) struct EntryTable {
 }
 
 impl EntryTable {
-    pub(super) fn new(recent_bytes_max: usize) -> EntryTable {
-        EntryTable { first: 1, places: VecDeque::new(), recent: VecDeque::new(), recent_bytes: 0, recent_bytes_max }
+    /// A table without entries. The next one follows `before`: index 0 and term 0 for a log that begins at the first.
+    pub(super) fn new(recent_bytes_max: usize, before: (LogIndex, Term)) -> EntryTable {
+        EntryTable {
+            first: before.0.0 + 1,
+            term_before: before.1,
+            places: VecDeque::new(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            recent_bytes_max,
+        }
+    }
+
+    /// The entry before the first.
+    pub(super) fn before(&self) -> (LogIndex, Term) {
+        (LogIndex(self.first - 1), self.term_before)
+    }
+
+    /// The entries that lie in segments before `segment` are dropped from the table.
+    pub(super) fn drop_before(&mut self, segment: u32) {
+        while let Some(front) = self.places.front().filter(|place| place.payload.segment < segment) {
+            self.term_before = front.term;
+            self.places.pop_front();
+            self.first += 1;
+        }
+        while self.recent.len() > self.places.len() {
+            self.recent_bytes -= self.recent.pop_front().map_or(0, |payload| payload.len());
+        }
+    }
+
+    /// The last entry that lies in a segment before `segment`, or the one before the first.
+    pub(super) fn last_before(&self, segment: u32) -> (LogIndex, Term) {
+        let count = self.places.partition_point(|place| place.payload.segment < segment);
+        match count.checked_sub(1) {
+            Some(at) => (LogIndex(self.first + at as u64), self.places[at].term),
+            None => self.before(),
+        }
+    }
+
+    /// The entries that lie in a segment.
+    pub(super) fn in_segment(&self, segment: u32) -> impl Iterator<Item = &EntryPlace> {
+        let from = self.places.partition_point(|place| place.payload.segment < segment);
+        self.places.range(from..).take_while(move |place| place.payload.segment == segment)
     }
 
     pub(super) fn first(&self) -> LogIndex {
@@ -59,15 +101,21 @@ impl EntryTable {
     pub(super) fn accepts(&self, index: LogIndex, term: Term) -> bool {
         let in_range = index.0 >= self.first && index.0 <= self.last().0 + 1;
         let before = index.0.checked_sub(1).and_then(|before| self.get(LogIndex(before)));
-        in_range && before.is_none_or(|before| before.term <= term)
+        in_range && before.map_or(self.term_before, |before| before.term) <= term
     }
 
     /// Puts an entry at `index`, which [`EntryTable::accepts`]; it supersedes what is there and after it. With its
-    /// payload, it is remembered as one of the newest.
-    pub(super) fn put(&mut self, index: LogIndex, place: EntryPlace, payload: Option<&Bytes>) {
+    /// payload, it is remembered as one of the newest. Adds the segments of superseded entries to `stale`.
+    pub(super) fn put(
+        &mut self,
+        index: LogIndex,
+        place: EntryPlace,
+        payload: Option<&Bytes>,
+        stale: &mut BTreeSet<u32>,
+    ) {
         assert!(self.accepts(index, place.term), "entry {index} of term {} does not fit the log", place.term);
         while self.last() >= index {
-            self.places.pop_back();
+            stale.extend(self.places.pop_back().map(|superseded| superseded.payload.segment));
             self.recent_bytes -= self.recent.pop_back().map_or(0, |payload| payload.len());
         }
         self.places.push_back(place);
@@ -101,9 +149,9 @@ mod tests {
     }
 
     fn table(recent_bytes_max: usize, entries: u64) -> EntryTable {
-        let mut table = EntryTable::new(recent_bytes_max);
+        let mut table = EntryTable::new(recent_bytes_max, (LogIndex(0), Term(0)));
         for index in 1..=entries {
-            table.put(LogIndex(index), place(1), Some(&Bytes::from(index.to_string())));
+            table.put(LogIndex(index), place(1), Some(&Bytes::from(index.to_string())), &mut BTreeSet::new());
         }
         table
     }
@@ -123,7 +171,7 @@ mod tests {
     #[test]
     fn a_superseded_entry_takes_its_payload_and_its_successors_along() {
         let mut table = table(100, 5);
-        table.put(LogIndex(4), place(2), Some(&Bytes::from("new")));
+        table.put(LogIndex(4), place(2), Some(&Bytes::from("new")), &mut BTreeSet::new());
         assert_eq!(table.last(), LogIndex(4));
         assert_eq!(recent(&table), ["1", "2", "3", "new"]);
         assert_eq!(table.get(LogIndex(4)).unwrap().term, Term(2));
@@ -133,8 +181,8 @@ mod tests {
     #[test]
     fn an_entry_too_large_to_keep_leaves_no_gap() {
         let mut table = table(10, 3);
-        table.put(LogIndex(4), place(1), Some(&Bytes::from(vec![0; 11])));
-        table.put(LogIndex(5), place(1), Some(&Bytes::from("five")));
+        table.put(LogIndex(4), place(1), Some(&Bytes::from(vec![0; 11])), &mut BTreeSet::new());
+        table.put(LogIndex(5), place(1), Some(&Bytes::from("five")), &mut BTreeSet::new());
         assert_eq!(recent(&table), ["five"]);
         assert_eq!(table.recent(LogIndex(4)), None);
     }
@@ -144,7 +192,7 @@ mod tests {
         let mut table = table(0, 3);
         assert!(table.accepts(LogIndex(4), Term(1)) && table.accepts(LogIndex(1), Term(1)));
         assert!(!table.accepts(LogIndex(5), Term(1)) && !table.accepts(LogIndex(0), Term(1)));
-        table.put(LogIndex(3), place(7), None);
+        table.put(LogIndex(3), place(7), None, &mut BTreeSet::new());
         assert!(!table.accepts(LogIndex(4), Term(6)));
     }
 }

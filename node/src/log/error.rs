@@ -45,6 +45,9 @@ pub enum Damage {
     /// A segment's header does not match its checksum, its name or its size.
     #[error("the segment's header is invalid")]
     SegmentHeader,
+    /// The manifest does not match its checksum.
+    #[error("the manifest is invalid")]
+    Manifest,
     /// A segment that must be there is not.
     #[error("a segment is missing")]
     SegmentMissing,

@@ -10,9 +10,12 @@
 //! Nothing in this module reads a clock or draws a random number; files are reached through [`Disk`] only, so that the
 //! simulator can stand in for the medium. All `unsafe` of the workspace is in [`map`].
 
+mod compaction;
+mod data;
 pub mod disk;
 mod entries;
 mod error;
+mod manifest;
 pub mod map;
 pub mod operations;
 mod record;
@@ -24,14 +27,17 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use compaction::{Compacted, Compaction, Moved, Verdict};
+pub use data::{DataSegment, DataWriter};
 pub use disk::{
     Disk, DiskError, FileDisk, FileHandle, FileSystem, JournalFile, OpenedSegment, RealDisk, RealFileSystem,
     SegmentFile,
 };
 pub use error::{Damage, LogError};
+pub use manifest::{Base, HINT_FILE, MANIFEST_FILE};
 pub use recovery::Recovered;
-pub use segment::{Chunk, LogView, Segment};
-pub use shard_log::{LogOptions, ShardLog, erase};
+pub use segment::{Chunk, DATA_SEGMENT, LogView, Segment};
+pub use shard_log::{Checkpoint, LogOptions, SegmentUse, ShardLog, erase};
 pub use source::{InlineSource, PreparedSegment, SegmentSource, SpareSource};
 pub use state::{HardState, Membership, Position};
 
@@ -54,6 +60,8 @@ pub mod limits {
     /// A payload up to this size is copied for the recent entries, so that a small entry of a quiet shard does not keep
     /// the whole network buffer alive that it was cut from.
     pub const RECENT_COPY_BYTES_MAX: usize = 16 * 1024;
+    /// A data segment is synced after so many bytes at the latest, while it is written.
+    pub const DATA_SYNC_BYTES: u32 = 4 * 1024 * 1024;
     /// How far ahead of the write position pages are made present.
     pub const PREFAULT_BYTES: u32 = 256 * 1024;
 

@@ -71,6 +71,13 @@ pub struct Record<'a> {
     pub tombstone: bool,
 }
 
+impl Record<'_> {
+    /// Bytes of the whole record, padding left out.
+    pub fn bytes(&self) -> usize {
+        RECORD_HEADER_BYTES + self.key.len() + self.value.len()
+    }
+}
+
 /// The fixed front of a record, from which its full length follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordHeader {
@@ -115,6 +122,11 @@ impl RecordHeader {
         Ok(header)
     }
 
+    /// The version that the write was given. Not verified.
+    pub fn version(&self) -> Version {
+        Version(self.version)
+    }
+
     /// Bytes of the whole record, padding left out.
     pub fn record_bytes(&self) -> usize {
         RECORD_HEADER_BYTES + self.key_bytes as usize + self.value_bytes as usize
@@ -139,6 +151,27 @@ impl RecordHeader {
             tombstone: self.flags & FLAG_TOMBSTONE != 0,
         })
     }
+}
+
+/// A record that says that `key` was removed by the write of `version`, padding left out.
+pub fn encode_tombstone(key: &[u8], version: Version) -> Vec<u8> {
+    let mut out = BytesMut::with_capacity(RECORD_HEADER_BYTES + key.len());
+    put_record(&mut out, key, None, version, None);
+    out.into()
+}
+
+fn put_record(out: &mut BytesMut, key: &[u8], value: Option<&[u8]>, version: Version, expires_at_ms: Option<u64>) {
+    let start = out.len();
+    out.put_u32_le(0);
+    out.put_u32_le(key.len() as u32);
+    out.put_u32_le(value.map_or(0, <[u8]>::len) as u32);
+    out.put_u32_le(if value.is_none() { FLAG_TOMBSTONE } else { 0 });
+    out.put_u64_le(version.0);
+    out.put_u64_le(expires_at_ms.unwrap_or(0));
+    out.put_slice(key);
+    out.put_slice(value.unwrap_or_default());
+    let crc = crc32fast::hash(&out[start + 4..]);
+    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// What the session table remembers of one write.
@@ -263,17 +296,7 @@ impl OperationsBuilder {
     /// Adds a record; `None` as value is a removal. Returns its version.
     pub fn push_record(&mut self, key: &[u8], value: Option<&[u8]>, expires_at_ms: Option<u64>) -> Version {
         let version = self.next_version();
-        let start = self.out.len();
-        self.out.put_u32_le(0);
-        self.out.put_u32_le(key.len() as u32);
-        self.out.put_u32_le(value.map_or(0, <[u8]>::len) as u32);
-        self.out.put_u32_le(if value.is_none() { FLAG_TOMBSTONE } else { 0 });
-        self.out.put_u64_le(version.0);
-        self.out.put_u64_le(expires_at_ms.unwrap_or(0));
-        self.out.put_slice(key);
-        self.out.put_slice(value.unwrap_or_default());
-        let crc = crc32fast::hash(&self.out[start + 4..]);
-        self.out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        put_record(&mut self.out, key, value, version, expires_at_ms);
         self.out.put_bytes(0, self.out.len().next_multiple_of(8) - self.out.len());
         self.records += 1;
         version

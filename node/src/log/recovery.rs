@@ -4,17 +4,22 @@
 //! - Nothing after it was ever promised. The first invalid record there ends the log, whatever follows: without a sync
 //!   the system writes pages in any order, so a later page may well have reached the disk before an earlier one.
 //! - If no durable position is known, an invalid record ends the log only if nothing valid follows it.
+//! - Segments that the manifest lists were synced before it was written. They are taken as they are: a reader verifies
+//!   each record.
 
 use super::disk::Disk;
 use super::entries::{EntryPlace, EntryTable};
 use super::error::{Damage, LogError};
+use super::manifest::Manifest;
 use super::map::MappingWriter;
 use super::record::{self, HEADER_BYTES, Record, RecordKind};
-use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use super::segment::{DATA_SEGMENT, SEGMENT_HEADER_BYTES, Segment};
 use super::state::{HardState, Membership, Position};
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::{LogIndex, ShardId, Term};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What opening a log found.
@@ -28,6 +33,8 @@ pub struct Recovered {
     pub cut_bytes: u64,
     /// Segments after the end of the log that were removed.
     pub removed_segments: u32,
+    /// The shard has a manifest: its log does not begin at its first entry.
+    pub from_base: bool,
 }
 
 /// What the records of a log add up to.
@@ -36,11 +43,39 @@ pub(super) struct LogState {
     pub(super) entries: EntryTable,
     pub(super) hard_state: HardState,
     pub(super) membership: Option<Membership>,
+    /// Segments that hold entries which were superseded.
+    pub(super) stale: BTreeSet<u32>,
 }
 
 impl LogState {
-    pub(super) fn new(recent_bytes_max: usize) -> LogState {
-        LogState { entries: EntryTable::new(recent_bytes_max), hard_state: HardState::default(), membership: None }
+    /// What is known before the first record is read.
+    pub(super) fn new(recent_bytes_max: usize, manifest: Option<&Manifest>) -> LogState {
+        let before = manifest.map_or((LogIndex(0), Term(0)), |manifest| manifest.start.before);
+        LogState {
+            entries: EntryTable::new(recent_bytes_max, before),
+            hard_state: HardState { commit: before.0, ..HardState::default() },
+            membership: None,
+            stale: BTreeSet::new(),
+        }
+    }
+
+    /// Adds what the manifest says, now that the records have been read. Those were written before it or after it: the
+    /// newer hard state counts. The membership of a log that has a manifest is the base's; what changed it since then will
+    /// be applied again.
+    fn complete(&mut self, manifest: &Manifest) -> Result<(), Damage> {
+        let (stored, found) = (manifest.hard_state, self.hard_state);
+        self.hard_state = HardState {
+            term: stored.term.max(found.term),
+            vote: match found.term.cmp(&stored.term) {
+                Ordering::Less => stored.vote,
+                Ordering::Equal => found.vote.or(stored.vote),
+                Ordering::Greater => found.vote,
+            },
+            commit: stored.commit.max(found.commit).max(manifest.base.index),
+        };
+        self.membership = Some(manifest.base.membership.clone());
+        let reaches = self.hard_state.commit <= self.entries.last();
+        if reaches { Ok(()) } else { Err(Damage::EndsEarly) }
     }
 
     /// Takes in a record found at `at`.
@@ -54,7 +89,7 @@ impl LogState {
                 if index <= self.hard_state.commit || !self.entries.accepts(index, term) {
                     return Err(Damage::Sequence);
                 }
-                self.entries.put(index, place, None);
+                self.entries.put(index, place, None, &mut self.stale);
             }
             RecordKind::HardState => {
                 let state = HardState::decode(term, index, record.payload).ok_or(Damage::Payload)?;
@@ -77,8 +112,12 @@ impl LogState {
 /// A log as recovery leaves it: valid from end to end, and durable.
 pub(super) struct RecoveredLog {
     pub(super) state: LogState,
-    /// All segments, oldest first; never empty.
+    /// The segments that the manifest lists.
+    pub(super) listed: Vec<Arc<Segment>>,
+    /// The log's segments, oldest first; never empty.
     pub(super) segments: Vec<Arc<Segment>>,
+    /// What the first record of each of them names as its predecessor.
+    pub(super) starts: BTreeMap<u32, u32>,
     /// The writer of the last segment.
     pub(super) writer: MappingWriter,
     /// The header checksum of the last record.
@@ -94,14 +133,21 @@ pub(super) fn recover(
     shard: ShardId,
     durable: Option<Position>,
     state: LogState,
+    manifest: Option<&Manifest>,
 ) -> Result<Option<RecoveredLog>, LogError> {
-    let numbers = disk.list_segments(shard)?;
     let damaged = |position, damage| LogError::Damaged { shard, position, damage };
     let start = |segment| Position { segment, offset: 0 };
-    if let Some((_, missing)) = numbers.iter().zip(1..).find(|(number, expected)| *number != expected) {
+    let first = manifest.map_or(1, |manifest| manifest.start.segment);
+    // What the journal knows of segments that the manifest has left behind says nothing any more.
+    let durable = match manifest {
+        Some(_) => durable.map(|durable| durable.max(start(first))),
+        None => durable,
+    };
+    let (listed, numbers) = sort_out(disk, shard, manifest, first)?;
+    if let Some((_, missing)) = numbers.iter().zip(first..).find(|(number, expected)| *number != expected) {
         return Err(damaged(start(missing), Damage::SegmentMissing));
     }
-    let last_known = durable.map_or(0, |durable| durable.segment);
+    let last_known = durable.map_or(0, |durable| durable.segment).max(manifest.map_or(0, |_| first));
     if numbers.last().copied().unwrap_or(0) < last_known {
         return Err(damaged(start(last_known), Damage::SegmentMissing));
     }
@@ -115,7 +161,51 @@ pub(super) fn recover(
     if parts.is_empty() {
         return Ok(None);
     }
-    Recovery { disk, shard, durable, state, parts, recovered: Recovered::default() }.run().map(Some)
+    let recovery = Recovery {
+        disk,
+        shard,
+        durable,
+        state,
+        parts,
+        starts: BTreeMap::new(),
+        recovered: Recovered { from_base: manifest.is_some(), ..Recovered::default() },
+    };
+    recovery.run(manifest, listed).map(Some)
+}
+
+/// Opens the segments that the manifest lists, and says which log segments there are from `first` on. What belongs to
+/// neither was left by something that did not come to its end: it is removed.
+fn sort_out(
+    disk: &dyn Disk,
+    shard: ShardId,
+    manifest: Option<&Manifest>,
+    first: u32,
+) -> Result<(Vec<Arc<Segment>>, Vec<u32>), LogError> {
+    let listed = manifest.map_or(&[][..], |manifest| &manifest.listed);
+    let mut numbers = Vec::new();
+    for number in disk.list_segments(shard)? {
+        if listed.iter().any(|listed| listed.number == number) {
+            continue;
+        }
+        if number & DATA_SEGMENT == 0 && number >= first {
+            numbers.push(number);
+        } else {
+            disk.remove_segment(shard, number)?;
+        }
+    }
+    let open = |listed: &super::manifest::Listed| {
+        let position = Position { segment: listed.number, offset: 0 };
+        let damaged = |damage| LogError::Damaged { shard, position, damage };
+        let opened = disk.open_segment(shard, listed.number)?.ok_or(damaged(Damage::SegmentMissing))?;
+        let found = Segment::from_opened(shard, listed.number, opened);
+        let (segment, mut writer) = found
+            .filter(|(segment, _)| segment.generation() == listed.generation && listed.written <= segment.bytes())
+            .ok_or(damaged(Damage::SegmentHeader))?;
+        writer.advance(listed.written);
+        Ok(Arc::new(segment))
+    };
+    let listed = listed.iter().map(open).collect::<Result<_, LogError>>()?;
+    Ok((listed, numbers))
 }
 
 struct Part {
@@ -129,6 +219,7 @@ struct Recovery<'a> {
     durable: Option<Position>,
     state: LogState,
     parts: Vec<Part>,
+    starts: BTreeMap<u32, u32>,
     recovered: Recovered,
 }
 
@@ -141,11 +232,13 @@ struct Scanned {
 }
 
 impl Recovery<'_> {
-    fn run(mut self) -> Result<RecoveredLog, LogError> {
-        let mut scanned = Scanned { end: 0, sealed: false, previous: 0 };
+    fn run(mut self, manifest: Option<&Manifest>, listed: Vec<Arc<Segment>>) -> Result<RecoveredLog, LogError> {
+        let previous = manifest.map_or(0, |manifest| manifest.start.previous);
+        let mut scanned = Scanned { end: 0, sealed: false, previous };
         let mut last = 0;
         for at in 0..self.parts.len() {
             last = at;
+            self.starts.insert(self.parts[at].segment.number(), scanned.previous);
             scanned = self.scan(at, scanned.previous)?;
             if !scanned.sealed {
                 break;
@@ -160,6 +253,9 @@ impl Recovery<'_> {
         if self.durable.is_some_and(|durable| end < durable) && !planted(Bug::DurableDamageCut) {
             return Err(self.damaged(end, Damage::EndsEarly));
         }
+        if let Some(manifest) = manifest {
+            self.state.complete(manifest).map_err(|damage| self.damaged(end, damage))?;
+        }
         // After kill -9 the page cache is ahead of the disk. What is shown from here on must not be lost by a power
         // failure later: it may be acknowledged without being written again. Clean files cost microseconds.
         for part in &self.parts {
@@ -169,7 +265,9 @@ impl Recovery<'_> {
         let segments = self.parts.iter().chain([&writer]).map(|part| Arc::clone(&part.segment)).collect();
         Ok(RecoveredLog {
             state: self.state,
+            listed,
             segments,
+            starts: self.starts,
             writer: writer.writer,
             previous: scanned.previous,
             sealed: scanned.sealed,

@@ -11,6 +11,7 @@
 //! 60  crc         u32   CRC-32 of bytes 0..60
 //! ```
 
+use super::data;
 use super::disk::{Disk, DiskError, OpenedSegment, SegmentFile};
 use super::map::{Mapping, MappingWriter};
 use super::record::{self, Record, SegmentSeed};
@@ -22,6 +23,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Set in the number of a *data segment*: one that holds records alone, which compaction moved or a snapshot brought.
+pub const DATA_SEGMENT: u32 = 1 << 31;
 /// Bytes in front of a segment's first record.
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
 const MAGIC: &[u8; 8] = b"KVSEG\0\0\x01";
@@ -73,7 +76,7 @@ impl Segment {
         self.shard
     }
 
-    /// Its number in the shard's log, from 1.
+    /// Its number in the shard's log, from 1; with [`DATA_SEGMENT`] set, that of a data segment.
     pub fn number(&self) -> u32 {
         self.number
     }
@@ -110,6 +113,12 @@ impl Segment {
     /// The record at `offset`, its checksums verified.
     pub(super) fn record(&self, offset: u32) -> Option<Record<'_>> {
         record::read(&self.seed, self.mapping.read(0, self.mapping.written())?, offset)
+    }
+
+    /// Whether a record of a data segment, whose own checksum is right, was written to this very place. `record` is its
+    /// bytes, padding left out. True for other segments, where the entry's checksum vouches for the place.
+    pub fn is_in_place(&self, offset: u32, record: &[u8]) -> bool {
+        self.number & DATA_SEGMENT == 0 || data::is_in_place(self, offset, record)
     }
 
     pub(super) fn seed(&self) -> &SegmentSeed {
@@ -207,6 +216,13 @@ impl LogView {
     /// What their files take on the disk.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Readers find it no more; those that hold it may go on.
+    pub(super) fn remove(&self, number: u32) {
+        if let Some(segment) = self.segments.write().remove(&number) {
+            self.bytes.fetch_sub(segment.bytes().into(), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn insert(&self, segment: Arc<Segment>) {

@@ -9,7 +9,7 @@ use std::fmt;
 /// A byte of a shard's log. Ordered as the log is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// The segment's number, from 1.
+    /// The segment's number, see [`super::Segment::number`].
     pub segment: u32,
     /// The byte's offset in the segment's file.
     pub offset: u32,

@@ -1,5 +1,7 @@
 //! The log as a whole, over a disk in memory.
 
+mod compaction;
+
 use super::disk::memory::{Faults, MemoryDisk};
 use super::*;
 use bytes::Bytes;

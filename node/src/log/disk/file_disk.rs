@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! shards/00012/0000000003.segment
+//! shards/00012/0000000001.data
+//! shards/00012/manifest
 //! journal/0000000001.journal
 //! <name>.metadata
 //! ```
@@ -12,17 +14,22 @@
 use super::file_system::{FileHandle, FileSystem};
 use super::real::RealFileSystem;
 use super::{Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
+use crate::log::segment::DATA_SEGMENT;
+use crate::log::{HINT_FILE, MANIFEST_FILE};
 use kvorum_protocol::ShardId;
 use std::io;
 use std::path::PathBuf;
 
 /// Metadata files are small; a longer one is not ours.
 const METADATA_BYTES_MAX: u64 = 1024 * 1024;
+/// So are a shard's files besides its segments, but for the index.
+const SHARD_FILE_BYTES_MAX: u64 = u32::MAX as u64;
 /// The data folder itself.
 const ROOT_FOLDER: &str = "";
 const SHARDS_FOLDER: &str = "shards";
 const JOURNAL_FOLDER: &str = "journal";
 const SEGMENT_SUFFIX: &str = ".segment";
+const DATA_SUFFIX: &str = ".data";
 const JOURNAL_SUFFIX: &str = ".journal";
 const METADATA_SUFFIX: &str = ".metadata";
 const NEW_SUFFIX: &str = ".new";
@@ -129,6 +136,14 @@ impl<F: FileSystem> FileDisk<F> {
         }
     }
 
+    /// The first `most` bytes of a file; `None` if there is none.
+    fn read_whole(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, DiskError> {
+        let Some(file) = self.open_file(path)? else { return Ok(None) };
+        let mut bytes = vec![0; u64::from(file.bytes).min(most) as usize];
+        file.handle.read_at(0, &mut bytes).map_err(file.error("read"))?;
+        Ok(Some(bytes))
+    }
+
     fn remove(&self, path: &str) -> Result<(), DiskError> {
         self.system.remove(path).map_err(self.error("remove", path))?;
         self.sync_folder(folder_of(path))
@@ -178,7 +193,10 @@ impl<F: FileSystem> Disk for FileDisk<F> {
     }
 
     fn list_segments(&self, shard: ShardId) -> Result<Vec<u32>, DiskError> {
-        self.numbers_in(&shard_folder(shard), SEGMENT_SUFFIX)
+        let folder = shard_folder(shard);
+        let mut numbers = self.numbers_in(&folder, SEGMENT_SUFFIX)?;
+        numbers.extend(self.numbers_in(&folder, DATA_SUFFIX)?.into_iter().map(|number| number | DATA_SEGMENT));
+        Ok(numbers)
     }
 
     fn create_segment(
@@ -201,6 +219,23 @@ impl<F: FileSystem> Disk for FileDisk<F> {
         self.remove(&segment_path(shard, number))
     }
 
+    fn read_shard_file(&self, shard: ShardId, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
+        self.read_whole(&shard_file_path(shard, name), SHARD_FILE_BYTES_MAX)
+    }
+
+    fn write_shard_file(&self, shard: ShardId, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        self.create_folder(&shard_folder(shard))?;
+        self.write_new(&shard_file_path(shard, name), |handle| handle.write_at(0, bytes)).map(drop)
+    }
+
+    fn remove_shard_file(&self, shard: ShardId, name: &str) -> Result<(), DiskError> {
+        let path = shard_file_path(shard, name);
+        match self.system.exists(&path).map_err(self.error("look at", &path))? {
+            true => self.remove(&path),
+            false => Ok(()),
+        }
+    }
+
     fn list_journal_files(&self) -> Result<Vec<u32>, DiskError> {
         self.numbers_in(JOURNAL_FOLDER, JOURNAL_SUFFIX)
     }
@@ -220,10 +255,7 @@ impl<F: FileSystem> Disk for FileDisk<F> {
     }
 
     fn read_metadata(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
-        let Some(file) = self.open_file(&metadata_path(name))? else { return Ok(None) };
-        let mut bytes = vec![0; u64::from(file.bytes).min(METADATA_BYTES_MAX) as usize];
-        file.handle.read_at(0, &mut bytes).map_err(file.error("read"))?;
-        Ok(Some(bytes))
+        self.read_whole(&metadata_path(name), METADATA_BYTES_MAX)
     }
 
     fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
@@ -234,6 +266,9 @@ impl<F: FileSystem> Disk for FileDisk<F> {
         for shard in self.list_shards()? {
             for number in self.list_segments(shard)? {
                 self.forget_file(&segment_path(shard, number))?;
+            }
+            for name in [MANIFEST_FILE, HINT_FILE] {
+                self.forget_file(&shard_file_path(shard, name))?;
             }
         }
         for number in self.list_journal_files()? {
@@ -295,7 +330,15 @@ fn shard_folder(shard: ShardId) -> String {
 }
 
 fn segment_path(shard: ShardId, number: u32) -> String {
-    format!("{}/{number:010}{SEGMENT_SUFFIX}", shard_folder(shard))
+    let (number, suffix) = match number & DATA_SEGMENT {
+        0 => (number, SEGMENT_SUFFIX),
+        _ => (number & !DATA_SEGMENT, DATA_SUFFIX),
+    };
+    format!("{}/{number:010}{suffix}", shard_folder(shard))
+}
+
+fn shard_file_path(shard: ShardId, name: &str) -> String {
+    format!("{}/{name}", shard_folder(shard))
 }
 
 fn journal_path(number: u32) -> String {

@@ -42,6 +42,7 @@ struct State {
     segments: BTreeMap<(ShardId, u32), Content>,
     journal: BTreeMap<u32, Content>,
     metadata: BTreeMap<String, Vec<u8>>,
+    shard_files: BTreeMap<(ShardId, String), Vec<u8>>,
     numbers_given: u64,
     faults: Faults,
     counts: Counts,
@@ -119,6 +120,7 @@ impl MemoryDisk {
         let mut state = self.state.lock();
         let mut next = State { numbers_given: state.numbers_given, ..State::default() };
         next.metadata.clone_from(&state.metadata);
+        next.shard_files.clone_from(&state.shard_files);
         next.segments = state.segments.iter_mut().map(|(key, content)| (*key, change(content))).collect();
         next.journal = state.journal.iter_mut().map(|(key, content)| (*key, change(content))).collect();
         Arc::new(MemoryDisk { state: Arc::new(Mutex::new(next)) })
@@ -211,6 +213,24 @@ impl Disk for MemoryDisk {
         let mut state = self.state.lock();
         state.step()?;
         state.segments.remove(&(shard, number)).map(drop).ok_or(failure("remove"))
+    }
+
+    fn read_shard_file(&self, shard: ShardId, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
+        Ok(self.state.lock().shard_files.get(&(shard, name.to_owned())).cloned())
+    }
+
+    fn write_shard_file(&self, shard: ShardId, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut state = self.state.lock();
+        state.step()?;
+        state.shard_files.insert((shard, name.to_owned()), bytes.to_owned());
+        Ok(())
+    }
+
+    fn remove_shard_file(&self, shard: ShardId, name: &str) -> Result<(), DiskError> {
+        let mut state = self.state.lock();
+        state.step()?;
+        state.shard_files.remove(&(shard, name.to_owned()));
+        Ok(())
     }
 
     fn list_journal_files(&self) -> Result<Vec<u32>, DiskError> {

@@ -1,0 +1,268 @@
+//! What a shard's files are, once its log no longer begins at its first entry: the manifest, and the hint beside it.
+//!
+//! The manifest is authoritative. It names the *base*, a position up to which the shard's state is found in the listed
+//! segments and in the manifest itself, and where the part of the log begins that consensus still has. It is replaced as
+//! a whole, so after a crash there is the old one or the new one. The hint is the index at exactly that base. It only
+//! saves time: a start that finds it missing, damaged or of another manifest reads the listed segments instead.
+//!
+//! Bytes: `docs/LOG_FORMAT.md`.
+
+use super::state::{HardState, Membership};
+use bytes::{BufMut, Bytes, BytesMut};
+use kvorum_protocol::codec::{DecodeError, Reader, Writer};
+use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
+
+/// The manifest's name in a shard's folder.
+pub const MANIFEST_FILE: &str = "manifest";
+/// The hint's name in a shard's folder.
+pub const HINT_FILE: &str = "hint";
+
+const MANIFEST_MAGIC: &[u8; 8] = b"KVMAN\0\0\x01";
+const HINT_MAGIC: &[u8; 8] = b"KVHNT\0\0\x01";
+/// Bytes of a hint in front of its body.
+const HINT_HEADER_BYTES: usize = 28;
+/// Most segments that a manifest lists: with the largest segments, 4 TiB of one shard.
+const LISTED_MAX: usize = 65_536;
+/// Most bytes of the store's part of a base: what the session table may hold, and its overhead.
+const STATE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Most bytes of an encoded membership.
+const MEMBERSHIP_BYTES_MAX: usize = 1024;
+
+/// A position of a shard's history, and the part of the state at it that is not in records.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Base {
+    /// The last entry that the state includes.
+    pub index: LogIndex,
+    /// Its term.
+    pub term: Term,
+    /// Who replicates the shard as of that entry.
+    pub membership: Membership,
+    /// What the store keeps besides its records, encoded by it.
+    pub state: Bytes,
+}
+
+impl Base {
+    /// Appends the base.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.index.0);
+        out.put_u64_le(self.term.0);
+        let mut membership = Vec::new();
+        self.membership.encode(&mut membership);
+        out.bytes(&membership);
+        out.bytes(&self.state);
+    }
+
+    /// Reads what [`Base::encode`] wrote.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub fn decode(reader: &mut Reader) -> Result<Base, DecodeError> {
+        Ok(Base {
+            index: LogIndex(reader.u64()?),
+            term: Term(reader.u64()?),
+            membership: Membership::decode(reader.bytes("membership", MEMBERSHIP_BYTES_MAX)?)?,
+            state: reader.bytes("state", STATE_BYTES_MAX)?,
+        })
+    }
+}
+
+/// A segment whose records belong to the shard's state and whose entries consensus needs no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Listed {
+    pub(super) number: u32,
+    pub(super) generation: u64,
+    /// Where its last record ends.
+    pub(super) written: u32,
+    /// No record in it has a lower version.
+    pub(super) lowest: Version,
+}
+
+/// Where the part of the log begins that consensus still has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LogStart {
+    pub(super) segment: u32,
+    /// What the segment's first record names as its predecessor.
+    pub(super) previous: u32,
+    /// The entry before the first one.
+    pub(super) before: (LogIndex, Term),
+}
+
+impl Default for LogStart {
+    fn default() -> Self {
+        LogStart { segment: 1, previous: 0, before: (LogIndex(0), Term(0)) }
+    }
+}
+
+/// The authoritative description of a shard's files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Manifest {
+    /// Grows with each manifest of the shard.
+    pub(super) sequence: u64,
+    pub(super) base: Base,
+    /// As of the moment at which it was written; records in the log may be newer.
+    pub(super) hard_state: HardState,
+    pub(super) start: LogStart,
+    /// In order of their numbers, so log segments first.
+    pub(super) listed: Vec<Listed>,
+}
+
+impl Manifest {
+    pub(super) fn encode(&self, shard: ShardId) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        out.put_slice(MANIFEST_MAGIC);
+        out.put_u16_le(shard.0);
+        out.put_u64_le(self.sequence);
+        out.put_u64_le(self.hard_state.term.0);
+        out.put_u64_le(self.hard_state.vote.map_or(0, |vote| vote.0));
+        out.put_u64_le(self.hard_state.commit.0);
+        out.put_u32_le(self.start.segment);
+        out.put_u32_le(self.start.previous);
+        out.put_u64_le(self.start.before.0.0);
+        out.put_u64_le(self.start.before.1.0);
+        out.count(self.listed.len());
+        for listed in &self.listed {
+            out.put_u32_le(listed.number);
+            out.put_u64_le(listed.generation);
+            out.put_u32_le(listed.written);
+            out.put_u64_le(listed.lowest.0);
+        }
+        self.base.encode(&mut out);
+        out.put_u32_le(crc32fast::hash(&out));
+        out.into()
+    }
+
+    pub(super) fn decode(shard: ShardId, bytes: Vec<u8>) -> Option<Manifest> {
+        let (content, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let end = content.len();
+        let mut reader = Reader::new(Bytes::from(bytes).slice(..end));
+        if reader.take(8).ok()? != MANIFEST_MAGIC[..] || reader.u16().ok()? != shard.0 {
+            return None;
+        }
+        let manifest = Manifest::read(&mut reader).ok()?;
+        reader.finish().ok()?;
+        Some(manifest)
+    }
+
+    fn read(reader: &mut Reader) -> Result<Manifest, DecodeError> {
+        let sequence = reader.u64()?;
+        let term = Term(reader.u64()?);
+        let vote = reader.u64()?;
+        let commit = LogIndex(reader.u64()?);
+        let hard_state = HardState { term, vote: (vote != 0).then_some(ReplicaId(vote)), commit };
+        let start = LogStart {
+            segment: reader.u32()?,
+            previous: reader.u32()?,
+            before: (LogIndex(reader.u64()?), Term(reader.u64()?)),
+        };
+        let count = reader.count("segments", LISTED_MAX, 24)?;
+        let listed = (0..count)
+            .map(|_| {
+                Ok(Listed {
+                    number: reader.u32()?,
+                    generation: reader.u64()?,
+                    written: reader.u32()?,
+                    lowest: Version(reader.u64()?),
+                })
+            })
+            .collect::<Result<_, DecodeError>>()?;
+        Ok(Manifest { sequence, base: Base::decode(reader)?, hard_state, start, listed })
+    }
+}
+
+/// A hint's file, around the index as the store wrote it down.
+pub(super) fn encode_hint(shard: ShardId, sequence: u64, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HINT_HEADER_BYTES + body.len());
+    out.extend_from_slice(HINT_MAGIC);
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(&shard.0.to_le_bytes());
+    out.extend_from_slice(&[0; 2]);
+    out.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
+    out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
+    out.extend_from_slice(body);
+    out
+}
+
+/// The body of the hint that belongs to the manifest with this sequence number; `None` if it is another one's, or damaged.
+pub(super) fn decode_hint(shard: ShardId, sequence: u64, bytes: Vec<u8>) -> Option<Bytes> {
+    let (header, body) = bytes.split_first_chunk::<HINT_HEADER_BYTES>()?;
+    let crc = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+    let ours = header[..8] == HINT_MAGIC[..]
+        && header[8..16] == sequence.to_le_bytes()
+        && header[16..18] == shard.0.to_le_bytes()
+        && crc32fast::hash(&header[..24]) == crc(24)
+        && crc32fast::hash(body) == crc(20);
+    ours.then(|| Bytes::from(bytes).slice(HINT_HEADER_BYTES..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId(5);
+
+    fn manifest() -> Manifest {
+        Manifest {
+            sequence: 3,
+            base: Base {
+                index: LogIndex(90),
+                term: Term(4),
+                membership: Membership { voters: vec![ReplicaId(1), ReplicaId(2)], ..Membership::default() },
+                state: Bytes::from_static(b"sessions and all"),
+            },
+            hard_state: HardState { term: Term(6), vote: Some(ReplicaId(2)), commit: LogIndex(95) },
+            start: LogStart { segment: 7, previous: 0xaabb_ccdd, before: (LogIndex(80), Term(3)) },
+            listed: vec![
+                Listed { number: 5, generation: 77, written: 4096, lowest: Version(1000) },
+                Listed { number: 1 << 31 | 2, generation: 78, written: 512, lowest: Version(3) },
+            ],
+        }
+    }
+
+    #[test]
+    fn a_manifest_comes_back_and_every_damage_is_noticed() {
+        let bytes = manifest().encode(SHARD);
+        assert_eq!(Manifest::decode(SHARD, bytes.clone()), Some(manifest()));
+        assert_eq!(Manifest::decode(ShardId(6), bytes.clone()), None, "of another shard");
+        for end in 0..bytes.len() {
+            assert_eq!(Manifest::decode(SHARD, bytes[..end].to_vec()), None, "cut at {end}");
+        }
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            assert_eq!(Manifest::decode(SHARD, damaged), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_hint_is_taken_for_its_own_manifest_only() {
+        let bytes = encode_hint(SHARD, 3, b"slots");
+        assert_eq!(decode_hint(SHARD, 3, bytes.clone()), Some(Bytes::from_static(b"slots")));
+        assert_eq!(decode_hint(SHARD, 4, bytes.clone()), None, "stale");
+        assert_eq!(decode_hint(ShardId(6), 3, bytes.clone()), None, "of another shard");
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(decode_hint(SHARD, 3, damaged), None, "byte {at}");
+            assert_eq!(decode_hint(SHARD, 3, bytes[..at].to_vec()), None, "cut at {at}");
+        }
+    }
+
+    /// These bytes are in docs/LOG_FORMAT.md; files on disks hold them.
+    #[test]
+    fn bytes_are_frozen() {
+        let golden = "4b564d414e000001 0500 0300000000000000 0600000000000000 0200000000000000 5f00000000000000 \
+            07000000 ddccbbaa 5000000000000000 0300000000000000 02000000 \
+            05000000 4d00000000000000 00100000 e803000000000000 \
+            02000080 4e00000000000000 00020000 0300000000000000 \
+            5a00000000000000 0400000000000000 \
+            21000000 02000000 0100000000000000 0200000000000000 00000000 00000000 00000000 00 \
+            10000000 73657373696f6e7320616e6420616c6c"
+            .replace(' ', "");
+        let bytes = manifest().encode(SHARD);
+        let hex: String = bytes[..bytes.len() - 4].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, golden);
+    }
+}
