@@ -219,7 +219,7 @@ proptest! {
                 5..7 => fixture.write(time_ms, &key, Some(&value), Some(time_ms + size as u64 / 4)),
                 7..9 => fixture.write(time_ms, &key, None, None),
                 _ => {
-                    let chosen = |number: &u32| kind == 9 || hash64(&[*number as u8, size as u8]) % 2 == 0;
+                    let chosen = |number: &u32| kind == 9 || hash64(&[*number as u8, size as u8]).is_multiple_of(2);
                     let victims: Vec<u32> = fixture.sealed_segments().into_iter().filter(chosen).collect();
                     fixture.compact(&victims);
                 }
