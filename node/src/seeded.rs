@@ -184,6 +184,12 @@ bugs! {
     /// When an overwritten record's time comes, its key is removed, whatever was written since. Breaks: a write stays
     /// until it is overwritten, removed or expires.
     OverwrittenRecordExpires = "overwritten-record-expires",
+    /// What is remembered of clients' writes is left out of checkpoints, and so of snapshots. Breaks: a retry takes
+    /// effect at most once.
+    SessionsMissingFromCheckpoint = "sessions-missing-from-checkpoint",
+    /// Compaction drops every tombstone, and every expired record, although an older record of the key is kept elsewhere
+    /// and comes back when the index is rebuilt. Breaks: what was removed stays so.
+    TombstoneDroppedEarly = "tombstone-dropped-early",
 
     // The node.
     /// A forwarded write whose answer will not come is reported as not applied. Breaks: "not applied" is certain.

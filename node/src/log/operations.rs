@@ -225,6 +225,42 @@ impl Remembered {
             }
     }
 
+    /// Appends the answer: its kind, then what the kind says; see the session section above.
+    pub(crate) fn encode(&self, out: &mut impl Writer) {
+        let mut result = BytesMut::new();
+        match self {
+            Remembered::Applied(version) => {
+                out.put_u8(0);
+                out.put_u64_le(version.0);
+                return;
+            }
+            Remembered::Write(write) => {
+                out.put_u8(1);
+                write.encode(&mut result);
+            }
+            Remembered::Atomic(atomic) => {
+                out.put_u8(2);
+                atomic.encode(&mut result);
+            }
+        }
+        out.bytes(&result);
+    }
+
+    /// Reads what [`Remembered::encode`] wrote. Shares no memory with the reader's buffer: an answer is kept for long, and
+    /// would keep all of an entry's payload, or a segment that compaction has removed.
+    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let result = |reader: &mut Reader| {
+            let bytes = reader.bytes("remembered result", RESULT_BYTES_MAX)?;
+            Ok::<_, DecodeError>(Reader::new(Bytes::copy_from_slice(&bytes)))
+        };
+        Ok(match reader.u8()? {
+            0 => Remembered::Applied(Version(reader.u64()?)),
+            1 => Remembered::Write(Box::new(WriteResult::decode(&mut result(reader)?)?)),
+            2 => Remembered::Atomic(Box::new(AtomicResult::decode(&mut result(reader)?)?)),
+            value => return Err(DecodeError::UnknownValue { field: "remembered kind", value: value.into() }),
+        })
+    }
+
     /// The write result that is remembered, if it is one. Once in the table it is committed, whatever was waited for.
     pub fn as_write(&self, durability: Durability) -> Option<WriteResult> {
         match self {
@@ -326,23 +362,7 @@ fn encode_session(out: &mut BytesMut, session: &SessionRecord) {
     out.uuid(session.client.0);
     out.put_u64_le(session.sequence);
     out.put_u64_le(session.first_unanswered);
-    let mut result = BytesMut::new();
-    match &session.reply {
-        Remembered::Applied(version) => {
-            out.put_u8(0);
-            out.put_u64_le(version.0);
-            return;
-        }
-        Remembered::Write(write) => {
-            out.put_u8(1);
-            write.encode(&mut result);
-        }
-        Remembered::Atomic(atomic) => {
-            out.put_u8(2);
-            atomic.encode(&mut result);
-        }
-    }
-    out.bytes(&result);
+    session.reply.encode(out);
 }
 
 /// A parsed entry payload.
@@ -442,18 +462,7 @@ fn decode_session(reader: &mut Reader) -> Result<SessionRecord, OperationsError>
     let client = reader.client_id()?;
     let sequence = reader.u64()?;
     let first_unanswered = reader.u64()?;
-    let reply = match reader.u8()? {
-        0 => Remembered::Applied(Version(reader.u64()?)),
-        1 => {
-            let mut result = Reader::new(reader.bytes("remembered result", RESULT_BYTES_MAX)?);
-            Remembered::Write(Box::new(WriteResult::decode(&mut result)?))
-        }
-        2 => {
-            let mut result = Reader::new(reader.bytes("remembered result", RESULT_BYTES_MAX)?);
-            Remembered::Atomic(Box::new(AtomicResult::decode(&mut result)?))
-        }
-        value => return Err(DecodeError::UnknownValue { field: "remembered kind", value: value.into() }.into()),
-    };
+    let reply = Remembered::decode(reader)?;
     Ok(SessionRecord { client, sequence, first_unanswered, reply })
 }
 

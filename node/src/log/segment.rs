@@ -231,6 +231,13 @@ impl LogView {
         assert!(before.is_none(), "a number is used once");
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
+
+    /// Takes a segment out; who holds it goes on reading it.
+    #[cfg(test)]
+    pub(crate) fn remove(&self, number: u32) {
+        let removed = self.segments.write().remove(&number).expect("the view has the segment");
+        self.bytes.fetch_sub(u64::from(removed.bytes()), Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

@@ -4,11 +4,20 @@
 //! derive from one position, [`Store::applied`], so they can't disagree. Readers on other threads share a
 //! [`StoreReader`].
 
+mod base;
+mod dump;
 mod expiry;
+mod fate;
 mod index;
+mod live;
 mod reader;
+mod rebuild;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
+pub use dump::IndexDump;
+pub use fate::Fate;
 pub use reader::{Found, ReadError, StoreReader};
 pub use sessions::{Known, SessionTable};
 
@@ -20,6 +29,7 @@ use expiry::ExpiryQueue;
 use index::Index;
 use kvorum_protocol::hash::hash64;
 use kvorum_protocol::{LogIndex, Version};
+use rebuild::ScannedTombstone;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -36,6 +46,8 @@ pub struct Store {
     version: Version,
     applied: LogIndex,
     log_time_ms: u64,
+    /// While the index is being rebuilt from segments.
+    scanned_tombstones: Vec<ScannedTombstone>,
 }
 
 impl Store {
@@ -53,6 +65,7 @@ impl Store {
             version: Version(0),
             applied: LogIndex(0),
             log_time_ms: 0,
+            scanned_tombstones: Vec::new(),
         }
     }
 
@@ -121,8 +134,9 @@ impl Store {
     /// If the payload is not what a leader writes; the replica must be rebuilt.
     ///
     /// # Panics
-    /// If the entry is not the next one.
+    /// If the entry is not the next one, or a scan has not been finished.
     pub fn apply(&mut self, entry: &Committed, payload_at: Position) -> Result<(), OperationsError> {
+        assert!(self.scanned_tombstones.is_empty(), "a rebuilt index is finished before it is used");
         assert_eq!(entry.index.0, self.applied.0 + 1, "entries are applied one after another");
         if !entry.payload.is_empty() {
             let operations = Operations::parse(entry.payload.clone())?;
@@ -130,6 +144,16 @@ impl Store {
         }
         self.applied = entry.index;
         Ok(())
+    }
+
+    /// Points a key at `new`, where compaction has put a copy of the record at `old`, whose key has this hash. Changes
+    /// nothing and returns `false` if no key is at `old` any more. A segment may be removed once no key is in it:
+    /// [`StoreReader::live_bytes`] is 0 then.
+    ///
+    /// # Errors
+    /// If there is no sound record at `new`; nothing is changed then.
+    pub fn relocate(&mut self, hash: u64, old: Position, new: Position) -> Result<bool, ReadError> {
+        self.reader.relocate(hash, old, new)
     }
 
     /// Forgets every client; for a seeded bug only.
@@ -165,26 +189,30 @@ impl Store {
         if operations.first_version() < self.version && planted(Bug::VersionsReused) {
             self.version = operations.first_version();
         }
-        self.drop_expired();
+        self.reader.set_version(self.version);
+        self.drop_expired(EXPIRED_PER_ENTRY_MAX);
         Ok(())
     }
 
     fn apply_record(&mut self, record: &Record<'_>, position: Position) {
         let hash = hash64(record.key);
+        let old = self.reader.place_of(hash, record.key);
         if record.tombstone {
-            self.reader.remove(hash, record.key);
+            if let Some(old) = old {
+                self.reader.remove(hash, old);
+            }
             return;
         }
-        self.reader.put(hash, record.key, position);
+        self.reader.put(hash, old, record, position);
         if let Some(at) = record.expires_at_ms {
-            self.expiry.push(at, hash, position);
+            self.expiry.push(at, hash);
         }
     }
 
-    /// Takes keys whose time has come out of the index, so that they count no longer.
-    fn drop_expired(&mut self) {
-        for (hash, position) in self.expiry.pop_due(self.log_time_ms, EXPIRED_PER_ENTRY_MAX) {
-            self.reader.remove_at(hash, position);
+    /// Takes up to `limit` keys whose time has come out of the index, so that they count no longer.
+    fn drop_expired(&mut self, limit: usize) {
+        for hash in self.expiry.pop_due(self.log_time_ms, limit) {
+            self.reader.remove_expired(hash, self.log_time_ms);
         }
     }
 }

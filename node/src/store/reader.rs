@@ -1,6 +1,7 @@
 //! Reading a shard's state from any thread, while its actor goes on writing.
 
-use super::index::Index;
+use super::index::{Index, Scanned};
+use super::live::{LiveBytes, padded_bytes};
 use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
 use crate::log::{LogView, Position};
 use crate::seeded::{Bug, planted};
@@ -10,11 +11,15 @@ use kvorum_protocol::limits::SCAN_PAGE_BYTES;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{Entry, ScanPage, Version};
 use parking_lot::{RwLock, RwLockWriteGuard};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Most slots of the index that one page of a scan looks at; bounds how long it holds a worker where few keys match.
 const SCAN_SLOTS_MAX: usize = 16 * 1024;
+/// Most times that a record is looked up whose segment has gone in between. Each further time takes another compaction
+/// that moves the key and ends within the moment between look-up and read.
+const LOOK_UPS_MAX: usize = 8;
 
 /// Why a record that the index points at can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +41,24 @@ pub struct Found {
     pub position: Position,
 }
 
+/// A record that the index points at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub(super) position: Position,
+    pub(super) version: Version,
+    /// What it takes in its segment.
+    pub(super) bytes: u64,
+}
+
 /// The shared half of a shard's state. Only the shard's own actor changes it.
 #[derive(Debug)]
 pub struct StoreReader {
-    index: Index,
+    pub(super) index: Index,
+    pub(super) live: LiveBytes,
     log: Arc<LogView>,
     log_time_ms: AtomicU64,
+    /// Of the last effective write.
+    version: AtomicU64,
     /// An entry that holds an ATOMIC is being applied.
     held_back: AtomicBool,
     /// Held while that lasts; others touch it only then.
@@ -65,8 +82,10 @@ impl StoreReader {
     pub(super) fn new(index: Index, log: Arc<LogView>) -> Self {
         StoreReader {
             index,
+            live: LiveBytes::default(),
             log,
             log_time_ms: AtomicU64::new(0),
+            version: AtomicU64::new(0),
             held_back: AtomicBool::new(false),
             turn: RwLock::new(()),
         }
@@ -75,6 +94,31 @@ impl StoreReader {
     /// How many keys there are. May count keys that have expired and were not yet taken out.
     pub fn keys(&self) -> u64 {
         self.index.keys()
+    }
+
+    /// The bytes of records of a segment that the index points at: what compaction would have to copy. The rest of what
+    /// the segment holds is garbage, or tombstones. A segment without any may be removed once its tombstones are seen to.
+    pub fn live_bytes(&self, segment: u32) -> u64 {
+        self.live.of(segment)
+    }
+
+    /// [`StoreReader::live_bytes`] of all segments.
+    pub fn live_bytes_total(&self) -> u64 {
+        self.live.total()
+    }
+
+    /// What the index takes in memory, in bytes. Costs two loads.
+    pub fn index_bytes(&self) -> u64 {
+        self.index.bytes()
+    }
+
+    /// The version of the last applied write, or of one shortly before.
+    pub(super) fn version(&self) -> Version {
+        Version(self.version.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_version(&self, version: Version) {
+        self.version.store(version.0, Ordering::Release);
     }
 
     /// The log time of the last applied entry, in milliseconds.
@@ -129,28 +173,66 @@ impl StoreReader {
         {
             let (slots, next) = self.index.scan(from, limit - page.entries.len());
             page.next = next;
-            let mut last_order = None;
-            for slot in slots {
-                if bytes >= SCAN_PAGE_BYTES && last_order != Some(slot.order) {
-                    page.next = Some(slot.order);
+            for group in slots.chunk_by(|one, next| one.order == next.order) {
+                if bytes >= SCAN_PAGE_BYTES {
+                    page.next = Some(group[0].order);
                     break;
                 }
-                last_order = Some(slot.order);
-                looked_at += 1;
-                self.read_at(slot.position, |record| {
+                looked_at += group.len();
+                let before = page.entries.len();
+                self.push_entries(group, &mut page.entries, |record| {
                     let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
-                    if !expired && record.key.starts_with(prefix) {
-                        bytes += record.key.len() + if values { record.value.len() } else { 0 };
-                        page.entries.push((Bytes::copy_from_slice(record.key), entry_of(record, values)));
-                    }
+                    let wanted = !expired && record.key.starts_with(prefix);
+                    wanted.then(|| (Bytes::copy_from_slice(record.key), entry_of(record, values)))
                 })?;
+                bytes += page.entries[before..].iter().map(|(key, entry)| key.len() + entry.value.len()).sum::<usize>();
             }
         }
         Ok(page)
     }
 
-    /// The record of a key whose hash is known, expired or not.
+    /// Adds what `entry` makes of the records of a group of slots that share their order. A slot whose segment is gone
+    /// was moved by compaction since it was looked up; then the whole group is looked up again.
+    fn push_entries(
+        &self,
+        group: &[Scanned],
+        entries: &mut Vec<(Bytes, Entry)>,
+        entry: impl Fn(&Record<'_>) -> Option<(Bytes, Entry)>,
+    ) -> Result<(), ReadError> {
+        let before = entries.len();
+        let mut slots = Cow::Borrowed(group);
+        let mut look_ups = 1;
+        loop {
+            let result =
+                slots.iter().try_for_each(|slot| self.read_at(slot.position, |record| entries.extend(entry(record))));
+            if !matches!(result, Err(ReadError::Missing(..))) || look_ups == LOOK_UPS_MAX {
+                return result;
+            }
+            look_ups += 1;
+            entries.truncate(before);
+            slots = Cow::Owned(self.index.slots_at(group[0].order));
+        }
+    }
+
+    /// The record of a key whose hash is known, expired or not. If its segment is gone, compaction has moved the record
+    /// between look-up and read, and it is looked up again.
     fn with_record<T>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        mut use_it: impl FnMut(&Record<'_>, Position) -> T,
+    ) -> Result<Option<T>, ReadError> {
+        let mut look_ups = 1;
+        loop {
+            let result = self.with_record_once(hash, key, &mut use_it);
+            if !matches!(result, Err(ReadError::Missing(..))) || look_ups == LOOK_UPS_MAX {
+                return result;
+            }
+            look_ups += 1;
+        }
+    }
+
+    fn with_record_once<T>(
         &self,
         hash: u64,
         key: &[u8],
@@ -161,7 +243,8 @@ impl StoreReader {
             match self.read_at(position, |record| (record.key == key).then(|| use_it(record, position))) {
                 Ok(result) => result,
                 Err(error) => {
-                    failure = Some(error);
+                    // What is missing is worth another look-up, whatever is wrong with another key of this hash.
+                    failure = failure.filter(|before| matches!(before, ReadError::Missing(..))).or(Some(error));
                     None
                 }
             }
@@ -198,26 +281,57 @@ impl StoreReader {
         }
     }
 
-    fn position_of(&self, hash: u64, key: &[u8]) -> Option<Position> {
+    /// Where a key's record is, expired or not.
+    pub(super) fn place_of(&self, hash: u64, key: &[u8]) -> Option<Place> {
+        let place = self.with_record(hash, key, |record, position| Place {
+            position,
+            version: record.version,
+            bytes: padded_bytes(record),
+        });
         // A record that can't be read can't be this key's newest: whoever reads it reports the damage.
-        self.with_record(hash, key, |_, position| position).ok().flatten()
+        place.ok().flatten()
     }
 
-    pub(super) fn put(&self, hash: u64, key: &[u8], position: Position) {
-        self.index.put(hash, self.position_of(hash, key), position);
-    }
-
-    pub(super) fn remove(&self, hash: u64, key: &[u8]) {
-        if let Some(position) = self.position_of(hash, key) {
-            self.index.remove(hash, position);
+    /// Points the record's key at `position`, in place of `old`.
+    pub(super) fn put(&self, hash: u64, old: Option<Place>, record: &Record<'_>, position: Position) {
+        self.index.put(hash, old.map(|old| old.position), position);
+        self.live.add(position.segment, padded_bytes(record));
+        if let Some(old) = old {
+            self.live.take(old.position.segment, old.bytes);
         }
     }
 
-    pub(super) fn remove_at(&self, hash: u64, position: Position) {
-        if planted(Bug::OverwrittenRecordExpires) {
-            return self.index.remove(hash, self.index.find(hash, Some).unwrap_or(position));
+    /// Removes the slot that points at `place`, if there is one.
+    pub(super) fn remove(&self, hash: u64, place: Place) {
+        if self.index.remove(hash, place.position) {
+            self.live.take(place.position.segment, place.bytes);
         }
-        self.index.remove(hash, position);
+    }
+
+    /// Removes keys of this hash whose records have expired by `log_time_ms`.
+    pub(super) fn remove_expired(&self, hash: u64, log_time_ms: u64) {
+        for slot in self.index.slots_at(self.index.order(hash)) {
+            let due = self.read_at(slot.position, |record| {
+                let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
+                let place = Place { position: slot.position, version: record.version, bytes: padded_bytes(record) };
+                (expired || planted(Bug::OverwrittenRecordExpires)).then_some(place)
+            });
+            // As above: a record that can't be read stays, and whoever reads it reports the damage.
+            if let Ok(Some(place)) = due {
+                self.remove(hash, place);
+            }
+        }
+    }
+
+    /// Points the key that is at `old` at `new`, where the same record lies. Returns whether there was such a key.
+    pub(super) fn relocate(&self, hash: u64, old: Position, new: Position) -> Result<bool, ReadError> {
+        let bytes = self.read_at(new, padded_bytes)?;
+        let moved = self.index.relocate(hash, old, new);
+        if moved {
+            self.live.add(new.segment, bytes);
+            self.live.take(old.segment, bytes);
+        }
+        Ok(moved)
     }
 
     pub(crate) fn set_log_time(&self, log_time_ms: u64) {

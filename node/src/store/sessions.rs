@@ -3,10 +3,12 @@
 //! The table is part of the replicated state: it changes only by applied entries, in log order, and so is the same on
 //! every replica. (Ongaro's thesis, section 6.3.)
 
-use crate::log::operations::{Remembered, SessionRecord};
+use crate::log::operations::{RECORDS_MAX, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
+use bytes::BufMut;
+use kvorum_protocol::codec::{Reader, Writer};
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
-use kvorum_protocol::{ClientId, LogIndex, WriteId};
+use kvorum_protocol::{ClientId, DecodeError, LogIndex, WriteId};
 use std::collections::{BTreeMap, HashMap};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -32,6 +34,10 @@ const _: () =
     assert!(IDLE_MS_MAX > RETRIES_COME_WITHIN_MS, "nobody retries a write of a session that was idle so long");
 /// Most sessions dropped for age by one applied write.
 const EXPIRED_PER_WRITE_MAX: usize = 4;
+/// Fewest bytes of an encoded session, one without answers.
+const SESSION_BYTES_MIN: usize = 16 + 12 + 8 + 1 + 8 + 4;
+/// Fewest bytes of an encoded answer, with its number.
+const REPLY_BYTES_MIN: usize = 8 + 1 + 8;
 
 /// What is known of a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +65,39 @@ struct Session {
 }
 
 impl Session {
+    /// See [`SessionTable::encode`].
+    fn encode(&self, client: ClientId, out: &mut Vec<u8>) {
+        out.uuid(client.0);
+        out.put_u64_le(self.last_use.0.0);
+        out.put_u32_le(self.last_use.1);
+        out.put_u64_le(self.last_use_ms);
+        out.option(self.begun_in_doubt, |out, began| out.put_u64_le(began));
+        out.put_u64_le(self.floor);
+        out.count(self.replies.len());
+        for (sequence, reply) in &self.replies {
+            out.put_u64_le(*sequence);
+            reply.encode(out);
+        }
+    }
+
+    fn decode(reader: &mut Reader) -> Result<(ClientId, Session), DecodeError> {
+        let client = reader.client_id()?;
+        let mut session = Session {
+            last_use: (LogIndex(reader.u64()?), reader.u32()?),
+            last_use_ms: reader.u64()?,
+            begun_in_doubt: reader.option("begun in doubt", Reader::u64)?,
+            floor: reader.u64()?,
+            ..Session::default()
+        };
+        for _ in 0..reader.count("answers of a session", REPLIES_PER_SESSION_MAX, REPLY_BYTES_MIN)? {
+            let sequence = reader.u64()?;
+            let follows = session.replies.last_key_value().is_none_or(|(&last, _)| last < sequence);
+            check(follows && sequence >= session.floor, "sequence of an answer", sequence)?;
+            session.insert(sequence, Remembered::decode(reader)?);
+        }
+        Ok((client, session))
+    }
+
     fn insert(&mut self, sequence: u64, reply: Remembered) {
         self.bytes += reply.bytes();
         self.bytes -= self.replies.insert(sequence, reply).map_or(0, |before| before.bytes());
@@ -151,6 +190,65 @@ impl SessionTable {
         }
     }
 
+    /// Appends the whole table. Tables that are equal have equal bytes.
+    ///
+    /// ```text
+    /// clock u64, log time u64, doubtful until u64, any dropped u8
+    /// entry of the last use u64, its number there u32
+    /// count u32, then per session, the least recently used first:
+    ///   client u128 BE, entry of its last use u64, number there u32, its time u64
+    ///   begun in doubt: 0 u8, or 1 u8 and u64
+    ///   floor u64
+    ///   count u32, then per answer, in the order of their numbers: sequence u64, kind u8, as in an operation entry
+    /// ```
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64_le(self.clock_ms);
+        out.put_u64_le(self.log_time_ms);
+        out.put_u64_le(self.doubtful_until_ms);
+        Writer::bool(out, self.any_dropped);
+        out.put_u64_le(self.uses_of_entry.0.0);
+        out.put_u32_le(self.uses_of_entry.1);
+        out.count(self.by_use.len());
+        for client in self.by_use.values() {
+            self.sessions[client].encode(*client, out);
+        }
+    }
+
+    /// Reads what [`SessionTable::encode`] wrote. The bytes may have come from another node: whatever would break a
+    /// table's own rules is refused.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes.
+    pub(super) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut table = SessionTable {
+            clock_ms: reader.u64()?,
+            log_time_ms: reader.u64()?,
+            doubtful_until_ms: reader.u64()?,
+            any_dropped: reader.bool("any dropped")?,
+            uses_of_entry: (LogIndex(reader.u64()?), reader.u32()?),
+            ..SessionTable::default()
+        };
+        check(table.clock_ms <= table.log_time_ms, "clock of the sessions", table.clock_ms)?;
+        check(table.uses_of_entry.1 as usize <= RECORDS_MAX, "uses of an entry", table.uses_of_entry.1.into())?;
+        for _ in 0..reader.count("sessions", SESSIONS_MAX, SESSION_BYTES_MIN)? {
+            let (client, session) = Session::decode(reader)?;
+            let last_use = session.last_use;
+            let follows = table.by_use.last_key_value().is_none_or(|(&before, _)| before < last_use);
+            check(follows && last_use <= table.uses_of_entry, "last use of a session", last_use.0.0)?;
+            check(session.last_use_ms <= table.clock_ms, "time of a session", session.last_use_ms)?;
+            table.bytes += session.bytes;
+            table.by_use.insert(last_use, client);
+            let twice = table.sessions.insert(client, session).is_some();
+            check(!twice, "client with two sessions", last_use.0.0)?;
+        }
+        Ok(table)
+    }
+
+    /// The last entry of which anything is remembered.
+    pub(super) fn last_entry(&self) -> LogIndex {
+        self.uses_of_entry.0
+    }
+
     /// How many clients are remembered.
     pub fn len(&self) -> usize {
         self.sessions.len()
@@ -163,7 +261,8 @@ impl SessionTable {
 
     /// Remembers an applied write. `index` and `log_time_ms` are its entry's.
     pub(super) fn remember(&mut self, record: SessionRecord, index: LogIndex, log_time_ms: u64) {
-        self.clock_ms += log_time_ms.saturating_sub(self.log_time_ms).min(CLOCK_STEP_MS_MAX);
+        let step_ms = log_time_ms.saturating_sub(self.log_time_ms).min(CLOCK_STEP_MS_MAX);
+        self.clock_ms = self.clock_ms.saturating_add(step_ms);
         self.log_time_ms = self.log_time_ms.max(log_time_ms);
         let now_ms = self.clock_ms;
         let use_number = self.next_use(index);
@@ -218,9 +317,13 @@ impl SessionTable {
         let Some(session) = self.sessions.remove(&client) else { return };
         self.bytes -= session.bytes;
         if self.clock_ms - session.last_use_ms < RETRIES_COME_WITHIN_MS {
-            self.doubtful_until_ms = self.clock_ms + RETRIES_COME_WITHIN_MS;
+            self.doubtful_until_ms = self.clock_ms.saturating_add(RETRIES_COME_WITHIN_MS);
         }
     }
+}
+
+fn check(holds: bool, field: &'static str, value: u64) -> Result<(), DecodeError> {
+    if holds { Ok(()) } else { Err(DecodeError::UnknownValue { field, value }) }
 }
 
 #[cfg(test)]
@@ -320,6 +423,133 @@ mod tests {
         table.remember(write(1, 5, 5), LogIndex(2), 0);
         assert_eq!(table.look_up(client(1), retry(5)), Known::Forgotten);
         assert!(matches!(table.look_up(client(1), retry(10)), Known::Answered(_)));
+    }
+
+    fn encoded(table: &SessionTable) -> Vec<u8> {
+        let mut out = Vec::new();
+        table.encode(&mut out);
+        out
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<SessionTable, DecodeError> {
+        let mut reader = Reader::new(bytes::Bytes::copy_from_slice(bytes));
+        let table = SessionTable::decode(&mut reader)?;
+        reader.finish()?;
+        Ok(table)
+    }
+
+    fn digest(table: &SessionTable) -> u64 {
+        let mut hasher = Xxh3::new();
+        table.digest(&mut hasher);
+        hasher.digest()
+    }
+
+    fn sample() -> SessionTable {
+        let mut table = SessionTable::default();
+        table.remember(write(1, 1, 1), LogIndex(5), 100);
+        table.remember(write(2, 9, 8), LogIndex(5), 100);
+        let result = WriteResult {
+            status: WriteStatus::ConditionFailed,
+            version: Version(7),
+            ack: Ack::Committed,
+            durability: Durability::Fsync,
+            number: None,
+            previous: Some(Entry { value: "old".into(), version: Version(3), expires_at_ms: None }),
+        };
+        let reply = Remembered::Write(Box::new(result));
+        table.remember(SessionRecord { reply, ..write(1, 2, 1) }, LogIndex(6), 250);
+        table
+    }
+
+    /// docs/LOG_FORMAT.md describes these bytes; manifests on disks hold them.
+    #[test]
+    fn bytes_are_frozen() {
+        let hex: String = encoded(&sample()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let frozen = concat!(
+            "fa00000000000000fa0000000000000000000000000000000006000000000000",
+            "0000000000020000000000000000000000000000000000000205000000000000",
+            "0001000000640000000000000000080000000000000001000000090000000000",
+            "0000005a00000000000000000000000000000000000000000000010600000000",
+            "00000000000000fa000000000000000001000000000000000200000001000000",
+            "00000000000a000000000000000200000000000000011d000000010700000000",
+            "00000000000001030000000000000000030000006f6c64",
+        );
+        assert_eq!(hex, frozen);
+    }
+
+    #[test]
+    fn every_truncation_and_contradiction_is_refused() {
+        let bytes = encoded(&sample());
+        assert_eq!(digest(&decoded(&bytes).unwrap()), digest(&sample()));
+        for end in 0..bytes.len() {
+            assert!(decoded(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        let changed = |at: usize, value: u8| {
+            let mut changed = bytes.clone();
+            assert_ne!(std::mem::replace(&mut changed[at], value), value);
+            decoded(&changed).map(|_| ())
+        };
+        assert!(changed(0, 0xff).is_err(), "the clock is ahead of log time");
+        assert!(changed(25, 4).is_err(), "a session was used after the last use");
+        assert!(changed(40, 0xff).is_err(), "more sessions than there are bytes");
+        assert!(changed(39, 0xff).is_err(), "more sessions than the limit");
+        assert!(changed(56, 1).is_err(), "two sessions of one client");
+        assert!(changed(57, 7).is_err(), "sessions out of order");
+        assert!(changed(70, 1).is_err(), "a time to come");
+    }
+
+    proptest::proptest! {
+        /// A table that was put away and taken out again goes on as if it never had been.
+        #[test]
+        fn goes_on_after_coming_back(
+            writes in proptest::collection::vec((1..6_u128, 1..40_u64, 0..10_u64, 0..2_u64, 0..90_000_u64), 1..120),
+            cut in 0..120_usize,
+        ) {
+            let mut original = SessionTable::default();
+            let mut restored = None;
+            let (mut index, mut time_ms) = (1, 1_000);
+            for (number, (who, sequence, unanswered, entries, passed_ms)) in writes.iter().copied().enumerate() {
+                index += entries;
+                time_ms += passed_ms * 40;
+                if number == cut.min(writes.len() - 1) {
+                    restored = Some(decoded(&encoded(&original)).unwrap());
+                }
+                let record = write(who, sequence, sequence.saturating_sub(unanswered));
+                if let Some(restored) = &mut restored {
+                    restored.remember(record.clone(), LogIndex(index), time_ms);
+                }
+                original.remember(record, LogIndex(index), time_ms);
+            }
+            let restored = restored.unwrap();
+            proptest::prop_assert_eq!(encoded(&restored), encoded(&original));
+            proptest::prop_assert_eq!(digest(&restored), digest(&original));
+            proptest::prop_assert_eq!(restored.bytes, original.bytes);
+            for who in 1..6 {
+                for sequence in 1..42 {
+                    for retry in [false, true] {
+                        let id = WriteId { sequence, first_unanswered: sequence, retry };
+                        let both = [&restored, &original].map(|table| table.look_up(client(who), id));
+                        proptest::prop_assert_eq!(&both[0], &both[1]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What only a table that had to drop sessions holds.
+    #[test]
+    fn doubts_come_back() {
+        let mut table = SessionTable::default();
+        table.remember(write(1, 7, 7), LogIndex(1), 0);
+        for number in 2..=SESSIONS_MAX as u128 + 1 {
+            table.remember(write(number, 1, 1), LogIndex(number as u64), 0);
+        }
+        table.remember(write(1, 8, 7), LogIndex(1_000_000), 0);
+        let restored = decoded(&encoded(&table)).unwrap();
+        assert!(restored.any_dropped && restored.is_doubtful());
+        assert_eq!(restored.sessions[&client(1)].begun_in_doubt, Some(8));
+        assert_eq!(encoded(&restored), encoded(&table));
+        assert_eq!(digest(&restored), digest(&table));
     }
 
     #[test]

@@ -1,0 +1,46 @@
+//! What compaction does with a record.
+
+use super::reader::StoreReader;
+use crate::log::Position;
+use crate::log::operations::Record;
+use crate::seeded::{Bug, planted};
+use kvorum_protocol::Version;
+use kvorum_protocol::hash::hash64;
+
+/// What becomes of a record whose segment is compacted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It is copied as it is, and the index is then pointed at the copy.
+    Keep,
+    /// A tombstone of its key and version is copied. The index knows nothing of it; it outlives an older record in another
+    /// segment, which would otherwise come back when the index is rebuilt from the segments.
+    KeepTombstone,
+    /// It is left behind.
+    Drop,
+}
+
+impl StoreReader {
+    /// What compaction does with the record at `at`, of an entry that has been applied. `lowest_version_elsewhere` is the
+    /// lowest version of any record in the segments that are *not* being compacted, `None` if there is none. May be
+    /// called from any thread while the shard goes on: what is written later only makes more records superfluous, and
+    /// its versions are higher.
+    ///
+    /// Copies no value, but may read older records of the key, from the disk at worst.
+    pub fn fate(&self, record: &Record<'_>, at: Position, lowest_version_elsewhere: Option<Version>) -> Fate {
+        let hash = hash64(record.key);
+        if self.index.points_at(hash, at) {
+            return Fate::Keep;
+        }
+        if !record.tombstone && record.expires_at_ms.is_none() {
+            // Overwritten, or removed by a record that sees to its own fate.
+            return Fate::Drop;
+        }
+        // A record with a version that was not reached yet is of an entry that another leader's superseded. It never
+        // counted, and its tombstone would outlive what is written next.
+        if record.version > self.version() || self.place_of(hash, record.key).is_some() {
+            return Fate::Drop;
+        }
+        let older_elsewhere = lowest_version_elsewhere.is_some_and(|lowest| lowest < record.version);
+        if older_elsewhere && !planted(Bug::TombstoneDroppedEarly) { Fate::KeepTombstone } else { Fate::Drop }
+    }
+}

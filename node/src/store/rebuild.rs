@@ -1,0 +1,70 @@
+//! Building the index again from the records of all segments, where there is no hint.
+//!
+//! The segments may come in any order: of each key the record with the highest version wins, and versions are the order
+//! of a shard's effective writes. Tombstones stand in the index meanwhile, so that they win over older records that come
+//! after them. Records that have expired do as well.
+
+use super::Store;
+use super::live::padded_bytes;
+use super::reader::Place;
+use crate::log::Position;
+use crate::log::operations::{Operations, OperationsError, Record};
+use bytes::Bytes;
+use kvorum_protocol::hash::hash64;
+
+/// A tombstone that was put into the index, and may have been replaced by a newer record since.
+#[derive(Debug)]
+pub(super) struct ScannedTombstone {
+    hash: u64,
+    place: Place,
+}
+
+impl Store {
+    /// Takes a record that was found in a segment into the index, unless a newer one of its key is there. The store has
+    /// been restored from its base, the log's view has all segments, and the record is of an entry that the base covers:
+    /// one that was superseded must not be given to this, whatever its version.
+    pub fn insert_scanned(&mut self, record: &Record<'_>, position: Position) {
+        // The base covers no such version, so the record is of an entry that was never applied.
+        if record.version > self.version {
+            return;
+        }
+        let hash = hash64(record.key);
+        let old = self.reader.place_of(hash, record.key);
+        if old.is_some_and(|old| old.version >= record.version) {
+            return;
+        }
+        self.reader.put(hash, old, record, position);
+        if record.tombstone {
+            let place = Place { position, version: record.version, bytes: padded_bytes(record) };
+            self.scanned_tombstones.push(ScannedTombstone { hash, place });
+        } else if let Some(at) = record.expires_at_ms {
+            self.expiry.push(at, hash);
+        }
+    }
+
+    /// Takes the records of an entry into the index as [`Store::insert_scanned`] does, and nothing else of it: for an
+    /// entry up to the base that lies in a segment of the log. `payload_at` is where its payload lies.
+    ///
+    /// # Errors
+    /// If the payload is not what a leader writes.
+    pub fn apply_records_only(&mut self, payload: Bytes, payload_at: Position) -> Result<(), OperationsError> {
+        if payload.is_empty() {
+            return Ok(());
+        }
+        let operations = Operations::parse(payload)?;
+        for record in operations.records() {
+            let (offset, record) = record?;
+            let position = Position { segment: payload_at.segment, offset: payload_at.offset + offset };
+            self.insert_scanned(&record, position);
+        }
+        Ok(())
+    }
+
+    /// All records have been scanned: takes tombstones, and what has expired, out of the index.
+    pub fn finish_scan(&mut self) {
+        for ScannedTombstone { hash, place } in std::mem::take(&mut self.scanned_tombstones) {
+            self.reader.remove(hash, place);
+        }
+        self.drop_expired(usize::MAX);
+    }
+}
