@@ -280,9 +280,8 @@ impl Consensus {
         let last = self.raw.raft.raft_log.last_index();
         let progress = self.raw.raft.prs().get(replica.0);
         // In a short log a replica that holds nothing would lack little.
-        progress.is_some_and(|progress| {
-            progress.recent_active && progress.matched > 0 && progress.matched + lag >= last
-        })
+        progress
+            .is_some_and(|progress| progress.recent_active && progress.matched > 0 && progress.matched + lag >= last)
     }
 
     /// The voter other than this one that holds most of the log and was heard lately.

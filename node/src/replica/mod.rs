@@ -11,6 +11,4 @@ pub mod lease;
 mod storage;
 
 pub use change::MembershipChange;
-pub use consensus::{
-    Committed, Consensus, ConsensusConfig, ConsensusError, Output, ReadPosition, Role, SnapshotBase,
-};
+pub use consensus::{Committed, Consensus, ConsensusConfig, ConsensusError, Output, ReadPosition, Role, SnapshotBase};
