@@ -108,6 +108,10 @@ bugs! {
     /// The commit position that is written into the log, to be applied at once by the next start, is the log's end.
     /// Breaks: replicas apply the same entries.
     CommitPositionAhead = "commit-position-ahead",
+    /// Voters are exchanged at once instead of through a joint state. Breaks: old and new voters never decide apart.
+    SingleStepMembership = "single-step-membership",
+    /// A snapshot is said to hold one entry more than it does. Breaks: a replica's state is what its entries amount to.
+    SnapshotIndexOffByOne = "snapshot-index-off-by-one",
     /// A new leader serves before it has applied an entry of its own term, and so perhaps without the last acknowledged
     /// writes. Breaks: reads see, and conditions are decided on, every acknowledged write.
     ServesBeforeOwnTerm = "serves-before-own-term",

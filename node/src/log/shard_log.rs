@@ -186,6 +186,16 @@ impl ShardLog {
         self.state.membership.as_ref()
     }
 
+    /// Replaces the membership in memory: an applied change of it counts from here on. The log holds the change itself.
+    pub fn set_membership(&mut self, membership: &Membership) {
+        self.state.membership = Some(membership.clone());
+    }
+
+    /// The entry before the first one, and its term: 0 and 0 if nothing was ever dropped from the log's front.
+    pub fn base(&self) -> (LogIndex, Term) {
+        (LogIndex(self.first_index().0 - 1), Term(0))
+    }
+
     /// The index of the first entry, or what it will be.
     pub fn first_index(&self) -> LogIndex {
         self.state.entries.first()

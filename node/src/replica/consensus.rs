@@ -9,6 +9,11 @@
 //! answer to a heartbeat promises nothing but the term: once that is durable it leaves at once, so that a follower whose
 //! disk is slow does not look dead.
 
+mod membership;
+
+pub use membership::SnapshotBase;
+
+use super::change::Step;
 use super::convert;
 use super::lease::{Lease, LeaseLength};
 use super::storage::LogStorage;
@@ -18,7 +23,7 @@ use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, Term};
-use raft::eraftpb::{self, MessageType};
+use raft::eraftpb::{self, EntryType, MessageType};
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use std::collections::VecDeque;
 
@@ -77,6 +82,9 @@ pub enum ConsensusError {
     /// A proposal can't be taken now: not the leader, a hand-over is under way, or too much is uncommitted.
     #[error("the proposal was refused")]
     Refused,
+    /// A committed change of the membership can't be applied.
+    #[error("a committed membership change can't be applied: {0}")]
+    Membership(&'static str),
     /// A message from a peer breaks a rule of the protocol and was not looked at further.
     #[error("a peer's message breaks the protocol: {0}")]
     InvalidMessage(&'static str),
@@ -115,6 +123,8 @@ pub struct Output {
     pub committed: Vec<Committed>,
     /// Reads that may go on.
     pub reads: Vec<ReadPosition>,
+    /// Followers that need a snapshot now. Each gets nothing else until [`Consensus::report_snapshot`] was called for it.
+    pub snapshots: Vec<ReplicaId>,
 }
 
 /// What leaves once a sync has been reported.
@@ -150,13 +160,11 @@ pub struct Consensus {
 }
 
 impl Consensus {
-    /// Takes a recovered log over. `applied` is the last entry that the caller has already applied.
+    /// Takes a recovered log over. `applied` is the last entry that the caller has already applied, and the log's
+    /// membership is as of it. Without one, this replica knows nobody and waits for a snapshot.
     ///
     /// # Errors
     /// `Library` if the log's state contradicts itself.
-    ///
-    /// # Panics
-    /// If the log has no membership.
     pub fn new(config: ConsensusConfig, log: ShardLog, applied: LogIndex, now: Nanos) -> Result<Self, ConsensusError> {
         let library_config = raft::Config {
             id: config.replica.0,
@@ -181,7 +189,7 @@ impl Consensus {
             _ => u64::from(config.election_ticks) * config.tick_ms,
         };
         let silent = slog::Logger::root(slog::Discard, slog::o!());
-        let raw = RawNode::new(&library_config, LogStorage { log }, &silent).map_err(library_error)?;
+        let raw = RawNode::new(&library_config, LogStorage { log, applied }, &silent).map_err(library_error)?;
         let mut consensus = Consensus {
             lease_length: LeaseLength::new(config.election_ticks, config.tick_ms),
             silent_until: now.after_ms(silence_ms),
@@ -271,7 +279,9 @@ impl Consensus {
     pub fn is_caught_up(&self, replica: ReplicaId, lag: u64) -> bool {
         let last = self.raw.raft.raft_log.last_index();
         let progress = self.raw.raft.prs().get(replica.0);
-        progress.is_some_and(|progress| progress.recent_active && progress.matched + lag >= last)
+        // In a short log a replica that holds nothing would lack little.
+        progress
+            .is_some_and(|progress| progress.recent_active && progress.matched > 0 && progress.matched + lag >= last)
     }
 
     /// The voter other than this one that holds most of the log and was heard lately.
@@ -326,9 +336,13 @@ impl Consensus {
         if now < self.silent_until && Self::leads_to_a_vote(kind) {
             return Ok(());
         }
-        if self.is_outdated_refusal(&message) || self.answers_nothing_asked(kind) {
+        if self.is_outdated_refusal(&message) || self.answers_nothing_asked(&message) {
             return Ok(());
         }
+        if kind == RaftMessageKind::Append && message.index == LogIndex(0) && self.knows_nobody() {
+            return Ok(());
+        }
+        self.ask_for_snapshot(&message);
         let (from, term, stamp) = (message.from, message.term, message.lease_stamp);
         let received = message.entries.last().map(|last| (last.index, last.term));
         self.raw.step(convert::message_from_wire(message)).map_err(library_error)?;
@@ -365,11 +379,20 @@ impl Consensus {
 
     /// Every committed entry up to `index` has been applied.
     pub fn handle_applied(&mut self, index: LogIndex) {
+        self.raw.mut_store().applied = index;
+        let last = self.last_index();
         self.raw.advance_apply_to(index.0);
+        // The library leaves a joint state by an entry of its own, and would let it wait for the next heartbeat.
+        if self.last_index() > last && self.role() == Role::Leader {
+            self.raw.raft.bcast_append();
+        }
     }
 
-    /// Campaigns at once; for the replica that should lead a brand-new group.
+    /// Campaigns at once, if it votes; for the replica that should lead a brand-new group.
     pub fn campaign(&mut self) {
+        if !self.raw.raft.promotable() {
+            return;
+        }
         // The library refuses only where it has nothing to campaign for.
         let _ = self.raw.campaign();
         self.fix_election_timeout();
@@ -422,7 +445,10 @@ impl Consensus {
     fn process_ready(&mut self, now: Nanos, output: &mut Output) -> Result<(), ConsensusError> {
         let mut ready = self.raw.ready();
         let stamp = if self.raw.raft.state == StateRole::Leader { now.0 } else { 0 };
-        output.messages.extend(self.to_wire(ready.take_messages(), stamp));
+        let mut messages = ready.take_messages();
+        let snapshots = messages.extract_if(.., |message| message.get_msg_type() == MessageType::MsgSnapshot);
+        output.snapshots.extend(snapshots.map(|message| ReplicaId(message.to)));
+        output.messages.extend(self.to_wire(messages, stamp));
         let mut answers = self.to_wire(ready.take_persisted_messages(), 0);
 
         let entries = ready.take_entries();
@@ -430,7 +456,9 @@ impl Consensus {
         for entry in &entries {
             self.raw.mut_store().log.append_entry(&convert::entry_to_wire(entry))?;
         }
-        appended |= self.write_hard_state(ready.hs().map(convert::hard_state_from_library), ready.must_sync())?;
+        let changes_membership = entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal);
+        let state = ready.hs().map(convert::hard_state_from_library);
+        appended |= self.write_hard_state(state, ready.must_sync(), changes_membership)?;
 
         for entry in ready.take_committed_entries() {
             let entry = convert::entry_to_wire(&entry);
@@ -465,8 +493,14 @@ impl Consensus {
         Ok(())
     }
 
-    /// Writes term and vote when they have changed, and now and then the commit position. Returns whether it wrote.
-    fn write_hard_state(&mut self, state: Option<HardState>, must_sync: bool) -> Result<bool, ConsensusError> {
+    /// Writes term and vote when they have changed, and the commit position now and then and with each change of the
+    /// membership, where safety rests on it (see [`membership`]). Returns whether it wrote.
+    fn write_hard_state(
+        &mut self,
+        state: Option<HardState>,
+        must_sync: bool,
+        changes_membership: bool,
+    ) -> Result<bool, ConsensusError> {
         let log = &mut self.raw.mut_store().log;
         let before = log.hard_state();
         if let Some(state) = state
@@ -482,7 +516,7 @@ impl Consensus {
             return Ok(false);
         }
         self.appends_since_commit_record += 1;
-        if self.appends_since_commit_record >= APPENDS_PER_COMMIT_RECORD {
+        if self.appends_since_commit_record >= APPENDS_PER_COMMIT_RECORD || changes_membership {
             self.write_commit_position()?;
         }
         Ok(true)
@@ -547,13 +581,16 @@ impl Consensus {
     /// The library's only randomness, replaced: it may have drawn a new timeout in the call before.
     ///
     /// In each term the voters' timeouts are spread evenly between one and two shortest ones, in an order that the term
-    /// chooses. So no two of them campaign at the same time, which would split the votes and cost another timeout.
+    /// chooses; those of both halves in a joint state. So no two of them campaign at the same time, which would split the
+    /// votes and cost another timeout.
     fn fix_election_timeout(&mut self) {
         let term = self.raw.raft.term;
         if self.timeout_of != Some(term) {
             self.timeout_of = Some(term);
-            let mut ranked = self.raw.raft.prs().conf().to_conf_state().voters;
+            let conf = self.raw.raft.prs().conf().to_conf_state();
+            let mut ranked = [conf.voters, conf.voters_outgoing].concat();
             ranked.sort_unstable();
+            ranked.dedup();
             let rank = ranked.iter().position(|voter| *voter == self.config.replica.0).unwrap_or(0) as u64;
             let count = ranked.len().max(1) as u64;
             let slot = (mix(self.config.seed ^ mix(term)) % count + rank) % count;
@@ -570,14 +607,18 @@ impl Consensus {
 
     /// An answer to what this replica asked in a role that it has left. The library takes a higher term from any message
     /// and forgets its leader over it, and with the leader the refusal to vote on which the leader's lease rests. From a
-    /// request it doesn't, so answers that nobody waits for are dropped before it sees them.
-    fn answers_nothing_asked(&self, kind: RaftMessageKind) -> bool {
+    /// request it doesn't, so answers that nobody waits for are dropped before it sees them; those of replicas that are
+    /// no members any more, too.
+    fn answers_nothing_asked(&self, message: &RaftMessage) -> bool {
         let state = self.raw.raft.state;
-        match kind {
+        let is_stranger = self.raw.raft.prs().get(message.from.0).is_none();
+        match message.kind {
             RaftMessageKind::RequestVoteResponse | RaftMessageKind::RequestPreVoteResponse => {
-                !matches!(state, StateRole::Candidate | StateRole::PreCandidate)
+                is_stranger || !matches!(state, StateRole::Candidate | StateRole::PreCandidate)
             }
-            RaftMessageKind::AppendResponse | RaftMessageKind::HeartbeatResponse => state != StateRole::Leader,
+            RaftMessageKind::AppendResponse | RaftMessageKind::HeartbeatResponse => {
+                is_stranger || state != StateRole::Leader
+            }
             _ => false,
         }
     }
@@ -632,8 +673,8 @@ impl Consensus {
         }
         let mut previous = (message.index, message.log_term);
         for entry in &message.entries {
-            if entry.kind != RaftEntryKind::Operations {
-                return broken("it changes the membership, which this version does not do");
+            if entry.kind == RaftEntryKind::Membership && Step::decode(entry.payload.clone()).is_err() {
+                return broken("it changes the membership in a way that can't be understood");
             }
             if entry.index.0 != previous.0.0 + 1 || entry.term < previous.1 || entry.term > message.term {
                 return broken("its entries are out of order");

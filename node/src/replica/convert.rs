@@ -1,10 +1,11 @@
 //! Between the consensus library's types and ours. Only values cross here, never the library's bytes.
 
+use super::change::{MembershipChange, Step};
 use crate::log::{HardState, Membership};
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, Term};
 use raft::eraftpb;
-use raft::eraftpb::{EntryType, MessageType};
+use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, EntryType, MessageType};
 
 /// The library's message as ours; `None` for kinds that don't travel (snapshots have a stream of their own).
 pub(super) fn message_to_wire(message: &mut eraftpb::Message, lease_stamp: u64) -> Option<RaftMessage> {
@@ -118,4 +119,43 @@ pub(super) fn membership_to_library(membership: &Membership) -> eraftpb::ConfSta
         auto_leave: membership.auto_leave,
         ..eraftpb::ConfState::default()
     }
+}
+
+/// The lists come in the order of a hash map; sorted, they are the same on every replica.
+pub(super) fn membership_from_library(state: &eraftpb::ConfState) -> Membership {
+    let ids = |ids: &[u64]| {
+        let mut ids: Vec<ReplicaId> = ids.iter().map(|&id| ReplicaId(id)).collect();
+        ids.sort_unstable();
+        ids
+    };
+    Membership {
+        voters: ids(&state.voters),
+        learners: ids(&state.learners),
+        voters_outgoing: ids(&state.voters_outgoing),
+        learners_next: ids(&state.learners_next),
+        auto_leave: state.auto_leave,
+    }
+}
+
+/// Voters change through a joint state that is left automatically, even if only one does; a learner in a plain step.
+pub(super) fn change_to_library(step: &Step) -> eraftpb::ConfChangeV2 {
+    let mut out = eraftpb::ConfChangeV2::default();
+    let mut push = |kind, replica: &ReplicaId| {
+        let mut single = ConfChangeSingle::default();
+        single.set_change_type(kind);
+        single.node_id = replica.0;
+        out.mut_changes().push(single);
+    };
+    match step {
+        Step::Change(MembershipChange::AddLearner(replica)) => push(ConfChangeType::AddLearnerNode, replica),
+        Step::Change(MembershipChange::RemoveLearner(replica)) => push(ConfChangeType::RemoveNode, replica),
+        Step::Change(MembershipChange::Promote { promote, remove }) => {
+            promote.iter().for_each(|replica| push(ConfChangeType::AddNode, replica));
+            remove.iter().for_each(|replica| push(ConfChangeType::RemoveNode, replica));
+            out.set_transition(ConfChangeTransition::Implicit);
+        }
+        // The library's own form: nothing at all.
+        Step::LeaveJoint => {}
+    }
+    out
 }

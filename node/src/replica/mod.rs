@@ -4,9 +4,11 @@
 //! ([`lease`]) is ours: the library's own was seen to answer stale. The wire form of the messages is the protocol
 //! crate's, never the library's codec ([`convert`]).
 
+mod change;
 pub mod consensus;
 mod convert;
 pub mod lease;
 mod storage;
 
-pub use consensus::{Committed, Consensus, ConsensusConfig, ConsensusError, Output, ReadPosition, Role};
+pub use change::MembershipChange;
+pub use consensus::{Committed, Consensus, ConsensusConfig, ConsensusError, Output, ReadPosition, Role, SnapshotBase};

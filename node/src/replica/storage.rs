@@ -1,7 +1,9 @@
 //! The shard log as the consensus library reads it.
 
+use super::consensus::SnapshotBase;
 use super::convert;
-use crate::log::{LogError, ShardLog};
+use crate::log::{HardState, LogError, ShardLog};
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::LogIndex;
 use raft::eraftpb::{Entry, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
@@ -9,15 +11,32 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 /// Owns the shard log for as long as the library runs.
 pub(super) struct LogStorage {
     pub(super) log: ShardLog,
+    /// The last entry that has been applied; the log's membership is as of it.
+    pub(super) applied: LogIndex,
+}
+
+impl LogStorage {
+    /// What a snapshot of the applied state stands for; `None` before the first entry.
+    pub(super) fn snapshot_base(&self) -> Option<SnapshotBase> {
+        let mut index = self.applied;
+        if index < self.log.last_index() && planted(Bug::SnapshotIndexOffByOne) {
+            index.0 += 1;
+        }
+        let (base, base_term) = self.log.base();
+        let term = if index == base { base_term } else { self.log.term_of(index)? };
+        let membership = self.log.membership()?.clone();
+        (index.0 > 0).then_some(SnapshotBase { index, term, membership })
+    }
 }
 
 impl Storage for LogStorage {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        let membership = self.log.membership().expect("a log without a membership is never given to consensus");
-        Ok(RaftState::new(
-            convert::hard_state_to_library(&self.log.hard_state()),
-            convert::membership_to_library(membership),
-        ))
+        // A replica that joins knows nobody: the library then neither campaigns nor counts.
+        let membership = self.log.membership().cloned().unwrap_or_default();
+        let state = self.log.hard_state();
+        // What was applied was committed, whether or not that was written down as such.
+        let state = HardState { commit: state.commit.max(self.applied), ..state };
+        Ok(RaftState::new(convert::hard_state_to_library(&state), convert::membership_to_library(&membership)))
     }
 
     fn entries(
@@ -27,6 +46,9 @@ impl Storage for LogStorage {
         max_size: impl Into<Option<u64>>,
         _context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
+        if low < self.log.first_index().0 {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
         let budget = max_size.into().unwrap_or(u64::MAX);
         let mut bytes = 0;
         let mut entries = Vec::new();
@@ -43,8 +65,12 @@ impl Storage for LogStorage {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == 0 {
-            return Ok(0);
+        let (base, base_term) = self.log.base();
+        if index < base.0 {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
+        if index == base.0 {
+            return Ok(base_term.0);
         }
         let term = self.log.term_of(LogIndex(index));
         term.map(|term| term.0).ok_or(raft::Error::Store(StorageError::Unavailable))
@@ -58,9 +84,16 @@ impl Storage for LogStorage {
         Ok(self.log.last_index().0)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // The log still holds every entry, so no follower ever needs one.
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Only says what it would stand for: the state itself goes another way.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let base = self.snapshot_base().filter(|base| base.index.0 >= request_index);
+        let base = base.ok_or(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))?;
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = base.index.0;
+        metadata.term = base.term.0;
+        metadata.set_conf_state(convert::membership_to_library(&base.membership));
+        Ok(snapshot)
     }
 }
 

@@ -138,6 +138,11 @@ impl ShardHost {
             ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), deadline, operation }
         }));
         let effects = self.shard.poll(now)?;
+        for replica in effects.snapshots {
+            // Nothing carries snapshots yet. Told so, consensus asks again after a heartbeat.
+            debug!(shard = %self.id, %replica, "a replica needs a snapshot");
+            self.shard.report_snapshot(replica, false);
+        }
         // Messages first: the followers' disks work while ours does.
         if !effects.messages.is_empty() {
             self.outlet.send(self.id, effects.messages);
@@ -162,6 +167,7 @@ impl ShardHost {
                 self.shard.hand_over();
             }
             ShardCommand::TransferTo(replica) => self.shard.transfer_to(replica),
+            ShardCommand::SetTarget(target) => self.shard.set_target(target),
             ShardCommand::Panic => panic!("fault hook: shard {} was told to panic", self.id),
         }
     }

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod host;
 pub mod inbox;
 mod plan;
+mod reconcile;
 #[cfg(test)]
 mod tests;
 
@@ -18,15 +19,15 @@ pub use plan::ReplicaPlan;
 
 use crate::clock::{Nanos, Now};
 use crate::log::operations::OperationsError;
-use crate::log::{Chunk, LogError, ShardLog};
+use crate::log::{Chunk, LogError, Membership, ShardLog};
 use crate::replica::consensus::initial_membership;
-use crate::replica::{Consensus, ConsensusConfig, ConsensusError, Role};
+use crate::replica::{Committed, Consensus, ConsensusConfig, ConsensusError, Role, SnapshotBase};
 use crate::seeded::{Bug, planted};
 use crate::store::{Store, StoreReader};
 use bytes::Bytes;
 use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
-use kvorum_protocol::peer::RaftMessage;
+use kvorum_protocol::peer::{RaftEntryKind, RaftMessage};
 use kvorum_protocol::{
     Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId,
     ServerError, ShardId, Term, Version, WriteId, WriteStatus,
@@ -46,8 +47,8 @@ const ENTRY_RECORDS: usize = 2048;
 const BALANCE_AFTER_MS: u64 = 5_000;
 /// A hand-over for balance is not tried more often than this.
 const BALANCE_EVERY_MS: u64 = 15_000;
-/// A preferred leader must not lack more entries than this.
-const BALANCE_LAG_MAX: u64 = 64;
+/// Whoever is to lead, or to vote, must not lack more entries than this.
+const LAG_MAX: u64 = 64;
 
 /// Names a request until it is answered. The caller's to choose; unique among its unanswered ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -121,10 +122,11 @@ pub struct ShardConfig {
     pub shard: ShardId,
     /// Its consensus.
     pub consensus: ConsensusConfig,
-    /// The replicas of a group that starts from nothing.
-    pub initial_voters: Vec<ReplicaId>,
-    /// The replica that should lead when it can.
-    pub preferred_leader: ReplicaId,
+    /// The replicas that should vote; the first of them should lead when it can. A group that starts from nothing starts
+    /// with these.
+    pub target: Vec<ReplicaId>,
+    /// An empty log is that of a replica that joins a group: it knows nobody, and waits for a snapshot.
+    pub joins: bool,
     /// What "persisted" means.
     pub durability: Durability,
 }
@@ -184,6 +186,8 @@ pub struct Effects {
     pub append: Option<(u64, Vec<Chunk>)>,
     /// Answers.
     pub replies: Vec<(Ticket, ShardReply)>,
+    /// Replicas that need a snapshot now. Each gets nothing else until [`Shard::report_snapshot`] was called for it.
+    pub snapshots: Vec<ReplicaId>,
 }
 
 /// What others may know of a replica at one moment.
@@ -242,6 +246,8 @@ pub struct Shard {
     config: ShardConfig,
     consensus: Consensus,
     store: Store,
+    /// As of the last applied entry.
+    membership: Membership,
     gate: Arc<ReadGate>,
     overlay: Overlay,
     backlog: VecDeque<ShardRequest>,
@@ -251,6 +257,7 @@ pub struct Shard {
     led_term: Option<Term>,
     leader_since: Nanos,
     balanced_at: Nanos,
+    stepped_aside_at: Option<Nanos>,
     campaign_at_once: bool,
 }
 
@@ -260,15 +267,16 @@ impl Shard {
     /// # Errors
     /// If the log can't be appended to, or contradicts itself.
     pub fn new(config: ShardConfig, mut log: ShardLog, now: Nanos) -> Result<Self, ShardError> {
-        let is_new = log.membership().is_none();
+        let is_new = log.membership().is_none() && !config.joins;
         if is_new {
-            log.append_membership(&initial_membership(config.initial_voters.clone()))?;
+            log.append_membership(&initial_membership(config.target.clone()))?;
         }
         let store = Store::new(log.view());
         let consensus = Consensus::new(config.consensus.clone(), log, LogIndex(0), now)?;
         Ok(Shard {
-            campaign_at_once: is_new && config.preferred_leader == config.consensus.replica,
+            campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),
             config,
+            membership: consensus.membership(),
             consensus,
             store,
             gate: Arc::default(),
@@ -280,6 +288,7 @@ impl Shard {
             led_term: None,
             leader_since: now,
             balanced_at: now,
+            stepped_aside_at: None,
         })
     }
 
@@ -303,6 +312,16 @@ impl Shard {
         &self.store
     }
 
+    /// Who replicates the shard as of the last applied entry; nobody, if this replica has just joined.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// What a snapshot of the applied state stands for; `None` before the first entry.
+    pub fn snapshot_base(&self) -> Option<SnapshotBase> {
+        self.consensus.snapshot_base()
+    }
+
     /// The oldest request that was neither proposed nor answered yet.
     pub fn oldest_waiting(&self) -> Option<Ticket> {
         self.backlog.front().map(|request| request.ticket)
@@ -324,7 +343,7 @@ impl Shard {
         }
     }
 
-    /// Time has passed: elections, heartbeats, deadlines, expiry, balance.
+    /// Time has passed: elections, heartbeats, deadlines, expiry, membership, balance.
     pub fn handle_tick(&mut self, now: Now) {
         if std::mem::take(&mut self.campaign_at_once) {
             self.consensus.campaign();
@@ -335,7 +354,19 @@ impl Shard {
         }
         self.drop_late(now.monotonic);
         self.expire_keys(now);
+        self.reconcile(now.monotonic);
         self.balance(now.monotonic);
+    }
+
+    /// The replicas that should vote have changed; the first of them should lead when it can. If this replica leads, it
+    /// brings that about step by step.
+    pub fn set_target(&mut self, target: Vec<ReplicaId>) {
+        self.config.target = target;
+    }
+
+    /// A snapshot that [`Effects::snapshots`] asked for has been installed by its receiver, or has failed.
+    pub fn report_snapshot(&mut self, replica: ReplicaId, installed: bool) {
+        self.consensus.report_snapshot(replica, installed);
     }
 
     /// A consensus message from another replica. A message that breaks the protocol is an error of the peer's, and
@@ -376,10 +407,11 @@ impl Shard {
         true
     }
 
-    /// Hands leadership to `successor`, if this replica leads.
+    /// Hands leadership to `successor`, if this replica leads and that one votes.
     pub fn transfer_to(&mut self, successor: ReplicaId) {
-        // A hand-over to itself would only cost it the lease, for the rest of the term.
-        if self.consensus.role() == Role::Leader && successor != self.consensus.replica() {
+        // A hand-over to itself, or to one that can't lead, would only cost it the lease, for the rest of the term.
+        let may_lead = successor != self.consensus.replica() && self.consensus.is_voter(successor);
+        if self.consensus.role() == Role::Leader && may_lead {
             // The gate closes before the hand-over begins: from here on another leader may take writes.
             if !planted(Bug::LeaseKeptOverTransfer) {
                 self.gate.set(None);
@@ -417,6 +449,7 @@ impl Shard {
             self.begin_confirmation(now.monotonic);
             let output = self.consensus.poll(now.monotonic)?;
             effects.messages.extend(output.messages);
+            effects.snapshots.extend(output.snapshots);
             let token = output.persist;
             if let Some(token) = token {
                 effects.append = Some((token, Vec::new()));
@@ -493,8 +526,12 @@ impl Shard {
         self.consensus.is_serving() && !self.consensus.is_handing_over()
     }
 
-    fn apply(&mut self, committed: Vec<crate::replica::Committed>) -> Result<(), ShardError> {
+    fn apply(&mut self, committed: Vec<Committed>) -> Result<(), ShardError> {
         for entry in committed {
+            if entry.kind == RaftEntryKind::Membership {
+                self.membership = self.consensus.apply_membership(&entry)?;
+                self.consensus.log_mut().set_membership(&self.membership);
+            }
             let position = self.consensus.log().payload_position(entry.index);
             let (position, _) = position.expect("a committed entry is in the log");
             self.store.apply(&entry, position).map_err(|reason| ShardError::Entry { index: entry.index, reason })?;
@@ -609,16 +646,39 @@ impl Shard {
         }
     }
 
+    /// Takes the next step towards the voters that the shard should have.
+    fn reconcile(&mut self, now: Nanos) {
+        if !self.may_propose() {
+            return;
+        }
+        let caught_up = |replica| self.consensus.is_caught_up(replica, LAG_MAX);
+        match reconcile::next_step(self.consensus.replica(), &self.membership, &self.config.target, caught_up) {
+            Some(reconcile::Step::Change(change)) => {
+                // It is refused while one before it is on its way; another tick comes.
+                let _ = self.consensus.propose_membership(&change);
+            }
+            Some(reconcile::Step::HandOver(successor)) => {
+                // It costs the lease for the rest of the term, so it is not tried again at once if it fails.
+                if self.stepped_aside_at.is_none_or(|at| now.ms_since(at) >= BALANCE_EVERY_MS) {
+                    self.stepped_aside_at = Some(now);
+                    self.transfer_to(successor);
+                }
+            }
+            None => {}
+        }
+    }
+
     /// Gives the shard back to the replica that should lead it, once that one is well again.
     fn balance(&mut self, now: Nanos) {
-        let preferred = self.config.preferred_leader;
+        let Some(&preferred) = self.config.target.first() else { return };
         let settled = now.ms_since(self.leader_since) >= BALANCE_AFTER_MS;
         let rested = now.ms_since(self.balanced_at) >= BALANCE_EVERY_MS;
         if preferred != self.consensus.replica()
             && settled
             && rested
             && self.may_propose()
-            && self.consensus.is_caught_up(preferred, BALANCE_LAG_MAX)
+            && self.consensus.is_voter(preferred)
+            && self.consensus.is_caught_up(preferred, LAG_MAX)
         {
             self.balanced_at = now;
             self.transfer_to(preferred);

@@ -26,21 +26,18 @@ impl ReplicaPlan {
     pub fn configs(&self, ring: &RingMap) -> Vec<ShardConfig> {
         let held = ring.held_by(self.node);
         held.into_iter()
-            .map(|(shard, replica)| {
-                let voters: Vec<ReplicaId> = ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect();
-                ShardConfig {
-                    shard,
-                    consensus: ConsensusConfig {
-                        replica,
-                        tick_ms: self.tick_ms,
-                        election_ticks: ELECTION_TICKS,
-                        heartbeat_ticks: HEARTBEAT_TICKS,
-                        seed: self.seed ^ u64::from(shard.0),
-                    },
-                    preferred_leader: voters[0],
-                    initial_voters: voters,
-                    durability: ring.durability,
-                }
+            .map(|(shard, replica)| ShardConfig {
+                shard,
+                consensus: ConsensusConfig {
+                    replica,
+                    tick_ms: self.tick_ms,
+                    election_ticks: ELECTION_TICKS,
+                    heartbeat_ticks: HEARTBEAT_TICKS,
+                    seed: self.seed ^ u64::from(shard.0),
+                },
+                target: ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect(),
+                joins: false,
+                durability: ring.durability,
             })
             .collect()
     }

@@ -1,5 +1,7 @@
-//! A group of three replicas in one thread: a network of queues, disks in memory, a clock that moves when told to.
+//! A group of three replicas, and those that join it, in one thread: a network of queues, disks in memory, a clock that
+//! moves when told to.
 
+mod membership;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
 
@@ -33,6 +35,10 @@ struct Group {
     next_ticket: u64,
     next_sequence: u64,
     replies: BTreeMap<Ticket, ShardReply>,
+    /// Who should vote.
+    target: Vec<ReplicaId>,
+    /// Who asked for a snapshot, and for whom.
+    snapshots: Vec<(usize, ReplicaId)>,
 }
 
 fn id(position: usize) -> ReplicaId {
@@ -43,7 +49,8 @@ fn client() -> ClientId {
     ClientId(Uuid::from_u128(7))
 }
 
-fn open(position: usize, disk: &Arc<MemoryDisk>, now: Nanos) -> Replica {
+/// Those after the first three have joined the group.
+fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nanos) -> Replica {
     let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
     let options = LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk))));
     let (log, _) = ShardLog::open(&disk, ShardId(3), None, options).unwrap();
@@ -56,8 +63,8 @@ fn open(position: usize, disk: &Arc<MemoryDisk>, now: Nanos) -> Replica {
             heartbeat_ticks: 2,
             seed: 1,
         },
-        initial_voters: (0..3).map(id).collect(),
-        preferred_leader: id(0),
+        target: target.to_vec(),
+        joins: position >= 3,
         durability: Durability::Fsync,
     };
     Replica { shard: Shard::new(config, log, now).unwrap(), unsynced: Vec::new() }
@@ -67,8 +74,10 @@ impl Group {
     fn new() -> Self {
         let disks: Vec<_> = (0..3).map(|_| MemoryDisk::new()).collect();
         let now = Now { monotonic: Nanos(1_000_000_000), wall_ms: 1_700_000_000_000 };
+        let target: Vec<_> = (0..3).map(id).collect();
+        let replicas = disks.iter().enumerate();
         let replicas =
-            disks.iter().enumerate().map(|(position, disk)| Some(open(position, disk, now.monotonic))).collect();
+            replicas.map(|(position, disk)| Some(open(position, disk, &target, now.monotonic))).collect();
         Group {
             disks,
             replicas,
@@ -79,6 +88,8 @@ impl Group {
             next_ticket: 0,
             next_sequence: 0,
             replies: BTreeMap::new(),
+            target,
+            snapshots: Vec::new(),
         }
     }
 
@@ -96,7 +107,7 @@ impl Group {
 
     fn leader(&self) -> Option<usize> {
         let serves = |replica: &Option<Replica>| replica.as_ref().is_some_and(|up| up.shard.snapshot().serving);
-        let leading: Vec<usize> = (0..3).filter(|&position| serves(&self.replicas[position])).collect();
+        let leading: Vec<usize> = (0..self.replicas.len()).filter(|&position| serves(&self.replicas[position])).collect();
         leading.into_iter().max_by_key(|&position| self.replicas[position].as_ref().map(|up| up.shard.snapshot().term))
     }
 
@@ -110,6 +121,7 @@ impl Group {
         let Some(replica) = self.replicas[position].as_mut() else { return };
         let effects = replica.shard.poll(now).unwrap();
         self.network.extend(effects.messages);
+        self.snapshots.extend(effects.snapshots.into_iter().map(|replica| (position, replica)));
         replica.unsynced.extend(effects.append.map(|(token, _)| token));
         for (ticket, reply) in effects.replies {
             assert!(self.replies.insert(ticket, reply).is_none(), "{ticket:?} was answered twice");
@@ -119,46 +131,55 @@ impl Group {
     /// Delivers, syncs and polls until nothing is left to do. No time passes.
     fn settle(&mut self) {
         for _ in 0..10_000 {
-            let mut idle = true;
-            for position in 0..3 {
-                self.poll(position);
-                let hangs = self.hanging.contains(&position);
-                if let Some(replica) = self.replicas[position].as_mut()
-                    && !hangs
-                    && let Some(token) = replica.unsynced.drain(..).max()
-                {
-                    idle = false;
-                    replica.shard.handle_persisted(token);
-                }
-            }
-            while let Some(message) = self.network.pop_front() {
-                idle = false;
-                let (from, to) = (message.from.0 as usize - 1, message.to.0 as usize - 1);
-                let now = self.now.monotonic;
-                if !self.cut.contains(&from)
-                    && !self.cut.contains(&to)
-                    && let Some(replica) = self.replicas[to].as_mut()
-                {
-                    replica.shard.handle_message(now, message).unwrap();
-                }
-            }
-            if idle {
+            if self.round() {
                 return;
             }
         }
         panic!("the group does not come to rest");
     }
 
+    /// Polls, syncs and delivers once. Returns whether there was nothing to do.
+    fn round(&mut self) -> bool {
+        let mut idle = true;
+        for position in 0..self.replicas.len() {
+            self.poll(position);
+            let hangs = self.hanging.contains(&position);
+            if let Some(replica) = self.replicas[position].as_mut()
+                && !hangs
+                && let Some(token) = replica.unsynced.drain(..).max()
+            {
+                idle = false;
+                replica.shard.handle_persisted(token);
+            }
+        }
+        while let Some(message) = self.network.pop_front() {
+            idle = false;
+            let (from, to) = (message.from.0 as usize - 1, message.to.0 as usize - 1);
+            let now = self.now.monotonic;
+            if !self.cut.contains(&from)
+                && !self.cut.contains(&to)
+                && let Some(replica) = self.replicas[to].as_mut()
+            {
+                replica.shard.handle_message(now, message).unwrap();
+            }
+        }
+        idle
+    }
+
     /// Lets time pass, tick by tick.
     fn advance(&mut self, ms: u64) {
         self.settle();
         for _ in 0..ms / TICK_MS {
-            self.now.monotonic = self.now.monotonic.after_ms(TICK_MS);
-            self.now.wall_ms += TICK_MS;
-            let now = self.now;
-            self.replicas.iter_mut().flatten().for_each(|replica| replica.shard.handle_tick(now));
+            self.tick();
             self.settle();
         }
+    }
+
+    fn tick(&mut self) {
+        self.now.monotonic = self.now.monotonic.after_ms(TICK_MS);
+        self.now.wall_ms += TICK_MS;
+        let now = self.now;
+        self.replicas.iter_mut().flatten().for_each(|replica| replica.shard.handle_tick(now));
     }
 
     /// Lets time pass until the group has a serving leader among `positions`.
@@ -229,7 +250,7 @@ impl Group {
     }
 
     fn restart(&mut self, position: usize) {
-        self.replicas[position] = Some(open(position, &self.disks[position], self.now.monotonic));
+        self.replicas[position] = Some(open(position, &self.disks[position], &self.target, self.now.monotonic));
     }
 }
 

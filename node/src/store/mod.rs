@@ -28,6 +28,7 @@ use crate::seeded::{Bug, planted};
 use expiry::ExpiryQueue;
 use index::Index;
 use kvorum_protocol::hash::hash64;
+use kvorum_protocol::peer::RaftEntryKind;
 use kvorum_protocol::{LogIndex, Version};
 use rebuild::ScannedTombstone;
 use std::sync::Arc;
@@ -138,7 +139,8 @@ impl Store {
     pub fn apply(&mut self, entry: &Committed, payload_at: Position) -> Result<(), OperationsError> {
         assert!(self.scanned_tombstones.is_empty(), "a rebuilt index is finished before it is used");
         assert_eq!(entry.index.0, self.applied.0 + 1, "entries are applied one after another");
-        if !entry.payload.is_empty() {
+        // A change of the membership is consensus' business, and changes nothing here.
+        if entry.kind == RaftEntryKind::Operations && !entry.payload.is_empty() {
             let operations = Operations::parse(entry.payload.clone())?;
             self.apply_operations(&operations, entry.index, payload_at)?;
         }

@@ -5,7 +5,7 @@ use kvorum_node::log::ShardLog;
 use kvorum_node::log::operations::Operations;
 use kvorum_node::replica::Role;
 use kvorum_node::shard::{Shard, ShardSnapshot};
-use kvorum_protocol::peer::{RaftMessage, RaftMessageKind};
+use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
@@ -240,6 +240,9 @@ impl Invariants {
             if slot == known.len() {
                 known.push(hash);
                 let newest = self.newest.entry(shard_id).or_default();
+                if entry.kind != RaftEntryKind::Operations {
+                    continue;
+                }
                 let Ok(operations) = Operations::parse(entry.payload) else { continue };
                 let (time, first) = (operations.log_time_ms(), operations.first_version());
                 if time < newest.0 || first <= newest.1 {

@@ -169,3 +169,27 @@ fn answers_leave_before_what_they_rest_on() {
         assert_eq!(answered, [false, reads, !reads]);
     }
 }
+
+#[test]
+fn voters_are_exchanged_without_a_joint_state() {
+    let _planted = plant(Some(Bug::SingleStepMembership));
+    let mut group = Group::led();
+    group.written(0, "k", put("v"));
+    group.join(Some(2));
+    group.set_target(&[0, 1, 3]);
+    group.go_on_until("the new voters", |group| {
+        assert!((0..4).all(|position| !group.is_joint(position)));
+        group.membership(0) == membership::members(&[0, 1, 3])
+    });
+}
+
+#[test]
+fn a_snapshot_claims_an_entry_that_is_not_applied() {
+    let _planted = plant(Some(Bug::SnapshotIndexOffByOne));
+    let mut group = Group::led();
+    group.hanging = BTreeSet::from([1, 2]);
+    group.write(0, "k", put("v"));
+    group.settle();
+    let applied = group.shard(0).snapshot().applied;
+    assert_eq!(group.shard(0).snapshot_base().map(|base| base.index), Some(LogIndex(applied.0 + 1)));
+}
