@@ -140,6 +140,13 @@ impl Compaction {
     }
 }
 
+impl Compacted {
+    /// The segments that hold the copies.
+    pub fn data(&self) -> &[DataSegment] {
+        &self.data
+    }
+}
+
 struct Copying {
     moved: Vec<Moved>,
     unpaced: u64,

@@ -219,7 +219,7 @@ impl LogView {
     }
 
     /// Readers find it no more; those that hold it may go on.
-    pub(super) fn remove(&self, number: u32) {
+    pub(crate) fn remove(&self, number: u32) {
         if let Some(segment) = self.segments.write().remove(&number) {
             self.bytes.fetch_sub(segment.bytes().into(), Ordering::Relaxed);
         }
@@ -230,13 +230,6 @@ impl LogView {
         let before = self.segments.write().insert(segment.number, segment);
         assert!(before.is_none(), "a number is used once");
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Takes a segment out; who holds it goes on reading it.
-    #[cfg(test)]
-    pub(crate) fn remove(&self, number: u32) {
-        let removed = self.segments.write().remove(&number).expect("the view has the segment");
-        self.bytes.fetch_sub(u64::from(removed.bytes()), Ordering::Relaxed);
     }
 }
 

@@ -191,11 +191,6 @@ impl ShardLog {
         self.state.membership = Some(membership.clone());
     }
 
-    /// The entry before the first one, and its term: 0 and 0 if nothing was ever dropped from the log's front.
-    pub fn base(&self) -> (LogIndex, Term) {
-        (LogIndex(self.first_index().0 - 1), Term(0))
-    }
-
     /// The index of the first entry, or what it will be.
     pub fn first_index(&self) -> LogIndex {
         self.state.entries.first()
@@ -443,6 +438,11 @@ impl Checkpoint {
     /// A failure of the disk.
     pub fn remove_dropped(&self, disk: &dyn Disk) -> Result<(), LogError> {
         Ok(self.dropped.iter().try_for_each(|number| disk.remove_segment(self.shard, *number))?)
+    }
+
+    /// The segments that it replaces.
+    pub fn dropped(&self) -> &[u32] {
+        &self.dropped
     }
 
     /// Bytes that it writes.

@@ -22,8 +22,7 @@ impl LogStorage {
         if index < self.log.last_index() && planted(Bug::SnapshotIndexOffByOne) {
             index.0 += 1;
         }
-        let (base, base_term) = self.log.base();
-        let term = if index == base { base_term } else { self.log.term_of(index)? };
+        let term = self.log.term_of(index)?;
         let membership = self.log.membership()?.clone();
         (index.0 > 0).then_some(SnapshotBase { index, term, membership })
     }
@@ -65,12 +64,8 @@ impl Storage for LogStorage {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        let (base, base_term) = self.log.base();
-        if index < base.0 {
+        if index < self.log.before_first().0.0 {
             return Err(raft::Error::Store(StorageError::Compacted));
-        }
-        if index == base.0 {
-            return Ok(base_term.0);
         }
         let term = self.log.term_of(LogIndex(index));
         term.map(|term| term.0).ok_or(raft::Error::Store(StorageError::Unavailable))

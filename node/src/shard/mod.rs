@@ -5,6 +5,7 @@
 //! the only place where a shard meets the actor library, or a node of the simulator.
 
 pub mod actor;
+mod checkpoint;
 mod evaluate;
 pub mod gate;
 pub mod host;
@@ -13,6 +14,8 @@ mod plan;
 mod reconcile;
 #[cfg(test)]
 mod tests;
+mod transfer;
+pub mod upkeep;
 
 pub use evaluate::ShardReply;
 pub use plan::ReplicaPlan;
@@ -262,7 +265,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Takes over a recovered log, an empty one included. Its committed entries are applied by the first polls.
+    /// Takes over a recovered log, an empty one included. The state at its base is loaded; its committed entries behind
+    /// that are applied by the first polls. May read all records of the base: see [`checkpoint::restore`].
     ///
     /// # Errors
     /// If the log can't be appended to, or contradicts itself.
@@ -271,8 +275,8 @@ impl Shard {
         if is_new {
             log.append_membership(&initial_membership(config.target.clone()))?;
         }
-        let store = Store::new(log.view());
-        let consensus = Consensus::new(config.consensus.clone(), log, LogIndex(0), now)?;
+        let store = checkpoint::restore(&log)?;
+        let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
         Ok(Shard {
             campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),
             config,

@@ -1,0 +1,75 @@
+//! From a log to the state at its base, and from a state to a base.
+
+use super::{Shard, ShardError};
+use crate::log::{Base, Checkpoint, Compacted, Damage, LogError, Position, ShardLog};
+use crate::store::{IndexDump, Store};
+use bytes::Bytes;
+use tracing::{info, warn};
+
+/// A line is written for every so many records that a start has to read.
+const PROGRESS_RECORDS: u64 = 1_000_000;
+
+/// The state at a log's base: empty for a log that has none. Takes the index from the hint if there is one, and reads all
+/// records of the base otherwise.
+///
+/// # Errors
+/// `Damaged` if the base or a record is not what it should be.
+pub(super) fn restore(log: &ShardLog) -> Result<Store, ShardError> {
+    let Some(base) = log.base() else { return Ok(Store::new(log.view())) };
+    let shard = log.shard();
+    let damaged =
+        |_| LogError::Damaged { shard, position: Position { segment: 0, offset: 0 }, damage: Damage::Manifest };
+    let mut store = Store::restore(log.view(), &base.state).map_err(damaged)?;
+    if let Some(hint) = log.read_hint()? {
+        match store.load_index(&hint) {
+            Ok(()) => return Ok(store),
+            Err(error) => warn!(%shard, %error, "the index on the disk can't be used"),
+        }
+    }
+    info!(%shard, bytes = log.bytes(), "rebuilds the index from its records");
+    let mut records = 0;
+    log.visit_base_records(&mut |record, at| {
+        store.insert_scanned(record, at);
+        records += 1;
+        if records % PROGRESS_RECORDS == 0 {
+            info!(%shard, records, "rebuilds the index from its records");
+        }
+    })?;
+    store.finish_scan();
+    info!(%shard, records, keys = store.reader().keys(), "the index is rebuilt");
+    Ok(store)
+}
+
+impl Shard {
+    /// Points the index at what compaction has copied.
+    ///
+    /// # Errors
+    /// `Damaged` if a copy is not what it should be.
+    pub(super) fn take_over(&mut self, compacted: &Compacted) -> Result<(), ShardError> {
+        let shard = self.log().shard();
+        self.log().show_data(compacted.data());
+        for moved in &compacted.moved {
+            let damaged = |_| LogError::Damaged { shard, position: moved.to, damage: Damage::Record };
+            self.store.relocate(moved.hash, moved.from, moved.to).map_err(damaged)?;
+        }
+        Ok(())
+    }
+
+    /// A checkpoint is durable.
+    pub(super) fn finish_checkpoint(&mut self, checkpoint: &Checkpoint) {
+        for &segment in checkpoint.dropped() {
+            assert_eq!(self.reader().live_bytes(segment), 0, "segment {segment} still holds records that live");
+        }
+        self.consensus.log_mut().finish_checkpoint(checkpoint);
+    }
+
+    /// The state as of the last applied entry, for a checkpoint or a snapshot; `None` before the first entry. Costs about
+    /// 35 ns and 16 bytes per key.
+    pub(super) fn capture(&self) -> Option<(Base, IndexDump)> {
+        let of = self.consensus.snapshot_base()?;
+        let mut state = Vec::new();
+        self.store.encode_base(&mut state);
+        let base = Base { index: of.index, term: of.term, membership: of.membership, state: Bytes::from(state) };
+        Some((base, self.store.dump_index()))
+    }
+}

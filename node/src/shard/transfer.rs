@@ -1,0 +1,172 @@
+//! A shard's state on its way from one replica to another: what a leader gives out of its files, and where a follower
+//! puts what it gets.
+
+use crate::log::operations::RECORD_HEADER_BYTES;
+use crate::log::operations::RecordHeader;
+use crate::log::{Base, DataSegment, DataWriter, LogView, Position, Segment};
+use crate::snapshot::{Finish, Run, SnapshotError, SnapshotSink, SnapshotSinks, SnapshotSource, StoredRecords};
+use crate::store::IndexDump;
+use bytes::{Bytes, BytesMut};
+use kvorum_protocol::codec::Reader;
+use kvorum_protocol::snapshot::SnapshotId;
+use kvorum_protocol::{LogIndex, ShardId, Term};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The state of a shard at one entry. Holds where its records lie, 16 bytes per key, and the segments that they lie in:
+/// those stay readable whatever compaction does to their files.
+pub struct StateSnapshot {
+    base: (Term, LogIndex),
+    header: Bytes,
+    index: IndexDump,
+    segments: BTreeMap<u32, Arc<Segment>>,
+}
+
+impl StateSnapshot {
+    /// The state at `base`, whose index is `index`, in the segments that `view` has now.
+    pub fn new(base: &Base, index: IndexDump, view: &LogView) -> Self {
+        let mut header = BytesMut::new();
+        base.encode(&mut header);
+        let segments = view.segments().into_iter().map(|segment| (segment.number(), segment)).collect();
+        StateSnapshot { base: (base.term, base.index), header: header.freeze(), index, segments }
+    }
+
+    /// The record of a slot with its padding, its checksums verified.
+    fn record(&self, slot: usize) -> Result<&[u8], SnapshotError> {
+        let position = self.index.position(slot).ok_or(SnapshotError::Count)?;
+        let found = self.find(position);
+        let (segment, header) = found.ok_or(SnapshotError::Unreadable(position.segment, position.offset))?;
+        let unreadable = || SnapshotError::Unreadable(position.segment, position.offset);
+        let bytes = header.record_bytes();
+        let record = segment.read(position.offset, bytes as u32).ok_or_else(unreadable)?;
+        header.record(record)?;
+        if !segment.is_in_place(position.offset, record) {
+            return Err(unreadable());
+        }
+        segment.read(position.offset, bytes.next_multiple_of(8) as u32).ok_or_else(unreadable)
+    }
+
+    fn find(&self, position: Position) -> Option<(&Arc<Segment>, RecordHeader)> {
+        let segment = self.segments.get(&position.segment)?;
+        let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32)?;
+        Some((segment, RecordHeader::parse(header.first_chunk()?).ok()?))
+    }
+}
+
+impl SnapshotSource for StateSnapshot {
+    fn last(&self) -> (Term, LogIndex) {
+        self.base
+    }
+
+    fn header_bytes(&self) -> u32 {
+        self.header.len() as u32
+    }
+
+    fn read_header(&self, at: u32, bytes_max: u32) -> Bytes {
+        let end = (at as usize + bytes_max as usize).min(self.header.len());
+        self.header.slice(at as usize..end)
+    }
+
+    fn records(&self) -> u64 {
+        self.index.len() as u64
+    }
+
+    fn read(&self, at: u64, count_max: u32, bytes_max: u32) -> Result<Run, SnapshotError> {
+        let mut bytes = BytesMut::new();
+        let mut count = 0;
+        for slot in at as usize..self.index.len() {
+            let record = self.record(slot)?;
+            if count == count_max || (count > 0 && bytes.len() + record.len() > bytes_max as usize) {
+                break;
+            }
+            bytes.extend_from_slice(record);
+            count += 1;
+        }
+        Ok(Run { bytes: bytes.freeze(), count })
+    }
+}
+
+/// A state that has come from elsewhere, durable in data segments that belong to nothing yet.
+#[derive(Debug)]
+pub struct Received {
+    /// What it is.
+    pub base: Base,
+    /// All of its records.
+    pub data: Vec<DataSegment>,
+}
+
+/// Where one replica puts the snapshots that it receives; its host takes them from here once they are whole.
+pub struct Reception {
+    writer: Box<dyn Fn() -> DataWriter + Send + Sync>,
+    received: Mutex<Option<Received>>,
+}
+
+impl Reception {
+    /// Snapshots go into data segments that `writer` writes.
+    pub fn new(writer: impl Fn() -> DataWriter + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Reception { writer: Box::new(writer), received: Mutex::default() })
+    }
+
+    /// What has come, if all of it has.
+    pub fn take(&self) -> Option<Received> {
+        self.received.lock().take()
+    }
+}
+
+/// The sinks of one replica.
+pub struct ReceptionSinks(pub Arc<Reception>);
+
+impl SnapshotSinks for ReceptionSinks {
+    fn open(&self, _shard: ShardId, id: SnapshotId) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
+        let writer = Some((self.0.writer)());
+        Ok(Box::new(ReceptionSink { reception: Arc::clone(&self.0), id, base: None, writer }))
+    }
+}
+
+struct ReceptionSink {
+    reception: Arc<Reception>,
+    id: SnapshotId,
+    base: Option<Base>,
+    writer: Option<DataWriter>,
+}
+
+impl SnapshotSink for ReceptionSink {
+    fn header(&mut self, whole: Bytes) -> Result<(), SnapshotError> {
+        let mut reader = Reader::new(whole);
+        let base = Base::decode(&mut reader)?;
+        reader.finish()?;
+        if (base.term, base.index) != (self.id.term, self.id.index) {
+            return Err(SnapshotError::Count);
+        }
+        self.base = Some(base);
+        Ok(())
+    }
+
+    fn records(&mut self, bytes: Bytes, count: u32) -> Result<(), SnapshotError> {
+        let writer = self.writer.as_mut().ok_or(SnapshotError::Count)?;
+        for stored in StoredRecords::new(&bytes, count) {
+            let (record, stored) = stored?;
+            // How much is to come is not known: full segments, but for the last.
+            writer.append(&stored[..record.bytes()], record.version, u64::MAX)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Finish, SnapshotError> {
+        let (Some(base), Some(writer)) = (self.base.take(), self.writer.take()) else { return Err(SnapshotError::Count) };
+        *self.reception.received.lock() = Some(Received { base, data: writer.finish()? });
+        Ok(Finish::Done)
+    }
+}
+
+impl Drop for ReceptionSink {
+    /// It came to nothing: what was written is removed now, or else when the replica is opened next.
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take()
+            && let Err(error) = writer.abandon()
+        {
+            tracing::warn!(%error, "leftovers of a snapshot were not removed");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Decides what is due for one replica, and takes in what came of it.
+
+use super::{Done, Job, Leash, Plan, UpkeepOptions, Usage, Work, decide};
+use crate::clock::Nanos;
+use crate::log::{Checkpoint, Compacted, LogError, SegmentUse};
+use crate::shard::{Shard, ShardError};
+use kvorum_protocol::LogIndex;
+use std::sync::Arc;
+use tracing::{debug, info, warn};
+
+/// How often the files are looked at.
+const LOOK_EVERY_MS: u64 = 1_000;
+/// After this long, what found no room is tried again.
+const FULL_RETRY_MS: u64 = 5_000;
+/// Bytes of a slot of the index on the disk.
+const SLOT_BYTES: u64 = 16;
+
+/// The keeper of one replica's files. One job at a time is under way.
+pub(in crate::shard) struct Keeper {
+    options: UpkeepOptions,
+    leash: Arc<Leash>,
+    state: State,
+    look_at: Nanos,
+    counts: UpkeepCounts,
+}
+
+/// What was done since the replica was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct UpkeepCounts {
+    /// Checkpoints that became durable.
+    pub checkpoints: u64,
+    /// Compactions that ran to their end.
+    pub compactions: u64,
+    /// Bytes that they read.
+    pub compaction_bytes_read: u64,
+    /// Bytes that they wrote.
+    pub compaction_bytes_written: u64,
+}
+
+enum State {
+    Resting,
+    Compacting,
+    /// The index points into what was compacted; a checkpoint must name it. There was no room for one.
+    Unnamed(Compacted),
+    Writing(Arc<Checkpoint>, Option<Compacted>),
+    Removing,
+}
+
+impl Keeper {
+    pub(in crate::shard) fn new(options: UpkeepOptions) -> Self {
+        let (state, counts) = (State::Resting, UpkeepCounts::default());
+        Keeper { options, leash: Leash::new(), state, look_at: Nanos::default(), counts }
+    }
+
+    pub(in crate::shard) fn counts(&self) -> UpkeepCounts {
+        self.counts
+    }
+
+    /// Whether nothing is under way.
+    pub(in crate::shard) fn is_resting(&self) -> bool {
+        matches!(self.state, State::Resting)
+    }
+
+    /// No job of this replica touches its files from here on.
+    pub(in crate::shard) fn let_go(&self) {
+        self.leash.cut();
+    }
+
+    fn job(&self, work: Work) -> Job {
+        Job { leash: Arc::clone(&self.leash), work }
+    }
+
+    /// What is due, if anything is.
+    pub(in crate::shard) fn handle_tick(&mut self, shard: &Shard, now: Nanos) -> Option<Job> {
+        if now < self.look_at {
+            return None;
+        }
+        match std::mem::replace(&mut self.state, State::Resting) {
+            State::Resting => {
+                self.look_at = now.after_ms(LOOK_EVERY_MS);
+                self.look(shard)
+            }
+            State::Unnamed(compacted) => {
+                self.look_at = now.after_ms(FULL_RETRY_MS);
+                self.write(shard, Some(compacted))
+            }
+            busy @ (State::Compacting | State::Writing(..) | State::Removing) => {
+                self.state = busy;
+                None
+            }
+        }
+    }
+
+    fn look(&mut self, shard: &Shard) -> Option<Job> {
+        let (log, reader) = (shard.log(), shard.reader());
+        let keep_from = self.keep_from(shard);
+        let usage = |segment: SegmentUse| Usage { segment, live_bytes: reader.live_bytes(segment.number) };
+        let segments: Vec<Usage> = log.compactable(keep_from).into_iter().map(usage).collect();
+        let index_bytes = reader.keys() * SLOT_BYTES;
+        match decide(&self.options, &segments, reader.live_bytes_total(), log.grown(), index_bytes) {
+            Plan::Rest => None,
+            Plan::Checkpoint => self.write(shard, None),
+            Plan::Compact { victims, live_bytes } => {
+                let compaction = log.plan_compaction(&victims, keep_from, live_bytes);
+                debug!(shard = %log.shard(), victims = compaction.victims(), live_bytes, "compaction begins");
+                self.state = State::Compacting;
+                Some(self.job(Work::Compact { compaction, reader: Arc::clone(reader) }))
+            }
+        }
+    }
+
+    /// Entries from here on stay in the log.
+    fn keep_from(&self, shard: &Shard) -> LogIndex {
+        let applied = shard.store().applied();
+        shard.log().retained_from(self.options.retain_bytes).min(LogIndex(applied.0 + 1))
+    }
+
+    /// A checkpoint of the state as it is now.
+    pub(in crate::shard) fn checkpoint(&self, shard: &Shard, compacted: Option<&Compacted>) -> Option<Checkpoint> {
+        let (base, index) = shard.capture()?;
+        Some(shard.log().prepare_checkpoint(base, self.keep_from(shard), compacted, index.bytes()))
+    }
+
+    fn write(&mut self, shard: &Shard, compacted: Option<Compacted>) -> Option<Job> {
+        let checkpoint = Arc::new(self.checkpoint(shard, compacted.as_ref())?);
+        self.state = State::Writing(Arc::clone(&checkpoint), compacted);
+        Some(self.job(Work::Write(checkpoint)))
+    }
+
+    /// A job has ended. Returns what follows from it.
+    ///
+    /// # Errors
+    /// If the replica can't go on.
+    pub(in crate::shard) fn handle_done(
+        &mut self,
+        shard: &mut Shard,
+        now: Nanos,
+        done: Result<Done, LogError>,
+    ) -> Result<Option<Job>, ShardError> {
+        let state = std::mem::replace(&mut self.state, State::Resting);
+        let done = match done {
+            Ok(done) => done,
+            Err(LogError::DiskFull(full)) => {
+                warn!(shard = %shard.log().shard(), error = %full, "no room to tidy up; trying again later");
+                self.look_at = now.after_ms(FULL_RETRY_MS);
+                if let State::Writing(_, Some(compacted)) = state {
+                    self.state = State::Unnamed(compacted);
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match (done, state) {
+            (Done::Compacted(Some(compacted)), State::Compacting) => {
+                let id = shard.log().shard();
+                let (read, written) = (compacted.bytes_read, compacted.bytes_written);
+                info!(shard = %id, read, written, moved = compacted.moved.len(), "compacted");
+                self.counts.compactions += 1;
+                self.counts.compaction_bytes_read += read;
+                self.counts.compaction_bytes_written += written;
+                shard.take_over(&compacted)?;
+                Ok(self.write(shard, Some(compacted)))
+            }
+            (Done::Written, State::Writing(checkpoint, _)) => {
+                self.counts.checkpoints += 1;
+                shard.finish_checkpoint(&checkpoint);
+                self.state = State::Removing;
+                Ok(Some(self.job(Work::Remove(checkpoint))))
+            }
+            (Done::Compacted(None) | Done::Removed | Done::Cancelled, _) => Ok(None),
+            (done, _) => unreachable!("a job that nobody is waiting for: {done:?}"),
+        }
+    }
+}
