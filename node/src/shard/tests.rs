@@ -2,6 +2,7 @@
 
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
+mod shortage;
 
 use super::*;
 use crate::log::disk::memory::MemoryDisk;

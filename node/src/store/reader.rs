@@ -77,6 +77,13 @@ impl StoreReader {
         self.index.keys()
     }
 
+    /// About what the index takes in memory, in bytes.
+    pub fn index_bytes(&self) -> u64 {
+        /// A slot, and what the tables that hold it leave empty.
+        const BYTES_PER_KEY: u64 = 27;
+        self.keys() * BYTES_PER_KEY
+    }
+
     /// The log time of the last applied entry, in milliseconds.
     pub fn log_time_ms(&self) -> u64 {
         self.log_time_ms.load(Ordering::Acquire)
