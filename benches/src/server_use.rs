@@ -60,6 +60,9 @@ mod tests {
             cpu_us,
             journal_rounds: cpu_us / 10,
             overloaded: 0,
+            disk_free_bytes: 1 << 40,
+            disk_full: false,
+            index_bytes: 27 * 5,
             shards: Vec::new(),
         }
     }

@@ -49,6 +49,23 @@ pub const ELECTION_TICKS: u32 = 10;
 /// A leader says that it is alive every so many ticks.
 pub const HEARTBEAT_TICKS: u32 = 2;
 
+/// The disk's syncs are looked at this often.
+pub const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// The disk's free space, and the memory of the indexes, are looked at this often.
+pub const DISK_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A node whose sync takes this long hands over what it leads: others are likely to be quicker.
+pub const DISK_STALL_HAND_OVER: Duration = Duration::from_millis(500);
+/// A node that still leads while its disk stalls is told again after this time.
+pub const HAND_OVER_EVERY: Duration = Duration::from_secs(1);
+/// A node whose sync takes this long ends: its disk does not come back by itself.
+pub const DISK_STALL_FATAL: Duration = Duration::from_secs(10);
+/// At most this part of a file system is kept free, in percent, whatever the configuration says.
+pub const HEADROOM_PERCENT_MAX: u64 = 5;
+/// A shard that needs room on a full disk to be opened is tried again after this time.
+pub const AWAIT_SPACE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(WATCH_EVERY.as_millis() < DISK_STALL_HAND_OVER.as_millis(), "a stall is not missed");
+const _: () = assert!(DISK_STALL_HAND_OVER.as_millis() < DISK_STALL_FATAL.as_millis());
 const _: () = assert!(LARGE_FRAMES_BYTES_MAX >= 4 * FRAME_BYTES_MAX, "a few large frames pass at once");
 const _: () = assert!(SHARD_QUEUE_BYTES_MAX >= FRAME_BYTES_MAX, "the largest request fits a queue");
 const _: () = assert!(SHARD_QUEUE_DELAY_MAX_MS < DEADLINE_DEFAULT_MS as u64);

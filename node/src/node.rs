@@ -16,6 +16,7 @@ use crate::cert::TlsIdentity;
 use crate::clock::{self, SystemClock};
 use crate::config::Config;
 use crate::control::{AdminHandler, Control};
+use crate::disk_watch::{self, WatchArguments};
 use crate::doors::binary::BinaryDoor;
 use crate::doors::peer::PeerDoor;
 use crate::exit::Exit;
@@ -26,6 +27,7 @@ use crate::limits::STOP_TIMEOUT;
 use crate::log::{Disk, LogOptions, RealDisk, SpareSource};
 use crate::meta::{MetaArguments, MetaKeeper, RING_COPY};
 use crate::peers::{PeerAddress, PeerConfig, PeerError, Peers};
+use crate::pressure::Pressure;
 use crate::replica::Role;
 use crate::ring::{PlacementError, RingError, RingMap, RingNode};
 use crate::router::Router;
@@ -33,7 +35,7 @@ use crate::session::SessionContext;
 use crate::shard::ReplicaPlan;
 use crate::shard::inbox::ShardCommand;
 use crate::shards::{DiskFailed, ShardsArguments, ShardsMessage, ShardsSupervisor};
-use crate::status::Inspector;
+use crate::status::{Inspector, machine_memory_bytes};
 use kvorum_protocol::{NodeId, ShardId, ShardRole};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::io;
@@ -124,8 +126,12 @@ pub async fn run(
             root.stop(None);
             Ok(folder)
         }
-        // Nothing is tidied up after a failure: recovery verifies what the disk holds.
-        Err(reason) => Err(reason),
+        // Nothing is tidied up after a failure: recovery verifies what the disk holds. Not even the journal's thread is
+        // waited for, which may never come back from a disk that stalls.
+        Err(reason) => {
+            std::mem::forget(node);
+            Err(reason)
+        }
     }
 }
 
@@ -171,11 +177,13 @@ impl Node {
         let door: Arc<OnceLock<Arc<BinaryDoor>>> = Arc::default();
         let counted = Arc::clone(&door);
         let connections = move || counted.get().map_or(0, |door| door.connections());
+        let pressure = Arc::new(Pressure::new(config.index_limit.bytes(machine_memory_bytes())));
         let inspector = Inspector::new(
             config.name.clone(),
             config.durability,
             Arc::clone(&router),
             handle.clone(),
+            Arc::clone(&pressure),
             connections,
             stop,
         );
@@ -199,12 +207,20 @@ impl Node {
         .await?;
         router.set_peers(Arc::new(peers));
 
+        let watch = WatchArguments {
+            router: Arc::clone(&router),
+            disk: Arc::clone(&disk),
+            journal: handle.clone(),
+            pressure: Arc::clone(&pressure),
+            headroom_bytes: config.disk_headroom_bytes,
+        };
         let shards_arguments = ShardsArguments {
             router: Arc::clone(&router),
             inspector: Arc::clone(&inspector),
             disk: Arc::clone(&disk),
             log: LogOptions::new(segments),
             journal: Arc::new(handle),
+            pressure,
         };
         let name = Some(format!("node/{}/shards", config.node_id));
         let (shards, _) = Actor::spawn_linked(name, ShardsSupervisor, shards_arguments, root.clone()).await?;
@@ -241,6 +257,13 @@ impl Node {
 
         let binary = BinaryDoor::new(context, config.connections_max as usize, doors.clone());
         let _ = door.set(Arc::clone(&binary));
+        let stalls = fatal.clone();
+        let on_stall = move |reason| {
+            // A full channel holds a reason already.
+            let _ = stalls.try_send(NodeError::Disk(reason));
+        };
+        let watching = disk_watch::run(watch, on_stall, doors.clone());
+        spawn_essential("the watch of the disk", watching, doors.clone(), fatal.clone());
         spawn_essential("the clients' door", binary.accept(listener), doors.clone(), fatal.clone());
         spawn_essential("the ticker", tick(Arc::clone(&router), config.tick(), doors.clone()), doors.clone(), fatal);
         info!(client = %config.client_listen, peer = %config.peer_listen, "listening");

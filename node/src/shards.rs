@@ -3,7 +3,9 @@
 
 use crate::clock;
 use crate::journal::ShardJournal;
+use crate::limits::AWAIT_SPACE;
 use crate::log::{Disk, LogOptions};
+use crate::pressure::Pressure;
 use crate::router::Router;
 use crate::shard::actor::{ShardActor, ShardMessage};
 use crate::shard::host::ShardArguments;
@@ -58,6 +60,8 @@ pub struct ShardsArguments {
     pub log: LogOptions,
     /// What makes their appends durable.
     pub journal: Arc<dyn ShardJournal>,
+    /// What the node is short of.
+    pub pressure: Arc<Pressure>,
 }
 
 /// The supervisor.
@@ -158,6 +162,7 @@ impl ShardsState {
                 log: self.arguments.log.clone(),
                 journal: Arc::clone(&self.arguments.journal),
                 queue_budget: Arc::clone(&self.queue_budget),
+                pressure: Arc::clone(&self.arguments.pressure),
                 outlet: Arc::clone(&self.arguments.router) as _,
             };
             let supervisor = myself.get_cell();
@@ -205,6 +210,12 @@ impl ShardsState {
                 error!(%shard, error = %cause, "the shard's log is damaged; this replica takes no part until it is replaced");
                 self.closed(shard);
                 self.arguments.inspector.set_idle(shard, ShardRole::Faulty);
+                Ok(())
+            }
+            Remedy::AwaitSpace => {
+                warn!(%shard, error = %cause, "a shard waits for room on the disk");
+                self.closed(shard);
+                myself.send_after(AWAIT_SPACE, move || ShardsMessage::Restart(shard));
                 Ok(())
             }
             Remedy::EndProcess => Err(Box::new(DiskFailed { shard, reason: cause.to_string() })),

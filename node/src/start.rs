@@ -125,15 +125,19 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
         .thread_name("kvorum")
         .build()
         .map_err(process("the runtime"))?;
-    let folder = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop::on_signals(stop.clone()).map_err(process("signal handlers"))?;
         if args.exit_with_stdin {
             stop::with_stdin(stop.clone()).map_err(process("the thread that watches stdin"))?;
         }
         Ok::<_, StartError>(node::run(config, tls, folder, stop).await?)
-    })?;
-    folder.stop_clean()?;
+    });
+    if ended.is_err() {
+        // A thread that waits for a disk may never end; the process must.
+        runtime.shutdown_background();
+    }
+    ended?.stop_clean()?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::clock::{self, Nanos};
 use crate::control::Control;
 use crate::journal::JournalHandle;
+use crate::pressure::Pressure;
 use crate::replica::Role;
 use crate::reply::{Answer, ReplyTo};
 use crate::router::Router;
@@ -28,6 +29,7 @@ pub struct Inspector {
     started: Nanos,
     router: Arc<Router>,
     journal: JournalHandle,
+    pressure: Arc<Pressure>,
     connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Replicas that this node holds and does not run, and why.
     idle: Mutex<BTreeMap<ShardId, ShardRole>>,
@@ -84,6 +86,7 @@ impl Inspector {
         durability: Durability,
         router: Arc<Router>,
         journal: JournalHandle,
+        pressure: Arc<Pressure>,
         connections: impl Fn() -> usize + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -93,6 +96,7 @@ impl Inspector {
             started: clock::monotonic(),
             router,
             journal,
+            pressure,
             connections: Box::new(connections),
             idle: Mutex::default(),
             control: OnceLock::new(),
@@ -129,6 +133,9 @@ impl Inspector {
             cpu_us: usage.cpu_us,
             journal_rounds: self.journal.rounds(),
             overloaded: self.router.overloaded(),
+            disk_free_bytes: self.pressure.disk_free_bytes(),
+            disk_full: self.pressure.disk_is_full(),
+            index_bytes: self.router.all_local().iter().map(|handle| handle.reader.index_bytes()).sum(),
             shards: shards.into_values().collect(),
         }
     }
@@ -189,6 +196,19 @@ fn idle_status(shard: ShardId, role: ShardRole) -> ShardStatus {
 struct ProcessUsage {
     resident_bytes: u64,
     cpu_us: u64,
+}
+
+/// The memory that this process may use: the machine's, or what its control group is given of it. `None` where the system
+/// does not say.
+pub(crate) fn machine_memory_bytes() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        kibibytes.checked_mul(1024)
+    });
+    // It says "max" where there is no limit.
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    [machine, group].into_iter().flatten().min()
 }
 
 /// What the process uses, from `/proc`; zeros where that can't be read.

@@ -34,6 +34,12 @@ pub struct NodeStatus {
     pub journal_rounds: u64,
     /// Requests answered with `Overloaded` since the start.
     pub overloaded: u64,
+    /// Free bytes of the disk; `u64::MAX` before anyone has looked.
+    pub disk_free_bytes: u64,
+    /// So little of the disk is free that writes which take room are refused.
+    pub disk_full: bool,
+    /// What the indexes of all its shards take in memory, in bytes.
+    pub index_bytes: u64,
     /// The state of each of its shard replicas.
     pub shards: Vec<ShardStatus>,
 }
@@ -126,6 +132,9 @@ impl NodeStatus {
         out.put_u64_le(self.cpu_us);
         out.put_u64_le(self.journal_rounds);
         out.put_u64_le(self.overloaded);
+        out.put_u64_le(self.disk_free_bytes);
+        out.bool(self.disk_full);
+        out.put_u64_le(self.index_bytes);
         out.count(self.shards.len());
         for shard in &self.shards {
             out.put_u16_le(shard.shard.0);
@@ -170,6 +179,9 @@ impl NodeStatus {
             cpu_us: reader.u64()?,
             journal_rounds: reader.u64()?,
             overloaded: reader.u64()?,
+            disk_free_bytes: reader.u64()?,
+            disk_full: reader.bool("disk full")?,
+            index_bytes: reader.u64()?,
             shards: {
                 // One more than the shards of the ring: the meta group.
                 let count = reader.count("shards", SHARDS_MAX + 1, 64)?;

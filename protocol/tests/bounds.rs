@@ -122,7 +122,7 @@ fn announced() -> Vec<Announced> {
         row("batch results", response(0x21), BATCH_OPERATIONS_MAX, 4, of_response),
         row("atomic results", zeros(response(0x22), 1), BATCH_OPERATIONS_MAX, 4, of_response),
         row("status peers", zeros(BytesMut::new(), 16 + 2 + 2 + 4 + 8 + 1 + 4), NODES_MAX, 4, of_status),
-        row("status shards", zeros(BytesMut::new(), 37 + 4 + 32), SHARDS_MAX + 1, 4, of_status),
+        row("status shards", zeros(BytesMut::new(), 37 + 4 + 32 + 17), SHARDS_MAX + 1, 4, of_status),
         row("peer program", zeros(peer(1), 50), NAME_BYTES_MAX, 2, of_peer),
         row("context", raft(), 64, 4, of_peer),
         row("raft entries", zeros(raft(), 4), RAFT_ENTRIES_MAX, 4, of_peer),

@@ -238,9 +238,9 @@ fn shard_status() -> impl Strategy<Value = ShardStatus> {
 }
 
 fn node_status() -> impl Strategy<Value = NodeStatus> {
-    let numbers = (any::<[u64; 5]>(), any::<[u32; 2]>());
+    let numbers = (any::<[u64; 7]>(), any::<[u32; 2]>(), any::<bool>());
     (node_id(), name(), name(), durability(), vec(node_id(), 0..4), numbers, vec(shard_status(), 0..4)).prop_map(
-        |(node, name, program_version, durability, peers_up, (wide, narrow), shards)| NodeStatus {
+        |(node, name, program_version, durability, peers_up, (wide, narrow, disk_full), shards)| NodeStatus {
             node,
             name,
             program_version,
@@ -253,6 +253,9 @@ fn node_status() -> impl Strategy<Value = NodeStatus> {
             cpu_us: wide[2],
             journal_rounds: wide[3],
             overloaded: wide[4],
+            disk_free_bytes: wide[5],
+            disk_full,
+            index_bytes: wide[6],
             shards,
         },
     )

@@ -134,6 +134,9 @@ impl Cluster {
             cpu_us: served,
             journal_rounds: served,
             overloaded: 0,
+            disk_free_bytes: 1 << 40,
+            disk_full: false,
+            index_bytes: 27 * 5,
             shards: Vec::new(),
         }
     }

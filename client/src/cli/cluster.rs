@@ -214,6 +214,7 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
         .map(|wanted| format!("{} {wanted}", role(wanted)))
         .collect();
     let keys: u64 = node.shards.iter().filter(|shard| is_user(shard)).map(|shard| shard.keys).sum();
+    let all_keys: u64 = node.shards.iter().map(|shard| shard.keys).sum();
     let log: u64 = node.shards.iter().map(|shard| shard.log_bytes).sum();
     let restarts: u64 = node.shards.iter().map(|shard| u64::from(shard.incarnation.saturating_sub(1))).sum();
     Output::Facts(vec![
@@ -238,6 +239,17 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
         ("log_bytes", Cell::shown(log, size(log))),
         ("memory_bytes", Cell::shown(node.resident_bytes, size(node.resident_bytes))),
         ("cpu_us", Cell::shown(node.cpu_us, duration(Duration::from_micros(node.cpu_us)))),
+        (
+            "disk_free_bytes",
+            match node.disk_free_bytes {
+                u64::MAX => Cell::shown(node.disk_free_bytes, "unknown".to_owned()),
+                free => Cell::shown(free, size(free)),
+            },
+        ),
+        ("disk_full", Cell::plain(node.disk_full)),
+        ("index_bytes", Cell::shown(node.index_bytes, size(node.index_bytes))),
+        // Of all keys that the node holds, those of the ring map's group included: so are the bytes.
+        ("index_bytes_per_key", Cell::plain(node.index_bytes / all_keys.max(1))),
         ("journal_rounds", Cell::plain(node.journal_rounds)),
         ("overloaded", Cell::plain(node.overloaded)),
         ("shard_restarts", Cell::plain(restarts)),

@@ -187,6 +187,9 @@ fn status(topology: &Topology) -> Vec<NodeStatus> {
         cpu_us: 1_500_000,
         journal_rounds: 42,
         overloaded: 0,
+        disk_free_bytes: 1 << 40,
+        disk_full: false,
+        index_bytes: 27 * 5,
         shards: (0..)
             .zip(&topology.shards)
             .filter(|(_, shard)| shard.replicas.contains(&(index as u16)))

@@ -72,6 +72,10 @@ fields! {
         "Size of one journal file, in bytes";
     JOURNAL_FILES: "journal.files", "a number from 2 to 64", Some("4"),
         "How many journal files are kept allocated";
+    DISK_HEADROOM_MB: "disk.headroom_mb", "a number from 0 to 1048576", Some("1024"),
+        "Free space in MiB below which writes that take room are refused; at most 5 % of the file system count";
+    MEMORY_INDEX_MAX_MB: "memory.index_max_mb", "a number from 0 to 1048576", None,
+        "Memory in MiB that the indexes may take before new keys are refused, 0 for no limit; by default a quarter of the machine's";
     TLS_CA: "tls.ca", PEM, None,
         "The cluster's certificate authority";
     TLS_CERTIFICATE: "tls.certificate", PEM, None,

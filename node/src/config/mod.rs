@@ -57,12 +57,38 @@ pub struct Config {
     pub election_timeout: Duration,
     /// The journal's files.
     pub journal: JournalConfig,
+    /// Bytes of the disk that are to be left free.
+    pub disk_headroom_bytes: u64,
+    /// What the indexes may take in memory.
+    pub index_limit: IndexLimit,
     /// Whether admin commands may inject faults.
     pub fault_hooks: bool,
     /// Where the certificates are.
     pub tls: TlsConfig,
     /// The cluster's initial members, this node among them; its own entry holds the advertised addresses.
     pub members: Vec<Member>,
+}
+
+/// What the indexes of a node may take in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IndexLimit {
+    /// A quarter of what the machine has.
+    QuarterOfMemory,
+    /// So many bytes.
+    Bytes(u64),
+    /// As much as they want.
+    None,
+}
+
+impl IndexLimit {
+    /// The limit in bytes on a machine with so much memory (`None` if that is not known); `u64::MAX` if there is none.
+    pub fn bytes(self, machine_bytes: Option<u64>) -> u64 {
+        match self {
+            IndexLimit::QuarterOfMemory => machine_bytes.map_or(u64::MAX, |bytes| bytes / 4),
+            IndexLimit::Bytes(bytes) => bytes,
+            IndexLimit::None => u64::MAX,
+        }
+    }
 }
 
 /// The ring of journal files.
@@ -147,6 +173,8 @@ fn read(reading: &mut Reading) -> Option<Config> {
         (timeout_ms % u64::from(ELECTION_TICKS) == 0).then_some(Duration::from_millis(timeout_ms))
     });
     let journal = read_journal(reading);
+    let disk_headroom_bytes = reading.required(&fields::DISK_HEADROOM_MB, mebibytes);
+    let index_bytes_max = reading.optional(&fields::MEMORY_INDEX_MAX_MB, mebibytes);
     let tls = read_tls(reading);
     let fault_hooks = reading.required(&fields::FAULT_HOOKS, |text| bool::from_str(text).ok());
     let members = read_members(reading);
@@ -174,6 +202,12 @@ fn read(reading: &mut Reading) -> Option<Config> {
         connections_max: connections_max?,
         election_timeout: election_timeout?,
         journal: journal?,
+        disk_headroom_bytes: disk_headroom_bytes?,
+        index_limit: match index_bytes_max {
+            None => IndexLimit::QuarterOfMemory,
+            Some(0) => IndexLimit::None,
+            Some(bytes) => IndexLimit::Bytes(bytes),
+        },
         fault_hooks: fault_hooks?,
         tls: tls?,
         members,
@@ -252,6 +286,11 @@ fn uuid(text: &str) -> Option<Uuid> {
 
 fn number(text: &str, min: u64, max: u64) -> Option<u64> {
     text.parse().ok().filter(|number| (min..=max).contains(number))
+}
+
+/// A number of MiB as bytes.
+fn mebibytes(text: &str) -> Option<u64> {
+    Some(number(text, 0, 1024 * 1024)? * 1024 * 1024)
 }
 
 fn durability(text: &str) -> Option<Durability> {

@@ -62,6 +62,7 @@ fn a_good_file_and_the_defaults() {
     assert_eq!(config.election_timeout, Duration::from_millis(500));
     assert_eq!(config.tick(), Duration::from_millis(50));
     assert_eq!(config.journal, JournalConfig { file_bytes: 64 * 1024 * 1024, files: 4 });
+    assert_eq!((config.disk_headroom_bytes, config.index_limit), (1 << 30, IndexLimit::QuarterOfMemory));
     assert!(!config.fault_hooks);
     assert_eq!(config.members.len(), 3);
     assert_eq!(config.members[2].zone, "");
@@ -179,4 +180,19 @@ fn addresses() {
         assert_eq!(address(bad), None, "{bad}");
     }
     assert_eq!(address(&format!("{}:1", "a".repeat(NAME_BYTES_MAX))), None);
+}
+
+#[test]
+fn the_indexes_limit_is_a_number_none_or_a_quarter_of_the_machine() {
+    let limit = |text: &str| {
+        let mut sources = with("data_dir = \"data\"", "data_dir = \"data\"");
+        sources.environment = pairs(&[("KVORUM_MEMORY_INDEX_MAX_MB", text)]);
+        Config::parse(&sources).map(|config| config.index_limit)
+    };
+    assert_eq!(limit("0"), Ok(IndexLimit::None));
+    assert_eq!(limit("512"), Ok(IndexLimit::Bytes(512 << 20)));
+    assert!(limit("-1").is_err() && limit("1048577").is_err());
+    assert_eq!(IndexLimit::QuarterOfMemory.bytes(Some(8 << 30)), 2 << 30);
+    assert_eq!(IndexLimit::QuarterOfMemory.bytes(None), u64::MAX);
+    assert_eq!((IndexLimit::None.bytes(Some(1)), IndexLimit::Bytes(7).bytes(Some(1))), (u64::MAX, 7));
 }

@@ -156,6 +156,12 @@ pub trait Disk: Send + Sync {
     /// anything of it is opened: files that are mapped keep their cache. Costs a sync of every file.
     fn forget_cached(&self) -> Result<(), DiskError>;
 
+    /// How many more bytes this process may store on the file system now. Other users of it change that at any time.
+    /// A microsecond on a healthy disk; may hang with a disk that does.
+    fn free_bytes(&self) -> Result<u64, DiskError>;
+    /// How many bytes the file system holds in all; `u64::MAX` if it has no limit.
+    fn total_bytes(&self) -> Result<u64, DiskError>;
+
     /// A number that this disk has never given before and that no one can guess. Random in production; derived from
     /// the seed in the simulator.
     fn fresh_number(&self) -> u64;

@@ -37,7 +37,7 @@ pub use error::{Damage, LogError};
 pub use manifest::{Base, HINT_FILE, MANIFEST_FILE};
 pub use recovery::Recovered;
 pub use segment::{Chunk, DATA_SEGMENT, LogView, Segment};
-pub use shard_log::{Checkpoint, LogOptions, SegmentUse, ShardLog, erase};
+pub use shard_log::{Checkpoint, ENTRY_OVERHEAD_BYTES, LogOptions, SegmentUse, ShardLog, erase};
 pub use source::{InlineSource, PreparedSegment, SegmentSource, SpareSource};
 pub use state::{HardState, Membership, Position};
 
@@ -65,6 +65,14 @@ pub mod limits {
     /// How far ahead of the write position pages are made present.
     pub const PREFAULT_BYTES: u32 = 256 * 1024;
 
+    /// What a shard keeps free in its active segment when the disk has no room for the next one: for what an election
+    /// writes, and half of it for removals. At most a quarter of the segment.
+    pub const RESERVE_BYTES: u32 = 64 * 1024;
+    /// What a replica that votes, or comes to lead, writes at most: hard states and an empty entry.
+    pub const VOTE_BYTES: u32 = 512;
+
+    const _: () = assert!(VOTE_BYTES * 2 <= SEGMENT_BYTES_UNIT / 4, "the reserve of the smallest segment is for some");
+    const _: () = assert!(RESERVE_BYTES <= SEGMENT_BYTES_FIRST / 4);
     const _: () = assert!(RAFT_ENTRY_BYTES_MAX < SEGMENT_BYTES_MAX as usize, "the largest entry fits a segment");
     const _: () = assert!(SEGMENT_BYTES_MAX <= SEGMENT_BYTES_LIMIT);
     const _: () = assert!(SEGMENT_BYTES_FIRST.is_multiple_of(SEGMENT_BYTES_UNIT));

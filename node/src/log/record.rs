@@ -20,7 +20,7 @@ use kvorum_protocol::peer::RaftEntryKind;
 
 /// Bytes in front of each payload. A multiple of 8, and records are 8-aligned, so payloads are too.
 pub(super) const HEADER_BYTES: u32 = 40;
-const ALIGNMENT: u32 = 8;
+pub(super) const ALIGNMENT: u32 = 8;
 /// What a seal takes; kept free at the end of each segment so that it can always be sealed.
 pub(super) const SEAL_BYTES: u32 = HEADER_BYTES;
 

@@ -5,11 +5,14 @@ use super::data::{DataSegment, DataWriter};
 use super::disk::Disk;
 use super::entries::EntryPlace;
 use super::error::{Damage, LogError};
-use super::limits::{PREFAULT_BYTES, RECENT_BYTES_MAX, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_MAX, SEGMENT_BYTES_UNIT};
+use super::limits::{
+    PREFAULT_BYTES, RECENT_BYTES_MAX, RESERVE_BYTES, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_LIMIT, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_UNIT, VOTE_BYTES,
+};
 use super::manifest::{self, Base, HINT_FILE, Listed, LogStart, MANIFEST_FILE, Manifest};
 use super::map::MappingWriter;
 use super::operations;
-use super::record::{self, HEADER_BYTES, Header, RecordKind, SEAL_BYTES, record_bytes};
+use super::record::{self, ALIGNMENT, HEADER_BYTES, Header, RecordKind, SEAL_BYTES, record_bytes};
 use super::recovery::{self, LogState, Recovered, RecoveredLog};
 use super::segment::{Chunk, DATA_SEGMENT, LogView, SEGMENT_HEADER_BYTES, Segment};
 use super::source::{PreparedSegment, SegmentSource};
@@ -22,6 +25,9 @@ use kvorum_protocol::{LogIndex, ShardId, Term, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+
+/// What an entry takes in the log besides its payload, at most.
+pub const ENTRY_OVERHEAD_BYTES: u32 = HEADER_BYTES + ALIGNMENT;
 
 /// How a log is laid out. Everything but the source has a default in [`super::limits`].
 #[derive(Clone)]
@@ -321,6 +327,40 @@ impl ShardLog {
         Ok(())
     }
 
+    /// Whether appends of so many bytes together, [`ENTRY_OVERHEAD_BYTES`] for each entry included, find room although the
+    /// disk may be full, and leave all of the reserve of [`super::limits::RESERVE_BYTES`]: for hard states, a new leader's
+    /// first entry and removals. If so, only a failure of the disk can keep them out. May make the next segment, and block.
+    pub fn can_append(&self, bytes: u32) -> bool {
+        self.can_append_and_keep(bytes, self.reserve_bytes())
+    }
+
+    /// As [`ShardLog::can_append`], but half of the reserve may be used: for what frees space, or waits in the log with
+    /// what does.
+    pub fn can_append_urgent(&self, bytes: u32) -> bool {
+        self.can_append_and_keep(bytes, self.reserve_bytes() / 2)
+    }
+
+    /// As [`ShardLog::can_append`], for what an election makes a replica write: all of the reserve may be used.
+    pub fn can_append_vote(&self) -> bool {
+        self.can_append_and_keep(VOTE_BYTES, 0)
+    }
+
+    fn can_append_and_keep(&self, bytes: u32, kept: u32) -> bool {
+        let needed = bytes.saturating_add(kept);
+        if needed > SEGMENT_BYTES_LIMIT {
+            return false;
+        }
+        self.has_room(needed)
+            || self
+                .next_number()
+                .is_ok_and(|number| self.options.source.ready(self.shard, number, self.size_for(needed)))
+    }
+
+    /// What is kept free in the active segment while there is no next one; less in a small segment.
+    fn reserve_bytes(&self) -> u32 {
+        RESERVE_BYTES.min(self.active.bytes() / 4)
+    }
+
     /// The ranges appended since the last call, in log order, one per segment touched. After [`ShardLog::open`] it begins
     /// with the mark that everything recovered is durable.
     pub fn take_appended(&mut self) -> Vec<Chunk> {
@@ -368,9 +408,13 @@ impl ShardLog {
 
     /// A segment to follow the active one, with room for a record of `bytes`.
     fn next_segment(&self, bytes: u32) -> Result<PreparedSegment, LogError> {
+        Ok(self.options.source.take(self.shard, self.next_number()?, self.size_for(bytes))?)
+    }
+
+    /// How large the next segment is to be if it must hold records of `bytes`.
+    fn size_for(&self, bytes: u32) -> u32 {
         let needed = (SEGMENT_HEADER_BYTES + bytes + SEAL_BYTES).next_multiple_of(SEGMENT_BYTES_UNIT);
-        let size = self.next_segment_bytes().max(needed);
-        Ok(self.options.source.take(self.shard, self.next_number()?, size)?)
+        self.next_segment_bytes().max(needed)
     }
 
     fn next_segment_bytes(&self) -> u32 {

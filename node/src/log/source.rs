@@ -22,6 +22,11 @@ pub struct PreparedSegment {
 pub trait SegmentSource: Send + Sync {
     /// The shard will soon want a segment of this number and size. Never blocks on the disk.
     fn prepare(&self, shard: ShardId, number: u32, bytes: u32);
+    /// Whether a segment of this number and at least this size will be there when it is asked for: it is ready, or there is
+    /// room and it is made now. If so, only a failure of the disk can keep [`SegmentSource::take`] from giving it, however
+    /// full the disk becomes in between. Blocks if it is not ready; costs no more than a look at the free space where that
+    /// does not suffice.
+    fn ready(&self, shard: ShardId, number: u32, bytes: u32) -> bool;
     /// A new segment of this number and at least this size. Blocks if it is not ready.
     ///
     /// # Errors
@@ -35,23 +40,40 @@ pub trait SegmentSource: Send + Sync {
 /// Makes each segment when it is asked for. For the simulator, tests and tools.
 pub struct InlineSource {
     disk: Arc<dyn Disk>,
+    /// What [`SegmentSource::ready`] has made.
+    spares: Mutex<BTreeMap<ShardId, Made>>,
 }
+
+/// A segment that was made ahead, or why it was not. A failure is kept for whoever takes the segment: it must not be
+/// tried again.
+type Made = Result<PreparedSegment, DiskError>;
 
 impl InlineSource {
     /// Makes segments on `disk`.
     pub fn new(disk: Arc<dyn Disk>) -> InlineSource {
-        InlineSource { disk }
+        InlineSource { disk, spares: Mutex::default() }
     }
 }
 
 impl SegmentSource for InlineSource {
     fn prepare(&self, _shard: ShardId, _number: u32, _bytes: u32) {}
 
-    fn take(&self, shard: ShardId, number: u32, bytes: u32) -> Result<PreparedSegment, DiskError> {
-        create(&*self.disk, shard, number, bytes)
+    fn ready(&self, shard: ShardId, number: u32, bytes: u32) -> bool {
+        let mut spares = self.spares.lock();
+        let (spare, ready) = make_ready(&*self.disk, shard, number, bytes, spares.remove(&shard));
+        spare.into_iter().for_each(|spare| drop(spares.insert(shard, spare)));
+        ready
     }
 
-    fn forget(&self, _shard: ShardId) {}
+    fn take(&self, shard: ShardId, number: u32, bytes: u32) -> Result<PreparedSegment, DiskError> {
+        let spare = self.spares.lock().remove(&shard);
+        take_or_create(&*self.disk, shard, number, bytes, spare)
+    }
+
+    fn forget(&self, shard: ShardId) {
+        // Its file is empty and at the end of the log; recovery removes it.
+        drop(self.spares.lock().remove(&shard));
+    }
 }
 
 /// Prepares one segment ahead for each shard that asks, on a thread of its own, which ends when this is dropped.
@@ -80,7 +102,7 @@ enum Spare {
     },
     /// The thread is making it: its file may or may not be there.
     Making,
-    Ready(PreparedSegment),
+    Made(Made),
 }
 
 impl SpareSource {
@@ -102,14 +124,15 @@ impl SegmentSource for SpareSource {
         self.shared.changed.notify_all();
     }
 
+    fn ready(&self, shard: ShardId, number: u32, bytes: u32) -> bool {
+        let (spare, ready) = make_ready(&*self.shared.disk, shard, number, bytes, self.shared.withdraw(shard));
+        let mut spares = self.shared.spares.lock();
+        spare.into_iter().for_each(|made| drop(spares.slots.insert(shard, Spare::Made(made))));
+        ready
+    }
+
     fn take(&self, shard: ShardId, number: u32, bytes: u32) -> Result<PreparedSegment, DiskError> {
-        if let Some(spare) = self.shared.withdraw(shard) {
-            if spare.segment.number() == number && spare.segment.bytes() >= bytes {
-                return Ok(spare);
-            }
-            self.shared.disk.remove_segment(shard, spare.segment.number())?;
-        }
-        create(&*self.shared.disk, shard, number, bytes)
+        take_or_create(&*self.shared.disk, shard, number, bytes, self.shared.withdraw(shard))
     }
 
     fn forget(&self, shard: ShardId) {
@@ -131,13 +154,13 @@ impl Drop for SpareSource {
 
 impl Shared {
     /// Takes a shard's slot away; waits if it is being filled right now.
-    fn withdraw(&self, shard: ShardId) -> Option<PreparedSegment> {
+    fn withdraw(&self, shard: ShardId) -> Option<Made> {
         let mut spares = self.spares.lock();
         while matches!(spares.slots.get(&shard), Some(Spare::Making)) {
             self.changed.wait(&mut spares);
         }
         match spares.slots.remove(&shard) {
-            Some(Spare::Ready(spare)) => Some(spare),
+            Some(Spare::Made(made)) => Some(made),
             Some(Spare::Wanted { .. } | Spare::Making) | None => None,
         }
     }
@@ -149,7 +172,7 @@ impl Shared {
             match made {
                 Ok(mut spare) => {
                     spare.writer.prefault(PREFAULT_BYTES, PREFAULT_BYTES);
-                    spares.slots.insert(shard, Spare::Ready(spare));
+                    spares.slots.insert(shard, Spare::Made(Ok(spare)));
                 }
                 Err(error) => {
                     // Whoever needs the segment will try again and report what the disk says then.
@@ -170,7 +193,7 @@ impl Shared {
             }
             let wanted = spares.slots.iter_mut().find_map(|(shard, slot)| match *slot {
                 Spare::Wanted { number, bytes } => Some((*shard, slot, number, bytes)),
-                Spare::Making | Spare::Ready(_) => None,
+                Spare::Making | Spare::Made(_) => None,
             });
             if let Some((shard, slot, number, bytes)) = wanted {
                 *slot = Spare::Making;
@@ -179,6 +202,46 @@ impl Shared {
             self.changed.wait(&mut spares);
         }
     }
+}
+
+/// Makes sure of a spare that fits. Returns the spare to keep, and whether it fits. One that is too small may have been
+/// promised to someone: it is given up only where there is room for the larger one beside it.
+fn make_ready(disk: &dyn Disk, shard: ShardId, number: u32, bytes: u32, before: Option<Made>) -> (Option<Made>, bool) {
+    let failed = |failure| (Some(Err(failure)), true);
+    match &before {
+        Some(Ok(spare)) if fits(spare, number, bytes) => return (before, true),
+        // Whoever takes it meets the failure.
+        Some(Err(_)) => return (before, true),
+        _ => {}
+    }
+    match disk.free_bytes() {
+        Ok(free) if free < u64::from(bytes) => return (before, false),
+        Ok(_) => {}
+        Err(failure) => return failed(failure),
+    }
+    if let Some(Ok(spare)) = before
+        && let Err(failure) = disk.remove_segment(shard, spare.segment.number())
+    {
+        return failed(failure);
+    }
+    match create(disk, shard, number, bytes) {
+        Err(failure) if failure.is_full() => (None, false),
+        made => (Some(made), true),
+    }
+}
+
+fn take_or_create(disk: &dyn Disk, shard: ShardId, number: u32, bytes: u32, spare: Option<Made>) -> Made {
+    if let Some(spare) = spare.transpose()? {
+        if fits(&spare, number, bytes) {
+            return Ok(spare);
+        }
+        disk.remove_segment(shard, spare.segment.number())?;
+    }
+    create(disk, shard, number, bytes)
+}
+
+fn fits(spare: &PreparedSegment, number: u32, bytes: u32) -> bool {
+    spare.segment.number() == number && spare.segment.bytes() >= bytes
 }
 
 fn create(disk: &dyn Disk, shard: ShardId, number: u32, bytes: u32) -> Result<PreparedSegment, DiskError> {

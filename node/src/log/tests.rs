@@ -185,6 +185,68 @@ fn a_full_disk_refuses_the_entry_and_nothing_else() {
     assert_eq!(log.entry(LogIndex(4)).unwrap(), large);
 }
 
+/// What a log of 4096-byte segments on a full disk takes, in the three ways to ask.
+fn takes(log: &ShardLog, bytes: u32) -> (bool, bool, bool) {
+    (log.can_append(bytes), log.can_append_urgent(bytes), log.can_append_vote())
+}
+
+#[test]
+fn on_a_full_disk_a_reserve_is_kept_for_removals_and_then_for_votes() {
+    let disk = MemoryDisk::new();
+    let (mut log, _) = open(&disk, None);
+    disk.set_faults(Faults { full: true, ..Faults::default() });
+    assert!(!log.can_append(4096) && !log.can_append(u32::MAX));
+    let mut index = 0;
+    let mut fill_while = |log: &mut ShardLog, more: fn(&ShardLog) -> bool| {
+        while more(log) {
+            index += 1;
+            log.append_entry(&entry(1, index, vec![1; 100])).unwrap();
+        }
+    };
+    fill_while(&mut log, |log| log.can_append(100 + ENTRY_OVERHEAD_BYTES));
+    assert_eq!(takes(&log, 100 + ENTRY_OVERHEAD_BYTES), (false, true, true));
+    fill_while(&mut log, |log| log.can_append_urgent(100 + ENTRY_OVERHEAD_BYTES));
+    assert_eq!(takes(&log, 100 + ENTRY_OVERHEAD_BYTES), (false, false, true));
+    for vote in 1..=4 {
+        log.append_hard_state(hard_state(vote, 1, 0)).unwrap();
+    }
+    disk.set_faults(Faults::default());
+    assert_eq!(takes(&log, 4096), (true, true, true), "there is room again");
+}
+
+#[test]
+fn what_was_promised_room_has_it_although_the_disk_fills_up() {
+    let disk = MemoryDisk::new();
+    for source in [
+        Arc::new(InlineSource::new(Arc::clone(&disk) as Arc<dyn Disk>)) as Arc<dyn SegmentSource>,
+        Arc::new(SpareSource::start(Arc::clone(&disk) as Arc<dyn Disk>).unwrap()),
+    ] {
+        let with_source = LogOptions { source, ..options(&disk) };
+        let as_disk = Arc::clone(&disk) as Arc<dyn Disk>;
+        let (mut log, _) = ShardLog::open(&as_disk, SHARD, None, with_source.clone()).unwrap();
+        assert!(log.can_append(5000) && log.can_append(20_000), "the second needs a larger segment");
+        disk.set_faults(Faults { full: true, ..Faults::default() });
+        assert!(log.can_append(20_000) && !log.can_append(40_000));
+        let large = entry(1, 1, vec![7; 20_000 - ENTRY_OVERHEAD_BYTES as usize]);
+        assert!(log.can_append(20_000), "asking for more has cost nothing");
+        log.append_entry(&large).unwrap();
+        assert_eq!(log.entry(LogIndex(1)).unwrap(), large);
+        disk.set_faults(Faults::default());
+        drop(log);
+        erase(&*disk, &*with_source.source, SHARD).unwrap();
+    }
+}
+
+#[test]
+fn free_space_that_does_not_suffice_is_not_tried() {
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk, None);
+    disk.set_faults(Faults { free_bytes: Some(8191), operations_left: Some(0), ..Faults::default() });
+    assert!(!log.can_append(5000), "the next segment has 8192 bytes");
+    disk.set_faults(Faults { free_bytes: Some(8192), ..Faults::default() });
+    assert!(log.can_append(5000));
+}
+
 #[test]
 fn an_entry_over_the_limit_is_refused() {
     let (mut log, _) = open(&MemoryDisk::new(), None);

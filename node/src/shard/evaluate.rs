@@ -6,6 +6,7 @@
 //! committed nevertheless were decided on the very log that precedes them, since raft's log matching gives an entry of a
 //! term only one possible past.
 
+use super::room::{Need, Room};
 use super::{ENTRY_BYTES, Operation};
 use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
@@ -131,6 +132,7 @@ impl Overlay {
 pub(super) struct Evaluation<'a> {
     store: &'a Store,
     overlay: &'a mut Overlay,
+    room: Room<'a>,
     builder: OperationsBuilder,
     marks: OverlayMarks,
     read_bytes: usize,
@@ -139,17 +141,18 @@ pub(super) struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// Begins the entry that will get `index`.
+    /// Begins the entry that will get `index`. What finds no `room` is refused.
     pub(super) fn new(
         store: &'a Store,
         overlay: &'a mut Overlay,
+        room: Room<'a>,
         index: LogIndex,
         wall_ms: u64,
         durability: Durability,
     ) -> Self {
         let time_ms = overlay.next_time_ms(store, wall_ms);
         let builder = OperationsBuilder::new(time_ms, overlay.last_version(store));
-        Evaluation { store, overlay, builder, marks: OverlayMarks::default(), read_bytes: 0, index, durability }
+        Evaluation { store, overlay, room, builder, marks: OverlayMarks::default(), read_bytes: 0, index, durability }
     }
 
     /// Bytes of the entry so far, and of the values that were read and wait with it.
@@ -171,6 +174,11 @@ impl<'a> Evaluation<'a> {
     pub(super) fn finish(self) -> (Vec<u8>, OverlayMarks) {
         self.overlay.proposed(&self.builder);
         (self.builder.finish(), self.marks)
+    }
+
+    /// Whether there is room for anything at all: even what writes no record waits for the entry.
+    pub(super) fn admit_any(&self) -> Result<(), ServerError> {
+        self.room.admit(self.builder.bytes(), Need::Urgent { bytes: OVERHEAD_BYTES })
     }
 
     /// The answer to a write that was sent before, if anything is known of it. It is about another entry than this one,
@@ -199,7 +207,7 @@ impl<'a> Evaluation<'a> {
 
     /// A single write, of which nothing is known yet.
     pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
-        match self.mutate(mutation, ack) {
+        match self.mutate(mutation, ack, Admission::Asked) {
             Ok(result) => {
                 // A refusal changes nothing, and is decided anew when the write is sent again. But to a retry it is final for its
                 // client, and an earlier copy of the write may still come.
@@ -220,7 +228,7 @@ impl<'a> Evaluation<'a> {
                 if let Some(first) = request.mutations.first().filter(|_| planted(Bug::AtomicHalfApplied)) {
                     let first = Mutation { condition: Condition::Always, ..first.clone() };
                     // What it would have been told doesn't matter any more.
-                    let _ = self.mutate(&first, request.ack);
+                    let _ = self.mutate(&first, request.ack, Admission::Given);
                 }
                 let refused = AtomicResult::ConditionFailed { position: position as u32, version };
                 if request.id.retry {
@@ -231,7 +239,7 @@ impl<'a> Evaluation<'a> {
             Err(error) => return ShardReply::Error(error),
         }
         let results: Result<Vec<_>, _> =
-            request.mutations.iter().map(|mutation| self.mutate(mutation, request.ack)).collect();
+            request.mutations.iter().map(|mutation| self.mutate(mutation, request.ack, Admission::Given)).collect();
         let result = AtomicResult::Applied(results.expect("the dry run went through the same steps"));
         self.remember(client, request.id, Remembered::Atomic(Box::new(result.clone())));
         ShardReply::Atomic(result)
@@ -259,11 +267,15 @@ impl<'a> Evaluation<'a> {
         }
         let mut aside: HashMap<Bytes, Option<Entry>> = HashMap::new();
         let mut next_version = self.builder.next_version();
-        let (mut written_bytes, mut previous_bytes) = (0, 0);
+        let (mut written_bytes, mut previous_bytes, mut new_keys, mut takes_room) = (0, 0, 0, false);
         for (position, mutation) in request.mutations.iter().enumerate() {
             let before = match aside.get(&mutation.key) {
                 Some(entry) => entry.clone(),
-                None => self.current(&mutation.key)?,
+                None => {
+                    let before = self.current(&mutation.key)?;
+                    new_keys += usize::from(before.is_none());
+                    before
+                }
             };
             match decide(mutation, before.as_ref(), self.builder.log_time_ms())? {
                 Decision::ConditionFailed => {
@@ -273,6 +285,7 @@ impl<'a> Evaluation<'a> {
                 Decision::Missing => {}
                 Decision::Write { value, expires_at_ms, .. } => {
                     written_bytes += mutation.key.len() + value.as_ref().map_or(0, Bytes::len);
+                    takes_room |= value.is_some();
                     let entry = value.map(|value| Entry { value, version: next_version, expires_at_ms });
                     aside.insert(mutation.key.clone(), entry);
                     next_version.0 += 1;
@@ -289,10 +302,12 @@ impl<'a> Evaluation<'a> {
                 return Err(ServerError::new(ErrorCode::TooLarge, detail));
             }
         }
+        let bytes = written_bytes + previous_bytes + 2 * OVERHEAD_BYTES * (request.mutations.len() + 1);
+        self.room.admit(self.builder.bytes(), Need::of(takes_room, takes_room && new_keys > 0, bytes))?;
         Ok(None)
     }
 
-    fn mutate(&mut self, mutation: &Mutation, ack: Ack) -> Result<WriteResult, ServerError> {
+    fn mutate(&mut self, mutation: &Mutation, ack: Ack, admission: Admission) -> Result<WriteResult, ServerError> {
         let before = self.current(&mutation.key)?;
         let before_version = before.as_ref().map_or(Version(0), |entry| entry.version);
         let decision = decide(mutation, before.as_ref(), self.builder.log_time_ms())?;
@@ -300,6 +315,13 @@ impl<'a> Evaluation<'a> {
             Decision::ConditionFailed => (WriteStatus::ConditionFailed, before_version, None),
             Decision::Missing => (WriteStatus::Missing, before_version, None),
             Decision::Write { value, expires_at_ms, number } => {
+                if admission == Admission::Asked {
+                    let previous = if mutation.return_previous { before.as_ref() } else { None };
+                    let values = value.as_ref().map_or(0, Bytes::len) + previous.map_or(0, |entry| entry.value.len());
+                    let bytes = mutation.key.len() + values + 2 * OVERHEAD_BYTES;
+                    let need = Need::of(value.is_some(), value.is_some() && before.is_none(), bytes);
+                    self.room.admit(self.builder.bytes(), need)?;
+                }
                 let version = self.builder.push_record(&mutation.key, value.as_deref(), expires_at_ms);
                 let pending = Pending { index: self.index, version, value, expires_at_ms };
                 self.overlay.keys.insert(mutation.key.clone(), pending);
@@ -331,6 +353,15 @@ impl<'a> Evaluation<'a> {
         let now_ms = self.builder.log_time_ms();
         Ok(entry.filter(|entry| entry.expires_at_ms.is_none_or(|at| at > now_ms)))
     }
+}
+
+/// Whether it is still to be decided that there is room for a mutation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    /// It is.
+    Asked,
+    /// There is: for all of an ATOMIC, found when it was tried.
+    Given,
 }
 
 /// What a mutation does.

@@ -6,6 +6,7 @@ use super::{Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket}
 use crate::clock::{Nanos, Now};
 use crate::journal::{ShardJournal, Submission};
 use crate::log::{Disk, LogOptions, Recovered, ShardLog};
+use crate::pressure::Pressure;
 use crate::reply::{Answer, ReplyTo};
 use kvorum_protocol::ShardId;
 use kvorum_protocol::peer::RaftMessage;
@@ -39,6 +40,8 @@ pub struct ShardArguments {
     pub journal: Arc<dyn ShardJournal>,
     /// The node's bound on waiting requests.
     pub queue_budget: Arc<QueueBudget>,
+    /// What the node is short of.
+    pub pressure: Arc<Pressure>,
     /// The node.
     pub outlet: Arc<dyn ShardOutlet>,
 }
@@ -73,11 +76,15 @@ impl ShardHost {
     /// # Errors
     /// If the log can't be opened. The caller decides whether trying again helps: not if it is damaged.
     pub fn open(arguments: ShardArguments, waker: Waker, now: Nanos) -> Result<Self, ShardError> {
-        let ShardArguments { config, incarnation, disk, log, journal, queue_budget, outlet } = arguments;
+        let ShardArguments { config, incarnation, disk, log, journal, queue_budget, pressure, outlet } = arguments;
         let id = config.shard;
         let (log, recovered) = ShardLog::open(&disk, id, journal.durable(id), log)?;
         debug!(shard = %id, incarnation, records = recovered.records, "opened the log");
-        let shard = Shard::new(config, log, now)?;
+        let mut shard = Shard::new(config, log, now)?;
+        // The ring map is small, and changing it is how a node that is short of something gets help.
+        if id != ShardId::META {
+            shard.set_pressure(pressure);
+        }
         let inbox = Arc::new(Inbox::new(id, waker, queue_budget));
         let last = shard.snapshot();
         let handle = Arc::new(ShardHandle {

@@ -12,6 +12,7 @@ pub mod host;
 pub mod inbox;
 mod plan;
 mod reconcile;
+mod room;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -21,8 +22,10 @@ pub use evaluate::ShardReply;
 pub use plan::ReplicaPlan;
 
 use crate::clock::{Nanos, Now};
+use crate::log::limits::VOTE_BYTES;
 use crate::log::operations::OperationsError;
-use crate::log::{Chunk, LogError, Membership, ShardLog};
+use crate::log::{Chunk, ENTRY_OVERHEAD_BYTES, LogError, Membership, ShardLog};
+use crate::pressure::Pressure;
 use crate::replica::consensus::initial_membership;
 use crate::replica::{Committed, Consensus, ConsensusConfig, ConsensusError, Role, SnapshotBase};
 use crate::seeded::{Bug, planted};
@@ -30,11 +33,12 @@ use crate::store::{Store, StoreReader};
 use bytes::Bytes;
 use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
-use kvorum_protocol::peer::{RaftEntryKind, RaftMessage};
+use kvorum_protocol::peer::{RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{
     Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId,
     ServerError, ShardId, Term, Version, WriteId, WriteStatus,
 };
+use room::{ENTRY_FRAME_BYTES, Room};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -164,6 +168,8 @@ pub enum Remedy {
     /// A file operation failed. The process ends: the system may have taken what it could not write for written, and only
     /// the next start looks at the medium itself.
     EndProcess,
+    /// The disk is full. Open it again after a while, however often it takes: that is not its failure.
+    AwaitSpace,
 }
 
 impl ShardError {
@@ -173,6 +179,7 @@ impl ShardError {
             ShardError::Log(error) | ShardError::Consensus(ConsensusError::Log(error)) => match error {
                 LogError::Damaged { .. } => Remedy::LeaveOut,
                 LogError::Disk(_) => Remedy::EndProcess,
+                LogError::DiskFull(_) => Remedy::AwaitSpace,
                 _ => Remedy::Restart,
             },
             ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
@@ -262,6 +269,9 @@ pub struct Shard {
     balanced_at: Nanos,
     stepped_aside_at: Option<Nanos>,
     campaign_at_once: bool,
+    pressure: Arc<Pressure>,
+    /// What entries that were received, and that the next poll appends, take in the log at most.
+    admitted_bytes: u32,
 }
 
 impl Shard {
@@ -293,7 +303,14 @@ impl Shard {
             leader_since: now,
             balanced_at: now,
             stepped_aside_at: None,
+            pressure: Arc::default(),
+            admitted_bytes: 0,
         })
+    }
+
+    /// Tells it where to look whether its node is short of something. Until then nothing is.
+    pub fn set_pressure(&mut self, pressure: Arc<Pressure>) {
+        self.pressure = pressure;
     }
 
     /// What other threads read.
@@ -352,7 +369,10 @@ impl Shard {
         if std::mem::take(&mut self.campaign_at_once) {
             self.consensus.campaign();
         }
-        self.consensus.handle_tick(now.monotonic);
+        // A replica that could not write its vote down must not campaign.
+        if self.consensus.role() == Role::Leader || self.consensus.log().can_append_vote() {
+            self.consensus.handle_tick(now.monotonic);
+        }
         if planted(Bug::ExpiryByWallClock) {
             self.store.reader().set_log_time(now.wall_ms);
         }
@@ -374,12 +394,37 @@ impl Shard {
     }
 
     /// A consensus message from another replica. A message that breaks the protocol is an error of the peer's, and
-    /// leaves this replica as it was.
+    /// leaves this replica as it was. So does one whose entries find no room on the disk: it is dropped, as a network would,
+    /// and its leader sends it again. It must not get as far as consensus, which can't do with an append that fails.
     ///
     /// # Errors
     /// `InvalidMessage` for the log; the caller drops the message.
     pub fn handle_message(&mut self, now: Nanos, message: RaftMessage) -> Result<(), ConsensusError> {
+        if !self.finds_room(&message) {
+            return Ok(());
+        }
         self.consensus.handle_message(now, message)
+    }
+
+    /// Whether there is room for all that this replica may write because of a message. If so, it is set aside until the
+    /// next poll.
+    fn finds_room(&mut self, message: &RaftMessage) -> bool {
+        let log = self.consensus.log();
+        let leads_to_a_term = message.term > self.consensus.term() || message.kind == RaftMessageKind::TimeoutNow;
+        if leads_to_a_term && !log.can_append_vote() {
+            return false;
+        }
+        if message.entries.is_empty() {
+            return true;
+        }
+        let bytes = |entry: &RaftEntry| u64::from(ENTRY_OVERHEAD_BYTES) + entry.payload.len() as u64;
+        let bytes = u64::from(VOTE_BYTES) + message.entries.iter().map(bytes).sum::<u64>();
+        let admitted = u32::try_from(u64::from(self.admitted_bytes) + bytes).unwrap_or(u32::MAX);
+        let fits = log.can_append(admitted);
+        if fits {
+            self.admitted_bytes = admitted;
+        }
+        fits
     }
 
     /// Requests have come in; each will be answered exactly once, by this or a later poll.
@@ -434,6 +479,10 @@ impl Shard {
     /// # Errors
     /// If the append fails.
     pub fn prepare_stop(&mut self) -> Result<(), ShardError> {
+        if !self.consensus.log().can_append_vote() {
+            // The next start asks the leader.
+            return Ok(());
+        }
         Ok(self.consensus.write_commit_position()?)
     }
 
@@ -452,6 +501,7 @@ impl Shard {
             let proposed = self.propose(now)?;
             self.begin_confirmation(now.monotonic);
             let output = self.consensus.poll(now.monotonic)?;
+            self.admitted_bytes = 0;
             effects.messages.extend(output.messages);
             effects.snapshots.extend(output.snapshots);
             let token = output.persist;
@@ -485,7 +535,8 @@ impl Shard {
         }
         let index = LogIndex(self.consensus.last_index().0 + 1);
         let durability = self.config.durability;
-        let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, index, now.wall_ms, durability);
+        let room = Room::new(self.consensus.log(), &self.pressure);
+        let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
         let mut waiting = Vec::new();
         let mut accepted = Vec::new();
         while evaluation.bytes() < ENTRY_BYTES && evaluation.records() < ENTRY_RECORDS {
@@ -496,6 +547,10 @@ impl Shard {
             }
             if let Some(reply) = evaluation.recall(&request.operation) {
                 self.replies.push((request.ticket, reply));
+                continue;
+            }
+            if let Err(error) = evaluation.admit_any() {
+                self.replies.push((request.ticket, ShardReply::Error(error)));
                 continue;
             }
             let (reply, ack) = evaluate(&mut evaluation, &request.operation);
@@ -643,7 +698,13 @@ impl Shard {
             return;
         }
         let index = LogIndex(self.consensus.last_index().0 + 1);
-        let evaluation = Evaluation::new(&self.store, &mut self.overlay, index, now.wall_ms, self.config.durability);
+        let (log, durability) = (self.consensus.log(), self.config.durability);
+        // Not out of the reserve: reads look at a key's expiry themselves.
+        if !log.can_append(ENTRY_OVERHEAD_BYTES + ENTRY_FRAME_BYTES) {
+            return;
+        }
+        let room = Room::new(log, &self.pressure);
+        let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
         let (payload, marks) = evaluation.finish();
         if let Ok((index, term)) = self.consensus.propose(payload) {
             self.in_flight.push_back(InFlight { index, term, marks, waiting: Vec::new() });

@@ -4,6 +4,7 @@
 mod membership;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
+mod shortage;
 
 use super::*;
 use crate::log::disk::memory::MemoryDisk;

@@ -170,6 +170,9 @@ pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
         cpu_us: 1_234_567,
         journal_rounds: 890,
         overloaded: 2,
+        disk_free_bytes: 12_345_678,
+        disk_full: true,
+        index_bytes: 1350,
         shards: (0..).zip(roles).map(shard).collect(),
     };
     let idle = NodeStatus { name: String::new(), peers_up: Vec::new(), shards: Vec::new(), ..busy.clone() };

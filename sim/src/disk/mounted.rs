@@ -63,6 +63,14 @@ impl FileSystem for MountedFileSystem {
         self.state.lock().list(self.process, path)
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.state.lock().free_bytes(self.process)
+    }
+
+    fn total_bytes(&self) -> io::Result<u64> {
+        self.state.lock().total_bytes(self.process)
+    }
+
     fn fresh_number(&self) -> u64 {
         self.state.lock().fresh_number()
     }

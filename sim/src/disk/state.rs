@@ -170,6 +170,17 @@ impl State {
         Ok(())
     }
 
+    /// What is left of the capacity; nothing while the disk is full.
+    pub(super) fn free_bytes(&self, process: u64) -> io::Result<u64> {
+        let capacity = self.total_bytes(process)?;
+        Ok(if self.faults.full { 0 } else { capacity.saturating_sub(self.used_bytes()) })
+    }
+
+    pub(super) fn total_bytes(&self, process: u64) -> io::Result<u64> {
+        self.enter(process)?;
+        Ok(self.faults.capacity.unwrap_or(u64::MAX))
+    }
+
     fn content(&mut self, id: u64) -> io::Result<&mut Content> {
         // Files without a name are kept until their process is gone.
         self.files.get_mut(&id).ok_or_else(|| injected("the file is gone"))

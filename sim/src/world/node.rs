@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use kvorum_node::clock::Clock as _;
 use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter};
 use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
+use kvorum_node::limits::AWAIT_SPACE;
 use kvorum_node::log::{Disk, DiskError, InlineSource, LogOptions, Recovered};
 use kvorum_node::peer_desk::PeerDesk;
 use kvorum_node::reply::{ReplySink, ReplyTo};
@@ -285,6 +286,7 @@ impl Process {
             log: self.log.clone(),
             journal: Arc::clone(self.journal.submissions()) as _,
             queue_budget: Arc::clone(&self.queue_budget),
+            pressure: Arc::default(),
             outlet: Arc::clone(&self.router) as _,
         };
         let ready = Arc::clone(&self.ready);
@@ -331,6 +333,7 @@ impl Process {
         match remedy {
             Remedy::LeaveOut => return Ended::Faulty(why),
             Remedy::EndProcess => return Ended::DiskFailed(why),
+            Remedy::AwaitSpace => return Ended::RestartsAfter { ms: AWAIT_SPACE.as_millis() as u64, why },
             Remedy::Restart => {}
         }
         match self.policy.on_failure(shard, clock.monotonic()) {

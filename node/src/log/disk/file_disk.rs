@@ -282,6 +282,14 @@ impl<F: FileSystem> Disk for FileDisk<F> {
         Ok(())
     }
 
+    fn free_bytes(&self) -> Result<u64, DiskError> {
+        self.system.free_bytes().map_err(self.error("look at", ROOT_FOLDER))
+    }
+
+    fn total_bytes(&self) -> Result<u64, DiskError> {
+        self.system.total_bytes().map_err(self.error("look at", ROOT_FOLDER))
+    }
+
     fn fresh_number(&self) -> u64 {
         self.system.fresh_number()
     }

@@ -33,6 +33,11 @@ pub trait FileSystem: Send + Sync + 'static {
     /// The names in a folder, in any order. `NotFound` if there is no such folder.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
 
+    /// How many more bytes this process may store on it now. Changes whenever anyone stores or removes something.
+    fn free_bytes(&self) -> io::Result<u64>;
+    /// How many bytes it holds in all, free ones included; `u64::MAX` if it has no limit.
+    fn total_bytes(&self) -> io::Result<u64>;
+
     /// A number that was never given before and that no one can guess.
     fn fresh_number(&self) -> u64;
     /// A path as messages show it.

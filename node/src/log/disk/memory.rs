@@ -18,8 +18,10 @@ pub(crate) struct Faults {
     pub(crate) segment_sync_fails: bool,
     pub(crate) journal_sync_fails: bool,
     pub(crate) journal_write_fails: bool,
-    /// No segment can be created.
+    /// No segment can be created, and no room is left.
     pub(crate) full: bool,
+    /// How much room is left; plenty if not given. Only reported: files don't use it up.
+    pub(crate) free_bytes: Option<u64>,
     /// So many more operations that change something succeed, all later ones fail.
     pub(crate) operations_left: Option<u64>,
 }
@@ -270,6 +272,15 @@ impl Disk for MemoryDisk {
     /// Its failed syncs leave nothing that looks clean.
     fn forget_cached(&self) -> Result<(), DiskError> {
         Ok(())
+    }
+
+    fn free_bytes(&self) -> Result<u64, DiskError> {
+        let faults = self.state.lock().faults;
+        Ok(if faults.full { 0 } else { faults.free_bytes.unwrap_or(u64::MAX) })
+    }
+
+    fn total_bytes(&self) -> Result<u64, DiskError> {
+        Ok(u64::MAX)
     }
 
     fn fresh_number(&self) -> u64 {

@@ -86,6 +86,17 @@ impl FileSystem for RealFileSystem {
         Ok(names)
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.root)?;
+        // What is kept back for the superuser is not ours.
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn total_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.root)?;
+        Ok(space.f_blocks.saturating_mul(space.f_frsize))
+    }
+
     fn fresh_number(&self) -> u64 {
         rand::random()
     }
@@ -244,6 +255,14 @@ mod tests {
         assert!(matches!(RealDisk::open(folder.path()), Err(DiskError::Locked { .. })));
         drop(disk);
         assert!(RealDisk::open(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn the_file_system_says_how_much_room_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path()).unwrap();
+        let (free, total) = (disk.free_bytes().unwrap(), disk.total_bytes().unwrap());
+        assert!(0 < free && free <= total, "{free} of {total}");
     }
 
     #[test]

@@ -1,0 +1,198 @@
+//! What a group does when a disk is full or the index may not grow.
+
+use super::*;
+use crate::log::disk::memory::Faults;
+use kvorum_protocol::Retry;
+
+const FULL: Faults = Faults {
+    segment_sync_fails: false,
+    journal_sync_fails: false,
+    journal_write_fails: false,
+    full: true,
+    free_bytes: None,
+    operations_left: None,
+};
+
+impl Group {
+    fn set_full(&self, position: usize, full: bool) {
+        self.disks[position].set_faults(if full { FULL } else { Faults::default() });
+    }
+
+    /// Sends a write, lets the group work, and returns the answer.
+    fn answer(&mut self, position: usize, key: &str, action: Action) -> ShardReply {
+        let ticket = self.write(position, key, action);
+        self.settle();
+        self.replies[&ticket].clone()
+    }
+
+    /// Writes large values until one is refused; returns how many were taken, and the refusal.
+    fn fill(&mut self, position: usize) -> (usize, ServerError) {
+        for number in 0..10_000 {
+            match self.answer(position, &format!("filler {number}"), put(&"x".repeat(8_000))) {
+                ShardReply::Written(_) => {}
+                ShardReply::Error(error) => return (number, error),
+                other => panic!("{other:?}"),
+            }
+        }
+        panic!("the log never fills up");
+    }
+
+    fn applied(&mut self) -> Vec<LogIndex> {
+        (0..3).map(|position| self.shard(position).snapshot().applied).collect()
+    }
+}
+
+fn is_written(reply: &ShardReply) -> bool {
+    matches!(reply, ShardReply::Written(WriteResult { status: WriteStatus::Applied, .. }))
+}
+
+fn under(pressure: &Arc<Pressure>) -> Group {
+    let mut group = Group::led();
+    group.shard(0).set_pressure(Arc::clone(pressure));
+    group.written(0, "old", put("1"));
+    group
+}
+
+#[test]
+fn a_leader_on_a_full_disk_refuses_puts_serves_reads_and_removals_and_recovers() {
+    let mut group = Group::led();
+    group.written(0, "kept", put("v"));
+    group.set_full(0, true);
+    let (taken, refusal) = group.fill(0);
+    assert!(taken > 3, "the active segment is used up first");
+    assert_eq!((refusal.code, refusal.outcome), (ErrorCode::DiskFull, Outcome::NotApplied));
+    assert_eq!(refusal.retry, Retry::AfterMs(1_000));
+    for action in [Action::Append { value: "x".repeat(8_000).into() }, put(&"y".repeat(8_000))] {
+        assert!(matches!(group.answer(0, "kept", action), ShardReply::Error(_)));
+    }
+    assert_eq!(group.value(0, "kept").as_deref(), Some("v"), "a refusal has no effect");
+    let read = group.request(0, Operation::Get("kept".into()));
+    group.settle();
+    assert!(matches!(&group.replies[&read], ShardReply::Value(Some(entry)) if entry.value == "v"));
+    for number in 0..taken {
+        assert!(is_written(&group.answer(0, &format!("filler {number}"), Action::Delete)), "removal {number}");
+    }
+    group.advance(20 * TICK_MS);
+    assert_eq!(group.leader(), Some(0), "a full disk costs nobody the lead");
+    group.set_full(0, false);
+    assert!(is_written(&group.answer(0, "kept", put(&"y".repeat(8_000)))));
+}
+
+#[test]
+fn removals_end_before_the_room_for_votes_does() {
+    let mut group = Group::led();
+    group.set_full(0, true);
+    let (taken, _) = group.fill(0);
+    for number in (0..taken).cycle().take(2_000) {
+        // A removal of what is gone waits in the log like any other.
+        group.answer(0, &format!("filler {number}"), Action::Delete);
+    }
+    let ticket = group.write(0, "filler 0", Action::Delete);
+    group.settle();
+    assert_eq!(error_of(group.replies.get(&ticket)), (ErrorCode::DiskFull, Outcome::NotApplied));
+    assert!(group.shard(0).log().can_append_vote());
+    assert!(group.shard(0).hand_over());
+    group.settle();
+    let leader = group.await_leader(&[1, 2]);
+    assert!(is_written(&group.answer(leader, "k", put("v"))), "the others go on");
+}
+
+#[test]
+fn a_follower_on_a_full_disk_catches_up_when_there_is_room_again() {
+    let mut group = Group::led();
+    group.set_full(2, true);
+    let stands_at = |group: &mut Group| group.shard(2).snapshot().last_index;
+    for number in 0..120 {
+        assert!(is_written(&group.answer(0, &format!("k{number}"), put(&"x".repeat(8_000)))));
+    }
+    let stuck = stands_at(&mut group);
+    group.advance(20 * TICK_MS);
+    assert_eq!(stands_at(&mut group), stuck);
+    assert!(stuck < group.shard(0).snapshot().last_index, "it has no room for the rest");
+    assert_eq!(group.leader(), Some(0), "it hears that its leader lives");
+    group.set_full(2, false);
+    group.advance(40 * TICK_MS);
+    let applied = group.applied();
+    assert_eq!((applied[1], applied[2]), (applied[0], applied[0]));
+    let digests: Vec<u64> = (0..3).map(|position| group.shard(position).store().digest().unwrap()).collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+#[test]
+fn a_replica_without_room_for_a_vote_neither_votes_nor_campaigns() {
+    let mut group = Group::led();
+    group.set_full(2, true);
+    while group.shard(2).log().can_append_vote() {
+        let state = group.shard(2).log().hard_state();
+        group.shard(2).consensus.log_mut().append_hard_state(state).unwrap();
+    }
+    let term = group.shard(2).snapshot().term;
+    group.cut = BTreeSet::from([0]);
+    group.advance(100 * TICK_MS);
+    assert_eq!((group.shard(2).snapshot().term, group.shard(2).snapshot().role), (term, Role::Follower));
+    assert_eq!(group.leader(), None, "one vote makes no leader");
+    group.set_full(2, false);
+    group.await_leader(&[1, 2]);
+}
+
+#[test]
+fn what_the_node_says_of_its_disk_refuses_what_takes_room() {
+    let pressure: Arc<Pressure> = Arc::default();
+    let mut group = under(&pressure);
+    pressure.set_disk(1, true);
+    let refused = |reply: ShardReply| match reply {
+        ShardReply::Error(error) => assert_eq!(error.code, ErrorCode::DiskFull),
+        other => panic!("{other:?}"),
+    };
+    refused(group.answer(0, "new", put("v")));
+    refused(group.answer(0, "old", Action::Incr { by: 1 }));
+    refused(group.answer(0, "old", Action::Expire { ttl_ms: 5 }));
+    let mut atomic = |mutations| {
+        let request = AtomicRequest { id: group.fresh_id(), ack: Ack::Committed, checks: Vec::new(), mutations };
+        let ticket = group.request(0, Operation::Atomic { client: client(), request });
+        group.settle();
+        group.replies[&ticket].clone()
+    };
+    refused(atomic(vec![mutation("old", Action::Delete), mutation("new", put("v"))]));
+    assert!(matches!(atomic(vec![mutation("old", Action::Delete)]), ShardReply::Atomic(AtomicResult::Applied(_))));
+    assert_eq!((group.value(0, "old"), group.value(0, "new")), (None, None));
+    pressure.set_disk(u64::MAX, false);
+    assert!(is_written(&group.answer(0, "new", put("v"))));
+}
+
+#[test]
+fn a_full_index_refuses_new_keys_only() {
+    let pressure = Arc::new(Pressure::new(100));
+    let mut group = under(&pressure);
+    pressure.set_index_bytes(100);
+    let ShardReply::Error(refusal) = group.answer(0, "new", put("v")) else { panic!("it was taken") };
+    assert_eq!((refusal.code, refusal.outcome), (ErrorCode::Overloaded, Outcome::NotApplied));
+    assert_eq!(refusal.retry, Retry::AfterMs(1_000));
+    assert!(is_written(&group.answer(0, "old", put("2"))));
+    assert!(is_written(&group.answer(0, "old", Action::Incr { by: 1 })));
+    assert_eq!(group.value(0, "old").as_deref(), Some("3"));
+    assert!(is_written(&group.answer(0, "old", Action::Delete)));
+    assert!(matches!(group.answer(0, "old", put("4")), ShardReply::Error(_)), "it is a new key now");
+    pressure.set_index_bytes(99);
+    assert!(is_written(&group.answer(0, "old", put("5"))));
+}
+
+#[test]
+fn an_answer_that_is_remembered_is_given_on_a_full_disk_too() {
+    let pressure: Arc<Pressure> = Arc::default();
+    let mut group = under(&pressure);
+    let id = group.fresh_id();
+    group.request(0, write(id, Ack::Committed, "k", put("v")));
+    group.settle();
+    pressure.set_disk(0, true);
+    let again = group.request(0, write(WriteId { retry: true, ..id }, Ack::Committed, "k", put("v")));
+    group.settle();
+    assert!(is_written(&group.replies[&again]));
+}
+
+#[test]
+fn a_full_disk_is_nobodys_failure() {
+    let full = || LogError::DiskFull(crate::log::DiskError::Full { operation: "create", path: "x".into() });
+    assert_eq!(ShardError::Log(full()).remedy(), Remedy::AwaitSpace);
+    assert_eq!(ShardError::Consensus(ConsensusError::Log(full())).remedy(), Remedy::AwaitSpace);
+}
