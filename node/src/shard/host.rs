@@ -162,6 +162,8 @@ impl ShardHost {
                 self.shard.hand_over();
             }
             ShardCommand::TransferTo(replica) => self.shard.transfer_to(replica),
+            // Memberships don't change yet; the next opening gets the target with its configuration.
+            ShardCommand::SetTarget(_) => {}
             ShardCommand::Panic => panic!("fault hook: shard {} was told to panic", self.id),
         }
     }

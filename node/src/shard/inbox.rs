@@ -32,12 +32,14 @@ pub struct QueuedRequest {
 }
 
 /// What an operator, or the node itself, tells a shard's replica to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ShardCommand {
     /// Hand leadership to whoever holds most, if this replica leads.
     HandOver,
     /// Hand leadership to this replica.
     TransferTo(ReplicaId),
+    /// The group should consist of these replicas; the first should lead.
+    SetTarget(Vec<ReplicaId>),
     /// Fault hook: panic.
     Panic,
 }

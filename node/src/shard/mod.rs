@@ -14,7 +14,7 @@ mod plan;
 mod tests;
 
 pub use evaluate::ShardReply;
-pub use plan::ReplicaPlan;
+pub use plan::{Orders, Place, ReplicaPlan};
 
 use crate::clock::{Nanos, Now};
 use crate::log::operations::OperationsError;
@@ -125,6 +125,11 @@ pub struct ShardConfig {
     pub initial_voters: Vec<ReplicaId>,
     /// The replica that should lead when it can.
     pub preferred_leader: ReplicaId,
+    /// The replicas that the group should consist of; the first should lead.
+    pub target: Vec<ReplicaId>,
+    /// This replica joined a group that was there before it: it begins without a membership, as a learner that knows
+    /// nobody.
+    pub joins: bool,
     /// What "persisted" means.
     pub durability: Durability,
 }

@@ -58,6 +58,8 @@ fn open(position: usize, disk: &Arc<MemoryDisk>, now: Nanos) -> Replica {
         },
         initial_voters: (0..3).map(id).collect(),
         preferred_leader: id(0),
+        target: (0..3).map(id).collect(),
+        joins: false,
         durability: Durability::Fsync,
     };
     Replica { shard: Shard::new(config, log, now).unwrap(), unsynced: Vec::new() }
