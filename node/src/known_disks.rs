@@ -2,11 +2,11 @@
 //!
 //! A node whose folder was wiped or swapped comes back under its old name and certificate, and has forgotten its votes and
 //! its log: counted as a voter it could help to elect a leader that lacks acknowledged writes. So a peer that comes with
-//! another folder than before is turned away, by each node that had met it. It takes part again once it is replaced by an
-//! operator.
+//! another folder than before is a stranger to each node that had met it: it is connected, and nothing that it says about
+//! consensus counts. This memory serves until the ring map names the peer's folder; from then on the map decides
+//! ([`crate::ring::keeper`]).
 
 use crate::log::{Disk, DiskError};
-use crate::seeded::{Bug, planted};
 use kvorum_protocol::NodeId;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -46,26 +46,27 @@ impl KnownDisks {
         Ok(KnownDisks { disk, known: Mutex::new(known) })
     }
 
-    /// Whether the peer may come with this folder: with the one it had, or with any at the first meeting, which is then
-    /// written down.
+    /// The folder with which a peer was first met; `None` if it never was.
+    pub fn get(&self, peer: NodeId) -> Option<Uuid> {
+        self.known.lock().get(&peer.0).copied()
+    }
+
+    /// A peer comes with this folder. Returns the one with which it was first met: this one at the first meeting, which is
+    /// written down before this returns.
     ///
     /// # Errors
-    /// A sentence for the logs of both nodes.
-    pub fn admit(&self, peer: NodeId, folder: Uuid) -> Result<(), String> {
+    /// If it can't be written down: the peer must be turned away then.
+    pub fn meet(&self, peer: NodeId, folder: Uuid) -> Result<Uuid, DiskError> {
         let mut known = self.known.lock();
-        match known.get(&peer.0) {
-            Some(before) if *before == folder => Ok(()),
-            Some(_) if planted(Bug::WipedDiskAdmitted) => Ok(()),
-            Some(_) => Err("it comes with another data folder than it had, and must be replaced".to_owned()),
-            None => {
-                known.insert(peer.0, folder);
-                let bytes = serde_json::to_vec(&*known).expect("identities have a form in JSON");
-                self.disk.write_metadata(KNOWN_DISKS, &bytes).map_err(|error| {
-                    known.remove(&peer.0);
-                    format!("its data folder can't be written down: {error}")
-                })
-            }
+        if let Some(before) = known.get(&peer.0) {
+            return Ok(*before);
         }
+        known.insert(peer.0, folder);
+        let bytes = serde_json::to_vec(&*known).expect("identities have a form in JSON");
+        self.disk.write_metadata(KNOWN_DISKS, &bytes).inspect_err(|_| {
+            known.remove(&peer.0);
+        })?;
+        Ok(folder)
     }
 }
 
@@ -75,16 +76,16 @@ mod tests {
     use crate::log::disk::memory::MemoryDisk;
 
     #[test]
-    fn the_first_folder_is_kept_over_restarts_and_another_one_turned_away() {
+    fn the_first_folder_is_kept_over_restarts() {
         let disk = MemoryDisk::new();
         let (peer, first, second) = (NodeId(Uuid::from_u128(1)), Uuid::from_u128(2), Uuid::from_u128(3));
         let known = KnownDisks::open(Arc::clone(&disk) as _).unwrap();
-        assert_eq!(known.admit(peer, first), Ok(()));
-        assert_eq!(known.admit(peer, first), Ok(()));
-        assert!(known.admit(peer, second).is_err());
+        assert_eq!(known.get(peer), None);
+        assert_eq!(known.meet(peer, first).unwrap(), first);
+        assert_eq!(known.meet(peer, second).unwrap(), first);
         let restarted = KnownDisks::open(disk.after_kill() as _).unwrap();
-        assert!(restarted.admit(peer, second).is_err());
-        assert_eq!(restarted.admit(peer, first), Ok(()));
+        assert_eq!(restarted.get(peer), Some(first));
+        assert_eq!(restarted.meet(peer, second).unwrap(), first);
     }
 
     #[test]

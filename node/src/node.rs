@@ -24,16 +24,17 @@ use crate::identity::{DataFolder, StartKind};
 use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions};
 use crate::known_disks::KnownDisks;
 use crate::limits::STOP_TIMEOUT;
-use crate::log::{Disk, LogOptions, RealDisk, SpareSource};
+use crate::log::{Disk, InlineSource, LogError, LogOptions, RealDisk, SpareSource};
 use crate::meta::{MetaArguments, MetaKeeper, RING_COPY};
 use crate::peers::{PeerAddress, PeerConfig, PeerError, Peers};
 use crate::pressure::Pressure;
 use crate::replica::Role;
+use crate::replica_files::ReplicaFiles;
 use crate::ring::{PlacementError, RingError, RingMap, RingNode};
 use crate::router::Router;
 use crate::session::SessionContext;
-use crate::shard::ReplicaPlan;
 use crate::shard::inbox::ShardCommand;
+use crate::shard::{Place, ReplicaPlan};
 use crate::shards::{DiskFailed, ShardsArguments, ShardsMessage, ShardsSupervisor};
 use crate::status::{Inspector, machine_memory_bytes};
 use kvorum_protocol::{NodeId, ShardId, ShardRole};
@@ -109,12 +110,12 @@ impl From<JournalError> for NodeError {
 pub async fn run(
     config: Config,
     tls: TlsIdentity,
-    folder: DataFolder,
+    mut folder: DataFolder,
     stop: CancellationToken,
 ) -> Result<DataFolder, NodeError> {
     let (fatal, mut failed) = mpsc::channel(4);
     let (root, _) = Actor::spawn(Some(format!("node/{}", config.node_id)), Root, fatal.clone()).await?;
-    let node = Node::start(&config, tls, &folder, &root.get_cell(), fatal, stop.clone()).await?;
+    let node = Node::start(&config, tls, &mut folder, &root.get_cell(), fatal, stop.clone()).await?;
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
         Some(reason) = failed.recv() => Err(reason),
@@ -148,7 +149,7 @@ impl Node {
     async fn start(
         config: &Config,
         tls: TlsIdentity,
-        folder: &DataFolder,
+        folder: &mut DataFolder,
         root: &ActorCell,
         fatal: mpsc::Sender<NodeError>,
         stop: CancellationToken,
@@ -159,13 +160,17 @@ impl Node {
 
         let disk: Arc<dyn Disk> =
             Arc::new(RealDisk::open(folder.path()).map_err(|error| NodeError::Disk(error.to_string()))?);
+        let initial = initial_ring(config)?;
+        let copy = disk.read_metadata(RING_COPY).map_err(|error| NodeError::Disk(error.to_string()))?;
+        let known = copy.map(|bytes| RingMap::from_bytes(&bytes)).transpose()?;
+        if folder.start_kind() == StartKind::Amnesiac {
+            forget_everything(&disk, known.as_ref().unwrap_or(&initial), config.node_id).await?;
+            folder.amnesia_healed().map_err(|error| NodeError::Disk(error.to_string()))?;
+        }
         let segments = SpareSource::start(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let segments = Arc::new(segments);
         let (journal, handle) = start_journal(config, &disk, fatal.clone()).await?;
         let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
-        let initial = initial_ring(config)?;
-        let copy = disk.read_metadata(RING_COPY).map_err(|error| NodeError::Disk(error.to_string()))?;
-        let known = copy.map(|bytes| RingMap::from_bytes(&bytes)).transpose()?;
         let router = Router::new(
             config.node_id,
             known.clone().unwrap_or_else(|| initial.clone()),
@@ -225,35 +230,44 @@ impl Node {
         let name = Some(format!("node/{}/shards", config.node_id));
         let (shards, _) = Actor::spawn_linked(name, ShardsSupervisor, shards_arguments, root.clone()).await?;
         let mut others = vec![control_actor, peers_actor];
+        let plan = ReplicaPlan::new(config.node_id, config.cluster_id, config.tick().as_millis() as u64);
+        let disk_id = folder.disk();
         if folder.start_kind() == StartKind::Amnesiac {
-            warn!(
-                "this machine went down without a clean stop and durability is `memory`: its replicas take no part until they are replaced"
-            );
+            // Until they are replaced and opened.
             let held = router.ring().held_by(config.node_id);
             held.iter().for_each(|(shard, _)| inspector.set_idle(*shard, ShardRole::Amnesiac));
-        } else {
-            let plan = ReplicaPlan::new(config.node_id, config.cluster_id, config.tick().as_millis() as u64);
-            // Before the ring map is known to be agreed on, only the group that agrees on it runs.
-            let ring = router.ring();
-            let mut wanted = plan.configs(&ring);
-            if known.is_none() {
-                wanted.retain(|config| config.shard == ShardId::META);
-            }
-            let _ = shards.cast(ShardsMessage::Run(wanted));
-            let runs = shards.clone();
-            let follow = {
-                let control = control.clone();
-                move |ring: &RingMap| {
-                    let configs = plan.configs(ring);
-                    configs.iter().for_each(|config| control.join_shard(config.shard));
-                    let _ = runs.cast(ShardsMessage::Run(configs));
-                }
-            };
-            let arguments = MetaArguments { router: Arc::clone(&router), disk, initial, changed: Box::new(follow) };
-            let name = Some(format!("node/{}/meta", config.node_id));
-            let (meta, _) = Actor::spawn_linked(name, MetaKeeper, arguments, root.clone()).await?;
-            others.push(meta.get_cell());
         }
+        let follow = {
+            let (control, shards) = (control.clone(), shards.clone());
+            move |ring: &RingMap| {
+                let orders = plan.orders(ring, disk_id);
+                if orders.place == Place::Stranger {
+                    warn!(folder = %disk_id, "the ring map names another data folder for this node: it holds nothing until it is replaced");
+                }
+                orders.configs.iter().for_each(|config| control.join_shard(config.shard));
+                let _ = shards.cast(ShardsMessage::Follow(orders));
+            }
+        };
+        // Before a ring map is known to be agreed on, at most the group that agrees on it runs.
+        let found = match &known {
+            Some(ring) => {
+                router.set_ring(ring.clone());
+                follow(ring);
+                None
+            }
+            None => found_meta(&plan, &initial, &shards, &disk)?,
+        };
+        let arguments = MetaArguments {
+            router: Arc::clone(&router),
+            disk,
+            folder: disk_id,
+            initial,
+            changed: Box::new(follow),
+            found,
+        };
+        let name = Some(format!("node/{}/meta", config.node_id));
+        let (meta, _) = Actor::spawn_linked(name, MetaKeeper, arguments, root.clone()).await?;
+        others.push(meta.get_cell());
 
         let binary = BinaryDoor::new(context, config.connections_max as usize, doors.clone());
         let _ = door.set(Arc::clone(&binary));
@@ -384,6 +398,44 @@ async fn start_journal(
     Ok(started.await.map_err(|panic| NodeError::Disk(panic.to_string()))??)
 }
 
+/// Writes down for each replica of a folder with amnesia that it is over: none of them may be opened again. Those that take
+/// their place erase what is there and begin with nothing. May be repeated.
+async fn forget_everything(disk: &Arc<dyn Disk>, ring: &RingMap, me: NodeId) -> Result<(), NodeError> {
+    warn!(
+        "this machine went down without a clean stop and durability is `memory`: what this node held does not count any \
+         more, and its replicas wait to be replaced"
+    );
+    let files = ReplicaFiles::new(Arc::clone(disk), Arc::new(InlineSource::new(Arc::clone(disk))));
+    let held = ring.held_by(me);
+    let noted = tokio::task::spawn_blocking(move || -> Result<(), LogError> {
+        held.into_iter().try_for_each(|(shard, replica)| files.forget(shard, replica).map(drop))
+    });
+    let noted = noted.await.map_err(|panic| NodeError::Disk(panic.to_string()))?;
+    noted.map_err(|error| NodeError::Disk(error.to_string()))
+}
+
+/// How this node takes part in founding the `meta` group; `None` if it holds no replica of it, or goes on with the one that
+/// it has.
+fn found_meta(
+    plan: &ReplicaPlan,
+    initial: &RingMap,
+    shards: &ActorRef<ShardsMessage>,
+    disk: &Arc<dyn Disk>,
+) -> Result<Option<Box<dyn FnOnce() + Send + Sync>>, NodeError> {
+    let Some(config) = plan.configs(initial).into_iter().find(|config| config.shard == ShardId::META) else {
+        return Ok(None);
+    };
+    let shards = shards.clone();
+    let open = move || drop(shards.cast(ShardsMessage::Found(Box::new(config))));
+    let began = disk.list_segments(ShardId::META).map_err(|error| NodeError::Disk(error.to_string()))?;
+    if began.is_empty() {
+        return Ok(Some(Box::new(open)));
+    }
+    // It helped to found the group, and ended before it had learnt the map.
+    open();
+    Ok(None)
+}
+
 fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
     let nodes = config.members.iter().map(|member| RingNode {
         id: member.id.0,
@@ -392,6 +444,7 @@ fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
         client: member.client.clone(),
         peer: member.peer.clone(),
         weight: 1,
+        disk: None,
     });
     let (shards, replicas) = (config.shards, config.replication_factor);
     RingMap::initial(config.cluster_id, config.durability, nodes.collect(), shards, replicas)

@@ -5,6 +5,7 @@ use crate::clock::Nanos;
 use crate::known_disks::KnownDisks;
 use crate::peers::PeerNetwork;
 use crate::reply::ReplySink;
+use crate::ring::RingMap;
 use crate::router::Router;
 use crate::session::{Answered, Session, SessionContext};
 use bytes::{Bytes, BytesMut};
@@ -40,28 +41,53 @@ impl PeerDesk {
         &self.context.router
     }
 
-    /// Whether a peer may come with this data folder; see [`KnownDisks::admit`].
+    /// The data folder with which this node knows a peer: the ring map's word, else its own memory.
+    pub fn knows(&self, peer: NodeId) -> Option<Uuid> {
+        self.router().ring().disk_of(peer).or(self.known_disks.get(peer))
+    }
+
+    /// A peer comes with the data folder `disk`, and knows this node with the folder `knows`. One that comes with another
+    /// folder than it should is let in as a stranger: it can forward requests and be told the ring map, and its consensus
+    /// messages don't count ([`crate::peer_table::PeerTable::is_stranger`]).
     ///
     /// # Errors
-    /// Why not.
-    pub fn admit(&self, peer: NodeId, disk: Uuid) -> Result<(), String> {
-        self.known_disks.admit(peer, disk)
+    /// Why it is turned away.
+    pub fn admit(&self, peer: NodeId, disk: Uuid, knows: Option<Uuid>) -> Result<(), String> {
+        let ring = self.router().ring();
+        if ring.is_retired(disk) {
+            return Err(format!(
+                "data folder {disk} was replaced and never returns: empty it, and the node is taken in"
+            ));
+        }
+        let remembered = self.known_disks.meet(peer, disk);
+        let remembered = remembered.map_err(|error| format!("its data folder can't be written down: {error}"))?;
+        let table = self.router().peer_table();
+        table.met(peer, disk, Some(remembered), knows);
+        if table.is_stranger(&ring, peer) {
+            warn!(%peer, folder = %disk, "a peer comes with another data folder than it had: it is a stranger until it is replaced");
+        }
+        Ok(())
     }
 
     /// A peer can be sent to.
     pub fn connected(&self, peer: NodeId) {
         debug!(%peer, "a peer can be sent to");
-        let leading = self.router().leading();
-        if let Some(peers) = self.router().peers()
-            && !leading.is_empty()
-        {
+        let router = self.router();
+        router.peer_table().connected(peer, router.clock().monotonic());
+        let Some(peers) = router.peers() else { return };
+        let leading = router.leading();
+        if !leading.is_empty() {
             let _ = peers.send(peer, &PeerMessage::Leading(leading));
+        }
+        if let Some(ring) = router.agreed_ring() {
+            let _ = peers.send(peer, &PeerMessage::Ring(ring.to_bytes().into()));
         }
     }
 
     /// A peer can't be sent to any more.
     pub fn disconnected(&self, peer: NodeId) {
         debug!(%peer, "a peer can't be sent to any more");
+        self.router().peer_table().disconnected(peer);
         self.router().peer_lost(peer);
     }
 
@@ -70,7 +96,9 @@ impl PeerDesk {
         match message {
             PeerMessage::Raft(shard, message) => {
                 let Some(handle) = self.router().local(shard) else { return };
-                if self.router().is_from(shard, &message, from) {
+                if self.router().is_stranger(from) {
+                    debug!(%from, %shard, "dropped a stranger's consensus message");
+                } else if self.router().is_from(shard, &message, from) {
                     handle.inbox.message(message);
                 } else {
                     warn!(%from, %shard, replica = %message.from, "a peer speaks for a replica that it does not hold");
@@ -79,6 +107,11 @@ impl PeerDesk {
             PeerMessage::Forward { id, client, request } => self.forwarded(from, id, client, request, now),
             PeerMessage::ForwardReply { id, response } => self.router().forward_answered(from, id, response),
             PeerMessage::Leading(shards) => self.router().peer_leads(from, &shards),
+            PeerMessage::Ring(map) => match RingMap::from_bytes(&map) {
+                Ok(ring) => self.router().offer_ring(ring),
+                Err(error) => warn!(%from, %error, "a peer's ring map was refused"),
+            },
+            PeerMessage::Faulty(replicas) => self.router().peer_table().note_faulty(from, replicas, now),
             PeerMessage::Hello(_) => warn!(%from, "a peer said hello twice"),
         }
     }

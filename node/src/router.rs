@@ -4,6 +4,7 @@
 
 use crate::clock::{Clock, Nanos};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
+use crate::peer_table::PeerTable;
 use crate::peers::{PeerNetwork, SendError};
 use crate::replica::Role;
 use crate::reply::{Answer, ReplyTo};
@@ -18,11 +19,12 @@ use kvorum_protocol::{
     ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Response, ResponseBody, ServerError, ShardId, Term,
     Topology,
 };
-use parking_lot::RwLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// Where a request for a shard goes.
 #[derive(Debug)]
@@ -64,6 +66,13 @@ struct Forward {
 pub struct Router {
     me: NodeId,
     ring: RwLock<Arc<RingMap>>,
+    /// The map in force was decided by the `meta` group; else it is only what a new cluster would begin with.
+    agreed: AtomicBool,
+    /// The newest map that a peer has sent and nobody has looked at.
+    offered: Mutex<Option<RingMap>>,
+    peer_table: PeerTable,
+    /// Replicas of this node that can't be used any more.
+    faulty: Mutex<BTreeMap<ShardId, ReplicaId>>,
     shards: DashMap<ShardId, Arc<ShardHandle>>,
     leaders: DashMap<ShardId, (Term, NodeId)>,
     topology: watch::Sender<Arc<Topology>>,
@@ -83,6 +92,10 @@ impl Router {
         Arc::new(Router {
             me,
             ring: RwLock::new(Arc::new(ring)),
+            agreed: AtomicBool::new(false),
+            offered: Mutex::default(),
+            peer_table: PeerTable::default(),
+            faulty: Mutex::default(),
             shards: DashMap::new(),
             leaders: DashMap::new(),
             topology: watch::Sender::new(topology),
@@ -119,17 +132,68 @@ impl Router {
         Arc::clone(&self.ring.read())
     }
 
-    /// Puts a newer ring map in force. Returns whether it was newer.
+    /// The ring map in force, if the `meta` group has decided it.
+    pub fn agreed_ring(&self) -> Option<Arc<RingMap>> {
+        let ring = self.ring.read();
+        self.agreed.load(Ordering::Acquire).then(|| Arc::clone(&ring))
+    }
+
+    /// Puts a map in force that the `meta` group has decided. Returns whether it was news: an older one is not, nor the
+    /// same one again.
     pub fn set_ring(&self, ring: RingMap) -> bool {
         {
             let mut current = self.ring.write();
-            if ring.epoch < current.epoch {
+            if self.agreed.load(Ordering::Acquire) && ring.epoch <= current.epoch {
                 return false;
             }
             *current = Arc::new(ring);
+            self.agreed.store(true, Ordering::Release);
         }
         self.publish_topology();
         true
+    }
+
+    /// A peer has sent a ring map. It is kept for whoever keeps the map, if it is news.
+    pub fn offer_ring(&self, ring: RingMap) {
+        let current = self.ring();
+        if ring.cluster != current.cluster {
+            warn!(cluster = %ring.cluster, "a peer has sent the ring map of another cluster");
+            return;
+        }
+        let mut offered = self.offered.lock();
+        let newest = offered.as_ref().map(|ring| ring.epoch).or(self.agreed_ring().map(|ring| ring.epoch));
+        if newest.is_none_or(|newest| ring.epoch > newest) {
+            *offered = Some(ring);
+        }
+    }
+
+    /// The newest map that a peer has sent since the last call, if it was news then.
+    pub fn take_offered_ring(&self) -> Option<RingMap> {
+        self.offered.lock().take()
+    }
+
+    /// What the peers have said.
+    pub fn peer_table(&self) -> &PeerTable {
+        &self.peer_table
+    }
+
+    /// Whether a peer came with another data folder than it should, by the map in force.
+    pub fn is_stranger(&self, peer: NodeId) -> bool {
+        self.peer_table.is_stranger(&self.ring.read(), peer)
+    }
+
+    /// A replica of this node can't be used any more, and waits to be replaced; with `None`, none of that shard is.
+    pub fn set_faulty(&self, shard: ShardId, replica: Option<ReplicaId>) {
+        let mut faulty = self.faulty.lock();
+        match replica {
+            Some(replica) => faulty.insert(shard, replica),
+            None => faulty.remove(&shard),
+        };
+    }
+
+    /// The replicas of this node that wait to be replaced.
+    pub fn faulty(&self) -> Vec<(ShardId, ReplicaId)> {
+        self.faulty.lock().iter().map(|(shard, replica)| (*shard, *replica)).collect()
     }
 
     /// The ring map with the leaders that are known, now and whenever it changes.
@@ -183,7 +247,9 @@ impl Router {
     pub fn route_stale(&self, shard: ShardId) -> Route {
         let ring = self.ring();
         let mut holders = ring.replicas(shard).iter().filter_map(|held| ring.node_of(shard, ReplicaId(held.replica)));
-        let up = holders.find(|node| self.peers.get().is_some_and(|peers| peers.is_up(*node)));
+        let may_answer =
+            |node: &NodeId| self.peers.get().is_some_and(|peers| peers.is_up(*node)) && !self.is_stranger(*node);
+        let up = holders.find(may_answer);
         up.map_or(Route::Nowhere, Route::Remote)
     }
 
@@ -365,7 +431,10 @@ impl ShardOutlet for Router {
         let Some(peers) = self.peers.get() else { return };
         let ring = self.ring();
         for message in messages {
-            if let Some(node) = ring.node_of(shard, message.to) {
+            // A stranger is not the replica that the message is for, whatever its name.
+            if let Some(node) =
+                ring.node_of(shard, message.to).filter(|node| !self.peer_table.is_stranger(&ring, *node))
+            {
                 // A full or closed lane drops it; consensus sends again.
                 let _ = peers.send(node, &PeerMessage::Raft(shard, message));
             }

@@ -1,34 +1,41 @@
 //! The supervisor of a node's shard replicas: opens them, restarts the ones that fail, one for one, and gives up when
-//! that happens too often ([`crate::supervisor`]).
+//! that happens too often ([`crate::supervisor`]). It follows the ring map: a replica that the map has replaced is stopped,
+//! its files are erased, and the one in its place is opened ([`crate::replica_files`]).
 
 use crate::clock;
 use crate::journal::ShardJournal;
 use crate::limits::AWAIT_SPACE;
-use crate::log::{Disk, LogOptions};
+use crate::log::{Disk, LogError, LogOptions};
 use crate::pressure::Pressure;
+use crate::replica_files::{Readiness, ReplicaFiles, Wanted};
 use crate::router::Router;
 use crate::shard::actor::{ShardActor, ShardMessage};
 use crate::shard::host::ShardArguments;
-use crate::shard::inbox::QueueBudget;
-use crate::shard::{Remedy, ShardConfig, ShardError};
+use crate::shard::inbox::{QueueBudget, ShardCommand};
+use crate::shard::{Orders, Place, Remedy, ShardConfig, ShardError};
 use crate::status::Inspector;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
-use kvorum_protocol::{ShardId, ShardRole};
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use std::collections::{BTreeMap, HashMap};
+use kvorum_protocol::{ReplicaId, ShardId, ShardRole};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// A stopping shard is given this long to write its last record.
 const STOP_SHARD_TIMEOUT: Duration = Duration::from_secs(2);
+/// A replica that has been replaced is given this long to end; its files can't be erased before.
+const REPLACED_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the supervisor is told.
 #[derive(Debug)]
 pub enum ShardsMessage {
-    /// Run these replicas; those that run already are left alone.
-    Run(Vec<ShardConfig>),
+    /// Run a first replica of `meta`, to found the group.
+    Found(Box<ShardConfig>),
+    /// A ring map is in force: run what it asks for, and nothing else.
+    Follow(Orders),
     /// Start a replica that has failed.
     Restart(ShardId),
     /// Stop all replicas in good order, then end.
@@ -46,6 +53,11 @@ pub struct DiskFailed {
     /// What failed.
     pub reason: String,
 }
+
+/// A replica that was replaced did not stop, and its files can't be erased.
+#[derive(Debug, thiserror::Error)]
+#[error("shard {0}: the replica that was replaced did not stop in time")]
+struct DidNotStop(ShardId);
 
 /// What every shard replica of the node needs.
 #[derive(Clone)]
@@ -79,8 +91,70 @@ pub struct ShardsState {
 
 struct Replica {
     config: ShardConfig,
+    /// The epoch of the map that gave it to this node.
+    epoch: u64,
+    /// It may be opened although it never was here.
+    may_begin: bool,
     incarnation: u32,
     actor: Option<ActorRef<ShardMessage>>,
+    state: ReplicaState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ReplicaState {
+    /// It is open, or will be opened when its time comes.
+    Runs,
+    /// It can't be opened under the map in force; a newer one will tell.
+    AwaitsMap,
+    /// It can't be used any more, and waits to be replaced.
+    Faulty,
+}
+
+impl Replica {
+    fn new(config: ShardConfig, epoch: u64, may_begin: bool) -> Self {
+        Replica { config, epoch, may_begin, incarnation: 0, actor: None, state: ReplicaState::Runs }
+    }
+
+    fn id(&self) -> ReplicaId {
+        self.config.consensus.replica
+    }
+}
+
+impl Replica {
+    /// A newer map gives this node the same replica.
+    fn follow(&mut self, config: ShardConfig, epoch: u64, place: Place) {
+        self.config = config;
+        self.epoch = epoch;
+        self.may_begin = place == Place::Named;
+    }
+}
+
+/// What came of opening a replica.
+enum Opened {
+    Runs(ActorRef<ShardMessage>),
+    NotReady(Readiness),
+}
+
+async fn open_one(
+    files: ReplicaFiles,
+    wanted: Wanted,
+    mut arguments: ShardArguments,
+    supervisor: ActorCell,
+) -> Result<Opened, SpawnErr> {
+    let journal = Arc::clone(&arguments.journal);
+    let failed = |error: LogError| SpawnErr::StartupFailed(ShardError::Log(error).into());
+    let prepared = tokio::task::spawn_blocking(move || {
+        let readiness = files.prepare(&wanted)?;
+        Ok((readiness, files.journal_of(wanted.shard, &journal)?))
+    });
+    let (readiness, journal) =
+        prepared.await.map_err(|panic| SpawnErr::StartupFailed(panic.into()))?.map_err(failed)?;
+    if readiness != Readiness::Open {
+        return Ok(Opened::NotReady(readiness));
+    }
+    arguments.journal = journal;
+    let (actor, _) = Actor::spawn_linked(None, ShardActor, arguments, supervisor).await?;
+    Ok(Opened::Runs(actor))
 }
 
 impl Actor for ShardsSupervisor {
@@ -110,17 +184,15 @@ impl Actor for ShardsSupervisor {
         state: &mut ShardsState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ShardsMessage::Run(configs) => {
-                let mut fresh = Vec::new();
-                for config in configs {
-                    let shard = config.shard;
-                    if let std::collections::btree_map::Entry::Vacant(entry) = state.replicas.entry(shard) {
-                        entry.insert(Replica { config, incarnation: 0, actor: None });
-                        fresh.push(shard);
-                    }
+            ShardsMessage::Found(config) if !state.stopping => {
+                let shard = config.shard;
+                if let Entry::Vacant(vacant) = state.replicas.entry(shard) {
+                    vacant.insert(Replica::new(*config, 0, true));
+                    state.open(&myself, vec![shard]).await?;
                 }
-                state.open(&myself, fresh).await?;
             }
+            ShardsMessage::Follow(orders) if !state.stopping => state.follow(&myself, orders).await?,
+            ShardsMessage::Found(_) | ShardsMessage::Follow(_) => {}
             ShardsMessage::Restart(shard) if !state.stopping => state.open(&myself, vec![shard]).await?,
             ShardsMessage::Restart(_) => {}
             ShardsMessage::Stop => {
@@ -149,11 +221,94 @@ impl Actor for ShardsSupervisor {
 }
 
 impl ShardsState {
+    /// Runs what a map asks for. What it asks for no more is stopped, and erased if the map has a say in this folder.
+    async fn follow(&mut self, myself: &ActorRef<ShardsMessage>, orders: Orders) -> Result<(), ActorProcessingErr> {
+        let Orders { epoch, place, configs } = orders;
+        let asked: BTreeSet<ShardId> = configs.iter().map(|config| config.shard).collect();
+        let surplus: Vec<ShardId> = self.replicas.keys().filter(|shard| !asked.contains(shard)).copied().collect();
+        for shard in surplus {
+            self.stop_one(shard).await?;
+            self.replicas.remove(&shard);
+            self.not_faulty(shard);
+        }
+        let mut opening = Vec::new();
+        for config in configs {
+            let shard = config.shard;
+            let other_replica = match self.replicas.get_mut(&shard) {
+                Some(replica) if replica.id() == config.consensus.replica => {
+                    replica.follow(config, epoch, place);
+                    if replica.state == ReplicaState::AwaitsMap {
+                        replica.state = ReplicaState::Runs;
+                        opening.push(shard);
+                    } else if let Some(handle) = self.arguments.router.local(shard) {
+                        // A full queue holds it up until the next map; the next opening gets it anyway.
+                        handle.inbox.command(ShardCommand::SetTarget(replica.config.target.clone()));
+                    }
+                    continue;
+                }
+                Some(_) => true,
+                None => false,
+            };
+            if other_replica {
+                self.stop_one(shard).await?;
+                self.not_faulty(shard);
+            }
+            let incarnation = self.replicas.get(&shard).map_or(0, |replica| replica.incarnation);
+            let replica = Replica::new(config, epoch, place == Place::Named);
+            self.replicas.insert(shard, Replica { incarnation, ..replica });
+            opening.push(shard);
+        }
+        if place == Place::Named {
+            self.erase_surplus(myself, asked, epoch).await?;
+        }
+        self.open(myself, opening).await
+    }
+
+    /// Erases what lies in the folder of shards that the map gives this node nothing of.
+    async fn erase_surplus(
+        &mut self,
+        myself: &ActorRef<ShardsMessage>,
+        asked: BTreeSet<ShardId>,
+        epoch: u64,
+    ) -> Result<(), ActorProcessingErr> {
+        let (files, disk) = (self.files(), Arc::clone(&self.arguments.disk));
+        let erased = tokio::task::spawn_blocking(move || -> Result<(), (ShardId, LogError)> {
+            let listed = disk.list_shards().map_err(|error| (ShardId::META, LogError::from(error)))?;
+            for shard in listed.into_iter().filter(|shard| !asked.contains(shard)) {
+                if files.give_up(shard, epoch).map_err(|error| (shard, error))? {
+                    info!(%shard, "erased the shard's files: the ring map gives this node no replica of it");
+                }
+            }
+            Ok(())
+        });
+        match erased.await? {
+            Ok(()) => Ok(()),
+            Err((shard, error)) => self.failed(myself, shard, &ShardError::Log(error).into()),
+        }
+    }
+
+    /// Ends a replica for good; whatever it still says reaches nobody.
+    async fn stop_one(&mut self, shard: ShardId) -> Result<(), ActorProcessingErr> {
+        self.by_actor.retain(|_, of| *of != shard);
+        self.arguments.router.closed(shard);
+        let Some(actor) = self.replicas.get_mut(&shard).and_then(|replica| replica.actor.take()) else { return Ok(()) };
+        info!(%shard, "stopping a replica that the ring map does not give this node any more");
+        actor.stop_and_wait(None, Some(REPLACED_STOP_TIMEOUT)).await.map_err(|_| DidNotStop(shard).into())
+    }
+
+    fn files(&self) -> ReplicaFiles {
+        ReplicaFiles::new(Arc::clone(&self.arguments.disk), Arc::clone(&self.arguments.log.source))
+    }
+
     /// Opens replicas side by side: recovery waits for the disk, and there may be many.
     async fn open(&mut self, myself: &ActorRef<ShardsMessage>, shards: Vec<ShardId>) -> Result<(), ActorProcessingErr> {
         let mut opening = JoinSet::new();
         for shard in shards {
+            let files = self.files();
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            if replica.actor.is_some() || replica.state != ReplicaState::Runs {
+                continue;
+            }
             replica.incarnation += 1;
             let arguments = ShardArguments {
                 config: replica.config.clone(),
@@ -165,34 +320,66 @@ impl ShardsState {
                 pressure: Arc::clone(&self.arguments.pressure),
                 outlet: Arc::clone(&self.arguments.router) as _,
             };
+            let wanted = Wanted { shard, replica: replica.id(), epoch: replica.epoch, may_begin: replica.may_begin };
             let supervisor = myself.get_cell();
-            opening.spawn(async move { (shard, Actor::spawn_linked(None, ShardActor, arguments, supervisor).await) });
+            opening.spawn(async move { (shard, open_one(files, wanted, arguments, supervisor).await) });
         }
         while let Some(opened) = opening.join_next().await {
             match opened? {
-                (shard, Ok((actor, _))) => {
-                    self.by_actor.insert(actor.get_id(), shard);
-                    if let Some(replica) = self.replicas.get_mut(&shard) {
-                        replica.actor = Some(actor);
-                        if replica.incarnation > 1 {
-                            info!(%shard, incarnation = replica.incarnation, "restarted the shard from its log");
-                        }
-                    }
-                }
+                (shard, Ok(Opened::Runs(actor))) => self.opened(shard, actor),
+                (shard, Ok(Opened::NotReady(readiness))) => self.not_ready(shard, readiness),
                 (shard, Err(failure)) => self.did_not_open(myself, shard, failure)?,
             }
         }
         Ok(())
     }
 
+    fn opened(&mut self, shard: ShardId, actor: ActorRef<ShardMessage>) {
+        self.by_actor.insert(actor.get_id(), shard);
+        self.not_faulty(shard);
+        if let Some(replica) = self.replicas.get_mut(&shard) {
+            replica.actor = Some(actor);
+            if replica.incarnation > 1 {
+                info!(%shard, incarnation = replica.incarnation, "restarted the shard from its log");
+            }
+        }
+    }
+
+    fn not_ready(&mut self, shard: ShardId, readiness: Readiness) {
+        if readiness == Readiness::Ended {
+            warn!(%shard, "the replica has lost its log, and takes no part until it is replaced");
+            self.faulty(shard, ShardRole::Amnesiac);
+        } else {
+            debug!(%shard, ?readiness, "the replica waits for a newer ring map");
+            if let Some(replica) = self.replicas.get_mut(&shard) {
+                replica.state = ReplicaState::AwaitsMap;
+            }
+        }
+    }
+
+    /// The replica can't be used any more: status says so, and the leader of `meta` is told.
+    fn faulty(&mut self, shard: ShardId, role: ShardRole) {
+        self.closed(shard);
+        self.arguments.inspector.set_idle(shard, role);
+        if let Some(replica) = self.replicas.get_mut(&shard) {
+            replica.state = ReplicaState::Faulty;
+            self.arguments.router.set_faulty(shard, Some(replica.id()));
+        }
+    }
+
+    fn not_faulty(&self, shard: ShardId) {
+        self.arguments.router.set_faulty(shard, None);
+        self.arguments.inspector.clear_idle(shard);
+    }
+
     fn did_not_open(
         &mut self,
         myself: &ActorRef<ShardsMessage>,
         shard: ShardId,
-        failure: ractor::SpawnErr,
+        failure: SpawnErr,
     ) -> Result<(), ActorProcessingErr> {
         match failure {
-            ractor::SpawnErr::StartupFailed(cause) => self.failed(myself, shard, &cause),
+            SpawnErr::StartupFailed(cause) => self.failed(myself, shard, &cause),
             other => self.restart(myself, shard, other.to_string()),
         }
     }
@@ -208,8 +395,7 @@ impl ShardsState {
             Remedy::Restart => self.restart(myself, shard, cause.to_string()),
             Remedy::LeaveOut => {
                 error!(%shard, error = %cause, "the shard's log is damaged; this replica takes no part until it is replaced");
-                self.closed(shard);
-                self.arguments.inspector.set_idle(shard, ShardRole::Faulty);
+                self.faulty(shard, ShardRole::Faulty);
                 Ok(())
             }
             Remedy::AwaitSpace => {

@@ -188,7 +188,7 @@ fn announce(config: &Config, folder: &DataFolder) {
         StartKind::First => "the data folder is new",
         StartKind::AfterCleanStop => "after a clean stop",
         StartKind::AfterCrash => "after a crash, recovers",
-        StartKind::Amnesiac => "after a machine restart without a clean stop, has amnesia and does not vote",
+        StartKind::Amnesiac => "after a machine restart without a clean stop, has amnesia and begins anew",
     };
     tracing::info!(
         node = %config.name,

@@ -114,6 +114,11 @@ impl Inspector {
         self.idle.lock().insert(shard, role);
     }
 
+    /// A replica runs, or is not held any more.
+    pub fn clear_idle(&self, shard: ShardId) {
+        self.idle.lock().remove(&shard);
+    }
+
     /// This node's status.
     pub fn status(&self) -> NodeStatus {
         let usage = process_usage();

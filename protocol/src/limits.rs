@@ -35,6 +35,9 @@ pub const REPLICAS_MAX: usize = 15;
 pub const TTL_MS_MAX: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// Longest deadline of a request, in milliseconds: 10 minutes.
 pub const DEADLINE_MS_MAX: u32 = 600_000;
+/// Largest ring map that nodes send to each other, in bytes. The largest cluster's, with replicas of every shard on
+/// three nodes, is well below it.
+pub const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most raft entries in one message between nodes.
 pub const RAFT_ENTRIES_MAX: usize = 4096;
 /// Largest payload of one raft entry, in bytes: the largest value, or the largest batch that a shard proposes.
@@ -44,5 +47,6 @@ const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 * 1024 < FRAME_BYTES_
 const _: () = assert!(MULTI_GET_REPLY_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest reply fits a frame");
 const _: () = assert!(SCAN_PAGE_BYTES + VALUE_BYTES_MAX < FRAME_BYTES_MAX + KEY_BYTES_MAX);
 const _: () = assert!(RAFT_ENTRY_BYTES_MAX + 64 * 1024 < PEER_FRAME_BYTES_MAX, "the largest entry fits a peer frame");
+const _: () = assert!(RING_BYTES_MAX < PEER_FRAME_BYTES_MAX, "the largest ring map fits a peer frame");
 const _: () = assert!(VALUE_BYTES_MAX * 2 < RAFT_ENTRY_BYTES_MAX, "a value and the value it replaced fit an entry");
 const _: () = assert!(SHARDS_MAX < u16::MAX as usize);

@@ -3,13 +3,15 @@
 //! The consensus library's own codec never sees bytes from the network: its messages are encoded here, field by field.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::limits::{FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, SHARDS_MAX};
+use crate::limits::{
+    FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, RING_BYTES_MAX, SHARDS_MAX,
+};
 use crate::types::{ClientId, ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 /// The version of the protocol between nodes.
-pub const PEER_PROTOCOL_VERSION: u16 = 1;
+pub const PEER_PROTOCOL_VERSION: u16 = 2;
 
 mod kind {
     pub(super) const HELLO: u8 = 1;
@@ -17,6 +19,8 @@ mod kind {
     pub(super) const FORWARD: u8 = 3;
     pub(super) const FORWARD_REPLY: u8 = 4;
     pub(super) const LEADING: u8 = 5;
+    pub(super) const RING: u8 = 10;
+    pub(super) const FAULTY: u8 = 11;
 }
 
 /// One message between nodes.
@@ -44,6 +48,10 @@ pub enum PeerMessage {
     },
     /// The sender leads these shards, in these terms.
     Leading(Vec<(ShardId, Term)>),
+    /// The ring map that the sender has in force, in its stored form, of at most [`RING_BYTES_MAX`] bytes.
+    Ring(Bytes),
+    /// These replicas of the sender can't be used any more, and wait to be replaced.
+    Faulty(Vec<(ShardId, ReplicaId)>),
 }
 
 /// Who is at the other end.
@@ -58,6 +66,9 @@ pub struct PeerHello {
     /// The sender's data folder: drawn at random when it was made. A node that comes with another one than it had has
     /// forgotten its votes.
     pub disk: Uuid,
+    /// The data folder with which the sender knows the receiver; `None` if it has never met it. Another one than the
+    /// receiver's own tells the receiver that it has forgotten something.
+    pub knows: Option<Uuid>,
     /// The sender's program and its version.
     pub program: String,
 }
@@ -189,6 +200,7 @@ impl PeerMessage {
                 out.uuid(hello.cluster.0);
                 out.uuid(hello.node.0);
                 out.uuid(hello.disk);
+                out.option(hello.knows, |out, disk| out.uuid(disk));
                 out.text(&hello.program, NAME_BYTES_MAX);
             }
             PeerMessage::Raft(shard, message) => {
@@ -215,6 +227,18 @@ impl PeerMessage {
                     out.put_u64_le(term.0);
                 }
             }
+            PeerMessage::Ring(map) => {
+                out.put_u8(kind::RING);
+                out.bytes(map);
+            }
+            PeerMessage::Faulty(replicas) => {
+                out.put_u8(kind::FAULTY);
+                out.count(replicas.len());
+                for (shard, replica) in replicas {
+                    out.put_u16_le(shard.0);
+                    out.put_u64_le(replica.0);
+                }
+            }
         }
     }
 
@@ -230,6 +254,7 @@ impl PeerMessage {
                 cluster: reader.cluster_id()?,
                 node: reader.node_id()?,
                 disk: reader.uuid()?,
+                knows: reader.option("known data folder", Reader::uuid)?,
                 program: reader.text("program", NAME_BYTES_MAX)?,
             }),
             kind::RAFT => PeerMessage::Raft(ShardId(reader.u16()?), decode_raft(&mut reader)?),
@@ -247,6 +272,15 @@ impl PeerMessage {
                 PeerMessage::Leading(
                     (0..count)
                         .map(|_| Ok((ShardId(reader.u16()?), Term(reader.u64()?))))
+                        .collect::<Result<_, DecodeError>>()?,
+                )
+            }
+            kind::RING => PeerMessage::Ring(reader.bytes("ring map", RING_BYTES_MAX)?),
+            kind::FAULTY => {
+                let count = reader.count("replicas", SHARDS_MAX + 1, 10)?;
+                PeerMessage::Faulty(
+                    (0..count)
+                        .map(|_| Ok((ShardId(reader.u16()?), replica(&mut reader, "faulty replica")?)))
                         .collect::<Result<_, DecodeError>>()?,
                 )
             }
@@ -280,12 +314,16 @@ fn encode_raft(out: &mut BytesMut, message: &RaftMessage) {
     }
 }
 
-fn decode_raft(reader: &mut Reader) -> Result<RaftMessage, DecodeError> {
-    let kind = RaftMessageKind::from_number(reader.u8()?)?;
-    let replica = |reader: &mut Reader, field| match reader.u64()? {
+/// The id of a replica, which is never 0.
+fn replica(reader: &mut Reader, field: &'static str) -> Result<ReplicaId, DecodeError> {
+    match reader.u64()? {
         0 => Err(DecodeError::UnknownValue { field, value: 0 }),
         id => Ok(ReplicaId(id)),
-    };
+    }
+}
+
+fn decode_raft(reader: &mut Reader) -> Result<RaftMessage, DecodeError> {
+    let kind = RaftMessageKind::from_number(reader.u8()?)?;
     Ok(RaftMessage {
         kind,
         from: replica(reader, "sending replica")?,

@@ -6,7 +6,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::limits::{
     BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX,
-    RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX, SCAN_ENTRIES_MAX, SHARDS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
+    RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX, RING_BYTES_MAX, SCAN_ENTRIES_MAX, SHARDS_MAX, TTL_MS_MAX,
+    VALUE_BYTES_MAX,
 };
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{DecodeError, NodeStatus, Request, Response};
@@ -123,7 +124,9 @@ fn announced() -> Vec<Announced> {
         row("atomic results", zeros(response(0x22), 1), BATCH_OPERATIONS_MAX, 4, of_response),
         row("status peers", zeros(BytesMut::new(), 16 + 2 + 2 + 4 + 8 + 1 + 4), NODES_MAX, 4, of_status),
         row("status shards", zeros(BytesMut::new(), 37 + 4 + 32 + 17), SHARDS_MAX + 1, 4, of_status),
-        row("peer program", zeros(peer(1), 50), NAME_BYTES_MAX, 2, of_peer),
+        row("peer program", zeros(peer(1), 51), NAME_BYTES_MAX, 2, of_peer),
+        row("ring map", peer(10), RING_BYTES_MAX, 4, of_peer),
+        row("faulty replicas", peer(11), SHARDS_MAX + 1, 4, of_peer),
         row("context", raft(), 64, 4, of_peer),
         row("raft entries", zeros(raft(), 4), RAFT_ENTRIES_MAX, 4, of_peer),
         row("entry payload", raft_entry(), RAFT_ENTRY_BYTES_MAX, 4, of_peer),

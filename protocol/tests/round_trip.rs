@@ -361,16 +361,18 @@ fn raft_message() -> impl Strategy<Value = RaftMessage> {
 }
 
 fn peer_message() -> impl Strategy<Value = PeerMessage> {
-    let hello = (any::<u16>(), cluster_id(), node_id(), any::<u128>(), name()).prop_map(
-        |(version, cluster, node, disk, program)| PeerHello {
+    let hello = (any::<u16>(), cluster_id(), node_id(), any::<u128>(), any::<Option<u128>>(), name()).prop_map(
+        |(version, cluster, node, disk, knows, program)| PeerHello {
             version,
             cluster,
             node,
             disk: uuid::Uuid::from_u128(disk),
+            knows: knows.map(uuid::Uuid::from_u128),
             program,
         },
     );
     let leading = (shard_id(), any::<u64>()).prop_map(|(shard, term)| (shard, Term(term)));
+    let faulty = (shard_id(), 1..=u64::MAX).prop_map(|(shard, replica)| (shard, ReplicaId(replica)));
     prop_oneof![
         hello.prop_map(PeerMessage::Hello),
         (shard_id(), raft_message()).prop_map(|(shard, message)| PeerMessage::Raft(shard, message)),
@@ -381,6 +383,8 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         }),
         (any::<u64>(), bytes()).prop_map(|(id, response)| PeerMessage::ForwardReply { id, response }),
         vec(leading, 0..5).prop_map(PeerMessage::Leading),
+        bytes().prop_map(PeerMessage::Ring),
+        vec(faulty, 0..5).prop_map(PeerMessage::Faulty),
     ]
 }
 

@@ -54,7 +54,10 @@ fn status_of(node: NodeId, transfers: usize) -> Vec<u8> {
 }
 
 impl PeerHandler for Handler {
-    fn admit(&self, _: NodeId, _: uuid::Uuid) -> Result<(), String> {
+    fn knows(&self, _: NodeId) -> Option<uuid::Uuid> {
+        None
+    }
+    fn admit(&self, _: NodeId, _: uuid::Uuid, _: Option<uuid::Uuid>) -> Result<(), String> {
         Ok(())
     }
     fn connected(&self, _: NodeId) {}

@@ -43,8 +43,12 @@ async fn collect(door: Weak<PeerDoor>, peer: NodeId, sink: Arc<ReplySink>, stop:
 }
 
 impl PeerHandler for PeerDoor {
-    fn admit(&self, peer: NodeId, disk: Uuid) -> Result<(), String> {
-        self.desk.admit(peer, disk)
+    fn knows(&self, peer: NodeId) -> Option<Uuid> {
+        self.desk.knows(peer)
+    }
+
+    fn admit(&self, peer: NodeId, disk: Uuid, knows: Option<Uuid>) -> Result<(), String> {
+        self.desk.admit(peer, disk, knows)
     }
 
     fn connected(&self, peer: NodeId) {

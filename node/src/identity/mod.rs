@@ -3,11 +3,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `LOCK` | nothing but the process id of who holds the lock on it, for messages |
-//! | `identity` | cluster, node, disk, and what is fixed for the cluster's life; written once |
+//! | `identity` | cluster, node, disk, and what is fixed for the cluster's life; written once, and again with a new disk after amnesia |
 //! | `run-state` | whether a process runs, since which boot, and whether amnesia is left |
 //!
 //! A folder is never guessed to be right: without its identity, or with another one, the node does not start. A wiped
-//! disk therefore comes back with a new disk id, and can't vote under its old name.
+//! disk therefore comes back with a new disk id, and can't vote under its old name. A folder with amnesia draws a new disk
+//! id too: it is as good as wiped.
 
 mod record;
 mod start_kind;
@@ -151,7 +152,10 @@ impl DataFolder {
                 let disk = check_identity(path, text, owner)?;
                 let last = record::read(&path.join(RUN_STATE)).map_err(io(RUN_STATE))?;
                 let last = last.as_deref().and_then(RunState::decode);
-                (disk, start_kind::decide(last.as_ref(), boot, owner.durability))
+                match start_kind::decide(last.as_ref(), boot, owner.durability) {
+                    StartKind::Amnesiac => (Uuid::new_v4(), StartKind::Amnesiac),
+                    other => (disk, other),
+                }
             }
             None => {
                 refuse_foreign_files(path)?;
@@ -160,8 +164,9 @@ impl DataFolder {
         };
         let run_state = RunState { running: true, boot: boot.to_owned(), amnesia: start == StartKind::Amnesiac };
         record::write(path, RUN_STATE, &run_state.encode()).map_err(io(RUN_STATE))?;
-        if identity.is_none() {
-            // Last, because it is what makes the folder a data folder.
+        if identity.is_none() || start == StartKind::Amnesiac {
+            // Last, because it is what makes the folder a data folder; and amnesia is noted before it is acted upon, so that a
+            // crash in between only draws yet another disk.
             record::write(path, IDENTITY, &identity_text(owner, disk)).map_err(io(IDENTITY))?;
         }
         Ok(DataFolder { path: path.to_owned(), owner, disk, start, run_state, _lock: lock })
@@ -177,7 +182,7 @@ impl DataFolder {
         self.owner
     }
 
-    /// A random id made with the folder: a node whose disk was wiped or swapped has another one.
+    /// A random id made with the folder, and anew after amnesia: a node whose disk was wiped or swapped has another one.
     pub fn disk(&self) -> Uuid {
         self.disk
     }
@@ -187,7 +192,7 @@ impl DataFolder {
         self.start
     }
 
-    /// Notes durably that no replica with amnesia is left: each has been replaced, or carries its own durable mark.
+    /// Notes durably that no replica with amnesia is left: each has been given up, and carries a durable note of its own.
     ///
     /// # Errors
     /// `Io`; the amnesia stays then.

@@ -14,7 +14,7 @@ pub enum StartKind {
     /// acknowledged is still there, on the disk or in the page cache.
     AfterCrash,
     /// The machine went down under a node that acknowledged from the page cache: writes and votes may be forgotten. Its
-    /// replicas must neither vote nor lead until each has been replaced.
+    /// replicas are given up, and the node goes on as one with another folder.
     Amnesiac,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct RunState {
     pub(super) running: bool,
     /// The kernel's boot id when that process started. Page caches live as long as it stays the same.
     pub(super) boot: String,
-    /// Whether replicas with amnesia are left: it outlives crashes and clean stops until they are replaced.
+    /// Whether replicas with amnesia are left: it outlives crashes and clean stops until they are given up.
     pub(super) amnesia: bool,
 }
 

@@ -87,9 +87,12 @@ fn a_damaged_identity_is_not_replaced() {
 fn amnesia_stays_until_it_is_healed() {
     let folder = TempDir::new().unwrap();
     let memory = owner(Durability::Memory);
-    drop(open(&folder, memory, "monday").unwrap());
+    let remembered = open(&folder, memory, "monday").unwrap();
+    let disk = remembered.disk();
+    drop(remembered);
     let mut forgot = open(&folder, memory, "tuesday").unwrap();
     assert_eq!(forgot.start_kind(), StartKind::Amnesiac);
+    assert_ne!(forgot.disk(), disk, "what has forgotten is not the folder that promised");
     drop(forgot);
     forgot = open(&folder, memory, "tuesday").unwrap();
     assert_eq!(forgot.start_kind(), StartKind::Amnesiac, "a crash does not heal");
@@ -97,8 +100,10 @@ fn amnesia_stays_until_it_is_healed() {
     forgot = open(&folder, memory, "tuesday").unwrap();
     assert_eq!(forgot.start_kind(), StartKind::Amnesiac, "a clean stop does not heal");
     forgot.amnesia_healed().unwrap();
+    let disk = forgot.disk();
     drop(forgot);
-    assert_eq!(open(&folder, memory, "tuesday").unwrap().start_kind(), StartKind::AfterCrash);
+    let healed = open(&folder, memory, "tuesday").unwrap();
+    assert_eq!((healed.start_kind(), healed.disk()), (StartKind::AfterCrash, disk));
 }
 
 #[test]

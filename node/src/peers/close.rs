@@ -46,8 +46,8 @@ close_codes! {
     Replaced = 5, "replaced by a newer connection";
     /// The part of the node that serves this peer failed and starts again.
     Restart = 6, "the peer's actor restarts";
-    /// The node comes with another data folder than it had: it has forgotten its votes.
-    WrongDisk = 7, "another data folder";
+    /// The node comes with a data folder that was replaced, or the other end can't write down with which one it comes.
+    WrongDisk = 7, "the data folder";
 }
 
 impl CloseCode {

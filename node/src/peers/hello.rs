@@ -23,7 +23,8 @@ pub(super) async fn exchange(
         let mut send = connection.open_uni().await?;
         send.set_priority(Lane::Consensus.priority()).ok();
         let mut bytes = BytesMut::new();
-        frame::encode(&mut bytes, |out| PeerMessage::Hello(own.clone()).encode(out));
+        let own = PeerHello { knows: handler.knows(expected.node), ..own.clone() };
+        frame::encode(&mut bytes, |out| PeerMessage::Hello(own).encode(out));
         send.write_chunk(bytes.freeze()).await?;
         let mut inbound = Inbound::new(connection.accept_uni().await?);
         let program = loop {
@@ -56,7 +57,7 @@ fn check(message: PeerMessage, expected: Identity, handler: &dyn PeerHandler) ->
         let detail = format!("it says it is node {}, its certificate is of {}", hello.node, expected.node);
         return refuse(CloseCode::UnknownNode, detail);
     }
-    match handler.admit(hello.node, hello.disk) {
+    match handler.admit(hello.node, hello.disk, hello.knows) {
         Ok(()) => Ok(hello.program),
         Err(detail) => refuse(CloseCode::WrongDisk, detail),
     }
@@ -71,7 +72,10 @@ mod tests {
     struct OneDisk(Uuid);
 
     impl PeerHandler for OneDisk {
-        fn admit(&self, _: NodeId, disk: Uuid) -> Result<(), String> {
+        fn knows(&self, _: NodeId) -> Option<Uuid> {
+            None
+        }
+        fn admit(&self, _: NodeId, disk: Uuid, _: Option<Uuid>) -> Result<(), String> {
             if disk == self.0 { Ok(()) } else { Err("another disk".to_owned()) }
         }
         fn connected(&self, _: NodeId) {}
@@ -87,6 +91,7 @@ mod tests {
             cluster: expected.cluster,
             node: expected.node,
             disk: Uuid::from_u128(3),
+            knows: None,
             program: "kvorum 1".to_owned(),
         };
         let handler = OneDisk(good.disk);

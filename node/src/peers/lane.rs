@@ -31,7 +31,9 @@ impl Lane {
     /// The lane of a message; `None` for a hello, which only the handshake sends.
     pub(super) fn of(message: &PeerMessage) -> Option<Self> {
         match message {
-            PeerMessage::Raft(..) | PeerMessage::Leading(_) => Some(Lane::Consensus),
+            PeerMessage::Raft(..) | PeerMessage::Leading(_) | PeerMessage::Ring(_) | PeerMessage::Faulty(_) => {
+                Some(Lane::Consensus)
+            }
             PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } => Some(Lane::Forward),
             PeerMessage::Hello(_) => None,
         }

@@ -97,11 +97,14 @@ pub trait PeerNetwork: Send + Sync {
 /// up at the peer, not here. For one peer the calls are ordered: `connected`, messages, `disconnected`, `connected`, …;
 /// messages of its two lanes come in parallel. A panic is a failure of the peer's actor, which is restarted.
 pub trait PeerHandler: Send + Sync + 'static {
-    /// The peer comes with this data folder. Called once per connection, before `connected`; may write a small file.
+    /// The data folder with which this node knows the peer, for the hello to it; `None` if they never met.
+    fn knows(&self, peer: NodeId) -> Option<Uuid>;
+    /// The peer comes with the data folder `disk`, and knows this node with the folder `knows`. Called once per connection,
+    /// before `connected`; may write a small file.
     ///
     /// # Errors
     /// Why it is turned away, for the logs of both.
-    fn admit(&self, peer: NodeId, disk: Uuid) -> Result<(), String>;
+    fn admit(&self, peer: NodeId, disk: Uuid, knows: Option<Uuid>) -> Result<(), String>;
     /// The peer is there and can be sent to.
     fn connected(&self, peer: NodeId);
     /// The peer is gone. What was sent and not answered may or may not have reached it.
@@ -211,6 +214,8 @@ impl Peers {
                 cluster: own.cluster,
                 node: own.node,
                 disk: config.disk,
+                // Differs from peer to peer; each connection fills it in.
+                knows: None,
                 program: config.program,
             },
             local_address,

@@ -24,7 +24,10 @@ struct Recorder {
 }
 
 impl PeerHandler for Recorder {
-    fn admit(&self, _: NodeId, _: uuid::Uuid) -> Result<(), String> {
+    fn knows(&self, _: NodeId) -> Option<uuid::Uuid> {
+        None
+    }
+    fn admit(&self, _: NodeId, _: uuid::Uuid, _: Option<uuid::Uuid>) -> Result<(), String> {
         Ok(())
     }
     fn connected(&self, peer: NodeId) {
@@ -217,7 +220,10 @@ async fn a_peer_that_does_not_read_fills_the_bounded_buffer() {
     /// Takes no message until it is told to.
     struct Stuck(std::sync::Mutex<()>);
     impl PeerHandler for Stuck {
-        fn admit(&self, _: NodeId, _: uuid::Uuid) -> Result<(), String> {
+        fn knows(&self, _: NodeId) -> Option<uuid::Uuid> {
+            None
+        }
+        fn admit(&self, _: NodeId, _: uuid::Uuid, _: Option<uuid::Uuid>) -> Result<(), String> {
             Ok(())
         }
         fn connected(&self, _: NodeId) {}

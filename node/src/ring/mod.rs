@@ -2,11 +2,14 @@
 //!
 //! The map is replicated by the `meta` group as the value of one key, so this module also knows its stored form.
 
+pub mod keeper;
 mod placement;
+mod replace;
 
 pub use placement::{PlacementError, place};
+pub use replace::ReplaceError;
 
-use kvorum_protocol::limits::{NODES_MAX, SHARDS_MAX};
+use kvorum_protocol::limits::{NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
 use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ReplicaId, ShardId, ShardInfo, Term, Topology};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -15,6 +18,12 @@ use uuid::Uuid;
 pub const RING_KEY: &[u8] = b"ring";
 /// Most voters of the `meta` group.
 pub const META_VOTERS_MAX: usize = 5;
+/// Replica ids up to this one are those that a group began with; ids that are made later are larger, whatever the group.
+/// So it shows in the id alone whether a replica was there when its group was born.
+pub const FIRST_REPLICAS_MAX: u64 = REPLICAS_MAX as u64;
+/// Most data folders that the map remembers as replaced, the oldest being forgotten first. One that was forgotten and comes
+/// back is a stranger like any other: it is given fresh replicas, and what it held is erased.
+pub const RETIRED_DISKS_MAX: usize = 256;
 
 /// A node as the ring map knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -33,9 +42,12 @@ pub struct RingNode {
     pub peer: String,
     /// How much of the ring it takes, relative to the others; at least 1.
     pub weight: u32,
+    /// Its data folder, once it is known. The node holds no shard's replica before that, and none in another folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Uuid>,
 }
 
-/// One replica of a shard.
+/// One replica of a shard. An id stands for one life of a log: whoever forgot a part of it comes back under another id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Replica {
@@ -62,6 +74,12 @@ pub struct RingMap {
     pub meta: Vec<Replica>,
     /// The replicas of each shard; the first should lead it.
     pub shards: Vec<Vec<Replica>>,
+    /// The highest replica id that was made after the first placement; 0 if none was. Never falls.
+    #[serde(default)]
+    pub replicas_made: u64,
+    /// Data folders that were replaced, oldest first; at most [`RETIRED_DISKS_MAX`].
+    #[serde(default)]
+    pub retired_disks: Vec<Uuid>,
 }
 
 /// Why a stored ring map can't be used.
@@ -100,6 +118,8 @@ impl RingMap {
             meta: replicas(&meta),
             shards: placed.iter().map(|nodes| replicas(nodes)).collect(),
             nodes,
+            replicas_made: 0,
+            retired_disks: Vec::new(),
         })
     }
 
@@ -128,6 +148,20 @@ impl RingMap {
             if replicas.iter().any(|replica| replica.replica == 0 || usize::from(replica.node) >= map.nodes.len()) {
                 return invalid("a replica's node or id");
             }
+            if replicas.iter().any(|one| one.replica > map.replicas_made.max(FIRST_REPLICAS_MAX)) {
+                return invalid("a replica's id, which was never made");
+            }
+            let repeats =
+                |(at, one): (usize, &Replica)| replicas[..at].iter().any(|other| other.replica == one.replica);
+            if replicas.iter().enumerate().any(repeats) {
+                return invalid("a replica that is there twice");
+            }
+        }
+        if map.retired_disks.len() > RETIRED_DISKS_MAX {
+            return invalid("its number of retired data folders");
+        }
+        if map.nodes.iter().any(|node| node.disk.is_some_and(|disk| map.retired_disks.contains(&disk))) {
+            return invalid("a node with a retired data folder");
         }
         Ok(map)
     }
@@ -156,6 +190,11 @@ impl RingMap {
     pub fn node_of(&self, shard: ShardId, replica: ReplicaId) -> Option<NodeId> {
         let held = self.replicas(shard).iter().find(|held| held.replica == replica.0)?;
         Some(NodeId(self.nodes[usize::from(held.node)].id))
+    }
+
+    /// The data folder of a node; `None` if it is not known yet, or there is no such node.
+    pub fn disk_of(&self, node: NodeId) -> Option<Uuid> {
+        self.nodes.iter().find(|known| known.id == node.0)?.disk
     }
 
     /// Whether there is such a node.
@@ -224,6 +263,7 @@ mod tests {
                 client: format!("127.0.0.1:{}", 7400 + number),
                 peer: format!("127.0.0.1:{}", 7410 + number),
                 weight: 1,
+                disk: None,
             })
             .collect()
     }

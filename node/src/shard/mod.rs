@@ -19,7 +19,7 @@ mod transfer;
 pub mod upkeep;
 
 pub use evaluate::ShardReply;
-pub use plan::ReplicaPlan;
+pub use plan::{Orders, Place, ReplicaPlan};
 
 use crate::clock::{Nanos, Now};
 use crate::log::limits::VOTE_BYTES;
@@ -129,10 +129,11 @@ pub struct ShardConfig {
     pub shard: ShardId,
     /// Its consensus.
     pub consensus: ConsensusConfig,
-    /// The replicas that should vote; the first of them should lead when it can. A group that starts from nothing starts
-    /// with these.
+    /// The replicas of a group that starts from nothing.
+    pub initial_voters: Vec<ReplicaId>,
+    /// The replicas that should vote; the first of them should lead when it can.
     pub target: Vec<ReplicaId>,
-    /// An empty log is that of a replica that joins a group: it knows nobody, and waits for a snapshot.
+    /// This replica joins a group that was there before it: with an empty log it knows nobody, and waits for a snapshot.
     pub joins: bool,
     /// What "persisted" means.
     pub durability: Durability,
@@ -283,7 +284,7 @@ impl Shard {
     pub fn new(config: ShardConfig, mut log: ShardLog, now: Nanos) -> Result<Self, ShardError> {
         let is_new = log.membership().is_none() && !config.joins;
         if is_new {
-            log.append_membership(&initial_membership(config.target.clone()))?;
+            log.append_membership(&initial_membership(config.initial_voters.clone()))?;
         }
         let store = checkpoint::restore(&log)?;
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;

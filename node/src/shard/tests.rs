@@ -64,6 +64,7 @@ fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nano
             heartbeat_ticks: 2,
             seed: 1,
         },
+        initial_voters: (0..3).map(id).collect(),
         target: target.to_vec(),
         joins: position >= 3,
         durability: Durability::Fsync,

@@ -64,7 +64,11 @@ pub fn peer_message(data: &[u8]) -> bool {
         match message {
             PeerMessage::Forward { request: inner, .. } => _ = request(inner),
             PeerMessage::ForwardReply { response: inner, .. } => _ = response(inner),
-            PeerMessage::Hello(_) | PeerMessage::Raft(..) | PeerMessage::Leading(_) => {}
+            PeerMessage::Hello(_)
+            | PeerMessage::Raft(..)
+            | PeerMessage::Leading(_)
+            | PeerMessage::Ring(_)
+            | PeerMessage::Faulty(_) => {}
         }
         message.encode(out);
     })

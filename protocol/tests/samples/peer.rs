@@ -9,10 +9,11 @@ use kvorum_protocol::{
 /// Every message between nodes, every kind of consensus message.
 pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
     let hello = PeerHello {
-        version: 1,
+        version: 2,
         cluster: ClusterId(uuid(0xaa)),
         node: NodeId(uuid(1)),
         disk: uuid(0xd1),
+        knows: None,
         program: "kvorum 0.1.0".into(),
     };
     let (mut request, mut response) = (BytesMut::new(), BytesMut::new());
@@ -21,7 +22,11 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
     let value = ResponseBody::Value(None);
     Response { id: RequestId(3), epoch: Epoch(4), forwarded: false, body: value }.encode_body(&mut response);
     let mut all = vec![
-        ("hello".to_owned(), PeerMessage::Hello(hello)),
+        ("hello".to_owned(), PeerMessage::Hello(hello.clone())),
+        (
+            "hello to a node that was met before".to_owned(),
+            PeerMessage::Hello(PeerHello { knows: Some(uuid(0xd2)), ..hello }),
+        ),
         (
             "forward".to_owned(),
             PeerMessage::Forward { id: 77, client: ClientId(uuid(0xc1)), request: request.freeze() },
@@ -29,6 +34,8 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         ("forward reply".to_owned(), PeerMessage::ForwardReply { id: 77, response: response.freeze() }),
         ("leading".to_owned(), PeerMessage::Leading(vec![(ShardId(3), Term(7)), (ShardId::META, Term(2))])),
         ("leading nothing".to_owned(), PeerMessage::Leading(Vec::new())),
+        ("ring".to_owned(), PeerMessage::Ring(bytes("the map's stored form"))),
+        ("faulty".to_owned(), PeerMessage::Faulty(vec![(ShardId(3), ReplicaId(2)), (ShardId::META, ReplicaId(17))])),
     ];
     all.extend(kinds().into_iter().map(|kind| {
         let message = RaftMessage { kind, ..plain() };

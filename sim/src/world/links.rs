@@ -219,22 +219,33 @@ impl World<'_> {
         }
         for (host, guest) in [(one, other), (other, one)] {
             let (guest_id, guest_disk) = (self.nodes[guest].id, self.nodes[guest].disk_id);
+            let known = self.nodes[guest].process.as_ref().and_then(|process| process.desk.knows(self.nodes[host].id));
             let Some(process) = &self.nodes[host].process else { return };
-            let admitted = process.desk.admit(guest_id, guest_disk);
+            let admitted = process.desk.admit(guest_id, guest_disk, known);
+            let is_stranger = process.router.is_stranger(guest_id);
             if self.crash_if_reached(host) {
                 return;
             }
             if let Err(why) = admitted {
+                // Its folder could not be written down, or was replaced. Dialled again, as ever.
                 self.trace.note(
                     self.time.now(),
                     "turned away",
                     &[host as u64, guest as u64],
                     format_args!("node {guest} by node {host}: {why}"),
                 );
-                self.count("wiped nodes turned away");
                 let at = now.after_ms(self.rng.random_range(1_000..5_000));
                 self.queue.push(at, Event::PeersMeet(one, other));
                 return;
+            }
+            if is_stranger {
+                self.trace.note(
+                    self.time.now(),
+                    "stranger",
+                    &[host as u64, guest as u64],
+                    format_args!("node {guest} to node {host}"),
+                );
+                self.count("wiped nodes met as strangers");
             }
         }
         self.peer_links.next_session += 1;
@@ -466,6 +477,8 @@ pub(super) fn describe(bytes: &Bytes) -> impl std::fmt::Display {
                     Err(error) => write!(f, "answers forwarded request {id}, unreadable: {error}"),
                 },
                 Ok(PeerMessage::Leading(shards)) => write!(f, "leads {shards:?}"),
+                Ok(PeerMessage::Ring(_)) => write!(f, "a ring map"),
+                Ok(PeerMessage::Faulty(replicas)) => write!(f, "faulty: {replicas:?}"),
                 Ok(PeerMessage::Hello(_)) => write!(f, "hello"),
                 Err(error) => write!(f, "unreadable: {error}"),
             }

@@ -155,7 +155,7 @@ const COVERAGE: [&str; 19] = [
     "segments beyond the first",
     "journal files used again",
     "faulty replicas",
-    "wiped nodes turned away",
+    "wiped nodes met as strangers",
     "writes sent again",
     "operations redirected",
     "operations of unknown outcome",
@@ -178,6 +178,7 @@ impl<'a> World<'a> {
             client: format!("node-{number}:7400"),
             peer: format!("node-{number}:7401"),
             weight: 1,
+            disk: None,
         });
         let ring = RingMap::initial(cluster, durability, ring_nodes.collect(), options.shards, 3)
             .expect("a plan has at least as many nodes as replicas");

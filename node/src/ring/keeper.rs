@@ -1,0 +1,301 @@
+//! What the leader of the `meta` group changes in the ring map next, and when a node may help to found that group. Pure:
+//! the node's keeper asks these functions, and so can a simulation.
+//!
+//! # Why a wiped node can't be counted under its old name
+//!
+//! A replica may vote and acknowledge only if it remembers every vote and acknowledgement that its id gave before. Ids live
+//! in data folders, so the rule is: *an id is opened in one folder only*.
+//!
+//! - **A shard's replica** is opened anew only by a node whose folder the ring map names. The map is decided by
+//!   consensus and names one folder per node. Another folder gets that place in one update with fresh ids for
+//!   everything that the node holds ([`RingMap::replace_node`]). So two folders never open the same id.
+//! - **A replica of `meta` with an id of the first map** can't wait for a map, since it helps to make it. It is opened
+//!   anew only after *every* other first replica of the group has said that it knows no other folder of this node
+//!   ([`may_found`]). If an earlier folder of this node had given a vote or an acknowledgement, it gave it to a leader,
+//!   which is one of those nodes, had met that folder, and had written it down before it took any message from it. It
+//!   would have said so.
+//! - Independently of what a node believes of itself, its peers drop the consensus messages of a folder that is not the
+//!   one which they know (the map's, or while the map names none, the one they met first).
+//!
+//! This holds as long as nodes forget one at a time. A quorum that is wiped at once has lost what it acknowledged, and no
+//! rule brings it back.
+
+use super::RingMap;
+use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// A node that comes with another folder is replaced after it has been connected for this long: one that is only started
+/// by mistake, and stopped at once, costs nothing.
+pub const STRANGER_CONNECTED_MS: u64 = 1_000;
+
+/// A connected peer, as the leader of `meta` sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Presence {
+    /// The data folder that it came with.
+    pub folder: Uuid,
+    /// The folder that it had when the leader first met it.
+    pub remembered: Option<Uuid>,
+    /// How long it has been connected.
+    pub connected_ms: u64,
+}
+
+impl Presence {
+    /// Whether the node came with another folder than it should: the map's, or the remembered one if the map names none.
+    pub fn is_stranger(&self, ring: &RingMap, node: NodeId) -> bool {
+        ring.disk_of(node).or(self.remembered).is_some_and(|expected| expected != self.folder)
+    }
+}
+
+/// What the leader of `meta` sees of its cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// The leader's node.
+    pub me: NodeId,
+    /// Its data folder.
+    pub folder: Uuid,
+    /// The peers that are connected.
+    pub peers: BTreeMap<NodeId, Presence>,
+    /// Replicas that can't be used any more, as their own nodes say, the leader's included.
+    pub faulty: BTreeSet<(NodeId, ShardId, ReplicaId)>,
+}
+
+/// What a change of the map is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The folders of these nodes have become known.
+    Named(Vec<NodeId>),
+    /// A node came with another folder.
+    Node(NodeId),
+    /// A replica can't be used any more.
+    Replica(NodeId, ShardId, ReplicaId),
+}
+
+/// What to do about the map.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// It is as it should be.
+    Rest,
+    /// Put this one in its place.
+    Change(Box<RingMap>, Change),
+    /// Something should be replaced, and the rest of this group is not a quorum that is there and well: what was lost may
+    /// be all that is left of the group, so it is kept until an operator decides, or the others come back.
+    Wait(Change, ShardId),
+}
+
+/// Decides on the next change: one at a time, folders first, since replacing rests on them.
+pub fn decide(ring: &RingMap, seen: &Seen) -> Decision {
+    if let Some(change) = name_folders(ring, seen) {
+        return change;
+    }
+    let mut waits = Decision::Rest;
+    for (node, presence) in &seen.peers {
+        if !presence.is_stranger(ring, *node) || presence.connected_ms < STRANGER_CONNECTED_MS {
+            continue;
+        }
+        // A folder that may not be used stays a stranger's: there is nothing to do about it here.
+        let Ok(next) = ring.replace_node(*node, presence.folder) else { continue };
+        let alone = ring.held_by(*node).into_iter().find(|(shard, _)| !seen.others_are_a_quorum(ring, *shard, *node));
+        match alone {
+            None => return Decision::Change(Box::new(next), Change::Node(*node)),
+            Some((shard, _)) => waits = Decision::Wait(Change::Node(*node), shard),
+        }
+    }
+    for &(node, shard, replica) in &seen.faulty {
+        if ring.node_of(shard, replica) != Some(node) || !seen.is_there(ring, node) {
+            continue;
+        }
+        let Ok(next) = ring.replace_replica(shard, replica) else { continue };
+        let change = Change::Replica(node, shard, replica);
+        if seen.others_are_a_quorum(ring, shard, node) {
+            return Decision::Change(Box::new(next), change);
+        }
+        waits = Decision::Wait(change, shard);
+    }
+    waits
+}
+
+/// The map that names every folder which is known and not named yet.
+fn name_folders(ring: &RingMap, seen: &Seen) -> Option<Decision> {
+    let known = seen.peers.iter().filter(|(node, presence)| !presence.is_stranger(ring, **node));
+    let known = known.map(|(node, presence)| (*node, presence.folder)).chain([(seen.me, seen.folder)]);
+    let mut next = ring.clone();
+    let mut named = Vec::new();
+    for (node, folder) in known {
+        if let Ok(changed) = next.with_disk(node, folder) {
+            next = changed;
+            named.push(node);
+        }
+    }
+    next.epoch = ring.epoch + 1;
+    (!named.is_empty()).then(|| Decision::Change(Box::new(next), Change::Named(named)))
+}
+
+impl Seen {
+    /// Whether a node is connected, with the folder that it should have.
+    fn is_there(&self, ring: &RingMap, node: NodeId) -> bool {
+        node == self.me || self.peers.get(&node).is_some_and(|presence| !presence.is_stranger(ring, node))
+    }
+
+    /// Whether a group can go on without its replica on a node: the others that are there and well are a majority.
+    fn others_are_a_quorum(&self, ring: &RingMap, shard: ShardId, without: NodeId) -> bool {
+        let replicas = ring.replicas(shard);
+        let well = replicas.iter().filter_map(|held| {
+            let replica = ReplicaId(held.replica);
+            let node = ring.node_of(shard, replica).filter(|node| *node != without && self.is_there(ring, *node))?;
+            (!self.faulty.contains(&(node, shard, replica))).then_some(())
+        });
+        well.count() > replicas.len() / 2
+    }
+}
+
+/// Whether a node whose folder has never held a replica may open its replica of `meta` under the id that the first map
+/// gives it. `answers` holds what each peer that said hello knows of this node: a folder, or none. See the module's
+/// documentation for why it must be every one.
+pub fn may_found(first: &RingMap, me: NodeId, folder: Uuid, answers: &BTreeMap<NodeId, Option<Uuid>>) -> bool {
+    let founders = || first.meta.iter().map(|held| NodeId(first.nodes[usize::from(held.node)].id));
+    founders().any(|node| node == me)
+        && founders().filter(|node| *node != me).all(|node| answers.contains_key(&node))
+        && answers.values().all(|knows| knows.is_none_or(|knows| knows == folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::nodes;
+    use super::*;
+    use kvorum_protocol::{ClusterId, Durability};
+
+    fn node(number: u128) -> NodeId {
+        NodeId(Uuid::from_u128(number))
+    }
+
+    fn folder(number: u128) -> Uuid {
+        Uuid::from_u128(1_000 + number)
+    }
+
+    fn first() -> RingMap {
+        RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(3), 4, 3).unwrap()
+    }
+
+    fn named() -> RingMap {
+        (1..=3).fold(first(), |map, number| map.with_disk(node(number), folder(number)).unwrap())
+    }
+
+    fn presence(number: u128) -> Presence {
+        Presence { folder: folder(number), remembered: Some(folder(number)), connected_ms: 60_000 }
+    }
+
+    /// Node 1 leads, and all is well.
+    fn seen() -> Seen {
+        let peers = [(node(2), presence(2)), (node(3), presence(3))].into();
+        Seen { me: node(1), folder: folder(1), peers, faulty: BTreeSet::new() }
+    }
+
+    #[test]
+    fn a_map_that_is_as_it_should_be_rests() {
+        assert_eq!(decide(&named(), &seen()), Decision::Rest);
+        let alone = Seen { peers: BTreeMap::new(), ..seen() };
+        assert_eq!(decide(&named(), &alone), Decision::Rest, "a node that is away is not replaced");
+    }
+
+    #[test]
+    fn folders_are_named_as_they_become_known() {
+        let mut some = seen();
+        some.peers.remove(&node(2));
+        let Decision::Change(next, change) = decide(&first(), &some) else { panic!("folders are to be named") };
+        assert_eq!(change, Change::Named(vec![node(3), node(1)]));
+        assert_eq!(next.epoch, 2, "however many become known at once");
+        assert_eq!([1, 2, 3].map(|number| next.disk_of(node(number))), [Some(folder(1)), None, Some(folder(3))]);
+        let Decision::Change(all, change) = decide(&next, &seen()) else { panic!("the last one is to be named") };
+        assert_eq!((all.epoch, change), (3, Change::Named(vec![node(2)])));
+        assert_eq!(decide(&all, &seen()), Decision::Rest);
+    }
+
+    #[test]
+    fn a_stranger_is_replaced_after_a_second() {
+        for (map, remembered) in [
+            // What the map names counts, whatever is remembered.
+            (named(), Some(folder(3))),
+            (named(), Some(folder(33))),
+            (named(), None),
+        ] {
+            let mut strange = seen();
+            let came = Presence { folder: folder(33), remembered, connected_ms: STRANGER_CONNECTED_MS - 1 };
+            strange.peers.insert(node(3), came);
+            assert_eq!(decide(&map, &strange), Decision::Rest, "it has only just come");
+            strange.peers.insert(node(3), Presence { connected_ms: STRANGER_CONNECTED_MS, ..came });
+            let Decision::Change(next, change) = decide(&map, &strange) else { panic!("it is to be replaced") };
+            assert_eq!(change, Change::Node(node(3)));
+            assert_eq!(*next, map.replace_node(node(3), folder(33)).unwrap());
+            assert_eq!(decide(&next, &strange), Decision::Rest, "it is done once");
+        }
+    }
+
+    #[test]
+    fn a_stranger_by_memory_alone_is_replaced_and_not_named() {
+        let map = first().with_disk(node(1), folder(1)).unwrap().with_disk(node(2), folder(2)).unwrap();
+        let mut strange = seen();
+        strange.peers.insert(node(3), Presence { folder: folder(33), ..presence(3) });
+        let Decision::Change(next, change) = decide(&map, &strange) else { panic!("it is to be replaced") };
+        assert_eq!((change, next.disk_of(node(3))), (Change::Node(node(3)), Some(folder(33))));
+        assert_ne!(next.held_by(node(3)), map.held_by(node(3)), "it has forgotten what its ids promised");
+    }
+
+    #[test]
+    fn nothing_is_replaced_where_the_others_are_no_quorum() {
+        let mut strange = seen();
+        strange.peers.insert(node(3), Presence { folder: folder(33), ..presence(3) });
+        strange.peers.remove(&node(2));
+        assert_eq!(decide(&named(), &strange), Decision::Wait(Change::Node(node(3)), ShardId::META));
+
+        let mut faulty = seen();
+        faulty.faulty.insert((node(3), ShardId(2), named().replica_on(ShardId(2), node(3)).unwrap()));
+        let other = named().replica_on(ShardId(2), node(2)).unwrap();
+        faulty.faulty.insert((node(2), ShardId(2), other));
+        assert!(matches!(decide(&named(), &faulty), Decision::Wait(Change::Replica(..), ShardId(2))));
+        faulty.faulty.remove(&(node(2), ShardId(2), other));
+        assert!(matches!(decide(&named(), &faulty), Decision::Change(_, Change::Replica(..))));
+    }
+
+    #[test]
+    fn a_retired_folder_stays_out() {
+        let map = named().replace_node(node(3), folder(33)).unwrap();
+        assert_eq!(decide(&map, &seen()), Decision::Rest, "node 3 is back with the folder that was replaced");
+    }
+
+    #[test]
+    fn a_faulty_replica_is_replaced_if_its_own_node_says_so() {
+        let map = named();
+        let replica = map.replica_on(ShardId(1), node(1)).unwrap();
+        let mut faulty = seen();
+        faulty.faulty.insert((node(1), ShardId(1), replica));
+        let Decision::Change(next, change) = decide(&map, &faulty) else { panic!("it is to be replaced") };
+        assert_eq!(change, Change::Replica(node(1), ShardId(1), replica));
+        assert_eq!(*next, map.replace_replica(ShardId(1), replica).unwrap());
+        assert_eq!(decide(&next, &faulty), Decision::Rest, "the report is out of date");
+        faulty.faulty = [(node(2), ShardId(1), replica)].into();
+        assert_eq!(decide(&map, &faulty), Decision::Rest, "the replica is not on that node");
+    }
+
+    #[test]
+    fn meta_is_founded_by_nodes_that_nobody_knows_otherwise() {
+        let answers = |answers: &[(u128, Option<u128>)]| -> BTreeMap<NodeId, Option<Uuid>> {
+            answers.iter().map(|(number, knows)| (node(*number), knows.map(folder))).collect()
+        };
+        let cases: [(&[(u128, Option<u128>)], bool, &str); 5] = [
+            (&[(2, None), (3, None)], true, "nobody has met this node"),
+            (&[(2, Some(1)), (3, None)], true, "one has met it with this folder"),
+            (&[(2, None)], false, "the other one may know better"),
+            (&[], false, "nobody has said anything"),
+            (&[(2, None), (3, Some(11))], false, "it had another folder"),
+        ];
+        for (said, expected, why) in cases {
+            assert_eq!(may_found(&first(), node(1), folder(1), &answers(said)), expected, "{why}");
+        }
+        let four = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(4), 4, 3).unwrap();
+        assert!(!may_found(&four, node(4), folder(4), &answers(&[(1, None), (2, None), (3, None)])), "it holds none");
+        assert!(may_found(&four, node(1), folder(1), &answers(&[(2, None), (3, None)])), "node 4 has no say in it");
+        let one = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(1), 4, 1).unwrap();
+        assert!(may_found(&one, node(1), folder(1), &BTreeMap::new()), "there is nobody to ask");
+    }
+}
