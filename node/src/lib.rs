@@ -26,6 +26,7 @@ pub mod seeded;
 pub mod session;
 pub mod shard;
 pub mod shards;
+pub mod snapshot;
 pub mod start;
 pub mod status;
 pub mod stop;

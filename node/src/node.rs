@@ -33,6 +33,7 @@ use crate::session::SessionContext;
 use crate::shard::ReplicaPlan;
 use crate::shard::inbox::ShardCommand;
 use crate::shards::{DiskFailed, ShardsArguments, ShardsMessage, ShardsSupervisor};
+use crate::snapshot::NoSinks;
 use crate::status::Inspector;
 use kvorum_protocol::{NodeId, ShardId, ShardRole};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -192,7 +193,7 @@ impl Node {
         let peer_door = PeerDoor::new(Arc::clone(&context), known_disks, doors.clone());
         let (peers_actor, peers) = Peers::start(
             peer_config(config, folder.disk(), tls),
-            peer_door,
+            Arc::clone(&peer_door) as _,
             Some(control.session_host()),
             Some(root.clone()),
         )
@@ -205,6 +206,7 @@ impl Node {
             disk: Arc::clone(&disk),
             log: LogOptions::new(segments),
             journal: Arc::new(handle),
+            snapshot_sinks: Arc::new(NoSinks),
         };
         let name = Some(format!("node/{}/shards", config.node_id));
         let (shards, _) = Actor::spawn_linked(name, ShardsSupervisor, shards_arguments, root.clone()).await?;
@@ -242,7 +244,12 @@ impl Node {
         let binary = BinaryDoor::new(context, config.connections_max as usize, doors.clone());
         let _ = door.set(Arc::clone(&binary));
         spawn_essential("the clients' door", binary.accept(listener), doors.clone(), fatal.clone());
-        spawn_essential("the ticker", tick(Arc::clone(&router), config.tick(), doors.clone()), doors.clone(), fatal);
+        spawn_essential(
+            "the ticker",
+            tick(Arc::clone(&router), peer_door, config.tick(), doors.clone()),
+            doors.clone(),
+            fatal,
+        );
         info!(client = %config.client_listen, peer = %config.peer_listen, "listening");
         Ok(Node { router, journal, shards, others, doors })
     }
@@ -405,8 +412,8 @@ fn spawn_essential(
     });
 }
 
-/// Ticks every shard of the node, and gives up forwarded requests whose time has passed.
-async fn tick(router: Arc<Router>, every: Duration, stop: CancellationToken) {
+/// Ticks every shard of the node, gives up forwarded requests whose time has passed, and goes on with snapshots.
+async fn tick(router: Arc<Router>, peers: Arc<PeerDoor>, every: Duration, stop: CancellationToken) {
     let mut interval = tokio::time::interval(every);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -416,6 +423,7 @@ async fn tick(router: Arc<Router>, every: Duration, stop: CancellationToken) {
         }
         router.all_local().iter().for_each(|handle| handle.inbox.tick());
         router.give_up_late(clock::monotonic());
+        peers.tick();
     }
 }
 

@@ -9,6 +9,7 @@ use crate::shard::actor::{ShardActor, ShardMessage};
 use crate::shard::host::ShardArguments;
 use crate::shard::inbox::QueueBudget;
 use crate::shard::{Remedy, ShardConfig, ShardError};
+use crate::snapshot::SnapshotSinks;
 use crate::status::Inspector;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
 use kvorum_protocol::{ShardId, ShardRole};
@@ -58,6 +59,8 @@ pub struct ShardsArguments {
     pub log: LogOptions,
     /// What makes their appends durable.
     pub journal: Arc<dyn ShardJournal>,
+    /// Where snapshots are put that they receive.
+    pub snapshot_sinks: Arc<dyn SnapshotSinks>,
 }
 
 /// The supervisor.
@@ -158,6 +161,7 @@ impl ShardsState {
                 log: self.arguments.log.clone(),
                 journal: Arc::clone(&self.arguments.journal),
                 queue_budget: Arc::clone(&self.queue_budget),
+                snapshot_sinks: Arc::clone(&self.arguments.snapshot_sinks),
                 outlet: Arc::clone(&self.arguments.router) as _,
             };
             let supervisor = myself.get_cell();
@@ -200,6 +204,11 @@ impl ShardsState {
     ) -> Result<(), ActorProcessingErr> {
         let remedy = cause.downcast_ref::<ShardError>().map_or(Remedy::Restart, ShardError::remedy);
         match remedy {
+            Remedy::Reopen => {
+                info!(%shard, reason = %cause, "opening the shard anew");
+                self.closed(shard);
+                Ok(myself.cast(ShardsMessage::Restart(shard))?)
+            }
             Remedy::Restart => self.restart(myself, shard, cause.to_string()),
             Remedy::LeaveOut => {
                 error!(%shard, error = %cause, "the shard's log is damaged; this replica takes no part until it is replaced");

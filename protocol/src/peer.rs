@@ -4,6 +4,7 @@
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, SHARDS_MAX};
+use crate::snapshot::SnapshotMessage;
 use crate::types::{ClientId, ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -17,6 +18,7 @@ mod kind {
     pub(super) const FORWARD: u8 = 3;
     pub(super) const FORWARD_REPLY: u8 = 4;
     pub(super) const LEADING: u8 = 5;
+    pub(super) const SNAPSHOT: u8 = 6;
 }
 
 /// One message between nodes.
@@ -44,6 +46,8 @@ pub enum PeerMessage {
     },
     /// The sender leads these shards, in these terms.
     Leading(Vec<(ShardId, Term)>),
+    /// A message about a snapshot of one shard.
+    Snapshot(ShardId, SnapshotMessage),
 }
 
 /// Who is at the other end.
@@ -215,6 +219,11 @@ impl PeerMessage {
                     out.put_u64_le(term.0);
                 }
             }
+            PeerMessage::Snapshot(shard, message) => {
+                out.put_u8(kind::SNAPSHOT);
+                out.put_u16_le(shard.0);
+                message.encode(out);
+            }
         }
     }
 
@@ -250,6 +259,7 @@ impl PeerMessage {
                         .collect::<Result<_, DecodeError>>()?,
                 )
             }
+            kind::SNAPSHOT => PeerMessage::Snapshot(ShardId(reader.u16()?), SnapshotMessage::decode(&mut reader)?),
             value => return Err(DecodeError::UnknownValue { field: "peer message kind", value: value.into() }),
         };
         reader.finish()?;
@@ -282,14 +292,10 @@ fn encode_raft(out: &mut BytesMut, message: &RaftMessage) {
 
 fn decode_raft(reader: &mut Reader) -> Result<RaftMessage, DecodeError> {
     let kind = RaftMessageKind::from_number(reader.u8()?)?;
-    let replica = |reader: &mut Reader, field| match reader.u64()? {
-        0 => Err(DecodeError::UnknownValue { field, value: 0 }),
-        id => Ok(ReplicaId(id)),
-    };
     Ok(RaftMessage {
         kind,
-        from: replica(reader, "sending replica")?,
-        to: replica(reader, "receiving replica")?,
+        from: reader.replica_id("sending replica")?,
+        to: reader.replica_id("receiving replica")?,
         term: Term(reader.u64()?),
         log_term: Term(reader.u64()?),
         index: LogIndex(reader.u64()?),

@@ -7,17 +7,35 @@ use crate::clock::{Nanos, Now};
 use crate::journal::{ShardJournal, Submission};
 use crate::log::{Disk, LogOptions, Recovered, ShardLog};
 use crate::reply::{Answer, ReplyTo};
-use kvorum_protocol::ShardId;
+use crate::snapshot::{Intake, OffersFull, SnapshotSinks, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
+use kvorum_protocol::snapshot::SnapshotMessage;
+use kvorum_protocol::{ReplicaId, ShardId};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::sync::Arc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// What a shard's replica needs of the node.
 pub trait ShardOutlet: Send + Sync + 'static {
     /// Sends consensus messages to the nodes that hold their receivers. May drop them.
     fn send(&self, shard: ShardId, messages: Vec<RaftMessage>);
+    /// Sends messages about snapshots to the nodes that hold their receivers. May drop them.
+    fn send_snapshot(&self, shard: ShardId, messages: Vec<SnapshotMessage>);
+    /// Whether [`ShardOutlet::offer_snapshot`] would succeed. To be asked before a snapshot is made.
+    fn has_room_for_snapshot(&self, shard: ShardId, to: ReplicaId) -> bool;
+    /// Offers a snapshot of the shard that `from`, the replica here, has made for `to`. How it ends comes as
+    /// [`ShardCommand::SnapshotEnded`].
+    ///
+    /// # Errors
+    /// If the node has too many under way already.
+    fn offer_snapshot(
+        &self,
+        shard: ShardId,
+        from: ReplicaId,
+        to: ReplicaId,
+        source: Arc<dyn SnapshotSource>,
+    ) -> Result<(), OffersFull>;
     /// A replica has been opened and takes requests.
     fn opened(&self, handle: Arc<ShardHandle>);
     /// The replica's leader, term or readiness to serve has changed.
@@ -39,6 +57,8 @@ pub struct ShardArguments {
     pub journal: Arc<dyn ShardJournal>,
     /// The node's bound on waiting requests.
     pub queue_budget: Arc<QueueBudget>,
+    /// Where snapshots are put that it receives.
+    pub snapshot_sinks: Arc<dyn SnapshotSinks>,
     /// The node.
     pub outlet: Arc<dyn ShardOutlet>,
 }
@@ -53,6 +73,7 @@ pub struct ShardHost {
     outlet: Arc<dyn ShardOutlet>,
     /// Unanswered requests, by ticket.
     tickets: Slab<Unanswered>,
+    intake: Intake,
     persisted: u64,
     last: ShardSnapshot,
     recovered: Recovered,
@@ -73,8 +94,10 @@ impl ShardHost {
     /// # Errors
     /// If the log can't be opened. The caller decides whether trying again helps: not if it is damaged.
     pub fn open(arguments: ShardArguments, waker: Waker, now: Nanos) -> Result<Self, ShardError> {
-        let ShardArguments { config, incarnation, disk, log, journal, queue_budget, outlet } = arguments;
+        let ShardArguments { config, incarnation, disk, log, journal, queue_budget, snapshot_sinks, outlet } =
+            arguments;
         let id = config.shard;
+        let intake = Intake::new(id, config.consensus.replica, snapshot_sinks);
         let (log, recovered) = ShardLog::open(&disk, id, journal.durable(id), log)?;
         debug!(shard = %id, incarnation, records = recovered.records, "opened the log");
         let shard = Shard::new(config, log, now)?;
@@ -88,7 +111,8 @@ impl ShardHost {
             incarnation,
             snapshot: Mutex::new(last),
         });
-        Ok(ShardHost { shard, id, handle, inbox, journal, outlet, tickets: Slab::new(), persisted: 0, last, recovered })
+        let (tickets, persisted) = (Slab::new(), 0);
+        Ok(ShardHost { shard, id, handle, inbox, journal, outlet, tickets, intake, persisted, last, recovered })
     }
 
     /// What the rest of the node holds of it.
@@ -114,11 +138,13 @@ impl ShardHost {
     /// # Panics
     /// If it finds itself broken, or was told to. It must be dropped then, too.
     pub fn turn(&mut self, now: Now) -> Result<(), ShardError> {
-        let Drained { requests, messages, commands, persisted, tick } = self.inbox.drain();
+        let Drained { requests, messages, snapshots, commands, persisted, tick } = self.inbox.drain();
         if persisted > self.persisted {
             self.persisted = persisted;
             self.shard.handle_persisted(persisted);
         }
+        // First: once a snapshot is in place the replica must not touch its old log any more.
+        self.take_in(now.monotonic, snapshots, tick)?;
         for message in messages {
             let from = message.from;
             if let Err(error) = self.shard.handle_message(now.monotonic, message) {
@@ -156,14 +182,39 @@ impl ShardHost {
         Ok(())
     }
 
+    /// Goes on with the snapshot that the replica receives, if it receives one.
+    fn take_in(&mut self, now: Nanos, messages: Vec<SnapshotMessage>, tick: bool) -> Result<(), ShardError> {
+        let applied = self.shard.snapshot().applied;
+        for message in messages {
+            self.intake.handle_message(now, message, applied)?;
+        }
+        if tick {
+            self.intake.handle_tick(now, applied)?;
+        }
+        let effects = self.intake.poll();
+        if !effects.messages.is_empty() {
+            self.outlet.send_snapshot(self.id, effects.messages);
+        }
+        match effects.installed {
+            Some(snapshot) => Err(ShardError::SnapshotInstalled { index: snapshot.index }),
+            None => Ok(()),
+        }
+    }
+
     fn handle_command(&mut self, command: ShardCommand) {
         match command {
             ShardCommand::HandOver => {
                 self.shard.hand_over();
             }
             ShardCommand::TransferTo(replica) => self.shard.transfer_to(replica),
+            ShardCommand::SnapshotEnded { to, installed } => self.snapshot_ended(to, installed),
             ShardCommand::Panic => panic!("fault hook: shard {} was told to panic", self.id),
         }
+    }
+
+    /// A snapshot that this replica offered is over, and its log decides what the other replica needs next.
+    fn snapshot_ended(&mut self, to: ReplicaId, installed: bool) {
+        info!(shard = %self.id, %to, installed, "a snapshot is over");
     }
 
     /// Writes down what makes the next start quick. To be called last, in a graceful stop.

@@ -64,7 +64,7 @@ pub fn peer_message(data: &[u8]) -> bool {
         match message {
             PeerMessage::Forward { request: inner, .. } => _ = request(inner),
             PeerMessage::ForwardReply { response: inner, .. } => _ = response(inner),
-            PeerMessage::Hello(_) | PeerMessage::Raft(..) | PeerMessage::Leading(_) => {}
+            PeerMessage::Hello(_) | PeerMessage::Raft(..) | PeerMessage::Leading(_) | PeerMessage::Snapshot(..) => {}
         }
         message.encode(out);
     })

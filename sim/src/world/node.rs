@@ -12,7 +12,7 @@ use kvorum_node::clock::Clock as _;
 use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter};
 use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
 use kvorum_node::log::{Disk, DiskError, InlineSource, LogOptions, Recovered};
-use kvorum_node::peer_desk::PeerDesk;
+use kvorum_node::peer_desk::{PeerDesk, SnapshotReads};
 use kvorum_node::reply::{ReplySink, ReplyTo};
 use kvorum_node::ring::RingMap;
 use kvorum_node::router::Router;
@@ -20,6 +20,7 @@ use kvorum_node::session::{Answered, NodeAdmin, Session, SessionContext};
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
 use kvorum_node::shard::inbox::{QueueBudget, Waker};
 use kvorum_node::shard::{Remedy, ReplicaPlan, ShardConfig, ShardError};
+use kvorum_node::snapshot::NoSinks;
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
@@ -130,6 +131,8 @@ pub(super) enum StartError {
 #[derive(Debug)]
 pub(super) enum Ended {
     Fine,
+    /// Nothing is wrong, and it will be opened again at once.
+    Reopens(String),
     /// It will be opened again after this long.
     RestartsAfter {
         ms: u64,
@@ -211,7 +214,7 @@ impl Node {
         let mut process = Process {
             number,
             topology: router.topology_now(),
-            desk: PeerDesk::new(Arc::clone(&context), known_disks, Box::new(watch)),
+            desk: PeerDesk::new(Arc::clone(&context), known_disks, Box::new(watch), SnapshotReads::Here),
             router,
             outbox,
             journal,
@@ -285,6 +288,7 @@ impl Process {
             log: self.log.clone(),
             journal: Arc::clone(self.journal.submissions()) as _,
             queue_budget: Arc::clone(&self.queue_budget),
+            snapshot_sinks: Arc::new(NoSinks),
             outlet: Arc::clone(&self.router) as _,
         };
         let ready = Arc::clone(&self.ready);
@@ -331,6 +335,7 @@ impl Process {
         match remedy {
             Remedy::LeaveOut => return Ended::Faulty(why),
             Remedy::EndProcess => return Ended::DiskFailed(why),
+            Remedy::Reopen => return Ended::Reopens(why),
             Remedy::Restart => {}
         }
         match self.policy.on_failure(shard, clock.monotonic()) {
@@ -342,7 +347,9 @@ impl Process {
     /// A tick of the node: of every open replica, and of what was forwarded.
     pub(super) fn tick(&mut self) {
         self.router.all_local().iter().for_each(|handle| handle.inbox.tick());
-        self.router.give_up_late(self.router.clock().monotonic());
+        let now = self.router.clock().monotonic();
+        self.router.give_up_late(now);
+        self.desk.tick(now);
     }
 
     /// The shards that have something to do and no turn planned yet.
