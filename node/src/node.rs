@@ -23,7 +23,7 @@ use crate::exit::Exit;
 use crate::identity::{DataFolder, StartKind};
 use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions};
 use crate::known_disks::KnownDisks;
-use crate::limits::STOP_TIMEOUT;
+use crate::limits::{STOP_TIMEOUT, UPKEEP_BYTES_PER_SECOND};
 use crate::log::{Disk, InlineSource, LogError, LogOptions, RealDisk, SpareSource};
 use crate::meta::{MetaArguments, MetaKeeper, RING_COPY};
 use crate::peers::{PeerAddress, PeerConfig, PeerError, Peers};
@@ -34,9 +34,11 @@ use crate::ring::{PlacementError, RingError, RingMap, RingNode};
 use crate::router::Router;
 use crate::session::SessionContext;
 use crate::shard::inbox::ShardCommand;
+use crate::shard::upkeep::UpkeepOptions;
 use crate::shard::{Place, ReplicaPlan};
 use crate::shards::{DiskFailed, ShardsArguments, ShardsMessage, ShardsSupervisor};
 use crate::status::{Inspector, machine_memory_bytes};
+use crate::upkeep::UpkeepThread;
 use kvorum_protocol::{NodeId, ShardId, ShardRole};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::io;
@@ -205,7 +207,7 @@ impl Node {
         let peer_door = PeerDoor::new(Arc::clone(&context), known_disks, doors.clone());
         let (peers_actor, peers) = Peers::start(
             peer_config(config, folder.disk(), tls),
-            peer_door,
+            Arc::clone(&peer_door) as _,
             Some(control.session_host()),
             Some(root.clone()),
         )
@@ -219,6 +221,8 @@ impl Node {
             pressure: Arc::clone(&pressure),
             headroom_bytes: config.disk_headroom_bytes,
         };
+        let upkeep = UpkeepThread::start(Arc::clone(&disk), UPKEEP_BYTES_PER_SECOND)
+            .map_err(|error| NodeError::Disk(error.to_string()))?;
         let shards_arguments = ShardsArguments {
             router: Arc::clone(&router),
             inspector: Arc::clone(&inspector),
@@ -226,6 +230,8 @@ impl Node {
             log: LogOptions::new(segments),
             journal: Arc::new(handle),
             pressure,
+            upkeep: Arc::new(upkeep),
+            upkeep_options: UpkeepOptions::default(),
         };
         let name = Some(format!("node/{}/shards", config.node_id));
         let (shards, _) = Actor::spawn_linked(name, ShardsSupervisor, shards_arguments, root.clone()).await?;
@@ -279,7 +285,12 @@ impl Node {
         let watching = disk_watch::run(watch, on_stall, doors.clone());
         spawn_essential("the watch of the disk", watching, doors.clone(), fatal.clone());
         spawn_essential("the clients' door", binary.accept(listener), doors.clone(), fatal.clone());
-        spawn_essential("the ticker", tick(Arc::clone(&router), config.tick(), doors.clone()), doors.clone(), fatal);
+        spawn_essential(
+            "the ticker",
+            tick(Arc::clone(&router), peer_door, config.tick(), doors.clone()),
+            doors.clone(),
+            fatal,
+        );
         info!(client = %config.client_listen, peer = %config.peer_listen, "listening");
         Ok(Node { router, journal, shards, others, doors })
     }
@@ -481,8 +492,8 @@ fn spawn_essential(
     });
 }
 
-/// Ticks every shard of the node, and gives up forwarded requests whose time has passed.
-async fn tick(router: Arc<Router>, every: Duration, stop: CancellationToken) {
+/// Ticks every shard of the node, gives up forwarded requests whose time has passed, and goes on with snapshots.
+async fn tick(router: Arc<Router>, peers: Arc<PeerDoor>, every: Duration, stop: CancellationToken) {
     let mut interval = tokio::time::interval(every);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -492,6 +503,7 @@ async fn tick(router: Arc<Router>, every: Duration, stop: CancellationToken) {
         }
         router.all_local().iter().for_each(|handle| handle.inbox.tick());
         router.give_up_late(clock::monotonic());
+        peers.tick();
     }
 }
 

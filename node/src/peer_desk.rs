@@ -3,16 +3,19 @@
 
 use crate::clock::Nanos;
 use crate::known_disks::KnownDisks;
-use crate::peers::PeerNetwork;
+use crate::peers::{PeerNetwork, SendError};
 use crate::reply::ReplySink;
 use crate::ring::RingMap;
 use crate::router::Router;
 use crate::session::{Answered, Session, SessionContext};
+use crate::shard::inbox::ShardCommand;
+use crate::snapshot::{EndedOffer, SnapshotAnswer, SnapshotRead};
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
 use kvorum_protocol::peer::PeerMessage;
+use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{
-    ClientId, ErrorCode, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, ServerError,
+    ClientId, ErrorCode, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, ShardId,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -22,6 +25,15 @@ use uuid::Uuid;
 /// Whoever watches the sinks of peers' sessions: told once per peer, and to call [`PeerDesk::collect`] when one is ready.
 pub type Watch = Box<dyn Fn(NodeId, Arc<ReplySink>) + Send + Sync>;
 
+/// Where the reads of snapshots run that peers pull. They may wait for the disk.
+pub enum SnapshotReads {
+    /// Where they come up.
+    Here,
+    /// Elsewhere: to be run, and the answer to be given to [`PeerDesk::snapshot_read`]. At most one per offered snapshot
+    /// is out at a time.
+    Elsewhere(Box<dyn Fn(SnapshotRead) + Send + Sync>),
+}
+
 /// Takes the messages of all peers.
 pub struct PeerDesk {
     context: Arc<SessionContext>,
@@ -29,12 +41,18 @@ pub struct PeerDesk {
     sessions: DashMap<NodeId, Arc<Mutex<Session<u64>>>>,
     known_disks: KnownDisks,
     watch: Watch,
+    snapshot_reads: SnapshotReads,
 }
 
 impl PeerDesk {
     /// A desk.
-    pub fn new(context: Arc<SessionContext>, known_disks: KnownDisks, watch: Watch) -> Self {
-        PeerDesk { context, sessions: DashMap::new(), known_disks, watch }
+    pub fn new(
+        context: Arc<SessionContext>,
+        known_disks: KnownDisks,
+        watch: Watch,
+        snapshot_reads: SnapshotReads,
+    ) -> Self {
+        PeerDesk { context, sessions: DashMap::new(), known_disks, watch, snapshot_reads }
     }
 
     fn router(&self) -> &Arc<Router> {
@@ -112,7 +130,86 @@ impl PeerDesk {
                 Err(error) => warn!(%from, %error, "a peer's ring map was refused"),
             },
             PeerMessage::Faulty(replicas) => self.router().peer_table().note_faulty(from, replicas, now),
+            PeerMessage::Snapshot(shard, message) => self.snapshot(from, shard, message, now),
             PeerMessage::Hello(_) => warn!(%from, "a peer said hello twice"),
+        }
+    }
+
+    /// The node's tick: offers snapshots again and works off what pulls wait.
+    pub fn tick(&self, now: Nanos) {
+        self.router().snapshots().lock().handle_tick(now);
+        self.drive_snapshots(now);
+    }
+
+    /// A read that was run elsewhere is done.
+    pub fn snapshot_read(&self, answer: SnapshotAnswer, now: Nanos) {
+        self.router().snapshots().lock().handle_read(answer);
+        self.drive_snapshots(now);
+    }
+
+    fn snapshot(&self, from: NodeId, shard: ShardId, message: SnapshotMessage, now: Nanos) {
+        if !self.router().is_snapshot_from(shard, &message, from) {
+            warn!(%from, %shard, replica = %message.from, "a message about a snapshot is not between replicas of the two nodes");
+            return;
+        }
+        // An end may be a follower's or a leader's; whom it doesn't concern ignores it.
+        let (for_follower, for_leader) = match message.body {
+            SnapshotBody::Offer { .. } | SnapshotBody::Chunk { .. } => (Some(message), None),
+            SnapshotBody::Pull { .. } => (None, Some(message)),
+            SnapshotBody::End { .. } => (Some(message.clone()), Some(message)),
+        };
+        if let (Some(message), Some(handle)) = (for_follower, self.router().local(shard)) {
+            handle.inbox.snapshot(message);
+        }
+        if let Some(message) = for_leader {
+            self.router().snapshots().lock().handle_message(now, shard, message);
+            self.drive_snapshots(now);
+        }
+    }
+
+    /// Carries out what the offered snapshots ask for, as long as they ask for anything.
+    fn drive_snapshots(&self, now: Nanos) {
+        let offers = self.router().snapshots();
+        let mut untold = Vec::new();
+        loop {
+            let effects = offers.lock().poll(now);
+            if effects.is_empty() {
+                break;
+            }
+            for (shard, message) in effects.messages {
+                self.send_snapshot(shard, message);
+            }
+            for ended in effects.ended {
+                // A replica that was closed meanwhile asks anew when it leads again.
+                if let Some(handle) = self.router().local(ended.shard) {
+                    let EndedOffer { to, installed, .. } = ended;
+                    if !handle.inbox.command(ShardCommand::SnapshotEnded { to, installed }) {
+                        untold.push(ended);
+                    }
+                }
+            }
+            for read in effects.reads {
+                match &self.snapshot_reads {
+                    SnapshotReads::Here => offers.lock().handle_read(read.run()),
+                    SnapshotReads::Elsewhere(start) => start(read),
+                }
+            }
+        }
+        if !untold.is_empty() {
+            let mut offers = offers.lock();
+            untold.into_iter().for_each(|ended| offers.handle_untold(ended));
+        }
+    }
+
+    fn send_snapshot(&self, shard: ShardId, message: SnapshotMessage) {
+        let router = self.router();
+        let Some(node) = router.ring().node_of(shard, message.to) else { return };
+        let message = PeerMessage::Snapshot(shard, message);
+        // A message that can't be sent at all is asked for again when the peer is back.
+        if let Some(Err(SendError::Full)) = router.peers().map(|peers| peers.send(node, &message))
+            && let PeerMessage::Snapshot(shard, message) = message
+        {
+            router.snapshots().lock().handle_no_room(shard, &message);
         }
     }
 

@@ -12,9 +12,12 @@ use crate::ring::RingMap;
 use crate::shard::host::ShardOutlet;
 use crate::shard::inbox::{ShardCommand, ShardHandle};
 use crate::shard::{ShardReply, ShardSnapshot};
+use crate::snapshot::limits::BYTES_PER_SECOND_DEFAULT;
+use crate::snapshot::{OffersFull, SnapshotOffers, SnapshotSource};
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
 use kvorum_protocol::peer::{PeerMessage, RaftMessage};
+use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{
     ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Response, ResponseBody, ServerError, ShardId, Term,
     Topology,
@@ -80,6 +83,7 @@ pub struct Router {
     clock: Arc<dyn Clock>,
     forwards: DashMap<u64, Forward>,
     next_forward: AtomicU64,
+    snapshots: Mutex<SnapshotOffers>,
     overloaded: AtomicU64,
 }
 
@@ -103,6 +107,8 @@ impl Router {
             clock,
             forwards: DashMap::new(),
             next_forward: AtomicU64::new(first_forward),
+            // The same numbers serve: these are told apart by shard and replica besides.
+            snapshots: Mutex::new(SnapshotOffers::new(first_forward, BYTES_PER_SECOND_DEFAULT)),
             overloaded: AtomicU64::new(0),
         })
     }
@@ -226,6 +232,12 @@ impl Router {
     /// A replica has failed or stopped: requests for it are turned away until it is opened again.
     pub fn closed(&self, shard: ShardId) {
         self.shards.remove(&shard);
+        self.snapshots.lock().withdraw(shard);
+    }
+
+    /// The snapshots that this node offers.
+    pub fn snapshots(&self) -> &Mutex<SnapshotOffers> {
+        &self.snapshots
     }
 
     /// The node that leads a shard, as far as is known.
@@ -390,7 +402,16 @@ impl Router {
 
     /// A replica id's message must come from the node that holds it.
     pub fn is_from(&self, shard: ShardId, message: &RaftMessage, node: NodeId) -> bool {
-        self.ring.read().node_of(shard, message.from) == Some(node)
+        self.holds(shard, message.from, node)
+    }
+
+    /// A message about a snapshot must come from the node that holds its sender, and be for a replica of this node.
+    pub fn is_snapshot_from(&self, shard: ShardId, message: &SnapshotMessage, node: NodeId) -> bool {
+        self.holds(shard, message.from, node) && self.holds(shard, message.to, self.me)
+    }
+
+    fn holds(&self, shard: ShardId, replica: ReplicaId, node: NodeId) -> bool {
+        self.ring.read().node_of(shard, replica) == Some(node)
     }
 
     fn learn_leader(&self, shard: ShardId, term: Term, leader: Option<NodeId>) -> bool {
@@ -439,6 +460,33 @@ impl ShardOutlet for Router {
                 let _ = peers.send(node, &PeerMessage::Raft(shard, message));
             }
         }
+    }
+
+    fn send_snapshot(&self, shard: ShardId, messages: Vec<SnapshotMessage>) {
+        let Some(peers) = self.peers.get() else { return };
+        let ring = self.ring();
+        for message in messages {
+            if let Some(node) = ring.node_of(shard, message.to) {
+                // What is dropped is asked for again.
+                let _ = peers.send(node, &PeerMessage::Snapshot(shard, message));
+            }
+        }
+    }
+
+    fn has_room_for_snapshot(&self, shard: ShardId, to: ReplicaId) -> bool {
+        self.snapshots.lock().has_room(shard, to)
+    }
+
+    fn offer_snapshot(
+        &self,
+        shard: ShardId,
+        from: ReplicaId,
+        to: ReplicaId,
+        source: Arc<dyn SnapshotSource>,
+    ) -> Result<(), OffersFull> {
+        let now = self.clock.monotonic();
+        // It leaves with the node's next tick.
+        self.snapshots.lock().offer(now, shard, from, to, source).map(drop)
     }
 
     fn opened(&self, handle: Arc<ShardHandle>) {

@@ -12,6 +12,7 @@ use crate::router::Router;
 use crate::shard::actor::{ShardActor, ShardMessage};
 use crate::shard::host::ShardArguments;
 use crate::shard::inbox::{QueueBudget, ShardCommand};
+use crate::shard::upkeep::{Upkeep, UpkeepOptions};
 use crate::shard::{Orders, Place, Remedy, ShardConfig, ShardError};
 use crate::status::Inspector;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
@@ -74,6 +75,10 @@ pub struct ShardsArguments {
     pub journal: Arc<dyn ShardJournal>,
     /// What the node is short of.
     pub pressure: Arc<Pressure>,
+    /// Does the slow part of keeping their files in order.
+    pub upkeep: Arc<dyn Upkeep>,
+    /// When they are worth it.
+    pub upkeep_options: UpkeepOptions,
 }
 
 /// The supervisor.
@@ -318,6 +323,8 @@ impl ShardsState {
                 journal: Arc::clone(&self.arguments.journal),
                 queue_budget: Arc::clone(&self.queue_budget),
                 pressure: Arc::clone(&self.arguments.pressure),
+                upkeep: Arc::clone(&self.arguments.upkeep),
+                upkeep_options: self.arguments.upkeep_options,
                 outlet: Arc::clone(&self.arguments.router) as _,
             };
             let wanted = Wanted { shard, replica: replica.id(), epoch: replica.epoch, may_begin: replica.may_begin };
@@ -392,6 +399,11 @@ impl ShardsState {
     ) -> Result<(), ActorProcessingErr> {
         let remedy = cause.downcast_ref::<ShardError>().map_or(Remedy::Restart, ShardError::remedy);
         match remedy {
+            Remedy::Reopen => {
+                info!(%shard, reason = %cause, "opening the shard anew");
+                self.closed(shard);
+                Ok(myself.cast(ShardsMessage::Restart(shard))?)
+            }
             Remedy::Restart => self.restart(myself, shard, cause.to_string()),
             Remedy::LeaveOut => {
                 error!(%shard, error = %cause, "the shard's log is damaged; this replica takes no part until it is replaced");

@@ -1,6 +1,6 @@
 //! Bounds-checked reading and writing of little-endian fields. The only two types through which bytes become values.
 
-use crate::types::{ClientId, ClusterId, NodeId};
+use crate::types::{ClientId, ClusterId, NodeId, ReplicaId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
@@ -121,6 +121,14 @@ impl Reader {
     /// A client's identity.
     pub fn client_id(&mut self) -> Result<ClientId, DecodeError> {
         self.uuid().map(ClientId)
+    }
+
+    /// A replica's number, which is not 0.
+    pub fn replica_id(&mut self, field: &'static str) -> Result<ReplicaId, DecodeError> {
+        match self.u64()? {
+            0 => Err(DecodeError::UnknownValue { field, value: 0 }),
+            id => Ok(ReplicaId(id)),
+        }
     }
 
     /// Exactly `length` bytes, which the caller has bounded.

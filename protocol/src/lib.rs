@@ -15,6 +15,7 @@ pub mod limits;
 pub mod peer;
 pub mod request;
 pub mod response;
+pub mod snapshot;
 pub mod status;
 pub mod topology;
 pub mod types;

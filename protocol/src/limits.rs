@@ -42,6 +42,10 @@ pub const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const RAFT_ENTRIES_MAX: usize = 4096;
 /// Largest payload of one raft entry, in bytes: the largest value, or the largest batch that a shard proposes.
 pub const RAFT_ENTRY_BYTES_MAX: usize = 36 * 1024 * 1024;
+/// Largest chunk of a snapshot, in bytes: one record of the largest size. Usual chunks are much smaller.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// Largest header of a snapshot, in bytes: membership, counters, and a full session table.
+pub const SNAPSHOT_HEADER_BYTES_MAX: u32 = 192 * 1024 * 1024;
 
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest PUT fits a frame");
 const _: () = assert!(MULTI_GET_REPLY_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest reply fits a frame");
@@ -49,4 +53,7 @@ const _: () = assert!(SCAN_PAGE_BYTES + VALUE_BYTES_MAX < FRAME_BYTES_MAX + KEY_
 const _: () = assert!(RAFT_ENTRY_BYTES_MAX + 64 * 1024 < PEER_FRAME_BYTES_MAX, "the largest entry fits a peer frame");
 const _: () = assert!(RING_BYTES_MAX < PEER_FRAME_BYTES_MAX, "the largest ring map fits a peer frame");
 const _: () = assert!(VALUE_BYTES_MAX * 2 < RAFT_ENTRY_BYTES_MAX, "a value and the value it replaced fit an entry");
+const _: () =
+    assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 < SNAPSHOT_CHUNK_BYTES_MAX, "the largest record fits a chunk");
+const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX + 1024 < PEER_FRAME_BYTES_MAX, "the largest chunk fits a peer frame");
 const _: () = assert!(SHARDS_MAX < u16::MAX as usize);

@@ -6,6 +6,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{
     FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, RING_BYTES_MAX, SHARDS_MAX,
 };
+use crate::snapshot::SnapshotMessage;
 use crate::types::{ClientId, ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -21,6 +22,7 @@ mod kind {
     pub(super) const LEADING: u8 = 5;
     pub(super) const RING: u8 = 10;
     pub(super) const FAULTY: u8 = 11;
+    pub(super) const SNAPSHOT: u8 = 6;
 }
 
 /// One message between nodes.
@@ -52,6 +54,8 @@ pub enum PeerMessage {
     Ring(Bytes),
     /// These replicas of the sender can't be used any more, and wait to be replaced.
     Faulty(Vec<(ShardId, ReplicaId)>),
+    /// A message about a snapshot of one shard.
+    Snapshot(ShardId, SnapshotMessage),
 }
 
 /// Who is at the other end.
@@ -239,6 +243,11 @@ impl PeerMessage {
                     out.put_u64_le(replica.0);
                 }
             }
+            PeerMessage::Snapshot(shard, message) => {
+                out.put_u8(kind::SNAPSHOT);
+                out.put_u16_le(shard.0);
+                message.encode(out);
+            }
         }
     }
 
@@ -284,6 +293,7 @@ impl PeerMessage {
                         .collect::<Result<_, DecodeError>>()?,
                 )
             }
+            kind::SNAPSHOT => PeerMessage::Snapshot(ShardId(reader.u16()?), SnapshotMessage::decode(&mut reader)?),
             value => return Err(DecodeError::UnknownValue { field: "peer message kind", value: value.into() }),
         };
         reader.finish()?;
@@ -315,7 +325,7 @@ fn encode_raft(out: &mut BytesMut, message: &RaftMessage) {
 }
 
 /// The id of a replica, which is never 0.
-fn replica(reader: &mut Reader, field: &'static str) -> Result<ReplicaId, DecodeError> {
+pub(crate) fn replica(reader: &mut Reader, field: &'static str) -> Result<ReplicaId, DecodeError> {
     match reader.u64()? {
         0 => Err(DecodeError::UnknownValue { field, value: 0 }),
         id => Ok(ReplicaId(id)),
@@ -326,8 +336,8 @@ fn decode_raft(reader: &mut Reader) -> Result<RaftMessage, DecodeError> {
     let kind = RaftMessageKind::from_number(reader.u8()?)?;
     Ok(RaftMessage {
         kind,
-        from: replica(reader, "sending replica")?,
-        to: replica(reader, "receiving replica")?,
+        from: reader.replica_id("sending replica")?,
+        to: reader.replica_id("receiving replica")?,
         term: Term(reader.u64()?),
         log_term: Term(reader.u64()?),
         index: LogIndex(reader.u64()?),

@@ -5,9 +5,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::limits::{
-    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX,
-    RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX, RING_BYTES_MAX, SCAN_ENTRIES_MAX, SHARDS_MAX, TTL_MS_MAX,
-    VALUE_BYTES_MAX,
+    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX,
+    NODES_MAX, PING_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX, RING_BYTES_MAX, SCAN_ENTRIES_MAX,
+    SHARDS_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{DecodeError, NodeStatus, Request, Response};
@@ -74,6 +74,16 @@ fn announced() -> Vec<Announced> {
         out.put_u32_le(1);
         zeros(out, 17)
     };
+    // A message about a snapshot up to its kind: shard, replicas 1 and 1, id.
+    let snapshot = |kind| {
+        let mut out = peer(6);
+        out.put_u16_le(0);
+        out.put_u64_le(1);
+        out.put_u64_le(1);
+        out = zeros(out, 3 * 8);
+        out.put_u8(kind);
+        out
+    };
     // A mutation up to its key: the action, no condition, no previous, argument 0.
     let mutation = |action| {
         let mut out = with_write_id(request(0x20));
@@ -133,6 +143,9 @@ fn announced() -> Vec<Announced> {
         row("forwarded request", zeros(peer(3), 24), FRAME_BYTES_MAX, 4, of_peer),
         row("forwarded response", zeros(peer(4), 8), FRAME_BYTES_MAX, 4, of_peer),
         row("leading", peer(5), SHARDS_MAX + 1, 4, of_peer),
+        row("snapshot header", snapshot(1), SNAPSHOT_HEADER_BYTES_MAX as usize, 4, of_peer),
+        row("snapshot chunk", zeros(snapshot(3), 13), SNAPSHOT_CHUNK_BYTES_MAX, 4, of_peer),
+        row("snapshot reason", zeros(snapshot(4), 1), ERROR_TEXT_BYTES_MAX, 2, of_peer),
     ]
 }
 

@@ -88,6 +88,8 @@ fn limits_are_the_codes() {
         ("deadline", limits::DEADLINE_MS_MAX.into(), "ms"),
         ("entries of a consensus message", limits::RAFT_ENTRIES_MAX as u64, ""),
         ("payload of an entry", limits::RAFT_ENTRY_BYTES_MAX as u64, "bytes"),
+        ("chunk of a snapshot", limits::SNAPSHOT_CHUNK_BYTES_MAX as u64, "bytes"),
+        ("header of a snapshot", limits::SNAPSHOT_HEADER_BYTES_MAX.into(), "bytes"),
     ];
     let row =
         |(what, limit, unit): (&str, u64, &str)| format!("| {what} | {limit} {unit}").trim_end().to_owned() + " |";

@@ -1,9 +1,10 @@
 //! Any message whatever comes back from its bytes as it went in.
 
 use bytes::{Bytes, BytesMut};
-use kvorum_protocol::limits::{DEADLINE_MS_MAX, FRAME_BYTES_MAX, TTL_MS_MAX};
+use kvorum_protocol::limits::{DEADLINE_MS_MAX, FRAME_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX};
 use kvorum_protocol::peer::{PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::response::StoredEntry;
+use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, ClientId, ClusterId, Condition, Durability,
     Entry, Epoch, ErrorCode, Explanation, Hello, HelloReply, LogIndex, Mutation, NodeId, NodeInfo, NodeStatus, Outcome,
@@ -360,6 +361,27 @@ fn raft_message() -> impl Strategy<Value = RaftMessage> {
     )
 }
 
+fn snapshot_message() -> impl Strategy<Value = SnapshotMessage> {
+    let part = || select(vec![SnapshotPart::Header, SnapshotPart::Records]);
+    let body = prop_oneof![
+        (0..=SNAPSHOT_HEADER_BYTES_MAX, any::<u64>())
+            .prop_map(|(header_bytes, records)| SnapshotBody::Offer { header_bytes, records }),
+        (part(), any::<u64>(), any::<u32>(), any::<u32>())
+            .prop_map(|(part, at, count_max, bytes_max)| SnapshotBody::Pull { part, at, count_max, bytes_max }),
+        (part(), any::<u64>(), any::<u32>(), bytes()).prop_map(|(part, at, count, bytes)| SnapshotBody::Chunk {
+            part,
+            at,
+            count,
+            bytes
+        }),
+        (any::<bool>(), name()).prop_map(|(installed, reason)| SnapshotBody::End { installed, reason }),
+    ];
+    let replica = (1..=u64::MAX).prop_map(ReplicaId);
+    (replica.clone(), replica, any::<[u64; 3]>(), body).prop_map(|(from, to, [term, index, nonce], body)| {
+        SnapshotMessage { from, to, id: SnapshotId { term: Term(term), index: LogIndex(index), nonce }, body }
+    })
+}
+
 fn peer_message() -> impl Strategy<Value = PeerMessage> {
     let hello = (any::<u16>(), cluster_id(), node_id(), any::<u128>(), any::<Option<u128>>(), name()).prop_map(
         |(version, cluster, node, disk, knows, program)| PeerHello {
@@ -385,6 +407,7 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         vec(leading, 0..5).prop_map(PeerMessage::Leading),
         bytes().prop_map(PeerMessage::Ring),
         vec(faulty, 0..5).prop_map(PeerMessage::Faulty),
+        (shard_id(), snapshot_message()).prop_map(|(shard, message)| PeerMessage::Snapshot(shard, message)),
     ]
 }
 

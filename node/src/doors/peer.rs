@@ -2,10 +2,11 @@
 
 use crate::clock;
 use crate::known_disks::KnownDisks;
-use crate::peer_desk::PeerDesk;
+use crate::peer_desk::{PeerDesk, SnapshotReads};
 use crate::peers::PeerHandler;
 use crate::reply::ReplySink;
 use crate::session::SessionContext;
+use crate::snapshot::SnapshotRead;
 use kvorum_protocol::NodeId;
 use kvorum_protocol::peer::PeerMessage;
 use std::sync::{Arc, Weak};
@@ -21,13 +22,29 @@ impl PeerDoor {
     /// A door that stops answering when `stop` is cancelled.
     pub fn new(context: Arc<SessionContext>, known_disks: KnownDisks, stop: CancellationToken) -> Arc<Self> {
         Arc::new_cyclic(|door: &Weak<PeerDoor>| {
-            let door = Weak::clone(door);
+            let (door, reads_for) = (Weak::clone(door), Weak::clone(door));
             let watch = move |peer, sink| {
                 // One task per peer for the life of the node: it sends the answers that come later.
                 tokio::spawn(collect(Weak::clone(&door), peer, sink, stop.clone()));
             };
-            PeerDoor { desk: PeerDesk::new(context, known_disks, Box::new(watch)) }
+            // Few: one per offered snapshot at a time.
+            let read = move |read: SnapshotRead| {
+                let door = Weak::clone(&reads_for);
+                tokio::task::spawn_blocking(move || {
+                    let answer = read.run();
+                    if let Some(door) = door.upgrade() {
+                        door.desk.snapshot_read(answer, clock::monotonic());
+                    }
+                });
+            };
+            let reads = SnapshotReads::Elsewhere(Box::new(read));
+            PeerDoor { desk: PeerDesk::new(context, known_disks, Box::new(watch), reads) }
         })
+    }
+
+    /// The node's tick.
+    pub fn tick(&self) {
+        self.desk.tick(clock::monotonic());
     }
 }
 

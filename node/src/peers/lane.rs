@@ -6,6 +6,7 @@
 use super::SendError;
 use super::limits::{
     CONSENSUS_OUTBOUND_BYTES_MAX, FORWARD_FRAME_BYTES_MAX, FORWARD_OUTBOUND_BYTES_MAX, READ_CHUNKS_MAX,
+    SNAPSHOT_FRAME_BYTES_MAX, SNAPSHOT_OUTBOUND_BYTES_MAX,
 };
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::limits::{FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX};
@@ -23,10 +24,17 @@ pub(super) enum Lane {
     Consensus = 0,
     /// Forwarded requests and their replies.
     Forward = 1,
+    /// Snapshots; gives way to the others.
+    Snapshot = 2,
 }
 
 impl Lane {
-    pub(super) const ALL: [Lane; 2] = [Lane::Consensus, Lane::Forward];
+    pub(super) const ALL: [Lane; 3] = [Lane::Consensus, Lane::Forward, Lane::Snapshot];
+
+    /// The lane of a peer's stream, by its index among those that the peer has opened.
+    pub(super) fn of_stream(index: u64) -> Option<Self> {
+        Lane::ALL.into_iter().find(|lane| *lane as u64 == index)
+    }
 
     /// The lane of a message; `None` for a hello, which only the handshake sends.
     pub(super) fn of(message: &PeerMessage) -> Option<Self> {
@@ -35,6 +43,7 @@ impl Lane {
                 Some(Lane::Consensus)
             }
             PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } => Some(Lane::Forward),
+            PeerMessage::Snapshot(..) => Some(Lane::Snapshot),
             PeerMessage::Hello(_) => None,
         }
     }
@@ -44,6 +53,7 @@ impl Lane {
         match self {
             Lane::Consensus => 1,
             Lane::Forward => 0,
+            Lane::Snapshot => -1,
         }
     }
 
@@ -52,6 +62,7 @@ impl Lane {
         match self {
             Lane::Consensus => PEER_FRAME_BYTES_MAX,
             Lane::Forward => FORWARD_FRAME_BYTES_MAX,
+            Lane::Snapshot => SNAPSHOT_FRAME_BYTES_MAX,
         }
     }
 
@@ -59,6 +70,7 @@ impl Lane {
         match self {
             Lane::Consensus => CONSENSUS_OUTBOUND_BYTES_MAX,
             Lane::Forward => FORWARD_OUTBOUND_BYTES_MAX,
+            Lane::Snapshot => SNAPSHOT_OUTBOUND_BYTES_MAX,
         }
     }
 }
@@ -90,7 +102,7 @@ impl Outbound {
     }
 
     /// Encodes messages of this lane under one lock and wakes the writer once. It stops at the first that doesn't fit;
-    /// those before it are sent.
+    /// those before it are sent. An empty lane takes a message of any size that a frame may have.
     pub(super) fn push<'a>(&self, messages: impl IntoIterator<Item = &'a PeerMessage>) -> Result<(), SendError> {
         let mut state = self.state.lock();
         if !state.open {
@@ -115,7 +127,7 @@ impl Outbound {
         let bytes = frame::encode(&mut state.waiting, |out| message.encode(out));
         let verdict = if bytes > self.lane.frame_bytes_max() + FRAME_HEADER_BYTES {
             Err(SendError::TooLarge)
-        } else if start + bytes + state.writing > self.bytes_max {
+        } else if start + state.writing > 0 && start + bytes + state.writing > self.bytes_max {
             Err(SendError::Full)
         } else {
             return Ok(());
@@ -283,6 +295,16 @@ mod tests {
         let huge = PeerMessage::ForwardReply { id: 1, response: Bytes::from(vec![0; FORWARD_FRAME_BYTES_MAX]) };
         assert_eq!(lane.push([&huge]), Err(SendError::TooLarge));
         assert!(lane.state.lock().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_empty_lane_takes_a_frame_over_its_bound_and_nothing_behind_it() {
+        let lane = lane(framed_length(&message(4)) - 1);
+        lane.open();
+        lane.push([&message(4)]).unwrap();
+        assert_eq!(lane.push([&message(0)]), Err(SendError::Full), "it waits");
+        lane.take().await;
+        assert_eq!(lane.push([&message(0)]), Err(SendError::Full), "it is being written");
     }
 
     #[tokio::test]

@@ -1,27 +1,31 @@
 //! Every bound of the traffic between nodes.
 
-use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX};
+use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use std::time::Duration;
 
 /// Most bytes of consensus messages that wait for one peer or are being written to it; past them `send` answers `Full`.
 pub const CONSENSUS_OUTBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most bytes of forwarded requests and replies that wait for one peer or are being written to it.
 pub const FORWARD_OUTBOUND_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most bytes of snapshots that wait for one peer or are being written to it. A larger chunk passes when nothing does.
+pub const SNAPSHOT_OUTBOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Largest frame body on the forward lane: the largest client request, and the fields around it.
 pub const FORWARD_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX + 64;
+/// Largest frame body on the snapshot lane: the largest chunk, and the fields around it.
+pub const SNAPSHOT_FRAME_BYTES_MAX: usize = SNAPSHOT_CHUNK_BYTES_MAX + 128;
 /// Largest frame body of a hello.
 pub const HELLO_FRAME_BYTES_MAX: usize = 1024;
 
 /// Bytes that a peer may send on one stream before this node has read them.
 pub const STREAM_RECEIVE_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Bytes that a peer may send on one connection, all streams together, before this node has read them.
-pub const CONNECTION_RECEIVE_WINDOW_BYTES: u32 = 48 * 1024 * 1024;
+pub const CONNECTION_RECEIVE_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
 /// Bytes of one connection that QUIC keeps until the peer has acknowledged them.
 pub const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// What the kernel is asked to buffer for the UDP socket, in each direction. It may grant less.
 pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
-/// Streams of one direction that a peer may have open: the two lanes.
-pub const LANES: u32 = 2;
+/// Streams of one direction that a peer may have open: the lanes.
+pub const LANES: u32 = 3;
 /// Bidirectional streams that a peer may have open: a control session, and its successor while the first one ends.
 pub const CONTROL_STREAMS_MAX: u32 = 2;
 /// How many of a stream's chunks are taken out of QUIC at once.
@@ -61,7 +65,9 @@ pub const MTU_BYTES_MAX: u16 = 8_972;
 
 const _: () = assert!(PEER_FRAME_BYTES_MAX + FRAME_HEADER_BYTES < CONSENSUS_OUTBOUND_BYTES_MAX);
 const _: () = assert!(FORWARD_FRAME_BYTES_MAX + FRAME_HEADER_BYTES < FORWARD_OUTBOUND_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 const _: () = assert!(FORWARD_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 const _: () = assert!(CONNECTION_RECEIVE_WINDOW_BYTES >= (LANES + 1) * STREAM_RECEIVE_WINDOW_BYTES, "no lane starves");
+const _: () = assert!(SEND_WINDOW_BYTES >= CONNECTION_RECEIVE_WINDOW_BYTES as u64, "nor here");
 const _: () = assert!(KEEP_ALIVE_INTERVAL.as_millis() * 4 <= IDLE_TIMEOUT.as_millis(), "one lost packet is no death");
 const _: () = assert!(REDIAL_DELAY_MIN.as_millis() < REDIAL_DELAY_MAX.as_millis());

@@ -69,20 +69,29 @@ async fn serve(link: Arc<Link>, since: &mut Option<Instant>) -> LinkError {
             Ok(streams) => streams,
             Err(error) => return error,
         };
+    // Opened in the order of the lanes: a stream's index tells the peer what it carries.
+    let others = async { Ok((link.connection.open_uni().await?, link.connection.open_uni().await?)) };
+    let (forwards, snapshots) = match others.await {
+        Ok(streams) => streams,
+        Err(error) => return LinkError::Connection(error),
+    };
     let up = Up::announce(link.clone());
     *since = Some(Instant::now());
     tracing::info!(peer = %link.slot.node, address = %link.connection.remote_address(), program, "peer connected");
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(write_lane(link.clone(), Lane::Consensus, Some(send)));
-    tasks.spawn(read_lane(link.clone(), Lane::Consensus, Some(inbound)));
-    tasks.spawn(write_lane(link.clone(), Lane::Forward, None));
-    tasks.spawn(read_lane(link.clone(), Lane::Forward, None));
+    for (lane, stream) in [(Lane::Consensus, send), (Lane::Forward, forwards), (Lane::Snapshot, snapshots)] {
+        tasks.spawn(write_lane(link.clone(), lane, stream));
+    }
+    tasks.spawn(read_lane(link.clone(), Lane::Consensus, inbound));
+    // A stream is there once something is sent on it, or on one that was opened later.
+    tasks.spawn(read_another_lane(link.clone()));
+    tasks.spawn(read_another_lane(link.clone()));
     tasks.spawn({
         let link = link.clone();
         async move { Ok(session::keep_attached(&link).await?) }
     });
-    let error = match tasks.join_next().await.expect("five tasks were spawned") {
+    let error = match tasks.join_next().await.expect("tasks were spawned") {
         Ok(Err(error)) => error,
         Err(join) => LinkError::Panicked(panic_text(join)),
     };
@@ -113,11 +122,7 @@ impl Drop for Up {
 }
 
 /// Writes whatever waits, all of it at a time. The consensus lane's stream is the one that carried the hello.
-async fn write_lane(link: Arc<Link>, lane: Lane, stream: Option<SendStream>) -> Result<Infallible, LinkError> {
-    let mut stream = match stream {
-        Some(stream) => stream,
-        None => link.connection.open_uni().await?,
-    };
+async fn write_lane(link: Arc<Link>, lane: Lane, mut stream: SendStream) -> Result<Infallible, LinkError> {
     stream.set_priority(lane.priority()).ok();
     loop {
         let frames = link.slot.outbound(lane).take().await;
@@ -127,13 +132,16 @@ async fn write_lane(link: Arc<Link>, lane: Lane, stream: Option<SendStream>) -> 
     }
 }
 
+/// Reads a stream of the peer, whichever comes next.
+async fn read_another_lane(link: Arc<Link>) -> Result<Infallible, LinkError> {
+    let stream = link.connection.accept_uni().await?;
+    let lane = Lane::of_stream(stream.id().index()).ok_or(LaneError::WrongLane)?;
+    read_lane(link, lane, Inbound::new(stream)).await
+}
+
 /// Hands every message to the handler as soon as it is whole. What the handler can't take in time stays in QUIC's
 /// windows, at the peer, and so does everything behind it.
-async fn read_lane(link: Arc<Link>, lane: Lane, inbound: Option<Inbound>) -> Result<Infallible, LinkError> {
-    let mut inbound = match inbound {
-        Some(inbound) => inbound,
-        None => Inbound::new(link.connection.accept_uni().await?),
-    };
+async fn read_lane(link: Arc<Link>, lane: Lane, mut inbound: Inbound) -> Result<Infallible, LinkError> {
     loop {
         while let Some(message) = inbound.next_arrived(lane.frame_bytes_max())? {
             if Lane::of(&message) != Some(lane) {

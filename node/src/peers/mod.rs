@@ -1,7 +1,7 @@
 //! The other nodes of the cluster: one QUIC connection with each, kept up for as long as this node runs.
 //!
-//! A connection carries two lanes in each direction (consensus messages; forwarded requests), each one stream of frames,
-//! and one control session (see [`crate::control`]). Messages are sent without waiting and without a promise: what can't
+//! A connection carries three lanes in each direction (consensus messages; forwarded requests; snapshots), each one
+//! stream of frames, and one control session (see [`crate::control`]). Messages are sent without waiting and without a promise: what can't
 //! be delivered is dropped, and whoever sent it has a timeout or sends again. Within a lane of a connection they keep
 //! their order.
 //!
@@ -95,7 +95,7 @@ pub trait PeerNetwork: Send + Sync {
 
 /// Hears of the peers. Every call comes from a task of the connection and must not block: bytes that are not taken pile
 /// up at the peer, not here. For one peer the calls are ordered: `connected`, messages, `disconnected`, `connected`, …;
-/// messages of its two lanes come in parallel. A panic is a failure of the peer's actor, which is restarted.
+/// messages of its lanes come in parallel. A panic is a failure of the peer's actor, which is restarted.
 pub trait PeerHandler: Send + Sync + 'static {
     /// The data folder with which this node knows the peer, for the hello to it; `None` if they never met.
     fn knows(&self, peer: NodeId) -> Option<Uuid>;

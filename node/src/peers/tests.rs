@@ -3,7 +3,8 @@
 use super::*;
 use crate::cert::ClusterAuthority;
 use bytes::Bytes;
-use kvorum_protocol::{ClientId, ShardId, Term};
+use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
+use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId, Term};
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -142,6 +143,17 @@ fn forward(id: u64, bytes: usize) -> PeerMessage {
     PeerMessage::Forward { id, client: ClientId(Uuid::from_u128(7)), request: Bytes::from(vec![id as u8; bytes]) }
 }
 
+fn chunk(bytes: usize) -> PeerMessage {
+    let (part, bytes) = (SnapshotPart::Records, Bytes::from(vec![7; bytes]));
+    let message = SnapshotMessage {
+        from: ReplicaId(1),
+        to: ReplicaId(2),
+        id: SnapshotId { term: Term(1), index: LogIndex(1), nonce: 1 },
+        body: SnapshotBody::Chunk { part, at: 0, count: 1, bytes },
+    };
+    PeerMessage::Snapshot(ShardId(1), message)
+}
+
 /// The message cannot have been overtaken, since it has come.
 async fn exchange(a: &mut Node, b: &mut Node, number: u64) {
     a.peers.send(b.id, &leading(number)).unwrap();
@@ -181,6 +193,24 @@ async fn the_largest_forward_passes() {
     let largest = forward(1, kvorum_protocol::limits::FRAME_BYTES_MAX);
     a.peers.send(b.id, &largest).unwrap();
     assert!(b.message(&a).await == largest, "it came unchanged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_have_a_lane_of_their_own_that_takes_the_largest_chunk() {
+    let (a, mut b) = Cluster::new().pair().await;
+    let largest = chunk(kvorum_protocol::limits::SNAPSHOT_CHUNK_BYTES_MAX);
+    // The first on the last stream: the peer hears of the one before it only by this.
+    a.peers.send(b.id, &largest).unwrap();
+    assert_eq!(a.peers.send(b.id, &largest), Err(SendError::Full), "over the lane's bound only one at a time");
+    a.peers.send(b.id, &forward(1, 10)).unwrap();
+    a.peers.send(b.id, &leading(1)).unwrap();
+    let mut came = Vec::new();
+    for _ in 0..3 {
+        came.push(b.message(&a).await);
+    }
+    for message in [&largest, &forward(1, 10), &leading(1)] {
+        assert!(came.contains(message), "it came unchanged");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

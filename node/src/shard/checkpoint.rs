@@ -1,9 +1,11 @@
 //! From a log to the state at its base, and from a state to a base.
 
+use super::transfer::Received;
 use super::{Shard, ShardError};
 use crate::log::{Base, Checkpoint, Compacted, Damage, LogError, Position, ShardLog};
 use crate::store::{IndexDump, Store};
 use bytes::Bytes;
+use kvorum_protocol::ReplicaId;
 use tracing::{info, warn};
 
 /// A line is written for every so many records that a start has to read.
@@ -61,6 +63,19 @@ impl Shard {
             assert_eq!(self.reader().live_bytes(segment), 0, "segment {segment} still holds records that live");
         }
         self.consensus.log_mut().finish_checkpoint(checkpoint);
+    }
+
+    /// Puts a state that has come from elsewhere in place of this one, on the disk. This replica must be opened again.
+    ///
+    /// # Errors
+    /// If the disk fails, or is full: nothing has changed then.
+    pub(super) fn install(&mut self, received: Received) -> Result<(), ShardError> {
+        Ok(self.consensus.log_mut().install(received.base, &received.data)?)
+    }
+
+    /// This replica.
+    pub(super) fn replica(&self) -> ReplicaId {
+        self.consensus.replica()
     }
 
     /// The state as of the last applied entry, for a checkpoint or a snapshot; `None` before the first entry. Costs about

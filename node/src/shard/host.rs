@@ -2,23 +2,47 @@
 //! it asks for. Knows neither the actor library nor a clock; an actor hosts it in a node, the simulator in a simulation.
 
 use super::inbox::{Drained, Inbox, QueueBudget, QueuedRequest, ShardCommand, ShardHandle, Waker};
+use super::transfer::{Reception, ReceptionSinks, StateSnapshot};
+use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
 use super::{Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
 use crate::clock::{Nanos, Now};
 use crate::journal::{ShardJournal, Submission};
-use crate::log::{Disk, LogOptions, Recovered, ShardLog};
+use crate::log::{Disk, LogError, LogOptions, Recovered, ShardLog};
 use crate::pressure::Pressure;
 use crate::reply::{Answer, ReplyTo};
-use kvorum_protocol::ShardId;
+use crate::snapshot::{Intake, OffersFull, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
+use kvorum_protocol::snapshot::SnapshotMessage;
+use kvorum_protocol::{LogIndex, ReplicaId, ShardId};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::sync::Arc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
+
+/// A log that has grown by less than this since its last checkpoint gets none when its replica stops: the next start reads
+/// it in no time.
+const STOP_CHECKPOINT_BYTES: u64 = 1 << 20;
 
 /// What a shard's replica needs of the node.
 pub trait ShardOutlet: Send + Sync + 'static {
     /// Sends consensus messages to the nodes that hold their receivers. May drop them.
     fn send(&self, shard: ShardId, messages: Vec<RaftMessage>);
+    /// Sends messages about snapshots to the nodes that hold their receivers. May drop them.
+    fn send_snapshot(&self, shard: ShardId, messages: Vec<SnapshotMessage>);
+    /// Whether [`ShardOutlet::offer_snapshot`] would succeed. To be asked before a snapshot is made.
+    fn has_room_for_snapshot(&self, shard: ShardId, to: ReplicaId) -> bool;
+    /// Offers a snapshot of the shard that `from`, the replica here, has made for `to`. How it ends comes as
+    /// [`ShardCommand::SnapshotEnded`].
+    ///
+    /// # Errors
+    /// If the node has too many under way already.
+    fn offer_snapshot(
+        &self,
+        shard: ShardId,
+        from: ReplicaId,
+        to: ReplicaId,
+        source: Arc<dyn SnapshotSource>,
+    ) -> Result<(), OffersFull>;
     /// A replica has been opened and takes requests.
     fn opened(&self, handle: Arc<ShardHandle>);
     /// The replica's leader, term or readiness to serve has changed.
@@ -42,6 +66,10 @@ pub struct ShardArguments {
     pub queue_budget: Arc<QueueBudget>,
     /// What the node is short of.
     pub pressure: Arc<Pressure>,
+    /// Does the slow part of keeping its files in order.
+    pub upkeep: Arc<dyn Upkeep>,
+    /// When they are worth it.
+    pub upkeep_options: UpkeepOptions,
     /// The node.
     pub outlet: Arc<dyn ShardOutlet>,
 }
@@ -54,8 +82,14 @@ pub struct ShardHost {
     inbox: Arc<Inbox>,
     journal: Arc<dyn ShardJournal>,
     outlet: Arc<dyn ShardOutlet>,
+    disk: Arc<dyn Disk>,
     /// Unanswered requests, by ticket.
     tickets: Slab<Unanswered>,
+    intake: Intake,
+    /// Where the intake leaves what it has received.
+    reception: Arc<Reception>,
+    upkeep: Arc<dyn Upkeep>,
+    keeper: Keeper,
     persisted: u64,
     last: ShardSnapshot,
     recovered: Recovered,
@@ -76,8 +110,20 @@ impl ShardHost {
     /// # Errors
     /// If the log can't be opened. The caller decides whether trying again helps: not if it is damaged.
     pub fn open(arguments: ShardArguments, waker: Waker, now: Nanos) -> Result<Self, ShardError> {
-        let ShardArguments { config, incarnation, disk, log, journal, queue_budget, pressure, outlet } = arguments;
+        let ShardArguments {
+            config,
+            incarnation,
+            disk,
+            log,
+            journal,
+            queue_budget,
+            pressure,
+            upkeep,
+            upkeep_options,
+            outlet,
+        } = arguments;
         let id = config.shard;
+        let replica = config.consensus.replica;
         let (log, recovered) = ShardLog::open(&disk, id, journal.durable(id), log)?;
         debug!(shard = %id, incarnation, records = recovered.records, "opened the log");
         let mut shard = Shard::new(config, log, now)?;
@@ -95,7 +141,24 @@ impl ShardHost {
             incarnation,
             snapshot: Mutex::new(last),
         });
-        Ok(ShardHost { shard, id, handle, inbox, journal, outlet, tickets: Slab::new(), persisted: 0, last, recovered })
+        let reception = Reception::new(shard.log().data_writers());
+        Ok(ShardHost {
+            intake: Intake::new(id, replica, Arc::new(ReceptionSinks(Arc::clone(&reception)))),
+            reception,
+            upkeep,
+            keeper: Keeper::new(upkeep_options),
+            shard,
+            id,
+            handle,
+            inbox,
+            journal,
+            outlet,
+            disk,
+            tickets: Slab::new(),
+            persisted: 0,
+            last,
+            recovered,
+        })
     }
 
     /// What the rest of the node holds of it.
@@ -121,11 +184,13 @@ impl ShardHost {
     /// # Panics
     /// If it finds itself broken, or was told to. It must be dropped then, too.
     pub fn turn(&mut self, now: Now) -> Result<(), ShardError> {
-        let Drained { requests, messages, commands, persisted, tick } = self.inbox.drain();
+        let Drained { requests, messages, snapshots, commands, upkeep, persisted, tick } = self.inbox.drain();
         if persisted > self.persisted {
             self.persisted = persisted;
             self.shard.handle_persisted(persisted);
         }
+        // First: once a snapshot is in place the replica must not touch its old log any more.
+        self.take_in(now.monotonic, snapshots, tick)?;
         for message in messages {
             let from = message.from;
             if let Err(error) = self.shard.handle_message(now.monotonic, message) {
@@ -134,6 +199,13 @@ impl ShardHost {
         }
         if tick {
             self.shard.handle_tick(now);
+        }
+        if let Some(done) = upkeep {
+            let next = self.keeper.handle_done(&mut self.shard, now.monotonic, done)?;
+            self.submit(next);
+        } else if tick {
+            let due = self.keeper.handle_tick(&self.shard, now.monotonic);
+            self.submit(due);
         }
         for command in commands {
             self.handle_command(command);
@@ -146,9 +218,7 @@ impl ShardHost {
         }));
         let effects = self.shard.poll(now)?;
         for replica in effects.snapshots {
-            // Nothing carries snapshots yet. Told so, consensus asks again after a heartbeat.
-            debug!(shard = %self.id, %replica, "a replica needs a snapshot");
-            self.shard.report_snapshot(replica, false);
+            self.offer_snapshot(replica);
         }
         // Messages first: the followers' disks work while ours does.
         if !effects.messages.is_empty() {
@@ -168,6 +238,63 @@ impl ShardHost {
         Ok(())
     }
 
+    /// Goes on with the snapshot that the replica receives, if it receives one.
+    fn take_in(&mut self, now: Nanos, messages: Vec<SnapshotMessage>, tick: bool) -> Result<(), ShardError> {
+        let applied = self.shard.snapshot().applied;
+        for message in messages {
+            self.intake.handle_message(now, message, applied)?;
+        }
+        if tick {
+            self.intake.handle_tick(now, applied)?;
+        }
+        let effects = self.intake.poll();
+        let installed = effects.installed.map(|_| self.install()).transpose()?;
+        if !effects.messages.is_empty() {
+            self.outlet.send_snapshot(self.id, effects.messages);
+        }
+        match installed {
+            Some(index) => Err(ShardError::SnapshotInstalled { index }),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the state that has come in place of the replica's own, on the disk.
+    fn install(&mut self) -> Result<LogIndex, ShardError> {
+        let received = self.reception.take().expect("the intake has just said that it is there");
+        // A manifest of the old state must not come after the new one.
+        self.keeper.let_go();
+        let index = received.base.index;
+        self.shard.install(received)?;
+        Ok(index)
+    }
+
+    /// Offers the state as it is now to a replica that can't be helped with entries.
+    fn offer_snapshot(&mut self, to: ReplicaId) {
+        let offered = self.outlet.has_room_for_snapshot(self.id, to) && {
+            let (log, captured) = (self.shard.log().view(), self.shard.capture());
+            captured.is_some_and(|(base, index)| {
+                info!(shard = %self.id, %to, index = %base.index, keys = index.len(), "offers a snapshot");
+                let source = Arc::new(StateSnapshot::new(&base, index, &log));
+                self.outlet.offer_snapshot(self.id, self.shard.replica(), to, source).is_ok()
+            })
+        };
+        if !offered {
+            // Consensus asks again after a heartbeat.
+            self.shard.report_snapshot(to, false);
+        }
+    }
+
+    fn submit(&self, job: Option<Job>) {
+        if let Some(job) = job {
+            self.upkeep.submit(self.id, job, Arc::clone(&self.inbox));
+        }
+    }
+
+    /// What was done to keep its files in order since it was opened.
+    pub fn upkeep_counts(&self) -> UpkeepCounts {
+        self.keeper.counts()
+    }
+
     fn handle_command(&mut self, command: ShardCommand) {
         match command {
             ShardCommand::HandOver => {
@@ -175,8 +302,15 @@ impl ShardHost {
             }
             ShardCommand::TransferTo(replica) => self.shard.transfer_to(replica),
             ShardCommand::SetTarget(target) => self.shard.set_target(target),
+            ShardCommand::SnapshotEnded { to, installed } => self.snapshot_ended(to, installed),
             ShardCommand::Panic => panic!("fault hook: shard {} was told to panic", self.id),
         }
+    }
+
+    /// A snapshot that this replica offered is over, and its log decides what the other replica needs next.
+    fn snapshot_ended(&mut self, to: ReplicaId, installed: bool) {
+        info!(shard = %self.id, %to, installed, "a snapshot is over");
+        self.shard.report_snapshot(to, installed);
     }
 
     /// Writes down what makes the next start quick. To be called last, in a graceful stop.
@@ -188,7 +322,18 @@ impl ShardHost {
         let chunks = self.shard.take_unsubmitted();
         // Nobody waits for it: the journal's own stop syncs what it was given.
         self.journal.submit(Submission { chunks, token: 0, listener: Arc::clone(&self.inbox) as _ });
-        Ok(())
+        self.last_checkpoint()
+    }
+
+    /// Writes a checkpoint, so that the next start needn't read and apply what came after the one before.
+    fn last_checkpoint(&mut self) -> Result<(), ShardError> {
+        let worth_it = self.keeper.is_resting() && self.shard.log().grown() >= STOP_CHECKPOINT_BYTES;
+        self.keeper.let_go();
+        let checkpoint = if worth_it { self.keeper.checkpoint(&self.shard, None) } else { None };
+        match checkpoint.map(|checkpoint| checkpoint.write(&*self.disk)) {
+            Some(Err(LogError::DiskFull(_))) | None => Ok(()),
+            Some(written) => Ok(written?),
+        }
     }
 
     fn publish(&mut self) {
@@ -211,5 +356,6 @@ impl Drop for ShardHost {
     fn drop(&mut self) {
         self.shard.close_gate();
         self.inbox.close();
+        self.keeper.let_go();
     }
 }

@@ -2,6 +2,7 @@
 //! mailbox holds at most one wake-up.
 
 use super::gate::ReadGate;
+use super::upkeep::Done;
 use super::{Operation, ShardSnapshot};
 use crate::clock::Nanos;
 use crate::journal::PersistListener;
@@ -9,9 +10,12 @@ use crate::limits::{
     NODE_QUEUE_BYTES_MAX, SHARD_COMMANDS_MAX, SHARD_MESSAGES_BYTES_MAX, SHARD_QUEUE_BYTES_MAX,
     SHARD_QUEUE_DELAY_MAX_MS, SHARD_QUEUE_REQUESTS_MAX,
 };
+use crate::log::LogError;
 use crate::reply::ReplyTo;
+use crate::snapshot::limits::INBOX_BYTES_MAX as SNAPSHOT_BYTES_MAX;
 use crate::store::StoreReader;
 use kvorum_protocol::peer::RaftMessage;
+use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{ErrorCode, ReplicaId, ServerError, ShardId};
 use parking_lot::Mutex;
 use std::fmt;
@@ -40,6 +44,13 @@ pub enum ShardCommand {
     TransferTo(ReplicaId),
     /// The replicas that should vote are these; the first of them should lead.
     SetTarget(Vec<ReplicaId>),
+    /// A snapshot that this replica offered to that one is over.
+    SnapshotEnded {
+        /// The replica that was to get it.
+        to: ReplicaId,
+        /// It has it.
+        installed: bool,
+    },
     /// Fault hook: panic.
     Panic,
 }
@@ -65,16 +76,29 @@ struct Queues {
     requests: Vec<QueuedRequest>,
     messages: Vec<RaftMessage>,
     messages_bytes: usize,
+    snapshots: Vec<SnapshotMessage>,
+    snapshots_bytes: usize,
     commands: Vec<ShardCommand>,
+    /// What came of the job that is under way; there is one at most.
+    upkeep: Option<Result<Done, LogError>>,
     /// The host is gone.
     closed: bool,
 }
 
 impl Queues {
-    fn take(&mut self) -> (Vec<QueuedRequest>, Vec<RaftMessage>, Vec<ShardCommand>) {
-        self.messages_bytes = 0;
-        let commands = std::mem::take(&mut self.commands);
-        (std::mem::take(&mut self.requests), std::mem::take(&mut self.messages), commands)
+    /// Everything, and none of what is not a queue.
+    fn take(&mut self) -> Drained {
+        let Queues { requests, messages, messages_bytes, snapshots, snapshots_bytes, commands, upkeep, closed: _ } =
+            self;
+        (*messages_bytes, *snapshots_bytes) = (0, 0);
+        Drained {
+            requests: std::mem::take(requests),
+            messages: std::mem::take(messages),
+            snapshots: std::mem::take(snapshots),
+            commands: std::mem::take(commands),
+            upkeep: upkeep.take(),
+            ..Drained::default()
+        }
     }
 }
 
@@ -83,7 +107,9 @@ impl Queues {
 pub(super) struct Drained {
     pub(super) requests: Vec<QueuedRequest>,
     pub(super) messages: Vec<RaftMessage>,
+    pub(super) snapshots: Vec<SnapshotMessage>,
     pub(super) commands: Vec<ShardCommand>,
+    pub(super) upkeep: Option<Result<Done, LogError>>,
     pub(super) persisted: u64,
     pub(super) tick: bool,
 }
@@ -185,6 +211,21 @@ impl Inbox {
         self.wake();
     }
 
+    /// Queues a message about a snapshot. Over the limit it is dropped, as a network would; it is pulled again.
+    pub fn snapshot(&self, message: SnapshotMessage) {
+        let content = if let SnapshotBody::Chunk { bytes, .. } = &message.body { bytes.len() } else { 0 };
+        let bytes = 128 + content;
+        {
+            let mut queues = self.queues.lock();
+            if queues.closed || queues.snapshots_bytes + bytes > SNAPSHOT_BYTES_MAX {
+                return;
+            }
+            queues.snapshots_bytes += bytes;
+            queues.snapshots.push(message);
+        }
+        self.wake();
+    }
+
     /// Queues a command. Returns whether it was taken: not by a host that is gone, nor past [`SHARD_COMMANDS_MAX`].
     pub fn command(&self, command: ShardCommand) -> bool {
         {
@@ -196,6 +237,18 @@ impl Inbox {
         }
         self.wake();
         true
+    }
+
+    /// A job that keeps the replica's files in order has ended.
+    pub fn upkeep_done(&self, done: Result<Done, LogError>) {
+        {
+            let mut queues = self.queues.lock();
+            if queues.closed {
+                return;
+            }
+            queues.upkeep = Some(done);
+        }
+        self.wake();
     }
 
     /// A tick is due. Ticks that the host is too busy to take fall together.
@@ -212,13 +265,11 @@ impl Inbox {
     /// Takes everything. Clears the mark first: whatever comes in from here on sends another wake-up.
     pub(super) fn drain(&self) -> Drained {
         self.armed.store(false, Ordering::SeqCst);
-        let (requests, messages, commands) = self.queues.lock().take();
+        let drained = self.queues.lock().take();
         Drained {
-            requests,
-            messages,
-            commands,
             persisted: self.persisted.load(Ordering::SeqCst),
             tick: self.tick.swap(false, Ordering::SeqCst),
+            ..drained
         }
     }
 
@@ -230,7 +281,7 @@ impl Inbox {
     /// The host is gone: what waits is answered now, and what comes later at once. Not left to the end of this value,
     /// which may wait for those very answers: a session holds on to the replica that it has asked.
     pub(super) fn close(&self) {
-        let (requests, _, _) = {
+        let Drained { requests, .. } = {
             let mut queues = self.queues.lock();
             queues.closed = true;
             queues.take()
@@ -290,7 +341,8 @@ mod tests {
     use super::*;
     use crate::reply::{Answer, ReplySink};
     use crate::shard::ShardReply;
-    use kvorum_protocol::Outcome;
+    use kvorum_protocol::snapshot::{SnapshotId, SnapshotPart};
+    use kvorum_protocol::{LogIndex, Outcome, Term};
 
     #[test]
     fn requests_for_a_host_that_is_gone_are_answered_while_others_hold_its_inbox() {
@@ -318,5 +370,31 @@ mod tests {
         assert_eq!(outcomes, [(0, Outcome::Unknown), (1, Outcome::NotApplied)]);
         assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
         assert!(!inbox.command(ShardCommand::HandOver));
+    }
+
+    #[test]
+    fn messages_about_snapshots_are_bounded_by_their_bytes() {
+        let inbox = Inbox::new(ShardId(1), Waker::new(|| {}), Arc::default());
+        let chunk = |at| SnapshotMessage {
+            from: ReplicaId(1),
+            to: ReplicaId(2),
+            id: SnapshotId { term: Term(1), index: LogIndex(1), nonce: 1 },
+            body: SnapshotBody::Chunk {
+                part: SnapshotPart::Records,
+                at,
+                count: 1,
+                bytes: vec![0; SNAPSHOT_BYTES_MAX / 3].into(),
+            },
+        };
+        let queued = |messages: Vec<SnapshotMessage>| {
+            messages.iter().filter(|message| **message == chunk(0) || **message == chunk(1)).count()
+        };
+        (0..4).for_each(|at| inbox.snapshot(chunk(at)));
+        assert_eq!(queued(inbox.drain().snapshots), 2);
+        inbox.snapshot(chunk(0));
+        assert_eq!(queued(inbox.drain().snapshots), 1, "what was taken counts no longer");
+        inbox.close();
+        inbox.snapshot(chunk(0));
+        assert_eq!(queued(inbox.drain().snapshots), 0);
     }
 }

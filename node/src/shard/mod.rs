@@ -148,6 +148,12 @@ pub enum ShardError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A snapshot has taken the place of its files: not a failure.
+    #[error("a snapshot up to entry {index} was installed")]
+    SnapshotInstalled {
+        /// The last entry whose effects it holds.
+        index: LogIndex,
+    },
     /// A committed entry is not what a leader writes.
     #[error("entry {index} can't be applied: {reason}")]
     Entry {
@@ -161,6 +167,8 @@ pub enum ShardError {
 /// What is to be done about a replica that can't go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remedy {
+    /// Nothing is wrong: its files hold another state than it does, and it is opened from them at once.
+    Reopen,
     /// Open it again from its log, as the restart policy allows.
     Restart,
     /// Its log is damaged, and opening it again would find the same damage. It takes no part in its group: it must not
@@ -183,6 +191,7 @@ impl ShardError {
                 LogError::DiskFull(_) => Remedy::AwaitSpace,
                 _ => Remedy::Restart,
             },
+            ShardError::SnapshotInstalled { .. } => Remedy::Reopen,
             ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
         }
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// The state of a shard at one entry. Holds where its records lie, 16 bytes per key, and the segments that they lie in:
 /// those stay readable whatever compaction does to their files.
-pub struct StateSnapshot {
+pub(super) struct StateSnapshot {
     base: (Term, LogIndex),
     header: Bytes,
     index: IndexDump,
@@ -25,7 +25,7 @@ pub struct StateSnapshot {
 
 impl StateSnapshot {
     /// The state at `base`, whose index is `index`, in the segments that `view` has now.
-    pub fn new(base: &Base, index: IndexDump, view: &LogView) -> Self {
+    pub(super) fn new(base: &Base, index: IndexDump, view: &LogView) -> Self {
         let mut header = BytesMut::new();
         base.encode(&mut header);
         let segments = view.segments().into_iter().map(|segment| (segment.number(), segment)).collect();
@@ -89,33 +89,33 @@ impl SnapshotSource for StateSnapshot {
 
 /// A state that has come from elsewhere, durable in data segments that belong to nothing yet.
 #[derive(Debug)]
-pub struct Received {
+pub(super) struct Received {
     /// What it is.
-    pub base: Base,
+    pub(super) base: Base,
     /// All of its records.
-    pub data: Vec<DataSegment>,
+    pub(super) data: Vec<DataSegment>,
 }
 
 /// Where one replica puts the snapshots that it receives; its host takes them from here once they are whole.
-pub struct Reception {
+pub(super) struct Reception {
     writer: Box<dyn Fn() -> DataWriter + Send + Sync>,
     received: Mutex<Option<Received>>,
 }
 
 impl Reception {
     /// Snapshots go into data segments that `writer` writes.
-    pub fn new(writer: impl Fn() -> DataWriter + Send + Sync + 'static) -> Arc<Self> {
+    pub(super) fn new(writer: impl Fn() -> DataWriter + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Reception { writer: Box::new(writer), received: Mutex::default() })
     }
 
     /// What has come, if all of it has.
-    pub fn take(&self) -> Option<Received> {
+    pub(super) fn take(&self) -> Option<Received> {
         self.received.lock().take()
     }
 }
 
 /// The sinks of one replica.
-pub struct ReceptionSinks(pub Arc<Reception>);
+pub(super) struct ReceptionSinks(pub(super) Arc<Reception>);
 
 impl SnapshotSinks for ReceptionSinks {
     fn open(&self, _shard: ShardId, id: SnapshotId) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
@@ -154,7 +154,9 @@ impl SnapshotSink for ReceptionSink {
     }
 
     fn finish(&mut self) -> Result<Finish, SnapshotError> {
-        let (Some(base), Some(writer)) = (self.base.take(), self.writer.take()) else { return Err(SnapshotError::Count) };
+        let (Some(base), Some(writer)) = (self.base.take(), self.writer.take()) else {
+            return Err(SnapshotError::Count);
+        };
         *self.reception.received.lock() = Some(Received { base, data: writer.finish()? });
         Ok(Finish::Done)
     }

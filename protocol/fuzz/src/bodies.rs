@@ -68,7 +68,8 @@ pub fn peer_message(data: &[u8]) -> bool {
             | PeerMessage::Raft(..)
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
-            | PeerMessage::Faulty(_) => {}
+            | PeerMessage::Faulty(_)
+            | PeerMessage::Snapshot(..) => {}
         }
         message.encode(out);
     })

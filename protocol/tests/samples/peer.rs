@@ -1,6 +1,7 @@
 use super::{bytes, uuid};
 use bytes::BytesMut;
 use kvorum_protocol::peer::{PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     ClientId, ClusterId, Epoch, LogIndex, NodeId, ReadMode, ReplicaId, Request, RequestBody, RequestId, Response,
     ResponseBody, ShardId, Term,
@@ -60,7 +61,28 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
     };
     all.push(("raft Append with entries".to_owned(), PeerMessage::Raft(ShardId(3), append)));
     all.push(("raft AppendResponse, refused".to_owned(), PeerMessage::Raft(ShardId(3), refusal)));
+    all.extend(snapshot_messages());
     all
+}
+
+fn snapshot_messages() -> impl Iterator<Item = (String, PeerMessage)> {
+    let (header, records) = (SnapshotPart::Header, SnapshotPart::Records);
+    let chunk = |part, at, count, text| SnapshotBody::Chunk { part, at, count, bytes: bytes(text) };
+    let end = |installed, reason: &str| SnapshotBody::End { installed, reason: reason.to_owned() };
+    let bodies = [
+        ("offer", SnapshotBody::Offer { header_bytes: 6, records: 1_000_000 }),
+        ("pull of the header", SnapshotBody::Pull { part: header, at: 0, count_max: 262_144, bytes_max: 262_144 }),
+        ("pull of records", SnapshotBody::Pull { part: records, at: 4711, count_max: 512, bytes_max: 262_144 }),
+        ("chunk of the header", chunk(header, 0, 6, "header")),
+        ("chunk of records", chunk(records, 4711, 2, "records of a shard")),
+        ("end, installed", end(true, "")),
+        ("end, given up", end(false, "no such snapshot")),
+    ];
+    let id = SnapshotId { term: Term(6), index: LogIndex(105), nonce: 77 };
+    bodies.into_iter().map(move |(name, body)| {
+        let message = SnapshotMessage { from: ReplicaId(1), to: ReplicaId(2), id, body };
+        (format!("snapshot {name}"), PeerMessage::Snapshot(ShardId(3), message))
+    })
 }
 
 fn plain() -> RaftMessage {

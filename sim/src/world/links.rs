@@ -6,13 +6,16 @@ use crate::plan::Network;
 use bytes::{Bytes, BytesMut};
 use kvorum_node::clock::Clock as _;
 use kvorum_protocol::peer::{PeerMessage, RaftMessageKind};
-use kvorum_protocol::{NodeId, Request, Response, frame, limits::FRAME_BYTES_MAX};
+use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage};
+use kvorum_protocol::{NodeId, Request, Response, ShardId, frame, limits::FRAME_BYTES_MAX};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-/// The first byte of a consensus message between nodes.
+/// The first byte of a consensus message between nodes, and of one about a snapshot.
 const RAFT: u8 = 2;
+const SNAPSHOT: u8 = 6;
 /// How long the longest delay is stretched for a message that is held up.
 const HELD_UP_FACTOR: u64 = 100;
 
@@ -153,8 +156,9 @@ impl World<'_> {
         if self.peer_links.is_cut(from, to) || happens(network.lost_permille, &mut self.rng) {
             return;
         }
-        // Requests that are passed on travel on a stream that delivers each once; consensus doesn't rely on that.
-        let twice = happens(network.duplicated_permille, &mut self.rng) && is_consensus(&bytes);
+        // Requests that are passed on travel on a stream that delivers each once; consensus and snapshots don't rely on
+        // that.
+        let twice = happens(network.duplicated_permille, &mut self.rng) && may_come_twice(&bytes);
         let copies = if twice { 2 } else { 1 };
         for _ in 0..copies {
             let at = self.now().after_us(delay_us(&network, &mut self.rng));
@@ -440,22 +444,35 @@ impl World<'_> {
 }
 
 /// Whether a message is one of consensus, by its first byte.
-fn is_consensus(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&RAFT)
+fn may_come_twice(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(&RAFT | &SNAPSHOT))
 }
 
 /// Whether a message may be a vote or an answer to entries, by its first bytes: the kind of message, the shard, the kind of
 /// consensus message.
 pub(super) fn is_promise(bytes: &[u8]) -> bool {
     let kinds = [RaftMessageKind::AppendResponse as u8, RaftMessageKind::RequestVoteResponse as u8];
-    is_consensus(bytes) && bytes.get(3).is_some_and(|kind| kinds.contains(kind))
+    bytes.first() == Some(&RAFT) && bytes.get(3).is_some_and(|kind| kinds.contains(kind))
+}
+
+fn write_snapshot(f: &mut fmt::Formatter<'_>, shard: ShardId, message: &SnapshotMessage) -> fmt::Result {
+    let SnapshotId { term, index, nonce } = message.id;
+    write!(f, "shard {shard} snapshot {term}/{index}/{nonce} ")?;
+    match &message.body {
+        SnapshotBody::Offer { header_bytes, records } => write!(f, "offer, {header_bytes} bytes, {records} records"),
+        SnapshotBody::Pull { part, at, count_max, .. } => write!(f, "pull {part:?} {at}, at most {count_max}"),
+        SnapshotBody::Chunk { part, at, count, bytes } => {
+            write!(f, "chunk {part:?} {at}, {count} in {} bytes", bytes.len())
+        }
+        SnapshotBody::End { installed, reason } => write!(f, "end, installed {installed} {reason}"),
+    }
 }
 
 /// A message between nodes, for the trace.
-pub(super) fn describe(bytes: &Bytes) -> impl std::fmt::Display {
+pub(super) fn describe(bytes: &Bytes) -> impl fmt::Display {
     struct Described(Bytes);
-    impl std::fmt::Display for Described {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    impl fmt::Display for Described {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             match PeerMessage::decode(self.0.clone()) {
                 Ok(PeerMessage::Raft(shard, message)) => write!(
                     f,
@@ -479,6 +496,7 @@ pub(super) fn describe(bytes: &Bytes) -> impl std::fmt::Display {
                 Ok(PeerMessage::Leading(shards)) => write!(f, "leads {shards:?}"),
                 Ok(PeerMessage::Ring(_)) => write!(f, "a ring map"),
                 Ok(PeerMessage::Faulty(replicas)) => write!(f, "faulty: {replicas:?}"),
+                Ok(PeerMessage::Snapshot(shard, message)) => write_snapshot(f, shard, &message),
                 Ok(PeerMessage::Hello(_)) => write!(f, "hello"),
                 Err(error) => write!(f, "unreadable: {error}"),
             }

@@ -13,13 +13,14 @@ use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, Jour
 use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
 use kvorum_node::limits::AWAIT_SPACE;
 use kvorum_node::log::{Disk, DiskError, InlineSource, LogOptions, Recovered};
-use kvorum_node::peer_desk::PeerDesk;
+use kvorum_node::peer_desk::{PeerDesk, SnapshotReads};
 use kvorum_node::reply::{ReplySink, ReplyTo};
 use kvorum_node::ring::RingMap;
 use kvorum_node::router::Router;
 use kvorum_node::session::{Answered, NodeAdmin, Session, SessionContext};
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
-use kvorum_node::shard::inbox::{QueueBudget, Waker};
+use kvorum_node::shard::inbox::{Inbox, QueueBudget, Waker};
+use kvorum_node::shard::upkeep::{Job, Upkeep, UpkeepOptions};
 use kvorum_node::shard::{Remedy, ReplicaPlan, ShardConfig, ShardError};
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
@@ -36,6 +37,24 @@ use uuid::Uuid;
 
 /// Milliseconds of a tick, and so a tenth of the shortest election timeout: production's defaults.
 pub(super) const TICK_MS: u64 = 50;
+
+/// Small, so that a short run has checkpoints and compactions.
+const UPKEEP: UpkeepOptions = UpkeepOptions {
+    checkpoint_bytes: 48 << 10,
+    garbage_bytes_min: 24 << 10,
+    garbage_percent: 50,
+    round_bytes_max: 256 << 10,
+    retain_bytes: 16 << 10,
+};
+
+/// Runs a shard's jobs where they are submitted.
+struct UpkeepAtOnce(Arc<dyn Disk>);
+
+impl Upkeep for UpkeepAtOnce {
+    fn submit(&self, _shard: ShardId, job: Job, inbox: Arc<Inbox>) {
+        inbox.upkeep_done(job.run(&*self.0, &mut |_| true));
+    }
+}
 
 /// Where the answers to peers' requests arrive, by peer.
 type DeskSinks = Arc<Mutex<Vec<(NodeId, Arc<ReplySink>)>>>;
@@ -131,6 +150,8 @@ pub(super) enum StartError {
 #[derive(Debug)]
 pub(super) enum Ended {
     Fine,
+    /// Nothing is wrong, and it will be opened again at once.
+    Reopens(String),
     /// It will be opened again after this long.
     RestartsAfter {
         ms: u64,
@@ -212,7 +233,7 @@ impl Node {
         let mut process = Process {
             number,
             topology: router.topology_now(),
-            desk: PeerDesk::new(Arc::clone(&context), known_disks, Box::new(watch)),
+            desk: PeerDesk::new(Arc::clone(&context), known_disks, Box::new(watch), SnapshotReads::Here),
             router,
             outbox,
             journal,
@@ -287,6 +308,8 @@ impl Process {
             journal: Arc::clone(self.journal.submissions()) as _,
             queue_budget: Arc::clone(&self.queue_budget),
             pressure: Arc::default(),
+            upkeep: Arc::new(UpkeepAtOnce(Arc::clone(&self.disk))),
+            upkeep_options: UPKEEP,
             outlet: Arc::clone(&self.router) as _,
         };
         let ready = Arc::clone(&self.ready);
@@ -334,6 +357,7 @@ impl Process {
             Remedy::LeaveOut => return Ended::Faulty(why),
             Remedy::EndProcess => return Ended::DiskFailed(why),
             Remedy::AwaitSpace => return Ended::RestartsAfter { ms: AWAIT_SPACE.as_millis() as u64, why },
+            Remedy::Reopen => return Ended::Reopens(why),
             Remedy::Restart => {}
         }
         match self.policy.on_failure(shard, clock.monotonic()) {
@@ -345,7 +369,9 @@ impl Process {
     /// A tick of the node: of every open replica, and of what was forwarded.
     pub(super) fn tick(&mut self) {
         self.router.all_local().iter().for_each(|handle| handle.inbox.tick());
-        self.router.give_up_late(self.router.clock().monotonic());
+        let now = self.router.clock().monotonic();
+        self.router.give_up_late(now);
+        self.desk.tick(now);
     }
 
     /// The shards that have something to do and no turn planned yet.

@@ -163,6 +163,7 @@ impl World<'_> {
         let Some(process) = self.nodes[at].number() else { return };
         let (word, why) = match &how {
             Ended::Fine => return,
+            Ended::Reopens(why) => ("is opened anew", why.clone()),
             Ended::RestartsAfter { why, .. } => ("fails", why.clone()),
             Ended::Faulty(why) => ("faulty", why.clone()),
             Ended::DiskFailed(why) => ("disk fails", why.clone()),
@@ -180,6 +181,10 @@ impl World<'_> {
         }
         match how {
             Ended::Fine => {}
+            Ended::Reopens(_) => {
+                self.count("snapshots installed");
+                self.queue.push(self.now(), Event::Reopen(at, process, shard));
+            }
             Ended::RestartsAfter { ms, .. } => {
                 let at_time = self.now().after_ns(self.nodes[at].clock.true_ns(ms));
                 self.queue.push(at_time, Event::Reopen(at, process, shard));

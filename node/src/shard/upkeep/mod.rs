@@ -68,12 +68,12 @@ impl Job {
         let Some(_running) = leash.run() else { return Ok(Done::Cancelled) };
         match work {
             Work::Compact { compaction, reader } => {
-                let mut decide = |record: &Record<'_>, at, lowest_elsewhere| match reader.fate(record, at, lowest_elsewhere)
-                {
-                    Fate::Keep => Verdict::Keep,
-                    Fate::KeepTombstone => Verdict::KeepTombstone,
-                    Fate::Drop => Verdict::Drop,
-                };
+                let mut decide =
+                    |record: &Record<'_>, at, lowest_elsewhere| match reader.fate(record, at, lowest_elsewhere) {
+                        Fate::Keep => Verdict::Keep,
+                        Fate::KeepTombstone => Verdict::KeepTombstone,
+                        Fate::Drop => Verdict::Drop,
+                    };
                 let mut pace = |bytes| !leash.is_cut() && pace(bytes) && !leash.is_cut();
                 Ok(Done::Compacted(compaction.run(&mut decide, &mut pace)?))
             }

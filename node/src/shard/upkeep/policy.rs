@@ -66,18 +66,14 @@ pub enum Plan {
 ///
 /// The fullest of garbage go first (the greedy policy of Rosenblum and Ousterhout, 1991), until half of the garbage would be
 /// gone: so each round gains more than it copies, and the disk holds at most about twice what lives, and the retained log.
-pub fn decide(
-    options: &UpkeepOptions,
-    segments: &[Usage],
-    live_bytes: u64,
-    appended: u64,
-    index_bytes: u64,
-) -> Plan {
+pub fn decide(options: &UpkeepOptions, segments: &[Usage], live_bytes: u64, appended: u64, index_bytes: u64) -> Plan {
     let garbage: u64 = segments.iter().map(Usage::garbage).sum();
     let allowed = options.garbage_bytes_min.max(live_bytes.saturating_mul(options.garbage_percent) / 100);
     if garbage > allowed {
         let mut order: Vec<&Usage> = segments.iter().collect();
-        order.sort_by_key(|usage| (usage.live_bytes * 1000 / u64::from(usage.segment.file_bytes).max(1), usage.segment.number));
+        order.sort_by_key(|usage| {
+            (usage.live_bytes * 1000 / u64::from(usage.segment.file_bytes).max(1), usage.segment.number)
+        });
         let (mut victims, mut gained, mut read, mut live) = (Vec::new(), 0, 0, 0);
         for usage in order {
             if gained * 2 >= garbage || read >= options.round_bytes_max {

@@ -1,0 +1,216 @@
+//! What a follower has pulled of one part of a snapshot, and what has come: pulls under way side by side, chunks taken out
+//! in order. Bytes of a header and records alike are *units* here.
+
+use super::limits::{
+    CHUNK_BYTES, EARLY_BYTES_MAX, PULL_AGAIN_DOUBLINGS_MAX, PULL_AGAIN_MS, PULLED_BYTES_MAX, PULLS_MAX,
+};
+use crate::clock::Nanos;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// The units from the first that was not taken out on.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// Adjacent stretches, in order.
+    stretches: VecDeque<Stretch>,
+    /// The first unit behind them.
+    next: u64,
+    end: u64,
+    /// Of the last chunk that came.
+    unit_bytes: usize,
+    chunk_bytes: usize,
+    arrived_at: Nanos,
+}
+
+#[derive(Debug)]
+struct Stretch {
+    at: u64,
+    count: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Wanted,
+    Pulled { at: Nanos, tries: u32 },
+    Arrived(Bytes),
+}
+
+/// Units to pull.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Wanted {
+    pub(super) at: u64,
+    pub(super) count: u32,
+}
+
+impl Window {
+    /// A part of `end` units, of which one takes about `unit_bytes`.
+    pub(super) fn new(end: u64, unit_bytes: usize) -> Self {
+        let chunk_bytes = CHUNK_BYTES as usize;
+        Window { stretches: VecDeque::new(), next: 0, end, unit_bytes, chunk_bytes, arrived_at: Nanos(0) }
+    }
+
+    /// The units in the part.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Everything was taken out.
+    pub(super) fn is_done(&self) -> bool {
+        self.stretches.is_empty() && self.next == self.end
+    }
+
+    /// A chunk has come. Returns whether it is one that was pulled and has not come before; any other changes nothing.
+    pub(super) fn handle_chunk(&mut self, now: Nanos, at: u64, count: u32, bytes: Bytes) -> bool {
+        let Some(position) = self.stretches.iter().position(|stretch| stretch.at == at) else { return false };
+        let early: usize = self.stretches.iter().map(Stretch::early_bytes).sum();
+        let stretch = &mut self.stretches[position];
+        let fits = position == 0 || early + bytes.len() <= EARLY_BYTES_MAX;
+        if !matches!(stretch.state, State::Pulled { .. }) || count == 0 || count > stretch.count || !fits {
+            return false;
+        }
+        let left = stretch.count - count;
+        self.unit_bytes = bytes.len().div_ceil(count as usize).max(1);
+        self.chunk_bytes = bytes.len();
+        self.arrived_at = now;
+        stretch.count = count;
+        stretch.state = State::Arrived(bytes);
+        if left > 0 {
+            let rest = Stretch { at: at + u64::from(count), count: left, state: State::Wanted };
+            self.stretches.insert(position + 1, rest);
+        }
+        true
+    }
+
+    /// The next chunk, if it has come.
+    pub(super) fn take(&mut self) -> Option<(Bytes, u32)> {
+        match self.stretches.front()?.state {
+            State::Arrived(_) => {}
+            _ => return None,
+        }
+        let Stretch { count, state, .. } = self.stretches.pop_front()?;
+        match state {
+            State::Arrived(bytes) => Some((bytes, count)),
+            State::Wanted | State::Pulled { .. } => None,
+        }
+    }
+
+    /// What is to be pulled now: what never was, and what is overdue. It counts as pulled then.
+    pub(super) fn pull(&mut self, now: Nanos) -> Vec<Wanted> {
+        let side_by_side = (PULLED_BYTES_MAX / self.chunk_bytes.max(1)).clamp(1, PULLS_MAX);
+        let units = (CHUNK_BYTES as usize / self.unit_bytes).max(1) as u64;
+        while self.stretches.len() < side_by_side && self.next < self.end {
+            let count = units.min(self.end - self.next) as u32;
+            self.stretches.push_back(Stretch { at: self.next, count, state: State::Wanted });
+            self.next += u64::from(count);
+        }
+        let arrived_at = self.arrived_at;
+        let due = self.stretches.iter_mut().take(side_by_side).filter(|stretch| stretch.is_due(now, arrived_at));
+        due.map(|stretch| {
+            let tries = if let State::Pulled { tries, .. } = stretch.state { tries + 1 } else { 0 };
+            stretch.state = State::Pulled { at: now, tries };
+            Wanted { at: stretch.at, count: stretch.count }
+        })
+        .collect()
+    }
+}
+
+impl Stretch {
+    fn early_bytes(&self) -> usize {
+        if let State::Arrived(bytes) = &self.state { bytes.len() } else { 0 }
+    }
+
+    /// While other chunks come, the leader is working off pulls, and what was lost is told from what waits its turn by the
+    /// silence that follows: nothing new is pulled until the front has come.
+    fn is_due(&self, now: Nanos, arrived_at: Nanos) -> bool {
+        match self.state {
+            State::Wanted => true,
+            State::Pulled { at, tries } => {
+                now >= at.max(arrived_at).after_ms(PULL_AGAIN_MS << tries.min(PULL_AGAIN_DOUBLINGS_MAX))
+            }
+            State::Arrived(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zeros(count: usize) -> Bytes {
+        Bytes::from(vec![0; count])
+    }
+
+    fn at(wanted: &[Wanted]) -> Vec<u64> {
+        wanted.iter().map(|wanted| wanted.at).collect()
+    }
+
+    #[test]
+    fn four_are_under_way_and_taken_out_in_order() {
+        let mut window = Window::new(10 * 1024, 1024);
+        assert_eq!(at(&window.pull(Nanos(1))), [0, 256, 512, 768]);
+        assert_eq!(window.pull(Nanos(1)), []);
+        assert!(window.handle_chunk(Nanos(2), 256, 256, zeros(256 * 1024)));
+        assert!(window.take().is_none(), "the first is missing");
+        assert!(window.pull(Nanos(2)).is_empty(), "what has come early still has its place");
+        assert!(window.handle_chunk(Nanos(3), 0, 256, zeros(256 * 1024)));
+        assert!(window.take().is_some() && window.take().is_some() && window.take().is_none());
+        assert_eq!(at(&window.pull(Nanos(3))), [1024, 1280]);
+    }
+
+    #[test]
+    fn a_short_chunk_leaves_the_rest_to_be_pulled_and_makes_later_pulls_fit() {
+        let mut window = Window::new(10 * 1024, 1024);
+        window.pull(Nanos(1));
+        assert!(window.handle_chunk(Nanos(2), 0, 64, zeros(256 * 1024)));
+        assert_eq!(window.pull(Nanos(2)), [Wanted { at: 64, count: 192 }]);
+        window.take().unwrap();
+        assert_eq!(window.pull(Nanos(2)), [], "the rest has taken the place");
+        assert!(window.handle_chunk(Nanos(2), 64, 192, zeros(256 * 1024)));
+        window.take().unwrap();
+        assert_eq!(window.pull(Nanos(2)), [Wanted { at: 1024, count: 191 }], "by the size of the last chunk's records");
+    }
+
+    #[test]
+    fn what_does_not_come_is_pulled_again_less_and_less_often() {
+        let mut window = Window::new(10, 1024 * 1024);
+        assert_eq!(at(&window.pull(Nanos(0))), [0, 1, 2, 3]);
+        let mut again = Vec::new();
+        for ms in 1..=70_000 {
+            if !window.pull(Nanos(0).after_ms(ms)).is_empty() {
+                again.push(ms);
+            }
+        }
+        assert_eq!(again, [1_000, 3_000, 7_000, 15_000, 31_000, 47_000, 63_000]);
+    }
+
+    #[test]
+    fn large_chunks_are_pulled_one_at_a_time_and_early_ones_are_bounded() {
+        let mut window = Window::new(10, 16 * 1024 * 1024);
+        window.pull(Nanos(0));
+        assert!(!window.handle_chunk(Nanos(0), 2, 1, zeros(EARLY_BYTES_MAX + 1)), "too much to wait for another");
+        assert!(window.handle_chunk(Nanos(0), 0, 1, zeros(EARLY_BYTES_MAX + 1)));
+        window.take().unwrap();
+        assert!(window.handle_chunk(Nanos(0), 1, 1, zeros(EARLY_BYTES_MAX + 1)));
+        window.take().unwrap();
+        assert!(window.handle_chunk(Nanos(0), 2, 1, zeros(EARLY_BYTES_MAX + 1)));
+        window.take().unwrap();
+        assert_eq!(window.pull(Nanos(0)), [], "one is under way");
+        assert!(window.handle_chunk(Nanos(0), 3, 1, zeros(EARLY_BYTES_MAX + 1)));
+        window.take().unwrap();
+        assert_eq!(at(&window.pull(Nanos(0))), [4]);
+    }
+
+    #[test]
+    fn what_was_not_pulled_changes_nothing() {
+        let mut window = Window::new(1_000, 1024);
+        window.pull(Nanos(0));
+        for (at, count) in [(1, 10), (999, 1), (1_000, 1), (u64::MAX, 1), (0, 0), (0, 257), (256, u32::MAX)] {
+            assert!(!window.handle_chunk(Nanos(0), at, count, zeros(8)), "{at} {count}");
+        }
+        assert!(window.handle_chunk(Nanos(0), 0, 256, zeros(8)));
+        assert!(!window.handle_chunk(Nanos(0), 0, 256, zeros(8)), "twice");
+        assert!(window.take().is_some());
+        assert!(!window.handle_chunk(Nanos(0), 0, 256, zeros(8)), "late");
+    }
+}
