@@ -76,8 +76,7 @@ impl Group {
         let now = Now { monotonic: Nanos(1_000_000_000), wall_ms: 1_700_000_000_000 };
         let target: Vec<_> = (0..3).map(id).collect();
         let replicas = disks.iter().enumerate();
-        let replicas =
-            replicas.map(|(position, disk)| Some(open(position, disk, &target, now.monotonic))).collect();
+        let replicas = replicas.map(|(position, disk)| Some(open(position, disk, &target, now.monotonic))).collect();
         Group {
             disks,
             replicas,
@@ -107,7 +106,8 @@ impl Group {
 
     fn leader(&self) -> Option<usize> {
         let serves = |replica: &Option<Replica>| replica.as_ref().is_some_and(|up| up.shard.snapshot().serving);
-        let leading: Vec<usize> = (0..self.replicas.len()).filter(|&position| serves(&self.replicas[position])).collect();
+        let leading: Vec<usize> =
+            (0..self.replicas.len()).filter(|&position| serves(&self.replicas[position])).collect();
         leading.into_iter().max_by_key(|&position| self.replicas[position].as_ref().map(|up| up.shard.snapshot().term))
     }
 

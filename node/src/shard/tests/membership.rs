@@ -300,12 +300,8 @@ fn an_entry_that_changes_the_membership_in_no_known_way_is_refused() {
     for payload in [&[9][..], &[1, 0, 0, 0, 0, 0, 0, 0, 0], &[2, 255, 255, 255, 255]] {
         let payload = Bytes::from_static(payload);
         assert!(Operations::parse(payload.clone()).is_err());
-        let entry = kvorum_protocol::peer::RaftEntry {
-            term: snapshot.term,
-            index,
-            kind: RaftEntryKind::Membership,
-            payload,
-        };
+        let entry =
+            kvorum_protocol::peer::RaftEntry { term: snapshot.term, index, kind: RaftEntryKind::Membership, payload };
         let message = RaftMessage {
             from: id(0),
             to: id(1),
