@@ -110,6 +110,18 @@ impl Consensus {
     pub fn report_snapshot(&mut self, replica: ReplicaId, installed: bool) {
         let status = if installed { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.raw.report_snapshot(replica.0, status);
+        // After a failure the library begins with the first entry, which an empty learner does not take.
+        let raft = &mut self.raw.raft;
+        let applied = raft.raft_log.applied;
+        let leads = raft.state == StateRole::Leader;
+        if leads
+            && !installed
+            && raft.prs().conf().learners().contains(&replica.0)
+            && let Some(progress) = raft.mut_prs().get_mut(replica.0)
+            && progress.matched == 0
+        {
+            progress.pending_request_snapshot = applied;
+        }
     }
 
     /// Whether this replica has joined and knows nobody yet.
