@@ -104,6 +104,7 @@ impl DataWriter {
 
     fn make(&self, first_bytes: u32, to_come: u64) -> Result<Open, DiskError> {
         let needed = (SEGMENT_HEADER_BYTES + first_bytes).next_multiple_of(SEGMENT_BYTES_UNIT);
+        let to_come = to_come.min(self.bytes_max.into());
         let wanted = (u64::from(SEGMENT_HEADER_BYTES) + to_come).next_multiple_of(SEGMENT_BYTES_UNIT.into());
         let bytes = u32::try_from(wanted).unwrap_or(u32::MAX).min(self.bytes_max).max(needed);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) | DATA_SEGMENT;
