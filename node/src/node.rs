@@ -171,7 +171,7 @@ impl Node {
         }
         let segments = SpareSource::start(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let segments = Arc::new(segments);
-        let (journal, handle) = start_journal(config, &disk, fatal.clone()).await?;
+        let (journal, handle) = start_journal(config, &disk, folder.start_kind() == StartKind::AfterCleanStop, fatal.clone()).await?;
         let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let router = Router::new(
             config.node_id,
@@ -387,6 +387,7 @@ impl AdminHandler for Admin {
 async fn start_journal(
     config: &Config,
     disk: &Arc<dyn Disk>,
+    after_clean_stop: bool,
     fatal: mpsc::Sender<NodeError>,
 ) -> Result<(Journal, JournalHandle), NodeError> {
     let options = JournalOptions {
@@ -396,7 +397,7 @@ async fn start_journal(
     };
     let (disk, durability) = (Arc::clone(disk), config.durability);
     let started = tokio::task::spawn_blocking(move || {
-        let replayed = journal::replay(&*disk)?;
+        let replayed = if after_clean_stop { journal::replay_cached(&*disk)? } else { journal::replay(&*disk)? };
         if replayed.chunks > 0 {
             info!(rounds = replayed.rounds, appends = replayed.chunks, "wrote the journal back into the shards' logs");
         }

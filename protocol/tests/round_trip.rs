@@ -232,6 +232,9 @@ fn shard_status() -> impl Strategy<Value = ShardStatus> {
                 version: Version(version),
                 keys,
                 log_bytes,
+                live_bytes: log_bytes / 2,
+                compactions: incarnation ^ 1,
+                compacted_bytes: keys ^ 1,
                 incarnation,
             }
         },

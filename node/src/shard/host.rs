@@ -337,7 +337,7 @@ impl ShardHost {
     }
 
     fn publish(&mut self) {
-        let snapshot = self.shard.snapshot();
+        let snapshot = ShardSnapshot { upkeep: self.keeper.counts(), ..self.shard.snapshot() };
         if snapshot == self.last {
             return;
         }

@@ -41,6 +41,7 @@ use kvorum_protocol::{
 use room::{ENTRY_FRAME_BYTES, Room};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use upkeep::UpkeepCounts;
 
 /// Most entries of this leader that are proposed and not yet applied. What arrives while one is on its way makes the next,
 /// so batches grow with load and no timer is needed. Measured with 50 clients, 16 shards and three nodes on two cores, in
@@ -233,6 +234,8 @@ pub struct ShardSnapshot {
     pub keys: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
+    /// What was done to keep its files in order.
+    pub upkeep: UpkeepCounts,
 }
 
 /// A proposed entry and who waits for it.
@@ -371,6 +374,7 @@ impl Shard {
             version: self.store.version(),
             keys: self.store.reader().keys(),
             log_bytes: self.consensus.log().bytes(),
+            upkeep: UpkeepCounts::default(),
         }
     }
 

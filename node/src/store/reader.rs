@@ -262,7 +262,11 @@ impl StoreReader {
         let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32).ok_or(missing)?;
         let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"))?;
         let bytes = segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?;
-        Ok(use_it(&header.record(bytes)?))
+        let record = header.record(bytes)?;
+        if !segment.is_in_place(position.offset, bytes) {
+            return Err(OperationsError::BadChecksum.into());
+        }
+        Ok(use_it(&record))
     }
 
     /// Reads that begin from here on wait until the returned value is dropped. A read that sees one write of an ATOMIC
