@@ -265,7 +265,8 @@ async fn read(
 ) -> ConnectionError {
     let mut assembler = Assembler::new(FRAME_BYTES_MAX);
     loop {
-        let rest = dispatch(shared, &mut buffer, &mut assembler, observer).and_then(|()| frame::peek_length(&buffer, FRAME_BYTES_MAX));
+        let rest = dispatch(shared, &mut buffer, &mut assembler, observer)
+            .and_then(|()| frame::peek_length(&buffer, FRAME_BYTES_MAX));
         // What is left is less than one frame. Room for all of it is made at once, so that a large one is not moved often.
         match rest {
             Ok(None) => buffer.reserve(READ_BUFFER_BYTES),

@@ -95,9 +95,7 @@ mod tests {
     use super::*;
     use kvorum_protocol::limits::{FRAME_BYTES_MAX, PART_BYTES_MAX};
     use kvorum_protocol::part::{Assembler, PART_FRAME_BYTES_MAX};
-    use kvorum_protocol::{
-        Ack, Action, Condition, Mutation, ReadMode, Request, RequestId, WriteId, frame,
-    };
+    use kvorum_protocol::{Ack, Action, Condition, Mutation, ReadMode, Request, RequestId, WriteId, frame};
 
     fn get(id: u32, key: &'static str) -> Request {
         let body = RequestBody::Get { key: Bytes::from_static(key.as_bytes()), mode: ReadMode::Linearizable };

@@ -12,6 +12,7 @@
 //! The order of starting follows what needs what; stopping goes the other way round. Every child of the root is essential:
 //! if one fails for good, the node ends with a clear reason and an exit code of its own, and whoever started it decides.
 
+use crate::blocking_reads::BlockingReads;
 use crate::cert::TlsIdentity;
 use crate::clock::{self, SystemClock};
 use crate::config::Config;
@@ -182,6 +183,7 @@ impl Node {
         let context = Arc::new(SessionContext {
             router: Arc::clone(&router),
             admin: Arc::clone(&inspector) as _,
+            offload: Arc::new(BlockingReads::new()),
             fault_hooks: config.fault_hooks,
         });
 

@@ -197,6 +197,17 @@ mod tests {
         assert!(!assembler.is_under_way());
     }
 
+    /// The bytes that stand in docs/PROTOCOL.md.
+    #[test]
+    fn encoding_gives_the_golden_bytes() {
+        let golden: [u8; 21] = *b"\x0d\x00\x00\x00\xa2\xd7\x8e\x50\x7e\x00\x00\x00\x00\x61\x62\x63\x64\x65\x66\x67\x68";
+        let mut out = BytesMut::new();
+        Parts::new([Bytes::from_static(b"abcd"), Bytes::from_static(b"efgh")]).encode_next(&mut out);
+        assert_eq!(out[..], golden);
+        let body = frame::decode(&mut out, PART_FRAME_BYTES_MAX).unwrap().unwrap();
+        assert_eq!(Assembler::new(8).handle(body), Ok(Some(Bytes::from_static(b"abcdefgh"))));
+    }
+
     #[test]
     fn a_message_over_the_limit_is_refused_at_its_first_part() {
         let mut assembler = Assembler::new(1000);

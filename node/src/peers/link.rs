@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -69,20 +70,46 @@ async fn serve(link: Arc<Link>, since: &mut Option<Instant>) -> LinkError {
             Ok(streams) => streams,
             Err(error) => return error,
         };
+    // In this order: a stream is told from the others by its number.
+    let (forward, bulk) = match (link.connection.open_uni().await, link.connection.open_uni().await) {
+        (Ok(forward), Ok(bulk)) => (forward, bulk),
+        (Err(error), _) | (_, Err(error)) => return error.into(),
+    };
     let up = Up::announce(link.clone());
     *since = Some(Instant::now());
     tracing::info!(peer = %link.slot.node, address = %link.connection.remote_address(), program, "peer connected");
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(write_lane(link.clone(), Lane::Consensus, Some(send)));
-    tasks.spawn(read_lane(link.clone(), Lane::Consensus, Some(inbound)));
-    tasks.spawn(write_lane(link.clone(), Lane::Forward, None));
-    tasks.spawn(read_lane(link.clone(), Lane::Forward, None));
+    for (lane, stream) in [(Lane::Consensus, send), (Lane::Forward, forward), (Lane::Bulk, bulk)] {
+        tasks.spawn(write_lane(link.clone(), lane, stream));
+    }
+    tasks.spawn(read_lane(link.clone(), Lane::Consensus, inbound));
+    let (accepted, may_accept) = oneshot::channel();
+    tasks.spawn({
+        let link = link.clone();
+        async move {
+            let inbound = Inbound::new(link.connection.accept_uni().await?);
+            // The other task is gone only if the connection is, too.
+            let _ = accepted.send(());
+            read_lane(link, Lane::Forward, inbound).await
+        }
+    });
+    tasks.spawn({
+        let link = link.clone();
+        async move {
+            // Streams are handed out in the order of their numbers, so this one is the next.
+            if may_accept.await.is_err() {
+                return std::future::pending().await;
+            }
+            let inbound = Inbound::in_parts(link.connection.accept_uni().await?);
+            read_lane(link, Lane::Bulk, inbound).await
+        }
+    });
     tasks.spawn({
         let link = link.clone();
         async move { Ok(session::keep_attached(&link).await?) }
     });
-    let error = match tasks.join_next().await.expect("five tasks were spawned") {
+    let error = match tasks.join_next().await.expect("seven tasks were spawned") {
         Ok(Err(error)) => error,
         Err(join) => LinkError::Panicked(panic_text(join)),
     };
@@ -112,12 +139,8 @@ impl Drop for Up {
     }
 }
 
-/// Writes whatever waits, all of it at a time. The consensus lane's stream is the one that carried the hello.
-async fn write_lane(link: Arc<Link>, lane: Lane, stream: Option<SendStream>) -> Result<Infallible, LinkError> {
-    let mut stream = match stream {
-        Some(stream) => stream,
-        None => link.connection.open_uni().await?,
-    };
+/// Writes whatever waits, all of it at a time, or a few parts of it. The consensus lane's stream is the one that carried the hello.
+async fn write_lane(link: Arc<Link>, lane: Lane, mut stream: SendStream) -> Result<Infallible, LinkError> {
     stream.set_priority(lane.priority()).ok();
     loop {
         let frames = link.slot.outbound(lane).take().await;
@@ -129,14 +152,10 @@ async fn write_lane(link: Arc<Link>, lane: Lane, stream: Option<SendStream>) -> 
 
 /// Hands every message to the handler as soon as it is whole. What the handler can't take in time stays in QUIC's
 /// windows, at the peer, and so does everything behind it.
-async fn read_lane(link: Arc<Link>, lane: Lane, inbound: Option<Inbound>) -> Result<Infallible, LinkError> {
-    let mut inbound = match inbound {
-        Some(inbound) => inbound,
-        None => Inbound::new(link.connection.accept_uni().await?),
-    };
+async fn read_lane(link: Arc<Link>, lane: Lane, mut inbound: Inbound) -> Result<Infallible, LinkError> {
     loop {
         while let Some(message) = inbound.next_arrived(lane.frame_bytes_max())? {
-            if Lane::of(&message) != Some(lane) {
+            if !lane.carries(&message) {
                 return Err(LaneError::WrongLane.into());
             }
             if link.shared.is_cut() {

@@ -61,6 +61,7 @@ impl fmt::Debug for Waker {
 #[derive(Debug, Default)]
 struct Queues {
     requests: Vec<QueuedRequest>,
+    requests_bytes: usize,
     messages: Vec<RaftMessage>,
     messages_bytes: usize,
     commands: Vec<ShardCommand>,
@@ -70,7 +71,7 @@ struct Queues {
 
 impl Queues {
     fn take(&mut self) -> (Vec<QueuedRequest>, Vec<RaftMessage>, Vec<ShardCommand>) {
-        self.messages_bytes = 0;
+        (self.messages_bytes, self.requests_bytes) = (0, 0);
         let commands = std::mem::take(&mut self.commands);
         (std::mem::take(&mut self.requests), std::mem::take(&mut self.messages), commands)
     }
@@ -161,6 +162,7 @@ impl Inbox {
             request.reply_to.fail(ServerError::new(ErrorCode::Unavailable, "the shard is being restarted"));
             return;
         }
+        queues.requests_bytes += bytes;
         queues.requests.push(request);
         drop(queues);
         self.wake();
@@ -205,6 +207,12 @@ impl Inbox {
     /// Requests answered with `Overloaded` so far.
     pub fn overloaded(&self) -> u64 {
         self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// About how many bytes the next turn takes in.
+    pub(super) fn bytes(&self) -> usize {
+        let queues = self.queues.lock();
+        queues.messages_bytes + queues.requests_bytes
     }
 
     /// Takes everything. Clears the mark first: whatever comes in from here on sends another wake-up.

@@ -9,7 +9,7 @@ mod index;
 mod reader;
 mod sessions;
 
-pub use reader::{Found, ReadError, StoreReader};
+pub use reader::{Found, LargeRecord, Located, ReadError, StoreReader};
 pub use sessions::{Known, SessionTable};
 
 use crate::log::operations::{Operations, OperationsError, Record, Remembered};
