@@ -22,8 +22,10 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub mod feature {
     /// The node pushes a TOPOLOGY frame with request id 0 when the ring map or a leader changes.
     pub const TOPOLOGY_PUSH: u64 = 1;
+    /// Both sides may send long messages in parts, see [`crate::part`].
+    pub const PARTS: u64 = 2;
     /// Every feature that this crate knows.
-    pub const ALL: u64 = TOPOLOGY_PUSH;
+    pub const ALL: u64 = TOPOLOGY_PUSH | PARTS;
 }
 
 pub(crate) mod operation {
@@ -272,6 +274,25 @@ impl Request {
     /// Appends the request as one frame.
     pub fn encode(&self, out: &mut BytesMut) {
         frame::encode(out, |out| self.encode_body(out));
+    }
+
+    /// The request without its frame in two pieces, one after the other: the second is the value that a single write
+    /// stores, which is not copied; of other requests it is empty.
+    pub fn encode_pieces(&self) -> [Bytes; 2] {
+        let mut out = BytesMut::new();
+        let RequestBody::Write { id, ack, mutation } = &self.body else {
+            self.encode_body(&mut out);
+            return [out.freeze(), Bytes::new()];
+        };
+        let mut without = mutation.clone();
+        let value = match &mut without.action {
+            Action::Put { value, .. } | Action::Append { value } => std::mem::take(value),
+            Action::Delete | Action::Incr { .. } | Action::Expire { .. } | Action::Persist => Bytes::new(),
+        };
+        let body = RequestBody::Write { id: *id, ack: *ack, mutation: without };
+        Request { id: self.id, deadline_ms: self.deadline_ms, body }.encode_body(&mut out);
+        crate::codec::announce_last(&mut out, &value);
+        [out.freeze(), value]
     }
 
     /// Appends the request without its frame, as it travels inside a forwarded message between nodes.

@@ -17,7 +17,7 @@ use kvorum_node::peer_desk::{PeerDesk, SnapshotReads};
 use kvorum_node::reply::{ReplySink, ReplyTo};
 use kvorum_node::ring::RingMap;
 use kvorum_node::router::Router;
-use kvorum_node::session::{Answered, NodeAdmin, Session, SessionContext};
+use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
 use kvorum_node::shard::inbox::{Inbox, QueueBudget, Waker};
 use kvorum_node::shard::upkeep::{Job, Upkeep, UpkeepOptions};
@@ -211,8 +211,12 @@ impl Node {
         let (journal, replayed_chunks) = open_journal(&disk, options, ring.durability, seed)?;
         let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(StartError::KnownDisks)?;
         let router = Router::new(self.id, ring.clone(), Arc::clone(&self.clock) as _, disk.fresh_number());
-        let context =
-            Arc::new(SessionContext { router: Arc::clone(&router), admin: Arc::new(NoAdmin), fault_hooks: false });
+        let context = Arc::new(SessionContext {
+            router: Arc::clone(&router),
+            admin: Arc::new(NoAdmin),
+            offload: Arc::new(Inline),
+            fault_hooks: false,
+        });
         let desk_sinks: DeskSinks = Arc::default();
         let watched = Arc::clone(&desk_sinks);
         let watch = move |peer, sink| watched.lock().push((peer, sink));
