@@ -280,17 +280,18 @@ impl Request {
     /// stores, which is not copied; of other requests it is empty.
     pub fn encode_pieces(&self) -> [Bytes; 2] {
         let mut out = BytesMut::new();
-        let RequestBody::Write { id, ack, mutation } = &self.body else {
-            self.encode_body(&mut out);
-            return [out.freeze(), Bytes::new()];
+        let mut without = self.clone();
+        let value = match &mut without.body {
+            RequestBody::Write {
+                mutation: Mutation { action: Action::Put { value, .. } | Action::Append { value }, .. },
+                ..
+            } => std::mem::take(value),
+            _ => {
+                self.encode_body(&mut out);
+                return [out.freeze(), Bytes::new()];
+            }
         };
-        let mut without = mutation.clone();
-        let value = match &mut without.action {
-            Action::Put { value, .. } | Action::Append { value } => std::mem::take(value),
-            Action::Delete | Action::Incr { .. } | Action::Expire { .. } | Action::Persist => Bytes::new(),
-        };
-        let body = RequestBody::Write { id: *id, ack: *ack, mutation: without };
-        Request { id: self.id, deadline_ms: self.deadline_ms, body }.encode_body(&mut out);
+        without.encode_body(&mut out);
         crate::codec::announce_last(&mut out, &value);
         [out.freeze(), value]
     }
