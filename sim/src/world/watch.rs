@@ -15,7 +15,8 @@ impl World<'_> {
         let node = &self.nodes[at];
         let host = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref());
         if let Some(host) = host.filter(|_| !node.damaged)
-            && let Some((property, detail)) = self.invariants.check_promises(at, shard, host.shard().replica(), host.shard().log())
+            && let Some((property, detail)) =
+                self.invariants.check_promises(at, shard, host.shard().replica(), host.shard().log())
         {
             self.violate(property, detail);
         }
