@@ -6,8 +6,10 @@ use crate::error::ConnectionError;
 use crate::limits::{
     PROBE_INTERVAL, READ_BUFFER_BYTES, SILENT_PROBES_MAX, SMALL_REQUEST_BYTES, WRITE_BUFFER_KEPT_BYTES,
 };
+use crate::outgoing::Outgoing;
 use bytes::{Bytes, BytesMut};
-use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PART_BYTES_MAX};
+use kvorum_protocol::part::Assembler;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     ClientId, ClusterId, DecodeError, Epoch, Hello, HelloReply, NodeId, Request, RequestBody, RequestId, Response,
@@ -54,8 +56,8 @@ pub(crate) struct Connection {
 struct Shared {
     address: String,
     next_id: AtomicU32,
-    /// Replies read so far; the probe compares it with what it saw last.
-    replies: AtomicU64,
+    /// Frames read so far; the probe compares it with what it saw last.
+    frames: AtomicU64,
     state: Mutex<State>,
     /// Something was put into the outgoing buffer.
     outgoing_ready: Notify,
@@ -68,9 +70,9 @@ struct Shared {
 struct State {
     /// Who waits for which reply. Bounded by the client's limit on operations in flight.
     pending: HashMap<u32, oneshot::Sender<Result<Response, ConnectionError>>>,
-    /// Encoded requests that have not been handed to the kernel. Bounded by the client's limits on operations in flight
-    /// and on their bytes.
-    outgoing: BytesMut,
+    /// Requests that have not been handed to the kernel. Bounded by the client's limits on operations in flight and on
+    /// their bytes.
+    outgoing: Outgoing,
     /// Why the connection ended.
     ended: Option<ConnectionError>,
 }
@@ -91,7 +93,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             address: address.to_owned(),
             next_id: AtomicU32::new(HELLO_ID + 1),
-            replies: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
             state: Mutex::default(),
             outgoing_ready: Notify::new(),
             stop: Notify::new(),
@@ -129,8 +131,10 @@ impl Connection {
     pub(crate) fn send(&self, deadline_ms: u32, body: RequestBody, bytes: usize) -> Result<Reply, ConnectionError> {
         let id = self.shared.take_id();
         let request = Request { id: RequestId(id), deadline_ms, body };
+        let in_parts = bytes > PART_BYTES_MAX && self.hello.features & feature::PARTS != 0;
+        let pieces = in_parts.then(|| request.encode_pieces());
         // A large request is encoded before the lock is taken, so that small ones do not wait for its checksum.
-        let large = (bytes > SMALL_REQUEST_BYTES).then(|| {
+        let large = (bytes > SMALL_REQUEST_BYTES && !in_parts).then(|| {
             let mut encoded = BytesMut::with_capacity(bytes + SMALL_REQUEST_BYTES);
             request.encode(&mut encoded);
             encoded
@@ -141,9 +145,10 @@ impl Connection {
             if let Some(error) = &state.ended {
                 return Err(error.clone());
             }
-            match large {
-                Some(encoded) => state.outgoing.extend_from_slice(&encoded),
-                None => request.encode(&mut state.outgoing),
+            match (pieces, large) {
+                (Some(pieces), _) => state.outgoing.push_parts(&request.body, pieces),
+                (None, Some(encoded)) => state.outgoing.push(&request.body, |out| out.extend_from_slice(&encoded)),
+                (None, None) => state.outgoing.push(&request.body, |out| request.encode(out)),
             }
             state.pending.insert(id, sender);
         }
@@ -202,7 +207,7 @@ async fn open(
     let hello = Hello {
         version_min: PROTOCOL_VERSION,
         version_max: PROTOCOL_VERSION,
-        features: feature::TOPOLOGY_PUSH,
+        features: feature::TOPOLOGY_PUSH | feature::PARTS,
         cluster: introduction.cluster,
         client: introduction.client,
         name: introduction.name.clone(),
@@ -242,7 +247,7 @@ async fn run(shared: Arc<Shared>, stream: TcpStream, buffer: BytesMut, observer:
     let pending = {
         let mut state = shared.state.lock();
         state.ended = Some(error.clone());
-        state.outgoing = BytesMut::new();
+        state.outgoing = Outgoing::default();
         std::mem::take(&mut state.pending)
     };
     shared.closed.store(true, Ordering::Release);
@@ -258,8 +263,10 @@ async fn read(
     mut buffer: BytesMut,
     observer: &dyn Observer,
 ) -> ConnectionError {
+    let mut assembler = Assembler::new(FRAME_BYTES_MAX);
     loop {
-        let rest = dispatch(shared, &mut buffer, observer).and_then(|()| frame::peek_length(&buffer, FRAME_BYTES_MAX));
+        let rest = dispatch(shared, &mut buffer, &mut assembler, observer)
+            .and_then(|()| frame::peek_length(&buffer, FRAME_BYTES_MAX));
         // What is left is less than one frame. Room for all of it is made at once, so that a large one is not moved often.
         match rest {
             Ok(None) => buffer.reserve(READ_BUFFER_BYTES),
@@ -275,10 +282,16 @@ async fn read(
 }
 
 /// Hands out every whole reply in the buffer.
-fn dispatch(shared: &Shared, buffer: &mut BytesMut, observer: &dyn Observer) -> Result<(), DecodeError> {
+fn dispatch(
+    shared: &Shared,
+    buffer: &mut BytesMut,
+    assembler: &mut Assembler,
+    observer: &dyn Observer,
+) -> Result<(), DecodeError> {
     while let Some(body) = frame::decode(buffer, FRAME_BYTES_MAX)? {
+        shared.frames.fetch_add(1, Ordering::Relaxed);
+        let Some(body) = assembler.handle(body)? else { continue };
         let response = Response::decode(body)?;
-        shared.replies.fetch_add(1, Ordering::Relaxed);
         if response.id.0 == 0 {
             if let ResponseBody::Topology(topology) = response.body {
                 observer.handle_topology(topology);
@@ -301,31 +314,36 @@ async fn write(shared: &Shared, mut half: OwnedWriteHalf) -> std::io::Error {
         shared.outgoing_ready.notified().await;
         // Others that are ready to run may add their requests to this write.
         tokio::task::yield_now().await;
-        std::mem::swap(&mut buffer, &mut shared.state.lock().outgoing);
-        if let Err(error) = half.write_all(&buffer).await {
-            return error;
-        }
-        buffer.clear();
-        if buffer.capacity() > WRITE_BUFFER_KEPT_BYTES {
-            buffer = BytesMut::new();
+        loop {
+            shared.state.lock().outgoing.take(&mut buffer);
+            if buffer.is_empty() {
+                break;
+            }
+            if let Err(error) = half.write_all(&buffer).await {
+                return error;
+            }
+            buffer.clear();
+            if buffer.capacity() > WRITE_BUFFER_KEPT_BYTES {
+                buffer = BytesMut::new();
+            }
         }
     }
 }
 
-/// Returns when the node has answered nothing for [`SILENT_PROBES_MAX`] intervals, though it was asked. A connection whose
+/// Returns when nothing has come from the node for [`SILENT_PROBES_MAX`] intervals, though it was asked. A connection whose
 /// other end vanished without a word would else be believed for as long as TCP keeps sending, which is minutes.
 async fn probe(shared: &Shared) {
     let (mut seen, mut silent) = (0, 0);
     while silent < SILENT_PROBES_MAX {
         tokio::time::sleep(PROBE_INTERVAL).await;
-        let replies = shared.replies.load(Ordering::Relaxed);
-        silent = if replies == seen { silent + 1 } else { 0 };
-        seen = replies;
+        let frames = shared.frames.load(Ordering::Relaxed);
+        silent = if frames == seen { silent + 1 } else { 0 };
+        seen = frames;
         if silent > 0 {
             let ping =
                 Request { id: RequestId(shared.take_id()), deadline_ms: 0, body: RequestBody::Ping(Bytes::new()) };
             // Nobody waits for the reply: that one comes is what counts.
-            ping.encode(&mut shared.state.lock().outgoing);
+            shared.state.lock().outgoing.push(&ping.body, |out| ping.encode(out));
             shared.outgoing_ready.notify_one();
         }
     }

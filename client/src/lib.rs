@@ -32,6 +32,7 @@ mod directory;
 mod error;
 mod grouped;
 mod operation;
+mod outgoing;
 mod pool;
 mod scan;
 

@@ -1,5 +1,6 @@
 //! Kvorum's node: the server behind the binary `kvorum`, and what starts it.
 
+pub mod blocking_reads;
 pub mod cert;
 pub mod cli;
 pub mod clock;

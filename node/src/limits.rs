@@ -31,6 +31,14 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client must take its answers within this time.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Work on more bytes than this at once (a record that is read, what a shard's turn takes in) stays off the threads that
+/// answer small requests.
+pub const LARGE_WORK_BYTES: usize = 256 * 1024;
+/// After a turn with large work, the turns of the shard stay off those threads for this long: what large entries cost
+/// when they are sent, synced and applied comes in later turns.
+pub const LARGE_WORK_LINGER_MS: u64 = 1_000;
+/// Large reads of a node that are worked on at a time; further ones wait.
+pub const LARGE_READS_MAX: usize = 2;
 /// Frames over this size share [`LARGE_FRAMES_BYTES_MAX`].
 pub const LARGE_FRAME_BYTES: usize = 256 * 1024;
 /// Most bytes of large frames being received, over all connections. Past it connections wait their turn.

@@ -12,6 +12,7 @@
 //! The order of starting follows what needs what; stopping goes the other way round. Every child of the root is essential:
 //! if one fails for good, the node ends with a clear reason and an exit code of its own, and whoever started it decides.
 
+use crate::blocking_reads::BlockingReads;
 use crate::cert::TlsIdentity;
 use crate::clock::{self, SystemClock};
 use crate::config::Config;
@@ -171,7 +172,8 @@ impl Node {
         }
         let segments = SpareSource::start(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let segments = Arc::new(segments);
-        let (journal, handle) = start_journal(config, &disk, fatal.clone()).await?;
+        let (journal, handle) =
+            start_journal(config, &disk, folder.start_kind() == StartKind::AfterCleanStop, fatal.clone()).await?;
         let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let router = Router::new(
             config.node_id,
@@ -197,6 +199,7 @@ impl Node {
         let context = Arc::new(SessionContext {
             router: Arc::clone(&router),
             admin: Arc::clone(&inspector) as _,
+            offload: Arc::new(BlockingReads::new()),
             fault_hooks: config.fault_hooks,
         });
 
@@ -387,6 +390,7 @@ impl AdminHandler for Admin {
 async fn start_journal(
     config: &Config,
     disk: &Arc<dyn Disk>,
+    after_clean_stop: bool,
     fatal: mpsc::Sender<NodeError>,
 ) -> Result<(Journal, JournalHandle), NodeError> {
     let options = JournalOptions {
@@ -396,7 +400,7 @@ async fn start_journal(
     };
     let (disk, durability) = (Arc::clone(disk), config.durability);
     let started = tokio::task::spawn_blocking(move || {
-        let replayed = journal::replay(&*disk)?;
+        let replayed = if after_clean_stop { journal::replay_cached(&*disk)? } else { journal::replay(&*disk)? };
         if replayed.chunks > 0 {
             info!(rounds = replayed.rounds, appends = replayed.chunks, "wrote the journal back into the shards' logs");
         }

@@ -148,6 +148,9 @@ impl PeerDesk {
     }
 
     fn snapshot(&self, from: NodeId, shard: ShardId, message: SnapshotMessage, now: Nanos) {
+        if self.router().is_stranger(from) {
+            return;
+        }
         if !self.router().is_snapshot_from(shard, &message, from) {
             warn!(%from, %shard, replica = %message.from, "a message about a snapshot is not between replicas of the two nodes");
             return;

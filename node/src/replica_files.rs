@@ -16,7 +16,7 @@
 //! lost by that: a mark of the fresh log stands in a segment that is there.
 
 use crate::journal::{ShardJournal, Submission};
-use crate::log::{Disk, DiskError, LogError, Position, SegmentSource, erase};
+use crate::log::{DATA_SEGMENT, Disk, DiskError, LogError, Position, SegmentSource, erase};
 use crate::ring::FIRST_REPLICAS_MAX;
 use kvorum_protocol::{ReplicaId, ShardId};
 use serde::{Deserialize, Serialize};
@@ -122,7 +122,7 @@ impl ReplicaFiles {
         if !wanted.may_begin {
             return Ok(Readiness::NotYet);
         }
-        let erased_to = segments.last().map_or(erased_to, |last| erased_to.max(*last));
+        let erased_to = erased_to.max(last_of_log(segments));
         let note = wanted.note(Life::Erasing, erased_to);
         self.write(wanted.shard, &note)?;
         self.finish_erasing(wanted.shard, note)
@@ -172,7 +172,7 @@ impl ReplicaFiles {
         if note.life == Life::Ended && segments.is_empty() {
             return Ok(false);
         }
-        let erased_to = segments.last().map_or(note.erased_to, |last| note.erased_to.max(*last));
+        let erased_to = note.erased_to.max(last_of_log(&segments));
         self.write(shard, &Note { life: Life::Ended, erased_to, ..note.clone() })?;
         erase(&*self.disk, &*self.source, shard)?;
         Ok(true)
@@ -219,6 +219,11 @@ impl Wanted {
 
 /// The name of a shard's note. It lies beside the shards' folders, so that a folder that is lost as a whole does not take the
 /// knowledge along that there was one.
+/// The last log segment among a shard's segments, 0 if there is none: the journal's marks speak of no others.
+fn last_of_log(segments: &[u32]) -> u32 {
+    segments.iter().copied().filter(|number| number & DATA_SEGMENT == 0).max().unwrap_or(0)
+}
+
 fn note_name(shard: ShardId) -> String {
     format!("replica-{:05}", shard.0)
 }

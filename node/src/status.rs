@@ -171,6 +171,9 @@ impl Inspector {
             version: snapshot.version,
             keys: snapshot.keys,
             log_bytes: snapshot.log_bytes,
+            live_bytes: handle.reader.live_bytes_total(),
+            compactions: snapshot.upkeep.compactions,
+            compacted_bytes: snapshot.upkeep.compaction_bytes_written,
             incarnation: handle.incarnation,
         }
     }
@@ -194,6 +197,9 @@ fn idle_status(shard: ShardId, role: ShardRole) -> ShardStatus {
         version: Default::default(),
         keys: 0,
         log_bytes: 0,
+        live_bytes: 0,
+        compactions: 0,
+        compacted_bytes: 0,
         incarnation: 0,
     }
 }

@@ -225,5 +225,14 @@ pub trait Writer: BufMut + Sized {
     }
 }
 
+/// `out` ends with a byte string that was left out, as if it were empty: gives it its length. So a message that ends with
+/// a large one is encoded without copying it.
+pub(crate) fn announce_last(out: &mut BytesMut, last: &[u8]) {
+    let length = u32::try_from(last.len()).expect("limits keep byte strings under 4 GiB");
+    let at = out.len() - 4;
+    assert_eq!(out[at..], [0; 4], "the message ends with an empty byte string");
+    out[at..].copy_from_slice(&length.to_le_bytes());
+}
+
 impl Writer for BytesMut {}
 impl Writer for Vec<u8> {}

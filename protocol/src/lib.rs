@@ -12,6 +12,7 @@ pub mod error;
 pub mod frame;
 pub mod hash;
 pub mod limits;
+pub mod part;
 pub mod peer;
 pub mod request;
 pub mod response;

@@ -11,6 +11,8 @@ pub const FRAME_BYTES_MAX: usize = 17 * 1024 * 1024;
 pub const PEER_FRAME_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// Bytes in front of each frame's body: length and checksum.
 pub const FRAME_HEADER_BYTES: usize = 8;
+/// Most bytes of a message in one of its parts, see [`crate::part`]. A longer message lets others pass.
+pub const PART_BYTES_MAX: usize = 64 * 1024;
 /// Most keys in a MULTI-GET, mutations in a BATCH, checks plus mutations in an ATOMIC.
 pub const BATCH_OPERATIONS_MAX: usize = 4096;
 /// Most entries that one SCAN page returns; a request for more gets this many.

@@ -2,11 +2,11 @@
 //!
 //! The consensus library's own codec never sees bytes from the network: its messages are encoded here, field by field.
 
-use crate::codec::{DecodeError, Reader, Writer};
+use crate::codec::{DecodeError, Reader, Writer, announce_last};
 use crate::limits::{
     FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, RING_BYTES_MAX, SHARDS_MAX,
 };
-use crate::snapshot::SnapshotMessage;
+use crate::snapshot::{SnapshotBody, SnapshotMessage};
 use crate::types::{ClientId, ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -195,6 +195,53 @@ impl RaftEntryKind {
 }
 
 impl PeerMessage {
+    /// About how many bytes the message takes: those of what it carries, which alone can make it long.
+    pub fn bytes_about(&self) -> usize {
+        match self {
+            PeerMessage::Raft(_, message) => message.entries.iter().map(|entry| 32 + entry.payload.len()).sum(),
+            PeerMessage::Forward { request, .. } => request.len(),
+            PeerMessage::ForwardReply { response, .. } => response.len(),
+            PeerMessage::Leading(shards) => 10 * shards.len(),
+            PeerMessage::Ring(map) => map.len(),
+            PeerMessage::Faulty(replicas) => 10 * replicas.len(),
+            PeerMessage::Snapshot(_, message) => match &message.body {
+                SnapshotBody::Chunk { bytes, .. } => bytes.len(),
+                _ => 0,
+            },
+            PeerMessage::Hello(_) => 0,
+        }
+    }
+
+    /// The message without a frame in pieces, one after another. What it carries is not copied.
+    pub fn encode_pieces(&self) -> Vec<Bytes> {
+        let mut out = BytesMut::new();
+        let last = match self {
+            PeerMessage::Raft(shard, message) => {
+                out.put_u8(kind::RAFT);
+                out.put_u16_le(shard.0);
+                return encode_raft_pieces(out, message);
+            }
+            PeerMessage::Forward { id, client, request } => {
+                PeerMessage::Forward { id: *id, client: *client, request: Bytes::new() }.encode(&mut out);
+                request.clone()
+            }
+            PeerMessage::ForwardReply { id, response } => {
+                PeerMessage::ForwardReply { id: *id, response: Bytes::new() }.encode(&mut out);
+                response.clone()
+            }
+            PeerMessage::Hello(_)
+            | PeerMessage::Leading(_)
+            | PeerMessage::Ring(_)
+            | PeerMessage::Faulty(_)
+            | PeerMessage::Snapshot(..) => {
+                self.encode(&mut out);
+                return vec![out.freeze()];
+            }
+        };
+        announce_last(&mut out, &last);
+        vec![out.freeze(), last]
+    }
+
     /// Appends the message, without a frame.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
@@ -302,6 +349,33 @@ impl PeerMessage {
 }
 
 fn encode_raft(out: &mut BytesMut, message: &RaftMessage) {
+    encode_raft_header(out, message);
+    for entry in &message.entries {
+        encode_entry_header(out, entry);
+        out.bytes(&entry.payload);
+    }
+}
+
+fn encode_raft_pieces(mut out: BytesMut, message: &RaftMessage) -> Vec<Bytes> {
+    let mut pieces = Vec::new();
+    encode_raft_header(&mut out, message);
+    for entry in &message.entries {
+        encode_entry_header(&mut out, entry);
+        out.bytes(&[]);
+        announce_last(&mut out, &entry.payload);
+        pieces.extend([out.split().freeze(), entry.payload.clone()]);
+    }
+    pieces.push(out.freeze());
+    pieces
+}
+
+fn encode_entry_header(out: &mut BytesMut, entry: &RaftEntry) {
+    out.put_u64_le(entry.term.0);
+    out.put_u64_le(entry.index.0);
+    out.put_u8(entry.kind.number());
+}
+
+fn encode_raft_header(out: &mut BytesMut, message: &RaftMessage) {
     out.put_u8(message.kind as u8);
     out.put_u64_le(message.from.0);
     out.put_u64_le(message.to.0);
@@ -316,12 +390,6 @@ fn encode_raft(out: &mut BytesMut, message: &RaftMessage) {
     out.put_u64_le(message.lease_stamp);
     out.bytes(&message.context);
     out.count(message.entries.len());
-    for entry in &message.entries {
-        out.put_u64_le(entry.term.0);
-        out.put_u64_le(entry.index.0);
-        out.put_u8(entry.kind.number());
-        out.bytes(&entry.payload);
-    }
 }
 
 /// The id of a replica, which is never 0.

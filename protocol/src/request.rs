@@ -22,8 +22,10 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub mod feature {
     /// The node pushes a TOPOLOGY frame with request id 0 when the ring map or a leader changes.
     pub const TOPOLOGY_PUSH: u64 = 1;
+    /// Both sides may send long messages in parts, see [`crate::part`].
+    pub const PARTS: u64 = 2;
     /// Every feature that this crate knows.
-    pub const ALL: u64 = TOPOLOGY_PUSH;
+    pub const ALL: u64 = TOPOLOGY_PUSH | PARTS;
 }
 
 pub(crate) mod operation {
@@ -272,6 +274,26 @@ impl Request {
     /// Appends the request as one frame.
     pub fn encode(&self, out: &mut BytesMut) {
         frame::encode(out, |out| self.encode_body(out));
+    }
+
+    /// The request without its frame in two pieces, one after the other: the second is the value that a single write
+    /// stores, which is not copied; of other requests it is empty.
+    pub fn encode_pieces(&self) -> [Bytes; 2] {
+        let mut out = BytesMut::new();
+        let mut without = self.clone();
+        let value = match &mut without.body {
+            RequestBody::Write {
+                mutation: Mutation { action: Action::Put { value, .. } | Action::Append { value }, .. },
+                ..
+            } => std::mem::take(value),
+            _ => {
+                self.encode_body(&mut out);
+                return [out.freeze(), Bytes::new()];
+            }
+        };
+        without.encode_body(&mut out);
+        crate::codec::announce_last(&mut out, &value);
+        [out.freeze(), value]
     }
 
     /// Appends the request without its frame, as it travels inside a forwarded message between nodes.

@@ -8,7 +8,7 @@
 //! fields of the kind
 //! ```
 
-use crate::codec::{DecodeError, Reader, Writer};
+use crate::codec::{DecodeError, Reader, Writer, announce_last};
 use crate::error::ServerError;
 use crate::frame;
 use crate::limits::{
@@ -185,6 +185,35 @@ impl Response {
     /// Appends the response as one frame.
     pub fn encode(&self, out: &mut BytesMut) {
         frame::encode(out, |out| self.encode_body(out));
+    }
+
+    /// The response without its frame in two pieces, one after the other: the second is the value of a GET, which is not
+    /// copied; of other responses it is empty.
+    pub fn encode_pieces(&self) -> [Bytes; 2] {
+        let mut out = BytesMut::new();
+        let ResponseBody::Value(Some(entry)) = &self.body else {
+            self.encode_body(&mut out);
+            return [out.freeze(), Bytes::new()];
+        };
+        let body = ResponseBody::Value(Some(Entry { value: Bytes::new(), ..entry.clone() }));
+        Response { id: self.id, epoch: self.epoch, forwarded: self.forwarded, body }.encode_body(&mut out);
+        announce_last(&mut out, &entry.value);
+        [out.freeze(), entry.value.clone()]
+    }
+
+    /// About how many bytes the response takes: those of its values and keys, which alone can make it long.
+    pub fn bytes_about(&self) -> usize {
+        let entry = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.value.len());
+        let written = |result: &WriteResult| entry(&result.previous) + 64;
+        match &self.body {
+            ResponseBody::Value(value) => entry(value),
+            ResponseBody::Values(values) => values.iter().map(|value| 64 + value.as_ref().map_or(0, entry)).sum(),
+            ResponseBody::Page(page) => page.entries.iter().map(|(key, entry)| key.len() + entry.value.len()).sum(),
+            ResponseBody::Written(result) => written(result),
+            ResponseBody::Batch(results) => results.iter().map(|result| result.as_ref().map_or(64, written)).sum(),
+            ResponseBody::Atomic(AtomicResult::Applied(results)) => results.iter().map(written).sum(),
+            _ => 0,
+        }
     }
 
     /// Appends the response without its frame, as it travels inside a forwarded reply between nodes.

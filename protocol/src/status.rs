@@ -67,6 +67,12 @@ pub struct ShardStatus {
     pub keys: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
+    /// Of these, bytes of records that are their keys' newest. What compaction can't give back.
+    pub live_bytes: u64,
+    /// Compactions that ran since the replica was opened.
+    pub compactions: u32,
+    /// Bytes that they wrote.
+    pub compacted_bytes: u64,
     /// How often its actor was started since the process began.
     pub incarnation: u32,
 }
@@ -147,6 +153,9 @@ impl NodeStatus {
             out.put_u64_le(shard.version.0);
             out.put_u64_le(shard.keys);
             out.put_u64_le(shard.log_bytes);
+            out.put_u64_le(shard.live_bytes);
+            out.put_u32_le(shard.compactions);
+            out.put_u64_le(shard.compacted_bytes);
             out.put_u32_le(shard.incarnation);
         }
     }
@@ -208,6 +217,9 @@ fn decode_shard(reader: &mut Reader) -> Result<ShardStatus, DecodeError> {
         version: Version(reader.u64()?),
         keys: reader.u64()?,
         log_bytes: reader.u64()?,
+        live_bytes: reader.u64()?,
+        compactions: reader.u32()?,
+        compacted_bytes: reader.u64()?,
         incarnation: reader.u32()?,
     })
 }

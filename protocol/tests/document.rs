@@ -72,6 +72,7 @@ fn limits_are_the_codes() {
         ("key", limits::KEY_BYTES_MAX as u64, "bytes"),
         ("value", limits::VALUE_BYTES_MAX as u64, "bytes"),
         ("body of a frame between client and node", limits::FRAME_BYTES_MAX as u64, "bytes"),
+        ("bytes of a message in one of its parts", limits::PART_BYTES_MAX as u64, "bytes"),
         ("body of a frame between nodes", limits::PEER_FRAME_BYTES_MAX as u64, "bytes"),
         ("keys of a MULTI-GET, mutations of a BATCH", limits::BATCH_OPERATIONS_MAX as u64, ""),
         ("checks and mutations of an ATOMIC, together", limits::BATCH_OPERATIONS_MAX as u64, ""),

@@ -8,6 +8,9 @@ mod bodies;
 #[allow(dead_code, reason = "golden.rs uses all of it")]
 mod samples;
 
+use bytes::{BufMut, BytesMut};
+use kvorum_protocol::frame;
+use kvorum_protocol::part::PART_KIND;
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use samples::families;
@@ -124,6 +127,23 @@ fn assert_both(name: &str, messages: Vec<Vec<u8>>, target: fn(&[u8]) -> bool) {
 fn frames() {
     let frames = families().into_iter().flat_map(|family| family.samples).map(|sample| sample.frame().to_vec());
     assert_both("frames", frames.collect(), bodies::frames);
+}
+
+#[test]
+fn parts() {
+    let streams = [1, 700, 1300].map(|bytes| {
+        let mut stream = BytesMut::new();
+        for (left, bytes) in [(2 * bytes, bytes), (bytes, bytes), (0, bytes)] {
+            frame::encode(&mut stream, |out| {
+                out.put_u8(PART_KIND);
+                out.put_u32_le(left as u32);
+                out.put_bytes(7, bytes);
+            });
+            frame::encode(&mut stream, |out| out.put_slice(b"\x01between"));
+        }
+        stream.to_vec()
+    });
+    assert_both("parts", streams.to_vec(), bodies::parts);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::limits::{DEADLINE_MS_MAX, FRAME_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX};
+use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
 use kvorum_protocol::peer::{PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
@@ -232,6 +233,9 @@ fn shard_status() -> impl Strategy<Value = ShardStatus> {
                 version: Version(version),
                 keys,
                 log_bytes,
+                live_bytes: log_bytes / 2,
+                compactions: incarnation ^ 1,
+                compacted_bytes: keys ^ 1,
                 incarnation,
             }
         },
@@ -466,5 +470,44 @@ proptest! {
         let Ok(Response { body: ResponseBody::Error(error), .. }) = decoded else { panic!("{decoded:?}") };
         prop_assert!(error.detail.len() <= 1024 && detail.starts_with(&error.detail));
         prop_assert!(error.detail.len() + 4 > detail.len().min(1024));
+    }
+}
+
+proptest! {
+    /// What is encoded without copying what it carries has the same bytes.
+    #[test]
+    fn pieces_are_the_message(request in request(), response in response(), message in peer_message()) {
+        let mut out = BytesMut::new();
+        request.encode_body(&mut out);
+        prop_assert_eq!(request.encode_pieces().concat(), out.split().to_vec());
+        response.encode_body(&mut out);
+        prop_assert_eq!(response.encode_pieces().concat(), out.split().to_vec());
+        message.encode(&mut out);
+        prop_assert_eq!(message.encode_pieces().concat(), out.split().to_vec());
+    }
+
+    /// However a message is cut into pieces, and whatever passes it, it comes back whole.
+    #[test]
+    fn messages_in_parts(length in 1..200_000_usize, cuts in vec(0..200_000_usize, 0..4), passing in vec(bytes(), 4)) {
+        let message: Bytes = (0..length).map(|byte| (byte % 253) as u8).collect();
+        let mut ends: Vec<usize> = cuts.into_iter().map(|cut| cut.min(length)).chain([length]).collect();
+        ends.sort_unstable();
+        let mut begin = 0;
+        let pieces = ends.into_iter().map(|end| message.slice(std::mem::replace(&mut begin, end)..end));
+        let mut parts = Parts::new(pieces.collect::<Vec<_>>());
+        let mut assembler = Assembler::new(length);
+        let (mut stream, mut arrived, mut passing) = (BytesMut::new(), Vec::new(), passing.into_iter());
+        while parts.left() > 0 {
+            parts.encode_next(&mut stream);
+            let between = passing.next().filter(|body| body.first() != Some(&PART_KIND));
+            for body in bodies(stream.split()).into_iter().chain(between.clone()) {
+                arrived.extend(assembler.handle(body).unwrap());
+            }
+            if parts.left() > 0 && let Some(body) = between {
+                prop_assert_eq!(arrived.pop(), Some(body), "what comes between two parts is whole");
+            }
+        }
+        prop_assert!(arrived.contains(&message));
+        prop_assert!(!assembler.is_under_way());
     }
 }

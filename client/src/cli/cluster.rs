@@ -216,6 +216,9 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
     let keys: u64 = node.shards.iter().filter(|shard| is_user(shard)).map(|shard| shard.keys).sum();
     let all_keys: u64 = node.shards.iter().map(|shard| shard.keys).sum();
     let log: u64 = node.shards.iter().map(|shard| shard.log_bytes).sum();
+    let live: u64 = node.shards.iter().map(|shard| shard.live_bytes).sum();
+    let compactions: u64 = node.shards.iter().map(|shard| u64::from(shard.compactions)).sum();
+    let compacted: u64 = node.shards.iter().map(|shard| shard.compacted_bytes).sum();
     let restarts: u64 = node.shards.iter().map(|shard| u64::from(shard.incarnation.saturating_sub(1))).sum();
     Output::Facts(vec![
         ("node", Cell::plain(node.name.clone())),
@@ -237,6 +240,9 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
         ),
         ("keys", Cell::plain(keys)),
         ("log_bytes", Cell::shown(log, size(log))),
+        ("live_bytes", Cell::shown(live, size(live))),
+        ("compactions", Cell::plain(compactions)),
+        ("compacted_bytes", Cell::shown(compacted, size(compacted))),
         ("memory_bytes", Cell::shown(node.resident_bytes, size(node.resident_bytes))),
         ("cpu_us", Cell::shown(node.cpu_us, duration(Duration::from_micros(node.cpu_us)))),
         (

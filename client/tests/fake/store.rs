@@ -204,6 +204,9 @@ fn status(topology: &Topology) -> Vec<NodeStatus> {
                 version: Version(7),
                 keys: 5,
                 log_bytes: 2048,
+                live_bytes: 1024,
+                compactions: 0,
+                compacted_bytes: 0,
                 incarnation: 1,
             })
             .collect(),

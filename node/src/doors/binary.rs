@@ -1,18 +1,20 @@
 //! The binary door: Kvorum's own protocol over TCP (docs/PROTOCOL.md).
 //!
 //! One task per connection. It reads what the socket has, handles every whole frame, and writes all answers with one
-//! call. It stops reading while too much is unanswered or unwritten, so a client that doesn't take its answers is slowed
+//! call. Long answers leave part by part, while requests go on being read and others answered. It stops reading while too much is unanswered or unwritten, so a client that doesn't take its answers is slowed
 //! down by TCP and costs a bounded amount of memory.
 
+use super::outgoing::Outgoing;
 use crate::clock;
 use crate::limits::{
     FRAME_TIMEOUT, HELLO_TIMEOUT, LARGE_FRAME_BYTES, LARGE_FRAMES_BYTES_MAX, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES,
-    SESSION_REQUESTS_MAX, WRITE_TIMEOUT,
+    SESSION_REQUESTS_MAX, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
 use crate::session::{Answered, Session, SessionContext};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kvorum_protocol::frame;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+use kvorum_protocol::part::{Assembler, PART_KIND};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     ClientId, DecodeError, ErrorCode, Hello, HelloReply, Request, RequestBody, RequestId, Response, ResponseBody,
@@ -23,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -94,9 +97,9 @@ impl BinaryDoor {
     /// Tells a client that there are too many, and closes.
     async fn refuse(&self, mut stream: TcpStream) {
         let detail = format!("the node has {} connections, as many as it accepts", self.connections_max);
-        let mut out = BytesMut::new();
+        let mut out = Outgoing::with_capacity(0);
         encode_error(&mut out, self, RequestId(0), ServerError::new(ErrorCode::TooManyConnections, detail));
-        let _ = timeout(WRITE_TIMEOUT, stream.write_all(&out)).await;
+        let _ = timeout(WRITE_TIMEOUT, stream.write_all(&out.frames)).await;
     }
 }
 
@@ -132,11 +135,16 @@ struct Connection<'a> {
     client: Option<ClientId>,
     pushes: bool,
     input: BytesMut,
-    output: BytesMut,
+    assembler: Assembler,
+    output: Outgoing,
     /// When the frame at the front of `input` began to come in.
     frame_since: Option<Instant>,
-    /// Held while a large frame comes in.
+    /// When the first part of the message in `assembler` came in.
+    message_since: Option<Instant>,
+    /// Held while a large frame, or a message in parts, comes in.
     large_frame: Option<OwnedSemaphorePermit>,
+    /// When a write must have got on; only while something waits that the socket does not take.
+    write_by: Option<Instant>,
 }
 
 impl<'a> Connection<'a> {
@@ -148,9 +156,12 @@ impl<'a> Connection<'a> {
             client: None,
             pushes: false,
             input: BytesMut::with_capacity(SESSION_READ_BYTES),
-            output: BytesMut::with_capacity(SESSION_READ_BYTES),
+            assembler: Assembler::new(FRAME_BYTES_MAX),
+            output: Outgoing::with_capacity(SESSION_READ_BYTES),
             frame_since: None,
+            message_since: None,
             large_frame: None,
+            write_by: None,
         }
     }
 
@@ -160,19 +171,31 @@ impl<'a> Connection<'a> {
         let sink = Arc::clone(self.session.sink());
         let hello_by = Instant::now() + HELLO_TIMEOUT;
         loop {
-            let reads = self.session.unanswered() < SESSION_REQUESTS_MAX;
+            let reads = self.takes_requests();
             let deadline = match self.client {
                 None => Some(hello_by),
-                Some(_) => self.frame_since.map(|since| since + FRAME_TIMEOUT),
+                Some(_) => {
+                    self.frame_since.into_iter().chain(self.message_since).min().map(|since| since + FRAME_TIMEOUT)
+                }
             };
+            let write_by = self.write_by;
+            let (mut reader, mut writer) = self.stream.split();
             tokio::select! {
-                read = read_some(&mut self.stream, &mut self.input), if reads => {
+                read = read_some(&mut reader, &mut self.input), if reads => {
                     if read? == 0 {
                         return Ok(());
                     }
                     self.handle_input().await?;
                 }
-                () = sink.ready() => {
+                written = writer.write_buf(&mut self.output.frames), if write_by.is_some() => {
+                    written?;
+                    self.write_by = None;
+                    // What was held back by the bound on answers may go on.
+                    if !self.input.is_empty() {
+                        self.handle_input().await?;
+                    }
+                }
+                () = sink.ready(), if self.output.long_bytes() < SESSION_VALUES_BYTES_MAX => {
                     self.collect();
                     // What was held back by the bound on unanswered requests may go on.
                     self.handle_input().await?;
@@ -186,6 +209,7 @@ impl<'a> Connection<'a> {
                 () = sleep_until(deadline), if deadline.is_some() && reads => {
                     return Err(if self.client.is_none() { ConnectionError::NoHello } else { ConnectionError::SlowFrame });
                 }
+                () = sleep_until(write_by), if write_by.is_some() => return Err(ConnectionError::SlowReader),
                 () = self.door.stop.cancelled() => {
                     let error = ServerError::new(ErrorCode::ShuttingDown, "the node is stopping");
                     encode_error(&mut self.output, self.door, RequestId(0), error);
@@ -193,20 +217,46 @@ impl<'a> Connection<'a> {
                     return Ok(());
                 }
             }
+            self.write().await?;
+        }
+    }
+
+    /// Whether too little is unanswered and unwritten to stop taking requests.
+    fn takes_requests(&self) -> bool {
+        self.session.unanswered() < SESSION_REQUESTS_MAX
+            && self.output.frames.len() < SESSION_OUTPUT_BYTES
+            && self.output.long_bytes() < SESSION_VALUES_BYTES_MAX
+    }
+
+    /// Writes what there is. While long answers wait only what the socket takes at once: the rest is written between
+    /// reading requests.
+    async fn write(&mut self) -> Result<(), ConnectionError> {
+        self.output.refill();
+        if self.output.long_bytes() == 0 && self.write_by.is_none() {
             self.flush().await?;
         }
+        if self.output.frames.is_empty() {
+            self.write_by = None;
+        } else {
+            self.write_by.get_or_insert_with(|| Instant::now() + WRITE_TIMEOUT);
+        }
+        Ok(())
     }
 
     /// Handles every whole frame of the input, unless too much is unanswered or unwritten.
     async fn handle_input(&mut self) -> Result<(), ConnectionError> {
-        while self.session.unanswered() < SESSION_REQUESTS_MAX {
+        while self.takes_requests() {
             let body = match frame::decode(&mut self.input, FRAME_BYTES_MAX) {
                 Ok(Some(body)) => body,
                 Ok(None) => return self.await_rest().await,
                 Err(error) => return self.end_malformed(RequestId(0), error).await,
             };
             self.frame_since = None;
-            self.large_frame = None;
+            let body = match self.assemble(body).await? {
+                Ok(Some(body)) => body,
+                Ok(None) => continue,
+                Err(error) => return self.end_malformed(RequestId(0), error).await,
+            };
             let peeked = Request::peek_id(&body);
             match Request::decode(body) {
                 Ok(request) => self.handle_request(request).await?,
@@ -225,10 +275,45 @@ impl<'a> Connection<'a> {
                 }
                 Err(error) => return self.end_malformed(peeked.unwrap_or_default(), error).await,
             }
-            if self.output.len() >= SESSION_OUTPUT_BYTES {
+            if self.output.frames.len() >= SESSION_OUTPUT_BYTES {
                 self.flush().await?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes a frame: the message that it is, or makes whole. A message in parts needs its share of the node's memory
+    /// before its first part is kept. Parts before HELLO are the protocol's business, not the memory's.
+    async fn assemble(&mut self, body: Bytes) -> Result<Result<Option<Bytes>, DecodeError>, ConnectionError> {
+        match self.assembler.begins(&body) {
+            Ok(Some(_)) if self.client.is_none() => {
+                return Ok(Err(DecodeError::UnknownOperation(PART_KIND)));
+            }
+            Ok(Some(bytes)) => {
+                self.message_since = Some(Instant::now());
+                self.reserve(bytes).await?;
+            }
+            Ok(None) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        let message = self.assembler.handle(body);
+        if !self.assembler.is_under_way() {
+            self.message_since = None;
+            self.large_frame = None;
+        }
+        Ok(message)
+    }
+
+    /// Waits for a share of the memory for large messages that come in.
+    async fn reserve(&mut self, bytes: usize) -> Result<(), ConnectionError> {
+        if bytes <= LARGE_FRAME_BYTES || self.large_frame.is_some() {
+            return Ok(());
+        }
+        let permits = (bytes / 1024) as u32;
+        self.flush().await?;
+        let waited = timeout(FRAME_TIMEOUT, Arc::clone(&self.door.large_frames).acquire_many_owned(permits)).await;
+        let Ok(Ok(permit)) = waited else { return Err(ConnectionError::SlowFrame) };
+        self.large_frame = Some(permit);
         Ok(())
     }
 
@@ -241,13 +326,15 @@ impl<'a> Connection<'a> {
         }
         self.frame_since.get_or_insert_with(Instant::now);
         let Some(length) = frame::peek_length(&self.input, FRAME_BYTES_MAX)? else { return Ok(()) };
-        if length > LARGE_FRAME_BYTES && self.large_frame.is_none() {
-            let permits = (length / 1024) as u32;
-            self.flush().await?;
-            let waited = timeout(FRAME_TIMEOUT, Arc::clone(&self.door.large_frames).acquire_many_owned(permits)).await;
-            let Ok(Ok(permit)) = waited else { return Err(ConnectionError::SlowFrame) };
-            self.large_frame = Some(permit);
-            self.input.reserve(length + FRAME_HEADER_BYTES - self.input.len());
+        if length > LARGE_FRAME_BYTES {
+            // Whoever sends parts has no reason for a long frame among them: together they might exceed the share.
+            if self.assembler.is_under_way() {
+                let (value, limit) = (length as u64, LARGE_FRAME_BYTES as u64);
+                let error = DecodeError::OverLimit { field: "length of a frame between parts", value, limit };
+                return self.end_malformed(RequestId(0), error).await;
+            }
+            self.reserve(length).await?;
+            self.input.reserve((length + FRAME_HEADER_BYTES).saturating_sub(self.input.len()));
         }
         Ok(())
     }
@@ -288,6 +375,9 @@ impl<'a> Connection<'a> {
                 self.client = Some(hello.client);
                 self.pushes = features & feature::TOPOLOGY_PUSH != 0;
                 self.encode(request.id, false, ResponseBody::Hello(reply));
+                if features & feature::PARTS != 0 {
+                    self.output.use_parts();
+                }
                 Ok(())
             }
             (refusal, _) => {
@@ -326,15 +416,18 @@ impl<'a> Connection<'a> {
         encode_answer(&mut self.output, self.door, Answered { origin: id, forwarded, body });
     }
 
+    /// Writes all that is encoded, and waits until the socket has taken it.
     async fn flush(&mut self) -> Result<(), ConnectionError> {
-        if self.output.is_empty() {
+        let frames = &mut self.output.frames;
+        if frames.is_empty() {
             return Ok(());
         }
-        let written = timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await;
+        let written = timeout(WRITE_TIMEOUT, self.stream.write_all(frames)).await;
         written.map_err(|_| ConnectionError::SlowReader)??;
-        self.output.clear();
-        if self.output.capacity() > 2 * SESSION_OUTPUT_BYTES {
-            self.output = BytesMut::with_capacity(SESSION_READ_BYTES);
+        frames.clear();
+        self.write_by = None;
+        if frames.capacity() > 2 * SESSION_OUTPUT_BYTES {
+            *frames = BytesMut::with_capacity(SESSION_READ_BYTES);
         }
         Ok(())
     }
@@ -357,7 +450,7 @@ fn refusal(hello: &Hello, cluster: kvorum_protocol::ClusterId) -> Option<ServerE
     }
 }
 
-async fn read_some(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+async fn read_some(stream: &mut ReadHalf<'_>, input: &mut BytesMut) -> io::Result<usize> {
     input.reserve(SESSION_READ_BYTES / 4);
     stream.read_buf(input).await
 }
@@ -368,11 +461,11 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-fn encode_answer(output: &mut BytesMut, door: &BinaryDoor, answered: Answered<RequestId>) {
+fn encode_answer(output: &mut Outgoing, door: &BinaryDoor, answered: Answered<RequestId>) {
     let Answered { origin, forwarded, body } = answered;
-    Response { id: origin, epoch: door.context.router.epoch(), forwarded, body }.encode(output);
+    output.push(&Response { id: origin, epoch: door.context.router.epoch(), forwarded, body });
 }
 
-fn encode_error(output: &mut BytesMut, door: &BinaryDoor, id: RequestId, error: ServerError) {
+fn encode_error(output: &mut Outgoing, door: &BinaryDoor, id: RequestId, error: ServerError) {
     encode_answer(output, door, Answered { origin: id, forwarded: false, body: ResponseBody::Error(error) });
 }

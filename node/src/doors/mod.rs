@@ -1,4 +1,5 @@
 //! The doors through which requests come in. Each turns its protocol into a [`crate::session::Session`]'s requests.
 
 pub mod binary;
+mod outgoing;
 pub mod peer;

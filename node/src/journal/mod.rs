@@ -21,7 +21,7 @@ mod writer;
 
 pub use error::JournalError;
 pub use queue::{DurableEnds, SubmissionQueue};
-pub use replay::{Replayed, replay};
+pub use replay::{Replayed, replay, replay_cached};
 pub use sync::{BackgroundSync, InlineSync, SyncJob};
 pub use threads::{Journal, JournalHandle};
 pub use writer::JournalWriter;

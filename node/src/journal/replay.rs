@@ -38,11 +38,20 @@ pub struct Replayed {
 /// # Errors
 /// `RoundMissing`, `RoundTwice`, `RoundMeaningless`, `Identity`: the journal is damaged. `Disk`: the medium failed.
 pub fn replay(disk: &dyn Disk) -> Result<Replayed, JournalError> {
-    let files = disk.list_journal_files()?;
-    if !files.is_empty() {
+    if !disk.list_journal_files()?.is_empty() {
         // Without a journal (durability `memory`) the page cache is all that was ever promised, and must be kept.
         disk.forget_cached()?;
     }
+    replay_cached(disk)
+}
+
+/// As [`replay()`], but believes what the system has cached: for a start after a clean stop, when every sync has succeeded
+/// and the last process has said so on the disk. Files that are still cached needn't be read again.
+///
+/// # Errors
+/// As [`replay()`].
+pub fn replay_cached(disk: &dyn Disk) -> Result<Replayed, JournalError> {
+    let files = disk.list_journal_files()?;
     let identity = read_identity(disk)?;
     let Some(identity) = identity else {
         return if files.is_empty() { Ok(Replayed::default()) } else { Err(JournalError::Identity) };

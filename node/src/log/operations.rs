@@ -132,6 +132,11 @@ impl RecordHeader {
         RECORD_HEADER_BYTES + self.key_bytes as usize + self.value_bytes as usize
     }
 
+    /// Bytes of the key.
+    pub fn key_bytes(&self) -> usize {
+        self.key_bytes as usize
+    }
+
     /// The record whose header this is. `bytes` are its [`RecordHeader::record_bytes`] bytes. Verifies the checksum,
     /// which costs about 0.1 ns per byte.
     ///

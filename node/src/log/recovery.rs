@@ -53,7 +53,9 @@ impl LogState {
         let before = manifest.map_or((LogIndex(0), Term(0)), |manifest| manifest.start.before);
         LogState {
             entries: EntryTable::new(recent_bytes_max, before),
-            hard_state: HardState { commit: before.0, ..HardState::default() },
+            // Not as of the manifest: the first hard states that are read may be from when less was committed than lies
+            // before the log's first entry now.
+            hard_state: HardState::default(),
             membership: None,
             stale: BTreeSet::new(),
         }

@@ -2,19 +2,27 @@
 //!
 //! Whoever sends encodes its message straight into the lane's buffer and goes on. The writer takes the whole buffer
 //! whenever QUIC has taken what it took before, so batches grow with the load and nobody waits for a timer.
+//!
+//! Large messages go by a lane of their own, of the lowest priority, and in parts, so that neither the network nor a
+//! thread is busy with one of them for long while heartbeats and small entries wait.
 
 use super::SendError;
 use super::limits::{
-    CONSENSUS_OUTBOUND_BYTES_MAX, FORWARD_FRAME_BYTES_MAX, FORWARD_OUTBOUND_BYTES_MAX, READ_CHUNKS_MAX,
-    SNAPSHOT_FRAME_BYTES_MAX, SNAPSHOT_OUTBOUND_BYTES_MAX,
+    BULK_LINGER, BULK_MESSAGE_BYTES, BULK_OUTBOUND_BYTES_MAX, BULK_PARTS_AT_ONCE, CONSENSUS_OUTBOUND_BYTES_MAX,
+    FORWARD_FRAME_BYTES_MAX, FORWARD_OUTBOUND_BYTES_MAX, READ_CHUNKS_MAX, SNAPSHOT_FRAME_BYTES_MAX,
+    SNAPSHOT_OUTBOUND_BYTES_MAX,
 };
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::limits::{FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX};
-use kvorum_protocol::peer::PeerMessage;
-use kvorum_protocol::{DecodeError, frame};
+use kvorum_protocol::part::{Assembler, PART_FRAME_BYTES_MAX, Parts};
+use kvorum_protocol::peer::{PeerMessage, RaftMessageKind};
+use kvorum_protocol::{DecodeError, ShardId, frame};
 use parking_lot::Mutex;
 use quinn::{ReadError, RecvStream};
 use std::array;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// What a stream carries. Its number is the stream's index among those its sender has opened.
@@ -26,19 +34,25 @@ pub(super) enum Lane {
     Forward = 1,
     /// Snapshots; gives way to the others.
     Snapshot = 2,
+    /// Large consensus messages and large replies; gives way to all but snapshots.
+    Bulk = 3,
 }
 
 impl Lane {
-    pub(super) const ALL: [Lane; 3] = [Lane::Consensus, Lane::Forward, Lane::Snapshot];
+    pub(super) const ALL: [Lane; 4] = [Lane::Consensus, Lane::Forward, Lane::Snapshot, Lane::Bulk];
 
     /// The lane of a peer's stream, by its index among those that the peer has opened.
     pub(super) fn of_stream(index: u64) -> Option<Self> {
         Lane::ALL.into_iter().find(|lane| *lane as u64 == index)
     }
 
-    /// The lane of a message; `None` for a hello, which only the handshake sends.
+    /// The lane of a message by itself; `None` for a hello, which only the handshake sends.
+    ///
+    /// Forwarded requests are never bulk, however large: those of one client for one key must stay in their order.
     pub(super) fn of(message: &PeerMessage) -> Option<Self> {
+        let is_large = || message.bytes_about() > BULK_MESSAGE_BYTES;
         match message {
+            PeerMessage::Raft(..) | PeerMessage::ForwardReply { .. } if is_large() => Some(Lane::Bulk),
             PeerMessage::Raft(..) | PeerMessage::Leading(_) | PeerMessage::Ring(_) | PeerMessage::Faulty(_) => {
                 Some(Lane::Consensus)
             }
@@ -48,21 +62,42 @@ impl Lane {
         }
     }
 
+    /// Whether the message may come by this lane.
+    pub(super) fn carries(self, message: &PeerMessage) -> bool {
+        match message {
+            PeerMessage::Raft(..) => matches!(self, Lane::Consensus | Lane::Bulk),
+            PeerMessage::Leading(_) | PeerMessage::Ring(_) | PeerMessage::Faulty(_) => self == Lane::Consensus,
+            PeerMessage::Forward { .. } => self == Lane::Forward,
+            PeerMessage::ForwardReply { .. } => matches!(self, Lane::Forward | Lane::Bulk),
+            PeerMessage::Snapshot(..) => self == Lane::Snapshot,
+            PeerMessage::Hello(_) => false,
+        }
+    }
+
     /// The stream's priority within its connection.
     pub(super) fn priority(self) -> i32 {
         match self {
             Lane::Consensus => 1,
             Lane::Forward => 0,
-            Lane::Snapshot => -1,
+            Lane::Bulk => -1,
+            Lane::Snapshot => -2,
+        }
+    }
+
+    /// Largest message, in bytes.
+    pub(super) fn message_bytes_max(self) -> usize {
+        match self {
+            Lane::Consensus | Lane::Bulk => PEER_FRAME_BYTES_MAX,
+            Lane::Forward => FORWARD_FRAME_BYTES_MAX,
+            Lane::Snapshot => SNAPSHOT_FRAME_BYTES_MAX,
         }
     }
 
     /// Largest frame body, in bytes.
     pub(super) fn frame_bytes_max(self) -> usize {
         match self {
-            Lane::Consensus => PEER_FRAME_BYTES_MAX,
-            Lane::Forward => FORWARD_FRAME_BYTES_MAX,
-            Lane::Snapshot => SNAPSHOT_FRAME_BYTES_MAX,
+            Lane::Consensus | Lane::Forward | Lane::Snapshot => self.message_bytes_max(),
+            Lane::Bulk => PART_FRAME_BYTES_MAX - FRAME_HEADER_BYTES,
         }
     }
 
@@ -71,7 +106,41 @@ impl Lane {
             Lane::Consensus => CONSENSUS_OUTBOUND_BYTES_MAX,
             Lane::Forward => FORWARD_OUTBOUND_BYTES_MAX,
             Lane::Snapshot => SNAPSHOT_OUTBOUND_BYTES_MAX,
+            Lane::Bulk => BULK_OUTBOUND_BYTES_MAX,
         }
+    }
+}
+
+/// Which shards' appends go by the bulk lane because a large one did a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Lingering {
+    any: AtomicBool,
+    until: Mutex<HashMap<ShardId, Instant>>,
+}
+
+impl Lingering {
+    /// The lane that a message takes: its own, or that of the large ones that it follows.
+    pub(super) fn lane(&self, message: &PeerMessage) -> Option<Lane> {
+        let lane = Lane::of(message);
+        let PeerMessage::Raft(shard, raft) = message else { return lane };
+        if raft.kind != RaftMessageKind::Append {
+            return lane;
+        }
+        if lane == Some(Lane::Bulk) {
+            self.until.lock().insert(*shard, Instant::now() + BULK_LINGER);
+            self.any.store(true, Ordering::Release);
+        } else if self.any.load(Ordering::Acquire) && self.lingers(*shard) {
+            return Some(Lane::Bulk);
+        }
+        lane
+    }
+
+    fn lingers(&self, shard: ShardId) -> bool {
+        let mut until = self.until.lock();
+        let now = Instant::now();
+        until.retain(|_, until| *until > now);
+        self.any.store(!until.is_empty(), Ordering::Release);
+        until.contains_key(&shard)
     }
 }
 
@@ -83,12 +152,38 @@ pub(super) struct Outbound {
     filled: Notify,
 }
 
+#[derive(Default)]
 struct OutboundState {
     open: bool,
     /// Whole frames that nobody writes yet.
     waiting: BytesMut,
+    /// Of the bulk lane: messages that have not all become parts. What they carry is not copied.
+    bulk: VecDeque<Parts>,
+    /// Bytes of those.
+    bulk_bytes: usize,
     /// Bytes that the writer has taken and QUIC has not.
     writing: usize,
+}
+
+impl OutboundState {
+    fn waiting_bytes(&self) -> usize {
+        self.waiting.len() + self.bulk_bytes
+    }
+
+    /// The next few parts of the bulk messages.
+    fn take_parts(&mut self) -> Bytes {
+        let mut out = BytesMut::with_capacity(BULK_PARTS_AT_ONCE * PART_FRAME_BYTES_MAX);
+        for _ in 0..BULK_PARTS_AT_ONCE {
+            let Some(first) = self.bulk.front_mut() else { break };
+            let before = first.left();
+            first.encode_next(&mut out);
+            self.bulk_bytes -= before - first.left();
+            if first.left() == 0 {
+                self.bulk.pop_front();
+            }
+        }
+        out.freeze()
+    }
 }
 
 impl Outbound {
@@ -97,8 +192,7 @@ impl Outbound {
     }
 
     fn with_limit(lane: Lane, bytes_max: usize) -> Self {
-        let state = OutboundState { open: false, waiting: BytesMut::new(), writing: 0 };
-        Outbound { lane, bytes_max, state: Mutex::new(state), filled: Notify::new() }
+        Outbound { lane, bytes_max, state: Mutex::default(), filled: Notify::new() }
     }
 
     /// Encodes messages of this lane under one lock and wakes the writer once. It stops at the first that doesn't fit;
@@ -108,9 +202,12 @@ impl Outbound {
         if !state.open {
             return Err(SendError::Disconnected);
         }
-        let before = state.waiting.len();
-        let result = messages.into_iter().try_for_each(|message| self.append(&mut state, message));
-        let wake = before == 0 && !state.waiting.is_empty();
+        let before = state.waiting_bytes();
+        let result = messages.into_iter().try_for_each(|message| match self.lane {
+            Lane::Bulk => self.append_bulk(&mut state, message),
+            Lane::Consensus | Lane::Forward | Lane::Snapshot => self.append(&mut state, message),
+        });
+        let wake = before == 0 && state.waiting_bytes() > 0;
         drop(state);
         // While anything waited before, a wake-up for it is still to be taken, and that one takes this as well.
         if wake {
@@ -125,7 +222,7 @@ impl Outbound {
             return Err(SendError::Full);
         }
         let bytes = frame::encode(&mut state.waiting, |out| message.encode(out));
-        let verdict = if bytes > self.lane.frame_bytes_max() + FRAME_HEADER_BYTES {
+        let verdict = if bytes > self.lane.message_bytes_max() + FRAME_HEADER_BYTES {
             Err(SendError::TooLarge)
         } else if start + state.writing > 0 && start + bytes + state.writing > self.bytes_max {
             Err(SendError::Full)
@@ -136,27 +233,41 @@ impl Outbound {
         verdict
     }
 
+    fn append_bulk(&self, state: &mut OutboundState, message: &PeerMessage) -> Result<(), SendError> {
+        let parts = Parts::new(message.encode_pieces());
+        let bytes = parts.left();
+        if bytes > self.lane.message_bytes_max() {
+            return Err(SendError::TooLarge);
+        }
+        if state.bulk_bytes + bytes + state.writing > self.bytes_max {
+            return Err(SendError::Full);
+        }
+        state.bulk_bytes += bytes;
+        state.bulk.push_back(parts);
+        Ok(())
+    }
+
     /// Lets messages in, for a connection that begins.
     pub(super) fn open(&self) {
         let mut state = self.state.lock();
-        assert!(!state.open && state.waiting.is_empty() && state.writing == 0, "one connection at a time");
+        assert!(!state.open && state.waiting_bytes() == 0 && state.writing == 0, "one connection at a time");
         state.open = true;
     }
 
     /// Lets no more messages in and drops those that wait, at the end of a connection. All memory goes with them.
     pub(super) fn close(&self) {
-        *self.state.lock() = OutboundState { open: false, waiting: BytesMut::new(), writing: 0 };
+        *self.state.lock() = OutboundState::default();
     }
 
-    /// Waits until something waits, and takes all of it: whole frames. What was taken before counts as written now.
+    /// Waits until something waits, and takes all of it, or a few parts of it: whole frames. What was taken before counts as written now.
     /// There must be only one taker.
     pub(super) async fn take(&self) -> Bytes {
         self.state.lock().writing = 0;
         loop {
             {
                 let mut state = self.state.lock();
-                if !state.waiting.is_empty() {
-                    let taken = state.waiting.split().freeze();
+                if state.waiting_bytes() > 0 {
+                    let taken = if state.bulk.is_empty() { state.waiting.split().freeze() } else { state.take_parts() };
                     state.writing = taken.len();
                     return taken;
                 }
@@ -194,20 +305,34 @@ pub(super) enum LaneError {
 pub(super) struct Inbound {
     stream: RecvStream,
     buffer: BytesMut,
+    /// Of the bulk lane: its messages come in parts.
+    assembler: Option<Assembler>,
     chunks: [Bytes; READ_CHUNKS_MAX],
 }
 
 impl Inbound {
     pub(super) fn new(stream: RecvStream) -> Self {
-        Inbound { stream, buffer: BytesMut::new(), chunks: array::from_fn(|_| Bytes::new()) }
+        let chunks = array::from_fn(|_| Bytes::new());
+        Inbound { stream, buffer: BytesMut::new(), assembler: None, chunks }
+    }
+
+    /// Of the bulk lane.
+    pub(super) fn in_parts(stream: RecvStream) -> Self {
+        Inbound { assembler: Some(Assembler::new(PEER_FRAME_BYTES_MAX)), ..Inbound::new(stream) }
     }
 
     /// The next whole message that has arrived already.
     pub(super) fn next_arrived(&mut self, frame_bytes_max: usize) -> Result<Option<PeerMessage>, LaneError> {
-        match frame::decode(&mut self.buffer, frame_bytes_max)? {
-            Some(body) => Ok(Some(PeerMessage::decode(body)?)),
-            None => Ok(None),
+        while let Some(body) = frame::decode(&mut self.buffer, frame_bytes_max)? {
+            let whole = match &mut self.assembler {
+                Some(assembler) => assembler.handle(body)?,
+                None => Some(body),
+            };
+            if let Some(body) = whole {
+                return Ok(Some(PeerMessage::decode(body)?));
+            }
         }
+        Ok(None)
     }
 
     /// Waits for more bytes. A frame that announces much gets memory as its bytes come, not before.
@@ -226,7 +351,8 @@ impl Inbound {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvorum_protocol::{ShardId, Term};
+    use kvorum_protocol::peer::{RaftEntry, RaftEntryKind, RaftMessage};
+    use kvorum_protocol::{LogIndex, ReplicaId, Term};
 
     fn message(shards: u16) -> PeerMessage {
         PeerMessage::Leading((0..shards).map(|shard| (ShardId(shard), Term(1))).collect())
@@ -295,6 +421,65 @@ mod tests {
         let huge = PeerMessage::ForwardReply { id: 1, response: Bytes::from(vec![0; FORWARD_FRAME_BYTES_MAX]) };
         assert_eq!(lane.push([&huge]), Err(SendError::TooLarge));
         assert!(lane.state.lock().waiting.is_empty());
+    }
+
+    fn append(shard: u16, bytes: usize) -> PeerMessage {
+        let entry = RaftEntry {
+            term: Term(1),
+            index: LogIndex(1),
+            kind: RaftEntryKind::Operations,
+            payload: Bytes::from(vec![7; bytes]),
+        };
+        let message = RaftMessage {
+            kind: RaftMessageKind::Append,
+            from: ReplicaId(1),
+            to: ReplicaId(2),
+            term: Term(1),
+            log_term: Term(1),
+            index: LogIndex(0),
+            commit: LogIndex(0),
+            commit_term: Term(0),
+            reject: false,
+            reject_hint: LogIndex(0),
+            priority: 0,
+            lease_stamp: 0,
+            context: Bytes::new(),
+            entries: vec![entry],
+        };
+        PeerMessage::Raft(ShardId(shard), message)
+    }
+
+    #[test]
+    fn appends_stay_behind_a_large_one_of_their_shard() {
+        let lingering = Lingering::default();
+        assert_eq!(lingering.lane(&append(1, 10)), Some(Lane::Consensus));
+        assert_eq!(lingering.lane(&append(1, BULK_MESSAGE_BYTES + 1)), Some(Lane::Bulk));
+        assert_eq!(lingering.lane(&append(1, 10)), Some(Lane::Bulk));
+        assert_eq!(lingering.lane(&append(2, 10)), Some(Lane::Consensus));
+        let PeerMessage::Raft(shard, mut heartbeat) = append(1, 0) else { panic!("it is one") };
+        heartbeat.kind = RaftMessageKind::Heartbeat;
+        assert_eq!(lingering.lane(&PeerMessage::Raft(shard, heartbeat)), Some(Lane::Consensus));
+    }
+
+    #[tokio::test]
+    async fn bulk_messages_leave_a_few_parts_at_a_time_and_in_order() {
+        let (first, second) = (append(1, 2 << 20), append(1, 10));
+        let lane = Outbound::with_limit(Lane::Bulk, 3 << 20);
+        lane.open();
+        lane.push([&first, &second]).unwrap();
+        assert_eq!(lane.push([&first]), Err(SendError::Full));
+        let mut assembler = Assembler::new(PEER_FRAME_BYTES_MAX);
+        let mut arrived = Vec::new();
+        while arrived.len() < 2 {
+            let mut taken = BytesMut::from(&lane.take().await[..]);
+            assert!(taken.len() <= BULK_PARTS_AT_ONCE * PART_FRAME_BYTES_MAX);
+            while let Some(body) = frame::decode(&mut taken, Lane::Bulk.frame_bytes_max()).unwrap() {
+                arrived.extend(assembler.handle(body).unwrap().map(|body| PeerMessage::decode(body).unwrap()));
+            }
+        }
+        assert_eq!(arrived, [first.clone(), second]);
+        assert_eq!(lane.state.lock().bulk_bytes, 0);
+        lane.push([&first]).unwrap();
     }
 
     #[tokio::test]

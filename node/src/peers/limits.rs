@@ -13,19 +13,28 @@ pub const SNAPSHOT_OUTBOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const FORWARD_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX + 64;
 /// Largest frame body on the snapshot lane: the largest chunk, and the fields around it.
 pub const SNAPSHOT_FRAME_BYTES_MAX: usize = SNAPSHOT_CHUNK_BYTES_MAX + 128;
+/// Messages with more than this many bytes of entries or values go by the bulk lane.
+pub const BULK_MESSAGE_BYTES: usize = 256 * 1024;
+/// Most bytes of bulk messages that wait for one peer or are being written to it.
+pub const BULK_OUTBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How many parts of a bulk message are written at once.
+pub const BULK_PARTS_AT_ONCE: usize = 4;
+/// Appends of a shard go by the bulk lane until its last large one is this long ago: one that came before a large one
+/// which it follows would be refused, and the large one sent again.
+pub const BULK_LINGER: Duration = Duration::from_secs(1);
 /// Largest frame body of a hello.
 pub const HELLO_FRAME_BYTES_MAX: usize = 1024;
 
 /// Bytes that a peer may send on one stream before this node has read them.
 pub const STREAM_RECEIVE_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Bytes that a peer may send on one connection, all streams together, before this node has read them.
-pub const CONNECTION_RECEIVE_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+pub const CONNECTION_RECEIVE_WINDOW_BYTES: u32 = 80 * 1024 * 1024;
 /// Bytes of one connection that QUIC keeps until the peer has acknowledged them.
-pub const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+pub const SEND_WINDOW_BYTES: u64 = 80 * 1024 * 1024;
 /// What the kernel is asked to buffer for the UDP socket, in each direction. It may grant less.
 pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// Streams of one direction that a peer may have open: the lanes.
-pub const LANES: u32 = 3;
+pub const LANES: u32 = 4;
 /// Bidirectional streams that a peer may have open: a control session, and its successor while the first one ends.
 pub const CONTROL_STREAMS_MAX: u32 = 2;
 /// How many of a stream's chunks are taken out of QUIC at once.
@@ -64,6 +73,7 @@ pub const MTU_BYTES_MIN: u16 = 1_200;
 pub const MTU_BYTES_MAX: u16 = 8_972;
 
 const _: () = assert!(PEER_FRAME_BYTES_MAX + FRAME_HEADER_BYTES < CONSENSUS_OUTBOUND_BYTES_MAX);
+const _: () = assert!(PEER_FRAME_BYTES_MAX < BULK_OUTBOUND_BYTES_MAX);
 const _: () = assert!(FORWARD_FRAME_BYTES_MAX + FRAME_HEADER_BYTES < FORWARD_OUTBOUND_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 const _: () = assert!(FORWARD_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);

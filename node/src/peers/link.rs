@@ -70,23 +70,26 @@ async fn serve(link: Arc<Link>, since: &mut Option<Instant>) -> LinkError {
             Err(error) => return error,
         };
     // Opened in the order of the lanes: a stream's index tells the peer what it carries.
-    let others = async { Ok((link.connection.open_uni().await?, link.connection.open_uni().await?)) };
-    let (forwards, snapshots) = match others.await {
-        Ok(streams) => streams,
-        Err(error) => return LinkError::Connection(error),
-    };
+    let mut streams = vec![(Lane::Consensus, send)];
+    for lane in Lane::ALL.into_iter().skip(1) {
+        match link.connection.open_uni().await {
+            Ok(stream) => streams.push((lane, stream)),
+            Err(error) => return LinkError::Connection(error),
+        }
+    }
     let up = Up::announce(link.clone());
     *since = Some(Instant::now());
     tracing::info!(peer = %link.slot.node, address = %link.connection.remote_address(), program, "peer connected");
 
     let mut tasks = JoinSet::new();
-    for (lane, stream) in [(Lane::Consensus, send), (Lane::Forward, forwards), (Lane::Snapshot, snapshots)] {
+    for (lane, stream) in streams {
         tasks.spawn(write_lane(link.clone(), lane, stream));
     }
     tasks.spawn(read_lane(link.clone(), Lane::Consensus, inbound));
     // A stream is there once something is sent on it, or on one that was opened later.
-    tasks.spawn(read_another_lane(link.clone()));
-    tasks.spawn(read_another_lane(link.clone()));
+    for _ in Lane::ALL.into_iter().skip(1) {
+        tasks.spawn(read_another_lane(link.clone()));
+    }
     tasks.spawn({
         let link = link.clone();
         async move { Ok(session::keep_attached(&link).await?) }
@@ -121,7 +124,7 @@ impl Drop for Up {
     }
 }
 
-/// Writes whatever waits, all of it at a time. The consensus lane's stream is the one that carried the hello.
+/// Writes whatever waits, all of it at a time, or a few parts of it. The consensus lane's stream is the one that carried the hello.
 async fn write_lane(link: Arc<Link>, lane: Lane, mut stream: SendStream) -> Result<Infallible, LinkError> {
     stream.set_priority(lane.priority()).ok();
     loop {
@@ -136,7 +139,8 @@ async fn write_lane(link: Arc<Link>, lane: Lane, mut stream: SendStream) -> Resu
 async fn read_another_lane(link: Arc<Link>) -> Result<Infallible, LinkError> {
     let stream = link.connection.accept_uni().await?;
     let lane = Lane::of_stream(stream.id().index()).ok_or(LaneError::WrongLane)?;
-    read_lane(link, lane, Inbound::new(stream)).await
+    let inbound = if lane == Lane::Bulk { Inbound::in_parts(stream) } else { Inbound::new(stream) };
+    read_lane(link, lane, inbound).await
 }
 
 /// Hands every message to the handler as soon as it is whole. What the handler can't take in time stays in QUIC's
@@ -144,7 +148,7 @@ async fn read_another_lane(link: Arc<Link>) -> Result<Infallible, LinkError> {
 async fn read_lane(link: Arc<Link>, lane: Lane, mut inbound: Inbound) -> Result<Infallible, LinkError> {
     loop {
         while let Some(message) = inbound.next_arrived(lane.frame_bytes_max())? {
-            if Lane::of(&message) != Some(lane) {
+            if !lane.carries(&message) {
                 return Err(LaneError::WrongLane.into());
             }
             if link.shared.is_cut() {

@@ -34,7 +34,7 @@ pub use transport::BindError;
 use crate::cert::{Identity, TlsIdentity};
 use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
 use kvorum_protocol::{ClusterId, NodeId};
-use lane::{Lane, Outbound};
+use lane::{Lane, Lingering, Outbound};
 use ractor::{Actor, ActorCell, SpawnErr};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -180,6 +180,7 @@ struct Slot {
     node: NodeId,
     address: String,
     outbound: [Outbound; Lane::ALL.len()],
+    lingering: Lingering,
     up: AtomicBool,
     /// Held by the connection that is being served.
     turn: Mutex<()>,
@@ -245,8 +246,10 @@ impl Peers {
             self.shared.lost_to_cut.fetch_add(messages.len() as u64, Ordering::Relaxed);
             return Ok(());
         }
+        let lanes: Vec<_> = messages.iter().map(|message| slot.lingering.lane(message)).collect();
         for lane in Lane::ALL {
-            let mut of_lane = messages.iter().filter(|message| Lane::of(message) == Some(lane)).peekable();
+            let with_lanes = messages.iter().zip(&lanes);
+            let mut of_lane = with_lanes.filter(|(_, of)| **of == Some(lane)).map(|(message, _)| message).peekable();
             if of_lane.peek().is_some() {
                 slot.outbound(lane).push(of_lane)?;
             }
@@ -302,6 +305,7 @@ fn slots(own: NodeId, peers: Vec<PeerAddress>) -> Result<BTreeMap<NodeId, Arc<Sl
             node,
             address,
             outbound: Lane::ALL.map(Outbound::new),
+            lingering: Lingering::default(),
             up: AtomicBool::new(false),
             turn: Mutex::new(()),
         };

@@ -279,10 +279,11 @@ mod tests {
 
     #[test]
     fn meta_is_founded_by_nodes_that_nobody_knows_otherwise() {
-        let answers = |answers: &[(u128, Option<u128>)]| -> BTreeMap<NodeId, Option<Uuid>> {
+        type Answers<'a> = &'a [(u128, Option<u128>)];
+        let answers = |answers: Answers<'_>| -> BTreeMap<NodeId, Option<Uuid>> {
             answers.iter().map(|(number, knows)| (node(*number), knows.map(folder))).collect()
         };
-        let cases: [(&[(u128, Option<u128>)], bool, &str); 5] = [
+        let cases: [(Answers<'_>, bool, &str); 5] = [
             (&[(2, None), (3, None)], true, "nobody has met this node"),
             (&[(2, Some(1)), (3, None)], true, "one has met it with this folder"),
             (&[(2, None)], false, "the other one may know better"),

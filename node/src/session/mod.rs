@@ -24,7 +24,7 @@ use kvorum_protocol::{
     RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, WriteId,
 };
 use pending::{ManyKind, Pending, Work};
-use read::{ReadPlan, What};
+use read::{LargeRead, ReadNow, ReadPlan, What};
 use slab::Slab;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,12 +39,30 @@ pub trait NodeAdmin: Send + Sync {
     fn stop_node(&self);
 }
 
+/// Where work that takes milliseconds is done, so that it keeps no one waiting.
+pub trait Offload: Send + Sync {
+    /// Runs `work`, now or later, here or on another thread. It is bounded by the unanswered requests that it belongs to.
+    fn run(&self, work: Box<dyn FnOnce() + Send>);
+}
+
+/// Does everything at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Inline;
+
+impl Offload for Inline {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+}
+
 /// What sessions share.
 pub struct SessionContext {
     /// The routing table.
     pub router: Arc<Router>,
     /// For STATUS, for handing leadership over and for stopping the node.
     pub admin: Arc<dyn NodeAdmin>,
+    /// Where large values are read.
+    pub offload: Arc<dyn Offload>,
     /// Whether fault hooks may be used.
     pub fault_hooks: bool,
 }
@@ -141,7 +159,7 @@ impl<Origin: Copy> Session<Origin> {
                     return Some(invalid(format!("there is no shard {shard}")));
                 }
                 let what = What::Scan(scan);
-                if let Some(body) = read::at_once(router, shard, &what, mode) {
+                if let Some(ReadNow::Done(body)) = read::at_once(router, shard, &what, mode) {
                     return Some(body);
                 }
                 let slot = self.remember(job, Work::One(None), Vec::new());
@@ -183,7 +201,10 @@ impl<Origin: Copy> Session<Origin> {
         let (body, forwarded) = match answer {
             Answer::Shard(ShardReply::MayRead) => {
                 let plan = pending.take_read(part).expect("only a planned read asks for confirmation");
-                (plan.read(), false)
+                match plan.read() {
+                    ReadNow::Done(body) => (body, false),
+                    ReadNow::Large(read) => return self.read_large(read, slot, part),
+                }
             }
             Answer::Shard(reply) => (self.context.router.body_of(reply), false),
             Answer::Body(body) => (*body, false),
@@ -208,6 +229,12 @@ impl<Origin: Copy> Session<Origin> {
         self.pending.insert(Pending { origin: job.origin, work, writes, forwarded: false })
     }
 
+    /// Reads a large record elsewhere; the answer comes as if a shard had given it.
+    fn read_large(&self, read: LargeRead, slot: usize, part: u32) {
+        let reply_to = self.sink.reply_to(slot, part);
+        self.context.offload.run(Box::new(move || reply_to.answer(Answer::Body(Box::new(read.read())))));
+    }
+
     fn shard_of(&self, key: &[u8]) -> ShardId {
         shard_of_position(ring_position(key), self.context.router.shards())
     }
@@ -220,10 +247,15 @@ impl<Origin: Copy> Session<Origin> {
         let shard = self.shard_of(&key);
         let in_order = mode != ReadMode::Stale && self.has_unanswered_write(&key);
         let what = What::Get(key);
-        if !in_order && let Some(body) = read::at_once(&self.context.router, shard, &what, mode) {
+        let now = if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode) };
+        if let Some(ReadNow::Done(body)) = now {
             return Some(body);
         }
         let slot = self.remember(job, Work::One(None), Vec::new());
+        if let Some(ReadNow::Large(read)) = now {
+            self.read_large(read, slot, 0);
+            return None;
+        }
         self.send(job, slot, 0, shard, Part::Read { what, mode, in_order });
         None
     }
@@ -240,7 +272,7 @@ impl<Origin: Copy> Session<Origin> {
             let in_order = mode != ReadMode::Stale && self.has_unanswered_write(&key);
             let what = What::Get(key);
             let at_once = if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode) };
-            match at_once {
+            match at_once.map(ReadNow::wait) {
                 Some(body) => many.put(part, body),
                 None => waiting.push((part, shard, Part::Read { what, mode, in_order })),
             }

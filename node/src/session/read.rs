@@ -1,8 +1,9 @@
 //! Reads that are answered from the shared state of a shard, without its actor.
 
+use crate::limits::LARGE_WORK_BYTES;
 use crate::router::Router;
 use crate::shard::inbox::ShardHandle;
-use crate::store::ReadError;
+use crate::store::{Found, LargeRecord, Located, ReadError};
 use bytes::Bytes;
 use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
 use kvorum_protocol::{ErrorCode, Outcome, ReadMode, ResponseBody, ScanRequest, ServerError, ShardId};
@@ -28,32 +29,74 @@ pub(super) struct ReadPlan {
 
 impl ReadPlan {
     /// The answer, once confirmed.
-    pub(super) fn read(&self) -> ResponseBody {
+    pub(super) fn read(&self) -> ReadNow {
         read(&self.handle, &self.what)
+    }
+}
+
+/// What a read has come to.
+#[derive(Debug)]
+pub(super) enum ReadNow {
+    /// The answer.
+    Done(ResponseBody),
+    /// A large record is the answer: it only has to be read.
+    Large(LargeRead),
+}
+
+impl ReadNow {
+    /// The answer, however long it takes.
+    pub(super) fn wait(self) -> ResponseBody {
+        match self {
+            ReadNow::Done(body) => body,
+            ReadNow::Large(read) => read.read(),
+        }
+    }
+}
+
+/// A record that answers a GET and takes milliseconds to read. Which record that is, is settled.
+#[derive(Debug)]
+pub(super) struct LargeRead {
+    shard: ShardId,
+    record: LargeRecord,
+}
+
+impl LargeRead {
+    /// The answer.
+    pub(super) fn read(&self) -> ResponseBody {
+        let found = self.record.read();
+        found.map_or_else(|failure| damaged(self.shard, failure), value)
     }
 }
 
 /// The answer, if this node may give it now: it leads and its lease holds both before and after the read, or the read
 /// may be stale.
-pub(super) fn at_once(router: &Router, shard: ShardId, what: &What, mode: ReadMode) -> Option<ResponseBody> {
+pub(super) fn at_once(router: &Router, shard: ShardId, what: &What, mode: ReadMode) -> Option<ReadNow> {
     let handle = router.local(shard)?;
     if mode == ReadMode::Stale {
         return Some(read(&handle, what));
     }
     let pass = handle.gate.pass(router.clock().monotonic())?;
-    let body = read(&handle, what);
-    handle.gate.still_open(pass, router.clock().monotonic()).then_some(body)
+    let read = read(&handle, what);
+    handle.gate.still_open(pass, router.clock().monotonic()).then_some(read)
 }
 
-fn read(handle: &ShardHandle, what: &What) -> ResponseBody {
+fn read(handle: &ShardHandle, what: &What) -> ReadNow {
     let result = match what {
-        What::Get(key) => handle.reader.get(key).map(|found| ResponseBody::Value(found.map(|found| found.entry))),
+        What::Get(key) => match handle.reader.locate(key, LARGE_WORK_BYTES) {
+            Ok(Located::Large(record)) => return ReadNow::Large(LargeRead { shard: handle.shard, record }),
+            Ok(Located::Small(found)) => Ok(value(found)),
+            Err(failure) => Err(failure),
+        },
         What::Scan(scan) => {
             let limit = scan.limit.clamp(1, SCAN_ENTRIES_MAX - SCAN_TIES) as usize;
             handle.reader.scan(scan.cursor, &scan.prefix, limit, scan.values).map(ResponseBody::Page)
         }
     };
-    result.unwrap_or_else(|failure| damaged(handle.shard, failure))
+    ReadNow::Done(result.unwrap_or_else(|failure| damaged(handle.shard, failure)))
+}
+
+fn value(found: Option<Found>) -> ResponseBody {
+    ResponseBody::Value(found.map(|found| found.entry))
 }
 
 fn damaged(shard: ShardId, failure: ReadError) -> ResponseBody {

@@ -18,19 +18,24 @@ pub enum ShardMessage {
 
 impl ractor::Message for ShardMessage {}
 
+/// The host; elsewhere while it takes a long turn, and gone if it panicked there.
+pub struct Hosted(Option<ShardHost>);
+
+const LOST: &str = "the shard's host was lost in a long turn";
+
 /// The actor.
 pub struct ShardActor;
 
 impl Actor for ShardActor {
     type Msg = ShardMessage;
-    type State = ShardHost;
+    type State = Hosted;
     type Arguments = ShardArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ShardMessage>,
         arguments: ShardArguments,
-    ) -> Result<ShardHost, ActorProcessingErr> {
+    ) -> Result<Hosted, ActorProcessingErr> {
         let outlet = Arc::clone(&arguments.outlet);
         // It only fails when the actor has stopped; what is queued is then answered as the host is dropped.
         let waker = Waker::new(move || drop(myself.cast(ShardMessage::Wake)));
@@ -39,19 +44,44 @@ impl Actor for ShardActor {
         let host = tokio::task::spawn_blocking(open).await??;
         outlet.opened(Arc::clone(host.handle()));
         host.handle().inbox.tick();
-        Ok(host)
+        Ok(Hosted(Some(host)))
     }
 
     async fn handle(
         &self,
         _myself: ActorRef<ShardMessage>,
         ShardMessage::Wake: ShardMessage,
-        host: &mut ShardHost,
+        hosted: &mut Hosted,
     ) -> Result<(), ActorProcessingErr> {
-        Ok(host.turn(clock::now())?)
+        let now = clock::now();
+        let Some(mut host) = hosted.0.take() else { return Err(ActorProcessingErr::from(LOST)) };
+        if !host.is_long_turn(now.monotonic) {
+            let turned = host.turn(now);
+            hosted.0 = Some(host);
+            return Ok(turned?);
+        }
+        // Copies and checksums of large values: off the threads that answer small requests.
+        let turn = tokio::task::spawn_blocking(move || {
+            let turned = host.turn(now);
+            (host, turned)
+        });
+        match turn.await {
+            Ok((host, turned)) => {
+                hosted.0 = Some(host);
+                Ok(turned?)
+            }
+            // The host went with its panic, as it would have with the actor's own.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => Err(error.into()),
+            },
+        }
     }
 
-    async fn post_stop(&self, _myself: ActorRef<ShardMessage>, host: &mut ShardHost) -> Result<(), ActorProcessingErr> {
-        Ok(host.stop()?)
+    async fn post_stop(&self, _myself: ActorRef<ShardMessage>, hosted: &mut Hosted) -> Result<(), ActorProcessingErr> {
+        match &mut hosted.0 {
+            Some(host) => Ok(host.stop()?),
+            None => Ok(()),
+        }
     }
 }

@@ -74,7 +74,7 @@ impl Shard {
     }
 
     /// This replica.
-    pub(super) fn replica(&self) -> ReplicaId {
+    pub fn replica(&self) -> ReplicaId {
         self.consensus.replica()
     }
 

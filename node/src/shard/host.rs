@@ -7,6 +7,7 @@ use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
 use super::{Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
 use crate::clock::{Nanos, Now};
 use crate::journal::{ShardJournal, Submission};
+use crate::limits::{LARGE_WORK_BYTES, LARGE_WORK_LINGER_MS};
 use crate::log::{Disk, LogError, LogOptions, Recovered, ShardLog};
 use crate::pressure::Pressure;
 use crate::reply::{Answer, ReplyTo};
@@ -93,6 +94,8 @@ pub struct ShardHost {
     persisted: u64,
     last: ShardSnapshot,
     recovered: Recovered,
+    /// See [`ShardHost::is_long_turn`].
+    long_turns_until: Nanos,
 }
 
 /// A request that the shard is working on.
@@ -158,6 +161,7 @@ impl ShardHost {
             persisted: 0,
             last,
             recovered,
+            long_turns_until: Nanos(0),
         })
     }
 
@@ -174,6 +178,15 @@ impl ShardHost {
     /// The replica, for looking at.
     pub fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// Whether the turn that is due may take milliseconds: much has come in, or had a moment ago. Its host should not keep
+    /// others waiting for it.
+    pub fn is_long_turn(&mut self, now: Nanos) -> bool {
+        if self.inbox.bytes() > LARGE_WORK_BYTES {
+            self.long_turns_until = now.after_ms(LARGE_WORK_LINGER_MS);
+        }
+        now < self.long_turns_until
     }
 
     /// Takes what has come in, lets the shard work, and carries out what it asks for.
@@ -337,7 +350,7 @@ impl ShardHost {
     }
 
     fn publish(&mut self) {
-        let snapshot = self.shard.snapshot();
+        let snapshot = ShardSnapshot { upkeep: self.keeper.counts(), ..self.shard.snapshot() };
         if snapshot == self.last {
             return;
         }

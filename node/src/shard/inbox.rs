@@ -74,6 +74,7 @@ impl fmt::Debug for Waker {
 #[derive(Debug, Default)]
 struct Queues {
     requests: Vec<QueuedRequest>,
+    requests_bytes: usize,
     messages: Vec<RaftMessage>,
     messages_bytes: usize,
     snapshots: Vec<SnapshotMessage>,
@@ -88,9 +89,18 @@ struct Queues {
 impl Queues {
     /// Everything, and none of what is not a queue.
     fn take(&mut self) -> Drained {
-        let Queues { requests, messages, messages_bytes, snapshots, snapshots_bytes, commands, upkeep, closed: _ } =
-            self;
-        (*messages_bytes, *snapshots_bytes) = (0, 0);
+        let Queues {
+            requests,
+            requests_bytes,
+            messages,
+            messages_bytes,
+            snapshots,
+            snapshots_bytes,
+            commands,
+            upkeep,
+            closed: _,
+        } = self;
+        (*requests_bytes, *messages_bytes, *snapshots_bytes) = (0, 0, 0);
         Drained {
             requests: std::mem::take(requests),
             messages: std::mem::take(messages),
@@ -189,6 +199,7 @@ impl Inbox {
             request.reply_to.fail(ServerError::new(ErrorCode::Unavailable, "the shard is being restarted"));
             return;
         }
+        queues.requests_bytes += bytes;
         queues.requests.push(request);
         drop(queues);
         self.wake();
@@ -260,6 +271,12 @@ impl Inbox {
     /// Requests answered with `Overloaded` so far.
     pub fn overloaded(&self) -> u64 {
         self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// About how many bytes the next turn takes in.
+    pub(super) fn bytes(&self) -> usize {
+        let queues = self.queues.lock();
+        queues.messages_bytes + queues.requests_bytes
     }
 
     /// Takes everything. Clears the mark first: whatever comes in from here on sends another wake-up.

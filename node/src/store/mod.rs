@@ -18,7 +18,7 @@ mod tests;
 
 pub use dump::IndexDump;
 pub use fate::Fate;
-pub use reader::{Found, ReadError, StoreReader};
+pub use reader::{Found, LargeRecord, Located, ReadError, StoreReader};
 pub use sessions::{Known, SessionTable};
 
 use crate::log::operations::{Operations, OperationsError, Record, Remembered};

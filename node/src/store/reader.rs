@@ -3,7 +3,7 @@
 use super::index::{Index, Scanned};
 use super::live::{LiveBytes, padded_bytes};
 use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
-use crate::log::{LogView, Position};
+use crate::log::{LogView, Position, Segment};
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::hash::hash64;
@@ -48,6 +48,62 @@ pub(super) struct Place {
     pub(super) version: Version,
     /// What it takes in its segment.
     pub(super) bytes: u64,
+}
+
+/// What a key's record is, for whoever may not be kept long.
+#[derive(Clone, Debug)]
+pub enum Located {
+    /// A small record, read.
+    Small(Option<Found>),
+    /// A large one: this much is certain, and reading it takes milliseconds.
+    Large(LargeRecord),
+}
+
+/// A large record that a key had when it was looked up. Its bytes don't change, so that it may be read later, by another
+/// thread, whatever becomes of the key.
+#[derive(Clone, Debug)]
+pub struct LargeRecord {
+    segment: Arc<Segment>,
+    position: Position,
+    header: RecordHeader,
+    log_time_ms: u64,
+}
+
+/// A part of a segment.
+struct SegmentSlice {
+    segment: Arc<Segment>,
+    offset: u32,
+    length: u32,
+}
+
+impl AsRef<[u8]> for SegmentSlice {
+    fn as_ref(&self) -> &[u8] {
+        self.segment.read(self.offset, self.length).expect("it was read before, and what is written stays")
+    }
+}
+
+impl LargeRecord {
+    /// Verifies the record. Its value is not copied: it keeps the segment's mapping. `None` if it had expired.
+    ///
+    /// # Errors
+    /// As [`StoreReader::get`].
+    pub fn read(&self) -> Result<Option<Found>, ReadError> {
+        let Position { segment, offset } = self.position;
+        let missing = ReadError::Missing(segment, offset);
+        let bytes = self.segment.read(offset, self.header.record_bytes() as u32).ok_or(missing)?;
+        let record = self.header.record(bytes)?;
+        if !self.segment.is_in_place(offset, bytes) {
+            return Err(OperationsError::BadChecksum.into());
+        }
+        if record.expires_at_ms.is_some_and(|at| at <= self.log_time_ms) {
+            return Ok(None);
+        }
+        let length = record.value.len() as u32;
+        let offset = offset + self.header.record_bytes() as u32 - length;
+        let value = Bytes::from_owner(SegmentSlice { segment: Arc::clone(&self.segment), offset, length });
+        let entry = Entry { value, version: Version(record.version.0), expires_at_ms: record.expires_at_ms };
+        Ok(Some(Found { entry, position: self.position }))
+    }
 }
 
 /// The shared half of a shard's state. Only the shard's own actor changes it.
@@ -131,14 +187,52 @@ impl StoreReader {
     /// # Errors
     /// If the record can't be read: the log is damaged.
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, ReadError> {
+        match self.locate(key, usize::MAX)? {
+            Located::Small(found) => Ok(found),
+            Located::Large(record) => record.read(),
+        }
+    }
+
+    /// As [`StoreReader::get`], but a record of more than `bytes_max` bytes is only found, not read.
+    ///
+    /// # Errors
+    /// As [`StoreReader::get`].
+    pub fn locate(&self, key: &[u8], bytes_max: usize) -> Result<Located, ReadError> {
         self.wait_for_atomic();
         // Time first: if it moves on in between, the answer is as of a moment ago, which the caller's lease covers.
         let log_time_ms = self.log_time_ms();
-        let found = self.with_record(hash64(key), key, |record, position| {
-            let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
-            (!expired).then(|| Found { entry: entry_of(record, true), position })
-        })?;
-        Ok(found.flatten())
+        let mut failure = None;
+        let located = self.index.find(hash64(key), |position| {
+            self.locate_at(position, key, bytes_max, log_time_ms).unwrap_or_else(|error| {
+                failure = Some(error);
+                None
+            })
+        });
+        match (located, failure) {
+            (Some(located), _) => Ok(located),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(Located::Small(None)),
+        }
+    }
+
+    /// `None` if the record is another key's.
+    fn locate_at(
+        &self,
+        position: Position,
+        key: &[u8],
+        bytes_max: usize,
+        log_time_ms: u64,
+    ) -> Result<Option<Located>, ReadError> {
+        let (segment, header) = self.header_at(position)?;
+        let missing = ReadError::Missing(position.segment, position.offset);
+        let bytes = segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?;
+        if header.record_bytes() > bytes_max && bytes[RECORD_HEADER_BYTES..][..header.key_bytes()] == *key {
+            return Ok(Some(Located::Large(LargeRecord { segment, position, header, log_time_ms })));
+        }
+        let record = header.record(bytes)?;
+        let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
+        Ok((record.key == key)
+            .then(|| Located::Small((!expired).then(|| Found { entry: entry_of(&record, true), position }))))
     }
 
     /// How the key is stored, if it is.
@@ -257,12 +351,22 @@ impl StoreReader {
     }
 
     fn read_at<T>(&self, position: Position, use_it: impl FnOnce(&Record<'_>) -> T) -> Result<T, ReadError> {
+        let (segment, header) = self.header_at(position)?;
+        let missing = ReadError::Missing(position.segment, position.offset);
+        let bytes = segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?;
+        let record = header.record(bytes)?;
+        if !segment.is_in_place(position.offset, bytes) {
+            return Err(OperationsError::BadChecksum.into());
+        }
+        Ok(use_it(&record))
+    }
+
+    fn header_at(&self, position: Position) -> Result<(Arc<Segment>, RecordHeader), ReadError> {
         let missing = ReadError::Missing(position.segment, position.offset);
         let segment = self.log.segment(position.segment).ok_or(missing)?;
         let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32).ok_or(missing)?;
         let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"))?;
-        let bytes = segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?;
-        Ok(use_it(&header.record(bytes)?))
+        Ok((segment, header))
     }
 
     /// Reads that begin from here on wait until the returned value is dropped. A read that sees one write of an ATOMIC

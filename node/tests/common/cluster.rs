@@ -86,6 +86,15 @@ impl TestCluster {
         self.dir().join(format!("node-{node}"))
     }
 
+    /// The id of the replica of which a node has files, by its own note; `None` if it never held one of that shard.
+    pub(crate) fn noted_replica(&self, node: usize, shard: ShardId) -> Option<u64> {
+        let path = self.node_dir(node).join(format!("data/replica-{:05}.metadata", shard.0));
+        let text = std::fs::read_to_string(path).ok()?;
+        let (_, rest) = text.split_once("\"replica\":")?;
+        let digits = rest.split(|next: char| !next.is_ascii_digit()).next()?;
+        text.contains("\"live\"").then(|| digits.parse().ok())?
+    }
+
     /// How many shards the ring has.
     pub(crate) fn shards(&self) -> u16 {
         self.options.shards

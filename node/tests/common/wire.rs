@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use kvorum_client::{ClientId, ClusterId, ServerError};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
+use kvorum_protocol::part::Assembler;
 use kvorum_protocol::{
     Ack, Action, Condition, Hello, HelloReply, Mutation, ReadMode, Request, RequestBody, RequestId, Response,
     ResponseBody, WriteId, frame,
@@ -27,14 +28,19 @@ pub(crate) enum Received {
 pub(crate) struct RawConnection {
     stream: TcpStream,
     buffer: BytesMut,
+    assembler: Assembler,
     next_id: u32,
 }
 
 impl RawConnection {
     pub(crate) async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        Self::over(TcpStream::connect(address).await?)
+    }
+
+    /// Over a socket that is connected.
+    pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(RawConnection { stream, buffer: BytesMut::new(), next_id: 1 })
+        Ok(RawConnection { stream, buffer: BytesMut::new(), assembler: Assembler::new(FRAME_BYTES_MAX), next_id: 1 })
     }
 
     /// Opens a connection and says HELLO as `client`.
@@ -70,6 +76,8 @@ impl RawConnection {
             loop {
                 if let Some(body) = frame::decode(&mut self.buffer, FRAME_BYTES_MAX).expect("a node sends whole frames")
                 {
+                    let message = self.assembler.handle(body).expect("a node sends parts that follow one another");
+                    let Some(body) = message else { continue };
                     let response = Response::decode(body).expect("a node sends valid responses");
                     if response.id.0 != 0 || matches!(response.body, ResponseBody::Error(_)) {
                         return Received::Response(response);
@@ -81,6 +89,19 @@ impl RawConnection {
         };
         let received = tokio::time::timeout(ANSWER_DEADLINE, receive).await;
         received.unwrap_or_else(|_| panic!("a node neither answered nor closed within {ANSWER_DEADLINE:?}"))
+    }
+
+    /// Waits until a long answer has begun to come in parts.
+    pub(crate) async fn wait_for_a_part(&mut self) {
+        let part = async {
+            while !self.assembler.is_under_way() {
+                match frame::decode(&mut self.buffer, FRAME_BYTES_MAX).expect("a node sends whole frames") {
+                    Some(body) => assert_eq!(self.assembler.handle(body), Ok(None), "a part was expected"),
+                    None => assert_ne!(self.stream.read_buf(&mut self.buffer).await.expect("the node is there"), 0),
+                }
+            }
+        };
+        tokio::time::timeout(ANSWER_DEADLINE, part).await.expect("the answer begins in time");
     }
 
     /// Sends a request and waits for its answer, with nothing else in flight.

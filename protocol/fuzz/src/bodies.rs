@@ -7,6 +7,7 @@
 
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::codec::Reader;
+use kvorum_protocol::part::Assembler;
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{AtomicResult, DecodeError, NodeStatus, Request, Response, WriteResult, frame};
 
@@ -35,6 +36,27 @@ pub fn frames(data: &[u8]) -> bool {
     }
     assert_eq!((&bodies, &end), (&slowly, &end_slowly));
     !bodies.is_empty()
+}
+
+/// A stream of frames, some of which are parts of messages. What comes out is what went in, and never more.
+pub fn parts(data: &[u8]) -> bool {
+    let (mut stream, mut frames) = (BytesMut::from(data), Vec::new());
+    // What is wrong with the frames is another target's business.
+    let _ = drain(&mut stream, &mut frames);
+    let mut assembler = Assembler::new(FRAME_LIMIT);
+    let (mut taken, mut given) = (0, 0);
+    for body in frames {
+        taken += body.len();
+        let begins = assembler.begins(&body);
+        match assembler.handle(body) {
+            Ok(Some(message)) => given += message.len(),
+            Ok(None) => assert!(assembler.is_under_way()),
+            Err(_) => break,
+        }
+        assert!(begins.is_ok_and(|bytes| bytes.unwrap_or(0) <= FRAME_LIMIT));
+        assert!(given <= taken);
+    }
+    given > 0
 }
 
 fn drain(buffer: &mut BytesMut, bodies: &mut Vec<Bytes>) -> Result<(), DecodeError> {

@@ -154,6 +154,9 @@ pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
         version: Version(90),
         keys: 50,
         log_bytes: 65_536,
+        live_bytes: 40_000,
+        compactions: 3,
+        compacted_bytes: 9_000,
         incarnation: 1,
     };
     let roles = [Recovering, Follower, Candidate, Leader, Learner, Amnesiac, Faulty];

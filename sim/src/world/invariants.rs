@@ -1,8 +1,8 @@
 //! What must hold at every step, whatever clients see.
 
 use super::node::Node;
-use kvorum_node::log::ShardLog;
 use kvorum_node::log::operations::Operations;
+use kvorum_node::log::{Membership, ShardLog};
 use kvorum_node::replica::Role;
 use kvorum_node::shard::{Shard, ShardSnapshot};
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
@@ -23,7 +23,11 @@ pub(super) struct Invariants {
     /// How each replica was at its last turn.
     last: BTreeMap<(usize, ShardId), ShardSnapshot>,
     /// What each replica has promised to others.
-    promises: BTreeMap<(usize, ShardId), Promise>,
+    promises: BTreeMap<(ShardId, ReplicaId), Promise>,
+    /// Who replicated the shard, as each replica had it after its last turn.
+    memberships: BTreeMap<(usize, ShardId), Membership>,
+    /// A digest of the state at an entry, as a leader had it.
+    digests: BTreeMap<(ShardId, LogIndex), u64>,
     /// Log time and version of the newest entry that anyone applied.
     newest: BTreeMap<ShardId, (u64, Version)>,
     /// How many segments each replica's log has.
@@ -59,7 +63,7 @@ impl Invariants {
         shard_id: ShardId,
         shard: &Shard,
         snapshot: &ShardSnapshot,
-        voters: Vec<usize>,
+        damaged: bool,
     ) -> Seen {
         let mut counted = Vec::new();
         let before = self.last.insert((at, shard_id), *snapshot);
@@ -71,6 +75,12 @@ impl Invariants {
                 counted.push("hand-overs done");
             }
         }
+        let membership = shard.membership().clone();
+        let membership_before = self.memberships.insert((at, shard_id), membership.clone());
+        if membership_before.as_ref().is_some_and(|before| *before != membership) && leads {
+            counted.push("membership changes");
+        }
+        let voters = [membership_before.as_ref().unwrap_or(&membership), &membership];
         let segments = shard.log().segment_count();
         if self.segments.insert((at, shard_id), segments).is_some_and(|before| before < segments) {
             counted.push("segments beyond the first");
@@ -84,9 +94,10 @@ impl Invariants {
         let broken = self
             .one_leader_per_term(at, shard_id, snapshot)
             .or_else(|| goes_forward(at, shard_id, before.as_ref(), snapshot))
-            .or_else(|| self.committed_by_a_quorum(at, shard_id, shard.log(), before.as_ref(), snapshot, &voters))
-            .or_else(|| self.same_entries(at, shard_id, shard, before.as_ref(), snapshot));
-        self.note_superseded(at, shard_id, shard.log());
+            .or_else(|| self.committed_by_a_quorum(at, shard_id, shard.log(), before.as_ref(), snapshot, voters))
+            .or_else(|| self.same_entries(at, shard_id, shard, before.as_ref(), snapshot))
+            .or_else(|| self.same_state(at, shard_id, shard, before.as_ref(), snapshot, damaged));
+        self.note_superseded(shard_id, shard.replica(), shard.log());
         Seen { broken, counted }
     }
 
@@ -101,8 +112,8 @@ impl Invariants {
     }
 
     /// A promise leaves a replica, whose log is `log`.
-    pub(super) fn handle_promise(&mut self, at: usize, shard: ShardId, log: &ShardLog, message: &RaftMessage) {
-        let promise = self.promises.entry((at, shard)).or_default();
+    pub(super) fn handle_promise(&mut self, shard: ShardId, log: &ShardLog, message: &RaftMessage) {
+        let promise = self.promises.entry((shard, message.from)).or_default();
         promise.term = promise.term.max(message.term);
         if message.reject {
             return;
@@ -123,9 +134,10 @@ impl Invariants {
     }
 
     /// A leader of a later term may have taken the promised entry back.
-    fn note_superseded(&mut self, at: usize, shard: ShardId, log: &ShardLog) {
-        if let Some(promise) = self.promises.get_mut(&(at, shard))
+    fn note_superseded(&mut self, shard: ShardId, replica: ReplicaId, log: &ShardLog) {
+        if let Some(promise) = self.promises.get_mut(&(shard, replica))
             && let Some((index, term)) = promise.entry
+            && index >= log.before_first().0
             && log.term_of(index) != Some(term)
         {
             promise.entry = None;
@@ -133,8 +145,8 @@ impl Invariants {
     }
 
     /// A replica was opened again: its log holds what it promised.
-    pub(super) fn check_promises(&self, at: usize, shard: ShardId, log: &ShardLog) -> Broken {
-        let promise = self.promises.get(&(at, shard))?;
+    pub(super) fn check_promises(&self, at: usize, shard: ShardId, replica: ReplicaId, log: &ShardLog) -> Broken {
+        let promise = self.promises.get(&(shard, replica))?;
         let state = log.hard_state();
         let who = format!("node {at} shard {shard}");
         if state.term < promise.term {
@@ -150,8 +162,9 @@ impl Invariants {
             return Some(("promises", format!("{who} voted for {candidate} in term {term}, and has {:?}", state.vote)));
         }
         let (index, term) = promise.entry?;
-        let found = log.term_of(index);
-        (found != Some(term)).then(|| {
+        // What is older than the log is part of the state that it begins with.
+        let found = log.term_of(index).filter(|_| index >= log.before_first().0);
+        (index >= log.before_first().0 && found != Some(term)).then(|| {
             (
                 "promises",
                 format!("{who} said that it holds entry {index} of term {term}; after a restart it has {found:?}"),
@@ -167,7 +180,7 @@ impl Invariants {
         log: &ShardLog,
         before: Option<&ShardSnapshot>,
         now: &ShardSnapshot,
-        voters: &[usize],
+        memberships: [&Membership; 2],
     ) -> Broken {
         let before = before?;
         let leads_on = before.role == Role::Leader && now.role == Role::Leader && before.term == now.term;
@@ -179,26 +192,33 @@ impl Invariants {
         if log.term_of(commit) != Some(now.term) {
             return Some(("commit-rule", format!("{who} committed entry {commit} of term {:?}", log.term_of(commit))));
         }
-        let holds = |voter: &&usize| {
-            let promise = self.promises.get(&(**voter, shard));
-            **voter == at
+        let holds = |voter: &&ReplicaId| {
+            let promise = self.promises.get(&(shard, **voter));
+            Some(**voter) == now.leader
                 || promise.is_some_and(|promise| {
                     promise.entry.is_some_and(|(index, _)| index >= commit) || promise.said_in > now.term
                 })
         };
-        let holders = voters.iter().filter(holds).count();
-        (holders <= voters.len() / 2)
-            .then(|| ("commit-rule", format!("{who} committed entry {commit}, which {holders} replicas said to hold")))
+        let hold = |voters: &[ReplicaId]| voters.is_empty() || voters.iter().filter(holds).count() > voters.len() / 2;
+        // The membership may have changed within the turn, before or after the entry was committed.
+        let held = memberships.iter().any(|of| hold(&of.voters) && hold(&of.voters_outgoing));
+        (!held).then(|| {
+            ("commit-rule", format!("{who} committed entry {commit}, which no quorum of {memberships:?} said to hold"))
+        })
     }
 
     /// A replica was dropped: the next one starts afresh.
     pub(super) fn handle_replica_end(&mut self, at: usize, shard: ShardId) {
         self.last.remove(&(at, shard));
+        self.memberships.remove(&(at, shard));
+        self.segments.remove(&(at, shard));
     }
 
     /// A process has ended.
     pub(super) fn handle_process_end(&mut self, at: usize) {
         self.last.retain(|(node, _), _| *node != at);
+        self.memberships.retain(|(node, _), _| *node != at);
+        self.segments.retain(|(node, _), _| *node != at);
     }
 
     /// Election safety: at most one leader in a term.
@@ -221,7 +241,8 @@ impl Invariants {
         before: Option<&ShardSnapshot>,
         snapshot: &ShardSnapshot,
     ) -> Broken {
-        let from = before.map_or(0, |before| before.applied.0);
+        // What a replica is opened with was applied before its log begins.
+        let from = before.map_or(shard.log().before_first().0, |before| before.applied).0;
         let known = self.applied.entry(shard_id).or_default();
         for index in from + 1..=snapshot.applied.0 {
             let entry = match shard.log().entry(LogIndex(index)) {
@@ -254,7 +275,49 @@ impl Invariants {
                 *newest = (time, operations.last_version());
             }
         }
-        None
+        (snapshot.applied.0 > known.len() as u64).then(|| {
+            let detail = format!(
+                "node {at} shard {shard_id} stands at entry {}, and nobody has applied more than {}",
+                snapshot.applied,
+                known.len()
+            );
+            ("state-machine-safety", detail)
+        })
+    }
+
+    /// A replica that was opened from a checkpoint, or from a snapshot, has the state that a leader had at that entry.
+    fn same_state(
+        &mut self,
+        at: usize,
+        shard_id: ShardId,
+        shard: &Shard,
+        before: Option<&ShardSnapshot>,
+        now: &ShardSnapshot,
+        damaged: bool,
+    ) -> Broken {
+        let moved = before.is_none_or(|before| before.applied != now.applied);
+        if !moved || now.applied == LogIndex(0) {
+            return None;
+        }
+        let leads = now.role == Role::Leader;
+        let known = self.digests.get(&(shard_id, now.applied)).copied();
+        let looks = before.is_none() || now.applied.0.is_multiple_of(16);
+        if !leads && !(looks && known.is_some()) {
+            return None;
+        }
+        let digest = match shard.store().digest() {
+            Ok(digest) => digest,
+            Err(_) if damaged => return None,
+            Err(error) => return Some(("durability", format!("node {at} shard {shard_id} can't be read: {error}"))),
+        };
+        let known = *self.digests.entry((shard_id, now.applied)).or_insert(digest);
+        (known != digest).then(|| {
+            let detail = format!(
+                "node {at} shard {shard_id} stands at entry {} with another state than its leader had",
+                now.applied
+            );
+            ("replica-equality", detail)
+        })
     }
 
     /// Replicas that have applied the same entries have the same state.

@@ -66,6 +66,8 @@ enum Event {
     Reopen(usize, u64, ShardId),
     /// Answers are collected.
     Collect(usize, u64),
+    /// The upkeep of the shards' files takes its next step.
+    Upkeep(usize, u64),
     /// The journal's round is over.
     RoundEnds(usize, u64, u64),
     /// A message reaches a peer.
@@ -141,7 +143,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 19] = [
+const COVERAGE: [&str; 25] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -161,6 +163,12 @@ const COVERAGE: [&str; 19] = [
     "operations of unknown outcome",
     "crash points reached",
     "keys expired",
+    "checkpoints",
+    "compactions",
+    "upkeep cut short by a crash",
+    "upkeep cancelled",
+    "snapshots installed",
+    "membership changes",
 ];
 
 impl<'a> World<'a> {
@@ -284,6 +292,7 @@ impl<'a> World<'a> {
             Event::Turn(node, process, shard) => self.turn(node, process, shard),
             Event::Reopen(node, process, shard) => self.reopen(node, process, shard),
             Event::Collect(node, process) => self.collect(node, process),
+            Event::Upkeep(node, process) => self.upkeep(node, process),
             Event::RoundEnds(node, process, round) => self.round_ends(node, process, round),
             Event::Deliver(packet) => self.message_arrives(packet),
             Event::PeersMeet(one, other) => self.peers_meet(one, other),
@@ -312,6 +321,7 @@ impl<'a> World<'a> {
             | Event::Turn(node, ..)
             | Event::Reopen(node, ..)
             | Event::Collect(node, _)
+            | Event::Upkeep(node, _)
             | Event::RoundEnds(node, ..) => *node,
             Event::Deliver(packet) => packet.to,
             Event::ToNode { connection, .. } => self.client_links.node_of(*connection)?,

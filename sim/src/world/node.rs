@@ -12,15 +12,15 @@ use kvorum_node::clock::Clock as _;
 use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter};
 use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
 use kvorum_node::limits::AWAIT_SPACE;
-use kvorum_node::log::{Disk, DiskError, InlineSource, LogOptions, Recovered};
+use kvorum_node::log::{Disk, DiskError, InlineSource, LogError, LogOptions, Recovered};
 use kvorum_node::peer_desk::{PeerDesk, SnapshotReads};
 use kvorum_node::reply::{ReplySink, ReplyTo};
 use kvorum_node::ring::RingMap;
 use kvorum_node::router::Router;
-use kvorum_node::session::{Answered, NodeAdmin, Session, SessionContext};
+use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
 use kvorum_node::shard::inbox::{Inbox, QueueBudget, Waker};
-use kvorum_node::shard::upkeep::{Job, Upkeep, UpkeepOptions};
+use kvorum_node::shard::upkeep::{Done, Job, Upkeep, UpkeepOptions};
 use kvorum_node::shard::{Remedy, ReplicaPlan, ShardConfig, ShardError};
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
@@ -30,7 +30,7 @@ use kvorum_protocol::{
 };
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -47,13 +47,27 @@ const UPKEEP: UpkeepOptions = UpkeepOptions {
     retain_bytes: 16 << 10,
 };
 
-/// Runs a shard's jobs where they are submitted.
-struct UpkeepAtOnce(Arc<dyn Disk>);
+/// A job of a shard's upkeep, and whom to tell of its end.
+type SubmittedJob = (ShardId, Job, Arc<Inbox>);
 
-impl Upkeep for UpkeepAtOnce {
-    fn submit(&self, _shard: ShardId, job: Job, inbox: Arc<Inbox>) {
-        inbox.upkeep_done(job.run(&*self.0, &mut |_| true));
+/// Jobs that shards have submitted and that the world has not looked at yet.
+#[derive(Default)]
+struct Submitted(Mutex<Vec<SubmittedJob>>);
+
+impl Upkeep for Submitted {
+    fn submit(&self, shard: ShardId, job: Job, inbox: Arc<Inbox>) {
+        self.0.lock().push((shard, job, inbox));
     }
+}
+
+/// The upkeep of one process, as its thread does it: one job after another. Each job takes two events, so that whatever
+/// else happens falls before it, and between its end and the moment at which its shard hears of it.
+#[derive(Default)]
+struct UpkeepQueue {
+    submitted: Arc<Submitted>,
+    waiting: VecDeque<SubmittedJob>,
+    ended: Option<(Arc<Inbox>, Result<Done, LogError>)>,
+    planned: bool,
 }
 
 /// Where the answers to peers' requests arrive, by peer.
@@ -107,6 +121,7 @@ pub(super) struct Process {
     disk: Arc<dyn Disk>,
     log: LogOptions,
     queue_budget: Arc<QueueBudget>,
+    upkeep: UpkeepQueue,
     /// Appends that the journal wrote back at the start.
     pub(super) replayed_chunks: u64,
     /// A collection of answers is planned.
@@ -211,8 +226,12 @@ impl Node {
         let (journal, replayed_chunks) = open_journal(&disk, options, ring.durability, seed)?;
         let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(StartError::KnownDisks)?;
         let router = Router::new(self.id, ring.clone(), Arc::clone(&self.clock) as _, disk.fresh_number());
-        let context =
-            Arc::new(SessionContext { router: Arc::clone(&router), admin: Arc::new(NoAdmin), fault_hooks: false });
+        let context = Arc::new(SessionContext {
+            router: Arc::clone(&router),
+            admin: Arc::new(NoAdmin),
+            offload: Arc::new(Inline),
+            fault_hooks: false,
+        });
         let desk_sinks: DeskSinks = Arc::default();
         let watched = Arc::clone(&desk_sinks);
         let watch = move |peer, sink| watched.lock().push((peer, sink));
@@ -245,6 +264,7 @@ impl Node {
             disk,
             log,
             queue_budget: Arc::default(),
+            upkeep: UpkeepQueue::default(),
             replayed_chunks,
             collects: false,
             shards,
@@ -308,7 +328,7 @@ impl Process {
             journal: Arc::clone(self.journal.submissions()) as _,
             queue_budget: Arc::clone(&self.queue_budget),
             pressure: Arc::default(),
-            upkeep: Arc::new(UpkeepAtOnce(Arc::clone(&self.disk))),
+            upkeep: Arc::clone(&self.upkeep.submitted) as _,
             upkeep_options: UPKEEP,
             outlet: Arc::clone(&self.router) as _,
         };
@@ -372,6 +392,37 @@ impl Process {
         let now = self.router.clock().monotonic();
         self.router.give_up_late(now);
         self.desk.tick(now);
+    }
+
+    /// Whether the next step of the upkeep is to be planned now.
+    pub(super) fn plans_upkeep(&mut self) -> bool {
+        let submitted = std::mem::take(&mut *self.upkeep.submitted.0.lock());
+        self.upkeep.waiting.extend(submitted);
+        let due = self.upkeep.ended.is_some() || !self.upkeep.waiting.is_empty();
+        due && !std::mem::replace(&mut self.upkeep.planned, true)
+    }
+
+    /// The next step of the upkeep: a job is run, or its shard is told of its end. Returns what ran, and how it ended.
+    pub(super) fn upkeep(&mut self) -> Option<(ShardId, String)> {
+        self.upkeep.planned = false;
+        if let Some((inbox, ended)) = self.upkeep.ended.take() {
+            inbox.upkeep_done(ended);
+            return None;
+        }
+        let (shard, job, inbox) = self.upkeep.waiting.pop_front()?;
+        let what = format!("{job:?}");
+        let disk = &self.disk;
+        match catch_unwind(AssertUnwindSafe(|| job.run(&**disk, &mut |_| true))) {
+            Ok(ended) => {
+                let how = match &ended {
+                    Ok(done) => format!("{what}: {}", name_of(done)),
+                    Err(error) => format!("{what}: {error}"),
+                };
+                self.upkeep.ended = Some((inbox, ended));
+                Some((shard, how))
+            }
+            Err(panic) => Some((shard, panic_text(&*panic))),
+        }
     }
 
     /// The shards that have something to do and no turn planned yet.
@@ -458,6 +509,16 @@ impl Process {
             }
         }
         self.journal.close().map_err(|error| error.to_string())
+    }
+}
+
+fn name_of(done: &Done) -> &'static str {
+    match done {
+        Done::Compacted(Some(_)) => "compacted",
+        Done::Compacted(None) => "given up",
+        Done::Written => "written",
+        Done::Removed => "removed",
+        Done::Cancelled => "cancelled",
     }
 }
 

@@ -154,6 +154,9 @@ impl World<'_> {
         if self.crash_if_reached(at) {
             return;
         }
+        if matches!(how, Ended::Fine) {
+            self.check_recovered(at, shard);
+        }
         self.shard_ended(at, shard, how);
         self.flush(at);
     }
@@ -266,6 +269,44 @@ impl World<'_> {
         self.flush(at);
     }
 
+    /// How long a step of the upkeep takes: mostly some milliseconds, at times seconds.
+    fn upkeep_us(&mut self) -> u64 {
+        let most = [2_000, 20_000, 20_000, 200_000, 3_000_000][self.rng.random_range(0..5)];
+        self.rng.random_range(100..most)
+    }
+
+    /// The node's upkeep takes its next step.
+    pub(super) fn upkeep(&mut self, at: usize, process: u64) {
+        if !self.is_current(at, process) {
+            return;
+        }
+        let Some(running) = &mut self.nodes[at].process else { return };
+        let ran = running.upkeep();
+        if let Some((shard, how)) = &ran {
+            self.trace.note(
+                self.time.now(),
+                "upkeep",
+                &[at as u64, shard.0.into()],
+                format_args!("node {at} shard {shard}: {how}"),
+            );
+        }
+        if self.crash_if_reached(at) {
+            return self.count("upkeep cut short by a crash");
+        }
+        if let Some((shard, how)) = ran {
+            match how.as_str() {
+                "Write: written" => self.count("checkpoints"),
+                "Compact: compacted" => self.count("compactions"),
+                "Compact: cancelled" | "Write: cancelled" | "Remove: cancelled" => self.count("upkeep cancelled"),
+                panic if panic.starts_with("panicked") => {
+                    self.violate("panic", format!("node {at} shard {shard}: {how}"));
+                }
+                _ => {}
+            }
+        }
+        self.flush(at);
+    }
+
     /// Plans what follows from what a node has just done.
     pub(super) fn flush(&mut self, at: usize) {
         let Some(running) = &mut self.nodes[at].process else { return };
@@ -275,6 +316,7 @@ impl World<'_> {
         let collects = !running.collects && running.has_answers();
         running.collects |= collects;
         let round = running.journal.is_waiting();
+        let upkeep = running.plans_upkeep();
         for (to, bytes) in packets {
             self.note_promise(at, &bytes);
             self.send_to_peer(at, to, bytes);
@@ -286,6 +328,10 @@ impl World<'_> {
         if collects {
             let soon = self.now().after_ns(self.rng.random_range(1_000..100_000));
             self.queue.push(soon, Event::Collect(at, process));
+        }
+        if upkeep {
+            let soon = self.now().after_us(self.upkeep_us());
+            self.queue.push(soon, Event::Upkeep(at, process));
         }
         if round {
             self.begin_round(at);

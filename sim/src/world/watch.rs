@@ -15,7 +15,8 @@ impl World<'_> {
         let node = &self.nodes[at];
         let host = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref());
         if let Some(host) = host.filter(|_| !node.damaged)
-            && let Some((property, detail)) = self.invariants.check_promises(at, shard, host.shard().log())
+            && let Some((property, detail)) =
+                self.invariants.check_promises(at, shard, host.shard().replica(), host.shard().log())
         {
             self.violate(property, detail);
         }
@@ -30,7 +31,7 @@ impl World<'_> {
             let process = self.nodes[at].process.as_ref();
             let host = process.and_then(|process| process.shards.get(&shard)?.host.as_ref());
             if let Some(host) = host {
-                self.invariants.handle_promise(at, shard, host.shard().log(), &message);
+                self.invariants.handle_promise(shard, host.shard().log(), &message);
             }
         }
     }
@@ -66,14 +67,14 @@ impl World<'_> {
             ),
         );
         if self.trace.keeps_lines() {
-            for index in self.invariants.applied(at, shard).0 + 1..=snapshot.applied.0 {
+            let from = self.invariants.applied(at, shard).max(host.shard().log().before_first().0);
+            for index in from.0 + 1..=snapshot.applied.0 {
                 let text =
                     format!("node {at} shard {shard} applied {}", describe_entry(host.shard().log(), LogIndex(index)));
                 self.trace.tell(self.time.now(), &text);
             }
         }
-        let voters = self.ring.replicas(shard).iter().map(|replica| usize::from(replica.node)).collect();
-        let seen = self.invariants.handle_turn(at, shard, host.shard(), &snapshot, voters);
+        let seen = self.invariants.handle_turn(at, shard, host.shard(), &snapshot, node.damaged);
         for name in seen.counted {
             self.count(name);
         }

@@ -30,7 +30,7 @@ pub struct UpkeepCounts {
     /// Checkpoints that became durable.
     pub checkpoints: u64,
     /// Compactions that ran to their end.
-    pub compactions: u64,
+    pub compactions: u32,
     /// Bytes that they read.
     pub compaction_bytes_read: u64,
     /// Bytes that they wrote.
