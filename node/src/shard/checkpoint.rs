@@ -12,11 +12,11 @@ use tracing::{info, warn};
 const PROGRESS_RECORDS: u64 = 1_000_000;
 
 /// The state at a log's base: empty for a log that has none. Takes the index from the hint if there is one, and reads all
-/// records of the base otherwise.
+/// records of the base otherwise; then a checkpoint is soon worth it, or the next start would have to do the same.
 ///
 /// # Errors
 /// `Damaged` if the base or a record is not what it should be.
-pub(super) fn restore(log: &ShardLog) -> Result<Store, ShardError> {
+pub(super) fn restore(log: &mut ShardLog) -> Result<Store, ShardError> {
     let Some(base) = log.base() else { return Ok(Store::new(log.view())) };
     let shard = log.shard();
     let damaged =
@@ -38,6 +38,7 @@ pub(super) fn restore(log: &ShardLog) -> Result<Store, ShardError> {
         }
     })?;
     store.finish_scan();
+    log.want_checkpoint();
     info!(%shard, records, keys = store.reader().keys(), "the index is rebuilt");
     Ok(store)
 }
