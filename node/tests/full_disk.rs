@@ -42,6 +42,12 @@ async fn a_disk_that_is_full_to_the_brim_loses_nothing_and_serves_again_once_the
 
     // Not even what the nodes keep in reserve for themselves is left.
     let brim = fill(&mounted.path().join("brim"), u64::MAX);
+    eventually("every node notices", DEADLINE, async || {
+        let statuses = client.status().await.map_err(|error| error.to_string())?;
+        let full = statuses.iter().filter(|status| status.disk_full).count();
+        if full == cluster.nodes().count() { Ok(()) } else { Err(format!("{full} nodes have noticed")) }
+    })
+    .await;
     acknowledged.extend(write_until_refused(&client, 1).await);
     assert_holds(&client, &acknowledged).await;
     for node in cluster.nodes() {
