@@ -680,6 +680,8 @@ impl ShardLog {
             listed: data.iter().map(listed).collect(),
             base,
         };
+        // A checkpoint may have been written of which this log has not heard yet: its hint has the same sequence number.
+        self.disk.remove_shard_file(self.shard, HINT_FILE)?;
         self.disk.write_shard_file(self.shard, MANIFEST_FILE, &manifest.encode(self.shard))?;
         Ok(())
     }
