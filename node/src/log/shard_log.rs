@@ -680,6 +680,9 @@ impl ShardLog {
             listed: data.iter().map(listed).collect(),
             base,
         };
+        // A checkpoint may have become durable of which this log has not heard: its hint has the number that the new manifest
+        // gets.
+        self.disk.remove_shard_file(self.shard, HINT_FILE)?;
         self.disk.write_shard_file(self.shard, MANIFEST_FILE, &manifest.encode(self.shard))?;
         Ok(())
     }
