@@ -48,6 +48,9 @@ pub struct Options {
     pub wall_offset_ms: Vec<i64>,
     /// How long a client waits for one operation before it gives it up, in milliseconds.
     pub deadline_ms: u32,
+    /// Of a thousand messages about snapshots, so many are lost besides.
+    #[serde(default)]
+    pub snapshots_lost_permille: u32,
 }
 
 /// How a network treats messages.
@@ -286,6 +289,15 @@ pub enum FaultKind {
     DiskFull {
         /// The node.
         node: u16,
+        /// For how long.
+        ms: u64,
+    },
+    /// The node's disk has room for so many more bytes, and fills up.
+    DiskFills {
+        /// The node.
+        node: u16,
+        /// What is left.
+        room_bytes: u32,
         /// For how long.
         ms: u64,
     },

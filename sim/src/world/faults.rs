@@ -94,6 +94,11 @@ impl World<'_> {
                 world.nodes[at].files.set_full(true);
                 world.queue.push(world.now().after_ms(ms), Event::Ends(Ending::Full(at)));
             }),
+            FaultKind::DiskFills { node, room_bytes, ms } => self.on_running(node, |world, at| {
+                let files = &world.nodes[at].files;
+                files.set_capacity(Some(files.used_bytes() + u64::from(room_bytes)));
+                world.queue.push(world.now().after_ms(ms), Event::Ends(Ending::Full(at)));
+            }),
             FaultKind::DiskStalls { node, ms } => self.on_running(node, |world, at| {
                 world.nodes[at].stalled_until = world.now().after_ms(ms);
             }),
@@ -244,7 +249,10 @@ impl World<'_> {
                 let connections = self.client_links.of_node(at);
                 connections.into_iter().for_each(|connection| self.break_client_link(connection));
             }
-            Ending::Full(at) => self.nodes[at].files.set_full(false),
+            Ending::Full(at) => {
+                self.nodes[at].files.set_full(false);
+                self.nodes[at].files.set_capacity(None);
+            }
         }
     }
 
@@ -294,6 +302,7 @@ pub(super) fn name(kind: &FaultKind) -> &'static str {
         FaultKind::WriteFails { .. } => "write fails",
         FaultKind::ReadsFail { .. } => "reads fail",
         FaultKind::DiskFull { .. } => "disk full",
+        FaultKind::DiskFills { .. } => "disk fills up",
         FaultKind::DiskStalls { .. } => "disk stalls",
         FaultKind::FlipBit { .. } => "bit flip",
         FaultKind::MisdirectWrite { .. } => "misdirected write",
