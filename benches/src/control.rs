@@ -3,8 +3,10 @@
 use crate::engine::ConnectionError;
 use crate::limits::CONTROL_TIMEOUT;
 use crate::socket::{self, Socket};
+use bytes::Bytes;
 use kvorum_protocol::{
-    ClientId, Hello, NodeInfo, NodeStatus, Request, RequestBody, RequestId, ResponseBody, StatusScope, Topology,
+    ClientId, Hello, NodeInfo, NodeStatus, ReadMode, Request, RequestBody, RequestId, ResponseBody, StatusScope,
+    Topology,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -54,6 +56,25 @@ impl Control {
             }
         }
         statuses
+    }
+
+    /// The state of the node that answers, if one does.
+    pub(crate) async fn own_status(&mut self) -> Option<NodeStatus> {
+        match self.call(RequestBody::Status(StatusScope::Node)).await {
+            Ok(ResponseBody::Status(mut statuses)) => statuses.pop(),
+            _ => None,
+        }
+    }
+
+    /// A key's value, if it is there.
+    ///
+    /// # Errors
+    /// No address answered, or the answer was an error.
+    pub(crate) async fn get(&mut self, key: Bytes) -> Result<Option<Bytes>, ConnectionError> {
+        match self.call(RequestBody::Get { key, mode: ReadMode::Linearizable }).await? {
+            ResponseBody::Value(entry) => Ok(entry.map(|entry| entry.value)),
+            _ => Err(ConnectionError::Unexpected),
+        }
     }
 
     /// Asks on the open socket, else on a new one to each address in turn.

@@ -71,7 +71,7 @@ impl KeySpace {
 }
 
 /// `k`, then the number with leading zeros.
-fn put_key(out: &mut BytesMut, key: u32, key_bytes: usize) {
+pub(crate) fn put_key(out: &mut BytesMut, key: u32, key_bytes: usize) {
     let start = out.len();
     out.put_u8(b'k');
     out.put_bytes(b'0', key_bytes - 1);

@@ -15,6 +15,7 @@
 pub mod options;
 pub mod report;
 pub mod run;
+pub mod storage;
 
 mod connection;
 mod control;

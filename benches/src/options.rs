@@ -242,7 +242,7 @@ fn parse_url(url: &str) -> Result<Vec<String>, String> {
 }
 
 /// A number with the unit ms, s, m or h; without one it is seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: f64 = number.parse().map_err(|_| format!("'{text}' is not a duration such as 10s"))?;

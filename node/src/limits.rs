@@ -51,8 +51,6 @@ pub const FORWARDS_MAX: usize = 4096;
 pub const FORWARD_GRACE_MS: u64 = 250;
 /// A graceful stop waits this long for leadership to move and requests to end.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// What compaction reads and writes together, in bytes per second, of all shards of a node.
-pub const UPKEEP_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
 /// A follower campaigns after so many silent ticks, up to twice as many. The configured election timeout says how long
 /// these are.
 pub const ELECTION_TICKS: u32 = 10;

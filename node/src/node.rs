@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::identity::{DataFolder, StartKind};
 use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions};
 use crate::known_disks::KnownDisks;
-use crate::limits::{STOP_TIMEOUT, UPKEEP_BYTES_PER_SECOND};
+use crate::limits::STOP_TIMEOUT;
 use crate::log::{Disk, InlineSource, LogError, LogOptions, RealDisk, SpareSource};
 use crate::meta::{MetaArguments, MetaKeeper, RING_COPY};
 use crate::peers::{PeerAddress, PeerConfig, PeerError, Peers};
@@ -224,7 +224,7 @@ impl Node {
             pressure: Arc::clone(&pressure),
             headroom_bytes: config.disk_headroom_bytes,
         };
-        let upkeep = UpkeepThread::start(Arc::clone(&disk), UPKEEP_BYTES_PER_SECOND)
+        let upkeep = UpkeepThread::start(Arc::clone(&disk), config.compaction_bytes_per_second)
             .map_err(|error| NodeError::Disk(error.to_string()))?;
         let shards_arguments = ShardsArguments {
             router: Arc::clone(&router),
@@ -234,7 +234,7 @@ impl Node {
             journal: Arc::new(handle),
             pressure,
             upkeep: Arc::new(upkeep),
-            upkeep_options: UpkeepOptions::default(),
+            upkeep_options: upkeep_options(config),
         };
         let name = Some(format!("node/{}/shards", config.node_id));
         let (shards, _) = Actor::spawn_linked(name, ShardsSupervisor, shards_arguments, root.clone()).await?;
@@ -508,6 +508,15 @@ async fn tick(router: Arc<Router>, peers: Arc<PeerDoor>, every: Duration, stop: 
         router.all_local().iter().for_each(|handle| handle.inbox.tick());
         router.give_up_late(clock::monotonic());
         peers.tick();
+    }
+}
+
+/// Without a rate nothing is garbage enough; checkpoints go on, or a restart would take ever longer.
+fn upkeep_options(config: &Config) -> UpkeepOptions {
+    let usual = UpkeepOptions::default();
+    match config.compaction_bytes_per_second {
+        0 => UpkeepOptions { garbage_bytes_min: u64::MAX, ..usual },
+        _ => usual,
     }
 }
 

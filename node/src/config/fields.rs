@@ -74,6 +74,8 @@ fields! {
         "How many journal files are kept allocated";
     DISK_HEADROOM_MB: "disk.headroom_mb", "a number from 0 to 1048576", Some("1024"),
         "Free space in MiB below which writes that take room are refused; at most 5 % of the file system count";
+    COMPACTION_RATE_MB: "compaction.rate_mb", "a number from 0 to 1048576", Some("64"),
+        "MiB that compaction reads and writes per second, all shards together; 0 turns it off, and the disk fills up";
     MEMORY_INDEX_MAX_MB: "memory.index_max_mb", "a number from 0 to 1048576", None,
         "Memory in MiB that the indexes may take before new keys are refused, 0 for no limit; by default a quarter of the machine's";
     TLS_CA: "tls.ca", PEM, None,

@@ -59,6 +59,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// Bytes of the disk that are to be left free.
     pub disk_headroom_bytes: u64,
+    /// Bytes that compaction reads and writes per second; 0 turns it off.
+    pub compaction_bytes_per_second: u64,
     /// What the indexes may take in memory.
     pub index_limit: IndexLimit,
     /// Whether admin commands may inject faults.
@@ -174,6 +176,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
     });
     let journal = read_journal(reading);
     let disk_headroom_bytes = reading.required(&fields::DISK_HEADROOM_MB, mebibytes);
+    let compaction_bytes_per_second = reading.required(&fields::COMPACTION_RATE_MB, mebibytes);
     let index_bytes_max = reading.optional(&fields::MEMORY_INDEX_MAX_MB, mebibytes);
     let tls = read_tls(reading);
     let fault_hooks = reading.required(&fields::FAULT_HOOKS, |text| bool::from_str(text).ok());
@@ -203,6 +206,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
         election_timeout: election_timeout?,
         journal: journal?,
         disk_headroom_bytes: disk_headroom_bytes?,
+        compaction_bytes_per_second: compaction_bytes_per_second?,
         index_limit: match index_bytes_max {
             None => IndexLimit::QuarterOfMemory,
             Some(0) => IndexLimit::None,

@@ -1,0 +1,206 @@
+//! A cluster of processes in a temporary folder.
+
+use super::options::Place;
+use super::{StorageError, program};
+use crate::control::Control;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a node may take from its start until all its shards serve.
+pub(super) const START_LIMIT: Duration = Duration::from_secs(300);
+/// How long a clean stop may take.
+const STOP_LIMIT: Duration = Duration::from_secs(120);
+/// The pause between two looks at a process.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// The last bytes of a log that an error shows.
+const LOG_TAIL_BYTES: usize = 2_000;
+
+/// What a cluster is made of.
+pub(super) struct Shape<'a> {
+    pub(super) nodes: usize,
+    pub(super) shards: u16,
+    /// Added to the base port of the place.
+    pub(super) port_offset: u16,
+    /// Settings of every node, as environment variables.
+    pub(super) environment: &'a [(&'static str, String)],
+}
+
+/// A cluster; its nodes are counted from 1. They are killed when this is dropped, and end by themselves with this process.
+pub(super) struct Nodes {
+    program: PathBuf,
+    base_port: u16,
+    environment: Vec<(&'static str, String)>,
+    processes: Vec<Option<Child>>,
+    // Dropped last.
+    folder: TempDir,
+}
+
+impl Nodes {
+    /// Lays out a cluster and starts nothing.
+    pub(super) fn lay_out(place: &Place, shape: &Shape<'_>) -> Result<Nodes, StorageError> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("kvorum-bench-");
+        let folder = match &place.dir {
+            Some(dir) => builder.tempdir_in(dir),
+            None => builder.tempdir(),
+        };
+        let nodes = Nodes {
+            program: program(place.kvorum.as_ref()),
+            base_port: place.base_port + shape.port_offset,
+            environment: shape.environment.to_vec(),
+            processes: (0..shape.nodes).map(|_| None).collect(),
+            folder: folder.map_err(StorageError::system("a temporary folder"))?,
+        };
+        let count = shape.nodes.to_string();
+        let factor = if shape.nodes < 3 { "1" } else { "3" };
+        let output = Command::new(&nodes.program)
+            .arg("init")
+            .arg("--dir")
+            .arg(nodes.cluster_dir())
+            .args(["--nodes", &count, "--replication-factor", factor, "--shards", &shape.shards.to_string()])
+            .args(["--base-port", &nodes.base_port.to_string()])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(StorageError::system(nodes.program.display().to_string()))?;
+        if !output.status.success() {
+            let log = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(StorageError::Program { program: "kvorum init".into(), log });
+        }
+        Ok(nodes)
+    }
+
+    /// Starts every node and waits until all shards have a leader.
+    pub(super) fn start_all(&mut self) -> Result<(), StorageError> {
+        (1..=self.processes.len()).try_for_each(|node| self.start(node))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(StorageError::system("a runtime"))?;
+        let began = Instant::now();
+        runtime.block_on(async {
+            let mut control = Control::new(self.addresses());
+            loop {
+                if let Ok(topology) = control.topology().await
+                    && topology.shards.iter().all(|shard| shard.leader.is_some())
+                {
+                    return Ok(());
+                }
+                self.check(began, "every shard has a leader")?;
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        })
+    }
+
+    /// Starts a node and does not wait for it.
+    pub(super) fn start(&mut self, node: usize) -> Result<(), StorageError> {
+        let log = File::options().create(true).append(true).open(self.log_path(node));
+        let log = log.map_err(StorageError::system("a log file"))?;
+        let child = Command::new(&self.program)
+            .arg("start")
+            .arg("--config")
+            .arg(self.node_dir(node).join("kvorum.toml"))
+            .arg("--exit-with-stdin")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(StorageError::system(self.program.display().to_string()))?;
+        self.processes[node - 1] = Some(child);
+        Ok(())
+    }
+
+    /// Stops a node cleanly; returns how long that took.
+    pub(super) fn stop(&mut self, node: usize) -> Result<Duration, StorageError> {
+        let mut child = self.processes[node - 1].take().expect("the node runs");
+        let began = Instant::now();
+        // The end of its stdin tells it to stop.
+        drop(child.stdin.take());
+        loop {
+            let ended = child.try_wait().map_err(StorageError::system("waiting for a node"))?;
+            match ended {
+                Some(status) if status.success() => return Ok(began.elapsed()),
+                Some(_) => return Err(self.failed(node)),
+                None if began.elapsed() > STOP_LIMIT => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(StorageError::TooLate { what: format!("node {node} stops"), limit: STOP_LIMIT });
+                }
+                None => std::thread::sleep(LOOK_PAUSE),
+            }
+        }
+    }
+
+    /// `kill -9`; the process is gone when this returns.
+    pub(super) fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.processes[node - 1].take() {
+            // It may have ended already; either way it is collected.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// What a wait is to be ended with, if anything: a node that has ended, or the time.
+    pub(super) fn check(&mut self, began: Instant, what: &str) -> Result<(), StorageError> {
+        for node in 1..=self.processes.len() {
+            let ended = self.processes[node - 1].as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+            if ended {
+                return Err(self.failed(node));
+            }
+        }
+        if began.elapsed() > START_LIMIT {
+            return Err(StorageError::TooLate { what: what.to_owned(), limit: START_LIMIT });
+        }
+        Ok(())
+    }
+
+    /// `host:port` of every node's binary door.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        (1..=self.processes.len()).map(|node| self.address(node)).collect()
+    }
+
+    /// `host:port` of a node's binary door.
+    pub(super) fn address(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.base_port + node as u16)
+    }
+
+    /// The process of a node; 0 if it does not run.
+    pub(super) fn process(&self, node: usize) -> u32 {
+        self.processes[node - 1].as_ref().map_or(0, Child::id)
+    }
+
+    /// The processes of all nodes that run.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        self.processes.iter().flatten().map(Child::id).collect()
+    }
+
+    /// Where a node keeps its data.
+    pub(super) fn data_dir(&self, node: usize) -> PathBuf {
+        self.node_dir(node).join("data")
+    }
+
+    fn cluster_dir(&self) -> PathBuf {
+        self.folder.path().join("cluster")
+    }
+
+    fn node_dir(&self, node: usize) -> PathBuf {
+        self.cluster_dir().join(format!("node-{node}"))
+    }
+
+    fn log_path(&self, node: usize) -> PathBuf {
+        self.node_dir(node).join("log")
+    }
+
+    fn failed(&self, node: usize) -> StorageError {
+        let log = fs::read(self.log_path(node)).unwrap_or_default();
+        let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
+        StorageError::Program { program: format!("node {node}"), log: String::from_utf8_lossy(tail).into_owned() }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        (1..=self.processes.len()).for_each(|node| self.kill(node));
+    }
+}

@@ -1,0 +1,193 @@
+//! What happens to a node's files while it is down must not change what the cluster answers: a folder that was wiped under
+//! load, bytes that were flipped, hints that are gone or damaged.
+
+mod common;
+
+use common::cluster::OPERATION_DEADLINE;
+use common::workload::read_all;
+use common::{ClusterOptions, TestCluster, Workload, eventually};
+use kvorum_client::Client;
+use kvorum_protocol::ShardRole;
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a node that lost its data may take to be whole again on a busy machine.
+const WHOLE_DEADLINE: Duration = Duration::from_secs(90);
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// Values that a test writes, and how long they are: together far more than the offset of the flipped byte in every shard.
+const KEYS: usize = 600;
+const VALUE_BYTES: usize = 2_000;
+/// Where a byte is flipped: behind the first entries, before the last ones.
+const FLIPPED_AT: usize = 48 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_wiped_under_load_becomes_whole_and_holds_every_acknowledged_write() {
+    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
+    let client = cluster.client().await;
+    let expected = write_values(&client, "wiped").await;
+    let workload = Workload::start(&cluster, 9).await;
+    workload.wait_acknowledged(300).await;
+
+    cluster.kill(3);
+    std::fs::remove_dir_all(cluster.node_dir(3).join("data")).expect("a node that ran has a data folder");
+    cluster.start_node(3);
+    wait_whole(&cluster, &client, 3).await;
+    workload.wait_acknowledged(300).await;
+    wait_whole(&cluster, &client, 3).await;
+
+    // From here on nothing is acknowledged without the node that was wiped.
+    cluster.kill(1);
+    workload.wait_acknowledged(100).await;
+    let recorder = workload.stop().await;
+    let client = cluster.client_of([2, 3]).await;
+    read_all(&recorder, &client).await;
+    assert_values(&client, &expected).await;
+    recorder.assert_linearizable("wiped_under_load");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_damaged_segments_never_answers_wrongly_and_is_repaired_by_its_peers() {
+    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
+    let client = cluster.client().await;
+    let expected = write_values(&client, "damaged").await;
+    cluster.kill(3);
+    let segments = named(&cluster.node_dir(3).join("data/shards"), "0000000001.segment");
+    let flipped = segments.iter().filter(|segment| flip(segment, FLIPPED_AT)).count();
+    assert!(flipped >= usize::from(cluster.shards()), "{flipped} segments hold values where the byte is flipped");
+    cluster.start_node(3);
+    assert_values(&client, &expected).await;
+    wait_whole(&cluster, &client, 3).await;
+
+    // Half of what answers now is the repaired node.
+    cluster.kill(1);
+    let client = cluster.client_of([2, 3]).await;
+    assert_values(&client, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_whose_hints_are_gone_or_damaged_serve_the_same_data() {
+    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
+    let client = cluster.client().await;
+    let mut expected = write_values(&client, "hints").await;
+    for (number, (key, value)) in expected.iter_mut().enumerate() {
+        match number % 3 {
+            0 => {
+                client.delete(key.clone()).await.expect("a healthy cluster deletes");
+                *value = None;
+            }
+            1 => {
+                client.put(key.clone(), "newer").await.expect("a healthy cluster takes writes");
+                *value = Some("newer".to_owned());
+            }
+            _ => {}
+        }
+    }
+    for node in cluster.nodes() {
+        let process = Pid::from_raw(cluster.process(node).id() as i32).expect("a process has an id");
+        kill_process(process, Signal::TERM).expect("the process is a child of ours");
+    }
+    for node in cluster.nodes() {
+        let status = cluster.wait_exit(node, STOP_DEADLINE).await;
+        assert!(status.success(), "node {node} stopped with {status}");
+        let hints = named(&cluster.node_dir(node).join("data/shards"), "hint");
+        assert!(hints.len() >= usize::from(cluster.shards()), "a clean stop leaves {} hints", hints.len());
+        for hint in hints {
+            match node {
+                1 => std::fs::remove_file(&hint).expect("the test may remove it"),
+                2 => assert!(flip(&hint, 40), "a hint is longer than its head"),
+                _ => truncate(&hint),
+            }
+        }
+    }
+    cluster.nodes().for_each(|node| cluster.start_node(node));
+    cluster.wait_ready().await;
+    assert_values(&cluster.client().await, &expected).await;
+    // Each node in turn is one of a bare quorum, so whatever one of them has rebuilt wrongly is asked for.
+    for node in cluster.nodes() {
+        cluster.kill(node);
+        let others: Vec<usize> = cluster.nodes().filter(|other| *other != node).collect();
+        assert_values(&cluster.client_of(others).await, &expected).await;
+        cluster.start_node(node);
+        cluster.wait_caught_up(node).await;
+    }
+}
+
+type Values = HashMap<String, Option<String>>;
+
+/// Writes values of every shard; returns them.
+async fn write_values(client: &Client, prefix: &str) -> Values {
+    let mut expected = Values::new();
+    for chunk in (0..KEYS).collect::<Vec<_>>().chunks(100) {
+        let mut batch = client.batch();
+        for number in chunk {
+            let (key, filler) = (format!("{prefix}-{number}"), "x".repeat(VALUE_BYTES));
+            let value = format!("{number}-{filler}");
+            batch = batch.put(key.clone(), value.clone());
+            expected.insert(key, Some(value));
+        }
+        let results = batch.await;
+        assert!(results.iter().all(Result::is_ok), "a healthy cluster takes every write: {results:?}");
+    }
+    expected
+}
+
+async fn assert_values(client: &Client, expected: &Values) {
+    for (key, value) in expected {
+        let found = eventually("a quorum answers", WHOLE_DEADLINE, async || {
+            client.get(key).deadline(OPERATION_DEADLINE).await.map_err(|error| error.to_string())
+        });
+        let found = found.await.map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+        assert!(found == *value, "{key} holds {found:?}");
+    }
+}
+
+/// Waits until a node holds a voting replica of every group, each of which has applied what was committed when this began.
+async fn wait_whole(cluster: &TestCluster, client: &Client, node: usize) {
+    let name = format!("node-{node}");
+    let mut goal: Option<HashMap<_, u64>> = None;
+    eventually("the node is whole", WHOLE_DEADLINE, async || {
+        let statuses = client.status().await.map_err(|error| error.to_string())?;
+        let goal = goal.get_or_insert_with(|| {
+            let mut committed = HashMap::new();
+            for shard in statuses.iter().flat_map(|status| &status.shards) {
+                let known = committed.entry(shard.shard).or_insert(0);
+                *known = shard.committed.0.max(*known);
+            }
+            committed
+        });
+        let status = statuses.iter().find(|status| status.name == name).ok_or("it does not answer")?;
+        for (shard, index) in goal.iter() {
+            let held = status.shards.iter().find(|held| held.shard == *shard);
+            let held = held.ok_or_else(|| format!("shard {shard} is missing"))?;
+            if !matches!(held.role, ShardRole::Follower | ShardRole::Leader) || held.applied.0 < *index {
+                return Err(format!("shard {shard} is {:?} and has applied {} of {index}", held.role, held.applied));
+            }
+        }
+        let wanted = usize::from(cluster.shards()) + 1;
+        if goal.len() == wanted { Ok(()) } else { Err(format!("{} of {wanted} groups are known", goal.len())) }
+    })
+    .await;
+}
+
+/// The files with this name in the folders of `folder`.
+fn named(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the folder is there");
+    let files = entries.map(|entry| entry.expect("the folder can be read").path().join(name));
+    files.filter(|file| file.exists()).collect()
+}
+
+/// Flips a byte of a file, if it has one there that is not zero.
+fn flip(file: &Path, at: usize) -> bool {
+    let mut bytes = std::fs::read(file).expect("the test may read it");
+    let Some(byte) = bytes.get_mut(at).filter(|byte| **byte != 0) else { return false };
+    *byte ^= 0x20;
+    std::fs::write(file, bytes).expect("the test may write it");
+    true
+}
+
+fn truncate(file: &Path) {
+    let bytes = std::fs::read(file).expect("the test may read it");
+    std::fs::write(file, &bytes[..bytes.len() / 2]).expect("the test may write it");
+}
