@@ -147,8 +147,7 @@ impl SnapshotSink for ReceptionSink {
         let writer = self.writer.as_mut().ok_or(SnapshotError::Count)?;
         for stored in StoredRecords::new(&bytes, count) {
             let (record, stored) = stored?;
-            // How much is to come is not known: full segments, but for the last.
-            writer.append(&stored[..record.bytes()], record.version, u64::MAX)?;
+            writer.append(&stored[..record.bytes()], record.version, None)?;
         }
         Ok(())
     }

@@ -219,7 +219,7 @@ fn a_state_from_elsewhere_replaces_everything_and_keeps_term_and_vote() {
     let operations = Operations::parse(payload.clone()).unwrap();
     let (offset, record) = operations.records().next().unwrap().unwrap();
     let bytes = &payload[offset as usize..offset as usize + record.bytes()];
-    let at = writer.append(bytes, record.version, 100).unwrap();
+    let at = writer.append(bytes, record.version, None).unwrap();
     let data = writer.finish().unwrap();
     // A checkpoint was written, and its replica did not hear of it before the state came.
     let unheard = model.log.prepare_checkpoint(model.base(), LogIndex(1), None, b"the index of the state before");
