@@ -19,6 +19,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Values that a test writes, and how long they are: together far more than the offset of the flipped byte in every shard.
 const KEYS: usize = 600;
 const VALUE_BYTES: usize = 2_000;
+/// So long that a clean stop finds a hint worth writing, with few shards.
+const LONG_VALUE_BYTES: usize = 8_000;
 /// Where a byte is flipped: behind the first entries, before the last ones.
 const FLIPPED_AT: usize = 48 * 1024;
 
@@ -26,7 +28,7 @@ const FLIPPED_AT: usize = 48 * 1024;
 async fn a_node_wiped_under_load_becomes_whole_and_holds_every_acknowledged_write() {
     let mut cluster = TestCluster::start(ClusterOptions::default()).await;
     let client = cluster.client().await;
-    let expected = write_values(&client, "wiped").await;
+    let expected = write_values(&client, "wiped", VALUE_BYTES).await;
     let workload = Workload::start(&cluster, 9).await;
     workload.wait_acknowledged(300).await;
 
@@ -51,7 +53,7 @@ async fn a_node_wiped_under_load_becomes_whole_and_holds_every_acknowledged_writ
 async fn a_node_with_damaged_segments_never_answers_wrongly_and_is_repaired_by_its_peers() {
     let mut cluster = TestCluster::start(ClusterOptions::default()).await;
     let client = cluster.client().await;
-    let expected = write_values(&client, "damaged").await;
+    let expected = write_values(&client, "damaged", VALUE_BYTES).await;
     cluster.kill(3);
     let segments = named(&cluster.node_dir(3).join("data/shards"), "0000000001.segment");
     let flipped = segments.iter().filter(|segment| flip(segment, FLIPPED_AT)).count();
@@ -68,9 +70,9 @@ async fn a_node_with_damaged_segments_never_answers_wrongly_and_is_repaired_by_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_whose_hints_are_gone_or_damaged_serve_the_same_data() {
-    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
+    let mut cluster = TestCluster::start(ClusterOptions { shards: 2, ..ClusterOptions::default() }).await;
     let client = cluster.client().await;
-    let mut expected = write_values(&client, "hints").await;
+    let mut expected = write_values(&client, "hints", LONG_VALUE_BYTES).await;
     for (number, (key, value)) in expected.iter_mut().enumerate() {
         match number % 3 {
             0 => {
@@ -84,19 +86,13 @@ async fn nodes_whose_hints_are_gone_or_damaged_serve_the_same_data() {
             _ => {}
         }
     }
+    stop_all(&mut cluster).await;
     for node in cluster.nodes() {
-        let process = Pid::from_raw(cluster.process(node).id() as i32).expect("a process has an id");
-        kill_process(process, Signal::TERM).expect("the process is a child of ours");
-    }
-    for node in cluster.nodes() {
-        let status = cluster.wait_exit(node, STOP_DEADLINE).await;
-        assert!(status.success(), "node {node} stopped with {status}");
-        let hints = named(&cluster.node_dir(node).join("data/shards"), "hint");
-        assert!(hints.len() >= usize::from(cluster.shards()), "a clean stop leaves {} hints", hints.len());
+        let hints = hints(&cluster, node);
         for hint in hints {
             match node {
                 1 => std::fs::remove_file(&hint).expect("the test may remove it"),
-                2 => assert!(flip(&hint, 40), "a hint is longer than its head"),
+                2 => assert!((40..80).any(|at| flip(&hint, at)), "a hint holds more than zeros"),
                 _ => truncate(&hint),
             }
         }
@@ -104,7 +100,7 @@ async fn nodes_whose_hints_are_gone_or_damaged_serve_the_same_data() {
     cluster.nodes().for_each(|node| cluster.start_node(node));
     cluster.wait_ready().await;
     assert_values(&cluster.client().await, &expected).await;
-    // Each node in turn is one of a bare quorum, so whatever one of them has rebuilt wrongly is asked for.
+    // Each node in turn is missing from the quorum, so whatever another one has rebuilt wrongly is asked for.
     for node in cluster.nodes() {
         cluster.kill(node);
         let others: Vec<usize> = cluster.nodes().filter(|other| *other != node).collect();
@@ -112,17 +108,39 @@ async fn nodes_whose_hints_are_gone_or_damaged_serve_the_same_data() {
         cluster.start_node(node);
         cluster.wait_caught_up(node).await;
     }
+    // Whoever had to rebuild its index writes it down, or every start would be as slow.
+    stop_all(&mut cluster).await;
+    cluster.nodes().for_each(|node| drop(hints(&cluster, node)));
+}
+
+/// Stops every node cleanly.
+async fn stop_all(cluster: &mut TestCluster) {
+    for node in cluster.nodes() {
+        let process = Pid::from_raw(cluster.process(node).id() as i32).expect("a process has an id");
+        kill_process(process, Signal::TERM).expect("the process is a child of ours");
+    }
+    for node in cluster.nodes() {
+        let status = cluster.wait_exit(node, STOP_DEADLINE).await;
+        assert!(status.success(), "node {node} stopped with {status}");
+    }
+}
+
+/// The hints of a node; there must be one of each shard.
+fn hints(cluster: &TestCluster, node: usize) -> Vec<PathBuf> {
+    let hints = named(&cluster.node_dir(node).join("data/shards"), "hint");
+    assert!(hints.len() >= usize::from(cluster.shards()), "node {node} has {} hints after a clean stop", hints.len());
+    hints
 }
 
 type Values = HashMap<String, Option<String>>;
 
 /// Writes values of every shard; returns them.
-async fn write_values(client: &Client, prefix: &str) -> Values {
+async fn write_values(client: &Client, prefix: &str, value_bytes: usize) -> Values {
     let mut expected = Values::new();
     for chunk in (0..KEYS).collect::<Vec<_>>().chunks(100) {
         let mut batch = client.batch();
         for number in chunk {
-            let (key, filler) = (format!("{prefix}-{number}"), "x".repeat(VALUE_BYTES));
+            let (key, filler) = (format!("{prefix}-{number}"), "x".repeat(value_bytes));
             let value = format!("{number}-{filler}");
             batch = batch.put(key.clone(), value.clone());
             expected.insert(key, Some(value));

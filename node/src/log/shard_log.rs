@@ -512,6 +512,11 @@ impl ShardLog {
         self.grown
     }
 
+    /// The newest checkpoint is of no use any more: all of the log counts as grown.
+    pub fn want_checkpoint(&mut self) {
+        self.grown = self.bytes();
+    }
+
     /// From which entry on the newest sealed segments of at least `bytes`, and the active one, hold the log.
     pub fn retained_from(&self, bytes: u64) -> LogIndex {
         let mut retained = 0;

@@ -23,11 +23,11 @@ pub enum Restored {
 }
 
 /// The state at a log's base: empty for a log that has none. Takes the index from the hint if there is one, and reads all
-/// records of the base otherwise.
+/// records of the base otherwise; then a checkpoint is soon worth it, or the next start would have to do the same.
 ///
 /// # Errors
 /// `Damaged` if the base or a record is not what it should be.
-pub(super) fn restore(log: &ShardLog) -> Result<(Store, Restored), ShardError> {
+pub(super) fn restore(log: &mut ShardLog) -> Result<(Store, Restored), ShardError> {
     let Some(base) = log.base() else { return Ok((Store::new(log.view()), Restored::Nothing)) };
     let shard = log.shard();
     let damaged =
@@ -49,6 +49,7 @@ pub(super) fn restore(log: &ShardLog) -> Result<(Store, Restored), ShardError> {
         }
     })?;
     store.finish_scan();
+    log.want_checkpoint();
     info!(%shard, records, keys = store.reader().keys(), "the index is rebuilt");
     Ok((store, Restored::Scan))
 }

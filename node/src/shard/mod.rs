@@ -300,7 +300,7 @@ impl Shard {
         if is_new {
             log.append_membership(&initial_membership(config.initial_voters.clone()))?;
         }
-        let (store, restored) = checkpoint::restore(&log)?;
+        let (store, restored) = checkpoint::restore(&mut log)?;
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
         Ok(Shard {
             campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),
