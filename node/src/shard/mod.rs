@@ -740,14 +740,14 @@ impl Shard {
                 // It is refused while one before it is on its way; another tick comes.
                 let _ = self.consensus.propose_membership(&change);
             }
-            Some(reconcile::Step::HandOver(successor)) => {
-                // It costs the lease for the rest of the term, so it is not tried again at once if it fails.
-                if self.stepped_aside_at.is_none_or(|at| now.ms_since(at) >= BALANCE_EVERY_MS) {
-                    self.stepped_aside_at = Some(now);
-                    self.transfer_to(successor);
-                }
+            // It costs the lease for the rest of the term, so it is not tried again at once if it fails.
+            Some(reconcile::Step::HandOver(successor))
+                if self.stepped_aside_at.is_none_or(|at| now.ms_since(at) >= BALANCE_EVERY_MS) =>
+            {
+                self.stepped_aside_at = Some(now);
+                self.transfer_to(successor);
             }
-            None => {}
+            Some(reconcile::Step::HandOver(_)) | None => {}
         }
     }
 

@@ -309,7 +309,8 @@ impl Invariants {
         let leads = now.role == Role::Leader && now.applied.0.is_multiple_of(4);
         let known = self.digests.get(&(shard_id, now.applied)).copied();
         let looks = before.is_none() || now.applied.0.is_multiple_of(16);
-        if !leads && !(looks && known.is_some()) {
+        let compares = looks && known.is_some();
+        if !leads && !compares {
             return None;
         }
         let digest = match shard.store().digest() {
