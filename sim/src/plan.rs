@@ -327,6 +327,11 @@ pub enum FaultKind {
         /// How long it is down.
         down_ms: u64,
     },
+    /// The hints of a node's shards are lost. Nothing rests on them: the next start takes longer.
+    LoseHints {
+        /// The node.
+        node: u16,
+    },
     /// A node's wall clock jumps by this many milliseconds, up to an hour.
     WallJump {
         /// The node.

@@ -3,7 +3,8 @@
 
 use crate::log::operations::RECORD_HEADER_BYTES;
 use crate::log::operations::RecordHeader;
-use crate::log::{Base, DataSegment, DataWriter, LogView, Position, Segment};
+use crate::log::{Base, DataSegment, DataWriter, LogView, Membership, Position, Segment};
+use crate::seeded::{Bug, planted};
 use crate::snapshot::{Finish, Run, SnapshotError, SnapshotSink, SnapshotSinks, SnapshotSource, StoredRecords};
 use crate::store::IndexDump;
 use bytes::{Bytes, BytesMut};
@@ -27,7 +28,10 @@ impl StateSnapshot {
     /// The state at `base`, whose index is `index`, in the segments that `view` has now.
     pub(super) fn new(base: &Base, index: IndexDump, view: &LogView) -> Self {
         let mut header = BytesMut::new();
-        base.encode(&mut header);
+        match planted(Bug::SnapshotWithoutMembership) {
+            true => Base { membership: Membership::default(), ..base.clone() }.encode(&mut header),
+            false => base.encode(&mut header),
+        }
         let segments = view.segments().into_iter().map(|segment| (segment.number(), segment)).collect();
         StateSnapshot { base: (base.term, base.index), header: header.freeze(), index, segments }
     }

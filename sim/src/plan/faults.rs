@@ -62,6 +62,8 @@ enum Scenario {
     FailedReads,
     /// A node misses so much that entries can't help it any more, and something happens while it is given a snapshot.
     Lagging,
+    /// A node starts again and has to read all records.
+    LostHints,
     /// No room.
     Full,
     /// A sync takes long.
@@ -79,7 +81,8 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Scenario; 28] = [
+    const ALL: [Scenario; 29] = [
+        Scenario::LostHints,
         Scenario::Lagging,
         Scenario::Kill,
         Scenario::KillInTurn,
@@ -122,6 +125,8 @@ impl Scenario {
             Scenario::PowerLossEverywhere | Scenario::PausedLeader | Scenario::TransferAndPause => 3,
             Scenario::CrashPoint | Scenario::CrashWhileRecovering | Scenario::FailedSync | Scenario::KillInTurn => 3,
             Scenario::Wipe => 1,
+            // Many small things are of use to a start that reads all records only.
+            Scenario::LostHints => 4,
             _ => 2,
         }
     }
@@ -208,6 +213,14 @@ impl Draft<'_> {
             }
             Scenario::FailedReads => self.failed_reads(),
             Scenario::Lagging => self.lagging(),
+            Scenario::LostHints => {
+                let (node, shard, down_ms) = (self.node(), self.shard(), self.down_ms());
+                self.now(FaultKind::LoseHints { node });
+                match self.random.random_bool(0.5) {
+                    true => self.after(1, FaultKind::PanicShard { node, shard }),
+                    false => self.after(1, FaultKind::Kill { node, down_ms }),
+                }
+            }
             Scenario::Full => self.full(),
             Scenario::Stall => {
                 let node = self.node();

@@ -456,6 +456,13 @@ impl Client {
         self.requests.retain(|_, (of, _)| *of != operation);
     }
 
+    /// The run is over: what has no answer yet may have had its effect.
+    pub(super) fn leave_open(&mut self, recorder: &mut workload::Recorder) {
+        for Running { operation, .. } in std::mem::take(&mut self.running).into_values() {
+            recorder.handle_end(operation, Err(Outcome::Unknown), &mut self.seen);
+        }
+    }
+
     fn end(
         &mut self,
         number: u64,

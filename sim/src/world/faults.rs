@@ -120,10 +120,14 @@ impl World<'_> {
                 if wiped {
                     let at = usize::from(node);
                     self.nodes[at].files.wipe();
-                    self.nodes[at].damaged = true;
+                    self.nodes[at].damaged = false;
                     self.nodes[at].disk_id = Uuid::from_u128(self.rng.random());
                 }
                 wiped
+            }
+            FaultKind::LoseHints { node } => {
+                let at = usize::from(node);
+                at < self.nodes.len() && self.nodes[at].files.lose_hints()
             }
             FaultKind::WallJump { node, ms } => self.on_machine(node, |world, at| world.nodes[at].clock.jump_wall(ms)),
             FaultKind::ClockRate { node, ppm } => {
@@ -307,6 +311,7 @@ pub(super) fn name(kind: &FaultKind) -> &'static str {
         FaultKind::FlipBit { .. } => "bit flip",
         FaultKind::MisdirectWrite { .. } => "misdirected write",
         FaultKind::Wipe { .. } => "disk swapped",
+        FaultKind::LoseHints { .. } => "hints lost",
         FaultKind::WallJump { .. } => "wall clock jump",
         FaultKind::ClockRate { .. } => "clock rate",
         FaultKind::DropClients => "clients dropped",

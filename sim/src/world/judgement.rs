@@ -117,9 +117,12 @@ impl World<'_> {
         }
         self.add("writes sent again", retries);
         self.add("operations redirected", redirects);
+        let joint_ends = self.invariants.joint_ends;
+        self.add("joint states interrupted", joint_ends);
         self.add("writes refused for want of room", disk_full);
         let unknown = self.operations["unknown"];
         self.add("operations of unknown outcome", unknown);
+        self.clients.iter_mut().for_each(|client| client.leave_open(&mut self.recorder));
         if let Some(nonsense) = self.recorder.nonsense.take() {
             self.violate("protocol", nonsense);
         }

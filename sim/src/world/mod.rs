@@ -154,7 +154,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 34] = [
+const COVERAGE: [&str; 35] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -180,6 +180,7 @@ const COVERAGE: [&str; 34] = [
     "upkeep cancelled",
     "snapshots installed",
     "membership changes",
+    "joint states interrupted",
     "wiped disks replaced",
     "faulty replicas replaced",
     "hints used",

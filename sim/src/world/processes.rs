@@ -56,6 +56,7 @@ impl World<'_> {
             }
             // An operator empties the folder, and the node is taken in again as one that has forgotten everything.
             self.nodes[at].files.wipe();
+            self.nodes[at].damaged = false;
             self.nodes[at].disk_id = Uuid::from_u128(self.rng.random());
             self.count("folders emptied by an operator");
         }
