@@ -27,11 +27,13 @@ pub(crate) struct ClusterOptions {
     pub(crate) fault_hooks: bool,
     /// Settings of every node, as environment variables.
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// Where its folder is made, if not where the system keeps temporary files.
+    pub(crate) within: Option<PathBuf>,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        ClusterOptions { nodes: 3, shards: 8, fault_hooks: false, environment: Vec::new() }
+        ClusterOptions { nodes: 3, shards: 8, fault_hooks: false, environment: Vec::new(), within: None }
     }
 }
 
@@ -53,7 +55,11 @@ struct Node {
 impl TestCluster {
     /// Lays out a cluster, starts its nodes, and waits until it serves every shard.
     pub(crate) async fn start(options: ClusterOptions) -> Self {
-        let folder = TempDir::with_prefix("kvorum-test-").expect("a temporary folder can be made");
+        let folder = match &options.within {
+            Some(within) => TempDir::with_prefix_in("kvorum-test-", within),
+            None => TempDir::with_prefix("kvorum-test-"),
+        };
+        let folder = folder.expect("a temporary folder can be made");
         let base_port = free_base_port();
         let nodes = (0..options.nodes).map(|_| Node::default()).collect();
         let mut cluster = TestCluster { options, base_port, nodes, folder };

@@ -1,0 +1,139 @@
+//! A file system that is full to its last byte while clients write: nobody's process ends, nothing acknowledged is lost, and
+//! writes work again once there is room. Where mounting is not allowed there is nothing to see, and the test says so.
+
+mod common;
+
+use common::{ClusterOptions, TestCluster, eventually};
+use kvorum_client::{Client, Outcome};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Of all three nodes.
+const FILE_SYSTEM_MIB: u32 = 320;
+const VALUE_BYTES: usize = 20_000;
+/// Writers, each with keys of its own.
+const WRITERS: usize = 8;
+/// Refusals in a row after which a writer believes that the disk is full.
+const REFUSALS: usize = 5;
+/// Far more than fits the file system.
+const WRITES_MAX: usize = 4_000;
+const WRITE_DEADLINE: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_to_the_brim_loses_nothing_and_serves_again_once_there_is_room() {
+    let Some(mounted) = Mounted::try_new() else {
+        println!("skipped: mounting a file system is not allowed here");
+        return;
+    };
+    let environment = vec![("KVORUM_JOURNAL_FILE_BYTES", (4 << 20).to_string())];
+    let options =
+        ClusterOptions { environment, within: Some(mounted.path().to_owned()), shards: 4, ..ClusterOptions::default() };
+    let mut cluster = TestCluster::start(options).await;
+    let client = cluster.client().await;
+    let ballast = fill(&mounted.path().join("ballast"), 100 << 20);
+    let mut acknowledged = write_until_refused(&client, 0).await;
+    assert!(acknowledged.len() > 100, "{} writes fit before the disk was full", acknowledged.len());
+
+    // Not even what the nodes keep in reserve for themselves is left.
+    let brim = fill(&mounted.path().join("brim"), u64::MAX);
+    acknowledged.extend(write_until_refused(&client, 1).await);
+    assert_holds(&client, &acknowledged).await;
+    for node in cluster.nodes() {
+        assert!(cluster.process(node).is_running(), "node {node} has ended: {}", cluster.log(node).last_line());
+    }
+
+    std::fs::remove_file(brim).expect("the test made it");
+    std::fs::remove_file(ballast).expect("the test made it");
+    eventually("writes work again", DEADLINE, async || client.put("after", "room").deadline(WRITE_DEADLINE).await)
+        .await;
+    assert_holds(&client, &acknowledged).await;
+    cluster.kill_all();
+    cluster.nodes().for_each(|node| cluster.start_node(node));
+    cluster.wait_ready().await;
+    assert_holds(&cluster.client().await, &acknowledged).await;
+}
+
+/// Each writer goes on until it is refused many times in a row; returns what was acknowledged.
+async fn write_until_refused(client: &Client, round: usize) -> HashMap<String, String> {
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let client = client.clone();
+        writers.spawn(async move {
+            let (mut acknowledged, mut refusals) = (HashMap::new(), 0);
+            for number in 0..WRITES_MAX {
+                let key = format!("{round}-{writer}-{number}");
+                let value = format!("{key}-{}", "x".repeat(VALUE_BYTES));
+                match client.put(key.clone(), value.clone()).deadline(WRITE_DEADLINE).await {
+                    Ok(_) => {
+                        acknowledged.insert(key, value);
+                        refusals = 0;
+                    }
+                    Err(error) => {
+                        assert_ne!(error.outcome(), Outcome::Applied, "{error}");
+                        refusals += 1;
+                    }
+                }
+                if refusals == REFUSALS {
+                    return acknowledged;
+                }
+            }
+            panic!("the disk never became full");
+        });
+    }
+    let mut all = HashMap::new();
+    while let Some(acknowledged) = writers.join_next().await {
+        all.extend(acknowledged.expect("a writer does not panic"));
+    }
+    all
+}
+
+async fn assert_holds(client: &Client, expected: &HashMap<String, String>) {
+    for (key, value) in expected {
+        let entry = eventually("the key is read", DEADLINE, async || client.get(key).await).await;
+        let entry = entry.unwrap_or_else(|| panic!("{key} was acknowledged and is gone"));
+        assert!(entry.value == *value, "{key} holds another value");
+    }
+}
+
+/// Writes a file of at most `bytes`, or until nothing more fits.
+fn fill(path: &Path, bytes: u64) -> PathBuf {
+    let mut file = File::create(path).expect("an empty file needs no room");
+    let block = vec![0xa5; 64 << 10];
+    let mut written = 0;
+    // Whole blocks first, then what is left byte by byte, as it were.
+    for size in [64 << 10, 4 << 10, 512] {
+        while written < bytes && file.write_all(&block[..size]).is_ok() {
+            written += size as u64;
+        }
+    }
+    path.to_owned()
+}
+
+/// A small file system in memory, gone when this is dropped.
+struct Mounted(TempDir);
+
+impl Mounted {
+    fn try_new() -> Option<Mounted> {
+        let folder = TempDir::with_prefix("kvorum-mount-").expect("a temporary folder can be made");
+        let size = format!("size={FILE_SYSTEM_MIB}m");
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+        output.is_ok_and(|output| output.status.success()).then_some(Mounted(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Nothing else can be done about a failure than to leave it mounted.
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).output();
+    }
+}
