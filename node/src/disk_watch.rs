@@ -158,7 +158,8 @@ where
     tokio::task::spawn_blocking(move || question(&*disk)).await.ok()?.ok()
 }
 
-fn hand_over(router: &Router) {
+/// Hands over every shard that this node leads.
+pub fn hand_over(router: &Router) {
     let led: Vec<_> =
         router.all_local().into_iter().filter(|handle| handle.snapshot.lock().role == Role::Leader).collect();
     if led.is_empty() {

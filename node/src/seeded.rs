@@ -191,6 +191,18 @@ bugs! {
     /// What is remembered of clients' writes is left out of checkpoints, and so of snapshots. Breaks: a retry takes
     /// effect at most once.
     SessionsMissingFromCheckpoint = "sessions-missing-from-checkpoint",
+    /// The index is read from a hint that belongs to another manifest. Breaks: what a start shows is the state at its base.
+    HintOfAnotherManifestUsed = "hint-of-another-manifest-used",
+    /// A segment that holds superseded entries leaves the log as it is, and a rebuilt index counts their records. Breaks:
+    /// only committed entries have effects.
+    StaleSegmentRetired = "stale-segment-retired",
+    /// Compaction removes the segments that it has emptied before the manifest that names the copies is written. Breaks: a
+    /// crash at any moment leaves a state that can be opened.
+    CompactionDropsLive = "compaction-drops-live",
+    /// A snapshot leaves out who replicates the shard. Breaks: membership is part of the state.
+    SnapshotWithoutMembership = "snapshot-without-membership",
+    /// An append that finds no room on the disk is taken for done. Breaks: what a replica says to hold it holds.
+    DiskFullLosesAppend = "disk-full-loses-append",
     /// Compaction drops every tombstone, and every expired record, although an older record of the key is kept elsewhere
     /// and comes back when the index is rebuilt. Breaks: what was removed stays so.
     TombstoneDroppedEarly = "tombstone-dropped-early",
@@ -198,6 +210,9 @@ bugs! {
     // The node.
     /// A forwarded write whose answer will not come is reported as not applied. Breaks: "not applied" is certain.
     LostForwardToldNotApplied = "lost-forward-told-not-applied",
+    /// A replica that takes the place of a lost one gets its id. Breaks: a replica that has forgotten its votes and entries is
+    /// not counted.
+    ReplicaIdReused = "replica-id-reused",
     /// A node that comes with an empty data folder is let in under its old name. Breaks: a replica that has forgotten
     /// its votes and entries is not counted.
     WipedDiskAdmitted = "wiped-disk-admitted",

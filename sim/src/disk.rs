@@ -131,6 +131,11 @@ impl SimFileSystem {
         self.state.lock().flip_bit(kind, rng)
     }
 
+    /// Removes the hints of all shards for good. Returns whether there were any.
+    pub fn lose_hints(&self) -> bool {
+        self.state.lock().lose_hints()
+    }
+
     /// Takes back every planned fault that has not met anything, and frees a full disk.
     pub fn clear_faults(&self) {
         self.state.lock().faults = faults::Faults::default();

@@ -48,6 +48,9 @@ pub struct Options {
     pub wall_offset_ms: Vec<i64>,
     /// How long a client waits for one operation before it gives it up, in milliseconds.
     pub deadline_ms: u32,
+    /// Of a thousand messages about snapshots, so many are lost besides.
+    #[serde(default)]
+    pub snapshots_lost_permille: u32,
 }
 
 /// How a network treats messages.
@@ -289,6 +292,15 @@ pub enum FaultKind {
         /// For how long.
         ms: u64,
     },
+    /// The node's disk has room for so many more bytes, and fills up.
+    DiskFills {
+        /// The node.
+        node: u16,
+        /// What is left.
+        room_bytes: u32,
+        /// For how long.
+        ms: u64,
+    },
     /// A sync that begins takes this long.
     DiskStalls {
         /// The node.
@@ -314,6 +326,11 @@ pub enum FaultKind {
         node: u16,
         /// How long it is down.
         down_ms: u64,
+    },
+    /// The hints of a node's shards are lost. Nothing rests on them: the next start takes longer.
+    LoseHints {
+        /// The node.
+        node: u16,
     },
     /// A node's wall clock jumps by this many milliseconds, up to an hour.
     WallJump {

@@ -14,7 +14,7 @@ use crate::session::{Answered, Session, SessionContext};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::frame;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
-use kvorum_protocol::part::{Assembler, PART_KIND};
+use kvorum_protocol::part::Assembler;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     ClientId, DecodeError, ErrorCode, Hello, HelloReply, Request, RequestBody, RequestId, Response, ResponseBody,
@@ -283,12 +283,13 @@ impl<'a> Connection<'a> {
     }
 
     /// Takes a frame: the message that it is, or makes whole. A message in parts needs its share of the node's memory
-    /// before its first part is kept. Parts before HELLO are the protocol's business, not the memory's.
+    /// before its first part is kept. Where HELLO did not agree on parts, a part is an operation that nobody knows.
     async fn assemble(&mut self, body: Bytes) -> Result<Result<Option<Bytes>, DecodeError>, ConnectionError> {
+        if !self.output.uses_parts() {
+            self.large_frame = None;
+            return Ok(Ok(Some(body)));
+        }
         match self.assembler.begins(&body) {
-            Ok(Some(_)) if self.client.is_none() => {
-                return Ok(Err(DecodeError::UnknownOperation(PART_KIND)));
-            }
             Ok(Some(bytes)) => {
                 self.message_since = Some(Instant::now());
                 self.reserve(bytes).await?;

@@ -32,6 +32,11 @@ impl Outgoing {
         self.in_parts = true;
     }
 
+    /// Whether they do: the client said that it knows parts.
+    pub(super) fn uses_parts(&self) -> bool {
+        self.in_parts
+    }
+
     /// Adds an answer.
     pub(super) fn push(&mut self, response: &Response) {
         if self.in_parts && response.bytes_about() > PART_BYTES_MAX {

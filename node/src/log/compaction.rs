@@ -103,13 +103,13 @@ impl Compaction {
                 let verdict = decide(record, from, lowest_elsewhere);
                 let bytes = match verdict {
                     Verdict::Keep => {
-                        let to = writer.append(stored, record.version, to_come)?;
+                        let to = writer.append(stored, record.version, Some(to_come))?;
                         copying.moved.push(Moved { hash: hash64(record.key), from, to });
                         stored.len()
                     }
                     Verdict::KeepTombstone => {
                         let tombstone = encode_tombstone(record.key, record.version);
-                        writer.append(&tombstone, record.version, to_come)?;
+                        writer.append(&tombstone, record.version, Some(to_come))?;
                         tombstone.len()
                     }
                     Verdict::Drop => 0,

@@ -11,7 +11,7 @@
 
 use super::disk::{Disk, DiskError};
 use super::error::{Damage, LogError};
-use super::limits::{DATA_SYNC_BYTES, SEGMENT_BYTES_UNIT};
+use super::limits::{DATA_SYNC_BYTES, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_UNIT};
 use super::map::MappingWriter;
 use super::operations::{RECORD_HEADER_BYTES, Record, RecordHeader};
 use super::segment::{DATA_SEGMENT, SEGMENT_HEADER_BYTES, Segment};
@@ -64,8 +64,8 @@ impl DataWriter {
     }
 
     /// Appends a record, as it stands in an operation entry with its padding left out. `to_come` is about how many bytes
-    /// will follow, this record included: a segment is made no larger than they need. Syncs now and then, and may block for
-    /// that.
+    /// will follow, this record included: a segment is made no larger than they need. If that is not known, segments begin
+    /// small and double. Syncs now and then, and may block for that.
     ///
     /// # Errors
     /// `DiskFull`: finished segments and the open one stay as they are, and [`DataWriter::abandon`] removes them. Else a
@@ -73,7 +73,7 @@ impl DataWriter {
     ///
     /// # Panics
     /// If the bytes are longer than any record.
-    pub fn append(&mut self, record: &[u8], version: Version, to_come: u64) -> Result<Position, LogError> {
+    pub fn append(&mut self, record: &[u8], version: Version, to_come: Option<u64>) -> Result<Position, LogError> {
         assert!((RECORD_HEADER_BYTES..=RECORD_BYTES_MAX).contains(&record.len()), "a record has a header and a bound");
         let bytes = frame_bytes(record.len());
         if self.open.as_ref().is_none_or(|open| open.writer.written() + bytes > open.segment.bytes()) {
@@ -102,7 +102,9 @@ impl DataWriter {
         Ok(Position { segment: open.segment.number(), offset: offset + FRAME_BYTES })
     }
 
-    fn make(&self, first_bytes: u32, to_come: u64) -> Result<Open, DiskError> {
+    fn make(&self, first_bytes: u32, to_come: Option<u64>) -> Result<Open, DiskError> {
+        let doubled = || self.done.last().map_or(SEGMENT_BYTES_FIRST, |last| last.segment.bytes().saturating_mul(2));
+        let to_come = to_come.unwrap_or_else(|| u64::from(doubled() - SEGMENT_HEADER_BYTES));
         let needed = (SEGMENT_HEADER_BYTES + first_bytes).next_multiple_of(SEGMENT_BYTES_UNIT);
         let to_come = to_come.min(self.bytes_max.into());
         let wanted = (u64::from(SEGMENT_HEADER_BYTES) + to_come).next_multiple_of(SEGMENT_BYTES_UNIT.into());

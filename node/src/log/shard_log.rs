@@ -351,6 +351,7 @@ impl ShardLog {
             return false;
         }
         self.has_room(needed)
+            || planted(Bug::DiskFullLosesAppend)
             || self
                 .next_number()
                 .is_ok_and(|number| self.options.source.ready(self.shard, number, self.size_for(needed)))
@@ -372,7 +373,10 @@ impl ShardLog {
         let bytes = record_bytes(payload.len() as u32);
         if !self.has_room(bytes) {
             // The next segment is durable before the seal that leads to it is written.
-            let next = self.next_segment(bytes)?;
+            let next = match self.next_segment(bytes) {
+                Err(LogError::DiskFull(_)) if planted(Bug::DiskFullLosesAppend) => return Ok(self.end()),
+                next => next?,
+            };
             self.write(RecordKind::Seal, Term(0), LogIndex(0), &[]);
             self.activate(next);
         }
@@ -465,6 +469,9 @@ impl Checkpoint {
     /// # Errors
     /// `DiskFull`: the old manifest is in force, and the checkpoint must be given up. Else a failure of the disk.
     pub fn write(&self, disk: &dyn Disk) -> Result<(), LogError> {
+        if !self.dropped.is_empty() && planted(Bug::CompactionDropsLive) {
+            self.remove_dropped(disk)?;
+        }
         disk.write_shard_file(self.shard, MANIFEST_FILE, &self.manifest.encode(self.shard))?;
         match disk.write_shard_file(self.shard, HINT_FILE, &self.hint) {
             // The next start scans the segments.
@@ -617,6 +624,7 @@ impl ShardLog {
         };
         // What holds superseded entries stays in the log until compaction has emptied it.
         let stale = self.state.stale.iter().find(|number| !victims.contains(number));
+        let stale = stale.filter(|_| !planted(Bug::StaleSegmentRetired));
         retire_before = stale.map_or(retire_before, |&stale| retire_before.min(stale));
         retire_before = retire_before.max(*self.starts.keys().next().expect("the active segment has a start"));
 
@@ -685,6 +693,8 @@ impl ShardLog {
             listed: data.iter().map(listed).collect(),
             base,
         };
+        // A checkpoint may have been written of which this log has not heard yet: its hint has the same sequence number.
+        self.disk.remove_shard_file(self.shard, HINT_FILE)?;
         self.disk.write_shard_file(self.shard, MANIFEST_FILE, &manifest.encode(self.shard))?;
         Ok(())
     }

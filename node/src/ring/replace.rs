@@ -6,6 +6,7 @@
 //! ever, but given up, and another one begins with nothing to remember.
 
 use super::{FIRST_REPLICAS_MAX, RETIRED_DISKS_MAX, RingMap};
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use uuid::Uuid;
 
@@ -104,6 +105,7 @@ impl RingMap {
             ShardId(number) => self.shards.get_mut(usize::from(number)).ok_or(ReplaceError::UnknownReplica)?,
         };
         let replica = replicas.iter_mut().find(|replica| replica.replica == old.0);
+        let fresh = if planted(Bug::ReplicaIdReused) { old.0 } else { fresh };
         replica.ok_or(ReplaceError::UnknownReplica)?.replica = fresh;
         self.replicas_made = fresh;
         Ok(())

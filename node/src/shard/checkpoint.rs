@@ -11,20 +11,31 @@ use tracing::{info, warn};
 /// A line is written for every so many records that a start has to read.
 const PROGRESS_RECORDS: u64 = 1_000_000;
 
+/// Where the state of a replica came from when it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restored {
+    /// The log begins at its first entry.
+    Nothing,
+    /// The index was read from the disk.
+    Hint,
+    /// All records of the base were read.
+    Scan,
+}
+
 /// The state at a log's base: empty for a log that has none. Takes the index from the hint if there is one, and reads all
 /// records of the base otherwise; then a checkpoint is soon worth it, or the next start would have to do the same.
 ///
 /// # Errors
 /// `Damaged` if the base or a record is not what it should be.
-pub(super) fn restore(log: &mut ShardLog) -> Result<Store, ShardError> {
-    let Some(base) = log.base() else { return Ok(Store::new(log.view())) };
+pub(super) fn restore(log: &mut ShardLog) -> Result<(Store, Restored), ShardError> {
+    let Some(base) = log.base() else { return Ok((Store::new(log.view()), Restored::Nothing)) };
     let shard = log.shard();
     let damaged =
         |_| LogError::Damaged { shard, position: Position { segment: 0, offset: 0 }, damage: Damage::Manifest };
     let mut store = Store::restore(log.view(), &base.state).map_err(damaged)?;
     if let Some(hint) = log.read_hint()? {
         match store.load_index(&hint) {
-            Ok(()) => return Ok(store),
+            Ok(()) => return Ok((store, Restored::Hint)),
             Err(error) => warn!(%shard, %error, "the index on the disk can't be used"),
         }
     }
@@ -40,7 +51,7 @@ pub(super) fn restore(log: &mut ShardLog) -> Result<Store, ShardError> {
     store.finish_scan();
     log.want_checkpoint();
     info!(%shard, records, keys = store.reader().keys(), "the index is rebuilt");
-    Ok(store)
+    Ok((store, Restored::Scan))
 }
 
 impl Shard {

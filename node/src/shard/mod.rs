@@ -18,6 +18,7 @@ mod tests;
 mod transfer;
 pub mod upkeep;
 
+pub use checkpoint::Restored;
 pub use evaluate::ShardReply;
 pub use plan::{Orders, Place, ReplicaPlan};
 
@@ -269,6 +270,7 @@ pub struct Shard {
     config: ShardConfig,
     consensus: Consensus,
     store: Store,
+    restored: Restored,
     /// As of the last applied entry.
     membership: Membership,
     gate: Arc<ReadGate>,
@@ -298,7 +300,7 @@ impl Shard {
         if is_new {
             log.append_membership(&initial_membership(config.initial_voters.clone()))?;
         }
-        let store = checkpoint::restore(&mut log)?;
+        let (store, restored) = checkpoint::restore(&mut log)?;
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
         Ok(Shard {
             campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),
@@ -306,6 +308,7 @@ impl Shard {
             membership: consensus.membership(),
             consensus,
             store,
+            restored,
             gate: Arc::default(),
             overlay: Overlay::default(),
             backlog: VecDeque::new(),
@@ -344,6 +347,11 @@ impl Shard {
     /// The state.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Where the state came from when this replica was opened.
+    pub fn restored(&self) -> Restored {
+        self.restored
     }
 
     /// Who replicates the shard as of the last applied entry; nobody, if this replica has just joined.

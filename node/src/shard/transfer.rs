@@ -3,7 +3,8 @@
 
 use crate::log::operations::RECORD_HEADER_BYTES;
 use crate::log::operations::RecordHeader;
-use crate::log::{Base, DataSegment, DataWriter, LogView, Position, Segment};
+use crate::log::{Base, DataSegment, DataWriter, LogView, Membership, Position, Segment};
+use crate::seeded::{Bug, planted};
 use crate::snapshot::{Finish, Run, SnapshotError, SnapshotSink, SnapshotSinks, SnapshotSource, StoredRecords};
 use crate::store::IndexDump;
 use bytes::{Bytes, BytesMut};
@@ -27,7 +28,10 @@ impl StateSnapshot {
     /// The state at `base`, whose index is `index`, in the segments that `view` has now.
     pub(super) fn new(base: &Base, index: IndexDump, view: &LogView) -> Self {
         let mut header = BytesMut::new();
-        base.encode(&mut header);
+        match planted(Bug::SnapshotWithoutMembership) {
+            true => Base { membership: Membership::default(), ..base.clone() }.encode(&mut header),
+            false => base.encode(&mut header),
+        }
         let segments = view.segments().into_iter().map(|segment| (segment.number(), segment)).collect();
         StateSnapshot { base: (base.term, base.index), header: header.freeze(), index, segments }
     }
@@ -147,8 +151,7 @@ impl SnapshotSink for ReceptionSink {
         let writer = self.writer.as_mut().ok_or(SnapshotError::Count)?;
         for stored in StoredRecords::new(&bytes, count) {
             let (record, stored) = stored?;
-            // How much is to come is not known: full segments, but for the last.
-            writer.append(&stored[..record.bytes()], record.version, u64::MAX)?;
+            writer.append(&stored[..record.bytes()], record.version, None)?;
         }
         Ok(())
     }

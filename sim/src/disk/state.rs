@@ -100,6 +100,16 @@ impl State {
         self.files.clear();
     }
 
+    pub(super) fn lose_hints(&mut self) -> bool {
+        let hints: Vec<String> =
+            self.names.files().map(|(path, _)| path.to_owned()).filter(|path| path.ends_with("/hint")).collect();
+        for path in &hints {
+            self.names.set(path, None);
+            self.names.sync(folder_of(path));
+        }
+        !hints.is_empty()
+    }
+
     fn forget_nameless(&mut self) {
         let in_use = self.names.in_use();
         self.files.retain(|id, _| in_use.contains(id));

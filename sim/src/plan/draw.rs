@@ -71,6 +71,7 @@ fn options(random: &mut ChaCha8Rng) -> Options {
         clock_rate_ppm,
         wall_offset_ms,
         deadline_ms: pick(random, &[500, 1_000, 2_000, 3_000, 5_000, 5_000, 10_000]),
+        snapshots_lost_permille: sometimes(random, &[50, 200, 500]),
     }
 }
 

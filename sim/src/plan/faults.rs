@@ -60,6 +60,10 @@ enum Scenario {
     FailedWrite,
     /// Files can't be read when a node starts.
     FailedReads,
+    /// A node misses so much that entries can't help it any more, and something happens while it is given a snapshot.
+    Lagging,
+    /// A node starts again and has to read all records.
+    LostHints,
     /// No room.
     Full,
     /// A sync takes long.
@@ -77,7 +81,9 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Scenario; 27] = [
+    const ALL: [Scenario; 29] = [
+        Scenario::LostHints,
+        Scenario::Lagging,
         Scenario::Kill,
         Scenario::KillInTurn,
         Scenario::PowerLoss,
@@ -119,6 +125,8 @@ impl Scenario {
             Scenario::PowerLossEverywhere | Scenario::PausedLeader | Scenario::TransferAndPause => 3,
             Scenario::CrashPoint | Scenario::CrashWhileRecovering | Scenario::FailedSync | Scenario::KillInTurn => 3,
             Scenario::Wipe => 1,
+            // Many small things are of use to a start that reads all records only.
+            Scenario::LostHints => 4,
             _ => 2,
         }
     }
@@ -204,10 +212,16 @@ impl Draft<'_> {
                 self.now(FaultKind::WriteFails { node });
             }
             Scenario::FailedReads => self.failed_reads(),
-            Scenario::Full => {
-                let (node, ms) = (self.node(), self.lasts_ms());
-                self.now(FaultKind::DiskFull { node, ms });
+            Scenario::Lagging => self.lagging(),
+            Scenario::LostHints => {
+                let (node, shard, down_ms) = (self.node(), self.shard(), self.down_ms());
+                self.now(FaultKind::LoseHints { node });
+                match self.random.random_bool(0.5) {
+                    true => self.after(1, FaultKind::PanicShard { node, shard }),
+                    false => self.after(1, FaultKind::Kill { node, down_ms }),
+                }
             }
+            Scenario::Full => self.full(),
             Scenario::Stall => {
                 let node = self.node();
                 let ms = pick(self.random, &[100, 300, 600, 1_000, 3_000, 12_000, 60_000]);
@@ -415,6 +429,56 @@ impl Draft<'_> {
             false => FaultKind::Restart { node, down_ms: 100 },
         };
         self.after(lag_ms, kind);
+    }
+
+    /// Out of touch for long; and when it is back, the snapshot that it is given is interrupted.
+    fn lagging(&mut self) {
+        let (node, ms) = (self.node(), self.random.random_range(4_000..15_000));
+        let kind = match self.random.random_range(0..4) {
+            0 => FaultKind::Pause { node, ms },
+            1 => FaultKind::Kill { node, down_ms: ms },
+            2 => FaultKind::Isolate { node, ms },
+            _ => FaultKind::CutFromPeers { node, ms },
+        };
+        self.now(kind);
+        for _ in 0..self.random.random_range(0..3) {
+            let lag_ms = ms + self.random.random_range(0..2_500);
+            let (other, shard, down_ms) = (self.other(node), self.shard(), self.random.random_range(50..400));
+            let (operation, power) =
+                (self.random.random_range(1..20), self.options.fsync && self.random.random_bool(0.5));
+            let kind = match self.random.random_range(0..7) {
+                0 => FaultKind::Kill { node, down_ms },
+                1 => FaultKind::Kill { node: other, down_ms },
+                2 => FaultKind::PanicShard { node, shard },
+                3 => FaultKind::CutOneWay { from: other, to: node, ms: 700 },
+                4 => FaultKind::Transfer { shard, to: other },
+                _ => FaultKind::CrashAtOperation { node, operation, power, down_ms },
+            };
+            self.after(lag_ms, kind);
+        }
+    }
+
+    /// Full at once, or after some more has been written; perhaps on every node, and perhaps started again meanwhile.
+    fn full(&mut self) {
+        let ms = self.lasts_ms();
+        let nodes = if self.random.random_bool(0.3) {
+            0..self.options.nodes
+        } else {
+            let node = self.node();
+            node..node + 1
+        };
+        for node in nodes {
+            let room_bytes = pick(self.random, &[0, 4_096, 16_384, 65_536, 200_000]);
+            let kind = match self.random.random_bool(0.3) {
+                true => FaultKind::DiskFull { node, ms },
+                false => FaultKind::DiskFills { node, room_bytes, ms },
+            };
+            self.now(kind);
+            if self.random.random_bool(0.2) {
+                let lag_ms = self.random.random_range(0..ms);
+                self.after(lag_ms, FaultKind::Kill { node, down_ms: 100 });
+            }
+        }
     }
 
     fn slow_leader(&mut self) {

@@ -70,6 +70,7 @@ pub(super) struct Client {
     pub(super) tells: bool,
     pub(super) retries: u64,
     pub(super) redirects: u64,
+    pub(super) disk_full: u64,
 }
 
 struct Connection {
@@ -131,6 +132,7 @@ impl Client {
             tells: false,
             retries: 0,
             redirects: 0,
+            disk_full: 0,
         }
     }
 
@@ -358,6 +360,7 @@ impl Client {
     fn note_refusal(&mut self, number: u64, error: &ServerError) {
         let Some(running) = self.running.get(&number) else { return };
         self.redirects += u64::from(error.code == ErrorCode::NotLeader);
+        self.disk_full += u64::from(error.code == ErrorCode::DiskFull);
         self.routing.handle_refusal(self.need(&running.operation), self.nodes[running.node], error);
     }
 
@@ -451,6 +454,13 @@ impl Client {
 
     fn forget_requests(&mut self, operation: u64) {
         self.requests.retain(|_, (of, _)| *of != operation);
+    }
+
+    /// The run is over: what has no answer yet may have had its effect.
+    pub(super) fn leave_open(&mut self, recorder: &mut workload::Recorder) {
+        for Running { operation, .. } in std::mem::take(&mut self.running).into_values() {
+            recorder.handle_end(operation, Err(Outcome::Unknown), &mut self.seen);
+        }
     }
 
     fn end(

@@ -94,6 +94,11 @@ impl World<'_> {
                 world.nodes[at].files.set_full(true);
                 world.queue.push(world.now().after_ms(ms), Event::Ends(Ending::Full(at)));
             }),
+            FaultKind::DiskFills { node, room_bytes, ms } => self.on_running(node, |world, at| {
+                let files = &world.nodes[at].files;
+                files.set_capacity(Some(files.used_bytes() + u64::from(room_bytes)));
+                world.queue.push(world.now().after_ms(ms), Event::Ends(Ending::Full(at)));
+            }),
             FaultKind::DiskStalls { node, ms } => self.on_running(node, |world, at| {
                 world.nodes[at].stalled_until = world.now().after_ms(ms);
             }),
@@ -115,10 +120,14 @@ impl World<'_> {
                 if wiped {
                     let at = usize::from(node);
                     self.nodes[at].files.wipe();
-                    self.nodes[at].damaged = true;
+                    self.nodes[at].damaged = false;
                     self.nodes[at].disk_id = Uuid::from_u128(self.rng.random());
                 }
                 wiped
+            }
+            FaultKind::LoseHints { node } => {
+                let at = usize::from(node);
+                at < self.nodes.len() && self.nodes[at].files.lose_hints()
             }
             FaultKind::WallJump { node, ms } => self.on_machine(node, |world, at| world.nodes[at].clock.jump_wall(ms)),
             FaultKind::ClockRate { node, ppm } => {
@@ -244,7 +253,10 @@ impl World<'_> {
                 let connections = self.client_links.of_node(at);
                 connections.into_iter().for_each(|connection| self.break_client_link(connection));
             }
-            Ending::Full(at) => self.nodes[at].files.set_full(false),
+            Ending::Full(at) => {
+                self.nodes[at].files.set_full(false);
+                self.nodes[at].files.set_capacity(None);
+            }
         }
     }
 
@@ -294,10 +306,12 @@ pub(super) fn name(kind: &FaultKind) -> &'static str {
         FaultKind::WriteFails { .. } => "write fails",
         FaultKind::ReadsFail { .. } => "reads fail",
         FaultKind::DiskFull { .. } => "disk full",
+        FaultKind::DiskFills { .. } => "disk fills up",
         FaultKind::DiskStalls { .. } => "disk stalls",
         FaultKind::FlipBit { .. } => "bit flip",
         FaultKind::MisdirectWrite { .. } => "misdirected write",
         FaultKind::Wipe { .. } => "disk swapped",
+        FaultKind::LoseHints { .. } => "hints lost",
         FaultKind::WallJump { .. } => "wall clock jump",
         FaultKind::ClockRate { .. } => "clock rate",
         FaultKind::DropClients => "clients dropped",

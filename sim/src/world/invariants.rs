@@ -28,6 +28,8 @@ pub(super) struct Invariants {
     memberships: BTreeMap<(usize, ShardId), Membership>,
     /// A digest of the state at an entry, as a leader had it.
     digests: BTreeMap<(ShardId, LogIndex), u64>,
+    /// Replicas that ended, or leaders that lost leadership, in a joint state.
+    pub(super) joint_ends: u64,
     /// Log time and version of the newest entry that anyone applied.
     newest: BTreeMap<ShardId, (u64, Version)>,
     /// How many segments each replica's log has.
@@ -87,6 +89,7 @@ impl Invariants {
         }
         if led && !leads {
             counted.push("leaders that lost leadership");
+            self.joint_ends += u64::from(!membership.voters_outgoing.is_empty());
         }
         if before.is_some_and(|before| before.keys > snapshot.keys && before.version == snapshot.version) {
             counted.push("keys expired");
@@ -210,13 +213,16 @@ impl Invariants {
     /// A replica was dropped: the next one starts afresh.
     pub(super) fn handle_replica_end(&mut self, at: usize, shard: ShardId) {
         self.last.remove(&(at, shard));
-        self.memberships.remove(&(at, shard));
+        self.joint_ends +=
+            u64::from(self.memberships.remove(&(at, shard)).is_some_and(|of| !of.voters_outgoing.is_empty()));
         self.segments.remove(&(at, shard));
     }
 
     /// A process has ended.
     pub(super) fn handle_process_end(&mut self, at: usize) {
         self.last.retain(|(node, _), _| *node != at);
+        let joint = |(key, of): (&(usize, ShardId), &Membership)| key.0 == at && !of.voters_outgoing.is_empty();
+        self.joint_ends += self.memberships.iter().filter(|of| joint(*of)).count() as u64;
         self.memberships.retain(|(node, _), _| *node != at);
         self.segments.retain(|(node, _), _| *node != at);
     }
@@ -299,10 +305,12 @@ impl Invariants {
         if !moved || now.applied == LogIndex(0) {
             return None;
         }
-        let leads = now.role == Role::Leader;
+        // A digest reads the whole state, so a leader's is taken now and then only.
+        let leads = now.role == Role::Leader && now.applied.0.is_multiple_of(4);
         let known = self.digests.get(&(shard_id, now.applied)).copied();
         let looks = before.is_none() || now.applied.0.is_multiple_of(16);
-        if !leads && !(looks && known.is_some()) {
+        let compares = looks && known.is_some();
+        if !leads && !compares {
             return None;
         }
         let digest = match shard.store().digest() {

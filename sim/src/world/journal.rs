@@ -1,5 +1,6 @@
 //! A node's journal: the production writer, its rounds driven by events instead of a thread.
 
+use kvorum_node::clock::Nanos;
 use kvorum_node::journal::{
     BackgroundSync, DurableEnds, JournalError, JournalWriter, ShardJournal, Submission, SubmissionQueue, SyncJob,
 };
@@ -11,6 +12,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What shards hand their appends to. With durability `memory` a submission completes at once, as in a node.
 pub(super) struct Submissions {
@@ -40,6 +42,7 @@ pub(super) struct Journal {
     writer: Option<JournalWriter>,
     round: Option<Round>,
     rounds: u64,
+    began: Nanos,
 }
 
 /// A round under way.
@@ -56,7 +59,7 @@ impl Journal {
             queue: Mutex::new(SubmissionQueue::new(frame_bytes_max)),
             durable: Mutex::new(durable),
         };
-        Journal { submissions: Arc::new(submissions), writer, round: None, rounds: 0 }
+        Journal { submissions: Arc::new(submissions), writer, round: None, rounds: 0, began: Nanos(0) }
     }
 
     pub(super) fn submissions(&self) -> &Arc<Submissions> {
@@ -73,13 +76,20 @@ impl Journal {
         self.round.is_none() && !self.submissions.queue.lock().is_empty()
     }
 
+    /// How long the round under way has taken so far.
+    pub(super) fn stalled_for(&self, now: Nanos) -> Duration {
+        let since = self.round.as_ref().map(|_| now.ms_since(self.began));
+        Duration::from_millis(since.unwrap_or(0))
+    }
+
     /// The number of the round under way, or of the last one.
     pub(super) fn round(&self) -> u64 {
         self.rounds
     }
 
     /// Begins a round with what waits.
-    pub(super) fn begin(&mut self, write_first: bool) -> Result<(), JournalError> {
+    pub(super) fn begin(&mut self, write_first: bool, now: Nanos) -> Result<(), JournalError> {
+        self.began = now;
         let batch = self.submissions.queue.lock().next_round();
         self.round = Some(Round { batch, written: false });
         self.rounds += 1;
@@ -109,7 +119,7 @@ impl Journal {
     pub(super) fn close(mut self) -> Result<(), JournalError> {
         self.end()?;
         while !self.submissions.queue.lock().is_empty() {
-            self.begin(true)?;
+            self.begin(true, self.began)?;
             self.end()?;
         }
         self.writer.map_or(Ok(()), JournalWriter::close)

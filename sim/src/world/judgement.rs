@@ -1,7 +1,7 @@
 //! The end of a run: everything heals, progress is required, and what clients saw is judged.
 
 use super::queue::Moment;
-use super::{Event, PROGRESS_MS, Phase, SETTLE_MS, World};
+use super::{Event, PROGRESS_MS, Phase, SETTLE_MS, SETTLES_MAX, World};
 use crate::checker::{self, Limits, Verdict};
 use crate::plan::{Act, Step};
 use crate::run::Run;
@@ -21,10 +21,9 @@ impl World<'_> {
         self.queue.push(wait, Event::Judge);
     }
 
-    /// Counters, one in each shard that has a majority of sound replicas.
+    /// Counters, one in each shard.
     pub(super) fn probe_keys(&self) -> Vec<u32> {
         let mut wanted: Vec<ShardId> = (0..self.ring.shards.len() as u16).map(ShardId).collect();
-        wanted.retain(|shard| self.has_sound_majority(*shard));
         let topology = self.ring.topology(|_| None);
         let mut keys = Vec::new();
         for key in 1_000_000.. {
@@ -38,12 +37,6 @@ impl World<'_> {
             }
         }
         keys
-    }
-
-    pub(super) fn has_sound_majority(&self, shard: ShardId) -> bool {
-        let replicas = self.ring.replicas(shard);
-        let sound = replicas.iter().filter(|replica| !self.nodes[usize::from(replica.node)].damaged).count();
-        sound > replicas.len() / 2
     }
 
     /// Looks whether what must have happened by now has. Returns whether the run is over.
@@ -70,6 +63,14 @@ impl World<'_> {
                     self.violate("progress", format!("client {client} still waits\n{}", self.states()));
                     return true;
                 }
+                if let Some(what) = self.unfinished() {
+                    if self.settles < SETTLES_MAX {
+                        self.settles += 1;
+                        self.queue.push(self.now().after_ms(SETTLE_MS), Event::Judge);
+                        return false;
+                    }
+                    self.violate("progress", format!("{what}\n{}", self.states()));
+                }
                 if let Some((property, detail)) = self.invariants.compare(&self.nodes) {
                     self.violate(property, detail);
                 }
@@ -88,7 +89,7 @@ impl World<'_> {
         let mut lines = String::new();
         for (at, node) in self.nodes.iter().enumerate() {
             let Some(process) = &node.process else {
-                lines.push_str(&format!("node {at} is down{}\n", if node.broken { " for good" } else { "" }));
+                lines.push_str(&format!("node {at} is down\n"));
                 continue;
             };
             for (shard, replica) in &process.shards {
@@ -108,15 +109,20 @@ impl World<'_> {
         let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let again = running.map(|process| process.journal.files_used_again(ring)).sum();
         self.add("journal files used again", again);
-        let (mut retries, mut redirects) = (0, 0);
+        let (mut retries, mut redirects, mut disk_full) = (0, 0, 0);
         for client in &self.clients {
             retries += client.retries;
             redirects += client.redirects;
+            disk_full += client.disk_full;
         }
         self.add("writes sent again", retries);
         self.add("operations redirected", redirects);
+        let joint_ends = self.invariants.joint_ends;
+        self.add("joint states interrupted", joint_ends);
+        self.add("writes refused for want of room", disk_full);
         let unknown = self.operations["unknown"];
         self.add("operations of unknown outcome", unknown);
+        self.clients.iter_mut().for_each(|client| client.leave_open(&mut self.recorder));
         if let Some(nonsense) = self.recorder.nonsense.take() {
             self.violate("protocol", nonsense);
         }

@@ -156,6 +156,10 @@ impl World<'_> {
         if self.peer_links.is_cut(from, to) || happens(network.lost_permille, &mut self.rng) {
             return;
         }
+        let lost_permille = if self.healed { 0 } else { self.plan.options.snapshots_lost_permille };
+        if bytes.first() == Some(&SNAPSHOT) && happens(lost_permille, &mut self.rng) {
+            return;
+        }
         // Requests that are passed on travel on a stream that delivers each once; consensus and snapshots don't rely on
         // that.
         let twice = happens(network.duplicated_permille, &mut self.rng) && may_come_twice(&bytes);

@@ -8,22 +8,28 @@ use super::queue::Moment;
 use crate::disk::SimFileSystem;
 use crate::plan::Options;
 use bytes::BytesMut;
-use kvorum_node::clock::Clock as _;
-use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter};
+use kvorum_node::clock::{Clock as _, Nanos};
+use kvorum_node::disk_watch::{self, Actions, DiskWatch, Observation};
+use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter, ShardJournal};
 use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
-use kvorum_node::limits::AWAIT_SPACE;
+use kvorum_node::limits::{AWAIT_SPACE, DISK_LOOK_EVERY};
 use kvorum_node::log::{Disk, DiskError, InlineSource, LogError, LogOptions, Recovered};
+use kvorum_node::meta::RING_COPY;
 use kvorum_node::peer_desk::{PeerDesk, SnapshotReads};
+use kvorum_node::peers::PeerNetwork as _;
+use kvorum_node::pressure::Pressure;
+use kvorum_node::replica_files::{Readiness, ReplicaFiles, Wanted};
 use kvorum_node::reply::{ReplySink, ReplyTo};
 use kvorum_node::ring::RingMap;
 use kvorum_node::router::Router;
 use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
-use kvorum_node::shard::inbox::{Inbox, QueueBudget, Waker};
+use kvorum_node::shard::inbox::{Inbox, QueueBudget, ShardCommand, Waker};
 use kvorum_node::shard::upkeep::{Done, Job, Upkeep, UpkeepOptions};
-use kvorum_node::shard::{Remedy, ReplicaPlan, ShardConfig, ShardError};
+use kvorum_node::shard::{Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
+use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
     ClientId, ClusterId, Durability, ErrorCode, NodeId, Request, RequestId, Response, ResponseBody, ServerError,
     ShardId, StatusScope, Topology, frame,
@@ -38,13 +44,19 @@ use uuid::Uuid;
 /// Milliseconds of a tick, and so a tenth of the shortest election timeout: production's defaults.
 pub(super) const TICK_MS: u64 = 50;
 
-/// Small, so that a short run has checkpoints and compactions.
+/// How often peers are told of replicas that can't be used.
+const REPORT_EVERY_MS: u64 = 1_000;
+
+/// What is left free of a disk.
+const HEADROOM_BYTES: u64 = 32 << 10;
+
+/// Small, so that a short run has checkpoints and compactions, and replicas that lag have to be given a snapshot.
 const UPKEEP: UpkeepOptions = UpkeepOptions {
-    checkpoint_bytes: 48 << 10,
+    checkpoint_bytes: 24 << 10,
     garbage_bytes_min: 24 << 10,
     garbage_percent: 50,
     round_bytes_max: 256 << 10,
-    retain_bytes: 16 << 10,
+    retain_bytes: 8 << 10,
 };
 
 /// A job of a shard's upkeep, and whom to tell of its end.
@@ -89,10 +101,8 @@ pub(super) struct Node {
     pub(super) stalled_until: Moment,
     /// What to do if the disk's crash point is reached.
     pub(super) crash: Option<Crash>,
-    /// The medium was damaged or lost: its replicas may stay out for good.
+    /// The medium was damaged or lost: its replicas may have to be replaced.
     pub(super) damaged: bool,
-    /// Its files could not be used at the last start. It takes an operator.
-    pub(super) broken: bool,
 }
 
 /// How a node crashes and comes back.
@@ -111,6 +121,10 @@ pub(super) struct Process {
     pub(super) outbox: Arc<Outbox>,
     pub(super) journal: Journal,
     pub(super) shards: BTreeMap<ShardId, Replica>,
+    folder: Uuid,
+    plan: ReplicaPlan,
+    /// When peers were last told of replicas that can't be used.
+    reported_at: Nanos,
     connections: BTreeMap<u64, Connection>,
     context: Arc<SessionContext>,
     /// What clients were told last.
@@ -122,6 +136,9 @@ pub(super) struct Process {
     log: LogOptions,
     queue_budget: Arc<QueueBudget>,
     upkeep: UpkeepQueue,
+    pressure: Arc<Pressure>,
+    watch: DiskWatch,
+    looked_at: Option<Nanos>,
     /// Appends that the journal wrote back at the start.
     pub(super) replayed_chunks: u64,
     /// A collection of answers is planned.
@@ -133,7 +150,12 @@ pub(super) struct Replica {
     pub(super) config: ShardConfig,
     pub(super) host: Option<ShardHost>,
     incarnation: u32,
-    /// Its log is damaged; it stays out.
+    /// The epoch of the map that gave it to this node.
+    epoch: u64,
+    may_begin: bool,
+    /// It can't be opened under the map in force.
+    awaits_map: bool,
+    /// Its log is damaged; it waits to be replaced.
     pub(super) faulty: bool,
     /// A turn is planned.
     pub(super) turn_planned: bool,
@@ -176,6 +198,8 @@ pub(super) enum Ended {
     Faulty(String),
     /// A file operation failed, and the process ends.
     DiskFailed(String),
+    /// The ring map has put another replica in its place.
+    Replaced(String),
     /// It failed too often, and the process ends.
     GaveUp(String),
 }
@@ -208,7 +232,6 @@ impl Node {
             stalled_until: Moment(0),
             crash: None,
             damaged: false,
-            broken: false,
         }
     }
 
@@ -225,7 +248,13 @@ impl Node {
         let disk = self.files.open_disk()?;
         let (journal, replayed_chunks) = open_journal(&disk, options, ring.durability, seed)?;
         let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(StartError::KnownDisks)?;
-        let router = Router::new(self.id, ring.clone(), Arc::clone(&self.clock) as _, disk.fresh_number());
+        let copy = disk.read_metadata(RING_COPY)?.and_then(|bytes| RingMap::from_bytes(&bytes).ok());
+        let router = Router::new(
+            self.id,
+            copy.clone().unwrap_or_else(|| ring.clone()),
+            Arc::clone(&self.clock) as _,
+            disk.fresh_number(),
+        );
         let context = Arc::new(SessionContext {
             router: Arc::clone(&router),
             admin: Arc::new(NoAdmin),
@@ -244,11 +273,7 @@ impl Node {
             source: Arc::new(InlineSource::new(Arc::clone(&disk))),
         };
         let plan = ReplicaPlan::new(self.id, ClusterId(ring.cluster), TICK_MS);
-        let mut shards = BTreeMap::new();
-        for config in plan.configs(ring).into_iter().filter(|config| config.shard != ShardId::META) {
-            let replica = Replica { config, host: None, incarnation: 0, faulty: false, turn_planned: false };
-            shards.insert(replica.config.shard, replica);
-        }
+        let disk_bytes = disk.total_bytes().unwrap_or(u64::MAX);
         let mut process = Process {
             number,
             topology: router.topology_now(),
@@ -265,12 +290,20 @@ impl Node {
             log,
             queue_budget: Arc::default(),
             upkeep: UpkeepQueue::default(),
+            pressure: Arc::default(),
+            watch: DiskWatch::new(HEADROOM_BYTES, disk_bytes),
+            looked_at: None,
             replayed_chunks,
             collects: false,
-            shards,
+            shards: BTreeMap::new(),
+            folder: self.disk_id,
+            plan,
+            reported_at: Nanos(0),
         };
-        let ids: Vec<ShardId> = process.shards.keys().copied().collect();
-        let ended = ids.into_iter().map(|shard| (shard, process.open(shard, &self.clock))).collect();
+        let ended = copy.map_or_else(Vec::new, |ring| {
+            process.router.set_ring(ring.clone());
+            process.follow(&ring, &self.clock)
+        });
         self.process = Some(process);
         Ok(ended)
     }
@@ -318,16 +351,38 @@ fn open_journal(
 impl Process {
     /// Opens a shard's replica from its log, as its supervisor does.
     pub(super) fn open(&mut self, shard: ShardId, clock: &NodeClock) -> Ended {
+        let files = self.files();
         let Some(replica) = self.shards.get_mut(&shard) else { return Ended::Fine };
+        if replica.host.is_some() || replica.faulty || replica.awaits_map {
+            return Ended::Fine;
+        }
         replica.incarnation += 1;
+        let id = replica.config.consensus.replica;
+        let wanted = Wanted { shard, replica: id, epoch: replica.epoch, may_begin: replica.may_begin };
+        let journal: Arc<dyn ShardJournal> = Arc::clone(self.journal.submissions()) as _;
+        let prepared = files.prepare(&wanted).and_then(|ready| Ok((ready, files.journal_of(shard, &journal)?)));
+        let journal = match prepared {
+            Ok((Readiness::Open, journal)) => journal,
+            Ok((Readiness::Ended, _)) => {
+                replica.faulty = true;
+                self.router.closed(shard);
+                self.router.set_faulty(shard, Some(id));
+                return Ended::Fine;
+            }
+            Ok((Readiness::NotYet | Readiness::OutdatedMap, _)) => {
+                replica.awaits_map = true;
+                return Ended::Fine;
+            }
+            Err(error) => return self.failed(shard, clock, Err(error.into())),
+        };
         let arguments = ShardArguments {
             config: replica.config.clone(),
             incarnation: replica.incarnation,
             disk: Arc::clone(&self.disk),
             log: self.log.clone(),
-            journal: Arc::clone(self.journal.submissions()) as _,
+            journal,
             queue_budget: Arc::clone(&self.queue_budget),
-            pressure: Arc::default(),
+            pressure: Arc::clone(&self.pressure),
             upkeep: Arc::clone(&self.upkeep.submitted) as _,
             upkeep_options: UPKEEP,
             outlet: Arc::clone(&self.router) as _,
@@ -340,6 +395,7 @@ impl Process {
             Ok(Ok(host)) => {
                 self.router.opened(Arc::clone(host.handle()));
                 host.handle().inbox.tick();
+                self.router.set_faulty(shard, None);
                 replica.host = Some(host);
                 return Ended::Fine;
             }
@@ -372,6 +428,9 @@ impl Process {
         if let Some(replica) = self.shards.get_mut(&shard) {
             replica.host = None;
             replica.faulty = remedy == Remedy::LeaveOut;
+            if replica.faulty {
+                self.router.set_faulty(shard, Some(replica.config.consensus.replica));
+            }
         }
         match remedy {
             Remedy::LeaveOut => return Ended::Faulty(why),
@@ -387,11 +446,131 @@ impl Process {
     }
 
     /// A tick of the node: of every open replica, and of what was forwarded.
-    pub(super) fn tick(&mut self) {
+    pub(super) fn tick(&mut self) -> Actions {
         self.router.all_local().iter().for_each(|handle| handle.inbox.tick());
         let now = self.router.clock().monotonic();
         self.router.give_up_late(now);
         self.desk.tick(now);
+        self.report_faulty(now);
+        self.watch_disk(now)
+    }
+
+    fn files(&self) -> ReplicaFiles {
+        ReplicaFiles::new(Arc::clone(&self.disk), Arc::clone(&self.log.source))
+    }
+
+    /// A map that `meta` has decided on: it is written down, put in force, passed on and followed, as the node's keeper of the map
+    /// does, if it is news. Returns what became of each replica that it concerns.
+    pub(super) fn take_map(&mut self, ring: &RingMap, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
+        if self.router.agreed_ring().is_some_and(|agreed| agreed.epoch >= ring.epoch) {
+            return Vec::new();
+        }
+        let bytes = ring.to_bytes();
+        // The node can do without the copy.
+        let _ = self.disk.write_metadata(RING_COPY, &bytes);
+        if !self.router.set_ring(ring.clone()) {
+            return Vec::new();
+        }
+        let ended = self.follow(ring, clock);
+        let message = PeerMessage::Ring(bytes.into());
+        for peer in self.outbox.up() {
+            let _ = self.outbox.send(peer, &message);
+        }
+        ended
+    }
+
+    /// The map that a peer has sent, if one has.
+    pub(super) fn take_offered_map(&mut self, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
+        self.router.take_offered_ring().map_or_else(Vec::new, |ring| self.take_map(&ring, clock))
+    }
+
+    /// Runs what a map asks for, as the supervisor of shards does: what it asks for no more is stopped, and what is new is
+    /// opened in files that are made ready for it.
+    fn follow(&mut self, ring: &RingMap, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
+        let Orders { epoch, place, configs } = self.plan.orders(ring, self.folder);
+        let configs: Vec<ShardConfig> = configs.into_iter().filter(|config| config.shard != ShardId::META).collect();
+        let mut ended = Vec::new();
+        let asked: Vec<ShardId> = configs.iter().map(|config| config.shard).collect();
+        let surplus: Vec<ShardId> = self.shards.keys().copied().filter(|shard| !asked.contains(shard)).collect();
+        for shard in surplus {
+            self.stop_one(shard, &mut ended);
+            self.shards.remove(&shard);
+        }
+        let mut opening = Vec::new();
+        for config in configs {
+            let (shard, id) = (config.shard, config.consensus.replica);
+            let may_begin = place == Place::Named;
+            if let Some(replica) = self.shards.get_mut(&shard).filter(|known| known.config.consensus.replica == id) {
+                (replica.config, replica.epoch, replica.may_begin) = (config, epoch, may_begin);
+                if std::mem::take(&mut replica.awaits_map) {
+                    opening.push(shard);
+                } else if let Some(handle) = self.router.local(shard) {
+                    handle.inbox.command(ShardCommand::SetTarget(replica.config.target.clone()));
+                }
+                continue;
+            }
+            self.stop_one(shard, &mut ended);
+            let (incarnation, turn_planned) =
+                self.shards.get(&shard).map_or((0, false), |before| (before.incarnation, before.turn_planned));
+            let replica = Replica {
+                config,
+                host: None,
+                incarnation,
+                epoch,
+                may_begin,
+                awaits_map: false,
+                faulty: false,
+                turn_planned,
+            };
+            self.shards.insert(shard, replica);
+            opening.push(shard);
+        }
+        for shard in opening {
+            let how = self.open(shard, clock);
+            ended.push((shard, how));
+        }
+        ended
+    }
+
+    /// Ends a replica for good; whatever it still says reaches nobody.
+    fn stop_one(&mut self, shard: ShardId, ended: &mut Vec<(ShardId, Ended)>) {
+        self.router.closed(shard);
+        self.router.set_faulty(shard, None);
+        if let Some(replica) = self.shards.get_mut(&shard) {
+            replica.host = None;
+            ended.push((shard, Ended::Replaced(format!("replica {}", replica.config.consensus.replica))));
+        }
+    }
+
+    /// Tells the peers each second which replicas of this node wait to be replaced.
+    fn report_faulty(&mut self, now: Nanos) {
+        let faulty = self.router.faulty();
+        if now.ms_since(self.reported_at) >= REPORT_EVERY_MS && !faulty.is_empty() {
+            self.reported_at = now;
+            let message = PeerMessage::Faulty(faulty);
+            for peer in self.outbox.up() {
+                // Sent again in a second.
+                let _ = self.outbox.send(peer, &message);
+            }
+        }
+    }
+
+    /// Looks at the disk, as `disk_watch::run` does.
+    fn watch_disk(&mut self, now: Nanos) -> Actions {
+        let due = self.looked_at.is_none_or(|at| now.ms_since(at) >= DISK_LOOK_EVERY.as_millis() as u64);
+        let free_bytes = due.then(|| self.disk.free_bytes().ok()).flatten();
+        if due {
+            self.looked_at = Some(now);
+        }
+        let seen = Observation { now, free_bytes, stalled_for: self.journal.stalled_for(now) };
+        let actions = self.watch.observe(seen);
+        if let Some(free) = free_bytes {
+            self.pressure.set_disk(free, actions.full);
+        }
+        if actions.hand_over {
+            disk_watch::hand_over(&self.router);
+        }
+        actions
     }
 
     /// Whether the next step of the upkeep is to be planned now.

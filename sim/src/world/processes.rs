@@ -2,18 +2,20 @@
 
 use super::node::{Crash, Ended, StartError, TICK_MS};
 use super::{Event, World};
+use kvorum_node::clock::Clock as _;
 use kvorum_protocol::ShardId;
 use rand::Rng as _;
+use uuid::Uuid;
 
 impl World<'_> {
     pub(super) fn start(&mut self, at: usize) {
-        if self.nodes[at].process.is_some() || self.nodes[at].broken {
+        if self.nodes[at].process.is_some() {
             return;
         }
         self.processes += 1;
         let (number, seed) = (self.processes, self.rng.random());
         self.trace.note(self.time.now(), "start", &[at as u64], format_args!("node {at}, process {number}"));
-        let started = self.nodes[at].start(&self.plan.options, &self.ring, number, seed);
+        let started = self.nodes[at].start(&self.plan.options, &self.initial, number, seed);
         if self.crash_if_reached(at) {
             return;
         }
@@ -52,9 +54,11 @@ impl World<'_> {
             if !self.nodes[at].damaged {
                 self.violate("durability", format!("node {at}'s files are damaged, and nothing damaged them: {error}"));
             }
-            // It takes an operator.
-            self.nodes[at].broken = true;
-            return;
+            // An operator empties the folder, and the node is taken in again as one that has forgotten everything.
+            self.nodes[at].files.wipe();
+            self.nodes[at].damaged = false;
+            self.nodes[at].disk_id = Uuid::from_u128(self.rng.random());
+            self.count("folders emptied by an operator");
         }
         let at_time = self.now().after_ms(self.rng.random_range(500..2_000));
         self.queue.push(at_time, Event::Start(at));
@@ -112,8 +116,23 @@ impl World<'_> {
             return;
         }
         let node = &mut self.nodes[at];
-        if let Some(running) = &mut node.process {
-            running.tick();
+        let Some(running) = &mut node.process else { return };
+        let actions = running.tick();
+        let followed = running.take_offered_map(&node.clock);
+        self.followed(at, followed);
+        if !self.is_current(at, process) {
+            return;
+        }
+        if actions.full_changed {
+            self.count(if actions.full { "disks that filled up" } else { "disks with room again" });
+        }
+        if actions.hand_over {
+            self.count("hand-overs because of a slow disk");
+        }
+        if actions.end_process {
+            self.count("processes ended by a stalled disk");
+            let down_ms = self.rng.random_range(100..2_000);
+            return self.kill(at, Crash { power: false, down_ms }, "the disk stalls");
         }
         let next = self.now().after_ns(self.nodes[at].clock.true_ns(TICK_MS));
         self.queue.push(next, Event::Tick(at, process));
@@ -170,6 +189,7 @@ impl World<'_> {
             Ended::RestartsAfter { why, .. } => ("fails", why.clone()),
             Ended::Faulty(why) => ("faulty", why.clone()),
             Ended::DiskFailed(why) => ("disk fails", why.clone()),
+            Ended::Replaced(why) => ("replaced", why.clone()),
             Ended::GaveUp(why) => ("gives up", why.clone()),
         };
         self.trace.note(
@@ -184,6 +204,7 @@ impl World<'_> {
         }
         match how {
             Ended::Fine => {}
+            Ended::Replaced(_) => self.count("replicas stopped to be replaced"),
             Ended::Reopens(_) => {
                 self.count("snapshots installed");
                 self.queue.push(self.now(), Event::Reopen(at, process, shard));
@@ -231,9 +252,10 @@ impl World<'_> {
         let disk = &self.plan.options.disk;
         let sync_us = self.rng.random_range(disk.sync_min_us..=disk.sync_max_us.max(disk.sync_min_us));
         let (now, stalled_until) = (self.now(), self.nodes[at].stalled_until);
+        let monotonic = self.nodes[at].clock.monotonic();
         let Some(running) = &mut self.nodes[at].process else { return };
         let process = running.number;
-        let began = running.journal.begin(write_first).map_err(|error| error.to_string());
+        let began = running.journal.begin(write_first, monotonic).map_err(|error| error.to_string());
         let ends = now.after_us(sync_us).max(stalled_until);
         let round = running.journal.round();
         self.queue.push(ends, Event::RoundEnds(at, process, round));

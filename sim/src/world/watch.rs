@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kvorum_node::clock::Clock as _;
 use kvorum_node::log::ShardLog;
 use kvorum_node::log::operations::Operations;
+use kvorum_node::shard::Restored;
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{LogIndex, ShardId};
 
@@ -14,6 +15,11 @@ impl World<'_> {
     pub(super) fn check_recovered(&mut self, at: usize, shard: ShardId) {
         let node = &self.nodes[at];
         let host = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref());
+        match host.map(|host| host.shard().restored()) {
+            Some(Restored::Hint) => *self.coverage.entry("hints used").or_default() += 1,
+            Some(Restored::Scan) => *self.coverage.entry("indexes rebuilt").or_default() += 1,
+            Some(Restored::Nothing) | None => {}
+        }
         if let Some(host) = host.filter(|_| !node.damaged)
             && let Some((property, detail)) =
                 self.invariants.check_promises(at, shard, host.shard().replica(), host.shard().log())

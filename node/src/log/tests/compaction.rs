@@ -219,8 +219,11 @@ fn a_state_from_elsewhere_replaces_everything_and_keeps_term_and_vote() {
     let operations = Operations::parse(payload.clone()).unwrap();
     let (offset, record) = operations.records().next().unwrap().unwrap();
     let bytes = &payload[offset as usize..offset as usize + record.bytes()];
-    let at = writer.append(bytes, record.version, 100).unwrap();
+    let at = writer.append(bytes, record.version, None).unwrap();
     let data = writer.finish().unwrap();
+    // A checkpoint was written, and its replica did not hear of it before the state came.
+    let unheard = model.log.prepare_checkpoint(model.base(), LogIndex(1), None, b"the index of the state before");
+    unheard.write(&*model.disk).unwrap();
     let base = Base { index: LogIndex(1000), term: Term(5), ..model.base() };
     model.log.install(base.clone(), &data).unwrap();
 
@@ -228,6 +231,7 @@ fn a_state_from_elsewhere_replaces_everything_and_keeps_term_and_vote() {
     model.reopen(disk);
     assert_eq!((model.log.before_first(), model.log.last_index()), ((LogIndex(1000), Term(5)), LogIndex(1000)));
     assert_eq!(model.log.hard_state(), hard_state(6, 2, 1000));
+    assert_eq!(model.log.read_hint().unwrap(), None);
     assert_eq!(Model::scanned(&model.log), BTreeMap::from([(b"k".to_vec(), (at, Version(1000), false))]));
     model.log.append_entry(&entry(6, 1001, "x")).unwrap();
     let numbers = model.disk.list_segments(SHARD).unwrap();
