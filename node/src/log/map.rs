@@ -56,6 +56,16 @@ impl Mapping {
         Mapping { memory, length, written: AtomicU32::new(0), writer_taken: AtomicBool::new(false) }
     }
 
+    /// It will be written bit by bit and synced in between: asks the kernel to keep its pages small. Large ones (ext4 keeps
+    /// mapped files in folios of many pages) become dirty as a whole with every store, and each sync writes them again. An
+    /// optimisation, and the price is that nothing is read ahead.
+    pub fn keep_pages_small(&self) {
+        #[cfg(unix)]
+        if let Err(error) = self.memory.advise(memmap2::Advice::Random) {
+            tracing::debug!(%error, "a segment's pages may be large");
+        }
+    }
+
     /// Its size in bytes.
     pub fn length(&self) -> u32 {
         self.length

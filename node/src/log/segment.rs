@@ -53,6 +53,7 @@ impl Segment {
         let generation = disk.fresh_number();
         let header = encode_header(shard, number, generation, bytes);
         let opened = disk.create_segment(shard, number, bytes, &header)?;
+        opened.mapping.keep_pages_small();
         let mut writer = opened.mapping.writer().expect("a mapping just made has its writer");
         writer.advance(SEGMENT_HEADER_BYTES);
         Ok((Segment::new(shard, number, generation, opened), writer))
