@@ -1,6 +1,7 @@
 //! Kvorum's node: the server behind the binary `kvorum`, and what starts it.
 
 pub mod cert;
+pub mod checked_json;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -26,6 +27,7 @@ pub mod replica_files;
 pub mod reply;
 pub mod ring;
 pub mod router;
+pub mod scrub;
 pub mod seeded;
 pub mod session;
 pub mod shard;
@@ -38,3 +40,4 @@ pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 pub mod upkeep;
+pub mod verify;

@@ -45,6 +45,8 @@ pub const FORWARD_GRACE_MS: u64 = 250;
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// What compaction reads and writes together, in bytes per second, of all shards of a node.
 pub const UPKEEP_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
+/// Cold data is checked again this long after the last time at the earliest, and this long after the start.
+pub const SCRUB_PASS_EVERY_MIN: Duration = Duration::from_secs(3600);
 /// A follower campaigns after so many silent ticks, up to twice as many. The configured election timeout says how long
 /// these are.
 pub const ELECTION_TICKS: u32 = 10;

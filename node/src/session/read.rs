@@ -56,8 +56,9 @@ fn read(handle: &ShardHandle, what: &What) -> ResponseBody {
     result.unwrap_or_else(|failure| damaged(handle.shard, failure))
 }
 
-fn damaged(shard: ShardId, failure: ReadError) -> ResponseBody {
+/// The reader has noted it: this replica ends with its next turn, and another one will lead. So it is worth asking again.
+pub(super) fn damaged(shard: ShardId, failure: ReadError) -> ResponseBody {
     tracing::error!(%shard, error = %failure, "a stored record can't be read");
-    let detail = format!("shard {shard}: {failure}");
-    ResponseBody::Error(ServerError::new(ErrorCode::Internal, detail).with_outcome(Outcome::NotApplied))
+    let detail = format!("shard {shard}: damage was found: {failure}");
+    ResponseBody::Error(ServerError::new(ErrorCode::Unavailable, detail).with_outcome(Outcome::NotApplied))
 }

@@ -3,17 +3,17 @@
 use super::index::{Index, Scanned};
 use super::live::{LiveBytes, padded_bytes};
 use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
-use crate::log::{LogView, Position};
+use crate::log::{Damage, LogError, LogView, Position};
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::hash::hash64;
 use kvorum_protocol::limits::SCAN_PAGE_BYTES;
 use kvorum_protocol::response::StoredEntry;
-use kvorum_protocol::{Entry, ScanPage, Version};
+use kvorum_protocol::{Entry, ScanPage, ShardId, Version};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Most slots of the index that one page of a scan looks at; bounds how long it holds a worker where few keys match.
 const SCAN_SLOTS_MAX: usize = 16 * 1024;
@@ -24,12 +24,40 @@ const LOOK_UPS_MAX: usize = 8;
 /// Why a record that the index points at can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// The segment or the bytes are not there.
+    /// The segment is not there, or does not reach that far.
     #[error("the log has no record at segment {0} offset {1}")]
     Missing(u32, u32),
     /// The record is damaged.
-    #[error(transparent)]
-    Damaged(#[from] OperationsError),
+    #[error("the record at {position}: {reason}")]
+    Damaged {
+        /// Where it lies.
+        position: Position,
+        /// What is wrong with it.
+        reason: OperationsError,
+    },
+    /// The record is sound, and was written for another place.
+    #[error("the record at {0} is not the one that was written there")]
+    Misplaced(Position),
+    /// Its segment was read again from the medium, which does not hold what it should.
+    #[error("segment {}, offset {}: {damage}", position.segment, position.offset)]
+    Medium {
+        /// Where the damage is.
+        position: Position,
+        /// What it is.
+        damage: Damage,
+    },
+}
+
+impl ReadError {
+    /// What it says of the replica's log.
+    pub fn of_log(self, shard: ShardId) -> LogError {
+        let (position, damage) = match self {
+            ReadError::Missing(segment, offset) => (Position { segment, offset }, Damage::RecordMissing),
+            ReadError::Medium { position, damage } => (position, damage),
+            ReadError::Damaged { position, .. } | ReadError::Misplaced(position) => (position, Damage::StoredRecord),
+        };
+        LogError::Damaged { shard, position, damage }
+    }
 }
 
 /// A key's record, copied out of the log.
@@ -63,6 +91,8 @@ pub struct StoreReader {
     held_back: AtomicBool,
     /// Held while that lasts; others touch it only then.
     turn: RwLock<()>,
+    /// The first record that could not be read.
+    damage: OnceLock<ReadError>,
 }
 
 /// Until it is dropped, reads that begin wait.
@@ -88,7 +118,30 @@ impl StoreReader {
             version: AtomicU64::new(0),
             held_back: AtomicBool::new(false),
             turn: RwLock::new(()),
+            damage: OnceLock::new(),
         }
+    }
+
+    /// The first thing that was found to be wrong with the records, by whoever read them: the replica can't be trusted
+    /// any more. Its host looks here at each turn.
+    pub fn damage(&self) -> Option<ReadError> {
+        self.damage.get().copied()
+    }
+
+    /// Notes that a record can't be read. For those who read the log's segments past this value.
+    pub fn report_damage(&self, damage: ReadError) {
+        // What was found first is as good a reason.
+        let _ = self.damage.set(damage);
+    }
+
+    /// Passes a result on, and notes what is wrong.
+    fn noting<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        result.inspect_err(|damage| self.report_damage(*damage))
+    }
+
+    /// The log whose records the index points at.
+    pub fn log(&self) -> &Arc<LogView> {
+        &self.log
     }
 
     /// How many keys there are. May count keys that have expired and were not yet taken out.
@@ -206,7 +259,7 @@ impl StoreReader {
             let result =
                 slots.iter().try_for_each(|slot| self.read_at(slot.position, |record| entries.extend(entry(record))));
             if !matches!(result, Err(ReadError::Missing(..))) || look_ups == LOOK_UPS_MAX {
-                return result;
+                return self.noting(result);
             }
             look_ups += 1;
             entries.truncate(before);
@@ -226,7 +279,7 @@ impl StoreReader {
         loop {
             let result = self.with_record_once(hash, key, &mut use_it);
             if !matches!(result, Err(ReadError::Missing(..))) || look_ups == LOOK_UPS_MAX {
-                return result;
+                return self.noting(result);
             }
             look_ups += 1;
         }
@@ -260,9 +313,15 @@ impl StoreReader {
         let missing = ReadError::Missing(position.segment, position.offset);
         let segment = self.log.segment(position.segment).ok_or(missing)?;
         let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32).ok_or(missing)?;
-        let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"))?;
+        let damaged = |reason| ReadError::Damaged { position, reason };
+        let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"));
+        let header = header.map_err(damaged)?;
         let bytes = segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?;
-        Ok(use_it(&header.record(bytes)?))
+        let record = header.record(bytes).map_err(damaged)?;
+        if !segment.is_in_place(position.offset, bytes) {
+            return Err(ReadError::Misplaced(position));
+        }
+        Ok(use_it(&record))
     }
 
     /// Reads that begin from here on wait until the returned value is dropped. A read that sees one write of an ATOMIC
@@ -282,14 +341,16 @@ impl StoreReader {
     }
 
     /// Where a key's record is, expired or not.
-    pub(super) fn place_of(&self, hash: u64, key: &[u8]) -> Option<Place> {
-        let place = self.with_record(hash, key, |record, position| Place {
+    ///
+    /// # Errors
+    /// If a record that may be the key's can't be read: to go on without it would leave a slot behind that nobody takes
+    /// out, and with it a value that was overwritten or removed.
+    pub(super) fn place_of(&self, hash: u64, key: &[u8]) -> Result<Option<Place>, ReadError> {
+        self.with_record(hash, key, |record, position| Place {
             position,
             version: record.version,
             bytes: padded_bytes(record),
-        });
-        // A record that can't be read can't be this key's newest: whoever reads it reports the damage.
-        place.ok().flatten()
+        })
     }
 
     /// Points the record's key at `position`, in place of `old`.
@@ -316,8 +377,8 @@ impl StoreReader {
                 let place = Place { position: slot.position, version: record.version, bytes: padded_bytes(record) };
                 (expired || planted(Bug::OverwrittenRecordExpires)).then_some(place)
             });
-            // As above: a record that can't be read stays, and whoever reads it reports the damage.
-            if let Ok(Some(place)) = due {
+            // A record that can't be read stays. The damage is noted, and the host ends this replica.
+            if let Ok(Some(place)) = self.noting(due) {
                 self.remove(hash, place);
             }
         }
