@@ -5,6 +5,7 @@ use crate::dev::{self, DevArgs};
 use crate::exit::Exit;
 use crate::init::{self, InitArgs};
 use crate::start::{self, StartArgs};
+use crate::verify::{self, VerifyArgs};
 use crate::{cert, config};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 use kvorum_protocol::{ClusterId, NodeId};
@@ -30,6 +31,10 @@ enum Verb {
     Start(StartArgs),
     /// Make a cluster's folder: certificates and a configuration per node
     Init(InitArgs),
+    /// Check the data folder of a stopped node, and change nothing
+    ///
+    /// Ends with 0 if it is sound, 1 if damage was found, 2 if it can't be checked.
+    Verify(VerifyArgs),
     /// Make certificates
     #[command(subcommand)]
     Cert(CertVerb),
@@ -68,6 +73,11 @@ impl Cli {
             Verb::Dev(args) => ended(dev::run(args), dev::DevError::exit),
             Verb::Start(args) => ended(start::run(args).map(done), start::StartError::exit),
             Verb::Init(args) => ended(init::run(args).map(done), init::InitError::exit),
+            Verb::Verify(args) => verify::run(&args).unwrap_or_else(|error| {
+                // Nobody is left to tell if stderr is closed.
+                let _ = writeln!(std::io::stderr(), "kvorum: {error} (exit code {})", verify::CANNOT_CHECK);
+                ExitCode::from(verify::CANNOT_CHECK)
+            }),
             Verb::Cert(verb) => ended(verb.run().map(done), |_| Exit::Failure),
         }
     }

@@ -6,6 +6,7 @@
 //! consensus counts. This memory serves until the ring map names the peer's folder; from then on the map decides
 //! ([`crate::ring::keeper`]).
 
+use crate::checked_json;
 use crate::log::{Disk, DiskError};
 use kvorum_protocol::NodeId;
 use parking_lot::Mutex;
@@ -23,8 +24,8 @@ pub enum KnownDisksError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The file is damaged.
-    #[error("{KNOWN_DISKS} can't be read: {0}")]
-    Malformed(#[from] serde_json::Error),
+    #[error("{KNOWN_DISKS} is damaged")]
+    Malformed,
 }
 
 /// The peers' folders, kept in this node's own.
@@ -40,7 +41,10 @@ impl KnownDisks {
     /// If that can't be read; a node must not start on a guess.
     pub fn open(disk: Arc<dyn Disk>) -> Result<Self, KnownDisksError> {
         let known = match disk.read_metadata(KNOWN_DISKS)? {
-            Some(bytes) => serde_json::from_slice(&bytes)?,
+            Some(bytes) => {
+                let json = checked_json::unseal_or_plain(&bytes);
+                json.and_then(|json| serde_json::from_str(json).ok()).ok_or(KnownDisksError::Malformed)?
+            }
             None => BTreeMap::new(),
         };
         Ok(KnownDisks { disk, known: Mutex::new(known) })
@@ -62,7 +66,7 @@ impl KnownDisks {
             return Ok(*before);
         }
         known.insert(peer.0, folder);
-        let bytes = serde_json::to_vec(&*known).expect("identities have a form in JSON");
+        let bytes = checked_json::encode(&*known);
         self.disk.write_metadata(KNOWN_DISKS, &bytes).inspect_err(|_| {
             known.remove(&peer.0);
         })?;
@@ -92,6 +96,6 @@ mod tests {
     fn a_damaged_file_is_no_guess() {
         let disk = MemoryDisk::new();
         disk.write_metadata(KNOWN_DISKS, b"{").unwrap();
-        assert!(matches!(KnownDisks::open(disk as _), Err(KnownDisksError::Malformed(_))));
+        assert!(matches!(KnownDisks::open(disk as _), Err(KnownDisksError::Malformed)));
     }
 }

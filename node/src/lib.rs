@@ -2,6 +2,7 @@
 
 pub mod blocking_reads;
 pub mod cert;
+pub mod checked_json;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -27,6 +28,7 @@ pub mod replica_files;
 pub mod reply;
 pub mod ring;
 pub mod router;
+pub mod scrub;
 pub mod seeded;
 pub mod session;
 pub mod shard;
@@ -39,3 +41,4 @@ pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 pub mod upkeep;
+pub mod verify;

@@ -51,6 +51,8 @@ pub const FORWARDS_MAX: usize = 4096;
 pub const FORWARD_GRACE_MS: u64 = 250;
 /// A graceful stop waits this long for leadership to move and requests to end.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Cold data is checked again this long after the last time at the earliest, and this long after the start.
+pub const SCRUB_PASS_EVERY_MIN: Duration = Duration::from_secs(3600);
 /// A follower campaigns after so many silent ticks, up to twice as many. The configured election timeout says how long
 /// these are.
 pub const ELECTION_TICKS: u32 = 10;

@@ -166,7 +166,7 @@ impl MetaState {
         }
         // First the copy: a node that has acted on a map should begin with it next time. It can do without: what it has
         // done is noted with each shard's files.
-        if let Err(failure) = self.arguments.disk.write_metadata(RING_COPY, &ring.to_bytes()) {
+        if let Err(failure) = self.arguments.disk.write_metadata(RING_COPY, &ring.to_copy()) {
             warn!(error = %failure, "the ring map's copy was not written; the next start waits for the meta group");
         }
         if !self.router().set_ring(ring.clone()) {

@@ -33,6 +33,7 @@ use crate::replica::Role;
 use crate::replica_files::ReplicaFiles;
 use crate::ring::{PlacementError, RingError, RingMap, RingNode};
 use crate::router::Router;
+use crate::scrub::ScrubThread;
 use crate::session::SessionContext;
 use crate::shard::inbox::ShardCommand;
 use crate::shard::upkeep::UpkeepOptions;
@@ -146,6 +147,7 @@ struct Node {
     shards: ActorRef<ShardsMessage>,
     others: Vec<ActorCell>,
     doors: CancellationToken,
+    scrub: Option<ScrubThread>,
 }
 
 impl Node {
@@ -165,7 +167,7 @@ impl Node {
             Arc::new(RealDisk::open(folder.path()).map_err(|error| NodeError::Disk(error.to_string()))?);
         let initial = initial_ring(config)?;
         let copy = disk.read_metadata(RING_COPY).map_err(|error| NodeError::Disk(error.to_string()))?;
-        let known = copy.map(|bytes| RingMap::from_bytes(&bytes)).transpose()?;
+        let known = copy.map(|bytes| RingMap::from_copy(&bytes)).transpose()?;
         if folder.start_kind() == StartKind::Amnesiac {
             forget_everything(&disk, known.as_ref().unwrap_or(&initial), config.node_id).await?;
             folder.amnesia_healed().map_err(|error| NodeError::Disk(error.to_string()))?;
@@ -225,6 +227,10 @@ impl Node {
             headroom_bytes: config.disk_headroom_bytes,
         };
         let upkeep = UpkeepThread::start(Arc::clone(&disk), config.compaction_bytes_per_second)
+            .map_err(|error| NodeError::Disk(error.to_string()))?;
+        let scrub = (config.scrub_bytes_per_second > 0)
+            .then(|| ScrubThread::start(Arc::clone(&disk), Arc::clone(&router), config.scrub_bytes_per_second))
+            .transpose()
             .map_err(|error| NodeError::Disk(error.to_string()))?;
         let shards_arguments = ShardsArguments {
             router: Arc::clone(&router),
@@ -295,13 +301,14 @@ impl Node {
             fatal,
         );
         info!(client = %config.client_listen, peer = %config.peer_listen, "listening");
-        Ok(Node { router, journal, shards, others, doors })
+        Ok(Node { router, journal, shards, others, doors, scrub })
     }
 
     /// Hands leadership over, answers what is under way, and syncs.
     async fn stop(self, failed: &mut mpsc::Receiver<NodeError>) -> Result<(), NodeError> {
         self.hand_over().await;
         self.doors.cancel();
+        drop(self.scrub);
         let stopped = self.shards.cast(ShardsMessage::Stop).is_ok();
         if stopped && self.shards.wait(Some(STOP_TIMEOUT)).await.is_err() {
             warn!("the shards did not stop in time");

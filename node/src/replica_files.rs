@@ -15,6 +15,7 @@
 //! segment is gone speaks of the erased log, and is not shown to the fresh one ([`ReplicaFiles::journal_of`]). Nothing is
 //! lost by that: a mark of the fresh log stands in a segment that is there.
 
+use crate::checked_json;
 use crate::journal::{ShardJournal, Submission};
 use crate::log::{DATA_SEGMENT, Disk, DiskError, LogError, Position, SegmentSource, erase};
 use crate::ring::FIRST_REPLICAS_MAX;
@@ -70,6 +71,19 @@ pub enum Readiness {
     OutdatedMap,
     /// The replica was here and its files are lost. It is never opened again, and waits to be replaced.
     Ended,
+}
+
+/// What is noted about a shard's files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Noted {
+    /// Nothing: the shard was never here, or its files are from before there were notes.
+    Nothing,
+    /// The note is damaged.
+    Damaged,
+    /// They are this replica's.
+    Live(ReplicaId),
+    /// They are being erased for this replica, or it has given them up.
+    Over(ReplicaId),
 }
 
 /// The notes and files of a node's shards. Every call blocks on the disk.
@@ -195,13 +209,26 @@ impl ReplicaFiles {
         Ok(Arc::clone(journal))
     }
 
+    /// What is noted about a shard's files, for somebody who only looks.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn noted(&self, shard: ShardId) -> Result<Noted, DiskError> {
+        Ok(match self.read(shard)? {
+            Read::Nothing => Noted::Nothing,
+            Read::Damaged => Noted::Damaged,
+            Read::Note(Note { replica, life: Life::Live, .. }) => Noted::Live(ReplicaId(replica)),
+            Read::Note(Note { replica, .. }) => Noted::Over(ReplicaId(replica)),
+        })
+    }
+
     fn read(&self, shard: ShardId) -> Result<Read, DiskError> {
         let Some(bytes) = self.disk.read_metadata(&note_name(shard))? else { return Ok(Read::Nothing) };
-        Ok(decode(&bytes).map_or(Read::Damaged, Read::Note))
+        Ok(checked_json::decode(&bytes).map_or(Read::Damaged, Read::Note))
     }
 
     fn write(&self, shard: ShardId, note: &Note) -> Result<(), DiskError> {
-        self.disk.write_metadata(&note_name(shard), &encode(note))
+        self.disk.write_metadata(&note_name(shard), &checked_json::encode(note))
     }
 }
 
@@ -217,29 +244,20 @@ impl Wanted {
     }
 }
 
-/// The name of a shard's note. It lies beside the shards' folders, so that a folder that is lost as a whole does not take the
-/// knowledge along that there was one.
 /// The last log segment among a shard's segments, 0 if there is none: the journal's marks speak of no others.
 fn last_of_log(segments: &[u32]) -> u32 {
     segments.iter().copied().filter(|number| number & DATA_SEGMENT == 0).max().unwrap_or(0)
 }
 
-fn note_name(shard: ShardId) -> String {
+/// The name of a shard's note. It lies beside the shards' folders, so that a folder that is lost as a whole does not take the
+/// knowledge along that there was one.
+pub(crate) fn note_name(shard: ShardId) -> String {
     format!("replica-{:05}", shard.0)
 }
 
-/// A line of JSON, and a line with its CRC-32.
-fn encode(note: &Note) -> Vec<u8> {
-    let text = serde_json::to_string(note).expect("numbers and names have a form in JSON");
-    let crc = crc32fast::hash(text.as_bytes());
-    format!("{text}\n{crc:08x}\n").into_bytes()
-}
-
-fn decode(bytes: &[u8]) -> Option<Note> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (text, crc) = text.strip_suffix('\n')?.split_once('\n')?;
-    let note = serde_json::from_str(text).ok()?;
-    (crc == format!("{:08x}", crc32fast::hash(text.as_bytes()))).then_some(note)
+/// The shard of a note's name.
+pub(crate) fn noted_shard(name: &str) -> Option<ShardId> {
+    name.strip_prefix("replica-")?.parse().ok().map(ShardId)
 }
 
 /// A journal whose mark of a shard is of a log that was erased.
@@ -372,7 +390,7 @@ mod tests {
         for position in 0..good.len() {
             let mut bytes = good.clone();
             bytes[position] ^= 1;
-            assert_eq!(decode(&bytes), None, "damage at {position}");
+            assert_eq!(checked_json::decode::<Note>(&bytes), None, "damage at {position}");
         }
         disk.write_metadata(&note_name(SHARD), &good[1..]).unwrap();
         assert_eq!(files(&disk).prepare(&wanted(2, 1)).unwrap(), Readiness::Ended);

@@ -78,6 +78,8 @@ fields! {
         "MiB that compaction reads and writes per second, all shards together; 0 turns it off, and the disk fills up";
     MEMORY_INDEX_MAX_MB: "memory.index_max_mb", "a number from 0 to 1048576", None,
         "Memory in MiB that the indexes may take before new keys are refused, 0 for no limit; by default a quarter of the machine's";
+    SCRUB_RATE_MB: "scrub.rate_mb", "a number from 0 to 1048576", Some("8"),
+        "How many MiB per second of data that does not change any more are read again and verified, 0 for none";
     TLS_CA: "tls.ca", PEM, None,
         "The cluster's certificate authority";
     TLS_CERTIFICATE: "tls.certificate", PEM, None,

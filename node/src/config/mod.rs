@@ -63,6 +63,8 @@ pub struct Config {
     pub compaction_bytes_per_second: u64,
     /// What the indexes may take in memory.
     pub index_limit: IndexLimit,
+    /// How many bytes per second are read again to verify them; 0 for none.
+    pub scrub_bytes_per_second: u64,
     /// Whether admin commands may inject faults.
     pub fault_hooks: bool,
     /// Where the certificates are.
@@ -178,6 +180,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
     let disk_headroom_bytes = reading.required(&fields::DISK_HEADROOM_MB, mebibytes);
     let compaction_bytes_per_second = reading.required(&fields::COMPACTION_RATE_MB, mebibytes);
     let index_bytes_max = reading.optional(&fields::MEMORY_INDEX_MAX_MB, mebibytes);
+    let scrub_bytes_per_second = reading.required(&fields::SCRUB_RATE_MB, mebibytes);
     let tls = read_tls(reading);
     let fault_hooks = reading.required(&fields::FAULT_HOOKS, |text| bool::from_str(text).ok());
     let members = read_members(reading);
@@ -207,6 +210,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
         journal: journal?,
         disk_headroom_bytes: disk_headroom_bytes?,
         compaction_bytes_per_second: compaction_bytes_per_second?,
+        scrub_bytes_per_second: scrub_bytes_per_second?,
         index_limit: match index_bytes_max {
             None => IndexLimit::QuarterOfMemory,
             Some(0) => IndexLimit::None,

@@ -13,12 +13,11 @@
 mod record;
 mod start_kind;
 
-pub use start_kind::StartKind;
+pub use start_kind::{RunState, StartKind};
 
 use crate::exit::Exit;
 use kvorum_protocol::{ClusterId, Durability, NodeId};
 use record::Record;
-use start_kind::RunState;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -31,6 +30,8 @@ pub const FORMAT_VERSION: u32 = 1;
 const LOCK: &str = "LOCK";
 const IDENTITY: &str = "identity";
 const RUN_STATE: &str = "run-state";
+/// The lines of the identity.
+const IDENTITY_NAMES: [&str; 6] = ["format", "cluster", "node", "shards", "durability", "disk"];
 const TITLE: &str = "kvorum data folder";
 
 /// Whose a data folder is, and what can't change as long as it exists.
@@ -217,6 +218,58 @@ impl DataFolder {
     }
 }
 
+/// A file of the folder, for somebody who only looks.
+#[derive(Debug)]
+pub enum Part<T> {
+    /// It is there and sound.
+    Found(T),
+    /// It is not there.
+    Missing,
+    /// It is damaged.
+    Damaged,
+    /// The system does not give it.
+    Unreadable(io::Error),
+}
+
+/// What a folder says of itself.
+#[derive(Debug)]
+pub struct Inspected {
+    /// Whose it is, and its id.
+    pub identity: Part<(Owner, Uuid)>,
+    /// How its last process ended.
+    pub run_state: Part<RunState>,
+}
+
+/// Reads what a folder says of itself, and changes nothing.
+pub fn inspect(path: &Path) -> Inspected {
+    Inspected {
+        identity: inspect_part(&path.join(IDENTITY), decode_identity),
+        run_state: inspect_part(&path.join(RUN_STATE), RunState::decode),
+    }
+}
+
+fn inspect_part<T>(path: &Path, decode: impl FnOnce(&str) -> Option<T>) -> Part<T> {
+    match record::read(path) {
+        Ok(Some(text)) => decode(&text).map_or(Part::Damaged, Part::Found),
+        Ok(None) => Part::Missing,
+        // No text, or too long.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Part::Damaged,
+        Err(error) => Part::Unreadable(error),
+    }
+}
+
+fn decode_identity(text: &str) -> Option<(Owner, Uuid)> {
+    let [format, cluster, node, shards, durability, disk] = Record::decode(text, TITLE, IDENTITY_NAMES)?;
+    if format != FORMAT_VERSION.to_string() {
+        return None;
+    }
+    let durability = [Durability::Fsync, Durability::Memory].into_iter().find(|of| of.to_string() == durability)?;
+    let cluster = ClusterId(Uuid::parse_str(&cluster).ok()?);
+    let node = NodeId(Uuid::parse_str(&node).ok()?);
+    let owner = Owner { cluster, node, shards: shards.parse().ok()?, durability };
+    Some((owner, Uuid::parse_str(&disk).ok()?))
+}
+
 /// The kernel's boot id: another one means that the machine, and with it every page cache, went down in between.
 ///
 /// # Errors
@@ -275,8 +328,8 @@ fn identity_text(owner: Owner, disk: Uuid) -> String {
 /// Compares a folder's identity with the owner that wants it; gives the disk id.
 fn check_identity(path: &Path, text: &str, owner: Owner) -> Result<Uuid, FolderError> {
     let damaged = || FolderError::Damaged { path: path.to_owned(), file: IDENTITY };
-    let names = ["format", "cluster", "node", "shards", "durability", "disk"];
-    let [format, cluster, node, shards, durability, disk] = Record::decode(text, TITLE, names).ok_or_else(damaged)?;
+    let [format, cluster, node, shards, durability, disk] =
+        Record::decode(text, TITLE, IDENTITY_NAMES).ok_or_else(damaged)?;
     let fields = [
         ("format", format, FORMAT_VERSION.to_string()),
         ("cluster_id", cluster, owner.cluster.to_string()),

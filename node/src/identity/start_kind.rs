@@ -20,13 +20,13 @@ pub enum StartKind {
 
 /// What the run state file says of the last process.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct RunState {
+pub struct RunState {
     /// Whether a process runs, or ended without saying goodbye.
-    pub(super) running: bool,
+    pub running: bool,
     /// The kernel's boot id when that process started. Page caches live as long as it stays the same.
-    pub(super) boot: String,
+    pub boot: String,
     /// Whether replicas with amnesia are left: it outlives crashes and clean stops until they are given up.
-    pub(super) amnesia: bool,
+    pub amnesia: bool,
 }
 
 const TITLE: &str = "kvorum run state";

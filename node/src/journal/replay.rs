@@ -31,6 +31,13 @@ pub struct Replayed {
     pub(super) identity: Option<u64>,
 }
 
+impl Replayed {
+    /// The newest round; 0 if there is none.
+    pub fn newest_round(&self) -> u64 {
+        self.newest_round
+    }
+}
+
 /// Writes every needed round's chunks into their segments and syncs those. May be repeated: a crash during it does no
 /// harm. Begins by making the disk forget what the system has cached, so that everything read from here on is on the medium.
 /// Reads each journal file once; blocks.

@@ -14,6 +14,7 @@ pub(crate) mod memory;
 mod real;
 
 pub use file_disk::{FileDisk, RealDisk};
+pub(super) use file_disk::{segment_path, shard_file_path};
 pub use file_system::{FileHandle, FileSystem};
 pub use real::{RealFile, RealFileSystem};
 
@@ -86,6 +87,23 @@ pub trait SegmentFile: Send + Sync {
     fn sync(&self) -> Result<(), DiskError>;
 }
 
+/// A segment's file, to be read past its mapping and past what the system has cached of it, as far as the system allows.
+pub trait ColdFile: Send {
+    /// Its size.
+    fn bytes(&self) -> u32;
+    /// Fills `bytes` from `offset`, inside the file.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError>;
+    /// Drops what is cached of the file, but for what is mapped and in use: what is read next comes from the medium, and
+    /// what was read does not push out what others need.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    fn forget_cached(&self) -> Result<(), DiskError>;
+}
+
 /// One file of the journal's ring.
 pub trait JournalFile: Send {
     /// Its size, which does not change.
@@ -126,6 +144,8 @@ pub trait Disk: Send + Sync {
     ) -> Result<OpenedSegment, DiskError>;
     /// Opens and maps a segment; `None` if there is none of that number.
     fn open_segment(&self, shard: ShardId, number: u32) -> Result<Option<OpenedSegment>, DiskError>;
+    /// Opens a segment's file for checking it; `None` if there is none of that number.
+    fn open_cold(&self, shard: ShardId, number: u32) -> Result<Option<Box<dyn ColdFile>>, DiskError>;
     /// Removes a segment's name; mappings of it stay usable.
     fn remove_segment(&self, shard: ShardId, number: u32) -> Result<(), DiskError>;
 

@@ -63,6 +63,15 @@ pub enum Damage {
     /// Records match their checksums but contradict each other.
     #[error("the records contradict each other")]
     Sequence,
+    /// A record that the index points at does not match its checksums.
+    #[error("a stored record is invalid")]
+    StoredRecord,
+    /// The medium gives an error in place of what was written.
+    #[error("the medium can't be read")]
+    Unreadable,
+    /// The index points at a record that is not there.
+    #[error("a stored record is missing")]
+    RecordMissing,
     /// A record matches its checksum but its payload has no meaning.
     #[error("a record's payload has no meaning")]
     Payload,

@@ -186,6 +186,12 @@ pub(super) fn encode_hint(shard: ShardId, sequence: u64, body: &[u8]) -> Vec<u8>
     out
 }
 
+/// Which manifest a hint is of; `None` if it does not match its checksums.
+pub(super) fn hint_sequence(shard: ShardId, bytes: &[u8]) -> Option<u64> {
+    let sequence = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
+    decode_hint(shard, sequence, bytes.to_vec()).map(|_| sequence)
+}
+
 /// The body of the hint that belongs to the manifest with this sequence number; `None` if it is another one's, or damaged.
 pub(super) fn decode_hint(shard: ShardId, sequence: u64, bytes: Vec<u8>) -> Option<Bytes> {
     let (header, body) = bytes.split_first_chunk::<HINT_HEADER_BYTES>()?;

@@ -40,6 +40,21 @@ impl Mapping {
         Ok(Mapping::over(MmapOptions::new().len(length as usize).map_raw(file)?, length))
     }
 
+    /// Maps the first `length` bytes of a file, which may be open for reading only: stores stay in this mapping, and never
+    /// reach the file.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn private_copy(file: &File, length: u32) -> io::Result<Mapping> {
+        if file.metadata()?.len() < u64::from(length) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its mapping"));
+        }
+        // SAFETY: the call is unsafe because the memory changes when the file does. Nobody writes or shortens it: whoever
+        // looks at a data folder holds a lock on it that keeps its node from starting.
+        let memory = unsafe { MmapOptions::new().len(length as usize).map_copy(file)? };
+        Ok(Mapping::over(memory.into(), length))
+    }
+
     /// Memory that belongs to no file and begins as a copy of `content`; for a disk that is not real.
     ///
     /// # Errors

@@ -15,11 +15,13 @@ mod data;
 pub mod disk;
 mod entries;
 mod error;
+pub mod inspect;
 mod manifest;
 pub mod map;
 pub mod operations;
 mod record;
 mod recovery;
+mod scrub;
 mod segment;
 mod shard_log;
 mod source;
@@ -30,12 +32,13 @@ mod tests;
 pub use compaction::{Compacted, Compaction, Moved, Verdict};
 pub use data::{DataSegment, DataWriter};
 pub use disk::{
-    Disk, DiskError, FileDisk, FileHandle, FileSystem, JournalFile, OpenedSegment, RealDisk, RealFileSystem,
+    ColdFile, Disk, DiskError, FileDisk, FileHandle, FileSystem, JournalFile, OpenedSegment, RealDisk, RealFileSystem,
     SegmentFile,
 };
 pub use error::{Damage, LogError};
 pub use manifest::{Base, HINT_FILE, MANIFEST_FILE};
 pub use recovery::Recovered;
+pub use scrub::{SegmentPlace, scrub};
 pub use segment::{Chunk, DATA_SEGMENT, LogView, Segment};
 pub use shard_log::{Checkpoint, ENTRY_OVERHEAD_BYTES, LogOptions, SegmentUse, ShardLog, erase};
 pub use source::{InlineSource, PreparedSegment, SegmentSource, SpareSource};
@@ -62,6 +65,8 @@ pub mod limits {
     pub const RECENT_COPY_BYTES_MAX: usize = 16 * 1024;
     /// A data segment is synced after so many bytes at the latest, while it is written.
     pub const DATA_SYNC_BYTES: u32 = 4 * 1024 * 1024;
+    /// What is read at once of a segment that is checked again.
+    pub const SCRUB_WINDOW_BYTES: u32 = 256 * 1024;
     /// How far ahead of the write position pages are made present.
     pub const PREFAULT_BYTES: u32 = 256 * 1024;
 

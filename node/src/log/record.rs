@@ -156,11 +156,18 @@ pub(super) fn encode(seed: &SegmentSeed, offset: u32, header: &Header, payload: 
     header_crc
 }
 
-/// The record at `offset` of `segment`, which is the segment's bytes from its first one. `None` if there is no valid
-/// record: torn, damaged, of another place, or nothing but zeros. Costs one pass over the payload.
-pub(super) fn read<'a>(seed: &SegmentSeed, segment: &'a [u8], offset: u32) -> Option<Record<'a>> {
-    let rest = segment.get(offset as usize..)?;
-    let bytes: &[u8; HEADER_BYTES as usize] = rest.first_chunk()?;
+/// A header that matches its checksum, and what it says of the payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FoundHeader {
+    pub(super) header: Header,
+    /// What the next record names as `previous`.
+    pub(super) header_crc: u32,
+    pub(super) payload_crc: u32,
+    pub(super) payload_length: u32,
+}
+
+/// The header of a record at `offset`; `None` if it is not valid there.
+pub(super) fn read_header(seed: &SegmentSeed, offset: u32, bytes: &[u8; HEADER_BYTES as usize]) -> Option<FoundHeader> {
     // The cheap checks first: the search for a later valid record tries every aligned offset.
     let kind = RecordKind::from_number(bytes[12])?;
     let payload_length = u32_at(bytes, 8);
@@ -172,13 +179,22 @@ pub(super) fn read<'a>(seed: &SegmentSeed, segment: &'a [u8], offset: u32) -> Op
     if header_crc != seed.header_crc(offset, bytes) {
         return None;
     }
+    let header = Header { kind, previous: u32_at(bytes, 16), term: u64_at(bytes, 24), index: u64_at(bytes, 32) };
+    Some(FoundHeader { header, header_crc, payload_crc: u32_at(bytes, 4), payload_length })
+}
+
+/// The record at `offset` of `segment`, which is the segment's bytes from its first one. `None` if there is no valid
+/// record: torn, damaged, of another place, or nothing but zeros. Costs one pass over the payload.
+pub(super) fn read<'a>(seed: &SegmentSeed, segment: &'a [u8], offset: u32) -> Option<Record<'a>> {
+    let rest = segment.get(offset as usize..)?;
+    let FoundHeader { header, header_crc, payload_crc, payload_length } =
+        read_header(seed, offset, rest.first_chunk()?)?;
     let body = rest.get(HEADER_BYTES as usize..record_bytes(payload_length) as usize)?;
     let (payload, padding) = body.split_at(payload_length as usize);
-    let sound = crc32fast::hash(payload) == u32_at(bytes, 4) && padding.iter().all(|&byte| byte == 0);
+    let sound = crc32fast::hash(payload) == payload_crc && padding.iter().all(|&byte| byte == 0);
     if !sound && !planted(Bug::RecordChecksumsIgnored) {
         return None;
     }
-    let header = Header { kind, previous: u32_at(bytes, 16), term: u64_at(bytes, 24), index: u64_at(bytes, 32) };
     Some(Record { header, header_crc, payload })
 }
 

@@ -122,6 +122,11 @@ impl Segment {
         self.number & DATA_SEGMENT == 0 || data::is_in_place(self, offset, record)
     }
 
+    /// Whether it is a data segment.
+    pub fn is_data(&self) -> bool {
+        self.number & DATA_SEGMENT != 0
+    }
+
     pub(super) fn seed(&self) -> &SegmentSeed {
         &self.seed
     }
@@ -133,7 +138,12 @@ impl fmt::Debug for Segment {
     }
 }
 
-fn encode_header(shard: ShardId, number: u32, generation: u64, bytes: u32) -> [u8; SEGMENT_HEADER_BYTES as usize] {
+pub(super) fn encode_header(
+    shard: ShardId,
+    number: u32,
+    generation: u64,
+    bytes: u32,
+) -> [u8; SEGMENT_HEADER_BYTES as usize] {
     let mut header = [0; SEGMENT_HEADER_BYTES as usize];
     header[0..8].copy_from_slice(MAGIC);
     header[8..10].copy_from_slice(&shard.0.to_le_bytes());
@@ -146,7 +156,7 @@ fn encode_header(shard: ShardId, number: u32, generation: u64, bytes: u32) -> [u
 }
 
 /// The generation, if `segment` begins with the header of this segment and has the size that the header says.
-fn decode_header(shard: ShardId, number: u32, segment: &[u8]) -> Option<u64> {
+pub(super) fn decode_header(shard: ShardId, number: u32, segment: &[u8]) -> Option<u64> {
     let header: &[u8; SEGMENT_HEADER_BYTES as usize] = segment.first_chunk()?;
     let generation = u64::from_le_bytes(header[16..24].try_into().expect("eight bytes of a fixed array"));
     let bytes = u32::try_from(segment.len()).ok()?;
@@ -226,7 +236,7 @@ impl LogView {
         }
     }
 
-    pub(super) fn insert(&self, segment: Arc<Segment>) {
+    pub(crate) fn insert(&self, segment: Arc<Segment>) {
         let bytes = u64::from(segment.bytes());
         let before = self.segments.write().insert(segment.number, segment);
         assert!(before.is_none(), "a number is used once");

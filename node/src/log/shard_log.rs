@@ -714,16 +714,15 @@ impl ShardLog {
     /// the base that the log still holds. In no particular order of versions. Reads all of it; blocks.
     ///
     /// # Errors
-    /// `Damaged` if a record does not match its checksums.
-    pub fn visit_base_records(&self, visit: &mut dyn FnMut(&operations::Record<'_>, Position)) -> Result<(), LogError> {
+    /// `Damaged` if a record does not match its checksums; and what `visit` returns.
+    pub fn visit_base_records(
+        &self,
+        visit: &mut dyn FnMut(&operations::Record<'_>, Position) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
         let Some(manifest) = &self.manifest else { return Ok(()) };
-        let mut visit = |record: &operations::Record<'_>, at: Position| {
-            visit(record, at);
-            Ok(())
-        };
         for listed in &manifest.listed {
             let segment = self.view.segment(listed.number).expect("listed segments are open");
-            compaction::visit_records(&segment, None, &mut visit)?;
+            compaction::visit_records(&segment, None, visit)?;
         }
         for index in self.first_index().0..=manifest.base.index.0 {
             let place = self.state.entries.get(LogIndex(index)).expect("the log reaches to its base");
@@ -731,13 +730,13 @@ impl ShardLog {
                 continue;
             }
             let segment = self.view.segment(place.payload.segment).expect("entries are in segments that the log has");
-            compaction::visit_entry(&segment, place.payload.offset, place.length, &mut visit)?;
+            compaction::visit_entry(&segment, place.payload.offset, place.length, visit)?;
         }
         Ok(())
     }
 }
 
-fn read_manifest(disk: &dyn Disk, shard: ShardId) -> Result<Option<Manifest>, LogError> {
+pub(super) fn read_manifest(disk: &dyn Disk, shard: ShardId) -> Result<Option<Manifest>, LogError> {
     let Some(bytes) = disk.read_shard_file(shard, MANIFEST_FILE)? else { return Ok(None) };
     let position = Position { segment: 0, offset: 0 };
     let damaged = LogError::Damaged { shard, position, damage: Damage::Manifest };

@@ -9,6 +9,7 @@ mod replace;
 pub use placement::{PlacementError, place};
 pub use replace::ReplaceError;
 
+use crate::checked_json;
 use kvorum_protocol::limits::{NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
 use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ReplicaId, ShardId, ShardInfo, Term, Topology};
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,9 @@ pub enum RingError {
     /// It is not the JSON it should be.
     #[error("the stored ring map can't be read: {0}")]
     Malformed(#[from] serde_json::Error),
+    /// It does not match its checksum.
+    #[error("the copy of the ring map is damaged")]
+    Damaged,
     /// It contradicts itself.
     #[error("the stored ring map is invalid: {0}")]
     Invalid(&'static str),
@@ -126,6 +130,20 @@ impl RingMap {
     /// The stored form.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a ring map has nothing that JSON can't say")
+    }
+
+    /// The form in which a node keeps a copy beside its data: a checksum tells when it is damaged.
+    pub fn to_copy(&self) -> Vec<u8> {
+        checked_json::encode(self)
+    }
+
+    /// Reads a node's copy. One without a checksum is from before there was one.
+    ///
+    /// # Errors
+    /// If it is damaged, or as [`RingMap::from_bytes`].
+    pub fn from_copy(bytes: &[u8]) -> Result<Self, RingError> {
+        let json = checked_json::unseal_or_plain(bytes).ok_or(RingError::Damaged)?;
+        RingMap::from_bytes(json.as_bytes())
     }
 
     /// Reads the stored form.

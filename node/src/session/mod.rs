@@ -376,7 +376,7 @@ impl<Origin: Copy> Session<Origin> {
         let replicas = ring.replicas(shard).iter();
         let stored = match router.local(shard).map(|handle| handle.reader.explain(key)) {
             Some(Ok(stored)) => stored,
-            Some(Err(failure)) => return error(ErrorCode::Internal, failure.to_string()),
+            Some(Err(failure)) => return read::damaged(shard, failure),
             None => None,
         };
         ResponseBody::Explanation(Explanation {

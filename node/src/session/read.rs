@@ -3,7 +3,7 @@
 use crate::limits::LARGE_WORK_BYTES;
 use crate::router::Router;
 use crate::shard::inbox::ShardHandle;
-use crate::store::{Found, LargeRecord, Located, ReadError};
+use crate::store::{Found, LargeRecord, Located, ReadError, StoreReader};
 use bytes::Bytes;
 use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
 use kvorum_protocol::{ErrorCode, Outcome, ReadMode, ResponseBody, ScanRequest, ServerError, ShardId};
@@ -58,12 +58,14 @@ impl ReadNow {
 pub(super) struct LargeRead {
     shard: ShardId,
     record: LargeRecord,
+    /// Is told of damage.
+    reader: Arc<StoreReader>,
 }
 
 impl LargeRead {
     /// The answer.
     pub(super) fn read(&self) -> ResponseBody {
-        let found = self.record.read();
+        let found = self.record.read().inspect_err(|failure| self.reader.report_damage(*failure));
         found.map_or_else(|failure| damaged(self.shard, failure), value)
     }
 }
@@ -83,7 +85,10 @@ pub(super) fn at_once(router: &Router, shard: ShardId, what: &What, mode: ReadMo
 fn read(handle: &ShardHandle, what: &What) -> ReadNow {
     let result = match what {
         What::Get(key) => match handle.reader.locate(key, LARGE_WORK_BYTES) {
-            Ok(Located::Large(record)) => return ReadNow::Large(LargeRead { shard: handle.shard, record }),
+            Ok(Located::Large(record)) => {
+                let reader = Arc::clone(&handle.reader);
+                return ReadNow::Large(LargeRead { shard: handle.shard, record, reader });
+            }
             Ok(Located::Small(found)) => Ok(value(found)),
             Err(failure) => Err(failure),
         },
@@ -99,8 +104,9 @@ fn value(found: Option<Found>) -> ResponseBody {
     ResponseBody::Value(found.map(|found| found.entry))
 }
 
-fn damaged(shard: ShardId, failure: ReadError) -> ResponseBody {
+/// The reader has noted it: this replica ends with its next turn, and another one will lead. So it is worth asking again.
+pub(super) fn damaged(shard: ShardId, failure: ReadError) -> ResponseBody {
     tracing::error!(%shard, error = %failure, "a stored record can't be read");
-    let detail = format!("shard {shard}: {failure}");
-    ResponseBody::Error(ServerError::new(ErrorCode::Internal, detail).with_outcome(Outcome::NotApplied))
+    let detail = format!("shard {shard}: damage was found: {failure}");
+    ResponseBody::Error(ServerError::new(ErrorCode::Unavailable, detail).with_outcome(Outcome::NotApplied))
 }

@@ -42,11 +42,12 @@ pub(super) fn restore(log: &mut ShardLog) -> Result<(Store, Restored), ShardErro
     info!(%shard, bytes = log.bytes(), "rebuilds the index from its records");
     let mut records = 0;
     log.visit_base_records(&mut |record, at| {
-        store.insert_scanned(record, at);
+        store.insert_scanned(record, at).map_err(|damage| damage.of_log(shard))?;
         records += 1;
         if records % PROGRESS_RECORDS == 0 {
             info!(%shard, records, "rebuilds the index from its records");
         }
+        Ok(())
     })?;
     store.finish_scan();
     log.want_checkpoint();

@@ -454,8 +454,9 @@ fn sequence_reused() -> ServerError {
     ServerError::new(ErrorCode::InvalidArgument, detail)
 }
 
+/// The reader has noted it, and the next poll ends this replica; another one will lead.
 fn damaged(error: ReadError) -> ServerError {
-    ServerError::new(ErrorCode::Internal, error.to_string()).with_outcome(Outcome::NotApplied)
+    ServerError::new(ErrorCode::Unavailable, format!("damage was found: {error}")).with_outcome(Outcome::NotApplied)
 }
 
 #[cfg(test)]

@@ -284,10 +284,9 @@ impl ShardHost {
     /// Offers the state as it is now to a replica that can't be helped with entries.
     fn offer_snapshot(&mut self, to: ReplicaId) {
         let offered = self.outlet.has_room_for_snapshot(self.id, to) && {
-            let (log, captured) = (self.shard.log().view(), self.shard.capture());
-            captured.is_some_and(|(base, index)| {
+            self.shard.capture().is_some_and(|(base, index)| {
                 info!(shard = %self.id, %to, index = %base.index, keys = index.len(), "offers a snapshot");
-                let source = Arc::new(StateSnapshot::new(&base, index, &log));
+                let source = Arc::new(StateSnapshot::new(&base, index, self.shard.reader()));
                 self.outlet.offer_snapshot(self.id, self.shard.replica(), to, source).is_ok()
             })
         };

@@ -30,7 +30,7 @@ use crate::pressure::Pressure;
 use crate::replica::consensus::initial_membership;
 use crate::replica::{Committed, Consensus, ConsensusConfig, ConsensusError, Role, SnapshotBase};
 use crate::seeded::{Bug, planted};
-use crate::store::{Store, StoreReader};
+use crate::store::{ApplyError, Store, StoreReader};
 use bytes::Bytes;
 use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
@@ -518,6 +518,10 @@ impl Shard {
     /// # Errors
     /// If this replica can't go on; it must then be dropped and rebuilt from its log.
     pub fn poll(&mut self, now: Now) -> Result<Effects, ShardError> {
+        // Whoever met the damage was told so; nobody else is to meet it.
+        if let Some(damage) = self.store.reader().damage() {
+            return Err(ShardError::Log(damage.of_log(self.config.shard)));
+        }
         let mut effects = Effects::default();
         loop {
             let proposed = self.propose(now)?;
@@ -615,7 +619,10 @@ impl Shard {
             }
             let position = self.consensus.log().payload_position(entry.index);
             let (position, _) = position.expect("a committed entry is in the log");
-            self.store.apply(&entry, position).map_err(|reason| ShardError::Entry { index: entry.index, reason })?;
+            self.store.apply(&entry, position).map_err(|error| match error {
+                ApplyError::Payload(reason) => ShardError::Entry { index: entry.index, reason },
+                ApplyError::Record(damage) => ShardError::Log(damage.of_log(self.config.shard)),
+            })?;
             self.consensus.handle_applied(entry.index);
             self.answer(entry.index, entry.term);
         }

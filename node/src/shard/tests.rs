@@ -8,7 +8,8 @@ mod shortage;
 
 use super::*;
 use crate::log::disk::memory::MemoryDisk;
-use crate::log::{Disk, InlineSource, LogOptions};
+use crate::log::{Damage, Disk, InlineSource, LogOptions, Position};
+use crate::store::ReadError;
 use kvorum_protocol::peer::RaftMessageKind;
 use kvorum_protocol::{Action, AtomicCheck, Condition, WriteResult};
 use std::collections::{BTreeMap, BTreeSet};
@@ -749,4 +750,19 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
         ..message_of_the_next_term(RaftMessageKind::AppendResponse, &snapshot)
     };
     assert!(matches!(group.shard(0).handle_message(now.monotonic, never_sent), Err(ConsensusError::InvalidMessage(_))));
+}
+
+/// A leader that has met damage ends with its next poll, before it answers or promises anything more, and another one leads.
+#[test]
+fn a_leader_that_has_met_damage_takes_no_part_any_more() {
+    let mut group = Group::led();
+    let now = group.now;
+    let leader = group.shard(0);
+    let position = Position { segment: 1, offset: 64 };
+    leader.reader().report_damage(ReadError::Medium { position, damage: Damage::Record });
+    let failure = leader.poll(now).unwrap_err();
+    assert_eq!(failure.remedy(), Remedy::LeaveOut, "{failure}");
+    group.replicas[0] = None;
+    group.advance(4 * u64::from(ELECTION_TICKS) * TICK_MS);
+    assert!(matches!(group.leader(), Some(1 | 2)));
 }

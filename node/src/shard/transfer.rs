@@ -3,17 +3,17 @@
 
 use crate::log::operations::RECORD_HEADER_BYTES;
 use crate::log::operations::RecordHeader;
-use crate::log::{Base, DataSegment, DataWriter, LogView, Membership, Position, Segment};
+use crate::log::{Base, DataSegment, DataWriter, Membership, Position, Segment};
 use crate::seeded::{Bug, planted};
 use crate::snapshot::{Finish, Run, SnapshotError, SnapshotSink, SnapshotSinks, SnapshotSource, StoredRecords};
-use crate::store::IndexDump;
+use crate::store::{IndexDump, ReadError, StoreReader};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::codec::Reader;
 use kvorum_protocol::snapshot::SnapshotId;
 use kvorum_protocol::{LogIndex, ShardId, Term};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The state of a shard at one entry. Holds where its records lie, 16 bytes per key, and the segments that they lie in:
 /// those stay readable whatever compaction does to their files.
@@ -22,18 +22,26 @@ pub(super) struct StateSnapshot {
     header: Bytes,
     index: IndexDump,
     segments: BTreeMap<u32, Arc<Segment>>,
+    /// Is told of damage. The replica may be gone before its snapshot is.
+    reader: Weak<StoreReader>,
 }
 
 impl StateSnapshot {
-    /// The state at `base`, whose index is `index`, in the segments that `view` has now.
-    pub(super) fn new(base: &Base, index: IndexDump, view: &LogView) -> Self {
+    /// The state at `base`, whose index is `index`, in the segments that the reader's log has now.
+    pub(super) fn new(base: &Base, index: IndexDump, reader: &Arc<StoreReader>) -> Self {
         let mut header = BytesMut::new();
         match planted(Bug::SnapshotWithoutMembership) {
             true => Base { membership: Membership::default(), ..base.clone() }.encode(&mut header),
             false => base.encode(&mut header),
         }
-        let segments = view.segments().into_iter().map(|segment| (segment.number(), segment)).collect();
-        StateSnapshot { base: (base.term, base.index), header: header.freeze(), index, segments }
+        let segments = reader.log().segments().into_iter().map(|segment| (segment.number(), segment)).collect();
+        StateSnapshot {
+            base: (base.term, base.index),
+            header: header.freeze(),
+            index,
+            segments,
+            reader: Arc::downgrade(reader),
+        }
     }
 
     /// The record of a slot with its padding, its checksums verified.
@@ -49,6 +57,15 @@ impl StateSnapshot {
             return Err(unreadable());
         }
         segment.read(position.offset, bytes.next_multiple_of(8) as u32).ok_or_else(unreadable)
+    }
+
+    /// A record of this replica can't be given to another one, nor to anybody.
+    fn report_damage(&self, slot: usize, error: &SnapshotError) {
+        let (Some(reader), Some(position)) = (self.reader.upgrade(), self.index.position(slot)) else { return };
+        reader.report_damage(match error {
+            SnapshotError::Record(reason) => ReadError::Damaged { position, reason: *reason },
+            _ => ReadError::Misplaced(position),
+        });
     }
 
     fn find(&self, position: Position) -> Option<(&Arc<Segment>, RecordHeader)> {
@@ -80,7 +97,7 @@ impl SnapshotSource for StateSnapshot {
         let mut bytes = BytesMut::new();
         let mut count = 0;
         for slot in at as usize..self.index.len() {
-            let record = self.record(slot)?;
+            let record = self.record(slot).inspect_err(|error| self.report_damage(slot, error))?;
             if count == count_max || (count > 0 && bytes.len() + record.len() > bytes_max as usize) {
                 break;
             }

@@ -37,7 +37,9 @@ impl StoreReader {
         }
         // A record with a version that was not reached yet is of an entry that another leader's superseded. It never
         // counted, and its tombstone would outlive what is written next.
-        if record.version > self.version() || self.place_of(hash, record.key).is_some() {
+        // If the key's newest can't be read, the damage is noted and the host ends this replica; a tombstone more is no harm.
+        let newer = self.place_of(hash, record.key).ok().flatten();
+        if record.version > self.version() || newer.is_some() {
             return Fate::Drop;
         }
         let older_elsewhere = lowest_version_elsewhere.is_some_and(|lowest| lowest < record.version);

@@ -38,6 +38,17 @@ use xxhash_rust::xxh3::Xxh3;
 /// time themselves.
 const EXPIRED_PER_ENTRY_MAX: usize = 4096;
 
+/// Why an entry can't be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Its payload is not what a leader writes.
+    #[error(transparent)]
+    Payload(#[from] OperationsError),
+    /// The record that one of its records replaces can't be read: the replica's log is damaged.
+    #[error(transparent)]
+    Record(#[from] ReadError),
+}
+
 /// One shard's state.
 #[derive(Debug)]
 pub struct Store {
@@ -132,11 +143,11 @@ impl Store {
     /// Applies the entry after the last one. `payload_at` is where its payload lies in the shard log.
     ///
     /// # Errors
-    /// If the payload is not what a leader writes; the replica must be rebuilt.
+    /// If the payload is not what a leader writes, or a record that it replaces is damaged: this value is of no use then.
     ///
     /// # Panics
     /// If the entry is not the next one, or a scan has not been finished.
-    pub fn apply(&mut self, entry: &Committed, payload_at: Position) -> Result<(), OperationsError> {
+    pub fn apply(&mut self, entry: &Committed, payload_at: Position) -> Result<(), ApplyError> {
         assert!(self.scanned_tombstones.is_empty(), "a rebuilt index is finished before it is used");
         assert_eq!(entry.index.0, self.applied.0 + 1, "entries are applied one after another");
         // A change of the membership is consensus' business, and changes nothing here.
@@ -168,15 +179,22 @@ impl Store {
         operations: &Operations,
         index: LogIndex,
         payload_at: Position,
-    ) -> Result<(), OperationsError> {
+    ) -> Result<(), ApplyError> {
         let sessions = operations.sessions()?;
         let reader = Arc::clone(&self.reader);
         let holds_atomic = sessions.iter().any(|session| matches!(session.reply, Remembered::Atomic(_)));
+        if holds_atomic {
+            // Damage must be met before the first of its writes is shown: reads go on until the host has ended.
+            for record in operations.records() {
+                let (_, record) = record?;
+                reader.place_of(hash64(record.key), record.key)?;
+            }
+        }
         let _shown_at_once = holds_atomic.then(|| reader.hold_back());
         for record in operations.records() {
             let (offset, record) = record?;
             let position = Position { segment: payload_at.segment, offset: payload_at.offset + offset };
-            self.apply_record(&record, position);
+            self.apply_record(&record, position)?;
         }
         // Log time moves once the entry's records are in place: a reader must not see the new time with the old value
         // of a key whose life this entry prolonged.
@@ -196,19 +214,20 @@ impl Store {
         Ok(())
     }
 
-    fn apply_record(&mut self, record: &Record<'_>, position: Position) {
+    fn apply_record(&mut self, record: &Record<'_>, position: Position) -> Result<(), ReadError> {
         let hash = hash64(record.key);
-        let old = self.reader.place_of(hash, record.key);
+        let old = self.reader.place_of(hash, record.key)?;
         if record.tombstone {
             if let Some(old) = old {
                 self.reader.remove(hash, old);
             }
-            return;
+            return Ok(());
         }
         self.reader.put(hash, old, record, position);
         if let Some(at) = record.expires_at_ms {
             self.expiry.push(at, hash);
         }
+        Ok(())
     }
 
     /// Takes up to `limit` keys whose time has come out of the index, so that they count no longer.

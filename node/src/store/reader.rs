@@ -3,17 +3,17 @@
 use super::index::{Index, Scanned};
 use super::live::{LiveBytes, padded_bytes};
 use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
-use crate::log::{LogView, Position, Segment};
+use crate::log::{Damage, LogError, LogView, Position, Segment};
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::hash::hash64;
 use kvorum_protocol::limits::SCAN_PAGE_BYTES;
 use kvorum_protocol::response::StoredEntry;
-use kvorum_protocol::{Entry, ScanPage, Version};
+use kvorum_protocol::{Entry, ScanPage, ShardId, Version};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Most slots of the index that one page of a scan looks at; bounds how long it holds a worker where few keys match.
 const SCAN_SLOTS_MAX: usize = 16 * 1024;
@@ -24,12 +24,40 @@ const LOOK_UPS_MAX: usize = 8;
 /// Why a record that the index points at can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// The segment or the bytes are not there.
+    /// The segment is not there, or does not reach that far.
     #[error("the log has no record at segment {0} offset {1}")]
     Missing(u32, u32),
     /// The record is damaged.
-    #[error(transparent)]
-    Damaged(#[from] OperationsError),
+    #[error("the record at {position}: {reason}")]
+    Damaged {
+        /// Where it lies.
+        position: Position,
+        /// What is wrong with it.
+        reason: OperationsError,
+    },
+    /// The record is sound, and was written for another place.
+    #[error("the record at {0} is not the one that was written there")]
+    Misplaced(Position),
+    /// Its segment was read again from the medium, which does not hold what it should.
+    #[error("segment {}, offset {}: {damage}", position.segment, position.offset)]
+    Medium {
+        /// Where the damage is.
+        position: Position,
+        /// What it is.
+        damage: Damage,
+    },
+}
+
+impl ReadError {
+    /// What it says of the replica's log.
+    pub fn of_log(self, shard: ShardId) -> LogError {
+        let (position, damage) = match self {
+            ReadError::Missing(segment, offset) => (Position { segment, offset }, Damage::RecordMissing),
+            ReadError::Medium { position, damage } => (position, damage),
+            ReadError::Damaged { position, .. } | ReadError::Misplaced(position) => (position, Damage::StoredRecord),
+        };
+        LogError::Damaged { shard, position, damage }
+    }
 }
 
 /// A key's record, copied out of the log.
@@ -91,10 +119,7 @@ impl LargeRecord {
         let Position { segment, offset } = self.position;
         let missing = ReadError::Missing(segment, offset);
         let bytes = self.segment.read(offset, self.header.record_bytes() as u32).ok_or(missing)?;
-        let record = self.header.record(bytes)?;
-        if !self.segment.is_in_place(offset, bytes) {
-            return Err(OperationsError::BadChecksum.into());
-        }
+        let record = sound(&self.segment, self.position, &self.header, bytes)?;
         if record.expires_at_ms.is_some_and(|at| at <= self.log_time_ms) {
             return Ok(None);
         }
@@ -104,6 +129,17 @@ impl LargeRecord {
         let entry = Entry { value, version: Version(record.version.0), expires_at_ms: record.expires_at_ms };
         Ok(Some(Found { entry, position: self.position }))
     }
+}
+
+/// The record at a position, whose bytes are these, if its checksum is right and it was written there.
+fn sound<'a>(
+    segment: &Segment,
+    position: Position,
+    header: &RecordHeader,
+    bytes: &'a [u8],
+) -> Result<Record<'a>, ReadError> {
+    let record = header.record(bytes).map_err(|reason| ReadError::Damaged { position, reason })?;
+    if segment.is_in_place(position.offset, bytes) { Ok(record) } else { Err(ReadError::Misplaced(position)) }
 }
 
 /// The shared half of a shard's state. Only the shard's own actor changes it.
@@ -119,6 +155,8 @@ pub struct StoreReader {
     held_back: AtomicBool,
     /// Held while that lasts; others touch it only then.
     turn: RwLock<()>,
+    /// The first record that could not be read.
+    damage: OnceLock<ReadError>,
 }
 
 /// Until it is dropped, reads that begin wait.
@@ -144,7 +182,30 @@ impl StoreReader {
             version: AtomicU64::new(0),
             held_back: AtomicBool::new(false),
             turn: RwLock::new(()),
+            damage: OnceLock::new(),
         }
+    }
+
+    /// The first thing that was found to be wrong with the records, by whoever read them: the replica can't be trusted
+    /// any more. Its host looks here at each turn.
+    pub fn damage(&self) -> Option<ReadError> {
+        self.damage.get().copied()
+    }
+
+    /// Notes that a record can't be read. For those who read the log's segments past this value.
+    pub fn report_damage(&self, damage: ReadError) {
+        // What was found first is as good a reason.
+        let _ = self.damage.set(damage);
+    }
+
+    /// Passes a result on, and notes what is wrong.
+    fn noting<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        result.inspect_err(|damage| self.report_damage(*damage))
+    }
+
+    /// The log whose records the index points at.
+    pub fn log(&self) -> &Arc<LogView> {
+        &self.log
     }
 
     /// How many keys there are. May count keys that have expired and were not yet taken out.
@@ -189,7 +250,7 @@ impl StoreReader {
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, ReadError> {
         match self.locate(key, usize::MAX)? {
             Located::Small(found) => Ok(found),
-            Located::Large(record) => record.read(),
+            Located::Large(record) => self.noting(record.read()),
         }
     }
 
@@ -201,18 +262,8 @@ impl StoreReader {
         self.wait_for_atomic();
         // Time first: if it moves on in between, the answer is as of a moment ago, which the caller's lease covers.
         let log_time_ms = self.log_time_ms();
-        let mut failure = None;
-        let located = self.index.find(hash64(key), |position| {
-            self.locate_at(position, key, bytes_max, log_time_ms).unwrap_or_else(|error| {
-                failure = Some(error);
-                None
-            })
-        });
-        match (located, failure) {
-            (Some(located), _) => Ok(located),
-            (None, Some(error)) => Err(error),
-            (None, None) => Ok(Located::Small(None)),
-        }
+        let located = self.look_up(hash64(key), |position| self.locate_at(position, key, bytes_max, log_time_ms))?;
+        Ok(located.unwrap_or(Located::Small(None)))
     }
 
     /// `None` if the record is another key's.
@@ -229,7 +280,7 @@ impl StoreReader {
         if header.record_bytes() > bytes_max && bytes[RECORD_HEADER_BYTES..][..header.key_bytes()] == *key {
             return Ok(Some(Located::Large(LargeRecord { segment, position, header, log_time_ms })));
         }
-        let record = header.record(bytes)?;
+        let record = sound(&segment, position, &header, bytes)?;
         let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
         Ok((record.key == key)
             .then(|| Located::Small((!expired).then(|| Found { entry: entry_of(&record, true), position }))))
@@ -300,7 +351,7 @@ impl StoreReader {
             let result =
                 slots.iter().try_for_each(|slot| self.read_at(slot.position, |record| entries.extend(entry(record))));
             if !matches!(result, Err(ReadError::Missing(..))) || look_ups == LOOK_UPS_MAX {
-                return result;
+                return self.noting(result);
             }
             look_ups += 1;
             entries.truncate(before);
@@ -308,40 +359,47 @@ impl StoreReader {
         }
     }
 
-    /// The record of a key whose hash is known, expired or not. If its segment is gone, compaction has moved the record
-    /// between look-up and read, and it is looked up again.
+    /// The record of a key whose hash is known, expired or not.
     fn with_record<T>(
         &self,
         hash: u64,
         key: &[u8],
         mut use_it: impl FnMut(&Record<'_>, Position) -> T,
     ) -> Result<Option<T>, ReadError> {
+        self.look_up(hash, |position| {
+            self.read_at(position, |record| (record.key == key).then(|| use_it(record, position)))
+        })
+    }
+
+    /// Calls `read` with each position whose key may have this hash, until it returns something. If a segment is gone,
+    /// compaction has moved the record between look-up and read, and it is looked up again.
+    fn look_up<T>(
+        &self,
+        hash: u64,
+        mut read: impl FnMut(Position) -> Result<Option<T>, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
         let mut look_ups = 1;
         loop {
-            let result = self.with_record_once(hash, key, &mut use_it);
+            let result = self.look_up_once(hash, &mut read);
             if !matches!(result, Err(ReadError::Missing(..))) || look_ups == LOOK_UPS_MAX {
-                return result;
+                return self.noting(result);
             }
             look_ups += 1;
         }
     }
 
-    fn with_record_once<T>(
+    fn look_up_once<T>(
         &self,
         hash: u64,
-        key: &[u8],
-        mut use_it: impl FnMut(&Record<'_>, Position) -> T,
+        mut read: impl FnMut(Position) -> Result<Option<T>, ReadError>,
     ) -> Result<Option<T>, ReadError> {
         let mut failure = None;
         let found = self.index.find(hash, |position| {
-            match self.read_at(position, |record| (record.key == key).then(|| use_it(record, position))) {
-                Ok(result) => result,
-                Err(error) => {
-                    // What is missing is worth another look-up, whatever is wrong with another key of this hash.
-                    failure = failure.filter(|before| matches!(before, ReadError::Missing(..))).or(Some(error));
-                    None
-                }
-            }
+            read(position).unwrap_or_else(|error| {
+                // What is missing is worth another look-up, whatever is wrong with another key of this hash.
+                failure = failure.filter(|before| matches!(before, ReadError::Missing(..))).or(Some(error));
+                None
+            })
         });
         match (found, failure) {
             (Some(found), _) => Ok(Some(found)),
@@ -354,19 +412,15 @@ impl StoreReader {
         let (segment, header) = self.header_at(position)?;
         let missing = ReadError::Missing(position.segment, position.offset);
         let bytes = segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?;
-        let record = header.record(bytes)?;
-        if !segment.is_in_place(position.offset, bytes) {
-            return Err(OperationsError::BadChecksum.into());
-        }
-        Ok(use_it(&record))
+        Ok(use_it(&sound(&segment, position, &header, bytes)?))
     }
 
     fn header_at(&self, position: Position) -> Result<(Arc<Segment>, RecordHeader), ReadError> {
         let missing = ReadError::Missing(position.segment, position.offset);
         let segment = self.log.segment(position.segment).ok_or(missing)?;
         let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32).ok_or(missing)?;
-        let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"))?;
-        Ok((segment, header))
+        let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"));
+        Ok((segment, header.map_err(|reason| ReadError::Damaged { position, reason })?))
     }
 
     /// Reads that begin from here on wait until the returned value is dropped. A read that sees one write of an ATOMIC
@@ -386,14 +440,16 @@ impl StoreReader {
     }
 
     /// Where a key's record is, expired or not.
-    pub(super) fn place_of(&self, hash: u64, key: &[u8]) -> Option<Place> {
-        let place = self.with_record(hash, key, |record, position| Place {
+    ///
+    /// # Errors
+    /// If a record that may be the key's can't be read: to go on without it would leave a slot behind that nobody takes
+    /// out, and with it a value that was overwritten or removed.
+    pub(super) fn place_of(&self, hash: u64, key: &[u8]) -> Result<Option<Place>, ReadError> {
+        self.with_record(hash, key, |record, position| Place {
             position,
             version: record.version,
             bytes: padded_bytes(record),
-        });
-        // A record that can't be read can't be this key's newest: whoever reads it reports the damage.
-        place.ok().flatten()
+        })
     }
 
     /// Points the record's key at `position`, in place of `old`.
@@ -420,8 +476,8 @@ impl StoreReader {
                 let place = Place { position: slot.position, version: record.version, bytes: padded_bytes(record) };
                 (expired || planted(Bug::OverwrittenRecordExpires)).then_some(place)
             });
-            // As above: a record that can't be read stays, and whoever reads it reports the damage.
-            if let Ok(Some(place)) = due {
+            // A record that can't be read stays. The damage is noted, and the host ends this replica.
+            if let Ok(Some(place)) = self.noting(due) {
                 self.remove(hash, place);
             }
         }

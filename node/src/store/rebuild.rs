@@ -4,11 +4,11 @@
 //! of a shard's effective writes. Tombstones stand in the index meanwhile, so that they win over older records that come
 //! after them. Records that have expired do as well.
 
-use super::Store;
 use super::live::padded_bytes;
 use super::reader::Place;
+use super::{ApplyError, ReadError, Store};
 use crate::log::Position;
-use crate::log::operations::{Operations, OperationsError, Record};
+use crate::log::operations::{Operations, Record};
 use bytes::Bytes;
 use kvorum_protocol::hash::hash64;
 
@@ -23,15 +23,18 @@ impl Store {
     /// Takes a record that was found in a segment into the index, unless a newer one of its key is there. The store has
     /// been restored from its base, the log's view has all segments, and the record is of an entry that the base covers:
     /// one that was superseded must not be given to this, whatever its version.
-    pub fn insert_scanned(&mut self, record: &Record<'_>, position: Position) {
+    ///
+    /// # Errors
+    /// If a record that was scanned before can't be read any more.
+    pub fn insert_scanned(&mut self, record: &Record<'_>, position: Position) -> Result<(), ReadError> {
         // The base covers no such version, so the record is of an entry that was never applied.
         if record.version > self.version {
-            return;
+            return Ok(());
         }
         let hash = hash64(record.key);
-        let old = self.reader.place_of(hash, record.key);
+        let old = self.reader.place_of(hash, record.key)?;
         if old.is_some_and(|old| old.version >= record.version) {
-            return;
+            return Ok(());
         }
         self.reader.put(hash, old, record, position);
         if record.tombstone {
@@ -40,14 +43,15 @@ impl Store {
         } else if let Some(at) = record.expires_at_ms {
             self.expiry.push(at, hash);
         }
+        Ok(())
     }
 
     /// Takes the records of an entry into the index as [`Store::insert_scanned`] does, and nothing else of it: for an
     /// entry up to the base that lies in a segment of the log. `payload_at` is where its payload lies.
     ///
     /// # Errors
-    /// If the payload is not what a leader writes.
-    pub fn apply_records_only(&mut self, payload: Bytes, payload_at: Position) -> Result<(), OperationsError> {
+    /// If the payload is not what a leader writes, or a record can't be read.
+    pub fn apply_records_only(&mut self, payload: Bytes, payload_at: Position) -> Result<(), ApplyError> {
         if payload.is_empty() {
             return Ok(());
         }
@@ -55,7 +59,7 @@ impl Store {
         for record in operations.records() {
             let (offset, record) = record?;
             let position = Position { segment: payload_at.segment, offset: payload_at.offset + offset };
-            self.insert_scanned(&record, position);
+            self.insert_scanned(&record, position)?;
         }
         Ok(())
     }

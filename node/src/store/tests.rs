@@ -4,7 +4,7 @@ use super::*;
 use crate::log::disk::memory::MemoryDisk;
 use crate::log::operations::OperationsBuilder;
 use crate::log::operations::SessionRecord;
-use crate::log::{Disk, InlineSource, LogOptions, ShardLog};
+use crate::log::{Disk, InlineSource, LogOptions, Segment, ShardLog};
 use bytes::Bytes;
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
 use kvorum_protocol::{ClientId, ShardId, Term, WriteId};
@@ -38,6 +38,7 @@ impl Written {
 }
 
 struct Fixture {
+    disk: Arc<MemoryDisk>,
     log: ShardLog,
     store: Store,
     hash_bits: u32,
@@ -47,13 +48,14 @@ struct Fixture {
 
 impl Fixture {
     fn new(hash_bits: u32) -> Self {
-        let disk: Arc<dyn Disk> = MemoryDisk::new();
+        let memory = MemoryDisk::new();
+        let disk: Arc<dyn Disk> = Arc::clone(&memory) as _;
         let source = Arc::new(InlineSource::new(Arc::clone(&disk)));
         let small = LogOptions::new(source);
         let options = LogOptions { segment_bytes_first: SEGMENT_BYTES, segment_bytes_max: SEGMENT_BYTES, ..small };
         let (log, _) = ShardLog::open(&disk, ShardId(3), None, options).unwrap();
         let store = Store::with_hash_bits(log.view(), hash_bits);
-        Fixture { log, store, hash_bits, records: BTreeMap::new() }
+        Fixture { disk: memory, log, store, hash_bits, records: BTreeMap::new() }
     }
 
     /// Puts a payload into the log, whatever its version, and notes its records.
@@ -113,6 +115,18 @@ impl Fixture {
         *at
     }
 
+    /// The medium changes a record's key or value, and the segment is read anew.
+    fn rot(&self, at: Position) {
+        let (view, shard) = (self.log.view(), self.log.shard());
+        let written = view.segment(at.segment).unwrap().written();
+        self.disk.edit_segment(shard, at.segment, |bytes| bytes[at.offset as usize + 33] ^= 1);
+        let opened = self.disk.open_segment(shard, at.segment).unwrap().unwrap();
+        let (segment, mut writer) = Segment::from_opened(shard, at.segment, opened).unwrap();
+        writer.advance(written);
+        view.remove(at.segment);
+        view.insert(Arc::new(segment));
+    }
+
     /// Fills the active segment up, so that all that was written is in sealed ones.
     fn seal(&mut self) {
         let active = self.log.end().segment;
@@ -164,7 +178,7 @@ impl Fixture {
         let mut records: Vec<_> = self.records.iter().collect();
         records.sort_by_key(|(at, _)| hash64(&(at.pack() ^ seed).to_le_bytes()));
         for (at, written) in records {
-            store.insert_scanned(&written.record(), *at);
+            store.insert_scanned(&written.record(), *at).unwrap();
         }
         store.finish_scan();
         store
@@ -363,7 +377,7 @@ fn a_record_that_the_base_does_not_cover_is_not_scanned() {
     let at = fixture.position("k");
     let superseded = Written { version: Version(2), ..fixture.records[&at].clone() };
     let mut rebuilt = fixture.restored();
-    rebuilt.insert_scanned(&superseded.record(), at);
+    rebuilt.insert_scanned(&superseded.record(), at).unwrap();
     rebuilt.finish_scan();
     assert_eq!(rebuilt.reader().keys(), 0);
 }
@@ -422,6 +436,46 @@ fn a_record_that_is_nowhere_is_missing() {
     fixture.log.view().remove(1);
     assert!(matches!(fixture.store.reader().get(b"k"), Err(ReadError::Missing(1, _))));
     assert!(matches!(fixture.store.reader().scan(0, &[], 10, true), Err(ReadError::Missing(1, _))));
+}
+
+/// A store over a log in which the record of the key "k" has rotted.
+fn rotten() -> Fixture {
+    let mut fixture = Fixture::new(64);
+    fixture.write(1_000, "sound", Some("v"), None);
+    fixture.write(1_000, "k", Some("old"), None);
+    fixture.seal();
+    let at = fixture.position("k");
+    fixture.rot(at);
+    fixture
+}
+
+#[test]
+fn damage_is_never_read_and_is_noted() {
+    let fixture = rotten();
+    let reader = fixture.store.reader();
+    assert!(reader.get(b"sound").unwrap().is_some());
+    assert_eq!(reader.damage(), None);
+    let failure = reader.get(b"k").unwrap_err();
+    assert!(matches!(failure, ReadError::Damaged { .. }), "{failure}");
+    assert_eq!(reader.damage(), Some(failure));
+    assert!(reader.scan(0, &[], 10, true).is_err());
+}
+
+#[test]
+fn a_write_over_a_damaged_record_is_not_applied() {
+    for value in [Some("new"), None] {
+        let mut fixture = rotten();
+        let mut builder = OperationsBuilder::new(2_000, fixture.store.version());
+        builder.push_record(b"k", value.map(str::as_bytes), None);
+        let payload = Bytes::from(builder.finish());
+        let at = fixture.append(&payload);
+        let index = LogIndex(fixture.store.applied().0 + 1);
+        let entry = Committed { index, term: Term(1), kind: RaftEntryKind::Operations, payload };
+        let failure = fixture.store.apply(&entry, at).unwrap_err();
+        assert!(matches!(failure, ApplyError::Record(ReadError::Damaged { .. })), "{failure}");
+        assert!(fixture.store.reader().get(b"k").is_err(), "neither the old value nor none");
+        assert!(fixture.store.reader().damage().is_some());
+    }
 }
 
 /// Readers on another thread find every key at all times, while its record moves from segment to segment and the segments

@@ -726,7 +726,7 @@ impl StartError {
                     | JournalError::RoundMeaningless { .. }
                     | JournalError::Identity
             ),
-            StartError::KnownDisks(error) => matches!(error, KnownDisksError::Malformed(_)),
+            StartError::KnownDisks(error) => matches!(error, KnownDisksError::Malformed),
             StartError::Disk(_) => false,
         }
     }

@@ -13,7 +13,7 @@
 
 use super::file_system::{FileHandle, FileSystem};
 use super::real::RealFileSystem;
-use super::{Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
+use super::{ColdFile, Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
 use crate::log::segment::DATA_SEGMENT;
 use crate::log::{HINT_FILE, MANIFEST_FILE};
 use kvorum_protocol::ShardId;
@@ -215,6 +215,11 @@ impl<F: FileSystem> Disk for FileDisk<F> {
         file.map(|file| self.open_mapped(file)).transpose()
     }
 
+    fn open_cold(&self, shard: ShardId, number: u32) -> Result<Option<Box<dyn ColdFile>>, DiskError> {
+        let file = self.open_file(&segment_path(shard, number))?;
+        Ok(file.map(|file| Box::new(file) as _))
+    }
+
     fn remove_segment(&self, shard: ShardId, number: u32) -> Result<(), DiskError> {
         self.remove(&segment_path(shard, number))
     }
@@ -314,6 +319,20 @@ impl<H: FileHandle> SegmentFile for OpenFile<H> {
     }
 }
 
+impl<H: FileHandle> ColdFile for OpenFile<H> {
+    fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError> {
+        self.handle.read_at(offset.into(), bytes).map_err(self.error("read"))
+    }
+
+    fn forget_cached(&self) -> Result<(), DiskError> {
+        self.handle.forget_cached().map_err(self.error("drop the cache of"))
+    }
+}
+
 impl<H: FileHandle> JournalFile for OpenFile<H> {
     fn bytes(&self) -> u32 {
         self.bytes
@@ -337,7 +356,7 @@ fn shard_folder(shard: ShardId) -> String {
     format!("{SHARDS_FOLDER}/{:05}", shard.0)
 }
 
-fn segment_path(shard: ShardId, number: u32) -> String {
+pub(in crate::log) fn segment_path(shard: ShardId, number: u32) -> String {
     let (number, suffix) = match number & DATA_SEGMENT {
         0 => (number, SEGMENT_SUFFIX),
         _ => (number & !DATA_SEGMENT, DATA_SUFFIX),
@@ -345,7 +364,7 @@ fn segment_path(shard: ShardId, number: u32) -> String {
     format!("{}/{number:010}{suffix}", shard_folder(shard))
 }
 
-fn shard_file_path(shard: ShardId, name: &str) -> String {
+pub(in crate::log) fn shard_file_path(shard: ShardId, name: &str) -> String {
     format!("{}/{name}", shard_folder(shard))
 }
 

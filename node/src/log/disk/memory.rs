@@ -3,7 +3,7 @@
 //! A file has a *cache* (what the system would show) and a *medium* (what survives power loss). A mapping's bytes count
 //! as stored once its watermark has passed them, which log and replay see to before they sync.
 
-use super::{Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
+use super::{ColdFile, Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
 use crate::log::map::Mapping;
 use kvorum_protocol::ShardId;
 use parking_lot::Mutex;
@@ -18,6 +18,8 @@ pub(crate) struct Faults {
     pub(crate) segment_sync_fails: bool,
     pub(crate) journal_sync_fails: bool,
     pub(crate) journal_write_fails: bool,
+    /// What is read past the mappings can't be read.
+    pub(crate) cold_reads_fail: bool,
     /// No segment can be created, and no room is left.
     pub(crate) full: bool,
     /// How much room is left; plenty if not given. Only reported: files don't use it up.
@@ -211,6 +213,13 @@ impl Disk for MemoryDisk {
         Ok(Some(OpenedSegment { mapping, file }))
     }
 
+    fn open_cold(&self, shard: ShardId, number: u32) -> Result<Option<Box<dyn ColdFile>>, DiskError> {
+        let mut state = self.state.lock();
+        let Some(content) = state.segments.get_mut(&(shard, number)) else { return Ok(None) };
+        content.absorb();
+        Ok(Some(Box::new(MemoryColdFile { bytes: content.cache.clone(), unreadable: state.faults.cold_reads_fail })))
+    }
+
     fn remove_segment(&self, shard: ShardId, number: u32) -> Result<(), DiskError> {
         let mut state = self.state.lock();
         state.step()?;
@@ -306,6 +315,29 @@ impl SegmentFile for MemorySegment {
         if let Some(content) = state.segments.get_mut(&self.key) {
             content.sync();
         }
+        Ok(())
+    }
+}
+
+struct MemoryColdFile {
+    bytes: Vec<u8>,
+    unreadable: bool,
+}
+
+impl ColdFile for MemoryColdFile {
+    fn bytes(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
+    fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError> {
+        if self.unreadable {
+            return Err(failure("read"));
+        }
+        bytes.copy_from_slice(&self.bytes[offset as usize..offset as usize + bytes.len()]);
+        Ok(())
+    }
+
+    fn forget_cached(&self) -> Result<(), DiskError> {
         Ok(())
     }
 }

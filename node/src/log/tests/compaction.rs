@@ -90,6 +90,7 @@ impl Model {
             let entry = (at, record.version, record.tombstone);
             let known = newest.entry(record.key.to_vec()).or_insert(entry);
             *known = if known.1 < entry.1 { entry } else { *known };
+            Ok(())
         })
         .unwrap();
         let base = log.base().map_or(0, |base| base.index.0);
@@ -280,13 +281,53 @@ fn a_lost_or_damaged_part_is_damage_and_never_an_older_state() {
     assert_eq!(Model::scanned(&log), model.expected());
 
     let written = compacted.data[0].segment.written();
+    every_flip_is_found_on_the_medium(&model.disk, SegmentPlace::of(&compacted.data[0].segment));
     for at in (64..written).step_by(97) {
         let disk = model.disk.after_kill();
         disk.edit_segment(SHARD, data, |bytes| bytes[at as usize] ^= 4);
         let log = open(&disk, end).0;
-        let visited = log.visit_base_records(&mut |_, _| {});
+        let visited = log.visit_base_records(&mut |_, _| Ok(()));
         assert!(matches!(visited, Err(LogError::Damaged { .. })), "byte {at}");
     }
+}
+
+fn every_flip_is_found_on_the_medium(disk: &MemoryDisk, place: SegmentPlace) {
+    let check =
+        |disk: &MemoryDisk| scrub(&*disk.open_cold(SHARD, place.number).unwrap().unwrap(), &place, &mut |_| true);
+    assert!(check(disk).unwrap().unwrap() > 0);
+    let disk = disk.after_kill();
+    for at in 0..place.written as usize {
+        disk.edit_segment(SHARD, place.number, |bytes| bytes[at] ^= 0x20);
+        let Err(LogError::Damaged { position, .. }) = check(&disk) else { panic!("byte {at} of {place:?}") };
+        assert!(position.offset as usize <= at);
+        disk.edit_segment(SHARD, place.number, |bytes| bytes[at] ^= 0x20);
+    }
+    check(&disk).unwrap();
+}
+
+#[test]
+fn every_flip_in_a_sealed_segment_is_found_on_the_medium() {
+    let mut model = Model::new();
+    for key in 0..20 {
+        model.write(1, &[(key, value(401)), (key + 1, None)]);
+    }
+    assert!(model.log.segment_count() > 1);
+    let sealed = model.log.view().segment(1).unwrap();
+    every_flip_is_found_on_the_medium(&model.disk, SegmentPlace::of(&sealed));
+}
+
+#[test]
+fn records_longer_than_a_window_are_checked() {
+    let disk = MemoryDisk::new();
+    let (mut log, _) = open(&disk, None);
+    let long = limits::SCRUB_WINDOW_BYTES as usize * 2 + 77;
+    append(&mut log, &[entry(1, 1, vec![1; 100]), entry(1, 2, vec![2; long]), entry(1, 3, vec![3; long])]);
+    let sealed = log.view().segment(2).unwrap();
+    let place = SegmentPlace::of(&sealed);
+    let check = || scrub(&*disk.open_cold(SHARD, 2).unwrap().unwrap(), &place, &mut |_| true);
+    assert_eq!(check().unwrap(), Some(2), "the record and the seal");
+    disk.edit_segment(SHARD, 2, |bytes| bytes[long - 3] ^= 1);
+    assert!(matches!(check(), Err(LogError::Damaged { damage: Damage::Record, .. })));
 }
 
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use crate::log::disk::memory::Faults;
 use kvorum_protocol::Retry;
 
 const FULL: Faults = Faults {
+    cold_reads_fail: false,
     segment_sync_fails: false,
     journal_sync_fails: false,
     journal_write_fails: false,

@@ -1,0 +1,104 @@
+//! `kvorum verify`: what the files of a stopped node are worth. Looks, and changes nothing.
+
+mod folder;
+mod report;
+mod scratch;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+pub use report::{Effect, Finding, JournalReport, OwnerReport, Report, ShardReport, Verdict};
+
+use crate::cli::say;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What the process says by ending, if it found damage.
+const DAMAGED: u8 = 1;
+/// What the process says by ending, if it could not look.
+pub const CANNOT_CHECK: u8 = 2;
+
+/// Flags of `kvorum verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// The data folder of a node that does not run
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a folder can't be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// There is nothing that a node has left.
+    #[error("{path} is not the data folder of a node")]
+    NotAFolder {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// Its node runs.
+    #[error("{path} is in use: stop its node first")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// It can't be read.
+    #[error("{path} can't be read: {error}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// Looks at a folder and tells what it found.
+///
+/// # Errors
+/// If it can't look.
+pub fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
+    let report = verify(&args.folder)?;
+    if args.json {
+        say(serde_json::to_string(&report).expect("a report has a form in JSON"));
+    } else {
+        say(report.to_string().trim_end());
+    }
+    Ok(match report.verdict {
+        Verdict::Sound => ExitCode::SUCCESS,
+        Verdict::Damaged => ExitCode::from(DAMAGED),
+    })
+}
+
+/// Looks at a folder. Nobody can start a node with it meanwhile. Reads all that a start may read and all records, each file
+/// once or twice.
+///
+/// # Errors
+/// If it can't look.
+pub fn verify(path: &Path) -> Result<Report, VerifyError> {
+    let ours = ["LOCK", "identity", "shards", "journal"];
+    if !ours.iter().any(|name| path.join(name).exists()) {
+        return Err(VerifyError::NotAFolder { path: path.to_owned() });
+    }
+    let _locks = [lock(path, "LOCK")?, lock(path, "lock")?];
+    folder::look(path)
+}
+
+/// Shares a lock that a node holds alone; `None` if there is no such file.
+fn lock(path: &Path, name: &str) -> Result<Option<File>, VerifyError> {
+    let file = path.join(name);
+    let io = |error| VerifyError::Io { path: file.clone(), error };
+    let opened = match File::open(&file) {
+        Ok(opened) => opened,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    match opened.try_lock_shared() {
+        Ok(()) => Ok(Some(opened)),
+        Err(TryLockError::WouldBlock) => Err(VerifyError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
