@@ -201,7 +201,6 @@ async fn snapshots_have_a_lane_of_their_own_that_takes_the_largest_chunk() {
     let largest = chunk(kvorum_protocol::limits::SNAPSHOT_CHUNK_BYTES_MAX);
     // The first on the last stream: the peer hears of the one before it only by this.
     a.peers.send(b.id, &largest).unwrap();
-    assert_eq!(a.peers.send(b.id, &largest), Err(SendError::Full), "over the lane's bound only one at a time");
     a.peers.send(b.id, &forward(1, 10)).unwrap();
     a.peers.send(b.id, &leading(1)).unwrap();
     let mut came = Vec::new();
