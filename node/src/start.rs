@@ -120,8 +120,10 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
     };
     let folder = DataFolder::open(&config.data_dir, owner, &boot)?;
     announce(&config, &folder);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .worker_threads(config.workers_on(processors))
         .thread_name("kvorum")
         .build()
         .map_err(process("the runtime"))?;

@@ -66,6 +66,8 @@ fields! {
         "Where peers reach this node; by default the address in members";
     CONNECTIONS_MAX: "connections_max", "a number from 1 to 65536", Some("1024"),
         "Client connections; one more is told TooManyConnections";
+    WORKERS: "workers", "a number from 1 to 256", None,
+        "Threads that answer requests; by default one per processor, divided by the members at this node's host";
     ELECTION_TIMEOUT_MS: "election_timeout_ms", "a multiple of 10 from 100 to 60000", Some("500"),
         "Shortest silence of a leader after which others stand for election, in milliseconds; the same on all nodes";
     JOURNAL_FILE_BYTES: "journal.file_bytes", "a multiple of 4096 from 1048576 to 1073741824", Some("67108864"),

@@ -53,6 +53,8 @@ pub struct Config {
     pub peer_advertise: String,
     /// Most client connections at once.
     pub connections_max: u32,
+    /// See [`Config::workers_on`].
+    pub workers: Option<usize>,
     /// The shortest election timeout; [`ELECTION_TICKS`] ticks.
     pub election_timeout: Duration,
     /// The journal's files.
@@ -131,6 +133,15 @@ pub struct Member {
 }
 
 impl Config {
+    /// How many threads answer requests on a machine with so many processors: those that were configured, or this node's
+    /// share of the processors, at least one. Members whose peers reach them at one host share its processors.
+    pub fn workers_on(&self, processors: usize) -> usize {
+        let host = |member: &Member| member.peer.rsplit_once(':').map(|(host, _)| host.to_owned());
+        let own = self.members.iter().find(|member| member.id == self.node_id).and_then(host);
+        let sharing = self.members.iter().filter(|member| host(member) == own).count();
+        self.workers.unwrap_or_else(|| (processors / sharing.max(1)).max(1))
+    }
+
     /// Parses and validates.
     ///
     /// # Errors
@@ -172,6 +183,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
     let peer_listen = reading.required(&fields::PEER_LISTEN, |text| SocketAddr::from_str(text).ok());
     let peer_advertise = reading.optional(&fields::PEER_ADVERTISE, address);
     let connections_max = reading.required(&fields::CONNECTIONS_MAX, |text| Some(number(text, 1, 65_536)? as u32));
+    let workers = reading.optional(&fields::WORKERS, |text| number(text, 1, 256).map(|count| count as usize));
     let election_timeout = reading.required(&fields::ELECTION_TIMEOUT_MS, |text| {
         let timeout_ms = number(text, 100, 60_000)?;
         (timeout_ms % u64::from(ELECTION_TICKS) == 0).then_some(Duration::from_millis(timeout_ms))
@@ -206,6 +218,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
         peer_listen: peer_listen?,
         peer_advertise: own.peer,
         connections_max: connections_max?,
+        workers,
         election_timeout: election_timeout?,
         journal: journal?,
         disk_headroom_bytes: disk_headroom_bytes?,

@@ -61,12 +61,23 @@ fn a_good_file_and_the_defaults() {
     assert_eq!(config.connections_max, 1024);
     assert_eq!(config.election_timeout, Duration::from_millis(500));
     assert_eq!(config.tick(), Duration::from_millis(50));
+    assert_eq!(config.workers, None);
     assert_eq!(config.journal, JournalConfig { file_bytes: 64 * 1024 * 1024, files: 4 });
     assert_eq!(config.compaction_bytes_per_second, 64 << 20);
     assert_eq!((config.disk_headroom_bytes, config.index_limit), (1 << 30, IndexLimit::QuarterOfMemory));
     assert!(!config.fault_hooks);
     assert_eq!(config.members.len(), 3);
     assert_eq!(config.members[2].zone, "");
+}
+
+#[test]
+fn members_at_one_host_share_its_processors() {
+    let config = Config::parse(&sources(GOOD)).unwrap();
+    assert_eq!((config.workers_on(8), config.workers_on(1)), (8, 1));
+    let members = config.members.iter().map(|member| Member { peer: "10.0.0.2:7411".into(), ..member.clone() });
+    let together = Config { members: members.collect(), ..config.clone() };
+    assert_eq!((together.workers_on(8), together.workers_on(2)), (2, 1));
+    assert_eq!(Config { workers: Some(5), ..together }.workers_on(2), 5);
 }
 
 #[test]

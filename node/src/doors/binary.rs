@@ -11,23 +11,24 @@ use crate::limits::{
     SESSION_REQUESTS_MAX, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
 use crate::session::{Answered, Session, SessionContext};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use kvorum_protocol::frame;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use kvorum_protocol::part::Assembler;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     ClientId, DecodeError, ErrorCode, Hello, HelloReply, Request, RequestBody, RequestId, Response, ResponseBody,
-    ServerError,
+    ServerError, Topology,
 };
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -167,8 +168,10 @@ impl<'a> Connection<'a> {
 
     async fn run(mut self) -> Result<(), ConnectionError> {
         self.stream.set_nodelay(true)?;
-        let mut topology = self.door.context.router.topology();
+        let mut changed = Box::pin(next_topology(self.door.context.router.topology()));
         let sink = Arc::clone(self.session.sink());
+        let mut ready = pin!(sink.ready());
+        let mut stopped = pin!(self.door.stop.cancelled());
         let hello_by = Instant::now() + HELLO_TIMEOUT;
         loop {
             let reads = self.takes_requests();
@@ -195,22 +198,24 @@ impl<'a> Connection<'a> {
                         self.handle_input().await?;
                     }
                 }
-                () = sink.ready(), if self.output.long_bytes() < SESSION_VALUES_BYTES_MAX => {
+                () = &mut ready, if self.output.long_bytes() < SESSION_VALUES_BYTES_MAX => {
+                    ready.set(sink.ready());
+                    // Shards that are about to answer, too, go first: all answers leave with one call.
+                    tokio::task::yield_now().await;
                     self.collect();
                     // What was held back by the bound on unanswered requests may go on.
                     self.handle_input().await?;
                 }
-                changed = topology.changed(), if self.pushes => {
-                    if changed.is_ok() {
-                        let body = ResponseBody::Topology((**topology.borrow_and_update()).clone());
-                        self.encode(RequestId(0), false, body);
-                    }
+                topology = &mut changed, if self.pushes => {
+                    let body = ResponseBody::Topology((**topology.borrow()).clone());
+                    changed.set(next_topology(topology));
+                    self.encode(RequestId(0), false, body);
                 }
                 () = sleep_until(deadline), if deadline.is_some() && reads => {
                     return Err(if self.client.is_none() { ConnectionError::NoHello } else { ConnectionError::SlowFrame });
                 }
                 () = sleep_until(write_by), if write_by.is_some() => return Err(ConnectionError::SlowReader),
-                () = self.door.stop.cancelled() => {
+                () = &mut stopped => {
                     let error = ServerError::new(ErrorCode::ShuttingDown, "the node is stopping");
                     encode_error(&mut self.output, self.door, RequestId(0), error);
                     self.flush().await?;
@@ -401,7 +406,8 @@ impl<'a> Connection<'a> {
         // Half a close first: closing outright with bytes unread would reset the connection, and the client might
         // never see the reason.
         self.stream.shutdown().await?;
-        let mut rest = [0; 4096];
+        // Not an array: it would be part of every future that may come to here, and move with each of them.
+        let mut rest = vec![0; 4096];
         let drained = async {
             for _ in 0..256 {
                 if self.stream.read(&mut rest).await.unwrap_or(0) == 0 {
@@ -423,8 +429,16 @@ impl<'a> Connection<'a> {
         if frames.is_empty() {
             return Ok(());
         }
-        let written = timeout(WRITE_TIMEOUT, self.stream.write_all(frames)).await;
-        written.map_err(|_| ConnectionError::SlowReader)??;
+        // Almost always the socket takes everything at once, and no timer is needed.
+        match self.stream.try_write(frames) {
+            Ok(written) => frames.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !frames.is_empty() {
+            let written = timeout(WRITE_TIMEOUT, self.stream.write_all(frames)).await;
+            written.map_err(|_| ConnectionError::SlowReader)??;
+        }
         frames.clear();
         self.write_by = None;
         if frames.capacity() > 2 * SESSION_OUTPUT_BYTES {
@@ -454,6 +468,15 @@ fn refusal(hello: &Hello, cluster: kvorum_protocol::ClusterId) -> Option<ServerE
 async fn read_some(stream: &mut ReadHalf<'_>, input: &mut BytesMut) -> io::Result<usize> {
     input.reserve(SESSION_READ_BYTES / 4);
     stream.read_buf(input).await
+}
+
+/// Waits until the topology is another one than was seen; for ever once there is nobody left to change it.
+async fn next_topology(mut topology: watch::Receiver<Arc<Topology>>) -> watch::Receiver<Arc<Topology>> {
+    if topology.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    topology.borrow_and_update();
+    topology
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -259,21 +259,20 @@ impl Outbound {
         *self.state.lock() = OutboundState::default();
     }
 
-    /// Waits until something waits, and takes all of it, or a few parts of it: whole frames. What was taken before counts as written now.
-    /// There must be only one taker.
-    pub(super) async fn take(&self) -> Bytes {
+    /// Waits until something waits. What was taken before counts as written now. There must be only one who waits and takes.
+    pub(super) async fn filled(&self) {
         self.state.lock().writing = 0;
-        loop {
-            {
-                let mut state = self.state.lock();
-                if state.waiting_bytes() > 0 {
-                    let taken = if state.bulk.is_empty() { state.waiting.split().freeze() } else { state.take_parts() };
-                    state.writing = taken.len();
-                    return taken;
-                }
-            }
+        while self.state.lock().waiting_bytes() == 0 {
             self.filled.notified().await;
         }
+    }
+
+    /// Takes all that waits, or a few parts of it: whole frames.
+    pub(super) fn take(&self) -> Bytes {
+        let mut state = self.state.lock();
+        let taken = if state.bulk.is_empty() { state.waiting.split().freeze() } else { state.take_parts() };
+        state.writing = taken.len();
+        taken
     }
 
     /// Puts bytes in that are no frames.
@@ -366,13 +365,18 @@ mod tests {
         Outbound::with_limit(Lane::Consensus, bytes_max)
     }
 
+    async fn take(lane: &Outbound) -> Bytes {
+        lane.filled().await;
+        lane.take()
+    }
+
     #[tokio::test]
     async fn what_was_pushed_is_taken_whole_and_in_order() {
         let lane = lane(1 << 20);
         lane.open();
         lane.push([&message(1), &message(2)]).unwrap();
         lane.push([&message(3)]).unwrap();
-        let mut taken = BytesMut::from(&lane.take().await[..]);
+        let mut taken = BytesMut::from(&take(&lane).await[..]);
         for shards in 1..=3 {
             let body = frame::decode(&mut taken, 1 << 20).unwrap().unwrap();
             assert_eq!(PeerMessage::decode(body).unwrap(), message(shards));
@@ -386,10 +390,10 @@ mod tests {
         let lane = lane(2 * one);
         lane.open();
         lane.push([&message(4)]).unwrap();
-        assert_eq!(lane.take().await.len(), one);
+        assert_eq!(take(&lane).await.len(), one);
         lane.push([&message(4)]).unwrap();
         assert_eq!(lane.push([&message(4)]), Err(SendError::Full), "one waits, one is being written");
-        assert_eq!(lane.take().await.len(), one, "the refused message left nothing behind");
+        assert_eq!(take(&lane).await.len(), one, "the refused message left nothing behind");
         lane.push([&message(4)]).unwrap();
     }
 
@@ -399,7 +403,7 @@ mod tests {
         let lane = lane(2 * one + one / 2);
         lane.open();
         assert_eq!(lane.push([&message(4), &message(4), &message(4)]), Err(SendError::Full));
-        assert_eq!(lane.take().await.len(), 2 * one);
+        assert_eq!(take(&lane).await.len(), 2 * one);
     }
 
     #[test]
@@ -471,7 +475,7 @@ mod tests {
         let mut assembler = Assembler::new(PEER_FRAME_BYTES_MAX);
         let mut arrived = Vec::new();
         while arrived.len() < 2 {
-            let mut taken = BytesMut::from(&lane.take().await[..]);
+            let mut taken = BytesMut::from(&take(&lane).await[..]);
             assert!(taken.len() <= BULK_PARTS_AT_ONCE * PART_FRAME_BYTES_MAX);
             while let Some(body) = frame::decode(&mut taken, Lane::Bulk.frame_bytes_max()).unwrap() {
                 arrived.extend(assembler.handle(body).unwrap().map(|body| PeerMessage::decode(body).unwrap()));
@@ -488,7 +492,7 @@ mod tests {
         lane.open();
         lane.push([&message(4)]).unwrap();
         assert_eq!(lane.push([&message(0)]), Err(SendError::Full), "it waits");
-        lane.take().await;
+        take(&lane).await;
         assert_eq!(lane.push([&message(0)]), Err(SendError::Full), "it is being written");
     }
 
@@ -498,7 +502,7 @@ mod tests {
         lane.open();
         let writer = tokio::spawn({
             let lane = lane.clone();
-            async move { lane.take().await.len() }
+            async move { take(&lane).await.len() }
         });
         tokio::task::yield_now().await;
         lane.push([&message(1)]).unwrap();

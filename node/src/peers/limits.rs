@@ -46,6 +46,14 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(750);
 /// What the round trip is taken for until it has been measured. It only spaces the first packets of a handshake.
 pub const INITIAL_RTT: Duration = Duration::from_millis(20);
+/// A peer sends an acknowledgement of its own only after so many packets, or after [`ACK_DELAY_MAX`]. Most acknowledgements
+/// travel with what the peer has to say anyway.
+pub const UNACKNOWLEDGED_PACKETS_MAX: u32 = 10;
+/// See [`UNACKNOWLEDGED_PACKETS_MAX`].
+pub const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
+/// Bytes that may be under way on a new connection. More than [`UNACKNOWLEDGED_PACKETS_MAX`] packets, so that a sender
+/// doesn't wait for an acknowledgement that is held back.
+pub const INITIAL_WINDOW_BYTES: u64 = 256 * 1024;
 /// Resolving an address, the TLS handshake and the hellos: each must be over within this long.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Handshakes of incoming connections at a time; further ones are refused and come again.
@@ -79,5 +87,6 @@ const _: () = assert!(SNAPSHOT_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 const _: () = assert!(FORWARD_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 const _: () = assert!(CONNECTION_RECEIVE_WINDOW_BYTES >= (LANES + 1) * STREAM_RECEIVE_WINDOW_BYTES, "no lane starves");
 const _: () = assert!(SEND_WINDOW_BYTES >= CONNECTION_RECEIVE_WINDOW_BYTES as u64, "nor here");
+const _: () = assert!(INITIAL_WINDOW_BYTES > 2 * UNACKNOWLEDGED_PACKETS_MAX as u64 * MTU_BYTES_MAX as u64);
 const _: () = assert!(KEEP_ALIVE_INTERVAL.as_millis() * 4 <= IDLE_TIMEOUT.as_millis(), "one lost packet is no death");
 const _: () = assert!(REDIAL_DELAY_MIN.as_millis() < REDIAL_DELAY_MAX.as_millis());

@@ -128,8 +128,11 @@ impl Drop for Up {
 async fn write_lane(link: Arc<Link>, lane: Lane, mut stream: SendStream) -> Result<Infallible, LinkError> {
     stream.set_priority(lane.priority()).ok();
     loop {
-        let frames = link.slot.outbound(lane).take().await;
-        if !link.shared.is_cut() {
+        link.slot.outbound(lane).filled().await;
+        // Whoever else is ready goes first, and adds to what is sent: packets of many messages cost little more than one's.
+        tokio::task::yield_now().await;
+        let frames = link.slot.outbound(lane).take();
+        if !link.shared.is_cut() && !frames.is_empty() {
             stream.write_chunk(frames).await?;
         }
     }

@@ -1,15 +1,16 @@
 //! The QUIC endpoint: one UDP socket on which this node both dials and accepts, tuned for few, busy, long-lived streams.
 
 use super::limits::{
-    CONNECTION_RECEIVE_WINDOW_BYTES, CONTROL_STREAMS_MAX, IDLE_TIMEOUT, INCOMING_HANDSHAKES_MAX, INITIAL_RTT,
-    KEEP_ALIVE_INTERVAL, LANES, LOOPBACK_MTU_BYTES, MTU_BYTES_MAX, MTU_BYTES_MIN, SEND_WINDOW_BYTES,
-    SOCKET_BUFFER_BYTES, STREAM_RECEIVE_WINDOW_BYTES,
+    ACK_DELAY_MAX, CONNECTION_RECEIVE_WINDOW_BYTES, CONTROL_STREAMS_MAX, IDLE_TIMEOUT, INCOMING_HANDSHAKES_MAX,
+    INITIAL_RTT, INITIAL_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, LANES, LOOPBACK_MTU_BYTES, MTU_BYTES_MAX, MTU_BYTES_MIN,
+    SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_RECEIVE_WINDOW_BYTES, UNACKNOWLEDGED_PACKETS_MAX,
 };
 use super::tls::{self, TlsError};
 use crate::cert::{Identity, TlsIdentity};
+use quinn::congestion::CubicConfig;
 use quinn::{
-    ClientConfig, Connecting, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, Incoming,
-    MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Connecting, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
+    Incoming, MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use rand::RngCore;
 use std::io;
@@ -99,6 +100,8 @@ fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
 /// `mtu`: known, and then used from the first packet, or to be discovered.
 fn transport(mtu: Option<u16>) -> TransportConfig {
     let mut config = TransportConfig::default();
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_BYTES);
     config
         .max_concurrent_uni_streams(VarInt::from_u32(LANES))
         .max_concurrent_bidi_streams(VarInt::from_u32(CONTROL_STREAMS_MAX))
@@ -108,11 +111,20 @@ fn transport(mtu: Option<u16>) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("seconds fit QUIC's milliseconds")))
         .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .initial_rtt(INITIAL_RTT);
+        .initial_rtt(INITIAL_RTT)
+        .ack_frequency_config(Some(ack_frequency()))
+        .congestion_controller_factory(Arc::new(congestion));
     match mtu {
         Some(mtu) => config.initial_mtu(mtu).min_mtu(mtu).mtu_discovery_config(None),
         None => config.initial_mtu(MTU_BYTES_MIN).mtu_discovery_config(Some(MtuDiscoveryConfig::default())),
     };
+    config
+}
+
+/// An acknowledgement of its own costs as much as a message. Most ride along with the answers that consensus sends anyway.
+fn ack_frequency() -> AckFrequencyConfig {
+    let mut config = AckFrequencyConfig::default();
+    config.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED_PACKETS_MAX)).max_ack_delay(Some(ACK_DELAY_MAX));
     config
 }
 

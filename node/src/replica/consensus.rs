@@ -4,8 +4,8 @@
 //! [`Consensus::poll`], which performs the appends in the shard log and hands out everything else as an [`Output`].
 //!
 //! Order of effects, which must be kept by the caller: a leader's messages leave at once, in parallel with its own
-//! sync; every other message (votes and answers to entries above all) leaves only after the token of its poll was
-//! reported to [`Consensus::handle_persisted`], so that no promise is made that a power failure could take back. The
+//! sync; every other message (votes and answers to entries above all) is a [`Promise`], which leaves only after everything
+//! that was appended before it is durable, so that none is made that a power failure could take back. The
 //! answer to a heartbeat promises nothing but the term: once that is durable it leaves at once, so that a follower whose
 //! disk is slow does not look dead.
 
@@ -125,14 +125,25 @@ pub struct Output {
     pub reads: Vec<ReadPosition>,
     /// Followers that need a snapshot now. Each gets nothing else until [`Consensus::report_snapshot`] was called for it.
     pub snapshots: Vec<ReplicaId>,
+    /// To be sent as soon as what they rest on is durable, in this order.
+    pub promises: Vec<Promise>,
 }
 
-/// What leaves once a sync has been reported.
+/// A message that rests on what this replica has appended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Promise {
+    /// It may leave once everything up to the poll that returned this token is durable; whether
+    /// [`Consensus::handle_persisted`] was told so by then doesn't matter.
+    pub token: u64,
+    /// The message.
+    pub message: RaftMessage,
+}
+
+/// A part of the library's state that waits for its sync to be reported.
 #[derive(Debug)]
 struct Unpersisted {
     number: u64,
     token: Option<u64>,
-    messages: Vec<RaftMessage>,
 }
 
 /// One replica's consensus, on top of its shard log.
@@ -146,12 +157,13 @@ pub struct Consensus {
     lease_length: LeaseLength,
     /// The newest stamp heard from the leader, and its term.
     heard: (Term, u64),
+    /// Who votes: in a joint membership, of both halves.
+    voters: [Vec<ReplicaId>; 2],
     unpersisted: VecDeque<Unpersisted>,
     recovery_unreported: bool,
     /// The election timeout in ticks, and the term that it is for.
     timeout_ticks: usize,
     timeout_of: Option<u64>,
-    ready_messages: Vec<RaftMessage>,
     token: u64,
     persisted: u64,
     /// The token under which term and vote last changed.
@@ -196,13 +208,13 @@ impl Consensus {
             last_tick: now,
             lease: None,
             heard: (Term(0), 0),
+            voters: Default::default(),
             // What recovery found is durable, but the journal must hear of it before this replica promises anything on
             // top: the log's first chunk says so, under the first token.
-            unpersisted: VecDeque::from([Unpersisted { number: 0, token: Some(1), messages: Vec::new() }]),
+            unpersisted: VecDeque::from([Unpersisted { number: 0, token: Some(1) }]),
             recovery_unreported: true,
             timeout_ticks: config.election_ticks as usize,
             timeout_of: None,
-            ready_messages: Vec::new(),
             token: 1,
             persisted: 0,
             vote_token: 1,
@@ -210,7 +222,7 @@ impl Consensus {
             config,
             raw,
         };
-        consensus.fix_election_timeout();
+        consensus.note_voters();
         Ok(consensus)
     }
 
@@ -256,6 +268,24 @@ impl Consensus {
             && (self.raw.raft.apply_to_current_term() || planted(Bug::ServesBeforeOwnTerm))
     }
 
+    /// How many more replicas must hold the entry at `index`, of this leader's term, until it is committed. `None` where that
+    /// is no number: in a joint membership.
+    pub fn missing_for_quorum(&self, index: LogIndex) -> Option<usize> {
+        let [voters, outgoing] = &self.voters;
+        if !outgoing.is_empty() {
+            return None;
+        }
+        let holds =
+            |voter: &ReplicaId| self.raw.raft.prs().get(voter.0).is_some_and(|progress| progress.matched >= index.0);
+        let holders = voters.iter().filter(|voter| holds(voter)).count();
+        Some((voters.len() / 2 + 1).saturating_sub(holders))
+    }
+
+    /// The token of the last append.
+    pub fn last_token(&self) -> u64 {
+        self.token
+    }
+
     /// Whether a hand-over of leadership is under way.
     pub fn is_handing_over(&self) -> bool {
         self.raw.raft.lead_transferee.is_some()
@@ -270,9 +300,7 @@ impl Consensus {
         if self.is_handing_over() && !planted(Bug::LeaseKeptOverTransfer) {
             return None;
         }
-        let conf = self.raw.raft.prs().conf().to_conf_state();
-        let ids = |ids: &[u64]| ids.iter().map(|&id| ReplicaId(id)).collect::<Vec<_>>();
-        lease.until(self.replica(), now, &[ids(&conf.voters), ids(&conf.voters_outgoing)])
+        lease.until(self.replica(), now, &self.voters)
     }
 
     /// Whether a follower was heard lately and lacks at most `lag` entries.
@@ -286,14 +314,14 @@ impl Consensus {
 
     /// The voter other than this one that holds most of the log and was heard lately.
     pub fn best_successor(&self) -> Option<ReplicaId> {
-        let conf = self.raw.raft.prs().conf().to_conf_state();
-        conf.voters
+        let [voters, _] = &self.voters;
+        voters
             .iter()
-            .filter(|&&voter| voter != self.config.replica.0)
-            .filter_map(|&voter| Some((self.raw.raft.prs().get(voter)?, voter)))
+            .filter(|&&voter| voter != self.config.replica)
+            .filter_map(|&voter| Some((self.raw.raft.prs().get(voter.0)?, voter)))
             .filter(|(progress, _)| progress.recent_active)
-            .max_by_key(|(progress, voter)| (progress.matched, u64::MAX - voter))
-            .map(|(_, voter)| ReplicaId(voter))
+            .max_by_key(|(progress, voter)| (progress.matched, u64::MAX - voter.0))
+            .map(|(_, voter)| voter)
     }
 
     /// The shard log.
@@ -438,7 +466,6 @@ impl Consensus {
         while self.raw.has_ready() {
             self.process_ready(now, &mut output)?;
         }
-        output.messages.append(&mut self.ready_messages);
         Ok(output)
     }
 
@@ -487,7 +514,13 @@ impl Consensus {
             output.messages.extend(answers.extract_if(.., |answer| leaves_too_early(answer.kind)));
         }
         output.persist = token.or(output.persist);
-        self.unpersisted.push_back(Unpersisted { number: ready.number(), token, messages: answers });
+        if self.persisted >= self.token {
+            output.messages.extend(answers);
+        } else {
+            let token = self.token;
+            output.promises.extend(answers.into_iter().map(|message| Promise { token, message }));
+        }
+        self.unpersisted.push_back(Unpersisted { number: ready.number(), token });
         self.raw.advance_append_async(ready);
         self.release_persisted();
         Ok(())
@@ -544,7 +577,6 @@ impl Consensus {
             && front.token.is_none_or(|token| token <= self.persisted)
         {
             let done = self.unpersisted.pop_front().expect("the front was just looked at");
-            self.ready_messages.extend(done.messages);
             self.raw.on_persist_ready(done.number);
         }
     }
@@ -587,11 +619,10 @@ impl Consensus {
         let term = self.raw.raft.term;
         if self.timeout_of != Some(term) {
             self.timeout_of = Some(term);
-            let conf = self.raw.raft.prs().conf().to_conf_state();
-            let mut ranked = [conf.voters, conf.voters_outgoing].concat();
+            let mut ranked = self.voters.concat();
             ranked.sort_unstable();
             ranked.dedup();
-            let rank = ranked.iter().position(|voter| *voter == self.config.replica.0).unwrap_or(0) as u64;
+            let rank = ranked.iter().position(|voter| *voter == self.config.replica).unwrap_or(0) as u64;
             let count = ranked.len().max(1) as u64;
             let slot = (mix(self.config.seed ^ mix(term)) % count + rank) % count;
             let base = u64::from(self.config.election_ticks);

@@ -11,4 +11,6 @@ pub mod lease;
 mod storage;
 
 pub use change::MembershipChange;
-pub use consensus::{Committed, Consensus, ConsensusConfig, ConsensusError, Output, ReadPosition, Role, SnapshotBase};
+pub use consensus::{
+    Committed, Consensus, ConsensusConfig, ConsensusError, Output, Promise, ReadPosition, Role, SnapshotBase,
+};

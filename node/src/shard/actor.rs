@@ -18,8 +18,8 @@ pub enum ShardMessage {
 
 impl ractor::Message for ShardMessage {}
 
-/// The host; elsewhere while it takes a long turn, and gone if it panicked there.
-pub struct Hosted(Option<ShardHost>);
+/// The host; elsewhere while it takes a long turn, and gone if it panicked there. Boxed: it moves at every turn.
+pub struct Hosted(Option<Box<ShardHost>>);
 
 const LOST: &str = "the shard's host was lost in a long turn";
 
@@ -44,7 +44,7 @@ impl Actor for ShardActor {
         let host = tokio::task::spawn_blocking(open).await??;
         outlet.opened(Arc::clone(host.handle()));
         host.handle().inbox.tick();
-        Ok(Hosted(Some(host)))
+        Ok(Hosted(Some(Box::new(host))))
     }
 
     async fn handle(
@@ -53,6 +53,8 @@ impl Actor for ShardActor {
         ShardMessage::Wake: ShardMessage,
         hosted: &mut Hosted,
     ) -> Result<(), ActorProcessingErr> {
+        // Whoever else is ready goes first, and adds to what this turn takes up: the busier the node, the larger the entry.
+        tokio::task::yield_now().await;
         let now = clock::now();
         let Some(mut host) = hosted.0.take() else { return Err(ActorProcessingErr::from(LOST)) };
         if !host.is_long_turn(now.monotonic) {

@@ -12,6 +12,7 @@ use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
 use crate::store::{Known, ReadError, Store};
 use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
 use kvorum_protocol::limits::{
     BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX,
 };
@@ -19,7 +20,6 @@ use kvorum_protocol::{
     Ack, Action, AtomicRequest, AtomicResult, ClientId, Condition, Durability, Entry, ErrorCode, LogIndex, Mutation,
     Outcome, ServerError, Version, WriteId, WriteResult, WriteStatus,
 };
-use std::collections::{HashMap, HashSet};
 
 /// Longest previous value that an answer may hold, in bytes: the answer is kept in the log for the sake of retries.
 const PREVIOUS_BYTES_MAX: usize = 64 * 1024;
@@ -308,7 +308,12 @@ impl<'a> Evaluation<'a> {
     }
 
     fn mutate(&mut self, mutation: &Mutation, ack: Ack, admission: Admission) -> Result<WriteResult, ServerError> {
-        let before = self.current(&mutation.key)?;
+        // A plain PUT takes effect whatever was there before.
+        let is_blind = matches!(mutation.action, Action::Put { .. })
+            && mutation.condition == Condition::Always
+            && !mutation.return_previous
+            && !self.room.refuses_new_keys();
+        let before = if is_blind { None } else { self.current(&mutation.key)? };
         let before_version = before.as_ref().map_or(Version(0), |entry| entry.version);
         let decision = decide(mutation, before.as_ref(), self.builder.log_time_ms())?;
         let (status, version, number) = match decision {

@@ -17,6 +17,7 @@ use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId};
 use parking_lot::Mutex;
 use slab::Slab;
+use std::fmt;
 use std::sync::Arc;
 use tracing::{debug, info, warn};
 
@@ -48,6 +49,12 @@ pub trait ShardOutlet: Send + Sync + 'static {
     fn opened(&self, handle: Arc<ShardHandle>);
     /// The replica's leader, term or readiness to serve has changed.
     fn changed(&self, shard: ShardId, snapshot: ShardSnapshot);
+}
+
+impl fmt::Debug for dyn ShardOutlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ShardOutlet")
+    }
 }
 
 /// What a shard's replica is opened with.
@@ -134,7 +141,7 @@ impl ShardHost {
         if id != ShardId::META {
             shard.set_pressure(pressure);
         }
-        let inbox = Arc::new(Inbox::new(id, waker, queue_budget));
+        let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet)));
         let last = shard.snapshot();
         let handle = Arc::new(ShardHandle {
             shard: id,
@@ -233,6 +240,8 @@ impl ShardHost {
         for replica in effects.snapshots {
             self.offer_snapshot(replica);
         }
+        // Before anything that could be confirmed leaves.
+        self.inbox.expect(self.shard.expecting(), effects.promises);
         // Messages first: the followers' disks work while ours does.
         if !effects.messages.is_empty() {
             self.outlet.send(self.id, effects.messages);
@@ -253,7 +262,7 @@ impl ShardHost {
 
     /// Goes on with the snapshot that the replica receives, if it receives one.
     fn take_in(&mut self, now: Nanos, messages: Vec<SnapshotMessage>, tick: bool) -> Result<(), ShardError> {
-        let applied = self.shard.snapshot().applied;
+        let applied = self.shard.store().applied();
         for message in messages {
             self.intake.handle_message(now, message, applied)?;
         }

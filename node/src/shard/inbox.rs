@@ -2,8 +2,9 @@
 //! mailbox holds at most one wake-up.
 
 use super::gate::ReadGate;
+use super::host::ShardOutlet;
 use super::upkeep::Done;
-use super::{Operation, ShardSnapshot};
+use super::{Expecting, Operation, ShardSnapshot};
 use crate::clock::Nanos;
 use crate::journal::PersistListener;
 use crate::limits::{
@@ -11,13 +12,16 @@ use crate::limits::{
     SHARD_QUEUE_DELAY_MAX_MS, SHARD_QUEUE_REQUESTS_MAX,
 };
 use crate::log::LogError;
+use crate::replica::Promise;
 use crate::reply::ReplyTo;
+use crate::seeded::{Bug, planted};
 use crate::snapshot::limits::INBOX_BYTES_MAX as SNAPSHOT_BYTES_MAX;
 use crate::store::StoreReader;
-use kvorum_protocol::peer::RaftMessage;
+use kvorum_protocol::peer::{RaftMessage, RaftMessageKind};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{ErrorCode, ReplicaId, ServerError, ShardId};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -82,11 +86,62 @@ struct Queues {
     commands: Vec<ShardCommand>,
     /// What came of the job that is under way; there is one at most.
     upkeep: Option<Result<Done, LogError>>,
+    /// What wakes the host.
+    expecting: Expecting,
+    /// Messages that wait for a sync, in order.
+    promises: VecDeque<Promise>,
+    /// The last sync that was reported.
+    persisted: u64,
     /// The host is gone.
     closed: bool,
 }
 
+/// Whether the host must take a turn because of what has come in.
+type Wakes = bool;
+
 impl Queues {
+    /// Whether a message gets the host on.
+    fn note_message(&mut self, message: &RaftMessage) -> Wakes {
+        let accepts = message.kind == RaftMessageKind::AppendResponse && !message.reject;
+        let is_sign_of_life = message.kind == RaftMessageKind::HeartbeatResponse && message.context.is_empty();
+        match self.expecting {
+            Expecting::Anything | Expecting::Messages => true,
+            Expecting::Quorum { .. } | Expecting::Requests { .. } if is_sign_of_life => false,
+            Expecting::Quorum { index, .. } if accepts && message.index >= index => self.note_confirmation(),
+            Expecting::Requests { index } if accepts && message.index >= index => false,
+            // A follower that lags is sent more.
+            Expecting::Quorum { .. } | Expecting::Requests { .. } => true,
+        }
+    }
+
+    /// Whether a sync gets the host on.
+    fn note_persisted(&mut self, persisted: u64) -> Wakes {
+        match self.expecting {
+            Expecting::Anything => true,
+            Expecting::Quorum { token, .. } if persisted >= token => self.note_confirmation(),
+            Expecting::Messages | Expecting::Quorum { .. } | Expecting::Requests { .. } => false,
+        }
+    }
+
+    /// A replica holds the entry that is on its way. The same may say so twice: the host's turn counts anew.
+    fn note_confirmation(&mut self) -> Wakes {
+        let Expecting::Quorum { missing, .. } = &mut self.expecting else { return true };
+        *missing = missing.saturating_sub(1);
+        *missing == 0
+    }
+
+    /// Whether a request gets the host on: not if it has to wait for the next entry anyway.
+    fn note_request(&self, operation: &Operation) -> Wakes {
+        !matches!(self.expecting, Expecting::Quorum { .. }) || matches!(operation, Operation::Confirm)
+    }
+
+    /// The promises that may leave.
+    fn take_promises(&mut self) -> Vec<RaftMessage> {
+        let covers_all = planted(Bug::CompletionCoversLaterAppends);
+        let due = self.promises.iter().take_while(|promise| promise.token <= self.persisted || covers_all).count();
+        self.promises.drain(..due).map(|promise| promise.message).collect()
+    }
+
     /// Everything, and none of what is not a queue.
     fn take(&mut self) -> Drained {
         let Queues {
@@ -98,16 +153,21 @@ impl Queues {
             snapshots_bytes,
             commands,
             upkeep,
+            expecting,
+            promises: _,
+            persisted,
             closed: _,
         } = self;
         (*requests_bytes, *messages_bytes, *snapshots_bytes) = (0, 0, 0);
+        *expecting = Expecting::Anything;
         Drained {
             requests: std::mem::take(requests),
             messages: std::mem::take(messages),
             snapshots: std::mem::take(snapshots),
             commands: std::mem::take(commands),
             upkeep: upkeep.take(),
-            ..Drained::default()
+            persisted: *persisted,
+            tick: false,
         }
     }
 }
@@ -136,8 +196,9 @@ pub struct QueueBudget {
 pub struct Inbox {
     shard: ShardId,
     waker: Waker,
+    /// Where promises leave.
+    outlet: Arc<dyn ShardOutlet>,
     queues: Mutex<Queues>,
-    persisted: AtomicU64,
     tick: AtomicBool,
     armed: AtomicBool,
     // Requests that wait here or in the shard's backlog.
@@ -150,12 +211,17 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(shard: ShardId, waker: Waker, node_budget: Arc<QueueBudget>) -> Self {
+    pub(super) fn new(
+        shard: ShardId,
+        waker: Waker,
+        node_budget: Arc<QueueBudget>,
+        outlet: Arc<dyn ShardOutlet>,
+    ) -> Self {
         Inbox {
             shard,
             waker,
+            outlet,
             queues: Mutex::default(),
-            persisted: AtomicU64::new(0),
             tick: AtomicBool::new(false),
             armed: AtomicBool::new(false),
             waiting_requests: AtomicUsize::new(0),
@@ -199,16 +265,19 @@ impl Inbox {
             request.reply_to.fail(ServerError::new(ErrorCode::Unavailable, "the shard is being restarted"));
             return;
         }
+        let wakes = queues.note_request(&request.operation);
         queues.requests_bytes += bytes;
         queues.requests.push(request);
         drop(queues);
-        self.wake();
+        if wakes {
+            self.wake();
+        }
     }
 
     /// Queues a consensus message. Over the limit it is dropped, as a network would.
     pub fn message(&self, message: RaftMessage) {
         let bytes = 256 + message.entries.iter().map(|entry| entry.payload.len() + 64).sum::<usize>();
-        {
+        let wakes = {
             let mut queues = self.queues.lock();
             if queues.closed {
                 return;
@@ -217,9 +286,13 @@ impl Inbox {
                 return;
             }
             queues.messages_bytes += bytes;
+            let wakes = queues.note_message(&message);
             queues.messages.push(message);
+            wakes
+        };
+        if wakes {
+            self.wake();
         }
-        self.wake();
     }
 
     /// Queues a message about a snapshot. Over the limit it is dropped, as a network would; it is pulled again.
@@ -283,10 +356,24 @@ impl Inbox {
     pub(super) fn drain(&self) -> Drained {
         self.armed.store(false, Ordering::SeqCst);
         let drained = self.queues.lock().take();
-        Drained {
-            persisted: self.persisted.load(Ordering::SeqCst),
-            tick: self.tick.swap(false, Ordering::SeqCst),
-            ..drained
+        Drained { tick: self.tick.swap(false, Ordering::SeqCst), ..drained }
+    }
+
+    /// The host's turn is over but for what it sends: from here on it is woken by what it expects only, and `promises` leave
+    /// as soon as they may.
+    pub(super) fn expect(&self, expecting: Expecting, promises: Vec<Promise>) {
+        let due = {
+            let mut queues = self.queues.lock();
+            queues.expecting = expecting;
+            queues.promises.extend(promises);
+            queues.take_promises()
+        };
+        self.keep(due);
+    }
+
+    fn keep(&self, promises: Vec<RaftMessage>) {
+        if !promises.is_empty() {
+            self.outlet.send(self.shard, promises);
         }
     }
 
@@ -301,6 +388,7 @@ impl Inbox {
         let Drained { requests, .. } = {
             let mut queues = self.queues.lock();
             queues.closed = true;
+            queues.promises.clear();
             queues.take()
         };
         // Each is answered as it is dropped.
@@ -324,8 +412,15 @@ impl Inbox {
 
 impl PersistListener for Inbox {
     fn persisted(&self, token: u64) {
-        self.persisted.fetch_max(token, Ordering::SeqCst);
-        self.wake();
+        let (due, wakes) = {
+            let mut queues = self.queues.lock();
+            queues.persisted = queues.persisted.max(token);
+            (queues.take_promises(), queues.note_persisted(token))
+        };
+        self.keep(due);
+        if wakes {
+            self.wake();
+        }
     }
 }
 
@@ -358,13 +453,48 @@ mod tests {
     use super::*;
     use crate::reply::{Answer, ReplySink};
     use crate::shard::ShardReply;
+    use crate::snapshot::{OffersFull, SnapshotSource};
     use kvorum_protocol::snapshot::{SnapshotId, SnapshotPart};
     use kvorum_protocol::{LogIndex, Outcome, Term};
+
+    /// Keeps the messages that are sent.
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<RaftMessage>>);
+
+    impl ShardOutlet for Sent {
+        fn send(&self, _shard: ShardId, messages: Vec<RaftMessage>) {
+            self.0.lock().extend(messages);
+        }
+
+        fn send_snapshot(&self, _shard: ShardId, _messages: Vec<SnapshotMessage>) {}
+
+        fn has_room_for_snapshot(&self, _shard: ShardId, _to: ReplicaId) -> bool {
+            false
+        }
+
+        fn offer_snapshot(
+            &self,
+            _shard: ShardId,
+            _from: ReplicaId,
+            _to: ReplicaId,
+            _source: Arc<dyn SnapshotSource>,
+        ) -> Result<(), OffersFull> {
+            unreachable!("there is never room")
+        }
+
+        fn opened(&self, _handle: Arc<ShardHandle>) {}
+
+        fn changed(&self, _shard: ShardId, _snapshot: ShardSnapshot) {}
+    }
+
+    fn inbox(budget: &Arc<QueueBudget>) -> Inbox {
+        Inbox::new(ShardId(1), Waker::new(|| {}), Arc::clone(budget), Arc::<Sent>::default())
+    }
 
     #[test]
     fn requests_for_a_host_that_is_gone_are_answered_while_others_hold_its_inbox() {
         let budget: Arc<QueueBudget> = Arc::default();
-        let inbox = Inbox::new(ShardId(1), Waker::new(|| {}), Arc::clone(&budget));
+        let inbox = inbox(&budget);
         let sink: Arc<ReplySink> = Arc::default();
         let get = |slot| QueuedRequest {
             queued_at: Nanos(1),
@@ -391,7 +521,7 @@ mod tests {
 
     #[test]
     fn messages_about_snapshots_are_bounded_by_their_bytes() {
-        let inbox = Inbox::new(ShardId(1), Waker::new(|| {}), Arc::default());
+        let inbox = inbox(&Arc::default());
         let chunk = |at| SnapshotMessage {
             from: ReplicaId(1),
             to: ReplicaId(2),
@@ -413,5 +543,130 @@ mod tests {
         inbox.close();
         inbox.snapshot(chunk(0));
         assert_eq!(queued(inbox.drain().snapshots), 0);
+    }
+
+    /// An inbox whose wake-ups and messages can be looked at.
+    struct Watched {
+        inbox: Inbox,
+        sent: Arc<Sent>,
+        woken: Arc<AtomicUsize>,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            let (sent, woken) = (Arc::<Sent>::default(), Arc::<AtomicUsize>::default());
+            let count = Arc::clone(&woken);
+            let waker = Waker::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            let inbox = Inbox::new(ShardId(1), waker, Arc::default(), Arc::clone(&sent) as _);
+            Watched { inbox, sent, woken }
+        }
+
+        /// The host takes a turn, after which it expects that.
+        fn turn(&self, expecting: Expecting) {
+            self.inbox.drain();
+            self.inbox.expect(expecting, Vec::new());
+            self.woken.store(0, Ordering::Relaxed);
+        }
+
+        fn is_woken(&self) -> bool {
+            self.woken.swap(0, Ordering::Relaxed) > 0
+        }
+
+        fn request(&self, sink: &Arc<ReplySink>, operation: Operation) {
+            let reply_to = sink.reply_to(0, 0);
+            self.inbox.request(QueuedRequest { queued_at: Nanos(1), reply_to, deadline: Nanos(u64::MAX), operation });
+        }
+    }
+
+    fn message(kind: RaftMessageKind, index: u64) -> RaftMessage {
+        RaftMessage {
+            kind,
+            from: ReplicaId(2),
+            to: ReplicaId(1),
+            term: Term(1),
+            log_term: Term(0),
+            index: LogIndex(index),
+            commit: LogIndex(0),
+            commit_term: Term(0),
+            reject: false,
+            reject_hint: LogIndex(0),
+            priority: 0,
+            lease_stamp: 0,
+            context: bytes::Bytes::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_leader_with_an_entry_on_its_way_is_woken_by_the_confirmation_that_makes_the_quorum() {
+        let (watched, sink) = (Watched::new(), Arc::default());
+        let quorum = Expecting::Quorum { index: LogIndex(7), token: 3, missing: 2 };
+        let accepts = |index| message(RaftMessageKind::AppendResponse, index);
+        watched.turn(quorum);
+        watched.request(&sink, Operation::Get("k".into()));
+        watched.inbox.persisted(2);
+        assert!(!watched.is_woken(), "a request waits for the next entry; an older sync says nothing");
+        watched.inbox.persisted(3);
+        assert!(!watched.is_woken(), "one of two");
+        watched.inbox.message(accepts(7));
+        assert!(watched.is_woken());
+        watched.turn(quorum);
+        watched.inbox.message(accepts(7));
+        watched.inbox.message(message(RaftMessageKind::HeartbeatResponse, 0));
+        assert!(!watched.is_woken());
+        watched.inbox.message(accepts(7));
+        assert!(watched.is_woken(), "two followers are a quorum without this replica's disk");
+        for nudge in [
+            accepts(6),
+            RaftMessage { reject: true, ..accepts(7) },
+            RaftMessage { context: "read".into(), ..message(RaftMessageKind::HeartbeatResponse, 0) },
+            message(RaftMessageKind::RequestVote, 9),
+        ] {
+            watched.turn(quorum);
+            watched.inbox.message(nudge.clone());
+            assert!(watched.is_woken(), "{nudge:?}");
+        }
+        watched.turn(quorum);
+        watched.request(&sink, Operation::Confirm);
+        assert!(watched.is_woken(), "a confirmation has nothing to do with entries");
+        watched.turn(quorum);
+        watched.inbox.tick();
+        assert!(watched.is_woken());
+        watched.inbox.close();
+    }
+
+    #[test]
+    fn a_leader_at_rest_is_woken_by_requests_and_not_by_late_confirmations() {
+        let (watched, sink) = (Watched::new(), Arc::default());
+        watched.turn(Expecting::Requests { index: LogIndex(7) });
+        watched.inbox.message(message(RaftMessageKind::AppendResponse, 7));
+        watched.inbox.persisted(9);
+        assert!(!watched.is_woken());
+        watched.inbox.message(message(RaftMessageKind::AppendResponse, 6));
+        assert!(watched.is_woken(), "a follower that lags is sent more");
+        watched.turn(Expecting::Requests { index: LogIndex(7) });
+        watched.request(&sink, Operation::Get("k".into()));
+        assert!(watched.is_woken());
+        watched.inbox.close();
+    }
+
+    #[test]
+    fn promises_leave_when_they_are_durable_and_never_after_the_host_is_gone() {
+        let watched = Watched::new();
+        let promise = |token| Promise { token, message: message(RaftMessageKind::AppendResponse, token) };
+        let sent = || watched.sent.0.lock().drain(..).map(|message| message.index.0).collect::<Vec<_>>();
+        watched.inbox.expect(Expecting::Messages, vec![promise(1), promise(1), promise(2)]);
+        assert!(sent().is_empty());
+        watched.inbox.persisted(1);
+        assert_eq!((sent(), watched.is_woken()), (vec![1, 1], false));
+        watched.inbox.persisted(3);
+        watched.inbox.expect(Expecting::Messages, vec![promise(3)]);
+        assert_eq!(sent(), [2, 3], "the sync may come before the turn is over");
+        watched.inbox.expect(Expecting::Messages, vec![promise(4)]);
+        watched.inbox.close();
+        watched.inbox.persisted(4);
+        assert!(sent().is_empty());
     }
 }

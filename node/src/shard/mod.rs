@@ -28,7 +28,7 @@ use crate::log::operations::OperationsError;
 use crate::log::{Chunk, ENTRY_OVERHEAD_BYTES, LogError, Membership, ShardLog};
 use crate::pressure::Pressure;
 use crate::replica::consensus::initial_membership;
-use crate::replica::{Committed, Consensus, ConsensusConfig, ConsensusError, Role, SnapshotBase};
+use crate::replica::{Committed, Consensus, ConsensusConfig, ConsensusError, Promise, Role, SnapshotBase};
 use crate::seeded::{Bug, planted};
 use crate::store::{ApplyError, Store, StoreReader};
 use bytes::Bytes;
@@ -210,6 +210,34 @@ pub struct Effects {
     pub replies: Vec<(Ticket, ShardReply)>,
     /// Replicas that need a snapshot now. Each gets nothing else until [`Shard::report_snapshot`] was called for it.
     pub snapshots: Vec<ReplicaId>,
+    /// To be sent to the other replicas as soon as what they rest on is durable.
+    pub promises: Vec<Promise>,
+}
+
+/// What gets a replica on, besides ticks. Whatever else comes in may wait for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Expecting {
+    /// Anything.
+    #[default]
+    Anything,
+    /// It follows: messages and requests, but no syncs. What rests on those leaves by itself.
+    Messages,
+    /// It leads and has an entry on its way: `missing` more confirmations that a replica holds it. New requests wait for
+    /// the next entry.
+    Quorum {
+        /// The entry.
+        index: LogIndex,
+        /// The entry is durable here when this token is.
+        token: u64,
+        /// How many are missing, this replica's own included.
+        missing: usize,
+    },
+    /// It leads and has nothing on its way: requests. Further confirmations of its last entry, at `index`, say nothing
+    /// new.
+    Requests {
+        /// The last entry.
+        index: LogIndex,
+    },
 }
 
 /// What others may know of a replica at one moment.
@@ -367,6 +395,28 @@ impl Shard {
     /// The oldest request that was neither proposed nor answered yet.
     pub fn oldest_waiting(&self) -> Option<Ticket> {
         self.backlog.front().map(|request| request.ticket)
+    }
+
+    /// What gets this replica on.
+    pub fn expecting(&self) -> Expecting {
+        match self.consensus.role() {
+            Role::Follower | Role::Learner => return Expecting::Messages,
+            Role::Candidate => return Expecting::Anything,
+            Role::Leader => {}
+        }
+        let confirms = self.confirmations.asked.is_some() || !self.confirmations.next_round.is_empty();
+        if confirms || !self.may_propose() {
+            return Expecting::Anything;
+        }
+        let index = self.consensus.last_index();
+        match self.in_flight.back() {
+            Some(last) => match self.consensus.missing_for_quorum(last.index) {
+                None | Some(0) => Expecting::Anything,
+                Some(missing) => Expecting::Quorum { index: last.index, token: self.consensus.last_token(), missing },
+            },
+            None if index == self.store.applied() && self.backlog.is_empty() => Expecting::Requests { index },
+            None => Expecting::Anything,
+        }
     }
 
     /// What others may know of this replica.
@@ -529,6 +579,7 @@ impl Shard {
             let output = self.consensus.poll(now.monotonic)?;
             self.admitted_bytes = 0;
             effects.messages.extend(output.messages);
+            effects.promises.extend(output.promises);
             effects.snapshots.extend(output.snapshots);
             let token = output.persist;
             if let Some(token) = token {

@@ -48,6 +48,11 @@ impl<'a> Room<'a> {
         Room { log, disk_is_full: pressure.disk_is_full(), index_is_full: pressure.index_is_full() }
     }
 
+    /// Whether it matters if a key is new.
+    pub(super) fn refuses_new_keys(&self) -> bool {
+        self.index_is_full
+    }
+
     /// Whether an entry that has `entry_bytes` so far may grow by what is needed.
     ///
     /// # Errors

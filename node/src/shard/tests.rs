@@ -23,6 +23,8 @@ struct Replica {
     shard: Shard,
     /// Appends whose sync has not been reported.
     unsynced: Vec<u64>,
+    /// Messages that wait for one.
+    promises: Vec<Promise>,
 }
 
 struct Group {
@@ -70,7 +72,7 @@ fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nano
         joins: position >= 3,
         durability: Durability::Fsync,
     };
-    Replica { shard: Shard::new(config, log, now).unwrap(), unsynced: Vec::new() }
+    Replica { shard: Shard::new(config, log, now).unwrap(), unsynced: Vec::new(), promises: Vec::new() }
 }
 
 impl Group {
@@ -126,6 +128,7 @@ impl Group {
         self.network.extend(effects.messages);
         self.snapshots.extend(effects.snapshots.into_iter().map(|replica| (position, replica)));
         replica.unsynced.extend(effects.append.map(|(token, _)| token));
+        replica.promises.extend(effects.promises);
         for (ticket, reply) in effects.replies {
             assert!(self.replies.insert(ticket, reply).is_none(), "{ticket:?} was answered twice");
         }
@@ -153,6 +156,9 @@ impl Group {
             {
                 idle = false;
                 replica.shard.handle_persisted(token);
+                self.network.extend(
+                    replica.promises.extract_if(.., |promise| promise.token <= token).map(|promise| promise.message),
+                );
             }
         }
         while let Some(message) = self.network.pop_front() {

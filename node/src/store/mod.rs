@@ -12,6 +12,7 @@ mod index;
 mod live;
 mod reader;
 mod rebuild;
+mod replies;
 mod sessions;
 #[cfg(test)]
 mod tests;

@@ -3,13 +3,15 @@
 //! The table is part of the replicated state: it changes only by applied entries, in log order, and so is the same on
 //! every replica. (Ongaro's thesis, section 6.3.)
 
+use super::replies::Replies;
 use crate::log::operations::{RECORDS_MAX, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
 use bytes::BufMut;
+use hashbrown::HashMap;
 use kvorum_protocol::codec::{Reader, Writer};
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
 use kvorum_protocol::{ClientId, DecodeError, LogIndex, WriteId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Most answers remembered per client and shard. A client must not have more unanswered writes than this.
@@ -59,7 +61,7 @@ struct Session {
     begun_in_doubt: Option<u64>,
     /// Nothing below is remembered.
     floor: u64,
-    replies: BTreeMap<u64, Remembered>,
+    replies: Replies,
     /// Of `replies`.
     bytes: usize,
 }
@@ -74,7 +76,7 @@ impl Session {
         out.option(self.begun_in_doubt, |out, began| out.put_u64_le(began));
         out.put_u64_le(self.floor);
         out.count(self.replies.len());
-        for (sequence, reply) in &self.replies {
+        for (sequence, reply) in self.replies.iter() {
             out.put_u64_le(*sequence);
             reply.encode(out);
         }
@@ -91,7 +93,7 @@ impl Session {
         };
         for _ in 0..reader.count("answers of a session", REPLIES_PER_SESSION_MAX, REPLY_BYTES_MIN)? {
             let sequence = reader.u64()?;
-            let follows = session.replies.last_key_value().is_none_or(|(&last, _)| last < sequence);
+            let follows = session.replies.newest().is_none_or(|newest| newest < sequence);
             check(follows && sequence >= session.floor, "sequence of an answer", sequence)?;
             session.insert(sequence, Remembered::decode(reader)?);
         }
@@ -104,17 +106,15 @@ impl Session {
     }
 
     fn is_newest(&self, sequence: u64) -> bool {
-        self.replies.last_key_value().is_some_and(|(&newest, _)| newest == sequence)
+        self.replies.newest() == Some(sequence)
     }
 
     /// Forgets everything below `floor`, or below a floor that was higher already: a copy of a write that was given up
     /// may come after it.
     fn raise_floor(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
-        if self.replies.first_key_value().is_some_and(|(&oldest, _)| oldest < self.floor) {
-            let kept = self.replies.split_off(&self.floor);
-            let forgotten = std::mem::replace(&mut self.replies, kept);
-            self.bytes -= forgotten.values().map(Remembered::bytes).sum::<usize>();
+        while let Some(forgotten) = self.replies.pop_below(self.floor) {
+            self.bytes -= forgotten.bytes();
         }
     }
 
@@ -151,7 +151,7 @@ impl SessionTable {
             // session that has since been dropped. If that was for age, the client has had answers since.
             None if retry && (self.is_doubtful() || (self.any_dropped && first_unanswered > 1)) => Known::Forgotten,
             None => Known::New,
-            Some(session) => match session.replies.get(&sequence) {
+            Some(session) => match session.replies.get(sequence) {
                 Some(_) if planted(Bug::OnlyNewestAnswerRemembered) && !session.is_newest(sequence) => Known::New,
                 Some(reply) => Known::Answered(reply.clone()),
                 None if sequence < session.floor && !planted(Bug::ForgottenWriteAppliedAgain) => Known::Forgotten,
@@ -180,7 +180,7 @@ impl SessionTable {
             {
                 hasher.update(&part.to_le_bytes());
             }
-            for (sequence, reply) in &session.replies {
+            for (sequence, reply) in session.replies.iter() {
                 hasher.update(&sequence.to_le_bytes());
                 hasher.update(format!("{reply:?}").as_bytes());
             }
@@ -277,7 +277,7 @@ impl SessionTable {
         session.insert(record.sequence, record.reply);
         session.raise_floor(record.first_unanswered);
         while session.is_over_its_limits() {
-            let oldest = *session.replies.keys().next().expect("it holds more than one");
+            let oldest = session.replies.oldest().expect("it holds more than one");
             session.raise_floor(oldest + 1);
         }
         self.bytes = self.bytes - bytes_before + session.bytes;

@@ -39,9 +39,18 @@ impl Consensus {
         convert::membership_from_library(&self.raw.raft.prs().conf().to_conf_state())
     }
 
+    /// To be called when the membership has changed.
+    pub(super) fn note_voters(&mut self) {
+        let Membership { voters, voters_outgoing, .. } = self.membership();
+        self.voters = [voters, voters_outgoing];
+        // The timeouts' order is that of the voters.
+        self.timeout_of = None;
+        self.fix_election_timeout();
+    }
+
     /// Whether a replica votes, and does not leave with the joint state, if the group is in one.
     pub fn is_voter(&self, replica: ReplicaId) -> bool {
-        self.raw.raft.prs().conf().to_conf_state().voters.contains(&replica.0)
+        self.voters[0].contains(&replica)
     }
 
     /// What a snapshot of the applied state stands for; `None` before the first entry.
@@ -99,9 +108,7 @@ impl Consensus {
             // It has led the group to here; the library would go on, and fail over its own missing progress.
             raft.become_follower(raft.term, raft::INVALID_ID);
         }
-        // The timeouts' order is that of the voters.
-        self.timeout_of = None;
-        self.fix_election_timeout();
+        self.note_voters();
         Ok(convert::membership_from_library(&state))
     }
 
@@ -126,7 +133,7 @@ impl Consensus {
 
     /// Whether this replica has joined and knows nobody yet.
     pub(super) fn knows_nobody(&self) -> bool {
-        self.raw.raft.prs().conf().to_conf_state().voters.is_empty()
+        self.voters[0].is_empty()
     }
 
     /// A learner with an empty log needs a snapshot even if the leader has all entries: they don't tell who replicated
