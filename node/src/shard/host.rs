@@ -1,7 +1,7 @@
 //! What stands between a [`Shard`] and its node: it takes what the inbox holds, lets the shard work, and carries out what
 //! it asks for. Knows neither the actor library nor a clock; an actor hosts it in a node, the simulator in a simulation.
 
-use super::inbox::{Drained, Inbox, QueueBudget, QueuedRequest, ShardCommand, ShardHandle, Waker};
+use super::inbox::{Drained, Inbox, QueueBudget, QueueUse, QueuedRequest, ShardCommand, ShardHandle, Waker};
 use super::transfer::{Reception, ReceptionSinks, StateSnapshot};
 use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
 use super::{Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
@@ -185,6 +185,12 @@ impl ShardHost {
     /// The replica, for looking at.
     pub fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// What waits in its inbox, and how many requests it has taken and not answered with how many bytes.
+    pub fn queued(&self) -> (QueueUse, usize, usize) {
+        let taken_bytes = self.tickets.iter().map(|(_, unanswered)| unanswered.bytes).sum();
+        (self.inbox.queued(), self.tickets.len(), taken_bytes)
     }
 
     /// Whether the turn that is due may take milliseconds: much has come in, or had a moment ago. Its host should not keep
