@@ -10,6 +10,7 @@ use crate::journal::{ShardJournal, Submission};
 use crate::limits::{LARGE_WORK_BYTES, LARGE_WORK_LINGER_MS};
 use crate::log::{Disk, LogError, LogOptions, Recovered, ShardLog};
 use crate::pressure::Pressure;
+use crate::replica::ConsensusError;
 use crate::reply::{Answer, ReplyTo};
 use crate::snapshot::{Intake, OffersFull, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
@@ -219,8 +220,10 @@ impl ShardHost {
         self.take_in(now.monotonic, snapshots, tick)?;
         for message in messages {
             let from = message.from;
-            if let Err(error) = self.shard.handle_message(now.monotonic, message) {
-                warn!(shard = %self.id, %from, %error, "dropped a consensus message");
+            match self.shard.handle_message(now.monotonic, message) {
+                Ok(()) => {}
+                Err(error @ ConsensusError::Forgotten { .. }) => return Err(error.into()),
+                Err(error) => warn!(shard = %self.id, %from, %error, "dropped a consensus message"),
             }
         }
         if tick {

@@ -443,13 +443,14 @@ impl Process {
         self.router.closed(shard);
         if let Some(replica) = self.shards.get_mut(&shard) {
             replica.host = None;
-            replica.faulty = remedy == Remedy::LeaveOut;
+            replica.faulty = matches!(remedy, Remedy::LeaveOut | Remedy::EndLife);
             if replica.faulty {
                 self.router.set_faulty(shard, Some(replica.config.consensus.replica));
             }
         }
         match remedy {
             Remedy::LeaveOut => return Ended::Faulty(why),
+            Remedy::EndLife => return self.end_life(shard, why),
             Remedy::EndProcess => return Ended::DiskFailed(why),
             Remedy::AwaitSpace => return Ended::RestartsAfter { ms: AWAIT_SPACE.as_millis() as u64, why },
             Remedy::Reopen => return Ended::Reopens(why),
@@ -458,6 +459,15 @@ impl Process {
         match self.policy.on_failure(shard, clock.monotonic()) {
             Decision::RestartAfter(delay) => Ended::RestartsAfter { ms: delay.as_millis() as u64, why },
             Decision::GiveUp => Ended::GaveUp(why),
+        }
+    }
+
+    /// Writes down that a replica is never opened again, as its supervisor does.
+    fn end_life(&self, shard: ShardId, why: String) -> Ended {
+        let id = self.shards.get(&shard).map(|replica| replica.config.consensus.replica);
+        match id.map(|id| self.files().end_life(shard, id)) {
+            Some(Err(error)) => Ended::DiskFailed(error.to_string()),
+            Some(Ok(())) | None => Ended::Faulty(why),
         }
     }
 
