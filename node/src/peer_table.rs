@@ -3,7 +3,6 @@
 use crate::clock::Nanos;
 use crate::ring::RingMap;
 use crate::ring::keeper::Presence;
-use crate::seeded::{Bug, planted};
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +55,7 @@ impl PeerTable {
     pub fn is_stranger(&self, ring: &RingMap, peer: NodeId) -> bool {
         let peers = self.peers.read();
         let Some(known) = peers.get(&peer) else { return false };
-        known.presence(Nanos(0)).is_stranger(ring, peer) && !planted(Bug::WipedDiskAdmitted)
+        known.presence(Nanos(0)).is_stranger(ring, peer)
     }
 
     /// What each peer knows of this node: its data folder, or none.

@@ -181,6 +181,20 @@ impl ReplicaFiles {
         Ok(was_used)
     }
 
+    /// The replica has turned out to have lost what it acknowledged, and is never opened again. Its files stay, as with
+    /// [`ReplicaFiles::forget`]. Nothing is done if they are another one's.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn end_life(&self, shard: ShardId, replica: ReplicaId) -> Result<(), LogError> {
+        match self.read(shard)? {
+            Read::Note(note) if note.replica == replica.0 => {
+                Ok(self.write(shard, &Note { life: Life::Ended, ..note })?)
+            }
+            Read::Note(_) | Read::Nothing | Read::Damaged => Ok(()),
+        }
+    }
+
     fn end(&self, shard: ShardId, note: &Note) -> Result<bool, LogError> {
         let segments = self.disk.list_segments(shard)?;
         if note.life == Life::Ended && segments.is_empty() {
@@ -315,6 +329,20 @@ mod tests {
         add_segments(&disk, 2);
         assert_eq!(files(&disk).prepare(&waits).unwrap(), Readiness::Open, "it was here before");
         assert_eq!(disk.list_segments(SHARD).unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn a_replica_whose_life_has_ended_is_not_opened_again_and_its_successor_is() {
+        let disk = MemoryDisk::new();
+        files(&disk).prepare(&wanted(2, 1)).unwrap();
+        add_segments(&disk, 2);
+        files(&disk).end_life(SHARD, ReplicaId(17)).unwrap();
+        assert_eq!(files(&disk).prepare(&wanted(2, 1)).unwrap(), Readiness::Open, "that was said of another replica");
+        files(&disk).end_life(SHARD, ReplicaId(2)).unwrap();
+        assert_eq!(files(&disk).prepare(&wanted(2, 1)).unwrap(), Readiness::Ended);
+        assert_eq!(disk.list_segments(SHARD).unwrap(), [1, 2], "an operator may want them");
+        assert_eq!(files(&disk).prepare(&wanted(17, 2)).unwrap(), Readiness::Open);
+        assert_eq!(disk.list_segments(SHARD).unwrap(), [] as [u32; 0]);
     }
 
     #[test]

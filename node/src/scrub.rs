@@ -2,14 +2,18 @@
 //!
 //! A thread goes through the segments that don't change any more, slowly, again and again. What it finds is noted where
 //! readers note what they find ([`StoreReader::report_damage`]); the replica's host then ends it as one whose log is
-//! damaged, and it is replaced. What is decided here needs no thread and no clock: [`check`] and [`cold_segments`].
+//! damaged, and it is replaced. What is decided here needs no thread and no clock, and the simulator hosts it: [`Pass`] and
+//! [`check`].
 
 use crate::limits::SCRUB_PASS_EVERY_MIN;
 use crate::log::{Disk, LogError, LogView, Segment, SegmentPlace, scrub};
 use crate::router::Router;
+use crate::seeded::{Bug, planted};
+use crate::shard::inbox::ShardHandle;
 use crate::store::{ReadError, StoreReader};
 use kvorum_protocol::ShardId;
 use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -71,7 +75,9 @@ pub fn check(
         Err(_) if !is_part_of(reader.log(), segment) => Checked::Left,
         Err(LogError::Damaged { position, damage, .. }) => {
             error!(%shard, %position, %damage, "checking cold data again has found damage");
-            reader.report_damage(ReadError::Medium { position, damage });
+            if !planted(Bug::ScrubbedDamageOverlooked) {
+                reader.report_damage(ReadError::Medium { position, damage });
+            }
             Checked::Damaged
         }
         Err(error) => {
@@ -83,6 +89,39 @@ pub fn check(
 
 fn is_part_of(log: &LogView, segment: &Arc<Segment>) -> bool {
     log.segment(segment.number()).is_some_and(|found| Arc::ptr_eq(&found, segment))
+}
+
+/// One way through the cold segments of all replicas of a node.
+pub struct Pass {
+    shards: VecDeque<ShardId>,
+    /// The replica whose segments are being checked.
+    replica: Option<Arc<ShardHandle>>,
+    segments: VecDeque<Arc<Segment>>,
+}
+
+impl Pass {
+    /// One that begins with the replicas that are open now.
+    pub fn new(router: &Router) -> Pass {
+        let shards = router.all_local().iter().map(|handle| handle.shard).collect();
+        Pass { shards, replica: None, segments: VecDeque::new() }
+    }
+
+    /// The next segment to [`check`], and the replica that it is of; `None` if all are done.
+    pub fn next(&mut self, router: &Router) -> Option<(Arc<ShardHandle>, Arc<Segment>)> {
+        loop {
+            if let (Some(handle), Some(segment)) = (&self.replica, self.segments.pop_front()) {
+                return Some((Arc::clone(handle), segment));
+            }
+            // Looked up only now: a pass takes hours, and the replica may be another one.
+            self.replica = router.local(self.shards.pop_front()?);
+            self.segments = self.replica.iter().flat_map(|handle| cold_segments(handle.reader.log())).collect();
+        }
+    }
+
+    /// The replica whose segment came last is damaged, and the rest of it is left.
+    pub fn leave_replica(&mut self) {
+        self.segments.clear();
+    }
 }
 
 /// What has been done since the node started.
@@ -174,26 +213,21 @@ impl Shared {
     fn pass(&self, began: Instant) -> bool {
         let mut bytes = 0;
         let mut running = true;
-        let shards: Vec<ShardId> = self.router.all_local().iter().map(|handle| handle.shard).collect();
-        for shard in shards {
-            // Looked up only now: a pass takes hours, and the replica may be another one.
-            let Some(handle) = self.router.local(shard) else { continue };
-            for segment in cold_segments(handle.reader.log()) {
-                let mut pace = |read: u64| {
-                    bytes += read;
-                    self.bytes.fetch_add(read, Ordering::Relaxed);
-                    let due = began + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-                    running = due.saturating_duration_since(Instant::now()) < SLICE || self.wait_until(due);
-                    running
-                };
-                let checked = check(&*self.disk, &handle.reader, &segment, &mut pace);
-                if checked == Checked::Damaged {
-                    self.damaged.fetch_add(1, Ordering::Relaxed);
-                    break;
-                }
-                if !running || *self.stopping.lock() {
-                    return false;
-                }
+        let mut pass = Pass::new(&self.router);
+        while let Some((handle, segment)) = pass.next(&self.router) {
+            let mut pace = |read: u64| {
+                bytes += read;
+                self.bytes.fetch_add(read, Ordering::Relaxed);
+                let due = began + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+                running = due.saturating_duration_since(Instant::now()) < SLICE || self.wait_until(due);
+                running
+            };
+            if check(&*self.disk, &handle.reader, &segment, &mut pace) == Checked::Damaged {
+                self.damaged.fetch_add(1, Ordering::Relaxed);
+                pass.leave_replica();
+            }
+            if !running || *self.stopping.lock() {
+                return false;
             }
         }
         true

@@ -207,14 +207,24 @@ bugs! {
     /// and comes back when the index is rebuilt. Breaks: what was removed stays so.
     TombstoneDroppedEarly = "tombstone-dropped-early",
 
+    /// The files that a compaction has replaced stay on the disk until the next start. Breaks: what is stored is bounded by
+    /// what lives.
+    ReplacedFilesKept = "replaced-files-kept",
+    /// Damage that the scrubber finds in cold data is not told to anybody. Breaks: damage is found and repaired while the
+    /// other replicas are well.
+    ScrubbedDamageOverlooked = "scrubbed-damage-overlooked",
+
     // The node.
+    /// A shard's queue takes requests past its bound. Breaks: every queue has its bound.
+    QueueUnbounded = "queue-unbounded",
     /// A forwarded write whose answer will not come is reported as not applied. Breaks: "not applied" is certain.
     LostForwardToldNotApplied = "lost-forward-told-not-applied",
     /// A replica that takes the place of a lost one gets its id. Breaks: a replica that has forgotten its votes and entries is
     /// not counted.
     ReplicaIdReused = "replica-id-reused",
-    /// A node that comes with an empty data folder is let in under its old name. Breaks: a replica that has forgotten
-    /// its votes and entries is not counted.
+    /// A node that comes with an empty data folder is let in under its old name: its peers take it for the one they know, and
+    /// it opens the replicas that it has forgotten itself. (Either of the two alone is made harmless by the other.) Breaks: a
+    /// replica that has forgotten its votes and entries is not counted.
     WipedDiskAdmitted = "wiped-disk-admitted",
 }
 

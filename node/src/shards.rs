@@ -221,7 +221,7 @@ impl Actor for ShardsSupervisor {
             _ => return Ok(()),
         };
         let Some(shard) = state.by_actor.remove(&actor.get_id()) else { return Ok(()) };
-        state.failed(&myself, shard, &cause)
+        state.failed(&myself, shard, &cause).await
     }
 }
 
@@ -288,7 +288,7 @@ impl ShardsState {
         });
         match erased.await? {
             Ok(()) => Ok(()),
-            Err((shard, error)) => self.failed(myself, shard, &ShardError::Log(error).into()),
+            Err((shard, error)) => self.failed(myself, shard, &ShardError::Log(error).into()).await,
         }
     }
 
@@ -335,7 +335,7 @@ impl ShardsState {
             match opened? {
                 (shard, Ok(Opened::Runs(actor))) => self.opened(shard, actor),
                 (shard, Ok(Opened::NotReady(readiness))) => self.not_ready(shard, readiness),
-                (shard, Err(failure)) => self.did_not_open(myself, shard, failure)?,
+                (shard, Err(failure)) => self.did_not_open(myself, shard, failure).await?,
             }
         }
         Ok(())
@@ -379,19 +379,19 @@ impl ShardsState {
         self.arguments.inspector.clear_idle(shard);
     }
 
-    fn did_not_open(
+    async fn did_not_open(
         &mut self,
         myself: &ActorRef<ShardsMessage>,
         shard: ShardId,
         failure: SpawnErr,
     ) -> Result<(), ActorProcessingErr> {
         match failure {
-            SpawnErr::StartupFailed(cause) => self.failed(myself, shard, &cause),
+            SpawnErr::StartupFailed(cause) => self.failed(myself, shard, &cause).await,
             other => self.restart(myself, shard, other.to_string()),
         }
     }
 
-    fn failed(
+    async fn failed(
         &mut self,
         myself: &ActorRef<ShardsMessage>,
         shard: ShardId,
@@ -410,6 +410,11 @@ impl ShardsState {
                 self.faulty(shard, ShardRole::Faulty);
                 Ok(())
             }
+            Remedy::EndLife => {
+                error!(%shard, error = %cause, "the shard's log has lost what it promised to keep; the replica waits to be replaced");
+                self.faulty(shard, ShardRole::Amnesiac);
+                self.end_life(shard).await
+            }
             Remedy::AwaitSpace => {
                 warn!(%shard, error = %cause, "a shard waits for room on the disk");
                 self.closed(shard);
@@ -418,6 +423,14 @@ impl ShardsState {
             }
             Remedy::EndProcess => Err(Box::new(DiskFailed { shard, reason: cause.to_string() })),
         }
+    }
+
+    /// Writes down that the replica is never opened again. Awaited: no other replica's files may take their place meanwhile.
+    async fn end_life(&self, shard: ShardId) -> Result<(), ActorProcessingErr> {
+        let Some(id) = self.replicas.get(&shard).map(Replica::id) else { return Ok(()) };
+        let files = self.files();
+        let written = tokio::task::spawn_blocking(move || files.end_life(shard, id)).await?;
+        written.map_err(|error| DiskFailed { shard, reason: error.to_string() }.into())
     }
 
     fn closed(&mut self, shard: ShardId) {

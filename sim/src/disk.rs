@@ -109,6 +109,11 @@ impl SimFileSystem {
         self.state.lock().faults.reads_fail = count;
     }
 
+    /// Whether the next operation that opens, maps, reads or lists fails.
+    pub fn reads_fail(&self) -> bool {
+        self.state.lock().faults.reads_fail > 0
+    }
+
     /// Whether no room is left at all: nothing can be created, allocated or grown.
     pub fn set_full(&self, full: bool) {
         self.state.lock().faults.full = full;

@@ -51,6 +51,13 @@ pub struct Options {
     /// Of a thousand messages about snapshots, so many are lost besides.
     #[serde(default)]
     pub snapshots_lost_permille: u32,
+    /// Most unanswered requests of a shard's queue; 0 for production's bound, which so few clients don't reach.
+    #[serde(default)]
+    pub queue_requests_max: u32,
+    /// Most bytes of them, half of what a node's shards may have together, and most bytes of a shard's consensus messages; 0
+    /// for production's bounds.
+    #[serde(default)]
+    pub queue_bytes_max: u32,
 }
 
 /// How a network treats messages.

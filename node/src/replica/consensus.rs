@@ -85,6 +85,15 @@ pub enum ConsensusError {
     /// A committed change of the membership can't be applied.
     #[error("a committed membership change can't be applied: {0}")]
     Membership(&'static str),
+    /// The leader counts on entries that this replica has acknowledged, and its log does not have them: the disk has lost what
+    /// it had promised to keep. The log must not be trusted, and its votes may be forgotten as well.
+    #[error("this replica has acknowledged entry {acknowledged}, and its log ends at entry {last}")]
+    Forgotten {
+        /// The last entry that is committed and that it has acknowledged.
+        acknowledged: LogIndex,
+        /// The last entry of its log.
+        last: LogIndex,
+    },
     /// A message from a peer breaks a rule of the protocol and was not looked at further.
     #[error("a peer's message breaks the protocol: {0}")]
     InvalidMessage(&'static str),
@@ -354,7 +363,8 @@ impl Consensus {
     /// A message of another replica of the group. The caller has made sure that it came from the node that holds `from`.
     ///
     /// # Errors
-    /// `InvalidMessage` if it breaks a rule; nothing has happened then.
+    /// `InvalidMessage` if it breaks a rule; nothing has happened then. `Forgotten` if it shows that this replica must not go
+    /// on.
     pub fn handle_message(&mut self, now: Nanos, message: RaftMessage) -> Result<(), ConsensusError> {
         self.validate(&message)?;
         // Ticks that are due belong to the time before the message. Taken after it, they would shorten the time for
@@ -692,8 +702,10 @@ impl Consensus {
             return broken("it has no term");
         }
         let last = self.raw.raft.raft_log.last_index();
+        // A leader's heartbeat commits only what its receiver has acknowledged to that very leader. Nothing takes such an entry
+        // away again before a later term begins, and that would be in the log like the entry itself.
         if message.kind == RaftMessageKind::Heartbeat && message.term >= self.term() && message.commit.0 > last {
-            return broken("a heartbeat commits entries that were never sent");
+            return Err(ConsensusError::Forgotten { acknowledged: message.commit, last: LogIndex(last) });
         }
         let accepts = message.kind == RaftMessageKind::AppendResponse && !message.reject;
         if accepts && message.term == self.term() && message.index.0 > last {

@@ -21,6 +21,7 @@
 //! rule brings it back.
 
 use super::RingMap;
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -43,7 +44,8 @@ pub struct Presence {
 impl Presence {
     /// Whether the node came with another folder than it should: the map's, or the remembered one if the map names none.
     pub fn is_stranger(&self, ring: &RingMap, node: NodeId) -> bool {
-        ring.disk_of(node).or(self.remembered).is_some_and(|expected| expected != self.folder)
+        let expected = ring.disk_of(node).or(self.remembered);
+        expected.is_some_and(|expected| expected != self.folder && !planted(Bug::WipedDiskAdmitted))
     }
 }
 

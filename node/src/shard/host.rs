@@ -1,7 +1,7 @@
 //! What stands between a [`Shard`] and its node: it takes what the inbox holds, lets the shard work, and carries out what
 //! it asks for. Knows neither the actor library nor a clock; an actor hosts it in a node, the simulator in a simulation.
 
-use super::inbox::{Drained, Inbox, QueueBudget, QueuedRequest, ShardCommand, ShardHandle, Waker};
+use super::inbox::{Drained, Inbox, QueueBudget, QueueUse, QueuedRequest, ShardCommand, ShardHandle, Waker};
 use super::transfer::{Reception, ReceptionSinks, StateSnapshot};
 use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
 use super::{Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
@@ -10,6 +10,7 @@ use crate::journal::{ShardJournal, Submission};
 use crate::limits::{LARGE_WORK_BYTES, LARGE_WORK_LINGER_MS};
 use crate::log::{Disk, LogError, LogOptions, Recovered, ShardLog};
 use crate::pressure::Pressure;
+use crate::replica::ConsensusError;
 use crate::reply::{Answer, ReplyTo};
 use crate::snapshot::{Intake, OffersFull, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
@@ -187,6 +188,12 @@ impl ShardHost {
         &self.shard
     }
 
+    /// What waits in its inbox, and how many requests it has taken and not answered with how many bytes.
+    pub fn queued(&self) -> (QueueUse, usize, usize) {
+        let taken_bytes = self.tickets.iter().map(|(_, unanswered)| unanswered.bytes).sum();
+        (self.inbox.queued(), self.tickets.len(), taken_bytes)
+    }
+
     /// Whether the turn that is due may take milliseconds: much has come in, or had a moment ago. Its host should not keep
     /// others waiting for it.
     pub fn is_long_turn(&mut self, now: Nanos) -> bool {
@@ -213,8 +220,10 @@ impl ShardHost {
         self.take_in(now.monotonic, snapshots, tick)?;
         for message in messages {
             let from = message.from;
-            if let Err(error) = self.shard.handle_message(now.monotonic, message) {
-                warn!(shard = %self.id, %from, %error, "dropped a consensus message");
+            match self.shard.handle_message(now.monotonic, message) {
+                Ok(()) => {}
+                Err(error @ ConsensusError::Forgotten { .. }) => return Err(error.into()),
+                Err(error) => warn!(shard = %self.id, %from, %error, "dropped a consensus message"),
             }
         }
         if tick {

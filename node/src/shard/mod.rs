@@ -176,6 +176,9 @@ pub enum Remedy {
     /// Its log is damaged, and opening it again would find the same damage. It takes no part in its group: it must not
     /// vote.
     LeaveOut,
+    /// Its log has lost what it acknowledged, and nothing in the log shows it. It takes no part in its group, and must never be
+    /// opened again, not by the next process either.
+    EndLife,
     /// A file operation failed. The process ends: the system may have taken what it could not write for written, and only
     /// the next start looks at the medium itself.
     EndProcess,
@@ -193,6 +196,7 @@ impl ShardError {
                 LogError::DiskFull(_) => Remedy::AwaitSpace,
                 _ => Remedy::Restart,
             },
+            ShardError::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
             ShardError::SnapshotInstalled { .. } => Remedy::Reopen,
             ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
         }
@@ -470,7 +474,7 @@ impl Shard {
     /// and its leader sends it again. It must not get as far as consensus, which can't do with an append that fails.
     ///
     /// # Errors
-    /// `InvalidMessage` for the log; the caller drops the message.
+    /// `InvalidMessage` for the log; the caller drops the message. `Forgotten`: the replica must end.
     pub fn handle_message(&mut self, now: Nanos, message: RaftMessage) -> Result<(), ConsensusError> {
         if !self.finds_room(&message) {
             return Ok(());

@@ -4,6 +4,7 @@ use super::ShardConfig;
 use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS};
 use crate::replica::ConsensusConfig;
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::{ClusterId, NodeId, ReplicaId};
 use uuid::Uuid;
 
@@ -48,7 +49,7 @@ impl ReplicaPlan {
     /// What a map asks of this node, which has the data folder `folder`.
     pub fn orders(&self, ring: &RingMap, folder: Uuid) -> Orders {
         let place = match ring.disk_of(self.node) {
-            Some(named) if named == folder => Place::Named,
+            Some(named) if named == folder || planted(Bug::WipedDiskAdmitted) => Place::Named,
             Some(_) => Place::Stranger,
             None => Place::Unnamed,
         };

@@ -758,6 +758,27 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
     assert!(matches!(group.shard(0).handle_message(now.monotonic, never_sent), Err(ConsensusError::InvalidMessage(_))));
 }
 
+#[test]
+fn a_replica_that_lacks_what_its_leader_counts_on_has_forgotten_and_ends_for_good() {
+    let mut group = Group::led();
+    let (now, snapshot) = (group.now, group.shard(1).snapshot());
+    let heartbeat = |term: Term, commit: LogIndex| RaftMessage {
+        from: id(0),
+        to: id(1),
+        term,
+        commit,
+        ..message_of_the_next_term(RaftMessageKind::Heartbeat, &snapshot)
+    };
+    let beyond = LogIndex(snapshot.last_index.0 + 1);
+    group.shard(1).handle_message(now.monotonic, heartbeat(snapshot.term, snapshot.last_index)).unwrap();
+    for term in [snapshot.term, Term(snapshot.term.0 + 1)] {
+        let error = group.shard(1).handle_message(now.monotonic, heartbeat(term, beyond)).unwrap_err();
+        assert!(matches!(error, ConsensusError::Forgotten { acknowledged, last }
+            if acknowledged == beyond && last == snapshot.last_index));
+        assert_eq!(ShardError::from(error).remedy(), Remedy::EndLife);
+    }
+}
+
 /// A leader that has met damage ends with its next poll, before it answers or promises anything more, and another one leads.
 #[test]
 fn a_leader_that_has_met_damage_takes_no_part_any_more() {

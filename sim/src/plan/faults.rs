@@ -14,6 +14,8 @@ use rand_chacha::ChaCha8Rng;
 const FIRST_AT_MS: u64 = 1_500;
 /// Most faults of a plan; more would leave no quiet.
 const FAULTS_MAX: usize = 60;
+/// More failures than a supervisor puts up with; some hit nothing, since a replica that recovers takes its time.
+const PANICS_WITHOUT_END: u32 = 14;
 /// Most scenarios of one burst.
 const BURST_MAX: usize = 4;
 
@@ -46,6 +48,8 @@ enum Scenario {
     Panic,
     /// Actors of a shard panic on several nodes.
     PanicsEverywhere,
+    /// Actors of one node panic again and again, until their supervisor gives up.
+    PanicsWithoutEnd,
     /// Nobody reaches a node.
     Isolate,
     /// Clients still reach a leader whose followers don't hear from it.
@@ -81,7 +85,7 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Scenario; 29] = [
+    const ALL: [Scenario; 30] = [
         Scenario::LostHints,
         Scenario::Lagging,
         Scenario::Kill,
@@ -97,6 +101,7 @@ impl Scenario {
         Scenario::TransferAndPause,
         Scenario::Panic,
         Scenario::PanicsEverywhere,
+        Scenario::PanicsWithoutEnd,
         Scenario::Isolate,
         Scenario::LeaderCutOff,
         Scenario::OneWay,
@@ -124,7 +129,7 @@ impl Scenario {
         match self {
             Scenario::PowerLossEverywhere | Scenario::PausedLeader | Scenario::TransferAndPause => 3,
             Scenario::CrashPoint | Scenario::CrashWhileRecovering | Scenario::FailedSync | Scenario::KillInTurn => 3,
-            Scenario::Wipe => 1,
+            Scenario::Wipe | Scenario::PanicsWithoutEnd => 1,
             // Many small things are of use to a start that reads all records only.
             Scenario::LostHints => 4,
             _ => 2,
@@ -199,6 +204,7 @@ impl Draft<'_> {
                 self.now(FaultKind::PanicShard { node, shard });
             }
             Scenario::PanicsEverywhere => self.panics_everywhere(),
+            Scenario::PanicsWithoutEnd => self.panics_without_end(),
             Scenario::Isolate => {
                 let (node, ms) = (self.node(), self.lasts_ms());
                 self.now(FaultKind::Isolate { node, ms });
@@ -393,6 +399,16 @@ impl Draft<'_> {
         }
     }
 
+    /// More of them than a supervisor puts up with, each as soon as the actor is back from the one before.
+    fn panics_without_end(&mut self) {
+        let (node, shard) = (self.node(), self.shard());
+        for number in 0..PANICS_WITHOUT_END {
+            self.now(FaultKind::PanicShard { node, shard });
+            // The supervisor waits twice as long each time, from 10 ms up to 2 s; by a clock that may be slow.
+            self.at_ms += (10 << number).min(2_000) * 11 / 10 + self.random.random_range(10..100);
+        }
+    }
+
     fn one_way(&mut self) {
         let from = self.make_leader();
         let to = self.other(from);
@@ -522,14 +538,12 @@ impl Draft<'_> {
         self.after(lag_ms, kind);
     }
 
-    /// Once: its peers turn it away for good, and what else happens to it means nothing.
+    /// Once: it is replaced, and has to be given everything anew.
     fn wipe(&mut self) {
         if std::mem::replace(&mut self.wiped, true) {
             return self.kill(false);
         }
         let (node, down_ms) = (self.unlucky, self.down_ms());
-        // Late in the plan, since the node is lost for all that follows.
-        self.at_ms = self.at_ms.max(self.options.safety_ms / 2);
         self.now(FaultKind::Wipe { node, down_ms });
     }
 

@@ -36,6 +36,15 @@ pub(super) enum Wish {
     Ended { outcome: &'static str },
 }
 
+/// What a client has of the world while it does something.
+pub(super) struct Context<'a> {
+    pub(super) now: Moment,
+    /// Keeps what clients do and see.
+    pub(super) recorder: &'a mut workload::Recorder,
+    /// What it asks the world to do, in order.
+    pub(super) wishes: Vec<Wish>,
+}
+
 /// A client at work.
 pub(super) struct Client {
     number: u32,
@@ -71,6 +80,7 @@ pub(super) struct Client {
     pub(super) retries: u64,
     pub(super) redirects: u64,
     pub(super) disk_full: u64,
+    pub(super) overloaded: u64,
 }
 
 struct Connection {
@@ -133,6 +143,7 @@ impl Client {
             retries: 0,
             redirects: 0,
             disk_full: 0,
+            overloaded: 0,
         }
     }
 
@@ -147,30 +158,24 @@ impl Client {
     }
 
     /// Begins its script.
-    pub(super) fn start(&mut self, wishes: &mut Vec<Wish>) {
-        self.plan_step(wishes);
+    pub(super) fn start(&mut self, context: &mut Context<'_>) {
+        self.plan_step(context);
     }
 
     /// Gives it more to do, after its script.
-    pub(super) fn extend(&mut self, steps: Vec<Step>, wishes: &mut Vec<Wish>) {
+    pub(super) fn extend(&mut self, steps: Vec<Step>, context: &mut Context<'_>) {
         let rest: Vec<Step> = self.script.by_ref().chain(steps).collect();
         self.script = rest.into_iter();
         if self.coming.is_none() {
-            self.plan_step(wishes);
+            self.plan_step(context);
         }
     }
 
     /// Reads keys, one operation each, all at once.
-    pub(super) fn read_all(
-        &mut self,
-        keys: Vec<Bytes>,
-        now: Moment,
-        recorder: &mut workload::Recorder,
-        wishes: &mut Vec<Wish>,
-    ) {
+    pub(super) fn read_all(&mut self, keys: Vec<Bytes>, context: &mut Context<'_>) {
         for key in keys {
-            let operation = recorder.read_of(self.number, key);
-            self.begin_operation(operation, None, now, recorder, wishes);
+            let operation = context.recorder.read_of(self.number, key);
+            self.begin_operation(operation, None, context);
         }
     }
 
@@ -179,75 +184,68 @@ impl Client {
         self.next
     }
 
-    fn timer(&mut self, after: Duration, timer: Timer, wishes: &mut Vec<Wish>) -> u64 {
+    fn timer(&mut self, after: Duration, timer: Timer, context: &mut Context<'_>) -> u64 {
         let number = self.fresh();
         self.timers.insert(number, timer);
-        wishes.push(Wish::Timer { after_ns: after.as_nanos() as u64, number });
+        context.wishes.push(Wish::Timer { after_ns: after.as_nanos() as u64, number });
         number
     }
 
     /// A running operation waits for this timer from now on, and for no other.
-    fn wait(&mut self, operation: u64, after: Duration, timer: Timer, wishes: &mut Vec<Wish>) {
-        let number = self.timer(after, timer, wishes);
+    fn wait(&mut self, operation: u64, after: Duration, timer: Timer, context: &mut Context<'_>) {
+        let number = self.timer(after, timer, context);
         self.running.get_mut(&operation).expect("only a running operation waits").timer = number;
     }
 
-    fn plan_step(&mut self, wishes: &mut Vec<Wish>) {
+    fn plan_step(&mut self, context: &mut Context<'_>) {
         self.coming = self.script.next();
         self.may_begin = false;
         if let Some(step) = &self.coming {
             let after = Duration::from_millis(step.after_ms.into());
-            self.timer(after, Timer::Step, wishes);
+            self.timer(after, Timer::Step, context);
         }
     }
 
     /// Begins steps for as long as it may.
-    fn begin_steps(&mut self, now: Moment, recorder: &mut workload::Recorder, wishes: &mut Vec<Wish>) {
+    fn begin_steps(&mut self, context: &mut Context<'_>) {
         while self.may_begin && self.running.len() < self.window as usize {
             let Some(Step { act, .. }) = self.coming.take() else { return };
-            self.plan_step(wishes);
-            self.begin(act, now, recorder, wishes);
+            self.plan_step(context);
+            self.begin(act, context);
         }
     }
 
-    fn begin(&mut self, act: Act, now: Moment, recorder: &mut workload::Recorder, wishes: &mut Vec<Wish>) {
+    fn begin(&mut self, act: Act, context: &mut Context<'_>) {
         let mut make = workload::Maker {
             client: self.number,
             values: &mut self.values,
             seen: &self.seen,
             sequences: &mut self.sequences,
         };
-        for (operation, sequences) in make.operations(act, recorder) {
-            self.begin_operation(operation, sequences, now, recorder, wishes);
+        for (operation, sequences) in make.operations(act, context.recorder) {
+            self.begin_operation(operation, sequences, context);
         }
     }
 
-    fn begin_operation(
-        &mut self,
-        operation: Operation,
-        sequences: Option<(u64, u64)>,
-        now: Moment,
-        recorder: &mut workload::Recorder,
-        wishes: &mut Vec<Wish>,
-    ) {
+    fn begin_operation(&mut self, operation: Operation, sequences: Option<(u64, u64)>, context: &mut Context<'_>) {
         let number = self.fresh();
         let kind = if operation.writes() { Kind::Write } else { Kind::Read };
-        let deadline = since(now) + self.deadline;
-        let attempts = Attempts::new(self.policy, kind, since(now), deadline);
+        let deadline = since(context.now) + self.deadline;
+        let attempts = Attempts::new(self.policy, kind, since(context.now), deadline);
         self.budget.handle_operation();
         self.running.insert(number, Running { operation, attempts, deadline, timer: 0, sequences, node: 0 });
-        self.attempt(number, now, recorder, wishes);
+        self.attempt(number, context);
     }
 
     /// Sends an operation to wherever it should go now.
-    fn attempt(&mut self, number: u64, now: Moment, recorder: &mut workload::Recorder, wishes: &mut Vec<Wish>) {
+    fn attempt(&mut self, number: u64, context: &mut Context<'_>) {
         let Some(running) = self.running.get(&number) else { return };
-        if since(now) >= running.deadline {
+        if since(context.now) >= running.deadline {
             let outcome = running.attempts.outcome();
-            return self.end(number, Err(outcome), now, recorder, wishes);
+            return self.end(number, Err(outcome), context);
         }
         let need = self.need(&running.operation);
-        let node = match self.routing.route(need, since(now), &mut self.rng) {
+        let node = match self.routing.route(need, since(context.now), &mut self.rng) {
             Target::Node { id, .. } => self.nodes.iter().position(|node| *node == id).unwrap_or(0),
             Target::Seeds => self.rng.random_range(0..self.nodes.len()),
         };
@@ -255,7 +253,7 @@ impl Client {
             running.node = node;
         }
         match self.by_node.get(&node).copied() {
-            Some(connection) if self.connections[&connection].open => self.send(number, connection, now, wishes),
+            Some(connection) if self.connections[&connection].open => self.send(number, connection, context),
             Some(connection) => {
                 let waiting = &mut self.connections.get_mut(&connection).expect("both maps agree").waiting;
                 waiting.push(number);
@@ -265,7 +263,7 @@ impl Client {
                 let connection = self.fresh() << 16 | u64::from(self.number);
                 self.connections.insert(connection, Connection { node, open: false, waiting: vec![number] });
                 self.by_node.insert(node, connection);
-                wishes.push(Wish::Connect { connection, node, timeout_ms: CONNECT_TIMEOUT_MS });
+                context.wishes.push(Wish::Connect { connection, node, timeout_ms: CONNECT_TIMEOUT_MS });
             }
         }
     }
@@ -277,10 +275,10 @@ impl Client {
         }
     }
 
-    fn send(&mut self, number: u64, connection: u64, now: Moment, wishes: &mut Vec<Wish>) {
+    fn send(&mut self, number: u64, connection: u64, context: &mut Context<'_>) {
         let request = self.fresh() as u32;
         let Some(running) = self.running.get_mut(&number) else { return };
-        let left = running.deadline.saturating_sub(since(now));
+        let left = running.deadline.saturating_sub(since(context.now));
         self.sequences.stamp(&mut running.operation.body, running.attempts.is_retry());
         self.retries += u64::from(running.attempts.is_retry());
         running.attempts.handle_sent();
@@ -290,56 +288,43 @@ impl Client {
         if self.tells {
             let body = &running.operation.body;
             let text = format!("client {} sends {number} to node {}: {body:?}", self.number, running.node);
-            wishes.push(Wish::Tell(text));
+            context.wishes.push(Wish::Tell(text));
         }
         self.requests.insert(request, (number, connection));
-        wishes.push(Wish::Send { connection, bytes });
+        context.wishes.push(Wish::Send { connection, bytes });
         let slice = left.min(self.policy.attempt_timeout);
-        self.wait(number, slice, Timer::Slow(number), wishes);
+        self.wait(number, slice, Timer::Slow(number), context);
     }
 
     /// A connection has opened.
-    pub(super) fn handle_connected(&mut self, connection: u64, now: Moment, wishes: &mut Vec<Wish>) {
+    pub(super) fn handle_connected(&mut self, connection: u64, context: &mut Context<'_>) {
         let Some(opened) = self.connections.get_mut(&connection) else { return };
         opened.open = true;
         for number in std::mem::take(&mut opened.waiting) {
-            self.send(number, connection, now, wishes);
+            self.send(number, connection, context);
         }
     }
 
     /// A connection has ended, or did not open.
-    pub(super) fn handle_closed(
-        &mut self,
-        connection: u64,
-        now: Moment,
-        recorder: &mut workload::Recorder,
-        wishes: &mut Vec<Wish>,
-    ) {
+    pub(super) fn handle_closed(&mut self, connection: u64, context: &mut Context<'_>) {
         let Some(closed) = self.connections.remove(&connection) else { return };
         self.by_node.remove(&closed.node);
         if !closed.open {
-            self.routing.handle_failure(self.nodes[closed.node], since(now));
+            self.routing.handle_failure(self.nodes[closed.node], since(context.now));
         }
         let lost: Vec<u32> = self.requests.iter().filter(|(_, of)| of.1 == connection).map(|(id, _)| *id).collect();
         let lost: Vec<u64> = lost.into_iter().filter_map(|id| self.requests.remove(&id)).map(|of| of.0).collect();
         for number in closed.waiting {
             let failure = Failure::NotSent { detail: "no connection".into() };
-            self.failed(number, failure, now, recorder, wishes);
+            self.failed(number, failure, context);
         }
         for number in lost {
-            self.failed(number, Failure::Lost { detail: "connection lost".into() }, now, recorder, wishes);
+            self.failed(number, Failure::Lost { detail: "connection lost".into() }, context);
         }
     }
 
     /// A whole response has come.
-    pub(super) fn handle_response(
-        &mut self,
-        connection: u64,
-        response: Response,
-        now: Moment,
-        recorder: &mut workload::Recorder,
-        wishes: &mut Vec<Wish>,
-    ) {
+    pub(super) fn handle_response(&mut self, connection: u64, response: Response, context: &mut Context<'_>) {
         if let ResponseBody::Topology(topology) = response.body {
             self.routing.handle_topology(topology);
             return;
@@ -351,9 +336,9 @@ impl Client {
         match response.body {
             ResponseBody::Error(error) => {
                 self.note_refusal(number, &error);
-                self.failed(number, Failure::Answered(error), now, recorder, wishes);
+                self.failed(number, Failure::Answered(error), context);
             }
-            body => self.end(number, Ok(body), now, recorder, wishes),
+            body => self.end(number, Ok(body), context),
         }
     }
 
@@ -361,93 +346,69 @@ impl Client {
         let Some(running) = self.running.get(&number) else { return };
         self.redirects += u64::from(error.code == ErrorCode::NotLeader);
         self.disk_full += u64::from(error.code == ErrorCode::DiskFull);
+        self.overloaded += u64::from(error.code == ErrorCode::Overloaded);
         self.routing.handle_refusal(self.need(&running.operation), self.nodes[running.node], error);
     }
 
-    fn failed(
-        &mut self,
-        number: u64,
-        failure: Failure,
-        now: Moment,
-        recorder: &mut workload::Recorder,
-        wishes: &mut Vec<Wish>,
-    ) {
+    fn failed(&mut self, number: u64, failure: Failure, context: &mut Context<'_>) {
         if self.tells {
-            wishes.push(Wish::Tell(format!("client {}: an attempt of {number} failed: {failure:?}", self.number)));
+            context
+                .wishes
+                .push(Wish::Tell(format!("client {}: an attempt of {number} failed: {failure:?}", self.number)));
         }
         let Some(running) = self.running.get_mut(&number) else { return };
-        match running.attempts.handle_failure(failure, since(now), &mut self.rng) {
+        match running.attempts.handle_failure(failure, since(context.now), &mut self.rng) {
             Decision::GiveUp(error) => {
                 self.verdicts += u64::from(error.code() == ErrorCode::SessionExpired);
-                self.end(number, Err(error.outcome()), now, recorder, wishes);
+                self.end(number, Err(error.outcome()), context);
             }
-            Decision::AtOnce => self.attempt(number, now, recorder, wishes),
+            Decision::AtOnce => self.attempt(number, context),
             Decision::Pause(pause) => {
-                self.wait(number, pause, Timer::Again(number), wishes);
+                self.wait(number, pause, Timer::Again(number), context);
             }
         }
     }
 
     /// A timer has run out.
-    pub(super) fn handle_timer(
-        &mut self,
-        number: u64,
-        now: Moment,
-        recorder: &mut workload::Recorder,
-        wishes: &mut Vec<Wish>,
-    ) {
+    pub(super) fn handle_timer(&mut self, number: u64, context: &mut Context<'_>) {
         match self.timers.remove(&number) {
             Some(Timer::Step) => self.may_begin = true,
-            Some(Timer::Slow(operation)) => self.handle_slow(operation, number, now, recorder, wishes),
-            Some(Timer::Again(operation)) => self.handle_again(operation, number, now, recorder, wishes),
+            Some(Timer::Slow(operation)) => self.handle_slow(operation, number, context),
+            Some(Timer::Again(operation)) => self.handle_again(operation, number, context),
             None => {}
         }
-        self.begin_steps(now, recorder, wishes);
+        self.begin_steps(context);
     }
 
     /// An attempt takes long: another node is tried if the budget allows, as in the library.
-    fn handle_slow(
-        &mut self,
-        operation: u64,
-        timer: u64,
-        now: Moment,
-        recorder: &mut workload::Recorder,
-        wishes: &mut Vec<Wish>,
-    ) {
+    fn handle_slow(&mut self, operation: u64, timer: u64, context: &mut Context<'_>) {
         let Some(running) = self.running.get_mut(&operation).filter(|running| running.timer == timer) else { return };
         running.attempts.handle_waiting();
-        if since(now) >= running.deadline {
+        if since(context.now) >= running.deadline {
             let outcome = running.attempts.outcome();
             self.forget_requests(operation);
-            return self.end(operation, Err(outcome), now, recorder, wishes);
+            return self.end(operation, Err(outcome), context);
         }
-        if self.budget.withdraw(since(now)).is_ok() {
+        if self.budget.withdraw(since(context.now)).is_ok() {
             let node = self.nodes[running.node];
-            self.routing.handle_failure(node, since(now));
+            self.routing.handle_failure(node, since(context.now));
             self.forget_requests(operation);
-            return self.failed(operation, Failure::Unresponsive, now, recorder, wishes);
+            return self.failed(operation, Failure::Unresponsive, context);
         }
-        let slice = running.deadline.saturating_sub(since(now)).min(self.policy.attempt_timeout);
-        self.wait(operation, slice, Timer::Slow(operation), wishes);
+        let slice = running.deadline.saturating_sub(since(context.now)).min(self.policy.attempt_timeout);
+        self.wait(operation, slice, Timer::Slow(operation), context);
     }
 
-    fn handle_again(
-        &mut self,
-        operation: u64,
-        timer: u64,
-        now: Moment,
-        recorder: &mut workload::Recorder,
-        wishes: &mut Vec<Wish>,
-    ) {
+    fn handle_again(&mut self, operation: u64, timer: u64, context: &mut Context<'_>) {
         let Some(running) = self.running.get(&operation).filter(|running| running.timer == timer) else { return };
-        if since(now) >= running.deadline {
+        if since(context.now) >= running.deadline {
             let outcome = running.attempts.outcome();
-            return self.end(operation, Err(outcome), now, recorder, wishes);
+            return self.end(operation, Err(outcome), context);
         }
-        match self.budget.withdraw(since(now)) {
-            Ok(()) => self.attempt(operation, now, recorder, wishes),
+        match self.budget.withdraw(since(context.now)) {
+            Ok(()) => self.attempt(operation, context),
             Err(missing) => {
-                self.wait(operation, missing.max(Duration::from_millis(1)), Timer::Again(operation), wishes);
+                self.wait(operation, missing.max(Duration::from_millis(1)), Timer::Again(operation), context);
             }
         }
     }
@@ -463,14 +424,7 @@ impl Client {
         }
     }
 
-    fn end(
-        &mut self,
-        number: u64,
-        result: Result<ResponseBody, Outcome>,
-        now: Moment,
-        recorder: &mut workload::Recorder,
-        wishes: &mut Vec<Wish>,
-    ) {
+    fn end(&mut self, number: u64, result: Result<ResponseBody, Outcome>, context: &mut Context<'_>) {
         let Some(Running { operation, sequences, attempts, .. }) = self.running.remove(&number) else { return };
         let result = result.map(|body| attempts.handle_answer(body));
         if let Some((first, count)) = sequences {
@@ -483,11 +437,11 @@ impl Client {
         };
         self.failures += u64::from(result.is_err());
         if self.tells {
-            wishes.push(Wish::Tell(format!("client {} has its answer to {number}: {result:?}", self.number)));
+            context.wishes.push(Wish::Tell(format!("client {} has its answer to {number}: {result:?}", self.number)));
         }
-        recorder.handle_end(operation, result, &mut self.seen);
-        wishes.push(Wish::Ended { outcome });
-        self.begin_steps(now, recorder, wishes);
+        context.recorder.handle_end(operation, result, &mut self.seen);
+        context.wishes.push(Wish::Ended { outcome });
+        self.begin_steps(context);
     }
 }
 

@@ -7,7 +7,7 @@ use kvorum_node::replica::Role;
 use kvorum_node::shard::{Shard, ShardSnapshot};
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A property and what was seen of it.
@@ -77,12 +77,19 @@ impl Invariants {
                 counted.push("hand-overs done");
             }
         }
-        let membership = shard.membership().clone();
-        let membership_before = self.memberships.insert((at, shard_id), membership.clone());
-        if membership_before.as_ref().is_some_and(|before| *before != membership) && leads {
+        let membership = shard.membership();
+        // Mostly nothing has changed, and nothing is copied.
+        let known = self.memberships.get(&(at, shard_id)).is_some_and(|known| known == membership);
+        let replaced = if known { None } else { self.memberships.insert((at, shard_id), membership.clone()) };
+        if replaced.is_some() && leads {
             counted.push("membership changes");
         }
-        let voters = [membership_before.as_ref().unwrap_or(&membership), &membership];
+        let leads_on = leads && led && before.is_some_and(|before| before.term == snapshot.term);
+        let apart = replaced.as_ref().filter(|before| leads_on && !majorities_meet(before, membership)).map(|before| {
+            let detail = format!("node {at} shard {shard_id} went from {before:?} to {membership:?} in one step");
+            ("membership-safety", detail)
+        });
+        let voters = [replaced.as_ref().unwrap_or(membership), membership];
         let segments = shard.log().segment_count();
         if self.segments.insert((at, shard_id), segments).is_some_and(|before| before < segments) {
             counted.push("segments beyond the first");
@@ -96,6 +103,7 @@ impl Invariants {
         }
         let broken = self
             .one_leader_per_term(at, shard_id, snapshot)
+            .or(apart)
             .or_else(|| goes_forward(at, shard_id, before.as_ref(), snapshot))
             .or_else(|| self.committed_by_a_quorum(at, shard_id, shard.log(), before.as_ref(), snapshot, voters))
             .or_else(|| self.same_entries(at, shard_id, shard, before.as_ref(), snapshot))
@@ -364,4 +372,49 @@ fn goes_forward(at: usize, shard: ShardId, before: Option<&ShardSnapshot>, now: 
         || before.applied > now.applied
         || now.applied > now.committed;
     back.then(|| ("monotonicity", format!("node {at} shard {shard} went from {before:?} to {now:?}")))
+}
+
+/// Whether every majority of one membership has a replica in common with every majority of the other. While a membership is
+/// joint, both of its halves must agree.
+fn majorities_meet(one: &Membership, other: &Membership) -> bool {
+    let halves = |of: &Membership| [of.voters.clone(), of.voters_outgoing.clone()];
+    let all: BTreeSet<ReplicaId> = [halves(one), halves(other)].into_iter().flatten().flatten().collect();
+    let all: Vec<ReplicaId> = all.into_iter().collect();
+    let agree = |of: &Membership, is_in: &dyn Fn(&ReplicaId) -> bool| {
+        let most =
+            |half: &Vec<ReplicaId>| half.is_empty() || half.iter().filter(|id| is_in(id)).count() > half.len() / 2;
+        halves(of).iter().all(most)
+    };
+    // Of each way to divide the replicas in two, not both parts may decide.
+    (0..1_u32 << all.len()).all(|part| {
+        let is_in = |id: &ReplicaId| all.iter().position(|known| known == id).is_some_and(|at| part >> at & 1 == 1);
+        !(agree(one, &is_in) && agree(other, &|id| !is_in(id)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership(voters: &[u64], outgoing: &[u64]) -> Membership {
+        let ids = |ids: &[u64]| ids.iter().map(|id| ReplicaId(*id)).collect();
+        Membership { voters: ids(voters), voters_outgoing: ids(outgoing), ..Membership::default() }
+    }
+
+    #[test]
+    fn majorities_meet_where_one_voter_more_or_less_is_all_and_through_joint_states() {
+        for (one, other, meet) in [
+            (membership(&[1, 2, 3], &[]), membership(&[1, 2, 3], &[]), true),
+            (membership(&[1, 2, 3], &[]), membership(&[1, 2, 3, 4], &[]), true),
+            (membership(&[1, 2, 3], &[]), membership(&[1, 2], &[]), true),
+            // Replicas 1 and 3 may decide one thing, 2 and 4 another.
+            (membership(&[1, 2, 3], &[]), membership(&[1, 2, 4], &[]), false),
+            (membership(&[1, 2, 3], &[]), membership(&[1, 2, 4], &[1, 2, 3]), true),
+            (membership(&[1, 2, 4], &[1, 2, 3]), membership(&[1, 2, 4], &[]), true),
+            (membership(&[1, 2, 3], &[]), membership(&[1, 2, 3, 4, 5], &[]), false),
+        ] {
+            assert_eq!(majorities_meet(&one, &other), meet, "{one:?} and {other:?}");
+            assert_eq!(majorities_meet(&other, &one), meet, "{other:?} and {one:?}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ impl World<'_> {
         let steps = keys.into_iter().map(|key| Step { after_ms: 0, act: Act::Incr(key) }).collect();
         self.trace.note(self.time.now(), "heal", &[], format_args!("everything heals"));
         let wait = Moment(0).after_ms(self.now().ms() + PROGRESS_MS);
-        self.with_client(self.prober, |client, _, _, wishes| client.extend(steps, wishes));
+        self.with_client(self.prober, |client, context| client.extend(steps, context));
         self.queue.push(wait, Event::Judge);
     }
 
@@ -51,32 +51,48 @@ impl World<'_> {
                     return true;
                 }
                 self.phase = Phase::Reading;
-                let keys = self.recorder.keys();
-                self.with_client(self.prober, |client, now, recorder, wishes| {
-                    client.read_all(keys, now, recorder, wishes);
-                });
-                self.queue.push(self.now().after_ms(SETTLE_MS), Event::Judge);
+                self.read_everything();
                 false
             }
-            Phase::Reading => {
+            Phase::Reading | Phase::Rereading => {
                 if let Some(client) = waits.filter(|client| *client == self.prober) {
                     self.violate("progress", format!("client {client} still waits\n{}", self.states()));
                     return true;
                 }
-                if let Some(what) = self.unfinished() {
+                if let Some((property, what)) = self.unsettled() {
                     if self.settles < SETTLES_MAX {
                         self.settles += 1;
                         self.queue.push(self.now().after_ms(SETTLE_MS), Event::Judge);
                         return false;
                     }
-                    self.violate("progress", format!("{what}\n{}", self.states()));
+                    self.violate(property, format!("{what}\n{}", self.states()));
+                    return true;
                 }
                 if let Some((property, detail)) = self.invariants.compare(&self.nodes) {
                     self.violate(property, detail);
+                    return true;
                 }
-                true
+                if self.phase == Phase::Rereading {
+                    return true;
+                }
+                (self.phase, self.settles) = (Phase::Rereading, 0);
+                self.start_all_again();
+                self.read_everything();
+                false
             }
         }
+    }
+
+    /// The prober reads every key that was ever touched.
+    fn read_everything(&mut self) {
+        let keys = self.recorder.keys();
+        self.with_client(self.prober, |client, context| client.read_all(keys, context));
+        self.queue.push(self.now().after_ms(SETTLE_MS), Event::Judge);
+    }
+
+    /// What is not as it should be by now, and the property that it breaks if it stays so.
+    fn unsettled(&self) -> Option<(&'static str, String)> {
+        self.unfinished().map(|what| ("progress", what)).or_else(|| self.untidy())
     }
 
     pub(super) fn operations_of_prober_failed(&self) -> bool {
@@ -109,17 +125,19 @@ impl World<'_> {
         let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let again = running.map(|process| process.journal.files_used_again(ring)).sum();
         self.add("journal files used again", again);
-        let (mut retries, mut redirects, mut disk_full) = (0, 0, 0);
+        let (mut retries, mut redirects, mut disk_full, mut overloaded) = (0, 0, 0, 0);
         for client in &self.clients {
             retries += client.retries;
             redirects += client.redirects;
             disk_full += client.disk_full;
+            overloaded += client.overloaded;
         }
         self.add("writes sent again", retries);
         self.add("operations redirected", redirects);
         let joint_ends = self.invariants.joint_ends;
         self.add("joint states interrupted", joint_ends);
         self.add("writes refused for want of room", disk_full);
+        self.add("requests turned away by a full queue", overloaded);
         let unknown = self.operations["unknown"];
         self.add("operations of unknown outcome", unknown);
         self.clients.iter_mut().for_each(|client| client.leave_open(&mut self.recorder));

@@ -326,9 +326,7 @@ impl World<'_> {
         let hello = match &mut self.nodes[node].process {
             Some(process) if !given_up => process.connect(connection, self.clients[client].id),
             _ => {
-                self.with_client(client, |client, now, recorder, wishes| {
-                    client.handle_closed(connection, now, recorder, wishes);
-                });
+                self.with_client(client, |client, context| client.handle_closed(connection, context));
                 return;
             }
         };
@@ -342,7 +340,7 @@ impl World<'_> {
             format_args!("client {client} to node {node}, connection {connection}"),
         );
         self.send_to_client(connection, hello);
-        self.with_client(client, |client, now, _, wishes| client.handle_connected(connection, now, wishes));
+        self.with_client(client, |client, context| client.handle_connected(connection, context));
     }
 
     pub(super) fn send_to_node(&mut self, connection: u64, bytes: BytesMut) {
@@ -411,9 +409,7 @@ impl World<'_> {
             match frame::decode(&mut bytes, FRAME_BYTES_MAX).map(|body| body.map(Response::decode)) {
                 Ok(None) => return,
                 Ok(Some(Ok(response))) => {
-                    self.with_client(at, |client, now, recorder, wishes| {
-                        client.handle_response(connection, response, now, recorder, wishes);
-                    });
+                    self.with_client(at, |client, context| client.handle_response(connection, response, context));
                 }
                 Ok(Some(Err(error))) | Err(error) => {
                     self.violate("protocol", format!("client {at} can't read an answer: {error}"));
@@ -441,9 +437,7 @@ impl World<'_> {
             &[link.client as u64],
             format_args!("client {} loses connection {connection}", link.client),
         );
-        self.with_client(link.client, |client, now, recorder, wishes| {
-            client.handle_closed(connection, now, recorder, wishes);
-        });
+        self.with_client(link.client, |client, context| client.handle_closed(connection, context));
     }
 }
 

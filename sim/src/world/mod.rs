@@ -15,6 +15,7 @@ mod node;
 mod peers;
 mod processes;
 mod queue;
+mod storage;
 mod trace;
 mod watch;
 mod workload;
@@ -23,7 +24,7 @@ use crate::disk::SimFileSystem;
 use crate::plan::Plan;
 use crate::run::{Run, RunSettings, Violation};
 use bytes::{Bytes, BytesMut};
-use client::{Client, Wish};
+use client::{Client, Context, Wish};
 use clock::{NodeClock, TrueTime};
 use invariants::Invariants;
 use kvorum_node::ring::{RingMap, RingNode};
@@ -74,6 +75,8 @@ enum Event {
     Keep,
     /// The upkeep of the shards' files takes its next step.
     Upkeep(usize, u64),
+    /// The scrubber takes its next step.
+    Scrub(usize, u64),
     /// The journal's round is over.
     RoundEnds(usize, u64, u64),
     /// A message reaches a peer.
@@ -151,10 +154,12 @@ enum Phase {
     Probing,
     /// The prober reads every key.
     Reading,
+    /// Every node was started once more; the prober reads every key again.
+    Rereading,
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 35] = [
+const COVERAGE: [&str; 38] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -190,6 +195,9 @@ const COVERAGE: [&str; 35] = [
     "disks with room again",
     "hand-overs because of a slow disk",
     "processes ended by a stalled disk",
+    "scrub passes",
+    "cold damage found by the scrubber",
+    "requests turned away by a full queue",
 ];
 
 impl<'a> World<'a> {
@@ -275,7 +283,7 @@ impl<'a> World<'a> {
         self.queue.push(Moment(0).after_ms(20), Event::Keep);
         self.queue.push(Moment(0).after_ms(self.plan.options.safety_ms), Event::Heal);
         for client in 0..self.clients.len() {
-            self.with_client(client, |client, _, _, wishes| client.start(wishes));
+            self.with_client(client, |client, context| client.start(context));
         }
         let mut events = 0;
         while self.violation.is_none() {
@@ -324,6 +332,7 @@ impl<'a> World<'a> {
             Event::Collect(node, process) => self.collect(node, process),
             Event::Keep => self.keep(),
             Event::Upkeep(node, process) => self.upkeep(node, process),
+            Event::Scrub(node, process) => self.scrub(node, process),
             Event::RoundEnds(node, process, round) => self.round_ends(node, process, round),
             Event::Deliver(packet) => self.message_arrives(packet),
             Event::PeersMeet(one, other) => self.peers_meet(one, other),
@@ -333,9 +342,7 @@ impl<'a> World<'a> {
             Event::ToClient { connection, bytes } => self.reaches_client(connection, bytes),
             Event::ClientLoses { connection } => self.client_loses(connection),
             Event::Timer { client, number } => {
-                self.with_client(client, |client, now, recorder, wishes| {
-                    client.handle_timer(number, now, recorder, wishes);
-                });
+                self.with_client(client, |client, context| client.handle_timer(number, context));
             }
             Event::Fault(number) => self.begin_fault(number),
             Event::Ends(ending) => self.end_fault(ending),
@@ -353,6 +360,7 @@ impl<'a> World<'a> {
             | Event::Reopen(node, ..)
             | Event::Collect(node, _)
             | Event::Upkeep(node, _)
+            | Event::Scrub(node, _)
             | Event::RoundEnds(node, ..) => *node,
             Event::Deliver(packet) => packet.to,
             Event::ToNode { connection, .. } => self.client_links.node_of(*connection)?,
@@ -366,11 +374,11 @@ impl<'a> World<'a> {
     }
 
     /// Lets a client do something, and does what it wishes for.
-    fn with_client(&mut self, at: usize, act: impl FnOnce(&mut Client, Moment, &mut Recorder, &mut Vec<Wish>)) {
-        let mut wishes = Vec::new();
+    fn with_client(&mut self, at: usize, act: impl FnOnce(&mut Client, &mut Context<'_>)) {
         let now = self.now();
-        act(&mut self.clients[at], now, &mut self.recorder, &mut wishes);
-        for wish in wishes {
+        let mut context = Context { now, recorder: &mut self.recorder, wishes: Vec::new() };
+        act(&mut self.clients[at], &mut context);
+        for wish in context.wishes {
             match wish {
                 Wish::Timer { after_ns, number } => {
                     self.queue.push(now.after_ns(after_ns), Event::Timer { client: at, number });

@@ -13,7 +13,7 @@ use kvorum_node::disk_watch::{self, Actions, DiskWatch, Observation};
 use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter, ShardJournal};
 use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
 use kvorum_node::limits::{AWAIT_SPACE, DISK_LOOK_EVERY};
-use kvorum_node::log::{Disk, DiskError, InlineSource, LogError, LogOptions, Recovered};
+use kvorum_node::log::{self, Disk, DiskError, InlineSource, LogError, LogOptions, Recovered, SegmentPlace};
 use kvorum_node::meta::RING_COPY;
 use kvorum_node::peer_desk::{PeerDesk, SnapshotReads};
 use kvorum_node::peers::PeerNetwork as _;
@@ -22,9 +22,10 @@ use kvorum_node::replica_files::{Readiness, ReplicaFiles, Wanted};
 use kvorum_node::reply::{ReplySink, ReplyTo};
 use kvorum_node::ring::RingMap;
 use kvorum_node::router::Router;
+use kvorum_node::scrub::{self, Checked, Pass};
 use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
-use kvorum_node::shard::inbox::{Inbox, QueueBudget, ShardCommand, Waker};
+use kvorum_node::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardCommand, Waker};
 use kvorum_node::shard::upkeep::{Done, Job, Upkeep, UpkeepOptions};
 use kvorum_node::shard::{Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
 use kvorum_node::supervisor::{Decision, RestartPolicy};
@@ -51,7 +52,7 @@ const REPORT_EVERY_MS: u64 = 1_000;
 const HEADROOM_BYTES: u64 = 32 << 10;
 
 /// Small, so that a short run has checkpoints and compactions, and replicas that lag have to be given a snapshot.
-const UPKEEP: UpkeepOptions = UpkeepOptions {
+pub(super) const UPKEEP: UpkeepOptions = UpkeepOptions {
     checkpoint_bytes: 24 << 10,
     garbage_bytes_min: 24 << 10,
     garbage_percent: 50,
@@ -134,8 +135,10 @@ pub(super) struct Process {
     policy: RestartPolicy<ShardId>,
     disk: Arc<dyn Disk>,
     log: LogOptions,
-    queue_budget: Arc<QueueBudget>,
+    pub(super) queue_budget: Arc<QueueBudget>,
     upkeep: UpkeepQueue,
+    /// The way through the cold data that is under way.
+    scrub: Option<Pass>,
     pressure: Arc<Pressure>,
     watch: DiskWatch,
     looked_at: Option<Nanos>,
@@ -288,8 +291,9 @@ impl Node {
             policy: RestartPolicy::new(),
             disk,
             log,
-            queue_budget: Arc::default(),
+            queue_budget: Arc::new(QueueBudget::new(queue_limits(options))),
             upkeep: UpkeepQueue::default(),
+            scrub: None,
             pressure: Arc::default(),
             watch: DiskWatch::new(HEADROOM_BYTES, disk_bytes),
             looked_at: None,
@@ -319,6 +323,18 @@ impl Node {
 
     pub(super) fn number(&self) -> Option<u64> {
         self.process.as_ref().map(|process| process.number)
+    }
+}
+
+/// The bounds of a node's queues.
+pub(super) fn queue_limits(options: &Options) -> QueueLimits {
+    let or = |drawn: u32, production: usize| if drawn == 0 { production } else { drawn as usize };
+    let production = QueueLimits::default();
+    QueueLimits {
+        requests: or(options.queue_requests_max, production.requests),
+        requests_bytes: or(options.queue_bytes_max, production.requests_bytes),
+        node_bytes: or(options.queue_bytes_max.saturating_mul(2), production.node_bytes),
+        messages_bytes: or(options.queue_bytes_max, production.messages_bytes),
     }
 }
 
@@ -427,13 +443,14 @@ impl Process {
         self.router.closed(shard);
         if let Some(replica) = self.shards.get_mut(&shard) {
             replica.host = None;
-            replica.faulty = remedy == Remedy::LeaveOut;
+            replica.faulty = matches!(remedy, Remedy::LeaveOut | Remedy::EndLife);
             if replica.faulty {
                 self.router.set_faulty(shard, Some(replica.config.consensus.replica));
             }
         }
         match remedy {
             Remedy::LeaveOut => return Ended::Faulty(why),
+            Remedy::EndLife => return self.end_life(shard, why),
             Remedy::EndProcess => return Ended::DiskFailed(why),
             Remedy::AwaitSpace => return Ended::RestartsAfter { ms: AWAIT_SPACE.as_millis() as u64, why },
             Remedy::Reopen => return Ended::Reopens(why),
@@ -442,6 +459,15 @@ impl Process {
         match self.policy.on_failure(shard, clock.monotonic()) {
             Decision::RestartAfter(delay) => Ended::RestartsAfter { ms: delay.as_millis() as u64, why },
             Decision::GiveUp => Ended::GaveUp(why),
+        }
+    }
+
+    /// Writes down that a replica is never opened again, as its supervisor does.
+    fn end_life(&self, shard: ShardId, why: String) -> Ended {
+        let id = self.shards.get(&shard).map(|replica| replica.config.consensus.replica);
+        match id.map(|id| self.files().end_life(shard, id)) {
+            Some(Err(error)) => Ended::DiskFailed(error.to_string()),
+            Some(Ok(())) | None => Ended::Faulty(why),
         }
     }
 
@@ -602,6 +628,32 @@ impl Process {
             }
             Err(panic) => Some((shard, panic_text(&*panic))),
         }
+    }
+
+    /// Checks the next cold segment. `None` at the end of a pass; the next call begins another.
+    pub(super) fn scrub(&mut self) -> Option<(ShardId, Checked)> {
+        let pass = self.scrub.get_or_insert_with(|| Pass::new(&self.router));
+        let Some((handle, segment)) = pass.next(&self.router) else {
+            self.scrub = None;
+            return None;
+        };
+        let checked = scrub::check(&*self.disk, &handle.reader, &segment, &mut |_| true);
+        if checked == Checked::Damaged {
+            pass.leave_replica();
+        }
+        Some((handle.shard, checked))
+    }
+
+    /// A cold segment of an open replica that is not on the disk as it was written.
+    pub(super) fn rotten(&self) -> Option<String> {
+        self.shards.iter().find_map(|(shard, replica)| {
+            let log = replica.host.as_ref()?.shard().reader().log();
+            scrub::cold_segments(log).iter().find_map(|segment| {
+                let file = self.disk.open_cold(*shard, segment.number()).ok()??;
+                let error = log::scrub(&*file, &SegmentPlace::of(segment), &mut |_| true).err()?;
+                Some(format!("{error}, and nobody has noticed"))
+            })
+        })
     }
 
     /// The shards that have something to do and no turn planned yet.

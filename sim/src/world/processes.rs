@@ -32,6 +32,8 @@ impl World<'_> {
                 let tick = self.nodes[at].clock.true_ns(TICK_MS);
                 let first = self.now().after_ns(self.rng.random_range(1..tick));
                 self.queue.push(first, Event::Tick(at, number));
+                let scrub = self.now().after_ms(self.rng.random_range(100..5_000));
+                self.queue.push(scrub, Event::Scrub(at, number));
                 for other in 0..self.nodes.len() {
                     self.plan_meeting(at, other);
                 }
@@ -143,6 +145,7 @@ impl World<'_> {
         if !self.is_current(at, process) {
             return;
         }
+        self.check_queues(at, shard);
         let node = &mut self.nodes[at];
         let Some(running) = &mut node.process else { return };
         let how = running.turn(shard, &node.clock);

@@ -1,6 +1,6 @@
 //! Looking at replicas after each of their turns.
 
-use super::node::Node;
+use super::node::{Node, queue_limits};
 use super::{World, links};
 use bytes::Bytes;
 use kvorum_node::clock::Clock as _;
@@ -86,6 +86,29 @@ impl World<'_> {
         }
         if let Some((property, detail)) = seen.broken.or_else(|| self.lease_is_shared(at, shard)) {
             self.violate(property, detail);
+        }
+    }
+
+    /// A shard is about to have its turn: its queues are as full as they get.
+    pub(super) fn check_queues(&mut self, at: usize, shard: ShardId) {
+        let limits = queue_limits(&self.plan.options);
+        let Some(process) = &self.nodes[at].process else { return };
+        let Some(host) = process.shards.get(&shard).and_then(|replica| replica.host.as_ref()) else { return };
+        let (queued, taken, taken_bytes) = host.queued();
+        let (requests, bytes) = (queued.requests + taken, queued.requests_bytes + taken_bytes);
+        let of_node = || -> usize {
+            let hosts = process.shards.values().filter_map(|replica| replica.host.as_ref());
+            hosts.map(|host| host.queued()).map(|(queued, taken, _)| queued.requests + taken).sum()
+        };
+        // What is alone in its queue may be of any size.
+        let over = requests > limits.requests
+            || (bytes > limits.requests_bytes && requests > 1)
+            || (queued.messages_bytes > limits.messages_bytes && queued.messages > 1)
+            || (process.queue_budget.bytes() > limits.node_bytes && of_node() > 1);
+        let miscounted = (queued.counted, queued.counted_bytes) != (requests, bytes);
+        if over || miscounted {
+            let detail = format!("node {at} shard {shard}: {queued:?}, {taken} taken with {taken_bytes}; {limits:?}");
+            self.violate("queues", detail);
         }
     }
 

@@ -13,6 +13,7 @@ pub use policy::{Plan, UpkeepOptions, Usage, decide};
 use super::inbox::Inbox;
 use crate::log::operations::Record;
 use crate::log::{Checkpoint, Compacted, Compaction, Disk, LogError, Verdict};
+use crate::seeded::{Bug, planted};
 use crate::store::{Fate, StoreReader};
 use kvorum_protocol::ShardId;
 use std::fmt;
@@ -82,7 +83,9 @@ impl Job {
                 Ok(Done::Written)
             }
             Work::Remove(checkpoint) => {
-                checkpoint.remove_dropped(disk)?;
+                if !planted(Bug::ReplacedFilesKept) {
+                    checkpoint.remove_dropped(disk)?;
+                }
                 Ok(Done::Removed)
             }
         }
