@@ -51,6 +51,9 @@ pub struct Options {
     /// Of a thousand messages about snapshots, so many are lost besides.
     #[serde(default)]
     pub snapshots_lost_permille: u32,
+    /// No start finds a hint: each builds its indexes from all records.
+    #[serde(default)]
+    pub loses_hints: bool,
     /// Most unanswered requests of a shard's queue; 0 for production's bound, which so few clients don't reach.
     #[serde(default)]
     pub queue_requests_max: u32,

@@ -330,6 +330,11 @@ impl Draft<'_> {
         }
         let ms = self.lasts_ms();
         self.now(FaultKind::CutFromPeers { node: leader, ms });
+        if self.random.random_bool(0.3) {
+            // What it took alone is superseded, and leaves the log, before it is started again.
+            let (lag_ms, down_ms) = (self.random.random_range(1_500..8_000), self.down_ms());
+            return self.after(ms + lag_ms, FaultKind::Kill { node: leader, down_ms });
+        }
         if self.random.random_bool(0.4) {
             // Its followers start again while its lease lasts, and must not vote before that is over.
             for node in (0..self.options.nodes).filter(|node| *node != leader) {
@@ -528,6 +533,10 @@ impl Draft<'_> {
             false => FaultKind::FlipBit { node, journal },
         };
         self.now(kind);
+        if self.random.random_bool(0.4) {
+            // Nothing reads the damaged file soon: the scrubber finds it, or a later start.
+            return;
+        }
         // A damaged file shows when it is read.
         let down_ms = self.random.random_range(50..1_000);
         let lag_ms = self.random.random_range(5..500);

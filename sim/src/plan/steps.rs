@@ -104,11 +104,12 @@ impl Taste {
         Taste {
             kinds,
             reads_percent: if presses { 10 } else { pick(random, &[20, 40, 40, 60]) },
-            keys: pick(random, &[1, 3, 10, 30, 100]),
+            keys: pick(random, &[1, 3, 10, 30, 100, 300]),
             objects: pick(random, &[1, 2, 5]),
             bytes_max: if presses { 3_000 } else { pick(random, &[16, 64, 64, 500, 2_000]) },
             ttl_ms_max: pick(random, &[50, 500, 2_000, 10_000]),
-            accepted_percent: pick(random, &[0, 0, 0, 10]),
+            // What only a leader's log has, nobody sends again.
+            accepted_percent: pick(random, &[0, 0, 0, 10, 50]),
         }
     }
 

@@ -12,6 +12,7 @@ impl World<'_> {
         if self.nodes[at].process.is_some() {
             return;
         }
+        self.lose_hints_at_start(at);
         self.processes += 1;
         let (number, seed) = (self.processes, self.rng.random());
         self.trace.note(self.time.now(), "start", &[at as u64], format_args!("node {at}, process {number}"));
@@ -164,6 +165,7 @@ impl World<'_> {
             return;
         }
         self.count("shards restarted by their supervisor");
+        self.lose_hints_at_start(at);
         let node = &mut self.nodes[at];
         let Some(running) = &mut node.process else { return };
         let how = running.open(shard, &node.clock);

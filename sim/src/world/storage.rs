@@ -38,6 +38,13 @@ impl World<'_> {
         self.queue.push(self.now().after_ms(wait_ms), Event::Scrub(at, process));
     }
 
+    /// In plans in which no start finds a hint.
+    pub(super) fn lose_hints_at_start(&mut self, at: usize) {
+        if self.plan.options.loses_hints {
+            self.nodes[at].files.lose_hints();
+        }
+    }
+
     /// What of the stored files is not as it should be by now, if anything isn't: too large, or damaged and not found.
     pub(super) fn untidy(&self) -> Option<(&'static str, String)> {
         self.nodes.iter().enumerate().find_map(|(at, node)| {
