@@ -4,10 +4,11 @@ use crate::engine::{ConnectionError, Engine, Schedule, Seat};
 use crate::limits::{DRAIN, READ_BYTES, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN, RECONNECTS_MAX};
 use crate::recorder::Recorder;
 use crate::routes::{Router, Routes};
-use crate::socket::{self, Socket};
-use kvorum_protocol::request::feature;
-use kvorum_protocol::{ClientId, Hello};
+use crate::socket::Socket;
+use crate::wire::Protocol;
+use kvorum_protocol::ClientId;
 use rand::Rng;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,19 +21,20 @@ pub(crate) fn lock(recorder: &Mutex<Recorder>) -> MutexGuard<'_, Recorder> {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<P> {
     /// Its number in the fleet; it begins with node `number` modulo the nodes that lead.
     number: usize,
-    hello: Hello,
+    /// New in each run, whatever the seed: the servers remember the writes of the last one.
+    client: ClientId,
     router: Arc<Router>,
     recorder: Arc<Mutex<Recorder>>,
+    protocol: PhantomData<fn() -> P>,
 }
 
-impl Connection {
+impl<P: Protocol> Connection<P> {
     pub(crate) fn new(number: usize, router: Arc<Router>, recorder: Arc<Mutex<Recorder>>) -> Self {
-        // The client's identity is new in each run, whatever the seed: the servers remember the writes of the last one.
         let client = ClientId(uuid::Uuid::new_v4());
-        Connection { number, hello: socket::hello(client, feature::TOPOLOGY_PUSH), router, recorder }
+        Connection { number, client, router, recorder, protocol: PhantomData }
     }
 
     /// Connects, says in `ready` whether that worked, waits for the schedule and works until it ends. The sender is
@@ -49,7 +51,7 @@ impl Connection {
             return;
         }
         let Ok(Some(schedule)) = schedule.wait_for(Option::is_some).await.map(|schedule| *schedule) else { return };
-        let mut engine = Engine::new(seat, schedule);
+        let mut engine = Engine::<P>::new(seat, schedule);
         let end = schedule.stop_at + DRAIN;
         let mut failures = 0;
         loop {
@@ -79,11 +81,11 @@ impl Connection {
     /// Opens a socket to this connection's node, or after failures to another one.
     async fn open(&self, failures: usize, deadline: Instant) -> Result<Socket, ConnectionError> {
         let address = address_for(&self.router.current(), self.number + failures);
-        Socket::open(&address, &self.hello, deadline.into()).await
+        P::open(&address, self.client, deadline).await
     }
 
     /// Drives the engine until it is finished or the socket fails.
-    async fn serve(&self, engine: &mut Engine, socket: &mut Socket) -> Result<(), ConnectionError> {
+    async fn serve(&self, engine: &mut Engine<P>, socket: &mut Socket) -> Result<(), ConnectionError> {
         let io_error = |error: std::io::Error| ConnectionError::Io(error.kind());
         engine.handle_connected(socket.node);
         let Socket { stream, input, output, .. } = socket;

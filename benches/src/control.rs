@@ -2,7 +2,8 @@
 
 use crate::engine::ConnectionError;
 use crate::limits::CONTROL_TIMEOUT;
-use crate::socket::{self, Socket};
+use crate::socket::Socket;
+use crate::wire;
 use bytes::Bytes;
 use kvorum_protocol::{
     ClientId, Hello, NodeInfo, NodeStatus, ReadMode, Request, RequestBody, RequestId, ResponseBody, StatusScope,
@@ -24,7 +25,7 @@ impl Control {
     pub(crate) fn new(addresses: Vec<String>) -> Self {
         assert!(!addresses.is_empty());
         // No features: nothing is pushed, so that each frame answers the request before it.
-        let hello = socket::hello(ClientId(uuid::Uuid::new_v4()), 0);
+        let hello = wire::hello(ClientId(uuid::Uuid::new_v4()), 0);
         Control { addresses, hello, socket: None, next_id: 2 }
     }
 

@@ -1,28 +1,20 @@
-//! One connection's state machine, without its socket: what to send, and what the replies mean.
+//! One connection's state machine, without its socket and its protocol: what to send, and what the answers mean.
 
 use crate::keys::KeySpace;
-use crate::limits::{
-    DRAIN, ERROR_PAUSE_MAX, ERROR_PAUSE_MIN, HOUSEKEEPING, OUTPUT_BYTES_MAX, REPLY_GRACE, TOPOLOGY_PAUSE,
-};
-use crate::options::Route;
+use crate::limits::{DRAIN, ERROR_PAUSE_MAX, ERROR_PAUSE_MIN, HOUSEKEEPING, OUTPUT_BYTES_MAX, REPLY_GRACE};
+use crate::options::{Replicated, Route};
 use crate::recorder::Recorder;
 use crate::routes::{Router, Routes};
-use crate::sequence::WriteWindow;
+use crate::wire::{Answer, Outcome, Protocol, Refusal, Value};
 use crate::work::{Kind, Operation, Work};
 use bytes::{Bytes, BytesMut};
-use kvorum_protocol::limits::FRAME_BYTES_MAX;
-use kvorum_protocol::{
-    Ack, Action, Condition, DecodeError, ErrorCode, Mutation, NodeId, ReadMode, Request, RequestBody, RequestId,
-    Response, ResponseBody, Retry, ServerError, WriteId, WriteStatus, frame,
-};
+use kvorum_protocol::{Ack, DecodeError, ErrorCode, NodeId, ReadMode};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The id of TOPOLOGY requests; operations have the ids from 1 on.
-const TOPOLOGY_ID: RequestId = RequestId(u32::MAX);
 /// Values are windows of a block that is this much longer than a value, so that they differ at no cost.
 const VALUE_BLOCK_EXTRA: usize = 4096;
 
@@ -61,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) value_bytes: usize,
     pub(crate) ack: Ack,
     pub(crate) read_mode: ReadMode,
+    /// How writes are replicated where the protocol leaves that to the client.
+    pub(crate) replicated: Replicated,
     pub(crate) route: Route,
     pub(crate) timeout: Duration,
     /// Only operations that began within the measured time count: the run ends by their number.
@@ -83,16 +77,14 @@ pub(crate) struct Seat {
 struct InFlight {
     operation: Operation,
     sent_at: Instant,
-    /// A write's sequence number, 0 for a read.
-    sequence: u64,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub(crate) struct Engine<P> {
+    protocol: P,
     settings: Arc<Settings>,
     schedule: Schedule,
-    keys: Arc<KeySpace>,
     router: Arc<Router>,
     routes: Arc<Routes>,
     routes_generation: u64,
@@ -100,27 +92,21 @@ pub(crate) struct Engine {
     node_position: Option<usize>,
     work: Work,
     work_is_done: bool,
-    window: WriteWindow,
-    /// Slot i holds the request with id i + 1.
     slots: Vec<Option<InFlight>>,
     free: Vec<u32>,
     paused_until: Option<Instant>,
-    topology_wanted: bool,
-    topology_asked: bool,
-    topology_next: Option<Instant>,
-    key_scratch: BytesMut,
     values: Bytes,
     random: StdRng,
 }
 
-impl Engine {
+impl<P: Protocol> Engine<P> {
     pub(crate) fn new(seat: Seat, schedule: Schedule) -> Self {
         let Seat { settings, keys, router, work, mut random } = seat;
         let mut values = vec![0; settings.value_bytes + VALUE_BLOCK_EXTRA];
         random.fill_bytes(&mut values);
         Engine {
+            protocol: P::new(&settings, &keys, &router),
             schedule,
-            keys,
             routes_generation: router.generation(),
             routes: router.current(),
             router,
@@ -128,14 +114,9 @@ impl Engine {
             node_position: None,
             work,
             work_is_done: false,
-            window: WriteWindow::new(),
             slots: vec![None; settings.pipeline],
             free: (0..settings.pipeline as u32).rev().collect(),
             paused_until: None,
-            topology_wanted: false,
-            topology_asked: false,
-            topology_next: None,
-            key_scratch: BytesMut::new(),
             values: values.into(),
             random,
             settings,
@@ -165,17 +146,17 @@ impl Engine {
         assert_eq!(self.in_flight(), 0, "what was in flight was given up with the last socket");
         self.node = Some(node);
         self.node_position = self.routes.node_position(node);
-        self.topology_asked = false;
         self.paused_until = None;
+        self.protocol.handle_connected();
     }
 
     /// The socket is gone: what was in flight will never be answered. It is not sent again (filling sends its keys
-    /// again, as new writes), so its sequence numbers are given up.
+    /// again, as new writes).
     pub(crate) fn handle_disconnected(&mut self, now: Instant, recorder: &mut Recorder) {
         for slot in 0..self.slots.len() {
             let Some(request) = self.slots[slot].take() else { continue };
             self.free.push(slot as u32);
-            self.settle(request);
+            self.protocol.give_up(slot as u32);
             self.work.failed(request.operation);
             if now >= self.schedule.measure_from {
                 recorder.count_unanswered(now - request.sent_at);
@@ -187,28 +168,22 @@ impl Engine {
     /// Appends every request that is due to `output`.
     pub(crate) fn send(&mut self, now: Instant, output: &mut BytesMut) {
         self.follow_routes();
-        if self.topology_wanted && !self.topology_asked && self.topology_next.is_none_or(|next| next <= now) {
-            self.topology_wanted = false;
-            self.topology_asked = true;
-            self.topology_next = Some(now + TOPOLOGY_PAUSE);
-            Request { id: TOPOLOGY_ID, deadline_ms: 0, body: RequestBody::Topology }.encode(output);
-        }
+        self.protocol.encode_housekeeping(now, output);
         if now >= self.schedule.stop_at || self.paused_until.is_some_and(|until| now < until) {
             return;
         }
         self.paused_until = None;
         let measuring = now >= self.schedule.measure_from;
-        while output.len() < OUTPUT_BYTES_MAX && self.window.has_room() {
-            let Some(slot) = self.free.pop() else { return };
-            match self.work.next(&self.routes, self.node_position, measuring, &mut self.random) {
-                Some(operation) => self.issue(slot, operation, now, output),
-                None => {
-                    self.free.push(slot);
-                    self.work_is_done = true;
-                    return;
-                }
-            }
+        while output.len() < OUTPUT_BYTES_MAX && self.protocol.has_room() {
+            let Some(slot) = self.free.pop() else { break };
+            let Some(operation) = self.work.next(&self.routes, self.node_position, measuring, &mut self.random) else {
+                self.free.push(slot);
+                self.work_is_done = true;
+                break;
+            };
+            self.issue(slot, operation, now, output);
         }
+        self.protocol.end_batch(output);
     }
 
     /// Takes every whole reply off `input`.
@@ -221,16 +196,8 @@ impl Engine {
         now: Instant,
         recorder: &mut Recorder,
     ) -> Result<(), ConnectionError> {
-        while let Some(body) = frame::decode(input, FRAME_BYTES_MAX)? {
-            let response = Response::decode(body)?;
-            if response.epoch > self.routes.topology.epoch {
-                self.topology_wanted = true;
-            }
-            match response.id {
-                RequestId(0) => self.handle_unasked(response.body)?,
-                TOPOLOGY_ID => self.handle_topology(response.body)?,
-                id => self.handle_reply(id, response.forwarded, response.body, now, recorder)?,
-            }
+        while let Some(answer) = self.protocol.decode(input)? {
+            self.handle_answer(answer, now, recorder)?;
         }
         Ok(())
     }
@@ -246,26 +213,15 @@ impl Engine {
     }
 
     fn issue(&mut self, slot: u32, operation: Operation, now: Instant, output: &mut BytesMut) {
-        let key = self.keys.bytes_of(operation.key, &mut self.key_scratch);
-        let (sequence, body) = match operation.kind {
-            Kind::Get => (0, RequestBody::Get { key, mode: self.settings.read_mode }),
+        match operation.kind {
+            Kind::Get => self.protocol.encode_get(slot, operation.key, output),
             Kind::Put => {
-                let sequence = self.window.issue();
-                let id = WriteId { sequence, first_unanswered: self.window.first_unanswered(), retry: false };
                 let start = self.random.random_range(0..=VALUE_BLOCK_EXTRA);
-                let value = self.values.slice(start..start + self.settings.value_bytes);
-                let mutation = Mutation {
-                    key,
-                    condition: Condition::Always,
-                    return_previous: false,
-                    action: Action::Put { value, ttl_ms: None },
-                };
-                (sequence, RequestBody::Write { id, ack: self.settings.ack, mutation })
+                let value = Value { block: &self.values, start, bytes: self.settings.value_bytes };
+                self.protocol.encode_put(slot, operation.key, value, output);
             }
-        };
-        let deadline_ms = self.settings.timeout.as_millis() as u32;
-        Request { id: RequestId(slot + 1), deadline_ms, body }.encode(output);
-        self.slots[slot as usize] = Some(InFlight { operation, sent_at: now, sequence });
+        }
+        self.slots[slot as usize] = Some(InFlight { operation, sent_at: now });
     }
 
     fn follow_routes(&mut self) {
@@ -277,54 +233,19 @@ impl Engine {
         }
     }
 
-    /// A frame that was not asked for: a pushed topology, or the reason why the server is about to close.
-    fn handle_unasked(&mut self, body: ResponseBody) -> Result<(), ConnectionError> {
-        match body {
-            ResponseBody::Topology(topology) => {
-                self.router.offer(&topology);
-                Ok(())
-            }
-            ResponseBody::Error(error) => Err(ConnectionError::Refused(error.code)),
-            _ => Err(ConnectionError::Unexpected),
-        }
-    }
-
-    fn handle_topology(&mut self, body: ResponseBody) -> Result<(), ConnectionError> {
-        if !std::mem::take(&mut self.topology_asked) {
-            return Err(ConnectionError::Unexpected);
-        }
-        match body {
-            ResponseBody::Topology(topology) => self.router.offer(&topology),
-            // It is asked for again when the next reply shows that it is still wanted.
-            ResponseBody::Error(_) => {}
-            _ => return Err(ConnectionError::Unexpected),
-        }
-        Ok(())
-    }
-
-    fn handle_reply(
-        &mut self,
-        id: RequestId,
-        forwarded: bool,
-        body: ResponseBody,
-        now: Instant,
-        recorder: &mut Recorder,
-    ) -> Result<(), ConnectionError> {
-        let slot = id.0 - 1;
+    fn handle_answer(&mut self, answer: Answer, now: Instant, recorder: &mut Recorder) -> Result<(), ConnectionError> {
+        let Answer { slot, forwarded, outcome } = answer;
         let request = self.slots.get_mut(slot as usize).and_then(Option::take).ok_or(ConnectionError::Unexpected)?;
         self.free.push(slot);
-        self.settle(request);
         let counts = self.is_measured(request.sent_at, now);
-        if forwarded && self.settings.route == Route::Leaders {
-            self.topology_wanted = true;
-        }
         let latency = now.duration_since(request.sent_at);
-        match (request.operation.kind, body) {
-            (Kind::Get, ResponseBody::Value(entry)) if counts => {
-                recorder.misses += u64::from(entry.is_none());
+        match (request.operation.kind, outcome) {
+            (Kind::Get, Outcome::Value { found }) if counts => {
+                recorder.misses += u64::from(!found);
                 recorder.count_read(latency);
             }
-            (Kind::Put, ResponseBody::Written(result)) if result.status == WriteStatus::Applied => {
+            (Kind::Get, Outcome::Value { .. }) => {}
+            (Kind::Put, Outcome::Written) => {
                 if let Work::Fill(_) = self.work {
                     recorder.filled += 1;
                 }
@@ -332,8 +253,7 @@ impl Engine {
                     recorder.count_write(latency);
                 }
             }
-            (Kind::Get, ResponseBody::Value(_)) => {}
-            (_, ResponseBody::Error(error)) => self.handle_error(request.operation, &error, now, counts, recorder),
+            (_, Outcome::Refused(refusal)) => self.handle_refusal(request.operation, refusal, now, counts, recorder),
             _ => return Err(ConnectionError::Unexpected),
         }
         if counts {
@@ -343,25 +263,20 @@ impl Engine {
         Ok(())
     }
 
-    fn handle_error(
+    fn handle_refusal(
         &mut self,
         operation: Operation,
-        error: &ServerError,
+        refusal: Refusal,
         now: Instant,
         counts: bool,
         recorder: &mut Recorder,
     ) {
+        let until = now + refusal.pause.clamp(ERROR_PAUSE_MIN, ERROR_PAUSE_MAX);
         if counts {
-            recorder.count_error(error.code);
+            recorder.count_refusal(refusal);
         }
-        self.topology_wanted |= matches!(error.code, ErrorCode::NotLeader | ErrorCode::Unavailable);
         self.work.failed(operation);
         self.work_is_done = false;
-        let advised = match error.retry {
-            Retry::AfterMs(ms) => Duration::from_millis(ms.into()),
-            Retry::No => Duration::ZERO,
-        };
-        let until = now + advised.clamp(ERROR_PAUSE_MIN, ERROR_PAUSE_MAX);
         self.paused_until = self.paused_until.max(Some(until));
     }
 
@@ -369,20 +284,17 @@ impl Engine {
         let begin = if self.settings.by_operations { sent_at } else { now };
         begin >= self.schedule.measure_from && now < self.schedule.stop_at
     }
-
-    fn settle(&mut self, request: InFlight) {
-        if request.sequence != 0 {
-            self.window.settle(request.sequence);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Kvorum;
     use crate::work::Load;
+    use kvorum_protocol::limits::FRAME_BYTES_MAX;
     use kvorum_protocol::{
-        ClusterId, Durability, Entry, Epoch, NodeInfo, ShardInfo, Term, Topology, Version, WriteResult,
+        ClusterId, Durability, Entry, Epoch, NodeInfo, Request, RequestBody, RequestId, Response, ResponseBody, Retry,
+        ServerError, ShardInfo, Term, Topology, Version, WriteResult, WriteStatus, frame,
     };
     use rand::SeedableRng;
     use uuid::Uuid;
@@ -404,13 +316,14 @@ mod tests {
     }
 
     /// An engine that only writes, connected to node 1, which measures from `begin` for a minute.
-    fn engine(pipeline: usize, value_bytes: usize, begin: Instant) -> Engine {
+    fn engine(pipeline: usize, value_bytes: usize, begin: Instant) -> Engine<Kvorum> {
         let keys = Arc::new(KeySpace::new(100, 16, 1));
         let settings = Settings {
             pipeline,
             value_bytes,
             ack: Ack::Committed,
             read_mode: ReadMode::Linearizable,
+            replicated: Replicated::No,
             route: Route::Leaders,
             timeout: Duration::from_secs(1),
             by_operations: false,
@@ -518,7 +431,7 @@ mod tests {
         engine.receive(&mut reply(RequestId(0), pushed), begin, &mut recorder).unwrap();
         engine.send(begin, &mut output);
         assert!(engine.routes.leads(1) && !engine.routes.leads(0));
-        assert_eq!(recorder.errors[&ErrorCode::NotLeader.number()], 1);
+        assert_eq!(recorder.errors["NotLeader"], 1);
     }
 
     #[test]

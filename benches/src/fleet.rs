@@ -5,6 +5,7 @@ use crate::engine::{Schedule, Seat, Settings};
 use crate::keys::KeySpace;
 use crate::recorder::Recorder;
 use crate::routes::Router;
+use crate::wire::Protocol;
 use crate::work::Work;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -42,13 +43,13 @@ impl Fleet {
     ///
     /// # Errors
     /// The system has no thread or event queue to give.
-    pub(crate) fn launch(plan: FleetPlan, work: impl Fn() -> Work) -> io::Result<Fleet> {
+    pub(crate) fn launch<P: Protocol>(plan: FleetPlan, work: impl Fn() -> Work) -> io::Result<Fleet> {
         let (ready_sender, ready) = mpsc::channel(plan.connections);
         let (schedule, schedule_receiver) = watch::channel(None);
         let (mut threads, mut recorders) = (Vec::new(), Vec::new());
         for thread in 0..plan.threads {
             let recorder = Arc::new(Mutex::new(Recorder::new()));
-            let crew: Vec<(Connection, Seat)> = (thread..plan.connections)
+            let crew: Vec<(Connection<P>, Seat)> = (thread..plan.connections)
                 .step_by(plan.threads)
                 .map(|number| {
                     let random = StdRng::seed_from_u64(plan.seed.wrapping_add(number as u64));

@@ -63,6 +63,16 @@ impl KeySpace {
         self.by_shard[position as usize]
     }
 
+    /// Bytes of each key.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.key_bytes
+    }
+
+    /// Appends the key's bytes.
+    pub(crate) fn put(&self, key: u32, out: &mut BytesMut) {
+        put_key(out, key, self.key_bytes);
+    }
+
     /// The key's bytes. `scratch` is reused, so that no memory is allocated once the last key it gave was dropped.
     pub(crate) fn bytes_of(&self, key: u32, scratch: &mut BytesMut) -> Bytes {
         put_key(scratch, key, self.key_bytes);

@@ -12,6 +12,8 @@
 //!
 //! A run ends at its deadline whatever the servers do.
 
+pub mod compare;
+pub mod null;
 pub mod options;
 pub mod report;
 pub mod run;
@@ -28,6 +30,7 @@ mod routes;
 mod sequence;
 mod server_use;
 mod socket;
+mod wire;
 mod work;
 
 pub use options::{Options, Plan};

@@ -1,8 +1,12 @@
 //! kvorum-bench: see the library. Exit codes: 0 done, 1 nothing worked, 2 usage, 3 unreachable.
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use kvorum_benches::compare::{CompareError, CompareOptions, compare};
+use kvorum_benches::null::{self, NullOptions};
 use kvorum_benches::run::Progress;
 use kvorum_benches::{BenchError, Options, run};
+use serde::Serialize;
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -10,8 +14,36 @@ const NOTHING_WORKED: u8 = 1;
 const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
 
+/// Without a subcommand: loads a Kvorum cluster in a closed loop and reports throughput, latency and CPU per operation
+#[derive(Parser, Debug)]
+#[command(name = "kvorum-bench", version, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(flatten)]
+    load: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Compare(CompareOptions),
+    #[command(hide = true)]
+    NullServer(NullOptions),
+}
+
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let CommandLine { load, command } = CommandLine::parse();
+    match command {
+        None => run_load(load),
+        Some(Command::Compare(options)) => run_compare(&options),
+        Some(Command::NullServer(options)) => match null::serve(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(NOTHING_WORKED, &error),
+        },
+    }
+}
+
+fn run_load(options: Options) -> ExitCode {
     let json = options.json;
     let plan = match options.into_plan() {
         Ok(plan) => plan,
@@ -23,18 +55,29 @@ fn main() -> ExitCode {
             show(progress);
         }
     });
-    let report = match report {
-        Ok(report) => report,
-        Err(error @ BenchError::Unreachable { .. }) => return fail(UNREACHABLE, &error),
-        Err(error) => return fail(NOTHING_WORKED, &error),
-    };
+    match report {
+        Ok(report) => print(&report, json, report.worked()),
+        Err(error @ BenchError::Unreachable { .. }) => fail(UNREACHABLE, &error),
+        Err(error) => fail(NOTHING_WORKED, &error),
+    }
+}
+
+fn run_compare(options: &CompareOptions) -> ExitCode {
+    match compare(options, &mut |line| eprintln!("  {line}")) {
+        Ok(comparison) => print(&comparison, options.json, comparison.worked()),
+        Err(error @ CompareError::Option(_)) => fail(USAGE, &error),
+        Err(error) => fail(NOTHING_WORKED, &error),
+    }
+}
+
+fn print<T: Serialize + Display>(outcome: &T, json: bool, worked: bool) -> ExitCode {
     let text = if json {
-        serde_json::to_string_pretty(&report).expect("a report has no keys but texts") + "\n"
+        serde_json::to_string_pretty(outcome).expect("an outcome has no keys but texts") + "\n"
     } else {
-        report.to_string()
+        outcome.to_string()
     };
     // A reader that went away, such as `head`, is no reason to panic.
-    if std::io::stdout().write_all(text.as_bytes()).is_err() || !report.worked() {
+    if std::io::stdout().write_all(text.as_bytes()).is_err() || !worked {
         return ExitCode::from(NOTHING_WORKED);
     }
     ExitCode::SUCCESS

@@ -114,6 +114,18 @@ pub enum ReadModeOption {
     Stale,
 }
 
+/// When a write is answered, where the protocol leaves replication to the client: Redis's WAIT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Replicated {
+    /// As soon as the asked server has it.
+    No,
+    /// Once a replica has it; each write is waited for by itself.
+    Each,
+    /// Once a replica has it; the writes that a connection sends at once are waited for together.
+    Batch,
+}
+
 /// A validated run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -139,6 +151,8 @@ pub struct Plan {
     pub ack: Ack,
     /// How fresh a read must be.
     pub read_mode: ReadMode,
+    /// How writes are replicated where the protocol leaves that to the client.
+    pub replicated: Replicated,
     /// Which keys a connection sends to its node.
     pub route: Route,
     /// Longest measured time.
@@ -211,6 +225,7 @@ impl Options {
                 ReadModeOption::Linearizable => ReadMode::Linearizable,
                 ReadModeOption::Stale => ReadMode::Stale,
             },
+            replicated: Replicated::No,
             route: self.route,
             duration,
             operations: self.operations,
@@ -222,7 +237,7 @@ impl Options {
     }
 }
 
-fn within(option: &'static str, value: usize, min: usize, max: usize) -> Result<(), OptionError> {
+pub(crate) fn within(option: &'static str, value: usize, min: usize, max: usize) -> Result<(), OptionError> {
     if (min..=max).contains(&value) {
         return Ok(());
     }

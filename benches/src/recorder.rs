@@ -1,8 +1,8 @@
 //! What one thread of the fleet measured.
 
 use crate::limits::REASONS_MAX;
+use crate::wire::Refusal;
 use hdrhistogram::Histogram;
-use kvorum_protocol::ErrorCode;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ pub(crate) struct Recorder {
     pub(crate) misses: u64,
     /// Answers that another node gave than the one that was asked.
     pub(crate) forwarded: u64,
-    /// Errors by code, `Overloaded` apart.
-    pub(crate) errors: BTreeMap<u16, u64>,
+    /// Errors by name, those apart that are an overload.
+    pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) overloaded: u64,
     /// Requests without an answer when their connection was lost or the run ended.
     pub(crate) unanswered: u64,
@@ -66,11 +66,11 @@ impl Recorder {
         self.writes.saturating_record(nanoseconds(latency));
     }
 
-    pub(crate) fn count_error(&mut self, code: ErrorCode) {
-        if code == ErrorCode::Overloaded {
+    pub(crate) fn count_refusal(&mut self, refusal: Refusal) {
+        if refusal.is_overload {
             self.overloaded += 1;
         } else {
-            *self.errors.entry(code.number()).or_default() += 1;
+            add_reason(&mut self.errors, refusal.name.into_owned(), 1);
         }
     }
 
@@ -90,7 +90,7 @@ impl Recorder {
         self.writes.add(&other.writes).expect("all histograms have the same bounds");
         self.misses += other.misses;
         self.forwarded += other.forwarded;
-        other.errors.iter().for_each(|(&code, count)| *self.errors.entry(code).or_default() += count);
+        other.errors.iter().for_each(|(name, &count)| add_reason(&mut self.errors, name.clone(), count));
         self.overloaded += other.overloaded;
         self.unanswered += other.unanswered;
         self.unanswered_wait_max = self.unanswered_wait_max.max(other.unanswered_wait_max);
@@ -121,19 +121,23 @@ fn nanoseconds(latency: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    fn refusal(name: &'static str, is_overload: bool) -> Refusal {
+        Refusal { name: name.into(), is_overload, pause: Duration::ZERO }
+    }
+
     #[test]
     fn merged_recorders_add_up() {
         let mut one = Recorder::new();
         one.count_read(Duration::from_micros(100));
-        one.count_error(ErrorCode::Overloaded);
+        one.count_refusal(refusal("Overloaded", true));
         let mut other = Recorder::new();
         other.count_write(Duration::from_secs(10_000));
-        other.count_error(ErrorCode::NotLeader);
+        other.count_refusal(refusal("NotLeader", false));
         other.count_unanswered(Duration::from_secs(3));
         other.count_lost("closed".into());
         one.merge(&other);
         assert_eq!(one.operations(), 2);
-        assert_eq!((one.overloaded, one.errors[&ErrorCode::NotLeader.number()]), (1, 1));
+        assert_eq!((one.overloaded, one.errors["NotLeader"]), (1, 1));
         assert_eq!((one.unanswered, one.unanswered_wait_max), (1, Duration::from_secs(3)));
         assert_eq!(one.lost["closed"], 1);
         let max = one.all().max();

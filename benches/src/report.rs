@@ -4,7 +4,7 @@ use crate::options::{Plan, Route, Workload};
 use crate::recorder::Recorder;
 use crate::server_use::NodeUse;
 use hdrhistogram::Histogram;
-use kvorum_protocol::{ErrorCode, ReadMode, Topology};
+use kvorum_protocol::{ReadMode, Topology};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -107,16 +107,16 @@ pub(crate) struct Measured {
     pub(crate) elapsed: Duration,
     pub(crate) filled: u64,
     pub(crate) bench_cpu: Duration,
+    pub(crate) server_cpu: Option<Duration>,
     pub(crate) servers: Option<Vec<NodeUse>>,
 }
 
 impl Report {
     pub(crate) fn new(plan: &Plan, topology: &Topology, recorder: &Recorder, measured: Measured) -> Self {
         let operations = recorder.operations();
-        let per_operation = |microseconds: f64| (operations > 0).then(|| microseconds / operations as f64);
+        let per_operation = |cpu: Duration| (operations > 0).then(|| cpu.as_secs_f64() * 1e6 / operations as f64);
         let seconds = measured.elapsed.as_secs_f64();
         let some = |histogram: &Histogram<u64>| (!histogram.is_empty()).then(|| Latency::new(histogram));
-        let server_cpu = measured.servers.as_ref().map(|nodes| nodes.iter().map(|node| node.cpu_us).sum::<u64>());
         Report {
             load: LoadReport::new(plan),
             cluster: ClusterReport {
@@ -133,16 +133,26 @@ impl Report {
             misses: recorder.misses,
             forwarded: recorder.forwarded,
             overloaded: recorder.overloaded,
-            errors: recorder.errors.iter().map(|(&code, &count)| (error_name(code), count)).collect(),
+            errors: recorder.errors.clone(),
             unanswered: recorder.unanswered,
             unanswered_wait_max_us: recorder.unanswered_wait_max.as_secs_f64() * 1e6,
             connections_lost: recorder.lost.clone(),
             reconnected: recorder.reconnected,
             filled: measured.filled,
-            bench_cpu_us_per_operation: per_operation(measured.bench_cpu.as_secs_f64() * 1e6),
-            server_cpu_us_per_operation: server_cpu.and_then(|cpu_us| per_operation(cpu_us as f64)),
+            bench_cpu_us_per_operation: per_operation(measured.bench_cpu),
+            server_cpu_us_per_operation: measured.server_cpu.and_then(per_operation),
             servers: measured.servers,
         }
+    }
+
+    /// What did not go well, in one line; empty if all did.
+    pub(crate) fn trouble(&self) -> String {
+        let counts = [("overloaded", self.overloaded), ("misses", self.misses), ("forwarded", self.forwarded)];
+        let counts = counts.into_iter().chain([("reconnected", self.reconnected), ("unanswered", self.unanswered)]);
+        let counts = counts.map(|(what, count)| (what.to_owned(), count));
+        let named = self.errors.iter().chain(&self.connections_lost).map(|(name, &count)| (name.clone(), count));
+        let told = counts.chain(named).filter(|&(_, count)| count > 0);
+        told.map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether anything worked at all.
@@ -191,12 +201,8 @@ impl Latency {
     }
 }
 
-fn error_name(number: u16) -> String {
-    ErrorCode::from_number(number).map_or_else(|| number.to_string(), |code| code.to_string())
-}
-
 /// A time with the unit that suits it.
-struct Pretty(f64);
+pub(crate) struct Pretty(pub(crate) f64);
 
 impl fmt::Display for Pretty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

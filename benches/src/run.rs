@@ -9,10 +9,12 @@ use crate::options::Plan;
 use crate::recorder::Recorder;
 use crate::report::{Latency, Measured, Report};
 use crate::routes::Router;
-use crate::server_use;
+use crate::server_use::{self, NodeUse};
+use crate::wire::{Kvorum, Protocol};
 use crate::work::{Fill, FillClaims, Load, Work};
-use kvorum_protocol::Topology;
+use kvorum_protocol::{NodeInfo, NodeStatus, Topology};
 use std::io;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
@@ -77,25 +79,80 @@ pub enum Progress {
 /// The cluster can't be reached at all, or the keys can't be written. Trouble during the load is in the report instead.
 pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Run::prepare(plan))?.go(&runtime, &mut progress)
+    let target = runtime.block_on(Target::find(&plan.seeds))?;
+    Run::<Kvorum>::new(plan, target).go(&runtime, &mut progress)
 }
 
-struct Run<'a> {
+/// As [`run`], on servers that are known.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_on<P: Protocol>(plan: &Plan, target: Target) -> Result<Report, BenchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Run::<P>::new(plan, target).go(&runtime, &mut |_| {})
+}
+
+/// What is loaded.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Where which keys go. Systems without shards have one of them.
+    pub(crate) topology: Topology,
+    pub(crate) servers: Servers,
+}
+
+/// How the servers are asked what they spent.
+#[derive(Debug)]
+pub(crate) enum Servers {
+    /// By STATUS.
+    Cluster(Control),
+    /// They are processes on this machine.
+    Processes(Vec<u32>),
+}
+
+/// An answer to that.
+enum Spent {
+    Cluster(Vec<NodeStatus>),
+    /// CPU time of all; `None` if one is gone.
+    Processes(Option<Duration>),
+}
+
+impl Target {
+    /// The cluster that answers at one of the addresses, once its shards have leaders.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub(crate) async fn find(seeds: &[String]) -> Result<Target, BenchError> {
+        let topology = find_cluster(seeds)
+            .await
+            .map_err(|error| BenchError::Unreachable { seeds: seeds.join(", "), reason: error.to_string() })?;
+        let addresses = topology.nodes.iter().map(|node| node.client_address.clone()).collect();
+        Ok(Target { topology, servers: Servers::Cluster(Control::new(addresses)) })
+    }
+}
+
+impl Servers {
+    async fn spent(&mut self, nodes: &[NodeInfo]) -> Spent {
+        match self {
+            Servers::Cluster(control) => Spent::Cluster(control.statuses(nodes).await),
+            Servers::Processes(processes) => Spent::Processes(processes.iter().copied().map(server_use::cpu_of).sum()),
+        }
+    }
+}
+
+struct Run<'a, P> {
     plan: &'a Plan,
-    control: Control,
+    servers: Servers,
     keys: Arc<KeySpace>,
     router: Arc<Router>,
+    protocol: PhantomData<P>,
 }
 
-impl<'a> Run<'a> {
-    async fn prepare(plan: &'a Plan) -> Result<Self, BenchError> {
-        let topology = find_cluster(&plan.seeds)
-            .await
-            .map_err(|error| BenchError::Unreachable { seeds: plan.seeds.join(", "), reason: error.to_string() })?;
+impl<'a, P: Protocol> Run<'a, P> {
+    fn new(plan: &'a Plan, target: Target) -> Self {
+        let Target { topology, servers } = target;
         let keys = Arc::new(KeySpace::new(plan.keys, plan.key_bytes, topology.shards.len() as u16));
-        let addresses = topology.nodes.iter().map(|node| node.client_address.clone()).collect();
         let router = Arc::new(Router::new(topology, Arc::clone(&keys)));
-        Ok(Run { plan, control: Control::new(addresses), keys, router })
+        Run { plan, servers, keys, router, protocol: PhantomData }
     }
 
     fn go(
@@ -113,7 +170,7 @@ impl<'a> Run<'a> {
         let claims = Arc::new(FillClaims::new(&self.keys));
         let fleet_plan = self.fleet_plan(self.plan.pipeline.max(FILL_PIPELINE), false);
         let work = || Work::Fill(Fill::new(Arc::clone(&self.keys), Arc::clone(&claims)));
-        let mut fleet = Fleet::launch(fleet_plan, work)?;
+        let mut fleet = Fleet::launch::<P>(fleet_plan, work)?;
         self.require_open(&mut fleet).await?;
         let begin = Instant::now();
         fleet.begin(Schedule { measure_from: begin, stop_at: begin + FILL_DURATION_MAX });
@@ -152,7 +209,7 @@ impl<'a> Run<'a> {
                 budget: budget.clone(),
             })
         };
-        let mut fleet = Fleet::launch(fleet_plan, work)?;
+        let mut fleet = Fleet::launch::<P>(fleet_plan, work)?;
         self.require_open(&mut fleet).await?;
         let measure_from = Instant::now() + plan.warmup;
         let stop_at = measure_from + plan.duration;
@@ -161,18 +218,18 @@ impl<'a> Run<'a> {
 
         let nodes = self.router.current().topology.nodes.clone();
         let bench_cpu = process_cpu();
-        let before = self.control.statuses(&nodes).await;
+        let before = self.servers.spent(&nodes).await;
         watch(&mut fleet, measure_from, stop_at, progress).await;
         let ended = Instant::now().min(stop_at);
         let bench_cpu = process_cpu().saturating_sub(bench_cpu);
-        let after = self.control.statuses(&nodes).await;
+        let after = self.servers.spent(&nodes).await;
 
         let recorder = fleet.join().ok_or(BenchError::Panicked)?;
         let ended = if budget.is_some() { recorder.last_answer.unwrap_or(ended) } else { ended };
         let elapsed = ended.saturating_duration_since(measure_from);
-        let servers = server_use::between(&nodes, &before, &after);
+        let (server_cpu, servers) = spent_between(&nodes, before, after);
         let topology = &self.router.current().topology;
-        Ok(Report::new(plan, topology, &recorder, Measured { elapsed, filled, bench_cpu, servers }))
+        Ok(Report::new(plan, topology, &recorder, Measured { elapsed, filled, bench_cpu, server_cpu, servers }))
     }
 
     fn fleet_plan(&self, pipeline: usize, by_operations: bool) -> FleetPlan {
@@ -186,6 +243,7 @@ impl<'a> Run<'a> {
                 value_bytes: plan.value_bytes,
                 ack: plan.ack,
                 read_mode: plan.read_mode,
+                replicated: plan.replicated,
                 route: plan.route,
                 timeout: plan.timeout,
                 by_operations,
@@ -245,6 +303,21 @@ async fn watch(fleet: &mut Fleet, measure_from: Instant, stop_at: Instant, progr
     }
 }
 
+/// CPU time of all servers, and what each of them spent, if that is known.
+fn spent_between(nodes: &[NodeInfo], before: Spent, after: Spent) -> (Option<Duration>, Option<Vec<NodeUse>>) {
+    match (before, after) {
+        (Spent::Cluster(before), Spent::Cluster(after)) => {
+            let servers = server_use::between(nodes, &before, &after);
+            let sum = |servers: &Vec<NodeUse>| servers.iter().map(|server| server.cpu_us).sum();
+            (servers.as_ref().map(sum).map(Duration::from_micros), servers)
+        }
+        (Spent::Processes(before), Spent::Processes(after)) => {
+            (after.zip(before).map(|(after, before)| after - before), None)
+        }
+        _ => (None, None),
+    }
+}
+
 fn errors(recorder: &Recorder) -> u64 {
     recorder.overloaded + recorder.errors.values().sum::<u64>()
 }
@@ -258,8 +331,7 @@ fn seconds_from(begin: Instant) -> tokio::time::Interval {
 
 /// The most frequent error or loss, for a message.
 fn main_trouble(recorder: &Recorder) -> String {
-    let code = |&number: &u16| kvorum_protocol::ErrorCode::from_number(number).map(|code| code.to_string());
-    let errors = recorder.errors.iter().map(|(number, &count)| (count, code(number).unwrap_or_default()));
+    let errors = recorder.errors.iter().map(|(name, &count)| (count, name.clone()));
     let lost = recorder.lost.iter().map(|(reason, &count)| (count, reason.clone()));
     let overloaded = std::iter::once((recorder.overloaded, "Overloaded".to_owned()));
     match errors.chain(lost).chain(overloaded).max() {

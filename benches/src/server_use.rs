@@ -2,6 +2,7 @@
 
 use kvorum_protocol::{NodeInfo, NodeStatus};
 use serde::Serialize;
+use std::time::Duration;
 
 /// One node's share.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -40,6 +41,26 @@ pub(crate) fn between(nodes: &[NodeInfo], before: &[NodeStatus], after: &[NodeSt
         .collect()
 }
 
+/// CPU time of a process on this machine, in steps of the kernel's clock tick (10 ms); `None` if it is gone.
+pub(crate) fn cpu_of(process: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, the second field, is in brackets and may hold anything; user and system time are fields 14 and 15.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_secs(user + system) / rustix::param::clock_ticks_per_second() as u32)
+}
+
+/// CPU time that this machine has spent on anything, in steps of the kernel's clock tick; zero if it does not say.
+pub(crate) fn machine_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let times = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    // user nice system idle iowait irq softirq steal; guests are in user.
+    let busy = times.take(8).enumerate().filter(|&(field, _)| field != 3 && field != 4);
+    let ticks: u64 = busy.filter_map(|(_, ticks)| ticks.parse::<u64>().ok()).sum();
+    Duration::from_secs(ticks) / rustix::param::clock_ticks_per_second() as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +91,16 @@ mod tests {
     fn node(number: u128) -> NodeInfo {
         let id = NodeId(Uuid::from_u128(number));
         NodeInfo { id, name: String::new(), client_address: String::new(), zone: String::new() }
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_process_grows_and_that_of_none_is_unknown() {
+        let begin = cpu_of(std::process::id()).unwrap();
+        let mut random = 1u64;
+        while cpu_of(std::process::id()).unwrap() < begin + Duration::from_millis(20) {
+            random = std::hint::black_box(random.wrapping_mul(6_364_136_223_846_793_005));
+        }
+        assert_eq!(cpu_of(u32::MAX), None);
     }
 
     #[test]

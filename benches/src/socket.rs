@@ -1,13 +1,10 @@
-//! An open connection: the TCP stream after HELLO, with its buffers.
+//! An open connection: the TCP stream with its buffers, after HELLO where the protocol has one.
 
 use crate::engine::ConnectionError;
 use crate::limits::{CONNECT_TIMEOUT, READ_BYTES};
 use bytes::BytesMut;
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
-use kvorum_protocol::request::PROTOCOL_VERSION;
-use kvorum_protocol::{
-    ClientId, Hello, HelloReply, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, frame,
-};
+use kvorum_protocol::{Hello, HelloReply, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -22,23 +19,21 @@ pub(crate) struct Socket {
     pub(crate) input: BytesMut,
     /// Bytes that wait to be sent.
     pub(crate) output: BytesMut,
-    /// Who answered.
+    /// Who answered HELLO.
     pub(crate) node: NodeId,
 }
 
-/// HELLO as this program says it.
-pub(crate) fn hello(client: ClientId, features: u64) -> Hello {
-    Hello {
-        version_min: PROTOCOL_VERSION,
-        version_max: PROTOCOL_VERSION,
-        features,
-        cluster: None,
-        client,
-        name: concat!("kvorum-bench ", env!("CARGO_PKG_VERSION")).into(),
-    }
-}
-
 impl Socket {
+    /// Connects and says nothing, until `deadline` or [`CONNECT_TIMEOUT`], whichever comes first. `node` is nil.
+    ///
+    /// # Errors
+    /// Whatever went wrong.
+    pub(crate) async fn connect(address: &str, deadline: Instant) -> Result<Socket, ConnectionError> {
+        let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
+        let opened = tokio::time::timeout_at(deadline, Socket::dial(address));
+        opened.await.unwrap_or(Err(ConnectionError::ConnectTimeout))
+    }
+
     /// Connects and says HELLO, until `deadline` or [`CONNECT_TIMEOUT`], whichever comes first.
     ///
     /// # Errors
@@ -46,15 +41,19 @@ impl Socket {
     pub(crate) async fn open(address: &str, hello: &Hello, deadline: Instant) -> Result<Socket, ConnectionError> {
         let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
         let opened = tokio::time::timeout_at(deadline, async {
-            let connect_error = |error: std::io::Error| ConnectionError::Connect(error.kind());
-            let stream = TcpStream::connect(address).await.map_err(connect_error)?;
-            stream.set_nodelay(true).map_err(connect_error)?;
-            let (input, output) = (BytesMut::with_capacity(READ_BYTES), BytesMut::with_capacity(READ_BYTES));
-            let mut socket = Socket { stream, input, output, node: NodeId(uuid::Uuid::nil()) };
+            let mut socket = Socket::dial(address).await?;
             socket.node = socket.greet(hello).await?.node;
             Ok(socket)
         });
         opened.await.unwrap_or(Err(ConnectionError::ConnectTimeout))
+    }
+
+    async fn dial(address: &str) -> Result<Socket, ConnectionError> {
+        let connect_error = |error: std::io::Error| ConnectionError::Connect(error.kind());
+        let stream = TcpStream::connect(address).await.map_err(connect_error)?;
+        stream.set_nodelay(true).map_err(connect_error)?;
+        let (input, output) = (BytesMut::with_capacity(READ_BYTES), BytesMut::with_capacity(READ_BYTES));
+        Ok(Socket { stream, input, output, node: NodeId(uuid::Uuid::nil()) })
     }
 
     /// Sends one request and reads one frame: right only while nothing is in flight and nothing is pushed.

@@ -5,12 +5,12 @@
 //! options ─► restart, overwrite, wiped ─► nodes (processes), watch (/proc, files), redis (a peer), crate::run (load) ─► table
 //! ```
 
-mod nodes;
-mod options;
+pub(crate) mod nodes;
+pub(crate) mod options;
 mod overwrite;
 mod redis;
 mod restart;
-mod table;
+pub(crate) mod table;
 mod watch;
 mod wiped;
 
@@ -19,7 +19,7 @@ pub use table::Table;
 
 use crate::control::Control;
 use crate::keys::key_bytes_min;
-use crate::options::{Plan, Route, Workload};
+use crate::options::{Plan, Replicated, Route, Workload};
 use crate::run::{BenchError, Progress};
 use kvorum_protocol::{Ack, NodeStatus, ReadMode};
 use options::Measure;
@@ -71,7 +71,7 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> StorageError {
+    pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> StorageError {
         let what = what.into();
         move |error| StorageError::System { what, error }
     }
@@ -104,6 +104,7 @@ fn plan(addresses: &[String], keys: u32, value_bytes: usize) -> Plan {
         value_bytes,
         ack: Ack::Committed,
         read_mode: ReadMode::Linearizable,
+        replicated: Replicated::No,
         route: Route::Leaders,
         duration: Duration::from_secs(1),
         operations: None,
@@ -132,14 +133,14 @@ async fn statuses(addresses: &[String]) -> Vec<NodeStatus> {
 }
 
 /// The middle one; of an even number the upper of both. Zero if there is none.
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// `median (lowest–highest)` with so many decimals.
-fn spread(values: &[f64], decimals: usize) -> String {
+pub(crate) fn spread(values: &[f64], decimals: usize) -> String {
     let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = values.iter().copied().fold(0.0, f64::max);
     match values.len() {
@@ -150,7 +151,7 @@ fn spread(values: &[f64], decimals: usize) -> String {
 }
 
 /// The program beside this one, unless another is named.
-fn program(named: Option<&PathBuf>) -> PathBuf {
+pub(crate) fn program(named: Option<&PathBuf>) -> PathBuf {
     let beside = || std::env::current_exe().ok()?.parent().map(|folder| folder.join("kvorum"));
     named.cloned().or_else(beside).unwrap_or_else(|| PathBuf::from("kvorum"))
 }

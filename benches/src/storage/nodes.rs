@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a node may take from its start until all its shards serve.
-pub(super) const START_LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(300);
 /// How long a clean stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// The pause between two looks at a process.
@@ -19,17 +19,17 @@ const LOOK_PAUSE: Duration = Duration::from_millis(5);
 const LOG_TAIL_BYTES: usize = 2_000;
 
 /// What a cluster is made of.
-pub(super) struct Shape<'a> {
-    pub(super) nodes: usize,
-    pub(super) shards: u16,
+pub(crate) struct Shape<'a> {
+    pub(crate) nodes: usize,
+    pub(crate) shards: u16,
     /// Added to the base port of the place.
-    pub(super) port_offset: u16,
+    pub(crate) port_offset: u16,
     /// Settings of every node, as environment variables.
-    pub(super) environment: &'a [(&'static str, String)],
+    pub(crate) environment: &'a [(&'static str, String)],
 }
 
 /// A cluster; its nodes are counted from 1. They are killed when this is dropped, and end by themselves with this process.
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     program: PathBuf,
     base_port: u16,
     environment: Vec<(&'static str, String)>,
@@ -40,7 +40,7 @@ pub(super) struct Nodes {
 
 impl Nodes {
     /// Lays out a cluster and starts nothing.
-    pub(super) fn lay_out(place: &Place, shape: &Shape<'_>) -> Result<Nodes, StorageError> {
+    pub(crate) fn lay_out(place: &Place, shape: &Shape<'_>) -> Result<Nodes, StorageError> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("kvorum-bench-");
         let folder = match &place.dir {
@@ -73,7 +73,7 @@ impl Nodes {
     }
 
     /// Starts every node and waits until all shards have a leader.
-    pub(super) fn start_all(&mut self) -> Result<(), StorageError> {
+    pub(crate) fn start_all(&mut self) -> Result<(), StorageError> {
         (1..=self.processes.len()).try_for_each(|node| self.start(node))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StorageError::system("a runtime"))?;
@@ -93,7 +93,7 @@ impl Nodes {
     }
 
     /// Starts a node and does not wait for it.
-    pub(super) fn start(&mut self, node: usize) -> Result<(), StorageError> {
+    pub(crate) fn start(&mut self, node: usize) -> Result<(), StorageError> {
         let log = File::options().create(true).append(true).open(self.log_path(node));
         let log = log.map_err(StorageError::system("a log file"))?;
         let child = Command::new(&self.program)
@@ -112,7 +112,7 @@ impl Nodes {
     }
 
     /// Stops a node cleanly; returns how long that took.
-    pub(super) fn stop(&mut self, node: usize) -> Result<Duration, StorageError> {
+    pub(crate) fn stop(&mut self, node: usize) -> Result<Duration, StorageError> {
         let mut child = self.processes[node - 1].take().expect("the node runs");
         let began = Instant::now();
         // The end of its stdin tells it to stop.
@@ -133,7 +133,7 @@ impl Nodes {
     }
 
     /// `kill -9`; the process is gone when this returns.
-    pub(super) fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         if let Some(mut child) = self.processes[node - 1].take() {
             // It may have ended already; either way it is collected.
             let _ = child.kill();
@@ -142,7 +142,7 @@ impl Nodes {
     }
 
     /// What a wait is to be ended with, if anything: a node that has ended, or the time.
-    pub(super) fn check(&mut self, began: Instant, what: &str) -> Result<(), StorageError> {
+    pub(crate) fn check(&mut self, began: Instant, what: &str) -> Result<(), StorageError> {
         for node in 1..=self.processes.len() {
             let ended = self.processes[node - 1].as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
             if ended {
@@ -156,27 +156,27 @@ impl Nodes {
     }
 
     /// `host:port` of every node's binary door.
-    pub(super) fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         (1..=self.processes.len()).map(|node| self.address(node)).collect()
     }
 
     /// `host:port` of a node's binary door.
-    pub(super) fn address(&self, node: usize) -> String {
+    pub(crate) fn address(&self, node: usize) -> String {
         format!("127.0.0.1:{}", self.base_port + node as u16)
     }
 
     /// The process of a node; 0 if it does not run.
-    pub(super) fn process(&self, node: usize) -> u32 {
+    pub(crate) fn process(&self, node: usize) -> u32 {
         self.processes[node - 1].as_ref().map_or(0, Child::id)
     }
 
     /// The processes of all nodes that run.
-    pub(super) fn processes(&self) -> Vec<u32> {
+    pub(crate) fn processes(&self) -> Vec<u32> {
         self.processes.iter().flatten().map(Child::id).collect()
     }
 
     /// Where a node keeps its data.
-    pub(super) fn data_dir(&self, node: usize) -> PathBuf {
+    pub(crate) fn data_dir(&self, node: usize) -> PathBuf {
         self.node_dir(node).join("data")
     }
 

@@ -20,16 +20,16 @@ pub struct StorageOptions {
 
 /// Where and with which program.
 #[derive(Args, Debug, Clone)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The program of a node [default: `kvorum` beside this program]
     #[arg(long, global = true)]
-    pub(super) kvorum: Option<PathBuf>,
+    pub(crate) kvorum: Option<PathBuf>,
     /// The folder in which the nodes' folders are made [default: the system's for temporary files]
     #[arg(long, global = true)]
-    pub(super) dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
     /// The first of the ports that are used, 60 in all
     #[arg(long, global = true, default_value_t = 19_400)]
-    pub(super) base_port: u16,
+    pub(crate) base_port: u16,
 }
 
 #[derive(Subcommand, Debug)]

@@ -1,0 +1,172 @@
+//! Kvorum beside other systems: the same client engine, the same keys and values, on the same machine, in turn.
+//!
+//! The systems of a family of loads are all started before its first turn and keep running, so that their caches stay warm;
+//! when it is not its turn, a system is left idle (what that costs is measured and told). Turns go A B C, A B C, …, and
+//! everybody rests before each. CPU time is that of the processes, as the kernel counts it.
+//!
+//! ```text
+//! options ─► turns (here) ─► servers (processes) ─► crate::run (load) ─► table
+//! ```
+
+mod options;
+mod outcome;
+mod process;
+mod servers;
+
+pub use options::CompareOptions;
+pub use outcome::Comparison;
+
+use crate::options::{OptionError, Plan, Replicated, Route, Workload};
+use crate::server_use::{cpu_of, machine_cpu};
+use crate::storage::StorageError;
+use kvorum_protocol::{Ack, ReadMode};
+use options::{Family, Load, System};
+use outcome::Turn;
+use servers::Deployed;
+use std::time::{Duration, Instant};
+
+/// Deadline of each request.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// An option makes no sense.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A system could not be started or loaded.
+    #[error("{system}: {error}")]
+    System {
+        /// Which.
+        system: &'static str,
+        /// What happened.
+        error: StorageError,
+    },
+}
+
+/// Runs all turns; `progress` is told what goes on. Takes about `loads × systems × rounds × (pause + warm-up + duration)`.
+///
+/// # Errors
+/// A system can't be started or reached at all. Trouble during a load is in the outcome instead. Everything that it started
+/// is gone by then.
+pub fn compare(options: &CompareOptions, progress: &mut dyn FnMut(String)) -> Result<Comparison, CompareError> {
+    options.check()?;
+    let mut turns = Vec::new();
+    for family in [Family::Get, Family::Durable, Family::Memory] {
+        let loads: Vec<Load> = options.loads.iter().copied().filter(|load| load.family == family).collect();
+        if loads.is_empty() {
+            continue;
+        }
+        let systems = start(family, &loads, options, progress)?;
+        for load in loads {
+            for round in 1..=options.rounds {
+                for &(system, at) in &systems.takers {
+                    if system.takes_part(&load) {
+                        let turn = systems.take_turn(system, at, load, round, options)?;
+                        progress(turn.to_string());
+                        turns.push(turn);
+                    }
+                }
+            }
+        }
+    }
+    Ok(Comparison::new(options, turns))
+}
+
+/// Those that take part in a family.
+struct Systems {
+    deployed: Vec<Deployed>,
+    /// Each with the position of its servers in `deployed`.
+    takers: Vec<(System, usize)>,
+}
+
+fn start(
+    family: Family,
+    loads: &[Load],
+    options: &CompareOptions,
+    progress: &mut dyn FnMut(String),
+) -> Result<Systems, CompareError> {
+    let mut systems = Systems { deployed: Vec::new(), takers: Vec::new() };
+    let mut servers: Vec<System> = Vec::new();
+    for &system in options.systems.iter().filter(|system| loads.iter().any(|load| system.takes_part(load))) {
+        // Two ways to use Redis share its servers.
+        let own = if system == System::RedisBatch { System::Redis } else { system };
+        if let Some(at) = servers.iter().position(|&running| running == own) {
+            systems.takers.push((system, at));
+            continue;
+        }
+        progress(format!("{} starts", own.name()));
+        let failed = |error| CompareError::System { system: own.name(), error };
+        let deployed = Deployed::start(own, family, options).map_err(failed)?;
+        deployed.fill(&plan(options, loads[0], Replicated::No)).map_err(failed)?;
+        servers.push(own);
+        systems.takers.push((system, systems.deployed.len()));
+        systems.deployed.push(deployed);
+    }
+    Ok(systems)
+}
+
+impl Systems {
+    fn take_turn(
+        &self,
+        system: System,
+        at: usize,
+        load: Load,
+        round: u32,
+        options: &CompareOptions,
+    ) -> Result<Turn, CompareError> {
+        std::thread::sleep(options.pause);
+        let replicated = match system {
+            System::RedisBatch => Replicated::Batch,
+            _ if load.family == Family::Get => Replicated::No,
+            _ => Replicated::Each,
+        };
+        let cpu = |deployed: &Deployed| -> Duration { deployed.processes().into_iter().filter_map(cpu_of).sum() };
+        let idle_cpu = || -> Duration {
+            let others = self.deployed.iter().enumerate().filter(|&(position, _)| position != at);
+            others.map(|(_, deployed)| cpu(deployed)).sum()
+        };
+        let own_cpu = || cpu_of(std::process::id()).unwrap_or_default() + cpu(&self.deployed[at]);
+        let (began, idle_before, own_before, machine_before) = (Instant::now(), idle_cpu(), own_cpu(), machine_cpu());
+        let report = self.deployed[at].load(&plan(options, load, replicated));
+        let report = report.map_err(|error| CompareError::System { system: system.name(), error })?;
+        let seconds = began.elapsed().as_secs_f64();
+        let idle = idle_cpu().saturating_sub(idle_before);
+        let own = own_cpu().saturating_sub(own_before);
+        let foreign = machine_cpu().saturating_sub(machine_before).saturating_sub(idle + own);
+        Ok(Turn {
+            system,
+            load,
+            round,
+            report,
+            idle_processors: idle.as_secs_f64() / seconds,
+            foreign_processors: foreign.as_secs_f64() / seconds,
+        })
+    }
+}
+
+fn plan(options: &CompareOptions, load: Load, replicated: Replicated) -> Plan {
+    let reads = load.family == Family::Get;
+    Plan {
+        seeds: Vec::new(),
+        workload: if reads { Workload::Get } else { Workload::Put },
+        read_ratio: if reads { 1.0 } else { 0.0 },
+        connections: load.connections,
+        pipeline: load.pipeline,
+        threads: options.threads.min(load.connections),
+        keys: options.keys,
+        key_bytes: options.key_size,
+        value_bytes: options.value_size,
+        ack: Ack::Committed,
+        read_mode: ReadMode::Linearizable,
+        replicated,
+        route: Route::Leaders,
+        duration: options.duration,
+        operations: None,
+        warmup: options.warmup,
+        timeout: TIMEOUT,
+        fill: false,
+        seed: 1,
+    }
+}

@@ -1,0 +1,184 @@
+//! The command line of `kvorum-bench compare`.
+
+use crate::options::{OptionError, parse_duration, within};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Compares Kvorum with other systems, all started here with fresh folders, in turn and side by side
+#[derive(Args, Debug, Clone)]
+pub struct CompareOptions {
+    /// Who takes part, in the order of their turns
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "kvorum,redis,redis-batch,null")]
+    pub(super) systems: Vec<System>,
+    /// Loads: get, put (durable) or memory (not), with connections and requests in flight on each
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "get:50,get:50x16,put:50,put:200,put:50x16,memory:50,memory:50x16"
+    )]
+    pub(super) loads: Vec<Load>,
+    /// Turns of each system under each load
+    #[arg(long, default_value_t = 3)]
+    pub(super) rounds: u32,
+    /// How long to measure in each turn
+    #[arg(long, short = 'd', default_value = "5s", value_parser = parse_duration)]
+    pub(super) duration: Duration,
+    /// How long to load before measuring, in each turn
+    #[arg(long, default_value = "1s", value_parser = parse_duration)]
+    pub(super) warmup: Duration,
+    /// How long everybody rests before each turn: disks and processors recover from bursts
+    #[arg(long, default_value = "2s", value_parser = parse_duration)]
+    pub(super) pause: Duration,
+    /// Keys, drawn evenly
+    #[arg(long, default_value_t = 100_000)]
+    pub(super) keys: u32,
+    /// Bytes of a key
+    #[arg(long, default_value_t = 16)]
+    pub(super) key_size: usize,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 100)]
+    pub(super) value_size: usize,
+    /// Threads that generate the load
+    #[arg(long, default_value_t = 1)]
+    pub(super) threads: usize,
+    /// Kvorum's shards
+    #[arg(long, default_value_t = 16)]
+    pub(super) shards: u16,
+    /// The program of a Kvorum node [default: `kvorum` beside this program]
+    #[arg(long)]
+    pub(super) kvorum: Option<PathBuf>,
+    /// Redis's server
+    #[arg(long, default_value = "redis-server")]
+    pub(super) redis: PathBuf,
+    /// The folder in which the servers' folders are made [default: the system's for temporary files]
+    #[arg(long)]
+    pub(super) dir: Option<PathBuf>,
+    /// The first of the ports that are used, 100 in all
+    #[arg(long, default_value_t = 19_600)]
+    pub(super) base_port: u16,
+    /// Print everything that was measured as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Who takes part.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum System {
+    /// Three nodes, three replicas, mutual TLS between them
+    Kvorum,
+    /// GET: one node without persistence. PUT: a node with two replicas, each SET followed by WAIT 1; durable: all three
+    /// with an AOF that is always synced
+    Redis,
+    /// As Redis, with one WAIT 1 after all SETs that a connection sends at once; only where that makes a difference
+    RedisBatch,
+    /// A server that does the same input and output with no store behind it: the ceiling
+    Null,
+}
+
+impl System {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            System::Kvorum => "Kvorum",
+            System::Redis => "Redis",
+            System::RedisBatch => "Redis, WAIT per batch",
+            System::Null => "null",
+        }
+    }
+
+    /// Whether the system does anything under this load that another one does not.
+    pub(super) fn takes_part(self, load: &Load) -> bool {
+        self != System::RedisBatch || (load.family != Family::Get && load.pipeline > 1)
+    }
+}
+
+/// Loads of one family are run against the same servers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Family {
+    /// Linearizable reads.
+    Get,
+    /// Writes that a majority (Redis: the node and one of two replicas) has synced when they are answered.
+    Durable,
+    /// Writes that a majority has in memory when they are answered.
+    Memory,
+}
+
+/// A closed loop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(super) struct Load {
+    pub(super) family: Family,
+    pub(super) connections: usize,
+    pub(super) pipeline: usize,
+}
+
+impl FromStr for Load {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let problem = || format!("'{text}' is not a load such as get:50 or put:50x16");
+        let (family, size) = text.split_once(':').ok_or_else(problem)?;
+        let family = match family {
+            "get" => Family::Get,
+            "put" => Family::Durable,
+            "memory" => Family::Memory,
+            _ => return Err(problem()),
+        };
+        let (connections, pipeline) = size.split_once('x').unwrap_or((size, "1"));
+        let number = |text: &str| text.parse::<usize>().map_err(|_| problem());
+        Ok(Load { family, connections: number(connections)?, pipeline: number(pipeline)? })
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.family {
+            Family::Get => "GET",
+            Family::Durable => "durable PUT",
+            Family::Memory => "PUT in memory",
+        })?;
+        match (self.connections, self.pipeline) {
+            (1, 1) => f.write_str(", 1 connection"),
+            (connections, 1) => write!(f, ", {connections} connections"),
+            (connections, pipeline) => write!(f, ", {connections} × {pipeline} pipelined"),
+        }
+    }
+}
+
+impl CompareOptions {
+    /// # Errors
+    /// The first option that is out of its bounds.
+    pub(super) fn check(&self) -> Result<(), OptionError> {
+        within("rounds", self.rounds as usize, 1, 1000)?;
+        within("base-port", self.base_port.into(), 1024, 65_400)?;
+        within("systems", self.systems.len(), 1, 16)?;
+        within("loads", self.loads.len(), 1, 64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_are_read_and_told() {
+        let told = |text: &str| text.parse::<Load>().unwrap().to_string();
+        assert_eq!(told("get:50"), "GET, 50 connections");
+        assert_eq!(told("put:1"), "durable PUT, 1 connection");
+        assert_eq!(told("memory:50x16"), "PUT in memory, 50 × 16 pipelined");
+        for wrong in ["", "get", "get:", "get:x", "get:5x", "set:5", "get:-1"] {
+            assert!(wrong.parse::<Load>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn waiting_per_batch_is_only_another_thing_with_a_pipeline() {
+        let differs = |text: &str| System::RedisBatch.takes_part(&text.parse().unwrap());
+        assert!(differs("put:50x16") && differs("memory:1x2"));
+        assert!(!differs("put:50") && !differs("get:50x16"));
+    }
+}

@@ -1,0 +1,208 @@
+//! The servers of each system: started with fresh folders on loopback, killed when they are dropped.
+
+use super::options::{CompareOptions, Family, System};
+use super::process::{Process, wait_until};
+use crate::options::{Plan, Replicated};
+use crate::run::{Servers, Target, run_on};
+use crate::storage::StorageError;
+use crate::storage::nodes::{Nodes, Shape};
+use crate::storage::options::Place;
+use crate::wire::{Kvorum, Resp, command};
+use crate::{Report, null};
+use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ShardInfo, Term, Topology};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Replicas of Redis's node.
+const REPLICAS: u16 = 2;
+/// Longest wait for a server's answer while it starts.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A system that runs.
+pub(super) struct Deployed {
+    servers: Running,
+}
+
+enum Running {
+    Kvorum(Nodes),
+    Redis { processes: Vec<Process>, address: String, _folder: TempDir },
+    Null { processes: Vec<Process>, addresses: Vec<String>, _folder: TempDir },
+}
+
+impl Deployed {
+    /// Starts the servers that `system` has for loads of this family, and waits until they serve.
+    pub(super) fn start(system: System, family: Family, options: &CompareOptions) -> Result<Deployed, StorageError> {
+        let servers = match system {
+            System::Kvorum => start_kvorum(family, options)?,
+            System::Redis | System::RedisBatch => start_redis(family, options)?,
+            System::Null => start_null(family, options)?,
+        };
+        Ok(Deployed { servers })
+    }
+
+    /// The processes of its servers.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        match &self.servers {
+            Running::Kvorum(nodes) => nodes.processes(),
+            Running::Redis { processes, .. } | Running::Null { processes, .. } => {
+                processes.iter().map(Process::id).collect()
+            }
+        }
+    }
+
+    /// Writes every key once, if reads and writes of keys that are there differ from those of keys that are not.
+    pub(super) fn fill(&self, plan: &Plan) -> Result<(), StorageError> {
+        if matches!(self.servers, Running::Null { .. }) {
+            return Ok(());
+        }
+        let plan = Plan {
+            fill: true,
+            connections: 8,
+            pipeline: 16,
+            threads: 1,
+            replicated: Replicated::No,
+            operations: Some(1),
+            warmup: Duration::ZERO,
+            ..plan.clone()
+        };
+        self.load(&plan).map(|_| ())
+    }
+
+    /// Runs `plan` against it.
+    pub(super) fn load(&self, plan: &Plan) -> Result<Report, StorageError> {
+        let servers = Servers::Processes(self.processes());
+        Ok(match &self.servers {
+            Running::Kvorum(nodes) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(StorageError::system("a runtime"))?;
+                let found = runtime.block_on(Target::find(&nodes.addresses()))?;
+                run_on::<Kvorum>(plan, Target { servers, ..found })?
+            }
+            Running::Redis { address, .. } => run_on::<Resp>(plan, Target { topology: lone(address), servers })?,
+            Running::Null { addresses, .. } => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(StorageError::system("a runtime"))?;
+                let found = runtime.block_on(Target::find(addresses))?;
+                run_on::<Kvorum>(plan, Target { servers, ..found })?
+            }
+        })
+    }
+}
+
+/// A server without shards, as the engine sees it.
+fn lone(address: &str) -> Topology {
+    Topology {
+        epoch: Epoch(1),
+        cluster: ClusterId(uuid::Uuid::nil()),
+        durability: Durability::Fsync,
+        nodes: vec![NodeInfo {
+            id: NodeId(uuid::Uuid::nil()),
+            name: String::new(),
+            client_address: address.to_owned(),
+            zone: String::new(),
+        }],
+        shards: vec![ShardInfo { leader: Some(0), term: Term(1), replicas: vec![0] }],
+    }
+}
+
+fn start_kvorum(family: Family, options: &CompareOptions) -> Result<Running, StorageError> {
+    let place = Place { kvorum: options.kvorum.clone(), dir: options.dir.clone(), base_port: options.base_port };
+    let durability = if family == Family::Memory { "memory" } else { "fsync" };
+    let environment = [("KVORUM_DURABILITY", durability.to_owned())];
+    let shape = Shape { nodes: 3, shards: options.shards, port_offset: 0, environment: &environment };
+    let mut nodes = Nodes::lay_out(&place, &shape)?;
+    nodes.start_all()?;
+    Ok(Running::Kvorum(nodes))
+}
+
+fn start_redis(family: Family, options: &CompareOptions) -> Result<Running, StorageError> {
+    let folder = folder("redis", options)?;
+    let first = options.base_port + 40;
+    let replicas = if family == Family::Get { 0 } else { REPLICAS };
+    let mut processes = Vec::new();
+    for number in 0..=replicas {
+        let name = format!("redis-{number}");
+        let dir = folder.path().join(&name);
+        std::fs::create_dir(&dir).map_err(StorageError::system("a folder"))?;
+        let port = (first + number).to_string();
+        let mut arguments = vec!["--port", &port, "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""];
+        // Nothing but the load is to be measured: no rewriting of the AOF, and replicas join at once.
+        arguments.extend(["--auto-aof-rewrite-percentage", "0", "--repl-diskless-sync-delay", "0"]);
+        if family == Family::Durable {
+            arguments.extend(["--appendonly", "yes", "--appendfsync", "always"]);
+        }
+        let dir = dir.display().to_string();
+        arguments.extend(["--dir", &dir]);
+        let master = format!("127.0.0.1 {first}");
+        if number > 0 {
+            arguments.extend(["--replicaof", &master]);
+        }
+        processes.push(Process::start(&name, &options.redis, &arguments, folder.path())?);
+    }
+    let address = format!("127.0.0.1:{first}");
+    let serves = || {
+        let state = ask_redis(&address, &[b"INFO", b"replication"]).unwrap_or_default();
+        state.contains("role:master") && state.matches("state=online").count() == usize::from(replicas)
+    };
+    wait_until("Redis serves and its replicas are in step", &mut processes, serves)?;
+    Ok(Running::Redis { processes, address, _folder: folder })
+}
+
+/// A bulk string, or nothing.
+fn ask_redis(address: &str, words: &[&[u8]]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.write_all(&command(words))?;
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    let Some(bytes) = line.trim_end().strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok()) else {
+        return Ok(String::new());
+    };
+    let mut text = String::new();
+    stream.take(bytes as u64).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn start_null(family: Family, options: &CompareOptions) -> Result<Running, StorageError> {
+    let folder = folder("null", options)?;
+    let program = std::env::current_exe().map_err(StorageError::system("this program's path"))?;
+    let first = options.base_port + 60;
+    let address = |number: u16| format!("127.0.0.1:{}", first + number);
+    let value_bytes = options.value_size.to_string();
+    let all = (0..3).map(address).collect::<Vec<_>>();
+    let mut processes = Vec::new();
+    // A reader per node, or followers first and the leader last, which connects to them.
+    for number in (0..3).rev() {
+        let listen = address(number);
+        let peers = all.join(",");
+        let file = folder.path().join(format!("file-{number}")).display().to_string();
+        let role = match (family, number) {
+            (Family::Get, _) => "reader",
+            (_, 0) => "leader",
+            _ => "follower",
+        };
+        let mut arguments = vec![null::COMMAND, "--role", role, "--listen", &listen, "--nodes", &peers];
+        arguments.extend(["--value-size", &value_bytes]);
+        if family == Family::Durable {
+            arguments.extend(["--file", &file]);
+        }
+        processes.push(Process::start(&format!("null-{number}"), &program, &arguments, folder.path())?);
+        wait_until("the null server listens", &mut processes, || TcpStream::connect(&listen).is_ok())?;
+    }
+    let addresses = if family == Family::Get { all } else { vec![address(0)] };
+    Ok(Running::Null { processes, addresses, _folder: folder })
+}
+
+fn folder(name: &str, options: &CompareOptions) -> Result<TempDir, StorageError> {
+    let mut builder = tempfile::Builder::new();
+    let prefix = format!("{name}-bench-");
+    builder.prefix(&prefix);
+    let folder = match &options.dir {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
+    };
+    folder.map_err(StorageError::system("a temporary folder"))
+}

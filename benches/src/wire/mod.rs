@@ -1,0 +1,106 @@
+//! How the engine speaks to a server. One engine drives every system, so that the client is not what differs between them;
+//! the protocol is a type parameter, so that its calls cost nothing by themselves.
+
+mod kvorum;
+mod resp;
+
+pub(crate) use kvorum::{Kvorum, hello};
+pub(crate) use resp::{Resp, command};
+
+use crate::engine::{ConnectionError, Settings};
+use crate::keys::KeySpace;
+use crate::routes::Router;
+use crate::socket::Socket;
+use bytes::{Bytes, BytesMut};
+use kvorum_protocol::ClientId;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One connection's half of a wire protocol. Requests are told apart by their slot, a number below the pipeline's depth.
+pub(crate) trait Protocol: std::fmt::Debug + Send + Sized + 'static {
+    fn new(settings: &Arc<Settings>, keys: &Arc<KeySpace>, router: &Arc<Router>) -> Self;
+
+    /// Connects until `deadline`, and says what the protocol wants said first.
+    fn open(
+        address: &str,
+        client: ClientId,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Socket, ConnectionError>> + Send;
+
+    /// A new socket is open: what was under way on the last one will never be answered.
+    fn handle_connected(&mut self);
+
+    /// Whether the protocol's own rules let another request be sent.
+    fn has_room(&self) -> bool;
+
+    /// Appends what the protocol has to ask on its own behalf.
+    fn encode_housekeeping(&mut self, now: Instant, output: &mut BytesMut);
+
+    /// Appends the read of a key.
+    fn encode_get(&mut self, slot: u32, key: u32, output: &mut BytesMut);
+
+    /// Appends the write of a key.
+    fn encode_put(&mut self, slot: u32, key: u32, value: Value<'_>, output: &mut BytesMut);
+
+    /// All requests that are due now were appended.
+    fn end_batch(&mut self, output: &mut BytesMut);
+
+    /// Takes the next answer to a request off `input`, and everything before it; `None`: more bytes are needed.
+    ///
+    /// # Errors
+    /// The bytes are no answer to anything that was asked: the connection can't be used any more.
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Answer>, ConnectionError>;
+
+    /// The request in this slot was given up; it will not be sent again.
+    fn give_up(&mut self, slot: u32);
+}
+
+/// The answer to one request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) slot: u32,
+    /// Another server gave it than the one that was asked.
+    pub(crate) forwarded: bool,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// To a read.
+    Value { found: bool },
+    /// To a write, which took effect.
+    Written,
+    /// To any request.
+    Refused(Refusal),
+}
+
+/// Why a request did not work.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What the report calls it.
+    pub(crate) name: Cow<'static, str>,
+    /// The server has too much to do.
+    pub(crate) is_overload: bool,
+    /// When the server advises to ask again.
+    pub(crate) pause: Duration,
+}
+
+/// A value to write: a window of a block of random bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Value<'a> {
+    pub(crate) block: &'a Bytes,
+    pub(crate) start: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Value<'_> {
+    /// Shares the block's memory.
+    pub(crate) fn shared(&self) -> Bytes {
+        self.block.slice(self.start..self.start + self.bytes)
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.block[self.start..self.start + self.bytes]
+    }
+}

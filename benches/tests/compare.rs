@@ -1,0 +1,59 @@
+//! `kvorum-bench compare` with the servers that need no other program.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Command, Output};
+
+/// The first of 100 ports, of which those of the null server are free. They lie below the ports that Linux gives to outgoing
+/// connections (from 32768 on), and test processes that run at the same time begin at different ones.
+fn free_base_port() -> u16 {
+    let start = std::process::id() as u16 % 80;
+    let bases = (0..80).map(|step| 12_000 + (start + step) % 80 * 100);
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    bases.into_iter().find(|base| (60..63).all(|offset| is_free(base + offset))).expect("some ports are free")
+}
+
+fn compare(arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvorum-bench"));
+    command.args(["compare", "--base-port", &free_base_port().to_string()]);
+    command.args(arguments.split_whitespace()).output().unwrap()
+}
+
+#[test]
+fn the_null_server_takes_every_load_in_turn() {
+    let loads = "get:4,get:4x8,put:4,put:4x8,memory:4x8";
+    let options = "--systems null --rounds 2 --duration 100ms --warmup 20ms --pause 0s --keys 500 --json";
+    let output = compare(&format!("{options} --loads {loads}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let comparison: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let turns = comparison["turns"].as_array().unwrap();
+    assert_eq!(turns.len(), 10);
+    for turn in turns {
+        let report = &turn["report"];
+        assert!(report["operations"].as_u64().unwrap() > 0, "{turn}");
+        for trouble in ["misses", "forwarded", "overloaded", "unanswered"] {
+            assert_eq!(report[trouble], 0, "{trouble}: {turn}");
+        }
+        assert_eq!(report["errors"], serde_json::json!({}), "{turn}");
+        assert_eq!(report["connections_lost"], serde_json::json!({}), "{turn}");
+        assert!(report["server_cpu_us_per_operation"].as_f64().is_some(), "{turn}");
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let output = compare("--systems redis --loads get:1 --redis /does/not/exist --rounds 1");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("Redis") && said.contains("/does/not/exist"), "{said}");
+}
+
+#[test]
+fn options_out_of_bounds_are_usage_errors() {
+    for (arguments, name) in [("--rounds 0", "--rounds"), ("--loads get", "get"), ("--systems mongo", "mongo")] {
+        let output = compare(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(name), "{arguments}");
+    }
+}
