@@ -2,6 +2,7 @@
 
 use crate::engine::{ConnectionError, Engine, Schedule, Seat};
 use crate::limits::{DRAIN, READ_BYTES, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN, RECONNECTS_MAX};
+use crate::pacer::due;
 use crate::recorder::Recorder;
 use crate::routes::{Router, Routes};
 use crate::socket::Socket;
@@ -12,7 +13,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// A thread's recorder. Its counters are sound even if a task died while it held the lock.
 pub(crate) fn lock(recorder: &Mutex<Recorder>) -> MutexGuard<'_, Recorder> {
@@ -28,13 +29,20 @@ pub(crate) struct Connection<P> {
     client: ClientId,
     router: Arc<Router>,
     recorder: Arc<Mutex<Recorder>>,
+    /// Told when a request is due, in an open loop.
+    due: Option<Arc<Notify>>,
     protocol: PhantomData<fn() -> P>,
 }
 
 impl<P: Protocol> Connection<P> {
-    pub(crate) fn new(number: usize, router: Arc<Router>, recorder: Arc<Mutex<Recorder>>) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        router: Arc<Router>,
+        recorder: Arc<Mutex<Recorder>>,
+        due: Option<Arc<Notify>>,
+    ) -> Self {
         let client = ClientId(uuid::Uuid::new_v4());
-        Connection { number, client, router, recorder, protocol: PhantomData }
+        Connection { number, client, router, recorder, due, protocol: PhantomData }
     }
 
     /// Connects, says in `ready` whether that worked, waits for the schedule and works until it ends. The sender is
@@ -52,13 +60,19 @@ impl<P: Protocol> Connection<P> {
         }
         let Ok(Some(schedule)) = schedule.wait_for(Option::is_some).await.map(|schedule| *schedule) else { return };
         let mut engine = Engine::<P>::new(seat, schedule);
+        self.work(&mut engine, &mut socket, schedule).await;
+        engine.handle_end(&mut lock(&self.recorder));
+    }
+
+    /// Serves, and opens the socket again when it is lost, until the phase is over or it was lost too often.
+    async fn work(&self, engine: &mut Engine<P>, socket: &mut Result<Socket, ConnectionError>, schedule: Schedule) {
         let end = schedule.stop_at + DRAIN;
         let mut failures = 0;
         loop {
             let began = Instant::now();
             let outcome = match socket {
-                Ok(mut open) => self.serve(&mut engine, &mut open).await,
-                Err(error) => Err(error),
+                Ok(open) => self.serve(engine, open).await,
+                Err(_) => std::mem::replace(socket, Err(ConnectionError::Closed)).map(|_| ()),
             };
             let now = Instant::now();
             engine.handle_disconnected(now, &mut lock(&self.recorder));
@@ -73,7 +87,7 @@ impl<P: Protocol> Connection<P> {
             if engine.is_finished(Instant::now()) {
                 return;
             }
-            socket = self.open(failures as usize, end).await;
+            *socket = self.open(failures as usize, end).await;
             lock(&self.recorder).reconnected += u64::from(socket.is_ok());
         }
     }
@@ -117,6 +131,7 @@ impl<P: Protocol> Connection<P> {
                     now = Instant::now();
                     engine.receive(input, now, &mut lock(&self.recorder))?;
                 }
+                () = due(self.due.as_deref()) => now = Instant::now(),
                 () = &mut wake => {
                     now = Instant::now();
                     engine.check(now)?;

@@ -42,6 +42,7 @@ pub(crate) enum ConnectionError {
 /// When a phase begins to count and when it ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
+    pub(crate) begin: Instant,
     pub(crate) measure_from: Instant,
     pub(crate) stop_at: Instant,
 }
@@ -71,12 +72,26 @@ pub(crate) struct Seat {
     pub(crate) router: Arc<Router>,
     pub(crate) work: Work,
     pub(crate) random: StdRng,
+    /// None: a closed loop, the next request is due when one was answered.
+    pub(crate) pace: Option<Pace>,
+}
+
+/// When a connection's requests are due in an open loop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// The first one, after the schedule's beginning.
+    pub(crate) offset: Duration,
+    pub(crate) every: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     operation: Operation,
+    /// Latency counts from here: in an open loop it is before the request could be sent, if the server was slow.
+    due_at: Instant,
     sent_at: Instant,
+    /// Of a read-modify-write: the read was answered.
+    is_read: bool,
 }
 
 /// See the module.
@@ -94,14 +109,19 @@ pub(crate) struct Engine<P> {
     work_is_done: bool,
     slots: Vec<Option<InFlight>>,
     free: Vec<u32>,
+    /// Slots whose read was answered and whose write is due.
+    half_done: Vec<u32>,
     paused_until: Option<Instant>,
+    pace: Option<Duration>,
+    /// When the next request is due, in an open loop.
+    next_due: Instant,
     values: Bytes,
     random: StdRng,
 }
 
 impl<P: Protocol> Engine<P> {
     pub(crate) fn new(seat: Seat, schedule: Schedule) -> Self {
-        let Seat { settings, keys, router, work, mut random } = seat;
+        let Seat { settings, keys, router, work, mut random, pace } = seat;
         let mut values = vec![0; settings.value_bytes + VALUE_BLOCK_EXTRA];
         random.fill_bytes(&mut values);
         Engine {
@@ -116,7 +136,10 @@ impl<P: Protocol> Engine<P> {
             work_is_done: false,
             slots: vec![None; settings.pipeline],
             free: (0..settings.pipeline as u32).rev().collect(),
+            half_done: Vec::new(),
             paused_until: None,
+            pace: pace.map(|pace| pace.every),
+            next_due: schedule.begin + pace.map_or(Duration::ZERO, |pace| pace.offset),
             values: values.into(),
             random,
             settings,
@@ -141,6 +164,16 @@ impl<P: Protocol> Engine<P> {
         self.paused_until.filter(|&until| until > now).map_or(housekeeping, |until| until.min(housekeeping))
     }
 
+    /// The phase is over for this connection: counts what was due and never sent.
+    pub(crate) fn handle_end(&self, recorder: &mut Recorder) {
+        let Some(every) = self.pace else { return };
+        let first = self.next_due.max(self.schedule.measure_from);
+        let left = self.schedule.stop_at.saturating_duration_since(first).as_nanos();
+        if !self.work_is_done {
+            recorder.unsent += left.div_ceil(every.as_nanos().max(1)) as u64;
+        }
+    }
+
     /// A new socket to `node` is open.
     pub(crate) fn handle_connected(&mut self, node: NodeId) {
         assert_eq!(self.in_flight(), 0, "what was in flight was given up with the last socket");
@@ -159,9 +192,10 @@ impl<P: Protocol> Engine<P> {
             self.protocol.give_up(slot as u32);
             self.work.failed(request.operation);
             if now >= self.schedule.measure_from {
-                recorder.count_unanswered(now - request.sent_at);
+                recorder.count_unanswered(now - request.due_at);
             }
         }
+        self.half_done.clear();
         self.work_is_done = false;
     }
 
@@ -169,19 +203,33 @@ impl<P: Protocol> Engine<P> {
     pub(crate) fn send(&mut self, now: Instant, output: &mut BytesMut) {
         self.follow_routes();
         self.protocol.encode_housekeeping(now, output);
+        while let Some(slot) = self.half_done.pop() {
+            if !self.protocol.has_room() {
+                self.half_done.push(slot);
+                break;
+            }
+            let key = self.slots[slot as usize].expect("a slot that is half done is taken").operation.key;
+            self.put(slot, key, output);
+        }
         if now >= self.schedule.stop_at || self.paused_until.is_some_and(|until| now < until) {
+            self.protocol.end_batch(output);
             return;
         }
         self.paused_until = None;
-        let measuring = now >= self.schedule.measure_from;
         while output.len() < OUTPUT_BYTES_MAX && self.protocol.has_room() {
+            let due_at = if self.pace.is_some() { self.next_due } else { now };
+            if due_at > now {
+                break;
+            }
+            let measuring = due_at >= self.schedule.measure_from;
             let Some(slot) = self.free.pop() else { break };
             let Some(operation) = self.work.next(&self.routes, self.node_position, measuring, &mut self.random) else {
                 self.free.push(slot);
                 self.work_is_done = true;
                 break;
             };
-            self.issue(slot, operation, now, output);
+            self.issue(slot, operation, due_at, now, output);
+            self.next_due += self.pace.unwrap_or_default();
         }
         self.protocol.end_batch(output);
     }
@@ -212,16 +260,18 @@ impl<P: Protocol> Engine<P> {
         if self.slots.iter().flatten().any(overdue) { Err(ConnectionError::Silent) } else { Ok(()) }
     }
 
-    fn issue(&mut self, slot: u32, operation: Operation, now: Instant, output: &mut BytesMut) {
+    fn issue(&mut self, slot: u32, operation: Operation, due_at: Instant, now: Instant, output: &mut BytesMut) {
         match operation.kind {
-            Kind::Get => self.protocol.encode_get(slot, operation.key, output),
-            Kind::Put => {
-                let start = self.random.random_range(0..=VALUE_BLOCK_EXTRA);
-                let value = Value { block: &self.values, start, bytes: self.settings.value_bytes };
-                self.protocol.encode_put(slot, operation.key, value, output);
-            }
+            Kind::Get | Kind::ReadModifyWrite => self.protocol.encode_get(slot, operation.key, output),
+            Kind::Put | Kind::Insert => self.put(slot, operation.key, output),
         }
-        self.slots[slot as usize] = Some(InFlight { operation, sent_at: now });
+        self.slots[slot as usize] = Some(InFlight { operation, due_at, sent_at: now, is_read: false });
+    }
+
+    fn put(&mut self, slot: u32, key: u32, output: &mut BytesMut) {
+        let start = self.random.random_range(0..=VALUE_BLOCK_EXTRA);
+        let value = Value { block: &self.values, start, bytes: self.settings.value_bytes };
+        self.protocol.encode_put(slot, key, value, output);
     }
 
     fn follow_routes(&mut self) {
@@ -236,16 +286,24 @@ impl<P: Protocol> Engine<P> {
     fn handle_answer(&mut self, answer: Answer, now: Instant, recorder: &mut Recorder) -> Result<(), ConnectionError> {
         let Answer { slot, forwarded, outcome } = answer;
         let request = self.slots.get_mut(slot as usize).and_then(Option::take).ok_or(ConnectionError::Unexpected)?;
+        let counts = self.is_measured(request.due_at, now);
+        let latency = now.duration_since(request.due_at);
+        let operation = request.operation;
+        if let (Kind::ReadModifyWrite, false, Outcome::Value { found }) = (operation.kind, request.is_read, &outcome) {
+            recorder.misses += u64::from(counts && !found);
+            self.slots[slot as usize] = Some(InFlight { sent_at: now, is_read: true, ..request });
+            self.half_done.push(slot);
+            return Ok(());
+        }
         self.free.push(slot);
-        let counts = self.is_measured(request.sent_at, now);
-        let latency = now.duration_since(request.sent_at);
-        match (request.operation.kind, outcome) {
+        match (operation.kind, outcome) {
             (Kind::Get, Outcome::Value { found }) if counts => {
                 recorder.misses += u64::from(!found);
                 recorder.count_read(latency);
             }
             (Kind::Get, Outcome::Value { .. }) => {}
-            (Kind::Put, Outcome::Written) => {
+            (kind, Outcome::Written) if request.is_read || matches!(kind, Kind::Put | Kind::Insert) => {
+                self.work.written(operation);
                 if let Work::Fill(_) = self.work {
                     recorder.filled += 1;
                 }
@@ -253,7 +311,7 @@ impl<P: Protocol> Engine<P> {
                     recorder.count_write(latency);
                 }
             }
-            (_, Outcome::Refused(refusal)) => self.handle_refusal(request.operation, refusal, now, counts, recorder),
+            (_, Outcome::Refused(refusal)) => self.handle_refusal(operation, refusal, now, counts, recorder),
             _ => return Err(ConnectionError::Unexpected),
         }
         if counts {
@@ -280,15 +338,19 @@ impl<P: Protocol> Engine<P> {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    fn is_measured(&self, sent_at: Instant, now: Instant) -> bool {
-        let begin = if self.settings.by_operations { sent_at } else { now };
-        begin >= self.schedule.measure_from && now < self.schedule.stop_at
+    fn is_measured(&self, due_at: Instant, now: Instant) -> bool {
+        let Schedule { measure_from, stop_at, .. } = self.schedule;
+        // Leaving out of an open loop what is answered late would flatter the server.
+        let begin = if self.settings.by_operations || self.pace.is_some() { due_at } else { now };
+        let end = if self.pace.is_some() { due_at } else { now };
+        begin >= measure_from && end < stop_at
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draw::Draw;
     use crate::wire::Kvorum;
     use crate::work::Load;
     use kvorum_protocol::limits::FRAME_BYTES_MAX;
@@ -317,6 +379,16 @@ mod tests {
 
     /// An engine that only writes, connected to node 1, which measures from `begin` for a minute.
     fn engine(pipeline: usize, value_bytes: usize, begin: Instant) -> Engine<Kvorum> {
+        engine_of(pipeline, value_bytes, begin, Kind::Put, None)
+    }
+
+    fn engine_of(
+        pipeline: usize,
+        value_bytes: usize,
+        begin: Instant,
+        other: Kind,
+        pace: Option<Pace>,
+    ) -> Engine<Kvorum> {
         let keys = Arc::new(KeySpace::new(100, 16, 1));
         let settings = Settings {
             pipeline,
@@ -332,11 +404,19 @@ mod tests {
         let seat = Seat {
             settings: Arc::new(settings),
             router: Arc::new(Router::new(topology(0, 1), Arc::clone(&keys))),
-            work: Work::Load(Load { keys: Arc::clone(&keys), read_ratio: 0.0, route: Route::Leaders, budget: None }),
+            work: Work::Load(Load {
+                keys: Arc::clone(&keys),
+                draw: Draw::Even,
+                read_ratio: if other == Kind::Put { 0.0 } else { 0.5 },
+                other,
+                route: Route::Leaders,
+                budget: None,
+            }),
             keys,
             random: StdRng::seed_from_u64(1),
+            pace,
         };
-        let schedule = Schedule { measure_from: begin, stop_at: begin + Duration::from_secs(60) };
+        let schedule = Schedule { begin, measure_from: begin, stop_at: begin + Duration::from_secs(60) };
         let mut engine = Engine::new(seat, schedule);
         engine.handle_connected(NodeId(Uuid::from_u128(1)));
         engine
@@ -447,5 +527,84 @@ mod tests {
         let mut recorder = Recorder::new();
         engine.handle_disconnected(begin + Duration::from_secs(3), &mut recorder);
         assert_eq!((engine.in_flight(), recorder.unanswered), (0, sent as u64));
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn an_open_loop_sends_when_it_is_due_and_counts_from_then() {
+        let begin = Instant::now();
+        let pace = Pace { offset: 2 * MS, every: 10 * MS };
+        let (mut engine, mut recorder) = (engine_of(2, 10, begin, Kind::Put, Some(pace)), Recorder::new());
+        let mut output = BytesMut::new();
+        engine.send(begin + MS, &mut output);
+        assert!(output.is_empty(), "nothing is due yet");
+        engine.send(begin + 2 * MS, &mut output);
+        let first = requests(&mut output);
+        assert_eq!(first.len(), 1);
+        // Due are now those of 12, 22 and 32 ms; only one has a slot.
+        engine.send(begin + 33 * MS, &mut output);
+        assert_eq!(requests(&mut output).len(), 1);
+        engine.receive(&mut reply(first[0].id, written()), begin + 40 * MS, &mut recorder).unwrap();
+        assert!((37_900_000..38_100_000).contains(&recorder.writes.max()), "from 2 to 40 ms");
+        engine.send(begin + 40 * MS, &mut output);
+        let late = requests(&mut output);
+        assert_eq!(late.len(), 1);
+        engine.receive(&mut reply(late[0].id, written()), begin + 50 * MS, &mut recorder).unwrap();
+        assert!(
+            (27_900_000..28_100_000).contains(&recorder.writes.min()),
+            "from 22 to 50 ms, though it was sent at 40"
+        );
+        assert!(engine.check(begin + 33 * MS + Duration::from_secs(1)).is_ok(), "patience counts from sending");
+        engine.handle_end(&mut recorder);
+        // Those from 32 ms on, until the minute is over.
+        assert_eq!(recorder.unsent, (60_000 - 32u64).div_ceil(10));
+    }
+
+    #[test]
+    fn what_an_open_loop_gets_after_its_time_counts_if_it_was_due_within() {
+        let begin = Instant::now();
+        let stop = begin + Duration::from_secs(60);
+        let pace = Pace { offset: Duration::from_secs(59), every: Duration::from_secs(10) };
+        let (mut engine, mut recorder) = (engine_of(1, 10, begin, Kind::Put, Some(pace)), Recorder::new());
+        let mut output = BytesMut::new();
+        engine.send(stop - Duration::from_secs(1), &mut output);
+        let id = requests(&mut output)[0].id;
+        engine.receive(&mut reply(id, written()), stop + 100 * MS, &mut recorder).unwrap();
+        assert_eq!(recorder.writes.len(), 1);
+    }
+
+    #[test]
+    fn a_read_modify_write_is_one_operation_of_two_requests() {
+        let begin = Instant::now();
+        let (mut engine, mut recorder) = (engine_of(1, 10, begin, Kind::ReadModifyWrite, None), Recorder::new());
+        let mut output = BytesMut::new();
+        let value = || ResponseBody::Value(None::<Entry>);
+        let (mut reads, mut writes) = (0, 0);
+        for step in 0..100 {
+            engine.send(begin + step * MS, &mut output);
+            let asked = requests(&mut output).remove(0);
+            let answer = match asked.body {
+                RequestBody::Get { .. } => value(),
+                _ => written(),
+            };
+            reads += u64::from(answer == value());
+            writes += u64::from(answer != value());
+            engine.receive(&mut reply(asked.id, answer), begin + (step + 1) * MS, &mut recorder).unwrap();
+        }
+        assert!(writes > 10 && recorder.writes.len() == writes);
+        assert!((recorder.reads.len() + writes).abs_diff(reads) <= 1, "each write was preceded by a read of its own");
+        assert!((1_990_000..2_010_000).contains(&recorder.writes.min()), "it takes as long as both");
+        // Answering the read with a write's answer is not an answer.
+        let asked = loop {
+            engine.send(begin, &mut output);
+            let asked = requests(&mut output).remove(0);
+            if matches!(asked.body, RequestBody::Get { .. }) {
+                break asked;
+            }
+            engine.receive(&mut reply(asked.id, written()), begin, &mut recorder).unwrap();
+        };
+        let answer = engine.receive(&mut reply(asked.id, written()), begin, &mut recorder);
+        assert!(matches!(answer, Err(ConnectionError::Unexpected)));
     }
 }

@@ -1,8 +1,9 @@
 //! All connections of a phase, spread over threads that each run their own single-threaded executor.
 
 use crate::connection::{Connection, lock};
-use crate::engine::{Schedule, Seat, Settings};
+use crate::engine::{Pace, Schedule, Seat, Settings};
 use crate::keys::KeySpace;
+use crate::pacer::Pacer;
 use crate::recorder::Recorder;
 use crate::routes::Router;
 use crate::wire::Protocol;
@@ -13,7 +14,8 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use tokio::sync::{mpsc, watch};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
 
 /// What every connection of a fleet is made from.
 #[derive(Clone, Debug)]
@@ -21,9 +23,20 @@ pub(crate) struct FleetPlan {
     pub(crate) connections: usize,
     pub(crate) threads: usize,
     pub(crate) seed: u64,
+    /// Operations per second of all connections in an open loop; none is a closed loop.
+    pub(crate) rate: Option<f64>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) keys: Arc<KeySpace>,
     pub(crate) router: Arc<Router>,
+}
+
+impl FleetPlan {
+    /// The connections' requests are due in turn.
+    fn pace_of(&self, number: usize) -> Option<Pace> {
+        let between = 1.0 / self.rate?;
+        let every = Duration::from_secs_f64(between * self.connections as f64).max(Duration::from_nanos(1));
+        Some(Pace { offset: Duration::from_secs_f64(between * number as f64), every })
+    }
 }
 
 /// See the module.
@@ -35,6 +48,8 @@ pub(crate) struct Fleet {
     /// One message of each connection when its first try to connect is over; closed when all connections have ended.
     ready: mpsc::Receiver<bool>,
     schedule: watch::Sender<Option<Schedule>>,
+    /// By connection, in an open loop.
+    wakes: Vec<Arc<Notify>>,
 }
 
 impl Fleet {
@@ -47,6 +62,8 @@ impl Fleet {
         let (ready_sender, ready) = mpsc::channel(plan.connections);
         let (schedule, schedule_receiver) = watch::channel(None);
         let (mut threads, mut recorders) = (Vec::new(), Vec::new());
+        let paced = if plan.rate.is_some() { plan.connections } else { 0 };
+        let wakes: Vec<Arc<Notify>> = (0..paced).map(|_| Arc::new(Notify::new())).collect();
         for thread in 0..plan.threads {
             let recorder = Arc::new(Mutex::new(Recorder::new()));
             let crew: Vec<(Connection<P>, Seat)> = (thread..plan.connections)
@@ -59,8 +76,10 @@ impl Fleet {
                         router: Arc::clone(&plan.router),
                         work: work(),
                         random,
+                        pace: plan.pace_of(number),
                     };
-                    (Connection::new(number, Arc::clone(&plan.router), Arc::clone(&recorder)), seat)
+                    let due = wakes.get(number).cloned();
+                    (Connection::new(number, Arc::clone(&plan.router), Arc::clone(&recorder), due), seat)
                 })
                 .collect();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -79,7 +98,7 @@ impl Fleet {
             threads.push(std::thread::Builder::new().name(format!("load-{thread}")).spawn(body)?);
             recorders.push(recorder);
         }
-        Ok(Fleet { plan, threads, recorders, ready, schedule })
+        Ok(Fleet { plan, threads, recorders, ready, schedule, wakes })
     }
 
     /// Waits until each connection's first try is over, which their timeout bounds. Returns how many are open.
@@ -93,8 +112,16 @@ impl Fleet {
         open
     }
 
-    pub(crate) fn begin(&self, schedule: Schedule) {
+    /// # Errors
+    /// The system has no thread to give to the clock of an open loop.
+    pub(crate) fn begin(&mut self, schedule: Schedule) -> io::Result<()> {
+        if let Some(rate) = self.plan.rate {
+            let settings = Arc::clone(&self.plan.settings);
+            let pacer = Pacer { connections: std::mem::take(&mut self.wakes), rate };
+            self.threads.push(pacer.start(schedule, move || settings.halt.load(Ordering::Relaxed))?);
+        }
         self.schedule.send_replace(Some(schedule));
+        Ok(())
     }
 
     /// Waits until every connection has ended; cancel safe.

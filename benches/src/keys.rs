@@ -16,11 +16,20 @@ pub(crate) struct KeySpace {
     by_shard: Vec<u32>,
     /// Shard s has positions `starts[s]..starts[s + 1]` of `by_shard`.
     starts: Vec<u32>,
+    /// Those below are the keys of shard s that are there to begin with: its positions are in the order of the numbers.
+    initial_ends: Vec<u32>,
+    initial: u32,
 }
 
 impl KeySpace {
     /// Lays out `count` keys of `key_bytes` each over `shards` shards; hashes each key once.
     pub(crate) fn new(count: u32, key_bytes: usize, shards: u16) -> Self {
+        KeySpace::with_room(count, count, key_bytes, shards)
+    }
+
+    /// As `new`; those from number `initial` on are inserted later.
+    pub(crate) fn with_room(initial: u32, count: u32, key_bytes: usize, shards: u16) -> Self {
+        assert!((1..=count).contains(&initial));
         assert!(count > 0 && key_bytes >= key_bytes_min(count));
         let mut text = BytesMut::with_capacity(key_bytes);
         let mut shard_of = |key: u32| {
@@ -42,7 +51,12 @@ impl KeySpace {
             by_shard[*position as usize] = key as u32;
             *position += 1;
         }
-        KeySpace { key_bytes, by_shard, starts }
+        let end_of = |shard: usize| {
+            let (start, end) = (starts[shard], starts[shard + 1]);
+            start + by_shard[start as usize..end as usize].partition_point(|&key| key < initial) as u32
+        };
+        let initial_ends = (0..usize::from(shards)).map(end_of).collect();
+        KeySpace { key_bytes, by_shard, starts, initial_ends, initial }
     }
 
     pub(crate) fn count(&self) -> u32 {
@@ -56,6 +70,21 @@ impl KeySpace {
     /// The positions of a shard's keys.
     pub(crate) fn positions_of(&self, shard: usize) -> std::ops::Range<u32> {
         self.starts[shard]..self.starts[shard + 1]
+    }
+
+    /// The positions of those of its keys that are there to begin with.
+    pub(crate) fn initial_of(&self, shard: usize) -> std::ops::Range<u32> {
+        self.starts[shard]..self.initial_ends[shard]
+    }
+
+    /// How many keys are there to begin with.
+    pub(crate) fn initial(&self) -> u32 {
+        self.initial
+    }
+
+    /// The shard of the key at a position.
+    pub(crate) fn shard_at(&self, position: u32) -> usize {
+        self.starts.partition_point(|&start| start <= position) - 1
     }
 
     /// The key's number at a position.

@@ -2,17 +2,20 @@
 //!
 //! It does not go through the client library, whose comfort (a future per operation, retries, budgets) would be measured
 //! along with the server. Instead each connection is a small state machine straight on the protocol's codecs: it keeps a
-//! fixed number of requests in flight (a closed loop), encodes all that are due into one write and takes all replies out
-//! of one read.
+//! fixed number of requests in flight (a closed loop) or sends them when they are due (an open one), encodes all that are due
+//! into one write and takes all replies out of one read. The wire protocol is a type parameter of it, so that one engine
+//! drives every system that is compared.
 //!
 //! ```text
 //! options ─► run ─► fleet (threads) ─► connection (socket) ─► engine (no I/O) ─► recorder ─► report
-//!              └──► control (TOPOLOGY, STATUS)                 └─ routes, keys, sequence, work
+//!    ▲         └──► control (TOPOLOGY, STATUS)                 ├─ work: routes, keys, draw
+//! compare ─► servers (Kvorum, Redis, etcd, null)               └─ wire: Kvorum, RESP, gRPC
 //! ```
 //!
 //! A run ends at its deadline whatever the servers do.
 
 pub mod compare;
+pub mod files;
 pub mod null;
 pub mod options;
 pub mod report;
@@ -21,10 +24,13 @@ pub mod storage;
 
 mod connection;
 mod control;
+mod draw;
 mod engine;
 mod fleet;
 mod keys;
 mod limits;
+mod pacer;
+mod plot;
 mod recorder;
 mod routes;
 mod sequence;

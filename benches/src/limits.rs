@@ -50,6 +50,12 @@ pub(crate) const TOPOLOGY_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) const ERROR_PAUSE_MIN: Duration = Duration::from_millis(5);
 /// And for at most this long, whatever the server advises.
 pub(crate) const ERROR_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The clock of an open loop looks at most this often for what is due; several requests are, if the rate is higher.
+pub(crate) const PACE_TICK_MIN: Duration = Duration::from_micros(100);
+/// And at least this often whether the run was given up.
+pub(crate) const PACE_SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Highest rate of an open loop, in operations per second of all connections.
+pub(crate) const RATE_MAX: f64 = 1e8;
 /// Longest wait for one STATUS or TOPOLOGY.
 pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the start of a run waits for every shard to have a leader.

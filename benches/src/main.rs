@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use kvorum_benches::compare::{CompareError, CompareOptions, compare};
+use kvorum_benches::files::{CSV_HEAD, csv_row};
 use kvorum_benches::null::{self, NullOptions};
 use kvorum_benches::run::Progress;
 use kvorum_benches::{BenchError, Options, run};
@@ -14,7 +15,7 @@ const NOTHING_WORKED: u8 = 1;
 const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
 
-/// Without a subcommand: loads a Kvorum cluster in a closed loop and reports throughput, latency and CPU per operation
+/// Without a subcommand: loads a Kvorum cluster in a closed loop or at a fixed rate, and reports throughput, latency and CPU per operation
 #[derive(Parser, Debug)]
 #[command(name = "kvorum-bench", version, args_conflicts_with_subcommands = true)]
 struct CommandLine {
@@ -44,19 +45,30 @@ fn main() -> ExitCode {
 }
 
 fn run_load(options: Options) -> ExitCode {
-    let json = options.json;
+    let (json, told) = (options.json, options.progress || std::io::stderr().is_terminal());
+    let (csv, hdr, plot) = (options.csv.clone(), options.hdr.clone(), options.plot.clone());
     let plan = match options.into_plan() {
         Ok(plan) => plan,
         Err(error) => return fail(USAGE, &error),
     };
-    let is_terminal = std::io::stderr().is_terminal();
+    let mut seconds = CSV_HEAD.to_owned();
     let report = run(&plan, |progress| {
-        if is_terminal {
+        seconds.extend(csv_row(&progress));
+        if told {
             show(progress);
         }
     });
     match report {
-        Ok(report) => print(&report, json, report.worked()),
+        Ok(report) => {
+            let files = [(csv, seconds), (hdr, report.percentiles()), (plot, report.plot())];
+            for (path, text) in files.into_iter().filter_map(|(path, text)| Some((path?, text))) {
+                if let Err(error) = std::fs::write(&path, text) {
+                    eprintln!("kvorum-bench: {}: {error}", path.display());
+                    return ExitCode::from(NOTHING_WORKED);
+                }
+            }
+            print(&report, json, report.worked())
+        }
         Err(error @ BenchError::Unreachable { .. }) => fail(UNREACHABLE, &error),
         Err(error) => fail(NOTHING_WORKED, &error),
     }
@@ -83,7 +95,7 @@ fn print<T: Serialize + Display>(outcome: &T, json: bool, worked: bool) -> ExitC
     ExitCode::SUCCESS
 }
 
-/// One line per second on a terminal.
+/// One line per second.
 fn show(progress: Progress) {
     match progress {
         Progress::Filling { filled, keys } => eprintln!("  filling   {filled} of {keys} keys"),

@@ -1,17 +1,20 @@
 //! The command line, and the validated plan that it becomes.
 
 use crate::keys::key_bytes_min;
-use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, KEYS_MAX, OPERATIONS_DURATION, PIPELINE_MAX, THREADS_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, DURATION_MAX, KEYS_MAX, OPERATIONS_DURATION, PIPELINE_MAX, RATE_MAX, THREADS_MAX,
+};
 use clap::{Parser, ValueEnum};
 use kvorum_protocol::limits::{DEADLINE_MS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{Ack, ReadMode};
 use serde::Serialize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const DEFAULT_URL: &str = "kv://127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403";
 const DEFAULT_PORT: u16 = 7400;
 
-/// Loads a Kvorum cluster in a closed loop and reports throughput, latency and CPU per operation.
+/// Loads a Kvorum cluster, in a closed loop or at a fixed rate, and reports throughput, latency and CPU per operation.
 #[derive(Parser, Debug)]
 #[command(name = "kvorum-bench", version)]
 pub struct Options {
@@ -51,6 +54,12 @@ pub struct Options {
     /// Which keys a connection sends to its node
     #[arg(long, value_enum, default_value_t = Route::Leaders)]
     pub route: Route,
+    /// How popular keys are; the YCSB workloads have their own
+    #[arg(long, value_enum, default_value_t = Distribution::Uniform)]
+    pub distribution: Distribution,
+    /// Open loop: send this many operations per second, whatever the answers do; latency counts from when each was due
+    #[arg(long)]
+    pub rate: Option<f64>,
     /// How long to measure, such as 10s, 500ms or 2m [default: 10s]
     #[arg(long, short = 'd', value_parser = parse_duration)]
     pub duration: Option<Duration>,
@@ -72,11 +81,23 @@ pub struct Options {
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
+    /// Tell throughput and latency of each second on stderr, even if that is no terminal
+    #[arg(long)]
+    pub progress: bool,
+    /// Write the seconds of the run to this file as CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write the histogram of latencies to this file, as percentiles in HdrHistogram's text format, in microseconds
+    #[arg(long, value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
+    /// Draw latency by percentile into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
 }
 
 /// What to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Workload {
     /// Reads only.
     Get,
@@ -84,6 +105,29 @@ pub enum Workload {
     Put,
     /// Both, see `--read-ratio`.
     Mixed,
+    /// YCSB's update heavy workload: half reads, half writes; zipfian.
+    YcsbA,
+    /// YCSB's read mostly workload: 95 % reads, 5 % writes; zipfian.
+    YcsbB,
+    /// YCSB's read only workload; zipfian.
+    YcsbC,
+    /// YCSB's read latest workload: 95 % reads, mostly of keys that were inserted last, 5 % inserts.
+    YcsbD,
+    /// YCSB's read-modify-write workload: half reads, half reads that are followed by a write of the same key; zipfian.
+    YcsbF,
+}
+
+/// How popular keys are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
+    /// Each is as likely as any other.
+    Uniform,
+    /// The one of rank r is drawn in proportion to 1 / r^0.99.
+    Zipfian,
+    /// As zipfian; the newest of a shard comes first.
+    #[value(skip)]
+    Latest,
 }
 
 /// Which keys a connection sends to its node.
@@ -137,8 +181,12 @@ pub struct Plan {
     pub read_ratio: f64,
     /// Connections.
     pub connections: usize,
-    /// Requests in flight on each connection.
+    /// Requests in flight on each connection; in an open loop the most of them.
     pub pipeline: usize,
+    /// Open loop: operations per second of all connections.
+    pub rate: Option<f64>,
+    /// How popular keys are.
+    pub distribution: Distribution,
     /// Threads; at most one per connection.
     pub threads: usize,
     /// Keys.
@@ -177,6 +225,12 @@ pub struct OptionError {
     problem: String,
 }
 
+impl OptionError {
+    pub(crate) fn new(option: &'static str, problem: impl Into<String>) -> Self {
+        OptionError { option, problem: problem.into() }
+    }
+}
+
 impl Options {
     /// Checks every option against its bounds.
     ///
@@ -196,6 +250,14 @@ impl Options {
         if !(0.0..=1.0).contains(&self.read_ratio) {
             return Err(OptionError { option: "read-ratio", problem: "must be from 0 to 1".into() });
         }
+        let is_rate = |rate: f64| rate > 0.0 && rate <= RATE_MAX;
+        if !self.rate.is_none_or(is_rate) {
+            return Err(OptionError { option: "rate", problem: format!("must be above 0 and at most {RATE_MAX}") });
+        }
+        if self.workload == Workload::YcsbD {
+            within("keys", self.keys as usize, 1, KEYS_MAX as usize / 2)?;
+            within("key-size", self.key_size, key_bytes_min(2 * self.keys), KEY_BYTES_MAX)?;
+        }
         if self.operations == Some(0) {
             return Err(OptionError { option: "operations", problem: "must be at least 1".into() });
         }
@@ -207,9 +269,17 @@ impl Options {
             seeds,
             workload: self.workload,
             read_ratio: match self.workload {
-                Workload::Get => 1.0,
+                Workload::Get | Workload::YcsbC => 1.0,
                 Workload::Put => 0.0,
                 Workload::Mixed => self.read_ratio,
+                Workload::YcsbA | Workload::YcsbF => 0.5,
+                Workload::YcsbB | Workload::YcsbD => 0.95,
+            },
+            rate: self.rate,
+            distribution: match self.workload {
+                Workload::Get | Workload::Put | Workload::Mixed => self.distribution,
+                Workload::YcsbD => Distribution::Latest,
+                _ => Distribution::Zipfian,
             },
             connections: self.connections,
             pipeline: self.pipeline,
@@ -301,6 +371,9 @@ mod tests {
             (&["--duration", "0s"], "--duration"),
             (&["--duration", "10y"], "--duration"),
             (&["--operations", "0"], "--operations"),
+            (&["--rate", "0"], "--rate"),
+            (&["--rate", "nan"], "--rate"),
+            (&["--workload", "ycsb-d", "--keys", "60000000"], "--keys"),
             (&["--timeout", "11m"], "--timeout"),
             (&["--threads", "0"], "--threads"),
         ] {

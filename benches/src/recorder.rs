@@ -26,6 +26,8 @@ pub(crate) struct Recorder {
     pub(crate) unanswered: u64,
     /// The longest that one of those had waited.
     pub(crate) unanswered_wait_max: Duration,
+    /// Requests that were due in an open loop, and were not sent before the run ended.
+    pub(crate) unsent: u64,
     /// Why connections were lost, over the whole run.
     pub(crate) lost: BTreeMap<String, u64>,
     pub(crate) reconnected: u64,
@@ -46,6 +48,7 @@ impl Recorder {
             overloaded: 0,
             unanswered: 0,
             unanswered_wait_max: Duration::ZERO,
+            unsent: 0,
             lost: BTreeMap::new(),
             reconnected: 0,
             filled: 0,
@@ -94,6 +97,7 @@ impl Recorder {
         self.overloaded += other.overloaded;
         self.unanswered += other.unanswered;
         self.unanswered_wait_max = self.unanswered_wait_max.max(other.unanswered_wait_max);
+        self.unsent += other.unsent;
         other.lost.iter().for_each(|(reason, &count)| add_reason(&mut self.lost, reason.clone(), count));
         self.reconnected += other.reconnected;
         self.filled += other.filled;

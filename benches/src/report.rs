@@ -1,8 +1,9 @@
 //! What a run measured, for people and for programs.
 
-use crate::options::{Plan, Route, Workload};
+use crate::options::{Distribution, Plan, Route, Workload};
 use crate::recorder::Recorder;
 use crate::server_use::NodeUse;
+use crate::{files, plot};
 use hdrhistogram::Histogram;
 use kvorum_protocol::{ReadMode, Topology};
 use serde::Serialize;
@@ -42,6 +43,8 @@ pub struct Report {
     /// The longest that one of those had waited, in microseconds. With a closed loop, a stall shows here or in
     /// `latency.max_us`, never in the number of operations alone.
     pub unanswered_wait_max_us: f64,
+    /// Requests that were due in an open loop and were not sent: their latency is missing, so all percentiles flatter.
+    pub unsent: u64,
     /// Connections lost over the whole run, by reason.
     pub connections_lost: BTreeMap<String, u64>,
     /// Lost connections that were opened again.
@@ -54,6 +57,9 @@ pub struct Report {
     pub server_cpu_us_per_operation: Option<f64>,
     /// What each server spent; absent if one of them could not be asked or restarted.
     pub servers: Option<Vec<NodeUse>>,
+    /// Latencies of all operations that worked, in nanoseconds.
+    #[serde(skip)]
+    pub(crate) histogram: Histogram<u64>,
 }
 
 /// The load that was asked for.
@@ -61,6 +67,8 @@ pub struct Report {
 pub struct LoadReport {
     workload: Workload,
     read_ratio: f64,
+    distribution: Distribution,
+    rate: Option<f64>,
     connections: usize,
     pipeline: usize,
     threads: usize,
@@ -136,23 +144,43 @@ impl Report {
             errors: recorder.errors.clone(),
             unanswered: recorder.unanswered,
             unanswered_wait_max_us: recorder.unanswered_wait_max.as_secs_f64() * 1e6,
+            unsent: recorder.unsent,
             connections_lost: recorder.lost.clone(),
             reconnected: recorder.reconnected,
             filled: measured.filled,
             bench_cpu_us_per_operation: per_operation(measured.bench_cpu),
             server_cpu_us_per_operation: measured.server_cpu.and_then(per_operation),
             servers: measured.servers,
+            histogram: recorder.all(),
         }
     }
 
     /// What did not go well, in one line; empty if all did.
     pub(crate) fn trouble(&self) -> String {
         let counts = [("overloaded", self.overloaded), ("misses", self.misses), ("forwarded", self.forwarded)];
-        let counts = counts.into_iter().chain([("reconnected", self.reconnected), ("unanswered", self.unanswered)]);
+        let counts = counts.into_iter().chain([
+            ("reconnected", self.reconnected),
+            ("unanswered", self.unanswered),
+            ("unsent", self.unsent),
+        ]);
         let counts = counts.map(|(what, count)| (what.to_owned(), count));
         let named = self.errors.iter().chain(&self.connections_lost).map(|(name, &count)| (name.clone(), count));
         let told = counts.chain(named).filter(|&(_, count)| count > 0);
         told.map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Latencies of all operations as percentiles, in HdrHistogram's text format, in microseconds.
+    pub fn percentiles(&self) -> String {
+        files::percentiles(&self.histogram)
+    }
+
+    /// Latency by percentile as an SVG document.
+    pub fn plot(&self) -> String {
+        let LoadReport { connections, pipeline, .. } = self.load;
+        let pace = self.load.rate.map_or("closed loop".to_owned(), |rate| format!("{rate}/s due"));
+        let rate = self.operations_per_second;
+        let title = format!("Latency: {connections} connections × {pipeline}, {pace}, {rate:.0} operations/s");
+        plot::latencies(&title, &[("all operations", &self.histogram)])
     }
 
     /// Whether anything worked at all.
@@ -166,6 +194,8 @@ impl LoadReport {
         LoadReport {
             workload: plan.workload,
             read_ratio: plan.read_ratio,
+            distribution: plan.distribution,
+            rate: plan.rate,
             connections: plan.connections,
             pipeline: plan.pipeline,
             threads: plan.threads,
@@ -228,12 +258,24 @@ impl fmt::Display for Report {
         let workload = match load.workload {
             Workload::Get => format!("{} GET", load.read_mode),
             Workload::Put => format!("PUT, ack {}", load.ack),
-            Workload::Mixed => {
-                format!("{:.0} % {} GET, rest PUT, ack {}", load.read_ratio * 100.0, load.read_mode, load.ack)
+            workload => {
+                let rest = match workload {
+                    Workload::YcsbD => "insert",
+                    Workload::YcsbF => "read-modify-write",
+                    _ => "PUT",
+                };
+                format!("{:.0} % {} GET, rest {rest}, ack {}", load.read_ratio * 100.0, load.read_mode, load.ack)
             }
         };
-        writeln!(f, "load        {workload}; {} connections × {} in flight", load.connections, load.pipeline)?;
-        writeln!(f, "            {} keys of {} B, values of {} B", load.keys, load.key_bytes, load.value_bytes)?;
+        let pace = load.rate.map_or("closed loop".to_owned(), |rate| format!("{rate} operations/s are due"));
+        writeln!(f, "load        {workload}; {} connections × {} in flight; {pace}", load.connections, load.pipeline)?;
+        let drawn = match load.distribution {
+            Distribution::Uniform => "evenly",
+            Distribution::Zipfian => "zipfian",
+            Distribution::Latest => "the latest most",
+        };
+        let LoadReport { keys, key_bytes, value_bytes, .. } = load;
+        writeln!(f, "            {keys} keys of {key_bytes} B, drawn {drawn}; values of {value_bytes} B")?;
         let ClusterReport { nodes, shards, durability } = cluster;
         writeln!(f, "cluster     {nodes} nodes, {shards} shards, durability {durability}")?;
         writeln!(
@@ -280,6 +322,13 @@ impl Report {
         }
         for (reason, count) in &self.connections_lost {
             writeln!(f, "lost        {count} × {reason}")?;
+        }
+        if self.unsent > 0 {
+            writeln!(
+                f,
+                "unsent      {} requests were due and not sent: the servers are too slow for the rate",
+                self.unsent
+            )?;
         }
         if self.unanswered > 0 {
             let longest = Pretty(self.unanswered_wait_max_us);

@@ -52,6 +52,14 @@ impl Routes {
         self.led.get(node).map_or(&[], |led| &led.shards)
     }
 
+    /// Whether the node leads the shard of the key at a position.
+    pub(crate) fn leads_position(&self, node: usize, position: u32) -> bool {
+        let Some(led) = self.led.get(node) else { return false };
+        let Some(range) = led.starts.partition_point(|&start| start <= position).checked_sub(1) else { return false };
+        let before = if range == 0 { 0 } else { led.ends[range - 1] };
+        position - led.starts[range] < led.ends[range] - before
+    }
+
     /// The position of a key drawn evenly from those that the node leads; `None` if it leads none.
     pub(crate) fn draw(&self, node: usize, random: &mut impl Rng) -> Option<u32> {
         let led = self.led.get(node)?;
@@ -165,6 +173,8 @@ mod tests {
         let drawn: BTreeSet<u32> = (0..20_000).filter_map(|_| routes.draw(0, &mut random)).collect();
         let expected: BTreeSet<u32> = keys.positions_of(0).chain(keys.positions_of(3)).collect();
         assert_eq!(drawn, expected);
+        let led: BTreeSet<u32> = (0..keys.count()).filter(|&position| routes.leads_position(0, position)).collect();
+        assert_eq!(led, expected);
         assert_eq!(routes.shards_led(0), [0, 3]);
         assert!(routes.leads(1) && !routes.leads(2));
         assert_eq!(routes.draw(7, &mut random), None);

@@ -1,17 +1,18 @@
 //! A whole run: look at the cluster, write the keys, load, measure, report.
 
 use crate::control::Control;
+use crate::draw::Draw;
 use crate::engine::{ConnectionError, Schedule, Settings};
 use crate::fleet::{Fleet, FleetPlan};
 use crate::keys::KeySpace;
 use crate::limits::{FILL_DURATION_MAX, FILL_PIPELINE, FILL_STALL_MAX, LEADERS_PAUSE, LEADERS_WAIT};
-use crate::options::Plan;
+use crate::options::{Distribution, Plan, Workload};
 use crate::recorder::Recorder;
 use crate::report::{Latency, Measured, Report};
 use crate::routes::Router;
 use crate::server_use::{self, NodeUse};
 use crate::wire::{Kvorum, Protocol};
-use crate::work::{Fill, FillClaims, Load, Work};
+use crate::work::{Fill, FillClaims, Kind, Load, Work};
 use kvorum_protocol::{NodeInfo, NodeStatus, Topology};
 use std::io;
 use std::marker::PhantomData;
@@ -150,7 +151,10 @@ struct Run<'a, P> {
 impl<'a, P: Protocol> Run<'a, P> {
     fn new(plan: &'a Plan, target: Target) -> Self {
         let Target { topology, servers } = target;
-        let keys = Arc::new(KeySpace::new(plan.keys, plan.key_bytes, topology.shards.len() as u16));
+        // Inserts double the keys at most; then the last ones are written again.
+        let room = if plan.distribution == Distribution::Latest { 2 * plan.keys } else { plan.keys };
+        let shards = topology.shards.len() as u16;
+        let keys = Arc::new(KeySpace::with_room(plan.keys, room, plan.key_bytes, shards));
         let router = Arc::new(Router::new(topology, Arc::clone(&keys)));
         Run { plan, servers, keys, router, protocol: PhantomData }
     }
@@ -168,12 +172,12 @@ impl<'a, P: Protocol> Run<'a, P> {
     /// [`FILL_DURATION_MAX`].
     async fn fill(&self, progress: &mut impl FnMut(Progress)) -> Result<u64, BenchError> {
         let claims = Arc::new(FillClaims::new(&self.keys));
-        let fleet_plan = self.fleet_plan(self.plan.pipeline.max(FILL_PIPELINE), false);
+        let fleet_plan = self.fleet_plan(self.plan.pipeline.max(FILL_PIPELINE), false, None);
         let work = || Work::Fill(Fill::new(Arc::clone(&self.keys), Arc::clone(&claims)));
         let mut fleet = Fleet::launch::<P>(fleet_plan, work)?;
         self.require_open(&mut fleet).await?;
         let begin = Instant::now();
-        fleet.begin(Schedule { measure_from: begin, stop_at: begin + FILL_DURATION_MAX });
+        fleet.begin(Schedule { begin, measure_from: begin, stop_at: begin + FILL_DURATION_MAX })?;
         let keys = self.plan.keys;
         let (mut filled, mut filled_at) = (0, begin);
         let mut tick = seconds_from(begin);
@@ -200,20 +204,33 @@ impl<'a, P: Protocol> Run<'a, P> {
     async fn load(&mut self, filled: u64, progress: &mut impl FnMut(Progress)) -> Result<Report, BenchError> {
         let plan = self.plan;
         let budget = plan.operations.map(|operations| Arc::new(AtomicU64::new(operations)));
-        let fleet_plan = self.fleet_plan(plan.pipeline, budget.is_some());
+        let fleet_plan = self.fleet_plan(plan.pipeline, budget.is_some(), plan.rate);
+        let draw = match plan.distribution {
+            Distribution::Uniform => Draw::Even,
+            Distribution::Zipfian => Draw::zipf(&self.keys),
+            Distribution::Latest => Draw::latest(&self.keys),
+        };
+        let other = match plan.workload {
+            Workload::YcsbD => Kind::Insert,
+            Workload::YcsbF => Kind::ReadModifyWrite,
+            _ => Kind::Put,
+        };
         let work = || {
             Work::Load(Load {
                 keys: Arc::clone(&self.keys),
+                draw: draw.clone(),
                 read_ratio: plan.read_ratio,
+                other,
                 route: plan.route,
                 budget: budget.clone(),
             })
         };
         let mut fleet = Fleet::launch::<P>(fleet_plan, work)?;
         self.require_open(&mut fleet).await?;
-        let measure_from = Instant::now() + plan.warmup;
+        let begin = Instant::now();
+        let measure_from = begin + plan.warmup;
         let stop_at = measure_from + plan.duration;
-        fleet.begin(Schedule { measure_from, stop_at });
+        fleet.begin(Schedule { begin, measure_from, stop_at })?;
         tokio::time::sleep_until(measure_from.into()).await;
 
         let nodes = self.router.current().topology.nodes.clone();
@@ -232,12 +249,13 @@ impl<'a, P: Protocol> Run<'a, P> {
         Ok(Report::new(plan, topology, &recorder, Measured { elapsed, filled, bench_cpu, server_cpu, servers }))
     }
 
-    fn fleet_plan(&self, pipeline: usize, by_operations: bool) -> FleetPlan {
+    fn fleet_plan(&self, pipeline: usize, by_operations: bool, rate: Option<f64>) -> FleetPlan {
         let plan = self.plan;
         FleetPlan {
             connections: plan.connections,
             threads: plan.threads,
             seed: plan.seed,
+            rate,
             settings: Arc::new(Settings {
                 pipeline,
                 value_bytes: plan.value_bytes,

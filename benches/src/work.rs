@@ -1,5 +1,6 @@
 //! What a connection does next.
 
+use crate::draw::Draw;
 use crate::keys::KeySpace;
 use crate::limits::FILL_CLAIM;
 use crate::options::Route;
@@ -10,17 +11,23 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// One operation of the load; the key is a number of the [`KeySpace`].
+/// One operation of the load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Operation {
     pub(crate) kind: Kind,
+    /// Of the [`KeySpace`]: the key's number, and its position.
     pub(crate) key: u32,
+    pub(crate) position: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Get,
     Put,
+    /// A PUT of a key that was not there.
+    Insert,
+    /// A GET, and after its answer a PUT of the same key; one operation.
+    ReadModifyWrite,
 }
 
 /// Where a connection's operations come from.
@@ -48,16 +55,26 @@ impl Work {
     /// An operation did not work. Filling tries it again; load goes on with the next.
     pub(crate) fn failed(&mut self, operation: Operation) {
         if let Work::Fill(fill) = self {
-            fill.again.push(operation.key);
+            fill.again.push(operation);
+        }
+    }
+
+    /// A write took effect.
+    pub(crate) fn written(&mut self, operation: Operation) {
+        if let (Work::Load(Load { draw: Draw::Latest(latest), keys, .. }), Kind::Insert) = (self, operation.kind) {
+            latest.inserts.written(keys, operation.position);
         }
     }
 }
 
-/// Keys drawn evenly, reads and writes by their ratio.
+/// Keys drawn by a distribution, reads and other operations by their ratio.
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) keys: Arc<KeySpace>,
+    pub(crate) draw: Draw,
     pub(crate) read_ratio: f64,
+    /// What is done that is not a read.
+    pub(crate) other: Kind,
     pub(crate) route: Route,
     /// Measured operations that are left for the whole fleet; none is no limit.
     pub(crate) budget: Option<Arc<AtomicU64>>,
@@ -69,14 +86,11 @@ impl Load {
             let take = |left: u64| left.checked_sub(1);
             budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         }
-        let led = match (self.route, node) {
-            (Route::Leaders, Some(node)) => routes.draw(node, random),
-            _ => None,
-        };
+        let node = node.filter(|_| self.route == Route::Leaders);
+        let kind = if random.random::<f64>() < self.read_ratio { Kind::Get } else { self.other };
         // A node that leads nothing is sent any key and forwards it: the report shows how many were.
-        let position = led.unwrap_or_else(|| random.random_range(0..self.keys.count()));
-        let read = random.random::<f64>() < self.read_ratio;
-        Some(Operation { kind: if read { Kind::Get } else { Kind::Put }, key: self.keys.key_at(position) })
+        let position = self.draw.position(&self.keys, routes, node, kind, random);
+        Some(Operation { kind, key: self.keys.key_at(position), position })
     }
 }
 
@@ -87,7 +101,7 @@ pub(crate) struct Fill {
     claims: Arc<FillClaims>,
     claimed: Range<u32>,
     /// Keys whose write failed; at most a pipeline of them, since they go before new claims.
-    again: Vec<u32>,
+    again: Vec<Operation>,
 }
 
 /// The next unclaimed position of each shard.
@@ -116,18 +130,18 @@ impl Fill {
     }
 
     fn next(&mut self, routes: &Routes, node: Option<usize>) -> Option<Operation> {
-        if let Some(key) = self.again.pop() {
-            return Some(Operation { kind: Kind::Put, key });
+        if let Some(operation) = self.again.pop() {
+            return Some(operation);
         }
         if self.claimed.is_empty() {
             self.claimed = self.claim(routes, node)?;
         }
         let position = self.claimed.next().expect("a claim holds at least one key");
-        Some(Operation { kind: Kind::Put, key: self.keys.key_at(position) })
+        Some(Operation { kind: Kind::Put, key: self.keys.key_at(position), position })
     }
 
     fn claim(&self, routes: &Routes, node: Option<usize>) -> Option<Range<u32>> {
         let led = node.map_or(&[][..], |node| routes.shards_led(node)).iter().map(|&shard| usize::from(shard));
-        led.chain(0..self.keys.shards()).find_map(|shard| self.claims.claim(shard, self.keys.positions_of(shard).end))
+        led.chain(0..self.keys.shards()).find_map(|shard| self.claims.claim(shard, self.keys.initial_of(shard).end))
     }
 }

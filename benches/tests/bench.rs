@@ -163,3 +163,44 @@ fn a_report_is_json_and_text() {
     let text = report.to_string();
     assert!(text.contains("PUT, ack accepted; 1 connections × 1 in flight") && text.contains("throughput"), "{text}");
 }
+
+#[test]
+fn every_ycsb_workload_reads_what_was_written() {
+    for (workload, reads) in [("ycsb-a", 0.5), ("ycsb-b", 0.95), ("ycsb-c", 1.0), ("ycsb-f", 0.5)] {
+        let fake = FakeCluster::start(3, 8);
+        let arguments = format!("--fill --workload {workload} --keys 1000 -c 6 -n 5000 --warmup 0s");
+        let report = bench(&fake.url, &arguments);
+        assert_eq!((report.operations, report.misses, report.forwarded), (5000, 0, 0), "{workload}: {report}");
+        let read = report.reads.map_or(0, |reads| reads.count) as f64 / 5000.0;
+        assert!((read - reads).abs() < 0.05, "{workload}: {read}");
+        assert_eq!(fake.cluster.keys(), 1000, "{workload} inserts nothing");
+    }
+}
+
+#[test]
+fn ycsb_d_inserts_and_reads_the_latest() {
+    let fake = FakeCluster::start(3, 8);
+    let report = bench(&fake.url, "--fill --workload ycsb-d --keys 1000 -c 1 -n 5000 --warmup 0s");
+    let inserted = report.writes.unwrap().count as usize;
+    assert!((150..350).contains(&inserted), "about 5 %: {inserted}");
+    assert_eq!(fake.cluster.keys(), 1000 + inserted, "each insert is of a new key");
+    assert_eq!((report.misses, report.forwarded), (0, 0), "one connection reads no key before it is written");
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate_whatever_the_pipeline_allows() {
+    let fake = FakeCluster::start(3, 8);
+    let report = bench(&fake.url, "-c 6 -P 8 --keys 100 --rate 1000 --duration 1s --warmup 100ms");
+    assert_eq!(report.operations + report.unsent + report.unanswered, 1000, "{report}");
+    assert!(report.operations > 500, "{report}");
+}
+
+#[test]
+fn an_open_loop_tells_what_a_silent_server_kept_it_from_sending() {
+    let fake = FakeCluster::start(1, 1);
+    fake.cluster.faults.silent.store(true, Ordering::Relaxed);
+    let begin = Instant::now();
+    let report = bench(&fake.url, "-c 2 -P 3 --keys 10 --rate 1000 --duration 300ms --warmup 0s --timeout 5s");
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    assert_eq!((report.operations, report.unanswered, report.unsent), (0, 6, 294), "{report}");
+}

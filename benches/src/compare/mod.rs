@@ -16,9 +16,9 @@ mod servers;
 pub use options::CompareOptions;
 pub use outcome::Comparison;
 
-use crate::options::{OptionError, Plan, Replicated, Route, Workload};
+use crate::options::{Distribution, OptionError, Plan, Replicated, Route, Workload};
 use crate::server_use::{cpu_of, machine_cpu};
-use crate::storage::StorageError;
+use crate::storage::{StorageError, median};
 use kvorum_protocol::{Ack, ReadMode};
 use options::{Family, Load, System};
 use outcome::Turn;
@@ -60,14 +60,15 @@ pub fn compare(options: &CompareOptions, progress: &mut dyn FnMut(String)) -> Re
         }
         let systems = start(family, &loads, options, progress)?;
         for load in loads {
-            for round in 1..=options.rounds {
-                for &(system, at) in &systems.takers {
-                    if system.takes_part(&load) {
-                        let turn = systems.take_turn(system, at, load, round, options)?;
-                        progress(turn.to_string());
-                        turns.push(turn);
-                    }
-                }
+            let closed = systems.take_turns(load, options, progress)?;
+            let peak = closed.first().map_or(0.0, |first| {
+                let own = closed.iter().filter(|turn| turn.system == first.system);
+                median(&own.map(|turn| turn.report.operations_per_second).collect::<Vec<_>>())
+            });
+            turns.extend(closed);
+            let rate = peak * options.latency_at;
+            if rate > 0.0 {
+                turns.extend(systems.take_turns(Load { rate: Some(rate), ..load }, options, progress)?);
             }
         }
     }
@@ -108,6 +109,24 @@ fn start(
 }
 
 impl Systems {
+    /// All rounds of a load.
+    fn take_turns(
+        &self,
+        load: Load,
+        options: &CompareOptions,
+        progress: &mut dyn FnMut(String),
+    ) -> Result<Vec<Turn>, CompareError> {
+        let mut turns = Vec::new();
+        for round in 1..=options.rounds {
+            for &(system, at) in self.takers.iter().filter(|(system, _)| system.takes_part(&load)) {
+                let turn = self.take_turn(system, at, load, round, options)?;
+                progress(turn.to_string());
+                turns.push(turn);
+            }
+        }
+        Ok(turns)
+    }
+
     fn take_turn(
         &self,
         system: System,
@@ -155,6 +174,8 @@ fn plan(options: &CompareOptions, load: Load, replicated: Replicated) -> Plan {
         connections: load.connections,
         pipeline: load.pipeline,
         threads: options.threads.min(load.connections),
+        rate: load.rate,
+        distribution: Distribution::Uniform,
         keys: options.keys,
         key_bytes: options.key_size,
         value_bytes: options.value_size,

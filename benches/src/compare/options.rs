@@ -1,7 +1,11 @@
 //! The command line of `kvorum-bench compare`.
 
+use crate::keys::key_bytes_min;
+use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, KEYS_MAX, PIPELINE_MAX, THREADS_MAX};
 use crate::options::{OptionError, parse_duration, within};
+use crate::wire::GRPC_VALUE_BYTES_MAX;
 use clap::{Args, ValueEnum};
+use kvorum_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +16,7 @@ use std::time::Duration;
 #[derive(Args, Debug, Clone)]
 pub struct CompareOptions {
     /// Who takes part, in the order of their turns
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "kvorum,redis,redis-batch,null")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "kvorum,redis,redis-batch,etcd,null")]
     pub(super) systems: Vec<System>,
     /// Loads: get, put (durable) or memory (not), with connections and requests in flight on each
     #[arg(
@@ -33,6 +37,9 @@ pub struct CompareOptions {
     /// How long everybody rests before each turn: disks and processors recover from bursts
     #[arg(long, default_value = "2s", value_parser = parse_duration)]
     pub(super) pause: Duration,
+    /// After the closed loops of a load: an open loop at this share of the peak of the first system, for all of them; 0 for none
+    #[arg(long, default_value_t = 0.0)]
+    pub(super) latency_at: f64,
     /// Keys, drawn evenly
     #[arg(long, default_value_t = 100_000)]
     pub(super) keys: u32,
@@ -54,6 +61,9 @@ pub struct CompareOptions {
     /// Redis's server
     #[arg(long, default_value = "redis-server")]
     pub(super) redis: PathBuf,
+    /// etcd's server
+    #[arg(long, default_value = "etcd")]
+    pub(super) etcd: PathBuf,
     /// The folder in which the servers' folders are made [default: the system's for temporary files]
     #[arg(long)]
     pub(super) dir: Option<PathBuf>,
@@ -76,6 +86,8 @@ pub(super) enum System {
     Redis,
     /// As Redis, with one WAIT 1 after all SETs that a connection sends at once; only where that makes a difference
     RedisBatch,
+    /// Three nodes, over gRPC; connections are spread over all of them
+    Etcd,
     /// A server that does the same input and output with no store behind it: the ceiling
     Null,
 }
@@ -86,13 +98,19 @@ impl System {
             System::Kvorum => "Kvorum",
             System::Redis => "Redis",
             System::RedisBatch => "Redis, WAIT per batch",
+            System::Etcd => "etcd",
             System::Null => "null",
         }
     }
 
     /// Whether the system does anything under this load that another one does not.
     pub(super) fn takes_part(self, load: &Load) -> bool {
-        self != System::RedisBatch || (load.family != Family::Get && load.pipeline > 1)
+        match self {
+            System::RedisBatch => load.family != Family::Get && load.pipeline > 1,
+            // It has no such mode.
+            System::Etcd => load.family != Family::Memory,
+            _ => true,
+        }
     }
 }
 
@@ -108,12 +126,14 @@ pub(super) enum Family {
     Memory,
 }
 
-/// A closed loop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+/// A closed loop, or an open one.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub(super) struct Load {
     pub(super) family: Family,
     pub(super) connections: usize,
     pub(super) pipeline: usize,
+    /// Operations per second of an open loop.
+    pub(super) rate: Option<f64>,
 }
 
 impl FromStr for Load {
@@ -130,7 +150,7 @@ impl FromStr for Load {
         };
         let (connections, pipeline) = size.split_once('x').unwrap_or((size, "1"));
         let number = |text: &str| text.parse::<usize>().map_err(|_| problem());
-        Ok(Load { family, connections: number(connections)?, pipeline: number(pipeline)? })
+        Ok(Load { family, connections: number(connections)?, pipeline: number(pipeline)?, rate: None })
     }
 }
 
@@ -142,11 +162,22 @@ impl fmt::Display for Load {
             Family::Memory => "PUT in memory",
         })?;
         match (self.connections, self.pipeline) {
-            (1, 1) => f.write_str(", 1 connection"),
-            (connections, 1) => write!(f, ", {connections} connections"),
-            (connections, pipeline) => write!(f, ", {connections} × {pipeline} pipelined"),
+            (1, 1) => f.write_str(", 1 connection")?,
+            (connections, 1) => write!(f, ", {connections} connections")?,
+            (connections, pipeline) => write!(f, ", {connections} × {pipeline} pipelined")?,
         }
+        self.rate.map_or(Ok(()), |rate| write!(f, ", {rate:.0}/s due"))
     }
+}
+
+fn check_load(options: &CompareOptions, load: Load) -> Result<(), OptionError> {
+    within("loads", load.connections, 1, CONNECTIONS_MAX)?;
+    within("loads", load.pipeline, 1, PIPELINE_MAX)?;
+    within("threads", options.threads, 1, THREADS_MAX)?;
+    within("keys", options.keys as usize, 1, KEYS_MAX as usize)?;
+    within("key-size", options.key_size, key_bytes_min(options.keys), KEY_BYTES_MAX)?;
+    within("value-size", options.value_size, 0, VALUE_BYTES_MAX)?;
+    within("duration", options.duration.as_millis() as usize, 1, DURATION_MAX.as_millis() as usize)
 }
 
 impl CompareOptions {
@@ -155,8 +186,16 @@ impl CompareOptions {
     pub(super) fn check(&self) -> Result<(), OptionError> {
         within("rounds", self.rounds as usize, 1, 1000)?;
         within("base-port", self.base_port.into(), 1024, 65_400)?;
+        if !(0.0..=1.0).contains(&self.latency_at) {
+            return Err(OptionError::new("latency-at", "must be from 0 to 1"));
+        }
         within("systems", self.systems.len(), 1, 16)?;
-        within("loads", self.loads.len(), 1, 64)
+        within("loads", self.loads.len(), 1, 64)?;
+        if self.systems.contains(&System::Etcd) {
+            within("value-size", self.value_size, 0, GRPC_VALUE_BYTES_MAX)?;
+        }
+        // Every bound of a single load holds for each of these, too.
+        self.loads.iter().try_for_each(|&load| check_load(self, load))
     }
 }
 

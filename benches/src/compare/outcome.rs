@@ -54,6 +54,9 @@ impl Comparison {
         if options.systems.iter().any(|system| matches!(system, System::Redis | System::RedisBatch)) {
             versions.extend(first_line(Command::new(&options.redis).arg("--version")));
         }
+        if options.systems.contains(&System::Etcd) {
+            versions.extend(first_line(Command::new(&options.etcd).arg("--version")));
+        }
         Comparison {
             machine: Machine::here(),
             versions,
@@ -102,6 +105,7 @@ impl Comparison {
             "Kvorum : it",
             "p50",
             "p99",
+            "Kvorum : it",
             "CPU of its servers, µs",
             "Kvorum : it",
             "CPU of the client, µs",
@@ -121,6 +125,7 @@ impl Comparison {
                 ratio(&kvorum, &turns, rate),
                 latency(|turn| turn.report.latency.p50_us),
                 latency(|turn| turn.report.latency.p99_us),
+                ratio(&kvorum, &turns, |turn| turn.report.latency.p99_us),
                 spread(&each(&turns, server_cpu), 2),
                 ratio(&kvorum, &turns, server_cpu),
                 format!("{:.2}", median(&each(&turns, bench_cpu))),

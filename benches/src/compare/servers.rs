@@ -2,12 +2,12 @@
 
 use super::options::{CompareOptions, Family, System};
 use super::process::{Process, wait_until};
-use crate::options::{Plan, Replicated};
+use crate::options::{Plan, Replicated, Route};
 use crate::run::{Servers, Target, run_on};
 use crate::storage::StorageError;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::options::Place;
-use crate::wire::{Kvorum, Resp, command};
+use crate::wire::{Grpc, Kvorum, Resp, command};
 use crate::{Report, null};
 use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ShardInfo, Term, Topology};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,6 +17,9 @@ use tempfile::TempDir;
 
 /// Replicas of Redis's node.
 const REPLICAS: u16 = 2;
+const ETCD_NODES: u16 = 3;
+/// More than the longest such answer has.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// Longest wait for a server's answer while it starts.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -28,6 +31,7 @@ pub(super) struct Deployed {
 enum Running {
     Kvorum(Nodes),
     Redis { processes: Vec<Process>, address: String, _folder: TempDir },
+    Etcd { processes: Vec<Process>, addresses: Vec<String>, _folder: TempDir },
     Null { processes: Vec<Process>, addresses: Vec<String>, _folder: TempDir },
 }
 
@@ -37,6 +41,7 @@ impl Deployed {
         let servers = match system {
             System::Kvorum => start_kvorum(family, options)?,
             System::Redis | System::RedisBatch => start_redis(family, options)?,
+            System::Etcd => start_etcd(options)?,
             System::Null => start_null(family, options)?,
         };
         Ok(Deployed { servers })
@@ -46,7 +51,7 @@ impl Deployed {
     pub(super) fn processes(&self) -> Vec<u32> {
         match &self.servers {
             Running::Kvorum(nodes) => nodes.processes(),
-            Running::Redis { processes, .. } | Running::Null { processes, .. } => {
+            Running::Redis { processes, .. } | Running::Etcd { processes, .. } | Running::Null { processes, .. } => {
                 processes.iter().map(Process::id).collect()
             }
         }
@@ -59,6 +64,7 @@ impl Deployed {
         }
         let plan = Plan {
             fill: true,
+            rate: None,
             connections: 8,
             pipeline: 16,
             threads: 1,
@@ -74,36 +80,43 @@ impl Deployed {
     pub(super) fn load(&self, plan: &Plan) -> Result<Report, StorageError> {
         let servers = Servers::Processes(self.processes());
         Ok(match &self.servers {
-            Running::Kvorum(nodes) => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = runtime.map_err(StorageError::system("a runtime"))?;
-                let found = runtime.block_on(Target::find(&nodes.addresses()))?;
-                run_on::<Kvorum>(plan, Target { servers, ..found })?
+            Running::Kvorum(nodes) => run_on::<Kvorum>(plan, Target { servers, ..find(&nodes.addresses())? })?,
+            Running::Null { addresses, .. } => run_on::<Kvorum>(plan, Target { servers, ..find(addresses)? })?,
+            Running::Redis { address, .. } => {
+                run_on::<Resp>(plan, Target { topology: without_shards(std::slice::from_ref(address)), servers })?
             }
-            Running::Redis { address, .. } => run_on::<Resp>(plan, Target { topology: lone(address), servers })?,
-            Running::Null { addresses, .. } => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = runtime.map_err(StorageError::system("a runtime"))?;
-                let found = runtime.block_on(Target::find(addresses))?;
-                run_on::<Kvorum>(plan, Target { servers, ..found })?
+            Running::Etcd { addresses, .. } => {
+                // Any node takes any key.
+                let plan = Plan { route: Route::Any, ..plan.clone() };
+                run_on::<Grpc>(&plan, Target { topology: without_shards(addresses), servers })?
             }
         })
     }
 }
 
-/// A server without shards, as the engine sees it.
-fn lone(address: &str) -> Topology {
+/// The shards and their leaders, as they are now.
+fn find(addresses: &[String]) -> Result<Target, StorageError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StorageError::system("a runtime"))?;
+    Ok(runtime.block_on(Target::find(addresses))?)
+}
+
+/// Servers that have no shards, as the engine sees them: it spreads connections over nodes that lead some.
+fn without_shards(addresses: &[String]) -> Topology {
+    let node = |(number, address): (usize, &String)| NodeInfo {
+        id: NodeId(uuid::Uuid::from_u128(number as u128)),
+        name: String::new(),
+        client_address: address.clone(),
+        zone: String::new(),
+    };
+    let nodes: Vec<NodeInfo> = addresses.iter().enumerate().map(node).collect();
+    let shard = |leader: usize| ShardInfo { leader: Some(leader as u16), term: Term(1), replicas: vec![leader as u16] };
     Topology {
         epoch: Epoch(1),
         cluster: ClusterId(uuid::Uuid::nil()),
         durability: Durability::Fsync,
-        nodes: vec![NodeInfo {
-            id: NodeId(uuid::Uuid::nil()),
-            name: String::new(),
-            client_address: address.to_owned(),
-            zone: String::new(),
-        }],
-        shards: vec![ShardInfo { leader: Some(0), term: Term(1), replicas: vec![0] }],
+        shards: (0..nodes.len().next_power_of_two()).map(|number| shard(number % nodes.len())).collect(),
+        nodes,
     }
 }
 
@@ -162,8 +175,52 @@ fn ask_redis(address: &str, words: &[&[u8]]) -> std::io::Result<String> {
         return Ok(String::new());
     };
     let mut text = String::new();
-    stream.take(bytes as u64).read_to_string(&mut text)?;
+    stream.take(ANSWER_BYTES_MAX.min(bytes as u64)).read_to_string(&mut text)?;
     Ok(text)
+}
+
+fn start_etcd(options: &CompareOptions) -> Result<Running, StorageError> {
+    let folder = folder("etcd", options)?;
+    let first = options.base_port + 80;
+    let client = |number: u16| format!("127.0.0.1:{}", first + number);
+    let url = |number: u16| format!("http://{}", client(number));
+    let peer = |number: u16| format!("http://127.0.0.1:{}", first + 10 + number);
+    let name = |number: u16| format!("etcd-{number}");
+    let members: Vec<String> = (0..ETCD_NODES).map(|number| format!("{}={}", name(number), peer(number))).collect();
+    let members = members.join(",");
+    let mut processes = Vec::new();
+    for number in 0..ETCD_NODES {
+        let (name, url, peer) = (name(number), url(number), peer(number));
+        let dir = folder.path().join(&name).display().to_string();
+        let arguments = [
+            ["--name", &name],
+            ["--data-dir", &dir],
+            ["--listen-client-urls", &url],
+            ["--advertise-client-urls", &url],
+            ["--listen-peer-urls", &peer],
+            ["--initial-advertise-peer-urls", &peer],
+            ["--initial-cluster", &members],
+            ["--initial-cluster-state", "new"],
+            // It keeps every version of a key until it is told not to.
+            ["--quota-backend-bytes", "8589934592"],
+            ["--log-level", "warn"],
+        ];
+        processes.push(Process::start(&name, &options.etcd, arguments.as_flattened(), folder.path())?);
+    }
+    let addresses: Vec<String> = (0..ETCD_NODES).map(client).collect();
+    let serves = || addresses.iter().all(|address| etcd_is_healthy(address).unwrap_or(false));
+    wait_until("etcd has a leader", &mut processes, serves)?;
+    Ok(Running::Etcd { processes, addresses, _folder: folder })
+}
+
+/// Whether a node says that it has a leader and can write.
+fn etcd_is_healthy(address: &str) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    Ok(answer.contains("\"health\":\"true\""))
 }
 
 fn start_null(family: Family, options: &CompareOptions) -> Result<Running, StorageError> {

@@ -19,7 +19,7 @@ pub use table::Table;
 
 use crate::control::Control;
 use crate::keys::key_bytes_min;
-use crate::options::{Plan, Replicated, Route, Workload};
+use crate::options::{Distribution, Plan, Replicated, Route, Workload};
 use crate::run::{BenchError, Progress};
 use kvorum_protocol::{Ack, NodeStatus, ReadMode};
 use options::Measure;
@@ -99,6 +99,8 @@ fn plan(addresses: &[String], keys: u32, value_bytes: usize) -> Plan {
         connections: LOAD_CONNECTIONS,
         pipeline: LOAD_PIPELINE,
         threads: 1,
+        rate: None,
+        distribution: Distribution::Uniform,
         keys,
         key_bytes: KEY_BYTES,
         value_bytes,

@@ -1,9 +1,11 @@
 //! How the engine speaks to a server. One engine drives every system, so that the client is not what differs between them;
 //! the protocol is a type parameter, so that its calls cost nothing by themselves.
 
+mod grpc;
 mod kvorum;
 mod resp;
 
+pub(crate) use grpc::{Grpc, VALUE_BYTES_MAX as GRPC_VALUE_BYTES_MAX};
 pub(crate) use kvorum::{Kvorum, hello};
 pub(crate) use resp::{Resp, command};
 
