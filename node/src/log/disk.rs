@@ -108,6 +108,11 @@ pub trait ColdFile: Send {
 pub trait JournalFile: Send {
     /// Its size, which does not change.
     fn bytes(&self) -> u32;
+    /// From here on [`JournalFile::write_at`] is given places, lengths and memory that are multiples of `alignment`, and
+    /// may go past the system's cache.
+    fn write_past_cache(&self, alignment: u32) {
+        let _ = alignment;
+    }
     /// Writes all of `bytes` at `offset`, inside the file. Not durable before [`JournalFile::sync`].
     ///
     /// # Errors

@@ -338,6 +338,10 @@ impl<H: FileHandle> JournalFile for OpenFile<H> {
         self.bytes
     }
 
+    fn write_past_cache(&self, alignment: u32) {
+        self.handle.write_past_cache(alignment);
+    }
+
     fn write_at(&self, offset: u32, bytes: &[u8]) -> Result<(), DiskError> {
         assert!(offset as usize + bytes.len() <= self.bytes as usize, "a journal file never grows");
         self.handle.write_at(offset.into(), bytes).map_err(self.error("write"))
