@@ -711,7 +711,7 @@ impl ShardLog {
     /// A failure of the disk.
     pub fn read_hint(&self) -> Result<Option<Bytes>, LogError> {
         let Some(manifest) = &self.manifest else { return Ok(None) };
-        let bytes = self.disk.read_shard_file(self.shard, HINT_FILE)?;
+        let bytes = self.disk.map_shard_file(self.shard, HINT_FILE)?;
         Ok(bytes.and_then(|bytes| manifest::decode_hint(self.shard, manifest.sequence, bytes)))
     }
 
