@@ -19,6 +19,7 @@ pub mod limits;
 pub mod log;
 pub mod meta;
 pub mod node;
+mod pace;
 pub mod peer_desk;
 pub mod peer_table;
 pub mod peers;

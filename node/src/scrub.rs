@@ -7,6 +7,7 @@
 
 use crate::limits::SCRUB_PASS_EVERY_MIN;
 use crate::log::{Disk, LogError, LogView, Segment, SegmentPlace, scrub};
+use crate::pace::Pace;
 use crate::router::Router;
 use crate::seeded::{Bug, planted};
 use crate::shard::inbox::ShardHandle;
@@ -17,11 +18,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tracing::{debug, error, info, warn};
-
-/// The rate is not spread over less than this: a sleep is not worth it.
-const SLICE: Duration = Duration::from_millis(5);
 
 /// The segments of a log that do not change any more: data segments, and log segments that have a successor.
 pub fn cold_segments(log: &LogView) -> Vec<Arc<Segment>> {
@@ -161,7 +159,7 @@ impl ScrubThread {
         let shared = Arc::new(Shared {
             disk,
             router,
-            bytes_per_second: bytes_per_second.max(1),
+            bytes_per_second,
             stopping: Mutex::new(false),
             stopped: Condvar::new(),
             bytes: AtomicU64::new(0),
@@ -198,7 +196,7 @@ impl Shared {
         while self.wait_until(Instant::now() + SCRUB_PASS_EVERY_MIN) {
             let before = self.bytes.load(Ordering::Relaxed);
             let began = Instant::now();
-            if !self.pass(began) {
+            if !self.pass() {
                 return;
             }
             let (bytes, seconds) = (self.bytes.load(Ordering::Relaxed) - before, began.elapsed().as_secs());
@@ -210,16 +208,14 @@ impl Shared {
     }
 
     /// Goes through all replicas once. Returns `false` if it was stopped.
-    fn pass(&self, began: Instant) -> bool {
-        let mut bytes = 0;
+    fn pass(&self) -> bool {
+        let mut rate = Pace::begin(self.bytes_per_second);
         let mut running = true;
         let mut pass = Pass::new(&self.router);
         while let Some((handle, segment)) = pass.next(&self.router) {
             let mut pace = |read: u64| {
-                bytes += read;
                 self.bytes.fetch_add(read, Ordering::Relaxed);
-                let due = began + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-                running = due.saturating_duration_since(Instant::now()) < SLICE || self.wait_until(due);
+                running = rate.note(read).is_none_or(|until| self.wait_until(until));
                 running
             };
             if check(&*self.disk, &handle.reader, &segment, &mut pace) == Checked::Damaged {

@@ -2,6 +2,7 @@
 //! disk, at a rate with a bound.
 
 use crate::log::Disk;
+use crate::pace::Pace;
 use crate::shard::inbox::Inbox;
 use crate::shard::upkeep::{Job, Upkeep};
 use kvorum_protocol::ShardId;
@@ -10,10 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-/// The rate is not spread over less than this: a sleep is not worth it.
-const SLICE: Duration = Duration::from_millis(5);
+use std::time::Instant;
 
 /// Runs jobs one after another on a thread of its own, which ends when this is dropped.
 pub struct UpkeepThread {
@@ -42,7 +40,7 @@ impl UpkeepThread {
             filled: Condvar::new(),
             stopping: AtomicBool::new(false),
             disk,
-            bytes_per_second: bytes_per_second.max(1),
+            bytes_per_second,
             bytes: AtomicU64::new(0),
         });
         let worker = Arc::clone(&shared);
@@ -84,9 +82,22 @@ impl Shared {
 
     fn run(&self) {
         while let Some((_, job, inbox)) = self.next() {
-            let mut pace = Pace { shared: self, began: Instant::now(), bytes: 0 };
-            let done = job.run(&*self.disk, &mut |bytes| pace.note(bytes));
+            let mut pace = Pace::begin(self.bytes_per_second);
+            let done = job.run(&*self.disk, &mut |bytes| {
+                self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                pace.note(bytes).into_iter().for_each(|until| self.wait_until(until));
+                !self.is_stopping()
+            });
             inbox.upkeep_done(done);
+        }
+    }
+
+    /// Waits; shorter if it is time to stop.
+    fn wait_until(&self, until: Instant) {
+        let mut queue = self.queue.lock();
+        // New jobs wake it as well, and change nothing.
+        while !self.is_stopping() && Instant::now() < until {
+            self.filled.wait_until(&mut queue, until);
         }
     }
 
@@ -101,30 +112,5 @@ impl Shared {
             }
             self.filled.wait(&mut queue);
         }
-    }
-}
-
-/// Keeps one job to its rate.
-struct Pace<'a> {
-    shared: &'a Shared,
-    began: Instant,
-    bytes: u64,
-}
-
-impl Pace<'_> {
-    fn note(&mut self, bytes: u64) -> bool {
-        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes += bytes;
-        let due = Duration::from_secs_f64(self.bytes as f64 / self.shared.bytes_per_second as f64);
-        let ahead = due.saturating_sub(self.began.elapsed());
-        if ahead >= SLICE {
-            let mut queue = self.shared.queue.lock();
-            let until = Instant::now() + ahead;
-            // New jobs wake it as well, and change nothing.
-            while !self.shared.is_stopping() && Instant::now() < until {
-                self.shared.filled.wait_until(&mut queue, until);
-            }
-        }
-        !self.shared.is_stopping()
     }
 }

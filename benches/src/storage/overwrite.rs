@@ -6,6 +6,7 @@ use super::watch::{disk_bytes, written_bytes};
 use super::{KEY_BYTES, StorageError, Table, fill, plan, spread};
 use crate::options::Plan;
 use crate::run::Progress;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,8 @@ struct Side {
     /// MiB of all nodes' files at the ends of its turns.
     files: Vec<f64>,
     files_most: f64,
-    refused: u64,
+    /// Requests that did not work, by the name of the error.
+    refused: BTreeMap<String, u64>,
 }
 
 pub(super) fn measure(
@@ -114,7 +116,7 @@ impl Side {
             p99_ms: Vec::new(),
             files: Vec::new(),
             files_most: 0.0,
-            refused: 0,
+            refused: BTreeMap::new(),
         })
     }
 
@@ -138,7 +140,10 @@ impl Side {
         self.per_second.push(report.operations_per_second);
         self.p50_ms.push(writes.p50_us / 1000.0);
         self.p99_ms.push(writes.p99_us / 1000.0);
-        self.refused += report.overloaded + report.errors.values().sum::<u64>();
+        let refused = report.errors.into_iter().chain([("Overloaded".to_owned(), report.overloaded)]);
+        for (error, count) in refused.filter(|(_, count)| *count > 0) {
+            *self.refused.entry(error).or_default() += count;
+        }
         self.files_most = self.files_most.max(most);
         self.files.push(mebibytes(&folders));
         progress(format!(
@@ -174,8 +179,8 @@ impl Side {
         ]);
         let files = self.files.iter().map(|files| format!("{:.2}", files / live)).collect::<Vec<_>>().join(", ");
         table.notes.push(format!("Files per live byte at the end of each turn, {}: {files}.", self.name));
-        if self.refused > 0 {
-            table.notes.push(format!("{}: {} requests were refused or failed.", self.name, self.refused));
+        for (error, count) in &self.refused {
+            table.notes.push(format!("{}: {count} requests were refused or failed: {error}.", self.name));
         }
     }
 }

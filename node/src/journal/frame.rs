@@ -89,19 +89,22 @@ pub(super) struct FramePlace {
 pub(super) struct FrameBuilder {
     seed: FrameSeed,
     buffer: Vec<u8>,
+    /// Where the frame begins in the buffer: its memory is aligned as its place in the file is, so that it can be written
+    /// past the system's cache.
+    start: usize,
     chunks: u32,
 }
 
 impl FrameBuilder {
     pub(super) fn new(seed: FrameSeed) -> FrameBuilder {
-        let mut builder = FrameBuilder { seed, buffer: Vec::new(), chunks: 0 };
+        let mut builder = FrameBuilder { seed, buffer: Vec::new(), start: 0, chunks: 0 };
         builder.clear();
         builder
     }
 
     pub(super) fn clear(&mut self) {
-        self.buffer.clear();
-        self.buffer.resize(HEADER_BYTES as usize, 0);
+        self.buffer.truncate(self.start);
+        self.buffer.resize(self.start + HEADER_BYTES as usize, 0);
         self.chunks = 0;
     }
 
@@ -111,7 +114,8 @@ impl FrameBuilder {
 
     /// What the frame takes in its file once a chunk of `length` bytes has been added.
     pub(super) fn bytes_with(&self, length: u32) -> u32 {
-        frame_bytes(self.buffer.len() as u32 - HEADER_BYTES + CHUNK_HEADER_BYTES + length)
+        let so_far = (self.buffer.len() - self.start) as u32;
+        frame_bytes(so_far - HEADER_BYTES + CHUNK_HEADER_BYTES + length)
     }
 
     pub(super) fn push(&mut self, chunk: &ChunkHeader, bytes: &[u8]) {
@@ -126,9 +130,10 @@ impl FrameBuilder {
         self.chunks += 1;
     }
 
-    /// The frame's bytes, checksums and padding included.
+    /// The frame's bytes, checksums and padding included. Their memory is aligned to [`FRAME_ALIGNMENT`].
     pub(super) fn finish(&mut self, place: &FramePlace) -> &[u8] {
-        let body = &self.buffer[HEADER_BYTES as usize..];
+        let body = &self.buffer[self.start + HEADER_BYTES as usize..];
+        let padded = frame_bytes(body.len() as u32) as usize;
         let mut header = [0; HEADER_BYTES as usize];
         header[0..4].copy_from_slice(&MAGIC);
         header[8..16].copy_from_slice(&place.round.to_le_bytes());
@@ -140,9 +145,25 @@ impl FrameBuilder {
         header[40..44].copy_from_slice(&place.offset.to_le_bytes());
         let crc = self.seed.header_crc(&header);
         header[4..8].copy_from_slice(&crc.to_le_bytes());
-        self.buffer[..HEADER_BYTES as usize].copy_from_slice(&header);
-        self.buffer.resize(self.buffer.len().next_multiple_of(FRAME_ALIGNMENT as usize), 0);
-        &self.buffer
+        self.buffer[self.start..][..HEADER_BYTES as usize].copy_from_slice(&header);
+        self.buffer.resize(self.start + padded, 0);
+        self.align();
+        &self.buffer[self.start..]
+    }
+
+    /// The buffer may have grown, and lie elsewhere than when the frame began. Then the frame is moved, into a buffer with
+    /// room for twice as much: that becomes rare.
+    fn align(&mut self) {
+        let alignment = FRAME_ALIGNMENT as usize;
+        if self.buffer[self.start..].as_ptr().align_offset(alignment) == 0 {
+            return;
+        }
+        let frame = &self.buffer[self.start..];
+        let mut buffer: Vec<u8> = Vec::with_capacity(2 * frame.len() + alignment);
+        let start = buffer.as_ptr().align_offset(alignment);
+        buffer.resize(start, 0);
+        buffer.extend_from_slice(frame);
+        (self.buffer, self.start) = (buffer, start);
     }
 }
 
@@ -246,6 +267,22 @@ mod tests {
         golden[48..75].copy_from_slice(b"\x05\0\0\0\x02\0\0\0\x4d\0\0\0\0\0\0\0\x40\0\0\0\x03\0\0\0abc");
         golden[75..99].copy_from_slice(b"\x05\0\0\0\x02\0\0\0\x4d\0\0\0\0\0\0\0\x43\0\0\0\0\0\0\0");
         assert!(frame() == golden, "{:02x?}", &frame()[..100]);
+    }
+
+    #[test]
+    fn frames_lie_in_memory_as_they_do_in_their_files() {
+        let mut builder = FrameBuilder::new(FrameSeed::new(1));
+        for length in [0, 1, 4000, 5000, 100_000, 3, 1_000_000, 2_000_000, 0] {
+            let bytes = vec![7; length];
+            builder.push(&chunk(length as u32), &bytes);
+            assert_eq!(builder.bytes_with(0), frame_bytes(2 * CHUNK_HEADER_BYTES + length as u32));
+            let finished = builder.finish(&PLACE);
+            assert_eq!(finished.as_ptr().align_offset(FRAME_ALIGNMENT as usize), 0, "{length} bytes");
+            let frame = decode(&FrameSeed::new(1), 2, 8192, finished).unwrap();
+            assert_eq!(frame.bytes() as usize, finished.len());
+            assert_eq!(frame.chunks().unwrap(), [(chunk(length as u32), &bytes[..])]);
+            builder.clear();
+        }
     }
 
     #[test]

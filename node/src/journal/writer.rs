@@ -36,6 +36,12 @@ struct RingFile {
 }
 
 impl RingFile {
+    /// Frames are written once and read after a crash only: the system's cache is of no use to them.
+    fn new(number: u32, file: Box<dyn JournalFile>) -> Self {
+        file.write_past_cache(FRAME_ALIGNMENT);
+        RingFile { number, file, state: FileState::Free }
+    }
+
     fn is_synced(&self) -> bool {
         matches!(self.state, FileState::Synced { .. })
     }
@@ -84,7 +90,7 @@ impl JournalWriter {
         let next_round = replayed.newest_round + 1;
         let mut files = Vec::new();
         for number in disk.list_journal_files()? {
-            files.push(RingFile { number, file: disk.open_journal_file(number)?, state: FileState::Free });
+            files.push(RingFile::new(number, disk.open_journal_file(number)?));
         }
         let usable =
             |slot: &RingFile| slot.file.bytes() == options.file_bytes && !replayed.live_files.contains(&slot.number);
@@ -342,7 +348,7 @@ impl JournalWriter {
 
 fn new_file(disk: &dyn Disk, files: &[RingFile], bytes: u32) -> Result<RingFile, DiskError> {
     let number = files.iter().map(|slot| slot.number).max().unwrap_or(0) + 1;
-    Ok(RingFile { number, file: disk.create_journal_file(number, bytes)?, state: FileState::Free })
+    Ok(RingFile::new(number, disk.create_journal_file(number, bytes)?))
 }
 
 impl JournalOptions {

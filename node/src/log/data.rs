@@ -3,10 +3,9 @@
 //!
 //! ```text
 //! header of a segment, 64 bytes
-//! then frame after frame, each at a multiple of 8
-//!   0  place_crc  u32   CRC-32 of the place (shard, segment, generation, offset) and of bytes 4..12
-//!   4  bytes      u32   of the record, padding left out
-//!   8  record, as in an operation entry, then zeros up to a multiple of 8
+//! then frame after frame
+//!   0  place_crc  u32   CRC-32 of the place (shard, segment, generation, offset) and of the record's own checksum
+//!   4  record, as in an operation entry
 //! ```
 
 use super::disk::{Disk, DiskError};
@@ -22,9 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes in front of a record.
-pub(super) const FRAME_BYTES: u32 = 8;
-/// The longest record, padding left out.
-const RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX;
+pub(super) const FRAME_BYTES: u32 = 4;
+/// The longest record, and a little more.
+const RECORD_BYTES_MAX: usize = 2 * RECORD_HEADER_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX;
 
 /// A finished data segment.
 #[derive(Clone, Debug)]
@@ -63,7 +62,7 @@ impl DataWriter {
         DataWriter { disk, shard, numbers, bytes_max, open: None, done: Vec::new() }
     }
 
-    /// Appends a record, as it stands in an operation entry with its padding left out. `to_come` is about how many bytes
+    /// Appends a record, as it stands in an operation entry. `to_come` is about how many bytes
     /// will follow, this record included: a segment is made no larger than they need. If that is not known, segments begin
     /// small and double. Syncs now and then, and may block for that.
     ///
@@ -84,13 +83,10 @@ impl DataWriter {
         let offset = open.writer.written();
         let out = &mut open.writer.tail()[..bytes as usize];
         let crc = record.first_chunk().expect("longer than four bytes");
-        let place = open.segment.seed().place_crc(offset, record.len() as u32, *crc);
-        let (head, rest) = out.split_at_mut(FRAME_BYTES as usize);
-        head[..4].copy_from_slice(&place.to_le_bytes());
-        head[4..].copy_from_slice(&(record.len() as u32).to_le_bytes());
-        let (body, padding) = rest.split_at_mut(record.len());
+        let place = open.segment.seed().place_crc(offset, *crc);
+        let (head, body) = out.split_at_mut(FRAME_BYTES as usize);
+        head.copy_from_slice(&place.to_le_bytes());
         body.copy_from_slice(record);
-        padding.fill(0);
         open.writer.advance(bytes);
         open.lowest = open.lowest.min(version);
         open.unsynced += bytes;
@@ -145,7 +141,7 @@ impl DataWriter {
 
 /// What a record takes in a data segment.
 pub(super) fn frame_bytes(record_bytes: usize) -> u32 {
-    FRAME_BYTES + record_bytes.next_multiple_of(8) as u32
+    FRAME_BYTES + record_bytes as u32
 }
 
 /// Visits the records of a data segment, in order, all checksums verified.
@@ -182,13 +178,12 @@ fn header_at(segment: &Segment, offset: u32) -> Option<RecordHeader> {
 }
 
 /// Whether a record whose own checksum is right was written to this very place: a write that went astray, or an old one
-/// that came back, is valid in itself. `record` is the record's bytes, padding left out.
+/// that came back, is valid in itself. `record` is the record's bytes.
 pub(super) fn is_in_place(segment: &Segment, offset: u32, record: &[u8]) -> bool {
     let Some(frame) = offset.checked_sub(FRAME_BYTES).and_then(|at| segment.read(at, FRAME_BYTES)) else {
         return false;
     };
-    let word = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().expect("four bytes"));
-    let Some(crc) = record.first_chunk() else { return false };
-    let place = segment.seed().place_crc(offset - FRAME_BYTES, record.len() as u32, *crc);
-    (word(0), word(4)) == (place, record.len() as u32)
+    // The record's length is covered by its own checksum.
+    let place = record.first_chunk().map(|crc| segment.seed().place_crc(offset - FRAME_BYTES, *crc));
+    place.is_some_and(|place| frame == place.to_le_bytes())
 }

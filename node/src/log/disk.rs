@@ -19,6 +19,7 @@ pub use file_system::{FileHandle, FileSystem};
 pub use real::{RealFile, RealFileSystem};
 
 use super::map::Mapping;
+use bytes::Bytes;
 use kvorum_protocol::ShardId;
 use std::sync::Arc;
 
@@ -108,6 +109,11 @@ pub trait ColdFile: Send {
 pub trait JournalFile: Send {
     /// Its size, which does not change.
     fn bytes(&self) -> u32;
+    /// From here on [`JournalFile::write_at`] is given places, lengths and memory that are multiples of `alignment`, and
+    /// may go past the system's cache.
+    fn write_past_cache(&self, alignment: u32) {
+        let _ = alignment;
+    }
     /// Writes all of `bytes` at `offset`, inside the file. Not durable before [`JournalFile::sync`].
     ///
     /// # Errors
@@ -151,6 +157,11 @@ pub trait Disk: Send + Sync {
 
     /// The content of a small named file of a shard; `None` if there is none.
     fn read_shard_file(&self, shard: ShardId, name: &str) -> Result<Option<Vec<u8>>, DiskError>;
+    /// As [`Disk::read_shard_file`], for a file that may be large: it is read where it lies, as far as the system can, and
+    /// not into memory that an allocator may keep. What it holds does not change when the file is replaced.
+    fn map_shard_file(&self, shard: ShardId, name: &str) -> Result<Option<Bytes>, DiskError> {
+        Ok(self.read_shard_file(shard, name)?.map(Bytes::from))
+    }
     /// Replaces a small named file of a shard as a whole: after a crash it has the old content or the new one.
     fn write_shard_file(&self, shard: ShardId, name: &str, bytes: &[u8]) -> Result<(), DiskError>;
     /// Removes a small named file of a shard, if it is there.

@@ -87,7 +87,7 @@ impl Layout {
     /// If it can't be read.
     pub fn hint(&self, disk: &dyn Disk) -> Result<Hint, DiskError> {
         let Some(manifest) = &self.manifest else { return Ok(Hint::Missing) };
-        let Some(bytes) = disk.read_shard_file(self.shard, HINT_FILE)? else { return Ok(Hint::Missing) };
+        let Some(bytes) = disk.map_shard_file(self.shard, HINT_FILE)? else { return Ok(Hint::Missing) };
         let Some(sequence) = manifest::hint_sequence(self.shard, &bytes) else { return Ok(Hint::Damaged) };
         if sequence != manifest.sequence {
             return Ok(Hint::Stale);

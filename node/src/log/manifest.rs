@@ -187,13 +187,13 @@ pub(super) fn encode_hint(shard: ShardId, sequence: u64, body: &[u8]) -> Vec<u8>
 }
 
 /// Which manifest a hint is of; `None` if it does not match its checksums.
-pub(super) fn hint_sequence(shard: ShardId, bytes: &[u8]) -> Option<u64> {
+pub(super) fn hint_sequence(shard: ShardId, bytes: &Bytes) -> Option<u64> {
     let sequence = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
-    decode_hint(shard, sequence, bytes.to_vec()).map(|_| sequence)
+    decode_hint(shard, sequence, bytes.clone()).map(|_| sequence)
 }
 
 /// The body of the hint that belongs to the manifest with this sequence number; `None` if it is another one's, or damaged.
-pub(super) fn decode_hint(shard: ShardId, sequence: u64, bytes: Vec<u8>) -> Option<Bytes> {
+pub(super) fn decode_hint(shard: ShardId, sequence: u64, bytes: Bytes) -> Option<Bytes> {
     let (header, body) = bytes.split_first_chunk::<HINT_HEADER_BYTES>()?;
     let crc = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
     let ours = header[..8] == HINT_MAGIC[..]
@@ -201,7 +201,7 @@ pub(super) fn decode_hint(shard: ShardId, sequence: u64, bytes: Vec<u8>) -> Opti
         && header[16..18] == shard.0.to_le_bytes()
         && crc32fast::hash(&header[..24]) == crc(24)
         && crc32fast::hash(body) == crc(20);
-    ours.then(|| Bytes::from(bytes).slice(HINT_HEADER_BYTES..))
+    ours.then(|| bytes.slice(HINT_HEADER_BYTES..))
 }
 
 #[cfg(test)]
@@ -245,15 +245,15 @@ mod tests {
 
     #[test]
     fn a_hint_is_taken_for_its_own_manifest_only() {
-        let bytes = encode_hint(SHARD, 3, b"slots");
+        let bytes = Bytes::from(encode_hint(SHARD, 3, b"slots"));
         assert_eq!(decode_hint(SHARD, 3, bytes.clone()), Some(Bytes::from_static(b"slots")));
         assert_eq!(decode_hint(SHARD, 4, bytes.clone()), None, "stale");
         assert_eq!(decode_hint(ShardId(6), 3, bytes.clone()), None, "of another shard");
         for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
+            let mut damaged = bytes.to_vec();
             damaged[at] ^= 1;
-            assert_eq!(decode_hint(SHARD, 3, damaged), None, "byte {at}");
-            assert_eq!(decode_hint(SHARD, 3, bytes[..at].to_vec()), None, "cut at {at}");
+            assert_eq!(decode_hint(SHARD, 3, damaged.into()), None, "byte {at}");
+            assert_eq!(decode_hint(SHARD, 3, bytes.slice(..at)), None, "cut at {at}");
         }
     }
 

@@ -5,28 +5,31 @@
 //! an entry is pointing the index at its records.
 //!
 //! ```text
-//! header, 32 bytes
+//! header, 24 bytes
 //!   0  log time       u64   milliseconds; never goes back within a shard
 //!   8  first version  u64   of the first record; record i has first version + i
 //!  16  records        u32
 //!  20  sessions at    u32   offset of the session section, from the payload's start
-//!  24  reserved       u64   0
-//! records, each 8-byte aligned
-//!   0  crc            u32   CRC-32 of bytes 4.. of the record, padding left out
-//!   4  key length     u32
-//!   8  value length   u32
-//!  12  flags          u32   bit 0: tombstone
-//!  16  version        u64
-//!  24  expires at     u64   log time in milliseconds, 0 is never
-//!  32  key, value, zeros up to the next multiple of 8
+//! records, one behind the other
+//!   0  crc            u32   CRC-32 of the rest of the record
+//!   4  a number of 96 bits, from the lowest: value length 25, key length 17, tombstone 1, expires 1, version 52
+//!  16  expires at     u64   log time in milliseconds; only if the record says that it expires
+//!      key, value
 //! session section
-//!   0  count          u32
-//!   then per write, see `SessionRecord`:
-//!      client u128 BE, sequence u64, first unanswered u64, kind u8, and by kind:
-//!        0  applied, nothing more to say: version u64
-//!        1  length u32, a write result as the wire protocol encodes it
-//!        2  length u32, an atomic result as the wire protocol encodes it
+//!      clients        u32   how many, then each as u128 BE
+//!      writes         u32   how many, then per write, as varints:
+//!        client's place in the list * 4 + kind
+//!        sequence, as the distance from the client's write before, or from 0
+//!        first unanswered, as the distance down from the sequence
+//!        by kind:
+//!        0  applied, nothing more to say: version, as the distance from the version expected: one more than that of the
+//!           kind 0 before, or the first version
+//!        1  no varint: length u32, a write result as the wire protocol encodes it
+//!        2  no varint: length u32, an atomic result as the wire protocol encodes it
 //! ```
+//!
+//! A varint is LEB128; a distance is a difference modulo 2^64, zigzag-encoded, so that any number can be written and those
+//! that are likely take a byte.
 //!
 //! Integers are little-endian unless said otherwise.
 
@@ -35,11 +38,21 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::codec::{Reader, Writer};
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{Ack, AtomicResult, ClientId, DecodeError, Durability, Version, WriteResult, WriteStatus};
+use std::collections::HashMap;
 
-const HEADER_BYTES: usize = 32;
-/// Bytes in front of a record's key.
-pub const RECORD_HEADER_BYTES: usize = 32;
-const FLAG_TOMBSTONE: u32 = 1;
+const HEADER_BYTES: usize = 24;
+/// Bytes in front of a record that does not expire.
+pub const RECORD_HEADER_BYTES: usize = 16;
+const EXPIRY_BYTES: usize = 8;
+const VALUE_LENGTH_BITS: u32 = 25;
+const KEY_LENGTH_BITS: u32 = 17;
+const VERSION_BITS: u32 = 52;
+/// The highest version that a record can have: at a million writes per second into one shard it is reached in 142 years.
+pub const VERSION_MAX: u64 = (1 << VERSION_BITS) - 1;
+
+const _: () = assert!(VALUE_BYTES_MAX < 1 << VALUE_LENGTH_BITS && KEY_BYTES_MAX < 1 << KEY_LENGTH_BITS);
+const _: () = assert!(VALUE_LENGTH_BITS + KEY_LENGTH_BITS + 2 + VERSION_BITS == 96);
+
 /// Most records of one entry: a batch of the largest ATOMIC's size on top of a full batch.
 pub const RECORDS_MAX: usize = 4 * BATCH_OPERATIONS_MAX;
 /// Most bytes of one remembered result.
@@ -72,10 +85,15 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Bytes of the whole record, padding left out.
+    /// Bytes of the whole record.
     pub fn bytes(&self) -> usize {
-        RECORD_HEADER_BYTES + self.key.len() + self.value.len()
+        front_bytes(self.expires_at_ms.is_some()) + self.key.len() + self.value.len()
     }
+}
+
+/// Bytes in front of a record's key.
+fn front_bytes(expires: bool) -> usize {
+    if expires { RECORD_HEADER_BYTES + EXPIRY_BYTES } else { RECORD_HEADER_BYTES }
 }
 
 /// The fixed front of a record, from which its full length follows.
@@ -84,57 +102,65 @@ pub struct RecordHeader {
     crc: u32,
     key_bytes: u32,
     value_bytes: u32,
-    flags: u32,
+    tombstone: bool,
+    expires: bool,
     version: u64,
-    expires_at_ms: u64,
 }
 
 impl RecordHeader {
     /// Reads the first [`RECORD_HEADER_BYTES`] bytes of a record.
     ///
     /// # Errors
-    /// `Malformed` if a length is over its limit or a flag is unknown.
+    /// `Malformed` if a length is over its limit.
     pub fn parse(bytes: &[u8; RECORD_HEADER_BYTES]) -> Result<Self, OperationsError> {
-        let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let number = u128::from_le_bytes(*bytes);
+        let mut at = 32;
+        let mut field = |bits: u32| {
+            let value = (number >> at) as u64 & (u64::MAX >> (64 - bits));
+            at += bits;
+            value
+        };
         let header = RecordHeader {
-            crc: u32_at(0),
-            key_bytes: u32_at(4),
-            value_bytes: u32_at(8),
-            flags: u32_at(12),
-            version: u64_at(16),
-            expires_at_ms: u64_at(24),
+            crc: number as u32,
+            value_bytes: field(VALUE_LENGTH_BITS) as u32,
+            key_bytes: field(KEY_LENGTH_BITS) as u32,
+            tombstone: field(1) == 1,
+            expires: field(1) == 1,
+            version: field(VERSION_BITS),
         };
-        let over = |field, value: u32, limit: usize| DecodeError::OverLimit {
-            field,
-            value: value.into(),
-            limit: limit as u64,
+        let within = |field, value: u32, limit: usize| match value as usize > limit {
+            true => Err(DecodeError::OverLimit { field, value: value.into(), limit: limit as u64 }),
+            false => Ok(()),
         };
-        if header.key_bytes as usize > KEY_BYTES_MAX {
-            return Err(over("record key length", header.key_bytes, KEY_BYTES_MAX).into());
-        }
-        if header.value_bytes as usize > VALUE_BYTES_MAX {
-            return Err(over("record value length", header.value_bytes, VALUE_BYTES_MAX).into());
-        }
-        if header.flags & !FLAG_TOMBSTONE != 0 {
-            return Err(DecodeError::UnknownValue { field: "record flags", value: header.flags.into() }.into());
-        }
+        within("record key length", header.key_bytes, KEY_BYTES_MAX)?;
+        within("record value length", header.value_bytes, VALUE_BYTES_MAX)?;
         Ok(header)
     }
 
-    /// The version that the write was given. Not verified.
-    pub fn version(&self) -> Version {
-        Version(self.version)
+    fn encode(&self) -> [u8; RECORD_HEADER_BYTES] {
+        assert!(self.version <= VERSION_MAX, "versions are counted one by one");
+        let mut number = u128::from(self.crc);
+        let mut at = 32;
+        let mut put = |bits: u32, value: u64| {
+            number |= u128::from(value) << at;
+            at += bits;
+        };
+        put(VALUE_LENGTH_BITS, self.value_bytes.into());
+        put(KEY_LENGTH_BITS, self.key_bytes.into());
+        put(1, self.tombstone.into());
+        put(1, self.expires.into());
+        put(VERSION_BITS, self.version);
+        number.to_le_bytes()
     }
 
-    /// Bytes of the whole record, padding left out.
+    /// Bytes of the whole record.
     pub fn record_bytes(&self) -> usize {
-        RECORD_HEADER_BYTES + self.key_bytes as usize + self.value_bytes as usize
+        front_bytes(self.expires) + self.key_bytes as usize + self.value_bytes as usize
     }
 
-    /// Bytes of the key.
-    pub fn key_bytes(&self) -> usize {
-        self.key_bytes as usize
+    /// The key in a record's [`RecordHeader::record_bytes`] bytes. Not verified.
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[front_bytes(self.expires)..][..self.key_bytes as usize]
     }
 
     /// The record whose header this is. `bytes` are its [`RecordHeader::record_bytes`] bytes. Verifies the checksum,
@@ -147,18 +173,20 @@ impl RecordHeader {
         if crc32fast::hash(&bytes[4..]) != self.crc && !planted(Bug::RecordChecksumsIgnored) {
             return Err(OperationsError::BadChecksum);
         }
-        let (key, value) = bytes[RECORD_HEADER_BYTES..].split_at(self.key_bytes as usize);
+        let expiry = |bytes: &[u8]| u64::from_le_bytes(*bytes.first_chunk().expect("the front has eight bytes more"));
+        let (front, rest) = bytes.split_at(front_bytes(self.expires));
+        let (key, value) = rest.split_at(self.key_bytes as usize);
         Ok(Record {
             key,
             value,
             version: Version(self.version),
-            expires_at_ms: (self.expires_at_ms != 0).then_some(self.expires_at_ms),
-            tombstone: self.flags & FLAG_TOMBSTONE != 0,
+            expires_at_ms: self.expires.then(|| expiry(&front[RECORD_HEADER_BYTES..])),
+            tombstone: self.tombstone,
         })
     }
 }
 
-/// A record that says that `key` was removed by the write of `version`, padding left out.
+/// A record that says that `key` was removed by the write of `version`.
 pub fn encode_tombstone(key: &[u8], version: Version) -> Vec<u8> {
     let mut out = BytesMut::with_capacity(RECORD_HEADER_BYTES + key.len());
     put_record(&mut out, key, None, version, None);
@@ -167,12 +195,16 @@ pub fn encode_tombstone(key: &[u8], version: Version) -> Vec<u8> {
 
 fn put_record(out: &mut BytesMut, key: &[u8], value: Option<&[u8]>, version: Version, expires_at_ms: Option<u64>) {
     let start = out.len();
-    out.put_u32_le(0);
-    out.put_u32_le(key.len() as u32);
-    out.put_u32_le(value.map_or(0, <[u8]>::len) as u32);
-    out.put_u32_le(if value.is_none() { FLAG_TOMBSTONE } else { 0 });
-    out.put_u64_le(version.0);
-    out.put_u64_le(expires_at_ms.unwrap_or(0));
+    let header = RecordHeader {
+        crc: 0,
+        key_bytes: key.len() as u32,
+        value_bytes: value.map_or(0, <[u8]>::len) as u32,
+        tombstone: value.is_none(),
+        expires: expires_at_ms.is_some(),
+        version: version.0,
+    };
+    out.put_slice(&header.encode());
+    expires_at_ms.into_iter().for_each(|at| out.put_u64_le(at));
     out.put_slice(key);
     out.put_slice(value.unwrap_or_default());
     let crc = crc32fast::hash(&out[start + 4..]);
@@ -230,23 +262,29 @@ impl Remembered {
             }
     }
 
-    /// Appends the answer: its kind, then what the kind says; see the session section above.
+    fn kind(&self) -> u8 {
+        match self {
+            Remembered::Applied(_) => 0,
+            Remembered::Write(_) => 1,
+            Remembered::Atomic(_) => 2,
+        }
+    }
+
+    /// Appends the answer: its kind, then a version u64 for kind 0, a result as in the session section above for others.
     pub(crate) fn encode(&self, out: &mut impl Writer) {
+        out.put_u8(self.kind());
+        match self {
+            Remembered::Applied(version) => out.put_u64_le(version.0),
+            _ => self.encode_result(out),
+        }
+    }
+
+    fn encode_result(&self, out: &mut impl Writer) {
         let mut result = BytesMut::new();
         match self {
-            Remembered::Applied(version) => {
-                out.put_u8(0);
-                out.put_u64_le(version.0);
-                return;
-            }
-            Remembered::Write(write) => {
-                out.put_u8(1);
-                write.encode(&mut result);
-            }
-            Remembered::Atomic(atomic) => {
-                out.put_u8(2);
-                atomic.encode(&mut result);
-            }
+            Remembered::Applied(_) => unreachable!("a plain effect has no result"),
+            Remembered::Write(write) => write.encode(&mut result),
+            Remembered::Atomic(atomic) => atomic.encode(&mut result),
         }
         out.bytes(&result);
     }
@@ -254,14 +292,18 @@ impl Remembered {
     /// Reads what [`Remembered::encode`] wrote. Shares no memory with the reader's buffer: an answer is kept for long, and
     /// would keep all of an entry's payload, or a segment that compaction has removed.
     pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let result = |reader: &mut Reader| {
-            let bytes = reader.bytes("remembered result", RESULT_BYTES_MAX)?;
-            Ok::<_, DecodeError>(Reader::new(Bytes::copy_from_slice(&bytes)))
-        };
-        Ok(match reader.u8()? {
-            0 => Remembered::Applied(Version(reader.u64()?)),
-            1 => Remembered::Write(Box::new(WriteResult::decode(&mut result(reader)?)?)),
-            2 => Remembered::Atomic(Box::new(AtomicResult::decode(&mut result(reader)?)?)),
+        match reader.u8()? {
+            0 => Ok(Remembered::Applied(Version(reader.u64()?))),
+            kind => Self::decode_result(kind, reader),
+        }
+    }
+
+    fn decode_result(kind: u8, reader: &mut Reader) -> Result<Self, DecodeError> {
+        let bytes = reader.bytes("remembered result", RESULT_BYTES_MAX)?;
+        let mut result = Reader::new(Bytes::copy_from_slice(&bytes));
+        Ok(match kind {
+            1 => Remembered::Write(Box::new(WriteResult::decode(&mut result)?)),
+            2 => Remembered::Atomic(Box::new(AtomicResult::decode(&mut result)?)),
             value => return Err(DecodeError::UnknownValue { field: "remembered kind", value: value.into() }),
         })
     }
@@ -290,8 +332,7 @@ pub struct OperationsBuilder {
     log_time_ms: u64,
     first_version: Version,
     records: u32,
-    sessions: BytesMut,
-    session_count: usize,
+    sessions: SessionsBuilder,
 }
 
 impl OperationsBuilder {
@@ -299,14 +340,9 @@ impl OperationsBuilder {
     pub fn new(log_time_ms: u64, last_version: Version) -> Self {
         let mut out = BytesMut::with_capacity(1024);
         out.put_bytes(0, HEADER_BYTES);
-        OperationsBuilder {
-            out,
-            log_time_ms,
-            first_version: Version(last_version.0 + 1),
-            records: 0,
-            sessions: BytesMut::new(),
-            session_count: 0,
-        }
+        let first_version = Version(last_version.0 + 1);
+        let sessions = SessionsBuilder { expected_version: first_version.0, ..SessionsBuilder::default() };
+        OperationsBuilder { out, log_time_ms, first_version, records: 0, sessions }
     }
 
     /// The entry's log time.
@@ -321,7 +357,7 @@ impl OperationsBuilder {
 
     /// Bytes so far, remembered answers included.
     pub fn bytes(&self) -> usize {
-        self.out.len() + self.sessions.len()
+        self.out.len() + self.sessions.bytes()
     }
 
     /// Records so far.
@@ -331,22 +367,20 @@ impl OperationsBuilder {
 
     /// Nothing has been added.
     pub fn is_empty(&self) -> bool {
-        self.records == 0 && self.session_count == 0
+        self.records == 0 && self.sessions.count == 0
     }
 
     /// Adds a record; `None` as value is a removal. Returns its version.
     pub fn push_record(&mut self, key: &[u8], value: Option<&[u8]>, expires_at_ms: Option<u64>) -> Version {
         let version = self.next_version();
         put_record(&mut self.out, key, value, version, expires_at_ms);
-        self.out.put_bytes(0, self.out.len().next_multiple_of(8) - self.out.len());
         self.records += 1;
         version
     }
 
     /// Adds what the session table will remember.
     pub fn push_session(&mut self, record: &SessionRecord) {
-        encode_session(&mut self.sessions, record);
-        self.session_count += 1;
+        self.sessions.push(record);
     }
 
     /// The finished payload.
@@ -356,18 +390,118 @@ impl OperationsBuilder {
         self.out[8..16].copy_from_slice(&self.first_version.0.to_le_bytes());
         self.out[16..20].copy_from_slice(&self.records.to_le_bytes());
         self.out[20..24].copy_from_slice(&sessions_at.to_le_bytes());
-        self.out.count(self.session_count);
-        self.out.extend_from_slice(&self.sessions);
+        self.sessions.finish(&mut self.out);
         assert!(self.out.len() <= RAFT_ENTRY_BYTES_MAX, "the batch limits keep entries under the limit");
         self.out.into()
     }
 }
 
-fn encode_session(out: &mut BytesMut, session: &SessionRecord) {
-    out.uuid(session.client.0);
-    out.put_u64_le(session.sequence);
-    out.put_u64_le(session.first_unanswered);
-    session.reply.encode(out);
+/// Builds the session section.
+#[derive(Debug, Default)]
+struct SessionsBuilder {
+    clients: Vec<ClientId>,
+    /// Each client's place in `clients`, and the sequence of its last write. Looked up by key only.
+    known: HashMap<ClientId, (u64, u64)>,
+    writes: BytesMut,
+    count: usize,
+    expected_version: u64,
+}
+
+impl SessionsBuilder {
+    /// What the section takes.
+    fn bytes(&self) -> usize {
+        2 * size_of::<u32>() + self.clients.len() * size_of::<ClientId>() + self.writes.len()
+    }
+
+    fn push(&mut self, SessionRecord { client, sequence, first_unanswered, reply }: &SessionRecord) {
+        let (place, last_sequence) = self.known.entry(*client).or_insert_with(|| {
+            self.clients.push(*client);
+            (self.clients.len() as u64 - 1, 0)
+        });
+        put_varint(&mut self.writes, *place * 4 + u64::from(reply.kind()));
+        put_distance(&mut self.writes, *last_sequence, *sequence);
+        put_distance(&mut self.writes, *first_unanswered, *sequence);
+        *last_sequence = *sequence;
+        match reply {
+            Remembered::Applied(version) => {
+                put_distance(&mut self.writes, self.expected_version, version.0);
+                self.expected_version = version.0.wrapping_add(1);
+            }
+            result => result.encode_result(&mut self.writes),
+        }
+        self.count += 1;
+    }
+
+    fn finish(&self, out: &mut BytesMut) {
+        out.count(self.clients.len());
+        self.clients.iter().for_each(|client| out.uuid(client.0));
+        out.count(self.count);
+        out.extend_from_slice(&self.writes);
+    }
+}
+
+/// Reads what [`SessionsBuilder`] wrote.
+fn decode_sessions(reader: &mut Reader, first_version: Version) -> Result<Vec<SessionRecord>, DecodeError> {
+    let count = reader.count("session clients", RECORDS_MAX, size_of::<ClientId>())?;
+    let mut clients =
+        (0..count).map(|_| Ok((reader.client_id()?, 0))).collect::<Result<Vec<(ClientId, u64)>, DecodeError>>()?;
+    let mut expected_version = first_version.0;
+    let count = reader.count("session records", RECORDS_MAX, 4)?;
+    let mut decode = || {
+        let tag = varint(reader)?;
+        let place = usize::try_from(tag / 4).ok().and_then(|place| clients.get_mut(place));
+        let unknown = DecodeError::UnknownValue { field: "client of a session record", value: tag / 4 };
+        let (client, last_sequence) = place.ok_or(unknown)?;
+        let sequence = last_sequence.wrapping_add(distance(reader)?);
+        *last_sequence = sequence;
+        let first_unanswered = sequence.wrapping_sub(distance(reader)?);
+        let reply = match (tag % 4) as u8 {
+            0 => {
+                let version = expected_version.wrapping_add(distance(reader)?);
+                expected_version = version.wrapping_add(1);
+                Remembered::Applied(Version(version))
+            }
+            kind => Remembered::decode_result(kind, reader)?,
+        };
+        Ok(SessionRecord { client: *client, sequence, first_unanswered, reply })
+    };
+    (0..count).map(|_| decode()).collect()
+}
+
+/// LEB128: seven bits per byte, the lowest first.
+fn put_varint(out: &mut BytesMut, mut value: u64) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+fn varint(reader: &mut Reader) -> Result<u64, DecodeError> {
+    let mut value: u64 = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = reader.u8()?;
+        let bits = u64::from(byte & 0x7f);
+        if bits << shift >> shift != bits {
+            return Err(DecodeError::UnknownValue { field: "last byte of a varint", value: byte.into() });
+        }
+        value |= bits << shift;
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err(DecodeError::OverLimit { field: "bytes of a varint", value: 11, limit: 10 })
+}
+
+/// How far it is from one number to another, modulo 2^64: near ones, in either direction, take one byte.
+fn put_distance(out: &mut BytesMut, from: u64, to: u64) {
+    let distance = to.wrapping_sub(from) as i64;
+    put_varint(out, ((distance << 1) ^ (distance >> 63)) as u64);
+}
+
+fn distance(reader: &mut Reader) -> Result<u64, DecodeError> {
+    let zigzag = varint(reader)?;
+    Ok((zigzag >> 1) ^ (zigzag & 1).wrapping_neg())
 }
 
 /// A parsed entry payload.
@@ -391,9 +525,8 @@ impl Operations {
         let first_version = Version(reader.u64()?);
         let records = reader.u32()?;
         let sessions_at = reader.u32()? as usize;
-        let reserved = reader.u64()?;
-        if reserved != 0 {
-            return Err(DecodeError::UnknownValue { field: "reserved", value: reserved }.into());
+        if !(1..=VERSION_MAX).contains(&first_version.0) {
+            return Err(DecodeError::UnknownValue { field: "first version", value: first_version.0 }.into());
         }
         if sessions_at < HEADER_BYTES || sessions_at > payload.len() {
             return Err(DecodeError::Truncated.into());
@@ -433,7 +566,7 @@ impl Operations {
             match result {
                 Ok(record) => {
                     let offset = at as u32;
-                    at += (RECORD_HEADER_BYTES + record.key.len() + record.value.len()).next_multiple_of(8);
+                    at += record.bytes();
                     Some(Ok((offset, record)))
                 }
                 Err(error) => {
@@ -450,8 +583,7 @@ impl Operations {
     /// `Malformed`.
     pub fn sessions(&self) -> Result<Vec<SessionRecord>, OperationsError> {
         let mut reader = Reader::new(self.payload.slice(self.sessions_at..));
-        let count = reader.count("session records", RECORDS_MAX, 33)?;
-        let sessions = (0..count).map(|_| decode_session(&mut reader)).collect::<Result<Vec<_>, _>>()?;
+        let sessions = decode_sessions(&mut reader, self.first_version)?;
         reader.finish()?;
         Ok(sessions)
     }
@@ -463,17 +595,10 @@ fn record_at(bytes: &[u8], at: usize) -> Result<Record<'_>, OperationsError> {
     header.record(rest.get(..header.record_bytes()).ok_or(DecodeError::Truncated)?)
 }
 
-fn decode_session(reader: &mut Reader) -> Result<SessionRecord, OperationsError> {
-    let client = reader.client_id()?;
-    let sequence = reader.u64()?;
-    let first_unanswered = reader.u64()?;
-    let reply = Remembered::decode(reader)?;
-    Ok(SessionRecord { client, sequence, first_unanswered, reply })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use uuid::Uuid;
 
     fn sample() -> (Vec<u8>, Vec<SessionRecord>) {
@@ -518,17 +643,107 @@ mod tests {
     fn bytes_are_frozen() {
         let hex: String = sample().0.iter().map(|byte| format!("{byte:02x}")).collect();
         let frozen = concat!(
-            "d2040000000000000a0000000000000003000000a80000000000000000000000",
-            "0178f8a80100000005000000000000000a000000000000000000000000000000",
-            "61666972737400005fdd34041200000000000000010000000b00000000000000",
-            "00000000000000006b6579206f6620736f6d65206c656e677468000000000000",
-            "ba1510ae0100000000000000000000000c000000000000002e16000000000000",
-            "6200000000000000020000000000000000000000000000000000000703000000",
-            "000000000200000000000000000a000000000000000000000000000000000000",
-            "0000000007040000000000000002000000000000000115000000000b00000000",
-            "000000000001fcffffffffffffff00",
+            "d2040000000000000a0000000000000003000000690000006cb488af05000002",
+            "00a00000000000006166697273744fd2ea150000002400b40000000000006b65",
+            "79206f6620736f6d65206c656e677468a04b1b160000000200c8000000000000",
+            "2e16000000000000620100000000000000000000000000000000000007020000",
+            "000006020001020415000000000b00000000000000000001fcffffffffffffff",
+            "00",
         );
         assert_eq!(hex, frozen);
+    }
+
+    #[test]
+    fn a_header_holds_the_largest_of_everything() {
+        let (key, value) = (vec![1; KEY_BYTES_MAX], vec![2; VALUE_BYTES_MAX]);
+        for (value, expires_at_ms) in [(Some(&value[..]), Some(u64::MAX)), (Some(&value[..]), None), (None, None)] {
+            let mut out = BytesMut::new();
+            put_record(&mut out, &key, value, Version(VERSION_MAX), expires_at_ms);
+            let header = RecordHeader::parse(out.first_chunk().unwrap()).unwrap();
+            assert_eq!(header.record_bytes(), out.len());
+            assert_eq!(header.key(&out), key);
+            let record = header.record(&out).unwrap();
+            let expected = Record {
+                key: &key,
+                value: value.unwrap_or_default(),
+                version: Version(VERSION_MAX),
+                expires_at_ms,
+                tombstone: value.is_none(),
+            };
+            assert_eq!((record, record.bytes()), (expected, out.len()));
+        }
+        for over in [KEY_BYTES_MAX as u128 + 1, (1 << KEY_LENGTH_BITS) - 1] {
+            assert!(RecordHeader::parse(&(over << (32 + VALUE_LENGTH_BITS)).to_le_bytes()).is_err());
+        }
+        assert!(RecordHeader::parse(&((VALUE_BYTES_MAX as u128 + 1) << 32).to_le_bytes()).is_err());
+    }
+
+    #[test]
+    fn versions_out_of_range_are_refused() {
+        let (payload, _) = sample();
+        for version in [0, VERSION_MAX + 1, u64::MAX] {
+            let mut payload = payload.clone();
+            payload[8..16].copy_from_slice(&version.to_le_bytes());
+            assert!(Operations::parse(payload.into()).is_err(), "{version}");
+        }
+    }
+
+    #[test]
+    fn a_plain_write_takes_few_bytes_to_remember() {
+        let client = |number| ClientId(Uuid::from_u128(number));
+        let mut builder = OperationsBuilder::new(1234, Version(1 << 40));
+        let empty = builder.bytes();
+        for write in 0..100_u64 {
+            let version = builder.push_record(b"k", Some(b""), None);
+            let (client, sequence) = (client(u128::from(write % 10)), (1 << 30) + write / 10);
+            let reply = Remembered::Applied(version);
+            builder.push_session(&SessionRecord { client, sequence, first_unanswered: sequence - 15, reply });
+        }
+        let records = 100 * (RECORD_HEADER_BYTES + 1);
+        // The first write of each client says its whole sequence number, in five bytes.
+        assert_eq!(builder.bytes() - empty - records, 10 * (16 + 4) + 100 * 4);
+        assert_eq!(builder.bytes(), builder.finish().len());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_remembered_comes_back(
+            writes in proptest::collection::vec((0..4_u128, any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>()), 0..20)
+        ) {
+            let mut builder = OperationsBuilder::new(0, Version(7));
+            let mut expected = Vec::new();
+            for (client, sequence, first_unanswered, version, plain) in writes {
+                let (client, version) = (ClientId(Uuid::from_u128(client)), Version(version));
+                let refused = AtomicResult::ConditionFailed { position: 3, version };
+                let reply = if plain { Remembered::Applied(version) } else { Remembered::Atomic(Box::new(refused)) };
+                expected.push(SessionRecord { client, sequence, first_unanswered, reply });
+                builder.push_session(expected.last().unwrap());
+            }
+            let operations = Operations::parse(builder.finish().into()).unwrap();
+            prop_assert_eq!(operations.sessions().unwrap(), expected);
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = decode_sessions(&mut Reader::new(bytes.clone().into()), Version(1));
+            if let Ok(operations) = Operations::parse(bytes.into()) {
+                let _ = operations.last_version();
+                prop_assert!(operations.records().count() <= RECORDS_MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn varints_that_are_too_long_are_refused() {
+        let read = |bytes: &[u8]| varint(&mut Reader::new(Bytes::copy_from_slice(bytes)));
+        for value in [0, 0x7f, 0x80, u64::MAX] {
+            let mut out = BytesMut::new();
+            put_varint(&mut out, value);
+            assert_eq!(read(&out), Ok(value));
+        }
+        assert!(read(&[0xff; 9]).is_err(), "cut");
+        assert!(read(&[&[0xff; 9][..], &[2]].concat()).is_err(), "over 64 bits");
+        assert!(read(&[0x80; 11]).is_err(), "without an end");
     }
 
     #[test]

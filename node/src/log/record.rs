@@ -88,10 +88,9 @@ impl SegmentSeed {
     }
 
     /// The checksum in front of a record of a data segment.
-    pub(super) fn place_crc(&self, offset: u32, record_bytes: u32, record_crc: [u8; 4]) -> u32 {
+    pub(super) fn place_crc(&self, offset: u32, record_crc: [u8; 4]) -> u32 {
         let mut hasher = self.hasher.clone();
         hasher.update(&offset.to_le_bytes());
-        hasher.update(&record_bytes.to_le_bytes());
         hasher.update(&record_crc);
         hasher.finalize()
     }

@@ -109,17 +109,16 @@ fn check_data(window: &mut Window<'_>, seed: &SegmentSeed) -> Result<u64, End> {
         let damaged = || End::Damaged(at, Damage::Record);
         let front = window.get(at, FRAME_BYTES + RECORD_HEADER_BYTES as u32)?;
         let (frame, record) = front.split_at(FRAME_BYTES as usize);
-        let word = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().expect("four bytes"));
-        let (place_crc, bytes) = (word(0), word(4));
         let crc = *record.first_chunk().expect("longer than four bytes");
         let header = RecordHeader::parse(record.first_chunk().expect("a record's header")).map_err(|_| damaged())?;
-        if header.record_bytes() != bytes as usize || seed.place_crc(at, bytes, crc) != place_crc {
+        if seed.place_crc(at, crc).to_le_bytes() != frame {
             return Err(damaged());
         }
+        let bytes = header.record_bytes() as u32;
         let record_at = at + FRAME_BYTES;
         let next = at.checked_add(frame_bytes(bytes as usize)).ok_or_else(damaged)?;
         let found = window.crc(record_at + 4, bytes - 4, crc32fast::Hasher::new())?;
-        if found != u32::from_le_bytes(crc) || !window.zeros(record_at + bytes, next)? {
+        if found != u32::from_le_bytes(crc) {
             return Err(damaged());
         }
         records += 1;

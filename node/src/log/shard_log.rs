@@ -606,6 +606,11 @@ impl ShardLog {
         data.iter().for_each(|made| self.view.insert(Arc::clone(&made.segment)));
     }
 
+    /// The number of the manifest after the newest one.
+    fn next_sequence(&self) -> u64 {
+        self.manifest.as_ref().map_or(0, |manifest| manifest.sequence) + 1
+    }
+
     /// Prepares a checkpoint at `base`. Everything up to it is applied and durable on this replica. Entries from
     /// `keep_from` on stay in the log, as far as whole segments go. `index` is the index at exactly that base. What was
     /// compacted, if anything, was shown before, and the index points into it.
@@ -646,7 +651,7 @@ impl ShardLog {
             previous: self.starts[&retire_before],
             before: self.state.entries.last_before(retire_before),
         };
-        let sequence = self.manifest.as_ref().map_or(0, |manifest| manifest.sequence) + 1;
+        let sequence = self.next_sequence();
         // Entries that are committed and not yet durable here may be lost: the base is what is sure to be there.
         let hard_state = HardState { commit: base.index, ..self.hard_state() };
         Checkpoint {
@@ -687,7 +692,7 @@ impl ShardLog {
             lowest: made.lowest,
         };
         let manifest = Manifest {
-            sequence: self.manifest.as_ref().map_or(0, |manifest| manifest.sequence) + 1,
+            sequence: self.next_sequence(),
             hard_state,
             start: LogStart { segment: next.segment.number(), previous: 0, before: (base.index, base.term) },
             listed: data.iter().map(listed).collect(),
@@ -706,7 +711,7 @@ impl ShardLog {
     /// A failure of the disk.
     pub fn read_hint(&self) -> Result<Option<Bytes>, LogError> {
         let Some(manifest) = &self.manifest else { return Ok(None) };
-        let bytes = self.disk.read_shard_file(self.shard, HINT_FILE)?;
+        let bytes = self.disk.map_shard_file(self.shard, HINT_FILE)?;
         Ok(bytes.and_then(|bytes| manifest::decode_hint(self.shard, manifest.sequence, bytes)))
     }
 

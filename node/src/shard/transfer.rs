@@ -1,12 +1,10 @@
 //! A shard's state on its way from one replica to another: what a leader gives out of its files, and where a follower
 //! puts what it gets.
 
-use crate::log::operations::RECORD_HEADER_BYTES;
-use crate::log::operations::RecordHeader;
-use crate::log::{Base, DataSegment, DataWriter, Membership, Position, Segment};
+use crate::log::{Base, DataSegment, DataWriter, Membership, Segment};
 use crate::seeded::{Bug, planted};
 use crate::snapshot::{Finish, Run, SnapshotError, SnapshotSink, SnapshotSinks, SnapshotSource, StoredRecords};
-use crate::store::{IndexDump, ReadError, StoreReader};
+use crate::store::{IndexDump, ReadError, StoreReader, stored_record};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::codec::Reader;
 use kvorum_protocol::snapshot::SnapshotId;
@@ -44,34 +42,20 @@ impl StateSnapshot {
         }
     }
 
-    /// The record of a slot with its padding, its checksums verified.
+    /// The bytes of a slot's record, their checksums verified.
     fn record(&self, slot: usize) -> Result<&[u8], SnapshotError> {
         let position = self.index.position(slot).ok_or(SnapshotError::Count)?;
-        let found = self.find(position);
-        let (segment, header) = found.ok_or(SnapshotError::Unreadable(position.segment, position.offset))?;
-        let unreadable = || SnapshotError::Unreadable(position.segment, position.offset);
-        let bytes = header.record_bytes();
-        let record = segment.read(position.offset, bytes as u32).ok_or_else(unreadable)?;
-        header.record(record)?;
-        if !segment.is_in_place(position.offset, record) {
-            return Err(unreadable());
-        }
-        segment.read(position.offset, bytes.next_multiple_of(8) as u32).ok_or_else(unreadable)
+        let missing = ReadError::Missing(position.segment, position.offset);
+        let segment = self.segments.get(&position.segment).ok_or(missing)?;
+        let bytes = stored_record(segment, position)?.bytes();
+        Ok(segment.read(position.offset, bytes as u32).ok_or(missing)?)
     }
 
     /// A record of this replica can't be given to another one, nor to anybody.
-    fn report_damage(&self, slot: usize, error: &SnapshotError) {
-        let (Some(reader), Some(position)) = (self.reader.upgrade(), self.index.position(slot)) else { return };
-        reader.report_damage(match error {
-            SnapshotError::Record(reason) => ReadError::Damaged { position, reason: *reason },
-            _ => ReadError::Misplaced(position),
-        });
-    }
-
-    fn find(&self, position: Position) -> Option<(&Arc<Segment>, RecordHeader)> {
-        let segment = self.segments.get(&position.segment)?;
-        let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32)?;
-        Some((segment, RecordHeader::parse(header.first_chunk()?).ok()?))
+    fn report_damage(&self, error: &SnapshotError) {
+        if let (Some(reader), SnapshotError::Read(damage)) = (self.reader.upgrade(), error) {
+            reader.report_damage(*damage);
+        }
     }
 }
 
@@ -96,9 +80,9 @@ impl SnapshotSource for StateSnapshot {
     fn read(&self, at: u64, count_max: u32, bytes_max: u32) -> Result<Run, SnapshotError> {
         let mut bytes = BytesMut::new();
         let mut count = 0;
-        for slot in at as usize..self.index.len() {
-            let record = self.record(slot).inspect_err(|error| self.report_damage(slot, error))?;
-            if count == count_max || (count > 0 && bytes.len() + record.len() > bytes_max as usize) {
+        for slot in (at as usize..self.index.len()).take(count_max as usize) {
+            let record = self.record(slot).inspect_err(|error| self.report_damage(error))?;
+            if count > 0 && bytes.len() + record.len() > bytes_max as usize {
                 break;
             }
             bytes.extend_from_slice(record);
@@ -168,7 +152,7 @@ impl SnapshotSink for ReceptionSink {
         let writer = self.writer.as_mut().ok_or(SnapshotError::Count)?;
         for stored in StoredRecords::new(&bytes, count) {
             let (record, stored) = stored?;
-            writer.append(&stored[..record.bytes()], record.version, None)?;
+            writer.append(stored, record.version, None)?;
         }
         Ok(())
     }

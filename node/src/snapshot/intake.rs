@@ -242,8 +242,7 @@ impl UnderWay {
         let window = match (&mut self.stage, part) {
             (Stage::Header { window, .. }, SnapshotPart::Header) if bytes.len() == count as usize => window,
             (Stage::Records { window }, SnapshotPart::Records)
-                if bytes.len() >= RECORD_HEADER_BYTES.saturating_mul(count as usize)
-                    && bytes.len().is_multiple_of(8) =>
+                if bytes.len() >= RECORD_HEADER_BYTES.saturating_mul(count as usize) =>
             {
                 window
             }

@@ -27,6 +27,7 @@ pub use run::StoredRecords;
 
 use crate::log::LogError;
 use crate::log::operations::OperationsError;
+use crate::store::ReadError;
 use bytes::Bytes;
 use kvorum_protocol::snapshot::SnapshotId;
 use kvorum_protocol::{DecodeError, LogIndex, ShardId, Term};
@@ -52,7 +53,7 @@ pub trait SnapshotSource: Send + Sync {
     fn read(&self, at: u64, count_max: u32, bytes_max: u32) -> Result<Run, SnapshotError>;
 }
 
-/// Records back to back, each exactly as it is stored: header, key, value, zeros to a multiple of 8.
+/// Records back to back, each exactly as it is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Run {
     /// The records.
@@ -106,12 +107,12 @@ pub enum SnapshotError {
     /// The shard's files. A full disk costs the snapshot only; see [`LogError`] for the others.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A record is not sound.
+    /// A record that has come is not sound.
     #[error(transparent)]
     Record(#[from] OperationsError),
-    /// A record of the state is not where it should be.
-    #[error("there is no sound record at segment {0} offset {1}")]
-    Unreadable(u32, u32),
+    /// A record of the state can't be read: the log of the replica that gives it out is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A run doesn't hold as many records as it should.
     #[error("a run of records doesn't hold as many as it says")]
     Count,

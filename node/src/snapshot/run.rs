@@ -19,13 +19,9 @@ impl<'a> StoredRecords<'a> {
     fn take(&mut self) -> Result<(Record<'a>, &'a [u8]), SnapshotError> {
         let header: &[u8; RECORD_HEADER_BYTES] = self.rest.first_chunk().ok_or(SnapshotError::Count)?;
         let header = RecordHeader::parse(header)?;
-        let bytes = header.record_bytes();
-        let stored = self.rest.get(..bytes.next_multiple_of(8)).ok_or(SnapshotError::Count)?;
-        let record = header.record(&stored[..bytes])?;
-        if stored[bytes..].iter().any(|&byte| byte != 0) {
-            return Err(SnapshotError::Count);
-        }
-        self.rest = &self.rest[stored.len()..];
+        let (stored, rest) = self.rest.split_at_checked(header.record_bytes()).ok_or(SnapshotError::Count)?;
+        let record = header.record(stored)?;
+        self.rest = rest;
         Ok((record, stored))
     }
 }

@@ -20,9 +20,9 @@ const TICK_MS: u64 = 50;
 pub(super) fn stored_record(version: u64, value_bytes: usize) -> Vec<u8> {
     let mut builder = OperationsBuilder::new(0, Version(version - 1));
     builder.push_record(&version.to_be_bytes(), Some(&vec![version as u8; value_bytes]), None);
-    let end = builder.bytes();
-    // Behind the 32 bytes of the entry's header.
-    builder.finish()[32..end].to_vec()
+    let payload = builder.finish();
+    // Between the entry's header and its session section, which is empty.
+    payload[24..payload.len() - 8].to_vec()
 }
 
 struct MemorySource {

@@ -4,16 +4,49 @@
 //! record. Slots are kept in buckets by the hash's leading bits, each an open-addressing table under its own lock, so
 //! that readers on other threads rarely meet the writer, and so that a scan can walk the shard in hash order, one bucket
 //! at a time, and take up again at any hash.
+//!
+//! A table doubles when it is full. Were all buckets alike, all would double at about the same number of keys, and a key
+//! would take twice as much just after it as just before. So the widths of the buckets grow evenly, from one to twice
+//! as much: bucket `i` of `n` has a width in proportion to 2^(i/n). Of any number of keys some tables are nearly full then
+//! and some have just doubled, and a key takes 27 to 29 bytes.
 
 use crate::log::Position;
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const BUCKET_BITS: u32 = 8;
-const BUCKETS: usize = 1 << BUCKET_BITS;
+const BUCKETS: usize = 256;
+/// 2^(1/256), times 2^63.
+const RATIO: u128 = 9_248_379_135_337_035_440;
+/// The order at which each bucket begins. The last one ends where `u64` does.
+const STARTS: [u64; BUCKETS] = {
+    let mut starts = [0; BUCKETS];
+    // 2^(i/256) - 1 goes from 0 to 1, in steps of the widths.
+    let mut power = 1 << 63;
+    let mut bucket = 1;
+    while bucket < BUCKETS {
+        power = (power * RATIO) >> 63;
+        starts[bucket] = ((power - (1 << 63)) << 1) as u64;
+        bucket += 1;
+    }
+    starts
+};
+/// The bucket that each 256th part of all orders begins in. It ends in one of the next two at most.
+const FIRST: [u8; 256] = {
+    let mut first = [0; 256];
+    let mut part = 1;
+    while part < 256 {
+        let mut bucket = first[part - 1] as usize;
+        while bucket + 1 < BUCKETS && STARTS[bucket + 1] <= (part as u64) << 56 {
+            bucket += 1;
+        }
+        first[part] = bucket as u8;
+        part += 1;
+    }
+    first
+};
 
-/// One key: 16 bytes, and about one and a half on average for the table's own use.
+/// One key: 16 bytes, and 11 to 13 for what a table keeps free and its own use.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     order: u64,
@@ -68,7 +101,11 @@ impl Index {
 
     /// The bucket of a slot, by number.
     pub(super) fn bucket_number(order: u64) -> usize {
-        (order >> (64 - BUCKET_BITS)) as usize
+        let mut bucket = usize::from(FIRST[(order >> 56) as usize]);
+        while bucket + 1 < BUCKETS && STARTS[bucket + 1] <= order {
+            bucket += 1;
+        }
+        bucket
     }
 
     fn bucket(&self, order: u64) -> &RwLock<HashTable<Slot>> {
@@ -78,7 +115,7 @@ impl Index {
     /// The table's own hash: within a bucket the leading bits of `order` are all alike, and the table wants its entropy
     /// there and at the other end.
     fn table_hash(order: u64) -> u64 {
-        order.rotate_left(BUCKET_BITS) ^ order.rotate_left(40)
+        order.rotate_left(8) ^ order.rotate_left(40)
     }
 
     /// Calls `visit` with each position whose key may have this hash, until it returns something. The positions are
@@ -186,7 +223,7 @@ impl Index {
 
     /// The next slots from `from` on, in order: at least `limit` of them unless the bucket or the index ends first, and
     /// always all slots that share the last one's order, so that the next page can begin behind it. Also says where the
-    /// next page begins. One bucket's slots are looked at, so a page costs about 1/256 of the index.
+    /// next page begins. One bucket's slots are looked at, so a page costs at most about 1/185 of the index.
     pub(super) fn scan(&self, from: u64, limit: usize) -> (Vec<Scanned>, Option<u64>) {
         let bucket_number = Self::bucket_number(from);
         let mut slots: Vec<Scanned> = self.buckets[bucket_number]
@@ -202,8 +239,7 @@ impl Index {
         }
         let next = match slots.get(end) {
             Some(slot) => Some(slot.order),
-            None if bucket_number + 1 < BUCKETS => Some((bucket_number as u64 + 1) << (64 - BUCKET_BITS)),
-            None => None,
+            None => STARTS.get(bucket_number + 1).copied(),
         };
         slots.truncate(end);
         (slots, next)
@@ -281,6 +317,33 @@ mod tests {
         for key in 0..20_000_u32 {
             assert!(loaded.points_at(hash64(&key.to_le_bytes()), at(key)));
         }
+    }
+
+    #[test]
+    fn each_order_is_in_the_bucket_that_begins_at_or_before_it() {
+        assert!(STARTS.is_sorted_by(|one, next| one < next));
+        for (bucket, &start) in STARTS.iter().enumerate() {
+            assert_eq!(Index::bucket_number(start), bucket);
+            assert_eq!(Index::bucket_number(start.wrapping_sub(1)), bucket.checked_sub(1).unwrap_or(BUCKETS - 1));
+        }
+        let width = |bucket: usize| STARTS.get(bucket + 1).copied().unwrap_or(u64::MAX) - STARTS[bucket];
+        let growth = width(BUCKETS - 1) as f64 / width(0) as f64;
+        assert!((1.99..2.0).contains(&growth), "the last bucket is {growth} times as wide as the first");
+    }
+
+    #[test]
+    fn a_key_takes_about_as_much_however_many_there_are() {
+        let index = Index::new(64);
+        let (mut least, mut most) = (f64::MAX, 0.0_f64);
+        for key in 1..=800_000_u64 {
+            index.put(hash64(&key.to_le_bytes()), None, at(key as u32));
+            // Two doublings.
+            if key >= 200_000 && key % 10_000 == 0 {
+                let per_key = index.bytes() as f64 / key as f64;
+                (least, most) = (least.min(per_key), most.max(per_key));
+            }
+        }
+        assert!(least > 26.0 && most < 30.0, "{least} to {most} bytes");
     }
 
     #[test]

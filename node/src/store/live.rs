@@ -1,16 +1,10 @@
 //! How much of each segment is still of use.
 
-use crate::log::operations::{RECORD_HEADER_BYTES, Record};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a record takes in a segment, its padding included; neither the frame nor the entry around it.
-pub(super) fn padded_bytes(record: &Record<'_>) -> u64 {
-    (RECORD_HEADER_BYTES + record.key.len() + record.value.len()).next_multiple_of(8) as u64
-}
-
-/// The bytes of records that the index points at, per segment. Changed by the index's one writer, asked by anyone.
+/// The bytes of records that the index points at, per segment; neither the frames nor the entries around them. Changed by the index's one writer, asked by anyone.
 #[derive(Debug, Default)]
 pub(super) struct LiveBytes {
     /// Segments without any are left out.

@@ -19,6 +19,7 @@ mod tests;
 
 pub use dump::IndexDump;
 pub use fate::Fate;
+pub(crate) use reader::stored_record;
 pub use reader::{Found, LargeRecord, Located, ReadError, StoreReader};
 pub use sessions::{Known, SessionTable};
 

@@ -1,7 +1,7 @@
 //! Reading a shard's state from any thread, while its actor goes on writing.
 
 use super::index::{Index, Scanned};
-use super::live::{LiveBytes, padded_bytes};
+use super::live::LiveBytes;
 use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
 use crate::log::{Damage, LogError, LogView, Position, Segment};
 use crate::seeded::{Bug, planted};
@@ -129,6 +129,24 @@ impl LargeRecord {
         let entry = Entry { value, version: Version(record.version.0), expires_at_ms: record.expires_at_ms };
         Ok(Some(Found { entry, position: self.position }))
     }
+}
+
+/// The header of the record at a position of this segment, and all of its bytes. Nothing is verified.
+fn stored_bytes(segment: &Segment, position: Position) -> Result<(RecordHeader, &[u8]), ReadError> {
+    let missing = ReadError::Missing(position.segment, position.offset);
+    let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32).ok_or(missing)?;
+    let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"))
+        .map_err(|reason| ReadError::Damaged { position, reason })?;
+    Ok((header, segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?))
+}
+
+/// The record at a position of this segment, if its checksum is right and it was written there.
+///
+/// # Errors
+/// If it is not: the log is damaged.
+pub(crate) fn stored_record(segment: &Segment, position: Position) -> Result<Record<'_>, ReadError> {
+    let (header, bytes) = stored_bytes(segment, position)?;
+    sound(segment, position, &header, bytes)
 }
 
 /// The record at a position, whose bytes are these, if its checksum is right and it was written there.
@@ -274,10 +292,9 @@ impl StoreReader {
         bytes_max: usize,
         log_time_ms: u64,
     ) -> Result<Option<Located>, ReadError> {
-        let (segment, header) = self.header_at(position)?;
-        let missing = ReadError::Missing(position.segment, position.offset);
-        let bytes = segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?;
-        if header.record_bytes() > bytes_max && bytes[RECORD_HEADER_BYTES..][..header.key_bytes()] == *key {
+        let segment = self.segment_of(position)?;
+        let (header, bytes) = stored_bytes(&segment, position)?;
+        if header.record_bytes() > bytes_max && header.key(bytes) == key {
             return Ok(Some(Located::Large(LargeRecord { segment, position, header, log_time_ms })));
         }
         let record = sound(&segment, position, &header, bytes)?;
@@ -409,18 +426,12 @@ impl StoreReader {
     }
 
     fn read_at<T>(&self, position: Position, use_it: impl FnOnce(&Record<'_>) -> T) -> Result<T, ReadError> {
-        let (segment, header) = self.header_at(position)?;
-        let missing = ReadError::Missing(position.segment, position.offset);
-        let bytes = segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?;
-        Ok(use_it(&sound(&segment, position, &header, bytes)?))
+        let segment = self.segment_of(position)?;
+        Ok(use_it(&stored_record(&segment, position)?))
     }
 
-    fn header_at(&self, position: Position) -> Result<(Arc<Segment>, RecordHeader), ReadError> {
-        let missing = ReadError::Missing(position.segment, position.offset);
-        let segment = self.log.segment(position.segment).ok_or(missing)?;
-        let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32).ok_or(missing)?;
-        let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"));
-        Ok((segment, header.map_err(|reason| ReadError::Damaged { position, reason })?))
+    fn segment_of(&self, position: Position) -> Result<Arc<Segment>, ReadError> {
+        self.log.segment(position.segment).ok_or(ReadError::Missing(position.segment, position.offset))
     }
 
     /// Reads that begin from here on wait until the returned value is dropped. A read that sees one write of an ATOMIC
@@ -448,14 +459,14 @@ impl StoreReader {
         self.with_record(hash, key, |record, position| Place {
             position,
             version: record.version,
-            bytes: padded_bytes(record),
+            bytes: record.bytes() as u64,
         })
     }
 
     /// Points the record's key at `position`, in place of `old`.
     pub(super) fn put(&self, hash: u64, old: Option<Place>, record: &Record<'_>, position: Position) {
         self.index.put(hash, old.map(|old| old.position), position);
-        self.live.add(position.segment, padded_bytes(record));
+        self.live.add(position.segment, record.bytes() as u64);
         if let Some(old) = old {
             self.live.take(old.position.segment, old.bytes);
         }
@@ -473,7 +484,7 @@ impl StoreReader {
         for slot in self.index.slots_at(self.index.order(hash)) {
             let due = self.read_at(slot.position, |record| {
                 let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
-                let place = Place { position: slot.position, version: record.version, bytes: padded_bytes(record) };
+                let place = Place { position: slot.position, version: record.version, bytes: record.bytes() as u64 };
                 (expired || planted(Bug::OverwrittenRecordExpires)).then_some(place)
             });
             // A record that can't be read stays. The damage is noted, and the host ends this replica.
@@ -485,7 +496,7 @@ impl StoreReader {
 
     /// Points the key that is at `old` at `new`, where the same record lies. Returns whether there was such a key.
     pub(super) fn relocate(&self, hash: u64, old: Position, new: Position) -> Result<bool, ReadError> {
-        let bytes = self.read_at(new, padded_bytes)?;
+        let bytes = self.read_at(new, |record| record.bytes() as u64)?;
         let moved = self.index.relocate(hash, old, new);
         if moved {
             self.live.add(new.segment, bytes);

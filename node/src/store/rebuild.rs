@@ -4,7 +4,6 @@
 //! of a shard's effective writes. Tombstones stand in the index meanwhile, so that they win over older records that come
 //! after them. Records that have expired do as well.
 
-use super::live::padded_bytes;
 use super::reader::Place;
 use super::{ApplyError, ReadError, Store};
 use crate::log::Position;
@@ -38,7 +37,7 @@ impl Store {
         }
         self.reader.put(hash, old, record, position);
         if record.tombstone {
-            let place = Place { position, version: record.version, bytes: padded_bytes(record) };
+            let place = Place { position, version: record.version, bytes: record.bytes() as u64 };
             self.scanned_tombstones.push(ScannedTombstone { hash, place });
         } else if let Some(at) = record.expires_at_ms {
             self.expiry.push(at, hash);

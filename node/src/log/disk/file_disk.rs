@@ -14,11 +14,14 @@
 use super::file_system::{FileHandle, FileSystem};
 use super::real::RealFileSystem;
 use super::{ColdFile, Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
+use crate::log::map::Mapping;
 use crate::log::segment::DATA_SEGMENT;
 use crate::log::{HINT_FILE, MANIFEST_FILE};
+use bytes::Bytes;
 use kvorum_protocol::ShardId;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Metadata files are small; a longer one is not ours.
 const METADATA_BYTES_MAX: u64 = 1024 * 1024;
@@ -228,6 +231,15 @@ impl<F: FileSystem> Disk for FileDisk<F> {
         self.read_whole(&shard_file_path(shard, name), SHARD_FILE_BYTES_MAX)
     }
 
+    fn map_shard_file(&self, shard: ShardId, name: &str) -> Result<Option<Bytes>, DiskError> {
+        let Some(file) = self.open_file(&shard_file_path(shard, name))? else { return Ok(None) };
+        if file.bytes == 0 {
+            return Ok(Some(Bytes::new()));
+        }
+        let mapping = file.handle.map(file.bytes).map_err(file.error("map"))?;
+        Ok(Some(Bytes::from_owner(Mapped::whole(mapping))))
+    }
+
     fn write_shard_file(&self, shard: ShardId, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
         self.create_folder(&shard_folder(shard))?;
         self.write_new(&shard_file_path(shard, name), |handle| handle.write_at(0, bytes)).map(drop)
@@ -300,6 +312,22 @@ impl<F: FileSystem> Disk for FileDisk<F> {
     }
 }
 
+/// A file that is whole and does not change, mapped.
+struct Mapped(Arc<Mapping>);
+
+impl Mapped {
+    fn whole(mapping: Arc<Mapping>) -> Self {
+        mapping.writer().expect("a mapping just made has its writer").advance(mapping.length());
+        Mapped(mapping)
+    }
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        self.0.read(0, self.0.length()).expect("all of it is below the watermark")
+    }
+}
+
 /// A file with its size, which does not change, and its name for messages.
 struct OpenFile<H> {
     handle: H,
@@ -336,6 +364,10 @@ impl<H: FileHandle> ColdFile for OpenFile<H> {
 impl<H: FileHandle> JournalFile for OpenFile<H> {
     fn bytes(&self) -> u32 {
         self.bytes
+    }
+
+    fn write_past_cache(&self, alignment: u32) {
+        self.handle.write_past_cache(alignment);
     }
 
     fn write_at(&self, offset: u32, bytes: &[u8]) -> Result<(), DiskError> {

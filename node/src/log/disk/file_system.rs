@@ -56,6 +56,12 @@ pub trait FileHandle: Send + Sync + 'static {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`; the file grows if need be. Survives power loss only once synced.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// From here on what is written goes past the system's cache, if the system can do that with writes whose place, length
+    /// and memory are multiples of `alignment`: all of this handle are from here on. An optimisation. Bytes that were
+    /// written are durable no sooner for it.
+    fn write_past_cache(&self, alignment: u32) {
+        let _ = alignment;
+    }
     /// Makes the file's length, everything written to it and everything stored into its mappings survive power loss.
     /// Blocks. After an error nothing is known about what was written since the last sync, and a second one that succeeds
     /// says nothing about it either.

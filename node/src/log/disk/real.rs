@@ -133,6 +133,13 @@ impl FileHandle for RealFile {
         self.0.write_all_at(bytes, offset)
     }
 
+    #[cfg(target_os = "linux")]
+    fn write_past_cache(&self, alignment: u32) {
+        if let Err(error) = self.set_direct(alignment) {
+            tracing::debug!(%error, "writes go through the system's cache");
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         // Without the times, but with the length and everything else that reading it back takes.
         self.0.sync_data()
@@ -147,6 +154,22 @@ impl FileHandle for RealFile {
 
     fn map(&self, length: u32) -> io::Result<Arc<Mapping>> {
         Mapping::of_file(&self.0, length).map(Arc::new)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl RealFile {
+    /// Sets `O_DIRECT`, if the file system says that it can do with this alignment.
+    fn set_direct(&self, alignment: u32) -> io::Result<()> {
+        use rustix::fs::{AtFlags, OFlags, StatxFlags, fcntl_getfl, fcntl_setfl, statx};
+        let found = statx(&self.0, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)?;
+        // Both are 0 where it can't, and left out by a system that does not know the question.
+        let known = found.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+        let fits = |wanted: u32| wanted > 0 && alignment.is_multiple_of(wanted);
+        if known && fits(found.stx_dio_mem_align) && fits(found.stx_dio_offset_align) {
+            fcntl_setfl(&self.0, fcntl_getfl(&self.0)? | OFlags::DIRECT)?;
+        }
+        Ok(())
     }
 }
 
