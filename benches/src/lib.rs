@@ -10,16 +10,20 @@
 //! options ─► run ─► fleet (threads) ─► connection (socket) ─► engine (no I/O) ─► recorder ─► report
 //!    ▲         └──► control (TOPOLOGY, STATUS)                 ├─ work: routes, keys, draw
 //! compare ─► servers (Kvorum, Redis, etcd, null)               └─ wire: Kvorum, RESP, gRPC
+//! failover, shards, elections, storage ─► nodes of their own
 //! ```
 //!
 //! A run ends at its deadline whatever the servers do.
 
 pub mod compare;
+pub mod elections;
+pub mod failover;
 pub mod files;
 pub mod null;
 pub mod options;
 pub mod report;
 pub mod run;
+pub mod shards;
 pub mod storage;
 
 mod connection;

@@ -2,9 +2,12 @@
 
 use clap::{Parser, Subcommand};
 use kvorum_benches::compare::{CompareError, CompareOptions, compare};
+use kvorum_benches::elections::{ElectionsError, ElectionsOptions, elections};
+use kvorum_benches::failover::{FailoverError, FailoverOptions, failover};
 use kvorum_benches::files::{CSV_HEAD, csv_row};
 use kvorum_benches::null::{self, NullOptions};
 use kvorum_benches::run::Progress;
+use kvorum_benches::shards::{ShardsError, ShardsOptions, shards};
 use kvorum_benches::{BenchError, Options, run};
 use serde::Serialize;
 use std::fmt::Display;
@@ -28,6 +31,9 @@ struct CommandLine {
 #[derive(Subcommand, Debug)]
 enum Command {
     Compare(CompareOptions),
+    Failover(FailoverOptions),
+    Shards(ShardsOptions),
+    Elections(ElectionsOptions),
     #[command(hide = true)]
     NullServer(NullOptions),
 }
@@ -37,6 +43,21 @@ fn main() -> ExitCode {
     match command {
         None => run_load(load),
         Some(Command::Compare(options)) => run_compare(&options),
+        Some(Command::Failover(options)) => match failover(&options, &mut tell) {
+            Ok(table) => print(&table, options.json, true),
+            Err(error @ FailoverError::Option(_)) => fail(USAGE, &error),
+            Err(error) => fail(NOTHING_WORKED, &error),
+        },
+        Some(Command::Shards(options)) => match shards(&options, &mut tell) {
+            Ok(table) => print(&table, options.json, true),
+            Err(error @ ShardsError::Option(_)) => fail(USAGE, &error),
+            Err(error) => fail(NOTHING_WORKED, &error),
+        },
+        Some(Command::Elections(options)) => match elections(&options, &mut tell) {
+            Ok(table) => print(&table, options.json, true),
+            Err(error @ ElectionsError::Option(_)) => fail(USAGE, &error),
+            Err(error) => fail(NOTHING_WORKED, &error),
+        },
         Some(Command::NullServer(options)) => match null::serve(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(NOTHING_WORKED, &error),
@@ -75,7 +96,7 @@ fn run_load(options: Options) -> ExitCode {
 }
 
 fn run_compare(options: &CompareOptions) -> ExitCode {
-    match compare(options, &mut |line| eprintln!("  {line}")) {
+    match compare(options, &mut tell) {
         Ok(comparison) => print(&comparison, options.json, comparison.worked()),
         Err(error @ CompareError::Option(_)) => fail(USAGE, &error),
         Err(error) => fail(NOTHING_WORKED, &error),
@@ -93,6 +114,11 @@ fn print<T: Serialize + Display>(outcome: &T, json: bool, worked: bool) -> ExitC
         return ExitCode::from(NOTHING_WORKED);
     }
     ExitCode::SUCCESS
+}
+
+/// What goes on.
+fn tell(line: String) {
+    eprintln!("  {line}");
 }
 
 /// One line per second.

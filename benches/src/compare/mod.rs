@@ -14,13 +14,14 @@ mod process;
 mod servers;
 
 pub use options::CompareOptions;
+pub(crate) use options::{Family, Load};
 pub use outcome::Comparison;
 
 use crate::options::{Distribution, OptionError, Plan, Replicated, Route, Workload};
 use crate::server_use::{cpu_of, machine_cpu};
 use crate::storage::{StorageError, median};
 use kvorum_protocol::{Ack, ReadMode};
-use options::{Family, Load, System};
+use options::System;
 use outcome::Turn;
 use servers::Deployed;
 use std::time::{Duration, Instant};

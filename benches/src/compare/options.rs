@@ -117,7 +117,7 @@ impl System {
 /// Loads of one family are run against the same servers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Family {
+pub(crate) enum Family {
     /// Linearizable reads.
     Get,
     /// Writes that a majority (Redis: the node and one of two replicas) has synced when they are answered.
@@ -128,12 +128,12 @@ pub(super) enum Family {
 
 /// A closed loop, or an open one.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub(super) struct Load {
-    pub(super) family: Family,
-    pub(super) connections: usize,
-    pub(super) pipeline: usize,
+pub(crate) struct Load {
+    pub(crate) family: Family,
+    pub(crate) connections: usize,
+    pub(crate) pipeline: usize,
     /// Operations per second of an open loop.
-    pub(super) rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
 }
 
 impl FromStr for Load {

@@ -21,8 +21,10 @@ use crate::control::Control;
 use crate::keys::key_bytes_min;
 use crate::options::{Distribution, Plan, Replicated, Route, Workload};
 use crate::run::{BenchError, Progress};
-use kvorum_protocol::{Ack, NodeStatus, ReadMode};
+use kvorum_protocol::{Ack, NodeStatus, ReadMode, ShardId, ShardRole};
 use options::Measure;
+use std::collections::HashMap;
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +35,9 @@ const KEY_BYTES: usize = 16;
 const LOAD_PIPELINE: usize = 64;
 /// Connections that load it.
 const LOAD_CONNECTIONS: usize = 32;
+
+/// Entries that a replica may be behind its leader under load and count as caught up.
+const LAG_MAX: u64 = 1_000;
 
 /// Why a measurement ended early.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +62,14 @@ pub enum StorageError {
         /// What it wrote last.
         log: String,
     },
+    /// The cluster did not do what it was asked.
+    #[error("{what}: {reason}")]
+    Cluster {
+        /// What was asked.
+        what: String,
+        /// What came of it.
+        reason: String,
+    },
     /// Something took longer than it may.
     #[error("{what}: not within {limit:?}")]
     TooLate {
@@ -75,6 +88,10 @@ impl StorageError {
         let what = what.into();
         move |error| StorageError::System { what, error }
     }
+
+    pub(crate) fn cluster<E: Display>(what: &'static str) -> impl FnOnce(E) -> StorageError {
+        move |error| StorageError::Cluster { what: what.to_owned(), reason: error.to_string() }
+    }
 }
 
 /// Runs the measurement that `options` asks for; `progress` is told what goes on.
@@ -90,7 +107,7 @@ pub fn run_storage(options: &StorageOptions, progress: &mut dyn FnMut(String)) -
 }
 
 /// A load on the nodes at `addresses`.
-fn plan(addresses: &[String], keys: u32, value_bytes: usize) -> Plan {
+pub(crate) fn plan(addresses: &[String], keys: u32, value_bytes: usize) -> Plan {
     assert!(KEY_BYTES >= key_bytes_min(keys));
     Plan {
         seeds: addresses.to_vec(),
@@ -118,20 +135,35 @@ fn plan(addresses: &[String], keys: u32, value_bytes: usize) -> Plan {
 }
 
 /// Writes every key once, and a few more for a moment.
-fn fill(addresses: &[String], keys: u32, value_bytes: usize) -> Result<(), StorageError> {
+pub(crate) fn fill(addresses: &[String], keys: u32, value_bytes: usize) -> Result<(), StorageError> {
     let plan = Plan { fill: true, ..plan(addresses, keys, value_bytes) };
     crate::run(&plan, |_: Progress| {})?;
     Ok(())
 }
 
 /// The states of the nodes that answer.
-async fn statuses(addresses: &[String]) -> Vec<NodeStatus> {
+pub(crate) async fn statuses(addresses: &[String]) -> Vec<NodeStatus> {
     let mut statuses: Vec<NodeStatus> = Vec::new();
     for address in addresses {
         let mut control = Control::new(vec![address.clone()]);
         statuses.extend(control.own_status().await);
     }
     statuses
+}
+
+/// How many replicas of the node with this process vote and are in step with their leaders.
+pub(crate) fn whole_replicas(statuses: &[NodeStatus], process: u32) -> usize {
+    let mut committed: HashMap<ShardId, u64> = HashMap::new();
+    for shard in statuses.iter().flat_map(|status| &status.shards) {
+        let known = committed.entry(shard.shard).or_default();
+        *known = shard.committed.0.max(*known);
+    }
+    let own = statuses.iter().filter(|status| status.process == process).flat_map(|status| &status.shards);
+    own.filter(|shard| {
+        let votes = matches!(shard.role, ShardRole::Follower | ShardRole::Leader);
+        votes && shard.leader.is_some() && shard.applied.0 + LAG_MAX >= committed[&shard.shard]
+    })
+    .count()
 }
 
 /// The middle one; of an even number the upper of both. Zero if there is none.

@@ -3,12 +3,10 @@
 use super::nodes::{Nodes, Shape};
 use super::options::{Place, WipedOptions};
 use super::watch::{anonymous_bytes, disk_bytes};
-use super::{StorageError, Table, fill, plan, statuses};
+use super::{StorageError, Table, fill, plan, statuses, whole_replicas};
 use crate::options::Plan;
 use crate::report::Report;
 use crate::run::Progress;
-use kvorum_protocol::{NodeStatus, ShardId, ShardRole};
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 const WIPED: usize = 3;
@@ -17,8 +15,6 @@ const NODES: usize = 3;
 const AROUND: Duration = Duration::from_secs(10);
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
-/// Entries that a replica may be behind its leader under load and count as caught up.
-const LAG_MAX: u64 = 1_000;
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
 /// The cluster at one moment.
@@ -115,20 +111,6 @@ fn watch(
         }
         std::thread::sleep(LOOK_PAUSE);
     }
-}
-
-fn whole_replicas(statuses: &[NodeStatus], process: u32) -> usize {
-    let mut committed: HashMap<ShardId, u64> = HashMap::new();
-    for shard in statuses.iter().flat_map(|status| &status.shards) {
-        let known = committed.entry(shard.shard).or_default();
-        *known = shard.committed.0.max(*known);
-    }
-    let own = statuses.iter().filter(|status| status.process == process).flat_map(|status| &status.shards);
-    own.filter(|shard| {
-        let votes = matches!(shard.role, ShardRole::Follower | ShardRole::Leader);
-        votes && shard.leader.is_some() && shard.applied.0 + LAG_MAX >= committed[&shard.shard]
-    })
-    .count()
 }
 
 fn report(
