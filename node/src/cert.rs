@@ -11,12 +11,16 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use uuid::Uuid;
 use x509_parser::extensions::GeneralName;
 
@@ -54,6 +58,9 @@ pub enum CertError {
     /// A certificate without exactly one `<node id>.node.<cluster id>.kvorum` name, or one that isn't a certificate.
     #[error("the certificate names no node of a Kvorum cluster: {0}")]
     NoIdentity(&'static str),
+    /// The files contradict each other: one is damaged, or is another cluster's or node's.
+    #[error("{0} do not belong together; one of them is damaged, or another cluster's or node's: {1}")]
+    Contradiction(&'static str, rustls::Error),
     /// The library could not make a key or a certificate.
     #[error("can't make a certificate: {0}")]
     Generate(#[from] rcgen::Error),
@@ -234,6 +241,34 @@ impl TlsIdentity {
             .map_err(|error| CertError::Pem { path: NODE_KEY_FILE.into(), reason: error.to_string() })?;
         let identity = Identity::of_certificate(&chain[0])?;
         Ok(TlsIdentity { identity, authorities, chain, key })
+    }
+
+    /// Makes sure that the files belong together: an authority has signed the certificate, and the key is the certificate's.
+    /// If they don't, no peer lets this node in. Whether the certificate is valid now is not looked at: clocks go wrong, and are
+    /// set right.
+    ///
+    /// # Errors
+    /// `Contradiction`, and `Pem` for an authority that is none.
+    pub fn check(&self) -> Result<(), CertError> {
+        let unusable = |error: String| CertError::Pem { path: AUTHORITY_CERTIFICATE_FILE.into(), reason: error };
+        let mut authorities = RootCertStore::empty();
+        for authority in &self.authorities {
+            authorities.add(authority.clone()).map_err(|error| unusable(error.to_string()))?;
+        }
+        // Named, not the process default: another dependency may bring a second provider, and then there is none.
+        let provider = rustls::crypto::ring::default_provider();
+        let verifier = WebPkiClientVerifier::builder_with_provider(authorities.into(), provider.clone().into());
+        let verifier = verifier.build().map_err(|error| unusable(error.to_string()))?;
+        let (_, own) = x509_parser::parse_x509_certificate(&self.chain[0])
+            .map_err(|_| CertError::NoIdentity("not a certificate"))?;
+        let valid_from = u64::try_from(own.validity().not_before.timestamp()).unwrap_or(0);
+        let when = UnixTime::since_unix_epoch(Duration::from_secs(valid_from));
+        verifier
+            .verify_client_cert(&self.chain[0], &self.chain[1..], when)
+            .map_err(|error| CertError::Contradiction("the node's certificate and the authority's", error))?;
+        CertifiedKey::from_der(self.chain.clone(), self.key(), &provider)
+            .map(drop)
+            .map_err(|error| CertError::Contradiction("the node's certificate and its key", error))
     }
 
     /// Who the certificate says this node is.
@@ -434,6 +469,57 @@ mod tests {
         ] {
             assert_eq!(Identity::from_name(&other), None, "{other}");
         }
+    }
+
+    /// A node with such files would start, and be turned away by each of its peers.
+    #[test]
+    fn files_in_which_a_byte_flips_are_refused_or_as_good_as_before() {
+        let (cluster, node) = ids();
+        let issued = ClusterAuthority::create().unwrap().issue(cluster, node, &[]).unwrap();
+        let texts = [&issued.authority_pem, &issued.certificate_pem, &issued.key_pem];
+        let usable = |texts: &[String; 3]| {
+            let [authority_pem, certificate_pem, key_pem] = texts.clone();
+            let tls = TlsIdentity::from_pem(&NodeCertificate { authority_pem, certificate_pem, key_pem })?;
+            tls.check().map(|()| tls)
+        };
+        let sound = usable(&texts.map(String::clone)).unwrap();
+        let (mut refused, mut harmless) = ([0; 3], 0);
+        for file in 0..3 {
+            for at in 0..texts[file].len() {
+                for bits in [1 << (at % 7), 0xff] {
+                    let mut bytes = texts[file].clone().into_bytes();
+                    bytes[at] ^= bits;
+                    let mut damaged = texts.map(String::clone);
+                    // What is no text is refused when it is read.
+                    let Ok(text) = String::from_utf8(bytes) else { continue };
+                    damaged[file] = text;
+                    match usable(&damaged) {
+                        Err(_) => refused[file] += 1,
+                        // The authority's own signature, or a line break.
+                        Ok(tls) => {
+                            assert_eq!((tls.identity(), tls.chain()), (sound.identity(), sound.chain()), "{file}:{at}");
+                            harmless += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(
+            refused.iter().all(|refused| *refused > 100) && harmless < 200,
+            "{refused:?} refused, {harmless} harmless"
+        );
+    }
+
+    #[test]
+    fn files_of_two_clusters_or_nodes_do_not_belong_together() {
+        let (cluster, node) = ids();
+        let issue = || ClusterAuthority::create().unwrap().issue(cluster, node, &[]).unwrap();
+        let (one, other) = (issue(), issue());
+        let check = |pem: NodeCertificate| TlsIdentity::from_pem(&pem).unwrap().check().unwrap_err().to_string();
+        let foreign = check(NodeCertificate { authority_pem: other.authority_pem.clone(), ..issue() });
+        assert!(foreign.contains("the node's certificate and the authority's do not belong together"), "{foreign}");
+        let key = check(NodeCertificate { key_pem: other.key_pem, ..one });
+        assert!(key.contains("the node's certificate and its key do not belong together"), "{key}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! ([`crate::ring::keeper`]).
 
 use crate::checked_json;
+use crate::kept_twice::{self, KeptError};
 use crate::log::{Disk, DiskError};
 use kvorum_protocol::NodeId;
 use parking_lot::Mutex;
@@ -23,9 +24,20 @@ pub enum KnownDisksError {
     /// The medium failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The file is damaged.
-    #[error("{KNOWN_DISKS} is damaged")]
+    /// The file is damaged, and so is its copy.
+    #[error(
+        "{KNOWN_DISKS}.metadata and its copy are damaged; name an empty folder, and the node will rejoin with a new disk"
+    )]
     Malformed,
+}
+
+/// What a file of known folders says: the folder of each peer.
+///
+/// # Errors
+/// `Malformed`.
+pub fn decode(bytes: &[u8]) -> Result<BTreeMap<Uuid, Uuid>, KnownDisksError> {
+    let json = checked_json::unseal_or_plain(bytes);
+    json.and_then(|json| serde_json::from_str(json).ok()).ok_or(KnownDisksError::Malformed)
 }
 
 /// The peers' folders, kept in this node's own.
@@ -40,14 +52,11 @@ impl KnownDisks {
     /// # Errors
     /// If that can't be read; a node must not start on a guess.
     pub fn open(disk: Arc<dyn Disk>) -> Result<Self, KnownDisksError> {
-        let known = match disk.read_metadata(KNOWN_DISKS)? {
-            Some(bytes) => {
-                let json = checked_json::unseal_or_plain(&bytes);
-                json.and_then(|json| serde_json::from_str(json).ok()).ok_or(KnownDisksError::Malformed)?
-            }
-            None => BTreeMap::new(),
-        };
-        Ok(KnownDisks { disk, known: Mutex::new(known) })
+        let known = kept_twice::read(&*disk, KNOWN_DISKS, decode).map_err(|error| match error {
+            KeptError::Disk(error) => KnownDisksError::Disk(error),
+            KeptError::Damaged(damage) => damage,
+        })?;
+        Ok(KnownDisks { disk, known: Mutex::new(known.unwrap_or_default()) })
     }
 
     /// The folder with which a peer was first met; `None` if it never was.
@@ -67,7 +76,7 @@ impl KnownDisks {
         }
         known.insert(peer.0, folder);
         let bytes = checked_json::encode(&*known);
-        self.disk.write_metadata(KNOWN_DISKS, &bytes).inspect_err(|_| {
+        kept_twice::write(&*self.disk, KNOWN_DISKS, &bytes).inspect_err(|_| {
             known.remove(&peer.0);
         })?;
         Ok(folder)

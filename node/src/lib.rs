@@ -14,6 +14,7 @@ pub mod exit;
 pub mod identity;
 pub mod init;
 pub mod journal;
+pub mod kept_twice;
 pub mod known_disks;
 pub mod limits;
 pub mod log;

@@ -7,12 +7,13 @@
 //! its data folder so that a restart needn't wait for the group.
 
 use crate::clock::{self, Nanos};
+use crate::kept_twice::{self, KeptError};
 use crate::limits::DEADLINE_DEFAULT_MS;
-use crate::log::Disk;
+use crate::log::{Disk, DiskError};
 use crate::peers::SendError;
 use crate::reply::{Reply, ReplySink};
 use crate::ring::keeper::{self, Change, Decision, Seen};
-use crate::ring::{RING_KEY, RingMap};
+use crate::ring::{RING_KEY, RingError, RingMap};
 use crate::router::Router;
 use crate::shard::Operation;
 use crate::shard::inbox::{QueuedRequest, ShardHandle};
@@ -28,6 +29,22 @@ use uuid::Uuid;
 
 /// The name of the map's copy in the data folder.
 pub const RING_COPY: &str = "ring.json";
+
+/// The ring map that this node saw last; `None` if it never saw one.
+///
+/// # Errors
+/// If the disk fails, or all that was written down is damaged.
+pub fn read_copy(disk: &dyn Disk) -> Result<Option<RingMap>, KeptError<RingError>> {
+    kept_twice::read(disk, RING_COPY, RingMap::from_copy)
+}
+
+/// Writes a ring map down for the next start.
+///
+/// # Errors
+/// If the disk fails.
+pub fn write_copy(disk: &dyn Disk, ring: &RingMap) -> Result<(), DiskError> {
+    kept_twice::write(disk, RING_COPY, &ring.to_copy())
+}
 /// How often the key is looked at. Local and cheap.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After a proposal the keeper waits this long for the key to change before it proposes again; twice as long after each
@@ -166,7 +183,7 @@ impl MetaState {
         }
         // First the copy: a node that has acted on a map should begin with it next time. It can do without: what it has
         // done is noted with each shard's files.
-        if let Err(failure) = self.arguments.disk.write_metadata(RING_COPY, &ring.to_copy()) {
+        if let Err(failure) = write_copy(&*self.arguments.disk, ring) {
             warn!(error = %failure, "the ring map's copy was not written; the next start waits for the meta group");
         }
         if !self.router().set_ring(ring.clone()) {

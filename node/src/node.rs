@@ -22,11 +22,12 @@ use crate::doors::binary::BinaryDoor;
 use crate::doors::peer::PeerDoor;
 use crate::exit::Exit;
 use crate::identity::{DataFolder, StartKind};
-use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions};
+use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions, Replayed};
+use crate::kept_twice::KeptError;
 use crate::known_disks::KnownDisks;
 use crate::limits::STOP_TIMEOUT;
-use crate::log::{Disk, InlineSource, LogError, LogOptions, RealDisk, SpareSource};
-use crate::meta::{MetaArguments, MetaKeeper, RING_COPY};
+use crate::log::{Disk, InlineSource, LogOptions, RealDisk, SpareSource};
+use crate::meta::{self, MetaArguments, MetaKeeper};
 use crate::peers::{PeerAddress, PeerConfig, PeerError, Peers};
 use crate::pressure::Pressure;
 use crate::replica::Role;
@@ -50,7 +51,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 /// Why a node ended other than by being told to.
@@ -166,16 +167,18 @@ impl Node {
         let disk: Arc<dyn Disk> =
             Arc::new(RealDisk::open(folder.path()).map_err(|error| NodeError::Disk(error.to_string()))?);
         let initial = initial_ring(config)?;
-        let copy = disk.read_metadata(RING_COPY).map_err(|error| NodeError::Disk(error.to_string()))?;
-        let known = copy.map(|bytes| RingMap::from_copy(&bytes)).transpose()?;
+        let known = meta::read_copy(&*disk).map_err(|error| match error {
+            KeptError::Disk(error) => NodeError::Disk(error.to_string()),
+            KeptError::Damaged(error) => NodeError::Ring(error),
+        })?;
+        let replayed = replay_journal(config, &disk, folder).await?;
         if folder.start_kind() == StartKind::Amnesiac {
             forget_everything(&disk, known.as_ref().unwrap_or(&initial), config.node_id).await?;
             folder.amnesia_healed().map_err(|error| NodeError::Disk(error.to_string()))?;
         }
         let segments = SpareSource::start(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let segments = Arc::new(segments);
-        let (journal, handle) =
-            start_journal(config, &disk, folder.start_kind() == StartKind::AfterCleanStop, fatal.clone()).await?;
+        let (journal, handle) = start_journal(config, &disk, replayed, fatal.clone()).await?;
         let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(|error| NodeError::Disk(error.to_string()))?;
         let router = Router::new(
             config.node_id,
@@ -393,11 +396,33 @@ impl AdminHandler for Admin {
     }
 }
 
-/// Writes back what the journal holds for the segments, then starts it.
+/// Writes back what the journal holds for the segments. If it is damaged and was needed, the folder has amnesia from here on.
+async fn replay_journal(config: &Config, disk: &Arc<dyn Disk>, folder: &mut DataFolder) -> Result<Replayed, NodeError> {
+    let (disk, after_clean_stop) = (Arc::clone(disk), folder.start_kind() == StartKind::AfterCleanStop);
+    let replayed = tokio::task::spawn_blocking(move || journal::replay_or_give_up(&*disk, after_clean_stop));
+    let (replayed, damage) = replayed.await.map_err(|panic| NodeError::Disk(panic.to_string()))??;
+    if replayed.chunks > 0 {
+        info!(rounds = replayed.rounds, appends = replayed.chunks, "wrote the journal back into the shards' logs");
+    }
+    match damage {
+        None => {}
+        Some(damage) if after_clean_stop => {
+            error!(error = %damage, "the journal is damaged; nothing is lost, since the node stopped cleanly: begins another");
+        }
+        // Nobody else holds what this node does; what its files are worth is for an operator to say.
+        Some(damage) if config.replication_factor == 1 => return Err(damage.into()),
+        Some(damage) => {
+            error!(error = %damage, "the journal is damaged: what this node has promised is not known any more");
+            folder.lose_memory().map_err(|error| NodeError::Disk(error.to_string()))?;
+        }
+    }
+    Ok(replayed)
+}
+
 async fn start_journal(
     config: &Config,
     disk: &Arc<dyn Disk>,
-    after_clean_stop: bool,
+    replayed: Replayed,
     fatal: mpsc::Sender<NodeError>,
 ) -> Result<(Journal, JournalHandle), NodeError> {
     let options = JournalOptions {
@@ -407,10 +432,6 @@ async fn start_journal(
     };
     let (disk, durability) = (Arc::clone(disk), config.durability);
     let started = tokio::task::spawn_blocking(move || {
-        let replayed = if after_clean_stop { journal::replay_cached(&*disk)? } else { journal::replay(&*disk)? };
-        if replayed.chunks > 0 {
-            info!(rounds = replayed.rounds, appends = replayed.chunks, "wrote the journal back into the shards' logs");
-        }
         let on_fatal = Box::new(move |error: JournalError| {
             // A full channel holds a reason already.
             let _ = fatal.try_send(error.into());
@@ -424,14 +445,12 @@ async fn start_journal(
 /// their place erase what is there and begin with nothing. May be repeated.
 async fn forget_everything(disk: &Arc<dyn Disk>, ring: &RingMap, me: NodeId) -> Result<(), NodeError> {
     warn!(
-        "this machine went down without a clean stop and durability is `memory`: what this node held does not count any \
-         more, and its replicas wait to be replaced"
+        "this node has amnesia (its journal is damaged, or its machine went down without a clean stop and durability is \
+         `memory`): what it held does not count any more, and its replicas wait to be replaced"
     );
     let files = ReplicaFiles::new(Arc::clone(disk), Arc::new(InlineSource::new(Arc::clone(disk))));
     let held = ring.held_by(me);
-    let noted = tokio::task::spawn_blocking(move || -> Result<(), LogError> {
-        held.into_iter().try_for_each(|(shard, replica)| files.forget(shard, replica).map(drop))
-    });
+    let noted = tokio::task::spawn_blocking(move || files.forget_all(held));
     let noted = noted.await.map_err(|panic| NodeError::Disk(panic.to_string()))?;
     noted.map_err(|error| NodeError::Disk(error.to_string()))
 }

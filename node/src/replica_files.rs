@@ -195,6 +195,14 @@ impl ReplicaFiles {
         }
     }
 
+    /// As [`ReplicaFiles::forget`], of each of these. May be repeated.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn forget_all(&self, held: impl IntoIterator<Item = (ShardId, ReplicaId)>) -> Result<(), LogError> {
+        held.into_iter().try_for_each(|(shard, replica)| self.forget(shard, replica).map(drop))
+    }
+
     fn end(&self, shard: ShardId, note: &Note) -> Result<bool, LogError> {
         let segments = self.disk.list_segments(shard)?;
         if note.life == Life::Ended && segments.is_empty() {

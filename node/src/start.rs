@@ -182,6 +182,7 @@ fn load_tls(config: &Config) -> Result<TlsIdentity, TlsError> {
         let (node, cluster, expected) = (identity.node, identity.cluster, config.node_id);
         return Err(TlsError::NotOurs { path, node, cluster, expected });
     }
+    tls.check()?;
     Ok(tls)
 }
 

@@ -4,12 +4,15 @@
 mod common;
 
 use common::cluster::OPERATION_DEADLINE;
+use common::wire::new_client;
 use common::workload::read_all;
-use common::{ClusterOptions, TestCluster, Workload, eventually};
+use common::{ClusterOptions, RawConnection, TestCluster, Workload, eventually};
 use kvorum_client::Client;
-use kvorum_protocol::ShardRole;
+use kvorum_protocol::{ErrorCode, ReadMode, RequestBody, ResponseBody, ShardRole};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use rustix::process::{Pid, Signal, kill_process};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +24,9 @@ const KEYS: usize = 600;
 const VALUE_BYTES: usize = 2_000;
 /// So long that a clean stop finds a hint worth writing, with few shards.
 const LONG_VALUE_BYTES: usize = 8_000;
+/// Rounds of random flips, and how many flips each has; `KVORUM_FLIP_ROUNDS` for more.
+const FLIP_ROUNDS_DEFAULT: u32 = 5;
+const FLIPS_PER_ROUND: usize = 4;
 /// Where a byte is flipped: behind the first entries, before the last ones.
 const FLIPPED_AT: usize = 48 * 1024;
 
@@ -113,11 +119,103 @@ async fn nodes_whose_hints_are_gone_or_damaged_serve_the_same_data() {
     cluster.nodes().for_each(|node| drop(hints(&cluster, node)));
 }
 
+/// Random bytes of a larger node's files; every byte of a small one is the simulator's (`sim/tests/flips.rs`). Each round stops a
+/// node, now in good order and now not, flips bytes of a few of its files, and starts it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_gets_over_random_flips_in_any_of_its_files() {
+    let rounds = match std::env::var("KVORUM_FLIP_ROUNDS") {
+        Ok(text) => text.parse().expect("KVORUM_FLIP_ROUNDS is a number"),
+        Err(_) => FLIP_ROUNDS_DEFAULT,
+    };
+    let seed =
+        std::env::var("KVORUM_FLIP_SEED").map_or_else(|_| rand::random(), |text| text.parse().expect("a number"));
+    println!("KVORUM_FLIP_SEED={seed}, {rounds} rounds of {FLIPS_PER_ROUND} flips");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut cluster = TestCluster::start(ClusterOptions { shards: 4, ..ClusterOptions::default() }).await;
+    let client = cluster.client().await;
+    write_values(&client, "flips", LONG_VALUE_BYTES).await;
+    let expected = write_values(&client, "flips", VALUE_BYTES).await;
+    wait_whole(&cluster, &client, 3).await;
+    for round in 0..rounds {
+        if round % 2 == 0 {
+            stop(&mut cluster, 3);
+            let status = cluster.wait_exit(3, STOP_DEADLINE).await;
+            assert!(status.success(), "node 3 stopped with {status}");
+        } else {
+            cluster.kill(3);
+        }
+        let flips = flip_some(&cluster.node_dir(3).join("data"), &mut rng);
+        println!("round {round}: {}", flips.join(" "));
+        cluster.start_node(3);
+        assert_values(&client, &expected).await;
+        wait_whole(&cluster, &client, 3).await;
+        // Reads meet what a start does not; then the replica is replaced, too.
+        assert!(cluster.process(3).is_running(), "round {round}: node 3 has ended\n{}", cluster.log(3).last_line());
+        read_through(&cluster, 3, &expected).await;
+        wait_whole(&cluster, &client, 3).await;
+    }
+    // Half of what answers now is the node that was damaged.
+    cluster.kill(1);
+    assert_values(&cluster.client_of([2, 3]).await, &expected).await;
+}
+
+/// Flips a byte in each of a few files, and says where. Not in both copies of a file that is kept twice: that is two faults.
+fn flip_some(data: &Path, rng: &mut StdRng) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![data.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("the folder is there") {
+            let path = entry.expect("the folder can be read").path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.retain(|file| std::fs::metadata(file).is_ok_and(|file| file.len() > 0));
+    files.sort();
+    let mut flips = Vec::new();
+    let mut met = HashSet::new();
+    while flips.len() < FLIPS_PER_ROUND {
+        let file = &files[rng.random_range(0..files.len())];
+        let kept_twice = file.to_string_lossy().replace(".copy", "");
+        if !met.insert(kept_twice) {
+            continue;
+        }
+        let mut bytes = std::fs::read(file).expect("the test may read it");
+        // Somewhere in what is in use: most of a preallocated file is not.
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(bytes.len(), |last| last + 1);
+        let (at, bits) = (rng.random_range(0..used), rng.random_range(1..=255_u8));
+        bytes[at] ^= bits;
+        std::fs::write(file, bytes).expect("the test may write it");
+        flips.push(format!("{}:{at}:{bits:02x}", file.strip_prefix(data).expect("it lies in there").display()));
+    }
+    flips
+}
+
+/// Reads every key from a node's own replicas. One that has met damage does not answer; what it answers is right.
+async fn read_through(cluster: &TestCluster, node: usize, expected: &Values) {
+    let mut connection = RawConnection::greet(cluster.address(node), new_client()).await.expect("the node listens");
+    for (key, value) in expected {
+        let get = RequestBody::Get { key: key.clone().into(), mode: ReadMode::Stale };
+        match connection.call(get).await.expect("the connection lasts") {
+            ResponseBody::Value(entry) => {
+                let found = entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+                assert!(found == *value, "{key} holds {found:?}");
+            }
+            ResponseBody::Error(error) => assert_eq!(error.code, ErrorCode::Unavailable, "{key}: {error}"),
+            other => panic!("{other:?} to a GET"),
+        }
+    }
+}
+
+/// Asks a node to stop in good order.
+fn stop(cluster: &mut TestCluster, node: usize) {
+    let process = Pid::from_raw(cluster.process(node).id() as i32).expect("a process has an id");
+    kill_process(process, Signal::TERM).expect("the process is a child of ours");
+}
+
 /// Stops every node cleanly.
 async fn stop_all(cluster: &mut TestCluster) {
     for node in cluster.nodes() {
-        let process = Pid::from_raw(cluster.process(node).id() as i32).expect("a process has an id");
-        kill_process(process, Signal::TERM).expect("the process is a child of ours");
+        stop(cluster, node);
     }
     for node in cluster.nodes() {
         let status = cluster.wait_exit(node, STOP_DEADLINE).await;

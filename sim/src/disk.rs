@@ -136,6 +136,26 @@ impl SimFileSystem {
         self.state.lock().flip_bit(kind, rng)
     }
 
+    /// Changes bits of one byte of a stored file, on the medium and in the cache: those that are set in `bits`. Returns
+    /// `false` if the medium has no such byte.
+    pub fn damage(&self, path: &str, offset: u64, bits: u8) -> bool {
+        usize::try_from(offset).is_ok_and(|offset| self.state.lock().damage(path, offset, bits))
+    }
+
+    /// Another file system that holds the same now, and goes its own way from here on. Must not be called while a process
+    /// runs on this one.
+    pub fn fork(&self) -> SimFileSystem {
+        let mut state = self.state.lock().clone();
+        // Whatever is mapped belongs to a process of this one.
+        state.end_process();
+        SimFileSystem { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The paths of all files with what they hold, in order, as processes see them.
+    pub fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        self.state.lock().contents()
+    }
+
     /// Removes the hints of all shards for good. Returns whether there were any.
     pub fn lose_hints(&self) -> bool {
         self.state.lock().lose_hints()

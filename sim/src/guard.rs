@@ -1,5 +1,6 @@
 //! Runs in which the code under test may panic.
 
+use crate::flips::{Flip, Healing, StoppedCluster};
 use crate::plan::Plan;
 use crate::run::{Run, RunSettings, Violation};
 use std::cell::{Cell, RefCell};
@@ -18,25 +19,32 @@ thread_local! {
 ///
 /// Panics within runs are noted and not printed: plans make shards panic on purpose.
 pub fn simulate_caught(plan: &Plan, settings: &RunSettings) -> Run {
+    caught(|| crate::simulate(plan, settings)).unwrap_or_else(|detail| Run {
+        violation: Some(Violation { property: "panic", detail, at_ms: 0 }),
+        trace_hash: 0,
+        trace: Vec::new(),
+        simulated_ms: 0,
+        operations: BTreeMap::new(),
+        faults: BTreeMap::new(),
+        coverage: BTreeMap::new(),
+    })
+}
+
+/// As [`StoppedCluster::flip`]. A panic is an error, too.
+///
+/// # Errors
+/// What went wrong.
+pub fn flip_caught(cluster: &StoppedCluster, flip: &Flip) -> Result<Healing, String> {
+    caught(|| cluster.flip(flip)).unwrap_or_else(|panic| Err(format!("panicked: {panic}")))
+}
+
+/// Runs something; an error is what it panicked with.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     note_panics();
     RUNS.set(true);
-    let run = panic::catch_unwind(AssertUnwindSafe(|| crate::simulate(plan, settings)));
+    let ended = panic::catch_unwind(AssertUnwindSafe(run));
     RUNS.set(false);
-    match run {
-        Ok(run) => run,
-        Err(_) => {
-            let detail = LAST_PANIC.take().unwrap_or_else(|| "a panic that left no message".to_owned());
-            Run {
-                violation: Some(Violation { property: "panic", detail, at_ms: 0 }),
-                trace_hash: 0,
-                trace: Vec::new(),
-                simulated_ms: 0,
-                operations: BTreeMap::new(),
-                faults: BTreeMap::new(),
-                coverage: BTreeMap::new(),
-            }
-        }
-    }
+    ended.map_err(|_| LAST_PANIC.take().unwrap_or_else(|| "a panic that left no message".to_owned()))
 }
 
 fn note_panics() {

@@ -12,5 +12,6 @@ pub mod run;
 pub mod shrink;
 mod world;
 
-pub use guard::simulate_caught;
+pub use guard::{flip_caught, simulate_caught};
+pub use world::flips;
 pub use world::run as simulate;

@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `LOCK` | nothing but the process id of who holds the lock on it, for messages |
-//! | `identity` | cluster, node, disk, and what is fixed for the cluster's life; written once, and again with a new disk after amnesia |
+//! | `identity`, `identity.copy` | cluster, node, disk, and what is fixed for the cluster's life; written once, and again with a new disk after amnesia |
 //! | `run-state` | whether a process runs, since which boot, and whether amnesia is left |
 //!
 //! A folder is never guessed to be right: without its identity, or with another one, the node does not start. A wiped
@@ -29,6 +29,8 @@ pub const FORMAT_VERSION: u32 = 1;
 
 const LOCK: &str = "LOCK";
 const IDENTITY: &str = "identity";
+/// Written before `identity` itself, so it is never the older one. If one of the two is damaged, the other one mends it.
+const IDENTITY_COPY: &str = "identity.copy";
 const RUN_STATE: &str = "run-state";
 /// The lines of the identity.
 const IDENTITY_NAMES: [&str; 6] = ["format", "cluster", "node", "shards", "durability", "disk"];
@@ -102,7 +104,8 @@ pub enum FolderError {
     },
     /// Its identity is damaged.
     #[error(
-        "data folder {path}: the file {file} is damaged; name an empty folder, and the node will rejoin with a new disk"
+        "data folder {path}: the file {file} is damaged, and so is its copy; name an empty folder, and the node will \
+         rejoin with a new disk"
     )]
     Damaged {
         /// The folder.
@@ -147,7 +150,7 @@ impl DataFolder {
     pub fn open(path: &Path, owner: Owner, boot: &str) -> Result<DataFolder, FolderError> {
         let lock = lock(path)?;
         let io = |file| move |error| FolderError::Io { path: path.to_owned(), file, error };
-        let identity = record::read(&path.join(IDENTITY)).map_err(io(IDENTITY))?;
+        let identity = read_identity(path)?;
         let (disk, start) = match &identity {
             Some(text) => {
                 let disk = check_identity(path, text, owner)?;
@@ -168,7 +171,7 @@ impl DataFolder {
         if identity.is_none() || start == StartKind::Amnesiac {
             // Last, because it is what makes the folder a data folder; and amnesia is noted before it is acted upon, so that a
             // crash in between only draws yet another disk.
-            record::write(path, IDENTITY, &identity_text(owner, disk)).map_err(io(IDENTITY))?;
+            write_identity(path, &identity_text(owner, disk))?;
         }
         Ok(DataFolder { path: path.to_owned(), owner, disk, start, run_state, _lock: lock })
     }
@@ -191,6 +194,18 @@ impl DataFolder {
     /// What the node may believe of its data.
     pub fn start_kind(&self) -> StartKind {
         self.start
+    }
+
+    /// What this folder's replicas have promised can't be known any more, because the journal is damaged: notes durably that
+    /// they have amnesia, and draws another disk id, as after a restart of the machine with durability `memory`.
+    ///
+    /// # Errors
+    /// `Io`; no replica may be opened then.
+    pub fn lose_memory(&mut self) -> Result<(), FolderError> {
+        self.write_run_state(RunState { amnesia: true, ..self.run_state.clone() })?;
+        self.disk = Uuid::new_v4();
+        self.start = StartKind::Amnesiac;
+        write_identity(&self.path, &identity_text(self.owner, self.disk))
     }
 
     /// Notes durably that no replica with amnesia is left: each has been given up, and carries a durable note of its own.
@@ -236,6 +251,8 @@ pub enum Part<T> {
 pub struct Inspected {
     /// Whose it is, and its id.
     pub identity: Part<(Owner, Uuid)>,
+    /// The same, from the copy that is kept of it.
+    pub identity_copy: Part<(Owner, Uuid)>,
     /// How its last process ended.
     pub run_state: Part<RunState>,
 }
@@ -244,6 +261,7 @@ pub struct Inspected {
 pub fn inspect(path: &Path) -> Inspected {
     Inspected {
         identity: inspect_part(&path.join(IDENTITY), decode_identity),
+        identity_copy: inspect_part(&path.join(IDENTITY_COPY), decode_identity),
         run_state: inspect_part(&path.join(RUN_STATE), RunState::decode),
     }
 }
@@ -252,8 +270,6 @@ fn inspect_part<T>(path: &Path, decode: impl FnOnce(&str) -> Option<T>) -> Part<
     match record::read(path) {
         Ok(Some(text)) => decode(&text).map_or(Part::Damaged, Part::Found),
         Ok(None) => Part::Missing,
-        // No text, or too long.
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Part::Damaged,
         Err(error) => Part::Unreadable(error),
     }
 }
@@ -302,7 +318,7 @@ fn lock(path: &Path) -> Result<File, FolderError> {
 /// its root; anything else makes it somebody's.
 fn refuse_foreign_files(path: &Path) -> Result<(), FolderError> {
     let cannot = |error| FolderError::CannotCreate { path: path.to_owned(), error };
-    let ours = [LOCK, RUN_STATE, "run-state.new", "identity.new", "lost+found"];
+    let ours = [LOCK, RUN_STATE, "run-state.new", IDENTITY_COPY, "identity.new", "identity.copy.new", "lost+found"];
     for entry in fs::read_dir(path).map_err(cannot)? {
         let name = entry.map_err(cannot)?.file_name();
         if !ours.iter().any(|ours| name == *ours) {
@@ -323,6 +339,37 @@ fn identity_text(owner: Owner, disk: Uuid) -> String {
         ("disk", disk.to_string()),
     ];
     Record { title: TITLE, lines }.encode()
+}
+
+/// The text of a folder's identity, mended from its copy if it is damaged; `None` if there is none. What is missing is not
+/// mended: somebody has removed it.
+fn read_identity(path: &Path) -> Result<Option<String>, FolderError> {
+    let io = |file| move |error| FolderError::Io { path: path.to_owned(), file, error };
+    let Some(text) = record::read(&path.join(IDENTITY)).map_err(io(IDENTITY))? else { return Ok(None) };
+    let copy = record::read(&path.join(IDENTITY_COPY)).map_err(io(IDENTITY_COPY))?;
+    let is_sound = |text: &str| Record::decode(text, TITLE, IDENTITY_NAMES).is_some();
+    let copy = copy.filter(|copy| is_sound(copy));
+    match (is_sound(&text), copy) {
+        (true, Some(_)) => Ok(Some(text)),
+        // Folders from before there were copies get one.
+        (true, None) => {
+            record::write(path, IDENTITY_COPY, &text).map_err(io(IDENTITY_COPY))?;
+            Ok(Some(text))
+        }
+        (false, Some(copy)) => {
+            tracing::error!(folder = %path.display(), "the identity was damaged, and is mended from its copy");
+            record::write(path, IDENTITY, &copy).map_err(io(IDENTITY))?;
+            Ok(Some(copy))
+        }
+        (false, None) => Err(FolderError::Damaged { path: path.to_owned(), file: IDENTITY }),
+    }
+}
+
+fn write_identity(path: &Path, text: &str) -> Result<(), FolderError> {
+    for file in [IDENTITY_COPY, IDENTITY] {
+        record::write(path, file, text).map_err(|error| FolderError::Io { path: path.to_owned(), file, error })?;
+    }
+    Ok(())
 }
 
 /// Compares a folder's identity with the owner that wants it; gives the disk id.

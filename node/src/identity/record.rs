@@ -48,14 +48,19 @@ impl Record {
     }
 }
 
-/// The text of a file; `None` if there is none.
+/// A file's text; `None` if there is none. One that is too long or no text was damaged, and gives an empty text, which is
+/// no record's.
 ///
 /// # Errors
-/// What the system says, and `InvalidData` for a file that is too long or no text.
+/// What the system says.
 pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > RECORD_BYTES_MAX => Err(io::ErrorKind::InvalidData.into()),
-        Ok(_) => fs::read_to_string(path).map(Some),
+    let read = match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > RECORD_BYTES_MAX => return Ok(Some(String::new())),
+        Ok(_) => fs::read(path),
+        Err(error) => Err(error),
+    };
+    match read {
+        Ok(bytes) => Ok(Some(String::from_utf8(bytes).unwrap_or_default())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -71,16 +71,113 @@ fn files_without_an_identity_are_not_taken_over() {
     assert!(error.to_string().contains("holds files (precious) but no identity"), "{error}");
 }
 
+/// The folder's files with a byte flipped, one after the other, in two ways each.
+fn each_flip(folder: &TempDir, file: &str, mut look: impl FnMut(usize)) {
+    let path = folder.path().join("data").join(file);
+    for at in 0..fs::read(&path).unwrap().len() {
+        for bits in [0xff, 1 << (at % 8)] {
+            let sound = fs::read(&path).unwrap();
+            let mut damaged = sound.clone();
+            damaged[at] ^= bits;
+            fs::write(&path, damaged).unwrap();
+            look(at);
+            fs::write(&path, sound).unwrap();
+        }
+    }
+}
+
 #[test]
-fn a_damaged_identity_is_not_replaced() {
+fn a_byte_that_flips_in_one_copy_of_the_identity_is_mended_from_the_other() {
+    let folder = TempDir::new().unwrap();
+    let first = open(&folder, owner(Durability::Fsync), "boot").unwrap();
+    let disk = first.disk();
+    first.stop_clean().unwrap();
+    let read = |file: &str| fs::read(folder.path().join("data").join(file)).unwrap();
+    let sound = read(IDENTITY);
+    for file in [IDENTITY, IDENTITY_COPY] {
+        each_flip(&folder, file, |at| {
+            let opened = open(&folder, owner(Durability::Fsync), "boot");
+            let opened = opened.unwrap_or_else(|error| panic!("{file}, byte {at}: {error}"));
+            assert_eq!((opened.disk(), opened.start_kind()), (disk, StartKind::AfterCleanStop));
+            opened.stop_clean().unwrap();
+            assert!(read(IDENTITY) == sound && read(IDENTITY_COPY) == sound, "{file}, byte {at} is mended");
+        });
+    }
+}
+
+#[test]
+fn a_byte_that_flips_in_the_run_state_is_a_crash_at_worst() {
+    let folder = TempDir::new().unwrap();
+    for (durability, worst) in [(Durability::Fsync, StartKind::AfterCrash), (Durability::Memory, StartKind::Amnesiac)] {
+        let folder = if durability == Durability::Fsync { &folder } else { &TempDir::new().unwrap() };
+        open(folder, owner(durability), "boot").unwrap().stop_clean().unwrap();
+        each_flip(folder, RUN_STATE, |at| {
+            let opened = open(folder, owner(durability), "boot");
+            let opened = opened.unwrap_or_else(|error| panic!("byte {at}: {error}"));
+            assert_eq!(opened.start_kind(), worst, "byte {at}");
+        });
+    }
+}
+
+#[test]
+fn a_byte_that_flips_in_the_lock_is_not_noticed() {
+    let folder = TempDir::new().unwrap();
+    open(&folder, owner(Durability::Fsync), "boot").unwrap().stop_clean().unwrap();
+    each_flip(&folder, LOCK, |at| {
+        let opened = open(&folder, owner(Durability::Fsync), "boot");
+        opened.unwrap_or_else(|error| panic!("byte {at}: {error}")).stop_clean().unwrap();
+    });
+}
+
+#[test]
+fn a_folder_from_before_there_were_copies_gets_one() {
     let folder = TempDir::new().unwrap();
     drop(open(&folder, owner(Durability::Fsync), "boot").unwrap());
-    let path = folder.path().join("data/identity");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replacen("shards 16", "shards 18", 1)).unwrap();
+    let path = folder.path().join("data");
+    fs::remove_file(path.join(IDENTITY_COPY)).unwrap();
+    drop(open(&folder, owner(Durability::Fsync), "boot").unwrap());
+    assert_eq!(fs::read(path.join(IDENTITY_COPY)).unwrap(), fs::read(path.join(IDENTITY)).unwrap());
+}
+
+#[test]
+fn an_identity_that_somebody_removed_is_not_mended() {
+    let folder = TempDir::new().unwrap();
+    drop(open(&folder, owner(Durability::Fsync), "boot").unwrap());
+    fs::remove_file(folder.path().join("data/identity")).unwrap();
+    fs::write(folder.path().join("data/precious"), "something").unwrap();
+    assert!(matches!(open(&folder, owner(Durability::Fsync), "boot"), Err(FolderError::NoIdentity { .. })));
+}
+
+#[test]
+fn a_folder_whose_journal_is_lost_has_amnesia() {
+    let folder = TempDir::new().unwrap();
+    let mut lost = open(&folder, owner(Durability::Fsync), "boot").unwrap();
+    let disk = lost.disk();
+    lost.lose_memory().unwrap();
+    assert_eq!(lost.start_kind(), StartKind::Amnesiac);
+    assert_ne!(lost.disk(), disk, "what has forgotten is not the folder that promised");
+    drop(lost);
+    let mut again = open(&folder, owner(Durability::Fsync), "boot").unwrap();
+    assert_eq!(again.start_kind(), StartKind::Amnesiac, "until its replicas are given up");
+    again.amnesia_healed().unwrap();
+    let disk = again.disk();
+    drop(again);
+    let healed = open(&folder, owner(Durability::Fsync), "boot").unwrap();
+    assert_eq!((healed.disk(), healed.start_kind()), (disk, StartKind::AfterCrash));
+}
+
+#[test]
+fn an_identity_of_which_both_copies_are_damaged_is_not_replaced() {
+    let folder = TempDir::new().unwrap();
+    drop(open(&folder, owner(Durability::Fsync), "boot").unwrap());
+    for file in [IDENTITY, IDENTITY_COPY] {
+        let path = folder.path().join("data").join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replacen("shards 16", "shards 18", 1)).unwrap();
+    }
     let error = open(&folder, owner(Durability::Fsync), "boot").unwrap_err();
     assert_eq!(error.exit(), Exit::Disk);
-    assert!(error.to_string().contains("the file identity is damaged"), "{error}");
+    assert!(error.to_string().contains("the file identity is damaged, and so is its copy"), "{error}");
 }
 
 #[test]

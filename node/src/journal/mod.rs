@@ -21,7 +21,7 @@ mod writer;
 
 pub use error::JournalError;
 pub use queue::{DurableEnds, SubmissionQueue};
-pub use replay::{Replayed, replay, replay_cached};
+pub use replay::{IDENTITY_FILE, Replayed, decode_identity, replay, replay_cached, replay_or_give_up};
 pub use sync::{BackgroundSync, InlineSync, SyncJob};
 pub use threads::{Journal, JournalHandle};
 pub use writer::JournalWriter;

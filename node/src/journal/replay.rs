@@ -2,14 +2,15 @@
 
 use super::error::JournalError;
 use super::frame::{self, ChunkHeader, FRAME_ALIGNMENT, FramePlace, FrameSeed};
+use crate::kept_twice::{self, KeptError};
 use crate::log::map::MappingWriter;
 use crate::log::{Disk, Position, Segment};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Name of the metadata file that holds the journal's identity: eight bytes and their CRC-32.
-const IDENTITY_FILE: &str = "journal";
+/// Name of the metadata file that holds the journal's identity: eight bytes and their CRC-32. Kept twice.
+pub const IDENTITY_FILE: &str = "journal";
 
 /// What replay found and did.
 #[derive(Debug, Default)]
@@ -79,19 +80,49 @@ pub fn replay_cached(disk: &dyn Disk) -> Result<Replayed, JournalError> {
     Ok(replayed)
 }
 
-fn read_identity(disk: &dyn Disk) -> Result<Option<u64>, JournalError> {
-    let Some(bytes) = disk.read_metadata(IDENTITY_FILE)? else { return Ok(None) };
-    let (identity, crc) = bytes.split_first_chunk::<8>().ok_or(JournalError::Identity)?;
-    if crc != crc32fast::hash(identity).to_le_bytes() {
-        return Err(JournalError::Identity);
+/// As a node starts: replays the journal, or gives it up if what is needed of it is gone, so that a new one can begin in its
+/// files. What is lost with it is up to where each shard's log was durable, and what a log may lack that did not come to be
+/// synced before the node ended. After a clean stop every log was: nothing is lost. Else **the node must give up all its
+/// replicas** before it opens a shard: it no longer knows what they have promised.
+///
+/// A torn newest round is no damage. A journal of another format is not met here: the folder's identity names the format.
+///
+/// # Errors
+/// If the medium failed: what it holds may be sound. `RoundTwice` and `RoundMeaningless`, see [`JournalError::is_loss`].
+pub fn replay_or_give_up(
+    disk: &dyn Disk,
+    after_clean_stop: bool,
+) -> Result<(Replayed, Option<JournalError>), JournalError> {
+    let replayed = if after_clean_stop { replay_cached(disk) } else { replay(disk) };
+    match replayed {
+        Ok(replayed) => Ok((replayed, None)),
+        // Without an identity the writer draws another, under which no frame of the old journal is valid.
+        Err(damage) if damage.is_loss() => Ok((Replayed::default(), Some(damage))),
+        Err(error) => Err(error),
     }
-    Ok(Some(u64::from_le_bytes(*identity)))
+}
+
+/// The journal's identity from the content of its file.
+///
+/// # Errors
+/// `Identity`.
+pub fn decode_identity(bytes: &[u8]) -> Result<u64, JournalError> {
+    let (identity, crc) = bytes.split_first_chunk::<8>().ok_or(JournalError::Identity)?;
+    let is_sound = crc == crc32fast::hash(identity).to_le_bytes();
+    if is_sound { Ok(u64::from_le_bytes(*identity)) } else { Err(JournalError::Identity) }
+}
+
+fn read_identity(disk: &dyn Disk) -> Result<Option<u64>, JournalError> {
+    kept_twice::read(disk, IDENTITY_FILE, decode_identity).map_err(|error| match error {
+        KeptError::Disk(error) => error.into(),
+        KeptError::Damaged(damage) => damage,
+    })
 }
 
 pub(super) fn write_identity(disk: &dyn Disk, identity: u64) -> Result<(), JournalError> {
     let mut bytes = identity.to_le_bytes().to_vec();
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-    Ok(disk.write_metadata(IDENTITY_FILE, &bytes)?)
+    Ok(kept_twice::write(disk, IDENTITY_FILE, &bytes)?)
 }
 
 /// A valid frame and its size.

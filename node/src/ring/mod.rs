@@ -90,7 +90,9 @@ pub enum RingError {
     #[error("the stored ring map can't be read: {0}")]
     Malformed(#[from] serde_json::Error),
     /// It does not match its checksum.
-    #[error("the copy of the ring map is damaged")]
+    #[error(
+        "ring.json.metadata and its copy are damaged; name an empty folder, and the node will rejoin with a new disk"
+    )]
     Damaged,
     /// It contradicts itself.
     #[error("the stored ring map is invalid: {0}")]

@@ -6,7 +6,8 @@ use super::scratch::ScratchFileSystem;
 use super::shard::{self, Journaled};
 use crate::identity::{self, Inspected, Part};
 use crate::journal::{self, JournalError, Replayed};
-use crate::known_disks::{KNOWN_DISKS, KnownDisks, KnownDisksError};
+use crate::kept_twice;
+use crate::known_disks::{self, KNOWN_DISKS};
 use crate::log::{Disk, DiskError, FileDisk};
 use crate::meta::RING_COPY;
 use crate::replica_files;
@@ -70,10 +71,17 @@ fn look_at_identity(report: &mut Report, inspected: &Inspected) {
             });
         }
         Part::Missing => report.findings.push(finding("identity", "it is missing", Effect::DoesNotStart)),
-        Part::Damaged => report.findings.push(finding("identity", "it is damaged", Effect::DoesNotStart)),
+        Part::Damaged => {
+            let mends = matches!(inspected.identity_copy, Part::Found(_));
+            let effect = if mends { Effect::GetsBy } else { Effect::DoesNotStart };
+            report.findings.push(finding("identity", "it is damaged", effect));
+        }
         Part::Unreadable(error) => {
             report.findings.push(finding("identity", format!("it can't be read: {error}"), Effect::DoesNotStart));
         }
+    }
+    if let Part::Damaged | Part::Unreadable(_) = inspected.identity_copy {
+        report.findings.push(finding("identity.copy", "it is damaged", Effect::GetsBy));
     }
     // Without it the worst is taken for true: a crash, and with durability `memory` amnesia.
     let lost = match &inspected.identity {
@@ -96,21 +104,30 @@ fn look_at_identity(report: &mut Report, inspected: &Inspected) {
     }
 }
 
+/// The files that are kept twice.
 fn look_at_copies(report: &mut Report, disk: &Arc<dyn Disk>) {
-    let ring = disk.read_metadata(RING_COPY).map_err(|error| error.to_string());
-    let read = ring.and_then(|bytes| match bytes.map(|bytes| RingMap::from_copy(&bytes)) {
-        Some(Err(error)) => Err(error.to_string()),
-        _ => Ok(()),
-    });
-    if let Err(what) = read {
-        report.findings.push(finding(&metadata_file(RING_COPY), what, Effect::DoesNotStart));
-    }
-    let what = match KnownDisks::open(Arc::clone(disk)) {
-        Ok(_) => return,
-        Err(KnownDisksError::Malformed) => "it is damaged".to_owned(),
-        Err(KnownDisksError::Disk(error)) => error.to_string(),
+    let mut look = |name: &str, is_sound: fn(&[u8]) -> bool| {
+        let names = [name.to_owned(), kept_twice::copy_of(name)];
+        let states = names.clone().map(|name| match disk.read_metadata(&name) {
+            Ok(None) => Ok(false),
+            Ok(Some(bytes)) if is_sound(&bytes) => Ok(true),
+            Ok(Some(_)) => Err("it is damaged".to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        let mends = states.contains(&Ok(true));
+        for (name, state) in names.iter().zip(states) {
+            let Err(what) = state else { continue };
+            let effect = if mends { Effect::GetsBy } else { Effect::DoesNotStart };
+            report.findings.push(finding(&metadata_file(name), what, effect));
+        }
+        mends
     };
-    report.findings.push(finding(&metadata_file(KNOWN_DISKS), what, Effect::DoesNotStart));
+    look(RING_COPY, |bytes| RingMap::from_copy(bytes).is_ok());
+    look(KNOWN_DISKS, |bytes| known_disks::decode(bytes).is_ok());
+    if !look(journal::IDENTITY_FILE, |bytes| journal::decode_identity(bytes).is_ok()) {
+        // Without its identity the journal is damaged, and is told of as that.
+        report.findings.retain(|finding| !finding.file.starts_with(journal::IDENTITY_FILE));
+    }
 }
 
 /// Replays the journal as a start does.
@@ -133,7 +150,13 @@ fn look_at_journal(report: &mut Report, disk: &dyn Disk, inspected: &Inspected) 
         Err(error) => {
             let file =
                 if matches!(error, JournalError::Identity) { metadata_file("journal") } else { "journal".into() };
-            report.findings.push(finding(&file, error.to_string(), Effect::DoesNotStart));
+            // After a clean stop the logs hold everything; else it is not known any more what was promised.
+            let effect = match &error {
+                damage if !damage.is_loss() => Effect::DoesNotStart,
+                _ if stopped_cleanly => Effect::GetsBy,
+                _ => Effect::ReplacesReplica,
+            };
+            report.findings.push(finding(&file, error.to_string(), effect));
             Journaled::default()
         }
     }
@@ -148,7 +171,7 @@ fn look_at_leftovers(report: &mut Report, system: &ScratchFileSystem, names: &BT
     for file in system.removed() {
         report.notes.push(format!("{file} is left over: a start removes it"));
     }
-    const OURS: [&str; 6] = ["LOCK", "identity", "run-state", "lock", "shards", "journal"];
+    const OURS: [&str; 7] = ["LOCK", "identity", "identity.copy", "run-state", "lock", "shards", "journal"];
     let foreign = |name: &&String| {
         let of_ours = name.ends_with(".metadata") || name.ends_with(".new") || *name == "lost+found";
         !of_ours && !OURS.contains(&name.as_str())

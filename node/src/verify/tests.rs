@@ -8,7 +8,7 @@ use crate::log::operations::{OperationsBuilder, Record};
 use crate::log::{
     Base, Disk, HardState, InlineSource, LogOptions, MANIFEST_FILE, Membership, RealDisk, ShardLog, Verdict as Kept,
 };
-use crate::meta::RING_COPY;
+use crate::meta;
 use crate::replica::Committed;
 use crate::replica_files::{ReplicaFiles, Wanted};
 use crate::ring::{RingMap, RingNode};
@@ -159,7 +159,7 @@ fn small_folder() -> TempDir {
         disk: None,
     };
     let ring = RingMap::initial(owner().cluster, Durability::Fsync, vec![node], 2, 1).unwrap();
-    disk.write_metadata(RING_COPY, &ring.to_copy()).unwrap();
+    meta::write_copy(&*disk, &ring).unwrap();
     drop((first, second));
     journal.stop();
     folder.stop_clean().unwrap();
@@ -253,10 +253,32 @@ fn a_torn_tail_and_leftovers_are_no_damage() {
 #[test]
 fn damage_that_keeps_a_node_from_starting() {
     let folder = small_folder();
-    edit(folder.path(), "identity", |bytes| bytes[30] ^= 1);
-    edit(folder.path(), "journal.metadata", |bytes| bytes[0] ^= 1);
-    edit(folder.path(), "ring.json.metadata", |bytes| bytes[20] ^= 1);
+    for file in ["identity", "identity.copy", "ring.json.metadata", "ring.json.copy.metadata"] {
+        edit(folder.path(), file, |bytes| bytes[30] ^= 1);
+    }
     assert_eq!(difference(&folder), GOLDEN_NODE);
+}
+
+#[test]
+fn damage_that_a_copy_mends() {
+    let folder = small_folder();
+    for file in ["identity", "journal.metadata", "ring.json.metadata", "known-disks.json.copy.metadata"] {
+        edit(folder.path(), file, |bytes| bytes[5] ^= 1);
+    }
+    assert_eq!(difference(&folder), GOLDEN_COPIES);
+}
+
+#[test]
+fn a_damaged_journal_costs_nothing_after_a_clean_stop_and_the_replicas_after_another() {
+    let folder = small_folder();
+    for file in ["journal.metadata", "journal.copy.metadata"] {
+        edit(folder.path(), file, |bytes| bytes[0] ^= 1);
+    }
+    assert_eq!(difference(&folder), GOLDEN_JOURNAL);
+    drop(open(folder.path()));
+    let report = verify(folder.path()).unwrap();
+    let effects: Vec<_> = report.all_findings().map(|finding| finding.effect).collect();
+    assert_eq!(effects, [Effect::ReplacesReplica], "{report}");
 }
 
 #[test]
@@ -373,6 +395,18 @@ note: readme.txt is no file of a node";
 
 const GOLDEN_NODE: &str = "\
 DAMAGED identity: it is damaged
-DAMAGED ring.json.metadata: the copy of the ring map is damaged
+DAMAGED identity.copy: it is damaged
+DAMAGED ring.json.metadata: it is damaged
+DAMAGED ring.json.copy.metadata: it is damaged
+verdict: damage in 4 places; the node does not start with this folder. Keep it. If the other replicas of its shards are well, start the node with an empty folder: it gets everything from them";
+
+const GOLDEN_COPIES: &str = "\
+DAMAGED identity: it is damaged
+DAMAGED ring.json.metadata: it is damaged
+DAMAGED known-disks.json.copy.metadata: it is damaged
+DAMAGED journal.metadata: it is damaged
+verdict: damage in 4 places, and nothing is lost: start the node";
+
+const GOLDEN_JOURNAL: &str = "\
 DAMAGED journal.metadata: the journal's identity is missing or damaged
-verdict: damage in 3 places; the node does not start with this folder. Keep it. If the other replicas of its shards are well, start the node with an empty folder: it gets everything from them";
+verdict: damage in 1 place, and nothing is lost: start the node";

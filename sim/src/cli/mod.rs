@@ -3,12 +3,14 @@
 mod bugs;
 mod campaign;
 mod failure;
+mod flips;
 mod replay;
 mod run;
 mod table;
 mod totals;
 
 use clap::{Args, Parser, Subcommand};
+use kvorum_sim::flips::{Flip, Stop};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ enum Command {
     Replay(ReplayArguments),
     /// Plant each known bug, and count the seeds until a run shows it. Exit code 1 if one is never shown.
     Bugs(BugsArguments),
+    /// Flip every byte of a stopped node's files, one at a time, and watch it become whole again. Exit code 1 if it does not.
+    Flips(FlipsArguments),
     /// Print the plan of a seed as JSON.
     Plan {
         /// The seed.
@@ -129,12 +133,40 @@ struct BugsArguments {
     json: bool,
 }
 
+#[derive(Args)]
+struct FlipsArguments {
+    /// What the cluster is built from.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// How the node was stopped; by default both, one after the other.
+    #[arg(long, value_name = "clean|killed", value_parser = parse_stop)]
+    stop: Option<Stop>,
+    /// Every so-manieth byte that is in use of files of a page and more.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+    /// Every so-manieth byte of smaller files.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    small_every: u64,
+    /// Beginning with this one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    offset: u64,
+    /// Only files with this in their path.
+    #[arg(long, value_name = "PART")]
+    file: Option<String>,
+    /// Only this flip; may be given more than once.
+    #[arg(long, value_name = "FILE:OFFSET:BITS")]
+    only: Vec<Flip>,
+    #[command(flatten)]
+    jobs: Jobs,
+}
+
 /// Runs the command that the process was started with.
 pub(crate) fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Bugs(arguments) => bugs::run(&arguments),
+        Command::Flips(arguments) => flips::run(&arguments),
         Command::Plan { seed, scale } => {
             let plan = kvorum_sim::plan::Plan::draw_scaled(seed, scale.ops_scale);
             println!("{}", replay::plan_text(&plan));
@@ -159,6 +191,14 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
     let (from, to) = text.split_once("..").ok_or("two numbers with `..` between")?;
     let seeds = number(from)?..number(to)?;
     if seeds.is_empty() { Err("there is no seed in it".to_owned()) } else { Ok(seeds) }
+}
+
+fn parse_stop(text: &str) -> Result<Stop, String> {
+    match text {
+        "clean" => Ok(Stop::Clean),
+        "killed" => Ok(Stop::Killed),
+        _ => Err("`clean` or `killed`".to_owned()),
+    }
 }
 
 /// Whether a bug of that name can be planted.

@@ -64,7 +64,7 @@ enum Resized {
     Emptied,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Content {
     cache: Vec<u8>,
     medium: Vec<u8>,
@@ -74,6 +74,7 @@ pub(super) struct Content {
     mapped: Option<Mapped>,
 }
 
+#[derive(Clone)]
 struct Mapped {
     mapping: Arc<Mapping>,
     /// Bytes below this are in the cache.
@@ -132,13 +133,21 @@ impl Content {
         }
     }
 
-    /// Turns a bit on the medium and in the cache.
-    pub(super) fn flip(&mut self, offset: usize, bit: u8) {
+    /// What processes see.
+    pub(super) fn bytes(&mut self) -> &[u8] {
         self.absorb();
-        self.medium[offset] ^= 1 << bit;
+        &self.cache
+    }
+
+    /// Changes bits of a byte on the medium and in the cache. Whether the medium has such a byte.
+    pub(super) fn damage(&mut self, offset: usize, bits: u8) -> bool {
+        self.absorb();
+        let Some(stored) = self.medium.get_mut(offset) else { return false };
+        *stored ^= bits;
         if let Some(byte) = self.cache.get_mut(offset) {
-            *byte ^= 1 << bit;
+            *byte ^= bits;
         }
+        true
     }
 
     /// A new mapping of the first `length` bytes. What an earlier one holds is taken over; later stores into it are lost.

@@ -13,7 +13,7 @@ pub(super) enum Entry {
 }
 
 /// All names by path. The data folder itself, the empty path, is always there.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Names {
     cache: BTreeMap<String, Entry>,
     medium: BTreeMap<String, Entry>,

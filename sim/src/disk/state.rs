@@ -14,6 +14,7 @@ use std::sync::Arc;
 /// Misdirected writes land at multiples of this, as all writes of the journal do.
 const WRITE_ALIGNMENT: usize = 4096;
 
+#[derive(Clone)]
 pub(super) struct State {
     seed: u64,
     numbers_given: u64,
@@ -131,9 +132,23 @@ impl State {
             _ => (0, medium.len()),
         };
         let (offset, bit) = (start + rng.random_range(0..length), rng.random_range(0..8));
-        self.files.get_mut(&id)?.flip(offset, bit);
+        self.files.get_mut(&id)?.damage(offset, 1 << bit);
         self.counts.faults.flipped_bits += 1;
         Some(FlippedBit { path, offset: offset as u64, bit })
+    }
+
+    /// What the files hold, as processes see it.
+    pub(super) fn contents(&mut self) -> Vec<(String, Vec<u8>)> {
+        let names: Vec<_> = self.names.files().map(|(path, id)| (path.to_owned(), id)).collect();
+        names.into_iter().map(|(path, id)| (path, self.files.entry(id).or_default().bytes().to_vec())).collect()
+    }
+
+    /// Changes bits of a byte on the medium and in the cache; `false` if there is no such byte.
+    pub(super) fn damage(&mut self, path: &str, offset: usize, bits: u8) -> bool {
+        let content = self.names.file(path).and_then(|id| self.files.get_mut(&id));
+        let changed = content.is_some_and(|content| content.damage(offset, bits));
+        self.counts.faults.flipped_bits += u64::from(changed) * u64::from(bits.count_ones());
+        changed
     }
 
     /// A process does something. Fails if it is dead.

@@ -173,6 +173,7 @@ impl World<'_> {
             let stopped = process.stop();
             let crashed = world.nodes[at].files.crashed();
             world.nodes[at].files.kill();
+            world.nodes[at].stopped_cleanly = stopped.is_ok() && !crashed;
             world.nodes[at].crash = None;
             world.trace.note(
                 world.time.now(),
@@ -195,7 +196,7 @@ impl World<'_> {
         told
     }
 
-    fn transfer(&mut self, shard: ShardId, to: usize) -> bool {
+    pub(super) fn transfer(&mut self, shard: ShardId, to: usize) -> bool {
         let leads = |at: &usize| {
             let process = self.nodes[*at].process.as_ref();
             let host = process.and_then(|process| process.shards.get(&shard)?.host.as_ref());

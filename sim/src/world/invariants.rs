@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 type Broken = Option<(&'static str, String)>;
 
 /// What was seen so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Invariants {
     /// Who led a shard in a term.
     leaders: BTreeMap<(ShardId, Term), usize>,

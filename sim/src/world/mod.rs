@@ -6,6 +6,7 @@
 mod client;
 mod clock;
 mod faults;
+pub mod flips;
 mod invariants;
 mod journal;
 mod judgement;
@@ -103,6 +104,8 @@ enum Event {
     Heal,
     /// Progress must have been made.
     Judge,
+    /// Nothing happens: somebody wants to look.
+    Pause,
 }
 
 /// A message between nodes, on its way.
@@ -273,6 +276,22 @@ impl<'a> World<'a> {
     }
 
     fn run(mut self) -> Run {
+        self.begin();
+        let mut events = 0;
+        while self.violation.is_none() {
+            events += 1;
+            if events > EVENTS_MAX {
+                self.violate("events", format!("more than {EVENTS_MAX} events"));
+            }
+            if self.step() {
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    /// Plans how everything begins.
+    fn begin(&mut self) {
         for node in 0..self.nodes.len() {
             let at = Moment(0).after_ms(self.rng.random_range(0..200));
             self.queue.push(at, Event::Start(node));
@@ -285,19 +304,13 @@ impl<'a> World<'a> {
         for client in 0..self.clients.len() {
             self.with_client(client, |client, context| client.start(context));
         }
-        let mut events = 0;
-        while self.violation.is_none() {
-            let Some((now, event)) = self.queue.pop() else { break };
-            self.time.set(now);
-            events += 1;
-            if events > EVENTS_MAX {
-                self.violate("events", format!("more than {EVENTS_MAX} events; the last is {event:?}"));
-            }
-            if self.handle(event) {
-                break;
-            }
-        }
-        self.finish()
+    }
+
+    /// The next event. Returns whether the run is over.
+    fn step(&mut self) -> bool {
+        let Some((now, event)) = self.queue.pop() else { return true };
+        self.time.set(now);
+        self.handle(event)
     }
 
     fn now(&self) -> Moment {
@@ -348,6 +361,7 @@ impl<'a> World<'a> {
             Event::Ends(ending) => self.end_fault(ending),
             Event::Heal => self.heal(),
             Event::Judge => return self.judge(),
+            Event::Pause => {}
         }
         false
     }

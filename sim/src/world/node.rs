@@ -10,17 +10,18 @@ use crate::plan::Options;
 use bytes::BytesMut;
 use kvorum_node::clock::{Clock as _, Nanos};
 use kvorum_node::disk_watch::{self, Actions, DiskWatch, Observation};
-use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter, ShardJournal};
+use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter, Replayed, ShardJournal};
+use kvorum_node::kept_twice::KeptError;
 use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
 use kvorum_node::limits::{AWAIT_SPACE, DISK_LOOK_EVERY};
 use kvorum_node::log::{self, Disk, DiskError, InlineSource, LogError, LogOptions, Recovered, SegmentPlace};
-use kvorum_node::meta::RING_COPY;
+use kvorum_node::meta;
 use kvorum_node::peer_desk::{PeerDesk, SnapshotReads};
 use kvorum_node::peers::PeerNetwork as _;
 use kvorum_node::pressure::Pressure;
 use kvorum_node::replica_files::{Readiness, ReplicaFiles, Wanted};
 use kvorum_node::reply::{ReplySink, ReplyTo};
-use kvorum_node::ring::RingMap;
+use kvorum_node::ring::{RingError, RingMap};
 use kvorum_node::router::Router;
 use kvorum_node::scrub::{self, Checked, Pass};
 use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
@@ -104,6 +105,8 @@ pub(super) struct Node {
     pub(super) crash: Option<Crash>,
     /// The medium was damaged or lost: its replicas may have to be replaced.
     pub(super) damaged: bool,
+    /// The last process has stopped in good order.
+    pub(super) stopped_cleanly: bool,
 }
 
 /// How a node crashes and comes back.
@@ -142,6 +145,8 @@ pub(super) struct Process {
     pressure: Arc<Pressure>,
     watch: DiskWatch,
     looked_at: Option<Nanos>,
+    /// Its journal was damaged: it has given all its replicas up.
+    pub(super) lost_memory: Option<JournalError>,
     /// Appends that the journal wrote back at the start.
     pub(super) replayed_chunks: u64,
     /// A collection of answers is planned.
@@ -183,7 +188,11 @@ pub(super) enum StartError {
     #[error(transparent)]
     KnownDisks(KnownDisksError),
     #[error(transparent)]
-    Disk(DiskError),
+    Ring(KeptError<RingError>),
+    #[error(transparent)]
+    Files(#[from] LogError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
 }
 
 /// How a shard's turn or opening ended.
@@ -235,6 +244,7 @@ impl Node {
             stalled_until: Moment(0),
             crash: None,
             damaged: false,
+            stopped_cleanly: false,
         }
     }
 
@@ -249,9 +259,18 @@ impl Node {
     ) -> Result<Vec<(ShardId, Ended)>, StartError> {
         self.processes += 1;
         let disk = self.files.open_disk()?;
-        let (journal, replayed_chunks) = open_journal(&disk, options, ring.durability, seed)?;
+        let clean = std::mem::take(&mut self.stopped_cleanly);
+        let copy = meta::read_copy(&*disk).map_err(StartError::Ring)?;
+        let (replayed, damage) = journal::replay_or_give_up(&*disk, clean).map_err(StartError::Journal)?;
+        let lost_memory = damage.filter(|_| !clean);
+        if lost_memory.is_some() {
+            // As `identity/` does: the node is as good as wiped, and its replicas are over.
+            self.disk_id = Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number());
+            let files = ReplicaFiles::new(Arc::clone(&disk), Arc::new(InlineSource::new(Arc::clone(&disk))));
+            files.forget_all(copy.as_ref().unwrap_or(ring).held_by(self.id))?;
+        }
+        let (journal, replayed_chunks) = open_journal(&disk, replayed, options, ring.durability, seed)?;
         let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(StartError::KnownDisks)?;
-        let copy = disk.read_metadata(RING_COPY)?.and_then(|bytes| RingMap::from_bytes(&bytes).ok());
         let router = Router::new(
             self.id,
             copy.clone().unwrap_or_else(|| ring.clone()),
@@ -298,6 +317,7 @@ impl Node {
             watch: DiskWatch::new(HEADROOM_BYTES, disk_bytes),
             looked_at: None,
             replayed_chunks,
+            lost_memory,
             collects: false,
             shards: BTreeMap::new(),
             folder: self.disk_id,
@@ -340,11 +360,11 @@ pub(super) fn queue_limits(options: &Options) -> QueueLimits {
 
 fn open_journal(
     disk: &Arc<dyn Disk>,
+    replayed: Replayed,
     options: &Options,
     durability: Durability,
     seed: u64,
 ) -> Result<(Journal, u64), StartError> {
-    let replayed = journal::replay(&**disk).map_err(StartError::Journal)?;
     let (durable, chunks) = (DurableEnds::new(replayed.durable.clone()), replayed.chunks);
     let journal_options = JournalOptions {
         files: options.disk.journal_files,
@@ -481,6 +501,16 @@ impl Process {
         self.watch_disk(now)
     }
 
+    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Whether it leads every shard that it holds a replica of, and may answer for all of them.
+    pub(super) fn leads_all(&self) -> bool {
+        let serves = |replica: &Replica| replica.host.as_ref().is_some_and(|host| host.shard().snapshot().serving);
+        !self.shards.is_empty() && self.shards.values().all(serves)
+    }
+
     fn files(&self) -> ReplicaFiles {
         ReplicaFiles::new(Arc::clone(&self.disk), Arc::clone(&self.log.source))
     }
@@ -491,14 +521,13 @@ impl Process {
         if self.router.agreed_ring().is_some_and(|agreed| agreed.epoch >= ring.epoch) {
             return Vec::new();
         }
-        let bytes = ring.to_bytes();
         // The node can do without the copy.
-        let _ = self.disk.write_metadata(RING_COPY, &bytes);
+        let _ = meta::write_copy(&*self.disk, ring);
         if !self.router.set_ring(ring.clone()) {
             return Vec::new();
         }
         let ended = self.follow(ring, clock);
-        let message = PeerMessage::Ring(bytes.into());
+        let message = PeerMessage::Ring(ring.to_bytes().into());
         for peer in self.outbox.up() {
             let _ = self.outbox.send(peer, &message);
         }
@@ -771,21 +800,10 @@ impl StartError {
     /// Whether the files are damaged, so that starting again won't help.
     pub(super) fn is_damage(&self) -> bool {
         match self {
-            StartError::Journal(error) => matches!(
-                error,
-                JournalError::RoundMissing { .. }
-                    | JournalError::RoundTwice { .. }
-                    | JournalError::RoundMeaningless { .. }
-                    | JournalError::Identity
-            ),
+            StartError::Journal(error) => error.is_damage(),
             StartError::KnownDisks(error) => matches!(error, KnownDisksError::Malformed),
-            StartError::Disk(_) => false,
+            StartError::Ring(error) => matches!(error, KeptError::Damaged(_)),
+            StartError::Files(_) | StartError::Disk(_) => false,
         }
-    }
-}
-
-impl From<DiskError> for StartError {
-    fn from(error: DiskError) -> Self {
-        StartError::Disk(error)
     }
 }

@@ -25,6 +25,22 @@ impl World<'_> {
                 let process = self.nodes[at].process.as_ref().expect("it has just started");
                 let recovered = process.recovered();
                 let replayed = process.replayed_chunks;
+                let lost_memory = process.lost_memory.as_ref().map(ToString::to_string);
+                if let Some(why) = lost_memory {
+                    self.trace.note(
+                        self.time.now(),
+                        "lost",
+                        &[at as u64],
+                        format_args!("node {at} has amnesia: {why}"),
+                    );
+                    if !self.nodes[at].damaged {
+                        self.violate(
+                            "durability",
+                            format!("node {at}'s journal is damaged, and nothing damaged it: {why}"),
+                        );
+                    }
+                    self.count("nodes that gave everything up");
+                }
                 self.add("starts with rounds to replay", u64::from(replayed > 0));
                 for found in &recovered {
                     self.add("torn tails cut", u64::from(found.cut_bytes > 0));
