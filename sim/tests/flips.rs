@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Instant, SystemTime};
 
 const SEED: u64 = 1;
-/// Every so-manieth byte of files of a page and more, and of smaller ones. Chosen such that a build for tests takes well below
-/// 40 s for all of this file on two free cores.
+/// Every so-manieth byte of files of a page and more, and of smaller ones. All of this file must take less than 40 s in a
+/// build for tests; these are estimates from the release build's 150 flips per second, and have not been measured.
 const EVERY: u64 = 500;
 const SMALL_EVERY: u64 = 31;
 /// Most failures that are told.
