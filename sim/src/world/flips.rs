@@ -540,6 +540,9 @@ fn plan(seed: u64) -> Plan {
         wall_offset_ms: vec![0; 3],
         deadline_ms: 5_000,
         snapshots_lost_permille: 0,
+        loses_hints: false,
+        queue_requests_max: 0,
+        queue_bytes_max: 0,
     };
     let put = |key: u32, bytes: u32| Act::Put { key, bytes, ttl_ms: None, accepted: false };
     let mut acts = Vec::new();
