@@ -38,7 +38,7 @@ async fn a_node_that_may_have_forgotten_begins_anew_and_still_forwards() {
     let before = cluster.noted_replica(3, ShardId(0)).expect("it holds a replica of every shard");
     cluster.start_node(3);
     eventually("it forwards to those that remember", DEADLINE, async || forwards(&cluster).await).await;
-    let said = "what this node held does not count any more";
+    let said = "this node has amnesia";
     assert!(cluster.log(3).lines().iter().any(|line| line.contains(said)), "it knows that it may have forgotten");
     for shard in (0..cluster.shards()).map(ShardId).chain([ShardId::META]) {
         eventually("each of its replicas is replaced", DEADLINE, async || match cluster.noted_replica(3, shard) {

@@ -1,6 +1,7 @@
 //! Journal and logs together, over a disk in memory that loses what was not synced.
 
 use super::*;
+use crate::kept_twice::copy_of;
 use crate::log::disk::memory::{Faults, MemoryDisk};
 use crate::log::{Damage, Disk, InlineSource, LogError, LogOptions, Position, RealDisk, ShardLog, erase};
 use bytes::Bytes;
@@ -308,13 +309,18 @@ fn damage_before_the_newest_round_is_seen_and_damage_to_it_is_a_torn_tail() {
 }
 
 #[test]
-fn a_lost_or_damaged_identity_is_an_error() {
+fn a_damaged_identity_is_mended_from_its_copy_and_an_error_without_one() {
     let disk = MemoryDisk::new();
     let (mut node, mut history) = (Node::start(&disk, 1).unwrap(), History::new(1));
     node.fill(&mut history, 1, 100);
     for content in [&b""[..], b"short", b"123456789012"] {
         let disk = disk.after_kill();
         disk.write_metadata("journal", content).unwrap();
+        replay(&*disk).unwrap();
+        assert_ne!(disk.read_metadata("journal").unwrap().unwrap(), content, "it has been mended");
+        for name in ["journal".to_owned(), copy_of("journal")] {
+            disk.write_metadata(&name, content).unwrap();
+        }
         assert!(matches!(replay(&*disk), Err(JournalError::Identity)));
     }
 }

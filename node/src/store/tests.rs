@@ -292,7 +292,7 @@ fn bytes_of_a_dump_are_frozen() {
     let hex: String = fixture.store.dump_index().bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let frozen = concat!(
         "020000000000000001000000000000000100000000000000",
-        "5a573f84d8441c0bbf00000001000000",
+        "5a573f84d8441c0bf000000001000000",
         "c6e61f4e961eb6328000000001000000",
         "d0070000000000003f84d8441c0b5a57",
         "01000000000000003000000000000000",

@@ -1,5 +1,7 @@
 //! A node: a machine with a disk and clocks, and the process that runs on it. What the process consists of is production
 //! code; this module only puts it together, in the order in which `kvorum start` does.
+//!
+//! Long because a process is one value that hosts everything which production spreads over actors, threads and doors.
 
 use super::clock::NodeClock;
 use super::journal::{Journal, LateSync};
