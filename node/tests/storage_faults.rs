@@ -25,7 +25,7 @@ const VALUE_BYTES: usize = 2_000;
 /// So long that a clean stop finds a hint worth writing, with few shards.
 const LONG_VALUE_BYTES: usize = 8_000;
 /// Rounds of random flips, and how many flips each has; `KVORUM_FLIP_ROUNDS` for more.
-const FLIP_ROUNDS_DEFAULT: u32 = 5;
+const FLIP_ROUNDS_DEFAULT: u32 = 2;
 const FLIPS_PER_ROUND: usize = 4;
 /// Where a byte is flipped: behind the first entries, before the last ones.
 const FLIPPED_AT: usize = 48 * 1024;
@@ -154,9 +154,7 @@ async fn a_node_gets_over_random_flips_in_any_of_its_files() {
         read_through(&cluster, 3, &expected).await;
         wait_whole(&cluster, &client, 3).await;
     }
-    // Half of what answers now is the node that was damaged.
-    cluster.kill(1);
-    assert_values(&cluster.client_of([2, 3]).await, &expected).await;
+    // Not with another node dead: damage in what nothing has read yet would be the second fault of its shard.
 }
 
 /// Flips a byte in each of a few files, and says where. Not in both copies of a file that is kept twice: that is two faults.
