@@ -1,9 +1,9 @@
 //! The other nodes of the cluster: one QUIC connection with each, kept up for as long as this node runs.
 //!
-//! A connection carries three lanes in each direction (consensus messages; forwarded requests; snapshots), each one
-//! stream of frames, and one control session (see [`crate::control`]). Messages are sent without waiting and without a promise: what can't
-//! be delivered is dropped, and whoever sent it has a timeout or sends again. Within a lane of a connection they keep
-//! their order.
+//! A connection carries four lanes in each direction (consensus messages; forwarded requests; snapshots; large messages, in
+//! parts), each one stream of frames, and one control session (see [`crate::control`]). Messages are sent without waiting and
+//! without a promise: what can't be delivered is dropped, and whoever sent it has a timeout or sends again. Within a lane of a
+//! connection they keep their order.
 //!
 //! ```text
 //! Peers::send ─► Outbound (bounded) ─► writer ─► QUIC ─► reader ─► PeerHandler::message
