@@ -10,7 +10,7 @@ use crate::report::{Pretty, Report};
 use crate::run::{BenchError, Progress};
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::options::Place;
-use crate::storage::{StorageError, Table, fill, median, plan};
+use crate::storage::{MeasureError, StorageError, Table, fill, median, plan};
 use clap::Args;
 use kvorum_protocol::limits::{SHARDS_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{NodeId, NodeInfo, NodeStatus, ShardId, Term};
@@ -72,23 +72,11 @@ pub struct ElectionsOptions {
     pub json: bool,
 }
 
-/// Why there is no table.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ElectionsError {
-    /// An option makes no sense.
-    #[error(transparent)]
-    Option(#[from] OptionError),
-    /// The cluster could not be started, loaded or asked.
-    #[error(transparent)]
-    Failed(#[from] StorageError),
-}
-
 /// Takes about `minutes`, and `rounds × (peak-duration + 3 s)` before; `progress` is told what goes on.
 ///
 /// # Errors
 /// The cluster can't be started, loaded or asked for its state. Everything that was started is gone by then.
-pub fn elections(options: &ElectionsOptions, progress: &mut dyn FnMut(String)) -> Result<Table, ElectionsError> {
+pub fn elections(options: &ElectionsOptions, progress: &mut dyn FnMut(String)) -> Result<Table, MeasureError> {
     options.check()?;
     let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
     let mut nodes = Nodes::lay_out(&options.place, &shape)?;

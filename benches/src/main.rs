@@ -2,12 +2,13 @@
 
 use clap::{Parser, Subcommand};
 use kvorum_benches::compare::{CompareError, CompareOptions, compare};
-use kvorum_benches::elections::{ElectionsError, ElectionsOptions, elections};
-use kvorum_benches::failover::{FailoverError, FailoverOptions, failover};
+use kvorum_benches::elections::{ElectionsOptions, elections};
+use kvorum_benches::failover::{FailoverOptions, failover};
 use kvorum_benches::files::{CSV_HEAD, csv_row};
 use kvorum_benches::null::{self, NullOptions};
 use kvorum_benches::run::Progress;
-use kvorum_benches::shards::{ShardsError, ShardsOptions, shards};
+use kvorum_benches::shards::{ShardsOptions, shards};
+use kvorum_benches::storage::{MeasureError, Table};
 use kvorum_benches::{BenchError, Options, run};
 use serde::Serialize;
 use std::fmt::Display;
@@ -43,25 +44,21 @@ fn main() -> ExitCode {
     match command {
         None => run_load(load),
         Some(Command::Compare(options)) => run_compare(&options),
-        Some(Command::Failover(options)) => match failover(&options, &mut tell) {
-            Ok(table) => print(&table, options.json, true),
-            Err(error @ FailoverError::Option(_)) => fail(USAGE, &error),
-            Err(error) => fail(NOTHING_WORKED, &error),
-        },
-        Some(Command::Shards(options)) => match shards(&options, &mut tell) {
-            Ok(table) => print(&table, options.json, true),
-            Err(error @ ShardsError::Option(_)) => fail(USAGE, &error),
-            Err(error) => fail(NOTHING_WORKED, &error),
-        },
-        Some(Command::Elections(options)) => match elections(&options, &mut tell) {
-            Ok(table) => print(&table, options.json, true),
-            Err(error @ ElectionsError::Option(_)) => fail(USAGE, &error),
-            Err(error) => fail(NOTHING_WORKED, &error),
-        },
+        Some(Command::Failover(options)) => print_measured(failover(&options, &mut tell), options.json),
+        Some(Command::Shards(options)) => print_measured(shards(&options, &mut tell), options.json),
+        Some(Command::Elections(options)) => print_measured(elections(&options, &mut tell), options.json),
         Some(Command::NullServer(options)) => match null::serve(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(NOTHING_WORKED, &error),
         },
+    }
+}
+
+fn print_measured(measured: Result<Table, MeasureError>, json: bool) -> ExitCode {
+    match measured {
+        Ok(table) => print(&table, json, true),
+        Err(error @ MeasureError::Option(_)) => fail(USAGE, &error),
+        Err(error) => fail(NOTHING_WORKED, &error),
     }
 }
 

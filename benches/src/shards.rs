@@ -10,7 +10,7 @@ use crate::report::{Pretty, Report};
 use crate::run::Progress;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::options::Place;
-use crate::storage::{StorageError, Table, fill, median, plan, spread};
+use crate::storage::{MeasureError, StorageError, Table, fill, median, plan, spread};
 use clap::Args;
 use kvorum_protocol::limits::{SHARDS_MAX, VALUE_BYTES_MAX};
 use std::time::Duration;
@@ -58,18 +58,6 @@ pub struct ShardsOptions {
     pub json: bool,
 }
 
-/// Why there is no table.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ShardsError {
-    /// An option makes no sense.
-    #[error(transparent)]
-    Option(#[from] OptionError),
-    /// A cluster could not be started or loaded.
-    #[error(transparent)]
-    Failed(#[from] StorageError),
-}
-
 /// One cluster under one load.
 struct Series {
     load: Load,
@@ -82,7 +70,7 @@ struct Series {
 /// # Errors
 /// A cluster can't be started or reached at all. Trouble during a load is told below the table instead. Everything that was
 /// started is gone by then.
-pub fn shards(options: &ShardsOptions, progress: &mut dyn FnMut(String)) -> Result<Table, ShardsError> {
+pub fn shards(options: &ShardsOptions, progress: &mut dyn FnMut(String)) -> Result<Table, MeasureError> {
     options.check()?;
     let mut clusters = Vec::new();
     for (number, &count) in options.counts.iter().enumerate() {

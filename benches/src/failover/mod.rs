@@ -16,9 +16,8 @@ mod writers;
 pub use options::FailoverOptions;
 
 use crate::control::Control;
-use crate::options::OptionError;
 use crate::storage::nodes::{Nodes, Shape};
-use crate::storage::{StorageError, Table, statuses, whole_replicas};
+use crate::storage::{MeasureError, StorageError, Table, statuses, whole_replicas};
 use gaps::{first_after, longest, percentile};
 use kvorum_client::Client;
 use kvorum_protocol::{NodeId, ShardId, Topology};
@@ -35,18 +34,6 @@ const SPREAD_LIMIT: Duration = Duration::from_secs(10);
 const SPREAD_PAUSE: Duration = Duration::from_millis(200);
 /// How long a planned hand-over may take.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
-
-/// Why there is no table.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FailoverError {
-    /// An option makes no sense.
-    #[error(transparent)]
-    Option(#[from] OptionError),
-    /// Something failed, or took longer than it may: a shard that is not written to again, too.
-    #[error(transparent)]
-    Failed(#[from] StorageError),
-}
 
 /// What was measured.
 #[derive(Default)]
@@ -72,7 +59,7 @@ struct Outcome {
 /// # Errors
 /// The cluster does not start, or is not written to or whole again within the limit. Everything that was started is gone by
 /// then.
-pub fn failover(options: &FailoverOptions, progress: &mut dyn FnMut(String)) -> Result<Table, FailoverError> {
+pub fn failover(options: &FailoverOptions, progress: &mut dyn FnMut(String)) -> Result<Table, MeasureError> {
     options.check()?;
     let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
     let mut nodes = Nodes::lay_out(&options.place, &shape)?;

@@ -19,7 +19,7 @@ pub use table::Table;
 
 use crate::control::Control;
 use crate::keys::key_bytes_min;
-use crate::options::{Distribution, Plan, Replicated, Route, Workload};
+use crate::options::{Distribution, OptionError, Plan, Replicated, Route, Workload};
 use crate::run::{BenchError, Progress};
 use kvorum_protocol::{Ack, NodeStatus, ReadMode, ShardId, ShardRole};
 use options::Measure;
@@ -38,6 +38,18 @@ const LOAD_CONNECTIONS: usize = 32;
 
 /// Entries that a replica may be behind its leader under load and count as caught up.
 const LAG_MAX: u64 = 1_000;
+
+/// Why there is no table.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MeasureError {
+    /// An option makes no sense.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A cluster could not be started, loaded or asked, or took longer than it may.
+    #[error(transparent)]
+    Failed(#[from] StorageError),
+}
 
 /// Why a measurement ended early.
 #[derive(Debug, thiserror::Error)]

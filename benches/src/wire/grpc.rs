@@ -382,35 +382,12 @@ fn put_window_update(output: &mut BytesMut, bytes: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::{Replicated, Route};
+    use crate::wire::fixture;
     use bytes::Bytes;
-    use kvorum_protocol::{Ack, ClusterId, Durability, Epoch, NodeId, NodeInfo, ReadMode, ShardInfo, Term, Topology};
-    use std::sync::atomic::AtomicBool;
-    use uuid::Uuid;
 
     fn grpc(value_bytes: usize) -> Grpc {
-        let keys = Arc::new(KeySpace::new(10, 4, 1));
-        let settings = Settings {
-            pipeline: 4,
-            value_bytes,
-            ack: Ack::Committed,
-            read_mode: ReadMode::Linearizable,
-            replicated: Replicated::No,
-            route: Route::Any,
-            timeout: Duration::from_secs(1),
-            by_operations: false,
-            halt: AtomicBool::new(false),
-        };
-        let id = NodeId(Uuid::nil());
-        let node = NodeInfo { id, name: String::new(), client_address: String::new(), zone: String::new() };
-        let topology = Topology {
-            epoch: Epoch(1),
-            cluster: ClusterId(Uuid::nil()),
-            durability: Durability::Fsync,
-            nodes: vec![node],
-            shards: vec![ShardInfo { leader: Some(0), term: Term(1), replicas: vec![0] }],
-        };
-        let router = Arc::new(Router::new(topology, Arc::clone(&keys)));
+        let (keys, router) = fixture::keys_of_one_node();
+        let settings = Settings { value_bytes, ..fixture::settings() };
         Grpc::new(&Arc::new(settings), &keys, &router)
     }
 

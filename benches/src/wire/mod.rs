@@ -106,3 +106,48 @@ impl Value<'_> {
         &self.block[self.start..self.start + self.bytes]
     }
 }
+
+/// What tests of a protocol stand on.
+#[cfg(test)]
+mod fixture {
+    use crate::engine::Settings;
+    use crate::keys::KeySpace;
+    use crate::options::{Replicated, Route};
+    use crate::routes::Router;
+    use kvorum_protocol::{Ack, ClusterId, Durability, Epoch, NodeId, NodeInfo, ReadMode, ShardInfo, Term, Topology};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+    use uuid::Uuid;
+
+    /// Settings that a test changes as it needs.
+    pub(super) fn settings() -> Settings {
+        Settings {
+            pipeline: 4,
+            value_bytes: 3,
+            ack: Ack::Committed,
+            read_mode: ReadMode::Linearizable,
+            replicated: Replicated::No,
+            route: Route::Any,
+            timeout: Duration::from_secs(1),
+            by_operations: false,
+            halt: AtomicBool::new(false),
+        }
+    }
+
+    /// Ten keys, and a router to the one node that holds them.
+    pub(super) fn keys_of_one_node() -> (Arc<KeySpace>, Arc<Router>) {
+        let keys = Arc::new(KeySpace::new(10, 4, 1));
+        let id = NodeId(Uuid::nil());
+        let node = NodeInfo { id, name: String::new(), client_address: String::new(), zone: String::new() };
+        let topology = Topology {
+            epoch: Epoch(1),
+            cluster: ClusterId(Uuid::nil()),
+            durability: Durability::Fsync,
+            nodes: vec![node],
+            shards: vec![ShardInfo { leader: Some(0), term: Term(1), replicas: vec![0] }],
+        };
+        let router = Arc::new(Router::new(topology, Arc::clone(&keys)));
+        (keys, router)
+    }
+}

@@ -262,34 +262,13 @@ pub(crate) fn command(words: &[&[u8]]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::options::Route;
+    use crate::wire::fixture;
     use bytes::Bytes;
-    use kvorum_protocol::{Ack, ClusterId, Durability, Epoch, NodeId, NodeInfo, ReadMode, ShardInfo, Term, Topology};
-    use std::sync::atomic::AtomicBool;
-    use uuid::Uuid;
 
     fn resp(replicated: Replicated) -> Resp {
-        let keys = Arc::new(KeySpace::new(10, 4, 1));
-        let settings = Settings {
-            pipeline: 4,
-            value_bytes: 3,
-            ack: Ack::Committed,
-            read_mode: ReadMode::Linearizable,
-            replicated,
-            route: Route::Leaders,
-            timeout: Duration::from_millis(900),
-            by_operations: false,
-            halt: AtomicBool::new(false),
-        };
-        let id = NodeId(Uuid::nil());
-        let node = NodeInfo { id, name: String::new(), client_address: String::new(), zone: String::new() };
-        let topology = Topology {
-            epoch: Epoch(1),
-            cluster: ClusterId(Uuid::nil()),
-            durability: Durability::Fsync,
-            nodes: vec![node],
-            shards: vec![ShardInfo { leader: Some(0), term: Term(1), replicas: vec![0] }],
-        };
-        let router = Arc::new(Router::new(topology, Arc::clone(&keys)));
+        let (keys, router) = fixture::keys_of_one_node();
+        let timeout = Duration::from_millis(900);
+        let settings = Settings { replicated, route: Route::Leaders, timeout, ..fixture::settings() };
         Resp::new(&Arc::new(settings), &keys, &router)
     }
 

@@ -168,7 +168,7 @@ impl<'a> Connection<'a> {
 
     async fn run(mut self) -> Result<(), ConnectionError> {
         self.stream.set_nodelay(true)?;
-        let mut changed = Box::pin(next_topology(self.door.context.router.topology()));
+        let mut changed = pin!(next_topology(self.door.context.router.topology()));
         let sink = Arc::clone(self.session.sink());
         let mut ready = pin!(sink.ready());
         let mut stopped = pin!(self.door.stop.cancelled());
