@@ -102,12 +102,11 @@ impl StartError {
     }
 }
 
-/// Huge pages off: the allocator's freed and not yet used blocks would each keep 2 MiB in memory, which was a third of all that a
-/// node with millions of keys took. A lookup touches one or two pages of the index; what it loses is not measurable beside
-/// the socket (docs/PERFORMANCE.md). An old kernel refuses, and nothing is lost but memory.
-fn use_small_pages() {
+/// Takes huge pages from the process: what the allocator has freed, or rounds up, would stay in memory 2 MiB at a time, which was
+/// a third of what a node with millions of keys took (docs/PERFORMANCE.md). A kernel that can't does no harm by it.
+fn without_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "huge pages stay on");
+        tracing::warn!(%error, "memory.huge_pages stays on");
     }
 }
 
@@ -117,8 +116,10 @@ fn use_small_pages() {
 /// Whatever keeps it from starting or ends it early.
 pub fn run(args: StartArgs) -> Result<(), StartError> {
     telemetry::start(args.log_format, std::env::var(telemetry::FILTER_VARIABLE).ok())?;
-    use_small_pages();
     let config = load(args.config.as_deref(), args.fields.0)?;
+    if !config.huge_pages {
+        without_huge_pages();
+    }
     let tls = load_tls(&config)?;
     let process = |what| move |error| StartError::Process { what, error };
     let boot = identity::boot_id().map_err(process("the kernel's boot id"))?;

@@ -65,6 +65,8 @@ pub struct Config {
     pub compaction_bytes_per_second: u64,
     /// What the indexes may take in memory.
     pub index_limit: IndexLimit,
+    /// Whether the kernel may give out memory in huge pages.
+    pub huge_pages: bool,
     /// How many bytes per second are read again to verify them; 0 for none.
     pub scrub_bytes_per_second: u64,
     /// Whether admin commands may inject faults.
@@ -192,6 +194,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
     let disk_headroom_bytes = reading.required(&fields::DISK_HEADROOM_MB, mebibytes);
     let compaction_bytes_per_second = reading.required(&fields::COMPACTION_RATE_MB, mebibytes);
     let index_bytes_max = reading.optional(&fields::MEMORY_INDEX_MAX_MB, mebibytes);
+    let huge_pages = reading.required(&fields::MEMORY_HUGE_PAGES, |text| bool::from_str(text).ok());
     let scrub_bytes_per_second = reading.required(&fields::SCRUB_RATE_MB, mebibytes);
     let tls = read_tls(reading);
     let fault_hooks = reading.required(&fields::FAULT_HOOKS, |text| bool::from_str(text).ok());
@@ -229,6 +232,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
             Some(0) => IndexLimit::None,
             Some(bytes) => IndexLimit::Bytes(bytes),
         },
+        huge_pages: huge_pages?,
         fault_hooks: fault_hooks?,
         tls: tls?,
         members,

@@ -65,7 +65,7 @@ fn a_good_file_and_the_defaults() {
     assert_eq!(config.journal, JournalConfig { file_bytes: 64 * 1024 * 1024, files: 4 });
     assert_eq!(config.compaction_bytes_per_second, 64 << 20);
     assert_eq!((config.disk_headroom_bytes, config.index_limit), (1 << 30, IndexLimit::QuarterOfMemory));
-    assert!(!config.fault_hooks);
+    assert!(!config.huge_pages && !config.fault_hooks);
     assert_eq!(config.members.len(), 3);
     assert_eq!(config.members[2].zone, "");
 }
