@@ -312,7 +312,7 @@ fn is_crate_root(path: &str) -> bool {
     match parts.as_slice() {
         [_, "src", "lib.rs" | "main.rs"] | [_, "build.rs"] => true,
         [_, "src", "bin", _] | [_, "tests" | "benches" | "examples", _] => true,
-        [_, "tests", _, "main.rs"] => true,
+        [_, "tests" | "benches", _, "main.rs"] => true,
         // Fuzz targets are a workspace of their own.
         [_, "fuzz", ..] => true,
         _ => false,
