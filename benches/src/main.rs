@@ -13,6 +13,7 @@ use kvorum_benches::{BenchError, Options, run};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const NOTHING_WORKED: u8 = 1;
@@ -79,13 +80,7 @@ fn run_load(options: Options) -> ExitCode {
     match report {
         Ok(report) => {
             let files = [(csv, seconds), (hdr, report.percentiles()), (plot, report.plot())];
-            for (path, text) in files.into_iter().filter_map(|(path, text)| Some((path?, text))) {
-                if let Err(error) = std::fs::write(&path, text) {
-                    eprintln!("kvorum-bench: {}: {error}", path.display());
-                    return ExitCode::from(NOTHING_WORKED);
-                }
-            }
-            print(&report, json, report.worked())
+            print_and_write(&report, json, report.worked(), files)
         }
         Err(error @ BenchError::Unreachable { .. }) => fail(UNREACHABLE, &error),
         Err(error) => fail(NOTHING_WORKED, &error),
@@ -94,10 +89,30 @@ fn run_load(options: Options) -> ExitCode {
 
 fn run_compare(options: &CompareOptions) -> ExitCode {
     match compare(options, &mut tell) {
-        Ok(comparison) => print(&comparison, options.json, comparison.worked()),
+        Ok(comparison) => {
+            let files = [(options.csv.clone(), comparison.csv()), (options.plot.clone(), comparison.plot())];
+            print_and_write(&comparison, options.json, comparison.worked(), files)
+        }
         Err(error @ CompareError::Option(_)) => fail(USAGE, &error),
         Err(error) => fail(NOTHING_WORKED, &error),
     }
+}
+
+/// Prints in any case: a file that can't be written must not cost what was measured.
+fn print_and_write<T: Serialize + Display>(
+    outcome: &T,
+    json: bool,
+    worked: bool,
+    files: impl IntoIterator<Item = (Option<PathBuf>, String)>,
+) -> ExitCode {
+    let mut exit = print(outcome, json, worked);
+    for (path, text) in files.into_iter().filter_map(|(path, text)| Some((path?, text))) {
+        if let Err(error) = std::fs::write(&path, text) {
+            eprintln!("kvorum-bench: {}: {error}", path.display());
+            exit = ExitCode::from(NOTHING_WORKED);
+        }
+    }
+    exit
 }
 
 fn print<T: Serialize + Display>(outcome: &T, json: bool, worked: bool) -> ExitCode {

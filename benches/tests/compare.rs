@@ -2,16 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The first of 100 ports, of which those of the null server are free. They lie below the ports that Linux gives to outgoing
-/// connections (from 32768 on), and test processes that run at the same time begin at different ones.
+/// connections (from 32768 on); test processes that run at the same time begin at different ones, and the tests of one are
+/// each given their own.
 fn free_base_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
     let start = std::process::id() as u16 % 80;
-    let bases = (0..80).map(|step| 12_000 + (start + step) % 80 * 100);
-    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    bases.into_iter().find(|base| (60..63).all(|offset| is_free(base + offset))).expect("some ports are free")
+    let next = || 12_000 + (start + GIVEN.fetch_add(1, Ordering::Relaxed)) % 80 * 100;
+    (0..80).map(|_| next()).find(|&base| ports_are_free(base)).expect("some ports are free")
+}
+
+/// Whether no null server listens on those ports.
+fn ports_are_free(base: u16) -> bool {
+    (60..63).all(|offset| TcpListener::bind((Ipv4Addr::LOCALHOST, base + offset)).is_ok())
 }
 
 fn compare(arguments: &str) -> Output {
@@ -42,6 +50,24 @@ fn the_null_server_takes_every_load_in_turn() {
         assert_eq!(report["connections_lost"], serde_json::json!({}), "{turn}");
         assert!(report["server_cpu_us_per_operation"].as_f64().is_some(), "{turn}");
     }
+}
+
+#[test]
+fn comparisons_go_to_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (csv, plot) = (folder.path().join("turns.csv"), folder.path().join("medians.svg"));
+    let files = format!("--csv {} --plot {}", csv.display(), plot.display());
+    let options = "--systems null --loads get:2,put:2 --rounds 2 --duration 50ms --warmup 0s --pause 0s --keys 500";
+    let output = compare(&format!("{options} {files}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("GET, 2 connections"),
+        "the table is printed all the same"
+    );
+    let rows = fs::read_to_string(csv).unwrap();
+    assert_eq!(rows.lines().count(), 1 + 4, "{rows}");
+    let svg = fs::read_to_string(plot).unwrap();
+    assert!(svg.contains("durable PUT, 2 connections") && svg.ends_with("</svg>\n"), "{svg}");
 }
 
 #[test]

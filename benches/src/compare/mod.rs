@@ -8,6 +8,7 @@
 //! options ─► turns (here) ─► servers (processes) ─► crate::run (load) ─► table
 //! ```
 
+mod files;
 mod options;
 mod outcome;
 mod process;

@@ -73,6 +73,12 @@ pub struct CompareOptions {
     /// Print everything that was measured as JSON
     #[arg(long)]
     pub json: bool,
+    /// Write every turn to this file as CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Draw medians and spreads of all systems under each load into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
 }
 
 /// Who takes part.
@@ -101,6 +107,12 @@ impl System {
             System::Etcd => "etcd",
             System::Null => "null",
         }
+    }
+
+    /// Its name on the command line.
+    pub(super) fn option(self) -> String {
+        let value = self.to_possible_value().expect("none is skipped");
+        value.get_name().to_owned()
     }
 
     /// Whether the system does anything under this load that another one does not.
@@ -134,6 +146,21 @@ pub(crate) struct Load {
     pub(crate) pipeline: usize,
     /// Operations per second of an open loop.
     pub(crate) rate: Option<f64>,
+}
+
+impl Load {
+    /// What names it on the command line; its rate is not part of that.
+    pub(super) fn option(&self) -> String {
+        let family = match self.family {
+            Family::Get => "get",
+            Family::Durable => "put",
+            Family::Memory => "memory",
+        };
+        match (self.connections, self.pipeline) {
+            (connections, 1) => format!("{family}:{connections}"),
+            (connections, pipeline) => format!("{family}:{connections}x{pipeline}"),
+        }
+    }
 }
 
 impl FromStr for Load {
@@ -209,6 +236,9 @@ mod tests {
         assert_eq!(told("get:50"), "GET, 50 connections");
         assert_eq!(told("put:1"), "durable PUT, 1 connection");
         assert_eq!(told("memory:50x16"), "PUT in memory, 50 × 16 pipelined");
+        for text in ["get:50", "put:1", "memory:50x16"] {
+            assert_eq!(text.parse::<Load>().unwrap().option(), text);
+        }
         for wrong in ["", "get", "get:", "get:x", "get:5x", "set:5", "get:-1"] {
             assert!(wrong.parse::<Load>().is_err(), "{wrong}");
         }

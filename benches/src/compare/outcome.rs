@@ -74,12 +74,16 @@ impl Comparison {
         self.turns.iter().all(|turn| turn.report.worked())
     }
 
-    fn of(&self, load: Load, system: System) -> Vec<&Turn> {
+    pub(super) fn turns(&self) -> &[Turn] {
+        &self.turns
+    }
+
+    pub(super) fn of(&self, load: Load, system: System) -> Vec<&Turn> {
         self.turns.iter().filter(|turn| turn.load == load && turn.system == system).collect()
     }
 
     /// Loads and systems in the order of their first turns.
-    fn pairs(&self) -> Vec<(Load, System)> {
+    pub(super) fn pairs(&self) -> Vec<(Load, System)> {
         let mut pairs = Vec::new();
         for turn in &self.turns {
             if !pairs.contains(&(turn.load, turn.system)) {

@@ -1,14 +1,12 @@
-//! Latency by percentile as an SVG, drawn by hand: a few lines and texts need no library.
+//! Latency by percentile, as lines.
 
+use super::{Svg, WIDTH, colour, escaped};
 use hdrhistogram::Histogram;
 use std::fmt::Write;
 
-const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 500.0;
 /// Room for the axes' texts: left, right, top, bottom.
 const MARGIN: (f64, f64, f64, f64) = (90.0, 150.0, 40.0, 50.0);
-/// Told apart also by those who see few colours.
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 /// The axis of percentiles ends with this many nines.
 const NINES: f64 = 5.0;
 
@@ -25,28 +23,25 @@ pub(crate) fn latencies(title: &str, lines: &[Line<'_>]) -> String {
     let (from, to) =
         if lines.is_empty() { (3.0, 6.0) } else { (lowest.floor(), highest.ceil().max(lowest.floor() + 1.0)) };
     let scale = Scale { from, to };
-    let mut svg = String::new();
-    scale.begin(title, &mut svg);
+    let mut svg = Svg::new(HEIGHT, MARGIN.0, title);
+    scale.draw(&mut svg);
     for (number, (name, histogram)) in lines.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
+        let colour = colour(number);
         let mut points = String::new();
         for value in histogram.iter_quantiles(10) {
             let nines = -(1.0 - value.quantile_iterated_to()).max(1e-9).log10();
             let nanoseconds = exponent(value.value_iterated_to());
-            append(&mut points, format_args!("{:.1},{:.1} ", scale.x(nines.min(NINES)), scale.y(nanoseconds)));
+            let (x, y) = (scale.x(nines.min(NINES)), scale.y(nanoseconds));
+            write!(points, "{x:.1},{y:.1} ").expect("writing to memory works");
             if nines >= NINES {
                 break;
             }
         }
-        append(
-            &mut svg,
-            format_args!("<polyline fill='none' stroke='{colour}' stroke-width='2' points='{points}'/>\n"),
-        );
+        svg.append(format_args!("<polyline fill='none' stroke='{colour}' stroke-width='2' points='{points}'/>\n"));
         let (x, y) = (WIDTH - MARGIN.1 + 12.0, MARGIN.2 + 14.0 + 20.0 * number as f64);
-        append(&mut svg, format_args!("<text x='{x:.0}' y='{y:.0}' fill='{colour}'>{}</text>\n", escaped(name)));
+        svg.append(format_args!("<text x='{x:.0}' y='{y:.0}' fill='{colour}'>{}</text>\n", escaped(name)));
     }
-    svg.push_str("</svg>\n");
-    svg
+    svg.finish()
 }
 
 /// The exponents of ten, in nanoseconds, at the ends of the vertical axis.
@@ -65,29 +60,19 @@ impl Scale {
         HEIGHT - MARGIN.3 - share * (HEIGHT - MARGIN.2 - MARGIN.3)
     }
 
-    /// Everything but the lines.
-    fn begin(&self, title: &str, svg: &mut String) {
-        append(
-            svg,
-            format_args!(
-                "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' font-family='sans-serif' \
-                 font-size='13'>\n<rect width='100%' height='100%' fill='white'/>\n\
-                 <text x='{}' y='24' font-size='15'>{}</text>\n",
-                MARGIN.0,
-                escaped(title)
-            ),
-        );
+    /// Both axes.
+    fn draw(&self, svg: &mut Svg) {
         let (left, right, bottom) = (MARGIN.0, WIDTH - MARGIN.1, HEIGHT - MARGIN.3);
         for exponent in self.from as i32..=self.to as i32 {
             let y = self.y(exponent.into());
-            append(svg, format_args!("<path d='M{left} {y:.1}H{right}' stroke='#ddd'/>\n"));
+            svg.append(format_args!("<path d='M{left} {y:.1}H{right}' stroke='#ddd'/>\n"));
             let (x, y, text) = (left - 8.0, y + 4.0, unit(exponent));
-            append(svg, format_args!("<text x='{x}' y='{y:.1}' text-anchor='end'>{text}</text>\n"));
+            svg.append(format_args!("<text x='{x}' y='{y:.1}' text-anchor='end'>{text}</text>\n"));
         }
         for (nines, text) in ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"].iter().enumerate() {
             let (x, y) = (self.x(nines as f64), bottom + 22.0);
-            append(svg, format_args!("<path d='M{x:.1} {}V{bottom}' stroke='#ddd'/>\n", MARGIN.2));
-            append(svg, format_args!("<text x='{x:.1}' y='{y}' text-anchor='middle'>{text}</text>\n"));
+            svg.append(format_args!("<path d='M{x:.1} {}V{bottom}' stroke='#ddd'/>\n", MARGIN.2));
+            svg.append(format_args!("<text x='{x:.1}' y='{y}' text-anchor='middle'>{text}</text>\n"));
         }
     }
 }
@@ -96,14 +81,6 @@ impl Scale {
 fn unit(exponent: i32) -> String {
     let (unit, names) = ((exponent.div_euclid(3)).clamp(0, 3), ["ns", "µs", "ms", "s"]);
     format!("{} {}", 10f64.powi(exponent - 3 * unit), names[unit as usize])
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-fn append(svg: &mut String, text: std::fmt::Arguments<'_>) {
-    svg.write_fmt(text).expect("writing to memory works");
 }
 
 #[cfg(test)]
