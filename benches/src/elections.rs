@@ -8,6 +8,7 @@ use crate::limits::{CONNECTIONS_MAX, PIPELINE_MAX, THREADS_MAX};
 use crate::options::{OptionError, Plan, parse_duration, within};
 use crate::report::{Pretty, Report};
 use crate::run::{BenchError, Progress};
+use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::options::Place;
 use crate::storage::{MeasureError, StorageError, Table, fill, median, plan};
@@ -101,13 +102,13 @@ pub fn elections(options: &ElectionsOptions, progress: &mut dyn FnMut(String)) -
     let at_start = look()?;
     let mut peaks = Vec::new();
     for _ in 0..options.rounds {
-        std::thread::sleep(PAUSE);
+        stop::sleep(PAUSE).map_err(StorageError::from)?;
         let report = crate::run(&closed, |_: Progress| {}).map_err(StorageError::from)?;
         progress(format!("closed loop: {:.0}/s   {}", report.operations_per_second, report.trouble()));
         peaks.push(report.operations_per_second);
     }
     let peak = median(&peaks);
-    std::thread::sleep(PAUSE);
+    stop::sleep(PAUSE).map_err(StorageError::from)?;
     let rate = peak * options.load;
     let duration = Duration::from_secs_f64(options.minutes * 60.0);
     let open = Plan { rate: Some(rate), pipeline: OPEN_PIPELINE, duration, ..closed };

@@ -13,7 +13,7 @@
 //! failover, shards, elections, storage ─► nodes of their own
 //! ```
 //!
-//! A run ends at its deadline whatever the servers do.
+//! A run ends at its deadline whatever the servers do, and with everything that was started when a signal comes (`stop`).
 
 pub mod compare;
 pub mod elections;
@@ -24,6 +24,7 @@ pub mod options;
 pub mod report;
 pub mod run;
 pub mod shards;
+pub mod stop;
 pub mod storage;
 
 mod connection;

@@ -1,4 +1,4 @@
-//! kvorum-bench: see the library. Exit codes: 0 done, 1 nothing worked, 2 usage, 3 unreachable.
+//! kvorum-bench: see the library. Exit codes: 0 done, 1 nothing worked or a signal came, 2 usage, 3 unreachable.
 
 use clap::{Parser, Subcommand};
 use kvorum_benches::compare::{CompareError, CompareOptions, compare};
@@ -8,6 +8,7 @@ use kvorum_benches::files::{CSV_HEAD, csv_row};
 use kvorum_benches::null::{self, NullOptions};
 use kvorum_benches::run::Progress;
 use kvorum_benches::shards::{ShardsOptions, shards};
+use kvorum_benches::stop;
 use kvorum_benches::storage::{MeasureError, Table};
 use kvorum_benches::{BenchError, Options, run};
 use serde::Serialize;
@@ -42,6 +43,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let CommandLine { load, command } = CommandLine::parse();
+    // A load starts no servers, and the null server ends with its stdin.
+    if !matches!(command, None | Some(Command::NullServer(_)))
+        && let Err(error) = stop::on_signals()
+    {
+        return fail(NOTHING_WORKED, &error);
+    }
     match command {
         None => run_load(load),
         Some(Command::Compare(options)) => run_compare(&options),

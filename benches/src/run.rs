@@ -11,6 +11,7 @@ use crate::recorder::Recorder;
 use crate::report::{Latency, Measured, Report};
 use crate::routes::Router;
 use crate::server_use::{self, NodeUse};
+use crate::stop::{Stopped, unless_stopped};
 use crate::wire::{Kvorum, Protocol};
 use crate::work::{Fill, FillClaims, Kind, Load, Work};
 use kvorum_protocol::{NodeInfo, NodeStatus, Topology};
@@ -48,6 +49,9 @@ pub enum BenchError {
     /// A fault of this program.
     #[error("a load thread panicked")]
     Panicked,
+    /// A signal has come.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 /// A run's state, told about once per second.
@@ -77,10 +81,11 @@ pub enum Progress {
 /// Runs `plan` to its end, which its durations bound. Blocks; starts its own threads and executors.
 ///
 /// # Errors
-/// The cluster can't be reached at all, or the keys can't be written. Trouble during the load is in the report instead.
+/// The cluster can't be reached at all, the keys can't be written, or a signal has come. Trouble during the load is in the
+/// report instead.
 pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let target = runtime.block_on(Target::find(&plan.seeds))?;
+    let target = runtime.block_on(unless_stopped(Target::find(&plan.seeds)))?;
     Run::<Kvorum>::new(plan, target).go(&runtime, &mut progress)
 }
 
@@ -164,8 +169,8 @@ impl<'a, P: Protocol> Run<'a, P> {
         runtime: &tokio::runtime::Runtime,
         progress: &mut impl FnMut(Progress),
     ) -> Result<Report, BenchError> {
-        let filled = if self.plan.fill { runtime.block_on(self.fill(progress))? } else { 0 };
-        runtime.block_on(self.load(filled, progress))
+        let filled = if self.plan.fill { runtime.block_on(unless_stopped(self.fill(progress)))? } else { 0 };
+        runtime.block_on(unless_stopped(self.load(filled, progress)))
     }
 
     /// Writes every key once. Ends when all are written, when none was for [`FILL_STALL_MAX`], or after

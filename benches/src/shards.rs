@@ -8,6 +8,7 @@ use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, PIPELINE_MAX, THREADS_MAX};
 use crate::options::{OptionError, Plan, parse_duration, within};
 use crate::report::{Pretty, Report};
 use crate::run::Progress;
+use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::options::Place;
 use crate::storage::{MeasureError, StorageError, Table, fill, median, plan, spread};
@@ -88,7 +89,7 @@ pub fn shards(options: &ShardsOptions, progress: &mut dyn FnMut(String)) -> Resu
         let mut series: Vec<Series> = options.counts.iter().map(new).collect();
         for round in 1..=options.rounds {
             for (nodes, series) in clusters.iter().zip(&mut series) {
-                std::thread::sleep(options.pause);
+                stop::sleep(options.pause).map_err(StorageError::from)?;
                 let report = crate::run(&options.plan(&nodes.addresses(), load), |_: Progress| {});
                 let report = report.map_err(StorageError::from)?;
                 let (rate, rounds) = (report.operations_per_second, rounds_per_second(&report));

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The first of 100 ports, of which those of the null server are free. They lie below the ports that Linux gives to outgoing
@@ -49,6 +51,30 @@ fn the_null_server_takes_every_load_in_turn() {
         assert_eq!(report["errors"], serde_json::json!({}), "{turn}");
         assert_eq!(report["connections_lost"], serde_json::json!({}), "{turn}");
         assert!(report["server_cpu_us_per_operation"].as_f64().is_some(), "{turn}");
+    }
+}
+
+#[test]
+fn a_signal_ends_everything_that_was_started() {
+    for (signal, progress_before) in [(Signal::TERM, 1), (Signal::INT, 3)] {
+        let (base, folder) = (free_base_port(), tempfile::tempdir().unwrap());
+        let options = "compare --systems null --loads put:4 --rounds 1000 --duration 200ms --warmup 0s --pause 50ms";
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kvorum-bench"))
+            .args(options.split_whitespace())
+            .args(["--base-port", &base.to_string(), "--dir"])
+            .arg(folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The first line tells of the start, the others of turns.
+        let mut told = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert_eq!(told.by_ref().take(progress_before).count(), progress_before);
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let last = told.last().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        assert_eq!(last, "kvorum-bench: stopped by a signal");
+        assert!(ports_are_free(base), "a server is left");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "a server's folder is left");
     }
 }
 

@@ -19,7 +19,9 @@ pub(crate) use options::{Family, Load};
 pub use outcome::Comparison;
 
 use crate::options::{Distribution, OptionError, Plan, Replicated, Route, Workload};
+use crate::run::BenchError;
 use crate::server_use::{cpu_of, machine_cpu};
+use crate::stop::{self, Stopped};
 use crate::storage::{StorageError, median};
 use kvorum_protocol::{Ack, ReadMode};
 use options::System;
@@ -45,13 +47,25 @@ pub enum CompareError {
         /// What happened.
         error: StorageError,
     },
+    /// A signal has come.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl CompareError {
+    fn of(system: System) -> impl Fn(StorageError) -> CompareError {
+        move |error| match error {
+            StorageError::Stopped(stopped) | StorageError::Load(BenchError::Stopped(stopped)) => stopped.into(),
+            error => CompareError::System { system: system.name(), error },
+        }
+    }
 }
 
 /// Runs all turns; `progress` is told what goes on. Takes about `loads × systems × rounds × (pause + warm-up + duration)`.
 ///
 /// # Errors
-/// A system can't be started or reached at all. Trouble during a load is in the outcome instead. Everything that it started
-/// is gone by then.
+/// A system can't be started or reached at all, or a signal has come. Trouble during a load is in the outcome instead.
+/// Everything that it started is gone by then.
 pub fn compare(options: &CompareOptions, progress: &mut dyn FnMut(String)) -> Result<Comparison, CompareError> {
     options.check()?;
     let mut turns = Vec::new();
@@ -100,9 +114,9 @@ fn start(
             continue;
         }
         progress(format!("{} starts", own.name()));
-        let failed = |error| CompareError::System { system: own.name(), error };
-        let deployed = Deployed::start(own, family, options).map_err(failed)?;
-        deployed.fill(&plan(options, loads[0], Replicated::No)).map_err(failed)?;
+        let failed = CompareError::of(own);
+        let deployed = Deployed::start(own, family, options).map_err(&failed)?;
+        deployed.fill(&plan(options, loads[0], Replicated::No)).map_err(&failed)?;
         servers.push(own);
         systems.takers.push((system, systems.deployed.len()));
         systems.deployed.push(deployed);
@@ -137,7 +151,7 @@ impl Systems {
         round: u32,
         options: &CompareOptions,
     ) -> Result<Turn, CompareError> {
-        std::thread::sleep(options.pause);
+        stop::sleep(options.pause)?;
         let replicated = match system {
             System::RedisBatch => Replicated::Batch,
             _ if load.family == Family::Get => Replicated::No,
@@ -151,7 +165,7 @@ impl Systems {
         let own_cpu = || cpu_of(std::process::id()).unwrap_or_default() + cpu(&self.deployed[at]);
         let (began, idle_before, own_before, machine_before) = (Instant::now(), idle_cpu(), own_cpu(), machine_cpu());
         let report = self.deployed[at].load(&plan(options, load, replicated));
-        let report = report.map_err(|error| CompareError::System { system: system.name(), error })?;
+        let report = report.map_err(CompareError::of(system))?;
         let seconds = began.elapsed().as_secs_f64();
         let idle = idle_cpu().saturating_sub(idle_before);
         let own = own_cpu().saturating_sub(own_before);

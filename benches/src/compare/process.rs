@@ -1,5 +1,6 @@
 //! A server's process.
 
+use crate::stop;
 use crate::storage::StorageError;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -68,7 +69,7 @@ impl Drop for Process {
 /// Waits until `is_so` while all processes run.
 ///
 /// # Errors
-/// One of them ended, or it took longer than [`START_LIMIT`].
+/// One of them ended, it took longer than [`START_LIMIT`], or a signal has come.
 pub(super) fn wait_until(
     what: &str,
     processes: &mut [Process],
@@ -80,7 +81,7 @@ pub(super) fn wait_until(
         if began.elapsed() > START_LIMIT {
             return Err(StorageError::TooLate { what: what.to_owned(), limit: START_LIMIT });
         }
-        std::thread::sleep(LOOK_PAUSE);
+        stop::sleep(LOOK_PAUSE)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::options::{CompareOptions, Family, System};
 use super::process::{Process, wait_until};
 use crate::options::{Plan, Replicated, Route};
 use crate::run::{Servers, Target, run_on};
+use crate::stop::unless_stopped;
 use crate::storage::StorageError;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::options::Place;
@@ -98,7 +99,7 @@ impl Deployed {
 fn find(addresses: &[String]) -> Result<Target, StorageError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StorageError::system("a runtime"))?;
-    Ok(runtime.block_on(Target::find(addresses))?)
+    Ok(runtime.block_on(unless_stopped(Target::find(addresses)))?)
 }
 
 /// Servers that have no shards, as the engine sees them: it spreads connections over nodes that lead some.

@@ -16,6 +16,7 @@ mod writers;
 pub use options::FailoverOptions;
 
 use crate::control::Control;
+use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::{MeasureError, StorageError, Table, statuses, whole_replicas};
 use gaps::{first_after, longest, percentile};
@@ -99,7 +100,7 @@ impl Test<'_> {
     fn kill(&mut self, node: usize, outcome: &mut Outcome) -> Result<String, StorageError> {
         let topology = self.spread_leaders()?;
         self.writers.forget(Instant::now());
-        std::thread::sleep(self.options.pause);
+        stop::sleep(self.options.pause)?;
 
         let led = self.led_by(&topology, node);
         let signalled = Instant::now();
@@ -140,7 +141,7 @@ impl Test<'_> {
         let shard = ShardId((round % u32::from(self.options.shards)) as u16);
         let quiet_from = Instant::now();
         self.writers.forget(quiet_from);
-        std::thread::sleep(self.options.pause);
+        stop::sleep(self.options.pause)?;
 
         let topology = self.topology()?;
         let info = &topology.shards[usize::from(shard.0)];
@@ -155,7 +156,7 @@ impl Test<'_> {
         let until = asked + HAND_OVER_LIMIT;
         let mut leads = false;
         while done.is_ok() && !leads && Instant::now() < until {
-            std::thread::sleep(LOOK_PAUSE);
+            stop::sleep(LOOK_PAUSE)?;
             leads = self.topology()?.leader_of(shard).is_some_and(|leader| leader.id == to);
         }
         let settled = Instant::now();
@@ -198,7 +199,7 @@ impl Test<'_> {
                 // A refusal is no reason to end: the next turn asks again, and what was reached in the end is told.
                 let _ = self.runtime.block_on(self.client.admin().transfer_leadership(shard, to));
             }
-            std::thread::sleep(SPREAD_PAUSE);
+            stop::sleep(SPREAD_PAUSE)?;
         }
     }
 
@@ -225,7 +226,7 @@ impl Test<'_> {
             if began.elapsed() > self.options.limit {
                 return Err(StorageError::TooLate { what: what.to_owned(), limit: self.options.limit });
             }
-            std::thread::sleep(LOOK_PAUSE);
+            stop::sleep(LOOK_PAUSE)?;
         }
         Ok(())
     }

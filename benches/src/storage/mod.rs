@@ -21,6 +21,7 @@ use crate::control::Control;
 use crate::keys::key_bytes_min;
 use crate::options::{Distribution, OptionError, Plan, Replicated, Route, Workload};
 use crate::run::{BenchError, Progress};
+use crate::stop::Stopped;
 use kvorum_protocol::{Ack, NodeStatus, ReadMode, ShardId, ShardRole};
 use options::Measure;
 use std::collections::HashMap;
@@ -93,6 +94,9 @@ pub enum StorageError {
     /// A server gave an answer that can't be right. This is worse than any figure.
     #[error("wrong answer: {0}")]
     Wrong(String),
+    /// A signal has come.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 impl StorageError {

@@ -3,6 +3,7 @@
 use super::options::Place;
 use super::{StorageError, program};
 use crate::control::Control;
+use crate::stop;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -119,16 +120,21 @@ impl Nodes {
         drop(child.stdin.take());
         loop {
             let ended = child.try_wait().map_err(StorageError::system("waiting for a node"))?;
-            match ended {
+            let problem = match ended {
                 Some(status) if status.success() => return Ok(began.elapsed()),
                 Some(_) => return Err(self.failed(node)),
                 None if began.elapsed() > STOP_LIMIT => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(StorageError::TooLate { what: format!("node {node} stops"), limit: STOP_LIMIT });
+                    StorageError::TooLate { what: format!("node {node} stops"), limit: STOP_LIMIT }
                 }
-                None => std::thread::sleep(LOOK_PAUSE),
-            }
+                None => match stop::sleep(LOOK_PAUSE) {
+                    Ok(()) => continue,
+                    Err(stopped) => stopped.into(),
+                },
+            };
+            // It may have ended meanwhile; either way it is collected.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(problem);
         }
     }
 
@@ -141,8 +147,9 @@ impl Nodes {
         }
     }
 
-    /// What a wait is to be ended with, if anything: a node that has ended, or the time.
+    /// What a wait is to be ended with, if anything: a signal, a node that has ended, or the time.
     pub(crate) fn check(&mut self, began: Instant, what: &str) -> Result<(), StorageError> {
+        stop::check()?;
         for node in 1..=self.processes.len() {
             let ended = self.processes[node - 1].as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
             if ended {

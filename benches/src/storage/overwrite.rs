@@ -6,6 +6,7 @@ use super::watch::{disk_bytes, written_bytes};
 use super::{KEY_BYTES, StorageError, Table, fill, plan, spread};
 use crate::options::Plan;
 use crate::run::Progress;
+use crate::stop::{self, Stopped};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -77,7 +78,7 @@ pub(super) fn measure(
     ];
     let mut table = Table::new(title, &head);
     for side in &mut sides {
-        side.report(options, keys, &mut table);
+        side.report(options, keys, &mut table)?;
     }
     let ratio = |values: fn(&Side) -> &Vec<f64>| super::median(values(&sides[0])) / super::median(values(&sides[1]));
     let (throughput, p99) = (ratio(|side| &side.per_second), ratio(|side| &side.p99_ms));
@@ -105,7 +106,7 @@ impl Side {
         let mut nodes = Nodes::lay_out(place, &shape)?;
         nodes.start_all()?;
         fill(&nodes.addresses(), keys, options.value_size)?;
-        let written_before = settle(&nodes);
+        let written_before = settle(&nodes)?;
         Ok(Side {
             name,
             nodes,
@@ -153,7 +154,7 @@ impl Side {
             writes.p99_us / 1000.0
         ));
         // What it has left to do must not disturb the other one.
-        settle(&self.nodes);
+        settle(&self.nodes)?;
         Ok(())
     }
 
@@ -161,8 +162,8 @@ impl Side {
         (1..=NODES).map(|node| self.nodes.data_dir(node)).collect()
     }
 
-    fn report(&mut self, options: &OverwriteOptions, keys: u32, table: &mut Table) {
-        let written = settle(&self.nodes).saturating_sub(self.written_before);
+    fn report(&mut self, options: &OverwriteOptions, keys: u32, table: &mut Table) -> Result<(), StorageError> {
+        let written = settle(&self.nodes)?.saturating_sub(self.written_before);
         let record = (KEY_BYTES + options.value_size) as u64;
         let per_byte = written as f64 / (self.writes * record).max(1) as f64 / NODES as f64;
         let live = u64::from(keys) as f64 * record as f64 / MEBIBYTE * NODES as f64;
@@ -182,11 +183,15 @@ impl Side {
         for (error, count) in &self.refused {
             table.notes.push(format!("{}: {count} requests were refused or failed: {error}.", self.name));
         }
+        Ok(())
     }
 }
 
 /// Waits until a cluster writes nothing any more, or for [`QUIET_LIMIT`]; returns what it has written since it started.
-fn settle(nodes: &Nodes) -> u64 {
+///
+/// # Errors
+/// A signal has come.
+fn settle(nodes: &Nodes) -> Result<u64, Stopped> {
     let began = Instant::now();
     let written = || {
         rustix::fs::sync();
@@ -194,10 +199,10 @@ fn settle(nodes: &Nodes) -> u64 {
     };
     let mut last = written();
     loop {
-        std::thread::sleep(QUIET_FOR);
+        stop::sleep(QUIET_FOR)?;
         let now = written();
         if now.saturating_sub(last) < QUIET_BYTES || began.elapsed() > QUIET_LIMIT {
-            return now;
+            return Ok(now);
         }
         last = now;
     }

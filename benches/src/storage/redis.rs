@@ -4,6 +4,7 @@ use super::nodes::START_LIMIT;
 use super::watch::{anonymous_bytes, disk_bytes, forget_cached};
 use super::{KEY_BYTES, StorageError};
 use crate::keys::put_key;
+use crate::stop;
 use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -65,7 +66,7 @@ impl Redis {
                 Ok(None) if is_new => return Ok(began.elapsed()),
                 Ok(None) => return Err(StorageError::Wrong("Redis lost a key".to_owned())),
                 // Not there yet, or still loading.
-                Err(_) if began.elapsed() < START_LIMIT => std::thread::sleep(RETRY_PAUSE),
+                Err(_) if began.elapsed() < START_LIMIT => stop::sleep(RETRY_PAUSE)?,
                 Err(_) => return Err(StorageError::TooLate { what: "Redis answers".into(), limit: START_LIMIT }),
             }
         }
@@ -85,6 +86,7 @@ impl Redis {
         let mut batch = Vec::new();
         let mut ok = vec![0u8; 5 * BATCH as usize];
         for first in (0..keys).step_by(BATCH as usize) {
+            stop::check().map_err(io::Error::other)?;
             let last = first.saturating_add(BATCH).min(keys);
             batch.clear();
             for key in first..last {

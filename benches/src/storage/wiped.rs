@@ -7,6 +7,7 @@ use super::{StorageError, Table, fill, plan, statuses, whole_replicas};
 use crate::options::Plan;
 use crate::report::Report;
 use crate::run::Progress;
+use crate::stop;
 use std::time::{Duration, Instant};
 
 const WIPED: usize = 3;
@@ -109,7 +110,7 @@ fn watch(
             let what = format!("all replicas are whole ({whole} of {wanted} are)");
             return Err(StorageError::TooLate { what, limit: options.limit });
         }
-        std::thread::sleep(LOOK_PAUSE);
+        stop::sleep(LOOK_PAUSE)?;
     }
 }
 
