@@ -11,7 +11,7 @@ use crate::run::{BenchError, Progress};
 use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::options::Place;
-use crate::storage::{MeasureError, StorageError, Table, fill, median, plan};
+use crate::storage::{MeasureError, StorageError, Table, median, plan};
 use clap::Args;
 use kvorum_protocol::limits::{SHARDS_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{NodeId, NodeInfo, NodeStatus, ShardId, Term};
@@ -80,9 +80,7 @@ pub struct ElectionsOptions {
 pub fn elections(options: &ElectionsOptions, progress: &mut dyn FnMut(String)) -> Result<Table, MeasureError> {
     options.check()?;
     let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
-    let mut nodes = Nodes::lay_out(&options.place, &shape)?;
-    nodes.start_all()?;
-    fill(&nodes.addresses(), options.keys, options.value_size)?;
+    let nodes = Nodes::start_filled(&options.place, &shape, options.keys, options.value_size)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StorageError::system("a runtime"))?;
     let mut control = Control::new(nodes.addresses());

@@ -11,7 +11,7 @@ use crate::run::Progress;
 use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::options::Place;
-use crate::storage::{MeasureError, StorageError, Table, fill, median, plan, spread};
+use crate::storage::{MeasureError, StorageError, Table, median, plan, spread};
 use clap::Args;
 use kvorum_protocol::limits::{SHARDS_MAX, VALUE_BYTES_MAX};
 use std::time::Duration;
@@ -76,10 +76,8 @@ pub fn shards(options: &ShardsOptions, progress: &mut dyn FnMut(String)) -> Resu
     let mut clusters = Vec::new();
     for (number, &count) in options.counts.iter().enumerate() {
         let port_offset = number as u16 * CLUSTER_PORTS;
-        let mut nodes =
-            Nodes::lay_out(&options.place, &Shape { nodes: NODES, shards: count, port_offset, environment: &[] })?;
-        nodes.start_all()?;
-        fill(&nodes.addresses(), options.keys, options.value_size)?;
+        let shape = Shape { nodes: NODES, shards: count, port_offset, environment: &[] };
+        let nodes = Nodes::start_filled(&options.place, &shape, options.keys, options.value_size)?;
         progress(format!("a cluster with {count} shard(s) runs"));
         clusters.push(nodes);
     }

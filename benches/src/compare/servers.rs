@@ -126,9 +126,7 @@ fn start_kvorum(family: Family, options: &CompareOptions) -> Result<Running, Sto
     let durability = if family == Family::Memory { "memory" } else { "fsync" };
     let environment = [("KVORUM_DURABILITY", durability.to_owned())];
     let shape = Shape { nodes: 3, shards: options.shards, port_offset: 0, environment: &environment };
-    let mut nodes = Nodes::lay_out(&place, &shape)?;
-    nodes.start_all()?;
-    Ok(Running::Kvorum(nodes))
+    Ok(Running::Kvorum(Nodes::start_new(&place, &shape)?))
 }
 
 fn start_redis(family: Family, options: &CompareOptions) -> Result<Running, StorageError> {

@@ -63,8 +63,7 @@ struct Outcome {
 pub fn failover(options: &FailoverOptions, progress: &mut dyn FnMut(String)) -> Result<Table, MeasureError> {
     options.check()?;
     let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
-    let mut nodes = Nodes::lay_out(&options.place, &shape)?;
-    nodes.start_all()?;
+    let nodes = Nodes::start_new(&options.place, &shape)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StorageError::system("a runtime"))?;
     let mut control = Control::new(nodes.addresses());

@@ -1,7 +1,7 @@
 //! A cluster of processes in a temporary folder.
 
 use super::options::Place;
-use super::{StorageError, program};
+use super::{StorageError, fill, program};
 use crate::control::Control;
 use crate::stop;
 use std::fs::{self, File};
@@ -40,8 +40,27 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
+    /// Lays out a cluster, starts every node and waits until all shards have a leader.
+    pub(crate) fn start_new(place: &Place, shape: &Shape<'_>) -> Result<Nodes, StorageError> {
+        let mut nodes = Nodes::lay_out(place, shape)?;
+        nodes.start_all()?;
+        Ok(nodes)
+    }
+
+    /// As [`Nodes::start_new`], with every key written once.
+    pub(crate) fn start_filled(
+        place: &Place,
+        shape: &Shape<'_>,
+        keys: u32,
+        value_bytes: usize,
+    ) -> Result<Nodes, StorageError> {
+        let nodes = Nodes::start_new(place, shape)?;
+        fill(&nodes.addresses(), keys, value_bytes)?;
+        Ok(nodes)
+    }
+
     /// Lays out a cluster and starts nothing.
-    pub(crate) fn lay_out(place: &Place, shape: &Shape<'_>) -> Result<Nodes, StorageError> {
+    fn lay_out(place: &Place, shape: &Shape<'_>) -> Result<Nodes, StorageError> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("kvorum-bench-");
         let folder = match &place.dir {
@@ -74,7 +93,7 @@ impl Nodes {
     }
 
     /// Starts every node and waits until all shards have a leader.
-    pub(crate) fn start_all(&mut self) -> Result<(), StorageError> {
+    fn start_all(&mut self) -> Result<(), StorageError> {
         (1..=self.processes.len()).try_for_each(|node| self.start(node))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StorageError::system("a runtime"))?;

@@ -3,7 +3,7 @@
 use super::nodes::{Nodes, Shape};
 use super::options::{OverwriteOptions, Place};
 use super::watch::{disk_bytes, written_bytes};
-use super::{KEY_BYTES, StorageError, Table, fill, plan, spread};
+use super::{KEY_BYTES, StorageError, Table, plan, spread};
 use crate::options::Plan;
 use crate::run::Progress;
 use crate::stop::{self, Stopped};
@@ -103,9 +103,7 @@ impl Side {
     ) -> Result<Side, StorageError> {
         let environment = [("KVORUM_COMPACTION_RATE_MB", rate_mb.to_string())];
         let shape = Shape { nodes: NODES, shards: options.shards, port_offset, environment: &environment };
-        let mut nodes = Nodes::lay_out(place, &shape)?;
-        nodes.start_all()?;
-        fill(&nodes.addresses(), keys, options.value_size)?;
+        let nodes = Nodes::start_filled(place, &shape, keys, options.value_size)?;
         let written_before = settle(&nodes)?;
         Ok(Side {
             name,

@@ -3,7 +3,7 @@
 use super::nodes::{Nodes, Shape};
 use super::options::{Place, WipedOptions};
 use super::watch::{anonymous_bytes, disk_bytes};
-use super::{StorageError, Table, fill, plan, statuses, whole_replicas};
+use super::{StorageError, Table, plan, statuses, whole_replicas};
 use crate::options::Plan;
 use crate::report::Report;
 use crate::run::Progress;
@@ -34,9 +34,7 @@ pub(super) fn measure(
     progress: &mut dyn FnMut(String),
 ) -> Result<Table, StorageError> {
     let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
-    let mut nodes = Nodes::lay_out(place, &shape)?;
-    nodes.start_all()?;
-    fill(&nodes.addresses(), options.keys, options.value_size)?;
+    let mut nodes = Nodes::start_filled(place, &shape, options.keys, options.value_size)?;
     let data = disk_bytes(&nodes.data_dir(WIPED)) as f64 / MEBIBYTE;
     progress(format!("{} keys are written; the node holds {data:.0} MiB", options.keys));
 
