@@ -301,7 +301,8 @@ impl Report {
         let rounds = self.servers.iter().flatten().map(|node| node.journal_rounds).sum::<u64>();
         if let (Some(writes), true) = (&self.servers, rounds > 0) {
             let per_second = rounds as f64 / self.elapsed_seconds.max(f64::MIN_POSITIVE) / writes.len() as f64;
-            writeln!(f, "journal     {per_second:.0} rounds/s and node")?;
+            let entries = writes.iter().map(|node| node.entries).sum::<u64>() as f64 / rounds as f64;
+            writeln!(f, "journal     {per_second:.0} rounds/s and node, {entries:.1} entries each")?;
         }
         Ok(())
     }

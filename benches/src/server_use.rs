@@ -13,6 +13,8 @@ pub struct NodeUse {
     pub cpu_us: u64,
     /// Journal rounds, one write and one sync each.
     pub journal_rounds: u64,
+    /// Log entries that its replicas appended, those of other leaders included.
+    pub entries: u64,
     /// Requests that it answered with `Overloaded`.
     pub overloaded: u64,
     /// Resident memory at the end, in bytes.
@@ -34,11 +36,17 @@ pub(crate) fn between(nodes: &[NodeInfo], before: &[NodeStatus], after: &[NodeSt
                 name: after.name.clone(),
                 cpu_us: after.cpu_us.checked_sub(before.cpu_us)?,
                 journal_rounds: after.journal_rounds.checked_sub(before.journal_rounds)?,
+                entries: last_indexes(after).saturating_sub(last_indexes(before)),
                 overloaded: after.overloaded.checked_sub(before.overloaded)?,
                 resident_bytes: after.resident_bytes,
             })
         })
         .collect()
+}
+
+/// Of all replicas of a node. It may fall: a log that ends with what nobody acknowledged is cut.
+fn last_indexes(status: &NodeStatus) -> u64 {
+    status.shards.iter().map(|shard| shard.last_index.0).sum()
 }
 
 /// CPU time of a process on this machine, in steps of the kernel's clock tick (10 ms); `None` if it is gone.
