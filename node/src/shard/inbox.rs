@@ -251,8 +251,8 @@ pub struct QueueUse {
 pub struct Inbox {
     shard: ShardId,
     waker: Waker,
-    /// Where promises leave.
-    outlet: Arc<dyn ShardOutlet>,
+    /// Where promises leave; nowhere once the host is gone. An outlet holds on to the inboxes of its shards.
+    outlet: Mutex<Option<Arc<dyn ShardOutlet>>>,
     queues: Mutex<Queues>,
     tick: AtomicBool,
     armed: AtomicBool,
@@ -275,7 +275,7 @@ impl Inbox {
         Inbox {
             shard,
             waker,
-            outlet,
+            outlet: Mutex::new(Some(outlet)),
             queues: Mutex::default(),
             tick: AtomicBool::new(false),
             armed: AtomicBool::new(false),
@@ -441,8 +441,12 @@ impl Inbox {
     }
 
     fn keep(&self, promises: Vec<RaftMessage>) {
-        if !promises.is_empty() {
-            self.outlet.send(self.shard, promises);
+        if promises.is_empty() {
+            return;
+        }
+        let outlet = self.outlet.lock().clone();
+        if let Some(outlet) = outlet {
+            outlet.send(self.shard, promises);
         }
     }
 
@@ -454,6 +458,7 @@ impl Inbox {
     /// The host is gone: what waits is answered now, and what comes later at once. Not left to the end of this value,
     /// which may wait for those very answers: a session holds on to the replica that it has asked.
     pub(super) fn close(&self) {
+        *self.outlet.lock() = None;
         let Drained { requests, .. } = {
             let mut queues = self.queues.lock();
             queues.closed = true;
@@ -554,6 +559,15 @@ mod tests {
         fn opened(&self, _handle: Arc<ShardHandle>) {}
 
         fn changed(&self, _shard: ShardId, _snapshot: ShardSnapshot) {}
+    }
+
+    #[test]
+    fn a_closed_inbox_lets_go_of_its_outlet() {
+        // An outlet holds on to the inboxes of its shards: neither would ever be freed.
+        let outlet = Arc::<Sent>::default();
+        let inbox = Inbox::new(ShardId(1), Waker::new(|| {}), Arc::default(), Arc::clone(&outlet) as _);
+        inbox.close();
+        assert_eq!(Arc::strong_count(&outlet), 1);
     }
 
     fn inbox(budget: &Arc<QueueBudget>) -> Inbox {
