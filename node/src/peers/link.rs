@@ -2,6 +2,7 @@
 
 use super::close::LinkError;
 use super::lane::{Inbound, Lane, LaneError};
+use super::limits::BULK_PAUSE;
 use super::session;
 use super::{Shared, Slot, hello};
 use crate::cert::Identity;
@@ -134,6 +135,9 @@ async fn write_lane(link: Arc<Link>, lane: Lane, mut stream: SendStream) -> Resu
         let frames = link.slot.outbound(lane).take();
         if !link.shared.is_cut() && !frames.is_empty() {
             stream.write_chunk(frames).await?;
+            if lane == Lane::Bulk {
+                tokio::time::sleep(BULK_PAUSE).await;
+            }
         }
     }
 }
