@@ -16,6 +16,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// How often everybody else who is ready on the runtime goes first before the journal's thread is woken. A round that begins with
+/// the first submission leaves those of the turns just behind it to the next one, and a round costs two operations of the disk and
+/// several changes of threads, whatever is in it. Measured in docs/PERFORMANCE.md; an idle runtime passes a yield in a microsecond.
+const YIELDS_BEFORE_ROUND: usize = 4;
+
 /// What the journal's thread does until it is stopped.
 type ThreadBody = Box<dyn FnOnce(&Shared) -> Result<(), JournalError> + Send>;
 
@@ -35,6 +40,8 @@ struct Shared {
     durability: Durability,
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// Somebody is about to wake the journal's thread.
+    calling: AtomicBool,
     queued_bytes: AtomicU64,
     rounds: AtomicU64,
     last_round_micros: AtomicU64,
@@ -53,6 +60,17 @@ struct Queue {
     /// The syncer has news.
     synced: bool,
     stopping: bool,
+}
+
+/// Wakes the journal's thread when it is dropped: also if the runtime ends before its task has run.
+struct Call(Arc<Shared>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // First: whoever submits from here on calls anew.
+        self.0.calling.store(false, Ordering::Release);
+        self.0.changed.notify_one();
+    }
 }
 
 impl Journal {
@@ -82,6 +100,7 @@ impl Journal {
                 stopping: false,
             }),
             changed: Condvar::new(),
+            calling: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
             last_round_micros: AtomicU64::new(0),
@@ -182,7 +201,8 @@ impl Shared {
         self.failed.load(Ordering::Acquire)
     }
 
-    fn enqueue(&self, submission: Submission) {
+    /// Queues a submission, and sees to it that the journal's thread is woken once the turns that are due have added theirs.
+    fn enqueue(self: &Arc<Self>, submission: Submission) {
         let mut queue = self.queue.lock();
         if queue.stopping || self.has_failed() {
             return;
@@ -190,7 +210,19 @@ impl Shared {
         self.queued_bytes.fetch_add(submission.bytes(), Ordering::Relaxed);
         queue.submissions.push(submission);
         drop(queue);
-        self.changed.notify_one();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            self.changed.notify_one();
+            return;
+        };
+        if !self.calling.swap(true, Ordering::AcqRel) {
+            let call = Call(Arc::clone(self));
+            runtime.spawn(async move {
+                for _ in 0..YIELDS_BEFORE_ROUND {
+                    tokio::task::yield_now().await;
+                }
+                drop(call);
+            });
+        }
     }
 
     fn complete_in_memory(&self, submission: Submission) {
