@@ -619,6 +619,17 @@ fn in_memory_mode_a_failed_sync_is_fatal() {
 }
 
 #[test]
+fn what_was_submitted_is_written_though_the_runtime_ends_before_it_called_the_journal() {
+    let mut running = Running::start(Durability::Fsync);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    // Its task never gets a turn.
+    runtime.block_on(async { running.submit(1) });
+    drop(runtime);
+    assert_eq!(running.told.1.recv(), Ok(1));
+    running.stop();
+}
+
+#[test]
 fn on_a_real_file_system_a_node_starts_again_after_losing_its_segments() {
     let folder = tempfile::tempdir().unwrap();
     let expected: Vec<_> = (1..=40).map(|index| entry(7, index, 1000 * (index as usize % 9 + 1))).collect();
