@@ -92,12 +92,14 @@ struct Queues {
     promises: VecDeque<Promise>,
     /// The last sync that was reported.
     persisted: u64,
-    /// The host is gone.
-    closed: bool,
+    /// Where promises leave; `None` once the host is gone. An outlet holds on to the inboxes of its shards, so this must end.
+    outlet: Option<Arc<dyn ShardOutlet>>,
 }
 
 /// Whether the host must take a turn because of what has come in.
 type Wakes = bool;
+
+type DuePromises = (Arc<dyn ShardOutlet>, Vec<RaftMessage>);
 
 impl Queues {
     /// Whether a message gets the host on.
@@ -135,11 +137,20 @@ impl Queues {
         !matches!(self.expecting, Expecting::Quorum { .. }) || matches!(operation, Operation::Confirm)
     }
 
-    /// The promises that may leave.
-    fn take_promises(&mut self) -> Vec<RaftMessage> {
+    /// The promises that may leave, and where.
+    fn take_promises(&mut self) -> Option<DuePromises> {
         let covers_all = planted(Bug::CompletionCoversLaterAppends);
         let due = self.promises.iter().take_while(|promise| promise.token <= self.persisted || covers_all).count();
-        self.promises.drain(..due).map(|promise| promise.message).collect()
+        if due == 0 {
+            return None;
+        }
+        let messages = self.promises.drain(..due).map(|promise| promise.message).collect();
+        Some((Arc::clone(self.outlet.as_ref()?), messages))
+    }
+
+    /// The host is gone.
+    fn is_closed(&self) -> bool {
+        self.outlet.is_none()
     }
 
     /// Everything, and none of what is not a queue.
@@ -156,7 +167,7 @@ impl Queues {
             expecting,
             promises: _,
             persisted,
-            closed: _,
+            outlet: _,
         } = self;
         (*requests_bytes, *messages_bytes, *snapshots_bytes) = (0, 0, 0);
         *expecting = Expecting::Anything;
@@ -251,8 +262,6 @@ pub struct QueueUse {
 pub struct Inbox {
     shard: ShardId,
     waker: Waker,
-    /// Where promises leave; nowhere once the host is gone. An outlet holds on to the inboxes of its shards.
-    outlet: Mutex<Option<Arc<dyn ShardOutlet>>>,
     queues: Mutex<Queues>,
     tick: AtomicBool,
     armed: AtomicBool,
@@ -275,8 +284,7 @@ impl Inbox {
         Inbox {
             shard,
             waker,
-            outlet: Mutex::new(Some(outlet)),
-            queues: Mutex::default(),
+            queues: Mutex::new(Queues { outlet: Some(outlet), ..Queues::default() }),
             tick: AtomicBool::new(false),
             armed: AtomicBool::new(false),
             waiting_requests: AtomicUsize::new(0),
@@ -315,7 +323,7 @@ impl Inbox {
             return;
         }
         let mut queues = self.queues.lock();
-        if queues.closed {
+        if queues.is_closed() {
             drop(queues);
             self.release(1, bytes);
             request.reply_to.fail(ServerError::new(ErrorCode::Unavailable, "the shard is being restarted"));
@@ -335,7 +343,7 @@ impl Inbox {
         let bytes = 256 + message.entries.iter().map(|entry| entry.payload.len() + 64).sum::<usize>();
         let wakes = {
             let mut queues = self.queues.lock();
-            if queues.closed {
+            if queues.is_closed() {
                 return;
             }
             if queues.messages_bytes > 0 && queues.messages_bytes + bytes > self.node_budget.limits.messages_bytes {
@@ -357,7 +365,7 @@ impl Inbox {
         let bytes = 128 + content;
         {
             let mut queues = self.queues.lock();
-            if queues.closed || queues.snapshots_bytes + bytes > SNAPSHOT_BYTES_MAX {
+            if queues.is_closed() || queues.snapshots_bytes + bytes > SNAPSHOT_BYTES_MAX {
                 return;
             }
             queues.snapshots_bytes += bytes;
@@ -370,7 +378,7 @@ impl Inbox {
     pub fn command(&self, command: ShardCommand) -> bool {
         {
             let mut queues = self.queues.lock();
-            if queues.closed || queues.commands.len() >= SHARD_COMMANDS_MAX {
+            if queues.is_closed() || queues.commands.len() >= SHARD_COMMANDS_MAX {
                 return false;
             }
             queues.commands.push(command);
@@ -383,7 +391,7 @@ impl Inbox {
     pub fn upkeep_done(&self, done: Result<Done, LogError>) {
         {
             let mut queues = self.queues.lock();
-            if queues.closed {
+            if queues.is_closed() {
                 return;
             }
             queues.upkeep = Some(done);
@@ -440,13 +448,9 @@ impl Inbox {
         self.keep(due);
     }
 
-    fn keep(&self, promises: Vec<RaftMessage>) {
-        if promises.is_empty() {
-            return;
-        }
-        let outlet = self.outlet.lock().clone();
-        if let Some(outlet) = outlet {
-            outlet.send(self.shard, promises);
+    fn keep(&self, due: Option<DuePromises>) {
+        if let Some((outlet, messages)) = due {
+            outlet.send(self.shard, messages);
         }
     }
 
@@ -458,10 +462,9 @@ impl Inbox {
     /// The host is gone: what waits is answered now, and what comes later at once. Not left to the end of this value,
     /// which may wait for those very answers: a session holds on to the replica that it has asked.
     pub(super) fn close(&self) {
-        *self.outlet.lock() = None;
         let Drained { requests, .. } = {
             let mut queues = self.queues.lock();
-            queues.closed = true;
+            queues.outlet = None;
             queues.promises.clear();
             queues.take()
         };
