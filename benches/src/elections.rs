@@ -4,16 +4,16 @@
 //! every election begins a new one of, are compared before and after; a term that nobody won counts, too.
 
 use crate::control::Control;
-use crate::limits::{CONNECTIONS_MAX, PIPELINE_MAX, THREADS_MAX};
+use crate::limits::{CONNECTIONS_MAX, PIPELINE_MAX};
 use crate::options::{OptionError, Plan, parse_duration, within};
 use crate::report::{Pretty, Report};
 use crate::run::{BenchError, Progress};
 use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
-use crate::storage::options::Place;
-use crate::storage::{MeasureError, StorageError, Table, median, plan};
+use crate::storage::options::{DataOptions, Place};
+use crate::storage::{MeasureError, StorageError, Table, median};
 use clap::Args;
-use kvorum_protocol::limits::{SHARDS_MAX, VALUE_BYTES_MAX};
+use kvorum_protocol::limits::SHARDS_MAX;
 use kvorum_protocol::{NodeId, NodeInfo, NodeStatus, ShardId, Term};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -59,15 +59,8 @@ pub struct ElectionsOptions {
     /// The share of reads; the others are durable PUTs
     #[arg(long, default_value_t = 0.0)]
     read_ratio: f64,
-    /// Keys, drawn evenly
-    #[arg(long, default_value_t = 100_000)]
-    keys: u32,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 100)]
-    value_size: usize,
-    /// Threads that generate the load
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    #[command(flatten)]
+    data: DataOptions,
     /// Print the table as JSON
     #[arg(long)]
     pub json: bool,
@@ -80,7 +73,7 @@ pub struct ElectionsOptions {
 pub fn elections(options: &ElectionsOptions, progress: &mut dyn FnMut(String)) -> Result<Table, MeasureError> {
     options.check()?;
     let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
-    let nodes = Nodes::start_filled(&options.place, &shape, options.keys, options.value_size)?;
+    let nodes = Nodes::start_filled(&options.place, &shape, options.data.keys, options.data.value_size)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StorageError::system("a runtime"))?;
     let mut control = Control::new(nodes.addresses());
@@ -88,14 +81,11 @@ pub fn elections(options: &ElectionsOptions, progress: &mut dyn FnMut(String)) -
     let mut look = || terms_of_all(&infos, &runtime.block_on(control.statuses(&infos)));
 
     let closed = Plan {
-        connections: options.connections,
-        pipeline: options.pipeline,
-        threads: options.threads.min(options.connections),
         read_ratio: options.read_ratio,
         workload: crate::options::Workload::Mixed,
         warmup: WARMUP,
         duration: options.peak_duration,
-        ..plan(&nodes.addresses(), options.keys, options.value_size)
+        ..options.data.plan(&nodes.addresses(), options.connections, options.pipeline)
     };
     let at_start = look()?;
     let mut peaks = Vec::new();
@@ -192,9 +182,7 @@ impl ElectionsOptions {
         }
         within("connections", self.connections, 1, CONNECTIONS_MAX)?;
         within("pipeline", self.pipeline, 1, PIPELINE_MAX)?;
-        within("keys", self.keys as usize, 1, 10_000_000)?;
-        within("value-size", self.value_size, 0, VALUE_BYTES_MAX)?;
-        within("threads", self.threads, 1, THREADS_MAX)
+        self.data.check()
     }
 }
 
@@ -204,7 +192,7 @@ fn table(options: &ElectionsOptions, report: &Report, peak: f64) -> Table {
         options.shards,
         options.connections,
         options.read_ratio * 100.0,
-        options.value_size,
+        options.data.value_size,
         options.minutes
     );
     let head = ["peak, operations/s", "due/s", "done/s", "p50", "p99", "p99.9", "max", "trouble"];

@@ -4,16 +4,16 @@
 //! them. Both clusters run all the time; the one whose turn it is not does what a cluster without load does.
 
 use crate::compare::{Family, Load};
-use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, PIPELINE_MAX, THREADS_MAX};
+use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, PIPELINE_MAX};
 use crate::options::{OptionError, Plan, parse_duration, within};
 use crate::report::{Pretty, Report};
 use crate::run::Progress;
 use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
-use crate::storage::options::Place;
-use crate::storage::{MeasureError, StorageError, Table, median, plan, spread};
+use crate::storage::options::{DataOptions, Place};
+use crate::storage::{MeasureError, StorageError, Table, median, spread};
 use clap::Args;
-use kvorum_protocol::limits::{SHARDS_MAX, VALUE_BYTES_MAX};
+use kvorum_protocol::limits::SHARDS_MAX;
 use std::time::Duration;
 
 const NODES: usize = 3;
@@ -45,15 +45,8 @@ pub struct ShardsOptions {
     /// How long everybody rests before each turn
     #[arg(long, default_value = "2s", value_parser = parse_duration)]
     pause: Duration,
-    /// Keys, drawn evenly
-    #[arg(long, default_value_t = 100_000)]
-    keys: u32,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 100)]
-    value_size: usize,
-    /// Threads that generate the load
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    #[command(flatten)]
+    data: DataOptions,
     /// Print the table as JSON
     #[arg(long)]
     pub json: bool,
@@ -77,7 +70,7 @@ pub fn shards(options: &ShardsOptions, progress: &mut dyn FnMut(String)) -> Resu
     for (number, &count) in options.counts.iter().enumerate() {
         let port_offset = number as u16 * CLUSTER_PORTS;
         let shape = Shape { nodes: NODES, shards: count, port_offset, environment: &[] };
-        let nodes = Nodes::start_filled(&options.place, &shape, options.keys, options.value_size)?;
+        let nodes = Nodes::start_filled(&options.place, &shape, options.data.keys, options.data.value_size)?;
         progress(format!("a cluster with {count} shard(s) runs"));
         clusters.push(nodes);
     }
@@ -123,20 +116,12 @@ impl ShardsOptions {
         }
         within("rounds", self.rounds as usize, 1, 1000)?;
         within("duration", self.duration.as_millis() as usize, 1, DURATION_MAX.as_millis() as usize)?;
-        within("keys", self.keys as usize, 1, 10_000_000)?;
-        within("value-size", self.value_size, 0, VALUE_BYTES_MAX)?;
-        within("threads", self.threads, 1, THREADS_MAX)
+        self.data.check()
     }
 
     fn plan(&self, addresses: &[String], load: Load) -> Plan {
-        Plan {
-            connections: load.connections,
-            pipeline: load.pipeline,
-            threads: self.threads.min(load.connections),
-            duration: self.duration,
-            warmup: self.warmup,
-            ..plan(addresses, self.keys, self.value_size)
-        }
+        let plan = self.data.plan(addresses, load.connections, load.pipeline);
+        Plan { duration: self.duration, warmup: self.warmup, ..plan }
     }
 }
 
@@ -155,7 +140,7 @@ fn table(options: &ShardsOptions, all: &[Series]) -> Table {
     let title = format!(
         "shards: {NODES} nodes, durability fsync, values of {} B; {} round(s) in turn, each {} s after {} s of load and {} s of \
          rest. Medians (lowest–highest).",
-        options.value_size,
+        options.data.value_size,
         options.rounds,
         options.duration.as_secs_f64(),
         options.warmup.as_secs_f64(),

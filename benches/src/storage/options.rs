@@ -1,7 +1,10 @@
 //! The command line of `kvorum-bench-storage`.
 
-use crate::options::parse_duration;
+use super::plan;
+use crate::limits::THREADS_MAX;
+use crate::options::{OptionError, Plan, parse_duration, within};
 use clap::{Args, Parser, Subcommand};
+use kvorum_protocol::limits::VALUE_BYTES_MAX;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +33,34 @@ pub(crate) struct Place {
     /// The first of the ports that are used, 60 in all
     #[arg(long, global = true, default_value_t = 19_400)]
     pub(crate) base_port: u16,
+}
+
+/// What is loaded, and with how many threads.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct DataOptions {
+    /// Keys, drawn evenly
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) keys: u32,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 100)]
+    pub(crate) value_size: usize,
+    /// Threads that generate the load
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+}
+
+impl DataOptions {
+    pub(crate) fn check(&self) -> Result<(), OptionError> {
+        within("keys", self.keys as usize, 1, 10_000_000)?;
+        within("value-size", self.value_size, 0, VALUE_BYTES_MAX)?;
+        within("threads", self.threads, 1, THREADS_MAX)
+    }
+
+    /// A load of this on the nodes at `addresses`.
+    pub(crate) fn plan(&self, addresses: &[String], connections: usize, pipeline: usize) -> Plan {
+        let threads = self.threads.min(connections);
+        Plan { connections, pipeline, threads, ..plan(addresses, self.keys, self.value_size) }
+    }
 }
 
 #[derive(Subcommand, Debug)]
