@@ -2,10 +2,11 @@
 
 use super::close::LinkError;
 use super::lane::{Inbound, Lane, LaneError};
-use super::limits::BULK_PAUSE;
+use super::limits::{BULK_PARTS_AT_ONCE, BULK_PAUSE};
 use super::session;
 use super::{Shared, Slot, hello};
 use crate::cert::Identity;
+use kvorum_protocol::limits::PART_BYTES_MAX;
 use quinn::{Connection, SendStream};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -134,8 +135,9 @@ async fn write_lane(link: Arc<Link>, lane: Lane, mut stream: SendStream) -> Resu
         tokio::task::yield_now().await;
         let frames = link.slot.outbound(lane).take();
         if !link.shared.is_cut() && !frames.is_empty() {
+            let is_long = frames.len() >= BULK_PARTS_AT_ONCE * PART_BYTES_MAX;
             stream.write_chunk(frames).await?;
-            if lane == Lane::Bulk {
+            if lane == Lane::Bulk && is_long {
                 tokio::time::sleep(BULK_PAUSE).await;
             }
         }
