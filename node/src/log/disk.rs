@@ -162,8 +162,8 @@ pub trait Disk: Send + Sync {
     fn map_shard_file(&self, shard: ShardId, name: &str) -> Result<Option<Bytes>, DiskError> {
         Ok(self.read_shard_file(shard, name)?.map(Bytes::from))
     }
-    /// Replaces a small named file of a shard as a whole: after a crash it has the old content or the new one.
-    fn write_shard_file(&self, shard: ShardId, name: &str, bytes: &[u8]) -> Result<(), DiskError>;
+    /// Replaces a named file of a shard as a whole: after a crash it has the old content or the new one, which is given in parts.
+    fn write_shard_file(&self, shard: ShardId, name: &str, parts: &[&[u8]]) -> Result<(), DiskError>;
     /// Removes a small named file of a shard, if it is there.
     fn remove_shard_file(&self, shard: ShardId, name: &str) -> Result<(), DiskError>;
 

@@ -21,6 +21,7 @@ pub mod map;
 pub mod operations;
 mod record;
 mod recovery;
+mod scratch;
 mod scrub;
 mod segment;
 mod shard_log;
@@ -38,6 +39,7 @@ pub use disk::{
 pub use error::{Damage, LogError};
 pub use manifest::{Base, HINT_FILE, MANIFEST_FILE};
 pub use recovery::Recovered;
+pub use scratch::scratch;
 pub use scrub::{SegmentPlace, scrub};
 pub use segment::{Chunk, DATA_SEGMENT, LogView, Segment};
 pub use shard_log::{Checkpoint, ENTRY_OVERHEAD_BYTES, LogOptions, SegmentUse, ShardLog, erase};

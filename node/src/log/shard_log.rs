@@ -458,7 +458,7 @@ pub struct SegmentUse {
 pub struct Checkpoint {
     shard: ShardId,
     manifest: Manifest,
-    hint: Vec<u8>,
+    index: Bytes,
     /// Segments that the manifest has replaced.
     dropped: Vec<u32>,
 }
@@ -472,8 +472,9 @@ impl Checkpoint {
         if !self.dropped.is_empty() && planted(Bug::CompactionDropsLive) {
             self.remove_dropped(disk)?;
         }
-        disk.write_shard_file(self.shard, MANIFEST_FILE, &self.manifest.encode(self.shard))?;
-        match disk.write_shard_file(self.shard, HINT_FILE, &self.hint) {
+        disk.write_shard_file(self.shard, MANIFEST_FILE, &[&self.manifest.encode(self.shard)])?;
+        let hint = manifest::encode_hint_header(self.shard, self.manifest.sequence, &self.index);
+        match disk.write_shard_file(self.shard, HINT_FILE, &[&hint, &self.index]) {
             // The next start scans the segments.
             Err(full) if full.is_full() => {
                 tracing::debug!(shard = %self.shard, "no room for a hint");
@@ -498,7 +499,7 @@ impl Checkpoint {
 
     /// Bytes that it writes.
     pub fn bytes(&self) -> u64 {
-        (self.hint.len() + self.manifest.base.state.len()) as u64
+        (self.index.len() + self.manifest.base.state.len()) as u64
     }
 }
 
@@ -619,7 +620,7 @@ impl ShardLog {
         base: Base,
         keep_from: LogIndex,
         compacted: Option<&Compacted>,
-        index: &[u8],
+        index: Bytes,
     ) -> Checkpoint {
         assert!(base.index <= self.last_index(), "the base is in the log");
         let victims = compacted.map_or(&[][..], |compacted| &compacted.victims);
@@ -656,7 +657,7 @@ impl ShardLog {
         let hard_state = HardState { commit: base.index, ..self.hard_state() };
         Checkpoint {
             shard: self.shard,
-            hint: manifest::encode_hint(self.shard, sequence, index),
+            index,
             manifest: Manifest { sequence, base, hard_state, start, listed },
             dropped: victims.to_vec(),
         }
@@ -700,7 +701,7 @@ impl ShardLog {
         };
         // A checkpoint may have been written of which this log has not heard yet: its hint has the same sequence number.
         self.disk.remove_shard_file(self.shard, HINT_FILE)?;
-        self.disk.write_shard_file(self.shard, MANIFEST_FILE, &manifest.encode(self.shard))?;
+        self.disk.write_shard_file(self.shard, MANIFEST_FILE, &[&manifest.encode(self.shard)])?;
         Ok(())
     }
 

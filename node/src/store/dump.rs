@@ -13,9 +13,9 @@
 //! of use with the base and the segments of the same moment.
 
 use super::Store;
-use super::index::{Index, Scanned};
-use crate::log::Position;
-use bytes::BufMut;
+use super::index::{Index, Slot};
+use crate::log::{Position, scratch};
+use bytes::{BufMut, Bytes};
 use kvorum_protocol::DecodeError;
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ type Pair = [u8; PAIR_BYTES];
 /// as somebody holds their segments.
 #[derive(Clone, Debug)]
 pub struct IndexDump {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     slots: usize,
 }
 
@@ -53,7 +53,7 @@ impl IndexDump {
     }
 
     /// The bytes that [`Store::load_index`] reads.
-    pub fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 }
@@ -63,19 +63,23 @@ impl Store {
     pub fn dump_index(&self) -> IndexDump {
         let live = self.reader.live.all();
         let (slots, expiries) = (self.reader.index.keys() as usize, self.expiry.len());
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + PAIR_BYTES * (slots + expiries + live.len()));
-        for count in [slots, expiries, live.len()] {
-            bytes.put_u64_le(count as u64);
-        }
-        self.reader.index.for_each_bucket(|bucket| {
-            for slot in bucket {
-                put_pair(&mut bytes, slot.order, slot.position.pack());
+        let length = HEADER_BYTES + PAIR_BYTES * (slots + expiries + live.len());
+        let bytes = scratch(length, |out| {
+            for count in [slots, expiries, live.len()] {
+                out.put_u64_le(count as u64);
             }
+            self.reader.index.for_each_bucket(|bucket| {
+                for slot in bucket {
+                    put_pair(out, slot.order, slot.position.pack());
+                }
+            });
+            let left = length - HEADER_BYTES - PAIR_BYTES * slots;
+            assert_eq!(out.remaining_mut(), left, "the index has as many slots as keys");
+            self.expiry.iter().for_each(|(at_ms, hash)| put_pair(out, at_ms, hash));
+            live.into_iter().for_each(|(segment, live)| put_pair(out, segment.into(), live));
         });
-        assert_eq!(bytes.len(), HEADER_BYTES + PAIR_BYTES * slots, "the index has as many slots as keys");
-        self.expiry.iter().for_each(|(at_ms, hash)| put_pair(&mut bytes, at_ms, hash));
-        live.into_iter().for_each(|(segment, live)| put_pair(&mut bytes, segment.into(), live));
-        IndexDump { bytes, slots }
+        // As with any other memory: nothing goes on without.
+        IndexDump { bytes: bytes.expect("the system has memory"), slots }
     }
 
     /// Fills the index, which must be empty, from [`IndexDump::bytes`]. Costs about 30 ns per key; reads no record.
@@ -129,7 +133,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn put_pair(out: &mut Vec<u8>, first: u64, second: u64) {
+fn put_pair(out: &mut &mut [u8], first: u64, second: u64) {
     out.put_u64_le(first);
     out.put_u64_le(second);
 }
@@ -139,9 +143,9 @@ fn numbers(pair: &Pair) -> (u64, u64) {
     (u64::from_le_bytes(numbers[0]), u64::from_le_bytes(numbers[1]))
 }
 
-fn scanned(pair: &Pair) -> Scanned {
+fn scanned(pair: &Pair) -> Slot {
     let (order, position) = numbers(pair);
-    Scanned { order, position: Position::unpack(position) }
+    Slot { order, position: Position::unpack(position) }
 }
 
 fn bucket_of(pair: &Pair) -> usize {

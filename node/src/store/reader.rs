@@ -1,6 +1,6 @@
 //! Reading a shard's state from any thread, while its actor goes on writing.
 
-use super::index::{Index, Scanned};
+use super::index::{Index, Slot};
 use super::live::LiveBytes;
 use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
 use crate::log::{Damage, LogError, LogView, Position, Segment};
@@ -357,7 +357,7 @@ impl StoreReader {
     /// was moved by compaction since it was looked up; then the whole group is looked up again.
     fn push_entries(
         &self,
-        group: &[Scanned],
+        group: &[Slot],
         entries: &mut Vec<(Bytes, Entry)>,
         entry: impl Fn(&Record<'_>) -> Option<(Bytes, Entry)>,
     ) -> Result<(), ReadError> {

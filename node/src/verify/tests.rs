@@ -108,7 +108,7 @@ impl Replica {
             assert!(self.store.relocate(moved.hash, moved.from, moved.to).unwrap());
         }
         let index = self.store.dump_index();
-        let checkpoint = self.log.prepare_checkpoint(self.base(), keep_from, Some(&compacted), index.bytes());
+        let checkpoint = self.log.prepare_checkpoint(self.base(), keep_from, Some(&compacted), index.bytes().clone());
         checkpoint.write(disk).unwrap();
         self.log.finish_checkpoint(&checkpoint);
         checkpoint.remove_dropped(disk).unwrap();

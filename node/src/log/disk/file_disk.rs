@@ -240,9 +240,17 @@ impl<F: FileSystem> Disk for FileDisk<F> {
         Ok(Some(Bytes::from_owner(Mapped::whole(mapping))))
     }
 
-    fn write_shard_file(&self, shard: ShardId, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+    fn write_shard_file(&self, shard: ShardId, name: &str, parts: &[&[u8]]) -> Result<(), DiskError> {
         self.create_folder(&shard_folder(shard))?;
-        self.write_new(&shard_file_path(shard, name), |handle| handle.write_at(0, bytes)).map(drop)
+        let write = |handle: &F::File| {
+            let mut offset = 0;
+            parts.iter().try_for_each(|part| {
+                handle.write_at(offset, part)?;
+                offset += part.len() as u64;
+                Ok(())
+            })
+        };
+        self.write_new(&shard_file_path(shard, name), write).map(drop)
     }
 
     fn remove_shard_file(&self, shard: ShardId, name: &str) -> Result<(), DiskError> {

@@ -230,10 +230,10 @@ impl Disk for MemoryDisk {
         Ok(self.state.lock().shard_files.get(&(shard, name.to_owned())).cloned())
     }
 
-    fn write_shard_file(&self, shard: ShardId, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+    fn write_shard_file(&self, shard: ShardId, name: &str, parts: &[&[u8]]) -> Result<(), DiskError> {
         let mut state = self.state.lock();
         state.step()?;
-        state.shard_files.insert((shard, name.to_owned()), bytes.to_owned());
+        state.shard_files.insert((shard, name.to_owned()), parts.concat());
         Ok(())
     }
 

@@ -138,7 +138,7 @@ fn a_checkpoint_frees_the_log_of_its_front_and_keeps_every_record() {
     }
     assert!(model.log.segment_count() > 3);
     let base = model.base();
-    let checkpoint = model.log.prepare_checkpoint(base.clone(), LogIndex(38), None, b"the index");
+    let checkpoint = model.log.prepare_checkpoint(base.clone(), LogIndex(38), None, Bytes::from_static(b"the index"));
     checkpoint.write(&*model.disk).unwrap();
     model.log.finish_checkpoint(&checkpoint);
     assert!(model.log.first_index() > LogIndex(1) && model.log.first_index() <= LogIndex(38));
@@ -170,7 +170,7 @@ fn compaction_keeps_what_lives_and_gives_back_the_rest() {
     let before = model.log.bytes();
     let keep_from = LogIndex(model.log.last_index().0 + 1);
     let compacted = model.compact(&model.all_compactable(keep_from), keep_from);
-    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, Some(&compacted), b"");
+    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, Some(&compacted), Bytes::from_static(b""));
     checkpoint.write(&*model.disk).unwrap();
     model.log.finish_checkpoint(&checkpoint);
     checkpoint.remove_dropped(&*model.disk).unwrap();
@@ -191,13 +191,13 @@ fn a_segment_with_superseded_entries_is_never_left_behind_as_it_is() {
     }
     let keep_from = LogIndex(model.log.last_index().0 + 1);
     assert!(model.log.compactable(keep_from)[0].stale);
-    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, None, b"");
+    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, None, Bytes::from_static(b""));
     checkpoint.write(&*model.disk).unwrap();
     model.log.finish_checkpoint(&checkpoint);
     assert_eq!(model.log.first_index(), LogIndex(1), "its first segment stays part of the log");
     let compacted = model.compact(&[], keep_from);
     assert_eq!(compacted.victims, [1], "it is a victim without being asked for");
-    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, Some(&compacted), b"");
+    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, Some(&compacted), Bytes::from_static(b""));
     checkpoint.write(&*model.disk).unwrap();
     model.log.finish_checkpoint(&checkpoint);
     assert!(model.log.first_index() > LogIndex(1));
@@ -223,7 +223,12 @@ fn a_state_from_elsewhere_replaces_everything_and_keeps_term_and_vote() {
     let at = writer.append(bytes, record.version, None).unwrap();
     let data = writer.finish().unwrap();
     // A checkpoint was written, and its replica did not hear of it before the state came.
-    let unheard = model.log.prepare_checkpoint(model.base(), LogIndex(1), None, b"the index of the state before");
+    let unheard = model.log.prepare_checkpoint(
+        model.base(),
+        LogIndex(1),
+        None,
+        Bytes::from_static(b"the index of the state before"),
+    );
     unheard.write(&*model.disk).unwrap();
     let base = Base { index: LogIndex(1000), term: Term(5), ..model.base() };
     model.log.install(base.clone(), &data).unwrap();
@@ -252,7 +257,8 @@ fn a_lost_or_damaged_part_is_damage_and_never_an_older_state() {
     }
     let keep_from = LogIndex(model.log.last_index().0 + 1);
     let compacted = model.compact(&model.all_compactable(keep_from), keep_from);
-    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, Some(&compacted), b"index");
+    let checkpoint =
+        model.log.prepare_checkpoint(model.base(), keep_from, Some(&compacted), Bytes::from_static(b"index"));
     checkpoint.write(&*model.disk).unwrap();
     model.log.finish_checkpoint(&checkpoint);
     checkpoint.remove_dropped(&*model.disk).unwrap();
@@ -271,7 +277,7 @@ fn a_lost_or_damaged_part_is_damage_and_never_an_older_state() {
     let disk = model.disk.after_kill();
     let mut bytes = disk.read_shard_file(SHARD, MANIFEST_FILE).unwrap().unwrap();
     bytes[20] ^= 1;
-    disk.write_shard_file(SHARD, MANIFEST_FILE, &bytes).unwrap();
+    disk.write_shard_file(SHARD, MANIFEST_FILE, &[&bytes]).unwrap();
     assert_eq!(damage_of(try_open(&disk, end)), Damage::Manifest);
 
     let disk = model.disk.after_kill();
@@ -385,7 +391,7 @@ proptest! {
                 Step::Checkpoint { keep } => {
                     let keep_from = LogIndex((last + 1).saturating_sub(keep).max(1));
                     let before = model.log.first_index();
-                    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, None, b"");
+                    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, None, Bytes::from_static(b""));
                     checkpoint.write(&*model.disk).unwrap();
                     model.log.finish_checkpoint(&checkpoint);
                     prop_assert!(model.log.first_index() <= keep_from.max(before));
@@ -396,7 +402,7 @@ proptest! {
                     let mut bit = 0;
                     victims.retain(|_| { bit += 1; choice >> (bit % 64) & 1 == 1 });
                     let compacted = model.compact(&victims, keep_from);
-                    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, Some(&compacted), b"");
+                    let checkpoint = model.log.prepare_checkpoint(model.base(), keep_from, Some(&compacted), Bytes::from_static(b""));
                     if !matches!(until, Until::DataWritten) {
                         checkpoint.write(&*model.disk).unwrap();
                         model.log.finish_checkpoint(&checkpoint);

@@ -118,7 +118,7 @@ impl Keeper {
     /// A checkpoint of the state as it is now.
     pub(in crate::shard) fn checkpoint(&self, shard: &Shard, compacted: Option<&Compacted>) -> Option<Checkpoint> {
         let (base, index) = shard.capture()?;
-        Some(shard.log().prepare_checkpoint(base, self.keep_from(shard), compacted, index.bytes()))
+        Some(shard.log().prepare_checkpoint(base, self.keep_from(shard), compacted, index.bytes().clone()))
     }
 
     fn write(&mut self, shard: &Shard, compacted: Option<Compacted>) -> Option<Job> {
