@@ -273,6 +273,10 @@ async fn read(
             Ok(Some(length)) => buffer.reserve(READ_BUFFER_BYTES.max(FRAME_HEADER_BYTES + length - buffer.len())),
             Err(error) => return ConnectionError::Malformed { address: shared.address.clone(), error },
         }
+        if assembler.is_under_way() {
+            // A long reply must not keep the thread from small ones until all of it is there.
+            tokio::task::yield_now().await;
+        }
         match half.read_buf(&mut buffer).await {
             Ok(0) => return shared.lost("the node closed the connection"),
             Ok(_) => {}
@@ -321,6 +325,10 @@ async fn write(shared: &Shared, mut half: OwnedWriteHalf) -> std::io::Error {
             }
             if let Err(error) = half.write_all(&buffer).await {
                 return error;
+            }
+            if buffer.len() >= PART_BYTES_MAX {
+                // Nor must a long request.
+                tokio::task::yield_now().await;
             }
             buffer.clear();
             if buffer.capacity() > WRITE_BUFFER_KEPT_BYTES {

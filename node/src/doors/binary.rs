@@ -223,6 +223,10 @@ impl<'a> Connection<'a> {
                 }
             }
             self.write().await?;
+            if self.output.long_bytes() > 0 || self.assembler.is_under_way() {
+                // A long value must not keep the thread from small requests until all of it has passed.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
