@@ -102,7 +102,7 @@ impl Store {
             live.insert(number, bytes);
         }
         for bucket in slots.chunk_by(|one, next| bucket_of(one) == bucket_of(next)) {
-            self.reader.index.load(bucket_of(&bucket[0]), bucket.iter().map(scanned));
+            self.reader.index.load(bucket_of(&bucket[0]), bucket.iter().map(slot_of));
         }
         self.reader.live.set(live);
         self.expiry = expiries.iter().map(numbers).collect();
@@ -143,7 +143,7 @@ fn numbers(pair: &Pair) -> (u64, u64) {
     (u64::from_le_bytes(numbers[0]), u64::from_le_bytes(numbers[1]))
 }
 
-fn scanned(pair: &Pair) -> Slot {
+fn slot_of(pair: &Pair) -> Slot {
     let (order, position) = numbers(pair);
     Slot { order, position: Position::unpack(position) }
 }
