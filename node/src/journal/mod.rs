@@ -34,8 +34,8 @@ use std::time::Duration;
 
 /// Is told when a submission is durable.
 pub trait PersistListener: Send + Sync {
-    /// Everything in the submission of this token is durable. Called in the order of submission for each shard, on the
-    /// journal's thread: must not block.
+    /// Everything in the submission of this token is durable. Called in the order of submission for each shard, on a
+    /// thread of the journal or one that answers requests: must not block.
     fn persisted(&self, token: u64);
 }
 

@@ -15,14 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 /// How often everybody else who is ready on the runtime goes first before the journal's thread is woken. A round that begins with
 /// the first submission leaves those of the turns just behind it to the next one, and a round costs two operations of the disk and
 /// several changes of threads, whatever is in it. Measured in docs/PERFORMANCE.md; an idle runtime passes a yield in a microsecond.
-const YIELDS_BEFORE_ROUND: usize = 4;
+const YIELDS_BEFORE_ROUND: usize = 6;
 
 /// What the journal's thread does until it is stopped.
-type ThreadBody = Box<dyn FnOnce(&Shared) -> Result<(), JournalError> + Send>;
+type ThreadBody = Box<dyn FnOnce(&Arc<Shared>) -> Result<(), JournalError> + Send>;
 
 /// A running journal. Its threads end when it is stopped or dropped.
 pub struct Journal {
@@ -62,6 +64,39 @@ struct Queue {
     stopping: bool,
 }
 
+/// Reports durable rounds, in order. In a task of the runtime where the shards run, if the journal was started in one: from the
+/// journal's thread each report would fetch its shard's inbox from another processor and wake its actor from outside, which
+/// costs an eighth of a small write (docs/PERFORMANCE.md).
+enum Reporter {
+    Task(mpsc::UnboundedSender<Vec<Submission>>),
+    Here,
+}
+
+impl Reporter {
+    fn new(shared: &Arc<Shared>) -> Reporter {
+        let Ok(runtime) = Handle::try_current() else { return Reporter::Here };
+        // Without a bound of its own: each shard waits for its reports before it submits much more.
+        let (rounds, mut durable) = mpsc::unbounded_channel();
+        let shared = Arc::clone(shared);
+        runtime.spawn(async move {
+            while let Some(batch) = durable.recv().await {
+                if catch_unwind(AssertUnwindSafe(|| shared.complete(batch))).is_err() {
+                    return shared.fail(JournalError::Panicked);
+                }
+            }
+        });
+        Reporter::Task(rounds)
+    }
+
+    fn report(&self, shared: &Shared, batch: Vec<Submission>) {
+        match self {
+            // It only fails when the runtime is gone, and every listener with it.
+            Reporter::Task(rounds) => drop(rounds.send(batch)),
+            Reporter::Here => shared.complete(batch),
+        }
+    }
+}
+
 /// Wakes the journal's thread when it is dropped: also if the runtime ends before its task has run.
 struct Call(Arc<Shared>);
 
@@ -77,7 +112,8 @@ impl Journal {
     /// Starts the journal after [`super::replay()`], whose result it takes.
     ///
     /// With durability `memory` nothing is written into the journal: a submission completes at once, on the submitting
-    /// thread, and segments are synced every so often.
+    /// thread, and segments are synced every so often. With `fsync`, submissions complete in the async runtime that this is
+    /// called in, or on the journal's thread if there is none.
     ///
     /// `on_fatal` is called once, from a thread of the journal, at the first failure. No submission completes after it;
     /// the process must end.
@@ -115,7 +151,8 @@ impl Journal {
                 let waker = Arc::clone(&shared);
                 let syncer = ThreadedSync::start(move || waker.note_synced())?;
                 let writer = JournalWriter::open(disk, options, replayed, Box::new(syncer))?;
-                Box::new(move |shared| shared.run_rounds(writer))
+                let reporter = Reporter::new(&shared);
+                Box::new(move |shared| shared.run_rounds(writer, &reporter))
             }
             Durability::Memory => Box::new(move |shared| shared.run_background_sync(options.memory_sync_interval)),
         };
@@ -210,7 +247,7 @@ impl Shared {
         self.queued_bytes.fetch_add(submission.bytes(), Ordering::Relaxed);
         queue.submissions.push(submission);
         drop(queue);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        let Ok(runtime) = Handle::try_current() else {
             self.changed.notify_one();
             return;
         };
@@ -254,14 +291,14 @@ impl Shared {
         (self.on_fatal)(error);
     }
 
-    fn run(&self, body: impl FnOnce(&Shared) -> Result<(), JournalError>) {
+    fn run(self: &Arc<Self>, body: impl FnOnce(&Arc<Self>) -> Result<(), JournalError>) {
         let result = catch_unwind(AssertUnwindSafe(|| body(self)));
         if let Err(error) = result.unwrap_or(Err(JournalError::Panicked)) {
             self.fail(error);
         }
     }
 
-    fn run_rounds(&self, mut writer: JournalWriter) -> Result<(), JournalError> {
+    fn run_rounds(self: &Arc<Self>, mut writer: JournalWriter, reporter: &Reporter) -> Result<(), JournalError> {
         while let Some(batch) = self.next_batch() {
             let began = self.micros();
             self.round_began.store(began + 1, Ordering::Relaxed);
@@ -270,7 +307,8 @@ impl Shared {
             if !batch.is_empty() {
                 self.last_round_micros.store(self.micros().saturating_sub(began), Ordering::Relaxed);
                 self.rounds.fetch_add(1, Ordering::Relaxed);
-                self.complete(&batch);
+                self.durable.lock().handle_round(&batch);
+                reporter.report(self, batch);
             }
         }
         writer.close()
@@ -290,8 +328,10 @@ impl Shared {
         Some(queue.submissions.next_round())
     }
 
-    fn complete(&self, batch: &[Submission]) {
-        self.durable.lock().handle_round(batch);
+    fn complete(&self, batch: Vec<Submission>) {
+        if self.has_failed() {
+            return;
+        }
         for submission in batch {
             self.queued_bytes.fetch_sub(submission.bytes(), Ordering::Relaxed);
             submission.listener.persisted(submission.token);
