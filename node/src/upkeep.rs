@@ -4,7 +4,7 @@
 use crate::log::Disk;
 use crate::pace::Pace;
 use crate::shard::inbox::Inbox;
-use crate::shard::upkeep::{Job, Upkeep};
+use crate::shard::upkeep::{DumpPermits, Job, Upkeep};
 use kvorum_protocol::ShardId;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -16,6 +16,7 @@ use std::time::Instant;
 /// Runs jobs one after another on a thread of its own, which ends when this is dropped.
 pub struct UpkeepThread {
     shared: Arc<Shared>,
+    permits: Arc<DumpPermits>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -45,7 +46,7 @@ impl UpkeepThread {
         });
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("upkeep".into()).spawn(move || worker.run())?;
-        Ok(UpkeepThread { shared, thread: Some(thread) })
+        Ok(UpkeepThread { shared, permits: Arc::default(), thread: Some(thread) })
     }
 
     /// Bytes that were read or written so far.
@@ -59,6 +60,10 @@ impl Upkeep for UpkeepThread {
         // At most one of each shard.
         self.shared.queue.lock().push_back((shard, job, inbox));
         self.shared.filled.notify_one();
+    }
+
+    fn permits(&self) -> &Arc<DumpPermits> {
+        &self.permits
     }
 }
 

@@ -156,8 +156,8 @@ impl ShardHost {
         Ok(ShardHost {
             intake: Intake::new(id, replica, Arc::new(ReceptionSinks(Arc::clone(&reception)))),
             reception,
+            keeper: Keeper::new(upkeep_options, Arc::clone(upkeep.permits())),
             upkeep,
-            keeper: Keeper::new(upkeep_options),
             shard,
             id,
             handle,

@@ -29,7 +29,7 @@ use kvorum_node::scrub::{self, Checked, Pass};
 use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
 use kvorum_node::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardCommand, Waker};
-use kvorum_node::shard::upkeep::{Done, Job, Upkeep, UpkeepOptions};
+use kvorum_node::shard::upkeep::{Done, DumpPermits, Job, Upkeep, UpkeepOptions};
 use kvorum_node::shard::{Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
@@ -68,11 +68,18 @@ type SubmittedJob = (ShardId, Job, Arc<Inbox>);
 
 /// Jobs that shards have submitted and that the world has not looked at yet.
 #[derive(Default)]
-struct Submitted(Mutex<Vec<SubmittedJob>>);
+struct Submitted {
+    jobs: Mutex<Vec<SubmittedJob>>,
+    permits: Arc<DumpPermits>,
+}
 
 impl Upkeep for Submitted {
     fn submit(&self, shard: ShardId, job: Job, inbox: Arc<Inbox>) {
-        self.0.lock().push((shard, job, inbox));
+        self.jobs.lock().push((shard, job, inbox));
+    }
+
+    fn permits(&self) -> &Arc<DumpPermits> {
+        &self.permits
     }
 }
 
@@ -632,7 +639,7 @@ impl Process {
 
     /// Whether the next step of the upkeep is to be planned now.
     pub(super) fn plans_upkeep(&mut self) -> bool {
-        let submitted = std::mem::take(&mut *self.upkeep.submitted.0.lock());
+        let submitted = std::mem::take(&mut *self.upkeep.submitted.jobs.lock());
         self.upkeep.waiting.extend(submitted);
         let due = self.upkeep.ended.is_some() || !self.upkeep.waiting.is_empty();
         due && !std::mem::replace(&mut self.upkeep.planned, true)

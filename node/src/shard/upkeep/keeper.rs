@@ -1,5 +1,6 @@
 //! Decides what is due for one replica, and takes in what came of it.
 
+use super::permits::{DumpPermit, DumpPermits};
 use super::{Done, Job, Leash, Plan, UpkeepOptions, Usage, Work, decide};
 use crate::clock::Nanos;
 use crate::log::{Checkpoint, Compacted, LogError, SegmentUse};
@@ -12,12 +13,15 @@ use tracing::{debug, info, warn};
 const LOOK_EVERY_MS: u64 = 1_000;
 /// After this long, what found no room is tried again.
 const FULL_RETRY_MS: u64 = 5_000;
+/// After this long, whoever found too many checkpoints under way looks again.
+const BUSY_RETRY_MS: u64 = 100;
 /// Bytes of a slot of the index on the disk.
 const SLOT_BYTES: u64 = 16;
 
 /// The keeper of one replica's files. One job at a time is under way.
 pub(in crate::shard) struct Keeper {
     options: UpkeepOptions,
+    permits: Arc<DumpPermits>,
     leash: Arc<Leash>,
     state: State,
     look_at: Nanos,
@@ -40,16 +44,17 @@ pub struct UpkeepCounts {
 enum State {
     Resting,
     Compacting,
-    /// The index points into what was compacted; a checkpoint must name it. There was no room for one.
+    /// The index points into what was compacted; a checkpoint must name it. There was no room for one, on the disk or in memory.
     Unnamed(Compacted),
-    Writing(Arc<Checkpoint>, Option<Compacted>),
-    Removing,
+    Writing(Arc<Checkpoint>, Option<Compacted>, DumpPermit),
+    /// The checkpoint is still held, and its dump with it.
+    Removing(#[expect(dead_code, reason = "ends with the state")] DumpPermit),
 }
 
 impl Keeper {
-    pub(in crate::shard) fn new(options: UpkeepOptions) -> Self {
+    pub(in crate::shard) fn new(options: UpkeepOptions, permits: Arc<DumpPermits>) -> Self {
         let (state, counts) = (State::Resting, UpkeepCounts::default());
-        Keeper { options, leash: Leash::new(), state, look_at: Nanos::default(), counts }
+        Keeper { options, permits, leash: Leash::new(), state, look_at: Nanos::default(), counts }
     }
 
     pub(in crate::shard) fn counts(&self) -> UpkeepCounts {
@@ -78,20 +83,20 @@ impl Keeper {
         match std::mem::replace(&mut self.state, State::Resting) {
             State::Resting => {
                 self.look_at = now.after_ms(LOOK_EVERY_MS);
-                self.look(shard)
+                self.look(shard, now)
             }
             State::Unnamed(compacted) => {
                 self.look_at = now.after_ms(FULL_RETRY_MS);
-                self.write(shard, Some(compacted))
+                self.write(shard, now, Some(compacted))
             }
-            busy @ (State::Compacting | State::Writing(..) | State::Removing) => {
+            busy @ (State::Compacting | State::Writing(..) | State::Removing(_)) => {
                 self.state = busy;
                 None
             }
         }
     }
 
-    fn look(&mut self, shard: &Shard) -> Option<Job> {
+    fn look(&mut self, shard: &Shard, now: Nanos) -> Option<Job> {
         let (log, reader) = (shard.log(), shard.reader());
         let keep_from = self.keep_from(shard);
         let usage = |segment: SegmentUse| Usage { segment, live_bytes: reader.live_bytes(segment.number) };
@@ -99,7 +104,7 @@ impl Keeper {
         let index_bytes = reader.keys() * SLOT_BYTES;
         match decide(&self.options, &segments, reader.live_bytes_total(), log.grown(), index_bytes) {
             Plan::Rest => None,
-            Plan::Checkpoint => self.write(shard, None),
+            Plan::Checkpoint => self.write(shard, now, None),
             Plan::Compact { victims, live_bytes } => {
                 let compaction = log.plan_compaction(&victims, keep_from, live_bytes);
                 debug!(shard = %log.shard(), victims = compaction.victims(), live_bytes, "compaction begins");
@@ -121,9 +126,14 @@ impl Keeper {
         Some(shard.log().prepare_checkpoint(base, self.keep_from(shard), compacted, index.bytes().clone()))
     }
 
-    fn write(&mut self, shard: &Shard, compacted: Option<Compacted>) -> Option<Job> {
+    fn write(&mut self, shard: &Shard, now: Nanos, compacted: Option<Compacted>) -> Option<Job> {
+        let Some(permit) = self.permits.take() else {
+            self.look_at = now.after_ms(BUSY_RETRY_MS);
+            self.state = compacted.map_or(State::Resting, State::Unnamed);
+            return None;
+        };
         let checkpoint = Arc::new(self.checkpoint(shard, compacted.as_ref())?);
-        self.state = State::Writing(Arc::clone(&checkpoint), compacted);
+        self.state = State::Writing(Arc::clone(&checkpoint), compacted, permit);
         Some(self.job(Work::Write(checkpoint)))
     }
 
@@ -143,7 +153,7 @@ impl Keeper {
             Err(LogError::DiskFull(full)) => {
                 warn!(shard = %shard.log().shard(), error = %full, "no room to tidy up; trying again later");
                 self.look_at = now.after_ms(FULL_RETRY_MS);
-                if let State::Writing(_, Some(compacted)) = state {
+                if let State::Writing(_, Some(compacted), _) = state {
                     self.state = State::Unnamed(compacted);
                 }
                 return Ok(None);
@@ -159,12 +169,12 @@ impl Keeper {
                 self.counts.compaction_bytes_read += read;
                 self.counts.compaction_bytes_written += written;
                 shard.take_over(&compacted)?;
-                Ok(self.write(shard, Some(compacted)))
+                Ok(self.write(shard, now, Some(compacted)))
             }
-            (Done::Written, State::Writing(checkpoint, _)) => {
+            (Done::Written, State::Writing(checkpoint, _, permit)) => {
                 self.counts.checkpoints += 1;
                 shard.finish_checkpoint(&checkpoint);
-                self.state = State::Removing;
+                self.state = State::Removing(permit);
                 Ok(Some(self.job(Work::Remove(checkpoint))))
             }
             (Done::Compacted(None) | Done::Removed | Done::Cancelled, _) => Ok(None),

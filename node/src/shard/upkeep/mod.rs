@@ -3,11 +3,13 @@
 
 mod keeper;
 mod leash;
+mod permits;
 mod policy;
 
 pub(super) use keeper::Keeper;
 pub use keeper::UpkeepCounts;
 pub use leash::Leash;
+pub use permits::DumpPermits;
 pub use policy::{Plan, UpkeepOptions, Usage, decide};
 
 use super::inbox::Inbox;
@@ -56,6 +58,8 @@ pub enum Done {
 pub trait Upkeep: Send + Sync {
     /// Runs a job of a shard, and then tells its inbox. Never blocks.
     fn submit(&self, shard: ShardId, job: Job, inbox: Arc<Inbox>);
+    /// How many of the node's replicas may hold a dump of their index.
+    fn permits(&self) -> &Arc<DumpPermits>;
 }
 
 impl Job {
