@@ -66,7 +66,7 @@ struct Queue {
 
 /// Reports durable rounds, in order. In a task of the runtime where the shards run, if the journal was started in one: from the
 /// journal's thread each report would fetch its shard's inbox from another processor and wake its actor from outside, which
-/// costs an eighth of a small write (docs/PERFORMANCE.md).
+/// costs up to a twentieth of a small write (docs/PERFORMANCE.md).
 enum Reporter {
     Task(mpsc::UnboundedSender<Vec<Submission>>),
     Here,
@@ -115,7 +115,7 @@ impl Journal {
     /// thread, and segments are synced every so often. With `fsync`, submissions complete in the async runtime that this is
     /// called in, or on the journal's thread if there is none.
     ///
-    /// `on_fatal` is called once, from a thread of the journal, at the first failure. No submission completes after it;
+    /// `on_fatal` is called once, from a thread of the journal or of the runtime, at the first failure. No submission completes after it;
     /// the process must end.
     ///
     /// # Errors
@@ -162,7 +162,8 @@ impl Journal {
         Ok((Journal { shared: Arc::clone(&shared), thread }, JournalHandle { shared }))
     }
 
-    /// Completes what was submitted, syncs every segment, and ends the threads. A failure meanwhile went to `on_fatal`.
+    /// Makes what was submitted durable, syncs every segment, and ends the threads; a runtime's task may report the last rounds
+    /// a moment later. A failure meanwhile went to `on_fatal`.
     pub fn stop(mut self) {
         self.shut_down();
     }

@@ -1,6 +1,7 @@
 //! A group of three replicas, and those that join it, in one thread: a network of queues, disks in memory, a clock that
 //! moves when told to.
 
+mod dumps;
 mod membership;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
