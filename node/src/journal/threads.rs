@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 const YIELDS_BEFORE_ROUND: usize = 6;
 
 /// What the journal's thread does until it is stopped.
-type ThreadBody = Box<dyn FnOnce(&Arc<Shared>) -> Result<(), JournalError> + Send>;
+type ThreadBody = Box<dyn FnOnce(&Shared) -> Result<(), JournalError> + Send>;
 
 /// A running journal. Its threads end when it is stopped or dropped.
 pub struct Journal {
@@ -115,8 +115,8 @@ impl Journal {
     /// thread, and segments are synced every so often. With `fsync`, submissions complete in the async runtime that this is
     /// called in, or on the journal's thread if there is none.
     ///
-    /// `on_fatal` is called once, from a thread of the journal or of the runtime, at the first failure. No submission completes after it;
-    /// the process must end.
+    /// `on_fatal` is called once, from a thread of the journal or of the runtime, at the first failure. No submission
+    /// completes after it; the process must end.
     ///
     /// # Errors
     /// `Options`, `Thread`, or a failure of the disk.
@@ -292,14 +292,14 @@ impl Shared {
         (self.on_fatal)(error);
     }
 
-    fn run(self: &Arc<Self>, body: impl FnOnce(&Arc<Self>) -> Result<(), JournalError>) {
+    fn run(&self, body: impl FnOnce(&Shared) -> Result<(), JournalError>) {
         let result = catch_unwind(AssertUnwindSafe(|| body(self)));
         if let Err(error) = result.unwrap_or(Err(JournalError::Panicked)) {
             self.fail(error);
         }
     }
 
-    fn run_rounds(self: &Arc<Self>, mut writer: JournalWriter, reporter: &Reporter) -> Result<(), JournalError> {
+    fn run_rounds(&self, mut writer: JournalWriter, reporter: &Reporter) -> Result<(), JournalError> {
         while let Some(batch) = self.next_batch() {
             let began = self.micros();
             self.round_began.store(began + 1, Ordering::Relaxed);
