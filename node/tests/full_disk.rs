@@ -56,6 +56,8 @@ async fn a_disk_that_is_full_to_the_brim_loses_nothing_and_serves_again_once_the
 
     std::fs::remove_file(brim).expect("the test made it");
     std::fs::remove_file(ballast).expect("the test made it");
+    // Each replica may need a new segment, twice as large as the one that is full.
+    mounted.grow();
     eventually("writes work again", DEADLINE, async || client.put("after", "room").deadline(WRITE_DEADLINE).await)
         .await;
     assert_holds(&client, &acknowledged).await;
@@ -134,6 +136,12 @@ impl Mounted {
 
     fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    fn grow(&self) {
+        let size = format!("remount,size={}m", 4 * FILE_SYSTEM_MIB);
+        let output = Command::new("mount").args(["-o", &size]).arg(self.path()).output().expect("mount has run before");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
