@@ -41,10 +41,19 @@ pub(super) struct Session {
     has_left: Notify,
 }
 
+/// How many null servers share a machine's processors.
+const NODES: usize = 3;
+
 /// Accepts connections for ever. A leader gets all shards, readers share them.
 pub(super) fn serve(options: &NullOptions, leader: Option<Arc<Leader>>) -> io::Result<()> {
     let door = Arc::new(Door::new(options, leader)?);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // As a node's: this process's share of the processors, and a thread lets others go first before it is put to sleep.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads((processors / NODES).max(1))
+        .on_thread_park(std::thread::yield_now)
+        .build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(&options.listen).await?;
         loop {
