@@ -7,11 +7,11 @@ use super::replies::Replies;
 use crate::log::operations::{RECORDS_MAX, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
 use bytes::BufMut;
-use hashbrown::HashMap;
+use hashlink::LinkedHashMap;
+use hashlink::linked_hash_map::Entry;
 use kvorum_protocol::codec::{Reader, Writer};
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
 use kvorum_protocol::{ClientId, DecodeError, LogIndex, WriteId};
-use std::collections::BTreeMap;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Most answers remembered per client and shard. A client must not have more unanswered writes than this.
@@ -54,7 +54,7 @@ pub enum Known {
 
 #[derive(Debug, Default)]
 struct Session {
-    /// Key in `SessionTable::by_use`.
+    /// The entry, and the number of the use there.
     last_use: (LogIndex, u32),
     last_use_ms: u64,
     /// The write that began it, if the client may have had a session that was dropped shortly before.
@@ -127,9 +127,8 @@ impl Session {
 /// The sessions of one shard.
 #[derive(Debug, Default)]
 pub struct SessionTable {
-    // Looked up by key only; its order never reaches an effect.
-    sessions: HashMap<ClientId, Session>,
-    by_use: BTreeMap<(LogIndex, u32), ClientId>,
+    /// In the order of their last use, the least recent first.
+    sessions: LinkedHashMap<ClientId, Session>,
     uses_of_entry: (LogIndex, u32),
     any_dropped: bool,
     /// Milliseconds, from write to write; see [`CLOCK_STEP_MS_MAX`].
@@ -172,11 +171,11 @@ impl SessionTable {
 
     /// Hashes everything that replicas have in common, clients in the order of their last use.
     pub(super) fn digest(&self, hasher: &mut Xxh3) {
-        for ((index, number), client) in &self.by_use {
-            let session = &self.sessions[client];
+        for (client, session) in &self.sessions {
+            let (index, number) = session.last_use;
             hasher.update(client.0.as_bytes());
             for part in
-                [index.0, u64::from(*number), session.last_use_ms, session.floor, session.begun_in_doubt.unwrap_or(0)]
+                [index.0, u64::from(number), session.last_use_ms, session.floor, session.begun_in_doubt.unwrap_or(0)]
             {
                 hasher.update(&part.to_le_bytes());
             }
@@ -208,9 +207,9 @@ impl SessionTable {
         Writer::bool(out, self.any_dropped);
         out.put_u64_le(self.uses_of_entry.0.0);
         out.put_u32_le(self.uses_of_entry.1);
-        out.count(self.by_use.len());
-        for client in self.by_use.values() {
-            self.sessions[client].encode(*client, out);
+        out.count(self.sessions.len());
+        for (client, session) in &self.sessions {
+            session.encode(*client, out);
         }
     }
 
@@ -233,11 +232,10 @@ impl SessionTable {
         for _ in 0..reader.count("sessions", SESSIONS_MAX, SESSION_BYTES_MIN)? {
             let (client, session) = Session::decode(reader)?;
             let last_use = session.last_use;
-            let follows = table.by_use.last_key_value().is_none_or(|(&before, _)| before < last_use);
+            let follows = table.sessions.back().is_none_or(|(_, before)| before.last_use < last_use);
             check(follows && last_use <= table.uses_of_entry, "last use of a session", last_use.0.0)?;
             check(session.last_use_ms <= table.clock_ms, "time of a session", session.last_use_ms)?;
             table.bytes += session.bytes;
-            table.by_use.insert(last_use, client);
             let twice = table.sessions.insert(client, session).is_some();
             check(!twice, "client with two sessions", last_use.0.0)?;
         }
@@ -267,10 +265,13 @@ impl SessionTable {
         let now_ms = self.clock_ms;
         let use_number = self.next_use(index);
         let begun_in_doubt = self.is_doubtful().then_some(record.sequence);
-        let begin = || Session { begun_in_doubt, ..Session::default() };
-        let session = self.sessions.entry(record.client).or_insert_with(begin);
-        self.by_use.remove(&session.last_use);
-        self.by_use.insert(use_number, record.client);
+        let session = match self.sessions.entry(record.client) {
+            Entry::Occupied(mut entry) => {
+                entry.to_back();
+                entry.into_mut()
+            }
+            Entry::Vacant(entry) => entry.insert(Session { begun_in_doubt, ..Session::default() }),
+        };
         session.last_use = use_number;
         session.last_use_ms = now_ms;
         let bytes_before = session.bytes;
@@ -293,12 +294,12 @@ impl SessionTable {
 
     fn drop_old(&mut self) {
         for _ in 0..EXPIRED_PER_WRITE_MAX {
-            let Some((&oldest, &client)) = self.by_use.first_key_value() else { return };
-            let idle_ms = self.clock_ms - self.sessions[&client].last_use_ms;
+            let Some((_, oldest)) = self.sessions.front() else { return };
+            let idle_ms = self.clock_ms - oldest.last_use_ms;
             if self.sessions.len() <= SESSIONS_MAX && idle_ms <= IDLE_MS_MAX {
                 return;
             }
-            self.drop_session(oldest, client);
+            self.drop_oldest();
         }
     }
 
@@ -306,15 +307,13 @@ impl SessionTable {
     /// session.
     fn drop_heavy(&mut self) {
         while self.bytes > REPLY_BYTES_MAX && self.sessions.len() > 1 {
-            let Some((&oldest, &client)) = self.by_use.first_key_value() else { return };
-            self.drop_session(oldest, client);
+            self.drop_oldest();
         }
     }
 
-    fn drop_session(&mut self, last_use: (LogIndex, u32), client: ClientId) {
-        self.by_use.remove(&last_use);
+    fn drop_oldest(&mut self) {
+        let Some((_, session)) = self.sessions.pop_front() else { return };
         self.any_dropped = true;
-        let Some(session) = self.sessions.remove(&client) else { return };
         self.bytes -= session.bytes;
         if self.clock_ms - session.last_use_ms < RETRIES_COME_WITHIN_MS {
             self.doubtful_until_ms = self.clock_ms.saturating_add(RETRIES_COME_WITHIN_MS);
