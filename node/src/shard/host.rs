@@ -92,6 +92,8 @@ pub struct ShardHost {
     journal: Arc<dyn ShardJournal>,
     outlet: Arc<dyn ShardOutlet>,
     disk: Arc<dyn Disk>,
+    /// What a turn takes in; empty between turns.
+    drained: Drained,
     /// Unanswered requests, by ticket.
     tickets: Slab<Unanswered>,
     intake: Intake,
@@ -165,6 +167,7 @@ impl ShardHost {
             journal,
             outlet,
             disk,
+            drained: Drained::default(),
             tickets: Slab::new(),
             persisted: 0,
             last,
@@ -211,14 +214,17 @@ impl ShardHost {
     /// # Panics
     /// If it finds itself broken, or was told to. It must be dropped then, too.
     pub fn turn(&mut self, now: Now) -> Result<(), ShardError> {
-        let Drained { requests, messages, snapshots, commands, upkeep, persisted, tick } = self.inbox.drain();
+        let mut drained = std::mem::take(&mut self.drained);
+        self.inbox.drain(&mut drained);
+        let Drained { requests, messages, snapshots, commands, upkeep, persisted, tick } = &mut drained;
+        let (persisted, tick) = (*persisted, *tick);
         if persisted > self.persisted {
             self.persisted = persisted;
             self.shard.handle_persisted(persisted);
         }
         // First: once a snapshot is in place the replica must not touch its old log any more.
-        self.take_in(now.monotonic, snapshots, tick)?;
-        for message in messages {
+        self.take_in(now.monotonic, snapshots.drain(..), tick)?;
+        for message in messages.drain(..) {
             let from = message.from;
             match self.shard.handle_message(now.monotonic, message) {
                 Ok(()) => {}
@@ -229,22 +235,24 @@ impl ShardHost {
         if tick {
             self.shard.handle_tick(now);
         }
-        if let Some(done) = upkeep {
+        if let Some(done) = upkeep.take() {
             let next = self.keeper.handle_done(&mut self.shard, now.monotonic, done)?;
             self.submit(next);
         } else if tick {
             let due = self.keeper.handle_tick(&self.shard, now.monotonic);
             self.submit(due);
         }
-        for command in commands {
+        for command in commands.drain(..) {
             self.handle_command(command);
         }
         let tickets = &mut self.tickets;
-        self.shard.handle_requests(requests.into_iter().map(|request| {
+        self.shard.handle_requests(requests.drain(..).map(|request| {
             let QueuedRequest { reply_to, queued_at, deadline, operation } = request;
             let unanswered = Unanswered { reply_to, bytes: operation.bytes(), queued_at };
             ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), deadline, operation }
         }));
+        drained.clear();
+        self.drained = drained;
         let effects = self.shard.poll(now)?;
         for replica in effects.snapshots {
             self.offer_snapshot(replica);
@@ -270,7 +278,12 @@ impl ShardHost {
     }
 
     /// Goes on with the snapshot that the replica receives, if it receives one.
-    fn take_in(&mut self, now: Nanos, messages: Vec<SnapshotMessage>, tick: bool) -> Result<(), ShardError> {
+    fn take_in(
+        &mut self,
+        now: Nanos,
+        messages: impl Iterator<Item = SnapshotMessage>,
+        tick: bool,
+    ) -> Result<(), ShardError> {
         let applied = self.shard.store().applied();
         for message in messages {
             self.intake.handle_message(now, message, applied)?;

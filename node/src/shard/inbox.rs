@@ -26,6 +26,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+/// How many of a kind the memory is kept for that a turn's queues leave behind.
+const KEPT_CAPACITY_MAX: usize = 64;
+
 /// A request on its way to a shard's actor.
 #[derive(Debug)]
 pub struct QueuedRequest {
@@ -153,8 +156,8 @@ impl Queues {
         self.outlet.is_none()
     }
 
-    /// Everything, and none of what is not a queue.
-    fn take(&mut self) -> Drained {
+    /// Hands everything over, and none of what is not a queue, to one that holds nothing: its memory serves for what comes next.
+    fn take(&mut self, into: &mut Drained) {
         let Queues {
             requests,
             requests_bytes,
@@ -171,15 +174,12 @@ impl Queues {
         } = self;
         (*requests_bytes, *messages_bytes, *snapshots_bytes) = (0, 0, 0);
         *expecting = Expecting::Anything;
-        Drained {
-            requests: std::mem::take(requests),
-            messages: std::mem::take(messages),
-            snapshots: std::mem::take(snapshots),
-            commands: std::mem::take(commands),
-            upkeep: upkeep.take(),
-            persisted: *persisted,
-            tick: false,
-        }
+        std::mem::swap(requests, &mut into.requests);
+        std::mem::swap(messages, &mut into.messages);
+        std::mem::swap(snapshots, &mut into.snapshots);
+        std::mem::swap(commands, &mut into.commands);
+        into.upkeep = upkeep.take();
+        into.persisted = *persisted;
     }
 }
 
@@ -193,6 +193,23 @@ pub(super) struct Drained {
     pub(super) upkeep: Option<Result<Done, LogError>>,
     pub(super) persisted: u64,
     pub(super) tick: bool,
+}
+
+impl Drained {
+    /// Empties it, and lets go of the memory that a burst has left.
+    pub(super) fn clear(&mut self) {
+        fn clear<T>(queue: &mut Vec<T>) {
+            queue.clear();
+            if queue.capacity() > KEPT_CAPACITY_MAX {
+                *queue = Vec::new();
+            }
+        }
+        clear(&mut self.requests);
+        clear(&mut self.messages);
+        clear(&mut self.snapshots);
+        clear(&mut self.commands);
+        self.upkeep = None;
+    }
 }
 
 /// The bounds of a node's queues of requests and consensus messages. The defaults are [`crate::limits`]'; a simulation, whose
@@ -429,11 +446,11 @@ impl Inbox {
         queues.messages_bytes + queues.requests_bytes
     }
 
-    /// Takes everything. Clears the mark first: whatever comes in from here on sends another wake-up.
-    pub(super) fn drain(&self) -> Drained {
+    /// Takes everything, into one that holds nothing. Clears the mark first: whatever comes in from here on sends another wake-up.
+    pub(super) fn drain(&self, into: &mut Drained) {
         self.armed.store(false, Ordering::SeqCst);
-        let drained = self.queues.lock().take();
-        Drained { tick: self.tick.swap(false, Ordering::SeqCst), ..drained }
+        self.queues.lock().take(into);
+        into.tick = self.tick.swap(false, Ordering::SeqCst);
     }
 
     /// The host's turn is over but for what it sends: from here on it is woken by what it expects only, and `promises` leave
@@ -462,12 +479,14 @@ impl Inbox {
     /// The host is gone: what waits is answered now, and what comes later at once. Not left to the end of this value,
     /// which may wait for those very answers: a session holds on to the replica that it has asked.
     pub(super) fn close(&self) {
-        let Drained { requests, .. } = {
+        let mut drained = Drained::default();
+        {
             let mut queues = self.queues.lock();
             queues.outlet = None;
             queues.promises.clear();
-            queues.take()
-        };
+            queues.take(&mut drained);
+        }
+        let requests = drained.requests;
         // Each is answered as it is dropped.
         let bytes = requests.iter().map(|request| request.operation.bytes()).sum();
         self.release(requests.len(), bytes);
@@ -533,6 +552,7 @@ mod tests {
     use crate::snapshot::{OffersFull, SnapshotSource};
     use kvorum_protocol::snapshot::{SnapshotId, SnapshotPart};
     use kvorum_protocol::{LogIndex, Outcome, Term};
+    use std::ops::Range;
 
     /// Keeps the messages that are sent.
     #[derive(Default)]
@@ -619,16 +639,39 @@ mod tests {
                 bytes: vec![0; SNAPSHOT_BYTES_MAX / 3].into(),
             },
         };
-        let queued = |messages: Vec<SnapshotMessage>| {
+        let queued = || {
+            let messages = drained(&inbox).snapshots;
             messages.iter().filter(|message| **message == chunk(0) || **message == chunk(1)).count()
         };
         (0..4).for_each(|at| inbox.snapshot(chunk(at)));
-        assert_eq!(queued(inbox.drain().snapshots), 2);
+        assert_eq!(queued(), 2);
         inbox.snapshot(chunk(0));
-        assert_eq!(queued(inbox.drain().snapshots), 1, "what was taken counts no longer");
+        assert_eq!(queued(), 1, "what was taken counts no longer");
         inbox.close();
         inbox.snapshot(chunk(0));
-        assert_eq!(queued(inbox.drain().snapshots), 0);
+        assert_eq!(queued(), 0);
+    }
+
+    fn drained(inbox: &Inbox) -> Drained {
+        let mut drained = Drained::default();
+        inbox.drain(&mut drained);
+        drained
+    }
+
+    #[test]
+    fn what_a_turn_took_in_is_gone_and_a_burst_leaves_no_memory() {
+        let inbox = inbox(&Arc::default());
+        let mut taken = Drained::default();
+        let came = |taken: &mut Drained, indexes: Range<u64>| {
+            indexes.clone().for_each(|index| inbox.message(message(RaftMessageKind::Append, index)));
+            inbox.drain(taken);
+            assert!(taken.messages.iter().map(|message| message.index.0).eq(indexes));
+            taken.clear();
+        };
+        came(&mut taken, 0..2 * KEPT_CAPACITY_MAX as u64);
+        assert_eq!(taken.messages.capacity(), 0);
+        (0..3).for_each(|index| came(&mut taken, index..index + 2));
+        came(&mut taken, 0..0);
     }
 
     /// An inbox whose wake-ups and messages can be looked at.
@@ -651,7 +694,7 @@ mod tests {
 
         /// The host takes a turn, after which it expects that.
         fn turn(&self, expecting: Expecting) {
-            self.inbox.drain();
+            drained(&self.inbox);
             self.inbox.expect(expecting, Vec::new());
             self.woken.store(0, Ordering::Relaxed);
         }
