@@ -24,6 +24,7 @@ mod pace;
 pub mod peer_desk;
 pub mod peer_table;
 pub mod peers;
+mod prefetch;
 pub mod pressure;
 pub mod replica;
 pub mod replica_files;

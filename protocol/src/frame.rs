@@ -59,6 +59,16 @@ pub fn peek_length(buffer: &[u8], limit: usize) -> Result<Option<usize>, DecodeE
     Ok(Some(length))
 }
 
+/// The bodies of the whole frames at the front of `buffer`, unverified: to look ahead.
+pub fn peek_bodies(mut buffer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = u32::from_le_bytes(*buffer.first_chunk()?) as usize;
+        let body = buffer.get(FRAME_HEADER_BYTES..)?.get(..length)?;
+        buffer = &buffer[FRAME_HEADER_BYTES + length..];
+        Some(body)
+    })
+}
+
 fn checksum(length: u32, body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&length.to_le_bytes());

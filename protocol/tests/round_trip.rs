@@ -429,6 +429,23 @@ proptest! {
         prop_assert_eq!(decoded, Ok(requests));
     }
 
+    /// Whatever has come, looking ahead sees the bodies that decoding finds, and of each whether it is a GET, and of which key.
+    #[test]
+    fn looking_ahead(requests in vec(request(), 1..4), missing in 0usize..64) {
+        let mut out = BytesMut::new();
+        requests.iter().for_each(|request| request.encode(&mut out));
+        out.truncate(out.len().saturating_sub(missing));
+        let ahead: Vec<Bytes> = frame::peek_bodies(&out).map(Bytes::copy_from_slice).collect();
+        prop_assert_eq!(&ahead, &bodies(out));
+        for (body, request) in ahead.iter().zip(&requests) {
+            let key = match &request.body {
+                RequestBody::Get { key, .. } => Some(&key[..]),
+                _ => None,
+            };
+            prop_assert_eq!(Request::peek_get(body), key);
+        }
+    }
+
     #[test]
     fn responses(responses in vec(response(), 1..3)) {
         let mut out = BytesMut::new();

@@ -5,12 +5,13 @@
 //! down by TCP and costs a bounded amount of memory.
 
 use super::outgoing::Outgoing;
-use crate::clock;
+use crate::clock::{self, Nanos};
 use crate::limits::{
     FRAME_TIMEOUT, HELLO_TIMEOUT, LARGE_FRAME_BYTES, LARGE_FRAMES_BYTES_MAX, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES,
     SESSION_REQUESTS_MAX, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
 use crate::session::{Answered, Session, SessionContext};
+use crate::store::PREFETCH_KEYS;
 use bytes::{Buf, Bytes, BytesMut};
 use kvorum_protocol::frame;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
@@ -136,6 +137,10 @@ struct Connection<'a> {
     client: Option<ClientId>,
     pushes: bool,
     input: BytesMut,
+    /// How many more frames at the front of `input` were looked at ahead, …
+    looked_ahead: usize,
+    /// … and when: their requests count from then.
+    now: Nanos,
     assembler: Assembler,
     output: Outgoing,
     /// When the frame at the front of `input` began to come in.
@@ -157,6 +162,8 @@ impl<'a> Connection<'a> {
             client: None,
             pushes: false,
             input: BytesMut::with_capacity(SESSION_READ_BYTES),
+            looked_ahead: 0,
+            now: clock::monotonic(),
             assembler: Assembler::new(FRAME_BYTES_MAX),
             output: Outgoing::with_capacity(SESSION_READ_BYTES),
             frame_since: None,
@@ -255,6 +262,7 @@ impl<'a> Connection<'a> {
     /// Handles every whole frame of the input, unless too much is unanswered or unwritten.
     async fn handle_input(&mut self) -> Result<(), ConnectionError> {
         while self.takes_requests() {
+            self.look_ahead();
             let body = match frame::decode(&mut self.input, FRAME_BYTES_MAX) {
                 Ok(Some(body)) => body,
                 Ok(None) => return self.await_rest().await,
@@ -286,9 +294,24 @@ impl<'a> Connection<'a> {
             }
             if self.output.frames.len() >= SESSION_OUTPUT_BYTES {
                 self.flush().await?;
+                self.now = clock::monotonic();
             }
         }
         Ok(())
+    }
+
+    /// Before each frame: if several have come, has what the GETs among the next ones will read fetched, for all of them together.
+    fn look_ahead(&mut self) {
+        if self.looked_ahead > 0 {
+            self.looked_ahead -= 1;
+            return;
+        }
+        self.now = clock::monotonic();
+        let bodies = || frame::peek_bodies(&self.input).take(PREFETCH_KEYS);
+        self.looked_ahead = bodies().count().saturating_sub(1);
+        if self.looked_ahead > 0 {
+            self.session.prefetch(bodies().filter_map(Request::peek_get));
+        }
     }
 
     /// Takes a frame: the message that it is, or makes whole. A message in parts needs its share of the node's memory
@@ -324,6 +347,7 @@ impl<'a> Connection<'a> {
         let waited = timeout(FRAME_TIMEOUT, Arc::clone(&self.door.large_frames).acquire_many_owned(permits)).await;
         let Ok(Ok(permit)) = waited else { return Err(ConnectionError::SlowFrame) };
         self.large_frame = Some(permit);
+        self.now = clock::monotonic();
         Ok(())
     }
 
@@ -351,8 +375,8 @@ impl<'a> Connection<'a> {
 
     async fn handle_request(&mut self, request: Request) -> Result<(), ConnectionError> {
         let Some(client) = self.client else { return self.hello(request).await };
-        let (door, output) = (self.door, &mut self.output);
-        self.session.handle(client, request.id, clock::monotonic(), request, &mut |answered| {
+        let (door, output, now) = (self.door, &mut self.output, self.now);
+        self.session.handle(client, request.id, now, request, &mut |answered| {
             encode_answer(output, door, answered);
         });
         Ok(())

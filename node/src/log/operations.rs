@@ -553,6 +553,11 @@ impl Operations {
         Version(self.first_version.0 + u64::from(self.records) - 1)
     }
 
+    /// How many records there are, as the header says.
+    pub fn count(&self) -> usize {
+        self.records as usize
+    }
+
     /// The records with their offsets in the payload, in order. Ends with the first error.
     pub fn records(&self) -> impl Iterator<Item = Result<(u32, Record<'_>), OperationsError>> {
         let mut at = HEADER_BYTES;

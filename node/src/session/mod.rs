@@ -17,6 +17,7 @@ use crate::reply::{Answer, Reply, ReplySink, ReplyTo};
 use crate::router::{PassedOn, Route, Router};
 use crate::shard::inbox::{QueuedRequest, ShardCommand};
 use crate::shard::{Operation, ShardReply};
+use crate::store::{PREFETCH_KEYS, prefetch_keys};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::hash::{hash64, ring_position, shard_of_position};
 use kvorum_protocol::{
@@ -140,6 +141,15 @@ impl<Origin: Copy> Session<Origin> {
         }
     }
 
+    /// Fetches into the processor's caches what GETs of these keys will read from shards of this node. Takes the first
+    /// [`PREFETCH_KEYS`]; worth it for two or more.
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let router = &self.context.router;
+        let local = |key| Some((router.local(self.shard_of(key))?, hash64(key)));
+        let handles: Vec<_> = keys.take(PREFETCH_KEYS).filter_map(local).collect();
+        prefetch_keys(handles.iter().map(|(handle, hash)| (&*handle.reader, *hash)));
+    }
+
     fn begin(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<ResponseBody> {
         let router = &self.context.router;
         match body {
@@ -159,7 +169,7 @@ impl<Origin: Copy> Session<Origin> {
                     return Some(invalid(format!("there is no shard {shard}")));
                 }
                 let what = What::Scan(scan);
-                if let Some(ReadNow::Done(body)) = read::at_once(router, shard, &what, mode) {
+                if let Some(ReadNow::Done(body)) = read::at_once(router, shard, &what, mode, job.began) {
                     return Some(body);
                 }
                 let slot = self.remember(job, Work::One(None), Vec::new());
@@ -247,7 +257,7 @@ impl<Origin: Copy> Session<Origin> {
         let shard = self.shard_of(&key);
         let in_order = mode != ReadMode::Stale && self.has_unanswered_write(&key);
         let what = What::Get(key);
-        let now = if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode) };
+        let now = if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode, job.began) };
         if let Some(ReadNow::Done(body)) = now {
             return Some(body);
         }
@@ -271,7 +281,8 @@ impl<Origin: Copy> Session<Origin> {
             let shard = self.shard_of(&key);
             let in_order = mode != ReadMode::Stale && self.has_unanswered_write(&key);
             let what = What::Get(key);
-            let at_once = if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode) };
+            let at_once =
+                if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode, job.began) };
             match at_once.map(ReadNow::wait) {
                 Some(body) => many.put(part, body),
                 None => waiting.push((part, shard, Part::Read { what, mode, in_order })),

@@ -1,5 +1,6 @@
 //! Reads that are answered from the shared state of a shard, without its actor.
 
+use crate::clock::Nanos;
 use crate::limits::LARGE_WORK_BYTES;
 use crate::router::Router;
 use crate::shard::inbox::ShardHandle;
@@ -70,14 +71,14 @@ impl LargeRead {
     }
 }
 
-/// The answer, if this node may give it now: it leads and its lease holds both before and after the read, or the read
-/// may be stale.
-pub(super) fn at_once(router: &Router, shard: ShardId, what: &What, mode: ReadMode) -> Option<ReadNow> {
+/// The answer to a request that was taken up at `began`, if this node may give it now: it leads and its lease holds both then and
+/// after the read, or the read may be stale.
+pub(super) fn at_once(router: &Router, shard: ShardId, what: &What, mode: ReadMode, began: Nanos) -> Option<ReadNow> {
     let handle = router.local(shard)?;
     if mode == ReadMode::Stale {
         return Some(read(&handle, what));
     }
-    let pass = handle.gate.pass(router.clock().monotonic())?;
+    let pass = handle.gate.pass(began)?;
     let read = read(&handle, what);
     handle.gate.still_open(pass, router.clock().monotonic()).then_some(read)
 }

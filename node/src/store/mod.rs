@@ -20,7 +20,7 @@ mod tests;
 pub use dump::IndexDump;
 pub use fate::Fate;
 pub(crate) use reader::stored_record;
-pub use reader::{Found, LargeRecord, Located, ReadError, StoreReader};
+pub use reader::{Found, LargeRecord, Located, PREFETCH_KEYS, ReadError, StoreReader, prefetch_keys};
 pub use sessions::{Known, SessionTable};
 
 use crate::log::operations::{Operations, OperationsError, Record, Remembered};
@@ -193,10 +193,23 @@ impl Store {
             }
         }
         let _shown_at_once = holds_atomic.then(|| reader.hold_back());
-        for record in operations.records() {
-            let (offset, record) = record?;
-            let position = Position { segment: payload_at.segment, offset: payload_at.offset + offset };
-            self.apply_record(&record, position)?;
+        let mut records = operations.records();
+        let mut ahead = Vec::with_capacity(operations.count().min(PREFETCH_KEYS));
+        loop {
+            for record in records.by_ref().take(PREFETCH_KEYS) {
+                let (offset, record) = record?;
+                ahead.push((hash64(record.key), offset, record));
+            }
+            if ahead.is_empty() {
+                break;
+            }
+            if ahead.len() > 1 {
+                prefetch_keys(ahead.iter().map(|(hash, ..)| (&*reader, *hash)));
+            }
+            for (hash, offset, record) in ahead.drain(..) {
+                let position = Position { segment: payload_at.segment, offset: payload_at.offset + offset };
+                self.apply_record(hash, &record, position)?;
+            }
         }
         // Log time moves once the entry's records are in place: a reader must not see the new time with the old value
         // of a key whose life this entry prolonged.
@@ -216,8 +229,7 @@ impl Store {
         Ok(())
     }
 
-    fn apply_record(&mut self, record: &Record<'_>, position: Position) -> Result<(), ReadError> {
-        let hash = hash64(record.key);
+    fn apply_record(&mut self, hash: u64, record: &Record<'_>, position: Position) -> Result<(), ReadError> {
         let old = self.reader.place_of(hash, record.key)?;
         if record.tombstone {
             if let Some(old) = old {

@@ -1,9 +1,10 @@
 //! Reading a shard's state from any thread, while its actor goes on writing.
 
-use super::index::{Index, Slot};
+use super::index::{Index, PREFETCH_STEPS, Slot};
 use super::live::LiveBytes;
 use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
 use crate::log::{Damage, LogError, LogView, Position, Segment};
+use crate::prefetch::prefetch_bytes;
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::hash::hash64;
@@ -20,6 +21,11 @@ const SCAN_SLOTS_MAX: usize = 16 * 1024;
 /// Most times that a record is looked up whose segment has gone in between. Each further time takes another compaction
 /// that moves the key and ends within the moment between look-up and read.
 const LOOK_UPS_MAX: usize = 8;
+
+/// How much of a record is fetched ahead, in bytes: all of a small one.
+const PREFETCH_BYTES: u32 = 192;
+/// How many keys are worth fetching at a time: more at once than a processor waits for, and few enough for its nearest cache.
+pub const PREFETCH_KEYS: usize = 16;
 
 /// Why a record that the index points at can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -188,6 +194,16 @@ impl Drop for HeldBack<'_> {
     fn drop(&mut self) {
         self.flag.store(false, Ordering::Release);
     }
+}
+
+/// Fetches into the processor's caches what looking up these keys, given by their hashes, will read. Without it each look-up waits
+/// for memory several times in turn, the next place being found in the one before; here all keys take a step together. Worth it for two keys or more, and
+/// for [`PREFETCH_KEYS`] at most. Costs some ten nanoseconds per key.
+pub fn prefetch_keys<'a>(keys: impl Iterator<Item = (&'a StoreReader, u64)> + Clone) {
+    for step in 0..PREFETCH_STEPS {
+        keys.clone().for_each(|(reader, hash)| reader.index.prefetch(hash, step));
+    }
+    keys.for_each(|(reader, hash)| reader.prefetch_record(hash));
 }
 
 impl StoreReader {
@@ -470,6 +486,14 @@ impl StoreReader {
         if let Some(old) = old {
             self.live.take(old.position.segment, old.bytes);
         }
+    }
+
+    /// Fetches the first record that a key of this hash may have.
+    fn prefetch_record(&self, hash: u64) {
+        let Some(position) = self.index.find(hash, Some) else { return };
+        let Some(segment) = self.log.segment(position.segment) else { return };
+        let bytes = segment.written().saturating_sub(position.offset).min(PREFETCH_BYTES);
+        segment.read(position.offset, bytes).into_iter().for_each(prefetch_bytes);
     }
 
     /// Removes the slot that points at `place`, if there is one.

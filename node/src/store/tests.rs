@@ -261,6 +261,30 @@ proptest! {
     }
 }
 
+/// Records of one entry are looked up together, but take effect one after the other.
+#[test]
+fn an_entry_of_many_records_does_what_each_would_alone() {
+    for hash_bits in [2, 64] {
+        let writes = |number: u64| {
+            let value = format!("value {number}");
+            (format!("key {}", number * number % 23), (number % 5 != 4).then_some(value))
+        };
+        let count = 3 * PREFETCH_KEYS as u64 + 1;
+        let (mut together, mut alone) = (Fixture::new(hash_bits), Fixture::new(hash_bits));
+        let mut builder = OperationsBuilder::new(1_000, Version(0));
+        for (key, value) in (0..count).map(writes) {
+            builder.push_record(key.as_bytes(), value.as_deref().map(str::as_bytes), None);
+            let mut single = OperationsBuilder::new(1_000, alone.store.version());
+            single.push_record(key.as_bytes(), value.as_deref().map(str::as_bytes), None);
+            alone.commit(single);
+        }
+        together.commit(builder);
+        assert_eq!(together.store.version(), Version(count));
+        assert_eq!(together.store.digest(), alone.store.digest());
+        assert_eq!(together.store.reader().live_bytes_total(), alone.store.reader().live_bytes_total());
+    }
+}
+
 #[test]
 fn a_base_holds_what_the_next_entry_depends_on() {
     let mut fixture = Fixture::new(64);
