@@ -137,9 +137,9 @@ struct Connection<'a> {
     client: Option<ClientId>,
     pushes: bool,
     input: BytesMut,
-    /// How many more frames at the front of `input` were looked at ahead, …
+    /// How many more frames at the front of `input` were looked at ahead.
     looked_ahead: usize,
-    /// … and when: their requests count from then.
+    /// When the requests that are being handled were taken up: they count from then.
     now: Nanos,
     assembler: Assembler,
     output: Outgoing,
@@ -261,6 +261,7 @@ impl<'a> Connection<'a> {
 
     /// Handles every whole frame of the input, unless too much is unanswered or unwritten.
     async fn handle_input(&mut self) -> Result<(), ConnectionError> {
+        self.now = clock::monotonic();
         while self.takes_requests() {
             self.look_ahead();
             let body = match frame::decode(&mut self.input, FRAME_BYTES_MAX) {
@@ -306,7 +307,6 @@ impl<'a> Connection<'a> {
             self.looked_ahead -= 1;
             return;
         }
-        self.now = clock::monotonic();
         let bodies = || frame::peek_bodies(&self.input).take(PREFETCH_KEYS);
         self.looked_ahead = bodies().count().saturating_sub(1);
         if self.looked_ahead > 0 {
