@@ -403,13 +403,14 @@ impl Request {
         Ok(Request { id, deadline_ms, body })
     }
 
-    /// The key of a body that seems to be a GET: for what gets ready while the request waits its turn, not for answering it. Nothing else is
-    /// looked at.
+    /// The key of a body that seems to be a GET: for what gets ready while the request waits its turn, not for answering it.
+    /// Nothing else is looked at.
     pub fn peek_get(body: &[u8]) -> Option<&[u8]> {
         // Operation, id, deadline, mode, length of the key.
         let (front, key) = body.split_at_checked(14)?;
         let (operation, length) = (front[0], u32::from_le_bytes(*front.last_chunk()?));
-        (operation == operation::GET && key.len() == length as usize).then_some(key)
+        let is_get = operation == operation::GET && key.len() == length as usize && key.len() <= KEY_BYTES_MAX;
+        is_get.then_some(key)
     }
 
     /// The request id of a body that may not decode as a whole.

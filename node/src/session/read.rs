@@ -71,8 +71,8 @@ impl LargeRead {
     }
 }
 
-/// The answer to a request that was taken up at `began`, if this node may give it now: it leads and its lease holds both then and
-/// after the read, or the read may be stale.
+/// The answer to a request that was taken up at `began`, if this node may give it now: it leads and its lease holds both
+/// then and after the read, or the read may be stale.
 pub(super) fn at_once(router: &Router, shard: ShardId, what: &What, mode: ReadMode, began: Nanos) -> Option<ReadNow> {
     let handle = router.local(shard)?;
     if mode == ReadMode::Stale {

@@ -22,7 +22,9 @@ pub struct Pass {
 }
 
 impl ReadGate {
-    /// The first look: `None` if the lease has run out at `now`, or there is none.
+    /// The first look: `None` if the lease has run out at `now`, or there is none. `now` may be a while ago: this look only says
+    /// which opening of the gate it is, and spares reads that are in vain. That the same one still lasts after the read is what
+    /// proves that nobody else has led, and written, before.
     pub fn pass(&self, now: Nanos) -> Option<Pass> {
         let generation = self.generation.load(Ordering::SeqCst);
         let until = self.lease_until.load(Ordering::SeqCst);

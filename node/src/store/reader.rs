@@ -196,9 +196,9 @@ impl Drop for HeldBack<'_> {
     }
 }
 
-/// Fetches into the processor's caches what looking up these keys, given by their hashes, will read. Without it each look-up waits
-/// for memory several times in turn, the next place being found in the one before; here all keys take a step together. Worth it for two keys or more, and
-/// for [`PREFETCH_KEYS`] at most. Costs some ten nanoseconds per key.
+/// Fetches into the processor's caches what looking up these keys, given by their hashes, will read. Without it each look-up
+/// waits for memory several times in turn, the next place being found in the one before; here all keys take a step together.
+/// Worth it for two keys or more, and for [`PREFETCH_KEYS`] at most. Costs some ten nanoseconds per key.
 pub fn prefetch_keys<'a>(keys: impl Iterator<Item = (&'a StoreReader, u64)> + Clone) {
     for step in 0..PREFETCH_STEPS {
         keys.clone().for_each(|(reader, hash)| reader.index.prefetch(hash, step));
