@@ -14,7 +14,7 @@ const CRATES: [&str; 5] = ["protocol", "node", "client", "sim", "benches"];
 
 /// Code that is given the time and draws its randomness from a seed, so that the simulator can repeat it. A path names a
 /// file or a folder.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "protocol/src",
     "sim/src",
     "node/src/replica",
@@ -24,6 +24,7 @@ const PURE: [&str; 15] = [
     "node/src/session",
     "node/src/snapshot",
     "node/src/journal/queue.rs",
+    "node/src/prefetch.rs",
     "node/src/pressure.rs",
     "node/src/supervisor.rs",
     "client/src/retry.rs",

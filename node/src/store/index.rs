@@ -69,6 +69,12 @@ fn guess(count: usize, order: u64, range: &Range<u64>) -> usize {
     (guess as usize).min(count)
 }
 
+/// Fetches the two of some things in a row between which a search begins, as far as they are there.
+fn prefetch_around<T>(things: &[T], number: usize) {
+    let around = [number.checked_sub(1), Some(number)].into_iter().flatten();
+    around.filter_map(|number| things.get(number)).for_each(prefetch);
+}
+
 /// Some slots of a bucket that follow each other.
 #[derive(Debug)]
 struct Page {
@@ -148,18 +154,14 @@ impl Bucket {
 
     /// Fetches the page at which the search for an order begins.
     fn prefetch_page(&self, order: u64, range: &Range<u64>) {
-        let number = 1 + guess(self.pages.len().saturating_sub(1), order, range);
-        let around = [number.checked_sub(1), Some(number)].into_iter().flatten();
-        around.filter_map(|number| self.pages.get(number)).for_each(prefetch);
+        prefetch_around(&self.pages, 1 + guess(self.pages.len().saturating_sub(1), order, range));
     }
 
     /// Fetches the slots of an order's page at which the search begins.
     fn prefetch_slots(&self, order: u64, range: &Range<u64>) {
         let (page, range) = self.page_of(order, range);
         let Some(page) = self.pages.get(page) else { return };
-        let number = guess(page.len, order, &range);
-        let around = [number.checked_sub(1), Some(number)].into_iter().flatten();
-        around.filter_map(|number| page.slots().get(number)).for_each(prefetch);
+        prefetch_around(page.slots(), guess(page.len, order, &range));
     }
 
     /// The first slot at that place or behind it.
