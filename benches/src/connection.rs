@@ -7,6 +7,7 @@ use crate::recorder::Recorder;
 use crate::routes::{Router, Routes};
 use crate::socket::Socket;
 use crate::wire::Protocol;
+use bytes::Buf;
 use kvorum_protocol::ClientId;
 use rand::Rng;
 use std::marker::PhantomData;
@@ -120,8 +121,10 @@ impl<P: Protocol> Connection<P> {
             input.reserve(READ_BYTES);
             tokio::select! {
                 biased;
-                written = writer.write_buf(output), if !output.is_empty() => {
-                    written.map_err(io_error)?;
+                // `write_buf` would make a vector of one buffer, which takes the kernel longer.
+                written = writer.write(output), if !output.is_empty() => {
+                    let written = written.map_err(io_error)?;
+                    output.advance(written);
                     now = Instant::now();
                 }
                 read = reader.read_buf(input) => {

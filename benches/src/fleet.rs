@@ -3,7 +3,7 @@
 use crate::connection::{Connection, lock};
 use crate::engine::{Pace, Schedule, Seat, Settings};
 use crate::keys::KeySpace;
-use crate::pacer::Pacer;
+use crate::pacer::{Pacer, Timer};
 use crate::recorder::Recorder;
 use crate::routes::Router;
 use crate::wire::Protocol;
@@ -48,8 +48,6 @@ pub(crate) struct Fleet {
     /// One message of each connection when its first try to connect is over; closed when all connections have ended.
     ready: mpsc::Receiver<bool>,
     schedule: watch::Sender<Option<Schedule>>,
-    /// By connection, in an open loop.
-    wakes: Vec<Arc<Notify>>,
 }
 
 impl Fleet {
@@ -62,31 +60,37 @@ impl Fleet {
         let (ready_sender, ready) = mpsc::channel(plan.connections);
         let (schedule, schedule_receiver) = watch::channel(None);
         let (mut threads, mut recorders) = (Vec::new(), Vec::new());
-        let paced = if plan.rate.is_some() { plan.connections } else { 0 };
-        let wakes: Vec<Arc<Notify>> = (0..paced).map(|_| Arc::new(Notify::new())).collect();
         for thread in 0..plan.threads {
             let recorder = Arc::new(Mutex::new(Recorder::new()));
-            let crew: Vec<(Connection<P>, Seat)> = (thread..plan.connections)
-                .step_by(plan.threads)
-                .map(|number| {
-                    let random = StdRng::seed_from_u64(plan.seed.wrapping_add(number as u64));
-                    let seat = Seat {
-                        settings: Arc::clone(&plan.settings),
-                        keys: Arc::clone(&plan.keys),
-                        router: Arc::clone(&plan.router),
-                        work: work(),
-                        random,
-                        pace: plan.pace_of(number),
-                    };
-                    let due = wakes.get(number).cloned();
-                    (Connection::new(number, Arc::clone(&plan.router), Arc::clone(&recorder), due), seat)
-                })
-                .collect();
+            let mut paced = Vec::new();
+            let mut crew: Vec<(Connection<P>, Seat)> = Vec::new();
+            for number in (thread..plan.connections).step_by(plan.threads) {
+                let pace = plan.pace_of(number);
+                let due = pace.map(|_| Arc::new(Notify::new()));
+                paced.extend(pace.zip(due.clone()).map(|(pace, due)| (pace.offset, due)));
+                let seat = Seat {
+                    settings: Arc::clone(&plan.settings),
+                    keys: Arc::clone(&plan.keys),
+                    router: Arc::clone(&plan.router),
+                    work: work(),
+                    random: StdRng::seed_from_u64(plan.seed.wrapping_add(number as u64)),
+                    pace,
+                };
+                crew.push((Connection::new(number, Arc::clone(&plan.router), Arc::clone(&recorder), due), seat));
+            }
+            let pacer = match crew.first().and_then(|(_, seat)| seat.pace) {
+                Some(pace) => Some((Pacer { connections: paced, every: pace.every }, Timer::new()?)),
+                None => None,
+            };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (ready_sender, schedule_receiver) = (ready_sender.clone(), schedule_receiver.clone());
+            let settings = Arc::clone(&plan.settings);
             let body = move || {
                 runtime.block_on(async {
                     let mut tasks = tokio::task::JoinSet::new();
+                    if let Some((pacer, timer)) = pacer {
+                        tasks.spawn(pace(pacer, timer, schedule_receiver.clone(), settings));
+                    }
                     for (connection, seat) in crew {
                         tasks.spawn(connection.run(seat, ready_sender.clone(), schedule_receiver.clone()));
                     }
@@ -98,7 +102,7 @@ impl Fleet {
             threads.push(std::thread::Builder::new().name(format!("load-{thread}")).spawn(body)?);
             recorders.push(recorder);
         }
-        Ok(Fleet { plan, threads, recorders, ready, schedule, wakes })
+        Ok(Fleet { plan, threads, recorders, ready, schedule })
     }
 
     /// Waits until each connection's first try is over, which their timeout bounds. Returns how many are open.
@@ -112,16 +116,9 @@ impl Fleet {
         open
     }
 
-    /// # Errors
-    /// The system has no thread to give to the clock of an open loop.
-    pub(crate) fn begin(&mut self, schedule: Schedule) -> io::Result<()> {
-        if let Some(rate) = self.plan.rate {
-            let settings = Arc::clone(&self.plan.settings);
-            let pacer = Pacer { connections: std::mem::take(&mut self.wakes), rate };
-            self.threads.push(pacer.start(schedule, move || settings.halt.load(Ordering::Relaxed))?);
-        }
+    /// Lets the connections begin.
+    pub(crate) fn begin(&self, schedule: Schedule) {
         self.schedule.send_replace(Some(schedule));
-        Ok(())
     }
 
     /// Waits until every connection has ended; cancel safe.
@@ -151,4 +148,14 @@ impl Fleet {
         recorders.iter().for_each(|recorder| all.merge(&lock(recorder)));
         (!panicked).then_some(all)
     }
+}
+
+/// Runs a thread's pacer once its schedule is known.
+///
+/// # Panics
+/// If the system refuses the timer: nothing would be sent.
+async fn pace(pacer: Pacer, timer: Timer, mut schedule: watch::Receiver<Option<Schedule>>, settings: Arc<Settings>) {
+    let Ok(Some(schedule)) = schedule.wait_for(Option::is_some).await.map(|schedule| *schedule) else { return };
+    let paced = pacer.run(timer, schedule, || settings.halt.load(Ordering::Relaxed)).await;
+    paced.expect("the system lets its timers be set");
 }

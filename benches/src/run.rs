@@ -182,7 +182,7 @@ impl<'a, P: Protocol> Run<'a, P> {
         let mut fleet = Fleet::launch::<P>(fleet_plan, work)?;
         self.require_open(&mut fleet).await?;
         let begin = Instant::now();
-        fleet.begin(Schedule { begin, measure_from: begin, stop_at: begin + FILL_DURATION_MAX })?;
+        fleet.begin(Schedule { begin, measure_from: begin, stop_at: begin + FILL_DURATION_MAX });
         let keys = self.plan.keys;
         let (mut filled, mut filled_at) = (0, begin);
         let mut tick = seconds_from(begin);
@@ -235,7 +235,7 @@ impl<'a, P: Protocol> Run<'a, P> {
         let begin = Instant::now();
         let measure_from = begin + plan.warmup;
         let stop_at = measure_from + plan.duration;
-        fleet.begin(Schedule { begin, measure_from, stop_at })?;
+        fleet.begin(Schedule { begin, measure_from, stop_at });
         tokio::time::sleep_until(measure_from.into()).await;
 
         let nodes = self.router.current().topology.nodes.clone();
