@@ -16,6 +16,7 @@ use crate::snapshot::limits::BYTES_PER_SECOND_DEFAULT;
 use crate::snapshot::{OffersFull, SnapshotOffers, SnapshotSource};
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
+use hashbrown::DefaultHashBuilder;
 use kvorum_protocol::peer::{PeerMessage, RaftMessage};
 use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{
@@ -65,6 +66,9 @@ struct Forward {
     writes: bool,
 }
 
+/// Its keys come from nobody who could choose them so that they collide: the quick hasher will do.
+type Table<K, V> = DashMap<K, V, DefaultHashBuilder>;
+
 /// The node's routing table.
 pub struct Router {
     me: NodeId,
@@ -76,12 +80,12 @@ pub struct Router {
     peer_table: PeerTable,
     /// Replicas of this node that can't be used any more.
     faulty: Mutex<BTreeMap<ShardId, ReplicaId>>,
-    shards: DashMap<ShardId, Arc<ShardHandle>>,
-    leaders: DashMap<ShardId, (Term, NodeId)>,
+    shards: Table<ShardId, Arc<ShardHandle>>,
+    leaders: Table<ShardId, (Term, NodeId)>,
     topology: watch::Sender<Arc<Topology>>,
     peers: OnceLock<Arc<dyn PeerNetwork>>,
     clock: Arc<dyn Clock>,
-    forwards: DashMap<u64, Forward>,
+    forwards: Table<u64, Forward>,
     next_forward: AtomicU64,
     snapshots: Mutex<SnapshotOffers>,
     overloaded: AtomicU64,
@@ -100,12 +104,12 @@ impl Router {
             offered: Mutex::default(),
             peer_table: PeerTable::default(),
             faulty: Mutex::default(),
-            shards: DashMap::new(),
-            leaders: DashMap::new(),
+            shards: Table::default(),
+            leaders: Table::default(),
             topology: watch::Sender::new(topology),
             peers: OnceLock::new(),
             clock,
-            forwards: DashMap::new(),
+            forwards: Table::default(),
             next_forward: AtomicU64::new(first_forward),
             // The same numbers serve: these are told apart by shard and replica besides.
             snapshots: Mutex::new(SnapshotOffers::new(first_forward, BYTES_PER_SECOND_DEFAULT)),

@@ -8,7 +8,7 @@
 
 use crate::codec::DecodeError;
 use crate::limits::FRAME_HEADER_BYTES;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Appends one frame to `out`; `body` writes the body straight into it. Returns how many bytes the frame took.
 ///
@@ -37,13 +37,13 @@ pub fn decode(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, Deco
     if buffer.len() < FRAME_HEADER_BYTES + length {
         return Ok(None);
     }
-    let frame = buffer.split_to(FRAME_HEADER_BYTES + length).freeze();
-    let expected = u32::from_le_bytes(frame[4..8].try_into().expect("four bytes"));
-    let body = frame.slice(FRAME_HEADER_BYTES..);
+    let expected = u32::from_le_bytes(buffer[4..8].try_into().expect("four bytes"));
+    buffer.advance(FRAME_HEADER_BYTES);
+    let body = buffer.split_to(length);
     if checksum(length as u32, &body) != expected {
         return Err(DecodeError::BadChecksum);
     }
-    Ok(Some(body))
+    Ok(Some(body.freeze()))
 }
 
 /// The body length that the frame at the front of `buffer` announces; `None` while its four bytes have not all come.

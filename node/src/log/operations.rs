@@ -35,10 +35,10 @@
 
 use crate::seeded::{Bug, planted};
 use bytes::{BufMut, Bytes, BytesMut};
+use hashbrown::HashMap;
 use kvorum_protocol::codec::{Reader, Writer};
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{Ack, AtomicResult, ClientId, DecodeError, Durability, Version, WriteResult, WriteStatus};
-use std::collections::HashMap;
 
 const HEADER_BYTES: usize = 24;
 /// Bytes in front of a record that does not expire.
@@ -343,6 +343,11 @@ impl OperationsBuilder {
         let first_version = Version(last_version.0 + 1);
         let sessions = SessionsBuilder { expected_version: first_version.0, ..SessionsBuilder::default() };
         OperationsBuilder { out, log_time_ms, first_version, records: 0, sessions }
+    }
+
+    /// Makes room for so many bytes of records at once, instead of as they come.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.out.reserve(bytes);
     }
 
     /// The entry's log time.

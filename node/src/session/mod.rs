@@ -19,15 +19,15 @@ use crate::shard::inbox::{QueuedRequest, ShardCommand};
 use crate::shard::{Operation, ShardReply};
 use crate::store::{PREFETCH_KEYS, prefetch_keys};
 use bytes::{Bytes, BytesMut};
+use hashbrown::HashMap;
 use kvorum_protocol::hash::{hash64, ring_position, shard_of_position};
 use kvorum_protocol::{
     Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, ReadMode, Request,
     RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, WriteId,
 };
-use pending::{ManyKind, Pending, Work};
+use pending::{KeyHashes, ManyKind, Pending, Work};
 use read::{LargeRead, ReadNow, ReadPlan, What};
 use slab::Slab;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What sessions ask of the node as a whole.
@@ -156,7 +156,7 @@ impl<Origin: Copy> Session<Origin> {
             RequestBody::Get { key, mode } => self.get(job, key, mode),
             RequestBody::Write { id, ack, mutation } => {
                 let shard = self.shard_of(&mutation.key);
-                let slot = self.remember(job, Work::One(None), vec![hash64(&mutation.key)]);
+                let slot = self.remember(job, Work::One(None), KeyHashes::One(hash64(&mutation.key)));
                 self.send(job, slot, 0, shard, Part::Write { id, ack, mutation });
                 None
             }
@@ -172,7 +172,7 @@ impl<Origin: Copy> Session<Origin> {
                 if let Some(ReadNow::Done(body)) = read::at_once(router, shard, &what, mode, job.began) {
                     return Some(body);
                 }
-                let slot = self.remember(job, Work::One(None), Vec::new());
+                let slot = self.remember(job, Work::One(None), KeyHashes::None);
                 self.send(job, slot, 0, shard, Part::Read { what, mode, in_order: false });
                 None
             }
@@ -180,12 +180,12 @@ impl<Origin: Copy> Session<Origin> {
             RequestBody::Topology => Some(ResponseBody::Topology((**router.topology().borrow()).clone())),
             RequestBody::Explain(key) => Some(self.explain(&key)),
             RequestBody::Status(scope) => {
-                let slot = self.remember(job, Work::One(None), Vec::new());
+                let slot = self.remember(job, Work::One(None), KeyHashes::None);
                 Arc::clone(&self.context.admin).answer_status(scope, self.sink.reply_to(slot, 0));
                 None
             }
             RequestBody::Admin(AdminCommand::TransferLeadership { shard, to }) => {
-                let slot = self.remember(job, Work::One(None), Vec::new());
+                let slot = self.remember(job, Work::One(None), KeyHashes::None);
                 Arc::clone(&self.context.admin).transfer(shard, to, self.sink.reply_to(slot, 0));
                 None
             }
@@ -222,7 +222,7 @@ impl<Origin: Copy> Session<Origin> {
         };
         let Some(body) = pending.complete(part, body, forwarded) else { return };
         let done = self.pending.remove(slot);
-        for hash in &done.writes {
+        for hash in done.writes.as_slice() {
             let count = self.writes.get_mut(hash).expect("every unanswered write is counted");
             *count -= 1;
             if *count == 0 {
@@ -232,9 +232,9 @@ impl<Origin: Copy> Session<Origin> {
         out(Answered { origin: done.origin, forwarded: done.forwarded, body });
     }
 
-    fn remember(&mut self, job: &Job<Origin>, work: Work, writes: Vec<u64>) -> usize {
-        for &hash in &writes {
-            *self.writes.entry(hash).or_default() += 1;
+    fn remember(&mut self, job: &Job<Origin>, work: Work, writes: KeyHashes) -> usize {
+        for hash in writes.as_slice() {
+            *self.writes.entry(*hash).or_default() += 1;
         }
         self.pending.insert(Pending { origin: job.origin, work, writes, forwarded: false })
     }
@@ -261,7 +261,7 @@ impl<Origin: Copy> Session<Origin> {
         if let Some(ReadNow::Done(body)) = now {
             return Some(body);
         }
-        let slot = self.remember(job, Work::One(None), Vec::new());
+        let slot = self.remember(job, Work::One(None), KeyHashes::None);
         if let Some(ReadNow::Large(read)) = now {
             self.read_large(read, slot, 0);
             return None;
@@ -273,7 +273,12 @@ impl<Origin: Copy> Session<Origin> {
     fn multi_get(&mut self, job: &Job<Origin>, keys: Vec<Bytes>, mode: ReadMode) -> Option<ResponseBody> {
         let mut many = pending::Many::new(ManyKind::Values, keys.len());
         let mut waiting = Vec::new();
-        for (part, key) in (0..).zip(keys) {
+        let mut keys = keys.into_iter();
+        for part in 0.. {
+            if part % PREFETCH_KEYS as u32 == 0 && keys.len() > 1 {
+                self.prefetch(keys.as_slice().iter().map(|key| &**key));
+            }
+            let Some(key) = keys.next() else { break };
             if many.is_full() {
                 many.put(part, pending::no_room());
                 continue;
@@ -314,7 +319,7 @@ impl<Origin: Copy> Session<Origin> {
         if waiting.is_empty() {
             return Some(many.finish());
         }
-        let slot = self.remember(job, Work::Many(many), writes);
+        let slot = self.remember(job, Work::Many(many), KeyHashes::Many(writes));
         for (part, shard, what) in waiting {
             self.send(job, slot, part, shard, what);
         }
@@ -334,7 +339,7 @@ impl<Origin: Copy> Session<Origin> {
             return Some(error(ErrorCode::TooLarge, "an ATOMIC has at most 4096 checks and writes"));
         }
         let hashes = atomic.mutations.iter().map(|mutation| hash64(&mutation.key)).collect();
-        let slot = self.remember(job, Work::One(None), hashes);
+        let slot = self.remember(job, Work::One(None), KeyHashes::Many(hashes));
         self.send(job, slot, 0, shard, Part::Atomic(atomic));
         None
     }

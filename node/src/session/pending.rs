@@ -11,8 +11,26 @@ pub(super) struct Pending<Origin> {
     pub(super) origin: Origin,
     pub(super) work: Work,
     /// Hashes of the keys that it writes.
-    pub(super) writes: Vec<u64>,
+    pub(super) writes: KeyHashes,
     pub(super) forwarded: bool,
+}
+
+/// Hashes of keys: of none or one mostly, which takes no memory of its own.
+#[derive(Debug)]
+pub(super) enum KeyHashes {
+    None,
+    One(u64),
+    Many(Vec<u64>),
+}
+
+impl KeyHashes {
+    pub(super) fn as_slice(&self) -> &[u64] {
+        match self {
+            KeyHashes::None => &[],
+            KeyHashes::One(hash) => std::slice::from_ref(hash),
+            KeyHashes::Many(hashes) => hashes,
+        }
+    }
 }
 
 /// What is missing.
@@ -186,7 +204,7 @@ mod tests {
     #[test]
     fn the_last_part_completes_the_response_in_the_order_asked() {
         let work = Work::Many(Many::new(ManyKind::Values, 3));
-        let mut pending = Pending { origin: (), work, writes: vec![], forwarded: false };
+        let mut pending = Pending { origin: (), work, writes: KeyHashes::None, forwarded: false };
         assert_eq!(pending.complete(2, ResponseBody::Value(None), false), None);
         assert_eq!(pending.complete(0, value(3), true), None);
         let refused = ServerError::new(ErrorCode::Unavailable, "");

@@ -12,6 +12,7 @@ use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
 use crate::store::{Known, ReadError, Store};
 use bytes::Bytes;
+use hashbrown::hash_map::Entry as Place;
 use hashbrown::{HashMap, HashSet};
 use kvorum_protocol::limits::{
     BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX,
@@ -108,8 +109,10 @@ impl Overlay {
     /// The entry that left `marks` has been applied: the store knows it now.
     pub(super) fn forget(&mut self, index: LogIndex, marks: OverlayMarks) {
         for key in marks.keys {
-            if self.keys.get(&key).is_some_and(|pending| pending.index == index) {
-                self.keys.remove(&key);
+            if let Place::Occupied(pending) = self.keys.entry(key)
+                && pending.get().index == index
+            {
+                pending.remove();
             }
         }
         for write in marks.writes {
@@ -153,6 +156,13 @@ impl<'a> Evaluation<'a> {
         let time_ms = overlay.next_time_ms(store, wall_ms);
         let builder = OperationsBuilder::new(time_ms, overlay.last_version(store));
         Evaluation { store, overlay, room, builder, marks: OverlayMarks::default(), read_bytes: 0, index, durability }
+    }
+
+    /// Makes room at once for so many requests, of so many bytes together, that are about to come.
+    pub(super) fn reserve(&mut self, requests: usize, bytes: usize) {
+        self.builder.reserve(bytes);
+        self.marks.keys.reserve(requests);
+        self.marks.writes.reserve(requests);
     }
 
     /// Bytes of the entry so far, and of the values that were read and wait with it.

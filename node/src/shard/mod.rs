@@ -618,7 +618,10 @@ impl Shard {
         let durability = self.config.durability;
         let room = Room::new(self.consensus.log(), &self.pressure);
         let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
-        let mut waiting = Vec::new();
+        let requests = self.backlog.len().min(ENTRY_RECORDS);
+        let bytes = self.backlog.iter().take(requests).map(|request| request.operation.bytes()).sum::<usize>();
+        evaluation.reserve(requests, bytes.min(ENTRY_BYTES));
+        let mut waiting = Vec::with_capacity(requests);
         let mut accepted = Vec::new();
         while evaluation.bytes() < ENTRY_BYTES && evaluation.records() < ENTRY_RECORDS {
             let Some(request) = self.backlog.pop_front() else { break };
