@@ -17,7 +17,7 @@ use crate::reply::ReplyTo;
 use crate::seeded::{Bug, planted};
 use crate::snapshot::limits::INBOX_BYTES_MAX as SNAPSHOT_BYTES_MAX;
 use crate::store::StoreReader;
-use kvorum_protocol::peer::{RaftMessage, RaftMessageKind};
+use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{ErrorCode, ReplicaId, ServerError, ShardId};
 use parking_lot::Mutex;
@@ -99,47 +99,9 @@ struct Queues {
     outlet: Option<Arc<dyn ShardOutlet>>,
 }
 
-/// Whether the host must take a turn because of what has come in.
-type Wakes = bool;
-
 type DuePromises = (Arc<dyn ShardOutlet>, Vec<RaftMessage>);
 
 impl Queues {
-    /// Whether a message gets the host on.
-    fn note_message(&mut self, message: &RaftMessage) -> Wakes {
-        let accepts = message.kind == RaftMessageKind::AppendResponse && !message.reject;
-        let is_sign_of_life = message.kind == RaftMessageKind::HeartbeatResponse && message.context.is_empty();
-        match self.expecting {
-            Expecting::Anything | Expecting::Messages => true,
-            Expecting::Quorum { .. } | Expecting::Requests { .. } if is_sign_of_life => false,
-            Expecting::Quorum { index, .. } if accepts && message.index >= index => self.note_confirmation(),
-            Expecting::Requests { index } if accepts && message.index >= index => false,
-            // A follower that lags is sent more.
-            Expecting::Quorum { .. } | Expecting::Requests { .. } => true,
-        }
-    }
-
-    /// Whether a sync gets the host on.
-    fn note_persisted(&mut self, persisted: u64) -> Wakes {
-        match self.expecting {
-            Expecting::Anything => true,
-            Expecting::Quorum { token, .. } if persisted >= token => self.note_confirmation(),
-            Expecting::Messages | Expecting::Quorum { .. } | Expecting::Requests { .. } => false,
-        }
-    }
-
-    /// A replica holds the entry that is on its way. The same may say so twice: the host's turn counts anew.
-    fn note_confirmation(&mut self) -> Wakes {
-        let Expecting::Quorum { missing, .. } = &mut self.expecting else { return true };
-        *missing = missing.saturating_sub(1);
-        *missing == 0
-    }
-
-    /// Whether a request gets the host on: not if it has to wait for the next entry anyway.
-    fn note_request(&self, operation: &Operation) -> Wakes {
-        !matches!(self.expecting, Expecting::Quorum { .. }) || matches!(operation, Operation::Confirm)
-    }
-
     /// The promises that may leave, and where.
     fn take_promises(&mut self) -> Option<DuePromises> {
         let covers_all = planted(Bug::CompletionCoversLaterAppends);
@@ -346,7 +308,7 @@ impl Inbox {
             request.reply_to.fail(ServerError::new(ErrorCode::Unavailable, "the shard is being restarted"));
             return;
         }
-        let wakes = queues.note_request(&request.operation);
+        let wakes = queues.expecting.note_request(&request.operation);
         queues.requests_bytes += bytes;
         queues.requests.push(request);
         drop(queues);
@@ -367,7 +329,7 @@ impl Inbox {
                 return;
             }
             queues.messages_bytes += bytes;
-            let wakes = queues.note_message(&message);
+            let wakes = queues.expecting.note_message(&message);
             queues.messages.push(message);
             wakes
         };
@@ -511,7 +473,7 @@ impl PersistListener for Inbox {
         let (due, wakes) = {
             let mut queues = self.queues.lock();
             queues.persisted = queues.persisted.max(token);
-            (queues.take_promises(), queues.note_persisted(token))
+            (queues.take_promises(), queues.expecting.note_persisted(token))
         };
         self.keep(due);
         if wakes {
@@ -550,6 +512,7 @@ mod tests {
     use crate::reply::{Answer, ReplySink};
     use crate::shard::ShardReply;
     use crate::snapshot::{OffersFull, SnapshotSource};
+    use kvorum_protocol::peer::RaftMessageKind;
     use kvorum_protocol::snapshot::{SnapshotId, SnapshotPart};
     use kvorum_protocol::{LogIndex, Outcome, Term};
     use std::ops::Range;

@@ -7,6 +7,7 @@
 pub mod actor;
 mod checkpoint;
 mod evaluate;
+mod expecting;
 pub mod gate;
 pub mod host;
 pub mod inbox;
@@ -20,6 +21,7 @@ pub mod upkeep;
 
 pub use checkpoint::Restored;
 pub use evaluate::ShardReply;
+pub use expecting::Expecting;
 pub use plan::{Orders, Place, ReplicaPlan};
 
 use crate::clock::{Nanos, Now};
@@ -216,32 +218,6 @@ pub struct Effects {
     pub snapshots: Vec<ReplicaId>,
     /// To be sent to the other replicas as soon as what they rest on is durable.
     pub promises: Vec<Promise>,
-}
-
-/// What gets a replica on, besides ticks. Whatever else comes in may wait for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Expecting {
-    /// Anything.
-    #[default]
-    Anything,
-    /// It follows: messages and requests, but no syncs. What rests on those leaves by itself.
-    Messages,
-    /// It leads and has an entry on its way: `missing` more confirmations that a replica holds it. New requests wait for
-    /// the next entry.
-    Quorum {
-        /// The entry.
-        index: LogIndex,
-        /// The entry is durable here when this token is.
-        token: u64,
-        /// How many are missing, this replica's own included.
-        missing: usize,
-    },
-    /// It leads and has nothing on its way: requests. Further confirmations of its last entry, at `index`, say nothing
-    /// new.
-    Requests {
-        /// The last entry.
-        index: LogIndex,
-    },
 }
 
 /// What others may know of a replica at one moment.
