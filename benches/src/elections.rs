@@ -4,7 +4,7 @@
 //! every election begins a new one of, are compared before and after; a term that nobody won counts, too.
 
 use crate::control::Control;
-use crate::limits::{CONNECTIONS_MAX, PIPELINE_MAX};
+use crate::limits::{CONNECTIONS_MAX, NODES, PIPELINE_MAX};
 use crate::options::{OptionError, Plan, parse_duration, within};
 use crate::report::{Pretty, Report};
 use crate::run::{BenchError, Progress};
@@ -18,7 +18,6 @@ use kvorum_protocol::{NodeId, NodeInfo, NodeStatus, ShardId, Term};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const NODES: usize = 3;
 /// The pause before each closed loop and before the open one.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Load before each measured time.

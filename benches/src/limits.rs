@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// Nodes of each cluster that is started here, of whatever system.
+pub(crate) const NODES: usize = 3;
 /// Most connections of one run.
 pub(crate) const CONNECTIONS_MAX: usize = 10_000;
 /// Most requests that one connection keeps in flight.

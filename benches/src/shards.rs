@@ -4,7 +4,7 @@
 //! them. Both clusters run all the time; the one whose turn it is not does what a cluster without load does.
 
 use crate::compare::{Family, Load};
-use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, PIPELINE_MAX};
+use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, NODES, PIPELINE_MAX};
 use crate::options::{OptionError, Plan, parse_duration, within};
 use crate::report::{Pretty, Report};
 use crate::run::Progress;
@@ -16,7 +16,6 @@ use clap::Args;
 use kvorum_protocol::limits::SHARDS_MAX;
 use std::time::Duration;
 
-const NODES: usize = 3;
 /// Ports that one cluster uses.
 const CLUSTER_PORTS: u16 = 25;
 /// Clusters that find room in the ports of a [`Place`].

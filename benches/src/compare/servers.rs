@@ -2,6 +2,7 @@
 
 use super::options::{CompareOptions, Family, System};
 use super::process::{Process, wait_until};
+use crate::limits::NODES;
 use crate::options::{Plan, Replicated, Route};
 use crate::run::{Servers, Target, run_on};
 use crate::stop::unless_stopped;
@@ -18,7 +19,6 @@ use tempfile::TempDir;
 
 /// Replicas of Redis's node.
 const REPLICAS: u16 = 2;
-const ETCD_NODES: u16 = 3;
 /// More than the longest such answer has.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// Longest wait for a server's answer while it starts.
@@ -185,10 +185,10 @@ fn start_etcd(options: &CompareOptions) -> Result<Running, StorageError> {
     let url = |number: u16| format!("http://{}", client(number));
     let peer = |number: u16| format!("http://127.0.0.1:{}", first + 10 + number);
     let name = |number: u16| format!("etcd-{number}");
-    let members: Vec<String> = (0..ETCD_NODES).map(|number| format!("{}={}", name(number), peer(number))).collect();
+    let members: Vec<String> = (0..NODES as u16).map(|number| format!("{}={}", name(number), peer(number))).collect();
     let members = members.join(",");
     let mut processes = Vec::new();
-    for number in 0..ETCD_NODES {
+    for number in 0..NODES as u16 {
         let (name, url, peer) = (name(number), url(number), peer(number));
         let dir = folder.path().join(&name).display().to_string();
         let arguments = [
@@ -206,7 +206,7 @@ fn start_etcd(options: &CompareOptions) -> Result<Running, StorageError> {
         ];
         processes.push(Process::start(&name, &options.etcd, arguments.as_flattened(), folder.path())?);
     }
-    let addresses: Vec<String> = (0..ETCD_NODES).map(client).collect();
+    let addresses: Vec<String> = (0..NODES as u16).map(client).collect();
     let serves = || addresses.iter().all(|address| etcd_is_healthy(address).unwrap_or(false));
     wait_until("etcd has a leader", &mut processes, serves)?;
     Ok(Running::Etcd { processes, addresses, _folder: folder })
@@ -231,7 +231,7 @@ fn start_null(family: Family, options: &CompareOptions) -> Result<Running, Stora
     let all = (0..3).map(address).collect::<Vec<_>>();
     let mut processes = Vec::new();
     // A reader per node, or followers first and the leader last, which connects to them.
-    for number in (0..3).rev() {
+    for number in (0..NODES as u16).rev() {
         let listen = address(number);
         let peers = all.join(",");
         let file = folder.path().join(format!("file-{number}")).display().to_string();

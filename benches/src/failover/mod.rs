@@ -16,6 +16,7 @@ mod writers;
 pub use options::FailoverOptions;
 
 use crate::control::Control;
+use crate::limits::NODES;
 use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::{MeasureError, StorageError, Table, statuses, whole_replicas};
@@ -26,7 +27,6 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use writers::Writers;
 
-const NODES: usize = 3;
 /// The pause between two looks at the cluster. Figures come from the times of answers, not from these looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// How long all leaders may take to be where they are wanted before a kill; it is done with those that are.

@@ -2,7 +2,7 @@
 
 use super::NullOptions;
 use super::leader::Leader;
-use crate::limits::READ_BYTES;
+use crate::limits::{NODES, READ_BYTES};
 use bytes::{Buf, Bytes, BytesMut};
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use kvorum_protocol::{
@@ -40,9 +40,6 @@ pub(super) struct Session {
     left: Mutex<BytesMut>,
     has_left: Notify,
 }
-
-/// How many null servers share a machine's processors.
-const NODES: usize = 3;
 
 /// Accepts connections for ever. A leader gets all shards, readers share them.
 pub(super) fn serve(options: &NullOptions, leader: Option<Arc<Leader>>) -> io::Result<()> {

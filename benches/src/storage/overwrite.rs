@@ -4,6 +4,7 @@ use super::nodes::{Nodes, Shape};
 use super::options::{OverwriteOptions, Place};
 use super::watch::{disk_bytes, written_bytes};
 use super::{KEY_BYTES, StorageError, Table, plan, spread};
+use crate::limits::NODES;
 use crate::options::Plan;
 use crate::run::Progress;
 use crate::stop::{self, Stopped};
@@ -11,7 +12,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-const NODES: usize = 3;
 /// Ports that one cluster uses.
 const CLUSTER_PORTS: u16 = 25;
 /// A cluster is quiet when it has written less than this in [`QUIET_FOR`].

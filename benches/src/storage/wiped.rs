@@ -4,6 +4,7 @@ use super::nodes::{Nodes, Shape};
 use super::options::{Place, WipedOptions};
 use super::watch::{anonymous_bytes, disk_bytes};
 use super::{StorageError, Table, plan, statuses, whole_replicas};
+use crate::limits::NODES;
 use crate::options::Plan;
 use crate::report::Report;
 use crate::run::Progress;
@@ -11,7 +12,6 @@ use crate::stop;
 use std::time::{Duration, Instant};
 
 const WIPED: usize = 3;
-const NODES: usize = 3;
 /// Load before the node is wiped, and after it is whole.
 const AROUND: Duration = Duration::from_secs(10);
 /// The pause between two looks.
