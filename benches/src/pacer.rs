@@ -13,8 +13,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-/// Wakes the connections of one thread when something is due on them. It runs on that thread: to be woken from another one would cost the
-/// load generator as much as a request does.
+/// Wakes the connections of one thread when something is due on them. It runs on that thread: another one would want a processor of its
+/// own, and make a system call for each operation.
 #[derive(Debug)]
 pub(crate) struct Pacer {
     /// When the first operation of each is due, from the beginning on; in that order.
