@@ -228,7 +228,7 @@ fn start_null(family: Family, options: &CompareOptions) -> Result<Running, Stora
     let first = options.base_port + 60;
     let address = |number: u16| format!("127.0.0.1:{}", first + number);
     let value_bytes = options.value_size.to_string();
-    let all = (0..3).map(address).collect::<Vec<_>>();
+    let all = (0..NODES as u16).map(address).collect::<Vec<_>>();
     let mut processes = Vec::new();
     // A reader per node, or followers first and the leader last, which connects to them.
     for number in (0..NODES as u16).rev() {

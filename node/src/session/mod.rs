@@ -293,7 +293,7 @@ impl<Origin: Copy> Session<Origin> {
                 None => waiting.push((part, shard, Part::Read { what, mode, in_order })),
             }
         }
-        self.begin_many(job, many, waiting, Vec::new())
+        self.begin_many(job, many, waiting, KeyHashes::None)
     }
 
     fn batch(&mut self, job: &Job<Origin>, id: WriteId, ack: Ack, mutations: Vec<Mutation>) -> Option<ResponseBody> {
@@ -306,7 +306,7 @@ impl<Origin: Copy> Session<Origin> {
                 (part, self.shard_of(&mutation.key), Part::Write { id, ack, mutation })
             })
             .collect();
-        self.begin_many(job, many, waiting, hashes)
+        self.begin_many(job, many, waiting, KeyHashes::Many(hashes))
     }
 
     fn begin_many(
@@ -314,12 +314,12 @@ impl<Origin: Copy> Session<Origin> {
         job: &Job<Origin>,
         many: pending::Many,
         waiting: Vec<(u32, ShardId, Part)>,
-        writes: Vec<u64>,
+        writes: KeyHashes,
     ) -> Option<ResponseBody> {
         if waiting.is_empty() {
             return Some(many.finish());
         }
-        let slot = self.remember(job, Work::Many(many), KeyHashes::Many(writes));
+        let slot = self.remember(job, Work::Many(many), writes);
         for (part, shard, what) in waiting {
             self.send(job, slot, part, shard, what);
         }

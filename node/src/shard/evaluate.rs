@@ -12,8 +12,7 @@ use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
 use crate::store::{Known, ReadError, Store};
 use bytes::Bytes;
-use hashbrown::hash_map::Entry as Place;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet, hash_map};
 use kvorum_protocol::limits::{
     BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX,
 };
@@ -109,7 +108,7 @@ impl Overlay {
     /// The entry that left `marks` has been applied: the store knows it now.
     pub(super) fn forget(&mut self, index: LogIndex, marks: OverlayMarks) {
         for key in marks.keys {
-            if let Place::Occupied(pending) = self.keys.entry(key)
+            if let hash_map::Entry::Occupied(pending) = self.keys.entry(key)
                 && pending.get().index == index
             {
                 pending.remove();

@@ -594,8 +594,14 @@ impl Shard {
         let durability = self.config.durability;
         let room = Room::new(self.consensus.log(), &self.pressure);
         let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
-        let requests = self.backlog.len().min(ENTRY_RECORDS);
-        let bytes = self.backlog.iter().take(requests).map(|request| request.operation.bytes()).sum::<usize>();
+        let (mut requests, mut bytes) = (0, 0);
+        for request in self.backlog.iter().take(ENTRY_RECORDS) {
+            if bytes >= ENTRY_BYTES {
+                break;
+            }
+            requests += 1;
+            bytes += request.operation.bytes();
+        }
         evaluation.reserve(requests, bytes.min(ENTRY_BYTES));
         let mut waiting = Vec::with_capacity(requests);
         let mut accepted = Vec::new();
