@@ -1,16 +1,25 @@
 //! Every bound of a node's queues, memory and time. The bounds of the wire formats are in `kvorum_protocol::limits`.
 
-use kvorum_protocol::limits::{FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX, RAFT_ENTRY_BYTES_MAX};
+use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX, RAFT_ENTRY_BYTES_MAX};
 use std::time::Duration;
 
-/// Most unanswered requests of one shard; past it the answer is `Overloaded`. Two full entries and as much again: more
-/// would only wait longer, and past its deadline nobody wants an answer.
-pub const SHARD_QUEUE_REQUESTS_MAX: usize = 4096;
+/// Most unanswered requests of one shard; past it the answer is `Overloaded`. Twice the largest BATCH, so that one fits a queue of
+/// which each client may hold as much as is left free, and what is reserved.
+pub const SHARD_QUEUE_REQUESTS_MAX: usize = 2 * BATCH_OPERATIONS_MAX + SHARD_QUEUE_REQUESTS_RESERVED;
+/// So many of them are kept for clients that hold next to nothing.
+pub const SHARD_QUEUE_REQUESTS_RESERVED: usize = 1024;
+/// A client holds next to nothing of a shard's queue while it holds fewer requests than this, with no more than
+/// [`LIGHT_CLIENT_BYTES`].
+pub const LIGHT_CLIENT_REQUESTS: usize = 16;
+/// See [`LIGHT_CLIENT_REQUESTS`].
+pub const LIGHT_CLIENT_BYTES: usize = 16 * 1024;
 /// While the oldest request of a shard's queue has waited this long, new ones are answered `Overloaded`: the queue is
 /// already longer than the shard can work off in good time.
 pub const SHARD_QUEUE_DELAY_MAX_MS: u64 = 1_000;
 /// Most bytes of unanswered requests of one shard.
 pub const SHARD_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// So many of them are kept for clients that hold next to nothing, and the same part of [`NODE_QUEUE_BYTES_MAX`].
+pub const SHARD_QUEUE_BYTES_RESERVED: usize = 4 * 1024 * 1024;
 /// Most bytes of unanswered requests of all shards of a node.
 pub const NODE_QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most bytes of consensus messages that wait for one shard; past it they are dropped, and sent again by their leader.
@@ -23,6 +32,11 @@ pub const SESSION_REQUESTS_MAX: usize = 1024;
 pub const SESSION_OUTPUT_BYTES: usize = 1024 * 1024;
 /// Most bytes of values that wait in memory until a session takes them; a read past it is answered `Overloaded`.
 pub const SESSION_VALUES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A connection lets others go first once it has taken in and given out so many bytes in a row, each request counting for
+/// [`SESSION_REQUEST_BYTES`] besides: about half a millisecond.
+pub const SESSION_TURN_BYTES: usize = 256 * 1024;
+/// What a request costs besides its bytes, as bytes.
+pub const SESSION_REQUEST_BYTES: usize = 1024;
 /// Bytes that a session asks the socket for at once.
 pub const SESSION_READ_BYTES: usize = 64 * 1024;
 /// A client must say HELLO within this time.
@@ -77,7 +91,13 @@ pub const AWAIT_SPACE: Duration = Duration::from_secs(2);
 const _: () = assert!(WATCH_EVERY.as_millis() < DISK_STALL_HAND_OVER.as_millis(), "a stall is not missed");
 const _: () = assert!(DISK_STALL_HAND_OVER.as_millis() < DISK_STALL_FATAL.as_millis());
 const _: () = assert!(LARGE_FRAMES_BYTES_MAX >= 4 * FRAME_BYTES_MAX, "a few large frames pass at once");
-const _: () = assert!(SHARD_QUEUE_BYTES_MAX >= FRAME_BYTES_MAX, "the largest request fits a queue");
+const _: () = assert!(
+    SHARD_QUEUE_BYTES_MAX - SHARD_QUEUE_BYTES_RESERVED >= 2 * FRAME_BYTES_MAX,
+    "the largest request fits a queue beside another one"
+);
+const _: () =
+    assert!(SHARD_QUEUE_REQUESTS_RESERVED >= 64 * LIGHT_CLIENT_REQUESTS, "many clients that ask little get in");
+const _: () = assert!(SHARD_QUEUE_BYTES_RESERVED >= 64 * LIGHT_CLIENT_BYTES);
 const _: () = assert!(SHARD_QUEUE_DELAY_MAX_MS < DEADLINE_DEFAULT_MS as u64);
 const _: () = assert!(SESSION_VALUES_BYTES_MAX > FRAME_BYTES_MAX);
 const _: () = assert!(NODE_QUEUE_BYTES_MAX >= SHARD_QUEUE_BYTES_MAX);

@@ -273,6 +273,7 @@ impl MetaState {
         let id = WriteId { sequence: self.sequence, first_unanswered: self.sequence, retry: false };
         handle.inbox.request(QueuedRequest {
             reply_to: self.sink.reply_to(0, 0),
+            client: self.client,
             queued_at: now,
             deadline: now.after_ms(DEADLINE_DEFAULT_MS.into()),
             operation: Operation::Write { client: self.client, id, ack: Ack::Committed, mutation },

@@ -217,6 +217,10 @@ bugs! {
     // The node.
     /// A shard's queue takes requests past its bound. Breaks: every queue has its bound.
     QueueUnbounded = "queue-unbounded",
+    /// Whoever comes first may fill a shard's queue, and the next client is turned away. Breaks: no client keeps the others out.
+    QueueSharesIgnored = "queue-shares-ignored",
+    /// Of the clients that wait for an entry the one goes next that was given most. Breaks: clients take turns.
+    LaneStarves = "lane-starves",
     /// A forwarded write whose answer will not come is reported as not applied. Breaks: "not applied" is certain.
     LostForwardToldNotApplied = "lost-forward-told-not-applied",
     /// A replica that takes the place of a lost one gets its id. Breaks: a replica that has forgotten its votes and entries is

@@ -8,7 +8,7 @@ use super::outgoing::Outgoing;
 use crate::clock::{self, Nanos};
 use crate::limits::{
     FRAME_TIMEOUT, HELLO_TIMEOUT, LARGE_FRAME_BYTES, LARGE_FRAMES_BYTES_MAX, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES,
-    SESSION_REQUESTS_MAX, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
+    SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
 use crate::session::{Answered, Session, SessionContext};
 use crate::store::PREFETCH_KEYS;
@@ -259,16 +259,24 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Handles every whole frame of the input, unless too much is unanswered or unwritten.
+    /// Handles every whole frame of the input, unless too much is unanswered or unwritten. Lets others go first now and then.
     async fn handle_input(&mut self) -> Result<(), ConnectionError> {
         self.now = clock::monotonic();
+        let mut done = 0;
         while self.takes_requests() {
+            if done >= SESSION_TURN_BYTES {
+                done = 0;
+                tokio::task::yield_now().await;
+                self.now = clock::monotonic();
+            }
+            let before = self.output.bytes();
             self.look_ahead();
             let body = match frame::decode(&mut self.input, FRAME_BYTES_MAX) {
                 Ok(Some(body)) => body,
                 Ok(None) => return self.await_rest().await,
                 Err(error) => return self.end_malformed(RequestId(0), error).await,
             };
+            done += body.len() + SESSION_REQUEST_BYTES;
             self.frame_since = None;
             let body = match self.assemble(body).await? {
                 Ok(Some(body)) => body,
@@ -293,6 +301,7 @@ impl<'a> Connection<'a> {
                 }
                 Err(error) => return self.end_malformed(peeked.unwrap_or_default(), error).await,
             }
+            done += self.output.bytes().saturating_sub(before);
             if self.output.frames.len() >= SESSION_OUTPUT_BYTES {
                 self.flush().await?;
                 self.now = clock::monotonic();

@@ -59,6 +59,11 @@ impl Outgoing {
         }
     }
 
+    /// Bytes of all answers that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.frames.len() + self.long_bytes
+    }
+
     /// Bytes of long answers that wait.
     pub(super) fn long_bytes(&self) -> usize {
         self.long_bytes

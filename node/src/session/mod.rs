@@ -365,8 +365,8 @@ impl<Origin: Copy> Session<Origin> {
                     Part::Write { id, ack, mutation } => Operation::Write { client: job.client, id, ack, mutation },
                     Part::Atomic(request) => Operation::Atomic { client: job.client, request },
                 };
-                let (queued_at, deadline) = (job.began, job.deadline);
-                handle.inbox.request(QueuedRequest { reply_to, queued_at, deadline, operation });
+                let (client, queued_at, deadline) = (job.client, job.began, job.deadline);
+                handle.inbox.request(QueuedRequest { reply_to, client, queued_at, deadline, operation });
             }
             Route::Remote(node) if self.forwards => {
                 let writes = !matches!(what, Part::Read { .. });

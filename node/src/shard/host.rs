@@ -15,7 +15,7 @@ use crate::reply::{Answer, ReplyTo};
 use crate::snapshot::{Intake, OffersFull, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::SnapshotMessage;
-use kvorum_protocol::{LogIndex, ReplicaId, ShardId};
+use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::fmt;
@@ -111,6 +111,7 @@ pub struct ShardHost {
 /// A request that the shard is working on.
 struct Unanswered {
     reply_to: ReplyTo,
+    client: ClientId,
     /// What it holds of the inbox's bound.
     bytes: usize,
     queued_at: Nanos,
@@ -144,6 +145,7 @@ impl ShardHost {
         if id != ShardId::META {
             shard.set_pressure(pressure);
         }
+        shard.set_entry_limits(queue_budget.limits().entry);
         let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet)));
         let last = shard.snapshot();
         let handle = Arc::new(ShardHandle {
@@ -247,9 +249,9 @@ impl ShardHost {
         }
         let tickets = &mut self.tickets;
         self.shard.handle_requests(requests.drain(..).map(|request| {
-            let QueuedRequest { reply_to, queued_at, deadline, operation } = request;
-            let unanswered = Unanswered { reply_to, bytes: operation.bytes(), queued_at };
-            ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), deadline, operation }
+            let QueuedRequest { reply_to, client, queued_at, deadline, operation } = request;
+            let unanswered = Unanswered { reply_to, client, bytes: operation.bytes(), queued_at };
+            ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), client, deadline, operation }
         }));
         drained.clear();
         self.drained = drained;
@@ -266,13 +268,15 @@ impl ShardHost {
         if let Some((token, chunks)) = effects.append {
             self.journal.submit(Submission { chunks, token, listener: Arc::clone(&self.inbox) as _ });
         }
-        for (ticket, reply) in effects.replies {
-            let Unanswered { reply_to, bytes, .. } = self.tickets.remove(ticket.0 as usize);
-            self.inbox.release(1, bytes);
-            reply_to.answer(Answer::Shard(reply));
+        if !effects.replies.is_empty() {
+            let unanswered = effects.replies.iter().map(|(ticket, _)| &self.tickets[ticket.0 as usize]);
+            self.inbox.release(unanswered.map(|unanswered| (unanswered.client, unanswered.bytes)));
         }
-        let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at);
-        self.inbox.set_oldest(oldest);
+        for (ticket, reply) in effects.replies {
+            self.tickets.remove(ticket.0 as usize).reply_to.answer(Answer::Shard(reply));
+        }
+        let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at).min();
+        self.inbox.set_oldest(oldest, self.shard.waits_since());
         self.publish();
         Ok(())
     }

@@ -3,13 +3,15 @@
 
 use super::gate::ReadGate;
 use super::host::ShardOutlet;
+use super::shares::{Held, Shares};
 use super::upkeep::Done;
-use super::{Expecting, Operation, ShardSnapshot};
+use super::{EntryLimits, Expecting, Operation, ShardSnapshot};
 use crate::clock::Nanos;
 use crate::journal::PersistListener;
 use crate::limits::{
-    NODE_QUEUE_BYTES_MAX, SHARD_COMMANDS_MAX, SHARD_MESSAGES_BYTES_MAX, SHARD_QUEUE_BYTES_MAX,
-    SHARD_QUEUE_DELAY_MAX_MS, SHARD_QUEUE_REQUESTS_MAX,
+    LIGHT_CLIENT_BYTES, LIGHT_CLIENT_REQUESTS, NODE_QUEUE_BYTES_MAX, SHARD_COMMANDS_MAX, SHARD_MESSAGES_BYTES_MAX,
+    SHARD_QUEUE_BYTES_MAX, SHARD_QUEUE_BYTES_RESERVED, SHARD_QUEUE_DELAY_MAX_MS, SHARD_QUEUE_REQUESTS_MAX,
+    SHARD_QUEUE_REQUESTS_RESERVED,
 };
 use crate::log::LogError;
 use crate::replica::Promise;
@@ -19,7 +21,7 @@ use crate::snapshot::limits::INBOX_BYTES_MAX as SNAPSHOT_BYTES_MAX;
 use crate::store::StoreReader;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
-use kvorum_protocol::{ErrorCode, ReplicaId, ServerError, ShardId};
+use kvorum_protocol::{ClientId, ErrorCode, ReplicaId, ServerError, ShardId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
@@ -34,6 +36,8 @@ const KEPT_CAPACITY_MAX: usize = 64;
 pub struct QueuedRequest {
     /// Where the answer goes.
     pub reply_to: ReplyTo,
+    /// Who asks, on whichever way, and shares the queue with others that do.
+    pub client: ClientId,
     /// When it came in.
     pub queued_at: Nanos,
     /// See [`super::ShardRequest`].
@@ -82,6 +86,8 @@ impl fmt::Debug for Waker {
 struct Queues {
     requests: Vec<QueuedRequest>,
     requests_bytes: usize,
+    /// Of the requests that wait here or were taken by a turn and not answered.
+    shares: Shares,
     messages: Vec<RaftMessage>,
     messages_bytes: usize,
     snapshots: Vec<SnapshotMessage>,
@@ -123,6 +129,7 @@ impl Queues {
         let Queues {
             requests,
             requests_bytes,
+            shares: _,
             messages,
             messages_bytes,
             snapshots,
@@ -182,10 +189,20 @@ pub struct QueueLimits {
     pub requests: usize,
     /// Most bytes of them.
     pub requests_bytes: usize,
+    /// So many of these requests are kept for light clients,
+    pub reserved_requests: usize,
+    /// and so many of these bytes; of the node's bytes the same part.
+    pub reserved_bytes: usize,
+    /// A client is light while it holds fewer requests of the shard,
+    pub light_requests: usize,
+    /// and no more bytes.
+    pub light_bytes: usize,
     /// Most bytes of unanswered requests of all shards of the node.
     pub node_bytes: usize,
     /// Most bytes of consensus messages that wait for one shard.
     pub messages_bytes: usize,
+    /// What an entry holds.
+    pub entry: EntryLimits,
 }
 
 impl Default for QueueLimits {
@@ -193,8 +210,13 @@ impl Default for QueueLimits {
         QueueLimits {
             requests: SHARD_QUEUE_REQUESTS_MAX,
             requests_bytes: SHARD_QUEUE_BYTES_MAX,
+            reserved_requests: SHARD_QUEUE_REQUESTS_RESERVED,
+            reserved_bytes: SHARD_QUEUE_BYTES_RESERVED,
+            light_requests: LIGHT_CLIENT_REQUESTS,
+            light_bytes: LIGHT_CLIENT_BYTES,
             node_bytes: NODE_QUEUE_BYTES_MAX,
             messages_bytes: SHARD_MESSAGES_BYTES_MAX,
+            entry: EntryLimits::default(),
         }
     }
 }
@@ -210,6 +232,11 @@ impl QueueBudget {
     /// One with these bounds.
     pub fn new(limits: QueueLimits) -> Self {
         QueueBudget { limits, bytes: AtomicUsize::new(0) }
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &QueueLimits {
+        &self.limits
     }
 
     /// What the unanswered requests of the node's shards count for.
@@ -233,6 +260,8 @@ pub struct QueueUse {
     pub counted: usize,
     /// … and that of their bytes.
     pub counted_bytes: usize,
+    /// The most that one client holds of either.
+    pub largest: Held,
 }
 
 /// The queues of one incarnation of a shard's host. A restarted one gets new queues, so that syncs and messages meant
@@ -244,11 +273,10 @@ pub struct Inbox {
     queues: Mutex<Queues>,
     tick: AtomicBool,
     armed: AtomicBool,
-    // Requests that wait here or in the shard's backlog.
-    waiting_requests: AtomicUsize,
-    waiting_bytes: AtomicUsize,
     /// When the oldest request that was not begun came in, in nanoseconds of the monotonic clock; 0 if there is none.
     oldest: AtomicU64,
+    /// When the entry was proposed for which requests wait; 0 likewise.
+    stalled: AtomicU64,
     node_budget: Arc<QueueBudget>,
     overloaded: AtomicU64,
 }
@@ -266,48 +294,32 @@ impl Inbox {
             queues: Mutex::new(Queues { outlet: Some(outlet), ..Queues::default() }),
             tick: AtomicBool::new(false),
             armed: AtomicBool::new(false),
-            waiting_requests: AtomicUsize::new(0),
-            waiting_bytes: AtomicUsize::new(0),
             oldest: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
             node_budget,
             overloaded: AtomicU64::new(0),
         }
     }
 
-    /// Queues a request. Over the limit it is answered `Overloaded` at once; it has had no effect then.
+    /// Queues a request. Past what its client may hold, see [`Shares`], it is answered `Overloaded` at once; it has had no
+    /// effect then.
     pub fn request(&self, request: QueuedRequest) {
         let bytes = request.operation.bytes();
-        let requests_before = self.waiting_requests.fetch_add(1, Ordering::Relaxed);
-        let bytes_before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // An empty queue takes a request of any size: each is under the frame limit.
-        let node_before = self.node_budget.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let limits = &self.node_budget.limits;
-        let oldest = Nanos(self.oldest.load(Ordering::Relaxed));
-        let delayed = oldest.0 != 0 && request.queued_at.ms_since(oldest) > SHARD_QUEUE_DELAY_MAX_MS;
-        let full = if delayed {
-            Some(format!("requests of shard {} wait over {SHARD_QUEUE_DELAY_MAX_MS} ms", self.shard))
-        } else if requests_before >= limits.requests
-            || (bytes_before > 0 && bytes_before + bytes > limits.requests_bytes)
-        {
-            Some(format!("the queue of shard {} is full", self.shard))
-        } else if node_before > 0 && node_before + bytes > limits.node_bytes {
-            Some("the queues of this node are full".to_owned())
-        } else {
-            None
-        };
-        if let Some(detail) = full.filter(|_| !planted(Bug::QueueUnbounded)) {
-            self.release(1, bytes);
+        let mut queues = self.queues.lock();
+        if queues.is_closed() {
+            drop(queues);
+            request.reply_to.fail(ServerError::new(ErrorCode::Unavailable, "the shard is being restarted"));
+            return;
+        }
+        let refused = self.refusal(&queues.shares, &request, bytes).filter(|_| !planted(Bug::QueueUnbounded));
+        if let Some(detail) = refused {
+            drop(queues);
             self.overloaded.fetch_add(1, Ordering::Relaxed);
             request.reply_to.fail(ServerError::new(ErrorCode::Overloaded, detail));
             return;
         }
-        let mut queues = self.queues.lock();
-        if queues.is_closed() {
-            drop(queues);
-            self.release(1, bytes);
-            request.reply_to.fail(ServerError::new(ErrorCode::Unavailable, "the shard is being restarted"));
-            return;
-        }
+        self.node_budget.bytes.fetch_add(bytes, Ordering::Relaxed);
+        queues.shares.take(request.client, bytes);
         let wakes = queues.expecting.note_request(&request.operation);
         queues.requests_bytes += bytes;
         queues.requests.push(request);
@@ -315,6 +327,26 @@ impl Inbox {
         if wakes {
             self.wake();
         }
+    }
+
+    /// Why a request is not taken, if it isn't.
+    fn refusal(&self, shares: &Shares, request: &QueuedRequest, bytes: usize) -> Option<String> {
+        let limits = &self.node_budget.limits;
+        let is_light = shares.is_light(limits, request.client, bytes);
+        // Who has little to ask waits for the next entry only, however long the queue is.
+        let since = if is_light { &self.stalled } else { &self.oldest };
+        let since = Nanos(since.load(Ordering::Relaxed));
+        if since.0 != 0 && request.queued_at.ms_since(since) > SHARD_QUEUE_DELAY_MAX_MS {
+            return Some(format!("requests of shard {} wait over {SHARD_QUEUE_DELAY_MAX_MS} ms", self.shard));
+        }
+        if !shares.has_room(limits, request.client, bytes) {
+            return Some(format!("the queue of shard {} is full, or this client's share of it", self.shard));
+        }
+        let reserved = if is_light { 0 } else { limits.node_bytes / limits.requests_bytes * limits.reserved_bytes };
+        // All shards add to it at once: what they may be over by is what they take at that very moment.
+        let node_before = self.node_budget.bytes();
+        (node_before > 0 && node_before + bytes > limits.node_bytes - reserved)
+            .then(|| "the queues of this node are full".to_owned())
     }
 
     /// Queues a consensus message. Over the limit it is dropped, as a network would.
@@ -397,8 +429,9 @@ impl Inbox {
             requests_bytes: queues.requests_bytes,
             messages: queues.messages.len(),
             messages_bytes: queues.messages_bytes,
-            counted: self.waiting_requests.load(Ordering::Relaxed),
-            counted_bytes: self.waiting_bytes.load(Ordering::Relaxed),
+            counted: queues.shares.total().requests,
+            counted_bytes: queues.shares.total().bytes,
+            largest: queues.shares.largest(),
         }
     }
 
@@ -433,9 +466,11 @@ impl Inbox {
         }
     }
 
-    /// The oldest request that was not begun came in then; `None` if there is none.
-    pub(super) fn set_oldest(&self, queued_at: Option<Nanos>) {
+    /// The oldest request that was not begun came in then, and the entry for which requests wait was proposed then; `None` if
+    /// there is none.
+    pub(super) fn set_oldest(&self, queued_at: Option<Nanos>, proposed_at: Option<Nanos>) {
         self.oldest.store(queued_at.map_or(0, |at| at.0), Ordering::Relaxed);
+        self.stalled.store(proposed_at.map_or(0, |at| at.0), Ordering::Relaxed);
     }
 
     /// The host is gone: what waits is answered now, and what comes later at once. Not left to the end of this value,
@@ -448,17 +483,18 @@ impl Inbox {
             queues.promises.clear();
             queues.take(&mut drained);
         }
-        let requests = drained.requests;
         // Each is answered as it is dropped.
-        let bytes = requests.iter().map(|request| request.operation.bytes()).sum();
-        self.release(requests.len(), bytes);
+        self.release(drained.requests.iter().map(|request| (request.client, request.operation.bytes())));
     }
 
-    /// Requests have been proposed or answered.
-    pub(super) fn release(&self, requests: usize, bytes: usize) {
-        self.waiting_requests.fetch_sub(requests, Ordering::Relaxed);
-        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.node_budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Requests of these clients, with so many bytes, are answered.
+    pub(super) fn release(&self, answered: impl Iterator<Item = (ClientId, usize)>) {
+        let mut queues = self.queues.lock();
+        let before = queues.shares.total().bytes;
+        answered.for_each(|(client, bytes)| queues.shares.release(client, bytes));
+        let released = before - queues.shares.total().bytes;
+        drop(queues);
+        self.node_budget.bytes.fetch_sub(released, Ordering::Relaxed);
     }
 
     fn wake(&self) {
@@ -485,7 +521,7 @@ impl PersistListener for Inbox {
 impl Drop for Inbox {
     /// A host that failed leaves requests unanswered; they are answered as they are dropped, and count no longer.
     fn drop(&mut self) {
-        self.node_budget.bytes.fetch_sub(*self.waiting_bytes.get_mut(), Ordering::Relaxed);
+        self.node_budget.bytes.fetch_sub(self.queues.get_mut().shares.total().bytes, Ordering::Relaxed);
     }
 }
 
@@ -568,6 +604,7 @@ mod tests {
         let get = |slot| QueuedRequest {
             queued_at: Nanos(1),
             reply_to: sink.reply_to(slot, 0),
+            client: client(0),
             deadline: Nanos(u64::MAX),
             operation: Operation::Get("k".into()),
         };
@@ -586,6 +623,83 @@ mod tests {
         assert_eq!(outcomes, [(0, Outcome::Unknown), (1, Outcome::NotApplied)]);
         assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
         assert!(!inbox.command(ShardCommand::HandOver));
+    }
+
+    fn client(number: u128) -> ClientId {
+        ClientId(uuid::Uuid::from_u128(number))
+    }
+
+    /// How many of so many small PUTs of a client are refused.
+    fn refused(inbox: &Inbox, number: u128, puts: usize) -> usize {
+        let sink: Arc<ReplySink> = Arc::default();
+        for slot in 0..puts {
+            let mutation = kvorum_protocol::Mutation {
+                key: format!("{number}:{slot}").into(),
+                condition: kvorum_protocol::Condition::Always,
+                return_previous: false,
+                action: kvorum_protocol::Action::Put { value: "v".into(), ttl_ms: None },
+            };
+            let id = kvorum_protocol::WriteId { sequence: slot as u64 + 1, first_unanswered: 1, retry: false };
+            let ack = kvorum_protocol::Ack::Committed;
+            inbox.request(QueuedRequest {
+                reply_to: sink.reply_to(slot, 0),
+                client: client(number),
+                queued_at: Nanos(1),
+                deadline: Nanos(u64::MAX),
+                operation: Operation::Write { client: client(number), id, ack, mutation },
+            });
+        }
+        let mut replies = Vec::new();
+        sink.take(&mut replies);
+        replies.len()
+    }
+
+    #[test]
+    fn two_clients_with_a_batch_each_keep_nobody_out() {
+        use kvorum_protocol::limits::BATCH_OPERATIONS_MAX;
+        let inbox = inbox(&Arc::default());
+        assert_eq!(refused(&inbox, 1, BATCH_OPERATIONS_MAX), 0, "a BATCH alone fits");
+        refused(&inbox, 2, BATCH_OPERATIONS_MAX);
+        assert_eq!(refused(&inbox, 3, 100), 0);
+        // However many there are that want all they can get.
+        (4..50).for_each(|number| assert!(refused(&inbox, number, BATCH_OPERATIONS_MAX) > 0));
+        (50..80).for_each(|number| assert_eq!(refused(&inbox, number, 1), 0, "client {number}"));
+        inbox.close();
+    }
+
+    #[cfg(feature = "seeded-bugs")]
+    #[test]
+    fn without_shares_they_would() {
+        let _planted = crate::seeded::plant(Some(Bug::QueueSharesIgnored));
+        let inbox = inbox(&Arc::default());
+        for number in 1..4 {
+            refused(&inbox, number, kvorum_protocol::limits::BATCH_OPERATIONS_MAX);
+        }
+        assert_eq!(refused(&inbox, 4, 100), 100);
+        inbox.close();
+    }
+
+    #[test]
+    fn who_asks_little_is_refused_only_while_nothing_moves() {
+        let second = |seconds: u64| Nanos(seconds * 1_000_000_000);
+        let inbox = inbox(&Arc::default());
+        let puts = |number: u128, at: Nanos| {
+            let sink: Arc<ReplySink> = Arc::default();
+            inbox.request(QueuedRequest {
+                reply_to: sink.reply_to(0, 0),
+                client: client(number),
+                queued_at: at,
+                deadline: Nanos(u64::MAX),
+                operation: Operation::Get("k".into()),
+            });
+            !sink.has_replies()
+        };
+        (0..LIGHT_CLIENT_REQUESTS).for_each(|_| assert!(puts(1, second(1))));
+        inbox.set_oldest(Some(second(1)), Some(second(5)));
+        assert!(!puts(1, second(5)), "its own requests wait for long");
+        assert!(puts(2, second(5)), "others' do");
+        assert!(!puts(2, second(7)), "no entry was applied for two seconds");
+        inbox.close();
     }
 
     #[test]
@@ -668,7 +782,8 @@ mod tests {
 
         fn request(&self, sink: &Arc<ReplySink>, operation: Operation) {
             let reply_to = sink.reply_to(0, 0);
-            self.inbox.request(QueuedRequest { queued_at: Nanos(1), reply_to, deadline: Nanos(u64::MAX), operation });
+            let (client, queued_at, deadline) = (client(0), Nanos(1), Nanos(u64::MAX));
+            self.inbox.request(QueuedRequest { queued_at, client, reply_to, deadline, operation });
         }
     }
 

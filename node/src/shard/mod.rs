@@ -5,6 +5,7 @@
 //! the only place where a shard meets the actor library, or a node of the simulator.
 
 pub mod actor;
+mod backlog;
 mod checkpoint;
 mod evaluate;
 mod expecting;
@@ -14,15 +15,18 @@ pub mod inbox;
 mod plan;
 mod reconcile;
 mod room;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod transfer;
 pub mod upkeep;
 
+pub use backlog::EntryLimits;
 pub use checkpoint::Restored;
 pub use evaluate::ShardReply;
 pub use expecting::Expecting;
 pub use plan::{Orders, Place, ReplicaPlan};
+pub use shares::Held;
 
 use crate::clock::{Nanos, Now};
 use crate::log::limits::VOTE_BYTES;
@@ -33,6 +37,7 @@ use crate::replica::consensus::initial_membership;
 use crate::replica::{Committed, Consensus, ConsensusConfig, ConsensusError, Promise, Role, SnapshotBase};
 use crate::seeded::{Bug, planted};
 use crate::store::{ApplyError, Store, StoreReader};
+use backlog::Backlog;
 use bytes::Bytes;
 use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
@@ -70,6 +75,8 @@ pub struct Ticket(pub u64);
 pub struct ShardRequest {
     /// Comes back with the reply.
     pub ticket: Ticket,
+    /// Who asks, and takes turns with others that do.
+    pub client: ClientId,
     /// Past this moment it is not begun any more, and nobody waits for it.
     pub deadline: Nanos,
     /// What is asked.
@@ -254,6 +261,7 @@ struct InFlight {
     term: Term,
     marks: OverlayMarks,
     waiting: Vec<Waiting>,
+    proposed_at: Nanos,
 }
 
 #[derive(Debug)]
@@ -283,7 +291,7 @@ pub struct Shard {
     membership: Membership,
     gate: Arc<ReadGate>,
     overlay: Overlay,
-    backlog: VecDeque<ShardRequest>,
+    backlog: Backlog,
     in_flight: VecDeque<InFlight>,
     confirmations: Confirmations,
     replies: Vec<(Ticket, ShardReply)>,
@@ -319,7 +327,7 @@ impl Shard {
             restored,
             gate: Arc::default(),
             overlay: Overlay::default(),
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
             in_flight: VecDeque::new(),
             confirmations: Confirmations::default(),
             replies: Vec::new(),
@@ -372,9 +380,24 @@ impl Shard {
         self.consensus.snapshot_base()
     }
 
-    /// The oldest request that was neither proposed nor answered yet.
-    pub fn oldest_waiting(&self) -> Option<Ticket> {
-        self.backlog.front().map(|request| request.ticket)
+    /// Entries that it proposes have these bounds from now on, in place of the default ones.
+    pub fn set_entry_limits(&mut self, limits: EntryLimits) {
+        self.backlog.set_limits(limits);
+    }
+
+    /// Requests that were neither proposed nor answered yet: of each client the oldest.
+    pub fn oldest_waiting(&self) -> impl Iterator<Item = Ticket> {
+        self.backlog.oldest()
+    }
+
+    /// When the entry was proposed for which requests wait: `None` if none wait, or nothing is on its way.
+    pub fn waits_since(&self) -> Option<Nanos> {
+        self.in_flight.front().filter(|_| !self.backlog.is_empty()).map(|entry| entry.proposed_at)
+    }
+
+    /// How far the clients whose requests wait are apart in what they were given, and how far they may be, in bytes.
+    pub fn unfairness(&self) -> (u64, u64) {
+        self.backlog.unfairness()
     }
 
     /// What gets this replica on.
@@ -488,7 +511,7 @@ impl Shard {
             } else if matches!(request.operation, Operation::Confirm) {
                 self.confirmations.next_round.push((request.ticket, request.deadline));
             } else {
-                self.backlog.push_back(request);
+                self.backlog.push(request);
             }
         }
     }
@@ -594,19 +617,13 @@ impl Shard {
         let durability = self.config.durability;
         let room = Room::new(self.consensus.log(), &self.pressure);
         let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
-        let (mut requests, mut bytes) = (0, 0);
-        for request in self.backlog.iter().take(ENTRY_RECORDS) {
-            if bytes >= ENTRY_BYTES {
-                break;
-            }
-            requests += 1;
-            bytes += request.operation.bytes();
-        }
-        evaluation.reserve(requests, bytes.min(ENTRY_BYTES));
+        let limits = self.backlog.limits();
+        let requests = self.backlog.len().min(limits.records);
+        evaluation.reserve(requests, self.backlog.bytes().min(limits.bytes));
         let mut waiting = Vec::with_capacity(requests);
         let mut accepted = Vec::new();
-        while evaluation.bytes() < ENTRY_BYTES && evaluation.records() < ENTRY_RECORDS {
-            let Some(request) = self.backlog.pop_front() else { break };
+        while evaluation.bytes() < limits.bytes && evaluation.records() < limits.records {
+            let Some(request) = self.backlog.pop() else { break };
             if request.deadline <= now.monotonic {
                 self.replies.push((request.ticket, ShardReply::Error(late(Outcome::NotApplied))));
                 continue;
@@ -639,7 +656,7 @@ impl Shard {
         let (payload, marks) = evaluation.finish();
         let (at, term) = self.consensus.propose(payload)?;
         assert_eq!(at, index, "a leader's next entry has the next index");
-        self.in_flight.push_back(InFlight { index, term, marks, waiting });
+        self.in_flight.push_back(InFlight { index, term, marks, waiting, proposed_at: now.monotonic });
         // They leave after the poll that follows has put the entry into the log.
         self.replies.extend(accepted);
         Ok(true)
@@ -735,7 +752,7 @@ impl Shard {
             let round = std::mem::take(&mut self.confirmations);
             self.confirmations.next_tag = round.next_tag;
             let reads = round.in_round.into_iter().chain(round.next_round).map(|(ticket, _)| ticket);
-            let writes = self.backlog.drain(..).map(|request| request.ticket);
+            let writes = self.backlog.drain().map(|request| request.ticket);
             self.replies.extend(reads.chain(writes).map(|ticket| (ticket, ShardReply::Error(error.clone()))));
         }
     }
@@ -776,7 +793,8 @@ impl Shard {
         let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
         let (payload, marks) = evaluation.finish();
         if let Ok((index, term)) = self.consensus.propose(payload) {
-            self.in_flight.push_back(InFlight { index, term, marks, waiting: Vec::new() });
+            let proposed_at = now.monotonic;
+            self.in_flight.push_back(InFlight { index, term, marks, waiting: Vec::new(), proposed_at });
         }
     }
 

@@ -207,7 +207,7 @@ impl Group {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         let deadline = self.now.monotonic.after_ms(DEADLINE_MS);
-        self.shard(position).handle_requests([ShardRequest { ticket, deadline, operation }]);
+        self.shard(position).handle_requests([ShardRequest { ticket, client: client(), deadline, operation }]);
         self.poll(position);
         ticket
     }
@@ -219,7 +219,7 @@ impl Group {
             .into_iter()
             .map(|operation| {
                 self.next_ticket += 1;
-                ShardRequest { ticket: Ticket(self.next_ticket), deadline, operation }
+                ShardRequest { ticket: Ticket(self.next_ticket), client: client(), deadline, operation }
             })
             .collect();
         let tickets = requests.iter().map(|request| request.ticket).collect();

@@ -30,7 +30,7 @@ use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext}
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
 use kvorum_node::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardCommand, Waker};
 use kvorum_node::shard::upkeep::{Done, DumpPermits, Job, Upkeep, UpkeepOptions};
-use kvorum_node::shard::{Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
+use kvorum_node::shard::{EntryLimits, Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::peer::PeerMessage;
@@ -50,6 +50,9 @@ pub(super) const TICK_MS: u64 = 50;
 
 /// How often peers are told of replicas that can't be used.
 const REPORT_EVERY_MS: u64 = 1_000;
+
+/// In a short queue a client is light with so many bytes: a request or two.
+const LIGHT_BYTES: usize = 512;
 
 /// What is left free of a disk.
 const HEADROOM_BYTES: u64 = 32 << 10;
@@ -359,11 +362,18 @@ impl Node {
 pub(super) fn queue_limits(options: &Options) -> QueueLimits {
     let or = |drawn: u32, production: usize| if drawn == 0 { production } else { drawn as usize };
     let production = QueueLimits::default();
+    let (requests, bytes) = (options.queue_requests_max, options.queue_bytes_max);
     QueueLimits {
-        requests: or(options.queue_requests_max, production.requests),
-        requests_bytes: or(options.queue_bytes_max, production.requests_bytes),
-        node_bytes: or(options.queue_bytes_max.saturating_mul(2), production.node_bytes),
-        messages_bytes: or(options.queue_bytes_max, production.messages_bytes),
+        requests: or(requests, production.requests),
+        requests_bytes: or(bytes, production.requests_bytes),
+        reserved_requests: or(requests, production.requests) / 8,
+        reserved_bytes: or(bytes, production.requests_bytes) / 16,
+        light_requests: if requests == 0 { production.light_requests } else { 1 },
+        light_bytes: if bytes == 0 { production.light_bytes } else { LIGHT_BYTES },
+        node_bytes: or(bytes.saturating_mul(2), production.node_bytes),
+        messages_bytes: or(bytes, production.messages_bytes),
+        // So that clients have to take turns in a short queue.
+        entry: EntryLimits { records: or(requests.div_ceil(8), production.entry.records), ..production.entry },
     }
 }
 

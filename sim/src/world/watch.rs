@@ -106,8 +106,14 @@ impl World<'_> {
             || (queued.messages_bytes > limits.messages_bytes && queued.messages > 1)
             || (process.queue_budget.bytes() > limits.node_bytes && of_node() > 1);
         let miscounted = (queued.counted, queued.counted_bytes) != (requests, bytes);
-        if over || miscounted {
-            let detail = format!("node {at} shard {shard}: {queued:?}, {taken} taken with {taken_bytes}; {limits:?}");
+        // Whoever holds more than another one must have left as much free as it held itself.
+        let share = limits.light_requests.max((limits.requests - limits.reserved_requests).div_ceil(2));
+        let kept_out = queued.largest.requests > share;
+        let (apart, apart_max) = host.shard().unfairness();
+        if over || miscounted || kept_out || apart > apart_max {
+            let detail = format!(
+                "node {at} shard {shard}: {queued:?}, {taken} taken with {taken_bytes}, turns {apart} of {apart_max} apart; {limits:?}"
+            );
             self.violate("queues", detail);
         }
     }
