@@ -199,6 +199,14 @@ bugs! {
     /// Compaction removes the segments that it has emptied before the manifest that names the copies is written. Breaks: a
     /// crash at any moment leaves a state that can be opened.
     CompactionDropsLive = "compaction-drops-live",
+    /// Where one slice of a compaction that is taken over ends, the next one begins a record too late. Breaks: a segment goes
+    /// only when nothing is left in it.
+    SliceBoundarySkipped = "slice-boundary-skipped",
+    /// A record that was overwritten while a compaction was taken over is what its key has again, as soon as the slice with its
+    /// copy comes. Breaks: a write stays until it is overwritten, removed or expires.
+    OverwrittenRecordMovedBack = "overwritten-record-moved-back",
+    /// The segments that a compaction has emptied can't be read from its first slice on. Breaks: a record can be read at every moment.
+    VictimsLeaveViewEarly = "victims-leave-view-early",
     /// A snapshot leaves out who replicates the shard. Breaks: membership is part of the state.
     SnapshotWithoutMembership = "snapshot-without-membership",
     /// An append that finds no room on the disk is taken for done. Breaks: what a replica says to hold it holds.

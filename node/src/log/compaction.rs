@@ -125,6 +125,16 @@ impl Compaction {
                 other => other?,
             }
         }
+        // The index is to be pointed at the copies without reading them again.
+        for segment in writer.close_last()? {
+            if copying.stopped {
+                break;
+            }
+            data::visit_records(&segment, &mut |record, _| {
+                copying.note(record.bytes() as u64, 0, pace);
+                Ok(())
+            })?;
+        }
         if copying.stopped {
             writer.abandon()?;
             return Ok(None);
@@ -141,6 +151,11 @@ impl Compaction {
 }
 
 impl Compacted {
+    /// The segments that it has emptied.
+    pub fn victims(&self) -> &[u32] {
+        &self.victims
+    }
+
     /// The segments that hold the copies.
     pub fn data(&self) -> &[DataSegment] {
         &self.data

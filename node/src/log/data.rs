@@ -118,6 +118,15 @@ impl DataWriter {
         Ok(())
     }
 
+    /// Ends the last segment, and hands out all that were made, whole and durable.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub(super) fn close_last(&mut self) -> Result<Vec<Arc<Segment>>, LogError> {
+        self.close()?;
+        Ok(self.done.iter().map(|made| Arc::clone(&made.segment)).collect())
+    }
+
     /// The segments, whole and durable. They belong to nothing until a manifest names them.
     ///
     /// # Errors

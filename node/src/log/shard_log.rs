@@ -607,6 +607,11 @@ impl ShardLog {
         data.iter().for_each(|made| self.view.insert(Arc::clone(&made.segment)));
     }
 
+    /// Readers don't find these segments any more; for a seeded bug only.
+    pub(crate) fn hide(&self, segments: &[u32]) {
+        segments.iter().for_each(|number| self.view.remove(*number));
+    }
+
     /// The number of the manifest after the newest one.
     fn next_sequence(&self) -> u64 {
         self.manifest.as_ref().map_or(0, |manifest| manifest.sequence) + 1

@@ -2,7 +2,8 @@
 
 use super::transfer::Received;
 use super::{Shard, ShardError};
-use crate::log::{Base, Checkpoint, Compacted, Damage, LogError, Position, ShardLog};
+use crate::log::{Base, Checkpoint, Compacted, Damage, LogError, Moved, Position, ShardLog};
+use crate::seeded::{Bug, planted};
 use crate::store::{IndexDump, Store};
 use bytes::Bytes;
 use kvorum_protocol::ReplicaId;
@@ -56,14 +57,21 @@ pub(super) fn restore(log: &mut ShardLog) -> Result<(Store, Restored), ShardErro
 }
 
 impl Shard {
-    /// Points the index at what compaction has copied.
+    /// Readers find what compaction has copied from now on. What it was copied from stays, too.
+    pub(super) fn show_copies(&self, compacted: &Compacted) {
+        self.log().show_data(compacted.data());
+        if planted(Bug::VictimsLeaveViewEarly) {
+            self.log().hide(compacted.victims());
+        }
+    }
+
+    /// Points the index at some of what compaction has copied, which was shown. Costs a look-up for each.
     ///
     /// # Errors
-    /// `Damaged` if a copy is not what it should be.
-    pub(super) fn take_over(&mut self, compacted: &Compacted) -> Result<(), ShardError> {
+    /// `Damaged` if a copy is not there.
+    pub(super) fn take_over(&mut self, moved: &[Moved]) -> Result<(), ShardError> {
         let shard = self.log().shard();
-        self.log().show_data(compacted.data());
-        for moved in &compacted.moved {
+        for moved in moved {
             let damaged = |_| LogError::Damaged { shard, position: moved.to, damage: Damage::Record };
             self.store.relocate(moved.hash, moved.from, moved.to).map_err(damaged)?;
         }

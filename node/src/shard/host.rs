@@ -160,7 +160,7 @@ impl ShardHost {
         Ok(ShardHost {
             intake: Intake::new(id, replica, Arc::new(ReceptionSinks(Arc::clone(&reception)))),
             reception,
-            keeper: Keeper::new(upkeep_options, Arc::clone(upkeep.permits())),
+            keeper: Keeper::new(upkeep_options.of_replica(id, replica), Arc::clone(upkeep.permits())),
             upkeep,
             shard,
             id,
@@ -240,6 +240,9 @@ impl ShardHost {
         if let Some(done) = upkeep.take() {
             let next = self.keeper.handle_done(&mut self.shard, now.monotonic, done)?;
             self.submit(next);
+        } else if self.keeper.is_at_work() {
+            let next = self.keeper.go_on(&mut self.shard, now.monotonic)?;
+            self.submit(next);
         } else if tick {
             let due = self.keeper.handle_tick(&self.shard, now.monotonic);
             self.submit(due);
@@ -278,6 +281,10 @@ impl ShardHost {
         let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at).min();
         self.inbox.set_oldest(oldest, self.shard.waits_since());
         self.publish();
+        if self.keeper.is_at_work() {
+            // Whoever else is ready goes first.
+            self.inbox.nudge();
+        }
         Ok(())
     }
 

@@ -416,6 +416,11 @@ impl Inbox {
         self.wake();
     }
 
+    /// The host has more to do than its turn took up.
+    pub(super) fn nudge(&self) {
+        self.wake();
+    }
+
     /// Requests answered with `Overloaded` so far.
     pub fn overloaded(&self) -> u64 {
         self.overloaded.load(Ordering::Relaxed)

@@ -6,6 +6,7 @@ mod membership;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
 mod shortage;
+mod slices;
 
 use super::*;
 use crate::log::disk::memory::MemoryDisk;

@@ -161,12 +161,12 @@ impl Store {
         Ok(())
     }
 
-    /// Points a key at `new`, where compaction has put a copy of the record at `old`, whose key has this hash. Changes
-    /// nothing and returns `false` if no key is at `old` any more. A segment may be removed once no key is in it:
-    /// [`StoreReader::live_bytes`] is 0 then.
+    /// Points a key at `new`, where compaction has put a copy of the record at `old`, whose key has this hash, and has
+    /// verified it. Changes nothing and returns `false` if no key is at `old` any more. A segment may be removed once no key is
+    /// in it: [`StoreReader::live_bytes`] is 0 then. Reads the copy's header only.
     ///
     /// # Errors
-    /// If there is no sound record at `new`; nothing is changed then.
+    /// If there is no record at `new`; nothing is changed then.
     pub fn relocate(&mut self, hash: u64, old: Position, new: Position) -> Result<bool, ReadError> {
         self.reader.relocate(hash, old, new)
     }

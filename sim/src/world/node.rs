@@ -29,7 +29,7 @@ use kvorum_node::scrub::{self, Checked, Pass};
 use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
 use kvorum_node::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardCommand, Waker};
-use kvorum_node::shard::upkeep::{Done, DumpPermits, Job, Upkeep, UpkeepOptions};
+use kvorum_node::shard::upkeep::{Done, DumpPermits, Job, Slice, Upkeep, UpkeepOptions};
 use kvorum_node::shard::{EntryLimits, Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
@@ -64,6 +64,8 @@ pub(super) const UPKEEP: UpkeepOptions = UpkeepOptions {
     garbage_percent: 50,
     round_bytes_max: 256 << 10,
     retain_bytes: 8 << 10,
+    // So that entries are applied, and processes die, between any two slices.
+    slice: Slice { relocations: 3 },
 };
 
 /// A job of a shard's upkeep, and whom to tell of its end.

@@ -4,6 +4,7 @@ use super::permits::{DumpPermit, DumpPermits};
 use super::{Done, Job, Leash, Plan, UpkeepOptions, Usage, Work, decide};
 use crate::clock::Nanos;
 use crate::log::{Checkpoint, Compacted, LogError, SegmentUse};
+use crate::seeded::{Bug, planted};
 use crate::shard::{Shard, ShardError};
 use kvorum_protocol::LogIndex;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct UpkeepCounts {
 enum State {
     Resting,
     Compacting,
+    /// The index is being pointed at the copies, slice by slice: those before that number are done.
+    TakingOver(Compacted, usize),
     /// The index points into what was compacted; a checkpoint must name it. There was no room for one, on the disk or in memory.
     Unnamed(Compacted),
     Writing(Arc<Checkpoint>, Option<Compacted>, DumpPermit),
@@ -89,7 +92,7 @@ impl Keeper {
                 self.look_at = now.after_ms(FULL_RETRY_MS);
                 self.write(shard, now, Some(compacted))
             }
-            busy @ (State::Compacting | State::Writing(..) | State::Removing(_)) => {
+            busy @ (State::Compacting | State::TakingOver(..) | State::Writing(..) | State::Removing(_)) => {
                 self.state = busy;
                 None
             }
@@ -137,6 +140,39 @@ impl Keeper {
         Some(self.job(Work::Write(checkpoint)))
     }
 
+    /// Whether this replica's own turns have something to do: [`Keeper::go_on`].
+    pub(in crate::shard) fn is_at_work(&self) -> bool {
+        matches!(self.state, State::TakingOver(..))
+    }
+
+    /// Does the next slice of what is to be done in the replica's own turns.
+    ///
+    /// While a compaction is taken over the index points at some of the copies and, where it has not come to yet, at the records
+    /// that they were made of. Both are the same record, durable, and in segments that are shown; so it is all the same
+    /// to readers and to the next entry. A record that is overwritten or removed meanwhile is at neither place any more: its
+    /// slot has gone, and its copy is garbage from the start. What was replaced leaves the view with the checkpoint that is
+    /// prepared after the last slice. If the replica ends before that, no manifest names the copies, and the next start removes them.
+    ///
+    /// # Errors
+    /// If the replica can't go on.
+    pub(in crate::shard) fn go_on(&mut self, shard: &mut Shard, now: Nanos) -> Result<Option<Job>, ShardError> {
+        match std::mem::replace(&mut self.state, State::Resting) {
+            State::TakingOver(compacted, from) => {
+                let to = compacted.moved.len().min(from + self.options.slice.relocations.max(1));
+                shard.take_over(&compacted.moved[from..to])?;
+                if to == compacted.moved.len() {
+                    return Ok(self.write(shard, now, Some(compacted)));
+                }
+                self.state = State::TakingOver(compacted, to + usize::from(planted(Bug::SliceBoundarySkipped)));
+                Ok(None)
+            }
+            other => {
+                self.state = other;
+                Ok(None)
+            }
+        }
+    }
+
     /// A job has ended. Returns what follows from it.
     ///
     /// # Errors
@@ -168,8 +204,9 @@ impl Keeper {
                 self.counts.compactions += 1;
                 self.counts.compaction_bytes_read += read;
                 self.counts.compaction_bytes_written += written;
-                shard.take_over(&compacted)?;
-                Ok(self.write(shard, now, Some(compacted)))
+                shard.show_copies(&compacted);
+                self.state = State::TakingOver(compacted, 0);
+                self.go_on(shard, now)
             }
             (Done::Written, State::Writing(checkpoint, _, permit)) => {
                 self.counts.checkpoints += 1;

@@ -10,7 +10,7 @@ pub(super) use keeper::Keeper;
 pub use keeper::UpkeepCounts;
 pub use leash::Leash;
 pub use permits::DumpPermits;
-pub use policy::{Plan, UpkeepOptions, Usage, decide};
+pub use policy::{Plan, Slice, UpkeepOptions, Usage, decide};
 
 use super::inbox::Inbox;
 use crate::log::operations::Record;

@@ -1,0 +1,97 @@
+//! Upkeep that a replica does in its own turns is done in slices, between which everything else goes on.
+
+use super::*;
+use crate::shard::upkeep::{Done, Job, Keeper, Slice, UpkeepOptions};
+
+const KEYS: usize = 60;
+
+fn name(key: usize) -> String {
+    format!("k{key}")
+}
+
+fn value(key: usize, round: usize) -> String {
+    format!("{key}/{round} {}", "x".repeat(30_000))
+}
+
+/// A group whose log has sealed segments, half of which are garbage, and what each key holds.
+fn half_garbage() -> (Group, BTreeMap<usize, String>) {
+    let mut group = Group::led();
+    let mut expected = BTreeMap::new();
+    for (key, round) in (0..KEYS).map(|key| (key, 0)).chain((0..KEYS).step_by(2).map(|key| (key, 1))) {
+        group.written(0, &name(key), put(&value(key, round)));
+        expected.insert(key, value(key, round));
+    }
+    group.advance(3 * TICK_MS);
+    (group, expected)
+}
+
+fn keeper() -> Keeper {
+    let slice = Slice { relocations: 2, ..Slice::default() };
+    let eager =
+        UpkeepOptions { garbage_bytes_min: 1, garbage_percent: 1, retain_bytes: 0, slice, ..Default::default() };
+    Keeper::new(eager, Arc::default())
+}
+
+/// Has a job run, and gives out what follows from it.
+fn run(group: &mut Group, keeper: &mut Keeper, job: Job) -> Option<Job> {
+    let done: Done = job.run(&*group.disks[0], &mut |_| true).unwrap();
+    let now = group.now.monotonic;
+    keeper.handle_done(group.shard(0), now, Ok(done)).unwrap()
+}
+
+fn assert_reads(group: &mut Group, expected: &BTreeMap<usize, String>) {
+    for (key, value) in expected {
+        assert_eq!(group.value(0, &name(*key)).as_ref(), Some(value), "k{key}");
+    }
+}
+
+#[test]
+fn a_compaction_is_taken_over_in_slices_between_which_keys_are_written_and_read() {
+    let (mut group, mut expected) = half_garbage();
+    let (mut keeper, now) = (keeper(), group.now.monotonic);
+    let compact = keeper.handle_tick(group.shard(0), now).expect("there is garbage");
+    assert_eq!(format!("{compact:?}"), "Compact");
+    let segments = group.shard(0).log().view().segments().len();
+    let mut job = run(&mut group, &mut keeper, compact);
+    let mut slices = 0;
+    while job.is_none() {
+        assert!(keeper.is_at_work());
+        assert!(group.shard(0).log().view().segments().len() >= segments, "nothing is dropped before the end");
+        assert!(keeper.handle_tick(group.shard(0), now).is_none(), "one thing at a time");
+        // One that was moved already, or comes later.
+        let key = slices * 7 % KEYS;
+        group.written(0, &name(key), put(&value(key, 2)));
+        expected.insert(key, value(key, 2));
+        assert_reads(&mut group, &expected);
+        job = keeper.go_on(group.shard(0), now).unwrap();
+        slices += 1;
+    }
+    assert!(slices >= 10, "{slices} slices of two records each");
+    for kind in ["Write", "Remove"] {
+        let due = job.take().unwrap();
+        assert_eq!(format!("{due:?}"), kind);
+        job = run(&mut group, &mut keeper, due);
+        assert_reads(&mut group, &expected);
+    }
+    assert!(job.is_none() && keeper.is_resting());
+    group.kill(0);
+    group.restart(0);
+    group.await_leader(&[0, 1, 2]);
+    group.advance(10 * TICK_MS);
+    assert_reads(&mut group, &expected);
+}
+
+#[test]
+fn a_replica_that_ends_between_two_slices_comes_back_as_it_was() {
+    let (mut group, expected) = half_garbage();
+    let (mut keeper, now) = (keeper(), group.now.monotonic);
+    let compact = keeper.handle_tick(group.shard(0), now).expect("there is garbage");
+    assert!(run(&mut group, &mut keeper, compact).is_none());
+    assert!(keeper.go_on(group.shard(0), now).unwrap().is_none() && keeper.is_at_work());
+    keeper.let_go();
+    group.kill(0);
+    group.restart(0);
+    group.await_leader(&[0, 1, 2]);
+    group.advance(10 * TICK_MS);
+    assert_reads(&mut group, &expected);
+}
