@@ -2,18 +2,19 @@
 //! [`DiskWatch`], which is pure, and carried out by [`run`].
 //!
 //! A full disk is no failure: the node refuses what takes room and goes on. A disk that stalls is slow for everybody who
-//! writes to this node's leaders, so it hands them over; one that does not come back is a failure like any other.
+//! writes to this node's leaders; one that does not come back is a failure like any other. A node with a full or slow disk is
+//! not fit to lead ([`crate::fitness`]): its shards hand over, and are not given back to it before the disk is well.
 
 use crate::clock::{self, Nanos};
+use crate::fitness::{Fitness, Unfit};
 use crate::journal::JournalHandle;
 use crate::limits::{
-    DISK_LOOK_EVERY, DISK_STALL_FATAL, DISK_STALL_HAND_OVER, HAND_OVER_EVERY, HEADROOM_PERCENT_MAX, WATCH_EVERY,
+    DISK_LOOK_EVERY, DISK_SLOW_MAX, DISK_SLOW_MIN, DISK_STALL_FATAL, DISK_STALL_HAND_OVER, HEADROOM_PERCENT_MAX,
+    WATCH_EVERY,
 };
 use crate::log::Disk;
 use crate::pressure::Pressure;
-use crate::replica::Role;
 use crate::router::Router;
-use crate::shard::inbox::ShardCommand;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -37,8 +38,10 @@ pub struct Actions {
     pub full: bool,
     /// It has just become so, or has just ceased to be.
     pub full_changed: bool,
-    /// Every shard that is led here hands over.
-    pub hand_over: bool,
+    /// Whether the disk counts as slow from now on.
+    pub slow: bool,
+    /// It has just become so, or has just ceased to be.
+    pub slow_changed: bool,
     /// The process ends.
     pub end_process: bool,
 }
@@ -48,7 +51,11 @@ pub struct Actions {
 pub struct DiskWatch {
     headroom_bytes: u64,
     full: bool,
-    handed_over_at: Option<Nanos>,
+    slow: bool,
+    /// It counts as slow until then, if it does not stall again.
+    slow_until: Nanos,
+    /// For how long a stall makes it count as slow.
+    slow_for: Duration,
 }
 
 impl DiskWatch {
@@ -56,29 +63,48 @@ impl DiskWatch {
     /// the logs of followers. A small one is not kept from being used: [`HEADROOM_PERCENT_MAX`] of it are enough.
     pub fn new(headroom_bytes: u64, total_bytes: u64) -> Self {
         let most = total_bytes / 100 * HEADROOM_PERCENT_MAX;
-        DiskWatch { headroom_bytes: headroom_bytes.min(most), full: false, handed_over_at: None }
+        DiskWatch {
+            headroom_bytes: headroom_bytes.min(most),
+            full: false,
+            slow: false,
+            slow_until: Nanos(0),
+            slow_for: DISK_SLOW_MIN,
+        }
     }
 
     /// Decides on what was seen. Full below the headroom, not full any more a quarter above it, so that a node at the
-    /// limit does not change its mind with every write.
+    /// limit does not change its mind with every write. Slow for [`DISK_SLOW_MIN`] after a stall, and for twice as long each
+    /// time that it stalls again soon after: each change of its mind costs elections.
     pub fn observe(&mut self, seen: Observation) -> Actions {
-        let before = self.full;
+        let (full_before, slow_before) = (self.full, self.slow);
         if let Some(free) = seen.free_bytes {
             let enough = if self.full { self.headroom_bytes + self.headroom_bytes / 4 } else { self.headroom_bytes };
             self.full = free < enough;
         }
-        let stalls = seen.stalled_for >= DISK_STALL_HAND_OVER;
-        let rested = self.handed_over_at.is_none_or(|at| seen.now.ms_since(at) >= HAND_OVER_EVERY.as_millis() as u64);
-        let hand_over = stalls && rested;
-        if hand_over {
-            self.handed_over_at = Some(seen.now);
+        if seen.stalled_for >= DISK_STALL_HAND_OVER {
+            if !slow_before {
+                let was_slow_lately = self.slow_until != Nanos(0)
+                    && Duration::from_millis(seen.now.ms_since(self.slow_until)) < self.slow_for;
+                self.slow_for = if was_slow_lately { (2 * self.slow_for).min(DISK_SLOW_MAX) } else { DISK_SLOW_MIN };
+            }
+            self.slow_until = seen.now.after_ms(self.slow_for.as_millis() as u64);
         }
+        self.slow = seen.now < self.slow_until;
         Actions {
             full: self.full,
-            full_changed: self.full != before,
-            hand_over,
+            full_changed: self.full != full_before,
+            slow: self.slow,
+            slow_changed: self.slow != slow_before,
             end_process: seen.stalled_for >= DISK_STALL_FATAL,
         }
+    }
+}
+
+impl Actions {
+    /// Notes whether this node should lead.
+    pub fn note_fitness(&self, fitness: &Fitness) {
+        fitness.set(Unfit::DiskFull, self.full);
+        fitness.set(Unfit::DiskSlow, self.slow);
     }
 }
 
@@ -131,8 +157,12 @@ pub async fn run(arguments: WatchArguments, failed: impl FnOnce(String), stop: C
         if let Some(free) = free_bytes {
             pressure.set_disk(free, actions.full);
         }
+        actions.note_fitness(router.fitness());
         if actions.full_changed && actions.full {
-            warn!(free_bytes, "the disk is almost full: writes are refused, reads and removals go on");
+            warn!(
+                free_bytes,
+                "the disk is almost full: this node hands leadership over, and refuses writes of shards that it leads"
+            );
         } else if actions.full_changed {
             info!(free_bytes, "there is room on the disk again: writes are taken");
         }
@@ -140,8 +170,11 @@ pub async fn run(arguments: WatchArguments, failed: impl FnOnce(String), stop: C
             failed(format!("a sync has taken over {} s; the disk stalls", DISK_STALL_FATAL.as_secs()));
             return;
         }
-        if actions.hand_over {
-            hand_over(&router);
+        if actions.slow_changed && actions.slow {
+            let limit_ms = DISK_STALL_HAND_OVER.as_millis() as u64;
+            warn!(limit_ms, "the disk stalls: this node hands leadership over");
+        } else if actions.slow_changed {
+            info!("the disk has not stalled for a while: this node may lead again");
         }
     }
 }
@@ -156,21 +189,6 @@ where
 {
     let disk = Arc::clone(disk);
     tokio::task::spawn_blocking(move || question(&*disk)).await.ok()?.ok()
-}
-
-/// Hands over every shard that this node leads.
-pub fn hand_over(router: &Router) {
-    let led: Vec<_> =
-        router.all_local().into_iter().filter(|handle| handle.snapshot.lock().role == Role::Leader).collect();
-    if led.is_empty() {
-        return;
-    }
-    let limit_ms = DISK_STALL_HAND_OVER.as_millis() as u64;
-    warn!(shards = led.len(), limit_ms, "the disk stalls: handing leadership over");
-    for handle in led {
-        // A full queue of commands holds one like it.
-        handle.inbox.command(ShardCommand::HandOver);
-    }
 }
 
 #[cfg(test)]
@@ -216,18 +234,40 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_hands_over_once_a_second_and_ends_the_process_in_the_end() {
+    fn a_stall_makes_a_disk_slow_for_a_while_and_ends_the_process_in_the_end() {
         let mut watch = DiskWatch::new(GIB, u64::MAX);
         let mut act = |now_ms, stalled_ms| {
             let actions = watch.observe(seen(now_ms, Some(u64::MAX), stalled_ms));
-            (actions.hand_over, actions.end_process)
+            (actions.slow, actions.slow_changed, actions.end_process)
         };
-        assert_eq!(act(0, 499), (false, false));
-        assert_eq!(act(1, 500), (true, false));
-        assert_eq!(act(251, 750), (false, false), "it has just been told");
-        assert_eq!(act(1001, 1500), (true, false), "it still leads, or leads again");
-        assert_eq!(act(1251, 0), (false, false));
-        assert_eq!(act(20_000, 9_999), (true, false));
-        assert_eq!(act(20_001, 10_000), (false, true));
+        let min_ms = DISK_SLOW_MIN.as_millis() as u64;
+        assert_eq!(act(0, 499), (false, false, false));
+        assert_eq!(act(1, 500), (true, true, false));
+        assert_eq!(act(1_001, 1_500), (true, false, false));
+        assert_eq!(act(1_000 + min_ms, 0), (true, false, false), "counted from the last stall that was seen");
+        assert_eq!(act(1_001 + min_ms, 0), (false, true, false));
+        assert_eq!(act(4_000_000, 9_999), (true, true, false));
+        assert_eq!(act(4_000_001, 10_000), (true, false, true));
+    }
+
+    #[test]
+    fn a_disk_that_stalls_again_and_again_is_slow_for_longer_each_time_up_to_a_limit() {
+        let mut watch = DiskWatch::new(GIB, u64::MAX);
+        let mut now_ms = 0;
+        let mut spells = Vec::new();
+        for _ in 0..6 {
+            let began = now_ms;
+            assert!(watch.observe(seen(now_ms, None, 600)).slow_changed);
+            while watch.observe(seen(now_ms, None, 0)).slow {
+                now_ms += 1_000;
+            }
+            spells.push((now_ms - began) / DISK_SLOW_MIN.as_millis() as u64);
+            now_ms += 1_000;
+        }
+        assert_eq!(spells, [1, 2, 4, 8, 16, 16]);
+        now_ms += 2 * DISK_SLOW_MAX.as_millis() as u64;
+        assert!(watch.observe(seen(now_ms, None, 600)).slow);
+        now_ms += DISK_SLOW_MIN.as_millis() as u64;
+        assert!(!watch.observe(seen(now_ms, None, 0)).slow, "forgiven after a long time without one");
     }
 }

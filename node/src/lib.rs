@@ -11,6 +11,7 @@ pub mod dev;
 pub mod disk_watch;
 pub mod doors;
 pub mod exit;
+pub mod fitness;
 pub mod identity;
 pub mod init;
 pub mod journal;

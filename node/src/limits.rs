@@ -79,8 +79,10 @@ pub const WATCH_EVERY: Duration = Duration::from_millis(250);
 pub const DISK_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A node whose sync takes this long hands over what it leads: others are likely to be quicker.
 pub const DISK_STALL_HAND_OVER: Duration = Duration::from_millis(500);
-/// A node that still leads while its disk stalls is told again after this time.
-pub const HAND_OVER_EVERY: Duration = Duration::from_secs(1);
+/// After a stall a disk counts as slow for this long, …
+pub const DISK_SLOW_MIN: Duration = Duration::from_secs(60);
+/// … and for up to this long if it stalls again and again.
+pub const DISK_SLOW_MAX: Duration = Duration::from_secs(960);
 /// A node whose sync takes this long ends: its disk does not come back by itself.
 pub const DISK_STALL_FATAL: Duration = Duration::from_secs(10);
 /// At most this part of a file system is kept free, in percent, whatever the configuration says.

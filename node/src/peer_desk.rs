@@ -2,6 +2,7 @@
 //! starts no task, and waits for the disk only when it meets a peer for the first time.
 
 use crate::clock::Nanos;
+use crate::fitness::Reasons;
 use crate::known_disks::KnownDisks;
 use crate::peers::{PeerNetwork, SendError};
 use crate::reply::ReplySink;
@@ -19,7 +20,7 @@ use kvorum_protocol::{
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 /// Whoever watches the sinks of peers' sessions: told once per peer, and to call [`PeerDesk::collect`] when one is ready.
@@ -42,7 +43,12 @@ pub struct PeerDesk {
     known_disks: KnownDisks,
     watch: Watch,
     snapshot_reads: SnapshotReads,
+    /// What the peers were told last of this node's fitness, and when they were last told everything.
+    said: Mutex<(Reasons, Nanos)>,
 }
+
+/// Peers are told again this often what this node leads, and whether it should: a message may have found no room.
+const SAY_EVERY_MS: u64 = 1_000;
 
 impl PeerDesk {
     /// A desk.
@@ -52,7 +58,8 @@ impl PeerDesk {
         watch: Watch,
         snapshot_reads: SnapshotReads,
     ) -> Self {
-        PeerDesk { context, sessions: DashMap::new(), known_disks, watch, snapshot_reads }
+        let said = Mutex::default();
+        PeerDesk { context, sessions: DashMap::new(), known_disks, watch, snapshot_reads, said }
     }
 
     fn router(&self) -> &Arc<Router> {
@@ -97,6 +104,7 @@ impl PeerDesk {
         if !leading.is_empty() {
             let _ = peers.send(peer, &PeerMessage::Leading(leading));
         }
+        let _ = peers.send(peer, &PeerMessage::Unfit(router.fitness().reasons().0));
         if let Some(ring) = router.agreed_ring() {
             let _ = peers.send(peer, &PeerMessage::Ring(ring.to_bytes().into()));
         }
@@ -130,15 +138,43 @@ impl PeerDesk {
                 Err(error) => warn!(%from, %error, "a peer's ring map was refused"),
             },
             PeerMessage::Faulty(replicas) => self.router().peer_table().note_faulty(from, replicas, now),
+            PeerMessage::Unfit(reasons) => self.router().peer_table().note_unfit(from, Reasons(reasons)),
             PeerMessage::Snapshot(shard, message) => self.snapshot(from, shard, message, now),
             PeerMessage::Hello(_) => warn!(%from, "a peer said hello twice"),
         }
     }
 
-    /// The node's tick: offers snapshots again and works off what pulls wait.
+    /// The node's tick: tells the peers again what they may have missed, offers snapshots again and works off what pulls wait.
     pub fn tick(&self, now: Nanos) {
+        self.say(now);
         self.router().snapshots().lock().handle_tick(now);
         self.drive_snapshots(now);
+    }
+
+    /// Tells the peers what this node leads, each second, and whether it should, also whenever that changes.
+    fn say(&self, now: Nanos) {
+        let router = self.router();
+        let Some(peers) = router.peers() else { return };
+        let reasons = router.fitness().reasons();
+        let (changed, due) = {
+            let mut said = self.said.lock();
+            let (changed, due) = (said.0 != reasons, now.ms_since(said.1) >= SAY_EVERY_MS);
+            *said = (reasons, if due { now } else { said.1 });
+            (changed, due)
+        };
+        if !changed && !due {
+            return;
+        }
+        if changed {
+            info!(%reasons, "whether this node should lead has changed");
+        }
+        let leading = if due { router.leading() } else { Vec::new() };
+        let leading = (!leading.is_empty()).then_some(PeerMessage::Leading(leading));
+        for peer in peers.up() {
+            // What finds no room is said again.
+            let _ = peers.send(peer, &PeerMessage::Unfit(reasons.0));
+            let _ = leading.as_ref().map(|leading| peers.send(peer, leading));
+        }
     }
 
     /// A read that was run elsewhere is done.

@@ -1,6 +1,7 @@
 //! What the peers have said of themselves and of this node. In memory only: each connection begins with it anew.
 
 use crate::clock::Nanos;
+use crate::fitness::Reasons;
 use crate::ring::RingMap;
 use crate::ring::keeper::Presence;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
@@ -25,13 +26,23 @@ struct Peer {
     connected_at: Option<Nanos>,
     faulty: Vec<(ShardId, ReplicaId)>,
     faulty_at: Nanos,
+    /// Why it should not lead; `None` until this connection has said so.
+    unfit: Option<Reasons>,
 }
 
 impl PeerTable {
     /// A peer has said hello: it comes with `folder`, had `remembered` when this node first met it, and `knows` this node
     /// with that folder.
     pub fn met(&self, peer: NodeId, folder: Uuid, remembered: Option<Uuid>, knows: Option<Uuid>) {
-        let news = Peer { folder, remembered, knows, connected_at: None, faulty: Vec::new(), faulty_at: Nanos(0) };
+        let news = Peer {
+            folder,
+            remembered,
+            knows,
+            connected_at: None,
+            faulty: Vec::new(),
+            faulty_at: Nanos(0),
+            unfit: None,
+        };
         self.peers.write().insert(peer, news);
     }
 
@@ -47,6 +58,7 @@ impl PeerTable {
         if let Some(known) = self.peers.write().get_mut(&peer) {
             known.connected_at = None;
             known.faulty.clear();
+            known.unfit = None;
         }
     }
 
@@ -68,6 +80,23 @@ impl PeerTable {
         let peers = self.peers.read();
         let connected = peers.iter().filter(|(_, known)| known.connected_at.is_some());
         connected.map(|(peer, known)| (*peer, known.presence(now))).collect()
+    }
+
+    /// A peer says why it should not lead.
+    pub fn note_unfit(&self, peer: NodeId, reasons: Reasons) {
+        if let Some(known) = self.peers.write().get_mut(&peer) {
+            known.unfit = Some(reasons);
+        }
+    }
+
+    /// Whether a peer may be handed leadership: it is connected, no stranger, and has said on this connection that nothing
+    /// speaks against it.
+    pub fn is_fit(&self, ring: &RingMap, peer: NodeId) -> bool {
+        let peers = self.peers.read();
+        let Some(known) = peers.get(&peer) else { return false };
+        known.connected_at.is_some()
+            && known.unfit.is_some_and(Reasons::is_empty)
+            && !known.presence(Nanos(0)).is_stranger(ring, peer)
     }
 
     /// A peer says that these replicas of it can't be used.
@@ -135,6 +164,27 @@ mod tests {
         assert!(!table.is_stranger(&replaced, node(2)), "what the map says counts, not what is remembered");
         table.met(node(2), folder(2), Some(folder(2)), None);
         assert!(table.is_stranger(&replaced, node(2)), "the old folder is back");
+    }
+
+    #[test]
+    fn only_a_connected_peer_that_has_said_so_is_fit_to_lead() {
+        let (table, ring) = (PeerTable::default(), ring());
+        table.met(node(2), folder(2), Some(folder(2)), None);
+        table.note_unfit(node(2), Reasons(0));
+        assert!(!table.is_fit(&ring, node(2)), "it can't be sent to yet");
+        table.connected(node(2), Nanos(1));
+        assert!(table.is_fit(&ring, node(2)));
+        table.note_unfit(node(2), Reasons(1));
+        assert!(!table.is_fit(&ring, node(2)));
+        table.note_unfit(node(2), Reasons(0));
+        table.disconnected(node(2));
+        table.connected(node(2), Nanos(2));
+        assert!(!table.is_fit(&ring, node(2)), "what it said on an earlier connection is past");
+        table.met(node(2), folder(22), Some(folder(2)), None);
+        table.connected(node(2), Nanos(3));
+        table.note_unfit(node(2), Reasons(0));
+        assert!(!table.is_fit(&ring, node(2)), "a stranger");
+        assert!(!table.is_fit(&ring, node(3)), "nobody has met it");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The router owns no requests: it is the one table that sessions, shard actors and peers share.
 
 use crate::clock::{Clock, Nanos};
+use crate::fitness::Fitness;
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
 use crate::peer_table::PeerTable;
 use crate::peers::{PeerNetwork, SendError};
@@ -15,7 +16,7 @@ use crate::shard::{ShardReply, ShardSnapshot};
 use crate::snapshot::limits::BYTES_PER_SECOND_DEFAULT;
 use crate::snapshot::{OffersFull, SnapshotOffers, SnapshotSource};
 use bytes::Bytes;
-use dashmap::{DashMap, Entry};
+use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
 use kvorum_protocol::peer::{PeerMessage, RaftMessage};
 use kvorum_protocol::snapshot::SnapshotMessage;
@@ -78,10 +79,12 @@ pub struct Router {
     /// The newest map that a peer has sent and nobody has looked at.
     offered: Mutex<Option<RingMap>>,
     peer_table: PeerTable,
+    fitness: Fitness,
     /// Replicas of this node that can't be used any more.
     faulty: Mutex<BTreeMap<ShardId, ReplicaId>>,
     shards: Table<ShardId, Arc<ShardHandle>>,
-    leaders: Table<ShardId, (Term, NodeId)>,
+    /// The newest term of each shard that was heard of, and who leads in it.
+    leaders: Table<ShardId, (Term, Option<NodeId>)>,
     topology: watch::Sender<Arc<Topology>>,
     peers: OnceLock<Arc<dyn PeerNetwork>>,
     clock: Arc<dyn Clock>,
@@ -103,6 +106,7 @@ impl Router {
             agreed: AtomicBool::new(false),
             offered: Mutex::default(),
             peer_table: PeerTable::default(),
+            fitness: Fitness::default(),
             faulty: Mutex::default(),
             shards: Table::default(),
             leaders: Table::default(),
@@ -187,6 +191,11 @@ impl Router {
         &self.peer_table
     }
 
+    /// Why this node should not lead.
+    pub fn fitness(&self) -> &Fitness {
+        &self.fitness
+    }
+
     /// Whether a peer came with another data folder than it should, by the map in force.
     pub fn is_stranger(&self, peer: NodeId) -> bool {
         self.peer_table.is_stranger(&self.ring.read(), peer)
@@ -246,7 +255,7 @@ impl Router {
 
     /// The node that leads a shard, as far as is known.
     pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
-        self.leaders.get(&shard).map(|known| known.1)
+        self.leaders.get(&shard).and_then(|known| known.1)
     }
 
     /// Where a request that the shard's leader must answer goes.
@@ -396,9 +405,9 @@ impl Router {
         }
     }
 
-    /// The shards that this node leads, in order, for a peer that has just connected.
+    /// The shards that this node leads, in order, for its peers.
     pub fn leading(&self) -> Vec<(ShardId, Term)> {
-        let mine = self.leaders.iter().filter(|entry| entry.1 == self.me);
+        let mine = self.leaders.iter().filter(|entry| entry.1 == Some(self.me));
         let mut mine: Vec<_> = mine.map(|entry| (*entry.key(), entry.0)).collect();
         mine.sort_unstable();
         mine
@@ -419,22 +428,19 @@ impl Router {
     }
 
     fn learn_leader(&self, shard: ShardId, term: Term, leader: Option<NodeId>) -> bool {
-        let mut former = None;
+        let former;
         {
-            // Looked at and changed under one lock: the shard's actor and the peers tell in parallel, and the word of an
-            // older term that came last would stay, since a leader says it once.
-            let entry = self.leaders.entry(shard);
-            if let Entry::Occupied(known) = &entry {
-                let (known_term, node) = *known.get();
-                if known_term > term || (known_term == term && leader == Some(node)) {
-                    return false;
-                }
-                former = Some(node);
+            // Looked at and changed under one lock: the shard's actor and the peers tell in parallel. That nobody leads is
+            // kept, too: a leader of an older term that has not noticed yet says each second that it leads.
+            let mut known = self.leaders.entry(shard).or_insert((Term(0), None));
+            let (known_term, node) = *known;
+            if known_term > term || (known_term == term && leader == node) {
+                return false;
             }
-            match (leader, entry) {
-                (Some(node), entry) => drop(entry.insert((term, node))),
-                (None, Entry::Occupied(known)) => drop(known.remove()),
-                (None, Entry::Vacant(_)) => return false,
+            *known = (term, leader);
+            former = node;
+            if leader.is_none() && former.is_none() {
+                return false;
             }
         }
         if let Some(former) = former.filter(|former| leader != Some(*former)) {
@@ -446,7 +452,8 @@ impl Router {
     fn publish_topology(&self) {
         // Made under the lock under which it is put in place, so that of two the one that knows more comes last.
         self.topology.send_modify(|topology| {
-            *topology = Arc::new(self.ring().topology(|shard| self.leaders.get(&shard).map(|known| *known)));
+            let leader = |shard| self.leaders.get(&shard).and_then(|known| Some((known.0, known.1?)));
+            *topology = Arc::new(self.ring().topology(leader));
         });
     }
 }
@@ -491,6 +498,15 @@ impl ShardOutlet for Router {
         let now = self.clock.monotonic();
         // It leaves with the node's next tick.
         self.snapshots.lock().offer(now, shard, from, to, source).map(drop)
+    }
+
+    fn is_fit(&self, shard: ShardId, replica: ReplicaId) -> bool {
+        let ring = self.ring();
+        match ring.node_of(shard, replica) {
+            Some(node) if node == self.me => self.fitness.reasons().is_empty(),
+            Some(node) => self.peer_table.is_fit(&ring, node),
+            None => false,
+        }
     }
 
     fn opened(&self, handle: Arc<ShardHandle>) {

@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 /// The version of the protocol between nodes.
-pub const PEER_PROTOCOL_VERSION: u16 = 2;
+pub const PEER_PROTOCOL_VERSION: u16 = 3;
 
 mod kind {
     pub(super) const HELLO: u8 = 1;
@@ -22,6 +22,7 @@ mod kind {
     pub(super) const LEADING: u8 = 5;
     pub(super) const RING: u8 = 10;
     pub(super) const FAULTY: u8 = 11;
+    pub(super) const UNFIT: u8 = 12;
     pub(super) const SNAPSHOT: u8 = 6;
 }
 
@@ -48,12 +49,14 @@ pub enum PeerMessage {
         /// The response, as [`crate::Response::encode_body`] wrote it.
         response: Bytes,
     },
-    /// The sender leads these shards, in these terms.
+    /// The sender leads these shards, in these terms: all that it leads, or those that it has just begun to lead.
     Leading(Vec<(ShardId, Term)>),
     /// The ring map that the sender has in force, in its stored form, of at most [`RING_BYTES_MAX`] bytes.
     Ring(Bytes),
     /// These replicas of the sender can't be used any more, and wait to be replaced.
     Faulty(Vec<(ShardId, ReplicaId)>),
+    /// Why the sender should not lead, a bit per reason; 0 if it may.
+    Unfit(u32),
     /// A message about a snapshot of one shard.
     Snapshot(ShardId, SnapshotMessage),
 }
@@ -208,7 +211,7 @@ impl PeerMessage {
                 SnapshotBody::Chunk { bytes, .. } => bytes.len(),
                 _ => 0,
             },
-            PeerMessage::Hello(_) => 0,
+            PeerMessage::Hello(_) | PeerMessage::Unfit(_) => 0,
         }
     }
 
@@ -233,6 +236,7 @@ impl PeerMessage {
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
             | PeerMessage::Faulty(_)
+            | PeerMessage::Unfit(_)
             | PeerMessage::Snapshot(..) => {
                 self.encode(&mut out);
                 return vec![out.freeze()];
@@ -290,6 +294,10 @@ impl PeerMessage {
                     out.put_u64_le(replica.0);
                 }
             }
+            PeerMessage::Unfit(reasons) => {
+                out.put_u8(kind::UNFIT);
+                out.put_u32_le(*reasons);
+            }
             PeerMessage::Snapshot(shard, message) => {
                 out.put_u8(kind::SNAPSHOT);
                 out.put_u16_le(shard.0);
@@ -340,6 +348,7 @@ impl PeerMessage {
                         .collect::<Result<_, DecodeError>>()?,
                 )
             }
+            kind::UNFIT => PeerMessage::Unfit(reader.u32()?),
             kind::SNAPSHOT => PeerMessage::Snapshot(ShardId(reader.u16()?), SnapshotMessage::decode(&mut reader)?),
             value => return Err(DecodeError::UnknownValue { field: "peer message kind", value: value.into() }),
         };

@@ -411,6 +411,7 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         vec(leading, 0..5).prop_map(PeerMessage::Leading),
         bytes().prop_map(PeerMessage::Ring),
         vec(faulty, 0..5).prop_map(PeerMessage::Faulty),
+        any::<u32>().prop_map(PeerMessage::Unfit),
         (shard_id(), snapshot_message()).prop_map(|(shard, message)| PeerMessage::Snapshot(shard, message)),
     ]
 }

@@ -25,6 +25,7 @@ const PURE: [&str; 16] = [
     "node/src/snapshot",
     "node/src/journal/queue.rs",
     "node/src/prefetch.rs",
+    "node/src/fitness.rs",
     "node/src/pressure.rs",
     "node/src/supervisor.rs",
     "client/src/retry.rs",

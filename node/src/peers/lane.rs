@@ -53,9 +53,11 @@ impl Lane {
         let is_large = || message.bytes_about() > BULK_MESSAGE_BYTES;
         match message {
             PeerMessage::Raft(..) | PeerMessage::ForwardReply { .. } if is_large() => Some(Lane::Bulk),
-            PeerMessage::Raft(..) | PeerMessage::Leading(_) | PeerMessage::Ring(_) | PeerMessage::Faulty(_) => {
-                Some(Lane::Consensus)
-            }
+            PeerMessage::Raft(..)
+            | PeerMessage::Leading(_)
+            | PeerMessage::Ring(_)
+            | PeerMessage::Faulty(_)
+            | PeerMessage::Unfit(_) => Some(Lane::Consensus),
             PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } => Some(Lane::Forward),
             PeerMessage::Snapshot(..) => Some(Lane::Snapshot),
             PeerMessage::Hello(_) => None,
@@ -66,7 +68,9 @@ impl Lane {
     pub(super) fn carries(self, message: &PeerMessage) -> bool {
         match message {
             PeerMessage::Raft(..) => matches!(self, Lane::Consensus | Lane::Bulk),
-            PeerMessage::Leading(_) | PeerMessage::Ring(_) | PeerMessage::Faulty(_) => self == Lane::Consensus,
+            PeerMessage::Leading(_) | PeerMessage::Ring(_) | PeerMessage::Faulty(_) | PeerMessage::Unfit(_) => {
+                self == Lane::Consensus
+            }
             PeerMessage::Forward { .. } => self == Lane::Forward,
             PeerMessage::ForwardReply { .. } => matches!(self, Lane::Forward | Lane::Bulk),
             PeerMessage::Snapshot(..) => self == Lane::Snapshot,

@@ -321,12 +321,12 @@ impl Consensus {
             .is_some_and(|progress| progress.recent_active && progress.matched > 0 && progress.matched + lag >= last)
     }
 
-    /// The voter other than this one that holds most of the log and was heard lately.
-    pub fn best_successor(&self) -> Option<ReplicaId> {
+    /// The voter other than this one that holds most of the log and was heard lately, of those that `may_lead`.
+    pub fn best_successor(&self, may_lead: impl Fn(ReplicaId) -> bool) -> Option<ReplicaId> {
         let [voters, _] = &self.voters;
         voters
             .iter()
-            .filter(|&&voter| voter != self.config.replica)
+            .filter(|&&voter| voter != self.config.replica && may_lead(voter))
             .filter_map(|&voter| Some((self.raw.raft.prs().get(voter.0)?, voter)))
             .filter(|(progress, _)| progress.recent_active)
             .max_by_key(|(progress, voter)| (progress.matched, u64::MAX - voter.0))

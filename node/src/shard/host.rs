@@ -46,6 +46,8 @@ pub trait ShardOutlet: Send + Sync + 'static {
         to: ReplicaId,
         source: Arc<dyn SnapshotSource>,
     ) -> Result<(), OffersFull>;
+    /// Whether a replica of the shard should lead, or may be handed leadership, as far as its node's condition goes.
+    fn is_fit(&self, shard: ShardId, replica: ReplicaId) -> bool;
     /// A replica has been opened and takes requests.
     fn opened(&self, handle: Arc<ShardHandle>);
     /// The replica's leader, term or readiness to serve has changed.
@@ -146,6 +148,8 @@ impl ShardHost {
             shard.set_pressure(pressure);
         }
         shard.set_entry_limits(queue_budget.limits().entry);
+        let judge = Arc::clone(&outlet);
+        shard.set_fitness(Box::new(move |replica| judge.is_fit(id, replica)));
         let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet)));
         let last = shard.snapshot();
         let handle = Arc::new(ShardHandle {

@@ -583,6 +583,10 @@ mod tests {
             unreachable!("there is never room")
         }
 
+        fn is_fit(&self, _shard: ShardId, _replica: ReplicaId) -> bool {
+            true
+        }
+
         fn opened(&self, _handle: Arc<ShardHandle>) {}
 
         fn changed(&self, _shard: ShardId, _snapshot: ShardSnapshot) {}

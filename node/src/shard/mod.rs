@@ -63,6 +63,9 @@ const ENTRY_RECORDS: usize = 2048;
 const BALANCE_AFTER_MS: u64 = 5_000;
 /// A hand-over for balance is not tried more often than this.
 const BALANCE_EVERY_MS: u64 = 15_000;
+/// A leader whose node is unfit tries to hand over this often: an attempt that fails costs it the lease, and holds requests
+/// up.
+const STEP_ASIDE_EVERY_MS: u64 = 2_000;
 /// Whoever is to lead, or to vote, must not lack more entries than this.
 const LAG_MAX: u64 = 64;
 
@@ -281,6 +284,9 @@ struct Confirmations {
     next_round: Vec<(Ticket, Nanos)>,
 }
 
+/// Says of a replica of the group whether its node is fit to lead.
+pub type Fitness = Box<dyn Fn(ReplicaId) -> bool + Send + Sync>;
+
 /// One shard replica.
 pub struct Shard {
     config: ShardConfig,
@@ -301,6 +307,9 @@ pub struct Shard {
     stepped_aside_at: Option<Nanos>,
     campaign_at_once: bool,
     pressure: Arc<Pressure>,
+    fitness: Fitness,
+    /// When it last tried to hand over because its node is unfit.
+    withdrew_at: Option<Nanos>,
     /// What entries that were received, and that the next poll appends, take in the log at most.
     admitted_bytes: u32,
 }
@@ -336,6 +345,8 @@ impl Shard {
             balanced_at: now,
             stepped_aside_at: None,
             pressure: Arc::default(),
+            fitness: Box::new(|_| true),
+            withdrew_at: None,
             admitted_bytes: 0,
         })
     }
@@ -343,6 +354,11 @@ impl Shard {
     /// Tells it where to look whether its node is short of something. Until then nothing is.
     pub fn set_pressure(&mut self, pressure: Arc<Pressure>) {
         self.pressure = pressure;
+    }
+
+    /// Tells it whom to ask which replicas are fit to lead, itself among them. Until then all are.
+    pub fn set_fitness(&mut self, fitness: Fitness) {
+        self.fitness = fitness;
     }
 
     /// What other threads read.
@@ -454,6 +470,7 @@ impl Shard {
         self.drop_late(now.monotonic);
         self.expire_keys(now);
         self.reconcile(now.monotonic);
+        self.step_aside(now.monotonic);
         self.balance(now.monotonic);
     }
 
@@ -521,12 +538,14 @@ impl Shard {
         self.consensus.handle_persisted(token);
     }
 
-    /// Hands leadership to the follower that holds most, if this replica leads. Returns whether it tries.
+    /// Hands leadership to the follower that holds most, if this replica leads: to one that is fit to lead, if there is one.
+    /// Returns whether it tries.
     pub fn hand_over(&mut self) -> bool {
         if self.consensus.role() != Role::Leader {
             return false;
         }
-        let Some(successor) = self.consensus.best_successor() else { return false };
+        let fit = self.consensus.best_successor(|replica| (self.fitness)(replica));
+        let Some(successor) = fit.or_else(|| self.consensus.best_successor(|_| true)) else { return false };
         self.transfer_to(successor);
         true
     }
@@ -814,9 +833,25 @@ impl Shard {
                 if self.stepped_aside_at.is_none_or(|at| now.ms_since(at) >= BALANCE_EVERY_MS) =>
             {
                 self.stepped_aside_at = Some(now);
-                self.transfer_to(successor);
+                let is_fit =
+                    |replica| (self.fitness)(replica) && self.config.target.contains(&replica) && caught_up(replica);
+                let fit = self.consensus.best_successor(is_fit);
+                self.transfer_to(fit.unwrap_or(successor));
             }
             Some(reconcile::Step::HandOver(_)) | None => {}
+        }
+    }
+
+    /// Gives leadership up while another replica is fit to lead and this one isn't.
+    fn step_aside(&mut self, now: Nanos) {
+        let rested = self.withdrew_at.is_none_or(|at| now.ms_since(at) >= STEP_ASIDE_EVERY_MS);
+        if !rested || !self.may_propose() || (self.fitness)(self.consensus.replica()) {
+            return;
+        }
+        let may_lead = |replica| (self.fitness)(replica) && self.consensus.is_caught_up(replica, LAG_MAX);
+        if let Some(successor) = self.consensus.best_successor(may_lead) {
+            self.withdrew_at = Some(now);
+            self.transfer_to(successor);
         }
     }
 
@@ -831,6 +866,7 @@ impl Shard {
             && self.may_propose()
             && self.consensus.is_voter(preferred)
             && self.consensus.is_caught_up(preferred, LAG_MAX)
+            && (self.fitness)(preferred)
         {
             self.balanced_at = now;
             self.transfer_to(preferred);

@@ -37,6 +37,8 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         ("leading nothing".to_owned(), PeerMessage::Leading(Vec::new())),
         ("ring".to_owned(), PeerMessage::Ring(bytes("the map's stored form"))),
         ("faulty".to_owned(), PeerMessage::Faulty(vec![(ShardId(3), ReplicaId(2)), (ShardId::META, ReplicaId(17))])),
+        ("unfit".to_owned(), PeerMessage::Unfit(5)),
+        ("fit".to_owned(), PeerMessage::Unfit(0)),
     ];
     all.extend(kinds().into_iter().map(|kind| {
         let message = RaftMessage { kind, ..plain() };

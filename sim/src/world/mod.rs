@@ -196,7 +196,7 @@ const COVERAGE: [&str; 38] = [
     "writes refused for want of room",
     "disks that filled up",
     "disks with room again",
-    "hand-overs because of a slow disk",
+    "disks that stalled",
     "processes ended by a stalled disk",
     "scrub passes",
     "cold damage found by the scrubber",

@@ -11,7 +11,7 @@ use crate::disk::SimFileSystem;
 use crate::plan::Options;
 use bytes::BytesMut;
 use kvorum_node::clock::{Clock as _, Nanos};
-use kvorum_node::disk_watch::{self, Actions, DiskWatch, Observation};
+use kvorum_node::disk_watch::{Actions, DiskWatch, Observation};
 use kvorum_node::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter, Replayed, ShardJournal};
 use kvorum_node::kept_twice::KeptError;
 use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
@@ -643,9 +643,7 @@ impl Process {
         if let Some(free) = free_bytes {
             self.pressure.set_disk(free, actions.full);
         }
-        if actions.hand_over {
-            disk_watch::hand_over(&self.router);
-        }
+        actions.note_fitness(self.router.fitness());
         actions
     }
 

@@ -145,8 +145,8 @@ impl World<'_> {
         if actions.full_changed {
             self.count(if actions.full { "disks that filled up" } else { "disks with room again" });
         }
-        if actions.hand_over {
-            self.count("hand-overs because of a slow disk");
+        if actions.slow_changed && actions.slow {
+            self.count("disks that stalled");
         }
         if actions.end_process {
             self.count("processes ended by a stalled disk");

@@ -197,3 +197,64 @@ fn a_full_disk_is_nobodys_failure() {
     assert_eq!(ShardError::Log(full()).remedy(), Remedy::AwaitSpace);
     assert_eq!(ShardError::Consensus(ConsensusError::Log(full())).remedy(), Remedy::AwaitSpace);
 }
+
+impl Group {
+    /// Every replica that runs asks `unfit` who is not fit to lead.
+    fn set_unfit(&mut self, unfit: &Arc<parking_lot::Mutex<BTreeSet<usize>>>) {
+        for replica in self.replicas.iter_mut().flatten() {
+            let unfit = Arc::clone(unfit);
+            replica.shard.set_fitness(Box::new(move |replica| !unfit.lock().contains(&(replica.0 as usize - 1))));
+        }
+    }
+}
+
+#[test]
+fn an_unfit_leader_hands_over_to_a_fit_replica_and_leads_again_once_it_is_fit() {
+    let unfit: Arc<parking_lot::Mutex<BTreeSet<usize>>> = Arc::default();
+    let mut group = Group::led();
+    group.set_unfit(&unfit);
+    *unfit.lock() = BTreeSet::from([0, 1]);
+    group.advance(2 * TICK_MS);
+    assert_eq!(group.leader(), Some(2), "at once, and not to the other one that is unfit");
+    assert!(is_written(&group.answer(2, "k", put("v"))));
+    group.advance(4 * BALANCE_EVERY_MS);
+    assert_eq!(group.leader(), Some(2), "the preferred replica is not given the shard back while it is unfit");
+    unfit.lock().clear();
+    group.advance(BALANCE_AFTER_MS + BALANCE_EVERY_MS);
+    assert_eq!(group.leader(), Some(0));
+}
+
+#[test]
+fn an_unfit_leader_goes_on_while_nobody_fit_can_take_over() {
+    let unfit: Arc<parking_lot::Mutex<BTreeSet<usize>>> = Arc::default();
+    let mut group = Group::led();
+    group.set_unfit(&unfit);
+    *unfit.lock() = BTreeSet::from([0, 1, 2]);
+    group.advance(100 * TICK_MS);
+    assert_eq!(group.leader(), Some(0));
+    assert!(group.gate_is_open(0), "no attempt has cost it the lease");
+    // The one that is fit holds nothing of what was written since.
+    group.cut.insert(2);
+    unfit.lock().remove(&2);
+    for number in 0..2 * LAG_MAX {
+        group.written(0, &format!("k{number}"), put("v"));
+    }
+    group.advance(20 * TICK_MS);
+    assert_eq!(group.leader(), Some(0));
+    assert!(group.gate_is_open(0));
+}
+
+#[test]
+fn a_node_that_stops_hands_over_to_an_unfit_replica_rather_than_to_nobody() {
+    let unfit: Arc<parking_lot::Mutex<BTreeSet<usize>>> = Arc::default();
+    let mut group = Group::led();
+    group.set_unfit(&unfit);
+    *unfit.lock() = BTreeSet::from([0, 1]);
+    assert!(group.shard(0).hand_over());
+    group.settle();
+    assert_eq!(group.leader(), Some(2));
+    unfit.lock().insert(2);
+    assert!(group.shard(2).hand_over());
+    group.settle();
+    assert!(group.leader().is_some_and(|leader| leader != 2));
+}
