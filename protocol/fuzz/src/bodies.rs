@@ -91,6 +91,7 @@ pub fn peer_message(data: &[u8]) -> bool {
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
             | PeerMessage::Faulty(_)
+            | PeerMessage::Unfit(_)
             | PeerMessage::Snapshot(..) => {}
         }
         message.encode(out);
