@@ -277,6 +277,7 @@ impl Atomic {
             body: RequestBody::Atomic(request),
             bytes,
             deadline: self.client.core.deadline(self.deadline),
+            sequence: Some(sequence),
         };
         match self.client.core.execute(call).await? {
             ResponseBody::Atomic(kvorum_protocol::AtomicResult::Applied(results)) if results.len() == keys.len() => {

@@ -272,7 +272,7 @@ impl Client {
         deadline: Option<Duration>,
     ) -> Result<ResponseBody, Error> {
         let deadline = self.core.deadline(deadline);
-        self.core.execute(Call { need, kind, body, bytes: 0, deadline }).await
+        self.core.execute(Call { need, kind, body, bytes: 0, deadline, sequence: None }).await
     }
 
     async fn ping_at(&self, need: Need) -> Result<Duration, Error> {

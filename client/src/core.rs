@@ -45,6 +45,8 @@ pub(crate) struct Call {
     pub(crate) bytes: usize,
     /// When it must have ended, on the directory's clock.
     pub(crate) deadline: Duration,
+    /// The number of a write that may get another one.
+    pub(crate) sequence: Option<SequenceGuard>,
 }
 
 /// The sequence numbers of one write, or of the writes of one batch. They are given back when this is dropped, also
@@ -116,6 +118,12 @@ impl Core {
         SequenceGuard { core: self.clone(), first, count: count as u64 }
     }
 
+    /// Takes a sequence number that is not below `sequence_min`.
+    pub(crate) fn sequence_from(self: &Arc<Self>, sequence_min: u64) -> SequenceGuard {
+        self.sequences.lock().raise(sequence_min);
+        self.sequences(1)
+    }
+
     /// Runs one operation to its end.
     pub(crate) async fn execute(self: &Arc<Self>, mut call: Call) -> Result<ResponseBody, Error> {
         let _turn = self.turn(&call).await?;
@@ -132,6 +140,15 @@ impl Core {
             match self.directory.with_rng(|rng| attempts.handle_failure(failure, now, rng)) {
                 Decision::GiveUp(error) => return Err(error),
                 Decision::AtOnce => {}
+                Decision::Renumber { sequence_min } if call.sequence.is_some() => {
+                    let sequence = self.sequence_from(sequence_min);
+                    Sequences::renumber(&mut call.body, sequence.first);
+                    call.sequence = Some(sequence);
+                }
+                Decision::Renumber { .. } => {
+                    let detail = "other numbers are asked for writes that have none of their own".to_owned();
+                    return Err(Error::Protocol { outcome: Outcome::NotApplied, detail });
+                }
                 Decision::Pause(pause) => self.pause(pause, call.need, call.deadline, &attempts).await?,
             }
         }
@@ -139,7 +156,8 @@ impl Core {
 
     /// The topology as a node has it now.
     pub(crate) async fn fetch_topology(self: &Arc<Self>, deadline: Duration) -> Result<Arc<Topology>, Error> {
-        let call = Call { need: Need::Any, kind: Kind::Read, body: RequestBody::Topology, bytes: 0, deadline };
+        let call =
+            Call { need: Need::Any, kind: Kind::Read, body: RequestBody::Topology, bytes: 0, deadline, sequence: None };
         match self.execute(call).await? {
             ResponseBody::Topology(topology) => {
                 self.directory.handle_topology(topology.clone());

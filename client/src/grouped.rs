@@ -2,15 +2,16 @@
 //! key has its answer. What fails as a request is retried as a request; what fails for single keys goes into the next round.
 
 use crate::client::Client;
-use crate::core::Call;
+use crate::core::{Call, Core, SequenceGuard};
 use crate::error::Error;
-use crate::limits::{GROUP_BYTES_MAX, GROUPS_IN_FLIGHT_MAX};
+use crate::limits::{GROUP_BYTES_MAX, GROUPS_IN_FLIGHT_MAX, RENUMBERINGS_MAX};
 use crate::retry::{Attempts, Decision, Failure, Kind};
 use crate::routing::Need;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use kvorum_protocol::limits::BATCH_OPERATIONS_MAX;
 use kvorum_protocol::{ErrorCode, NodeId, Outcome, RequestBody, ResponseBody, Retry, ServerError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One key of an operation on many.
@@ -27,12 +28,33 @@ pub(crate) struct Member {
     bytes: usize,
     /// Its answer did not fit beside the others'.
     wants_own_request: bool,
+    /// The number that it was given in place of the first one, and how often that happened.
+    renumbered: Option<Arc<SequenceGuard>>,
+    renumberings: u32,
     last: Option<ServerError>,
 }
 
 impl Member {
     pub(crate) fn new(index: usize, key: Bytes, bytes: usize) -> Self {
-        Member { index, key, sequence: 0, is_unresolved: false, bytes, wants_own_request: false, last: None }
+        Member {
+            index,
+            key,
+            sequence: 0,
+            is_unresolved: false,
+            bytes,
+            wants_own_request: false,
+            renumbered: None,
+            renumberings: 0,
+            last: None,
+        }
+    }
+
+    /// Whether the write is to be sent under another number, as this error asks: it has had no effect under the one it has.
+    fn may_renumber(&self, error: &ServerError) -> bool {
+        error.code == ErrorCode::SequenceTooLow
+            && error.outcome == Outcome::NotApplied
+            && !self.is_unresolved
+            && self.renumberings < RENUMBERINGS_MAX
     }
 
     /// It is not tried again.
@@ -77,6 +99,7 @@ pub(crate) async fn run_grouped<T>(
                 body: build(&group),
                 bytes: group.iter().map(|member| member.bytes).sum(),
                 deadline,
+                sequence: None,
             };
             async move { (group, core.execute(call).await) }
         });
@@ -88,7 +111,7 @@ pub(crate) async fn run_grouped<T>(
                 false => Err(wrong_count(kind)),
             });
             match answers {
-                Ok(answers) => settle(kind, group, answers, &mut done, &mut members, &mut advice),
+                Ok(answers) => settle(core, kind, group, answers, &mut done, &mut members, &mut advice),
                 Err(error) => done.extend(group.into_iter().map(|member| {
                     let error =
                         if member.is_unresolved { error.clone().with_outcome(Outcome::Unknown) } else { error.clone() };
@@ -107,6 +130,7 @@ pub(crate) async fn run_grouped<T>(
 
 /// Sorts the answers of one request: into what is done, and what goes into the next round.
 fn settle<T>(
+    core: &Arc<Core>,
     kind: Kind,
     group: Vec<Member>,
     answers: Vec<Result<T, ServerError>>,
@@ -124,7 +148,13 @@ fn settle<T>(
             Err(error) => error,
         };
         member.is_unresolved |= kind == Kind::Write && error.outcome == Outcome::Unknown;
-        if kind == Kind::Read && error.code == ErrorCode::TooLarge && is_shared {
+        if let Some(sequence_min) = error.sequence_min.filter(|_| kind == Kind::Write && member.may_renumber(&error)) {
+            let sequence = core.sequence_from(sequence_min);
+            member.sequence = sequence.first;
+            member.renumbered = Some(Arc::new(sequence));
+            member.renumberings += 1;
+            again.push(member);
+        } else if kind == Kind::Read && error.code == ErrorCode::TooLarge && is_shared {
             member.wants_own_request = true;
             again.push(member);
         } else if let Retry::AfterMs(_) = error.retry {
@@ -132,7 +162,7 @@ fn settle<T>(
             again.push(member);
             advice.get_or_insert(error);
         } else {
-            let definite = error.outcome == Outcome::Applied;
+            let definite = error.outcome == Outcome::Applied || error.code.is_verdict();
             let error = Error::Server(error);
             let open = member.is_unresolved && !definite;
             done.push((member.index, Err(if open { error.with_outcome(Outcome::Unknown) } else { error })));
@@ -156,6 +186,7 @@ async fn wait(
         Decision::AtOnce => Ok(()),
         Decision::Pause(pause) => client.core.pause(pause, need, deadline, attempts).await,
         Decision::GiveUp(error) => Err(error),
+        Decision::Renumber { .. } => Ok(()),
     }
 }
 
@@ -167,7 +198,9 @@ fn split(client: &Client, kind: Kind, mut members: Vec<Member>) -> Vec<Vec<Membe
     for member in members {
         let leader = leader(client, &member);
         let fits = groups.last().and_then(|group| group.last()).is_some_and(|last| {
-            let in_a_row = kind != Kind::Write || last.sequence + 1 == member.sequence;
+            // What certainly had no effect is not called a retry because of its neighbours.
+            let in_a_row = kind != Kind::Write
+                || (last.sequence + 1 == member.sequence && last.is_unresolved == member.is_unresolved);
             let alone = last.wants_own_request || member.wants_own_request;
             in_a_row && !alone && leader == group_leader && group_bytes + member.bytes <= GROUP_BYTES_MAX
         });

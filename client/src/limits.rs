@@ -3,6 +3,8 @@
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use std::time::Duration;
 
+/// A write that is asked for a higher number each time it is sent is given up after so many.
+pub const RENUMBERINGS_MAX: u32 = 16;
 /// Operations in flight at once, unless the builder says otherwise; further ones wait within their deadline.
 pub const IN_FLIGHT_DEFAULT: usize = 1024;
 /// Most operations in flight that the builder accepts.

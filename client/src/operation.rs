@@ -356,6 +356,7 @@ impl Write {
             bytes: mutation_bytes(&mutation),
             deadline: client.core.deadline(deadline),
             body: RequestBody::Write { id: sequence.write_id(), ack, mutation },
+            sequence: Some(sequence),
         };
         match client.core.execute(call).await? {
             ResponseBody::Written(result) => Ok(WriteResult::new(&key, result)),

@@ -2,7 +2,7 @@
 //! the caller's choice), and so does the source of randomness, so that a simulator can host exactly this code.
 
 use crate::error::Error;
-use crate::limits::REDIRECTS_MAX;
+use crate::limits::{REDIRECTS_MAX, RENUMBERINGS_MAX};
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
 use kvorum_protocol::{ErrorCode, Outcome, ResponseBody, Retry, ServerError};
 use rand::Rng;
@@ -125,6 +125,12 @@ pub enum Decision {
     AtOnce,
     /// Try again after this pause, if the budget has a retry.
     Pause(Duration),
+    /// Try again now, under a number that is not lower than this. The write has had no effect under the one it had, and never
+    /// will.
+    Renumber {
+        /// The lowest number that the shard takes.
+        sequence_min: u64,
+    },
     /// Give up.
     GiveUp(Error),
 }
@@ -140,6 +146,7 @@ pub struct Attempts {
     /// Attempts of which nobody has said that they had no effect.
     unresolved: u32,
     redirects: u32,
+    renumberings: u32,
     backoffs: u32,
     last: Option<Error>,
 }
@@ -147,7 +154,18 @@ pub struct Attempts {
 impl Attempts {
     /// The attempts of an operation that begins now and must end by `deadline`.
     pub fn new(policy: RetryPolicy, kind: Kind, now: Duration, deadline: Duration) -> Self {
-        Attempts { policy, kind, began: now, deadline, sent: 0, unresolved: 0, redirects: 0, backoffs: 0, last: None }
+        Attempts {
+            policy,
+            kind,
+            began: now,
+            deadline,
+            sent: 0,
+            unresolved: 0,
+            redirects: 0,
+            renumberings: 0,
+            backoffs: 0,
+            last: None,
+        }
     }
 
     /// Whether the next attempt must be marked as a retry: an earlier one may have taken effect. A node refuses marked
@@ -171,14 +189,14 @@ impl Attempts {
         self.unresolved += 1;
     }
 
-    /// An answer has come. What it says of the parts of a batch is about the last attempt only: a part that this one
-    /// certainly left alone may have been applied by an earlier one of which nobody has heard.
+    /// An answer has come. What it says of the parts of a batch may be about the last attempt only: a part that this one
+    /// certainly left alone may have been applied by an earlier one of which nobody has heard. A verdict is about all.
     pub fn handle_answer(&self, mut body: ResponseBody) -> ResponseBody {
         if let ResponseBody::Batch(results) = &mut body
             && self.unresolved > 1
         {
             for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
-                if error.outcome == Outcome::NotApplied {
+                if error.outcome == Outcome::NotApplied && !error.code.is_verdict() {
                     error.outcome = Outcome::Unknown;
                 }
             }
@@ -237,12 +255,23 @@ impl Attempts {
 
     fn handle_error(&mut self, error: ServerError, now: Duration, rng: &mut impl Rng) -> Decision {
         if error.outcome == Outcome::NotApplied {
-            self.unresolved = self.unresolved.saturating_sub(1);
+            // A verdict says that no copy has had an effect or will have one, other errors that this copy has not.
+            self.unresolved = if error.code.is_verdict() { 0 } else { self.unresolved.saturating_sub(1) };
         }
         let outcome = match error.outcome {
             Outcome::Applied => Outcome::Applied,
             Outcome::NotApplied | Outcome::Unknown => self.outcome(),
         };
+        if let Some(sequence_min) = error.sequence_min
+            && error.code == ErrorCode::SequenceTooLow
+            && self.kind == Kind::Write
+            && outcome == Outcome::NotApplied
+            && self.renumberings < RENUMBERINGS_MAX
+            && now < self.deadline
+        {
+            self.renumberings += 1;
+            return Decision::Renumber { sequence_min };
+        }
         let again = error.clone();
         let final_error = Error::Server(error.with_outcome(outcome));
         let Retry::AfterMs(ms) = again.retry else { return Decision::GiveUp(final_error) };
@@ -307,7 +336,7 @@ mod tests {
             match attempts.handle_failure(answered(ErrorCode::Unavailable), now, &mut rng) {
                 Decision::Pause(pause) => now += pause,
                 Decision::GiveUp(error) => break error,
-                Decision::AtOnce => panic!("nobody named a leader"),
+                other => panic!("nobody named a leader or a number: {other:?}"),
             }
             while let Err(wait) = budget.withdraw(now) {
                 now += wait;
@@ -368,6 +397,48 @@ mod tests {
         };
         assert_eq!(error.outcome(), Outcome::Unknown);
         assert_eq!(attempts.deadline_exceeded(MS).outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_write_gets_another_number_only_if_no_copy_of_it_can_take_effect() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let too_low = || Failure::Answered(ServerError::sequence_too_low(40));
+        let mut once = attempts(Kind::Write);
+        for _ in 0..RENUMBERINGS_MAX {
+            once.handle_sent();
+            assert_eq!(once.handle_failure(too_low(), MS, &mut rng), Decision::Renumber { sequence_min: 40 });
+            assert!(!once.is_retry());
+        }
+        once.handle_sent();
+        let Decision::GiveUp(error) = once.handle_failure(too_low(), MS, &mut rng) else { panic!("not for ever") };
+        assert_eq!((error.outcome(), error.code()), (Outcome::NotApplied, ErrorCode::SequenceTooLow));
+        let mut twice = attempts(Kind::Write);
+        twice.handle_sent();
+        twice.handle_failure(Failure::Lost { detail: "reset".into() }, MS, &mut rng);
+        twice.handle_sent();
+        let Decision::GiveUp(error) = twice.handle_failure(too_low(), MS, &mut rng) else {
+            panic!("it may have been applied")
+        };
+        assert_eq!(error.outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_verdict_on_a_retry_settles_what_became_of_earlier_attempts() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        for (code, outcome) in [
+            (ErrorCode::NotAnInteger, Outcome::NotApplied),
+            (ErrorCode::TooLarge, Outcome::NotApplied),
+            (ErrorCode::NotPermitted, Outcome::Unknown),
+        ] {
+            let mut attempts = attempts(Kind::Write);
+            attempts.handle_sent();
+            attempts.handle_failure(Failure::Lost { detail: "reset".into() }, MS, &mut rng);
+            attempts.handle_sent();
+            let Decision::GiveUp(error) = attempts.handle_failure(answered(code), MS, &mut rng) else {
+                panic!("{code}")
+            };
+            assert_eq!(error.outcome(), outcome, "{code}");
+        }
     }
 
     #[test]

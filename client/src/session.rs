@@ -1,6 +1,7 @@
 //! The client's sequence numbers: the name under which each write takes effect once. Pure.
 
 use kvorum_protocol::RequestBody;
+use kvorum_protocol::limits::SEQUENCE_MAX;
 use std::collections::BTreeSet;
 
 /// Hands out sequence numbers and knows which of them are still under way.
@@ -26,9 +27,23 @@ impl Sequences {
         first
     }
 
+    /// Takes no number below `sequence_min` from now on.
+    pub fn raise(&mut self, sequence_min: u64) {
+        self.next = self.next.max(sequence_min.min(SEQUENCE_MAX));
+    }
+
     /// A write was answered, or given up: it will not be sent again.
     pub fn finish(&mut self, sequence: u64) {
         self.outstanding.remove(&sequence);
+    }
+
+    /// Gives a write of which no copy can take effect any more the number `sequence`.
+    pub fn renumber(body: &mut RequestBody, sequence: u64) {
+        match body {
+            RequestBody::Write { id, .. } | RequestBody::Batch { id, .. } => id.sequence = sequence,
+            RequestBody::Atomic(atomic) => atomic.id.sequence = sequence,
+            _ => {}
+        }
     }
 
     /// Brings a write's id up to date for the attempt that is about to leave. `retry`: an earlier one may have had effect.
@@ -66,5 +81,9 @@ mod tests {
         sequences.finish(3);
         assert_eq!(sequences.first_unanswered(), 5);
         assert_eq!(sequences.allocate(1), 5);
+        sequences.raise(3);
+        assert_eq!(sequences.allocate(1), 6, "numbers never go back");
+        sequences.raise(100);
+        assert_eq!((sequences.allocate(2), sequences.first_unanswered()), (100, 5));
     }
 }

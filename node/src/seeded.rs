@@ -172,6 +172,9 @@ bugs! {
     /// Requests don't see the writes before them that are not applied yet, those of their own batch above all. Breaks:
     /// conditions and increments are decided on everything before them.
     OverlayNotConsulted = "overlay-not-consulted",
+    /// A retry is told that its write can't be done, such as an INCR of what is no number, and that is not remembered: a first
+    /// copy that comes later finds a number. Breaks: the answer to a retry is final.
+    VerdictOnRetryForgotten = "verdict-on-retry-forgotten",
     /// An ATOMIC whose condition fails leaves its first write behind. Breaks: all or nothing.
     AtomicHalfApplied = "atomic-half-applied",
 
@@ -182,6 +185,9 @@ bugs! {
     /// A copy of a write that arrives after its client has had the answer is taken for a new write. Breaks: a retry
     /// takes effect at most once.
     ForgottenWriteAppliedAgain = "forgotten-write-applied-again",
+    /// A shard that has dropped a session takes what it knows nothing of for new, even if its number is one that the session
+    /// may have seen. Breaks: a write takes effect at most once, however late its copies are.
+    DroppedSessionWritesAgain = "dropped-session-writes-again",
     /// The version is that of the last entry's first record, which shows when another leader counts on from it. Breaks:
     /// a version is never used twice.
     VersionsReused = "versions-reused",
@@ -229,6 +235,9 @@ bugs! {
     QueueSharesIgnored = "queue-shares-ignored",
     /// Of the clients that wait for an entry the one goes next that was given most. Breaks: clients take turns.
     LaneStarves = "lane-starves",
+    /// A GET does not wait for a write that was sent before it on its connection, was answered when it was accepted, and is not
+    /// applied yet. Breaks: requests for one key take effect in the order in which one connection sends them.
+    AcceptedWriteOvertaken = "accepted-write-overtaken",
     /// A forwarded write whose answer will not come is reported as not applied. Breaks: "not applied" is certain.
     LostForwardToldNotApplied = "lost-forward-told-not-applied",
     /// A replica that takes the place of a lost one gets its id. Breaks: a replica that has forgotten its votes and entries is

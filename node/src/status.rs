@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long another node may take to say how it is.
+/// How long another node may take to say how it is, if the request waits longer.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Looks at every part of the node.
@@ -42,7 +42,7 @@ impl NodeAdmin for Inspector {
         self.stop.cancel();
     }
 
-    fn answer_status(self: Arc<Self>, scope: StatusScope, reply_to: ReplyTo) {
+    fn answer_status(self: Arc<Self>, scope: StatusScope, wait: Duration, reply_to: ReplyTo) {
         let own = self.status();
         let control = self.control.get().cloned();
         match (scope, control) {
@@ -52,7 +52,7 @@ impl NodeAdmin for Inspector {
             (StatusScope::Cluster, Some(control)) => {
                 tokio::spawn(async move {
                     let mut all = vec![own];
-                    all.extend(others(&control, all[0].node).await);
+                    all.extend(others(&control, all[0].node, wait.min(STATUS_TIMEOUT)).await);
                     all.sort_by(|a, b| a.name.cmp(&b.name));
                     reply_to.answer(Answer::Body(Box::new(ResponseBody::Status(all))));
                 });
@@ -179,8 +179,8 @@ impl Inspector {
     }
 }
 
-async fn others(control: &Control, me: NodeId) -> Vec<NodeStatus> {
-    let answers = control.statuses(STATUS_TIMEOUT).await;
+async fn others(control: &Control, me: NodeId, wait: Duration) -> Vec<NodeStatus> {
+    let answers = control.statuses(wait).await;
     let others = answers.into_iter().filter(|(node, _)| *node != me);
     others.filter_map(|(_, bytes)| NodeStatus::from_bytes(bytes.ok()?.into()).ok()).collect()
 }

@@ -8,9 +8,12 @@ use common::ports::free_base_port;
 use common::process::{Log, NodeProcess, run_well};
 use common::wire::{Received, get, hello, new_client, put};
 use common::{ClusterOptions, RawConnection, TestCluster, eventually};
-use kvorum_client::{Client, ClusterId, ErrorCode, ShardId};
+use kvorum_client::{Client, ClusterId, ErrorCode, NodeId, Outcome, ShardId};
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use kvorum_protocol::{AdminCommand, Hello, Request, RequestBody, RequestId, ResponseBody, frame};
+use kvorum_protocol::{
+    Ack, AdminCommand, AtomicRequest, Hello, ReadMode, Request, RequestBody, RequestId, ResponseBody, ScanRequest,
+    WriteId, frame,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 use std::time::Duration;
@@ -88,8 +91,20 @@ async fn whatever_comes_through_the_client_door_the_node_goes_on() {
     scenario.assert_serves("keys and values over the limit").await;
     requests_that_make_no_sense(&scenario).await;
     scenario.assert_serves("requests that make no sense").await;
+    refusals_after_which_a_connection_goes_on(&scenario).await;
+    scenario.assert_serves("refused requests").await;
     first_requests_that_are_refused(&scenario).await;
     scenario.assert_serves("refused connections").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_says_nothing_is_told_why_its_connection_ends() {
+    let scenario = Scenario::start().await;
+    let mut silent = scenario.open().await;
+    let error = silent.refusal().await.expect("the node says why");
+    assert_eq!((error.code, error.outcome), (ErrorCode::DeadlineExceeded, Outcome::NotApplied));
+    assert!(error.detail.contains("HELLO"), "{error}");
+    assert_eq!(silent.refusal().await, None, "and closes");
 }
 
 async fn random_bytes(scenario: &Scenario) {
@@ -250,12 +265,78 @@ async fn requests_that_make_no_sense(scenario: &Scenario) {
     );
 }
 
+/// What docs/PROTOCOL.md says of requests that can be read and not be served.
+async fn refusals_after_which_a_connection_goes_on(scenario: &Scenario) {
+    let (none, beyond) = (ShardId(scenario.cluster.shards()), u64::MAX / 2);
+    let multi_get = |keys: &[&'static str]| RequestBody::MultiGet {
+        keys: keys.iter().map(|key| Bytes::from_static(key.as_bytes())).collect(),
+        mode: ReadMode::Linearizable,
+    };
+    let scan = |shard: ShardId, limit: u32| {
+        let (prefix, mode) = (Bytes::new(), ReadMode::Linearizable);
+        RequestBody::Scan(ScanRequest { shard, cursor: 0, prefix, limit, values: false, mode })
+    };
+    let id = |sequence| WriteId { sequence, first_unanswered: 0, retry: false };
+    let batch = |sequence: u64, count: usize| {
+        let RequestBody::Write { mutation, .. } = put(1, "key", "value") else { unreachable!("a put is a write") };
+        RequestBody::Batch { id: id(sequence), ack: Ack::Committed, mutations: vec![mutation; count] }
+    };
+    let nothing = AtomicRequest { id: id(1), ack: Ack::Committed, checks: Vec::new(), mutations: Vec::new() };
+    let transfer =
+        |shard| RequestBody::Admin(AdminCommand::TransferLeadership { shard, to: NodeId(uuid::Uuid::new_v4()) });
+    let mut connection = scenario.greet().await;
+    for (body, code) in [
+        (multi_get(&[""]), ErrorCode::InvalidArgument),
+        (multi_get(&["key", ""]), ErrorCode::InvalidArgument),
+        (scan(ShardId(0), 0), ErrorCode::InvalidArgument),
+        (scan(ShardId(0), 4097), ErrorCode::TooLarge),
+        (scan(none, 1), ErrorCode::InvalidArgument),
+        (put(0, "key", "value"), ErrorCode::InvalidArgument),
+        (put(beyond + 1, "key", "value"), ErrorCode::TooLarge),
+        (put(beyond, "key", "value"), ErrorCode::InvalidArgument),
+        (batch(beyond, 2), ErrorCode::TooLarge),
+        (RequestBody::Atomic(nothing), ErrorCode::InvalidArgument),
+        (transfer(none), ErrorCode::InvalidArgument),
+        (transfer(ShardId(0)), ErrorCode::InvalidArgument),
+        (hello(new_client(), None), ErrorCode::HelloExpected),
+    ] {
+        let text = format!("{body:?}");
+        match connection.call(body).await.expect("the connection lasts") {
+            ResponseBody::Error(error) => {
+                assert_eq!((error.code, error.outcome), (code, Outcome::NotApplied), "{text}")
+            }
+            other => panic!("{text} was answered with {other:?}"),
+        }
+    }
+    let values = connection.call(multi_get(&[])).await.expect("the connection lasts");
+    assert_eq!(values, ResponseBody::Values(Vec::new()));
+    let results = connection.call(batch(1, 0)).await.expect("the connection lasts");
+    assert_eq!(results, ResponseBody::Batch(Vec::new()));
+    // A bool that is neither, and then an id that no answer could carry.
+    let mut frame = BytesMut::new();
+    Request { id: RequestId(77), deadline_ms: 0, body: scan(ShardId(0), 1) }.encode(&mut frame);
+    let body = frame[frame_header()..].to_vec();
+    let (mut bool_of_2, mut without_id) = (body.clone(), body);
+    let values_at = bool_of_2.len() - 2;
+    bool_of_2[values_at] = 2;
+    without_id[1..5].fill(0);
+    for (body, code) in [(bool_of_2, ErrorCode::InvalidArgument), (without_id, ErrorCode::Malformed)] {
+        let mut damaged = BytesMut::new();
+        frame::encode(&mut damaged, |out| out.put_slice(&body));
+        connection.send_bytes(&damaged).await.expect("the connection lasts");
+        assert_eq!(connection.refusal().await.expect("it is answered").code, code);
+    }
+    assert_eq!(connection.refusal().await, None, "the node has closed the connection");
+}
+
 async fn first_requests_that_are_refused(scenario: &Scenario) {
     let elsewhere = Some(ClusterId(uuid::Uuid::new_v4()));
     let future = Hello { version_min: 999, version_max: 1_000, ..hello_fields() };
+    let backwards = Hello { version_min: 999, version_max: 1, ..hello_fields() };
     for (first, code) in [
         (hello(new_client(), elsewhere), ErrorCode::WrongCluster),
         (RequestBody::Hello(future), ErrorCode::UnsupportedVersion),
+        (RequestBody::Hello(backwards), ErrorCode::UnsupportedVersion),
         (get("key"), ErrorCode::HelloExpected),
     ] {
         let mut connection = scenario.open().await;

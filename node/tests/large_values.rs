@@ -10,7 +10,7 @@ use common::{ClusterOptions, RawConnection, TestCluster};
 use kvorum_client::ErrorCode;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, PART_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::part::{PART_KIND, Parts};
-use kvorum_protocol::request::feature;
+use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{Hello, Request, RequestBody, RequestId, ResponseBody, WriteStatus, frame};
 use tokio::net::TcpSocket;
 
@@ -27,8 +27,8 @@ async fn connect(cluster: &TestCluster) -> RawConnection {
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
     let mut connection = RawConnection::over(socket.connect(cluster.address(1)).await.unwrap()).unwrap();
     let hello = Hello {
-        version_min: 1,
-        version_max: 1,
+        version_min: PROTOCOL_VERSION,
+        version_max: PROTOCOL_VERSION,
         features: feature::PARTS,
         cluster: None,
         client: new_client(),

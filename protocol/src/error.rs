@@ -60,8 +60,11 @@ error_codes! {
     NotLeader = 10,
     /// The deadline passed. `outcome` says whether it passed before the write was proposed.
     DeadlineExceeded = 11,
-    /// The session that would tell whether this retried write took effect has expired.
+    /// The session that would tell whether an earlier copy of this retried write took effect has expired.
     SessionExpired = 12,
+    /// The shard has forgotten clients that had used numbers this low, so it can't tell whether a copy of this write took
+    /// effect before. `sequence_min` says from which number on it can.
+    SequenceTooLow = 13,
     /// INCR on a value that is not a decimal 64-bit integer.
     NotAnInteger = 14,
     /// INCR past the range of a 64-bit integer.
@@ -78,6 +81,18 @@ error_codes! {
     NotPermitted = 20,
     /// A fault of the node's own; its log says more.
     Internal = 21,
+}
+
+impl ErrorCode {
+    /// Whether an error of this code is about what was asked, and about what is stored. Answered to a write that was sent
+    /// before, it is final: no earlier copy will take effect. Errors of other codes say what kept this copy from being looked
+    /// at, and nothing of others.
+    pub fn is_verdict(self) -> bool {
+        matches!(
+            self,
+            ErrorCode::TooLarge | ErrorCode::NotAnInteger | ErrorCode::IntegerOverflow | ErrorCode::CrossShard
+        )
+    }
 }
 
 /// What became of the operation that an error answers.
@@ -121,6 +136,8 @@ pub struct ServerError {
     pub retry: Retry,
     /// The node that leads the shard, where the answering node knows better than the client.
     pub leader: Option<NodeId>,
+    /// With `SequenceTooLow`: the lowest number that the shard takes from this client.
+    pub sequence_min: Option<u64>,
     /// A sentence for a person; at most [`ERROR_TEXT_BYTES_MAX`] bytes.
     pub detail: String,
 }
@@ -141,7 +158,7 @@ impl ServerError {
             TooManyConnections | DiskFull => Retry::AfterMs(1000),
             _ => Retry::No,
         };
-        ServerError { code, outcome, retry, leader: None, detail: detail.into() }
+        ServerError { code, outcome, retry, leader: None, sequence_min: None, detail: detail.into() }
     }
 
     /// The same error with another outcome.
@@ -158,7 +175,15 @@ impl ServerError {
         self
     }
 
-    pub(crate) fn encode(&self, out: &mut BytesMut) {
+    /// The refusal of a write whose number is too low for a shard that takes numbers from `sequence_min` on.
+    pub fn sequence_too_low(sequence_min: u64) -> Self {
+        let detail =
+            format!("the shard takes numbers from {sequence_min} on from this client; send the write under one");
+        ServerError { sequence_min: Some(sequence_min), ..ServerError::new(ErrorCode::SequenceTooLow, detail) }
+    }
+
+    /// Appends the error. Public for what is remembered of refused writes.
+    pub fn encode(&self, out: &mut BytesMut) {
         out.put_u16_le(self.code.number());
         out.put_u8(match self.outcome {
             Outcome::NotApplied => 0,
@@ -170,10 +195,15 @@ impl ServerError {
             Retry::AfterMs(ms) => ms.min(u32::MAX - 1),
         });
         out.option(self.leader, |out, leader| out.uuid(leader.0));
+        out.option(self.sequence_min, |out, sequence_min| out.put_u64_le(sequence_min));
         out.text(&self.detail, ERROR_TEXT_BYTES_MAX);
     }
 
-    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+    /// Reads what [`ServerError::encode`] wrote.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes.
+    pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
         let number = reader.u16()?;
         let code = ErrorCode::from_number(number)
             .ok_or(DecodeError::UnknownValue { field: "error code", value: number.into() })?;
@@ -188,8 +218,9 @@ impl ServerError {
             ms => Retry::AfterMs(ms),
         };
         let leader = reader.option("leader", Reader::node_id)?;
+        let sequence_min = reader.option("lowest sequence", Reader::u64)?;
         let detail = reader.text("error text", ERROR_TEXT_BYTES_MAX)?;
-        Ok(ServerError { code, outcome, retry, leader, detail })
+        Ok(ServerError { code, outcome, retry, leader, sequence_min, detail })
     }
 }
 

@@ -15,7 +15,9 @@ pub const FRAME_HEADER_BYTES: usize = 8;
 pub const PART_BYTES_MAX: usize = 64 * 1024;
 /// Most keys in a MULTI-GET, mutations in a BATCH, checks plus mutations in an ATOMIC.
 pub const BATCH_OPERATIONS_MAX: usize = 4096;
-/// Most entries that one SCAN page returns; a request for more gets this many.
+/// The highest number of a write.
+pub const SEQUENCE_MAX: u64 = u64::MAX / 2;
+/// Most entries that one SCAN page returns.
 pub const SCAN_ENTRIES_MAX: u32 = 4096;
 /// A SCAN page is closed once it holds this many bytes of keys and values.
 pub const SCAN_PAGE_BYTES: usize = 1024 * 1024;

@@ -10,13 +10,14 @@
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::frame;
 use crate::limits::{
-    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PING_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
+    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PING_BYTES_MAX, SCAN_ENTRIES_MAX,
+    SEQUENCE_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
 use crate::types::{Ack, ClientId, ClusterId, NodeId, RequestId, ShardId, Version};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The newest protocol version this crate speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Feature bits of HELLO.
 pub mod feature {
@@ -444,7 +445,7 @@ fn decode_body(operation: u8, reader: &mut Reader) -> Result<RequestBody, Decode
         }
         operation::MULTI_GET => {
             let mode = decode_mode(reader)?;
-            let count = reader.count("keys", BATCH_OPERATIONS_MAX, 5)?;
+            let count = reader.count("keys", BATCH_OPERATIONS_MAX, 4)?;
             let keys = (0..count).map(|_| decode_key(reader)).collect::<Result<_, _>>()?;
             RequestBody::MultiGet { keys, mode }
         }
@@ -452,7 +453,7 @@ fn decode_body(operation: u8, reader: &mut Reader) -> Result<RequestBody, Decode
             shard: ShardId(reader.u16()?),
             cursor: reader.u64()?,
             prefix: reader.bytes("prefix", KEY_BYTES_MAX)?,
-            limit: reader.u32()?,
+            limit: decode_limit(reader)?,
             values: reader.bool("values")?,
             mode: decode_mode(reader)?,
         }),
@@ -462,11 +463,13 @@ fn decode_body(operation: u8, reader: &mut Reader) -> Result<RequestBody, Decode
         }
         operation::BATCH => {
             let (id, ack) = decode_write_id(reader)?;
-            RequestBody::Batch { id, ack, mutations: decode_mutations(reader)? }
+            let mutations = decode_mutations(reader)?;
+            check_sequence(id.sequence + (mutations.len() as u64).saturating_sub(1))?;
+            RequestBody::Batch { id, ack, mutations }
         }
         operation::ATOMIC => {
             let (id, ack) = decode_write_id(reader)?;
-            let count = reader.count("checks", BATCH_OPERATIONS_MAX, 6)?;
+            let count = reader.count("checks", BATCH_OPERATIONS_MAX, 5)?;
             let checks = (0..count)
                 .map(|_| Ok(AtomicCheck { condition: decode_condition(reader)?, key: decode_key(reader)? }))
                 .collect::<Result<_, DecodeError>>()?;
@@ -483,6 +486,24 @@ fn decode_key(reader: &mut Reader) -> Result<Bytes, DecodeError> {
         return Err(DecodeError::UnknownValue { field: "key length", value: 0 });
     }
     Ok(key)
+}
+
+fn decode_limit(reader: &mut Reader) -> Result<u32, DecodeError> {
+    match reader.u32()? {
+        0 => Err(DecodeError::UnknownValue { field: "limit of a page", value: 0 }),
+        limit if limit > SCAN_ENTRIES_MAX => {
+            let (value, limit) = (limit.into(), SCAN_ENTRIES_MAX.into());
+            Err(DecodeError::OverLimit { field: "limit of a page", value, limit })
+        }
+        limit => Ok(limit),
+    }
+}
+
+fn check_sequence(sequence: u64) -> Result<(), DecodeError> {
+    if sequence > SEQUENCE_MAX {
+        return Err(DecodeError::OverLimit { field: "sequence", value: sequence, limit: SEQUENCE_MAX });
+    }
+    Ok(())
 }
 
 fn encode_mode(out: &mut BytesMut, mode: ReadMode) {
@@ -512,9 +533,10 @@ fn encode_write_id(out: &mut BytesMut, id: WriteId, ack: Ack) {
 
 fn decode_write_id(reader: &mut Reader) -> Result<(WriteId, Ack), DecodeError> {
     let id = WriteId { sequence: reader.u64()?, first_unanswered: reader.u64()?, retry: reader.bool("retry")? };
-    if id.sequence == 0 || id.sequence > u64::MAX / 2 {
-        return Err(DecodeError::UnknownValue { field: "sequence", value: id.sequence });
+    if id.sequence == 0 {
+        return Err(DecodeError::UnknownValue { field: "sequence", value: 0 });
     }
+    check_sequence(id.sequence)?;
     if id.first_unanswered > id.sequence {
         return Err(DecodeError::OverLimit {
             field: "first unanswered sequence",
@@ -626,7 +648,7 @@ fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeError> {
 }
 
 fn decode_mutations(reader: &mut Reader) -> Result<Vec<Mutation>, DecodeError> {
-    let count = reader.count("mutations", BATCH_OPERATIONS_MAX, 16)?;
+    let count = reader.count("mutations", BATCH_OPERATIONS_MAX, 15)?;
     (0..count).map(|_| decode_mutation(reader)).collect()
 }
 

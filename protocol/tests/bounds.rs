@@ -7,10 +7,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::limits::{
     BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX,
     NODES_MAX, PING_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX, RING_BYTES_MAX, SCAN_ENTRIES_MAX,
-    SHARDS_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
+    SEQUENCE_MAX, SHARDS_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
 use kvorum_protocol::peer::PeerMessage;
-use kvorum_protocol::{DecodeError, NodeStatus, Request, Response};
+use kvorum_protocol::{
+    Ack, Action, Condition, DecodeError, Mutation, NodeStatus, ReadMode, Request, RequestBody, RequestId, Response,
+    ScanRequest, ShardId, WriteId,
+};
 
 /// The front of a request: operation, id, deadline.
 fn request(operation: u8) -> BytesMut {
@@ -202,8 +205,74 @@ fn numbers_out_of_range_are_refused() {
         assert!(matches!(write(action, argument, 1, 1), Err(DecodeError::UnknownValue { .. })), "{action} {argument}");
     }
     assert!(matches!(write(2, 0, 0, 0), Err(DecodeError::UnknownValue { .. })), "sequence 0");
-    assert!(matches!(write(2, 0, 1 << 63, 0), Err(DecodeError::UnknownValue { .. })), "sequence 2^63");
+    assert!(matches!(write(2, 0, 1 << 63, 0), Err(DecodeError::OverLimit { .. })), "sequence 2^63");
     assert!(matches!(write(2, 0, 4, 5), Err(DecodeError::OverLimit { .. })), "first unanswered above the sequence");
+}
+
+#[test]
+fn a_batch_has_only_numbers_that_a_write_may_have() {
+    let batch = |sequence: u64, count: usize| {
+        let id = WriteId { sequence, first_unanswered: 0, retry: false };
+        let mutation =
+            Mutation { key: "k".into(), condition: Condition::Always, return_previous: false, action: Action::Delete };
+        let body = RequestBody::Batch { id, ack: Ack::Committed, mutations: vec![mutation; count] };
+        let mut out = BytesMut::new();
+        Request { id: RequestId(1), deadline_ms: 0, body }.encode_body(&mut out);
+        Request::decode(out.freeze()).map(|_| ())
+    };
+    assert_eq!(batch(SEQUENCE_MAX - 2, 3), Ok(()));
+    assert_eq!(batch(SEQUENCE_MAX, 0), Ok(()));
+    assert!(matches!(batch(SEQUENCE_MAX - 2, 4), Err(DecodeError::OverLimit { .. })));
+}
+
+#[test]
+fn a_page_has_a_limit_within_its_own() {
+    let scan = |limit: u32| {
+        let scan = ScanRequest {
+            shard: ShardId(0),
+            cursor: 0,
+            prefix: Bytes::new(),
+            limit,
+            values: false,
+            mode: ReadMode::Stale,
+        };
+        let mut out = BytesMut::new();
+        Request { id: RequestId(1), deadline_ms: 0, body: RequestBody::Scan(scan) }.encode_body(&mut out);
+        Request::decode(out.freeze()).map(|_| ())
+    };
+    assert_eq!((scan(1), scan(SCAN_ENTRIES_MAX)), (Ok(()), Ok(())));
+    assert!(matches!(scan(0), Err(DecodeError::UnknownValue { .. })));
+    assert!(matches!(scan(SCAN_ENTRIES_MAX + 1), Err(DecodeError::OverLimit { .. })));
+}
+
+/// Wherever keys stand: the request is whole, so its id can be answered, and the connection goes on.
+#[test]
+fn an_empty_key_is_a_value_that_means_nothing() {
+    let mut multi_get = request(0x11);
+    multi_get.put_u8(0);
+    multi_get.put_u32_le(1);
+    multi_get.put_u32_le(0);
+    let mut get = request(0x10);
+    get.put_u8(0);
+    get.put_u32_le(0);
+    let mut atomic = request(0x22);
+    atomic.put_u64_le(1);
+    atomic = zeros(atomic, 10);
+    // One check without a key; no mutation.
+    atomic.put_u32_le(1);
+    atomic.put_u8(0);
+    atomic.put_u32_le(0);
+    atomic.put_u32_le(0);
+    let mut batch = request(0x21);
+    batch.put_u64_le(1);
+    batch = zeros(batch, 10);
+    batch.put_u32_le(1);
+    batch.put_u8(2);
+    batch = zeros(batch, 1 + 1 + 8 + 4);
+    for body in [multi_get, get, atomic, batch] {
+        let error = Request::decode(body.freeze());
+        assert_eq!(error, Err(DecodeError::UnknownValue { field: "key length", value: 0 }));
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Any message whatever comes back from its bytes as it went in.
 
 use bytes::{Bytes, BytesMut};
-use kvorum_protocol::limits::{DEADLINE_MS_MAX, FRAME_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX};
+use kvorum_protocol::limits::{
+    DEADLINE_MS_MAX, FRAME_BYTES_MAX, SCAN_ENTRIES_MAX, SEQUENCE_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX,
+};
 use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
 use kvorum_protocol::peer::{PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::response::StoredEntry;
@@ -74,7 +76,7 @@ fn condition() -> impl Strategy<Value = Condition> {
 }
 
 fn write_id() -> impl Strategy<Value = WriteId> {
-    (1..=u64::MAX / 2, any::<u64>(), any::<bool>()).prop_map(|(sequence, other, retry)| WriteId {
+    (1..=SEQUENCE_MAX, any::<u64>(), any::<bool>()).prop_map(|(sequence, other, retry)| WriteId {
         sequence,
         first_unanswered: other % (sequence + 1),
         retry,
@@ -115,7 +117,7 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn scan() -> impl Strategy<Value = ScanRequest> {
-    (shard_id(), any::<u64>(), bytes(), any::<u32>(), any::<bool>(), read_mode()).prop_map(
+    (shard_id(), any::<u64>(), bytes(), 1..=SCAN_ENTRIES_MAX, any::<bool>(), read_mode()).prop_map(
         |(shard, cursor, prefix, limit, values, mode)| ScanRequest { shard, cursor, prefix, limit, values, mode },
     )
 }
@@ -146,10 +148,9 @@ fn request() -> impl Strategy<Value = Request> {
         (vec(key(), 0..5), read_mode()).prop_map(|(keys, mode)| RequestBody::MultiGet { keys, mode }),
         scan().prop_map(RequestBody::Scan),
         (write_id(), ack(), mutation()).prop_map(|(id, ack, mutation)| RequestBody::Write { id, ack, mutation }),
-        (write_id(), ack(), vec(mutation(), 0..5)).prop_map(|(id, ack, mutations)| RequestBody::Batch {
-            id,
-            ack,
-            mutations
+        (write_id(), ack(), vec(mutation(), 0..5)).prop_map(|(id, ack, mutations)| {
+            let id = WriteId { sequence: id.sequence.min(SEQUENCE_MAX - 4), first_unanswered: 0, ..id };
+            RequestBody::Batch { id, ack, mutations }
         }),
         atomic().prop_map(RequestBody::Atomic),
         admin().prop_map(RequestBody::Admin),
@@ -172,8 +173,13 @@ fn entry() -> impl Strategy<Value = Entry> {
 fn error() -> impl Strategy<Value = ServerError> {
     let outcome = select(vec![Outcome::NotApplied, Outcome::Applied, Outcome::Unknown]);
     let retry = prop_oneof![Just(Retry::No), (0..u32::MAX).prop_map(Retry::AfterMs)];
-    (select(ErrorCode::ALL), outcome, retry, option::of(node_id()), ".{0,250}")
-        .prop_map(|(code, outcome, retry, leader, detail)| ServerError { code, outcome, retry, leader, detail })
+    let what = (select(ErrorCode::ALL), outcome, retry);
+    (what, option::of(node_id()), option::of(any::<u64>()), ".{0,250}").prop_map(
+        |(what, leader, sequence_min, detail)| {
+            let (code, outcome, retry) = what;
+            ServerError { code, outcome, retry, leader, sequence_min, detail }
+        },
+    )
 }
 
 fn write_result() -> impl Strategy<Value = WriteResult> {

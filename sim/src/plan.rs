@@ -61,6 +61,16 @@ pub struct Options {
     /// for production's bounds.
     #[serde(default)]
     pub queue_bytes_max: u32,
+    /// Most clients that a shard remembers; 0 for production's bound.
+    #[serde(default)]
+    pub sessions_max: u32,
+    /// Most bytes of answers that a shard remembers; 0 for production's bound.
+    #[serde(default)]
+    pub session_bytes_max: u32,
+    /// Of a thousand writes that are sent for the first time, so many are held up for seconds, on a way of their own: whatever
+    /// their client does meanwhile, they arrive, also when its connection is long gone.
+    #[serde(default)]
+    pub late_copies_permille: u32,
 }
 
 /// How a network treats messages.
@@ -133,6 +143,17 @@ pub enum Act {
     Delete(u32),
     /// Adds to a counter (the key `n<number>`).
     Incr(u32),
+    /// Adds half of all there is to a counter, or takes it away: every other time that is past its range.
+    IncrFar {
+        /// The counter.
+        key: u32,
+        /// Takes it away.
+        down: bool,
+    },
+    /// Adds to a plain key, whose value is no number unless this made it.
+    IncrPlain(u32),
+    /// Adds to the first key of a pair and writes to the second, all or nothing. The first is a number only if it was missing.
+    AtomicIncr(u32),
     /// Appends to a list (the key `a<number>`).
     Append(u32),
     /// Gives an existing key a time to live.

@@ -133,7 +133,7 @@ impl<F: FnMut(&Plan) -> bool> Shrinking<F> {
 
     /// The number of shards and nodes stays: with another, every key and replica would be elsewhere.
     fn simplify_options(&mut self) {
-        const SIMPLER: [fn(&mut Options); 11] = [
+        const SIMPLER: [fn(&mut Options); 14] = [
             |options| options.peers.lost_permille = 0,
             |options| options.peers.duplicated_permille = 0,
             |options| options.peers.held_up_permille = 0,
@@ -145,6 +145,9 @@ impl<F: FnMut(&Plan) -> bool> Shrinking<F> {
             |options| options.clock_rate_ppm.fill(0),
             |options| options.wall_offset_ms.fill(0),
             |options| options.window = 1,
+            |options| options.sessions_max = 0,
+            |options| options.session_bytes_max = 0,
+            |options| options.late_copies_permille = 0,
         ];
         for simplify in SIMPLER {
             let mut simpler = self.plan.clone();

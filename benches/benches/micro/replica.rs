@@ -10,6 +10,7 @@ use criterion::{Criterion, Throughput};
 use kvorum_node::clock::{Nanos, Now};
 use kvorum_node::replica::{ConsensusConfig, Promise};
 use kvorum_node::shard::{Operation, Shard, ShardConfig, ShardReply, ShardRequest, Ticket};
+use kvorum_node::store::SessionLimits;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
     Ack, Action, ClientId, Condition, Durability, LogIndex, Mutation, ReplicaId, ShardId, WriteId, WriteStatus,
@@ -153,6 +154,7 @@ impl Replica {
             target: voters,
             joins: false,
             durability: Durability::Fsync,
+            sessions: SessionLimits::default(),
         };
         let shard = Shard::new(config, folder.log(shard, SEGMENT_BYTES), now).unwrap();
         Replica { shard, promises: Vec::new(), unsynced: None, _folder: folder }

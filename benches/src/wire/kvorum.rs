@@ -175,6 +175,7 @@ impl Kvorum {
             ResponseBody::Written(result) if result.status == WriteStatus::Applied => Outcome::Written,
             ResponseBody::Error(error) => {
                 self.topology_wanted |= matches!(error.code, ErrorCode::NotLeader | ErrorCode::Unavailable);
+                self.window.raise(error.sequence_min.unwrap_or(0));
                 Outcome::Refused(refusal(&error))
             }
             _ => return Err(ConnectionError::Unexpected),

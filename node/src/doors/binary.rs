@@ -18,8 +18,8 @@ use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use kvorum_protocol::part::Assembler;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    ClientId, DecodeError, ErrorCode, Hello, HelloReply, Request, RequestBody, RequestId, Response, ResponseBody,
-    ServerError, Topology,
+    ClientId, DecodeError, ErrorCode, Hello, HelloReply, Outcome, Request, RequestBody, RequestId, Response,
+    ResponseBody, ServerError, Topology,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -173,7 +173,18 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Serves the client until one of the two closes. One that is given up is told why, where it can still hear it.
     async fn run(mut self) -> Result<(), ConnectionError> {
+        let end = self.serve().await;
+        if let Err(error @ (ConnectionError::NoHello | ConnectionError::SlowFrame)) = &end {
+            let error = ServerError::new(ErrorCode::DeadlineExceeded, error.to_string());
+            encode_error(&mut self.output, self.door, RequestId(0), error.with_outcome(Outcome::NotApplied));
+            self.flush().await?;
+        }
+        end
+    }
+
+    async fn serve(&mut self) -> Result<(), ConnectionError> {
         self.stream.set_nodelay(true)?;
         let mut changed = pin!(next_topology(self.door.context.router.topology()));
         let sink = Arc::clone(self.session.sink());

@@ -26,6 +26,7 @@
 //!           kind 0 before, or the first version
 //!        1  no varint: length u32, a write result as the wire protocol encodes it
 //!        2  no varint: length u32, an atomic result as the wire protocol encodes it
+//!        3  no varint: length u32, an error as the wire protocol encodes it
 //! ```
 //!
 //! A varint is LEB128; a distance is a difference modulo 2^64, zigzag-encoded, so that any number can be written and those
@@ -38,7 +39,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hashbrown::HashMap;
 use kvorum_protocol::codec::{Reader, Writer};
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX};
-use kvorum_protocol::{Ack, AtomicResult, ClientId, DecodeError, Durability, Version, WriteResult, WriteStatus};
+use kvorum_protocol::{
+    Ack, AtomicResult, ClientId, DecodeError, Durability, ServerError, Version, WriteResult, WriteStatus,
+};
 
 const HEADER_BYTES: usize = 24;
 /// Bytes in front of a record that does not expire.
@@ -233,6 +236,8 @@ pub enum Remembered {
     Write(Box<WriteResult>),
     /// An ATOMIC.
     Atomic(Box<AtomicResult>),
+    /// A write or an ATOMIC that was refused for what it asks: its client was told that it has no effect and will have none.
+    Refused(Box<ServerError>),
 }
 
 impl Remembered {
@@ -259,6 +264,7 @@ impl Remembered {
                     AtomicResult::Applied(results) => results.iter().map(of_result).sum(),
                     AtomicResult::ConditionFailed { .. } => 0,
                 },
+                Remembered::Refused(error) => error.detail.len(),
             }
     }
 
@@ -267,6 +273,7 @@ impl Remembered {
             Remembered::Applied(_) => 0,
             Remembered::Write(_) => 1,
             Remembered::Atomic(_) => 2,
+            Remembered::Refused(_) => 3,
         }
     }
 
@@ -285,6 +292,7 @@ impl Remembered {
             Remembered::Applied(_) => unreachable!("a plain effect has no result"),
             Remembered::Write(write) => write.encode(&mut result),
             Remembered::Atomic(atomic) => atomic.encode(&mut result),
+            Remembered::Refused(error) => error.encode(&mut result),
         }
         out.bytes(&result);
     }
@@ -304,6 +312,7 @@ impl Remembered {
         Ok(match kind {
             1 => Remembered::Write(Box::new(WriteResult::decode(&mut result)?)),
             2 => Remembered::Atomic(Box::new(AtomicResult::decode(&mut result)?)),
+            3 => Remembered::Refused(Box::new(ServerError::decode(&mut result)?)),
             value => return Err(DecodeError::UnknownValue { field: "remembered kind", value: value.into() }),
         })
     }
@@ -320,7 +329,7 @@ impl Remembered {
                 previous: None,
             }),
             Remembered::Write(result) => Some((**result).clone()),
-            Remembered::Atomic(_) => None,
+            Remembered::Atomic(_) | Remembered::Refused(_) => None,
         }
     }
 }
@@ -608,6 +617,7 @@ fn record_at(bytes: &[u8], at: usize) -> Result<Record<'_>, OperationsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvorum_protocol::ErrorCode;
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -626,9 +636,11 @@ mod tests {
             number: Some(-4),
             previous: None,
         };
+        let refused = ServerError::new(ErrorCode::NotAnInteger, "no");
         let sessions = vec![
             SessionRecord { client, sequence: 3, first_unanswered: 2, reply: Remembered::Applied(Version(10)) },
             SessionRecord { client, sequence: 4, first_unanswered: 2, reply: Remembered::of_write(&written) },
+            SessionRecord { client, sequence: 5, first_unanswered: 2, reply: Remembered::Refused(Box::new(refused)) },
         ];
         sessions.iter().for_each(|session| builder.push_session(session));
         (builder.finish(), sessions)
@@ -656,9 +668,9 @@ mod tests {
             "d2040000000000000a0000000000000003000000690000006cb488af05000002",
             "00a00000000000006166697273744fd2ea150000002400b40000000000006b65",
             "79206f6620736f6d65206c656e677468a04b1b160000000200c8000000000000",
-            "2e16000000000000620100000000000000000000000000000000000007020000",
+            "2e16000000000000620100000000000000000000000000000000000007030000",
             "000006020001020415000000000b00000000000000000001fcffffffffffffff",
-            "00",
+            "000302060d0000000e0000ffffffff000002006e6f",
         );
         assert_eq!(hex, frozen);
     }

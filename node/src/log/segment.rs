@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const DATA_SEGMENT: u32 = 1 << 31;
 /// Bytes in front of a segment's first record.
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
-const MAGIC: &[u8; 8] = b"KVSEG\0\0\x02";
+const MAGIC: &[u8; 8] = b"KVSEG\0\0\x03";
 
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(8), "records are 8-aligned");
 

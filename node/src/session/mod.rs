@@ -6,8 +6,10 @@
 //! until its answers have come.
 //!
 //! Requests of one session keep their order per key: writes go to their shard's queue in order, and a GET of a key that
-//! has an unanswered write follows it through the same queue. A stale GET promises no order, and never waits.
+//! has an unanswered write follows it through the same queue. So does a GET in a shard that has answered a write of this
+//! session early and not applied it yet. A stale GET promises no order, and never waits.
 
+mod outcome;
 mod pending;
 mod read;
 
@@ -15,6 +17,7 @@ use crate::clock::Nanos;
 use crate::limits::DEADLINE_DEFAULT_MS;
 use crate::reply::{Answer, Reply, ReplySink, ReplyTo};
 use crate::router::{PassedOn, Route, Router};
+use crate::seeded::{Bug, planted};
 use crate::shard::inbox::{QueuedRequest, ShardCommand};
 use crate::shard::{Operation, ShardReply};
 use crate::store::{PREFETCH_KEYS, prefetch_keys};
@@ -23,17 +26,18 @@ use hashbrown::HashMap;
 use kvorum_protocol::hash::{hash64, ring_position, shard_of_position};
 use kvorum_protocol::{
     Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, ReadMode, Request,
-    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, WriteId,
+    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Version, WriteId,
 };
-use pending::{KeyHashes, ManyKind, Pending, Work};
+use pending::{Keys, ManyKind, Pending, Work, Writes, WrittenKey};
 use read::{LargeRead, ReadNow, ReadPlan, What};
 use slab::Slab;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What sessions ask of the node as a whole.
 pub trait NodeAdmin: Send + Sync {
-    /// Answers STATUS, now or later.
-    fn answer_status(self: Arc<Self>, scope: StatusScope, reply_to: ReplyTo);
+    /// Answers STATUS, now or later; waits no longer than this for other nodes.
+    fn answer_status(self: Arc<Self>, scope: StatusScope, wait: Duration, reply_to: ReplyTo);
     /// Has leadership of a shard handed to `to`, by whichever node leads it; answers once that has begun.
     fn transfer(self: Arc<Self>, shard: ShardId, to: NodeId, reply_to: ReplyTo);
     /// Stops the node gracefully.
@@ -103,6 +107,9 @@ pub struct Session<Origin> {
     pending: Slab<Pending<Origin>>,
     /// Unanswered writes by their key's hash.
     writes: HashMap<u64, u32>,
+    /// The newest version, per shard of this node, of writes that were answered when they were merely accepted. It goes once the
+    /// shard has applied it.
+    accepted: HashMap<ShardId, Version>,
     /// Whether requests for shards led elsewhere are passed on.
     forwards: bool,
     replies: Vec<Reply>,
@@ -111,8 +118,9 @@ pub struct Session<Origin> {
 impl<Origin: Copy> Session<Origin> {
     /// A session. One that answers for a peer must not forward: the peer has done so already.
     pub fn new(context: Arc<SessionContext>, forwards: bool) -> Self {
-        let (sink, pending, writes) = (Arc::default(), Slab::new(), HashMap::new());
-        Session { context, sink, pending, writes, forwards, replies: Vec::new() }
+        let (sink, pending) = (Arc::default(), Slab::new());
+        let (writes, accepted) = (HashMap::new(), HashMap::new());
+        Session { context, sink, pending, writes, accepted, forwards, replies: Vec::new() }
     }
 
     /// Where its answers arrive.
@@ -156,7 +164,8 @@ impl<Origin: Copy> Session<Origin> {
             RequestBody::Get { key, mode } => self.get(job, key, mode),
             RequestBody::Write { id, ack, mutation } => {
                 let shard = self.shard_of(&mutation.key);
-                let slot = self.remember(job, Work::One(None), KeyHashes::One(hash64(&mutation.key)));
+                let writes = Writes::new(id, ack, Keys::One(self.written(&mutation.key)));
+                let slot = self.remember(job, Work::One(None), writes);
                 self.send(job, slot, 0, shard, Part::Write { id, ack, mutation });
                 None
             }
@@ -165,14 +174,14 @@ impl<Origin: Copy> Session<Origin> {
             RequestBody::Atomic(atomic) => self.atomic(job, atomic),
             RequestBody::Scan(scan) => {
                 let (shard, mode) = (scan.shard, scan.mode);
-                if usize::from(shard.0) >= router.ring().shards.len() {
-                    return Some(invalid(format!("there is no shard {shard}")));
+                if let Some(refusal) = self.refuse_shard(shard) {
+                    return Some(refusal);
                 }
                 let what = What::Scan(scan);
                 if let Some(ReadNow::Done(body)) = read::at_once(router, shard, &what, mode, job.began) {
                     return Some(body);
                 }
-                let slot = self.remember(job, Work::One(None), KeyHashes::None);
+                let slot = self.remember(job, Work::One(None), Writes::NONE);
                 self.send(job, slot, 0, shard, Part::Read { what, mode, in_order: false });
                 None
             }
@@ -180,12 +189,17 @@ impl<Origin: Copy> Session<Origin> {
             RequestBody::Topology => Some(ResponseBody::Topology((**router.topology().borrow()).clone())),
             RequestBody::Explain(key) => Some(self.explain(&key)),
             RequestBody::Status(scope) => {
-                let slot = self.remember(job, Work::One(None), KeyHashes::None);
-                Arc::clone(&self.context.admin).answer_status(scope, self.sink.reply_to(slot, 0));
+                let slot = self.remember(job, Work::One(None), Writes::NONE);
+                // What is known by then is still to reach the client in time.
+                let wait = Duration::from_millis(u64::from(job.deadline_ms) * 3 / 4);
+                Arc::clone(&self.context.admin).answer_status(scope, wait, self.sink.reply_to(slot, 0));
                 None
             }
             RequestBody::Admin(AdminCommand::TransferLeadership { shard, to }) => {
-                let slot = self.remember(job, Work::One(None), KeyHashes::None);
+                if let Some(refusal) = self.refuse_shard(shard) {
+                    return Some(refusal);
+                }
+                let slot = self.remember(job, Work::One(None), Writes::NONE);
                 Arc::clone(&self.context.admin).transfer(shard, to, self.sink.reply_to(slot, 0));
                 None
             }
@@ -220,21 +234,30 @@ impl<Origin: Copy> Session<Origin> {
             Answer::Body(body) => (*body, false),
             Answer::Forwarded(body) => (*body, true),
         };
-        let Some(body) = pending.complete(part, body, forwarded) else { return };
+        let Some(mut body) = pending.complete(part, body, forwarded) else { return };
         let done = self.pending.remove(slot);
-        for hash in done.writes.as_slice() {
-            let count = self.writes.get_mut(hash).expect("every unanswered write is counted");
+        for key in done.writes.keys.as_slice() {
+            let count = self.writes.get_mut(&key.hash).expect("every unanswered write is counted");
             *count -= 1;
             if *count == 0 {
-                self.writes.remove(hash);
+                self.writes.remove(&key.hash);
             }
+        }
+        if done.writes.ack == Ack::Accepted && !done.forwarded {
+            done.writes.each_accepted(&body, |shard, version| {
+                let newest = self.accepted.entry(shard).or_default();
+                *newest = version.max(*newest);
+            });
+        }
+        if done.writes.is_retry {
+            outcome::speak_of_the_write(&mut body);
         }
         out(Answered { origin: done.origin, forwarded: done.forwarded, body });
     }
 
-    fn remember(&mut self, job: &Job<Origin>, work: Work, writes: KeyHashes) -> usize {
-        for hash in writes.as_slice() {
-            *self.writes.entry(*hash).or_default() += 1;
+    fn remember(&mut self, job: &Job<Origin>, work: Work, writes: Writes) -> usize {
+        for key in writes.keys.as_slice() {
+            *self.writes.entry(key.hash).or_default() += 1;
         }
         self.pending.insert(Pending { origin: job.origin, work, writes, forwarded: false })
     }
@@ -249,19 +272,41 @@ impl<Origin: Copy> Session<Origin> {
         shard_of_position(ring_position(key), self.context.router.shards())
     }
 
-    fn has_unanswered_write(&self, key: &[u8]) -> bool {
-        !self.writes.is_empty() && self.writes.contains_key(&hash64(key))
+    fn written(&self, key: &[u8]) -> WrittenKey {
+        WrittenKey { hash: hash64(key), shard: self.shard_of(key) }
+    }
+
+    fn refuse_shard(&self, shard: ShardId) -> Option<ResponseBody> {
+        let exists = usize::from(shard.0) < self.context.router.ring().shards.len();
+        (!exists).then(|| invalid(format!("there is no shard {shard}")))
+    }
+
+    /// Whether a read of this key must take its place in the shard's queue, behind a write that came before it.
+    fn follows_a_write(&mut self, shard: ShardId, key: &[u8]) -> bool {
+        (!self.writes.is_empty() && self.writes.contains_key(&hash64(key)))
+            || (!self.accepted.is_empty() && self.awaits_accepted(shard))
+    }
+
+    /// Whether the shard has not applied yet what it accepted from this session.
+    fn awaits_accepted(&mut self, shard: ShardId) -> bool {
+        let Some(&version) = self.accepted.get(&shard) else { return false };
+        let handle = self.context.router.local(shard);
+        let awaits = handle.is_some_and(|handle| handle.reader.version() < version);
+        if !awaits {
+            self.accepted.remove(&shard);
+        }
+        awaits && !planted(Bug::AcceptedWriteOvertaken)
     }
 
     fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<ResponseBody> {
         let shard = self.shard_of(&key);
-        let in_order = mode != ReadMode::Stale && self.has_unanswered_write(&key);
+        let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
         let what = What::Get(key);
         let now = if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode, job.began) };
         if let Some(ReadNow::Done(body)) = now {
             return Some(body);
         }
-        let slot = self.remember(job, Work::One(None), KeyHashes::None);
+        let slot = self.remember(job, Work::One(None), Writes::NONE);
         if let Some(ReadNow::Large(read)) = now {
             self.read_large(read, slot, 0);
             return None;
@@ -279,12 +324,12 @@ impl<Origin: Copy> Session<Origin> {
                 self.prefetch(keys.as_slice().iter().map(|key| &**key));
             }
             let Some(key) = keys.next() else { break };
-            if many.is_full() {
+            if many.refuses(part) {
                 many.put(part, pending::no_room());
                 continue;
             }
             let shard = self.shard_of(&key);
-            let in_order = mode != ReadMode::Stale && self.has_unanswered_write(&key);
+            let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
             let what = What::Get(key);
             let at_once =
                 if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode, job.began) };
@@ -293,11 +338,11 @@ impl<Origin: Copy> Session<Origin> {
                 None => waiting.push((part, shard, Part::Read { what, mode, in_order })),
             }
         }
-        self.begin_many(job, many, waiting, KeyHashes::None)
+        self.begin_many(job, many, waiting, Writes::NONE)
     }
 
     fn batch(&mut self, job: &Job<Origin>, id: WriteId, ack: Ack, mutations: Vec<Mutation>) -> Option<ResponseBody> {
-        let hashes = mutations.iter().map(|mutation| hash64(&mutation.key)).collect();
+        let keys = mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
         let many = pending::Many::new(ManyKind::Writes, mutations.len());
         let waiting = (0..)
             .zip(mutations)
@@ -306,7 +351,7 @@ impl<Origin: Copy> Session<Origin> {
                 (part, self.shard_of(&mutation.key), Part::Write { id, ack, mutation })
             })
             .collect();
-        self.begin_many(job, many, waiting, KeyHashes::Many(hashes))
+        self.begin_many(job, many, waiting, Writes::new(id, ack, Keys::Many(keys)))
     }
 
     fn begin_many(
@@ -314,7 +359,7 @@ impl<Origin: Copy> Session<Origin> {
         job: &Job<Origin>,
         many: pending::Many,
         waiting: Vec<(u32, ShardId, Part)>,
-        writes: KeyHashes,
+        writes: Writes,
     ) -> Option<ResponseBody> {
         if waiting.is_empty() {
             return Some(many.finish());
@@ -338,8 +383,8 @@ impl<Origin: Copy> Session<Origin> {
         if atomic.checks.len() + atomic.mutations.len() > kvorum_protocol::limits::BATCH_OPERATIONS_MAX {
             return Some(error(ErrorCode::TooLarge, "an ATOMIC has at most 4096 checks and writes"));
         }
-        let hashes = atomic.mutations.iter().map(|mutation| hash64(&mutation.key)).collect();
-        let slot = self.remember(job, Work::One(None), KeyHashes::Many(hashes));
+        let keys = atomic.mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
+        let slot = self.remember(job, Work::One(None), Writes::new(atomic.id, atomic.ack, Keys::Many(keys)));
         self.send(job, slot, 0, shard, Part::Atomic(atomic));
         None
     }
@@ -371,8 +416,10 @@ impl<Origin: Copy> Session<Origin> {
             Route::Remote(node) if self.forwards => {
                 let writes = !matches!(what, Part::Read { .. });
                 let mut request = BytesMut::new();
-                Request { id: RequestId(1), deadline_ms: job.deadline_ms, body: what.into_request() }
-                    .encode_body(&mut request);
+                // What is left; 0 would mean the other node's default.
+                let left_ms = job.deadline.ms_since(router.clock().monotonic());
+                let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX).clamp(1, job.deadline_ms);
+                Request { id: RequestId(1), deadline_ms, body: what.into_request() }.encode_body(&mut request);
                 let passed_on =
                     PassedOn { shard, client: job.client, request: request.freeze(), writes, deadline: job.deadline };
                 router.forward(node, passed_on, reply_to);

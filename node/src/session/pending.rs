@@ -2,7 +2,10 @@
 
 use super::read::ReadPlan;
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
-use kvorum_protocol::{Entry, ErrorCode, Outcome, ResponseBody, ServerError, WriteResult, WriteStatus};
+use kvorum_protocol::{
+    Ack, AtomicResult, Entry, ErrorCode, Outcome, ResponseBody, ServerError, ShardId, Version, WriteId, WriteResult,
+    WriteStatus,
+};
 use std::collections::HashMap;
 
 /// One unanswered request.
@@ -10,25 +13,70 @@ use std::collections::HashMap;
 pub(super) struct Pending<Origin> {
     pub(super) origin: Origin,
     pub(super) work: Work,
-    /// Hashes of the keys that it writes.
-    pub(super) writes: KeyHashes,
+    pub(super) writes: Writes,
     pub(super) forwarded: bool,
 }
 
-/// Hashes of keys: of none or one mostly, which takes no memory of its own.
+/// What a request writes.
 #[derive(Debug)]
-pub(super) enum KeyHashes {
-    None,
-    One(u64),
-    Many(Vec<u64>),
+pub(super) struct Writes {
+    pub(super) keys: Keys,
+    pub(super) ack: Ack,
+    /// It was sent before.
+    pub(super) is_retry: bool,
 }
 
-impl KeyHashes {
-    pub(super) fn as_slice(&self) -> &[u64] {
+/// A key that is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WrittenKey {
+    pub(super) hash: u64,
+    pub(super) shard: ShardId,
+}
+
+/// Keys: none or one mostly, which takes no memory of its own.
+#[derive(Debug)]
+pub(super) enum Keys {
+    None,
+    One(WrittenKey),
+    Many(Vec<WrittenKey>),
+}
+
+impl Keys {
+    pub(super) fn as_slice(&self) -> &[WrittenKey] {
         match self {
-            KeyHashes::None => &[],
-            KeyHashes::One(hash) => std::slice::from_ref(hash),
-            KeyHashes::Many(hashes) => hashes,
+            Keys::None => &[],
+            Keys::One(key) => std::slice::from_ref(key),
+            Keys::Many(keys) => keys,
+        }
+    }
+}
+
+impl Writes {
+    /// A request that writes nothing.
+    pub(super) const NONE: Writes = Writes { keys: Keys::None, ack: Ack::Committed, is_retry: false };
+
+    pub(super) fn new(id: WriteId, ack: Ack, keys: Keys) -> Self {
+        Writes { keys, ack, is_retry: id.retry }
+    }
+
+    /// The writes that took effect and are merely accepted, of an answer to this request: shard and version of each.
+    pub(super) fn each_accepted(&self, body: &ResponseBody, mut note: impl FnMut(ShardId, Version)) {
+        let mut note = |key: &WrittenKey, result: &WriteResult| {
+            if result.ack == Ack::Accepted && result.status == WriteStatus::Applied {
+                note(key.shard, result.version);
+            }
+        };
+        let keys = self.keys.as_slice();
+        match body {
+            ResponseBody::Written(result) => keys.iter().for_each(|key| note(key, result)),
+            ResponseBody::Atomic(AtomicResult::Applied(results)) => {
+                keys.iter().zip(results).for_each(|(key, result)| note(key, result));
+            }
+            ResponseBody::Batch(results) => {
+                let written = keys.iter().zip(results).filter_map(|(key, result)| Some((key, result.as_ref().ok()?)));
+                written.for_each(|(key, result)| note(key, result));
+            }
+            _ => {}
         }
     }
 }
@@ -55,10 +103,10 @@ pub(super) struct Many {
     kind: ManyKind,
     parts: Vec<Option<ResponseBody>>,
     missing: usize,
-    /// Bytes of values that the reply has room for.
-    room: usize,
-    /// A value was refused for want of room.
-    full: bool,
+    /// Bytes of the values that have come and are kept.
+    bytes: usize,
+    /// The first part that finds no room, as far as is known: from it on no value is in the reply.
+    cut: usize,
     plans: HashMap<u32, ReadPlan>,
 }
 
@@ -96,57 +144,61 @@ impl<Origin> Pending<Origin> {
 
 impl Many {
     pub(super) fn new(kind: ManyKind, parts: usize) -> Self {
-        Many {
-            kind,
-            parts: vec![None; parts],
-            missing: parts,
-            room: MULTI_GET_REPLY_BYTES_MAX,
-            full: false,
-            plans: HashMap::new(),
-        }
+        Many { kind, parts: vec![None; parts], missing: parts, bytes: 0, cut: parts, plans: HashMap::new() }
     }
 
-    /// A part's answer has come. A value for which the reply has no room goes at once: thousands of them would not fit
-    /// into memory either.
+    /// A part's answer has come. The reply holds the values of the first parts, in the order asked, up to its limit; which
+    /// those are does not depend on which come first. A value for which there is no room goes as soon as that is known:
+    /// thousands of them would not fit into memory either.
     pub(super) fn put(&mut self, part: u32, body: ResponseBody) {
-        let body = match self.kind {
-            ManyKind::Values => self.value_within(body),
-            ManyKind::Writes => self.written_within(body),
-        };
-        let before = self.parts[part as usize].replace(body);
+        let part = part as usize;
+        let body = if part >= self.cut { self.without_value(body) } else { body };
+        self.bytes += value_bytes(&body);
+        let before = self.parts[part].replace(body);
         assert!(before.is_none(), "each part is answered once");
         self.missing -= 1;
-    }
-
-    /// A value found no room. Further ones are better not read at all: a few keys can name gigabytes.
-    pub(super) fn is_full(&self) -> bool {
-        self.full
-    }
-
-    fn take_room(&mut self, bytes: usize) -> bool {
-        let left = self.room.checked_sub(bytes);
-        self.full |= left.is_none();
-        self.room = left.unwrap_or(self.room);
-        left.is_some()
-    }
-
-    /// A part's value, as long as the whole reply stays under its limit.
-    fn value_within(&mut self, part: ResponseBody) -> ResponseBody {
-        match &part {
-            ResponseBody::Value(Some(entry)) if !self.take_room(entry.value.len()) => no_room(),
-            _ => part,
+        if self.bytes > MULTI_GET_REPLY_BYTES_MAX {
+            self.cut_off();
         }
     }
 
-    /// A write's result, as long as the values before, which some ask for, keep the whole reply under its limit.
-    fn written_within(&mut self, part: ResponseBody) -> ResponseBody {
-        let ResponseBody::Written(WriteResult { status, previous: Some(previous), .. }) = &part else { return part };
-        if self.take_room(previous.value.len()) {
-            return part;
+    /// This part finds no room, whatever is still to come. It is better not read at all: a few keys can name gigabytes.
+    pub(super) fn refuses(&self, part: u32) -> bool {
+        part as usize >= self.cut
+    }
+
+    /// Takes the values out from the first one on that is past the limit, given those that have come. More of those before it
+    /// may come: then it is cut off earlier.
+    fn cut_off(&mut self) {
+        let mut bytes = 0;
+        let mut fits = |part: &Option<ResponseBody>| {
+            let with_it = bytes + part.as_ref().map_or(0, value_bytes);
+            if with_it <= MULTI_GET_REPLY_BYTES_MAX {
+                bytes = with_it;
+            }
+            bytes == with_it
+        };
+        self.cut = self.parts.iter().position(|part| !fits(part)).unwrap_or(self.parts.len());
+        for at in self.cut..self.parts.len() {
+            if let Some(body) = self.parts[at].take() {
+                self.parts[at] = Some(self.without_value(body));
+            }
         }
-        let outcome = if *status == WriteStatus::Applied { Outcome::Applied } else { Outcome::NotApplied };
-        let detail = format!("with the value before, the reply would be over {MULTI_GET_REPLY_BYTES_MAX} bytes");
-        ResponseBody::Error(ServerError::new(ErrorCode::TooLarge, detail).with_outcome(outcome))
+        self.bytes = bytes;
+    }
+
+    /// The answer to a part for whose value there is no room.
+    fn without_value(&self, body: ResponseBody) -> ResponseBody {
+        match (self.kind, &body) {
+            (ManyKind::Values, _) => no_room(),
+            (ManyKind::Writes, ResponseBody::Written(WriteResult { status, previous: Some(_), .. })) => {
+                let outcome = if *status == WriteStatus::Applied { Outcome::Applied } else { Outcome::NotApplied };
+                let detail =
+                    format!("with the value before, the reply would be over {MULTI_GET_REPLY_BYTES_MAX} bytes");
+                ResponseBody::Error(ServerError::new(ErrorCode::TooLarge, detail).with_outcome(outcome))
+            }
+            (ManyKind::Writes, _) => body,
+        }
     }
 
     /// The response that the parts make.
@@ -157,6 +209,15 @@ impl Many {
             ManyKind::Values => ResponseBody::Values(parts.map(value).collect()),
             ManyKind::Writes => ResponseBody::Batch(parts.map(written).collect()),
         }
+    }
+}
+
+/// Bytes of the value that a part's answer holds.
+fn value_bytes(body: &ResponseBody) -> usize {
+    match body {
+        ResponseBody::Value(Some(entry)) => entry.value.len(),
+        ResponseBody::Written(WriteResult { previous: Some(entry), .. }) => entry.value.len(),
+        _ => 0,
     }
 }
 
@@ -204,7 +265,7 @@ mod tests {
     #[test]
     fn the_last_part_completes_the_response_in_the_order_asked() {
         let work = Work::Many(Many::new(ManyKind::Values, 3));
-        let mut pending = Pending { origin: (), work, writes: KeyHashes::None, forwarded: false };
+        let mut pending = Pending { origin: (), work, writes: Writes::NONE, forwarded: false };
         assert_eq!(pending.complete(2, ResponseBody::Value(None), false), None);
         assert_eq!(pending.complete(0, value(3), true), None);
         let refused = ServerError::new(ErrorCode::Unavailable, "");
@@ -218,15 +279,52 @@ mod tests {
         assert!(pending.forwarded);
     }
 
-    #[test]
-    fn values_past_the_replys_limit_are_refused_one_by_one() {
-        let mut many = Many::new(ManyKind::Values, 3);
-        many.put(0, value(MULTI_GET_REPLY_BYTES_MAX - 10));
-        many.put(1, value(11));
-        many.put(2, value(10));
+    /// Which of these values are in the reply, if they come in this order.
+    fn kept(sizes: &[usize], order: impl IntoIterator<Item = usize>) -> Vec<bool> {
+        let mut many = Many::new(ManyKind::Values, sizes.len());
+        for part in order {
+            many.put(part as u32, value(sizes[part]));
+            let held: usize = many.parts.iter().flatten().map(value_bytes).sum();
+            assert!(held == many.bytes && held <= MULTI_GET_REPLY_BYTES_MAX);
+        }
         let ResponseBody::Values(values) = many.finish() else { panic!("values were asked for") };
-        assert!(values[0].is_ok() && values[2].is_ok());
-        assert_eq!(values[1].as_ref().unwrap_err().code, ErrorCode::TooLarge);
+        let too_large = |error: &ServerError| assert_eq!(error.code, ErrorCode::TooLarge);
+        values.iter().map(|value| value.as_ref().inspect_err(|error| too_large(error)).is_ok()).collect()
+    }
+
+    #[test]
+    fn the_first_values_are_in_the_reply_in_whatever_order_they_come() {
+        const MAX: usize = MULTI_GET_REPLY_BYTES_MAX;
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
+            assert_eq!(kept(&[MAX - 10, 11, 10, 0], order), [true, false, false, false], "{order:?}");
+            assert_eq!(kept(&[MAX - 10, 10, 0, 1], order), [true, true, true, false], "{order:?}");
+            assert_eq!(kept(&[1, MAX, 1, 1], order), [true, false, false, false], "{order:?}");
+            assert_eq!(kept(&[0, 0, MAX, 0], order), [true; 4], "{order:?}");
+        }
+    }
+
+    #[test]
+    fn accepted_writes_are_told_from_others() {
+        let result = |version, ack, status| WriteResult {
+            status,
+            version: Version(version),
+            ack,
+            durability: Durability::Fsync,
+            number: None,
+            previous: None,
+        };
+        let key = |shard| WrittenKey { hash: 0, shard: ShardId(shard) };
+        let id = WriteId { sequence: 1, first_unanswered: 1, retry: false };
+        let writes = Writes::new(id, Ack::Accepted, Keys::Many((1..=4).map(key).collect()));
+        let body = ResponseBody::Batch(vec![
+            Ok(result(11, Ack::Accepted, WriteStatus::Applied)),
+            Ok(result(12, Ack::Committed, WriteStatus::Applied)),
+            Ok(result(13, Ack::Accepted, WriteStatus::Missing)),
+            Ok(result(14, Ack::Accepted, WriteStatus::Applied)),
+        ]);
+        let mut noted = Vec::new();
+        writes.each_accepted(&body, |shard, version| noted.push((shard.0, version.0)));
+        assert_eq!(noted, [(1, 11), (4, 14)]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::room::{Need, Room};
 use super::{ENTRY_BYTES, Operation};
 use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
-use crate::store::{Known, ReadError, Store};
+use crate::store::{Known, ReadError, Store, sequence_max};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet, hash_map};
 use kvorum_protocol::limits::{
@@ -201,10 +201,18 @@ impl<'a> Evaluation<'a> {
         if self.overlay.is_on_its_way(client, id.sequence) && !planted(Bug::InFlightNotDeduplicated) {
             return Some(ShardReply::Error(still_on_its_way()));
         }
-        match (self.store.sessions().look_up(client, id), is_atomic) {
-            (Known::New, _) => None,
+        match (self.store.sessions().look_up(client, id.sequence), is_atomic) {
+            (Known::New, _) => {
+                let sequence_max = sequence_max(self.builder.log_time_ms());
+                (id.sequence > sequence_max).then(|| ShardReply::Error(sequence_too_high(sequence_max)))
+            }
             (Known::Answered(_), _) if planted(Bug::NoDeduplication) => None,
-            (Known::Forgotten, _) => Some(ShardReply::Error(session_expired())),
+            // The only copy has no effect; of several, an earlier one may have had it.
+            (Known::Forgotten { floor }, _) => {
+                let error = if id.retry { session_expired() } else { ServerError::sequence_too_low(floor) };
+                Some(ShardReply::Error(error))
+            }
+            (Known::Answered(Remembered::Refused(error)), _) => Some(ShardReply::Error(*error)),
             (Known::Answered(Remembered::Atomic(result)), true) => Some(ShardReply::Atomic(*result)),
             (Known::Answered(_), true) => Some(ShardReply::Error(sequence_reused())),
             (Known::Answered(reply), false) => Some(match reply.as_write(self.durability) {
@@ -225,8 +233,16 @@ impl<'a> Evaluation<'a> {
                 }
                 ShardReply::Written(result)
             }
-            Err(error) => ShardReply::Error(error),
+            Err(error) => self.refuse(client, id, error),
         }
+    }
+
+    /// The write fails. To a retry a verdict is final, as every other answer.
+    fn refuse(&mut self, client: ClientId, id: WriteId, error: ServerError) -> ShardReply {
+        if id.retry && error.code.is_verdict() && !planted(Bug::VerdictOnRetryForgotten) {
+            self.remember(client, id, Remembered::Refused(Box::new(error.clone())));
+        }
+        ShardReply::Error(error)
     }
 
     /// Checks and writes, all or nothing, of which nothing is known yet.
@@ -245,7 +261,7 @@ impl<'a> Evaluation<'a> {
                 }
                 return ShardReply::Atomic(refused);
             }
-            Err(error) => return ShardReply::Error(error),
+            Err(error) => return self.refuse(client, request.id, error),
         }
         let results: Result<Vec<_>, _> =
             request.mutations.iter().map(|mutation| self.mutate(mutation, request.ack, Admission::Given)).collect();
@@ -461,6 +477,11 @@ fn session_expired() -> ServerError {
 /// The same write is sent again while its first copy is being committed: the next try will find the answer.
 fn still_on_its_way() -> ServerError {
     ServerError::new(ErrorCode::Unavailable, "this write is being committed; ask again").with_outcome(Outcome::Unknown)
+}
+
+fn sequence_too_high(sequence_max: u64) -> ServerError {
+    let detail = format!("the shard takes sequence numbers up to {sequence_max} now");
+    ServerError::new(ErrorCode::InvalidArgument, detail)
 }
 
 fn sequence_reused() -> ServerError {

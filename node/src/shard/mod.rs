@@ -36,7 +36,7 @@ use crate::pressure::Pressure;
 use crate::replica::consensus::initial_membership;
 use crate::replica::{Committed, Consensus, ConsensusConfig, ConsensusError, Promise, Role, SnapshotBase};
 use crate::seeded::{Bug, planted};
-use crate::store::{ApplyError, Store, StoreReader};
+use crate::store::{ApplyError, SessionLimits, Store, StoreReader};
 use backlog::Backlog;
 use bytes::Bytes;
 use evaluate::{Evaluation, Overlay, OverlayMarks};
@@ -151,6 +151,8 @@ pub struct ShardConfig {
     pub joins: bool,
     /// What "persisted" means.
     pub durability: Durability,
+    /// How much is remembered of clients' writes: the same on all replicas, for as long as the shard exists.
+    pub sessions: SessionLimits,
 }
 
 /// Why a shard replica can't go on. It is rebuilt from its log.
@@ -325,7 +327,8 @@ impl Shard {
         if is_new {
             log.append_membership(&initial_membership(config.initial_voters.clone()))?;
         }
-        let (store, restored) = checkpoint::restore(&mut log)?;
+        let (mut store, restored) = checkpoint::restore(&mut log)?;
+        store.limit_sessions(config.sessions);
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
         Ok(Shard {
             campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),

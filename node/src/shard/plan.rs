@@ -5,6 +5,7 @@ use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS};
 use crate::replica::ConsensusConfig;
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
 use crate::seeded::{Bug, planted};
+use crate::store::SessionLimits;
 use kvorum_protocol::{ClusterId, NodeId, ReplicaId};
 use uuid::Uuid;
 
@@ -78,6 +79,7 @@ impl ReplicaPlan {
                     target,
                     joins: replica.0 > FIRST_REPLICAS_MAX,
                     durability: ring.durability,
+                    sessions: SessionLimits::default(),
                 }
             })
             .collect()

@@ -3,6 +3,7 @@
 
 mod dumps;
 mod membership;
+mod once;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
 mod shortage;
@@ -73,6 +74,7 @@ fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nano
         target: target.to_vec(),
         joins: position >= 3,
         durability: Durability::Fsync,
+        sessions: SessionLimits::default(),
     };
     Replica { shard: Shard::new(config, log, now).unwrap(), unsynced: Vec::new(), promises: Vec::new() }
 }

@@ -21,7 +21,7 @@ pub use dump::IndexDump;
 pub use fate::Fate;
 pub(crate) use reader::stored_record;
 pub use reader::{Found, LargeRecord, Located, PREFETCH_KEYS, ReadError, StoreReader, prefetch_keys};
-pub use sessions::{Known, SessionTable};
+pub use sessions::{Known, SessionLimits, SessionTable, sequence_max};
 
 use crate::log::operations::{Operations, OperationsError, Record, Remembered};
 use crate::log::{LogView, Position};
@@ -173,7 +173,12 @@ impl Store {
 
     /// Forgets every client; for a seeded bug only.
     pub(crate) fn forget_sessions(&mut self) {
-        self.sessions = SessionTable::default();
+        self.sessions = SessionTable::new(self.sessions.limits());
+    }
+
+    /// How much is remembered of clients' writes, from now on. All replicas of a shard must agree, and keep to it.
+    pub fn limit_sessions(&mut self, limits: SessionLimits) {
+        self.sessions.set_limits(limits);
     }
 
     fn apply_operations(

@@ -264,7 +264,7 @@ impl StoreReader {
     }
 
     /// The version of the last applied write, or of one shortly before.
-    pub(super) fn version(&self) -> Version {
+    pub fn version(&self) -> Version {
         Version(self.version.load(Ordering::Acquire))
     }
 

@@ -6,7 +6,7 @@ use crate::log::operations::{OperationsBuilder, RECORD_HEADER_BYTES, SessionReco
 use crate::log::{Disk, InlineSource, LogOptions, Segment, ShardLog};
 use bytes::Bytes;
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
-use kvorum_protocol::{ClientId, ShardId, Term, WriteId};
+use kvorum_protocol::{ClientId, ShardId, Term};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -295,8 +295,7 @@ fn a_base_holds_what_the_next_entry_depends_on() {
     fixture.store.encode_base(&mut first);
     fixture.restored().encode_base(&mut second);
     assert_eq!(first, second);
-    let id = WriteId { sequence: 10, first_unanswered: 10, retry: true };
-    let known = fixture.restored().sessions().look_up(ClientId(Uuid::from_u128(1)), id);
+    let known = fixture.restored().sessions().look_up(ClientId(Uuid::from_u128(1)), 10);
     assert_eq!(known, Known::Answered(Remembered::Applied(Version(10))));
     for end in 0..first.len() {
         assert!(Store::restore(fixture.log.view(), &first[..end]).is_err(), "cut at {end}");

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use kvorum_client::{ClientId, ClusterId, ServerError};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::part::Assembler;
+use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::{
     Ack, Action, Condition, Hello, HelloReply, Mutation, ReadMode, Request, RequestBody, RequestId, Response,
     ResponseBody, WriteId, frame,
@@ -15,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long a node may take to answer or close; nothing that a test sends takes a node this long.
-pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What came of waiting for a frame.
 #[derive(Debug)]
@@ -133,7 +134,14 @@ impl RawConnection {
 /// The first request of a connection.
 pub(crate) fn hello(client: ClientId, cluster: Option<ClusterId>) -> RequestBody {
     let name = "scenario".to_owned();
-    RequestBody::Hello(Hello { version_min: 1, version_max: 1, features: 0, cluster, client, name })
+    RequestBody::Hello(Hello {
+        version_min: PROTOCOL_VERSION,
+        version_max: PROTOCOL_VERSION,
+        features: 0,
+        cluster,
+        client,
+        name,
+    })
 }
 
 /// A linearizable get.

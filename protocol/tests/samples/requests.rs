@@ -1,5 +1,5 @@
 use super::{bytes, uuid};
-use kvorum_protocol::request::feature;
+use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, Hello, Mutation, NodeId,
     ReadMode, Request, RequestBody, RequestId, ScanRequest, ShardId, StatusScope, Version, WriteId,
@@ -20,8 +20,8 @@ pub(crate) fn requests() -> Vec<(String, Request)> {
 fn questions() -> Vec<(&'static str, RequestBody)> {
     let hello = |cluster| {
         RequestBody::Hello(Hello {
-            version_min: 1,
-            version_max: 1,
+            version_min: PROTOCOL_VERSION,
+            version_max: PROTOCOL_VERSION,
             features: feature::TOPOLOGY_PUSH,
             cluster,
             client: ClientId(uuid(0xc1)),

@@ -1,4 +1,5 @@
 use super::{bytes, uuid};
+use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
     Ack, AtomicResult, ClusterId, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply, LogIndex, NodeId,
@@ -14,6 +15,8 @@ pub(crate) fn responses() -> Vec<(String, Response)> {
         (format!("error {code}"), ResponseBody::Error(error))
     }));
     all.push(("error with a leader".into(), ResponseBody::Error(not_leader())));
+    let too_low = ServerError::sequence_too_low(41);
+    all.push(("error with a sequence number".into(), ResponseBody::Error(too_low)));
     // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
     let numbered = |(number, (name, body)): (usize, (String, ResponseBody))| {
         (name, Response { id: RequestId(number as u32 + 1), epoch: Epoch(4), forwarded: false, body })
@@ -31,7 +34,7 @@ pub(crate) fn responses() -> Vec<(String, Response)> {
 
 fn answers() -> Vec<(&'static str, ResponseBody)> {
     let hello = HelloReply {
-        version: 1,
+        version: PROTOCOL_VERSION,
         features: 1,
         cluster: ClusterId(uuid(0xaa)),
         node: NodeId(uuid(1)),
@@ -101,6 +104,7 @@ fn not_leader() -> ServerError {
         outcome: Outcome::NotApplied,
         retry: Retry::AfterMs(0),
         leader: Some(NodeId(uuid(2))),
+        sequence_min: None,
         detail: "node-2 leads shard 3".into(),
     }
 }

@@ -23,18 +23,20 @@ enum Kind {
     PutIfAbsent,
     Delete,
     Incr,
+    Refusals,
     Append,
     Expiry,
     Pairs,
     Runs,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Put,
     Kind::CompareAndSet,
     Kind::PutIfAbsent,
     Kind::Delete,
     Kind::Incr,
+    Kind::Refusals,
     Kind::Append,
     Kind::Expiry,
     Kind::Pairs,
@@ -128,6 +130,11 @@ impl Taste {
             Kind::PutIfAbsent => Act::PutIfAbsent(key),
             Kind::Delete => Act::Delete(key),
             Kind::Incr => Act::Incr(object),
+            Kind::Refusals => match random.random_range(0..3) {
+                0 => Act::IncrFar { key: object, down: random.random_bool(0.5) },
+                1 => Act::IncrPlain(key),
+                _ => Act::AtomicIncr(object),
+            },
             Kind::Append => Act::Append(object),
             Kind::Pairs => Act::AtomicPair(object),
             Kind::Runs => Act::Batch { first: key, count },

@@ -9,7 +9,8 @@ use kvorum_client::retry::{Attempts, Decision, Failure, Kind, RetryBudget, Retry
 use kvorum_client::routing::{Need, RoutingTable, Target};
 use kvorum_client::session::Sequences;
 use kvorum_protocol::{
-    ClientId, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, Version,
+    Ack, Action, ClientId, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody,
+    ServerError, Version, WriteStatus,
 };
 use rand::Rng as _;
 use rand::SeedableRng as _;
@@ -26,8 +27,8 @@ const CONNECT_TIMEOUT_MS: u64 = 1_000;
 pub(super) enum Wish {
     /// Open a connection to the node at this position; a failure must be reported after `timeout_ms` at the latest.
     Connect { connection: u64, node: usize, timeout_ms: u64 },
-    /// Send these bytes on an open connection.
-    Send { connection: u64, bytes: BytesMut },
+    /// Send these bytes on an open connection. A write of which this is the first copy may be held up.
+    Send { connection: u64, bytes: BytesMut, may_be_late: bool },
     /// Call [`Client::handle_timer`] with this number.
     Timer { after_ns: u64, number: u64 },
     /// Something for the trace, which keeps lines.
@@ -69,6 +70,8 @@ pub(super) struct Client {
     values: u64,
     /// The newest version of each key that it saw.
     seen: BTreeMap<Vec<u8>, Version>,
+    /// Of each connection and key, the last write that was answered when it was merely accepted: version and value.
+    accepted: BTreeMap<(u64, Bytes), (Version, Bytes)>,
     window: u32,
     deadline: Duration,
     /// Operations that ended without an answer.
@@ -78,6 +81,8 @@ pub(super) struct Client {
     /// The trace keeps lines.
     pub(super) tells: bool,
     pub(super) retries: u64,
+    /// Writes that were given another number.
+    pub(super) renumbered: u64,
     pub(super) redirects: u64,
     pub(super) disk_full: u64,
     pub(super) overloaded: u64,
@@ -99,6 +104,8 @@ struct Running {
     sequences: Option<(u64, u64)>,
     /// Where it was sent last.
     node: usize,
+    /// A read that was sent behind an accepted write of its key, on one connection.
+    follows: Option<(Version, Bytes)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,12 +142,14 @@ impl Client {
             may_begin: false,
             values: 0,
             seen: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             window: options.window.max(1),
             deadline: Duration::from_millis(options.deadline_ms.into()),
             failures: 0,
             verdicts: 0,
             tells: false,
             retries: 0,
+            renumbered: 0,
             redirects: 0,
             disk_full: 0,
             overloaded: 0,
@@ -233,7 +242,8 @@ impl Client {
         let deadline = since(context.now) + self.deadline;
         let attempts = Attempts::new(self.policy, kind, since(context.now), deadline);
         self.budget.handle_operation();
-        self.running.insert(number, Running { operation, attempts, deadline, timer: 0, sequences, node: 0 });
+        self.running
+            .insert(number, Running { operation, attempts, deadline, timer: 0, sequences, node: 0, follows: None });
         self.attempt(number, context);
     }
 
@@ -279,9 +289,14 @@ impl Client {
         let request = self.fresh() as u32;
         let Some(running) = self.running.get_mut(&number) else { return };
         let left = running.deadline.saturating_sub(since(context.now));
-        self.sequences.stamp(&mut running.operation.body, running.attempts.is_retry());
-        self.retries += u64::from(running.attempts.is_retry());
+        let is_retry = running.attempts.is_retry();
+        self.sequences.stamp(&mut running.operation.body, is_retry);
+        self.retries += u64::from(is_retry);
+        let may_be_late = !is_retry && running.operation.writes();
         running.attempts.handle_sent();
+        if let RequestBody::Get { key, .. } = &running.operation.body {
+            running.follows = self.accepted.get(&(connection, key.clone())).cloned();
+        }
         let mut bytes = BytesMut::new();
         let body = running.operation.body.clone();
         Request { id: RequestId(request), deadline_ms: node_deadline_ms(left), body }.encode(&mut bytes);
@@ -291,7 +306,7 @@ impl Client {
             context.wishes.push(Wish::Tell(text));
         }
         self.requests.insert(request, (number, connection));
-        context.wishes.push(Wish::Send { connection, bytes });
+        context.wishes.push(Wish::Send { connection, bytes, may_be_late });
         let slice = left.min(self.policy.attempt_timeout);
         self.wait(number, slice, Timer::Slow(number), context);
     }
@@ -309,6 +324,7 @@ impl Client {
     pub(super) fn handle_closed(&mut self, connection: u64, context: &mut Context<'_>) {
         let Some(closed) = self.connections.remove(&connection) else { return };
         self.by_node.remove(&closed.node);
+        self.accepted.retain(|(of, _), _| *of != connection);
         if !closed.open {
             self.routing.handle_failure(self.nodes[closed.node], since(context.now));
         }
@@ -338,7 +354,35 @@ impl Client {
                 self.note_refusal(number, &error);
                 self.failed(number, Failure::Answered(error), context);
             }
-            body => self.end(number, Ok(body), context),
+            body => {
+                self.look_at_order(number, connection, &body, context);
+                self.end(number, Ok(body), context);
+            }
+        }
+    }
+
+    /// A read must not miss the write before it on its connection, even if that is merely accepted. Whether it was lost shows
+    /// later: nobody reads it then.
+    fn look_at_order(&mut self, number: u64, connection: u64, body: &ResponseBody, context: &mut Context<'_>) {
+        let Some(running) = self.running.get(&number) else { return };
+        match (&running.operation.body, body) {
+            (RequestBody::Write { mutation, .. }, ResponseBody::Written(result))
+                if result.ack == Ack::Accepted && result.status == WriteStatus::Applied =>
+            {
+                if let Action::Put { value, .. } = &mutation.action {
+                    self.accepted.insert((connection, mutation.key.clone()), (result.version, value.clone()));
+                }
+            }
+            (RequestBody::Get { key, .. }, ResponseBody::Value(Some(found))) => {
+                if let Some((version, value)) = running.follows.as_ref().filter(|(version, _)| found.version < *version)
+                {
+                    let found = found.version;
+                    let text =
+                        format!("client {} read version {found} of {key:?} behind its write {version}", self.number);
+                    context.recorder.missed(key.clone(), value.clone(), text);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -363,10 +407,26 @@ impl Client {
                 self.end(number, Err(error.outcome()), context);
             }
             Decision::AtOnce => self.attempt(number, context),
+            Decision::Renumber { sequence_min } => {
+                self.renumber(number, sequence_min);
+                self.attempt(number, context);
+            }
             Decision::Pause(pause) => {
                 self.wait(number, pause, Timer::Again(number), context);
             }
         }
+    }
+
+    /// Gives a write another number, as the library does.
+    fn renumber(&mut self, number: u64, sequence_min: u64) {
+        let Some(running) = self.running.get_mut(&number) else { return };
+        let Some((before, count)) = running.sequences else { return };
+        (before..before + count).for_each(|sequence| self.sequences.finish(sequence));
+        self.sequences.raise(sequence_min);
+        let first = self.sequences.allocate(count);
+        running.sequences = Some((first, count));
+        Sequences::renumber(&mut running.operation.body, first);
+        self.renumbered += 1;
     }
 
     /// A timer has run out.
@@ -427,6 +487,11 @@ impl Client {
     fn end(&mut self, number: u64, result: Result<ResponseBody, Outcome>, context: &mut Context<'_>) {
         let Some(Running { operation, sequences, attempts, .. }) = self.running.remove(&number) else { return };
         let result = result.map(|body| attempts.handle_answer(body));
+        // Parts of a batch are not sent again here; what comes later has numbers that are taken.
+        if let Ok(ResponseBody::Batch(parts)) = &result {
+            let asked = parts.iter().filter_map(|part| part.as_ref().err()?.sequence_min);
+            asked.for_each(|sequence_min| self.sequences.raise(sequence_min));
+        }
         if let Some((first, count)) = sequences {
             (first..first + count).for_each(|sequence| self.sequences.finish(sequence));
         }

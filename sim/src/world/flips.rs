@@ -543,6 +543,9 @@ fn plan(seed: u64) -> Plan {
         loses_hints: false,
         queue_requests_max: 0,
         queue_bytes_max: 0,
+        sessions_max: 0,
+        session_bytes_max: 0,
+        late_copies_permille: 0,
     };
     let put = |key: u32, bytes: u32| Act::Put { key, bytes, ttl_ms: None, accepted: false };
     let mut acts = Vec::new();

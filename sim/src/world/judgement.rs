@@ -125,14 +125,16 @@ impl World<'_> {
         let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let again = running.map(|process| process.journal.files_used_again(ring)).sum();
         self.add("journal files used again", again);
-        let (mut retries, mut redirects, mut disk_full, mut overloaded) = (0, 0, 0, 0);
+        let (mut retries, mut renumbered, mut redirects, mut disk_full, mut overloaded) = (0, 0, 0, 0, 0);
         for client in &self.clients {
             retries += client.retries;
+            renumbered += client.renumbered;
             redirects += client.redirects;
             disk_full += client.disk_full;
             overloaded += client.overloaded;
         }
         self.add("writes sent again", retries);
+        self.add("writes given another number", renumbered);
         self.add("operations redirected", redirects);
         let joint_ends = self.invariants.joint_ends;
         self.add("joint states interrupted", joint_ends);
@@ -143,6 +145,9 @@ impl World<'_> {
         self.clients.iter_mut().for_each(|client| client.leave_open(&mut self.recorder));
         if let Some(nonsense) = self.recorder.nonsense.take() {
             self.violate("protocol", nonsense);
+        }
+        if let Some(overtaken) = self.recorder.overtaken() {
+            self.violate("session-order", overtaken);
         }
         if self.violation.is_none() {
             let history = std::mem::take(&mut self.recorder).into_history();

@@ -16,6 +16,10 @@ use std::fmt;
 /// The first byte of a consensus message between nodes, and of one about a snapshot.
 const RAFT: u8 = 2;
 const SNAPSHOT: u8 = 6;
+/// How long a write that is held up by itself takes, in milliseconds: longer than its client waits before it sends another copy.
+const LATE_COPY_MS: std::ops::Range<u64> = 500..20_000;
+/// No client has a connection of this number: it ends as soon as the write is taken.
+const LATE_CONNECTION: u64 = u64::MAX;
 /// How long the longest delay is stretched for a message that is held up.
 const HELD_UP_FACTOR: u64 = 100;
 
@@ -343,7 +347,15 @@ impl World<'_> {
         self.with_client(client, |client, context| client.handle_connected(connection, context));
     }
 
-    pub(super) fn send_to_node(&mut self, connection: u64, bytes: BytesMut) {
+    pub(super) fn send_to_node(&mut self, connection: u64, bytes: BytesMut, may_be_late: bool) {
+        let late_permille = if self.healed { 0 } else { self.plan.options.late_copies_permille };
+        if may_be_late
+            && happens(late_permille, &mut self.rng)
+            && let Some(link) = self.client_links.open.get(&connection)
+        {
+            let at = self.now().after_ms(self.rng.random_range(LATE_COPY_MS));
+            return self.queue.push(at, Event::LateCopy { client: link.client, node: link.node, bytes });
+        }
         if let Some(at) = self.arrival(connection, |link| &mut link.to_node_at) {
             self.queue.push(at, Event::ToNode { connection, bytes });
         }
@@ -366,6 +378,28 @@ impl World<'_> {
         let last = last(link);
         *last = now.after_us(delay_us(&network, &mut self.rng)).max(last.after_ns(1));
         Some(*last)
+    }
+
+    /// A write that was held up arrives. Its client has sent others meanwhile, and may have closed the connection; what the node
+    /// answers reaches nobody.
+    pub(super) fn late_copy(&mut self, client: usize, at: usize, bytes: BytesMut) {
+        let number = self.clients[client].id;
+        self.trace.note(
+            self.time.now(),
+            "late",
+            &[client as u64, at as u64],
+            format_args!("client {client} to node {at}: {} bytes that were held up", bytes.len()),
+        );
+        self.trace.bytes(&bytes);
+        let Some(running) = &mut self.nodes[at].process else { return };
+        running.connect(LATE_CONNECTION, number);
+        let handled = running.handle_frames(LATE_CONNECTION, bytes);
+        running.disconnect(LATE_CONNECTION);
+        self.count("copies of writes that were late");
+        match handled {
+            Ok(_) => self.flush(at),
+            Err(error) => self.violate("protocol", format!("node {at} can't read a late request: {error}")),
+        }
     }
 
     pub(super) fn reaches_node(&mut self, connection: u64, bytes: BytesMut) {

@@ -90,6 +90,8 @@ enum Event {
     Connects { client: usize, connection: u64, node: usize, given_up: bool },
     /// Bytes of a client reach the node.
     ToNode { connection: u64, bytes: BytesMut },
+    /// A write that was held up on its way reaches the node.
+    LateCopy { client: usize, node: usize, bytes: BytesMut },
     /// Bytes of the node reach a client.
     ToClient { connection: u64, bytes: BytesMut },
     /// A client learns that its connection is gone.
@@ -162,7 +164,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 38] = [
+const COVERAGE: [&str; 40] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -178,6 +180,8 @@ const COVERAGE: [&str; 38] = [
     "faulty replicas",
     "wiped nodes met as strangers",
     "writes sent again",
+    "writes given another number",
+    "copies of writes that were late",
     "operations redirected",
     "operations of unknown outcome",
     "crash points reached",
@@ -352,6 +356,7 @@ impl<'a> World<'a> {
             Event::PeersPart(one, other, session) => self.peers_part(one, other, session),
             Event::Connects { client, connection, node, given_up } => self.connects(client, connection, node, given_up),
             Event::ToNode { connection, bytes } => self.reaches_node(connection, bytes),
+            Event::LateCopy { client, node, bytes } => self.late_copy(client, node, bytes),
             Event::ToClient { connection, bytes } => self.reaches_client(connection, bytes),
             Event::ClientLoses { connection } => self.client_loses(connection),
             Event::Timer { client, number } => {
@@ -377,6 +382,7 @@ impl<'a> World<'a> {
             | Event::Scrub(node, _)
             | Event::RoundEnds(node, ..) => *node,
             Event::Deliver(packet) => packet.to,
+            Event::LateCopy { node, .. } => *node,
             Event::ToNode { connection, .. } => self.client_links.node_of(*connection)?,
             _ => return None,
         };
@@ -398,7 +404,7 @@ impl<'a> World<'a> {
                     self.queue.push(now.after_ns(after_ns), Event::Timer { client: at, number });
                 }
                 Wish::Connect { connection, node, timeout_ms } => self.begin_connect(at, connection, node, timeout_ms),
-                Wish::Send { connection, bytes } => self.send_to_node(connection, bytes),
+                Wish::Send { connection, bytes, may_be_late } => self.send_to_node(connection, bytes, may_be_late),
                 Wish::Tell(text) => self.trace.tell(now, &text),
                 Wish::Ended { outcome } => *self.operations.entry(outcome).or_default() += 1,
             }

@@ -31,6 +31,7 @@ use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
 use kvorum_node::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardCommand, Waker};
 use kvorum_node::shard::upkeep::{Done, DumpPermits, Job, Slice, Upkeep, UpkeepOptions};
 use kvorum_node::shard::{EntryLimits, Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
+use kvorum_node::store::SessionLimits;
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::peer::PeerMessage;
@@ -43,6 +44,7 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Milliseconds of a tick, and so a tenth of the shortest election timeout: production's defaults.
@@ -141,6 +143,7 @@ pub(super) struct Process {
     pub(super) shards: BTreeMap<ShardId, Replica>,
     folder: Uuid,
     plan: ReplicaPlan,
+    session_limits: SessionLimits,
     /// When peers were last told of replicas that can't be used.
     reported_at: Nanos,
     connections: BTreeMap<u64, Connection>,
@@ -234,7 +237,7 @@ pub(super) enum Ended {
 struct NoAdmin;
 
 impl NodeAdmin for NoAdmin {
-    fn answer_status(self: Arc<Self>, _scope: StatusScope, reply_to: ReplyTo) {
+    fn answer_status(self: Arc<Self>, _scope: StatusScope, _wait: Duration, reply_to: ReplyTo) {
         reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
     }
 
@@ -336,6 +339,7 @@ impl Node {
             shards: BTreeMap::new(),
             folder: self.disk_id,
             plan,
+            session_limits: session_limits(options),
             reported_at: Nanos(0),
         };
         let ended = copy.map_or_else(Vec::new, |ring| {
@@ -357,6 +361,16 @@ impl Node {
 
     pub(super) fn number(&self) -> Option<u64> {
         self.process.as_ref().map(|process| process.number)
+    }
+}
+
+/// How much a shard remembers of its clients.
+fn session_limits(options: &Options) -> SessionLimits {
+    let or = |drawn: u32, production: usize| if drawn == 0 { production } else { drawn as usize };
+    let production = SessionLimits::default();
+    SessionLimits {
+        sessions: or(options.sessions_max, production.sessions),
+        reply_bytes: or(options.session_bytes_max, production.reply_bytes),
     }
 }
 
@@ -564,7 +578,9 @@ impl Process {
     /// opened in files that are made ready for it.
     fn follow(&mut self, ring: &RingMap, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
         let Orders { epoch, place, configs } = self.plan.orders(ring, self.folder);
-        let configs: Vec<ShardConfig> = configs.into_iter().filter(|config| config.shard != ShardId::META).collect();
+        let limited = |config: ShardConfig| ShardConfig { sessions: self.session_limits, ..config };
+        let configs: Vec<ShardConfig> =
+            configs.into_iter().filter(|config| config.shard != ShardId::META).map(limited).collect();
         let mut ended = Vec::new();
         let asked: Vec<ShardId> = configs.iter().map(|config| config.shard).collect();
         let surplus: Vec<ShardId> = self.shards.keys().copied().filter(|shard| !asked.contains(shard)).collect();

@@ -9,7 +9,7 @@ use kvorum_protocol::{
     Ack, Action, AtomicRequest, AtomicResult, Condition, Entry, Mutation, Outcome, ReadMode, RequestBody, ResponseBody,
     Version, WriteId, WriteResult, WriteStatus,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One request and what it says of each key.
 #[derive(Debug)]
@@ -74,6 +74,20 @@ impl Maker<'_> {
                 let key = Bytes::from(format!("n{key}"));
                 vec![self.write(plain(key, Action::Incr { by: 1 }), Ack::Committed, recorder)]
             }
+            Act::IncrFar { key, down } => {
+                let far = i64::MAX / 2 + 1;
+                let incr = Action::Incr { by: if down { -far } else { far } };
+                vec![self.write(plain(format!("n{key}").into(), incr), Ack::Committed, recorder)]
+            }
+            Act::IncrPlain(key) => {
+                vec![self.write(plain(plain_key(key), Action::Incr { by: 1 }), Ack::Committed, recorder)]
+            }
+            Act::AtomicIncr(pair) => {
+                let [first, second] = pair_keys(pair);
+                let incr = mutation(first, Condition::Always, Action::Incr { by: 1 });
+                let put = mutation(second, Condition::Always, self.put());
+                vec![self.atomic(vec![incr, put], recorder)]
+            }
             Act::Append(key) => {
                 let value = Bytes::from(format!("{},", self.value(0).escape_ascii()));
                 let key = Bytes::from(format!("a{key}"));
@@ -83,7 +97,15 @@ impl Maker<'_> {
                 vec![self.write(plain(plain_key(key), Action::Expire { ttl_ms }), Ack::Committed, recorder)]
             }
             Act::Persist(key) => vec![self.write(plain(plain_key(key), Action::Persist), Ack::Committed, recorder)],
-            Act::AtomicPair(pair) => vec![self.atomic(pair, recorder)],
+            Act::AtomicPair(pair) => {
+                let value = self.value(0);
+                let put = |key: Bytes| {
+                    let condition = self.unchanged(&key);
+                    mutation(key, condition, Action::Put { value: value.clone(), ttl_ms: None })
+                };
+                let mutations = pair_keys(pair).into_iter().map(put).collect();
+                vec![self.atomic(mutations, recorder)]
+            }
             Act::Batch { first, count } => {
                 let keys = (first..first + count).map(plain_key);
                 let mutations: Vec<_> = keys.map(|key| mutation(key, Condition::Always, self.put())).collect();
@@ -143,15 +165,7 @@ impl Maker<'_> {
         (operation, Some((first, count)))
     }
 
-    fn atomic(&mut self, pair: u32, recorder: &mut Recorder) -> (Operation, Option<(u64, u64)>) {
-        let value = self.value(0);
-        let mutations: Vec<Mutation> = pair_keys(pair)
-            .into_iter()
-            .map(|key| {
-                let condition = self.unchanged(&key);
-                mutation(key, condition, Action::Put { value: value.clone(), ttl_ms: None })
-            })
-            .collect();
+    fn atomic(&mut self, mutations: Vec<Mutation>, recorder: &mut Recorder) -> (Operation, Option<(u64, u64)>) {
         let first = self.sequences.allocate(1);
         let calls = mutations.iter().map(|mutation| (mutation.key.clone(), call_of(mutation))).collect();
         let id = WriteId { sequence: first, first_unanswered: first, retry: false };
@@ -166,15 +180,33 @@ impl Maker<'_> {
 pub(super) struct Recorder {
     clock: u64,
     history: History,
-    keys: std::collections::BTreeSet<Bytes>,
+    keys: BTreeSet<Bytes>,
     /// Answers that no correct node gives.
     pub(super) nonsense: Option<String>,
+    /// Every key with a value that it was read with.
+    read: BTreeSet<(Bytes, Bytes)>,
+    /// Key and value of writes that a read behind them did not see, and how that was.
+    missed: Vec<(Bytes, Bytes, String)>,
 }
 
 impl Recorder {
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
+    }
+
+    /// A read did not see the write of this value that its client had sent before it on the same connection. That is right
+    /// only if the write is lost.
+    pub(super) fn missed(&mut self, key: Bytes, value: Bytes, how: String) {
+        self.missed.push((key, value, how));
+    }
+
+    /// A write that was missed by a read behind it, and was not lost.
+    pub(super) fn overtaken(&self) -> Option<String> {
+        let lasted = |(key, value, how): &(Bytes, Bytes, String)| {
+            self.read.contains(&(key.clone(), value.clone())).then(|| format!("{how}, which was not lost"))
+        };
+        self.missed.iter().find_map(lasted)
     }
 
     /// Every key that was ever written or read.
@@ -212,6 +244,7 @@ impl Recorder {
             }
             Ok(ResponseBody::Value(entry)) => {
                 note_entry(seen, &calls[0].0, entry.as_ref());
+                self.read.extend(entry.as_ref().map(|entry| (calls[0].0.clone(), entry.value.clone())));
                 vec![Some(value(entry, at))]
             }
             Ok(ResponseBody::Values(values)) => {
