@@ -116,6 +116,44 @@ async fn an_attempt_that_certainly_had_no_effect_does_not_make_a_retry() {
 }
 
 #[tokio::test]
+async fn a_write_whose_number_is_too_low_is_sent_again_under_another_one() {
+    let (cluster, client) = start(1, 1).await;
+    let node = &cluster.nodes[0];
+    let too_low = || ResponseBody::Error(ServerError::sequence_too_low(50));
+    node.script_operations(first(vec![Step::Reply(too_low())]));
+    assert_eq!(client.incr("n", 1).await.unwrap().number, Some(1));
+    assert_eq!(client.incr("n", 1).await.unwrap().number, Some(2));
+    let id = |sequence| WriteId { sequence, first_unanswered: sequence, retry: false };
+    assert_eq!(write_ids(&node.requests()), [id(1), id(50), id(51)]);
+
+    // An earlier copy may have taken effect: another number would be another write.
+    node.script_operations(first(vec![Step::ApplyAndHangUp, Step::Reply(too_low())]));
+    let failed = client.incr("n", 1).await.unwrap_err();
+    assert_eq!((failed.code(), failed.outcome()), (ErrorCode::SequenceTooLow, Outcome::Unknown));
+    assert_eq!(client.incr("n", 1).await.unwrap().number, Some(4));
+}
+
+#[tokio::test]
+async fn writes_of_a_batch_whose_numbers_are_too_low_are_sent_again_under_others() {
+    let (cluster, client) = start(1, 1).await;
+    let node = &cluster.nodes[0];
+    let too_low = || Err(ServerError::sequence_too_low(50));
+    node.script_operations(first(vec![Step::Reply(ResponseBody::Batch(vec![too_low(), too_low()]))]));
+    let results = client.batch().incr("n", 1).incr("n", 1).await;
+    let numbers: Vec<_> = results.into_iter().map(|result| result.unwrap().number).collect();
+    assert_eq!(numbers, [Some(1), Some(2)]);
+    let ids: Vec<_> = node
+        .operations()
+        .iter()
+        .map(|request| match &request.body {
+            RequestBody::Batch { id, mutations, .. } => (id.sequence, mutations.len(), id.retry),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ids, [(1, 2, false), (50, 2, false)]);
+}
+
+#[tokio::test]
 async fn the_lowest_unanswered_sequence_number_travels_along() {
     let (cluster, client) = start(1, 1).await;
     let node = &cluster.nodes[0];

@@ -8,6 +8,7 @@ mod store;
 
 use bytes::BytesMut;
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
+use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::{
     ClientId, ClusterId, Durability, Epoch, ErrorCode, HelloReply, NodeId, NodeInfo, Request, RequestBody, RequestId,
     Response, ResponseBody, ServerError, ShardId, ShardInfo, Term, Topology, frame,
@@ -305,7 +306,7 @@ impl FakeNode {
 
     fn hello(&self, cluster: ClusterId) -> ResponseBody {
         ResponseBody::Hello(HelloReply {
-            version: 1,
+            version: PROTOCOL_VERSION,
             features: 1,
             cluster,
             node: self.id,
