@@ -155,6 +155,7 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
     }
     ended?.stop_clean()?;
     tracing::info!("stopped");
+    telemetry::flush();
     Ok(())
 }
 
