@@ -85,6 +85,11 @@ bugs! {
     /// replica faulty, and damage does.
     DurablePositionIgnored = "durable-position-ignored",
 
+    // What nodes pass on.
+    /// An answer to a forwarded request that finds its lane full is dropped. Breaks: no answer is dropped without another
+    /// in its place.
+    FullLaneDropsAnswer = "full-lane-drops-answer",
+
     // Consensus.
     /// Term and vote are not written down. Breaks: at most one vote per term, terms never fall.
     HardStateNotWritten = "hard-state-not-written",
