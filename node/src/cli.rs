@@ -5,6 +5,7 @@ use crate::dev::{self, DevArgs};
 use crate::exit::Exit;
 use crate::init::{self, InitArgs};
 use crate::start::{self, StartArgs};
+use crate::telemetry;
 use crate::verify::{self, VerifyArgs};
 use crate::{cert, config};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
@@ -74,8 +75,7 @@ impl Cli {
             Verb::Start(args) => ended(start::run(args).map(done), start::StartError::exit),
             Verb::Init(args) => ended(init::run(args).map(done), init::InitError::exit),
             Verb::Verify(args) => verify::run(&args).unwrap_or_else(|error| {
-                // Nobody is left to tell if stderr is closed.
-                let _ = writeln!(std::io::stderr(), "kvorum: {error} (exit code {})", verify::CANNOT_CHECK);
+                telemetry::last_line(format_args!("kvorum: {error} (exit code {})", verify::CANNOT_CHECK));
                 ExitCode::from(verify::CANNOT_CHECK)
             }),
             Verb::Cert(verb) => ended(verb.run().map(done), |_| Exit::Failure),
@@ -108,8 +108,7 @@ impl CertVerb {
 fn ended<E: Display>(result: Result<ExitCode, E>, exit: impl FnOnce(&E) -> Exit) -> ExitCode {
     result.unwrap_or_else(|error| {
         let exit = exit(&error);
-        // Nobody is left to tell if stderr is closed.
-        let _ = writeln!(std::io::stderr(), "kvorum: {error} (exit code {})", exit.code());
+        telemetry::last_line(format_args!("kvorum: {error} (exit code {})", exit.code()));
         exit.into()
     })
 }

@@ -1,5 +1,8 @@
 //! Kvorum's node: the server behind the binary `kvorum`, and what starts it.
 
+// They panic if what they print can't be written, and a log that can't be written is no reason to end.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod blocking_reads;
 pub mod cert;
 pub mod checked_json;
@@ -7,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod descriptors;
 pub mod dev;
 pub mod disk_watch;
 pub mod doors;

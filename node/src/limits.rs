@@ -1,6 +1,8 @@
 //! Every bound of a node's queues, memory and time. The bounds of the wire formats are in `kvorum_protocol::limits`.
 
-use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX, RAFT_ENTRY_BYTES_MAX};
+use kvorum_protocol::limits::{
+    BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, NAME_BYTES_MAX, PEER_FRAME_BYTES_MAX, RAFT_ENTRY_BYTES_MAX,
+};
 use std::time::Duration;
 
 /// Most unanswered requests of one shard; past it the answer is `Overloaded`. Twice the largest BATCH, so that one fits a queue of
@@ -41,6 +43,16 @@ pub const SESSION_REQUEST_BYTES: usize = 1024;
 pub const SESSION_READ_BYTES: usize = 64 * 1024;
 /// A client must say HELLO within this time.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that is silent for so long is asked by the system whether it is there,
+pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+/// then again so often,
+pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+/// and its connection ends after so many questions without an answer.
+pub const KEEP_ALIVE_PROBES: u32 = 6;
+/// Connections that can't be accepted are logged at most once in this long.
+pub const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Replicas that are opened at a time: each needs a few file descriptors meanwhile.
+pub const OPENINGS_MAX: usize = 32;
 /// A frame that has begun must be whole within this time.
 pub const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client must take its answers within this time.
@@ -53,10 +65,18 @@ pub const LARGE_WORK_BYTES: usize = 256 * 1024;
 pub const LARGE_WORK_LINGER_MS: u64 = 1_000;
 /// Large reads of a node that are worked on at a time; further ones wait.
 pub const LARGE_READS_MAX: usize = 2;
-/// Frames over this size share [`LARGE_FRAMES_BYTES_MAX`].
+/// Of messages that are not whole yet a connection may hold this much; what goes beyond shares [`LARGE_FRAMES_BYTES_MAX`].
 pub const LARGE_FRAME_BYTES: usize = 256 * 1024;
-/// Most bytes of large frames being received, over all connections. Past it connections wait their turn.
+/// Most bytes of large messages that are being received, over all connections. Past it connections wait their turn.
 pub const LARGE_FRAMES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most of them that the connections of one address may have.
+pub const LARGE_FRAMES_ADDRESS_BYTES_MAX: usize = LARGE_FRAMES_BYTES_MAX / 2;
+/// They are taken in steps of this size, as the bytes come.
+pub const INFLOW_STEP_BYTES: usize = 256 * 1024;
+/// Once all are taken, one connection at a time may go beyond them, and must have its message whole within this time.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest frame before HELLO has been said: HELLO is shorter.
+pub const HELLO_FRAME_BYTES_MAX: usize = 1024;
 /// What a request without a deadline of its own is given, in milliseconds.
 pub const DEADLINE_DEFAULT_MS: u32 = 5_000;
 /// Most requests forwarded to other nodes and not answered.
@@ -100,6 +120,9 @@ const _: () = assert!(
 const _: () =
     assert!(SHARD_QUEUE_REQUESTS_RESERVED >= 64 * LIGHT_CLIENT_REQUESTS, "many clients that ask little get in");
 const _: () = assert!(SHARD_QUEUE_BYTES_RESERVED >= 64 * LIGHT_CLIENT_BYTES);
+const _: () = assert!(LARGE_FRAMES_ADDRESS_BYTES_MAX >= 4 * FRAME_BYTES_MAX, "of one address, too");
+const _: () = assert!(FINISH_TIMEOUT.as_millis() < FRAME_TIMEOUT.as_millis());
+const _: () = assert!(HELLO_FRAME_BYTES_MAX > 2 * NAME_BYTES_MAX, "HELLO holds one name, and numbers");
 const _: () = assert!(SHARD_QUEUE_DELAY_MAX_MS < DEADLINE_DEFAULT_MS as u64);
 const _: () = assert!(SESSION_VALUES_BYTES_MAX > FRAME_BYTES_MAX);
 const _: () = assert!(NODE_QUEUE_BYTES_MAX >= SHARD_QUEUE_BYTES_MAX);

@@ -4,10 +4,13 @@
 use crate::clock::Nanos;
 use crate::fitness::Reasons;
 use crate::known_disks::KnownDisks;
-use crate::peers::{PeerNetwork, SendError};
+use crate::limits::FORWARDS_MAX;
+use crate::peers::SendError;
+use crate::peers::limits::BULK_MESSAGE_BYTES;
 use crate::reply::ReplySink;
 use crate::ring::RingMap;
 use crate::router::Router;
+use crate::seeded::{Bug, planted};
 use crate::session::{Answered, Session, SessionContext};
 use crate::shard::inbox::ShardCommand;
 use crate::snapshot::{EndedOffer, SnapshotAnswer, SnapshotRead};
@@ -19,6 +22,7 @@ use kvorum_protocol::{
     ClientId, ErrorCode, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, ShardId,
 };
 use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -40,6 +44,8 @@ pub struct PeerDesk {
     context: Arc<SessionContext>,
     /// A session for the requests that each peer passes on, with the id that the peer gave each.
     sessions: DashMap<NodeId, Arc<Mutex<Session<u64>>>>,
+    /// Answers that found their lane full, of each peer that there are any for.
+    held: Mutex<BTreeMap<NodeId, HeldAnswers>>,
     known_disks: KnownDisks,
     watch: Watch,
     snapshot_reads: SnapshotReads,
@@ -58,8 +64,8 @@ impl PeerDesk {
         watch: Watch,
         snapshot_reads: SnapshotReads,
     ) -> Self {
-        let said = Mutex::default();
-        PeerDesk { context, sessions: DashMap::new(), known_disks, watch, snapshot_reads, said }
+        let (held, said) = (Mutex::default(), Mutex::default());
+        PeerDesk { context, sessions: DashMap::new(), held, known_disks, watch, snapshot_reads, said }
     }
 
     fn router(&self) -> &Arc<Router> {
@@ -113,6 +119,8 @@ impl PeerDesk {
     /// A peer can't be sent to any more.
     pub fn disconnected(&self, peer: NodeId) {
         debug!(%peer, "a peer can't be sent to any more");
+        // It gives up all that it has asked of this node.
+        self.held.lock().remove(&peer);
         self.router().peer_table().disconnected(peer);
         self.router().peer_lost(peer);
     }
@@ -144,9 +152,11 @@ impl PeerDesk {
         }
     }
 
-    /// The node's tick: tells the peers again what they may have missed, offers snapshots again and works off what pulls wait.
+    /// The node's tick: tells the peers again what they may have missed, sends answers for which there is room by now, offers
+    /// snapshots again and works off what pulls wait.
     pub fn tick(&self, now: Nanos) {
         self.say(now);
+        self.send_held();
         self.router().snapshots().lock().handle_tick(now);
         self.drive_snapshots(now);
     }
@@ -288,13 +298,102 @@ impl PeerDesk {
     fn send_answers(&self, peer: NodeId, answers: Vec<Answered<u64>>) {
         let router = self.router();
         let Some(peers) = router.peers() else { return };
-        let epoch = router.epoch();
-        for Answered { origin, forwarded, body } in answers {
-            let mut response = BytesMut::new();
-            Response { id: RequestId(1), epoch, forwarded, body }.encode_body(&mut response);
-            send(peers, peer, origin, response.freeze());
+        for answered in answers {
+            let reply = Reply::to(answered, router);
+            let message = reply.message();
+            match peers.send(peer, &message) {
+                Err(SendError::Full) if planted(Bug::FullLaneDropsAnswer) => {}
+                Err(SendError::Full) => self.held.lock().entry(peer).or_default().hold(reply, is_long(&message)),
+                Err(SendError::TooLarge) => self.refuse(peer, reply.id),
+                // A peer that is gone has given up what it asked.
+                Ok(()) | Err(SendError::Disconnected | SendError::Unknown) => {}
+            }
         }
     }
+
+    /// Tells a peer that no message can hold what it asked for.
+    fn refuse(&self, peer: NodeId, id: u64) {
+        let detail = "the answer is too large to be passed on; ask the shard's leader";
+        warn!(%peer, "an answer is over the limit of a message between nodes");
+        self.send_answers(peer, vec![refused(id, ErrorCode::TooLarge, detail)]);
+    }
+
+    /// Sends held answers as far as there is room.
+    fn send_held(&self) {
+        let router = self.router();
+        let Some(peers) = router.peers() else { return };
+        self.held.lock().retain(|peer, held| {
+            held.send(&mut |reply| peers.send(*peer, &reply.message()));
+            !held.is_empty()
+        });
+    }
+}
+
+/// An answer to what a peer has passed on.
+#[derive(Debug)]
+struct Reply {
+    /// By which the peer knows what it asked.
+    id: u64,
+    response: Response,
+}
+
+impl Reply {
+    fn to(answered: Answered<u64>, router: &Router) -> Reply {
+        let Answered { origin, forwarded, body } = answered;
+        Reply { id: origin, response: Response { id: RequestId(1), epoch: router.epoch(), forwarded, body } }
+    }
+
+    /// As it is sent.
+    fn message(&self) -> PeerMessage {
+        let mut response = BytesMut::new();
+        self.response.encode_body(&mut response);
+        PeerMessage::ForwardReply { id: self.id, response: response.freeze() }
+    }
+}
+
+/// Answers to what one peer has passed on, that wait for room in a lane to it. What they hold is not copied: values lie in the
+/// log. In the order in which they came, long ones and short ones each, which go by different lanes.
+#[derive(Debug, Default)]
+struct HeldAnswers {
+    short: VecDeque<Reply>,
+    long: VecDeque<Reply>,
+}
+
+impl HeldAnswers {
+    /// Holds an answer. Past the bound it gives way to a short one that says so: a node that keeps to its own bound
+    /// ([`FORWARDS_MAX`]) never asks for so much.
+    fn hold(&mut self, mut reply: Reply, is_long: bool) {
+        if self.short.len() + self.long.len() < FORWARDS_MAX {
+            if is_long { &mut self.long } else { &mut self.short }.push_back(reply);
+        } else if self.short.len() < 2 * FORWARDS_MAX {
+            let detail = "too many answers wait for the node that passed this on";
+            reply.response.body = ResponseBody::Error(ServerError::new(ErrorCode::Overloaded, detail));
+            self.short.push_back(reply);
+        } else {
+            // It has asked for twice what any node asks for at a time, so it has given the first of these up.
+            debug!("dropped an answer that nobody waits for");
+        }
+    }
+
+    /// Sends what there is room for: until a lane is full.
+    fn send(&mut self, send: &mut impl FnMut(&Reply) -> Result<(), SendError>) {
+        for held in [&mut self.short, &mut self.long] {
+            while let Some(first) = held.front()
+                && send(first) != Err(SendError::Full)
+            {
+                held.pop_front();
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.short.is_empty() && self.long.is_empty()
+    }
+}
+
+/// Whether a reply goes by the lane of long messages.
+fn is_long(reply: &PeerMessage) -> bool {
+    reply.bytes_about() > BULK_MESSAGE_BYTES
 }
 
 fn may_be_forwarded(body: &RequestBody) -> bool {
@@ -306,7 +405,46 @@ fn refused(id: u64, code: ErrorCode, detail: &str) -> Answered<u64> {
     Answered { origin: id, forwarded: false, body }
 }
 
-fn send(peers: &dyn PeerNetwork, peer: NodeId, id: u64, response: Bytes) {
-    // If it can't be sent the asking node gives the request up at its deadline.
-    let _ = peers.send(peer, &PeerMessage::ForwardReply { id, response });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(id: u64) -> Reply {
+        let (epoch, body) = (kvorum_protocol::Epoch(1), ResponseBody::Done);
+        Reply { id, response: Response { id: RequestId(1), epoch, forwarded: false, body } }
+    }
+
+    /// Sends what fits, `room` answers, and returns whose they are.
+    fn sent(held: &mut HeldAnswers, mut room: usize) -> Vec<u64> {
+        let mut sent = Vec::new();
+        held.send(&mut |reply| {
+            room = room.checked_sub(1).ok_or(SendError::Full)?;
+            sent.push(reply.id);
+            Ok(())
+        });
+        sent
+    }
+
+    #[test]
+    fn held_answers_leave_in_order_as_there_is_room() {
+        let mut held = HeldAnswers::default();
+        (1..=3).for_each(|origin| held.hold(reply(origin), true));
+        (4..=5).for_each(|origin| held.hold(reply(origin), false));
+        assert_eq!(sent(&mut held, 3), [4, 5, 1]);
+        assert_eq!(sent(&mut held, 0), [0; 0]);
+        assert_eq!(sent(&mut held, 9), [2, 3]);
+        assert!(held.is_empty());
+    }
+
+    #[test]
+    fn past_the_bound_each_answer_has_a_short_one_in_its_place() {
+        let mut held = HeldAnswers::default();
+        (0..FORWARDS_MAX as u64 + 2).for_each(|origin| held.hold(reply(origin), true));
+        assert_eq!((held.long.len(), held.short.len()), (FORWARDS_MAX, 2));
+        let overloaded = |held: &Reply| matches!(&held.response.body, ResponseBody::Error(error) if error.code == ErrorCode::Overloaded);
+        assert!(held.short.iter().all(overloaded));
+        assert_eq!(sent(&mut held, usize::MAX).len(), FORWARDS_MAX + 2, "no answer was dropped");
+        (0..4 * FORWARDS_MAX as u64).for_each(|origin| held.hold(reply(origin), false));
+        assert_eq!(held.short.len(), 2 * FORWARDS_MAX, "what is held is bounded");
+    }
 }

@@ -80,10 +80,18 @@ bugs! {
     /// A damaged record in the durable part of a log is cut off with all that follows, as if it were a torn tail.
     /// Breaks: recovery shows everything that was promised, or the replica is faulty.
     DurableDamageCut = "durable-damage-cut",
+    /// Recovery removes what no manifest lists before it has looked whether the log is sound without it. Breaks: a start
+    /// that finds damage changes nothing of use.
+    RecoveryRemovesFirst = "recovery-removes-first",
     /// A log is opened as if nothing were known of its durable position: gaps that an ordinary power loss leaves in its
     /// unpromised tail count as damage, and damage to its last record as a torn tail. Breaks: power loss makes no
     /// replica faulty, and damage does.
     DurablePositionIgnored = "durable-position-ignored",
+
+    // What nodes pass on.
+    /// An answer to a forwarded request that finds its lane full is dropped. Breaks: no answer is dropped without another
+    /// in its place.
+    FullLaneDropsAnswer = "full-lane-drops-answer",
 
     // Consensus.
     /// Term and vote are not written down. Breaks: at most one vote per term, terms never fall.

@@ -4,7 +4,7 @@
 
 use crate::clock;
 use crate::journal::ShardJournal;
-use crate::limits::AWAIT_SPACE;
+use crate::limits::{AWAIT_SPACE, OPENINGS_MAX};
 use crate::log::{Disk, LogError, LogOptions};
 use crate::pressure::Pressure;
 use crate::replica_files::{Readiness, ReplicaFiles, Wanted};
@@ -22,6 +22,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
@@ -145,7 +146,10 @@ async fn open_one(
     wanted: Wanted,
     mut arguments: ShardArguments,
     supervisor: ActorCell,
+    openings: Arc<Semaphore>,
 ) -> Result<Opened, SpawnErr> {
+    // Never closed.
+    let _opening = openings.acquire().await;
     let journal = Arc::clone(&arguments.journal);
     let failed = |error: LogError| SpawnErr::StartupFailed(ShardError::Log(error).into());
     let prepared = tokio::task::spawn_blocking(move || {
@@ -308,6 +312,7 @@ impl ShardsState {
     /// Opens replicas side by side: recovery waits for the disk, and there may be many.
     async fn open(&mut self, myself: &ActorRef<ShardsMessage>, shards: Vec<ShardId>) -> Result<(), ActorProcessingErr> {
         let mut opening = JoinSet::new();
+        let openings = Arc::new(Semaphore::new(OPENINGS_MAX));
         for shard in shards {
             let files = self.files();
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
@@ -329,7 +334,8 @@ impl ShardsState {
             };
             let wanted = Wanted { shard, replica: replica.id(), epoch: replica.epoch, may_begin: replica.may_begin };
             let supervisor = myself.get_cell();
-            opening.spawn(async move { (shard, open_one(files, wanted, arguments, supervisor).await) });
+            let openings = Arc::clone(&openings);
+            opening.spawn(async move { (shard, open_one(files, wanted, arguments, supervisor, openings).await) });
         }
         while let Some(opened) = opening.join_next().await {
             match opened? {

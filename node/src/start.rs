@@ -3,8 +3,10 @@
 use crate::cert::{CertError, NodeCertificate, TlsIdentity};
 use crate::cli::FieldFlags;
 use crate::config::{Config, ConfigErrors, Problem, Sources};
+use crate::descriptors::{self, TooFewDescriptors};
 use crate::exit::Exit;
 use crate::identity::{self, DataFolder, FolderError, Owner, StartKind};
+use crate::log::copies_on_write;
 use crate::node::{self, NodeError};
 use crate::stop;
 use crate::telemetry::{self, LogFormat, TelemetryError};
@@ -39,6 +41,9 @@ pub enum StartError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// The system allows the process too few file descriptors.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// The certificates are not this node's.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -94,7 +99,9 @@ impl StartError {
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            StartError::Telemetry(_) | StartError::Config(_) | StartError::Tls(_) => Exit::Config,
+            StartError::Telemetry(_) | StartError::Config(_) | StartError::Descriptors(_) | StartError::Tls(_) => {
+                Exit::Config
+            }
             StartError::Folder(error) => error.exit(),
             StartError::Process { .. } => Exit::Failure,
             StartError::Node(error) => error.exit(),
@@ -116,7 +123,8 @@ fn without_huge_pages() {
 /// Whatever keeps it from starting or ends it early.
 pub fn run(args: StartArgs) -> Result<(), StartError> {
     telemetry::start(args.log_format, std::env::var(telemetry::FILTER_VARIABLE).ok())?;
-    let config = load(args.config.as_deref(), args.fields.0)?;
+    let mut config = load(args.config.as_deref(), args.fields.0)?;
+    config.connections_max = descriptors::provide(config.connections_max, config.journal.files.into())?;
     if !config.huge_pages {
         without_huge_pages();
     }
@@ -131,6 +139,7 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
     };
     let folder = DataFolder::open(&config.data_dir, owner, &boot)?;
     announce(&config, &folder);
+    look_at_file_system(&config);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -155,6 +164,7 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
     }
     ended?.stop_clean()?;
     tracing::info!("stopped");
+    telemetry::flush();
     Ok(())
 }
 
@@ -198,6 +208,18 @@ fn load_tls(config: &Config) -> Result<TlsIdentity, TlsError> {
     }
     tls.check()?;
     Ok(tls)
+}
+
+/// On such a file system a full disk may cost replicas, where it costs only writes elsewhere.
+fn look_at_file_system(config: &Config) {
+    match copies_on_write(&config.data_dir) {
+        Ok(Some(name)) => tracing::warn!(
+            file_system = name,
+            "the data folder's file system copies on write: when it is full, replicas may be damaged and have to be replaced",
+        ),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "the file system of the data folder is not known"),
+    }
 }
 
 fn announce(config: &Config, folder: &DataFolder) {

@@ -1,7 +1,8 @@
 //! When to stop: signals, and the end of stdin.
 
 use crate::exit::Exit;
-use std::io::{self, Read, Write};
+use crate::telemetry;
+use std::io::{self, Read};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -18,14 +19,14 @@ pub fn on_signals(stop: CancellationToken) -> io::Result<()> {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
-        tracing::info!(signal = first, "stops gracefully; a second signal ends it at once");
+        // Before anything is said: nothing may keep a node from being stopped.
         stop.cancel();
+        tracing::info!(signal = first, "stops gracefully; a second signal ends it at once");
         tokio::select! {
             _ = terminate.recv() => {},
             _ = interrupt.recv() => {},
         }
-        // Nobody is left to tell if stderr is closed.
-        let _ = writeln!(io::stderr(), "kvorum: second signal: ends without a graceful stop");
+        telemetry::last_line("kvorum: second signal: ends without a graceful stop");
         std::process::exit(Exit::Failure.code().into());
     });
     Ok(())
@@ -42,10 +43,11 @@ pub fn with_stdin(stop: CancellationToken) -> io::Result<()> {
         let mut ignored = [0; 256];
         let mut stdin = io::stdin().lock();
         while !matches!(stdin.read(&mut ignored), Ok(0) | Err(_)) {}
-        if !stop.is_cancelled() {
+        let is_news = !stop.is_cancelled();
+        stop.cancel();
+        if is_news {
             tracing::info!("stdin is closed: stops gracefully");
         }
-        stop.cancel();
     })?;
     Ok(())
 }

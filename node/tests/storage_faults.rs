@@ -27,6 +27,8 @@ const LONG_VALUE_BYTES: usize = 8_000;
 /// Rounds of random flips, and how many flips each has; `KVORUM_FLIP_ROUNDS` for more.
 const FLIP_ROUNDS_DEFAULT: u32 = 2;
 const FLIPS_PER_ROUND: usize = 4;
+/// Where segments are cut short: behind their headers, before most values.
+const CUT_AT: u64 = 8192;
 /// Where a byte is flipped: behind the first entries, before the last ones.
 const FLIPPED_AT: usize = 48 * 1024;
 
@@ -117,6 +119,50 @@ async fn nodes_whose_hints_are_gone_or_damaged_serve_the_same_data() {
     // Whoever had to rebuild its index writes it down, or every start would be as slow.
     stop_all(&mut cluster).await;
     cluster.nodes().for_each(|node| drop(hints(&cluster, node)));
+}
+
+/// The kernel raises SIGBUS for a mapped page that it can't read: here past the end of a file that was cut short, elsewhere for
+/// a sector that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_cut_short_under_a_running_node_costs_replicas_and_not_the_process() {
+    let mut cluster = TestCluster::start(ClusterOptions { shards: 2, ..ClusterOptions::default() }).await;
+    let client = cluster.client().await;
+    let expected = write_values(&client, "cut", LONG_VALUE_BYTES).await;
+    wait_whole(&cluster, &client, 3).await;
+    let shards = cluster.node_dir(3).join("data/shards");
+    let cut = (1..9).flat_map(|number| named(&shards, &format!("{number:010}.segment")));
+    let cut = cut.filter(|segment| std::fs::metadata(segment).is_ok_and(|file| file.len() > CUT_AT));
+    let cut: Vec<PathBuf> = cut.collect();
+    assert!(cut.len() > usize::from(cluster.shards()), "{} segments hold values", cut.len());
+    for segment in cut {
+        let file = std::fs::File::options().write(true).open(segment).expect("the test may write it");
+        file.set_len(CUT_AT).expect("the test may cut it");
+    }
+    read_own(&cluster, 3, &expected).await;
+    assert!(cluster.process(3).is_running(), "node 3 has ended: {}", cluster.log(3).last_line());
+    assert_values(&client, &expected).await;
+    wait_whole(&cluster, &client, 3).await;
+    read_own(&cluster, 3, &expected).await;
+    assert!(cluster.process(3).is_running(), "node 3 has ended: {}", cluster.log(3).last_line());
+}
+
+/// As [`read_through`], of a node that may close connections: it does where it can't be sure any more of what it was about to
+/// write to them.
+async fn read_own(cluster: &TestCluster, node: usize, expected: &Values) {
+    for (key, value) in expected {
+        let answer = eventually("the node answers", WHOLE_DEADLINE, async || {
+            let mut connection = RawConnection::greet(cluster.address(node), new_client()).await?;
+            connection.call(RequestBody::Get { key: key.clone().into(), mode: ReadMode::Stale }).await
+        });
+        match answer.await {
+            ResponseBody::Value(entry) => {
+                let found = entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+                assert!(found == *value, "{key} holds {found:?}");
+            }
+            ResponseBody::Error(error) => assert_eq!(error.code, ErrorCode::Unavailable, "{key}: {error}"),
+            other => panic!("{other:?} to a GET"),
+        }
+    }
 }
 
 /// Random bytes of a larger node's files; every byte of a small one is the simulator's (`sim/tests/flips.rs`). Each round stops a

@@ -89,10 +89,18 @@ pub struct Assembler {
     left: usize,
 }
 
+/// Once so much of a message has come, there is memory for all of it at once: to go on in steps would cost copies.
+pub const EARNEST_BYTES: usize = 1024 * 1024;
+
 impl Assembler {
     /// For messages of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Assembler { bytes_max, message: BytesMut::new(), left: 0 }
+    }
+
+    /// Bytes that have come of a message that is not whole yet.
+    pub fn held(&self) -> usize {
+        self.message.len()
     }
 
     /// Whether a message is on its way in parts.
@@ -100,8 +108,7 @@ impl Assembler {
         self.left > 0
     }
 
-    /// If this frame is the first part of a message: how many bytes the whole has. Whoever must set memory aside for it
-    /// does so before [`Assembler::handle`].
+    /// If this frame is the first part of a message: how many bytes the whole has.
     ///
     /// # Errors
     /// As [`Assembler::handle`].
@@ -131,12 +138,16 @@ impl Assembler {
             return Ok(Some(body));
         }
         if let Some(total) = self.begins(&body)? {
-            self.message.reserve(total);
             self.left = total;
         }
         let (bytes, left) = parse(&body)?;
         if bytes.len() + left != self.left {
             return Err(DecodeError::UnknownValue { field: "bytes left of a message in parts", value: left as u64 });
+        }
+        if self.message.capacity() - self.message.len() < bytes.len() {
+            // Not the whole at once: whoever announces much need not send it.
+            let ahead = if self.held() < EARNEST_BYTES { self.held().max(4 * PART_BYTES_MAX) } else { self.left };
+            self.message.reserve(self.left.min(ahead));
         }
         self.message.put_slice(bytes);
         self.left = left;

@@ -161,6 +161,12 @@ impl SimFileSystem {
         self.state.lock().lose_hints()
     }
 
+    /// Removes the manifests of all shards whose first segment is gone, for good: of the others a log without one may be the
+    /// whole truth. Returns whether there were any.
+    pub fn lose_manifests(&self) -> bool {
+        self.state.lock().lose_manifests()
+    }
+
     /// Takes back every planned fault that has not met anything, and frees a full disk.
     pub fn clear_faults(&self) {
         self.state.lock().faults = faults::Faults::default();

@@ -363,6 +363,12 @@ pub enum FaultKind {
         /// The node.
         node: u16,
     },
+    /// Damages the medium of the plan's one unlucky node: the names of the manifests are lost, of those shards whose log does
+    /// not begin at its first entry any more.
+    LoseManifests {
+        /// The node.
+        node: u16,
+    },
     /// A node's wall clock jumps by this many milliseconds, up to an hour.
     WallJump {
         /// The node.

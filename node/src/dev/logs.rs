@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::process::Stdio;
 
 /// A log longer than this is put aside, as `node.log.1`, when its node starts; so a node's logs take about twice this,
 /// and what it writes in one run.
@@ -13,15 +14,24 @@ const TAIL_BYTES: u64 = 16 * 1024;
 /// Last words are looked for in this many lines: more than the backtrace of a panic has.
 const LAST_WORDS_LINES: usize = 200;
 
-/// Opens a log to append to it.
+/// Opens a log to append to it. A long one that can't be put aside grows on.
 ///
 /// # Errors
 /// What the system says.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
-        fs::rename(path, path.with_extension("log.1"))?;
+        // A full disk may have no room for the new name.
+        let _ = fs::rename(path, path.with_extension("log.1"));
     }
     OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Where a node's output goes: its log, or nowhere if that can't be opened. Whoever asks says so.
+pub(super) fn output(path: &Path) -> (Stdio, Stdio, Option<io::Error>) {
+    match open(path).and_then(|log| Ok((log.try_clone()?, log))) {
+        Ok((out, err)) => (out.into(), err.into(), None),
+        Err(error) => (Stdio::null(), Stdio::null(), Some(error)),
+    }
 }
 
 /// The last lines of a log, at most `count`.
@@ -93,6 +103,15 @@ mod tests {
         );
         assert_eq!(said("INFO a\nmemory allocation failed\n").unwrap(), "memory allocation failed");
         assert_eq!(said(""), None);
+    }
+
+    #[test]
+    fn a_log_that_can_not_be_opened_costs_the_lines_only() {
+        let folder = TempDir::new().unwrap();
+        let (_, _, error) = output(&folder.path().join("gone/node.log"));
+        assert_eq!(error.unwrap().kind(), io::ErrorKind::NotFound);
+        let (_, _, error) = output(&folder.path().join("node.log"));
+        assert!(error.is_none());
     }
 
     #[test]

@@ -111,7 +111,14 @@ impl Keeper {
     }
 
     fn spawn(&self) -> io::Result<Child> {
-        let log = logs::open(&self.node.log_path)?;
+        let (stdout, stderr, log_error) = logs::output(&self.node.log_path);
+        if let Some(error) = log_error {
+            crate::cli::say(format_args!(
+                "{} runs without a log: {}: {error}",
+                self.node.name,
+                self.node.log_path.display()
+            ));
+        }
         Command::new(&self.program)
             .arg("start")
             .arg("--exit-with-stdin")
@@ -119,8 +126,8 @@ impl Keeper {
             .arg(&self.node.config_path)
             // The child stops when this pipe closes, which the kernel does for us in the worst case.
             .stdin(Stdio::piped())
-            .stdout(log.try_clone()?)
-            .stderr(log)
+            .stdout(stdout)
+            .stderr(stderr)
             // A ctrl-c at the terminal is meant for the REPL.
             .process_group(0)
             .kill_on_drop(true)

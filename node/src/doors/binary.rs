@@ -4,23 +4,27 @@
 //! call. Long answers leave part by part, while requests go on being read and others answered. It stops reading while too much is unanswered or unwritten, so a client that doesn't take its answers is slowed
 //! down by TCP and costs a bounded amount of memory.
 
+use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
 use crate::clock::{self, Nanos};
 use crate::limits::{
-    FRAME_TIMEOUT, HELLO_TIMEOUT, LARGE_FRAME_BYTES, LARGE_FRAMES_BYTES_MAX, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES,
+    ACCEPT_ERROR_LOG_INTERVAL, FRAME_TIMEOUT, HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT, INFLOW_STEP_BYTES,
+    KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES, LARGE_FRAME_BYTES, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES,
     SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
+use crate::log::lost_pages;
 use crate::session::{Answered, Session, SessionContext};
 use crate::store::PREFETCH_KEYS;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_protocol::frame;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
-use kvorum_protocol::part::Assembler;
+use kvorum_protocol::part::{Assembler, EARNEST_BYTES};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     ClientId, DecodeError, ErrorCode, Hello, HelloReply, Outcome, Request, RequestBody, RequestId, Response,
     ResponseBody, ServerError, Topology,
 };
+use rustix::net::sockopt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -29,7 +33,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -39,21 +43,14 @@ pub struct BinaryDoor {
     context: Arc<SessionContext>,
     connections: AtomicUsize,
     connections_max: usize,
-    /// Permits of one KiB each.
-    large_frames: Arc<Semaphore>,
+    inflow: Arc<Inflow>,
     stop: CancellationToken,
 }
 
 impl BinaryDoor {
     /// A door for at most `connections_max` connections at once, that closes when `stop` is cancelled.
     pub fn new(context: Arc<SessionContext>, connections_max: usize, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(BinaryDoor {
-            context,
-            connections: AtomicUsize::new(0),
-            connections_max,
-            large_frames: Arc::new(Semaphore::new(LARGE_FRAMES_BYTES_MAX / 1024)),
-            stop,
-        })
+        Arc::new(BinaryDoor { context, connections: AtomicUsize::new(0), connections_max, inflow: Inflow::new(), stop })
     }
 
     /// Open connections.
@@ -63,6 +60,7 @@ impl BinaryDoor {
 
     /// Accepts connections until the door is told to stop.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut errors = AcceptErrors::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -72,7 +70,9 @@ impl BinaryDoor {
                 Ok((stream, from)) => self.admit(stream, from),
                 Err(error) => {
                     // Out of descriptors, most likely: existing connections go on; a pause lets some of them end.
-                    warn!(%error, "can't accept a connection");
+                    if let Some(times) = errors.note(Instant::now()) {
+                        warn!(%error, times, "can't accept connections");
+                    }
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             }
@@ -88,7 +88,7 @@ impl BinaryDoor {
         }
         tokio::spawn(async move {
             let counted = Counted(&door.connections);
-            let end = Connection::new(&door, stream).run().await;
+            let end = Connection::new(&door, stream, from).run().await;
             if let Err(error) = end {
                 debug!(%from, %error, "closed a connection");
             }
@@ -102,6 +102,26 @@ impl BinaryDoor {
         let mut out = Outgoing::with_capacity(0);
         encode_error(&mut out, self, RequestId(0), ServerError::new(ErrorCode::TooManyConnections, detail));
         let _ = timeout(WRITE_TIMEOUT, stream.write_all(&out.frames)).await;
+    }
+}
+
+/// Errors of `accept`, which last for as long as their cause and must not fill the log.
+#[derive(Default)]
+struct AcceptErrors {
+    told_at: Option<Instant>,
+    /// Since then.
+    untold: u64,
+}
+
+impl AcceptErrors {
+    /// Notes one. If it is time to tell, how many there were since they were told last.
+    fn note(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told_at.is_some_and(|at| now < at + ACCEPT_ERROR_LOG_INTERVAL) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -128,6 +148,8 @@ enum ConnectionError {
     SlowFrame,
     #[error("the client does not take its answers")]
     SlowReader,
+    #[error("the medium lost bytes that may be among the answers")]
+    LostPages,
 }
 
 struct Connection<'a> {
@@ -147,14 +169,16 @@ struct Connection<'a> {
     frame_since: Option<Instant>,
     /// When the first part of the message in `assembler` came in.
     message_since: Option<Instant>,
-    /// Held while a large frame, or a message in parts, comes in.
-    large_frame: Option<OwnedSemaphorePermit>,
+    /// Of the memory for what has come in and is not whole.
+    share: Share,
     /// When a write must have got on; only while something waits that the socket does not take.
     write_by: Option<Instant>,
+    /// As of the beginning: nothing that was verified before then is answered here.
+    lost_pages: u64,
 }
 
 impl<'a> Connection<'a> {
-    fn new(door: &'a BinaryDoor, stream: TcpStream) -> Self {
+    fn new(door: &'a BinaryDoor, stream: TcpStream, from: SocketAddr) -> Self {
         Connection {
             door,
             stream,
@@ -168,8 +192,9 @@ impl<'a> Connection<'a> {
             output: Outgoing::with_capacity(SESSION_READ_BYTES),
             frame_since: None,
             message_since: None,
-            large_frame: None,
+            share: door.inflow.share(from.ip()),
             write_by: None,
+            lost_pages: lost_pages(),
         }
     }
 
@@ -186,17 +211,20 @@ impl<'a> Connection<'a> {
 
     async fn serve(&mut self) -> Result<(), ConnectionError> {
         self.stream.set_nodelay(true)?;
+        keep_alive(&self.stream)?;
         let mut changed = pin!(next_topology(self.door.context.router.topology()));
         let sink = Arc::clone(self.session.sink());
         let mut ready = pin!(sink.ready());
         let mut stopped = pin!(self.door.stop.cancelled());
         let hello_by = Instant::now() + HELLO_TIMEOUT;
         loop {
-            let reads = self.takes_requests();
+            let takes = self.takes_requests();
+            let reads = takes && self.share.covers(self.input.len() + self.assembler.held());
             let deadline = match self.client {
                 None => Some(hello_by),
                 Some(_) => {
-                    self.frame_since.into_iter().chain(self.message_since).min().map(|since| since + FRAME_TIMEOUT)
+                    let begun = self.frame_since.into_iter().chain(self.message_since).min();
+                    begun.map(|since| since + FRAME_TIMEOUT).into_iter().chain(self.share.finish_by()).min()
                 }
             };
             let write_by = self.write_by;
@@ -208,6 +236,7 @@ impl<'a> Connection<'a> {
                     }
                     self.handle_input().await?;
                 }
+                () = self.share.granted(), if takes && !reads => {}
                 written = writer.write_buf(&mut self.output.frames), if write_by.is_some() => {
                     written?;
                     self.write_by = None;
@@ -229,7 +258,7 @@ impl<'a> Connection<'a> {
                     changed.set(next_topology(topology));
                     self.encode(RequestId(0), false, body);
                 }
-                () = sleep_until(deadline), if deadline.is_some() && reads => {
+                () = sleep_until(deadline), if deadline.is_some() && takes => {
                     return Err(if self.client.is_none() { ConnectionError::NoHello } else { ConnectionError::SlowFrame });
                 }
                 () = sleep_until(write_by), if write_by.is_some() => return Err(ConnectionError::SlowReader),
@@ -259,6 +288,7 @@ impl<'a> Connection<'a> {
     /// reading requests.
     async fn write(&mut self) -> Result<(), ConnectionError> {
         self.output.refill();
+        self.check_pages()?;
         if self.output.long_bytes() == 0 && self.write_by.is_none() {
             self.flush().await?;
         }
@@ -275,6 +305,9 @@ impl<'a> Connection<'a> {
         self.now = clock::monotonic();
         let mut done = 0;
         while self.takes_requests() {
+            if let Some(error) = self.too_long_before_hello() {
+                return self.end_malformed(RequestId(0), error).await;
+            }
             if done >= SESSION_TURN_BYTES {
                 done = 0;
                 tokio::task::yield_now().await;
@@ -289,7 +322,7 @@ impl<'a> Connection<'a> {
             };
             done += body.len() + SESSION_REQUEST_BYTES;
             self.frame_since = None;
-            let body = match self.assemble(body).await? {
+            let body = match self.assemble(body) {
                 Ok(Some(body)) => body,
                 Ok(None) => continue,
                 Err(error) => return self.end_malformed(RequestId(0), error).await,
@@ -334,45 +367,34 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Takes a frame: the message that it is, or makes whole. A message in parts needs its share of the node's memory
-    /// before its first part is kept. Where HELLO did not agree on parts, a part is an operation that nobody knows.
-    async fn assemble(&mut self, body: Bytes) -> Result<Result<Option<Bytes>, DecodeError>, ConnectionError> {
+    /// Whoever has not said HELLO sends that and nothing longer.
+    fn too_long_before_hello(&self) -> Option<DecodeError> {
+        if self.client.is_some() {
+            return None;
+        }
+        // What can't be a length is for whoever decodes it.
+        let length = frame::peek_length(&self.input, FRAME_BYTES_MAX).ok().flatten()?;
+        let (value, limit) = (length as u64, HELLO_FRAME_BYTES_MAX as u64);
+        (value > limit).then_some(DecodeError::OverLimit { field: "length of a frame before HELLO", value, limit })
+    }
+
+    /// Takes a frame: the message that it is, or makes whole. Where HELLO did not agree on parts, a part is an operation that
+    /// nobody knows.
+    fn assemble(&mut self, body: Bytes) -> Result<Option<Bytes>, DecodeError> {
         if !self.output.uses_parts() {
-            self.large_frame = None;
-            return Ok(Ok(Some(body)));
+            return Ok(Some(body));
         }
-        match self.assembler.begins(&body) {
-            Ok(Some(bytes)) => {
-                self.message_since = Some(Instant::now());
-                self.reserve(bytes).await?;
-            }
-            Ok(None) => {}
-            Err(error) => return Ok(Err(error)),
+        if self.assembler.begins(&body)?.is_some() {
+            self.message_since = Some(Instant::now());
         }
-        let message = self.assembler.handle(body);
+        let message = self.assembler.handle(body)?;
         if !self.assembler.is_under_way() {
             self.message_since = None;
-            self.large_frame = None;
         }
         Ok(message)
     }
 
-    /// Waits for a share of the memory for large messages that come in.
-    async fn reserve(&mut self, bytes: usize) -> Result<(), ConnectionError> {
-        if bytes <= LARGE_FRAME_BYTES || self.large_frame.is_some() {
-            return Ok(());
-        }
-        let permits = (bytes / 1024) as u32;
-        self.flush().await?;
-        let waited = timeout(FRAME_TIMEOUT, Arc::clone(&self.door.large_frames).acquire_many_owned(permits)).await;
-        let Ok(Ok(permit)) = waited else { return Err(ConnectionError::SlowFrame) };
-        self.large_frame = Some(permit);
-        self.now = clock::monotonic();
-        Ok(())
-    }
-
-    /// The frame at the front is not whole yet. A large one needs its share of the node's memory for such frames before
-    /// the buffer may grow.
+    /// The frame at the front is not whole yet.
     async fn await_rest(&mut self) -> Result<(), ConnectionError> {
         if self.input.is_empty() {
             self.frame_since = None;
@@ -387,8 +409,9 @@ impl<'a> Connection<'a> {
                 let error = DecodeError::OverLimit { field: "length of a frame between parts", value, limit };
                 return self.end_malformed(RequestId(0), error).await;
             }
-            self.reserve(length).await?;
-            self.input.reserve((length + FRAME_HEADER_BYTES).saturating_sub(self.input.len()));
+            if self.input.len() >= EARNEST_BYTES {
+                self.input.reserve((length + FRAME_HEADER_BYTES).saturating_sub(self.input.len()));
+            }
         }
         Ok(())
     }
@@ -471,8 +494,15 @@ impl<'a> Connection<'a> {
         encode_answer(&mut self.output, self.door, Answered { origin: id, forwarded, body });
     }
 
+    /// Values are verified when they are read and copied out of their mapping when they are encoded. If a page was lost in
+    /// between, in whatever mapping, nobody knows any more what was encoded.
+    fn check_pages(&self) -> Result<(), ConnectionError> {
+        if lost_pages() == self.lost_pages { Ok(()) } else { Err(ConnectionError::LostPages) }
+    }
+
     /// Writes all that is encoded, and waits until the socket has taken it.
     async fn flush(&mut self) -> Result<(), ConnectionError> {
+        self.check_pages()?;
         let frames = &mut self.output.frames;
         if frames.is_empty() {
             return Ok(());
@@ -513,9 +543,10 @@ fn refusal(hello: &Hello, cluster: kvorum_protocol::ClusterId) -> Option<ServerE
     }
 }
 
+/// Reads no more at once than what a connection's share of memory grows by.
 async fn read_some(stream: &mut ReadHalf<'_>, input: &mut BytesMut) -> io::Result<usize> {
     input.reserve(SESSION_READ_BYTES / 4);
-    stream.read_buf(input).await
+    stream.read_buf(&mut input.limit(INFLOW_STEP_BYTES)).await
 }
 
 /// Waits until the topology is another one than was seen; for ever once there is nobody left to change it.
@@ -525,6 +556,15 @@ async fn next_topology(mut topology: watch::Receiver<Arc<Topology>>) -> watch::R
     }
     topology.borrow_and_update();
     topology
+}
+
+/// Has the system ask a silent client whether it is still there: one that vanished without a word would hold its place for
+/// ever. A client that is there may be silent as long as it likes.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE_EVERY)?;
+    Ok(sockopt::set_tcp_keepcnt(stream, KEEP_ALIVE_PROBES)?)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
@@ -540,4 +580,17 @@ fn encode_answer(output: &mut Outgoing, door: &BinaryDoor, answered: Answered<Re
 
 fn encode_error(output: &mut Outgoing, door: &BinaryDoor, id: RequestId, error: ServerError) {
     encode_answer(output, door, Answered { origin: id, forwarded: false, body: ResponseBody::Error(error) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_last_are_told_once_in_a_while_and_counted() {
+        let (mut errors, begin) = (AcceptErrors::default(), Instant::now());
+        assert_eq!(errors.note(begin), Some(1));
+        let told = (1..100).filter_map(|number| errors.note(begin + ACCEPT_ERROR_LOG_INTERVAL * number / 50));
+        assert_eq!(told.collect::<Vec<_>>(), [50]);
+    }
 }

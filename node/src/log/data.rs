@@ -110,9 +110,13 @@ impl DataWriter {
         Ok(Open { segment: Arc::new(segment), writer, lowest: Version(u64::MAX), unsynced: 0 })
     }
 
-    fn close(&mut self) -> Result<(), DiskError> {
+    fn close(&mut self) -> Result<(), LogError> {
         if let Some(Open { segment, lowest, .. }) = self.open.take() {
             segment.sync()?;
+            if segment.has_lost_pages() {
+                let position = Position { segment: segment.number(), offset: 0 };
+                return Err(LogError::Damaged { shard: self.shard, position, damage: Damage::Unreadable });
+            }
             self.done.push(DataSegment { segment, lowest });
         }
         Ok(())

@@ -15,12 +15,13 @@ mod real;
 
 pub use file_disk::{FileDisk, RealDisk};
 pub(super) use file_disk::{segment_path, shard_file_path};
-pub use file_system::{FileHandle, FileSystem};
-pub use real::{RealFile, RealFileSystem};
+pub use file_system::{FileHandle, FileSystem, FolderHandle, MappedFile};
+pub use real::{RealFile, RealFileSystem, copies_on_write};
 
 use super::map::Mapping;
 use bytes::Bytes;
 use kvorum_protocol::ShardId;
+use rustix::io::Errno;
 use std::sync::Arc;
 
 /// Why a file operation failed.
@@ -33,6 +34,17 @@ pub enum DiskError {
         operation: &'static str,
         /// On which file.
         path: String,
+    },
+    /// The process or the system has no file descriptor left, or no room for another mapping. Nothing was changed, and it
+    /// may have some again at any time.
+    #[error("could not {operation} {path}, nothing was changed: {source}")]
+    Exhausted {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The system refused or the medium failed.
     #[error("could not {operation} {path}: {source}")]
@@ -61,13 +73,31 @@ impl DiskError {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded if operation != "sync" => {
                 DiskError::Full { operation, path: path.into() }
             }
+            _ if operation != "sync" && is_exhaustion(operation, &source) => {
+                DiskError::Exhausted { operation, path: path.into(), source }
+            }
             _ => DiskError::Io { operation, path: path.into(), source },
         }
     }
 
-    /// Whether it is only that no space is left.
+    /// Whether it is only that something is used up for now: space, descriptors, mappings. Nothing was changed then.
     pub fn is_full(&self) -> bool {
-        matches!(self, DiskError::Full { .. })
+        matches!(self, DiskError::Full { .. } | DiskError::Exhausted { .. })
+    }
+
+    /// Whether the medium gave an error in place of what was written there.
+    pub fn is_unreadable(&self) -> bool {
+        let is_medium = |source: &std::io::Error| Errno::from_io_error(source) == Some(Errno::IO);
+        matches!(self, DiskError::Io { operation: "read", source, .. } if is_medium(source))
+    }
+}
+
+/// Whether the system refused for want of a descriptor, or of room for a mapping.
+fn is_exhaustion(operation: &str, source: &std::io::Error) -> bool {
+    match Errno::from_io_error(source) {
+        Some(Errno::MFILE | Errno::NFILE) => true,
+        Some(Errno::NOMEM) => operation == "map",
+        _ => false,
     }
 }
 

@@ -7,14 +7,22 @@
 //! Two things outside of this file are assumed. The file is not shortened or written by anything else while it is
 //! mapped: the node holds an exclusive lock on its data folder. And at most one mapping of a file has a live writer: a
 //! shard's log is opened again only after the previous value is gone.
+//!
+//! A page that the medium can't give is a signal, SIGBUS, to whoever touches it: a sector that can't be read, a file that
+//! someone has shortened all the same, a store for which a file system that copies on write has no room. It would end the
+//! process with all its shards. The handler here counts it, puts a page of zeros in the place of the lost one, and lets the
+//! thread go on. What is read there matches no checksum, and [`Mapping::has_lost_pages`] tells whoever wrote.
 
 #![allow(unsafe_code)]
 
 use memmap2::{MmapOptions, MmapRaw};
+use parking_lot::Mutex;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// One segment file (or anonymous memory that stands in for one) in memory.
 #[derive(Debug)]
@@ -24,6 +32,8 @@ pub struct Mapping {
     /// Release by the writer once bytes below it are complete, Acquire by readers.
     written: AtomicU32,
     writer_taken: AtomicBool,
+    /// Where the handler of SIGBUS finds it; `None` past [`GUARDS_MAX`].
+    guard: Option<&'static Guard>,
 }
 
 impl Mapping {
@@ -68,7 +78,23 @@ impl Mapping {
 
     fn over(memory: MmapRaw, length: u32) -> Mapping {
         assert_eq!(memory.len(), length as usize);
-        Mapping { memory, length, written: AtomicU32::new(0), writer_taken: AtomicBool::new(false) }
+        let guard = Guard::of(memory.as_ptr() as usize, memory.len());
+        Mapping { memory, length, written: AtomicU32::new(0), writer_taken: AtomicBool::new(false), guard }
+    }
+
+    /// Makes everything stored so far survive power loss: what a data sync of the mapped file does, errors included, without
+    /// a descriptor. Blocks.
+    ///
+    /// # Errors
+    /// What the system says. Never retry.
+    pub fn sync(&self) -> io::Result<()> {
+        self.memory.flush()
+    }
+
+    /// Whether the medium failed to give or take a page since this was mapped: what was there reads as zeros, and what is
+    /// stored there is lost. A load.
+    pub fn has_lost_pages(&self) -> bool {
+        self.guard.is_some_and(|guard| guard.lost.load(Ordering::Acquire) > 0)
     }
 
     /// It will be written bit by bit and synced in between: asks the kernel to keep its pages small. Large ones (ext4 keeps
@@ -107,6 +133,123 @@ impl Mapping {
     pub fn writer(self: &Arc<Self>) -> Option<MappingWriter> {
         let first = !self.writer_taken.swap(true, Ordering::AcqRel);
         first.then(|| MappingWriter { mapping: Arc::clone(self), prefaulted: 0 })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // Before the memory is given back, and someone else gets the addresses.
+        self.guard.into_iter().for_each(Guard::release);
+    }
+}
+
+/// More than the mappings that Linux allows a process by default.
+const GUARDS_MAX: usize = 65_536;
+
+/// How many pages were lost in all mappings since the process began. Bytes that were verified before it grew and copied out
+/// of a mapping after that may be zeros.
+pub fn lost_pages() -> u64 {
+    LOST_PAGES.load(Ordering::Acquire)
+}
+
+static LOST_PAGES: AtomicU64 = AtomicU64::new(0);
+/// The ranges of all mappings, as a signal handler can read them: it must take no lock.
+static GUARDS: [Guard; GUARDS_MAX] = [const { Guard::free() }; GUARDS_MAX];
+/// Guards from here on have never been used.
+static GUARDS_USED: AtomicUsize = AtomicUsize::new(0);
+/// Used ones that are free again.
+static GUARDS_FREE: Mutex<Vec<&'static Guard>> = Mutex::new(Vec::new());
+/// What SIGBUS did before, and the size of a page.
+static BEFORE: OnceLock<(libc::sigaction, usize)> = OnceLock::new();
+
+/// One mapping, for the handler.
+#[derive(Debug)]
+struct Guard {
+    /// 0 while it is free. Stored last and cleared first.
+    start: AtomicUsize,
+    end: AtomicUsize,
+    /// Pages that were lost.
+    lost: AtomicU32,
+}
+
+impl Guard {
+    const fn free() -> Guard {
+        Guard { start: AtomicUsize::new(0), end: AtomicUsize::new(0), lost: AtomicU32::new(0) }
+    }
+
+    fn of(start: usize, length: usize) -> Option<&'static Guard> {
+        handle_bus_errors();
+        let mut free = GUARDS_FREE.lock();
+        let guard = free.pop().or_else(|| {
+            let guard = GUARDS.get(GUARDS_USED.load(Ordering::Relaxed))?;
+            GUARDS_USED.fetch_add(1, Ordering::Release);
+            Some(guard)
+        })?;
+        guard.lost.store(0, Ordering::Relaxed);
+        guard.end.store(start + length, Ordering::Relaxed);
+        guard.start.store(start, Ordering::Release);
+        Some(guard)
+    }
+
+    fn release(&'static self) {
+        let mut free = GUARDS_FREE.lock();
+        self.start.store(0, Ordering::Release);
+        free.push(self);
+    }
+
+    fn holds(&self, address: usize) -> bool {
+        let start = self.start.load(Ordering::Acquire);
+        let holds = start != 0 && start <= address && address < self.end.load(Ordering::Acquire);
+        // It may have been given to another mapping in between; the one of `address` is alive, since a thread reads it.
+        holds && self.start.load(Ordering::Acquire) == start
+    }
+}
+
+/// Installs the handler, once per process.
+fn handle_bus_errors() {
+    BEFORE.get_or_init(|| {
+        // SAFETY: all-zero bytes are a valid `sigaction`; the pointers are to live values of the right type or null; the
+        // handler has the type that SA_SIGINFO asks for, and does only what a signal handler may. SA_ONSTACK: the thread may
+        // have little stack left. If the system refuses, the signal ends the process as it would without a handler.
+        unsafe {
+            let mut before: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before);
+            let mut ours: libc::sigaction = std::mem::zeroed();
+            ours.sa_sigaction = on_bus_error as *const () as usize;
+            ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigemptyset(&raw mut ours.sa_mask);
+            libc::sigaction(libc::SIGBUS, &raw const ours, ptr::null_mut());
+            (before, rustix::param::page_size())
+        }
+    });
+}
+
+/// Takes no lock and allocates nothing: it interrupts a thread at any place.
+extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo; a positive code says that it is a fault, with an address.
+    let (is_fault, address) = unsafe { ((*info).si_code > 0, (*info).si_addr() as usize) };
+    let used = GUARDS_USED.load(Ordering::Acquire).min(GUARDS_MAX);
+    let guard = GUARDS[..used].iter().find(|guard| is_fault && guard.holds(address));
+    // Installing the handler takes a moment, and this one can't wait for it.
+    let before = BEFORE.get();
+    if let (Some(guard), Some((_, page_bytes))) = (guard, before) {
+        // Counted before anyone can see the zeros.
+        guard.lost.fetch_add(1, Ordering::AcqRel);
+        LOST_PAGES.fetch_add(1, Ordering::AcqRel);
+        let page = (address & !(page_bytes - 1)) as *mut _;
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+        // SAFETY: the page is within a mapping that a thread uses right now, so it is ours to replace, and stays mapped. Its
+        // bytes could not be read: nobody has seen others. A system call without a lock or `errno`.
+        if unsafe { mmap_anonymous(page, *page_bytes, ProtFlags::READ | ProtFlags::WRITE, flags) }.is_ok() {
+            return;
+        }
+    }
+    // Not ours. The instruction is tried again on return, under whatever handled it before.
+    // SAFETY: both values were given by the system; without one, the default action.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        let before = before.map_or(&raw const default, |(before, _)| before as *const _);
+        libc::sigaction(signal, before, ptr::null_mut());
     }
 }
 
@@ -198,6 +341,43 @@ mod tests {
         writer.prefault(100_000, 4096);
         writer.prefault(10, 4096);
         assert_eq!(writer.tail()[8000], 7);
+    }
+
+    #[test]
+    fn a_page_that_the_medium_can_not_give_reads_as_zeros_and_is_counted() {
+        let file = tempfile::tempfile().unwrap();
+        let page = rustix::param::page_size() as u32;
+        file.set_len(u64::from(4 * page)).unwrap();
+        let mapping = Arc::new(Mapping::of_file(&file, 4 * page).unwrap());
+        let neighbour = Arc::new(Mapping::in_memory(&[0; 8192]).unwrap());
+        let mut writer = mapping.writer().unwrap();
+        writer.tail().fill(7);
+        writer.advance(4 * page);
+        mapping.sync().unwrap();
+        let before = lost_pages();
+        file.set_len(u64::from(2 * page)).unwrap();
+        assert!(mapping.read(0, 2 * page).unwrap().iter().all(|byte| *byte == 7));
+        assert!(!mapping.has_lost_pages(), "what is still there is no fault");
+        assert!(mapping.read(2 * page, page).unwrap().iter().all(|byte| *byte == 0));
+        assert!(mapping.has_lost_pages() && !neighbour.has_lost_pages());
+        assert!(lost_pages() > before);
+        mapping.sync().unwrap();
+        drop((writer, mapping));
+
+        let again = Arc::new(Mapping::of_file(&file, 2 * page).unwrap());
+        assert!(!again.has_lost_pages(), "a new mapping knows nothing of an old one's pages");
+    }
+
+    #[test]
+    fn a_store_that_the_medium_does_not_take_is_counted() {
+        let file = tempfile::tempfile().unwrap();
+        let page = rustix::param::page_size() as u32;
+        file.set_len(u64::from(2 * page)).unwrap();
+        let mapping = Arc::new(Mapping::of_file(&file, 2 * page).unwrap());
+        let mut writer = mapping.writer().unwrap();
+        file.set_len(u64::from(page)).unwrap();
+        writer.tail()[page as usize] = 1;
+        assert!(mapping.has_lost_pages());
     }
 
     #[test]

@@ -33,11 +33,12 @@ mod tests;
 pub use compaction::{Compacted, Compaction, Moved, Verdict};
 pub use data::{DataSegment, DataWriter};
 pub use disk::{
-    ColdFile, Disk, DiskError, FileDisk, FileHandle, FileSystem, JournalFile, OpenedSegment, RealDisk, RealFileSystem,
-    SegmentFile,
+    ColdFile, Disk, DiskError, FileDisk, FileHandle, FileSystem, FolderHandle, JournalFile, MappedFile, OpenedSegment,
+    RealDisk, RealFileSystem, SegmentFile, copies_on_write,
 };
 pub use error::{Damage, LogError};
 pub use manifest::{Base, HINT_FILE, MANIFEST_FILE};
+pub use map::lost_pages;
 pub use recovery::Recovered;
 pub use scratch::scratch;
 pub use scrub::{SegmentPlace, scrub};

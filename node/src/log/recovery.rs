@@ -6,6 +6,8 @@
 //! - If no durable position is known, an invalid record ends the log only if nothing valid follows it.
 //! - Segments that the manifest lists were synced before it was written. They are taken as they are: a reader verifies
 //!   each record.
+//! - Nothing is removed or changed before all of it has been read and found sound: what looks like a leftover may be what
+//!   a manifest that is gone listed, and the last copy of it.
 
 use super::disk::Disk;
 use super::entries::{EntryPlace, EntryTable};
@@ -145,7 +147,12 @@ pub(super) fn recover(
         Some(_) => durable.map(|durable| durable.max(start(first))),
         None => durable,
     };
-    let (listed, numbers) = sort_out(disk, shard, manifest, first)?;
+    let Sorted { listed, numbers, leftovers } = sort_out(disk, shard, manifest, first)?;
+    let has_data = leftovers.iter().any(|number| number & DATA_SEGMENT != 0);
+    if manifest.is_none() && has_data && numbers.first() != Some(&1) {
+        // A log whose first segment is gone has a manifest, and records here that it listed.
+        return Err(damaged(start(0), Damage::Manifest));
+    }
     if let Some((_, missing)) = numbers.iter().zip(first..).find(|(number, expected)| *number != expected) {
         return Err(damaged(start(missing), Damage::SegmentMissing));
     }
@@ -172,19 +179,30 @@ pub(super) fn recover(
         starts: BTreeMap::new(),
         recovered: Recovered { from_base: manifest.is_some(), ..Recovered::default() },
     };
-    recovery.run(manifest, listed).map(Some)
+    let log = recovery.run(manifest, listed)?;
+    remove_leftovers(disk, shard, &leftovers)?;
+    Ok(Some(log))
 }
 
-/// Opens the segments that the manifest lists, and says which log segments there are from `first` on. What belongs to
-/// neither was left by something that did not come to its end: it is removed.
-fn sort_out(
-    disk: &dyn Disk,
-    shard: ShardId,
-    manifest: Option<&Manifest>,
-    first: u32,
-) -> Result<(Vec<Arc<Segment>>, Vec<u32>), LogError> {
+fn remove_leftovers(disk: &dyn Disk, shard: ShardId, leftovers: &[u32]) -> Result<(), LogError> {
+    Ok(leftovers.iter().try_for_each(|number| disk.remove_segment(shard, *number))?)
+}
+
+/// The segments of a shard's folder.
+struct Sorted {
+    /// Those that the manifest lists, open.
+    listed: Vec<Arc<Segment>>,
+    /// Those of the log.
+    numbers: Vec<u32>,
+    /// The others. Something that did not come to its end left them, if the rest is sound.
+    leftovers: Vec<u32>,
+}
+
+/// Opens the segments that the manifest lists, and says which log segments there are from `first` on, and which belong to
+/// neither.
+fn sort_out(disk: &dyn Disk, shard: ShardId, manifest: Option<&Manifest>, first: u32) -> Result<Sorted, LogError> {
     let listed = manifest.map_or(&[][..], |manifest| &manifest.listed);
-    let mut numbers = Vec::new();
+    let (mut numbers, mut leftovers) = (Vec::new(), Vec::new());
     for number in disk.list_segments(shard)? {
         if listed.iter().any(|listed| listed.number == number) {
             continue;
@@ -192,8 +210,12 @@ fn sort_out(
         if number & DATA_SEGMENT == 0 && number >= first {
             numbers.push(number);
         } else {
-            disk.remove_segment(shard, number)?;
+            leftovers.push(number);
         }
+    }
+    if planted(Bug::RecoveryRemovesFirst) {
+        remove_leftovers(disk, shard, &leftovers)?;
+        leftovers.clear();
     }
     let open = |listed: &super::manifest::Listed| {
         let position = Position { segment: listed.number, offset: 0 };
@@ -207,7 +229,7 @@ fn sort_out(
         Ok(Arc::new(segment))
     };
     let listed = listed.iter().map(open).collect::<Result<_, LogError>>()?;
-    Ok((listed, numbers))
+    Ok(Sorted { listed, numbers, leftovers })
 }
 
 struct Part {
@@ -250,13 +272,16 @@ impl Recovery<'_> {
         let end = Position { segment: self.parts[last].segment.number(), offset: scanned.end };
         if !scanned.sealed {
             self.check_cut(last, end)?;
-            self.cut(last, end)?;
         }
         if self.durable.is_some_and(|durable| end < durable) && !planted(Bug::DurableDamageCut) {
             return Err(self.damaged(end, Damage::EndsEarly));
         }
         if let Some(manifest) = manifest {
             self.state.complete(manifest).map_err(|damage| self.damaged(end, damage))?;
+        }
+        // All is sound. From here on something may change.
+        if !scanned.sealed {
+            self.cut(last, end)?;
         }
         // After kill -9 the page cache is ahead of the disk. What is shown from here on must not be lost by a power
         // failure later: it may be acknowledged without being written again. Clean files cost microseconds.

@@ -111,6 +111,11 @@ impl Segment {
         self.file.sync()
     }
 
+    /// Whether the medium failed to give or take a page of it: see [`Mapping::has_lost_pages`].
+    pub(super) fn has_lost_pages(&self) -> bool {
+        self.mapping.has_lost_pages()
+    }
+
     /// The record at `offset`, its checksums verified.
     pub(super) fn record(&self, offset: u32) -> Option<Record<'_>> {
         record::read(&self.seed, self.mapping.read(0, self.mapping.written())?, offset)

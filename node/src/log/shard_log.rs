@@ -382,6 +382,10 @@ impl ShardLog {
         }
         let position = self.end();
         self.write(kind, term, index, payload);
+        if self.active.has_lost_pages() {
+            // What was just written, or something before it, is not on its way to the medium.
+            return Err(LogError::Damaged { shard: self.shard, position, damage: Damage::Unreadable });
+        }
         self.prepare_next(bytes);
         Ok(position)
     }
@@ -748,10 +752,14 @@ impl ShardLog {
 }
 
 pub(super) fn read_manifest(disk: &dyn Disk, shard: ShardId) -> Result<Option<Manifest>, LogError> {
-    let Some(bytes) = disk.read_shard_file(shard, MANIFEST_FILE)? else { return Ok(None) };
     let position = Position { segment: 0, offset: 0 };
-    let damaged = LogError::Damaged { shard, position, damage: Damage::Manifest };
-    Manifest::decode(shard, bytes).map(Some).ok_or(damaged)
+    let damaged = |damage| LogError::Damaged { shard, position, damage };
+    let bytes = match disk.read_shard_file(shard, MANIFEST_FILE) {
+        Err(error) if error.is_unreadable() => return Err(damaged(Damage::Unreadable)),
+        read => read?,
+    };
+    let Some(bytes) = bytes else { return Ok(None) };
+    Manifest::decode(shard, bytes).map(Some).ok_or(damaged(Damage::Manifest))
 }
 
 /// Removes a shard's log from the disk, for a replica that was removed or is to start over. The shard's [`ShardLog`] must

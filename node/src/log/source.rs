@@ -222,7 +222,7 @@ fn make_ready(disk: &dyn Disk, shard: ShardId, number: u32, bytes: u32, before: 
     if let Some(Ok(spare)) = before
         && let Err(failure) = disk.remove_segment(shard, spare.segment.number())
     {
-        return failed(failure);
+        return if failure.is_full() { (Some(Ok(spare)), false) } else { failed(failure) };
     }
     match create(disk, shard, number, bytes) {
         Err(failure) if failure.is_full() => (None, false),

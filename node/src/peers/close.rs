@@ -86,6 +86,9 @@ pub(super) enum LinkError {
     /// The actor of the peer ended the connection, for a newer one or with its own end.
     #[error("ended by this node")]
     Cancelled,
+    /// A page of a mapped file was lost, and with it the certainty of what was about to be sent.
+    #[error("the medium lost bytes that may be among what was to be sent")]
+    LostPages,
     /// A task of the connection panicked: a fault of this program.
     #[error("a task of the connection panicked: {0}")]
     Panicked(String),
@@ -97,7 +100,7 @@ impl LinkError {
         match self {
             LinkError::Refused { code, .. } => *code,
             LinkError::Cancelled => CloseCode::Replaced,
-            LinkError::Panicked(_) => CloseCode::Restart,
+            LinkError::Panicked(_) | LinkError::LostPages => CloseCode::Restart,
             LinkError::HelloTimeout | LinkError::Lane(_) => CloseCode::Protocol,
             LinkError::Dial(_) | LinkError::Connection(_) | LinkError::Write(_) => CloseCode::Shutdown,
         }

@@ -6,6 +6,7 @@ use super::limits::{BULK_PARTS_AT_ONCE, BULK_PAUSE};
 use super::session;
 use super::{Shared, Slot, hello};
 use crate::cert::Identity;
+use crate::log::lost_pages;
 use kvorum_protocol::limits::PART_BYTES_MAX;
 use quinn::{Connection, SendStream};
 use std::convert::Infallible;
@@ -129,11 +130,16 @@ impl Drop for Up {
 /// Writes whatever waits, all of it at a time, or a few parts of it. The consensus lane's stream is the one that carried the hello.
 async fn write_lane(link: Arc<Link>, lane: Lane, mut stream: SendStream) -> Result<Infallible, LinkError> {
     stream.set_priority(lane.priority()).ok();
+    let lost_before = lost_pages();
     loop {
         link.slot.outbound(lane).filled().await;
         // Whoever else is ready goes first, and adds to what is sent: packets of many messages cost little more than one's.
         tokio::task::yield_now().await;
         let frames = link.slot.outbound(lane).take();
+        if lost_pages() != lost_before {
+            // Entries and values are copied here out of what was verified before.
+            return Err(LinkError::LostPages);
+        }
         if !link.shared.is_cut() && !frames.is_empty() {
             let is_long = frames.len() >= BULK_PARTS_AT_ONCE * PART_BYTES_MAX;
             stream.write_chunk(frames).await?;

@@ -5,7 +5,7 @@
 //! have been removed can be asked for.
 
 use crate::log::map::Mapping;
-use crate::log::{FileHandle, FileSystem};
+use crate::log::{FileHandle, FileSystem, FolderHandle, MappedFile};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -58,6 +58,7 @@ impl ScratchFileSystem {
 
 impl FileSystem for ScratchFileSystem {
     type File = ScratchFile;
+    type Folder = ScratchFolder;
 
     fn open(&self, path: &str) -> io::Result<ScratchFile> {
         if !self.is_there(path) {
@@ -101,8 +102,8 @@ impl FileSystem for ScratchFileSystem {
         if self.real(path).is_dir() { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
     }
 
-    fn sync_folder(&self, _path: &str) -> io::Result<()> {
-        Ok(())
+    fn open_folder(&self, _path: &str) -> io::Result<ScratchFolder> {
+        Ok(ScratchFolder)
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -143,6 +144,15 @@ impl FileSystem for ScratchFileSystem {
     }
 }
 
+/// A folder of it, of which nothing needs to last.
+pub(super) struct ScratchFolder;
+
+impl FolderHandle for ScratchFolder {
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// An open file of it.
 pub(super) struct ScratchFile {
     system: ScratchFileSystem,
@@ -177,7 +187,19 @@ fn copy_from(content: &[u8], offset: u64, bytes: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
+impl MappedFile for ScratchFile {
+    fn sync(&self) -> io::Result<()> {
+        FileHandle::sync(self)
+    }
+}
+
 impl FileHandle for ScratchFile {
+    type Mapped = ScratchFile;
+
+    fn into_mapped(self, _mapping: &Arc<Mapping>) -> ScratchFile {
+        self
+    }
+
     fn length(&self) -> io::Result<u64> {
         match (self.changed(), &self.real) {
             (Some(Content::Bytes(bytes)), _) => Ok(bytes.len() as u64),

@@ -1,7 +1,7 @@
 //! A cluster of real processes in a temporary folder.
 
 use super::ports::free_base_port;
-use super::process::{Log, NodeProcess, run_well};
+use super::process::{Log, NodeProcess, Surroundings, run_well};
 use super::wait::eventually;
 use kvorum_client::{Client, NodeId, NodeStatus, ShardId, Topology};
 use kvorum_protocol::hash;
@@ -27,13 +27,22 @@ pub(crate) struct ClusterOptions {
     pub(crate) fault_hooks: bool,
     /// Settings of every node, as environment variables.
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// How many file descriptors each node may have; `None` for as many as the test has.
+    pub(crate) descriptors: Option<u64>,
     /// Where its folder is made, if not where the system keeps temporary files.
     pub(crate) within: Option<PathBuf>,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        ClusterOptions { nodes: 3, shards: 8, fault_hooks: false, environment: Vec::new(), within: None }
+        ClusterOptions {
+            nodes: 3,
+            shards: 8,
+            fault_hooks: false,
+            environment: Vec::new(),
+            descriptors: None,
+            within: None,
+        }
     }
 }
 
@@ -55,6 +64,14 @@ struct Node {
 impl TestCluster {
     /// Lays out a cluster, starts its nodes, and waits until it serves every shard.
     pub(crate) async fn start(options: ClusterOptions) -> Self {
+        let mut cluster = TestCluster::laid_out(options);
+        (1..=cluster.options.nodes).for_each(|node| cluster.start_node(node));
+        cluster.wait_ready().await;
+        cluster
+    }
+
+    /// Lays out a cluster and starts none of its nodes.
+    pub(crate) fn laid_out(options: ClusterOptions) -> Self {
         let folder = match &options.within {
             Some(within) => TempDir::with_prefix_in("kvorum-test-", within),
             None => TempDir::with_prefix("kvorum-test-"),
@@ -62,10 +79,8 @@ impl TestCluster {
         let folder = folder.expect("a temporary folder can be made");
         let base_port = free_base_port();
         let nodes = (0..options.nodes).map(|_| Node::default()).collect();
-        let mut cluster = TestCluster { options, base_port, nodes, folder };
+        let cluster = TestCluster { options, base_port, nodes, folder };
         cluster.init();
-        (1..=cluster.options.nodes).for_each(|node| cluster.start_node(node));
-        cluster.wait_ready().await;
         cluster
     }
 
@@ -124,12 +139,23 @@ impl TestCluster {
 
     /// Starts a node that does not run. Does not wait for it.
     pub(crate) fn start_node(&mut self, node: usize) {
+        self.start_node_with(node, &[], Surroundings { descriptors: self.options.descriptors, ..Default::default() });
+    }
+
+    /// [`TestCluster::start_node`], with settings and in surroundings of its own.
+    pub(crate) fn start_node_with(
+        &mut self,
+        node: usize,
+        environment: &[(&'static str, String)],
+        surroundings: Surroundings,
+    ) {
         let config = config_path(&self.node_dir(node));
         let arguments = ["start", "--config", &config, "--exit-with-stdin"];
+        let environment = [&self.options.environment[..], environment].concat();
         let slot = &mut self.nodes[node - 1];
         assert!(slot.process.is_none(), "node {node} runs already");
         slot.log.push(format!("--- node {node} is started"));
-        slot.process = Some(NodeProcess::spawn(&arguments, &self.options.environment, &slot.log));
+        slot.process = Some(NodeProcess::spawn_with(&arguments, &environment, &slot.log, surroundings));
     }
 
     /// Kills a node as `kill -9` does, and returns when: it is gone by then.

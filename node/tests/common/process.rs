@@ -32,6 +32,20 @@ impl Log {
     }
 }
 
+/// What a process is given besides its arguments and environment.
+pub(crate) struct Surroundings {
+    /// How many file descriptors it may have; `None` for as many as the test has.
+    pub(crate) descriptors: Option<u64>,
+    /// Where its stderr goes.
+    pub(crate) stderr: Stdio,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Surroundings { descriptors: None, stderr: Stdio::piped() }
+    }
+}
+
 /// A running process. It is killed when this is dropped, and stops by itself when the test process dies, because its stdin
 /// ends then.
 pub(crate) struct NodeProcess {
@@ -45,17 +59,41 @@ impl NodeProcess {
     /// # Panics
     /// If it can't be started.
     pub(crate) fn spawn(arguments: &[&str], environment: &[(&str, String)], log: &Log) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kvorum"))
+        NodeProcess::spawn_with(arguments, environment, log, Surroundings::default())
+    }
+
+    /// [`NodeProcess::spawn`] in other surroundings; what goes to a pipe that is made here is in `log`.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub(crate) fn spawn_with(
+        arguments: &[&str],
+        environment: &[(&str, String)],
+        log: &Log,
+        surroundings: Surroundings,
+    ) -> Self {
+        let binary = env!("CARGO_BIN_EXE_kvorum");
+        let Surroundings { descriptors, stderr } = surroundings;
+        let mut command = match descriptors {
+            None => Command::new(binary),
+            Some(descriptors) => {
+                let mut shell = Command::new("sh");
+                // The hard limit and the soft one.
+                shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), binary]);
+                shell
+            }
+        };
+        let mut child = command
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .expect("the binary under test can be started");
         let stdout = child.stdout.take().expect("stdout is piped");
-        let stderr = child.stderr.take().expect("stderr is piped");
-        let readers = vec![copy_lines(stdout, log.clone()), copy_lines(stderr, log.clone())];
+        let mut readers = vec![copy_lines(stdout, log.clone())];
+        readers.extend(child.stderr.take().map(|stderr| copy_lines(stderr, log.clone())));
         NodeProcess { child, readers }
     }
 

@@ -3,7 +3,7 @@
 use super::faults::FileKind;
 use super::state::State;
 use kvorum_node::log::map::Mapping;
-use kvorum_node::log::{FileHandle, FileSystem};
+use kvorum_node::log::{FileHandle, FileSystem, FolderHandle, MappedFile};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ impl MountedFileSystem {
 
 impl FileSystem for MountedFileSystem {
     type File = MountedFile;
+    type Folder = MountedFolder;
 
     fn open(&self, path: &str) -> io::Result<MountedFile> {
         let id = self.state.lock().open(self.process, path)?;
@@ -55,8 +56,8 @@ impl FileSystem for MountedFileSystem {
         self.state.lock().create_folder(self.process, path)
     }
 
-    fn sync_folder(&self, path: &str) -> io::Result<()> {
-        self.state.lock().sync_folder(self.process, path)
+    fn open_folder(&self, path: &str) -> io::Result<MountedFolder> {
+        Ok(MountedFolder { system: self.clone(), path: path.to_owned() })
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -80,6 +81,18 @@ impl FileSystem for MountedFileSystem {
     }
 }
 
+/// An open folder of a [`MountedFileSystem`].
+pub struct MountedFolder {
+    system: MountedFileSystem,
+    path: String,
+}
+
+impl FolderHandle for MountedFolder {
+    fn sync(&self) -> io::Result<()> {
+        self.system.state.lock().sync_folder(self.system.process, &self.path)
+    }
+}
+
 /// An open file of a [`MountedFileSystem`].
 pub struct MountedFile {
     state: Arc<Mutex<State>>,
@@ -87,7 +100,19 @@ pub struct MountedFile {
     file: (u64, FileKind),
 }
 
+impl MappedFile for MountedFile {
+    fn sync(&self) -> io::Result<()> {
+        FileHandle::sync(self)
+    }
+}
+
 impl FileHandle for MountedFile {
+    type Mapped = MountedFile;
+
+    fn into_mapped(self, _mapping: &Arc<Mapping>) -> MountedFile {
+        self
+    }
+
     fn length(&self) -> io::Result<u64> {
         self.state.lock().length(self.process, self.file.0)
     }

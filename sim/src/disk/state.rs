@@ -7,7 +7,7 @@ use super::names::{Entry, Names, folder_of};
 use kvorum_node::log::map::Mapping;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -104,11 +104,26 @@ impl State {
     pub(super) fn lose_hints(&mut self) -> bool {
         let hints: Vec<String> =
             self.names.files().map(|(path, _)| path.to_owned()).filter(|path| path.ends_with("/hint")).collect();
-        for path in &hints {
+        self.lose(&hints)
+    }
+
+    pub(super) fn lose_manifests(&mut self) -> bool {
+        let names: BTreeSet<&str> = self.names.files().map(|(path, _)| path).collect();
+        let is_needed = |path: &&&str| {
+            path.strip_suffix("/manifest")
+                .is_some_and(|folder| !names.contains(&*format!("{folder}/0000000001.segment")))
+        };
+        let manifests: Vec<String> = names.iter().filter(is_needed).map(|path| (*path).to_owned()).collect();
+        self.lose(&manifests)
+    }
+
+    /// Makes files go. Returns whether there were any.
+    fn lose(&mut self, paths: &[String]) -> bool {
+        for path in paths {
             self.names.set(path, None);
             self.names.sync(folder_of(path));
         }
-        !hints.is_empty()
+        !paths.is_empty()
     }
 
     fn forget_nameless(&mut self) {

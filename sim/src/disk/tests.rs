@@ -5,7 +5,7 @@ use bytes::Bytes;
 use kvorum_node::journal::{
     InlineSync, JournalError, JournalOptions, JournalWriter, PersistListener, Submission, replay,
 };
-use kvorum_node::log::{FileHandle, FileSystem, InlineSource, LogError, LogOptions, ShardLog};
+use kvorum_node::log::{FileHandle, FileSystem, FolderHandle, InlineSource, LogError, LogOptions, ShardLog};
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
 use kvorum_protocol::{LogIndex, ShardId, Term};
 use rand::{Rng, SeedableRng};
@@ -137,7 +137,7 @@ fn make(system: &SimFileSystem, path: &str, bytes: &[u8]) -> MountedFile {
     let file = mount.create(path).unwrap();
     file.write_at(0, bytes).unwrap();
     file.sync().unwrap();
-    mount.sync_folder(names::folder_of(path)).unwrap();
+    mount.open_folder(names::folder_of(path)).unwrap().sync().unwrap();
     file
 }
 
@@ -181,7 +181,7 @@ fn names_are_durable_with_their_folder_only() {
         mount.rename("new", "old").unwrap();
         mount.create_folder("folder").unwrap();
         mount.create("folder/inner").unwrap();
-        mount.sync_folder("folder").unwrap();
+        mount.open_folder("folder").unwrap().sync().unwrap();
         system.power_loss(&mut rng(seed));
         let names: Vec<String> = system.files().into_iter().map(|(path, _)| path).collect();
         seen.insert(names.join(" "));
@@ -384,7 +384,7 @@ fn a_misdirected_write_is_on_the_medium_in_the_wrong_place_only() {
     file.write_at(4096, &[2; 4096]).unwrap();
     file.sync().unwrap();
     assert_eq!(read(&system, "journal/a").unwrap()[4096..8192], [2; 4096], "the cache shows what was meant");
-    system.mount().sync_folder("").unwrap();
+    system.mount().open_folder("").unwrap().sync().unwrap();
     system.power_loss(&mut rng(1));
     let bytes = read(&system, "journal/a").unwrap();
     assert_eq!(bytes[4096..8192], [1; 4096]);

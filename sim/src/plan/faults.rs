@@ -528,9 +528,10 @@ impl Draft<'_> {
     fn damage(&mut self) {
         let node = self.unlucky;
         let journal = self.random.random_bool(0.5);
-        let kind = match self.random.random_bool(0.3) {
-            true => FaultKind::MisdirectWrite { node },
-            false => FaultKind::FlipBit { node, journal },
+        let kind = match self.random.random_range(0..10) {
+            0..3 => FaultKind::MisdirectWrite { node },
+            3..5 => FaultKind::LoseManifests { node },
+            _ => FaultKind::FlipBit { node, journal },
         };
         self.now(kind);
         if self.random.random_bool(0.4) {

@@ -129,6 +129,14 @@ impl World<'_> {
                 let at = usize::from(node);
                 at < self.nodes.len() && self.nodes[at].files.lose_hints()
             }
+            FaultKind::LoseManifests { node } => {
+                let at = usize::from(node);
+                if at >= self.nodes.len() || !self.nodes[at].files.lose_manifests() {
+                    return false;
+                }
+                self.nodes[at].damaged = true;
+                true
+            }
             FaultKind::WallJump { node, ms } => self.on_machine(node, |world, at| world.nodes[at].clock.jump_wall(ms)),
             FaultKind::ClockRate { node, ppm } => {
                 let ppm = ppm.clamp(-50_000, 50_000);
@@ -313,6 +321,7 @@ pub(super) fn name(kind: &FaultKind) -> &'static str {
         FaultKind::MisdirectWrite { .. } => "misdirected write",
         FaultKind::Wipe { .. } => "disk swapped",
         FaultKind::LoseHints { .. } => "hints lost",
+        FaultKind::LoseManifests { .. } => "manifests lost",
         FaultKind::WallJump { .. } => "wall clock jump",
         FaultKind::ClockRate { .. } => "clock rate",
         FaultKind::DropClients => "clients dropped",

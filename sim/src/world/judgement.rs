@@ -92,7 +92,16 @@ impl World<'_> {
 
     /// What is not as it should be by now, and the property that it breaks if it stays so.
     fn unsettled(&self) -> Option<(&'static str, String)> {
-        self.unfinished().map(|what| ("progress", what)).or_else(|| self.untidy())
+        let unfinished = self.unfinished().map(|what| ("progress", what));
+        unfinished.or_else(|| self.untidy()).or_else(|| self.unanswered().map(|what| ("replies", what)))
+    }
+
+    /// An answer to a forwarded request that found a full lane, with none in its place by now.
+    fn unanswered(&self) -> Option<String> {
+        self.nodes.iter().enumerate().find_map(|(at, node)| {
+            let (to, id) = node.process.as_ref()?.outbox.owed()?;
+            Some(format!("node {at} owes {to} an answer to what it passed on as {id}"))
+        })
     }
 
     pub(super) fn operations_of_prober_failed(&self) -> bool {
@@ -125,6 +134,9 @@ impl World<'_> {
         let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let again = running.map(|process| process.journal.files_used_again(ring)).sum();
         self.add("journal files used again", again);
+        let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let refused = running.map(|process| process.outbox.refused()).sum();
+        self.add("answers that found a full lane", refused);
         let (mut retries, mut renumbered, mut redirects, mut disk_full, mut overloaded) = (0, 0, 0, 0, 0);
         for client in &self.clients {
             retries += client.retries;

@@ -164,7 +164,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 40] = [
+const COVERAGE: [&str; 41] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -205,6 +205,7 @@ const COVERAGE: [&str; 40] = [
     "scrub passes",
     "cold damage found by the scrubber",
     "requests turned away by a full queue",
+    "answers that found a full lane",
 ];
 
 impl<'a> World<'a> {

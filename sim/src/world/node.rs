@@ -41,7 +41,7 @@ use kvorum_protocol::{
 };
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +139,10 @@ pub(super) struct Process {
     pub(super) router: Arc<Router>,
     pub(super) desk: PeerDesk,
     pub(super) outbox: Arc<Outbox>,
+    /// A data segment that an opening which found damage has removed.
+    pub(super) lost_by_opening: Option<String>,
+    /// The machine's disk, to look at.
+    machine: SimFileSystem,
     pub(super) journal: Journal,
     pub(super) shards: BTreeMap<ShardId, Replica>,
     folder: Uuid,
@@ -303,7 +307,9 @@ impl Node {
         let desk_sinks: DeskSinks = Arc::default();
         let watched = Arc::clone(&desk_sinks);
         let watch = move |peer, sink| watched.lock().push((peer, sink));
-        let outbox: Arc<Outbox> = Arc::default();
+        // By turns a lane that is nearly always full, one that is now and then, and one that never is.
+        let replies_max = [1, 3, usize::MAX][number as usize % 3];
+        let outbox = Arc::new(Outbox::new(replies_max));
         router.set_peers(Arc::clone(&outbox) as _);
         let log = LogOptions {
             segment_bytes_first: options.disk.segment_bytes_first,
@@ -319,6 +325,8 @@ impl Node {
             desk: PeerDesk::new(Arc::clone(&context), known_disks, Box::new(watch), SnapshotReads::Here),
             router,
             outbox,
+            lost_by_opening: None,
+            machine: self.files.clone(),
             journal,
             connections: BTreeMap::new(),
             context,
@@ -461,6 +469,7 @@ impl Process {
         let ready = Arc::clone(&self.ready);
         let waker = Waker::new(move || ready.lock().push(shard));
         let now = clock.monotonic();
+        let before = unlisted(&self.machine, shard);
         let opened = catch_unwind(AssertUnwindSafe(|| ShardHost::open(arguments, waker, now)));
         let failure = match opened {
             Ok(Ok(host)) => {
@@ -470,7 +479,12 @@ impl Process {
                 replica.host = Some(host);
                 return Ended::Fine;
             }
-            Ok(Err(error)) => Err(error),
+            Ok(Err(error)) => {
+                if error.remedy() == Remedy::LeaveOut {
+                    self.lost_by_opening = before.difference(&unlisted(&self.machine, shard)).next().cloned();
+                }
+                Err(error)
+            }
             Err(panic) => Ok(panic_text(&*panic)),
         };
         self.failed(shard, clock, failure)
@@ -840,5 +854,16 @@ impl StartError {
             StartError::Ring(error) => matches!(error, KeptError::Damaged(_)),
             StartError::Files(_) | StartError::Disk(_) => false,
         }
+    }
+}
+
+/// The data segments in a shard's folder that has no manifest to list them.
+fn unlisted(machine: &SimFileSystem, shard: ShardId) -> BTreeSet<String> {
+    let folder = format!("shards/{:05}/", shard.0);
+    let names = machine.files().into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&folder));
+    let names: BTreeSet<String> = names.collect();
+    match names.contains(&format!("{folder}manifest")) {
+        true => BTreeSet::new(),
+        false => names.into_iter().filter(|name| name.ends_with(".data")).collect(),
     }
 }

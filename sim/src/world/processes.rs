@@ -236,6 +236,11 @@ impl World<'_> {
             }
             Ended::Faulty(_) => {
                 self.count("faulty replicas");
+                let removed = self.nodes[at].process.as_mut().and_then(|process| process.lost_by_opening.take());
+                if let Some(name) = removed {
+                    let detail = format!("node {at} shard {shard}: a start that found damage removed {name}: {why}");
+                    self.violate("damage", detail);
+                }
                 if !self.nodes[at].damaged {
                     self.violate(
                         "durability",

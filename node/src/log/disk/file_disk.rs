@@ -11,7 +11,7 @@
 //! Files are made under a name that ends in `.new`, synced, renamed, and their folder is synced: a name without `.new`
 //! always stands for a whole file.
 
-use super::file_system::{FileHandle, FileSystem};
+use super::file_system::{FileHandle, FileSystem, FolderHandle, MappedFile};
 use super::real::RealFileSystem;
 use super::{ColdFile, Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
 use crate::log::map::Mapping;
@@ -69,10 +69,10 @@ impl<F: FileSystem> FileDisk<F> {
             disk.create_folder(folder)?;
         }
         for folder in [ROOT_FOLDER, SHARDS_FOLDER, JOURNAL_FOLDER] {
-            disk.sync_folder(folder)?;
+            disk.open_folder(folder)?.sync()?;
         }
         for shard in disk.list_shards()? {
-            disk.sync_folder(&shard_folder(shard))?;
+            disk.open_folder(&shard_folder(shard))?.sync()?;
         }
         Ok(disk)
     }
@@ -94,9 +94,12 @@ impl<F: FileSystem> FileDisk<F> {
         Ok(Some(OpenFile { handle, bytes, path: self.system.display(path) }))
     }
 
+    /// Maps a file and closes it.
     fn open_mapped(&self, file: OpenFile<F::File>) -> Result<OpenedSegment, DiskError> {
         let mapping = file.handle.map(file.bytes).map_err(file.error("map"))?;
-        Ok(OpenedSegment { mapping, file: Box::new(file) })
+        let OpenFile { handle, path, .. } = file;
+        let file = Box::new(MappedSegment { file: handle.into_mapped(&mapping), path });
+        Ok(OpenedSegment { mapping, file })
     }
 
     /// A file of `bytes` bytes with real blocks that begins with `header`, durable under its name.
@@ -115,6 +118,8 @@ impl<F: FileSystem> FileDisk<F> {
     /// name, so that a full disk is not fuller for having tried.
     fn write_new(&self, path: &str, fill: impl FnOnce(&F::File) -> io::Result<()>) -> Result<F::File, DiskError> {
         let temporary = format!("{path}{NEW_SUFFIX}");
+        // First of all: from the rename on, only a sync may fail.
+        let folder = self.open_folder(folder_of(path))?;
         let made = self.system.create(&temporary).and_then(|handle| {
             fill(&handle)?;
             handle.sync()?;
@@ -126,13 +131,14 @@ impl<F: FileSystem> FileDisk<F> {
             let _ = self.system.remove(&temporary);
             self.error("create", path)(source)
         })?;
-        self.sync_folder(folder_of(path))?;
+        folder.sync()?;
         Ok(handle)
     }
 
     fn create_folder(&self, path: &str) -> Result<(), DiskError> {
+        let above = self.open_folder(folder_of(path))?;
         match self.system.create_folder(path) {
-            Ok(()) => self.sync_folder(folder_of(path)),
+            Ok(()) => above.sync(),
             // It is durable: made by this process, or found when the disk was opened.
             Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(source) => Err(self.error("create", path)(source)),
@@ -148,13 +154,15 @@ impl<F: FileSystem> FileDisk<F> {
     }
 
     fn remove(&self, path: &str) -> Result<(), DiskError> {
+        let folder = self.open_folder(folder_of(path))?;
         self.system.remove(path).map_err(self.error("remove", path))?;
-        self.sync_folder(folder_of(path))
+        folder.sync()
     }
 
-    /// Makes the names in a folder durable: the last step of every change to one, and taken nowhere else.
-    fn sync_folder(&self, folder: &str) -> Result<(), DiskError> {
-        self.system.sync_folder(folder).map_err(self.error("sync", folder))
+    /// Opens a folder: the first step of every change to one.
+    fn open_folder(&self, path: &str) -> Result<OpenFolder<F::Folder>, DiskError> {
+        let handle = self.system.open_folder(path).map_err(self.error("open", path))?;
+        Ok(OpenFolder { handle, path: self.system.display(path) })
     }
 
     /// Writes a file out, then drops what is cached of it.
@@ -210,7 +218,14 @@ impl<F: FileSystem> Disk for FileDisk<F> {
         header: &[u8],
     ) -> Result<OpenedSegment, DiskError> {
         self.create_folder(&shard_folder(shard))?;
-        self.open_mapped(self.create_allocated(&segment_path(shard, number), bytes, header)?)
+        let path = segment_path(shard, number);
+        self.open_mapped(self.create_allocated(&path, bytes, header)?).or_else(|error| {
+            if error.is_full() {
+                // What can't be mapped now is made again later.
+                self.remove(&path)?;
+            }
+            Err(error)
+        })
     }
 
     fn open_segment(&self, shard: ShardId, number: u32) -> Result<Option<OpenedSegment>, DiskError> {
@@ -336,6 +351,31 @@ impl AsRef<[u8]> for Mapped {
     }
 }
 
+/// A folder that is about to change, and its name for messages.
+struct OpenFolder<H> {
+    handle: H,
+    path: String,
+}
+
+impl<H: FolderHandle> OpenFolder<H> {
+    /// Makes the names in it durable: the last step of every change to it.
+    fn sync(&self) -> Result<(), DiskError> {
+        self.handle.sync().map_err(|source| DiskError::new("sync", self.path.clone(), source))
+    }
+}
+
+/// A segment's file once it is mapped, and its name for messages.
+struct MappedSegment<M> {
+    file: M,
+    path: String,
+}
+
+impl<M: MappedFile> SegmentFile for MappedSegment<M> {
+    fn sync(&self) -> Result<(), DiskError> {
+        self.file.sync().map_err(|source| DiskError::new("sync", self.path.clone(), source))
+    }
+}
+
 /// A file with its size, which does not change, and its name for messages.
 struct OpenFile<H> {
     handle: H,
@@ -346,12 +386,6 @@ struct OpenFile<H> {
 impl<H> OpenFile<H> {
     fn error(&self, operation: &'static str) -> impl FnOnce(io::Error) -> DiskError {
         move |source| DiskError::new(operation, self.path.clone(), source)
-    }
-}
-
-impl<H: FileHandle> SegmentFile for OpenFile<H> {
-    fn sync(&self) -> Result<(), DiskError> {
-        self.handle.sync().map_err(self.error("sync"))
     }
 }
 

@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub trait FileSystem: Send + Sync + 'static {
     /// An open file.
     type File: FileHandle;
+    /// An open folder.
+    type Folder: FolderHandle;
 
     /// Opens a file for reading and writing. `NotFound` if there is none.
     fn open(&self, path: &str) -> io::Result<Self::File>;
@@ -28,8 +30,8 @@ pub trait FileSystem: Send + Sync + 'static {
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Makes a folder in one that exists. `AlreadyExists` if it is there.
     fn create_folder(&self, path: &str) -> io::Result<()>;
-    /// Makes the names in a folder, and which files they stand for, survive power loss. Blocks.
-    fn sync_folder(&self, path: &str) -> io::Result<()>;
+    /// Opens a folder, so that what changes in it can be synced without asking the system for anything more.
+    fn open_folder(&self, path: &str) -> io::Result<Self::Folder>;
     /// The names in a folder, in any order. `NotFound` if there is no such folder.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
 
@@ -44,9 +46,26 @@ pub trait FileSystem: Send + Sync + 'static {
     fn display(&self, path: &str) -> String;
 }
 
+/// An open folder of a [`FileSystem`].
+#[expect(clippy::missing_errors_doc, reason = "every method fails as the system says")]
+pub trait FolderHandle {
+    /// Makes the names in the folder, and which files they stand for, survive power loss. Blocks.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// What is kept of a file that stays mapped: enough to sync it.
+#[expect(clippy::missing_errors_doc, reason = "every method fails as the system says")]
+pub trait MappedFile: Send + Sync + 'static {
+    /// As [`FileHandle::sync`].
+    fn sync(&self) -> io::Result<()>;
+}
+
 /// An open file of a [`FileSystem`].
 #[expect(clippy::missing_errors_doc, reason = "every method fails as the system says")]
 pub trait FileHandle: Send + Sync + 'static {
+    /// What is kept of it while it is mapped.
+    type Mapped: MappedFile;
+
     /// Its length in bytes.
     fn length(&self) -> io::Result<u64>;
     /// Makes it `bytes` long, with real blocks, so that a store into its mapping never finds the disk full. New bytes are
@@ -71,4 +90,6 @@ pub trait FileHandle: Send + Sync + 'static {
     fn forget_cached(&self) -> io::Result<()>;
     /// Maps its first `length` bytes, shared. `UnexpectedEof` if the file is shorter.
     fn map(&self, length: u32) -> io::Result<Arc<Mapping>>;
+    /// Gives the open file up for what can sync it through `mapping`, which is one of this file as a whole.
+    fn into_mapped(self, mapping: &Arc<Mapping>) -> Self::Mapped;
 }

@@ -1,7 +1,7 @@
 //! The file system of the machine, as [`FileSystem`] wants it. `<root>/lock` is held exclusively while the node runs.
 
 use super::DiskError;
-use super::file_system::{FileHandle, FileSystem};
+use super::file_system::{FileHandle, FileSystem, FolderHandle, MappedFile};
 use crate::log::map::Mapping;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -46,8 +46,32 @@ impl RealFileSystem {
     }
 }
 
+/// The name of the file system below a folder, if it is known to write what is stored into new blocks: blocks that were
+/// allocated ahead are no promise there, and a store into a mapping may find the disk full.
+///
+/// # Errors
+/// What the system says.
+#[cfg(target_os = "linux")]
+pub fn copies_on_write(folder: &Path) -> io::Result<Option<&'static str>> {
+    // The first two from linux/magic.h, the others from their projects.
+    const KNOWN: [(u64, &str); 4] =
+        [(0x9123_683e, "btrfs"), (0xf2f5_2010, "f2fs"), (0x2fc1_2fc1, "zfs"), (0xca45_1a4e, "bcachefs")];
+    let found = rustix::fs::statfs(folder)?.f_type as u64 & u64::from(u32::MAX);
+    Ok(KNOWN.iter().find(|(magic, _)| *magic == found).map(|(_, name)| *name))
+}
+
+/// Elsewhere nobody knows.
+///
+/// # Errors
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn copies_on_write(_folder: &Path) -> io::Result<Option<&'static str>> {
+    Ok(None)
+}
+
 impl FileSystem for RealFileSystem {
     type File = RealFile;
+    type Folder = RealFolder;
 
     fn open(&self, path: &str) -> io::Result<RealFile> {
         OpenOptions::new().read(true).write(true).open(self.path(path)).map(RealFile)
@@ -73,8 +97,8 @@ impl FileSystem for RealFileSystem {
         fs::create_dir(self.path(path))
     }
 
-    fn sync_folder(&self, path: &str) -> io::Result<()> {
-        File::open(self.path(path))?.sync_all()
+    fn open_folder(&self, path: &str) -> io::Result<RealFolder> {
+        File::open(self.path(path)).map(RealFolder)
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -106,11 +130,33 @@ impl FileSystem for RealFileSystem {
     }
 }
 
+/// An open folder of the machine.
+#[derive(Debug)]
+pub struct RealFolder(File);
+
+impl FolderHandle for RealFolder {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+/// A mapped file of the machine. The mapping keeps the file open inside the kernel, and takes no descriptor for it.
+#[derive(Debug)]
+pub struct RealMapped(Arc<Mapping>);
+
+impl MappedFile for RealMapped {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
 /// An open file of the machine.
 #[derive(Debug)]
 pub struct RealFile(File);
 
 impl FileHandle for RealFile {
+    type Mapped = RealMapped;
+
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
@@ -154,6 +200,10 @@ impl FileHandle for RealFile {
 
     fn map(&self, length: u32) -> io::Result<Arc<Mapping>> {
         Mapping::of_file(&self.0, length).map(Arc::new)
+    }
+
+    fn into_mapped(self, mapping: &Arc<Mapping>) -> RealMapped {
+        RealMapped(Arc::clone(mapping))
     }
 }
 
@@ -228,6 +278,51 @@ mod tests {
         disk.remove_segment(shard, 3).unwrap();
         assert_eq!(opened.mapping.read(4000, 3), Some(&b"abc"[..]), "a mapping outlives the name");
         assert!(disk.list_segments(shard).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_system_is_named_if_it_copies_on_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = copies_on_write(folder.path()).unwrap();
+        assert!(found.is_none_or(|name| ["btrfs", "f2fs", "zfs", "bcachefs"].contains(&name)));
+        assert_eq!(copies_on_write(Path::new("/proc")).unwrap(), None);
+        assert!(copies_on_write(&folder.path().join("gone")).is_err());
+    }
+
+    #[test]
+    fn what_is_used_up_is_told_from_what_is_broken() {
+        let error = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        use rustix::io::Errno;
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            assert!(DiskError::new("open", "x", error(errno)).is_full());
+            assert!(!DiskError::new("sync", "x", error(errno)).is_full(), "a sync never asks for one");
+        }
+        assert!(DiskError::new("map", "x", error(Errno::NOMEM)).is_full());
+        assert!(!DiskError::new("create", "x", error(Errno::NOMEM)).is_full());
+        assert!(DiskError::new("read", "x", error(Errno::IO)).is_unreadable());
+        assert!(!DiskError::new("write", "x", error(Errno::IO)).is_unreadable());
+    }
+
+    #[test]
+    fn a_mapped_segment_takes_no_descriptor_and_can_be_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path()).unwrap();
+        let opened = disk.create_segment(ShardId(1), 1, 4096, b"header").unwrap();
+        let path = folder.path().join("shards/00001/0000000001.segment");
+        let is_open = || {
+            let links =
+                fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+            links.into_iter().any(|target| target == path)
+        };
+        if cfg!(target_os = "linux") {
+            assert!(!is_open());
+        }
+        let mut writer = opened.mapping.writer().unwrap();
+        writer.tail()[100..103].copy_from_slice(b"abc");
+        opened.file.sync().unwrap();
+        assert_eq!(&fs::read(&path).unwrap()[100..103], b"abc");
+        fs::remove_file(&path).unwrap();
+        opened.file.sync().unwrap();
     }
 
     #[test]

@@ -271,8 +271,24 @@ fn a_lost_or_damaged_part_is_damage_and_never_an_older_state() {
     assert_eq!(damage_of(try_open(&disk, end)), Damage::SegmentMissing);
 
     let disk = model.disk.after_kill();
+    let manifest = disk.read_shard_file(SHARD, MANIFEST_FILE).unwrap().unwrap();
     disk.remove_shard_file(SHARD, MANIFEST_FILE).unwrap();
-    assert_eq!(damage_of(try_open(&disk, end)), Damage::SegmentMissing, "the log no longer begins at its first entry");
+    for _ in 0..2 {
+        let files = disk.list_segments(SHARD).unwrap();
+        assert_eq!(damage_of(try_open(&disk, end)), Damage::Manifest, "the log no longer begins at its first entry");
+        assert_eq!(disk.list_segments(SHARD).unwrap(), files, "the last copy of what it listed stays where it is");
+    }
+    disk.write_shard_file(SHARD, MANIFEST_FILE, &[&manifest]).unwrap();
+    assert_eq!(Model::scanned(&open(&disk, end).0), model.expected(), "it was put back, and nothing is lost");
+
+    // Data without a log or a manifest was not left by anything that works.
+    let disk = model.disk.after_kill();
+    disk.remove_shard_file(SHARD, MANIFEST_FILE).unwrap();
+    for number in disk.list_segments(SHARD).unwrap().into_iter().filter(|number| number & DATA_SEGMENT == 0) {
+        disk.remove_segment(SHARD, number).unwrap();
+    }
+    assert_eq!(damage_of(try_open(&disk, None)), Damage::Manifest);
+    assert_eq!(disk.list_segments(SHARD).unwrap(), [data]);
 
     let disk = model.disk.after_kill();
     let mut bytes = disk.read_shard_file(SHARD, MANIFEST_FILE).unwrap().unwrap();

@@ -11,9 +11,10 @@ fn kind_name(kind: &FaultKind) -> String {
 /// The node whose medium a fault damages.
 fn damaged_node(fault: &Fault) -> Option<u16> {
     match fault.kind {
-        FaultKind::FlipBit { node, .. } | FaultKind::MisdirectWrite { node } | FaultKind::Wipe { node, .. } => {
-            Some(node)
-        }
+        FaultKind::FlipBit { node, .. }
+        | FaultKind::MisdirectWrite { node }
+        | FaultKind::LoseManifests { node }
+        | FaultKind::Wipe { node, .. } => Some(node),
         _ => None,
     }
 }
