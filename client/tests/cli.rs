@@ -200,13 +200,9 @@ async fn outputs_that_can_not_be_written_cost_an_exit_code_and_no_panic() {
     }
     let (_, stderr, _) = said(&url, &["PUT", "k", "v"], "").await;
     assert_eq!(stderr, "");
-    let output = Command::new(env!("CARGO_BIN_EXE_kvorum-cli"))
-        .args(["GET", "k"])
-        .env("KVORUM_URL", &url)
-        .stdout(full())
-        .output()
-        .await
-        .unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_kvorum-cli"));
+    program.args(["GET", "k"]).env("KVORUM_URL", &url).stdout(full()).stderr(Stdio::piped());
+    let output = program.spawn().unwrap().wait_with_output().await.unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.starts_with("error: the output can't be written: No space left on device"), "{told}");
 }

@@ -76,6 +76,7 @@ impl Session {
 
     /// Runs one command of a script or the REPL. `None` if there is nothing on the line.
     pub(crate) fn run_line(&mut self, line: &str) -> Option<(Exit, Option<Action>)> {
+        self.was_interrupted = false;
         Some(match Session::understand(line)? {
             Ok(action) => (self.run(&action), Some(action)),
             Err(problem) => (self.usage(&problem), None),
@@ -84,7 +85,6 @@ impl Session {
 
     /// Runs one command and prints what it says.
     pub(crate) fn run(&mut self, action: &Action) -> Exit {
-        self.was_interrupted = false;
         if action.is_local() {
             let Action::Help(spec) = action else { return Exit::Ok };
             let text = spec.map_or_else(crate::cli::commands::overview, |spec| spec.full_help());
