@@ -71,6 +71,6 @@ impl Admin {
     /// A node is found by its identity only once the topology is known.
     async fn topology(&self) -> Result<(), Error> {
         let core = &self.client.core;
-        core.known_topology(core.deadline(None)).await.map(|_| ())
+        core.known_topology(self.client.deadline(None)).await.map(|_| ())
     }
 }

@@ -43,7 +43,7 @@ impl GetMany {
     }
 
     async fn run(self) -> Vec<Result<Option<Entry>, Error>> {
-        let deadline = self.client.core.deadline(self.deadline);
+        let deadline = self.client.deadline(self.deadline);
         let mut results: Vec<Option<Result<Option<Entry>, Error>>> = Vec::with_capacity(self.keys.len());
         let mut members = Vec::with_capacity(self.keys.len());
         for (index, key) in self.keys.iter().enumerate() {
@@ -128,7 +128,7 @@ impl Batch {
     }
 
     async fn run(self) -> Vec<Result<WriteResult, Error>> {
-        let deadline = self.client.core.deadline(self.deadline);
+        let deadline = self.client.deadline(self.deadline);
         let mut results: Vec<Option<Result<WriteResult, Error>>> = Vec::with_capacity(self.ops.len());
         let mut mutations = Vec::with_capacity(self.ops.len());
         let mut members = Vec::with_capacity(self.ops.len());
@@ -276,7 +276,7 @@ impl Atomic {
             kind: Kind::Write,
             body: RequestBody::Atomic(request),
             bytes,
-            deadline: self.client.core.deadline(self.deadline),
+            deadline: self.client.deadline(self.deadline),
             sequence: Some(sequence),
         };
         match self.client.core.execute(call).await? {

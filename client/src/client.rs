@@ -27,6 +27,8 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) core: Arc<Core>,
+    /// When whatever this handle begins must have ended, see [`Client::bounded`].
+    until: Option<Duration>,
 }
 
 /// Sets up a [`Client`].
@@ -146,7 +148,7 @@ impl Client {
     /// # Errors
     /// Those of [`Client::topology`], if the topology is not known yet.
     pub async fn mapping(&self, key: impl AsRef<[u8]>) -> Result<Mapping, Error> {
-        let topology = self.core.known_topology(self.core.deadline(None)).await?;
+        let topology = self.core.known_topology(self.deadline(None)).await?;
         let shard = topology.shard_of(key.as_ref());
         let leader = self.core.directory.leader(shard);
         Ok(Mapping {
@@ -174,7 +176,7 @@ impl Client {
     /// # Errors
     /// Those of every operation.
     pub async fn topology(&self) -> Result<Arc<Topology>, Error> {
-        self.core.fetch_topology(self.core.deadline(None)).await
+        self.core.fetch_topology(self.deadline(None)).await
     }
 
     /// The ring map that this client uses; nodes push their changes to it. `None` before the first one.
@@ -203,7 +205,7 @@ impl Client {
     /// # Errors
     /// `Unreachable` at once if it can't be reached; else those of every operation.
     pub async fn node_status(&self, node: NodeId) -> Result<Vec<NodeStatus>, Error> {
-        self.core.known_topology(self.core.deadline(None)).await?;
+        self.core.known_topology(self.deadline(None)).await?;
         self.status_at(Need::Exactly(node), StatusScope::Node).await
     }
 
@@ -220,7 +222,7 @@ impl Client {
     /// # Errors
     /// `Unreachable` at once if it can't be reached; else those of every operation.
     pub async fn ping_node(&self, node: NodeId) -> Result<Duration, Error> {
-        self.core.known_topology(self.core.deadline(None)).await?;
+        self.core.known_topology(self.deadline(None)).await?;
         self.ping_at(Need::Exactly(node)).await
     }
 
@@ -250,6 +252,18 @@ impl Client {
         self.core.close(grace).await
     }
 
+    /// The same client, all of whose operations together may take this long from now. What they do one after the other is
+    /// then bounded as a whole.
+    pub(crate) fn bounded(&self, within: Duration) -> Client {
+        Client { core: self.core.clone(), until: Some(self.core.directory.now() + within) }
+    }
+
+    /// When an operation that begins now must have ended.
+    pub(crate) fn deadline(&self, own: Option<Duration>) -> Duration {
+        let deadline = self.core.deadline(own);
+        self.until.map_or(deadline, |until| until.min(deadline))
+    }
+
     /// What a linearizable operation on this key needs. Before the topology is known, any node forwards.
     pub(crate) fn need_leader(&self, key: &[u8]) -> Need {
         self.core.directory.topology().map_or(Need::Any, |topology| Need::Leader(topology.shard_of(key)))
@@ -271,7 +285,7 @@ impl Client {
         body: RequestBody,
         deadline: Option<Duration>,
     ) -> Result<ResponseBody, Error> {
-        let deadline = self.core.deadline(deadline);
+        let deadline = self.deadline(deadline);
         self.core.execute(Call { need, kind, body, bytes: 0, deadline, sequence: None }).await
     }
 
@@ -378,7 +392,7 @@ impl ClientBuilder {
     pub async fn connect(self) -> Result<Client, Error> {
         let core = Core::new(self.validate()?);
         core.connect().await?;
-        Ok(Client { core })
+        Ok(Client { core, until: None })
     }
 
     fn validate(mut self) -> Result<Options, Error> {

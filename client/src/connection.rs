@@ -87,7 +87,7 @@ impl Connection {
         let opened = tokio::time::timeout(introduction.timeout, open(address, introduction)).await;
         let timed_out = || ConnectionError::Dial {
             address: address.to_owned(),
-            detail: format!("no answer within {:?}", introduction.timeout),
+            detail: format!("no answer within {}", crate::error::span(introduction.timeout)),
         };
         let (stream, buffer, hello) = opened.map_err(|_| timed_out())??;
         let shared = Arc::new(Shared {

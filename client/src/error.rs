@@ -11,7 +11,7 @@ pub enum Error {
     #[error("{} ({}): {}", .0.code, .0.outcome, .0.detail)]
     Server(ServerError),
     /// The deadline passed while an answer was awaited.
-    #[error("no answer within {waited:?} and {attempts} attempts ({outcome})")]
+    #[error("no answer within {} and {attempts} attempts ({outcome})", span(*waited))]
     DeadlineExceeded {
         /// What became of the operation.
         outcome: Outcome,
@@ -59,7 +59,7 @@ pub enum Error {
     InvalidArgument(String),
     /// The client has more operations in flight than it was allowed, and none ended within the deadline. Nothing was
     /// sent.
-    #[error("{limit} operations were in flight for {waited:?}, the limit of this client")]
+    #[error("{limit} operations were in flight for {}, the limit of this client", span(*waited))]
     TooManyInFlight {
         /// The limit.
         limit: usize,
@@ -130,6 +130,16 @@ impl Error {
     }
 }
 
+/// A span of time as messages have it: to the millisecond.
+pub(crate) fn span(span: Duration) -> String {
+    let ms = (span.as_micros() + 500) / 1000;
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        _ if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
+        _ => format!("{}.{:03} s", ms / 1000, ms % 1000),
+    }
+}
+
 /// Why there is no connection to a node, or no longer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
@@ -163,5 +173,17 @@ impl ConnectionError {
             ConnectionError::Refused { error, .. } if error.retry == Retry::No => Some(error),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_to_the_millisecond() {
+        let spans = [80_000_000, 5_000_000_000, 5_001_774_679, 60_000_400_000, 999_600_000, 1];
+        let told = spans.map(|nanos| span(Duration::from_nanos(nanos)));
+        assert_eq!(told, ["80 ms", "5 s", "5.002 s", "60 s", "1 s", "0 ms"]);
     }
 }

@@ -57,6 +57,16 @@ impl Member {
             && self.renumberings < RENUMBERINGS_MAX
     }
 
+    /// The request that it was part of has failed. What a node has answered for this key before says more than that no node
+    /// can be reached now.
+    fn end_with(self, error: Error) -> Error {
+        match error {
+            Error::Unreachable { .. } => self.give_up(error),
+            _ if self.is_unresolved => error.with_outcome(Outcome::Unknown),
+            _ => error,
+        }
+    }
+
     /// It is not tried again.
     fn give_up(self, error: Error) -> Error {
         let error = self.last.map_or(error, Error::Server);
@@ -112,11 +122,9 @@ pub(crate) async fn run_grouped<T>(
             });
             match answers {
                 Ok(answers) => settle(core, kind, group, answers, &mut done, &mut members, &mut advice),
-                Err(error) => done.extend(group.into_iter().map(|member| {
-                    let error =
-                        if member.is_unresolved { error.clone().with_outcome(Outcome::Unknown) } else { error.clone() };
-                    (member.index, Err(error))
-                })),
+                Err(error) => {
+                    done.extend(group.into_iter().map(|member| (member.index, Err(member.end_with(error.clone())))));
+                }
             }
         }
         drop(replies);

@@ -248,6 +248,10 @@ impl WriteOp {
         &self.mutation.action
     }
 
+    pub(crate) fn mutation(&self) -> &Mutation {
+        &self.mutation
+    }
+
     pub(crate) fn wanted(&self) -> Condition {
         self.mutation.condition
     }
@@ -354,7 +358,7 @@ impl Write {
             need: client.need_leader(&key),
             kind: Kind::Write,
             bytes: mutation_bytes(&mutation),
-            deadline: client.core.deadline(deadline),
+            deadline: client.deadline(deadline),
             body: RequestBody::Write { id: sequence.write_id(), ack, mutation },
             sequence: Some(sequence),
         };

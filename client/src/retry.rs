@@ -209,7 +209,12 @@ impl Attempts {
         match failure {
             Failure::Answered(error) => self.handle_error(error, now, rng),
             Failure::NotSent { detail } => {
-                self.last = Some(Error::Unreachable { outcome: Outcome::NotApplied, detail });
+                // What a node has answered says more than that another one can't be reached. That it does not lead says less.
+                let explains =
+                    |error: &Error| matches!(error, Error::Server(said) if said.code != ErrorCode::NotLeader);
+                if !self.last.as_ref().is_some_and(explains) {
+                    self.last = Some(Error::Unreachable { outcome: Outcome::NotApplied, detail });
+                }
                 self.pause(Duration::ZERO, now, rng)
             }
             Failure::Lost { detail } => {
@@ -345,6 +350,23 @@ mod tests {
         assert!(now > Duration::from_millis(4900), "gave up after {now:?}");
         assert!(tried > 100, "only {tried} attempts");
         assert_eq!((error.outcome(), error.code()), (Outcome::NotApplied, ErrorCode::Unavailable));
+    }
+
+    #[test]
+    fn the_reason_that_a_node_gave_is_not_hidden_by_another_that_is_gone() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let gone = || Failure::NotSent { detail: "b:1: refused".into() };
+        let code_after = |first: Failure| {
+            let mut attempts = attempts(Kind::Read);
+            attempts.handle_sent();
+            attempts.handle_failure(first, MS, &mut rng);
+            attempts.handle_failure(gone(), 2 * MS, &mut rng);
+            attempts.deadline_exceeded(Duration::from_secs(5))
+        };
+        let mut code_after = code_after;
+        assert!(matches!(code_after(answered(ErrorCode::Unavailable)), Error::Server(_)), "the shard has no quorum");
+        assert!(matches!(code_after(answered(ErrorCode::NotLeader)), Error::Unreachable { .. }));
+        assert!(matches!(code_after(gone()), Error::Unreachable { .. }));
     }
 
     #[test]

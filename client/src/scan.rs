@@ -179,7 +179,7 @@ impl Options {
             });
         }
         let core = &self.client.core;
-        let topology = core.known_topology(core.deadline(self.deadline)).await?;
+        let topology = core.known_topology(self.client.deadline(self.deadline)).await?;
         if hash_tag(&self.prefix).len() < self.prefix.len() {
             return Ok(VecDeque::from([topology.shard_of(&self.prefix)]));
         }

@@ -22,7 +22,7 @@ pub fn parse(url: &str) -> Result<Vec<String>, Error> {
         ))
     };
     let rest = match url.split_once("://") {
-        Some(("kv", rest)) => rest,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("kv") => rest,
         Some((scheme, _)) => return Err(invalid(format!("the scheme is \"{scheme}\", not \"kv\""))),
         None => url,
     };
@@ -41,6 +41,15 @@ fn parse_seed(seed: &str) -> Result<String, &'static str> {
     if seed.len() > NAME_BYTES_MAX {
         return Err("is too long");
     }
+    if seed.contains('@') {
+        return Err("names a user, and clients need none");
+    }
+    if seed.contains([';', ' ']) {
+        return Err("is no address; several are separated by commas");
+    }
+    if seed.contains('/') {
+        return Err("has a path, and a cluster has none");
+    }
     let (host, port) = match seed.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((address, port)) => (&seed[..address.len() + 2], port.strip_prefix(':')),
@@ -52,7 +61,7 @@ fn parse_seed(seed: &str) -> Result<String, &'static str> {
             None => (seed, None),
         },
     };
-    if host.is_empty() || host.contains(['/', '@', ' ']) {
+    if host.is_empty() {
         return Err("has no host");
     }
     match port.map_or(Ok(PORT_DEFAULT), str::parse::<u16>) {
@@ -74,6 +83,7 @@ mod tests {
             ("kv://[::1]:7401/", vec!["[::1]:7401"]),
             ("kv://[fe80::1]", vec!["[fe80::1]:7400"]),
             ("kv://a:1, b:2", vec!["a:1", "b:2"]),
+            ("KV://a:1", vec!["a:1"]),
         ] {
             assert_eq!(parse(url).unwrap(), seeds, "{url}");
         }
@@ -89,6 +99,10 @@ mod tests {
             ("kv://a:99999", "port"),
             ("kv://::1", "without brackets"),
             ("kv://[::1", "closing bracket"),
+            ("kv://user:pw@host", "\"user:pw@host\" names a user"),
+            ("kv://a:1;b:2", "separated by commas"),
+            ("kv://a:1 b:2", "separated by commas"),
+            ("kv://a:1/0", "has a path"),
         ] {
             let error = parse(url).unwrap_err().to_string();
             assert!(error.contains(part), "{url}: {error}");

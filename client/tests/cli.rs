@@ -5,7 +5,9 @@
 mod fake;
 
 use fake::{FakeCluster, Step, error, is_topology};
-use kvorum_client::ErrorCode;
+use kvorum_client::{ErrorCode, ServerError};
+use kvorum_protocol::{RequestBody, ResponseBody};
+use std::fs::File;
 use std::process::{Output, Stdio};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -59,7 +61,9 @@ async fn one_command_at_a_time() {
          {\"key\":\"none\",\"value\":null,\"version\":0,\"expires_at_ms\":null}\n"
     );
     let (csv, _, _) = said(&url, &["--csv", "MPUT", "a", "1", "b", "2"], "").await;
-    assert_eq!(csv.lines().next(), Some("key,status,version,ack,durability"));
+    let header = "key,status,version,ack,durability,number,previous,previous_version,key_encoding,previous_encoding,error,\
+                  outcome,message";
+    assert_eq!(csv.lines().next(), Some(header));
     assert_eq!(said(&url, &["EXISTS", "a", "b", "c"], "").await, ok("2\n"));
     let (keys, _, _) = said(&url, &["SCAN"], "").await;
     assert_eq!(keys.lines().count(), 5);
@@ -144,7 +148,7 @@ async fn dangerous_commands_want_a_yes() {
     let url = cluster.url();
     let admin = |cluster: &FakeCluster| -> usize {
         let requests = cluster.nodes.iter().flat_map(|node| node.operations());
-        requests.filter(|request| matches!(request.body, kvorum_protocol::RequestBody::Admin(_))).count()
+        requests.filter(|request| matches!(request.body, RequestBody::Admin(_))).count()
     };
     let (_, stderr, code) = said(&url, &["SHUTDOWN", "node-2"], "").await;
     assert_eq!((stderr.as_str(), code), ("error: SHUTDOWN stops a node; say --yes to mean it\n", 2));
@@ -153,4 +157,180 @@ async fn dangerous_commands_want_a_yes() {
     assert_eq!(admin(&cluster), 1);
     let (_, stderr, _) = said(&url, &["--yes", "SHUTDOWN", "node-9"], "").await;
     assert_eq!(stderr, "error: there is no node \"node-9\"; there are node-1, node-2\n");
+}
+
+/// How the program ends whose stdout and stderr go to these, with nothing on stdin.
+async fn exit_code(url: &str, arguments: &[&str], stdout: Stdio, stderr: Stdio) -> i32 {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_kvorum-cli"));
+    program.args(arguments).env("KVORUM_URL", url).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    program.kill_on_drop(true).status().await.unwrap().code().unwrap()
+}
+
+/// A device that is full.
+fn full() -> Stdio {
+    Stdio::from(File::options().write(true).open("/dev/full").unwrap())
+}
+
+/// A pipe that nobody reads any more.
+fn closed() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    Stdio::from(writer)
+}
+
+#[tokio::test]
+async fn outputs_that_can_not_be_written_cost_an_exit_code_and_no_panic() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let (url, nowhere) = (cluster.url(), "kv://127.0.0.1:1");
+    for (arguments, when_closed, when_full) in [
+        (&["--completions", "bash"][..], 0, 1),
+        (&["HELP"], 0, 1),
+        (&["--help"], 0, 1),
+        (&["CLUSTER"], 0, 1),
+        (&["GET", "none"], 4, 4),
+    ] {
+        assert_eq!(exit_code(&url, arguments, closed(), Stdio::null()).await, when_closed, "{arguments:?}");
+        assert_eq!(exit_code(&url, arguments, full(), Stdio::null()).await, when_full, "{arguments:?}");
+        assert_eq!(exit_code(&url, arguments, full(), full()).await, when_full, "{arguments:?}");
+    }
+    for stderr in [full, closed] {
+        assert_eq!(exit_code(nowhere, &["GET", "k"], Stdio::null(), stderr()).await, 3);
+        assert_eq!(exit_code(nowhere, &["FROB"], Stdio::null(), stderr()).await, 2);
+        assert_eq!(exit_code(nowhere, &["--frob"], Stdio::null(), stderr()).await, 2);
+    }
+    let (_, stderr, _) = said(&url, &["PUT", "k", "v"], "").await;
+    assert_eq!(stderr, "");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_kvorum-cli"));
+    program.args(["GET", "k"]).env("KVORUM_URL", &url).stdout(full()).stderr(Stdio::piped());
+    let output = program.spawn().unwrap().wait_with_output().await.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.starts_with("error: the output can't be written: No space left on device"), "{told}");
+}
+
+#[tokio::test]
+async fn a_scan_ends_when_nobody_reads_it_any_more() {
+    let cluster = FakeCluster::start(1, 64).await;
+    let url = cluster.url();
+    let pairs: Vec<String> = (0..512).map(|number| format!("PUT key-{number} v\n")).collect();
+    assert_eq!(said(&url, &["--pipeline", "64"], &pairs.concat()).await.2, 0);
+    assert_eq!(exit_code(&url, &["SCAN"], closed(), Stdio::null()).await, 0);
+    let operations = cluster.nodes[0].operations();
+    let pages = operations.iter().filter(|request| matches!(request.body, RequestBody::Scan(_))).count();
+    assert!(pages < 32, "{pages} of 64 shards were read");
+}
+
+#[tokio::test]
+async fn options_stand_before_or_behind_a_command() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let url = cluster.url();
+    assert_eq!(said(&url, &["PUT", "k", "--json"], "").await, ok("applied\n"), "a value is a value");
+    let json = "{\"key\":\"k\",\"value\":\"--json\",\"version\":1,\"expires_at_ms\":null}\n";
+    assert_eq!(said(&url, &["GET", "k", "--json", "--timeout", "3000"], "").await, ok(json));
+    assert_eq!(said(&url, &["MGET", "k", "--json"], "").await, ok(json));
+    let (_, stderr, code) = said(&url, &["GET", "--json", "k"], "").await;
+    assert_eq!((stderr.lines().next(), code), (Some("error: k is too much"), 2));
+    assert_eq!(said(&url, &["GET", "k", "--timeout", "0"], "").await.2, 2);
+}
+
+#[tokio::test]
+async fn raw_output_tells_a_missing_key_from_an_error() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let url = cluster.url();
+    let refused = || ServerError::new(ErrorCode::NotPermitted, "scripted");
+    cluster.nodes[0].script_operations(move |request| match &request.body {
+        RequestBody::MultiGet { .. } => Step::Reply(ResponseBody::Values(vec![Ok(None), Err(refused())])),
+        RequestBody::Batch { .. } => Step::Reply(ResponseBody::Batch(vec![Err(refused())])),
+        _ => Step::Default,
+    });
+    let told = "error: \"b c\": NotPermitted (not applied): scripted\n";
+    assert_eq!(said(&url, &["MGET", "a", "b c"], "").await, ("\n\n".to_owned(), told.to_owned(), 1));
+    assert_eq!(said(&url, &["MPUT", "b c", "1"], "").await, ("error\n".to_owned(), told.to_owned(), 1));
+    let (csv, stderr, _) = said(&url, &["--csv", "MGET", "a", "b"], "").await;
+    assert_eq!((csv.lines().count(), stderr.as_str()), (3, ""), "{csv}");
+}
+
+#[tokio::test]
+async fn what_is_asked_to_be_returned_is_printed() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let url = cluster.url();
+    assert_eq!(said(&url, &["PUT", "k", "old", "RETURN"], "").await, ok(""), "there was none");
+    assert_eq!(said(&url, &["SET", "k", "new", "GET"], "").await, ok("old"), "exact, as GET prints it");
+    assert_eq!(said(&url, &[], "PUT k newer RETURN\n").await, ok("new\n"));
+    let json = said(&url, &["PUT", "k2", "v", "RETURN", "--json"], "").await.0;
+    assert!(json.contains("\"previous\":null,\"previous_version\":0"), "{json}");
+}
+
+#[tokio::test]
+async fn a_time_to_live_has_one_shape() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let url = cluster.url();
+    assert_eq!(said(&url, &["PUT", "k", "v"], "").await.2, 0);
+    assert_eq!(said(&url, &["TTL", "k"], "").await, ok("never\n"));
+    assert_eq!(said(&url, &["TTL", "none"], "").await, (String::new(), String::new(), 4));
+    assert_eq!(said(&url, &["TTL", "k", "--json"], "").await.0, "{\"key\":\"k\",\"ttl_ms\":null,\"version\":1}\n");
+    let (json, _, code) = said(&url, &["TTL", "none", "--json"], "").await;
+    assert_eq!((json.as_str(), code), ("{\"key\":\"none\",\"ttl_ms\":null,\"version\":0}\n", 4));
+}
+
+#[tokio::test]
+async fn csv_has_one_header_beside_keys_that_are_not_text() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let url = cluster.url();
+    assert_eq!(said(&url, &[], "PUT a 1\nPUT \"\\xff\" 2\nPUT z 3\n").await.2, 0);
+    let (csv, _, _) = said(&url, &["--csv", "SCAN", "VALUES"], "").await;
+    let headers = csv.lines().filter(|line| line.starts_with("key")).count();
+    assert_eq!((headers, csv.lines().count()), (1, 4), "{csv}");
+    assert!(csv.contains("/w==,2,2,,base64,utf8,,"), "{csv}");
+}
+
+#[tokio::test]
+async fn a_script_may_begin_with_a_byte_order_mark() {
+    let cluster = FakeCluster::start(1, 1).await;
+    assert_eq!(said(&cluster.url(), &[], "\u{feff}PUT k v\r\nGET k\r\n").await, ok("applied\nv\n"));
+    let (_, stderr, _) = said(&cluster.url(), &[], "PUT k v\n\u{feff}GET k\n").await;
+    assert!(stderr.starts_with("error: there is no command \"\\xef\\xbb\\xbfGET\""), "{stderr}");
+}
+
+#[tokio::test]
+async fn stdin_that_is_not_there_is_no_empty_value() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let url = cluster.url();
+    assert_eq!(exit_code(&url, &["-x", "PUT", "k"], Stdio::null(), Stdio::null()).await, 2);
+    assert_eq!(cluster.nodes[0].operations().len(), 0);
+    assert_eq!(said(&url, &["-x", "PUT", "k"], "").await, ok("applied\n"), "an empty pipe is an empty value");
+    assert_eq!(said(&url, &["-x", "SCAN"], "LIMIT").await, ok(""), "never an option");
+    assert_eq!(said(&url, &["-r", "0", "GET", "k"], "").await.2, 2);
+}
+
+#[tokio::test]
+async fn a_pipelined_script_waits_for_no_answer_and_keeps_the_order() {
+    let cluster = FakeCluster::start(1, 4).await;
+    let (url, node) = (cluster.url(), cluster.nodes[0].clone());
+    node.script_operations(|_| Step::Hold);
+    let script: String = (0..8).map(|number| format!("INCR key-{number} {number}\n")).collect();
+    let running = tokio::spawn(async move { said(&url, &["--pipeline", "8"], &script).await });
+    node.wait_for(8, |request| matches!(request.body, RequestBody::Write { .. })).await;
+    node.script_operations(|_| Step::Default);
+    node.release().await;
+    assert_eq!(running.await.unwrap(), ok("0\n1\n2\n3\n4\n5\n6\n7\n"));
+
+    let script = "INCR n\nINCR n\nFROB\nGET n\nEXISTS n none\nSCAN n\nPUT n x RETURN\nGET none\nQUIT\nGET n\n";
+    let (stdout, stderr, code) = said(&cluster.url(), &["--pipeline", "8"], script).await;
+    assert_eq!(stdout, "1\n2\n2\n1\nn\n2\n");
+    assert_eq!((stderr.lines().count(), code), (1, 2), "{stderr}");
+}
+
+#[tokio::test]
+async fn the_timeout_bounds_a_command_of_several_steps_as_a_whole() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let mut topologies = 0;
+    // The first one is asked for with the connection. Of the others, every second one is answered: each step takes the second
+    // after which another try is made.
+    cluster.nodes[0].script(move |request| {
+        topologies += usize::from(is_topology(request));
+        if is_topology(request) && topologies.is_multiple_of(2) { Step::Silence } else { Step::Default }
+    });
+    let (_, stderr, code) = said(&cluster.url(), &["--timeout", "1500", "TRANSFER", "0", "node-1"], "").await;
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.starts_with("error: no answer within ") && stderr.contains(" attempts"), "{stderr}");
 }

@@ -57,20 +57,20 @@ pub struct InitArgs {
 #[derive(Clone, PartialEq, Eq, Debug, Default, clap::Args)]
 pub struct ShapeFlags {
     /// How many nodes; by default 3, or one per --host
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = small_number)]
     pub nodes: Option<u16>,
     /// Slices of the hash ring, a power of two; by default 16
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = small_number)]
     pub shards: Option<u16>,
     /// Replicas of each shard, an odd number; by default 3, or 1 with fewer nodes
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = small_number)]
     pub replication_factor: Option<u16>,
     /// What a committed write survives: fsync (a quorum has synced it; the default) or memory (a quorum has it in the
     /// page cache)
     #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(["fsync", "memory"]).map(String::from))]
     pub durability: Option<String>,
     /// First port: node i listens on this + i (binary door) and this + 10 + i (peers); by default 7400
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = small_number)]
     pub base_port: Option<u16>,
     /// Where the nodes are: one host for all (by default 127.0.0.1), or one per node, separated by commas; with one
     /// per node every node uses the base port itself
@@ -214,6 +214,18 @@ pub fn run(args: InitArgs) -> Result<(), InitError> {
 /// # Errors
 /// Flags that make no sense or differ from what the cluster was created with; a folder that holds something else.
 pub fn open_or_create(dir: &Path, flags: &ShapeFlags, purpose: Purpose) -> Result<(Shape, bool), InitError> {
+    let (shape, is_new) = open_or_plan(dir, flags)?;
+    if is_new {
+        create(dir, &shape, purpose)?;
+    }
+    Ok((shape, is_new))
+}
+
+/// The cluster of a folder, or the one that [`create`] would make there; says whether it is new. Changes nothing.
+///
+/// # Errors
+/// Flags that make no sense or differ from what the cluster was created with.
+pub fn open_or_plan(dir: &Path, flags: &ShapeFlags) -> Result<(Shape, bool), InitError> {
     let path = dir.join(SHAPE_FILE);
     match fs::read_to_string(&path) {
         Ok(text) => {
@@ -222,11 +234,7 @@ pub fn open_or_create(dir: &Path, flags: &ShapeFlags, purpose: Purpose) -> Resul
             refuse_difference(dir, flags, &shape)?;
             Ok((shape, false))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let shape = flags.resolve()?;
-            create(dir, &shape, purpose)?;
-            Ok((shape, true))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((flags.resolve()?, true)),
         Err(error) => Err(InitError::File { path, error }),
     }
 }
@@ -241,13 +249,14 @@ pub fn config_path(dir: &Path, node: u16) -> PathBuf {
     node_folder(dir, node).join(CONFIG_FILE)
 }
 
-fn node_name(node: u16) -> String {
+/// The name of a node, counted from 1.
+pub fn node_name(node: u16) -> String {
     format!("node-{node}")
 }
 
 impl ShapeFlags {
     /// Fills in defaults, checks, and gives the cluster its id.
-    fn resolve(&self) -> Result<Shape, InitError> {
+    pub(crate) fn resolve(&self) -> Result<Shape, InitError> {
         let hosts = self.host.clone().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.to_string()]);
         let nodes = self.nodes.unwrap_or(if hosts.len() > 1 { hosts.len() as u16 } else { 3 });
         let shards = self.shards.unwrap_or(16);
@@ -255,6 +264,9 @@ impl ShapeFlags {
         let base_port = self.base_port.unwrap_or(7400);
         let base_port_max = u16::MAX - PORTS_PER_HOST;
 
+        // First, because what is wrong with it would be blamed on the hosts.
+        let is_port = (1..=base_port_max).contains(&base_port);
+        check("base-port", base_port, is_port, || format!("a port from 1 to {base_port_max}"))?;
         let nodes_max = if hosts.len() > 1 { NODES_MAX } else { NODES_PER_HOST_MAX };
         check("nodes", nodes, (1..=nodes_max).contains(&nodes), || format!("a number from 1 to {nodes_max}"))?;
         let listed = hosts.join(",");
@@ -269,8 +281,6 @@ impl ShapeFlags {
         check("replication-factor", replication_factor, is_factor, || {
             format!("an odd number from 1 to {}, at most the number of nodes", nodes.min(15))
         })?;
-        let is_port = (1..=base_port_max).contains(&base_port);
-        check("base-port", base_port, is_port, || format!("a port from 1 to {base_port_max}"))?;
         Ok(Shape {
             cluster_id: Uuid::new_v4(),
             nodes,
@@ -282,6 +292,11 @@ impl ShapeFlags {
             fault_hooks: self.fault_hooks,
         })
     }
+}
+
+/// What is allowed of it depends on the other flags, see [`ShapeFlags::resolve`].
+fn small_number(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| format!("must be a whole number from 0 to {}", u16::MAX))
 }
 
 fn check(
@@ -316,7 +331,11 @@ fn refuse_difference(dir: &Path, flags: &ShapeFlags, shape: &Shape) -> Result<()
     Ok(())
 }
 
-fn create(dir: &Path, shape: &Shape, purpose: Purpose) -> Result<(), InitError> {
+/// Makes the folder of a new cluster.
+///
+/// # Errors
+/// A folder that holds something else; a file or certificate that can't be made.
+pub fn create(dir: &Path, shape: &Shape, purpose: Purpose) -> Result<(), InitError> {
     let file = |path: &Path| {
         let path = path.to_owned();
         move |error| InitError::File { path, error }
@@ -344,6 +363,11 @@ fn create(dir: &Path, shape: &Shape, purpose: Purpose) -> Result<(), InitError> 
 }
 
 impl Shape {
+    /// Where a node is going to listen: its binary door, and that of its peers.
+    pub fn doors(&self, node: u16) -> (SocketAddr, SocketAddr) {
+        (self.listen(node, 0), self.listen(node, 1))
+    }
+
     /// The text of a node's configuration file.
     fn node_config(&self, node: u16, members: &[Uuid], purpose: Purpose) -> String {
         let id = members[usize::from(node) - 1];
@@ -512,6 +536,10 @@ mod tests {
             (
                 ShapeFlags { base_port: Some(65_500), ..flags() },
                 "--base-port 65500 is not allowed; expected a port from 1 to 65495",
+            ),
+            (
+                ShapeFlags { base_port: Some(0), ..flags() },
+                "--base-port 0 is not allowed; expected a port from 1 to 65495",
             ),
             (
                 ShapeFlags { host: Some(vec!["a".to_owned(), "b".to_owned()]), nodes: Some(3), ..flags() },

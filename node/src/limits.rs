@@ -57,6 +57,12 @@ pub const OPENINGS_MAX: usize = 32;
 pub const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client must take its answers within this time.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that is closed for what it sent is read from for this long, so that the client sees why.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most bytes that are read and dropped meanwhile: a frame of the largest size, and what came behind it.
+pub const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes that are read at once meanwhile.
+pub const LINGER_READ_BYTES: usize = 16 * 1024;
 /// Work on more bytes than this at once (a record that is read, what a shard's turn takes in) stays off the threads that
 /// answer small requests.
 pub const LARGE_WORK_BYTES: usize = 256 * 1024;
@@ -125,6 +131,7 @@ const _: () = assert!(FINISH_TIMEOUT.as_millis() < FRAME_TIMEOUT.as_millis());
 const _: () = assert!(HELLO_FRAME_BYTES_MAX > 2 * NAME_BYTES_MAX, "HELLO holds one name, and numbers");
 const _: () = assert!(SHARD_QUEUE_DELAY_MAX_MS < DEADLINE_DEFAULT_MS as u64);
 const _: () = assert!(SESSION_VALUES_BYTES_MAX > FRAME_BYTES_MAX);
+const _: () = assert!(LINGER_BYTES_MAX > FRAME_BYTES_MAX, "who sends a frame that is a little too large learns of it");
 const _: () = assert!(NODE_QUEUE_BYTES_MAX >= SHARD_QUEUE_BYTES_MAX);
 const _: () = assert!(SHARD_MESSAGES_BYTES_MAX >= PEER_FRAME_BYTES_MAX);
 const _: () = assert!(RAFT_ENTRY_BYTES_MAX > FRAME_BYTES_MAX, "a full batch and the largest request fit an entry");

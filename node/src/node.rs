@@ -82,6 +82,16 @@ pub enum NodeError {
     /// The copy of the ring map in the data folder is damaged.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// A setting that was fixed when the cluster was created differs.
+    #[error("the cluster was created with {field} {found}, the configuration says {expected}")]
+    Mismatch {
+        /// The configuration field.
+        field: &'static str,
+        /// What the cluster was created with.
+        found: usize,
+        /// What the configuration says.
+        expected: usize,
+    },
     /// A task that runs as long as the node does has ended.
     #[error("{0} has ended: it panicked")]
     Task(&'static str),
@@ -96,7 +106,7 @@ impl NodeError {
         match self {
             NodeError::RestartIntensity(_) => Exit::RestartIntensity,
             NodeError::Disk(_) | NodeError::Ring(_) => Exit::Disk,
-            NodeError::Placement(_) => Exit::Config,
+            NodeError::Placement(_) | NodeError::Mismatch { .. } => Exit::Config,
             _ => Exit::Failure,
         }
     }
@@ -106,6 +116,29 @@ impl From<JournalError> for NodeError {
     fn from(error: JournalError) -> Self {
         NodeError::Disk(error.to_string())
     }
+}
+
+/// Compares a configuration with the cluster that the node knows from before. The data folder's identity holds the rest of what
+/// is fixed.
+///
+/// # Errors
+/// `Mismatch`; what keeps the ring map from being read.
+pub fn check_fixed(config: &Config, folder: &DataFolder) -> Result<(), NodeError> {
+    let disk = RealDisk::open(folder.path()).map_err(|error| NodeError::Disk(error.to_string()))?;
+    let found = known_ring(&disk)?.and_then(|ring| Some(ring.shards.first()?.len()));
+    let expected = usize::from(config.replication_factor);
+    match found {
+        Some(found) if found != expected => Err(NodeError::Mismatch { field: "replication_factor", found, expected }),
+        _ => Ok(()),
+    }
+}
+
+/// The ring map that this node has seen last.
+fn known_ring(disk: &dyn Disk) -> Result<Option<RingMap>, NodeError> {
+    meta::read_copy(disk).map_err(|error| match error {
+        KeptError::Disk(error) => NodeError::Disk(error.to_string()),
+        KeptError::Damaged(error) => NodeError::Ring(error),
+    })
 }
 
 /// Runs a node until `stop` is cancelled and everything in the data folder is synced; gives the folder back.
@@ -167,10 +200,7 @@ impl Node {
         let disk: Arc<dyn Disk> =
             Arc::new(RealDisk::open(folder.path()).map_err(|error| NodeError::Disk(error.to_string()))?);
         let initial = initial_ring(config)?;
-        let known = meta::read_copy(&*disk).map_err(|error| match error {
-            KeptError::Disk(error) => NodeError::Disk(error.to_string()),
-            KeptError::Damaged(error) => NodeError::Ring(error),
-        })?;
+        let known = known_ring(&*disk)?;
         let replayed = replay_journal(config, &disk, folder).await?;
         if folder.start_kind() == StartKind::Amnesiac {
             forget_everything(&disk, known.as_ref().unwrap_or(&initial), config.node_id).await?;

@@ -138,6 +138,13 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
         durability: config.durability,
     };
     let folder = DataFolder::open(&config.data_dir, owner, &boot)?;
+    if let Err(error) = node::check_fixed(&config, &folder) {
+        if folder.start_kind() == StartKind::AfterCleanStop {
+            // Nothing was done since.
+            folder.stop_clean()?;
+        }
+        return Err(error.into());
+    }
     announce(&config, &folder);
     look_at_file_system(&config);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

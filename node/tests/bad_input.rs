@@ -228,6 +228,15 @@ async fn over_the_limits(scenario: &Scenario) {
     assert_eq!(scenario.refused(put(1, "key", large_value)).await, ErrorCode::TooLarge);
     assert_eq!(scenario.refused(put(1, "", "value")).await, ErrorCode::InvalidArgument);
 
+    // The reason arrives although the node reads no more than the length of a frame that is too large: it is sent whole.
+    let mut connection = scenario.greet().await;
+    let mut frame = BytesMut::new();
+    frame.put_u32_le(FRAME_BYTES_MAX as u32 + 1);
+    frame.put_bytes(b'f', FRAME_BYTES_MAX + 1 + 4);
+    connection.send_bytes(&frame).await.expect("the node takes what it does not want");
+    let error = connection.refusal().await.expect("a frame that is too large is answered");
+    assert_eq!(error.code, ErrorCode::TooLarge);
+
     // At the limit it works, and the value comes back whole.
     let key = "k".repeat(KEY_BYTES_MAX);
     let value = Bytes::from(vec![b'v'; VALUE_BYTES_MAX]);

@@ -300,6 +300,44 @@ fn dev_names_the_port_that_is_taken() {
     assert_eq!(output.status.code(), Some(1));
     let expected = format!("kvorum: port {port} (binary door of node-2, TCP) is in use");
     assert!(stderr(&output).starts_with(&expected), "{}", stderr(&output));
+    assert!(!place.dir().exists(), "what never ran leaves nothing behind");
+}
+
+#[test]
+fn dev_refuses_what_the_environment_says_to_all_its_nodes() {
+    let place = Place::new();
+    let output = place.dev().env("KVORUM_CLIENT_LISTEN", "127.0.0.1:7999").output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).starts_with("kvorum: KVORUM_CLIENT_LISTEN is set: all 3 nodes"), "{}", stderr(&output));
+    assert!(!place.dir().exists());
+}
+
+#[test]
+fn dev_says_that_the_end_of_stdin_ends_it() {
+    let place = Place::new();
+    let mut dev = kvorum(["dev", "--base-port", &place.base_port, "--dir"]);
+    let mut dev = Running::new(dev.arg(place.dir()));
+    dev.wait_for("ready in ");
+    drop(dev.child.stdin.take());
+    dev.wait_for("stdin has ended, and so does the cluster; with --no-repl it runs until");
+    dev.wait_for("stopping the nodes");
+    assert_eq!(dev.exit_code(), Some(0));
+}
+
+#[test]
+fn another_replication_factor_than_the_clusters_is_refused() {
+    let place = Place::new();
+    let mut dev = Running::new(&mut place.dev());
+    dev.wait_for("ready in ");
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.exit_code(), Some(0));
+    let output = place.start("node-1").args(["--replication-factor", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let told = stderr(&output);
+    let expected =
+        "kvorum: the cluster was created with replication_factor 3, the configuration says 1 (exit code 78)\n";
+    assert!(told.ends_with(expected), "{told}");
+    assert!(place.run_state("node-1").contains("state clean\n"), "nothing was done since the clean stop");
 }
 
 #[test]
@@ -310,7 +348,8 @@ fn dev_gives_up_a_node_that_can_not_start_and_shows_its_log() {
     lock.lock().unwrap();
     let output = place.dev().output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("node-3 can't be kept running: kvorum: data folder "), "{}", stderr(&output));
+    assert!(stderr(&output).contains("node-3 can't be kept running: data folder "), "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("exit code").count(), 1, "{}", stderr(&output));
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(stdout.contains("is in use by another process (exit code 75)"), "{stdout}");
     for node in ["node-1", "node-2"] {

@@ -3,6 +3,7 @@
 use crate::cli::output::{Cell, Output};
 use crate::cli::text::{duration, size};
 use crate::{Explanation, NodeId, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A node's name, or its id if the topology does not have it.
@@ -63,8 +64,6 @@ pub(crate) fn explain(topology: &Topology, explanation: &Explanation, now_ms: u6
 /// CLUSTER STATUS.
 pub(crate) fn overview(topology: &Topology, statuses: &[NodeStatus]) -> Output {
     let led = topology.shards.iter().filter(|shard| shard.leader.is_some()).count();
-    let leaders = statuses.iter().flat_map(|node| &node.shards).filter(|shard| shard.role == ShardRole::Leader);
-    let keys: u64 = leaders.filter(|shard| shard.shard != ShardId::META).map(|shard| shard.keys).sum();
     let problems = problems(topology, statuses).len();
     let health = match problems {
         0 => "healthy".to_owned(),
@@ -79,8 +78,23 @@ pub(crate) fn overview(topology: &Topology, statuses: &[NodeStatus]) -> Output {
         ("epoch", Cell::plain(topology.epoch.0)),
         ("nodes_up", of(statuses.len(), topology.nodes.len())),
         ("shards_led", of(led, topology.shards.len())),
-        ("keys", Cell::plain(keys)),
+        ("keys", keys(topology, statuses)),
     ])
+}
+
+/// How many keys there are: the sum over the shards' leaders, which is known once each has told.
+fn keys(topology: &Topology, statuses: &[NodeStatus]) -> Cell {
+    let leaders: BTreeMap<ShardId, u64> = statuses
+        .iter()
+        .flat_map(|node| &node.shards)
+        .filter(|shard| shard.role == ShardRole::Leader && is_user(shard))
+        .map(|shard| (shard.shard, shard.keys))
+        .collect();
+    let (told, all) = (leaders.len(), topology.shards.len());
+    match leaders.values().sum::<u64>() {
+        sum if told >= all => Cell::plain(sum),
+        _ => Cell::shown(serde_json::Value::Null, format!("unknown: leaders of {told} of {all} shards answer")),
+    }
 }
 
 /// CLUSTER NODES.

@@ -1,5 +1,6 @@
 //! The table of all commands: the one source of what is parsed, completed, hinted and explained. Pure.
 
+use crate::cli::words::Word;
 use std::fmt::Write as _;
 
 /// One command.
@@ -148,7 +149,7 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         verb: Verb::Increment,
         name: "INCR",
         aliases: &["INCRBY"],
-        arguments: &["key", "[by]"],
+        arguments: &["key", "[step]"],
         options: &[],
         group: Group::Values,
         help: "Add to a number, 1 unless said otherwise.",
@@ -158,7 +159,7 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         verb: Verb::Decrement,
         name: "DECR",
         aliases: &["DECRBY"],
-        arguments: &["key", "[by]"],
+        arguments: &["key", "[step]"],
         options: &[],
         group: Group::Values,
         help: "Subtract from a number, 1 unless said otherwise.",
@@ -341,6 +342,32 @@ pub(crate) fn find(name: &str) -> Option<&'static CommandSpec> {
     COMMANDS.iter().find(|command| command.is_called(name))
 }
 
+/// Commands of Redis that there are not here, and what does the same.
+const KNOWN_ELSEWHERE: [(&str, &str); 17] = [
+    ("KEYS", "SCAN lists the keys that begin with a prefix"),
+    ("SETEX", "PUT key value TTL 10s does that"),
+    ("PSETEX", "PUT key value TTL 500ms does that"),
+    ("SETNX", "PUT key value IFABSENT does that"),
+    ("MSETNX", "no command writes keys of several shards together"),
+    ("MULTI", "no command writes keys of several shards together"),
+    ("GETSET", "PUT key value RETURN does that"),
+    ("GETDEL", "GET and DEL key IFVERSION version do that"),
+    ("UNLINK", "DEL does that, one key at a time"),
+    ("PTTL", "TTL does that; its raw output is in milliseconds"),
+    ("PEXPIRE", "EXPIRE key 500ms does that"),
+    ("STRLEN", "EXPLAIN shows how long a value is"),
+    ("DBSIZE", "CLUSTER shows how many keys there are"),
+    ("FLUSHALL", "nothing removes all keys at once"),
+    ("FLUSHDB", "nothing removes all keys at once"),
+    ("SELECT", "a cluster has one keyspace"),
+    ("AUTH", "clients need no password"),
+];
+
+/// What does here what a command of Redis does there.
+pub(crate) fn known_elsewhere(name: &str) -> Option<&'static str> {
+    KNOWN_ELSEWHERE.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, hint)| *hint)
+}
+
 /// The command whose name is nearest to a misspelt one, if any is near.
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_uppercase();
@@ -369,9 +396,15 @@ impl CommandSpec {
         self.name.eq_ignore_ascii_case(name) || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
     }
 
-    /// The option of this name, however it is capitalised.
-    pub(crate) fn option(&self, name: &[u8]) -> Option<&'static OptionSpec> {
-        self.options.iter().find(|option| option.name.as_bytes().eq_ignore_ascii_case(name))
+    /// The option that a word names, however it is capitalised. A quoted word names none.
+    pub(crate) fn option(&self, word: &Word) -> Option<&'static OptionSpec> {
+        let is_meant = |option: &&OptionSpec| option.name.as_bytes().eq_ignore_ascii_case(&word.bytes);
+        self.options.iter().filter(|_| !word.is_quoted).find(is_meant)
+    }
+
+    /// How many arguments must be there.
+    pub(crate) fn arguments_min(&self) -> usize {
+        self.arguments.iter().filter(|argument| !argument.starts_with('[') && **argument != "...").count()
     }
 
     /// The options that are offered.
@@ -396,11 +429,17 @@ impl CommandSpec {
         let rows: Vec<(String, &str)> = match self.verb {
             Verb::Cluster => CLUSTER_VIEWS.iter().map(|(name, help)| ((*name).to_owned(), *help)).collect(),
             Verb::CompareAndSet => vec![("version 0".to_owned(), "only if there is no such key")],
+            Verb::Ttl => vec![("raw output".to_owned(), "milliseconds, never, or nothing if there is no such key")],
+            Verb::Ping => vec![("raw output".to_owned(), "microseconds")],
+            Verb::MultiGet => vec![("raw output".to_owned(), "a line per key, empty for one that there is not")],
             _ => self.offered_options().map(|option| (option.usage(), option.help)).collect(),
         };
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, help) in rows {
             writeln!(out, "  {name:width$}  {help}").expect("writing to a string can't fail");
+        }
+        if self.verb == Verb::Scan {
+            out.push_str("  A * in the prefix means itself. In quotes it is never an option: SCAN \"LIMIT\"\n");
         }
         if !self.aliases.is_empty() {
             writeln!(out, "  Also: {}", self.aliases.join(", ")).expect("writing to a string can't fail");
@@ -452,7 +491,6 @@ mod tests {
         assert_eq!(names.len(), count);
         for command in COMMANDS {
             let words = crate::cli::words::split(command.example).unwrap();
-            let words: Vec<_> = words.into_iter().map(|word| word.bytes).collect();
             crate::cli::parse::parse(&words).unwrap_or_else(|error| panic!("{}: {error}", command.example));
         }
     }

@@ -60,11 +60,10 @@ fn options<'a>(
     words: &'a [Word],
     count: usize,
 ) -> impl Iterator<Item = (&'static str, &'static str)> + 'a {
-    let required = spec.arguments.iter().filter(|argument| !argument.starts_with('[')).count();
-    let used: BTreeSet<_> =
-        words.iter().filter_map(|word| spec.option(&word.bytes)).map(|option| option.name).collect();
+    let required = spec.arguments_min();
+    let used: BTreeSet<_> = words.iter().filter_map(|word| spec.option(word)).map(|option| option.name).collect();
     // Behind an option that takes an argument, that argument comes first.
-    let last = words.last().filter(|_| count > required).and_then(|word| spec.option(&word.bytes));
+    let last = words.last().filter(|_| count > required).and_then(|word| spec.option(word));
     let is_open = last.is_some_and(|option| !option.argument.is_empty());
     let offered = spec.offered_options().filter(move |option| !used.contains(option.name));
     offered.filter(move |_| count >= required && !is_open).map(|option| (option.name, option.help))
@@ -151,7 +150,7 @@ fn usage_hint(line: &str) -> String {
         given if given < spec.arguments.len() => spec.usage_parts().into_iter().skip(given).collect(),
         _ => {
             let rest = &words[1..];
-            let last = rest.last().and_then(|word| spec.option(&word.bytes)).filter(|_| given > spec.arguments.len());
+            let last = rest.last().and_then(|word| spec.option(word)).filter(|_| given > spec.arguments.len());
             match last {
                 Some(option) if !option.argument.is_empty() => vec![option.argument.to_owned()],
                 _ => options(spec, rest, given).map(|(name, _)| format!("[{name}]")).collect(),
@@ -198,8 +197,17 @@ enum Part {
     Plain,
 }
 
-/// What each word of a line is. Pure.
-fn kinds(line: &str) -> Vec<(usize, usize, Part)> {
+/// What each word of a text is, which may hold several commands. Pure.
+fn kinds(text: &str) -> Vec<(usize, usize, Part)> {
+    let of_command = |command: &str| {
+        let offset = command.as_ptr() as usize - text.as_ptr() as usize;
+        kinds_of(command).into_iter().map(move |(start, end, part)| (start + offset, end + offset, part))
+    };
+    words::commands(text).into_iter().flat_map(of_command).collect()
+}
+
+/// What each word of one command is. Pure.
+fn kinds_of(line: &str) -> Vec<(usize, usize, Part)> {
     let (words, open) = match words::split(line) {
         Ok(words) => (words, None),
         Err((words, _)) => {
@@ -211,7 +219,7 @@ fn kinds(line: &str) -> Vec<(usize, usize, Part)> {
     let spec = words.first().and_then(known);
     let may_become_a_command = !line.ends_with(char::is_whitespace) && !candidates(line).1.is_empty();
     let kind = |(index, word): (usize, &Word)| {
-        let is_option = |spec: &CommandSpec| index > 1 && !word.is_quoted && spec.option(&word.bytes).is_some();
+        let is_option = |spec: &CommandSpec| index > 1 && spec.option(word).is_some();
         let part = match spec {
             Some(_) if index == 0 => Part::Command,
             None if index == 0 && may_become_a_command => Part::Plain,
@@ -232,8 +240,8 @@ pub(crate) struct QuoteValidator;
 
 impl Validator for QuoteValidator {
     fn validate(&self, line: &str) -> ValidationResult {
-        match words::split(line) {
-            Err((_, WordError::OpenQuote(_) | WordError::OpenEscape)) => ValidationResult::Incomplete,
+        match words::commands(line).last().map(|command| words::split(command)) {
+            Some(Err((_, WordError::OpenQuote(_) | WordError::OpenEscape))) => ValidationResult::Incomplete,
             _ => ValidationResult::Complete,
         }
     }
@@ -293,6 +301,7 @@ mod tests {
         assert_eq!(parts("PUT ttl \"v\" TTL 1s"), [Command, Plain, Quoted, Option, Plain]);
         assert_eq!(parts("FROB k"), [Unknown, Plain]);
         assert_eq!((parts("FR"), parts("GE"), parts("GE ")), (vec![Unknown], vec![Plain], vec![Unknown]));
+        assert_eq!(parts("# a comment\nGET a\nGET b"), [Command, Plain, Command, Plain]);
         assert_eq!(kinds("PUT k \"op en"), [(0, 3, Command), (4, 5, Plain), (6, 12, Quoted)]);
     }
 
@@ -309,5 +318,8 @@ mod tests {
     fn an_open_quote_goes_on_in_the_next_line() {
         assert!(matches!(QuoteValidator.validate("PUT k \"a"), ValidationResult::Incomplete));
         assert!(matches!(QuoteValidator.validate("PUT k \"a\nb\""), ValidationResult::Complete));
+        assert!(matches!(QuoteValidator.validate("# don't"), ValidationResult::Complete));
+        assert!(matches!(QuoteValidator.validate("GET a\nPUT k 'a"), ValidationResult::Incomplete));
+        assert!(matches!(QuoteValidator.validate("GET a \\"), ValidationResult::Incomplete));
     }
 }

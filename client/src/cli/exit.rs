@@ -8,14 +8,32 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// Done.
     Ok = 0,
-    /// A node answered with an error.
-    ServerError = 1,
+    /// A node answered with an error, or what was to be said can't be written.
+    Failed = 1,
     /// The command makes no sense.
     Usage = 2,
     /// No node could be reached, or none answered.
     Unreachable = 3,
     /// There is no such key, or its version is another.
     NotFound = 4,
+}
+
+/// How the reading of commands ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ended {
+    pub(crate) exit: Exit,
+    /// There was no more input, and nobody had said QUIT.
+    pub(crate) input_ended: bool,
+}
+
+impl Ended {
+    pub(crate) fn by_quit(exit: Exit) -> Self {
+        Ended { exit, input_ended: false }
+    }
+
+    pub(crate) fn by_input(exit: Exit) -> Self {
+        Ended { exit, input_ended: true }
+    }
 }
 
 impl Exit {
@@ -26,7 +44,7 @@ impl Exit {
                 Exit::Unreachable
             }
             error if matches!(error.code(), ErrorCode::InvalidArgument | ErrorCode::TooLarge) => Exit::Usage,
-            _ => Exit::ServerError,
+            _ => Exit::Failed,
         }
     }
 

@@ -3,12 +3,16 @@
 mod args;
 mod cluster;
 mod commands;
+mod console;
 mod editor;
 mod exit;
+mod history;
 mod output;
 mod parse;
+mod records;
 mod repl;
 mod run;
+mod script;
 mod session;
 mod text;
 mod words;
@@ -17,17 +21,21 @@ pub use repl::Notifier;
 
 use crate::limits::DEADLINE_DEFAULT;
 use args::Args;
-use clap::{CommandFactory, Parser};
-use exit::Exit;
+use console::complain;
+use exit::{Ended, Exit};
 use output::{Format, Printer};
 use repl::Notices;
 use run::Settings;
 use session::{Session, Setup};
 use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::time::Duration;
+use words::Word;
 
 /// Keys that a SCAN without LIMIT shows to people; scripts get all of them.
 const HUMAN_SCAN_LIMIT: u64 = 1000;
@@ -49,10 +57,10 @@ impl ReplOptions {
         ReplOptions { url, notices: None }
     }
 
-    /// Lets someone say things while the REPL runs. `None` if it will be no terminal that it reads, so that nothing gets
-    /// in the way of plain output.
+    /// Lets someone say things while the REPL runs. `None` if it will not edit lines on a terminal, so that nothing gets in
+    /// the way of plain output.
     pub fn notifier(&mut self) -> Option<Notifier> {
-        if !io::stdin().is_terminal() {
+        if !io::stdin().is_terminal() || is_dumb() {
             return None;
         }
         let (notices, notifier) = Notices::new();
@@ -61,30 +69,53 @@ impl ReplOptions {
     }
 }
 
+/// How the REPL ended.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplEnd {
+    /// How the process should end.
+    pub code: ExitCode,
+    /// Its input has ended, and nobody said QUIT.
+    pub input_ended: bool,
+}
+
 /// Runs `kvorum-cli` with these arguments, the program's name first. Blocks; must not be called on an async worker, but may
 /// be called on a blocking thread of a runtime.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(args) {
+    let args = match Args::parse_all(args) {
         Ok(args) => args,
         Err(error) => {
-            // Help goes to stdout with exit code 0, errors to stderr with 2. If neither can be written, the code still tells.
-            let _ = error.print();
-            return ExitCode::from(error.exit_code() as u8);
+            // Help goes to stdout with exit code 0, errors to stderr with 2. If those can't be written, the code still tells.
+            let printed = error.print();
+            return if error.use_stderr() { ExitCode::from(error.exit_code() as u8) } else { written(printed).into() };
         }
     };
     if let Some(shell) = args.completions {
-        clap_complete::generate(shell, &mut Args::command(), "kvorum-cli", &mut io::stdout());
-        return Exit::Ok.into();
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut args::for_completion(), "kvorum-cli", &mut script);
+        return written(console::print(&script)).into();
     }
     with_session(setup(&args), |session, colors| match args.command.is_empty() {
-        true => read_commands(session, colors, None),
+        true => read_commands(session, colors, None, args.pipeline).exit,
         false => run_command(session, args),
     })
 }
 
+/// How a process ends all of whose work it was to write this.
+fn written(result: io::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Ok,
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
+        Err(error) => {
+            complain(&format!("error: the output can't be written: {error}\n"));
+            Exit::Failed
+        }
+    }
+}
+
 /// Reads commands from the terminal (or from stdin, line by line, when it is none) until the end of input or QUIT. Blocks;
 /// must not be called on an async worker, but may be called on a blocking thread of a runtime.
-pub fn repl(options: ReplOptions) -> ExitCode {
+pub fn repl(options: ReplOptions) -> ReplEnd {
     let is_terminal = io::stdout().is_terminal();
     let format = if is_terminal { Format::Human } else { Format::Raw };
     let setup = Setup {
@@ -95,7 +126,13 @@ pub fn repl(options: ReplOptions) -> ExitCode {
         yes: false,
         is_interactive: io::stdin().is_terminal(),
     };
-    with_session(setup, |session, colors| read_commands(session, colors, options.notices))
+    let mut input_ended = false;
+    let code = with_session(setup, |session, colors| {
+        let ended = read_commands(session, colors, options.notices, 1);
+        input_ended = ended.input_ended;
+        ended.exit
+    });
+    ReplEnd { code, input_ended }
 }
 
 fn with_session(setup: Setup, work: impl FnOnce(&mut Session, bool) -> Exit) -> ExitCode {
@@ -103,8 +140,8 @@ fn with_session(setup: Setup, work: impl FnOnce(&mut Session, bool) -> Exit) -> 
     let mut session = match Session::new(setup) {
         Ok(session) => session,
         Err(error) => {
-            eprintln!("error: the system refuses another thread: {error}");
-            return Exit::ServerError.into();
+            complain(&format!("error: the system refuses another thread: {error}\n"));
+            return Exit::Failed.into();
         }
     };
     let exit = work(&mut session, colors);
@@ -137,26 +174,36 @@ fn printer(format: Format) -> Printer {
     let is_terminal = io::stdout().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let width = comfy_table::Table::new().set_content_arrangement(comfy_table::ContentArrangement::Dynamic).width();
-    Printer::new(format, is_terminal && !no_color, width.filter(|_| is_terminal))
+    Printer::new(format, is_terminal && !no_color && !is_dumb(), width.filter(|_| is_terminal))
 }
 
-fn read_commands(session: &mut Session, colors: bool, notices: Option<Notices>) -> Exit {
-    if io::stdin().is_terminal() {
-        repl::interact(session, colors, notices)
-    } else {
-        repl::run_script(session, io::stdin().lock())
+/// Whether the terminal shows text and obeys nothing, such as that of an editor.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Reads commands until there are no more.
+fn read_commands(session: &mut Session, colors: bool, notices: Option<Notices>, at_once: usize) -> Ended {
+    match (io::stdin().is_terminal(), at_once) {
+        (true, _) if is_dumb() => repl::interact_plainly(session),
+        (true, _) => repl::interact(session, colors, notices),
+        (false, 1) => script::run_script(session, io::stdin().lock()),
+        (false, most) => script::run_script_pipelined(session, most),
     }
 }
 
 /// Runs the command of the command line, as often as asked.
 fn run_command(session: &mut Session, args: Args) -> Exit {
-    let mut words: Vec<Vec<u8>> = args.command.into_iter().map(OsString::into_vec).collect();
+    if args.pipeline > 1 {
+        return session.usage("--pipeline is for a script on stdin, and here is a COMMAND");
+    }
+    let mut words: Vec<Word> = args.command.into_iter().map(|word| Word::bare(word.into_vec())).collect();
     if args.last_from_stdin {
-        let mut last = Vec::new();
-        if let Err(error) = io::stdin().lock().take(STDIN_BYTES_MAX).read_to_end(&mut last) {
-            return session.usage(&format!("stdin can't be read: {error}"));
+        match read_stdin() {
+            // What comes from stdin is never an option of the command.
+            Ok(bytes) => words.push(Word { is_quoted: true, ..Word::bare(bytes) }),
+            Err(problem) => return session.usage(&problem),
         }
-        words.push(last);
     }
     let action = match parse::parse(&words) {
         Ok(action) => action,
@@ -170,4 +217,23 @@ fn run_command(session: &mut Session, args: Args) -> Exit {
         exit = exit.and_then(session.run(&action));
     }
     exit
+}
+
+/// All of stdin, up to one byte more than the largest value.
+///
+/// # Errors
+/// Why there is nothing to read, in words. A process whose stdin was closed finds the null device there, as does one that a
+/// service starts: an empty value is not what either meant.
+fn read_stdin() -> Result<Vec<u8>, String> {
+    let unreadable = |error: io::Error| format!("stdin can't be read: {error}");
+    let stdin = io::stdin();
+    let opened = File::from(stdin.as_fd().try_clone_to_owned().map_err(unreadable)?);
+    let device = |metadata: fs::Metadata| metadata.rdev();
+    let null = fs::metadata("/dev/null").map(device).ok();
+    if opened.metadata().map(device).ok() == null {
+        return Err("-x reads stdin, which is closed or /dev/null; an empty argument is written \"\"".to_owned());
+    }
+    let mut bytes = Vec::new();
+    stdin.lock().take(STDIN_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
 }

@@ -1,10 +1,10 @@
 //! What a command has to say, and how it is said: to people, raw, as JSON lines, or as CSV. Pure: the time comes in as an
 //! argument.
 
-use crate::cli::text::{duration, printable};
-use crate::{Bytes, Entry, Error, Outcome, WriteResult, WriteStatus};
+use crate::cli::records::{csv_cell, csv_columns, csv_field, csv_text, json_line, records};
+use crate::cli::text::{duration, printable, word};
+use crate::{Bytes, Entry, Error, Outcome, Version, WriteResult, WriteStatus};
 use anstyle::{AnsiColor, Style};
-use base64::Engine;
 use comfy_table::{Cell as TableCell, ContentArrangement, Table, presets};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -15,8 +15,10 @@ use std::time::Duration;
 pub(crate) enum Output {
     /// A key's value, if there is one.
     Entry { key: Bytes, entry: Option<Entry> },
-    /// What became of a write.
-    Written { key: Bytes, result: WriteResult },
+    /// When a key expires, if ever, and its version; `None` if there is no such key.
+    Ttl { key: Bytes, entry: Option<(Option<u64>, Version)> },
+    /// What became of a write; and whether what was there before it is what was asked for.
+    Written { key: Bytes, result: WriteResult, returns: bool },
     /// The values of many keys.
     Entries(Vec<(Bytes, Result<Option<Entry>, Error>)>),
     /// What became of many writes.
@@ -78,9 +80,14 @@ pub(crate) struct Printer {
     pub(crate) width: Option<u16>,
     /// A single raw value is printed byte for byte, with no line end after it.
     pub(crate) exact: bool,
-    /// The CSV header that was printed last; it is printed again when it changes.
+    /// The CSV header that was printed last; another kind of command has another one.
     csv_header: Vec<&'static str>,
 }
+
+/// Blanks between two columns of a table.
+const COLUMN_GAP: usize = 2;
+/// Columns that a table may go without where the terminal is narrow. JSON and CSV have them, and STATUS tells them.
+const DISPENSABLE: [&str; 2] = ["id", "memory_bytes"];
 
 const DIM: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -99,7 +106,17 @@ impl Printer {
             Format::Human => self.human(output, now_ms).into_bytes(),
             Format::Raw => self.raw(output),
             Format::Json => records(output).iter().flat_map(|record| json_line(record).into_bytes()).collect(),
-            Format::Csv => self.csv(&records(output)).into_bytes(),
+            Format::Csv => self.csv(output).into_bytes(),
+        }
+    }
+
+    /// What goes to stderr beside the output: the errors of single keys, for which raw output has no place.
+    pub(crate) fn render_failures(&self, output: &Output) -> String {
+        let line = |key: &Bytes, error: &Error| format!("{}: {}: {error}\n", self.paint(BAD, "error"), word(key));
+        match (self.format, output) {
+            (Format::Raw, Output::Entries(results)) => failures(results).map(|(key, error)| line(key, error)).collect(),
+            (Format::Raw, Output::Writes(results)) => failures(results).map(|(key, error)| line(key, error)).collect(),
+            _ => String::new(),
         }
     }
 
@@ -127,8 +144,17 @@ impl Printer {
 
     /// A mistake of the user's as it goes to stderr.
     pub(crate) fn render_usage(&self, problem: &str) -> String {
+        self.render_problem("Usage", problem)
+    }
+
+    /// What this machine refuses, as it goes to stderr.
+    pub(crate) fn render_refusal(&self, problem: &str) -> String {
+        self.render_problem("System", problem)
+    }
+
+    fn render_problem(&self, code: &str, problem: &str) -> String {
         if self.format == Format::Json {
-            return json_line(&[("error", serde_json::json!({"code": "Usage", "message": problem}))]);
+            return json_line(&[("error", serde_json::json!({"code": code, "message": problem}))]);
         }
         format!("{}: {problem}\n", self.paint(BAD, "error"))
     }
@@ -149,6 +175,9 @@ impl Printer {
                 format!("{}\n{notes}\n", printable(&entry.value))
             }
             Output::Entry { entry: None, .. } => format!("{}\n", self.paint(ODD, "no such key")),
+            Output::Ttl { entry: None, .. } => format!("{}\n", self.paint(ODD, "no such key")),
+            Output::Ttl { entry: Some((None, _)), .. } => "never expires\n".to_owned(),
+            Output::Ttl { entry: Some((Some(ms), _)), .. } => format!("{}\n", duration(Duration::from_millis(*ms))),
             Output::Written { result, .. } => format!("{}\n", self.written(result, now_ms)),
             Output::Entries(results) => self.entries(results, now_ms),
             Output::Writes(results) => {
@@ -157,12 +186,12 @@ impl Printer {
                         Ok(result) => self.written(result, now_ms),
                         Err(error) => self.paint(BAD, &error.to_string()),
                     };
-                    format!("{}  {said}\n", self.paint(NAME, &printable(key)))
+                    format!("{}  {said}\n", self.paint(NAME, &word(key)))
                 };
                 results.iter().map(line).collect()
             }
             Output::Page { entries, values: false } => {
-                entries.iter().map(|entry| format!("{}\n", printable(&entry.key))).collect()
+                entries.iter().map(|entry| format!("{}\n", word(&entry.key))).collect()
             }
             Output::Page { entries, values: true } => {
                 let some = entries.iter().map(|entry| (entry.key.clone(), Ok(Some(entry.clone()))));
@@ -180,7 +209,7 @@ impl Printer {
             }
             Output::Table { columns, rows } => {
                 let rows = rows.iter().map(|row| row.iter().map(|cell| cell.shown.clone()).collect());
-                self.table(columns, rows)
+                self.fitting_table(columns, rows.collect())
             }
             Output::Text(text) => text.clone(),
             Output::Note(text) => format!("{}\n", self.dim(text)),
@@ -216,9 +245,24 @@ impl Printer {
                 Ok(None) => ("-".to_owned(), "-".to_owned(), "no such key".to_owned()),
                 Err(error) => ("-".to_owned(), "-".to_owned(), error.to_string()),
             };
-            vec![printable(key), value, version, expiry]
+            vec![word(key), value, version, expiry]
         });
         self.table(&["key", "value", "version", "expires"], rows)
+    }
+
+    /// A table whose cells stay in one piece: columns that people can do without go first.
+    fn fitting_table(&self, columns: &[&str], mut rows: Vec<Vec<String>>) -> String {
+        let mut columns = columns.to_vec();
+        while let Some(at) = columns.iter().rposition(|column| DISPENSABLE.contains(column)) {
+            if self.width.is_none_or(|width| natural_width(&columns, &rows) <= usize::from(width)) {
+                break;
+            }
+            columns.remove(at);
+            rows.iter_mut().for_each(|row| {
+                row.remove(at);
+            });
+        }
+        self.table(&columns, rows.into_iter())
     }
 
     fn table(&self, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -233,7 +277,7 @@ impl Printer {
             table.add_row(row);
         });
         table.column_iter_mut().for_each(|column| {
-            column.set_padding((0, 2));
+            column.set_padding((0, COLUMN_GAP as u16));
         });
         let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
         let painted = lines.iter().enumerate().map(|(number, line)| match number {
@@ -249,9 +293,17 @@ impl Printer {
             Output::Entry { entry, .. } => {
                 entry.as_ref().map(|entry| [&entry.value, line_end].concat()).unwrap_or_default()
             }
+            Output::Ttl { entry: None, .. } => Vec::new(),
+            Output::Ttl { entry: Some((None, _)), .. } => b"never\n".to_vec(),
+            Output::Ttl { entry: Some((Some(ms), _)), .. } => format!("{ms}\n").into_bytes(),
+            // As GET would have shown it before.
+            Output::Written { result, returns: true, .. } => {
+                result.previous.as_ref().map(|previous| [&previous.value, line_end].concat()).unwrap_or_default()
+            }
             Output::Written { result, .. } => raw_written(result).into_bytes(),
             Output::Entries(results) => {
-                // One line per key, so that the lines can be matched with the keys; what is missing is an empty one.
+                // One line per key, so that the lines can be matched with the keys; what is missing is an empty one. So is
+                // what could not be read, which stderr tells of.
                 let line = |(_, result): &(Bytes, Result<Option<Entry>, Error>)| match result {
                     Ok(Some(entry)) => [&entry.value[..], b"\n"].concat(),
                     Ok(None) | Err(_) => b"\n".to_vec(),
@@ -261,7 +313,7 @@ impl Printer {
             Output::Writes(results) => {
                 let line = |(_, result): &(Bytes, Result<WriteResult, Error>)| match result {
                     Ok(result) => raw_written(result),
-                    Err(error) => format!("error: {error}\n"),
+                    Err(_) => "error\n".to_owned(),
                 };
                 results.iter().flat_map(|result| line(result).into_bytes()).collect()
             }
@@ -287,19 +339,34 @@ impl Printer {
         }
     }
 
-    fn csv(&mut self, records: &[Record]) -> String {
+    /// The header depends on the command alone and never on the data, so each command has one.
+    fn csv(&mut self, output: &Output) -> String {
         let mut out = String::new();
-        for record in records {
-            let header: Vec<_> = record.iter().map(|(name, _)| *name).collect();
+        let header = csv_columns(output);
+        for record in records(output) {
             if header != self.csv_header {
                 out.push_str(&(header.join(",") + "\r\n"));
-                self.csv_header = header;
+                self.csv_header.clone_from(&header);
             }
-            let fields: Vec<_> = record.iter().map(|(_, value)| csv_field(&csv_text(value))).collect();
+            let fields: Vec<_> = header.iter().map(|column| csv_field(&csv_cell(&record, column))).collect();
             out.push_str(&(fields.join(",") + "\r\n"));
         }
         out
     }
+}
+
+/// The keys that failed, with their errors.
+fn failures<T>(results: &[(Bytes, Result<T, Error>)]) -> impl Iterator<Item = (&Bytes, &Error)> {
+    results.iter().filter_map(|(key, result)| Some((key, result.as_ref().err()?)))
+}
+
+/// The columns of a table that no cell of it is broken in.
+fn natural_width(columns: &[&str], rows: &[Vec<String>]) -> usize {
+    let width = |(at, column): (usize, &&str)| {
+        let cells = rows.iter().map(|row| row[at].chars().count());
+        cells.chain([label(column).chars().count()]).max().unwrap_or_default() + COLUMN_GAP
+    };
+    columns.iter().enumerate().map(width).sum::<usize>().saturating_sub(COLUMN_GAP)
 }
 
 /// A name as people read it: without its unit, which its value has.
@@ -317,7 +384,7 @@ fn sentence(error: &Error) -> String {
     }
 }
 
-fn outcome_name(outcome: Outcome) -> &'static str {
+pub(crate) fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::NotApplied => "not_applied",
         Outcome::Applied => "applied",
@@ -348,116 +415,12 @@ fn raw_written(result: &WriteResult) -> String {
     }
 }
 
-fn status_name(status: WriteStatus) -> &'static str {
+pub(crate) fn status_name(status: WriteStatus) -> &'static str {
     match status {
         WriteStatus::Applied => "applied",
         WriteStatus::ConditionFailed => "condition_failed",
         WriteStatus::Missing => "missing",
     }
-}
-
-/// Fields in order.
-type Record = Vec<(&'static str, Value)>;
-
-/// An output as machines get it.
-fn records(output: &Output) -> Vec<Record> {
-    match output {
-        Output::Entry { key, entry } => vec![entry_record(key, entry.as_ref(), true)],
-        Output::Written { key, result } => vec![write_record(key, result)],
-        Output::Entries(results) => {
-            let record = |(key, result): &(Bytes, Result<Option<Entry>, Error>)| match result {
-                Ok(entry) => entry_record(key, entry.as_ref(), true),
-                Err(error) => error_record(key, error),
-            };
-            results.iter().map(record).collect()
-        }
-        Output::Writes(results) => {
-            let record = |(key, result): &(Bytes, Result<WriteResult, Error>)| match result {
-                Ok(result) => write_record(key, result),
-                Err(error) => error_record(key, error),
-            };
-            results.iter().map(record).collect()
-        }
-        Output::Page { entries, values } => {
-            entries.iter().map(|entry| entry_record(&entry.key, Some(entry), *values)).collect()
-        }
-        Output::Scalar { name, cell, .. } => vec![vec![(*name, cell.value.clone())]],
-        Output::Facts(facts) => vec![facts.iter().map(|(name, cell)| (*name, cell.value.clone())).collect()],
-        Output::Table { columns, rows } => {
-            let record =
-                |row: &Vec<Cell>| columns.iter().copied().zip(row.iter().map(|cell| cell.value.clone())).collect();
-            rows.iter().map(record).collect()
-        }
-        Output::Text(text) => vec![vec![("text", text.clone().into())]],
-        Output::Note(_) => Vec::new(),
-    }
-}
-
-/// Bytes under a name; those that are not UTF-8 go by another name and in base64, so that neither is taken for the other.
-fn bytes_field(name: &'static str, base64_name: &'static str, bytes: &[u8]) -> (&'static str, Value) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (name, text.into()),
-        Err(_) => (base64_name, base64::engine::general_purpose::STANDARD.encode(bytes).into()),
-    }
-}
-
-fn entry_record(key: &[u8], entry: Option<&Entry>, value: bool) -> Record {
-    let mut record = vec![bytes_field("key", "key_base64", key)];
-    if value {
-        record.push(match entry {
-            Some(entry) => bytes_field("value", "value_base64", &entry.value),
-            None => ("value", Value::Null),
-        });
-    }
-    record.push(("version", entry.map_or(0, |entry| entry.version.0).into()));
-    record.push(("expires_at_ms", entry.and_then(|entry| entry.expires_at_ms).into()));
-    record
-}
-
-fn write_record(key: &[u8], result: &WriteResult) -> Record {
-    let mut record = vec![
-        bytes_field("key", "key_base64", key),
-        ("status", status_name(result.status).into()),
-        ("version", result.version.0.into()),
-        ("ack", result.ack.to_string().into()),
-        ("durability", result.durability.to_string().into()),
-    ];
-    if let Some(number) = result.number {
-        record.push(("number", number.into()));
-    }
-    if let Some(previous) = &result.previous {
-        record.push(bytes_field("previous", "previous_base64", &previous.value));
-        record.push(("previous_version", previous.version.0.into()));
-    }
-    record
-}
-
-fn error_record(key: &[u8], error: &Error) -> Record {
-    vec![
-        bytes_field("key", "key_base64", key),
-        ("error", error.code().to_string().into()),
-        ("outcome", outcome_name(error.outcome()).into()),
-        ("message", error.to_string().into()),
-    ]
-}
-
-fn json_line(record: &[(&'static str, Value)]) -> String {
-    let fields: Vec<_> = record.iter().map(|(name, value)| format!("{}:{value}", Value::from(*name))).collect();
-    format!("{{{}}}\n", fields.join(","))
-}
-
-fn csv_text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(csv_text).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
-    }
-}
-
-/// A field as RFC 4180 has it.
-fn csv_field(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -485,17 +448,20 @@ mod tests {
             },
             Output::Entry { key: "bytes".into(), entry: Some(entry("bytes", b"\xff,\x00", None)) },
             Output::Entry { key: "none".into(), entry: None },
-            Output::Written { key: "k".into(), result: written(WriteStatus::Applied, 13) },
+            Output::Written { key: "k".into(), result: written(WriteStatus::Applied, 13), returns: false },
             Output::Written {
                 key: "k".into(),
                 result: WriteResult { number: Some(-5), ..written(WriteStatus::Applied, 14) },
+                returns: false,
             },
-            Output::Written { key: "k".into(), result: written(WriteStatus::ConditionFailed, 13) },
-            Output::Written { key: "k".into(), result: written(WriteStatus::Missing, 0) },
+            Output::Written { key: "k".into(), result: written(WriteStatus::ConditionFailed, 13), returns: false },
+            Output::Written { key: "k".into(), result: written(WriteStatus::Missing, 0), returns: false },
             Output::Written {
                 key: "k".into(),
                 result: WriteResult { previous: Some(entry("k", b"old", None)), ..written(WriteStatus::Applied, 15) },
+                returns: true,
             },
+            Output::Written { key: "new".into(), result: written(WriteStatus::Applied, 16), returns: true },
             Output::Entries(vec![
                 ("a".into(), Ok(Some(entry("a", b"1", None)))),
                 ("longer key".into(), Ok(None)),
@@ -504,7 +470,10 @@ mod tests {
             Output::Writes(vec![("a".into(), Ok(written(WriteStatus::Applied, 16))), ("b".into(), Err(unavailable()))]),
             Output::Page { entries: vec![entry("x", b"", None), entry("y \"q\"", b"", None)], values: false },
             Output::Page { entries: vec![entry("x", b"1", None)], values: true },
-            Output::Scalar { name: "ttl_ms", cell: Cell::shown(9_300, "9.3 s"), note: String::new() },
+            Output::Ttl { key: "k".into(), entry: Some((Some(9_300), Version(12))) },
+            Output::Ttl { key: "k".into(), entry: Some((None, Version(12))) },
+            Output::Ttl { key: "none".into(), entry: None },
+            Output::Scalar { name: "round_trip_us", cell: Cell::shown(930, "PONG"), note: "0.93 ms".into() },
             Output::Facts(vec![("shard", Cell::plain(3)), ("log_bytes", Cell::shown(2048, "2.0 KiB"))]),
             Output::Table {
                 columns: &["name", "shards_led"],
@@ -535,17 +504,21 @@ not written: the condition does not hold  the key has version 13
 nothing to change  there is no such key
 OK  version 15, committed (fsync)
 before: old  version 12
-key         value  version  expires
-a           1      12       never
-longer key  -      -        no such key
-c           -      -        Unavailable (not applied): shard 3 has no leader
+OK  version 16, committed (fsync)
+key           value  version  expires
+a             1      12       never
+"longer key"  -      -        no such key
+c             -      -        Unavailable (not applied): shard 3 has no leader
 a  OK  version 16, committed (fsync)
 b  Unavailable (not applied): shard 3 has no leader
 x
-y "q"
+"y \"q\""
 key  value  version  expires
 x    1      12       never
 9.3 s
+never expires
+no such key
+PONG  0.93 ms
 shard  3
 log    2.0 KiB
 name     shards led
@@ -566,16 +539,18 @@ applied
 -5
 condition_failed
 missing
-applied
+old
 1
 
 
 applied
-error: Unavailable (not applied): shard 3 has no leader
+error
 x
 y \"q\"
 x\t1
 9300
+never
+930
 shard\t3
 log_bytes\t2048
 node-1\t5
@@ -604,6 +579,7 @@ node-22\t11
 {"key":"k","status":"condition_failed","version":13,"ack":"committed","durability":"fsync"}
 {"key":"k","status":"missing","version":0,"ack":"committed","durability":"fsync"}
 {"key":"k","status":"applied","version":15,"ack":"committed","durability":"fsync","previous":"old","previous_version":12}
+{"key":"new","status":"applied","version":16,"ack":"committed","durability":"fsync","previous":null,"previous_version":0}
 {"key":"a","value":"1","version":12,"expires_at_ms":null}
 {"key":"longer key","value":null,"version":0,"expires_at_ms":null}
 {"key":"c","error":"Unavailable","outcome":"not_applied","message":"Unavailable (not applied): shard 3 has no leader"}
@@ -612,7 +588,10 @@ node-22\t11
 {"key":"x","version":12,"expires_at_ms":null}
 {"key":"y \"q\"","version":12,"expires_at_ms":null}
 {"key":"x","value":"1","version":12,"expires_at_ms":null}
-{"ttl_ms":9300}
+{"key":"k","ttl_ms":9300,"version":12}
+{"key":"k","ttl_ms":null,"version":12}
+{"key":"none","ttl_ms":null,"version":0}
+{"round_trip_us":930}
 {"shard":3,"log_bytes":2048}
 {"name":"node-1","shards_led":5}
 {"name":"node-22","shards_led":11}
@@ -621,12 +600,59 @@ node-22\t11
     }
 
     #[test]
-    fn csv() {
+    fn csv_has_one_header_whatever_the_bytes_are() {
         let mut printer = Printer::new(Format::Csv, false, None);
         let mut csv = |output: &Output| String::from_utf8(printer.render(output, NOW_MS)).unwrap();
-        let page = |key: &'static str, value| Output::Page { entries: vec![entry(key, value, None)], values: true };
-        assert_eq!(csv(&page("x", b"1")), "key,value,version,expires_at_ms\r\nx,1,12,\r\n");
-        assert_eq!(csv(&page("y, \"q\"", b"2\n")), "\"y, \"\"q\"\"\",\"2\n\",12,\r\n", "the header comes once");
+        let page = |key: &'static [u8], value| Output::Page {
+            entries: vec![Entry { key: Bytes::from_static(key), ..entry("", value, None) }],
+            values: true,
+        };
+        assert_eq!(
+            csv(&page(b"x", b"1")),
+            "key,value,version,expires_at_ms,key_encoding,value_encoding,error,message\r\nx,1,12,,utf8,utf8,,\r\n"
+        );
+        assert_eq!(csv(&page(b"y, \"q\"", b"2\n")), "\"y, \"\"q\"\"\",\"2\n\",12,,utf8,utf8,,\r\n");
+        assert_eq!(csv(&page(b"\xff", b"")), "/w==,,12,,base64,utf8,,\r\n");
+        let unavailable = Error::Server(ServerError::new(ErrorCode::Unavailable, "no leader"));
+        assert_eq!(
+            csv(&Output::Entries(vec![("a".into(), Ok(None)), ("b".into(), Err(unavailable))])),
+            "a,,0,,utf8,,,\r\nb,,,,utf8,,Unavailable,Unavailable (not applied): no leader\r\n"
+        );
+        let header = "key,status,version,ack,durability,number,previous,previous_version,key_encoding,\
+                      previous_encoding,error,outcome,message\r\n";
+        let write = |result| Output::Written { key: "k".into(), result, returns: true };
+        let returning = WriteResult { previous: Some(entry("k", b"\xff", None)), ..written(WriteStatus::Applied, 15) };
+        assert_eq!(
+            csv(&write(written(WriteStatus::Applied, 13))),
+            format!("{header}k,applied,13,committed,fsync,,,0,utf8,,,,\r\n")
+        );
+        assert_eq!(csv(&write(returning)), "k,applied,15,committed,fsync,,/w==,12,utf8,base64,,,\r\n");
+    }
+
+    #[test]
+    fn raw_output_tells_the_errors_of_single_keys_on_stderr() {
+        let printer = Printer::new(Format::Raw, false, None);
+        let told: Vec<_> = outputs().iter().map(|output| printer.render_failures(output)).collect();
+        assert_eq!(
+            told.concat(),
+            "error: c: Unavailable (not applied): shard 3 has no leader\n\
+             error: b: Unavailable (not applied): shard 3 has no leader\n"
+        );
+        let printer = Printer::new(Format::Json, false, None);
+        assert!(outputs().iter().all(|output| printer.render_failures(output).is_empty()), "JSON has a place for them");
+    }
+
+    #[test]
+    fn a_table_breaks_no_cell_and_goes_without_what_can_be_done_without() {
+        let cells = ["node-1", "127.0.0.1:23701", "64.0 MiB", "0191d1c6"].map(Cell::plain);
+        let output = Output::Table { columns: &["name", "address", "memory_bytes", "id"], rows: vec![cells.to_vec()] };
+        let lines = |width| {
+            let bytes = Printer::new(Format::Human, false, Some(width)).render(&output, NOW_MS);
+            String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(45), ["name    address          memory    id", "node-1  127.0.0.1:23701  64.0 MiB  0191d1c6"]);
+        assert_eq!(lines(40), ["name    address          memory", "node-1  127.0.0.1:23701  64.0 MiB"]);
+        assert_eq!(lines(30), ["name    address", "node-1  127.0.0.1:23701"]);
     }
 
     #[test]
@@ -645,7 +671,7 @@ node-22\t11
                 false,
                 "outcome unknown: shard 3 has no leader (Unavailable); retry is unsafe: it may take effect twice\n",
             ),
-            (deadline(Outcome::Unknown), true, "outcome unknown: no answer within 5s and 2 attempts; retry is safe\n"),
+            (deadline(Outcome::Unknown), true, "outcome unknown: no answer within 5 s and 2 attempts; retry is safe\n"),
             (
                 Error::TooLarge { what: "the value's length in bytes", size: 20, limit: 10 },
                 true,
@@ -657,7 +683,7 @@ node-22\t11
         let json = Printer::new(Format::Json, false, None).render_error(&deadline(Outcome::Unknown), true);
         assert_eq!(
             json,
-            "{\"error\":{\"code\":\"DeadlineExceeded\",\"message\":\"no answer within 5s and 2 attempts (outcome unknown)\",\
+            "{\"error\":{\"code\":\"DeadlineExceeded\",\"message\":\"no answer within 5 s and 2 attempts (outcome unknown)\",\
          \"outcome\":\"unknown\",\"retryable\":false}}\n"
         );
     }

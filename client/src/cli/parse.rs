@@ -1,8 +1,11 @@
 //! Words become commands. Pure.
 
 use crate::cli::commands::{self, CommandSpec, Verb};
-use crate::cli::text::{parse_duration, printable};
+use crate::cli::text::{parse_duration, printable, word};
+use crate::cli::words::Word;
 use crate::{Bytes, Condition, Version, WriteOp};
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// What is to be done.
@@ -67,29 +70,35 @@ impl Action {
 ///
 /// # Errors
 /// What is wrong with it, with the command's usage.
-pub(crate) fn parse(words: &[Vec<u8>]) -> Result<Action, UsageError> {
+pub(crate) fn parse(words: &[Word]) -> Result<Action, UsageError> {
     let (name, rest) = words.split_first().ok_or_else(|| UsageError("there is no command".to_owned()))?;
-    let name = String::from_utf8_lossy(name);
-    let Some(spec) = commands::find(&name) else {
-        let shown = printable(name.as_bytes());
-        return Err(UsageError(match commands::nearest(&name) {
-            _ if name.starts_with('-') => format!("there is no option {shown}; kvorum-cli --help lists all of them"),
-            Some(nearest) => format!("there is no command {shown}; did you mean {nearest}?"),
-            None => format!("there is no command {shown}; HELP lists all of them"),
-        }));
-    };
+    let name = name.text();
+    let spec = commands::find(&name).ok_or_else(|| unknown(&name))?;
     let mut arguments = Arguments { spec, rest };
     let action = arguments.parse()?;
     match arguments.rest.first() {
         None => Ok(action),
-        Some(word) => Err(arguments.wrong(format!("{} is too much", printable(word)))),
+        Some(word) => Err(arguments.too_much(word)),
     }
+}
+
+/// What is said of a command that there is not.
+fn unknown(name: &str) -> UsageError {
+    let shown = printable(name.as_bytes());
+    if name.starts_with('-') {
+        return UsageError(format!("there is no option {shown}; kvorum-cli --help lists all of them"));
+    }
+    UsageError(match (commands::known_elsewhere(name), commands::nearest(name)) {
+        (Some(hint), _) => format!("there is no command {shown}; {hint}"),
+        (None, Some(nearest)) => format!("there is no command {shown}; did you mean {nearest}?"),
+        (None, None) => format!("there is no command {shown}; HELP lists all of them"),
+    })
 }
 
 /// The words behind a command's name.
 struct Arguments<'a> {
     spec: &'static CommandSpec,
-    rest: &'a [Vec<u8>],
+    rest: &'a [Word],
 }
 
 impl Arguments<'_> {
@@ -106,7 +115,9 @@ impl Arguments<'_> {
             Verb::Decrement => {
                 let key = self.key()?;
                 let by = self.step()?.checked_neg();
-                Action::Write(WriteOp::incr(key, by.ok_or_else(|| self.wrong("the number is too small"))?))
+                let least = i64::MIN + 1;
+                let problem = || format!("the step must be a number from {least} to {}", i64::MAX);
+                Action::Write(WriteOp::incr(key, by.ok_or_else(|| self.wrong(problem()))?))
             }
             Verb::Append => Action::Write(WriteOp::append(self.key()?, self.bytes("value")?)),
             Verb::Expire => Action::Write(WriteOp::expire(self.key()?, self.duration()?)),
@@ -140,19 +151,19 @@ impl Arguments<'_> {
 
     /// The options of a write, in any order.
     fn write_options(&mut self, mut op: WriteOp) -> Result<WriteOp, UsageError> {
-        let mut condition = None;
+        let (mut condition, mut life) = (None, None);
         while let Some(option) = self.option()? {
             let wanted = match option {
-                "TTL" => {
-                    op = op.ttl(self.duration()?);
-                    continue;
-                }
-                "EX" => {
-                    op = op.ttl(Duration::from_secs(self.number("seconds")?));
-                    continue;
-                }
-                "PX" => {
-                    op = op.ttl(Duration::from_millis(self.number("milliseconds")?));
+                "TTL" | "EX" | "PX" => {
+                    let span = match option {
+                        "TTL" => self.duration()?,
+                        "EX" => Duration::from_secs(self.number("seconds")?),
+                        _ => Duration::from_millis(self.number("milliseconds")?),
+                    };
+                    if let Some(first) = life.replace(option) {
+                        return Err(self.wrong(format!("{first} and {option} can't both hold: name one duration")));
+                    }
+                    op = op.ttl(span);
                     continue;
                 }
                 "RETURN" | "GET" => {
@@ -171,12 +182,14 @@ impl Arguments<'_> {
         Ok(op)
     }
 
+    /// A quoted word is a prefix even if it reads like an option.
     fn scan(&mut self) -> Result<Action, UsageError> {
         let is_prefix = self.rest.first().is_some_and(|word| self.spec.option(word).is_none());
         let prefix = if is_prefix { self.bytes("prefix")? } else { Bytes::new() };
         let (mut limit, mut values) = (None, false);
         while let Some(option) = self.option()? {
             match option {
+                "LIMIT" if limit.is_some() => return Err(self.wrong("LIMIT is given twice")),
                 "LIMIT" => limit = Some(self.number("count")?),
                 _ => values = true,
             }
@@ -204,9 +217,7 @@ impl Arguments<'_> {
     /// The next option, if the words go on.
     fn option(&mut self) -> Result<Option<&'static str>, UsageError> {
         let Some((word, rest)) = self.rest.split_first() else { return Ok(None) };
-        let Some(option) = self.spec.option(word) else {
-            return Err(self.wrong(format!("{} is not an option", printable(word))));
-        };
+        let Some(option) = self.spec.option(word) else { return Err(self.too_much(word)) };
         self.rest = rest;
         Ok(Some(option.name))
     }
@@ -216,7 +227,7 @@ impl Arguments<'_> {
             return Err(self.wrong(format!("the {what} is missing")));
         };
         self.rest = rest;
-        Ok(Bytes::copy_from_slice(word))
+        Ok(Bytes::copy_from_slice(&word.bytes))
     }
 
     fn key(&mut self) -> Result<Bytes, UsageError> {
@@ -225,7 +236,7 @@ impl Arguments<'_> {
 
     fn keys(&mut self) -> Result<Vec<Bytes>, UsageError> {
         let first = self.key()?;
-        let rest = std::mem::take(&mut self.rest).iter().map(|word| Bytes::copy_from_slice(word));
+        let rest = std::mem::take(&mut self.rest).iter().map(|word| Bytes::copy_from_slice(&word.bytes));
         Ok([first].into_iter().chain(rest).collect())
     }
 
@@ -245,12 +256,16 @@ impl Arguments<'_> {
     fn optional_text(&mut self) -> Option<String> {
         let (word, rest) = self.rest.split_first()?;
         self.rest = rest;
-        Some(String::from_utf8_lossy(word).into_owned())
+        Some(word.text().into_owned())
     }
 
-    fn number<N: std::str::FromStr>(&mut self, what: &str) -> Result<N, UsageError> {
+    fn number<N: FromStr + Bounded>(&mut self, what: &str) -> Result<N, UsageError> {
         let word = self.text(what)?;
-        word.parse().map_err(|_| self.wrong(format!("the {what} must be a number, not {}", printable(word.as_bytes()))))
+        let problem = || match is_number(&word) {
+            true => format!("the {what} must be from {} to {}, not {word}", N::LEAST, N::MOST),
+            false => format!("the {what} must be a whole number, not {}", printable(word.as_bytes())),
+        };
+        word.parse().map_err(|_| self.wrong(problem()))
     }
 
     fn version(&mut self) -> Result<Version, UsageError> {
@@ -263,14 +278,62 @@ impl Arguments<'_> {
 
     fn duration(&mut self) -> Result<Duration, UsageError> {
         let word = self.text("duration")?;
-        let problem =
-            || format!("the duration must look like 10s, 500ms, 5m, 2h or 1d, not {}", printable(word.as_bytes()));
+        let problem = || match word.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()) {
+            digits if is_number(digits) && parse_duration(&word.replace(digits, "1")).is_some() => {
+                format!("the duration {word} is out of range: at least 1ms, at most 36500d")
+            }
+            _ => format!("the duration must look like 10s, 500ms, 5m, 2h or 1d, not {}", printable(word.as_bytes())),
+        };
         parse_duration(&word).ok_or_else(|| self.wrong(problem()))
     }
 
-    fn wrong(&self, problem: impl std::fmt::Display) -> UsageError {
+    /// A word that the command has no use for, and what may have been meant by it.
+    fn too_much(&self, unwanted: &Word) -> UsageError {
+        let shown = word(&unwanted.bytes);
+        let is_value = matches!(self.spec.verb, Verb::Put | Verb::Append | Verb::CompareAndSet);
+        let hint = match self.spec.verb {
+            _ if unwanted.bytes.starts_with(b"-") && !unwanted.is_quoted => {
+                "; options of kvorum-cli itself are not known inside of its shell, nor amid a command's arguments"
+            }
+            Verb::Scan => "; SCAN takes a prefix, such as SCAN user: LIMIT 20",
+            Verb::Delete => "; DEL removes one key at a time",
+            _ if is_value && !unwanted.is_quoted => "; a value with blanks needs quotes",
+            _ => "",
+        };
+        let what = if self.spec.options.is_empty() { "too much" } else { "not an option" };
+        self.wrong(format!("{shown} is {what}{hint}"))
+    }
+
+    fn wrong(&self, problem: impl Display) -> UsageError {
         UsageError(format!("{problem}\nusage: {}", self.spec.usage()))
     }
+}
+
+/// The range of a type of numbers.
+trait Bounded {
+    const LEAST: i128;
+    const MOST: i128;
+}
+
+impl Bounded for u16 {
+    const LEAST: i128 = u16::MIN as i128;
+    const MOST: i128 = u16::MAX as i128;
+}
+
+impl Bounded for u64 {
+    const LEAST: i128 = u64::MIN as i128;
+    const MOST: i128 = u64::MAX as i128;
+}
+
+impl Bounded for i64 {
+    const LEAST: i128 = i64::MIN as i128;
+    const MOST: i128 = i64::MAX as i128;
+}
+
+/// Whether a text is a whole number, however large.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -278,8 +341,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Action, String> {
-        let words: Vec<_> = crate::cli::words::split(line).unwrap().into_iter().map(|word| word.bytes).collect();
-        parse(&words).map_err(|error| error.0)
+        parse(&crate::cli::words::split(line).unwrap()).map_err(|error| error.0)
     }
 
     #[test]
@@ -308,6 +370,8 @@ mod tests {
             ("MPUT k k k k", Action::MultiPut(vec![(key(), key()), (key(), key())])),
             ("SCAN", Action::Scan { prefix: Bytes::new(), limit: None, values: false }),
             ("SCAN k VALUES LIMIT 3", Action::Scan { prefix: key(), limit: Some(3), values: true }),
+            ("SCAN \"LIMIT\" LIMIT 3", Action::Scan { prefix: "LIMIT".into(), limit: Some(3), values: false }),
+            ("SCAN 'values'", Action::Scan { prefix: "values".into(), limit: None, values: false }),
             ("SCAN limit 3", Action::Scan { prefix: Bytes::new(), limit: Some(3), values: false }),
             ("cluster", Action::Cluster(ClusterView::Status)),
             ("cluster Shards", Action::Cluster(ClusterView::Shards)),
@@ -328,13 +392,39 @@ mod tests {
             ("--jsno GET k", "there is no option --jsno; kvorum-cli --help lists all of them"),
             ("GET", "the key is missing\nusage: GET key"),
             ("GET a b", "b is too much\nusage: GET key"),
-            ("INCR k x", "the step must be a number, not x\nusage: INCR key [by]"),
+            ("INCR k x", "the step must be a whole number, not x\nusage: INCR key [step]"),
+            (
+                "INCR k 9223372036854775808",
+                "the step must be from -9223372036854775808 to 9223372036854775807, not 9223372036854775808\n\
+                 usage: INCR key [step]",
+            ),
+            ("TRANSFER 65536 n", "the shard must be from 0 to 65535, not 65536\nusage: TRANSFER shard node"),
+            (
+                "EXPIRE k 99999999999999999999s",
+                "the duration 99999999999999999999s is out of range: at least 1ms, at most 36500d\nusage: EXPIRE key duration",
+            ),
+            ("KEYS *", "there is no command KEYS; SCAN lists the keys that begin with a prefix"),
+            ("setex k 10 v", "there is no command setex; PUT key value TTL 10s does that"),
+            (
+                "GET k --json",
+                "--json is too much; options of kvorum-cli itself are not known inside of its shell, nor amid \
+              a command's arguments\nusage: GET key",
+            ),
             (
                 "EXPIRE k soon",
                 "the duration must look like 10s, 500ms, 5m, 2h or 1d, not soon\nusage: EXPIRE key duration",
             ),
             ("DEL k IFVERSION", "the version is missing\nusage: DEL key [IFVERSION version]"),
-            ("SCAN p LIMIT -1", "the count must be a number, not -1\nusage: SCAN [prefix] [LIMIT count] [VALUES]"),
+            (
+                "SCAN p LIMIT -1",
+                "the count must be from 0 to 18446744073709551615, not -1\nusage: SCAN [prefix] [LIMIT count] [VALUES]",
+            ),
+            (
+                "SCAN 0 MATCH user:*",
+                "MATCH is not an option; SCAN takes a prefix, such as SCAN user: LIMIT 20\n\
+                 usage: SCAN [prefix] [LIMIT count] [VALUES]",
+            ),
+            ("DEL a b", "b is not an option; DEL removes one key at a time\nusage: DEL key [IFVERSION version]"),
             ("MPUT a 1 b", "the value of the last key is missing\nusage: MPUT key value ..."),
             ("CLUSTER frob", "frob is not a view of the cluster\nusage: CLUSTER [STATUS|NODES|SHARDS|CHECK]"),
             ("HELP frob", "there is no command frob"),
@@ -342,6 +432,16 @@ mod tests {
             assert_eq!(parsed(line), Err(explanation.to_owned()), "{line}");
         }
         assert!(parsed("PUT k v NX XX").unwrap_err().starts_with("only one condition can hold"));
-        assert!(parsed("PUT k v SOON").unwrap_err().starts_with("SOON is not an option"));
+        let mistake = |line: &str| parsed(line).unwrap_err().lines().next().unwrap().to_owned();
+        assert_eq!(mistake("PUT k hello world"), "world is not an option; a value with blanks needs quotes");
+        assert_eq!(mistake("APPEND k hello world"), "world is too much; a value with blanks needs quotes");
+        assert_eq!(mistake("PUT k v \"TTL\" 1s"), "TTL is not an option", "it is quoted");
+        assert_eq!(mistake("PUT k v EX 10 PX 500"), "EX and PX can't both hold: name one duration");
+        assert_eq!(mistake("PUT k v TTL 1s TTL 2s"), "TTL and TTL can't both hold: name one duration");
+        assert_eq!(mistake("SCAN LIMIT 1 LIMIT 2"), "LIMIT is given twice");
+        assert!(mistake("PUT k v EX 18446744073709551616").starts_with("the seconds must be from 0 to"));
+        assert!(
+            mistake("DECR k -9223372036854775808").starts_with("the step must be a number from -9223372036854775807")
+        );
     }
 }

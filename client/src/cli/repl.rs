@@ -1,23 +1,24 @@
-//! The interactive shell, and its plain sibling that reads scripts.
+//! The interactive shell, and its plain sibling for terminals that only show text.
 
+use crate::cli::console::{complain, print};
 use crate::cli::editor::{CommandCompleter, CommandHighlighter, CommandHinter, QuoteValidator};
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Ended, Exit};
+use crate::cli::history;
 use crate::cli::parse::Action;
 use crate::cli::session::Session;
+use crate::cli::text::one_line;
+use crate::cli::words;
 use reedline::{
     ColumnarMenu, Emacs, ExternalPrinter, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder, Prompt,
     PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu, Signal,
     default_emacs_keybindings,
 };
 use std::borrow::Cow;
-use std::io::{BufRead, Read};
-use std::path::PathBuf;
+use std::io;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 /// Lines that the history file keeps.
 const HISTORY_LINES_MAX: usize = 10_000;
-/// Longest line of a script, in bytes: the largest value, written with every byte escaped, and some.
-const SCRIPT_LINE_BYTES_MAX: u64 = 72 * 1024 * 1024;
 /// Notices that wait for the prompt.
 const NOTICES_MAX: usize = 64;
 const COMPLETION_MENU: &str = "completion_menu";
@@ -43,67 +44,95 @@ impl Notifier {
     /// that shows none any more, goes to stderr.
     pub fn notify(&self, line: String) {
         if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) = self.0.try_send(line) {
-            eprintln!("{line}");
+            complain(&format!("{line}\n"));
         }
     }
 }
 
 /// Reads commands from the terminal until QUIT or ctrl-d.
-pub(crate) fn interact(session: &mut Session, colors: bool, notices: Option<Notices>) -> Exit {
+pub(crate) fn interact(session: &mut Session, colors: bool, notices: Option<Notices>) -> Ended {
     let mut editor = editor(colors);
     if let Some(Notices(printer)) = notices {
         editor = editor.with_external_printer(printer);
     }
-    println!("Kvorum {}. HELP explains, tab completes, ctrl-r searches, ctrl-d leaves.", env!("CARGO_PKG_VERSION"));
+    greet("HELP explains, tab completes, ctrl-r searches, ctrl-d leaves.");
     // An unreachable cluster is told now; the shell goes on, since it may come up.
     session.connect();
     loop {
         let prompt = NodePrompt { node: session.connected_to() };
         match editor.read_line(&prompt) {
-            Ok(Signal::Success(line)) => {
+            Ok(Signal::Success(text)) => {
                 // Now, because a signal may end the process before the editor does it at its end. A history that can't be
                 // written is no reason to stop working.
                 let _ = editor.sync_history();
-                match session.run_line(&line) {
-                    Some((_, Some(Action::Quit))) => return Exit::Ok,
-                    Some((_, Some(Action::Clear))) => {
-                        // A screen that can't be cleared stays as it is.
-                        let _ = editor.clear_screen();
-                    }
-                    Some(_) | None => {}
+                let clear = &mut || {
+                    // A screen that can't be cleared stays as it is.
+                    let _ = editor.clear_screen();
+                };
+                if run_text(session, &text, clear) == Next::Leave {
+                    return Ended::by_quit(Exit::Ok);
                 }
             }
             // ctrl-c empties the line, as in other shells.
             Ok(Signal::CtrlC) => {}
-            Ok(_) => return Exit::Ok,
-            Err(error) => return session.usage(&format!("the terminal can't be read: {error}")),
+            Ok(_) => return Ended::by_quit(Exit::Ok),
+            Err(error) => return Ended::by_input(session.usage(&format!("the terminal can't be read: {error}"))),
         }
     }
 }
 
-/// Reads commands line by line until the end of input or QUIT. A command that fails does not stop the ones behind it; the
-/// exit is that of the first that failed.
-pub(crate) fn run_script(session: &mut Session, mut input: impl BufRead) -> Exit {
-    let mut exit = Exit::Ok;
-    let mut line = Vec::new();
+/// The same for a terminal that obeys nothing: lines as the system edits them.
+pub(crate) fn interact_plainly(session: &mut Session) -> Ended {
+    greet("HELP explains, ctrl-d leaves.");
+    session.connect();
     loop {
-        line.clear();
-        match Read::take(&mut input, SCRIPT_LINE_BYTES_MAX).read_until(b'\n', &mut line) {
-            Ok(0) => return exit,
-            Ok(read) if read as u64 == SCRIPT_LINE_BYTES_MAX => return session.usage("a line is too long"),
+        let prompt = NodePrompt { node: session.connected_to() };
+        let mut line = String::new();
+        // A terminal that shows no prompt still takes commands.
+        let _ = print(format!("{}> ", prompt.render_prompt_left()).as_bytes());
+        match io::stdin().read_line(&mut line) {
+            Ok(0) => return Ended::by_quit(Exit::Ok),
+            Ok(_) if run_text(session, &line, &mut || {}) == Next::Leave => return Ended::by_quit(Exit::Ok),
             Ok(_) => {}
-            Err(error) => return session.usage(&format!("stdin can't be read: {error}")),
-        }
-        let Ok(text) = std::str::from_utf8(&line) else {
-            exit = exit.and_then(session.usage("a line is not UTF-8; write other bytes as \\xHH"));
-            continue;
-        };
-        match session.run_line(text) {
-            Some((_, Some(Action::Quit))) => return exit,
-            Some((next, _)) => exit = exit.and_then(next),
-            None => {}
+            Err(error) => return Ended::by_input(session.usage(&format!("the terminal can't be read: {error}"))),
         }
     }
+}
+
+fn greet(hint: &str) {
+    // Who can't read this can still type.
+    let _ = print(format!("Kvorum {}. {hint}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+}
+
+/// What the shell does once the commands of a text are done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    ReadOn,
+    Leave,
+}
+
+/// Runs what was typed or pasted: several lines are several commands, one after the other. Ctrl-c stops those that have not
+/// begun, too.
+fn run_text(session: &mut Session, text: &str, clear: &mut dyn FnMut()) -> Next {
+    let commands = words::commands(text);
+    for (number, command) in (1..).zip(&commands) {
+        if commands.len() > 1 {
+            session.remark(&format!("> {}", one_line(command)));
+        }
+        match session.run_line(command) {
+            Some((_, Some(Action::Quit))) => return Next::Leave,
+            Some((_, Some(Action::Clear))) => clear(),
+            Some(_) | None => {}
+        }
+        let left = commands.len() - number;
+        if session.was_interrupted() {
+            if left > 0 {
+                session.remark(&format!("  {left} more not run"));
+            }
+            break;
+        }
+    }
+    Next::ReadOn
 }
 
 fn editor(colors: bool) -> Reedline {
@@ -128,21 +157,18 @@ fn editor(colors: bool) -> Reedline {
     if colors {
         editor = editor.with_highlighter(Box::new(CommandHighlighter));
     }
-    match history_file().map(|file| FileBackedHistory::with_file(HISTORY_LINES_MAX, file)) {
-        Some(Ok(history)) => editor.with_history(Box::new(history)),
-        Some(Err(error)) => {
-            eprintln!("the history is not kept: {error}");
+    // A line that begins with a blank is not remembered, as in other shells.
+    editor = editor.with_history_exclusion_prefix(Some(" ".to_owned()));
+    let Some(file) = history::path() else { return editor };
+    let opened = history::make_private(&file)
+        .and_then(|()| FileBackedHistory::with_file(HISTORY_LINES_MAX, file).map_err(io::Error::other));
+    match opened {
+        Ok(history) => editor.with_history(Box::new(history)),
+        Err(error) => {
+            complain(&format!("the history is not kept: {error}\n"));
             editor
         }
-        None => editor,
     }
-}
-
-/// Where the history is kept, as the XDG base directory specification has it.
-fn history_file() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
-    Some(state.join("kvorum").join("history"))
 }
 
 /// `kvorum 127.0.0.1:7401> `

@@ -1,14 +1,13 @@
 //! Commands become operations of the client, and their results outputs.
 
 use crate::cli::cluster;
-use crate::cli::commands;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Cell, Output};
 use crate::cli::parse::{Action, ClusterView};
 use crate::cli::text::duration;
 use crate::{Ack, Bytes, Client, Entry, Error, NodeId, ShardId, WriteOp, WriteResult};
 use futures_util::stream::StreamExt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How the operations of a session are done.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +27,10 @@ pub(crate) enum Failure {
     Operation(Error),
     /// The user said something that makes no sense in this cluster.
     Usage(String),
+    /// The person at the terminal has interrupted it; in words.
+    Interrupted(&'static str),
+    /// What it says can't be written.
+    Output(String),
 }
 
 impl From<Error> for Failure {
@@ -49,16 +52,14 @@ pub(crate) fn is_safe_to_repeat(action: &Action) -> bool {
     }
 }
 
-/// Runs a command. What it says goes to `emit`, piece by piece.
+/// Takes what a command says, piece by piece, and answers whether more is wanted.
+pub(crate) type Emit<'a> = &'a mut (dyn FnMut(Output) -> bool + Send);
+
+/// Runs a command. What it says goes to `emit`, piece by piece; it ends early once no more is wanted.
 ///
 /// # Errors
 /// Why it failed.
-pub(crate) async fn run(
-    client: &Client,
-    action: &Action,
-    settings: Settings,
-    emit: &mut (dyn FnMut(Output) + Send),
-) -> Result<Exit, Failure> {
+pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, emit: Emit<'_>) -> Result<Exit, Failure> {
     match action {
         Action::Get(key) => {
             let entry = get(client, key, settings).await?;
@@ -70,7 +71,7 @@ pub(crate) async fn run(
         Action::Write(op) => {
             let result = client.write(op.clone()).ack(settings.ack).await?;
             let exit = Exit::found(result.is_applied());
-            emit(Output::Written { key: op.key().clone(), result });
+            emit(Output::Written { key: op.key().clone(), result, returns: op.returns_previous() });
             Ok(exit)
         }
         Action::Exists(keys) => exists(client, keys, settings, emit).await,
@@ -91,16 +92,10 @@ pub(crate) async fn run(
             emit(Output::Note(format!("{wanted} is stopping")));
             Ok(Exit::Ok)
         }
-        Action::Help(spec) => {
-            emit(Output::Text(spec.map_or_else(commands::overview, |spec| spec.full_help())));
-            Ok(Exit::Ok)
-        }
         // The shell itself does these.
-        Action::Clear | Action::Quit => Ok(Exit::Ok),
+        Action::Help(_) | Action::Clear | Action::Quit => Ok(Exit::Ok),
     }
 }
-
-type Emit<'a> = &'a mut (dyn FnMut(Output) + Send);
 
 async fn get(client: &Client, key: &Bytes, settings: Settings) -> Result<Option<Entry>, Error> {
     if settings.stale { client.get(key).stale().await } else { client.get(key).await }
@@ -111,14 +106,11 @@ async fn get_many(client: &Client, keys: &[Bytes], settings: Settings) -> Vec<Re
 }
 
 fn ttl(key: &Bytes, entry: Option<Entry>, emit: Emit<'_>) -> Exit {
-    let Some(entry) = entry else {
-        emit(Output::Entry { key: key.clone(), entry: None });
-        return Exit::NotFound;
-    };
-    let left = entry.expires_at_ms.map(|at| at.saturating_sub(now_ms()));
-    let shown = left.map_or_else(|| "never expires".to_owned(), |ms| duration(Duration::from_millis(ms)));
-    emit(Output::Scalar { name: "ttl_ms", cell: Cell::shown(left, shown), note: String::new() });
-    Exit::Ok
+    let exit = Exit::found(entry.is_some());
+    let left = |at: u64| at.saturating_sub(now_ms());
+    let entry = entry.map(|entry| (entry.expires_at_ms.map(left), entry.version));
+    emit(Output::Ttl { key: key.clone(), entry });
+    exit
 }
 
 async fn exists(client: &Client, keys: &[Bytes], settings: Settings, emit: Emit<'_>) -> Result<Exit, Failure> {
@@ -176,11 +168,12 @@ async fn scan(
         is_cut |= entries.len() as u64 > left;
         entries.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         count += entries.len() as u64;
-        if !entries.is_empty() {
-            emit(Output::Page { entries, values });
+        if !entries.is_empty() && !emit(Output::Page { entries, values }) {
+            return Ok(Exit::Ok);
         }
     }
     emit(Output::Note(match (count, is_cut) {
+        (0, false) if prefix.contains(&b'*') => "no keys; a * in a prefix means itself, so leave it out".to_owned(),
         (0, false) => "no keys".to_owned(),
         (1, false) => "1 key".to_owned(),
         (_, false) => format!("{count} keys"),
@@ -210,7 +203,7 @@ async fn view_cluster(client: &Client, view: ClusterView, emit: Emit<'_>) -> Res
         ClusterView::Check => {
             let (output, problems) = cluster::check(&topology, &statuses);
             if problems > 0 {
-                exit = Exit::ServerError;
+                exit = Exit::Failed;
             }
             output
         }
@@ -257,6 +250,11 @@ async fn find_node(client: &Client, wanted: &str) -> Result<NodeId, Failure> {
 }
 
 impl WriteOp {
+    /// Whether the entry that was there before is asked for.
+    fn returns_previous(&self) -> bool {
+        self.mutation().return_previous
+    }
+
     /// Whether writing it twice in a row leaves what writing it once leaves.
     fn is_idempotent(&self) -> bool {
         use kvorum_protocol::{Action, Condition};

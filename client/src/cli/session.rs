@@ -2,15 +2,18 @@
 //! how they end into exit codes. One-shot commands, scripts and the REPL all run through it.
 
 use crate::cli::cluster::find_node;
+use crate::cli::console::{complain, print};
 use crate::cli::exit::Exit;
 use crate::cli::output::{Format, Output, Printer};
 use crate::cli::parse::{self, Action};
 use crate::cli::run::{Failure, Settings, is_safe_to_repeat, now_ms, run};
 use crate::cli::words;
-use crate::{Client, Error};
-use std::io::{self, IsTerminal, Write};
+use crate::error::span;
+use crate::{Client, Error, Outcome};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 /// A command that took longer says so, in the REPL.
 const WORTH_SAYING: Duration = Duration::from_millis(10);
@@ -32,14 +35,18 @@ pub(crate) struct Session {
     setup: Setup,
     runtime: Runtime,
     client: Option<Client>,
+    was_interrupted: bool,
 }
+
+/// A command that runs beside others. What it has to say is kept until it is its turn.
+pub(crate) type Running = JoinHandle<(Vec<Output>, Result<Exit, Failure>)>;
 
 impl Session {
     /// # Errors
     /// The system refuses another thread.
     pub(crate) fn new(setup: Setup) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Session { setup, runtime, client: None })
+        Ok(Session { setup, runtime, client: None, was_interrupted: false })
     }
 
     /// The address of the node that the session is connected to.
@@ -55,51 +62,109 @@ impl Session {
         }
     }
 
-    /// Runs one line of a script or the REPL. `None` if there is nothing on it.
+    /// Understands one command of a script or the REPL. `None` if there is nothing on the line.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn understand(line: &str) -> Option<Result<Action, String>> {
+        match words::split(line) {
+            Ok(words) if words.is_empty() => None,
+            Ok(words) => Some(parse::parse(&words).map_err(|error| error.0)),
+            Err((_, error)) => Some(Err(error.to_string())),
+        }
+    }
+
+    /// Runs one command of a script or the REPL. `None` if there is nothing on the line.
     pub(crate) fn run_line(&mut self, line: &str) -> Option<(Exit, Option<Action>)> {
-        let words = match words::split(line) {
-            Ok(words) if words.is_empty() => return None,
-            Ok(words) => words.into_iter().map(|word| word.bytes).collect::<Vec<_>>(),
-            Err((_, error)) => return Some((self.usage(&error.to_string()), None)),
-        };
-        Some(match parse::parse(&words) {
+        self.was_interrupted = false;
+        Some(match Session::understand(line)? {
             Ok(action) => (self.run(&action), Some(action)),
-            Err(error) => (self.usage(&error.0), None),
+            Err(problem) => (self.usage(&problem), None),
         })
     }
 
     /// Runs one command and prints what it says.
     pub(crate) fn run(&mut self, action: &Action) -> Exit {
         if action.is_local() {
-            if let Action::Help(spec) = action {
-                let text = spec.map_or_else(crate::cli::commands::overview, |spec| spec.full_help());
-                return self.print(&Output::Text(text)).map_or(Exit::ServerError, |()| Exit::Ok);
-            }
-            return Exit::Ok;
+            let Action::Help(spec) = action else { return Exit::Ok };
+            let text = spec.map_or_else(crate::cli::commands::overview, |spec| spec.full_help());
+            return self.tell(&[Output::Text(text)], Ok(Exit::Ok), action);
         }
-        let began = Instant::now();
+        let mut began = Instant::now();
         let client = match self.client() {
             Ok(client) => client,
             Err(error) => return self.fail(&Failure::Operation(error), true),
         };
-        if let Action::Shutdown(node) = action
-            && let Err(exit) = self.confirm_shutdown(&client, node)
-        {
-            return exit;
+        if let Action::Shutdown(node) = action {
+            if let Err(exit) = self.confirm_shutdown(&client, node) {
+                return exit;
+            }
+            // The time that a person took to answer is not the command's.
+            began = Instant::now();
         }
-        let result = self.perform(&client, action);
+        let result = self.perform(&self.bounded(&client, action, began.elapsed()), action);
         let exit = result.unwrap_or_else(|failure| self.fail(&failure, is_safe_to_repeat(action)));
         let took = began.elapsed();
         if self.setup.is_interactive && took >= WORTH_SAYING {
-            eprintln!("{}", self.setup.printer.dim(&format!("  {}", crate::cli::text::duration(took))));
+            self.remark(&format!("  {}", crate::cli::text::duration(took)));
         }
         exit
     }
 
+    /// Begins a command that runs beside others.
+    ///
+    /// # Errors
+    /// How it ends if no node can be reached, which has been told.
+    pub(crate) fn begin(&mut self, action: Action) -> Result<Running, Exit> {
+        let began = Instant::now();
+        let client = self.client().map_err(|error| self.fail(&Failure::Operation(error), true))?;
+        let client = self.bounded(&client, &action, began.elapsed());
+        let settings = self.setup.settings;
+        Ok(self.runtime.spawn(async move {
+            let mut outputs = Vec::new();
+            let mut keep = |output: Output| {
+                outputs.push(output);
+                true
+            };
+            let result = run(&client, &action, settings, &mut keep).await;
+            (outputs, result)
+        }))
+    }
+
+    /// Waits for something that runs in this session.
+    pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Prints what a command has said, and how it ended.
+    pub(crate) fn tell(&mut self, outputs: &[Output], result: Result<Exit, Failure>, action: &Action) -> Exit {
+        let printed = outputs.iter().try_for_each(|output| say(&mut self.setup.printer, output));
+        match conclude(printed.err(), result) {
+            Ok(exit) => exit,
+            Err(failure) => self.fail(&failure, is_safe_to_repeat(action)),
+        }
+    }
+
+    /// Whether the last command was interrupted from the terminal.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.was_interrupted
+    }
+
+    /// Says something to people beside the output.
+    pub(crate) fn remark(&self, text: &str) {
+        complain(&format!("{}\n", self.setup.printer.dim(text)));
+    }
+
     /// Prints a mistake of the user's.
     pub(crate) fn usage(&self, problem: &str) -> Exit {
-        eprint!("{}", self.setup.printer.render_usage(problem));
+        complain(&self.setup.printer.render_usage(problem));
         Exit::Usage
+    }
+
+    /// Tells that this machine refuses something.
+    pub(crate) fn refuse(&self, problem: &str) -> Exit {
+        complain(&self.setup.printer.render_refusal(problem));
+        Exit::Failed
     }
 
     /// Lets connections end before the process does.
@@ -114,14 +179,28 @@ impl Session {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
+        let deadline = self.setup.deadline;
         let builder = Client::builder()
             .url(&self.setup.url)
             .name(format!("kvorum-cli/{}", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(self.setup.deadline.min(crate::limits::CONNECT_TIMEOUT_DEFAULT))
-            .deadline(self.setup.deadline);
-        let client = self.runtime.block_on(builder.connect())?;
+            .connect_timeout(deadline.min(crate::limits::CONNECT_TIMEOUT_DEFAULT))
+            .deadline(deadline);
+        let connecting = async { tokio::time::timeout(deadline, builder.connect()).await };
+        let client = self.runtime.block_on(connecting).unwrap_or_else(|_| {
+            let detail = format!("{}: no answer within {}", self.setup.url, span(deadline));
+            Err(Error::Unreachable { outcome: Outcome::NotApplied, detail })
+        })?;
         self.client = Some(client.clone());
         Ok(client)
+    }
+
+    /// The client whose operations end in time for this command. A walk takes as long as there are keys: each of its pages is
+    /// bounded by itself.
+    fn bounded(&self, client: &Client, action: &Action, taken: Duration) -> Client {
+        match action {
+            Action::Scan { .. } => client.clone(),
+            _ => client.bounded(self.setup.deadline.saturating_sub(taken)),
+        }
     }
 
     fn perform(&mut self, client: &Client, action: &Action) -> Result<Exit, Failure> {
@@ -129,9 +208,8 @@ impl Session {
         let printer = &mut self.setup.printer;
         let mut broken = None;
         let mut emit = |output: Output| {
-            if broken.is_none() {
-                broken = write_out(&printer.render(&output, now_ms())).err();
-            }
+            broken = broken.take().or_else(|| say(printer, &output).err());
+            broken.is_none()
         };
         let result = self.runtime.block_on(async {
             let running = run(client, action, settings, &mut emit);
@@ -140,28 +218,29 @@ impl Session {
             }
             tokio::select! {
                 result = running => result,
-                _ = tokio::signal::ctrl_c() => Err(Failure::Usage(interrupted(action).to_owned())),
+                _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(interrupted(action))),
             }
         });
-        match broken {
-            // Whoever read the output has seen enough.
-            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
-            Some(error) => Err(Failure::Usage(format!("the output can't be written: {error}"))),
-            None => result,
-        }
-    }
-
-    fn print(&mut self, output: &Output) -> io::Result<()> {
-        write_out(&self.setup.printer.render(output, now_ms()))
+        self.was_interrupted = matches!(result, Err(Failure::Interrupted(_)));
+        conclude(broken, result)
     }
 
     fn fail(&self, failure: &Failure, repeat_is_safe: bool) -> Exit {
+        let printer = &self.setup.printer;
         match failure {
             Failure::Operation(error) => {
-                eprint!("{}", self.setup.printer.render_error(error, repeat_is_safe));
+                complain(&printer.render_error(error, repeat_is_safe));
                 Exit::of(error)
             }
             Failure::Usage(problem) => self.usage(problem),
+            Failure::Interrupted(what) => {
+                complain(&printer.render_refusal(what));
+                Exit::Failed
+            }
+            Failure::Output(problem) => {
+                complain(&printer.render_refusal(&format!("the output can't be written: {problem}")));
+                Exit::Failed
+            }
         }
     }
 
@@ -178,13 +257,13 @@ impl Session {
         }
         let info = topology.nodes.iter().find(|info| info.id == node);
         let name = info.map_or_else(String::new, |info| format!("{} at {}", info.name, info.client_address));
-        eprint!("Stop {name}? [y/N] ");
+        complain(&format!("Stop {name}? [y/N] "));
         let mut answer = String::new();
         let read = io::stdin().read_line(&mut answer);
         match (read, answer.trim().to_ascii_lowercase().as_str()) {
             (Ok(_), "y" | "yes") => Ok(()),
             _ => {
-                eprintln!("{name} goes on.");
+                complain(&format!("{name} goes on.\n"));
                 Err(Exit::Ok)
             }
         }
@@ -200,8 +279,19 @@ fn interrupted(action: &Action) -> &'static str {
     }
 }
 
-fn write_out(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
+/// Prints an output, and what goes to stderr beside it.
+fn say(printer: &mut Printer, output: &Output) -> io::Result<()> {
+    print(&printer.render(output, now_ms()))?;
+    complain(&printer.render_failures(output));
+    Ok(())
+}
+
+/// How a command ends whose output could perhaps not be written.
+fn conclude(broken: Option<io::Error>, result: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    match broken {
+        // Whoever read the output has seen enough.
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
+        Some(error) => Err(Failure::Output(error.to_string())),
+        None => result,
+    }
 }

@@ -17,10 +17,24 @@ fn is_plain(text: &str) -> bool {
     trimmed && !text.starts_with(['"', '\'', '#']) && !text.chars().any(|letter| is_obeyed(letter) || letter == '\\')
 }
 
-/// Whether a terminal does something with a character instead of showing it: controls, and those that turn the direction
-/// of writing, which can make a text look like another.
+/// Bytes as one word of a command line, which reads them back: bare where that is the same.
+pub(crate) fn word(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && is_plain(text) && !text.contains(breaks_a_word) => text.to_owned(),
+        _ => quoted(bytes),
+    }
+}
+
+fn breaks_a_word(letter: char) -> bool {
+    letter.is_whitespace() || matches!(letter, '"' | '\'')
+}
+
+/// Whether a terminal does something with a character instead of showing it: controls, those that turn the direction of
+/// writing, and those that take no room at all. Each can make a text look like another.
 fn is_obeyed(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}' | '\u{feff}')
+        || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Bytes in double quotes, with escapes.
@@ -44,6 +58,21 @@ pub(crate) fn quoted(bytes: &[u8]) -> String {
         chunk.invalid().iter().for_each(|byte| push_hex(&mut out, *byte));
     }
     out.push('"');
+    out
+}
+
+/// A text in one line, with nothing that a terminal would obey.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.trim_end().chars() {
+        match letter {
+            '\n' => out.push_str("\\n"),
+            letter if is_obeyed(letter) => {
+                letter.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_hex(&mut out, byte));
+            }
+            letter => out.push(letter),
+        }
+    }
     out
 }
 
@@ -118,12 +147,37 @@ mod tests {
             ("\u{9b}".as_bytes(), "\"\\xc2\\x9b\""),
             (b"C:\\path", "\"C:\\\\path\""),
             (b"say \"hi\"", "say \"hi\""),
+            ("\u{feff}PUT".as_bytes(), "\"\\xef\\xbb\\xbfPUT\""),
         ] {
             assert_eq!(printable(bytes), shown);
         }
     }
 
+    #[test]
+    fn a_key_is_shown_as_it_is_typed() {
+        for (bytes, shown) in [
+            (&b"user:7"[..], "user:7"),
+            (b"{tag}.x#1", "{tag}.x#1"),
+            (b"a b", "\"a b\""),
+            (b"quo\"te", "\"quo\\\"te\""),
+            (b"it's", "\"it's\""),
+            (b"#1", "\"#1\""),
+            (b"", "\"\""),
+        ] {
+            assert_eq!(word(bytes), shown);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_word_reads_back(bytes: Vec<u8>, text: String) {
+            for bytes in [&bytes[..], text.as_bytes()] {
+                let words = split(&word(bytes)).unwrap();
+                prop_assert_eq!(words.len(), 1);
+                prop_assert_eq!(&words[0].bytes, bytes);
+            }
+        }
+
         #[test]
         fn what_is_shown_quoted_can_be_typed_back(bytes: Vec<u8>) {
             let words = split(&quoted(&bytes)).unwrap();

@@ -1,7 +1,8 @@
 //! A command line split into words. Pure.
 //!
 //! Words are separated by blanks. `"…"` and `'…'` keep blanks; `\n \r \t \0 \\ \" \' \xHH` work outside of single quotes, so
-//! that any bytes can be written, and what is printed quoted can be read back. A line that begins with `#` is a comment.
+//! that any bytes can be written, and what is printed quoted can be read back. A line that begins with `#` is a comment. A `\`
+//! at the end of a line joins it with the next one.
 
 /// One word.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +15,19 @@ pub(crate) struct Word {
     pub(crate) end: usize,
     /// Whether any part of it is quoted.
     pub(crate) is_quoted: bool,
+}
+
+impl Word {
+    /// A word that somebody else has split off, such as an argument of the process.
+    pub(crate) fn bare(bytes: Vec<u8>) -> Self {
+        let end = bytes.len();
+        Word { bytes, start: 0, end, is_quoted: false }
+    }
+
+    /// The same as text, with a sign in place of what is none.
+    pub(crate) fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
 }
 
 /// Why a line is not a list of words.
@@ -42,6 +56,11 @@ pub(crate) fn split(line: &str) -> Result<Vec<Word>, (Vec<Word>, WordError)> {
             rest.next();
             continue;
         }
+        if line[start..].starts_with(JOINT) {
+            rest.next();
+            rest.next();
+            continue;
+        }
         if first == '#' && words.is_empty() {
             break;
         }
@@ -51,6 +70,48 @@ pub(crate) fn split(line: &str) -> Result<Vec<Word>, (Vec<Word>, WordError)> {
         }
     }
     Ok(words)
+}
+
+/// What joins a line with the next one.
+const JOINT: &str = "\\\n";
+
+/// The commands of a text that may have many lines: a line end outside of quotes ends a command. Blank lines and comments are
+/// left out.
+pub(crate) fn commands(text: &str) -> Vec<&str> {
+    let mut commands = Vec::new();
+    let mut start = 0;
+    while start < text.len() {
+        let end = command_end(text, start);
+        // What is at the end may belong to the last word: an escaped blank.
+        let command = text[start..end].trim_start();
+        if !command.is_empty() && !command.starts_with('#') {
+            commands.push(command);
+        }
+        start = end + 1;
+    }
+    commands
+}
+
+/// Where the command that begins at `start` ends: at a line end, or at the end of the text.
+fn command_end(text: &str, start: usize) -> usize {
+    let rest = &text[start..];
+    if rest.trim_start_matches([' ', '\t']).starts_with('#') {
+        return rest.find('\n').map_or(text.len(), |end| start + end);
+    }
+    let mut quote = None;
+    let mut letters = rest.char_indices();
+    while let Some((position, letter)) = letters.next() {
+        match (letter, quote) {
+            ('\n', None) => return start + position,
+            ('"' | '\'', None) => quote = Some(letter),
+            (letter, Some(open)) if letter == open => quote = None,
+            ('\\', None | Some('"')) => {
+                letters.next();
+            }
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 type Rest<'a> = std::iter::Peekable<std::str::CharIndices<'a>>;
@@ -89,6 +150,7 @@ fn escape(rest: &mut Rest<'_>) -> Result<Vec<u8>, WordError> {
         't' => b'\t',
         '0' => 0,
         '\\' | '"' | '\'' | ' ' => letter as u8,
+        '\n' => return Ok(Vec::new()),
         'x' => {
             let mut digit = || rest.next().and_then(|(_, letter)| letter.to_digit(16));
             match (digit(), digit()) {
@@ -133,6 +195,26 @@ mod tests {
         let words = split(r#"GET "a b" c"#).unwrap();
         let spans: Vec<_> = words.iter().map(|word| (word.start, word.end, word.is_quoted)).collect();
         assert_eq!(spans, [(0, 3, false), (4, 9, true), (10, 11, false)]);
+    }
+
+    #[test]
+    fn a_line_end_outside_of_quotes_ends_a_command() {
+        for (text, wanted) in [
+            ("", vec![]),
+            ("GET a", vec!["GET a"]),
+            ("MPUT pa 1\nDEL pb\n", vec!["MPUT pa 1", "DEL pb"]),
+            ("GET a\r\n\r\n  GET b\\ ", vec!["GET a\r", "GET b\\ "]),
+            ("PUT a \"1\n2\"\nGET a", vec!["PUT a \"1\n2\"", "GET a"]),
+            ("PUT a '1\n\\'\nGET a", vec!["PUT a '1\n\\'", "GET a"]),
+            ("PUT a \\\n 1\nGET a", vec!["PUT a \\\n 1", "GET a"]),
+            ("PUT a it\\'s\nGET a", vec!["PUT a it\\'s", "GET a"]),
+            ("# don't\nGET a\n # \"\nGET b", vec!["GET a", "GET b"]),
+            ("GET a\nPUT b \"open\nGET c", vec!["GET a", "PUT b \"open\nGET c"]),
+        ] {
+            assert_eq!(commands(text), wanted, "{text:?}");
+        }
+        assert_eq!(bytes("PUT a \\\n 1"), bytes("PUT a 1"));
+        assert_eq!(bytes("PUT a \\\n1\\\n2"), bytes("PUT a 12"));
     }
 
     #[test]

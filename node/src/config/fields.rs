@@ -53,7 +53,7 @@ fields! {
     SHARDS: "shards", "a power of two from 1 to 4096", Some("16"),
         "Slices of the hash ring; fixed when the cluster is created";
     REPLICATION_FACTOR: "replication_factor", "an odd number from 1 to 15, at most the number of members", Some("3"),
-        "Replicas of each shard";
+        "Replicas of each shard; fixed when the cluster is created";
     DURABILITY: "durability", "fsync or memory", Some("\"fsync\""),
         "What a committed write survives; fixed when the cluster is created";
     CLIENT_LISTEN: "client_listen", "ip:port, such as 0.0.0.0:7400 or [::]:7400", Some("\"0.0.0.0:7400\""),

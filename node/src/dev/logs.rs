@@ -14,6 +14,9 @@ const TAIL_BYTES: u64 = 16 * 1024;
 /// Last words are looked for in this many lines: more than the backtrace of a panic has.
 const LAST_WORDS_LINES: usize = 200;
 
+/// What the line begins with by which `kvorum` ends.
+const LAST_WORD: &str = "kvorum: ";
+
 /// Opens a log to append to it. A long one that can't be put aside grows on.
 ///
 /// # Errors
@@ -50,16 +53,19 @@ pub(super) fn tail(path: &Path, count: usize) -> io::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Why the process that wrote a log ended, as far as the end of the log tells: the line by which `kvorum` ends, or what
-/// a panic said, which the notes on backtraces follow. Else the last line.
+/// Why the process that wrote a log ended, as far as the end of the log tells: the line by which `kvorum` ends, without the exit
+/// code, which is another process's than the one that tells of it; or what a panic said, which the notes on backtraces
+/// follow. Else the last line.
 pub(super) fn last_words(path: &Path) -> Option<String> {
     let lines = tail(path, LAST_WORDS_LINES).ok()?;
-    let is_last_word = |line: &String| line.starts_with("kvorum: ") || is_panic(line);
+    let is_last_word = |line: &String| line.starts_with(LAST_WORD) || is_panic(line);
     let Some(at) = lines.iter().rposition(is_last_word) else { return lines.into_iter().next_back() };
     // A panic says its message in the next line; what this program ends with may take several.
     let count = if is_panic(&lines[at]) { 2 } else { lines.len() - at };
     let words: Vec<&str> = lines[at..].iter().take(count).map(|line| line.trim()).collect();
-    Some(words.join(" "))
+    let words = words.join(" ");
+    let reason = words.strip_prefix(LAST_WORD).unwrap_or(&words);
+    Some(reason.rsplit_once(" (exit code ").map_or(reason, |(reason, _)| reason).to_owned())
 }
 
 fn is_panic(line: &str) -> bool {
@@ -95,12 +101,9 @@ mod tests {
                      note: run with `RUST_BACKTRACE=full` for a verbose backtrace.\n";
         assert_eq!(said(panic).unwrap(), "thread 'main' (7) panicked at node/src/x.rs:3:5: boom");
         let gave_up = format!("{panic}kvorum: shards failed too often (exit code 70)\n");
-        assert_eq!(said(&gave_up).unwrap(), "kvorum: shards failed too often (exit code 70)");
+        assert_eq!(said(&gave_up).unwrap(), "shards failed too often");
         let several = "kvorum: configuration: 2 things are wrong\n  shards: 7\n  data_dir: is not set (exit code 78)\n";
-        assert_eq!(
-            said(several).unwrap(),
-            "kvorum: configuration: 2 things are wrong shards: 7 data_dir: is not set (exit code 78)"
-        );
+        assert_eq!(said(several).unwrap(), "configuration: 2 things are wrong shards: 7 data_dir: is not set");
         assert_eq!(said("INFO a\nmemory allocation failed\n").unwrap(), "memory allocation failed");
         assert_eq!(said(""), None);
     }

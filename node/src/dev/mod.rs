@@ -10,16 +10,18 @@ mod probe;
 mod repl;
 
 use crate::cli::say;
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, FIELDS};
 use crate::exit::Exit;
 use crate::init::{self, InitError, Purpose, Shape, ShapeFlags};
 use crate::{start, stop};
 use kvorum_client::cli::ReplOptions;
 use nodes::{Event, Nodes};
-use ports::PortTaken;
-use std::io;
+use ports::{Doors, PortTaken};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +55,14 @@ pub enum DevError {
     /// A port is taken.
     #[error(transparent)]
     Port(#[from] PortTaken),
+    /// A variable of the environment would say the same to every node.
+    #[error("{variable} is set: all {nodes} nodes would get it, and each needs its own; unset it")]
+    SameForAll {
+        /// The variable.
+        variable: String,
+        /// How many nodes there are.
+        nodes: u16,
+    },
     /// The process could not be set up.
     #[error("{what}: {error}")]
     Process {
@@ -82,7 +92,7 @@ impl DevError {
     pub fn exit(&self) -> Exit {
         match self {
             DevError::Init(error) => error.exit(),
-            DevError::Config(_) => Exit::Config,
+            DevError::Config(_) | DevError::SameForAll { .. } => Exit::Config,
             DevError::Port(_) | DevError::Process { .. } | DevError::NotReady { .. } | DevError::GaveUp { .. } => {
                 Exit::Failure
             }
@@ -99,6 +109,17 @@ struct DevNode {
     log_path: PathBuf,
 }
 
+impl DevNode {
+    fn doors(&self) -> Doors {
+        Doors { node: self.name.clone(), client: self.config.client_listen, peer: self.config.peer_listen }
+    }
+}
+
+fn planned_doors(shape: &Shape, node: u16) -> Doors {
+    let (client, peer) = shape.doors(node);
+    Doors { node: init::node_name(node), client, peer }
+}
+
 /// Runs a cluster until the REPL ends, whose exit code this gives, or a signal comes.
 ///
 /// # Errors
@@ -106,16 +127,24 @@ struct DevNode {
 pub fn run(args: DevArgs) -> Result<ExitCode, DevError> {
     let started = Instant::now();
     let process = |what| move |error| DevError::Process { what, error };
-    let (shape, is_new) = init::open_or_create(&args.dir, &args.shape, Purpose::Development)?;
+    let (shape, is_new) = init::open_or_plan(&args.dir, &args.shape)?;
+    refuse_common_variables(&shape, std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
+    if is_new {
+        // Before anything is made, so that a cluster that can't run leaves nothing behind.
+        ports::check((1..=shape.nodes).map(|node| planned_doors(&shape, node)))?;
+        init::create(&args.dir, &shape, Purpose::Development)?;
+    }
     let nodes = load(&args.dir, &shape)?;
-    ports::check(&nodes)?;
+    ports::check(nodes.iter().map(DevNode::doors))?;
     let program = std::env::current_exe().map_err(process("the path of this program"))?;
     let runtime = tokio::runtime::Runtime::new().map_err(process("the runtime"))?;
     let ended = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        stop::on_signals(stop.clone()).map_err(process("signal handlers"))?;
+        let stop = Stop { token: CancellationToken::new(), interrupts_are_taken: Arc::default() };
+        stop::on_signals_but(stop.token.clone(), Arc::clone(&stop.interrupts_are_taken))
+            .map_err(process("signal handlers"))?;
         let mut running = Nodes::start(&program, &nodes);
-        let ended = lead(&args, &shape, is_new, &nodes, &mut running, stop, started).await;
+        let ended = lead(&args, &shape, is_new, &nodes, &mut running, &stop, started).await;
+        stop.interrupts_are_taken.store(false, Ordering::Release);
         say("stopping the nodes");
         running.stop().await;
         ended
@@ -125,6 +154,13 @@ pub fn run(args: DevArgs) -> Result<ExitCode, DevError> {
     ended
 }
 
+/// What makes the cluster stop.
+struct Stop {
+    token: CancellationToken,
+    /// The REPL takes ctrl-c: it interrupts the command that runs, and not the cluster.
+    interrupts_are_taken: Arc<AtomicBool>,
+}
+
 /// From the start of the children to the reason to stop them.
 async fn lead(
     args: &DevArgs,
@@ -132,7 +168,7 @@ async fn lead(
     is_new: bool,
     nodes: &[DevNode],
     running: &mut Nodes,
-    stop: CancellationToken,
+    stop: &Stop,
     started: Instant,
 ) -> Result<ExitCode, DevError> {
     let age = if is_new { "new cluster" } else { "cluster" };
@@ -143,7 +179,7 @@ async fn lead(
     let ready = tokio::select! {
         ready = wait_ready(nodes) => ready,
         gave_up = keep_telling(running, say) => Err(gave_up),
-        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        () = stop.token.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     if let Err(error) = ready {
         nodes.iter().for_each(show_log);
@@ -162,7 +198,7 @@ async fn lead(
     if args.no_repl {
         return tokio::select! {
             gave_up = keep_telling(running, say) => Err(gave_up),
-            () = stop.cancelled() => Ok(ExitCode::SUCCESS),
+            () = stop.token.cancelled() => Ok(ExitCode::SUCCESS),
         };
     }
     let mut options = ReplOptions::new(url);
@@ -172,6 +208,7 @@ async fn lead(
         None => say(line),
     };
     let _terminal = repl::TerminalGuard::new();
+    stop.interrupts_are_taken.store(io::stdin().is_terminal(), Ordering::Release);
     let repl = tokio::task::spawn_blocking(move || repl::run(options));
     let telling = async {
         // The rest of the cluster may still answer; the person at the REPL decides when it is over.
@@ -180,16 +217,43 @@ async fn lead(
     };
     tokio::select! {
         ended = repl => {
-            ended.map_err(|error| DevError::Process { what: "the REPL", error: io::Error::other(error) })
+            let ended = ended.map_err(|error| DevError::Process { what: "the REPL", error: io::Error::other(error) })?;
+            if ended.input_ended {
+                say("stdin has ended, and so does the cluster; with --no-repl it runs until SIGINT or SIGTERM");
+            }
+            Ok(ended.code)
         }
         () = telling => Ok(ExitCode::SUCCESS),
-        () = stop.cancelled() => {
+        () = stop.token.cancelled() => {
             if notifier.is_some() {
                 // Leaves the prompt's line; the terminal is still in the REPL's mode, which needs the return.
                 say("\r");
             }
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Fields of which each node has its own value.
+const FIELDS_OF_ONE_NODE: [&str; 8] = [
+    "node_id",
+    "data_dir",
+    "client_listen",
+    "client_advertise",
+    "peer_listen",
+    "peer_advertise",
+    "tls.certificate",
+    "tls.key",
+];
+
+/// The nodes inherit this process's environment. What must differ between them can't stand there.
+fn refuse_common_variables(shape: &Shape, names: impl Iterator<Item = String>) -> Result<(), DevError> {
+    let of_one_node = |name: &String| {
+        FIELDS.iter().any(|field| field.variable() == *name && FIELDS_OF_ONE_NODE.contains(&field.path))
+    };
+    match names.into_iter().find(of_one_node) {
+        Some(variable) if shape.nodes > 1 => Err(DevError::SameForAll { variable, nodes: shape.nodes }),
+        _ => Ok(()),
     }
 }
 
@@ -259,4 +323,29 @@ fn show_log(node: &DevNode) {
 fn url(nodes: &[DevNode]) -> String {
     let addresses: Vec<&str> = nodes.iter().map(|node| node.config.client_advertise.as_str()).collect();
     format!("kv://{}", addresses.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_every_node_would_get_is_refused() {
+        let shape = |nodes| ShapeFlags { nodes: Some(nodes), ..ShapeFlags::default() }.resolve().unwrap();
+        let names = |name: &str| ["PATH".to_owned(), name.to_owned()].into_iter();
+        for name in ["KVORUM_CLIENT_LISTEN", "KVORUM_DATA_DIR", "KVORUM_TLS_KEY"] {
+            let error = refuse_common_variables(&shape(3), names(name)).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("{name} is set: all 3 nodes")), "{error}");
+            assert_eq!(error.exit(), Exit::Config);
+            refuse_common_variables(&shape(1), names(name)).unwrap();
+        }
+        refuse_common_variables(&shape(3), names("KVORUM_DURABILITY")).unwrap();
+    }
+
+    #[test]
+    fn every_field_of_one_node_is_a_field() {
+        for path in FIELDS_OF_ONE_NODE {
+            assert!(FIELDS.iter().any(|field| field.path == path), "{path}");
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! Looks whether the ports of a cluster are free before anything starts, because a node can only say so in its log.
 
-use super::DevNode;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
@@ -24,15 +23,19 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
+/// Where a node is going to listen.
+pub(super) struct Doors {
+    pub(super) node: String,
+    pub(super) client: SocketAddr,
+    pub(super) peer: SocketAddr,
+}
+
 /// # Errors
 /// The first port that is taken.
-pub(super) fn check(nodes: &[DevNode]) -> Result<(), PortTaken> {
-    for node in nodes {
-        let taken =
-            |door, protocol, address, error| PortTaken { node: node.name.clone(), door, protocol, address, error };
-        let client = node.config.client_listen;
+pub(super) fn check(doors: impl IntoIterator<Item = Doors>) -> Result<(), PortTaken> {
+    for Doors { node, client, peer } in doors {
+        let taken = |door, protocol, address, error| PortTaken { node: node.clone(), door, protocol, address, error };
         TcpListener::bind(client).map_err(|error| taken("binary door", "TCP", client, error))?;
-        let peer = node.config.peer_listen;
         UdpSocket::bind(peer).map_err(|error| taken("peers", "UDP", peer, error))?;
     }
     Ok(())

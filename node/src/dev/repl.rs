@@ -1,9 +1,8 @@
 //! The REPL in front of the cluster.
 
-use kvorum_client::cli::ReplOptions;
+use kvorum_client::cli::{ReplEnd, ReplOptions};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io;
-use std::process::ExitCode;
 
 /// Puts the terminal back as it was when this is dropped: a signal may end the REPL while it reads keys one by one.
 pub(super) struct TerminalGuard {
@@ -27,6 +26,6 @@ impl Drop for TerminalGuard {
 }
 
 /// Runs the REPL until the person at it leaves, or stdin ends; blocks.
-pub(super) fn run(options: ReplOptions) -> ExitCode {
+pub(super) fn run(options: ReplOptions) -> ReplEnd {
     kvorum_client::cli::repl(options)
 }

@@ -9,8 +9,9 @@ use super::outgoing::Outgoing;
 use crate::clock::{self, Nanos};
 use crate::limits::{
     ACCEPT_ERROR_LOG_INTERVAL, FRAME_TIMEOUT, HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT, INFLOW_STEP_BYTES,
-    KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES, LARGE_FRAME_BYTES, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES,
-    SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
+    KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES, LARGE_FRAME_BYTES, LINGER_BYTES_MAX, LINGER_READ_BYTES,
+    LINGER_TIMEOUT, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX,
+    SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
 use crate::log::lost_pages;
 use crate::session::{Answered, Session, SessionContext};
@@ -461,6 +462,7 @@ impl<'a> Connection<'a> {
                 let refusal = refusal.unwrap_or_else(|| ServerError::new(ErrorCode::HelloExpected, "expected HELLO"));
                 encode_error(&mut self.output, self.door, request.id, refusal);
                 self.flush().await?;
+                linger(&mut self.stream).await;
                 Err(ConnectionError::Refused)
             }
         }
@@ -474,19 +476,7 @@ impl<'a> Connection<'a> {
         };
         encode_error(&mut self.output, self.door, id, ServerError::new(code, error.to_string()));
         self.flush().await?;
-        // Half a close first: closing outright with bytes unread would reset the connection, and the client might
-        // never see the reason.
-        self.stream.shutdown().await?;
-        // Not an array: it would be part of every future that may come to here, and move with each of them.
-        let mut rest = vec![0; 4096];
-        let drained = async {
-            for _ in 0..256 {
-                if self.stream.read(&mut rest).await.unwrap_or(0) == 0 {
-                    return;
-                }
-            }
-        };
-        let _ = timeout(std::time::Duration::from_secs(1), drained).await;
+        linger(&mut self.stream).await;
         Err(error.into())
     }
 
@@ -524,6 +514,27 @@ impl<'a> Connection<'a> {
         }
         Ok(())
     }
+}
+
+/// Closes so that the client sees the reason: half a close first, since closing outright with bytes unread would reset the
+/// connection. Reads and drops what the client has sent before it could know: a bounded number of bytes, for a bounded time.
+async fn linger(stream: &mut TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    // Not an array: it would be part of every future that may come to here, and move with each of them.
+    let mut rest = vec![0; LINGER_READ_BYTES];
+    let drained = async {
+        let mut left = LINGER_BYTES_MAX;
+        while let Ok(read @ 1..) = stream.read(&mut rest).await {
+            left = left.saturating_sub(read);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // A client that goes on sending past that has the reset that it asked for.
+    let _ = timeout(LINGER_TIMEOUT, drained).await;
 }
 
 fn refusal(hello: &Hello, cluster: kvorum_protocol::ClusterId) -> Option<ServerError> {

@@ -364,6 +364,11 @@ impl Shard {
         self.fitness = fitness;
     }
 
+    /// Whether its node has so little room that writes are refused.
+    pub(in crate::shard) fn disk_is_full(&self) -> bool {
+        self.pressure.disk_is_full()
+    }
+
     /// What other threads read.
     pub fn reader(&self) -> &Arc<StoreReader> {
         self.store.reader()

@@ -80,7 +80,18 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
 /// If it can't look.
 pub fn verify(path: &Path) -> Result<Report, VerifyError> {
     let ours = ["LOCK", "identity", "shards", "journal"];
-    if !ours.iter().any(|name| path.join(name).exists()) {
+    let mut is_ours = false;
+    for name in ours {
+        // A folder that may not be looked into is no answer to what it is.
+        let file = path.join(name);
+        is_ours |= match file.try_exists() {
+            Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
+                return Err(VerifyError::Io { path: file, error });
+            }
+            exists => exists.unwrap_or(false),
+        };
+    }
+    if !is_ours {
         return Err(VerifyError::NotAFolder { path: path.to_owned() });
     }
     let _locks = [lock(path, "LOCK")?, lock(path, "lock")?];

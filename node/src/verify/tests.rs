@@ -293,6 +293,14 @@ fn a_folder_in_use_is_not_looked_at() {
     assert!(told(folder.path()).contains("last process: ended without a word"));
     let empty = TempDir::new().unwrap();
     assert!(matches!(verify(empty.path()), Err(VerifyError::NotAFolder { .. })));
+    // A folder that can't be looked into says nothing of what it is.
+    let endless = empty.path().join("endless");
+    std::os::unix::fs::symlink(&endless, &endless).unwrap();
+    let error = verify(&endless).unwrap_err();
+    assert!(matches!(&error, VerifyError::Io { .. }), "{error}");
+    let file = empty.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(matches!(verify(&file), Err(VerifyError::NotAFolder { .. })));
 }
 
 /// Which blocks of the journal a start needs, and how many bytes of each are not padding.

@@ -22,6 +22,8 @@ const SLOT_BYTES: u64 = 16;
 /// The keeper of one replica's files. One job at a time is under way.
 pub(in crate::shard) struct Keeper {
     options: UpkeepOptions,
+    /// Those that the work under way began with: what a checkpoint keeps must be what the compaction before it kept.
+    in_use: UpkeepOptions,
     permits: Arc<DumpPermits>,
     leash: Arc<Leash>,
     state: State,
@@ -57,7 +59,7 @@ enum State {
 impl Keeper {
     pub(in crate::shard) fn new(options: UpkeepOptions, permits: Arc<DumpPermits>) -> Self {
         let (state, counts) = (State::Resting, UpkeepCounts::default());
-        Keeper { options, permits, leash: Leash::new(), state, look_at: Nanos::default(), counts }
+        Keeper { options, in_use: options, permits, leash: Leash::new(), state, look_at: Nanos::default(), counts }
     }
 
     pub(in crate::shard) fn counts(&self) -> UpkeepCounts {
@@ -100,12 +102,13 @@ impl Keeper {
     }
 
     fn look(&mut self, shard: &Shard, now: Nanos) -> Option<Job> {
+        self.in_use = if shard.disk_is_full() { self.options.on_a_full_disk() } else { self.options };
         let (log, reader) = (shard.log(), shard.reader());
         let keep_from = self.keep_from(shard);
         let usage = |segment: SegmentUse| Usage { segment, live_bytes: reader.live_bytes(segment.number) };
         let segments: Vec<Usage> = log.compactable(keep_from).into_iter().map(usage).collect();
         let index_bytes = reader.keys() * SLOT_BYTES;
-        match decide(&self.options, &segments, reader.live_bytes_total(), log.grown(), index_bytes) {
+        match decide(&self.in_use, &segments, reader.live_bytes_total(), log.grown(), index_bytes) {
             Plan::Rest => None,
             Plan::Checkpoint => self.write(shard, now, None),
             Plan::Compact { victims, live_bytes } => {
@@ -120,7 +123,7 @@ impl Keeper {
     /// Entries from here on stay in the log.
     fn keep_from(&self, shard: &Shard) -> LogIndex {
         let applied = shard.store().applied();
-        shard.log().retained_from(self.options.retain_bytes).min(LogIndex(applied.0 + 1))
+        shard.log().retained_from(self.in_use.retain_bytes).min(LogIndex(applied.0 + 1))
     }
 
     /// A checkpoint of the state as it is now.

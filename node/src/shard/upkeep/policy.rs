@@ -69,6 +69,18 @@ impl UpkeepOptions {
     }
 }
 
+impl UpkeepOptions {
+    /// What is worth it while the disk is full: little garbage is much then, and a follower that lags gets a snapshot.
+    #[must_use]
+    pub fn on_a_full_disk(self) -> Self {
+        let garbage_bytes_min = self.garbage_bytes_min / GARBAGE_DIVISOR_FULL;
+        UpkeepOptions { garbage_bytes_min, retain_bytes: 0, ..self }
+    }
+}
+
+/// On a full disk compaction begins at so much less garbage.
+const GARBAGE_DIVISOR_FULL: u64 = 64;
+
 /// A segment that compaction may empty, and how much of it lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Usage {
@@ -172,6 +184,20 @@ mod tests {
         let segments = [usage(1, 100, 90), usage(2, 100, 10), usage(3, 100, 50), usage(4, 100, 0)];
         let plan = decide(&options(), &segments, 150, 0, 0);
         assert_eq!(plan, Plan::Compact { victims: vec![2, 4], live_bytes: 10 });
+    }
+
+    #[test]
+    fn a_full_disk_makes_little_garbage_worth_it() {
+        let (options, segments) = (UpkeepOptions::default(), [usage(1, 1 << 20, 900)]);
+        assert_eq!(decide(&options, &segments, 1_900, 0, 0), Plan::Rest);
+        let plan = decide(&options.on_a_full_disk(), &segments, 1_900, 0, 0);
+        assert_eq!(plan, Plan::Compact { victims: vec![1], live_bytes: 900 });
+        let mostly_live = [usage(1, 1 << 20, 900_000)];
+        assert_eq!(
+            decide(&options.on_a_full_disk(), &mostly_live, 900_000, 0, 0),
+            Plan::Rest,
+            "it would gain too little"
+        );
     }
 
     #[test]

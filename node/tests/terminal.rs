@@ -1,0 +1,205 @@
+//! `kvorum dev` as a person at a terminal meets it: keys go in through a pseudoterminal, and what comes out is what they see.
+
+// clippy's exception for tests covers functions marked #[test] only, not their helpers.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::ports::free_base_port;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a busy machine; only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a program asks a terminal to learn where the cursor is, and an answer.
+const WHERE_IS_THE_CURSOR: &str = "\x1b[6n";
+const THE_CURSOR_IS_AT_THE_TOP: &[u8] = b"\x1b[1;1R";
+
+/// What the terminal has shown so far, and how far the test has read it.
+#[derive(Default)]
+struct Shown {
+    text: Mutex<String>,
+    grown: Condvar,
+}
+
+/// `kvorum dev` in front of its own terminal.
+struct Terminal {
+    keys: File,
+    line: OwnedFd,
+    shown: Arc<Shown>,
+    /// Where [`Terminal::wait_for`] goes on reading.
+    read_to: usize,
+    dev: Child,
+    folder: TempDir,
+}
+
+impl Terminal {
+    fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        tcsetwinsize(&master, Winsize { ws_row: 50, ws_col: 150, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let open = || rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        // Makes the terminal the one of the program that it becomes, as a login does.
+        let dev = Command::new("setsid")
+            .args([
+                "--ctty",
+                env!("CARGO_BIN_EXE_kvorum"),
+                "dev",
+                "--base-port",
+                &free_base_port().to_string(),
+                "--dir",
+            ])
+            .arg(folder.path().join("cluster"))
+            .env("HOME", folder.path())
+            .env("TERM", "xterm")
+            .env("NO_COLOR", "1")
+            .env_remove("XDG_STATE_HOME")
+            .stdin(open())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .unwrap();
+        let (keys, screen) = (File::from(master.try_clone().unwrap()), File::from(master));
+        let shown = Arc::new(Shown::default());
+        std::thread::spawn({
+            let (shown, keys) = (Arc::clone(&shown), keys.try_clone().unwrap());
+            move || show(screen, keys, &shown)
+        });
+        let mut terminal = Terminal { keys, line: open(), shown, read_to: 0, dev, folder };
+        terminal.wait_for("ready in ");
+        terminal.wait_for("> ");
+        terminal
+    }
+
+    fn type_keys(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until the terminal shows a text that it had not shown before, and goes on behind it.
+    fn wait_for(&mut self, text: &str) {
+        if !self.shows_within(text, PATIENCE) {
+            panic!("{text:?} did not come; shown:\n{}", &self.shown.text.lock().unwrap()[self.read_to..]);
+        }
+    }
+
+    fn shows_within(&mut self, text: &str, span: Duration) -> bool {
+        let deadline = Instant::now() + span;
+        let mut shown = self.shown.text.lock().unwrap();
+        loop {
+            if let Some(at) = shown[self.read_to..].find(text) {
+                self.read_to += at + text.len();
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            shown = self.shown.grown.wait_timeout(shown, left).unwrap().0;
+        }
+    }
+
+    /// Waits until a command runs: the terminal then edits lines itself, and turns ctrl-c into a signal.
+    fn wait_until_a_command_runs(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !tcgetattr(&self.line).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ISIG) {
+            assert!(Instant::now() < deadline, "no command has begun");
+            std::thread::yield_now();
+        }
+    }
+
+    fn locks(&self) -> impl Iterator<Item = PathBuf> {
+        let cluster = self.folder.path().join("cluster");
+        (1..=3).map(move |node| cluster.join(format!("node-{node}/data/LOCK")))
+    }
+
+    /// Sends a signal to every node that runs.
+    fn signal_nodes(&self, signal: Signal) {
+        let texts = self.locks().filter_map(|lock| fs::read_to_string(lock).ok());
+        for process in texts.filter_map(|text| Pid::from_raw(text.trim().parse().ok()?)) {
+            // One that has ended meanwhile needs no signal.
+            let _ = kill_process(process, signal);
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if self.dev.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.signal_nodes(Signal::CONT);
+            let _ = self.dev.kill();
+            let _ = self.dev.wait();
+        }
+    }
+}
+
+/// Collects what is shown, and answers as a terminal does.
+fn show(mut screen: File, mut keys: File, shown: &Shown) {
+    let mut bytes = [0; 4096];
+    // Reading ends with an error once nobody has the other end open.
+    while let Ok(read @ 1..) = screen.read(&mut bytes) {
+        let text = String::from_utf8_lossy(&bytes[..read]);
+        for _ in 0..text.matches(WHERE_IS_THE_CURSOR).count() {
+            if keys.write_all(THE_CURSOR_IS_AT_THE_TOP).is_err() {
+                return;
+            }
+        }
+        shown.text.lock().unwrap().push_str(&text);
+        shown.grown.notify_all();
+    }
+}
+
+#[test]
+fn ctrl_c_interrupts_the_command_and_leaves_the_cluster() {
+    let mut terminal = Terminal::start();
+    terminal.type_keys("PUT kept here\r");
+    terminal.wait_for("OK  version");
+    terminal.wait_for("> ");
+    terminal.signal_nodes(Signal::STOP);
+    terminal.type_keys("GET kept\r");
+    terminal.wait_until_a_command_runs();
+    // One that comes before the command listens is lost, as for a person; another one does no harm.
+    let tries = 10;
+    let mut is_interrupted = || {
+        terminal.type_keys("\x03");
+        terminal.shows_within("interrupted", Duration::from_millis(400))
+    };
+    assert!((0..tries).any(|_| is_interrupted()), "ctrl-c does not interrupt the command");
+    terminal.wait_for("> ");
+    terminal.signal_nodes(Signal::CONT);
+    terminal.type_keys("EXISTS kept\r");
+    terminal.wait_for("of 1");
+    terminal.wait_for("> ");
+    terminal.type_keys("\x04");
+    terminal.wait_for("stopping the nodes");
+    assert_eq!(terminal.dev.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn pasted_lines_are_commands_one_after_the_other() {
+    let mut terminal = Terminal::start();
+    terminal.type_keys("PUT pb 0\r");
+    terminal.wait_for("OK  version");
+    terminal.wait_for("> ");
+    terminal.type_keys("\x1b[200~MPUT pa 1\rDEL pb\r# don't\rEXISTS pa pb DEL\x1b[201~\r");
+    terminal.wait_for("pa  OK  version");
+    terminal.wait_for("> DEL pb");
+    terminal.wait_for("OK  version");
+    terminal.wait_for("> EXISTS");
+    terminal.wait_for("1  of 3");
+    let history = terminal.folder.path().join(".local/state/kvorum/history");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(history).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "what was typed is its owner's alone");
+}
