@@ -114,7 +114,7 @@ fn announced() -> Vec<Announced> {
         row("explain key", request(0x05), KEY_BYTES_MAX, 4, of_request),
         row("get key", zeros(request(0x10), 1), KEY_BYTES_MAX, 4, of_request),
         row("multi-get keys", zeros(request(0x11), 1), BATCH_OPERATIONS_MAX, 4, of_request),
-        row("scan prefix", zeros(request(0x12), 10), KEY_BYTES_MAX, 4, of_request),
+        row("scan prefix", zeros(request(0x12), 18), KEY_BYTES_MAX, 4, of_request),
         row("mutation key", mutation(1), KEY_BYTES_MAX, 4, of_request),
         row("put value", put_value(), VALUE_BYTES_MAX, 4, of_request),
         row("batch", with_write_id(request(0x21)), BATCH_OPERATIONS_MAX, 4, of_request),

@@ -61,6 +61,9 @@ pub struct Options {
     /// for production's bounds.
     #[serde(default)]
     pub queue_bytes_max: u32,
+    /// How many bits of a key's hash its place in an index has; 0 for production's, with which no two keys share one.
+    #[serde(default)]
+    pub order_bits: u32,
 }
 
 /// How a network treats messages.

@@ -153,6 +153,7 @@ impl Replica {
             target: voters,
             joins: false,
             durability: Durability::Fsync,
+            order_bits: kvorum_node::shard::ORDER_BITS,
         };
         let shard = Shard::new(config, folder.log(shard, SEGMENT_BYTES), now).unwrap();
         Replica { shard, promises: Vec::new(), unsynced: None, _folder: folder }

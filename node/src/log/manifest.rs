@@ -18,8 +18,8 @@ pub const MANIFEST_FILE: &str = "manifest";
 /// The hint's name in a shard's folder.
 pub const HINT_FILE: &str = "hint";
 
-const MANIFEST_MAGIC: &[u8; 8] = b"KVMAN\0\0\x01";
-const HINT_MAGIC: &[u8; 8] = b"KVHNT\0\0\x01";
+const MANIFEST_MAGIC: &[u8; 8] = b"KVMAN\0\0\x02";
+const HINT_MAGIC: &[u8; 8] = b"KVHNT\0\0\x02";
 /// Bytes of a hint in front of its body.
 const HINT_HEADER_BYTES: usize = 28;
 /// Most segments that a manifest lists: with the largest segments, 4 TiB of one shard.
@@ -259,7 +259,7 @@ mod tests {
     /// These bytes are in docs/LOG_FORMAT.md; files on disks hold them.
     #[test]
     fn bytes_are_frozen() {
-        let golden = "4b564d414e000001 0500 0300000000000000 0600000000000000 0200000000000000 5f00000000000000 \
+        let golden = "4b564d414e000002 0500 0300000000000000 0600000000000000 0200000000000000 5f00000000000000 \
             07000000 ddccbbaa 5000000000000000 0300000000000000 02000000 \
             05000000 4d00000000000000 00100000 e803000000000000 \
             02000080 4e00000000000000 00020000 0300000000000000 \

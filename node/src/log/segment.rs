@@ -1,7 +1,7 @@
 //! Segments as their readers and the journal see them, and the bytes at the front of each.
 //!
 //! ```text
-//!  0  magic       8 bytes "KVSEG\0\0\2"; the last byte is the version of the format
+//!  0  magic       8 bytes "KVSEG\0\0\3"; the last byte is the version of the format
 //!  8  shard       u16
 //! 10  zero        u16
 //! 12  number      u32
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const DATA_SEGMENT: u32 = 1 << 31;
 /// Bytes in front of a segment's first record.
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
-const MAGIC: &[u8; 8] = b"KVSEG\0\0\x02";
+const MAGIC: &[u8; 8] = b"KVSEG\0\0\x03";
 
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(8), "records are 8-aligned");
 

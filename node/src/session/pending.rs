@@ -118,6 +118,11 @@ impl Many {
         self.missing -= 1;
     }
 
+    /// Bytes of values that the reply still has room for.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
     /// A value found no room. Further ones are better not read at all: a few keys can name gigabytes.
     pub(super) fn is_full(&self) -> bool {
         self.full

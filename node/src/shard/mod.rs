@@ -7,6 +7,7 @@
 pub mod actor;
 mod backlog;
 mod checkpoint;
+mod decide;
 mod evaluate;
 mod expecting;
 pub mod gate;
@@ -21,6 +22,7 @@ mod tests;
 mod transfer;
 pub mod upkeep;
 
+pub use crate::store::ORDER_BITS;
 pub use backlog::EntryLimits;
 pub use checkpoint::Restored;
 pub use evaluate::ShardReply;
@@ -151,6 +153,8 @@ pub struct ShardConfig {
     pub joins: bool,
     /// What "persisted" means.
     pub durability: Durability,
+    /// How many bits of a key's hash its place in the index has: [`ORDER_BITS`], or fewer where keys are to share places.
+    pub order_bits: u32,
 }
 
 /// Why a shard replica can't go on. It is rebuilt from its log.
@@ -312,6 +316,8 @@ pub struct Shard {
     withdrew_at: Option<Nanos>,
     /// What entries that were received, and that the next poll appends, take in the log at most.
     admitted_bytes: u32,
+    /// See [`Shard::set_value_bytes_max`].
+    value_bytes_max: usize,
 }
 
 impl Shard {
@@ -325,7 +331,7 @@ impl Shard {
         if is_new {
             log.append_membership(&initial_membership(config.initial_voters.clone()))?;
         }
-        let (store, restored) = checkpoint::restore(&mut log)?;
+        let (store, restored) = checkpoint::restore(&mut log, config.order_bits)?;
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
         Ok(Shard {
             campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),
@@ -348,6 +354,7 @@ impl Shard {
             fitness: Box::new(|_| true),
             withdrew_at: None,
             admitted_bytes: 0,
+            value_bytes_max: usize::MAX,
         })
     }
 
@@ -399,6 +406,16 @@ impl Shard {
     /// Entries that it proposes have these bounds from now on, in place of the default ones.
     pub fn set_entry_limits(&mut self, limits: EntryLimits) {
         self.backlog.set_limits(limits);
+    }
+
+    /// At most so many bytes of values are read for an entry until this is called again. A request that needs more waits.
+    pub fn set_value_bytes_max(&mut self, bytes: usize) {
+        self.value_bytes_max = bytes;
+    }
+
+    /// A request waits until more bytes of values may be read than [`Shard::set_value_bytes_max`] has said.
+    pub fn awaits_long_turn(&self) -> bool {
+        self.backlog.has_put_back()
     }
 
     /// Requests that were neither proposed nor answered yet: of each client the oldest.
@@ -635,10 +652,13 @@ impl Shard {
         let index = LogIndex(self.consensus.last_index().0 + 1);
         let durability = self.config.durability;
         let room = Room::new(self.consensus.log(), &self.pressure);
-        let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
+        let secret = self.store.lacks_secret().then(|| self.consensus.log().fresh_secret());
+        let (store, overlay) = (&self.store, &mut self.overlay);
+        let mut evaluation = Evaluation::new(store, overlay, room, index, now.wall_ms, durability, secret);
         let limits = self.backlog.limits();
         let requests = self.backlog.len().min(limits.records);
         evaluation.reserve(requests, self.backlog.bytes().min(limits.bytes));
+        evaluation.set_value_bytes_max(self.value_bytes_max);
         let mut waiting = Vec::with_capacity(requests);
         let mut accepted = Vec::new();
         while evaluation.bytes() < limits.bytes && evaluation.records() < limits.records {
@@ -656,6 +676,10 @@ impl Shard {
                 continue;
             }
             let (reply, ack) = evaluate(&mut evaluation, &request.operation);
+            if evaluation.needs_long_turn() {
+                self.backlog.put_back(request);
+                break;
+            }
             let takes_effect = match &reply {
                 ShardReply::Written(result) => result.status == WriteStatus::Applied,
                 ShardReply::Atomic(result) => matches!(result, AtomicResult::Applied(_)),
@@ -809,7 +833,7 @@ impl Shard {
             return;
         }
         let room = Room::new(log, &self.pressure);
-        let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
+        let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability, None);
         let (payload, marks) = evaluation.finish();
         if let Ok((index, term)) = self.consensus.propose(payload) {
             let proposed_at = now.monotonic;

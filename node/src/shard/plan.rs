@@ -1,6 +1,6 @@
 //! Which replicas a node runs, and how.
 
-use super::ShardConfig;
+use super::{ORDER_BITS, ShardConfig};
 use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS};
 use crate::replica::ConsensusConfig;
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
@@ -78,6 +78,7 @@ impl ReplicaPlan {
                     target,
                     joins: replica.0 > FIRST_REPLICAS_MAX,
                     durability: ring.durability,
+                    order_bits: ORDER_BITS,
                 }
             })
             .collect()

@@ -75,6 +75,7 @@ fn options(random: &mut ChaCha8Rng) -> Options {
         loses_hints: random.random_bool(0.4),
         queue_requests_max: sometimes(random, &[4, 16, 64]),
         queue_bytes_max: sometimes(random, &[4_096, 16_384, 65_536]),
+        order_bits: sometimes(random, &[1, 2, 4]),
     }
 }
 

@@ -543,6 +543,7 @@ fn plan(seed: u64) -> Plan {
         loses_hints: false,
         queue_requests_max: 0,
         queue_bytes_max: 0,
+        order_bits: 0,
     };
     let put = |key: u32, bytes: u32| Act::Put { key, bytes, ttl_ms: None, accepted: false };
     let mut acts = Vec::new();
