@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt, TryStreamExt, try_unfold};
 use kvorum_protocol::hash::hash_tag;
 use kvorum_protocol::limits::{KEY_BYTES_MAX, SCAN_ENTRIES_MAX};
-use kvorum_protocol::{ReadMode, RequestBody, ResponseBody, ScanRequest, ShardId};
+use kvorum_protocol::{ReadMode, RequestBody, ResponseBody, ScanCursor, ScanRequest, ShardId};
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -112,13 +112,13 @@ impl fmt::Debug for Scan {
 struct Position {
     /// The shards that are left, the current one first; `None` before the topology was asked.
     shards: Option<VecDeque<ShardId>>,
-    cursor: u64,
+    cursor: ScanCursor,
     page: VecDeque<Entry>,
 }
 
 fn walk(options: Options) -> BoxStream<'static, Result<Entry, Error>> {
     let limit = options.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let start = Position { shards: None, cursor: 0, page: VecDeque::new() };
+    let start = Position { shards: None, cursor: ScanCursor::default(), page: VecDeque::new() };
     let entries = try_unfold((options, start), |(options, mut position)| async move {
         loop {
             if let Some(entry) = position.page.pop_front() {
@@ -163,7 +163,7 @@ impl Options {
             Some(next) => position.cursor = next,
             None => {
                 shards.pop_front();
-                position.cursor = 0;
+                position.cursor = ScanCursor::default();
             }
         }
         Ok(true)

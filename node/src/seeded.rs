@@ -202,6 +202,14 @@ bugs! {
     /// When an overwritten record's time comes, its key is removed, whatever was written since. Breaks: a write stays
     /// until it is overwritten, removed or expires.
     OverwrittenRecordExpires = "overwritten-record-expires",
+    /// A checkpoint, and so a snapshot, has zeros for what the index's order is keyed with. Breaks: a key is found where its
+    /// record was put, and replicas agree on the order of a scan.
+    IndexSecretLost = "index-secret-lost",
+    /// When a record that expires is overwritten, when it did so stays in memory until then. Breaks: memory follows the keys that
+    /// are there.
+    ExpiryOfOverwrittenKept = "expiry-of-overwritten-kept",
+    /// A page of a scan that ends within keys which share a place leaves the rest of them out. Breaks: a scan finds every key.
+    RestOfTieSkipped = "rest-of-tie-skipped",
     /// What is remembered of clients' writes is left out of checkpoints, and so of snapshots. Breaks: a retry takes
     /// effect at most once.
     SessionsMissingFromCheckpoint = "sessions-missing-from-checkpoint",

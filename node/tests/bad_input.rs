@@ -11,8 +11,8 @@ use common::{ClusterOptions, RawConnection, TestCluster, eventually};
 use kvorum_client::{Client, ClusterId, ErrorCode, NodeId, Outcome, ShardId};
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{
-    Ack, AdminCommand, AtomicRequest, Hello, ReadMode, Request, RequestBody, RequestId, ResponseBody, ScanRequest,
-    WriteId, frame,
+    Ack, AdminCommand, AtomicRequest, Hello, ReadMode, Request, RequestBody, RequestId, ResponseBody, ScanCursor,
+    ScanRequest, WriteId, frame,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
@@ -283,7 +283,7 @@ async fn refusals_after_which_a_connection_goes_on(scenario: &Scenario) {
     };
     let scan = |shard: ShardId, limit: u32| {
         let (prefix, mode) = (Bytes::new(), ReadMode::Linearizable);
-        RequestBody::Scan(ScanRequest { shard, cursor: 0, prefix, limit, values: false, mode })
+        RequestBody::Scan(ScanRequest { shard, cursor: ScanCursor::default(), prefix, limit, values: false, mode })
     };
     let id = |sequence| WriteId { sequence, first_unanswered: 0, retry: false };
     let batch = |sequence: u64, count: usize| {

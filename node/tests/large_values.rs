@@ -12,6 +12,7 @@ use kvorum_protocol::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, PART_BYTES_MAX, VA
 use kvorum_protocol::part::{PART_KIND, Parts};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{Hello, Request, RequestBody, RequestId, ResponseBody, WriteStatus, frame};
+use std::time::Duration;
 use tokio::net::TcpSocket;
 
 /// A socket that takes little before its reader does, so that most of a large answer stays with the node.
@@ -139,4 +140,39 @@ async fn the_largest_key_and_value_pass_and_one_byte_more_does_not() {
             (_, other) => panic!("too much was answered with {other:?}"),
         }
     }
+}
+
+/// Keys that were chosen to share one hash, of the kind that anybody can compute, with large values: each page of a scan is a
+/// frame that a client takes, and what reads or rewrites values leaves the connection usable.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_of_keys_that_were_chosen_to_collide_are_scanned_in_pages() {
+    const KEYS: usize = 9;
+    let cluster = one_node().await;
+    let client = cluster.client().await;
+    let front = [0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe];
+    let keys: Vec<Vec<u8>> =
+        (0..KEYS as u64).map(|number| [&front[..], &number.to_le_bytes(), &[7; 16]].concat()).collect();
+    let value = Bytes::from(vec![b'v'; 4 * 1024 * 1024]);
+    for key in &keys {
+        client.put(key, value.clone()).await.unwrap();
+    }
+
+    let mut scanned = client.scan(front).values(true).collect().await.unwrap();
+    scanned.sort_by(|one, other| one.key.cmp(&other.key));
+    assert!(scanned.iter().map(|entry| &entry.key[..]).eq(keys.iter().map(|key| &key[..])));
+    assert!(scanned.iter().all(|entry| entry.value == value));
+    assert_eq!(client.scan(front).page(1).collect().await.unwrap().len(), KEYS);
+
+    // Four values fit into a reply.
+    let many = client.get_many(&keys).await;
+    let read = many.iter().filter(|found| matches!(found, Ok(Some(entry)) if entry.value == value)).count();
+    assert_eq!(read, 4);
+
+    // Rewrites the value, in a turn of its own, and is seen by what comes behind it on the same connection.
+    let expired = client.expire(&keys[0], Duration::from_secs(3_600));
+    let (written, found) = tokio::join!(expired, client.get(&keys[0]));
+    assert!(written.unwrap().is_applied());
+    assert_eq!(found.unwrap().unwrap().value, value);
+    let stored = client.explain(&keys[0]).await.unwrap().stored.unwrap();
+    assert_eq!((stored.value_bytes as usize, stored.expires_at_ms.is_some()), (value.len(), true));
 }

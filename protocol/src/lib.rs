@@ -25,7 +25,7 @@ pub use codec::DecodeError;
 pub use error::{ErrorCode, Outcome, Retry, ServerError};
 pub use request::{
     Action, AdminCommand, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody,
-    ScanRequest, StatusScope, WriteId,
+    ScanCursor, ScanRequest, StatusScope, WriteId,
 };
 pub use response::{AtomicResult, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus};
 pub use status::{NodeStatus, ShardRole, ShardStatus};

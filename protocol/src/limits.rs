@@ -19,7 +19,7 @@ pub const BATCH_OPERATIONS_MAX: usize = 4096;
 pub const SEQUENCE_MAX: u64 = u64::MAX / 2;
 /// Most entries that one SCAN page returns.
 pub const SCAN_ENTRIES_MAX: u32 = 4096;
-/// A SCAN page is closed once it holds this many bytes of keys and values.
+/// Most bytes of keys and values in a SCAN page that has more than one entry.
 pub const SCAN_PAGE_BYTES: usize = 1024 * 1024;
 /// A MULTI-GET answers `TooLarge` for the keys whose values would take its reply past this many bytes.
 pub const MULTI_GET_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -53,7 +53,8 @@ pub const SNAPSHOT_HEADER_BYTES_MAX: u32 = 192 * 1024 * 1024;
 
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest PUT fits a frame");
 const _: () = assert!(MULTI_GET_REPLY_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest reply fits a frame");
-const _: () = assert!(SCAN_PAGE_BYTES + VALUE_BYTES_MAX < FRAME_BYTES_MAX + KEY_BYTES_MAX);
+const _: () =
+    assert!(SCAN_PAGE_BYTES + 64 * SCAN_ENTRIES_MAX as usize + 64 * 1024 < FRAME_BYTES_MAX, "so does any page");
 const _: () = assert!(RAFT_ENTRY_BYTES_MAX + 64 * 1024 < PEER_FRAME_BYTES_MAX, "the largest entry fits a peer frame");
 const _: () = assert!(RING_BYTES_MAX < PEER_FRAME_BYTES_MAX, "the largest ring map fits a peer frame");
 const _: () = assert!(VALUE_BYTES_MAX * 2 < RAFT_ENTRY_BYTES_MAX, "a value and the value it replaced fit an entry");

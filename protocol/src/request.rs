@@ -236,13 +236,37 @@ pub struct AtomicCheck {
     pub condition: Condition,
 }
 
-/// Asks for a page of one shard's keys, in order of their hashes.
+/// A place in the order in which a SCAN goes through a shard's keys. For clients it has no meaning; the default is before all
+/// keys.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct ScanCursor {
+    /// Where in the order.
+    pub order: u64,
+    /// Of the keys that share that place, those of a higher version are still to come.
+    pub version: Version,
+}
+
+impl ScanCursor {
+    /// Bytes of the encoding.
+    pub const BYTES: usize = 16;
+
+    pub(crate) fn encode(self, out: &mut impl BufMut) {
+        out.put_u64_le(self.order);
+        out.put_u64_le(self.version.0);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(ScanCursor { order: reader.u64()?, version: Version(reader.u64()?) })
+    }
+}
+
+/// Asks for a page of one shard's keys, in an order of the shard's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScanRequest {
     /// The shard; a full scan asks each in turn.
     pub shard: ShardId,
-    /// Where to go on: 0 to begin, then what the last page said.
-    pub cursor: u64,
+    /// Where to go on: the default to begin, then what the last page said.
+    pub cursor: ScanCursor,
     /// Only keys that begin with this.
     pub prefix: Bytes,
     /// Most entries wanted, 1 to [`crate::limits::SCAN_ENTRIES_MAX`].
@@ -344,7 +368,7 @@ impl Request {
             RequestBody::Scan(scan) => {
                 header(out, operation::SCAN);
                 out.put_u16_le(scan.shard.0);
-                out.put_u64_le(scan.cursor);
+                scan.cursor.encode(out);
                 out.bytes(&scan.prefix);
                 out.put_u32_le(scan.limit);
                 out.bool(scan.values);
@@ -451,7 +475,7 @@ fn decode_body(operation: u8, reader: &mut Reader) -> Result<RequestBody, Decode
         }
         operation::SCAN => RequestBody::Scan(ScanRequest {
             shard: ShardId(reader.u16()?),
-            cursor: reader.u64()?,
+            cursor: ScanCursor::decode(reader)?,
             prefix: reader.bytes("prefix", KEY_BYTES_MAX)?,
             limit: decode_limit(reader)?,
             values: reader.bool("values")?,

@@ -15,6 +15,7 @@ use crate::limits::{
     BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, REPLICAS_MAX, SCAN_ENTRIES_MAX,
     VALUE_BYTES_MAX,
 };
+use crate::request::ScanCursor;
 use crate::status::NodeStatus;
 use crate::topology::{Topology, decode_durability, encode_durability};
 use crate::types::{Ack, ClusterId, Durability, Entry, Epoch, NodeId, RequestId, ShardId, Version};
@@ -148,7 +149,7 @@ pub struct ScanPage {
     /// The keys, with their entries; the values are empty unless they were asked for.
     pub entries: Vec<(Bytes, Entry)>,
     /// Where the next page begins; `None` at the shard's end.
-    pub next: Option<u64>,
+    pub next: Option<ScanCursor>,
 }
 
 /// Where a key lives and how it is stored.
@@ -262,7 +263,7 @@ impl Response {
             }
             ResponseBody::Page(page) => {
                 header(out, kind::PAGE);
-                out.option(page.next, |out, next| out.put_u64_le(next));
+                out.option(page.next, |out, next| next.encode(out));
                 out.count(page.entries.len());
                 for (key, entry) in &page.entries {
                     out.bytes(key);
@@ -329,7 +330,7 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
         kind::VALUE => ResponseBody::Value(reader.option("entry", decode_entry)?),
         kind::VALUES => ResponseBody::Values(decode_results(reader, |reader| reader.option("entry", decode_entry))?),
         kind::PAGE => {
-            let next = reader.option("next cursor", Reader::u64)?;
+            let next = reader.option("next cursor", ScanCursor::decode)?;
             let count = reader.count("entries", SCAN_ENTRIES_MAX as usize, 17)?;
             let entries = (0..count)
                 .map(|_| Ok((reader.bytes("key length", KEY_BYTES_MAX)?, decode_entry(reader)?)))

@@ -12,7 +12,7 @@ use kvorum_protocol::limits::{
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
     Ack, Action, Condition, DecodeError, Mutation, NodeStatus, ReadMode, Request, RequestBody, RequestId, Response,
-    ScanRequest, ShardId, WriteId,
+    ScanCursor, ScanRequest, ShardId, WriteId,
 };
 
 /// The front of a request: operation, id, deadline.
@@ -117,7 +117,7 @@ fn announced() -> Vec<Announced> {
         row("explain key", request(0x05), KEY_BYTES_MAX, 4, of_request),
         row("get key", zeros(request(0x10), 1), KEY_BYTES_MAX, 4, of_request),
         row("multi-get keys", zeros(request(0x11), 1), BATCH_OPERATIONS_MAX, 4, of_request),
-        row("scan prefix", zeros(request(0x12), 10), KEY_BYTES_MAX, 4, of_request),
+        row("scan prefix", zeros(request(0x12), 18), KEY_BYTES_MAX, 4, of_request),
         row("mutation key", mutation(1), KEY_BYTES_MAX, 4, of_request),
         row("put value", put_value(), VALUE_BYTES_MAX, 4, of_request),
         row("batch", with_write_id(request(0x21)), BATCH_OPERATIONS_MAX, 4, of_request),
@@ -230,7 +230,7 @@ fn a_page_has_a_limit_within_its_own() {
     let scan = |limit: u32| {
         let scan = ScanRequest {
             shard: ShardId(0),
-            cursor: 0,
+            cursor: ScanCursor::default(),
             prefix: Bytes::new(),
             limit,
             values: false,

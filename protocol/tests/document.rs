@@ -77,7 +77,7 @@ fn limits_are_the_codes() {
         ("keys of a MULTI-GET, mutations of a BATCH", limits::BATCH_OPERATIONS_MAX as u64, ""),
         ("checks and mutations of an ATOMIC, together", limits::BATCH_OPERATIONS_MAX as u64, ""),
         ("entries of a SCAN page", limits::SCAN_ENTRIES_MAX.into(), ""),
-        ("keys and values of a SCAN page", limits::SCAN_PAGE_BYTES as u64, "bytes, reached and then closed"),
+        ("keys and values of a SCAN page", limits::SCAN_PAGE_BYTES as u64, "bytes, but one entry at least"),
         ("values of a MULTI-GET reply", limits::MULTI_GET_REPLY_BYTES_MAX as u64, "bytes"),
         ("PING payload", limits::PING_BYTES_MAX as u64, "bytes"),
         ("detail of an error", limits::ERROR_TEXT_BYTES_MAX as u64, "bytes"),

@@ -11,9 +11,9 @@ use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, Snaps
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, ClientId, ClusterId, Condition, Durability,
     Entry, Epoch, ErrorCode, Explanation, Hello, HelloReply, LogIndex, Mutation, NodeId, NodeInfo, NodeStatus, Outcome,
-    ReadMode, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody, Retry, ScanPage, ScanRequest,
-    ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, StatusScope, Term, Topology, Version, WriteId,
-    WriteResult, WriteStatus, frame,
+    ReadMode, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody, Retry, ScanCursor, ScanPage,
+    ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, StatusScope, Term, Topology, Version,
+    WriteId, WriteResult, WriteStatus, frame,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -117,9 +117,13 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn scan() -> impl Strategy<Value = ScanRequest> {
-    (shard_id(), any::<u64>(), bytes(), 1..=SCAN_ENTRIES_MAX, any::<bool>(), read_mode()).prop_map(
+    (shard_id(), cursor(), bytes(), 1..=SCAN_ENTRIES_MAX, any::<bool>(), read_mode()).prop_map(
         |(shard, cursor, prefix, limit, values, mode)| ScanRequest { shard, cursor, prefix, limit, values, mode },
     )
+}
+
+fn cursor() -> impl Strategy<Value = ScanCursor> {
+    any::<(u64, u64)>().prop_map(|(order, version)| ScanCursor { order, version: Version(version) })
 }
 
 fn atomic() -> impl Strategy<Value = AtomicRequest> {
@@ -307,8 +311,8 @@ fn hello_reply() -> impl Strategy<Value = HelloReply> {
 }
 
 fn response() -> impl Strategy<Value = Response> {
-    let page = (vec((bytes(), entry()), 0..4), option::of(any::<u64>()))
-        .prop_map(|(entries, next)| ScanPage { entries, next });
+    let page =
+        (vec((bytes(), entry()), 0..4), option::of(cursor())).prop_map(|(entries, next)| ScanPage { entries, next });
     let atomic = prop_oneof![
         vec(write_result(), 0..4).prop_map(AtomicResult::Applied),
         any::<(u32, u64)>()

@@ -71,6 +71,9 @@ pub struct Options {
     /// their client does meanwhile, they arrive, also when its connection is long gone.
     #[serde(default)]
     pub late_copies_permille: u32,
+    /// How many bits of a key's hash its place in an index has; 0 for production's, with which no two keys share one.
+    #[serde(default)]
+    pub order_bits: u32,
 }
 
 /// How a network treats messages.

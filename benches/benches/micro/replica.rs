@@ -155,6 +155,7 @@ impl Replica {
             joins: false,
             durability: Durability::Fsync,
             sessions: SessionLimits::default(),
+            order_bits: kvorum_node::shard::ORDER_BITS,
         };
         let shard = Shard::new(config, folder.log(shard, SEGMENT_BYTES), now).unwrap();
         Replica { shard, promises: Vec::new(), unsynced: None, _folder: folder }

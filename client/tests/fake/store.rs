@@ -4,8 +4,8 @@ use bytes::Bytes;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
     Ack, Action, AtomicResult, ClientId, Condition, Durability, Entry, ErrorCode, Explanation, LogIndex, Mutation,
-    NodeStatus, RequestBody, ResponseBody, ScanPage, ScanRequest, ServerError, ShardRole, ShardStatus, Topology,
-    Version, WriteResult, WriteStatus, hash,
+    NodeStatus, RequestBody, ResponseBody, ScanCursor, ScanPage, ScanRequest, ServerError, ShardRole, ShardStatus,
+    Topology, Version, WriteResult, WriteStatus, hash,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -121,19 +121,19 @@ impl Store {
         }
     }
 
-    /// The cursor is the number of matching entries that came before.
+    /// The order in the cursor is the number of matching entries that came before.
     fn scan(&self, scan: &ScanRequest, topology: &Topology) -> ScanPage {
         let matching = self
             .entries
             .iter()
             .filter(|(key, _)| key.starts_with(&scan.prefix) && topology.shard_of(key) == scan.shard);
-        let mut rest = matching.skip(scan.cursor as usize).peekable();
+        let mut rest = matching.skip(scan.cursor.order as usize).peekable();
         let mut entries = Vec::new();
         while let Some((key, entry)) = rest.next_if(|_| entries.len() < scan.limit as usize) {
             let value = if scan.values { entry.value.clone() } else { Bytes::new() };
             entries.push((key.clone(), Entry { value, ..*entry }));
         }
-        let next = rest.peek().map(|_| scan.cursor + entries.len() as u64);
+        let next = rest.peek().map(|_| ScanCursor { order: scan.cursor.order + entries.len() as u64, ..scan.cursor });
         ScanPage { entries, next }
     }
 

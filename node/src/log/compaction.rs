@@ -12,7 +12,6 @@ use super::segment::{Chunk, DATA_SEGMENT, SEGMENT_HEADER_BYTES, Segment};
 use super::state::Position;
 use bytes::Bytes;
 use kvorum_protocol::Version;
-use kvorum_protocol::hash::hash64;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -20,7 +19,10 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// It is its key's newest, and moves.
-    Keep,
+    Keep {
+        /// Where its key stands in the index.
+        order: u64,
+    },
     /// Its key is gone, and older records of the key may lie in segments that stay: that it is gone must be remembered.
     KeepTombstone,
     /// Nothing needs it.
@@ -30,8 +32,8 @@ pub enum Verdict {
 /// A record that was copied. The index must be told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Moved {
-    /// Of its key.
-    pub hash: u64,
+    /// Where its key stands in the index.
+    pub order: u64,
     /// Where it was.
     pub from: Position,
     /// Where it is as well.
@@ -102,9 +104,9 @@ impl Compaction {
                 let to_come = live_bytes.saturating_sub(copying.written).max(data::frame_bytes(stored.len()).into());
                 let verdict = decide(record, from, lowest_elsewhere);
                 let bytes = match verdict {
-                    Verdict::Keep => {
+                    Verdict::Keep { order } => {
                         let to = writer.append(stored, record.version, Some(to_come))?;
-                        copying.moved.push(Moved { hash: hash64(record.key), from, to });
+                        copying.moved.push(Moved { order, from, to });
                         stored.len()
                     }
                     Verdict::KeepTombstone => {

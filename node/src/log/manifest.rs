@@ -19,7 +19,7 @@ pub const MANIFEST_FILE: &str = "manifest";
 pub const HINT_FILE: &str = "hint";
 
 const MANIFEST_MAGIC: &[u8; 8] = b"KVMAN\0\0\x02";
-const HINT_MAGIC: &[u8; 8] = b"KVHNT\0\0\x01";
+const HINT_MAGIC: &[u8; 8] = b"KVHNT\0\0\x02";
 /// Bytes of a hint in front of its body.
 const HINT_HEADER_BYTES: usize = 28;
 /// Most segments that a manifest lists: with the largest segments, 4 TiB of one shard.

@@ -8,12 +8,14 @@
 //! header, 24 bytes
 //!   0  log time       u64   milliseconds; never goes back within a shard
 //!   8  first version  u64   of the first record; record i has first version + i
-//!  16  records        u32
+//!  16  records        u32   in its lower 31 bits; bit 31: the shard's secret follows the header
 //!  20  sessions at    u32   offset of the session section, from the payload's start
+//! secret, 16 bytes, if there is one: what the order of the shard's index is keyed with
 //! records, one behind the other
-//!   0  crc            u32   CRC-32 of the rest of the record
+//!   0  crc            u32   CRC-32 of the rest of the record; without the value, if that has a checksum of its own
 //!   4  a number of 96 bits, from the lowest: value length 25, key length 17, tombstone 1, expires 1, version 52
 //!  16  expires at     u64   log time in milliseconds; only if the record says that it expires
+//!      value crc      u32   CRC-32 of the value; only if the value is longer than 256 bytes
 //!      key, value
 //! session section
 //!      clients        u32   how many, then each as u128 BE
@@ -35,18 +37,25 @@
 //! Integers are little-endian unless said otherwise.
 
 use crate::seeded::{Bug, planted};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hashbrown::HashMap;
 use kvorum_protocol::codec::{Reader, Writer};
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{
     Ack, AtomicResult, ClientId, DecodeError, Durability, ServerError, Version, WriteResult, WriteStatus,
 };
+use std::fmt;
 
 const HEADER_BYTES: usize = 24;
 /// Bytes in front of a record that does not expire.
 pub const RECORD_HEADER_BYTES: usize = 16;
+/// Set in the number of records if the secret follows.
+const HAS_SECRET: u32 = 1 << 31;
 const EXPIRY_BYTES: usize = 8;
+const VALUE_CRC_BYTES: usize = 4;
+/// A longer value has a checksum of its own, so that what is asked about its record without the value needn't read it. A
+/// shorter one is read in less time than a second checksum takes.
+pub const HEAD_VALUE_BYTES_MAX: usize = 256;
 const VALUE_LENGTH_BITS: u32 = 25;
 const KEY_LENGTH_BITS: u32 = 17;
 const VERSION_BITS: u32 = 52;
@@ -72,6 +81,22 @@ pub enum OperationsError {
     BadChecksum,
 }
 
+/// What the order of a shard's index is keyed with, so that nobody can choose keys that share a place in it. Drawn by the
+/// shard's first leader, which logs it before the first record; never sent to a client.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct IndexSecret(pub [u8; IndexSecret::BYTES]);
+
+impl IndexSecret {
+    /// What it takes where it is stored.
+    pub const BYTES: usize = 16;
+}
+
+impl fmt::Debug for IndexSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IndexSecret")
+    }
+}
+
 /// One stored record, borrowed from the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
@@ -90,13 +115,35 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// Bytes of the whole record.
     pub fn bytes(&self) -> usize {
-        front_bytes(self.expires_at_ms.is_some()) + self.key.len() + self.value.len()
+        front_bytes(self.expires_at_ms.is_some(), self.value.len()) + self.key.len() + self.value.len()
     }
 }
 
+/// All of a stored record but its value, borrowed from the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The version that this write was given.
+    pub version: Version,
+    /// When it expires, in milliseconds of log time.
+    pub expires_at_ms: Option<u64>,
+    /// The key was removed.
+    pub tombstone: bool,
+    /// CRC-32 of the value, if it has a checksum of its own.
+    value_crc: Option<u32>,
+}
+
+/// Whether a value of this length has a checksum of its own.
+fn is_apart(value_bytes: usize) -> bool {
+    value_bytes > HEAD_VALUE_BYTES_MAX
+}
+
 /// Bytes in front of a record's key.
-fn front_bytes(expires: bool) -> usize {
-    if expires { RECORD_HEADER_BYTES + EXPIRY_BYTES } else { RECORD_HEADER_BYTES }
+fn front_bytes(expires: bool, value_bytes: usize) -> usize {
+    let expiry = if expires { EXPIRY_BYTES } else { 0 };
+    let value_crc = if is_apart(value_bytes) { VALUE_CRC_BYTES } else { 0 };
+    RECORD_HEADER_BYTES + expiry + value_crc
 }
 
 /// The fixed front of a record, from which its full length follows.
@@ -156,36 +203,86 @@ impl RecordHeader {
         number.to_le_bytes()
     }
 
+    fn front_bytes(&self) -> usize {
+        front_bytes(self.expires, self.value_bytes())
+    }
+
+    /// Bytes of the value.
+    pub fn value_bytes(&self) -> usize {
+        self.value_bytes as usize
+    }
+
     /// Bytes of the whole record.
     pub fn record_bytes(&self) -> usize {
-        front_bytes(self.expires) + self.key_bytes as usize + self.value_bytes as usize
+        self.front_bytes() + self.key_bytes as usize + self.value_bytes()
     }
 
-    /// The key in a record's [`RecordHeader::record_bytes`] bytes. Not verified.
-    pub fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[front_bytes(self.expires)..][..self.key_bytes as usize]
+    /// Where in the record the checksum of its value is, four bytes, if that has one of its own.
+    pub fn value_crc_at(&self) -> Option<u32> {
+        is_apart(self.value_bytes()).then(|| (self.front_bytes() - VALUE_CRC_BYTES) as u32)
     }
 
-    /// The record whose header this is. `bytes` are its [`RecordHeader::record_bytes`] bytes. Verifies the checksum,
+    /// How many bytes of the record, from its first, [`RecordHeader::head`] verifies: all of them but a long value.
+    pub fn head_bytes(&self) -> usize {
+        if is_apart(self.value_bytes()) { self.front_bytes() + self.key_bytes as usize } else { self.record_bytes() }
+    }
+
+    /// What the record says apart from its value. `bytes` are its first [`RecordHeader::head_bytes`] bytes. Verifies their
+    /// checksum, which costs about 0.1 ns per byte.
+    ///
+    /// # Errors
+    /// `BadChecksum`.
+    pub fn head<'a>(&self, bytes: &'a [u8]) -> Result<Head<'a>, OperationsError> {
+        assert_eq!(bytes.len(), self.head_bytes());
+        if crc32fast::hash(&bytes[4..]) != self.crc && !planted(Bug::RecordChecksumsIgnored) {
+            return Err(OperationsError::BadChecksum);
+        }
+        let mut front = &bytes[RECORD_HEADER_BYTES..self.front_bytes()];
+        let expires_at_ms = self.expires.then(|| front.get_u64_le());
+        let value_crc = is_apart(self.value_bytes()).then(|| front.get_u32_le());
+        let key = &bytes[self.front_bytes()..][..self.key_bytes as usize];
+        Ok(Head { key, version: Version(self.version), expires_at_ms, tombstone: self.tombstone, value_crc })
+    }
+
+    /// The record whose header this is. `bytes` are its [`RecordHeader::record_bytes`] bytes. Verifies the checksums,
     /// which costs about 0.1 ns per byte.
     ///
     /// # Errors
     /// `BadChecksum`.
     pub fn record<'a>(&self, bytes: &'a [u8]) -> Result<Record<'a>, OperationsError> {
         assert_eq!(bytes.len(), self.record_bytes());
-        if crc32fast::hash(&bytes[4..]) != self.crc && !planted(Bug::RecordChecksumsIgnored) {
-            return Err(OperationsError::BadChecksum);
+        let head = self.head(&bytes[..self.head_bytes()])?;
+        let value = head.verify(&bytes[self.record_bytes() - self.value_bytes()..])?;
+        let Head { key, version, expires_at_ms, tombstone, .. } = head;
+        Ok(Record { key, value, version, expires_at_ms, tombstone })
+    }
+}
+
+impl Head<'_> {
+    /// The value, if it is the one that was written. A short one was verified with the head.
+    ///
+    /// # Errors
+    /// `BadChecksum`.
+    pub fn verify<'v>(&self, value: &'v [u8]) -> Result<&'v [u8], OperationsError> {
+        verify_value(self.value_crc, value)
+    }
+
+    /// What [`verify_value`] takes.
+    pub fn value_crc(&self) -> Option<u32> {
+        self.value_crc
+    }
+}
+
+/// The value, if its own checksum is right, or it has none: then it was verified with the rest of its record.
+///
+/// # Errors
+/// `BadChecksum`.
+pub fn verify_value(value_crc: Option<u32>, value: &[u8]) -> Result<&[u8], OperationsError> {
+    match value_crc {
+        Some(crc) if crc32fast::hash(value) != crc && !planted(Bug::RecordChecksumsIgnored) => {
+            Err(OperationsError::BadChecksum)
         }
-        let expiry = |bytes: &[u8]| u64::from_le_bytes(*bytes.first_chunk().expect("the front has eight bytes more"));
-        let (front, rest) = bytes.split_at(front_bytes(self.expires));
-        let (key, value) = rest.split_at(self.key_bytes as usize);
-        Ok(Record {
-            key,
-            value,
-            version: Version(self.version),
-            expires_at_ms: self.expires.then(|| expiry(&front[RECORD_HEADER_BYTES..])),
-            tombstone: self.tombstone,
-        })
+        _ => Ok(value),
     }
 }
 
@@ -206,11 +303,15 @@ fn put_record(out: &mut BytesMut, key: &[u8], value: Option<&[u8]>, version: Ver
         expires: expires_at_ms.is_some(),
         version: version.0,
     };
+    let value = value.unwrap_or_default();
     out.put_slice(&header.encode());
     expires_at_ms.into_iter().for_each(|at| out.put_u64_le(at));
+    if is_apart(value.len()) {
+        out.put_u32_le(crc32fast::hash(value));
+    }
     out.put_slice(key);
-    out.put_slice(value.unwrap_or_default());
-    let crc = crc32fast::hash(&out[start + 4..]);
+    out.put_slice(value);
+    let crc = crc32fast::hash(&out[start + 4..start + header.head_bytes()]);
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -338,6 +439,7 @@ impl Remembered {
 #[derive(Debug)]
 pub struct OperationsBuilder {
     out: BytesMut,
+    has_secret: bool,
     log_time_ms: u64,
     first_version: Version,
     records: u32,
@@ -351,7 +453,15 @@ impl OperationsBuilder {
         out.put_bytes(0, HEADER_BYTES);
         let first_version = Version(last_version.0 + 1);
         let sessions = SessionsBuilder { expected_version: first_version.0, ..SessionsBuilder::default() };
-        OperationsBuilder { out, log_time_ms, first_version, records: 0, sessions }
+        OperationsBuilder { out, has_secret: false, log_time_ms, first_version, records: 0, sessions }
+    }
+
+    /// An empty entry that brings the shard its secret.
+    pub fn with_secret(log_time_ms: u64, last_version: Version, secret: IndexSecret) -> Self {
+        let mut builder = Self::new(log_time_ms, last_version);
+        builder.out.put_slice(&secret.0);
+        builder.has_secret = true;
+        builder
     }
 
     /// Makes room for so many bytes of records at once, instead of as they come.
@@ -402,7 +512,8 @@ impl OperationsBuilder {
         let sessions_at = self.out.len() as u32;
         self.out[0..8].copy_from_slice(&self.log_time_ms.to_le_bytes());
         self.out[8..16].copy_from_slice(&self.first_version.0.to_le_bytes());
-        self.out[16..20].copy_from_slice(&self.records.to_le_bytes());
+        let has_secret = if self.has_secret { HAS_SECRET } else { 0 };
+        self.out[16..20].copy_from_slice(&(self.records | has_secret).to_le_bytes());
         self.out[20..24].copy_from_slice(&sessions_at.to_le_bytes());
         self.sessions.finish(&mut self.out);
         assert!(self.out.len() <= RAFT_ENTRY_BYTES_MAX, "the batch limits keep entries under the limit");
@@ -524,6 +635,7 @@ pub struct Operations {
     payload: Bytes,
     log_time_ms: u64,
     first_version: Version,
+    secret: Option<IndexSecret>,
     records: u32,
     sessions_at: usize,
 }
@@ -538,18 +650,22 @@ impl Operations {
         let log_time_ms = reader.u64()?;
         let first_version = Version(reader.u64()?);
         let records = reader.u32()?;
+        let (records, has_secret) = (records & !HAS_SECRET, records & HAS_SECRET != 0);
         let sessions_at = reader.u32()? as usize;
         if !(1..=VERSION_MAX).contains(&first_version.0) {
             return Err(DecodeError::UnknownValue { field: "first version", value: first_version.0 }.into());
         }
-        if sessions_at < HEADER_BYTES || sessions_at > payload.len() {
+        let secret_bytes = if has_secret { IndexSecret::BYTES } else { 0 };
+        if sessions_at < HEADER_BYTES + secret_bytes || sessions_at > payload.len() {
             return Err(DecodeError::Truncated.into());
         }
+        let secret = has_secret.then(|| *payload[HEADER_BYTES..].first_chunk().expect("sessions begin behind it"));
+        let secret = secret.map(IndexSecret);
         if records as usize > RECORDS_MAX {
             let (value, limit) = (records.into(), RECORDS_MAX as u64);
             return Err(DecodeError::OverLimit { field: "records", value, limit }.into());
         }
-        Ok(Operations { payload, log_time_ms, first_version, records, sessions_at })
+        Ok(Operations { payload, log_time_ms, first_version, secret, records, sessions_at })
     }
 
     /// The entry's log time, in milliseconds.
@@ -567,6 +683,11 @@ impl Operations {
         Version(self.first_version.0 + u64::from(self.records) - 1)
     }
 
+    /// The shard's secret, if the entry brings it.
+    pub fn secret(&self) -> Option<IndexSecret> {
+        self.secret
+    }
+
     /// How many records there are, as the header says.
     pub fn count(&self) -> usize {
         self.records as usize
@@ -574,7 +695,7 @@ impl Operations {
 
     /// The records with their offsets in the payload, in order. Ends with the first error.
     pub fn records(&self) -> impl Iterator<Item = Result<(u32, Record<'_>), OperationsError>> {
-        let mut at = HEADER_BYTES;
+        let mut at = HEADER_BYTES + if self.secret.is_some() { IndexSecret::BYTES } else { 0 };
         let mut left = self.records;
         std::iter::from_fn(move || {
             if left == 0 {
@@ -683,7 +804,7 @@ mod tests {
             put_record(&mut out, &key, value, Version(VERSION_MAX), expires_at_ms);
             let header = RecordHeader::parse(out.first_chunk().unwrap()).unwrap();
             assert_eq!(header.record_bytes(), out.len());
-            assert_eq!(header.key(&out), key);
+            assert_eq!(header.head(&out[..header.head_bytes()]).unwrap().key, key);
             let record = header.record(&out).unwrap();
             let expected = Record {
                 key: &key,
@@ -698,6 +819,31 @@ mod tests {
             assert!(RecordHeader::parse(&(over << (32 + VALUE_LENGTH_BITS)).to_le_bytes()).is_err());
         }
         assert!(RecordHeader::parse(&((VALUE_BYTES_MAX as u128 + 1) << 32).to_le_bytes()).is_err());
+    }
+
+    /// docs/LOG_FORMAT.md describes these bytes; logs on disks hold them.
+    #[test]
+    fn the_secret_lies_between_header_and_records() {
+        let secret = IndexSecret(*b"sixteen  secrets");
+        let mut builder = OperationsBuilder::with_secret(1234, Version(9), secret);
+        assert!(builder.is_empty());
+        builder.push_record(b"a", Some(b"first"), None);
+        let payload = builder.finish();
+        let without = {
+            let mut builder = OperationsBuilder::new(1234, Version(9));
+            builder.push_record(b"a", Some(b"first"), None);
+            builder.finish()
+        };
+        assert_eq!(payload[16..24], [1, 0, 0, 0x80, 62, 0, 0, 0]);
+        assert_eq!((&payload[24..40], &payload[40..]), (&secret.0[..], &without[24..]));
+        let operations = Operations::parse(payload.clone().into()).unwrap();
+        assert_eq!((operations.secret(), operations.count()), (Some(secret), 1));
+        assert_eq!(operations.records().next().unwrap().unwrap().0, 40);
+        assert_eq!(Operations::parse(without.into()).unwrap().secret(), None);
+        for end in 0..40 {
+            assert!(Operations::parse(Bytes::copy_from_slice(&payload[..end])).is_err(), "cut at {end}");
+        }
+        assert_eq!(format!("{secret:?}"), "IndexSecret", "it does not get into a line of the log");
     }
 
     #[test]
@@ -777,6 +923,33 @@ mod tests {
                 operations.records().all(|record| record.is_ok()) && operations.sessions().is_ok()
             });
             assert!(!whole, "cut at {end}");
+        }
+    }
+
+    /// What is asked without the value reads no long one, and a long one is bound to its record.
+    #[test]
+    fn a_long_value_has_a_checksum_of_its_own() {
+        for (value_bytes, apart) in [(HEAD_VALUE_BYTES_MAX, false), (HEAD_VALUE_BYTES_MAX + 1, true)] {
+            let mut out = BytesMut::new();
+            put_record(&mut out, b"key", Some(&vec![7; value_bytes]), Version(5), Some(9));
+            let header = RecordHeader::parse(out.first_chunk().unwrap()).unwrap();
+            let front = RECORD_HEADER_BYTES + EXPIRY_BYTES + if apart { VALUE_CRC_BYTES } else { 0 };
+            assert_eq!(header.record_bytes(), front + 3 + value_bytes);
+            assert_eq!(header.head_bytes(), front + 3 + if apart { 0 } else { value_bytes });
+            for position in 0..out.len() {
+                let mut damaged = out.clone();
+                damaged[position] ^= 0x10;
+                let found = RecordHeader::parse(damaged.first_chunk().unwrap());
+                let same_length = |header: &RecordHeader| header.record_bytes() == out.len();
+                let Some(found) = found.ok().filter(same_length) else { continue };
+                assert!(found.record(&damaged).is_err(), "byte {position}");
+                let head = found.head(&damaged[..found.head_bytes()]);
+                assert_eq!(head.is_err(), position < header.head_bytes(), "byte {position}");
+                if let Ok(head) = head {
+                    assert_eq!((head.key, head.version, head.expires_at_ms), (&b"key"[..], Version(5), Some(9)));
+                    assert!(head.verify(&damaged[front + 3..]).is_err(), "the value is another one");
+                }
+            }
         }
     }
 

@@ -114,11 +114,19 @@ fn check_data(window: &mut Window<'_>, seed: &SegmentSeed) -> Result<u64, End> {
         if seed.place_crc(at, crc).to_le_bytes() != frame {
             return Err(damaged());
         }
-        let bytes = header.record_bytes() as u32;
-        let record_at = at + FRAME_BYTES;
-        let next = at.checked_add(frame_bytes(bytes as usize)).ok_or_else(damaged)?;
-        let found = window.crc(record_at + 4, bytes - 4, crc32fast::Hasher::new())?;
-        if found != u32::from_le_bytes(crc) {
+        let (record_at, head_bytes) = (at + FRAME_BYTES, header.head_bytes() as u32);
+        let next = at.checked_add(frame_bytes(header.record_bytes())).ok_or_else(damaged)?;
+        let value_crc = match header.value_crc_at() {
+            Some(offset) => window.get(at, FRAME_BYTES + offset + 4)?.last_chunk().copied(),
+            None => None,
+        };
+        if window.crc(record_at + 4, head_bytes - 4, crc32fast::Hasher::new())? != u32::from_le_bytes(crc) {
+            return Err(damaged());
+        }
+        let value_at = record_at + head_bytes;
+        if let Some(value_crc) = value_crc
+            && window.crc(value_at, next - value_at, crc32fast::Hasher::new())? != u32::from_le_bytes(value_crc)
+        {
             return Err(damaged());
         }
         records += 1;

@@ -1,7 +1,7 @@
 //! Segments as their readers and the journal see them, and the bytes at the front of each.
 //!
 //! ```text
-//!  0  magic       8 bytes "KVSEG\0\0\2"; the last byte is the version of the format
+//!  0  magic       8 bytes "KVSEG\0\0\3"; the last byte is the version of the format
 //!  8  shard       u16
 //! 10  zero        u16
 //! 12  number      u32

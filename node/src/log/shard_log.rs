@@ -12,6 +12,7 @@ use super::limits::{
 use super::manifest::{self, Base, HINT_FILE, Listed, LogStart, MANIFEST_FILE, Manifest};
 use super::map::MappingWriter;
 use super::operations;
+use super::operations::IndexSecret;
 use super::record::{self, ALIGNMENT, HEADER_BYTES, Header, RecordKind, SEAL_BYTES, record_bytes};
 use super::recovery::{self, LogState, Recovered, RecoveredLog};
 use super::segment::{Chunk, DATA_SEGMENT, LogView, SEGMENT_HEADER_BYTES, Segment};
@@ -236,6 +237,15 @@ impl ShardLog {
     /// The log as its readers see it.
     pub fn view(&self) -> Arc<LogView> {
         Arc::clone(&self.view)
+    }
+
+    /// A secret that nobody can guess, for a shard that has none yet.
+    pub fn fresh_secret(&self) -> IndexSecret {
+        let [low, high] = [(); 2].map(|()| self.disk.fresh_number());
+        let mut secret = [0; IndexSecret::BYTES];
+        secret[..8].copy_from_slice(&low.to_le_bytes());
+        secret[8..].copy_from_slice(&high.to_le_bytes());
+        IndexSecret(secret)
     }
 
     /// What the log's files take on the disk, in bytes.

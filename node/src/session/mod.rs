@@ -14,7 +14,7 @@ mod pending;
 mod read;
 
 use crate::clock::Nanos;
-use crate::limits::DEADLINE_DEFAULT_MS;
+use crate::limits::{DEADLINE_DEFAULT_MS, LARGE_WORK_BYTES};
 use crate::reply::{Answer, Reply, ReplySink, ReplyTo};
 use crate::router::{PassedOn, Route, Router};
 use crate::seeded::{Bug, planted};
@@ -153,9 +153,13 @@ impl<Origin: Copy> Session<Origin> {
     /// [`PREFETCH_KEYS`]; worth it for two or more.
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
         let router = &self.context.router;
-        let local = |key| Some((router.local(self.shard_of(key))?, hash64(key)));
+        let local = |key| {
+            let handle = router.local(self.shard_of(key))?;
+            let order = handle.reader.order(key);
+            Some((handle, order))
+        };
         let handles: Vec<_> = keys.take(PREFETCH_KEYS).filter_map(local).collect();
-        prefetch_keys(handles.iter().map(|(handle, hash)| (&*handle.reader, *hash)));
+        prefetch_keys(handles.iter().map(|(handle, order)| (&*handle.reader, *order)));
     }
 
     fn begin(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<ResponseBody> {
@@ -178,11 +182,16 @@ impl<Origin: Copy> Session<Origin> {
                     return Some(refusal);
                 }
                 let what = What::Scan(scan);
-                if let Some(ReadNow::Done(body)) = read::at_once(router, shard, &what, mode, job.began) {
-                    return Some(body);
-                }
+                // A page may be read once the actor has said that its replica leads: what is read later is no older.
+                let at_once = match mode {
+                    ReadMode::Stale => read::at_once(router, shard, &what, mode, job.began, LARGE_WORK_BYTES),
+                    ReadMode::Linearizable => None,
+                };
                 let slot = self.remember(job, Work::One(None), Writes::NONE);
-                self.send(job, slot, 0, shard, Part::Read { what, mode, in_order: false });
+                match at_once {
+                    Some(ReadNow::Large(read)) => self.read_large(read, slot, 0),
+                    _ => self.send(job, slot, 0, shard, Part::Read { what, mode, in_order: false }),
+                }
                 None
             }
             RequestBody::Ping(payload) => Some(ResponseBody::Pong(payload)),
@@ -302,7 +311,9 @@ impl<Origin: Copy> Session<Origin> {
         let shard = self.shard_of(&key);
         let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
         let what = What::Get(key);
-        let now = if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode, job.began) };
+        let router = &self.context.router;
+        let at_once = || read::at_once(router, shard, &what, mode, job.began, LARGE_WORK_BYTES);
+        let now = if in_order { None } else { at_once() };
         if let Some(ReadNow::Done(body)) = now {
             return Some(body);
         }
@@ -317,7 +328,9 @@ impl<Origin: Copy> Session<Origin> {
 
     fn multi_get(&mut self, job: &Job<Origin>, keys: Vec<Bytes>, mode: ReadMode) -> Option<ResponseBody> {
         let mut many = pending::Many::new(ManyKind::Values, keys.len());
-        let mut waiting = Vec::new();
+        let (mut waiting, mut later) = (Vec::new(), Vec::new());
+        // Past as much as may be read here and now, values are only found, and read elsewhere.
+        let mut bytes_left = LARGE_WORK_BYTES;
         let mut keys = keys.into_iter();
         for part in 0.. {
             if part % PREFETCH_KEYS as u32 == 0 && keys.len() > 1 {
@@ -331,14 +344,47 @@ impl<Origin: Copy> Session<Origin> {
             let shard = self.shard_of(&key);
             let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
             let what = What::Get(key);
-            let at_once =
-                if in_order { None } else { read::at_once(&self.context.router, shard, &what, mode, job.began) };
-            match at_once.map(ReadNow::wait) {
-                Some(body) => many.put(part, body),
+            let router = &self.context.router;
+            let at_once = || read::at_once(router, shard, &what, mode, job.began, bytes_left);
+            match if in_order { None } else { at_once() } {
+                Some(ReadNow::Done(body)) => {
+                    if let ResponseBody::Value(Some(entry)) = &body {
+                        bytes_left = bytes_left.saturating_sub(entry.value.len());
+                    }
+                    many.put(part, body);
+                }
+                Some(ReadNow::Large(read)) => later.push((part, read)),
                 None => waiting.push((part, shard, Part::Read { what, mode, in_order })),
             }
         }
-        self.begin_many(job, many, waiting, Writes::NONE)
+        let sizes: Vec<_> = later.iter().map(|(part, read)| (*part, read.value_bytes())).collect();
+        many.expect(&sizes);
+        later.retain(|(part, _)| {
+            let refused = many.refuses(*part);
+            if refused {
+                many.put(*part, pending::no_room());
+            }
+            !refused
+        });
+        if later.is_empty() {
+            return self.begin_many(job, many, waiting, Writes::NONE);
+        }
+        let slot = self.remember(job, Work::Many(many), Writes::NONE);
+        for (part, shard, what) in waiting {
+            self.send(job, slot, part, shard, what);
+        }
+        self.read_all_large(later, slot);
+        None
+    }
+
+    /// Reads large records elsewhere, one after the other: as many as a reply has room for.
+    fn read_all_large(&self, reads: Vec<(u32, LargeRead)>, slot: usize) {
+        let reads: Vec<_> = reads.into_iter().map(|(part, read)| (self.sink.reply_to(slot, part), read)).collect();
+        self.context.offload.run(Box::new(move || {
+            for (reply_to, read) in reads {
+                reply_to.answer(Answer::Body(Box::new(read.read())));
+            }
+        }));
     }
 
     fn batch(&mut self, job: &Job<Origin>, id: WriteId, ack: Ack, mutations: Vec<Mutation>) -> Option<ResponseBody> {

@@ -178,13 +178,33 @@ impl Many {
             }
             bytes == with_it
         };
-        self.cut = self.parts.iter().position(|part| !fits(part)).unwrap_or(self.parts.len());
-        for at in self.cut..self.parts.len() {
+        let cut = self.parts.iter().position(|part| !fits(part)).unwrap_or(self.parts.len());
+        self.cut_off_from(cut);
+    }
+
+    /// Values of so many bytes are still to be read for these parts, which are in the order asked. Cuts off where there is no
+    /// room for one of them.
+    pub(super) fn expect(&mut self, values: &[(u32, usize)]) {
+        let mut values = values.iter().copied().peekable();
+        let mut bytes = 0;
+        for at in 0..self.cut {
+            let expected = values.next_if(|(part, _)| *part as usize == at).map_or(0, |(_, bytes)| bytes);
+            bytes += self.parts[at].as_ref().map_or(expected, value_bytes);
+            if bytes > MULTI_GET_REPLY_BYTES_MAX {
+                return self.cut_off_from(at);
+            }
+        }
+    }
+
+    /// From this part on no value is in the reply.
+    fn cut_off_from(&mut self, cut: usize) {
+        self.cut = cut;
+        for at in cut..self.parts.len() {
             if let Some(body) = self.parts[at].take() {
                 self.parts[at] = Some(self.without_value(body));
             }
         }
-        self.bytes = bytes;
+        self.bytes = self.parts[..cut].iter().flatten().map(value_bytes).sum();
     }
 
     /// The answer to a part for whose value there is no room.

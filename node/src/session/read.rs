@@ -4,14 +4,11 @@ use crate::clock::Nanos;
 use crate::limits::LARGE_WORK_BYTES;
 use crate::router::Router;
 use crate::shard::inbox::ShardHandle;
-use crate::store::{Found, LargeRecord, Located, ReadError, StoreReader};
+use crate::store::{Found, Located, ReadError, StoreReader, StoredRecord};
 use bytes::Bytes;
 use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
 use kvorum_protocol::{ErrorCode, Outcome, ReadMode, ResponseBody, ScanRequest, ServerError, ShardId};
 use std::sync::Arc;
-
-/// A page ends between two hashes, so it holds all keys that share its last one; this many are left room for.
-const SCAN_TIES: u32 = 64;
 
 /// What is read.
 #[derive(Debug)]
@@ -31,7 +28,7 @@ pub(super) struct ReadPlan {
 impl ReadPlan {
     /// The answer, once confirmed.
     pub(super) fn read(&self) -> ReadNow {
-        read(&self.handle, &self.what)
+        read(&self.handle, &self.what, LARGE_WORK_BYTES)
     }
 }
 
@@ -40,65 +37,86 @@ impl ReadPlan {
 pub(super) enum ReadNow {
     /// The answer.
     Done(ResponseBody),
-    /// A large record is the answer: it only has to be read.
+    /// What is left to do takes milliseconds.
     Large(LargeRead),
 }
 
-impl ReadNow {
-    /// The answer, however long it takes.
-    pub(super) fn wait(self) -> ResponseBody {
-        match self {
-            ReadNow::Done(body) => body,
-            ReadNow::Large(read) => read.read(),
-        }
-    }
-}
-
-/// A record that answers a GET and takes milliseconds to read. Which record that is, is settled.
+/// A read that takes milliseconds.
 #[derive(Debug)]
 pub(super) struct LargeRead {
     shard: ShardId,
-    record: LargeRecord,
     /// Is told of damage.
     reader: Arc<StoreReader>,
+    what: LargeWhat,
+}
+
+#[derive(Debug)]
+enum LargeWhat {
+    /// Which record answers the GET is settled.
+    Record(StoredRecord),
+    /// Looks at many records, any of which may have to come from the disk.
+    Scan(ScanRequest),
 }
 
 impl LargeRead {
+    /// Bytes of the value that it reads, if it is settled which one that is.
+    pub(super) fn value_bytes(&self) -> usize {
+        match &self.what {
+            LargeWhat::Record(record) => record.value_bytes(),
+            LargeWhat::Scan(_) => 0,
+        }
+    }
+
     /// The answer.
     pub(super) fn read(&self) -> ResponseBody {
-        let found = self.record.read().inspect_err(|failure| self.reader.report_damage(*failure));
-        found.map_or_else(|failure| damaged(self.shard, failure), value)
+        let answer = match &self.what {
+            LargeWhat::Record(record) => {
+                let found = record.read().inspect_err(|failure| self.reader.report_damage(*failure));
+                found.map(|found| value(Some(found)))
+            }
+            LargeWhat::Scan(scan) => {
+                let limit = scan.limit.clamp(1, SCAN_ENTRIES_MAX) as usize;
+                self.reader.scan(scan.cursor, &scan.prefix, limit, scan.values).map(ResponseBody::Page)
+            }
+        };
+        answer.unwrap_or_else(|failure| damaged(self.shard, failure))
     }
 }
 
 /// The answer to a request that was taken up at `began`, if this node may give it now: it leads and its lease holds both
-/// then and after the read, or the read may be stale.
-pub(super) fn at_once(router: &Router, shard: ShardId, what: &What, mode: ReadMode, began: Nanos) -> Option<ReadNow> {
+/// then and after the read, or the read may be stale. Not for a SCAN that may not be stale: it reads later than this looks at
+/// the lease.
+/// A record of more than `bytes_max` bytes is found and not read.
+pub(super) fn at_once(
+    router: &Router,
+    shard: ShardId,
+    what: &What,
+    mode: ReadMode,
+    began: Nanos,
+    bytes_max: usize,
+) -> Option<ReadNow> {
     let handle = router.local(shard)?;
     if mode == ReadMode::Stale {
-        return Some(read(&handle, what));
+        return Some(read(&handle, what, bytes_max));
     }
     let pass = handle.gate.pass(began)?;
-    let read = read(&handle, what);
+    let read = read(&handle, what, bytes_max);
     handle.gate.still_open(pass, router.clock().monotonic()).then_some(read)
 }
 
-fn read(handle: &ShardHandle, what: &What) -> ReadNow {
-    let result = match what {
-        What::Get(key) => match handle.reader.locate(key, LARGE_WORK_BYTES) {
-            Ok(Located::Large(record)) => {
-                let reader = Arc::clone(&handle.reader);
-                return ReadNow::Large(LargeRead { shard: handle.shard, record, reader });
-            }
-            Ok(Located::Small(found)) => Ok(value(found)),
-            Err(failure) => Err(failure),
-        },
-        What::Scan(scan) => {
-            let limit = scan.limit.clamp(1, SCAN_ENTRIES_MAX - SCAN_TIES) as usize;
-            handle.reader.scan(scan.cursor, &scan.prefix, limit, scan.values).map(ResponseBody::Page)
-        }
+fn read(handle: &ShardHandle, what: &What, bytes_max: usize) -> ReadNow {
+    let large = |what| {
+        let reader = Arc::clone(&handle.reader);
+        ReadNow::Large(LargeRead { shard: handle.shard, reader, what })
     };
-    ReadNow::Done(result.unwrap_or_else(|failure| damaged(handle.shard, failure)))
+    match what {
+        What::Get(key) => match handle.reader.locate(key, bytes_max) {
+            Ok(Located::Large(record)) => large(LargeWhat::Record(record)),
+            Ok(Located::Small(found)) => ReadNow::Done(value(found)),
+            Err(failure) => ReadNow::Done(damaged(handle.shard, failure)),
+        },
+        What::Scan(scan) => large(LargeWhat::Scan(scan.clone())),
+    }
 }
 
 fn value(found: Option<Found>) -> ResponseBody {

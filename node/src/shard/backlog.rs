@@ -29,6 +29,8 @@ impl Default for EntryLimits {
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     limits: EntryLimits,
+    /// It was taken, and comes next.
+    put_back: Option<ShardRequest>,
     /// In the order in which they came; empty while there are lanes.
     queue: VecDeque<ShardRequest>,
     lanes: Lanes,
@@ -75,9 +77,23 @@ impl Backlog {
         }
     }
 
+    /// The request that was taken last comes next.
+    pub(super) fn put_back(&mut self, request: ShardRequest) {
+        self.requests += 1;
+        self.bytes += request.operation.bytes();
+        let before = self.put_back.replace(request);
+        assert!(before.is_none(), "it would have been taken first");
+    }
+
+    /// A request was put back.
+    pub(super) fn has_put_back(&self) -> bool {
+        self.put_back.is_some()
+    }
+
     /// Whose turn it is.
     pub(super) fn pop(&mut self) -> Option<ShardRequest> {
-        let request = self.queue.pop_front().or_else(|| self.lanes.pop())?;
+        let put_back = self.put_back.take().or_else(|| self.queue.pop_front());
+        let request = put_back.or_else(|| self.lanes.pop())?;
         self.requests -= 1;
         self.bytes -= request.operation.bytes();
         Some(request)
@@ -86,7 +102,7 @@ impl Backlog {
     /// Of each client that waits the oldest request; the oldest of all is among them. Nothing is allocated.
     pub(super) fn oldest(&self) -> impl Iterator<Item = Ticket> {
         let fronts = self.lanes.lanes.values().filter_map(|lane| lane.requests.front());
-        self.queue.front().into_iter().chain(fronts).map(|request| request.ticket)
+        self.put_back.iter().chain(self.queue.front()).chain(fronts).map(|request| request.ticket)
     }
 
     /// Keeps those requests only.
@@ -100,6 +116,7 @@ impl Backlog {
             }
             keeps
         };
+        self.put_back = self.put_back.take().filter(&mut keep);
         self.queue.retain(&mut keep);
         self.lanes.retain(keep);
     }
@@ -108,7 +125,8 @@ impl Backlog {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = ShardRequest> {
         (self.requests, self.bytes) = (0, 0);
         let lanes = std::mem::take(&mut self.lanes).lanes.into_values();
-        std::mem::take(&mut self.queue).into_iter().chain(lanes.flat_map(|lane| lane.requests))
+        let put_back = self.put_back.take().into_iter();
+        put_back.chain(std::mem::take(&mut self.queue)).chain(lanes.flat_map(|lane| lane.requests))
     }
 
     /// How far the clients that wait are apart in what they were given since they began to, and how far they may be: twice the

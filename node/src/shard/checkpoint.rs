@@ -28,12 +28,12 @@ pub enum Restored {
 ///
 /// # Errors
 /// `Damaged` if the base or a record is not what it should be.
-pub(super) fn restore(log: &mut ShardLog) -> Result<(Store, Restored), ShardError> {
-    let Some(base) = log.base() else { return Ok((Store::new(log.view()), Restored::Nothing)) };
+pub(super) fn restore(log: &mut ShardLog, order_bits: u32) -> Result<(Store, Restored), ShardError> {
+    let Some(base) = log.base() else { return Ok((Store::with_order_bits(log.view(), order_bits), Restored::Nothing)) };
     let shard = log.shard();
     let damaged =
         |_| LogError::Damaged { shard, position: Position { segment: 0, offset: 0 }, damage: Damage::Manifest };
-    let mut store = Store::restore(log.view(), &base.state).map_err(damaged)?;
+    let mut store = Store::restore_with_order_bits(log.view(), &base.state, order_bits).map_err(damaged)?;
     if let Some(hint) = log.read_hint()? {
         match store.load_index(&hint) {
             Ok(()) => return Ok((store, Restored::Hint)),
@@ -73,7 +73,7 @@ impl Shard {
         let shard = self.log().shard();
         for moved in moved {
             let damaged = |_| LogError::Damaged { shard, position: moved.to, damage: Damage::Record };
-            self.store.relocate(moved.hash, moved.from, moved.to).map_err(damaged)?;
+            self.store.relocate(moved.order, moved.from, moved.to).map_err(damaged)?;
         }
         Ok(())
     }

@@ -6,9 +6,10 @@
 //! committed nevertheless were decided on the very log that precedes them, since raft's log matching gives an entry of a
 //! term only one possible past.
 
+use super::decide::{Decision, NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, decide, holds};
 use super::room::{Need, Room};
 use super::{ENTRY_BYTES, Operation};
-use crate::log::operations::{OperationsBuilder, Remembered, SessionRecord};
+use crate::log::operations::{IndexSecret, OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
 use crate::store::{Known, ReadError, Store, sequence_max};
 use bytes::Bytes;
@@ -21,9 +22,6 @@ use kvorum_protocol::{
     Outcome, ServerError, Version, WriteId, WriteResult, WriteStatus,
 };
 
-/// Longest previous value that an answer may hold, in bytes: the answer is kept in the log for the sake of retries.
-const PREVIOUS_BYTES_MAX: usize = 64 * 1024;
-
 /// Most bytes of keys and values that one ATOMIC writes. Its request is under a frame's limit, but APPEND, EXPIRE and
 /// PERSIST write the whole value anew.
 const ATOMIC_BYTES_MAX: usize = FRAME_BYTES_MAX;
@@ -31,6 +29,8 @@ const ATOMIC_BYTES_MAX: usize = FRAME_BYTES_MAX;
 const ATOMIC_PREVIOUS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What a record or a remembered answer takes in an entry besides keys and values, rounded up.
 const OVERHEAD_BYTES: usize = 128;
+/// What looking a key up counts as, besides the bytes that are read: index and record wait for memory.
+const LOOK_UP_BYTES: usize = 256;
 
 const _: () = assert!(
     ENTRY_BYTES + ATOMIC_BYTES_MAX + ATOMIC_PREVIOUS_BYTES_MAX + 2 * OVERHEAD_BYTES * BATCH_OPERATIONS_MAX
@@ -137,13 +137,21 @@ pub(super) struct Evaluation<'a> {
     room: Room<'a>,
     builder: OperationsBuilder,
     marks: OverlayMarks,
+    /// What was looked up and read to decide it.
     read_bytes: usize,
+    /// Of that, values.
+    value_bytes: usize,
+    /// No more bytes of values are read for this entry.
+    value_bytes_max: usize,
+    /// A request would have taken more. It has no answer, and left nothing.
+    needs_long_turn: bool,
     index: LogIndex,
     durability: Durability,
 }
 
 impl<'a> Evaluation<'a> {
-    /// Begins the entry that will get `index`. What finds no `room` is refused.
+    /// Begins the entry that will get `index`, and brings the shard its secret if there is one. What finds no `room` is
+    /// refused.
     pub(super) fn new(
         store: &'a Store,
         overlay: &'a mut Overlay,
@@ -151,10 +159,37 @@ impl<'a> Evaluation<'a> {
         index: LogIndex,
         wall_ms: u64,
         durability: Durability,
+        secret: Option<IndexSecret>,
     ) -> Self {
         let time_ms = overlay.next_time_ms(store, wall_ms);
-        let builder = OperationsBuilder::new(time_ms, overlay.last_version(store));
-        Evaluation { store, overlay, room, builder, marks: OverlayMarks::default(), read_bytes: 0, index, durability }
+        let last_version = overlay.last_version(store);
+        let builder = match secret {
+            Some(secret) => OperationsBuilder::with_secret(time_ms, last_version, secret),
+            None => OperationsBuilder::new(time_ms, last_version),
+        };
+        Evaluation {
+            store,
+            overlay,
+            room,
+            builder,
+            marks: OverlayMarks::default(),
+            read_bytes: 0,
+            value_bytes: 0,
+            value_bytes_max: usize::MAX,
+            needs_long_turn: false,
+            index,
+            durability,
+        }
+    }
+
+    /// From here on at most so many bytes of values are read for the entry.
+    pub(super) fn set_value_bytes_max(&mut self, bytes: usize) {
+        self.value_bytes_max = bytes;
+    }
+
+    /// The last request would have read more than that. What it was answered means nothing; it has left nothing.
+    pub(super) fn needs_long_turn(&self) -> bool {
+        self.needs_long_turn
     }
 
     /// Makes room at once for so many requests, of so many bytes together, that are about to come.
@@ -164,7 +199,7 @@ impl<'a> Evaluation<'a> {
         self.marks.writes.reserve(requests);
     }
 
-    /// Bytes of the entry so far, and of the values that were read and wait with it.
+    /// What the entry costs so far, in bytes: those in it, and those that were read to decide it.
     pub(super) fn bytes(&self) -> usize {
         self.builder.bytes() + self.read_bytes
     }
@@ -224,7 +259,7 @@ impl<'a> Evaluation<'a> {
 
     /// A single write, of which nothing is known yet.
     pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
-        match self.mutate(mutation, ack, Admission::Asked) {
+        match self.mutate(mutation, ack) {
             Ok(result) => {
                 // A refusal changes nothing, and is decided anew when the write is sent again. But to a retry it is final for its
                 // client, and an earlier copy of the write may still come.
@@ -247,13 +282,13 @@ impl<'a> Evaluation<'a> {
 
     /// Checks and writes, all or nothing, of which nothing is known yet.
     pub(super) fn atomic(&mut self, client: ClientId, request: &AtomicRequest) -> ShardReply {
-        match self.dry_run(request) {
-            Ok(None) => {}
-            Ok(Some((position, version))) => {
+        let plans = match self.plan(request) {
+            Ok(Planned::All(plans)) => plans,
+            Ok(Planned::ConditionFailed(position, version)) => {
                 if let Some(first) = request.mutations.first().filter(|_| planted(Bug::AtomicHalfApplied)) {
                     let first = Mutation { condition: Condition::Always, ..first.clone() };
                     // What it would have been told doesn't matter any more.
-                    let _ = self.mutate(&first, request.ack, Admission::Given);
+                    let _ = self.mutate(&first, request.ack);
                 }
                 let refused = AtomicResult::ConditionFailed { position: position as u32, version };
                 if request.id.retry {
@@ -262,63 +297,54 @@ impl<'a> Evaluation<'a> {
                 return ShardReply::Atomic(refused);
             }
             Err(error) => return self.refuse(client, request.id, error),
-        }
-        let results: Result<Vec<_>, _> =
-            request.mutations.iter().map(|mutation| self.mutate(mutation, request.ack, Admission::Given)).collect();
-        let result = AtomicResult::Applied(results.expect("the dry run went through the same steps"));
+        };
+        let results =
+            request.mutations.iter().zip(plans).map(|(mutation, plan)| self.carry_out(mutation, plan, request.ack));
+        let result = AtomicResult::Applied(results.collect());
         self.remember(client, request.id, Remembered::Atomic(Box::new(result.clone())));
         ShardReply::Atomic(result)
     }
 
     /// A read that keeps its place among the writes.
     pub(super) fn get(&mut self, key: &Bytes) -> ShardReply {
-        match self.current(key) {
-            Ok(entry) => {
-                self.read_bytes += entry.as_ref().map_or(0, |entry| entry.value.len());
-                ShardReply::Value(entry)
-            }
-            Err(error) => ShardReply::Error(error),
-        }
+        let entry = self.current(key).and_then(|state| match state {
+            Some(state) => self.entry(&state).map(Some),
+            None => Ok(None),
+        });
+        entry.map_or_else(ShardReply::Error, ShardReply::Value)
     }
 
-    /// Whether an ATOMIC would go through: the first condition that fails, if one does. Later mutations see earlier
-    /// ones, so the run keeps the states it would leave aside.
-    fn dry_run(&mut self, request: &AtomicRequest) -> Result<Option<(usize, Version)>, ServerError> {
+    /// Decides all of an ATOMIC before any of it is written, so that it goes through or leaves nothing: what each mutation
+    /// does, or the first condition that fails. Later mutations see earlier ones, so the states that they leave are kept
+    /// aside. A value is read once it is certain that the ATOMIC stays within its bounds with it.
+    fn plan(&mut self, request: &AtomicRequest) -> Result<Planned, ServerError> {
         for (position, check) in request.checks.iter().enumerate() {
-            let entry = self.current(&check.key)?;
-            if !holds(check.condition, entry.as_ref()) {
-                return Ok(Some((position, entry.map_or(Version(0), |entry| entry.version))));
+            let state = self.current(&check.key)?;
+            if !holds(check.condition, state.as_ref()) {
+                return Ok(Planned::ConditionFailed(position, state.map_or(Version(0), |state| state.version)));
             }
         }
-        let mut aside: HashMap<Bytes, Option<Entry>> = HashMap::new();
+        let mut aside: HashMap<Bytes, Option<State>> = HashMap::new();
         let mut next_version = self.builder.next_version();
         let (mut written_bytes, mut previous_bytes, mut new_keys, mut takes_room) = (0, 0, 0, false);
+        let mut plans = Vec::with_capacity(request.mutations.len());
         for (position, mutation) in request.mutations.iter().enumerate() {
             let before = match aside.get(&mutation.key) {
-                Some(entry) => entry.clone(),
+                Some(state) => state.clone(),
                 None => {
                     let before = self.current(&mutation.key)?;
                     new_keys += usize::from(before.is_none());
                     before
                 }
             };
-            match decide(mutation, before.as_ref(), self.builder.log_time_ms())? {
-                Decision::ConditionFailed => {
-                    let position = request.checks.len() + position;
-                    return Ok(Some((position, before.map_or(Version(0), |entry| entry.version))));
-                }
-                Decision::Missing => {}
-                Decision::Write { value, expires_at_ms, .. } => {
-                    written_bytes += mutation.key.len() + value.as_ref().map_or(0, Bytes::len);
-                    takes_room |= value.is_some();
-                    let entry = value.map(|value| Entry { value, version: next_version, expires_at_ms });
-                    aside.insert(mutation.key.clone(), entry);
-                    next_version.0 += 1;
-                }
+            let decision = self.decide(mutation, before.as_ref())?;
+            if let Decision::ConditionFailed = decision {
+                let position = request.checks.len() + position;
+                return Ok(Planned::ConditionFailed(position, before.map_or(Version(0), |state| state.version)));
             }
-            if mutation.return_previous {
-                previous_bytes += before.map_or(0, |entry| entry.value.len());
-            }
+            let size = Size::of(mutation, before.as_ref(), &decision);
+            written_bytes += size.written;
+            previous_bytes += size.previous;
             if written_bytes > ATOMIC_BYTES_MAX || previous_bytes > ATOMIC_PREVIOUS_BYTES_MAX {
                 let detail = format!(
                     "an ATOMIC writes at most {ATOMIC_BYTES_MAX} bytes of keys and values, and returns at most \
@@ -326,41 +352,94 @@ impl<'a> Evaluation<'a> {
                 );
                 return Err(ServerError::new(ErrorCode::TooLarge, detail));
             }
+            let plan = self.read_for(mutation, before, decision)?;
+            if let Plan { write: Some(write), .. } = &plan {
+                takes_room |= write.value.is_some();
+                let (version, expires_at_ms) = (next_version, write.expires_at_ms);
+                let state =
+                    write.value.clone().map(|value| State { value: Value::Here(value), version, expires_at_ms });
+                aside.insert(mutation.key.clone(), state);
+                next_version.0 += 1;
+            }
+            plans.push(plan);
         }
         let bytes = written_bytes + previous_bytes + 2 * OVERHEAD_BYTES * (request.mutations.len() + 1);
         self.room.admit(self.builder.bytes(), Need::of(takes_room, takes_room && new_keys > 0, bytes))?;
-        Ok(None)
+        Ok(Planned::All(plans))
     }
 
-    fn mutate(&mut self, mutation: &Mutation, ack: Ack, admission: Admission) -> Result<WriteResult, ServerError> {
+    fn mutate(&mut self, mutation: &Mutation, ack: Ack) -> Result<WriteResult, ServerError> {
         // A plain PUT takes effect whatever was there before.
         let is_blind = matches!(mutation.action, Action::Put { .. })
             && mutation.condition == Condition::Always
             && !mutation.return_previous
             && !self.room.refuses_new_keys();
         let before = if is_blind { None } else { self.current(&mutation.key)? };
-        let before_version = before.as_ref().map_or(Version(0), |entry| entry.version);
-        let decision = decide(mutation, before.as_ref(), self.builder.log_time_ms())?;
-        let (status, version, number) = match decision {
-            Decision::ConditionFailed => (WriteStatus::ConditionFailed, before_version, None),
-            Decision::Missing => (WriteStatus::Missing, before_version, None),
+        let decision = self.decide(mutation, before.as_ref())?;
+        if let Decision::Write { value, .. } = &decision {
+            let (stores, is_new) = (value.is_some(), before.is_none());
+            let size = Size::of(mutation, before.as_ref(), &decision);
+            let bytes = size.written + size.previous + 2 * OVERHEAD_BYTES;
+            self.room.admit(self.builder.bytes(), Need::of(stores, stores && is_new, bytes))?;
+        }
+        let plan = self.read_for(mutation, before, decision)?;
+        Ok(self.carry_out(mutation, plan, ack))
+    }
+
+    /// Decides one mutation at this entry's log time.
+    fn decide(&self, mutation: &Mutation, before: Option<&State>) -> Result<Decision, ServerError> {
+        decide(mutation, before, self.builder.log_time_ms()).map_err(|refusal| match refusal {
+            Refusal::Error(error) => error,
+            Refusal::Unreadable(error) => self.unreadable(error),
+        })
+    }
+
+    /// Reads what a decision needs of the value that is there.
+    fn read_for(
+        &mut self,
+        mutation: &Mutation,
+        before: Option<State>,
+        decision: Decision,
+    ) -> Result<Plan, ServerError> {
+        let version = before.as_ref().map_or(Version(0), |state| state.version);
+        let (status, write, number) = match decision {
+            Decision::ConditionFailed => (WriteStatus::ConditionFailed, None, None),
+            Decision::Missing => (WriteStatus::Missing, None, None),
             Decision::Write { value, expires_at_ms, number } => {
-                if admission == Admission::Asked {
-                    let previous = if mutation.return_previous { before.as_ref() } else { None };
-                    let values = value.as_ref().map_or(0, Bytes::len) + previous.map_or(0, |entry| entry.value.len());
-                    let bytes = mutation.key.len() + values + 2 * OVERHEAD_BYTES;
-                    let need = Need::of(value.is_some(), value.is_some() && before.is_none(), bytes);
-                    self.room.admit(self.builder.bytes(), need)?;
-                }
-                let version = self.builder.push_record(&mutation.key, value.as_deref(), expires_at_ms);
-                let pending = Pending { index: self.index, version, value, expires_at_ms };
-                self.overlay.keys.insert(mutation.key.clone(), pending);
-                self.marks.keys.push(mutation.key.clone());
-                (WriteStatus::Applied, version, number)
+                let value = value.map(|value| self.value_of(value, before.as_ref())).transpose()?;
+                (WriteStatus::Applied, Some(Write { value, expires_at_ms }), number)
             }
         };
-        let previous = if mutation.return_previous { before } else { None };
-        Ok(WriteResult { status, version, ack, durability: self.durability, number, previous })
+        let previous = match before.filter(|_| mutation.return_previous) {
+            Some(state) => {
+                // A copy: the answer is kept for long, and would keep a whole segment.
+                let Entry { value, version, expires_at_ms } = self.entry(&state)?;
+                Some(Entry { value: Bytes::copy_from_slice(&value), version, expires_at_ms })
+            }
+            None => None,
+        };
+        Ok(Plan { status, version, write, number, previous })
+    }
+
+    fn value_of(&mut self, value: NewValue, before: Option<&State>) -> Result<Bytes, ServerError> {
+        match (value, before) {
+            (NewValue::Given(value), _) | (NewValue::Appended(value), None) => Ok(value),
+            (NewValue::Unchanged, None) => Ok(Bytes::new()),
+            (NewValue::Unchanged, Some(state)) => Ok(self.entry(state)?.value),
+            (NewValue::Appended(value), Some(state)) => Ok([self.entry(state)?.value, value].concat().into()),
+        }
+    }
+
+    /// Puts what was decided into the entry.
+    fn carry_out(&mut self, mutation: &Mutation, plan: Plan, ack: Ack) -> WriteResult {
+        let Plan { status, mut version, write, number, previous } = plan;
+        if let Some(Write { value, expires_at_ms }) = write {
+            version = self.builder.push_record(&mutation.key, value.as_deref(), expires_at_ms);
+            let pending = Pending { index: self.index, version, value, expires_at_ms };
+            self.overlay.keys.insert(mutation.key.clone(), pending);
+            self.marks.keys.push(mutation.key.clone());
+        }
+        WriteResult { status, version, ack, durability: self.durability, number, previous }
     }
 
     fn remember(&mut self, client: ClientId, id: WriteId, reply: Remembered) {
@@ -370,103 +449,66 @@ impl<'a> Evaluation<'a> {
         self.marks.writes.push((client, sequence));
     }
 
-    /// The key's entry as of everything proposed so far, at this entry's log time.
-    fn current(&self, key: &Bytes) -> Result<Option<Entry>, ServerError> {
-        let entry = match self.overlay.keys.get(key).filter(|_| !planted(Bug::OverlayNotConsulted)) {
-            Some(Pending { value, version, expires_at_ms, .. }) => value.as_ref().map(|value| Entry {
-                value: value.clone(),
+    /// The key's state as of everything proposed so far, at this entry's log time.
+    fn current(&mut self, key: &Bytes) -> Result<Option<State>, ServerError> {
+        self.read_bytes += LOOK_UP_BYTES + key.len();
+        let state = match self.overlay.keys.get(key).filter(|_| !planted(Bug::OverlayNotConsulted)) {
+            Some(Pending { value, version, expires_at_ms, .. }) => value.clone().map(|value| State {
+                value: Value::Here(value),
                 version: *version,
                 expires_at_ms: *expires_at_ms,
             }),
-            None => self.store.reader().get(key).map_err(damaged)?.map(|found| found.entry),
+            None => self.store.reader().find(key).map_err(damaged)?.map(|stored| State {
+                version: stored.version(),
+                expires_at_ms: stored.expires_at_ms(),
+                value: Value::Stored(stored),
+            }),
         };
         let now_ms = self.builder.log_time_ms();
-        Ok(entry.filter(|entry| entry.expires_at_ms.is_none_or(|at| at > now_ms)))
+        Ok(state.filter(|state| state.expires_at_ms.is_none_or(|at| at > now_ms)))
     }
-}
 
-/// Whether it is still to be decided that there is room for a mutation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Admission {
-    /// It is.
-    Asked,
-    /// There is: for all of an ATOMIC, found when it was tried.
-    Given,
-}
-
-/// What a mutation does.
-enum Decision {
-    ConditionFailed,
-    Missing,
-    Write { value: Option<Bytes>, expires_at_ms: Option<u64>, number: Option<i64> },
-}
-
-/// Decides one mutation. Pure.
-fn decide(mutation: &Mutation, before: Option<&Entry>, now_ms: u64) -> Result<Decision, ServerError> {
-    if !holds(mutation.condition, before) {
-        return Ok(Decision::ConditionFailed);
-    }
-    if mutation.return_previous && before.is_some_and(|entry| entry.value.len() > PREVIOUS_BYTES_MAX) {
-        let detail =
-            format!("the previous value is over {PREVIOUS_BYTES_MAX} bytes and can't be returned with a write");
-        return Err(ServerError::new(ErrorCode::TooLarge, detail));
-    }
-    let keep = before.and_then(|entry| entry.expires_at_ms);
-    let write = |value: Option<Bytes>, expires_at_ms, number| Ok(Decision::Write { value, expires_at_ms, number });
-    match (&mutation.action, before) {
-        (Action::Put { value, ttl_ms }, _) => write(Some(value.clone()), ttl_ms.map(|ttl| now_ms + ttl), None),
-        (Action::Incr { by }, _) => {
-            let number = add(before, *by)?;
-            write(Some(number.to_string().into()), keep, Some(number))
+    /// A key's state with its value.
+    fn entry(&mut self, state: &State) -> Result<Entry, ServerError> {
+        self.read_bytes += state.value_bytes();
+        self.value_bytes += state.value_bytes();
+        if self.value_bytes > self.value_bytes_max {
+            self.needs_long_turn = true;
+            return Err(ServerError::new(ErrorCode::Internal, "the request takes another turn"));
         }
-        (Action::Append { value }, _) => {
-            let value = append(before, value)?;
-            let length = value.len() as i64;
-            write(Some(value), keep, Some(length))
-        }
-        (Action::Delete | Action::Expire { .. } | Action::Persist, None) => Ok(Decision::Missing),
-        (Action::Delete, Some(_)) => write(None, None, None),
-        (Action::Expire { ttl_ms }, Some(entry)) => write(Some(entry.value.clone()), Some(now_ms + ttl_ms), None),
-        (Action::Persist, Some(entry)) if entry.expires_at_ms.is_none() => Ok(Decision::Missing),
-        (Action::Persist, Some(entry)) => write(Some(entry.value.clone()), None, None),
+        let value = state.value.read().map_err(|error| self.unreadable(error))?;
+        Ok(Entry { value, version: state.version, expires_at_ms: state.expires_at_ms })
+    }
+
+    /// A value that was found can't be read.
+    fn unreadable(&self, error: ReadError) -> ServerError {
+        self.store.reader().report_damage(error);
+        damaged(error)
     }
 }
 
-fn holds(condition: Condition, before: Option<&Entry>) -> bool {
-    match condition {
-        Condition::Always => true,
-        Condition::IfAbsent => before.is_none(),
-        Condition::IfPresent => before.is_some(),
-        Condition::IfVersion(version) => before.is_some_and(|entry| entry.version == version),
-    }
+/// What becomes of a mutation, with all that was read for it: nothing can go wrong with it any more.
+struct Plan {
+    status: WriteStatus,
+    /// What the key had before.
+    version: Version,
+    write: Option<Write>,
+    number: Option<i64>,
+    previous: Option<Entry>,
 }
 
-fn add(before: Option<&Entry>, by: i64) -> Result<i64, ServerError> {
-    let current = match before {
-        None => 0,
-        Some(entry) => parse_integer(&entry.value)
-            .ok_or_else(|| ServerError::new(ErrorCode::NotAnInteger, "the value is not a decimal 64-bit integer"))?,
-    };
-    current.checked_add(by).ok_or_else(|| {
-        ServerError::new(ErrorCode::IntegerOverflow, format!("{current} + {by} is past the range of a 64-bit integer"))
-    })
+struct Write {
+    /// `None`: removed.
+    value: Option<Bytes>,
+    expires_at_ms: Option<u64>,
 }
 
-/// A decimal integer in its one canonical form, as INCR writes it: no sign but `-`, no leading zeros.
-fn parse_integer(value: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(value).ok()?;
-    let number: i64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
-}
-
-fn append(before: Option<&Entry>, value: &Bytes) -> Result<Bytes, ServerError> {
-    let Some(entry) = before else { return Ok(value.clone()) };
-    let length = entry.value.len() + value.len();
-    if length > VALUE_BYTES_MAX {
-        let detail = format!("the value would be {length} bytes long, the limit is {VALUE_BYTES_MAX}");
-        return Err(ServerError::new(ErrorCode::TooLarge, detail));
-    }
-    Ok([&entry.value[..], &value[..]].concat().into())
+/// What becomes of an ATOMIC.
+enum Planned {
+    /// Its mutations, in order.
+    All(Vec<Plan>),
+    /// The condition of this number fails at a key of this version.
+    ConditionFailed(usize, Version),
 }
 
 fn session_expired() -> ServerError {
@@ -492,81 +534,4 @@ fn sequence_reused() -> ServerError {
 /// The reader has noted it, and the next poll ends this replica; another one will lead.
 fn damaged(error: ReadError) -> ServerError {
     ServerError::new(ErrorCode::Unavailable, format!("damage was found: {error}")).with_outcome(Outcome::NotApplied)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(value: &str, version: u64, expires_at_ms: Option<u64>) -> Entry {
-        Entry { value: Bytes::copy_from_slice(value.as_bytes()), version: Version(version), expires_at_ms }
-    }
-
-    fn mutation(condition: Condition, action: Action) -> Mutation {
-        Mutation { key: "k".into(), condition, return_previous: false, action }
-    }
-
-    /// The decision as text: what is written, until when, and the number that is answered.
-    fn decided(condition: Condition, action: Action, before: Option<&Entry>) -> String {
-        match decide(&mutation(condition, action), before, 1000) {
-            Err(error) => format!("{}", error.code),
-            Ok(Decision::ConditionFailed) => "condition failed".into(),
-            Ok(Decision::Missing) => "missing".into(),
-            Ok(Decision::Write { value, expires_at_ms, number }) => {
-                let value = value.map(|value| String::from_utf8_lossy(&value).into_owned());
-                format!("{value:?} until {expires_at_ms:?} number {number:?}")
-            }
-        }
-    }
-
-    #[test]
-    fn actions_do_what_they_say() {
-        use Condition::Always;
-        let put = |ttl_ms| Action::Put { value: "new".into(), ttl_ms };
-        let old = entry("old", 5, Some(2000));
-        assert_eq!(decided(Always, put(None), Some(&old)), r#"Some("new") until None number None"#);
-        assert_eq!(decided(Always, put(Some(10)), None), r#"Some("new") until Some(1010) number None"#);
-        assert_eq!(decided(Always, Action::Delete, Some(&old)), "None until None number None");
-        assert_eq!(decided(Always, Action::Delete, None), "missing");
-        assert_eq!(
-            decided(Always, Action::Append { value: "er".into() }, Some(&old)),
-            r#"Some("older") until Some(2000) number Some(5)"#
-        );
-        assert_eq!(
-            decided(Always, Action::Expire { ttl_ms: 7 }, Some(&old)),
-            r#"Some("old") until Some(1007) number None"#
-        );
-        assert_eq!(decided(Always, Action::Persist, Some(&old)), r#"Some("old") until None number None"#);
-        assert_eq!(decided(Always, Action::Persist, Some(&entry("old", 5, None))), "missing");
-        assert_eq!(decided(Always, Action::Expire { ttl_ms: 7 }, None), "missing");
-    }
-
-    #[test]
-    fn incr_adds_and_refuses_what_is_no_integer() {
-        let incr = |by| Action::Incr { by };
-        assert_eq!(decided(Condition::Always, incr(3), None), r#"Some("3") until None number Some(3)"#);
-        let five = entry("5", 1, Some(9000));
-        assert_eq!(decided(Condition::Always, incr(-7), Some(&five)), r#"Some("-2") until Some(9000) number Some(-2)"#);
-        for bad in ["five", "", "+5", "05", " 5", "5.0", "99999999999999999999"] {
-            assert_eq!(decided(Condition::Always, incr(1), Some(&entry(bad, 1, None))), "NotAnInteger", "{bad:?}");
-        }
-        let top = entry(&i64::MAX.to_string(), 1, None);
-        assert_eq!(decided(Condition::Always, incr(1), Some(&top)), "IntegerOverflow");
-    }
-
-    #[test]
-    fn conditions_hold_or_fail() {
-        let put = || Action::Put { value: "new".into(), ttl_ms: None };
-        let old = entry("old", 5, None);
-        for (condition, absent, present) in [
-            (Condition::Always, true, true),
-            (Condition::IfAbsent, true, false),
-            (Condition::IfPresent, false, true),
-            (Condition::IfVersion(Version(5)), false, true),
-            (Condition::IfVersion(Version(4)), false, false),
-        ] {
-            assert_eq!(decided(condition, put(), None) != "condition failed", absent, "{condition:?} absent");
-            assert_eq!(decided(condition, put(), Some(&old)) != "condition failed", present, "{condition:?} present");
-        }
-    }
 }

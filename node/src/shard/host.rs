@@ -206,7 +206,7 @@ impl ShardHost {
     /// Whether the turn that is due may take milliseconds: much has come in, or had a moment ago. Its host should not keep
     /// others waiting for it.
     pub fn is_long_turn(&mut self, now: Nanos) -> bool {
-        if self.inbox.bytes() > LARGE_WORK_BYTES {
+        if self.inbox.bytes() > LARGE_WORK_BYTES || self.shard.awaits_long_turn() {
             self.long_turns_until = now.after_ms(LARGE_WORK_LINGER_MS);
         }
         now < self.long_turns_until
@@ -262,6 +262,9 @@ impl ShardHost {
         }));
         drained.clear();
         self.drained = drained;
+        // Whether others are kept waiting for this turn is its host's to decide, which knows that one is awaited.
+        let is_long = self.shard.awaits_long_turn() || now.monotonic < self.long_turns_until;
+        self.shard.set_value_bytes_max(if is_long { usize::MAX } else { LARGE_WORK_BYTES });
         let effects = self.shard.poll(now)?;
         for replica in effects.snapshots {
             self.offer_snapshot(replica);
@@ -285,7 +288,7 @@ impl ShardHost {
         let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at).min();
         self.inbox.set_oldest(oldest, self.shard.waits_since());
         self.publish();
-        if self.keeper.is_at_work() {
+        if self.keeper.is_at_work() || (!is_long && self.shard.awaits_long_turn()) {
             // Whoever else is ready goes first.
             self.inbox.nudge();
         }

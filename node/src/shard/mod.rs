@@ -7,6 +7,7 @@
 pub mod actor;
 mod backlog;
 mod checkpoint;
+mod decide;
 mod evaluate;
 mod expecting;
 pub mod gate;
@@ -21,6 +22,7 @@ mod tests;
 mod transfer;
 pub mod upkeep;
 
+pub use crate::store::ORDER_BITS;
 pub use backlog::EntryLimits;
 pub use checkpoint::Restored;
 pub use evaluate::ShardReply;
@@ -153,6 +155,8 @@ pub struct ShardConfig {
     pub durability: Durability,
     /// How much is remembered of clients' writes: the same on all replicas, for as long as the shard exists.
     pub sessions: SessionLimits,
+    /// How many bits of a key's hash its place in the index has: [`ORDER_BITS`], or fewer where keys are to share places.
+    pub order_bits: u32,
 }
 
 /// Why a shard replica can't go on. It is rebuilt from its log.
@@ -314,6 +318,8 @@ pub struct Shard {
     withdrew_at: Option<Nanos>,
     /// What entries that were received, and that the next poll appends, take in the log at most.
     admitted_bytes: u32,
+    /// See [`Shard::set_value_bytes_max`].
+    value_bytes_max: usize,
 }
 
 impl Shard {
@@ -327,7 +333,7 @@ impl Shard {
         if is_new {
             log.append_membership(&initial_membership(config.initial_voters.clone()))?;
         }
-        let (mut store, restored) = checkpoint::restore(&mut log)?;
+        let (mut store, restored) = checkpoint::restore(&mut log, config.order_bits)?;
         store.limit_sessions(config.sessions);
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
         Ok(Shard {
@@ -351,6 +357,7 @@ impl Shard {
             fitness: Box::new(|_| true),
             withdrew_at: None,
             admitted_bytes: 0,
+            value_bytes_max: usize::MAX,
         })
     }
 
@@ -407,6 +414,16 @@ impl Shard {
     /// Entries that it proposes have these bounds from now on, in place of the default ones.
     pub fn set_entry_limits(&mut self, limits: EntryLimits) {
         self.backlog.set_limits(limits);
+    }
+
+    /// At most so many bytes of values are read for an entry until this is called again. A request that needs more waits.
+    pub fn set_value_bytes_max(&mut self, bytes: usize) {
+        self.value_bytes_max = bytes;
+    }
+
+    /// A request waits until more bytes of values may be read than [`Shard::set_value_bytes_max`] has said.
+    pub fn awaits_long_turn(&self) -> bool {
+        self.backlog.has_put_back()
     }
 
     /// Requests that were neither proposed nor answered yet: of each client the oldest.
@@ -643,10 +660,13 @@ impl Shard {
         let index = LogIndex(self.consensus.last_index().0 + 1);
         let durability = self.config.durability;
         let room = Room::new(self.consensus.log(), &self.pressure);
-        let mut evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
+        let secret = self.store.lacks_secret().then(|| self.consensus.log().fresh_secret());
+        let (store, overlay) = (&self.store, &mut self.overlay);
+        let mut evaluation = Evaluation::new(store, overlay, room, index, now.wall_ms, durability, secret);
         let limits = self.backlog.limits();
         let requests = self.backlog.len().min(limits.records);
         evaluation.reserve(requests, self.backlog.bytes().min(limits.bytes));
+        evaluation.set_value_bytes_max(self.value_bytes_max);
         let mut waiting = Vec::with_capacity(requests);
         let mut accepted = Vec::new();
         while evaluation.bytes() < limits.bytes && evaluation.records() < limits.records {
@@ -664,6 +684,10 @@ impl Shard {
                 continue;
             }
             let (reply, ack) = evaluate(&mut evaluation, &request.operation);
+            if evaluation.needs_long_turn() {
+                self.backlog.put_back(request);
+                break;
+            }
             let takes_effect = match &reply {
                 ShardReply::Written(result) => result.status == WriteStatus::Applied,
                 ShardReply::Atomic(result) => matches!(result, AtomicResult::Applied(_)),
@@ -817,7 +841,7 @@ impl Shard {
             return;
         }
         let room = Room::new(log, &self.pressure);
-        let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability);
+        let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability, None);
         let (payload, marks) = evaluation.finish();
         if let Ok((index, term)) = self.consensus.propose(payload) {
             let proposed_at = now.monotonic;

@@ -1,6 +1,6 @@
 //! Which replicas a node runs, and how.
 
-use super::ShardConfig;
+use super::{ORDER_BITS, ShardConfig};
 use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS};
 use crate::replica::ConsensusConfig;
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
@@ -80,6 +80,7 @@ impl ReplicaPlan {
                     joins: replica.0 > FIRST_REPLICAS_MAX,
                     durability: ring.durability,
                     sessions: SessionLimits::default(),
+                    order_bits: ORDER_BITS,
                 }
             })
             .collect()

@@ -1,6 +1,7 @@
 //! A group of three replicas, and those that join it, in one thread: a network of queues, disks in memory, a clock that
 //! moves when told to.
 
+mod budgets;
 mod dumps;
 mod membership;
 mod once;
@@ -75,6 +76,7 @@ fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nano
         joins: position >= 3,
         durability: Durability::Fsync,
         sessions: SessionLimits::default(),
+        order_bits: ORDER_BITS,
     };
     Replica { shard: Shard::new(config, log, now).unwrap(), unsynced: Vec::new(), promises: Vec::new() }
 }

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! applied u64, version u64, log time u64
+//! u8 0; or 1 and 16 bytes, the secret of the index's order
 //! sessions, see `SessionTable::encode`
 //! ```
 //!
 //! Integers are little-endian unless said otherwise. Whoever keeps the bytes sees to their checksum and their format's
 //! version.
 
-use super::Store;
 use super::sessions::SessionTable;
+use super::{ORDER_BITS, Store};
 use crate::log::LogView;
+use crate::log::operations::IndexSecret;
 use crate::seeded::{Bug, planted};
 use bytes::{BufMut, Bytes};
 use kvorum_protocol::codec::Reader;
@@ -24,6 +26,13 @@ impl Store {
         out.put_u64_le(self.applied.0);
         out.put_u64_le(self.version.0);
         out.put_u64_le(self.log_time_ms);
+        match self.reader.secret() {
+            None => out.put_u8(0),
+            Some(IndexSecret(secret)) => {
+                out.put_u8(1);
+                out.put_slice(&if planted(Bug::IndexSecretLost) { IndexSecret::default().0 } else { secret });
+            }
+        }
         if !self.sessions.is_empty() && planted(Bug::SessionsMissingFromCheckpoint) {
             SessionTable::default().encode(out);
         } else {
@@ -37,15 +46,20 @@ impl Store {
     /// # Errors
     /// If the bytes are anything else. Allocates no more than a small multiple of them.
     pub fn restore(log: Arc<LogView>, base: &[u8]) -> Result<Store, DecodeError> {
-        Self::restore_with_hash_bits(log, base, 64)
+        Self::restore_with_order_bits(log, base, ORDER_BITS)
     }
 
-    pub(super) fn restore_with_hash_bits(log: Arc<LogView>, base: &[u8], bits: u32) -> Result<Store, DecodeError> {
+    /// As [`Store::restore`], see [`Store::with_order_bits`].
+    pub(crate) fn restore_with_order_bits(log: Arc<LogView>, base: &[u8], bits: u32) -> Result<Store, DecodeError> {
         let mut reader = Reader::new(Bytes::copy_from_slice(base));
-        let mut store = Self::with_hash_bits(log, bits);
+        let mut store = Self::with_order_bits(log, bits);
         store.applied = LogIndex(reader.u64()?);
         store.version = Version(reader.u64()?);
         store.log_time_ms = reader.u64()?;
+        if reader.bool("index secret")? {
+            let secret = reader.take(IndexSecret::BYTES)?;
+            store.reader.settle_secret(IndexSecret(*secret.first_chunk().expect("as many bytes as were asked for")));
+        }
         store.sessions = SessionTable::decode(&mut reader)?;
         reader.finish()?;
         let last_entry = store.sessions.last_entry();

@@ -5,7 +5,7 @@
 //!  8  expiries  u64
 //! 16  segments  u64
 //! 24  per slot     order u64, position u64      in the order of a scan, then of position
-//!     per expiry   log time u64, hash u64       in the order of time
+//!     per expiry   log time u64, order u64      in the order of time, then of the scan; one for each key that expires
 //!     per segment  number u64, live bytes u64   in the order of numbers
 //! ```
 //!
@@ -75,7 +75,7 @@ impl Store {
             });
             let left = length - HEADER_BYTES - PAIR_BYTES * slots;
             assert_eq!(out.remaining_mut(), left, "the index has as many slots as keys");
-            self.expiry.iter().for_each(|(at_ms, hash)| put_pair(out, at_ms, hash));
+            self.expiry.iter().for_each(|(at_ms, order)| put_pair(out, at_ms, order));
             live.into_iter().for_each(|(segment, live)| put_pair(out, segment.into(), live));
         });
         // As with any other memory: nothing goes on without.
@@ -106,6 +106,7 @@ impl Store {
         }
         self.reader.live.set(live);
         self.expiry = expiries.iter().map(numbers).collect();
+        self.reader.set_expiry_bytes(self.expiry.bytes());
         Ok(())
     }
 }

@@ -1,72 +1,91 @@
 //! Which keys expire when, in log time.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-/// Hashes of keys by the log time at which a record of theirs expires. Not positions, since compaction moves records. A
-/// record that was overwritten in the meantime stays here until then; when its time comes, whoever takes it out looks at
-/// what the index has under the hash. 8 bytes per record, and the map.
+/// About what an entry of the queue takes in memory, in bytes: its share of a node of the map that is two thirds full.
+const ENTRY_BYTES: u64 = 40;
+
+/// For every record in the index that expires, when it does and its key's place in the order of the index. Not its position,
+/// since compaction moves records. A record that is overwritten or removed is taken out, so there is one entry per key that
+/// expires, however often it is written.
 #[derive(Debug, Default)]
 pub(super) struct ExpiryQueue {
-    due: BTreeMap<u64, Vec<u64>>,
+    /// By time, then order. Counted, since keys may share both.
+    due: BTreeMap<(u64, u64), u32>,
+    len: usize,
 }
 
 impl ExpiryQueue {
-    /// A record of a key with this hash expires at `at_ms`.
-    pub(super) fn push(&mut self, at_ms: u64, hash: u64) {
-        self.due.entry(at_ms).or_default().push(hash);
+    /// The index has begun to point at a record at `order` that expires at `at_ms`.
+    pub(super) fn insert(&mut self, at_ms: u64, order: u64) {
+        *self.due.entry((at_ms, order)).or_default() += 1;
+        self.len += 1;
+    }
+
+    /// The index has stopped pointing at such a record.
+    pub(super) fn remove(&mut self, at_ms: u64, order: u64) {
+        let Entry::Occupied(mut entry) = self.due.entry((at_ms, order)) else { return };
+        self.len -= 1;
+        *entry.get_mut() -= 1;
+        if *entry.get() == 0 {
+            entry.remove();
+        }
     }
 
     /// When the next record expires.
     pub(super) fn next_ms(&self) -> Option<u64> {
-        self.due.keys().next().copied()
+        self.due.first_key_value().map(|((at_ms, _), _)| *at_ms)
     }
 
-    /// Takes out up to `limit` hashes of records that have expired by `now_ms`.
-    pub(super) fn pop_due(&mut self, now_ms: u64, limit: usize) -> Vec<u64> {
-        let mut taken = Vec::new();
-        while taken.len() < limit
-            && let Some(mut first) = self.due.first_entry()
-            && *first.key() <= now_ms
-        {
-            let hashes = first.get_mut();
-            let from = hashes.len().saturating_sub(limit - taken.len());
-            taken.extend(hashes.drain(from..));
-            if hashes.is_empty() {
-                first.remove();
-            }
-        }
-        taken
+    /// Takes out the next place at which records have expired by `now_ms`: when they did, where, and how many there are.
+    pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<(u64, u64, u32)> {
+        let first = self.due.first_entry().filter(|first| first.key().0 <= now_ms)?;
+        let ((at_ms, order), count) = first.remove_entry();
+        self.len -= count as usize;
+        Some((at_ms, order, count))
+    }
+
+    /// How many records have expired by `now_ms` and were not given out.
+    pub(super) fn due_by(&self, now_ms: u64) -> usize {
+        self.due.range(..=(now_ms, u64::MAX)).map(|(_, count)| *count as usize).sum()
     }
 
     /// How many records wait for their time.
     pub(super) fn len(&self) -> usize {
-        self.due.values().map(Vec::len).sum()
+        self.len
     }
 
-    /// All of them as (time, hash), the next one to expire first.
+    /// About what it takes in memory, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.len as u64 * ENTRY_BYTES
+    }
+
+    /// All of them as (time, order), the next one to expire first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.due.iter().flat_map(|(&at_ms, hashes)| hashes.iter().map(move |&hash| (at_ms, hash)))
+        self.due.iter().flat_map(|(&entry, &count)| std::iter::repeat_n(entry, count as usize))
     }
 }
 
-/// From (time, hash); fast if they come in the order of their times.
+/// From (time, order); fast if they come as [`ExpiryQueue::iter`] gives them.
 impl FromIterator<(u64, u64)> for ExpiryQueue {
     fn from_iter<T: IntoIterator<Item = (u64, u64)>>(entries: T) -> Self {
-        let mut groups: Vec<(u64, Vec<u64>)> = Vec::new();
+        let mut counted: Vec<((u64, u64), u32)> = Vec::new();
         let mut queue = ExpiryQueue::default();
-        for (at_ms, hash) in entries {
-            match groups.last_mut() {
-                Some((last_ms, hashes)) if *last_ms == at_ms => hashes.push(hash),
-                Some((last_ms, _)) if *last_ms > at_ms => queue.push(at_ms, hash),
-                _ => groups.push((at_ms, vec![hash])),
+        for entry in entries {
+            match counted.last_mut() {
+                Some((last, count)) if *last == entry => *count += 1,
+                Some((last, _)) if *last > entry => queue.insert(entry.0, entry.1),
+                _ => counted.push((entry, 1)),
             }
         }
         // A map is built from sorted pairs in one pass, without a search for each.
-        let mut due: BTreeMap<u64, Vec<u64>> = groups.into_iter().collect();
-        for (at_ms, hashes) in queue.due {
-            due.entry(at_ms).or_default().extend(hashes);
+        let len = queue.len + counted.iter().map(|(_, count)| *count as usize).sum::<usize>();
+        let mut due: BTreeMap<(u64, u64), u32> = counted.into_iter().collect();
+        for (entry, count) in queue.due {
+            *due.entry(entry).or_default() += count;
         }
-        ExpiryQueue { due }
+        ExpiryQueue { due, len }
     }
 }
 
@@ -75,25 +94,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pops_what_is_due_and_no_more_than_asked() {
+    fn gives_out_what_is_due_and_counts_what_is_left() {
         let mut queue = ExpiryQueue::default();
-        queue.push(30, 3);
-        queue.push(10, 1);
-        queue.push(10, 2);
-        assert_eq!((queue.next_ms(), queue.len()), (Some(10), 3));
-        assert!(queue.pop_due(9, 10).is_empty());
-        assert_eq!(queue.pop_due(10, 1).len(), 1);
-        assert_eq!(queue.pop_due(29, 10).len(), 1);
-        assert_eq!(queue.pop_due(30, 10), [3]);
-        assert_eq!((queue.next_ms(), queue.len()), (None, 0));
+        for (at_ms, order) in [(30, 3), (10, 1), (10, 2), (10, 2), (20, 5)] {
+            queue.insert(at_ms, order);
+        }
+        assert_eq!((queue.next_ms(), queue.len(), queue.bytes()), (Some(10), 5, 5 * ENTRY_BYTES));
+        queue.remove(20, 5);
+        queue.remove(20, 5);
+        queue.remove(30, 4);
+        assert_eq!(queue.len(), 4, "what is not there can't be taken out");
+        assert_eq!(queue.pop_due(9), None);
+        assert_eq!(queue.pop_due(10), Some((10, 1, 1)));
+        assert_eq!(queue.pop_due(29), Some((10, 2, 2)));
+        assert_eq!(queue.pop_due(29), None);
+        assert_eq!(queue.pop_due(30), Some((30, 3, 1)));
+        assert_eq!((queue.next_ms(), queue.len(), queue.bytes()), (None, 0, 0));
     }
 
     #[test]
     fn comes_back_from_its_entries_in_any_order() {
-        let sorted = [(10, 1), (10, 2), (20, 3), (30, 4), (30, 5)];
+        let sorted = [(10, 1), (10, 2), (20, 3), (20, 3), (30, 4), (30, 5)];
         let queue: ExpiryQueue = sorted.into_iter().collect();
-        assert_eq!(queue.iter().collect::<Vec<_>>(), sorted);
-        let queue: ExpiryQueue = [(30, 4), (10, 1), (20, 3), (10, 2), (30, 5)].into_iter().collect();
-        assert_eq!(queue.iter().collect::<Vec<_>>(), sorted);
+        assert_eq!((queue.iter().collect::<Vec<_>>(), queue.len()), (sorted.to_vec(), 6));
+        let queue: ExpiryQueue = [(30, 4), (20, 3), (10, 1), (20, 3), (10, 2), (30, 5)].into_iter().collect();
+        assert_eq!((queue.iter().collect::<Vec<_>>(), queue.len()), (sorted.to_vec(), 6));
     }
 }

@@ -5,13 +5,15 @@ use crate::log::Position;
 use crate::log::operations::Record;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::Version;
-use kvorum_protocol::hash::hash64;
 
 /// What becomes of a record whose segment is compacted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
     /// It is copied as it is, and the index is then pointed at the copy.
-    Keep,
+    Keep {
+        /// Where its key stands in the index.
+        order: u64,
+    },
     /// A tombstone of its key and version is copied. The index knows nothing of it; it outlives an older record in another
     /// segment, which would otherwise come back when the index is rebuilt from the segments.
     KeepTombstone,
@@ -27,9 +29,9 @@ impl StoreReader {
     ///
     /// Copies no value, but may read older records of the key, from the disk at worst.
     pub fn fate(&self, record: &Record<'_>, at: Position, lowest_version_elsewhere: Option<Version>) -> Fate {
-        let hash = hash64(record.key);
-        if self.index.points_at(hash, at) {
-            return Fate::Keep;
+        let order = self.order(record.key);
+        if self.index.points_at(order, at) {
+            return Fate::Keep { order };
         }
         if !record.tombstone && record.expires_at_ms.is_none() {
             // Overwritten, or removed by a record that sees to its own fate.
@@ -38,7 +40,7 @@ impl StoreReader {
         // A record with a version that was not reached yet is of an entry that another leader's superseded. It never
         // counted, and its tombstone would outlive what is written next.
         // If the key's newest can't be read, the damage is noted and the host ends this replica; a tombstone more is no harm.
-        let newer = self.place_of(hash, record.key).ok().flatten();
+        let newer = self.place_of(order, record.key).ok().flatten();
         if record.version > self.version() || newer.is_some() {
             return Fate::Drop;
         }

@@ -1,10 +1,10 @@
-//! The index of one shard: from a key's hash to where its record lies. Holds no key bytes.
+//! The index of one shard: from a key's place in its order to where its record lies. Holds no key bytes.
 //!
-//! Two keys may share a hash: then there are two slots with it, and whoever looks one up compares the key in the
-//! record. Slots are kept in buckets by the hash's leading bits, each under its own lock, so that readers on other threads
-//! rarely meet the writer. A bucket is a row of pages of [`PAGE_SLOTS`] slots at most, in the order of hashes, as in the leaves of a
+//! The order is that of a keyed hash (see [`super::key_order`]). Two keys may share a place: then there are two slots with it, and
+//! whoever looks one up compares the key in the record. Slots are kept in buckets by the place's leading bits, each under its own lock, so that readers on other threads
+//! rarely meet the writer. A bucket is a row of pages of [`PAGE_SLOTS`] slots at most, in order, as in the leaves of a
 //! B+ tree; a full page splits in two. So an insert moves a few slots and never a whole table, all memory is in blocks of
-//! one size, which the next page takes when one is given back, and a scan walks the shard in hash order and takes up again at any hash.
+//! one size, which the next page takes when one is given back, and a scan walks the shard in order and takes up again anywhere.
 
 use crate::log::Position;
 use crate::prefetch::prefetch;
@@ -29,7 +29,7 @@ const MERGED_SLOTS: usize = PAGE_SLOTS / 2;
 /// One key: where it stands in a scan, and where its record lies. In the order of a scan.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Slot {
-    /// The key's hash, turned round (see [`Index::order`]).
+    /// Its place: a hash of the key.
     pub(super) order: u64,
     /// Its record.
     pub(super) position: Position,
@@ -37,7 +37,7 @@ pub(super) struct Slot {
 
 /// How many of so many things in a row, whose orders ascend within `range`, are of lower orders than that one. Hashes are spread evenly,
 /// so one that is a third of the way through the range is about there among them: the search begins at that one and goes on one
-/// by one, a few steps in most cases. Where somebody has chosen keys for their hashes it ends as a binary search.
+/// by one, a few steps in most cases. Where they are not it ends as a binary search.
 fn rank(count: usize, order_at: impl Fn(usize) -> u64, order: u64, range: &Range<u64>) -> usize {
     // All below `low` are lower, none from `high` on.
     let (mut low, mut high, mut rank) = (0, count, guess(count, order, range));
@@ -246,24 +246,24 @@ impl Bucket {
     }
 }
 
-/// From hashes to positions.
+/// From places in the order to positions.
 #[derive(Debug)]
 pub(super) struct Index {
     buckets: Box<[RwLock<Bucket>]>,
     keys: AtomicU64,
     /// Allocated for the buckets' pages.
     page_bytes: AtomicU64,
-    hash_mask: u64,
+    mask: u64,
 }
 
 impl Index {
-    /// An empty index that looks at `hash_bits` bits of each hash: 64, or fewer in tests of collisions.
-    pub(super) fn new(hash_bits: u32) -> Self {
+    /// An empty index that looks at `order_bits` bits of each hash: 64, or fewer where keys are to share places.
+    pub(super) fn new(order_bits: u32) -> Self {
         Index {
             buckets: (0..BUCKETS).map(|_| RwLock::default()).collect(),
             keys: AtomicU64::new(0),
             page_bytes: AtomicU64::new(0),
-            hash_mask: if hash_bits == 64 { u64::MAX } else { (1 << hash_bits) - 1 },
+            mask: !u64::MAX.checked_shr(order_bits).unwrap_or(0),
         }
     }
 
@@ -277,10 +277,9 @@ impl Index {
         size_of_val(&*self.buckets) as u64 + self.page_bytes.load(Ordering::Relaxed)
     }
 
-    /// The keys of one shard share their hash's leading bits, which named the shard. Turned round, the bits that differ
-    /// come first: they choose the bucket and the order of a scan.
+    /// The place of a key that has this hash.
     pub(super) fn order(&self, hash: u64) -> u64 {
-        (hash & self.hash_mask).rotate_left(16)
+        hash & self.mask
     }
 
     /// The bucket of a slot, by number.
@@ -318,10 +317,9 @@ impl Index {
         result
     }
 
-    /// Calls `visit` with each position whose key may have this hash, until it returns something. The positions are
+    /// Calls `visit` with each position whose key may have this place, until it returns something. The positions are
     /// copied out first, so no lock is held while `visit` reads the log.
-    pub(super) fn find<T>(&self, hash: u64, mut visit: impl FnMut(Position) -> Option<T>) -> Option<T> {
-        let order = self.order(hash);
+    pub(super) fn find<T>(&self, order: u64, mut visit: impl FnMut(Position) -> Option<T>) -> Option<T> {
         let mut first = None;
         let mut others = Vec::new();
         self.look(order, |bucket, range| {
@@ -335,10 +333,9 @@ impl Index {
         first.and_then(&mut visit).or_else(|| others.into_iter().find_map(visit))
     }
 
-    /// Fetches what the search for this hash will read next, after so many steps before it: each rests on what the one before
+    /// Fetches what the search for this place will read next, after so many steps before it: each rests on what the one before
     /// has fetched. After [`PREFETCH_STEPS`] of them [`Index::find`] waits for little. Costs some nanoseconds per step.
-    pub(super) fn prefetch(&self, hash: u64, step: usize) {
-        let order = self.order(hash);
+    pub(super) fn prefetch(&self, order: u64, step: usize) {
         match step {
             0 => prefetch(&self.buckets[Self::bucket_number(order)]),
             1 => self.look(order, |bucket, range| bucket.prefetch_page(order, range)),
@@ -351,33 +348,37 @@ impl Index {
         self.look(order, |bucket, range| bucket.of_order(order, range).map(|(_, slot)| slot).collect())
     }
 
-    /// Whether a key with this hash is at `position`.
-    pub(super) fn points_at(&self, hash: u64, position: Position) -> bool {
-        let order = self.order(hash);
+    /// Whether a key with this place is at `position`.
+    pub(super) fn points_at(&self, order: u64, position: Position) -> bool {
         self.look(order, |bucket, range| bucket.find(Slot { order, position }, range).is_some())
     }
 
     /// Points the key that is at `old` (`None`: a new key) at `new`.
-    pub(super) fn put(&self, hash: u64, old: Option<Position>, new: Position) {
+    pub(super) fn put(&self, order: u64, old: Option<Position>, new: Position) {
         if let Some(old) = old {
-            assert!(self.relocate(hash, old, new), "only the writer changes the index, and it has just found the slot");
+            assert!(
+                self.relocate(order, old, new),
+                "only the writer changes the index, and it has just found the slot"
+            );
             return;
         }
-        let order = self.order(hash);
         self.change(order, |bucket, range| bucket.insert(Slot { order, position: new }, range));
         self.keys.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Points the key that is at `old` at `new`, if one is. Returns whether one was.
-    pub(super) fn relocate(&self, hash: u64, old: Position, new: Position) -> bool {
-        let order = self.order(hash);
+    pub(super) fn relocate(&self, order: u64, old: Position, new: Position) -> bool {
         self.change(order, |bucket, range| bucket.relocate(Slot { order, position: old }, new, range))
     }
 
     /// Removes the slot that points at `position`. Returns whether there was one.
-    pub(super) fn remove(&self, hash: u64, position: Position) -> bool {
-        let order = self.order(hash);
-        let removed = self.change(order, |bucket, range| bucket.remove(Slot { order, position }, range));
+    pub(super) fn remove(&self, order: u64, position: Position) -> bool {
+        self.remove_at(Slot { order, position })
+    }
+
+    /// Removes a slot. Returns whether it was there.
+    pub(super) fn remove_at(&self, slot: Slot) -> bool {
+        let removed = self.change(slot.order, |bucket, range| bucket.remove(slot, range));
         self.keys.fetch_sub(u64::from(removed), Ordering::Relaxed);
         removed
     }
@@ -443,9 +444,13 @@ mod tests {
         Position { segment: 1, offset }
     }
 
-    fn positions(index: &Index, hash: u64) -> Vec<Position> {
+    fn order(index: &Index, key: &[u8]) -> u64 {
+        index.order(hash64(key))
+    }
+
+    fn positions(index: &Index, order: u64) -> Vec<Position> {
         let mut all = Vec::new();
-        index.find(hash, |position| -> Option<()> {
+        index.find(order, |position| -> Option<()> {
             all.push(position);
             None
         });
@@ -456,19 +461,19 @@ mod tests {
     fn colliding_keys_each_keep_their_slot() {
         let index = Index::new(2);
         for key in 0..64 {
-            index.put(hash64(&[key]), None, at(u32::from(key)));
+            index.put(order(&index, &[key]), None, at(u32::from(key)));
         }
         assert_eq!(index.keys(), 64);
         for key in 0..64 {
-            assert!(positions(&index, hash64(&[key])).contains(&at(u32::from(key))));
+            assert!(positions(&index, order(&index, &[key])).contains(&at(u32::from(key))));
         }
-        index.put(hash64(&[7]), Some(at(7)), at(1007));
-        assert!(index.remove(hash64(&[8]), at(8)));
-        assert!(!index.remove(hash64(&[8]), at(8)), "it is gone");
+        index.put(order(&index, &[7]), Some(at(7)), at(1007));
+        assert!(index.remove(order(&index, &[8]), at(8)));
+        assert!(!index.remove(order(&index, &[8]), at(8)), "it is gone");
         assert_eq!(index.keys(), 63);
-        assert!(positions(&index, hash64(&[7])).contains(&at(1007)));
-        assert!(!positions(&index, hash64(&[7])).contains(&at(7)));
-        assert!(!positions(&index, hash64(&[8])).contains(&at(8)));
+        assert!(positions(&index, order(&index, &[7])).contains(&at(1007)));
+        assert!(!positions(&index, order(&index, &[7])).contains(&at(7)));
+        assert!(!positions(&index, order(&index, &[8])).contains(&at(8)));
     }
 
     proptest! {
@@ -520,13 +525,13 @@ mod tests {
     #[test]
     fn a_slot_moves_only_from_where_it_points() {
         let index = Index::new(2);
-        let hash = hash64(b"key");
+        let hash = order(&index, b"key");
         index.put(hash, None, at(1));
         index.put(hash, None, at(2));
         assert!(index.relocate(hash, at(1), at(3)));
         assert!(!index.relocate(hash, at(1), at(4)), "it does not point there any more");
         assert!(index.points_at(hash, at(3)) && index.points_at(hash, at(2)) && !index.points_at(hash, at(1)));
-        assert_eq!((index.slots_at(index.order(hash)).len(), index.keys()), (2, 2));
+        assert_eq!((index.slots_at(hash).len(), index.keys()), (2, 2));
     }
 
     #[test]
@@ -536,7 +541,7 @@ mod tests {
         let (grown, loaded) = (Index::new(64), Index::new(64));
         let empty = grown.bytes();
         for key in 0..20_000_u32 {
-            grown.put(hash64(&key.to_le_bytes()), None, at(key));
+            grown.put(order(&grown, &key.to_le_bytes()), None, at(key));
         }
         assert_eq!(grown.bytes(), empty + allocated(&grown));
         let mut slots = Vec::new();
@@ -549,7 +554,7 @@ mod tests {
         assert_eq!(loaded.keys(), 20_000);
         assert!(loaded.bytes() < grown.bytes() * 11 / 10 && loaded.bytes() >= 20_000 * 16);
         for key in 0..20_000_u32 {
-            assert!(loaded.points_at(hash64(&key.to_le_bytes()), at(key)));
+            assert!(loaded.points_at(order(&loaded, &key.to_le_bytes()), at(key)));
         }
     }
 
@@ -569,7 +574,7 @@ mod tests {
     fn a_key_takes_about_as_much_however_many_there_are() {
         let index = Index::new(64);
         for key in 1..=400_000_u64 {
-            index.put(hash64(&key.to_le_bytes()), None, at(key as u32));
+            index.put(order(&index, &key.to_le_bytes()), None, at(key as u32));
             // From half a page in each bucket on.
             if key >= 1000 && key % 1000 == 0 {
                 let per_key = index.bytes() as f64 / key as f64;
@@ -595,10 +600,10 @@ mod tests {
 
     #[test]
     fn a_scan_meets_every_slot_once_in_order() {
-        for hash_bits in [3, 12, 64] {
-            let index = Index::new(hash_bits);
+        for order_bits in [3, 12, 64] {
+            let index = Index::new(order_bits);
             for key in 0..2000_u32 {
-                index.put(hash64(&key.to_le_bytes()), None, at(key));
+                index.put(order(&index, &key.to_le_bytes()), None, at(key));
             }
             let (mut met, mut from) = (Vec::new(), Some(0));
             while let Some(at) = from {
@@ -610,7 +615,7 @@ mod tests {
             assert!(met.is_sorted_by_key(|slot| slot.order));
             let mut offsets: Vec<u32> = met.iter().map(|slot| slot.position.offset).collect();
             offsets.sort_unstable();
-            assert_eq!(offsets, (0..2000).collect::<Vec<_>>(), "{hash_bits} bits");
+            assert_eq!(offsets, (0..2000).collect::<Vec<_>>(), "{order_bits} bits");
         }
     }
 }

@@ -9,19 +9,25 @@ mod dump;
 mod expiry;
 mod fate;
 mod index;
+mod key_order;
 mod live;
 mod reader;
 mod rebuild;
 mod replies;
+mod scan;
 mod sessions;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 pub use dump::IndexDump;
 pub use fate::Fate;
-pub(crate) use reader::stored_record;
-pub use reader::{Found, LargeRecord, Located, PREFETCH_KEYS, ReadError, StoreReader, prefetch_keys};
+pub use reader::{Located, PREFETCH_KEYS, StoreReader, prefetch_keys};
 pub use sessions::{Known, SessionLimits, SessionTable, sequence_max};
+#[cfg(test)]
+pub(crate) use stored::bytes_read;
+pub(crate) use stored::stored_record;
+pub use stored::{Found, ReadError, StoredRecord};
 
 use crate::log::operations::{Operations, OperationsError, Record, Remembered};
 use crate::log::{LogView, Position};
@@ -29,16 +35,20 @@ use crate::replica::Committed;
 use crate::seeded::{Bug, planted};
 use expiry::ExpiryQueue;
 use index::Index;
-use kvorum_protocol::hash::hash64;
 use kvorum_protocol::peer::RaftEntryKind;
-use kvorum_protocol::{LogIndex, Version};
+use kvorum_protocol::{LogIndex, ScanCursor, Version};
 use rebuild::ScannedTombstone;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use stored::Place;
 use xxhash_rust::xxh3::Xxh3;
 
-/// Most expired keys that one applied entry takes out of the index. Reads don't depend on it: they compare with log
-/// time themselves.
-const EXPIRED_PER_ENTRY_MAX: usize = 4096;
+/// Bits of a key's place in the index.
+pub const ORDER_BITS: u32 = u64::BITS;
+/// How many expired keys an applied entry takes out of the index at least, if there are as many, and two more for each of its
+/// records, so that they don't pile up however many are written. Reads don't depend on it: they compare with log time
+/// themselves. Each one costs a look at its record, in the worst case one on the disk.
+const EXPIRED_PER_ENTRY: usize = 512;
 
 /// Why an entry can't be applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,11 +77,11 @@ pub struct Store {
 impl Store {
     /// The state before the first entry. Records will be read through `log`.
     pub fn new(log: Arc<LogView>) -> Self {
-        Self::with_hash_bits(log, 64)
+        Self::with_order_bits(log, ORDER_BITS)
     }
 
-    /// A store that only looks at so many bits of a key's hash, so that tests meet collisions.
-    fn with_hash_bits(log: Arc<LogView>, bits: u32) -> Self {
+    /// A store that only looks at so many bits of a key's hash, so that keys share places.
+    pub(crate) fn with_order_bits(log: Arc<LogView>, bits: u32) -> Self {
         Store {
             reader: Arc::new(StoreReader::new(Index::new(bits), log)),
             sessions: SessionTable::default(),
@@ -103,19 +113,24 @@ impl Store {
         self.version
     }
 
+    /// The shard has no secret to key its index with: the entry that writes its first record is to bring one.
+    pub fn lacks_secret(&self) -> bool {
+        self.version == Version(0) && self.reader.secret().is_none()
+    }
+
     /// The log time of the last entry, in milliseconds.
     pub fn log_time_ms(&self) -> u64 {
         self.log_time_ms
     }
 
-    /// A hash over all of the state that replicas have in common: keys, values, versions, expiry, sessions, log time. Two
+    /// A hash over all of the state that replicas have in common: keys, values, versions, expiry, their order, sessions, log time. Two
     /// replicas that have applied the same entries have the same. Reads every record: for checks, not for every day.
     ///
     /// # Errors
     /// If a record can't be read.
     pub fn digest(&self) -> Result<u64, ReadError> {
         let mut hasher = Xxh3::new();
-        let mut cursor = 0;
+        let mut cursor = ScanCursor::default();
         loop {
             let page = self.reader.scan(cursor, &[], 4096, true)?;
             for (key, entry) in &page.entries {
@@ -131,10 +146,47 @@ impl Store {
                 None => break,
             }
         }
+        hasher.update(&self.reader.secret().unwrap_or_default().0);
         hasher.update(&self.version.0.to_le_bytes());
         hasher.update(&self.log_time_ms.to_le_bytes());
         self.sessions.digest(&mut hasher);
         Ok(hasher.digest())
+    }
+
+    /// What contradicts itself in the state, if anything does: small pages of a scan together hold each key once, as it is
+    /// found by itself, and what is kept of when keys expire is what their records say. For checks, not for every day.
+    ///
+    /// # Errors
+    /// If a record can't be read.
+    pub fn contradiction(&self) -> Result<Option<String>, ReadError> {
+        const PAGE_ENTRIES: usize = 2;
+        let (mut cursor, mut met) = (Some(ScanCursor::default()), BTreeMap::new());
+        while let Some(from) = cursor {
+            let page = self.reader.scan(from, &[], PAGE_ENTRIES, true)?;
+            if page.entries.len() > PAGE_ENTRIES {
+                return Ok(Some(format!("a page of a scan holds {} keys of {PAGE_ENTRIES}", page.entries.len())));
+            }
+            for (key, entry) in page.entries {
+                if self.reader.get(&key)?.is_none_or(|found| found.entry != entry) {
+                    return Ok(Some(format!(
+                        "a scan finds another entry of key {} than a look-up",
+                        key.escape_ascii()
+                    )));
+                }
+                if met.insert(key.clone(), entry.expires_at_ms).is_some() {
+                    return Ok(Some(format!("a scan finds key {} twice", key.escape_ascii())));
+                }
+            }
+            cursor = page.next;
+        }
+        let expiring = met.values().flatten().count();
+        let (expired, kept) = (self.expiry.due_by(self.log_time_ms), self.expiry.len());
+        if met.len() + expired != self.reader.keys() as usize {
+            let (keys, met) = (self.reader.keys(), met.len());
+            return Ok(Some(format!("a scan finds {met} keys of {keys}, of which {expired} have expired")));
+        }
+        let differs = expiring + expired != kept;
+        Ok(differs.then(|| format!("{kept} expiries are kept for {expiring} keys and {expired} that have expired")))
     }
 
     /// When the next key expires, in milliseconds of log time, if any will.
@@ -161,14 +213,14 @@ impl Store {
         Ok(())
     }
 
-    /// Points a key at `new`, where compaction has put a copy of the record at `old`, whose key has this hash, and has
-    /// verified it. Changes nothing and returns `false` if no key is at `old` any more. A segment may be removed once no key is
-    /// in it: [`StoreReader::live_bytes`] is 0 then. Reads the copy's header only.
+    /// Points a key at `new`, where compaction has put a copy of the record at `old`, whose key has this place in the order, and
+    /// has verified it. Changes nothing and returns `false` if no key is at `old` any more. A segment may be removed once no key
+    /// is in it: [`StoreReader::live_bytes`] is 0 then. Reads the copy's header only.
     ///
     /// # Errors
     /// If there is no record at `new`; nothing is changed then.
-    pub fn relocate(&mut self, hash: u64, old: Position, new: Position) -> Result<bool, ReadError> {
-        self.reader.relocate(hash, old, new)
+    pub fn relocate(&mut self, order: u64, old: Position, new: Position) -> Result<bool, ReadError> {
+        self.reader.relocate(order, old, new)
     }
 
     /// Forgets every client; for a seeded bug only.
@@ -189,12 +241,15 @@ impl Store {
     ) -> Result<(), ApplyError> {
         let sessions = operations.sessions()?;
         let reader = Arc::clone(&self.reader);
+        if let Some(secret) = operations.secret().filter(|_| self.version == Version(0)) {
+            reader.settle_secret(secret);
+        }
         let holds_atomic = sessions.iter().any(|session| matches!(session.reply, Remembered::Atomic(_)));
         if holds_atomic {
             // Damage must be met before the first of its writes is shown: reads go on until the host has ended.
             for record in operations.records() {
                 let (_, record) = record?;
-                reader.place_of(hash64(record.key), record.key)?;
+                reader.place_of(reader.order(record.key), record.key)?;
             }
         }
         let _shown_at_once = holds_atomic.then(|| reader.hold_back());
@@ -203,17 +258,17 @@ impl Store {
         loop {
             for record in records.by_ref().take(PREFETCH_KEYS) {
                 let (offset, record) = record?;
-                ahead.push((hash64(record.key), offset, record));
+                ahead.push((reader.order(record.key), offset, record));
             }
             if ahead.is_empty() {
                 break;
             }
             if ahead.len() > 1 {
-                prefetch_keys(ahead.iter().map(|(hash, ..)| (&*reader, *hash)));
+                prefetch_keys(ahead.iter().map(|(order, ..)| (&*reader, *order)));
             }
-            for (hash, offset, record) in ahead.drain(..) {
+            for (order, offset, record) in ahead.drain(..) {
                 let position = Position { segment: payload_at.segment, offset: payload_at.offset + offset };
-                self.apply_record(hash, &record, position)?;
+                self.apply_record(order, &record, position)?;
             }
         }
         // Log time moves once the entry's records are in place: a reader must not see the new time with the old value
@@ -230,29 +285,53 @@ impl Store {
             self.version = operations.first_version();
         }
         self.reader.set_version(self.version);
-        self.drop_expired(EXPIRED_PER_ENTRY_MAX);
+        self.drop_expired(EXPIRED_PER_ENTRY + 2 * operations.count());
         Ok(())
     }
 
-    fn apply_record(&mut self, hash: u64, record: &Record<'_>, position: Position) -> Result<(), ReadError> {
-        let old = self.reader.place_of(hash, record.key)?;
+    fn apply_record(&mut self, order: u64, record: &Record<'_>, position: Position) -> Result<(), ReadError> {
+        let old = self.reader.place_of(order, record.key)?;
         if record.tombstone {
             if let Some(old) = old {
-                self.reader.remove(hash, old);
+                self.reader.remove(order, old);
+                self.expires_no_more(order, old);
             }
             return Ok(());
         }
-        self.reader.put(hash, old, record, position);
-        if let Some(at) = record.expires_at_ms {
-            self.expiry.push(at, hash);
-        }
+        self.point_at(order, old, record, position);
         Ok(())
     }
 
-    /// Takes up to `limit` keys whose time has come out of the index, so that they count no longer.
-    fn drop_expired(&mut self, limit: usize) {
-        for hash in self.expiry.pop_due(self.log_time_ms, limit) {
-            self.reader.remove_expired(hash, self.log_time_ms);
+    /// Points the record's key at it, in place of `old`.
+    fn point_at(&mut self, order: u64, old: Option<Place>, record: &Record<'_>, position: Position) {
+        self.reader.put(order, old, record, position);
+        if let Some(old) = old {
+            self.expires_no_more(order, old);
         }
+        if let Some(at_ms) = record.expires_at_ms.filter(|_| !record.tombstone) {
+            self.expiry.insert(at_ms, order);
+        }
+    }
+
+    /// The index has stopped pointing at a record.
+    fn expires_no_more(&mut self, order: u64, old: Place) {
+        if let Some(at_ms) = old.expires_at_ms
+            && !planted(Bug::OverwrittenRecordExpires)
+            && !planted(Bug::ExpiryOfOverwrittenKept)
+        {
+            self.expiry.remove(at_ms, order);
+        }
+    }
+
+    /// Takes about `limit` keys whose time has come out of the index, so that they count no longer.
+    fn drop_expired(&mut self, limit: usize) {
+        let mut taken = 0;
+        while taken < limit
+            && let Some((at_ms, order, count)) = self.expiry.pop_due(self.log_time_ms)
+        {
+            self.reader.remove_expired(order, at_ms);
+            taken += count as usize;
+        }
+        self.reader.set_expiry_bytes(self.expiry.bytes());
     }
 }

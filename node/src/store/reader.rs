@@ -1,180 +1,50 @@
 //! Reading a shard's state from any thread, while its actor goes on writing.
 
-use super::index::{Index, PREFETCH_STEPS, Slot};
+use super::index::{Index, PREFETCH_STEPS};
+use super::key_order::order_of;
 use super::live::LiveBytes;
-use crate::log::operations::{OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader};
-use crate::log::{Damage, LogError, LogView, Position, Segment};
+use super::stored::{Found, Place, ReadError, Stored, StoredRecord, stored_header};
+use crate::log::operations::{IndexSecret, Record};
+use crate::log::{LogView, Position, Segment};
 use crate::prefetch::prefetch_bytes;
 use crate::seeded::{Bug, planted};
-use bytes::Bytes;
-use kvorum_protocol::hash::hash64;
-use kvorum_protocol::limits::SCAN_PAGE_BYTES;
+use kvorum_protocol::Version;
 use kvorum_protocol::response::StoredEntry;
-use kvorum_protocol::{Entry, ScanPage, ShardId, Version};
 use parking_lot::{RwLock, RwLockWriteGuard};
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Most slots of the index that one page of a scan looks at; bounds how long it holds a worker where few keys match.
-const SCAN_SLOTS_MAX: usize = 16 * 1024;
 /// Most times that a record is looked up whose segment has gone in between. Each further time takes another compaction
 /// that moves the key and ends within the moment between look-up and read.
-const LOOK_UPS_MAX: usize = 8;
+pub(super) const LOOK_UPS_MAX: usize = 8;
 
 /// How much of a record is fetched ahead, in bytes: all of a small one.
 const PREFETCH_BYTES: u32 = 192;
 /// How many keys are worth fetching at a time: more at once than a processor waits for, and few enough for its nearest cache.
 pub const PREFETCH_KEYS: usize = 16;
 
-/// Why a record that the index points at can't be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// The segment is not there, or does not reach that far.
-    #[error("the log has no record at segment {0} offset {1}")]
-    Missing(u32, u32),
-    /// The record is damaged.
-    #[error("the record at {position}: {reason}")]
-    Damaged {
-        /// Where it lies.
-        position: Position,
-        /// What is wrong with it.
-        reason: OperationsError,
-    },
-    /// The record is sound, and was written for another place.
-    #[error("the record at {0} is not the one that was written there")]
-    Misplaced(Position),
-    /// Its segment was read again from the medium, which does not hold what it should.
-    #[error("segment {}, offset {}: {damage}", position.segment, position.offset)]
-    Medium {
-        /// Where the damage is.
-        position: Position,
-        /// What it is.
-        damage: Damage,
-    },
-}
-
-impl ReadError {
-    /// What it says of the replica's log.
-    pub fn of_log(self, shard: ShardId) -> LogError {
-        let (position, damage) = match self {
-            ReadError::Missing(segment, offset) => (Position { segment, offset }, Damage::RecordMissing),
-            ReadError::Medium { position, damage } => (position, damage),
-            ReadError::Damaged { position, .. } | ReadError::Misplaced(position) => (position, Damage::StoredRecord),
-        };
-        LogError::Damaged { shard, position, damage }
-    }
-}
-
-/// A key's record, copied out of the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Found {
-    /// Value, version and expiry.
-    pub entry: Entry,
-    /// Where the record lies.
-    pub position: Position,
-}
-
-/// A record that the index points at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Place {
-    pub(super) position: Position,
-    pub(super) version: Version,
-    /// What it takes in its segment.
-    pub(super) bytes: u64,
-}
-
 /// What a key's record is, for whoever may not be kept long.
 #[derive(Clone, Debug)]
 pub enum Located {
     /// A small record, read.
     Small(Option<Found>),
-    /// A large one: this much is certain, and reading it takes milliseconds.
-    Large(LargeRecord),
-}
-
-/// A large record that a key had when it was looked up. Its bytes don't change, so that it may be read later, by another
-/// thread, whatever becomes of the key.
-#[derive(Clone, Debug)]
-pub struct LargeRecord {
-    segment: Arc<Segment>,
-    position: Position,
-    header: RecordHeader,
-    log_time_ms: u64,
-}
-
-/// A part of a segment.
-struct SegmentSlice {
-    segment: Arc<Segment>,
-    offset: u32,
-    length: u32,
-}
-
-impl AsRef<[u8]> for SegmentSlice {
-    fn as_ref(&self) -> &[u8] {
-        self.segment.read(self.offset, self.length).expect("it was read before, and what is written stays")
-    }
-}
-
-impl LargeRecord {
-    /// Verifies the record. Its value is not copied: it keeps the segment's mapping. `None` if it had expired.
-    ///
-    /// # Errors
-    /// As [`StoreReader::get`].
-    pub fn read(&self) -> Result<Option<Found>, ReadError> {
-        let Position { segment, offset } = self.position;
-        let missing = ReadError::Missing(segment, offset);
-        let bytes = self.segment.read(offset, self.header.record_bytes() as u32).ok_or(missing)?;
-        let record = sound(&self.segment, self.position, &self.header, bytes)?;
-        if record.expires_at_ms.is_some_and(|at| at <= self.log_time_ms) {
-            return Ok(None);
-        }
-        let length = record.value.len() as u32;
-        let offset = offset + self.header.record_bytes() as u32 - length;
-        let value = Bytes::from_owner(SegmentSlice { segment: Arc::clone(&self.segment), offset, length });
-        let entry = Entry { value, version: Version(record.version.0), expires_at_ms: record.expires_at_ms };
-        Ok(Some(Found { entry, position: self.position }))
-    }
-}
-
-/// The header of the record at a position of this segment, and all of its bytes. Nothing is verified.
-fn stored_bytes(segment: &Segment, position: Position) -> Result<(RecordHeader, &[u8]), ReadError> {
-    let missing = ReadError::Missing(position.segment, position.offset);
-    let header = segment.read(position.offset, RECORD_HEADER_BYTES as u32).ok_or(missing)?;
-    let header = RecordHeader::parse(header.first_chunk().expect("as many bytes as were asked for"))
-        .map_err(|reason| ReadError::Damaged { position, reason })?;
-    Ok((header, segment.read(position.offset, header.record_bytes() as u32).ok_or(missing)?))
-}
-
-/// The record at a position of this segment, if its checksum is right and it was written there.
-///
-/// # Errors
-/// If it is not: the log is damaged.
-pub(crate) fn stored_record(segment: &Segment, position: Position) -> Result<Record<'_>, ReadError> {
-    let (header, bytes) = stored_bytes(segment, position)?;
-    sound(segment, position, &header, bytes)
-}
-
-/// The record at a position, whose bytes are these, if its checksum is right and it was written there.
-fn sound<'a>(
-    segment: &Segment,
-    position: Position,
-    header: &RecordHeader,
-    bytes: &'a [u8],
-) -> Result<Record<'a>, ReadError> {
-    let record = header.record(bytes).map_err(|reason| ReadError::Damaged { position, reason })?;
-    if segment.is_in_place(position.offset, bytes) { Ok(record) } else { Err(ReadError::Misplaced(position)) }
+    /// A large one: this much is certain, and reading its value takes milliseconds.
+    Large(StoredRecord),
 }
 
 /// The shared half of a shard's state. Only the shard's own actor changes it.
 #[derive(Debug)]
 pub struct StoreReader {
     pub(super) index: Index,
+    /// What the index's order is keyed with. Set before the first key is in it.
+    secret: OnceLock<IndexSecret>,
     pub(super) live: LiveBytes,
     log: Arc<LogView>,
     log_time_ms: AtomicU64,
     /// Of the last effective write.
     version: AtomicU64,
+    /// What it takes in memory to know when keys expire.
+    expiry_bytes: AtomicU64,
     /// An entry that holds an ATOMIC is being applied.
     held_back: AtomicBool,
     /// Held while that lasts; others touch it only then.
@@ -196,24 +66,26 @@ impl Drop for HeldBack<'_> {
     }
 }
 
-/// Fetches into the processor's caches what looking up these keys, given by their hashes, will read. Without it each look-up
+/// Fetches into the processor's caches what looking up these keys, given by their places in the order, will read. Without it each look-up
 /// waits for memory several times in turn, the next place being found in the one before; here all keys take a step together.
 /// Worth it for two keys or more, and for [`PREFETCH_KEYS`] at most. Costs some ten nanoseconds per key.
 pub fn prefetch_keys<'a>(keys: impl Iterator<Item = (&'a StoreReader, u64)> + Clone) {
     for step in 0..PREFETCH_STEPS {
-        keys.clone().for_each(|(reader, hash)| reader.index.prefetch(hash, step));
+        keys.clone().for_each(|(reader, order)| reader.index.prefetch(order, step));
     }
-    keys.for_each(|(reader, hash)| reader.prefetch_record(hash));
+    keys.for_each(|(reader, order)| reader.prefetch_record(order));
 }
 
 impl StoreReader {
     pub(super) fn new(index: Index, log: Arc<LogView>) -> Self {
         StoreReader {
             index,
+            secret: OnceLock::new(),
             live: LiveBytes::default(),
             log,
             log_time_ms: AtomicU64::new(0),
             version: AtomicU64::new(0),
+            expiry_bytes: AtomicU64::new(0),
             held_back: AtomicBool::new(false),
             turn: RwLock::new(()),
             damage: OnceLock::new(),
@@ -233,8 +105,25 @@ impl StoreReader {
     }
 
     /// Passes a result on, and notes what is wrong.
-    fn noting<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+    pub(super) fn noting<T>(&self, result: Result<T, ReadError>) -> Result<T, ReadError> {
         result.inspect_err(|damage| self.report_damage(*damage))
+    }
+
+    /// What the order is keyed with, if that is settled.
+    pub fn secret(&self) -> Option<IndexSecret> {
+        self.secret.get().copied()
+    }
+
+    /// Settles what the order is keyed with, unless it is. The index must be empty.
+    pub(super) fn settle_secret(&self, secret: IndexSecret) {
+        // The first one counts.
+        let _ = self.secret.set(secret);
+    }
+
+    /// Where a key stands in the order of the index. Costs some ten nanoseconds.
+    pub fn order(&self, key: &[u8]) -> u64 {
+        let none = IndexSecret::default();
+        self.index.order(order_of(self.secret.get().unwrap_or(&none), key))
     }
 
     /// The log whose records the index points at.
@@ -258,9 +147,13 @@ impl StoreReader {
         self.live.total()
     }
 
-    /// What the index takes in memory, in bytes. Costs two loads.
+    /// What the index takes in memory, in bytes, and what is kept of when keys expire. Costs three loads.
     pub fn index_bytes(&self) -> u64 {
-        self.index.bytes()
+        self.index.bytes() + self.expiry_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_expiry_bytes(&self, bytes: u64) {
+        self.expiry_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// The version of the last applied write, or of one shortly before.
@@ -277,18 +170,18 @@ impl StoreReader {
         self.log_time_ms.load(Ordering::Acquire)
     }
 
-    /// The key's entry, if it exists and has not expired. Copies the value; verifies the record's checksum.
+    /// The key's entry, if it exists and has not expired. Copies the value; verifies the record's checksums.
     ///
     /// # Errors
     /// If the record can't be read: the log is damaged.
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, ReadError> {
         match self.locate(key, usize::MAX)? {
             Located::Small(found) => Ok(found),
-            Located::Large(record) => self.noting(record.read()),
+            Located::Large(record) => self.noting(record.read()).map(Some),
         }
     }
 
-    /// As [`StoreReader::get`], but a record of more than `bytes_max` bytes is only found, not read.
+    /// As [`StoreReader::get`], but of a record of more than `bytes_max` bytes the value is not read.
     ///
     /// # Errors
     /// As [`StoreReader::get`].
@@ -296,124 +189,69 @@ impl StoreReader {
         self.wait_for_atomic();
         // Time first: if it moves on in between, the answer is as of a moment ago, which the caller's lease covers.
         let log_time_ms = self.log_time_ms();
-        let located = self.look_up(hash64(key), |position| self.locate_at(position, key, bytes_max, log_time_ms))?;
+        let located = self.look_up(self.order(key), |position| {
+            self.with_key_at(position, key, |stored, segment| {
+                Ok(if stored.has_expired(log_time_ms) {
+                    Located::Small(None)
+                } else if stored.bytes() > bytes_max {
+                    Located::Large(stored.keep(segment))
+                } else {
+                    Located::Small(Some(Found { entry: stored.entry()?, position }))
+                })
+            })
+        })?;
         Ok(located.unwrap_or(Located::Small(None)))
     }
 
-    /// `None` if the record is another key's.
-    fn locate_at(
-        &self,
-        position: Position,
-        key: &[u8],
-        bytes_max: usize,
-        log_time_ms: u64,
-    ) -> Result<Option<Located>, ReadError> {
-        let segment = self.segment_of(position)?;
-        let (header, bytes) = stored_bytes(&segment, position)?;
-        if header.record_bytes() > bytes_max && header.key(bytes) == key {
-            return Ok(Some(Located::Large(LargeRecord { segment, position, header, log_time_ms })));
-        }
-        let record = sound(&segment, position, &header, bytes)?;
-        let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
-        Ok((record.key == key)
-            .then(|| Located::Small((!expired).then(|| Found { entry: entry_of(&record, true), position }))))
+    /// The key's record, expired or not. Reads no value of more than a few hundred bytes.
+    ///
+    /// # Errors
+    /// As [`StoreReader::get`].
+    pub fn find(&self, key: &[u8]) -> Result<Option<StoredRecord>, ReadError> {
+        self.wait_for_atomic();
+        self.look_up(self.order(key), |position| {
+            self.with_key_at(position, key, |stored, segment| Ok(stored.keep(segment)))
+        })
     }
 
-    /// How the key is stored, if it is.
+    /// How the key is stored, if it is. Reads no value, as [`StoreReader::find`].
     ///
     /// # Errors
     /// As [`StoreReader::get`].
     pub fn explain(&self, key: &[u8]) -> Result<Option<StoredEntry>, ReadError> {
-        let found = self.get(key)?;
-        Ok(found.map(|Found { entry, position }| StoredEntry {
-            version: entry.version,
-            value_bytes: entry.value.len() as u32,
-            expires_at_ms: entry.expires_at_ms,
-            segment: position.segment,
-            offset: position.offset,
+        let log_time_ms = self.log_time_ms();
+        let found = self.find(key)?.filter(|found| found.expires_at_ms().is_none_or(|at| at > log_time_ms));
+        Ok(found.map(|found| StoredEntry {
+            version: found.version(),
+            value_bytes: found.value_bytes() as u32,
+            expires_at_ms: found.expires_at_ms(),
+            segment: found.position().segment,
+            offset: found.position().offset,
         }))
     }
 
-    /// A page of keys in hash order, see [`kvorum_protocol::ScanRequest`]. Goes on from bucket to bucket of the index until
-    /// the page is full or it has looked at [`SCAN_SLOTS_MAX`] slots; so a page may be short, or empty, and not the last.
-    ///
-    /// # Errors
-    /// As [`StoreReader::get`].
-    pub fn scan(&self, cursor: u64, prefix: &[u8], limit: usize, values: bool) -> Result<ScanPage, ReadError> {
-        self.wait_for_atomic();
-        let log_time_ms = self.log_time_ms();
-        let mut page = ScanPage { entries: Vec::new(), next: Some(cursor) };
-        let (mut bytes, mut looked_at) = (0, 0);
-        while let Some(from) = page.next
-            && page.entries.len() < limit
-            && bytes < SCAN_PAGE_BYTES
-            && looked_at < SCAN_SLOTS_MAX
-        {
-            let (slots, next) = self.index.scan(from, limit - page.entries.len());
-            page.next = next;
-            for group in slots.chunk_by(|one, next| one.order == next.order) {
-                if bytes >= SCAN_PAGE_BYTES {
-                    page.next = Some(group[0].order);
-                    break;
-                }
-                looked_at += group.len();
-                let before = page.entries.len();
-                self.push_entries(group, &mut page.entries, |record| {
-                    let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
-                    let wanted = !expired && record.key.starts_with(prefix);
-                    wanted.then(|| (Bytes::copy_from_slice(record.key), entry_of(record, values)))
-                })?;
-                bytes += page.entries[before..].iter().map(|(key, entry)| key.len() + entry.value.len()).sum::<usize>();
-            }
-        }
-        Ok(page)
-    }
-
-    /// Adds what `entry` makes of the records of a group of slots that share their order. A slot whose segment is gone
-    /// was moved by compaction since it was looked up; then the whole group is looked up again.
-    fn push_entries(
+    /// What `use_it` makes of the record at a position, with its segment; `None` if the record is another key's.
+    fn with_key_at<T>(
         &self,
-        group: &[Slot],
-        entries: &mut Vec<(Bytes, Entry)>,
-        entry: impl Fn(&Record<'_>) -> Option<(Bytes, Entry)>,
-    ) -> Result<(), ReadError> {
-        let before = entries.len();
-        let mut slots = Cow::Borrowed(group);
-        let mut look_ups = 1;
-        loop {
-            let result =
-                slots.iter().try_for_each(|slot| self.read_at(slot.position, |record| entries.extend(entry(record))));
-            if !matches!(result, Err(ReadError::Missing(..))) || look_ups == LOOK_UPS_MAX {
-                return self.noting(result);
-            }
-            look_ups += 1;
-            entries.truncate(before);
-            slots = Cow::Owned(self.index.slots_at(group[0].order));
-        }
-    }
-
-    /// The record of a key whose hash is known, expired or not.
-    fn with_record<T>(
-        &self,
-        hash: u64,
+        position: Position,
         key: &[u8],
-        mut use_it: impl FnMut(&Record<'_>, Position) -> T,
+        use_it: impl FnOnce(&Stored<'_>, &Arc<Segment>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
-        self.look_up(hash, |position| {
-            self.read_at(position, |record| (record.key == key).then(|| use_it(record, position)))
-        })
+        let segment = self.segment_of(position)?;
+        let stored = Stored::at(&segment, position)?;
+        if stored.head.key == key { use_it(&stored, &segment).map(Some) } else { Ok(None) }
     }
 
-    /// Calls `read` with each position whose key may have this hash, until it returns something. If a segment is gone,
+    /// Calls `read` with each position whose key may have this place, until it returns something. If a segment is gone,
     /// compaction has moved the record between look-up and read, and it is looked up again.
     fn look_up<T>(
         &self,
-        hash: u64,
+        order: u64,
         mut read: impl FnMut(Position) -> Result<Option<T>, ReadError>,
     ) -> Result<Option<T>, ReadError> {
         let mut look_ups = 1;
         loop {
-            let result = self.look_up_once(hash, &mut read);
+            let result = self.look_up_once(order, &mut read);
             if !matches!(result, Err(ReadError::Missing(..))) || look_ups == LOOK_UPS_MAX {
                 return self.noting(result);
             }
@@ -423,13 +261,13 @@ impl StoreReader {
 
     fn look_up_once<T>(
         &self,
-        hash: u64,
+        order: u64,
         mut read: impl FnMut(Position) -> Result<Option<T>, ReadError>,
     ) -> Result<Option<T>, ReadError> {
         let mut failure = None;
-        let found = self.index.find(hash, |position| {
+        let found = self.index.find(order, |position| {
             read(position).unwrap_or_else(|error| {
-                // What is missing is worth another look-up, whatever is wrong with another key of this hash.
+                // What is missing is worth another look-up, whatever is wrong with another key of this place.
                 failure = failure.filter(|before| matches!(before, ReadError::Missing(..))).or(Some(error));
                 None
             })
@@ -441,12 +279,16 @@ impl StoreReader {
         }
     }
 
-    fn read_at<T>(&self, position: Position, use_it: impl FnOnce(&Record<'_>) -> T) -> Result<T, ReadError> {
+    fn read_at<T>(
+        &self,
+        position: Position,
+        use_it: impl FnOnce(&Stored<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         let segment = self.segment_of(position)?;
-        Ok(use_it(&stored_record(&segment, position)?))
+        use_it(&Stored::at(&segment, position)?)
     }
 
-    fn segment_of(&self, position: Position) -> Result<Arc<Segment>, ReadError> {
+    pub(super) fn segment_of(&self, position: Position) -> Result<Arc<Segment>, ReadError> {
         self.log.segment(position.segment).ok_or(ReadError::Missing(position.segment, position.offset))
     }
 
@@ -460,7 +302,7 @@ impl StoreReader {
     }
 
     /// Waits while an ATOMIC is being applied: microseconds, and as long as applying one entry at most.
-    fn wait_for_atomic(&self) {
+    pub(super) fn wait_for_atomic(&self) {
         if self.held_back.load(Ordering::SeqCst) {
             drop(self.turn.read());
         }
@@ -471,62 +313,61 @@ impl StoreReader {
     /// # Errors
     /// If a record that may be the key's can't be read: to go on without it would leave a slot behind that nobody takes
     /// out, and with it a value that was overwritten or removed.
-    pub(super) fn place_of(&self, hash: u64, key: &[u8]) -> Result<Option<Place>, ReadError> {
-        self.with_record(hash, key, |record, position| Place {
-            position,
-            version: record.version,
-            bytes: record.bytes() as u64,
-        })
+    pub(super) fn place_of(&self, order: u64, key: &[u8]) -> Result<Option<Place>, ReadError> {
+        self.look_up(order, |position| self.with_key_at(position, key, |stored, _| Ok(stored.place())))
     }
 
     /// Points the record's key at `position`, in place of `old`.
-    pub(super) fn put(&self, hash: u64, old: Option<Place>, record: &Record<'_>, position: Position) {
-        self.index.put(hash, old.map(|old| old.position), position);
+    pub(super) fn put(&self, order: u64, old: Option<Place>, record: &Record<'_>, position: Position) {
+        self.index.put(order, old.map(|old| old.position), position);
         self.live.add(position.segment, record.bytes() as u64);
         if let Some(old) = old {
             self.live.take(old.position.segment, old.bytes);
         }
     }
 
-    /// Fetches the first record that a key of this hash may have.
-    fn prefetch_record(&self, hash: u64) {
-        let Some(position) = self.index.find(hash, Some) else { return };
+    /// Fetches the first record that a key of this place may have.
+    fn prefetch_record(&self, order: u64) {
+        let Some(position) = self.index.find(order, Some) else { return };
         let Some(segment) = self.log.segment(position.segment) else { return };
         let bytes = segment.written().saturating_sub(position.offset).min(PREFETCH_BYTES);
         segment.read(position.offset, bytes).into_iter().for_each(prefetch_bytes);
     }
 
     /// Removes the slot that points at `place`, if there is one.
-    pub(super) fn remove(&self, hash: u64, place: Place) {
-        if self.index.remove(hash, place.position) {
+    pub(super) fn remove(&self, order: u64, place: Place) {
+        if self.index.remove(order, place.position) {
             self.live.take(place.position.segment, place.bytes);
         }
     }
 
-    /// Removes keys of this hash whose records have expired by `log_time_ms`.
-    pub(super) fn remove_expired(&self, hash: u64, log_time_ms: u64) {
-        for slot in self.index.slots_at(self.index.order(hash)) {
-            let due = self.read_at(slot.position, |record| {
-                let expired = record.expires_at_ms.is_some_and(|at| at <= log_time_ms);
-                let place = Place { position: slot.position, version: record.version, bytes: record.bytes() as u64 };
-                (expired || planted(Bug::OverwrittenRecordExpires)).then_some(place)
+    /// Removes the keys at this place in the order whose records expire at `at_ms`. Log time has come that far. Reads no value,
+    /// as [`StoreReader::find`].
+    pub(super) fn remove_expired(&self, order: u64, at_ms: u64) {
+        for slot in self.index.slots_at(order) {
+            let due = self.read_at(slot.position, |stored| {
+                let expired = stored.head.expires_at_ms == Some(at_ms) || planted(Bug::OverwrittenRecordExpires);
+                Ok(expired.then(|| stored.place()))
             });
             // A record that can't be read stays. The damage is noted, and the host ends this replica.
-            if let Ok(Some(place)) = self.noting(due) {
-                self.remove(hash, place);
+            if let Ok(Some(place)) = self.noting(due)
+                && self.index.remove_at(slot)
+            {
+                self.live.take(place.position.segment, place.bytes);
             }
         }
     }
 
     /// Points the key that is at `old` at `new`, where the same record lies: whoever has put it there has verified it, and
     /// here its header is looked at only. Returns whether there was such a key.
-    pub(super) fn relocate(&self, hash: u64, old: Position, new: Position) -> Result<bool, ReadError> {
-        let bytes = stored_bytes(&*self.segment_of(new)?, new)?.0.record_bytes() as u64;
-        let moved = self.index.relocate(hash, old, new);
+    pub(super) fn relocate(&self, order: u64, old: Position, new: Position) -> Result<bool, ReadError> {
+        let segment = self.segment_of(new)?;
+        let bytes = stored_header(&segment, new)?.record_bytes() as u64;
+        let moved = self.index.relocate(order, old, new);
         if !moved && planted(Bug::OverwrittenRecordMovedBack) {
-            let key = self.read_at(new, |record| record.key.to_vec())?;
-            if let Some(now) = self.place_of(hash, &key)? {
-                self.index.put(hash, Some(now.position), new);
+            let key = self.read_at(new, |stored| Ok(stored.head.key.to_vec()))?;
+            if let Some(now) = self.place_of(order, &key)? {
+                self.index.put(order, Some(now.position), new);
                 self.live.add(new.segment, bytes);
                 self.live.take(now.position.segment, now.bytes);
             }
@@ -540,13 +381,5 @@ impl StoreReader {
 
     pub(crate) fn set_log_time(&self, log_time_ms: u64) {
         self.log_time_ms.store(log_time_ms, Ordering::Release);
-    }
-}
-
-fn entry_of(record: &Record<'_>, with_value: bool) -> Entry {
-    Entry {
-        value: if with_value { Bytes::copy_from_slice(record.value) } else { Bytes::new() },
-        version: Version(record.version.0),
-        expires_at_ms: record.expires_at_ms,
     }
 }

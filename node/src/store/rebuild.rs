@@ -4,17 +4,16 @@
 //! of a shard's effective writes. Tombstones stand in the index meanwhile, so that they win over older records that come
 //! after them. Records that have expired do as well.
 
-use super::reader::Place;
+use super::stored::Place;
 use super::{ApplyError, ReadError, Store};
 use crate::log::Position;
 use crate::log::operations::{Operations, Record};
 use bytes::Bytes;
-use kvorum_protocol::hash::hash64;
 
 /// A tombstone that was put into the index, and may have been replaced by a newer record since.
 #[derive(Debug)]
 pub(super) struct ScannedTombstone {
-    hash: u64,
+    order: u64,
     place: Place,
 }
 
@@ -30,17 +29,16 @@ impl Store {
         if record.version > self.version {
             return Ok(());
         }
-        let hash = hash64(record.key);
-        let old = self.reader.place_of(hash, record.key)?;
+        let order = self.reader.order(record.key);
+        let old = self.reader.place_of(order, record.key)?;
         if old.is_some_and(|old| old.version >= record.version) {
             return Ok(());
         }
-        self.reader.put(hash, old, record, position);
+        self.point_at(order, old, record, position);
         if record.tombstone {
-            let place = Place { position, version: record.version, bytes: record.bytes() as u64 };
-            self.scanned_tombstones.push(ScannedTombstone { hash, place });
-        } else if let Some(at) = record.expires_at_ms {
-            self.expiry.push(at, hash);
+            let bytes = record.bytes() as u64;
+            let place = Place { position, version: record.version, expires_at_ms: record.expires_at_ms, bytes };
+            self.scanned_tombstones.push(ScannedTombstone { order, place });
         }
         Ok(())
     }
@@ -65,8 +63,8 @@ impl Store {
 
     /// All records have been scanned: takes tombstones, and what has expired, out of the index.
     pub fn finish_scan(&mut self) {
-        for ScannedTombstone { hash, place } in std::mem::take(&mut self.scanned_tombstones) {
-            self.reader.remove(hash, place);
+        for ScannedTombstone { order, place } in std::mem::take(&mut self.scanned_tombstones) {
+            self.reader.remove(order, place);
         }
         self.drop_expired(usize::MAX);
     }

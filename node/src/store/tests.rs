@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::log::disk::memory::MemoryDisk;
-use crate::log::operations::{OperationsBuilder, RECORD_HEADER_BYTES, SessionRecord};
+use crate::log::operations::{IndexSecret, OperationsBuilder, RECORD_HEADER_BYTES, SessionRecord};
 use crate::log::{Disk, InlineSource, LogOptions, Segment, ShardLog};
 use bytes::Bytes;
+use kvorum_protocol::hash::hash64;
+use kvorum_protocol::limits::SCAN_PAGE_BYTES;
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
-use kvorum_protocol::{ClientId, ShardId, Term};
+use kvorum_protocol::{ClientId, ScanCursor, ShardId, Term};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,21 +42,21 @@ struct Fixture {
     disk: Arc<MemoryDisk>,
     log: ShardLog,
     store: Store,
-    hash_bits: u32,
+    order_bits: u32,
     /// All records in segments that were not compacted away, by place.
     records: BTreeMap<Position, Written>,
 }
 
 impl Fixture {
-    fn new(hash_bits: u32) -> Self {
+    fn new(order_bits: u32) -> Self {
         let memory = MemoryDisk::new();
         let disk: Arc<dyn Disk> = Arc::clone(&memory) as _;
         let source = Arc::new(InlineSource::new(Arc::clone(&disk)));
         let small = LogOptions::new(source);
         let options = LogOptions { segment_bytes_first: SEGMENT_BYTES, segment_bytes_max: SEGMENT_BYTES, ..small };
         let (log, _) = ShardLog::open(&disk, ShardId(3), None, options).unwrap();
-        let store = Store::with_hash_bits(log.view(), hash_bits);
-        Fixture { disk: memory, log, store, hash_bits, records: BTreeMap::new() }
+        let store = Store::with_order_bits(log.view(), order_bits);
+        Fixture { disk: memory, log, store, order_bits, records: BTreeMap::new() }
     }
 
     /// Puts a payload into the log, whatever its version, and notes its records.
@@ -84,8 +86,16 @@ impl Fixture {
         self.store.apply(&entry, at).unwrap();
     }
 
+    /// An entry of this log time. The first one brings the secret.
+    fn entry(&self, time_ms: u64) -> OperationsBuilder {
+        match self.store.lacks_secret() {
+            true => OperationsBuilder::with_secret(time_ms, self.store.version(), IndexSecret([7; 16])),
+            false => OperationsBuilder::new(time_ms, self.store.version()),
+        }
+    }
+
     fn write(&mut self, time_ms: u64, key: &str, value: Option<&str>, expires_at_ms: Option<u64>) {
-        let mut builder = OperationsBuilder::new(time_ms, self.store.version());
+        let mut builder = self.entry(time_ms);
         let version = builder.push_record(key.as_bytes(), value.map(str::as_bytes), expires_at_ms);
         let sequence = version.0;
         let client = ClientId(Uuid::from_u128(u128::from(sequence % 3)));
@@ -144,15 +154,15 @@ impl Fixture {
         let mut moved = Vec::new();
         for (at, written) in &doomed {
             match self.store.reader().fate(&written.record(), *at, lowest) {
-                Fate::Keep => moved.push((hash64(&written.key), *at, self.copy(written, false))),
+                Fate::Keep { order } => moved.push((order, *at, self.copy(written, false))),
                 Fate::KeepTombstone => {
                     self.copy(written, true);
                 }
                 Fate::Drop => {}
             }
         }
-        for (hash, old, new) in moved {
-            assert!(self.store.relocate(hash, old, new).unwrap());
+        for (order, old, new) in moved {
+            assert!(self.store.relocate(order, old, new).unwrap());
         }
         for victim in victims {
             assert_eq!(self.store.reader().live_bytes(*victim), 0, "nothing is left in segment {victim}");
@@ -168,7 +178,7 @@ impl Fixture {
     fn restored(&self) -> Store {
         let mut base = Vec::new();
         self.store.encode_base(&mut base);
-        Store::restore_with_hash_bits(self.log.view(), &base, self.hash_bits).unwrap()
+        Store::restore_with_order_bits(self.log.view(), &base, self.order_bits).unwrap()
     }
 
     /// Rebuilt from all records, in an order that follows from `seed`.
@@ -200,12 +210,25 @@ fn counted(store: &Store, records: &BTreeMap<Position, Written>) -> BTreeMap<u32
     counts
 }
 
+/// When the records that the index points at expire, and where their keys stand in the order.
+fn expiring(store: &Store, records: &BTreeMap<Position, Written>) -> Vec<(u64, u64)> {
+    let dump = store.dump_index();
+    let pointed_at = (0..dump.len()).map(|slot| &records[&dump.position(slot).unwrap()]);
+    let mut expiring: Vec<_> =
+        pointed_at.filter_map(|written| Some((written.expires_at_ms?, store.reader().order(&written.key)))).collect();
+    expiring.sort_unstable();
+    expiring
+}
+
 fn assert_same(one: &Store, other: &Store, records: &BTreeMap<Position, Written>) {
     assert_eq!(one.digest().unwrap(), other.digest().unwrap());
     assert_eq!(one.reader().keys(), other.reader().keys());
     assert_eq!((one.applied(), one.version()), (other.applied(), other.version()));
     assert_eq!(one.reader().log_time_ms(), other.reader().log_time_ms());
     for store in [one, other] {
+        assert_eq!(store.contradiction(), Ok(None));
+        let (expiring, order) = (expiring(store, records), store.expiry.iter().collect::<Vec<_>>());
+        assert_eq!((order, store.expiry.len()), (expiring.clone(), expiring.len()), "one for each key that expires");
         assert_eq!(store.reader().live.all(), counted(store, records));
         assert_eq!(store.reader().live_bytes_total(), counted(store, records).values().sum::<u64>());
     }
@@ -217,11 +240,11 @@ proptest! {
     /// records in any order, is the same, and goes on the same.
     #[test]
     fn comes_back_from_a_dump_and_from_its_records(
-        hash_bits in prop_oneof![Just(2_u32), Just(64)],
+        order_bits in prop_oneof![Just(2_u32), Just(64)],
         steps in proptest::collection::vec((0..12_u8, 0..9_u8, 1..600_usize), 1..120),
         seed: u64,
     ) {
-        let mut fixture = Fixture::new(hash_bits);
+        let mut fixture = Fixture::new(order_bits);
         let mut time_ms = 1_000;
         for (kind, key, size) in steps {
             time_ms += 7;
@@ -264,13 +287,13 @@ proptest! {
 /// Records of one entry are looked up together, but take effect one after the other.
 #[test]
 fn an_entry_of_many_records_does_what_each_would_alone() {
-    for hash_bits in [2, 64] {
+    for order_bits in [2, 64] {
         let writes = |number: u64| {
             let value = format!("value {number}");
             (format!("key {}", number * number % 23), (number % 5 != 4).then_some(value))
         };
         let count = 3 * PREFETCH_KEYS as u64 + 1;
-        let (mut together, mut alone) = (Fixture::new(hash_bits), Fixture::new(hash_bits));
+        let (mut together, mut alone) = (Fixture::new(order_bits), Fixture::new(order_bits));
         let mut builder = OperationsBuilder::new(1_000, Version(0));
         for (key, value) in (0..count).map(writes) {
             builder.push_record(key.as_bytes(), value.as_deref().map(str::as_bytes), None);
@@ -315,9 +338,9 @@ fn bytes_of_a_dump_are_frozen() {
     let hex: String = fixture.store.dump_index().bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let frozen = concat!(
         "020000000000000001000000000000000100000000000000",
-        "5a573f84d8441c0bf000000001000000",
-        "c6e61f4e961eb6328000000001000000",
-        "d0070000000000003f84d8441c0b5a57",
+        "4cca18b54221aba70001000001000000",
+        "f9c5a6ada80684f99000000001000000",
+        "d0070000000000004cca18b54221aba7",
         "01000000000000003000000000000000",
     );
     assert_eq!(hex, frozen);
@@ -370,6 +393,132 @@ fn a_longer_life_is_not_cut_short_by_the_one_before() {
     assert_eq!((fixture.value("k"), fixture.store.reader().keys()), (None, 2));
 }
 
+/// What is kept of when keys expire follows the keys that are there, and not what was written.
+#[test]
+fn memory_of_expiry_follows_the_keys() {
+    let mut fixture = Fixture::new(64);
+    let empty = fixture.store.reader().index_bytes();
+    for number in 0..10_000 {
+        fixture.write(1_000 + number, "k", Some("v"), Some(86_400_000 + number));
+    }
+    assert_eq!((fixture.store.expiry.len(), fixture.store.next_expiry_ms()), (1, Some(86_409_999)));
+    assert!(fixture.store.dump_index().bytes().len() < 200, "neither does the hint hold more");
+    let index = fixture.store.reader().index.bytes();
+    assert!(fixture.store.reader().index_bytes() > index && index >= empty, "the bound on the index sees it");
+    fixture.write(20_000, "k", Some("v"), None);
+    assert_eq!((fixture.store.expiry.len(), fixture.store.next_expiry_ms()), (0, None), "a write without an end");
+    fixture.write(20_000, "k", Some("v"), Some(86_400_000));
+    fixture.write(20_000, "k", None, None);
+    assert_eq!((fixture.store.expiry.len(), fixture.store.reader().keys()), (0, 0), "a removal");
+}
+
+/// Many large values that expire together are taken out a few at a time, and none of them is read.
+#[test]
+fn expiry_reads_no_values_and_is_bounded() {
+    const KEYS: usize = 3 * EXPIRED_PER_ENTRY;
+    let mut fixture = Fixture::new(64);
+    let value = "v".repeat(2_000);
+    for number in 0..KEYS {
+        fixture.write(1_000, &format!("key {number}"), Some(&value), Some(2_000));
+    }
+    let mut entries = 0;
+    while fixture.store.reader().keys() > 0 {
+        let before = (fixture.store.reader().keys(), bytes_read());
+        let tick = OperationsBuilder::new(3_000, fixture.store.version());
+        fixture.commit(tick);
+        let taken = (before.0 - fixture.store.reader().keys()) as usize;
+        assert!(taken <= EXPIRED_PER_ENTRY, "{taken} keys in one entry");
+        assert!(bytes_read() - before.1 <= taken * 64, "{} bytes for {taken} keys", bytes_read() - before.1);
+        entries += 1;
+    }
+    assert_eq!((entries, fixture.store.expiry.len(), fixture.store.next_expiry_ms()), (3, 0, None));
+
+    // However many are written, they don't pile up.
+    for round in 0..4 {
+        let mut builder = OperationsBuilder::new(4_000 + 10 * round, fixture.store.version());
+        (0..2_000).for_each(|key| {
+            builder.push_record(format!("{round} {key}").as_bytes(), Some(b"v"), Some(4_005 + 10 * round));
+        });
+        fixture.commit(builder);
+        assert!(fixture.store.reader().keys() <= 2_000, "{} keys in round {round}", fixture.store.reader().keys());
+    }
+}
+
+/// The secret of the first entry that has one counts, and comes back with the base.
+#[test]
+fn the_secret_of_the_order_is_settled_once_and_stays() {
+    let mut fixture = Fixture::new(64);
+    assert!(fixture.store.lacks_secret());
+    fixture.write(1_000, "k", Some("v"), None);
+    let (secret, order) = (fixture.store.reader().secret(), fixture.store.reader().order(b"k"));
+    assert_eq!((secret, fixture.store.lacks_secret()), (Some(IndexSecret([7; 16])), false));
+    let mut another = OperationsBuilder::with_secret(1_000, fixture.store.version(), IndexSecret([8; 16]));
+    another.push_record(b"l", Some(b"v"), None);
+    fixture.commit(another);
+    for store in [&fixture.store, &fixture.loaded(), &fixture.rebuilt(1)] {
+        assert_eq!((store.reader().secret(), store.reader().order(b"k"), store.lacks_secret()), (secret, order, false));
+        assert!(store.reader().get(b"k").unwrap().is_some() && store.reader().get(b"l").unwrap().is_some());
+    }
+    // A shard whose records came first keeps what it has.
+    let mut fixture = Fixture::new(64);
+    let mut first = OperationsBuilder::new(1_000, Version(0));
+    first.push_record(b"k", Some(b"v"), None);
+    fixture.commit(first);
+    assert!(!fixture.store.lacks_secret());
+    fixture.commit(OperationsBuilder::with_secret(1_000, fixture.store.version(), IndexSecret([8; 16])));
+    assert_eq!((fixture.store.reader().secret(), fixture.value("k").is_some()), (None, true));
+}
+
+/// Whatever keys share their place, a page keeps its bounds, and the pages together have every key once.
+#[test]
+fn a_page_of_a_scan_ends_within_keys_that_share_a_place() {
+    const KEYS: usize = 30;
+    for order_bits in [0, 1, 64] {
+        let mut fixture = Fixture::new(order_bits);
+        let value = "v".repeat(SCAN_PAGE_BYTES / 5);
+        for number in 0..KEYS {
+            // Large segments are made for large entries.
+            fixture.write(1_000, &format!("key {number}"), Some(&value), None);
+        }
+        for (limit, values, at_most) in [(1, true, 1), (7, true, 4), (7, false, 7), (100, true, 4), (100, false, KEYS)]
+        {
+            let (mut cursor, mut met) = (ScanCursor::default(), Vec::new());
+            loop {
+                let page = fixture.store.reader().scan(cursor, b"key", limit, values).unwrap();
+                assert!(page.entries.len() <= at_most, "{} of {limit}, {order_bits} bits", page.entries.len());
+                assert!(
+                    page.entries.iter().all(|(_, entry)| entry.value.len() == if values { value.len() } else { 0 })
+                );
+                met.extend(page.entries.into_iter().map(|(key, _)| key));
+                let Some(next) = page.next else { break };
+                assert!(next > cursor, "each page gets on");
+                cursor = next;
+            }
+            met.sort_unstable();
+            met.dedup();
+            assert_eq!(met.len(), KEYS, "{limit} with values: {values}, {order_bits} bits");
+        }
+    }
+}
+
+/// A page looks at so many bytes, whether its keys match or not, and reads values only if they were asked for.
+#[test]
+fn a_page_of_a_scan_looks_at_a_bounded_number_of_bytes() {
+    let mut fixture = Fixture::new(64);
+    let value = "v".repeat(1_000);
+    for number in 0..6_000 {
+        fixture.write(1_000, &format!("key {number}"), Some(&value), None);
+    }
+    let (mut cursor, mut pages, mut met) = (Some(ScanCursor::default()), 0, 0);
+    while let Some(from) = cursor {
+        let before = bytes_read();
+        let page = fixture.store.reader().scan(from, b"nobody has this", 4_096, true).unwrap();
+        assert!(bytes_read() - before <= 300 * 1_000, "a page read {} bytes", bytes_read() - before);
+        (cursor, pages, met) = (page.next, pages + 1, met + page.entries.len());
+    }
+    assert!(met == 0 && pages >= 2, "{met} entries on {pages} pages");
+}
+
 #[test]
 fn entries_up_to_the_base_add_their_records_only() {
     let mut fixture = Fixture::new(64);
@@ -417,16 +566,27 @@ fn compaction_keeps_what_counts_and_nothing_else() {
     fixture.write(2_000, "back", Some("v"), None);
     let fates = |elsewhere: Option<u64>| {
         let reader = fixture.store.reader();
-        let fate = |(at, written): (&Position, &Written)| reader.fate(&written.record(), *at, elsewhere.map(Version));
-        fixture.records.iter().map(fate).collect::<Vec<_>>()
+        let fate =
+            |(at, written): (&Position, &Written)| match reader.fate(&written.record(), *at, elsewhere.map(Version)) {
+                Fate::Keep { order } => {
+                    assert_eq!(order, reader.order(&written.key));
+                    "keep"
+                }
+                Fate::KeepTombstone => "tombstone",
+                Fate::Drop => "drop",
+            };
+        fixture.records.iter().map(fate).collect::<Vec<_>>().join(" ")
     };
-    use Fate::{Drop, Keep, KeepTombstone};
-    assert_eq!(fates(None), [Keep, Drop, Keep, Drop, Drop, Drop, Drop, Keep]);
-    assert_eq!(fates(Some(5)), [Keep, Drop, Keep, Drop, Drop, KeepTombstone, Drop, Keep]);
-    assert_eq!(fates(Some(1)), [Keep, Drop, Keep, Drop, KeepTombstone, KeepTombstone, Drop, Keep]);
+    assert_eq!(fates(None), "keep drop keep drop drop drop drop keep");
+    assert_eq!(fates(Some(5)), "keep drop keep drop drop tombstone drop keep");
+    assert_eq!(fates(Some(1)), "keep drop keep drop tombstone tombstone drop keep");
     let (at, tombstone) = fixture.records.iter().find(|(_, written)| written.value.is_none()).unwrap();
     let superseded = Written { version: Version(99), ..tombstone.clone() };
-    assert_eq!(fixture.store.reader().fate(&superseded.record(), *at, Some(Version(1))), Drop, "it never counted");
+    assert_eq!(
+        fixture.store.reader().fate(&superseded.record(), *at, Some(Version(1))),
+        Fate::Drop,
+        "it never counted"
+    );
 }
 
 #[test]
@@ -437,11 +597,11 @@ fn a_slot_moves_with_its_bytes_and_only_if_it_is_still_there() {
     let old = fixture.position("k");
     let written = fixture.records[&old].clone();
     let new = fixture.copy(&written, false);
-    let hash = hash64(b"k");
+    let order = fixture.store.reader().order(b"k");
     let nowhere = Position { segment: 77, offset: 64 };
-    assert_eq!(fixture.store.relocate(hash, old, nowhere), Err(ReadError::Missing(77, 64)));
-    assert_eq!(fixture.store.relocate(hash, old, new), Ok(true));
-    assert_eq!(fixture.store.relocate(hash, old, new), Ok(false));
+    assert_eq!(fixture.store.relocate(order, old, nowhere), Err(ReadError::Missing(77, 64)));
+    assert_eq!(fixture.store.relocate(order, old, new), Ok(true));
+    assert_eq!(fixture.store.relocate(order, old, new), Ok(false));
     assert_eq!(fixture.position("k"), new);
     let reader = fixture.store.reader();
     assert_eq!(
@@ -457,7 +617,7 @@ fn a_record_that_is_nowhere_is_missing() {
     fixture.seal();
     fixture.log.view().remove(1);
     assert!(matches!(fixture.store.reader().get(b"k"), Err(ReadError::Missing(1, _))));
-    assert!(matches!(fixture.store.reader().scan(0, &[], 10, true), Err(ReadError::Missing(1, _))));
+    assert!(matches!(fixture.store.reader().scan(ScanCursor::default(), &[], 10, true), Err(ReadError::Missing(1, _))));
 }
 
 /// A store over a log in which the record of the key "k" has rotted.
@@ -480,7 +640,7 @@ fn damage_is_never_read_and_is_noted() {
     let failure = reader.get(b"k").unwrap_err();
     assert!(matches!(failure, ReadError::Damaged { .. }), "{failure}");
     assert_eq!(reader.damage(), Some(failure));
-    assert!(reader.scan(0, &[], 10, true).is_err());
+    assert!(reader.scan(ScanCursor::default(), &[], 10, true).is_err());
 }
 
 #[test]
@@ -519,7 +679,7 @@ fn readers_find_what_compaction_moves() {
                     let found = reader.get(format!("key {number}").as_bytes());
                     assert_eq!(found.unwrap().unwrap().entry.value, "value");
                 }
-                let page = reader.scan(0, b"key", 100, true).unwrap();
+                let page = reader.scan(ScanCursor::default(), b"key", 100, true).unwrap();
                 assert_eq!(page.entries.len(), KEYS);
                 reads.fetch_add(1, Ordering::Release);
             }

@@ -97,7 +97,7 @@ impl Replica {
         let keep_from = self.log.retained_from(1);
         let reader = Arc::clone(self.store.reader());
         let mut decide = |record: &Record<'_>, at, lowest| match reader.fate(record, at, lowest) {
-            Fate::Keep => Kept::Keep,
+            Fate::Keep { order } => Kept::Keep { order },
             Fate::KeepTombstone => Kept::KeepTombstone,
             Fate::Drop => Kept::Drop,
         };
@@ -105,7 +105,7 @@ impl Replica {
         let compacted = plan.run(&mut decide, &mut |_| true).unwrap().unwrap();
         self.log.show_data(compacted.data());
         for moved in &compacted.moved {
-            assert!(self.store.relocate(moved.hash, moved.from, moved.to).unwrap());
+            assert!(self.store.relocate(moved.order, moved.from, moved.to).unwrap());
         }
         let index = self.store.dump_index();
         let checkpoint = self.log.prepare_checkpoint(self.base(), keep_from, Some(&compacted), index.bytes().clone());
@@ -369,12 +369,12 @@ identity: 2 shards, durability fsync
 last process: stopped cleanly
 journal: sound; files: 2, newest round: 5, rounds to write back: 1
 shard 0: sound; replica 2, entries to 2, checkpoint at 0, log segments 1, data segments 0, bytes 4096, records 4
-shard 1: sound; replica 2, entries to 15, checkpoint at 14, log segments 3, data segments 1, bytes 16384, records 15, keys 2 in 761 bytes at the checkpoint
+shard 1: sound; replica 2, entries to 15, checkpoint at 14, log segments 3, data segments 1, bytes 16384, records 15, keys 2 in 765 bytes at the checkpoint
 verdict: sound
 ";
 
 const GOLDEN_DATA: &str = "\
-shard 1: DAMAGED; replica 2, entries to 15, checkpoint at 14, log segments 3, data segments 1, bytes 16384, records 14, keys 2 in 761 bytes at the checkpoint
+shard 1: DAMAGED; replica 2, entries to 15, checkpoint at 14, log segments 3, data segments 1, bytes 16384, records 14, keys 2 in 765 bytes at the checkpoint
   shards/00001/0000000001.data, offset 64: a durable record is invalid
 verdict: damage in 1 place. Keep this folder and the other nodes as they are. If the other replicas of these shards are well, start the node: its damaged replicas are replaced from them";
 
@@ -391,12 +391,12 @@ verdict: damage in 1 place. Keep this folder and the other nodes as they are. If
 const GOLDEN_LOGS: &str = "\
 shard 0: DAMAGED; replica 2, log segments 1, data segments 0, bytes 4096, records 0
   shards/00000/0000000001.segment, offset 136: a durable record is invalid
-shard 1: DAMAGED; replica 2, log segments 2, data segments 1, bytes 12288, records 6, keys 2 in 761 bytes at the checkpoint
+shard 1: DAMAGED; replica 2, log segments 2, data segments 1, bytes 12288, records 6, keys 2 in 765 bytes at the checkpoint
   shards/00001/0000000003.segment: a segment is missing
 verdict: damage in 2 places. Keep this folder and the other nodes as they are. If the other replicas of these shards are well, start the node: its damaged replicas are replaced from them";
 
 const GOLDEN_HARMLESS: &str = "  note: shards/00000/0000000001.segment has a torn tail of 3704 bytes from offset 392: nothing of it was promised, a start cuts it
-shard 1: sound; replica 2, entries to 15, checkpoint at 14, log segments 3, data segments 2, bytes 20480, records 15, keys 2 in 761 bytes at the checkpoint
+shard 1: sound; replica 2, entries to 15, checkpoint at 14, log segments 3, data segments 2, bytes 20480, records 15, keys 2 in 765 bytes at the checkpoint
 note: shards/00001/0000000009.data is left over: a start removes it
 note: shards/00001/0000000009.data.new is left over: a start removes it
 note: readme.txt is no file of a node";

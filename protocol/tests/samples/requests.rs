@@ -2,7 +2,7 @@ use super::{bytes, uuid};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, Hello, Mutation, NodeId,
-    ReadMode, Request, RequestBody, RequestId, ScanRequest, ShardId, StatusScope, Version, WriteId,
+    ReadMode, Request, RequestBody, RequestId, ScanCursor, ScanRequest, ShardId, StatusScope, Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -47,8 +47,8 @@ fn questions() -> Vec<(&'static str, RequestBody)> {
         ("explain", RequestBody::Explain(bytes("user:1"))),
         ("multi-get", RequestBody::MultiGet { keys, mode: linearizable }),
         ("multi-get of nothing", RequestBody::MultiGet { keys: Vec::new(), mode: stale }),
-        ("scan from the start", scan(0, "", false, linearizable)),
-        ("scan on", scan(0x0123_4567_89ab_cdef, "user:", true, stale)),
+        ("scan from the start", scan(ScanCursor::default(), "", false, linearizable)),
+        ("scan on", scan(ScanCursor { order: 0x0123_4567_89ab_cdef, version: Version(7) }, "user:", true, stale)),
     ]
 }
 

@@ -3,8 +3,8 @@ use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
     Ack, AtomicResult, ClusterId, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply, LogIndex, NodeId,
-    NodeInfo, NodeStatus, Outcome, RequestId, Response, ResponseBody, Retry, ScanPage, ServerError, ShardId, ShardInfo,
-    ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus,
+    NodeInfo, NodeStatus, Outcome, RequestId, Response, ResponseBody, Retry, ScanCursor, ScanPage, ServerError,
+    ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus,
 };
 
 /// Every response, every error.
@@ -51,7 +51,7 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
     let applied = AtomicResult::Applied(vec![write_result(WriteStatus::Applied, 31), counted.clone()]);
     let page = ScanPage {
         entries: vec![(bytes("user:1"), entry("Ada", None)), (bytes("user:2"), entry("", Some(1_700_000_000_000)))],
-        next: Some(0x0123_4567_89ab_cdef),
+        next: Some(ScanCursor { order: 0x0123_4567_89ab_cdef, version: Version(7) }),
     };
     let results = vec![Ok(write_result(WriteStatus::Applied, 21)), Err(not_leader())];
     vec![

@@ -78,6 +78,7 @@ fn options(random: &mut ChaCha8Rng) -> Options {
         sessions_max: sometimes(random, &[1, 2, 4]),
         session_bytes_max: sometimes(random, &[500, 2_000]),
         late_copies_permille: sometimes(random, &[5, 20, 50]),
+        order_bits: sometimes(random, &[1, 2, 4]),
     }
 }
 

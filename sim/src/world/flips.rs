@@ -546,6 +546,7 @@ fn plan(seed: u64) -> Plan {
         sessions_max: 0,
         session_bytes_max: 0,
         late_copies_permille: 0,
+        order_bits: 0,
     };
     let put = |key: u32, bytes: u32| Act::Put { key, bytes, ttl_ms: None, accepted: false };
     let mut acts = Vec::new();

@@ -351,6 +351,13 @@ impl Invariants {
                     }
                     Err(_) => continue,
                 };
+                match host.shard().store().contradiction() {
+                    Ok(Some(what)) => return Some(("consistency", format!("node {at} shard {shard}: {what}"))),
+                    Err(error) if !node.damaged => {
+                        return Some(("durability", format!("node {at} shard {shard} can't be read: {error}")));
+                    }
+                    Ok(None) | Err(_) => {}
+                }
                 let (first, known) = *states.entry((*shard, applied)).or_insert((at, digest));
                 if known != digest {
                     let detail = format!(

@@ -30,7 +30,7 @@ use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext}
 use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
 use kvorum_node::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardCommand, Waker};
 use kvorum_node::shard::upkeep::{Done, DumpPermits, Job, Slice, Upkeep, UpkeepOptions};
-use kvorum_node::shard::{EntryLimits, Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
+use kvorum_node::shard::{EntryLimits, ORDER_BITS, Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
 use kvorum_node::store::SessionLimits;
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
@@ -159,6 +159,8 @@ pub(super) struct Process {
     policy: RestartPolicy<ShardId>,
     disk: Arc<dyn Disk>,
     log: LogOptions,
+    /// See [`Options`].
+    order_bits: u32,
     pub(super) queue_budget: Arc<QueueBudget>,
     upkeep: UpkeepQueue,
     /// The way through the cold data that is under way.
@@ -335,6 +337,7 @@ impl Node {
             policy: RestartPolicy::new(),
             disk,
             log,
+            order_bits: if options.order_bits == 0 { ORDER_BITS } else { options.order_bits },
             queue_budget: Arc::new(QueueBudget::new(queue_limits(options))),
             upkeep: UpkeepQueue::default(),
             scrub: None,
@@ -455,7 +458,7 @@ impl Process {
             Err(error) => return self.failed(shard, clock, Err(error.into())),
         };
         let arguments = ShardArguments {
-            config: replica.config.clone(),
+            config: ShardConfig { order_bits: self.order_bits, ..replica.config.clone() },
             incarnation: replica.incarnation,
             disk: Arc::clone(&self.disk),
             log: self.log.clone(),

@@ -63,7 +63,7 @@ impl Model {
         let mut decide = |record: &operations::Record<'_>, at, lowest_elsewhere: Option<Version>| {
             let (position, _, removed) = newest[record.key];
             if position == at && !removed {
-                Verdict::Keep
+                Verdict::Keep { order: 0 }
             } else if removed && record.tombstone && lowest_elsewhere.is_some_and(|lowest| lowest < record.version) {
                 Verdict::KeepTombstone
             } else {

@@ -75,7 +75,7 @@ impl Job {
             Work::Compact { compaction, reader } => {
                 let mut decide =
                     |record: &Record<'_>, at, lowest_elsewhere| match reader.fate(record, at, lowest_elsewhere) {
-                        Fate::Keep => Verdict::Keep,
+                        Fate::Keep { order } => Verdict::Keep { order },
                         Fate::KeepTombstone => Verdict::KeepTombstone,
                         Fate::Drop => Verdict::Drop,
                     };
