@@ -246,6 +246,8 @@ mod tests {
             durability: Durability::Fsync,
             connections: 0,
             peers_up: Vec::new(),
+            epoch: kvorum_protocol::Epoch(1),
+            stranger: false,
             resident_bytes: 0,
             cpu_us: 0,
             journal_rounds: 0,

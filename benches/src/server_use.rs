@@ -85,6 +85,8 @@ mod tests {
             durability: Durability::Fsync,
             connections: 0,
             peers_up: Vec::new(),
+            epoch: kvorum_protocol::Epoch(1),
+            stranger: false,
             resident_bytes: 7,
             cpu_us,
             journal_rounds: cpu_us / 10,

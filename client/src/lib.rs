@@ -37,6 +37,7 @@ mod pool;
 mod scan;
 
 pub mod cli;
+pub mod health;
 pub mod limits;
 pub mod retry;
 pub mod routing;

@@ -258,6 +258,7 @@ impl ShapeFlags {
     /// Fills in defaults, checks, and gives the cluster its id.
     pub(crate) fn resolve(&self) -> Result<Shape, InitError> {
         let hosts = self.host.clone().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.to_string()]);
+        let hosts: Vec<String> = hosts.iter().map(|host| without_brackets(host)).collect();
         let nodes = self.nodes.unwrap_or(if hosts.len() > 1 { hosts.len() as u16 } else { 3 });
         let shards = self.shards.unwrap_or(16);
         let replication_factor = self.replication_factor.unwrap_or(if nodes >= 3 { 3 } else { 1 });
@@ -275,6 +276,15 @@ impl ShapeFlags {
         })?;
         let is_host = |host: &String| config::is_address(&address(host, base_port));
         check("host", &listed, hosts.iter().all(is_host), || "names or IP addresses, without ports".to_owned())?;
+        let is_reachable =
+            |host: &String| host.parse::<IpAddr>().map_or(true, |ip| !ip.to_canonical().is_unspecified());
+        check("host", &listed, hosts.iter().all(is_reachable), || {
+            "addresses at which nodes can be reached; a node listens on all interfaces if its host is a name".to_owned()
+        })?;
+        let repeats = |(at, host): (usize, &String)| hosts[..at].contains(host);
+        check("host", &listed, !hosts.iter().enumerate().any(repeats), || {
+            "each host once; one host alone is that of all nodes".to_owned()
+        })?;
         let is_ring = shards.is_power_of_two() && usize::from(shards) <= SHARDS_MAX;
         check("shards", shards, is_ring, || format!("a power of two from 1 to {SHARDS_MAX}"))?;
         let is_factor = replication_factor % 2 == 1 && replication_factor <= nodes.min(15);
@@ -320,7 +330,7 @@ fn refuse_difference(dir: &Path, flags: &ShapeFlags, shape: &Shape) -> Result<()
         ),
         ("durability", flags.durability.clone(), shape.durability.clone()),
         ("base-port", flags.base_port.map(|port| port.to_string()), shape.base_port.to_string()),
-        ("host", flags.host.as_ref().map(|hosts| hosts.join(",")), shape.hosts.join(",")),
+        ("host", flags.host.as_ref().map(|hosts| joined(hosts)), joined(&shape.hosts)),
         ("fault-hooks", flags.fault_hooks.then(|| true.to_string()), shape.fault_hooks.to_string()),
     ];
     for (flag, wanted, found) in given {
@@ -448,6 +458,16 @@ key = "{key}"
     }
 }
 
+/// An IPv6 address may be given in brackets, as it stands before a port.
+fn without_brackets(host: &str) -> String {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    bare.filter(|bare| bare.parse::<Ipv6Addr>().is_ok()).unwrap_or(host).to_owned()
+}
+
+fn joined(hosts: &[String]) -> String {
+    hosts.iter().map(|host| without_brackets(host)).collect::<Vec<_>>().join(",")
+}
+
 fn address(host: &str, port: u16) -> String {
     if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
@@ -486,12 +506,16 @@ mod tests {
     #[test]
     fn one_host_per_node_shares_the_base_port() {
         let folder = TempDir::new().unwrap();
-        let hosts = vec!["a.example".to_owned(), "10.0.0.2".to_owned(), "::1".to_owned()];
-        open_or_create(folder.path(), &ShapeFlags { host: Some(hosts), ..flags() }, Purpose::Production).unwrap();
+        let hosts = vec!["a.example".to_owned(), "10.0.0.2".to_owned(), "[::1]".to_owned()];
+        let flags = ShapeFlags { host: Some(hosts), ..flags() };
+        let (shape, _) = open_or_create(folder.path(), &flags, Purpose::Production).unwrap();
+        assert_eq!(open_or_create(folder.path(), &flags, Purpose::Production).unwrap(), (shape, false));
         let config = start::load(Some(&config_path(folder.path(), 1)), Vec::new()).unwrap();
         assert_eq!(config.client_listen.to_string(), "0.0.0.0:7400");
         let peers: Vec<&str> = config.members.iter().map(|member| member.peer.as_str()).collect();
         assert_eq!(peers, ["a.example:7410", "10.0.0.2:7410", "[::1]:7410"]);
+        let config = start::load(Some(&config_path(folder.path(), 3)), Vec::new()).unwrap();
+        assert_eq!(config.client_listen.to_string(), "[::1]:7400", "it listens where it is reached");
     }
 
     #[test]
@@ -548,6 +572,18 @@ mod tests {
             (
                 ShapeFlags { host: Some(vec!["a:1".to_owned()]), ..flags() },
                 "--host a:1 is not allowed; expected names or IP addresses, without ports",
+            ),
+            (
+                ShapeFlags { host: Some(vec!["0.0.0.0".to_owned()]), ..flags() },
+                "--host 0.0.0.0 is not allowed; expected addresses at which nodes can be reached; a node listens on all interfaces if its host is a name",
+            ),
+            (
+                ShapeFlags { host: Some(vec!["[::]".to_owned()]), ..flags() },
+                "--host :: is not allowed; expected addresses at which nodes can be reached; a node listens on all interfaces if its host is a name",
+            ),
+            (
+                ShapeFlags { host: Some(vec!["a".to_owned(), "b".to_owned(), "a".to_owned()]), ..flags() },
+                "--host a,b,a is not allowed; expected each host once; one host alone is that of all nodes",
             ),
         ];
         for (flags, expected) in cases {

@@ -23,6 +23,7 @@ pub mod kept_twice;
 pub mod known_disks;
 pub mod limits;
 pub mod log;
+pub mod map_keeper;
 pub mod meta;
 pub mod node;
 mod pace;

@@ -27,7 +27,8 @@ use crate::kept_twice::KeptError;
 use crate::known_disks::KnownDisks;
 use crate::limits::STOP_TIMEOUT;
 use crate::log::{Disk, InlineSource, LogOptions, RealDisk, SpareSource};
-use crate::meta::{self, MetaArguments, MetaKeeper};
+use crate::map_keeper::{self, MapKeeper, Own};
+use crate::meta::{MetaActor, MetaArguments};
 use crate::peers::{PeerAddress, PeerConfig, PeerError, Peers};
 use crate::pressure::Pressure;
 use crate::replica::Role;
@@ -42,7 +43,7 @@ use crate::shard::{Place, ReplicaPlan};
 use crate::shards::{DiskFailed, ShardsArguments, ShardsMessage, ShardsSupervisor};
 use crate::status::{Inspector, machine_memory_bytes};
 use crate::upkeep::UpkeepThread;
-use kvorum_protocol::{NodeId, ShardId, ShardRole};
+use kvorum_protocol::{ClientId, NodeId, ShardId, ShardRole};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::io;
 use std::net::SocketAddr;
@@ -135,7 +136,7 @@ pub fn check_fixed(config: &Config, folder: &DataFolder) -> Result<(), NodeError
 
 /// The ring map that this node has seen last.
 fn known_ring(disk: &dyn Disk) -> Result<Option<RingMap>, NodeError> {
-    meta::read_copy(disk).map_err(|error| match error {
+    map_keeper::read_copy(disk).map_err(|error| match error {
         KeptError::Disk(error) => NodeError::Disk(error.to_string()),
         KeptError::Damaged(error) => NodeError::Ring(error),
     })
@@ -225,6 +226,7 @@ impl Node {
         let inspector = Inspector::new(
             config.name.clone(),
             config.durability,
+            folder.disk(),
             Arc::clone(&router),
             handle.clone(),
             Arc::clone(&pressure),
@@ -244,7 +246,7 @@ impl Node {
         inspector.set_control(control.clone());
         let peer_door = PeerDoor::new(Arc::clone(&context), known_disks, doors.clone());
         let (peers_actor, peers) = Peers::start(
-            peer_config(config, folder.disk(), tls),
+            peer_config(config, &folder, tls),
             Arc::clone(&peer_door) as _,
             Some(control.session_host()),
             Some(root.clone()),
@@ -297,24 +299,22 @@ impl Node {
             }
         };
         // Before a ring map is known to be agreed on, at most the group that agrees on it runs.
-        let found = match &known {
-            Some(ring) => {
-                router.set_ring(ring.clone());
-                follow(ring);
-                None
-            }
-            None => found_meta(&plan, &initial, &shards, &disk)?,
-        };
-        let arguments = MetaArguments {
-            router: Arc::clone(&router),
-            disk,
-            folder: disk_id,
-            initial,
-            changed: Box::new(follow),
-            found,
-        };
+        let found = found_meta(&plan, &initial, &shards);
+        let mut may_found = false;
+        if let Some(ring) = &known {
+            router.set_ring(ring.clone());
+            follow(ring);
+        } else if began_meta(&disk)? {
+            // It helped to found the group, and ended before it had learnt the map.
+            found();
+        } else {
+            may_found = true;
+        }
+        let own = Own { folder: disk_id, address: config.client_advertise.clone(), client: ClientId(Uuid::new_v4()) };
+        let keeper = MapKeeper::new(Arc::clone(&router), disk, own, initial, may_found);
+        let arguments = MetaArguments { keeper, changed: Box::new(follow), found: Box::new(found) };
         let name = Some(format!("node/{}/meta", config.node_id));
-        let (meta, _) = Actor::spawn_linked(name, MetaKeeper, arguments, root.clone()).await?;
+        let (meta, _) = Actor::spawn_linked(name, MetaActor, arguments, root.clone()).await?;
         others.push(meta.get_cell());
 
         let binary = BinaryDoor::new(context, config.connections_max as usize, doors.clone());
@@ -485,26 +485,25 @@ async fn forget_everything(disk: &Arc<dyn Disk>, ring: &RingMap, me: NodeId) -> 
     noted.map_err(|error| NodeError::Disk(error.to_string()))
 }
 
-/// How this node takes part in founding the `meta` group; `None` if it holds no replica of it, or goes on with the one that
-/// it has.
+/// Opens this node's replica of the `meta` group under the id that the first map gives it, if it gives one.
 fn found_meta(
     plan: &ReplicaPlan,
     initial: &RingMap,
     shards: &ActorRef<ShardsMessage>,
-    disk: &Arc<dyn Disk>,
-) -> Result<Option<Box<dyn FnOnce() + Send + Sync>>, NodeError> {
-    let Some(config) = plan.configs(initial).into_iter().find(|config| config.shard == ShardId::META) else {
-        return Ok(None);
-    };
+) -> impl Fn() + Send + Sync + use<> {
+    let config = plan.configs(initial).into_iter().find(|config| config.shard == ShardId::META);
     let shards = shards.clone();
-    let open = move || drop(shards.cast(ShardsMessage::Found(Box::new(config))));
-    let began = disk.list_segments(ShardId::META).map_err(|error| NodeError::Disk(error.to_string()))?;
-    if began.is_empty() {
-        return Ok(Some(Box::new(open)));
+    move || {
+        if let Some(config) = config.clone() {
+            let _ = shards.cast(ShardsMessage::Found(Box::new(config)));
+        }
     }
-    // It helped to found the group, and ended before it had learnt the map.
-    open();
-    Ok(None)
+}
+
+/// Whether this folder has files of the `meta` group.
+fn began_meta(disk: &Arc<dyn Disk>) -> Result<bool, NodeError> {
+    let segments = disk.list_segments(ShardId::META).map_err(|error| NodeError::Disk(error.to_string()))?;
+    Ok(!segments.is_empty())
 }
 
 fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
@@ -521,12 +520,14 @@ fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
     RingMap::initial(config.cluster_id, config.durability, nodes.collect(), shards, replicas)
 }
 
-fn peer_config(config: &Config, disk: Uuid, tls: TlsIdentity) -> PeerConfig {
+fn peer_config(config: &Config, folder: &DataFolder, tls: TlsIdentity) -> PeerConfig {
     let others = config.members.iter().filter(|member| member.id != config.node_id);
     PeerConfig {
         node: config.node_id,
         cluster: config.cluster_id,
-        disk,
+        disk: folder.disk(),
+        starts: folder.starts(),
+        client: config.client_advertise.clone(),
         listen: config.peer_listen,
         peers: others.map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect(),
         tls,

@@ -9,6 +9,7 @@ use crate::peers::SendError;
 use crate::peers::limits::BULK_MESSAGE_BYTES;
 use crate::reply::ReplySink;
 use crate::ring::RingMap;
+use crate::ring::keeper::Presence;
 use crate::router::Router;
 use crate::seeded::{Bug, planted};
 use crate::session::{Answered, Session, SessionContext};
@@ -16,7 +17,7 @@ use crate::shard::inbox::ShardCommand;
 use crate::snapshot::{EndedOffer, SnapshotAnswer, SnapshotRead};
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
-use kvorum_protocol::peer::PeerMessage;
+use kvorum_protocol::peer::{PeerHello, PeerMessage};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{
     ClientId, ErrorCode, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, ShardId,
@@ -77,23 +78,30 @@ impl PeerDesk {
         self.router().ring().disk_of(peer).or(self.known_disks.get(peer))
     }
 
-    /// A peer comes with the data folder `disk`, and knows this node with the folder `knows`. One that comes with another
+    /// A peer has said hello. One that comes with another data
     /// folder than it should is let in as a stranger: it can forward requests and be told the ring map, and its consensus
     /// messages don't count ([`crate::peer_table::PeerTable::is_stranger`]).
     ///
     /// # Errors
     /// Why it is turned away.
-    pub fn admit(&self, peer: NodeId, disk: Uuid, knows: Option<Uuid>) -> Result<(), String> {
+    pub fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+        let (peer, disk) = (hello.node, hello.disk);
         let ring = self.router().ring();
         if ring.is_retired(disk) {
             return Err(format!(
                 "data folder {disk} was replaced and never returns: empty it, and the node is taken in"
             ));
         }
-        let remembered = self.known_disks.meet(peer, disk);
-        let remembered = remembered.map_err(|error| format!("its data folder can't be written down: {error}"))?;
+        // Two folders of one node: the one that counts stays. If its process is gone, its connection ends soon.
+        let newcomer = Presence { folder: disk, remembered: self.known_disks.get(peer), connected_ms: 0 };
         let table = self.router().peer_table();
-        table.met(peer, disk, Some(remembered), knows);
+        if newcomer.is_stranger(&ring, peer) && table.is_connected(peer) && !table.is_stranger(&ring, peer) {
+            return Err(format!(
+                "data folder {disk} is not the one that this node is known with, and that one is connected"
+            ));
+        }
+        let remembered = self.known_disks.meet(hello).map_err(|error| error.to_string())?;
+        table.met(hello, Some(remembered));
         if table.is_stranger(&ring, peer) {
             warn!(%peer, folder = %disk, "a peer comes with another data folder than it had: it is a stranger until it is replaced");
         }
@@ -138,11 +146,12 @@ impl PeerDesk {
                     warn!(%from, %shard, replica = %message.from, "a peer speaks for a replica that it does not hold");
                 }
             }
+            // A stranger's, too: a request rests on nothing that its sender remembers, and is one that any client may send.
             PeerMessage::Forward { id, client, request } => self.forwarded(from, id, client, request, now),
             PeerMessage::ForwardReply { id, response } => self.router().forward_answered(from, id, response),
             PeerMessage::Leading(shards) => self.router().peer_leads(from, &shards),
             PeerMessage::Ring(map) => match RingMap::from_bytes(&map) {
-                Ok(ring) => self.router().offer_ring(ring),
+                Ok(ring) => self.router().offer_ring(from, ring),
                 Err(error) => warn!(%from, %error, "a peer's ring map was refused"),
             },
             PeerMessage::Faulty(replicas) => self.router().peer_table().note_faulty(from, replicas, now),

@@ -4,6 +4,7 @@ use crate::clock::Nanos;
 use crate::fitness::Reasons;
 use crate::ring::RingMap;
 use crate::ring::keeper::Presence;
+use kvorum_protocol::peer::PeerHello;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ struct Peer {
     folder: Uuid,
     remembered: Option<Uuid>,
     knows: Option<Uuid>,
+    client: String,
     connected_at: Option<Nanos>,
     faulty: Vec<(ShardId, ReplicaId)>,
     faulty_at: Nanos,
@@ -31,19 +33,19 @@ struct Peer {
 }
 
 impl PeerTable {
-    /// A peer has said hello: it comes with `folder`, had `remembered` when this node first met it, and `knows` this node
-    /// with that folder.
-    pub fn met(&self, peer: NodeId, folder: Uuid, remembered: Option<Uuid>, knows: Option<Uuid>) {
+    /// A peer has said hello. It had the folder `remembered` when this node first met it.
+    pub fn met(&self, hello: &PeerHello, remembered: Option<Uuid>) {
         let news = Peer {
-            folder,
+            folder: hello.disk,
             remembered,
-            knows,
+            knows: hello.knows,
+            client: hello.client.clone(),
             connected_at: None,
             faulty: Vec::new(),
             faulty_at: Nanos(0),
             unfit: None,
         };
-        self.peers.write().insert(peer, news);
+        self.peers.write().insert(hello.node, news);
     }
 
     /// A peer can be sent to.
@@ -60,6 +62,11 @@ impl PeerTable {
             known.faulty.clear();
             known.unfit = None;
         }
+    }
+
+    /// Whether a peer can be sent to.
+    pub fn is_connected(&self, peer: NodeId) -> bool {
+        self.peers.read().get(&peer).is_some_and(|known| known.connected_at.is_some())
     }
 
     /// Whether a peer came with another data folder than it should: it may have forgotten its votes, and its consensus
@@ -99,6 +106,15 @@ impl PeerTable {
             && !known.presence(Nanos(0)).is_stranger(ring, peer)
     }
 
+    /// Where clients reach the peers that are connected and are no strangers, as they say.
+    pub fn clients(&self, ring: &RingMap) -> BTreeMap<NodeId, String> {
+        let peers = self.peers.read();
+        let known = peers.iter().filter(|(peer, known)| {
+            known.connected_at.is_some() && !known.presence(Nanos(0)).is_stranger(ring, **peer)
+        });
+        known.map(|(peer, known)| (*peer, known.client.clone())).collect()
+    }
+
     /// A peer says that these replicas of it can't be used.
     pub fn note_faulty(&self, peer: NodeId, replicas: Vec<(ShardId, ReplicaId)>, now: Nanos) {
         if let Some(known) = self.peers.write().get_mut(&peer) {
@@ -128,6 +144,7 @@ impl Peer {
 mod tests {
     use super::*;
     use crate::ring::RingNode;
+    use kvorum_protocol::peer::PEER_PROTOCOL_VERSION;
     use kvorum_protocol::{ClusterId, Durability};
 
     fn ring() -> RingMap {
@@ -152,24 +169,50 @@ mod tests {
         Uuid::from_u128(1_000 + number)
     }
 
+    fn hello(number: u128, folder: Uuid, knows: Option<Uuid>) -> PeerHello {
+        PeerHello {
+            version: PEER_PROTOCOL_VERSION,
+            cluster: ClusterId(Uuid::from_u128(9)),
+            node: node(number),
+            disk: folder,
+            starts: 1,
+            process: 1,
+            knows,
+            client: format!("node-{number}.example:7400"),
+            program: String::new(),
+        }
+    }
+
+    #[test]
+    fn addresses_are_those_of_connected_peers_that_count() {
+        let table = PeerTable::default();
+        table.met(&hello(2, folder(2), None), Some(folder(2)));
+        assert_eq!(table.clients(&ring()), BTreeMap::new(), "it can't be sent to yet");
+        table.connected(node(2), Nanos(0));
+        assert_eq!(table.clients(&ring()), [(node(2), "node-2.example:7400".to_owned())].into());
+        table.met(&hello(2, folder(22), None), Some(folder(2)));
+        table.connected(node(2), Nanos(0));
+        assert_eq!(table.clients(&ring()), BTreeMap::new(), "a stranger has no say in it");
+    }
+
     #[test]
     fn a_stranger_is_known_once_the_map_names_its_folder() {
         let table = PeerTable::default();
         assert!(!table.is_stranger(&ring(), node(2)), "nothing is known of it");
-        table.met(node(2), folder(2), Some(folder(2)), None);
+        table.met(&hello(2, folder(2), None), Some(folder(2)));
         assert!(!table.is_stranger(&ring(), node(2)));
-        table.met(node(2), folder(22), Some(folder(2)), None);
+        table.met(&hello(2, folder(22), None), Some(folder(2)));
         assert!(table.is_stranger(&ring(), node(2)), "it had another folder when it was first met");
         let replaced = ring().replace_node(node(2), folder(22)).unwrap();
         assert!(!table.is_stranger(&replaced, node(2)), "what the map says counts, not what is remembered");
-        table.met(node(2), folder(2), Some(folder(2)), None);
+        table.met(&hello(2, folder(2), None), Some(folder(2)));
         assert!(table.is_stranger(&replaced, node(2)), "the old folder is back");
     }
 
     #[test]
     fn only_a_connected_peer_that_has_said_so_is_fit_to_lead() {
         let (table, ring) = (PeerTable::default(), ring());
-        table.met(node(2), folder(2), Some(folder(2)), None);
+        table.met(&hello(2, folder(2), None), Some(folder(2)));
         table.note_unfit(node(2), Reasons(0));
         assert!(!table.is_fit(&ring, node(2)), "it can't be sent to yet");
         table.connected(node(2), Nanos(1));
@@ -180,7 +223,7 @@ mod tests {
         table.disconnected(node(2));
         table.connected(node(2), Nanos(2));
         assert!(!table.is_fit(&ring, node(2)), "what it said on an earlier connection is past");
-        table.met(node(2), folder(22), Some(folder(2)), None);
+        table.met(&hello(2, folder(22), None), Some(folder(2)));
         table.connected(node(2), Nanos(3));
         table.note_unfit(node(2), Reasons(0));
         assert!(!table.is_fit(&ring, node(2)), "a stranger");
@@ -190,7 +233,7 @@ mod tests {
     #[test]
     fn only_connected_peers_are_present_and_reports_grow_old() {
         let table = PeerTable::default();
-        table.met(node(2), folder(2), None, Some(folder(1)));
+        table.met(&hello(2, folder(2), Some(folder(1))), None);
         assert_eq!(table.answers(), [(node(2), Some(folder(1)))].into());
         assert!(table.presences(Nanos(0)).is_empty());
         table.connected(node(2), Nanos(0).after_ms(100));

@@ -9,7 +9,7 @@ use crate::peer_table::PeerTable;
 use crate::peers::{PeerNetwork, SendError};
 use crate::replica::Role;
 use crate::reply::{Answer, ReplyTo};
-use crate::ring::RingMap;
+use crate::ring::{RingMap, keeper};
 use crate::shard::host::ShardOutlet;
 use crate::shard::inbox::{ShardCommand, ShardHandle};
 use crate::shard::{ShardReply, ShardSnapshot};
@@ -76,8 +76,8 @@ pub struct Router {
     ring: RwLock<Arc<RingMap>>,
     /// The map in force was decided by the `meta` group; else it is only what a new cluster would begin with.
     agreed: AtomicBool,
-    /// The newest map that a peer has sent and nobody has looked at.
-    offered: Mutex<Option<RingMap>>,
+    /// What each peer sent last as the ring map, if it is news.
+    offered: Mutex<BTreeMap<NodeId, RingMap>>,
     peer_table: PeerTable,
     fitness: Fitness,
     /// Replicas of this node that can't be used any more.
@@ -167,23 +167,29 @@ impl Router {
         true
     }
 
-    /// A peer has sent a ring map. It is kept for whoever keeps the map, if it is news.
-    pub fn offer_ring(&self, ring: RingMap) {
+    /// A peer has sent a ring map. It is kept, if it is news, until others have said the same.
+    pub fn offer_ring(&self, from: NodeId, ring: RingMap) {
         let current = self.ring();
         if ring.cluster != current.cluster {
-            warn!(cluster = %ring.cluster, "a peer has sent the ring map of another cluster");
+            warn!(%from, cluster = %ring.cluster, "a peer has sent the ring map of another cluster");
             return;
         }
-        let mut offered = self.offered.lock();
-        let newest = offered.as_ref().map(|ring| ring.epoch).or(self.agreed_ring().map(|ring| ring.epoch));
-        if newest.is_none_or(|newest| ring.epoch > newest) {
-            *offered = Some(ring);
+        if current.replica_on(ShardId::META, from).is_some() {
+            self.offered.lock().insert(from, ring);
         }
     }
 
-    /// The newest map that a peer has sent since the last call, if it was news then.
+    /// The newest map that peers have sent, if it is news, and if enough of them have: see [`keeper::word_of_majority`].
     pub fn take_offered_ring(&self) -> Option<RingMap> {
-        self.offered.lock().take()
+        let mut offered = self.offered.lock();
+        if offered.is_empty() {
+            return None;
+        }
+        let current = self.ring();
+        if self.agreed.load(Ordering::Acquire) {
+            offered.retain(|_, ring| ring.epoch > current.epoch);
+        }
+        keeper::word_of_majority(&current, &offered).cloned()
     }
 
     /// What the peers have said.
@@ -394,10 +400,11 @@ impl Router {
         }
     }
 
-    /// Another node says that it leads shards.
+    /// Another node says that it leads shards. What it holds no replica of it can't lead.
     pub fn peer_leads(&self, node: NodeId, shards: &[(ShardId, Term)]) {
+        let ring = self.ring();
         let mut changed = false;
-        for &(shard, term) in shards {
+        for &(shard, term) in shards.iter().filter(|(shard, _)| ring.replica_on(*shard, node).is_some()) {
             changed |= self.learn_leader(shard, term, Some(node));
         }
         if changed {

@@ -137,6 +137,9 @@ bugs! {
     /// The lease survives a hand-over: the gate is neither closed when one begins nor when leadership is lost by it.
     /// Breaks: nobody else leads during a lease.
     LeaseKeptOverTransfer = "lease-kept-over-transfer",
+    /// A hand-over that nobody takes up is never given up, and its leader takes no writes until it is deposed. Breaks: what
+    /// waits for another replica ends in bounded time.
+    HandOverNeverAborts = "hand-over-never-aborts",
 
     // The shard.
     /// Reads pass the gate after the lease has run out, for as long as the replica believes that it leads. Breaks:
@@ -263,6 +266,12 @@ bugs! {
     /// it opens the replicas that it has forgotten itself. (Either of the two alone is made harmless by the other.) Breaks: a
     /// replica that has forgotten its votes and entries is not counted.
     WipedDiskAdmitted = "wiped-disk-admitted",
+    /// The ring map's group changes its map only while its leader holds a lease. A leader has none for the rest of its term
+    /// once it has tried to hand over, and leads on if nobody takes over. Breaks: a node that was wiped is made whole.
+    MapNeedsLease = "map-needs-lease",
+    /// A ring map is taken for what the group has decided because one peer has sent it. Breaks: a map is in force only if the
+    /// group has decided it.
+    MapOfOnePeerTaken = "map-of-one-peer-taken",
 }
 
 impl Bug {

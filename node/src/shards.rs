@@ -1,6 +1,10 @@
 //! The supervisor of a node's shard replicas: opens them, restarts the ones that fail, one for one, and gives up when
 //! that happens too often ([`crate::supervisor`]). It follows the ring map: a replica that the map has replaced is stopped,
 //! its files are erased, and the one in its place is opened ([`crate::replica_files`]).
+//!
+//! Opening a replica may take minutes, if its index has to be read from its records. So it is done beside the supervisor, which
+//! restarts others, follows maps and stops meanwhile. One opening of a shard is under way at a time, since two replicas must
+//! never work on the same files; what is wanted then is opened when it is over.
 
 use crate::clock;
 use crate::journal::ShardJournal;
@@ -40,8 +44,12 @@ pub enum ShardsMessage {
     Follow(Orders),
     /// Start a replica that has failed.
     Restart(ShardId),
+    /// An opening is over.
+    Opened(Box<Opening>),
     /// Stop all replicas in good order, then end.
     Stop,
+    /// Whatever is still being opened has had its time: end.
+    StopNow,
 }
 
 impl ractor::Message for ShardsMessage {}
@@ -92,6 +100,14 @@ pub struct ShardsState {
     replicas: BTreeMap<ShardId, Replica>,
     by_actor: HashMap<ActorId, ShardId>,
     queue_budget: Arc<QueueBudget>,
+    /// Shards of which a replica is being opened, or waits for its turn.
+    opening: BTreeSet<ShardId>,
+    /// How many may be opened at a time.
+    openings: Arc<Semaphore>,
+    /// Actors that failed before the supervisor had heard that they run, and why. Emptied when nothing is being opened.
+    early_ends: HashMap<ActorId, ActorProcessingErr>,
+    /// What the last map that has a say in this folder asks for, and its epoch.
+    ordered: Option<(BTreeSet<ShardId>, u64)>,
     stopping: bool,
 }
 
@@ -135,7 +151,15 @@ impl Replica {
     }
 }
 
+/// An opening that is over.
+#[derive(Debug)]
+pub struct Opening {
+    wanted: Wanted,
+    outcome: Result<Opened, SpawnErr>,
+}
+
 /// What came of opening a replica.
+#[derive(Debug)]
 enum Opened {
     Runs(ActorRef<ShardMessage>),
     NotReady(Readiness),
@@ -182,6 +206,10 @@ impl Actor for ShardsSupervisor {
             replicas: BTreeMap::new(),
             by_actor: HashMap::new(),
             queue_budget: Arc::default(),
+            opening: BTreeSet::new(),
+            openings: Arc::new(Semaphore::new(OPENINGS_MAX)),
+            early_ends: HashMap::new(),
+            ordered: None,
             stopping: false,
         })
     }
@@ -197,16 +225,25 @@ impl Actor for ShardsSupervisor {
                 let shard = config.shard;
                 if let Entry::Vacant(vacant) = state.replicas.entry(shard) {
                     vacant.insert(Replica::new(*config, 0, true));
-                    state.open(&myself, vec![shard]).await?;
+                    state.open(&myself, [shard]);
                 }
             }
             ShardsMessage::Follow(orders) if !state.stopping => state.follow(&myself, orders).await?,
             ShardsMessage::Found(_) | ShardsMessage::Follow(_) => {}
-            ShardsMessage::Restart(shard) if !state.stopping => state.open(&myself, vec![shard]).await?,
+            ShardsMessage::Restart(shard) if !state.stopping => state.open(&myself, [shard]),
             ShardsMessage::Restart(_) => {}
+            ShardsMessage::Opened(opening) => state.opening_over(&myself, *opening).await?,
             ShardsMessage::Stop => {
                 state.stopping = true;
                 state.stop_all().await;
+                if state.opening.is_empty() {
+                    myself.stop(None);
+                } else {
+                    myself.send_after(STOP_SHARD_TIMEOUT, || ShardsMessage::StopNow);
+                }
+            }
+            ShardsMessage::StopNow => {
+                warn!(shards = ?state.opening, "stops while shards are being opened");
                 myself.stop(None);
             }
         }
@@ -224,7 +261,12 @@ impl Actor for ShardsSupervisor {
             SupervisionEvent::ActorTerminated(actor, ..) if !state.stopping => (actor, "it stopped".into()),
             _ => return Ok(()),
         };
-        let Some(shard) = state.by_actor.remove(&actor.get_id()) else { return Ok(()) };
+        let Some(shard) = state.by_actor.remove(&actor.get_id()) else {
+            if !state.opening.is_empty() {
+                state.early_ends.insert(actor.get_id(), cause);
+            }
+            return Ok(());
+        };
         state.failed(&myself, shard, &cause).await
     }
 }
@@ -249,9 +291,8 @@ impl ShardsState {
                     if replica.state == ReplicaState::AwaitsMap {
                         replica.state = ReplicaState::Runs;
                         opening.push(shard);
-                    } else if let Some(handle) = self.arguments.router.local(shard) {
-                        // A full queue holds it up until the next map; the next opening gets it anyway.
-                        handle.inbox.command(ShardCommand::SetTarget(replica.config.target.clone()));
+                    } else {
+                        self.tell_target(shard);
                     }
                     continue;
                 }
@@ -267,23 +308,28 @@ impl ShardsState {
             self.replicas.insert(shard, Replica { incarnation, ..replica });
             opening.push(shard);
         }
-        if place == Place::Named {
-            self.erase_surplus(myself, asked, epoch).await?;
-        }
-        self.open(myself, opening).await
+        self.ordered = (place == Place::Named).then_some((asked, epoch));
+        self.erase_surplus(myself).await?;
+        self.open(myself, opening);
+        Ok(())
     }
 
-    /// Erases what lies in the folder of shards that the map gives this node nothing of.
-    async fn erase_surplus(
-        &mut self,
-        myself: &ActorRef<ShardsMessage>,
-        asked: BTreeSet<ShardId>,
-        epoch: u64,
-    ) -> Result<(), ActorProcessingErr> {
+    /// Tells a replica that is open who should vote. A full queue holds it up until the next map; the next opening gets it
+    /// anyway.
+    fn tell_target(&self, shard: ShardId) {
+        if let (Some(replica), Some(handle)) = (self.replicas.get(&shard), self.arguments.router.local(shard)) {
+            handle.inbox.command(ShardCommand::SetTarget(replica.config.target.clone()));
+        }
+    }
+
+    /// Erases what lies in the folder of shards that the map gives this node nothing of; of one that is being opened, later.
+    async fn erase_surplus(&mut self, myself: &ActorRef<ShardsMessage>) -> Result<(), ActorProcessingErr> {
+        let Some((asked, epoch)) = self.ordered.clone() else { return Ok(()) };
+        let kept: BTreeSet<ShardId> = asked.union(&self.opening).copied().collect();
         let (files, disk) = (self.files(), Arc::clone(&self.arguments.disk));
         let erased = tokio::task::spawn_blocking(move || -> Result<(), (ShardId, LogError)> {
             let listed = disk.list_shards().map_err(|error| (ShardId::META, LogError::from(error)))?;
-            for shard in listed.into_iter().filter(|shard| !asked.contains(shard)) {
+            for shard in listed.into_iter().filter(|shard| !kept.contains(shard)) {
                 if files.give_up(shard, epoch).map_err(|error| (shard, error))? {
                     info!(%shard, "erased the shard's files: the ring map gives this node no replica of it");
                 }
@@ -309,14 +355,12 @@ impl ShardsState {
         ReplicaFiles::new(Arc::clone(&self.arguments.disk), Arc::clone(&self.arguments.log.source))
     }
 
-    /// Opens replicas side by side: recovery waits for the disk, and there may be many.
-    async fn open(&mut self, myself: &ActorRef<ShardsMessage>, shards: Vec<ShardId>) -> Result<(), ActorProcessingErr> {
-        let mut opening = JoinSet::new();
-        let openings = Arc::new(Semaphore::new(OPENINGS_MAX));
+    /// Opens replicas side by side: recovery waits for the disk, and there may be many. Each says when it is over.
+    fn open(&mut self, myself: &ActorRef<ShardsMessage>, shards: impl IntoIterator<Item = ShardId>) {
         for shard in shards {
             let files = self.files();
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            if replica.actor.is_some() || replica.state != ReplicaState::Runs {
+            if replica.actor.is_some() || replica.state != ReplicaState::Runs || !self.opening.insert(shard) {
                 continue;
             }
             replica.incarnation += 1;
@@ -333,21 +377,64 @@ impl ShardsState {
                 outlet: Arc::clone(&self.arguments.router) as _,
             };
             let wanted = Wanted { shard, replica: replica.id(), epoch: replica.epoch, may_begin: replica.may_begin };
-            let supervisor = myself.get_cell();
-            let openings = Arc::clone(&openings);
-            opening.spawn(async move { (shard, open_one(files, wanted, arguments, supervisor, openings).await) });
+            let openings = Arc::clone(&self.openings);
+            let opening = tokio::spawn(open_one(files, wanted, arguments, myself.get_cell(), openings));
+            let myself = myself.clone();
+            tokio::spawn(async move {
+                let outcome = opening.await.unwrap_or_else(|panic| Err(SpawnErr::StartupFailed(panic.into())));
+                // A supervisor that is gone has taken its children with it.
+                let _ = myself.cast(ShardsMessage::Opened(Box::new(Opening { wanted, outcome })));
+            });
         }
-        while let Some(opened) = opening.join_next().await {
-            match opened? {
-                (shard, Ok(Opened::Runs(actor))) => self.opened(shard, actor),
-                (shard, Ok(Opened::NotReady(readiness))) => self.not_ready(shard, readiness),
-                (shard, Err(failure)) => self.did_not_open(myself, shard, failure).await?,
+    }
+
+    async fn opening_over(
+        &mut self,
+        myself: &ActorRef<ShardsMessage>,
+        opening: Opening,
+    ) -> Result<(), ActorProcessingErr> {
+        let Opening { wanted: Wanted { shard, replica, epoch, .. }, outcome } = opening;
+        self.opening.remove(&shard);
+        let held = self.replicas.get(&shard).filter(|held| held.id() == replica && !self.stopping);
+        let (is_wanted, is_outdated) = (held.is_some(), held.is_some_and(|held| held.epoch != epoch));
+        match outcome {
+            Ok(Opened::Runs(actor)) if !is_wanted => {
+                self.early_ends.remove(&actor.get_id());
+                self.arguments.router.closed(shard);
+                info!(%shard, "stopping a replica that was opened too late to be of use");
+                let ended = actor.stop_and_wait(None, Some(REPLACED_STOP_TIMEOUT)).await;
+                ended.map_err(|_| DidNotStop(shard))?;
             }
+            _ if !is_wanted => {}
+            Ok(Opened::Runs(actor)) => match self.early_ends.remove(&actor.get_id()) {
+                Some(cause) => self.failed(myself, shard, &cause).await?,
+                None => self.opened(shard, actor),
+            },
+            // A newer map came meanwhile.
+            Ok(Opened::NotReady(_)) if is_outdated => {}
+            Ok(Opened::NotReady(readiness)) => self.not_ready(shard, readiness),
+            Err(failure) => self.did_not_open(myself, shard, failure).await?,
+        }
+        if self.opening.is_empty() {
+            self.early_ends.clear();
+        }
+        if self.stopping {
+            if self.opening.is_empty() {
+                myself.stop(None);
+            }
+            return Ok(());
+        }
+        if !is_wanted {
+            self.erase_surplus(myself).await?;
+        }
+        if !is_wanted || is_outdated {
+            self.open(myself, [shard]);
         }
         Ok(())
     }
 
     fn opened(&mut self, shard: ShardId, actor: ActorRef<ShardMessage>) {
+        self.tell_target(shard);
         self.by_actor.insert(actor.get_id(), shard);
         self.not_faulty(shard);
         if let Some(replica) = self.replicas.get_mut(&shard) {
@@ -479,3 +566,6 @@ impl ShardsState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,13 +11,15 @@ use crate::session::NodeAdmin;
 use crate::shard::inbox::ShardHandle;
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::{
-    Durability, ErrorCode, NodeId, NodeStatus, ResponseBody, ServerError, ShardId, ShardRole, ShardStatus, StatusScope,
+    Durability, Epoch, ErrorCode, NodeId, NodeStatus, ResponseBody, ServerError, ShardId, ShardRole, ShardStatus,
+    StatusScope,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How long another node may take to say how it is, if the request waits longer.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,6 +28,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Inspector {
     name: String,
     durability: Durability,
+    /// This node's data folder.
+    folder: Uuid,
     started: Nanos,
     router: Arc<Router>,
     journal: JournalHandle,
@@ -84,6 +88,7 @@ impl Inspector {
     pub fn new(
         name: String,
         durability: Durability,
+        folder: Uuid,
         router: Arc<Router>,
         journal: JournalHandle,
         pressure: Arc<Pressure>,
@@ -93,6 +98,7 @@ impl Inspector {
         Arc::new(Inspector {
             name,
             durability,
+            folder,
             started: clock::monotonic(),
             router,
             journal,
@@ -122,8 +128,12 @@ impl Inspector {
     /// This node's status.
     pub fn status(&self) -> NodeStatus {
         let usage = process_usage();
+        let ring = self.router.ring();
+        // What the map places here, then what is known of it.
+        let placed = ring.held_by(self.router.me()).into_iter().map(|(shard, _)| (shard, ShardRole::Missing));
+        let idle = self.idle.lock().clone();
         let mut shards: BTreeMap<ShardId, ShardStatus> =
-            self.idle.lock().iter().map(|(shard, role)| (*shard, idle_status(*shard, *role))).collect();
+            placed.chain(idle).map(|(shard, role)| (shard, idle_status(shard, role))).collect();
         shards.extend(self.router.all_local().iter().map(|handle| (handle.shard, self.shard_status(handle))));
         NodeStatus {
             node: self.router.me(),
@@ -134,6 +144,8 @@ impl Inspector {
             durability: self.durability,
             connections: (self.connections)() as u32,
             peers_up: self.router.peers().map(|peers| peers.up()).unwrap_or_default(),
+            epoch: self.router.agreed_ring().map_or(Epoch(0), |ring| Epoch(ring.epoch)),
+            stranger: ring.disk_of(self.router.me()).is_some_and(|named| named != self.folder),
             resident_bytes: usage.resident_bytes,
             cpu_us: usage.cpu_us,
             journal_rounds: self.journal.rounds(),

@@ -73,9 +73,15 @@ pub struct PeerHello {
     /// The sender's data folder: drawn at random when it was made. A node that comes with another one than it had has
     /// forgotten its votes.
     pub disk: Uuid,
+    /// How often a process was started with that folder, this one included.
+    pub starts: u64,
+    /// Drawn at random by the sender's process: two of them may have the same folder, or copies of it.
+    pub process: u64,
     /// The data folder with which the sender knows the receiver; `None` if it has never met it. Another one than the
     /// receiver's own tells the receiver that it has forgotten something.
     pub knows: Option<Uuid>,
+    /// `host:port` where clients reach the sender.
+    pub client: String,
     /// The sender's program and its version.
     pub program: String,
 }
@@ -255,7 +261,10 @@ impl PeerMessage {
                 out.uuid(hello.cluster.0);
                 out.uuid(hello.node.0);
                 out.uuid(hello.disk);
+                out.put_u64_le(hello.starts);
+                out.put_u64_le(hello.process);
                 out.option(hello.knows, |out, disk| out.uuid(disk));
+                out.text(&hello.client, NAME_BYTES_MAX);
                 out.text(&hello.program, NAME_BYTES_MAX);
             }
             PeerMessage::Raft(shard, message) => {
@@ -318,7 +327,10 @@ impl PeerMessage {
                 cluster: reader.cluster_id()?,
                 node: reader.node_id()?,
                 disk: reader.uuid()?,
+                starts: reader.u64()?,
+                process: reader.u64()?,
                 knows: reader.option("known data folder", Reader::uuid)?,
+                client: reader.text("address for clients", NAME_BYTES_MAX)?,
                 program: reader.text("program", NAME_BYTES_MAX)?,
             }),
             kind::RAFT => PeerMessage::Raft(ShardId(reader.u16()?), decode_raft(&mut reader)?),

@@ -3,7 +3,7 @@
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{NAME_BYTES_MAX, SHARDS_MAX};
 use crate::topology::{decode_durability, encode_durability};
-use crate::types::{Durability, LogIndex, NodeId, ShardId, Term, Version};
+use crate::types::{Durability, Epoch, LogIndex, NodeId, ShardId, Term, Version};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 
@@ -26,6 +26,10 @@ pub struct NodeStatus {
     pub connections: u32,
     /// Peers that are connected now.
     pub peers_up: Vec<NodeId>,
+    /// The epoch of the ring map that the node follows; 0 if it knows none that was agreed on.
+    pub epoch: Epoch,
+    /// The ring map names another data folder for this node: what it holds does not count.
+    pub stranger: bool,
     /// Resident memory of the process, in bytes, mapped log pages included.
     pub resident_bytes: u64,
     /// CPU time that the process used, in microseconds.
@@ -40,7 +44,7 @@ pub struct NodeStatus {
     pub disk_full: bool,
     /// What the indexes of all its shards take in memory, in bytes.
     pub index_bytes: u64,
-    /// The state of each of its shard replicas.
+    /// The state of each of its shard replicas, and of those that it should have.
     pub shards: Vec<ShardStatus>,
 }
 
@@ -80,8 +84,9 @@ pub struct ShardStatus {
 /// What a shard replica is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum ShardRole {
-    /// Reading its log; not yet part of its group.
-    Recovering,
+    /// The ring map places it on the node, and it is not open: it waits for a newer map, is being opened, or is about to be
+    /// started again.
+    Missing,
     /// Follows a leader, or waits for one.
     Follower,
     /// Asks to become leader.
@@ -98,7 +103,7 @@ pub enum ShardRole {
 
 impl ShardRole {
     const ALL: [ShardRole; 7] = [
-        ShardRole::Recovering,
+        ShardRole::Missing,
         ShardRole::Follower,
         ShardRole::Candidate,
         ShardRole::Leader,
@@ -111,7 +116,7 @@ impl ShardRole {
 impl fmt::Display for ShardRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            ShardRole::Recovering => "recovering",
+            ShardRole::Missing => "missing",
             ShardRole::Follower => "follower",
             ShardRole::Candidate => "candidate",
             ShardRole::Leader => "leader",
@@ -134,6 +139,8 @@ impl NodeStatus {
         out.put_u32_le(self.connections);
         out.count(self.peers_up.len());
         self.peers_up.iter().for_each(|peer| out.uuid(peer.0));
+        out.put_u64_le(self.epoch.0);
+        out.bool(self.stranger);
         out.put_u64_le(self.resident_bytes);
         out.put_u64_le(self.cpu_us);
         out.put_u64_le(self.journal_rounds);
@@ -184,6 +191,8 @@ impl NodeStatus {
                 let count = reader.count("peers", crate::limits::NODES_MAX, 16)?;
                 (0..count).map(|_| reader.node_id()).collect::<Result<_, _>>()?
             },
+            epoch: Epoch(reader.u64()?),
+            stranger: reader.bool("stranger")?,
             resident_bytes: reader.u64()?,
             cpu_us: reader.u64()?,
             journal_rounds: reader.u64()?,

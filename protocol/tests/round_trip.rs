@@ -228,8 +228,8 @@ fn topology() -> impl Strategy<Value = Topology> {
 }
 
 fn shard_status() -> impl Strategy<Value = ShardStatus> {
-    use ShardRole::{Amnesiac, Candidate, Faulty, Follower, Leader, Learner, Recovering};
-    let role = select(vec![Recovering, Follower, Candidate, Leader, Learner, Amnesiac, Faulty]);
+    use ShardRole::{Amnesiac, Candidate, Faulty, Follower, Leader, Learner, Missing};
+    let role = select(vec![Missing, Follower, Candidate, Leader, Learner, Amnesiac, Faulty]);
     (shard_id(), role, option::of(node_id()), any::<[u64; 7]>(), any::<u32>()).prop_map(
         |(shard, role, leader, [term, last_index, committed, applied, version, keys, log_bytes], incarnation)| {
             ShardStatus {
@@ -264,6 +264,8 @@ fn node_status() -> impl Strategy<Value = NodeStatus> {
             durability,
             connections: narrow[1],
             peers_up,
+            epoch: Epoch(wide[0] ^ 1),
+            stranger: !disk_full,
             resident_bytes: wide[1],
             cpu_us: wide[2],
             journal_rounds: wide[3],
@@ -397,13 +399,16 @@ fn snapshot_message() -> impl Strategy<Value = SnapshotMessage> {
 }
 
 fn peer_message() -> impl Strategy<Value = PeerMessage> {
-    let hello = (any::<u16>(), cluster_id(), node_id(), any::<u128>(), any::<Option<u128>>(), name()).prop_map(
-        |(version, cluster, node, disk, knows, program)| PeerHello {
+    let hello = (any::<u16>(), cluster_id(), node_id(), any::<u128>(), any::<Option<u128>>(), name(), name()).prop_map(
+        |(version, cluster, node, disk, knows, client, program)| PeerHello {
             version,
             cluster,
             node,
             disk: uuid::Uuid::from_u128(disk),
+            starts: disk as u64 ^ 1,
+            process: (disk >> 64) as u64,
             knows: knows.map(uuid::Uuid::from_u128),
+            client,
             program,
         },
     );

@@ -361,6 +361,11 @@ pub enum FaultKind {
         /// How long it is down.
         down_ms: u64,
     },
+    /// A node sends its peers a ring map that nobody has decided, with an epoch far ahead.
+    MadeUpMap {
+        /// The node.
+        node: u16,
+    },
     /// The hints of a node's shards are lost. Nothing rests on them: the next start takes longer.
     LoseHints {
         /// The node.

@@ -130,6 +130,8 @@ impl Cluster {
             durability: Durability::Fsync,
             connections: 0,
             peers_up: Vec::new(),
+            epoch: kvorum_protocol::Epoch(1),
+            stranger: false,
             resident_bytes: 1024,
             cpu_us: served,
             journal_rounds: served,

@@ -2,6 +2,7 @@
 
 use crate::cli::output::{Cell, Output};
 use crate::cli::text::{duration, size};
+use crate::health;
 use crate::{Explanation, NodeId, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -64,7 +65,7 @@ pub(crate) fn explain(topology: &Topology, explanation: &Explanation, now_ms: u6
 /// CLUSTER STATUS.
 pub(crate) fn overview(topology: &Topology, statuses: &[NodeStatus]) -> Output {
     let led = topology.shards.iter().filter(|shard| shard.leader.is_some()).count();
-    let problems = problems(topology, statuses).len();
+    let problems = health::problems(topology, statuses).len();
     let health = match problems {
         0 => "healthy".to_owned(),
         1 => "1 problem, see CLUSTER CHECK".to_owned(),
@@ -172,56 +173,22 @@ pub(crate) fn shards(topology: &Topology, statuses: &[NodeStatus]) -> Output {
 
 /// CLUSTER CHECK: a line per problem, or one that there is none. Also how many there are.
 pub(crate) fn check(topology: &Topology, statuses: &[NodeStatus]) -> (Output, usize) {
-    let problems = problems(topology, statuses);
+    let problems = health::problems(topology, statuses);
     let count = problems.len();
     let rows = match count {
-        0 => vec![vec![Cell::plain("ok"), Cell::plain("every node is up, every shard is led and replicated")]],
+        0 => {
+            vec![vec![Cell::plain("ok"), Cell::plain("every node is up and holds what it should, every shard is led")]]
+        }
         _ => problems.into_iter().map(|problem| vec![Cell::plain("problem"), Cell::plain(problem)]).collect(),
     };
     (Output::Table { columns: &["result", "what"], rows }, count)
-}
-
-/// A replica that is further behind than this many entries is worth a word.
-const LAG_ENTRIES_MAX: u64 = 10_000;
-
-fn problems(topology: &Topology, statuses: &[NodeStatus]) -> Vec<String> {
-    let mut problems = Vec::new();
-    for info in &topology.nodes {
-        if !statuses.iter().any(|status| status.node == info.id) {
-            problems.push(format!("{} ({}) does not answer", info.name, info.client_address));
-        }
-    }
-    for shard in (0..topology.shards.len() as u16).map(ShardId) {
-        if topology.leader_of(shard).is_none() {
-            problems.push(format!("shard {shard} has no leader"));
-        }
-    }
-    for node in statuses {
-        for shard in &node.shards {
-            let what = match shard.role {
-                ShardRole::Leader | ShardRole::Follower => None,
-                ShardRole::Candidate => Some("asks for votes".to_owned()),
-                role => Some(format!("is {role}")),
-            };
-            let lag = shard.committed.0.saturating_sub(shard.applied.0);
-            let what = what.or_else(|| (lag > LAG_ENTRIES_MAX).then(|| format!("is {lag} entries behind")));
-            if let Some(what) = what {
-                problems.push(format!("{} {what} on {}", shard_name(shard.shard), node.name));
-            }
-        }
-    }
-    problems
-}
-
-fn shard_name(shard: ShardId) -> String {
-    if shard == ShardId::META { "the meta group".to_owned() } else { format!("shard {shard}") }
 }
 
 /// STATUS.
 pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
     let role = |wanted: ShardRole| node.shards.iter().filter(|shard| is_user(shard) && shard.role == wanted).count();
     let peers: Vec<_> = node.peers_up.iter().map(|peer| name(topology, *peer)).collect();
-    let other_roles: Vec<_> = [ShardRole::Recovering, ShardRole::Candidate, ShardRole::Learner, ShardRole::Amnesiac]
+    let other_roles: Vec<_> = [ShardRole::Missing, ShardRole::Candidate, ShardRole::Learner, ShardRole::Amnesiac]
         .into_iter()
         .chain([ShardRole::Faulty])
         .filter(|wanted| role(*wanted) > 0)
@@ -241,6 +208,8 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
         ("process", Cell::plain(node.process)),
         ("uptime_ms", Cell::shown(node.uptime_ms, duration(Duration::from_millis(node.uptime_ms)))),
         ("durability", Cell::plain(node.durability.to_string())),
+        ("epoch", Cell::plain(node.epoch.0)),
+        ("stranger", Cell::plain(node.stranger)),
         ("peers_up", Cell::shown(peers.clone(), if peers.is_empty() { "none".to_owned() } else { peers.join(", ") })),
         ("clients", Cell::plain(node.connections)),
         ("leads", Cell::plain(role(ShardRole::Leader))),

@@ -183,6 +183,8 @@ fn status(topology: &Topology) -> Vec<NodeStatus> {
         durability: topology.durability,
         connections: 2,
         peers_up: topology.nodes.iter().map(|peer| peer.id).filter(|peer| *peer != node.id).collect(),
+        epoch: topology.epoch,
+        stranger: false,
         resident_bytes: 64 * 1024 * 1024,
         cpu_us: 1_500_000,
         journal_rounds: 42,

@@ -57,7 +57,7 @@ impl PeerHandler for Handler {
     fn knows(&self, _: NodeId) -> Option<uuid::Uuid> {
         None
     }
-    fn admit(&self, _: NodeId, _: uuid::Uuid, _: Option<uuid::Uuid>) -> Result<(), String> {
+    fn admit(&self, _: &kvorum_protocol::peer::PeerHello) -> Result<(), String> {
         Ok(())
     }
     fn connected(&self, _: NodeId) {}
@@ -75,7 +75,8 @@ async fn node(cluster: ClusterId, node: NodeId, listen: &str, tls: TlsIdentity, 
     let admin = Handler::new(node);
     let (_, control) = Control::start(cluster, node, admin.clone(), None).await.unwrap();
     let listen = listen.parse().unwrap();
-    let config = PeerConfig { node, cluster, disk: node.0, listen, peers, tls, program: "test".to_owned(), mtu: None };
+    let (client, program) = (String::new(), "test".to_owned());
+    let config = PeerConfig { node, cluster, disk: node.0, starts: 1, client, listen, peers, tls, program, mtu: None };
     let (_, peers) = Peers::start(config, admin.clone(), Some(control.session_host()), None).await.unwrap();
     Node { peers, control, admin }
 }

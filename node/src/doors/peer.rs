@@ -8,7 +8,7 @@ use crate::reply::ReplySink;
 use crate::session::SessionContext;
 use crate::snapshot::SnapshotRead;
 use kvorum_protocol::NodeId;
-use kvorum_protocol::peer::PeerMessage;
+use kvorum_protocol::peer::{PeerHello, PeerMessage};
 use std::sync::{Arc, Weak};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -64,8 +64,8 @@ impl PeerHandler for PeerDoor {
         self.desk.knows(peer)
     }
 
-    fn admit(&self, peer: NodeId, disk: Uuid, knows: Option<Uuid>) -> Result<(), String> {
-        self.desk.admit(peer, disk, knows)
+    fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+        self.desk.admit(hello)
     }
 
     fn connected(&self, peer: NodeId) {

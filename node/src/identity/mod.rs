@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `LOCK` | nothing but the process id of who holds the lock on it, for messages |
 //! | `identity`, `identity.copy` | cluster, node, disk, and what is fixed for the cluster's life; written once, and again with a new disk after amnesia |
+//! | `starts`, `starts.copy` | how often a process was started with the folder, this one included |
 //! | `run-state` | whether a process runs, since which boot, and whether amnesia is left |
 //!
 //! A folder is never guessed to be right: without its identity, or with another one, the node does not start. A wiped
 //! disk therefore comes back with a new disk id, and can't vote under its old name. A folder with amnesia draws a new disk
-//! id too: it is as good as wiped.
+//! id too: it is as good as wiped. A folder that was copied, or put back from a copy, keeps its disk id and has counted fewer starts
+//! than its peers have seen: they notice ([`crate::known_disks`]).
 
 mod record;
 mod start_kind;
@@ -32,6 +34,10 @@ const IDENTITY: &str = "identity";
 /// Written before `identity` itself, so it is never the older one. If one of the two is damaged, the other one mends it.
 const IDENTITY_COPY: &str = "identity.copy";
 const RUN_STATE: &str = "run-state";
+const STARTS: &str = "starts";
+/// Written before `starts` itself, so it is never the older one.
+const STARTS_COPY: &str = "starts.copy";
+const STARTS_TITLE: &str = "kvorum starts";
 /// The lines of the identity.
 const IDENTITY_NAMES: [&str; 6] = ["format", "cluster", "node", "shards", "durability", "disk"];
 const TITLE: &str = "kvorum data folder";
@@ -56,6 +62,7 @@ pub struct DataFolder {
     owner: Owner,
     disk: Uuid,
     start: StartKind,
+    starts: u64,
     run_state: RunState,
     _lock: File,
 }
@@ -166,6 +173,9 @@ impl DataFolder {
                 (Uuid::new_v4(), StartKind::First)
             }
         };
+        // Before anybody hears of this process: no two of them say the same number.
+        let starts = if identity.is_some() { read_starts(path)? } else { 0 } + 1;
+        write_starts(path, starts)?;
         let run_state = RunState { running: true, boot: boot.to_owned(), amnesia: start == StartKind::Amnesiac };
         record::write(path, RUN_STATE, &run_state.encode()).map_err(io(RUN_STATE))?;
         if identity.is_none() || start == StartKind::Amnesiac {
@@ -173,7 +183,7 @@ impl DataFolder {
             // crash in between only draws yet another disk.
             write_identity(path, &identity_text(owner, disk))?;
         }
-        Ok(DataFolder { path: path.to_owned(), owner, disk, start, run_state, _lock: lock })
+        Ok(DataFolder { path: path.to_owned(), owner, disk, start, starts, run_state, _lock: lock })
     }
 
     /// The folder.
@@ -189,6 +199,11 @@ impl DataFolder {
     /// A random id made with the folder, and anew after amnesia: a node whose disk was wiped or swapped has another one.
     pub fn disk(&self) -> Uuid {
         self.disk
+    }
+
+    /// How often a process was started with the folder, this one included.
+    pub fn starts(&self) -> u64 {
+        self.starts
     }
 
     /// What the node may believe of its data.
@@ -255,6 +270,8 @@ pub struct Inspected {
     pub identity_copy: Part<(Owner, Uuid)>,
     /// How its last process ended.
     pub run_state: Part<RunState>,
+    /// How often a process was started with it, twice.
+    pub starts: [Part<u64>; 2],
 }
 
 /// Reads what a folder says of itself, and changes nothing.
@@ -263,6 +280,7 @@ pub fn inspect(path: &Path) -> Inspected {
         identity: inspect_part(&path.join(IDENTITY), decode_identity),
         identity_copy: inspect_part(&path.join(IDENTITY_COPY), decode_identity),
         run_state: inspect_part(&path.join(RUN_STATE), RunState::decode),
+        starts: [STARTS, STARTS_COPY].map(|file| inspect_part(&path.join(file), decode_starts)),
     }
 }
 
@@ -318,7 +336,19 @@ fn lock(path: &Path) -> Result<File, FolderError> {
 /// its root; anything else makes it somebody's.
 fn refuse_foreign_files(path: &Path) -> Result<(), FolderError> {
     let cannot = |error| FolderError::CannotCreate { path: path.to_owned(), error };
-    let ours = [LOCK, RUN_STATE, "run-state.new", IDENTITY_COPY, "identity.new", "identity.copy.new", "lost+found"];
+    let ours = [
+        LOCK,
+        RUN_STATE,
+        "run-state.new",
+        IDENTITY_COPY,
+        "identity.new",
+        "identity.copy.new",
+        STARTS,
+        STARTS_COPY,
+        "starts.new",
+        "starts.copy.new",
+        "lost+found",
+    ];
     for entry in fs::read_dir(path).map_err(cannot)? {
         let name = entry.map_err(cannot)?.file_name();
         if !ours.iter().any(|ours| name == *ours) {
@@ -368,6 +398,31 @@ fn read_identity(path: &Path) -> Result<Option<String>, FolderError> {
 fn write_identity(path: &Path, text: &str) -> Result<(), FolderError> {
     for file in [IDENTITY_COPY, IDENTITY] {
         record::write(path, file, text).map_err(|error| FolderError::Io { path: path.to_owned(), file, error })?;
+    }
+    Ok(())
+}
+
+/// How often a process was started with the folder, by whichever of the two copies counts more. None of them is to be there
+/// only if somebody has removed them: the count is never begun anew, since peers would take the folder for an old one.
+fn read_starts(path: &Path) -> Result<u64, FolderError> {
+    let mut counted = None;
+    for file in [STARTS_COPY, STARTS] {
+        let text = record::read(&path.join(file));
+        let text = text.map_err(|error| FolderError::Io { path: path.to_owned(), file, error })?;
+        counted = counted.max(text.as_deref().and_then(decode_starts));
+    }
+    counted.ok_or_else(|| FolderError::Damaged { path: path.to_owned(), file: STARTS })
+}
+
+fn decode_starts(text: &str) -> Option<u64> {
+    let [starts] = Record::decode(text, STARTS_TITLE, ["starts"])?;
+    starts.parse().ok()
+}
+
+fn write_starts(path: &Path, starts: u64) -> Result<(), FolderError> {
+    let text = Record { title: STARTS_TITLE, lines: vec![("starts", starts.to_string())] }.encode();
+    for file in [STARTS_COPY, STARTS] {
+        record::write(path, file, &text).map_err(|error| FolderError::Io { path: path.to_owned(), file, error })?;
     }
     Ok(())
 }

@@ -120,6 +120,28 @@ fn a_byte_that_flips_in_the_run_state_is_a_crash_at_worst() {
 }
 
 #[test]
+fn starts_are_counted_whichever_copy_is_damaged_and_never_anew() {
+    let folder = TempDir::new().unwrap();
+    assert_eq!(open(&folder, owner(Durability::Fsync), "boot").unwrap().starts(), 1);
+    let mut counted = 1;
+    for file in [STARTS, STARTS_COPY] {
+        let path = folder.path().join("data").join(file);
+        for at in 0..fs::read(&path).unwrap().len() {
+            let mut damaged = fs::read(&path).unwrap();
+            damaged[at] ^= 0xff;
+            fs::write(&path, damaged).unwrap();
+            counted += 1;
+            assert_eq!(open(&folder, owner(Durability::Fsync), "boot").unwrap().starts(), counted, "{file}, byte {at}");
+        }
+    }
+    for file in [STARTS, STARTS_COPY] {
+        fs::remove_file(folder.path().join("data").join(file)).unwrap();
+    }
+    let error = open(&folder, owner(Durability::Fsync), "boot").unwrap_err();
+    assert!(error.to_string().contains("the file starts is damaged, and so is its copy"), "{error}");
+}
+
+#[test]
 fn a_byte_that_flips_in_the_lock_is_not_noticed() {
     let folder = TempDir::new().unwrap();
     open(&folder, owner(Durability::Fsync), "boot").unwrap().stop_clean().unwrap();

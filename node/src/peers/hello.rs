@@ -11,14 +11,20 @@ use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
 use quinn::{Connection, SendStream};
 use tokio::time::timeout;
 
-/// Says hello and waits for the peer's. Returns both ends of the consensus lane, on which the hellos travel, and the
-/// peer's program.
+/// A connection whose ends have said hello: both ends of the consensus lane, on which the hellos travel, and the peer's program.
+pub(super) struct Greeted {
+    pub(super) send: SendStream,
+    pub(super) inbound: Inbound,
+    pub(super) program: String,
+}
+
+/// Says hello and waits for the peer's. Only a peer that the handler has admitted is greeted.
 pub(super) async fn exchange(
     connection: &Connection,
     own: &PeerHello,
     expected: Identity,
     handler: &dyn PeerHandler,
-) -> Result<(SendStream, Inbound, String), LinkError> {
+) -> Result<Greeted, LinkError> {
     timeout(HANDSHAKE_TIMEOUT, async {
         let mut send = connection.open_uni().await?;
         send.set_priority(Lane::Consensus.priority()).ok();
@@ -33,7 +39,7 @@ pub(super) async fn exchange(
                 Some(message) => break check(message, expected, handler)?,
             }
         };
-        Ok((send, inbound, program))
+        Ok(Greeted { send, inbound, program })
     })
     .await
     .unwrap_or(Err(LinkError::HelloTimeout))
@@ -57,7 +63,7 @@ fn check(message: PeerMessage, expected: Identity, handler: &dyn PeerHandler) ->
         let detail = format!("it says it is node {}, its certificate is of {}", hello.node, expected.node);
         return refuse(CloseCode::UnknownNode, detail);
     }
-    match handler.admit(hello.node, hello.disk, hello.knows) {
+    match handler.admit(&hello) {
         Ok(()) => Ok(hello.program),
         Err(detail) => refuse(CloseCode::WrongDisk, detail),
     }
@@ -75,8 +81,8 @@ mod tests {
         fn knows(&self, _: NodeId) -> Option<Uuid> {
             None
         }
-        fn admit(&self, _: NodeId, disk: Uuid, _: Option<Uuid>) -> Result<(), String> {
-            if disk == self.0 { Ok(()) } else { Err("another disk".to_owned()) }
+        fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+            if hello.disk == self.0 { Ok(()) } else { Err("another disk".to_owned()) }
         }
         fn connected(&self, _: NodeId) {}
         fn disconnected(&self, _: NodeId) {}
@@ -91,7 +97,10 @@ mod tests {
             cluster: expected.cluster,
             node: expected.node,
             disk: Uuid::from_u128(3),
+            starts: 1,
+            process: 4,
             knows: None,
+            client: "node-2.example:7400".to_owned(),
             program: "kvorum 1".to_owned(),
         };
         let handler = OneDisk(good.disk);

@@ -2,8 +2,9 @@
 //! names.
 
 use super::Shared;
+use super::admission::{Admission, Begun, Verdict};
 use super::close::{CloseCode, LinkError};
-use super::limits::{HANDSHAKE_TIMEOUT, INCOMING_HANDSHAKES_MAX, REFUSAL_LOG_INTERVAL};
+use super::limits::{HANDSHAKE_TIMEOUT, REFUSAL_LOG_INTERVAL, RESOLVE_PEERS_EVERY};
 use super::peer::DialError;
 use super::supervisor::SupervisorMessage;
 use super::transport::Transport;
@@ -16,36 +17,78 @@ use rustls::pki_types::CertificateDer;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
-/// Accepts connections until the endpoint is closed. At most [`INCOMING_HANDSHAKES_MAX`] handshakes run at a time.
+/// Accepts connections until the endpoint is closed. [`Admission`] says whose.
 pub(super) async fn accept_all(
     shared: Arc<Shared>,
     transport: Arc<Transport>,
     supervisor: ActorRef<SupervisorMessage>,
 ) {
-    let handshakes = Arc::new(Semaphore::new(INCOMING_HANDSHAKES_MAX));
+    let admission = Arc::new(Mutex::new(Admission::default()));
+    let _resolving = AbortOnDropHandle::new(tokio::spawn(resolve_peers(shared.clone(), admission.clone())));
     let log = Arc::new(RefusalLog::default());
     while let Some(incoming) = transport.endpoint().accept().await {
         if shared.is_cut() {
             incoming.ignore();
             continue;
         }
-        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
-            incoming.refuse();
-            continue;
+        let address = incoming.remote_address();
+        let begun = {
+            let mut admission = admission.lock();
+            let proved = incoming.remote_address_validated();
+            match admission.judge(address, proved) {
+                Verdict::Begin => admission.begin(address, proved),
+                Verdict::Prove => {
+                    // Possible for every address that has not proved itself.
+                    let _ = incoming.retry();
+                    continue;
+                }
+                Verdict::Refuse => {
+                    incoming.refuse();
+                    continue;
+                }
+            }
         };
         let (shared, transport, supervisor, log) = (shared.clone(), transport.clone(), supervisor.clone(), log.clone());
+        let open = Open { admission: admission.clone(), begun: Some(begun) };
         tokio::spawn(async move {
-            let address = incoming.remote_address();
             match accept(&shared, &transport, incoming).await {
                 // Only a supervisor that is gone takes no message, and then this node is stopping.
                 Ok((node, connection)) => drop(supervisor.cast(SupervisorMessage::Accepted(node, connection))),
                 Err(error) => log.refused(address, &error),
             }
-            drop(permit);
+            drop(open);
         });
+    }
+}
+
+/// A handshake that is open. Dropping it gives its place back, also when its task panics.
+struct Open {
+    admission: Arc<Mutex<Admission>>,
+    begun: Option<Begun>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            self.admission.lock().end(begun);
+        }
+    }
+}
+
+/// Keeps up with where the peers are, by their names. One that can't be resolved now is taken for a stranger meanwhile.
+async fn resolve_peers(shared: Arc<Shared>, admission: Arc<Mutex<Admission>>) {
+    loop {
+        let mut found = Vec::new();
+        for slot in shared.slots.values() {
+            if let Ok(Ok(addresses)) = timeout(HANDSHAKE_TIMEOUT, tokio::net::lookup_host(&slot.address)).await {
+                found.extend(addresses);
+            }
+        }
+        admission.lock().set_members(found);
+        tokio::time::sleep(RESOLVE_PEERS_EVERY).await;
     }
 }
 

@@ -63,6 +63,16 @@ pub const INITIAL_WINDOW_BYTES: u64 = 256 * 1024;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Handshakes of incoming connections at a time; further ones are refused and come again.
 pub const INCOMING_HANDSHAKES_MAX: usize = 32;
+/// While so many are open, an address must prove that it receives what is sent to it before another one is begun with it.
+pub const INCOMING_UNPROVED_MAX: usize = 4;
+/// Most of them with addresses at which no member is expected.
+pub const INCOMING_OF_STRANGERS_MAX: usize = 24;
+/// Most of them with one such address, or network of IPv6.
+pub const INCOMING_OF_SOURCE_MAX: usize = 4;
+/// How often the names of the peers are resolved, to know from where they dial.
+pub const RESOLVE_PEERS_EVERY: Duration = Duration::from_secs(30);
+/// Connections that one peer has made and on which hello is being said; a further one is closed and comes again.
+pub const GREETINGS_MAX: usize = 4;
 /// How long `shutdown` waits for the peers to learn of it.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -94,4 +104,7 @@ const _: () = assert!(CONNECTION_RECEIVE_WINDOW_BYTES >= (LANES + 1) * STREAM_RE
 const _: () = assert!(SEND_WINDOW_BYTES >= CONNECTION_RECEIVE_WINDOW_BYTES as u64, "nor here");
 const _: () = assert!(INITIAL_WINDOW_BYTES > 2 * UNACKNOWLEDGED_PACKETS_MAX as u64 * MTU_BYTES_MAX as u64);
 const _: () = assert!(KEEP_ALIVE_INTERVAL.as_millis() * 4 <= IDLE_TIMEOUT.as_millis(), "one lost packet is no death");
+const _: () = assert!(INCOMING_OF_STRANGERS_MAX < INCOMING_HANDSHAKES_MAX, "members have a share of their own");
+const _: () = assert!(INCOMING_OF_SOURCE_MAX < INCOMING_OF_STRANGERS_MAX, "one source does not keep the others out");
+const _: () = assert!(INCOMING_UNPROVED_MAX < INCOMING_OF_STRANGERS_MAX);
 const _: () = assert!(REDIAL_DELAY_MIN.as_millis() < REDIAL_DELAY_MAX.as_millis());

@@ -1,10 +1,11 @@
 //! One connection with one peer, from the hellos to its end.
 
 use super::close::LinkError;
+use super::hello::{self, Greeted};
 use super::lane::{Inbound, Lane, LaneError};
 use super::limits::{BULK_PARTS_AT_ONCE, BULK_PAUSE};
 use super::session;
-use super::{Shared, Slot, hello};
+use super::{Shared, Slot};
 use crate::cert::Identity;
 use crate::log::lost_pages;
 use kvorum_protocol::limits::PART_BYTES_MAX;
@@ -25,21 +26,38 @@ pub(super) struct Link {
     pub(super) dialled: bool,
 }
 
+impl Link {
+    /// Says hello on the connection.
+    async fn greet(&self) -> Result<Greeted, LinkError> {
+        let expected = Identity { cluster: self.shared.hello.cluster, node: self.slot.node };
+        hello::exchange(&self.connection, &self.shared.hello, expected, &*self.shared.handler).await
+    }
+}
+
+/// Says hello on a connection that the peer has made, and runs nothing on it. If that fails the connection is closed.
+pub(super) async fn greet(link: &Link) -> Result<Greeted, LinkError> {
+    let greeted = link.greet().await;
+    if let Err(error) = &greeted {
+        error.close_code().close(&link.connection, &detail(error));
+    }
+    greeted
+}
+
 /// How a connection ended, and how long it had been up; zero if it never was.
 pub(super) struct LinkEnd {
     pub(super) error: LinkError,
     pub(super) lived: Duration,
 }
 
-/// Runs the connection until it ends or `cancel` is cancelled. When this returns, no task of it is left, and the handler
+/// Runs the connection until it ends or `cancel` is cancelled. Unless it is `greeted`, the ends say hello first. When this returns, no task of it is left, and the handler
 /// has heard `disconnected` if it had heard `connected`.
-pub(super) async fn run(link: Link, cancel: CancellationToken) -> LinkEnd {
+pub(super) async fn run(link: Link, greeted: Option<Greeted>, cancel: CancellationToken) -> LinkEnd {
     let connection = link.connection.clone();
     let mut since = None;
     let error = tokio::select! {
         // The handler hears that a connection is over only when nothing of it runs any more, so a cancelled connection
         // is closed and ends by itself.
-        error = serve(Arc::new(link), &mut since) => error,
+        error = serve(Arc::new(link), greeted, &mut since) => error,
         never = close_when(&cancel, &connection) => match never {},
     };
     let error = if cancel.is_cancelled() { LinkError::Cancelled } else { error };
@@ -62,16 +80,18 @@ fn detail(error: &LinkError) -> String {
     }
 }
 
-async fn serve(link: Arc<Link>, since: &mut Option<Instant>) -> LinkError {
+async fn serve(link: Arc<Link>, greeted: Option<Greeted>, since: &mut Option<Instant>) -> LinkError {
     // One connection per pair of nodes, and its callbacks in order: a newer one waits here until the older one's last
     // task is gone.
     let _turn = link.slot.turn.lock().await;
-    let expected = Identity { cluster: link.shared.hello.cluster, node: link.slot.node };
-    let (send, inbound, program) =
-        match hello::exchange(&link.connection, &link.shared.hello, expected, &*link.shared.handler).await {
-            Ok(streams) => streams,
-            Err(error) => return error,
-        };
+    let greeted = match greeted {
+        Some(greeted) => Ok(greeted),
+        None => link.greet().await,
+    };
+    let Greeted { send, inbound, program } = match greeted {
+        Ok(greeted) => greeted,
+        Err(error) => return error,
+    };
     // Opened in the order of the lanes: a stream's index tells the peer what it carries.
     let mut streams = vec![(Lane::Consensus, send)];
     for lane in Lane::ALL.into_iter().skip(1) {

@@ -11,6 +11,7 @@
 //!
 //! The tree of actors: supervisor → one actor per peer, which owns the tasks of its connection.
 
+mod admission;
 mod backoff;
 mod close;
 mod hello;
@@ -54,6 +55,10 @@ pub struct PeerConfig {
     pub cluster: ClusterId,
     /// Its data folder.
     pub disk: Uuid,
+    /// How often a process was started with that folder, this one included.
+    pub starts: u64,
+    /// `host:port` where clients reach it, for its peers to know. At most 255 bytes.
+    pub client: String,
     /// Where it waits for its peers (UDP); port 0 lets the system choose.
     pub listen: SocketAddr,
     /// The other nodes.
@@ -99,12 +104,12 @@ pub trait PeerNetwork: Send + Sync {
 pub trait PeerHandler: Send + Sync + 'static {
     /// The data folder with which this node knows the peer, for the hello to it; `None` if they never met.
     fn knows(&self, peer: NodeId) -> Option<Uuid>;
-    /// The peer comes with the data folder `disk`, and knows this node with the folder `knows`. Called once per connection,
-    /// before `connected`; may write a small file.
+    /// The peer, which is the node that its certificate names, has said this hello. Called once per connection, before
+    /// `connected`; may write a small file.
     ///
     /// # Errors
     /// Why it is turned away, for the logs of both.
-    fn admit(&self, peer: NodeId, disk: Uuid, knows: Option<Uuid>) -> Result<(), String>;
+    fn admit(&self, hello: &PeerHello) -> Result<(), String>;
     /// The peer is there and can be sent to.
     fn connected(&self, peer: NodeId);
     /// The peer is gone. What was sent and not answered may or may not have reached it.
@@ -215,8 +220,11 @@ impl Peers {
                 cluster: own.cluster,
                 node: own.node,
                 disk: config.disk,
+                starts: config.starts,
+                process: rand::random(),
                 // Differs from peer to peer; each connection fills it in.
                 knows: None,
+                client: config.client,
                 program: config.program,
             },
             local_address,

@@ -2,10 +2,15 @@
 //!
 //! Of two nodes the one with the smaller id dials, the other waits to be dialled, so that there is never a question which
 //! of two connections counts.
+//!
+//! A node that was started again may dial while its peer holds its former connection for live. The newer one takes that one's
+//! place, but not before it has said hello and was admitted. Whoever has the node's certificate gets this far: a machine that
+//! was replaced and boots again, say. It must not end the connection of the node that took its place.
 
 use super::backoff::Backoff;
 use super::close::LinkError;
-use super::limits::{GOOD_CONNECTION_AGE, HANDSHAKE_TIMEOUT, REASONS_LOGGED_MAX};
+use super::hello::Greeted;
+use super::limits::{GOOD_CONNECTION_AGE, GREETINGS_MAX, HANDSHAKE_TIMEOUT, REASONS_LOGGED_MAX};
 use super::link::{self, Link, LinkEnd};
 use super::transport::Transport;
 use super::{Shared, Slot};
@@ -46,6 +51,8 @@ pub(super) enum PeerActorMessage {
     Dial,
     /// The peer has dialled, and proved who it is.
     Accepted(Connection),
+    /// It has said hello on that connection, or was turned away.
+    Greeted(Result<(Connection, Greeted), LinkError>),
     /// An attempt is over.
     Ended { attempt: u64, end: LinkEnd },
 }
@@ -56,6 +63,8 @@ pub(super) struct PeerState {
     attempt: u64,
     /// Dropping it ends the connection, also when this actor dies.
     running: Option<DropGuard>,
+    /// Connections that the peer has made and on which hello is being said.
+    greetings: usize,
     /// What was logged since the last connection, so that a problem that lasts is a few lines and not one per attempt.
     logged: BTreeSet<String>,
 }
@@ -69,7 +78,7 @@ impl Actor for PeerActor {
         if self.dials() {
             myself.cast(PeerActorMessage::Dial)?;
         }
-        Ok(PeerState { redial: Backoff::new(), attempt: 0, running: None, logged: BTreeSet::new() })
+        Ok(PeerState { redial: Backoff::new(), attempt: 0, running: None, greetings: 0, logged: BTreeSet::new() })
     }
 
     async fn handle(
@@ -84,14 +93,28 @@ impl Actor for PeerActor {
                 self.begin(&myself, state, |cancel| dial_and_run(shared, slot, transport, cancel));
             }
             PeerActorMessage::Accepted(connection) => {
-                let link = self.link(connection);
-                self.begin(&myself, state, |cancel| link::run(link, cancel));
+                // One too many is dropped, which closes it, and the peer dials again.
+                if state.greetings < GREETINGS_MAX {
+                    state.greetings += 1;
+                    self.greet(myself, connection);
+                }
+            }
+            PeerActorMessage::Greeted(greeted) => {
+                state.greetings -= 1;
+                match greeted {
+                    Ok((connection, greeted)) => {
+                        let link = self.link(connection);
+                        self.begin(&myself, state, |cancel| link::run(link, Some(greeted), cancel));
+                    }
+                    Err(LinkError::Panicked(text)) => return Err(self.panicked(&text)),
+                    Err(error) => self.log(&LinkEnd { error, lived: Duration::ZERO }, &mut state.logged),
+                }
             }
             PeerActorMessage::Ended { attempt, end } if attempt == state.attempt => {
                 state.running = None;
                 self.log(&end, &mut state.logged);
                 if let LinkError::Panicked(text) = end.error {
-                    return Err(format!("the connection with {}: {text}", self.slot.node).into());
+                    return Err(self.panicked(&text));
                 }
                 if self.dials() {
                     if end.lived >= GOOD_CONNECTION_AGE {
@@ -113,8 +136,23 @@ impl PeerActor {
         self.shared.hello.node < self.slot.node
     }
 
+    fn panicked(&self, text: &str) -> ActorProcessingErr {
+        format!("the connection with {}: {text}", self.slot.node).into()
+    }
+
     fn link(&self, connection: Connection) -> Link {
         Link { shared: self.shared.clone(), slot: self.slot.clone(), connection, dialled: false }
+    }
+
+    /// Has hello said on a connection that the peer has made, beside the one that runs.
+    fn greet(&self, myself: ActorRef<PeerActorMessage>, connection: Connection) {
+        let link = self.link(connection.clone());
+        let greeting = tokio::spawn(async move { link::greet(&link).await });
+        tokio::spawn(async move {
+            let greeted = greeting.await.unwrap_or_else(|panic| Err(LinkError::Panicked(link::panic_text(panic))));
+            // An actor that is gone has a successor, to which the peer dials again.
+            let _ = myself.cast(PeerActorMessage::Greeted(greeted.map(|greeted| (connection, greeted))));
+        });
     }
 
     /// Runs an attempt beside the actor, in place of the one that runs.
@@ -179,7 +217,7 @@ async fn dial_and_run(
         () = cancel.cancelled() => Err(LinkError::Cancelled),
     };
     match dialled {
-        Ok(connection) => link::run(Link { shared, slot, connection, dialled: true }, cancel).await,
+        Ok(connection) => link::run(Link { shared, slot, connection, dialled: true }, None, cancel).await,
         Err(error) => LinkEnd { error, lived: Duration::ZERO },
     }
 }

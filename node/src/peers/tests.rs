@@ -18,18 +18,25 @@ enum Event {
     Connected(NodeId),
     Disconnected(NodeId),
     Message(NodeId, PeerMessage),
+    TurnedAway(NodeId),
 }
 
 struct Recorder {
     events: mpsc::UnboundedSender<Event>,
+    /// The data folder that peers must come with; `None` lets all in.
+    admits: Option<Uuid>,
 }
 
 impl PeerHandler for Recorder {
     fn knows(&self, _: NodeId) -> Option<uuid::Uuid> {
         None
     }
-    fn admit(&self, _: NodeId, _: uuid::Uuid, _: Option<uuid::Uuid>) -> Result<(), String> {
-        Ok(())
+    fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+        if self.admits.is_none_or(|admits| admits == hello.disk) {
+            return Ok(());
+        }
+        let _ = self.events.send(Event::TurnedAway(hello.node));
+        Err("another data folder".to_owned())
     }
     fn connected(&self, peer: NodeId) {
         let _ = self.events.send(Event::Connected(peer));
@@ -96,7 +103,19 @@ impl Cluster {
         let tls = TlsIdentity::from_pem(&self.authority.issue(self.id, node, &[]).unwrap()).unwrap();
         let peers = peers.iter().map(|(node, address)| PeerAddress { node: *node, address: address.clone() });
         let program = "test".to_owned();
-        PeerConfig { node, cluster: self.id, disk: node.0, listen, peers: peers.collect(), tls, program, mtu: None }
+        let client = "127.0.0.1:7400".to_owned();
+        PeerConfig {
+            node,
+            cluster: self.id,
+            disk: node.0,
+            starts: 1,
+            client,
+            listen,
+            peers: peers.collect(),
+            tls,
+            program,
+            mtu: None,
+        }
     }
 
     async fn node(&self, node: NodeId, peers: &[(NodeId, String)]) -> Node {
@@ -119,9 +138,14 @@ async fn start(config: PeerConfig) -> Node {
 }
 
 async fn try_start(config: PeerConfig) -> Result<Node, PeerError> {
+    start_admitting(config, None).await
+}
+
+/// A node that lets only peers in that come with one data folder.
+async fn start_admitting(config: PeerConfig, admits: Option<Uuid>) -> Result<Node, PeerError> {
     let id = config.node;
     let (sender, events) = mpsc::unbounded_channel();
-    let (actor, peers) = Peers::start(config, Arc::new(Recorder { events: sender }), None, None).await?;
+    let (actor, peers) = Peers::start(config, Arc::new(Recorder { events: sender, admits }), None, None).await?;
     Ok(Node { id, peers, actor, events })
 }
 
@@ -252,7 +276,7 @@ async fn a_peer_that_does_not_read_fills_the_bounded_buffer() {
         fn knows(&self, _: NodeId) -> Option<uuid::Uuid> {
             None
         }
-        fn admit(&self, _: NodeId, _: uuid::Uuid, _: Option<uuid::Uuid>) -> Result<(), String> {
+        fn admit(&self, _: &PeerHello) -> Result<(), String> {
             Ok(())
         }
         fn connected(&self, _: NodeId) {}
@@ -320,13 +344,40 @@ async fn a_dialler_that_died_without_a_word_is_replaced_by_its_successor() {
     let transport = Transport::bind("127.0.0.1:0".parse().unwrap(), &tls, None).unwrap();
     let expected = Identity { cluster: cluster.id, node: acceptor.id };
     let second = transport.dial(address.parse().unwrap(), expected).unwrap().await.unwrap();
-    assert_eq!(acceptor.event().await, Event::Disconnected(first.id), "the old one is gone before the new one serves");
     let hello = PeerHello { program: "second".to_owned(), ..first.peers.shared.hello.clone() };
     let said = hello::exchange(&second, &hello, expected, &*first.peers.shared.handler)
         .await
         .expect("the successor is welcome");
-    assert_eq!(said.2, "test");
+    assert_eq!(said.program, "test");
+    assert_eq!(acceptor.event().await, Event::Disconnected(first.id), "the old one is gone before the new one serves");
     assert_eq!(first.event().await, Event::Disconnected(acceptor.id));
+}
+
+/// A machine that was replaced boots again: it has the node's name and certificate, and another data folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_turned_away_does_not_end_the_connection_of_the_one_that_is_let_in() {
+    let cluster = Cluster::new();
+    let (small, large) = two_ids();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let config = cluster.config(large, listen, &[(small, NOWHERE.to_owned())]);
+    let mut acceptor = start_admitting(config, Some(small.0)).await.unwrap();
+    let address = acceptor.peers.local_address().to_string();
+    let mut dialler = cluster.node(small, &[(large, address.clone())]).await;
+    dialler.connected(large).await;
+    acceptor.connected(small).await;
+    let tls = cluster.config(small, listen, &[]).tls;
+    let transport = Transport::bind(listen, &tls, None).unwrap();
+    let expected = Identity { cluster: cluster.id, node: large };
+    let hello = PeerHello { disk: Uuid::new_v4(), ..dialler.peers.shared.hello.clone() };
+    // It dials again and again.
+    for number in 0..3 {
+        let connection = transport.dial(address.parse().unwrap(), expected).unwrap().await.unwrap();
+        // What it is told depends on which end reads first.
+        let _ = hello::exchange(&connection, &hello, expected, &*dialler.peers.shared.handler).await;
+        assert_eq!(acceptor.event().await, Event::TurnedAway(small));
+        acceptor.peers.send(small, &leading(number)).unwrap();
+        assert_eq!(dialler.message(&acceptor).await, leading(number), "the first connection is the one that counts");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -438,6 +489,56 @@ async fn strangers_are_refused_with_the_reason_and_the_others_notice_nothing() {
     assert!(refusal.starts_with("wrong certificate: ") && refusal.contains(&b.id.to_string()), "{refusal}");
 
     exchange(&mut a, &mut b, 1).await;
+}
+
+/// The first packets of that many dials.
+async fn first_packets(who: &TlsIdentity, expected: Identity, count: usize) -> Vec<Vec<u8>> {
+    let recorder = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = recorder.local_addr().unwrap();
+    let mut packets = Vec::new();
+    for _ in 0..count {
+        let transport = Transport::bind("127.0.0.1:0".parse().unwrap(), who, None).unwrap();
+        let connecting = transport.dial(address, expected).unwrap();
+        let mut packet = vec![0; 65_536];
+        let length = timeout(PATIENCE, recorder.recv(&mut packet)).await.unwrap().unwrap();
+        packet.truncate(length);
+        packets.push(packet);
+        drop(connecting);
+    }
+    packets
+}
+
+/// Packets that were recorded on the way to somebody else fill the door: nobody answers the handshakes that they begin.
+#[tokio::test(flavor = "multi_thread")]
+async fn replayed_first_packets_do_not_keep_a_peer_out() {
+    let (cluster, other) = (Cluster::new(), Cluster::new());
+    let (small, large) = two_ids();
+    let acceptor = cluster.node(large, &[(small, NOWHERE.to_owned())]).await;
+    let stranger = other.config(small, "127.0.0.1:0".parse().unwrap(), &[]).tls;
+    let expected = Identity { cluster: other.id, node: large };
+    let packets = first_packets(&stranger, expected, 3 * limits::INCOMING_HANDSHAKES_MAX).await;
+    let door = acceptor.peers.local_address();
+    let mut sockets = Vec::new();
+    for _ in &packets {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(door).await.unwrap();
+        sockets.push(socket);
+    }
+    let (filled, mut is_filled) = mpsc::channel(1);
+    let attack = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut rounds = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            rounds.tick().await;
+            for (socket, packet) in sockets.iter().zip(&packets) {
+                let _ = socket.send(packet).await;
+            }
+            let _ = filled.try_send(());
+        }
+    }));
+    is_filled.recv().await.unwrap();
+    let mut dialler = cluster.node(small, &[(large, door.to_string())]).await;
+    dialler.connected(large).await;
+    drop(attack);
 }
 
 #[tokio::test(flavor = "multi_thread")]

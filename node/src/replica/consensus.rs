@@ -9,6 +9,7 @@
 //! answer to a heartbeat promises nothing but the term: once that is durable it leaves at once, so that a follower whose
 //! disk is slow does not look dead.
 
+mod hand_over;
 mod membership;
 
 pub use membership::SnapshotBase;
@@ -164,6 +165,8 @@ pub struct Consensus {
     last_tick: Nanos,
     lease: Option<(Term, Lease)>,
     lease_length: LeaseLength,
+    /// When a hand-over was last begun.
+    handed_over_at: Nanos,
     /// The newest stamp heard from the leader, and its term.
     heard: (Term, u64),
     /// Who votes: in a joint membership, of both halves.
@@ -216,6 +219,7 @@ impl Consensus {
             silent_until: now.after_ms(silence_ms),
             last_tick: now,
             lease: None,
+            handed_over_at: now,
             heard: (Term(0), 0),
             voters: Default::default(),
             // What recovery found is durable, but the journal must hear of it before this replica promises anything on
@@ -295,11 +299,6 @@ impl Consensus {
         self.token
     }
 
-    /// Whether a hand-over of leadership is under way.
-    pub fn is_handing_over(&self) -> bool {
-        self.raw.raft.lead_transferee.is_some()
-    }
-
     /// Until when reads may be answered from this replica's applied state; `None` if it holds no lease.
     pub fn lease_until(&self, now: Nanos) -> Option<Nanos> {
         let (term, lease) = self.lease.as_ref()?;
@@ -319,18 +318,6 @@ impl Consensus {
         // In a short log a replica that holds nothing would lack little.
         progress
             .is_some_and(|progress| progress.recent_active && progress.matched > 0 && progress.matched + lag >= last)
-    }
-
-    /// The voter other than this one that holds most of the log and was heard lately, of those that `may_lead`.
-    pub fn best_successor(&self, may_lead: impl Fn(ReplicaId) -> bool) -> Option<ReplicaId> {
-        let [voters, _] = &self.voters;
-        voters
-            .iter()
-            .filter(|&&voter| voter != self.config.replica && may_lead(voter))
-            .filter_map(|&voter| Some((self.raw.raft.prs().get(voter.0)?, voter)))
-            .filter(|(progress, _)| progress.recent_active)
-            .max_by_key(|(progress, voter)| (progress.matched, u64::MAX - voter.0))
-            .map(|(_, voter)| voter)
     }
 
     /// The shard log.
@@ -355,9 +342,14 @@ impl Consensus {
             self.last_tick = self.last_tick.after_ms(due * self.config.tick_ms);
         }
         for _ in 0..due.min(CATCH_UP_TICKS_MAX) {
+            let successor = self.raw.raft.lead_transferee;
             self.raw.tick();
+            if self.raw.raft.state == StateRole::Leader && planted(Bug::HandOverNeverAborts) {
+                self.raw.raft.lead_transferee = successor;
+            }
             self.fix_election_timeout();
         }
+        self.lead_anew_if_due(now);
     }
 
     /// A message of another replica of the group. The caller has made sure that it came from the node that holds `from`.
@@ -451,17 +443,6 @@ impl Consensus {
     /// Asks a quorum whether this replica still leads; the answer is a [`ReadPosition`] with this tag, or none ever.
     pub fn read_index(&mut self, tag: u64) {
         self.raw.read_index(tag.to_le_bytes().to_vec());
-    }
-
-    /// Hands leadership to `successor`. The lease is given up first, for the rest of the term.
-    pub fn transfer_to(&mut self, successor: ReplicaId) {
-        self.refresh_lease();
-        if let Some((_, lease)) = &mut self.lease
-            && !planted(Bug::LeaseKeptOverTransfer)
-        {
-            lease.abandon();
-        }
-        self.raw.transfer_leader(successor.0);
     }
 
     /// Performs what has become due in the log and hands out the rest. To be called after every `handle_*` and command.

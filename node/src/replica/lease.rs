@@ -9,7 +9,8 @@
 //!
 //! What else it needs, and where that is kept: a restarted replica neither votes nor campaigns for one shortest election
 //! timeout (`Consensus::handle_message`); a lease is never taken again in a term in which a hand-over was begun, since a
-//! delayed "campaign now" overrides the followers' refusal ([`Lease::abandon`]).
+//! delayed "campaign now" overrides the followers' refusal ([`Lease::abandon`]). If nobody takes over, the leader begins a
+//! new term itself to have a lease again (`Consensus::lead_anew_if_due`): "campaign now" of the old term is ignored in it.
 
 use crate::clock::Nanos;
 use crate::seeded::{Bug, planted};
@@ -56,6 +57,22 @@ impl Lease {
     pub fn acknowledge(&mut self, replica: ReplicaId, sent: Nanos) {
         let latest = self.acknowledged.entry(replica).or_default();
         *latest = (*latest).max(sent);
+    }
+
+    /// When what a replica has answered last in this term was sent; `None` if it has answered nothing.
+    pub fn heard_at(&self, replica: ReplicaId) -> Option<Nanos> {
+        self.acknowledged.get(&replica).copied()
+    }
+
+    /// Whether it was given up for the rest of the term.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// Whether a majority of each of these voter sets has answered, in this term, something that was sent since `since`.
+    pub fn was_heard_since(&self, me: ReplicaId, now: Nanos, since: Nanos, quorums: &[Vec<ReplicaId>]) -> bool {
+        let mut sets = quorums.iter().filter(|voters| !voters.is_empty());
+        sets.all(|voters| self.majority_heard_at(me, now, voters).is_some_and(|heard| heard >= since))
     }
 
     /// Gives the lease up for the rest of the term. Must precede every attempt to hand leadership over.

@@ -60,6 +60,8 @@ pub struct Seen {
     pub peers: BTreeMap<NodeId, Presence>,
     /// Replicas that can't be used any more, as their own nodes say, the leader's included.
     pub faulty: BTreeSet<(NodeId, ShardId, ReplicaId)>,
+    /// Where clients reach nodes, as these say themselves; none of them a stranger.
+    pub clients: BTreeMap<NodeId, String>,
 }
 
 /// What a change of the map is for.
@@ -71,6 +73,8 @@ pub enum Change {
     Node(NodeId),
     /// A replica can't be used any more.
     Replica(NodeId, ShardId, ReplicaId),
+    /// Clients reach nodes at other addresses than before.
+    Addresses,
 }
 
 /// What to do about the map.
@@ -114,7 +118,11 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> Decision {
         }
         waits = Decision::Wait(change, shard);
     }
-    waits
+    // Nothing rests on addresses, so they come last. What waits may wait for long, and does not hold them up.
+    match ring.with_clients(&seen.clients) {
+        Some(next) => Decision::Change(Box::new(next), Change::Addresses),
+        None => waits,
+    }
 }
 
 /// The map that names every folder which is known and not named yet.
@@ -149,6 +157,24 @@ impl Seen {
         });
         well.count() > replicas.len() / 2
     }
+}
+
+/// The newest map that a majority of the nodes that hold the group in the map `known` have sent. `offered` holds what each
+/// peer sent last.
+///
+/// A node learns a map from its own replica of the group, which the log keeps honest, or from its peers: if it holds none, or
+/// if its replica can't follow the group, since it was wiped or replaced. A single peer's word is not enough. It may run a
+/// program that is broken, and a map with a far epoch would stay, and have every node that takes it erase what it holds. Nor
+/// does a node wait for ever: each change of the map was committed by a majority of the group, and each of these nodes sends it
+/// to every peer, when it learns it and when they meet.
+///
+/// That a peer is a stranger by the map that is known here says nothing: that map may be the one that is out of date.
+pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, RingMap>) -> Option<&'a RingMap> {
+    let holders = known.meta.iter().map(|held| NodeId(known.nodes[usize::from(held.node)].id));
+    let words: Vec<&RingMap> = holders.filter_map(|node| offered.get(&node)).collect();
+    let needed = if planted(Bug::MapOfOnePeerTaken) { 1 } else { known.meta.len() / 2 + 1 };
+    let is_agreed = |map: &&&RingMap| words.iter().filter(|other| **other == **map).count() >= needed;
+    words.iter().filter(is_agreed).max_by_key(|map| map.epoch).copied()
 }
 
 /// Whether a node whose folder has never held a replica may open its replica of `meta` under the id that the first map
@@ -190,7 +216,7 @@ mod tests {
     /// Node 1 leads, and all is well.
     fn seen() -> Seen {
         let peers = [(node(2), presence(2)), (node(3), presence(3))].into();
-        Seen { me: node(1), folder: folder(1), peers, faulty: BTreeSet::new() }
+        Seen { me: node(1), folder: folder(1), peers, faulty: BTreeSet::new(), clients: BTreeMap::new() }
     }
 
     #[test]
@@ -257,6 +283,55 @@ mod tests {
         assert!(matches!(decide(&named(), &faulty), Decision::Wait(Change::Replica(..), ShardId(2))));
         faulty.faulty.remove(&(node(2), ShardId(2), other));
         assert!(matches!(decide(&named(), &faulty), Decision::Change(_, Change::Replica(..))));
+    }
+
+    #[test]
+    fn addresses_follow_what_nodes_say_and_wait_for_nothing() {
+        let say = |number: u128, address: &str| (node(number), address.to_owned());
+        let as_in_map = (1..=3).map(|number| say(number, &format!("127.0.0.1:{}", 7400 + number))).collect();
+        let mut moved = Seen { clients: as_in_map, ..seen() };
+        assert_eq!(decide(&named(), &moved), Decision::Rest);
+        moved.clients.extend([say(1, "a.example:1"), say(3, "127.0.0.1:9999")]);
+        let Decision::Change(next, change) = decide(&named(), &moved) else { panic!("they are to be written down") };
+        let expected = ["a.example:1", "127.0.0.1:7402", "127.0.0.1:9999"];
+        assert_eq!(
+            (change, next.nodes.iter().map(|node| node.client.as_str()).collect::<Vec<_>>()),
+            (Change::Addresses, expected.to_vec())
+        );
+        assert_eq!((next.epoch, &next.shards), (named().epoch + 1, &named().shards));
+        assert_eq!(decide(&next, &moved), Decision::Rest);
+        // Two nodes exchange theirs; a third one claims what is another one's.
+        moved.clients = [say(1, "127.0.0.1:7402"), say(2, "127.0.0.1:7401")].into();
+        assert!(matches!(decide(&named(), &moved), Decision::Change(_, Change::Addresses)));
+        moved.clients = [say(1, "127.0.0.1:7402")].into();
+        assert_eq!(decide(&named(), &moved), Decision::Rest, "clients would take one node for the other");
+        moved.clients = [say(1, "nowhere"), say(2, "")].into();
+        assert_eq!(decide(&named(), &moved), Decision::Rest, "these are no addresses");
+        // A replacement comes first, and one that waits holds nothing up.
+        moved.clients = [say(2, "b.example:2")].into();
+        moved.peers.insert(node(3), Presence { folder: folder(33), ..presence(3) });
+        assert!(matches!(decide(&named(), &moved), Decision::Change(_, Change::Node(_))));
+        moved.peers.remove(&node(2));
+        assert!(matches!(decide(&named(), &moved), Decision::Change(_, Change::Addresses)));
+    }
+
+    #[test]
+    fn a_map_is_taken_on_the_word_of_a_majority_of_its_group() {
+        let five = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(6), 4, 3).unwrap();
+        let next = five.with_disk(node(1), folder(1)).unwrap();
+        let far = RingMap { epoch: u64::MAX, ..next.clone() };
+        let say = |words: &[(u128, &RingMap)]| -> Option<u64> {
+            let offered = words.iter().map(|(number, map)| (node(*number), (*map).clone())).collect();
+            word_of_majority(&five, &offered).map(|map| map.epoch)
+        };
+        assert_eq!(five.meta.len(), 5);
+        assert_eq!(say(&[(1, &next), (2, &next)]), None);
+        assert_eq!(say(&[(1, &next), (2, &next), (3, &next)]), Some(next.epoch));
+        assert_eq!(say(&[(1, &next), (2, &next), (6, &next)]), None, "node 6 holds no replica of the group");
+        assert_eq!(say(&[(1, &far), (2, &next), (3, &next), (4, &next)]), Some(next.epoch), "one makes it up");
+        assert_eq!(say(&[(1, &far), (2, &far), (3, &next), (4, &next)]), None);
+        let other = RingMap { epoch: next.epoch, ..five.clone() };
+        assert_eq!(say(&[(1, &next), (2, &next), (3, &other)]), None, "the epoch alone is not the map");
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //! ever, but given up, and another one begins with nothing to remember.
 
 use super::{FIRST_REPLICAS_MAX, RETIRED_DISKS_MAX, RingMap};
+use crate::config;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// Why a map can't be changed like that.
@@ -75,6 +77,26 @@ impl RingMap {
         let mut next = self.next_epoch();
         next.renew(shard, old)?;
         Ok(next)
+    }
+
+    /// The map in which clients reach these nodes at these addresses; `None` if it says so already. What is no address is left
+    /// out, and so is one that would be two nodes' at once.
+    pub fn with_clients(&self, clients: &BTreeMap<NodeId, String>) -> Option<RingMap> {
+        let mut next = self.next_epoch();
+        for node in &mut next.nodes {
+            if let Some(client) = clients.get(&NodeId(node.id)).filter(|client| config::is_address(client)) {
+                node.client.clone_from(client);
+            }
+        }
+        // Undone one by one: each that is undone may be what another one wanted.
+        while let Some(at) = (0..next.nodes.len()).find(|at| {
+            let is_new = next.nodes[*at].client != self.nodes[*at].client;
+            let same = |(other, node): (usize, &super::RingNode)| other != *at && node.client == next.nodes[*at].client;
+            is_new && next.nodes.iter().enumerate().any(same)
+        }) {
+            next.nodes[at].client.clone_from(&self.nodes[at].client);
+        }
+        (next.nodes != self.nodes).then_some(next)
     }
 
     /// Whether the folder was replaced.

@@ -854,7 +854,11 @@ impl Shard {
         if !self.may_propose() {
             return;
         }
-        let caught_up = |replica| self.consensus.is_caught_up(replica, LAG_MAX);
+        // One that has just gone passes for caught up a while longer. It would not take over, and could not vote.
+        let caught_up = |replica| {
+            self.consensus.is_caught_up(replica, LAG_MAX)
+                && (replica == self.consensus.replica() || self.consensus.was_heard_lately(replica, now))
+        };
         match reconcile::next_step(self.consensus.replica(), &self.membership, &self.config.target, caught_up) {
             Some(reconcile::Step::Change(change)) => {
                 // It is refused while one before it is on its way; another tick comes.
@@ -899,6 +903,7 @@ impl Shard {
             && self.consensus.is_voter(preferred)
             && self.consensus.is_caught_up(preferred, LAG_MAX)
             && (self.fitness)(preferred)
+            && self.consensus.was_heard_lately(preferred, now)
         {
             self.balanced_at = now;
             self.transfer_to(preferred);

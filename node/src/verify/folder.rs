@@ -9,7 +9,7 @@ use crate::journal::{self, JournalError, Replayed};
 use crate::kept_twice;
 use crate::known_disks::{self, KNOWN_DISKS};
 use crate::log::{Disk, DiskError, FileDisk};
-use crate::meta::RING_COPY;
+use crate::map_keeper::RING_COPY;
 use crate::replica_files;
 use crate::ring::RingMap;
 use kvorum_protocol::{Durability, ShardId};
@@ -102,6 +102,17 @@ fn look_at_identity(report: &mut Report, inspected: &Inspected) {
             report.findings.push(finding("run-state", format!("it can't be read: {error}"), Effect::DoesNotStart));
         }
     }
+    let sound = inspected.starts.iter().filter(|part| matches!(part, Part::Found(_))).count();
+    let effect = if sound == 0 { Effect::DoesNotStart } else { Effect::GetsBy };
+    for (file, part) in ["starts", "starts.copy"].into_iter().zip(&inspected.starts) {
+        let what = match part {
+            Part::Found(_) => continue,
+            Part::Missing => "it is missing".to_owned(),
+            Part::Damaged => "it is damaged".to_owned(),
+            Part::Unreadable(error) => format!("it can't be read: {error}"),
+        };
+        report.findings.push(finding(file, what, effect));
+    }
 }
 
 /// The files that are kept twice.
@@ -171,7 +182,8 @@ fn look_at_leftovers(report: &mut Report, system: &ScratchFileSystem, names: &BT
     for file in system.removed() {
         report.notes.push(format!("{file} is left over: a start removes it"));
     }
-    const OURS: [&str; 7] = ["LOCK", "identity", "identity.copy", "run-state", "lock", "shards", "journal"];
+    const OURS: [&str; 9] =
+        ["LOCK", "identity", "identity.copy", "run-state", "starts", "starts.copy", "lock", "shards", "journal"];
     let foreign = |name: &&String| {
         let of_ours = name.ends_with(".metadata") || name.ends_with(".new") || *name == "lost+found";
         !of_ours && !OURS.contains(&name.as_str())

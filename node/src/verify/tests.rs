@@ -8,13 +8,13 @@ use crate::log::operations::{OperationsBuilder, Record};
 use crate::log::{
     Base, Disk, HardState, InlineSource, LogOptions, MANIFEST_FILE, Membership, RealDisk, ShardLog, Verdict as Kept,
 };
-use crate::meta;
+use crate::map_keeper;
 use crate::replica::Committed;
 use crate::replica_files::{ReplicaFiles, Wanted};
 use crate::ring::{RingMap, RingNode};
 use crate::store::{Fate, Store};
 use bytes::Bytes;
-use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
+use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, RaftEntry, RaftEntryKind};
 use kvorum_protocol::{ClusterId, Durability, LogIndex, NodeId, ReplicaId, ShardId, Term, Version};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -148,7 +148,18 @@ fn small_folder() -> TempDir {
     second.write("after", b"the checkpoint");
     second.commit();
     let known = KnownDisks::open(Arc::clone(&disk)).unwrap();
-    known.meet(NodeId(Uuid::from_u128(3)), Uuid::from_u128(4)).unwrap();
+    let hello = PeerHello {
+        version: PEER_PROTOCOL_VERSION,
+        cluster: ClusterId(Uuid::from_u128(1)),
+        node: NodeId(Uuid::from_u128(3)),
+        disk: Uuid::from_u128(4),
+        starts: 1,
+        process: 1,
+        knows: None,
+        client: String::new(),
+        program: String::new(),
+    };
+    known.meet(&hello).unwrap();
     let node = RingNode {
         id: owner().node.0,
         name: "a".into(),
@@ -159,7 +170,7 @@ fn small_folder() -> TempDir {
         disk: None,
     };
     let ring = RingMap::initial(owner().cluster, Durability::Fsync, vec![node], 2, 1).unwrap();
-    meta::write_copy(&*disk, &ring).unwrap();
+    map_keeper::write_copy(&*disk, &ring).unwrap();
     drop((first, second));
     journal.stop();
     folder.stop_clean().unwrap();

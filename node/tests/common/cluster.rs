@@ -3,7 +3,7 @@
 use super::ports::free_base_port;
 use super::process::{Log, NodeProcess, Surroundings, run_well};
 use super::wait::eventually;
-use kvorum_client::{Client, NodeId, NodeStatus, ShardId, Topology};
+use kvorum_client::{Client, NodeId, NodeStatus, ShardId, ShardRole, Topology};
 use kvorum_protocol::hash;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -313,7 +313,7 @@ fn is_ready(status: &NodeStatus, peers: usize) -> Result<(), String> {
 
 fn committed(statuses: &[NodeStatus]) -> HashMap<ShardId, u64> {
     let mut committed = HashMap::new();
-    for shard in statuses.iter().flat_map(|status| &status.shards) {
+    for shard in statuses.iter().flat_map(|status| &status.shards).filter(|shard| shard.role != ShardRole::Missing) {
         let known: &mut u64 = committed.entry(shard.shard).or_default();
         *known = shard.committed.0.max(*known);
     }

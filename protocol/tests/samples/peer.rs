@@ -10,11 +10,14 @@ use kvorum_protocol::{
 /// Every message between nodes, every kind of consensus message.
 pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
     let hello = PeerHello {
-        version: 2,
+        version: 3,
         cluster: ClusterId(uuid(0xaa)),
         node: NodeId(uuid(1)),
         disk: uuid(0xd1),
+        starts: 7,
+        process: 0x1234_5678_9abc_def0,
         knows: None,
+        client: "node-1.example:7400".into(),
         program: "kvorum 0.1.0".into(),
     };
     let (mut request, mut response) = (BytesMut::new(), BytesMut::new());

@@ -146,7 +146,7 @@ fn explanation() -> Explanation {
 
 /// A node with a shard in every role, and one without any.
 pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
-    use ShardRole::{Amnesiac, Candidate, Faulty, Follower, Leader, Learner, Recovering};
+    use ShardRole::{Amnesiac, Candidate, Faulty, Follower, Leader, Learner, Missing};
     let shard = |(number, role): (u16, ShardRole)| ShardStatus {
         shard: if role == Faulty { ShardId::META } else { ShardId(number) },
         role,
@@ -163,7 +163,7 @@ pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
         compacted_bytes: 9_000,
         incarnation: 1,
     };
-    let roles = [Recovering, Follower, Candidate, Leader, Learner, Amnesiac, Faulty];
+    let roles = [Missing, Follower, Candidate, Leader, Learner, Amnesiac, Faulty];
     let busy = NodeStatus {
         node: NodeId(uuid(1)),
         name: "node-1".into(),
@@ -173,6 +173,8 @@ pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
         durability: Durability::Memory,
         connections: 51,
         peers_up: vec![NodeId(uuid(2)), NodeId(uuid(3))],
+        epoch: Epoch(7),
+        stranger: true,
         resident_bytes: 50_000_000,
         cpu_us: 1_234_567,
         journal_rounds: 890,

@@ -6,6 +6,7 @@
 
 use super::draw::{FAULTS_MIN, clock_rate, pick, wall_offset};
 use super::{Fault, FaultKind, Options};
+use kvorum_protocol::ShardId;
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -82,10 +83,12 @@ enum Scenario {
     Damage,
     /// The unlucky node comes back with an empty disk.
     Wipe,
+    /// A node makes a ring map up.
+    MadeUpMap,
 }
 
 impl Scenario {
-    const ALL: [Scenario; 30] = [
+    const ALL: [Scenario; 31] = [
         Scenario::LostHints,
         Scenario::Lagging,
         Scenario::Kill,
@@ -116,6 +119,7 @@ impl Scenario {
         Scenario::DropClients,
         Scenario::Damage,
         Scenario::Wipe,
+        Scenario::MadeUpMap,
     ];
 
     /// Whether a cluster with these options survives it. What is only in page caches doesn't survive that machines lose
@@ -129,7 +133,7 @@ impl Scenario {
         match self {
             Scenario::PowerLossEverywhere | Scenario::PausedLeader | Scenario::TransferAndPause => 3,
             Scenario::CrashPoint | Scenario::CrashWhileRecovering | Scenario::FailedSync | Scenario::KillInTurn => 3,
-            Scenario::Wipe | Scenario::PanicsWithoutEnd => 1,
+            Scenario::Wipe | Scenario::PanicsWithoutEnd | Scenario::MadeUpMap => 1,
             // Many small things are of use to a start that reads all records only.
             Scenario::LostHints => 4,
             _ => 2,
@@ -145,7 +149,7 @@ pub(super) fn draw(options: &Options, random: &mut ChaCha8Rng) -> Vec<Fault> {
         swarm = survived.filter(|_| random.random_bool(0.4)).collect();
     }
     let unlucky = random.random_range(0..options.nodes);
-    let mut draft = Draft { options, random, unlucky, wiped: false, at_ms: 0, faults: Vec::new() };
+    let mut draft = Draft { options, random, unlucky, at_ms: 0, faults: Vec::new() };
     let wanted = draft.random.random_range(FAULTS_MIN..=FAULTS_MAX);
     let bursts = (options.safety_ms / draft.random.random_range(3_000..12_000)).max(4);
     let spacing_ms = (options.safety_ms - FIRST_AT_MS) / bursts;
@@ -175,7 +179,6 @@ struct Draft<'a> {
     random: &'a mut ChaCha8Rng,
     /// The one node whose medium may be damaged. Two of three replicas of every shard keep what they have stored.
     unlucky: u16,
-    wiped: bool,
     at_ms: u64,
     faults: Vec<Fault>,
 }
@@ -238,6 +241,10 @@ impl Draft<'_> {
             Scenario::DropClients => self.now(FaultKind::DropClients),
             Scenario::Damage => self.damage(),
             Scenario::Wipe => self.wipe(),
+            Scenario::MadeUpMap => {
+                let node = self.node();
+                self.now(FaultKind::MadeUpMap { node });
+            }
         }
     }
 
@@ -548,13 +555,22 @@ impl Draft<'_> {
         self.after(lag_ms, kind);
     }
 
-    /// Once: it is replaced, and has to be given everything anew.
+    /// It is replaced, and has to be given everything anew. At times again and again, in a rhythm that meets what nodes do at
+    /// intervals of their own; and while it is gone, it may be asked to lead.
     fn wipe(&mut self) {
-        if std::mem::replace(&mut self.wiped, true) {
-            return self.kill(false);
+        let node = self.unlucky;
+        let mut down_ms = self.down_ms();
+        for again in (0..=pick(self.random, &[0, 0, 1, 2, 4])).rev() {
+            self.now(FaultKind::Wipe { node, down_ms });
+            if self.random.random_bool(0.5) {
+                let (shard, lag_ms) = (self.shard(), self.random.random_range(1..400));
+                self.after(lag_ms, FaultKind::Transfer { shard, to: node });
+            }
+            if again > 0 {
+                self.at_ms += self.random.random_range(1_500..6_000);
+                down_ms = self.random.random_range(20..400);
+            }
         }
-        let (node, down_ms) = (self.unlucky, self.down_ms());
-        self.now(FaultKind::Wipe { node, down_ms });
     }
 
     /// Hands a shard to a node, and goes on when it should lead.
@@ -581,8 +597,10 @@ impl Draft<'_> {
         (than + self.random.random_range(1..self.options.nodes)) % self.options.nodes
     }
 
+    /// A shard of the ring, or the group of the ring map.
     fn shard(&mut self) -> u16 {
-        self.random.random_range(0..self.options.shards)
+        let number = self.random.random_range(0..=self.options.shards);
+        if number == self.options.shards { ShardId::META.0 } else { number }
     }
 
     /// How long a node is down: mostly shorter than an election takes, at times long.

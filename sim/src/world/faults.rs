@@ -4,9 +4,12 @@ use super::node::Crash;
 use super::{Event, World};
 use crate::disk::FileKind;
 use crate::plan::FaultKind;
+use kvorum_node::peers::PeerNetwork as _;
 use kvorum_node::replica::Role;
+use kvorum_node::ring::RingMap;
 use kvorum_node::shard::inbox::ShardCommand;
 use kvorum_protocol::ShardId;
+use kvorum_protocol::peer::PeerMessage;
 use rand::Rng as _;
 use uuid::Uuid;
 
@@ -125,6 +128,7 @@ impl World<'_> {
                 }
                 wiped
             }
+            FaultKind::MadeUpMap { node } => self.make_up_map(usize::from(node)),
             FaultKind::LoseHints { node } => {
                 let at = usize::from(node);
                 at < self.nodes.len() && self.nodes[at].files.lose_hints()
@@ -149,6 +153,22 @@ impl World<'_> {
                 !connections.is_empty()
             }
         }
+    }
+
+    /// One broken node is believed by nobody, whatever it sends as the ring map.
+    fn make_up_map(&mut self, at: usize) -> bool {
+        let Some(process) = self.nodes.get(at).and_then(|node| node.process.as_ref()) else { return false };
+        let Some(agreed) = process.router.agreed_ring() else { return false };
+        // No two of them make up the same.
+        let made_up = RingMap { epoch: agreed.epoch + (1 << 40) + at as u64, ..(*agreed).clone() };
+        let message = PeerMessage::Ring(made_up.to_bytes().into());
+        let peers = process.outbox.up();
+        for peer in &peers {
+            // It may get lost like any other.
+            let _ = process.outbox.send(*peer, &message);
+        }
+        self.flush(at);
+        !peers.is_empty()
     }
 
     fn on_machine(&mut self, node: u16, act: impl FnOnce(&mut Self, usize)) -> bool {
@@ -320,6 +340,7 @@ pub(super) fn name(kind: &FaultKind) -> &'static str {
         FaultKind::FlipBit { .. } => "bit flip",
         FaultKind::MisdirectWrite { .. } => "misdirected write",
         FaultKind::Wipe { .. } => "disk swapped",
+        FaultKind::MadeUpMap { .. } => "map made up",
         FaultKind::LoseHints { .. } => "hints lost",
         FaultKind::LoseManifests { .. } => "manifests lost",
         FaultKind::WallJump { .. } => "wall clock jump",

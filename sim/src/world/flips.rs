@@ -132,7 +132,7 @@ pub enum Healing {
 pub struct StoppedCluster {
     plan: Plan,
     ring: RingMap,
-    folders: Vec<(Uuid, SimFileSystem, bool)>,
+    folders: Vec<(Uuid, u64, SimFileSystem, bool)>,
     /// What each key holds.
     values: BTreeMap<Bytes, Option<Bytes>>,
     /// What each key has ever held: a replica that lags may still say so.
@@ -186,7 +186,7 @@ impl StoppedCluster {
         }
         let folders = (0..world.nodes.len()).map(|at| {
             let node = &world.nodes[at];
-            (node.disk_id, node.files.fork(), at != VICTIM || stop == Stop::Clean)
+            (node.disk_id, node.starts, node.files.fork(), at != VICTIM || stop == Stop::Clean)
         });
         let folders = folders.collect();
         let (ring, seen) = (world.ring.clone(), world.invariants.clone());
@@ -230,7 +230,7 @@ impl StoppedCluster {
             }
             file
         };
-        self.folders[VICTIM].1.contents().into_iter().map(of).collect()
+        self.folders[VICTIM].2.contents().into_iter().map(of).collect()
     }
 
     /// A share of all flips of single bytes: each byte as a whole, and a bit of it.
@@ -318,7 +318,7 @@ impl StoppedCluster {
                 let files = files.contents().into_iter();
                 files.filter(|(path, _)| path.contains(".segment") || path.contains(".data")).collect::<Vec<_>>()
             };
-            if of_logs(&world.nodes[at].files) != of_logs(&self.folders[at].1) {
+            if of_logs(&world.nodes[at].files) != of_logs(&self.folders[at].2) {
                 return Err(format!("node {at} has changed its logs"));
             }
         }
@@ -329,15 +329,16 @@ impl StoppedCluster {
     fn start(&self) -> Result<World<'_>, String> {
         let mut world = World::new(&self.plan, &RunSettings::default());
         world.ring = self.ring.clone();
+        world.proposed_epoch = self.ring.epoch;
         world.invariants = self.seen.clone();
         world.healed = true;
-        for (at, (disk_id, files, clean)) in self.folders.iter().enumerate() {
+        for (at, (disk_id, starts, files, clean)) in self.folders.iter().enumerate() {
             world.nodes[at].disk_id = *disk_id;
+            world.nodes[at].starts = *starts;
             world.nodes[at].files = files.fork();
             world.nodes[at].stopped_cleanly = *clean;
             world.queue.push(Moment(0).after_ms(at as u64), Event::Start(at));
         }
-        world.queue.push(Moment(0).after_ms(20), Event::Keep);
         Ok(world)
     }
 }

@@ -1,13 +1,14 @@
 //! The networks: between nodes, and between clients and nodes.
 
+use super::node::address_of;
 use super::queue::Moment;
 use super::{Event, Packet, World};
 use crate::plan::Network;
 use bytes::{Bytes, BytesMut};
 use kvorum_node::clock::Clock as _;
-use kvorum_protocol::peer::{PeerMessage, RaftMessageKind};
+use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage, RaftMessageKind};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage};
-use kvorum_protocol::{NodeId, Request, Response, ShardId, frame, limits::FRAME_BYTES_MAX};
+use kvorum_protocol::{ClusterId, NodeId, Request, Response, ShardId, frame, limits::FRAME_BYTES_MAX};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -233,7 +234,18 @@ impl World<'_> {
             let (guest_id, guest_disk) = (self.nodes[guest].id, self.nodes[guest].disk_id);
             let known = self.nodes[guest].process.as_ref().and_then(|process| process.desk.knows(self.nodes[host].id));
             let Some(process) = &self.nodes[host].process else { return };
-            let admitted = process.desk.admit(guest_id, guest_disk, known);
+            let hello = PeerHello {
+                version: PEER_PROTOCOL_VERSION,
+                cluster: ClusterId(self.initial.cluster),
+                node: guest_id,
+                disk: guest_disk,
+                starts: self.nodes[guest].starts,
+                process: self.nodes[guest].number().unwrap_or(0),
+                knows: known,
+                client: address_of(&self.initial, guest_id),
+                program: String::new(),
+            };
+            let admitted = process.desk.admit(&hello);
             let is_stranger = process.router.is_stranger(guest_id);
             if self.crash_if_reached(host) {
                 return;

@@ -1,78 +1,49 @@
-//! The ring map: who decides on changes of it, and what nodes do about a new one.
-//!
-//! There is no `meta` group in a simulation. The world keeps its map and lets one node speak for the group at a time: one that
-//! would hold a replica of it, with the folder that the map names, in touch with a majority of its kind. What that node
-//! sees is what its own peer table holds, and the decision is `ring::keeper`'s. The map then travels as it does in
-//! production: as a message, from node to node.
+//! The ring map. Its group is a shard like the others here, and its keeper is production's: see `kvorum_node::map_keeper`. This
+//! module notes what the keepers do, and says how far the replicas have come with the newest map.
 
+use super::World;
 use super::node::Ended;
-use super::{Event, World};
-use kvorum_node::clock::Clock as _;
-use kvorum_node::ring::keeper::{self, Change, Decision, Seen};
+use kvorum_node::map_keeper::Looked;
+use kvorum_node::ring::keeper::Change;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 
-/// How often the map is looked at.
-const KEEP_EVERY_MS: u64 = 200;
-
 impl World<'_> {
-    /// The node that speaks for `meta` puts the map in force and decides whether it should be another one.
-    pub(super) fn keep(&mut self) {
-        self.queue.push(self.now().after_ms(KEEP_EVERY_MS), Event::Keep);
-        let Some(at) = self.keeper() else { return };
-        let (me, folder, now) = (self.nodes[at].id, self.nodes[at].disk_id, self.nodes[at].clock.monotonic());
-        self.take_map(at);
-        let Some(process) = &self.nodes[at].process else { return };
-        let router = &process.router;
-        let mut faulty = router.peer_table().faulty(now);
-        faulty.extend(router.faulty().into_iter().map(|(shard, replica)| (me, shard, replica)));
-        let seen = Seen { me, folder, peers: router.peer_table().presences(now), faulty };
-        match keeper::decide(&self.ring, &seen) {
-            Decision::Rest => {}
-            Decision::Wait(..) => self.count("replacements that had to wait"),
-            Decision::Change(next, change) => {
-                self.trace.note(
-                    self.time.now(),
-                    "ring map",
-                    &[at as u64, next.epoch],
-                    format_args!("epoch {} by node {at}: {change:?}", next.epoch),
-                );
-                match change {
-                    Change::Named(_) => {}
-                    Change::Node(_) => self.count("wiped disks replaced"),
-                    Change::Replica(..) => self.count("faulty replicas replaced"),
-                }
-                self.ring = *next;
-                self.take_map(at);
-            }
-        }
-    }
-
-    /// The node that speaks for `meta`, if one can.
-    fn keeper(&self) -> Option<usize> {
-        let of_meta: Vec<usize> = self.ring.replicas(ShardId::META).iter().map(|held| usize::from(held.node)).collect();
-        let is_well = |at: usize| {
-            let node = &self.nodes[at];
-            node.process.is_some()
-                && node.paused_until.is_none_or(|until| until <= self.now())
-                && self.ring.disk_of(node.id) == Some(node.disk_id)
-        };
-        let reaches = |one: usize, other: usize| {
-            one == other
-                || (self.peer_links.session(one, other).is_some()
-                    && !self.peer_links.is_cut(one, other)
-                    && !self.peer_links.is_cut(other, one))
-        };
-        let well: Vec<usize> = of_meta.iter().copied().filter(|at| is_well(*at)).collect();
-        let speaks = |at: &usize| well.iter().filter(|other| reaches(*at, **other)).count() > of_meta.len() / 2;
-        well.iter().copied().find(speaks)
-    }
-
-    /// A node learns the map that the world has.
-    fn take_map(&mut self, at: usize) {
-        let ring = self.ring.clone();
+    /// A node's keeper looks at the map, if that is due.
+    pub(super) fn look_at_map(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         let Some(process) = &mut node.process else { return };
-        let ended = process.take_map(&ring, &node.clock);
+        let (Looked { in_force, proposed, waits, .. }, ended) = process.look_at_map(&node.clock);
+        if waits {
+            self.count("replacements that had to wait");
+        }
+        if let Some((change, epoch)) = proposed {
+            self.proposed_epoch = self.proposed_epoch.max(epoch);
+            self.trace.note(
+                self.time.now(),
+                "ring map",
+                &[at as u64, epoch],
+                format_args!("node {at} proposes epoch {epoch}: {change:?}"),
+            );
+            match change {
+                None | Some(Change::Named(_) | Change::Addresses) => {}
+                Some(Change::Node(_)) => self.count("wiped disks replaced"),
+                Some(Change::Replica(..)) => self.count("faulty replicas replaced"),
+            }
+        }
+        if let Some(ring) = in_force {
+            self.trace.note(
+                self.time.now(),
+                "ring map",
+                &[at as u64, ring.epoch],
+                format_args!("epoch {} is in force on node {at}", ring.epoch),
+            );
+            if ring.epoch > self.proposed_epoch {
+                self.violate("ring-map", format!("node {at} follows epoch {}, which nobody has proposed", ring.epoch));
+            }
+            if ring.epoch > self.ring.epoch || self.ring.epoch == self.initial.epoch {
+                self.ring = ring;
+            }
+        }
         self.followed(at, ended);
     }
 
@@ -92,8 +63,7 @@ impl World<'_> {
 
     /// What is not as the ring map wants it, if anything isn't: every replica open, in its group, and up to date.
     pub(super) fn unfinished(&self) -> Option<String> {
-        for number in 0..self.ring.shards.len() as u16 {
-            let shard = ShardId(number);
+        for shard in (0..self.ring.shards.len() as u16).map(ShardId).chain([ShardId::META]) {
             let wanted: Vec<ReplicaId> = self.ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect();
             let mut most = None;
             let mut least = None;

@@ -72,8 +72,6 @@ enum Event {
     Reopen(usize, u64, ShardId),
     /// Answers are collected.
     Collect(usize, u64),
-    /// The ring map is looked at.
-    Keep,
     /// The upkeep of the shards' files takes its next step.
     Upkeep(usize, u64),
     /// The scrubber takes its next step.
@@ -125,8 +123,10 @@ struct World<'a> {
     plan: &'a Plan,
     /// What nodes begin with.
     initial: RingMap,
-    /// What `meta` holds.
+    /// The newest map that a node has put in force.
     ring: RingMap,
+    /// The highest epoch of a map that a leader of its group has proposed.
+    proposed_epoch: u64,
     time: TrueTime,
     queue: Queue<Event>,
     trace: Trace,
@@ -249,15 +249,11 @@ impl<'a> World<'a> {
             .collect();
         clients.last_mut().expect("the prober is there").set_deadline(Duration::from_millis(PROGRESS_MS));
         clients.iter_mut().for_each(|client| client.tells = settings.keep_trace);
-        // A cluster begins with all nodes there.
-        let mut ring = initial.clone();
-        for node in &nodes {
-            ring = ring.with_disk(node.id, node.disk_id).expect("every node has a folder of its own");
-        }
         World {
             plan,
+            ring: initial.clone(),
+            proposed_epoch: 0,
             initial,
-            ring,
             settles: 0,
             time,
             queue: Queue::new(),
@@ -304,7 +300,6 @@ impl<'a> World<'a> {
         for (number, fault) in self.plan.faults.iter().enumerate() {
             self.queue.push(Moment(0).after_ms(fault.at_ms), Event::Fault(number));
         }
-        self.queue.push(Moment(0).after_ms(20), Event::Keep);
         self.queue.push(Moment(0).after_ms(self.plan.options.safety_ms), Event::Heal);
         for client in 0..self.clients.len() {
             self.with_client(client, |client, context| client.start(context));
@@ -348,7 +343,6 @@ impl<'a> World<'a> {
             Event::Turn(node, process, shard) => self.turn(node, process, shard),
             Event::Reopen(node, process, shard) => self.reopen(node, process, shard),
             Event::Collect(node, process) => self.collect(node, process),
-            Event::Keep => self.keep(),
             Event::Upkeep(node, process) => self.upkeep(node, process),
             Event::Scrub(node, process) => self.scrub(node, process),
             Event::RoundEnds(node, process, round) => self.round_ends(node, process, round),

@@ -17,9 +17,8 @@ use kvorum_node::kept_twice::KeptError;
 use kvorum_node::known_disks::{KnownDisks, KnownDisksError};
 use kvorum_node::limits::{AWAIT_SPACE, DISK_LOOK_EVERY};
 use kvorum_node::log::{self, Disk, DiskError, InlineSource, LogError, LogOptions, Recovered, SegmentPlace};
-use kvorum_node::meta;
+use kvorum_node::map_keeper::{self, LOOK_EVERY, Looked, MapKeeper, Own};
 use kvorum_node::peer_desk::{PeerDesk, SnapshotReads};
-use kvorum_node::peers::PeerNetwork as _;
 use kvorum_node::pressure::Pressure;
 use kvorum_node::replica_files::{Readiness, ReplicaFiles, Wanted};
 use kvorum_node::reply::{ReplySink, ReplyTo};
@@ -34,7 +33,6 @@ use kvorum_node::shard::{EntryLimits, ORDER_BITS, Orders, Place, Remedy, Replica
 use kvorum_node::store::SessionLimits;
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
-use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
     ClientId, ClusterId, Durability, ErrorCode, NodeId, Request, RequestId, Response, ResponseBody, ServerError,
     ShardId, StatusScope, Topology, frame,
@@ -49,9 +47,6 @@ use uuid::Uuid;
 
 /// Milliseconds of a tick, and so a tenth of the shortest election timeout: production's defaults.
 pub(super) const TICK_MS: u64 = 50;
-
-/// How often peers are told of replicas that can't be used.
-const REPORT_EVERY_MS: u64 = 1_000;
 
 /// In a short queue a client is light with so many bytes: a request or two.
 const LIGHT_BYTES: usize = 512;
@@ -113,6 +108,8 @@ pub(super) struct Node {
     pub(super) process: Option<Process>,
     /// Processes that have run on it.
     pub(super) processes: u64,
+    /// Processes that were started with the folder, as `identity/` counts them.
+    pub(super) starts: u64,
     /// The process stands still until then.
     pub(super) paused_until: Option<Moment>,
     /// Syncs that begin before then take until then.
@@ -148,8 +145,11 @@ pub(super) struct Process {
     folder: Uuid,
     plan: ReplicaPlan,
     session_limits: SessionLimits,
-    /// When peers were last told of replicas that can't be used.
-    reported_at: Nanos,
+    keeper: MapKeeper,
+    /// When the keeper last looked at the map.
+    map_looked_at: Nanos,
+    /// The map of a new cluster.
+    initial: RingMap,
     connections: BTreeMap<u64, Connection>,
     context: Arc<SessionContext>,
     /// What clients were told last.
@@ -190,6 +190,21 @@ pub(super) struct Replica {
     pub(super) faulty: bool,
     /// A turn is planned.
     pub(super) turn_planned: bool,
+}
+
+impl Replica {
+    fn new(config: ShardConfig, epoch: u64, may_begin: bool) -> Self {
+        Replica {
+            config,
+            host: None,
+            incarnation: 0,
+            epoch,
+            may_begin,
+            awaits_map: false,
+            faulty: false,
+            turn_planned: false,
+        }
+    }
 }
 
 struct Connection {
@@ -263,6 +278,7 @@ impl Node {
             clock,
             process: None,
             processes: 0,
+            starts: 0,
             paused_until: None,
             stalled_until: Moment(0),
             crash: None,
@@ -281,9 +297,10 @@ impl Node {
         seed: u64,
     ) -> Result<Vec<(ShardId, Ended)>, StartError> {
         self.processes += 1;
+        self.starts += 1;
         let disk = self.files.open_disk()?;
         let clean = std::mem::take(&mut self.stopped_cleanly);
-        let copy = meta::read_copy(&*disk).map_err(StartError::Ring)?;
+        let copy = map_keeper::read_copy(&*disk).map_err(StartError::Ring)?;
         let (replayed, damage) = journal::replay_or_give_up(&*disk, clean).map_err(StartError::Journal)?;
         let lost_memory = damage.filter(|_| !clean);
         if lost_memory.is_some() {
@@ -320,6 +337,18 @@ impl Node {
             source: Arc::new(InlineSource::new(Arc::clone(&disk))),
         };
         let plan = ReplicaPlan::new(self.id, ClusterId(ring.cluster), TICK_MS);
+        let began_meta = !disk.list_segments(ShardId::META)?.is_empty();
+        let keeper = MapKeeper::new(
+            Arc::clone(&router),
+            Arc::clone(&disk),
+            Own {
+                folder: self.disk_id,
+                address: address_of(ring, self.id),
+                client: ClientId(Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number())),
+            },
+            ring.clone(),
+            copy.is_none() && !began_meta,
+        );
         let disk_bytes = disk.total_bytes().unwrap_or(u64::MAX);
         let mut process = Process {
             number,
@@ -351,12 +380,19 @@ impl Node {
             folder: self.disk_id,
             plan,
             session_limits: session_limits(options),
-            reported_at: Nanos(0),
+            keeper,
+            map_looked_at: Nanos(0),
+            initial: ring.clone(),
         };
-        let ended = copy.map_or_else(Vec::new, |ring| {
-            process.router.set_ring(ring.clone());
-            process.follow(&ring, &self.clock)
-        });
+        let ended = match copy {
+            Some(ring) => {
+                process.router.set_ring(ring.clone());
+                process.follow(&ring, &self.clock)
+            }
+            // It helped to found the group of the map, and ended before it had learnt the map.
+            None if began_meta => process.found_meta(&self.clock),
+            None => Vec::new(),
+        };
         self.process = Some(process);
         Ok(ended)
     }
@@ -383,6 +419,11 @@ fn session_limits(options: &Options) -> SessionLimits {
         sessions: or(options.sessions_max, production.sessions),
         reply_bytes: or(options.session_bytes_max, production.reply_bytes),
     }
+}
+
+/// Where clients reach a node.
+pub(super) fn address_of(ring: &RingMap, node: NodeId) -> String {
+    ring.nodes.iter().find(|known| known.id == node.0).map(|known| known.client.clone()).unwrap_or_default()
 }
 
 /// The bounds of a node's queues.
@@ -549,7 +590,6 @@ impl Process {
         let now = self.router.clock().monotonic();
         self.router.give_up_late(now);
         self.desk.tick(now);
-        self.report_faulty(now);
         self.watch_disk(now)
     }
 
@@ -557,38 +597,40 @@ impl Process {
         &self.disk
     }
 
-    /// Whether it leads every shard that it holds a replica of, and may answer for all of them.
+    /// Whether it leads every shard of the ring that it holds a replica of, and may answer for all of them.
     pub(super) fn leads_all(&self) -> bool {
         let serves = |replica: &Replica| replica.host.as_ref().is_some_and(|host| host.shard().snapshot().serving);
-        !self.shards.is_empty() && self.shards.values().all(serves)
+        let mut of_ring = self.shards.iter().filter(|(shard, _)| **shard != ShardId::META).peekable();
+        of_ring.peek().is_some() && of_ring.all(|(_, replica)| serves(replica))
     }
 
     fn files(&self) -> ReplicaFiles {
         ReplicaFiles::new(Arc::clone(&self.disk), Arc::clone(&self.log.source))
     }
 
-    /// A map that `meta` has decided on: it is written down, put in force, passed on and followed, as the node's keeper of the map
-    /// does, if it is news. Returns what became of each replica that it concerns.
-    pub(super) fn take_map(&mut self, ring: &RingMap, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
-        if self.router.agreed_ring().is_some_and(|agreed| agreed.epoch >= ring.epoch) {
-            return Vec::new();
+    /// The keeper of the ring map looks at it, if that is due; what it finds is carried out, as the node's actors do. Returns
+    /// what it found, and what became of each replica that it concerns.
+    pub(super) fn look_at_map(&mut self, clock: &NodeClock) -> (Looked, Vec<(ShardId, Ended)>) {
+        let now = self.router.clock().monotonic();
+        if now.ms_since(self.map_looked_at) < LOOK_EVERY.as_millis() as u64 {
+            return (Looked::default(), Vec::new());
         }
-        // The node can do without the copy.
-        let _ = meta::write_copy(&*self.disk, ring);
-        if !self.router.set_ring(ring.clone()) {
-            return Vec::new();
+        self.map_looked_at = now;
+        let looked = self.keeper.look(now);
+        let mut ended = if looked.found { self.found_meta(clock) } else { Vec::new() };
+        if let Some(ring) = &looked.in_force {
+            ended.extend(self.follow(ring, clock));
         }
-        let ended = self.follow(ring, clock);
-        let message = PeerMessage::Ring(ring.to_bytes().into());
-        for peer in self.outbox.up() {
-            let _ = self.outbox.send(peer, &message);
-        }
-        ended
+        (looked, ended)
     }
 
-    /// The map that a peer has sent, if one has.
-    pub(super) fn take_offered_map(&mut self, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
-        self.router.take_offered_ring().map_or_else(Vec::new, |ring| self.take_map(&ring, clock))
+    /// Opens the first replica of `meta` on this node, as the supervisor of shards does, to found the group.
+    fn found_meta(&mut self, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
+        let first = self.plan.configs(&self.initial).into_iter().find(|config| config.shard == ShardId::META);
+        let Some(config) = first.filter(|_| !self.shards.contains_key(&ShardId::META)) else { return Vec::new() };
+        self.shards.insert(ShardId::META, Replica::new(config, 0, true));
+        let how = self.open(ShardId::META, clock);
+        vec![(ShardId::META, how)]
     }
 
     /// Runs what a map asks for, as the supervisor of shards does: what it asks for no more is stopped, and what is new is
@@ -596,8 +638,7 @@ impl Process {
     fn follow(&mut self, ring: &RingMap, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
         let Orders { epoch, place, configs } = self.plan.orders(ring, self.folder);
         let limited = |config: ShardConfig| ShardConfig { sessions: self.session_limits, ..config };
-        let configs: Vec<ShardConfig> =
-            configs.into_iter().filter(|config| config.shard != ShardId::META).map(limited).collect();
+        let configs: Vec<ShardConfig> = configs.into_iter().map(limited).collect();
         let mut ended = Vec::new();
         let asked: Vec<ShardId> = configs.iter().map(|config| config.shard).collect();
         let surplus: Vec<ShardId> = self.shards.keys().copied().filter(|shard| !asked.contains(shard)).collect();
@@ -621,17 +662,8 @@ impl Process {
             self.stop_one(shard, &mut ended);
             let (incarnation, turn_planned) =
                 self.shards.get(&shard).map_or((0, false), |before| (before.incarnation, before.turn_planned));
-            let replica = Replica {
-                config,
-                host: None,
-                incarnation,
-                epoch,
-                may_begin,
-                awaits_map: false,
-                faulty: false,
-                turn_planned,
-            };
-            self.shards.insert(shard, replica);
+            let replica = Replica::new(config, epoch, may_begin);
+            self.shards.insert(shard, Replica { incarnation, turn_planned, ..replica });
             opening.push(shard);
         }
         for shard in opening {
@@ -648,19 +680,6 @@ impl Process {
         if let Some(replica) = self.shards.get_mut(&shard) {
             replica.host = None;
             ended.push((shard, Ended::Replaced(format!("replica {}", replica.config.consensus.replica))));
-        }
-    }
-
-    /// Tells the peers each second which replicas of this node wait to be replaced.
-    fn report_faulty(&mut self, now: Nanos) {
-        let faulty = self.router.faulty();
-        if now.ms_since(self.reported_at) >= REPORT_EVERY_MS && !faulty.is_empty() {
-            self.reported_at = now;
-            let message = PeerMessage::Faulty(faulty);
-            for peer in self.outbox.up() {
-                // Sent again in a second.
-                let _ = self.outbox.send(peer, &message);
-            }
         }
     }
 

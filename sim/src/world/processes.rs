@@ -137,8 +137,7 @@ impl World<'_> {
         let node = &mut self.nodes[at];
         let Some(running) = &mut node.process else { return };
         let actions = running.tick();
-        let followed = running.take_offered_map(&node.clock);
-        self.followed(at, followed);
+        self.look_at_map(at);
         if !self.is_current(at, process) {
             return;
         }

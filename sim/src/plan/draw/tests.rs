@@ -33,8 +33,6 @@ fn plans_are_within_what_the_design_survives() {
         assert!(plan.faults.iter().all(|fault| fault.at_ms < options.safety_ms));
         let damaged: BTreeSet<u16> = plan.faults.iter().filter_map(damaged_node).collect();
         assert!(damaged.len() <= 1, "seed {seed}: the media of {damaged:?} are damaged");
-        let wipes = plan.faults.iter().filter(|fault| matches!(fault.kind, FaultKind::Wipe { .. })).count();
-        assert!(wipes <= 1, "seed {seed}: {wipes} wipes");
         for client in &plan.clients {
             let last_ms: u64 = client.iter().map(|step| u64::from(step.after_ms)).sum();
             assert!(last_ms < options.safety_ms);
@@ -73,7 +71,7 @@ fn every_kind_of_fault_is_common_and_missing_often_enough() {
         let kinds: BTreeSet<String> = Plan::draw(seed).faults.iter().map(|fault| kind_name(&fault.kind)).collect();
         kinds.into_iter().for_each(|kind| *plans_with.entry(kind).or_default() += 1);
     }
-    assert_eq!(plans_with.len(), 26, "{plans_with:?}");
+    assert_eq!(plans_with.len(), 27, "{plans_with:?}");
     // Hand-overs are made to aim at leaders, and kills stand in for much; the others are switched.
     let free = ["Transfer", "Kill", "Pause", "CutFromPeers"];
     for (kind, count) in plans_with {

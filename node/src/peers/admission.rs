@@ -1,0 +1,175 @@
+//! Which handshakes are begun, of all that are asked for. Pure: [`super::incoming`] carries it out.
+//!
+//! Whoever reaches the UDP port can ask, with a packet that was recorded elsewhere or names another sender; who it is shows
+//! only when the handshake is over. So that strangers can't keep the members of the cluster out:
+//!
+//! - While more than a few handshakes are open, an address has to prove that it receives what is sent to it (QUIC's Retry).
+//!   That takes no memory here.
+//! - One source has a small share of what strangers may have open. Only handshakes count whose address has proved itself: else who
+//!   names another one's address would use that one's share up.
+//! - A part of all handshakes is kept for the addresses at which the configuration says that members are. A member dials
+//!   from the port at which it listens.
+
+use super::limits::{
+    INCOMING_HANDSHAKES_MAX, INCOMING_OF_SOURCE_MAX, INCOMING_OF_STRANGERS_MAX, INCOMING_UNPROVED_MAX,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// What to do about a handshake that is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// Begin it.
+    Begin,
+    /// Have the address prove that it receives what is sent to it.
+    Prove,
+    /// Say that there is no room.
+    Refuse,
+}
+
+/// Who counts as one stranger: an IPv4 address, or a network of IPv6 that one host may have to itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Source(IpAddr);
+
+impl Source {
+    fn of(address: SocketAddr) -> Self {
+        match address.ip().to_canonical() {
+            IpAddr::V6(address) => Source(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
+            address => Source(address),
+        }
+    }
+}
+
+/// The handshakes that are open.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    /// Where members are, as far as their names could be resolved.
+    members: BTreeSet<SocketAddr>,
+    open: usize,
+    /// Those whose address has not proved itself.
+    unproved: usize,
+    /// Those of strangers who have, by source. No more entries than handshakes.
+    strangers: BTreeMap<Source, usize>,
+}
+
+/// A handshake that was begun, to be given back when it is over.
+#[derive(Debug)]
+pub(super) struct Begun {
+    proved: bool,
+    stranger: Option<Source>,
+}
+
+impl Admission {
+    /// These are the addresses of members from now on.
+    pub(super) fn set_members(&mut self, members: impl IntoIterator<Item = SocketAddr>) {
+        self.members = members.into_iter().collect();
+    }
+
+    /// Judges a handshake that `address` asks for. `proved`: it receives what is sent to it.
+    pub(super) fn judge(&self, address: SocketAddr, proved: bool) -> Verdict {
+        if !proved {
+            return if self.open < INCOMING_UNPROVED_MAX { Verdict::Begin } else { Verdict::Prove };
+        }
+        let has_room = if self.members.contains(&address) {
+            self.open < INCOMING_HANDSHAKES_MAX
+        } else {
+            let of_source = self.strangers.get(&Source::of(address)).copied().unwrap_or(0);
+            let of_strangers = self.unproved + self.strangers.values().sum::<usize>();
+            of_strangers < INCOMING_OF_STRANGERS_MAX && of_source < INCOMING_OF_SOURCE_MAX
+        };
+        if has_room { Verdict::Begin } else { Verdict::Refuse }
+    }
+
+    /// A handshake with `address` is begun.
+    pub(super) fn begin(&mut self, address: SocketAddr, proved: bool) -> Begun {
+        self.open += 1;
+        self.unproved += usize::from(!proved);
+        let stranger = (proved && !self.members.contains(&address)).then(|| Source::of(address));
+        if let Some(source) = stranger {
+            *self.strangers.entry(source).or_insert(0) += 1;
+        }
+        Begun { proved, stranger }
+    }
+
+    /// A handshake is over, however it ended.
+    pub(super) fn end(&mut self, begun: Begun) {
+        self.open -= 1;
+        self.unproved -= usize::from(!begun.proved);
+        if let Some(source) = begun.stranger
+            && let Some(of_source) = self.strangers.get_mut(&source)
+        {
+            *of_source -= 1;
+            if *of_source == 0 {
+                self.strangers.remove(&source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn admission() -> Admission {
+        let mut admission = Admission::default();
+        admission.set_members([address("10.0.0.2:7400")]);
+        admission
+    }
+
+    #[test]
+    fn a_few_are_begun_on_their_word_and_further_ones_prove_their_address() {
+        let mut admission = admission();
+        for number in 0..INCOMING_UNPROVED_MAX {
+            let stranger = address(&format!("10.0.1.{number}:7400"));
+            assert_eq!(admission.judge(stranger, false), Verdict::Begin);
+            admission.begin(stranger, false);
+        }
+        for asks in ["10.0.2.1:7400", "10.0.0.2:7400"] {
+            assert_eq!(admission.judge(address(asks), false), Verdict::Prove);
+            assert_eq!(admission.judge(address(asks), true), Verdict::Begin);
+        }
+        let named = address("10.0.1.0:7400");
+        assert_eq!(admission.judge(named, true), Verdict::Begin, "who only names its address takes nothing from it");
+    }
+
+    #[test]
+    fn one_source_has_a_share_and_gets_it_back() {
+        let mut admission = admission();
+        let of_one = |port: usize| address(&format!("10.0.1.1:{}", 1000 + port));
+        let mut begun: Vec<Begun> =
+            (0..INCOMING_OF_SOURCE_MAX).map(|port| admission.begin(of_one(port), true)).collect();
+        assert_eq!(admission.judge(of_one(99), true), Verdict::Refuse, "from whatever port");
+        assert_eq!(admission.judge(address("10.0.1.2:1000"), true), Verdict::Begin);
+        admission.end(begun.pop().unwrap());
+        assert_eq!(admission.judge(of_one(99), true), Verdict::Begin);
+        begun.into_iter().for_each(|begun| admission.end(begun));
+        assert_eq!((admission.open, admission.strangers.len()), (0, 0));
+        let network = |host: usize| address(&format!("[2001:db8:0:1::{}]:7400", 1 + host));
+        (0..INCOMING_OF_SOURCE_MAX).for_each(|host| drop(admission.begin(network(host), true)));
+        assert_eq!(admission.judge(network(99), true), Verdict::Refuse, "a host may have a whole network");
+        assert_eq!(admission.judge(address("[2001:db8:0:2::1]:7400"), true), Verdict::Begin);
+        let mapped = |port: usize| address(&format!("[::ffff:10.0.3.1]:{}", 1 + port));
+        (0..INCOMING_OF_SOURCE_MAX).for_each(|port| drop(admission.begin(mapped(port), true)));
+        assert_eq!(admission.judge(address("[::ffff:10.0.3.2]:1"), true), Verdict::Begin);
+    }
+
+    #[test]
+    fn strangers_leave_room_for_members() {
+        let mut admission = admission();
+        for number in 0..INCOMING_OF_STRANGERS_MAX {
+            admission.begin(address(&format!("10.1.{number}.1:7400")), true);
+        }
+        assert_eq!(admission.judge(address("10.2.0.1:7400"), true), Verdict::Refuse);
+        let member = address("10.0.0.2:7400");
+        for _ in INCOMING_OF_STRANGERS_MAX..INCOMING_HANDSHAKES_MAX {
+            assert_eq!(admission.judge(member, true), Verdict::Begin);
+            admission.begin(member, true);
+        }
+        assert_eq!(admission.judge(member, true), Verdict::Refuse, "the bound is one for all");
+        assert_eq!(admission.judge(address("10.0.0.2:7401"), true), Verdict::Refuse, "another port is another program");
+    }
+}
