@@ -141,6 +141,11 @@ impl Router {
         &*self.clock
     }
 
+    /// The node's clocks, for others to keep.
+    pub fn shared_clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// The ring map in force.
     pub fn ring(&self) -> Arc<RingMap> {
         Arc::clone(&self.ring.read())

@@ -139,6 +139,12 @@ bugs! {
     LeaseKeptOverTransfer = "lease-kept-over-transfer",
 
     // The shard.
+    /// A turn's clock is read before the inbox is drained, so that a message which comes in between is judged by a time before it:
+    /// a follower's refusal to vote ends too soon. Breaks: nobody else leads during a lease.
+    ClockReadBeforeDrain = "clock-read-before-drain",
+    /// A read is confirmed by the lease instead of a quorum, as of a time before the inbox was drained. Breaks: reads are
+    /// linearizable.
+    ConfirmedByPastLease = "confirmed-by-past-lease",
     /// Reads pass the gate after the lease has run out, for as long as the replica believes that it leads. Breaks:
     /// reads are linearizable.
     NoLeaseCheck = "no-lease-check",

@@ -728,12 +728,14 @@ impl Shard {
         }
     }
 
+    /// Asks a quorum for all reads that wait, if it is not being asked. A lease is not taken for an answer: the session that would
+    /// act on it does so later.
     fn begin_confirmation(&mut self, now: Nanos) {
         if self.confirmations.next_round.is_empty() || !self.consensus.is_serving() {
             return;
         }
-        let has_lease = self.consensus.lease_until(now).is_some_and(|until| now < until);
-        if has_lease || planted(Bug::ReadConfirmedAlone) {
+        let had_lease = || self.consensus.lease_until(now).is_some_and(|until| now < until);
+        if planted(Bug::ReadConfirmedAlone) || (planted(Bug::ConfirmedByPastLease) && had_lease()) {
             let waiting = std::mem::take(&mut self.confirmations.next_round);
             self.replies.extend(waiting.into_iter().map(|(ticket, _)| (ticket, ShardReply::MayRead)));
         } else if self.confirmations.asked.is_none() {

@@ -8,6 +8,7 @@ mod once;
 mod seeded;
 mod shortage;
 mod slices;
+mod turn;
 
 use super::*;
 use crate::log::disk::memory::MemoryDisk;
@@ -57,11 +58,8 @@ fn client() -> ClientId {
 }
 
 /// Those after the first three have joined the group.
-fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nanos) -> Replica {
-    let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
-    let options = LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk))));
-    let (log, _) = ShardLog::open(&disk, ShardId(3), None, options).unwrap();
-    let config = ShardConfig {
+fn config(position: usize, target: &[ReplicaId]) -> ShardConfig {
+    ShardConfig {
         shard: ShardId(3),
         consensus: ConsensusConfig {
             replica: id(position),
@@ -75,8 +73,14 @@ fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nano
         joins: position >= 3,
         durability: Durability::Fsync,
         sessions: SessionLimits::default(),
-    };
-    Replica { shard: Shard::new(config, log, now).unwrap(), unsynced: Vec::new(), promises: Vec::new() }
+    }
+}
+
+fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nanos) -> Replica {
+    let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
+    let options = LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk))));
+    let (log, _) = ShardLog::open(&disk, ShardId(3), None, options).unwrap();
+    Replica { shard: Shard::new(config(position, target), log, now).unwrap(), unsynced: Vec::new(), promises: Vec::new() }
 }
 
 impl Group {

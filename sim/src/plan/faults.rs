@@ -5,7 +5,7 @@
 //! plan runs is not known when it is drawn, so scenarios that are aimed at a leader make one first, by handing it the shard.
 
 use super::draw::{FAULTS_MIN, clock_rate, pick, wall_offset};
-use super::{Fault, FaultKind, Options};
+use super::{Fault, FaultKind, HeldUp, Options};
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -40,6 +40,12 @@ enum Scenario {
     Pause,
     /// A leader stands still, another one is elected, and the first one goes on.
     PausedLeader,
+    /// A shard's turn is held up in the middle.
+    HeldTurn,
+    /// So is one of a leader that is cut off, for longer than its lease lasts.
+    HeldLeader,
+    /// So is one of the follower that a leader's lease rests on, and then they lose each other.
+    HeldFollower,
     /// Leadership is handed over.
     Transfers,
     /// It is handed over and the old or new leader stands still, or is cut off.
@@ -85,7 +91,7 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Scenario; 30] = [
+    const ALL: [Scenario; 33] = [
         Scenario::LostHints,
         Scenario::Lagging,
         Scenario::Kill,
@@ -97,6 +103,9 @@ impl Scenario {
         Scenario::Restart,
         Scenario::Pause,
         Scenario::PausedLeader,
+        Scenario::HeldTurn,
+        Scenario::HeldLeader,
+        Scenario::HeldFollower,
         Scenario::Transfers,
         Scenario::TransferAndPause,
         Scenario::Panic,
@@ -197,6 +206,9 @@ impl Draft<'_> {
                 self.now(FaultKind::Pause { node, ms });
             }
             Scenario::PausedLeader => self.paused_leader(),
+            Scenario::HeldTurn => self.held_turns(),
+            Scenario::HeldLeader => self.held_leader(),
+            Scenario::HeldFollower => self.held_follower(),
             Scenario::Transfers => self.transfers(),
             Scenario::TransferAndPause => self.transfer_and_pause(),
             Scenario::Panic => {
@@ -321,6 +333,53 @@ impl Draft<'_> {
         // Longer than a lease, shorter than all patience of its clients.
         let ms = pick(self.random, &[300, 600, 900, 1_200, 2_000, 4_000]) + self.random.random_range(0..300);
         self.now(FaultKind::Pause { node: leader, ms });
+    }
+
+    fn held_turns(&mut self) {
+        for _ in 0..self.random.random_range(1..=3) {
+            let (node, shard, before) = (self.node(), self.shard(), self.held_up());
+            let most = pick(self.random, &[60, 200, 600, 3_000]);
+            let ms = self.random.random_range(10..=most);
+            self.now(FaultKind::HoldTurn { node, shard, before, ms });
+            self.at_ms += self.random.random_range(0..200);
+        }
+    }
+
+    /// Mostly before its inbox is looked at: whatever comes in meanwhile must be judged by the time at which it is over.
+    fn held_up(&mut self) -> HeldUp {
+        pick(self.random, &[HeldUp::Drain, HeldUp::Drain, HeldUp::Clock, HeldUp::Work, HeldUp::Effects])
+    }
+
+    fn held_leader(&mut self) {
+        let (shard, node, before) = (self.shard(), self.node(), self.held_up());
+        self.now(FaultKind::Transfer { shard, to: node });
+        self.at_ms += self.random.random_range(100..800);
+        // Another leader needs an election timeout and a half.
+        let ms = self.random.random_range(900..3_000);
+        self.now(FaultKind::CutFromPeers { node, ms: ms + 300 });
+        self.after(5, FaultKind::HoldTurn { node, shard, before, ms });
+    }
+
+    fn held_follower(&mut self) {
+        let (shard, leader) = (self.shard(), self.node());
+        let follower = self.other(leader);
+        self.now(FaultKind::Transfer { shard, to: leader });
+        if self.random.random_bool(0.6) {
+            self.now(FaultKind::ClockRate { node: leader, ppm: -50_000 });
+            self.now(FaultKind::ClockRate { node: follower, ppm: 50_000 });
+        }
+        self.at_ms += self.random.random_range(100..600);
+        for node in (0..self.options.nodes).filter(|node| *node != leader && *node != follower) {
+            self.now(FaultKind::CutOneWay { from: leader, to: node, ms: 2_500 });
+            self.now(FaultKind::CutOneWay { from: node, to: leader, ms: 2_500 });
+        }
+        // From one heartbeat to the next, or a bit longer: more is not made up for when its ticks come.
+        let (before, ms) = (self.held_up(), self.random.random_range(80..180));
+        self.after(200, FaultKind::HoldTurn { node: follower, shard, before, ms });
+        // The answer that the lease rests on still arrives.
+        let lag_ms = 200 + ms + self.random.random_range(0..100);
+        self.after(lag_ms, FaultKind::CutOneWay { from: leader, to: follower, ms: 1_500 });
+        self.after(lag_ms, FaultKind::CutOneWay { from: follower, to: leader, ms: 1_500 });
     }
 
     fn leader_cut_off(&mut self) {

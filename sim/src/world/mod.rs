@@ -164,7 +164,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 41] = [
+const COVERAGE: [&str; 42] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -206,6 +206,7 @@ const COVERAGE: [&str; 41] = [
     "cold damage found by the scrubber",
     "requests turned away by a full queue",
     "answers that found a full lane",
+    "turns held up",
 ];
 
 impl<'a> World<'a> {

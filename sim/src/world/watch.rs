@@ -94,6 +94,10 @@ impl World<'_> {
         let limits = queue_limits(&self.plan.options);
         let Some(process) = &self.nodes[at].process else { return };
         let Some(host) = process.shards.get(&shard).and_then(|replica| replica.host.as_ref()) else { return };
+        if process.shards.values().any(|replica| replica.held_up) {
+            // What was taken in a turn that is not over is on neither list.
+            return;
+        }
         let (queued, taken, taken_bytes) = host.queued();
         let (requests, bytes) = (queued.requests + taken, queued.requests_bytes + taken_bytes);
         let of_node = || -> usize {
