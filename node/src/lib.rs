@@ -50,3 +50,4 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod upkeep;
 pub mod verify;
+pub mod wall_clocks;

@@ -176,8 +176,14 @@ bugs! {
     ExpiryByWallClock = "expiry-by-wall-clock",
 
     // The evaluation of requests.
-    /// Log time is the leader's wall clock, even if that is behind the last entry's. Breaks: log time never goes back.
+    /// Log time is the leader's wall clock if that is behind the last entry's. Breaks: log time never goes back.
     LogTimeFalls = "log-time-falls",
+    /// Log time jumps to the leader's wall clock whenever that is ahead. Breaks: a key with a time to live is there until it has
+    /// passed.
+    LogTimeFollowsWall = "log-time-follows-wall",
+    /// Log time stands still while the leader's wall clock is behind it. Breaks: a key with a time to live is gone once it has
+    /// passed.
+    LogTimeAwaitsWall = "log-time-awaits-wall",
     /// A retried write that was applied before is applied again. Breaks: a retry takes effect at most once.
     NoDeduplication = "no-deduplication",
     /// A retry that is proposed in one entry with its first copy is applied with it. Breaks: a retry takes effect at

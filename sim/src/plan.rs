@@ -381,7 +381,7 @@ pub enum FaultKind {
         /// The node.
         node: u16,
     },
-    /// A node's wall clock jumps by this many milliseconds, up to an hour.
+    /// A node's wall clock jumps by this many milliseconds, up to ten years.
     WallJump {
         /// The node.
         node: u16,

@@ -197,6 +197,10 @@ fn problems(topology: &Topology, statuses: &[NodeStatus]) -> Vec<String> {
         }
     }
     for node in statuses {
+        if node.clock_off {
+            let off = clock_difference(node.clock_ahead_ms);
+            problems.push(format!("the wall clock of {} is {off} those of most nodes: set it right", node.name));
+        }
         for shard in &node.shards {
             let what = match shard.role {
                 ShardRole::Leader | ShardRole::Follower => None,
@@ -211,6 +215,12 @@ fn problems(topology: &Topology, statuses: &[NodeStatus]) -> Vec<String> {
         }
     }
     problems
+}
+
+/// "1h ahead of", "2s behind".
+fn clock_difference(ahead_ms: i64) -> String {
+    let by = duration(Duration::from_millis(ahead_ms.unsigned_abs()));
+    if ahead_ms < 0 { format!("{by} behind") } else { format!("{by} ahead of") }
 }
 
 fn shard_name(shard: ShardId) -> String {
@@ -267,6 +277,8 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
             },
         ),
         ("disk_full", Cell::plain(node.disk_full)),
+        ("clock_ahead_ms", Cell::plain(node.clock_ahead_ms)),
+        ("clock_off", Cell::plain(node.clock_off)),
         ("index_bytes", Cell::shown(node.index_bytes, size(node.index_bytes))),
         // Of all keys that the node holds, those of the ring map's group included: so are the bytes.
         ("index_bytes_per_key", Cell::plain(node.index_bytes / all_keys.max(1))),

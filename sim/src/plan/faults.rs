@@ -4,7 +4,7 @@
 //! A burst is made of scenarios: a few faults each whose order and distance is what reveals a kind of bug. Who leads when a
 //! plan runs is not known when it is drawn, so scenarios that are aimed at a leader make one first, by handing it the shard.
 
-use super::draw::{FAULTS_MIN, clock_rate, pick, wall_offset};
+use super::draw::{FAULTS_MIN, clock_rate, clocks_wrong_max, pick, wall_offset};
 use super::{Fault, FaultKind, HeldUp, Options};
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
@@ -154,7 +154,8 @@ pub(super) fn draw(options: &Options, random: &mut ChaCha8Rng) -> Vec<Fault> {
         swarm = survived.filter(|_| random.random_bool(0.4)).collect();
     }
     let unlucky = random.random_range(0..options.nodes);
-    let mut draft = Draft { options, random, unlucky, wiped: false, at_ms: 0, faults: Vec::new() };
+    let jumping = jumping(options, random);
+    let mut draft = Draft { options, random, unlucky, jumping, wiped: false, at_ms: 0, faults: Vec::new() };
     let wanted = draft.random.random_range(FAULTS_MIN..=FAULTS_MAX);
     let bursts = (options.safety_ms / draft.random.random_range(3_000..12_000)).max(4);
     let spacing_ms = (options.safety_ms - FIRST_AT_MS) / bursts;
@@ -179,11 +180,26 @@ pub(super) fn draw(options: &Options, random: &mut ChaCha8Rng) -> Vec<Fault> {
     faults
 }
 
+/// Whose wall clocks may jump: those of a minority of the nodes, unless all are wrong anyhow.
+fn jumping(options: &Options, random: &mut ChaCha8Rng) -> Vec<u16> {
+    let is_off = |node: &u16| options.wall_offset_ms.get(usize::from(*node)).is_some_and(|offset| *offset != 0);
+    let (mut wrong, mut right): (Vec<u16>, Vec<u16>) = (0..options.nodes).partition(is_off);
+    if wrong.len() > usize::from(clocks_wrong_max(options.nodes)) {
+        return (0..options.nodes).collect();
+    }
+    while wrong.len() < usize::from(clocks_wrong_max(options.nodes)) {
+        wrong.push(right.swap_remove(random.random_range(0..right.len())));
+    }
+    wrong
+}
+
 struct Draft<'a> {
     options: &'a Options,
     random: &'a mut ChaCha8Rng,
     /// The one node whose medium may be damaged. Two of three replicas of every shard keep what they have stored.
     unlucky: u16,
+    /// Whose wall clocks may jump.
+    jumping: Vec<u16>,
     wiped: bool,
     at_ms: u64,
     faults: Vec<Fault>,
@@ -573,13 +589,27 @@ impl Draft<'_> {
 
     fn wall_jumps(&mut self) {
         for _ in 0..self.random.random_range(1..=3) {
-            let (node, ms) = (self.node(), wall_offset(self.random));
+            let (node, ms) = (pick(self.random, &self.jumping), wall_offset(self.random));
+            let leads_first = self.random.random_bool(0.5);
+            if leads_first {
+                let shard = self.shard();
+                self.now(FaultKind::Transfer { shard, to: node });
+                self.at_ms += self.random.random_range(50..600);
+            }
             self.now(FaultKind::WallJump { node, ms });
             self.at_ms += self.random.random_range(0..300);
-            if self.random.random_bool(0.6) {
+            if !leads_first {
                 let shard = self.shard();
                 self.now(FaultKind::Transfer { shard, to: node });
                 self.at_ms += self.random.random_range(0..600);
+            }
+            if self.random.random_bool(0.4) {
+                // It flaps, and is in the end what it was.
+                for number in 1..2 * self.random.random_range(1..5) {
+                    let back = if number % 2 == 1 { -ms } else { ms };
+                    self.at_ms += self.random.random_range(100..2_000);
+                    self.now(FaultKind::WallJump { node, ms: back });
+                }
             }
         }
     }

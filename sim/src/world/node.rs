@@ -172,6 +172,8 @@ pub(super) struct Process {
     pub(super) replayed_chunks: u64,
     /// A collection of answers is planned.
     pub(super) collects: bool,
+    /// Its wall clock is off, as far as it knows.
+    pub(super) clock_off: bool,
     /// Turns that are to be held up.
     pub(super) holds: Vec<Hold>,
 }
@@ -365,6 +367,7 @@ impl Node {
             replayed_chunks,
             lost_memory,
             collects: false,
+            clock_off: false,
             holds: Vec::new(),
             shards: BTreeMap::new(),
             folder: self.disk_id,

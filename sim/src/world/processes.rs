@@ -137,10 +137,16 @@ impl World<'_> {
         let node = &mut self.nodes[at];
         let Some(running) = &mut node.process else { return };
         let actions = running.tick();
+        let off = running.router.judged_clocks().off;
+        let found_off = off && !std::mem::replace(&mut running.clock_off, off);
+        running.clock_off = off;
         let followed = running.take_offered_map(&node.clock);
         self.followed(at, followed);
         if !self.is_current(at, process) {
             return;
+        }
+        if found_off {
+            self.count("wall clocks found to be off");
         }
         if actions.full_changed {
             self.count(if actions.full { "disks that filled up" } else { "disks with room again" });
