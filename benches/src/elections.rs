@@ -254,6 +254,8 @@ mod tests {
             overloaded: 0,
             disk_free_bytes: 0,
             disk_full: false,
+            clock_ahead_ms: 0,
+            clock_off: false,
             index_bytes: 0,
             shards: shards.iter().map(shard).collect(),
         }

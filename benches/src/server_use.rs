@@ -93,6 +93,8 @@ mod tests {
             overloaded: 0,
             disk_free_bytes: 1 << 40,
             disk_full: false,
+            clock_ahead_ms: 0,
+            clock_off: false,
             index_bytes: 27 * 5,
             shards: Vec::new(),
         }

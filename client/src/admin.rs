@@ -56,6 +56,14 @@ impl Admin {
         self.command_to(node, AdminCommand::CutPeers(cut)).await
     }
 
+    /// Fault hook: makes a node's wall clock show so many milliseconds more than its machine's, or less.
+    ///
+    /// # Errors
+    /// `NotPermitted` unless the node runs with fault hooks on; else as [`Admin::shutdown`].
+    pub async fn skew_clock(&self, node: NodeId, ms: i64) -> Result<(), Error> {
+        self.command_to(node, AdminCommand::SkewClock(ms)).await
+    }
+
     async fn command_to(&self, node: NodeId, command: AdminCommand) -> Result<(), Error> {
         self.topology().await?;
         self.command(Need::Exactly(node), command).await

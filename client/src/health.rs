@@ -4,6 +4,7 @@
 //! which part is missing is never taken for one that is well.
 
 use kvorum_protocol::{NodeInfo, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
+use std::time::Duration;
 
 /// A replica that is further behind its group than this many entries is worth a word.
 const LAG_ENTRIES_MAX: u64 = 10_000;
@@ -38,6 +39,10 @@ fn node_problems(
     if status.stranger {
         problems.push(format!("{name} came with another data folder than the ring map names"));
     }
+    if status.clock_off {
+        let off = clock_difference(status.clock_ahead_ms);
+        problems.push(format!("the wall clock of {name} is {off} those of most nodes: set it right"));
+    }
     if status.epoch < topology.epoch {
         problems.push(format!("{name} follows ring map {}, and the newest is {}", status.epoch, topology.epoch));
     }
@@ -69,6 +74,12 @@ fn replica_problem(statuses: &[NodeStatus], replica: &ShardStatus) -> Option<Str
     let committed = group.map(|other| other.committed.0).max().unwrap_or(0);
     let lag = committed.saturating_sub(replica.applied.0);
     (lag > LAG_ENTRIES_MAX).then(|| format!("is {lag} entries behind"))
+}
+
+/// "3600s ahead of", "2.5s behind".
+fn clock_difference(ahead_ms: i64) -> String {
+    let by = Duration::from_millis(ahead_ms.unsigned_abs());
+    if ahead_ms < 0 { format!("{by:?} behind") } else { format!("{by:?} ahead of") }
 }
 
 fn shard_name(shard: ShardId) -> String {
@@ -133,6 +144,8 @@ mod tests {
             peers_up: (1..=3).filter(|other| *other != number).map(node).collect(),
             epoch: Epoch(4),
             stranger: false,
+            clock_ahead_ms: 0,
+            clock_off: false,
             resident_bytes: 0,
             cpu_us: 0,
             journal_rounds: 0,

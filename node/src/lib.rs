@@ -51,3 +51,4 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod upkeep;
 pub mod verify;
+pub mod wall_clocks;

@@ -52,10 +52,15 @@ pub struct PeerDesk {
     snapshot_reads: SnapshotReads,
     /// What the peers were told last of this node's fitness, and when they were last told everything.
     said: Mutex<(Reasons, Nanos)>,
+    /// When the peers were last told the time.
+    told_time_at: Mutex<Option<Nanos>>,
 }
 
 /// Peers are told again this often what this node leads, and whether it should: a message may have found no room.
 const SAY_EVERY_MS: u64 = 1_000;
+
+/// How often peers are told what this node's wall clock shows, in milliseconds.
+const TELL_TIME_EVERY_MS: u64 = 1_000;
 
 impl PeerDesk {
     /// A desk.
@@ -65,8 +70,16 @@ impl PeerDesk {
         watch: Watch,
         snapshot_reads: SnapshotReads,
     ) -> Self {
-        let (held, said) = (Mutex::default(), Mutex::default());
-        PeerDesk { context, sessions: DashMap::new(), held, known_disks, watch, snapshot_reads, said }
+        PeerDesk {
+            context,
+            sessions: DashMap::new(),
+            held: Mutex::default(),
+            known_disks,
+            watch,
+            snapshot_reads,
+            said: Mutex::default(),
+            told_time_at: Mutex::default(),
+        }
     }
 
     fn router(&self) -> &Arc<Router> {
@@ -114,6 +127,8 @@ impl PeerDesk {
         let router = self.router();
         router.peer_table().connected(peer, router.clock().monotonic());
         let Some(peers) = router.peers() else { return };
+        // First: a group that has just been started waits for it.
+        let _ = peers.send(peer, &PeerMessage::Clock(router.clock().now().wall_ms));
         let leading = router.leading();
         if !leading.is_empty() {
             let _ = peers.send(peer, &PeerMessage::Leading(leading));
@@ -156,8 +171,43 @@ impl PeerDesk {
             },
             PeerMessage::Faulty(replicas) => self.router().peer_table().note_faulty(from, replicas, now),
             PeerMessage::Unfit(reasons) => self.router().peer_table().note_unfit(from, Reasons(reasons)),
+            PeerMessage::Clock(wall_ms) => {
+                self.router().hear_clock(from, wall_ms, now);
+                self.judge_clocks();
+            }
             PeerMessage::Snapshot(shard, message) => self.snapshot(from, shard, message, now),
             PeerMessage::Hello(_) => warn!(%from, "a peer said hello twice"),
+        }
+    }
+
+    /// Tells the peers each second what this node's wall clock shows.
+    fn tell_time(&self, now: Nanos) {
+        let mut told_at = self.told_time_at.lock();
+        if told_at.is_some_and(|at| now.ms_since(at) < TELL_TIME_EVERY_MS) {
+            return;
+        }
+        *told_at = Some(now);
+        drop(told_at);
+        self.judge_clocks();
+        let Some(peers) = self.router().peers() else { return };
+        let message = PeerMessage::Clock(self.router().clock().now().wall_ms);
+        for peer in peers.up() {
+            // The next one comes in a second.
+            let _ = peers.send(peer, &message);
+        }
+    }
+
+    /// Looks at all wall clocks, and says so if this node's own has gone wrong or come right.
+    fn judge_clocks(&self) {
+        let judged = self.router().judge_clocks();
+        let ahead_ms = judged.ahead_ms;
+        if judged.off_changed && judged.off {
+            warn!(
+                ahead_ms,
+                "this node's wall clock differs from those of most nodes: it should not lead until that is mended"
+            );
+        } else if judged.off_changed {
+            info!(ahead_ms, "this node's wall clock agrees with those of most nodes again");
         }
     }
 
@@ -165,6 +215,7 @@ impl PeerDesk {
     /// snapshots again and works off what pulls wait.
     pub fn tick(&self, now: Nanos) {
         self.say(now);
+        self.tell_time(now);
         self.send_held();
         self.router().snapshots().lock().handle_tick(now);
         self.drive_snapshots(now);

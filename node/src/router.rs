@@ -2,8 +2,8 @@
 //!
 //! The router owns no requests: it is the one table that sessions, shard actors and peers share.
 
-use crate::clock::{Clock, Nanos};
-use crate::fitness::Fitness;
+use crate::clock::{Clock, ClusterClock, Nanos};
+use crate::fitness::{Fitness, Unfit};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
 use crate::peer_table::PeerTable;
 use crate::peers::{PeerNetwork, SendError};
@@ -15,6 +15,7 @@ use crate::shard::inbox::{ShardCommand, ShardHandle};
 use crate::shard::{ShardReply, ShardSnapshot};
 use crate::snapshot::limits::BYTES_PER_SECOND_DEFAULT;
 use crate::snapshot::{OffersFull, SnapshotOffers, SnapshotSource};
+use crate::wall_clocks::{Judgement, WallClocks};
 use bytes::Bytes;
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
@@ -87,7 +88,10 @@ pub struct Router {
     leaders: Table<ShardId, (Term, Option<NodeId>)>,
     topology: watch::Sender<Arc<Topology>>,
     peers: OnceLock<Arc<dyn PeerNetwork>>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<ClusterClock>,
+    wall_clocks: Mutex<WallClocks>,
+    /// What was made of them last.
+    judged_clocks: Mutex<Judgement>,
     forwards: Table<u64, Forward>,
     next_forward: AtomicU64,
     snapshots: Mutex<SnapshotOffers>,
@@ -112,7 +116,9 @@ impl Router {
             leaders: Table::default(),
             topology: watch::Sender::new(topology),
             peers: OnceLock::new(),
-            clock,
+            clock: Arc::new(ClusterClock::new(clock)),
+            wall_clocks: Mutex::default(),
+            judged_clocks: Mutex::default(),
             forwards: Table::default(),
             next_forward: AtomicU64::new(first_forward),
             // The same numbers serve: these are told apart by shard and replica besides.
@@ -139,6 +145,37 @@ impl Router {
     /// The node's clocks.
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    /// The node's clocks, for others to keep.
+    pub fn shared_clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock) as _
+    }
+
+    /// Fault hook: the wall clock shows so much more than the machine's.
+    pub fn skew_clock(&self, ms: i64) {
+        self.clock.skew(ms);
+    }
+
+    /// A peer has said what its wall clock shows.
+    pub fn hear_clock(&self, peer: NodeId, wall_ms: u64, now: Nanos) {
+        self.wall_clocks.lock().hear(peer, wall_ms, now);
+    }
+
+    /// Looks at what all wall clocks show. From here on shards see what a majority of them has reached.
+    pub fn judge_clocks(&self) -> Judgement {
+        let (ring, now) = (self.ring(), self.clock.now());
+        let nodes = ring.nodes.iter().map(|node| NodeId(node.id));
+        let judged = self.wall_clocks.lock().judge(now, self.me, nodes);
+        self.clock.set_agreed(judged.agreed_ms, now.monotonic);
+        *self.judged_clocks.lock() = judged;
+        self.fitness.set(Unfit::ClockOff, judged.off);
+        judged
+    }
+
+    /// What was made of the wall clocks last.
+    pub fn judged_clocks(&self) -> Judgement {
+        *self.judged_clocks.lock()
     }
 
     /// The ring map in force.

@@ -142,6 +142,12 @@ bugs! {
     HandOverNeverAborts = "hand-over-never-aborts",
 
     // The shard.
+    /// A turn's clock is read before the inbox is drained, so that a message which comes in between is judged by a time before it:
+    /// a follower's refusal to vote ends too soon. Breaks: nobody else leads during a lease.
+    ClockReadBeforeDrain = "clock-read-before-drain",
+    /// A read is confirmed by the lease instead of a quorum, as of a time before the inbox was drained. Breaks: reads are
+    /// linearizable.
+    ConfirmedByPastLease = "confirmed-by-past-lease",
     /// Reads pass the gate after the lease has run out, for as long as the replica believes that it leads. Breaks:
     /// reads are linearizable.
     NoLeaseCheck = "no-lease-check",
@@ -173,8 +179,14 @@ bugs! {
     ExpiryByWallClock = "expiry-by-wall-clock",
 
     // The evaluation of requests.
-    /// Log time is the leader's wall clock, even if that is behind the last entry's. Breaks: log time never goes back.
+    /// Log time is the leader's wall clock if that is behind the last entry's. Breaks: log time never goes back.
     LogTimeFalls = "log-time-falls",
+    /// Log time jumps to the leader's wall clock whenever that is ahead. Breaks: a key with a time to live is there until it has
+    /// passed.
+    LogTimeFollowsWall = "log-time-follows-wall",
+    /// Log time stands still while the leader's wall clock is behind it. Breaks: a key with a time to live is gone once it has
+    /// passed.
+    LogTimeAwaitsWall = "log-time-awaits-wall",
     /// A retried write that was applied before is applied again. Breaks: a retry takes effect at most once.
     NoDeduplication = "no-deduplication",
     /// A retry that is proposed in one entry with its first copy is applied with it. Breaks: a retry takes effect at

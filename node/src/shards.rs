@@ -375,6 +375,7 @@ impl ShardsState {
                 upkeep: Arc::clone(&self.arguments.upkeep),
                 upkeep_options: self.arguments.upkeep_options,
                 outlet: Arc::clone(&self.arguments.router) as _,
+                clock: self.arguments.router.shared_clock(),
             };
             let wanted = Wanted { shard, replica: replica.id(), epoch: replica.epoch, may_begin: replica.may_begin };
             let openings = Arc::clone(&self.openings);

@@ -152,6 +152,8 @@ impl Inspector {
             overloaded: self.router.overloaded(),
             disk_free_bytes: self.pressure.disk_free_bytes(),
             disk_full: self.pressure.disk_is_full(),
+            clock_ahead_ms: self.router.judged_clocks().ahead_ms,
+            clock_off: self.router.judged_clocks().off,
             index_bytes: self.router.all_local().iter().map(|handle| handle.reader.index_bytes()).sum(),
             shards: shards.into_values().collect(),
         }

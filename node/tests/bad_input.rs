@@ -268,6 +268,11 @@ async fn requests_that_make_no_sense(scenario: &Scenario) {
         "a fault hook that is switched off"
     );
     assert_eq!(
+        scenario.refused(RequestBody::Admin(AdminCommand::SkewClock(1))).await,
+        ErrorCode::NotPermitted,
+        "a fault hook that is switched off"
+    );
+    assert_eq!(
         scenario.refused(RequestBody::Admin(AdminCommand::CutPeers(true))).await,
         ErrorCode::NotPermitted,
         "a fault hook that is switched off"

@@ -23,6 +23,7 @@ mod kind {
     pub(super) const RING: u8 = 10;
     pub(super) const FAULTY: u8 = 11;
     pub(super) const UNFIT: u8 = 12;
+    pub(super) const CLOCK: u8 = 13;
     pub(super) const SNAPSHOT: u8 = 6;
 }
 
@@ -57,6 +58,8 @@ pub enum PeerMessage {
     Faulty(Vec<(ShardId, ReplicaId)>),
     /// Why the sender should not lead, a bit per reason; 0 if it may.
     Unfit(u32),
+    /// What the sender's wall clock shows: Unix time in milliseconds.
+    Clock(u64),
     /// A message about a snapshot of one shard.
     Snapshot(ShardId, SnapshotMessage),
 }
@@ -153,6 +156,8 @@ pub struct RaftMessage {
     /// On a leader's message: when it was sent, on the leader's own clock, in nanoseconds. On a follower's answer: the
     /// value of the message it answers. Only the leader gives it a meaning (its lease), the follower repeats it.
     pub lease_stamp: u64,
+    /// Log time of the shard in milliseconds when the message was sent, as far as the sender knows; 0 if it does not.
+    pub log_time_ms: u64,
     /// Opaque to the codec: a read index request's tag, or the reason of a campaign.
     pub context: Bytes,
     /// Entries, at most [`RAFT_ENTRIES_MAX`].
@@ -217,7 +222,7 @@ impl PeerMessage {
                 SnapshotBody::Chunk { bytes, .. } => bytes.len(),
                 _ => 0,
             },
-            PeerMessage::Hello(_) | PeerMessage::Unfit(_) => 0,
+            PeerMessage::Hello(_) | PeerMessage::Unfit(_) | PeerMessage::Clock(_) => 0,
         }
     }
 
@@ -243,6 +248,7 @@ impl PeerMessage {
             | PeerMessage::Ring(_)
             | PeerMessage::Faulty(_)
             | PeerMessage::Unfit(_)
+            | PeerMessage::Clock(_)
             | PeerMessage::Snapshot(..) => {
                 self.encode(&mut out);
                 return vec![out.freeze()];
@@ -307,6 +313,10 @@ impl PeerMessage {
                 out.put_u8(kind::UNFIT);
                 out.put_u32_le(*reasons);
             }
+            PeerMessage::Clock(wall_ms) => {
+                out.put_u8(kind::CLOCK);
+                out.put_u64_le(*wall_ms);
+            }
             PeerMessage::Snapshot(shard, message) => {
                 out.put_u8(kind::SNAPSHOT);
                 out.put_u16_le(shard.0);
@@ -361,6 +371,7 @@ impl PeerMessage {
                 )
             }
             kind::UNFIT => PeerMessage::Unfit(reader.u32()?),
+            kind::CLOCK => PeerMessage::Clock(reader.u64()?),
             kind::SNAPSHOT => PeerMessage::Snapshot(ShardId(reader.u16()?), SnapshotMessage::decode(&mut reader)?),
             value => return Err(DecodeError::UnknownValue { field: "peer message kind", value: value.into() }),
         };
@@ -409,6 +420,7 @@ fn encode_raft_header(out: &mut BytesMut, message: &RaftMessage) {
     out.put_u64_le(message.reject_hint.0);
     out.put_i64_le(message.priority);
     out.put_u64_le(message.lease_stamp);
+    out.put_u64_le(message.log_time_ms);
     out.bytes(&message.context);
     out.count(message.entries.len());
 }
@@ -436,6 +448,7 @@ fn decode_raft(reader: &mut Reader) -> Result<RaftMessage, DecodeError> {
         reject_hint: LogIndex(reader.u64()?),
         priority: reader.i64()?,
         lease_stamp: reader.u64()?,
+        log_time_ms: reader.u64()?,
         context: reader.bytes("context", 64)?,
         entries: {
             let count = reader.count("entries", RAFT_ENTRIES_MAX, 21)?;

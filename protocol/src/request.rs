@@ -293,6 +293,8 @@ pub enum AdminCommand {
     PanicShard(ShardId),
     /// Fault hook: drop everything to and from all peers, or stop doing so. Refused unless fault hooks are on.
     CutPeers(bool),
+    /// Fault hook: the node's wall clock shows so many milliseconds more than its machine's. Refused unless fault hooks are on.
+    SkewClock(i64),
 }
 
 impl Request {
@@ -692,6 +694,10 @@ fn encode_admin(out: &mut BytesMut, command: AdminCommand) {
             out.put_u8(101);
             out.bool(cut);
         }
+        AdminCommand::SkewClock(ms) => {
+            out.put_u8(102);
+            out.put_i64_le(ms);
+        }
     }
 }
 
@@ -701,6 +707,7 @@ fn decode_admin(reader: &mut Reader) -> Result<AdminCommand, DecodeError> {
         2 => AdminCommand::Shutdown,
         100 => AdminCommand::PanicShard(ShardId(reader.u16()?)),
         101 => AdminCommand::CutPeers(reader.bool("cut")?),
+        102 => AdminCommand::SkewClock(reader.i64()?),
         value => return Err(DecodeError::UnknownValue { field: "admin command", value: value.into() }),
     })
 }

@@ -42,6 +42,11 @@ pub struct NodeStatus {
     pub disk_free_bytes: u64,
     /// So little of the disk is free that writes which take room are refused.
     pub disk_full: bool,
+    /// What its wall clock is ahead of the time that a majority of the nodes' clocks have reached, in milliseconds; 0 if it has not
+    /// heard a majority.
+    pub clock_ahead_ms: i64,
+    /// A majority of the nodes have clocks that differ from this node's by seconds: it hands leadership over.
+    pub clock_off: bool,
     /// What the indexes of all its shards take in memory, in bytes.
     pub index_bytes: u64,
     /// The state of each of its shard replicas, and of those that it should have.
@@ -147,6 +152,8 @@ impl NodeStatus {
         out.put_u64_le(self.overloaded);
         out.put_u64_le(self.disk_free_bytes);
         out.bool(self.disk_full);
+        out.put_i64_le(self.clock_ahead_ms);
+        out.bool(self.clock_off);
         out.put_u64_le(self.index_bytes);
         out.count(self.shards.len());
         for shard in &self.shards {
@@ -199,6 +206,8 @@ impl NodeStatus {
             overloaded: reader.u64()?,
             disk_free_bytes: reader.u64()?,
             disk_full: reader.bool("disk full")?,
+            clock_ahead_ms: reader.i64()?,
+            clock_off: reader.bool("clock off")?,
             index_bytes: reader.u64()?,
             shards: {
                 // One more than the shards of the ring: the meta group.

@@ -138,6 +138,7 @@ fn admin() -> impl Strategy<Value = AdminCommand> {
         Just(AdminCommand::Shutdown),
         shard_id().prop_map(AdminCommand::PanicShard),
         any::<bool>().prop_map(AdminCommand::CutPeers),
+        any::<i64>().prop_map(AdminCommand::SkewClock),
     ]
 }
 
@@ -253,27 +254,31 @@ fn shard_status() -> impl Strategy<Value = ShardStatus> {
 }
 
 fn node_status() -> impl Strategy<Value = NodeStatus> {
-    let numbers = (any::<[u64; 7]>(), any::<[u32; 2]>(), any::<bool>());
+    let numbers = (any::<[u64; 7]>(), any::<[u32; 2]>(), any::<[bool; 2]>(), any::<i64>());
     (node_id(), name(), name(), durability(), vec(node_id(), 0..4), numbers, vec(shard_status(), 0..4)).prop_map(
-        |(node, name, program_version, durability, peers_up, (wide, narrow, disk_full), shards)| NodeStatus {
-            node,
-            name,
-            program_version,
-            process: narrow[0],
-            uptime_ms: wide[0],
-            durability,
-            connections: narrow[1],
-            peers_up,
-            epoch: Epoch(wide[0] ^ 1),
-            stranger: !disk_full,
-            resident_bytes: wide[1],
-            cpu_us: wide[2],
-            journal_rounds: wide[3],
-            overloaded: wide[4],
-            disk_free_bytes: wide[5],
-            disk_full,
-            index_bytes: wide[6],
-            shards,
+        |(node, name, program_version, durability, peers_up, (wide, narrow, flags, clock_ahead_ms), shards)| {
+            NodeStatus {
+                node,
+                name,
+                program_version,
+                process: narrow[0],
+                uptime_ms: wide[0],
+                durability,
+                connections: narrow[1],
+                peers_up,
+                epoch: Epoch(wide[0] ^ 1),
+                stranger: !flags[0],
+                resident_bytes: wide[1],
+                cpu_us: wide[2],
+                journal_rounds: wide[3],
+                overloaded: wide[4],
+                disk_free_bytes: wide[5],
+                disk_full: flags[0],
+                clock_ahead_ms,
+                clock_off: flags[1],
+                index_bytes: wide[6],
+                shards,
+            }
         },
     )
 }
@@ -354,9 +359,9 @@ fn raft_message() -> impl Strategy<Value = RaftMessage> {
         payload,
     });
     let replica = (1..=u64::MAX).prop_map(ReplicaId);
-    (kind, replica.clone(), replica, any::<[u64; 7]>(), any::<(bool, i64)>(), bytes(), vec(entry, 0..4)).prop_map(
+    (kind, replica.clone(), replica, any::<[u64; 8]>(), any::<(bool, i64)>(), bytes(), vec(entry, 0..4)).prop_map(
         |(kind, from, to, numbers, (reject, priority), context, entries)| {
-            let [term, log_term, index, commit, commit_term, reject_hint, lease_stamp] = numbers;
+            let [term, log_term, index, commit, commit_term, reject_hint, lease_stamp, log_time_ms] = numbers;
             RaftMessage {
                 kind,
                 from,
@@ -370,6 +375,7 @@ fn raft_message() -> impl Strategy<Value = RaftMessage> {
                 reject_hint: LogIndex(reject_hint),
                 priority,
                 lease_stamp,
+                log_time_ms,
                 context,
                 entries,
             }

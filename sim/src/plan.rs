@@ -256,6 +256,18 @@ pub enum FaultKind {
         /// For how long: 100 to 30,000.
         ms: u64,
     },
+    /// The next turn of a shard's replica is held up in the middle, as if its thread were preempted there. The rest of the process
+    /// goes on.
+    HoldTurn {
+        /// The node.
+        node: u16,
+        /// The shard.
+        shard: u16,
+        /// Where.
+        before: HeldUp,
+        /// For how long: 10 to 3,000.
+        ms: u64,
+    },
     /// One shard's actor panics.
     PanicShard {
         /// The node.
@@ -377,7 +389,7 @@ pub enum FaultKind {
         /// The node.
         node: u16,
     },
-    /// A node's wall clock jumps by this many milliseconds, up to an hour.
+    /// A node's wall clock jumps by this many milliseconds, up to ten years.
     WallJump {
         /// The node.
         node: u16,
@@ -393,4 +405,18 @@ pub enum FaultKind {
     },
     /// Every connection of clients breaks.
     DropClients,
+}
+
+/// Where a turn is held up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldUp {
+    /// It has begun, and has not looked at its inbox.
+    Drain,
+    /// It has taken what had come in, and has not read the clock.
+    Clock,
+    /// It has read the clock, and has not judged what it took.
+    Work,
+    /// It has decided everything, and nothing has left.
+    Effects,
 }

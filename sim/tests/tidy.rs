@@ -14,7 +14,7 @@ const CRATES: [&str; 5] = ["protocol", "node", "client", "sim", "benches"];
 
 /// Code that is given the time and draws its randomness from a seed, so that the simulator can repeat it. A path names a
 /// file or a folder.
-const PURE: [&str; 17] = [
+const PURE: [&str; 18] = [
     "protocol/src",
     "sim/src",
     "node/src/replica",
@@ -28,6 +28,7 @@ const PURE: [&str; 17] = [
     "node/src/fitness.rs",
     "node/src/pressure.rs",
     "node/src/supervisor.rs",
+    "node/src/wall_clocks.rs",
     "client/src/retry.rs",
     "client/src/routing.rs",
     "client/src/session.rs",

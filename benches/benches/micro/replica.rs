@@ -76,7 +76,8 @@ struct Group<'a> {
 
 impl Group<'_> {
     fn led(keys: &[Bytes]) -> Group<'_> {
-        let now = Now { monotonic: Nanos(1_000_000_000), wall_ms: 1_700_000_000_000 };
+        let now =
+            Now { monotonic: Nanos(1_000_000_000), wall_ms: 1_700_000_000_000, agreed_ms: Some(1_700_000_000_000) };
         let replicas = (1..=REPLICAS).map(|number| Replica::new(ReplicaId(number), now.monotonic)).collect();
         let (network, value) = (VecDeque::new(), value(b'v'));
         let mut group = Group { replicas, network, now, steps: 0, answered: 0, keys, value };

@@ -236,6 +236,8 @@ pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
             },
         ),
         ("disk_full", Cell::plain(node.disk_full)),
+        ("clock_ahead_ms", Cell::plain(node.clock_ahead_ms)),
+        ("clock_off", Cell::plain(node.clock_off)),
         ("index_bytes", Cell::shown(node.index_bytes, size(node.index_bytes))),
         // Of all keys that the node holds, those of the ring map's group included: so are the bytes.
         ("index_bytes_per_key", Cell::plain(node.index_bytes / all_keys.max(1))),

@@ -57,7 +57,8 @@ impl Lane {
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
             | PeerMessage::Faulty(_)
-            | PeerMessage::Unfit(_) => Some(Lane::Consensus),
+            | PeerMessage::Unfit(_)
+            | PeerMessage::Clock(_) => Some(Lane::Consensus),
             PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } => Some(Lane::Forward),
             PeerMessage::Snapshot(..) => Some(Lane::Snapshot),
             PeerMessage::Hello(_) => None,
@@ -68,9 +69,11 @@ impl Lane {
     pub(super) fn carries(self, message: &PeerMessage) -> bool {
         match message {
             PeerMessage::Raft(..) => matches!(self, Lane::Consensus | Lane::Bulk),
-            PeerMessage::Leading(_) | PeerMessage::Ring(_) | PeerMessage::Faulty(_) | PeerMessage::Unfit(_) => {
-                self == Lane::Consensus
-            }
+            PeerMessage::Leading(_)
+            | PeerMessage::Ring(_)
+            | PeerMessage::Faulty(_)
+            | PeerMessage::Unfit(_)
+            | PeerMessage::Clock(_) => self == Lane::Consensus,
             PeerMessage::Forward { .. } => self == Lane::Forward,
             PeerMessage::ForwardReply { .. } => matches!(self, Lane::Forward | Lane::Bulk),
             PeerMessage::Snapshot(..) => self == Lane::Snapshot,
@@ -451,6 +454,7 @@ mod tests {
             reject_hint: LogIndex(0),
             priority: 0,
             lease_stamp: 0,
+            log_time_ms: 0,
             context: Bytes::new(),
             entries: vec![entry],
         };

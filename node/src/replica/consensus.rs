@@ -352,7 +352,8 @@ impl Consensus {
         self.lead_anew_if_due(now);
     }
 
-    /// A message of another replica of the group. The caller has made sure that it came from the node that holds `from`.
+    /// A message of another replica of the group. The caller has made sure that it came from the node that holds `from`, and has
+    /// read `now` after it had come in: this replica's refusal to vote is counted from then.
     ///
     /// # Errors
     /// `InvalidMessage` if it breaks a rule; nothing has happened then. `Forgotten` if it shows that this replica must not go

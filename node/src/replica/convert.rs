@@ -34,6 +34,7 @@ pub(super) fn message_to_wire(message: &mut eraftpb::Message, lease_stamp: u64) 
         reject_hint: LogIndex(message.reject_hint),
         priority: message.priority,
         lease_stamp,
+        log_time_ms: 0,
         context: std::mem::take(&mut message.context),
         entries: message.entries.iter().map(entry_to_wire).collect(),
     })

@@ -2,10 +2,15 @@
 //!
 //! The argument. A follower that hears from its leader refuses votes for one shortest election timeout, counted in its
 //! ticks. The leader knows when it *sent* the messages that a quorum has answered in its own term; each of those
-//! followers heard it no earlier. So no other leader can be elected before
+//! followers heard it no earlier, and counts its refusal from a time that it read *after* the message had come in
+//! ([`crate::shard::host::ShardHost::step`]): from an earlier one, the refusal would be over too soon by as much as the follower was
+//! held up. So no other leader can be elected before
 //! `quorum-oldest send time + shortest election timeout - one tick`, as far as clocks agree on the length of a second.
 //! The lease ends well before that, by [`LeaseLength`]'s margin. (Ongaro's thesis, section 6.4.1, with send times
 //! instead of receive times.)
+//!
+//! The lease answers reads through the gate only, which is looked at before and after each ([`crate::shard::gate`]). It never
+//! answers a replica that asks whether it leads: that takes a quorum, since an answer may be late, and a lease then be over.
 //!
 //! What else it needs, and where that is kept: a restarted replica neither votes nor campaigns for one shortest election
 //! timeout (`Consensus::handle_message`); a lease is never taken again in a term in which a hand-over was begun, since a
@@ -36,6 +41,14 @@ impl LeaseLength {
             refusal_ms = 2 * u64::from(election_ticks) * tick_ms;
         }
         LeaseLength { nanos: refusal_ms * 1_000_000 * (100 - Self::DRIFT_MARGIN_PERCENT) / 100 }
+    }
+}
+
+#[cfg(test)]
+impl LeaseLength {
+    /// In milliseconds.
+    pub(crate) fn ms(self) -> u64 {
+        self.nanos / 1_000_000
     }
 }
 

@@ -501,7 +501,8 @@ impl<Origin: Copy> Session<Origin> {
 
     fn admin(&self, command: AdminCommand) -> ResponseBody {
         let router = &self.context.router;
-        let is_hook = matches!(command, AdminCommand::PanicShard(_) | AdminCommand::CutPeers(_));
+        let is_hook =
+            matches!(command, AdminCommand::PanicShard(_) | AdminCommand::CutPeers(_) | AdminCommand::SkewClock(_));
         if is_hook && !self.context.fault_hooks {
             return error(ErrorCode::NotPermitted, "fault hooks are off on this node");
         }
@@ -515,6 +516,10 @@ impl<Origin: Copy> Session<Origin> {
                 Some(handle) if handle.inbox.command(ShardCommand::Panic) => ResponseBody::Done,
                 _ => error(ErrorCode::Unavailable, "the shard is not open on this node"),
             },
+            AdminCommand::SkewClock(ms) => {
+                router.skew_clock(ms);
+                ResponseBody::Done
+            }
             AdminCommand::CutPeers(cut) => match router.peers() {
                 Some(peers) => {
                     peers.cut(cut);

@@ -5,7 +5,6 @@
 
 use super::host::{ShardArguments, ShardHost};
 use super::inbox::Waker;
-use crate::clock;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 
@@ -40,7 +39,7 @@ impl Actor for ShardActor {
         // It only fails when the actor has stopped; what is queued is then answered as the host is dropped.
         let waker = Waker::new(move || drop(myself.cast(ShardMessage::Wake)));
         // Recovery reads and syncs files, so it stays off the async workers.
-        let open = move || ShardHost::open(arguments, waker, clock::monotonic());
+        let open = move || ShardHost::open(arguments, waker);
         let host = tokio::task::spawn_blocking(open).await??;
         outlet.opened(Arc::clone(host.handle()));
         host.handle().inbox.tick();
@@ -55,16 +54,15 @@ impl Actor for ShardActor {
     ) -> Result<(), ActorProcessingErr> {
         // Whoever else is ready goes first, and adds to what this turn takes up: the busier the node, the larger the entry.
         tokio::task::yield_now().await;
-        let now = clock::now();
         let Some(mut host) = hosted.0.take() else { return Err(ActorProcessingErr::from(LOST)) };
-        if !host.is_long_turn(now.monotonic) {
-            let turned = host.turn(now);
+        if !host.is_long_turn() {
+            let turned = host.turn();
             hosted.0 = Some(host);
             return Ok(turned?);
         }
         // Copies and checksums of large values: off the threads that answer small requests.
         let turn = tokio::task::spawn_blocking(move || {
-            let turned = host.turn(now);
+            let turned = host.turn();
             (host, turned)
         });
         match turn.await {

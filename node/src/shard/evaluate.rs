@@ -89,10 +89,9 @@ pub(super) struct OverlayMarks {
 }
 
 impl Overlay {
-    /// The log time of the next entry: the wall clock's, but never before the last entry's.
-    pub(super) fn next_time_ms(&self, store: &Store, wall_ms: u64) -> u64 {
-        let last_ms = self.last_time_ms.max(store.log_time_ms());
-        if wall_ms < last_ms && planted(Bug::LogTimeFalls) { wall_ms } else { wall_ms.max(last_ms) }
+    /// The log time of the last entry that was proposed, in milliseconds.
+    pub(super) fn last_time_ms(&self, store: &Store) -> u64 {
+        self.last_time_ms.max(store.log_time_ms())
     }
 
     /// The version of the last record that was proposed.
@@ -150,18 +149,17 @@ pub(super) struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// Begins the entry that will get `index`, and brings the shard its secret if there is one. What finds no `room` is
-    /// refused.
+    /// Begins the entry that will get `index` and the log time `time_ms`, and brings the shard its secret if there is one. What
+    /// finds no `room` is refused.
     pub(super) fn new(
         store: &'a Store,
         overlay: &'a mut Overlay,
         room: Room<'a>,
         index: LogIndex,
-        wall_ms: u64,
+        time_ms: u64,
         durability: Durability,
         secret: Option<IndexSecret>,
     ) -> Self {
-        let time_ms = overlay.next_time_ms(store, wall_ms);
         let last_version = overlay.last_version(store);
         let builder = match secret {
             Some(secret) => OperationsBuilder::with_secret(time_ms, last_version, secret),

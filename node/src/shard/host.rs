@@ -4,14 +4,15 @@
 use super::inbox::{Drained, Inbox, QueueBudget, QueueUse, QueuedRequest, ShardCommand, ShardHandle, Waker};
 use super::transfer::{Reception, ReceptionSinks, StateSnapshot};
 use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
-use super::{Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
-use crate::clock::{Nanos, Now};
+use super::{Effects, Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
+use crate::clock::{Clock, Nanos, Now};
 use crate::journal::{ShardJournal, Submission};
 use crate::limits::{LARGE_WORK_BYTES, LARGE_WORK_LINGER_MS};
 use crate::log::{Disk, LogError, LogOptions, Recovered, ShardLog};
 use crate::pressure::Pressure;
 use crate::replica::ConsensusError;
 use crate::reply::{Answer, ReplyTo};
+use crate::seeded::{Bug, planted};
 use crate::snapshot::{Intake, OffersFull, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::SnapshotMessage;
@@ -83,11 +84,40 @@ pub struct ShardArguments {
     pub upkeep_options: UpkeepOptions,
     /// The node.
     pub outlet: Arc<dyn ShardOutlet>,
+    /// The node's clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// How far a turn has come. Whoever takes it may be kept from going on between any two steps, for as long as it pleases the
+/// system: a thread is preempted, a machine is suspended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TurnStep {
+    /// It has begun, and nothing is taken.
+    Begun,
+    /// What had come in is taken.
+    Drained,
+    /// The clock is read, by which all that was taken is judged.
+    Timed,
+    /// The shard has worked, and what it asks for waits to be carried out.
+    Worked,
+    /// It is over.
+    Done,
+}
+
+/// What a turn has come to so far.
+enum Turn {
+    Due,
+    Begun { early: Option<Now> },
+    Drained { early: Option<Now> },
+    Timed(Now),
+    Worked(Effects),
 }
 
 /// A shard's replica at work.
 pub struct ShardHost {
     shard: Shard,
+    clock: Arc<dyn Clock>,
+    turn: Turn,
     id: ShardId,
     handle: Arc<ShardHandle>,
     inbox: Arc<Inbox>,
@@ -108,6 +138,8 @@ pub struct ShardHost {
     recovered: Recovered,
     /// See [`ShardHost::is_long_turn`].
     long_turns_until: Nanos,
+    /// The turn that is under way may take milliseconds.
+    is_in_long_turn: bool,
 }
 
 /// A request that the shard is working on.
@@ -125,7 +157,7 @@ impl ShardHost {
     ///
     /// # Errors
     /// If the log can't be opened. The caller decides whether trying again helps: not if it is damaged.
-    pub fn open(arguments: ShardArguments, waker: Waker, now: Nanos) -> Result<Self, ShardError> {
+    pub fn open(arguments: ShardArguments, waker: Waker) -> Result<Self, ShardError> {
         let ShardArguments {
             config,
             incarnation,
@@ -137,12 +169,13 @@ impl ShardHost {
             upkeep,
             upkeep_options,
             outlet,
+            clock,
         } = arguments;
         let id = config.shard;
         let replica = config.consensus.replica;
         let (log, recovered) = ShardLog::open(&disk, id, journal.durable(id), log)?;
         debug!(shard = %id, incarnation, records = recovered.records, "opened the log");
-        let mut shard = Shard::new(config, log, now)?;
+        let mut shard = Shard::new(config, log, clock.monotonic())?;
         // The ring map is small, and changing it is how a node that is short of something gets help.
         if id != ShardId::META {
             shard.set_pressure(pressure);
@@ -167,6 +200,8 @@ impl ShardHost {
             keeper: Keeper::new(upkeep_options.of_replica(id, replica), Arc::clone(upkeep.permits())),
             upkeep,
             shard,
+            clock,
+            turn: Turn::Due,
             id,
             handle,
             inbox,
@@ -179,6 +214,7 @@ impl ShardHost {
             last,
             recovered,
             long_turns_until: Nanos(0),
+            is_in_long_turn: false,
         })
     }
 
@@ -205,7 +241,8 @@ impl ShardHost {
 
     /// Whether the turn that is due may take milliseconds: much has come in, or had a moment ago. Its host should not keep
     /// others waiting for it.
-    pub fn is_long_turn(&mut self, now: Nanos) -> bool {
+    pub fn is_long_turn(&mut self) -> bool {
+        let now = self.clock.monotonic();
         if self.inbox.bytes() > LARGE_WORK_BYTES || self.shard.awaits_long_turn() {
             self.long_turns_until = now.after_ms(LARGE_WORK_LINGER_MS);
         }
@@ -219,9 +256,48 @@ impl ShardHost {
     ///
     /// # Panics
     /// If it finds itself broken, or was told to. It must be dropped then, too.
-    pub fn turn(&mut self, now: Now) -> Result<(), ShardError> {
+    pub fn turn(&mut self) -> Result<(), ShardError> {
+        while self.step()? != TurnStep::Done {}
+        Ok(())
+    }
+
+    /// One step of a turn, or of the next one. Returns which it was.
+    ///
+    /// The clock is read after the inbox was drained. So the time by which a message or a request is judged is never before it came
+    /// in, which the lease's argument rests on ([`crate::replica::lease`]); and all that is decided later than that time, or
+    /// leaves later, is on the safe side: stamps are older than their messages, and refusals last longer.
+    ///
+    /// # Errors
+    /// As [`ShardHost::turn`].
+    pub fn step(&mut self) -> Result<TurnStep, ShardError> {
+        let step;
+        (self.turn, step) = match std::mem::replace(&mut self.turn, Turn::Due) {
+            Turn::Due => {
+                let too_early = planted(Bug::ClockReadBeforeDrain) || planted(Bug::ConfirmedByPastLease);
+                (Turn::Begun { early: too_early.then(|| self.clock.now()) }, TurnStep::Begun)
+            }
+            Turn::Begun { early } => {
+                self.inbox.drain(&mut self.drained);
+                (Turn::Drained { early }, TurnStep::Drained)
+            }
+            Turn::Drained { early } => (Turn::Timed(early.unwrap_or_else(|| self.clock.now())), TurnStep::Timed),
+            Turn::Timed(now) => (Turn::Worked(self.work(now)?), TurnStep::Worked),
+            Turn::Worked(effects) => {
+                self.carry_out(effects);
+                (Turn::Due, TurnStep::Done)
+            }
+        };
+        Ok(step)
+    }
+
+    /// Whether a turn has begun and is not over.
+    pub fn is_in_turn(&self) -> bool {
+        !matches!(self.turn, Turn::Due)
+    }
+
+    /// Hands the shard what was taken, at `now`, and lets it work.
+    fn work(&mut self, now: Now) -> Result<Effects, ShardError> {
         let mut drained = std::mem::take(&mut self.drained);
-        self.inbox.drain(&mut drained);
         let Drained { requests, messages, snapshots, commands, upkeep, persisted, tick } = &mut drained;
         let (persisted, tick) = (*persisted, *tick);
         if persisted > self.persisted {
@@ -263,9 +339,13 @@ impl ShardHost {
         drained.clear();
         self.drained = drained;
         // Whether others are kept waiting for this turn is its host's to decide, which knows that one is awaited.
-        let is_long = self.shard.awaits_long_turn() || now.monotonic < self.long_turns_until;
-        self.shard.set_value_bytes_max(if is_long { usize::MAX } else { LARGE_WORK_BYTES });
-        let effects = self.shard.poll(now)?;
+        self.is_in_long_turn = self.shard.awaits_long_turn() || now.monotonic < self.long_turns_until;
+        self.shard.set_value_bytes_max(if self.is_in_long_turn { usize::MAX } else { LARGE_WORK_BYTES });
+        self.shard.poll(now)
+    }
+
+    /// Carries out what the shard asks for.
+    fn carry_out(&mut self, effects: Effects) {
         for replica in effects.snapshots {
             self.offer_snapshot(replica);
         }
@@ -288,11 +368,10 @@ impl ShardHost {
         let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at).min();
         self.inbox.set_oldest(oldest, self.shard.waits_since());
         self.publish();
-        if self.keeper.is_at_work() || (!is_long && self.shard.awaits_long_turn()) {
+        if self.keeper.is_at_work() || (!self.is_in_long_turn && self.shard.awaits_long_turn()) {
             // Whoever else is ready goes first.
             self.inbox.nudge();
         }
-        Ok(())
     }
 
     /// Goes on with the snapshot that the replica receives, if it receives one.

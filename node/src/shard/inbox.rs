@@ -810,6 +810,7 @@ mod tests {
             reject_hint: LogIndex(0),
             priority: 0,
             lease_stamp: 0,
+            log_time_ms: 0,
             context: bytes::Bytes::new(),
             entries: Vec::new(),
         }

@@ -13,6 +13,7 @@ mod expecting;
 pub mod gate;
 pub mod host;
 pub mod inbox;
+mod log_time;
 mod plan;
 mod reconcile;
 mod room;
@@ -48,9 +49,11 @@ use kvorum_protocol::{
     Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId,
     ServerError, ShardId, Term, Version, WriteId, WriteStatus,
 };
+use log_time::{Began, LogTime};
 use room::{ENTRY_FRAME_BYTES, Room};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tracing::{info, warn};
 use upkeep::UpkeepCounts;
 
 /// Most entries of this leader that are proposed and not yet applied. What arrives while one is on its way makes the next,
@@ -316,6 +319,7 @@ pub struct Shard {
     fitness: Fitness,
     /// When it last tried to hand over because its node is unfit.
     withdrew_at: Option<Nanos>,
+    log_time: LogTime,
     /// What entries that were received, and that the next poll appends, take in the log at most.
     admitted_bytes: u32,
     /// See [`Shard::set_value_bytes_max`].
@@ -356,6 +360,7 @@ impl Shard {
             pressure: Arc::default(),
             fitness: Box::new(|_| true),
             withdrew_at: None,
+            log_time: LogTime::default(),
             admitted_bytes: 0,
             value_bytes_max: usize::MAX,
         })
@@ -411,6 +416,11 @@ impl Shard {
         self.consensus.snapshot_base()
     }
 
+    /// Log time at `now` in milliseconds, as far as this replica knows: that of its next entry, if it leads.
+    pub fn log_time_ms(&self, now: Nanos) -> Option<u64> {
+        self.log_time.at(now)
+    }
+
     /// Entries that it proposes have these bounds from now on, in place of the default ones.
     pub fn set_entry_limits(&mut self, limits: EntryLimits) {
         self.backlog.set_limits(limits);
@@ -449,7 +459,7 @@ impl Shard {
             Role::Leader => {}
         }
         let confirms = self.confirmations.asked.is_some() || !self.confirmations.next_round.is_empty();
-        if confirms || !self.may_propose() {
+        if confirms || !self.may_propose() || !self.log_time.is_known() {
             return Expecting::Anything;
         }
         let index = self.consensus.last_index();
@@ -520,7 +530,13 @@ impl Shard {
         if !self.finds_room(&message) {
             return Ok(());
         }
-        self.consensus.handle_message(now, message)
+        let (kind, from, term, log_time_ms) = (message.kind, message.from, message.term, message.log_time_ms);
+        self.consensus.handle_message(now, message)?;
+        if term == self.consensus.term() {
+            let of_leader = matches!(kind, RaftMessageKind::Append | RaftMessageKind::Heartbeat);
+            self.log_time.hear(now, log_time_ms, of_leader && self.consensus.leader() == Some(from));
+        }
+        Ok(())
     }
 
     /// Whether there is room for all that this replica may write because of a message. If so, it is set aside until the
@@ -649,7 +665,30 @@ impl Shard {
             *chunks = self.consensus.log_mut().take_appended();
         }
         effects.replies = std::mem::take(&mut self.replies);
+        self.stamp(&mut effects, now.monotonic);
         Ok(effects)
+    }
+
+    /// Says in each message what log time is, as far as this replica knows.
+    fn stamp(&self, effects: &mut Effects, now: Nanos) {
+        let Some(log_time_ms) = self.log_time.at(now) else { return };
+        let promised = effects.promises.iter_mut().map(|promise| &mut promise.message);
+        effects.messages.iter_mut().chain(promised).for_each(|message| message.log_time_ms = log_time_ms);
+    }
+
+    /// The log time of the next entry; `None` if this leader does not know yet how much time has passed.
+    fn next_time_ms(&mut self, now: Now) -> Option<u64> {
+        let last_ms = self.overlay.last_time_ms(&self.store);
+        let (time_ms, began) = self.log_time.lead(now, last_ms)?;
+        let (shard, ahead_ms) = (self.config.shard, time_ms.saturating_sub(last_ms));
+        match began {
+            Began::Running => {}
+            Began::Agreed => info!(%shard, ahead_ms, "nobody knew log time: it goes on as most nodes' wall clocks say"),
+            Began::Alone => {
+                warn!(%shard, ahead_ms, "nobody knew log time, nor what most wall clocks show: it goes on from the last entry")
+            }
+        }
+        Some(time_ms)
     }
 
     /// Makes the next entry of the backlog, if there is room for one. Returns whether it did.
@@ -657,12 +696,13 @@ impl Shard {
         if self.backlog.is_empty() || self.in_flight.len() >= ENTRIES_IN_FLIGHT_MAX || !self.may_propose() {
             return Ok(false);
         }
+        let Some(time_ms) = self.next_time_ms(now) else { return Ok(false) };
         let index = LogIndex(self.consensus.last_index().0 + 1);
         let durability = self.config.durability;
         let room = Room::new(self.consensus.log(), &self.pressure);
         let secret = self.store.lacks_secret().then(|| self.consensus.log().fresh_secret());
         let (store, overlay) = (&self.store, &mut self.overlay);
-        let mut evaluation = Evaluation::new(store, overlay, room, index, now.wall_ms, durability, secret);
+        let mut evaluation = Evaluation::new(store, overlay, room, index, time_ms, durability, secret);
         let limits = self.backlog.limits();
         let requests = self.backlog.len().min(limits.records);
         evaluation.reserve(requests, self.backlog.bytes().min(limits.bytes));
@@ -752,12 +792,14 @@ impl Shard {
         }
     }
 
+    /// Asks a quorum for all reads that wait, if it is not being asked. A lease is not taken for an answer: the session that would
+    /// act on it does so later.
     fn begin_confirmation(&mut self, now: Nanos) {
         if self.confirmations.next_round.is_empty() || !self.consensus.is_serving() {
             return;
         }
-        let has_lease = self.consensus.lease_until(now).is_some_and(|until| now < until);
-        if has_lease || planted(Bug::ReadConfirmedAlone) {
+        let had_lease = || self.consensus.lease_until(now).is_some_and(|until| now < until);
+        if planted(Bug::ReadConfirmedAlone) || (planted(Bug::ConfirmedByPastLease) && had_lease()) {
             let waiting = std::mem::take(&mut self.confirmations.next_round);
             self.replies.extend(waiting.into_iter().map(|(ticket, _)| (ticket, ShardReply::MayRead)));
         } else if self.confirmations.asked.is_none() {
@@ -830,8 +872,11 @@ impl Shard {
 
     /// Moves log time on if a key's time has come and no write does it.
     fn expire_keys(&mut self, now: Now) {
-        let due = self.store.next_expiry_ms().is_some_and(|at| at <= now.wall_ms);
-        if !due || !self.in_flight.is_empty() || !self.may_propose() {
+        if !self.in_flight.is_empty() || !self.may_propose() {
+            return;
+        }
+        let Some(time_ms) = self.next_time_ms(now) else { return };
+        if self.store.next_expiry_ms().is_none_or(|at| at > time_ms) {
             return;
         }
         let index = LogIndex(self.consensus.last_index().0 + 1);
@@ -841,7 +886,7 @@ impl Shard {
             return;
         }
         let room = Room::new(log, &self.pressure);
-        let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, now.wall_ms, durability, None);
+        let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, time_ms, durability, None);
         let (payload, marks) = evaluation.finish();
         if let Ok((index, term)) = self.consensus.propose(payload) {
             let proposed_at = now.monotonic;

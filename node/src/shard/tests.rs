@@ -10,6 +10,8 @@ mod once;
 mod seeded;
 mod shortage;
 mod slices;
+mod time;
+mod turn;
 
 use super::*;
 use crate::log::disk::memory::MemoryDisk;
@@ -59,11 +61,8 @@ fn client() -> ClientId {
 }
 
 /// Those after the first three have joined the group.
-fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nanos) -> Replica {
-    let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
-    let options = LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk))));
-    let (log, _) = ShardLog::open(&disk, ShardId(3), None, options).unwrap();
-    let config = ShardConfig {
+fn config(position: usize, target: &[ReplicaId]) -> ShardConfig {
+    ShardConfig {
         shard: ShardId(3),
         consensus: ConsensusConfig {
             replica: id(position),
@@ -78,14 +77,25 @@ fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nano
         durability: Durability::Fsync,
         sessions: SessionLimits::default(),
         order_bits: ORDER_BITS,
-    };
-    Replica { shard: Shard::new(config, log, now).unwrap(), unsynced: Vec::new(), promises: Vec::new() }
+    }
+}
+
+fn open(position: usize, disk: &Arc<MemoryDisk>, target: &[ReplicaId], now: Nanos) -> Replica {
+    let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
+    let options = LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk))));
+    let (log, _) = ShardLog::open(&disk, ShardId(3), None, options).unwrap();
+    Replica {
+        shard: Shard::new(config(position, target), log, now).unwrap(),
+        unsynced: Vec::new(),
+        promises: Vec::new(),
+    }
 }
 
 impl Group {
     fn new() -> Self {
         let disks: Vec<_> = (0..3).map(|_| MemoryDisk::new()).collect();
-        let now = Now { monotonic: Nanos(1_000_000_000), wall_ms: 1_700_000_000_000 };
+        let now =
+            Now { monotonic: Nanos(1_000_000_000), wall_ms: 1_700_000_000_000, agreed_ms: Some(1_700_000_000_000) };
         let target: Vec<_> = (0..3).map(id).collect();
         let replicas = disks.iter().enumerate();
         let replicas = replicas.map(|(position, disk)| Some(open(position, disk, &target, now.monotonic))).collect();
@@ -194,6 +204,7 @@ impl Group {
     fn tick(&mut self) {
         self.now.monotonic = self.now.monotonic.after_ms(TICK_MS);
         self.now.wall_ms += TICK_MS;
+        self.now.agreed_ms = self.now.agreed_ms.map(|agreed| agreed + TICK_MS);
         let now = self.now;
         self.replicas.iter_mut().flatten().for_each(|replica| replica.shard.handle_tick(now));
     }
@@ -508,8 +519,9 @@ fn a_key_expires_by_log_time_on_every_replica() {
         assert_eq!(group.value(position, "k"), None, "replica {position}: an empty entry moved log time on");
         assert_eq!(group.shard(position).reader().keys(), 0);
     }
-    // A clock that jumps back revives nothing.
+    // Clocks that jump back revive nothing.
     group.now.wall_ms -= 3_600_000;
+    group.now.agreed_ms = Some(group.now.wall_ms);
     group.written(0, "other", put("v"));
     assert_eq!(group.value(0, "k"), None);
 }
@@ -693,6 +705,7 @@ fn message_of_the_next_term(kind: RaftMessageKind, receiver: &ShardSnapshot) -> 
         reject_hint: LogIndex(0),
         priority: 0,
         lease_stamp: 0,
+        log_time_ms: 0,
         context: Bytes::new(),
         entries: Vec::new(),
     }

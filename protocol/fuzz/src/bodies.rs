@@ -92,6 +92,7 @@ pub fn peer_message(data: &[u8]) -> bool {
             | PeerMessage::Ring(_)
             | PeerMessage::Faulty(_)
             | PeerMessage::Unfit(_)
+            | PeerMessage::Clock(_)
             | PeerMessage::Snapshot(..) => {}
         }
         message.encode(out);

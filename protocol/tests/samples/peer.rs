@@ -39,6 +39,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         ("leading".to_owned(), PeerMessage::Leading(vec![(ShardId(3), Term(7)), (ShardId::META, Term(2))])),
         ("leading nothing".to_owned(), PeerMessage::Leading(Vec::new())),
         ("ring".to_owned(), PeerMessage::Ring(bytes("the map's stored form"))),
+        ("clock".to_owned(), PeerMessage::Clock(1_700_000_000_456)),
         ("faulty".to_owned(), PeerMessage::Faulty(vec![(ShardId(3), ReplicaId(2)), (ShardId::META, ReplicaId(17))])),
         ("unfit".to_owned(), PeerMessage::Unfit(5)),
         ("fit".to_owned(), PeerMessage::Unfit(0)),
@@ -104,6 +105,7 @@ fn plain() -> RaftMessage {
         reject_hint: LogIndex(0),
         priority: 0,
         lease_stamp: 123_456_789,
+        log_time_ms: 1_700_000_000_123,
         context: bytes(""),
         entries: Vec::new(),
     }

@@ -114,5 +114,6 @@ fn admin() -> Vec<(&'static str, RequestBody)> {
         ("admin panic shard", RequestBody::Admin(AdminCommand::PanicShard(ShardId(3)))),
         ("admin cut peers", RequestBody::Admin(AdminCommand::CutPeers(true))),
         ("admin heal peers", RequestBody::Admin(AdminCommand::CutPeers(false))),
+        ("admin skew clock", RequestBody::Admin(AdminCommand::SkewClock(-3_600_000))),
     ]
 }

@@ -181,6 +181,8 @@ pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
         overloaded: 2,
         disk_free_bytes: 12_345_678,
         disk_full: true,
+        clock_ahead_ms: -3_600_000,
+        clock_off: true,
         index_bytes: 1350,
         shards: (0..).zip(roles).map(shard).collect(),
     };

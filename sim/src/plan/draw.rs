@@ -16,8 +16,8 @@ pub const FAULTS_MIN: usize = 20;
 pub(super) const SAFETY_MS_MIN: u64 = 30_000;
 /// Longest phase of faults.
 pub(super) const SAFETY_MS_MAX: u64 = 120_000;
-/// Most that a wall clock is off, in milliseconds: an hour.
-pub(super) const WALL_OFFSET_MS_MAX: i64 = 3_600_000;
+/// Most that a wall clock is off, in milliseconds: ten years.
+pub(super) const WALL_OFFSET_MS_MAX: i64 = 10 * 365 * 86_400_000;
 /// Most that a clock's rate is off, in parts per million: 5 %.
 pub(super) const CLOCK_RATE_PPM_MAX: i32 = 50_000;
 
@@ -57,8 +57,7 @@ fn options(random: &mut ChaCha8Rng) -> Options {
     };
     let drifts = random.random_bool(0.6);
     let clock_rate_ppm = (0..nodes).map(|_| if drifts { clock_rate(random) } else { 0 }).collect();
-    let wall_is_off = random.random_bool(0.6);
-    let wall_offset_ms = (0..nodes).map(|_| if wall_is_off { wall_offset(random) } else { 0 }).collect();
+    let wall_offset_ms = wall_offsets(nodes, random);
     Options {
         nodes,
         shards,
@@ -128,9 +127,21 @@ pub(super) fn clock_rate(random: &mut ChaCha8Rng) -> i32 {
     }
 }
 
-/// How far off a wall clock is: seconds as often as up to an hour.
+/// How far off wall clocks are at the start: none, those of a minority of the nodes, or all.
+fn wall_offsets(nodes: u16, random: &mut ChaCha8Rng) -> Vec<i64> {
+    let wrong = pick(random, &[0, 0, clocks_wrong_max(nodes), clocks_wrong_max(nodes), nodes]);
+    let first = random.random_range(0..nodes);
+    (0..nodes).map(|node| if (node + nodes - first) % nodes < wrong { wall_offset(random) } else { 0 }).collect()
+}
+
+/// So many nodes are a minority: what their wall clocks show must not matter.
+pub(super) fn clocks_wrong_max(nodes: u16) -> u16 {
+    (nodes - 1) / 2
+}
+
+/// How far off a wall clock is: seconds, up to an hour, a day, or years.
 pub(super) fn wall_offset(random: &mut ChaCha8Rng) -> i64 {
-    let most = pick(random, &[5_000, WALL_OFFSET_MS_MAX]);
+    let most = pick(random, &[5_000, 3_600_000, 3_600_000, 86_400_000, WALL_OFFSET_MS_MAX]);
     random.random_range(-most..=most)
 }
 

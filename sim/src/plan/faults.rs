@@ -4,8 +4,8 @@
 //! A burst is made of scenarios: a few faults each whose order and distance is what reveals a kind of bug. Who leads when a
 //! plan runs is not known when it is drawn, so scenarios that are aimed at a leader make one first, by handing it the shard.
 
-use super::draw::{FAULTS_MIN, clock_rate, pick, wall_offset};
-use super::{Fault, FaultKind, Options};
+use super::draw::{FAULTS_MIN, clock_rate, clocks_wrong_max, pick, wall_offset};
+use super::{Fault, FaultKind, HeldUp, Options};
 use kvorum_protocol::ShardId;
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
@@ -41,6 +41,12 @@ enum Scenario {
     Pause,
     /// A leader stands still, another one is elected, and the first one goes on.
     PausedLeader,
+    /// A shard's turn is held up in the middle.
+    HeldTurn,
+    /// So is one of a leader that is cut off, for longer than its lease lasts.
+    HeldLeader,
+    /// So is one of the follower that a leader's lease rests on, and then they lose each other.
+    HeldFollower,
     /// Leadership is handed over.
     Transfers,
     /// It is handed over and the old or new leader stands still, or is cut off.
@@ -88,7 +94,7 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Scenario; 31] = [
+    const ALL: [Scenario; 34] = [
         Scenario::LostHints,
         Scenario::Lagging,
         Scenario::Kill,
@@ -100,6 +106,9 @@ impl Scenario {
         Scenario::Restart,
         Scenario::Pause,
         Scenario::PausedLeader,
+        Scenario::HeldTurn,
+        Scenario::HeldLeader,
+        Scenario::HeldFollower,
         Scenario::Transfers,
         Scenario::TransferAndPause,
         Scenario::Panic,
@@ -149,7 +158,8 @@ pub(super) fn draw(options: &Options, random: &mut ChaCha8Rng) -> Vec<Fault> {
         swarm = survived.filter(|_| random.random_bool(0.4)).collect();
     }
     let unlucky = random.random_range(0..options.nodes);
-    let mut draft = Draft { options, random, unlucky, at_ms: 0, faults: Vec::new() };
+    let jumping = jumping(options, random);
+    let mut draft = Draft { options, random, unlucky, jumping, at_ms: 0, faults: Vec::new() };
     let wanted = draft.random.random_range(FAULTS_MIN..=FAULTS_MAX);
     let bursts = (options.safety_ms / draft.random.random_range(3_000..12_000)).max(4);
     let spacing_ms = (options.safety_ms - FIRST_AT_MS) / bursts;
@@ -174,11 +184,26 @@ pub(super) fn draw(options: &Options, random: &mut ChaCha8Rng) -> Vec<Fault> {
     faults
 }
 
+/// Whose wall clocks may jump: those of a minority of the nodes, unless all are wrong anyhow.
+fn jumping(options: &Options, random: &mut ChaCha8Rng) -> Vec<u16> {
+    let is_off = |node: &u16| options.wall_offset_ms.get(usize::from(*node)).is_some_and(|offset| *offset != 0);
+    let (mut wrong, mut right): (Vec<u16>, Vec<u16>) = (0..options.nodes).partition(is_off);
+    if wrong.len() > usize::from(clocks_wrong_max(options.nodes)) {
+        return (0..options.nodes).collect();
+    }
+    while wrong.len() < usize::from(clocks_wrong_max(options.nodes)) {
+        wrong.push(right.swap_remove(random.random_range(0..right.len())));
+    }
+    wrong
+}
+
 struct Draft<'a> {
     options: &'a Options,
     random: &'a mut ChaCha8Rng,
     /// The one node whose medium may be damaged. Two of three replicas of every shard keep what they have stored.
     unlucky: u16,
+    /// Whose wall clocks may jump.
+    jumping: Vec<u16>,
     at_ms: u64,
     faults: Vec<Fault>,
 }
@@ -200,6 +225,9 @@ impl Draft<'_> {
                 self.now(FaultKind::Pause { node, ms });
             }
             Scenario::PausedLeader => self.paused_leader(),
+            Scenario::HeldTurn => self.held_turns(),
+            Scenario::HeldLeader => self.held_leader(),
+            Scenario::HeldFollower => self.held_follower(),
             Scenario::Transfers => self.transfers(),
             Scenario::TransferAndPause => self.transfer_and_pause(),
             Scenario::Panic => {
@@ -328,6 +356,53 @@ impl Draft<'_> {
         // Longer than a lease, shorter than all patience of its clients.
         let ms = pick(self.random, &[300, 600, 900, 1_200, 2_000, 4_000]) + self.random.random_range(0..300);
         self.now(FaultKind::Pause { node: leader, ms });
+    }
+
+    fn held_turns(&mut self) {
+        for _ in 0..self.random.random_range(1..=3) {
+            let (node, shard, before) = (self.node(), self.shard(), self.held_up());
+            let most = pick(self.random, &[60, 200, 600, 3_000]);
+            let ms = self.random.random_range(10..=most);
+            self.now(FaultKind::HoldTurn { node, shard, before, ms });
+            self.at_ms += self.random.random_range(0..200);
+        }
+    }
+
+    /// Mostly before its inbox is looked at: whatever comes in meanwhile must be judged by the time at which it is over.
+    fn held_up(&mut self) -> HeldUp {
+        pick(self.random, &[HeldUp::Drain, HeldUp::Drain, HeldUp::Clock, HeldUp::Work, HeldUp::Effects])
+    }
+
+    fn held_leader(&mut self) {
+        let (shard, node, before) = (self.shard(), self.node(), self.held_up());
+        self.now(FaultKind::Transfer { shard, to: node });
+        self.at_ms += self.random.random_range(100..800);
+        // Another leader needs an election timeout and a half.
+        let ms = self.random.random_range(900..3_000);
+        self.now(FaultKind::CutFromPeers { node, ms: ms + 300 });
+        self.after(5, FaultKind::HoldTurn { node, shard, before, ms });
+    }
+
+    fn held_follower(&mut self) {
+        let (shard, leader) = (self.shard(), self.node());
+        let follower = self.other(leader);
+        self.now(FaultKind::Transfer { shard, to: leader });
+        if self.random.random_bool(0.6) {
+            self.now(FaultKind::ClockRate { node: leader, ppm: -50_000 });
+            self.now(FaultKind::ClockRate { node: follower, ppm: 50_000 });
+        }
+        self.at_ms += self.random.random_range(100..600);
+        for node in (0..self.options.nodes).filter(|node| *node != leader && *node != follower) {
+            self.now(FaultKind::CutOneWay { from: leader, to: node, ms: 2_500 });
+            self.now(FaultKind::CutOneWay { from: node, to: leader, ms: 2_500 });
+        }
+        // From one heartbeat to the next, or a bit longer: more is not made up for when its ticks come.
+        let (before, ms) = (self.held_up(), self.random.random_range(80..180));
+        self.after(200, FaultKind::HoldTurn { node: follower, shard, before, ms });
+        // The answer that the lease rests on still arrives.
+        let lag_ms = 200 + ms + self.random.random_range(0..100);
+        self.after(lag_ms, FaultKind::CutOneWay { from: leader, to: follower, ms: 1_500 });
+        self.after(lag_ms, FaultKind::CutOneWay { from: follower, to: leader, ms: 1_500 });
     }
 
     fn leader_cut_off(&mut self) {
@@ -521,13 +596,27 @@ impl Draft<'_> {
 
     fn wall_jumps(&mut self) {
         for _ in 0..self.random.random_range(1..=3) {
-            let (node, ms) = (self.node(), wall_offset(self.random));
+            let (node, ms) = (pick(self.random, &self.jumping), wall_offset(self.random));
+            let leads_first = self.random.random_bool(0.5);
+            if leads_first {
+                let shard = self.shard();
+                self.now(FaultKind::Transfer { shard, to: node });
+                self.at_ms += self.random.random_range(50..600);
+            }
             self.now(FaultKind::WallJump { node, ms });
             self.at_ms += self.random.random_range(0..300);
-            if self.random.random_bool(0.6) {
+            if !leads_first {
                 let shard = self.shard();
                 self.now(FaultKind::Transfer { shard, to: node });
                 self.at_ms += self.random.random_range(0..600);
+            }
+            if self.random.random_bool(0.4) {
+                // It flaps, and is in the end what it was.
+                for number in 1..2 * self.random.random_range(1..5) {
+                    let back = if number % 2 == 1 { -ms } else { ms };
+                    self.at_ms += self.random.random_range(100..2_000);
+                    self.now(FaultKind::WallJump { node, ms: back });
+                }
             }
         }
     }

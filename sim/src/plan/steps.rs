@@ -109,7 +109,7 @@ impl Taste {
             keys: pick(random, &[1, 3, 10, 30, 100, 300]),
             objects: pick(random, &[1, 2, 5]),
             bytes_max: if presses { 3_000 } else { pick(random, &[16, 64, 64, 500, 2_000]) },
-            ttl_ms_max: pick(random, &[50, 500, 2_000, 10_000]),
+            ttl_ms_max: pick(random, &[50, 500, 2_000, 10_000, 60_000, 60_000]),
             // What only a leader's log has, nobody sends again.
             accepted_percent: pick(random, &[0, 0, 0, 10, 50]),
         }

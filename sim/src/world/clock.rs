@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What wall clocks show at the beginning, in Unix milliseconds.
-const WALL_ORIGIN_MS: i64 = 1_700_000_000_000;
+pub(super) const WALL_ORIGIN_MS: i64 = 1_700_000_000_000;
 const MILLION: i128 = 1_000_000;
 
 /// True time, which the world moves and every node's clock derives from.
@@ -78,7 +78,7 @@ impl NodeClock {
     pub(super) fn jump_wall(&self, ms: i64) {
         let mut state = self.state.lock();
         state.advance(self.time.now());
-        state.wall += ms * MILLION as i64;
+        state.wall = state.wall.saturating_add(ms.saturating_mul(MILLION as i64));
     }
 
     pub(super) fn set_rate(&self, ppm: i32) {
@@ -99,7 +99,7 @@ impl Clock for NodeClock {
         let state = self.state.lock();
         let passed = state.local(self.time.now().0 - state.from.0);
         let wall_ms = ((state.wall + passed as i64) / MILLION as i64).max(0) as u64;
-        Now { monotonic: Nanos(state.monotonic + passed), wall_ms }
+        Now { monotonic: Nanos(state.monotonic + passed), wall_ms, agreed_ms: None }
     }
 
     fn monotonic(&self) -> Nanos {

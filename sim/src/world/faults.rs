@@ -1,12 +1,13 @@
 //! What goes wrong: how each fault of a plan begins and ends.
 
-use super::node::Crash;
+use super::node::{Crash, Hold};
 use super::{Event, World};
 use crate::disk::FileKind;
-use crate::plan::FaultKind;
+use crate::plan::{FaultKind, HeldUp};
 use kvorum_node::peers::PeerNetwork as _;
 use kvorum_node::replica::Role;
 use kvorum_node::ring::RingMap;
+use kvorum_node::shard::host::TurnStep;
 use kvorum_node::shard::inbox::ShardCommand;
 use kvorum_protocol::ShardId;
 use kvorum_protocol::peer::PeerMessage;
@@ -67,6 +68,16 @@ impl World<'_> {
                 if ms > IDLE_TIMEOUT_MS {
                     world.plan_partings(at);
                 }
+            }),
+            FaultKind::HoldTurn { node, shard, before, ms } => self.on_running(node, |world, at| {
+                let Some(process) = &mut world.nodes[at].process else { return };
+                let after = match before {
+                    HeldUp::Drain => TurnStep::Begun,
+                    HeldUp::Clock => TurnStep::Drained,
+                    HeldUp::Work => TurnStep::Timed,
+                    HeldUp::Effects => TurnStep::Worked,
+                };
+                process.holds.push(Hold { shard: ShardId(shard), after, ms });
             }),
             FaultKind::PanicShard { node, shard } => self.panic_shard(node, ShardId(shard)),
             FaultKind::Isolate { node, ms } => self.isolate(node, ms, true),
@@ -306,6 +317,12 @@ impl World<'_> {
                 let (number, round) = (process.number, process.journal.round());
                 self.queue.push(now, Event::RoundEnds(at, number, round));
             }
+            if let Some(process) = &mut node.process {
+                let number = process.number;
+                for shard in process.end_holds() {
+                    self.queue.push(now, Event::Turn(at, number, shard));
+                }
+            }
             // What was held up by a pause is due when the pause would have ended; it is brought forward here.
             node.paused_until = None;
             if node.process.is_none() {
@@ -325,6 +342,7 @@ pub(super) fn name(kind: &FaultKind) -> &'static str {
         FaultKind::CrashAtJournalFile { .. } => "crash at a new journal file",
         FaultKind::Restart { .. } => "graceful restart",
         FaultKind::Pause { .. } => "pause",
+        FaultKind::HoldTurn { .. } => "turn held up",
         FaultKind::PanicShard { .. } => "panic of one actor",
         FaultKind::Isolate { .. } => "isolation",
         FaultKind::CutFromPeers { .. } => "cut from peers",

@@ -85,6 +85,7 @@ impl World<'_> {
 
     /// The prober reads every key that was ever touched.
     fn read_everything(&mut self) {
+        self.settled.get_or_insert(self.time.now());
         let keys = self.recorder.keys();
         self.with_client(self.prober, |client, context| client.read_all(keys, context));
         self.queue.push(self.now().after_ms(SETTLE_MS), Event::Judge);
@@ -160,6 +161,12 @@ impl World<'_> {
         }
         if let Some(overtaken) = self.recorder.overtaken() {
             self.violate("session-order", overtaken);
+        }
+        let settled = self.settled.unwrap_or(Moment(u64::MAX));
+        if self.violation.is_none()
+            && let Some(detail) = self.recorder.lives().broken(self.plan, settled)
+        {
+            self.violate("ttl", detail);
         }
         if self.violation.is_none() {
             let history = std::mem::take(&mut self.recorder).into_history();

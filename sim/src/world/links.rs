@@ -541,6 +541,7 @@ pub(super) fn describe(bytes: &Bytes) -> impl fmt::Display {
                 Ok(PeerMessage::Ring(_)) => write!(f, "a ring map"),
                 Ok(PeerMessage::Faulty(replicas)) => write!(f, "faulty: {replicas:?}"),
                 Ok(PeerMessage::Unfit(reasons)) => write!(f, "unfit: {reasons:#x}"),
+                Ok(PeerMessage::Clock(wall_ms)) => write!(f, "its wall clock shows {wall_ms} ms"),
                 Ok(PeerMessage::Snapshot(shard, message)) => write_snapshot(f, shard, &message),
                 Ok(PeerMessage::Hello(_)) => write!(f, "hello"),
                 Err(error) => write!(f, "unreadable: {error}"),

@@ -11,6 +11,8 @@ mod invariants;
 mod journal;
 mod judgement;
 mod links;
+mod lives;
+mod log_times;
 mod meta;
 mod node;
 mod peers;
@@ -31,6 +33,7 @@ use invariants::Invariants;
 use kvorum_node::ring::{RingMap, RingNode};
 use kvorum_protocol::{ClusterId, Durability, NodeId, ShardId};
 use links::{ClientLinks, PeerLinks};
+use log_times::LogTimes;
 use node::{Node, TICK_MS};
 use queue::{Moment, Queue};
 use rand::Rng as _;
@@ -139,6 +142,9 @@ struct World<'a> {
     client_links: ClientLinks,
     recorder: Recorder,
     invariants: Invariants,
+    log_times: LogTimes,
+    /// See [`lives::most_clocks_are_right`].
+    most_clocks_are_right: bool,
     processes: u64,
     violation: Option<Violation>,
     operations: BTreeMap<&'static str, u64>,
@@ -148,6 +154,8 @@ struct World<'a> {
     phase: Phase,
     /// How often the end was put off because replicas were not whole yet.
     settles: u32,
+    /// When the prober first read everything.
+    settled: Option<Moment>,
 }
 
 /// How far a run is.
@@ -164,7 +172,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 41] = [
+const COVERAGE: [&str; 43] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -206,6 +214,8 @@ const COVERAGE: [&str; 41] = [
     "cold damage found by the scrubber",
     "requests turned away by a full queue",
     "answers that found a full lane",
+    "turns held up",
+    "wall clocks found to be off",
 ];
 
 impl<'a> World<'a> {
@@ -255,6 +265,7 @@ impl<'a> World<'a> {
             proposed_epoch: 0,
             initial,
             settles: 0,
+            settled: None,
             time,
             queue: Queue::new(),
             trace: Trace::new(settings.keep_trace),
@@ -266,6 +277,8 @@ impl<'a> World<'a> {
             rng,
             recorder: Recorder::default(),
             invariants: Invariants::default(),
+            log_times: LogTimes::default(),
+            most_clocks_are_right: lives::most_clocks_are_right(plan),
             processes: 0,
             violation: None,
             operations: BTreeMap::from([("answered", 0), ("refused", 0), ("unknown", 0)]),
@@ -391,6 +404,7 @@ impl<'a> World<'a> {
     /// Lets a client do something, and does what it wishes for.
     fn with_client(&mut self, at: usize, act: impl FnOnce(&mut Client, &mut Context<'_>)) {
         let now = self.now();
+        self.recorder.now = now;
         let mut context = Context { now, recorder: &mut self.recorder, wishes: Vec::new() };
         act(&mut self.clients[at], &mut context);
         for wish in context.wishes {

@@ -26,7 +26,7 @@ use kvorum_node::ring::{RingError, RingMap};
 use kvorum_node::router::Router;
 use kvorum_node::scrub::{self, Checked, Pass};
 use kvorum_node::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
-use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _};
+use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _, TurnStep};
 use kvorum_node::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardCommand, Waker};
 use kvorum_node::shard::upkeep::{Done, DumpPermits, Job, Slice, Upkeep, UpkeepOptions};
 use kvorum_node::shard::{EntryLimits, ORDER_BITS, Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
@@ -174,6 +174,27 @@ pub(super) struct Process {
     pub(super) replayed_chunks: u64,
     /// A collection of answers is planned.
     pub(super) collects: bool,
+    /// Its wall clock is off, as far as it knows.
+    pub(super) clock_off: bool,
+    /// Turns that are to be held up.
+    pub(super) holds: Vec<Hold>,
+}
+
+/// The next turn of a shard's replica is to be held up for so many milliseconds after this step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pub(super) shard: ShardId,
+    pub(super) after: TurnStep,
+    pub(super) ms: u64,
+}
+
+/// What a shard's turn has come to.
+#[derive(Debug)]
+pub(super) enum Turned {
+    /// It is over.
+    Over(Ended),
+    /// It goes on after so many milliseconds.
+    HeldUp(u64),
 }
 
 /// One of a process's shard replicas.
@@ -190,6 +211,8 @@ pub(super) struct Replica {
     pub(super) faulty: bool,
     /// A turn is planned.
     pub(super) turn_planned: bool,
+    /// Its turn has begun, and what is planned is that it goes on.
+    pub(super) held_up: bool,
 }
 
 impl Replica {
@@ -203,6 +226,7 @@ impl Replica {
             awaits_map: false,
             faulty: false,
             turn_planned: false,
+            held_up: false,
         }
     }
 }
@@ -376,6 +400,8 @@ impl Node {
             replayed_chunks,
             lost_memory,
             collects: false,
+            clock_off: false,
+            holds: Vec::new(),
             shards: BTreeMap::new(),
             folder: self.disk_id,
             plan,
@@ -509,12 +535,12 @@ impl Process {
             upkeep: Arc::clone(&self.upkeep.submitted) as _,
             upkeep_options: UPKEEP,
             outlet: Arc::clone(&self.router) as _,
+            clock: self.router.shared_clock(),
         };
         let ready = Arc::clone(&self.ready);
         let waker = Waker::new(move || ready.lock().push(shard));
-        let now = clock.monotonic();
         let before = unlisted(&self.machine, shard);
-        let opened = catch_unwind(AssertUnwindSafe(|| ShardHost::open(arguments, waker, now)));
+        let opened = catch_unwind(AssertUnwindSafe(|| ShardHost::open(arguments, waker)));
         let failure = match opened {
             Ok(Ok(host)) => {
                 self.router.opened(Arc::clone(host.handle()));
@@ -534,17 +560,33 @@ impl Process {
         self.failed(shard, clock, failure)
     }
 
-    /// Gives a shard its turn.
-    pub(super) fn turn(&mut self, shard: ShardId, clock: &NodeClock) -> Ended {
-        let Some(replica) = self.shards.get_mut(&shard) else { return Ended::Fine };
-        replica.turn_planned = false;
-        let Some(host) = &mut replica.host else { return Ended::Fine };
-        let now = clock.now();
-        match catch_unwind(AssertUnwindSafe(|| host.turn(now))) {
-            Ok(Ok(())) => Ended::Fine,
-            Ok(Err(error)) => self.failed(shard, clock, Err(error)),
-            Err(panic) => self.failed(shard, clock, Ok(panic_text(&*panic))),
-        }
+    /// Gives a shard its turn, or goes on with it.
+    pub(super) fn turn(&mut self, shard: ShardId, clock: &NodeClock) -> Turned {
+        let Some(replica) = self.shards.get_mut(&shard) else { return Turned::Over(Ended::Fine) };
+        (replica.turn_planned, replica.held_up) = (false, false);
+        let Some(host) = &mut replica.host else { return Turned::Over(Ended::Fine) };
+        let failure = loop {
+            match catch_unwind(AssertUnwindSafe(|| host.step())) {
+                Ok(Ok(TurnStep::Done)) => return Turned::Over(Ended::Fine),
+                Ok(Ok(step)) => {
+                    let hold = self.holds.iter().position(|hold| hold.shard == shard && hold.after == step);
+                    if let Some(hold) = hold {
+                        (replica.turn_planned, replica.held_up) = (true, true);
+                        return Turned::HeldUp(self.holds.remove(hold).ms);
+                    }
+                }
+                Ok(Err(error)) => break Err(error),
+                Err(panic) => break Ok(panic_text(&*panic)),
+            }
+        };
+        Turned::Over(self.failed(shard, clock, failure))
+    }
+
+    /// Nothing is held up any more. Returns the shards whose turns go on.
+    pub(super) fn end_holds(&mut self) -> Vec<ShardId> {
+        self.holds.clear();
+        let held = self.shards.iter_mut().filter(|(_, replica)| replica.held_up);
+        held.map(|(shard, _)| *shard).collect()
     }
 
     /// Deals with a replica that panicked or failed, as its supervisor does.
@@ -679,6 +721,9 @@ impl Process {
         self.router.set_faulty(shard, None);
         if let Some(replica) = self.shards.get_mut(&shard) {
             replica.host = None;
+            if std::mem::take(&mut replica.held_up) {
+                replica.turn_planned = false;
+            }
             ended.push((shard, Ended::Replaced(format!("replica {}", replica.config.consensus.replica))));
         }
     }
@@ -759,10 +804,14 @@ impl Process {
     /// The shards that have something to do and no turn planned yet.
     pub(super) fn take_ready(&mut self) -> Vec<ShardId> {
         let mut ready = std::mem::take(&mut *self.ready.lock());
+        // Whoever is woken in the middle of a turn has another one after it.
+        let is_held_up = |shard: &mut ShardId| self.shards.get(shard).is_some_and(|replica| replica.held_up);
+        let later: Vec<ShardId> = ready.extract_if(.., is_held_up).collect();
         ready.retain(|shard| {
             let replica = self.shards.get_mut(shard).filter(|replica| replica.host.is_some());
             replica.is_some_and(|replica| !std::mem::replace(&mut replica.turn_planned, true))
         });
+        self.ready.lock().extend(later);
         ready
     }
 
@@ -836,6 +885,9 @@ impl Process {
     pub(super) fn stop(mut self) -> Result<(), String> {
         for replica in self.shards.values_mut() {
             if let Some(mut host) = replica.host.take() {
+                if host.is_in_turn() {
+                    host.turn().map_err(|error| error.to_string())?;
+                }
                 host.stop().map_err(|error| error.to_string())?;
             }
         }

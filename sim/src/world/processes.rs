@@ -1,6 +1,6 @@
 //! What happens on the nodes: processes start, work and end.
 
-use super::node::{Crash, Ended, StartError, TICK_MS};
+use super::node::{Crash, Ended, StartError, TICK_MS, Turned};
 use super::{Event, World};
 use kvorum_node::clock::Clock as _;
 use kvorum_protocol::ShardId;
@@ -137,9 +137,15 @@ impl World<'_> {
         let node = &mut self.nodes[at];
         let Some(running) = &mut node.process else { return };
         let actions = running.tick();
+        let off = running.router.judged_clocks().off;
+        let found_off = off && !std::mem::replace(&mut running.clock_off, off);
+        running.clock_off = off;
         self.look_at_map(at);
         if !self.is_current(at, process) {
             return;
+        }
+        if found_off {
+            self.count("wall clocks found to be off");
         }
         if actions.full_changed {
             self.count(if actions.full { "disks that filled up" } else { "disks with room again" });
@@ -164,10 +170,24 @@ impl World<'_> {
         self.check_queues(at, shard);
         let node = &mut self.nodes[at];
         let Some(running) = &mut node.process else { return };
-        let how = running.turn(shard, &node.clock);
+        let turned = running.turn(shard, &node.clock);
         if self.crash_if_reached(at) {
             return;
         }
+        let how = match turned {
+            Turned::Over(how) => how,
+            Turned::HeldUp(ms) => {
+                self.count("turns held up");
+                self.trace.note(
+                    self.time.now(),
+                    "held up",
+                    &[at as u64, shard.0.into(), ms],
+                    format_args!("node {at} shard {shard} for {ms} ms, in the middle of its turn"),
+                );
+                self.queue.push(self.now().after_ms(ms), Event::Turn(at, process, shard));
+                return self.flush(at);
+            }
+        };
         if matches!(how, Ended::Fine) {
             self.look_at(at, shard);
         }

@@ -1,7 +1,7 @@
 //! Looking at replicas after each of their turns.
 
 use super::node::{Node, queue_limits};
-use super::{World, links};
+use super::{World, clock, links};
 use bytes::Bytes;
 use kvorum_node::clock::Clock as _;
 use kvorum_node::log::ShardLog;
@@ -80,13 +80,31 @@ impl World<'_> {
                 self.trace.tell(self.time.now(), &text);
             }
         }
+        let log_time = self.log_time_of(at, shard);
+        let node = &self.nodes[at];
+        let Some(host) = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref()) else {
+            return;
+        };
         let seen = self.invariants.handle_turn(at, shard, host.shard(), &snapshot, node.damaged);
         for name in seen.counted {
             self.count(name);
         }
-        if let Some((property, detail)) = seen.broken.or_else(|| self.lease_is_shared(at, shard)) {
+        if let Some((property, detail)) = seen.broken.or_else(|| self.lease_is_shared(at, shard)).or(log_time) {
             self.violate(property, detail);
         }
+    }
+
+    /// Whether log time runs as it should, if this replica leads.
+    fn log_time_of(&mut self, at: usize, shard: ShardId) -> Option<(&'static str, String)> {
+        let node = &self.nodes[at];
+        let process = node.process.as_ref()?;
+        let replica = process.shards.get(&shard)?.host.as_ref()?.shard();
+        let snapshot = replica.snapshot();
+        let time_ms = replica.log_time_ms(node.clock.monotonic()).filter(|_| snapshot.serving)?;
+        let leader = (at, process.number, snapshot.term.0);
+        let right_ms = self.most_clocks_are_right.then(|| clock::WALL_ORIGIN_MS as u64 + self.time.now().ms());
+        let wrong = self.log_times.look(shard, leader, self.time.now(), time_ms, right_ms)?;
+        Some(("log-time", format!("node {at} shard {shard}: {wrong}")))
     }
 
     /// A shard is about to have its turn: its queues are as full as they get.
@@ -94,6 +112,10 @@ impl World<'_> {
         let limits = queue_limits(&self.plan.options);
         let Some(process) = &self.nodes[at].process else { return };
         let Some(host) = process.shards.get(&shard).and_then(|replica| replica.host.as_ref()) else { return };
+        if process.shards.values().any(|replica| replica.held_up) {
+            // What was taken in a turn that is not over is on neither list.
+            return;
+        }
         let (queued, taken, taken_bytes) = host.queued();
         let (requests, bytes) = (queued.requests + taken, queued.requests_bytes + taken_bytes);
         let of_node = || -> usize {

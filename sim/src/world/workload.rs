@@ -1,6 +1,8 @@
 //! From the acts of a plan to requests, and from answers to a history.
 
 use super::client;
+use super::lives::{Event, Lives, What};
+use super::queue::Moment;
 use crate::checker::{self, Call, Completion, Found, History, Reply, Written};
 use crate::plan::Act;
 use bytes::Bytes;
@@ -180,6 +182,11 @@ impl Maker<'_> {
 pub(super) struct Recorder {
     clock: u64,
     history: History,
+    /// True time of each moment of the clock.
+    times: Vec<Moment>,
+    /// True time.
+    pub(super) now: Moment,
+    lives: Lives,
     keys: BTreeSet<Bytes>,
     /// Answers that no correct node gives.
     pub(super) nonsense: Option<String>,
@@ -191,6 +198,7 @@ pub(super) struct Recorder {
 
 impl Recorder {
     fn tick(&mut self) -> u64 {
+        self.times.push(self.now);
         self.clock += 1;
         self.clock
     }
@@ -207,6 +215,38 @@ impl Recorder {
             self.read.contains(&(key.clone(), value.clone())).then(|| format!("{how}, which was not lost"))
         };
         self.missed.iter().find_map(lasted)
+    }
+
+    /// What was done to keys, for those that have a time to live.
+    pub(super) fn lives(&self) -> &Lives {
+        &self.lives
+    }
+
+    /// Notes what a call came to.
+    fn note_life(&mut self, key: &Bytes, ttl_ms: Option<u64>, invoked_at: u64, completion: &Completion) {
+        let at = |clock: u64| self.times[clock as usize - 1];
+        let what = match completion {
+            Completion::Answered { reply: Reply::Value(Some(found)), .. } => {
+                found.version.map_or(What::Written, |version| What::Found(Version(version)))
+            }
+            Completion::Answered { reply: Reply::Value(None), .. } => What::Missed,
+            Completion::Answered { reply: Reply::Written(written), .. } => {
+                match (written.status, ttl_ms, written.version) {
+                    (checker::WriteStatus::Applied, Some(ttl_ms), Some(version)) => {
+                        What::Stored { ttl_ms, version: Version(version) }
+                    }
+                    (checker::WriteStatus::Applied, ..) => What::Written,
+                    (checker::WriteStatus::ConditionFailed | checker::WriteStatus::Missing, ..) => return,
+                }
+            }
+            Completion::AppliedUnseen { .. } | Completion::Open => What::Written,
+        };
+        let ended = match completion {
+            Completion::Answered { at: ended, .. } | Completion::AppliedUnseen { at: ended } => Some(at(*ended)),
+            Completion::Open => None,
+        };
+        let event = Event { began: at(invoked_at), ended, what };
+        self.lives.note(key, event);
     }
 
     /// Every key that was ever written or read.
@@ -277,9 +317,18 @@ impl Recorder {
         }
         for ((key, call), completion) in calls.into_iter().zip(completions) {
             let Some(completion) = completion else { continue };
+            self.note_life(&key, ttl_of(&body), invoked_at, &completion);
             let key = key.to_vec();
             self.history.push(checker::Operation { client, invoked_at, key, call, completion });
         }
+    }
+}
+
+/// The time to live that a value is stored with, if the request is a PUT that has one.
+fn ttl_of(body: &RequestBody) -> Option<u64> {
+    match body {
+        RequestBody::Write { mutation: Mutation { action: Action::Put { ttl_ms, .. }, .. }, .. } => *ttl_ms,
+        _ => None,
     }
 }
 
