@@ -173,8 +173,17 @@ fn settings(format: Format) -> Settings {
 fn printer(format: Format) -> Printer {
     let is_terminal = io::stdout().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let width = comfy_table::Table::new().set_content_arrangement(comfy_table::ContentArrangement::Dynamic).width();
-    Printer::new(format, is_terminal && !no_color && !is_dumb(), width.filter(|_| is_terminal))
+    Printer::new(format, is_terminal && !no_color && !is_dumb(), width())
+}
+
+/// The columns of the terminal, if stdout is one.
+fn width() -> Option<u16> {
+    let table = || {
+        let mut table = comfy_table::Table::new();
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+        table
+    };
+    io::stdout().is_terminal().then(table).and_then(|table| table.width())
 }
 
 /// Whether the terminal shows text and obeys nothing, such as that of an editor.

@@ -178,7 +178,11 @@ impl Printer {
             Output::Ttl { entry: None, .. } => format!("{}\n", self.paint(ODD, "no such key")),
             Output::Ttl { entry: Some((None, _)), .. } => "never expires\n".to_owned(),
             Output::Ttl { entry: Some((Some(ms), _)), .. } => format!("{}\n", duration(Duration::from_millis(*ms))),
-            Output::Written { result, .. } => format!("{}\n", self.written(result, now_ms)),
+            Output::Written { result, returns, .. } => {
+                let none = *returns && result.previous.is_none();
+                let before = if none { "\nbefore: no such key" } else { "" };
+                format!("{}{before}\n", self.written(result, now_ms))
+            }
             Output::Entries(results) => self.entries(results, now_ms),
             Output::Writes(results) => {
                 let line = |(key, result): &(Bytes, Result<WriteResult, Error>)| {
@@ -505,6 +509,7 @@ nothing to change  there is no such key
 OK  version 15, committed (fsync)
 before: old  version 12
 OK  version 16, committed (fsync)
+before: no such key
 key           value  version  expires
 a             1      12       never
 "longer key"  -      -        no such key

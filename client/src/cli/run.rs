@@ -160,7 +160,11 @@ async fn scan(
     if let Some(limit) = limit {
         walk = walk.limit(limit.saturating_add(1));
     }
-    let mut chunks = walk.ready_chunks(settings.scan_chunk);
+    // A table for people has one head, so its rows come together; else what has come is said at once.
+    let mut chunks = match (values, settings.scan_limit) {
+        (true, Some(_)) => walk.chunks(settings.scan_chunk).boxed(),
+        _ => walk.ready_chunks(settings.scan_chunk).boxed(),
+    };
     let (mut count, mut is_cut) = (0, false);
     while let Some(chunk) = chunks.next().await {
         let mut entries = chunk.into_iter().collect::<Result<Vec<_>, _>>()?;

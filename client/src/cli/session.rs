@@ -90,6 +90,10 @@ impl Session {
             let text = spec.map_or_else(crate::cli::commands::overview, |spec| spec.full_help());
             return self.tell(&[Output::Text(text)], Ok(Exit::Ok), action);
         }
+        if self.setup.is_interactive {
+            // A window may have another size by now.
+            self.setup.printer.width = crate::cli::width();
+        }
         let mut began = Instant::now();
         let client = match self.client() {
             Ok(client) => client,
