@@ -20,8 +20,8 @@ pub enum Error {
         /// How long it was tried.
         waited: Duration,
     },
-    /// No node could be reached.
-    #[error("no node can be reached: {detail} ({outcome})")]
+    /// No node could be reached of those that might have answered.
+    #[error("can't reach {detail} ({outcome})")]
     Unreachable {
         /// What became of the operation.
         outcome: Outcome,

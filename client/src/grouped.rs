@@ -57,11 +57,11 @@ impl Member {
             && self.renumberings < RENUMBERINGS_MAX
     }
 
-    /// The request that it was part of has failed. What a node has answered for this key before says more than that no node
-    /// can be reached now.
+    /// The request that it was part of has failed. What a node has answered for this key before says more than that the request
+    /// could not even be sent now.
     fn end_with(self, error: Error) -> Error {
         match error {
-            Error::Unreachable { .. } => self.give_up(error),
+            Error::Unreachable { .. } | Error::DeadlineExceeded { attempts: 0, .. } => self.give_up(error),
             _ if self.is_unresolved => error.with_outcome(Outcome::Unknown),
             _ => error,
         }
@@ -229,4 +229,23 @@ fn split(client: &Client, kind: Kind, mut members: Vec<Member>) -> Vec<Vec<Membe
 fn wrong_count(kind: Kind) -> Error {
     let outcome = if kind == Kind::Read { Outcome::NotApplied } else { Outcome::Unknown };
     Error::Protocol { outcome, detail: "a reply has another number of results than the request has keys".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_said_of_a_key_is_not_hidden_by_a_later_request_that_was_never_sent() {
+        let no_quorum = ServerError::new(ErrorCode::Unavailable, "the shard has no leader now");
+        let member = || Member { last: Some(no_quorum.clone()), ..Member::new(0, "k".into(), 1) };
+        let unreachable = Error::Unreachable { outcome: Outcome::NotApplied, detail: "b:1: refused".into() };
+        let waited = Duration::from_millis(900);
+        let outcome = Outcome::NotApplied;
+        let expired = |attempts| Error::DeadlineExceeded { outcome, attempts, waited };
+        assert_eq!(member().end_with(unreachable.clone()), Error::Server(no_quorum.clone()));
+        assert_eq!(member().end_with(expired(0)), Error::Server(no_quorum.clone()));
+        assert_eq!(member().end_with(expired(1)), expired(1), "it was sent, and nobody answered");
+        assert_eq!(Member::new(0, "k".into(), 1).end_with(unreachable.clone()), unreachable);
+    }
 }
