@@ -69,7 +69,7 @@ fn announced() -> Vec<Announced> {
         out.put_u8(1);
         out.put_u64_le(1);
         out.put_u64_le(1);
-        zeros(out, 5 * 8 + 1 + 3 * 8)
+        zeros(out, 5 * 8 + 1 + 4 * 8)
     };
     // One entry, up to its payload's length.
     let raft_entry = || {
@@ -136,7 +136,7 @@ fn announced() -> Vec<Announced> {
         row("batch results", response(0x21), BATCH_OPERATIONS_MAX, 4, of_response),
         row("atomic results", zeros(response(0x22), 1), BATCH_OPERATIONS_MAX, 4, of_response),
         row("status peers", zeros(BytesMut::new(), 16 + 2 + 2 + 4 + 8 + 1 + 4), NODES_MAX, 4, of_status),
-        row("status shards", zeros(BytesMut::new(), 37 + 4 + 9 + 32 + 17), SHARDS_MAX + 1, 4, of_status),
+        row("status shards", zeros(BytesMut::new(), 37 + 4 + 9 + 32 + 26), SHARDS_MAX + 1, 4, of_status),
         row("peer's address for clients", zeros(peer(1), 67), NAME_BYTES_MAX, 2, of_peer),
         row("peer program", zeros(peer(1), 69), NAME_BYTES_MAX, 2, of_peer),
         row("ring map", peer(10), RING_BYTES_MAX, 4, of_peer),

@@ -613,29 +613,6 @@ fn a_batch_of_writes_that_return_large_values_is_split_into_entries() {
 }
 
 #[test]
-fn a_hand_over_closes_the_gate_first_and_loses_nothing() {
-    let mut group = Group::led();
-    group.written(0, "k", put("v"));
-    assert!(group.gate_is_open(0));
-    assert!(group.shard(0).hand_over());
-    assert!(!group.gate_is_open(0), "before anything has left");
-    group.settle();
-    let leader = group.leader().expect("a hand-over needs no time-out");
-    assert_ne!(leader, 0);
-    group.written(leader, "k", put("w"));
-    assert!(!group.gate_is_open(0));
-}
-
-#[test]
-fn a_hand_over_to_the_leader_itself_costs_it_nothing() {
-    let mut group = Group::led();
-    group.written(0, "k", put("v"));
-    group.shard(0).transfer_to(id(0));
-    group.settle();
-    assert!(group.gate_is_open(0));
-}
-
-#[test]
 fn a_restarted_replica_neither_votes_nor_campaigns_for_an_election_timeout() {
     let mut group = Group::led();
     group.written(0, "k", put("v"));
