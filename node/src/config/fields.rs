@@ -79,7 +79,7 @@ fields! {
     COMPACTION_RATE_MB: "compaction.rate_mb", "a number from 0 to 1048576", Some("64"),
         "MiB that compaction reads and writes per second, all shards together; 0 turns it off, and the disk fills up";
     MEMORY_INDEX_MAX_MB: "memory.index_max_mb", "a number from 0 to 1048576", None,
-        "Memory in MiB that the indexes may take before new keys are refused, 0 for no limit; by default a quarter of the machine's";
+        "Memory in MiB that the indexes, with the times at which keys expire, may take before new keys are refused, 0 for no limit; by default a quarter of the machine's";
     MEMORY_HUGE_PAGES: "memory.huge_pages", "true or false", Some("false"),
         "Let memory be given out in pages of 2 MiB: about 5 % less processor time, and half as much memory again per key";
     SCRUB_RATE_MB: "scrub.rate_mb", "a number from 0 to 1048576", Some("8"),
