@@ -163,10 +163,10 @@ async fn large_values_of_keys_that_were_chosen_to_collide_are_scanned_in_pages()
     assert!(scanned.iter().all(|entry| entry.value == value));
     assert_eq!(client.scan(front).page(1).collect().await.unwrap().len(), KEYS);
 
-    // Four values fit into a reply.
+    // Four values fit into a reply; the library asks for each of the others alone.
     let many = client.get_many(&keys).await;
     let read = many.iter().filter(|found| matches!(found, Ok(Some(entry)) if entry.value == value)).count();
-    assert_eq!(read, 4);
+    assert_eq!(read, KEYS);
 
     // Rewrites the value, in a turn of its own, and is seen by what comes behind it on the same connection.
     let expired = client.expire(&keys[0], Duration::from_secs(3_600));

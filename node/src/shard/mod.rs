@@ -553,7 +553,9 @@ impl Shard {
         let bytes = |entry: &RaftEntry| u64::from(ENTRY_OVERHEAD_BYTES) + entry.payload.len() as u64;
         let bytes = u64::from(VOTE_BYTES) + message.entries.iter().map(bytes).sum::<u64>();
         let admitted = u32::try_from(u64::from(self.admitted_bytes) + bytes).unwrap_or(u32::MAX);
-        let fits = log.can_append(admitted);
+        // Without the entry that a leader begins its term with it can't even be read from; an election is paid for out of the reserve.
+        let begins_a_term = message.entries.iter().all(|entry| entry.payload.is_empty());
+        let fits = if begins_a_term { log.can_append_urgent(admitted) } else { log.can_append(admitted) };
         if fits {
             self.admitted_bytes = admitted;
         }

@@ -53,7 +53,7 @@ impl Consensus {
 
     /// Begins a term of its own to have a lease again, if this replica has given that of the term up for a hand-over, and
     /// nobody took over. The library gives a hand-over up after an election timeout; this waits for as long again. It is
-    /// done while a majority answers, and with nothing to apply, so that it costs one election without a wait.
+    /// done while a majority answers, and with nothing on its way, so that it costs one election without a wait.
     pub(super) fn lead_anew_if_due(&mut self, now: Nanos) {
         if self.raw.raft.state != StateRole::Leader || self.raw.raft.lead_transferee.is_some() {
             return;
@@ -66,7 +66,9 @@ impl Consensus {
         }
         let since = Nanos(now.0.saturating_sub(timeout_ms * 1_000_000 / 2));
         let log = &self.raw.raft.raft_log;
-        let is_idle = log.applied == log.committed && !self.raw.raft.has_pending_conf() && self.voters[1].is_empty();
+        // An entry that followers have no room for would hold up the one that the new term begins with, and all reads with it.
+        let holds_nothing_up = log.applied == log.committed && log.committed == log.last_index();
+        let is_idle = holds_nothing_up && !self.raw.raft.has_pending_conf() && self.voters[1].is_empty();
         if !is_idle || !lease.was_heard_since(me, now, since, &self.voters) {
             return;
         }

@@ -80,6 +80,26 @@ fn a_leader_on_a_full_disk_refuses_puts_serves_reads_and_removals_and_recovers()
 }
 
 #[test]
+fn whoever_is_elected_on_full_disks_can_be_read_from() {
+    let mut group = Group::led();
+    group.written(0, "kept", put("v"));
+    (0..3).for_each(|position| group.set_full(position, true));
+    group.fill(0);
+    for successor in [1, 2, 0, 1] {
+        let leader = group.leader().expect("somebody leads");
+        if leader != successor {
+            group.shard(leader).transfer_to(id(successor));
+            group.advance(20 * TICK_MS);
+        }
+        let leader = group.leader().expect("somebody leads, whether the hand-over went through or not");
+        let read = group.request(leader, Operation::Get("kept".into()));
+        group.settle();
+        let reply = &group.replies[&read];
+        assert!(matches!(reply, ShardReply::Value(Some(entry)) if entry.value == "v"), "replica {leader}: {reply:?}");
+    }
+}
+
+#[test]
 fn removals_end_before_the_room_for_votes_does() {
     let mut group = Group::led();
     group.set_full(0, true);
