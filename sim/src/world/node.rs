@@ -525,7 +525,12 @@ impl Process {
             Err(error) => return self.failed(shard, clock, Err(error.into())),
         };
         let arguments = ShardArguments {
-            config: ShardConfig { order_bits: self.order_bits, ..replica.config.clone() },
+            // Every replica of a group has the same, the founders of `meta` included.
+            config: ShardConfig {
+                order_bits: self.order_bits,
+                sessions: self.session_limits,
+                ..replica.config.clone()
+            },
             incarnation: replica.incarnation,
             disk: Arc::clone(&self.disk),
             log: self.log.clone(),
@@ -679,8 +684,6 @@ impl Process {
     /// opened in files that are made ready for it.
     fn follow(&mut self, ring: &RingMap, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
         let Orders { epoch, place, configs } = self.plan.orders(ring, self.folder);
-        let limited = |config: ShardConfig| ShardConfig { sessions: self.session_limits, ..config };
-        let configs: Vec<ShardConfig> = configs.into_iter().map(limited).collect();
         let mut ended = Vec::new();
         let asked: Vec<ShardId> = configs.iter().map(|config| config.shard).collect();
         let surplus: Vec<ShardId> = self.shards.keys().copied().filter(|shard| !asked.contains(shard)).collect();
