@@ -225,7 +225,6 @@ impl Node {
         let pressure = Arc::new(Pressure::new(config.index_limit.bytes(machine_memory_bytes())));
         let inspector = Inspector::new(
             config.name.clone(),
-            config.durability,
             folder.disk(),
             Arc::clone(&router),
             handle.clone(),
@@ -246,7 +245,7 @@ impl Node {
         inspector.set_control(control.clone());
         let peer_door = PeerDoor::new(Arc::clone(&context), known_disks, doors.clone());
         let (peers_actor, peers) = Peers::start(
-            peer_config(config, &folder, tls),
+            peer_config(config, folder, tls),
             Arc::clone(&peer_door) as _,
             Some(control.session_host()),
             Some(root.clone()),

@@ -87,7 +87,6 @@ impl Inspector {
     /// Looks at a node that starts now. `stop` stops it.
     pub fn new(
         name: String,
-        durability: Durability,
         folder: Uuid,
         router: Arc<Router>,
         journal: JournalHandle,
@@ -97,7 +96,7 @@ impl Inspector {
     ) -> Arc<Self> {
         Arc::new(Inspector {
             name,
-            durability,
+            durability: router.ring().durability,
             folder,
             started: clock::monotonic(),
             router,

@@ -317,7 +317,7 @@ async fn refusals_after_which_a_connection_goes_on(scenario: &Scenario) {
         let text = format!("{body:?}");
         match connection.call(body).await.expect("the connection lasts") {
             ResponseBody::Error(error) => {
-                assert_eq!((error.code, error.outcome), (code, Outcome::NotApplied), "{text}")
+                assert_eq!((error.code, error.outcome), (code, Outcome::NotApplied), "{text}");
             }
             other => panic!("{text} was answered with {other:?}"),
         }

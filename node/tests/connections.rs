@@ -61,7 +61,7 @@ async fn memory_that_is_announced_and_not_used_is_nobodys() {
                 );
             }
             Received::Response(response) => {
-                assert_eq!((response.id, response.body), (small, ResponseBody::Value(None)))
+                assert_eq!((response.id, response.body), (small, ResponseBody::Value(None)));
             }
             Received::Closed => panic!("the node closed the connection"),
         }

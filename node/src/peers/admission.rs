@@ -149,11 +149,15 @@ mod tests {
         begun.into_iter().for_each(|begun| admission.end(begun));
         assert_eq!((admission.open, admission.strangers.len()), (0, 0));
         let network = |host: usize| address(&format!("[2001:db8:0:1::{}]:7400", 1 + host));
-        (0..INCOMING_OF_SOURCE_MAX).for_each(|host| drop(admission.begin(network(host), true)));
+        for host in 0..INCOMING_OF_SOURCE_MAX {
+            admission.begin(network(host), true);
+        }
         assert_eq!(admission.judge(network(99), true), Verdict::Refuse, "a host may have a whole network");
         assert_eq!(admission.judge(address("[2001:db8:0:2::1]:7400"), true), Verdict::Begin);
         let mapped = |port: usize| address(&format!("[::ffff:10.0.3.1]:{}", 1 + port));
-        (0..INCOMING_OF_SOURCE_MAX).for_each(|port| drop(admission.begin(mapped(port), true)));
+        for port in 0..INCOMING_OF_SOURCE_MAX {
+            admission.begin(mapped(port), true);
+        }
         assert_eq!(admission.judge(address("[::ffff:10.0.3.2]:1"), true), Verdict::Begin);
     }
 

@@ -52,7 +52,7 @@ pub(super) enum PeerActorMessage {
     /// The peer has dialled, and proved who it is.
     Accepted(Connection),
     /// It has said hello on that connection, or was turned away.
-    Greeted(Result<(Connection, Greeted), LinkError>),
+    Greeted(Box<Result<(Connection, Greeted), LinkError>>),
     /// An attempt is over.
     Ended { attempt: u64, end: LinkEnd },
 }
@@ -101,7 +101,7 @@ impl Actor for PeerActor {
             }
             PeerActorMessage::Greeted(greeted) => {
                 state.greetings -= 1;
-                match greeted {
+                match *greeted {
                     Ok((connection, greeted)) => {
                         let link = self.link(connection);
                         self.begin(&myself, state, |cancel| link::run(link, Some(greeted), cancel));
@@ -150,8 +150,9 @@ impl PeerActor {
         let greeting = tokio::spawn(async move { link::greet(&link).await });
         tokio::spawn(async move {
             let greeted = greeting.await.unwrap_or_else(|panic| Err(LinkError::Panicked(link::panic_text(panic))));
+            let greeted = Box::new(greeted.map(|greeted| (connection, greeted)));
             // An actor that is gone has a successor, to which the peer dials again.
-            let _ = myself.cast(PeerActorMessage::Greeted(greeted.map(|greeted| (connection, greeted))));
+            let _ = myself.cast(PeerActorMessage::Greeted(greeted));
         });
     }
 

@@ -8,7 +8,7 @@ pub(super) fn speak_of_the_write(body: &mut ResponseBody) {
     match body {
         ResponseBody::Error(error) => leave_open(error),
         ResponseBody::Batch(results) => {
-            results.iter_mut().filter_map(|result| result.as_mut().err()).for_each(leave_open)
+            results.iter_mut().filter_map(|result| result.as_mut().err()).for_each(leave_open);
         }
         _ => {}
     }

@@ -687,7 +687,7 @@ impl Shard {
             Began::Running => {}
             Began::Agreed => info!(%shard, ahead_ms, "nobody knew log time: it goes on as most nodes' wall clocks say"),
             Began::Alone => {
-                warn!(%shard, ahead_ms, "nobody knew log time, nor what most wall clocks show: it goes on from the last entry")
+                warn!(%shard, ahead_ms, "nobody knew log time, nor what most wall clocks show: it goes on from the last entry");
             }
         }
         Some(time_ms)

@@ -109,7 +109,6 @@ impl Node {
         let pressure: Arc<Pressure> = Arc::default();
         let inspector = Inspector::new(
             "node-1".to_owned(),
-            Durability::Memory,
             folder,
             Arc::clone(&router),
             handle.clone(),

@@ -26,7 +26,7 @@ fn half_garbage() -> (Group, BTreeMap<usize, String>) {
 }
 
 fn keeper() -> Keeper {
-    let slice = Slice { relocations: 2, ..Slice::default() };
+    let slice = Slice { relocations: 2 };
     let eager =
         UpkeepOptions { garbage_bytes_min: 1, garbage_percent: 1, retain_bytes: 0, slice, ..Default::default() };
     Keeper::new(eager, Arc::default())

@@ -59,7 +59,7 @@ impl UpkeepOptions {
         let spread = hash64(&shard.0.to_le_bytes()).wrapping_add(replica.0.wrapping_mul(GOLDEN)) >> 32;
         // Of 2³⁰ parts.
         let part = (2 << 30) / 3 + spread / 4 / 3;
-        let of = |whole: u64| (u128::from(whole) * u128::from(part) >> 30) as u64;
+        let of = |whole: u64| ((u128::from(whole) * u128::from(part)) >> 30) as u64;
         UpkeepOptions {
             checkpoint_bytes: of(self.checkpoint_bytes),
             garbage_bytes_min: if self.garbage_bytes_min == u64::MAX { u64::MAX } else { of(self.garbage_bytes_min) },
