@@ -78,7 +78,7 @@ pub struct Router {
     /// The map in force was decided by the `meta` group; else it is only what a new cluster would begin with.
     agreed: AtomicBool,
     /// What each peer sent last as the ring map, if it is news.
-    offered: Mutex<BTreeMap<NodeId, RingMap>>,
+    offered: Mutex<BTreeMap<NodeId, Vec<RingMap>>>,
     peer_table: PeerTable,
     fitness: Fitness,
     /// Replicas of this node that can't be used any more.
@@ -212,7 +212,12 @@ impl Router {
             return;
         }
         if current.replica_on(ShardId::META, from).is_some() {
-            self.offered.lock().insert(from, ring);
+            let mut offered = self.offered.lock();
+            let maps = offered.entry(from).or_default();
+            maps.retain(|known| *known != ring);
+            maps.push(ring);
+            let surplus = maps.len().saturating_sub(keeper::WORDS_MAX);
+            maps.drain(..surplus);
         }
     }
 
@@ -224,7 +229,8 @@ impl Router {
         }
         let current = self.ring();
         if self.agreed.load(Ordering::Acquire) {
-            offered.retain(|_, ring| ring.epoch > current.epoch);
+            offered.values_mut().for_each(|maps| maps.retain(|ring| ring.epoch > current.epoch));
+            offered.retain(|_, maps| !maps.is_empty());
         }
         keeper::word_of_majority(&current, &offered).cloned()
     }

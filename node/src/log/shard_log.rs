@@ -350,6 +350,12 @@ impl ShardLog {
         self.can_append_and_keep(bytes, self.reserve_bytes() / 2)
     }
 
+    /// As [`ShardLog::can_append`], but three quarters of the reserve may be used: for the entry that a leader begins its term
+    /// with.
+    pub fn can_append_first_of_term(&self, bytes: u32) -> bool {
+        self.can_append_and_keep(bytes, self.reserve_bytes() / 4)
+    }
+
     /// As [`ShardLog::can_append`], for what an election makes a replica write: all of the reserve may be used.
     pub fn can_append_vote(&self) -> bool {
         self.can_append_and_keep(VOTE_BYTES, 0)

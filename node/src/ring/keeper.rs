@@ -159,8 +159,12 @@ impl Seen {
     }
 }
 
+/// So many of the maps that a peer has sent are kept, the last ones. More than one: a wrong map must not take the place of the
+/// right one before that, which the peer does not send again.
+pub const WORDS_MAX: usize = 3;
+
 /// The newest map that a majority of the nodes that hold the group in the map `known` have sent. `offered` holds what each
-/// peer sent last.
+/// peer sent lately, at most [`WORDS_MAX`].
 ///
 /// A node learns a map from its own replica of the group, which the log keeps honest, or from its peers: if it holds none, or
 /// if its replica can't follow the group, since it was wiped or replaced. A single peer's word is not enough. It may run a
@@ -169,12 +173,12 @@ impl Seen {
 /// to every peer, when it learns it and when they meet.
 ///
 /// That a peer is a stranger by the map that is known here says nothing: that map may be the one that is out of date.
-pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, RingMap>) -> Option<&'a RingMap> {
+pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, Vec<RingMap>>) -> Option<&'a RingMap> {
     let holders = known.meta.iter().map(|held| NodeId(known.nodes[usize::from(held.node)].id));
-    let words: Vec<&RingMap> = holders.filter_map(|node| offered.get(&node)).collect();
+    let words: Vec<&[RingMap]> = holders.filter_map(|node| offered.get(&node)).map(Vec::as_slice).collect();
     let needed = if planted(Bug::MapOfOnePeerTaken) { 1 } else { known.meta.len() / 2 + 1 };
-    let is_agreed = |map: &&&RingMap| words.iter().filter(|other| **other == **map).count() >= needed;
-    words.iter().filter(is_agreed).max_by_key(|map| map.epoch).copied()
+    let is_agreed = |map: &&RingMap| words.iter().filter(|maps| maps.contains(map)).count() >= needed;
+    words.iter().copied().flatten().filter(is_agreed).max_by_key(|map| map.epoch)
 }
 
 /// Whether a node whose folder has never held a replica may open its replica of `meta` under the id that the first map
@@ -321,7 +325,10 @@ mod tests {
         let next = five.with_disk(node(1), folder(1)).unwrap();
         let far = RingMap { epoch: u64::MAX, ..next.clone() };
         let say = |words: &[(u128, &RingMap)]| -> Option<u64> {
-            let offered = words.iter().map(|(number, map)| (node(*number), (*map).clone())).collect();
+            let mut offered: BTreeMap<NodeId, Vec<RingMap>> = BTreeMap::new();
+            for (number, map) in words {
+                offered.entry(node(*number)).or_default().push((*map).clone());
+            }
             word_of_majority(&five, &offered).map(|map| map.epoch)
         };
         assert_eq!(five.meta.len(), 5);
@@ -330,6 +337,12 @@ mod tests {
         assert_eq!(say(&[(1, &next), (2, &next), (6, &next)]), None, "node 6 holds no replica of the group");
         assert_eq!(say(&[(1, &far), (2, &next), (3, &next), (4, &next)]), Some(next.epoch), "one makes it up");
         assert_eq!(say(&[(1, &far), (2, &far), (3, &next), (4, &next)]), None);
+        assert_eq!(
+            say(&[(1, &next), (1, &far), (2, &next), (3, &next)]),
+            Some(next.epoch),
+            "one says something else later"
+        );
+        assert_eq!(say(&[(1, &next), (1, &next), (1, &next)]), None, "a peer counts once");
         let other = RingMap { epoch: next.epoch, ..five.clone() };
         assert_eq!(say(&[(1, &next), (2, &next), (3, &other)]), None, "the epoch alone is not the map");
     }

@@ -71,6 +71,8 @@ const BALANCE_EVERY_MS: u64 = 15_000;
 /// A leader whose node is unfit tries to hand over this often: an attempt that fails costs it the lease, and holds requests
 /// up.
 const STEP_ASIDE_EVERY_MS: u64 = 2_000;
+/// Entries of no more bytes than this find room in half of what a follower's log keeps in reserve.
+const URGENT_BYTES_MAX: u32 = 4 * 1024;
 /// Whoever is to lead, or to vote, must not lack more entries than this.
 const LAG_MAX: u64 = 64;
 
@@ -553,9 +555,15 @@ impl Shard {
         let bytes = |entry: &RaftEntry| u64::from(ENTRY_OVERHEAD_BYTES) + entry.payload.len() as u64;
         let bytes = u64::from(VOTE_BYTES) + message.entries.iter().map(bytes).sum::<u64>();
         let admitted = u32::try_from(u64::from(self.admitted_bytes) + bytes).unwrap_or(u32::MAX);
-        // Without the entry that a leader begins its term with it can't even be read from; an election is paid for out of the reserve.
-        let begins_a_term = message.entries.iter().all(|entry| entry.payload.is_empty());
-        let fits = if begins_a_term { log.can_append_urgent(admitted) } else { log.can_append(admitted) };
+        // What a leader writes out of its reserve must find room at its followers, too. It is small: reads that keep their place,
+        // removals, and the entry that it begins its term with, without which nothing can be read at all.
+        let fits = if message.entries.iter().all(|entry| entry.payload.is_empty()) {
+            log.can_append_first_of_term(admitted)
+        } else if admitted <= URGENT_BYTES_MAX {
+            log.can_append_urgent(admitted)
+        } else {
+            log.can_append(admitted)
+        };
         if fits {
             self.admitted_bytes = admitted;
         }
