@@ -61,6 +61,9 @@ const PROPOSE_AGAIN_MIN_MS: u64 = 500;
 const PROPOSE_AGAIN_MAX_MS: u64 = 8_000;
 /// How often peers are told of replicas that can't be used.
 const REPORT_EVERY_MS: u64 = 1_000;
+/// The map in force is sent to all peers again so often. Whoever needs it takes it on the word of a majority, and each word may
+/// be lost.
+const SEND_EVERY_MS: u64 = 10_000;
 
 /// What a look at the map asks the owner to do.
 #[derive(Debug, Default)]
@@ -107,6 +110,8 @@ pub struct MapKeeper {
     waits: Option<Change>,
     /// Peers that were not sent the map in force, because too much waited for them.
     unsent: BTreeSet<NodeId>,
+    /// When it was sent to all.
+    sent_at: Nanos,
     reported_at: Nanos,
     looked: Looked,
 }
@@ -128,6 +133,7 @@ impl MapKeeper {
             propose_again_ms: PROPOSE_AGAIN_MIN_MS,
             waits: None,
             unsent: BTreeSet::new(),
+            sent_at: Nanos(0),
             reported_at: Nanos(0),
             looked: Looked::default(),
         }
@@ -147,7 +153,7 @@ impl MapKeeper {
                 self.lead(&handle, now);
             }
         }
-        self.send_unsent();
+        self.send_unsent(now);
         self.report_faulty(now);
         std::mem::take(&mut self.looked)
     }
@@ -188,15 +194,20 @@ impl MapKeeper {
         info!(epoch = ring.epoch, nodes = ring.nodes.len(), shards = ring.shards.len(), "the ring map is in force");
         self.may_found = false;
         self.looked.in_force = Some(ring.clone());
-        self.unsent = self.router.peers().map(|peers| peers.up().into_iter().collect()).unwrap_or_default();
+        // To all, at once.
+        self.sent_at = Nanos(0);
     }
 
-    /// Passes the map in force on to the peers that have not been sent it yet. One that is not connected gets it when it is.
-    fn send_unsent(&mut self) {
+    /// Passes the map in force on to the peers that have not been sent it lately. One that is not connected gets it when it is.
+    fn send_unsent(&mut self, now: Nanos) {
+        let (Some(peers), Some(ring)) = (self.router.peers(), self.router.agreed_ring()) else { return };
+        if self.sent_at == Nanos(0) || now.ms_since(self.sent_at) >= SEND_EVERY_MS {
+            self.sent_at = now;
+            self.unsent = peers.up().into_iter().collect();
+        }
         if self.unsent.is_empty() {
             return;
         }
-        let (Some(peers), Some(ring)) = (self.router.peers(), self.router.agreed_ring()) else { return };
         let message = PeerMessage::Ring(ring.to_bytes().into());
         self.unsent.retain(|peer| peers.send(*peer, &message) == Err(SendError::Full));
     }
