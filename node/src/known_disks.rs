@@ -95,6 +95,8 @@ pub fn decode(bytes: &[u8]) -> Result<BTreeMap<Uuid, KnownPeer>, KnownDisksError
 pub struct KnownDisks {
     disk: Arc<dyn Disk>,
     known: Mutex<BTreeMap<Uuid, KnownPeer>>,
+    /// Held while the file is written, so that the newest state is what stays in it. Who looks something up does not wait for it.
+    writing: Mutex<()>,
 }
 
 impl KnownDisks {
@@ -107,7 +109,7 @@ impl KnownDisks {
             KeptError::Disk(error) => KnownDisksError::Disk(error),
             KeptError::Damaged(damage) => damage,
         })?;
-        Ok(KnownDisks { disk, known: Mutex::new(known.unwrap_or_default()) })
+        Ok(KnownDisks { disk, known: Mutex::new(known.unwrap_or_default()), writing: Mutex::new(()) })
     }
 
     /// The folder with which a peer was first met; `None` if it never was.
@@ -116,12 +118,14 @@ impl KnownDisks {
     }
 
     /// A peer has said hello. Returns the folder with which it was first met: this one at the first meeting, which is written
-    /// down before this returns.
+    /// down before this returns. Blocks.
     ///
     /// # Errors
     /// Why it must be turned away: a folder that is new can't be written down, or it is a copy. How far a folder that is known has
     /// come is kept in memory if there is no room for it on the disk: else a full disk would keep peers out.
     pub fn meet(&self, hello: &PeerHello) -> Result<Uuid, MeetError> {
+        // From here on: of two folders that come at once, the second one is judged by what became of the first.
+        let _writing = self.writing.lock();
         let mut known = self.known.lock();
         let now = KnownFolder { folder: hello.disk, starts: hello.starts, process: hello.process };
         let before = known.get(&hello.node.0).cloned();
@@ -141,9 +145,11 @@ impl KnownDisks {
         peer.folders.drain(..surplus);
         let first = peer.first;
         let bytes = checked_json::encode(&*known);
+        drop(known);
         if let Err(error) = kept_twice::write(&*self.disk, KNOWN_DISKS, &bytes)
             && seen.is_none()
         {
+            let mut known = self.known.lock();
             match before {
                 Some(before) => known.insert(hello.node.0, before),
                 None => known.remove(&hello.node.0),

@@ -4,7 +4,7 @@
 use crate::clock::Nanos;
 use crate::fitness::Reasons;
 use crate::known_disks::KnownDisks;
-use crate::limits::FORWARDS_MAX;
+use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
 use crate::peers::SendError;
 use crate::peers::limits::BULK_MESSAGE_BYTES;
 use crate::reply::ReplySink;
@@ -20,7 +20,7 @@ use dashmap::DashMap;
 use kvorum_protocol::peer::{PeerHello, PeerMessage};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{
-    ClientId, ErrorCode, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, ShardId,
+    ClientId, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, ShardId,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -44,7 +44,7 @@ pub enum SnapshotReads {
 pub struct PeerDesk {
     context: Arc<SessionContext>,
     /// A session for the requests that each peer passes on, with the id that the peer gave each.
-    sessions: DashMap<NodeId, Arc<Mutex<Session<u64>>>>,
+    sessions: DashMap<NodeId, Arc<Mutex<Session<Passed>>>>,
     /// Answers that found their lane full, of each peer that there are any for.
     held: Mutex<BTreeMap<NodeId, HeldAnswers>>,
     known_disks: KnownDisks,
@@ -216,7 +216,7 @@ impl PeerDesk {
     pub fn tick(&self, now: Nanos) {
         self.say(now);
         self.tell_time(now);
-        self.send_held();
+        self.send_held(now);
         self.router().snapshots().lock().handle_tick(now);
         self.drive_snapshots(now);
     }
@@ -330,7 +330,7 @@ impl PeerDesk {
         self.send_answers(peer, answers);
     }
 
-    fn session(&self, peer: NodeId) -> Arc<Mutex<Session<u64>>> {
+    fn session(&self, peer: NodeId) -> Arc<Mutex<Session<Passed>>> {
         let make = || {
             let session = Session::new(Arc::clone(&self.context), false);
             (self.watch)(peer, Arc::clone(session.sink()));
@@ -344,18 +344,23 @@ impl PeerDesk {
         match Request::decode(request) {
             Ok(request) if may_be_forwarded(&request.body) => {
                 let session = self.session(from);
-                session.lock().handle(client, id, now, request, &mut |answered| answers.push(answered));
+                let passed = Passed { id, until: now.after_ms(u64::from(request.deadline_ms) + FORWARD_GRACE_MS) };
+                session.lock().handle(client, passed, now, request, &mut |answered| answers.push(answered));
             }
-            Ok(_) => answers.push(refused(id, ErrorCode::NotPermitted, "this request is not one that is forwarded")),
+            Ok(_) => {
+                let passed = Passed { id, until: now.after_ms(FORWARD_GRACE_MS) };
+                answers.push(refused(passed, ErrorCode::NotPermitted, "this request is not one that is forwarded"));
+            }
             Err(error) => {
                 warn!(%from, %error, "a forwarded request can't be read");
-                answers.push(refused(id, ErrorCode::Malformed, &error.to_string()));
+                let passed = Passed { id, until: now.after_ms(FORWARD_GRACE_MS) };
+                answers.push(refused(passed, ErrorCode::Malformed, &error.to_string()));
             }
         }
         self.send_answers(from, answers);
     }
 
-    fn send_answers(&self, peer: NodeId, answers: Vec<Answered<u64>>) {
+    fn send_answers(&self, peer: NodeId, answers: Vec<Answered<Passed>>) {
         let router = self.router();
         let Some(peers) = router.peers() else { return };
         for answered in answers {
@@ -364,7 +369,7 @@ impl PeerDesk {
             match peers.send(peer, &message) {
                 Err(SendError::Full) if planted(Bug::FullLaneDropsAnswer) => {}
                 Err(SendError::Full) => self.held.lock().entry(peer).or_default().hold(reply, is_long(&message)),
-                Err(SendError::TooLarge) => self.refuse(peer, reply.id),
+                Err(SendError::TooLarge) => self.refuse(peer, reply.passed),
                 // A peer that is gone has given up what it asked.
                 Ok(()) | Err(SendError::Disconnected | SendError::Unknown) => {}
             }
@@ -372,42 +377,51 @@ impl PeerDesk {
     }
 
     /// Tells a peer that no message can hold what it asked for.
-    fn refuse(&self, peer: NodeId, id: u64) {
+    fn refuse(&self, peer: NodeId, passed: Passed) {
         let detail = "the answer is too large to be passed on; ask the shard's leader";
         warn!(%peer, "an answer is over the limit of a message between nodes");
-        self.send_answers(peer, vec![refused(id, ErrorCode::TooLarge, detail)]);
+        self.send_answers(peer, vec![refused(passed, ErrorCode::TooLarge, detail)]);
     }
 
-    /// Sends held answers as far as there is room.
-    fn send_held(&self) {
+    /// Sends held answers as far as there is room, of those that somebody waits for.
+    fn send_held(&self, now: Nanos) {
         let router = self.router();
         let Some(peers) = router.peers() else { return };
         self.held.lock().retain(|peer, held| {
+            held.drop_late(now);
             held.send(&mut |reply| peers.send(*peer, &reply.message()));
             !held.is_empty()
         });
     }
 }
 
+/// What a peer has passed on.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    /// By which the peer knows it.
+    id: u64,
+    /// The peer has given it up by then.
+    until: Nanos,
+}
+
 /// An answer to what a peer has passed on.
 #[derive(Debug)]
 struct Reply {
-    /// By which the peer knows what it asked.
-    id: u64,
+    passed: Passed,
     response: Response,
 }
 
 impl Reply {
-    fn to(answered: Answered<u64>, router: &Router) -> Reply {
+    fn to(answered: Answered<Passed>, router: &Router) -> Reply {
         let Answered { origin, forwarded, body } = answered;
-        Reply { id: origin, response: Response { id: RequestId(1), epoch: router.epoch(), forwarded, body } }
+        Reply { passed: origin, response: Response { id: RequestId(1), epoch: router.epoch(), forwarded, body } }
     }
 
     /// As it is sent.
     fn message(&self) -> PeerMessage {
         let mut response = BytesMut::new();
         self.response.encode_body(&mut response);
-        PeerMessage::ForwardReply { id: self.id, response: response.freeze() }
+        PeerMessage::ForwardReply { id: self.passed.id, response: response.freeze() }
     }
 }
 
@@ -420,18 +434,33 @@ struct HeldAnswers {
 }
 
 impl HeldAnswers {
-    /// Holds an answer. Past the bound it gives way to a short one that says so: a node that keeps to its own bound
-    /// ([`FORWARDS_MAX`]) never asks for so much.
+    /// Holds an answer. Past the bound what is read gives way to a short answer that says so. The answer to a write stays what it
+    /// is: that it was applied must not be lost.
     fn hold(&mut self, mut reply: Reply, is_long: bool) {
         if self.short.len() + self.long.len() < FORWARDS_MAX {
             if is_long { &mut self.long } else { &mut self.short }.push_back(reply);
         } else if self.short.len() < 2 * FORWARDS_MAX {
             let detail = "too many answers wait for the node that passed this on";
-            reply.response.body = ResponseBody::Error(ServerError::new(ErrorCode::Overloaded, detail));
+            let overloaded = ServerError::new(ErrorCode::Overloaded, detail);
+            match &reply.response.body {
+                ResponseBody::Value(_) | ResponseBody::Page(_) => reply.response.body = ResponseBody::Error(overloaded),
+                // With the values that were there before.
+                _ if is_long => {
+                    reply.response.body = ResponseBody::Error(overloaded.with_outcome(Outcome::Unknown));
+                }
+                _ => {}
+            }
             self.short.push_back(reply);
         } else {
             // It has asked for twice what any node asks for at a time, so it has given the first of these up.
             debug!("dropped an answer that nobody waits for");
+        }
+    }
+
+    /// Drops the answers that nobody waits for any more. To send them would only make those behind them late, too.
+    fn drop_late(&mut self, now: Nanos) {
+        for held in [&mut self.short, &mut self.long] {
+            held.retain(|reply| now < reply.passed.until);
         }
     }
 
@@ -460,9 +489,9 @@ fn may_be_forwarded(body: &RequestBody) -> bool {
     matches!(body, RequestBody::Get { .. } | RequestBody::Write { .. } | RequestBody::Atomic(_) | RequestBody::Scan(_))
 }
 
-fn refused(id: u64, code: ErrorCode, detail: &str) -> Answered<u64> {
+fn refused(passed: Passed, code: ErrorCode, detail: &str) -> Answered<Passed> {
     let body = ResponseBody::Error(ServerError::new(code, detail));
-    Answered { origin: id, forwarded: false, body }
+    Answered { origin: passed, forwarded: false, body }
 }
 
 #[cfg(test)]
@@ -470,8 +499,9 @@ mod tests {
     use super::*;
 
     fn reply(id: u64) -> Reply {
-        let (epoch, body) = (kvorum_protocol::Epoch(1), ResponseBody::Done);
-        Reply { id, response: Response { id: RequestId(1), epoch, forwarded: false, body } }
+        let (epoch, body) = (kvorum_protocol::Epoch(1), ResponseBody::Value(None));
+        let passed = Passed { id, until: Nanos(id) };
+        Reply { passed, response: Response { id: RequestId(1), epoch, forwarded: false, body } }
     }
 
     /// Sends what fits, `room` answers, and returns whose they are.
@@ -479,7 +509,7 @@ mod tests {
         let mut sent = Vec::new();
         held.send(&mut |reply| {
             room = room.checked_sub(1).ok_or(SendError::Full)?;
-            sent.push(reply.id);
+            sent.push(reply.passed.id);
             Ok(())
         });
         sent
@@ -494,6 +524,29 @@ mod tests {
         assert_eq!(sent(&mut held, 0), [0; 0]);
         assert_eq!(sent(&mut held, 9), [2, 3]);
         assert!(held.is_empty());
+    }
+
+    #[test]
+    fn answers_that_nobody_waits_for_are_not_sent() {
+        let mut held = HeldAnswers::default();
+        (1..=3).for_each(|origin| held.hold(reply(origin), true));
+        (2..=4).for_each(|origin| held.hold(reply(origin), false));
+        held.drop_late(Nanos(2));
+        assert_eq!(sent(&mut held, 9), [3, 4, 3]);
+    }
+
+    #[test]
+    fn past_the_bound_a_write_that_was_applied_is_never_called_not_applied() {
+        let mut held = HeldAnswers::default();
+        (0..FORWARDS_MAX as u64).for_each(|origin| held.hold(reply(origin), true));
+        let mut written = |is_long| {
+            let mut reply = reply(0);
+            reply.response.body = ResponseBody::Atomic(kvorum_protocol::AtomicResult::Applied(Vec::new()));
+            held.hold(reply, is_long);
+            held.short.pop_back().expect("it was held").response.body
+        };
+        assert!(matches!(written(false), ResponseBody::Atomic(_)));
+        assert!(matches!(written(true), ResponseBody::Error(error) if error.outcome == Outcome::Unknown));
     }
 
     #[test]

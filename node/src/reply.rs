@@ -5,6 +5,7 @@ use crate::shard::ShardReply;
 use kvorum_protocol::{Entry, ErrorCode, Outcome, ResponseBody, ServerError};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 /// An answer to one part of a session's request.
@@ -52,6 +53,8 @@ impl Answer {
 pub struct ReplySink {
     waiting: Mutex<Waiting>,
     ready: Notify,
+    /// Nobody will take answers any more.
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +67,11 @@ impl ReplySink {
     /// A place to send the answer of one part of one request.
     pub fn reply_to(self: &Arc<Self>, slot: usize, part: u32) -> ReplyTo {
         ReplyTo { sink: Some(Arc::clone(self)), slot, part }
+    }
+
+    /// Nobody will take answers from here on: what was not begun for one need not be.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// Waits until there may be answers.
@@ -111,6 +119,11 @@ impl ReplyTo {
     /// Answers.
     pub fn answer(mut self, answer: Answer) {
         self.push(answer);
+    }
+
+    /// Whether somebody may take the answer.
+    pub fn is_heard(&self) -> bool {
+        self.sink.as_ref().is_some_and(|sink| !sink.closed.load(Ordering::Relaxed))
     }
 
     /// Answers with an error.

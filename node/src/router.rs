@@ -414,6 +414,34 @@ impl Router {
     /// Gives up forwarded requests that `node` will not answer any more.
     pub fn peer_lost(&self, node: NodeId) {
         self.give_up(|forward| forward.node == node, "the connection to the shard's leader was lost");
+        self.forget_claims(node);
+    }
+
+    /// What a node that is gone has said of shards counts no longer, as far as no replica of this node says the same: a claim of a
+    /// term that is far ahead would keep out every true one.
+    fn forget_claims(&self, node: NodeId) {
+        let mut changed = false;
+        for shard in self.led_by(node) {
+            let own = self.local(shard).map(|handle| handle.snapshot.lock().term);
+            if let Some(mut known) = self.leaders.get_mut(&shard)
+                && known.1 == Some(node)
+                && own != Some(known.0)
+            {
+                *known = (own.unwrap_or_default(), None);
+                changed = true;
+            }
+        }
+        if changed {
+            self.publish_topology();
+        }
+    }
+
+    /// The shards that a node leads, as far as is known, in order.
+    fn led_by(&self, node: NodeId) -> Vec<ShardId> {
+        let mut shards: Vec<_> =
+            self.leaders.iter().filter(|entry| entry.1 == Some(node)).map(|entry| *entry.key()).collect();
+        shards.sort_unstable();
+        shards
     }
 
     /// Gives up forwarded requests whose deadline has passed.
@@ -446,6 +474,10 @@ impl Router {
     /// Another node says that it leads shards. What it holds no replica of it can't lead.
     pub fn peer_leads(&self, node: NodeId, shards: &[(ShardId, Term)]) {
         let ring = self.ring();
+        // Whoever has lost its disk can't lead either.
+        if self.peer_table.is_stranger(&ring, node) {
+            return;
+        }
         let mut changed = false;
         for &(shard, term) in shards.iter().filter(|(shard, _)| ring.replica_on(*shard, node).is_some()) {
             changed |= self.learn_leader(shard, term, Some(node));

@@ -278,8 +278,8 @@ bugs! {
     /// it opens the replicas that it has forgotten itself. (Either of the two alone is made harmless by the other.) Breaks: a
     /// replica that has forgotten its votes and entries is not counted.
     WipedDiskAdmitted = "wiped-disk-admitted",
-    /// The ring map's group changes its map only while its leader holds a lease. A leader has none for the rest of its term
-    /// once it has tried to hand over, and leads on if nobody takes over. Breaks: a node that was wiped is made whole.
+    /// The ring map's group changes its map only while its leader holds a lease, and a leader that has tried to hand over has
+    /// none for the rest of its term, if nobody takes over. Breaks: a node that was wiped is made whole.
     MapNeedsLease = "map-needs-lease",
     /// A ring map is taken for what the group has decided because one peer has sent it. Breaks: a map is in force only if the
     /// group has decided it.

@@ -69,7 +69,10 @@ impl WallClocks {
         let majority = count / 2 + 1;
         let bound = i128::from(if self.off { RIGHT_MS } else { OFF_MS });
         let others = |differs: &dyn Fn(i128) -> bool| ahead[1..].iter().filter(|of| differs(**of)).count() >= majority;
-        let off = others(&|of| of > own + bound) || others(&|of| of < own - bound);
+        // Too few to say anything: what was found stays.
+        let hears_enough = ahead.len() > majority;
+        let differs = others(&|of| of > own + bound) || others(&|of| of < own - bound);
+        let off = if hears_enough { differs } else { self.off };
         let off_changed = std::mem::replace(&mut self.off, off) != off;
         ahead.sort_unstable_by(|a, b| b.cmp(a));
         let agreed = ahead.get(majority - 1).copied();
@@ -182,6 +185,11 @@ mod tests {
             clocks.judge(at(14, 0), node(0), (0..3).map(node)).agreed_ms,
             Some(at(14, -RIGHT_MS + HOUR_MS).wall_ms)
         );
+        hear(&mut clocks, 15, 0);
+        assert_eq!(judge(&mut clocks, 15), (true, true, HOUR_MS));
+        clocks.hear(node(1), at(26, 0).wall_ms, at(26, 0).monotonic);
+        assert_eq!(judge(&mut clocks, 27), (true, false, 0), "one that hears too few is no better than it was");
+        clocks = WallClocks::default();
         assert_eq!(clocks.judge(at(15, 0), node(0), (0..3).map(node)).agreed_ms, None);
     }
 }

@@ -234,6 +234,11 @@ impl LogView {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// A segment of which the medium failed to give or take a page, if there is one.
+    pub(crate) fn lossy_segment(&self) -> Option<u32> {
+        self.segments.read().values().find(|segment| segment.has_lost_pages()).map(|segment| segment.number)
+    }
+
     /// Readers find it no more; those that hold it may go on.
     pub(crate) fn remove(&self, number: u32) {
         if let Some(segment) = self.segments.write().remove(&number) {

@@ -9,6 +9,8 @@ use bytes::BytesMut;
 use kvorum_protocol::frame;
 use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
 use quinn::{Connection, SendStream};
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// A connection whose ends have said hello: both ends of the consensus lane, on which the hellos travel, and the peer's program.
@@ -23,7 +25,7 @@ pub(super) async fn exchange(
     connection: &Connection,
     own: &PeerHello,
     expected: Identity,
-    handler: &dyn PeerHandler,
+    handler: &Arc<dyn PeerHandler>,
 ) -> Result<Greeted, LinkError> {
     timeout(HANDSHAKE_TIMEOUT, async {
         let mut send = connection.open_uni().await?;
@@ -36,13 +38,24 @@ pub(super) async fn exchange(
         let program = loop {
             match inbound.next_arrived(HELLO_FRAME_BYTES_MAX)? {
                 None => inbound.fill().await?,
-                Some(message) => break check(message, expected, handler)?,
+                Some(message) => break admit(message, expected, handler).await?,
             }
         };
         Ok(Greeted { send, inbound, program })
     })
     .await
     .unwrap_or(Err(LinkError::HelloTimeout))
+}
+
+/// As [`check`]. The handler may write down whom it meets, and a disk may take seconds for it: nobody else waits meanwhile.
+async fn admit(
+    message: PeerMessage,
+    expected: Identity,
+    handler: &Arc<dyn PeerHandler>,
+) -> Result<String, LinkError> {
+    let handler = Arc::clone(handler);
+    let checked = spawn_blocking(move || check(message, expected, &*handler)).await;
+    checked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// The peer's program, if the message is the hello of the expected node.

@@ -246,7 +246,10 @@ impl Outbound {
         if bytes > self.lane.message_bytes_max() {
             return Err(SendError::TooLarge);
         }
-        if state.bulk_bytes + bytes + state.writing > self.bytes_max {
+        // Answers to what was passed on may be asked for without end. Replication goes by this lane, too, and must find room.
+        let is_answer = matches!(message, PeerMessage::ForwardReply { .. });
+        let bytes_max = if is_answer { self.bytes_max / 2 } else { self.bytes_max };
+        if state.bulk_bytes + bytes + state.writing > bytes_max {
             return Err(SendError::Full);
         }
         state.bulk_bytes += bytes;

@@ -30,7 +30,7 @@ impl Link {
     /// Says hello on the connection.
     async fn greet(&self) -> Result<Greeted, LinkError> {
         let expected = Identity { cluster: self.shared.hello.cluster, node: self.slot.node };
-        hello::exchange(&self.connection, &self.shared.hello, expected, &*self.shared.handler).await
+        hello::exchange(&self.connection, &self.shared.hello, expected, &self.shared.handler).await
     }
 }
 

@@ -345,7 +345,7 @@ async fn a_dialler_that_died_without_a_word_is_replaced_by_its_successor() {
     let expected = Identity { cluster: cluster.id, node: acceptor.id };
     let second = transport.dial(address.parse().unwrap(), expected).unwrap().await.unwrap();
     let hello = PeerHello { program: "second".to_owned(), ..first.peers.shared.hello.clone() };
-    let said = hello::exchange(&second, &hello, expected, &*first.peers.shared.handler)
+    let said = hello::exchange(&second, &hello, expected, &first.peers.shared.handler)
         .await
         .expect("the successor is welcome");
     assert_eq!(said.program, "test");
@@ -373,7 +373,7 @@ async fn a_folder_that_is_turned_away_does_not_end_the_connection_of_the_one_tha
     for number in 0..3 {
         let connection = transport.dial(address.parse().unwrap(), expected).unwrap().await.unwrap();
         // What it is told depends on which end reads first.
-        let _ = hello::exchange(&connection, &hello, expected, &*dialler.peers.shared.handler).await;
+        let _ = hello::exchange(&connection, &hello, expected, &dialler.peers.shared.handler).await;
         assert_eq!(acceptor.event().await, Event::TurnedAway(small));
         acceptor.peers.send(small, &leading(number)).unwrap();
         assert_eq!(dialler.message(&acceptor).await, leading(number), "the first connection is the one that counts");
@@ -551,7 +551,7 @@ async fn a_hello_of_another_version_is_refused() {
     let expected = Identity { cluster: cluster.id, node: large };
     let connection = transport.dial(acceptor.peers.local_address(), expected).unwrap().await.unwrap();
     let old = PeerHello { version: 0, node: small, ..acceptor.peers.shared.hello.clone() };
-    let _ = hello::exchange(&connection, &old, expected, &*acceptor.peers.shared.handler).await;
+    let _ = hello::exchange(&connection, &old, expected, &acceptor.peers.shared.handler).await;
     let refusal = close::describe(&connection.closed().await);
     assert!(refusal.contains("no common version of the protocol: it speaks version 0"), "{refusal}");
 }

@@ -9,6 +9,7 @@
 //! has an unanswered write follows it through the same queue. So does a GET in a shard that has answered a write of this
 //! session early and not applied it yet. A stale GET promises no order, and never waits.
 
+mod large;
 mod outcome;
 mod pending;
 mod read;
@@ -25,12 +26,14 @@ use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 use kvorum_protocol::hash::{hash64, ring_position, shard_of_position};
 use kvorum_protocol::{
-    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, ReadMode, Request,
+    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, Outcome, ReadMode, Request,
     RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Version, WriteId,
 };
+use large::LargeQueue;
 use pending::{Keys, ManyKind, Pending, Work, Writes, WrittenKey};
 use read::{LargeRead, ReadNow, ReadPlan, What};
 use slab::Slab;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +49,8 @@ pub trait NodeAdmin: Send + Sync {
 
 /// Where work that takes milliseconds is done, so that it keeps no one waiting.
 pub trait Offload: Send + Sync {
-    /// Runs `work`, now or later, here or on another thread. It is bounded by the unanswered requests that it belongs to.
+    /// Runs `work`, now or later, here or on another thread: what came first begins first. A session has one piece of work here at
+    /// a time, so that each waits for no more than one of every other.
     fn run(&self, work: Box<dyn FnOnce() + Send>);
 }
 
@@ -110,17 +114,40 @@ pub struct Session<Origin> {
     /// The newest version, per shard of this node, of writes that were answered when they were merely accepted. It goes once the
     /// shard has applied it.
     accepted: HashMap<ShardId, Version>,
+    /// Where the keys that were fetched ahead stand in their index's order: of the GETs that come next, in their order.
+    ahead: VecDeque<Option<u64>>,
     /// Whether requests for shards led elsewhere are passed on.
     forwards: bool,
     replies: Vec<Reply>,
+    /// Work that takes milliseconds, one piece of this session at a time.
+    large: LargeQueue,
+    /// Large reads that were confirmed among the answers that are being taken.
+    confirmed: Vec<(usize, u32, LargeRead)>,
+}
+
+impl<Origin> Drop for Session<Origin> {
+    fn drop(&mut self) {
+        self.sink.close();
+    }
 }
 
 impl<Origin: Copy> Session<Origin> {
     /// A session. One that answers for a peer must not forward: the peer has done so already.
     pub fn new(context: Arc<SessionContext>, forwards: bool) -> Self {
         let (sink, pending) = (Arc::default(), Slab::new());
-        let (writes, accepted) = (HashMap::new(), HashMap::new());
-        Session { context, sink, pending, writes, accepted, forwards, replies: Vec::new() }
+        let large = LargeQueue::new(Arc::clone(&context.offload));
+        Session {
+            context,
+            sink,
+            pending,
+            writes: HashMap::new(),
+            accepted: HashMap::new(),
+            ahead: VecDeque::new(),
+            forwards,
+            replies: Vec::new(),
+            large,
+            confirmed: Vec::new(),
+        }
     }
 
     /// Where its answers arrive.
@@ -150,15 +177,17 @@ impl<Origin: Copy> Session<Origin> {
     }
 
     /// Fetches into the processor's caches what GETs of these keys will read from shards of this node. Takes the first
-    /// [`PREFETCH_KEYS`]; worth it for two or more.
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        let router = &self.context.router;
-        let local = |key| {
-            let handle = router.local(self.shard_of(key))?;
-            let order = handle.reader.order(key);
-            Some((handle, order))
-        };
-        let handles: Vec<_> = keys.take(PREFETCH_KEYS).filter_map(local).collect();
+    /// [`PREFETCH_KEYS`]; worth it for two or more. The GETs that come next are best those of these keys, in this order: what was
+    /// hashed here is not hashed again.
+    pub fn prefetch<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.ahead.clear();
+        let mut handles = Vec::with_capacity(PREFETCH_KEYS);
+        for key in keys.take(PREFETCH_KEYS) {
+            let handle = self.context.router.local(self.shard_of(key));
+            let order = handle.as_ref().map(|handle| handle.reader.order(key));
+            self.ahead.push_back(order);
+            handles.extend(handle.zip(order));
+        }
         prefetch_keys(handles.iter().map(|(handle, order)| (&*handle.reader, *order)));
     }
 
@@ -227,6 +256,28 @@ impl<Origin: Copy> Session<Origin> {
             self.take_answer(slot, part, answer, out);
         }
         self.replies = replies;
+        if !self.confirmed.is_empty() {
+            self.read_confirmed(out);
+        }
+    }
+
+    /// Has the large values read that were confirmed together; of a MULTI-GET only as many as its reply has room for.
+    fn read_confirmed(&mut self, out: &mut impl FnMut(Answered<Origin>)) {
+        let confirmed = std::mem::take(&mut self.confirmed);
+        for of_slot in confirmed.chunk_by(|one, next| one.0 == next.0) {
+            let slot = of_slot[0].0;
+            if let Work::Many(many) = &mut self.pending[slot].work {
+                many.expect(of_slot.iter().map(|(_, part, read)| (*part, read.value_bytes())));
+            }
+        }
+        for (slot, part, read) in confirmed {
+            match &self.pending[slot].work {
+                Work::Many(many) if many.refuses(part) => {
+                    self.take_answer(slot, part, Answer::Body(Box::new(pending::no_room())), out);
+                }
+                _ => self.read_large(read, slot, part),
+            }
+        }
     }
 
     fn take_answer(&mut self, slot: usize, part: u32, answer: Answer, out: &mut impl FnMut(Answered<Origin>)) {
@@ -236,7 +287,7 @@ impl<Origin: Copy> Session<Origin> {
                 let plan = pending.take_read(part).expect("only a planned read asks for confirmation");
                 match plan.read() {
                     ReadNow::Done(body) => (body, false),
-                    ReadNow::Large(read) => return self.read_large(read, slot, part),
+                    ReadNow::Large(read) => return self.confirmed.push((slot, part, read)),
                 }
             }
             Answer::Shard(reply) => (self.context.router.body_of(reply), false),
@@ -252,7 +303,8 @@ impl<Origin: Copy> Session<Origin> {
                 self.writes.remove(&key.hash);
             }
         }
-        if done.writes.ack == Ack::Accepted && !done.forwarded {
+        // Of what other nodes answered, too: a BATCH may have had parts here and there. Where a shard is led elsewhere it changes nothing.
+        if done.writes.ack == Ack::Accepted {
             done.writes.each_accepted(&body, |shard, version| {
                 let newest = self.accepted.entry(shard).or_default();
                 *newest = version.max(*newest);
@@ -268,13 +320,12 @@ impl<Origin: Copy> Session<Origin> {
         for key in writes.keys.as_slice() {
             *self.writes.entry(key.hash).or_default() += 1;
         }
-        self.pending.insert(Pending { origin: job.origin, work, writes, forwarded: false })
+        self.pending.insert(Pending { origin: job.origin, work, writes, forwarded: false, deadline: job.deadline })
     }
 
     /// Reads a large record elsewhere; the answer comes as if a shard had given it.
     fn read_large(&self, read: LargeRead, slot: usize, part: u32) {
-        let reply_to = self.sink.reply_to(slot, part);
-        self.context.offload.run(Box::new(move || reply_to.answer(Answer::Body(Box::new(read.read())))));
+        self.read_all_large(vec![(part, read)], slot);
     }
 
     fn shard_of(&self, key: &[u8]) -> ShardId {
@@ -310,7 +361,7 @@ impl<Origin: Copy> Session<Origin> {
     fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<ResponseBody> {
         let shard = self.shard_of(&key);
         let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
-        let what = What::Get(key);
+        let what = What::Get { key, order: self.ahead.pop_front().flatten() };
         let router = &self.context.router;
         let at_once = || read::at_once(router, shard, &what, mode, job.began, LARGE_WORK_BYTES);
         let now = if in_order { None } else { at_once() };
@@ -337,13 +388,14 @@ impl<Origin: Copy> Session<Origin> {
                 self.prefetch(keys.as_slice().iter().map(|key| &**key));
             }
             let Some(key) = keys.next() else { break };
+            let order = self.ahead.pop_front().flatten();
             if many.refuses(part) {
                 many.put(part, pending::no_room());
                 continue;
             }
             let shard = self.shard_of(&key);
             let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
-            let what = What::Get(key);
+            let what = What::Get { key, order };
             let router = &self.context.router;
             let at_once = || read::at_once(router, shard, &what, mode, job.began, bytes_left);
             match if in_order { None } else { at_once() } {
@@ -357,8 +409,7 @@ impl<Origin: Copy> Session<Origin> {
                 None => waiting.push((part, shard, Part::Read { what, mode, in_order })),
             }
         }
-        let sizes: Vec<_> = later.iter().map(|(part, read)| (*part, read.value_bytes())).collect();
-        many.expect(&sizes);
+        many.expect(later.iter().map(|(part, read)| (*part, read.value_bytes())));
         later.retain(|(part, _)| {
             let refused = many.refuses(*part);
             if refused {
@@ -377,12 +428,14 @@ impl<Origin: Copy> Session<Origin> {
         None
     }
 
-    /// Reads large records elsewhere, one after the other: as many as a reply has room for.
+    /// Reads large records elsewhere, one after the other: as many as a reply has room for, while somebody waits for them.
     fn read_all_large(&self, reads: Vec<(u32, LargeRead)>, slot: usize) {
         let reads: Vec<_> = reads.into_iter().map(|(part, read)| (self.sink.reply_to(slot, part), read)).collect();
-        self.context.offload.run(Box::new(move || {
+        let (clock, deadline) = (self.context.router.shared_clock(), self.pending[slot].deadline);
+        self.large.push(Box::new(move || {
             for (reply_to, read) in reads {
-                reply_to.answer(Answer::Body(Box::new(read.read())));
+                let body = if !reply_to.is_heard() || clock.monotonic() >= deadline { late() } else { read.read() };
+                reply_to.answer(Answer::Body(Box::new(body)));
             }
         }));
     }
@@ -447,7 +500,7 @@ impl<Origin: Copy> Session<Origin> {
         match route {
             Route::Local(handle) => {
                 let operation = match what {
-                    Part::Read { what: What::Get(key), in_order: true, .. } => Operation::Get(key),
+                    Part::Read { what: What::Get { key, .. }, in_order: true, .. } => Operation::Get(key),
                     Part::Read { what, .. } => {
                         let plan = ReadPlan { handle: Arc::clone(&handle), what };
                         self.pending[slot].plan_read(part, plan);
@@ -534,12 +587,17 @@ impl<Origin: Copy> Session<Origin> {
 impl Part {
     fn into_request(self) -> RequestBody {
         match self {
-            Part::Read { what: What::Get(key), mode, .. } => RequestBody::Get { key, mode },
+            Part::Read { what: What::Get { key, .. }, mode, .. } => RequestBody::Get { key, mode },
             Part::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
             Part::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
             Part::Atomic(request) => RequestBody::Atomic(request),
         }
     }
+}
+
+fn late() -> ResponseBody {
+    let error = ServerError::new(ErrorCode::DeadlineExceeded, "the deadline passed before the value was read");
+    ResponseBody::Error(error.with_outcome(Outcome::NotApplied))
 }
 
 fn fail_without_leader(shard: ShardId, reply_to: ReplyTo) {

@@ -1,6 +1,7 @@
 //! Requests that wait for answers, and putting the answers of many parts together.
 
 use super::read::ReadPlan;
+use crate::clock::Nanos;
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
     Ack, AtomicResult, Entry, ErrorCode, Outcome, ResponseBody, ServerError, ShardId, Version, WriteId, WriteResult,
@@ -15,6 +16,8 @@ pub(super) struct Pending<Origin> {
     pub(super) work: Work,
     pub(super) writes: Writes,
     pub(super) forwarded: bool,
+    /// Nobody waits for the answer after that.
+    pub(super) deadline: Nanos,
 }
 
 /// What a request writes.
@@ -107,6 +110,8 @@ pub(super) struct Many {
     bytes: usize,
     /// The first part that finds no room, as far as is known: from it on no value is in the reply.
     cut: usize,
+    /// What is known of values that are still to be read: part and bytes, in the order of parts.
+    expected: Vec<(u32, usize)>,
     plans: HashMap<u32, ReadPlan>,
 }
 
@@ -144,7 +149,7 @@ impl<Origin> Pending<Origin> {
 
 impl Many {
     pub(super) fn new(kind: ManyKind, parts: usize) -> Self {
-        Many { kind, parts: vec![None; parts], missing: parts, bytes: 0, cut: parts, plans: HashMap::new() }
+        Many { kind, parts: vec![None; parts], missing: parts, bytes: 0, cut: parts, expected: Vec::new(), plans: HashMap::new() }
     }
 
     /// A part's answer has come. The reply holds the values of the first parts, in the order asked, up to its limit; which
@@ -182,9 +187,17 @@ impl Many {
         self.cut_off_from(cut);
     }
 
-    /// Values of so many bytes are still to be read for these parts, which are in the order asked. Cuts off where there is no
-    /// room for one of them.
-    pub(super) fn expect(&mut self, values: &[(u32, usize)]) {
+    /// Values of so many bytes are still to be read for these parts. Cuts off where there is no room for one of them, or of those
+    /// that were expected before.
+    pub(super) fn expect(&mut self, values: impl IntoIterator<Item = (u32, usize)>) {
+        self.expected.extend(values);
+        self.expected.sort_unstable();
+        let expected = std::mem::take(&mut self.expected);
+        self.cut_off_expected(&expected);
+        self.expected = expected;
+    }
+
+    fn cut_off_expected(&mut self, values: &[(u32, usize)]) {
         let mut values = values.iter().copied().peekable();
         let mut bytes = 0;
         for at in 0..self.cut {
@@ -285,7 +298,7 @@ mod tests {
     #[test]
     fn the_last_part_completes_the_response_in_the_order_asked() {
         let work = Work::Many(Many::new(ManyKind::Values, 3));
-        let mut pending = Pending { origin: (), work, writes: Writes::NONE, forwarded: false };
+        let mut pending = Pending { origin: (), work, writes: Writes::NONE, forwarded: false, deadline: Nanos(0) };
         assert_eq!(pending.complete(2, ResponseBody::Value(None), false), None);
         assert_eq!(pending.complete(0, value(3), true), None);
         let refused = ServerError::new(ErrorCode::Unavailable, "");

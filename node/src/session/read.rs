@@ -13,7 +13,11 @@ use std::sync::Arc;
 /// What is read.
 #[derive(Debug)]
 pub(super) enum What {
-    Get(Bytes),
+    Get {
+        key: Bytes,
+        /// Where it is likely to stand in the index's order.
+        order: Option<u64>,
+    },
     Scan(ScanRequest),
 }
 
@@ -110,7 +114,7 @@ fn read(handle: &ShardHandle, what: &What, bytes_max: usize) -> ReadNow {
         ReadNow::Large(LargeRead { shard: handle.shard, reader, what })
     };
     match what {
-        What::Get(key) => match handle.reader.locate(key, bytes_max) {
+        What::Get { key, order } => match handle.reader.locate(key, *order, bytes_max) {
             Ok(Located::Large(record)) => large(LargeWhat::Record(record)),
             Ok(Located::Small(found)) => ReadNow::Done(value(found)),
             Err(failure) => ReadNow::Done(damaged(handle.shard, failure)),

@@ -99,6 +99,12 @@ impl Backlog {
         Some(request)
     }
 
+    /// What was taken last turned out to cost so many bytes, of which those of the request were counted already: the next ones of its
+    /// client wait for as long.
+    pub(super) fn charge(&mut self, client: ClientId, bytes: usize) {
+        self.lanes.charge(client, bytes as u64);
+    }
+
     /// Of each client that waits the oldest request; the oldest of all is among them. Nothing is allocated.
     pub(super) fn oldest(&self) -> impl Iterator<Item = Ticket> {
         let fronts = self.lanes.lanes.values().filter_map(|lane| lane.requests.front());
@@ -156,6 +162,8 @@ struct Lanes {
     next: u64,
     /// Of the requests that were taken.
     largest: u64,
+    /// What the last of them counted for when it was taken.
+    counted: u64,
 }
 
 impl Lanes {
@@ -179,6 +187,7 @@ impl Lanes {
         let cost = request.operation.bytes() as u64;
         self.now = self.now.max(place.0);
         self.largest = self.largest.max(cost);
+        self.counted = cost;
         if lane.requests.is_empty() {
             self.places.remove(&request.client);
         } else {
@@ -191,6 +200,15 @@ impl Lanes {
             *self = Lanes::default();
         }
         Some(request)
+    }
+
+    fn charge(&mut self, client: ClientId, bytes: u64) {
+        let more = bytes.saturating_sub(std::mem::replace(&mut self.counted, bytes));
+        let Some(place) = self.places.get_mut(&client).filter(|_| more > 0) else { return };
+        let lane = self.lanes.remove(place).expect("both know the same places");
+        place.0 += more;
+        self.lanes.insert(*place, lane);
+        self.largest = self.largest.max(bytes);
     }
 
     fn retain(&mut self, mut keep: impl FnMut(&ShardRequest) -> bool) {
@@ -263,6 +281,22 @@ mod tests {
         (1_000..1_100).for_each(|number| backlog.push(request(2, number, 10)));
         let next: Vec<_> = popped(&mut backlog).into_iter().take(100).collect();
         assert_eq!(next.iter().filter(|(client, _)| *client == 2).count(), 50);
+    }
+
+    #[test]
+    fn a_client_pays_for_what_its_requests_turn_out_to_cost() {
+        let small = (0..1_000).flat_map(|number| [request(1, number, 10), request(2, 1_000 + number, 10)]);
+        let mut backlog = backlog(small);
+        let mut order = Vec::new();
+        while let Some(request) = backlog.pop() {
+            let client = request.client.0.as_u128();
+            order.push(client);
+            // Those of the one have large values read.
+            backlog.charge(request.client, if client == 1 { 10_000 } else { 0 });
+        }
+        let first_done = order.iter().rposition(|client| *client == 2).unwrap();
+        let expensive = order[..first_done].iter().filter(|client| **client == 1).count();
+        assert!(expensive < 60, "{expensive} expensive requests went before those of the other client");
     }
 
     #[test]

@@ -324,16 +324,12 @@ impl<'a> Evaluation<'a> {
         }
         let mut aside: HashMap<Bytes, Option<State>> = HashMap::new();
         let mut next_version = self.builder.next_version();
-        let (mut written_bytes, mut previous_bytes, mut new_keys, mut takes_room) = (0, 0, 0, false);
+        let (mut written_bytes, mut previous_bytes, mut adds_key, mut takes_room) = (0, 0, false, false);
         let mut plans = Vec::with_capacity(request.mutations.len());
         for (position, mutation) in request.mutations.iter().enumerate() {
             let before = match aside.get(&mutation.key) {
                 Some(state) => state.clone(),
-                None => {
-                    let before = self.current(&mutation.key)?;
-                    new_keys += usize::from(before.is_none());
-                    before
-                }
+                None => self.current(&mutation.key)?,
             };
             let decision = self.decide(mutation, before.as_ref())?;
             if let Decision::ConditionFailed = decision {
@@ -350,9 +346,11 @@ impl<'a> Evaluation<'a> {
                 );
                 return Err(ServerError::new(ErrorCode::TooLarge, detail));
             }
+            let is_new = before.is_none() && !aside.contains_key(&mutation.key);
             let plan = self.read_for(mutation, before, decision)?;
             if let Plan { write: Some(write), .. } = &plan {
                 takes_room |= write.value.is_some();
+                adds_key |= is_new && write.value.is_some();
                 let (version, expires_at_ms) = (next_version, write.expires_at_ms);
                 let state =
                     write.value.clone().map(|value| State { value: Value::Here(value), version, expires_at_ms });
@@ -362,7 +360,7 @@ impl<'a> Evaluation<'a> {
             plans.push(plan);
         }
         let bytes = written_bytes + previous_bytes + 2 * OVERHEAD_BYTES * (request.mutations.len() + 1);
-        self.room.admit(self.builder.bytes(), Need::of(takes_room, takes_room && new_keys > 0, bytes))?;
+        self.room.admit(self.builder.bytes(), Need::of(takes_room, adds_key, bytes))?;
         Ok(Planned::All(plans))
     }
 

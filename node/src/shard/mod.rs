@@ -34,7 +34,9 @@ pub use shares::Held;
 use crate::clock::{Nanos, Now};
 use crate::log::limits::VOTE_BYTES;
 use crate::log::operations::OperationsError;
-use crate::log::{Chunk, ENTRY_OVERHEAD_BYTES, LogError, Membership, ShardLog};
+use crate::log::{
+    Chunk, Damage, ENTRY_OVERHEAD_BYTES, LogError, Membership, Position, ShardLog, lost_pages,
+};
 use crate::pressure::Pressure;
 use crate::replica::consensus::initial_membership;
 use crate::replica::{Committed, Consensus, ConsensusConfig, ConsensusError, Promise, Role, SnapshotBase};
@@ -44,7 +46,7 @@ use backlog::Backlog;
 use bytes::Bytes;
 use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
-use kvorum_protocol::peer::{RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{
     Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId,
     ServerError, ShardId, Term, Version, WriteId, WriteStatus,
@@ -71,8 +73,8 @@ const BALANCE_EVERY_MS: u64 = 15_000;
 /// A leader whose node is unfit tries to hand over this often: an attempt that fails costs it the lease, and holds requests
 /// up.
 const STEP_ASIDE_EVERY_MS: u64 = 2_000;
-/// Entries of no more bytes than this find room in half of what a follower's log keeps in reserve.
-const URGENT_BYTES_MAX: u32 = 4 * 1024;
+/// While a log has nothing but its reserve, keys expire this often: each time takes a small entry out of it.
+const URGENT_EXPIRY_EVERY_MS: u64 = 1_000;
 /// Whoever is to lead, or to vote, must not lack more entries than this.
 const LAG_MAX: u64 = 64;
 
@@ -321,6 +323,8 @@ pub struct Shard {
     fitness: Fitness,
     /// When it last tried to hand over because its node is unfit.
     withdrew_at: Option<Nanos>,
+    /// When keys expired last by an entry out of the log's reserve.
+    expired_urgently_at: Option<Nanos>,
     log_time: LogTime,
     /// What entries that were received, and that the next poll appends, take in the log at most.
     admitted_bytes: u32,
@@ -362,6 +366,7 @@ impl Shard {
             pressure: Arc::default(),
             fitness: Box::new(|_| true),
             withdrew_at: None,
+            expired_urgently_at: None,
             log_time: LogTime::default(),
             admitted_bytes: 0,
             value_bytes_max: usize::MAX,
@@ -552,17 +557,16 @@ impl Shard {
         if message.entries.is_empty() {
             return true;
         }
-        let bytes = |entry: &RaftEntry| u64::from(ENTRY_OVERHEAD_BYTES) + entry.payload.len() as u64;
-        let bytes = u64::from(VOTE_BYTES) + message.entries.iter().map(bytes).sum::<u64>();
-        let admitted = u32::try_from(u64::from(self.admitted_bytes) + bytes).unwrap_or(u32::MAX);
-        // What a leader writes out of its reserve must find room at its followers, too. It is small: reads that keep their place,
-        // removals, and the entry that it begins its term with, without which nothing can be read at all.
+        let sizes = || message.entries.iter().map(|entry| u64::from(ENTRY_OVERHEAD_BYTES) + entry.payload.len() as u64);
+        let bytes = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let largest = bytes(sizes().max().unwrap_or(0));
+        let admitted = bytes(u64::from(self.admitted_bytes) + u64::from(VOTE_BYTES) + sizes().sum::<u64>());
+        // What a leader writes out of its reserve must find room at its followers, too: reads that keep their place, removals,
+        // and the entry that it begins its term with, without which nothing can be read at all.
         let fits = if message.entries.iter().all(|entry| entry.payload.is_empty()) {
             log.can_append_first_of_term(admitted)
-        } else if admitted <= URGENT_BYTES_MAX {
-            log.can_append_urgent(admitted)
         } else {
-            log.can_append(admitted)
+            room::can_append(log, largest, admitted)
         };
         if fits {
             self.admitted_bytes = admitted;
@@ -665,8 +669,9 @@ impl Shard {
             }
             let applied = !output.committed.is_empty();
             self.apply(output.committed)?;
-            self.finish_confirmation();
-            if !proposed && !applied && token.is_none() {
+            // Reads that came while a quorum was asked are due: nobody wakes this replica for them.
+            let asks_again = self.finish_confirmation() && !self.confirmations.next_round.is_empty();
+            if !proposed && !applied && token.is_none() && !asks_again {
                 break;
             }
         }
@@ -707,6 +712,7 @@ impl Shard {
             return Ok(false);
         }
         let Some(time_ms) = self.next_time_ms(now) else { return Ok(false) };
+        let lost_before = lost_pages();
         let index = LogIndex(self.consensus.last_index().0 + 1);
         let durability = self.config.durability;
         let room = Room::new(self.consensus.log(), &self.pressure);
@@ -733,11 +739,13 @@ impl Shard {
                 self.replies.push((request.ticket, ShardReply::Error(error)));
                 continue;
             }
+            let before = evaluation.bytes();
             let (reply, ack) = evaluate(&mut evaluation, &request.operation);
             if evaluation.needs_long_turn() {
                 self.backlog.put_back(request);
                 break;
             }
+            self.backlog.charge(request.client, evaluation.bytes() - before);
             let takes_effect = match &reply {
                 ShardReply::Written(result) => result.status == WriteStatus::Applied,
                 ShardReply::Atomic(result) => matches!(result, AtomicResult::Applied(_)),
@@ -755,6 +763,14 @@ impl Shard {
             return Ok(false);
         }
         let (payload, marks) = evaluation.finish();
+        // A value that is written anew was verified where it lay, and copied after that. If its page was lost in between, the
+        // entry holds zeros under a right checksum.
+        if lost_pages() != lost_before
+            && let Some(segment) = self.store.reader().log().lossy_segment()
+        {
+            let (position, damage) = (Position { segment, offset: 0 }, Damage::Unreadable);
+            return Err(ShardError::Log(LogError::Damaged { shard: self.config.shard, position, damage }));
+        }
         let (at, term) = self.consensus.propose(payload)?;
         assert_eq!(at, index, "a leader's next entry has the next index");
         self.in_flight.push_back(InFlight { index, term, marks, waiting, proposed_at: now.monotonic });
@@ -820,13 +836,16 @@ impl Shard {
         }
     }
 
-    fn finish_confirmation(&mut self) {
-        if self.confirmations.confirmed_at.is_some_and(|index| index <= self.store.applied()) {
+    /// Answers the reads that a quorum has confirmed. Returns whether there were any.
+    fn finish_confirmation(&mut self) -> bool {
+        let is_confirmed = self.confirmations.confirmed_at.is_some_and(|index| index <= self.store.applied());
+        if is_confirmed {
             self.confirmations.asked = None;
             self.confirmations.confirmed_at = None;
             let waiting = std::mem::take(&mut self.confirmations.in_round);
             self.replies.extend(waiting.into_iter().map(|(ticket, _)| (ticket, ShardReply::MayRead)));
         }
+        is_confirmed
     }
 
     /// Opens or closes the gate, and turns waiting requests away when leadership is lost.
@@ -891,9 +910,14 @@ impl Shard {
         }
         let index = LogIndex(self.consensus.last_index().0 + 1);
         let (log, durability) = (self.consensus.log(), self.config.durability);
-        // Not out of the reserve: reads look at a key's expiry themselves.
-        if !log.can_append(ENTRY_OVERHEAD_BYTES + ENTRY_FRAME_BYTES) {
-            return;
+        let entry_bytes = ENTRY_OVERHEAD_BYTES + ENTRY_FRAME_BYTES;
+        if !log.can_append(entry_bytes) {
+            // Out of the reserve, and seldom: a lock must run out, also where there is no room to write.
+            let rested = self.expired_urgently_at.is_none_or(|at| now.monotonic.ms_since(at) >= URGENT_EXPIRY_EVERY_MS);
+            if !rested || !log.can_append_urgent(entry_bytes) {
+                return;
+            }
+            self.expired_urgently_at = Some(now.monotonic);
         }
         let room = Room::new(log, &self.pressure);
         let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, time_ms, durability, None);
@@ -939,7 +963,11 @@ impl Shard {
         if !rested || !self.may_propose() || (self.fitness)(self.consensus.replica()) {
             return;
         }
-        let may_lead = |replica| (self.fitness)(replica) && self.consensus.is_caught_up(replica, LAG_MAX);
+        let may_lead = |replica| {
+            (self.fitness)(replica)
+                && self.consensus.is_caught_up(replica, LAG_MAX)
+                && self.consensus.was_heard_lately(replica, now)
+        };
         if let Some(successor) = self.consensus.best_successor(may_lead) {
             self.withdrew_at = Some(now);
             self.transfer_to(successor);

@@ -7,6 +7,9 @@ use kvorum_protocol::{ErrorCode, Retry, ServerError};
 
 /// What an entry takes besides the requests in it: the front of its payload, and now and then a hard state behind it.
 pub(super) const ENTRY_FRAME_BYTES: u32 = 256;
+/// What is small enough to be written out of a log's reserve, in bytes of one entry in the log. Leaders propose nothing larger
+/// out of theirs, and followers take each entry up to it out of theirs: otherwise what a leader has room for would never commit.
+const URGENT_ENTRY_BYTES_MAX: u32 = 4 * 1024;
 /// Space doesn't come back within milliseconds.
 const RETRY_AFTER: Retry = Retry::AfterMs(1_000);
 
@@ -65,10 +68,15 @@ impl<'a> Room<'a> {
         let fits = match need {
             Need::Room { new_key: true, .. } if self.index_is_full => return Err(index_full()),
             Need::Room { bytes, .. } => !self.disk_is_full && self.log.can_append(total(bytes)),
-            Need::Urgent { bytes } => self.log.can_append_urgent(total(bytes)),
+            Need::Urgent { bytes } => can_append(self.log, total(bytes), total(bytes)),
         };
         if fits { Ok(()) } else { Err(disk_full()) }
     }
+}
+
+/// Whether there is room for a message's entries, `largest` bytes at most each and `total` with all that was admitted before.
+pub(super) fn can_append(log: &ShardLog, largest: u32, total: u32) -> bool {
+    if largest <= URGENT_ENTRY_BYTES_MAX { log.can_append_urgent(total) } else { log.can_append(total) }
 }
 
 fn disk_full() -> ServerError {

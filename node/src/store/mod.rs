@@ -45,7 +45,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// Bits of a key's place in the index.
 pub const ORDER_BITS: u32 = u64::BITS;
-/// How many expired keys an applied entry takes out of the index at least, if there are as many, and two more for each of its
+/// How many expired keys an applied entry takes out of the index at least, if there are as many, and one more for each of its
 /// records, so that they don't pile up however many are written. Reads don't depend on it: they compare with log time
 /// themselves. Each one costs a look at its record, in the worst case one on the disk.
 const EXPIRED_PER_ENTRY: usize = 512;
@@ -285,7 +285,7 @@ impl Store {
             self.version = operations.first_version();
         }
         self.reader.set_version(self.version);
-        self.drop_expired(EXPIRED_PER_ENTRY + 2 * operations.count());
+        self.drop_expired(EXPIRED_PER_ENTRY + operations.count());
         Ok(())
     }
 

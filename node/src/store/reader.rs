@@ -175,31 +175,42 @@ impl StoreReader {
     /// # Errors
     /// If the record can't be read: the log is damaged.
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, ReadError> {
-        match self.locate(key, usize::MAX)? {
+        match self.locate(key, None, usize::MAX)? {
             Located::Small(found) => Ok(found),
             Located::Large(record) => self.noting(record.read()).map(Some),
         }
     }
 
-    /// As [`StoreReader::get`], but of a record of more than `bytes_max` bytes the value is not read.
+    /// As [`StoreReader::get`], but of a record of more than `bytes_max` bytes the value is not read. `order` is
+    /// [`StoreReader::order`] of the key, from whoever has hashed it: one that is wrong costs another look-up, and changes no answer.
     ///
     /// # Errors
     /// As [`StoreReader::get`].
-    pub fn locate(&self, key: &[u8], bytes_max: usize) -> Result<Located, ReadError> {
+    pub fn locate(&self, key: &[u8], order: Option<u64>, bytes_max: usize) -> Result<Located, ReadError> {
         self.wait_for_atomic();
         // Time first: if it moves on in between, the answer is as of a moment ago, which the caller's lease covers.
         let log_time_ms = self.log_time_ms();
-        let located = self.look_up(self.order(key), |position| {
-            self.with_key_at(position, key, |stored, segment| {
-                Ok(if stored.has_expired(log_time_ms) {
-                    Located::Small(None)
-                } else if stored.bytes() > bytes_max {
-                    Located::Large(stored.keep(segment))
-                } else {
-                    Located::Small(Some(Found { entry: stored.entry()?, position }))
+        let located = |order| {
+            self.look_up(order, |position| {
+                self.with_key_at(position, key, |stored, segment| {
+                    Ok(if stored.has_expired(log_time_ms) {
+                        Located::Small(None)
+                    } else if stored.bytes() > bytes_max {
+                        Located::Large(stored.keep(segment))
+                    } else {
+                        Located::Small(Some(Found { entry: stored.entry()?, position }))
+                    })
                 })
             })
-        })?;
+        };
+        // What is found is the key's: it was compared. What is not found may be elsewhere.
+        if let Some(order) = order
+            && let Some(located) = located(order)?
+        {
+            return Ok(located);
+        }
+        let right = self.order(key);
+        let located = if order == Some(right) { None } else { located(right)? };
         Ok(located.unwrap_or(Located::Small(None)))
     }
 

@@ -370,21 +370,24 @@ impl Draft<'_> {
 
     /// Mostly before its inbox is looked at: whatever comes in meanwhile must be judged by the time at which it is over.
     fn held_up(&mut self) -> HeldUp {
-        pick(self.random, &[HeldUp::Drain, HeldUp::Drain, HeldUp::Clock, HeldUp::Work, HeldUp::Effects])
+        let drain = HeldUp::Drain;
+        pick(self.random, &[drain, drain, drain, drain, HeldUp::Clock, HeldUp::Work, HeldUp::Effects])
     }
 
     fn held_leader(&mut self) {
         let (shard, node, before) = (self.shard(), self.node(), self.held_up());
         self.now(FaultKind::Transfer { shard, to: node });
         self.at_ms += self.random.random_range(100..800);
-        // Another leader needs an election timeout and a half.
-        let ms = self.random.random_range(900..3_000);
+        // Another leader needs an election timeout and a half, and time to write.
+        let ms = self.random.random_range(1_200..3_000);
         self.now(FaultKind::CutFromPeers { node, ms: ms + 300 });
         self.after(5, FaultKind::HoldTurn { node, shard, before, ms });
     }
 
     fn held_follower(&mut self) {
-        let (shard, leader) = (self.shard(), self.node());
+        // Mostly a shard that nobody writes to: who was cut off from what was written can't be elected.
+        let shard = if self.random.random_bool(0.6) { ShardId::META.0 } else { self.shard() };
+        let leader = self.node();
         let follower = self.other(leader);
         self.now(FaultKind::Transfer { shard, to: leader });
         if self.random.random_bool(0.6) {

@@ -63,6 +63,12 @@ impl World<'_> {
 
     /// What is not as the ring map wants it, if anything isn't: every replica open, in its group, and up to date.
     pub(super) fn unfinished(&self) -> Option<String> {
+        for (at, node) in self.nodes.iter().enumerate() {
+            let follows = node.process.as_ref().and_then(|process| process.router.agreed_ring()).map(|ring| ring.epoch);
+            if follows != Some(self.ring.epoch) {
+                return Some(format!("node {at} follows ring map {follows:?} instead of {}", self.ring.epoch));
+            }
+        }
         for shard in (0..self.ring.shards.len() as u16).map(ShardId).chain([ShardId::META]) {
             let wanted: Vec<ReplicaId> = self.ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect();
             let mut most = None;

@@ -7,6 +7,7 @@
 
 use super::Consensus;
 use crate::clock::Nanos;
+use crate::log::limits::VOTE_BYTES;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::ReplicaId;
 use raft::StateRole;
@@ -27,7 +28,8 @@ impl Consensus {
         heard.is_some_and(|heard| now.ms_since(heard) <= half_ms)
     }
 
-    /// The voter other than this one that holds most of the log and was heard lately, of those that `may_lead`.
+    /// The voter other than this one that holds most of the log and has not been silent for long, of those that `may_lead`. Whoever
+    /// must be sure that it is there asks [`Consensus::was_heard_lately`].
     pub fn best_successor(&self, may_lead: impl Fn(ReplicaId) -> bool) -> Option<ReplicaId> {
         let [voters, _] = &self.voters;
         voters
@@ -58,6 +60,9 @@ impl Consensus {
         if self.raw.raft.state != StateRole::Leader || self.raw.raft.lead_transferee.is_some() {
             return;
         }
+        if planted(Bug::MapNeedsLease) {
+            return;
+        }
         let timeout_ms = u64::from(self.config.election_ticks) * self.config.tick_ms;
         let (term, me) = (self.term(), self.replica());
         let Some((of, lease)) = &self.lease else { return };
@@ -68,6 +73,10 @@ impl Consensus {
         let log = &self.raw.raft.raft_log;
         // An entry that followers have no room for would hold up the one that the new term begins with, and all reads with it.
         let holds_nothing_up = log.applied == log.committed && log.committed == log.last_index();
+        // Nor is a term begun that can't be written down, or whose first entry can't.
+        if !self.log().can_append_vote() || !self.log().can_append_first_of_term(2 * VOTE_BYTES) {
+            return;
+        }
         let is_idle = holds_nothing_up && !self.raw.raft.has_pending_conf() && self.voters[1].is_empty();
         if !is_idle || !lease.was_heard_since(me, now, since, &self.voters) {
             return;

@@ -99,6 +99,37 @@ fn whoever_is_elected_on_full_disks_can_be_read_from() {
     }
 }
 
+/// What a leader writes out of its reserve must find room at its followers, however many removals come at once.
+#[test]
+fn many_removals_at_once_commit_on_full_disks() {
+    let mut group = Group::led();
+    (0..3).for_each(|position| group.set_full(position, true));
+    let (taken, _) = group.fill(0);
+    let tickets: Vec<Ticket> =
+        (0..200).map(|number| group.write(0, &format!("filler {}", number % taken), Action::Delete)).collect();
+    group.settle();
+    let replies: Vec<&ShardReply> = tickets.iter().map(|ticket| &group.replies[ticket]).collect();
+    let refused = |reply: &&&ShardReply| matches!(reply, ShardReply::Error(error) if error.code == ErrorCode::DiskFull);
+    let done = replies.iter().filter(|reply| matches!(reply, ShardReply::Written(_))).count();
+    assert_eq!(done + replies.iter().filter(refused).count(), replies.len(), "each is answered");
+    assert!(done >= 20, "{done} of them found room");
+    let read = group.request(0, Operation::Get("filler 0".into()));
+    group.settle();
+    assert!(matches!(group.replies[&read], ShardReply::Value(None)), "nothing is stuck");
+}
+
+/// A lock runs out, also where there is no room to write.
+#[test]
+fn keys_expire_on_full_disks() {
+    let mut group = Group::led();
+    group.written(0, "lock", Action::Put { value: "held".into(), ttl_ms: Some(20 * TICK_MS) });
+    (0..3).for_each(|position| group.set_full(position, true));
+    group.fill(0);
+    assert_eq!(group.value(0, "lock").as_deref(), Some("held"));
+    group.advance(50 * TICK_MS);
+    assert_eq!(group.value(0, "lock"), None);
+}
+
 #[test]
 fn removals_end_before_the_room_for_votes_does() {
     let mut group = Group::led();
