@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod cost;
 pub mod descriptors;
 pub mod dev;
 pub mod disk_watch;

@@ -36,6 +36,7 @@
 //!
 //! Integers are little-endian unless said otherwise.
 
+use crate::cost;
 use crate::seeded::{Bug, planted};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hashbrown::HashMap;
@@ -234,7 +235,7 @@ impl RecordHeader {
     /// `BadChecksum`.
     pub fn head<'a>(&self, bytes: &'a [u8]) -> Result<Head<'a>, OperationsError> {
         assert_eq!(bytes.len(), self.head_bytes());
-        if crc32fast::hash(&bytes[4..]) != self.crc && !planted(Bug::RecordChecksumsIgnored) {
+        if checksum(&bytes[4..]) != self.crc && !planted(Bug::RecordChecksumsIgnored) {
             return Err(OperationsError::BadChecksum);
         }
         let mut front = &bytes[RECORD_HEADER_BYTES..self.front_bytes()];
@@ -279,7 +280,7 @@ impl Head<'_> {
 /// `BadChecksum`.
 pub fn verify_value(value_crc: Option<u32>, value: &[u8]) -> Result<&[u8], OperationsError> {
     match value_crc {
-        Some(crc) if crc32fast::hash(value) != crc && !planted(Bug::RecordChecksumsIgnored) => {
+        Some(crc) if checksum(value) != crc && !planted(Bug::RecordChecksumsIgnored) => {
             Err(OperationsError::BadChecksum)
         }
         _ => Ok(value),
@@ -307,12 +308,18 @@ fn put_record(out: &mut BytesMut, key: &[u8], value: Option<&[u8]>, version: Ver
     out.put_slice(&header.encode());
     expires_at_ms.into_iter().for_each(|at| out.put_u64_le(at));
     if is_apart(value.len()) {
-        out.put_u32_le(crc32fast::hash(value));
+        out.put_u32_le(checksum(value));
     }
     out.put_slice(key);
     out.put_slice(value);
-    let crc = crc32fast::hash(&out[start + 4..start + header.head_bytes()]);
+    cost::copied(header.record_bytes());
+    let crc = checksum(&out[start + 4..start + header.head_bytes()]);
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    cost::hashed(bytes.len());
+    crc32fast::hash(bytes)
 }
 
 /// What the session table remembers of one write.

@@ -442,6 +442,8 @@ pub struct Checkpoint {
     index: Bytes,
     /// Segments that the manifest has replaced.
     dropped: Vec<u32>,
+    /// How much of what the log has grown by lies before its base.
+    grown: u64,
 }
 
 impl Checkpoint {
@@ -471,6 +473,12 @@ impl Checkpoint {
     /// A failure of the disk.
     pub fn remove_dropped(&self, disk: &dyn Disk) -> Result<(), LogError> {
         Ok(self.dropped.iter().try_for_each(|number| disk.remove_segment(self.shard, *number))?)
+    }
+
+    /// So much the log had grown when the state was that of its base. What came since counts for the next one.
+    #[must_use]
+    pub fn of_growth(self, grown: u64) -> Self {
+        Checkpoint { grown, ..self }
     }
 
     /// The segments that it replaces.
@@ -646,6 +654,7 @@ impl ShardLog {
             index,
             manifest: Manifest { sequence, base, hard_state, start, listed },
             dropped: victims.to_vec(),
+            grown: self.grown,
         }
     }
 
@@ -657,7 +666,15 @@ impl ShardLog {
         self.state.stale = self.state.stale.split_off(&start);
         checkpoint.dropped.iter().for_each(|number| self.view.remove(*number));
         self.manifest = Some(checkpoint.manifest.clone());
-        self.grown = 0;
+        self.forget_base_state();
+        self.grown = self.grown.saturating_sub(checkpoint.grown);
+    }
+
+    /// Nobody asks for the base's own part of the state any more. It may be large, and whoever has the state has it twice.
+    pub fn forget_base_state(&mut self) {
+        if let Some(manifest) = &mut self.manifest {
+            manifest.base.state = Bytes::new();
+        }
     }
 
     /// Replaces everything by a state that came from elsewhere: `data` holds all of its records. This log is of no use

@@ -14,6 +14,7 @@ pub mod gate;
 pub mod host;
 pub mod inbox;
 mod log_time;
+mod offering;
 mod plan;
 mod reconcile;
 mod room;
@@ -341,6 +342,7 @@ impl Shard {
         }
         let (mut store, restored) = checkpoint::restore(&mut log, config.order_bits)?;
         store.limit_sessions(config.sessions);
+        log.forget_base_state();
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
         Ok(Shard {
             campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),
@@ -433,9 +435,10 @@ impl Shard {
         self.value_bytes_max = bytes;
     }
 
-    /// A request waits until more bytes of values may be read than [`Shard::set_value_bytes_max`] has said.
+    /// A request waits until more bytes of values may be read than [`Shard::set_value_bytes_max`] has said, or a capture of the state has
+    /// come to something large.
     pub fn awaits_long_turn(&self) -> bool {
-        self.backlog.has_put_back()
+        self.backlog.has_put_back() || self.store.captures_large_next()
     }
 
     /// Requests that were neither proposed nor answered yet: of each client the oldest.

@@ -8,10 +8,11 @@
 //! A write of an unknown client with a higher number can't have taken effect in a dropped session. One with a lower number
 //! may have, and is not applied; its client sends it again under a higher number. No time enters into that.
 
+mod capture;
+
 use super::replies::Replies;
 use crate::log::operations::{RECORDS_MAX, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
-use bytes::BufMut;
 use hashlink::LinkedHashMap;
 use hashlink::linked_hash_map::Entry;
 use kvorum_protocol::codec::{Reader, Writer};
@@ -33,6 +34,8 @@ const IDLE_MS_MAX: u64 = 60 * 60 * 1000;
 const CLOCK_STEP_MS_MAX: u64 = 60 * 1000;
 /// Most sessions dropped for age by one applied write.
 const EXPIRED_PER_WRITE_MAX: usize = 4;
+/// Bytes of an encoded table without sessions.
+const TABLE_HEAD_BYTES: usize = 8 + 8 + 8 + 12 + 4;
 /// Fewest bytes of an encoded session, one without answers.
 const SESSION_BYTES_MIN: usize = 16 + 12 + 8 + 8 + 4;
 /// Fewest bytes of an encoded answer, with its number.
@@ -77,7 +80,7 @@ pub enum Known {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Session {
     /// The entry, and the number of the use there.
     last_use: (LogIndex, u32),
@@ -91,13 +94,8 @@ struct Session {
 
 impl Session {
     /// See [`SessionTable::encode`].
-    fn encode(&self, client: ClientId, out: &mut Vec<u8>) {
-        out.uuid(client.0);
-        out.put_u64_le(self.last_use.0.0);
-        out.put_u32_le(self.last_use.1);
-        out.put_u64_le(self.last_use_ms);
-        out.put_u64_le(self.floor);
-        out.count(self.replies.len());
+    fn encode(&self, client: ClientId, out: &mut impl Writer) {
+        self.encode_head(client, out);
         for (sequence, reply) in self.replies.iter() {
             out.put_u64_le(*sequence);
             reply.encode(out);
@@ -165,6 +163,8 @@ pub struct SessionTable {
     log_time_ms: u64,
     /// Of all remembered answers.
     bytes: usize,
+    /// See [`capture`].
+    captures: Vec<capture::Capture>,
 }
 
 impl SessionTable {
@@ -230,16 +230,21 @@ impl SessionTable {
     ///   floor u64
     ///   count u32, then per answer, in the order of their numbers: sequence u64, kind u8, as in an operation entry
     /// ```
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut impl Writer) {
+        self.encode_head(out);
+        for (client, session) in &self.sessions {
+            session.encode(*client, out);
+        }
+    }
+
+    /// All but the sessions.
+    fn encode_head(&self, out: &mut impl Writer) {
         out.put_u64_le(self.clock_ms);
         out.put_u64_le(self.log_time_ms);
         out.put_u64_le(self.dropped);
         out.put_u64_le(self.uses_of_entry.0.0);
         out.put_u32_le(self.uses_of_entry.1);
         out.count(self.sessions.len());
-        for (client, session) in &self.sessions {
-            session.encode(*client, out);
-        }
     }
 
     /// Reads what [`SessionTable::encode`] wrote. The bytes may have come from another node: whatever would break a
@@ -293,6 +298,7 @@ impl SessionTable {
         self.log_time_ms = self.log_time_ms.max(log_time_ms);
         let now_ms = self.clock_ms;
         let use_number = self.next_use(index);
+        self.put_aside(record.client);
         let session = match self.sessions.entry(record.client) {
             Entry::Occupied(mut entry) => {
                 entry.to_back();
@@ -344,6 +350,10 @@ impl SessionTable {
     }
 
     fn drop_oldest(&mut self) {
+        if let Some((client, _)) = self.sessions.front() {
+            let client = *client;
+            self.put_aside(client);
+        }
         let Some((_, session)) = self.sessions.pop_front() else { return };
         self.dropped = self.dropped.max(session.highest());
         self.bytes -= session.bytes;
