@@ -349,6 +349,9 @@ pub enum Remembered {
 }
 
 impl Remembered {
+    /// What an answer counts as besides what it holds: more than it takes in memory, and more than its encoded form.
+    pub const OVERHEAD_BYTES: usize = 96;
+
     /// The shortest form that remembers `result`.
     pub fn of_write(result: &WriteResult) -> Self {
         match result {
@@ -362,7 +365,7 @@ impl Remembered {
     /// About how many bytes it keeps in memory. A function of the answer alone: replicas that count differently would
     /// forget differently.
     pub fn bytes(&self) -> usize {
-        const OVERHEAD: usize = 96;
+        const OVERHEAD: usize = Remembered::OVERHEAD_BYTES;
         let of_result = |result: &WriteResult| OVERHEAD + result.previous.as_ref().map_or(0, |entry| entry.value.len());
         OVERHEAD
             + match self {

@@ -443,7 +443,7 @@ fn session_limits(options: &Options) -> SessionLimits {
     let production = SessionLimits::default();
     SessionLimits {
         sessions: or(options.sessions_max, production.sessions),
-        reply_bytes: or(options.session_bytes_max, production.reply_bytes),
+        bytes: or(options.session_bytes_max, production.bytes),
     }
 }
 
