@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod cost;
 pub mod descriptors;
 pub mod dev;
 pub mod disk_watch;
@@ -51,4 +52,6 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod upkeep;
 pub mod verify;
+#[cfg(any(test, feature = "cost"))]
+pub mod walk;
 pub mod wall_clocks;

@@ -28,6 +28,15 @@ pub const NODE_QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const SHARD_MESSAGES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most commands that wait for one shard; people and the node itself send one at a time.
 pub const SHARD_COMMANDS_MAX: usize = 16;
+/// Most bytes that a node remembers of its clients' writes, so that a retry takes effect once. Each shard of the cluster has an equal
+/// share ([`crate::store::SessionLimits::of_shards`]): 8 MiB of 64 shards. The number is part of the replicated state machine: nodes that run with
+/// another one drop other sessions.
+pub const NODE_SESSION_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// A share is no less than this: room for a client that has sent as much as it may, or for some thousand that sent one write each. More than 512 shards
+/// go beyond [`NODE_SESSION_BYTES_MAX`] by that.
+pub const SHARD_SESSION_BYTES_MIN: usize = 1024 * 1024;
+/// A share is no more than this, however few shards there are.
+pub const SHARD_SESSION_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Most unanswered requests of one connection. Past it the node stops reading from the connection.
 pub const SESSION_REQUESTS_MAX: usize = 1024;
 /// A session stops taking requests while this many bytes of answers wait to be written.

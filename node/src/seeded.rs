@@ -242,6 +242,12 @@ bugs! {
     /// A record that was overwritten while a compaction was taken over is what its key has again, as soon as the slice with its
     /// copy comes. Breaks: a write stays until it is overwritten, removed or expires.
     OverwrittenRecordMovedBack = "overwritten-record-moved-back",
+    /// What a capture of the state stands for is the last entry that was applied when it ended, while its index is that of when it
+    /// began. Breaks: index and base are of one position.
+    CaptureMixesPositions = "capture-mixes-positions",
+    /// A session that is used before a capture has come to it is written without its answers. Breaks: what is remembered of clients'
+    /// writes is of the base's position, too.
+    AnswersNotPutAside = "answers-not-put-aside",
     /// The segments that a compaction has emptied can't be read from its first slice on. Breaks: a record can be read at every moment.
     VictimsLeaveViewEarly = "victims-leave-view-early",
     /// A snapshot leaves out who replicates the shard. Breaks: membership is part of the state.

@@ -236,3 +236,5 @@ pub(crate) fn announce_last(out: &mut BytesMut, last: &[u8]) {
 
 impl Writer for BytesMut {}
 impl Writer for Vec<u8> {}
+/// Into memory that has room for all of it.
+impl Writer for &mut [u8] {}

@@ -45,12 +45,18 @@ pub struct Base {
 impl Base {
     /// Appends the base.
     pub fn encode(&self, out: &mut BytesMut) {
+        self.encode_front(out);
+        out.put_slice(&self.state);
+    }
+
+    /// As [`Base::encode`], but for the last field, the state itself.
+    pub fn encode_front(&self, out: &mut BytesMut) {
         out.put_u64_le(self.index.0);
         out.put_u64_le(self.term.0);
         let mut membership = Vec::new();
         self.membership.encode(&mut membership);
         out.bytes(&membership);
-        out.bytes(&self.state);
+        out.count(self.state.len());
     }
 
     /// Reads what [`Base::encode`] wrote.

@@ -40,7 +40,7 @@ pub use error::{Damage, LogError};
 pub use manifest::{Base, HINT_FILE, MANIFEST_FILE};
 pub use map::lost_pages;
 pub use recovery::Recovered;
-pub use scratch::scratch;
+pub use scratch::Scratch;
 pub use scrub::{SegmentPlace, scrub};
 pub use segment::{Chunk, DATA_SEGMENT, LogView, Segment};
 pub use shard_log::{Checkpoint, ENTRY_OVERHEAD_BYTES, LogOptions, SegmentUse, ShardLog, erase};

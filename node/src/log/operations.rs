@@ -36,6 +36,7 @@
 //!
 //! Integers are little-endian unless said otherwise.
 
+use crate::cost;
 use crate::seeded::{Bug, planted};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hashbrown::HashMap;
@@ -234,7 +235,7 @@ impl RecordHeader {
     /// `BadChecksum`.
     pub fn head<'a>(&self, bytes: &'a [u8]) -> Result<Head<'a>, OperationsError> {
         assert_eq!(bytes.len(), self.head_bytes());
-        if crc32fast::hash(&bytes[4..]) != self.crc && !planted(Bug::RecordChecksumsIgnored) {
+        if checksum(&bytes[4..]) != self.crc && !planted(Bug::RecordChecksumsIgnored) {
             return Err(OperationsError::BadChecksum);
         }
         let mut front = &bytes[RECORD_HEADER_BYTES..self.front_bytes()];
@@ -279,7 +280,7 @@ impl Head<'_> {
 /// `BadChecksum`.
 pub fn verify_value(value_crc: Option<u32>, value: &[u8]) -> Result<&[u8], OperationsError> {
     match value_crc {
-        Some(crc) if crc32fast::hash(value) != crc && !planted(Bug::RecordChecksumsIgnored) => {
+        Some(crc) if checksum(value) != crc && !planted(Bug::RecordChecksumsIgnored) => {
             Err(OperationsError::BadChecksum)
         }
         _ => Ok(value),
@@ -307,12 +308,23 @@ fn put_record(out: &mut BytesMut, key: &[u8], value: Option<&[u8]>, version: Ver
     out.put_slice(&header.encode());
     expires_at_ms.into_iter().for_each(|at| out.put_u64_le(at));
     if is_apart(value.len()) {
-        out.put_u32_le(crc32fast::hash(value));
+        out.put_u32_le(checksum(value));
     }
     out.put_slice(key);
     out.put_slice(value);
-    let crc = crc32fast::hash(&out[start + 4..start + header.head_bytes()]);
+    cost::copied(header.record_bytes());
+    let crc = checksum(&out[start + 4..start + header.head_bytes()]);
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    cost::hashed(bytes.len());
+    crc32fast::hash(bytes)
+}
+
+/// The version of an entry's first record, or of the next one if it has none, read from the front of its payload; `None` of an empty one.
+pub fn first_version(payload: &[u8]) -> Option<Version> {
+    payload.get(8..16)?.first_chunk().map(|version| Version(u64::from_le_bytes(*version)))
 }
 
 /// What the session table remembers of one write.
@@ -342,6 +354,9 @@ pub enum Remembered {
 }
 
 impl Remembered {
+    /// What an answer counts as besides what it holds: more than it takes in memory, and more than its encoded form.
+    pub const OVERHEAD_BYTES: usize = 96;
+
     /// The shortest form that remembers `result`.
     pub fn of_write(result: &WriteResult) -> Self {
         match result {
@@ -355,7 +370,7 @@ impl Remembered {
     /// About how many bytes it keeps in memory. A function of the answer alone: replicas that count differently would
     /// forget differently.
     pub fn bytes(&self) -> usize {
-        const OVERHEAD: usize = 96;
+        const OVERHEAD: usize = Remembered::OVERHEAD_BYTES;
         let of_result = |result: &WriteResult| OVERHEAD + result.previous.as_ref().map_or(0, |entry| entry.value.len());
         OVERHEAD
             + match self {

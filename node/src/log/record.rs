@@ -13,6 +13,7 @@
 //! 40  payload, then zeros up to a multiple of 8
 //! ```
 
+use crate::cost;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::ShardId;
 use kvorum_protocol::limits::RAFT_ENTRY_BYTES_MAX;
@@ -137,6 +138,8 @@ pub(super) fn record_bytes(payload_length: u32) -> u32 {
 pub(super) fn encode(seed: &SegmentSeed, offset: u32, header: &Header, payload: &[u8], out: &mut [u8]) -> u32 {
     assert_eq!(out.len(), record_bytes(payload.len() as u32) as usize);
     assert!(offset.is_multiple_of(ALIGNMENT));
+    cost::hashed(payload.len());
+    cost::copied(payload.len());
     let mut bytes = [0; HEADER_BYTES as usize];
     bytes[4..8].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
     bytes[8..12].copy_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -190,6 +193,7 @@ pub(super) fn read<'a>(seed: &SegmentSeed, segment: &'a [u8], offset: u32) -> Op
         read_header(seed, offset, rest.first_chunk()?)?;
     let body = rest.get(HEADER_BYTES as usize..record_bytes(payload_length) as usize)?;
     let (payload, padding) = body.split_at(payload_length as usize);
+    cost::hashed(payload.len());
     let sound = crc32fast::hash(payload) == payload_crc && padding.iter().all(|&byte| byte == 0);
     if !sound && !planted(Bug::RecordChecksumsIgnored) {
         return None;

@@ -4,21 +4,47 @@ use bytes::{BufMut, Bytes};
 use memmap2::MmapMut;
 use std::io;
 
-/// As many bytes as said, all of which `fill` must write. The system has the memory back as soon as they are dropped: an
-/// allocator would keep megabytes for whoever may want as much next, which nobody does on a node at rest. Costs a system call, and a
-/// page fault for every page.
-///
-/// # Errors
-/// If the system has no memory.
-///
-/// # Panics
-/// If `fill` has not written all of it, or `bytes` is 0.
-pub fn scratch(bytes: usize, fill: impl FnOnce(&mut &mut [u8])) -> io::Result<Bytes> {
-    let mut memory = MmapMut::map_anon(bytes)?;
-    let mut out = &mut memory[..];
-    fill(&mut out);
-    assert_eq!(out.remaining_mut(), 0, "all of it was to be written");
-    Ok(Bytes::from_owner(memory))
+/// Room for so many bytes, which are written one after another. The system has the memory back as soon as they are dropped: an
+/// allocator would keep megabytes for whoever may want as much next, which nobody does on a node at rest. Room that is not used
+/// costs nothing. Costs a system call, and a page fault for every page that is written.
+#[derive(Debug)]
+pub struct Scratch {
+    memory: MmapMut,
+    written: usize,
+}
+
+impl Scratch {
+    /// # Errors
+    /// If the system has no memory.
+    ///
+    /// # Panics
+    /// If `bytes` is 0.
+    pub fn new(bytes: usize) -> io::Result<Self> {
+        Ok(Scratch { memory: MmapMut::map_anon(bytes)?, written: 0 })
+    }
+
+    /// How many bytes were written.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Has `write` go on where the writing stopped.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    pub fn write<T>(&mut self, write: impl FnOnce(&mut &mut [u8]) -> T) -> T {
+        let mut out = &mut self.memory[self.written..];
+        let before = out.remaining_mut();
+        let result = write(&mut out);
+        self.written += before - out.remaining_mut();
+        result
+    }
+
+    /// What was written.
+    pub fn finish(self) -> Bytes {
+        let Scratch { memory, written } = self;
+        Bytes::from_owner(memory).slice(..written)
+    }
 }
 
 #[cfg(test)]
@@ -26,13 +52,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holds_what_was_written() {
-        assert_eq!(scratch(10_000, |out| out.put_bytes(7, 10_000)).unwrap(), [7; 10_000].as_slice());
+    fn holds_what_was_written_piece_by_piece() {
+        let mut scratch = Scratch::new(10_000).unwrap();
+        scratch.write(|out| out.put_bytes(7, 6_000));
+        assert_eq!(scratch.write(|out| out.remaining_mut()), 4_000);
+        scratch.write(|out| out.put_bytes(8, 1_000));
+        assert_eq!(scratch.written(), 7_000);
+        assert_eq!(scratch.finish(), [[7; 6_000].as_slice(), &[8; 1_000]].concat());
     }
 
     #[test]
-    #[should_panic = "all of it was to be written"]
-    fn is_not_left_half_empty() {
-        let _ = scratch(3, |out| out.put_u8(1));
+    #[should_panic = "advance out of bounds"]
+    fn takes_no_more_than_it_has_room_for() {
+        Scratch::new(3).unwrap().write(|out| out.put_u32_le(1));
     }
 }

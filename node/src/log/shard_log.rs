@@ -308,6 +308,7 @@ impl ShardLog {
         let at = Position { offset: at.offset + HEADER_BYTES, ..at };
         let place = EntryPlace { term, payload: at, length: payload.len() as u32, kind };
         self.state.entries.put(index, place, Some(payload), &mut self.state.stale);
+        self.state.note_versions(at.segment, kind, payload);
         Ok(at)
     }
 
@@ -442,6 +443,8 @@ pub struct Checkpoint {
     index: Bytes,
     /// Segments that the manifest has replaced.
     dropped: Vec<u32>,
+    /// How much of what the log has grown by lies before its base.
+    grown: u64,
 }
 
 impl Checkpoint {
@@ -471,6 +474,12 @@ impl Checkpoint {
     /// A failure of the disk.
     pub fn remove_dropped(&self, disk: &dyn Disk) -> Result<(), LogError> {
         Ok(self.dropped.iter().try_for_each(|number| disk.remove_segment(self.shard, *number))?)
+    }
+
+    /// So much the log had grown when the state was that of its base. What came since counts for the next one.
+    #[must_use]
+    pub fn of_growth(self, grown: u64) -> Self {
+        Checkpoint { grown, ..self }
     }
 
     /// The segments that it replaces.
@@ -565,10 +574,12 @@ impl ShardLog {
         stale.then(|| self.state.entries.in_segment(segment).map(|place| place.payload.offset).collect())
     }
 
+    /// A version that no record of a segment undercuts. Reads nothing.
     fn lowest_version(&self, segment: &Segment) -> Version {
         let listed = self.manifest.iter().flat_map(|manifest| &manifest.listed);
         let known = listed.clone().find(|listed| listed.number == segment.number());
-        known.map_or_else(|| compaction::lowest_version(segment), |listed| listed.lowest)
+        let of_log = || self.state.lowest.get(&segment.number()).copied().unwrap_or(Version(u64::MAX));
+        known.map_or_else(of_log, |listed| listed.lowest)
     }
 
     /// Writes data segments of this shard, on any thread.
@@ -646,6 +657,7 @@ impl ShardLog {
             index,
             manifest: Manifest { sequence, base, hard_state, start, listed },
             dropped: victims.to_vec(),
+            grown: self.grown,
         }
     }
 
@@ -655,9 +667,18 @@ impl ShardLog {
         self.state.entries.drop_before(start);
         self.starts = self.starts.split_off(&start);
         self.state.stale = self.state.stale.split_off(&start);
+        self.state.lowest = self.state.lowest.split_off(&start);
         checkpoint.dropped.iter().for_each(|number| self.view.remove(*number));
         self.manifest = Some(checkpoint.manifest.clone());
-        self.grown = 0;
+        self.forget_base_state();
+        self.grown = self.grown.saturating_sub(checkpoint.grown);
+    }
+
+    /// Nobody asks for the base's own part of the state any more. It may be large, and whoever has the state has it twice.
+    pub fn forget_base_state(&mut self) {
+        if let Some(manifest) = &mut self.manifest {
+            manifest.base.state = Bytes::new();
+        }
     }
 
     /// Replaces everything by a state that came from elsewhere: `data` holds all of its records. This log is of no use

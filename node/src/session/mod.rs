@@ -15,6 +15,7 @@ mod pending;
 mod read;
 
 use crate::clock::Nanos;
+use crate::cost;
 use crate::limits::{DEADLINE_DEFAULT_MS, LARGE_WORK_BYTES};
 use crate::reply::{Answer, Reply, ReplySink, ReplyTo};
 use crate::router::{PassedOn, Route, Router};
@@ -24,7 +25,8 @@ use crate::shard::{Operation, ShardReply};
 use crate::store::{PREFETCH_KEYS, prefetch_keys};
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
-use kvorum_protocol::hash::{hash64, ring_position, shard_of_position};
+use kvorum_protocol::hash::{hash_tag, hash64, ring_position, shard_of_position};
+use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
     Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, Outcome, ReadMode, Request,
     RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Version, WriteId,
@@ -224,7 +226,12 @@ impl<Origin: Copy> Session<Origin> {
                 None
             }
             RequestBody::Ping(payload) => Some(ResponseBody::Pong(payload)),
-            RequestBody::Topology => Some(ResponseBody::Topology((**router.topology().borrow()).clone())),
+            RequestBody::Topology => {
+                let topology = router.topology_now();
+                // A list of replicas is allocated for each shard.
+                cost::pairs(2 * topology.shards.len());
+                Some(ResponseBody::Topology((*topology).clone()))
+            }
             RequestBody::Explain(key) => Some(self.explain(&key)),
             RequestBody::Status(scope) => {
                 let slot = self.remember(job, Work::One(None), Writes::NONE);
@@ -263,24 +270,29 @@ impl<Origin: Copy> Session<Origin> {
 
     /// Has the large values read that were confirmed together; of a MULTI-GET only as many as its reply has room for.
     fn read_confirmed(&mut self, out: &mut impl FnMut(Answered<Origin>)) {
-        let confirmed = std::mem::take(&mut self.confirmed);
-        for of_slot in confirmed.chunk_by(|one, next| one.0 == next.0) {
-            let slot = of_slot[0].0;
+        let mut confirmed = std::mem::take(&mut self.confirmed);
+        confirmed.sort_by_key(|(slot, part, _)| (*slot, *part));
+        let mut confirmed = confirmed.into_iter().peekable();
+        while let Some(&(slot, ..)) = confirmed.peek() {
+            let of_slot = std::iter::from_fn(|| confirmed.next_if(|(of, ..)| *of == slot));
+            let mut reads: Vec<_> = of_slot.map(|(_, part, read)| (part, read)).collect();
+            let mut refused = Vec::new();
             if let Work::Many(many) = &mut self.pending[slot].work {
-                many.expect(of_slot.iter().map(|(_, part, read)| (*part, read.value_bytes())));
+                many.expect(reads.iter().map(|(part, read)| (*part, read.value_bytes())));
+                refused = reads.extract_if(.., |(part, _)| many.refuses(*part)).map(|(part, _)| part).collect();
             }
-        }
-        for (slot, part, read) in confirmed {
-            match &self.pending[slot].work {
-                Work::Many(many) if many.refuses(part) => {
-                    self.take_answer(slot, part, Answer::Body(Box::new(pending::no_room())), out);
-                }
-                _ => self.read_large(read, slot, part),
+            // First: its slot is freed by the last answer.
+            if !reads.is_empty() {
+                self.read_all_large(reads, slot);
+            }
+            for part in refused {
+                self.take_answer(slot, part, Answer::Body(Box::new(pending::no_room())), out);
             }
         }
     }
 
     fn take_answer(&mut self, slot: usize, part: u32, answer: Answer, out: &mut impl FnMut(Answered<Origin>)) {
+        cost::parts(1);
         let pending = self.pending.get_mut(slot).expect("a slot is freed by the last answer that it waits for");
         let (body, forwarded) = match answer {
             Answer::Shard(ShardReply::MayRead) => {
@@ -329,11 +341,16 @@ impl<Origin: Copy> Session<Origin> {
     }
 
     fn shard_of(&self, key: &[u8]) -> ShardId {
+        cost::hashed(key.len() / 2);
         shard_of_position(ring_position(key), self.context.router.shards())
     }
 
     fn written(&self, key: &[u8]) -> WrittenKey {
-        WrittenKey { hash: hash64(key), shard: self.shard_of(key) }
+        cost::hashed(key.len() / 2);
+        let (hash, tag) = (hash64(key), hash_tag(key));
+        // Most keys are their own tag, and a request may name megabytes of keys.
+        let position = if tag.len() == key.len() { hash } else { hash64(tag) };
+        WrittenKey { hash, shard: shard_of_position(position, self.context.router.shards()) }
     }
 
     fn refuse_shard(&self, shard: ShardId) -> Option<ResponseBody> {
@@ -382,9 +399,11 @@ impl<Origin: Copy> Session<Origin> {
         let (mut waiting, mut later) = (Vec::new(), Vec::new());
         // Past as much as may be read here and now, values are only found, and read elsewhere.
         let mut bytes_left = LARGE_WORK_BYTES;
+        // Looking keys up hashes and compares them. As many bytes of keys as a request may hold are looked up elsewhere, too.
+        let far = keys.iter().map(Bytes::len).sum::<usize>() > LARGE_WORK_BYTES;
         let mut keys = keys.into_iter();
         for part in 0.. {
-            if part % PREFETCH_KEYS as u32 == 0 && keys.len() > 1 {
+            if part % PREFETCH_KEYS as u32 == 0 && keys.len() > 1 && !far {
                 self.prefetch(keys.as_slice().iter().map(|key| &**key));
             }
             let Some(key) = keys.next() else { break };
@@ -395,10 +414,12 @@ impl<Origin: Copy> Session<Origin> {
             }
             let shard = self.shard_of(&key);
             let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
-            let what = What::Get { key, order };
+            let what = if far && !in_order { What::GetElsewhere(key) } else { What::Get { key, order } };
             let router = &self.context.router;
             let at_once = || read::at_once(router, shard, &what, mode, job.began, bytes_left);
-            match if in_order { None } else { at_once() } {
+            // What is read elsewhere is read after this looks at the lease: see `RequestBody::Scan`.
+            let asks_first = far && mode == ReadMode::Linearizable;
+            match if in_order || asks_first { None } else { at_once() } {
                 Some(ReadNow::Done(body)) => {
                     if let ResponseBody::Value(Some(entry)) = &body {
                         bytes_left = bytes_left.saturating_sub(entry.value.len());
@@ -433,21 +454,27 @@ impl<Origin: Copy> Session<Origin> {
         let reads: Vec<_> = reads.into_iter().map(|(part, read)| (self.sink.reply_to(slot, part), read)).collect();
         let (clock, deadline) = (self.context.router.shared_clock(), self.pending[slot].deadline);
         self.large.push(Box::new(move || {
+            let mut bytes = 0;
             for (reply_to, read) in reads {
-                let body = if !reply_to.is_heard() || clock.monotonic() >= deadline { late() } else { read.read() };
+                let body = match () {
+                    () if !reply_to.is_heard() || clock.monotonic() >= deadline => late(),
+                    () if bytes > MULTI_GET_REPLY_BYTES_MAX => pending::no_room(),
+                    () => read.read(),
+                };
+                bytes += pending::value_bytes(&body);
                 reply_to.answer(Answer::Body(Box::new(body)));
             }
         }));
     }
 
     fn batch(&mut self, job: &Job<Origin>, id: WriteId, ack: Ack, mutations: Vec<Mutation>) -> Option<ResponseBody> {
-        let keys = mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
+        let keys: Vec<_> = mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
         let many = pending::Many::new(ManyKind::Writes, mutations.len());
         let waiting = (0..)
-            .zip(mutations)
-            .map(|(part, mutation)| {
+            .zip(mutations.into_iter().zip(&keys))
+            .map(|(part, (mutation, key))| {
                 let id = WriteId { sequence: id.sequence + u64::from(part), ..id };
-                (part, self.shard_of(&mutation.key), Part::Write { id, ack, mutation })
+                (part, key.shard, Part::Write { id, ack, mutation })
             })
             .collect();
         self.begin_many(job, many, waiting, Writes::new(id, ack, Keys::Many(keys)))
@@ -471,18 +498,17 @@ impl<Origin: Copy> Session<Origin> {
     }
 
     fn atomic(&mut self, job: &Job<Origin>, atomic: AtomicRequest) -> Option<ResponseBody> {
-        let checks = atomic.checks.iter().map(|check| &check.key);
-        let mut keys = checks.chain(atomic.mutations.iter().map(|mutation| &mutation.key));
-        let Some(first) = keys.next() else { return Some(invalid("an ATOMIC names at least one key")) };
-        let shard = self.shard_of(first);
-        if keys.any(|key| self.shard_of(key) != shard) {
+        let keys: Vec<_> = atomic.mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
+        let checked = atomic.checks.iter().map(|check| self.shard_of(&check.key));
+        let mut shards = checked.chain(keys.iter().map(|key| key.shard));
+        let Some(shard) = shards.next() else { return Some(invalid("an ATOMIC names at least one key")) };
+        if shards.any(|other| other != shard) {
             let detail = "the keys of an ATOMIC must share a shard; give them the same {tag}";
             return Some(error(ErrorCode::CrossShard, detail));
         }
         if atomic.checks.len() + atomic.mutations.len() > kvorum_protocol::limits::BATCH_OPERATIONS_MAX {
             return Some(error(ErrorCode::TooLarge, "an ATOMIC has at most 4096 checks and writes"));
         }
-        let keys = atomic.mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
         let slot = self.remember(job, Work::One(None), Writes::new(atomic.id, atomic.ack, Keys::Many(keys)));
         self.send(job, slot, 0, shard, Part::Atomic(atomic));
         None
@@ -490,6 +516,7 @@ impl<Origin: Copy> Session<Origin> {
 
     /// Sends one part of a remembered request to whoever can answer it. Exactly one answer will come.
     fn send(&mut self, job: &Job<Origin>, slot: usize, part: u32, shard: ShardId, what: Part) {
+        cost::parts(1);
         let reply_to = self.sink.reply_to(slot, part);
         let router = Arc::clone(&self.context.router);
         let route = match &what {
@@ -587,7 +614,7 @@ impl<Origin: Copy> Session<Origin> {
 impl Part {
     fn into_request(self) -> RequestBody {
         match self {
-            Part::Read { what: What::Get { key, .. }, mode, .. } => RequestBody::Get { key, mode },
+            Part::Read { what: What::Get { key, .. } | What::GetElsewhere(key), mode, .. } => RequestBody::Get { key, mode },
             Part::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
             Part::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
             Part::Atomic(request) => RequestBody::Atomic(request),

@@ -246,7 +246,7 @@ impl Many {
 }
 
 /// Bytes of the value that a part's answer holds.
-fn value_bytes(body: &ResponseBody) -> usize {
+pub(super) fn value_bytes(body: &ResponseBody) -> usize {
     match body {
         ResponseBody::Value(Some(entry)) => entry.value.len(),
         ResponseBody::Written(WriteResult { previous: Some(entry), .. }) => entry.value.len(),

@@ -2,7 +2,8 @@
 //! it asks for. Knows neither the actor library nor a clock; an actor hosts it in a node, the simulator in a simulation.
 
 use super::inbox::{Drained, Inbox, QueueBudget, QueueUse, QueuedRequest, ShardCommand, ShardHandle, Waker};
-use super::transfer::{Reception, ReceptionSinks, StateSnapshot};
+use super::offering::Offering;
+use super::transfer::{Reception, ReceptionSinks};
 use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
 use super::{Effects, Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
 use crate::clock::{Clock, Nanos, Now};
@@ -133,6 +134,7 @@ pub struct ShardHost {
     reception: Arc<Reception>,
     upkeep: Arc<dyn Upkeep>,
     keeper: Keeper,
+    offering: Offering,
     persisted: u64,
     last: ShardSnapshot,
     recovered: Recovered,
@@ -198,6 +200,7 @@ impl ShardHost {
             intake: Intake::new(id, replica, Arc::new(ReceptionSinks(Arc::clone(&reception)))),
             reception,
             keeper: Keeper::new(upkeep_options.of_replica(id, replica), Arc::clone(upkeep.permits())),
+            offering: Offering::new(upkeep_options.slice.capture),
             upkeep,
             shard,
             clock,
@@ -243,7 +246,7 @@ impl ShardHost {
     /// others waiting for it.
     pub fn is_long_turn(&mut self) -> bool {
         let now = self.clock.monotonic();
-        if self.inbox.bytes() > LARGE_WORK_BYTES || self.shard.awaits_long_turn() {
+        if self.inbox.holds_large(LARGE_WORK_BYTES) || self.shard.awaits_long_turn() {
             self.long_turns_until = now.after_ms(LARGE_WORK_LINGER_MS);
         }
         now < self.long_turns_until
@@ -324,7 +327,7 @@ impl ShardHost {
             let next = self.keeper.go_on(&mut self.shard, now.monotonic)?;
             self.submit(next);
         } else if tick {
-            let due = self.keeper.handle_tick(&self.shard, now.monotonic);
+            let due = self.keeper.handle_tick(&mut self.shard, now.monotonic);
             self.submit(due);
         }
         for command in commands.drain(..) {
@@ -346,9 +349,8 @@ impl ShardHost {
 
     /// Carries out what the shard asks for.
     fn carry_out(&mut self, effects: Effects) {
-        for replica in effects.snapshots {
-            self.offer_snapshot(replica);
-        }
+        self.offering.want(effects.snapshots);
+        self.offering.go_on(&mut self.shard, &*self.outlet);
         // Before anything that could be confirmed leaves.
         self.inbox.expect(self.shard.expecting(), effects.promises);
         // Messages first: the followers' disks work while ours does.
@@ -368,7 +370,10 @@ impl ShardHost {
         let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at).min();
         self.inbox.set_oldest(oldest, self.shard.waits_since());
         self.publish();
-        if self.keeper.is_at_work() || (!self.is_in_long_turn && self.shard.awaits_long_turn()) {
+        if self.keeper.is_at_work()
+            || self.offering.is_at_work()
+            || (!self.is_in_long_turn && self.shard.awaits_long_turn())
+        {
             // Whoever else is ready goes first.
             self.inbox.nudge();
         }
@@ -407,21 +412,6 @@ impl ShardHost {
         let index = received.base.index;
         self.shard.install(received)?;
         Ok(index)
-    }
-
-    /// Offers the state as it is now to a replica that can't be helped with entries.
-    fn offer_snapshot(&mut self, to: ReplicaId) {
-        let offered = self.outlet.has_room_for_snapshot(self.id, to) && {
-            self.shard.capture().is_some_and(|(base, index)| {
-                info!(shard = %self.id, %to, index = %base.index, keys = index.len(), "offers a snapshot");
-                let source = Arc::new(StateSnapshot::new(&base, index, self.shard.reader()));
-                self.outlet.offer_snapshot(self.id, self.shard.replica(), to, source).is_ok()
-            })
-        };
-        if !offered {
-            // Consensus asks again after a heartbeat.
-            self.shard.report_snapshot(to, false);
-        }
     }
 
     fn submit(&self, job: Option<Job>) {
@@ -469,7 +459,7 @@ impl ShardHost {
     fn last_checkpoint(&mut self) -> Result<(), ShardError> {
         let worth_it = self.keeper.is_resting() && self.shard.log().grown() >= STOP_CHECKPOINT_BYTES;
         self.keeper.let_go();
-        let checkpoint = if worth_it { self.keeper.checkpoint(&self.shard, None) } else { None };
+        let checkpoint = if worth_it { self.keeper.checkpoint(&mut self.shard) } else { None };
         match checkpoint.map(|checkpoint| checkpoint.write(&*self.disk)) {
             Some(Err(LogError::DiskFull(_))) | None => Ok(()),
             Some(written) => Ok(written?),

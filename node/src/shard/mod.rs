@@ -14,6 +14,7 @@ pub mod gate;
 pub mod host;
 pub mod inbox;
 mod log_time;
+mod offering;
 mod plan;
 mod reconcile;
 mod room;
@@ -32,6 +33,7 @@ pub use plan::{Orders, Place, ReplicaPlan};
 pub use shares::Held;
 
 use crate::clock::{Nanos, Now};
+use crate::cost;
 use crate::log::limits::VOTE_BYTES;
 use crate::log::operations::OperationsError;
 use crate::log::{
@@ -345,6 +347,7 @@ impl Shard {
         }
         let (mut store, restored) = checkpoint::restore(&mut log, config.order_bits)?;
         store.limit_sessions(config.sessions);
+        log.forget_base_state();
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
         Ok(Shard {
             campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),
@@ -438,9 +441,10 @@ impl Shard {
         self.value_bytes_max = bytes;
     }
 
-    /// A request waits until more bytes of values may be read than [`Shard::set_value_bytes_max`] has said.
+    /// A request waits until more bytes of values may be read than [`Shard::set_value_bytes_max`] has said, or a capture of the state has
+    /// come to something large.
     pub fn awaits_long_turn(&self) -> bool {
-        self.backlog.has_put_back()
+        self.backlog.has_put_back() || self.store.captures_large_next()
     }
 
     /// Requests that were neither proposed nor answered yet: of each client the oldest.
@@ -740,6 +744,7 @@ impl Shard {
                 continue;
             }
             let before = evaluation.bytes();
+            cost::parts(1);
             let (reply, ack) = evaluate(&mut evaluation, &request.operation);
             if evaluation.needs_long_turn() {
                 self.backlog.put_back(request);

@@ -61,6 +61,8 @@ impl ReplicaPlan {
     /// How each of the node's replicas runs, `meta` included.
     pub fn configs(&self, ring: &RingMap) -> Vec<ShardConfig> {
         let held = ring.held_by(self.node);
+        // With the ring map's own. It never changes, and is the same for all replicas, which is what the limits rest on.
+        let shards = ring.shards.len() + 1;
         held.into_iter()
             .map(|(shard, replica)| {
                 let target: Vec<ReplicaId> = ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect();
@@ -79,7 +81,7 @@ impl ReplicaPlan {
                     target,
                     joins: replica.0 > FIRST_REPLICAS_MAX,
                     durability: ring.durability,
-                    sessions: SessionLimits::default(),
+                    sessions: SessionLimits::of_shards(shards),
                     order_bits: ORDER_BITS,
                 }
             })
@@ -120,6 +122,11 @@ mod tests {
         let config = of_node_1.configs.iter().find(|config| config.shard == ShardId(0)).unwrap();
         assert!(!config.joins && config.target.contains(&fresh));
         assert_eq!(config.initial_voters, [1, 2, 3].map(ReplicaId));
+
+        let of_node_3 = orders(3, folder(33));
+        for config in of_node_1.configs.iter().chain(&of_node_3.configs) {
+            assert_eq!(config.sessions, SessionLimits::of_shards(2), "the same on all nodes, in every map");
+        }
 
         let stranger = orders(3, folder(3));
         assert_eq!((stranger.place, stranger.configs.len()), (Place::Stranger, 0));

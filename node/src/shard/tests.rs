@@ -5,6 +5,7 @@ mod budgets;
 mod dumps;
 mod hand_over;
 mod membership;
+mod offering;
 mod once;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;

@@ -17,7 +17,8 @@ use std::sync::{Arc, Weak};
 /// those stay readable whatever compaction does to their files.
 pub(super) struct StateSnapshot {
     base: (Term, LogIndex),
-    header: Bytes,
+    /// The header: the base, up to its part of the state, and that.
+    header: [Bytes; 2],
     index: IndexDump,
     segments: BTreeMap<u32, Arc<Segment>>,
     /// Is told of damage. The replica may be gone before its snapshot is.
@@ -25,19 +26,18 @@ pub(super) struct StateSnapshot {
 }
 
 impl StateSnapshot {
-    /// The state at `base`, whose index is `index`, in the segments that the reader's log has now.
-    pub(super) fn new(base: &Base, index: IndexDump, reader: &Arc<StoreReader>) -> Self {
-        let mut header = BytesMut::new();
+    /// The state at `base`, whose index is `index`. `segments` are those that the replica's log had then. Copies nothing that may be large.
+    pub(super) fn new(base: &Base, index: IndexDump, segments: Vec<Arc<Segment>>, reader: &Arc<StoreReader>) -> Self {
+        let mut front = BytesMut::new();
         match planted(Bug::SnapshotWithoutMembership) {
-            true => Base { membership: Membership::default(), ..base.clone() }.encode(&mut header),
-            false => base.encode(&mut header),
+            true => Base { membership: Membership::default(), ..base.clone() }.encode_front(&mut front),
+            false => base.encode_front(&mut front),
         }
-        let segments = reader.log().segments().into_iter().map(|segment| (segment.number(), segment)).collect();
         StateSnapshot {
             base: (base.term, base.index),
-            header: header.freeze(),
+            header: [front.freeze(), base.state.clone()],
             index,
-            segments,
+            segments: segments.into_iter().map(|segment| (segment.number(), segment)).collect(),
             reader: Arc::downgrade(reader),
         }
     }
@@ -65,12 +65,13 @@ impl SnapshotSource for StateSnapshot {
     }
 
     fn header_bytes(&self) -> u32 {
-        self.header.len() as u32
+        self.header.iter().map(Bytes::len).sum::<usize>() as u32
     }
 
     fn read_header(&self, at: u32, bytes_max: u32) -> Bytes {
-        let end = (at as usize + bytes_max as usize).min(self.header.len());
-        self.header.slice(at as usize..end)
+        let (at, front) = (at as usize, self.header[0].len());
+        let (part, at) = if at < front { (&self.header[0], at) } else { (&self.header[1], at - front) };
+        part.slice(at..(at + bytes_max as usize).min(part.len()))
     }
 
     fn records(&self) -> u64 {

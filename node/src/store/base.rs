@@ -21,8 +21,15 @@ use std::sync::Arc;
 
 impl Store {
     /// Appends everything that the next entry's effects depend on, apart from the records. Replicas that have applied the
-    /// same entries write the same bytes. At most a little more than what is remembered of clients.
+    /// same entries write the same bytes. At most a little more than what is remembered of clients, and all of it at once:
+    /// [`Store::begin_capture`] does it in slices.
     pub fn encode_base(&self, out: &mut Vec<u8>) {
+        self.encode_base_head(out);
+        self.sessions.encode(out);
+    }
+
+    /// All but the sessions.
+    pub(super) fn encode_base_head(&self, out: &mut Vec<u8>) {
         out.put_u64_le(self.applied.0);
         out.put_u64_le(self.version.0);
         out.put_u64_le(self.log_time_ms);
@@ -32,11 +39,6 @@ impl Store {
                 out.put_u8(1);
                 out.put_slice(&if planted(Bug::IndexSecretLost) { IndexSecret::default().0 } else { secret });
             }
-        }
-        if !self.sessions.is_empty() && planted(Bug::SessionsMissingFromCheckpoint) {
-            SessionTable::default().encode(out);
-        } else {
-            self.sessions.encode(out);
         }
     }
 

@@ -14,7 +14,8 @@
 
 use super::Store;
 use super::index::{Index, Slot};
-use crate::log::{Position, scratch};
+use crate::cost;
+use crate::log::{Position, Scratch};
 use bytes::{BufMut, Bytes};
 use kvorum_protocol::DecodeError;
 use std::collections::BTreeMap;
@@ -58,28 +59,52 @@ impl IndexDump {
     }
 }
 
-impl Store {
-    /// The index, expiry and live bytes as they are now. Costs about 30 ns and 16 bytes per key.
-    pub fn dump_index(&self) -> IndexDump {
-        let live = self.reader.live.all();
-        let (slots, expiries) = (self.reader.index.keys() as usize, self.expiry.len());
-        let length = HEADER_BYTES + PAIR_BYTES * (slots + expiries + live.len());
-        let bytes = scratch(length, |out| {
-            for count in [slots, expiries, live.len()] {
-                out.put_u64_le(count as u64);
-            }
-            self.reader.index.for_each_bucket(|bucket| {
-                for slot in bucket {
-                    put_pair(out, slot.order, slot.position.pack());
-                }
-            });
-            let left = length - HEADER_BYTES - PAIR_BYTES * slots;
-            assert_eq!(out.remaining_mut(), left, "the index has as many slots as keys");
-            self.expiry.iter().for_each(|(at_ms, order)| put_pair(out, at_ms, order));
-            live.into_iter().for_each(|(segment, live)| put_pair(out, segment.into(), live));
-        });
+/// A dump in the making. How much of everything there will be is said at once; the pairs follow in the order of the format.
+#[derive(Debug)]
+pub(super) struct DumpWriter {
+    out: Scratch,
+    slots: usize,
+    length: usize,
+}
+
+impl DumpWriter {
+    pub(super) fn new(slots: usize, expiries: usize, segments: usize) -> Self {
+        let length = HEADER_BYTES + PAIR_BYTES * (slots + expiries + segments);
         // As with any other memory: nothing goes on without.
-        IndexDump { bytes: bytes.expect("the system has memory"), slots }
+        let mut out = Scratch::new(length).expect("the system has memory");
+        out.write(|out| [slots, expiries, segments].into_iter().for_each(|count| out.put_u64_le(count as u64)));
+        DumpWriter { out, slots, length }
+    }
+
+    pub(super) fn put(&mut self, pairs: impl IntoIterator<Item = (u64, u64)>) {
+        let before = self.out.written();
+        self.out.write(|out| {
+            for (first, second) in pairs {
+                out.put_u64_le(first);
+                out.put_u64_le(second);
+            }
+        });
+        cost::copied(self.out.written() - before);
+    }
+
+    /// # Panics
+    /// If it was not given as many pairs as it was told of.
+    pub(super) fn finish(self) -> IndexDump {
+        assert_eq!(self.out.written(), self.length, "there are as many pairs as were counted");
+        IndexDump { bytes: self.out.finish(), slots: self.slots }
+    }
+}
+
+impl Store {
+    /// The index, expiry and live bytes as they are now.
+    #[cfg(test)]
+    pub(crate) fn dump_index(&self) -> IndexDump {
+        let live = self.reader.live.all();
+        let mut out = DumpWriter::new(self.reader.index.keys() as usize, self.expiry.len(), live.len());
+        self.reader.index.for_each_bucket(|bucket| out.put(bucket.iter().map(Slot::pair)));
+        out.put(self.expiry.iter());
+        out.put(live.into_iter().map(|(segment, live)| (segment.into(), live)));
+        out.finish()
     }
 
     /// Fills the index, which must be empty, from [`IndexDump::bytes`]. Costs about 30 ns per key; reads no record.
@@ -132,11 +157,6 @@ impl<'a> Parts<'a> {
             left => Err(DecodeError::TrailingBytes(left)),
         }
     }
-}
-
-fn put_pair(out: &mut &mut [u8], first: u64, second: u64) {
-    out.put_u64_le(first);
-    out.put_u64_le(second);
 }
 
 fn numbers(pair: &Pair) -> (u64, u64) {

@@ -23,14 +23,15 @@ impl ExpiryQueue {
         self.len += 1;
     }
 
-    /// The index has stopped pointing at such a record.
-    pub(super) fn remove(&mut self, at_ms: u64, order: u64) {
-        let Entry::Occupied(mut entry) = self.due.entry((at_ms, order)) else { return };
+    /// The index has stopped pointing at such a record. Returns whether it was known.
+    pub(super) fn remove(&mut self, at_ms: u64, order: u64) -> bool {
+        let Entry::Occupied(mut entry) = self.due.entry((at_ms, order)) else { return false };
         self.len -= 1;
         *entry.get_mut() -= 1;
         if *entry.get() == 0 {
             entry.remove();
         }
+        true
     }
 
     /// When the next record expires.
@@ -61,7 +62,16 @@ impl ExpiryQueue {
         self.len as u64 * ENTRY_BYTES
     }
 
+    /// The next `limit` places from a (time, order) on at which records expire, with how many do, and where those after them begin.
+    #[expect(clippy::type_complexity, reason = "what a walk looks at")]
+    pub(super) fn from(&self, from: (u64, u64), limit: usize) -> (Vec<((u64, u64), i64)>, Option<(u64, u64)>) {
+        let mut following = self.due.range(from..).map(|(&entry, &count)| (entry, i64::from(count)));
+        let entries = following.by_ref().take(limit).collect();
+        (entries, following.next().map(|(entry, _)| entry))
+    }
+
     /// All of them as (time, order), the next one to expire first.
+    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
         self.due.iter().flat_map(|(&entry, &count)| std::iter::repeat_n(entry, count as usize))
     }

@@ -35,6 +35,13 @@ pub(super) struct Slot {
     pub(super) position: Position,
 }
 
+impl Slot {
+    /// As two numbers, in the same order as slots.
+    pub(super) fn pair(&self) -> (u64, u64) {
+        (self.order, self.position.pack())
+    }
+}
+
 /// How many of so many things in a row, whose orders ascend within `range`, are of lower orders than that one. Hashes are spread evenly,
 /// so one that is a third of the way through the range is about there among them: the search begins at that one and goes on one
 /// by one, a few steps in most cases. Where they are not it ends as a binary search.
@@ -404,7 +411,8 @@ impl Index {
         self.keys.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Hands out all slots in order, bucket by bucket. Costs some nanoseconds per slot.
+    /// Hands out all slots in order, bucket by bucket.
+    #[cfg(test)]
     pub(super) fn for_each_bucket(&self, mut visit: impl FnMut(&[Slot])) {
         let mut slots = Vec::new();
         for bucket in &self.buckets {

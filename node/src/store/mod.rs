@@ -5,6 +5,7 @@
 //! [`StoreReader`].
 
 mod base;
+mod capture;
 mod dump;
 mod expiry;
 mod fate;
@@ -20,6 +21,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
+pub use capture::{CaptureId, CaptureSlice, Captured};
 pub use dump::IndexDump;
 pub use fate::Fate;
 pub use reader::{Located, PREFETCH_KEYS, StoreReader, prefetch_keys};
@@ -33,6 +35,7 @@ use crate::log::operations::{Operations, OperationsError, Record, Remembered};
 use crate::log::{LogView, Position};
 use crate::replica::Committed;
 use crate::seeded::{Bug, planted};
+use capture::Captures;
 use expiry::ExpiryQueue;
 use index::Index;
 use kvorum_protocol::peer::RaftEntryKind;
@@ -67,6 +70,7 @@ pub struct Store {
     reader: Arc<StoreReader>,
     sessions: SessionTable,
     expiry: ExpiryQueue,
+    captures: Captures,
     version: Version,
     applied: LogIndex,
     log_time_ms: u64,
@@ -86,6 +90,7 @@ impl Store {
             reader: Arc::new(StoreReader::new(Index::new(bits), log)),
             sessions: SessionTable::default(),
             expiry: ExpiryQueue::default(),
+            captures: Captures::default(),
             version: Version(0),
             applied: LogIndex(0),
             log_time_ms: 0,
@@ -220,12 +225,18 @@ impl Store {
     /// # Errors
     /// If there is no record at `new`; nothing is changed then.
     pub fn relocate(&mut self, order: u64, old: Position, new: Position) -> Result<bool, ReadError> {
-        self.reader.relocate(order, old, new)
+        let moved = self.reader.relocate(order, old, new)?;
+        if moved {
+            self.captures.note_slot(order, Some(old), Some(new));
+        }
+        Ok(moved)
     }
 
     /// Forgets every client; for a seeded bug only.
     pub(crate) fn forget_sessions(&mut self) {
-        self.sessions = SessionTable::new(self.sessions.limits());
+        if self.captures.is_idle() {
+            self.sessions = SessionTable::new(self.sessions.limits());
+        }
     }
 
     /// How much is remembered of clients' writes, from now on. All replicas of a shard must agree, and keep to it.
@@ -293,7 +304,7 @@ impl Store {
         let old = self.reader.place_of(order, record.key)?;
         if record.tombstone {
             if let Some(old) = old {
-                self.reader.remove(order, old);
+                self.remove(order, old);
                 self.expires_no_more(order, old);
             }
             return Ok(());
@@ -305,11 +316,20 @@ impl Store {
     /// Points the record's key at it, in place of `old`.
     fn point_at(&mut self, order: u64, old: Option<Place>, record: &Record<'_>, position: Position) {
         self.reader.put(order, old, record, position);
+        self.captures.note_slot(order, old.map(|old| old.position), Some(position));
         if let Some(old) = old {
             self.expires_no_more(order, old);
         }
         if let Some(at_ms) = record.expires_at_ms.filter(|_| !record.tombstone) {
             self.expiry.insert(at_ms, order);
+            self.captures.note_expiry(at_ms, order, 1);
+        }
+    }
+
+    /// Removes the slot that points at `place`, if there is one.
+    fn remove(&mut self, order: u64, place: Place) {
+        if self.reader.remove(order, place) {
+            self.captures.note_slot(order, Some(place.position), None);
         }
     }
 
@@ -318,8 +338,9 @@ impl Store {
         if let Some(at_ms) = old.expires_at_ms
             && !planted(Bug::OverwrittenRecordExpires)
             && !planted(Bug::ExpiryOfOverwrittenKept)
+            && self.expiry.remove(at_ms, order)
         {
-            self.expiry.remove(at_ms, order);
+            self.captures.note_expiry(at_ms, order, -1);
         }
     }
 
@@ -329,7 +350,8 @@ impl Store {
         while taken < limit
             && let Some((at_ms, order, count)) = self.expiry.pop_due(self.log_time_ms)
         {
-            self.reader.remove_expired(order, at_ms);
+            self.captures.note_expiry(at_ms, order, -i64::from(count));
+            self.reader.remove_expired(order, at_ms, |removed| self.captures.note_slot(order, Some(removed), None));
             taken += count as usize;
         }
         self.reader.set_expiry_bytes(self.expiry.bytes());

@@ -4,6 +4,7 @@ use super::index::{Index, PREFETCH_STEPS};
 use super::key_order::order_of;
 use super::live::LiveBytes;
 use super::stored::{Found, Place, ReadError, Stored, StoredRecord, stored_header};
+use crate::cost;
 use crate::log::operations::{IndexSecret, Record};
 use crate::log::{LogView, Position, Segment};
 use crate::prefetch::prefetch_bytes;
@@ -122,6 +123,7 @@ impl StoreReader {
 
     /// Where a key stands in the order of the index. Costs some ten nanoseconds.
     pub fn order(&self, key: &[u8]) -> u64 {
+        cost::keyed(key.len());
         let none = IndexSecret::default();
         self.index.order(order_of(self.secret.get().unwrap_or(&none), key))
     }
@@ -275,14 +277,17 @@ impl StoreReader {
         order: u64,
         mut read: impl FnMut(Position) -> Result<Option<T>, ReadError>,
     ) -> Result<Option<T>, ReadError> {
-        let mut failure = None;
+        let (mut failure, mut records) = (None, 0);
         let found = self.index.find(order, |position| {
+            records += 1;
             read(position).unwrap_or_else(|error| {
                 // What is missing is worth another look-up, whatever is wrong with another key of this place.
                 failure = failure.filter(|before| matches!(before, ReadError::Missing(..))).or(Some(error));
                 None
             })
         });
+        // One that is not there costs a search as well.
+        cost::records(records.max(1));
         match (found, failure) {
             (Some(found), _) => Ok(Some(found)),
             (None, Some(error)) => Err(error),
@@ -345,17 +350,20 @@ impl StoreReader {
         segment.read(position.offset, bytes).into_iter().for_each(prefetch_bytes);
     }
 
-    /// Removes the slot that points at `place`, if there is one.
-    pub(super) fn remove(&self, order: u64, place: Place) {
-        if self.index.remove(order, place.position) {
+    /// Removes the slot that points at `place`, if there is one. Returns whether there was.
+    pub(super) fn remove(&self, order: u64, place: Place) -> bool {
+        let was_there = self.index.remove(order, place.position);
+        if was_there {
             self.live.take(place.position.segment, place.bytes);
         }
+        was_there
     }
 
-    /// Removes the keys at this place in the order whose records expire at `at_ms`. Log time has come that far. Reads no value,
-    /// as [`StoreReader::find`].
-    pub(super) fn remove_expired(&self, order: u64, at_ms: u64) {
+    /// Removes the keys at this place in the order whose records expire at `at_ms`, and says where those were. Log time has come that
+    /// far. Reads no value, as [`StoreReader::find`].
+    pub(super) fn remove_expired(&self, order: u64, at_ms: u64, mut removed: impl FnMut(Position)) {
         for slot in self.index.slots_at(order) {
+            cost::records(1);
             let due = self.read_at(slot.position, |stored| {
                 let expired = stored.head.expires_at_ms == Some(at_ms) || planted(Bug::OverwrittenRecordExpires);
                 Ok(expired.then(|| stored.place()))
@@ -365,6 +373,7 @@ impl StoreReader {
                 && self.index.remove_at(slot)
             {
                 self.live.take(place.position.segment, place.bytes);
+                removed(place.position);
             }
         }
     }
@@ -372,6 +381,7 @@ impl StoreReader {
     /// Points the key that is at `old` at `new`, where the same record lies: whoever has put it there has verified it, and
     /// here its header is looked at only. Returns whether there was such a key.
     pub(super) fn relocate(&self, order: u64, old: Position, new: Position) -> Result<bool, ReadError> {
+        cost::records(1);
         let segment = self.segment_of(new)?;
         let bytes = stored_header(&segment, new)?.record_bytes() as u64;
         let moved = self.index.relocate(order, old, new);

@@ -64,7 +64,7 @@ impl Store {
     /// All records have been scanned: takes tombstones, and what has expired, out of the index.
     pub fn finish_scan(&mut self) {
         for ScannedTombstone { order, place } in std::mem::take(&mut self.scanned_tombstones) {
-            self.reader.remove(order, place);
+            self.remove(order, place);
         }
         self.drop_expired(usize::MAX);
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 /// Answers by number. Numbers come almost in order and go from the front, which costs a few nanoseconds; one that comes out
 /// of order moves those behind it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Replies {
     /// Each number is higher than the one before.
     replies: VecDeque<(u64, Remembered)>,

@@ -3,6 +3,7 @@
 use super::index::Slot;
 use super::reader::{LOOK_UPS_MAX, StoreReader};
 use super::stored::{ReadError, Stored, StoredRecord};
+use crate::cost;
 use crate::log::operations::Head;
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
@@ -112,6 +113,7 @@ impl StoreReader {
         loop {
             tie.clear();
             let result = slots.iter().try_for_each(|slot| {
+                cost::records(1);
                 let segment = self.segment_of(slot.position)?;
                 let stored = Stored::at(&segment, slot.position)?;
                 looked_at += LOOK_UP_BYTES + stored.head_bytes();

@@ -8,10 +8,12 @@
 //! A write of an unknown client with a higher number can't have taken effect in a dropped session. One with a lower number
 //! may have, and is not applied; its client sends it again under a higher number. No time enters into that.
 
+mod capture;
+
 use super::replies::Replies;
+use crate::limits::{NODE_SESSION_BYTES_MAX, SHARD_SESSION_BYTES_MAX, SHARD_SESSION_BYTES_MIN};
 use crate::log::operations::{RECORDS_MAX, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
-use bytes::BufMut;
 use hashlink::LinkedHashMap;
 use hashlink::linked_hash_map::Entry;
 use kvorum_protocol::codec::{Reader, Writer};
@@ -21,9 +23,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// Most answers remembered per client and shard. A client must not have more unanswered writes than this.
 const REPLIES_PER_SESSION_MAX: usize = 4096;
-/// Most bytes of remembered answers per client and shard, as [`Remembered::bytes`] counts them; the newest is kept
-/// whatever its size. Only clients that ask for large previous values meet it.
-const REPLY_BYTES_PER_SESSION_MAX: usize = 16 * 1024 * 1024;
+/// One client's answers take this part of a shard's bytes at most, or what [`REPLIES_PER_SESSION_MAX`] plain ones take if that is more. The
+/// newest is kept whatever its size, if the shard's bytes allow it. Only clients that ask for large previous values meet it.
+const SHARE_OF_ONE_CLIENT: usize = 8;
+/// What a session counts besides its answers: about what it takes in memory.
+const SESSION_OVERHEAD_BYTES: usize = 256;
 /// Most sessions of one shard.
 const SESSIONS_MAX: usize = 65_536;
 /// A session that was not used for this long, on the table's clock, may go.
@@ -33,6 +37,8 @@ const IDLE_MS_MAX: u64 = 60 * 60 * 1000;
 const CLOCK_STEP_MS_MAX: u64 = 60 * 1000;
 /// Most sessions dropped for age by one applied write.
 const EXPIRED_PER_WRITE_MAX: usize = 4;
+/// Bytes of an encoded table without sessions.
+const TABLE_HEAD_BYTES: usize = 8 + 8 + 8 + 12 + 4;
 /// Fewest bytes of an encoded session, one without answers.
 const SESSION_BYTES_MIN: usize = 16 + 12 + 8 + 8 + 4;
 /// Fewest bytes of an encoded answer, with its number.
@@ -53,15 +59,44 @@ pub fn sequence_max(log_time_ms: u64) -> u64 {
 pub struct SessionLimits {
     /// Most sessions; past it the least recently used goes.
     pub sessions: usize,
-    /// Most bytes of remembered answers, as [`Remembered::bytes`] counts them; past it the least recently used session goes.
-    pub reply_bytes: usize,
+    /// Most bytes of sessions and their answers, as [`Remembered::bytes`] counts those; past it the least recently used session goes,
+    /// in the end the very one that was written: what is not remembered is not applied again either.
+    pub bytes: usize,
+}
+
+impl SessionLimits {
+    /// The limits of each shard of a cluster that has so many: a share of what a node may remember in all.
+    ///
+    /// A limit is part of the replicated state machine, for replicas that dropped different sessions would not be the same. So
+    /// it must not depend on what a node has open, nor on its configuration. The number of a cluster's shards is the same everywhere, in every
+    /// ring map, and never changes. A node holds each shard once at most, so it stays within its bytes.
+    pub const fn of_shards(shards: usize) -> Self {
+        let share = NODE_SESSION_BYTES_MAX / if shards == 0 { 1 } else { shards };
+        let bytes = if share > SHARD_SESSION_BYTES_MIN { share } else { SHARD_SESSION_BYTES_MIN };
+        SessionLimits {
+            sessions: SESSIONS_MAX,
+            bytes: if bytes < SHARD_SESSION_BYTES_MAX { bytes } else { SHARD_SESSION_BYTES_MAX },
+        }
+    }
+
+    /// Most bytes of one client's answers.
+    fn of_one_client(&self) -> usize {
+        const PLAIN: usize = REPLIES_PER_SESSION_MAX * Remembered::OVERHEAD_BYTES;
+        (self.bytes / SHARE_OF_ONE_CLIENT).max(PLAIN)
+    }
 }
 
 impl Default for SessionLimits {
+    /// Those of a cluster of few shards.
     fn default() -> Self {
-        SessionLimits { sessions: SESSIONS_MAX, reply_bytes: 128 * 1024 * 1024 }
+        SessionLimits::of_shards(1)
     }
 }
+
+const _: () = assert!(
+    SHARD_SESSION_BYTES_MIN >= SESSION_OVERHEAD_BYTES + (REPLIES_PER_SESSION_MAX + 1) * Remembered::OVERHEAD_BYTES,
+    "a client that has sent as much as it may is remembered, however small the share"
+);
 
 /// What is known of a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,7 +112,7 @@ pub enum Known {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Session {
     /// The entry, and the number of the use there.
     last_use: (LogIndex, u32),
@@ -91,13 +126,8 @@ struct Session {
 
 impl Session {
     /// See [`SessionTable::encode`].
-    fn encode(&self, client: ClientId, out: &mut Vec<u8>) {
-        out.uuid(client.0);
-        out.put_u64_le(self.last_use.0.0);
-        out.put_u32_le(self.last_use.1);
-        out.put_u64_le(self.last_use_ms);
-        out.put_u64_le(self.floor);
-        out.count(self.replies.len());
+    fn encode(&self, client: ClientId, out: &mut impl Writer) {
+        self.encode_head(client, out);
         for (sequence, reply) in self.replies.iter() {
             out.put_u64_le(*sequence);
             reply.encode(out);
@@ -144,9 +174,8 @@ impl Session {
         }
     }
 
-    fn is_over_its_limits(&self) -> bool {
-        self.replies.len() > REPLIES_PER_SESSION_MAX
-            || (self.bytes > REPLY_BYTES_PER_SESSION_MAX && self.replies.len() > 1)
+    fn is_over(&self, bytes_max: usize) -> bool {
+        self.replies.len() > REPLIES_PER_SESSION_MAX || (self.bytes > bytes_max && self.replies.len() > 1)
     }
 }
 
@@ -163,8 +192,10 @@ pub struct SessionTable {
     clock_ms: u64,
     /// The log time of the last write.
     log_time_ms: u64,
-    /// Of all remembered answers.
+    /// Of all sessions and remembered answers.
     bytes: usize,
+    /// See [`capture`].
+    captures: Vec<capture::Capture>,
 }
 
 impl SessionTable {
@@ -230,16 +261,21 @@ impl SessionTable {
     ///   floor u64
     ///   count u32, then per answer, in the order of their numbers: sequence u64, kind u8, as in an operation entry
     /// ```
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut impl Writer) {
+        self.encode_head(out);
+        for (client, session) in &self.sessions {
+            session.encode(*client, out);
+        }
+    }
+
+    /// All but the sessions.
+    fn encode_head(&self, out: &mut impl Writer) {
         out.put_u64_le(self.clock_ms);
         out.put_u64_le(self.log_time_ms);
         out.put_u64_le(self.dropped);
         out.put_u64_le(self.uses_of_entry.0.0);
         out.put_u32_le(self.uses_of_entry.1);
         out.count(self.sessions.len());
-        for (client, session) in &self.sessions {
-            session.encode(*client, out);
-        }
     }
 
     /// Reads what [`SessionTable::encode`] wrote. The bytes may have come from another node: whatever would break a
@@ -264,7 +300,7 @@ impl SessionTable {
             let follows = table.sessions.back().is_none_or(|(_, before)| before.last_use < last_use);
             check(follows && last_use <= table.uses_of_entry, "last use of a session", last_use.0.0)?;
             check(session.last_use_ms <= table.clock_ms, "time of a session", session.last_use_ms)?;
-            table.bytes += session.bytes;
+            table.bytes += SESSION_OVERHEAD_BYTES + session.bytes;
             let twice = table.sessions.insert(client, session).is_some();
             check(!twice, "client with two sessions", last_use.0.0)?;
         }
@@ -274,6 +310,11 @@ impl SessionTable {
     /// The last entry of which anything is remembered.
     pub(super) fn last_entry(&self) -> LogIndex {
         self.uses_of_entry.0
+    }
+
+    /// What it counts as: no more than its limit.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many clients are remembered.
@@ -293,6 +334,8 @@ impl SessionTable {
         self.log_time_ms = self.log_time_ms.max(log_time_ms);
         let now_ms = self.clock_ms;
         let use_number = self.next_use(index);
+        let bytes_max = self.limits.of_one_client();
+        self.put_aside(record.client);
         let session = match self.sessions.entry(record.client) {
             Entry::Occupied(mut entry) => {
                 entry.to_back();
@@ -301,6 +344,7 @@ impl SessionTable {
             // Its client may have had a session that was dropped, even by this very entry.
             Entry::Vacant(entry) => {
                 let floor = if self.dropped == 0 { 0 } else { self.dropped.saturating_add(1) };
+                self.bytes += SESSION_OVERHEAD_BYTES;
                 entry.insert(Session { floor, ..Session::default() })
             }
         };
@@ -309,7 +353,7 @@ impl SessionTable {
         let bytes_before = session.bytes;
         session.insert(record.sequence, record.reply);
         session.raise_floor(record.first_unanswered);
-        while session.is_over_its_limits() {
+        while session.is_over(bytes_max) {
             let oldest = session.replies.oldest().expect("it holds more than one");
             session.raise_floor(oldest + 1);
         }
@@ -338,15 +382,19 @@ impl SessionTable {
     /// Drops sessions until the table is within its bytes. What one write adds is what it drops, but for the size of a
     /// session.
     fn drop_heavy(&mut self) {
-        while self.bytes > self.limits.reply_bytes && self.sessions.len() > 1 {
+        while self.bytes > self.limits.bytes && !self.sessions.is_empty() {
             self.drop_oldest();
         }
     }
 
     fn drop_oldest(&mut self) {
+        if let Some((client, _)) = self.sessions.front() {
+            let client = *client;
+            self.put_aside(client);
+        }
         let Some((_, session)) = self.sessions.pop_front() else { return };
         self.dropped = self.dropped.max(session.highest());
-        self.bytes -= session.bytes;
+        self.bytes -= SESSION_OVERHEAD_BYTES + session.bytes;
     }
 }
 
@@ -607,7 +655,7 @@ mod tests {
         fn no_write_takes_effect_twice(
             copies in proptest::collection::vec((1..7_u128, 1..12_u64, 0..3_u64), 1..200),
         ) {
-            let mut table = SessionTable::new(SessionLimits { sessions: 2, reply_bytes: 500 });
+            let mut table = SessionTable::new(SessionLimits { sessions: 2, bytes: 1_100 });
             let mut applied = std::collections::BTreeSet::new();
             for (index, entry) in (1..).zip(copies.chunks(3)) {
                 // A leader decides about all writes of an entry before the first of them counts.
@@ -623,29 +671,35 @@ mod tests {
         }
     }
 
+    fn large(number: u128, sequence: u64, value_bytes: usize) -> SessionRecord {
+        let result = WriteResult {
+            status: WriteStatus::Applied,
+            version: Version(sequence),
+            ack: Ack::Committed,
+            durability: Durability::Fsync,
+            number: None,
+            previous: Some(Entry { value: vec![0; value_bytes].into(), version: Version(1), expires_at_ms: None }),
+        };
+        SessionRecord { reply: Remembered::Write(Box::new(result)), ..write(number, sequence, 1) }
+    }
+
+    fn assert_counted(table: &SessionTable) {
+        let counted: usize = table.sessions.values().map(|session| SESSION_OVERHEAD_BYTES + session.bytes).sum();
+        assert_eq!(table.bytes, counted);
+        assert!(table.bytes <= table.limits.bytes, "{} of {}", table.bytes, table.limits.bytes);
+        let head = encoded(table).len();
+        assert!(head <= table.encoded_bytes_max(), "{head} bytes, and room for {}", table.encoded_bytes_max());
+    }
+
     #[test]
     fn large_answers_are_bounded_by_their_bytes() {
-        const VALUE_BYTES: usize = 1024 * 1024;
-        let large = |number, sequence| {
-            let value = bytes::Bytes::from(vec![0; VALUE_BYTES]);
-            let result = WriteResult {
-                status: WriteStatus::Applied,
-                version: Version(sequence),
-                ack: Ack::Committed,
-                durability: Durability::Fsync,
-                number: None,
-                previous: Some(Entry { value, version: Version(1), expires_at_ms: None }),
-            };
-            SessionRecord { reply: Remembered::Write(Box::new(result)), ..write(number, sequence, 1) }
-        };
-        let mut table = SessionTable::default();
+        const VALUE_BYTES: usize = 64 * 1024;
+        let mut table = SessionTable::new(SessionLimits::of_shards(64));
         for number in 1..=20 {
             for sequence in 1..=20 {
                 let sequence = number as u64 * 100 + sequence;
-                table.remember(large(number, sequence), LogIndex(sequence), 0);
-                let counted: usize = table.sessions.values().map(|session| session.bytes).sum();
-                assert_eq!(table.bytes, counted);
-                assert!(table.bytes <= table.limits.reply_bytes + REPLY_BYTES_PER_SESSION_MAX);
+                table.remember(large(number, sequence, VALUE_BYTES), LogIndex(sequence), 0);
+                assert_counted(&table);
             }
         }
         assert!(matches!(table.look_up(client(20), 2020), Known::Answered(_)));
@@ -653,5 +707,42 @@ mod tests {
         assert!(matches!(table.look_up(client(1), 120), Known::Forgotten { .. }), "over the shard's");
         table.remember(write(20, 2021, 2021), LogIndex(5000), 0);
         assert_eq!(table.sessions[&client(20)].bytes, Remembered::Applied(Version(1)).bytes());
+    }
+
+    #[test]
+    fn shards_share_what_a_node_may_remember() {
+        for (shards, bytes) in
+            [(1, SHARD_SESSION_BYTES_MAX), (64, NODE_SESSION_BYTES_MAX / 64), (4_096, SHARD_SESSION_BYTES_MIN)]
+        {
+            let limits = SessionLimits::of_shards(shards);
+            assert_eq!(limits.bytes, bytes, "{shards} shards");
+            assert!(limits.bytes * shards <= NODE_SESSION_BYTES_MAX.max(shards * SHARD_SESSION_BYTES_MIN));
+            assert!(limits.of_one_client() < limits.bytes);
+        }
+    }
+
+    /// The least share, and more clients and answers than fit: sessions count although what they remember is little.
+    #[test]
+    fn a_table_keeps_to_its_share() {
+        let mut table = SessionTable::new(SessionLimits::of_shards(4_096));
+        for number in 1..=10_000 {
+            table.remember(write(number, number as u64, 1), LogIndex(number as u64), 0);
+        }
+        assert_counted(&table);
+        assert!((2_900..3_000).contains(&table.len()), "{} clients", table.len());
+        // As many as a client may have under way are remembered, all of them.
+        for sequence in 1..=REPLIES_PER_SESSION_MAX as u64 {
+            table.remember(write(20_000, 10_000 + sequence, 1), LogIndex(20_000 + sequence), 0);
+        }
+        assert_counted(&table);
+        assert!(matches!(table.look_up(client(20_000), 10_001), Known::Answered(_)));
+        // One answer that is more than the share is not remembered, and its write not applied again either.
+        table.remember(large(7, 50_000, 2 * SHARD_SESSION_BYTES_MIN), LogIndex(30_000), 0);
+        assert_counted(&table);
+        assert!(table.is_empty());
+        assert_eq!(table.look_up(client(7), 50_000), Known::Forgotten { floor: 50_001 });
+        assert_eq!(table.look_up(client(7), 50_001), Known::New);
+        let restored = decoded(&encoded(&table)).unwrap();
+        assert_eq!(encoded(&restored), encoded(&table));
     }
 }

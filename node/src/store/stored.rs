@@ -1,5 +1,6 @@
 //! A record where it lies in the log: its head, which says all but the value, and the value, read when it is needed.
 
+use crate::cost;
 use crate::log::operations::{Head, OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader, verify_value};
 use crate::log::{Damage, LogError, Position, Segment};
 use bytes::Bytes;
@@ -132,6 +133,7 @@ impl StoredRecord {
         let bytes = self.segment.read(value_at, length).ok_or(ReadError::Missing(segment, offset))?;
         verify_value(crc, bytes).map_err(|reason| ReadError::Damaged { position: self.position, reason })?;
         let value = if bytes.len() < COPIED_VALUE_BYTES {
+            cost::copied(bytes.len());
             Bytes::copy_from_slice(bytes)
         } else {
             Bytes::from_owner(SegmentSlice { segment: Arc::clone(&self.segment), offset: value_at, length })
@@ -213,6 +215,7 @@ impl<'a> Stored<'a> {
     /// The record with a copy of its value.
     pub(super) fn entry(&self) -> Result<Entry, ReadError> {
         let value = Bytes::copy_from_slice(self.value()?);
+        cost::copied(value.len());
         Ok(Entry { value, version: self.head.version, expires_at_ms: self.head.expires_at_ms })
     }
 

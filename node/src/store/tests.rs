@@ -1,5 +1,7 @@
 //! A store over a real log in small segments: what is written, compacted, put away and rebuilt stays the same.
 
+mod captures;
+
 use super::*;
 use crate::log::disk::memory::MemoryDisk;
 use crate::log::operations::{IndexSecret, OperationsBuilder, RECORD_HEADER_BYTES, SessionRecord};

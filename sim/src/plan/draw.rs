@@ -75,7 +75,7 @@ fn options(random: &mut ChaCha8Rng) -> Options {
         queue_requests_max: sometimes(random, &[4, 16, 64]),
         queue_bytes_max: sometimes(random, &[4_096, 16_384, 65_536]),
         sessions_max: sometimes(random, &[1, 2, 4]),
-        session_bytes_max: sometimes(random, &[500, 2_000]),
+        session_bytes_max: sometimes(random, &[1_500, 4_000]),
         late_copies_permille: sometimes(random, &[5, 20, 50]),
         order_bits: sometimes(random, &[1, 2, 4]),
     }

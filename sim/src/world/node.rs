@@ -30,7 +30,7 @@ use kvorum_node::shard::host::{ShardArguments, ShardHost, ShardOutlet as _, Turn
 use kvorum_node::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardCommand, Waker};
 use kvorum_node::shard::upkeep::{Done, DumpPermits, Job, Slice, Upkeep, UpkeepOptions};
 use kvorum_node::shard::{EntryLimits, ORDER_BITS, Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
-use kvorum_node::store::SessionLimits;
+use kvorum_node::store::{CaptureSlice, SessionLimits};
 use kvorum_node::supervisor::{Decision, RestartPolicy};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
@@ -62,7 +62,7 @@ pub(super) const UPKEEP: UpkeepOptions = UpkeepOptions {
     round_bytes_max: 256 << 10,
     retain_bytes: 8 << 10,
     // So that entries are applied, and processes die, between any two slices.
-    slice: Slice { relocations: 3 },
+    slice: Slice { relocations: 3, capture: CaptureSlice { pairs: 5, session_bytes: 150 } },
 };
 
 /// A job of a shard's upkeep, and whom to tell of its end.
@@ -443,7 +443,7 @@ fn session_limits(options: &Options) -> SessionLimits {
     let production = SessionLimits::default();
     SessionLimits {
         sessions: or(options.sessions_max, production.sessions),
-        reply_bytes: or(options.session_bytes_max, production.reply_bytes),
+        bytes: or(options.session_bytes_max, production.bytes),
     }
 }
 

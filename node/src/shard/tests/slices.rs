@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::shard::upkeep::{Done, Job, Keeper, Slice, UpkeepOptions};
+use crate::store::{CaptureSlice, Known};
 
 const KEYS: usize = 60;
 
@@ -26,7 +27,7 @@ fn half_garbage() -> (Group, BTreeMap<usize, String>) {
 }
 
 fn keeper() -> Keeper {
-    let slice = Slice { relocations: 2 };
+    let slice = Slice { relocations: 2, ..Slice::default() };
     let eager =
         UpkeepOptions { garbage_bytes_min: 1, garbage_percent: 1, retain_bytes: 0, slice, ..Default::default() };
     Keeper::new(eager, Arc::default())
@@ -94,4 +95,57 @@ fn a_replica_that_ends_between_two_slices_comes_back_as_it_was() {
     group.await_leader(&[0, 1, 2]);
     group.advance(10 * TICK_MS);
     assert_reads(&mut group, &expected);
+}
+
+#[test]
+fn a_checkpoint_is_captured_in_slices_between_which_keys_are_written_and_removed() {
+    let mut group = Group::led();
+    let mut expected = BTreeMap::new();
+    for key in 0..KEYS {
+        let value = format!("{key} {}", "x".repeat(500));
+        group.written(0, &name(key), put(&value));
+        expected.insert(key, Some(value));
+    }
+    group.advance(3 * TICK_MS);
+    let capture = CaptureSlice { pairs: 4, session_bytes: 256 };
+    let slice = Slice { capture, ..Slice::default() };
+    let options = UpkeepOptions { checkpoint_bytes: 1, garbage_bytes_min: u64::MAX, slice, ..Default::default() };
+    let (mut keeper, now) = (Keeper::new(options, Arc::default()), group.now.monotonic);
+    let base = group.shard(0).store().applied();
+    let mut job = keeper.handle_tick(group.shard(0), now);
+    let mut slices = 1;
+    while job.is_none() {
+        assert!(keeper.is_at_work());
+        assert!(keeper.handle_tick(group.shard(0), now).is_none(), "one thing at a time");
+        let key = slices * 7 % (KEYS + 10);
+        let value = (slices % 3 > 0).then(|| format!("{key} again"));
+        match &value {
+            Some(value) => group.written(0, &name(key), put(value)),
+            None => group.written(0, &name(key), Action::Delete),
+        };
+        expected.insert(key, value);
+        job = keeper.go_on(group.shard(0), now).unwrap();
+        slices += 1;
+    }
+    assert!(slices >= KEYS / 4, "{slices} slices of four keys each");
+    for kind in ["Write", "Remove"] {
+        let due = job.take().unwrap();
+        assert_eq!(format!("{due:?}"), kind);
+        job = run(&mut group, &mut keeper, due);
+    }
+    assert!(job.is_none() && keeper.is_resting());
+    assert_eq!(group.shard(0).log().base().map(|base| base.index), Some(base), "what was applied when it began");
+    assert!(group.shard(0).log().grown() > 0, "what came since is for the next one");
+
+    group.kill(0);
+    group.restart(0);
+    assert_eq!(group.shard(0).restored(), Restored::Hint);
+    group.await_leader(&[0, 1, 2]);
+    group.advance(10 * TICK_MS);
+    for (key, value) in &expected {
+        assert_eq!(&group.value(0, &name(*key)), value, "k{key}");
+    }
+    let digests: Vec<u64> = (0..3).map(|position| group.shard(position).store().digest().unwrap()).collect();
+    assert!(digests[0] == digests[1] && digests[0] == digests[2], "sessions included");
+    assert!(matches!(group.shard(0).store().sessions().look_up(client(), 1), Known::Answered(_)));
 }

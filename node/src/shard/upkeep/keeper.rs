@@ -5,7 +5,9 @@ use super::{Done, Job, Leash, Plan, UpkeepOptions, Usage, Work, decide};
 use crate::clock::Nanos;
 use crate::log::{Checkpoint, Compacted, LogError, SegmentUse};
 use crate::seeded::{Bug, planted};
+use crate::shard::checkpoint::Capture;
 use crate::shard::{Shard, ShardError};
+use crate::store::CaptureSlice;
 use kvorum_protocol::LogIndex;
 use std::sync::Arc;
 use tracing::{debug, info, warn};
@@ -49,6 +51,8 @@ enum State {
     Compacting,
     /// The index is being pointed at the copies, slice by slice: those before that number are done.
     TakingOver(Compacted, usize),
+    /// The state is being written down, slice by slice, for a checkpoint that names what was compacted, if anything was.
+    Capturing(Capture, Option<Compacted>, DumpPermit),
     /// The index points into what was compacted; a checkpoint must name it. There was no room for one, on the disk or in memory.
     Unnamed(Compacted),
     Writing(Arc<Checkpoint>, Option<Compacted>, DumpPermit),
@@ -81,7 +85,7 @@ impl Keeper {
     }
 
     /// What is due, if anything is.
-    pub(in crate::shard) fn handle_tick(&mut self, shard: &Shard, now: Nanos) -> Option<Job> {
+    pub(in crate::shard) fn handle_tick(&mut self, shard: &mut Shard, now: Nanos) -> Option<Job> {
         if now < self.look_at {
             return None;
         }
@@ -94,14 +98,14 @@ impl Keeper {
                 self.look_at = now.after_ms(FULL_RETRY_MS);
                 self.write(shard, now, Some(compacted))
             }
-            busy @ (State::Compacting | State::TakingOver(..) | State::Writing(..) | State::Removing(_)) => {
+            busy => {
                 self.state = busy;
                 None
             }
         }
     }
 
-    fn look(&mut self, shard: &Shard, now: Nanos) -> Option<Job> {
+    fn look(&mut self, shard: &mut Shard, now: Nanos) -> Option<Job> {
         self.in_use = if shard.disk_is_full() { self.options.on_a_full_disk() } else { self.options };
         let (log, reader) = (shard.log(), shard.reader());
         let keep_from = self.keep_from(shard);
@@ -126,26 +130,63 @@ impl Keeper {
         shard.log().retained_from(self.in_use.retain_bytes).min(LogIndex(applied.0 + 1))
     }
 
-    /// A checkpoint of the state as it is now.
-    pub(in crate::shard) fn checkpoint(&self, shard: &Shard, compacted: Option<&Compacted>) -> Option<Checkpoint> {
-        let (base, index) = shard.capture()?;
-        Some(shard.log().prepare_checkpoint(base, self.keep_from(shard), compacted, index.bytes().clone()))
+    /// A checkpoint of the state as it is now, captured in one go: for a replica that does nothing else any more.
+    pub(in crate::shard) fn checkpoint(&self, shard: &mut Shard) -> Option<Checkpoint> {
+        let capture = shard.begin_capture()?;
+        self.go_on_capture(shard, &capture, None, CaptureSlice::WHOLE)
     }
 
-    fn write(&mut self, shard: &Shard, now: Nanos, compacted: Option<Compacted>) -> Option<Job> {
+    /// Writes more of the state down. Returns the checkpoint once that is whole.
+    ///
+    /// Its base is the entry at which the capture began. What consensus needs behind it stays in the log: only what lies before the base is
+    /// retired. Segments that were sealed since the capture began are of the log, too.
+    fn go_on_capture(
+        &self,
+        shard: &mut Shard,
+        capture: &Capture,
+        compacted: Option<&Compacted>,
+        slice: CaptureSlice,
+    ) -> Option<Checkpoint> {
+        let (base, index) = shard.go_on_capture(capture, slice)?;
+        let keep_from = self.keep_from(shard);
+        let checkpoint = shard.log().prepare_checkpoint(base, keep_from, compacted, index.bytes().clone());
+        Some(checkpoint.of_growth(capture.grown()))
+    }
+
+    /// Begins a checkpoint of the state as it is now.
+    fn write(&mut self, shard: &mut Shard, now: Nanos, compacted: Option<Compacted>) -> Option<Job> {
         let Some(permit) = self.permits.take() else {
             self.look_at = now.after_ms(BUSY_RETRY_MS);
             self.state = compacted.map_or(State::Resting, State::Unnamed);
             return None;
         };
-        let checkpoint = Arc::new(self.checkpoint(shard, compacted.as_ref())?);
-        self.state = State::Writing(Arc::clone(&checkpoint), compacted, permit);
-        Some(self.job(Work::Write(checkpoint)))
+        let capture = shard.begin_capture()?;
+        self.go_on_writing(shard, capture, compacted, permit)
+    }
+
+    fn go_on_writing(
+        &mut self,
+        shard: &mut Shard,
+        capture: Capture,
+        compacted: Option<Compacted>,
+        permit: DumpPermit,
+    ) -> Option<Job> {
+        match self.go_on_capture(shard, &capture, compacted.as_ref(), self.options.slice.capture) {
+            Some(checkpoint) => {
+                let checkpoint = Arc::new(checkpoint);
+                self.state = State::Writing(Arc::clone(&checkpoint), compacted, permit);
+                Some(self.job(Work::Write(checkpoint)))
+            }
+            None => {
+                self.state = State::Capturing(capture, compacted, permit);
+                None
+            }
+        }
     }
 
     /// Whether this replica's own turns have something to do: [`Keeper::go_on`].
     pub(in crate::shard) fn is_at_work(&self) -> bool {
-        matches!(self.state, State::TakingOver(..))
+        matches!(self.state, State::TakingOver(..) | State::Capturing(..))
     }
 
     /// Does the next slice of what is to be done in the replica's own turns.
@@ -169,6 +210,7 @@ impl Keeper {
                 self.state = State::TakingOver(compacted, to + usize::from(planted(Bug::SliceBoundarySkipped)));
                 Ok(None)
             }
+            State::Capturing(capture, compacted, permit) => Ok(self.go_on_writing(shard, capture, compacted, permit)),
             other => {
                 self.state = other;
                 Ok(None)

@@ -1,6 +1,7 @@
 //! When a shard's files are worth tidying up, and which of them. Pure.
 
 use crate::log::SegmentUse;
+use crate::store::CaptureSlice;
 use kvorum_protocol::hash::hash64;
 use kvorum_protocol::{ReplicaId, ShardId};
 
@@ -29,11 +30,13 @@ pub struct Slice {
     /// Records that are pointed at their copies. Each costs a look-up in the index and a glance at the copy's header: about
     /// half a microsecond where neither is in the processor's caches.
     pub relocations: usize,
+    /// What is written down of the state, for a checkpoint or a snapshot.
+    pub capture: CaptureSlice,
 }
 
 impl Default for Slice {
     fn default() -> Self {
-        Slice { relocations: 1024 }
+        Slice { relocations: 1024, capture: CaptureSlice::default() }
     }
 }
 

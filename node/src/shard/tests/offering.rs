@@ -1,0 +1,110 @@
+//! A snapshot is written down in slices, and is the state at which that began.
+
+use super::*;
+use crate::shard::host::ShardOutlet;
+use crate::shard::inbox::ShardHandle;
+use crate::shard::offering::Offering;
+use crate::snapshot::{OffersFull, SnapshotSource, StoredRecords};
+use crate::store::CaptureSlice;
+use kvorum_protocol::snapshot::SnapshotMessage;
+use parking_lot::Mutex;
+
+type Offered = (ReplicaId, Arc<dyn SnapshotSource>);
+
+/// Keeps what is offered, if there is room.
+#[derive(Default)]
+struct Offers {
+    is_full: bool,
+    offered: Mutex<Vec<Offered>>,
+}
+
+impl ShardOutlet for Offers {
+    fn send(&self, _shard: ShardId, _messages: Vec<RaftMessage>) {}
+
+    fn send_snapshot(&self, _shard: ShardId, _messages: Vec<SnapshotMessage>) {}
+
+    fn has_room_for_snapshot(&self, _shard: ShardId, _to: ReplicaId) -> bool {
+        !self.is_full
+    }
+
+    fn offer_snapshot(
+        &self,
+        _shard: ShardId,
+        _from: ReplicaId,
+        to: ReplicaId,
+        source: Arc<dyn SnapshotSource>,
+    ) -> Result<(), OffersFull> {
+        self.offered.lock().push((to, source));
+        Ok(())
+    }
+
+    fn is_fit(&self, _shard: ShardId, _replica: ReplicaId) -> bool {
+        true
+    }
+
+    fn opened(&self, _handle: Arc<ShardHandle>) {}
+
+    fn changed(&self, _shard: ShardId, _snapshot: ShardSnapshot) {}
+}
+
+fn records(source: &dyn SnapshotSource) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut at = 0;
+    while at < source.records() {
+        let run = source.read(at, 7, 1_000).unwrap();
+        for stored in StoredRecords::new(&run.bytes, run.count) {
+            let (record, _) = stored.unwrap();
+            all.insert(record.key.to_vec(), record.value.to_vec());
+        }
+        at += u64::from(run.count);
+    }
+    all
+}
+
+#[test]
+fn a_snapshot_is_the_state_at_which_its_slices_began() {
+    let mut group = Group::led();
+    let mut expected = BTreeMap::new();
+    for key in 0..50 {
+        group.written(0, &format!("k{key}"), put(&format!("{key}")));
+        expected.insert(format!("k{key}").into_bytes(), format!("{key}").into_bytes());
+    }
+    let mut offering = Offering::new(CaptureSlice { pairs: 3, session_bytes: 256 });
+    let offers = Offers::default();
+    offering.want(vec![id(1), id(2)]);
+    offering.want(vec![id(2)]);
+    let (base, mut state) = (group.shard(0).store().applied(), Vec::new());
+    group.shard(0).store().encode_base(&mut state);
+    let mut turns = 0;
+    while offers.offered.lock().is_empty() {
+        assert!(offering.is_at_work());
+        offering.go_on(group.shard(0), &offers);
+        group.written(0, &format!("k{}", turns * 11 % 60), put("later"));
+        turns += 1;
+    }
+    assert!(turns >= 10, "{turns} turns");
+    let (to, source) = offers.offered.lock().pop().unwrap();
+    assert_eq!((to, source.last().1), (id(1), base));
+    assert_eq!(records(&*source), expected);
+    let mut header = Vec::new();
+    while header.len() < source.header_bytes() as usize {
+        header.extend_from_slice(&source.read_header(header.len() as u32, 1_000));
+    }
+    assert!(header.ends_with(&state), "the base's own part is of that entry, too");
+
+    while offering.is_at_work() {
+        offering.go_on(group.shard(0), &offers);
+    }
+    let (to, source) = offers.offered.lock().pop().unwrap();
+    assert!(to == id(2) && source.last().1 > base && offers.offered.lock().is_empty());
+}
+
+#[test]
+fn nothing_is_written_down_for_a_snapshot_that_finds_no_room() {
+    let mut group = Group::led();
+    group.written(0, "k", put("v"));
+    let mut offering = Offering::new(CaptureSlice { pairs: 1, session_bytes: 1 });
+    offering.want(vec![id(1)]);
+    offering.go_on(group.shard(0), &Offers { is_full: true, ..Offers::default() });
+    assert!(!offering.is_at_work(), "consensus asks again");
+}
