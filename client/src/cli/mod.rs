@@ -1,6 +1,7 @@
 //! `kvorum-cli`, as a module, since `kvorum dev` puts the same REPL in front.
 
 mod args;
+mod backlog;
 mod cluster;
 mod commands;
 mod console;

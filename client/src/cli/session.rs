@@ -1,6 +1,7 @@
 //! A session with a cluster: it connects when the first command needs it, runs commands, prints what they say, and turns
 //! how they end into exit codes. One-shot commands, scripts and the REPL all run through it.
 
+use crate::cli::backlog::{Backlog, Said};
 use crate::cli::cluster::find_node;
 use crate::cli::console::{complain, print};
 use crate::cli::exit::Exit;
@@ -11,6 +12,7 @@ use crate::cli::words;
 use crate::error::span;
 use crate::{Client, Error, Outcome};
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -39,7 +41,7 @@ pub(crate) struct Session {
 }
 
 /// A command that runs beside others. What it has to say is kept until it is its turn.
-pub(crate) type Running = JoinHandle<(Vec<Output>, Result<Exit, Failure>)>;
+pub(crate) type Running = JoinHandle<(Said, Result<Exit, Failure>)>;
 
 impl Session {
     /// # Errors
@@ -119,19 +121,21 @@ impl Session {
     ///
     /// # Errors
     /// How it ends if no node can be reached, which has been told.
-    pub(crate) fn begin(&mut self, action: Action) -> Result<Running, Exit> {
+    pub(crate) fn begin(&mut self, action: Action, backlog: &Arc<Backlog>) -> Result<Running, Exit> {
         let began = Instant::now();
         let client = self.client().map_err(|error| self.fail(&Failure::Operation(error), true))?;
         let client = self.bounded(&client, &action, began.elapsed());
         let settings = self.setup.settings;
+        let (speaking, mut said) = backlog.begin();
         Ok(self.runtime.spawn(async move {
-            let mut outputs = Vec::new();
+            let _until_the_end = speaking;
             let mut keep = |output: Output| {
-                outputs.push(output);
+                said.keep(output);
                 true
             };
             let result = run(&client, &action, settings, &mut keep).await;
-            (outputs, result)
+            said.is_all();
+            (said, result)
         }))
     }
 
