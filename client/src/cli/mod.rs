@@ -15,6 +15,7 @@ mod repl;
 mod run;
 mod script;
 mod session;
+mod terminal;
 mod text;
 mod words;
 
