@@ -49,6 +49,8 @@ pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// and its connection ends after so many questions without an answer.
 pub const KEEP_ALIVE_PROBES: u32 = 6;
+/// What a peer does that it should not is logged at most once in this long for each shard.
+pub const MISDEED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections that can't be accepted are logged at most once in this long.
 pub const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Replicas that are opened at a time: each needs a few file descriptors meanwhile.

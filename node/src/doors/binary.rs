@@ -14,6 +14,7 @@ use crate::limits::{
     SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
 use crate::log::lost_pages;
+use crate::rare::Rare;
 use crate::session::{Answered, Session, SessionContext};
 use crate::store::PREFETCH_KEYS;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -61,7 +62,7 @@ impl BinaryDoor {
 
     /// Accepts connections until the door is told to stop.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut errors = AcceptErrors::default();
+        let mut errors = Rare::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -71,7 +72,7 @@ impl BinaryDoor {
                 Ok((stream, from)) => self.admit(stream, from),
                 Err(error) => {
                     // Out of descriptors, most likely: existing connections go on; a pause lets some of them end.
-                    if let Some(times) = errors.note(Instant::now()) {
+                    if let Some(times) = errors.note(clock::monotonic(), ACCEPT_ERROR_LOG_INTERVAL) {
                         warn!(%error, times, "can't accept connections");
                     }
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -103,26 +104,6 @@ impl BinaryDoor {
         let mut out = Outgoing::with_capacity(0);
         encode_error(&mut out, self, RequestId(0), ServerError::new(ErrorCode::TooManyConnections, detail));
         let _ = timeout(WRITE_TIMEOUT, stream.write_all(&out.frames)).await;
-    }
-}
-
-/// Errors of `accept`, which last for as long as their cause and must not fill the log.
-#[derive(Default)]
-struct AcceptErrors {
-    told_at: Option<Instant>,
-    /// Since then.
-    untold: u64,
-}
-
-impl AcceptErrors {
-    /// Notes one. If it is time to tell, how many there were since they were told last.
-    fn note(&mut self, now: Instant) -> Option<u64> {
-        self.untold += 1;
-        if self.told_at.is_some_and(|at| now < at + ACCEPT_ERROR_LOG_INTERVAL) {
-            return None;
-        }
-        self.told_at = Some(now);
-        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -591,17 +572,4 @@ fn encode_answer(output: &mut Outgoing, door: &BinaryDoor, answered: Answered<Re
 
 fn encode_error(output: &mut Outgoing, door: &BinaryDoor, id: RequestId, error: ServerError) {
     encode_answer(output, door, Answered { origin: id, forwarded: false, body: ResponseBody::Error(error) });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_that_last_are_told_once_in_a_while_and_counted() {
-        let (mut errors, begin) = (AcceptErrors::default(), Instant::now());
-        assert_eq!(errors.note(begin), Some(1));
-        let told = (1..100).filter_map(|number| errors.note(begin + ACCEPT_ERROR_LOG_INTERVAL * number / 50));
-        assert_eq!(told.collect::<Vec<_>>(), [50]);
-    }
 }

@@ -9,6 +9,8 @@ use super::peer::DialError;
 use super::supervisor::SupervisorMessage;
 use super::transport::Transport;
 use crate::cert::Identity;
+use crate::clock;
+use crate::rare::Rare;
 use kvorum_protocol::NodeId;
 use parking_lot::Mutex;
 use quinn::{Connection, Incoming};
@@ -16,7 +18,6 @@ use ractor::ActorRef;
 use rustls::pki_types::CertificateDer;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -132,17 +133,14 @@ fn identify(shared: &Shared, connection: &Connection) -> Result<NodeId, (CloseCo
 /// Logs refusals, at most one in [`REFUSAL_LOG_INTERVAL`]: the door is open to strangers.
 #[derive(Default)]
 struct RefusalLog {
-    last: Mutex<Option<Instant>>,
+    told: Mutex<Rare>,
 }
 
 impl RefusalLog {
     fn refused(&self, address: SocketAddr, error: &LinkError) {
-        let mut last = self.last.lock();
-        if last.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {
-            *last = Some(Instant::now());
-            tracing::warn!(%address, %error, "connection refused");
-        } else {
-            tracing::debug!(%address, %error, "connection refused");
+        match self.told.lock().note(clock::monotonic(), REFUSAL_LOG_INTERVAL) {
+            Some(times) => tracing::warn!(%address, %error, times, "connection refused"),
+            None => tracing::debug!(%address, %error, "connection refused"),
         }
     }
 }
