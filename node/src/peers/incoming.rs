@@ -79,16 +79,14 @@ impl Drop for Open {
     }
 }
 
-/// Keeps up with where the peers are, by their names. One that can't be resolved now is taken for a stranger meanwhile.
+/// Keeps up with where the peers are, by their names. One that can't be resolved now is where it was.
 async fn resolve_peers(shared: Arc<Shared>, admission: Arc<Mutex<Admission>>) {
     loop {
-        let mut found = Vec::new();
         for slot in shared.slots.values() {
             if let Ok(Ok(addresses)) = timeout(HANDSHAKE_TIMEOUT, tokio::net::lookup_host(&slot.address)).await {
-                found.extend(addresses);
+                admission.lock().set_member(slot.node, addresses);
             }
         }
-        admission.lock().set_members(found);
         tokio::time::sleep(RESOLVE_PEERS_EVERY).await;
     }
 }
