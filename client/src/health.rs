@@ -3,7 +3,7 @@
 //! Each thing that should be there is looked for: a node that says nothing of a replica does not hold it. So a cluster of
 //! which part is missing is never taken for one that is well.
 
-use kvorum_protocol::{NodeInfo, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
+use kvorum_protocol::{Epoch, NodeInfo, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
 use std::time::Duration;
 
 /// A replica that is further behind its group than this many entries is worth a word.
@@ -11,12 +11,23 @@ const LAG_ENTRIES_MAX: u64 = 10_000;
 
 /// A sentence per problem; none if every node answers, knows the newest map and all others, and holds every replica that the
 /// ring map places on it as a voter, and if every shard has a leader.
+///
+/// The topology is what one node knows, and that one may be behind: the newest map is that of whoever is ahead.
 pub fn problems(topology: &Topology, statuses: &[NodeStatus]) -> Vec<String> {
     let mut problems = Vec::new();
+    let newest = statuses.iter().map(|status| status.epoch).fold(topology.epoch, Epoch::max);
+    if topology.epoch < newest {
+        let old = topology.epoch;
+        problems
+            .push(format!("the node that was asked gave ring map {old}, and the newest is {newest}: ask another one"));
+    }
     for (position, info) in (0..).zip(&topology.nodes) {
         match statuses.iter().find(|status| status.node == info.id) {
             None => problems.push(format!("{} ({}) does not answer", info.name, info.client_address)),
-            Some(status) => node_problems(topology, statuses, position, info, status, &mut problems),
+            Some(status) => {
+                problems.extend(is_behind(&info.name, status.epoch, newest));
+                node_problems(topology, statuses, position, info, status, &mut problems);
+            }
         }
     }
     for shard in (0..topology.shards.len() as u16).map(ShardId) {
@@ -25,6 +36,10 @@ pub fn problems(topology: &Topology, statuses: &[NodeStatus]) -> Vec<String> {
         }
     }
     problems
+}
+
+fn is_behind(name: &str, epoch: Epoch, newest: Epoch) -> Option<String> {
+    (epoch < newest).then(|| format!("{name} follows ring map {epoch}, and the newest is {newest}"))
 }
 
 fn node_problems(
@@ -42,9 +57,6 @@ fn node_problems(
     if status.clock_off {
         let off = clock_difference(status.clock_ahead_ms);
         problems.push(format!("the wall clock of {name} is {off} those of most nodes: set it right"));
-    }
-    if status.epoch < topology.epoch {
-        problems.push(format!("{name} follows ring map {}, and the newest is {}", status.epoch, topology.epoch));
     }
     let answering = topology.nodes.iter().filter(|other| statuses.iter().any(|status| status.node == other.id));
     for other in answering.filter(|other| other.id != info.id && !status.peers_up.contains(&other.id)) {
@@ -203,6 +215,18 @@ mod tests {
             all[0].shards[1].applied = LogIndex(3);
         };
         assert_problems(behind, &["shard 1 is 19997 entries behind on node-1"]);
+    }
+
+    #[test]
+    fn the_word_of_a_node_that_is_behind_is_not_the_newest() {
+        let ahead = |all: &mut Vec<NodeStatus>| all[1..].iter_mut().for_each(|status| status.epoch = Epoch(5));
+        let expected = [
+            "the node that was asked gave ring map 4, and the newest is 5: ask another one",
+            "node-1 follows ring map 4, and the newest is 5",
+        ];
+        assert_problems(ahead, &expected);
+        let all_ahead = |all: &mut Vec<NodeStatus>| all.iter_mut().for_each(|status| status.epoch = Epoch(5));
+        assert_problems(all_ahead, &expected[..1]);
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! So the soft limit is raised to the hard one, what the node needs for itself is kept back from clients, and a limit that
 //! does not even suffice for that ends the start. Segments take none: a mapping needs no descriptor.
 
+use crate::limits::REFUSED_LINGERING_MAX;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The standard streams, the runtime's own, the locks of the data folder, the sockets that listen, the peers' socket, and
-/// as many again.
-const STANDING: u64 = 32;
+/// those of clients that are refused.
+const STANDING: u64 = 16 + REFUSED_LINGERING_MAX as u64;
 /// Files and folders that are open for a moment: segments that are made, manifests and hints that are written, files that are
 /// read at a start, checked, or removed.
 const FILES_AT_ONCE: u64 = 128;

@@ -274,13 +274,12 @@ impl ShapeFlags {
         check("host", &listed, hosts.len() == 1 || hosts.len() == usize::from(nodes), || {
             format!("1 or {nodes} hosts")
         })?;
-        let is_host = |host: &String| config::is_address(&address(host, base_port));
-        check("host", &listed, hosts.iter().all(is_host), || "names or IP addresses, without ports".to_owned())?;
-        let is_reachable =
-            |host: &String| host.parse::<IpAddr>().map_or(true, |ip| !ip.to_canonical().is_unspecified());
-        check("host", &listed, hosts.iter().all(is_reachable), || {
+        let leads_nowhere = |host: &String| config::is_unspecified(host);
+        check("host", &listed, !hosts.iter().any(leads_nowhere), || {
             "addresses at which nodes can be reached; a node listens on all interfaces if its host is a name".to_owned()
         })?;
+        let is_host = |host: &String| config::is_address(&address(host, base_port));
+        check("host", &listed, hosts.iter().all(is_host), || "names or IP addresses, without ports".to_owned())?;
         let repeats = |(at, host): (usize, &String)| hosts[..at].contains(host);
         check("host", &listed, !hosts.iter().enumerate().any(repeats), || {
             "each host once; one host alone is that of all nodes".to_owned()
@@ -580,6 +579,10 @@ mod tests {
             (
                 ShapeFlags { host: Some(vec!["[::]".to_owned()]), ..flags() },
                 "--host :: is not allowed; expected addresses at which nodes can be reached; a node listens on all interfaces if its host is a name",
+            ),
+            (
+                ShapeFlags { host: Some(vec!["0".to_owned()]), ..flags() },
+                "--host 0 is not allowed; expected names or IP addresses, without ports",
             ),
             (
                 ShapeFlags { host: Some(vec!["a".to_owned(), "b".to_owned(), "a".to_owned()]), ..flags() },

@@ -33,6 +33,7 @@ pub mod peer_table;
 pub mod peers;
 mod prefetch;
 pub mod pressure;
+mod rare;
 pub mod replica;
 pub mod replica_files;
 pub mod reply;

@@ -58,6 +58,8 @@ pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// and its connection ends after so many questions without an answer.
 pub const KEEP_ALIVE_PROBES: u32 = 6;
+/// What a peer does that it should not is logged at most once in this long for each shard.
+pub const MISDEED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections that can't be accepted are logged at most once in this long.
 pub const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Replicas that are opened at a time: each needs a few file descriptors meanwhile.
@@ -70,6 +72,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most bytes that are read and dropped meanwhile: a frame of the largest size, and what came behind it.
 pub const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Connections past `connections_max` that are read from in this way at a time: each has a descriptor meanwhile. Further ones
+/// are told why, and closed at once.
+pub const REFUSED_LINGERING_MAX: usize = 16;
 /// Bytes that are read at once meanwhile.
 pub const LINGER_READ_BYTES: usize = 16 * 1024;
 /// Work on more bytes than this at once (a record that is read, what a shard's turn takes in) stays off the threads that

@@ -4,9 +4,10 @@
 use crate::clock::Nanos;
 use crate::fitness::Reasons;
 use crate::known_disks::KnownDisks;
-use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
+use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX, MISDEED_LOG_INTERVAL};
 use crate::peers::SendError;
 use crate::peers::limits::BULK_MESSAGE_BYTES;
+use crate::rare::RareEach;
 use crate::reply::ReplySink;
 use crate::ring::RingMap;
 use crate::ring::keeper::Presence;
@@ -24,6 +25,7 @@ use kvorum_protocol::{
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::sync::Arc;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -54,6 +56,8 @@ pub struct PeerDesk {
     said: Mutex<(Reasons, Nanos)>,
     /// When the peers were last told the time.
     told_time_at: Mutex<Option<Nanos>>,
+    /// What peers do that they should not, and of which shard: it may come with every message.
+    misdeeds: RareEach<(&'static str, NodeId, ShardId)>,
 }
 
 /// Peers are told again this often what this node leads, and whether it should: a message may have found no room.
@@ -79,6 +83,15 @@ impl PeerDesk {
             snapshot_reads,
             said: Mutex::default(),
             told_time_at: Mutex::default(),
+            misdeeds: RareEach::default(),
+        }
+    }
+
+    /// Tells what a peer does that it should not: at once, and then once in a while, for each peer and shard.
+    fn complain(&self, from: NodeId, shard: ShardId, about: &dyn Display, what: &'static str) {
+        let now = self.router().clock().monotonic();
+        if let Some(times) = self.misdeeds.note((what, from, shard), now, MISDEED_LOG_INTERVAL) {
+            warn!(%from, %shard, %about, times, "{what}");
         }
     }
 
@@ -158,7 +171,7 @@ impl PeerDesk {
                 } else if self.router().is_from(shard, &message, from) {
                     handle.inbox.message(message);
                 } else {
-                    warn!(%from, %shard, replica = %message.from, "a peer speaks for a replica that it does not hold");
+                    self.complain(from, shard, &message.from, "a peer speaks for a replica that it does not hold");
                 }
             }
             // A stranger's, too: a request rests on nothing that its sender remembers, and is one that any client may send.
@@ -167,7 +180,7 @@ impl PeerDesk {
             PeerMessage::Leading(shards) => self.router().peer_leads(from, &shards),
             PeerMessage::Ring(map) => match RingMap::from_bytes(&map) {
                 Ok(ring) => self.router().offer_ring(from, ring),
-                Err(error) => warn!(%from, %error, "a peer's ring map was refused"),
+                Err(error) => self.complain(from, ShardId::META, &error, "a peer's ring map was refused"),
             },
             PeerMessage::Faulty(replicas) => self.router().peer_table().note_faulty(from, replicas, now),
             PeerMessage::Unfit(reasons) => self.router().peer_table().note_unfit(from, Reasons(reasons)),
@@ -258,7 +271,8 @@ impl PeerDesk {
             return;
         }
         if !self.router().is_snapshot_from(shard, &message, from) {
-            warn!(%from, %shard, replica = %message.from, "a message about a snapshot is not between replicas of the two nodes");
+            let what = "a message about a snapshot is not between replicas of the two nodes";
+            self.complain(from, shard, &message.from, what);
             return;
         }
         // An end may be a follower's or a leader's; whom it doesn't concern ignores it.

@@ -1,6 +1,7 @@
 //! `kvorum-cli`, as a module, since `kvorum dev` puts the same REPL in front.
 
 mod args;
+mod backlog;
 mod cluster;
 mod commands;
 mod console;
@@ -14,6 +15,7 @@ mod repl;
 mod run;
 mod script;
 mod session;
+mod terminal;
 mod text;
 mod words;
 

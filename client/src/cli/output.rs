@@ -37,6 +37,33 @@ pub(crate) enum Output {
     Note(String),
 }
 
+impl Output {
+    /// About what it takes of memory, in bytes: rather too much than too little for what has values.
+    pub(crate) fn bytes_about(&self) -> usize {
+        let of_entry = |entry: &Entry| entry.key.len() + entry.value.len();
+        let of_write = |result: &WriteResult| result.previous.as_ref().map_or(0, of_entry);
+        let content = match self {
+            Output::Entry { key, entry } => key.len() + entry.as_ref().map_or(0, of_entry),
+            Output::Ttl { key, .. } => key.len(),
+            Output::Written { key, result, .. } => key.len() + of_write(result),
+            Output::Entries(results) => {
+                let found = |result: &Result<Option<Entry>, Error>| {
+                    result.as_ref().ok().and_then(Option::as_ref).map_or(0, of_entry)
+                };
+                results.iter().map(|(key, result)| size_of::<Entry>() + key.len() + found(result)).sum()
+            }
+            Output::Writes(results) => {
+                let written = |result: &Result<WriteResult, Error>| result.as_ref().map_or(0, of_write);
+                results.iter().map(|(key, result)| size_of::<WriteResult>() + key.len() + written(result)).sum()
+            }
+            Output::Page { entries, .. } => entries.iter().map(|entry| size_of::<Entry>() + of_entry(entry)).sum(),
+            Output::Text(text) | Output::Note(text) => text.len(),
+            Output::Scalar { .. } | Output::Facts(_) | Output::Table { .. } => 0,
+        };
+        size_of::<Output>() + content
+    }
+}
+
 /// A value as machines get it and as people see it.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Cell {

@@ -6,6 +6,7 @@ use crate::cli::exit::{Ended, Exit};
 use crate::cli::history;
 use crate::cli::parse::Action;
 use crate::cli::session::Session;
+use crate::cli::terminal::Typed;
 use crate::cli::text::one_line;
 use crate::cli::words;
 use reedline::{
@@ -87,13 +88,17 @@ pub(crate) fn interact_plainly(session: &mut Session) -> Ended {
     session.connect();
     loop {
         let prompt = NodePrompt { node: session.connected_to() };
-        let mut line = String::new();
         // A terminal that shows no prompt still takes commands.
         let _ = print(format!("{}> ", prompt.render_prompt_left()).as_bytes());
-        match io::stdin().read_line(&mut line) {
-            Ok(0) => return Ended::by_quit(Exit::Ok),
-            Ok(_) if run_text(session, &line, &mut || {}) == Next::Leave => return Ended::by_quit(Exit::Ok),
-            Ok(_) => {}
+        match session.read_line() {
+            Ok(Typed::Line(line)) => {
+                if run_text(session, &line, &mut || {}) == Next::Leave {
+                    return Ended::by_quit(Exit::Ok);
+                }
+            }
+            // As in the other shell: it empties the line.
+            Ok(Typed::Interrupt) => complain("\n"),
+            Ok(Typed::End) => return Ended::by_quit(Exit::Ok),
             Err(error) => return Ended::by_input(session.usage(&format!("the terminal can't be read: {error}"))),
         }
     }

@@ -1,7 +1,7 @@
 //! Scripts: commands from stdin, a line each. One after the other, or several at a time.
 
+use crate::cli::backlog::{Backlog, Said};
 use crate::cli::exit::{Ended, Exit};
-use crate::cli::output::Output;
 use crate::cli::parse::Action;
 use crate::cli::run::Failure;
 use crate::cli::session::{Running, Session};
@@ -9,6 +9,7 @@ use crate::{Bytes, WriteOp};
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, BufRead, Read};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Longest line of a script, in bytes: the largest value, written with every byte escaped, and some.
@@ -110,7 +111,8 @@ pub(crate) fn run_script_pipelined(session: &mut Session, most: usize) -> Ended 
     if let Err(error) = reader {
         return Ended::by_input(session.refuse(&format!("the system refuses another thread: {error}")));
     }
-    Pipeline { session, lines, most, next: None, under_way: VecDeque::new(), keys: HashSet::new(), bytes: 0 }.run()
+    let (backlog, under_way, keys) = (Arc::default(), VecDeque::new(), HashSet::new());
+    Pipeline { session, lines, most, next: None, under_way, keys, bytes: 0, backlog }.run()
 }
 
 struct Pipeline<'a> {
@@ -124,6 +126,8 @@ struct Pipeline<'a> {
     keys: HashSet<Bytes>,
     /// The bytes of their lines.
     bytes: usize,
+    /// What they have said.
+    backlog: Arc<Backlog>,
 }
 
 struct UnderWay {
@@ -135,8 +139,10 @@ struct UnderWay {
 enum Event {
     Line(Result<String, LineError>),
     NoMoreLines,
-    Done(Vec<Output>, Result<Exit, Failure>),
+    Done(Said, Result<Exit, Failure>),
     Panicked(String),
+    /// There may be room by now.
+    Room,
 }
 
 impl Pipeline<'_> {
@@ -147,7 +153,8 @@ impl Pipeline<'_> {
                 Event::Line(Ok(line)) => self.take_line(&line),
                 Event::Line(Err(error)) => ControlFlow::Continue(self.usage(&error.to_string())),
                 Event::NoMoreLines => return Ended::by_input(exit.and_then(self.drain())),
-                Event::Done(outputs, result) => ControlFlow::Continue(self.finish(&outputs, result)),
+                Event::Done(said, result) => ControlFlow::Continue(self.finish(&said, result)),
+                Event::Room => ControlFlow::Continue(Exit::Ok),
                 Event::Panicked(problem) => ControlFlow::Continue(self.session.refuse(&problem)),
             };
             match step {
@@ -160,11 +167,12 @@ impl Pipeline<'_> {
         }
     }
 
-    /// The next line if there is room for it, or the end of the oldest command.
+    /// The next line if there is room for it and for what its command says, or the end of the oldest command.
     fn take_event(&mut self) -> Event {
-        let has_room = self.next.is_none() && self.under_way.len() < self.most && self.bytes < UNDER_WAY_BYTES_MAX;
-        let (lines, oldest) = (&mut self.lines, self.under_way.front_mut());
-        let ended = self.session.wait(async {
+        let takes_line = self.next.is_none() && self.under_way.len() < self.most && self.bytes < UNDER_WAY_BYTES_MAX;
+        let has_room = self.backlog.has_room();
+        let (lines, backlog, oldest) = (&mut self.lines, &self.backlog, self.under_way.front_mut());
+        let event = self.session.wait(async {
             let oldest = async {
                 match oldest {
                     Some(oldest) => (&mut oldest.running).await,
@@ -173,19 +181,15 @@ impl Pipeline<'_> {
             };
             tokio::select! {
                 biased;
-                ended = oldest => Err(ended),
-                line = lines.recv(), if has_room => Ok(line),
+                ended = oldest => ended.map(|(said, result)| Event::Done(said, result)),
+                line = lines.recv(), if takes_line && has_room => Ok(line.map_or(Event::NoMoreLines, Event::Line)),
+                () = backlog.changed(), if takes_line && !has_room => Ok(Event::Room),
             }
         });
-        match ended {
-            Ok(Some(line)) => Event::Line(line),
-            Ok(None) => Event::NoMoreLines,
-            Err(Ok((outputs, result))) => Event::Done(outputs, result),
-            Err(Err(error)) => {
-                self.forget_oldest();
-                Event::Panicked(format!("a command was given up: {error}"))
-            }
-        }
+        event.unwrap_or_else(|error| {
+            self.forget_oldest();
+            Event::Panicked(format!("a command was given up: {error}"))
+        })
     }
 
     fn take_line(&mut self, line: &str) -> ControlFlow<(), Exit> {
@@ -210,7 +214,7 @@ impl Pipeline<'_> {
             self.next = Some((action, bytes));
             return Exit::Ok;
         }
-        match self.session.begin(action.clone()) {
+        match self.session.begin(action.clone(), &self.backlog) {
             Ok(running) => {
                 self.keys.extend(keys);
                 self.bytes += bytes;
@@ -222,9 +226,9 @@ impl Pipeline<'_> {
     }
 
     /// Says what the oldest command has to say.
-    fn finish(&mut self, outputs: &[Output], result: Result<Exit, Failure>) -> Exit {
+    fn finish(&mut self, said: &Said, result: Result<Exit, Failure>) -> Exit {
         match self.forget_oldest() {
-            Some(action) => self.session.tell(outputs, result, &action),
+            Some(action) => self.session.tell(said.outputs(), result, &action),
             None => Exit::Ok,
         }
     }
@@ -244,7 +248,7 @@ impl Pipeline<'_> {
         while let Some(oldest) = self.under_way.front_mut() {
             let ended = self.session.wait(&mut oldest.running);
             exit = exit.and_then(match ended {
-                Ok((outputs, result)) => self.finish(&outputs, result),
+                Ok((said, result)) => self.finish(&said, result),
                 Err(error) => {
                     self.forget_oldest();
                     self.session.refuse(&format!("a command was given up: {error}"))

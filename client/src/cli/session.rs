@@ -1,16 +1,20 @@
 //! A session with a cluster: it connects when the first command needs it, runs commands, prints what they say, and turns
 //! how they end into exit codes. One-shot commands, scripts and the REPL all run through it.
 
+use crate::cli::backlog::{Backlog, Said};
 use crate::cli::cluster::find_node;
 use crate::cli::console::{complain, print};
 use crate::cli::exit::Exit;
 use crate::cli::output::{Format, Output, Printer};
 use crate::cli::parse::{self, Action};
 use crate::cli::run::{Failure, Settings, is_safe_to_repeat, now_ms, run};
+use crate::cli::terminal::{Terminal, Typed};
 use crate::cli::words;
 use crate::error::span;
 use crate::{Client, Error, Outcome};
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -35,18 +39,20 @@ pub(crate) struct Session {
     setup: Setup,
     runtime: Runtime,
     client: Option<Client>,
+    /// The terminal, once a line was read from it.
+    terminal: Option<Terminal>,
     was_interrupted: bool,
 }
 
 /// A command that runs beside others. What it has to say is kept until it is its turn.
-pub(crate) type Running = JoinHandle<(Vec<Output>, Result<Exit, Failure>)>;
+pub(crate) type Running = JoinHandle<(Said, Result<Exit, Failure>)>;
 
 impl Session {
     /// # Errors
     /// The system refuses another thread.
     pub(crate) fn new(setup: Setup) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Session { setup, runtime, client: None, was_interrupted: false })
+        Ok(Session { setup, runtime, client: None, terminal: None, was_interrupted: false })
     }
 
     /// The address of the node that the session is connected to.
@@ -58,7 +64,7 @@ impl Session {
     pub(crate) fn connect(&mut self) -> Exit {
         match self.client() {
             Ok(_) => Exit::Ok,
-            Err(error) => self.fail(&Failure::Operation(error), true),
+            Err(failure) => self.fail(&failure, true),
         }
     }
 
@@ -97,7 +103,7 @@ impl Session {
         let mut began = Instant::now();
         let client = match self.client() {
             Ok(client) => client,
-            Err(error) => return self.fail(&Failure::Operation(error), true),
+            Err(failure) => return self.fail(&failure, true),
         };
         if let Action::Shutdown(node) = action {
             if let Err(exit) = self.confirm_shutdown(&client, node) {
@@ -119,19 +125,21 @@ impl Session {
     ///
     /// # Errors
     /// How it ends if no node can be reached, which has been told.
-    pub(crate) fn begin(&mut self, action: Action) -> Result<Running, Exit> {
+    pub(crate) fn begin(&mut self, action: Action, backlog: &Arc<Backlog>) -> Result<Running, Exit> {
         let began = Instant::now();
-        let client = self.client().map_err(|error| self.fail(&Failure::Operation(error), true))?;
+        let client = self.client().map_err(|failure| self.fail(&failure, true))?;
         let client = self.bounded(&client, &action, began.elapsed());
         let settings = self.setup.settings;
+        let (speaking, mut said) = backlog.begin();
         Ok(self.runtime.spawn(async move {
-            let mut outputs = Vec::new();
+            let _until_the_end = speaking;
             let mut keep = |output: Output| {
-                outputs.push(output);
+                said.keep(output);
                 true
             };
             let result = run(&client, &action, settings, &mut keep).await;
-            (outputs, result)
+            said.is_all();
+            (said, result)
         }))
     }
 
@@ -179,7 +187,48 @@ impl Session {
         self.runtime.shutdown_timeout(Duration::from_millis(100));
     }
 
-    fn client(&mut self) -> Result<Client, Error> {
+    /// Waits for something in the name of the person at the terminal, whose ctrl-c ends that. Without one, ctrl-c ends the process.
+    fn wait_or_interrupt<T>(
+        &mut self,
+        what: &'static str,
+        future: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let is_interactive = self.setup.is_interactive;
+        let result = self.runtime.block_on(async {
+            if !is_interactive {
+                return future.await;
+            }
+            tokio::select! {
+                result = future => result,
+                _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(what)),
+            }
+        });
+        self.was_interrupted = matches!(result, Err(Failure::Interrupted(_)));
+        result
+    }
+
+    /// The next line that a person types at a terminal that edits lines itself.
+    ///
+    /// # Errors
+    /// The terminal can't be read.
+    pub(crate) fn read_line(&mut self) -> io::Result<Typed> {
+        if !self.setup.is_interactive {
+            // Nobody has taken ctrl-c away: it ends the process.
+            let mut line = String::new();
+            let read = io::stdin().read_line(&mut line)?;
+            return Ok(if read == 0 { Typed::End } else { Typed::Line(line) });
+        }
+        // Once ctrl-c has interrupted a command it ends nothing any more by itself.
+        let mut terminal = match self.terminal.take() {
+            Some(terminal) => terminal,
+            None => Terminal::new(io::stdin().as_fd())?,
+        };
+        let typed = self.runtime.block_on(terminal.read_line());
+        self.terminal = Some(terminal);
+        typed
+    }
+
+    fn client(&mut self) -> Result<Client, Failure> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
@@ -190,10 +239,12 @@ impl Session {
             .connect_timeout(deadline.min(crate::limits::CONNECT_TIMEOUT_DEFAULT))
             .deadline(deadline);
         let connecting = async { tokio::time::timeout(deadline, builder.connect()).await };
-        let client = self.runtime.block_on(connecting).unwrap_or_else(|_| {
-            let detail = format!("{}: no answer within {}", self.setup.url, span(deadline));
-            Err(Error::Unreachable { outcome: Outcome::NotApplied, detail })
-        })?;
+        let no_answer = format!("{}: no answer within {}", self.setup.url, span(deadline));
+        let connecting = async {
+            let late = |_| Err(Error::Unreachable { outcome: Outcome::NotApplied, detail: no_answer });
+            Ok(connecting.await.unwrap_or_else(late)?)
+        };
+        let client = self.wait_or_interrupt("interrupted while connecting", connecting)?;
         self.client = Some(client.clone());
         Ok(client)
     }
@@ -208,24 +259,15 @@ impl Session {
     }
 
     fn perform(&mut self, client: &Client, action: &Action) -> Result<Exit, Failure> {
-        let (settings, is_interactive) = (self.setup.settings, self.setup.is_interactive);
-        let printer = &mut self.setup.printer;
+        let settings = self.setup.settings;
+        let mut printer = self.setup.printer.clone();
         let mut broken = None;
         let mut emit = |output: Output| {
-            broken = broken.take().or_else(|| say(printer, &output).err());
+            broken = broken.take().or_else(|| say(&mut printer, &output).err());
             broken.is_none()
         };
-        let result = self.runtime.block_on(async {
-            let running = run(client, action, settings, &mut emit);
-            if !is_interactive {
-                return running.await;
-            }
-            tokio::select! {
-                result = running => result,
-                _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(interrupted(action))),
-            }
-        });
-        self.was_interrupted = matches!(result, Err(Failure::Interrupted(_)));
+        let result = self.wait_or_interrupt(interrupted(action), run(client, action, settings, &mut emit));
+        self.setup.printer = printer;
         conclude(broken, result)
     }
 
@@ -249,9 +291,9 @@ impl Session {
     }
 
     /// Asks before a node is stopped.
-    fn confirm_shutdown(&self, client: &Client, wanted: &str) -> Result<(), Exit> {
-        let topology = self.runtime.block_on(client.topology());
-        let topology = topology.map_err(|error| self.fail(&Failure::Operation(error), true))?;
+    fn confirm_shutdown(&mut self, client: &Client, wanted: &str) -> Result<(), Exit> {
+        let topology = async { Ok(client.topology().await?) };
+        let topology = self.wait_or_interrupt("interrupted", topology).map_err(|failure| self.fail(&failure, true))?;
         let node = find_node(&topology, wanted).map_err(|problem| self.usage(&problem))?;
         if self.setup.yes {
             return Ok(());
@@ -262,15 +304,18 @@ impl Session {
         let info = topology.nodes.iter().find(|info| info.id == node);
         let name = info.map_or_else(String::new, |info| format!("{} at {}", info.name, info.client_address));
         complain(&format!("Stop {name}? [y/N] "));
-        let mut answer = String::new();
-        let read = io::stdin().read_line(&mut answer);
-        match (read, answer.trim().to_ascii_lowercase().as_str()) {
-            (Ok(_), "y" | "yes") => Ok(()),
-            _ => {
-                complain(&format!("{name} goes on.\n"));
-                Err(Exit::Ok)
+        match self.read_line() {
+            Ok(Typed::Line(answer)) if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") => {
+                return Ok(());
+            }
+            Ok(Typed::Line(_)) => {}
+            typed => {
+                self.was_interrupted = matches!(typed, Ok(Typed::Interrupt));
+                complain("\n");
             }
         }
+        complain(&format!("{name} goes on.\n"));
+        Err(Exit::Ok)
     }
 }
 
@@ -297,5 +342,43 @@ fn conclude(broken: Option<io::Error>, result: Result<Exit, Failure>) -> Result<
         Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Ok),
         Some(error) => Err(Failure::Output(error.to_string())),
         None => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::terminal::tests::press_ctrl_c;
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::signal::unix::{SignalKind, signal};
+
+    #[test]
+    fn ctrl_c_ends_the_attempt_to_connect() {
+        // The system takes the connection, and nobody says hello.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let setup = Setup {
+            url: format!("kv://{}", silent.local_addr().unwrap()),
+            deadline: Duration::from_secs(60),
+            settings: Settings { ack: crate::Ack::Committed, stale: false, scan_limit: None, scan_chunk: 1 },
+            printer: Printer::new(Format::Raw, false, None),
+            yes: false,
+            is_interactive: true,
+        };
+        let mut session = Session::new(setup).unwrap();
+        let _taken = session.wait(async { signal(SignalKind::interrupt()) }).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // One that comes before the session listens is lost; another one does no harm.
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Acquire) {
+                    press_ctrl_c();
+                }
+            });
+            let exit = session.connect();
+            is_over.store(true, Ordering::Release);
+            assert_eq!(exit, Exit::Failed);
+        });
+        assert!(session.was_interrupted());
     }
 }

@@ -41,7 +41,8 @@ macro_rules! fields {
 const UUID: &str = "a UUID such as 0191d1c6-7f3e-7c5a-9b2e-3a4f5b6c7d8e";
 const PEM: &str = "the path of a PEM file";
 const NAME: &str = "1 to 255 bytes of text";
-const ADDRESS: &str = "host:port with a port from 1 to 65535, such as node-1.example:7400";
+const ADDRESS: &str = "host:port with a host that others can reach (not 0.0.0.0 or [::]) and a port from 1 to 65535, \
+                       such as node-1.example:7400";
 
 fields! {
     CLUSTER_ID: "cluster_id", UUID, None,

@@ -149,8 +149,8 @@ fn members_are_checked_one_by_one_and_against_the_rest() {
     assert_eq!(
         errors(&with("zone = \"b\"\nclient = \"10.0.0.2:7400\"", "rack = 7\nclient = \"10.0.0.2\"")),
         "configuration: 2 things are wrong
-  members[1].client: \"10.0.0.2\" is not allowed; expected host:port with a port from 1 to 65535, such as \
-         node-1.example:7400 (file etc/kvorum.toml)
+  members[1].client: \"10.0.0.2\" is not allowed; expected host:port with a host that others can reach (not \
+         0.0.0.0 or [::]) and a port from 1 to 65535, such as node-1.example:7400 (file etc/kvorum.toml)
   members[1].rack: there is no such field (file etc/kvorum.toml)"
     );
     assert_eq!(
@@ -183,12 +183,55 @@ fn what_is_not_toml_or_of_the_wrong_shape_is_said_plainly() {
     );
 }
 
+/// The ring map tells them to every client: where a node listens on all interfaces, a client would dial itself.
+#[test]
+fn an_address_that_leads_nowhere_is_not_advertised() {
+    let expected = |field: &str, value: &str, origin: &str| {
+        format!(
+            "configuration: {field}: {value:?} is not allowed; expected host:port with a host that others can reach \
+             (not 0.0.0.0 or [::]) and a port from 1 to 65535, such as node-1.example:7400 ({origin})"
+        )
+    };
+    for bad in ["0.0.0.0:7400", "[::]:7400", "[::ffff:0.0.0.0]:7400", "node-2.example:0", "10.0.0.2:0"] {
+        for field in ["client_advertise", "peer_advertise"] {
+            let in_file = with("data_dir = \"data\"", &format!("data_dir = \"data\"\n{field} = \"{bad}\""));
+            assert_eq!(errors(&in_file), expected(field, bad, "file etc/kvorum.toml"));
+            let variable = format!("KVORUM_{}", field.to_uppercase());
+            let in_environment = Sources { environment: pairs(&[(&variable, bad)]), ..sources(GOOD) };
+            assert_eq!(errors(&in_environment), expected(field, bad, &format!("environment variable {variable}")));
+            let on_command_line = Sources { flags: pairs(&[(field, bad)]), ..sources(GOOD) };
+            let flag = format!("flag --{}", field.replace('_', "-"));
+            assert_eq!(errors(&on_command_line), expected(field, bad, &flag));
+        }
+        for (field, good) in [("client", "10.0.0.2:7400"), ("peer", "10.0.0.2:7410")] {
+            let member = with(&format!("{field} = \"{good}\""), &format!("{field} = \"{bad}\""));
+            assert_eq!(errors(&member), expected(&format!("members[1].{field}"), bad, "file etc/kvorum.toml"));
+        }
+    }
+}
+
 #[test]
 fn addresses() {
-    for good in ["a:1", "node-1.example:65535", "10.0.0.1:7400", "[::1]:7400", "kvorum_1:7400"] {
+    let good = ["a:1", "node-1.example:65535", "10.0.0.1:7400", "[::1]:7400", "kvorum_1:7400", "4.example:1", "x0:1"];
+    for good in good {
         assert_eq!(address(good).as_deref(), Some(good));
     }
-    for bad in ["", "a", ":7400", "a:0", "a:65536", "a:b", "::1:7400", "[x]:1", "a b:1", "http://a:1"] {
+    for bad in [
+        "",
+        "a",
+        ":7400",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "::1:7400",
+        "[x]:1",
+        "a b:1",
+        "http://a:1",
+        "0:1",
+        "0.0:1",
+        "0x0:1",
+        "0.0.0.0.:1",
+    ] {
         assert_eq!(address(bad), None, "{bad}");
     }
     assert_eq!(address(&format!("{}:1", "a".repeat(NAME_BYTES_MAX))), None);

@@ -4,10 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
-/// A log longer than this is put aside, as `node.log.1`, when its node starts; so a node's logs take about twice this,
-/// and what it writes in one run.
+/// A log longer than this is put aside, as `node.log.1`; so a node's logs take about twice this, and what it writes between two
+/// looks at their length.
 const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// How often someone looks at the length of a log while its node runs.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The last lines are looked for in this many bytes.
 const TAIL_BYTES: u64 = 16 * 1024;
 
@@ -16,6 +19,19 @@ const LAST_WORDS_LINES: usize = 200;
 
 /// What the line begins with by which `kvorum` ends.
 const LAST_WORD: &str = "kvorum: ";
+
+/// Puts a long log aside whose node goes on writing: by a copy, since the node holds the file and not its name, and appends to
+/// whatever its length is. Lines that come in between are lost. Blocks.
+///
+/// # Errors
+/// What the system says; the log then grows on.
+pub(super) fn put_aside_while_written(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.len() > LOG_BYTES_MAX {
+        fs::copy(path, path.with_extension("log.1"))?;
+        OpenOptions::new().write(true).open(path)?.set_len(0)?;
+    }
+    Ok(())
+}
 
 /// Opens a log to append to it. A long one that can't be put aside grows on.
 ///
@@ -124,5 +140,22 @@ mod tests {
         open(&path).unwrap().set_len(LOG_BYTES_MAX + 1).unwrap();
         assert_eq!(open(&path).unwrap().metadata().unwrap().len(), 0);
         assert_eq!(fs::metadata(folder.path().join("node.log.1")).unwrap().len(), LOG_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn a_log_that_grows_long_while_it_is_written_is_put_aside() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("node.log");
+        let mut log = open(&path).unwrap();
+        writeln!(log, "short").unwrap();
+        put_aside_while_written(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "short\n");
+        log.set_len(LOG_BYTES_MAX).unwrap();
+        writeln!(log, "the last line of the long one").unwrap();
+        put_aside_while_written(&path).unwrap();
+        writeln!(log, "the first line of the next").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the first line of the next\n");
+        let aside = tail(&folder.path().join("node.log.1"), 1).unwrap();
+        assert_eq!(aside, ["the last line of the long one"]);
     }
 }

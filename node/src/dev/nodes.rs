@@ -3,6 +3,7 @@
 use super::{DevNode, logs};
 use crate::exit::Exit;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,7 @@ impl Keeper {
                         biased;
                         () = stop.cancelled() => return stop_child(child, stdin, &self.node).await,
                         status = child.wait() => self.reason(status),
+                        never = keep_log_short(&self.node.log_path) => match never {},
                     }
                 }
             };
@@ -149,6 +151,16 @@ impl Keeper {
         };
         let reason = reason.unwrap_or_else(|| format!("exit code {code}"));
         (reason, Exit::is_permanent(code))
+    }
+}
+
+/// For as long as the node runs.
+async fn keep_log_short(path: &Path) -> Infallible {
+    loop {
+        tokio::time::sleep(logs::LOOK_EVERY).await;
+        let path = path.to_owned();
+        // A log that can't be put aside grows on: the node comes first.
+        let _ = tokio::task::spawn_blocking(move || logs::put_aside_while_written(&path)).await;
     }
 }
 

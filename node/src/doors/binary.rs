@@ -10,10 +10,11 @@ use crate::clock::{self, Nanos};
 use crate::limits::{
     ACCEPT_ERROR_LOG_INTERVAL, FRAME_TIMEOUT, HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT, INFLOW_STEP_BYTES,
     KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES, LARGE_FRAME_BYTES, LINGER_BYTES_MAX, LINGER_READ_BYTES,
-    LINGER_TIMEOUT, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX,
-    SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
+    LINGER_TIMEOUT, REFUSED_LINGERING_MAX, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES, SESSION_REQUEST_BYTES,
+    SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
 use crate::log::lost_pages;
+use crate::rare::Rare;
 use crate::session::{Answered, Session, SessionContext};
 use crate::store::PREFETCH_KEYS;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -34,7 +35,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -45,13 +46,22 @@ pub struct BinaryDoor {
     connections: AtomicUsize,
     connections_max: usize,
     inflow: Arc<Inflow>,
+    /// Of the connections that are refused and read from until the client knows.
+    lingering: Semaphore,
     stop: CancellationToken,
 }
 
 impl BinaryDoor {
     /// A door for at most `connections_max` connections at once, that closes when `stop` is cancelled.
     pub fn new(context: Arc<SessionContext>, connections_max: usize, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(BinaryDoor { context, connections: AtomicUsize::new(0), connections_max, inflow: Inflow::new(), stop })
+        Arc::new(BinaryDoor {
+            context,
+            connections: AtomicUsize::new(0),
+            connections_max,
+            inflow: Inflow::new(),
+            lingering: Semaphore::new(REFUSED_LINGERING_MAX),
+            stop,
+        })
     }
 
     /// Open connections.
@@ -61,7 +71,7 @@ impl BinaryDoor {
 
     /// Accepts connections until the door is told to stop.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut errors = AcceptErrors::default();
+        let mut errors = Rare::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -71,7 +81,7 @@ impl BinaryDoor {
                 Ok((stream, from)) => self.admit(stream, from),
                 Err(error) => {
                     // Out of descriptors, most likely: existing connections go on; a pause lets some of them end.
-                    if let Some(times) = errors.note(Instant::now()) {
+                    if let Some(times) = errors.note(clock::monotonic(), ACCEPT_ERROR_LOG_INTERVAL) {
                         warn!(%error, times, "can't accept connections");
                     }
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -98,31 +108,22 @@ impl BinaryDoor {
     }
 
     /// Tells a client that there are too many, and closes.
-    async fn refuse(&self, mut stream: TcpStream) {
+    async fn refuse(&self, stream: TcpStream) {
         let detail = format!("the node has {} connections, as many as it accepts", self.connections_max);
         let mut out = Outgoing::with_capacity(0);
         encode_error(&mut out, self, RequestId(0), ServerError::new(ErrorCode::TooManyConnections, detail));
-        let _ = timeout(WRITE_TIMEOUT, stream.write_all(&out.frames)).await;
+        turn_away(stream, &out.frames, &self.lingering).await;
     }
 }
 
-/// Errors of `accept`, which last for as long as their cause and must not fill the log.
-#[derive(Default)]
-struct AcceptErrors {
-    told_at: Option<Instant>,
-    /// Since then.
-    untold: u64,
-}
-
-impl AcceptErrors {
-    /// Notes one. If it is time to tell, how many there were since they were told last.
-    fn note(&mut self, now: Instant) -> Option<u64> {
-        self.untold += 1;
-        if self.told_at.is_some_and(|at| now < at + ACCEPT_ERROR_LOG_INTERVAL) {
-            return None;
-        }
-        self.told_at = Some(now);
-        Some(std::mem::take(&mut self.untold))
+/// Says why, and closes. The client has sent its HELLO, most likely: closing outright would reset the connection, and what is said
+/// with it. That happens to those who find no place to linger, so that they can't pile up.
+async fn turn_away(mut stream: TcpStream, why: &[u8], places: &Semaphore) {
+    // It is short: a new socket takes it at once.
+    if matches!(timeout(LINGER_TIMEOUT, stream.write_all(why)).await, Ok(Ok(())))
+        && let Ok(_place) = places.try_acquire()
+    {
+        linger(&mut stream).await;
     }
 }
 
@@ -597,11 +598,36 @@ fn encode_error(output: &mut Outgoing, door: &BinaryDoor, id: RequestId, error: 
 mod tests {
     use super::*;
 
-    #[test]
-    fn errors_that_last_are_told_once_in_a_while_and_counted() {
-        let (mut errors, begin) = (AcceptErrors::default(), Instant::now());
-        assert_eq!(errors.note(begin), Some(1));
-        let told = (1..100).filter_map(|number| errors.note(begin + ACCEPT_ERROR_LOG_INTERVAL * number / 50));
-        assert_eq!(told.collect::<Vec<_>>(), [50]);
+    /// A client that has sent something that nobody has read, and the other end.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(b"HELLO").await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.readable().await.unwrap();
+        (client, stream)
+    }
+
+    #[tokio::test]
+    async fn who_is_turned_away_learns_why() {
+        let (mut client, stream) = connected().await;
+        client.shutdown().await.unwrap();
+        turn_away(stream, b"too many", &Semaphore::new(1)).await;
+        let mut why = Vec::new();
+        client.read_to_end(&mut why).await.expect("the connection is not reset");
+        assert_eq!(why, b"too many");
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_to_linger_is_gone_at_once() {
+        let (_silent, stream) = connected().await;
+        let places = Semaphore::new(0);
+        timeout(LINGER_TIMEOUT / 2, turn_away(stream, b"too many", &places)).await.expect("nobody waits");
+        let (_silent, stream) = connected().await;
+        let places = Semaphore::new(1);
+        let begun = Instant::now();
+        turn_away(stream, b"too many", &places).await;
+        assert!(begun.elapsed() >= LINGER_TIMEOUT, "there the client has time to read");
+        assert_eq!(places.available_permits(), 1, "and its place is free again");
     }
 }

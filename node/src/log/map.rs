@@ -39,7 +39,7 @@ pub struct Mapping {
 impl Mapping {
     /// Maps the first `length` bytes of a file, shared: stores reach the file.
     ///
-    /// The file must have real blocks for all of them: a store into a hole of a full disk ends the process.
+    /// The file should have real blocks for all of them: a store into a hole of a full disk is lost ([`Mapping::has_lost_pages`]).
     ///
     /// # Errors
     /// If the system refuses; for instance at its limit of mappings.
@@ -228,8 +228,11 @@ fn handle_bus_errors() {
 extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo; a positive code says that it is a fault, with an address.
     let (is_fault, address) = unsafe { ((*info).si_code > 0, (*info).si_addr() as usize) };
+    if !is_fault {
+        return end_by(signal);
+    }
     let used = GUARDS_USED.load(Ordering::Acquire).min(GUARDS_MAX);
-    let guard = GUARDS[..used].iter().find(|guard| is_fault && guard.holds(address));
+    let guard = GUARDS[..used].iter().find(|guard| guard.holds(address));
     // Installing the handler takes a moment, and this one can't wait for it.
     let before = BEFORE.get();
     if let (Some(guard), Some((_, page_bytes))) = (guard, before) {
@@ -250,6 +253,18 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, _con
         let default: libc::sigaction = std::mem::zeroed();
         let before = before.map_or(&raw const default, |(before, _)| before as *const _);
         libc::sigaction(signal, before, ptr::null_mut());
+    }
+}
+
+/// Ends the process as a signal that someone has sent does by default. Nothing raises that one again: whoever went on would live
+/// without the handler, or for ever.
+fn end_by(signal: libc::c_int) {
+    // SAFETY: all-zero bytes are a valid `sigaction`, the default one; both calls are among those that a handler may make. The
+    // signal is held back until the handler returns.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, &raw const default, ptr::null_mut());
+        libc::raise(signal);
     }
 }
 
@@ -378,6 +393,28 @@ mod tests {
         file.set_len(u64::from(page)).unwrap();
         writer.tail()[page as usize] = 1;
         assert!(mapping.has_lost_pages());
+    }
+
+    /// What [`a_signal_that_someone_sends_ends_the_process`] runs in a process of its own.
+    const VICTIM: &str = "KVORUM_TEST_SIGBUS_VICTIM";
+
+    #[test]
+    fn a_signal_that_someone_sends_ends_the_process() {
+        let _mapping = Mapping::in_memory(&[0; 4096]).unwrap();
+        if std::env::var_os(VICTIM).is_some() {
+            // SAFETY: it takes a number.
+            unsafe { libc::raise(libc::SIGBUS) };
+            return;
+        }
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let own_name = format!("{module}::a_signal_that_someone_sends_ends_the_process");
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([&own_name, "--exact"])
+            .env(VICTIM, "1")
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGBUS), "{status}");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 use super::limits::{
     INCOMING_HANDSHAKES_MAX, INCOMING_OF_SOURCE_MAX, INCOMING_OF_STRANGERS_MAX, INCOMING_UNPROVED_MAX,
 };
+use kvorum_protocol::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -43,8 +44,8 @@ impl Source {
 /// The handshakes that are open.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// Where members are, as far as their names could be resolved.
-    members: BTreeSet<SocketAddr>,
+    /// Where members are, as far as their names could ever be resolved.
+    members: BTreeMap<NodeId, BTreeSet<SocketAddr>>,
     open: usize,
     /// Those whose address has not proved itself.
     unproved: usize,
@@ -60,9 +61,17 @@ pub(super) struct Begun {
 }
 
 impl Admission {
-    /// These are the addresses of members from now on.
-    pub(super) fn set_members(&mut self, members: impl IntoIterator<Item = SocketAddr>) {
-        self.members = members.into_iter().collect();
+    /// These are the addresses of a member from now on. None at all is no news: an outage of the name service must not make
+    /// strangers of members.
+    pub(super) fn set_member(&mut self, member: NodeId, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let addresses: BTreeSet<SocketAddr> = addresses.into_iter().collect();
+        if !addresses.is_empty() {
+            self.members.insert(member, addresses);
+        }
+    }
+
+    fn is_members(&self, address: SocketAddr) -> bool {
+        self.members.values().any(|addresses| addresses.contains(&address))
     }
 
     /// Judges a handshake that `address` asks for. `proved`: it receives what is sent to it.
@@ -70,7 +79,7 @@ impl Admission {
         if !proved {
             return if self.open < INCOMING_UNPROVED_MAX { Verdict::Begin } else { Verdict::Prove };
         }
-        let has_room = if self.members.contains(&address) {
+        let has_room = if self.is_members(address) {
             self.open < INCOMING_HANDSHAKES_MAX
         } else {
             let of_source = self.strangers.get(&Source::of(address)).copied().unwrap_or(0);
@@ -84,7 +93,7 @@ impl Admission {
     pub(super) fn begin(&mut self, address: SocketAddr, proved: bool) -> Begun {
         self.open += 1;
         self.unproved += usize::from(!proved);
-        let stranger = (proved && !self.members.contains(&address)).then(|| Source::of(address));
+        let stranger = (proved && !self.is_members(address)).then(|| Source::of(address));
         if let Some(source) = stranger {
             *self.strangers.entry(source).or_insert(0) += 1;
         }
@@ -109,14 +118,19 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
     }
 
+    fn node(number: u128) -> NodeId {
+        NodeId(Uuid::from_u128(number))
+    }
+
     fn admission() -> Admission {
         let mut admission = Admission::default();
-        admission.set_members([address("10.0.0.2:7400")]);
+        admission.set_member(node(2), [address("10.0.0.2:7400")]);
         admission
     }
 
@@ -159,6 +173,21 @@ mod tests {
             admission.begin(mapped(port), true);
         }
         assert_eq!(admission.judge(address("[::ffff:10.0.3.2]:1"), true), Verdict::Begin);
+    }
+
+    #[test]
+    fn a_member_is_where_it_was_until_its_name_says_otherwise() {
+        let mut admission = admission();
+        for number in 0..INCOMING_OF_STRANGERS_MAX {
+            admission.begin(address(&format!("10.1.{number}.1:7400")), true);
+        }
+        let (second, third, moved) = (address("10.0.0.2:7400"), address("10.0.0.3:7400"), address("10.0.9.2:7400"));
+        assert_eq!(admission.judge(third, true), Verdict::Refuse, "nobody knows it yet");
+        admission.set_member(node(3), [third]);
+        admission.set_member(node(2), []);
+        assert_eq!((admission.judge(second, true), admission.judge(third, true)), (Verdict::Begin, Verdict::Begin));
+        admission.set_member(node(2), [moved]);
+        assert_eq!((admission.judge(moved, true), admission.judge(second, true)), (Verdict::Begin, Verdict::Refuse));
     }
 
     #[test]

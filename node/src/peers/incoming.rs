@@ -9,6 +9,8 @@ use super::peer::DialError;
 use super::supervisor::SupervisorMessage;
 use super::transport::Transport;
 use crate::cert::Identity;
+use crate::clock;
+use crate::rare::Rare;
 use kvorum_protocol::NodeId;
 use parking_lot::Mutex;
 use quinn::{Connection, Incoming};
@@ -16,7 +18,6 @@ use ractor::ActorRef;
 use rustls::pki_types::CertificateDer;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -78,16 +79,14 @@ impl Drop for Open {
     }
 }
 
-/// Keeps up with where the peers are, by their names. One that can't be resolved now is taken for a stranger meanwhile.
+/// Keeps up with where the peers are, by their names. One that can't be resolved now is where it was.
 async fn resolve_peers(shared: Arc<Shared>, admission: Arc<Mutex<Admission>>) {
     loop {
-        let mut found = Vec::new();
         for slot in shared.slots.values() {
             if let Ok(Ok(addresses)) = timeout(HANDSHAKE_TIMEOUT, tokio::net::lookup_host(&slot.address)).await {
-                found.extend(addresses);
+                admission.lock().set_member(slot.node, addresses);
             }
         }
-        admission.lock().set_members(found);
         tokio::time::sleep(RESOLVE_PEERS_EVERY).await;
     }
 }
@@ -132,17 +131,14 @@ fn identify(shared: &Shared, connection: &Connection) -> Result<NodeId, (CloseCo
 /// Logs refusals, at most one in [`REFUSAL_LOG_INTERVAL`]: the door is open to strangers.
 #[derive(Default)]
 struct RefusalLog {
-    last: Mutex<Option<Instant>>,
+    told: Mutex<Rare>,
 }
 
 impl RefusalLog {
     fn refused(&self, address: SocketAddr, error: &LinkError) {
-        let mut last = self.last.lock();
-        if last.is_none_or(|last| last.elapsed() >= REFUSAL_LOG_INTERVAL) {
-            *last = Some(Instant::now());
-            tracing::warn!(%address, %error, "connection refused");
-        } else {
-            tracing::debug!(%address, %error, "connection refused");
+        match self.told.lock().note(clock::monotonic(), REFUSAL_LOG_INTERVAL) {
+            Some(times) => tracing::warn!(%address, %error, times, "connection refused"),
+            None => tracing::debug!(%address, %error, "connection refused"),
         }
     }
 }
