@@ -13,6 +13,8 @@ pub struct Cost {
     pub copied: u64,
     /// Records that were looked up.
     pub records: u64,
+    /// Parts of requests that a session sent off or took the answer to, or a shard decided.
+    pub parts: u64,
     /// Pairs of numbers in order that were looked at: slots of the index, expiries, changes of either.
     pub pairs: u64,
 }
@@ -25,16 +27,18 @@ impl Cost {
         const HASHED_PER_NS: u64 = 4;
         const COPIED_PER_NS: u64 = 3;
         const RECORD_NS: u64 = 250;
+        const PART_NS: u64 = 250;
         const PAIR_NS: u64 = 35;
-        self.hashed / HASHED_PER_NS + self.copied / COPIED_PER_NS + self.records * RECORD_NS + self.pairs * PAIR_NS
+        let bytes = self.hashed / HASHED_PER_NS + self.copied / COPIED_PER_NS;
+        bytes + self.records * RECORD_NS + self.parts * PART_NS + self.pairs * PAIR_NS
     }
 }
 
 #[cfg(any(test, feature = "cost"))]
-pub use counting::{copied, hashed, of, pairs, records};
+pub use counting::{copied, hashed, keyed, of, pairs, parts, records};
 
 #[cfg(not(any(test, feature = "cost")))]
-pub(crate) use free::{copied, hashed, pairs, records};
+pub(crate) use free::{copied, hashed, keyed, pairs, parts, records};
 
 #[cfg(any(test, feature = "cost"))]
 mod counting {
@@ -42,7 +46,7 @@ mod counting {
     use std::cell::Cell;
 
     thread_local! {
-        static COST: Cell<Cost> = const { Cell::new(Cost { hashed: 0, copied: 0, records: 0, pairs: 0 }) };
+        static COST: Cell<Cost> = const { Cell::new(Cost { hashed: 0, copied: 0, records: 0, parts: 0, pairs: 0 }) };
     }
 
     fn count(change: impl FnOnce(&mut Cost)) {
@@ -56,6 +60,11 @@ mod counting {
         count(|cost| cost.hashed += bytes as u64);
     }
 
+    /// A key of so many bytes is hashed with a secret, at half a nanosecond per byte.
+    pub fn keyed(bytes: usize) {
+        hashed(2 * bytes);
+    }
+
     /// So many bytes are copied.
     pub fn copied(bytes: usize) {
         count(|cost| cost.copied += bytes as u64);
@@ -64,6 +73,11 @@ mod counting {
     /// So many records are looked up.
     pub fn records(records: usize) {
         count(|cost| cost.records += records as u64);
+    }
+
+    /// So many parts of requests are sent, decided or answered.
+    pub fn parts(parts: usize) {
+        count(|cost| cost.parts += parts as u64);
     }
 
     /// So many pairs are looked at.
@@ -80,6 +94,7 @@ mod counting {
             hashed: outer.hashed + cost.hashed,
             copied: outer.copied + cost.copied,
             records: outer.records + cost.records,
+            parts: outer.parts + cost.parts,
             pairs: outer.pairs + cost.pairs,
         });
         (result, cost)
@@ -90,6 +105,10 @@ mod counting {
 mod free {
     #[inline(always)]
     pub(crate) fn hashed(_bytes: usize) {}
+    #[inline(always)]
+    pub(crate) fn keyed(_bytes: usize) {}
+    #[inline(always)]
+    pub(crate) fn parts(_parts: usize) {}
     #[inline(always)]
     pub(crate) fn copied(_bytes: usize) {}
     #[inline(always)]

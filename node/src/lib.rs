@@ -52,4 +52,6 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod upkeep;
 pub mod verify;
+#[cfg(any(test, feature = "cost"))]
+pub mod walk;
 pub mod wall_clocks;

@@ -5,12 +5,19 @@ use crate::types::ShardId;
 /// The part of a key that decides its shard: the bytes between the first `{` and the next `}` if there are any, else the
 /// whole key. As in Redis Cluster, so that keys which share a tag share a shard.
 pub fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = key.iter().position(|&byte| byte == b'{') else { return key };
+    let Some(open) = find(key, b'{') else { return key };
     let rest = &key[open + 1..];
-    match rest.iter().position(|&byte| byte == b'}') {
+    match find(rest, b'}') {
         Some(0) | None => key,
         Some(close) => &rest[..close],
     }
+}
+
+/// Where a byte comes first. `contains` looks at several bytes at a time, `position` at one, and a key may be long.
+fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
+    const CHUNK_BYTES: usize = 64;
+    let (number, chunk) = bytes.chunks(CHUNK_BYTES).enumerate().find(|(_, chunk)| chunk.contains(&wanted))?;
+    chunk.iter().position(|&byte| byte == wanted).map(|at| number * CHUNK_BYTES + at)
 }
 
 /// A stable 64-bit hash: XXH3-64 with seed 0.
@@ -52,6 +59,16 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(hash_tag(key.as_bytes()), tag.as_bytes(), "{key}");
+        }
+    }
+
+    #[test]
+    fn tags_are_found_wherever_they_are() {
+        for open in 0..200 {
+            for length in [1, 63, 64, 65, 130] {
+                let key = [vec![b'a'; open], vec![b'{'], vec![b'b'; length], vec![b'}', b'}']].concat();
+                assert_eq!(hash_tag(&key), vec![b'b'; length], "{length} bytes from {open} on");
+            }
         }
     }
 

@@ -233,17 +233,3 @@ pub(super) fn visit_entry(
     }
     Ok(())
 }
-
-/// A version that no record of a log segment undercuts; all its entries count.
-pub(super) fn lowest_version(segment: &Segment) -> Version {
-    let mut at = SEGMENT_HEADER_BYTES;
-    while let Some(record) = segment.record(at).filter(|_| at < segment.written()) {
-        if record.header.kind == RecordKind::Operations
-            && let Ok(operations) = Operations::parse(Bytes::copy_from_slice(record.payload))
-        {
-            return operations.first_version();
-        }
-        at += record.bytes();
-    }
-    Version(u64::MAX)
-}

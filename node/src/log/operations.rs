@@ -322,6 +322,11 @@ fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
+/// The version of an entry's first record, or of the next one if it has none, read from the front of its payload; `None` of an empty one.
+pub fn first_version(payload: &[u8]) -> Option<Version> {
+    payload.get(8..16)?.first_chunk().map(|version| Version(u64::from_le_bytes(*version)))
+}
+
 /// What the session table remembers of one write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionRecord {

@@ -14,12 +14,14 @@ use super::entries::{EntryPlace, EntryTable};
 use super::error::{Damage, LogError};
 use super::manifest::Manifest;
 use super::map::MappingWriter;
+use super::operations::first_version;
 use super::record::{self, HEADER_BYTES, Record, RecordKind};
 use super::segment::{DATA_SEGMENT, SEGMENT_HEADER_BYTES, Segment};
 use super::state::{HardState, Membership, Position};
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
-use kvorum_protocol::{LogIndex, ShardId, Term};
+use kvorum_protocol::peer::RaftEntryKind;
+use kvorum_protocol::{LogIndex, ShardId, Term, Version};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub(super) struct LogState {
     pub(super) membership: Option<Membership>,
     /// Segments that hold entries which were superseded.
     pub(super) stale: BTreeSet<u32>,
+    /// Of each segment with records, a version that none of them undercuts.
+    pub(super) lowest: BTreeMap<u32, Version>,
 }
 
 impl LogState {
@@ -60,6 +64,16 @@ impl LogState {
             hard_state: HardState::default(),
             membership: None,
             stale: BTreeSet::new(),
+            lowest: BTreeMap::new(),
+        }
+    }
+
+    /// An entry with this payload is in a segment. What a checkpoint says of the segment is known from here on: it is prepared in a turn of the
+    /// shard, which must not read a segment for it.
+    pub(super) fn note_versions(&mut self, segment: u32, kind: RaftEntryKind, payload: &[u8]) {
+        if let Some(first) = first_version(payload).filter(|_| kind == RaftEntryKind::Operations) {
+            let lowest = self.lowest.entry(segment).or_insert(first);
+            *lowest = first.min(*lowest);
         }
     }
 
@@ -94,6 +108,7 @@ impl LogState {
                     return Err(Damage::Sequence);
                 }
                 self.entries.put(index, place, None, &mut self.stale);
+                self.note_versions(at.segment, kind, record.payload);
             }
             RecordKind::HardState => {
                 let state = HardState::decode(term, index, record.payload).ok_or(Damage::Payload)?;

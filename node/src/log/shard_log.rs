@@ -308,6 +308,7 @@ impl ShardLog {
         let at = Position { offset: at.offset + HEADER_BYTES, ..at };
         let place = EntryPlace { term, payload: at, length: payload.len() as u32, kind };
         self.state.entries.put(index, place, Some(payload), &mut self.state.stale);
+        self.state.note_versions(at.segment, kind, payload);
         Ok(at)
     }
 
@@ -573,10 +574,12 @@ impl ShardLog {
         stale.then(|| self.state.entries.in_segment(segment).map(|place| place.payload.offset).collect())
     }
 
+    /// A version that no record of a segment undercuts. Reads nothing.
     fn lowest_version(&self, segment: &Segment) -> Version {
         let listed = self.manifest.iter().flat_map(|manifest| &manifest.listed);
         let known = listed.clone().find(|listed| listed.number == segment.number());
-        known.map_or_else(|| compaction::lowest_version(segment), |listed| listed.lowest)
+        let of_log = || self.state.lowest.get(&segment.number()).copied().unwrap_or(Version(u64::MAX));
+        known.map_or_else(of_log, |listed| listed.lowest)
     }
 
     /// Writes data segments of this shard, on any thread.
@@ -664,6 +667,7 @@ impl ShardLog {
         self.state.entries.drop_before(start);
         self.starts = self.starts.split_off(&start);
         self.state.stale = self.state.stale.split_off(&start);
+        self.state.lowest = self.state.lowest.split_off(&start);
         checkpoint.dropped.iter().for_each(|number| self.view.remove(*number));
         self.manifest = Some(checkpoint.manifest.clone());
         self.forget_base_state();

@@ -14,6 +14,7 @@ mod pending;
 mod read;
 
 use crate::clock::Nanos;
+use crate::cost;
 use crate::limits::{DEADLINE_DEFAULT_MS, LARGE_WORK_BYTES};
 use crate::reply::{Answer, Reply, ReplySink, ReplyTo};
 use crate::router::{PassedOn, Route, Router};
@@ -23,7 +24,7 @@ use crate::shard::{Operation, ShardReply};
 use crate::store::{PREFETCH_KEYS, prefetch_keys};
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
-use kvorum_protocol::hash::{hash64, ring_position, shard_of_position};
+use kvorum_protocol::hash::{hash_tag, hash64, ring_position, shard_of_position};
 use kvorum_protocol::{
     Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, ReadMode, Request,
     RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Version, WriteId,
@@ -195,7 +196,12 @@ impl<Origin: Copy> Session<Origin> {
                 None
             }
             RequestBody::Ping(payload) => Some(ResponseBody::Pong(payload)),
-            RequestBody::Topology => Some(ResponseBody::Topology((**router.topology().borrow()).clone())),
+            RequestBody::Topology => {
+                let topology = router.topology_now();
+                // A list of replicas is allocated for each shard.
+                cost::pairs(2 * topology.shards.len());
+                Some(ResponseBody::Topology((*topology).clone()))
+            }
             RequestBody::Explain(key) => Some(self.explain(&key)),
             RequestBody::Status(scope) => {
                 let slot = self.remember(job, Work::One(None), Writes::NONE);
@@ -230,6 +236,7 @@ impl<Origin: Copy> Session<Origin> {
     }
 
     fn take_answer(&mut self, slot: usize, part: u32, answer: Answer, out: &mut impl FnMut(Answered<Origin>)) {
+        cost::parts(1);
         let pending = self.pending.get_mut(slot).expect("a slot is freed by the last answer that it waits for");
         let (body, forwarded) = match answer {
             Answer::Shard(ShardReply::MayRead) => {
@@ -278,11 +285,16 @@ impl<Origin: Copy> Session<Origin> {
     }
 
     fn shard_of(&self, key: &[u8]) -> ShardId {
+        cost::hashed(key.len() / 2);
         shard_of_position(ring_position(key), self.context.router.shards())
     }
 
     fn written(&self, key: &[u8]) -> WrittenKey {
-        WrittenKey { hash: hash64(key), shard: self.shard_of(key) }
+        cost::hashed(key.len() / 2);
+        let (hash, tag) = (hash64(key), hash_tag(key));
+        // Most keys are their own tag, and a request may name megabytes of keys.
+        let position = if tag.len() == key.len() { hash } else { hash64(tag) };
+        WrittenKey { hash, shard: shard_of_position(position, self.context.router.shards()) }
     }
 
     fn refuse_shard(&self, shard: ShardId) -> Option<ResponseBody> {
@@ -331,9 +343,11 @@ impl<Origin: Copy> Session<Origin> {
         let (mut waiting, mut later) = (Vec::new(), Vec::new());
         // Past as much as may be read here and now, values are only found, and read elsewhere.
         let mut bytes_left = LARGE_WORK_BYTES;
+        // Looking keys up hashes and compares them. As many bytes of keys as a request may hold are looked up elsewhere, too.
+        let far = keys.iter().map(Bytes::len).sum::<usize>() > LARGE_WORK_BYTES;
         let mut keys = keys.into_iter();
         for part in 0.. {
-            if part % PREFETCH_KEYS as u32 == 0 && keys.len() > 1 {
+            if part % PREFETCH_KEYS as u32 == 0 && keys.len() > 1 && !far {
                 self.prefetch(keys.as_slice().iter().map(|key| &**key));
             }
             let Some(key) = keys.next() else { break };
@@ -343,10 +357,12 @@ impl<Origin: Copy> Session<Origin> {
             }
             let shard = self.shard_of(&key);
             let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
-            let what = What::Get(key);
+            let what = if far && !in_order { What::GetElsewhere(key) } else { What::Get(key) };
             let router = &self.context.router;
             let at_once = || read::at_once(router, shard, &what, mode, job.began, bytes_left);
-            match if in_order { None } else { at_once() } {
+            // What is read elsewhere is read after this looks at the lease: see `RequestBody::Scan`.
+            let asks_first = far && mode == ReadMode::Linearizable;
+            match if in_order || asks_first { None } else { at_once() } {
                 Some(ReadNow::Done(body)) => {
                     if let ResponseBody::Value(Some(entry)) = &body {
                         bytes_left = bytes_left.saturating_sub(entry.value.len());
@@ -388,13 +404,13 @@ impl<Origin: Copy> Session<Origin> {
     }
 
     fn batch(&mut self, job: &Job<Origin>, id: WriteId, ack: Ack, mutations: Vec<Mutation>) -> Option<ResponseBody> {
-        let keys = mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
+        let keys: Vec<_> = mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
         let many = pending::Many::new(ManyKind::Writes, mutations.len());
         let waiting = (0..)
-            .zip(mutations)
-            .map(|(part, mutation)| {
+            .zip(mutations.into_iter().zip(&keys))
+            .map(|(part, (mutation, key))| {
                 let id = WriteId { sequence: id.sequence + u64::from(part), ..id };
-                (part, self.shard_of(&mutation.key), Part::Write { id, ack, mutation })
+                (part, key.shard, Part::Write { id, ack, mutation })
             })
             .collect();
         self.begin_many(job, many, waiting, Writes::new(id, ack, Keys::Many(keys)))
@@ -418,18 +434,17 @@ impl<Origin: Copy> Session<Origin> {
     }
 
     fn atomic(&mut self, job: &Job<Origin>, atomic: AtomicRequest) -> Option<ResponseBody> {
-        let checks = atomic.checks.iter().map(|check| &check.key);
-        let mut keys = checks.chain(atomic.mutations.iter().map(|mutation| &mutation.key));
-        let Some(first) = keys.next() else { return Some(invalid("an ATOMIC names at least one key")) };
-        let shard = self.shard_of(first);
-        if keys.any(|key| self.shard_of(key) != shard) {
+        let keys: Vec<_> = atomic.mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
+        let checked = atomic.checks.iter().map(|check| self.shard_of(&check.key));
+        let mut shards = checked.chain(keys.iter().map(|key| key.shard));
+        let Some(shard) = shards.next() else { return Some(invalid("an ATOMIC names at least one key")) };
+        if shards.any(|other| other != shard) {
             let detail = "the keys of an ATOMIC must share a shard; give them the same {tag}";
             return Some(error(ErrorCode::CrossShard, detail));
         }
         if atomic.checks.len() + atomic.mutations.len() > kvorum_protocol::limits::BATCH_OPERATIONS_MAX {
             return Some(error(ErrorCode::TooLarge, "an ATOMIC has at most 4096 checks and writes"));
         }
-        let keys = atomic.mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
         let slot = self.remember(job, Work::One(None), Writes::new(atomic.id, atomic.ack, Keys::Many(keys)));
         self.send(job, slot, 0, shard, Part::Atomic(atomic));
         None
@@ -437,6 +452,7 @@ impl<Origin: Copy> Session<Origin> {
 
     /// Sends one part of a remembered request to whoever can answer it. Exactly one answer will come.
     fn send(&mut self, job: &Job<Origin>, slot: usize, part: u32, shard: ShardId, what: Part) {
+        cost::parts(1);
         let reply_to = self.sink.reply_to(slot, part);
         let router = Arc::clone(&self.context.router);
         let route = match &what {
@@ -534,7 +550,7 @@ impl<Origin: Copy> Session<Origin> {
 impl Part {
     fn into_request(self) -> RequestBody {
         match self {
-            Part::Read { what: What::Get(key), mode, .. } => RequestBody::Get { key, mode },
+            Part::Read { what: What::Get(key) | What::GetElsewhere(key), mode, .. } => RequestBody::Get { key, mode },
             Part::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
             Part::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
             Part::Atomic(request) => RequestBody::Atomic(request),

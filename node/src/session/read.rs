@@ -14,6 +14,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) enum What {
     Get(Bytes),
+    /// One of many with long keys: it is looked up elsewhere.
+    GetElsewhere(Bytes),
     Scan(ScanRequest),
 }
 
@@ -54,6 +56,8 @@ pub(super) struct LargeRead {
 enum LargeWhat {
     /// Which record answers the GET is settled.
     Record(StoredRecord),
+    /// It is not.
+    Key(Bytes),
     /// Looks at many records, any of which may have to come from the disk.
     Scan(ScanRequest),
 }
@@ -63,7 +67,7 @@ impl LargeRead {
     pub(super) fn value_bytes(&self) -> usize {
         match &self.what {
             LargeWhat::Record(record) => record.value_bytes(),
-            LargeWhat::Scan(_) => 0,
+            LargeWhat::Key(_) | LargeWhat::Scan(_) => 0,
         }
     }
 
@@ -74,6 +78,7 @@ impl LargeRead {
                 let found = record.read().inspect_err(|failure| self.reader.report_damage(*failure));
                 found.map(|found| value(Some(found)))
             }
+            LargeWhat::Key(key) => self.reader.get(key).map(value),
             LargeWhat::Scan(scan) => {
                 let limit = scan.limit.clamp(1, SCAN_ENTRIES_MAX) as usize;
                 self.reader.scan(scan.cursor, &scan.prefix, limit, scan.values).map(ResponseBody::Page)
@@ -84,8 +89,8 @@ impl LargeRead {
 }
 
 /// The answer to a request that was taken up at `began`, if this node may give it now: it leads and its lease holds both
-/// then and after the read, or the read may be stale. Not for a SCAN that may not be stale: it reads later than this looks at
-/// the lease.
+/// then and after the read, or the read may be stale. Not for what is read elsewhere and may not be stale: that is later than this looks
+/// at the lease.
 /// A record of more than `bytes_max` bytes is found and not read.
 pub(super) fn at_once(
     router: &Router,
@@ -115,6 +120,7 @@ fn read(handle: &ShardHandle, what: &What, bytes_max: usize) -> ReadNow {
             Ok(Located::Small(found)) => ReadNow::Done(value(found)),
             Err(failure) => ReadNow::Done(damaged(handle.shard, failure)),
         },
+        What::GetElsewhere(key) => large(LargeWhat::Key(key.clone())),
         What::Scan(scan) => large(LargeWhat::Scan(scan.clone())),
     }
 }

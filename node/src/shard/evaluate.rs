@@ -9,6 +9,7 @@
 use super::decide::{Decision, NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, decide, holds};
 use super::room::{Need, Room};
 use super::{ENTRY_BYTES, Operation};
+use crate::cost;
 use crate::log::operations::{IndexSecret, OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
 use crate::store::{Known, ReadError, Store, sequence_max};
@@ -375,6 +376,10 @@ impl<'a> Evaluation<'a> {
         let before = if is_blind { None } else { self.current(&mutation.key)? };
         let decision = self.decide(mutation, before.as_ref())?;
         if let Decision::Write { value, .. } = &decision {
+            if let (Some(NewValue::Unchanged | NewValue::Appended(_)), Some(before)) = (value, &before) {
+                // First: looking for so much room may make a file.
+                self.may_read(before.value_bytes())?;
+            }
             let (stores, is_new) = (value.is_some(), before.is_none());
             let size = Size::of(mutation, before.as_ref(), &decision);
             let bytes = size.written + size.previous + 2 * OVERHEAD_BYTES;
@@ -424,7 +429,11 @@ impl<'a> Evaluation<'a> {
             (NewValue::Given(value), _) | (NewValue::Appended(value), None) => Ok(value),
             (NewValue::Unchanged, None) => Ok(Bytes::new()),
             (NewValue::Unchanged, Some(state)) => Ok(self.entry(state)?.value),
-            (NewValue::Appended(value), Some(state)) => Ok([self.entry(state)?.value, value].concat().into()),
+            (NewValue::Appended(value), Some(state)) => {
+                let appended = [self.entry(state)?.value, value].concat();
+                cost::copied(appended.len());
+                Ok(appended.into())
+            }
         }
     }
 
@@ -468,14 +477,20 @@ impl<'a> Evaluation<'a> {
 
     /// A key's state with its value.
     fn entry(&mut self, state: &State) -> Result<Entry, ServerError> {
+        self.may_read(state.value_bytes())?;
         self.read_bytes += state.value_bytes();
         self.value_bytes += state.value_bytes();
-        if self.value_bytes > self.value_bytes_max {
-            self.needs_long_turn = true;
-            return Err(ServerError::new(ErrorCode::Internal, "the request takes another turn"));
-        }
         let value = state.value.read().map_err(|error| self.unreadable(error))?;
         Ok(Entry { value, version: state.version, expires_at_ms: state.expires_at_ms })
+    }
+
+    /// Whether a value of so many bytes may be read for this entry. If not, its request waits for a long turn.
+    fn may_read(&mut self, bytes: usize) -> Result<(), ServerError> {
+        self.needs_long_turn |= self.value_bytes + bytes > self.value_bytes_max;
+        if self.needs_long_turn {
+            return Err(ServerError::new(ErrorCode::Internal, "the request takes another turn"));
+        }
+        Ok(())
     }
 
     /// A value that was found can't be read.

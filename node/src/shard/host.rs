@@ -246,7 +246,7 @@ impl ShardHost {
     /// others waiting for it.
     pub fn is_long_turn(&mut self) -> bool {
         let now = self.clock.monotonic();
-        if self.inbox.bytes() > LARGE_WORK_BYTES || self.shard.awaits_long_turn() {
+        if self.inbox.holds_large(LARGE_WORK_BYTES) || self.shard.awaits_long_turn() {
             self.long_turns_until = now.after_ms(LARGE_WORK_LINGER_MS);
         }
         now < self.long_turns_until

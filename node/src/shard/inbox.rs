@@ -440,10 +440,10 @@ impl Inbox {
         }
     }
 
-    /// About how many bytes the next turn takes in.
-    pub(super) fn bytes(&self) -> usize {
+    /// Whether the next turn takes in more than about so many bytes, or a piece of a snapshot: that is written to files, and synced.
+    pub(super) fn holds_large(&self, bytes_max: usize) -> bool {
         let queues = self.queues.lock();
-        queues.messages_bytes + queues.requests_bytes
+        queues.messages_bytes + queues.requests_bytes > bytes_max || !queues.snapshots.is_empty()
     }
 
     /// Takes everything, into one that holds nothing. Clears the mark first: whatever comes in from here on sends another wake-up.

@@ -33,6 +33,7 @@ pub use plan::{Orders, Place, ReplicaPlan};
 pub use shares::Held;
 
 use crate::clock::{Nanos, Now};
+use crate::cost;
 use crate::log::limits::VOTE_BYTES;
 use crate::log::operations::OperationsError;
 use crate::log::{Chunk, ENTRY_OVERHEAD_BYTES, LogError, Membership, ShardLog};
@@ -736,6 +737,7 @@ impl Shard {
                 self.replies.push((request.ticket, ShardReply::Error(error)));
                 continue;
             }
+            cost::parts(1);
             let (reply, ack) = evaluate(&mut evaluation, &request.operation);
             if evaluation.needs_long_turn() {
                 self.backlog.put_back(request);

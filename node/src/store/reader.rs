@@ -123,6 +123,7 @@ impl StoreReader {
 
     /// Where a key stands in the order of the index. Costs some ten nanoseconds.
     pub fn order(&self, key: &[u8]) -> u64 {
+        cost::keyed(key.len());
         let none = IndexSecret::default();
         self.index.order(order_of(self.secret.get().unwrap_or(&none), key))
     }
@@ -265,15 +266,17 @@ impl StoreReader {
         order: u64,
         mut read: impl FnMut(Position) -> Result<Option<T>, ReadError>,
     ) -> Result<Option<T>, ReadError> {
-        let mut failure = None;
+        let (mut failure, mut records) = (None, 0);
         let found = self.index.find(order, |position| {
-            cost::records(1);
+            records += 1;
             read(position).unwrap_or_else(|error| {
                 // What is missing is worth another look-up, whatever is wrong with another key of this place.
                 failure = failure.filter(|before| matches!(before, ReadError::Missing(..))).or(Some(error));
                 None
             })
         });
+        // One that is not there costs a search as well.
+        cost::records(records.max(1));
         match (found, failure) {
             (Some(found), _) => Ok(Some(found)),
             (None, Some(error)) => Err(error),
