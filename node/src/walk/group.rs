@@ -189,7 +189,8 @@ impl Group {
     /// Has a client send a request, and all take their steps until it is answered and nothing is left to do.
     pub(super) fn request(&mut self, body: RequestBody) -> (ResponseBody, Vec<Step>) {
         self.settle();
-        (self.steps.clear(), self.answers.clear());
+        self.steps.clear();
+        self.answers.clear();
         self.requests += 1;
         let request = Request { id: RequestId(self.requests), deadline_ms: 600_000, body };
         let (client, now) = (ClientId(Uuid::from_u128(7)), self.clock.monotonic());

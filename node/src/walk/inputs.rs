@@ -289,7 +289,7 @@ fn topology() -> Vec<Step> {
     let request = Request { id: RequestId(1), deadline_ms: 1_000, body: RequestBody::Topology };
     let client = ClientId(Uuid::from_u128(7));
     step(&mut steps, Taker::Session, || {
-        session.handle(client, 1, crate::clock::Nanos(1), request, &mut |_| answered += 1)
+        session.handle(client, 1, crate::clock::Nanos(1), request, &mut |_| answered += 1);
     });
     assert_eq!(answered, 1);
     steps
