@@ -12,7 +12,7 @@ use crate::ring::RingMap;
 use crate::ring::keeper::Presence;
 use crate::router::Router;
 use crate::seeded::{Bug, planted};
-use crate::session::{Answered, Session, SessionContext};
+use crate::session::{Answered, PassedOnAs, Session, SessionContext};
 use crate::shard::inbox::ShardCommand;
 use crate::snapshot::{EndedOffer, SnapshotAnswer, SnapshotRead};
 use bytes::{Bytes, BytesMut};
@@ -20,7 +20,7 @@ use dashmap::DashMap;
 use kvorum_protocol::peer::{PeerHello, PeerMessage};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{
-    ClientId, ErrorCode, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, ShardId,
+    ClientId, Epoch, ErrorCode, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, ShardId,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -162,8 +162,11 @@ impl PeerDesk {
                 }
             }
             // A stranger's, too: a request rests on nothing that its sender remembers, and is one that any client may send.
-            PeerMessage::Forward { id, client, request } => self.forwarded(from, id, client, request, now),
+            PeerMessage::Forward { id, client, term, in_order, request } => {
+                self.forwarded(from, id, client, PassedOnAs { term, in_order }, request, now);
+            }
             PeerMessage::ForwardReply { id, response } => self.router().forward_answered(from, id, response),
+            PeerMessage::Returned { id, request } => self.router().forward_returned(from, id, request),
             PeerMessage::Leading(shards) => self.router().peer_leads(from, &shards),
             PeerMessage::Ring(map) => match RingMap::from_bytes(&map) {
                 Ok(ring) => self.router().offer_ring(from, ring),
@@ -326,8 +329,13 @@ impl PeerDesk {
     pub fn collect(&self, peer: NodeId) {
         let session = self.session(peer);
         let mut answers = Vec::new();
-        session.lock().collect(&mut |answered| answers.push(answered));
+        let returned = {
+            let mut session = session.lock();
+            session.collect(&mut |answered| answers.push(answered));
+            session.take_returned()
+        };
         self.send_answers(peer, answers);
+        self.send_back(peer, returned);
     }
 
     fn session(&self, peer: NodeId) -> Arc<Mutex<Session<u64>>> {
@@ -339,12 +347,14 @@ impl PeerDesk {
         Arc::clone(&self.sessions.entry(peer).or_insert_with(make))
     }
 
-    fn forwarded(&self, from: NodeId, id: u64, client: ClientId, request: Bytes, now: Nanos) {
-        let mut answers = Vec::new();
+    fn forwarded(&self, from: NodeId, id: u64, client: ClientId, as_what: PassedOnAs, request: Bytes, now: Nanos) {
+        let (mut answers, mut returned) = (Vec::new(), Vec::new());
         match Request::decode(request) {
             Ok(request) if may_be_forwarded(&request.body) => {
                 let session = self.session(from);
-                session.lock().handle(client, id, now, request, &mut |answered| answers.push(answered));
+                let mut session = session.lock();
+                session.handle_as(client, id, now, Some(as_what), request, &mut |answered| answers.push(answered));
+                returned = session.take_returned();
             }
             Ok(_) => answers.push(refused(id, ErrorCode::NotPermitted, "this request is not one that is forwarded")),
             Err(error) => {
@@ -353,13 +363,25 @@ impl PeerDesk {
             }
         }
         self.send_answers(from, answers);
+        self.send_back(from, returned);
     }
 
     fn send_answers(&self, peer: NodeId, answers: Vec<Answered<u64>>) {
         let router = self.router();
-        let Some(peers) = router.peers() else { return };
-        for answered in answers {
-            let reply = Reply::to(answered, router);
+        self.send_replies(peer, answers.into_iter().map(|answered| Reply::to(answered, router)));
+    }
+
+    /// Gives requests back that were passed on and that this node does not answer as their leader.
+    fn send_back(&self, peer: NodeId, returned: Vec<(u64, RequestBody)>) {
+        // Whoever passed it on knows its deadline.
+        let whole = |body| Request { id: RequestId(1), deadline_ms: 0, body };
+        let replies = returned.into_iter().map(|(id, body)| Reply { id, content: Content::Returned(whole(body)) });
+        self.send_replies(peer, replies);
+    }
+
+    fn send_replies(&self, peer: NodeId, replies: impl Iterator<Item = Reply>) {
+        let Some(peers) = self.router().peers() else { return };
+        for reply in replies {
             let message = reply.message();
             match peers.send(peer, &message) {
                 Err(SendError::Full) if planted(Bug::FullLaneDropsAnswer) => {}
@@ -394,20 +416,36 @@ impl PeerDesk {
 struct Reply {
     /// By which the peer knows what it asked.
     id: u64,
-    response: Response,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Answer(Response),
+    /// The request, which goes back.
+    Returned(Request),
 }
 
 impl Reply {
     fn to(answered: Answered<u64>, router: &Router) -> Reply {
         let Answered { origin, forwarded, body } = answered;
-        Reply { id: origin, response: Response { id: RequestId(1), epoch: router.epoch(), forwarded, body } }
+        let response = Response { id: RequestId(1), epoch: router.epoch(), forwarded, body };
+        Reply { id: origin, content: Content::Answer(response) }
     }
 
     /// As it is sent.
     fn message(&self) -> PeerMessage {
-        let mut response = BytesMut::new();
-        self.response.encode_body(&mut response);
-        PeerMessage::ForwardReply { id: self.id, response: response.freeze() }
+        let (id, mut out) = (self.id, BytesMut::new());
+        match &self.content {
+            Content::Answer(response) => {
+                response.encode_body(&mut out);
+                PeerMessage::ForwardReply { id, response: out.freeze() }
+            }
+            Content::Returned(request) => {
+                request.encode_body(&mut out);
+                PeerMessage::Returned { id, request: out.freeze() }
+            }
+        }
     }
 }
 
@@ -422,13 +460,14 @@ struct HeldAnswers {
 impl HeldAnswers {
     /// Holds an answer. Past the bound it gives way to a short one that says so: a node that keeps to its own bound
     /// ([`FORWARDS_MAX`]) never asks for so much.
-    fn hold(&mut self, mut reply: Reply, is_long: bool) {
+    fn hold(&mut self, reply: Reply, is_long: bool) {
         if self.short.len() + self.long.len() < FORWARDS_MAX {
             if is_long { &mut self.long } else { &mut self.short }.push_back(reply);
         } else if self.short.len() < 2 * FORWARDS_MAX {
             let detail = "too many answers wait for the node that passed this on";
-            reply.response.body = ResponseBody::Error(ServerError::new(ErrorCode::Overloaded, detail));
-            self.short.push_back(reply);
+            let body = ResponseBody::Error(ServerError::new(ErrorCode::Overloaded, detail));
+            let response = Response { id: RequestId(1), epoch: Epoch(0), forwarded: false, body };
+            self.short.push_back(Reply { id: reply.id, content: Content::Answer(response) });
         } else {
             // It has asked for twice what any node asks for at a time, so it has given the first of these up.
             debug!("dropped an answer that nobody waits for");
@@ -471,7 +510,7 @@ mod tests {
 
     fn reply(id: u64) -> Reply {
         let (epoch, body) = (kvorum_protocol::Epoch(1), ResponseBody::Done);
-        Reply { id, response: Response { id: RequestId(1), epoch, forwarded: false, body } }
+        Reply { id, content: Content::Answer(Response { id: RequestId(1), epoch, forwarded: false, body }) }
     }
 
     /// Sends what fits, `room` answers, and returns whose they are.
@@ -501,7 +540,10 @@ mod tests {
         let mut held = HeldAnswers::default();
         (0..FORWARDS_MAX as u64 + 2).for_each(|origin| held.hold(reply(origin), true));
         assert_eq!((held.long.len(), held.short.len()), (FORWARDS_MAX, 2));
-        let overloaded = |held: &Reply| matches!(&held.response.body, ResponseBody::Error(error) if error.code == ErrorCode::Overloaded);
+        let overloaded = |held: &Reply| {
+            let Content::Answer(response) = &held.content else { return false };
+            matches!(&response.body, ResponseBody::Error(error) if error.code == ErrorCode::Overloaded)
+        };
         assert!(held.short.iter().all(overloaded));
         assert_eq!(sent(&mut held, usize::MAX).len(), FORWARDS_MAX + 2, "no answer was dropped");
         (0..4 * FORWARDS_MAX as u64).for_each(|origin| held.hold(reply(origin), false));

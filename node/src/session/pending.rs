@@ -1,5 +1,6 @@
 //! Requests that wait for answers, and putting the answers of many parts together.
 
+use super::Job;
 use super::read::ReadPlan;
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
@@ -11,7 +12,9 @@ use std::collections::HashMap;
 /// One unanswered request.
 #[derive(Debug)]
 pub(super) struct Pending<Origin> {
-    pub(super) origin: Origin,
+    pub(super) job: Job<Origin>,
+    /// Grows with each request of the session.
+    pub(super) number: u64,
     pub(super) work: Work,
     pub(super) writes: Writes,
     pub(super) forwarded: bool,
@@ -59,22 +62,17 @@ impl Writes {
         Writes { keys, ack, is_retry: id.retry }
     }
 
-    /// The writes that took effect and are merely accepted, of an answer to this request: shard and version of each.
-    pub(super) fn each_accepted(&self, body: &ResponseBody, mut note: impl FnMut(ShardId, Version)) {
+    /// The writes that took effect and are merely accepted, of the answer to one of its parts: shard and version of each.
+    pub(super) fn each_accepted(keys: &[WrittenKey], body: &ResponseBody, mut note: impl FnMut(ShardId, Version)) {
         let mut note = |key: &WrittenKey, result: &WriteResult| {
             if result.ack == Ack::Accepted && result.status == WriteStatus::Applied {
                 note(key.shard, result.version);
             }
         };
-        let keys = self.keys.as_slice();
         match body {
             ResponseBody::Written(result) => keys.iter().for_each(|key| note(key, result)),
             ResponseBody::Atomic(AtomicResult::Applied(results)) => {
                 keys.iter().zip(results).for_each(|(key, result)| note(key, result));
-            }
-            ResponseBody::Batch(results) => {
-                let written = keys.iter().zip(results).filter_map(|(key, result)| Some((key, result.as_ref().ok()?)));
-                written.for_each(|(key, result)| note(key, result));
             }
             _ => {}
         }
@@ -126,6 +124,14 @@ impl<Origin> Pending<Origin> {
         match &mut self.work {
             Work::One(slot) => slot.take(),
             Work::Many(many) => many.plans.remove(&part),
+        }
+    }
+
+    /// The keys that a part writes.
+    pub(super) fn keys_of(&self, part: u32) -> &[WrittenKey] {
+        match (&self.work, self.writes.keys.as_slice()) {
+            (Work::Many(_), keys @ [_, ..]) => std::slice::from_ref(&keys[part as usize]),
+            (_, keys) => keys,
         }
     }
 
@@ -285,7 +291,10 @@ mod tests {
     #[test]
     fn the_last_part_completes_the_response_in_the_order_asked() {
         let work = Work::Many(Many::new(ManyKind::Values, 3));
-        let mut pending = Pending { origin: (), work, writes: Writes::NONE, forwarded: false };
+        let client = kvorum_protocol::ClientId(uuid::Uuid::from_u128(1));
+        let (began, deadline) = Default::default();
+        let job = Job { client, origin: (), began, deadline, deadline_ms: 0, passed_on: None };
+        let mut pending = Pending { job, number: 1, work, writes: Writes::NONE, forwarded: false };
         assert_eq!(pending.complete(2, ResponseBody::Value(None), false), None);
         assert_eq!(pending.complete(0, value(3), true), None);
         let refused = ServerError::new(ErrorCode::Unavailable, "");
@@ -334,16 +343,17 @@ mod tests {
             previous: None,
         };
         let key = |shard| WrittenKey { hash: 0, shard: ShardId(shard) };
-        let id = WriteId { sequence: 1, first_unanswered: 1, retry: false };
-        let writes = Writes::new(id, Ack::Accepted, Keys::Many((1..=4).map(key).collect()));
-        let body = ResponseBody::Batch(vec![
-            Ok(result(11, Ack::Accepted, WriteStatus::Applied)),
-            Ok(result(12, Ack::Committed, WriteStatus::Applied)),
-            Ok(result(13, Ack::Accepted, WriteStatus::Missing)),
-            Ok(result(14, Ack::Accepted, WriteStatus::Applied)),
-        ]);
+        let keys: Vec<WrittenKey> = (1..=4).map(key).collect();
         let mut noted = Vec::new();
-        writes.each_accepted(&body, |shard, version| noted.push((shard.0, version.0)));
+        let parts = [
+            ResponseBody::Written(result(11, Ack::Accepted, WriteStatus::Applied)),
+            ResponseBody::Written(result(12, Ack::Committed, WriteStatus::Applied)),
+            ResponseBody::Written(result(13, Ack::Accepted, WriteStatus::Missing)),
+            ResponseBody::Written(result(14, Ack::Accepted, WriteStatus::Applied)),
+        ];
+        for (key, body) in keys.chunks(1).zip(&parts) {
+            Writes::each_accepted(key, body, |shard, version| noted.push((shard.0, version.0)));
+        }
         assert_eq!(noted, [(1, 11), (4, 14)]);
     }
 
