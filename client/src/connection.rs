@@ -12,8 +12,8 @@ use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PART_BYTES_MA
 use kvorum_protocol::part::Assembler;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    ClientId, ClusterId, DecodeError, Epoch, Hello, HelloReply, NodeId, Request, RequestBody, RequestId, Response,
-    ResponseBody, Topology, frame,
+    ClientId, ClusterId, DecodeError, Epoch, ErrorCode, Hello, HelloReply, NodeId, Request, RequestBody, RequestId,
+    Response, ResponseBody, Topology, frame,
 };
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -43,6 +43,8 @@ pub(crate) trait Observer: Send + Sync + 'static {
     fn handle_topology(&self, topology: Topology);
     /// A reply came, from a node that holds this epoch; `forwarded` says that another node gave the answer.
     fn handle_reply(&self, epoch: Epoch, forwarded: bool);
+    /// A node said that it is about to stop.
+    fn handle_leaving(&self, node: NodeId);
 }
 
 /// An open connection. Dropping it closes it.
@@ -73,6 +75,9 @@ struct State {
     /// Requests that have not been handed to the kernel. Bounded by the client's limits on operations in flight and on
     /// their bytes.
     outgoing: Outgoing,
+    /// The node is about to stop: it answers what it has, and nothing more is sent to it. The connection ends when all is
+    /// answered.
+    leaving: bool,
     /// Why the connection ended.
     ended: Option<ConnectionError>,
 }
@@ -99,7 +104,7 @@ impl Connection {
             stop: Notify::new(),
             closed: AtomicBool::new(false),
         });
-        tokio::spawn(run(shared.clone(), stream, buffer, observer));
+        tokio::spawn(run(shared.clone(), hello.node, stream, buffer, observer));
         tracing::debug!(address, node = %hello.node, "connected");
         Ok(Arc::new(Connection { hello, shared }))
     }
@@ -119,7 +124,7 @@ impl Connection {
         &self.shared.address
     }
 
-    /// Whether the connection has ended.
+    /// Whether the connection has ended, or takes nothing more.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
     }
@@ -144,6 +149,9 @@ impl Connection {
             let mut state = self.shared.state.lock();
             if let Some(error) = &state.ended {
                 return Err(error.clone());
+            }
+            if state.leaving {
+                return Err(self.shared.lost("the node is about to stop"));
             }
             match (pieces, large) {
                 (Some(pieces), _) => state.outgoing.push_parts(&request.body, pieces),
@@ -235,10 +243,10 @@ async fn open(
 }
 
 /// The connection's task: it ends with the connection, and then fails everything that still waits.
-async fn run(shared: Arc<Shared>, stream: TcpStream, buffer: BytesMut, observer: Arc<dyn Observer>) {
+async fn run(shared: Arc<Shared>, node: NodeId, stream: TcpStream, buffer: BytesMut, observer: Arc<dyn Observer>) {
     let (read_half, write_half) = stream.into_split();
     let error = tokio::select! {
-        error = read(&shared, read_half, buffer, &*observer) => error,
+        error = read(&shared, node, read_half, buffer, &*observer) => error,
         error = write(&shared, write_half) => shared.lost(&plain(&error)),
         () = probe(&shared) => shared.lost("the node has not answered anything for a while"),
         () = shared.stop.notified() => shared.lost("closed by this client"),
@@ -259,13 +267,14 @@ async fn run(shared: Arc<Shared>, stream: TcpStream, buffer: BytesMut, observer:
 
 async fn read(
     shared: &Shared,
+    node: NodeId,
     mut half: OwnedReadHalf,
     mut buffer: BytesMut,
     observer: &dyn Observer,
 ) -> ConnectionError {
     let mut assembler = Assembler::new(FRAME_BYTES_MAX);
     loop {
-        let rest = dispatch(shared, &mut buffer, &mut assembler, observer)
+        let rest = dispatch(shared, node, &mut buffer, &mut assembler, observer)
             .and_then(|()| frame::peek_length(&buffer, FRAME_BYTES_MAX));
         // What is left is less than one frame. Room for all of it is made at once, so that a large one is not moved often.
         match rest {
@@ -288,6 +297,7 @@ async fn read(
 /// Hands out every whole reply in the buffer.
 fn dispatch(
     shared: &Shared,
+    node: NodeId,
     buffer: &mut BytesMut,
     assembler: &mut Assembler,
     observer: &dyn Observer,
@@ -297,13 +307,26 @@ fn dispatch(
         let Some(body) = assembler.handle(body)? else { continue };
         let response = Response::decode(body)?;
         if response.id.0 == 0 {
-            if let ResponseBody::Topology(topology) = response.body {
-                observer.handle_topology(topology);
+            match response.body {
+                ResponseBody::Topology(topology) => observer.handle_topology(topology),
+                ResponseBody::Error(error) if error.code == ErrorCode::ShuttingDown => {
+                    observer.handle_leaving(node);
+                    shared.leave();
+                }
+                // The connection ends, which says as much.
+                _ => {}
             }
             continue;
         }
         observer.handle_reply(response.epoch, response.forwarded);
-        let waiting = shared.state.lock().pending.remove(&response.id.0);
+        let waiting = {
+            let mut state = shared.state.lock();
+            let waiting = state.pending.remove(&response.id.0);
+            if state.leaving && state.pending.is_empty() {
+                shared.stop.notify_one();
+            }
+            waiting
+        };
         if let Some(sender) = waiting {
             // Whoever no longer waits needs no answer.
             let _ = sender.send(Ok(response));
@@ -365,6 +388,16 @@ impl Shared {
                 0 => {}
                 id => return id,
             }
+        }
+    }
+
+    /// Sends nothing more, and ends the connection once all is answered.
+    fn leave(&self) {
+        let mut state = self.state.lock();
+        state.leaving = true;
+        self.closed.store(true, Ordering::Release);
+        if state.pending.is_empty() {
+            self.stop.notify_one();
         }
     }
 

@@ -13,7 +13,7 @@ use crate::retry::{Attempts, Decision, Failure, Kind, RetryBudget, node_deadline
 use crate::routing::{Need, Target};
 use crate::session::Sequences;
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
-use kvorum_protocol::{NodeId, Outcome, RequestBody, Response, ResponseBody, Topology, WriteId};
+use kvorum_protocol::{ErrorCode, NodeId, Outcome, RequestBody, Response, ResponseBody, Topology, WriteId};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -238,6 +238,9 @@ impl Core {
         match answer.body {
             ResponseBody::Error(error) => {
                 self.directory.handle_refusal(call.need, node, &error);
+                if error.code == ErrorCode::ShuttingDown {
+                    self.directory.handle_leaving(node);
+                }
                 Err(End::Failed(Failure::Answered(error)))
             }
             body => Ok(attempts.handle_answer(body)),

@@ -86,9 +86,18 @@ impl Directory {
     pub(crate) fn handle_answer(&self, node: NodeId) {
         if self.has_suspects.load(Ordering::Relaxed) {
             let mut table = self.table.lock();
-            table.handle_answer(node);
+            table.handle_answer(node, self.now());
             self.has_suspects.store(table.has_suspects(), Ordering::Relaxed);
         }
+    }
+
+    /// A node is about to stop.
+    pub(crate) fn handle_leaving(&self, node: NodeId) {
+        let mut table = self.table.lock();
+        table.handle_leaving(node, self.now());
+        self.has_suspects.store(table.has_suspects(), Ordering::Relaxed);
+        drop(table);
+        self.refresh_wanted.notify_one();
     }
 
     fn changed(&self) {
@@ -106,6 +115,10 @@ impl Observer for Directory {
         if changed {
             self.changed();
         }
+    }
+
+    fn handle_leaving(&self, node: NodeId) {
+        Directory::handle_leaving(self, node);
     }
 
     fn handle_reply(&self, epoch: Epoch, forwarded: bool) {

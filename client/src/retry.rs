@@ -215,7 +215,7 @@ impl Attempts {
                 if !self.last.as_ref().is_some_and(explains) {
                     self.last = Some(Error::Unreachable { outcome: Outcome::NotApplied, detail });
                 }
-                self.pause(Duration::ZERO, now, rng)
+                self.elsewhere_or_pause(Duration::ZERO, now, rng)
             }
             Failure::Lost { detail } => {
                 let error = Error::ConnectionLost { outcome: Outcome::Unknown, detail };
@@ -284,12 +284,20 @@ impl Attempts {
             return Decision::GiveUp(final_error);
         }
         self.last = Some(final_error);
-        let points_elsewhere = again.code == ErrorCode::NotLeader && again.leader.is_some();
-        if points_elsewhere && self.redirects < REDIRECTS_MAX && now < self.deadline {
+        let knows_better = again.code == ErrorCode::NotLeader && again.leader.is_some();
+        let is_leaving = again.code == ErrorCode::ShuttingDown && again.outcome == Outcome::NotApplied;
+        let pause = Duration::from_millis(ms.into());
+        if knows_better || is_leaving { self.elsewhere_or_pause(pause, now, rng) } else { self.pause(pause, now, rng) }
+    }
+
+    /// This node is not the one to ask, and the request has certainly done nothing here: another one is asked at once, a few
+    /// times.
+    fn elsewhere_or_pause(&mut self, pause: Duration, now: Duration, rng: &mut impl Rng) -> Decision {
+        if self.redirects < REDIRECTS_MAX && now < self.deadline {
             self.redirects += 1;
             return Decision::AtOnce;
         }
-        self.pause(Duration::from_millis(ms.into()), now, rng)
+        self.pause(pause, now, rng)
     }
 
     /// Exponential backoff with full jitter, not shorter than the node asked for.
@@ -375,7 +383,7 @@ mod tests {
         let mut attempts = attempts(Kind::Read);
         let mut longest = Duration::ZERO;
         for attempt in 0..200 {
-            let failure = Failure::NotSent { detail: "refused".into() };
+            let failure = Failure::Lost { detail: "reset".into() };
             let Decision::Pause(pause) = attempts.handle_failure(failure, Duration::ZERO, &mut rng) else { panic!() };
             assert!(attempt > 0 || pause <= 4 * MS, "first pause {pause:?}");
             longest = longest.max(pause);
@@ -399,6 +407,19 @@ mod tests {
         attempts.handle_sent();
         assert!(matches!(attempts.handle_failure(not_leader, MS, &mut rng), Decision::Pause(_)));
         assert!(!attempts.is_retry(), "none of these attempts can have had an effect");
+    }
+
+    #[test]
+    fn another_node_is_asked_at_once_if_one_is_about_to_stop_or_can_not_be_reached() {
+        for failure in [answered(ErrorCode::ShuttingDown), Failure::NotSent { detail: "refused".into() }] {
+            let mut rng = SmallRng::seed_from_u64(7);
+            let mut attempts = attempts(Kind::Write);
+            for _ in 0..REDIRECTS_MAX {
+                assert_eq!(attempts.handle_failure(failure.clone(), MS, &mut rng), Decision::AtOnce);
+            }
+            assert!(matches!(attempts.handle_failure(failure, MS, &mut rng), Decision::Pause(_)));
+            assert!(!attempts.is_retry());
+        }
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub struct RoutingTable {
 struct Suspicion {
     until: Duration,
     failures: u32,
+    /// It said that it is about to stop. That it answers what it has says nothing else.
+    leaving: bool,
 }
 
 /// How long a node is avoided after one failure; doubles with each further one up to [`SUSPICION_MAX`].
@@ -184,12 +186,22 @@ impl RoutingTable {
         }
         let failures = self.suspects.get(&node).map_or(0, |suspicion| suspicion.failures);
         let span = SUSPICION_FIRST.saturating_mul(1 << failures.min(8)).min(SUSPICION_MAX);
-        self.suspects.insert(node, Suspicion { until: now + span, failures: failures + 1 });
+        self.suspects.insert(node, Suspicion { until: now + span, failures: failures + 1, leaving: false });
+    }
+
+    /// A node said that it is about to stop: for a while nothing is sent to it. It may be back soon.
+    pub fn handle_leaving(&mut self, node: NodeId, now: Duration) {
+        self.handle_failure(node, now);
+        if let Some(suspicion) = self.suspects.get_mut(&node) {
+            (suspicion.until, suspicion.leaving) = (now + SUSPICION_MAX, true);
+        }
     }
 
     /// A node answered.
-    pub fn handle_answer(&mut self, node: NodeId) {
-        self.suspects.remove(&node);
+    pub fn handle_answer(&mut self, node: NodeId, now: Duration) {
+        if self.suspects.get(&node).is_some_and(|suspicion| !suspicion.leaving || suspicion.until <= now) {
+            self.suspects.remove(&node);
+        }
     }
 
     /// The term in which a shard's leader is known.
@@ -296,8 +308,20 @@ mod tests {
         assert_eq!(choices(&table, Need::Leader(SHARD), now), ["4"]);
         table.handle_failure(node(4), now);
         assert_eq!(choices(&table, Need::Leader(SHARD), now), ["1", "2", "3", "4", "seeds"]);
-        table.handle_answer(node(2));
+        table.handle_answer(node(2), now);
         assert_eq!(choices(&table, Need::Leader(SHARD), now), ["2"]);
+    }
+
+    #[test]
+    fn a_node_that_is_about_to_stop_is_left_alone_for_a_while_although_it_answers() {
+        let mut table = table(Some(1));
+        let now = Duration::from_secs(1);
+        table.handle_leaving(node(2), now);
+        table.handle_answer(node(2), now + SUSPICION_FIRST);
+        assert_eq!(choices(&table, Need::Leader(SHARD), now + SUSPICION_MAX / 2), ["1", "3"]);
+        assert_eq!(choices(&table, Need::Leader(SHARD), now + SUSPICION_MAX), ["2"], "it may be back");
+        table.handle_answer(node(2), now + SUSPICION_MAX);
+        assert!(!table.has_suspects());
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub mod stop;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod topology_news;
 pub mod upkeep;
 pub mod verify;
 #[cfg(any(test, feature = "cost"))]

@@ -103,8 +103,23 @@ pub const DEADLINE_DEFAULT_MS: u32 = 5_000;
 pub const FORWARDS_MAX: usize = 4096;
 /// A forwarded request is given up this long after its deadline.
 pub const FORWARD_GRACE_MS: u64 = 250;
-/// A graceful stop waits this long for leadership to move and requests to end.
+/// A request waits this long at most until it is known who leads its shard. Shorter than the time after which clients ask
+/// another node, so that they hear why.
+pub const HELD_MS_MAX: u64 = 900;
+/// Most bytes of all requests of a node that wait so.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A graceful stop waits this long for leadership to move, and as long for its shards to end.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// While nobody is there who could take over, it waits for so long.
+pub const STOP_ALONE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Who leads still is asked to hand over again this often: an attempt that fails lasts an election timeout.
+pub const HAND_OVER_AGAIN: Duration = Duration::from_millis(1_200);
+/// A client that was told that its node is about to stop may ask for this long.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection that waits for no answer, and asks for nothing for this long, is closed then.
+pub const DRAIN_IDLE: Duration = Duration::from_millis(250);
+/// At the end of that time what has come and is not begun is refused, and what comes for this long.
+pub const DRAIN_REFUSES: Duration = Duration::from_millis(100);
 /// Cold data is checked again this long after the last time at the earliest, and this long after the start.
 pub const SCRUB_PASS_EVERY_MIN: Duration = Duration::from_secs(3600);
 /// A follower campaigns after so many silent ticks, up to twice as many. The configured election timeout says how long

@@ -27,7 +27,7 @@ use crate::shard::Operation;
 use crate::shard::inbox::{QueuedRequest, ShardHandle};
 use bytes::Bytes;
 use kvorum_protocol::peer::PeerMessage;
-use kvorum_protocol::{Ack, Action, ClientId, Condition, Mutation, NodeId, ShardId, Version, WriteId};
+use kvorum_protocol::{Ack, Action, ClientId, Condition, Mutation, NodeId, ShardId, Term, Version, WriteId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -286,6 +286,7 @@ impl MapKeeper {
             client: self.own.client,
             queued_at: now,
             deadline: now.after_ms(DEADLINE_DEFAULT_MS.into()),
+            term: Term(0),
             operation: Operation::Write { client: self.own.client, id, ack: Ack::Committed, mutation },
         });
     }

@@ -21,11 +21,12 @@ use crate::disk_watch::{self, WatchArguments};
 use crate::doors::binary::BinaryDoor;
 use crate::doors::peer::PeerDoor;
 use crate::exit::Exit;
+use crate::fitness::Unfit;
 use crate::identity::{DataFolder, StartKind};
 use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions, Replayed};
 use crate::kept_twice::KeptError;
 use crate::known_disks::KnownDisks;
-use crate::limits::STOP_TIMEOUT;
+use crate::limits::{DRAIN_TIMEOUT, HAND_OVER_AGAIN, STOP_ALONE_TIMEOUT, STOP_TIMEOUT};
 use crate::log::{Disk, InlineSource, LogOptions, RealDisk, SpareSource};
 use crate::map_keeper::{self, MapKeeper, Own};
 use crate::meta::{MetaActor, MetaArguments};
@@ -37,13 +38,14 @@ use crate::ring::{PlacementError, RingError, RingMap, RingNode};
 use crate::router::Router;
 use crate::scrub::ScrubThread;
 use crate::session::SessionContext;
-use crate::shard::inbox::ShardCommand;
+use crate::shard::host::ShardOutlet as _;
+use crate::shard::inbox::{ShardCommand, ShardHandle};
 use crate::shard::upkeep::UpkeepOptions;
 use crate::shard::{Place, ReplicaPlan};
 use crate::shards::{DiskFailed, ShardsArguments, ShardsMessage, ShardsSupervisor};
 use crate::status::{Inspector, machine_memory_bytes};
 use crate::upkeep::UpkeepThread;
-use kvorum_protocol::{ClientId, NodeId, ShardId, ShardRole};
+use kvorum_protocol::{ClientId, NodeId, ReplicaId, ShardId, ShardRole};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::io;
 use std::net::SocketAddr;
@@ -161,7 +163,7 @@ pub async fn run(
     };
     match ended {
         Ok(()) => {
-            info!("stopping: handing leadership over");
+            info!("stopping: handing leadership over, then asking clients to leave");
             node.stop(&mut failed).await?;
             root.stop(None);
             Ok(folder)
@@ -181,7 +183,14 @@ struct Node {
     journal: Journal,
     shards: ActorRef<ShardsMessage>,
     others: Vec<ActorCell>,
+    peer_door: Arc<PeerDoor>,
+    binary: Arc<BinaryDoor>,
+    /// Asks clients to leave.
+    drain: CancellationToken,
+    /// Ends the doors, and all tasks that go on as long as they do.
     doors: CancellationToken,
+    /// Ends the answers to peers.
+    answers: CancellationToken,
     scrub: Option<ScrubThread>,
 }
 
@@ -218,7 +227,7 @@ impl Node {
             disk.fresh_number(),
         );
 
-        let doors = CancellationToken::new();
+        let [drain, doors, answers] = std::array::from_fn(|_| CancellationToken::new());
         let door: Arc<OnceLock<Arc<BinaryDoor>>> = Arc::default();
         let counted = Arc::clone(&door);
         let connections = move || counted.get().map_or(0, |door| door.connections());
@@ -243,7 +252,7 @@ impl Node {
         let (control_actor, control) =
             Control::start(config.cluster_id, config.node_id, admin, Some(root.clone())).await?;
         inspector.set_control(control.clone());
-        let peer_door = PeerDoor::new(Arc::clone(&context), known_disks, doors.clone());
+        let peer_door = PeerDoor::new(Arc::clone(&context), known_disks, answers.clone());
         let (peers_actor, peers) = Peers::start(
             peer_config(config, folder, tls),
             Arc::clone(&peer_door) as _,
@@ -316,7 +325,7 @@ impl Node {
         let (meta, _) = Actor::spawn_linked(name, MetaActor, arguments, root.clone()).await?;
         others.push(meta.get_cell());
 
-        let binary = BinaryDoor::new(context, config.connections_max as usize, doors.clone());
+        let binary = BinaryDoor::new(context, config.connections_max as usize, drain.clone(), doors.clone());
         let _ = door.set(Arc::clone(&binary));
         let stalls = fatal.clone();
         let on_stall = move |reason| {
@@ -325,26 +334,38 @@ impl Node {
         };
         let watching = disk_watch::run(watch, on_stall, doors.clone());
         spawn_essential("the watch of the disk", watching, doors.clone(), fatal.clone());
-        spawn_essential("the clients' door", binary.accept(listener), doors.clone(), fatal.clone());
+        let accepting = Arc::clone(&binary).accept(listener);
+        spawn_essential("the clients' door", accepting, drain.clone(), fatal.clone());
         spawn_essential(
             "the ticker",
-            tick(Arc::clone(&router), peer_door, config.tick(), doors.clone()),
+            tick(Arc::clone(&router), Arc::clone(&peer_door), config.tick(), doors.clone()),
             doors.clone(),
             fatal,
         );
         info!(client = %config.client_listen, peer = %config.peer_listen, "listening");
-        Ok(Node { router, journal, shards, others, doors, scrub })
+        Ok(Node { router, journal, shards, others, peer_door, binary, drain, doors, answers, scrub })
     }
 
-    /// Hands leadership over, answers what is under way, and syncs.
+    /// Hands leadership over, answers what is under way, and syncs. In this order: while leadership moves, clients and peers
+    /// ask as ever, and what they ask is held and passed on; then clients are asked to leave, and are served by the new
+    /// leaders until they have; only then do the shards end, which vote and acknowledge up to there.
     async fn stop(self, failed: &mut mpsc::Receiver<NodeError>) -> Result<(), NodeError> {
+        self.router.fitness().set(Unfit::Stopping, true);
+        // Nobody is to hand anything back to this node from here on.
+        self.peer_door.tick();
         self.hand_over().await;
+        self.drain.cancel();
+        if tokio::time::timeout(DRAIN_TIMEOUT + STOP_ALONE_TIMEOUT, self.binary.emptied()).await.is_err() {
+            warn!(connections = self.binary.connections(), "some clients did not leave in time");
+        }
         self.doors.cancel();
         drop(self.scrub);
         let stopped = self.shards.cast(ShardsMessage::Stop).is_ok();
         if stopped && self.shards.wait(Some(STOP_TIMEOUT)).await.is_err() {
             warn!("the shards did not stop in time");
         }
+        // Whatever peers have passed on until here is back with them.
+        self.answers.cancel();
         for actor in self.others {
             actor.stop(None);
         }
@@ -357,22 +378,56 @@ impl Node {
         }
     }
 
-    /// Asks the successors of every shard led here to take over, and waits until they have, but not for long: a cluster
-    /// that stops as a whole has nobody to hand over to.
+    /// Hands over every shard that is led here, all at once, and waits until their new leaders are known, but not for long: a
+    /// cluster that stops as a whole has nobody to hand over to.
     async fn hand_over(&self) {
-        const ASK_EVERY: Duration = Duration::from_millis(20);
-        let until = tokio::time::Instant::now() + STOP_TIMEOUT / 3;
-        let leading = || {
-            let mut all = self.router.all_local();
-            all.retain(|handle| handle.snapshot.lock().role == Role::Leader);
-            all
-        };
-        for handle in leading() {
-            handle.inbox.command(ShardCommand::HandOver);
+        const LOOK_EVERY: Duration = Duration::from_millis(10);
+        let began = tokio::time::Instant::now();
+        let mut asked_at = None;
+        loop {
+            let left = self.to_hand_over();
+            if left.is_empty() {
+                return info!(took = ?began.elapsed(), "leadership is handed over");
+            }
+            let somebody_can = left.iter().any(|handle| self.has_fit_peer(handle.shard));
+            let until = began + if somebody_can { STOP_TIMEOUT } else { STOP_ALONE_TIMEOUT };
+            let now = tokio::time::Instant::now();
+            if now >= until {
+                let shards: Vec<ShardId> = left.iter().map(|handle| handle.shard).collect();
+                let why = if somebody_can { "nobody took over in time" } else { "nobody fit is there to take over" };
+                return warn!(?shards, why, "leadership of some shards is not handed over");
+            }
+            if asked_at.is_none_or(|at| now - at >= HAND_OVER_AGAIN) {
+                asked_at = Some(now);
+                for handle in &left {
+                    handle.inbox.command(ShardCommand::HandOver);
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        while !leading().is_empty() && tokio::time::Instant::now() < until {
-            tokio::time::sleep(ASK_EVERY).await;
-        }
+    }
+
+    /// The replicas that lead a shard which others hold, too, and those whose next leader this node does not know yet although
+    /// there may be one.
+    fn to_hand_over(&self) -> Vec<Arc<ShardHandle>> {
+        let ring = self.router.ring();
+        let mut all = self.router.all_local();
+        all.retain(|handle| {
+            let leads = handle.snapshot.lock().role == Role::Leader;
+            let awaits = || self.router.leader(handle.shard).is_none() && self.has_fit_peer(handle.shard);
+            ring.replicas(handle.shard).len() > 1 && (leads || awaits())
+        });
+        all
+    }
+
+    /// Whether another node that holds a replica of the shard is connected, and fit to lead.
+    fn has_fit_peer(&self, shard: ShardId) -> bool {
+        let (ring, me) = (self.router.ring(), self.router.me());
+        let is_up = |node: NodeId| self.router.peers().is_some_and(|peers| peers.is_up(node));
+        ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).any(|replica| {
+            let node = ring.node_of(shard, replica).filter(|node| *node != me);
+            node.is_some_and(is_up) && self.router.is_fit(shard, replica)
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ring::RingMap;
 use crate::ring::keeper::Presence;
 use crate::router::Router;
 use crate::seeded::{Bug, planted};
-use crate::session::{Answered, Session, SessionContext};
+use crate::session::{Answered, PassedOnAs, Session, SessionContext};
 use crate::shard::inbox::ShardCommand;
 use crate::snapshot::{EndedOffer, SnapshotAnswer, SnapshotRead};
 use bytes::{Bytes, BytesMut};
@@ -21,7 +21,8 @@ use dashmap::DashMap;
 use kvorum_protocol::peer::{PeerHello, PeerMessage};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{
-    ClientId, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody, ServerError, ShardId,
+    ClientId, Epoch, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody, ServerError,
+    ShardId,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -175,8 +176,11 @@ impl PeerDesk {
                 }
             }
             // A stranger's, too: a request rests on nothing that its sender remembers, and is one that any client may send.
-            PeerMessage::Forward { id, client, request } => self.forwarded(from, id, client, request, now),
+            PeerMessage::Forward { id, client, term, in_order, request } => {
+                self.forwarded(from, id, client, PassedOnAs { term, in_order }, request, now);
+            }
             PeerMessage::ForwardReply { id, response } => self.router().forward_answered(from, id, response),
+            PeerMessage::Returned { id, request } => self.router().forward_returned(from, id, request),
             PeerMessage::Leading(shards) => self.router().peer_leads(from, &shards),
             PeerMessage::Ring(map) => match RingMap::from_bytes(&map) {
                 Ok(ring) => self.router().offer_ring(from, ring),
@@ -340,8 +344,13 @@ impl PeerDesk {
     pub fn collect(&self, peer: NodeId) {
         let session = self.session(peer);
         let mut answers = Vec::new();
-        session.lock().collect(&mut |answered| answers.push(answered));
+        let returned = {
+            let mut session = session.lock();
+            session.collect(&mut |answered| answers.push(answered));
+            session.take_returned()
+        };
         self.send_answers(peer, answers);
+        self.send_back(peer, returned);
     }
 
     fn session(&self, peer: NodeId) -> Arc<Mutex<Session<Passed>>> {
@@ -353,13 +362,15 @@ impl PeerDesk {
         Arc::clone(&self.sessions.entry(peer).or_insert_with(make))
     }
 
-    fn forwarded(&self, from: NodeId, id: u64, client: ClientId, request: Bytes, now: Nanos) {
-        let mut answers = Vec::new();
+    fn forwarded(&self, from: NodeId, id: u64, client: ClientId, as_what: PassedOnAs, request: Bytes, now: Nanos) {
+        let (mut answers, mut returned) = (Vec::new(), Vec::new());
         match Request::decode(request) {
             Ok(request) if may_be_forwarded(&request.body) => {
                 let session = self.session(from);
                 let passed = Passed { id, until: now.after_ms(u64::from(request.deadline_ms) + FORWARD_GRACE_MS) };
-                session.lock().handle(client, passed, now, request, &mut |answered| answers.push(answered));
+                let mut session = session.lock();
+                session.handle_as(client, passed, now, Some(as_what), request, &mut |answered| answers.push(answered));
+                returned = session.take_returned();
             }
             Ok(_) => {
                 let passed = Passed { id, until: now.after_ms(FORWARD_GRACE_MS) };
@@ -372,13 +383,26 @@ impl PeerDesk {
             }
         }
         self.send_answers(from, answers);
+        self.send_back(from, returned);
     }
 
     fn send_answers(&self, peer: NodeId, answers: Vec<Answered<Passed>>) {
         let router = self.router();
-        let Some(peers) = router.peers() else { return };
-        for answered in answers {
-            let reply = Reply::to(answered, router);
+        self.send_replies(peer, answers.into_iter().map(|answered| Reply::to(answered, router)));
+    }
+
+    /// Gives requests back that were passed on and that this node does not answer as their leader.
+    fn send_back(&self, peer: NodeId, returned: Vec<(Passed, RequestBody)>) {
+        // Whoever passed it on knows its deadline.
+        let whole = |body| Request { id: RequestId(1), deadline_ms: 0, body };
+        let replies =
+            returned.into_iter().map(|(passed, body)| Reply { passed, content: Content::Returned(whole(body)) });
+        self.send_replies(peer, replies);
+    }
+
+    fn send_replies(&self, peer: NodeId, replies: impl Iterator<Item = Reply>) {
+        let Some(peers) = self.router().peers() else { return };
+        for reply in replies {
             let message = reply.message();
             match peers.send(peer, &message) {
                 Err(SendError::Full) if planted(Bug::FullLaneDropsAnswer) => {}
@@ -422,20 +446,36 @@ struct Passed {
 #[derive(Debug)]
 struct Reply {
     passed: Passed,
-    response: Response,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Answer(Response),
+    /// The request, which goes back.
+    Returned(Request),
 }
 
 impl Reply {
     fn to(answered: Answered<Passed>, router: &Router) -> Reply {
         let Answered { origin, forwarded, body } = answered;
-        Reply { passed: origin, response: Response { id: RequestId(1), epoch: router.epoch(), forwarded, body } }
+        let response = Response { id: RequestId(1), epoch: router.epoch(), forwarded, body };
+        Reply { passed: origin, content: Content::Answer(response) }
     }
 
     /// As it is sent.
     fn message(&self) -> PeerMessage {
-        let mut response = BytesMut::new();
-        self.response.encode_body(&mut response);
-        PeerMessage::ForwardReply { id: self.passed.id, response: response.freeze() }
+        let (id, mut out) = (self.passed.id, BytesMut::new());
+        match &self.content {
+            Content::Answer(response) => {
+                response.encode_body(&mut out);
+                PeerMessage::ForwardReply { id, response: out.freeze() }
+            }
+            Content::Returned(request) => {
+                request.encode_body(&mut out);
+                PeerMessage::Returned { id, request: out.freeze() }
+            }
+        }
     }
 }
 
@@ -448,21 +488,25 @@ struct HeldAnswers {
 }
 
 impl HeldAnswers {
-    /// Holds an answer. Past the bound what is read gives way to a short answer that says so. The answer to a write stays what it
-    /// is: that it was applied must not be lost.
+    /// Holds an answer. Past the bound what is read, or goes back, gives way to a short answer that says so. The answer to a write
+    /// stays what it is: that it was applied must not be lost.
     fn hold(&mut self, mut reply: Reply, is_long: bool) {
         if self.short.len() + self.long.len() < FORWARDS_MAX {
             if is_long { &mut self.long } else { &mut self.short }.push_back(reply);
         } else if self.short.len() < 2 * FORWARDS_MAX {
             let detail = "too many answers wait for the node that passed this on";
             let overloaded = ServerError::new(ErrorCode::Overloaded, detail);
-            match &reply.response.body {
-                ResponseBody::Value(_) | ResponseBody::Page(_) => reply.response.body = ResponseBody::Error(overloaded),
+            let instead = match &reply.content {
+                Content::Answer(Response { body: ResponseBody::Value(_) | ResponseBody::Page(_), .. })
+                | Content::Returned(_) => Some(overloaded),
                 // With the values that were there before.
-                _ if is_long => {
-                    reply.response.body = ResponseBody::Error(overloaded.with_outcome(Outcome::Unknown));
-                }
-                _ => {}
+                Content::Answer(_) if is_long => Some(overloaded.with_outcome(Outcome::Unknown)),
+                Content::Answer(_) => None,
+            };
+            if let Some(error) = instead {
+                let body = ResponseBody::Error(error);
+                let response = Response { id: RequestId(1), epoch: Epoch(0), forwarded: false, body };
+                reply.content = Content::Answer(response);
             }
             self.short.push_back(reply);
         } else {
@@ -513,9 +557,13 @@ mod tests {
     use super::*;
 
     fn reply(id: u64) -> Reply {
-        let (epoch, body) = (kvorum_protocol::Epoch(1), ResponseBody::Value(None));
         let passed = Passed { id, until: Nanos(id) };
-        Reply { passed, response: Response { id: RequestId(1), epoch, forwarded: false, body } }
+        answer(passed, ResponseBody::Value(None))
+    }
+
+    fn answer(passed: Passed, body: ResponseBody) -> Reply {
+        let response = Response { id: RequestId(1), epoch: Epoch(1), forwarded: false, body };
+        Reply { passed, content: Content::Answer(response) }
     }
 
     /// Sends what fits, `room` answers, and returns whose they are.
@@ -554,10 +602,12 @@ mod tests {
         let mut held = HeldAnswers::default();
         (0..FORWARDS_MAX as u64).for_each(|origin| held.hold(reply(origin), true));
         let mut written = |is_long| {
-            let mut reply = reply(0);
-            reply.response.body = ResponseBody::Atomic(kvorum_protocol::AtomicResult::Applied(Vec::new()));
-            held.hold(reply, is_long);
-            held.short.pop_back().expect("it was held").response.body
+            let body = ResponseBody::Atomic(kvorum_protocol::AtomicResult::Applied(Vec::new()));
+            held.hold(answer(Passed { id: 0, until: Nanos(0) }, body), is_long);
+            match held.short.pop_back().expect("it was held").content {
+                Content::Answer(response) => response.body,
+                Content::Returned(request) => panic!("{request:?}"),
+            }
         };
         assert!(matches!(written(false), ResponseBody::Atomic(_)));
         assert!(matches!(written(true), ResponseBody::Error(error) if error.outcome == Outcome::Unknown));
@@ -568,7 +618,10 @@ mod tests {
         let mut held = HeldAnswers::default();
         (0..FORWARDS_MAX as u64 + 2).for_each(|origin| held.hold(reply(origin), true));
         assert_eq!((held.long.len(), held.short.len()), (FORWARDS_MAX, 2));
-        let overloaded = |held: &Reply| matches!(&held.response.body, ResponseBody::Error(error) if error.code == ErrorCode::Overloaded);
+        let overloaded = |held: &Reply| {
+            let Content::Answer(response) = &held.content else { return false };
+            matches!(&response.body, ResponseBody::Error(error) if error.code == ErrorCode::Overloaded)
+        };
         assert!(held.short.iter().all(overloaded));
         assert_eq!(sent(&mut held, usize::MAX).len(), FORWARDS_MAX + 2, "no answer was dropped");
         (0..4 * FORWARDS_MAX as u64).for_each(|origin| held.hold(reply(origin), false));

@@ -1,7 +1,7 @@
 //! What the peers have said of themselves and of this node. In memory only: each connection begins with it anew.
 
 use crate::clock::Nanos;
-use crate::fitness::Reasons;
+use crate::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
 use crate::ring::keeper::Presence;
 use kvorum_protocol::peer::PeerHello;
@@ -30,6 +30,8 @@ struct Peer {
     faulty_at: Nanos,
     /// Why it should not lead; `None` until this connection has said so.
     unfit: Option<Reasons>,
+    /// It was about to stop when it last spoke, be it on an earlier connection.
+    stops: bool,
 }
 
 impl PeerTable {
@@ -44,6 +46,7 @@ impl PeerTable {
             faulty: Vec::new(),
             faulty_at: Nanos(0),
             unfit: None,
+            stops: false,
         };
         self.peers.write().insert(hello.node, news);
     }
@@ -93,6 +96,7 @@ impl PeerTable {
     pub fn note_unfit(&self, peer: NodeId, reasons: Reasons) {
         if let Some(known) = self.peers.write().get_mut(&peer) {
             known.unfit = Some(reasons);
+            known.stops = reasons.contains(Unfit::Stopping);
         }
     }
 
@@ -104,6 +108,11 @@ impl PeerTable {
         known.connected_at.is_some()
             && known.unfit.is_some_and(Reasons::is_empty)
             && !known.presence(Nanos(0)).is_stranger(ring, peer)
+    }
+
+    /// Whether a peer has said last that it is about to stop.
+    pub fn is_stopping(&self, peer: NodeId) -> bool {
+        self.peers.read().get(&peer).is_some_and(|known| known.stops)
     }
 
     /// Where clients reach the peers that are connected and are no strangers, as they say.

@@ -2,7 +2,7 @@
 
 use crate::limits::SESSION_VALUES_BYTES_MAX;
 use crate::shard::ShardReply;
-use kvorum_protocol::{Entry, ErrorCode, Outcome, ResponseBody, ServerError};
+use kvorum_protocol::{Entry, ErrorCode, Outcome, RequestBody, ResponseBody, ServerError, Term};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +28,8 @@ pub enum Answer {
     Body(Box<ResponseBody>),
     /// A whole response's body, of another node to which the request was forwarded.
     Forwarded(Box<ResponseBody>),
+    /// The request itself: the node to which it was forwarded, as the leader of this term, has not proposed it and will not.
+    Returned(Box<RequestBody>, Term),
 }
 
 impl Answer {
@@ -41,7 +43,7 @@ impl Answer {
                 ResponseBody::Page(page) => page.entries.iter().map(|(_, entry)| entry.value.len()).sum(),
                 _ => 0,
             },
-            Answer::Shard(_) => 0,
+            Answer::Shard(_) | Answer::Returned(..) => 0,
         }
     }
 }
@@ -61,6 +63,7 @@ pub struct ReplySink {
 struct Waiting {
     replies: Vec<Reply>,
     value_bytes: usize,
+    nudged: bool,
 }
 
 impl ReplySink {
@@ -79,16 +82,23 @@ impl ReplySink {
         self.ready.notified().await;
     }
 
-    /// Whether answers have come that nobody has taken.
+    /// Whether answers have come that nobody has taken, or its session was nudged.
     pub fn has_replies(&self) -> bool {
-        !self.waiting.lock().replies.is_empty()
+        let waiting = self.waiting.lock();
+        !waiting.replies.is_empty() || waiting.nudged
+    }
+
+    /// Has its session look at what it holds.
+    pub fn nudge(&self) {
+        self.waiting.lock().nudged = true;
+        self.ready.notify_one();
     }
 
     /// Takes all that have come, into an empty buffer that is reused.
     pub fn take(&self, into: &mut Vec<Reply>) {
         debug_assert!(into.is_empty());
         let mut waiting = self.waiting.lock();
-        waiting.value_bytes = 0;
+        (waiting.value_bytes, waiting.nudged) = (0, false);
         std::mem::swap(&mut waiting.replies, into);
     }
 

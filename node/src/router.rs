@@ -8,13 +8,14 @@ use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
 use crate::peer_table::PeerTable;
 use crate::peers::{PeerNetwork, SendError};
 use crate::replica::Role;
-use crate::reply::{Answer, ReplyTo};
+use crate::reply::{Answer, ReplySink, ReplyTo};
 use crate::ring::{RingMap, keeper};
 use crate::shard::host::ShardOutlet;
 use crate::shard::inbox::{ShardCommand, ShardHandle};
 use crate::shard::{ShardReply, ShardSnapshot};
 use crate::snapshot::limits::BYTES_PER_SECOND_DEFAULT;
 use crate::snapshot::{OffersFull, SnapshotOffers, SnapshotSource};
+use crate::topology_news::TopologyNews;
 use crate::wall_clocks::{Judgement, WallClocks};
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -22,25 +23,35 @@ use hashbrown::DefaultHashBuilder;
 use kvorum_protocol::peer::{PeerMessage, RaftMessage};
 use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{
-    ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Response, ResponseBody, ServerError, ShardId, Term,
-    Topology,
+    ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Request, Response, ResponseBody, ServerError, ShardId,
+    Term, Topology,
 };
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 /// Where a request for a shard goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Route {
-    /// A replica on this node that leads, or may.
-    Local(Arc<ShardHandle>),
-    /// Another node, which is believed to lead.
-    Remote(NodeId),
+    /// A replica on this node, which is believed to lead in this term.
+    Local(Arc<ShardHandle>, Term),
+    /// Another node, which is.
+    Remote(NodeId, Term),
     /// Nobody is known to lead.
     Nowhere,
+}
+
+impl Route {
+    /// The term of the leader that it leads to.
+    pub fn term(&self) -> Option<Term> {
+        match self {
+            Route::Local(_, term) | Route::Remote(_, term) => Some(*term),
+            Route::Nowhere => None,
+        }
+    }
 }
 
 /// A request that another node is to answer.
@@ -50,6 +61,10 @@ pub struct PassedOn {
     pub shard: ShardId,
     /// Whose it is.
     pub client: ClientId,
+    /// The term of the leader that it is for.
+    pub term: Term,
+    /// A read that keeps its place behind the writes that were passed on before it.
+    pub in_order: bool,
     /// The request, as [`kvorum_protocol::Request::encode_body`] wrote it.
     pub request: Bytes,
     /// Whether it may have an effect.
@@ -64,8 +79,16 @@ struct Forward {
     reply_to: ReplyTo,
     node: NodeId,
     shard: ShardId,
+    term: Term,
     deadline: Nanos,
     writes: bool,
+}
+
+/// A session that is to look again when somebody leads, or at this time.
+#[derive(Debug)]
+struct Awaiting {
+    sink: Arc<ReplySink>,
+    until: Nanos,
 }
 
 /// Its keys come from nobody who could choose them so that they collide: the quick hasher will do.
@@ -86,7 +109,7 @@ pub struct Router {
     shards: Table<ShardId, Arc<ShardHandle>>,
     /// The newest term of each shard that was heard of, and who leads in it.
     leaders: Table<ShardId, (Term, Option<NodeId>)>,
-    topology: watch::Sender<Arc<Topology>>,
+    topology: watch::Sender<Arc<TopologyNews>>,
     peers: OnceLock<Arc<dyn PeerNetwork>>,
     clock: Arc<ClusterClock>,
     wall_clocks: Mutex<WallClocks>,
@@ -94,6 +117,9 @@ pub struct Router {
     judged_clocks: Mutex<Judgement>,
     forwards: Table<u64, Forward>,
     next_forward: AtomicU64,
+    /// Sessions that hold requests of a shard until it is known who leads it.
+    awaiting: Mutex<BTreeMap<ShardId, Vec<Awaiting>>>,
+    held_bytes: AtomicUsize,
     snapshots: Mutex<SnapshotOffers>,
     overloaded: AtomicU64,
 }
@@ -103,7 +129,7 @@ impl Router {
     /// earlier process of this node may have come near: a peer may still answer what that one had passed on, and the
     /// answer must not be taken for another request's. [`crate::log::Disk::fresh_number`] gives such a number.
     pub fn new(me: NodeId, ring: RingMap, clock: Arc<dyn Clock>, first_forward: u64) -> Arc<Self> {
-        let topology = Arc::new(ring.topology(|_| None));
+        let topology = TopologyNews::new(ring.topology(|_| None));
         Arc::new(Router {
             me,
             ring: RwLock::new(Arc::new(ring)),
@@ -121,6 +147,8 @@ impl Router {
             judged_clocks: Mutex::default(),
             forwards: Table::default(),
             next_forward: AtomicU64::new(first_forward),
+            awaiting: Mutex::default(),
+            held_bytes: AtomicUsize::new(0),
             // The same numbers serve: these are told apart by shard and replica besides.
             snapshots: Mutex::new(SnapshotOffers::new(first_forward, BYTES_PER_SECOND_DEFAULT)),
             overloaded: AtomicU64::new(0),
@@ -265,18 +293,18 @@ impl Router {
     }
 
     /// The ring map with the leaders that are known, now and whenever it changes.
-    pub fn topology(&self) -> watch::Receiver<Arc<Topology>> {
+    pub fn topology(&self) -> watch::Receiver<Arc<TopologyNews>> {
         self.topology.subscribe()
     }
 
     /// The ring map with the leaders that are known now.
     pub fn topology_now(&self) -> Arc<Topology> {
-        Arc::clone(&self.topology.borrow())
+        Arc::clone(self.topology.borrow().topology())
     }
 
     /// The epoch of the ring map in force. Cheap: it stands in every reply.
     pub fn epoch(&self) -> Epoch {
-        self.topology.borrow().epoch
+        self.topology.borrow().epoch()
     }
 
     /// The replica of a shard on this node, if it is open.
@@ -309,12 +337,46 @@ impl Router {
 
     /// Where a request that the shard's leader must answer goes.
     pub fn route(&self, shard: ShardId) -> Route {
-        match (self.leader(shard), self.local(shard)) {
-            (Some(leader), Some(handle)) if leader == self.me => Route::Local(handle),
-            (Some(leader), _) if leader != self.me => Route::Remote(leader),
-            (_, Some(handle)) => Route::Local(handle),
-            _ => Route::Nowhere,
+        match self.leaders.get(&shard).map(|known| *known) {
+            Some((term, Some(leader))) if leader == self.me => {
+                self.local(shard).map_or(Route::Nowhere, |handle| Route::Local(handle, term))
+            }
+            Some((term, Some(leader))) => Route::Remote(leader, term),
+            Some((_, None)) | None => Route::Nowhere,
         }
+    }
+
+    /// Has the session behind a sink look again once somebody else leads the shard, or at `until`.
+    pub fn await_leader(&self, shard: ShardId, sink: &Arc<ReplySink>, until: Nanos) {
+        let mut awaiting = self.awaiting.lock();
+        let of_shard = awaiting.entry(shard).or_default();
+        match of_shard.iter_mut().find(|known| Arc::ptr_eq(&known.sink, sink)) {
+            Some(known) => known.until = known.until.min(until),
+            None => of_shard.push(Awaiting { sink: Arc::clone(sink), until }),
+        }
+    }
+
+    /// Bytes of the requests that sessions hold until it is known who leads.
+    pub fn held_bytes(&self) -> &AtomicUsize {
+        &self.held_bytes
+    }
+
+    /// Tells the sessions that wait for it that somebody leads.
+    fn leader_known(&self, shard: ShardId) {
+        let awaiting = self.awaiting.lock().remove(&shard);
+        awaiting.into_iter().flatten().for_each(|awaiting| awaiting.sink.nudge());
+    }
+
+    /// Tells the sessions that have waited for too long.
+    fn nudge_late(&self, now: Nanos) {
+        let mut awaiting = self.awaiting.lock();
+        if awaiting.is_empty() {
+            return;
+        }
+        awaiting.retain(|_, of_shard| {
+            of_shard.extract_if(.., |awaiting| awaiting.until <= now).for_each(|late| late.sink.nudge());
+            !of_shard.is_empty()
+        });
     }
 
     /// Where a read goes that may be stale and that no replica of this node can answer: any other holder.
@@ -324,7 +386,7 @@ impl Router {
         let may_answer =
             |node: &NodeId| self.peers.get().is_some_and(|peers| peers.is_up(*node)) && !self.is_stranger(*node);
         let up = holders.find(may_answer);
-        up.map_or(Route::Nowhere, Route::Remote)
+        up.map_or(Route::Nowhere, |node| Route::Remote(node, Term(0)))
     }
 
     /// How many shards the ring has.
@@ -362,6 +424,7 @@ impl Router {
             ShardReply::Value(entry) => ResponseBody::Value(entry),
             ShardReply::Error(error) => ResponseBody::Error(error),
             ShardReply::MayRead => unreachable!("a confirmation is turned into what was read first"),
+            ShardReply::Returned(_) => unreachable!("what came back is sent on"),
         }
     }
 
@@ -373,7 +436,7 @@ impl Router {
 
     /// Sends a request on to `node`; the answer comes through `reply_to`, an error if it can't be sent.
     pub fn forward(&self, node: NodeId, passed_on: PassedOn, reply_to: ReplyTo) {
-        let PassedOn { shard, client, request, writes, deadline } = passed_on;
+        let PassedOn { shard, client, term, in_order, request, writes, deadline } = passed_on;
         if self.forwards.len() >= FORWARDS_MAX {
             self.overloaded.fetch_add(1, Ordering::Relaxed);
             reply_to.fail(ServerError::new(ErrorCode::Overloaded, "too many requests are being forwarded"));
@@ -381,13 +444,21 @@ impl Router {
         }
         let id = self.next_forward.fetch_add(1, Ordering::Relaxed);
         let deadline = deadline.after_ms(FORWARD_GRACE_MS);
-        self.forwards.insert(id, Forward { reply_to, node, shard, deadline, writes });
-        let message = PeerMessage::Forward { id, client, request };
+        self.forwards.insert(id, Forward { reply_to, node, shard, term, deadline, writes });
+        // It is gone on purpose: another node leads, or will in a moment.
+        let is_leaving = || self.peer_table.is_stopping(node);
+        let message = PeerMessage::Forward { id, client, term, in_order, request };
         let failure = match self.peers.get().map(|peers| peers.send(node, &message)) {
             Some(Ok(())) => return,
             Some(Err(SendError::Full)) => {
                 self.overloaded.fetch_add(1, Ordering::Relaxed);
                 ServerError::new(ErrorCode::Overloaded, "too much waits for the node that leads the shard")
+            }
+            Some(Err(SendError::Disconnected)) if is_leaving() => {
+                if let PeerMessage::Forward { request, .. } = message {
+                    self.forward_returned(node, id, request);
+                }
+                return;
             }
             _ => {
                 let detail = format!("node {node}, which leads the shard, can't be reached from here");
@@ -407,6 +478,18 @@ impl Router {
             Err(error) => {
                 debug!(%from, %error, "a peer's answer can't be read");
                 forward.reply_to.fail(lost(forward.writes, "the leader's answer can't be read"));
+            }
+        }
+    }
+
+    /// A forwarded request has come back.
+    pub fn forward_returned(&self, from: NodeId, id: u64, request: Bytes) {
+        let Some((_, forward)) = self.forwards.remove_if(&id, |_, forward| forward.node == from) else { return };
+        match Request::decode(request) {
+            Ok(request) => forward.reply_to.answer(Answer::Returned(Box::new(request.body), forward.term)),
+            Err(error) => {
+                debug!(%from, %error, "a request that a peer has returned can't be read");
+                forward.reply_to.fail(lost(false, "the request can't be read any more"));
             }
         }
     }
@@ -444,11 +527,12 @@ impl Router {
         shards
     }
 
-    /// Gives up forwarded requests whose deadline has passed.
+    /// Gives up forwarded requests whose deadline has passed, and has those looked at that were held for long.
     pub fn give_up_late(&self, now: Nanos) {
         if !self.forwards.is_empty() {
             self.give_up(|forward| forward.deadline <= now, "the shard's leader did not answer in time");
         }
+        self.nudge_late(now);
     }
 
     /// A node does not lead the shard any more. It has had its chance to answer what was forwarded to it: if it was
@@ -528,6 +612,9 @@ impl Router {
         if let Some(former) = former.filter(|former| leader != Some(*former)) {
             self.hurry_forwards(shard, former);
         }
+        if leader.is_some() {
+            self.leader_known(shard);
+        }
         true
     }
 
@@ -535,7 +622,7 @@ impl Router {
         // Made under the lock under which it is put in place, so that of two the one that knows more comes last.
         self.topology.send_modify(|topology| {
             let leader = |shard| self.leaders.get(&shard).and_then(|known| Some((known.0, known.1?)));
-            *topology = Arc::new(self.ring().topology(leader));
+            *topology = TopologyNews::new(self.ring().topology(leader));
         });
     }
 }

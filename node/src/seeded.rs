@@ -275,6 +275,12 @@ bugs! {
     /// A GET does not wait for a write that was sent before it on its connection, was answered when it was accepted, and is not
     /// applied yet. Breaks: requests for one key take effect in the order in which one connection sends them.
     AcceptedWriteOvertaken = "accepted-write-overtaken",
+    /// A request for a key is sent on although one before it is held until a leader is known, or is on its way to the leader of an
+    /// earlier term; and a leader takes what is for another term's. Breaks: as above.
+    HeldOutOfOrder = "held-out-of-order",
+    /// A leader whose node is unfit does not hand over, so that its shard refuses writes as long as its disk is full. Breaks:
+    /// leadership leaves a full disk.
+    LeadsOnFullDisk = "leads-on-full-disk",
     /// A forwarded write whose answer will not come is reported as not applied. Breaks: "not applied" is certain.
     LostForwardToldNotApplied = "lost-forward-told-not-applied",
     /// A replica that takes the place of a lost one gets its id. Breaks: a replica that has forgotten its votes and entries is

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{ClusterOptions, TestCluster, eventually};
-use kvorum_client::{Client, Outcome};
+use common::{ClusterOptions, TestCluster, eventually, key_in_shard};
+use kvorum_client::{Client, Outcome, ShardId};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -67,6 +67,58 @@ async fn a_disk_that_is_full_to_the_brim_loses_nothing_and_serves_again_once_the
     assert_holds(&cluster.client().await, &acknowledged).await;
 }
 
+/// The disk of one node alone is full: it leads no more, and its shards take writes at the others. Once there is room it is given
+/// back what it led.
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_leaves_a_full_disk_and_comes_back_once_there_is_room() {
+    const FULL: usize = 1;
+    const LEFT_BYTES: u64 = 8 << 20;
+    let environment = vec![("KVORUM_JOURNAL_FILE_BYTES", (4 << 20).to_string())];
+    let mut cluster = TestCluster::laid_out(ClusterOptions { environment, ..ClusterOptions::default() });
+    let data = cluster.node_dir(FULL).join("data");
+    let Some(mounted) = Mounted::try_at(&data) else {
+        println!("skipped: mounting a file system is not allowed here");
+        return;
+    };
+    cluster.nodes().for_each(|node| cluster.start_node(node));
+    cluster.wait_ready().await;
+    let client = cluster.client().await;
+    let led = eventually("the node leads", DEADLINE, async || {
+        let led = led_by(&cluster, &client, FULL).await;
+        if led.is_empty() { Err("it leads nothing") } else { Ok(led) }
+    })
+    .await;
+
+    let ballast = fill(&data.join("ballast"), u64::MAX);
+    let filled = ballast.metadata().expect("the test made it").len();
+    let file = File::options().write(true).open(&ballast);
+    file.and_then(|file| file.set_len(filled - LEFT_BYTES)).expect("a file can be made shorter");
+    eventually("it leads no more", DEADLINE, async || {
+        let led = led_by(&cluster, &client, FULL).await;
+        if led.is_empty() { Ok(()) } else { Err(format!("it leads {led:?}")) }
+    })
+    .await;
+    for shard in &led {
+        let key = key_in_shard("while it is full", *shard, cluster.shards());
+        client.put(key, "taken").deadline(WRITE_DEADLINE).await.expect("another node leads, and has room");
+    }
+
+    std::fs::remove_file(ballast).expect("the test made it");
+    eventually("it is given back what it led", DEADLINE, async || {
+        let now = led_by(&cluster, &client, FULL).await;
+        if led.iter().all(|shard| now.contains(shard)) { Ok(()) } else { Err(format!("it leads {now:?}")) }
+    })
+    .await;
+    cluster.kill_all();
+    drop(mounted);
+}
+
+/// The shards that a node leads.
+async fn led_by(cluster: &TestCluster, client: &Client, node: usize) -> Vec<ShardId> {
+    let topology = cluster.settled_topology(client).await;
+    (0..cluster.shards()).map(ShardId).filter(|shard| cluster.leader_of(&topology, *shard) == node).collect()
+}
+
 /// Each writer goes on until it is refused many times in a row; returns what was acknowledged.
 async fn write_until_refused(client: &Client, round: usize) -> HashMap<String, String> {
     let mut writers = tokio::task::JoinSet::new();
@@ -124,18 +176,34 @@ fn fill(path: &Path, bytes: u64) -> PathBuf {
 }
 
 /// A small file system in memory, gone when this is dropped.
-struct Mounted(TempDir);
+struct Mounted {
+    path: PathBuf,
+    /// Gone after the file system.
+    _folder: Option<TempDir>,
+}
 
 impl Mounted {
     fn try_new() -> Option<Mounted> {
         let folder = TempDir::with_prefix("kvorum-mount-").expect("a temporary folder can be made");
+        let mounted = Mounted::try_at(folder.path())?;
+        Some(Mounted { path: mounted.into_path(), _folder: Some(folder) })
+    }
+
+    fn try_at(path: &Path) -> Option<Mounted> {
+        std::fs::create_dir_all(path).expect("a folder can be made");
         let size = format!("size={FILE_SYSTEM_MIB}m");
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
-        output.is_ok_and(|output| output.status.success()).then_some(Mounted(folder))
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).output();
+        let path = path.to_owned();
+        output.is_ok_and(|output| output.status.success()).then_some(Mounted { path, _folder: None })
+    }
+
+    /// The path alone; it stays mounted.
+    fn into_path(mut self) -> PathBuf {
+        std::mem::take(&mut self.path)
     }
 
     fn path(&self) -> &Path {
-        self.0.path()
+        &self.path
     }
 
     fn grow(&self) {
@@ -147,6 +215,9 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
         // Nothing else can be done about a failure than to leave it mounted.
         let _ = Command::new("umount").arg("--lazy").arg(self.path()).output();
     }

@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 /// The version of the protocol between nodes.
-pub const PEER_PROTOCOL_VERSION: u16 = 3;
+pub const PEER_PROTOCOL_VERSION: u16 = 4;
 
 mod kind {
     pub(super) const HELLO: u8 = 1;
@@ -24,6 +24,7 @@ mod kind {
     pub(super) const FAULTY: u8 = 11;
     pub(super) const UNFIT: u8 = 12;
     pub(super) const CLOCK: u8 = 13;
+    pub(super) const RETURNED: u8 = 14;
     pub(super) const SNAPSHOT: u8 = 6;
 }
 
@@ -40,6 +41,10 @@ pub enum PeerMessage {
         id: u64,
         /// The client's identity.
         client: ClientId,
+        /// The term in which the receiver is believed to lead: the request is for a leader of that term, and for no other.
+        term: Term,
+        /// A read that keeps its place behind the writes that were passed on before it.
+        in_order: bool,
         /// The request, as [`crate::Request::encode_body`] wrote it.
         request: Bytes,
     },
@@ -49,6 +54,13 @@ pub enum PeerMessage {
         id: u64,
         /// The response, as [`crate::Response::encode_body`] wrote it.
         response: Bytes,
+    },
+    /// A forwarded request that was never proposed, and never will be: the receiver does not lead in its term, or does no more.
+    Returned {
+        /// The forwarded request's.
+        id: u64,
+        /// The request, as it came.
+        request: Bytes,
     },
     /// The sender leads these shards, in these terms: all that it leads, or those that it has just begun to lead.
     Leading(Vec<(ShardId, Term)>),
@@ -215,6 +227,7 @@ impl PeerMessage {
             PeerMessage::Raft(_, message) => message.entries.iter().map(|entry| 32 + entry.payload.len()).sum(),
             PeerMessage::Forward { request, .. } => request.len(),
             PeerMessage::ForwardReply { response, .. } => response.len(),
+            PeerMessage::Returned { request, .. } => request.len(),
             PeerMessage::Leading(shards) => 10 * shards.len(),
             PeerMessage::Ring(map) => map.len(),
             PeerMessage::Faulty(replicas) => 10 * replicas.len(),
@@ -235,13 +248,18 @@ impl PeerMessage {
                 out.put_u16_le(shard.0);
                 return encode_raft_pieces(out, message);
             }
-            PeerMessage::Forward { id, client, request } => {
-                PeerMessage::Forward { id: *id, client: *client, request: Bytes::new() }.encode(&mut out);
+            PeerMessage::Forward { id, client, term, in_order, request } => {
+                let (id, client, term, in_order) = (*id, *client, *term, *in_order);
+                PeerMessage::Forward { id, client, term, in_order, request: Bytes::new() }.encode(&mut out);
                 request.clone()
             }
             PeerMessage::ForwardReply { id, response } => {
                 PeerMessage::ForwardReply { id: *id, response: Bytes::new() }.encode(&mut out);
                 response.clone()
+            }
+            PeerMessage::Returned { id, request } => {
+                PeerMessage::Returned { id: *id, request: Bytes::new() }.encode(&mut out);
+                request.clone()
             }
             PeerMessage::Hello(_)
             | PeerMessage::Leading(_)
@@ -278,16 +296,23 @@ impl PeerMessage {
                 out.put_u16_le(shard.0);
                 encode_raft(out, message);
             }
-            PeerMessage::Forward { id, client, request } => {
+            PeerMessage::Forward { id, client, term, in_order, request } => {
                 out.put_u8(kind::FORWARD);
                 out.put_u64_le(*id);
                 out.uuid(client.0);
+                out.put_u64_le(term.0);
+                out.bool(*in_order);
                 out.bytes(request);
             }
             PeerMessage::ForwardReply { id, response } => {
                 out.put_u8(kind::FORWARD_REPLY);
                 out.put_u64_le(*id);
                 out.bytes(response);
+            }
+            PeerMessage::Returned { id, request } => {
+                out.put_u8(kind::RETURNED);
+                out.put_u64_le(*id);
+                out.bytes(request);
             }
             PeerMessage::Leading(shards) => {
                 out.put_u8(kind::LEADING);
@@ -347,12 +372,17 @@ impl PeerMessage {
             kind::FORWARD => PeerMessage::Forward {
                 id: reader.u64()?,
                 client: reader.client_id()?,
+                term: Term(reader.u64()?),
+                in_order: reader.bool("in order")?,
                 request: reader.bytes("forwarded request", FRAME_BYTES_MAX)?,
             },
             kind::FORWARD_REPLY => PeerMessage::ForwardReply {
                 id: reader.u64()?,
                 response: reader.bytes("forwarded response", FRAME_BYTES_MAX)?,
             },
+            kind::RETURNED => {
+                PeerMessage::Returned { id: reader.u64()?, request: reader.bytes("returned request", FRAME_BYTES_MAX)? }
+            }
             kind::LEADING => {
                 let count = reader.count("shards", SHARDS_MAX + 1, 10)?;
                 PeerMessage::Leading(

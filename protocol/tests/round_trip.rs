@@ -423,12 +423,17 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
     prop_oneof![
         hello.prop_map(PeerMessage::Hello),
         (shard_id(), raft_message()).prop_map(|(shard, message)| PeerMessage::Raft(shard, message)),
-        (any::<u64>(), client_id(), bytes()).prop_map(|(id, client, request)| PeerMessage::Forward {
-            id,
-            client,
-            request
-        }),
+        (any::<u64>(), client_id(), any::<u64>(), any::<bool>(), bytes()).prop_map(
+            |(id, client, term, in_order, request)| PeerMessage::Forward {
+                id,
+                client,
+                term: Term(term),
+                in_order,
+                request
+            }
+        ),
         (any::<u64>(), bytes()).prop_map(|(id, response)| PeerMessage::ForwardReply { id, response }),
+        (any::<u64>(), bytes()).prop_map(|(id, request)| PeerMessage::Returned { id, request }),
         vec(leading, 0..5).prop_map(PeerMessage::Leading),
         bytes().prop_map(PeerMessage::Ring),
         vec(faulty, 0..5).prop_map(PeerMessage::Faulty),

@@ -107,7 +107,7 @@ impl Group<'_> {
             let client = ClientId(Uuid::from_u128(number.into()));
             let id = WriteId { sequence, first_unanswered: sequence, retry: false };
             let operation = Operation::Write { client, id, ack: Ack::Committed, mutation };
-            ShardRequest { ticket: Ticket(number), client, deadline, operation }
+            ShardRequest { ticket: Ticket(number), client, deadline, term: Term(0), operation }
         };
         self.answered = 0;
         self.replicas[0].shard.handle_requests((0..writes).map(request));

@@ -8,15 +8,17 @@ use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
 use crate::clock::{self, Nanos};
 use crate::limits::{
-    ACCEPT_ERROR_LOG_INTERVAL, FRAME_TIMEOUT, HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT, INFLOW_STEP_BYTES,
-    KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES, LARGE_FRAME_BYTES, LINGER_BYTES_MAX, LINGER_READ_BYTES,
-    LINGER_TIMEOUT, REFUSED_LINGERING_MAX, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES, SESSION_REQUEST_BYTES,
-    SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
+    ACCEPT_ERROR_LOG_INTERVAL, DRAIN_IDLE, DRAIN_REFUSES, DRAIN_TIMEOUT, FRAME_TIMEOUT, HELLO_FRAME_BYTES_MAX,
+    HELLO_TIMEOUT, INFLOW_STEP_BYTES, KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES, LARGE_FRAME_BYTES,
+    LINGER_BYTES_MAX, LINGER_READ_BYTES, LINGER_TIMEOUT, REFUSED_LINGERING_MAX, SESSION_OUTPUT_BYTES,
+    SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX,
+    WRITE_TIMEOUT,
 };
 use crate::log::lost_pages;
 use crate::rare::Rare;
 use crate::session::{Answered, Session, SessionContext};
 use crate::store::PREFETCH_KEYS;
+use crate::topology_news::TopologyNews;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_protocol::frame;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
@@ -24,7 +26,7 @@ use kvorum_protocol::part::{Assembler, EARNEST_BYTES};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     ClientId, DecodeError, ErrorCode, Hello, HelloReply, Outcome, Request, RequestBody, RequestId, Response,
-    ResponseBody, ServerError, Topology,
+    ResponseBody, ServerError,
 };
 use rustix::net::sockopt;
 use std::io;
@@ -35,8 +37,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -48,20 +50,31 @@ pub struct BinaryDoor {
     inflow: Arc<Inflow>,
     /// Of the connections that are refused and read from until the client knows.
     lingering: Semaphore,
+    drain: CancellationToken,
     stop: CancellationToken,
+    /// Told when the last connection has ended.
+    empty: Notify,
 }
 
 impl BinaryDoor {
-    /// A door for at most `connections_max` connections at once, that closes when `stop` is cancelled.
-    pub fn new(context: Arc<SessionContext>, connections_max: usize, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(BinaryDoor {
-            context,
-            connections: AtomicUsize::new(0),
-            connections_max,
-            inflow: Inflow::new(),
-            lingering: Semaphore::new(REFUSED_LINGERING_MAX),
-            stop,
-        })
+    /// A door for at most `connections_max` connections at once. It takes no more of them when `drain` is cancelled, and asks
+    /// those that are there to leave; it closes when `stop` is.
+    pub fn new(
+        context: Arc<SessionContext>,
+        connections_max: usize,
+        drain: CancellationToken,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let (connections, inflow, empty) = (AtomicUsize::new(0), Inflow::new(), Notify::new());
+        let lingering = Semaphore::new(REFUSED_LINGERING_MAX);
+        Arc::new(BinaryDoor { context, connections, connections_max, inflow, lingering, drain, stop, empty })
+    }
+
+    /// Waits until all connections have ended.
+    pub async fn emptied(&self) {
+        while self.connections() > 0 {
+            self.empty.notified().await;
+        }
     }
 
     /// Open connections.
@@ -75,7 +88,7 @@ impl BinaryDoor {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = self.stop.cancelled() => return,
+                () = self.drain.cancelled() => return,
             };
             match accepted {
                 Ok((stream, from)) => self.admit(stream, from),
@@ -98,7 +111,7 @@ impl BinaryDoor {
             return;
         }
         tokio::spawn(async move {
-            let counted = Counted(&door.connections);
+            let counted = Counted(&door);
             let end = Connection::new(&door, stream, from).run().await;
             if let Err(error) = end {
                 debug!(%from, %error, "closed a connection");
@@ -127,11 +140,13 @@ async fn turn_away(mut stream: TcpStream, why: &[u8], places: &Semaphore) {
     }
 }
 
-struct Counted<'a>(&'a AtomicUsize);
+struct Counted<'a>(&'a BinaryDoor);
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if self.0.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.empty.notify_one();
+        }
     }
 }
 
@@ -175,6 +190,12 @@ struct Connection<'a> {
     share: Share,
     /// When a write must have got on; only while something waits that the socket does not take.
     write_by: Option<Instant>,
+    /// The client was asked to leave, and may stay until then.
+    leaves_by: Option<Instant>,
+    /// When a request came last, or its answer left.
+    busy_at: Instant,
+    /// Whatever comes is refused.
+    refuses: bool,
     /// As of the beginning: nothing that was verified before then is answered here.
     lost_pages: u64,
 }
@@ -196,6 +217,9 @@ impl<'a> Connection<'a> {
             message_since: None,
             share: door.inflow.share(from.ip()),
             write_by: None,
+            leaves_by: None,
+            busy_at: Instant::now(),
+            refuses: false,
             lost_pages: lost_pages(),
         }
     }
@@ -217,6 +241,7 @@ impl<'a> Connection<'a> {
         let mut changed = pin!(next_topology(self.door.context.router.topology()));
         let sink = Arc::clone(self.session.sink());
         let mut ready = pin!(sink.ready());
+        let mut drained = pin!(self.door.drain.cancelled());
         let mut stopped = pin!(self.door.stop.cancelled());
         let hello_by = Instant::now() + HELLO_TIMEOUT;
         loop {
@@ -229,7 +254,7 @@ impl<'a> Connection<'a> {
                     begun.map(|since| since + FRAME_TIMEOUT).into_iter().chain(self.share.finish_by()).min()
                 }
             };
-            let write_by = self.write_by;
+            let (write_by, close_at) = (self.write_by, self.close_at());
             let (mut reader, mut writer) = self.stream.split();
             tokio::select! {
                 read = read_some(&mut reader, &mut self.input), if reads => {
@@ -255,21 +280,23 @@ impl<'a> Connection<'a> {
                     // What was held back by the bound on unanswered requests may go on.
                     self.handle_input().await?;
                 }
-                topology = &mut changed, if self.pushes => {
-                    let body = ResponseBody::Topology((**topology.borrow()).clone());
+                // A client that does not take its answers hears the newest only, once it does.
+                topology = &mut changed, if self.pushes && self.output.bytes() < SESSION_OUTPUT_BYTES => {
+                    let news = Arc::clone(&topology.borrow());
                     changed.set(next_topology(topology));
-                    self.encode(RequestId(0), false, body);
+                    self.output.push_frame(news.frame());
                 }
                 () = sleep_until(deadline), if deadline.is_some() && takes => {
                     return Err(if self.client.is_none() { ConnectionError::NoHello } else { ConnectionError::SlowFrame });
                 }
                 () = sleep_until(write_by), if write_by.is_some() => return Err(ConnectionError::SlowReader),
-                () = &mut stopped => {
-                    let error = ServerError::new(ErrorCode::ShuttingDown, "the node is stopping");
-                    encode_error(&mut self.output, self.door, RequestId(0), error);
-                    self.flush().await?;
-                    return Ok(());
+                () = &mut drained, if self.leaves_by.is_none() => {
+                    self.leaves_by = Some(Instant::now() + DRAIN_TIMEOUT);
+                    self.busy_at = Instant::now();
+                    encode_error(&mut self.output, self.door, RequestId(0), stopping());
                 }
+                () = sleep_until(close_at), if close_at.is_some() => return self.refuse_and_close().await,
+                () = &mut stopped => return self.flush().await,
             }
             self.write().await?;
             if self.output.long_bytes() > 0 || self.assembler.is_under_way() {
@@ -279,9 +306,37 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// When to close the connection of a client that was asked to leave: once it has nothing to wait for, and soon in any case.
+    fn close_at(&self) -> Option<Instant> {
+        let leaves_by = self.leaves_by?;
+        let is_idle = self.session.unanswered() == 0 && self.output.bytes() == 0 && self.input.is_empty();
+        Some(if is_idle { leaves_by.min(self.busy_at + DRAIN_IDLE) } else { leaves_by })
+    }
+
+    /// The client's time is over: says of each request that has come and was not begun that it never will be, then closes.
+    async fn refuse_and_close(&mut self) -> Result<(), ConnectionError> {
+        self.refuses = true;
+        let until = Instant::now() + DRAIN_REFUSES;
+        loop {
+            self.handle_input().await?;
+            self.flush().await?;
+            if !self.share.covers(self.input.len() + self.assembler.held()) {
+                break;
+            }
+            let (mut reader, _) = self.stream.split();
+            match timeout_at(until, read_some(&mut reader, &mut self.input)).await {
+                Ok(Ok(0)) => return Ok(()),
+                Ok(read) => drop(read?),
+                Err(_) => break,
+            }
+        }
+        linger(&mut self.stream).await;
+        Ok(())
+    }
+
     /// Whether too little is unanswered and unwritten to stop taking requests.
     fn takes_requests(&self) -> bool {
-        self.session.unanswered() < SESSION_REQUESTS_MAX
+        (self.refuses || self.session.unanswered() < SESSION_REQUESTS_MAX)
             && self.output.frames.len() < SESSION_OUTPUT_BYTES
             && self.output.long_bytes() < SESSION_VALUES_BYTES_MAX
     }
@@ -419,6 +474,13 @@ impl<'a> Connection<'a> {
     }
 
     async fn handle_request(&mut self, request: Request) -> Result<(), ConnectionError> {
+        if self.leaves_by.is_some() {
+            self.busy_at = Instant::now();
+        }
+        if self.refuses {
+            encode_error(&mut self.output, self.door, request.id, stopping());
+            return Ok(());
+        }
         let Some(client) = self.client else { return self.hello(request).await };
         let (door, output, now) = (self.door, &mut self.output, self.now);
         self.session.handle(client, request.id, now, request, &mut |answered| {
@@ -428,6 +490,9 @@ impl<'a> Connection<'a> {
     }
 
     fn collect(&mut self) {
+        if self.leaves_by.is_some() {
+            self.busy_at = Instant::now();
+        }
         let (door, output) = (self.door, &mut self.output);
         self.session.collect(&mut |answered| encode_answer(output, door, answered));
     }
@@ -562,7 +627,7 @@ async fn read_some(stream: &mut ReadHalf<'_>, input: &mut BytesMut) -> io::Resul
 }
 
 /// Waits until the topology is another one than was seen; for ever once there is nobody left to change it.
-async fn next_topology(mut topology: watch::Receiver<Arc<Topology>>) -> watch::Receiver<Arc<Topology>> {
+async fn next_topology(mut topology: watch::Receiver<Arc<TopologyNews>>) -> watch::Receiver<Arc<TopologyNews>> {
     if topology.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -588,6 +653,10 @@ async fn sleep_until(deadline: Option<Instant>) {
 fn encode_answer(output: &mut Outgoing, door: &BinaryDoor, answered: Answered<RequestId>) {
     let Answered { origin, forwarded, body } = answered;
     output.push(&Response { id: origin, epoch: door.context.router.epoch(), forwarded, body });
+}
+
+fn stopping() -> ServerError {
+    ServerError::new(ErrorCode::ShuttingDown, "the node is stopping; use another one")
 }
 
 fn encode_error(output: &mut Outgoing, door: &BinaryDoor, id: RequestId, error: ServerError) {

@@ -1,9 +1,9 @@
 //! The answers that a connection has still to write: whole frames, and long answers that leave in parts so that the
 //! others pass them.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kvorum_protocol::Response;
-use kvorum_protocol::limits::PART_BYTES_MAX;
+use kvorum_protocol::limits::{FRAME_HEADER_BYTES, PART_BYTES_MAX};
 use kvorum_protocol::part::Parts;
 use std::collections::VecDeque;
 
@@ -48,6 +48,17 @@ impl Outgoing {
         }
     }
 
+    /// Adds a frame that was made before.
+    pub(super) fn push_frame(&mut self, frame: &Bytes) {
+        if self.in_parts && frame.len() > PART_BYTES_MAX {
+            let parts = Parts::new(vec![frame.slice(FRAME_HEADER_BYTES..)]);
+            self.long_bytes += parts.left();
+            self.long.push_back(parts);
+        } else {
+            self.frames.extend_from_slice(frame);
+        }
+    }
+
     /// Adds a part of the first long answer, if no part is waiting to be written.
     pub(super) fn refill(&mut self) {
         let Some(first) = self.long.front_mut().filter(|_| self.frames.len() < PART_BYTES_MAX) else { return };
@@ -73,7 +84,6 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use kvorum_protocol::limits::FRAME_BYTES_MAX;
     use kvorum_protocol::part::Assembler;
     use kvorum_protocol::{Entry, Epoch, RequestId, ResponseBody, Version, frame};
@@ -109,6 +119,24 @@ mod tests {
             } else {
                 assert_eq!(take(&mut outgoing, &mut assembler), [0; 0]);
             }
+        }
+    }
+
+    #[test]
+    fn a_long_frame_that_was_made_before_leaves_in_parts() {
+        let (mut outgoing, mut assembler) = (Outgoing::with_capacity(1024), Assembler::new(FRAME_BYTES_MAX));
+        outgoing.use_parts();
+        for (id, bytes) in [(1, 3 * PART_BYTES_MAX), (2, 10)] {
+            let mut frame = BytesMut::new();
+            value(id, bytes).encode(&mut frame);
+            outgoing.push_frame(&frame.freeze());
+        }
+        assert_eq!(take(&mut outgoing, &mut assembler), [2]);
+        while outgoing.long_bytes() > 0 {
+            outgoing.refill();
+            assert!(outgoing.frames.len() < 2 * PART_BYTES_MAX);
+            let whole = take(&mut outgoing, &mut assembler);
+            assert_eq!(whole, if outgoing.long_bytes() == 0 { vec![1] } else { Vec::new() });
         }
     }
 

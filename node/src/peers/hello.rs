@@ -48,11 +48,7 @@ pub(super) async fn exchange(
 }
 
 /// As [`check`]. The handler may write down whom it meets, and a disk may take seconds for it: nobody else waits meanwhile.
-async fn admit(
-    message: PeerMessage,
-    expected: Identity,
-    handler: &Arc<dyn PeerHandler>,
-) -> Result<String, LinkError> {
+async fn admit(message: PeerMessage, expected: Identity, handler: &Arc<dyn PeerHandler>) -> Result<String, LinkError> {
     let handler = Arc::clone(handler);
     let checked = spawn_blocking(move || check(message, expected, &*handler)).await;
     checked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))

@@ -59,7 +59,9 @@ impl Lane {
             | PeerMessage::Faulty(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => Some(Lane::Consensus),
-            PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } => Some(Lane::Forward),
+            PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } | PeerMessage::Returned { .. } => {
+                Some(Lane::Forward)
+            }
             PeerMessage::Snapshot(..) => Some(Lane::Snapshot),
             PeerMessage::Hello(_) => None,
         }
@@ -74,7 +76,7 @@ impl Lane {
             | PeerMessage::Faulty(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => self == Lane::Consensus,
-            PeerMessage::Forward { .. } => self == Lane::Forward,
+            PeerMessage::Forward { .. } | PeerMessage::Returned { .. } => self == Lane::Forward,
             PeerMessage::ForwardReply { .. } => matches!(self, Lane::Forward | Lane::Bulk),
             PeerMessage::Snapshot(..) => self == Lane::Snapshot,
             PeerMessage::Hello(_) => false,

@@ -164,7 +164,13 @@ fn panic_order() -> PeerMessage {
 }
 
 fn forward(id: u64, bytes: usize) -> PeerMessage {
-    PeerMessage::Forward { id, client: ClientId(Uuid::from_u128(7)), request: Bytes::from(vec![id as u8; bytes]) }
+    PeerMessage::Forward {
+        id,
+        client: ClientId(Uuid::from_u128(7)),
+        term: Term(1),
+        in_order: false,
+        request: Bytes::from(vec![id as u8; bytes]),
+    }
 }
 
 fn chunk(bytes: usize) -> PeerMessage {

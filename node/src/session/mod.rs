@@ -9,6 +9,7 @@
 //! has an unanswered write follows it through the same queue. So does a GET in a shard that has answered a write of this
 //! session early and not applied it yet. A stale GET promises no order, and never waits.
 
+mod held;
 mod large;
 mod outcome;
 mod pending;
@@ -25,11 +26,12 @@ use crate::shard::{Operation, ShardReply};
 use crate::store::{PREFETCH_KEYS, prefetch_keys};
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
+use held::{HeldParts, UnansweredWrites};
 use kvorum_protocol::hash::{hash_tag, hash64, ring_position, shard_of_position};
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
     Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, Outcome, ReadMode, Request,
-    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Version, WriteId,
+    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
 };
 use large::LargeQueue;
 use pending::{Keys, ManyKind, Pending, Work, Writes, WrittenKey};
@@ -90,13 +92,23 @@ pub struct Answered<Origin> {
 }
 
 /// What all parts of a request have in common.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Job<Origin> {
     client: ClientId,
     origin: Origin,
     began: Nanos,
     deadline: Nanos,
     deadline_ms: u32,
+    passed_on: Option<PassedOnAs>,
+}
+
+/// As what a peer has passed a request on.
+#[derive(Clone, Copy, Debug)]
+pub struct PassedOnAs {
+    /// The term in which this node is believed to lead.
+    pub term: Term,
+    /// It is a read that keeps its place behind the writes that were passed on before it.
+    pub in_order: bool,
 }
 
 /// One part of a request: what one shard is asked.
@@ -111,8 +123,12 @@ pub struct Session<Origin> {
     context: Arc<SessionContext>,
     sink: Arc<ReplySink>,
     pending: Slab<Pending<Origin>>,
-    /// Unanswered writes by their key's hash.
-    writes: HashMap<u64, u32>,
+    writes: UnansweredWrites,
+    /// What waits until it is known who leads.
+    held: HeldParts<Origin>,
+    /// What goes back to the peer that has passed it on.
+    returned: Vec<(Origin, RequestBody)>,
+    next_number: u64,
     /// The newest version, per shard of this node, of writes that were answered when they were merely accepted. It goes once the
     /// shard has applied it.
     accepted: HashMap<ShardId, Version>,
@@ -136,13 +152,15 @@ impl<Origin> Drop for Session<Origin> {
 impl<Origin: Copy> Session<Origin> {
     /// A session. One that answers for a peer must not forward: the peer has done so already.
     pub fn new(context: Arc<SessionContext>, forwards: bool) -> Self {
-        let (sink, pending) = (Arc::default(), Slab::new());
         let large = LargeQueue::new(Arc::clone(&context.offload));
         Session {
             context,
-            sink,
-            pending,
-            writes: HashMap::new(),
+            sink: Arc::default(),
+            pending: Slab::new(),
+            writes: UnansweredWrites::default(),
+            held: HeldParts::new(),
+            returned: Vec::new(),
+            next_number: 0,
             accepted: HashMap::new(),
             ahead: VecDeque::new(),
             forwards,
@@ -171,11 +189,34 @@ impl<Origin: Copy> Session<Origin> {
         request: Request,
         out: &mut impl FnMut(Answered<Origin>),
     ) {
+        self.handle_as(client, origin, now, None, request, out);
+    }
+
+    /// The same of a request that a peer may have passed on. What this node does not answer as its leader comes out of
+    /// [`Session::take_returned`].
+    pub fn handle_as(
+        &mut self,
+        client: ClientId,
+        origin: Origin,
+        now: Nanos,
+        passed_on: Option<PassedOnAs>,
+        request: Request,
+        out: &mut impl FnMut(Answered<Origin>),
+    ) {
         let deadline_ms = if request.deadline_ms == 0 { DEADLINE_DEFAULT_MS } else { request.deadline_ms };
-        let job = Job { client, origin, began: now, deadline: now.after_ms(deadline_ms.into()), deadline_ms };
+        let job =
+            Job { client, origin, began: now, deadline: now.after_ms(deadline_ms.into()), deadline_ms, passed_on };
         if let Some(body) = self.begin(&job, request.body) {
             out(Answered { origin, forwarded: false, body });
         }
+        if !self.held.is_empty() {
+            self.settle_held();
+        }
+    }
+
+    /// The requests that were passed on and go back.
+    pub fn take_returned(&mut self) -> Vec<(Origin, RequestBody)> {
+        std::mem::take(&mut self.returned)
     }
 
     /// Fetches into the processor's caches what GETs of these keys will read from shards of this node. Takes the first
@@ -198,10 +239,9 @@ impl<Origin: Copy> Session<Origin> {
         match body {
             RequestBody::Get { key, mode } => self.get(job, key, mode),
             RequestBody::Write { id, ack, mutation } => {
-                let shard = self.shard_of(&mutation.key);
-                let writes = Writes::new(id, ack, Keys::One(self.written(&mutation.key)));
-                let slot = self.remember(job, Work::One(None), writes);
-                self.send(job, slot, 0, shard, Part::Write { id, ack, mutation });
+                let key = self.written(&mutation.key);
+                let slot = self.remember(job, Work::One(None), Writes::new(id, ack, Keys::One(key)));
+                self.send(job, slot, 0, key.shard, Part::Write { id, ack, mutation });
                 None
             }
             RequestBody::MultiGet { keys, mode } => self.multi_get(job, keys, mode),
@@ -266,6 +306,9 @@ impl<Origin: Copy> Session<Origin> {
         if !self.confirmed.is_empty() {
             self.read_confirmed(out);
         }
+        if !self.held.is_empty() {
+            self.settle_held();
+        }
     }
 
     /// Has the large values read that were confirmed together; of a MULTI-GET only as many as its reply has room for.
@@ -302,37 +345,38 @@ impl<Origin: Copy> Session<Origin> {
                     ReadNow::Large(read) => return self.confirmed.push((slot, part, read)),
                 }
             }
+            Answer::Shard(ShardReply::Returned(returned)) => {
+                let waited = || pending.take_read(part).expect("only a planned read asks for confirmation").what;
+                let (what, after) = Part::of_returned(*returned, waited);
+                return self.take_back(slot, part, what, after);
+            }
+            Answer::Returned(body, after) => match Part::of_request(*body) {
+                Some(what) => return self.take_back(slot, part, what, after),
+                None => (error(ErrorCode::Internal, "another node returned something else than was passed on"), true),
+            },
             Answer::Shard(reply) => (self.context.router.body_of(reply), false),
             Answer::Body(body) => (*body, false),
             Answer::Forwarded(body) => (*body, true),
         };
-        let Some(mut body) = pending.complete(part, body, forwarded) else { return };
-        let done = self.pending.remove(slot);
-        for key in done.writes.keys.as_slice() {
-            let count = self.writes.get_mut(&key.hash).expect("every unanswered write is counted");
-            *count -= 1;
-            if *count == 0 {
-                self.writes.remove(&key.hash);
-            }
-        }
-        // Of what other nodes answered, too: a BATCH may have had parts here and there. Where a shard is led elsewhere it changes nothing.
-        if done.writes.ack == Ack::Accepted {
-            done.writes.each_accepted(&body, |shard, version| {
+        let keys = pending.keys_of(part);
+        self.writes.remove(keys);
+        if pending.writes.ack == Ack::Accepted && !forwarded {
+            Writes::each_accepted(keys, &body, |shard, version| {
                 let newest = self.accepted.entry(shard).or_default();
                 *newest = version.max(*newest);
             });
         }
+        let Some(mut body) = pending.complete(part, body, forwarded) else { return };
+        let done = self.pending.remove(slot);
         if done.writes.is_retry {
             outcome::speak_of_the_write(&mut body);
         }
-        out(Answered { origin: done.origin, forwarded: done.forwarded, body });
+        out(Answered { origin: done.job.origin, forwarded: done.forwarded, body });
     }
 
     fn remember(&mut self, job: &Job<Origin>, work: Work, writes: Writes) -> usize {
-        for key in writes.keys.as_slice() {
-            *self.writes.entry(key.hash).or_default() += 1;
-        }
-        self.pending.insert(Pending { origin: job.origin, work, writes, forwarded: false, deadline: job.deadline })
+        self.next_number += 1;
+        self.pending.insert(Pending { job: *job, number: self.next_number, work, writes, forwarded: false })
     }
 
     /// Reads a large record elsewhere; the answer comes as if a shard had given it.
@@ -360,7 +404,7 @@ impl<Origin: Copy> Session<Origin> {
 
     /// Whether a read of this key must take its place in the shard's queue, behind a write that came before it.
     fn follows_a_write(&mut self, shard: ShardId, key: &[u8]) -> bool {
-        (!self.writes.is_empty() && self.writes.contains_key(&hash64(key)))
+        (!self.writes.is_empty() && self.writes.contains(hash64(key)))
             || (!self.accepted.is_empty() && self.awaits_accepted(shard))
     }
 
@@ -377,7 +421,8 @@ impl<Origin: Copy> Session<Origin> {
 
     fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<ResponseBody> {
         let shard = self.shard_of(&key);
-        let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
+        let keeps_place = job.passed_on.is_some_and(|passed_on| passed_on.in_order);
+        let in_order = mode != ReadMode::Stale && (keeps_place || self.follows_a_write(shard, &key));
         let what = What::Get { key, order: self.ahead.pop_front().flatten() };
         let router = &self.context.router;
         let at_once = || read::at_once(router, shard, &what, mode, job.began, LARGE_WORK_BYTES);
@@ -452,7 +497,7 @@ impl<Origin: Copy> Session<Origin> {
     /// Reads large records elsewhere, one after the other: as many as a reply has room for, while somebody waits for them.
     fn read_all_large(&self, reads: Vec<(u32, LargeRead)>, slot: usize) {
         let reads: Vec<_> = reads.into_iter().map(|(part, read)| (self.sink.reply_to(slot, part), read)).collect();
-        let (clock, deadline) = (self.context.router.shared_clock(), self.pending[slot].deadline);
+        let (clock, deadline) = (self.context.router.shared_clock(), self.pending[slot].job.deadline);
         self.large.push(Box::new(move || {
             let mut bytes = 0;
             for (reply_to, read) in reads {
@@ -514,18 +559,47 @@ impl<Origin: Copy> Session<Origin> {
         None
     }
 
-    /// Sends one part of a remembered request to whoever can answer it. Exactly one answer will come.
+    /// Sends one part of a remembered request to whoever can answer it, or holds it until somebody can.
     fn send(&mut self, job: &Job<Origin>, slot: usize, part: u32, shard: ShardId, what: Part) {
         cost::parts(1);
-        let reply_to = self.sink.reply_to(slot, part);
-        let router = Arc::clone(&self.context.router);
         let route = match &what {
             // Any replica will do, and this node's was asked already.
-            Part::Read { mode: ReadMode::Stale, .. } => router.route_stale(shard),
-            _ => router.route(shard),
+            Part::Read { mode: ReadMode::Stale, .. } if self.forwards => self.context.router.route_stale(shard),
+            Part::Read { mode: ReadMode::Stale, .. } => Route::Nowhere,
+            _ => self.route(job, shard),
         };
+        // What is passed on comes in order from one node, which holds what has to wait.
+        let term = if self.forwards { route.term() } else { Some(Term(0)) };
+        let may_go = match (&what, term) {
+            (Part::Write { .. } | Part::Atomic(_), term) => self.writes.add(self.pending[slot].keys_of(part), term),
+            (Part::Read { what: What::Get { key, .. }, in_order: true, .. }, Some(term)) => {
+                self.writes.may_be_read(hash64(key), term)
+            }
+            (Part::Read { .. }, _) => true,
+        };
+        if may_go {
+            self.send_by(job, slot, part, shard, route, what);
+        } else {
+            self.hold(slot, part, shard, what, Term(0), true);
+        }
+    }
+
+    /// The way to whoever leads a shard. What was passed on to this node goes no further.
+    fn route(&self, job: &Job<Origin>, shard: ShardId) -> Route {
+        let router = &self.context.router;
+        match job.passed_on {
+            Some(PassedOnAs { term, .. }) => {
+                router.local(shard).map_or(Route::Nowhere, |handle| Route::Local(handle, term))
+            }
+            None => router.route(shard),
+        }
+    }
+
+    /// Sends one part of a remembered request on its way. Exactly one answer will come, or it comes back.
+    fn send_by(&mut self, job: &Job<Origin>, slot: usize, part: u32, shard: ShardId, route: Route, what: Part) {
+        let router = &self.context.router;
         match route {
-            Route::Local(handle) => {
+            Route::Local(handle, term) => {
                 let operation = match what {
                     Part::Read { what: What::Get { key, .. }, in_order: true, .. } => Operation::Get(key),
                     Part::Read { what, .. } => {
@@ -536,25 +610,28 @@ impl<Origin: Copy> Session<Origin> {
                     Part::Write { id, ack, mutation } => Operation::Write { client: job.client, id, ack, mutation },
                     Part::Atomic(request) => Operation::Atomic { client: job.client, request },
                 };
+                let reply_to = self.sink.reply_to(slot, part);
                 let (client, queued_at, deadline) = (job.client, job.began, job.deadline);
-                handle.inbox.request(QueuedRequest { reply_to, client, queued_at, deadline, operation });
+                handle.inbox.request(QueuedRequest { reply_to, client, queued_at, deadline, term, operation });
             }
-            Route::Remote(node) if self.forwards => {
+            Route::Remote(node, term) => {
                 let writes = !matches!(what, Part::Read { .. });
+                let in_order = matches!(what, Part::Read { in_order: true, .. });
                 let mut request = BytesMut::new();
                 // What is left; 0 would mean the other node's default.
                 let left_ms = job.deadline.ms_since(router.clock().monotonic());
                 let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX).clamp(1, job.deadline_ms);
                 Request { id: RequestId(1), deadline_ms, body: what.into_request() }.encode_body(&mut request);
-                let passed_on =
-                    PassedOn { shard, client: job.client, request: request.freeze(), writes, deadline: job.deadline };
-                router.forward(node, passed_on, reply_to);
+                let (client, deadline, request) = (job.client, job.deadline, request.freeze());
+                let passed_on = PassedOn { shard, client, term, in_order, request, writes, deadline };
+                router.forward(node, passed_on, self.sink.reply_to(slot, part));
             }
-            Route::Remote(node) => {
-                let detail = "this node was asked as the shard's leader and is not";
-                reply_to.fail(ServerError::new(ErrorCode::NotLeader, detail).with_leader(Some(node)));
+            Route::Nowhere if matches!(what, Part::Read { mode: ReadMode::Stale, .. }) => {
+                let detail = format!("no replica of shard {shard} can be reached from here");
+                self.sink.reply_to(slot, part).fail(ServerError::new(ErrorCode::Unavailable, detail));
             }
-            Route::Nowhere => fail_without_leader(shard, reply_to),
+            Route::Nowhere if self.forwards => self.hold(slot, part, shard, what, Term(0), false),
+            Route::Nowhere => self.take_back(slot, part, what, Term(0)),
         }
     }
 
@@ -614,7 +691,9 @@ impl<Origin: Copy> Session<Origin> {
 impl Part {
     fn into_request(self) -> RequestBody {
         match self {
-            Part::Read { what: What::Get { key, .. } | What::GetElsewhere(key), mode, .. } => RequestBody::Get { key, mode },
+            Part::Read { what: What::Get { key, .. } | What::GetElsewhere(key), mode, .. } => {
+                RequestBody::Get { key, mode }
+            }
             Part::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
             Part::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
             Part::Atomic(request) => RequestBody::Atomic(request),
@@ -625,11 +704,6 @@ impl Part {
 fn late() -> ResponseBody {
     let error = ServerError::new(ErrorCode::DeadlineExceeded, "the deadline passed before the value was read");
     ResponseBody::Error(error.with_outcome(Outcome::NotApplied))
-}
-
-fn fail_without_leader(shard: ShardId, reply_to: ReplyTo) {
-    let detail = format!("no leader of shard {shard} is known now");
-    reply_to.fail(ServerError::new(ErrorCode::Unavailable, detail));
 }
 
 fn error(code: ErrorCode, detail: impl Into<String>) -> ResponseBody {

@@ -1,7 +1,7 @@
 //! Requests that wait for answers, and putting the answers of many parts together.
 
+use super::Job;
 use super::read::ReadPlan;
-use crate::clock::Nanos;
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
     Ack, AtomicResult, Entry, ErrorCode, Outcome, ResponseBody, ServerError, ShardId, Version, WriteId, WriteResult,
@@ -12,12 +12,12 @@ use std::collections::HashMap;
 /// One unanswered request.
 #[derive(Debug)]
 pub(super) struct Pending<Origin> {
-    pub(super) origin: Origin,
+    pub(super) job: Job<Origin>,
+    /// Grows with each request of the session.
+    pub(super) number: u64,
     pub(super) work: Work,
     pub(super) writes: Writes,
     pub(super) forwarded: bool,
-    /// Nobody waits for the answer after that.
-    pub(super) deadline: Nanos,
 }
 
 /// What a request writes.
@@ -62,22 +62,17 @@ impl Writes {
         Writes { keys, ack, is_retry: id.retry }
     }
 
-    /// The writes that took effect and are merely accepted, of an answer to this request: shard and version of each.
-    pub(super) fn each_accepted(&self, body: &ResponseBody, mut note: impl FnMut(ShardId, Version)) {
+    /// The writes that took effect and are merely accepted, of the answer to one of its parts: shard and version of each.
+    pub(super) fn each_accepted(keys: &[WrittenKey], body: &ResponseBody, mut note: impl FnMut(ShardId, Version)) {
         let mut note = |key: &WrittenKey, result: &WriteResult| {
             if result.ack == Ack::Accepted && result.status == WriteStatus::Applied {
                 note(key.shard, result.version);
             }
         };
-        let keys = self.keys.as_slice();
         match body {
             ResponseBody::Written(result) => keys.iter().for_each(|key| note(key, result)),
             ResponseBody::Atomic(AtomicResult::Applied(results)) => {
                 keys.iter().zip(results).for_each(|(key, result)| note(key, result));
-            }
-            ResponseBody::Batch(results) => {
-                let written = keys.iter().zip(results).filter_map(|(key, result)| Some((key, result.as_ref().ok()?)));
-                written.for_each(|(key, result)| note(key, result));
             }
             _ => {}
         }
@@ -134,6 +129,14 @@ impl<Origin> Pending<Origin> {
         }
     }
 
+    /// The keys that a part writes.
+    pub(super) fn keys_of(&self, part: u32) -> &[WrittenKey] {
+        match (&self.work, self.writes.keys.as_slice()) {
+            (Work::Many(_), keys @ [_, ..]) => std::slice::from_ref(&keys[part as usize]),
+            (_, keys) => keys,
+        }
+    }
+
     /// A part's answer has come. Returns the response's body if it was the last.
     pub(super) fn complete(&mut self, part: u32, body: ResponseBody, forwarded: bool) -> Option<ResponseBody> {
         self.forwarded |= forwarded;
@@ -149,7 +152,15 @@ impl<Origin> Pending<Origin> {
 
 impl Many {
     pub(super) fn new(kind: ManyKind, parts: usize) -> Self {
-        Many { kind, parts: vec![None; parts], missing: parts, bytes: 0, cut: parts, expected: Vec::new(), plans: HashMap::new() }
+        Many {
+            kind,
+            parts: vec![None; parts],
+            missing: parts,
+            bytes: 0,
+            cut: parts,
+            expected: Vec::new(),
+            plans: HashMap::new(),
+        }
     }
 
     /// A part's answer has come. The reply holds the values of the first parts, in the order asked, up to its limit; which
@@ -298,7 +309,10 @@ mod tests {
     #[test]
     fn the_last_part_completes_the_response_in_the_order_asked() {
         let work = Work::Many(Many::new(ManyKind::Values, 3));
-        let mut pending = Pending { origin: (), work, writes: Writes::NONE, forwarded: false, deadline: Nanos(0) };
+        let client = kvorum_protocol::ClientId(uuid::Uuid::from_u128(1));
+        let (began, deadline) = Default::default();
+        let job = Job { client, origin: (), began, deadline, deadline_ms: 0, passed_on: None };
+        let mut pending = Pending { job, number: 1, work, writes: Writes::NONE, forwarded: false };
         assert_eq!(pending.complete(2, ResponseBody::Value(None), false), None);
         assert_eq!(pending.complete(0, value(3), true), None);
         let refused = ServerError::new(ErrorCode::Unavailable, "");
@@ -347,16 +361,17 @@ mod tests {
             previous: None,
         };
         let key = |shard| WrittenKey { hash: 0, shard: ShardId(shard) };
-        let id = WriteId { sequence: 1, first_unanswered: 1, retry: false };
-        let writes = Writes::new(id, Ack::Accepted, Keys::Many((1..=4).map(key).collect()));
-        let body = ResponseBody::Batch(vec![
-            Ok(result(11, Ack::Accepted, WriteStatus::Applied)),
-            Ok(result(12, Ack::Committed, WriteStatus::Applied)),
-            Ok(result(13, Ack::Accepted, WriteStatus::Missing)),
-            Ok(result(14, Ack::Accepted, WriteStatus::Applied)),
-        ]);
+        let keys: Vec<WrittenKey> = (1..=4).map(key).collect();
         let mut noted = Vec::new();
-        writes.each_accepted(&body, |shard, version| noted.push((shard.0, version.0)));
+        let parts = [
+            ResponseBody::Written(result(11, Ack::Accepted, WriteStatus::Applied)),
+            ResponseBody::Written(result(12, Ack::Committed, WriteStatus::Applied)),
+            ResponseBody::Written(result(13, Ack::Accepted, WriteStatus::Missing)),
+            ResponseBody::Written(result(14, Ack::Accepted, WriteStatus::Applied)),
+        ];
+        for (key, body) in keys.chunks(1).zip(&parts) {
+            Writes::each_accepted(key, body, |shard, version| noted.push((shard.0, version.0)));
+        }
         assert_eq!(noted, [(1, 11), (4, 14)]);
     }
 

@@ -238,6 +238,7 @@ mod tests {
             ticket: Ticket(number),
             client: ClientId(Uuid::from_u128(client)),
             deadline: Nanos(u64::MAX),
+            term: kvorum_protocol::Term(0),
             operation: Operation::Get(Bytes::from(vec![0; bytes])),
         }
     }

@@ -8,7 +8,7 @@
 
 use super::decide::{Decision, NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, decide, holds};
 use super::room::{Need, Room};
-use super::{ENTRY_BYTES, Operation};
+use super::{ENTRY_BYTES, Operation, Returned};
 use crate::cost;
 use crate::log::operations::{IndexSecret, OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
@@ -58,6 +58,8 @@ pub enum ShardReply {
     Value(Option<Entry>),
     /// To a read that asked whether this replica still leads: it does, and what it has applied may be read.
     MayRead,
+    /// It was not proposed, and is given back: see [`super::hand_over`].
+    Returned(Box<Returned>),
     /// It failed.
     Error(ServerError),
 }

@@ -335,9 +335,9 @@ impl ShardHost {
         }
         let tickets = &mut self.tickets;
         self.shard.handle_requests(requests.drain(..).map(|request| {
-            let QueuedRequest { reply_to, client, queued_at, deadline, operation } = request;
+            let QueuedRequest { reply_to, client, queued_at, deadline, term, operation } = request;
             let unanswered = Unanswered { reply_to, client, bytes: operation.bytes(), queued_at };
-            ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), client, deadline, operation }
+            ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), client, deadline, term, operation }
         }));
         drained.clear();
         self.drained = drained;

@@ -5,7 +5,7 @@ use super::gate::ReadGate;
 use super::host::ShardOutlet;
 use super::shares::{Held, Shares};
 use super::upkeep::Done;
-use super::{EntryLimits, Expecting, Operation, ShardSnapshot};
+use super::{EntryLimits, Expecting, Operation, Returned, ShardReply, ShardSnapshot};
 use crate::clock::Nanos;
 use crate::journal::PersistListener;
 use crate::limits::{
@@ -15,13 +15,13 @@ use crate::limits::{
 };
 use crate::log::LogError;
 use crate::replica::Promise;
-use crate::reply::ReplyTo;
+use crate::reply::{Answer, ReplyTo};
 use crate::seeded::{Bug, planted};
 use crate::snapshot::limits::INBOX_BYTES_MAX as SNAPSHOT_BYTES_MAX;
 use crate::store::StoreReader;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
-use kvorum_protocol::{ClientId, ErrorCode, ReplicaId, ServerError, ShardId};
+use kvorum_protocol::{ClientId, ErrorCode, ReplicaId, ServerError, ShardId, Term};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
@@ -43,7 +43,17 @@ pub struct QueuedRequest {
     /// See [`super::ShardRequest`].
     pub deadline: Nanos,
     /// See [`super::ShardRequest`].
+    pub term: Term,
+    /// See [`super::ShardRequest`].
     pub operation: Operation,
+}
+
+impl QueuedRequest {
+    /// Answers that it was not taken.
+    fn give_back(self) {
+        let QueuedRequest { reply_to, term, operation, .. } = self;
+        reply_to.answer(Answer::Shard(ShardReply::Returned(Box::new(Returned { operation, term }))));
+    }
 }
 
 /// What an operator, or the node itself, tells a shard's replica to do.
@@ -308,7 +318,7 @@ impl Inbox {
         let mut queues = self.queues.lock();
         if queues.is_closed() {
             drop(queues);
-            request.reply_to.fail(ServerError::new(ErrorCode::Unavailable, "the shard is being restarted"));
+            request.give_back();
             return;
         }
         let refused = self.refusal(&queues.shares, &request, bytes).filter(|_| !planted(Bug::QueueUnbounded));
@@ -488,8 +498,8 @@ impl Inbox {
             queues.promises.clear();
             queues.take(&mut drained);
         }
-        // Each is answered as it is dropped.
         self.release(drained.requests.iter().map(|request| (request.client, request.operation.bytes())));
+        drained.requests.into_iter().for_each(QueuedRequest::give_back);
     }
 
     /// Requests of these clients, with so many bytes, are answered.
@@ -550,12 +560,11 @@ pub struct ShardHandle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reply::{Answer, ReplySink};
-    use crate::shard::ShardReply;
+    use crate::reply::ReplySink;
     use crate::snapshot::{OffersFull, SnapshotSource};
+    use kvorum_protocol::LogIndex;
     use kvorum_protocol::peer::RaftMessageKind;
     use kvorum_protocol::snapshot::{SnapshotId, SnapshotPart};
-    use kvorum_protocol::{LogIndex, Outcome, Term};
     use std::ops::Range;
 
     /// Keeps the messages that are sent.
@@ -615,6 +624,7 @@ mod tests {
             reply_to: sink.reply_to(slot, 0),
             client: client(0),
             deadline: Nanos(u64::MAX),
+            term: Term(0),
             operation: Operation::Get("k".into()),
         };
         inbox.request(get(0));
@@ -622,14 +632,11 @@ mod tests {
         inbox.request(get(1));
         let mut replies = Vec::new();
         sink.take(&mut replies);
-        let outcomes: Vec<_> = replies
-            .iter()
-            .map(|reply| match &reply.answer {
-                Answer::Shard(ShardReply::Error(error)) => (reply.slot, error.outcome),
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(outcomes, [(0, Outcome::Unknown), (1, Outcome::NotApplied)]);
+        let returned = replies.iter().map(|reply| match &reply.answer {
+            Answer::Shard(ShardReply::Returned(returned)) => (reply.slot, returned.term),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(returned.collect::<Vec<_>>(), [(0, Term(0)), (1, Term(0))]);
         assert_eq!(budget.bytes.load(Ordering::Relaxed), 0);
         assert!(!inbox.command(ShardCommand::HandOver));
     }
@@ -655,6 +662,7 @@ mod tests {
                 client: client(number),
                 queued_at: Nanos(1),
                 deadline: Nanos(u64::MAX),
+                term: Term(0),
                 operation: Operation::Write { client: client(number), id, ack, mutation },
             });
         }
@@ -699,6 +707,7 @@ mod tests {
                 client: client(number),
                 queued_at: at,
                 deadline: Nanos(u64::MAX),
+                term: Term(0),
                 operation: Operation::Get("k".into()),
             });
             !sink.has_replies()
@@ -792,7 +801,7 @@ mod tests {
         fn request(&self, sink: &Arc<ReplySink>, operation: Operation) {
             let reply_to = sink.reply_to(0, 0);
             let (client, queued_at, deadline) = (client(0), Nanos(1), Nanos(u64::MAX));
-            self.inbox.request(QueuedRequest { queued_at, client, reply_to, deadline, operation });
+            self.inbox.request(QueuedRequest { queued_at, client, reply_to, deadline, term: Term(0), operation });
         }
     }
 

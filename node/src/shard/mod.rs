@@ -11,6 +11,7 @@ mod decide;
 mod evaluate;
 mod expecting;
 pub mod gate;
+mod hand_over;
 pub mod host;
 pub mod inbox;
 mod log_time;
@@ -29,6 +30,7 @@ pub use backlog::EntryLimits;
 pub use checkpoint::Restored;
 pub use evaluate::ShardReply;
 pub use expecting::Expecting;
+pub use hand_over::Returned;
 pub use plan::{Orders, Place, ReplicaPlan};
 pub use shares::Held;
 
@@ -36,9 +38,7 @@ use crate::clock::{Nanos, Now};
 use crate::cost;
 use crate::log::limits::VOTE_BYTES;
 use crate::log::operations::OperationsError;
-use crate::log::{
-    Chunk, Damage, ENTRY_OVERHEAD_BYTES, LogError, Membership, Position, ShardLog, lost_pages,
-};
+use crate::log::{Chunk, Damage, ENTRY_OVERHEAD_BYTES, LogError, Membership, Position, ShardLog, lost_pages};
 use crate::pressure::Pressure;
 use crate::replica::consensus::initial_membership;
 use crate::replica::{Committed, Consensus, ConsensusConfig, ConsensusError, Promise, Role, SnapshotBase};
@@ -48,6 +48,7 @@ use backlog::Backlog;
 use bytes::Bytes;
 use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
+use hand_over::HandOver;
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{
     Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId,
@@ -93,12 +94,14 @@ pub struct ShardRequest {
     pub client: ClientId,
     /// Past this moment it is not begun any more, and nobody waits for it.
     pub deadline: Nanos,
+    /// The term of the leader that it is for; 0 for whoever leads. See [`hand_over`].
+    pub term: Term,
     /// What is asked.
     pub operation: Operation,
 }
 
 /// What is asked of a shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
     /// One write.
     Write {
@@ -125,25 +128,32 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// What a request, or a part of it, takes besides keys and values.
+    pub(crate) const OVERHEAD_BYTES: usize = 256;
+
     /// About how many bytes the request keeps in memory.
     pub fn bytes(&self) -> usize {
-        const OVERHEAD: usize = 256;
-        let of_mutation = |mutation: &Mutation| {
-            let value = match &mutation.action {
-                kvorum_protocol::Action::Put { value, .. } | kvorum_protocol::Action::Append { value } => value.len(),
-                _ => 0,
-            };
-            mutation.key.len() + value + OVERHEAD
-        };
         match self {
-            Operation::Write { mutation, .. } => of_mutation(mutation),
-            Operation::Atomic { request, .. } => {
-                let checks: usize = request.checks.iter().map(|check| check.key.len() + OVERHEAD).sum();
-                OVERHEAD + checks + request.mutations.iter().map(of_mutation).sum::<usize>()
-            }
-            Operation::Get(key) => key.len() + OVERHEAD,
-            Operation::Confirm => OVERHEAD,
+            Operation::Write { mutation, .. } => Operation::mutation_bytes(mutation),
+            Operation::Atomic { request, .. } => Operation::atomic_bytes(request),
+            Operation::Get(key) => key.len() + Self::OVERHEAD_BYTES,
+            Operation::Confirm => Self::OVERHEAD_BYTES,
         }
+    }
+
+    /// The same of a write.
+    pub(crate) fn mutation_bytes(mutation: &Mutation) -> usize {
+        let value = match &mutation.action {
+            kvorum_protocol::Action::Put { value, .. } | kvorum_protocol::Action::Append { value } => value.len(),
+            _ => 0,
+        };
+        mutation.key.len() + value + Self::OVERHEAD_BYTES
+    }
+
+    /// The same of an ATOMIC.
+    pub(crate) fn atomic_bytes(request: &AtomicRequest) -> usize {
+        let checks: usize = request.checks.iter().map(|check| check.key.len() + Self::OVERHEAD_BYTES).sum();
+        Self::OVERHEAD_BYTES + checks + request.mutations.iter().map(Operation::mutation_bytes).sum::<usize>()
     }
 }
 
@@ -295,8 +305,16 @@ struct Confirmations {
     next_tag: u64,
     asked: Option<u64>,
     confirmed_at: Option<LogIndex>,
-    in_round: Vec<(Ticket, Nanos)>,
-    next_round: Vec<(Ticket, Nanos)>,
+    in_round: Vec<AsksToRead>,
+    next_round: Vec<AsksToRead>,
+}
+
+/// A read that waits for confirmation.
+#[derive(Debug)]
+struct AsksToRead {
+    ticket: Ticket,
+    deadline: Nanos,
+    term: Term,
 }
 
 /// Says of a replica of the group whether its node is fit to lead.
@@ -320,6 +338,7 @@ pub struct Shard {
     leader_since: Nanos,
     balanced_at: Nanos,
     stepped_aside_at: Option<Nanos>,
+    handing_over: Option<HandOver>,
     campaign_at_once: bool,
     pressure: Arc<Pressure>,
     fitness: Fitness,
@@ -366,6 +385,7 @@ impl Shard {
             leader_since: now,
             balanced_at: now,
             stepped_aside_at: None,
+            handing_over: None,
             pressure: Arc::default(),
             fitness: Box::new(|_| true),
             withdrew_at: None,
@@ -581,11 +601,11 @@ impl Shard {
     /// Requests have come in; each will be answered exactly once, by this or a later poll.
     pub fn handle_requests(&mut self, requests: impl IntoIterator<Item = ShardRequest>) {
         for request in requests {
-            if !self.consensus.is_serving() || self.consensus.is_handing_over() {
-                let error = self.not_serving();
-                self.replies.push((request.ticket, ShardReply::Error(error)));
+            if self.returns(&request) {
+                self.give_back(request.ticket, request.operation, request.term);
             } else if matches!(request.operation, Operation::Confirm) {
-                self.confirmations.next_round.push((request.ticket, request.deadline));
+                let ShardRequest { ticket, deadline, term, .. } = request;
+                self.confirmations.next_round.push(AsksToRead { ticket, deadline, term });
             } else {
                 self.backlog.push(request);
             }
@@ -595,31 +615,6 @@ impl Shard {
     /// Everything up to the effects with this token is durable.
     pub fn handle_persisted(&mut self, token: u64) {
         self.consensus.handle_persisted(token);
-    }
-
-    /// Hands leadership to the follower that holds most, if this replica leads: to one that is fit to lead, if there is one.
-    /// Returns whether it tries.
-    pub fn hand_over(&mut self) -> bool {
-        if self.consensus.role() != Role::Leader {
-            return false;
-        }
-        let fit = self.consensus.best_successor(|replica| (self.fitness)(replica));
-        let Some(successor) = fit.or_else(|| self.consensus.best_successor(|_| true)) else { return false };
-        self.transfer_to(successor);
-        true
-    }
-
-    /// Hands leadership to `successor`, if this replica leads and that one votes.
-    pub fn transfer_to(&mut self, successor: ReplicaId) {
-        // A hand-over to itself, or to one that can't lead, would only cost it the lease, for the rest of the term.
-        let may_lead = successor != self.consensus.replica() && self.consensus.is_voter(successor);
-        if self.consensus.role() == Role::Leader && may_lead {
-            // The gate closes before the hand-over begins: from here on another leader may take writes.
-            if !planted(Bug::LeaseKeptOverTransfer) {
-                self.gate.set(None);
-            }
-            self.consensus.transfer_to(successor);
-        }
     }
 
     /// Ends reads under the lease: this replica will not be driven any more.
@@ -657,6 +652,7 @@ impl Shard {
         loop {
             let proposed = self.propose(now)?;
             self.begin_confirmation(now.monotonic);
+            self.advance_hand_over(now.monotonic);
             let output = self.consensus.poll(now.monotonic)?;
             self.admitted_bytes = 0;
             effects.messages.extend(output.messages);
@@ -787,7 +783,7 @@ impl Shard {
     /// The consensus may take a proposal. Once one was evaluated it must not be refused, or the overlay would hold
     /// writes that never happen.
     fn may_propose(&self) -> bool {
-        self.consensus.is_serving() && !self.consensus.is_handing_over()
+        self.consensus.is_serving() && !self.is_handing_over()
     }
 
     fn apply(&mut self, committed: Vec<Committed>) -> Result<(), ShardError> {
@@ -832,7 +828,7 @@ impl Shard {
         let had_lease = || self.consensus.lease_until(now).is_some_and(|until| now < until);
         if planted(Bug::ReadConfirmedAlone) || (planted(Bug::ConfirmedByPastLease) && had_lease()) {
             let waiting = std::mem::take(&mut self.confirmations.next_round);
-            self.replies.extend(waiting.into_iter().map(|(ticket, _)| (ticket, ShardReply::MayRead)));
+            self.replies.extend(waiting.into_iter().map(|asked| (asked.ticket, ShardReply::MayRead)));
         } else if self.confirmations.asked.is_none() {
             self.confirmations.next_tag += 1;
             self.confirmations.asked = Some(self.confirmations.next_tag);
@@ -848,17 +844,18 @@ impl Shard {
             self.confirmations.asked = None;
             self.confirmations.confirmed_at = None;
             let waiting = std::mem::take(&mut self.confirmations.in_round);
-            self.replies.extend(waiting.into_iter().map(|(ticket, _)| (ticket, ShardReply::MayRead)));
+            self.replies.extend(waiting.into_iter().map(|asked| (asked.ticket, ShardReply::MayRead)));
         }
         is_confirmed
     }
 
-    /// Opens or closes the gate, and turns waiting requests away when leadership is lost.
+    /// Opens or closes the gate, and gives waiting requests back when leadership is lost.
     fn note_leadership(&mut self, now: Nanos) {
         let leads = self.consensus.role() == Role::Leader;
         let leading_term = leads.then(|| self.consensus.term());
         if leading_term != self.led_term {
             self.led_term = leading_term;
+            self.handing_over = None;
             self.leader_since = now;
             if !planted(Bug::OverlayOutlivesLeadership) {
                 self.overlay.clear();
@@ -875,12 +872,7 @@ impl Shard {
                 let waiting = self.in_flight.iter_mut().flat_map(|entry| entry.waiting.drain(..));
                 self.replies.extend(waiting.map(|waiting| (waiting.ticket, ShardReply::Error(superseded()))));
             }
-            let error = self.not_serving();
-            let round = std::mem::take(&mut self.confirmations);
-            self.confirmations.next_tag = round.next_tag;
-            let reads = round.in_round.into_iter().chain(round.next_round).map(|(ticket, _)| ticket);
-            let writes = self.backlog.drain().map(|request| request.ticket);
-            self.replies.extend(reads.chain(writes).map(|ticket| (ticket, ShardReply::Error(error.clone()))));
+            self.give_all_back();
         }
     }
 
@@ -900,7 +892,7 @@ impl Shard {
             entry.waiting.retain(|waiting| in_time(waiting.ticket, waiting.deadline, proposed));
         }
         for reads in [&mut self.confirmations.in_round, &mut self.confirmations.next_round] {
-            reads.retain(|&(ticket, deadline)| in_time(ticket, deadline, Outcome::NotApplied));
+            reads.retain(|asked| in_time(asked.ticket, asked.deadline, Outcome::NotApplied));
         }
     }
 
@@ -961,52 +953,6 @@ impl Shard {
             Some(reconcile::Step::HandOver(_)) | None => {}
         }
     }
-
-    /// Gives leadership up while another replica is fit to lead and this one isn't.
-    fn step_aside(&mut self, now: Nanos) {
-        let rested = self.withdrew_at.is_none_or(|at| now.ms_since(at) >= STEP_ASIDE_EVERY_MS);
-        if !rested || !self.may_propose() || (self.fitness)(self.consensus.replica()) {
-            return;
-        }
-        let may_lead = |replica| {
-            (self.fitness)(replica)
-                && self.consensus.is_caught_up(replica, LAG_MAX)
-                && self.consensus.was_heard_lately(replica, now)
-        };
-        if let Some(successor) = self.consensus.best_successor(may_lead) {
-            self.withdrew_at = Some(now);
-            self.transfer_to(successor);
-        }
-    }
-
-    /// Gives the shard back to the replica that should lead it, once that one is well again.
-    fn balance(&mut self, now: Nanos) {
-        let Some(&preferred) = self.config.target.first() else { return };
-        let settled = now.ms_since(self.leader_since) >= BALANCE_AFTER_MS;
-        let rested = now.ms_since(self.balanced_at) >= BALANCE_EVERY_MS;
-        if preferred != self.consensus.replica()
-            && settled
-            && rested
-            && self.may_propose()
-            && self.consensus.is_voter(preferred)
-            && self.consensus.is_caught_up(preferred, LAG_MAX)
-            && (self.fitness)(preferred)
-            && self.consensus.was_heard_lately(preferred, now)
-        {
-            self.balanced_at = now;
-            self.transfer_to(preferred);
-        }
-    }
-
-    fn not_serving(&self) -> ServerError {
-        if self.consensus.role() == Role::Leader {
-            return ServerError::new(ErrorCode::Unavailable, "the shard's leader is taking over or handing over");
-        }
-        match self.consensus.leader() {
-            Some(_) => ServerError::new(ErrorCode::NotLeader, "another node leads the shard"),
-            None => ServerError::new(ErrorCode::Unavailable, "the shard has no leader now"),
-        }
-    }
 }
 
 fn evaluate(evaluation: &mut Evaluation<'_>, operation: &Operation) -> (ShardReply, Ack) {
@@ -1023,7 +969,7 @@ fn answered_too_early(reply: &ShardReply, takes_effect: bool) -> bool {
     match reply {
         ShardReply::Value(_) => planted(Bug::OrderedReadBeforeCommit),
         ShardReply::Written(_) | ShardReply::Atomic(_) => !takes_effect && planted(Bug::RefusalBeforeCommit),
-        ShardReply::MayRead | ShardReply::Error(_) => false,
+        ShardReply::MayRead | ShardReply::Error(_) | ShardReply::Returned(_) => false,
     }
 }
 

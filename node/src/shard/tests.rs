@@ -225,7 +225,13 @@ impl Group {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         let deadline = self.now.monotonic.after_ms(DEADLINE_MS);
-        self.shard(position).handle_requests([ShardRequest { ticket, client: client(), deadline, operation }]);
+        self.shard(position).handle_requests([ShardRequest {
+            ticket,
+            client: client(),
+            deadline,
+            term: Term(0),
+            operation,
+        }]);
         self.poll(position);
         ticket
     }
@@ -237,7 +243,7 @@ impl Group {
             .into_iter()
             .map(|operation| {
                 self.next_ticket += 1;
-                ShardRequest { ticket: Ticket(self.next_ticket), client: client(), deadline, operation }
+                ShardRequest { ticket: Ticket(self.next_ticket), client: client(), deadline, term: Term(0), operation }
             })
             .collect();
         let tickets = requests.iter().map(|request| request.ticket).collect();
@@ -506,7 +512,8 @@ fn without_a_quorum_a_write_ends_unknown_at_its_deadline() {
     group.advance(DEADLINE_MS + TICK_MS);
     assert_eq!(error_of(group.replies.get(&ticket)), (ErrorCode::DeadlineExceeded, Outcome::Unknown));
     let refused = group.write(0, "k", put("v"));
-    assert_eq!(error_of(group.replies.get(&refused)).1, Outcome::NotApplied, "the leader has stepped down");
+    let returned = matches!(group.replies.get(&refused), Some(ShardReply::Returned(_)));
+    assert!(returned, "the leader has stepped down");
 }
 
 #[test]
@@ -665,7 +672,7 @@ fn without_a_lease_a_read_asks_a_quorum() {
     group.cut.insert(0);
     let lonely = group.request(0, Operation::Confirm);
     group.advance(3 * u64::from(ELECTION_TICKS) * TICK_MS);
-    assert!(matches!(group.replies.get(&lonely), Some(ShardReply::Error(_))), "it has stepped down by then");
+    assert!(matches!(group.replies.get(&lonely), Some(ShardReply::Returned(_))), "it has stepped down by then");
 }
 
 /// From replica 2 to replica 1, which stands as `receiver` says; with a log that is ahead of it.

@@ -84,7 +84,9 @@ pub fn response(data: &[u8]) -> bool {
 pub fn peer_message(data: &[u8]) -> bool {
     check(data, PeerMessage::decode, |message, out| {
         match message {
-            PeerMessage::Forward { request: inner, .. } => _ = request(inner),
+            PeerMessage::Forward { request: inner, .. } | PeerMessage::Returned { request: inner, .. } => {
+                _ = request(inner);
+            }
             PeerMessage::ForwardReply { response: inner, .. } => _ = response(inner),
             PeerMessage::Hello(_)
             | PeerMessage::Raft(..)

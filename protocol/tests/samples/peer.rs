@@ -25,6 +25,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
     Request { id: RequestId(3), deadline_ms: 4990, body: get }.encode_body(&mut request);
     let value = ResponseBody::Value(None);
     Response { id: RequestId(3), epoch: Epoch(4), forwarded: false, body: value }.encode_body(&mut response);
+    let request = request.freeze();
     let mut all = vec![
         ("hello".to_owned(), PeerMessage::Hello(hello.clone())),
         (
@@ -33,8 +34,15 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         ),
         (
             "forward".to_owned(),
-            PeerMessage::Forward { id: 77, client: ClientId(uuid(0xc1)), request: request.freeze() },
+            PeerMessage::Forward {
+                id: 77,
+                client: ClientId(uuid(0xc1)),
+                term: Term(7),
+                in_order: true,
+                request: request.clone(),
+            },
         ),
+        ("returned".to_owned(), PeerMessage::Returned { id: 77, request }),
         ("forward reply".to_owned(), PeerMessage::ForwardReply { id: 77, response: response.freeze() }),
         ("leading".to_owned(), PeerMessage::Leading(vec![(ShardId(3), Term(7)), (ShardId::META, Term(2))])),
         ("leading nothing".to_owned(), PeerMessage::Leading(Vec::new())),

@@ -566,7 +566,9 @@ impl Draft<'_> {
 
     /// Full at once, or after some more has been written; perhaps on every node, and perhaps started again meanwhile.
     fn full(&mut self) {
-        let ms = self.lasts_ms();
+        // Long enough, now and then, for leadership to leave the disk, and for a leader that stays to be noticed.
+        let lasts_ms = self.lasts_ms();
+        let ms = if lasts_ms > 3_000 { 4 * lasts_ms } else { lasts_ms };
         let nodes = if self.random.random_bool(0.3) {
             0..self.options.nodes
         } else {

@@ -33,6 +33,8 @@ pub(super) enum Wish {
     Timer { after_ns: u64, number: u64 },
     /// Something for the trace, which keeps lines.
     Tell(String),
+    /// Two requests for one key took effect in another order than that in which they were sent on one connection.
+    OutOfOrder(String),
     /// An operation has ended.
     Ended { outcome: &'static str },
 }
@@ -72,6 +74,9 @@ pub(super) struct Client {
     seen: BTreeMap<Vec<u8>, Version>,
     /// Of each connection and key, the last write that was answered when it was merely accepted: version and value.
     accepted: BTreeMap<(u64, Bytes), (Version, Bytes)>,
+    /// Of each connection and key, the requests that were sent once and are answered: when they were sent, in order, and the
+    /// version that they left or saw.
+    in_order: BTreeMap<(u64, Bytes), Vec<Answered>>,
     window: u32,
     deadline: Duration,
     /// Operations that ended without an answer.
@@ -84,8 +89,19 @@ pub(super) struct Client {
     /// Writes that were given another number.
     pub(super) renumbered: u64,
     pub(super) redirects: u64,
+    /// Requests that were not applied because nobody led their shard, as far as the node knew.
+    pub(super) leaderless: u64,
     pub(super) disk_full: u64,
     pub(super) overloaded: u64,
+}
+
+/// A request that was sent once, and its answer.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    /// Later ones have higher numbers.
+    sent: u64,
+    writes: bool,
+    version: Version,
 }
 
 struct Connection {
@@ -104,6 +120,8 @@ struct Running {
     sequences: Option<(u64, u64)>,
     /// Where it was sent last.
     node: usize,
+    /// When it was sent last, in order, and how often it was.
+    sent: (u64, u32),
     /// A read that was sent behind an accepted write of its key, on one connection.
     follows: Option<(Version, Bytes)>,
 }
@@ -143,6 +161,7 @@ impl Client {
             values: 0,
             seen: BTreeMap::new(),
             accepted: BTreeMap::new(),
+            in_order: BTreeMap::new(),
             window: options.window.max(1),
             deadline: Duration::from_millis(options.deadline_ms.into()),
             failures: 0,
@@ -151,6 +170,7 @@ impl Client {
             retries: 0,
             renumbered: 0,
             redirects: 0,
+            leaderless: 0,
             disk_full: 0,
             overloaded: 0,
         }
@@ -242,8 +262,10 @@ impl Client {
         let deadline = since(context.now) + self.deadline;
         let attempts = Attempts::new(self.policy, kind, since(context.now), deadline);
         self.budget.handle_operation();
-        self.running
-            .insert(number, Running { operation, attempts, deadline, timer: 0, sequences, node: 0, follows: None });
+        self.running.insert(
+            number,
+            Running { operation, attempts, deadline, timer: 0, sequences, node: 0, sent: (0, 0), follows: None },
+        );
         self.attempt(number, context);
     }
 
@@ -294,6 +316,7 @@ impl Client {
         self.retries += u64::from(is_retry);
         let may_be_late = !is_retry && running.operation.writes();
         running.attempts.handle_sent();
+        running.sent = (u64::from(request), running.sent.1 + 1);
         if let RequestBody::Get { key, .. } = &running.operation.body {
             running.follows = self.accepted.get(&(connection, key.clone())).cloned();
         }
@@ -325,6 +348,7 @@ impl Client {
         let Some(closed) = self.connections.remove(&connection) else { return };
         self.by_node.remove(&closed.node);
         self.accepted.retain(|(of, _), _| *of != connection);
+        self.in_order.retain(|(of, _), _| *of != connection);
         if !closed.open {
             self.routing.handle_failure(self.nodes[closed.node], since(context.now));
         }
@@ -347,7 +371,7 @@ impl Client {
         }
         let Some((number, _)) = self.requests.remove(&response.id.0) else { return };
         if let Some(from) = self.connections.get(&connection) {
-            self.routing.handle_answer(self.nodes[from.node]);
+            self.routing.handle_answer(self.nodes[from.node], since(context.now));
         }
         match response.body {
             ResponseBody::Error(error) => {
@@ -356,6 +380,7 @@ impl Client {
             }
             body => {
                 self.look_at_order(number, connection, &body, context);
+                self.look_at_versions(number, connection, &body, context);
                 self.end(number, Ok(body), context);
             }
         }
@@ -386,9 +411,40 @@ impl Client {
         }
     }
 
+    /// Requests of one connection for one key take effect in the order in which they were sent: versions grow with it. What was
+    /// sent again has no place in it, nor has what may be lost.
+    fn look_at_versions(&mut self, number: u64, connection: u64, body: &ResponseBody, context: &mut Context<'_>) {
+        let Some(running) = self.running.get(&number).filter(|running| running.sent.1 == 1) else { return };
+        let (key, writes, version) = match (&running.operation.body, body) {
+            (RequestBody::Write { mutation, .. }, ResponseBody::Written(result))
+                if result.status == WriteStatus::Applied && result.ack == Ack::Committed =>
+            {
+                (&mutation.key, true, result.version)
+            }
+            (RequestBody::Get { key, .. }, ResponseBody::Value(Some(entry))) => (key, false, entry.version),
+            _ => return,
+        };
+        let answered = Answered { sent: running.sent.0, writes, version };
+        let all = self.in_order.entry((connection, key.clone())).or_default();
+        let breaks = |first: &Answered, second: &Answered| {
+            first.writes && (second.version < first.version || (second.writes && second.version == first.version))
+        };
+        let broken = all.iter().find(|other| match other.sent < answered.sent {
+            true => breaks(other, &answered),
+            false => breaks(&answered, other),
+        });
+        if let Some(other) = broken {
+            let text = format!("client {}: {key:?} on one connection: {other:?} and {answered:?}", self.number);
+            context.wishes.push(Wish::OutOfOrder(text));
+        }
+        all.push(answered);
+    }
+
     fn note_refusal(&mut self, number: u64, error: &ServerError) {
         let Some(running) = self.running.get(&number) else { return };
         self.redirects += u64::from(error.code == ErrorCode::NotLeader);
+        let is_leaderless = matches!(error.code, ErrorCode::NotLeader | ErrorCode::Unavailable);
+        self.leaderless += u64::from(is_leaderless && error.outcome == Outcome::NotApplied);
         self.disk_full += u64::from(error.code == ErrorCode::DiskFull);
         self.overloaded += u64::from(error.code == ErrorCode::Overloaded);
         self.routing.handle_refusal(self.need(&running.operation), self.nodes[running.node], error);

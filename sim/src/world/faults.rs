@@ -204,26 +204,8 @@ impl World<'_> {
         self.on_running(node, |world, at| world.kill(at, crash, "fault"))
     }
 
-    /// The node hands leadership over and stops, as `kvorum start` does at SIGTERM; without waiting for its successors.
     fn restart(&mut self, node: u16, down_ms: u64) -> bool {
-        self.on_running(node, |world, at| {
-            let Some(process) = world.nodes[at].process.take() else { return };
-            world.nodes[at].paused_until = None;
-            let stopped = process.stop();
-            let crashed = world.nodes[at].files.crashed();
-            world.nodes[at].files.kill();
-            world.nodes[at].stopped_cleanly = stopped.is_ok() && !crashed;
-            world.nodes[at].crash = None;
-            world.trace.note(
-                world.time.now(),
-                "stop",
-                &[at as u64],
-                format_args!("node {at}: {stopped:?}{}", if crashed { ", crashed meanwhile" } else { "" }),
-            );
-            world.invariants.handle_process_end(at);
-            world.break_links(at);
-            world.queue.push(world.now().after_ms(down_ms), Event::Start(at));
-        })
+        self.on_running(node, |world, at| world.begin_stop(at, down_ms))
     }
 
     fn panic_shard(&mut self, node: u16, shard: ShardId) -> bool {

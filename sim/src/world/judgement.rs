@@ -10,6 +10,8 @@ use kvorum_protocol::ShardId;
 impl World<'_> {
     /// Everything heals: from now on progress is required.
     pub(super) fn heal(&mut self) {
+        let leaderless = self.clients.iter().map(|client| client.leaderless).sum();
+        self.add("requests that found no leader", leaderless);
         self.healed = true;
         self.end_all_faults();
         self.phase = Phase::Probing;

@@ -17,6 +17,7 @@ use std::fmt;
 /// The first byte of a consensus message between nodes, and of one about a snapshot.
 const RAFT: u8 = 2;
 const SNAPSHOT: u8 = 6;
+const FORWARD: u8 = 3;
 /// How long a write that is held up by itself takes, in milliseconds: longer than its client waits before it sends another copy.
 const LATE_COPY_MS: std::ops::Range<u64> = 500..20_000;
 /// No client has a connection of this number: it ends as soon as the write is taken.
@@ -33,6 +34,8 @@ pub(super) struct PeerLinks {
     /// How many faults cut the way from one node to another at the moment.
     cuts: BTreeMap<(usize, usize), u32>,
     clogged_until: BTreeMap<usize, Moment>,
+    /// When the last request that was passed on from one node to another arrives.
+    last_forward_at: BTreeMap<(usize, usize), Moment>,
 }
 
 impl PeerLinks {
@@ -43,6 +46,7 @@ impl PeerLinks {
             next_session: 0,
             cuts: BTreeMap::new(),
             clogged_until: BTreeMap::new(),
+            last_forward_at: BTreeMap::new(),
         }
     }
 
@@ -170,7 +174,13 @@ impl World<'_> {
         let twice = happens(network.duplicated_permille, &mut self.rng) && may_come_twice(&bytes);
         let copies = if twice { 2 } else { 1 };
         for _ in 0..copies {
-            let at = self.now().after_us(delay_us(&network, &mut self.rng));
+            let mut at = self.now().after_us(delay_us(&network, &mut self.rng));
+            if bytes.first() == Some(&FORWARD) {
+                // A stream keeps their order.
+                let last = self.peer_links.last_forward_at.entry((from, to)).or_default();
+                at = at.max(last.after_ns(1));
+                *last = at;
+            }
             let packet = Packet { from, to, session, bytes: bytes.clone() };
             self.queue.push(at, Event::Deliver(packet));
         }
@@ -537,6 +547,7 @@ pub(super) fn describe(bytes: &Bytes) -> impl fmt::Display {
                     Ok(response) => write!(f, "answers forwarded request {id}: {:?}", response.body),
                     Err(error) => write!(f, "answers forwarded request {id}, unreadable: {error}"),
                 },
+                Ok(PeerMessage::Returned { id, .. }) => write!(f, "returns forwarded request {id}"),
                 Ok(PeerMessage::Leading(shards)) => write!(f, "leads {shards:?}"),
                 Ok(PeerMessage::Ring(_)) => write!(f, "a ring map"),
                 Ok(PeerMessage::Faulty(replicas)) => write!(f, "faulty: {replicas:?}"),

@@ -18,6 +18,7 @@ mod node;
 mod peers;
 mod processes;
 mod queue;
+mod stops;
 mod storage;
 mod trace;
 mod watch;
@@ -99,6 +100,8 @@ enum Event {
     ClientLoses { connection: u64 },
     /// A client's timer.
     Timer { client: usize, number: u64 },
+    /// A node that stops looks whether it may go on; at last at `until`.
+    Stops { node: usize, process: u64, until: Moment, down_ms: u64 },
     /// A fault of the plan begins.
     Fault(usize),
     /// A fault ends.
@@ -143,6 +146,8 @@ struct World<'a> {
     recorder: Recorder,
     invariants: Invariants,
     log_times: LogTimes,
+    /// Since when leaders lead on a full disk although somebody could take over.
+    full_leaders: BTreeMap<(usize, ShardId), Moment>,
     /// See [`lives::most_clocks_are_right`].
     most_clocks_are_right: bool,
     processes: u64,
@@ -172,11 +177,12 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 43] = [
+const COVERAGE: [&str; 45] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
     "hand-overs done",
+    "stops that left nothing behind",
     "shards restarted by their supervisor",
     "processes that gave up",
     "processes ended by a failed sync or write",
@@ -191,6 +197,7 @@ const COVERAGE: [&str; 43] = [
     "writes given another number",
     "copies of writes that were late",
     "operations redirected",
+    "requests that found no leader",
     "operations of unknown outcome",
     "crash points reached",
     "keys expired",
@@ -278,6 +285,7 @@ impl<'a> World<'a> {
             recorder: Recorder::default(),
             invariants: Invariants::default(),
             log_times: LogTimes::default(),
+            full_leaders: BTreeMap::new(),
             most_clocks_are_right: lives::most_clocks_are_right(plan),
             processes: 0,
             violation: None,
@@ -370,6 +378,7 @@ impl<'a> World<'a> {
             Event::Timer { client, number } => {
                 self.with_client(client, |client, context| client.handle_timer(number, context));
             }
+            Event::Stops { node, process, until, down_ms } => self.go_on_stopping(node, process, until, down_ms),
             Event::Fault(number) => self.begin_fault(number),
             Event::Ends(ending) => self.end_fault(ending),
             Event::Heal => self.heal(),
@@ -388,7 +397,8 @@ impl<'a> World<'a> {
             | Event::Collect(node, _)
             | Event::Upkeep(node, _)
             | Event::Scrub(node, _)
-            | Event::RoundEnds(node, ..) => *node,
+            | Event::RoundEnds(node, ..)
+            | Event::Stops { node, .. } => *node,
             Event::Deliver(packet) => packet.to,
             Event::LateCopy { node, .. } => *node,
             Event::ToNode { connection, .. } => self.client_links.node_of(*connection)?,
@@ -415,6 +425,7 @@ impl<'a> World<'a> {
                 Wish::Connect { connection, node, timeout_ms } => self.begin_connect(at, connection, node, timeout_ms),
                 Wish::Send { connection, bytes, may_be_late } => self.send_to_node(connection, bytes, may_be_late),
                 Wish::Tell(text) => self.trace.tell(now, &text),
+                Wish::OutOfOrder(detail) => self.violate("session-order", detail),
                 Wish::Ended { outcome } => *self.operations.entry(outcome).or_default() += 1,
             }
         }

@@ -178,6 +178,8 @@ pub(super) struct Process {
     pub(super) clock_off: bool,
     /// Turns that are to be held up.
     pub(super) holds: Vec<Hold>,
+    /// It stops, and has asked for successors then.
+    pub(super) handed_over_at: Option<Nanos>,
 }
 
 /// The next turn of a shard's replica is to be held up for so many milliseconds after this step.
@@ -402,6 +404,7 @@ impl Node {
             collects: false,
             clock_off: false,
             holds: Vec::new(),
+            handed_over_at: None,
             shards: BTreeMap::new(),
             folder: self.disk_id,
             plan,
@@ -816,6 +819,11 @@ impl Process {
         });
         self.ready.lock().extend(later);
         ready
+    }
+
+    /// Requests of clients that are not answered.
+    pub(super) fn unanswered(&self) -> usize {
+        self.connections.values().map(|connection| connection.session.unanswered()).sum()
     }
 
     /// Whether answers or a newer topology wait to be sent.

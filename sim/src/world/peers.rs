@@ -55,8 +55,10 @@ impl Outbox {
 
     /// Whether there is room for another answer; notes it if there isn't.
     fn has_room_for(&self, to: NodeId, id: u64) -> bool {
-        let is_reply =
-            |bytes: &Bytes| matches!(PeerMessage::decode(bytes.clone()), Ok(PeerMessage::ForwardReply { .. }));
+        let is_reply = |bytes: &Bytes| {
+            let message = PeerMessage::decode(bytes.clone());
+            matches!(message, Ok(PeerMessage::ForwardReply { .. } | PeerMessage::Returned { .. }))
+        };
         let waiting = self.waiting.lock();
         let has_room = waiting.iter().filter(|(node, bytes)| *node == to && is_reply(bytes)).count() < self.replies_max;
         if has_room {
@@ -78,7 +80,7 @@ impl PeerNetwork for Outbox {
         if !self.is_up(to) {
             return Err(SendError::Disconnected);
         }
-        if let PeerMessage::ForwardReply { id, .. } = message
+        if let PeerMessage::ForwardReply { id, .. } | PeerMessage::Returned { id, .. } = message
             && !self.has_room_for(to, *id)
         {
             return Err(SendError::Full);

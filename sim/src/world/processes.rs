@@ -141,6 +141,7 @@ impl World<'_> {
         let found_off = off && !std::mem::replace(&mut running.clock_off, off);
         running.clock_off = off;
         self.look_at_map(at);
+        self.look_at_full_leader(at);
         if !self.is_current(at, process) {
             return;
         }

@@ -61,3 +61,142 @@ fn leadership_is_not_given_back_to_a_replica_that_has_just_gone() {
     assert_eq!((group.leader(), group.shard(1).snapshot().term), (Some(1), term));
     assert!(group.gate_is_open(1), "it has tried nothing that would have cost it the lease");
 }
+
+impl Group {
+    /// Answers a request for whoever leads in `term`.
+    fn ask(&mut self, position: usize, term: Term, operation: Operation) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        let deadline = self.now.monotonic.after_ms(DEADLINE_MS);
+        let request = ShardRequest { ticket, client: client(), deadline, term, operation };
+        self.shard(position).handle_requests([request]);
+        self.poll(position);
+        ticket
+    }
+
+    fn incr(&mut self) -> Operation {
+        write(self.fresh_id(), Ack::Committed, "n", Action::Incr { by: 1 })
+    }
+}
+
+fn returned(reply: Option<&ShardReply>) -> Option<Returned> {
+    match reply {
+        Some(ShardReply::Returned(returned)) => Some((**returned).clone()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_hand_over_under_load_answers_nothing_with_an_error() {
+    let mut group = Group::led();
+    let (mut leader, mut asked, mut again) = (0, Vec::new(), Vec::new());
+    for round in 0..200 {
+        let incr = group.incr();
+        let term = group.shard(leader).snapshot().term;
+        asked.push(group.ask(leader, term, incr));
+        let read = group.ask(leader, term, Operation::Confirm);
+        if round % 10 == 3 {
+            let successor = (leader + 1) % 3;
+            group.shard(leader).transfer_to(id(successor));
+            // What comes while the hand-over runs, in each of its stages.
+            for _ in 0..6 {
+                let incr = group.incr();
+                asked.push(group.ask(leader, term, incr));
+                group.round();
+            }
+            leader = group.await_leader(&[successor]);
+        }
+        group.round();
+        for ticket in asked.clone().into_iter().chain([read]) {
+            if let Some(Returned { operation, term }) = returned(group.replies.get(&ticket)) {
+                group.replies.remove(&ticket);
+                let current = group.shard(leader).snapshot().term;
+                assert!(term < current, "it is of use to the leader of a later term only");
+                again.push(group.ask(leader, current, operation));
+            }
+        }
+        asked.append(&mut again);
+    }
+    group.settle();
+    let answers: Vec<ShardReply> = std::mem::take(&mut group.replies).into_values().collect();
+    let is_answer = |reply: &ShardReply| matches!(reply, ShardReply::MayRead | ShardReply::Written(_));
+    let error = answers.iter().find(|reply| !is_answer(reply));
+    assert!(error.is_none(), "{error:?}");
+    let written = answers.iter().filter(|reply| matches!(reply, ShardReply::Written(_))).count();
+    assert_eq!(written, 200 + 20 * 6, "each is answered once");
+    // And each took effect once: what was returned had not been in any log.
+    assert_eq!(group.value(leader, "n"), Some(written.to_string()));
+}
+
+#[test]
+fn a_leader_lets_what_it_proposed_commit_before_it_hands_over() {
+    let mut group = Group::led();
+    let term = group.shard(0).snapshot().term;
+    group.hanging = BTreeSet::from([1, 2]);
+    let proposed = group.write(0, "k", put("proposed"));
+    group.settle();
+    group.shard(0).transfer_to(id(1));
+    let held = group.write(0, "k", put("held"));
+    group.settle();
+    assert!(group.gate_is_open(0), "nobody else may lead yet");
+    assert_eq!((group.leader(), group.replies.len()), (Some(0), 0));
+    group.hanging.clear();
+    group.settle();
+    assert!(matches!(group.replies.get(&proposed), Some(ShardReply::Written(_))), "{:?}", group.replies);
+    assert_eq!(group.leader(), Some(1));
+    let back = returned(group.replies.get(&held)).expect("it was not proposed");
+    assert!(matches!(back.operation, Operation::Write { .. }));
+    assert!(!group.gate_is_open(0) && group.shard(1).snapshot().term > term);
+}
+
+#[test]
+fn entries_that_do_not_commit_hold_a_hand_over_up_for_an_election_timeout() {
+    let mut group = Group::led();
+    let term = group.shard(0).snapshot().term;
+    group.hanging = BTreeSet::from([0, 2]);
+    group.cut = BTreeSet::from([2]);
+    let proposed = group.write(0, "k", put("v"));
+    group.settle();
+    group.shard(0).transfer_to(id(1));
+    group.cut = BTreeSet::from([1, 2]);
+    group.advance(u64::from(ELECTION_TICKS - 1) * TICK_MS);
+    group.hanging.clear();
+    group.cut.clear();
+    let leader = group.await_leader(&[0, 1, 2]);
+    group.advance(4 * TICK_MS);
+    assert!(group.shard(leader).snapshot().term >= term);
+    assert!(matches!(group.replies.get(&proposed), Some(ShardReply::Written(_))), "{:?}", group.replies);
+}
+
+#[test]
+fn a_request_for_the_leader_of_another_term_goes_back_to_the_one_that_leads() {
+    let mut group = Group::led();
+    let before = group.shard(0).snapshot().term;
+    group.shard(0).transfer_to(id(1));
+    group.await_leader(&[1]);
+    group.shard(1).transfer_to(id(0));
+    group.await_leader(&[0]);
+    let incr = group.incr();
+    let late = group.ask(0, before, incr);
+    group.settle();
+    let back = returned(group.replies.get(&late)).expect("one that was sent before it may have gone back");
+    assert_eq!(back.term, before);
+    assert_eq!(group.value(0, "n"), None);
+    let anybody = group.ask(0, Term(0), back.operation);
+    group.settle();
+    assert!(matches!(group.replies.get(&anybody), Some(ShardReply::Written(_))));
+}
+
+#[test]
+fn a_hand_over_that_nobody_takes_up_holds_requests_and_goes_on_with_them() {
+    let mut group = Group::led();
+    group.cut.insert(1);
+    group.shard(0).transfer_to(id(1));
+    let incr = group.incr();
+    let term = group.shard(0).snapshot().term;
+    let held = group.ask(0, term, incr);
+    group.advance(u64::from(ELECTION_TICKS - 2) * TICK_MS);
+    assert_eq!(group.replies.get(&held), None);
+    group.advance(4 * TICK_MS);
+    assert!(matches!(group.replies.get(&held), Some(ShardReply::Written(_))), "{:?}", group.replies.get(&held));
+}

@@ -211,6 +211,7 @@ fn no_lease_confirms_a_read() {
         ticket,
         client: client(),
         deadline,
+        term: Term(0),
         operation: Operation::Confirm,
     }]);
     let effects = group.shard(0).poll(then).unwrap();
@@ -218,7 +219,7 @@ fn no_lease_confirms_a_read() {
     group.network.extend(effects.messages);
     group.advance(4 * TICK_MS);
     assert!(
-        matches!(group.replies.get(&ticket), Some(ShardReply::Error(_))),
+        matches!(group.replies.get(&ticket), Some(ShardReply::Returned(_))),
         "another leads: {:?}",
         group.replies.get(&ticket)
     );
