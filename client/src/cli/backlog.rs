@@ -18,7 +18,7 @@ const FORGET_SHIFT: u32 = 6;
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     counts: Mutex<Counts>,
-    /// A command has ended.
+    /// A command has ended that may say much.
     changed: Notify,
 }
 
@@ -26,9 +26,10 @@ pub(crate) struct Backlog {
 struct Counts {
     /// Bytes of outputs that are kept.
     bytes: usize,
+    /// Of commands that may say much.
     running: usize,
     ended: usize,
-    /// What a command says, in bytes.
+    /// What such a command says, in bytes.
     expected: usize,
 }
 
@@ -40,12 +41,12 @@ pub(crate) struct Said {
     bytes: usize,
 }
 
-/// A command that runs. It has ended when this is dropped, which happens also when its task panics.
+/// A command that runs and may say much. It has ended when this is dropped, which happens also when its task panics.
 #[derive(Debug)]
 pub(crate) struct Speaking(Arc<Backlog>);
 
 impl Backlog {
-    /// Whether one more command may begin: always if there is nothing of any other.
+    /// Whether one more command may begin that may say much: always if there is nothing of any other.
     pub(crate) fn has_room(&self) -> bool {
         let Counts { bytes, running, ended, expected } = *self.counts.lock();
         let is_first = running == 0 && bytes == 0;
@@ -53,15 +54,20 @@ impl Backlog {
         is_first || (running < RUNNING_AT_FIRST.saturating_add(ended) && bytes_then <= SAID_BYTES_MAX)
     }
 
-    /// Waits until a command has ended since this was called last.
+    /// Waits until a command that may say much has ended since this was called last.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// A command begins: it runs until the first of these is dropped, and what it says is kept in the second.
-    pub(crate) fn begin(self: &Arc<Self>) -> (Speaking, Said) {
+    /// For the outputs of a command that begins.
+    pub(crate) fn listen(self: &Arc<Self>) -> Said {
+        Said { backlog: Arc::clone(self), outputs: Vec::new(), bytes: 0 }
+    }
+
+    /// A command begins that may say much.
+    pub(crate) fn begin(self: &Arc<Self>) -> Speaking {
         self.counts.lock().running += 1;
-        (Speaking(Arc::clone(self)), Said { backlog: Arc::clone(self), outputs: Vec::new(), bytes: 0 })
+        Speaking(Arc::clone(self))
     }
 }
 
@@ -76,11 +82,13 @@ impl Said {
     pub(crate) fn outputs(&self) -> &[Output] {
         &self.outputs
     }
+}
 
-    /// Nothing is added any more.
-    pub(crate) fn is_all(&self) {
-        let mut counts = self.backlog.counts.lock();
-        counts.expected = self.bytes.max(counts.expected - (counts.expected >> FORGET_SHIFT));
+impl Speaking {
+    /// This is all that the command says.
+    pub(crate) fn end(self, said: &Said) {
+        let mut counts = self.0.counts.lock();
+        counts.expected = said.bytes.max(counts.expected - (counts.expected >> FORGET_SHIFT));
     }
 }
 
@@ -116,7 +124,7 @@ mod tests {
     fn begin_all(backlog: &Arc<Backlog>, most: usize) -> Vec<(Speaking, Said)> {
         let mut begun = Vec::new();
         while begun.len() < most && backlog.has_room() {
-            begun.push(backlog.begin());
+            begun.push((backlog.begin(), backlog.listen()));
         }
         begun
     }
@@ -124,8 +132,7 @@ mod tests {
     /// The command says a value, and ends.
     fn say((speaking, mut said): (Speaking, Said), bytes: usize) -> Said {
         said.keep(value(bytes));
-        said.is_all();
-        drop(speaking);
+        speaking.end(&said);
         said
     }
 
@@ -159,10 +166,10 @@ mod tests {
     #[test]
     fn a_large_answer_is_forgotten_after_many_small_ones() {
         let backlog = Arc::new(Backlog::default());
-        drop(say(backlog.begin(), VALUE_BYTES_MAX));
+        drop(say((backlog.begin(), backlog.listen()), VALUE_BYTES_MAX));
         assert!(begin_all(&backlog, 1024).len() < 4);
         for _ in 0..2000 {
-            drop(say(backlog.begin(), 100));
+            drop(say((backlog.begin(), backlog.listen()), 100));
         }
         assert_eq!(begin_all(&backlog, 1024).len(), 1024);
     }
@@ -170,7 +177,7 @@ mod tests {
     #[test]
     fn a_command_that_is_given_up_leaves_nothing() {
         let backlog = Arc::new(Backlog::default());
-        let (speaking, mut said) = backlog.begin();
+        let (speaking, mut said) = (backlog.begin(), backlog.listen());
         said.keep(value(100));
         drop((speaking, said));
         let counts = backlog.counts.lock();

@@ -52,6 +52,15 @@ pub(crate) fn is_safe_to_repeat(action: &Action) -> bool {
     }
 }
 
+/// Whether what a command says may be as long as values are.
+pub(crate) fn may_say_much(action: &Action) -> bool {
+    match action {
+        Action::Get(_) | Action::MultiGet(_) | Action::Scan { .. } => true,
+        Action::Write(op) => op.returns_previous(),
+        _ => false,
+    }
+}
+
 /// Takes what a command says, piece by piece, and answers whether more is wanted.
 pub(crate) type Emit<'a> = &'a mut (dyn FnMut(Output) -> bool + Send);
 

@@ -3,7 +3,7 @@
 use crate::cli::backlog::{Backlog, Said};
 use crate::cli::exit::{Ended, Exit};
 use crate::cli::parse::Action;
-use crate::cli::run::Failure;
+use crate::cli::run::{Failure, may_say_much};
 use crate::cli::session::{Running, Session};
 use crate::{Bytes, WriteOp};
 use std::collections::{HashSet, VecDeque};
@@ -167,10 +167,10 @@ impl Pipeline<'_> {
         }
     }
 
-    /// The next line if there is room for it and for what its command says, or the end of the oldest command.
+    /// The next line if there is room for it, or the end of the oldest command.
     fn take_event(&mut self) -> Event {
         let takes_line = self.next.is_none() && self.under_way.len() < self.most && self.bytes < UNDER_WAY_BYTES_MAX;
-        let has_room = self.backlog.has_room();
+        let waits = self.next.is_some();
         let (lines, backlog, oldest) = (&mut self.lines, &self.backlog, self.under_way.front_mut());
         let event = self.session.wait(async {
             let oldest = async {
@@ -182,8 +182,8 @@ impl Pipeline<'_> {
             tokio::select! {
                 biased;
                 ended = oldest => ended.map(|(said, result)| Event::Done(said, result)),
-                line = lines.recv(), if takes_line && has_room => Ok(line.map_or(Event::NoMoreLines, Event::Line)),
-                () = backlog.changed(), if takes_line && !has_room => Ok(Event::Room),
+                line = lines.recv(), if takes_line => Ok(line.map_or(Event::NoMoreLines, Event::Line)),
+                () = backlog.changed(), if waits => Ok(Event::Room),
             }
         });
         event.unwrap_or_else(|error| {
@@ -204,13 +204,14 @@ impl Pipeline<'_> {
         }
     }
 
-    /// Begins a command if none under way stands against it; else it waits.
+    /// Begins a command if none under way stands against it, and there is room for what it says; else it waits.
     fn begin(&mut self, action: Action, bytes: usize) -> Exit {
         let Some(keys) = keys(&action) else {
             let exit = self.drain();
             return exit.and_then(self.session.run(&action));
         };
-        if keys.iter().any(|key| self.keys.contains(key)) {
+        let has_room = self.backlog.has_room() || !may_say_much(&action);
+        if !has_room || keys.iter().any(|key| self.keys.contains(key)) {
             self.next = Some((action, bytes));
             return Exit::Ok;
         }

@@ -7,7 +7,7 @@ use crate::cli::console::{complain, print};
 use crate::cli::exit::Exit;
 use crate::cli::output::{Format, Output, Printer};
 use crate::cli::parse::{self, Action};
-use crate::cli::run::{Failure, Settings, is_safe_to_repeat, now_ms, run};
+use crate::cli::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run};
 use crate::cli::terminal::{Terminal, Typed};
 use crate::cli::words;
 use crate::error::span;
@@ -130,15 +130,15 @@ impl Session {
         let client = self.client().map_err(|failure| self.fail(&failure, true))?;
         let client = self.bounded(&client, &action, began.elapsed());
         let settings = self.setup.settings;
-        let (speaking, mut said) = backlog.begin();
+        let mut said = backlog.listen();
+        let speaking = may_say_much(&action).then(|| backlog.begin());
         Ok(self.runtime.spawn(async move {
-            let _until_the_end = speaking;
             let mut keep = |output: Output| {
                 said.keep(output);
                 true
             };
             let result = run(&client, &action, settings, &mut keep).await;
-            said.is_all();
+            speaking.into_iter().for_each(|speaking| speaking.end(&said));
             (said, result)
         }))
     }
