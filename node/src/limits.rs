@@ -118,8 +118,10 @@ pub const HAND_OVER_AGAIN: Duration = Duration::from_millis(1_200);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection that waits for no answer, and asks for nothing for this long, is closed then.
 pub const DRAIN_IDLE: Duration = Duration::from_millis(250);
-/// At the end of that time what has come and is not begun is refused, and what comes for this long.
-pub const DRAIN_REFUSES: Duration = Duration::from_millis(100);
+/// At the end of that time what is not begun is refused, and so is what comes for this long,
+pub const DRAIN_REFUSES: Duration = Duration::from_millis(250);
+/// and what was begun is answered, as far as that happens within this time.
+pub const DRAIN_ANSWERS: Duration = Duration::from_millis(800);
 /// Cold data is checked again this long after the last time at the earliest, and this long after the start.
 pub const SCRUB_PASS_EVERY_MIN: Duration = Duration::from_secs(3600);
 /// A follower campaigns after so many silent ticks, up to twice as many. The configured election timeout says how long

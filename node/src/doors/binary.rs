@@ -8,11 +8,11 @@ use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
 use crate::clock::{self, Nanos};
 use crate::limits::{
-    ACCEPT_ERROR_LOG_INTERVAL, DRAIN_IDLE, DRAIN_REFUSES, DRAIN_TIMEOUT, FRAME_TIMEOUT, HELLO_FRAME_BYTES_MAX,
-    HELLO_TIMEOUT, INFLOW_STEP_BYTES, KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES, LARGE_FRAME_BYTES,
-    LINGER_BYTES_MAX, LINGER_READ_BYTES, LINGER_TIMEOUT, REFUSED_LINGERING_MAX, SESSION_OUTPUT_BYTES,
-    SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX,
-    WRITE_TIMEOUT,
+    ACCEPT_ERROR_LOG_INTERVAL, DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_REFUSES, DRAIN_TIMEOUT, FRAME_TIMEOUT,
+    HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT, INFLOW_STEP_BYTES, KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES,
+    LARGE_FRAME_BYTES, LINGER_BYTES_MAX, LINGER_READ_BYTES, LINGER_TIMEOUT, REFUSED_LINGERING_MAX,
+    SESSION_OUTPUT_BYTES, SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES,
+    SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
 use crate::log::lost_pages;
 use crate::rare::Rare;
@@ -38,7 +38,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -227,6 +227,10 @@ impl<'a> Connection<'a> {
     /// Serves the client until one of the two closes. One that is given up is told why, where it can still hear it.
     async fn run(mut self) -> Result<(), ConnectionError> {
         let end = self.serve().await;
+        // Here, where nothing else waits for the session's answers any more.
+        if self.refuses && end.is_ok() {
+            return self.refuse_and_close().await;
+        }
         if let Err(error @ (ConnectionError::NoHello | ConnectionError::SlowFrame)) = &end {
             let error = ServerError::new(ErrorCode::DeadlineExceeded, error.to_string());
             encode_error(&mut self.output, self.door, RequestId(0), error.with_outcome(Outcome::NotApplied));
@@ -295,7 +299,10 @@ impl<'a> Connection<'a> {
                     self.busy_at = Instant::now();
                     encode_error(&mut self.output, self.door, RequestId(0), stopping());
                 }
-                () = sleep_until(close_at), if close_at.is_some() => return self.refuse_and_close().await,
+                () = sleep_until(close_at), if close_at.is_some() => {
+                    self.refuses = true;
+                    return Ok(());
+                }
                 () = &mut stopped => return self.flush().await,
             }
             self.write().await?;
@@ -313,21 +320,31 @@ impl<'a> Connection<'a> {
         Some(if is_idle { leaves_by.min(self.busy_at + DRAIN_IDLE) } else { leaves_by })
     }
 
-    /// The client's time is over: says of each request that has come and was not begun that it never will be, then closes.
+    /// The client's time is over: answers what was begun, says of each request that has come since that it never will be, then
+    /// closes.
     async fn refuse_and_close(&mut self) -> Result<(), ConnectionError> {
-        self.refuses = true;
-        let until = Instant::now() + DRAIN_REFUSES;
+        let sink = Arc::clone(self.session.sink());
+        let last = Instant::now() + DRAIN_ANSWERS;
+        let mut until = Instant::now() + DRAIN_REFUSES;
         loop {
+            self.collect();
             self.handle_input().await?;
-            self.flush().await?;
-            if !self.share.covers(self.input.len() + self.assembler.held()) {
-                break;
+            while self.output.bytes() > 0 {
+                self.output.refill();
+                self.flush().await?;
             }
+            let reads = self.share.covers(self.input.len() + self.assembler.held());
+            let end = if self.session.unanswered() > 0 { last } else { until.min(last) };
             let (mut reader, _) = self.stream.split();
-            match timeout_at(until, read_some(&mut reader, &mut self.input)).await {
-                Ok(Ok(0)) => return Ok(()),
-                Ok(read) => drop(read?),
-                Err(_) => break,
+            tokio::select! {
+                read = read_some(&mut reader, &mut self.input), if reads => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                }
+                // Whoever has waited for an answer may ask once more.
+                () = sink.ready() => until = Instant::now() + DRAIN_REFUSES,
+                () = tokio::time::sleep_until(end) => break,
             }
         }
         linger(&mut self.stream).await;
