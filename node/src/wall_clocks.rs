@@ -185,11 +185,25 @@ mod tests {
             clocks.judge(at(14, 0), node(0), (0..3).map(node)).agreed_ms,
             Some(at(14, -RIGHT_MS + HOUR_MS).wall_ms)
         );
-        hear(&mut clocks, 15, 0);
-        assert_eq!(judge(&mut clocks, 15), (true, true, HOUR_MS));
-        clocks.hear(node(1), at(26, 0).wall_ms, at(26, 0).monotonic);
-        assert_eq!(judge(&mut clocks, 27), (true, false, 0), "one that hears too few is no better than it was");
-        clocks = WallClocks::default();
+    }
+
+    #[test]
+    fn a_node_that_hears_too_few_is_no_better_than_it_was() {
+        let mut clocks = WallClocks::default();
+        let hear = |clocks: &mut WallClocks, peer, second| {
+            clocks.hear(node(peer), at(second, 0).wall_ms, at(second, 0).monotonic);
+        };
+        let judge = |clocks: &mut WallClocks, second| clocks.judge(at(second, HOUR_MS), node(0), (0..3).map(node)).off;
+        (1..3).for_each(|peer| hear(&mut clocks, peer, 1));
+        assert!(judge(&mut clocks, 1));
+        hear(&mut clocks, 1, 20);
+        assert!(judge(&mut clocks, 21), "the other one has been silent for long");
+    }
+
+    #[test]
+    fn what_nobody_says_any_more_counts_no_longer() {
+        let mut clocks = WallClocks::default();
+        (1..3).for_each(|peer| clocks.hear(node(peer), at(4, 0).wall_ms, at(4, 0).monotonic));
         assert_eq!(clocks.judge(at(15, 0), node(0), (0..3).map(node)).agreed_ms, None);
     }
 }

@@ -348,7 +348,7 @@ fn conclude(broken: Option<io::Error>, result: Result<Exit, Failure>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::terminal::tests::press_ctrl_c;
+    use crate::cli::terminal::press_ctrl_c;
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::signal::unix::{SignalKind, signal};

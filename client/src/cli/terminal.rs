@@ -74,17 +74,17 @@ fn watch(input: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     AsyncFd::with_interest(input, Interest::READABLE)
 }
 
+/// Has the system send this process what ctrl-c sends. Someone must have taken the signal, or it ends the tests.
 #[cfg(test)]
-pub(crate) mod tests {
+pub(crate) fn press_ctrl_c() {
+    let kill = format!("kill -INT {}", std::process::id());
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success()));
+}
+
+#[cfg(test)]
+mod tests {
     use super::*;
     use std::io::Write;
-    use std::process::Command;
-
-    /// Has the system send this process what ctrl-c sends. Someone must have taken the signal, or it ends the tests.
-    pub(crate) fn press_ctrl_c() {
-        let kill = format!("kill -INT {}", std::process::id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    }
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()

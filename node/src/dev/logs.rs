@@ -151,7 +151,7 @@ mod tests {
         put_aside_while_written(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "short\n");
         log.set_len(LOG_BYTES_MAX).unwrap();
-        writeln!(log, "the last line of the long one").unwrap();
+        write!(log, "\nthe last line of the long one\n").unwrap();
         put_aside_while_written(&path).unwrap();
         writeln!(log, "the first line of the next").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "the first line of the next\n");
