@@ -414,6 +414,11 @@ impl PeerDesk {
         }
     }
 
+    /// Whether the answer to what a peer has passed on waits for room in a lane. Looks at all of them: for those who judge this node.
+    pub fn holds(&self, peer: NodeId, id: u64) -> bool {
+        self.held.lock().get(&peer).is_some_and(|held| held.holds(id))
+    }
+
     /// Tells a peer that no message can hold what it asked for.
     fn refuse(&self, peer: NodeId, passed: Passed) {
         let detail = "the answer is too large to be passed on; ask the shard's leader";
@@ -531,6 +536,10 @@ impl HeldAnswers {
                 held.pop_front();
             }
         }
+    }
+
+    fn holds(&self, id: u64) -> bool {
+        self.short.iter().chain(&self.long).any(|reply| reply.passed.id == id)
     }
 
     fn is_empty(&self) -> bool {

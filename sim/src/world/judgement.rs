@@ -99,11 +99,12 @@ impl World<'_> {
         unfinished.or_else(|| self.untidy()).or_else(|| self.unanswered().map(|what| ("replies", what)))
     }
 
-    /// An answer to a forwarded request that found a full lane, with none in its place by now.
+    /// An answer to a forwarded request that found a full lane, and has not left by now, although somebody may wait for it.
     fn unanswered(&self) -> Option<String> {
         self.nodes.iter().enumerate().find_map(|(at, node)| {
-            let (to, id) = node.process.as_ref()?.outbox.owed()?;
-            Some(format!("node {at} owes {to} an answer to what it passed on as {id}"))
+            let process = node.process.as_ref()?;
+            let held = process.outbox.owed().into_iter().find(|(to, id)| process.desk.holds(*to, *id));
+            held.map(|(to, id)| format!("node {at} owes {to} an answer to what it passed on as {id}"))
         })
     }
 

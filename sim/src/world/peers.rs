@@ -17,6 +17,8 @@ pub(super) struct Outbox {
     replies_max: usize,
     /// Those that found no room, and none went in their place yet.
     owed: Mutex<BTreeSet<(NodeId, u64)>>,
+    /// Those that found no room since somebody looked last.
+    newly_owed: Mutex<Vec<(NodeId, u64)>>,
     refused: AtomicU64,
 }
 
@@ -28,6 +30,7 @@ impl Outbox {
             cut: AtomicBool::default(),
             replies_max,
             owed: Mutex::default(),
+            newly_owed: Mutex::default(),
             refused: AtomicU64::default(),
         }
     }
@@ -43,9 +46,19 @@ impl Outbox {
         }
     }
 
-    /// An answer that found no room and was neither sent later nor replaced.
-    pub(super) fn owed(&self) -> Option<(NodeId, u64)> {
-        self.owed.lock().first().copied()
+    /// Answers that found no room and were neither sent later nor replaced.
+    pub(super) fn owed(&self) -> Vec<(NodeId, u64)> {
+        self.owed.lock().iter().copied().collect()
+    }
+
+    /// Whether an answer found no room, and did not leave since.
+    pub(super) fn owes(&self, to: NodeId, id: u64) -> bool {
+        self.owed.lock().contains(&(to, id))
+    }
+
+    /// Answers that found no room since this was asked last.
+    pub(super) fn take_newly_owed(&self) -> Vec<(NodeId, u64)> {
+        std::mem::take(&mut *self.newly_owed.lock())
     }
 
     /// How many answers found no room.
@@ -65,6 +78,7 @@ impl Outbox {
             self.owed.lock().remove(&(to, id));
         } else {
             self.owed.lock().insert((to, id));
+            self.newly_owed.lock().push((to, id));
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         has_room

@@ -379,12 +379,18 @@ impl World<'_> {
     pub(super) fn flush(&mut self, at: usize) {
         let Some(running) = &mut self.nodes[at].process else { return };
         let process = running.number;
+        let newly_owed = running.outbox.take_newly_owed();
+        let dropped =
+            newly_owed.into_iter().find(|(to, id)| !running.desk.holds(*to, *id) && running.outbox.owes(*to, *id));
         let packets = running.outbox.take();
         let ready = running.take_ready();
         let collects = !running.collects && running.has_answers();
         running.collects |= collects;
         let round = running.journal.is_waiting();
         let upkeep = running.plans_upkeep();
+        if let Some((to, id)) = dropped {
+            self.violate("replies", format!("node {at} dropped the answer to what {to} passed on as {id}"));
+        }
         for (to, bytes) in packets {
             self.note_promise(at, &bytes);
             self.send_to_peer(at, to, bytes);
