@@ -9,6 +9,7 @@ use kvorum_client::{ErrorCode, ServerError};
 use kvorum_protocol::{RequestBody, ResponseBody};
 use std::fs::File;
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -323,12 +324,24 @@ async fn a_pipelined_script_waits_for_no_answer_and_keeps_the_order() {
 #[tokio::test]
 async fn the_timeout_bounds_a_command_of_several_steps_as_a_whole() {
     let cluster = FakeCluster::start(1, 1).await;
-    let mut topologies = 0;
-    // The first one is asked for with the connection. Of the others, every second one is answered: each step takes the second
-    // after which another try is made.
+    // The first one is asked for with the connection. Of the others, one that comes long enough after a silence is answered: each
+    // step takes the second after which another try is made. The client may ask besides, in the background.
+    let (mut connects, mut silent_since) = (true, None::<Instant>);
     cluster.nodes[0].script(move |request| {
-        topologies += usize::from(is_topology(request));
-        if is_topology(request) && topologies.is_multiple_of(2) { Step::Silence } else { Step::Default }
+        if !is_topology(request) || std::mem::take(&mut connects) {
+            return Step::Default;
+        }
+        match silent_since {
+            Some(since) if since.elapsed() > Duration::from_millis(500) => {
+                silent_since = None;
+                Step::Default
+            }
+            Some(_) => Step::Silence,
+            None => {
+                silent_since = Some(Instant::now());
+                Step::Silence
+            }
+        }
     });
     let (_, stderr, code) = said(&cluster.url(), &["--timeout", "1500", "TRANSFER", "0", "node-1"], "").await;
     assert_eq!(code, 3, "{stderr}");

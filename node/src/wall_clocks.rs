@@ -3,7 +3,8 @@
 //!
 //! *A time that a majority has reached*, and not a mean: with a minority of clocks wrong, however far and in whatever direction, it
 //! is never later than the latest right clock shows, and never earlier than the earliest one as long as all right ones are
-//! heard. A clock that is not heard counts as one that has reached nothing.
+//! heard. A clock that is not heard counts as one that has reached nothing. So a node that has just started waits a while for
+//! all of them: a group whose log time begins with the clock of the minority would end all times to live when it is led back.
 
 use crate::clock::{Nanos, Now};
 use kvorum_protocol::NodeId;
@@ -17,6 +18,9 @@ pub const OFF_MS: i64 = 2_000;
 const RIGHT_MS: i64 = 1_000;
 /// What a peer said holds for this long, in milliseconds.
 const HOLDS_MS: u64 = 10_000;
+/// For so long a node waits for the clocks of all others before a majority of them will do, in milliseconds: less than a leader waits
+/// that knows no log time.
+const ALL_WAIT_MS: u64 = 1_500;
 /// Of what a peer said lately the earliest to arrive counts: so many are kept.
 const HEARD_MAX: usize = 8;
 
@@ -25,6 +29,10 @@ const HEARD_MAX: usize = 8;
 pub struct WallClocks {
     peers: BTreeMap<NodeId, VecDeque<Heard>>,
     off: bool,
+    /// When this node judged first.
+    began: Option<Nanos>,
+    /// All have been heard, or were waited for.
+    is_ready: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +82,10 @@ impl WallClocks {
         let differs = others(&|of| of > own + bound) || others(&|of| of < own - bound);
         let off = if hears_enough { differs } else { self.off };
         let off_changed = std::mem::replace(&mut self.off, off) != off;
+        let began = *self.began.get_or_insert(now.monotonic);
+        self.is_ready |= ahead.len() == count || now.monotonic.ms_since(began) >= ALL_WAIT_MS;
         ahead.sort_unstable_by(|a, b| b.cmp(a));
-        let agreed = ahead.get(majority - 1).copied();
+        let agreed = ahead.get(majority - 1).copied().filter(|_| self.is_ready);
         Judgement {
             agreed_ms: agreed.map(|ahead| (ahead + monotonic_ms(now.monotonic)).clamp(0, u64::MAX.into()) as u64),
             ahead_ms: agreed.map_or(0, |agreed| (own - agreed).clamp(i64::MIN.into(), i64::MAX.into()) as i64),
@@ -118,7 +128,7 @@ mod tests {
     /// What node 0 makes of it if its own clock and those that it hears are off by so much: what a majority of all shows is off by,
     /// and whether its own clock is off.
     fn judged(own: i64, heard: &[i64], nodes: u128) -> (Option<i64>, bool) {
-        let mut clocks = WallClocks::default();
+        let mut clocks = WallClocks { is_ready: true, ..WallClocks::default() };
         for (peer, offset) in (1..).zip(heard) {
             clocks.hear(node(peer), at(5, *offset).wall_ms, at(5, 0).monotonic);
         }
@@ -198,6 +208,27 @@ mod tests {
         assert!(judge(&mut clocks, 1));
         hear(&mut clocks, 1, 20);
         assert!(judge(&mut clocks, 21), "the other one has been silent for long");
+    }
+
+    /// A minority that is heard first says nothing.
+    #[test]
+    fn a_node_that_has_just_started_waits_for_all_clocks_and_not_for_long() {
+        let wrong = |clocks: &mut WallClocks| {
+            clocks.hear(node(1), at(1, -YEARS_MS).wall_ms, at(1, 0).monotonic);
+            clocks.hear(node(2), at(1, 0).wall_ms, at(1, 0).monotonic);
+        };
+        let judge = |clocks: &mut WallClocks, second, offset| {
+            clocks.judge(at(second, offset), node(0), (0..5).map(node)).agreed_ms
+        };
+        let mut clocks = WallClocks::default();
+        wrong(&mut clocks);
+        assert_eq!(judge(&mut clocks, 1, -YEARS_MS), None);
+        (3..5).for_each(|peer| clocks.hear(node(peer), at(2, 0).wall_ms, at(2, 0).monotonic));
+        assert_eq!(judge(&mut clocks, 2, -YEARS_MS), Some(at(2, 0).wall_ms));
+        let mut clocks = WallClocks::default();
+        wrong(&mut clocks);
+        assert_eq!(judge(&mut clocks, 1, 0), None);
+        assert_eq!(judge(&mut clocks, 3, 0), Some(at(3, -YEARS_MS).wall_ms), "others may be down for ever");
     }
 
     #[test]

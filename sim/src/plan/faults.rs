@@ -630,8 +630,8 @@ impl Draft<'_> {
         let node = self.unlucky;
         let journal = self.random.random_bool(0.5);
         let kind = match self.random.random_range(0..10) {
-            0..3 => FaultKind::MisdirectWrite { node },
-            3..5 => FaultKind::LoseManifests { node },
+            0..4 => FaultKind::MisdirectWrite { node },
+            4..6 => FaultKind::LoseManifests { node },
             _ => FaultKind::FlipBit { node, journal },
         };
         self.now(kind);

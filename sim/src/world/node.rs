@@ -897,7 +897,9 @@ impl Process {
         for replica in self.shards.values_mut() {
             if let Some(mut host) = replica.host.take() {
                 if host.is_in_turn() {
-                    host.turn().map_err(|error| error.to_string())?;
+                    // It may have been told to panic.
+                    let turned = catch_unwind(AssertUnwindSafe(|| host.turn()));
+                    turned.map_err(|panic| panic_text(&*panic))?.map_err(|error| error.to_string())?;
                 }
                 host.stop().map_err(|error| error.to_string())?;
             }
