@@ -13,7 +13,7 @@ use kvorum_node::shard::{Operation, Shard, ShardConfig, ShardReply, ShardRequest
 use kvorum_node::store::SessionLimits;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    Ack, Action, ClientId, Condition, Durability, LogIndex, Mutation, ReplicaId, ShardId, WriteId, WriteStatus,
+    Ack, Action, ClientId, Condition, Durability, LogIndex, Mutation, ReplicaId, ShardId, Term, WriteId, WriteStatus,
 };
 use std::collections::VecDeque;
 use uuid::Uuid;
