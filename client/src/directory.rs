@@ -76,11 +76,7 @@ impl Directory {
     }
 
     pub(crate) fn handle_failure(&self, node: NodeId) {
-        let mut table = self.table.lock();
-        table.handle_failure(node, self.now());
-        self.has_suspects.store(table.has_suspects(), Ordering::Relaxed);
-        drop(table);
-        self.refresh_wanted.notify_one();
+        self.suspect(|table, now| table.handle_failure(node, now));
     }
 
     pub(crate) fn handle_answer(&self, node: NodeId) {
@@ -93,8 +89,13 @@ impl Directory {
 
     /// A node is about to stop.
     pub(crate) fn handle_leaving(&self, node: NodeId) {
+        self.suspect(|table, now| table.handle_leaving(node, now));
+    }
+
+    /// Notes something that speaks against a node, and has the topology asked for anew.
+    fn suspect(&self, note: impl FnOnce(&mut RoutingTable, Duration)) {
         let mut table = self.table.lock();
-        table.handle_leaving(node, self.now());
+        note(&mut table, self.now());
         self.has_suspects.store(table.has_suspects(), Ordering::Relaxed);
         drop(table);
         self.refresh_wanted.notify_one();

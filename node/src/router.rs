@@ -510,7 +510,7 @@ impl Router {
     /// term that is far ahead would keep out every true one.
     fn forget_claims(&self, node: NodeId) {
         let mut changed = false;
-        for shard in self.led_by(node) {
+        for (shard, _) in self.led_by(node) {
             let own = self.local(shard).map(|handle| handle.snapshot.lock().term);
             if let Some(mut known) = self.leaders.get_mut(&shard)
                 && known.1 == Some(node)
@@ -526,11 +526,11 @@ impl Router {
     }
 
     /// The shards that a node leads, as far as is known, in order.
-    fn led_by(&self, node: NodeId) -> Vec<ShardId> {
-        let mut shards: Vec<_> =
-            self.leaders.iter().filter(|entry| entry.1 == Some(node)).map(|entry| *entry.key()).collect();
-        shards.sort_unstable();
-        shards
+    fn led_by(&self, node: NodeId) -> Vec<(ShardId, Term)> {
+        let led = self.leaders.iter().filter(|entry| entry.1 == Some(node));
+        let mut led: Vec<_> = led.map(|entry| (*entry.key(), entry.0)).collect();
+        led.sort_unstable();
+        led
     }
 
     /// Gives up forwarded requests whose deadline has passed, and has those looked at that were held for long.
@@ -579,10 +579,7 @@ impl Router {
 
     /// The shards that this node leads, in order, for its peers.
     pub fn leading(&self) -> Vec<(ShardId, Term)> {
-        let mine = self.leaders.iter().filter(|entry| entry.1 == Some(self.me));
-        let mut mine: Vec<_> = mine.map(|entry| (*entry.key(), entry.0)).collect();
-        mine.sort_unstable();
-        mine
+        self.led_by(self.me)
     }
 
     /// A replica id's message must come from the node that holds it.
