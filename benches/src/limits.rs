@@ -41,9 +41,9 @@ pub(crate) const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A reply that is this much later than the request's own deadline means that the connection is dead.
 pub(crate) const REPLY_GRACE: Duration = Duration::from_secs(1);
-/// How long the end of a run waits for replies still under way. They are not measured; closing politely keeps the
-/// server's log quiet.
-pub(crate) const DRAIN: Duration = Duration::from_millis(500);
+/// How long the end of a run waits for replies still under way. They are not measured; but one slow write to a disk is not
+/// to be told as a request without an answer, and closing politely keeps the server's log quiet.
+pub(crate) const DRAIN: Duration = Duration::from_secs(3);
 /// How often a connection looks after itself when nothing else wakes it.
 pub(crate) const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// A connection asks for the topology at most this often.
