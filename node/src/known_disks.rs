@@ -178,6 +178,7 @@ mod tests {
             starts,
             process,
             knows: None,
+            replaced: false,
             client: String::new(),
             program: String::new(),
         }

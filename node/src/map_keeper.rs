@@ -214,8 +214,7 @@ impl MapKeeper {
 
     /// Helps to found the `meta` group, if this node may.
     fn found_if_due(&mut self) {
-        // Who tells of a newer map knows this folder from that map: it has fresh replica ids for it, and the first ones are over.
-        if !self.may_found || self.router.is_told_of_newer_ring() {
+        if !self.may_found {
             return;
         }
         let answers = self.router.peer_table().answers();

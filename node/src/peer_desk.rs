@@ -9,8 +9,8 @@ use crate::peers::SendError;
 use crate::peers::limits::BULK_MESSAGE_BYTES;
 use crate::rare::RareEach;
 use crate::reply::ReplySink;
-use crate::ring::RingMap;
-use crate::ring::keeper::Presence;
+use crate::ring::keeper::{Known, Presence};
+use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
 use crate::router::Router;
 use crate::seeded::{Bug, planted};
 use crate::session::{Answered, PassedOnAs, Session, SessionContext};
@@ -29,7 +29,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::sync::Arc;
 use tracing::{debug, info, warn};
-use uuid::Uuid;
 
 /// Whoever watches the sinks of peers' sessions: told once per peer, and to call [`PeerDesk::collect`] when one is ready.
 pub type Watch = Box<dyn Fn(NodeId, Arc<ReplySink>) + Send + Sync>;
@@ -100,9 +99,11 @@ impl PeerDesk {
         &self.context.router
     }
 
-    /// The data folder with which this node knows a peer: the ring map's word, else its own memory.
-    pub fn knows(&self, peer: NodeId) -> Option<Uuid> {
-        self.router().ring().disk_of(peer).or(self.known_disks.get(peer))
+    /// What this node knows of a peer: the ring map's word, else its own memory.
+    pub fn knows(&self, peer: NodeId) -> Known {
+        let ring = self.router().ring();
+        let replaced = ring.replica_on(ShardId::META, peer).is_some_and(|replica| replica.0 > FIRST_REPLICAS_MAX);
+        Known { folder: ring.disk_of(peer).or(self.known_disks.get(peer)), replaced }
     }
 
     /// A peer has said hello. One that comes with another data

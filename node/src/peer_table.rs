@@ -3,7 +3,7 @@
 use crate::clock::Nanos;
 use crate::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
-use crate::ring::keeper::Presence;
+use crate::ring::keeper::{Known, Presence};
 use kvorum_protocol::peer::PeerHello;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
@@ -23,7 +23,7 @@ pub struct PeerTable {
 struct Peer {
     folder: Uuid,
     remembered: Option<Uuid>,
-    knows: Option<Uuid>,
+    knows: Known,
     client: String,
     connected_at: Option<Nanos>,
     faulty: Vec<(ShardId, ReplicaId)>,
@@ -40,7 +40,7 @@ impl PeerTable {
         let news = Peer {
             folder: hello.disk,
             remembered,
-            knows: hello.knows,
+            knows: Known { folder: hello.knows, replaced: hello.replaced },
             client: hello.client.clone(),
             connected_at: None,
             faulty: Vec::new(),
@@ -80,8 +80,8 @@ impl PeerTable {
         known.presence(Nanos(0)).is_stranger(ring, peer)
     }
 
-    /// What each peer knows of this node: its data folder, or none.
-    pub fn answers(&self) -> BTreeMap<NodeId, Option<Uuid>> {
+    /// What each peer knows of this node.
+    pub fn answers(&self) -> BTreeMap<NodeId, Known> {
         self.peers.read().iter().map(|(peer, known)| (*peer, known.knows)).collect()
     }
 
@@ -187,6 +187,7 @@ mod tests {
             starts: 1,
             process: 1,
             knows,
+            replaced: false,
             client: format!("node-{number}.example:7400"),
             program: String::new(),
         }
@@ -243,7 +244,7 @@ mod tests {
     fn only_connected_peers_are_present_and_reports_grow_old() {
         let table = PeerTable::default();
         table.met(&hello(2, folder(2), Some(folder(1))), None);
-        assert_eq!(table.answers(), [(node(2), Some(folder(1)))].into());
+        assert_eq!(table.answers(), [(node(2), Known { folder: Some(folder(1)), replaced: false })].into());
         assert!(table.presences(Nanos(0)).is_empty());
         table.connected(node(2), Nanos(0).after_ms(100));
         assert_eq!(table.presences(Nanos(0).after_ms(600))[&node(2)].connected_ms, 500);

@@ -249,12 +249,6 @@ impl Router {
         }
     }
 
-    /// Whether a peer has sent a ring map that is newer than the one in force here.
-    pub fn is_told_of_newer_ring(&self) -> bool {
-        let epoch = self.ring().epoch;
-        self.offered.lock().values().flatten().any(|ring| ring.epoch > epoch)
-    }
-
     /// The newest map that peers have sent, if it is news, and if enough of them have: see [`keeper::word_of_majority`].
     pub fn take_offered_ring(&self) -> Option<RingMap> {
         let mut offered = self.offered.lock();

@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 /// The version of the protocol between nodes.
-pub const PEER_PROTOCOL_VERSION: u16 = 4;
+pub const PEER_PROTOCOL_VERSION: u16 = 5;
 
 mod kind {
     pub(super) const HELLO: u8 = 1;
@@ -95,6 +95,9 @@ pub struct PeerHello {
     /// The data folder with which the sender knows the receiver; `None` if it has never met it. Another one than the
     /// receiver's own tells the receiver that it has forgotten something.
     pub knows: Option<Uuid>,
+    /// By the ring map in force at the sender, the receiver has another replica of `meta` than the first map gave it: the first
+    /// one is over, and must not be opened in any folder.
+    pub replaced: bool,
     /// `host:port` where clients reach the sender.
     pub client: String,
     /// The sender's program and its version.
@@ -288,6 +291,7 @@ impl PeerMessage {
                 out.put_u64_le(hello.starts);
                 out.put_u64_le(hello.process);
                 out.option(hello.knows, |out, disk| out.uuid(disk));
+                out.bool(hello.replaced);
                 out.text(&hello.client, NAME_BYTES_MAX);
                 out.text(&hello.program, NAME_BYTES_MAX);
             }
@@ -365,6 +369,7 @@ impl PeerMessage {
                 starts: reader.u64()?,
                 process: reader.u64()?,
                 knows: reader.option("known data folder", Reader::uuid)?,
+                replaced: reader.bool("replaced replica")?,
                 client: reader.text("address for clients", NAME_BYTES_MAX)?,
                 program: reader.text("program", NAME_BYTES_MAX)?,
             }),

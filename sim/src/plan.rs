@@ -152,6 +152,9 @@ pub enum Act {
         key: u32,
         /// Takes it away.
         down: bool,
+        /// The first copy of it is held up for so long, in milliseconds; with 0 as any other's may be.
+        #[serde(default)]
+        late_ms: u32,
     },
     /// Adds to a plain key, whose value is no number unless this made it.
     IncrPlain(u32),

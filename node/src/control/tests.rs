@@ -5,6 +5,7 @@ use super::*;
 use crate::cert::{ClusterAuthority, NodeCertificate, TlsIdentity};
 use crate::peers::PeerNetwork as _;
 use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers};
+use crate::ring::keeper::Known;
 use kvorum_protocol::peer::PeerMessage;
 use std::io::Write;
 use std::path::Path;
@@ -54,8 +55,8 @@ fn status_of(node: NodeId, transfers: usize) -> Vec<u8> {
 }
 
 impl PeerHandler for Handler {
-    fn knows(&self, _: NodeId) -> Option<uuid::Uuid> {
-        None
+    fn knows(&self, _: NodeId) -> Known {
+        Known::default()
     }
     fn admit(&self, _: &kvorum_protocol::peer::PeerHello) -> Result<(), String> {
         Ok(())

@@ -5,13 +5,13 @@ use crate::known_disks::KnownDisks;
 use crate::peer_desk::{PeerDesk, SnapshotReads};
 use crate::peers::PeerHandler;
 use crate::reply::ReplySink;
+use crate::ring::keeper::Known;
 use crate::session::SessionContext;
 use crate::snapshot::SnapshotRead;
 use kvorum_protocol::NodeId;
 use kvorum_protocol::peer::{PeerHello, PeerMessage};
 use std::sync::{Arc, Weak};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// Hands the messages of all peers to a [`PeerDesk`]. Never blocks: the peers' reading tasks call it.
 pub struct PeerDoor {
@@ -60,7 +60,7 @@ async fn collect(door: Weak<PeerDoor>, peer: NodeId, sink: Arc<ReplySink>, stop:
 }
 
 impl PeerHandler for PeerDoor {
-    fn knows(&self, peer: NodeId) -> Option<Uuid> {
+    fn knows(&self, peer: NodeId) -> Known {
         self.desk.knows(peer)
     }
 

@@ -5,6 +5,7 @@ use super::close::{CloseCode, LinkError};
 use super::lane::{Inbound, Lane};
 use super::limits::{HANDSHAKE_TIMEOUT, HELLO_FRAME_BYTES_MAX};
 use crate::cert::Identity;
+use crate::ring::keeper::Known;
 use bytes::BytesMut;
 use kvorum_protocol::frame;
 use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
@@ -31,7 +32,8 @@ pub(super) async fn exchange(
         let mut send = connection.open_uni().await?;
         send.set_priority(Lane::Consensus.priority()).ok();
         let mut bytes = BytesMut::new();
-        let own = PeerHello { knows: handler.knows(expected.node), ..own.clone() };
+        let Known { folder: knows, replaced } = handler.knows(expected.node);
+        let own = PeerHello { knows, replaced, ..own.clone() };
         frame::encode(&mut bytes, |out| PeerMessage::Hello(own).encode(out));
         send.write_chunk(bytes.freeze()).await?;
         let mut inbound = Inbound::new(connection.accept_uni().await?);
@@ -87,8 +89,8 @@ mod tests {
     struct OneDisk(Uuid);
 
     impl PeerHandler for OneDisk {
-        fn knows(&self, _: NodeId) -> Option<Uuid> {
-            None
+        fn knows(&self, _: NodeId) -> Known {
+            Known::default()
         }
         fn admit(&self, hello: &PeerHello) -> Result<(), String> {
             if hello.disk == self.0 { Ok(()) } else { Err("another disk".to_owned()) }
@@ -109,6 +111,7 @@ mod tests {
             starts: 1,
             process: 4,
             knows: None,
+            replaced: false,
             client: "node-2.example:7400".to_owned(),
             program: "kvorum 1".to_owned(),
         };

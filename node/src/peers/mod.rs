@@ -33,6 +33,7 @@ pub use tls::TlsError;
 pub use transport::BindError;
 
 use crate::cert::{Identity, TlsIdentity};
+use crate::ring::keeper::Known;
 use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
 use kvorum_protocol::{ClusterId, NodeId};
 use lane::{Lane, Lingering, Outbound};
@@ -102,8 +103,8 @@ pub trait PeerNetwork: Send + Sync {
 /// up at the peer, not here. For one peer the calls are ordered: `connected`, messages, `disconnected`, `connected`, …;
 /// messages of its lanes come in parallel. A panic is a failure of the peer's actor, which is restarted.
 pub trait PeerHandler: Send + Sync + 'static {
-    /// The data folder with which this node knows the peer, for the hello to it; `None` if they never met.
-    fn knows(&self, peer: NodeId) -> Option<Uuid>;
+    /// What this node knows of the peer, for the hello to it.
+    fn knows(&self, peer: NodeId) -> Known;
     /// The peer, which is the node that its certificate names, has said this hello. Called once per connection, before
     /// `connected`; may write a small file.
     ///
@@ -224,6 +225,7 @@ impl Peers {
                 process: rand::random(),
                 // Differs from peer to peer; each connection fills it in.
                 knows: None,
+                replaced: false,
                 client: config.client,
                 program: config.program,
             },

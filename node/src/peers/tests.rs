@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cert::ClusterAuthority;
+use crate::ring::keeper::Known;
 use bytes::Bytes;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId, Term};
@@ -28,8 +29,8 @@ struct Recorder {
 }
 
 impl PeerHandler for Recorder {
-    fn knows(&self, _: NodeId) -> Option<uuid::Uuid> {
-        None
+    fn knows(&self, _: NodeId) -> Known {
+        Known::default()
     }
     fn admit(&self, hello: &PeerHello) -> Result<(), String> {
         if self.admits.is_none_or(|admits| admits == hello.disk) {
@@ -279,8 +280,8 @@ async fn a_peer_that_does_not_read_fills_the_bounded_buffer() {
     /// Takes no message until it is told to.
     struct Stuck(std::sync::Mutex<()>);
     impl PeerHandler for Stuck {
-        fn knows(&self, _: NodeId) -> Option<uuid::Uuid> {
-            None
+        fn knows(&self, _: NodeId) -> Known {
+            Known::default()
         }
         fn admit(&self, _: &PeerHello) -> Result<(), String> {
             Ok(())

@@ -10,8 +10,8 @@
 //!   consensus and names one folder per node. Another folder gets that place in one update with fresh ids for
 //!   everything that the node holds ([`RingMap::replace_node`]). So two folders never open the same id.
 //! - **A replica of `meta` with an id of the first map** can't wait for a map, since it helps to make it. It is opened
-//!   anew only after *every* other first replica of the group has said that it knows no other folder of this node
-//!   ([`may_found`]). If an earlier folder of this node had given a vote or an acknowledgement, it gave it to a leader,
+//!   anew only after *every* other first replica of the group has said that it knows no other folder of this node, and that
+//!   the map in force there gives this node no other replica of the group ([`may_found`]). If an earlier folder of this node had given a vote or an acknowledgement, it gave it to a leader,
 //!   which is one of those nodes, had met that folder, and had written it down before it took any message from it. It
 //!   would have said so.
 //! - Independently of what a node believes of itself, its peers drop the consensus messages of a folder that is not the
@@ -47,6 +47,15 @@ impl Presence {
         let expected = ring.disk_of(node).or(self.remembered);
         expected.is_some_and(|expected| expected != self.folder && !planted(Bug::WipedDiskAdmitted))
     }
+}
+
+/// What a node knows of a peer, as it says in its hello.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Known {
+    /// The peer's data folder; `None` if they never met.
+    pub folder: Option<Uuid>,
+    /// By the map in force, the peer has another replica of `meta` than the first map gave it.
+    pub replaced: bool,
 }
 
 /// What the leader of `meta` sees of its cluster.
@@ -182,13 +191,13 @@ pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, Vec<R
 }
 
 /// Whether a node whose folder has never held a replica may open its replica of `meta` under the id that the first map
-/// gives it. `answers` holds what each peer that said hello knows of this node: a folder, or none. See the module's
-/// documentation for why it must be every one.
-pub fn may_found(first: &RingMap, me: NodeId, folder: Uuid, answers: &BTreeMap<NodeId, Option<Uuid>>) -> bool {
+/// gives it. `answers` holds what each peer that said hello knows of this node. See the module's documentation for why it must
+/// be every one.
+pub fn may_found(first: &RingMap, me: NodeId, folder: Uuid, answers: &BTreeMap<NodeId, Known>) -> bool {
     let founders = || first.meta.iter().map(|held| NodeId(first.nodes[usize::from(held.node)].id));
     founders().any(|node| node == me)
         && founders().filter(|node| *node != me).all(|node| answers.contains_key(&node))
-        && answers.values().all(|knows| knows.is_none_or(|knows| knows == folder))
+        && answers.values().all(|known| !known.replaced && known.folder.is_none_or(|known| known == folder))
 }
 
 #[cfg(test)]
@@ -369,23 +378,35 @@ mod tests {
 
     #[test]
     fn meta_is_founded_by_nodes_that_nobody_knows_otherwise() {
-        type Answers<'a> = &'a [(u128, Option<u128>)];
-        let answers = |answers: Answers<'_>| -> BTreeMap<NodeId, Option<Uuid>> {
-            answers.iter().map(|(number, knows)| (node(*number), knows.map(folder))).collect()
+        type Answers<'a> = &'a [(u128, Option<u128>, bool)];
+        let answers = |answers: Answers<'_>| -> BTreeMap<NodeId, Known> {
+            let known = |knows: Option<u128>, replaced| Known { folder: knows.map(folder), replaced };
+            answers.iter().map(|(number, knows, replaced)| (node(*number), known(*knows, *replaced))).collect()
         };
-        let cases: [(Answers<'_>, bool, &str); 5] = [
-            (&[(2, None), (3, None)], true, "nobody has met this node"),
-            (&[(2, Some(1)), (3, None)], true, "one has met it with this folder"),
-            (&[(2, None)], false, "the other one may know better"),
+        let cases: [(Answers<'_>, bool, &str); 6] = [
+            (&[(2, None, false), (3, None, false)], true, "nobody has met this node"),
+            (&[(2, Some(1), false), (3, None, false)], true, "one has met it with this folder"),
+            (&[(2, None, false)], false, "the other one may know better"),
             (&[], false, "nobody has said anything"),
-            (&[(2, None), (3, Some(11))], false, "it had another folder"),
+            (&[(2, None, false), (3, Some(11), false)], false, "it had another folder"),
+            (
+                &[(2, Some(1), true), (3, None, false)],
+                false,
+                "another folder's replica was replaced by one of this folder",
+            ),
         ];
         for (said, expected, why) in cases {
             assert_eq!(may_found(&first(), node(1), folder(1), &answers(said)), expected, "{why}");
         }
         let four = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(4), 4, 3).unwrap();
-        assert!(!may_found(&four, node(4), folder(4), &answers(&[(1, None), (2, None), (3, None)])), "it holds none");
-        assert!(may_found(&four, node(1), folder(1), &answers(&[(2, None), (3, None)])), "node 4 has no say in it");
+        assert!(
+            !may_found(&four, node(4), folder(4), &answers(&[(1, None, false), (2, None, false), (3, None, false)])),
+            "it holds none"
+        );
+        assert!(
+            may_found(&four, node(1), folder(1), &answers(&[(2, None, false), (3, None, false)])),
+            "node 4 has no say in it"
+        );
         let one = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(1), 4, 1).unwrap();
         assert!(may_found(&one, node(1), folder(1), &BTreeMap::new()), "there is nobody to ask");
     }

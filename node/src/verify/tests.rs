@@ -156,6 +156,7 @@ fn small_folder() -> TempDir {
         starts: 1,
         process: 1,
         knows: None,
+        replaced: false,
         client: String::new(),
         program: String::new(),
     };

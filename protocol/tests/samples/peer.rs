@@ -17,6 +17,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         starts: 7,
         process: 0x1234_5678_9abc_def0,
         knows: None,
+        replaced: false,
         client: "node-1.example:7400".into(),
         program: "kvorum 0.1.0".into(),
     };

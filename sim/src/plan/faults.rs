@@ -4,7 +4,7 @@
 //! A burst is made of scenarios: a few faults each whose order and distance is what reveals a kind of bug. Who leads when a
 //! plan runs is not known when it is drawn, so scenarios that are aimed at a leader make one first, by handing it the shard.
 
-use super::draw::{FAULTS_MIN, clock_rate, clocks_wrong_max, pick, wall_offset};
+use super::draw::{CLOCK_RATE_PPM_MAX, FAULTS_MIN, clock_rate, clocks_wrong_max, pick, wall_offset};
 use super::{Fault, FaultKind, HeldUp, Options};
 use kvorum_protocol::ShardId;
 use rand::Rng as _;
@@ -384,28 +384,35 @@ impl Draft<'_> {
         self.after(5, FaultKind::HoldTurn { node, shard, before, ms });
     }
 
+    /// Several times: the other one must ask for votes within the few milliseconds by which a lease would be too long.
     fn held_follower(&mut self) {
         // Mostly a shard that nobody writes to: who was cut off from what was written can't be elected.
         let shard = if self.random.random_bool(0.6) { ShardId::META.0 } else { self.shard() };
         let leader = self.node();
         let follower = self.other(leader);
-        self.now(FaultKind::Transfer { shard, to: leader });
+        let others: Vec<u16> = (0..self.options.nodes).filter(|node| *node != leader && *node != follower).collect();
         if self.random.random_bool(0.6) {
-            self.now(FaultKind::ClockRate { node: leader, ppm: -50_000 });
-            self.now(FaultKind::ClockRate { node: follower, ppm: 50_000 });
+            self.now(FaultKind::ClockRate { node: leader, ppm: -CLOCK_RATE_PPM_MAX });
+            self.now(FaultKind::ClockRate { node: follower, ppm: CLOCK_RATE_PPM_MAX });
         }
-        self.at_ms += self.random.random_range(100..600);
-        for node in (0..self.options.nodes).filter(|node| *node != leader && *node != follower) {
-            self.now(FaultKind::CutOneWay { from: leader, to: node, ms: 2_500 });
-            self.now(FaultKind::CutOneWay { from: node, to: leader, ms: 2_500 });
+        for _ in 0..self.random.random_range(1..=4) {
+            self.now(FaultKind::Transfer { shard, to: leader });
+            self.at_ms += self.random.random_range(400..1_000);
+            for node in others.iter().copied() {
+                self.now(FaultKind::CutOneWay { from: leader, to: node, ms: 1_600 });
+                self.now(FaultKind::CutOneWay { from: node, to: leader, ms: 1_600 });
+            }
+            // From one heartbeat to the next, or a bit longer: more is not made up for when its ticks come.
+            let (before, ms) = (self.held_up(), self.random.random_range(80..180));
+            // The others ask for votes an election timeout after they have heard the leader last, or up to as much later.
+            let lag_ms = self.random.random_range(100..500);
+            self.after(lag_ms, FaultKind::HoldTurn { node: follower, shard, before, ms });
+            // The answer that the lease rests on still arrives.
+            let lag_ms = lag_ms + ms + self.random.random_range(0..100);
+            self.after(lag_ms, FaultKind::CutOneWay { from: leader, to: follower, ms: 1_000 });
+            self.after(lag_ms, FaultKind::CutOneWay { from: follower, to: leader, ms: 1_000 });
+            self.at_ms += self.random.random_range(2_500..4_000);
         }
-        // From one heartbeat to the next, or a bit longer: more is not made up for when its ticks come.
-        let (before, ms) = (self.held_up(), self.random.random_range(80..180));
-        self.after(200, FaultKind::HoldTurn { node: follower, shard, before, ms });
-        // The answer that the lease rests on still arrives.
-        let lag_ms = 200 + ms + self.random.random_range(0..100);
-        self.after(lag_ms, FaultKind::CutOneWay { from: leader, to: follower, ms: 1_500 });
-        self.after(lag_ms, FaultKind::CutOneWay { from: follower, to: leader, ms: 1_500 });
     }
 
     fn leader_cut_off(&mut self) {

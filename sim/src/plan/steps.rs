@@ -15,6 +15,17 @@ const BEFORE_FAULT_MS: u64 = 300;
 /// … or after it: as long as a lease or an election lasts, and then some.
 const AFTER_FAULT_MS: u64 = 2_000;
 
+/// How many of the plans have duels over a counter ([`duel_steps`]).
+const DUELS_SHARE: f64 = 0.15;
+/// Most of them in one plan.
+const DUELS_MAX: u32 = 3;
+/// The counters of duels are not those of others.
+const FIRST_DUEL_KEY: u32 = 1_000;
+/// How long after the write that fills the counter the one that is refused begins, in milliseconds.
+const DUEL_LAG_MS: u32 = 150;
+/// How long after it the counter is looked at.
+const DUEL_MS: u32 = 4_000;
+
 /// Kinds of acts, as the swarm switches them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
@@ -64,7 +75,27 @@ pub(super) fn draw(options: &Options, faults: &[Fault], operations: usize, rando
         };
         times.into_iter().map(step).collect()
     };
-    times.into_iter().map(script).collect()
+    let mut clients: Vec<Vec<Step>> = times.into_iter().map(script).collect();
+    if random.random_bool(DUELS_SHARE) {
+        for duel in 0..random.random_range(1..=DUELS_MAX) {
+            clients.extend(duel_steps(FIRST_DUEL_KEY + duel, options, random));
+        }
+    }
+    clients
+}
+
+/// The steps of a client each: a write is refused for good when it is sent again, since another one fills its counter; then the
+/// counter is emptied, and the first copy of the refused write comes. It must have no effect.
+fn duel_steps(key: u32, options: &Options, random: &mut ChaCha8Rng) -> [Vec<Step>; 4] {
+    let begins_ms = random.random_range(0..options.safety_ms as u32 - DUEL_MS);
+    // It is sent again after a second.
+    let late_ms = random.random_range(1_050..2_500);
+    let emptied_ms = random.random_range(1_010..=late_ms);
+    let far = |after_ms: u32, down, late_ms| {
+        vec![Step { after_ms: begins_ms + after_ms, act: Act::IncrFar { key, down, late_ms } }]
+    };
+    let look = vec![Step { after_ms: begins_ms + DUEL_MS, act: Act::Incr(key) }];
+    [far(0, false, 0), far(DUEL_LAG_MS, false, late_ms), far(DUEL_LAG_MS + emptied_ms, true, 0), look]
 }
 
 /// When a client does something. Most bugs show in what happens right around a fault.
@@ -131,7 +162,7 @@ impl Taste {
             Kind::Delete => Act::Delete(key),
             Kind::Incr => Act::Incr(object),
             Kind::Refusals => match random.random_range(0..3) {
-                0 => Act::IncrFar { key: object, down: random.random_bool(0.5) },
+                0 => Act::IncrFar { key: object, down: random.random_bool(0.5), late_ms: 0 },
                 1 => Act::IncrPlain(key),
                 _ => Act::AtomicIncr(object),
             },

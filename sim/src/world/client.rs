@@ -22,13 +22,24 @@ use uuid::Uuid;
 /// A client that hears nothing for this long while it connects gives the attempt up.
 const CONNECT_TIMEOUT_MS: u64 = 1_000;
 
+/// Whether a copy of a request may arrive much later than it was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Late {
+    /// It does not.
+    Never,
+    /// The first copy of a write may.
+    Maybe,
+    /// It does, by so many milliseconds.
+    By(u32),
+}
+
 /// What a client asks the world to do.
 #[derive(Debug)]
 pub(super) enum Wish {
     /// Open a connection to the node at this position; a failure must be reported after `timeout_ms` at the latest.
     Connect { connection: u64, node: usize, timeout_ms: u64 },
-    /// Send these bytes on an open connection. A write of which this is the first copy may be held up.
-    Send { connection: u64, bytes: BytesMut, may_be_late: bool },
+    /// Send these bytes on an open connection.
+    Send { connection: u64, bytes: BytesMut, late: Late },
     /// Call [`Client::handle_timer`] with this number.
     Timer { after_ns: u64, number: u64 },
     /// Something for the trace, which keeps lines.
@@ -314,7 +325,11 @@ impl Client {
         let is_retry = running.attempts.is_retry();
         self.sequences.stamp(&mut running.operation.body, is_retry);
         self.retries += u64::from(is_retry);
-        let may_be_late = !is_retry && running.operation.writes();
+        let late = match running.operation.late_ms {
+            _ if is_retry || !running.operation.writes() => Late::Never,
+            0 => Late::Maybe,
+            ms => Late::By(ms),
+        };
         running.attempts.handle_sent();
         running.sent = (u64::from(request), running.sent.1 + 1);
         if let RequestBody::Get { key, .. } = &running.operation.body {
@@ -329,7 +344,7 @@ impl Client {
             context.wishes.push(Wish::Tell(text));
         }
         self.requests.insert(request, (number, connection));
-        context.wishes.push(Wish::Send { connection, bytes, may_be_late });
+        context.wishes.push(Wish::Send { connection, bytes, late });
         let slice = left.min(self.policy.attempt_timeout);
         self.wait(number, slice, Timer::Slow(number), context);
     }

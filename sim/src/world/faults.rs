@@ -1,7 +1,7 @@
 //! What goes wrong: how each fault of a plan begins and ends.
 
 use super::node::{Crash, Hold};
-use super::{Event, World};
+use super::{Event, World, node_of};
 use crate::disk::FileKind;
 use crate::plan::{FaultKind, HeldUp};
 use kvorum_node::peers::PeerNetwork as _;
@@ -305,8 +305,11 @@ impl World<'_> {
                     self.queue.push(now, Event::Turn(at, number, shard));
                 }
             }
-            // What was held up by a pause is due when the pause would have ended; it is brought forward here.
-            node.paused_until = None;
+            // What a pause has held up is due when the pause would have ended.
+            if let Some(until) = node.paused_until.take().filter(|until| *until > now) {
+                let links = &self.client_links;
+                self.queue.bring_forward(until, now, |event| node_of(event, links) == Some(at));
+            }
             if node.process.is_none() {
                 self.queue.push(now, Event::Start(at));
             }

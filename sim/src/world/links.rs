@@ -1,5 +1,6 @@
 //! The networks: between nodes, and between clients and nodes.
 
+use super::client::Late;
 use super::node::address_of;
 use super::queue::Moment;
 use super::{Event, Packet, World};
@@ -242,7 +243,8 @@ impl World<'_> {
         }
         for (host, guest) in [(one, other), (other, one)] {
             let (guest_id, guest_disk) = (self.nodes[guest].id, self.nodes[guest].disk_id);
-            let known = self.nodes[guest].process.as_ref().and_then(|process| process.desk.knows(self.nodes[host].id));
+            let process = self.nodes[guest].process.as_ref();
+            let known = process.map(|process| process.desk.knows(self.nodes[host].id)).unwrap_or_default();
             let Some(process) = &self.nodes[host].process else { return };
             let hello = PeerHello {
                 version: PEER_PROTOCOL_VERSION,
@@ -251,7 +253,8 @@ impl World<'_> {
                 disk: guest_disk,
                 starts: self.nodes[guest].starts,
                 process: self.nodes[guest].number().unwrap_or(0),
-                knows: known,
+                knows: known.folder,
+                replaced: known.replaced,
                 client: address_of(&self.initial, guest_id),
                 program: String::new(),
             };
@@ -369,13 +372,17 @@ impl World<'_> {
         self.with_client(client, |client, context| client.handle_connected(connection, context));
     }
 
-    pub(super) fn send_to_node(&mut self, connection: u64, bytes: BytesMut, may_be_late: bool) {
+    pub(super) fn send_to_node(&mut self, connection: u64, bytes: BytesMut, late: Late) {
         let late_permille = if self.healed { 0 } else { self.plan.options.late_copies_permille };
-        if may_be_late
-            && happens(late_permille, &mut self.rng)
+        let late_ms = match late {
+            Late::Maybe if happens(late_permille, &mut self.rng) => Some(self.rng.random_range(LATE_COPY_MS)),
+            Late::By(ms) if !self.healed => Some(u64::from(ms)),
+            Late::Never | Late::Maybe | Late::By(_) => None,
+        };
+        if let Some(late_ms) = late_ms
             && let Some(link) = self.client_links.open.get(&connection)
         {
-            let at = self.now().after_ms(self.rng.random_range(LATE_COPY_MS));
+            let at = self.now().after_ms(late_ms);
             return self.queue.push(at, Event::LateCopy { client: link.client, node: link.node, bytes });
         }
         if let Some(at) = self.arrival(connection, |link| &mut link.to_node_at) {

@@ -390,20 +390,7 @@ impl<'a> World<'a> {
 
     /// A node that stands still does nothing until it goes on.
     fn held_up(&self, event: &Event) -> Option<Moment> {
-        let node = match event {
-            Event::Tick(node, _)
-            | Event::Turn(node, ..)
-            | Event::Reopen(node, ..)
-            | Event::Collect(node, _)
-            | Event::Upkeep(node, _)
-            | Event::Scrub(node, _)
-            | Event::RoundEnds(node, ..)
-            | Event::Stops { node, .. } => *node,
-            Event::Deliver(packet) => packet.to,
-            Event::LateCopy { node, .. } => *node,
-            Event::ToNode { connection, .. } => self.client_links.node_of(*connection)?,
-            _ => return None,
-        };
+        let node = node_of(event, &self.client_links)?;
         self.nodes[node].paused_until.filter(|until| *until > self.now())
     }
 
@@ -423,11 +410,29 @@ impl<'a> World<'a> {
                     self.queue.push(now.after_ns(after_ns), Event::Timer { client: at, number });
                 }
                 Wish::Connect { connection, node, timeout_ms } => self.begin_connect(at, connection, node, timeout_ms),
-                Wish::Send { connection, bytes, may_be_late } => self.send_to_node(connection, bytes, may_be_late),
+                Wish::Send { connection, bytes, late } => self.send_to_node(connection, bytes, late),
                 Wish::Tell(text) => self.trace.tell(now, &text),
                 Wish::OutOfOrder(detail) => self.violate("session-order", detail),
                 Wish::Ended { outcome } => *self.operations.entry(outcome).or_default() += 1,
             }
         }
+    }
+}
+
+/// The node that an event is something to do for.
+fn node_of(event: &Event, links: &ClientLinks) -> Option<usize> {
+    match event {
+        Event::Tick(node, _)
+        | Event::Turn(node, ..)
+        | Event::Reopen(node, ..)
+        | Event::Collect(node, _)
+        | Event::Upkeep(node, _)
+        | Event::Scrub(node, _)
+        | Event::RoundEnds(node, ..)
+        | Event::Stops { node, .. } => Some(*node),
+        Event::Deliver(packet) => Some(packet.to),
+        Event::LateCopy { node, .. } => Some(*node),
+        Event::ToNode { connection, .. } => links.node_of(*connection),
+        _ => None,
     }
 }

@@ -47,6 +47,18 @@ impl<Event> Queue<Event> {
         self.heap.push(Reverse(Planned { at, number: self.planned, event }));
     }
 
+    /// Brings what is planned for `from`, and for which `held` says so, forward to `to`; the order among them stays. Looks at all
+    /// events.
+    pub(super) fn bring_forward(&mut self, from: Moment, to: Moment, held: impl Fn(&Event) -> bool) {
+        let mut planned = std::mem::take(&mut self.heap).into_vec();
+        for Reverse(one) in &mut planned {
+            if one.at == from && held(&one.event) {
+                one.at = to;
+            }
+        }
+        self.heap = planned.into();
+    }
+
     pub(super) fn pop(&mut self) -> Option<(Moment, Event)> {
         self.heap.pop().map(|Reverse(planned)| (planned.at, planned.event))
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kvorum_node::clock::Clock as _;
 use kvorum_node::log::ShardLog;
 use kvorum_node::log::operations::Operations;
+use kvorum_node::replica::Role;
 use kvorum_node::shard::Restored;
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{LogIndex, ShardId};
@@ -140,16 +141,16 @@ impl World<'_> {
         }
     }
 
-    /// A leader that is served from must be the only one that holds the lease.
+    /// Nobody is elected while another one holds a lease: not even before it serves.
     pub(super) fn lease_is_shared(&self, at: usize, shard: ShardId) -> Option<(&'static str, String)> {
         let host = |node: &Node| -> Option<(bool, u64, bool)> {
             let host = node.process.as_ref()?.shards.get(&shard)?.host.as_ref()?;
             let snapshot = host.shard().snapshot();
             let open = host.shard().gate().pass(node.clock.monotonic()).is_some();
-            Some((open, snapshot.term.0, snapshot.serving))
+            Some((open, snapshot.term.0, snapshot.role == Role::Leader))
         };
-        let (_, term, serving) = host(&self.nodes[at])?;
-        if !serving {
+        let (_, term, leads) = host(&self.nodes[at])?;
+        if !leads {
             return None;
         }
         let others = (0..self.nodes.len()).filter(|other| *other != at);
@@ -161,7 +162,7 @@ impl World<'_> {
             let Some((open, of_other, _)) = host(&self.nodes[other]) else { continue };
             if open && of_other < term {
                 let detail = format!(
-                    "shard {shard}: node {at} serves in term {term} while node {other} holds a lease of term {of_other}"
+                    "shard {shard}: node {at} leads in term {term} while node {other} holds a lease of term {of_other}"
                 );
                 return Some(("lease-safety", detail));
             }

@@ -22,6 +22,8 @@ pub(super) struct Operation {
     calls: Vec<(Bytes, Call)>,
     /// The answer promises nothing.
     accepted: bool,
+    /// Its first copy is held up for so long, in milliseconds, if not 0.
+    pub(super) late_ms: u32,
 }
 
 impl Operation {
@@ -76,10 +78,13 @@ impl Maker<'_> {
                 let key = Bytes::from(format!("n{key}"));
                 vec![self.write(plain(key, Action::Incr { by: 1 }), Ack::Committed, recorder)]
             }
-            Act::IncrFar { key, down } => {
+            Act::IncrFar { key, down, late_ms } => {
                 let far = i64::MAX / 2 + 1;
                 let incr = Action::Incr { by: if down { -far } else { far } };
-                vec![self.write(plain(format!("n{key}").into(), incr), Ack::Committed, recorder)]
+                let (mut operation, sequences) =
+                    self.write(plain(format!("n{key}").into(), incr), Ack::Committed, recorder);
+                operation.late_ms = late_ms;
+                vec![(operation, sequences)]
             }
             Act::IncrPlain(key) => {
                 vec![self.write(plain(plain_key(key), Action::Incr { by: 1 }), Ack::Committed, recorder)]
@@ -145,7 +150,7 @@ impl Maker<'_> {
             Err(keys) => RequestBody::MultiGet { keys, mode },
         };
         let (client, invoked_at) = (self.client, recorder.tick());
-        (Operation { body, client, invoked_at, calls, accepted: false }, None)
+        (Operation { body, client, invoked_at, calls, accepted: false, late_ms: 0 }, None)
     }
 
     fn write(
@@ -163,7 +168,7 @@ impl Maker<'_> {
             Err(mutations) => RequestBody::Batch { id, ack, mutations },
         };
         let (client, invoked_at) = (self.client, recorder.tick());
-        let operation = Operation { body, client, invoked_at, calls, accepted: ack == Ack::Accepted };
+        let operation = Operation { body, client, invoked_at, calls, accepted: ack == Ack::Accepted, late_ms: 0 };
         (operation, Some((first, count)))
     }
 
@@ -173,7 +178,7 @@ impl Maker<'_> {
         let id = WriteId { sequence: first, first_unanswered: first, retry: false };
         let body = RequestBody::Atomic(AtomicRequest { id, ack: Ack::Committed, checks: Vec::new(), mutations });
         let (client, invoked_at) = (self.client, recorder.tick());
-        (Operation { body, client, invoked_at, calls, accepted: false }, Some((first, 1)))
+        (Operation { body, client, invoked_at, calls, accepted: false, late_ms: 0 }, Some((first, 1)))
     }
 }
 
@@ -262,7 +267,7 @@ impl Recorder {
     /// A read that the world itself makes.
     pub(super) fn read_of(&mut self, client: u32, key: Bytes) -> Operation {
         let body = RequestBody::Get { key: key.clone(), mode: ReadMode::Linearizable };
-        Operation { body, client, invoked_at: self.tick(), calls: vec![(key, Call::Get)], accepted: false }
+        Operation { body, client, invoked_at: self.tick(), calls: vec![(key, Call::Get)], accepted: false, late_ms: 0 }
     }
 
     /// An operation has ended: with an answer, or with what is known of its effect.
@@ -273,7 +278,7 @@ impl Recorder {
         seen: &mut BTreeMap<Vec<u8>, Version>,
     ) {
         let at = self.tick();
-        let Operation { body, client, invoked_at, calls, accepted } = operation;
+        let Operation { body, client, invoked_at, calls, accepted, .. } = operation;
         self.keys.extend(calls.iter().map(|(key, _)| key.clone()));
         let is_read = !client::writes(&body);
         let completions: Vec<Option<Completion>> = match result {

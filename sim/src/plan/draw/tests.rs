@@ -2,6 +2,9 @@ use super::*;
 use crate::plan::{Fault, FaultKind};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Most clients, and operations, that duels bring.
+const DUEL_CLIENTS_MAX: usize = 12;
+
 /// A fault's kind, without its numbers.
 fn kind_name(kind: &FaultKind) -> String {
     let text = format!("{kind:?}");
@@ -26,8 +29,12 @@ fn plans_are_within_what_the_design_survives() {
         let options = &plan.options;
         assert!((3..=5).contains(&options.nodes) && options.shards.is_power_of_two() && options.shards <= 8);
         assert!((SAFETY_MS_MIN..=SAFETY_MS_MAX).contains(&options.safety_ms));
-        assert!((4..=16).contains(&plan.clients.len()), "seed {seed}: {} clients", plan.clients.len());
-        assert!((OPERATIONS_MIN..=OPERATIONS_MAX).contains(&plan.operations()));
+        assert!(
+            (4..=16 + DUEL_CLIENTS_MAX).contains(&plan.clients.len()),
+            "seed {seed}: {} clients",
+            plan.clients.len()
+        );
+        assert!((OPERATIONS_MIN..=OPERATIONS_MAX + DUEL_CLIENTS_MAX).contains(&plan.operations()));
         assert!(plan.faults.len() >= FAULTS_MIN, "seed {seed}: {} faults", plan.faults.len());
         assert!(plan.faults.is_sorted_by_key(|fault| fault.at_ms));
         assert!(plan.faults.iter().all(|fault| fault.at_ms < options.safety_ms));
@@ -61,7 +68,7 @@ fn a_plan_is_its_seeds_alone() {
     assert_eq!(serde_json::from_str::<Plan>(&text).expect("written by us"), Plan::draw(7));
     let small = Plan::draw_scaled(7, 10);
     assert_eq!(small.faults, Plan::draw(7).faults);
-    assert!(small.operations() <= OPERATIONS_MAX / 10);
+    assert!(small.operations() <= OPERATIONS_MAX / 10 + DUEL_CLIENTS_MAX);
 }
 
 #[test]
