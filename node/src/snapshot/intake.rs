@@ -149,6 +149,10 @@ impl Intake {
             self.say_end(leader, id, true, "");
             return Ok(());
         }
+        if let Some(under_way) = self.of(leader, id) {
+            under_way.note_silence(now);
+            return Ok(());
+        }
         // An older one is not refused: the leader goes on offering it, and it is taken up if this one comes to nothing.
         if self.under_way.as_ref().is_some_and(|under_way| under_way.has_all() || id <= under_way.id) {
             return Ok(());
@@ -275,6 +279,12 @@ impl UnderWay {
             }
         }
         Ok(())
+    }
+
+    fn note_silence(&mut self, now: Nanos) {
+        if let Stage::Header { window, .. } | Stage::Records { window } = &mut self.stage {
+            window.note_silence(now);
+        }
     }
 
     fn finish(&mut self) -> Result<Finish, Failed> {

@@ -2,7 +2,7 @@
 //! in order. Bytes of a header and records alike are *units* here.
 
 use super::limits::{
-    CHUNK_BYTES, EARLY_BYTES_MAX, PULL_AGAIN_DOUBLINGS_MAX, PULL_AGAIN_MS, PULLED_BYTES_MAX, PULLS_MAX,
+    CHUNK_BYTES, EARLY_BYTES_MAX, OFFER_REPEAT_MS, PULL_AGAIN_DOUBLINGS_MAX, PULL_AGAIN_MS, PULLED_BYTES_MAX, PULLS_MAX,
 };
 use crate::clock::Nanos;
 use bytes::Bytes;
@@ -95,6 +95,16 @@ impl Window {
         }
     }
 
+    /// The leader offers the snapshot again, which it does only if it has had no pull for [`OFFER_REPEAT_MS`] and none is
+    /// unanswered: what was pulled longer ago than that is lost, or its answer is.
+    pub(super) fn note_silence(&mut self, now: Nanos) {
+        for stretch in &mut self.stretches {
+            if matches!(stretch.state, State::Pulled { at, .. } if now.ms_since(at) >= OFFER_REPEAT_MS) {
+                stretch.state = State::Wanted;
+            }
+        }
+    }
+
     /// What is to be pulled now: what never was, and what is overdue. It counts as pulled then.
     pub(super) fn pull(&mut self, now: Nanos) -> Vec<Wanted> {
         let side_by_side = (PULLED_BYTES_MAX / self.chunk_bytes.max(1)).clamp(1, PULLS_MAX);
@@ -182,6 +192,22 @@ mod tests {
             }
         }
         assert_eq!(again, [1_000, 3_000, 7_000, 15_000, 31_000, 47_000, 63_000]);
+    }
+
+    #[test]
+    fn what_the_leader_waits_for_is_pulled_at_once() {
+        let mut window = Window::new(2, 1024 * 1024);
+        assert_eq!(at(&window.pull(Nanos(0))), [0, 1]);
+        window.note_silence(Nanos(0).after_ms(OFFER_REPEAT_MS - 1));
+        assert_eq!(
+            window.pull(Nanos(0).after_ms(OFFER_REPEAT_MS - 1)),
+            [],
+            "the pull and the offer have met on their way"
+        );
+        let silent_at = Nanos(0).after_ms(OFFER_REPEAT_MS);
+        assert!(window.handle_chunk(silent_at, 1, 1, zeros(8)));
+        window.note_silence(silent_at);
+        assert_eq!(at(&window.pull(silent_at)), [0], "what has come is not pulled again");
     }
 
     #[test]
