@@ -9,7 +9,7 @@ use kvorum_node::log::operations::Operations;
 use kvorum_node::replica::Role;
 use kvorum_node::shard::Restored;
 use kvorum_protocol::peer::PeerMessage;
-use kvorum_protocol::{LogIndex, ShardId};
+use kvorum_protocol::{LogIndex, ShardId, Version};
 
 impl World<'_> {
     /// A replica has been opened: what it promised before must be in its log.
@@ -101,6 +101,10 @@ impl World<'_> {
         let process = node.process.as_ref()?;
         let replica = process.shards.get(&shard)?.host.as_ref()?.shard();
         let snapshot = replica.snapshot();
+        if snapshot.version == Version(0) {
+            // Nothing was ever written that could live by it, so it may begin anywhere.
+            return None;
+        }
         let time_ms = replica.log_time_ms(node.clock.monotonic()).filter(|_| snapshot.serving)?;
         let leader = (at, process.number, snapshot.term.0);
         let right_ms = self.most_clocks_are_right.then(|| clock::WALL_ORIGIN_MS as u64 + self.time.now().ms());
