@@ -5,7 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what can't be set up can't be measured")]
 
-use kvorum_node::log::{Disk, RealDisk, SegmentSource, SpareSource};
+use kvorum_node::log::{Disk, RealDisk, SegmentSource};
+use kvorum_node::segment_thread::SpareSource;
 use kvorum_node::walk::{Group, HEADINGS, Taker, Walked, walk};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,8 @@
-//! The clocks of a node, read here and handed to the cores as plain numbers.
-//!
-//! Cores never read a clock themselves: the same code runs under a simulated one.
+//! The clocks of a node, as what it decides is told them: plain numbers. Nothing that is decided reads a clock itself; the same
+//! code runs under a simulated one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds on a clock that never goes back and goes on while the machine is suspended. Only differences mean
 /// anything, and only within one node. 0 is before everything.
@@ -90,30 +88,4 @@ impl Clock for ClusterClock {
     fn monotonic(&self) -> Nanos {
         self.clocks.monotonic()
     }
-}
-
-/// The machine's clocks.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Now {
-        now()
-    }
-
-    fn monotonic(&self) -> Nanos {
-        monotonic()
-    }
-}
-
-/// The monotonic clock (`CLOCK_BOOTTIME`: it counts suspend, so a lease can't outlive a sleeping laptop). About 30 ns.
-pub fn monotonic() -> Nanos {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Nanos(time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
-}
-
-/// Both clocks.
-pub fn now() -> Now {
-    let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    Now { monotonic: monotonic(), wall_ms, agreed_ms: None }
 }

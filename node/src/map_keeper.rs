@@ -17,7 +17,7 @@ use crate::clock::Nanos;
 use crate::kept_twice::{self, KeptError};
 use crate::limits::DEADLINE_DEFAULT_MS;
 use crate::log::{Disk, DiskError};
-use crate::peers::SendError;
+use crate::network::SendError;
 use crate::reply::{Reply, ReplySink};
 use crate::ring::keeper::{self, Change, Decision, Seen};
 use crate::ring::{RING_KEY, RingError, RingMap};

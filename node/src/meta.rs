@@ -1,9 +1,9 @@
 //! The actor that keeps the ring map on this node: it lets a [`MapKeeper`] look at the map now and then, and has what it finds
 //! carried out.
 
-use crate::clock;
 use crate::map_keeper::{LOOK_EVERY, Looked, MapKeeper};
 use crate::ring::RingMap;
+use crate::system_clock;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 /// What the keeper is told.
@@ -48,7 +48,7 @@ impl Actor for MetaActor {
         MetaMessage::Look: MetaMessage,
         state: &mut MetaArguments,
     ) -> Result<(), ActorProcessingErr> {
-        let Looked { in_force, found, .. } = state.keeper.look(clock::monotonic());
+        let Looked { in_force, found, .. } = state.keeper.look(system_clock::monotonic());
         if found {
             (state.found)();
         }

@@ -14,20 +14,20 @@
 
 use crate::blocking_reads::BlockingReads;
 use crate::cert::TlsIdentity;
-use crate::clock::{self, SystemClock};
 use crate::config::Config;
 use crate::control::{AdminHandler, Control};
-use crate::disk_watch::{self, WatchArguments};
+use crate::disk_loop::{self, WatchArguments};
 use crate::doors::binary::BinaryDoor;
 use crate::doors::peer::PeerDoor;
 use crate::exit::Exit;
 use crate::fitness::Unfit;
 use crate::identity::{DataFolder, StartKind};
-use crate::journal::{self, Journal, JournalError, JournalHandle, JournalOptions, Replayed};
+use crate::journal::{self, JournalError, JournalOptions, Replayed};
+use crate::journal_threads::{Journal, JournalHandle};
 use crate::kept_twice::KeptError;
 use crate::known_disks::KnownDisks;
 use crate::limits::{DRAIN_TIMEOUT, HAND_OVER_AGAIN, STOP_ALONE_TIMEOUT, STOP_TIMEOUT};
-use crate::log::{Disk, InlineSource, LogOptions, RealDisk, SpareSource};
+use crate::log::{Disk, InlineSource, LogOptions, RealDisk};
 use crate::map_keeper::{self, MapKeeper, Own};
 use crate::meta::{MetaActor, MetaArguments};
 use crate::peers::{PeerAddress, PeerConfig, PeerError, Peers};
@@ -36,7 +36,8 @@ use crate::replica::Role;
 use crate::replica_files::ReplicaFiles;
 use crate::ring::{PlacementError, RingError, RingMap, RingNode};
 use crate::router::Router;
-use crate::scrub::ScrubThread;
+use crate::scrub_thread::ScrubThread;
+use crate::segment_thread::SpareSource;
 use crate::session::SessionContext;
 use crate::shard::host::ShardOutlet as _;
 use crate::shard::inbox::{ShardCommand, ShardHandle};
@@ -44,6 +45,8 @@ use crate::shard::upkeep::UpkeepOptions;
 use crate::shard::{Place, ReplicaPlan};
 use crate::shards::{DiskFailed, ShardsArguments, ShardsMessage, ShardsSupervisor};
 use crate::status::{Inspector, machine_memory_bytes};
+use crate::system_clock::{self, SystemClock};
+use crate::topology_news::TopologyNews;
 use crate::upkeep::UpkeepThread;
 use kvorum_protocol::{ClientId, NodeId, ReplicaId, ShardId, ShardRole};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -52,7 +55,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -227,6 +230,7 @@ impl Node {
             disk.fresh_number(),
         );
 
+        let topology = topology_of(&router);
         let [drain, doors, answers] = std::array::from_fn(|_| CancellationToken::new());
         let door: Arc<OnceLock<Arc<BinaryDoor>>> = Arc::default();
         let counted = Arc::clone(&door);
@@ -325,14 +329,14 @@ impl Node {
         let (meta, _) = Actor::spawn_linked(name, MetaActor, arguments, root.clone()).await?;
         others.push(meta.get_cell());
 
-        let binary = BinaryDoor::new(context, config.connections_max as usize, drain.clone(), doors.clone());
+        let binary = BinaryDoor::new(context, topology, config.connections_max as usize, drain.clone(), doors.clone());
         let _ = door.set(Arc::clone(&binary));
         let stalls = fatal.clone();
         let on_stall = move |reason| {
             // A full channel holds a reason already.
             let _ = stalls.try_send(NodeError::Disk(reason));
         };
-        let watching = disk_watch::run(watch, on_stall, doors.clone());
+        let watching = disk_loop::run(watch, on_stall, doors.clone());
         spawn_essential("the watch of the disk", watching, doors.clone(), fatal.clone());
         let accepting = Arc::clone(&binary).accept(listener);
         spawn_essential("the clients' door", accepting, drain.clone(), fatal.clone());
@@ -481,6 +485,13 @@ impl AdminHandler for Admin {
 }
 
 /// Writes back what the journal holds for the segments. If it is damaged and was needed, the folder has amnesia from here on.
+/// The ring map with the leaders that are known, now and whenever it changes.
+fn topology_of(router: &Router) -> watch::Receiver<Arc<TopologyNews>> {
+    let (sender, receiver) = watch::channel(router.topology_news());
+    router.set_topology_listener(Box::new(move |news| drop(sender.send_replace(Arc::clone(news)))));
+    receiver
+}
+
 async fn replay_journal(config: &Config, disk: &Arc<dyn Disk>, folder: &mut DataFolder) -> Result<Replayed, NodeError> {
     let (disk, after_clean_stop) = (Arc::clone(disk), folder.start_kind() == StartKind::AfterCleanStop);
     let replayed = tokio::task::spawn_blocking(move || journal::replay_or_give_up(&*disk, after_clean_stop));
@@ -617,7 +628,7 @@ async fn tick(router: Arc<Router>, peers: Arc<PeerDoor>, every: Duration, stop: 
             () = stop.cancelled() => return,
         }
         router.all_local().iter().for_each(|handle| handle.inbox.tick());
-        router.give_up_late(clock::monotonic());
+        router.give_up_late(system_clock::monotonic());
         peers.tick();
     }
 }

@@ -6,7 +6,7 @@ use kvorum_protocol::{Entry, ErrorCode, Outcome, RequestBody, ResponseBody, Serv
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::Notify;
+use std::task::{Context, Poll, Waker};
 
 /// An answer to one part of a session's request.
 #[derive(Debug)]
@@ -54,7 +54,6 @@ impl Answer {
 #[derive(Debug, Default)]
 pub struct ReplySink {
     waiting: Mutex<Waiting>,
-    ready: Notify,
     /// Nobody will take answers any more.
     closed: AtomicBool,
 }
@@ -64,6 +63,14 @@ struct Waiting {
     replies: Vec<Reply>,
     value_bytes: usize,
     nudged: bool,
+    /// The session's task, while it waits.
+    waker: Option<Waker>,
+}
+
+impl Waiting {
+    fn is_ready(&self) -> bool {
+        !self.replies.is_empty() || self.nudged
+    }
 }
 
 impl ReplySink {
@@ -77,21 +84,34 @@ impl ReplySink {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until there may be answers.
+    /// Waits until there are answers that nobody has taken, or until its session is nudged. One task at a time may wait.
     pub async fn ready(&self) {
-        self.ready.notified().await;
+        std::future::poll_fn(|context| self.poll_ready(context)).await;
+    }
+
+    fn poll_ready(&self, context: &Context<'_>) -> Poll<()> {
+        let mut waiting = self.waiting.lock();
+        if waiting.is_ready() {
+            return Poll::Ready(());
+        }
+        if !waiting.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            waiting.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Whether answers have come that nobody has taken, or its session was nudged.
     pub fn has_replies(&self) -> bool {
-        let waiting = self.waiting.lock();
-        !waiting.replies.is_empty() || waiting.nudged
+        self.waiting.lock().is_ready()
     }
 
     /// Has its session look at what it holds.
     pub fn nudge(&self) {
-        self.waiting.lock().nudged = true;
-        self.ready.notify_one();
+        let mut waiting = self.waiting.lock();
+        waiting.nudged = true;
+        let waker = waiting.waker.take();
+        drop(waiting);
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Takes all that have come, into an empty buffer that is reused.
@@ -112,8 +132,9 @@ impl ReplySink {
             waiting.value_bytes += bytes;
         }
         waiting.replies.push(reply);
+        let waker = waiting.waker.take();
         drop(waiting);
-        self.ready.notify_one();
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 

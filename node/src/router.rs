@@ -5,8 +5,8 @@
 use crate::clock::{Clock, ClusterClock, Nanos};
 use crate::fitness::{Fitness, Unfit};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
+use crate::network::{PeerNetwork, SendError};
 use crate::peer_table::PeerTable;
-use crate::peers::{PeerNetwork, SendError};
 use crate::replica::Role;
 use crate::reply::{Answer, ReplySink, ReplyTo};
 use crate::ring::{RingMap, keeper};
@@ -30,7 +30,6 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 /// Where a request for a shard goes.
@@ -94,6 +93,9 @@ struct Awaiting {
 /// Its keys come from nobody who could choose them so that they collide: the quick hasher will do.
 type Table<K, V> = DashMap<K, V, DefaultHashBuilder>;
 
+/// Hears of each new topology. Must not block, nor ask the router.
+pub type TopologyListener = Box<dyn Fn(&Arc<TopologyNews>) + Send + Sync>;
+
 /// The node's routing table.
 pub struct Router {
     me: NodeId,
@@ -109,7 +111,9 @@ pub struct Router {
     shards: Table<ShardId, Arc<ShardHandle>>,
     /// The newest term of each shard that was heard of, and who leads in it.
     leaders: Table<ShardId, (Term, Option<NodeId>)>,
-    topology: watch::Sender<Arc<TopologyNews>>,
+    topology: RwLock<Arc<TopologyNews>>,
+    /// Told of each new topology, in their order.
+    topology_listener: OnceLock<TopologyListener>,
     peers: OnceLock<Arc<dyn PeerNetwork>>,
     clock: Arc<ClusterClock>,
     wall_clocks: Mutex<WallClocks>,
@@ -140,7 +144,8 @@ impl Router {
             faulty: Mutex::default(),
             shards: Table::default(),
             leaders: Table::default(),
-            topology: watch::Sender::new(topology),
+            topology: RwLock::new(topology),
+            topology_listener: OnceLock::new(),
             peers: OnceLock::new(),
             clock: Arc::new(ClusterClock::new(clock)),
             wall_clocks: Mutex::default(),
@@ -292,19 +297,27 @@ impl Router {
         self.faulty.lock().iter().map(|(shard, replica)| (*shard, *replica)).collect()
     }
 
-    /// The ring map with the leaders that are known, now and whenever it changes.
-    pub fn topology(&self) -> watch::Receiver<Arc<TopologyNews>> {
-        self.topology.subscribe()
+    /// Has `listener` hear of the topology, now and whenever it changes; once.
+    pub fn set_topology_listener(&self, listener: TopologyListener) {
+        // Under the lock, so that no change falls between the two.
+        let topology = self.topology.write();
+        listener(&topology);
+        assert!(self.topology_listener.set(listener).is_ok(), "one listener is enough");
+    }
+
+    /// The ring map with the leaders that are known now, and its frame.
+    pub fn topology_news(&self) -> Arc<TopologyNews> {
+        Arc::clone(&self.topology.read())
     }
 
     /// The ring map with the leaders that are known now.
     pub fn topology_now(&self) -> Arc<Topology> {
-        Arc::clone(self.topology.borrow().topology())
+        Arc::clone(self.topology.read().topology())
     }
 
     /// The epoch of the ring map in force. Cheap: it stands in every reply.
     pub fn epoch(&self) -> Epoch {
-        self.topology.borrow().epoch()
+        self.topology.read().epoch()
     }
 
     /// The replica of a shard on this node, if it is open.
@@ -617,10 +630,12 @@ impl Router {
 
     fn publish_topology(&self) {
         // Made under the lock under which it is put in place, so that of two the one that knows more comes last.
-        self.topology.send_modify(|topology| {
-            let leader = |shard| self.leaders.get(&shard).and_then(|known| Some((known.0, known.1?)));
-            *topology = TopologyNews::new(self.ring().topology(leader));
-        });
+        let mut topology = self.topology.write();
+        let leader = |shard| self.leaders.get(&shard).and_then(|known| Some((known.0, known.1?)));
+        *topology = TopologyNews::new(self.ring().topology(leader));
+        if let Some(listener) = self.topology_listener.get() {
+            listener(&topology);
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 //! restarts others, follows maps and stops meanwhile. One opening of a shard is under way at a time, since two replicas must
 //! never work on the same files; what is wanted then is opened when it is over.
 
-use crate::clock;
 use crate::journal::ShardJournal;
 use crate::limits::{AWAIT_SPACE, OPENINGS_MAX};
 use crate::log::{Disk, LogError, LogOptions};
@@ -20,6 +19,7 @@ use crate::shard::upkeep::{Upkeep, UpkeepOptions};
 use crate::shard::{Orders, Place, Remedy, ShardConfig, ShardError};
 use crate::status::Inspector;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
+use crate::system_clock;
 use kvorum_protocol::{ReplicaId, ShardId, ShardRole};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use std::collections::btree_map::Entry;
@@ -541,7 +541,7 @@ impl ShardsState {
         reason: String,
     ) -> Result<(), ActorProcessingErr> {
         self.closed(shard);
-        match self.policy.on_failure(shard, clock::monotonic()) {
+        match self.policy.on_failure(shard, system_clock::monotonic()) {
             Decision::RestartAfter(delay) => {
                 warn!(%shard, %reason, delay_ms = delay.as_millis() as u64, "a shard failed; restarting it");
                 myself.send_after(delay, move || ShardsMessage::Restart(shard));

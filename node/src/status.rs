@@ -1,14 +1,15 @@
 //! How this node is doing, and asking all nodes the same.
 
-use crate::clock::{self, Nanos};
+use crate::clock::Nanos;
 use crate::control::Control;
-use crate::journal::JournalHandle;
+use crate::journal_threads::JournalHandle;
 use crate::pressure::Pressure;
 use crate::replica::Role;
 use crate::reply::{Answer, ReplyTo};
 use crate::router::Router;
 use crate::session::NodeAdmin;
 use crate::shard::inbox::ShardHandle;
+use crate::system_clock;
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::{
     Durability, Epoch, ErrorCode, NodeId, NodeStatus, ResponseBody, ServerError, ShardId, ShardRole, ShardStatus,
@@ -98,7 +99,7 @@ impl Inspector {
             name,
             durability: router.ring().durability,
             folder,
-            started: clock::monotonic(),
+            started: system_clock::monotonic(),
             router,
             journal,
             pressure,
@@ -139,7 +140,7 @@ impl Inspector {
             name: self.name.clone(),
             program_version: env!("CARGO_PKG_VERSION").into(),
             process: std::process::id(),
-            uptime_ms: clock::monotonic().ms_since(self.started),
+            uptime_ms: system_clock::monotonic().ms_since(self.started),
             durability: self.durability,
             connections: (self.connections)() as u32,
             peers_up: self.router.peers().map(|peers| peers.up()).unwrap_or_default(),

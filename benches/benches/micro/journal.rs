@@ -4,8 +4,9 @@ use crate::folder::Folder;
 use crate::sample::entry;
 use criterion::{Criterion, Throughput};
 use kvorum_node::journal::{
-    InlineSync, Journal, JournalOptions, JournalWriter, PersistListener, ShardJournal, Submission, replay,
+    InlineSync, JournalOptions, JournalWriter, PersistListener, ShardJournal, Submission, replay,
 };
+use kvorum_node::journal_threads::Journal;
 use kvorum_node::log::ShardLog;
 use kvorum_node::log::limits::SEGMENT_BYTES_FIRST;
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};

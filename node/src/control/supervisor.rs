@@ -4,8 +4,8 @@ use super::Shared;
 use super::admin::Admin;
 use super::groups;
 use super::request::REPLY_BYTES_MAX;
-use crate::clock;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
+use crate::system_clock;
 use kvorum_protocol::{ClusterId, NodeId};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use ractor_cluster::node::NodeConnectionMode;
@@ -117,7 +117,7 @@ impl ControlSupervisor {
         child: Child,
         reason: &str,
     ) -> Result<(), ActorProcessingErr> {
-        match state.policy.on_failure(child, clock::monotonic()) {
+        match state.policy.on_failure(child, system_clock::monotonic()) {
             Decision::RestartAfter(delay) => {
                 tracing::error!(?child, reason, ?delay, "an actor of the control plane failed and is restarted");
                 myself.send_after(delay, move || ControlMessage::Restart(child));

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::cert::{ClusterAuthority, NodeCertificate, TlsIdentity};
-use crate::peers::PeerNetwork as _;
+use crate::network::PeerNetwork as _;
 use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers};
 use crate::ring::keeper::Known;
 use kvorum_protocol::peer::PeerMessage;

@@ -6,7 +6,7 @@
 
 use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
-use crate::clock::{self, Nanos};
+use crate::clock::Nanos;
 use crate::limits::{
     ACCEPT_ERROR_LOG_INTERVAL, DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_REFUSES, DRAIN_TIMEOUT, FRAME_TIMEOUT,
     HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT, INFLOW_STEP_BYTES, KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES,
@@ -18,6 +18,7 @@ use crate::log::lost_pages;
 use crate::rare::Rare;
 use crate::session::{Answered, Session, SessionContext};
 use crate::store::PREFETCH_KEYS;
+use crate::system_clock;
 use crate::topology_news::TopologyNews;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_protocol::frame;
@@ -45,6 +46,7 @@ use tracing::{debug, warn};
 /// What the connections of the door share.
 pub struct BinaryDoor {
     context: Arc<SessionContext>,
+    topology: watch::Receiver<Arc<TopologyNews>>,
     connections: AtomicUsize,
     connections_max: usize,
     inflow: Arc<Inflow>,
@@ -61,13 +63,14 @@ impl BinaryDoor {
     /// those that are there to leave; it closes when `stop` is.
     pub fn new(
         context: Arc<SessionContext>,
+        topology: watch::Receiver<Arc<TopologyNews>>,
         connections_max: usize,
         drain: CancellationToken,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let (connections, inflow, empty) = (AtomicUsize::new(0), Inflow::new(), Notify::new());
         let lingering = Semaphore::new(REFUSED_LINGERING_MAX);
-        Arc::new(BinaryDoor { context, connections, connections_max, inflow, lingering, drain, stop, empty })
+        Arc::new(BinaryDoor { context, topology, connections, connections_max, inflow, lingering, drain, stop, empty })
     }
 
     /// Waits until all connections have ended.
@@ -94,7 +97,7 @@ impl BinaryDoor {
                 Ok((stream, from)) => self.admit(stream, from),
                 Err(error) => {
                     // Out of descriptors, most likely: existing connections go on; a pause lets some of them end.
-                    if let Some(times) = errors.note(clock::monotonic(), ACCEPT_ERROR_LOG_INTERVAL) {
+                    if let Some(times) = errors.note(system_clock::monotonic(), ACCEPT_ERROR_LOG_INTERVAL) {
                         warn!(%error, times, "can't accept connections");
                     }
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -210,7 +213,7 @@ impl<'a> Connection<'a> {
             pushes: false,
             input: BytesMut::with_capacity(SESSION_READ_BYTES),
             looked_ahead: 0,
-            now: clock::monotonic(),
+            now: system_clock::monotonic(),
             assembler: Assembler::new(FRAME_BYTES_MAX),
             output: Outgoing::with_capacity(SESSION_READ_BYTES),
             frame_since: None,
@@ -242,7 +245,9 @@ impl<'a> Connection<'a> {
     async fn serve(&mut self) -> Result<(), ConnectionError> {
         self.stream.set_nodelay(true)?;
         keep_alive(&self.stream)?;
-        let mut changed = pin!(next_topology(self.door.context.router.topology()));
+        let mut topology = self.door.topology.clone();
+        topology.mark_unchanged();
+        let mut changed = pin!(next_topology(topology));
         let sink = Arc::clone(self.session.sink());
         let mut ready = pin!(sink.ready());
         let mut drained = pin!(self.door.drain.cancelled());
@@ -376,7 +381,7 @@ impl<'a> Connection<'a> {
 
     /// Handles every whole frame of the input, unless too much is unanswered or unwritten. Lets others go first now and then.
     async fn handle_input(&mut self) -> Result<(), ConnectionError> {
-        self.now = clock::monotonic();
+        self.now = system_clock::monotonic();
         let mut done = 0;
         while self.takes_requests() {
             if let Some(error) = self.too_long_before_hello() {
@@ -385,7 +390,7 @@ impl<'a> Connection<'a> {
             if done >= SESSION_TURN_BYTES {
                 done = 0;
                 tokio::task::yield_now().await;
-                self.now = clock::monotonic();
+                self.now = system_clock::monotonic();
             }
             let before = self.output.bytes();
             self.look_ahead();
@@ -422,7 +427,7 @@ impl<'a> Connection<'a> {
             done += self.output.bytes().saturating_sub(before);
             if self.output.frames.len() >= SESSION_OUTPUT_BYTES {
                 self.flush().await?;
-                self.now = clock::monotonic();
+                self.now = system_clock::monotonic();
             }
         }
         Ok(())

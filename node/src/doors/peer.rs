@@ -1,6 +1,5 @@
 //! What comes from other nodes: consensus messages for the shards, requests that they pass on, and who leads what.
 
-use crate::clock;
 use crate::known_disks::KnownDisks;
 use crate::peer_desk::{PeerDesk, SnapshotReads};
 use crate::peers::PeerHandler;
@@ -8,6 +7,7 @@ use crate::reply::ReplySink;
 use crate::ring::keeper::Known;
 use crate::session::SessionContext;
 use crate::snapshot::SnapshotRead;
+use crate::system_clock;
 use kvorum_protocol::NodeId;
 use kvorum_protocol::peer::{PeerHello, PeerMessage};
 use std::sync::{Arc, Weak};
@@ -33,7 +33,7 @@ impl PeerDoor {
                 tokio::task::spawn_blocking(move || {
                     let answer = read.run();
                     if let Some(door) = door.upgrade() {
-                        door.desk.snapshot_read(answer, clock::monotonic());
+                        door.desk.snapshot_read(answer, system_clock::monotonic());
                     }
                 });
             };
@@ -44,7 +44,7 @@ impl PeerDoor {
 
     /// The node's tick.
     pub fn tick(&self) {
-        self.desk.tick(clock::monotonic());
+        self.desk.tick(system_clock::monotonic());
     }
 }
 
@@ -77,6 +77,6 @@ impl PeerHandler for PeerDoor {
     }
 
     fn message(&self, from: NodeId, message: PeerMessage) {
-        self.desk.message(from, message, clock::monotonic());
+        self.desk.message(from, message, system_clock::monotonic());
     }
 }

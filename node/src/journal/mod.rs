@@ -16,14 +16,12 @@ mod replay;
 mod sync;
 #[cfg(test)]
 mod tests;
-mod threads;
 mod writer;
 
 pub use error::JournalError;
 pub use queue::{DurableEnds, SubmissionQueue};
 pub use replay::{IDENTITY_FILE, Replayed, decode_identity, replay, replay_cached, replay_or_give_up};
 pub use sync::{BackgroundSync, InlineSync, SyncJob};
-pub use threads::{Journal, JournalHandle};
 pub use writer::JournalWriter;
 
 use crate::log::{Chunk, Position};
@@ -60,7 +58,8 @@ pub struct Submission {
 }
 
 impl Submission {
-    fn bytes(&self) -> u64 {
+    /// How many bytes were appended.
+    pub fn bytes(&self) -> u64 {
         self.chunks.iter().map(|chunk| u64::from(chunk.length())).sum()
     }
 }

@@ -25,7 +25,7 @@ mod scratch;
 mod scrub;
 mod segment;
 mod shard_log;
-mod source;
+pub mod source;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -44,7 +44,7 @@ pub use scratch::Scratch;
 pub use scrub::{SegmentPlace, scrub};
 pub use segment::{Chunk, DATA_SEGMENT, LogView, Segment};
 pub use shard_log::{Checkpoint, ENTRY_OVERHEAD_BYTES, LogOptions, SegmentUse, ShardLog, erase};
-pub use source::{InlineSource, PreparedSegment, SegmentSource, SpareSource};
+pub use source::{InlineSource, PreparedSegment, SegmentSource};
 pub use state::{HardState, Membership, Position};
 
 /// Every bound of the log.

@@ -217,24 +217,19 @@ fn on_a_full_disk_a_reserve_is_kept_for_removals_and_then_for_votes() {
 #[test]
 fn what_was_promised_room_has_it_although_the_disk_fills_up() {
     let disk = MemoryDisk::new();
-    for source in [
-        Arc::new(InlineSource::new(Arc::clone(&disk) as Arc<dyn Disk>)) as Arc<dyn SegmentSource>,
-        Arc::new(SpareSource::start(Arc::clone(&disk) as Arc<dyn Disk>).unwrap()),
-    ] {
-        let with_source = LogOptions { source, ..options(&disk) };
-        let as_disk = Arc::clone(&disk) as Arc<dyn Disk>;
-        let (mut log, _) = ShardLog::open(&as_disk, SHARD, None, with_source.clone()).unwrap();
-        assert!(log.can_append(5000) && log.can_append(20_000), "the second needs a larger segment");
-        disk.set_faults(Faults { full: true, ..Faults::default() });
-        assert!(log.can_append(20_000) && !log.can_append(40_000));
-        let large = entry(1, 1, vec![7; 20_000 - ENTRY_OVERHEAD_BYTES as usize]);
-        assert!(log.can_append(20_000), "asking for more has cost nothing");
-        log.append_entry(&large).unwrap();
-        assert_eq!(log.entry(LogIndex(1)).unwrap(), large);
-        disk.set_faults(Faults::default());
-        drop(log);
-        erase(&*disk, &*with_source.source, SHARD).unwrap();
-    }
+    let with_source = options(&disk);
+    let as_disk = Arc::clone(&disk) as Arc<dyn Disk>;
+    let (mut log, _) = ShardLog::open(&as_disk, SHARD, None, with_source.clone()).unwrap();
+    assert!(log.can_append(5000) && log.can_append(20_000), "the second needs a larger segment");
+    disk.set_faults(Faults { full: true, ..Faults::default() });
+    assert!(log.can_append(20_000) && !log.can_append(40_000));
+    let large = entry(1, 1, vec![7; 20_000 - ENTRY_OVERHEAD_BYTES as usize]);
+    assert!(log.can_append(20_000), "asking for more has cost nothing");
+    log.append_entry(&large).unwrap();
+    assert_eq!(log.entry(LogIndex(1)).unwrap(), large);
+    disk.set_faults(Faults::default());
+    drop(log);
+    erase(&*disk, &*with_source.source, SHARD).unwrap();
 }
 
 #[test]
@@ -512,29 +507,6 @@ fn an_erased_log_starts_over() {
     erase(&*disk, &*options(&disk).source, SHARD).unwrap();
     let (log, recovered) = open(&disk, None);
     assert!(recovered.created && log.last_index() == LogIndex(0));
-}
-
-#[test]
-fn segments_are_prepared_ahead_and_forgotten_with_their_log() {
-    let disk = MemoryDisk::new();
-    let source: Arc<dyn SegmentSource> = Arc::new(SpareSource::start(Arc::clone(&disk) as Arc<dyn Disk>).unwrap());
-    let with_spares = LogOptions { source: Arc::clone(&source), ..options(&disk) };
-    let as_disk = Arc::clone(&disk) as Arc<dyn Disk>;
-    let (mut log, _) = ShardLog::open(&as_disk, SHARD, None, with_spares.clone()).unwrap();
-    let expected: Vec<_> = (1..=30).map(|index| entry(1, index, vec![index as u8; 1000])).collect();
-    append(&mut log, &expected);
-    source.prepare(SHARD, log.end().segment + 1, 16384);
-    let end = log.end();
-    drop(log);
-    // The spare's file goes with recovery; the source must not hand it out after that.
-    let (mut log, _) = ShardLog::open(&as_disk, SHARD, Some(end), with_spares.clone()).unwrap();
-    append(&mut log, &[entry(1, 31, vec![31; 30_000])]);
-    let end = log.end();
-    assert!(disk.list_segments(SHARD).unwrap().contains(&end.segment), "the segment in use has a name");
-    drop(log);
-    let (log, _) = ShardLog::open(&as_disk, SHARD, Some(end), with_spares).unwrap();
-    assert_eq!(entries(&log)[..30], expected);
-    assert_eq!(log.last_index(), LogIndex(31));
 }
 
 proptest! {

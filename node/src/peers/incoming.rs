@@ -9,8 +9,8 @@ use super::peer::DialError;
 use super::supervisor::SupervisorMessage;
 use super::transport::Transport;
 use crate::cert::Identity;
-use crate::clock;
 use crate::rare::Rare;
+use crate::system_clock;
 use kvorum_protocol::NodeId;
 use parking_lot::Mutex;
 use quinn::{Connection, Incoming};
@@ -136,7 +136,7 @@ struct RefusalLog {
 
 impl RefusalLog {
     fn refused(&self, address: SocketAddr, error: &LinkError) {
-        match self.told.lock().note(clock::monotonic(), REFUSAL_LOG_INTERVAL) {
+        match self.told.lock().note(system_clock::monotonic(), REFUSAL_LOG_INTERVAL) {
             Some(times) => tracing::warn!(%address, %error, times, "connection refused"),
             None => tracing::debug!(%address, %error, "connection refused"),
         }

@@ -6,12 +6,11 @@
 //! Large messages go by a lane of their own, of the lowest priority, and in parts, so that neither the network nor a
 //! thread is busy with one of them for long while heartbeats and small entries wait.
 
-use super::SendError;
 use super::limits::{
-    BULK_LINGER, BULK_MESSAGE_BYTES, BULK_OUTBOUND_BYTES_MAX, BULK_PARTS_AT_ONCE, CONSENSUS_OUTBOUND_BYTES_MAX,
-    FORWARD_FRAME_BYTES_MAX, FORWARD_OUTBOUND_BYTES_MAX, READ_CHUNKS_MAX, SNAPSHOT_FRAME_BYTES_MAX,
-    SNAPSHOT_OUTBOUND_BYTES_MAX,
+    BULK_LINGER, BULK_OUTBOUND_BYTES_MAX, BULK_PARTS_AT_ONCE, CONSENSUS_OUTBOUND_BYTES_MAX, FORWARD_FRAME_BYTES_MAX,
+    FORWARD_OUTBOUND_BYTES_MAX, READ_CHUNKS_MAX, SNAPSHOT_FRAME_BYTES_MAX,
 };
+use crate::network::{BULK_MESSAGE_BYTES, SNAPSHOT_OUTBOUND_BYTES_MAX, SendError};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::limits::{FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX};
 use kvorum_protocol::part::{Assembler, PART_FRAME_BYTES_MAX, Parts};

@@ -7,14 +7,10 @@ use std::time::Duration;
 pub const CONSENSUS_OUTBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most bytes of forwarded requests and replies that wait for one peer or are being written to it.
 pub const FORWARD_OUTBOUND_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Most bytes of snapshots that wait for one peer or are being written to it. A larger chunk passes when nothing does.
-pub const SNAPSHOT_OUTBOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Largest frame body on the forward lane: the largest client request, and the fields around it.
 pub const FORWARD_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX + 64;
 /// Largest frame body on the snapshot lane: the largest chunk, and the fields around it.
 pub const SNAPSHOT_FRAME_BYTES_MAX: usize = SNAPSHOT_CHUNK_BYTES_MAX + 128;
-/// Messages with more than this many bytes of entries or values go by the bulk lane.
-pub const BULK_MESSAGE_BYTES: usize = 256 * 1024;
 /// Most bytes of bulk messages that wait for one peer or are being written to it.
 pub const BULK_OUTBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How many parts of a bulk message are written at once.

@@ -33,6 +33,7 @@ pub use tls::TlsError;
 pub use transport::BindError;
 
 use crate::cert::{Identity, TlsIdentity};
+use crate::network::{PeerNetwork, SendError};
 use crate::ring::keeper::Known;
 use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
 use kvorum_protocol::{ClusterId, NodeId};
@@ -82,23 +83,6 @@ pub struct PeerAddress {
     pub address: String,
 }
 
-/// The way to other nodes, as the rest of the node uses it.
-pub trait PeerNetwork: Send + Sync {
-    /// Sends one message; never a hello. Never waits: the message is copied into the peer's buffer, and goes out with
-    /// whatever else is in it.
-    ///
-    /// # Errors
-    /// See [`SendError`]; the message has then not been sent. `Ok` is no promise that it arrives.
-    fn send(&self, to: NodeId, message: &PeerMessage) -> Result<(), SendError>;
-    /// The peers that are connected, in the order of their ids.
-    fn up(&self) -> Vec<NodeId>;
-    /// Whether that node is a peer and connected.
-    fn is_up(&self, node: NodeId) -> bool;
-    /// A fault for tests: while `true`, everything this node sends is lost, and everything sent to it, without any
-    /// connection being closed. Control sessions end, connections are neither made nor accepted, `send` answers `Ok`.
-    fn cut(&self, cut: bool);
-}
-
 /// Hears of the peers. Every call comes from a task of the connection and must not block: bytes that are not taken pile
 /// up at the peer, not here. For one peer the calls are ordered: `connected`, messages, `disconnected`, `connected`, …;
 /// messages of its lanes come in parallel. A panic is a failure of the peer's actor, which is restarted.
@@ -117,23 +101,6 @@ pub trait PeerHandler: Send + Sync + 'static {
     fn disconnected(&self, peer: NodeId);
     /// A message has come; never a hello.
     fn message(&self, from: NodeId, message: PeerMessage);
-}
-
-/// Why a message was not sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum SendError {
-    /// No connection with that node at the moment.
-    #[error("the peer is not connected")]
-    Disconnected,
-    /// Too many bytes wait for that node already. Try again later, or drop the message.
-    #[error("too much is waiting for the peer")]
-    Full,
-    /// The message is over the limit of a frame and can never be sent.
-    #[error("the message is too large for a frame")]
-    TooLarge,
-    /// That node is not among this node's peers.
-    #[error("no such peer")]
-    Unknown,
 }
 
 /// Why the peers could not be started.

@@ -5,8 +5,8 @@ use super::limits::SHUTDOWN_TIMEOUT;
 use super::peer::{PeerActor, PeerActorMessage};
 use super::transport::Transport;
 use super::{Shared, incoming};
-use crate::clock;
 use crate::supervisor::{Decision, GaveUp, RestartPolicy};
+use crate::system_clock;
 use kvorum_protocol::NodeId;
 use quinn::{Connection, VarInt};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -137,7 +137,7 @@ impl PeersSupervisor {
         reason: &str,
     ) -> Result<(), ActorProcessingErr> {
         state.children.remove(&node);
-        match state.policy.on_failure(node, clock::monotonic()) {
+        match state.policy.on_failure(node, system_clock::monotonic()) {
             Decision::RestartAfter(delay) => {
                 tracing::error!(peer = %node, reason, ?delay, "the actor of a peer failed and is restarted");
                 myself.send_after(delay, move || SupervisorMessage::Restart(node));

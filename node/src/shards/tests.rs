@@ -1,13 +1,14 @@
 //! The supervisor with real actors, over a disk in memory on which one shard's recovery can be held up.
 
 use super::*;
-use crate::clock::SystemClock;
-use crate::journal::{Journal, JournalOptions, Replayed};
+use crate::journal::{JournalOptions, Replayed};
+use crate::journal_threads::Journal;
 use crate::log::disk::memory::MemoryDisk;
 use crate::log::{DiskError, InlineSource, PreparedSegment, SegmentSource};
 use crate::replica_files::Noted;
 use crate::ring::{RingMap, RingNode};
 use crate::shard::ReplicaPlan;
+use crate::system_clock::SystemClock;
 use crate::upkeep::UpkeepThread;
 use kvorum_protocol::{ClusterId, Durability, NodeId};
 use parking_lot::{Condvar, Mutex};

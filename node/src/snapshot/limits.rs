@@ -1,7 +1,7 @@
 //! Every bound of snapshots on their way. Those of the messages are in `kvorum_protocol::limits`, that of the lane is in
-//! `crate::peers::limits`.
+//! the peers' limits.
 
-use crate::peers::limits::SNAPSHOT_OUTBOUND_BYTES_MAX;
+use crate::network::SNAPSHOT_OUTBOUND_BYTES_MAX;
 use kvorum_protocol::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 
 /// Snapshots that a node offers at a time.

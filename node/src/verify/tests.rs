@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::identity::{DataFolder, Owner};
-use crate::journal::{self, Journal, JournalOptions, PersistListener, ShardJournal, Submission};
+use crate::journal::{self, JournalOptions, PersistListener, ShardJournal, Submission};
+use crate::journal_threads::Journal;
 use crate::known_disks::KnownDisks;
 use crate::log::operations::{OperationsBuilder, Record};
 use crate::log::{

@@ -4,7 +4,7 @@ use super::node::{Crash, Hold};
 use super::{Event, World, node_of};
 use crate::disk::FileKind;
 use crate::plan::{FaultKind, HeldUp};
-use kvorum_node::peers::PeerNetwork as _;
+use kvorum_node::network::PeerNetwork as _;
 use kvorum_node::replica::Role;
 use kvorum_node::ring::RingMap;
 use kvorum_node::shard::host::TurnStep;

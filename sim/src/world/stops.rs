@@ -5,7 +5,7 @@ use super::queue::Moment;
 use super::{Event, World};
 use kvorum_node::fitness::Unfit;
 use kvorum_node::limits::{DRAIN_TIMEOUT, HAND_OVER_AGAIN, STOP_TIMEOUT};
-use kvorum_node::peers::PeerNetwork as _;
+use kvorum_node::network::PeerNetwork as _;
 use kvorum_node::replica::Role;
 use kvorum_node::shard::inbox::ShardCommand;
 use kvorum_protocol::ShardId;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::{Clock, Now};
 use crate::limits::FORWARD_GRACE_MS;
-use crate::peers::{PeerNetwork, SendError};
+use crate::network::{PeerNetwork, SendError};
 use crate::reply::ReplyTo;
 use crate::ring::{RingMap, RingNode};
 use crate::session::{Answered, Inline, NodeAdmin, SessionContext};

@@ -1,22 +1,24 @@
 //! The journal as a node runs it: a thread for the rounds, and one that syncs segments.
 
-use super::error::JournalError;
-use super::queue::{DurableEnds, SubmissionQueue};
-use super::replay::Replayed;
-use super::sync::ThreadedSync;
-use super::writer::JournalWriter;
-use super::{JournalOptions, ShardJournal, Submission};
-use crate::log::{Disk, Position, Segment};
+use crate::journal::{
+    BackgroundSync, DurableEnds, JournalError, JournalOptions, JournalWriter, Replayed, ShardJournal, Submission,
+    SubmissionQueue, SyncJob,
+};
+use crate::log::{Disk, DiskError, Position, Segment};
 use kvorum_protocol::{Durability, ShardId};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+
+#[cfg(test)]
+mod tests;
 
 /// How often everybody else who is ready on the runtime goes first before the journal's thread is woken. A round that begins with
 /// the first submission leaves those of the turns just behind it to the next one, and a round costs two operations of the disk and
@@ -109,7 +111,7 @@ impl Drop for Call {
 }
 
 impl Journal {
-    /// Starts the journal after [`super::replay()`], whose result it takes.
+    /// Starts the journal after [`crate::journal::replay()`], whose result it takes.
     ///
     /// With durability `memory` nothing is written into the journal: a submission completes at once, on the submitting
     /// thread, and segments are synced every so often. With `fsync`, submissions complete in the async runtime that this is
@@ -353,6 +355,61 @@ impl Shared {
             if stopping {
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Runs jobs on a thread, which ends when this is dropped.
+struct ThreadedSync {
+    /// `None` only while dropping.
+    jobs: Option<Sender<SyncJob>>,
+    done: Receiver<Result<u32, DiskError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ThreadedSync {
+    /// Starts the thread. `on_done` is called on it after each job, so that a failure is noticed on an idle journal.
+    fn start(on_done: impl Fn() + Send + 'static) -> Result<ThreadedSync, JournalError> {
+        let (jobs, job_queue) = channel::<SyncJob>();
+        let (done_queue, done) = channel();
+        let run = move || {
+            for job in job_queue {
+                // The receiver goes last, and with it the need for the answer.
+                let _ = done_queue.send(job.run());
+                on_done();
+            }
+        };
+        let thread = std::thread::Builder::new().name("journal-sync".into()).spawn(run);
+        Ok(ThreadedSync { jobs: Some(jobs), done, thread: Some(thread.map_err(JournalError::Thread)?) })
+    }
+}
+
+impl BackgroundSync for ThreadedSync {
+    fn begin(&mut self, job: SyncJob) {
+        if let Some(jobs) = &self.jobs {
+            // If the thread is gone, the next `finished` says so.
+            let _ = jobs.send(job);
+        }
+    }
+
+    fn finished(&mut self, wait: bool) -> Result<Vec<u32>, JournalError> {
+        let mut files = Vec::new();
+        if wait {
+            files.push(self.done.recv().map_err(|_| JournalError::Panicked)??);
+        }
+        while let Ok(done) = self.done.try_recv() {
+            files.push(done?);
+        }
+        Ok(files)
+    }
+}
+
+impl Drop for ThreadedSync {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // If it panicked, `finished` has reported it, or no one needs it any more.
+            let _ = thread.join();
         }
     }
 }
