@@ -5,9 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "what can't be set up can't be measured")]
 
-use kvorum_node::log::{Disk, RealDisk, SegmentSource};
-use kvorum_node::segment_thread::SpareSource;
-use kvorum_node::walk::{Group, HEADINGS, Taker, Walked, walk};
+use kvorum_core::disk::{Disk, RealDisk};
+use kvorum_core::log::SegmentSource;
+use kvorum_core::walk::{Group, HEADINGS, Taker, Walked, walk};
+use kvorum_node::runtime::segment_thread::SpareSource;
 use std::sync::Arc;
 use std::time::Duration;
 

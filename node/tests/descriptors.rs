@@ -25,7 +25,7 @@ const ROUNDS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_clients_past_the_limit_do_not_keep_segments_from_being_made() {
-    kvorum_node::descriptors::raise_limit();
+    kvorum_node::runtime::descriptors::raise_limit();
     let options = ClusterOptions { descriptors: Some(DESCRIPTORS), ..ClusterOptions::default() };
     let mut cluster = TestCluster::start(options).await;
     let client = cluster.client().await;

@@ -4,7 +4,7 @@
 /// The names of all planted bugs; none without the feature.
 pub fn all() -> Vec<&'static str> {
     #[cfg(feature = "seeded-bugs")]
-    return kvorum_node::seeded::Bug::ALL.iter().map(|bug| bug.name()).collect();
+    return kvorum_core::seeded::Bug::ALL.iter().map(|bug| bug.name()).collect();
     #[cfg(not(feature = "seeded-bugs"))]
     Vec::new()
 }
@@ -12,7 +12,7 @@ pub fn all() -> Vec<&'static str> {
 /// Until it is dropped, a bug is planted in everything that this thread runs.
 pub struct Planted {
     #[cfg(feature = "seeded-bugs")]
-    _planted: kvorum_node::seeded::Planted,
+    _planted: kvorum_core::seeded::Planted,
 }
 
 /// Plants a bug by its name, or none.
@@ -22,7 +22,8 @@ pub struct Planted {
 pub fn plant(name: Option<&str>) -> Planted {
     #[cfg(feature = "seeded-bugs")]
     {
-        use kvorum_node::seeded::{self, Bug};
+        use kvorum_core::seeded;
+        use kvorum_core::seeded::Bug;
         let bug = name.map(|name| Bug::from_name(name).unwrap_or_else(|| panic!("there is no bug {name}")));
         Planted { _planted: seeded::plant(bug) }
     }

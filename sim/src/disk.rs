@@ -22,7 +22,7 @@ mod tests;
 pub use faults::{Counts, FaultCounts, FileKind, FlippedBit, OperationCounts};
 pub use mounted::{MountedFile, MountedFileSystem};
 
-use kvorum_node::log::{Disk, DiskError, FileDisk};
+use kvorum_core::disk::{Disk, DiskError, FileDisk};
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
 use state::State;

@@ -1,7 +1,8 @@
 //! A node's data folder for as long as something is measured in it.
 
-use kvorum_node::log::{Disk, LogOptions, RealDisk, SegmentSource, ShardLog};
-use kvorum_node::segment_thread::SpareSource;
+use kvorum_core::disk::{Disk, RealDisk};
+use kvorum_core::log::{LogOptions, SegmentSource, ShardLog};
+use kvorum_node::runtime::segment_thread::SpareSource;
 use kvorum_protocol::ShardId;
 use std::sync::Arc;
 use tempfile::TempDir;

@@ -3,12 +3,12 @@
 use crate::folder::Folder;
 use crate::sample::entry;
 use criterion::{Criterion, Throughput};
-use kvorum_node::journal::{
+use kvorum_core::journal::{
     InlineSync, JournalOptions, JournalWriter, PersistListener, ShardJournal, Submission, replay,
 };
-use kvorum_node::journal_threads::Journal;
-use kvorum_node::log::ShardLog;
-use kvorum_node::log::limits::SEGMENT_BYTES_FIRST;
+use kvorum_core::log::ShardLog;
+use kvorum_core::log::limits::SEGMENT_BYTES_FIRST;
+use kvorum_node::runtime::journal_threads::Journal;
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
 use kvorum_protocol::{Durability, LogIndex, ShardId, Term, Version};
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::sample::entry;
 use crate::timed;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use kvorum_node::log::{ENTRY_OVERHEAD_BYTES, ShardLog};
+use kvorum_core::log::{ENTRY_OVERHEAD_BYTES, ShardLog};
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
 use kvorum_protocol::{LogIndex, ShardId, Term, Version};
 use std::hint::black_box;

@@ -7,10 +7,10 @@ use crate::sample::{key, value};
 use crate::timed;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use kvorum_node::clock::{Nanos, Now};
-use kvorum_node::replica::{ConsensusConfig, Promise};
-use kvorum_node::shard::{Operation, Shard, ShardConfig, ShardReply, ShardRequest, Ticket};
-use kvorum_node::store::SessionLimits;
+use kvorum_core::clock::{Nanos, Now};
+use kvorum_core::consensus::{ConsensusConfig, Promise};
+use kvorum_core::shard::{Operation, Shard, ShardConfig, ShardReply, ShardRequest, Ticket};
+use kvorum_core::store::SessionLimits;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
     Ack, Action, ClientId, Condition, Durability, LogIndex, Mutation, ReplicaId, ShardId, Term, WriteId, WriteStatus,
@@ -156,7 +156,7 @@ impl Replica {
             joins: false,
             durability: Durability::Fsync,
             sessions: SessionLimits::default(),
-            order_bits: kvorum_node::shard::ORDER_BITS,
+            order_bits: kvorum_core::shard::ORDER_BITS,
         };
         let shard = Shard::new(config, folder.log(shard, SEGMENT_BYTES), now).unwrap();
         Replica { shard, promises: Vec::new(), unsynced: None, _folder: folder }

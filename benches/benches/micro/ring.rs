@@ -3,7 +3,7 @@
 use crate::sample::{key, shuffled};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use kvorum_node::ring::{RingMap, RingNode};
+use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_protocol::hash::shard_of;
 use kvorum_protocol::{ClusterId, Durability, NodeId, ReplicaId, Term};
 use std::hint::black_box;

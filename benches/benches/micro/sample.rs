@@ -1,7 +1,7 @@
 //! What is written: keys of 16 bytes and values of 100, as in all measurements.
 
 use bytes::Bytes;
-use kvorum_node::log::operations::OperationsBuilder;
+use kvorum_core::log::operations::OperationsBuilder;
 use kvorum_protocol::Version;
 
 pub(crate) const KEY_BYTES: usize = 16;

@@ -11,14 +11,15 @@ pub use fields::{FIELDS, Field, PREFIX};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use reading::Sources;
 
-use crate::limits::ELECTION_TICKS;
 use figment::value::Dict;
+use kvorum_core::limits::ELECTION_TICKS;
+use kvorum_core::ring::address::is_address;
 use kvorum_protocol::limits::{NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
 use kvorum_protocol::{ClusterId, Durability, NodeId};
 use reading::Reading;
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -326,38 +327,9 @@ fn label(text: &str) -> Option<String> {
     (text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)).then(|| text.to_owned())
 }
 
-/// Whether a text may stand where an address is expected.
-pub(crate) fn is_address(text: &str) -> bool {
-    address(text).is_some()
-}
-
-/// `host:port`, where the host is a name, an IPv4 address, or an IPv6 address in brackets. It is resolved when it is
-/// used, again each time, so that a node may move. Others are told it, so it must lead to one node from wherever they are.
+/// An address that others can dial.
 fn address(text: &str) -> Option<String> {
-    let (host, port) = text.rsplit_once(':')?;
-    let port: u16 = port.parse().ok()?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host_is_fine = match bare {
-        Some(bare) => bare.parse::<Ipv6Addr>().is_ok() && !is_unspecified(bare),
-        None if looks_like_a_number(host) => host.parse::<Ipv4Addr>().is_ok() && !is_unspecified(host),
-        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
-    };
-    (host_is_fine && port != 0 && text.len() <= NAME_BYTES_MAX).then(|| text.to_owned())
-}
-
-/// Whether a host, without brackets, stands for all interfaces of whatever machine uses it: who dials it reaches itself.
-pub(crate) fn is_unspecified(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_unspecified())
-}
-
-/// Resolvers take `0`, `0.0` or `0x0` for IPv4 addresses, too. No name ends like that.
-fn looks_like_a_number(host: &str) -> bool {
-    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    let is_hexadecimal = last
-        .strip_prefix("0x")
-        .or(last.strip_prefix("0X"))
-        .is_some_and(|digits| digits.chars().all(|digit| digit.is_ascii_hexdigit()));
-    is_hexadecimal || !last.is_empty() && last.chars().all(|digit| digit.is_ascii_digit())
+    is_address(text).then(|| text.to_owned())
 }
 
 /// A relative path in the file starts at the file's folder, anywhere else at the current one.

@@ -6,21 +6,21 @@
 
 use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
-use crate::clock::Nanos;
-use crate::limits::{
+use crate::runtime::system_clock;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kvorum_core::clock::Nanos;
+use kvorum_core::disk::lost_pages;
+use kvorum_core::limits::{
     ACCEPT_ERROR_LOG_INTERVAL, DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_REFUSES, DRAIN_TIMEOUT, FRAME_TIMEOUT,
     HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT, INFLOW_STEP_BYTES, KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES,
     LARGE_FRAME_BYTES, LINGER_BYTES_MAX, LINGER_READ_BYTES, LINGER_TIMEOUT, REFUSED_LINGERING_MAX,
     SESSION_OUTPUT_BYTES, SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES,
     SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
-use crate::log::lost_pages;
-use crate::rare::Rare;
-use crate::session::{Answered, Session, SessionContext};
-use crate::store::PREFETCH_KEYS;
-use crate::system_clock;
-use crate::topology_news::TopologyNews;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kvorum_core::rare::Rare;
+use kvorum_core::routing::topology_news::TopologyNews;
+use kvorum_core::session::{Answered, Session, SessionContext};
+use kvorum_core::store::PREFETCH_KEYS;
 use kvorum_protocol::frame;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use kvorum_protocol::part::{Assembler, EARNEST_BYTES};

@@ -7,7 +7,7 @@
 //! Shares that only grow could all wait for each other. So one connection at a time, whose turn it is, may take what it needs
 //! to make its message whole, beyond all bounds but its own, and must be quick about it.
 
-use crate::limits::{
+use kvorum_core::limits::{
     FINISH_TIMEOUT, INFLOW_STEP_BYTES, LARGE_FRAME_BYTES, LARGE_FRAMES_ADDRESS_BYTES_MAX, LARGE_FRAMES_BYTES_MAX,
 };
 use parking_lot::Mutex;

@@ -1,6 +1,7 @@
-//! The doors through which requests come in. Each turns its protocol into a [`crate::session::Session`]'s requests.
+//! The doors through which requests come in. Each turns its protocol into a [`kvorum_core::session::Session`]'s requests.
 
 pub mod binary;
+pub mod blocking_reads;
 mod inflow;
 mod outgoing;
 pub mod peer;

@@ -1,13 +1,13 @@
 //! What comes from other nodes: consensus messages for the shards, requests that they pass on, and who leads what.
 
-use crate::known_disks::KnownDisks;
-use crate::peer_desk::{PeerDesk, SnapshotReads};
 use crate::peers::PeerHandler;
-use crate::reply::ReplySink;
-use crate::ring::keeper::Known;
-use crate::session::SessionContext;
-use crate::snapshot::SnapshotRead;
-use crate::system_clock;
+use crate::runtime::system_clock;
+use kvorum_core::folder::known_folders::KnownDisks;
+use kvorum_core::ring::decide::Known;
+use kvorum_core::routing::peer_desk::{PeerDesk, SnapshotReads};
+use kvorum_core::session::SessionContext;
+use kvorum_core::session::reply::ReplySink;
+use kvorum_core::snapshot::SnapshotRead;
 use kvorum_protocol::NodeId;
 use kvorum_protocol::peer::{PeerHello, PeerMessage};
 use std::sync::{Arc, Weak};

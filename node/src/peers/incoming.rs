@@ -8,9 +8,9 @@ use super::limits::{HANDSHAKE_TIMEOUT, REFUSAL_LOG_INTERVAL, RESOLVE_PEERS_EVERY
 use super::peer::DialError;
 use super::supervisor::SupervisorMessage;
 use super::transport::Transport;
-use crate::cert::Identity;
-use crate::rare::Rare;
-use crate::system_clock;
+use crate::auth::cert::Identity;
+use crate::runtime::system_clock;
+use kvorum_core::rare::Rare;
 use kvorum_protocol::NodeId;
 use parking_lot::Mutex;
 use quinn::{Connection, Incoming};

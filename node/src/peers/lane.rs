@@ -10,8 +10,8 @@ use super::limits::{
     BULK_LINGER, BULK_OUTBOUND_BYTES_MAX, BULK_PARTS_AT_ONCE, CONSENSUS_OUTBOUND_BYTES_MAX, FORWARD_FRAME_BYTES_MAX,
     FORWARD_OUTBOUND_BYTES_MAX, READ_CHUNKS_MAX, SNAPSHOT_FRAME_BYTES_MAX,
 };
-use crate::network::{BULK_MESSAGE_BYTES, SNAPSHOT_OUTBOUND_BYTES_MAX, SendError};
 use bytes::{Bytes, BytesMut};
+use kvorum_core::routing::network::{BULK_MESSAGE_BYTES, SNAPSHOT_OUTBOUND_BYTES_MAX, SendError};
 use kvorum_protocol::limits::{FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX};
 use kvorum_protocol::part::{Assembler, PART_FRAME_BYTES_MAX, Parts};
 use kvorum_protocol::peer::{PeerMessage, RaftMessageKind};

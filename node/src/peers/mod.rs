@@ -1,7 +1,7 @@
 //! The other nodes of the cluster: one QUIC connection with each, kept up for as long as this node runs.
 //!
 //! A connection carries four lanes in each direction (consensus messages; forwarded requests; snapshots; large messages, in
-//! parts), each one stream of frames, and one control session (see [`crate::control`]). Messages are sent without waiting and
+//! parts), each one stream of frames, and one control session (see [`crate::runtime::control`]). Messages are sent without waiting and
 //! without a promise: what can't be delivered is dropped, and whoever sent it has a timeout or sends again. Within a lane of a
 //! connection they keep their order.
 //!
@@ -32,9 +32,9 @@ pub use session::SessionHost;
 pub use tls::TlsError;
 pub use transport::BindError;
 
-use crate::cert::{Identity, TlsIdentity};
-use crate::network::{PeerNetwork, SendError};
-use crate::ring::keeper::Known;
+use crate::auth::cert::{Identity, TlsIdentity};
+use kvorum_core::ring::decide::Known;
+use kvorum_core::routing::network::{PeerNetwork, SendError};
 use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
 use kvorum_protocol::{ClusterId, NodeId};
 use lane::{Lane, Lingering, Outbound};
@@ -163,7 +163,7 @@ impl Peers {
     /// Opens the endpoint and begins to connect. Must be called within a tokio runtime.
     ///
     /// `sessions` gets the control stream of each connection. With a `supervisor` the returned actor is linked to it; the
-    /// actor fails, with [`crate::supervisor::GaveUp`], when its children failed too often. To end all connections and
+    /// actor fails, with [`kvorum_core::health::restart_policy::GaveUp`], when its children failed too often. To end all connections and
     /// close the endpoint, stop the actor.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use super::limits::{GOOD_CONNECTION_AGE, GREETINGS_MAX, HANDSHAKE_TIMEOUT, REASO
 use super::link::{self, Link, LinkEnd};
 use super::transport::Transport;
 use super::{Shared, Slot};
-use crate::cert::Identity;
+use crate::auth::cert::Identity;
 use quinn::Connection;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorMessage;

@@ -1,9 +1,9 @@
 //! Nodes in one process, over loopback, with real certificates. Everything waits for events, nothing for time to pass.
 
 use super::*;
-use crate::cert::ClusterAuthority;
-use crate::ring::keeper::Known;
+use crate::auth::cert::ClusterAuthority;
 use bytes::Bytes;
+use kvorum_core::ring::decide::Known;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId, Term};
 use std::time::{Duration, Instant};
@@ -438,8 +438,9 @@ async fn a_panicking_peer_actor_is_restarted_and_connects_again() {
 
 #[tokio::test]
 async fn one_failure_too_many_ends_the_supervisor() {
-    let peers: Vec<_> =
-        (0..=crate::supervisor::RESTARTS_MAX).map(|_| (NodeId(Uuid::new_v4()), NOWHERE.to_owned())).collect();
+    let peers: Vec<_> = (0..=kvorum_core::health::restart_policy::RESTARTS_MAX)
+        .map(|_| (NodeId(Uuid::new_v4()), NOWHERE.to_owned()))
+        .collect();
     let node = Cluster::new().node(NodeId(Uuid::new_v4()), &peers).await;
     let children = node.actor.get_children();
     assert_eq!(children.len(), peers.len());

@@ -5,7 +5,7 @@
 //! certificate with the peers it knows (see [`super::incoming`]).
 
 use super::transport::ALPN;
-use crate::cert::TlsIdentity;
+use crate::auth::cert::TlsIdentity;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;

@@ -6,7 +6,7 @@ use super::limits::{
     SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_RECEIVE_WINDOW_BYTES, UNACKNOWLEDGED_PACKETS_MAX,
 };
 use super::tls::{self, TlsError};
-use crate::cert::{Identity, TlsIdentity};
+use crate::auth::cert::{Identity, TlsIdentity};
 use quinn::congestion::CubicConfig;
 use quinn::{
     AckFrequencyConfig, ClientConfig, Connecting, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,

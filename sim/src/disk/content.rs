@@ -1,7 +1,7 @@
 //! One file: what processes see, what the medium holds, and which sectors make the difference.
 
 use super::SECTOR_BYTES;
-use kvorum_node::log::map::Mapping;
+use kvorum_core::disk::map::Mapping;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;

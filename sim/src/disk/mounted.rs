@@ -2,8 +2,8 @@
 
 use super::faults::FileKind;
 use super::state::State;
-use kvorum_node::log::map::Mapping;
-use kvorum_node::log::{FileHandle, FileSystem, FolderHandle, MappedFile};
+use kvorum_core::disk::map::Mapping;
+use kvorum_core::disk::{FileHandle, FileSystem, FolderHandle, MappedFile};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;

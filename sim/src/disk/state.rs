@@ -4,7 +4,7 @@ use super::SECTOR_BYTES;
 use super::content::{Content, Survival};
 use super::faults::{self, Counts, Faults, FileKind, FlippedBit};
 use super::names::{Entry, Names, folder_of};
-use kvorum_node::log::map::Mapping;
+use kvorum_core::disk::map::Mapping;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,10 +2,11 @@
 
 use super::*;
 use bytes::Bytes;
-use kvorum_node::journal::{
+use kvorum_core::disk::{FileHandle, FileSystem, FolderHandle};
+use kvorum_core::journal::{
     InlineSync, JournalError, JournalOptions, JournalWriter, PersistListener, Submission, replay,
 };
-use kvorum_node::log::{FileHandle, FileSystem, FolderHandle, InlineSource, LogError, LogOptions, ShardLog};
+use kvorum_core::log::{InlineSource, LogError, LogOptions, ShardLog};
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
 use kvorum_protocol::{LogIndex, ShardId, Term};
 use rand::{Rng, SeedableRng};

@@ -1,7 +1,7 @@
 //! A node's clocks: off true time by a rate that changes and a wall clock that jumps.
 
 use super::queue::Moment;
-use kvorum_node::clock::{Clock, Nanos, Now};
+use kvorum_core::clock::{Clock, Nanos, Now};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,10 +1,10 @@
 //! What must hold at every step, whatever clients see.
 
 use super::node::Node;
-use kvorum_node::log::operations::Operations;
-use kvorum_node::log::{Membership, ShardLog};
-use kvorum_node::replica::Role;
-use kvorum_node::shard::{Shard, ShardSnapshot};
+use kvorum_core::consensus::Role;
+use kvorum_core::log::operations::Operations;
+use kvorum_core::log::{Membership, ShardLog};
+use kvorum_core::shard::{Shard, ShardSnapshot};
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
 use std::collections::{BTreeMap, BTreeSet};

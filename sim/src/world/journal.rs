@@ -1,10 +1,10 @@
 //! A node's journal: the production writer, its rounds driven by events instead of a thread.
 
-use kvorum_node::clock::Nanos;
-use kvorum_node::journal::{
+use kvorum_core::clock::Nanos;
+use kvorum_core::journal::{
     BackgroundSync, DurableEnds, JournalError, JournalWriter, ShardJournal, Submission, SubmissionQueue, SyncJob,
 };
-use kvorum_node::log::Position;
+use kvorum_core::log::Position;
 use kvorum_protocol::ShardId;
 use parking_lot::Mutex;
 use rand::Rng as _;

@@ -6,7 +6,7 @@ use super::queue::Moment;
 use super::{Event, Packet, World};
 use crate::plan::Network;
 use bytes::{Bytes, BytesMut};
-use kvorum_node::clock::Clock as _;
+use kvorum_core::clock::Clock as _;
 use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage, RaftMessageKind};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage};
 use kvorum_protocol::{ClusterId, NodeId, Request, Response, ShardId, frame, limits::FRAME_BYTES_MAX};

@@ -1,10 +1,10 @@
-//! The ring map. Its group is a shard like the others here, and its keeper is production's: see `kvorum_node::map_keeper`. This
+//! The ring map. Its group is a shard like the others here, and its keeper is production's: see `kvorum_core::map_keeper`. This
 //! module notes what the keepers do, and says how far the replicas have come with the newest map.
 
 use super::World;
 use super::node::Ended;
-use kvorum_node::map_keeper::Looked;
-use kvorum_node::ring::keeper::Change;
+use kvorum_core::map_keeper::Looked;
+use kvorum_core::ring::decide::Change;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 
 impl World<'_> {

@@ -31,7 +31,7 @@ use bytes::{Bytes, BytesMut};
 use client::{Client, Context, Wish};
 use clock::{NodeClock, TrueTime};
 use invariants::Invariants;
-use kvorum_node::ring::{RingMap, RingNode};
+use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_protocol::{ClusterId, Durability, NodeId, ShardId};
 use links::{ClientLinks, PeerLinks};
 use log_times::LogTimes;

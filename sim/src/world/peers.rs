@@ -1,7 +1,7 @@
 //! What a node sends to others, until the world takes it away.
 
 use bytes::{Bytes, BytesMut};
-use kvorum_node::network::{PeerNetwork, SendError};
+use kvorum_core::routing::network::{PeerNetwork, SendError};
 use kvorum_protocol::NodeId;
 use kvorum_protocol::peer::PeerMessage;
 use parking_lot::Mutex;

@@ -2,7 +2,7 @@
 
 use super::node::{Crash, Ended, StartError, TICK_MS, Turned};
 use super::{Event, World};
-use kvorum_node::clock::Clock as _;
+use kvorum_core::clock::Clock as _;
 use kvorum_protocol::ShardId;
 use rand::Rng as _;
 use uuid::Uuid;

@@ -3,11 +3,11 @@
 use super::node::Node;
 use super::queue::Moment;
 use super::{Event, World};
-use kvorum_node::fitness::Unfit;
-use kvorum_node::limits::{DRAIN_TIMEOUT, HAND_OVER_AGAIN, STOP_TIMEOUT};
-use kvorum_node::network::PeerNetwork as _;
-use kvorum_node::replica::Role;
-use kvorum_node::shard::inbox::ShardCommand;
+use kvorum_core::consensus::Role;
+use kvorum_core::health::fitness::Unfit;
+use kvorum_core::limits::{DRAIN_TIMEOUT, HAND_OVER_AGAIN, STOP_TIMEOUT};
+use kvorum_core::routing::network::PeerNetwork as _;
+use kvorum_core::shard::inbox::ShardCommand;
 use kvorum_protocol::ShardId;
 
 /// A node that stops looks this often whether it may go on.

@@ -3,7 +3,7 @@
 
 use super::node::{Crash, Node, UPKEEP};
 use super::{Event, World};
-use kvorum_node::scrub::Checked;
+use kvorum_core::health::scrub::Checked;
 use kvorum_protocol::ShardId;
 use rand::Rng as _;
 

@@ -3,11 +3,11 @@
 use super::node::{Node, queue_limits};
 use super::{World, clock, links};
 use bytes::Bytes;
-use kvorum_node::clock::Clock as _;
-use kvorum_node::log::ShardLog;
-use kvorum_node::log::operations::Operations;
-use kvorum_node::replica::Role;
-use kvorum_node::shard::Restored;
+use kvorum_core::clock::Clock as _;
+use kvorum_core::consensus::Role;
+use kvorum_core::log::ShardLog;
+use kvorum_core::log::operations::Operations;
+use kvorum_core::shard::Restored;
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{LogIndex, ShardId, Version};
 

@@ -1,0 +1,6 @@
+//! What a data folder holds beside logs and the journal: small files, each written twice.
+
+pub mod checked_json;
+pub mod known_folders;
+pub mod mirrored;
+pub mod replica_files;

@@ -1,0 +1,317 @@
+//! The keeper of the ring map on this node, as a value that its owner drives: it starts no task and reads no clock. The
+//! node's actor ([`kvorum_node::runtime::meta`]) and the simulator own one alike.
+//!
+//! The map is the value of one key of the `meta` group, a shard like the others but for its number. Its leader writes
+//! the first map, computed from the configuration, and changes it when a node's data folder becomes known, is another one
+//! than before, or a replica can't be used any more ([`crate::ring::decide`] decides, this module proposes). Every node
+//! puts newer maps in force, from its own replica of the group or from its peers, which pass them on; and keeps a copy in
+//! its data folder so that a restart needn't wait for the group.
+//!
+//! # Who speaks for the group
+//!
+//! A replica that leads it and has applied an entry of its own term. No lease is asked for: a change names the version of
+//! the key that it was decided on, so the group's log says whether it counts. A lease would even be wrong to ask for. A
+//! leader gives its own up for the rest of a term when it hands over, and leads on in that term if nobody takes over.
+
+use crate::clock::Nanos;
+use crate::disk::{Disk, DiskError};
+use crate::folder::mirrored::{self, KeptError};
+use crate::limits::DEADLINE_DEFAULT_MS;
+use crate::ring::decide::{self, Change, Decision, Seen};
+use crate::ring::{RING_KEY, RingError, RingMap};
+use crate::routing::network::SendError;
+use crate::routing::router::Router;
+use crate::seeded::{Bug, planted};
+use crate::session::reply::{Reply, ReplySink};
+use crate::shard::Operation;
+use crate::shard::inbox::{QueuedRequest, ShardHandle};
+use bytes::Bytes;
+use kvorum_protocol::peer::PeerMessage;
+use kvorum_protocol::{Ack, Action, ClientId, Condition, Mutation, NodeId, ShardId, Term, Version, WriteId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+/// The name of the map's copy in the data folder.
+pub const RING_COPY: &str = "ring.json";
+
+/// The ring map that this node saw last; `None` if it never saw one.
+///
+/// # Errors
+/// If the disk fails, or all that was written down is damaged.
+pub fn read_copy(disk: &dyn Disk) -> Result<Option<RingMap>, KeptError<RingError>> {
+    mirrored::read(disk, RING_COPY, RingMap::from_copy)
+}
+
+/// Writes a ring map down for the next start.
+///
+/// # Errors
+/// If the disk fails.
+pub fn write_copy(disk: &dyn Disk, ring: &RingMap) -> Result<(), DiskError> {
+    mirrored::write(disk, RING_COPY, &ring.to_copy())
+}
+/// How often the owner should let the keeper look. Local and cheap.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After a proposal the keeper waits this long for the key to change before it proposes again; twice as long after each
+/// further one.
+const PROPOSE_AGAIN_MIN_MS: u64 = 500;
+/// The longest such wait.
+const PROPOSE_AGAIN_MAX_MS: u64 = 8_000;
+/// How often peers are told of replicas that can't be used.
+const REPORT_EVERY_MS: u64 = 1_000;
+/// The map in force is sent to all peers again so often. Whoever needs it takes it on the word of a majority, and each word may
+/// be lost.
+const SEND_EVERY_MS: u64 = 10_000;
+
+/// What a look at the map asks the owner to do.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// A newer map is in force: run what it asks for.
+    pub in_force: Option<RingMap>,
+    /// What this node, which speaks for the group, wants to change, and the epoch of the map that it has proposed.
+    pub proposed: Option<(Option<Change>, u64)>,
+    /// What is to be replaced, and waits.
+    pub waits: bool,
+    /// Open this node's replica of `meta`, to found the group.
+    pub found: bool,
+}
+
+/// What a keeper says of its own node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Own {
+    /// The node's data folder.
+    pub folder: Uuid,
+    /// `host:port` where clients reach the node.
+    pub address: String,
+    /// Under whose name the keeper writes. Nobody else may write under it.
+    pub client: ClientId,
+}
+
+/// The keeper.
+pub struct MapKeeper {
+    router: Arc<Router>,
+    /// Where the copy is kept.
+    disk: Arc<dyn Disk>,
+    own: Own,
+    /// The map of a new cluster.
+    initial: RingMap,
+    /// This node may have to help to found the group; not any more once a map is known.
+    may_found: bool,
+    /// The key as this node's replica of the group has it.
+    stored: Option<(Version, RingMap)>,
+    sequence: u64,
+    sink: Arc<ReplySink>,
+    /// Nothing is proposed before then.
+    propose_at: Nanos,
+    propose_again_ms: u64,
+    /// What is to be replaced and waits; logged once.
+    waits: Option<Change>,
+    /// Peers that were not sent the map in force, because too much waited for them.
+    unsent: BTreeSet<NodeId>,
+    /// When it was sent to all.
+    sent_at: Nanos,
+    reported_at: Nanos,
+    looked: Looked,
+}
+
+impl MapKeeper {
+    /// A keeper that has looked at nothing yet. `initial` is the map of a new cluster; `may_found` says that this node knows no
+    /// map and has never opened the replica of `meta` that the first map gives it.
+    pub fn new(router: Arc<Router>, disk: Arc<dyn Disk>, own: Own, initial: RingMap, may_found: bool) -> Self {
+        MapKeeper {
+            router,
+            disk,
+            own,
+            initial,
+            may_found,
+            stored: None,
+            sequence: 0,
+            sink: Arc::default(),
+            propose_at: Nanos(0),
+            propose_again_ms: PROPOSE_AGAIN_MIN_MS,
+            waits: None,
+            unsent: BTreeSet::new(),
+            sent_at: Nanos(0),
+            reported_at: Nanos(0),
+            looked: Looked::default(),
+        }
+    }
+
+    /// Looks at the key and at the cluster, and does what is due. Cheap unless there is a newer map, of which a copy is written.
+    pub fn look(&mut self, now: Nanos) -> Looked {
+        // Answers to proposals say nothing that the key doesn't.
+        self.sink.take(&mut Vec::<Reply>::new());
+        if let Some(ring) = self.router.take_offered_ring() {
+            self.take_map(&ring);
+        }
+        self.found_if_due();
+        if let Some(handle) = self.router.local(ShardId::META) {
+            self.read_key(&handle);
+            if speaks_for_group(&handle, now) {
+                self.lead(&handle, now);
+            }
+        }
+        self.send_unsent(now);
+        self.report_faulty(now);
+        std::mem::take(&mut self.looked)
+    }
+
+    /// Reads the key, and puts a newer map in force.
+    fn read_key(&mut self, handle: &ShardHandle) {
+        let known = self.stored.as_ref().map(|(version, _)| *version);
+        let found = match handle.reader.get(RING_KEY) {
+            Ok(Some(found)) if Some(found.entry.version) != known => found.entry,
+            Ok(_) => return,
+            Err(failure) => {
+                error!(error = %failure, "the ring map can't be read");
+                return;
+            }
+        };
+        match RingMap::from_bytes(&found.value) {
+            Ok(ring) => {
+                self.take_map(&ring);
+                self.stored = Some((found.version, ring));
+                (self.propose_at, self.propose_again_ms) = (Nanos(0), PROPOSE_AGAIN_MIN_MS);
+            }
+            Err(failure) => error!(error = %failure, "a committed ring map was refused; the one before stays in force"),
+        }
+    }
+
+    fn take_map(&mut self, ring: &RingMap) {
+        if self.router.agreed_ring().is_some_and(|agreed| agreed.epoch >= ring.epoch) {
+            return;
+        }
+        // First the copy: a node that has acted on a map should begin with it next time. It can do without: what it has
+        // done is noted with each shard's files.
+        if let Err(failure) = write_copy(&*self.disk, ring) {
+            warn!(error = %failure, "the ring map's copy was not written; the next start waits for the meta group");
+        }
+        if !self.router.set_ring(ring.clone()) {
+            return;
+        }
+        info!(epoch = ring.epoch, nodes = ring.nodes.len(), shards = ring.shards.len(), "the ring map is in force");
+        self.may_found = false;
+        self.looked.in_force = Some(ring.clone());
+        // To all, at once.
+        self.sent_at = Nanos(0);
+    }
+
+    /// Passes the map in force on to the peers that have not been sent it lately. One that is not connected gets it when it is.
+    fn send_unsent(&mut self, now: Nanos) {
+        let (Some(peers), Some(ring)) = (self.router.peers(), self.router.agreed_ring()) else { return };
+        if self.sent_at == Nanos(0) || now.ms_since(self.sent_at) >= SEND_EVERY_MS {
+            self.sent_at = now;
+            self.unsent = peers.up().into_iter().collect();
+        }
+        if self.unsent.is_empty() {
+            return;
+        }
+        let message = PeerMessage::Ring(ring.to_bytes().into());
+        self.unsent.retain(|peer| peers.send(*peer, &message) == Err(SendError::Full));
+    }
+
+    /// Helps to found the `meta` group, if this node may.
+    fn found_if_due(&mut self) {
+        if !self.may_found {
+            return;
+        }
+        let answers = self.router.peer_table().answers();
+        if decide::may_found(&self.initial, self.router.me(), self.own.folder, &answers) {
+            info!("no peer has met this node before: founding the meta group");
+            self.may_found = false;
+            self.looked.found = true;
+        }
+    }
+
+    /// What the group's leader does: writes the first map, and changes it when that is due.
+    fn lead(&mut self, handle: &ShardHandle, now: Nanos) {
+        if now < self.propose_at {
+            return;
+        }
+        let Some((version, ring)) = &self.stored else {
+            let initial = &self.initial;
+            let seen = self.seen(initial, now);
+            let first = match decide::decide(initial, &seen) {
+                Decision::Change(named, Change::Named(_)) => RingMap { epoch: initial.epoch, ..*named },
+                _ => initial.clone(),
+            };
+            self.looked.proposed = Some((None, first.epoch));
+            self.propose(handle, now, Condition::IfAbsent, &first);
+            return;
+        };
+        match decide::decide(ring, &self.seen(ring, now)) {
+            Decision::Rest => self.waits = None,
+            Decision::Change(next, change) => {
+                let condition = Condition::IfVersion(*version);
+                info!(epoch = next.epoch, ?change, "changing the ring map");
+                self.waits = None;
+                self.looked.proposed = Some((Some(change), next.epoch));
+                self.propose(handle, now, condition, &next);
+            }
+            Decision::Wait(change, shard) => {
+                self.looked.waits = true;
+                if self.waits.as_ref() != Some(&change) {
+                    warn!(?change, %shard, "not replaced: the rest of the shard's group is not a quorum that is connected and well");
+                    self.waits = Some(change);
+                }
+            }
+        }
+    }
+
+    fn seen(&self, ring: &RingMap, now: Nanos) -> Seen {
+        let router = &self.router;
+        let mut faulty = router.peer_table().faulty(now);
+        faulty.extend(router.faulty().into_iter().map(|(shard, replica)| (router.me(), shard, replica)));
+        let mut clients = router.peer_table().clients(ring);
+        clients.insert(router.me(), self.own.address.clone());
+        Seen { me: router.me(), folder: self.own.folder, peers: router.peer_table().presences(now), faulty, clients }
+    }
+
+    /// Proposes a map, which takes effect only if the key is as it was looked at. Whether it did shows in the key.
+    fn propose(&mut self, handle: &ShardHandle, now: Nanos, condition: Condition, ring: &RingMap) {
+        self.propose_at = now.after_ms(self.propose_again_ms);
+        self.propose_again_ms = (self.propose_again_ms * 2).min(PROPOSE_AGAIN_MAX_MS);
+        self.sequence += 1;
+        let mutation = Mutation {
+            key: Bytes::from_static(RING_KEY),
+            condition,
+            return_previous: false,
+            action: Action::Put { value: ring.to_bytes().into(), ttl_ms: None },
+        };
+        let id = WriteId { sequence: self.sequence, first_unanswered: self.sequence, retry: false };
+        handle.inbox.request(QueuedRequest {
+            reply_to: self.sink.reply_to(0, 0),
+            client: self.own.client,
+            queued_at: now,
+            deadline: now.after_ms(DEADLINE_DEFAULT_MS.into()),
+            term: Term(0),
+            operation: Operation::Write { client: self.own.client, id, ack: Ack::Committed, mutation },
+        });
+    }
+
+    /// Tells the peers which replicas of this node wait to be replaced: whoever leads `meta` is among them, or is this node.
+    fn report_faulty(&mut self, now: Nanos) {
+        if now.ms_since(self.reported_at) < REPORT_EVERY_MS {
+            return;
+        }
+        self.reported_at = now;
+        let faulty = self.router.faulty();
+        if faulty.is_empty() {
+            return;
+        }
+        let Some(peers) = self.router.peers() else { return };
+        let message = PeerMessage::Faulty(faulty);
+        for peer in peers.up() {
+            // Sent again in a second.
+            let _ = peers.send(peer, &message);
+        }
+    }
+}
+
+/// Whether this node's replica of the group speaks for it.
+fn speaks_for_group(handle: &ShardHandle, now: Nanos) -> bool {
+    let leads = handle.snapshot.lock().serving;
+    leads && (!planted(Bug::MapNeedsLease) || handle.gate.pass(now).is_some())
+}

@@ -1,0 +1,317 @@
+//! The ring map: which nodes there are and which of them hold which shard. Pure.
+//!
+//! The map is replicated by the `meta` group as the value of one key, so this module also knows its stored form.
+
+pub mod address;
+pub mod decide;
+mod placement;
+mod replace;
+
+pub use placement::{PlacementError, place};
+pub use replace::ReplaceError;
+
+use crate::folder::checked_json;
+use kvorum_protocol::limits::{NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
+use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ReplicaId, ShardId, ShardInfo, Term, Topology};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The key of the ring map in the `meta` group.
+pub const RING_KEY: &[u8] = b"ring";
+/// Most voters of the `meta` group.
+pub const META_VOTERS_MAX: usize = 5;
+/// Replica ids up to this one are those that a group began with; ids that are made later are larger, whatever the group.
+/// So it shows in the id alone whether a replica was there when its group was born.
+pub const FIRST_REPLICAS_MAX: u64 = REPLICAS_MAX as u64;
+/// Most data folders that the map remembers as replaced, the oldest being forgotten first. One that was forgotten and comes
+/// back is a stranger like any other: it is given fresh replicas, and what it held is erased.
+pub const RETIRED_DISKS_MAX: usize = 256;
+
+/// A node as the ring map knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RingNode {
+    /// Its identity.
+    pub id: Uuid,
+    /// Its name, for people.
+    pub name: String,
+    /// Its failure zone; nodes without one are each a zone of their own.
+    #[serde(default)]
+    pub zone: String,
+    /// `host:port` of its binary door.
+    pub client: String,
+    /// `host:port` of its peer door.
+    pub peer: String,
+    /// How much of the ring it takes, relative to the others; at least 1.
+    pub weight: u32,
+    /// Its data folder, once it is known. The node holds no shard's replica before that, and none in another folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Uuid>,
+}
+
+/// One replica of a shard. An id stands for one life of a log: whoever forgot a part of it comes back under another id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replica {
+    /// Its id in the shard's group. Never used for another replica of that shard.
+    pub replica: u64,
+    /// The node that holds it, as a position in [`RingMap::nodes`].
+    pub node: u16,
+}
+
+/// The ring map.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RingMap {
+    /// Grows with each change.
+    pub epoch: u64,
+    /// The cluster.
+    pub cluster: Uuid,
+    /// What "committed" means: `fsync` or `memory`.
+    #[serde(with = "durability_text")]
+    pub durability: Durability,
+    /// The nodes.
+    pub nodes: Vec<RingNode>,
+    /// The replicas of the `meta` group.
+    pub meta: Vec<Replica>,
+    /// The replicas of each shard; the first should lead it.
+    pub shards: Vec<Vec<Replica>>,
+    /// The highest replica id that was made after the first placement; 0 if none was. Never falls.
+    #[serde(default)]
+    pub replicas_made: u64,
+    /// Data folders that were replaced, oldest first; at most [`RETIRED_DISKS_MAX`].
+    #[serde(default)]
+    pub retired_disks: Vec<Uuid>,
+}
+
+/// Why a stored ring map can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// It is not the JSON it should be.
+    #[error("the stored ring map can't be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// It does not match its checksum.
+    #[error(
+        "ring.json.metadata and its copy are damaged; name an empty folder, and the node will rejoin with a new disk"
+    )]
+    Damaged,
+    /// It contradicts itself.
+    #[error("the stored ring map is invalid: {0}")]
+    Invalid(&'static str),
+}
+
+impl RingMap {
+    /// The map of a new cluster. Every node computes the same one from the same configuration.
+    ///
+    /// # Errors
+    /// If the nodes can't hold that many replicas.
+    pub fn initial(
+        cluster: ClusterId,
+        durability: Durability,
+        nodes: Vec<RingNode>,
+        shards: u16,
+        replication_factor: u8,
+    ) -> Result<Self, PlacementError> {
+        let placed = place(&nodes, shards, replication_factor, &[])?;
+        let replicas =
+            |nodes: &[u16]| nodes.iter().zip(1..).map(|(&node, replica)| Replica { replica, node }).collect::<Vec<_>>();
+        let meta_voters = nodes.len().min(META_VOTERS_MAX);
+        let odd_voters = if meta_voters.is_multiple_of(2) { meta_voters - 1 } else { meta_voters };
+        let meta: Vec<u16> = (0..odd_voters as u16).collect();
+        Ok(RingMap {
+            epoch: 1,
+            cluster: cluster.0,
+            durability,
+            meta: replicas(&meta),
+            shards: placed.iter().map(|nodes| replicas(nodes)).collect(),
+            nodes,
+            replicas_made: 0,
+            retired_disks: Vec::new(),
+        })
+    }
+
+    /// The stored form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a ring map has nothing that JSON can't say")
+    }
+
+    /// The form in which a node keeps a copy beside its data: a checksum tells when it is damaged.
+    pub fn to_copy(&self) -> Vec<u8> {
+        checked_json::encode(self)
+    }
+
+    /// Reads a node's copy. One without a checksum is from before there was one.
+    ///
+    /// # Errors
+    /// If it is damaged, or as [`RingMap::from_bytes`].
+    pub fn from_copy(bytes: &[u8]) -> Result<Self, RingError> {
+        let json = checked_json::unseal_or_plain(bytes).ok_or(RingError::Damaged)?;
+        RingMap::from_bytes(json.as_bytes())
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// If it is malformed or contradicts itself.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RingError> {
+        let map: RingMap = serde_json::from_slice(bytes)?;
+        let invalid = |what| Err(RingError::Invalid(what));
+        if map.nodes.is_empty() || map.nodes.len() > NODES_MAX {
+            return invalid("its number of nodes");
+        }
+        if !map.shards.len().is_power_of_two() || map.shards.len() > SHARDS_MAX {
+            return invalid("its number of shards");
+        }
+        for replicas in map.shards.iter().chain([&map.meta]) {
+            if replicas.is_empty() {
+                return invalid("a shard without replicas");
+            }
+            if replicas.iter().any(|replica| replica.replica == 0 || usize::from(replica.node) >= map.nodes.len()) {
+                return invalid("a replica's node or id");
+            }
+            if replicas.iter().any(|one| one.replica > map.replicas_made.max(FIRST_REPLICAS_MAX)) {
+                return invalid("a replica's id, which was never made");
+            }
+            let repeats =
+                |(at, one): (usize, &Replica)| replicas[..at].iter().any(|other| other.replica == one.replica);
+            if replicas.iter().enumerate().any(repeats) {
+                return invalid("a replica that is there twice");
+            }
+        }
+        if map.retired_disks.len() > RETIRED_DISKS_MAX {
+            return invalid("its number of retired data folders");
+        }
+        if map.nodes.iter().any(|node| node.disk.is_some_and(|disk| map.retired_disks.contains(&disk))) {
+            return invalid("a node with a retired data folder");
+        }
+        Ok(map)
+    }
+
+    /// The replicas of a shard, `meta` included; empty if there is no such shard.
+    pub fn replicas(&self, shard: ShardId) -> &[Replica] {
+        match shard {
+            ShardId::META => &self.meta,
+            ShardId(number) => self.shards.get(usize::from(number)).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// The groups that a node holds a replica of, `meta` first, with that replica's id.
+    pub fn held_by(&self, node: NodeId) -> Vec<(ShardId, ReplicaId)> {
+        let all = std::iter::once(ShardId::META).chain((0..self.shards.len() as u16).map(ShardId));
+        all.filter_map(|shard| Some((shard, self.replica_on(shard, node)?))).collect()
+    }
+
+    /// The replica of a shard that a node holds.
+    pub fn replica_on(&self, shard: ShardId, node: NodeId) -> Option<ReplicaId> {
+        let held = self.replicas(shard).iter().find(|replica| self.nodes[usize::from(replica.node)].id == node.0);
+        held.map(|replica| ReplicaId(replica.replica))
+    }
+
+    /// The node that holds a replica of a shard.
+    pub fn node_of(&self, shard: ShardId, replica: ReplicaId) -> Option<NodeId> {
+        let held = self.replicas(shard).iter().find(|held| held.replica == replica.0)?;
+        Some(NodeId(self.nodes[usize::from(held.node)].id))
+    }
+
+    /// The data folder of a node; `None` if it is not known yet, or there is no such node.
+    pub fn disk_of(&self, node: NodeId) -> Option<Uuid> {
+        self.nodes.iter().find(|known| known.id == node.0)?.disk
+    }
+
+    /// Whether there is such a node.
+    pub fn has_node(&self, node: NodeId) -> bool {
+        self.nodes.iter().any(|known| known.id == node.0)
+    }
+
+    /// The map as clients see it. `leader` says who leads a shard, and in which term.
+    pub fn topology(&self, leader: impl Fn(ShardId) -> Option<(Term, NodeId)>) -> Topology {
+        let position = |node: NodeId| self.nodes.iter().position(|known| known.id == node.0).map(|at| at as u16);
+        Topology {
+            epoch: Epoch(self.epoch),
+            cluster: ClusterId(self.cluster),
+            durability: self.durability,
+            nodes: self
+                .nodes
+                .iter()
+                .map(|node| NodeInfo {
+                    id: NodeId(node.id),
+                    name: node.name.clone(),
+                    client_address: node.client.clone(),
+                    zone: node.zone.clone(),
+                })
+                .collect(),
+            shards: (0..self.shards.len() as u16)
+                .map(|number| {
+                    let known = leader(ShardId(number));
+                    ShardInfo {
+                        leader: known.and_then(|(_, node)| position(node)),
+                        term: known.map_or(Term(0), |(term, _)| term),
+                        replicas: self.shards[usize::from(number)].iter().map(|replica| replica.node).collect(),
+                    }
+                })
+                .collect(),
+        }
+    }
+}
+
+mod durability_text {
+    use kvorum_protocol::Durability;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &Durability, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Durability, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "fsync" => Ok(Durability::Fsync),
+            "memory" => Ok(Durability::Memory),
+            other => Err(D::Error::custom(format!("durability is `fsync` or `memory`, not `{other}`"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn nodes(count: u128) -> Vec<RingNode> {
+        (1..=count)
+            .map(|number| RingNode {
+                id: Uuid::from_u128(number),
+                name: format!("node-{number}"),
+                zone: String::new(),
+                client: format!("127.0.0.1:{}", 7400 + number),
+                peer: format!("127.0.0.1:{}", 7410 + number),
+                weight: 1,
+                disk: None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn stored_form_comes_back() {
+        let cluster = ClusterId(Uuid::from_u128(99));
+        let map = RingMap::initial(cluster, Durability::Memory, nodes(4), 8, 3).unwrap();
+        assert_eq!(RingMap::from_bytes(&map.to_bytes()).unwrap(), map);
+        assert_eq!(map.meta.len(), 3, "an even number of voters is no better than one less");
+        assert!(RingMap::from_bytes(b"{}").is_err());
+        let text = String::from_utf8(map.to_bytes()).unwrap().replace("\"node\":1", "\"node\":77");
+        assert!(matches!(RingMap::from_bytes(text.as_bytes()), Err(RingError::Invalid(_))));
+    }
+
+    #[test]
+    fn knows_who_holds_what() {
+        let cluster = ClusterId(Uuid::from_u128(99));
+        let map = RingMap::initial(cluster, Durability::Fsync, nodes(3), 4, 3).unwrap();
+        let first = NodeId(Uuid::from_u128(1));
+        assert_eq!(map.held_by(first).len(), 5);
+        for (shard, replica) in map.held_by(first) {
+            assert_eq!(map.node_of(shard, replica), Some(first));
+        }
+        assert_eq!(map.held_by(NodeId(Uuid::from_u128(7))), []);
+        let topology = map.topology(|shard| (shard == ShardId(2)).then_some((Term(5), first)));
+        assert_eq!(topology.leader_of(ShardId(2)).unwrap().name, "node-1");
+        assert!(topology.leader_of(ShardId(1)).is_none());
+    }
+}

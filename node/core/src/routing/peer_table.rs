@@ -1,0 +1,260 @@
+//! What the peers have said of themselves and of this node. In memory only: each connection begins with it anew.
+
+use crate::clock::Nanos;
+use crate::health::fitness::{Reasons, Unfit};
+use crate::ring::RingMap;
+use crate::ring::decide::{Known, Presence};
+use kvorum_protocol::peer::PeerHello;
+use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use parking_lot::RwLock;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// A report of replicas that can't be used is believed for this long. It is sent again each second.
+const REPORT_HOLDS_MS: u64 = 3_000;
+
+/// The peers that have said hello since the process began. Bounded by the configuration, which lists them.
+#[derive(Debug, Default)]
+pub struct PeerTable {
+    peers: RwLock<BTreeMap<NodeId, Peer>>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    folder: Uuid,
+    remembered: Option<Uuid>,
+    knows: Known,
+    client: String,
+    connected_at: Option<Nanos>,
+    faulty: Vec<(ShardId, ReplicaId)>,
+    faulty_at: Nanos,
+    /// Why it should not lead; `None` until this connection has said so.
+    unfit: Option<Reasons>,
+    /// It was about to stop when it last spoke, be it on an earlier connection.
+    stops: bool,
+}
+
+impl PeerTable {
+    /// A peer has said hello. It had the folder `remembered` when this node first met it.
+    pub fn met(&self, hello: &PeerHello, remembered: Option<Uuid>) {
+        let news = Peer {
+            folder: hello.disk,
+            remembered,
+            knows: Known { folder: hello.knows, replaced: hello.replaced },
+            client: hello.client.clone(),
+            connected_at: None,
+            faulty: Vec::new(),
+            faulty_at: Nanos(0),
+            unfit: None,
+            stops: false,
+        };
+        self.peers.write().insert(hello.node, news);
+    }
+
+    /// A peer can be sent to.
+    pub fn connected(&self, peer: NodeId, now: Nanos) {
+        if let Some(known) = self.peers.write().get_mut(&peer) {
+            known.connected_at = Some(now);
+        }
+    }
+
+    /// A peer can't be sent to any more. What it said of this node stays true.
+    pub fn disconnected(&self, peer: NodeId) {
+        if let Some(known) = self.peers.write().get_mut(&peer) {
+            known.connected_at = None;
+            known.faulty.clear();
+            known.unfit = None;
+        }
+    }
+
+    /// Whether a peer can be sent to.
+    pub fn is_connected(&self, peer: NodeId) -> bool {
+        self.peers.read().get(&peer).is_some_and(|known| known.connected_at.is_some())
+    }
+
+    /// Whether a peer came with another data folder than it should: it may have forgotten its votes, and its consensus
+    /// messages must not be counted.
+    pub fn is_stranger(&self, ring: &RingMap, peer: NodeId) -> bool {
+        let peers = self.peers.read();
+        let Some(known) = peers.get(&peer) else { return false };
+        known.presence(Nanos(0)).is_stranger(ring, peer)
+    }
+
+    /// What each peer knows of this node.
+    pub fn answers(&self) -> BTreeMap<NodeId, Known> {
+        self.peers.read().iter().map(|(peer, known)| (*peer, known.knows)).collect()
+    }
+
+    /// The peers that are connected.
+    pub fn presences(&self, now: Nanos) -> BTreeMap<NodeId, Presence> {
+        let peers = self.peers.read();
+        let connected = peers.iter().filter(|(_, known)| known.connected_at.is_some());
+        connected.map(|(peer, known)| (*peer, known.presence(now))).collect()
+    }
+
+    /// A peer says why it should not lead.
+    pub fn note_unfit(&self, peer: NodeId, reasons: Reasons) {
+        if let Some(known) = self.peers.write().get_mut(&peer) {
+            known.unfit = Some(reasons);
+            known.stops = reasons.contains(Unfit::Stopping);
+        }
+    }
+
+    /// Whether a peer may be handed leadership: it is connected, no stranger, and has said on this connection that nothing
+    /// speaks against it.
+    pub fn is_fit(&self, ring: &RingMap, peer: NodeId) -> bool {
+        let peers = self.peers.read();
+        let Some(known) = peers.get(&peer) else { return false };
+        known.connected_at.is_some()
+            && known.unfit.is_some_and(Reasons::is_empty)
+            && !known.presence(Nanos(0)).is_stranger(ring, peer)
+    }
+
+    /// Whether a peer has said last that it is about to stop.
+    pub fn is_stopping(&self, peer: NodeId) -> bool {
+        self.peers.read().get(&peer).is_some_and(|known| known.stops)
+    }
+
+    /// Where clients reach the peers that are connected and are no strangers, as they say.
+    pub fn clients(&self, ring: &RingMap) -> BTreeMap<NodeId, String> {
+        let peers = self.peers.read();
+        let known = peers.iter().filter(|(peer, known)| {
+            known.connected_at.is_some() && !known.presence(Nanos(0)).is_stranger(ring, **peer)
+        });
+        known.map(|(peer, known)| (*peer, known.client.clone())).collect()
+    }
+
+    /// A peer says that these replicas of it can't be used.
+    pub fn note_faulty(&self, peer: NodeId, replicas: Vec<(ShardId, ReplicaId)>, now: Nanos) {
+        if let Some(known) = self.peers.write().get_mut(&peer) {
+            (known.faulty, known.faulty_at) = (replicas, now);
+        }
+    }
+
+    /// The peers' replicas that can't be used, by the reports that still hold.
+    pub fn faulty(&self, now: Nanos) -> BTreeSet<(NodeId, ShardId, ReplicaId)> {
+        let peers = self.peers.read();
+        let reports = peers.iter().filter(|(_, known)| now.ms_since(known.faulty_at) <= REPORT_HOLDS_MS);
+        let replicas = |(peer, known): (&NodeId, &Peer)| -> Vec<(NodeId, ShardId, ReplicaId)> {
+            known.faulty.iter().map(|(shard, replica)| (*peer, *shard, *replica)).collect()
+        };
+        reports.flat_map(replicas).collect()
+    }
+}
+
+impl Peer {
+    fn presence(&self, now: Nanos) -> Presence {
+        let connected_ms = self.connected_at.map_or(0, |since| now.ms_since(since));
+        Presence { folder: self.folder, remembered: self.remembered, connected_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::RingNode;
+    use kvorum_protocol::peer::PEER_PROTOCOL_VERSION;
+    use kvorum_protocol::{ClusterId, Durability};
+
+    fn ring() -> RingMap {
+        let node = |number: u128| RingNode {
+            id: Uuid::from_u128(number),
+            name: format!("node-{number}"),
+            zone: String::new(),
+            client: String::new(),
+            peer: String::new(),
+            weight: 1,
+            disk: None,
+        };
+        let nodes = (1..=3).map(node).collect();
+        RingMap::initial(ClusterId(Uuid::from_u128(9)), Durability::Fsync, nodes, 4, 3).unwrap()
+    }
+
+    fn node(number: u128) -> NodeId {
+        NodeId(Uuid::from_u128(number))
+    }
+
+    fn folder(number: u128) -> Uuid {
+        Uuid::from_u128(1_000 + number)
+    }
+
+    fn hello(number: u128, folder: Uuid, knows: Option<Uuid>) -> PeerHello {
+        PeerHello {
+            version: PEER_PROTOCOL_VERSION,
+            cluster: ClusterId(Uuid::from_u128(9)),
+            node: node(number),
+            disk: folder,
+            starts: 1,
+            process: 1,
+            knows,
+            replaced: false,
+            client: format!("node-{number}.example:7400"),
+            program: String::new(),
+        }
+    }
+
+    #[test]
+    fn addresses_are_those_of_connected_peers_that_count() {
+        let table = PeerTable::default();
+        table.met(&hello(2, folder(2), None), Some(folder(2)));
+        assert_eq!(table.clients(&ring()), BTreeMap::new(), "it can't be sent to yet");
+        table.connected(node(2), Nanos(0));
+        assert_eq!(table.clients(&ring()), [(node(2), "node-2.example:7400".to_owned())].into());
+        table.met(&hello(2, folder(22), None), Some(folder(2)));
+        table.connected(node(2), Nanos(0));
+        assert_eq!(table.clients(&ring()), BTreeMap::new(), "a stranger has no say in it");
+    }
+
+    #[test]
+    fn a_stranger_is_known_once_the_map_names_its_folder() {
+        let table = PeerTable::default();
+        assert!(!table.is_stranger(&ring(), node(2)), "nothing is known of it");
+        table.met(&hello(2, folder(2), None), Some(folder(2)));
+        assert!(!table.is_stranger(&ring(), node(2)));
+        table.met(&hello(2, folder(22), None), Some(folder(2)));
+        assert!(table.is_stranger(&ring(), node(2)), "it had another folder when it was first met");
+        let replaced = ring().replace_node(node(2), folder(22)).unwrap();
+        assert!(!table.is_stranger(&replaced, node(2)), "what the map says counts, not what is remembered");
+        table.met(&hello(2, folder(2), None), Some(folder(2)));
+        assert!(table.is_stranger(&replaced, node(2)), "the old folder is back");
+    }
+
+    #[test]
+    fn only_a_connected_peer_that_has_said_so_is_fit_to_lead() {
+        let (table, ring) = (PeerTable::default(), ring());
+        table.met(&hello(2, folder(2), None), Some(folder(2)));
+        table.note_unfit(node(2), Reasons(0));
+        assert!(!table.is_fit(&ring, node(2)), "it can't be sent to yet");
+        table.connected(node(2), Nanos(1));
+        assert!(table.is_fit(&ring, node(2)));
+        table.note_unfit(node(2), Reasons(1));
+        assert!(!table.is_fit(&ring, node(2)));
+        table.note_unfit(node(2), Reasons(0));
+        table.disconnected(node(2));
+        table.connected(node(2), Nanos(2));
+        assert!(!table.is_fit(&ring, node(2)), "what it said on an earlier connection is past");
+        table.met(&hello(2, folder(22), None), Some(folder(2)));
+        table.connected(node(2), Nanos(3));
+        table.note_unfit(node(2), Reasons(0));
+        assert!(!table.is_fit(&ring, node(2)), "a stranger");
+        assert!(!table.is_fit(&ring, node(3)), "nobody has met it");
+    }
+
+    #[test]
+    fn only_connected_peers_are_present_and_reports_grow_old() {
+        let table = PeerTable::default();
+        table.met(&hello(2, folder(2), Some(folder(1))), None);
+        assert_eq!(table.answers(), [(node(2), Known { folder: Some(folder(1)), replaced: false })].into());
+        assert!(table.presences(Nanos(0)).is_empty());
+        table.connected(node(2), Nanos(0).after_ms(100));
+        assert_eq!(table.presences(Nanos(0).after_ms(600))[&node(2)].connected_ms, 500);
+        let report = vec![(ShardId(1), ReplicaId(2))];
+        table.note_faulty(node(2), report, Nanos(0).after_ms(1_000));
+        assert_eq!(table.faulty(Nanos(0).after_ms(1_500)), [(node(2), ShardId(1), ReplicaId(2))].into());
+        assert!(table.faulty(Nanos(0).after_ms(1_001 + REPORT_HOLDS_MS)).is_empty());
+        table.disconnected(node(2));
+        assert!(table.presences(Nanos(0).after_ms(700)).is_empty());
+        assert!(table.faulty(Nanos(0).after_ms(1_500)).is_empty());
+        assert_eq!(table.answers().len(), 1, "what it said stays true");
+    }
+}

@@ -1,0 +1,716 @@
+//! A session: what a node does with the requests of one connection, or of one peer that forwards.
+//!
+//! The session is a value that its owner drives: [`Session::handle`] for a request, [`Session::collect`] when its sink
+//! has answers. It never waits. Reads of a shard that this node leads are answered inside `handle`, from the shared
+//! state, under the lease; everything else becomes a request to a shard's actor or to another node and is remembered
+//! until its answers have come.
+//!
+//! Requests of one session keep their order per key: writes go to their shard's queue in order, and a GET of a key that
+//! has an unanswered write follows it through the same queue. So does a GET in a shard that has answered a write of this
+//! session early and not applied it yet. A stale GET promises no order, and never waits.
+
+mod held;
+mod large;
+mod outcome;
+mod pending;
+mod read;
+pub mod reply;
+
+use crate::clock::Nanos;
+use crate::cost;
+use crate::limits::{DEADLINE_DEFAULT_MS, LARGE_WORK_BYTES};
+use crate::routing::router::{PassedOn, Route, Router};
+use crate::seeded::{Bug, planted};
+use crate::session::reply::{Answer, Reply, ReplySink, ReplyTo};
+use crate::shard::inbox::{QueuedRequest, ShardCommand};
+use crate::shard::{Operation, ShardReply};
+use crate::store::{PREFETCH_KEYS, prefetch_keys};
+use bytes::{Bytes, BytesMut};
+use hashbrown::HashMap;
+use held::{HeldParts, UnansweredWrites};
+use kvorum_protocol::hash::{hash_tag, hash64, ring_position, shard_of_position};
+use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
+use kvorum_protocol::{
+    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, Outcome, ReadMode, Request,
+    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
+};
+use large::LargeQueue;
+use pending::{Keys, ManyKind, Pending, Work, Writes, WrittenKey};
+use read::{LargeRead, ReadNow, ReadPlan, What};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What sessions ask of the node as a whole.
+pub trait NodeAdmin: Send + Sync {
+    /// Answers STATUS, now or later; waits no longer than this for other nodes.
+    fn answer_status(self: Arc<Self>, scope: StatusScope, wait: Duration, reply_to: ReplyTo);
+    /// Has leadership of a shard handed to `to`, by whichever node leads it; answers once that has begun.
+    fn transfer(self: Arc<Self>, shard: ShardId, to: NodeId, reply_to: ReplyTo);
+    /// Stops the node gracefully.
+    fn stop_node(&self);
+}
+
+/// Where work that takes milliseconds is done, so that it keeps no one waiting.
+pub trait Offload: Send + Sync {
+    /// Runs `work`, now or later, here or on another thread: what came first begins first. A session has one piece of work here at
+    /// a time, so that each waits for no more than one of every other.
+    fn run(&self, work: Box<dyn FnOnce() + Send>);
+}
+
+/// Does everything at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Inline;
+
+impl Offload for Inline {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+}
+
+/// What sessions share.
+pub struct SessionContext {
+    /// The routing table.
+    pub router: Arc<Router>,
+    /// For STATUS, for handing leadership over and for stopping the node.
+    pub admin: Arc<dyn NodeAdmin>,
+    /// Where large values are read.
+    pub offload: Arc<dyn Offload>,
+    /// Whether fault hooks may be used.
+    pub fault_hooks: bool,
+}
+
+/// An answer, ready to be encoded.
+#[derive(Debug)]
+pub struct Answered<Origin> {
+    /// Whose it is.
+    pub origin: Origin,
+    /// Another node answered.
+    pub forwarded: bool,
+    /// The answer.
+    pub body: ResponseBody,
+}
+
+/// What all parts of a request have in common.
+#[derive(Clone, Copy, Debug)]
+struct Job<Origin> {
+    client: ClientId,
+    origin: Origin,
+    began: Nanos,
+    deadline: Nanos,
+    deadline_ms: u32,
+    passed_on: Option<PassedOnAs>,
+}
+
+/// As what a peer has passed a request on.
+#[derive(Clone, Copy, Debug)]
+pub struct PassedOnAs {
+    /// The term in which this node is believed to lead.
+    pub term: Term,
+    /// It is a read that keeps its place behind the writes that were passed on before it.
+    pub in_order: bool,
+}
+
+/// One part of a request: what one shard is asked.
+enum Part {
+    Read { what: What, mode: ReadMode, in_order: bool },
+    Write { id: WriteId, ack: Ack, mutation: Mutation },
+    Atomic(AtomicRequest),
+}
+
+/// The requests of one connection or peer. `Origin` is how its owner tells requests apart.
+pub struct Session<Origin> {
+    context: Arc<SessionContext>,
+    sink: Arc<ReplySink>,
+    pending: Slab<Pending<Origin>>,
+    writes: UnansweredWrites,
+    /// What waits until it is known who leads.
+    held: HeldParts<Origin>,
+    /// What goes back to the peer that has passed it on.
+    returned: Vec<(Origin, RequestBody)>,
+    next_number: u64,
+    /// The newest version, per shard of this node, of writes that were answered when they were merely accepted. It goes once the
+    /// shard has applied it.
+    accepted: HashMap<ShardId, Version>,
+    /// Where the keys that were fetched ahead stand in their index's order: of the GETs that come next, in their order.
+    ahead: VecDeque<Option<u64>>,
+    /// Whether requests for shards led elsewhere are passed on.
+    forwards: bool,
+    replies: Vec<Reply>,
+    /// Work that takes milliseconds, one piece of this session at a time.
+    large: LargeQueue,
+    /// Large reads that were confirmed among the answers that are being taken.
+    confirmed: Vec<(usize, u32, LargeRead)>,
+}
+
+impl<Origin> Drop for Session<Origin> {
+    fn drop(&mut self) {
+        self.sink.close();
+    }
+}
+
+impl<Origin: Copy> Session<Origin> {
+    /// A session. One that answers for a peer must not forward: the peer has done so already.
+    pub fn new(context: Arc<SessionContext>, forwards: bool) -> Self {
+        let large = LargeQueue::new(Arc::clone(&context.offload));
+        Session {
+            context,
+            sink: Arc::default(),
+            pending: Slab::new(),
+            writes: UnansweredWrites::default(),
+            held: HeldParts::new(),
+            returned: Vec::new(),
+            next_number: 0,
+            accepted: HashMap::new(),
+            ahead: VecDeque::new(),
+            forwards,
+            replies: Vec::new(),
+            large,
+            confirmed: Vec::new(),
+        }
+    }
+
+    /// Where its answers arrive.
+    pub fn sink(&self) -> &Arc<ReplySink> {
+        &self.sink
+    }
+
+    /// Unanswered requests.
+    pub fn unanswered(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Begins a request of `client` at `now`; answers it at once if it can.
+    pub fn handle(
+        &mut self,
+        client: ClientId,
+        origin: Origin,
+        now: Nanos,
+        request: Request,
+        out: &mut impl FnMut(Answered<Origin>),
+    ) {
+        self.handle_as(client, origin, now, None, request, out);
+    }
+
+    /// The same of a request that a peer may have passed on. What this node does not answer as its leader comes out of
+    /// [`Session::take_returned`].
+    pub fn handle_as(
+        &mut self,
+        client: ClientId,
+        origin: Origin,
+        now: Nanos,
+        passed_on: Option<PassedOnAs>,
+        request: Request,
+        out: &mut impl FnMut(Answered<Origin>),
+    ) {
+        let deadline_ms = if request.deadline_ms == 0 { DEADLINE_DEFAULT_MS } else { request.deadline_ms };
+        let job =
+            Job { client, origin, began: now, deadline: now.after_ms(deadline_ms.into()), deadline_ms, passed_on };
+        if let Some(body) = self.begin(&job, request.body) {
+            out(Answered { origin, forwarded: false, body });
+        }
+        if !self.held.is_empty() {
+            self.settle_held();
+        }
+    }
+
+    /// The requests that were passed on and go back.
+    pub fn take_returned(&mut self) -> Vec<(Origin, RequestBody)> {
+        std::mem::take(&mut self.returned)
+    }
+
+    /// Fetches into the processor's caches what GETs of these keys will read from shards of this node. Takes the first
+    /// [`PREFETCH_KEYS`]; worth it for two or more. The GETs that come next are best those of these keys, in this order: what was
+    /// hashed here is not hashed again.
+    pub fn prefetch<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.ahead.clear();
+        let mut handles = Vec::with_capacity(PREFETCH_KEYS);
+        for key in keys.take(PREFETCH_KEYS) {
+            let handle = self.context.router.local(self.shard_of(key));
+            let order = handle.as_ref().map(|handle| handle.reader.order(key));
+            self.ahead.push_back(order);
+            handles.extend(handle.zip(order));
+        }
+        prefetch_keys(handles.iter().map(|(handle, order)| (&*handle.reader, *order)));
+    }
+
+    fn begin(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<ResponseBody> {
+        let router = &self.context.router;
+        match body {
+            RequestBody::Get { key, mode } => self.get(job, key, mode),
+            RequestBody::Write { id, ack, mutation } => {
+                let key = self.written(&mutation.key);
+                let slot = self.remember(job, Work::One(None), Writes::new(id, ack, Keys::One(key)));
+                self.send(job, slot, 0, key.shard, Part::Write { id, ack, mutation });
+                None
+            }
+            RequestBody::MultiGet { keys, mode } => self.multi_get(job, keys, mode),
+            RequestBody::Batch { id, ack, mutations } => self.batch(job, id, ack, mutations),
+            RequestBody::Atomic(atomic) => self.atomic(job, atomic),
+            RequestBody::Scan(scan) => {
+                let (shard, mode) = (scan.shard, scan.mode);
+                if let Some(refusal) = self.refuse_shard(shard) {
+                    return Some(refusal);
+                }
+                let what = What::Scan(scan);
+                // A page may be read once the actor has said that its replica leads: what is read later is no older.
+                let at_once = match mode {
+                    ReadMode::Stale => read::at_once(router, shard, &what, mode, job.began, LARGE_WORK_BYTES),
+                    ReadMode::Linearizable => None,
+                };
+                let slot = self.remember(job, Work::One(None), Writes::NONE);
+                match at_once {
+                    Some(ReadNow::Large(read)) => self.read_large(read, slot, 0),
+                    _ => self.send(job, slot, 0, shard, Part::Read { what, mode, in_order: false }),
+                }
+                None
+            }
+            RequestBody::Ping(payload) => Some(ResponseBody::Pong(payload)),
+            RequestBody::Topology => {
+                let topology = router.topology_now();
+                // A list of replicas is allocated for each shard.
+                cost::pairs(2 * topology.shards.len());
+                Some(ResponseBody::Topology((*topology).clone()))
+            }
+            RequestBody::Explain(key) => Some(self.explain(&key)),
+            RequestBody::Status(scope) => {
+                let slot = self.remember(job, Work::One(None), Writes::NONE);
+                // What is known by then is still to reach the client in time.
+                let wait = Duration::from_millis(u64::from(job.deadline_ms) * 3 / 4);
+                Arc::clone(&self.context.admin).answer_status(scope, wait, self.sink.reply_to(slot, 0));
+                None
+            }
+            RequestBody::Admin(AdminCommand::TransferLeadership { shard, to }) => {
+                if let Some(refusal) = self.refuse_shard(shard) {
+                    return Some(refusal);
+                }
+                let slot = self.remember(job, Work::One(None), Writes::NONE);
+                Arc::clone(&self.context.admin).transfer(shard, to, self.sink.reply_to(slot, 0));
+                None
+            }
+            RequestBody::Admin(command) => Some(self.admin(command)),
+            RequestBody::Hello(_) => {
+                Some(error(ErrorCode::HelloExpected, "HELLO comes once, at the beginning of a connection"))
+            }
+        }
+    }
+
+    /// Takes the answers that have come and hands out every request that they complete.
+    pub fn collect(&mut self, out: &mut impl FnMut(Answered<Origin>)) {
+        let mut replies = std::mem::take(&mut self.replies);
+        self.sink.take(&mut replies);
+        for Reply { slot, part, answer } in replies.drain(..) {
+            self.take_answer(slot, part, answer, out);
+        }
+        self.replies = replies;
+        if !self.confirmed.is_empty() {
+            self.read_confirmed(out);
+        }
+        if !self.held.is_empty() {
+            self.settle_held();
+        }
+    }
+
+    /// Has the large values read that were confirmed together; of a MULTI-GET only as many as its reply has room for.
+    fn read_confirmed(&mut self, out: &mut impl FnMut(Answered<Origin>)) {
+        let mut confirmed = std::mem::take(&mut self.confirmed);
+        confirmed.sort_by_key(|(slot, part, _)| (*slot, *part));
+        let mut confirmed = confirmed.into_iter().peekable();
+        while let Some(&(slot, ..)) = confirmed.peek() {
+            let of_slot = std::iter::from_fn(|| confirmed.next_if(|(of, ..)| *of == slot));
+            let mut reads: Vec<_> = of_slot.map(|(_, part, read)| (part, read)).collect();
+            let mut refused = Vec::new();
+            if let Work::Many(many) = &mut self.pending[slot].work {
+                many.expect(reads.iter().map(|(part, read)| (*part, read.value_bytes())));
+                refused = reads.extract_if(.., |(part, _)| many.refuses(*part)).map(|(part, _)| part).collect();
+            }
+            // First: its slot is freed by the last answer.
+            if !reads.is_empty() {
+                self.read_all_large(reads, slot);
+            }
+            for part in refused {
+                self.take_answer(slot, part, Answer::Body(Box::new(pending::no_room())), out);
+            }
+        }
+    }
+
+    fn take_answer(&mut self, slot: usize, part: u32, answer: Answer, out: &mut impl FnMut(Answered<Origin>)) {
+        cost::parts(1);
+        let pending = self.pending.get_mut(slot).expect("a slot is freed by the last answer that it waits for");
+        let (body, forwarded) = match answer {
+            Answer::Shard(ShardReply::MayRead) => {
+                let plan = pending.take_read(part).expect("only a planned read asks for confirmation");
+                match plan.read() {
+                    ReadNow::Done(body) => (body, false),
+                    ReadNow::Large(read) => return self.confirmed.push((slot, part, read)),
+                }
+            }
+            Answer::Shard(ShardReply::Returned(returned)) => {
+                let waited = || pending.take_read(part).expect("only a planned read asks for confirmation").what;
+                let (what, after) = Part::of_returned(*returned, waited);
+                return self.take_back(slot, part, what, after);
+            }
+            Answer::Returned(body, after) => match Part::of_request(*body) {
+                Some(what) => return self.take_back(slot, part, what, after),
+                None => (error(ErrorCode::Internal, "another node returned something else than was passed on"), true),
+            },
+            Answer::Shard(reply) => (self.context.router.body_of(reply), false),
+            Answer::Body(body) => (*body, false),
+            Answer::Forwarded(body) => (*body, true),
+        };
+        let keys = pending.keys_of(part);
+        self.writes.remove(keys);
+        if pending.writes.ack == Ack::Accepted && !forwarded {
+            Writes::each_accepted(keys, &body, |shard, version| {
+                let newest = self.accepted.entry(shard).or_default();
+                *newest = version.max(*newest);
+            });
+        }
+        let Some(mut body) = pending.complete(part, body, forwarded) else { return };
+        let done = self.pending.remove(slot);
+        if done.writes.is_retry {
+            outcome::speak_of_the_write(&mut body);
+        }
+        out(Answered { origin: done.job.origin, forwarded: done.forwarded, body });
+    }
+
+    fn remember(&mut self, job: &Job<Origin>, work: Work, writes: Writes) -> usize {
+        self.next_number += 1;
+        self.pending.insert(Pending { job: *job, number: self.next_number, work, writes, forwarded: false })
+    }
+
+    /// Reads a large record elsewhere; the answer comes as if a shard had given it.
+    fn read_large(&self, read: LargeRead, slot: usize, part: u32) {
+        self.read_all_large(vec![(part, read)], slot);
+    }
+
+    fn shard_of(&self, key: &[u8]) -> ShardId {
+        cost::hashed(key.len() / 2);
+        shard_of_position(ring_position(key), self.context.router.shards())
+    }
+
+    fn written(&self, key: &[u8]) -> WrittenKey {
+        cost::hashed(key.len() / 2);
+        let (hash, tag) = (hash64(key), hash_tag(key));
+        // Most keys are their own tag, and a request may name megabytes of keys.
+        let position = if tag.len() == key.len() { hash } else { hash64(tag) };
+        WrittenKey { hash, shard: shard_of_position(position, self.context.router.shards()) }
+    }
+
+    fn refuse_shard(&self, shard: ShardId) -> Option<ResponseBody> {
+        let exists = usize::from(shard.0) < self.context.router.ring().shards.len();
+        (!exists).then(|| invalid(format!("there is no shard {shard}")))
+    }
+
+    /// Whether a read of this key must take its place in the shard's queue, behind a write that came before it.
+    fn follows_a_write(&mut self, shard: ShardId, key: &[u8]) -> bool {
+        (!self.writes.is_empty() && self.writes.contains(hash64(key)))
+            || (!self.accepted.is_empty() && self.awaits_accepted(shard))
+    }
+
+    /// Whether the shard has not applied yet what it accepted from this session.
+    fn awaits_accepted(&mut self, shard: ShardId) -> bool {
+        let Some(&version) = self.accepted.get(&shard) else { return false };
+        let handle = self.context.router.local(shard);
+        let awaits = handle.is_some_and(|handle| handle.reader.version() < version);
+        if !awaits {
+            self.accepted.remove(&shard);
+        }
+        awaits && !planted(Bug::AcceptedWriteOvertaken)
+    }
+
+    fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<ResponseBody> {
+        let shard = self.shard_of(&key);
+        let keeps_place = job.passed_on.is_some_and(|passed_on| passed_on.in_order);
+        let in_order = mode != ReadMode::Stale && (keeps_place || self.follows_a_write(shard, &key));
+        let what = What::Get { key, order: self.ahead.pop_front().flatten() };
+        let router = &self.context.router;
+        let at_once = || read::at_once(router, shard, &what, mode, job.began, LARGE_WORK_BYTES);
+        let now = if in_order { None } else { at_once() };
+        if let Some(ReadNow::Done(body)) = now {
+            return Some(body);
+        }
+        let slot = self.remember(job, Work::One(None), Writes::NONE);
+        if let Some(ReadNow::Large(read)) = now {
+            self.read_large(read, slot, 0);
+            return None;
+        }
+        self.send(job, slot, 0, shard, Part::Read { what, mode, in_order });
+        None
+    }
+
+    fn multi_get(&mut self, job: &Job<Origin>, keys: Vec<Bytes>, mode: ReadMode) -> Option<ResponseBody> {
+        let mut many = pending::Many::new(ManyKind::Values, keys.len());
+        let (mut waiting, mut later) = (Vec::new(), Vec::new());
+        // Past as much as may be read here and now, values are only found, and read elsewhere.
+        let mut bytes_left = LARGE_WORK_BYTES;
+        // Looking keys up hashes and compares them. As many bytes of keys as a request may hold are looked up elsewhere, too.
+        let far = keys.iter().map(Bytes::len).sum::<usize>() > LARGE_WORK_BYTES;
+        let mut keys = keys.into_iter();
+        for part in 0.. {
+            if part % PREFETCH_KEYS as u32 == 0 && keys.len() > 1 && !far {
+                self.prefetch(keys.as_slice().iter().map(|key| &**key));
+            }
+            let Some(key) = keys.next() else { break };
+            let order = self.ahead.pop_front().flatten();
+            if many.refuses(part) {
+                many.put(part, pending::no_room());
+                continue;
+            }
+            let shard = self.shard_of(&key);
+            let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
+            let what = if far && !in_order { What::GetElsewhere(key) } else { What::Get { key, order } };
+            let router = &self.context.router;
+            let at_once = || read::at_once(router, shard, &what, mode, job.began, bytes_left);
+            // What is read elsewhere is read after this looks at the lease: see `RequestBody::Scan`.
+            let asks_first = far && mode == ReadMode::Linearizable;
+            match if in_order || asks_first { None } else { at_once() } {
+                Some(ReadNow::Done(body)) => {
+                    if let ResponseBody::Value(Some(entry)) = &body {
+                        bytes_left = bytes_left.saturating_sub(entry.value.len());
+                    }
+                    many.put(part, body);
+                }
+                Some(ReadNow::Large(read)) => later.push((part, read)),
+                None => waiting.push((part, shard, Part::Read { what, mode, in_order })),
+            }
+        }
+        many.expect(later.iter().map(|(part, read)| (*part, read.value_bytes())));
+        later.retain(|(part, _)| {
+            let refused = many.refuses(*part);
+            if refused {
+                many.put(*part, pending::no_room());
+            }
+            !refused
+        });
+        if later.is_empty() {
+            return self.begin_many(job, many, waiting, Writes::NONE);
+        }
+        let slot = self.remember(job, Work::Many(many), Writes::NONE);
+        for (part, shard, what) in waiting {
+            self.send(job, slot, part, shard, what);
+        }
+        self.read_all_large(later, slot);
+        None
+    }
+
+    /// Reads large records elsewhere, one after the other: as many as a reply has room for, while somebody waits for them.
+    fn read_all_large(&self, reads: Vec<(u32, LargeRead)>, slot: usize) {
+        let reads: Vec<_> = reads.into_iter().map(|(part, read)| (self.sink.reply_to(slot, part), read)).collect();
+        let (clock, deadline) = (self.context.router.shared_clock(), self.pending[slot].job.deadline);
+        self.large.push(Box::new(move || {
+            let mut bytes = 0;
+            for (reply_to, read) in reads {
+                let body = match () {
+                    () if !reply_to.is_heard() || clock.monotonic() >= deadline => late(),
+                    () if bytes > MULTI_GET_REPLY_BYTES_MAX => pending::no_room(),
+                    () => read.read(),
+                };
+                bytes += pending::value_bytes(&body);
+                reply_to.answer(Answer::Body(Box::new(body)));
+            }
+        }));
+    }
+
+    fn batch(&mut self, job: &Job<Origin>, id: WriteId, ack: Ack, mutations: Vec<Mutation>) -> Option<ResponseBody> {
+        let keys: Vec<_> = mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
+        let many = pending::Many::new(ManyKind::Writes, mutations.len());
+        let waiting = (0..)
+            .zip(mutations.into_iter().zip(&keys))
+            .map(|(part, (mutation, key))| {
+                let id = WriteId { sequence: id.sequence + u64::from(part), ..id };
+                (part, key.shard, Part::Write { id, ack, mutation })
+            })
+            .collect();
+        self.begin_many(job, many, waiting, Writes::new(id, ack, Keys::Many(keys)))
+    }
+
+    fn begin_many(
+        &mut self,
+        job: &Job<Origin>,
+        many: pending::Many,
+        waiting: Vec<(u32, ShardId, Part)>,
+        writes: Writes,
+    ) -> Option<ResponseBody> {
+        if waiting.is_empty() {
+            return Some(many.finish());
+        }
+        let slot = self.remember(job, Work::Many(many), writes);
+        for (part, shard, what) in waiting {
+            self.send(job, slot, part, shard, what);
+        }
+        None
+    }
+
+    fn atomic(&mut self, job: &Job<Origin>, atomic: AtomicRequest) -> Option<ResponseBody> {
+        let keys: Vec<_> = atomic.mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
+        let checked = atomic.checks.iter().map(|check| self.shard_of(&check.key));
+        let mut shards = checked.chain(keys.iter().map(|key| key.shard));
+        let Some(shard) = shards.next() else { return Some(invalid("an ATOMIC names at least one key")) };
+        if shards.any(|other| other != shard) {
+            let detail = "the keys of an ATOMIC must share a shard; give them the same {tag}";
+            return Some(error(ErrorCode::CrossShard, detail));
+        }
+        if atomic.checks.len() + atomic.mutations.len() > kvorum_protocol::limits::BATCH_OPERATIONS_MAX {
+            return Some(error(ErrorCode::TooLarge, "an ATOMIC has at most 4096 checks and writes"));
+        }
+        let slot = self.remember(job, Work::One(None), Writes::new(atomic.id, atomic.ack, Keys::Many(keys)));
+        self.send(job, slot, 0, shard, Part::Atomic(atomic));
+        None
+    }
+
+    /// Sends one part of a remembered request to whoever can answer it, or holds it until somebody can.
+    fn send(&mut self, job: &Job<Origin>, slot: usize, part: u32, shard: ShardId, what: Part) {
+        cost::parts(1);
+        let route = match &what {
+            // Any replica will do, and this node's was asked already.
+            Part::Read { mode: ReadMode::Stale, .. } if self.forwards => self.context.router.route_stale(shard),
+            Part::Read { mode: ReadMode::Stale, .. } => Route::Nowhere,
+            _ => self.route(job, shard),
+        };
+        // What is passed on comes in order from one node, which holds what has to wait.
+        let term = if self.forwards { route.term() } else { Some(Term(0)) };
+        let may_go = match (&what, term) {
+            (Part::Write { .. } | Part::Atomic(_), term) => self.writes.add(self.pending[slot].keys_of(part), term),
+            (Part::Read { what: What::Get { key, .. }, in_order: true, .. }, Some(term)) => {
+                self.writes.may_be_read(hash64(key), term)
+            }
+            (Part::Read { .. }, _) => true,
+        };
+        if may_go {
+            self.send_by(job, slot, part, shard, route, what);
+        } else {
+            self.hold(slot, part, shard, what, Term(0), true);
+        }
+    }
+
+    /// The way to whoever leads a shard. What was passed on to this node goes no further.
+    fn route(&self, job: &Job<Origin>, shard: ShardId) -> Route {
+        let router = &self.context.router;
+        match job.passed_on {
+            Some(PassedOnAs { term, .. }) => {
+                router.local(shard).map_or(Route::Nowhere, |handle| Route::Local(handle, term))
+            }
+            None => router.route(shard),
+        }
+    }
+
+    /// Sends one part of a remembered request on its way. Exactly one answer will come, or it comes back.
+    fn send_by(&mut self, job: &Job<Origin>, slot: usize, part: u32, shard: ShardId, route: Route, what: Part) {
+        let router = &self.context.router;
+        match route {
+            Route::Local(handle, term) => {
+                let operation = match what {
+                    Part::Read { what: What::Get { key, .. }, in_order: true, .. } => Operation::Get(key),
+                    Part::Read { what, .. } => {
+                        let plan = ReadPlan { handle: Arc::clone(&handle), what };
+                        self.pending[slot].plan_read(part, plan);
+                        Operation::Confirm
+                    }
+                    Part::Write { id, ack, mutation } => Operation::Write { client: job.client, id, ack, mutation },
+                    Part::Atomic(request) => Operation::Atomic { client: job.client, request },
+                };
+                let reply_to = self.sink.reply_to(slot, part);
+                let (client, queued_at, deadline) = (job.client, job.began, job.deadline);
+                handle.inbox.request(QueuedRequest { reply_to, client, queued_at, deadline, term, operation });
+            }
+            Route::Remote(node, term) => {
+                let writes = !matches!(what, Part::Read { .. });
+                let in_order = matches!(what, Part::Read { in_order: true, .. });
+                let mut request = BytesMut::new();
+                // What is left; 0 would mean the other node's default.
+                let left_ms = job.deadline.ms_since(router.clock().monotonic());
+                let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX).clamp(1, job.deadline_ms);
+                Request { id: RequestId(1), deadline_ms, body: what.into_request() }.encode_body(&mut request);
+                let (client, deadline, request) = (job.client, job.deadline, request.freeze());
+                let passed_on = PassedOn { shard, client, term, in_order, request, writes, deadline };
+                router.forward(node, passed_on, self.sink.reply_to(slot, part));
+            }
+            Route::Nowhere if matches!(what, Part::Read { mode: ReadMode::Stale, .. }) => {
+                let detail = format!("no replica of shard {shard} can be reached from here");
+                self.sink.reply_to(slot, part).fail(ServerError::new(ErrorCode::Unavailable, detail));
+            }
+            Route::Nowhere if self.forwards => self.hold(slot, part, shard, what, Term(0), false),
+            Route::Nowhere => self.take_back(slot, part, what, Term(0)),
+        }
+    }
+
+    fn explain(&self, key: &[u8]) -> ResponseBody {
+        let router = &self.context.router;
+        let shard = self.shard_of(key);
+        let ring = router.ring();
+        let replicas = ring.replicas(shard).iter();
+        let stored = match router.local(shard).map(|handle| handle.reader.explain(key)) {
+            Some(Ok(stored)) => stored,
+            Some(Err(failure)) => return read::damaged(shard, failure),
+            None => None,
+        };
+        ResponseBody::Explanation(Explanation {
+            shard,
+            ring_position: ring_position(key),
+            leader: router.leader(shard),
+            replicas: replicas
+                .filter_map(|replica| ring.node_of(shard, kvorum_protocol::ReplicaId(replica.replica)))
+                .collect(),
+            stored,
+        })
+    }
+
+    fn admin(&self, command: AdminCommand) -> ResponseBody {
+        let router = &self.context.router;
+        let is_hook =
+            matches!(command, AdminCommand::PanicShard(_) | AdminCommand::CutPeers(_) | AdminCommand::SkewClock(_));
+        if is_hook && !self.context.fault_hooks {
+            return error(ErrorCode::NotPermitted, "fault hooks are off on this node");
+        }
+        match command {
+            AdminCommand::TransferLeadership { .. } => unreachable!("it is answered later, by whoever leads"),
+            AdminCommand::Shutdown => {
+                self.context.admin.stop_node();
+                ResponseBody::Done
+            }
+            AdminCommand::PanicShard(shard) => match router.local(shard) {
+                Some(handle) if handle.inbox.command(ShardCommand::Panic) => ResponseBody::Done,
+                _ => error(ErrorCode::Unavailable, "the shard is not open on this node"),
+            },
+            AdminCommand::SkewClock(ms) => {
+                router.skew_clock(ms);
+                ResponseBody::Done
+            }
+            AdminCommand::CutPeers(cut) => match router.peers() {
+                Some(peers) => {
+                    peers.cut(cut);
+                    ResponseBody::Done
+                }
+                None => error(ErrorCode::Unavailable, "the peers are not started yet"),
+            },
+        }
+    }
+}
+
+impl Part {
+    fn into_request(self) -> RequestBody {
+        match self {
+            Part::Read { what: What::Get { key, .. } | What::GetElsewhere(key), mode, .. } => {
+                RequestBody::Get { key, mode }
+            }
+            Part::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
+            Part::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
+            Part::Atomic(request) => RequestBody::Atomic(request),
+        }
+    }
+}
+
+fn late() -> ResponseBody {
+    let error = ServerError::new(ErrorCode::DeadlineExceeded, "the deadline passed before the value was read");
+    ResponseBody::Error(error.with_outcome(Outcome::NotApplied))
+}
+
+fn error(code: ErrorCode, detail: impl Into<String>) -> ResponseBody {
+    ResponseBody::Error(ServerError::new(code, detail))
+}
+
+fn invalid(detail: impl Into<String>) -> ResponseBody {
+    error(ErrorCode::InvalidArgument, detail)
+}

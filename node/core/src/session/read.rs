@@ -1,0 +1,141 @@
+//! Reads that are answered from the shared state of a shard, without its actor.
+
+use crate::clock::Nanos;
+use crate::limits::LARGE_WORK_BYTES;
+use crate::routing::router::Router;
+use crate::shard::inbox::ShardHandle;
+use crate::store::{Found, Located, ReadError, StoreReader, StoredRecord};
+use bytes::Bytes;
+use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
+use kvorum_protocol::{ErrorCode, Outcome, ReadMode, ResponseBody, ScanRequest, ServerError, ShardId};
+use std::sync::Arc;
+
+/// What is read.
+#[derive(Debug)]
+pub(super) enum What {
+    Get {
+        key: Bytes,
+        /// Where it is likely to stand in the index's order.
+        order: Option<u64>,
+    },
+    /// One of many with long keys: it is looked up elsewhere.
+    GetElsewhere(Bytes),
+    Scan(ScanRequest),
+}
+
+/// A read that waits until a quorum has confirmed that its shard's replica leads.
+#[derive(Debug)]
+pub(super) struct ReadPlan {
+    /// The very incarnation that was asked: another one may know less.
+    pub(super) handle: Arc<ShardHandle>,
+    pub(super) what: What,
+}
+
+impl ReadPlan {
+    /// The answer, once confirmed.
+    pub(super) fn read(&self) -> ReadNow {
+        read(&self.handle, &self.what, LARGE_WORK_BYTES)
+    }
+}
+
+/// What a read has come to.
+#[derive(Debug)]
+pub(super) enum ReadNow {
+    /// The answer.
+    Done(ResponseBody),
+    /// What is left to do takes milliseconds.
+    Large(LargeRead),
+}
+
+/// A read that takes milliseconds.
+#[derive(Debug)]
+pub(super) struct LargeRead {
+    shard: ShardId,
+    /// Is told of damage.
+    reader: Arc<StoreReader>,
+    what: LargeWhat,
+}
+
+#[derive(Debug)]
+enum LargeWhat {
+    /// Which record answers the GET is settled.
+    Record(StoredRecord),
+    /// It is not.
+    Key(Bytes),
+    /// Looks at many records, any of which may have to come from the disk.
+    Scan(ScanRequest),
+}
+
+impl LargeRead {
+    /// Bytes of the value that it reads, if it is settled which one that is.
+    pub(super) fn value_bytes(&self) -> usize {
+        match &self.what {
+            LargeWhat::Record(record) => record.value_bytes(),
+            LargeWhat::Key(_) | LargeWhat::Scan(_) => 0,
+        }
+    }
+
+    /// The answer.
+    pub(super) fn read(&self) -> ResponseBody {
+        let answer = match &self.what {
+            LargeWhat::Record(record) => {
+                let found = record.read().inspect_err(|failure| self.reader.report_damage(*failure));
+                found.map(|found| value(Some(found)))
+            }
+            LargeWhat::Key(key) => self.reader.get(key).map(value),
+            LargeWhat::Scan(scan) => {
+                let limit = scan.limit.clamp(1, SCAN_ENTRIES_MAX) as usize;
+                self.reader.scan(scan.cursor, &scan.prefix, limit, scan.values).map(ResponseBody::Page)
+            }
+        };
+        answer.unwrap_or_else(|failure| damaged(self.shard, failure))
+    }
+}
+
+/// The answer to a request that was taken up at `began`, if this node may give it now: it leads and its lease holds both
+/// then and after the read, or the read may be stale. Not for what is read elsewhere and may not be stale: that is later than this looks
+/// at the lease.
+/// A record of more than `bytes_max` bytes is found and not read.
+pub(super) fn at_once(
+    router: &Router,
+    shard: ShardId,
+    what: &What,
+    mode: ReadMode,
+    began: Nanos,
+    bytes_max: usize,
+) -> Option<ReadNow> {
+    let handle = router.local(shard)?;
+    if mode == ReadMode::Stale {
+        return Some(read(&handle, what, bytes_max));
+    }
+    let pass = handle.gate.pass(began)?;
+    let read = read(&handle, what, bytes_max);
+    handle.gate.still_open(pass, router.clock().monotonic()).then_some(read)
+}
+
+fn read(handle: &ShardHandle, what: &What, bytes_max: usize) -> ReadNow {
+    let large = |what| {
+        let reader = Arc::clone(&handle.reader);
+        ReadNow::Large(LargeRead { shard: handle.shard, reader, what })
+    };
+    match what {
+        What::Get { key, order } => match handle.reader.locate(key, *order, bytes_max) {
+            Ok(Located::Large(record)) => large(LargeWhat::Record(record)),
+            Ok(Located::Small(found)) => ReadNow::Done(value(found)),
+            Err(failure) => ReadNow::Done(damaged(handle.shard, failure)),
+        },
+        What::GetElsewhere(key) => large(LargeWhat::Key(key.clone())),
+        What::Scan(scan) => large(LargeWhat::Scan(scan.clone())),
+    }
+}
+
+fn value(found: Option<Found>) -> ResponseBody {
+    ResponseBody::Value(found.map(|found| found.entry))
+}
+
+/// The reader has noted it: this replica ends with its next turn, and another one will lead. So it is worth asking again.
+pub(super) fn damaged(shard: ShardId, failure: ReadError) -> ResponseBody {
+    tracing::error!(%shard, error = %failure, "a stored record can't be read");
+    let detail = format!("shard {shard}: damage was found: {failure}");
+    ResponseBody::Error(ServerError::new(ErrorCode::Unavailable, detail).with_outcome(Outcome::NotApplied))
+}

@@ -1,0 +1,153 @@
+//! Handing a shard over: when, to whom, and what becomes of the requests that wait meanwhile.
+//!
+//! A hand-over has two stages. First the leader proposes nothing any more and lets the entries that are on their way commit,
+//! so that whoever waits for them is answered by the leader that proposed them. Then it asks its successor to campaign.
+//! Requests that come meanwhile wait in the backlog. If leadership goes, they are returned as they came, since none of them
+//! was ever in a log; if nobody takes over, they go on here.
+//!
+//! **Order.** A request names the term of the leader that it is for, and a leader of another term returns it. So once one
+//! request is returned by the leader of a term, all that were sent to that leader after it are returned, too: whoever sent
+//! them can put them in order and send them on, and none has overtaken another.
+
+use super::{
+    BALANCE_AFTER_MS, BALANCE_EVERY_MS, LAG_MAX, Operation, STEP_ASIDE_EVERY_MS, Shard, ShardReply, ShardRequest,
+    Ticket,
+};
+use crate::clock::Nanos;
+use crate::consensus::Role;
+use crate::seeded::{Bug, planted};
+use kvorum_protocol::{ReplicaId, Term};
+
+/// A request that was not proposed and never will be by this replica, on its way back to whoever sent it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Returned {
+    /// What was asked.
+    pub operation: Operation,
+    /// The term of the leader that it was for: it is of use only to the leader of a later one. 0 if it was for any.
+    pub term: Term,
+}
+
+/// A hand-over in its first stage.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandOver {
+    to: ReplicaId,
+    /// The second stage begins then at the latest: entries that do not commit may be waiting for a better leader.
+    until: Option<Nanos>,
+}
+
+impl Shard {
+    /// Hands leadership to the follower that holds most, if this replica leads: to one that is fit to lead, if there is one.
+    /// Returns whether it tries.
+    pub fn hand_over(&mut self) -> bool {
+        if self.consensus.role() != Role::Leader {
+            return false;
+        }
+        let fit = self.consensus.best_successor(|replica| (self.fitness)(replica));
+        let Some(successor) = fit.or_else(|| self.consensus.best_successor(|_| true)) else { return false };
+        self.transfer_to(successor);
+        true
+    }
+
+    /// Hands leadership to `successor`, if this replica leads and that one votes.
+    pub fn transfer_to(&mut self, successor: ReplicaId) {
+        // A hand-over to itself, or to one that can't lead, would only cost it the lease, for the rest of the term.
+        let may_lead = successor != self.consensus.replica() && self.consensus.is_voter(successor);
+        if self.consensus.role() != Role::Leader || !may_lead {
+            return;
+        }
+        if self.in_flight.is_empty() {
+            self.ask_to_campaign(successor);
+        } else {
+            self.handing_over = Some(HandOver { to: successor, until: None });
+        }
+    }
+
+    /// A hand-over is under way, in either stage.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.handing_over.is_some() || self.consensus.is_handing_over()
+    }
+
+    /// Begins the second stage once everything that was proposed is answered.
+    pub(super) fn advance_hand_over(&mut self, now: Nanos) {
+        let timeout_ms = u64::from(self.config.consensus.election_ticks) * self.config.consensus.tick_ms;
+        let Some(hand_over) = &mut self.handing_over else { return };
+        let until = *hand_over.until.get_or_insert(now.after_ms(timeout_ms));
+        if self.in_flight.is_empty() || now >= until {
+            let to = hand_over.to;
+            self.handing_over = None;
+            self.ask_to_campaign(to);
+        }
+    }
+
+    fn ask_to_campaign(&mut self, successor: ReplicaId) {
+        if self.consensus.role() != Role::Leader {
+            return;
+        }
+        // The gate closes before the hand-over begins: from here on another leader may take writes.
+        if !planted(Bug::LeaseKeptOverTransfer) {
+            self.gate.set(None);
+        }
+        self.consensus.transfer_to(successor);
+    }
+
+    /// Gives leadership up while another replica is fit to lead and this one isn't.
+    pub(super) fn step_aside(&mut self, now: Nanos) {
+        let rested = self.withdrew_at.is_none_or(|at| now.ms_since(at) >= STEP_ASIDE_EVERY_MS);
+        if !rested || !self.may_propose() || (self.fitness)(self.consensus.replica()) {
+            return;
+        }
+        let may_lead = |replica| {
+            (self.fitness)(replica)
+                && self.consensus.is_caught_up(replica, LAG_MAX)
+                && self.consensus.was_heard_lately(replica, now)
+        };
+        if let Some(successor) = self.consensus.best_successor(may_lead).filter(|_| !planted(Bug::LeadsOnFullDisk)) {
+            self.withdrew_at = Some(now);
+            self.transfer_to(successor);
+        }
+    }
+
+    /// Gives the shard back to the replica that should lead it, once that one is well again.
+    pub(super) fn balance(&mut self, now: Nanos) {
+        let Some(&preferred) = self.config.target.first() else { return };
+        let settled = now.ms_since(self.leader_since) >= BALANCE_AFTER_MS;
+        let rested = now.ms_since(self.balanced_at) >= BALANCE_EVERY_MS;
+        if preferred != self.consensus.replica()
+            && settled
+            && rested
+            && self.may_propose()
+            && self.consensus.is_voter(preferred)
+            && self.consensus.is_caught_up(preferred, LAG_MAX)
+            && (self.fitness)(preferred)
+            && self.consensus.was_heard_lately(preferred, now)
+        {
+            self.balanced_at = now;
+            self.transfer_to(preferred);
+        }
+    }
+
+    /// Whether a request is not for this replica: it does not lead, or not in the term that the request is for. A leader that can
+    /// not answer yet, or hands over, keeps it.
+    pub(super) fn returns(&self, request: &ShardRequest) -> bool {
+        let is_other_term = request.term != Term(0) && request.term != self.consensus.term();
+        self.consensus.role() != Role::Leader || (is_other_term && !planted(Bug::HeldOutOfOrder))
+    }
+
+    /// Gives a request back.
+    pub(super) fn give_back(&mut self, ticket: Ticket, operation: Operation, term: Term) {
+        self.replies.push((ticket, ShardReply::Returned(Box::new(Returned { operation, term }))));
+    }
+
+    /// Leadership is lost: gives back, in order, whatever was not proposed.
+    pub(super) fn give_all_back(&mut self) {
+        let round = std::mem::take(&mut self.confirmations);
+        self.confirmations.next_tag = round.next_tag;
+        for asked in round.in_round.into_iter().chain(round.next_round) {
+            self.give_back(asked.ticket, Operation::Confirm, asked.term);
+        }
+        let waiting: Vec<ShardRequest> = self.backlog.drain().collect();
+        for ShardRequest { ticket, term, operation, .. } in waiting {
+            self.give_back(ticket, operation, term);
+        }
+    }
+}

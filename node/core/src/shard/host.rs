@@ -1,0 +1,492 @@
+//! What stands between a [`Shard`] and its node: it takes what the inbox holds, lets the shard work, and carries out what
+//! it asks for. Knows neither the actor library nor a clock; an actor hosts it in a node, the simulator in a simulation.
+
+use super::inbox::{Drained, Inbox, QueueBudget, QueueUse, QueuedRequest, ShardCommand, ShardHandle, Waker};
+use super::offering::Offering;
+use super::transfer::{Reception, ReceptionSinks};
+use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
+use super::{Effects, Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
+use crate::clock::{Clock, Nanos, Now};
+use crate::consensus::ConsensusError;
+use crate::disk::Disk;
+use crate::health::pressure::Pressure;
+use crate::journal::{ShardJournal, Submission};
+use crate::limits::{LARGE_WORK_BYTES, LARGE_WORK_LINGER_MS};
+use crate::log::{LogError, LogOptions, Recovered, ShardLog};
+use crate::seeded::{Bug, planted};
+use crate::session::reply::{Answer, ReplyTo};
+use crate::snapshot::{Intake, OffersFull, SnapshotSource};
+use kvorum_protocol::peer::RaftMessage;
+use kvorum_protocol::snapshot::SnapshotMessage;
+use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId};
+use parking_lot::Mutex;
+use slab::Slab;
+use std::fmt;
+use std::sync::Arc;
+use tracing::{debug, info, warn};
+
+/// A log that has grown by less than this since its last checkpoint gets none when its replica stops: the next start reads
+/// it in no time.
+const STOP_CHECKPOINT_BYTES: u64 = 1 << 20;
+
+/// What a shard's replica needs of the node.
+pub trait ShardOutlet: Send + Sync + 'static {
+    /// Sends consensus messages to the nodes that hold their receivers. May drop them.
+    fn send(&self, shard: ShardId, messages: Vec<RaftMessage>);
+    /// Sends messages about snapshots to the nodes that hold their receivers. May drop them.
+    fn send_snapshot(&self, shard: ShardId, messages: Vec<SnapshotMessage>);
+    /// Whether [`ShardOutlet::offer_snapshot`] would succeed. To be asked before a snapshot is made.
+    fn has_room_for_snapshot(&self, shard: ShardId, to: ReplicaId) -> bool;
+    /// Offers a snapshot of the shard that `from`, the replica here, has made for `to`. How it ends comes as
+    /// [`ShardCommand::SnapshotEnded`].
+    ///
+    /// # Errors
+    /// If the node has too many under way already.
+    fn offer_snapshot(
+        &self,
+        shard: ShardId,
+        from: ReplicaId,
+        to: ReplicaId,
+        source: Arc<dyn SnapshotSource>,
+    ) -> Result<(), OffersFull>;
+    /// Whether a replica of the shard should lead, or may be handed leadership, as far as its node's condition goes.
+    fn is_fit(&self, shard: ShardId, replica: ReplicaId) -> bool;
+    /// A replica has been opened and takes requests.
+    fn opened(&self, handle: Arc<ShardHandle>);
+    /// The replica's leader, term or readiness to serve has changed.
+    fn changed(&self, shard: ShardId, snapshot: ShardSnapshot);
+}
+
+impl fmt::Debug for dyn ShardOutlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ShardOutlet")
+    }
+}
+
+/// What a shard's replica is opened with.
+#[derive(Clone)]
+pub struct ShardArguments {
+    /// How it runs.
+    pub config: ShardConfig,
+    /// How often it was started before, plus one.
+    pub incarnation: u32,
+    /// Where its log lies.
+    pub disk: Arc<dyn Disk>,
+    /// How its log is laid out.
+    pub log: LogOptions,
+    /// What makes its appends durable.
+    pub journal: Arc<dyn ShardJournal>,
+    /// The node's bound on waiting requests.
+    pub queue_budget: Arc<QueueBudget>,
+    /// What the node is short of.
+    pub pressure: Arc<Pressure>,
+    /// Does the slow part of keeping its files in order.
+    pub upkeep: Arc<dyn Upkeep>,
+    /// When they are worth it.
+    pub upkeep_options: UpkeepOptions,
+    /// The node.
+    pub outlet: Arc<dyn ShardOutlet>,
+    /// The node's clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// How far a turn has come. Whoever takes it may be kept from going on between any two steps, for as long as it pleases the
+/// system: a thread is preempted, a machine is suspended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TurnStep {
+    /// It has begun, and nothing is taken.
+    Begun,
+    /// What had come in is taken.
+    Drained,
+    /// The clock is read, by which all that was taken is judged.
+    Timed,
+    /// The shard has worked, and what it asks for waits to be carried out.
+    Worked,
+    /// It is over.
+    Done,
+}
+
+/// What a turn has come to so far.
+enum Turn {
+    Due,
+    Begun { early: Option<Now> },
+    Drained { early: Option<Now> },
+    Timed(Now),
+    Worked(Effects),
+}
+
+/// A shard's replica at work.
+pub struct ShardHost {
+    shard: Shard,
+    clock: Arc<dyn Clock>,
+    turn: Turn,
+    id: ShardId,
+    handle: Arc<ShardHandle>,
+    inbox: Arc<Inbox>,
+    journal: Arc<dyn ShardJournal>,
+    outlet: Arc<dyn ShardOutlet>,
+    disk: Arc<dyn Disk>,
+    /// What a turn takes in; empty between turns.
+    drained: Drained,
+    /// Unanswered requests, by ticket.
+    tickets: Slab<Unanswered>,
+    intake: Intake,
+    /// Where the intake leaves what it has received.
+    reception: Arc<Reception>,
+    upkeep: Arc<dyn Upkeep>,
+    keeper: Keeper,
+    offering: Offering,
+    persisted: u64,
+    last: ShardSnapshot,
+    recovered: Recovered,
+    /// See [`ShardHost::is_long_turn`].
+    long_turns_until: Nanos,
+    /// The turn that is under way may take milliseconds.
+    is_in_long_turn: bool,
+}
+
+/// A request that the shard is working on.
+struct Unanswered {
+    reply_to: ReplyTo,
+    client: ClientId,
+    /// What it holds of the inbox's bound.
+    bytes: usize,
+    queued_at: Nanos,
+}
+
+impl ShardHost {
+    /// Opens the shard's log and the replica on top of it. `waker` is called when the inbox has something for
+    /// [`ShardHost::turn`]. Reads and syncs files: may block for long.
+    ///
+    /// # Errors
+    /// If the log can't be opened. The caller decides whether trying again helps: not if it is damaged.
+    pub fn open(arguments: ShardArguments, waker: Waker) -> Result<Self, ShardError> {
+        let ShardArguments {
+            config,
+            incarnation,
+            disk,
+            log,
+            journal,
+            queue_budget,
+            pressure,
+            upkeep,
+            upkeep_options,
+            outlet,
+            clock,
+        } = arguments;
+        let id = config.shard;
+        let replica = config.consensus.replica;
+        let (log, recovered) = ShardLog::open(&disk, id, journal.durable(id), log)?;
+        debug!(shard = %id, incarnation, records = recovered.records, "opened the log");
+        let mut shard = Shard::new(config, log, clock.monotonic())?;
+        // The ring map is small, and changing it is how a node that is short of something gets help.
+        if id != ShardId::META {
+            shard.set_pressure(pressure);
+        }
+        shard.set_entry_limits(queue_budget.limits().entry);
+        let judge = Arc::clone(&outlet);
+        shard.set_fitness(Box::new(move |replica| judge.is_fit(id, replica)));
+        let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet)));
+        let last = shard.snapshot();
+        let handle = Arc::new(ShardHandle {
+            shard: id,
+            inbox: Arc::clone(&inbox),
+            gate: Arc::clone(shard.gate()),
+            reader: Arc::clone(shard.reader()),
+            incarnation,
+            snapshot: Mutex::new(last),
+        });
+        let reception = Reception::new(shard.log().data_writers());
+        Ok(ShardHost {
+            intake: Intake::new(id, replica, Arc::new(ReceptionSinks(Arc::clone(&reception)))),
+            reception,
+            keeper: Keeper::new(upkeep_options.of_replica(id, replica), Arc::clone(upkeep.permits())),
+            offering: Offering::new(upkeep_options.slice.capture),
+            upkeep,
+            shard,
+            clock,
+            turn: Turn::Due,
+            id,
+            handle,
+            inbox,
+            journal,
+            outlet,
+            disk,
+            drained: Drained::default(),
+            tickets: Slab::new(),
+            persisted: 0,
+            last,
+            recovered,
+            long_turns_until: Nanos(0),
+            is_in_long_turn: false,
+        })
+    }
+
+    /// What the rest of the node holds of it.
+    pub fn handle(&self) -> &Arc<ShardHandle> {
+        &self.handle
+    }
+
+    /// What opening the log found.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// The replica, for looking at.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// What waits in its inbox, and how many requests it has taken and not answered with how many bytes.
+    pub fn queued(&self) -> (QueueUse, usize, usize) {
+        let taken_bytes = self.tickets.iter().map(|(_, unanswered)| unanswered.bytes).sum();
+        (self.inbox.queued(), self.tickets.len(), taken_bytes)
+    }
+
+    /// Whether the turn that is due may take milliseconds: much has come in, or had a moment ago. Its host should not keep
+    /// others waiting for it.
+    pub fn is_long_turn(&mut self) -> bool {
+        let now = self.clock.monotonic();
+        if self.inbox.holds_large(LARGE_WORK_BYTES) || self.shard.awaits_long_turn() {
+            self.long_turns_until = now.after_ms(LARGE_WORK_LINGER_MS);
+        }
+        now < self.long_turns_until
+    }
+
+    /// Takes what has come in, lets the shard work, and carries out what it asks for.
+    ///
+    /// # Errors
+    /// If the replica can't go on: it must be dropped and opened again.
+    ///
+    /// # Panics
+    /// If it finds itself broken, or was told to. It must be dropped then, too.
+    pub fn turn(&mut self) -> Result<(), ShardError> {
+        while self.step()? != TurnStep::Done {}
+        Ok(())
+    }
+
+    /// One step of a turn, or of the next one. Returns which it was.
+    ///
+    /// The clock is read after the inbox was drained. So the time by which a message or a request is judged is never before it came
+    /// in, which the lease's argument rests on ([`crate::consensus::lease`]); and all that is decided later than that time, or
+    /// leaves later, is on the safe side: stamps are older than their messages, and refusals last longer.
+    ///
+    /// # Errors
+    /// As [`ShardHost::turn`].
+    pub fn step(&mut self) -> Result<TurnStep, ShardError> {
+        let step;
+        (self.turn, step) = match std::mem::replace(&mut self.turn, Turn::Due) {
+            Turn::Due => {
+                let too_early = planted(Bug::ClockReadBeforeDrain) || planted(Bug::ConfirmedByPastLease);
+                (Turn::Begun { early: too_early.then(|| self.clock.now()) }, TurnStep::Begun)
+            }
+            Turn::Begun { early } => {
+                self.inbox.drain(&mut self.drained);
+                (Turn::Drained { early }, TurnStep::Drained)
+            }
+            Turn::Drained { early } => (Turn::Timed(early.unwrap_or_else(|| self.clock.now())), TurnStep::Timed),
+            Turn::Timed(now) => (Turn::Worked(self.work(now)?), TurnStep::Worked),
+            Turn::Worked(effects) => {
+                self.carry_out(effects);
+                (Turn::Due, TurnStep::Done)
+            }
+        };
+        Ok(step)
+    }
+
+    /// Whether a turn has begun and is not over.
+    pub fn is_in_turn(&self) -> bool {
+        !matches!(self.turn, Turn::Due)
+    }
+
+    /// Hands the shard what was taken, at `now`, and lets it work.
+    fn work(&mut self, now: Now) -> Result<Effects, ShardError> {
+        let mut drained = std::mem::take(&mut self.drained);
+        let Drained { requests, messages, snapshots, commands, upkeep, persisted, tick } = &mut drained;
+        let (persisted, tick) = (*persisted, *tick);
+        if persisted > self.persisted {
+            self.persisted = persisted;
+            self.shard.handle_persisted(persisted);
+        }
+        // First: once a snapshot is in place the replica must not touch its old log any more.
+        self.take_in(now.monotonic, snapshots.drain(..), tick)?;
+        for message in messages.drain(..) {
+            let from = message.from;
+            match self.shard.handle_message(now.monotonic, message) {
+                Ok(()) => {}
+                Err(error @ ConsensusError::Forgotten { .. }) => return Err(error.into()),
+                Err(error) => warn!(shard = %self.id, %from, %error, "dropped a consensus message"),
+            }
+        }
+        if tick {
+            self.shard.handle_tick(now);
+        }
+        if let Some(done) = upkeep.take() {
+            let next = self.keeper.handle_done(&mut self.shard, now.monotonic, done)?;
+            self.submit(next);
+        } else if self.keeper.is_at_work() {
+            let next = self.keeper.go_on(&mut self.shard, now.monotonic)?;
+            self.submit(next);
+        } else if tick {
+            let due = self.keeper.handle_tick(&mut self.shard, now.monotonic);
+            self.submit(due);
+        }
+        for command in commands.drain(..) {
+            self.handle_command(command);
+        }
+        let tickets = &mut self.tickets;
+        self.shard.handle_requests(requests.drain(..).map(|request| {
+            let QueuedRequest { reply_to, client, queued_at, deadline, term, operation } = request;
+            let unanswered = Unanswered { reply_to, client, bytes: operation.bytes(), queued_at };
+            ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), client, deadline, term, operation }
+        }));
+        drained.clear();
+        self.drained = drained;
+        // Whether others are kept waiting for this turn is its host's to decide, which knows that one is awaited.
+        self.is_in_long_turn = self.shard.awaits_long_turn() || now.monotonic < self.long_turns_until;
+        self.shard.set_value_bytes_max(if self.is_in_long_turn { usize::MAX } else { LARGE_WORK_BYTES });
+        self.shard.poll(now)
+    }
+
+    /// Carries out what the shard asks for.
+    fn carry_out(&mut self, effects: Effects) {
+        self.offering.want(effects.snapshots);
+        self.offering.go_on(&mut self.shard, &*self.outlet);
+        // Before anything that could be confirmed leaves.
+        self.inbox.expect(self.shard.expecting(), effects.promises);
+        // Messages first: the followers' disks work while ours does.
+        if !effects.messages.is_empty() {
+            self.outlet.send(self.id, effects.messages);
+        }
+        if let Some((token, chunks)) = effects.append {
+            self.journal.submit(Submission { chunks, token, listener: Arc::clone(&self.inbox) as _ });
+        }
+        if !effects.replies.is_empty() {
+            let unanswered = effects.replies.iter().map(|(ticket, _)| &self.tickets[ticket.0 as usize]);
+            self.inbox.release(unanswered.map(|unanswered| (unanswered.client, unanswered.bytes)));
+        }
+        for (ticket, reply) in effects.replies {
+            self.tickets.remove(ticket.0 as usize).reply_to.answer(Answer::Shard(reply));
+        }
+        let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at).min();
+        self.inbox.set_oldest(oldest, self.shard.waits_since());
+        self.publish();
+        if self.keeper.is_at_work()
+            || self.offering.is_at_work()
+            || (!self.is_in_long_turn && self.shard.awaits_long_turn())
+        {
+            // Whoever else is ready goes first.
+            self.inbox.nudge();
+        }
+    }
+
+    /// Goes on with the snapshot that the replica receives, if it receives one.
+    fn take_in(
+        &mut self,
+        now: Nanos,
+        messages: impl Iterator<Item = SnapshotMessage>,
+        tick: bool,
+    ) -> Result<(), ShardError> {
+        let applied = self.shard.store().applied();
+        for message in messages {
+            self.intake.handle_message(now, message, applied)?;
+        }
+        if tick {
+            self.intake.handle_tick(now, applied)?;
+        }
+        let effects = self.intake.poll();
+        let installed = effects.installed.map(|_| self.install()).transpose()?;
+        if !effects.messages.is_empty() {
+            self.outlet.send_snapshot(self.id, effects.messages);
+        }
+        match installed {
+            Some(index) => Err(ShardError::SnapshotInstalled { index }),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the state that has come in place of the replica's own, on the disk.
+    fn install(&mut self) -> Result<LogIndex, ShardError> {
+        let received = self.reception.take().expect("the intake has just said that it is there");
+        // A manifest of the old state must not come after the new one.
+        self.keeper.let_go();
+        let index = received.base.index;
+        self.shard.install(received)?;
+        Ok(index)
+    }
+
+    fn submit(&self, job: Option<Job>) {
+        if let Some(job) = job {
+            self.upkeep.submit(self.id, job, Arc::clone(&self.inbox));
+        }
+    }
+
+    /// What was done to keep its files in order since it was opened.
+    pub fn upkeep_counts(&self) -> UpkeepCounts {
+        self.keeper.counts()
+    }
+
+    fn handle_command(&mut self, command: ShardCommand) {
+        match command {
+            ShardCommand::HandOver => {
+                self.shard.hand_over();
+            }
+            ShardCommand::TransferTo(replica) => self.shard.transfer_to(replica),
+            ShardCommand::SetTarget(target) => self.shard.set_target(target),
+            ShardCommand::SnapshotEnded { to, installed } => self.snapshot_ended(to, installed),
+            ShardCommand::Panic => panic!("fault hook: shard {} was told to panic", self.id),
+        }
+    }
+
+    /// A snapshot that this replica offered is over, and its log decides what the other replica needs next.
+    fn snapshot_ended(&mut self, to: ReplicaId, installed: bool) {
+        info!(shard = %self.id, %to, installed, "a snapshot is over");
+        self.shard.report_snapshot(to, installed);
+    }
+
+    /// Writes down what makes the next start quick. To be called last, in a graceful stop.
+    ///
+    /// # Errors
+    /// If the append fails.
+    pub fn stop(&mut self) -> Result<(), ShardError> {
+        self.shard.prepare_stop()?;
+        let chunks = self.shard.take_unsubmitted();
+        // Nobody waits for it: the journal's own stop syncs what it was given.
+        self.journal.submit(Submission { chunks, token: 0, listener: Arc::clone(&self.inbox) as _ });
+        self.last_checkpoint()
+    }
+
+    /// Writes a checkpoint, so that the next start needn't read and apply what came after the one before.
+    fn last_checkpoint(&mut self) -> Result<(), ShardError> {
+        let worth_it = self.keeper.is_resting() && self.shard.log().grown() >= STOP_CHECKPOINT_BYTES;
+        self.keeper.let_go();
+        let checkpoint = if worth_it { self.keeper.checkpoint(&mut self.shard) } else { None };
+        match checkpoint.map(|checkpoint| checkpoint.write(&*self.disk)) {
+            Some(Err(LogError::DiskFull(_))) | None => Ok(()),
+            Some(written) => Ok(written?),
+        }
+    }
+
+    fn publish(&mut self) {
+        let snapshot = ShardSnapshot { upkeep: self.keeper.counts(), ..self.shard.snapshot() };
+        if snapshot == self.last {
+            return;
+        }
+        *self.handle.snapshot.lock() = snapshot;
+        let visible = |of: &ShardSnapshot| (of.role, of.term, of.leader, of.serving);
+        if visible(&snapshot) != visible(&self.last) {
+            self.outlet.changed(self.id, snapshot);
+        }
+        self.last = snapshot;
+    }
+}
+
+impl Drop for ShardHost {
+    /// However it ends: nobody may wait for it or read what it left any more. It may have failed in the middle of
+    /// an entry.
+    fn drop(&mut self) {
+        self.shard.close_gate();
+        self.inbox.close();
+        self.keeper.let_go();
+    }
+}

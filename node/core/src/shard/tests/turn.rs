@@ -1,0 +1,226 @@
+//! A replica under its host, step by step: by which time it judges what comes in while its turn is held up.
+
+use super::*;
+use crate::clock::Clock;
+use crate::consensus::lease::LeaseLength;
+use crate::journal::{ShardJournal, Submission};
+use crate::shard::host::{ShardArguments, ShardHost, ShardOutlet, TurnStep};
+use crate::shard::inbox::{QueueBudget, QueueLimits, ShardHandle, Waker};
+use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
+use crate::snapshot::{OffersFull, SnapshotSource};
+use inbox::Inbox;
+use kvorum_protocol::snapshot::SnapshotMessage;
+use parking_lot::Mutex;
+
+/// Everything that a host needs of its node: its clock, and what it has sent.
+#[derive(Default)]
+struct Node {
+    now: Mutex<Now>,
+    sent: Mutex<Vec<RaftMessage>>,
+    permits: Arc<DumpPermits>,
+}
+
+impl Clock for Node {
+    fn now(&self) -> Now {
+        *self.now.lock()
+    }
+
+    fn monotonic(&self) -> Nanos {
+        self.now().monotonic
+    }
+}
+
+impl ShardJournal for Node {
+    fn submit(&self, submission: Submission) {
+        submission.listener.persisted(submission.token);
+    }
+
+    fn durable(&self, _shard: ShardId) -> Option<Position> {
+        None
+    }
+}
+
+impl Upkeep for Node {
+    fn submit(&self, _shard: ShardId, _job: Job, _inbox: Arc<Inbox>) {}
+
+    fn permits(&self) -> &Arc<DumpPermits> {
+        &self.permits
+    }
+}
+
+impl ShardOutlet for Node {
+    fn send(&self, _shard: ShardId, messages: Vec<RaftMessage>) {
+        self.sent.lock().extend(messages);
+    }
+
+    fn send_snapshot(&self, _shard: ShardId, _messages: Vec<SnapshotMessage>) {}
+
+    fn has_room_for_snapshot(&self, _shard: ShardId, _to: ReplicaId) -> bool {
+        false
+    }
+
+    fn offer_snapshot(
+        &self,
+        _shard: ShardId,
+        _from: ReplicaId,
+        _to: ReplicaId,
+        _source: Arc<dyn SnapshotSource>,
+    ) -> Result<(), OffersFull> {
+        unreachable!("there is no room for one")
+    }
+
+    fn is_fit(&self, _shard: ShardId, _replica: ReplicaId) -> bool {
+        true
+    }
+
+    fn opened(&self, _handle: Arc<ShardHandle>) {}
+
+    fn changed(&self, _shard: ShardId, _snapshot: ShardSnapshot) {}
+}
+
+/// A follower of a group of three, under its host.
+struct Follower {
+    host: ShardHost,
+    node: Arc<Node>,
+}
+
+impl Follower {
+    /// The second replica, which has just begun.
+    fn new() -> Self {
+        let node: Arc<Node> = Arc::default();
+        node.now.lock().monotonic = Nanos(1_000_000_000);
+        let disk: Arc<dyn Disk> = MemoryDisk::new();
+        let arguments = ShardArguments {
+            config: config(1, &[id(0), id(1), id(2)]),
+            incarnation: 1,
+            log: LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk)))),
+            disk,
+            journal: Arc::clone(&node) as _,
+            queue_budget: Arc::new(QueueBudget::new(QueueLimits::default())),
+            pressure: Arc::default(),
+            upkeep: Arc::clone(&node) as _,
+            upkeep_options: UpkeepOptions::default(),
+            outlet: Arc::clone(&node) as _,
+            clock: Arc::clone(&node) as _,
+        };
+        let mut follower = Follower { host: ShardHost::open(arguments, Waker::new(|| {})).unwrap(), node };
+        follower.receive(RaftMessageKind::Heartbeat, id(0), 1);
+        follower.host.turn().unwrap();
+        assert_eq!(follower.host.shard().snapshot().leader, Some(id(0)));
+        follower
+    }
+
+    fn now(&self) -> Nanos {
+        self.node.monotonic()
+    }
+
+    fn wait(&self, ms: u64) {
+        let mut now = self.node.now.lock();
+        now.monotonic = now.monotonic.after_ms(ms);
+    }
+
+    fn receive(&self, kind: RaftMessageKind, from: ReplicaId, term: u64) {
+        self.host.handle().inbox.message(RaftMessage {
+            kind,
+            from,
+            to: id(1),
+            term: Term(term),
+            log_term: Term(term),
+            index: LogIndex(10),
+            commit: LogIndex(0),
+            commit_term: Term(0),
+            reject: false,
+            reject_hint: LogIndex(0),
+            priority: 0,
+            lease_stamp: self.now().0,
+            log_time_ms: 0,
+            context: Bytes::new(),
+            entries: Vec::new(),
+        });
+    }
+
+    /// Whether it would vote for the third replica now.
+    fn would_vote(&mut self) -> bool {
+        self.host.handle().inbox.tick();
+        self.receive(RaftMessageKind::RequestPreVote, id(2), 2);
+        self.host.turn().unwrap();
+        let given = |message: &RaftMessage| message.kind == RaftMessageKind::RequestPreVoteResponse && !message.reject;
+        self.node.sent.lock().drain(..).any(|message| given(&message))
+    }
+}
+
+/// For how many milliseconds after a heartbeat arrived it refuses to vote for another, if it arrives when `step` of its turn
+/// is done, and the turn is held up for `before_ms` before that and for `after_ms` behind it.
+fn refuses_for(step: TurnStep, before_ms: u64, after_ms: u64) -> u64 {
+    let mut follower = Follower::new();
+    while follower.host.step().unwrap() != step {}
+    follower.wait(before_ms);
+    let arrived = follower.now();
+    follower.receive(RaftMessageKind::Heartbeat, id(0), 1);
+    follower.wait(after_ms);
+    follower.host.turn().unwrap();
+    // What came in behind the drain is taken by the next turn.
+    follower.host.turn().unwrap();
+    while !follower.would_vote() {
+        follower.wait(1);
+        assert!(follower.now().ms_since(arrived) < 10_000, "it never would");
+    }
+    follower.now().ms_since(arrived)
+}
+
+#[test]
+fn a_follower_refuses_votes_for_longer_than_a_lease_lasts_however_its_turn_is_held_up() {
+    let lease_ms = LeaseLength::new(ELECTION_TICKS, TICK_MS).ms();
+    for step in [TurnStep::Begun, TurnStep::Drained, TurnStep::Timed, TurnStep::Worked] {
+        for before_ms in (0..400).step_by(29) {
+            for after_ms in [0, 30, 149, 1_000] {
+                let refused_ms = refuses_for(step, before_ms, after_ms);
+                assert!(
+                    refused_ms > lease_ms,
+                    "{step:?}, {before_ms} ms, {after_ms} ms: {refused_ms} of {lease_ms} ms"
+                );
+            }
+        }
+    }
+}
+
+#[cfg(feature = "seeded-bugs")]
+#[test]
+fn a_clock_that_is_read_too_early_ends_the_refusal_too_soon() {
+    let _planted = crate::seeded::plant(Some(Bug::ClockReadBeforeDrain));
+    let lease_ms = LeaseLength::new(ELECTION_TICKS, TICK_MS).ms();
+    assert!((0..200).any(|before_ms| refuses_for(TurnStep::Begun, before_ms, 0) < lease_ms));
+}
+
+/// The time of a turn may be long past when somebody acts on what it has decided.
+#[test]
+fn no_lease_confirms_a_read() {
+    let mut group = Group::led();
+    group.written(0, "k", put("old"));
+    group.advance(4 * TICK_MS);
+    assert!(group.gate_is_open(0));
+    let then = group.now;
+    let mut held_up = group.replicas[0].take();
+    let leader = group.await_leader(&[1, 2]);
+    group.written(leader, "k", put("new"));
+    group.replicas[0] = held_up.take();
+    group.next_ticket += 1;
+    let ticket = Ticket(group.next_ticket);
+    let deadline = group.now.monotonic.after_ms(DEADLINE_MS);
+    group.shard(0).handle_requests([ShardRequest {
+        ticket,
+        client: client(),
+        deadline,
+        term: Term(0),
+        operation: Operation::Confirm,
+    }]);
+    let effects = group.shard(0).poll(then).unwrap();
+    assert!(effects.replies.is_empty(), "it would read {:?}: {:?}", group.value(0, "k"), effects.replies);
+    group.network.extend(effects.messages);
+    group.advance(4 * TICK_MS);
+    assert!(
+        matches!(group.replies.get(&ticket), Some(ShardReply::Returned(_))),
+        "another leads: {:?}",
+        group.replies.get(&ticket)
+    );
+}

@@ -1,0 +1,3 @@
+//! Who is who: certificates of nodes.
+
+pub mod cert;

@@ -1,0 +1,351 @@
+//! `kvorum dev`: a whole cluster on this machine, one process per node, with a REPL in front.
+//!
+//! The nodes are children that stop when their stdin ends. So whatever happens to this process, `kill -9` included,
+//! nothing keeps running.
+
+mod logs;
+mod nodes;
+mod ports;
+mod probe;
+mod repl;
+
+use crate::cli::exit::Exit;
+use crate::cli::init::{self, InitError, Purpose, Shape, ShapeFlags};
+use crate::cli::say;
+use crate::cli::{start, stop};
+use crate::config::{Config, ConfigErrors, FIELDS};
+use kvorum_client::cli::ReplOptions;
+use nodes::{Event, Nodes};
+use ports::{Doors, PortTaken};
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How long the cluster may take until every shard has a leader.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How many lines of each node's log are shown when it takes longer.
+const TAIL_LINES: usize = 15;
+
+/// Flags of `kvorum dev`.
+#[derive(Debug, clap::Args)]
+pub struct DevArgs {
+    /// The cluster's folder; its data stays there for the next start
+    #[arg(long, value_name = "FOLDER", default_value = "./kvorum-dev")]
+    dir: PathBuf,
+    #[command(flatten)]
+    shape: ShapeFlags,
+    /// No REPL: run until SIGINT (ctrl-c) or SIGTERM
+    #[arg(long)]
+    no_repl: bool,
+}
+
+/// Why a cluster did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// The cluster's folder can't be made or used.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// A node's configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// A port is taken.
+    #[error(transparent)]
+    Port(#[from] PortTaken),
+    /// A variable of the environment would say the same to every node.
+    #[error("{variable} is set: all {nodes} nodes would get it, and each needs its own; unset it")]
+    SameForAll {
+        /// The variable.
+        variable: String,
+        /// How many nodes there are.
+        nodes: u16,
+    },
+    /// The process could not be set up.
+    #[error("{what}: {error}")]
+    Process {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The cluster was not ready in time.
+    #[error("not ready within {} s: {lacking}", READY_WITHIN.as_secs())]
+    NotReady {
+        /// What was lacking at the end.
+        lacking: String,
+    },
+    /// A node ended too often to be started again.
+    #[error("{node} can't be kept running: {reason}")]
+    GaveUp {
+        /// The node.
+        node: String,
+        /// How it ended last.
+        reason: String,
+    },
+}
+
+impl DevError {
+    /// How the process ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            DevError::Init(error) => error.exit(),
+            DevError::Config(_) | DevError::SameForAll { .. } => Exit::Config,
+            DevError::Port(_) | DevError::Process { .. } | DevError::NotReady { .. } | DevError::GaveUp { .. } => {
+                Exit::Failure
+            }
+        }
+    }
+}
+
+/// One node of the cluster, and where its files are.
+#[derive(Clone, Debug)]
+struct DevNode {
+    name: String,
+    config: Config,
+    config_path: PathBuf,
+    log_path: PathBuf,
+}
+
+impl DevNode {
+    fn doors(&self) -> Doors {
+        Doors { node: self.name.clone(), client: self.config.client_listen, peer: self.config.peer_listen }
+    }
+}
+
+fn planned_doors(shape: &Shape, node: u16) -> Doors {
+    let (client, peer) = shape.doors(node);
+    Doors { node: init::node_name(node), client, peer }
+}
+
+/// Runs a cluster until the REPL ends, whose exit code this gives, or a signal comes.
+///
+/// # Errors
+/// Whatever keeps the cluster from getting ready, or a node from being kept running.
+pub fn run(args: DevArgs) -> Result<ExitCode, DevError> {
+    let started = Instant::now();
+    let process = |what| move |error| DevError::Process { what, error };
+    let (shape, is_new) = init::open_or_plan(&args.dir, &args.shape)?;
+    refuse_common_variables(&shape, std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
+    if is_new {
+        // Before anything is made, so that a cluster that can't run leaves nothing behind.
+        ports::check((1..=shape.nodes).map(|node| planned_doors(&shape, node)))?;
+        init::create(&args.dir, &shape, Purpose::Development)?;
+    }
+    let nodes = load(&args.dir, &shape)?;
+    ports::check(nodes.iter().map(DevNode::doors))?;
+    let program = std::env::current_exe().map_err(process("the path of this program"))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(process("the runtime"))?;
+    let ended = runtime.block_on(async {
+        let stop = Stop { token: CancellationToken::new(), interrupts_are_taken: Arc::default() };
+        stop::on_signals_but(stop.token.clone(), Arc::clone(&stop.interrupts_are_taken))
+            .map_err(process("signal handlers"))?;
+        let mut running = Nodes::start(&program, &nodes);
+        let ended = lead(&args, &shape, is_new, &nodes, &mut running, &stop, started).await;
+        stop.interrupts_are_taken.store(false, Ordering::Release);
+        say("stopping the nodes");
+        running.stop().await;
+        ended
+    });
+    // A REPL may still sit in a blocking read of the terminal.
+    runtime.shutdown_background();
+    ended
+}
+
+/// What makes the cluster stop.
+struct Stop {
+    token: CancellationToken,
+    /// The REPL takes ctrl-c: it interrupts the command that runs, and not the cluster.
+    interrupts_are_taken: Arc<AtomicBool>,
+}
+
+/// From the start of the children to the reason to stop them.
+async fn lead(
+    args: &DevArgs,
+    shape: &Shape,
+    is_new: bool,
+    nodes: &[DevNode],
+    running: &mut Nodes,
+    stop: &Stop,
+    started: Instant,
+) -> Result<ExitCode, DevError> {
+    let age = if is_new { "new cluster" } else { "cluster" };
+    say(format_args!("{age} {} in {}", shape.cluster_id, args.dir.display()));
+    for node in nodes {
+        say(format_args!("  {}  {}  log {}", node.name, node.config.client_advertise, node.log_path.display()));
+    }
+    let ready = tokio::select! {
+        ready = wait_ready(nodes) => ready,
+        gave_up = keep_telling(running, say) => Err(gave_up),
+        () = stop.token.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    if let Err(error) = ready {
+        nodes.iter().for_each(show_log);
+        return Err(error);
+    }
+    let url = url(nodes);
+    say(format_args!("clients connect to {url}"));
+    say(format_args!(
+        "ready in {:.1} s: {} nodes, {} shards of {} replicas, durability {}",
+        started.elapsed().as_secs_f32(),
+        shape.nodes,
+        shape.shards,
+        shape.replication_factor,
+        shape.durability,
+    ));
+    if args.no_repl {
+        return tokio::select! {
+            gave_up = keep_telling(running, say) => Err(gave_up),
+            () = stop.token.cancelled() => Ok(ExitCode::SUCCESS),
+        };
+    }
+    let mut options = ReplOptions::new(url);
+    let notifier = options.notifier();
+    let tell = |line: String| match &notifier {
+        Some(notifier) => notifier.notify(line),
+        None => say(line),
+    };
+    let _terminal = repl::TerminalGuard::new();
+    stop.interrupts_are_taken.store(io::stdin().is_terminal(), Ordering::Release);
+    let repl = tokio::task::spawn_blocking(move || repl::run(options));
+    let telling = async {
+        // The rest of the cluster may still answer; the person at the REPL decides when it is over.
+        tell(keep_telling(running, tell).await.to_string());
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = repl => {
+            let ended = ended.map_err(|error| DevError::Process { what: "the REPL", error: io::Error::other(error) })?;
+            if ended.input_ended {
+                say("stdin has ended, and so does the cluster; with --no-repl it runs until SIGINT or SIGTERM");
+            }
+            Ok(ended.code)
+        }
+        () = telling => Ok(ExitCode::SUCCESS),
+        () = stop.token.cancelled() => {
+            if notifier.is_some() {
+                // Leaves the prompt's line; the terminal is still in the REPL's mode, which needs the return.
+                say("\r");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Fields of which each node has its own value.
+const FIELDS_OF_ONE_NODE: [&str; 8] = [
+    "node_id",
+    "data_dir",
+    "client_listen",
+    "client_advertise",
+    "peer_listen",
+    "peer_advertise",
+    "tls.certificate",
+    "tls.key",
+];
+
+/// The nodes inherit this process's environment. What must differ between them can't stand there.
+fn refuse_common_variables(shape: &Shape, names: impl Iterator<Item = String>) -> Result<(), DevError> {
+    let of_one_node = |name: &String| {
+        FIELDS.iter().any(|field| field.variable() == *name && FIELDS_OF_ONE_NODE.contains(&field.path))
+    };
+    match names.into_iter().find(of_one_node) {
+        Some(variable) if shape.nodes > 1 => Err(DevError::SameForAll { variable, nodes: shape.nodes }),
+        _ => Ok(()),
+    }
+}
+
+fn load(dir: &Path, shape: &Shape) -> Result<Vec<DevNode>, DevError> {
+    let node = |number| {
+        let config_path = init::config_path(dir, number);
+        // As its process will see it: with this process's environment, which it inherits.
+        let config = start::load(Some(&config_path), Vec::new())?;
+        let log_path = init::node_folder(dir, number).join("node.log");
+        Ok(DevNode { name: config.name.clone(), config, config_path, log_path })
+    };
+    (1..=shape.nodes).map(node).collect()
+}
+
+/// Waits until every node says that every shard has a leader.
+async fn wait_ready(nodes: &[DevNode]) -> Result<(), DevError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let lacking = match first_lacking(nodes).await {
+            None => return Ok(()),
+            Some(lacking) => lacking,
+        };
+        if Instant::now() >= deadline {
+            return Err(DevError::NotReady { lacking });
+        }
+        tokio::time::sleep(probe::PAUSE).await;
+    }
+}
+
+async fn first_lacking(nodes: &[DevNode]) -> Option<String> {
+    for node in nodes {
+        match probe::topology(&node.config.client_advertise).await {
+            Err(error) => return Some(format!("{} does not answer: {error}", node.name)),
+            Ok(topology) => {
+                let leaderless = topology.shards.iter().filter(|shard| shard.leader.is_none()).count();
+                if leaderless > 0 {
+                    return Some(format!(
+                        "{} knows no leader of {leaderless} of {} shards",
+                        node.name,
+                        topology.shards.len()
+                    ));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Tells what happens to the nodes until one is given up.
+async fn keep_telling(running: &mut Nodes, tell: impl Fn(String)) -> DevError {
+    loop {
+        match running.next_event().await {
+            Event::StartsAgain { node, reason } => tell(format!("{node} ended ({reason}); starts again")),
+            Event::GaveUp { node, reason } => return DevError::GaveUp { node, reason },
+        }
+    }
+}
+
+fn show_log(node: &DevNode) {
+    say(format_args!("--- the end of {}", node.log_path.display()));
+    match logs::tail(&node.log_path, TAIL_LINES) {
+        Ok(lines) => lines.iter().for_each(say),
+        Err(error) => say(error),
+    }
+}
+
+fn url(nodes: &[DevNode]) -> String {
+    let addresses: Vec<&str> = nodes.iter().map(|node| node.config.client_advertise.as_str()).collect();
+    format!("kv://{}", addresses.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_every_node_would_get_is_refused() {
+        let shape = |nodes| ShapeFlags { nodes: Some(nodes), ..ShapeFlags::default() }.resolve().unwrap();
+        let names = |name: &str| ["PATH".to_owned(), name.to_owned()].into_iter();
+        for name in ["KVORUM_CLIENT_LISTEN", "KVORUM_DATA_DIR", "KVORUM_TLS_KEY"] {
+            let error = refuse_common_variables(&shape(3), names(name)).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("{name} is set: all 3 nodes")), "{error}");
+            assert_eq!(error.exit(), Exit::Config);
+            refuse_common_variables(&shape(1), names(name)).unwrap();
+        }
+        refuse_common_variables(&shape(3), names("KVORUM_DURABILITY")).unwrap();
+    }
+
+    #[test]
+    fn every_field_of_one_node_is_a_field() {
+        for path in FIELDS_OF_ONE_NODE {
+            assert!(FIELDS.iter().any(|field| field.path == path), "{path}");
+        }
+    }
+}

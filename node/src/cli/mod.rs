@@ -1,0 +1,189 @@
+//! The command line of `kvorum`.
+
+pub mod dev;
+pub mod exit;
+pub mod init;
+pub mod start;
+pub mod stop;
+pub mod telemetry;
+pub mod verify;
+
+use self::dev::DevArgs;
+use self::init::InitArgs;
+use self::start::StartArgs;
+use self::verify::VerifyArgs;
+use crate::auth::cert;
+use crate::cli::exit::Exit;
+use crate::config::{self, FIELDS};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use kvorum_protocol::{ClusterId, NodeId};
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use uuid::Uuid;
+
+/// Kvorum: a sharded, replicated key-value store, linearizable and durable by default.
+#[derive(Debug, Parser)]
+#[command(name = "kvorum", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a whole cluster on this machine, with a REPL in front
+    Dev(DevArgs),
+    /// Run one node
+    Start(StartArgs),
+    /// Make a cluster's folder: certificates and a configuration per node
+    Init(InitArgs),
+    /// Check the data folder of a stopped node, and change nothing
+    ///
+    /// Ends with 0 if it is sound, 1 if damage was found, 2 if it can't be checked.
+    Verify(VerifyArgs),
+    /// Make certificates
+    #[command(subcommand)]
+    Cert(CertVerb),
+}
+
+#[derive(Debug, Subcommand)]
+enum CertVerb {
+    /// Make a cluster's certificate authority: ca.pem and the secret ca.key
+    Authority {
+        /// Where to put it
+        #[arg(long, value_name = "FOLDER")]
+        dir: PathBuf,
+    },
+    /// Make a node's certificate: ca.pem, node.pem and the secret node.key
+    Node {
+        /// The authority's folder
+        #[arg(long, value_name = "FOLDER")]
+        ca: PathBuf,
+        /// Where to put the files
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+        /// The cluster's id
+        #[arg(long, value_name = "UUID")]
+        cluster: Uuid,
+        /// The node's id
+        #[arg(long, value_name = "UUID")]
+        node: Uuid,
+    },
+}
+
+impl Cli {
+    /// Runs what the command line asks for. What went wrong is the last line on stderr.
+    pub fn run(self) -> ExitCode {
+        let done = |()| ExitCode::from(Exit::Ok);
+        match self.verb {
+            Verb::Dev(args) => ended(dev::run(args), dev::DevError::exit),
+            Verb::Start(args) => ended(start::run(args).map(done), start::StartError::exit),
+            Verb::Init(args) => ended(init::run(args).map(done), init::InitError::exit),
+            Verb::Verify(args) => verify::run(&args).unwrap_or_else(|error| {
+                telemetry::last_line(format_args!("kvorum: {error} (exit code {})", verify::CANNOT_CHECK));
+                ExitCode::from(verify::CANNOT_CHECK)
+            }),
+            Verb::Cert(verb) => ended(verb.run().map(done), |_| Exit::Failure),
+        }
+    }
+}
+
+impl CertVerb {
+    fn run(self) -> Result<(), cert::CertError> {
+        match self {
+            CertVerb::Authority { dir } => {
+                cert::create_authority(&dir)?;
+                say(format_args!(
+                    "{}: {} and {}",
+                    dir.display(),
+                    cert::AUTHORITY_CERTIFICATE_FILE,
+                    cert::AUTHORITY_KEY_FILE
+                ));
+            }
+            CertVerb::Node { ca, out, cluster, node } => {
+                cert::issue_node(&ca, &out, ClusterId(cluster), NodeId(node))?;
+                let (certificate, key) = (cert::NODE_CERTIFICATE_FILE, cert::NODE_KEY_FILE);
+                say(format_args!("{}: {}, {certificate} and {key}", out.display(), cert::AUTHORITY_CERTIFICATE_FILE));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ended<E: Display>(result: Result<ExitCode, E>, exit: impl FnOnce(&E) -> Exit) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        let exit = exit(&error);
+        telemetry::last_line(format_args!("kvorum: {error} (exit code {})", exit.code()));
+        exit.into()
+    })
+}
+
+/// Prints a line for the person at the terminal. A closed stdout is no reason to stop a cluster.
+pub fn say(line: impl Display) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// One flag per configuration field, made from the table of fields.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FieldFlags(pub Vec<(String, String)>);
+
+impl Args for FieldFlags {
+    fn augment_args(command: Command) -> Command {
+        FIELDS
+            .iter()
+            .fold(command.next_help_heading("Configuration fields"), |command, field| command.arg(field_flag(field)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn field_flag(field: &config::Field) -> Arg {
+    let default = field.default.map_or(String::new(), |default| format!(", by default {}", default.trim_matches('"')));
+    let flag = Arg::new(field.path)
+        .long(field.flag())
+        .value_name("VALUE")
+        .help(format!("{}: {}{default}", field.help, field.allowed))
+        .hide_short_help(field.default.is_some());
+    // A switch needs no value on the command line.
+    if field.default == Some("false") { flag.num_args(0..=1).default_missing_value("true") } else { flag }
+}
+
+impl FromArgMatches for FieldFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = FIELDS.iter().filter_map(|field| {
+            let value = matches.get_one::<String>(field.path)?;
+            Some((field.path.to_owned(), value.clone()))
+        });
+        Ok(FieldFlags(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn fields_become_flags() {
+        let line = ["kvorum", "start", "--config", "x.toml", "--shards", "8", "--fault-hooks", "--tls-ca=ca.pem"];
+        let Verb::Start(args) = Cli::try_parse_from(line).unwrap().verb else { panic!("another verb") };
+        let expected = [("shards", "8"), ("tls.ca", "ca.pem"), ("fault_hooks", "true")];
+        let expected: Vec<_> = expected.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect();
+        assert_eq!(args.fields.0, expected);
+    }
+}

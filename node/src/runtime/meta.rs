@@ -1,0 +1,60 @@
+//! The actor that keeps the ring map on this node: it lets a [`MapKeeper`] look at the map now and then, and has what it finds
+//! carried out.
+
+use crate::runtime::system_clock;
+use kvorum_core::map_keeper::{LOOK_EVERY, Looked, MapKeeper};
+use kvorum_core::ring::RingMap;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+/// What the keeper is told.
+#[derive(Debug)]
+pub enum MetaMessage {
+    /// Look at the map.
+    Look,
+}
+
+impl ractor::Message for MetaMessage {}
+
+/// What the actor needs.
+pub struct MetaArguments {
+    /// What decides.
+    pub keeper: MapKeeper,
+    /// Told whenever a newer map is in force.
+    pub changed: Box<dyn Fn(&RingMap) + Send + Sync>,
+    /// Opens this node's replica of `meta`, to found the group.
+    pub found: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The actor.
+pub struct MetaActor;
+
+impl Actor for MetaActor {
+    type Msg = MetaMessage;
+    type State = MetaArguments;
+    type Arguments = MetaArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<MetaMessage>,
+        arguments: MetaArguments,
+    ) -> Result<MetaArguments, ActorProcessingErr> {
+        myself.send_interval(LOOK_EVERY, || MetaMessage::Look);
+        Ok(arguments)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<MetaMessage>,
+        MetaMessage::Look: MetaMessage,
+        state: &mut MetaArguments,
+    ) -> Result<(), ActorProcessingErr> {
+        let Looked { in_force, found, .. } = state.keeper.look(system_clock::monotonic());
+        if found {
+            (state.found)();
+        }
+        if let Some(ring) = in_force {
+            (state.changed)(&ring);
+        }
+        Ok(())
+    }
+}

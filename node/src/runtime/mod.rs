@@ -1,0 +1,16 @@
+//! What runs a node's core: the actors that host shards and the map's keeper, the threads for disks, and their supervision.
+
+pub mod control;
+pub mod descriptors;
+pub mod disk_loop;
+pub mod journal_threads;
+pub mod meta;
+pub mod node;
+mod pace;
+pub mod scrub_thread;
+pub mod segment_thread;
+pub mod shard_actor;
+pub mod shards;
+pub mod status;
+pub mod system_clock;
+pub mod upkeep_thread;

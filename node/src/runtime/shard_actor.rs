@@ -1,0 +1,87 @@
+//! Where a shard meets the actor library: the only place.
+//!
+//! The actor opens a [`ShardHost`] and gives it its turns. If it fails, its state is gone; the supervisor starts a new one,
+//! which rebuilds everything from the log and gets an inbox of its own, so that nothing meant for the old one reaches it.
+
+use kvorum_core::shard::host::{ShardArguments, ShardHost};
+use kvorum_core::shard::inbox::Waker;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::sync::Arc;
+
+/// What a shard's actor is told. Everything else comes through the inbox.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// The inbox holds something.
+    Wake,
+}
+
+impl ractor::Message for ShardMessage {}
+
+/// The host; elsewhere while it takes a long turn, and gone if it panicked there. Boxed: it moves at every turn.
+pub struct Hosted(Option<Box<ShardHost>>);
+
+const LOST: &str = "the shard's host was lost in a long turn";
+
+/// The actor.
+pub struct ShardActor;
+
+impl Actor for ShardActor {
+    type Msg = ShardMessage;
+    type State = Hosted;
+    type Arguments = ShardArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ShardMessage>,
+        arguments: ShardArguments,
+    ) -> Result<Hosted, ActorProcessingErr> {
+        let outlet = Arc::clone(&arguments.outlet);
+        // It only fails when the actor has stopped; what is queued is then answered as the host is dropped.
+        let waker = Waker::new(move || drop(myself.cast(ShardMessage::Wake)));
+        // Recovery reads and syncs files, so it stays off the async workers.
+        let open = move || ShardHost::open(arguments, waker);
+        let host = tokio::task::spawn_blocking(open).await??;
+        outlet.opened(Arc::clone(host.handle()));
+        host.handle().inbox.tick();
+        Ok(Hosted(Some(Box::new(host))))
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<ShardMessage>,
+        ShardMessage::Wake: ShardMessage,
+        hosted: &mut Hosted,
+    ) -> Result<(), ActorProcessingErr> {
+        // Whoever else is ready goes first, and adds to what this turn takes up: the busier the node, the larger the entry.
+        tokio::task::yield_now().await;
+        let Some(mut host) = hosted.0.take() else { return Err(ActorProcessingErr::from(LOST)) };
+        if !host.is_long_turn() {
+            let turned = host.turn();
+            hosted.0 = Some(host);
+            return Ok(turned?);
+        }
+        // Copies and checksums of large values: off the threads that answer small requests.
+        let turn = tokio::task::spawn_blocking(move || {
+            let turned = host.turn();
+            (host, turned)
+        });
+        match turn.await {
+            Ok((host, turned)) => {
+                hosted.0 = Some(host);
+                Ok(turned?)
+            }
+            // The host went with its panic, as it would have with the actor's own.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    async fn post_stop(&self, _myself: ActorRef<ShardMessage>, hosted: &mut Hosted) -> Result<(), ActorProcessingErr> {
+        match &mut hosted.0 {
+            Some(host) => Ok(host.stop()?),
+            None => Ok(()),
+        }
+    }
+}
