@@ -32,7 +32,7 @@ const WINDOW_OVERLOADING: usize = 900;
 /// What the queues and buffers of one node may take, in bytes: memory that no file backs.
 const NODE_ANONYMOUS_BYTES_MAX: u64 = 768 * 1024 * 1024;
 /// Accepted work under overload, as a share of what a saturating load reaches: below this it has collapsed. The figure that
-/// is promised, 0.8, is measured on a quiet machine (docs/PERFORMANCE.md); a test that shares its machine can't judge it.
+/// is promised, 0.8, is measured on a quiet machine (docs/BENCHMARKING.md); a test that shares its machine can't judge it.
 const THROUGHPUT_SHARE_MIN: f64 = 0.25;
 /// Unanswered requests of a producer at the peak: deeper windows make larger batches, so it lies above what first saturates.
 const WINDOW_PEAK: usize = 16 * WINDOW_SATURATING;

@@ -21,7 +21,7 @@ pub struct Cost {
 
 impl Cost {
     /// About what it takes, in nanoseconds, where nothing is in the processor's caches and all is in memory. The prices are those of
-    /// docs/PERFORMANCE.md, ch. *A worker is never held for long*.
+    /// docs/BENCHMARKING.md, section *A worker is never held for long*.
     pub fn ns(&self) -> u64 {
         // Rounded up: the checksum runs at more than 4 GB/s, and copies at 3 to 10.
         const HASHED_PER_NS: u64 = 4;

@@ -110,7 +110,7 @@ impl StartError {
 }
 
 /// Takes huge pages from the process: what the allocator has freed, or rounds up, would stay in memory 2 MiB at a time, which was
-/// a third of what a node with millions of keys took (docs/PERFORMANCE.md). A kernel that can't does no harm by it.
+/// a third of what a node with millions of keys took (docs/history/2026-11.md). A kernel that can't does no harm by it.
 fn without_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::warn!(%error, "memory.huge_pages stays on");
@@ -153,7 +153,7 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
         .worker_threads(config.workers_on(processors))
         .thread_name("kvorum")
         // Whoever else waits for the processor goes first, and has something for this thread when it looks again: it then needn't be
-        // put to sleep and woken, which was a fifth of what a GET cost where processors are busy (docs/PERFORMANCE.md).
+        // put to sleep and woken, which was a fifth of what a GET cost where processors are busy (docs/history/2026-11.md).
         .on_thread_park(std::thread::yield_now)
         .build()
         .map_err(process("the runtime"))?;

@@ -23,7 +23,7 @@ mod tests;
 
 /// How often everybody else who is ready on the runtime goes first before the journal's thread is woken. A round that begins with
 /// the first submission leaves those of the turns just behind it to the next one, and a round costs two operations of the disk and
-/// several changes of threads, whatever is in it. Measured in docs/PERFORMANCE.md; an idle runtime passes a yield in a microsecond.
+/// several context switches, whatever is in it. Measured in docs/history/2026-11.md; an idle runtime passes a yield in a microsecond.
 const YIELDS_BEFORE_ROUND: usize = 6;
 
 /// What the journal's thread does until it is stopped.
@@ -69,7 +69,7 @@ struct Queue {
 
 /// Reports durable rounds, in order. In a task of the runtime where the shards run, if the journal was started in one: from the
 /// journal's thread each report would fetch its shard's inbox from another processor and wake its actor from outside, which
-/// costs up to a twentieth of a small write (docs/PERFORMANCE.md).
+/// costs up to a twentieth of a small write (docs/history/2026-11.md).
 enum Reporter {
     Task(mpsc::UnboundedSender<Vec<Submission>>),
     Here,
