@@ -137,8 +137,9 @@ fn files_of_module(relative: &str, path: &Path, name: &str) -> [PathBuf; 2] {
     [children.join(format!("{name}.rs")), children.join(name).join("mod.rs")]
 }
 
+/// Whether a module begins here, and not only its name: a file of tests that is declared among others ends nothing.
 fn opens_module(line: &str) -> bool {
-    line.trim_start().starts_with("mod ")
+    line.trim_start().starts_with("mod ") && line.trim_end().ends_with('{')
 }
 
 fn root() -> PathBuf {

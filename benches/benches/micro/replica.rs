@@ -90,7 +90,7 @@ impl Group<'_> {
             group.replicas.iter_mut().for_each(|replica| replica.shard.handle_tick(now));
         }
         group.settle();
-        assert!(group.replicas[0].shard.snapshot().serving);
+        assert!(group.replicas[0].shard.status().serving);
         group
     }
 

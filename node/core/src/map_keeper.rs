@@ -24,7 +24,8 @@ use crate::routing::router::Router;
 use crate::seeded::{Bug, planted};
 use crate::session::reply::{Reply, ReplySink};
 use crate::shard::Operation;
-use crate::shard::inbox::{QueuedRequest, ShardHandle};
+use crate::shard::ShardHandle;
+use crate::shard::inbox::QueuedRequest;
 use bytes::Bytes;
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{Ack, Action, ClientId, Condition, Mutation, NodeId, ShardId, Term, Version, WriteId};
@@ -312,6 +313,6 @@ impl MapKeeper {
 
 /// Whether this node's replica of the group speaks for it.
 fn speaks_for_group(handle: &ShardHandle, now: Nanos) -> bool {
-    let leads = handle.snapshot.lock().serving;
+    let leads = handle.status.lock().serving;
     leads && (!planted(Bug::MapNeedsLease) || handle.gate.pass(now).is_some())
 }

@@ -45,8 +45,9 @@ use kvorum_core::ring::{PlacementError, RingError, RingMap, RingNode};
 use kvorum_core::routing::router::Router;
 use kvorum_core::routing::topology_news::TopologyNews;
 use kvorum_core::session::SessionContext;
+use kvorum_core::shard::ShardHandle;
 use kvorum_core::shard::host::ShardOutlet as _;
-use kvorum_core::shard::inbox::{ShardCommand, ShardHandle};
+use kvorum_core::shard::inbox::ShardCommand;
 use kvorum_core::shard::upkeep::UpkeepOptions;
 use kvorum_core::shard::{Place, ReplicaPlan};
 use kvorum_protocol::{ClientId, NodeId, ReplicaId, ShardId, ShardRole};
@@ -418,7 +419,7 @@ impl Node {
         let ring = self.router.ring();
         let mut all = self.router.all_local();
         all.retain(|handle| {
-            let leads = handle.snapshot.lock().role == Role::Leader;
+            let leads = handle.status.lock().role == Role::Leader;
             let awaits = || self.router.leader(handle.shard).is_none() && self.has_fit_peer(handle.shard);
             ring.replicas(handle.shard).len() > 1 && (leads || awaits())
         });

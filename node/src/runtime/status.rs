@@ -10,7 +10,7 @@ use kvorum_core::health::pressure::Pressure;
 use kvorum_core::routing::router::Router;
 use kvorum_core::session::NodeAdmin;
 use kvorum_core::session::reply::{Answer, ReplyTo};
-use kvorum_core::shard::inbox::ShardHandle;
+use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::{
     Durability, Epoch, ErrorCode, NodeId, NodeStatus, ResponseBody, ServerError, ShardId, ShardRole, ShardStatus,
     StatusScope,
@@ -167,7 +167,7 @@ impl Inspector {
     }
 
     fn shard_status(&self, handle: &ShardHandle) -> ShardStatus {
-        let snapshot = *handle.snapshot.lock();
+        let (snapshot, upkeep) = (*handle.status.lock(), *handle.upkeep.lock());
         let leader = snapshot.leader.and_then(|replica| self.router.ring().node_of(handle.shard, replica));
         ShardStatus {
             shard: handle.shard,
@@ -186,8 +186,8 @@ impl Inspector {
             keys: snapshot.keys,
             log_bytes: snapshot.log_bytes,
             live_bytes: handle.reader.live_bytes_total(),
-            compactions: snapshot.upkeep.compactions,
-            compacted_bytes: snapshot.upkeep.compaction_bytes_written,
+            compactions: upkeep.compactions,
+            compacted_bytes: upkeep.compaction_bytes_written,
             incarnation: handle.incarnation,
         }
     }

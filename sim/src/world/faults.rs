@@ -221,7 +221,7 @@ impl World<'_> {
         let leads = |at: &usize| {
             let process = self.nodes[*at].process.as_ref();
             let host = process.and_then(|process| process.shards.get(&shard)?.host.as_ref());
-            host.is_some_and(|host| host.shard().snapshot().role == Role::Leader)
+            host.is_some_and(|host| host.shard().status().role == Role::Leader)
         };
         let Some(target) = self.nodes.get(to).map(|node| node.id) else { return false };
         let Some(leader) = (0..self.nodes.len()).find(leads) else { return false };

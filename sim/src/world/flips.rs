@@ -492,7 +492,7 @@ impl World<'_> {
     fn lags(&self) -> Option<String> {
         (0..self.ring.shards.len() as u16).map(ShardId).find_map(|shard| {
             let hosts = self.nodes.iter().filter_map(|node| node.process.as_ref()?.shards.get(&shard)?.host.as_ref());
-            let snapshots: Vec<_> = hosts.map(|host| host.shard().snapshot()).collect();
+            let snapshots: Vec<_> = hosts.map(|host| host.shard().status()).collect();
             let same = snapshots.windows(2).all(|pair| pair[0].applied == pair[1].applied);
             let led = snapshots.iter().any(|of| of.role == Role::Leader && of.serving);
             (!same || !led).then(|| format!("shard {shard} is not led, or a replica lags"))

@@ -4,7 +4,7 @@ use super::node::Node;
 use kvorum_core::consensus::Role;
 use kvorum_core::log::operations::Operations;
 use kvorum_core::log::{Membership, ShardLog};
-use kvorum_core::shard::{Shard, ShardSnapshot};
+use kvorum_core::shard::{ReplicaStatus, Shard};
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ pub(super) struct Invariants {
     /// What was applied at an index, by whichever replica came first: a hash of term and payload.
     applied: BTreeMap<ShardId, Vec<u64>>,
     /// How each replica was at its last turn.
-    last: BTreeMap<(usize, ShardId), ShardSnapshot>,
+    last: BTreeMap<(usize, ShardId), ReplicaStatus>,
     /// What each replica has promised to others.
     promises: BTreeMap<(ShardId, ReplicaId), Promise>,
     /// Who replicated the shard, as each replica had it after its last turn.
@@ -64,7 +64,7 @@ impl Invariants {
         at: usize,
         shard_id: ShardId,
         shard: &Shard,
-        snapshot: &ShardSnapshot,
+        snapshot: &ReplicaStatus,
         damaged: bool,
     ) -> Seen {
         let mut counted = Vec::new();
@@ -189,8 +189,8 @@ impl Invariants {
         at: usize,
         shard: ShardId,
         log: &ShardLog,
-        before: Option<&ShardSnapshot>,
-        now: &ShardSnapshot,
+        before: Option<&ReplicaStatus>,
+        now: &ReplicaStatus,
         memberships: [&Membership; 2],
     ) -> Broken {
         let before = before?;
@@ -236,7 +236,7 @@ impl Invariants {
     }
 
     /// Election safety: at most one leader in a term.
-    fn one_leader_per_term(&mut self, at: usize, shard: ShardId, snapshot: &ShardSnapshot) -> Broken {
+    fn one_leader_per_term(&mut self, at: usize, shard: ShardId, snapshot: &ReplicaStatus) -> Broken {
         if snapshot.role != Role::Leader {
             return None;
         }
@@ -252,8 +252,8 @@ impl Invariants {
         at: usize,
         shard_id: ShardId,
         shard: &Shard,
-        before: Option<&ShardSnapshot>,
-        snapshot: &ShardSnapshot,
+        before: Option<&ReplicaStatus>,
+        snapshot: &ReplicaStatus,
     ) -> Broken {
         // What a replica is opened with was applied before its log begins.
         let from = before.map_or(shard.log().before_first().0, |before| before.applied).0;
@@ -305,8 +305,8 @@ impl Invariants {
         at: usize,
         shard_id: ShardId,
         shard: &Shard,
-        before: Option<&ShardSnapshot>,
-        now: &ShardSnapshot,
+        before: Option<&ReplicaStatus>,
+        now: &ReplicaStatus,
         damaged: bool,
     ) -> Broken {
         let moved = before.is_none_or(|before| before.applied != now.applied);
@@ -372,7 +372,7 @@ impl Invariants {
 }
 
 /// Terms, commit and applied positions never go back while a replica runs.
-fn goes_forward(at: usize, shard: ShardId, before: Option<&ShardSnapshot>, now: &ShardSnapshot) -> Broken {
+fn goes_forward(at: usize, shard: ShardId, before: Option<&ReplicaStatus>, now: &ReplicaStatus) -> Broken {
     let before = before?;
     let back = before.term > now.term
         || before.committed > now.committed

@@ -123,7 +123,7 @@ impl World<'_> {
             };
             for (shard, replica) in &process.shards {
                 let state = match &replica.host {
-                    Some(host) => format!("{:?}", host.shard().snapshot()),
+                    Some(host) => format!("{:?}", host.shard().status()),
                     None if replica.faulty => "faulty".to_owned(),
                     None => "closed".to_owned(),
                 };

@@ -650,7 +650,7 @@ impl Process {
 
     /// Whether it leads every shard of the ring that it holds a replica of, and may answer for all of them.
     pub(super) fn leads_all(&self) -> bool {
-        let serves = |replica: &Replica| replica.host.as_ref().is_some_and(|host| host.shard().snapshot().serving);
+        let serves = |replica: &Replica| replica.host.as_ref().is_some_and(|host| host.shard().status().serving);
         let mut of_ring = self.shards.iter().filter(|(shard, _)| **shard != ShardId::META).peekable();
         of_ring.peek().is_some() && of_ring.all(|(_, replica)| serves(replica))
     }

@@ -46,7 +46,7 @@ impl World<'_> {
         let clock_now = running.router.clock().monotonic();
         let ring = running.router.ring();
         let mut leading = running.router.all_local();
-        leading.retain(|handle| handle.snapshot.lock().role == Role::Leader && ring.replicas(handle.shard).len() > 1);
+        leading.retain(|handle| handle.status.lock().role == Role::Leader && ring.replicas(handle.shard).len() > 1);
         let again_ms = HAND_OVER_AGAIN.as_millis() as u64;
         if !leading.is_empty() && running.handed_over_at.is_none_or(|asked| clock_now.ms_since(asked) >= again_ms) {
             running.handed_over_at = Some(clock_now);
@@ -112,7 +112,7 @@ impl World<'_> {
             |node: &Node| node.paused_until.is_none() && node.stalled_until <= self.now() && node.crash.is_none();
         let (Some(leader), Some(other)) = (&self.nodes[from].process, &self.nodes[to].process) else { return false };
         let host = |process: &super::node::Process| {
-            process.shards.get(&shard)?.host.as_ref().map(|host| host.shard().snapshot())
+            process.shards.get(&shard)?.host.as_ref().map(|host| host.shard().status())
         };
         let (Some(led), Some(held)) = (host(leader), host(other)) else { return false };
         let is_connected = !self.peer_links.is_cut(from, to)

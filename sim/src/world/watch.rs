@@ -49,7 +49,7 @@ impl World<'_> {
         let Some(host) = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref()) else {
             return;
         };
-        let snapshot = host.shard().snapshot();
+        let snapshot = host.shard().status();
         let numbers = [
             at as u64,
             shard.0.into(),
@@ -100,7 +100,7 @@ impl World<'_> {
         let node = &self.nodes[at];
         let process = node.process.as_ref()?;
         let replica = process.shards.get(&shard)?.host.as_ref()?.shard();
-        let snapshot = replica.snapshot();
+        let snapshot = replica.status();
         if snapshot.version == Version(0) {
             // Nothing was ever written that could live by it, so it may begin anywhere.
             return None;
@@ -149,7 +149,7 @@ impl World<'_> {
     pub(super) fn lease_is_shared(&self, at: usize, shard: ShardId) -> Option<(&'static str, String)> {
         let host = |node: &Node| -> Option<(bool, u64, bool)> {
             let host = node.process.as_ref()?.shards.get(&shard)?.host.as_ref()?;
-            let snapshot = host.shard().snapshot();
+            let snapshot = host.shard().status();
             let open = host.shard().gate().pass(node.clock.monotonic()).is_some();
             Some((open, snapshot.term.0, snapshot.role == Role::Leader))
         };

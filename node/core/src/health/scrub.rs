@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::log::{LogError, LogView, Segment, SegmentPlace, scrub};
 use crate::routing::router::Router;
 use crate::seeded::{Bug, planted};
-use crate::shard::inbox::ShardHandle;
+use crate::shard::ShardHandle;
 use crate::store::{ReadError, StoreReader};
 use kvorum_protocol::ShardId;
 use std::collections::VecDeque;

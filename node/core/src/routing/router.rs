@@ -12,9 +12,10 @@ use crate::routing::network::{PeerNetwork, SendError};
 use crate::routing::peer_table::PeerTable;
 use crate::routing::topology_news::TopologyNews;
 use crate::session::reply::{Answer, ReplySink, ReplyTo};
+use crate::shard::ShardHandle;
 use crate::shard::host::ShardOutlet;
-use crate::shard::inbox::{ShardCommand, ShardHandle};
-use crate::shard::{ShardReply, ShardSnapshot};
+use crate::shard::inbox::ShardCommand;
+use crate::shard::{ReplicaStatus, ShardReply};
 use crate::snapshot::limits::BYTES_PER_SECOND_DEFAULT;
 use crate::snapshot::{OffersFull, SnapshotOffers, SnapshotSource};
 use bytes::Bytes;
@@ -518,7 +519,7 @@ impl Router {
     fn forget_claims(&self, node: NodeId) {
         let mut changed = false;
         for (shard, _) in self.led_by(node) {
-            let own = self.local(shard).map(|handle| handle.snapshot.lock().term);
+            let own = self.local(shard).map(|handle| handle.status.lock().term);
             if let Some(mut known) = self.leaders.get_mut(&shard)
                 && known.1 == Some(node)
                 && own != Some(known.0)
@@ -694,7 +695,7 @@ impl ShardOutlet for Router {
         self.shards.insert(handle.shard, handle);
     }
 
-    fn changed(&self, shard: ShardId, snapshot: ShardSnapshot) {
+    fn changed(&self, shard: ShardId, snapshot: ReplicaStatus) {
         let leads = snapshot.role == Role::Leader;
         let leader = match snapshot.leader {
             // A leader that can't answer yet is not announced: requests would only be turned away.

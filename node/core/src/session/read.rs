@@ -3,7 +3,7 @@
 use crate::clock::Nanos;
 use crate::limits::LARGE_WORK_BYTES;
 use crate::routing::router::Router;
-use crate::shard::inbox::ShardHandle;
+use crate::shard::ShardHandle;
 use crate::store::{Found, Located, ReadError, StoreReader, StoredRecord};
 use bytes::Bytes;
 use kvorum_protocol::limits::SCAN_ENTRIES_MAX;

@@ -1,11 +1,12 @@
 //! What stands between a [`Shard`] and its node: it takes what the inbox holds, lets the shard work, and carries out what
 //! it asks for. Knows neither the actor library nor a clock; an actor hosts it in a node, the simulator in a simulation.
 
-use super::inbox::{Drained, Inbox, QueueBudget, QueueUse, QueuedRequest, ShardCommand, ShardHandle, Waker};
+use super::ShardHandle;
+use super::inbox::{Drained, Inbox, QueueBudget, QueueUse, QueuedRequest, ShardCommand, Waker};
 use super::offering::Offering;
 use super::transfer::{Reception, ReceptionSinks};
 use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
-use super::{Effects, Shard, ShardConfig, ShardError, ShardRequest, ShardSnapshot, Ticket};
+use super::{Effects, ReplicaStatus, Shard, ShardConfig, ShardError, ShardRequest, Ticket};
 use crate::clock::{Clock, Nanos, Now};
 use crate::consensus::ConsensusError;
 use crate::disk::Disk;
@@ -54,7 +55,7 @@ pub trait ShardOutlet: Send + Sync + 'static {
     /// A replica has been opened and takes requests.
     fn opened(&self, handle: Arc<ShardHandle>);
     /// The replica's leader, term or readiness to serve has changed.
-    fn changed(&self, shard: ShardId, snapshot: ShardSnapshot);
+    fn changed(&self, shard: ShardId, snapshot: ReplicaStatus);
 }
 
 impl fmt::Debug for dyn ShardOutlet {
@@ -137,7 +138,9 @@ pub struct ShardHost {
     keeper: Keeper,
     offering: Offering,
     persisted: u64,
-    last: ShardSnapshot,
+    /// The upkeep that was told last.
+    counted: UpkeepCounts,
+    last: ReplicaStatus,
     recovered: Recovered,
     /// See [`ShardHost::is_long_turn`].
     long_turns_until: Nanos,
@@ -187,14 +190,15 @@ impl ShardHost {
         let judge = Arc::clone(&outlet);
         shard.set_fitness(Box::new(move |replica| judge.is_fit(id, replica)));
         let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet)));
-        let last = shard.snapshot();
+        let last = shard.status();
         let handle = Arc::new(ShardHandle {
             shard: id,
             inbox: Arc::clone(&inbox),
             gate: Arc::clone(shard.gate()),
             reader: Arc::clone(shard.reader()),
             incarnation,
-            snapshot: Mutex::new(last),
+            status: Mutex::new(last),
+            upkeep: Mutex::default(),
         });
         let reception = Reception::new(shard.log().data_writers());
         Ok(ShardHost {
@@ -215,6 +219,7 @@ impl ShardHost {
             drained: Drained::default(),
             tickets: Slab::new(),
             persisted: 0,
+            counted: UpkeepCounts::default(),
             last,
             recovered,
             long_turns_until: Nanos(0),
@@ -468,16 +473,20 @@ impl ShardHost {
     }
 
     fn publish(&mut self) {
-        let snapshot = ShardSnapshot { upkeep: self.keeper.counts(), ..self.shard.snapshot() };
-        if snapshot == self.last {
+        let upkeep = self.keeper.counts();
+        if upkeep != self.counted {
+            (*self.handle.upkeep.lock(), self.counted) = (upkeep, upkeep);
+        }
+        let status = self.shard.status();
+        if status == self.last {
             return;
         }
-        *self.handle.snapshot.lock() = snapshot;
-        let visible = |of: &ShardSnapshot| (of.role, of.term, of.leader, of.serving);
-        if visible(&snapshot) != visible(&self.last) {
-            self.outlet.changed(self.id, snapshot);
+        *self.handle.status.lock() = status;
+        let visible = |of: &ReplicaStatus| (of.role, of.term, of.leader, of.serving);
+        if visible(&status) != visible(&self.last) {
+            self.outlet.changed(self.id, status);
         }
-        self.last = snapshot;
+        self.last = status;
     }
 }
 

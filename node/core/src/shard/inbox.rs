@@ -1,11 +1,10 @@
 //! The bounded way into a shard's host. Mailboxes of the actor library have no bound, so everything waits here, and the
 //! mailbox holds at most one wake-up.
 
-use super::gate::ReadGate;
 use super::host::ShardOutlet;
 use super::shares::{Held, Shares};
 use super::upkeep::Done;
-use super::{EntryLimits, Expecting, Operation, Returned, ShardReply, ShardSnapshot};
+use super::{EntryLimits, Expecting, Operation, Returned, ShardReply};
 use crate::clock::Nanos;
 use crate::consensus::Promise;
 use crate::journal::PersistListener;
@@ -18,7 +17,6 @@ use crate::log::LogError;
 use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, ReplyTo};
 use crate::snapshot::limits::INBOX_BYTES_MAX as SNAPSHOT_BYTES_MAX;
-use crate::store::StoreReader;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{ClientId, ErrorCode, ReplicaId, ServerError, ShardId, Term};
@@ -540,27 +538,11 @@ impl Drop for Inbox {
     }
 }
 
-/// What the rest of the node holds of one incarnation of a shard replica.
-#[derive(Debug)]
-pub struct ShardHandle {
-    /// The shard.
-    pub shard: ShardId,
-    /// The way in.
-    pub inbox: Arc<Inbox>,
-    /// Whether reads may pass.
-    pub gate: Arc<ReadGate>,
-    /// The state to read.
-    pub reader: Arc<StoreReader>,
-    /// How often the replica was opened since the process began.
-    pub incarnation: u32,
-    /// Its state as of its last turn.
-    pub snapshot: Mutex<ShardSnapshot>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::session::reply::ReplySink;
+    use crate::shard::{ReplicaStatus, ShardHandle};
     use crate::snapshot::{OffersFull, SnapshotSource};
     use kvorum_protocol::LogIndex;
     use kvorum_protocol::peer::RaftMessageKind;
@@ -598,7 +580,7 @@ mod tests {
 
         fn opened(&self, _handle: Arc<ShardHandle>) {}
 
-        fn changed(&self, _shard: ShardId, _snapshot: ShardSnapshot) {}
+        fn changed(&self, _shard: ShardId, _snapshot: ReplicaStatus) {}
     }
 
     #[test]

@@ -6,19 +6,24 @@
 
 mod backlog;
 mod checkpoint;
+mod confirm;
 mod decide;
+mod error;
 mod evaluate;
 mod expecting;
 pub mod gate;
 mod hand_over;
+mod handle;
 pub mod host;
 pub mod inbox;
 mod log_time;
 mod offering;
+mod operation;
 mod plan;
 mod reconcile;
 mod room;
 mod shares;
+mod status;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -27,11 +32,15 @@ pub mod upkeep;
 pub use crate::store::ORDER_BITS;
 pub use backlog::EntryLimits;
 pub use checkpoint::Restored;
+pub use error::{Remedy, ShardError};
 pub use evaluate::ShardReply;
 pub use expecting::Expecting;
 pub use hand_over::Returned;
+pub use handle::ShardHandle;
+pub use operation::{Operation, ShardRequest, Ticket};
 pub use plan::{Orders, Place, ReplicaPlan};
 pub use shares::Held;
+pub use status::ReplicaStatus;
 
 use crate::clock::{Nanos, Now};
 use crate::consensus::machine::initial_membership;
@@ -40,26 +49,23 @@ use crate::cost;
 use crate::disk::lost_pages;
 use crate::health::pressure::Pressure;
 use crate::log::limits::VOTE_BYTES;
-use crate::log::operations::OperationsError;
 use crate::log::{Chunk, Damage, ENTRY_OVERHEAD_BYTES, LogError, Membership, Position, ShardLog};
 use crate::seeded::{Bug, planted};
 use crate::store::{ApplyError, SessionLimits, Store, StoreReader};
 use backlog::Backlog;
-use bytes::Bytes;
+use confirm::{AsksToRead, Confirmations};
 use evaluate::{Evaluation, Overlay, OverlayMarks};
 use gate::ReadGate;
 use hand_over::HandOver;
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{
-    Ack, AtomicRequest, AtomicResult, ClientId, Durability, ErrorCode, LogIndex, Mutation, Outcome, ReplicaId,
-    ServerError, ShardId, Term, Version, WriteId, WriteStatus,
+    Ack, AtomicResult, Durability, ErrorCode, LogIndex, Outcome, ReplicaId, ServerError, ShardId, Term, WriteStatus,
 };
 use log_time::{Began, LogTime};
 use room::{ENTRY_FRAME_BYTES, Room};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tracing::{info, warn};
-use upkeep::UpkeepCounts;
 
 /// Most entries of this leader that are proposed and not yet applied. What arrives while one is on its way makes the next,
 /// so batches grow with load and no timer is needed. Measured with 50 clients, 16 shards and three nodes on two cores, in
@@ -80,82 +86,6 @@ const STEP_ASIDE_EVERY_MS: u64 = 2_000;
 const URGENT_EXPIRY_EVERY_MS: u64 = 1_000;
 /// Whoever is to lead, or to vote, must not lack more entries than this.
 const LAG_MAX: u64 = 64;
-
-/// Names a request until it is answered. The caller's to choose; unique among its unanswered ones.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct Ticket(pub u64);
-
-/// A request to one shard.
-#[derive(Clone, Debug)]
-pub struct ShardRequest {
-    /// Comes back with the reply.
-    pub ticket: Ticket,
-    /// Who asks, and takes turns with others that do.
-    pub client: ClientId,
-    /// Past this moment it is not begun any more, and nobody waits for it.
-    pub deadline: Nanos,
-    /// The term of the leader that it is for; 0 for whoever leads. See [`hand_over`].
-    pub term: Term,
-    /// What is asked.
-    pub operation: Operation,
-}
-
-/// What is asked of a shard.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Operation {
-    /// One write.
-    Write {
-        /// Who writes.
-        client: ClientId,
-        /// Its number.
-        id: WriteId,
-        /// When to answer.
-        ack: Ack,
-        /// What to write.
-        mutation: Mutation,
-    },
-    /// Checks and writes, all or nothing.
-    Atomic {
-        /// Who writes.
-        client: ClientId,
-        /// What to write.
-        request: AtomicRequest,
-    },
-    /// A read that keeps its place behind the writes that were sent before it.
-    Get(Bytes),
-    /// Whether this replica still leads, confirmed by a quorum.
-    Confirm,
-}
-
-impl Operation {
-    /// What a request, or a part of it, takes besides keys and values.
-    pub(crate) const OVERHEAD_BYTES: usize = 256;
-
-    /// About how many bytes the request keeps in memory.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Operation::Write { mutation, .. } => Operation::mutation_bytes(mutation),
-            Operation::Atomic { request, .. } => Operation::atomic_bytes(request),
-            Operation::Get(key) => key.len() + Self::OVERHEAD_BYTES,
-            Operation::Confirm => Self::OVERHEAD_BYTES,
-        }
-    }
-
-    /// The same of a write.
-    pub(crate) fn mutation_bytes(mutation: &Mutation) -> usize {
-        let value = match &mutation.action {
-            kvorum_protocol::Action::Put { value, .. } | kvorum_protocol::Action::Append { value } => value.len(),
-            _ => 0,
-        };
-        mutation.key.len() + value + Self::OVERHEAD_BYTES
-    }
-
-    /// The same of an ATOMIC.
-    pub(crate) fn atomic_bytes(request: &AtomicRequest) -> usize {
-        let checks: usize = request.checks.iter().map(|check| check.key.len() + Self::OVERHEAD_BYTES).sum();
-        Self::OVERHEAD_BYTES + checks + request.mutations.iter().map(Operation::mutation_bytes).sum::<usize>()
-    }
-}
 
 /// How a shard replica runs.
 #[derive(Clone, Debug)]
@@ -178,68 +108,6 @@ pub struct ShardConfig {
     pub order_bits: u32,
 }
 
-/// Why a shard replica can't go on. It is rebuilt from its log.
-#[derive(Debug, thiserror::Error)]
-pub enum ShardError {
-    /// Consensus can't go on.
-    #[error(transparent)]
-    Consensus(#[from] ConsensusError),
-    /// The log failed.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// A snapshot has taken the place of its files: not a failure.
-    #[error("a snapshot up to entry {index} was installed")]
-    SnapshotInstalled {
-        /// The last entry whose effects it holds.
-        index: LogIndex,
-    },
-    /// A committed entry is not what a leader writes.
-    #[error("entry {index} can't be applied: {reason}")]
-    Entry {
-        /// The entry.
-        index: LogIndex,
-        /// Why.
-        reason: OperationsError,
-    },
-}
-
-/// What is to be done about a replica that can't go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Remedy {
-    /// Nothing is wrong: its files hold another state than it does, and it is opened from them at once.
-    Reopen,
-    /// Open it again from its log, as the restart policy allows.
-    Restart,
-    /// Its log is damaged, and opening it again would find the same damage. It takes no part in its group: it must not
-    /// vote.
-    LeaveOut,
-    /// Its log has lost what it acknowledged, and nothing in the log shows it. It takes no part in its group, and must never be
-    /// opened again, not by the next process either.
-    EndLife,
-    /// A file operation failed. The process ends: the system may have taken what it could not write for written, and only
-    /// the next start looks at the medium itself.
-    EndProcess,
-    /// The disk is full. Open it again after a while, however often it takes: that is not its failure.
-    AwaitSpace,
-}
-
-impl ShardError {
-    /// What is to be done.
-    pub fn remedy(&self) -> Remedy {
-        match self {
-            ShardError::Log(error) | ShardError::Consensus(ConsensusError::Log(error)) => match error {
-                LogError::Damaged { .. } => Remedy::LeaveOut,
-                LogError::Disk(_) => Remedy::EndProcess,
-                LogError::DiskFull(_) => Remedy::AwaitSpace,
-                _ => Remedy::Restart,
-            },
-            ShardError::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
-            ShardError::SnapshotInstalled { .. } => Remedy::Reopen,
-            ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
-        }
-    }
-}
-
 /// What a poll asks the caller to do.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -253,33 +121,6 @@ pub struct Effects {
     pub snapshots: Vec<ReplicaId>,
     /// To be sent to the other replicas as soon as what they rest on is durable.
     pub promises: Vec<Promise>,
-}
-
-/// What others may know of a replica at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ShardSnapshot {
-    /// What it is.
-    pub role: Role,
-    /// Its term.
-    pub term: Term,
-    /// The leader it knows of.
-    pub leader: Option<ReplicaId>,
-    /// It leads and may answer.
-    pub serving: bool,
-    /// The last entry of its log.
-    pub last_index: LogIndex,
-    /// The last entry that it knows a quorum holds.
-    pub committed: LogIndex,
-    /// The last entry that it has applied.
-    pub applied: LogIndex,
-    /// The version of its last effective write.
-    pub version: Version,
-    /// Keys it holds.
-    pub keys: u64,
-    /// Bytes of its log.
-    pub log_bytes: u64,
-    /// What was done to keep its files in order.
-    pub upkeep: UpkeepCounts,
 }
 
 /// A proposed entry and who waits for it.
@@ -297,24 +138,6 @@ struct Waiting {
     ticket: Ticket,
     deadline: Nanos,
     reply: ShardReply,
-}
-
-/// Reads that wait for a quorum's word that this replica leads; one round serves all that came before it began.
-#[derive(Debug, Default)]
-struct Confirmations {
-    next_tag: u64,
-    asked: Option<u64>,
-    confirmed_at: Option<LogIndex>,
-    in_round: Vec<AsksToRead>,
-    next_round: Vec<AsksToRead>,
-}
-
-/// A read that waits for confirmation.
-#[derive(Debug)]
-struct AsksToRead {
-    ticket: Ticket,
-    deadline: Nanos,
-    term: Term,
 }
 
 /// Says of a replica of the group whether its node is fit to lead.
@@ -505,8 +328,8 @@ impl Shard {
     }
 
     /// What others may know of this replica.
-    pub fn snapshot(&self) -> ShardSnapshot {
-        ShardSnapshot {
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
             role: self.consensus.role(),
             term: self.consensus.term(),
             leader: self.consensus.leader(),
@@ -517,7 +340,6 @@ impl Shard {
             version: self.store.version(),
             keys: self.store.reader().keys(),
             log_bytes: self.consensus.log().bytes(),
-            upkeep: UpkeepCounts::default(),
         }
     }
 
@@ -817,36 +639,6 @@ impl Shard {
                 self.replies.push((waiting.ticket, reply));
             }
         }
-    }
-
-    /// Asks a quorum for all reads that wait, if it is not being asked. A lease is not taken for an answer: the session that would
-    /// act on it does so later.
-    fn begin_confirmation(&mut self, now: Nanos) {
-        if self.confirmations.next_round.is_empty() || !self.consensus.is_serving() {
-            return;
-        }
-        let had_lease = || self.consensus.lease_until(now).is_some_and(|until| now < until);
-        if planted(Bug::ReadConfirmedAlone) || (planted(Bug::ConfirmedByPastLease) && had_lease()) {
-            let waiting = std::mem::take(&mut self.confirmations.next_round);
-            self.replies.extend(waiting.into_iter().map(|asked| (asked.ticket, ShardReply::MayRead)));
-        } else if self.confirmations.asked.is_none() {
-            self.confirmations.next_tag += 1;
-            self.confirmations.asked = Some(self.confirmations.next_tag);
-            self.confirmations.in_round = std::mem::take(&mut self.confirmations.next_round);
-            self.consensus.read_index(self.confirmations.next_tag);
-        }
-    }
-
-    /// Answers the reads that a quorum has confirmed. Returns whether there were any.
-    fn finish_confirmation(&mut self) -> bool {
-        let is_confirmed = self.confirmations.confirmed_at.is_some_and(|index| index <= self.store.applied());
-        if is_confirmed {
-            self.confirmations.asked = None;
-            self.confirmations.confirmed_at = None;
-            let waiting = std::mem::take(&mut self.confirmations.in_round);
-            self.replies.extend(waiting.into_iter().map(|asked| (asked.ticket, ShardReply::MayRead)));
-        }
-        is_confirmed
     }
 
     /// Opens or closes the gate, and gives waiting requests back when leadership is lost.

@@ -19,8 +19,10 @@ use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
 use crate::log::{Damage, InlineSource, LogOptions, Position};
 use crate::store::ReadError;
+use bytes::Bytes;
 use kvorum_protocol::peer::RaftMessageKind;
 use kvorum_protocol::{Action, AtomicCheck, Condition, WriteResult};
+use kvorum_protocol::{AtomicRequest, ClientId, Mutation, Version, WriteId};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -129,10 +131,10 @@ impl Group {
     }
 
     fn leader(&self) -> Option<usize> {
-        let serves = |replica: &Option<Replica>| replica.as_ref().is_some_and(|up| up.shard.snapshot().serving);
+        let serves = |replica: &Option<Replica>| replica.as_ref().is_some_and(|up| up.shard.status().serving);
         let leading: Vec<usize> =
             (0..self.replicas.len()).filter(|&position| serves(&self.replicas[position])).collect();
-        leading.into_iter().max_by_key(|&position| self.replicas[position].as_ref().map(|up| up.shard.snapshot().term))
+        leading.into_iter().max_by_key(|&position| self.replicas[position].as_ref().map(|up| up.shard.status().term))
     }
 
     fn gate_is_open(&self, position: usize) -> bool {
@@ -653,7 +655,7 @@ fn all_replicas_killed_and_restarted_hold_what_was_acknowledged() {
     for number in 0..50 {
         assert_eq!(group.value(leader, &format!("k{number}")), Some(format!("v{number}")));
     }
-    assert_eq!(group.shard(leader).snapshot().version, Version(50));
+    assert_eq!(group.shard(leader).status().version, Version(50));
 }
 
 #[test]
@@ -677,7 +679,7 @@ fn without_a_lease_a_read_asks_a_quorum() {
 }
 
 /// From replica 2 to replica 1, which stands as `receiver` says; with a log that is ahead of it.
-fn message_of_the_next_term(kind: RaftMessageKind, receiver: &ShardSnapshot) -> RaftMessage {
+fn message_of_the_next_term(kind: RaftMessageKind, receiver: &ReplicaStatus) -> RaftMessage {
     RaftMessage {
         kind,
         from: id(2),
@@ -713,7 +715,7 @@ fn ticks_that_were_missed_do_not_shorten_the_refusal_to_vote() {
     group.shard(0).handle_tick(now);
     group.settle();
     let heard_at = group.now.monotonic;
-    let snapshot = group.shard(1).snapshot();
+    let snapshot = group.shard(1).status();
     let lease_ms = 9 * TICK_MS * 85 / 100;
     while group.now.monotonic.ms_since(heard_at) < lease_ms {
         let now = group.now;
@@ -740,13 +742,13 @@ fn a_late_answer_of_a_higher_term_does_not_end_the_refusal_to_vote() {
         assert!(group.gate_is_open(0));
         let now = group.now;
         let follower = group.shard(1);
-        let snapshot = follower.snapshot();
+        let snapshot = follower.status();
         let late = RaftMessage { reject: true, ..message_of_the_next_term(kind, &snapshot) };
         follower.handle_message(now.monotonic, late).unwrap();
         let request = message_of_the_next_term(RequestVote, &snapshot);
         follower.handle_message(now.monotonic, request).unwrap();
         follower.poll(now).unwrap();
-        let after = group.shard(1).snapshot();
+        let after = group.shard(1).status();
         assert_eq!((after.term, after.leader), (snapshot.term, Some(id(0))), "{kind:?}");
     }
 }
@@ -754,7 +756,7 @@ fn a_late_answer_of_a_higher_term_does_not_end_the_refusal_to_vote() {
 #[test]
 fn an_acknowledgement_of_what_was_never_sent_is_refused() {
     let mut group = Group::led();
-    let (now, snapshot) = (group.now, group.shard(0).snapshot());
+    let (now, snapshot) = (group.now, group.shard(0).status());
     let never_sent = RaftMessage {
         from: id(1),
         to: id(0),
@@ -767,7 +769,7 @@ fn an_acknowledgement_of_what_was_never_sent_is_refused() {
 #[test]
 fn a_replica_that_lacks_what_its_leader_counts_on_has_forgotten_and_ends_for_good() {
     let mut group = Group::led();
-    let (now, snapshot) = (group.now, group.shard(1).snapshot());
+    let (now, snapshot) = (group.now, group.shard(1).status());
     let heartbeat = |term: Term, commit: LogIndex| RaftMessage {
         from: id(0),
         to: id(1),

@@ -10,10 +10,11 @@ use crate::ring::{RingMap, RingNode};
 use crate::routing::router::Router;
 use crate::session::reply::ReplyTo;
 use crate::session::{Answered, NodeAdmin, Offload, Session, SessionContext};
+use crate::shard::ShardHandle;
 use crate::shard::host::{ShardArguments, ShardHost, ShardOutlet};
-use crate::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardHandle, Waker};
+use crate::shard::inbox::{Inbox, QueueBudget, QueueLimits, Waker};
 use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
-use crate::shard::{ReplicaPlan, ShardSnapshot};
+use crate::shard::{ReplicaPlan, ReplicaStatus};
 use crate::snapshot::{OffersFull, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::SnapshotMessage;
@@ -102,7 +103,7 @@ impl ShardOutlet for Surroundings {
         self.router.opened(handle);
     }
 
-    fn changed(&self, shard: ShardId, snapshot: ShardSnapshot) {
+    fn changed(&self, shard: ShardId, snapshot: ReplicaStatus) {
         self.router.changed(shard, snapshot);
     }
 }
@@ -172,7 +173,7 @@ impl Group {
     }
 
     fn leads(&self) -> bool {
-        self.replicas[0].host.shard().snapshot().serving
+        self.replicas[0].host.shard().status().serving
     }
 
     /// The next number of a write, of which so many follow.

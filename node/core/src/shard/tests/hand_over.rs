@@ -28,23 +28,23 @@ fn a_hand_over_to_the_leader_itself_costs_it_nothing() {
 #[test]
 fn a_hand_over_that_nobody_takes_up_is_given_up_and_the_lease_comes_back() {
     let mut group = Group::led();
-    let term = group.shard(0).snapshot().term;
+    let term = group.shard(0).status().term;
     group.cut.insert(1);
     group.shard(0).transfer_to(id(1));
     assert!(!group.gate_is_open(0));
     group.advance(u64::from(ELECTION_TICKS + 1) * TICK_MS);
     assert_eq!(group.leader(), Some(0));
-    assert_eq!(group.shard(0).snapshot().term, term);
+    assert_eq!(group.shard(0).status().term, term);
     group.written(0, "k", put("taken after one election timeout"));
     assert!(!group.gate_is_open(0), "`campaign now` may be under way still, and followers would heed it");
     group.advance(u64::from(ELECTION_TICKS + 2) * TICK_MS);
     assert_eq!(group.leader(), Some(0));
-    assert_eq!(group.shard(0).snapshot().term, Term(term.0 + 1), "it has begun a term in which nobody was asked");
+    assert_eq!(group.shard(0).status().term, Term(term.0 + 1), "it has begun a term in which nobody was asked");
     assert!(group.gate_is_open(0));
     // The one that was asked is back, and hears of it only now.
     group.cut.clear();
     group.advance(4 * TICK_MS);
-    assert_eq!((group.leader(), group.shard(0).snapshot().term), (Some(0), Term(term.0 + 1)));
+    assert_eq!((group.leader(), group.shard(0).status().term), (Some(0), Term(term.0 + 1)));
 }
 
 #[test]
@@ -54,11 +54,11 @@ fn leadership_is_not_given_back_to_a_replica_that_has_just_gone() {
     assert_eq!(group.await_leader(&[1]), 1);
     // It is the preferred one, and goes right before it would be given the shard back.
     group.advance(BALANCE_EVERY_MS - 12 * TICK_MS);
-    let term = group.shard(1).snapshot().term;
+    let term = group.shard(1).status().term;
     assert_eq!(group.leader(), Some(1), "not given back yet");
     group.cut.insert(0);
     group.advance(2 * BALANCE_EVERY_MS);
-    assert_eq!((group.leader(), group.shard(1).snapshot().term), (Some(1), term));
+    assert_eq!((group.leader(), group.shard(1).status().term), (Some(1), term));
     assert!(group.gate_is_open(1), "it has tried nothing that would have cost it the lease");
 }
 
@@ -92,7 +92,7 @@ fn a_hand_over_under_load_answers_nothing_with_an_error() {
     let (mut leader, mut asked, mut again) = (0, Vec::new(), Vec::new());
     for round in 0..200 {
         let incr = group.incr();
-        let term = group.shard(leader).snapshot().term;
+        let term = group.shard(leader).status().term;
         asked.push(group.ask(leader, term, incr));
         let read = group.ask(leader, term, Operation::Confirm);
         if round % 10 == 3 {
@@ -110,7 +110,7 @@ fn a_hand_over_under_load_answers_nothing_with_an_error() {
         for ticket in asked.clone().into_iter().chain([read]) {
             if let Some(Returned { operation, term }) = returned(group.replies.get(&ticket)) {
                 group.replies.remove(&ticket);
-                let current = group.shard(leader).snapshot().term;
+                let current = group.shard(leader).status().term;
                 assert!(term < current, "it is of use to the leader of a later term only");
                 again.push(group.ask(leader, current, operation));
             }
@@ -131,7 +131,7 @@ fn a_hand_over_under_load_answers_nothing_with_an_error() {
 #[test]
 fn a_leader_lets_what_it_proposed_commit_before_it_hands_over() {
     let mut group = Group::led();
-    let term = group.shard(0).snapshot().term;
+    let term = group.shard(0).status().term;
     group.hanging = BTreeSet::from([1, 2]);
     let proposed = group.write(0, "k", put("proposed"));
     group.settle();
@@ -146,13 +146,13 @@ fn a_leader_lets_what_it_proposed_commit_before_it_hands_over() {
     assert_eq!(group.leader(), Some(1));
     let back = returned(group.replies.get(&held)).expect("it was not proposed");
     assert!(matches!(back.operation, Operation::Write { .. }));
-    assert!(!group.gate_is_open(0) && group.shard(1).snapshot().term > term);
+    assert!(!group.gate_is_open(0) && group.shard(1).status().term > term);
 }
 
 #[test]
 fn entries_that_do_not_commit_hold_a_hand_over_up_for_an_election_timeout() {
     let mut group = Group::led();
-    let term = group.shard(0).snapshot().term;
+    let term = group.shard(0).status().term;
     group.hanging = BTreeSet::from([0, 2]);
     group.cut = BTreeSet::from([2]);
     let proposed = group.write(0, "k", put("v"));
@@ -164,14 +164,14 @@ fn entries_that_do_not_commit_hold_a_hand_over_up_for_an_election_timeout() {
     group.cut.clear();
     let leader = group.await_leader(&[0, 1, 2]);
     group.advance(4 * TICK_MS);
-    assert!(group.shard(leader).snapshot().term >= term);
+    assert!(group.shard(leader).status().term >= term);
     assert!(matches!(group.replies.get(&proposed), Some(ShardReply::Written(_))), "{:?}", group.replies);
 }
 
 #[test]
 fn a_request_for_the_leader_of_another_term_goes_back_to_the_one_that_leads() {
     let mut group = Group::led();
-    let before = group.shard(0).snapshot().term;
+    let before = group.shard(0).status().term;
     group.shard(0).transfer_to(id(1));
     group.await_leader(&[1]);
     group.shard(1).transfer_to(id(0));
@@ -193,7 +193,7 @@ fn a_hand_over_that_nobody_takes_up_holds_requests_and_goes_on_with_them() {
     group.cut.insert(1);
     group.shard(0).transfer_to(id(1));
     let incr = group.incr();
-    let term = group.shard(0).snapshot().term;
+    let term = group.shard(0).status().term;
     let held = group.ask(0, term, incr);
     group.advance(u64::from(ELECTION_TICKS - 2) * TICK_MS);
     assert_eq!(group.replies.get(&held), None);

@@ -81,7 +81,7 @@ fn a_joining_replica_needs_a_snapshot_and_gets_no_entries() {
     assert_eq!(group.snapshots, [(0, id(joining))], "asked for once");
     let expected = Membership { learners: vec![id(joining)], ..members(&[0, 1, 2]) };
     assert_eq!(group.membership(0), expected);
-    let found = group.shard(joining).snapshot();
+    let found = group.shard(joining).status();
     assert_eq!((found.role, found.last_index, found.leader), (Role::Learner, LogIndex(0), Some(id(0))));
     assert_eq!(group.membership(joining), Membership::default());
     group.shard(0).report_snapshot(id(joining), false);
@@ -92,7 +92,7 @@ fn a_joining_replica_needs_a_snapshot_and_gets_no_entries() {
     let leader = group.await_leader(&[1, 2]);
     group.advance(10 * TICK_MS);
     assert_eq!(group.snapshots.last(), Some(&(leader, id(joining))));
-    assert_eq!(group.shard(joining).snapshot().last_index, LogIndex(0));
+    assert_eq!(group.shard(joining).status().last_index, LogIndex(0));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_joining_replica_that_hears_nothing_does_not_campaign() {
     group.kill(joining);
     group.restart(joining);
     group.advance(100 * TICK_MS);
-    let found = group.shard(joining).snapshot();
+    let found = group.shard(joining).status();
     assert_eq!((found.role, found.term, found.leader), (Role::Learner, Term(0), None));
 }
 
@@ -116,7 +116,7 @@ fn a_learner_gets_entries_once_its_snapshot_is_installed() {
     group.set_target(&[0, 1, joining]);
     group.advance(10 * TICK_MS);
     let base = group.shard(0).snapshot_base().expect("there is something to take a snapshot of");
-    assert_eq!((base.index, &base.membership), (group.shard(0).snapshot().applied, &group.membership(0)));
+    assert_eq!((base.index, &base.membership), (group.shard(0).status().applied, &group.membership(0)));
     group.written(0, "k", put("w"));
     group.kill(joining);
     group.disks[joining] = group.disks[0].after_kill();
@@ -239,11 +239,11 @@ fn a_voter_that_was_cut_off_while_it_was_removed_disturbs_nobody() {
     group.cut.insert(2);
     group.await_voters(&[0, 1, 3]);
     group.advance(50 * TICK_MS);
-    let before = group.shard(0).snapshot().term;
-    assert_eq!(group.shard(2).snapshot().role, Role::Candidate, "it does not know");
+    let before = group.shard(0).status().term;
+    assert_eq!(group.shard(2).status().role, Role::Candidate, "it does not know");
     group.cut.clear();
     group.advance(100 * TICK_MS);
-    assert_eq!((group.leader(), group.shard(0).snapshot().term), (Some(0), before));
+    assert_eq!((group.leader(), group.shard(0).status().term), (Some(0), before));
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn one_change_at_a_time() {
 fn an_entry_that_changes_the_membership_in_no_known_way_is_refused() {
     let mut group = Group::led();
     group.advance(4 * TICK_MS);
-    let (now, snapshot) = (group.now, group.shard(1).snapshot());
+    let (now, snapshot) = (group.now, group.shard(1).status());
     let index = LogIndex(snapshot.last_index.0 + 1);
     for payload in [&[9][..], &[1, 0, 0, 0, 0, 0, 0, 0, 0], &[2, 255, 255, 255, 255]] {
         let payload = Bytes::from_static(payload);
@@ -314,5 +314,5 @@ fn an_entry_that_changes_the_membership_in_no_known_way_is_refused() {
         let refused = group.shard(1).handle_message(now.monotonic, message);
         assert!(matches!(refused, Err(ConsensusError::InvalidMessage(_))));
     }
-    assert_eq!(group.shard(1).snapshot().last_index, snapshot.last_index);
+    assert_eq!(group.shard(1).status().last_index, snapshot.last_index);
 }

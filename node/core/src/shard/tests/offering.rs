@@ -1,8 +1,8 @@
 //! A snapshot is written down in slices, and is the state at which that began.
 
 use super::*;
+use crate::shard::ShardHandle;
 use crate::shard::host::ShardOutlet;
-use crate::shard::inbox::ShardHandle;
 use crate::shard::offering::Offering;
 use crate::snapshot::{OffersFull, SnapshotSource, StoredRecords};
 use crate::store::CaptureSlice;
@@ -44,7 +44,7 @@ impl ShardOutlet for Offers {
 
     fn opened(&self, _handle: Arc<ShardHandle>) {}
 
-    fn changed(&self, _shard: ShardId, _snapshot: ShardSnapshot) {}
+    fn changed(&self, _shard: ShardId, _snapshot: ReplicaStatus) {}
 }
 
 fn records(source: &dyn SnapshotSource) -> BTreeMap<Vec<u8>, Vec<u8>> {

@@ -16,7 +16,7 @@ fn another_leads_during_a_lease(phase: u64) -> bool {
     group.cut = BTreeSet::from([0]);
     (0..ELECTION_TICKS).any(|_| {
         group.advance(TICK_MS);
-        group.gate_is_open(0) && group.replicas[2].as_ref().is_some_and(|up| up.shard.snapshot().serving)
+        group.gate_is_open(0) && group.replicas[2].as_ref().is_some_and(|up| up.shard.status().serving)
     })
 }
 
@@ -32,10 +32,10 @@ fn without_its_hard_state_a_replica_falls_back_to_an_old_term() {
     let _planted = plant(Some(Bug::HardStateNotWritten));
     let mut group = Group::led();
     group.written(0, "k", put("v"));
-    let before = group.shard(1).snapshot().term;
+    let before = group.shard(1).status().term;
     group.kill(1);
     group.restart(1);
-    assert!(group.shard(1).snapshot().term < before);
+    assert!(group.shard(1).status().term < before);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_leader_is_elected_by_votes_that_are_on_no_disk() {
     group.hanging = BTreeSet::from([1, 2]);
     assert!((0..4 * ELECTION_TICKS).any(|_| {
         group.advance(TICK_MS);
-        group.replicas.iter().flatten().any(|up| up.shard.snapshot().role == Role::Leader)
+        group.replicas.iter().flatten().any(|up| up.shard.status().role == Role::Leader)
     }));
 }
 
@@ -190,6 +190,6 @@ fn a_snapshot_claims_an_entry_that_is_not_applied() {
     group.hanging = BTreeSet::from([1, 2]);
     group.write(0, "k", put("v"));
     group.settle();
-    let applied = group.shard(0).snapshot().applied;
+    let applied = group.shard(0).status().applied;
     assert_eq!(group.shard(0).snapshot_base().map(|base| base.index), Some(LogIndex(applied.0 + 1)));
 }

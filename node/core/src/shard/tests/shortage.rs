@@ -39,7 +39,7 @@ impl Group {
     }
 
     fn applied(&mut self) -> Vec<LogIndex> {
-        (0..3).map(|position| self.shard(position).snapshot().applied).collect()
+        (0..3).map(|position| self.shard(position).status().applied).collect()
     }
 }
 
@@ -153,14 +153,14 @@ fn removals_end_before_the_room_for_votes_does() {
 fn a_follower_on_a_full_disk_catches_up_when_there_is_room_again() {
     let mut group = Group::led();
     group.set_full(2, true);
-    let stands_at = |group: &mut Group| group.shard(2).snapshot().last_index;
+    let stands_at = |group: &mut Group| group.shard(2).status().last_index;
     for number in 0..120 {
         assert!(is_written(&group.answer(0, &format!("k{number}"), put(&"x".repeat(8_000)))));
     }
     let stuck = stands_at(&mut group);
     group.advance(20 * TICK_MS);
     assert_eq!(stands_at(&mut group), stuck);
-    assert!(stuck < group.shard(0).snapshot().last_index, "it has no room for the rest");
+    assert!(stuck < group.shard(0).status().last_index, "it has no room for the rest");
     assert_eq!(group.leader(), Some(0), "it hears that its leader lives");
     group.set_full(2, false);
     group.advance(40 * TICK_MS);
@@ -178,10 +178,10 @@ fn a_replica_without_room_for_a_vote_neither_votes_nor_campaigns() {
         let state = group.shard(2).log().hard_state();
         group.shard(2).consensus.log_mut().append_hard_state(state).unwrap();
     }
-    let term = group.shard(2).snapshot().term;
+    let term = group.shard(2).status().term;
     group.cut = BTreeSet::from([0]);
     group.advance(100 * TICK_MS);
-    assert_eq!((group.shard(2).snapshot().term, group.shard(2).snapshot().role), (term, Role::Follower));
+    assert_eq!((group.shard(2).status().term, group.shard(2).status().role), (term, Role::Follower));
     assert_eq!(group.leader(), None, "one vote makes no leader");
     group.set_full(2, false);
     group.await_leader(&[1, 2]);

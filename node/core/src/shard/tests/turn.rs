@@ -4,8 +4,9 @@ use super::*;
 use crate::clock::Clock;
 use crate::consensus::lease::LeaseLength;
 use crate::journal::{ShardJournal, Submission};
+use crate::shard::ShardHandle;
 use crate::shard::host::{ShardArguments, ShardHost, ShardOutlet, TurnStep};
-use crate::shard::inbox::{QueueBudget, QueueLimits, ShardHandle, Waker};
+use crate::shard::inbox::{QueueBudget, QueueLimits, Waker};
 use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
 use crate::snapshot::{OffersFull, SnapshotSource};
 use inbox::Inbox;
@@ -75,7 +76,7 @@ impl ShardOutlet for Node {
 
     fn opened(&self, _handle: Arc<ShardHandle>) {}
 
-    fn changed(&self, _shard: ShardId, _snapshot: ShardSnapshot) {}
+    fn changed(&self, _shard: ShardId, _snapshot: ReplicaStatus) {}
 }
 
 /// A follower of a group of three, under its host.
@@ -106,7 +107,7 @@ impl Follower {
         let mut follower = Follower { host: ShardHost::open(arguments, Waker::new(|| {})).unwrap(), node };
         follower.receive(RaftMessageKind::Heartbeat, id(0), 1);
         follower.host.turn().unwrap();
-        assert_eq!(follower.host.shard().snapshot().leader, Some(id(0)));
+        assert_eq!(follower.host.shard().status().leader, Some(id(0)));
         follower
     }
 

@@ -1,0 +1,68 @@
+//! Why a replica ends, and what is done about it.
+
+use crate::consensus::ConsensusError;
+use crate::log::LogError;
+use crate::log::operations::OperationsError;
+use kvorum_protocol::LogIndex;
+
+/// Why a shard replica can't go on. It is rebuilt from its log.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// Consensus can't go on.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A snapshot has taken the place of its files: not a failure.
+    #[error("a snapshot up to entry {index} was installed")]
+    SnapshotInstalled {
+        /// The last entry whose effects it holds.
+        index: LogIndex,
+    },
+    /// A committed entry is not what a leader writes.
+    #[error("entry {index} can't be applied: {reason}")]
+    Entry {
+        /// The entry.
+        index: LogIndex,
+        /// Why.
+        reason: OperationsError,
+    },
+}
+
+/// What is to be done about a replica that can't go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remedy {
+    /// Nothing is wrong: its files hold another state than it does, and it is opened from them at once.
+    Reopen,
+    /// Open it again from its log, as the restart policy allows.
+    Restart,
+    /// Its log is damaged, and opening it again would find the same damage. It takes no part in its group: it must not
+    /// vote.
+    LeaveOut,
+    /// Its log has lost what it acknowledged, and nothing in the log shows it. It takes no part in its group, and must never be
+    /// opened again, not by the next process either.
+    EndLife,
+    /// A file operation failed. The process ends: the system may have taken what it could not write for written, and only
+    /// the next start looks at the medium itself.
+    EndProcess,
+    /// The disk is full. Open it again after a while, however often it takes: that is not its failure.
+    AwaitSpace,
+}
+
+impl ShardError {
+    /// What is to be done.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            ShardError::Log(error) | ShardError::Consensus(ConsensusError::Log(error)) => match error {
+                LogError::Damaged { .. } => Remedy::LeaveOut,
+                LogError::Disk(_) => Remedy::EndProcess,
+                LogError::DiskFull(_) => Remedy::AwaitSpace,
+                _ => Remedy::Restart,
+            },
+            ShardError::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
+            ShardError::SnapshotInstalled { .. } => Remedy::Reopen,
+            ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What the rest of a node holds of a replica.
+
+use super::ReplicaStatus;
+use super::gate::ReadGate;
+use super::inbox::Inbox;
+use super::upkeep::UpkeepCounts;
+use crate::store::StoreReader;
+use kvorum_protocol::ShardId;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// What the rest of the node holds of one incarnation of a shard replica.
+#[derive(Debug)]
+pub struct ShardHandle {
+    /// The shard.
+    pub shard: ShardId,
+    /// The way in.
+    pub inbox: Arc<Inbox>,
+    /// Whether reads may pass.
+    pub gate: Arc<ReadGate>,
+    /// The state to read.
+    pub reader: Arc<StoreReader>,
+    /// How often the replica was opened since the process began.
+    pub incarnation: u32,
+    /// What it was as of its last turn.
+    pub status: Mutex<ReplicaStatus>,
+    /// What was done to keep its files in order, as of then.
+    pub upkeep: Mutex<UpkeepCounts>,
+}

@@ -1,0 +1,29 @@
+//! What others may know of a replica.
+
+use crate::consensus::Role;
+use kvorum_protocol::{LogIndex, ReplicaId, Term, Version};
+
+/// What others may know of a replica at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplicaStatus {
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader it knows of.
+    pub leader: Option<ReplicaId>,
+    /// It leads and may answer.
+    pub serving: bool,
+    /// The last entry of its log.
+    pub last_index: LogIndex,
+    /// The last entry that it knows a quorum holds.
+    pub committed: LogIndex,
+    /// The last entry that it has applied.
+    pub applied: LogIndex,
+    /// The version of its last effective write.
+    pub version: Version,
+    /// Keys it holds.
+    pub keys: u64,
+    /// Bytes of its log.
+    pub log_bytes: u64,
+}
