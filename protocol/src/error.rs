@@ -12,26 +12,35 @@ macro_rules! error_codes {
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
-            $($(#[$doc])* $name = $number,)*
+            $($(#[$doc])* $name,)*
+            /// A code of a newer version, by its number. What became of the operation, and whether to try again, is said all the
+            /// same.
+            Unknown(u16),
         }
         impl ErrorCode {
-            /// Every code there is.
+            /// Every code that this version knows.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name,)*];
             /// The code's number on the wire.
             pub fn number(self) -> u16 {
-                self as u16
+                match self {
+                    $(ErrorCode::$name => $number,)*
+                    ErrorCode::Unknown(number) => number,
+                }
             }
-            /// The code of a number, if it is known.
-            pub fn from_number(number: u16) -> Option<Self> {
+            /// The code of a number.
+            pub fn from_number(number: u16) -> Self {
                 match number {
-                    $($number => Some(ErrorCode::$name),)*
-                    _ => None,
+                    $($number => ErrorCode::$name,)*
+                    number => ErrorCode::Unknown(number),
                 }
             }
         }
         impl fmt::Display for ErrorCode {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(ErrorCode::$name => stringify!($name),)* })
+                match self {
+                    $(ErrorCode::$name => f.write_str(stringify!($name)),)*
+                    ErrorCode::Unknown(number) => write!(f, "Unknown({number})"),
+                }
             }
         }
     };
@@ -204,9 +213,7 @@ impl ServerError {
     /// # Errors
     /// Whatever is wrong with the bytes.
     pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let number = reader.u16()?;
-        let code = ErrorCode::from_number(number)
-            .ok_or(DecodeError::UnknownValue { field: "error code", value: number.into() })?;
+        let code = ErrorCode::from_number(reader.u16()?);
         let outcome = match reader.u8()? {
             0 => Outcome::NotApplied,
             1 => Outcome::Applied,

@@ -25,9 +25,30 @@ pub fn hash64(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }
 
-/// A key's position on the ring: the hash of its tag.
+/// The name of [`ring_position`], as a stored ring map says it.
+pub const RING_POSITION: &str = "slot14-xxh3";
+
+/// Slots of Redis Cluster.
+pub const SLOTS: u16 = 1 << SLOT_BITS;
+const SLOT_BITS: u32 = 14;
+
+/// The key's slot as Redis Cluster counts it: CRC-16/XMODEM of its tag, modulo [`SLOTS`].
+pub fn slot(key: &[u8]) -> u16 {
+    slot_of_tag(hash_tag(key))
+}
+
+fn slot_of_tag(tag: &[u8]) -> u16 {
+    CRC16.checksum(tag) % SLOTS
+}
+
+/// The checksum of Redis Cluster.
+const CRC16: crc::Crc<u16, crc::Table<16>> = crc::Crc::<u16, crc::Table<16>>::new(&crc::CRC_16_XMODEM);
+
+/// A key's position on the ring: its slot, and below that the hash of its tag. So whole slots lie side by side, and a client that
+/// thinks in slots of Redis Cluster finds each of them in one shard, as long as there are no more shards than slots.
 pub fn ring_position(key: &[u8]) -> u64 {
-    hash64(hash_tag(key))
+    let tag = hash_tag(key);
+    u64::from(slot_of_tag(tag)) << (u64::BITS - SLOT_BITS) | hash64(tag) >> SLOT_BITS
 }
 
 /// The shard that owns a position of a ring of `shards` equal slices. `shards` is a power of two, at least 1.

@@ -9,10 +9,40 @@ use crate::limits::{
 use crate::snapshot::{SnapshotBody, SnapshotMessage};
 use crate::types::{ClientId, ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::fmt;
 use uuid::Uuid;
 
-/// The version of the protocol between nodes.
-pub const PEER_PROTOCOL_VERSION: u16 = 5;
+/// The feature levels that a program speaks. A level stands for all that nodes of one cluster must agree on: kinds of messages
+/// between them, fields of the ring map, kinds of log entries and of records. A node sends nothing of a level above the cluster's,
+/// which the ring map says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Levels {
+    /// The lowest.
+    pub min: u16,
+    /// The highest.
+    pub max: u16,
+}
+
+impl Levels {
+    /// Those of this version.
+    pub const OWN: Levels = Levels { min: 1, max: 1 };
+
+    /// The highest level that both speak; `None` if there is none.
+    pub fn common(self, other: Levels) -> Option<u16> {
+        let highest = self.max.min(other.max);
+        (highest >= self.min.max(other.min)).then_some(highest)
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            write!(f, "level {}", self.max)
+        } else {
+            write!(f, "levels {} to {}", self.min, self.max)
+        }
+    }
+}
 
 mod kind {
     pub(super) const HELLO: u8 = 1;
@@ -74,13 +104,15 @@ pub enum PeerMessage {
     Clock(u64),
     /// A message about a snapshot of one shard.
     Snapshot(ShardId, SnapshotMessage),
+    /// A message of a kind that this version does not know. It is skipped.
+    Unknown(u8),
 }
 
 /// Who is at the other end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerHello {
-    /// [`PEER_PROTOCOL_VERSION`] of the sender.
-    pub version: u16,
+    /// What the sender speaks.
+    pub levels: Levels,
     /// The sender's cluster.
     pub cluster: ClusterId,
     /// The sender; must be the node that its certificate names.
@@ -238,7 +270,7 @@ impl PeerMessage {
                 SnapshotBody::Chunk { bytes, .. } => bytes.len(),
                 _ => 0,
             },
-            PeerMessage::Hello(_) | PeerMessage::Unfit(_) | PeerMessage::Clock(_) => 0,
+            PeerMessage::Hello(_) | PeerMessage::Unfit(_) | PeerMessage::Clock(_) | PeerMessage::Unknown(_) => 0,
         }
     }
 
@@ -265,6 +297,7 @@ impl PeerMessage {
                 request.clone()
             }
             PeerMessage::Hello(_)
+            | PeerMessage::Unknown(_)
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
             | PeerMessage::Faulty(_)
@@ -284,7 +317,8 @@ impl PeerMessage {
         match self {
             PeerMessage::Hello(hello) => {
                 out.put_u8(kind::HELLO);
-                out.put_u16_le(hello.version);
+                out.put_u16_le(hello.levels.min);
+                out.put_u16_le(hello.levels.max);
                 out.uuid(hello.cluster.0);
                 out.uuid(hello.node.0);
                 out.uuid(hello.disk);
@@ -351,10 +385,12 @@ impl PeerMessage {
                 out.put_u16_le(shard.0);
                 message.encode(out);
             }
+            PeerMessage::Unknown(kind) => out.put_u8(*kind),
         }
     }
 
-    /// Reads one message, which must fill `body`.
+    /// Reads one message, which must fill `body`. A newer version may have added fields to the end of a hello, and kinds of
+    /// messages: they are skipped.
     ///
     /// # Errors
     /// Whatever is wrong with the bytes.
@@ -362,7 +398,7 @@ impl PeerMessage {
         let mut reader = Reader::new(body);
         let message = match reader.u8()? {
             kind::HELLO => PeerMessage::Hello(PeerHello {
-                version: reader.u16()?,
+                levels: Levels { min: reader.u16()?, max: reader.u16()? },
                 cluster: reader.cluster_id()?,
                 node: reader.node_id()?,
                 disk: reader.uuid()?,
@@ -408,9 +444,11 @@ impl PeerMessage {
             kind::UNFIT => PeerMessage::Unfit(reader.u32()?),
             kind::CLOCK => PeerMessage::Clock(reader.u64()?),
             kind::SNAPSHOT => PeerMessage::Snapshot(ShardId(reader.u16()?), SnapshotMessage::decode(&mut reader)?),
-            value => return Err(DecodeError::UnknownValue { field: "peer message kind", value: value.into() }),
+            value => return Ok(PeerMessage::Unknown(value)),
         };
-        reader.finish()?;
+        if !matches!(message, PeerMessage::Hello(_)) {
+            reader.finish()?;
+        }
         Ok(message)
     }
 }

@@ -405,20 +405,28 @@ fn snapshot_message() -> impl Strategy<Value = SnapshotMessage> {
 }
 
 fn peer_message() -> impl Strategy<Value = PeerMessage> {
-    let hello =
-        (any::<u16>(), cluster_id(), node_id(), any::<u128>(), any::<Option<u128>>(), any::<bool>(), name(), name())
-            .prop_map(|(version, cluster, node, disk, knows, replaced, client, program)| PeerHello {
-                version,
-                cluster,
-                node,
-                disk: uuid::Uuid::from_u128(disk),
-                starts: disk as u64 ^ 1,
-                process: (disk >> 64) as u64,
-                knows: knows.map(uuid::Uuid::from_u128),
-                replaced,
-                client,
-                program,
-            });
+    let hello = (
+        any::<(u16, u16)>(),
+        cluster_id(),
+        node_id(),
+        any::<u128>(),
+        any::<Option<u128>>(),
+        any::<bool>(),
+        name(),
+        name(),
+    )
+        .prop_map(|(version, cluster, node, disk, knows, replaced, client, program)| PeerHello {
+            version,
+            cluster,
+            node,
+            disk: uuid::Uuid::from_u128(disk),
+            starts: disk as u64 ^ 1,
+            process: (disk >> 64) as u64,
+            knows: knows.map(uuid::Uuid::from_u128),
+            replaced,
+            client,
+            program,
+        });
     let leading = (shard_id(), any::<u64>()).prop_map(|(shard, term)| (shard, Term(term)));
     let faulty = (shard_id(), 1..=u64::MAX).prop_map(|(shard, replica)| (shard, ReplicaId(replica)));
     prop_oneof![

@@ -61,6 +61,7 @@ fn map() -> RingMap {
         peer: format!("127.0.0.1:{}", 7410 + number),
         weight: 1,
         disk: None,
+        unknown: Default::default(),
     };
     let nodes = (1..=NODES).map(node).collect();
     RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes, SHARDS, REPLICATION_FACTOR).unwrap()

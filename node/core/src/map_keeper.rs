@@ -27,7 +27,7 @@ use crate::shard::Operation;
 use crate::shard::ShardHandle;
 use crate::shard::inbox::QueuedRequest;
 use bytes::Bytes;
-use kvorum_protocol::peer::PeerMessage;
+use kvorum_protocol::peer::{Levels, PeerMessage};
 use kvorum_protocol::{Ack, Action, ClientId, Condition, Mutation, NodeId, ShardId, Term, Version, WriteId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -267,7 +267,14 @@ impl MapKeeper {
         faulty.extend(router.faulty().into_iter().map(|(shard, replica)| (router.me(), shard, replica)));
         let mut clients = router.peer_table().clients(ring);
         clients.insert(router.me(), self.own.address.clone());
-        Seen { me: router.me(), folder: self.own.folder, peers: router.peer_table().presences(now), faulty, clients }
+        Seen {
+            me: router.me(),
+            folder: self.own.folder,
+            levels: Levels::OWN,
+            peers: router.peer_table().presences(now),
+            faulty,
+            clients,
+        }
     }
 
     /// Proposes a map, which takes effect only if the key is as it was looked at. Whether it did shows in the key.

@@ -8,7 +8,7 @@ use crate::auth::cert::Identity;
 use bytes::BytesMut;
 use kvorum_core::ring::decide::Known;
 use kvorum_protocol::frame;
-use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
+use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
 use quinn::{Connection, SendStream};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
@@ -62,8 +62,8 @@ fn check(message: PeerMessage, expected: Identity, handler: &dyn PeerHandler) ->
     let PeerMessage::Hello(hello) = message else {
         return refuse(CloseCode::Protocol, "the first message is no hello".to_owned());
     };
-    if hello.version != PEER_PROTOCOL_VERSION {
-        let detail = format!("it speaks version {}, this node speaks {PEER_PROTOCOL_VERSION}", hello.version);
+    if hello.levels.common(Levels::OWN).is_none() {
+        let detail = format!("it speaks {}, this node speaks {}", hello.levels, Levels::OWN);
         return refuse(CloseCode::Version, detail);
     }
     if hello.cluster != expected.cluster {
@@ -104,7 +104,7 @@ mod tests {
     fn only_the_expected_nodes_hello_passes() {
         let expected = Identity { cluster: ClusterId(Uuid::from_u128(1)), node: NodeId(Uuid::from_u128(2)) };
         let good = PeerHello {
-            version: PEER_PROTOCOL_VERSION,
+            levels: Levels::OWN,
             cluster: expected.cluster,
             node: expected.node,
             disk: Uuid::from_u128(3),
@@ -120,7 +120,7 @@ mod tests {
         let other_cluster = ClusterId(Uuid::from_u128(9));
         let other_node = NodeId(Uuid::from_u128(9));
         for (message, expected_code) in [
-            (PeerMessage::Hello(PeerHello { version: 9, ..good.clone() }), CloseCode::Version),
+            (PeerMessage::Hello(PeerHello { levels: Levels { min: 9, max: 12 }, ..good.clone() }), CloseCode::Version),
             (PeerMessage::Hello(PeerHello { cluster: other_cluster, ..good.clone() }), CloseCode::WrongCluster),
             (PeerMessage::Hello(PeerHello { node: other_node, ..good.clone() }), CloseCode::UnknownNode),
             (PeerMessage::Hello(PeerHello { disk: Uuid::from_u128(4), ..good }), CloseCode::WrongDisk),

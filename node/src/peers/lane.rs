@@ -62,7 +62,7 @@ impl Lane {
                 Some(Lane::Forward)
             }
             PeerMessage::Snapshot(..) => Some(Lane::Snapshot),
-            PeerMessage::Hello(_) => None,
+            PeerMessage::Hello(_) | PeerMessage::Unknown(_) => None,
         }
     }
 
@@ -78,6 +78,8 @@ impl Lane {
             PeerMessage::Forward { .. } | PeerMessage::Returned { .. } => self == Lane::Forward,
             PeerMessage::ForwardReply { .. } => matches!(self, Lane::Forward | Lane::Bulk),
             PeerMessage::Snapshot(..) => self == Lane::Snapshot,
+            // What a newer version sends by which lane is not known here.
+            PeerMessage::Unknown(_) => true,
             PeerMessage::Hello(_) => false,
         }
     }

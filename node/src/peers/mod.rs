@@ -35,7 +35,7 @@ pub use transport::BindError;
 use crate::auth::cert::{Identity, TlsIdentity};
 use kvorum_core::ring::decide::Known;
 use kvorum_core::routing::network::{PeerNetwork, SendError};
-use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage};
+use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
 use kvorum_protocol::{ClusterId, NodeId};
 use lane::{Lane, Lingering, Outbound};
 use ractor::{Actor, ActorCell, SpawnErr};
@@ -184,7 +184,7 @@ impl Peers {
         let local_address = transport.endpoint().local_addr().map_err(|error| bind_error(error.into()))?;
         let shared = Arc::new(Shared {
             hello: PeerHello {
-                version: PEER_PROTOCOL_VERSION,
+                levels: Levels::OWN,
                 cluster: own.cluster,
                 node: own.node,
                 disk: config.disk,

@@ -558,10 +558,10 @@ async fn a_hello_of_another_version_is_refused() {
     let transport = Transport::bind("127.0.0.1:0".parse().unwrap(), &tls, None).unwrap();
     let expected = Identity { cluster: cluster.id, node: large };
     let connection = transport.dial(acceptor.peers.local_address(), expected).unwrap().await.unwrap();
-    let old = PeerHello { version: 0, node: small, ..acceptor.peers.shared.hello.clone() };
+    let old = PeerHello { levels: Levels { min: 0, max: 0 }, node: small, ..acceptor.peers.shared.hello.clone() };
     let _ = hello::exchange(&connection, &old, expected, &acceptor.peers.shared.handler).await;
     let refusal = close::describe(&connection.closed().await);
-    assert!(refusal.contains("no common version of the protocol: it speaks version 0"), "{refusal}");
+    assert!(refusal.contains("no common version of the protocol: it speaks level 0"), "{refusal}");
 }
 
 /// Passes datagrams between whoever sends to it and one node at a time.

@@ -582,6 +582,7 @@ fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
         peer: member.peer.clone(),
         weight: 1,
         disk: None,
+        unknown: Default::default(),
     });
     let (shards, replicas) = (config.shards, config.replication_factor);
     RingMap::initial(config.cluster_id, config.durability, nodes.collect(), shards, replicas)

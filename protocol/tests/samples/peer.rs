@@ -1,6 +1,6 @@
 use super::{bytes, uuid};
 use bytes::BytesMut;
-use kvorum_protocol::peer::{PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     ClientId, ClusterId, Epoch, LogIndex, NodeId, ReadMode, ReplicaId, Request, RequestBody, RequestId, Response,
@@ -10,7 +10,7 @@ use kvorum_protocol::{
 /// Every message between nodes, every kind of consensus message.
 pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
     let hello = PeerHello {
-        version: 3,
+        levels: Levels { min: 3, max: 4 },
         cluster: ClusterId(uuid(0xaa)),
         node: NodeId(uuid(1)),
         disk: uuid(0xd1),

@@ -7,7 +7,7 @@ use super::{Event, Packet, World};
 use crate::plan::Network;
 use bytes::{Bytes, BytesMut};
 use kvorum_core::clock::Clock as _;
-use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, PeerMessage, RaftMessageKind};
+use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftMessageKind};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage};
 use kvorum_protocol::{ClusterId, NodeId, Request, Response, ShardId, frame, limits::FRAME_BYTES_MAX};
 use rand::Rng as _;
@@ -247,7 +247,7 @@ impl World<'_> {
             let known = process.map(|process| process.desk.knows(self.nodes[host].id)).unwrap_or_default();
             let Some(process) = &self.nodes[host].process else { return };
             let hello = PeerHello {
-                version: PEER_PROTOCOL_VERSION,
+                levels: Levels::OWN,
                 cluster: ClusterId(self.initial.cluster),
                 node: guest_id,
                 disk: guest_disk,
@@ -562,6 +562,7 @@ pub(super) fn describe(bytes: &Bytes) -> impl fmt::Display {
                 Ok(PeerMessage::Clock(wall_ms)) => write!(f, "its wall clock shows {wall_ms} ms"),
                 Ok(PeerMessage::Snapshot(shard, message)) => write_snapshot(f, shard, &message),
                 Ok(PeerMessage::Hello(_)) => write!(f, "hello"),
+                Ok(PeerMessage::Unknown(kind)) => write!(f, "a message of kind {kind}"),
                 Err(error) => write!(f, "unreadable: {error}"),
             }
         }

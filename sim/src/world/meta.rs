@@ -25,7 +25,7 @@ impl World<'_> {
                 format_args!("node {at} proposes epoch {epoch}: {change:?}"),
             );
             match change {
-                None | Some(Change::Named(_) | Change::Addresses) => {}
+                None | Some(Change::Named(_) | Change::Addresses | Change::Level(_)) => {}
                 Some(Change::Node(_)) => self.count("wiped disks replaced"),
                 Some(Change::Replica(..)) => self.count("faulty replicas replaced"),
             }

@@ -241,6 +241,7 @@ impl<'a> World<'a> {
             peer: format!("node-{number}:7401"),
             weight: 1,
             disk: None,
+            unknown: Default::default(),
         });
         let ring = RingMap::initial(cluster, durability, ring_nodes.collect(), options.shards, 3)
             .expect("a plan has at least as many nodes as replicas");

@@ -165,13 +165,13 @@ mod tests {
     use super::*;
     use crate::disk::memory::{Faults, MemoryDisk};
     use kvorum_protocol::ClusterId;
-    use kvorum_protocol::peer::PEER_PROTOCOL_VERSION;
+    use kvorum_protocol::peer::Levels;
 
     const PEER: NodeId = NodeId(Uuid::from_u128(1));
 
     fn hello(folder: u128, starts: u64, process: u64) -> PeerHello {
         PeerHello {
-            version: PEER_PROTOCOL_VERSION,
+            levels: Levels::OWN,
             cluster: ClusterId(Uuid::from_u128(9)),
             node: PEER,
             disk: Uuid::from_u128(folder),

@@ -22,6 +22,7 @@
 
 use super::RingMap;
 use crate::seeded::{Bug, planted};
+use kvorum_protocol::peer::Levels;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -39,6 +40,8 @@ pub struct Presence {
     pub remembered: Option<Uuid>,
     /// How long it has been connected.
     pub connected_ms: u64,
+    /// What its program speaks.
+    pub levels: Levels,
 }
 
 impl Presence {
@@ -65,6 +68,8 @@ pub struct Seen {
     pub me: NodeId,
     /// Its data folder.
     pub folder: Uuid,
+    /// What its program speaks.
+    pub levels: Levels,
     /// The peers that are connected.
     pub peers: BTreeMap<NodeId, Presence>,
     /// Replicas that can't be used any more, as their own nodes say, the leader's included.
@@ -84,6 +89,8 @@ pub enum Change {
     Replica(NodeId, ShardId, ReplicaId),
     /// Clients reach nodes at other addresses than before.
     Addresses,
+    /// Every node speaks this level now.
+    Level(u16),
 }
 
 /// What to do about the map.
@@ -127,9 +134,12 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> Decision {
         }
         waits = Decision::Wait(change, shard);
     }
-    // Nothing rests on addresses, so they come last. What waits may wait for long, and does not hold them up.
-    match ring.with_clients(&seen.clients) {
-        Some(next) => Decision::Change(Box::new(next), Change::Addresses),
+    // Nothing rests on addresses, so they come late. What waits may wait for long, and does not hold them up.
+    if let Some(next) = ring.with_clients(&seen.clients) {
+        return Decision::Change(Box::new(next), Change::Addresses);
+    }
+    match seen.level_of_all(ring).filter(|level| *level > ring.level) {
+        Some(level) => Decision::Change(Box::new(ring.with_level(level)), Change::Level(level)),
         None => waits,
     }
 }
@@ -154,6 +164,14 @@ impl Seen {
     /// Whether a node is connected, with the folder that it should have.
     fn is_there(&self, ring: &RingMap, node: NodeId) -> bool {
         node == self.me || self.peers.get(&node).is_some_and(|presence| !presence.is_stranger(ring, node))
+    }
+
+    /// The highest level that every node of the map speaks; `None` unless all are there.
+    fn level_of_all(&self, ring: &RingMap) -> Option<u16> {
+        let others = ring.nodes.iter().map(|node| NodeId(node.id)).filter(|node| *node != self.me);
+        others
+            .map(|node| self.peers.get(&node).map(|presence| presence.levels))
+            .try_fold(self.levels.max, |level, levels| levels.map(|levels| level.min(levels.max)))
     }
 
     /// Whether a group can go on without its replica on a node: the others that are there and well are a majority.
@@ -223,13 +241,20 @@ mod tests {
     }
 
     fn presence(number: u128) -> Presence {
-        Presence { folder: folder(number), remembered: Some(folder(number)), connected_ms: 60_000 }
+        Presence { folder: folder(number), remembered: Some(folder(number)), connected_ms: 60_000, levels: Levels::OWN }
     }
 
     /// Node 1 leads, and all is well.
     fn seen() -> Seen {
         let peers = [(node(2), presence(2)), (node(3), presence(3))].into();
-        Seen { me: node(1), folder: folder(1), peers, faulty: BTreeSet::new(), clients: BTreeMap::new() }
+        Seen {
+            me: node(1),
+            folder: folder(1),
+            levels: Levels::OWN,
+            peers,
+            faulty: BTreeSet::new(),
+            clients: BTreeMap::new(),
+        }
     }
 
     #[test]
@@ -261,7 +286,12 @@ mod tests {
             (named(), None),
         ] {
             let mut strange = seen();
-            let came = Presence { folder: folder(33), remembered, connected_ms: STRANGER_CONNECTED_MS - 1 };
+            let came = Presence {
+                folder: folder(33),
+                remembered,
+                connected_ms: STRANGER_CONNECTED_MS - 1,
+                levels: Levels::OWN,
+            };
             strange.peers.insert(node(3), came);
             assert_eq!(decide(&map, &strange), Decision::Rest, "it has only just come");
             strange.peers.insert(node(3), Presence { connected_ms: STRANGER_CONNECTED_MS, ..came });

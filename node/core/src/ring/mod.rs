@@ -11,7 +11,9 @@ pub use placement::{PlacementError, place};
 pub use replace::ReplaceError;
 
 use crate::folder::checked_json;
+use kvorum_protocol::hash::RING_POSITION;
 use kvorum_protocol::limits::{NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
+use kvorum_protocol::peer::Levels;
 use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ReplicaId, ShardId, ShardInfo, Term, Topology};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,7 +31,6 @@ pub const RETIRED_DISKS_MAX: usize = 256;
 
 /// A node as the ring map knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RingNode {
     /// Its identity.
     pub id: Uuid,
@@ -47,11 +48,13 @@ pub struct RingNode {
     /// Its data folder, once it is known. The node holds no shard's replica before that, and none in another folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Uuid>,
+    /// What a newer version has added: kept as it is.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// One replica of a shard. An id stands for one life of a log: whoever forgot a part of it comes back under another id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Replica {
     /// Its id in the shard's group. Never used for another replica of that shard.
     pub replica: u64,
@@ -61,10 +64,15 @@ pub struct Replica {
 
 /// The ring map.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RingMap {
     /// Grows with each change.
     pub epoch: u64,
+    /// The cluster's feature level: what all its nodes speak, and none of them goes beyond ([`Levels`]). Never falls.
+    #[serde(default = "first_level")]
+    pub level: u16,
+    /// How a key's position on the ring is counted: [`RING_POSITION`].
+    #[serde(default = "ring_position")]
+    pub ring_position: String,
     /// The cluster.
     pub cluster: Uuid,
     /// What "committed" means: `fsync` or `memory`.
@@ -82,6 +90,20 @@ pub struct RingMap {
     /// Data folders that were replaced, oldest first; at most [`RETIRED_DISKS_MAX`].
     #[serde(default)]
     pub retired_disks: Vec<Uuid>,
+    /// What a newer version has added: kept as it is.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// Fields that this version does not know, by name. Fields of replicas are not kept: who adds one raises the level first.
+pub type Unknown = serde_json::Map<String, serde_json::Value>;
+
+fn first_level() -> u16 {
+    Levels::OWN.min
+}
+
+fn ring_position() -> String {
+    RING_POSITION.to_owned()
 }
 
 /// Why a stored ring map can't be used.
@@ -98,6 +120,12 @@ pub enum RingError {
     /// It contradicts itself.
     #[error("the stored ring map is invalid: {0}")]
     Invalid(&'static str),
+    /// A newer version has made it.
+    #[error("the cluster is at level {level}, and this version speaks {}: start a newer one", Levels::OWN)]
+    Level {
+        /// The cluster's.
+        level: u16,
+    },
 }
 
 impl RingMap {
@@ -119,6 +147,9 @@ impl RingMap {
         let odd_voters = if meta_voters.is_multiple_of(2) { meta_voters - 1 } else { meta_voters };
         let meta: Vec<u16> = (0..odd_voters as u16).collect();
         Ok(RingMap {
+            level: first_level(),
+            ring_position: ring_position(),
+            unknown: Unknown::new(),
             epoch: 1,
             cluster: cluster.0,
             durability,
@@ -156,6 +187,12 @@ impl RingMap {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RingError> {
         let map: RingMap = serde_json::from_slice(bytes)?;
         let invalid = |what| Err(RingError::Invalid(what));
+        if !(Levels::OWN.min..=Levels::OWN.max).contains(&map.level) {
+            return Err(RingError::Level { level: map.level });
+        }
+        if map.ring_position != RING_POSITION {
+            return invalid("how a key's position on the ring is counted");
+        }
         if map.nodes.is_empty() || map.nodes.len() > NODES_MAX {
             return invalid("its number of nodes");
         }
@@ -285,6 +322,7 @@ mod tests {
                 peer: format!("127.0.0.1:{}", 7410 + number),
                 weight: 1,
                 disk: None,
+                unknown: Default::default(),
             })
             .collect()
     }

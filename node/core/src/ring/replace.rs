@@ -104,6 +104,11 @@ impl RingMap {
         self.retired_disks.contains(&disk)
     }
 
+    /// The map of the next epoch, in which the cluster is at this level.
+    pub fn with_level(&self, level: u16) -> RingMap {
+        RingMap { level, ..self.next_epoch() }
+    }
+
     fn next_epoch(&self) -> RingMap {
         RingMap { epoch: self.epoch + 1, ..self.clone() }
     }

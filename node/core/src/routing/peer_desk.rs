@@ -119,8 +119,15 @@ impl PeerDesk {
                 "data folder {disk} was replaced and never returns: empty it, and the node is taken in"
             ));
         }
+        if hello.levels.max < ring.level {
+            return Err(format!(
+                "it speaks {}, and the cluster is at level {}: start a newer version",
+                hello.levels, ring.level
+            ));
+        }
         // Two folders of one node: the one that counts stays. If its process is gone, its connection ends soon.
-        let newcomer = Presence { folder: disk, remembered: self.known_disks.get(peer), connected_ms: 0 };
+        let newcomer =
+            Presence { folder: disk, remembered: self.known_disks.get(peer), connected_ms: 0, levels: hello.levels };
         let table = self.router().peer_table();
         if newcomer.is_stranger(&ring, peer) && table.is_connected(peer) && !table.is_stranger(&ring, peer) {
             return Err(format!(
@@ -194,6 +201,7 @@ impl PeerDesk {
             }
             PeerMessage::Snapshot(shard, message) => self.snapshot(from, shard, message, now),
             PeerMessage::Hello(_) => warn!(%from, "a peer said hello twice"),
+            PeerMessage::Unknown(kind) => debug!(%from, kind, "skipped a message of a newer version"),
         }
     }
 

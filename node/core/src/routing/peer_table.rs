@@ -4,7 +4,7 @@ use crate::clock::Nanos;
 use crate::health::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
 use crate::ring::decide::{Known, Presence};
-use kvorum_protocol::peer::PeerHello;
+use kvorum_protocol::peer::{Levels, PeerHello};
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,7 @@ struct Peer {
     folder: Uuid,
     remembered: Option<Uuid>,
     knows: Known,
+    levels: Levels,
     client: String,
     connected_at: Option<Nanos>,
     faulty: Vec<(ShardId, ReplicaId)>,
@@ -41,6 +42,7 @@ impl PeerTable {
             folder: hello.disk,
             remembered,
             knows: Known { folder: hello.knows, replaced: hello.replaced },
+            levels: hello.levels,
             client: hello.client.clone(),
             connected_at: None,
             faulty: Vec::new(),
@@ -145,7 +147,7 @@ impl PeerTable {
 impl Peer {
     fn presence(&self, now: Nanos) -> Presence {
         let connected_ms = self.connected_at.map_or(0, |since| now.ms_since(since));
-        Presence { folder: self.folder, remembered: self.remembered, connected_ms }
+        Presence { folder: self.folder, remembered: self.remembered, connected_ms, levels: self.levels }
     }
 }
 
@@ -153,7 +155,6 @@ impl Peer {
 mod tests {
     use super::*;
     use crate::ring::RingNode;
-    use kvorum_protocol::peer::PEER_PROTOCOL_VERSION;
     use kvorum_protocol::{ClusterId, Durability};
 
     fn ring() -> RingMap {
@@ -165,6 +166,7 @@ mod tests {
             peer: String::new(),
             weight: 1,
             disk: None,
+            unknown: Default::default(),
         };
         let nodes = (1..=3).map(node).collect();
         RingMap::initial(ClusterId(Uuid::from_u128(9)), Durability::Fsync, nodes, 4, 3).unwrap()
@@ -180,7 +182,7 @@ mod tests {
 
     fn hello(number: u128, folder: Uuid, knows: Option<Uuid>) -> PeerHello {
         PeerHello {
-            version: PEER_PROTOCOL_VERSION,
+            levels: Levels::OWN,
             cluster: ClusterId(Uuid::from_u128(9)),
             node: node(number),
             disk: folder,

@@ -107,6 +107,7 @@ mod tests {
             peer: String::new(),
             weight: 1,
             disk: Some(folder(number)),
+            unknown: Default::default(),
         };
         let cluster = ClusterId(Uuid::from_u128(9));
         let nodes = (1..=3).map(ring_node).collect();

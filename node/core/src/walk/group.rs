@@ -335,6 +335,7 @@ fn ring(shards: u16) -> RingMap {
         peer: String::new(),
         weight: 1,
         disk: Some(Uuid::from_u128(number as u128 + 101)),
+        unknown: Default::default(),
     };
     let nodes = (0..REPLICAS).map(ring_node).collect();
     let cluster = ClusterId(Uuid::from_u128(99));

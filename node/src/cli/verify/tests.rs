@@ -16,7 +16,7 @@ use kvorum_core::log::{
 use kvorum_core::map_keeper;
 use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_core::store::{Fate, Store};
-use kvorum_protocol::peer::{PEER_PROTOCOL_VERSION, PeerHello, RaftEntry, RaftEntryKind};
+use kvorum_protocol::peer::{Levels, PeerHello, RaftEntry, RaftEntryKind};
 use kvorum_protocol::{ClusterId, Durability, LogIndex, NodeId, ReplicaId, ShardId, Term, Version};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -151,7 +151,7 @@ fn small_folder() -> TempDir {
     second.commit();
     let known = KnownDisks::open(Arc::clone(&disk)).unwrap();
     let hello = PeerHello {
-        version: PEER_PROTOCOL_VERSION,
+        levels: Levels::OWN,
         cluster: ClusterId(Uuid::from_u128(1)),
         node: NodeId(Uuid::from_u128(3)),
         disk: Uuid::from_u128(4),
@@ -171,6 +171,7 @@ fn small_folder() -> TempDir {
         peer: "a:2".into(),
         weight: 1,
         disk: None,
+        unknown: Default::default(),
     };
     let ring = RingMap::initial(owner().cluster, Durability::Fsync, vec![node], 2, 1).unwrap();
     map_keeper::write_copy(&*disk, &ring).unwrap();

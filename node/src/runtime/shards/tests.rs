@@ -99,6 +99,7 @@ impl Node {
             peer: "127.0.0.1:7411".to_owned(),
             weight: 1,
             disk: Some(folder),
+            unknown: Default::default(),
         };
         let cluster = ClusterId(Uuid::from_u128(9));
         let ring = RingMap::initial(cluster, Durability::Memory, vec![node], 4, 1).unwrap();

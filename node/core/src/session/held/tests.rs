@@ -86,6 +86,7 @@ impl Entered {
             peer: String::new(),
             weight: 1,
             disk: None,
+            unknown: Default::default(),
         });
         let cluster = ClusterId(Uuid::from_u128(9));
         let ring = RingMap::initial(cluster, Durability::Fsync, nodes.collect(), 1, 3).unwrap();
