@@ -1,4 +1,4 @@
-//! Every bound of the wire formats. The bounds of a node's queues and memory are in `kvorum_node::limits`.
+//! Every bound of the wire formats. The bounds of a node's queues and memory are in `kvorum_core::limits`.
 
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 64 * 1024;

@@ -109,7 +109,7 @@ pub(super) struct Node {
     pub(super) process: Option<Process>,
     /// Processes that have run on it.
     pub(super) processes: u64,
-    /// Processes that were started with the folder, as `identity/` counts them.
+    /// Processes that were started with the folder, as `node/src/folder` counts them.
     pub(super) starts: u64,
     /// The process stands still until then.
     pub(super) paused_until: Option<Moment>,
@@ -331,7 +331,7 @@ impl Node {
         let (replayed, damage) = journal::replay_or_give_up(&*disk, clean).map_err(StartError::Journal)?;
         let lost_memory = damage.filter(|_| !clean);
         if lost_memory.is_some() {
-            // As `identity/` does: the node is as good as wiped, and its replicas are over.
+            // As `node/src/folder` does: the node is as good as wiped, and its replicas are over.
             self.disk_id = Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number());
             let files = ReplicaFiles::new(Arc::clone(&disk), Arc::new(InlineSource::new(Arc::clone(&disk))));
             files.forget_all(copy.as_ref().unwrap_or(ring).held_by(self.id))?;

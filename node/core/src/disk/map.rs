@@ -1,4 +1,4 @@
-//! The mappings of segment files, and all `unsafe` of the workspace but for one instruction in `prefetch.rs`.
+//! The mappings of segment files, and all `unsafe` of the workspace but for one instruction in `store/prefetch.rs`.
 //!
 //! A mapping is split in two by its *written* watermark. Bytes below it never change again, and anyone may hold
 //! references to them. Bytes at and above it belong to the one [`MappingWriter`]. The watermark only grows, and only

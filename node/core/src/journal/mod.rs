@@ -6,8 +6,8 @@
 //!
 //! The bytes of its files, and why no crash loses what was acknowledged, are in `docs/LOG_FORMAT.md`.
 //!
-//! Order at a start: [`replay()`], then [`Journal::start`] with what it returned, then open each shard's log with what
-//! [`Replayed::durable`] says of it.
+//! Order at a start: [`replay()`], then `Journal::start` (`node/src/runtime/journal_threads.rs`) with what it returned, then
+//! open each shard's log with what [`Replayed::durable`] says of it.
 
 mod error;
 mod frame;

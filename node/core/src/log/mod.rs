@@ -7,8 +7,8 @@
 //! The bytes of every file, and why no crash loses what was acknowledged, are in `docs/LOG_FORMAT.md`. A change here
 //! that moves a byte edits that document in the same commit.
 //!
-//! Nothing in this module reads a clock or draws a random number; files are reached through [`Disk`] only, so that the
-//! simulator can stand in for the medium. All `unsafe` of the workspace is in [`map`].
+//! Nothing in this module reads a clock or draws a random number; files are reached through [`crate::disk::Disk`]
+//! only, so that the simulator can stand in for the medium. The `unsafe` of mappings is in [`crate::disk::map`].
 
 mod compaction;
 mod data;

@@ -85,7 +85,7 @@ impl ShardLog {
     /// Opens a shard's log, or creates it if its directory is empty and nothing is known of it.
     ///
     /// `durable` is the end of what the journal knows to be durable ([`crate::journal::Replayed::durable`] at a start of
-    /// the node, [`crate::journal::JournalHandle::durable`] when a shard restarts alone), `None` if it knows nothing.
+    /// the node, [`crate::journal::ShardJournal::durable`] when a shard restarts alone), `None` if it knows nothing.
     /// What this returns is durable. The first [`ShardLog::take_appended`] yields a mark that says so: submit it and wait
     /// for it before a vote or an append reply leaves.
     ///

@@ -1,8 +1,8 @@
 //! One shard replica: consensus, log and state as one value without I/O, clock or randomness of its own.
 //!
 //! The value is driven by `handle_*` calls and performs nothing but appends into its log's mapping; whatever else is to
-//! be done comes out of [`Shard::poll`] as [`Effects`]. A [`host`] carries those out; it is an [`actor`]'s state, which is
-//! the only place where a shard meets the actor library, or a node of the simulator.
+//! be done comes out of [`Shard::poll`] as [`Effects`]. A [`host`] carries those out; it is the state of an actor
+//! (`node/src/runtime/shard_actor.rs`), the only place where a shard meets the actor library, or of a node of the simulator.
 
 mod backlog;
 mod checkpoint;
