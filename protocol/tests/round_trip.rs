@@ -5,7 +5,7 @@ use kvorum_protocol::limits::{
     DEADLINE_MS_MAX, FRAME_BYTES_MAX, SCAN_ENTRIES_MAX, SEQUENCE_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX,
 };
 use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
-use kvorum_protocol::peer::{PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
