@@ -27,7 +27,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) core: Arc<Core>,
-    /// When whatever this handle begins must have ended, see [`Client::bounded`].
+    /// When whatever this handle begins must have ended, see [`Client::within`].
     until: Option<Duration>,
 }
 
@@ -246,16 +246,17 @@ impl Client {
         self.core.options.client
     }
 
+    /// The same client, all of whose operations together may take this long from now. What they do one after the other is
+    /// then bounded as a whole.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Client {
+        Client { core: self.core.clone(), until: Some(self.core.directory.now() + limit) }
+    }
+
     /// Ends this client and all its clones: new operations fail with `Closed`, those under way may end within `grace`, what
     /// is left after it is cut off. Returns whether all had ended.
     pub async fn close(&self, grace: Duration) -> bool {
         self.core.close(grace).await
-    }
-
-    /// The same client, all of whose operations together may take this long from now. What they do one after the other is
-    /// then bounded as a whole.
-    pub(crate) fn bounded(&self, within: Duration) -> Client {
-        Client { core: self.core.clone(), until: Some(self.core.directory.now() + within) }
     }
 
     /// When an operation that begins now must have ended.

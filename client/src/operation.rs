@@ -244,16 +244,20 @@ impl WriteOp {
         &self.mutation.key
     }
 
-    pub(crate) fn action(&self) -> &Action {
-        &self.mutation.action
+    /// Whether the entry that was there before is asked for.
+    pub fn returns_previous(&self) -> bool {
+        self.mutation.return_previous
     }
 
-    pub(crate) fn mutation(&self) -> &Mutation {
-        &self.mutation
-    }
-
-    pub(crate) fn wanted(&self) -> Condition {
-        self.mutation.condition
+    /// Whether writing it twice in a row leaves what writing it once leaves, so that it may be written again when it is not
+    /// known whether it took effect.
+    pub fn is_idempotent(&self) -> bool {
+        let is_absolute = match self.mutation.action {
+            Action::Put { .. } | Action::Delete | Action::Expire { .. } | Action::Persist => true,
+            Action::Incr { .. } | Action::Append { .. } => false,
+        };
+        // A condition that failed the second time would hide that it held the first time.
+        is_absolute && matches!(self.mutation.condition, Condition::Always | Condition::IfPresent)
     }
 
     fn new(key: impl AsRef<[u8]>, action: Action) -> Self {

@@ -5,7 +5,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{Cell, Output};
 use crate::cli::parse::{Action, ClusterView};
 use crate::cli::text::duration;
-use crate::{Ack, Bytes, Client, Entry, Error, NodeId, ShardId, WriteOp, WriteResult};
+use crate::{Ack, Bytes, Client, Entry, Error, NodeId, ShardId, WriteResult};
 use futures_util::stream::StreamExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -260,24 +260,6 @@ async fn transfer(client: &Client, shard: ShardId, wanted: &str, emit: Emit<'_>)
 
 async fn find_node(client: &Client, wanted: &str) -> Result<NodeId, Failure> {
     cluster::find_node(&*client.topology().await?, wanted).map_err(Failure::Usage)
-}
-
-impl WriteOp {
-    /// Whether the entry that was there before is asked for.
-    fn returns_previous(&self) -> bool {
-        self.mutation().return_previous
-    }
-
-    /// Whether writing it twice in a row leaves what writing it once leaves.
-    fn is_idempotent(&self) -> bool {
-        use kvorum_protocol::{Action, Condition};
-        let is_absolute = match self.action() {
-            Action::Put { .. } | Action::Delete | Action::Expire { .. } | Action::Persist => true,
-            Action::Incr { .. } | Action::Append { .. } => false,
-        };
-        // A condition that failed the second time would hide that it held the first time.
-        is_absolute && matches!(self.wanted(), Condition::Always | Condition::IfPresent)
-    }
 }
 
 impl Exit {

@@ -9,8 +9,8 @@ use crate::cli::output::{Format, Output, Printer};
 use crate::cli::parse::{self, Action};
 use crate::cli::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run};
 use crate::cli::terminal::{Terminal, Typed};
+use crate::cli::text::duration;
 use crate::cli::words;
-use crate::error::span;
 use crate::{Client, Error, Outcome};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -116,7 +116,7 @@ impl Session {
         let exit = result.unwrap_or_else(|failure| self.fail(&failure, is_safe_to_repeat(action)));
         let took = began.elapsed();
         if self.setup.is_interactive && took >= WORTH_SAYING {
-            self.remark(&format!("  {}", crate::cli::text::duration(took)));
+            self.remark(&format!("  {}", duration(took)));
         }
         exit
     }
@@ -239,7 +239,7 @@ impl Session {
             .connect_timeout(deadline.min(crate::limits::CONNECT_TIMEOUT_DEFAULT))
             .deadline(deadline);
         let connecting = async { tokio::time::timeout(deadline, builder.connect()).await };
-        let no_answer = format!("{}: no answer within {}", self.setup.url, span(deadline));
+        let no_answer = format!("{}: no answer within {}", self.setup.url, duration(deadline));
         let connecting = async {
             let late = |_| Err(Error::Unreachable { outcome: Outcome::NotApplied, detail: no_answer });
             Ok(connecting.await.unwrap_or_else(late)?)
@@ -254,7 +254,7 @@ impl Session {
     fn bounded(&self, client: &Client, action: &Action, taken: Duration) -> Client {
         match action {
             Action::Scan { .. } => client.clone(),
-            _ => client.bounded(self.setup.deadline.saturating_sub(taken)),
+            _ => client.within(self.setup.deadline.saturating_sub(taken)),
         }
     }
 
