@@ -36,7 +36,6 @@ mod outgoing;
 mod pool;
 mod scan;
 
-pub mod cli;
 pub mod health;
 pub mod limits;
 pub mod retry;

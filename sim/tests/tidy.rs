@@ -12,6 +12,9 @@ const LONG_MARK: &str = "//! Long because";
 /// Crates of the workspace.
 const CRATES: [&str; 5] = ["protocol", "node", "client", "sim", "benches"];
 
+/// Crates that lie in the folder of another one.
+const NESTED: [&str; 1] = ["client/cli"];
+
 /// Code that is given the time and draws its randomness from a seed, so that the simulator can repeat it. A path names a
 /// file or a folder.
 const PURE: [&str; 18] = [
@@ -312,7 +315,11 @@ fn every_file_is_part_of_a_crate() {
 /// Whether Cargo compiles the file as a crate of its own.
 fn is_crate_root(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
-    match parts.as_slice() {
+    let parts = match parts.as_slice() {
+        [_, inner @ ..] if NESTED.iter().any(|name| path.starts_with(&format!("{name}/"))) => inner,
+        all => all,
+    };
+    match parts {
         [_, "src", "lib.rs" | "main.rs"] | [_, "build.rs"] => true,
         [_, "src", "bin", _] | [_, "tests" | "benches" | "examples", _] => true,
         [_, "tests" | "benches", _, "main.rs"] => true,

@@ -14,7 +14,7 @@ use crate::config::{Config, ConfigErrors, FIELDS};
 use crate::exit::Exit;
 use crate::init::{self, InitError, Purpose, Shape, ShapeFlags};
 use crate::{start, stop};
-use kvorum_client::cli::ReplOptions;
+use kvorum_cli::ReplOptions;
 use nodes::{Event, Nodes};
 use ports::{Doors, PortTaken};
 use std::io::{self, IsTerminal};

@@ -1,14 +1,14 @@
 //! The interactive shell, and its plain sibling for terminals that only show text.
 
-use crate::cli::console::{complain, print};
-use crate::cli::editor::{CommandCompleter, CommandHighlighter, CommandHinter, QuoteValidator};
-use crate::cli::exit::{Ended, Exit};
-use crate::cli::history;
-use crate::cli::parse::Action;
-use crate::cli::session::Session;
-use crate::cli::terminal::Typed;
-use crate::cli::text::one_line;
-use crate::cli::words;
+use crate::console::{complain, print};
+use crate::editor::{CommandCompleter, CommandHighlighter, CommandHinter, QuoteValidator};
+use crate::exit::{Ended, Exit};
+use crate::history;
+use crate::parse::Action;
+use crate::session::Session;
+use crate::terminal::Typed;
+use crate::text::one_line;
+use crate::words;
 use reedline::{
     ColumnarMenu, Emacs, ExternalPrinter, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder, Prompt,
     PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu, Signal,

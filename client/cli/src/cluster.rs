@@ -1,9 +1,9 @@
 //! The views of the cluster: topology and statuses in, outputs out. Pure.
 
-use crate::cli::output::{Cell, Output};
-use crate::cli::text::{duration, size};
-use crate::health;
-use crate::{Explanation, NodeId, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
+use crate::output::{Cell, Output};
+use crate::text::{duration, size};
+use kvorum_client::health;
+use kvorum_client::{Explanation, NodeId, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn name(topology: &Topology, node: NodeId) -> String {
 
 /// The node that is meant by its name, its id or the beginning of it, or its address.
 pub(crate) fn find_node(topology: &Topology, wanted: &str) -> Result<NodeId, String> {
-    let is_meant = |info: &&crate::NodeInfo| info.name == wanted || info.client_address == wanted;
+    let is_meant = |info: &&kvorum_client::NodeInfo| info.name == wanted || info.client_address == wanted;
     if let Some(info) = topology.nodes.iter().find(is_meant) {
         return Ok(info.id);
     }
@@ -100,7 +100,7 @@ fn keys(topology: &Topology, statuses: &[NodeStatus]) -> Cell {
 
 /// CLUSTER NODES.
 pub(crate) fn nodes(topology: &Topology, statuses: &[NodeStatus]) -> Output {
-    let row = |info: &crate::NodeInfo| {
+    let row = |info: &kvorum_client::NodeInfo| {
         let status = statuses.iter().find(|status| status.node == info.id);
         let count = |role: fn(&ShardStatus) -> bool| match status {
             Some(status) => Cell::plain(status.shards.iter().filter(|shard| is_user(shard) && role(shard)).count()),
@@ -142,7 +142,7 @@ fn is_user(shard: &ShardStatus) -> bool {
 
 /// CLUSTER SHARDS.
 pub(crate) fn shards(topology: &Topology, statuses: &[NodeStatus]) -> Output {
-    let row = |(number, info): (u16, &crate::ShardInfo)| {
+    let row = |(number, info): (u16, &kvorum_client::ShardInfo)| {
         let shard = ShardId(number);
         let replicas: Vec<_> = topology.replicas_of(shard).map(|node| node.name.clone()).collect();
         let reports: Vec<_> =

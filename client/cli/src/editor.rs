@@ -1,7 +1,7 @@
 //! What the REPL knows about a line while it is typed: completions, hints and colours, all from the table of commands.
 
-use crate::cli::commands::{self, CLUSTER_VIEWS, COMMANDS, CommandSpec, Verb};
-use crate::cli::words::{self, Word, WordError};
+use crate::commands::{self, CLUSTER_VIEWS, COMMANDS, CommandSpec, Verb};
+use crate::words::{self, Word, WordError};
 use reedline::{
     Color, Completer, CompletionResult, Highlighter, Hinter, History, SearchQuery, Span, StyledText, Suggestion,
     ValidationResult, Validator,

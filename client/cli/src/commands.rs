@@ -1,6 +1,6 @@
 //! The table of all commands: the one source of what is parsed, completed, hinted and explained. Pure.
 
-use crate::cli::words::Word;
+use crate::words::Word;
 use std::fmt::Write as _;
 
 /// One command.
@@ -490,8 +490,8 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), count);
         for command in COMMANDS {
-            let words = crate::cli::words::split(command.example).unwrap();
-            crate::cli::parse::parse(&words).unwrap_or_else(|error| panic!("{}: {error}", command.example));
+            let words = crate::words::split(command.example).unwrap();
+            crate::parse::parse(&words).unwrap_or_else(|error| panic!("{}: {error}", command.example));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Exit codes, as scripts know them. Pure.
 
-use crate::{Error, ErrorCode};
+use kvorum_client::{Error, ErrorCode};
 use std::process::ExitCode;
 
 /// How a command ended.

@@ -1,17 +1,17 @@
 //! A session with a cluster: it connects when the first command needs it, runs commands, prints what they say, and turns
 //! how they end into exit codes. One-shot commands, scripts and the REPL all run through it.
 
-use crate::cli::backlog::{Backlog, Said};
-use crate::cli::cluster::find_node;
-use crate::cli::console::{complain, print};
-use crate::cli::exit::Exit;
-use crate::cli::output::{Format, Output, Printer};
-use crate::cli::parse::{self, Action};
-use crate::cli::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run};
-use crate::cli::terminal::{Terminal, Typed};
-use crate::cli::text::duration;
-use crate::cli::words;
-use crate::{Client, Error, Outcome};
+use crate::backlog::{Backlog, Said};
+use crate::cluster::find_node;
+use crate::console::{complain, print};
+use crate::exit::Exit;
+use crate::output::{Format, Output, Printer};
+use crate::parse::{self, Action};
+use crate::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run};
+use crate::terminal::{Terminal, Typed};
+use crate::text::duration;
+use crate::words;
+use kvorum_client::{Client, Error, Outcome};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -93,12 +93,12 @@ impl Session {
     pub(crate) fn run(&mut self, action: &Action) -> Exit {
         if action.is_local() {
             let Action::Help(spec) = action else { return Exit::Ok };
-            let text = spec.map_or_else(crate::cli::commands::overview, |spec| spec.full_help());
+            let text = spec.map_or_else(crate::commands::overview, |spec| spec.full_help());
             return self.tell(&[Output::Text(text)], Ok(Exit::Ok), action);
         }
         if self.setup.is_interactive {
             // A window may have another size by now.
-            self.setup.printer.width = crate::cli::width();
+            self.setup.printer.width = crate::width();
         }
         let mut began = Instant::now();
         let client = match self.client() {
@@ -236,7 +236,7 @@ impl Session {
         let builder = Client::builder()
             .url(&self.setup.url)
             .name(format!("kvorum-cli/{}", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(deadline.min(crate::limits::CONNECT_TIMEOUT_DEFAULT))
+            .connect_timeout(deadline.min(kvorum_client::limits::CONNECT_TIMEOUT_DEFAULT))
             .deadline(deadline);
         let connecting = async { tokio::time::timeout(deadline, builder.connect()).await };
         let no_answer = format!("{}: no answer within {}", self.setup.url, duration(deadline));
@@ -348,7 +348,7 @@ fn conclude(broken: Option<io::Error>, result: Result<Exit, Failure>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::terminal::press_ctrl_c;
+    use crate::terminal::press_ctrl_c;
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::signal::unix::{SignalKind, signal};
@@ -360,7 +360,7 @@ mod tests {
         let setup = Setup {
             url: format!("kv://{}", silent.local_addr().unwrap()),
             deadline: Duration::from_secs(60),
-            settings: Settings { ack: crate::Ack::Committed, stale: false, scan_limit: None, scan_chunk: 1 },
+            settings: Settings { ack: kvorum_client::Ack::Committed, stale: false, scan_limit: None, scan_chunk: 1 },
             printer: Printer::new(Format::Raw, false, None),
             yes: false,
             is_interactive: true,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // what can't be unwrapped here has failed the test
 
+#[path = "../../tests/fake/mod.rs"]
 mod fake;
 
 use fake::{FakeCluster, Step, error, is_topology};

@@ -1,8 +1,8 @@
 //! Outputs as machines get them: records of named fields, and their forms in JSON and CSV. Pure.
 
-use crate::cli::output::{Cell, Output, outcome_name, status_name};
-use crate::{Bytes, Entry, Error, Version, WriteResult};
+use crate::output::{Cell, Output, outcome_name, status_name};
 use base64::Engine;
+use kvorum_client::{Bytes, Entry, Error, Version, WriteResult};
 use serde_json::Value;
 
 /// Fields in order.

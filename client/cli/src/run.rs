@@ -1,12 +1,12 @@
 //! Commands become operations of the client, and their results outputs.
 
-use crate::cli::cluster;
-use crate::cli::exit::Exit;
-use crate::cli::output::{Cell, Output};
-use crate::cli::parse::{Action, ClusterView};
-use crate::cli::text::duration;
-use crate::{Ack, Bytes, Client, Entry, Error, NodeId, ShardId, WriteResult};
+use crate::cluster;
+use crate::exit::Exit;
+use crate::output::{Cell, Output};
+use crate::parse::{Action, ClusterView};
+use crate::text::duration;
 use futures_util::stream::StreamExt;
+use kvorum_client::{Ack, Bytes, Client, Entry, Error, NodeId, ShardId, WriteResult};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How the operations of a session are done.

@@ -1,9 +1,9 @@
 //! Words become commands. Pure.
 
-use crate::cli::commands::{self, CommandSpec, Verb};
-use crate::cli::text::{parse_duration, printable, word};
-use crate::cli::words::Word;
-use crate::{Bytes, Condition, Version, WriteOp};
+use crate::commands::{self, CommandSpec, Verb};
+use crate::text::{parse_duration, printable, word};
+use crate::words::Word;
+use kvorum_client::{Bytes, Condition, Version, WriteOp};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Action, String> {
-        parse(&crate::cli::words::split(line).unwrap()).map_err(|error| error.0)
+        parse(&crate::words::split(line).unwrap()).map_err(|error| error.0)
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The command line's own options.
 
-use crate::Ack;
-use crate::cli::commands::{self, CLUSTER_VIEWS, COMMANDS, Verb};
-use crate::cli::output::Format;
-use crate::limits::IN_FLIGHT_DEFAULT;
-use crate::url::URL_DEFAULT;
+use crate::commands::{self, CLUSTER_VIEWS, COMMANDS, Verb};
+use crate::output::Format;
 use clap::{Command, CommandFactory, Parser, ValueEnum};
+use kvorum_client::Ack;
+use kvorum_client::limits::IN_FLIGHT_DEFAULT;
+use kvorum_client::url::URL_DEFAULT;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! `kvorum-cli`, as a module, since `kvorum dev` puts the same REPL in front.
+//! `kvorum-cli`, as a library, since `kvorum dev` puts the same REPL in front.
 
 mod args;
 mod backlog;
@@ -21,10 +21,10 @@ mod words;
 
 pub use repl::Notifier;
 
-use crate::limits::DEADLINE_DEFAULT;
 use args::Args;
 use console::complain;
 use exit::{Ended, Exit};
+use kvorum_client::limits::DEADLINE_DEFAULT;
 use output::{Format, Printer};
 use repl::Notices;
 use run::Settings;
@@ -169,7 +169,7 @@ fn setup(args: &Args) -> Setup {
 
 fn settings(format: Format) -> Settings {
     let scan_limit = (format == Format::Human).then_some(HUMAN_SCAN_LIMIT);
-    Settings { ack: crate::Ack::Committed, stale: false, scan_limit, scan_chunk: SCAN_CHUNK }
+    Settings { ack: kvorum_client::Ack::Committed, stale: false, scan_limit, scan_chunk: SCAN_CHUNK }
 }
 
 fn printer(format: Format) -> Printer {

@@ -1,11 +1,11 @@
 //! Scripts: commands from stdin, a line each. One after the other, or several at a time.
 
-use crate::cli::backlog::{Backlog, Said};
-use crate::cli::exit::{Ended, Exit};
-use crate::cli::parse::Action;
-use crate::cli::run::{Failure, may_say_much};
-use crate::cli::session::{Running, Session};
-use crate::{Bytes, WriteOp};
+use crate::backlog::{Backlog, Said};
+use crate::exit::{Ended, Exit};
+use crate::parse::Action;
+use crate::run::{Failure, may_say_much};
+use crate::session::{Running, Session};
+use kvorum_client::{Bytes, WriteOp};
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, BufRead, Read};
 use std::ops::ControlFlow;

@@ -131,7 +131,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::words::split;
+    use crate::words::split;
     use proptest::prelude::*;
 
     #[test]

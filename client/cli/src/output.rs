@@ -1,11 +1,11 @@
 //! What a command has to say, and how it is said: to people, raw, as JSON lines, or as CSV. Pure: the time comes in as an
 //! argument.
 
-use crate::cli::records::{csv_cell, csv_columns, csv_field, csv_text, json_line, records};
-use crate::cli::text::{duration, printable, word};
-use crate::{Bytes, Entry, Error, Outcome, Version, WriteResult, WriteStatus};
+use crate::records::{csv_cell, csv_columns, csv_field, csv_text, json_line, records};
+use crate::text::{duration, printable, word};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell as TableCell, ContentArrangement, Table, presets};
+use kvorum_client::{Bytes, Entry, Error, Outcome, Version, WriteResult, WriteStatus};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -457,7 +457,7 @@ pub(crate) fn status_name(status: WriteStatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Ack, Durability, ErrorCode, ServerError, Version};
+    use kvorum_client::{Ack, Durability, ErrorCode, ServerError, Version};
 
     const NOW_MS: u64 = 1_000_000;
 

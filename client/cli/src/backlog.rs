@@ -1,7 +1,7 @@
 //! What commands that run side by side have said and nobody has printed yet, since it is not their turn. It is bounded, and what a
 //! command will say is known only when it has said it: so as much room is kept for each that runs as others have needed of late.
 
-use crate::cli::output::Output;
+use crate::output::Output;
 use kvorum_protocol::limits::VALUE_BYTES_MAX;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ impl Drop for Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bytes, Entry, Version};
+    use kvorum_client::{Bytes, Entry, Version};
 
     fn value(bytes: usize) -> Output {
         static ZEROS: [u8; VALUE_BYTES_MAX] = [0; VALUE_BYTES_MAX];
