@@ -2,9 +2,9 @@
 
 use crate::client::Client;
 use crate::core::unexpected;
-use crate::error::Error;
-use crate::retry::Kind;
-use crate::routing::Need;
+use kvorum_client_core::error::Error;
+use kvorum_client_core::retry::Kind;
+use kvorum_client_core::routing::Need;
 use kvorum_protocol::{AdminCommand, NodeId, RequestBody, ResponseBody, ShardId};
 
 /// See [`Client::admin`].

@@ -2,12 +2,12 @@
 
 use crate::client::{Client, check_key};
 use crate::core::{Call, unexpected};
-use crate::error::Error;
 use crate::grouped::{Member, run_grouped, sort_by_leader};
 use crate::operation::{Entry, WriteOp, WriteResult, mutation_bytes};
-use crate::retry::Kind;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use kvorum_client_core::error::Error;
+use kvorum_client_core::retry::Kind;
 use kvorum_protocol::limits::BATCH_OPERATIONS_MAX;
 use kvorum_protocol::{
     Ack, AtomicCheck, AtomicRequest, Condition, Mutation, ReadMode, RequestBody, ResponseBody, Version, WriteId,

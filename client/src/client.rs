@@ -3,14 +3,14 @@
 use crate::admin::Admin;
 use crate::batch::{Atomic, Batch, GetMany};
 use crate::core::{Call, Core, unexpected};
-use crate::error::Error;
 use crate::limits::{CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX};
 use crate::operation::{Get, Write, WriteOp};
-use crate::retry::{Kind, RetryPolicy};
-use crate::routing::Need;
 use crate::scan::Scan;
-use crate::url;
 use bytes::Bytes;
+use kvorum_client_core::error::Error;
+use kvorum_client_core::retry::{Kind, RetryPolicy};
+use kvorum_client_core::routing::Need;
+use kvorum_client_core::url;
 use kvorum_protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
 use kvorum_protocol::{
     ClientId, ClusterId, Explanation, NodeId, NodeInfo, NodeStatus, ReadMode, RequestBody, ResponseBody, ShardId,

@@ -2,12 +2,12 @@
 //! task writes whatever has gathered there with one call per wake-up, and hands each reply to the caller that waits for
 //! its id.
 
-use crate::error::ConnectionError;
 use crate::limits::{
     PROBE_INTERVAL, READ_BUFFER_BYTES, SILENT_PROBES_MAX, SMALL_REQUEST_BYTES, WRITE_BUFFER_KEPT_BYTES,
 };
 use crate::outgoing::Outgoing;
 use bytes::{Bytes, BytesMut};
+use kvorum_client_core::error::ConnectionError;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PART_BYTES_MAX};
 use kvorum_protocol::part::Assembler;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
@@ -92,7 +92,7 @@ impl Connection {
         let opened = tokio::time::timeout(introduction.timeout, open(address, introduction)).await;
         let timed_out = || ConnectionError::Dial {
             address: address.to_owned(),
-            detail: format!("no answer within {}", crate::error::span(introduction.timeout)),
+            detail: format!("no answer within {}", kvorum_client_core::error::span(introduction.timeout)),
         };
         let (stream, buffer, hello) = opened.map_err(|_| timed_out())??;
         let shared = Arc::new(Shared {

@@ -4,14 +4,14 @@
 use crate::client::Options;
 use crate::connection::{Connection, Introduction, Observer};
 use crate::directory::Directory;
-use crate::error::{ConnectionError, Error};
 use crate::limits::{
     IN_FLIGHT_BYTES_MAX, REFRESH_INTERVAL_MAX, REFRESH_INTERVAL_MIN, REFRESH_TIMEOUT, SMALL_REQUEST_BYTES,
 };
 use crate::pool::Pool;
-use crate::retry::{Attempts, Decision, Failure, Kind, RetryBudget, node_deadline_ms};
-use crate::routing::{Need, Target};
-use crate::session::Sequences;
+use kvorum_client_core::error::{ConnectionError, Error, with_outcome};
+use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryBudget, node_deadline_ms};
+use kvorum_client_core::routing::{Need, Target};
+use kvorum_client_core::session::Sequences;
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
 use kvorum_protocol::{ErrorCode, NodeId, Outcome, RequestBody, Response, ResponseBody, Topology, WriteId};
 use parking_lot::Mutex;
@@ -274,7 +274,7 @@ impl Core {
             }
             let only = matches!(call.need, Need::Exactly(_));
             let failure = Failure::NotSent { detail: error.to_string() };
-            if only { End::Over(unreachable(&error).with_outcome(attempts.outcome())) } else { End::Failed(failure) }
+            if only { End::Over(with_outcome(unreachable(&error), attempts.outcome())) } else { End::Failed(failure) }
         })
     }
 

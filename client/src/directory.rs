@@ -2,7 +2,7 @@
 //! the signal that it changed.
 
 use crate::connection::Observer;
-use crate::routing::{Need, RoutingTable, Target};
+use kvorum_client_core::routing::{Need, RoutingTable, Target};
 use kvorum_protocol::{Epoch, NodeId, ServerError, ShardId, Topology};
 use parking_lot::Mutex;
 use rand::SeedableRng;

@@ -20,8 +20,8 @@
 //! of the topology as nodes push them, and repeats what failed until the operation's deadline: reads freely, writes under
 //! their sequence number so that they take effect once. An [`Error`] says what became of the operation.
 //!
-//! What decides (`retry`, `routing`, `session`, `url`) is pure; what touches the world (`connection`, `pool`, `core`)
-//! decides nothing.
+//! What decides (retries, routing, sequence numbers) is pure, in the crate `kvorum-client-core`; what touches the world
+//! (`connection`, `pool`, `core`) decides nothing.
 
 mod admin;
 mod batch;
@@ -29,7 +29,6 @@ mod client;
 mod connection;
 mod core;
 mod directory;
-mod error;
 mod grouped;
 mod operation;
 mod outgoing;
@@ -38,22 +37,18 @@ mod scan;
 
 pub mod health;
 pub mod limits;
-pub mod retry;
-pub mod routing;
-pub mod session;
-pub mod url;
 
 pub use admin::Admin;
 pub use batch::{Atomic, AtomicResult, Batch, GetMany};
 pub use client::{Client, ClientBuilder, Mapping};
-pub use error::Error;
 pub use operation::{Entry, Get, Write, WriteOp, WriteResult};
-pub use retry::RetryPolicy;
 pub use scan::Scan;
-pub use url::URL_DEFAULT;
 
 pub use bytes::Bytes;
 pub use futures_util::StreamExt;
+pub use kvorum_client_core::Error;
+pub use kvorum_client_core::retry::RetryPolicy;
+pub use kvorum_client_core::url::URL_DEFAULT;
 pub use kvorum_protocol::{
     Ack, ClientId, ClusterId, Condition, Durability, Epoch, ErrorCode, Explanation, NodeId, NodeInfo, NodeStatus,
     Outcome, ReadMode, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteStatus,

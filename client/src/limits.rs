@@ -3,8 +3,6 @@
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use std::time::Duration;
 
-/// A write that is asked for a higher number each time it is sent is given up after so many.
-pub const RENUMBERINGS_MAX: u32 = 16;
 /// Operations in flight at once, unless the builder says otherwise; further ones wait within their deadline.
 pub const IN_FLIGHT_DEFAULT: usize = 1024;
 /// Most operations in flight that the builder accepts.
@@ -17,8 +15,6 @@ pub const SMALL_REQUEST_BYTES: usize = 4 * 1024;
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 /// How long opening a connection may take (name resolution, TCP and HELLO), unless the builder says otherwise.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
-/// Most seeds in a URL.
-pub const SEEDS_MAX: usize = 64;
 /// While several seeds are tried, the next one joins in after this long without an answer.
 pub const SEED_STAGGER: Duration = Duration::from_millis(100);
 /// A connection is probed after this long without a reply, and given up after [`SILENT_PROBES_MAX`] such spans.
@@ -35,8 +31,6 @@ pub const DETACHED_VALUE_BYTES: usize = 8 * 1024;
 pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Requests that one multi-key operation has in flight at once.
 pub const GROUPS_IN_FLIGHT_MAX: usize = 32;
-/// Times that one operation follows a pointer to another leader at once, without a pause in between.
-pub const REDIRECTS_MAX: u32 = 8;
 /// Shortest time between two refreshes of the topology.
 pub const REFRESH_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// Longest time between two refreshes while replies go on hinting that the topology is old.

@@ -2,11 +2,11 @@
 
 use crate::client::{Client, check_key};
 use crate::core::{Call, unexpected};
-use crate::error::Error;
 use crate::limits::DETACHED_VALUE_BYTES;
-use crate::retry::Kind;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use kvorum_client_core::error::Error;
+use kvorum_client_core::retry::Kind;
 use kvorum_protocol::limits::{TTL_MS_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{
     Ack, Action, Condition, Mutation, ReadMode, RequestBody, ResponseBody, Version, WriteResult as WireResult,

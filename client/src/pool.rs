@@ -2,10 +2,10 @@
 
 use crate::connection::{Connection, Introduction};
 use crate::directory::Directory;
-use crate::error::ConnectionError;
 use crate::limits::SEED_STAGGER;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use kvorum_client_core::error::ConnectionError;
 use kvorum_protocol::{ClusterId, NodeId};
 use parking_lot::{Mutex, RwLock};
 use rand::seq::SliceRandom;

@@ -2,12 +2,12 @@
 
 use crate::client::Client;
 use crate::core::unexpected;
-use crate::error::Error;
 use crate::operation::Entry;
-use crate::retry::Kind;
-use crate::routing::Need;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt, TryStreamExt, try_unfold};
+use kvorum_client_core::error::Error;
+use kvorum_client_core::retry::Kind;
+use kvorum_client_core::routing::Need;
 use kvorum_protocol::hash::hash_tag;
 use kvorum_protocol::limits::{KEY_BYTES_MAX, SCAN_ENTRIES_MAX};
 use kvorum_protocol::{ReadMode, RequestBody, ResponseBody, ScanCursor, ScanRequest, ShardId};

@@ -6,7 +6,7 @@ mod common;
 use common::cluster::OPERATION_DEADLINE;
 use common::wire::{Received, get, new_client, put};
 use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
-use kvorum_client::retry::RetryPolicy;
+use kvorum_client::RetryPolicy;
 use kvorum_client::{Client, ShardId};
 use kvorum_protocol::{ErrorCode, Outcome, ResponseBody};
 use rustix::process::{Pid, Signal, kill_process};

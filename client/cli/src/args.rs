@@ -4,8 +4,8 @@ use crate::commands::{self, CLUSTER_VIEWS, COMMANDS, Verb};
 use crate::output::Format;
 use clap::{Command, CommandFactory, Parser, ValueEnum};
 use kvorum_client::Ack;
+use kvorum_client::URL_DEFAULT;
 use kvorum_client::limits::IN_FLIGHT_DEFAULT;
-use kvorum_client::url::URL_DEFAULT;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 

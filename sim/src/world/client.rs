@@ -5,9 +5,9 @@ use super::queue::Moment;
 use super::workload::{self, Operation};
 use crate::plan::{Act, Options, Step};
 use bytes::{Bytes, BytesMut};
-use kvorum_client::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
-use kvorum_client::routing::{Need, RoutingTable, Target};
-use kvorum_client::session::Sequences;
+use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
+use kvorum_client_core::routing::{Need, RoutingTable, Target};
+use kvorum_client_core::session::Sequences;
 use kvorum_protocol::{
     Ack, Action, ClientId, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody,
     ServerError, Version, WriteStatus,

@@ -1,7 +1,7 @@
 //! When an operation is tried again, and when it is given up. Pure: the time comes in as an argument (since an origin of
 //! the caller's choice), and so does the source of randomness, so that a simulator can host exactly this code.
 
-use crate::error::Error;
+use crate::error::{Error, with_outcome};
 use crate::limits::{REDIRECTS_MAX, RENUMBERINGS_MAX};
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
 use kvorum_protocol::{ErrorCode, Outcome, ResponseBody, Retry, ServerError};
@@ -240,7 +240,7 @@ impl Attempts {
     pub fn deadline_exceeded(&self, now: Duration) -> Error {
         let outcome = self.outcome();
         match &self.last {
-            Some(error) => error.clone().with_outcome(outcome),
+            Some(error) => with_outcome(error.clone(), outcome),
             None => Error::DeadlineExceeded { outcome, attempts: self.sent, waited: now.saturating_sub(self.began) },
         }
     }
@@ -248,7 +248,7 @@ impl Attempts {
     /// The operation is cut short for another reason; which only counts if no attempt is open.
     pub fn stopped(&self, reason: Error) -> Error {
         match (self.outcome(), &self.last) {
-            (Outcome::Unknown, Some(error)) => error.clone().with_outcome(Outcome::Unknown),
+            (Outcome::Unknown, Some(error)) => with_outcome(error.clone(), Outcome::Unknown),
             _ => reason,
         }
     }

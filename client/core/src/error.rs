@@ -115,23 +115,24 @@ impl Error {
             Error::Closed => ErrorCode::ShuttingDown,
         }
     }
+}
 
-    /// The same error with an outcome that covers all attempts.
-    pub(crate) fn with_outcome(mut self, new: Outcome) -> Self {
-        match &mut self {
-            Error::Server(error) => error.outcome = new,
-            Error::DeadlineExceeded { outcome, .. }
-            | Error::Unreachable { outcome, .. }
-            | Error::ConnectionLost { outcome, .. }
-            | Error::Protocol { outcome, .. } => *outcome = new,
-            Error::TooLarge { .. } | Error::InvalidArgument(_) | Error::TooManyInFlight { .. } | Error::Closed => {}
-        }
-        self
+/// The same error with an outcome that covers all attempts. What was not sent has none but its own.
+#[must_use]
+pub fn with_outcome(mut error: Error, new: Outcome) -> Error {
+    match &mut error {
+        Error::Server(error) => error.outcome = new,
+        Error::DeadlineExceeded { outcome, .. }
+        | Error::Unreachable { outcome, .. }
+        | Error::ConnectionLost { outcome, .. }
+        | Error::Protocol { outcome, .. } => *outcome = new,
+        Error::TooLarge { .. } | Error::InvalidArgument(_) | Error::TooManyInFlight { .. } | Error::Closed => {}
     }
+    error
 }
 
 /// A span of time as messages have it: to the millisecond.
-pub(crate) fn span(span: Duration) -> String {
+pub fn span(span: Duration) -> String {
     let ms = (span.as_micros() + 500) / 1000;
     match ms {
         0..1000 => format!("{ms} ms"),
@@ -141,8 +142,9 @@ pub(crate) fn span(span: Duration) -> String {
 }
 
 /// Why there is no connection to a node, or no longer.
+#[allow(missing_docs)]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum ConnectionError {
+pub enum ConnectionError {
     /// It could not be opened.
     #[error("{address}: {detail}")]
     Dial { address: String, detail: String },
@@ -168,7 +170,7 @@ pub(crate) enum ConnectionError {
 
 impl ConnectionError {
     /// A refusal that no other attempt will change, such as the wrong cluster.
-    pub(crate) fn refusal(&self) -> Option<&ServerError> {
+    pub fn refusal(&self) -> Option<&ServerError> {
         match self {
             ConnectionError::Refused { error, .. } if error.retry == Retry::No => Some(error),
             _ => None,
