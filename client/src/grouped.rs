@@ -235,12 +235,16 @@ fn wrong_count(kind: Kind) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvorum_client_core::ConnectionError;
 
     #[test]
     fn what_a_node_said_of_a_key_is_not_hidden_by_a_later_request_that_was_never_sent() {
         let no_quorum = ServerError::new(ErrorCode::Unavailable, "the shard has no leader now");
         let member = || Member { last: Some(no_quorum.clone()), ..Member::new(0, "k".into(), 1) };
-        let unreachable = Error::Unreachable { outcome: Outcome::NotApplied, detail: "b:1: refused".into() };
+        let unreachable = Error::Unreachable {
+            outcome: Outcome::NotApplied,
+            source: ConnectionError::OtherNode { address: "b:1".into() },
+        };
         let waited = Duration::from_millis(900);
         let outcome = Outcome::NotApplied;
         let expired = |attempts| Error::DeadlineExceeded { outcome, attempts, waited };

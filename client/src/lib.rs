@@ -46,9 +46,9 @@ pub use scan::Scan;
 
 pub use bytes::Bytes;
 pub use futures_util::StreamExt;
-pub use kvorum_client_core::Error;
 pub use kvorum_client_core::retry::RetryPolicy;
 pub use kvorum_client_core::url::URL_DEFAULT;
+pub use kvorum_client_core::{CloseReason, ConnectionError, Error};
 pub use kvorum_protocol::{
     Ack, ClientId, ClusterId, Condition, Durability, Epoch, ErrorCode, Explanation, NodeId, NodeInfo, NodeStatus,
     Outcome, ReadMode, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteStatus,

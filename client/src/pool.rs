@@ -5,7 +5,7 @@ use crate::directory::Directory;
 use crate::limits::SEED_STAGGER;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use kvorum_client_core::error::ConnectionError;
+use kvorum_client_core::{CloseReason, ConnectionError};
 use kvorum_protocol::{ClusterId, NodeId};
 use parking_lot::{Mutex, RwLock};
 use rand::seq::SliceRandom;
@@ -127,10 +127,13 @@ impl Pool {
                         pool.dials.lock().remove(&key);
                         opened
                     });
-                    let joined = task.map(|joined| {
-                        joined.unwrap_or_else(|error| {
-                            Err(ConnectionError::Dial { address: "dial".into(), detail: error.to_string() })
-                        })
+                    let ended = move || ConnectionError::Closed {
+                        address: key.map_or_else(|| "seeds".to_owned(), |node| format!("node {node}")),
+                        reason: CloseReason::TaskEnded,
+                    };
+                    let joined = task.map(move |joined| {
+                        // The task ends early only with its runtime.
+                        joined.unwrap_or_else(|_| Err(ended()))
                     });
                     let dial = joined.boxed().shared();
                     dials.insert(key, dial.clone());
@@ -161,9 +164,9 @@ impl Pool {
                 Some(opened) = trying.next() => match opened {
                     Ok(connection) => return Ok(connection),
                     Err(error) => {
-                        failures.push(error.to_string());
-                        if error.refusal().is_some() {
-                            refusal = Some(error);
+                        match error.refusal() {
+                            Some(_) => refusal = Some(error),
+                            None => failures.push(error),
                         }
                     }
                 },

@@ -139,7 +139,8 @@ impl Printer {
 
     /// What goes to stderr beside the output: the errors of single keys, for which raw output has no place.
     pub(crate) fn render_failures(&self, output: &Output) -> String {
-        let line = |key: &Bytes, error: &Error| format!("{}: {}: {error}\n", self.paint(BAD, "error"), word(key));
+        let line =
+            |key: &Bytes, error: &Error| format!("{}: {}: {}\n", self.paint(BAD, "error"), word(key), error.report());
         match (self.format, output) {
             (Format::Raw, Output::Entries(results)) => failures(results).map(|(key, error)| line(key, error)).collect(),
             (Format::Raw, Output::Writes(results)) => failures(results).map(|(key, error)| line(key, error)).collect(),
@@ -154,7 +155,7 @@ impl Printer {
                 ("code", error.code().to_string().into()),
                 ("outcome", outcome_name(error.outcome()).into()),
                 ("retryable", error.is_retryable().into()),
-                ("message", error.to_string().into()),
+                ("message", error.report().into()),
             ];
             let fields = Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect());
             return json_line(&[("error", fields)]);
@@ -215,7 +216,7 @@ impl Printer {
                 let line = |(key, result): &(Bytes, Result<WriteResult, Error>)| {
                     let said = match result {
                         Ok(result) => self.written(result, now_ms),
-                        Err(error) => self.paint(BAD, &error.to_string()),
+                        Err(error) => self.paint(BAD, &error.report()),
                     };
                     format!("{}  {said}\n", self.paint(NAME, &word(key)))
                 };
@@ -274,7 +275,7 @@ impl Printer {
             let (value, version, expiry) = match result {
                 Ok(Some(entry)) => (printable(&entry.value), entry.version.to_string(), expiry(entry, now_ms)),
                 Ok(None) => ("-".to_owned(), "-".to_owned(), "no such key".to_owned()),
-                Err(error) => ("-".to_owned(), "-".to_owned(), error.to_string()),
+                Err(error) => ("-".to_owned(), "-".to_owned(), error.report()),
             };
             vec![word(key), value, version, expiry]
         });
@@ -411,7 +412,7 @@ fn sentence(error: &Error) -> String {
     match error {
         Error::Server(server) if server.detail.is_empty() => server.code.to_string(),
         Error::Server(server) => format!("{} ({})", printable(server.detail.as_bytes()), server.code),
-        other => other.to_string().replace(&format!(" ({})", other.outcome()), ""),
+        other => other.report().replace(&format!(" ({})", other.outcome()), ""),
     }
 }
 

@@ -95,7 +95,7 @@ fn error_record(key: &[u8], error: &Error) -> Record {
         bytes_field("key", "key_base64", key),
         ("error", error.code().to_string().into()),
         ("outcome", outcome_name(error.outcome()).into()),
-        ("message", error.to_string().into()),
+        ("message", error.report().into()),
     ]
 }
 

@@ -11,7 +11,7 @@ use crate::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run
 use crate::terminal::{Terminal, Typed};
 use crate::text::duration;
 use crate::words;
-use kvorum_client::{Client, Error, Outcome};
+use kvorum_client::{Client, ConnectionError, Error, Outcome};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -239,9 +239,9 @@ impl Session {
             .connect_timeout(deadline.min(kvorum_client::limits::CONNECT_TIMEOUT_DEFAULT))
             .deadline(deadline);
         let connecting = async { tokio::time::timeout(deadline, builder.connect()).await };
-        let no_answer = format!("{}: no answer within {}", self.setup.url, duration(deadline));
+        let no_answer = ConnectionError::TimedOut { address: self.setup.url.clone(), timeout: deadline };
         let connecting = async {
-            let late = |_| Err(Error::Unreachable { outcome: Outcome::NotApplied, detail: no_answer });
+            let late = |_| Err(Error::Unreachable { outcome: Outcome::NotApplied, source: no_answer });
             Ok(connecting.await.unwrap_or_else(late)?)
         };
         let client = self.wait_or_interrupt("interrupted while connecting", connecting)?;

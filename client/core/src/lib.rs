@@ -7,4 +7,4 @@ pub mod routing;
 pub mod session;
 pub mod url;
 
-pub use error::{ConnectionError, Error};
+pub use error::{CloseReason, ConnectionError, Error};

@@ -1,7 +1,7 @@
 //! When an operation is tried again, and when it is given up. Pure: the time comes in as an argument (since an origin of
 //! the caller's choice), and so does the source of randomness, so that a simulator can host exactly this code.
 
-use crate::error::{Error, with_outcome};
+use crate::error::{ConnectionError, Error, with_outcome};
 use crate::limits::{REDIRECTS_MAX, RENUMBERINGS_MAX};
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
 use kvorum_protocol::{ErrorCode, Outcome, ResponseBody, Retry, ServerError};
@@ -105,15 +105,9 @@ pub enum Failure {
     /// The node answered with an error.
     Answered(ServerError),
     /// The request can't have left: there was no connection.
-    NotSent {
-        /// What was tried and met.
-        detail: String,
-    },
+    NotSent(ConnectionError),
     /// The connection ended before the answer.
-    Lost {
-        /// How it ended.
-        detail: String,
-    },
+    Lost(ConnectionError),
     /// No answer came within the attempt's time.
     Unresponsive,
 }
@@ -208,17 +202,17 @@ impl Attempts {
     pub fn handle_failure(&mut self, failure: Failure, now: Duration, rng: &mut impl Rng) -> Decision {
         match failure {
             Failure::Answered(error) => self.handle_error(error, now, rng),
-            Failure::NotSent { detail } => {
+            Failure::NotSent(source) => {
                 // What a node has answered says more than that another one can't be reached. That it does not lead says less.
                 let explains =
                     |error: &Error| matches!(error, Error::Server(said) if said.code != ErrorCode::NotLeader);
                 if !self.last.as_ref().is_some_and(explains) {
-                    self.last = Some(Error::Unreachable { outcome: Outcome::NotApplied, detail });
+                    self.last = Some(Error::Unreachable { outcome: Outcome::NotApplied, source });
                 }
                 self.elsewhere_or_pause(Duration::ZERO, now, rng)
             }
-            Failure::Lost { detail } => {
-                let error = Error::ConnectionLost { outcome: Outcome::Unknown, detail };
+            Failure::Lost(source) => {
+                let error = Error::ConnectionLost { outcome: Outcome::Unknown, source };
                 self.last = Some(error.clone());
                 if self.kind == Kind::Command {
                     return Decision::GiveUp(error);
@@ -323,6 +317,7 @@ pub fn node_deadline_ms(left: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::CloseReason;
     use kvorum_protocol::NodeId;
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
@@ -331,6 +326,14 @@ mod tests {
 
     fn attempts(kind: Kind) -> Attempts {
         Attempts::new(RetryPolicy::default(), kind, Duration::ZERO, Duration::from_secs(5))
+    }
+
+    fn lost() -> Failure {
+        Failure::Lost(ConnectionError::Closed { address: "a:1".into(), reason: CloseReason::ByNode })
+    }
+
+    fn not_sent() -> Failure {
+        Failure::NotSent(ConnectionError::TimedOut { address: "b:1".into(), timeout: MS })
     }
 
     fn answered(code: ErrorCode) -> Failure {
@@ -363,18 +366,17 @@ mod tests {
     #[test]
     fn the_reason_that_a_node_gave_is_not_hidden_by_another_that_is_gone() {
         let mut rng = SmallRng::seed_from_u64(7);
-        let gone = || Failure::NotSent { detail: "b:1: refused".into() };
         let code_after = |first: Failure| {
             let mut attempts = attempts(Kind::Read);
             attempts.handle_sent();
             attempts.handle_failure(first, MS, &mut rng);
-            attempts.handle_failure(gone(), 2 * MS, &mut rng);
+            attempts.handle_failure(not_sent(), 2 * MS, &mut rng);
             attempts.deadline_exceeded(Duration::from_secs(5))
         };
         let mut code_after = code_after;
         assert!(matches!(code_after(answered(ErrorCode::Unavailable)), Error::Server(_)), "the shard has no quorum");
         assert!(matches!(code_after(answered(ErrorCode::NotLeader)), Error::Unreachable { .. }));
-        assert!(matches!(code_after(gone()), Error::Unreachable { .. }));
+        assert!(matches!(code_after(not_sent()), Error::Unreachable { .. }));
     }
 
     #[test]
@@ -383,7 +385,7 @@ mod tests {
         let mut attempts = attempts(Kind::Read);
         let mut longest = Duration::ZERO;
         for attempt in 0..200 {
-            let failure = Failure::Lost { detail: "reset".into() };
+            let failure = lost();
             let Decision::Pause(pause) = attempts.handle_failure(failure, Duration::ZERO, &mut rng) else { panic!() };
             assert!(attempt > 0 || pause <= 4 * MS, "first pause {pause:?}");
             longest = longest.max(pause);
@@ -411,7 +413,7 @@ mod tests {
 
     #[test]
     fn another_node_is_asked_at_once_if_one_is_about_to_stop_or_can_not_be_reached() {
-        for failure in [answered(ErrorCode::ShuttingDown), Failure::NotSent { detail: "refused".into() }] {
+        for failure in [answered(ErrorCode::ShuttingDown), not_sent()] {
             let mut rng = SmallRng::seed_from_u64(7);
             let mut attempts = attempts(Kind::Write);
             for _ in 0..REDIRECTS_MAX {
@@ -427,8 +429,7 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(7);
         let mut attempts = attempts(Kind::Write);
         attempts.handle_sent();
-        let lost = Failure::Lost { detail: "reset".into() };
-        assert!(matches!(attempts.handle_failure(lost, MS, &mut rng), Decision::Pause(_)));
+        assert!(matches!(attempts.handle_failure(lost(), MS, &mut rng), Decision::Pause(_)));
         assert!(attempts.is_retry());
         attempts.handle_sent();
         attempts.handle_failure(answered(ErrorCode::Unavailable), MS, &mut rng);
@@ -457,7 +458,7 @@ mod tests {
         assert_eq!((error.outcome(), error.code()), (Outcome::NotApplied, ErrorCode::SequenceTooLow));
         let mut twice = attempts(Kind::Write);
         twice.handle_sent();
-        twice.handle_failure(Failure::Lost { detail: "reset".into() }, MS, &mut rng);
+        twice.handle_failure(lost(), MS, &mut rng);
         twice.handle_sent();
         let Decision::GiveUp(error) = twice.handle_failure(too_low(), MS, &mut rng) else {
             panic!("it may have been applied")
@@ -475,7 +476,7 @@ mod tests {
         ] {
             let mut attempts = attempts(Kind::Write);
             attempts.handle_sent();
-            attempts.handle_failure(Failure::Lost { detail: "reset".into() }, MS, &mut rng);
+            attempts.handle_failure(lost(), MS, &mut rng);
             attempts.handle_sent();
             let Decision::GiveUp(error) = attempts.handle_failure(answered(code), MS, &mut rng) else {
                 panic!("{code}")
@@ -495,7 +496,7 @@ mod tests {
         let mut attempts = attempts(Kind::Write);
         attempts.handle_sent();
         assert_eq!(outcome_after(&attempts), Outcome::NotApplied);
-        attempts.handle_failure(Failure::Lost { detail: "reset".into() }, MS, &mut rng);
+        attempts.handle_failure(lost(), MS, &mut rng);
         attempts.handle_sent();
         assert_eq!(outcome_after(&attempts), Outcome::Unknown, "the lost attempt may have applied it");
     }
@@ -508,8 +509,7 @@ mod tests {
         assert_eq!(read.deadline_exceeded(MS).outcome(), Outcome::NotApplied);
         let mut command = attempts(Kind::Command);
         command.handle_sent();
-        let lost = Failure::Lost { detail: "reset".into() };
-        let Decision::GiveUp(error) = command.handle_failure(lost, MS, &mut rng) else { panic!() };
+        let Decision::GiveUp(error) = command.handle_failure(lost(), MS, &mut rng) else { panic!() };
         assert_eq!(error.outcome(), Outcome::Unknown);
     }
 
