@@ -7,6 +7,7 @@ use crate::limits::{
 };
 use crate::outgoing::Outgoing;
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{FutureExt, select_all};
 use kvorum_client_core::{CloseReason, ConnectionError};
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PART_BYTES_MAX};
 use kvorum_protocol::part::Assembler;
@@ -103,7 +104,7 @@ impl Connection {
         });
         tokio::spawn(run(shared.clone(), hello.node, stream, buffer, observer));
         tracing::debug!(address, node = %hello.node, "connected");
-        Ok(Arc::new(Connection { hello, shared }))
+        Ok(Arc::new(Self { hello, shared }))
     }
 
     /// The node at the other end.
@@ -239,12 +240,13 @@ async fn open(
 /// The connection's task: it ends with the connection, and then fails everything that still waits.
 async fn run(shared: Arc<Shared>, node: NodeId, stream: TcpStream, buffer: BytesMut, observer: Arc<dyn Observer>) {
     let (read_half, write_half) = stream.into_split();
-    let error = tokio::select! {
-        error = read(&shared, node, read_half, buffer, &*observer) => error,
-        error = write(&shared, write_half) => shared.failed(error),
-        () = probe(&shared) => shared.ended(CloseReason::Silence),
-        () = shared.stop.notified() => shared.ended(CloseReason::ByClient),
-    };
+    let ends = [
+        read(&shared, node, read_half, buffer, &*observer).boxed(),
+        async { shared.failed(write(&shared, write_half).await) }.boxed(),
+        probe(&shared).map(|()| shared.ended(CloseReason::Silence)).boxed(),
+        shared.stop.notified().map(|()| shared.ended(CloseReason::ByClient)).boxed(),
+    ];
+    let (error, ..) = select_all(ends).await;
     tracing::debug!(%error, "connection ended");
     let pending = {
         let mut state = shared.state.lock();

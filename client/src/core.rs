@@ -81,7 +81,7 @@ impl Core {
             cluster: options.cluster,
             timeout: options.connect_timeout,
         };
-        let core = Arc::new(Core {
+        let core = Arc::new(Self {
             pool: Pool::new(options.seeds.clone(), introduction, directory.clone()),
             sequences: Mutex::default(),
             budget: Mutex::new(RetryBudget::new(options.retry, directory.now())),

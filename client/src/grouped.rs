@@ -37,7 +37,7 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(index: usize, key: Bytes, bytes: usize) -> Self {
-        Member {
+        Self {
             index,
             key,
             sequence: 0,

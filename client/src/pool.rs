@@ -30,7 +30,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(seeds: Vec<String>, introduction: Introduction, directory: Arc<Directory>) -> Arc<Self> {
-        Arc::new(Pool {
+        Arc::new(Self {
             seeds,
             directory,
             introduction: Mutex::new(introduction),
@@ -159,18 +159,16 @@ impl Pool {
             } else if trying.is_empty() {
                 return Err(refusal.unwrap_or(ConnectionError::Seeds(failures)));
             }
-            let more = waiting.len() > 0;
-            tokio::select! {
-                Some(opened) = trying.next() => match opened {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => {
-                        match error.refusal() {
-                            Some(_) => refusal = Some(error),
-                            None => failures.push(error),
-                        }
-                    }
-                },
-                () = tokio::time::sleep(SEED_STAGGER), if more => {}
+            let opened = match waiting.len() {
+                0 => trying.next().await,
+                // One that takes long does not hold up the next one.
+                _ => tokio::time::timeout(SEED_STAGGER, trying.next()).await.unwrap_or_default(),
+            };
+            match opened {
+                Some(Ok(connection)) => return Ok(connection),
+                Some(Err(error)) if error.refusal().is_some() => refusal = Some(error),
+                Some(Err(error)) => failures.push(error),
+                None => {}
             }
         }
     }

@@ -116,7 +116,7 @@ mod tests {
     fn value(bytes: usize) -> Output {
         static ZEROS: [u8; VALUE_BYTES_MAX] = [0; VALUE_BYTES_MAX];
         let value = Bytes::from_static(&ZEROS[..bytes]);
-        let entry = Entry { key: Bytes::new(), value, version: Version(1), expires_at_ms: None };
+        let entry = Entry::new(Bytes::new(), value, Version(1));
         Output::Entry { key: Bytes::new(), entry: Some(entry) }
     }
 

@@ -1,5 +1,11 @@
 //! `kvorum-cli`, as a library, since `kvorum dev` puts the same REPL in front.
 
+/// What the project's front page shows of the client library, compiled. It stands here since that page is no part of the
+/// library's package.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod front_page {}
+
 mod args;
 mod backlog;
 mod cluster;

@@ -458,17 +458,29 @@ pub(crate) fn status_name(status: WriteStatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvorum_client::{Ack, Durability, ErrorCode, ServerError, Version};
+    use kvorum_client::{ErrorCode, ServerError, Version};
 
     const NOW_MS: u64 = 1_000_000;
 
     fn entry(key: &'static str, value: &'static [u8], expires_at_ms: Option<u64>) -> Entry {
-        Entry { key: key.into(), value: Bytes::from_static(value), version: Version(12), expires_at_ms }
+        let mut entry = Entry::new(key, value, Version(12));
+        entry.expires_at_ms = expires_at_ms;
+        entry
     }
 
     fn written(status: WriteStatus, version: u64) -> WriteResult {
-        let durability = Durability::Fsync;
-        WriteResult { status, version: Version(version), ack: Ack::Committed, durability, number: None, previous: None }
+        WriteResult::new(status, Version(version))
+    }
+
+    fn number(mut result: WriteResult, number: i64) -> WriteResult {
+        result.number = Some(number);
+        result
+    }
+
+    fn after(previous: Entry) -> WriteResult {
+        let mut result = written(WriteStatus::Applied, 15);
+        result.previous = Some(previous);
+        result
     }
 
     fn outputs() -> Vec<Output> {
@@ -481,18 +493,10 @@ mod tests {
             Output::Entry { key: "bytes".into(), entry: Some(entry("bytes", b"\xff,\x00", None)) },
             Output::Entry { key: "none".into(), entry: None },
             Output::Written { key: "k".into(), result: written(WriteStatus::Applied, 13), returns: false },
-            Output::Written {
-                key: "k".into(),
-                result: WriteResult { number: Some(-5), ..written(WriteStatus::Applied, 14) },
-                returns: false,
-            },
+            Output::Written { key: "k".into(), result: number(written(WriteStatus::Applied, 14), -5), returns: false },
             Output::Written { key: "k".into(), result: written(WriteStatus::ConditionFailed, 13), returns: false },
             Output::Written { key: "k".into(), result: written(WriteStatus::Missing, 0), returns: false },
-            Output::Written {
-                key: "k".into(),
-                result: WriteResult { previous: Some(entry("k", b"old", None)), ..written(WriteStatus::Applied, 15) },
-                returns: true,
-            },
+            Output::Written { key: "k".into(), result: after(entry("k", b"old", None)), returns: true },
             Output::Written { key: "new".into(), result: written(WriteStatus::Applied, 16), returns: true },
             Output::Entries(vec![
                 ("a".into(), Ok(Some(entry("a", b"1", None)))),
@@ -636,8 +640,8 @@ node-22\t11
     fn csv_has_one_header_whatever_the_bytes_are() {
         let mut printer = Printer::new(Format::Csv, false, None);
         let mut csv = |output: &Output| String::from_utf8(printer.render(output, NOW_MS)).unwrap();
-        let page = |key: &'static [u8], value| Output::Page {
-            entries: vec![Entry { key: Bytes::from_static(key), ..entry("", value, None) }],
+        let page = |key: &'static [u8], value: &'static [u8]| Output::Page {
+            entries: vec![Entry::new(key, value, Version(12))],
             values: true,
         };
         assert_eq!(
@@ -654,7 +658,7 @@ node-22\t11
         let header = "key,status,version,ack,durability,number,previous,previous_version,key_encoding,\
                       previous_encoding,error,outcome,message\r\n";
         let write = |result| Output::Written { key: "k".into(), result, returns: true };
-        let returning = WriteResult { previous: Some(entry("k", b"\xff", None)), ..written(WriteStatus::Applied, 15) };
+        let returning = after(entry("k", b"\xff", None));
         assert_eq!(
             csv(&write(written(WriteStatus::Applied, 13))),
             format!("{header}k,applied,13,committed,fsync,,,0,utf8,,,,\r\n")

@@ -78,7 +78,7 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
         }
         Action::Ttl(key) => Ok(ttl(key, get(client, key, settings).await?, emit)),
         Action::Write(op) => {
-            let result = client.write(op.clone()).ack(settings.ack).await?;
+            let result = client.write(op.clone()).ack(settings.ack).await?.into_result();
             let exit = Exit::found(result.is_applied());
             emit(Output::Written { key: op.key().clone(), result, returns: op.returns_previous() });
             Ok(exit)

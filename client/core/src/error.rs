@@ -79,12 +79,12 @@ impl Error {
     /// What became of the operation. Reads have no effect, so theirs is always `NotApplied`.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Error::Server(error) => error.outcome,
-            Error::DeadlineExceeded { outcome, .. }
-            | Error::Unreachable { outcome, .. }
-            | Error::ConnectionLost { outcome, .. }
-            | Error::Protocol { outcome, .. } => *outcome,
-            Error::TooLarge { .. } | Error::InvalidArgument(_) | Error::TooManyInFlight { .. } | Error::Closed => {
+            Self::Server(error) => error.outcome,
+            Self::DeadlineExceeded { outcome, .. }
+            | Self::Unreachable { outcome, .. }
+            | Self::ConnectionLost { outcome, .. }
+            | Self::Protocol { outcome, .. } => *outcome,
+            Self::TooLarge { .. } | Self::InvalidArgument(_) | Self::TooManyInFlight { .. } | Self::Closed => {
                 Outcome::NotApplied
             }
         }
@@ -97,12 +97,12 @@ impl Error {
             return false;
         }
         match self {
-            Error::Server(error) => error.retry != Retry::No || error.code == ErrorCode::DeadlineExceeded,
-            Error::DeadlineExceeded { .. }
-            | Error::Unreachable { .. }
-            | Error::ConnectionLost { .. }
-            | Error::TooManyInFlight { .. } => true,
-            Error::Protocol { .. } | Error::TooLarge { .. } | Error::InvalidArgument(_) | Error::Closed => false,
+            Self::Server(error) => error.retry != Retry::No || error.code == ErrorCode::DeadlineExceeded,
+            Self::DeadlineExceeded { .. }
+            | Self::Unreachable { .. }
+            | Self::ConnectionLost { .. }
+            | Self::TooManyInFlight { .. } => true,
+            Self::Protocol { .. } | Self::TooLarge { .. } | Self::InvalidArgument(_) | Self::Closed => false,
         }
     }
 
@@ -114,14 +114,14 @@ impl Error {
     /// What went wrong, as the code that a node would have used for it.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Error::Server(error) => error.code,
-            Error::DeadlineExceeded { .. } => ErrorCode::DeadlineExceeded,
-            Error::Unreachable { .. } | Error::ConnectionLost { .. } => ErrorCode::Unavailable,
-            Error::Protocol { .. } => ErrorCode::Malformed,
-            Error::TooLarge { .. } => ErrorCode::TooLarge,
-            Error::InvalidArgument(_) => ErrorCode::InvalidArgument,
-            Error::TooManyInFlight { .. } => ErrorCode::Overloaded,
-            Error::Closed => ErrorCode::ShuttingDown,
+            Self::Server(error) => error.code,
+            Self::DeadlineExceeded { .. } => ErrorCode::DeadlineExceeded,
+            Self::Unreachable { .. } | Self::ConnectionLost { .. } => ErrorCode::Unavailable,
+            Self::Protocol { .. } => ErrorCode::Malformed,
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
+            Self::InvalidArgument(_) => ErrorCode::InvalidArgument,
+            Self::TooManyInFlight { .. } => ErrorCode::Overloaded,
+            Self::Closed => ErrorCode::ShuttingDown,
         }
     }
 }

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![warn(clippy::use_self, rustdoc::broken_intra_doc_links, unused_qualifications)]
 
 pub mod error;
 pub mod limits;

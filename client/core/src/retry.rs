@@ -8,27 +8,33 @@ use kvorum_protocol::{ErrorCode, Outcome, ResponseBody, Retry, ServerError};
 use rand::Rng;
 use std::time::Duration;
 
-/// How failed attempts are repeated.
+/// How failed attempts are repeated. It begins with [`RetryPolicy::default`]; new fields may come.
+///
+/// An operation is repeated until its deadline. A pause lies before each attempt but the first, unless a node has named the
+/// leader to turn to. Each repetition takes one retry out of a budget that all operations of a client share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct RetryPolicy {
-    /// The longest pause after a first failure. It doubles with each further one; the actual pause is drawn uniformly
+    /// The longest pause after a first failure; 4 ms by default. It doubles with each further one; the actual pause is drawn uniformly
     /// from zero up to it ("full jitter").
     pub backoff_first: Duration,
-    /// The longest pause after any failure, unless the node asked for a longer one.
+    /// The longest pause after any failure, unless the node asked for a longer one; 50 ms by default.
     pub backoff_max: Duration,
-    /// After this long without an answer, an attempt is abandoned for another node, if the budget allows.
+    /// After this long without an answer, an attempt is abandoned for another node, if the budget allows; one second by
+    /// default, never zero.
     pub attempt_timeout: Duration,
-    /// Retries allowed per hundred operations.
+    /// Retries allowed per hundred operations; 10 by default.
     pub budget_percent: u32,
-    /// Retries saved up at most; what a burst of failures can draw on.
+    /// Retries saved up at most; what a burst of failures can draw on. 256 by default.
     pub budget_reserve: u32,
-    /// Retries allowed per second however few operations there are, so that a single blocked caller goes on trying.
+    /// Retries allowed per second however few operations there are, so that a single blocked caller goes on trying; 100 by
+    /// default.
     pub budget_per_second: u32,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        RetryPolicy {
+        Self {
             backoff_first: Duration::from_millis(4),
             backoff_max: Duration::from_millis(50),
             attempt_timeout: Duration::from_secs(1),
@@ -36,6 +42,48 @@ impl Default for RetryPolicy {
             budget_reserve: 256,
             budget_per_second: 100,
         }
+    }
+}
+
+impl RetryPolicy {
+    /// Sets the longest pause after a first failure, and after any. Each further failure doubles it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kvorum_client_core::retry::RetryPolicy;
+    /// # use std::time::Duration;
+    /// let policy = RetryPolicy::default().with_backoff(Duration::from_millis(10), Duration::from_millis(200));
+    /// ```
+    #[must_use]
+    pub fn with_backoff(self, first: Duration, max: Duration) -> Self {
+        Self { backoff_first: first, backoff_max: max, ..self }
+    }
+
+    /// Sets how long an attempt may go without an answer before another node is tried. Zero is refused when the client
+    /// connects.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kvorum_client_core::retry::RetryPolicy;
+    /// # use std::time::Duration;
+    /// let policy = RetryPolicy::default().with_attempt_timeout(Duration::from_millis(250));
+    /// ```
+    #[must_use]
+    pub fn with_attempt_timeout(self, timeout: Duration) -> Self {
+        Self { attempt_timeout: timeout, ..self }
+    }
+
+    /// Sets the budget that all operations share: the retries that a hundred operations earn, how many are saved up at most,
+    /// and how many come per second without any operation.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kvorum_client_core::retry::RetryPolicy;
+    /// let fewer = RetryPolicy::default().with_budget(5, 64, 10);
+    /// ```
+    #[must_use]
+    pub fn with_budget(self, percent: u32, reserve: u32, per_second: u32) -> Self {
+        Self { budget_percent: percent, budget_reserve: reserve, budget_per_second: per_second, ..self }
     }
 }
 
@@ -54,7 +102,7 @@ const TOKEN_MILLI: u64 = 1000;
 impl RetryBudget {
     /// A full bucket.
     pub fn new(policy: RetryPolicy, now: Duration) -> Self {
-        RetryBudget { policy, tokens_milli: u64::from(policy.budget_reserve) * TOKEN_MILLI, refilled_at: now }
+        Self { policy, tokens_milli: u64::from(policy.budget_reserve) * TOKEN_MILLI, refilled_at: now }
     }
 
     /// A new operation began; it earns its share of a retry.
@@ -148,7 +196,7 @@ pub struct Attempts {
 impl Attempts {
     /// The attempts of an operation that begins now and must end by `deadline`.
     pub fn new(policy: RetryPolicy, kind: Kind, now: Duration, deadline: Duration) -> Self {
-        Attempts {
+        Self {
             policy,
             kind,
             began: now,

@@ -14,7 +14,7 @@ pub struct Sequences {
 
 impl Default for Sequences {
     fn default() -> Self {
-        Sequences { next: 1, outstanding: BTreeSet::new() }
+        Self { next: 1, outstanding: BTreeSet::new() }
     }
 }
 
