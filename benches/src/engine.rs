@@ -486,7 +486,7 @@ mod tests {
             let (mut engine, mut recorder, mut output) = (engine(1, 10, begin), Recorder::new(), BytesMut::new());
             engine.send(begin, &mut output);
             let id = requests(&mut output)[0].id;
-            let error = ServerError { retry, ..ServerError::new(ErrorCode::Overloaded, "") };
+            let error = ServerError::new(ErrorCode::Overloaded, "").with_retry(retry);
             engine.receive(&mut reply(id, ResponseBody::Error(error)), begin, &mut recorder).unwrap();
             engine.send(begin + pause - Duration::from_micros(1), &mut output);
             assert!(output.is_empty(), "{retry:?} is still on");

@@ -2,9 +2,9 @@
 
 use crate::client::Client;
 use crate::core::unexpected;
-use crate::error::Error;
-use crate::retry::Kind;
-use crate::routing::Need;
+use kvorum_client_core::error::Error;
+use kvorum_client_core::retry::Kind;
+use kvorum_client_core::routing::Need;
 use kvorum_protocol::{AdminCommand, NodeId, RequestBody, ResponseBody, ShardId};
 
 /// See [`Client::admin`].
@@ -15,14 +15,25 @@ pub struct Admin {
 
 impl Admin {
     pub(crate) fn new(client: &Client) -> Self {
-        Admin { client: client.clone() }
+        Self { client: client.clone() }
     }
 
     /// Hands the leadership of a shard to another node that holds it. Answered once the hand-over has begun or ended, as
     /// the node decides.
     ///
     /// # Errors
-    /// Those of every operation.
+    /// As every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let mapping = client.mapping("greeting").await?;
+    /// if let Some(node) = mapping.replicas.first() {
+    ///     client.admin().transfer_leadership(mapping.shard, node.id).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), Error> {
         self.topology().await?;
         self.command(Need::Leader(shard), AdminCommand::TransferLeadership { shard, to }).await
@@ -31,8 +42,17 @@ impl Admin {
     /// Stops a node gracefully.
     ///
     /// # Errors
-    /// `Unreachable` at once if it can't be reached; else those of every operation. A connection that ends in place of an
-    /// answer is what was asked for, and no error.
+    /// `Unreachable` at once if it can't be reached; else as every operation, see [`Error`]. A connection that ends in place
+    /// of an answer is what was asked for, and no error.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let nodes = client.nodes().await?;
+    /// client.admin().shutdown(nodes[0].id).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn shutdown(&self, node: NodeId) -> Result<(), Error> {
         match self.command_to(node, AdminCommand::Shutdown).await {
             Err(Error::ConnectionLost { .. }) => Ok(()),
@@ -44,6 +64,17 @@ impl Admin {
     ///
     /// # Errors
     /// `NotPermitted` unless the node runs with fault hooks on; else as [`Admin::shutdown`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::ShardId;
+    ///
+    /// let nodes = client.nodes().await?;
+    /// client.admin().panic_shard(nodes[0].id, ShardId(0)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn panic_shard(&self, node: NodeId, shard: ShardId) -> Result<(), Error> {
         self.command_to(node, AdminCommand::PanicShard(shard)).await
     }
@@ -52,6 +83,15 @@ impl Admin {
     ///
     /// # Errors
     /// `NotPermitted` unless the node runs with fault hooks on; else as [`Admin::shutdown`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let nodes = client.nodes().await?;
+    /// client.admin().cut_peers(nodes[0].id, true).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn cut_peers(&self, node: NodeId, cut: bool) -> Result<(), Error> {
         self.command_to(node, AdminCommand::CutPeers(cut)).await
     }
@@ -60,6 +100,15 @@ impl Admin {
     ///
     /// # Errors
     /// `NotPermitted` unless the node runs with fault hooks on; else as [`Admin::shutdown`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let nodes = client.nodes().await?;
+    /// client.admin().skew_clock(nodes[0].id, -60_000).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn skew_clock(&self, node: NodeId, ms: i64) -> Result<(), Error> {
         self.command_to(node, AdminCommand::SkewClock(ms)).await
     }

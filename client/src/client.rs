@@ -1,20 +1,23 @@
 //! The client as its users see it.
 
 use crate::admin::Admin;
-use crate::batch::{Atomic, Batch, GetMany};
+use crate::atomic::Atomic;
+use crate::batch::Batch;
 use crate::core::{Call, Core, unexpected};
-use crate::error::Error;
+use crate::get::{Get, GetMany};
 use crate::limits::{CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX};
-use crate::operation::{Get, Write, WriteOp};
-use crate::retry::{Kind, RetryPolicy};
-use crate::routing::Need;
 use crate::scan::Scan;
-use crate::url;
+use crate::status::NodeStatus;
+use crate::write::{Append, ConditionalWrite, Incr, Write};
+use crate::write_op::WriteOp;
 use bytes::Bytes;
+use kvorum_client_core::retry::{Kind, RetryPolicy};
+use kvorum_client_core::routing::Need;
+use kvorum_client_core::{Error, url};
 use kvorum_protocol::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
 use kvorum_protocol::{
-    ClientId, ClusterId, Explanation, NodeId, NodeInfo, NodeStatus, ReadMode, RequestBody, ResponseBody, ShardId,
-    StatusScope, Topology,
+    ClientId, ClusterId, Explanation, NodeId, NodeInfo, ReadMode, RequestBody, ResponseBody, ShardId, StatusScope,
+    Topology,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,19 +27,34 @@ use uuid::Uuid;
 ///
 /// Operations are builders that run when they are awaited. Dropping one half-way gives it up: a write may then have taken
 /// effect or not.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example() -> Result<(), kvorum_client::Error> {
+/// let client = kvorum_client::Client::connect("kv://127.0.0.1:7401").await?;
+/// let other = client.clone();
+/// tokio::spawn(async move { other.put("greeting", "hello").await });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) core: Arc<Core>,
-    /// When whatever this handle begins must have ended, see [`Client::bounded`].
+    /// When whatever this handle begins must have ended, see [`Client::within`].
     until: Option<Duration>,
 }
 
-/// Sets up a [`Client`].
+/// Sets up a [`Client`]; see [`Client::builder`].
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
     url: Option<String>,
     options: Options,
 }
+
+const _: () = {
+    const fn is_shared_between_threads<T: Send + Sync + 'static>() {}
+    is_shared_between_threads::<Client>();
+};
 
 /// Everything that can be set up, validated.
 #[derive(Clone, Debug)]
@@ -54,15 +72,33 @@ pub(crate) struct Options {
 }
 
 impl Client {
-    /// Connects to the cluster at `kv://host:port,host:port`, where it is enough that one of the addresses answers.
+    /// Connects to the cluster at `kv://host:port,host:port`. One address that answers is enough; the others are learned from it.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// `InvalidArgument` if the URL can't be understood, `Unreachable` if no seed answers, `Server` if one refuses.
-    pub async fn connect(url: &str) -> Result<Client, Error> {
-        Client::builder().url(url).connect().await
+    /// `InvalidArgument` if the URL can't be understood, `Unreachable` if no seed answers within the connect timeout of one
+    /// second, `Server` if one refuses.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let client = kvorum_client::Client::connect("kv://127.0.0.1:7401,127.0.0.1:7402").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().url(url).connect().await
     }
 
     /// Begins to set up a client.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let client = kvorum_client::Client::builder().url("kv://127.0.0.1:7401").name("billing").connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
             url: None,
@@ -81,72 +117,205 @@ impl Client {
         }
     }
 
-    /// Reads a key: `Some(entry)`, or `None` if there is no such key.
+    /// Reads a key: `Some(entry)`, or `None` if there is no such key. Linearizable unless [`Get::stale`] is asked for.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// if let Some(entry) = client.get("greeting").await? {
+    ///     println!("{:?}, version {}", entry.value, entry.version);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
         Get::new(self, key.as_ref())
     }
 
-    /// Stores a value, of at most 16 MiB, under a key, of at most 64 KiB.
+    /// Stores a value, of at most 16 MiB, under a key, of 1 byte to 64 KiB, whatever is there.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let version = client.put("greeting", "hello").await?.version;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write {
-        self.write(WriteOp::put(key, value))
+        Write::new(self, WriteOp::put(key, value))
     }
 
-    /// Removes a key.
+    /// Removes a key. The result says whether there was one.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let was_there = client.delete("greeting").await?.is_applied();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Write {
-        self.write(WriteOp::delete(key))
+        Write::new(self, WriteOp::delete(key))
     }
 
-    /// Adds to a decimal 64-bit integer; a missing key counts as 0. The new number is in the result.
-    pub fn incr(&self, key: impl AsRef<[u8]>, by: i64) -> Write {
-        self.write(WriteOp::incr(key, by))
+    /// Adds to a decimal 64-bit integer and answers the new number; a missing key counts as 0. For the version too, write
+    /// [`WriteOp::incr`] with [`Client::write`].
+    ///
+    /// The error `NotAnInteger` says that the value is something else, `IntegerOverflow` that the sum has no room.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let visits: i64 = client.incr("visits", 1).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn incr(&self, key: impl AsRef<[u8]>, by: i64) -> Incr {
+        Incr::new(self, key.as_ref(), by)
     }
 
-    /// Appends bytes; a missing key counts as empty. The new length is in the result.
-    pub fn append(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write {
-        self.write(WriteOp::append(key, value))
+    /// Appends bytes and answers the new length in bytes, 16 MiB at most; a missing key counts as empty.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let length: u64 = client.append("log", "one line\n").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn append(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Append {
+        Append::new(self, key.as_ref(), value.into())
     }
 
-    /// Sets the time to live of an existing key, from one millisecond to 100 years.
+    /// Sets the time to live of an existing key, from one millisecond to 100 years. The result says whether there was one.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let was_there = client.expire("session", Duration::from_secs(60)).await?.is_applied();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn expire(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Write {
-        self.write(WriteOp::expire(key, ttl))
+        Write::new(self, WriteOp::expire(key, ttl))
     }
 
-    /// Takes the time to live off an existing key.
+    /// Takes the time to live off an existing key. The result says whether there was one to take off.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// client.persist("session").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn persist(&self, key: impl AsRef<[u8]>) -> Write {
-        self.write(WriteOp::persist(key))
+        Write::new(self, WriteOp::persist(key))
     }
 
-    /// Runs any single write.
-    pub fn write(&self, op: WriteOp) -> Write {
-        Write::new(self, op)
+    /// Runs any single write, which may have a condition.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::{ConditionalResult, WriteOp};
+    ///
+    /// let op = WriteOp::incr("stock", -1).if_present();
+    /// match client.write(op).await? {
+    ///     ConditionalResult::Applied(result) => println!("{:?} are left", result.number),
+    ///     ConditionalResult::NotApplied(_) => println!("not for sale"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn write(&self, op: WriteOp) -> ConditionalWrite {
+        ConditionalWrite::new(self, op)
     }
 
     /// Reads many keys at once: a result per key, in the order asked. Keys of different shards are read concurrently and
-    /// not at one moment.
+    /// not at one moment. Costs one request per leader and 4096 keys.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// for result in client.get_many(["a", "b"]).await {
+    ///     println!("{:?}", result?.map(|entry| entry.value));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> GetMany {
         GetMany::new(self, keys.into_iter().map(|key| Bytes::copy_from_slice(key.as_ref())).collect())
     }
 
-    /// Begins a batch of independent writes, sent to all shard leaders concurrently: a result per write.
+    /// Begins a batch of independent writes, sent to all shard leaders concurrently: a result per write. Any number of them;
+    /// each takes effect or fails by itself.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// for result in client.batch().put("a", "1").put("b", "2").await {
+    ///     result?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn batch(&self) -> Batch {
         Batch::new(self)
     }
 
     /// Begins checks and writes that take effect together or not at all. All keys must be in the shard of `tag`, which is
-    /// what `{tag}` in a key does.
+    /// what `{tag}` in a key does; else the error is `CrossShard`.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::AtomicResult;
+    ///
+    /// let transfer = client.atomic("bank").incr("{bank}.ann", -5).incr("{bank}.bob", 5);
+    /// match transfer.await? {
+    ///     AtomicResult::Applied(results) => println!("{} writes", results.len()),
+    ///     AtomicResult::ConditionFailed { position, .. } => println!("check {position} does not hold"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn atomic(&self, tag: impl AsRef<[u8]>) -> Atomic {
         Atomic::new(self, tag.as_ref())
     }
 
-    /// Walks all keys that begin with `prefix`, shard by shard, in no order that means anything.
+    /// Walks all keys that begin with `prefix`, shard by shard, in no order that means anything. A prefix with a whole
+    /// `{tag}` is looked for in one shard only.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let mut scan = client.scan("user:").values(true);
+    /// while let Some(entry) = scan.try_next().await? {
+    ///     println!("{:?} = {:?}", entry.key, entry.value);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn scan(&self, prefix: impl AsRef<[u8]>) -> Scan {
         Scan::new(self, prefix.as_ref())
     }
 
-    /// Where a key lives, as this client knows it.
+    /// Where a key lives, as this client knows it. Costs nothing once the topology is known.
     ///
     /// # Errors
     /// Those of [`Client::topology`], if the topology is not known yet.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let mapping = client.mapping("greeting").await?;
+    /// println!("{}: {:?}", mapping.shard, mapping.leader.map(|node| node.name));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn mapping(&self, key: impl AsRef<[u8]>) -> Result<Mapping, Error> {
         let topology = self.core.known_topology(self.deadline(None)).await?;
         let shard = topology.shard_of(key.as_ref());
@@ -161,7 +330,16 @@ impl Client {
     /// Where a key lives and how it is stored, as the leader of its shard answers.
     ///
     /// # Errors
-    /// Those of every operation.
+    /// As every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let explanation = client.explain("greeting").await?;
+    /// println!("{:?}", explanation.stored);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn explain(&self, key: impl AsRef<[u8]>) -> Result<Explanation, Error> {
         let key = checked_key(key.as_ref())?;
         let need = self.need_leader(&key);
@@ -174,20 +352,46 @@ impl Client {
     /// The ring map with the leaders, asked of a node now.
     ///
     /// # Errors
-    /// Those of every operation.
+    /// As every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// println!("{} shards", client.topology().await?.shards.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn topology(&self) -> Result<Arc<Topology>, Error> {
         self.core.fetch_topology(self.deadline(None)).await
     }
 
     /// The ring map that this client uses; nodes push their changes to it. `None` before the first one.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let epoch = client.cached_topology().map(|topology| topology.epoch);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cached_topology(&self) -> Option<Arc<Topology>> {
         self.core.directory.topology()
     }
 
-    /// The nodes of the cluster.
+    /// The nodes of the cluster, asked of one of them now.
     ///
     /// # Errors
-    /// Those of every operation.
+    /// As every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// for node in client.nodes().await? {
+    ///     println!("{} at {}", node.name, node.client_address);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn nodes(&self) -> Result<Vec<NodeInfo>, Error> {
         Ok(self.topology().await?.nodes.clone())
     }
@@ -195,7 +399,18 @@ impl Client {
     /// How every node is doing that can be reached by the one that is asked.
     ///
     /// # Errors
-    /// Those of every operation.
+    /// As every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let topology = client.topology().await?;
+    /// for problem in kvorum_client::health::problems(&topology, &client.status().await?) {
+    ///     println!("{problem}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn status(&self) -> Result<Vec<NodeStatus>, Error> {
         self.status_at(Need::Any, StatusScope::Cluster).await
     }
@@ -203,7 +418,17 @@ impl Client {
     /// How one node is doing, asked of that node itself.
     ///
     /// # Errors
-    /// `Unreachable` at once if it can't be reached; else those of every operation.
+    /// `Unreachable` at once if it can't be reached; else as every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// for node in client.nodes().await? {
+    ///     println!("{:?}", client.node_status(node.id).await?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn node_status(&self, node: NodeId) -> Result<Vec<NodeStatus>, Error> {
         self.core.known_topology(self.deadline(None)).await?;
         self.status_at(Need::Exactly(node), StatusScope::Node).await
@@ -212,7 +437,15 @@ impl Client {
     /// The time that a round trip to some node takes.
     ///
     /// # Errors
-    /// Those of every operation.
+    /// As every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// println!("{:?}", client.ping().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn ping(&self) -> Result<Duration, Error> {
         self.ping_at(Need::Any).await
     }
@@ -220,42 +453,110 @@ impl Client {
     /// The time that a round trip to this node takes.
     ///
     /// # Errors
-    /// `Unreachable` at once if it can't be reached; else those of every operation.
+    /// `Unreachable` at once if it can't be reached; else as every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// for node in client.nodes().await? {
+    ///     println!("{}: {:?}", node.name, client.ping_node(node.id).await?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn ping_node(&self, node: NodeId) -> Result<Duration, Error> {
         self.core.known_topology(self.deadline(None)).await?;
         self.ping_at(Need::Exactly(node)).await
     }
 
     /// The commands of operators.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let nodes = client.nodes().await?;
+    /// client.admin().shutdown(nodes[0].id).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn admin(&self) -> Admin {
         Admin::new(self)
     }
 
     /// A node that this client is connected to now, and its address.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// if let Some((node, address)) = client.connected_to() {
+    ///     println!("{node} at {address}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn connected_to(&self) -> Option<(NodeId, String)> {
         self.core.connected_to()
     }
 
     /// The cluster, once a node has answered.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let cluster = client.cluster();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cluster(&self) -> Option<ClusterId> {
         self.core.cluster()
     }
 
     /// The identity under which this client's writes take effect once.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// println!("{}", client.id());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn id(&self) -> ClientId {
         self.core.options.client
     }
 
-    /// Ends this client and all its clones: new operations fail with `Closed`, those under way may end within `grace`, what
-    /// is left after it is cut off. Returns whether all had ended.
-    pub async fn close(&self, grace: Duration) -> bool {
-        self.core.close(grace).await
+    /// The same client, all of whose operations together may take this long from now. What they do one after the other is
+    /// then bounded as a whole; each keeps its own deadline too. Past that time operations fail with `DeadlineExceeded`.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let client = client.within(Duration::from_millis(500));
+    /// let cart = client.get("cart").await?;
+    /// client.put("seen", "now").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { core: self.core.clone(), until: Some(self.core.directory.now() + limit) }
     }
 
-    /// The same client, all of whose operations together may take this long from now. What they do one after the other is
-    /// then bounded as a whole.
-    pub(crate) fn bounded(&self, within: Duration) -> Client {
-        Client { core: self.core.clone(), until: Some(self.core.directory.now() + within) }
+    /// Ends this client and all its clones: new operations fail with `Closed`, those under way may end within `grace`, what
+    /// is left after it is cut off. Returns whether all had ended.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let all_ended = client.close(Duration::from_secs(1)).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn close(&self, grace: Duration) -> bool {
+        self.core.close(grace).await
     }
 
     /// When an operation that begins now must have ended.
@@ -299,21 +600,38 @@ impl Client {
 
     async fn status_at(&self, need: Need, scope: StatusScope) -> Result<Vec<NodeStatus>, Error> {
         match self.call(need, Kind::Read, RequestBody::Status(scope), None).await? {
-            ResponseBody::Status(nodes) => Ok(nodes),
+            ResponseBody::Status(nodes) => Ok(nodes.into_iter().map(NodeStatus::from_wire).collect()),
             other => Err(unexpected(&other, Kind::Read)),
         }
     }
 }
 
 impl ClientBuilder {
-    /// The cluster's address, `kv://host:port,host:port`. Names are resolved again at each connect.
+    /// Sets the cluster's address, `kv://host:port,host:port`, of up to 64 seeds; [`URL_DEFAULT`](crate::URL_DEFAULT) unless
+    /// set. The scheme may be left out, and so may the port 7400. Names are resolved again at each connect.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let client = kvorum_client::Client::builder().url("kv://one.example,two.example:7401").connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn url(mut self, url: &str) -> Self {
         self.url = Some(url.to_owned());
         self
     }
 
-    /// The seeds, each as `host:port`, instead of a URL.
+    /// Sets the seeds, each as `host:port`, instead of a URL.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let client = kvorum_client::Client::builder().seeds(["one.example:7400", "[::1]:7401"]).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn seeds<S: Into<String>>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
         let seeds: Vec<String> = seeds.into_iter().map(Into::into).collect();
@@ -321,63 +639,151 @@ impl ClientBuilder {
         self
     }
 
-    /// What the client calls itself towards the nodes; at most 255 bytes.
+    /// Sets what the client calls itself towards the nodes; at most 255 bytes.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let client = kvorum_client::Client::builder().name("billing").connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self
     }
 
-    /// The identity under which writes take effect once; random unless set. Two clients must never share one.
+    /// Sets the identity under which writes take effect once; random unless set. Two clients must never share one.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::{Client, ClientId, Uuid};
+    ///
+    /// let id = ClientId(Uuid::from_u128(7));
+    /// let client = Client::builder().client_id(id).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn client_id(mut self, client: ClientId) -> Self {
         self.options.client = client;
         self
     }
 
-    /// The cluster that is meant; another one is refused. Unless set, it is the one that answers first.
+    /// Sets the cluster that is meant; another one is refused. Unless set, it is the one that answers first.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// if let Some(cluster) = client.cluster() {
+    ///     let other = kvorum_client::Client::builder().cluster_id(cluster).connect().await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn cluster_id(mut self, cluster: ClusterId) -> Self {
         self.options.cluster = Some(cluster);
         self
     }
 
-    /// How long opening a connection may take, one second by default.
+    /// Sets how long opening a connection may take, with resolving the name; one second by default.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let client = kvorum_client::Client::builder().connect_timeout(Duration::from_secs(3)).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self
     }
 
-    /// How long an operation may take with all its attempts, five seconds by default, ten minutes at most.
+    /// Sets how long an operation may take with all its attempts; five seconds by default, ten minutes at most.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let client = kvorum_client::Client::builder().deadline(Duration::from_millis(500)).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.options.deadline = deadline;
         self
     }
 
-    /// How many operations may be in flight, 1024 by default, 65,536 at most. Further ones wait within their deadline.
+    /// Sets how many operations may be in flight; 1024 by default, 65,536 at most. Further ones wait within their deadline, and
+    /// fail with `TooManyInFlight` at its end.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let client = kvorum_client::Client::builder().max_in_flight(64).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_in_flight(mut self, operations: usize) -> Self {
         self.options.in_flight_max = operations;
         self
     }
 
-    /// How failed attempts are repeated.
+    /// Sets how failed attempts are repeated.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::{Client, RetryPolicy};
+    /// use std::time::Duration;
+    ///
+    /// let policy = RetryPolicy::default().with_attempt_timeout(Duration::from_millis(250));
+    /// let client = Client::builder().retry_policy(policy).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.options.retry = policy;
         self
     }
 
-    /// How fresh reads are that do not say so themselves; linearizable by default.
+    /// Sets how fresh reads are that do not say so themselves; linearizable by default.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::{Client, ReadMode};
+    ///
+    /// let client = Client::builder().read_mode(ReadMode::Stale).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn read_mode(mut self, mode: ReadMode) -> Self {
         self.options.read_mode = mode;
         self
     }
 
-    /// The seed of the choices that are random (which node is asked, how long a pause is), for tests.
+    /// Sets the seed of the choices that are random (which node is asked, how long a pause is), for tests.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let client = kvorum_client::Client::builder().random_seed(7).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn random_seed(mut self, seed: u64) -> Self {
         self.options.seed = Some(seed);
@@ -389,6 +795,14 @@ impl ClientBuilder {
     /// # Errors
     /// `InvalidArgument` names the setting that makes no sense; `Unreachable` if no seed answers; `Server` if a node
     /// refuses.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let client = kvorum_client::Client::builder().connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(self) -> Result<Client, Error> {
         let core = Core::new(self.validate()?);
         core.connect().await?;
@@ -418,8 +832,9 @@ impl ClientBuilder {
     }
 }
 
-/// Where a key lives.
+/// Where a key lives. New fields may come.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Mapping {
     /// The key's shard.
     pub shard: ShardId,

@@ -2,12 +2,13 @@
 //! task writes whatever has gathered there with one call per wake-up, and hands each reply to the caller that waits for
 //! its id.
 
-use crate::error::ConnectionError;
 use crate::limits::{
     PROBE_INTERVAL, READ_BUFFER_BYTES, SILENT_PROBES_MAX, SMALL_REQUEST_BYTES, WRITE_BUFFER_KEPT_BYTES,
 };
 use crate::outgoing::Outgoing;
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{FutureExt, select_all};
+use kvorum_client_core::{CloseReason, ConnectionError};
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PART_BYTES_MAX};
 use kvorum_protocol::part::Assembler;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
@@ -90,10 +91,7 @@ impl Connection {
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<Self>, ConnectionError> {
         let opened = tokio::time::timeout(introduction.timeout, open(address, introduction)).await;
-        let timed_out = || ConnectionError::Dial {
-            address: address.to_owned(),
-            detail: format!("no answer within {}", crate::error::span(introduction.timeout)),
-        };
+        let timed_out = || ConnectionError::TimedOut { address: address.to_owned(), timeout: introduction.timeout };
         let (stream, buffer, hello) = opened.map_err(|_| timed_out())??;
         let shared = Arc::new(Shared {
             address: address.to_owned(),
@@ -106,7 +104,7 @@ impl Connection {
         });
         tokio::spawn(run(shared.clone(), hello.node, stream, buffer, observer));
         tracing::debug!(address, node = %hello.node, "connected");
-        Ok(Arc::new(Connection { hello, shared }))
+        Ok(Arc::new(Self { hello, shared }))
     }
 
     /// The node at the other end.
@@ -151,7 +149,7 @@ impl Connection {
                 return Err(error.clone());
             }
             if state.leaving {
-                return Err(self.shared.lost("the node is about to stop"));
+                return Err(self.shared.ended(CloseReason::NodeStopping));
             }
             match (pieces, large) {
                 (Some(pieces), _) => state.outgoing.push_parts(&request.body, pieces),
@@ -189,7 +187,7 @@ impl Future for Reply {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let received = ready!(Pin::new(&mut self.receiver).poll(context));
-        Poll::Ready(received.unwrap_or_else(|_| Err(self.shared.lost("the connection's task ended"))))
+        Poll::Ready(received.unwrap_or_else(|_| Err(self.shared.ended(CloseReason::TaskEnded))))
     }
 }
 
@@ -208,10 +206,10 @@ async fn open(
     address: &str,
     introduction: &Introduction,
 ) -> Result<(TcpStream, BytesMut, HelloReply), ConnectionError> {
-    let dial = |error: std::io::Error| ConnectionError::Dial { address: address.to_owned(), detail: plain(&error) };
-    let malformed = |error| ConnectionError::Malformed { address: address.to_owned(), error };
-    let mut stream = TcpStream::connect(address).await.map_err(dial)?;
-    stream.set_nodelay(true).map_err(dial)?;
+    let failed = |error| ConnectionError::Io { address: address.to_owned(), source: Arc::new(error) };
+    let malformed = |source| ConnectionError::Malformed { address: address.to_owned(), source };
+    let mut stream = TcpStream::connect(address).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
     let hello = Hello {
         version_min: PROTOCOL_VERSION,
         version_max: PROTOCOL_VERSION,
@@ -222,35 +220,33 @@ async fn open(
     };
     let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
     Request { id: RequestId(HELLO_ID), deadline_ms: 0, body: RequestBody::Hello(hello) }.encode(&mut buffer);
-    stream.write_all(&buffer).await.map_err(dial)?;
+    stream.write_all(&buffer).await.map_err(failed)?;
     buffer.clear();
     let body = loop {
         if let Some(body) = frame::decode(&mut buffer, FRAME_BYTES_MAX).map_err(malformed)? {
             break body;
         }
-        if stream.read_buf(&mut buffer).await.map_err(dial)? == 0 {
-            return Err(ConnectionError::Dial {
-                address: address.to_owned(),
-                detail: "the node closed the connection before it answered HELLO".into(),
-            });
+        if stream.read_buf(&mut buffer).await.map_err(failed)? == 0 {
+            return Err(ConnectionError::Closed { address: address.to_owned(), reason: CloseReason::BeforeGreeting });
         }
     };
     match Response::decode(body).map_err(malformed)?.body {
         ResponseBody::Hello(hello) => Ok((stream, buffer, hello)),
-        ResponseBody::Error(error) => Err(ConnectionError::Refused { address: address.to_owned(), error }),
-        _ => Err(ConnectionError::Dial { address: address.to_owned(), detail: "HELLO was not answered".into() }),
+        ResponseBody::Error(source) => Err(ConnectionError::Refused { address: address.to_owned(), source }),
+        _ => Err(malformed(DecodeError::UnknownValue { field: "reply to HELLO", value: 0 })),
     }
 }
 
 /// The connection's task: it ends with the connection, and then fails everything that still waits.
 async fn run(shared: Arc<Shared>, node: NodeId, stream: TcpStream, buffer: BytesMut, observer: Arc<dyn Observer>) {
     let (read_half, write_half) = stream.into_split();
-    let error = tokio::select! {
-        error = read(&shared, node, read_half, buffer, &*observer) => error,
-        error = write(&shared, write_half) => shared.lost(&plain(&error)),
-        () = probe(&shared) => shared.lost("the node has not answered anything for a while"),
-        () = shared.stop.notified() => shared.lost("closed by this client"),
-    };
+    let ends = [
+        read(&shared, node, read_half, buffer, &*observer).boxed(),
+        async { shared.failed(write(&shared, write_half).await) }.boxed(),
+        probe(&shared).map(|()| shared.ended(CloseReason::Silence)).boxed(),
+        shared.stop.notified().map(|()| shared.ended(CloseReason::ByClient)).boxed(),
+    ];
+    let (error, ..) = select_all(ends).await;
     tracing::debug!(%error, "connection ended");
     let pending = {
         let mut state = shared.state.lock();
@@ -280,16 +276,16 @@ async fn read(
         match rest {
             Ok(None) => buffer.reserve(READ_BUFFER_BYTES),
             Ok(Some(length)) => buffer.reserve(READ_BUFFER_BYTES.max(FRAME_HEADER_BYTES + length - buffer.len())),
-            Err(error) => return ConnectionError::Malformed { address: shared.address.clone(), error },
+            Err(source) => return ConnectionError::Malformed { address: shared.address.clone(), source },
         }
         if assembler.is_under_way() {
             // A long reply must not keep the thread from small ones until all of it is there.
             tokio::task::yield_now().await;
         }
         match half.read_buf(&mut buffer).await {
-            Ok(0) => return shared.lost("the node closed the connection"),
+            Ok(0) => return shared.ended(CloseReason::ByNode),
             Ok(_) => {}
-            Err(error) => return shared.lost(&plain(&error)),
+            Err(error) => return shared.failed(error),
         }
     }
 }
@@ -401,16 +397,11 @@ impl Shared {
         }
     }
 
-    fn lost(&self, detail: &str) -> ConnectionError {
-        ConnectionError::Lost { address: self.address.clone(), detail: detail.to_owned() }
+    fn ended(&self, reason: CloseReason) -> ConnectionError {
+        ConnectionError::Closed { address: self.address.clone(), reason }
     }
-}
 
-/// An I/O error in the words of the system, without its number.
-fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_lowercase(),
-        None => text,
+    fn failed(&self, error: std::io::Error) -> ConnectionError {
+        ConnectionError::Io { address: self.address.clone(), source: Arc::new(error) }
     }
 }

@@ -4,14 +4,14 @@
 use crate::client::Options;
 use crate::connection::{Connection, Introduction, Observer};
 use crate::directory::Directory;
-use crate::error::{ConnectionError, Error};
 use crate::limits::{
     IN_FLIGHT_BYTES_MAX, REFRESH_INTERVAL_MAX, REFRESH_INTERVAL_MIN, REFRESH_TIMEOUT, SMALL_REQUEST_BYTES,
 };
 use crate::pool::Pool;
-use crate::retry::{Attempts, Decision, Failure, Kind, RetryBudget, node_deadline_ms};
-use crate::routing::{Need, Target};
-use crate::session::Sequences;
+use kvorum_client_core::error::{ConnectionError, Error, with_outcome};
+use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryBudget, node_deadline_ms};
+use kvorum_client_core::routing::{Need, Target};
+use kvorum_client_core::session::Sequences;
 use kvorum_protocol::limits::DEADLINE_MS_MAX;
 use kvorum_protocol::{ErrorCode, NodeId, Outcome, RequestBody, Response, ResponseBody, Topology, WriteId};
 use parking_lot::Mutex;
@@ -81,7 +81,7 @@ impl Core {
             cluster: options.cluster,
             timeout: options.connect_timeout,
         };
-        let core = Arc::new(Core {
+        let core = Arc::new(Self {
             pool: Pool::new(options.seeds.clone(), introduction, directory.clone()),
             sequences: Mutex::default(),
             budget: Mutex::new(RetryBudget::new(options.retry, directory.now())),
@@ -97,7 +97,7 @@ impl Core {
 
     /// Opens the first connection and learns the topology. A cluster that can't say its topology yet is no error.
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<(), Error> {
-        self.pool.any().await.map_err(|error| unreachable(&error))?;
+        self.pool.any().await.map_err(unreachable)?;
         match tokio::time::timeout(REFRESH_TIMEOUT, self.refresh()).await {
             Ok(Err(error)) => tracing::debug!(%error, "connected without a topology"),
             Err(_) => tracing::debug!("connected without a topology: no answer in time"),
@@ -230,7 +230,7 @@ impl Core {
         self.sequences.lock().stamp(&mut call.body, attempts.is_retry());
         let reply = connection
             .send(node_deadline_ms(left), call.body.clone(), call.bytes)
-            .map_err(|error| End::Failed(Failure::NotSent { detail: error.to_string() }))?;
+            .map_err(|error| End::Failed(Failure::NotSent(error)))?;
         attempts.handle_sent();
         let node = connection.node();
         let answer = self.answer(reply, node, call, attempts).await?;
@@ -272,9 +272,10 @@ impl Core {
                 let refusal = refusal.clone().with_outcome(attempts.outcome());
                 return End::Over(Error::Server(refusal));
             }
-            let only = matches!(call.need, Need::Exactly(_));
-            let failure = Failure::NotSent { detail: error.to_string() };
-            if only { End::Over(unreachable(&error).with_outcome(attempts.outcome())) } else { End::Failed(failure) }
+            match call.need {
+                Need::Exactly(_) => End::Over(with_outcome(unreachable(error), attempts.outcome())),
+                Need::Leader(_) | Need::Replica(_) | Need::Any => End::Failed(Failure::NotSent(error)),
+            }
         })
     }
 
@@ -293,9 +294,9 @@ impl Core {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error @ ConnectionError::Malformed { .. })) => {
                     self.directory.handle_failure(node);
-                    return Err(End::Failed(Failure::Lost { detail: error.to_string() }));
+                    return Err(End::Failed(Failure::Lost(error)));
                 }
-                Ok(Err(error)) => return Err(End::Failed(Failure::Lost { detail: error.to_string() })),
+                Ok(Err(error)) => return Err(End::Failed(Failure::Lost(error))),
                 Err(_) => {}
             }
             let now = self.directory.now();
@@ -364,13 +365,13 @@ impl Core {
             }
             Target::Seeds => self.pool.any().await,
         };
-        let connection = opened.map_err(|error| unreachable(&error))?;
+        let connection = opened.map_err(unreachable)?;
         let reply = connection.send(REFRESH_TIMEOUT.as_millis() as u32, RequestBody::Topology, 0);
         let answer = match reply {
             Ok(reply) => reply.await,
             Err(error) => Err(error),
         };
-        match answer.map_err(|error| unreachable(&error))?.body {
+        match answer.map_err(unreachable)?.body {
             ResponseBody::Topology(topology) => {
                 self.directory.handle_topology(topology);
                 Ok(())
@@ -422,11 +423,11 @@ impl Drop for Core {
     }
 }
 
-fn unreachable(error: &ConnectionError) -> Error {
+fn unreachable(error: ConnectionError) -> Error {
     match error {
-        ConnectionError::Refused { error, .. } => Error::Server(error.clone()),
+        ConnectionError::Refused { source, .. } => Error::Server(source),
         ConnectionError::UnknownNode(_) => Error::InvalidArgument(error.to_string()),
-        other => Error::Unreachable { outcome: Outcome::NotApplied, detail: other.to_string() },
+        source => Error::Unreachable { outcome: Outcome::NotApplied, source },
     }
 }
 

@@ -2,7 +2,7 @@
 //! the signal that it changed.
 
 use crate::connection::Observer;
-use crate::routing::{Need, RoutingTable, Target};
+use kvorum_client_core::routing::{Need, RoutingTable, Target};
 use kvorum_protocol::{Epoch, NodeId, ServerError, ShardId, Topology};
 use parking_lot::Mutex;
 use rand::SeedableRng;
@@ -28,7 +28,7 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn new(seed: u64) -> Self {
-        Directory {
+        Self {
             origin: Instant::now(),
             table: Mutex::default(),
             rng: Mutex::new(SmallRng::seed_from_u64(seed)),
@@ -119,7 +119,7 @@ impl Observer for Directory {
     }
 
     fn handle_leaving(&self, node: NodeId) {
-        Directory::handle_leaving(self, node);
+        Self::handle_leaving(self, node);
     }
 
     fn handle_reply(&self, epoch: Epoch, forwarded: bool) {

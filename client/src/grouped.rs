@@ -3,12 +3,13 @@
 
 use crate::client::Client;
 use crate::core::{Call, Core, SequenceGuard};
-use crate::error::Error;
-use crate::limits::{GROUP_BYTES_MAX, GROUPS_IN_FLIGHT_MAX, RENUMBERINGS_MAX};
-use crate::retry::{Attempts, Decision, Failure, Kind};
-use crate::routing::Need;
+use crate::limits::{GROUP_BYTES_MAX, GROUPS_IN_FLIGHT_MAX};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use kvorum_client_core::error::{Error, with_outcome};
+use kvorum_client_core::limits::RENUMBERINGS_MAX;
+use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind};
+use kvorum_client_core::routing::Need;
 use kvorum_protocol::limits::BATCH_OPERATIONS_MAX;
 use kvorum_protocol::{ErrorCode, NodeId, Outcome, RequestBody, ResponseBody, Retry, ServerError};
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(index: usize, key: Bytes, bytes: usize) -> Self {
-        Member {
+        Self {
             index,
             key,
             sequence: 0,
@@ -62,7 +63,7 @@ impl Member {
     fn end_with(self, error: Error) -> Error {
         match error {
             Error::Unreachable { .. } | Error::DeadlineExceeded { attempts: 0, .. } => self.give_up(error),
-            _ if self.is_unresolved => error.with_outcome(Outcome::Unknown),
+            _ if self.is_unresolved => with_outcome(error, Outcome::Unknown),
             _ => error,
         }
     }
@@ -70,7 +71,7 @@ impl Member {
     /// It is not tried again.
     fn give_up(self, error: Error) -> Error {
         let error = self.last.map_or(error, Error::Server);
-        if self.is_unresolved { error.with_outcome(Outcome::Unknown) } else { error }
+        if self.is_unresolved { with_outcome(error, Outcome::Unknown) } else { error }
     }
 }
 
@@ -173,7 +174,7 @@ fn settle<T>(
             let definite = error.outcome == Outcome::Applied || error.code.is_verdict();
             let error = Error::Server(error);
             let open = member.is_unresolved && !definite;
-            done.push((member.index, Err(if open { error.with_outcome(Outcome::Unknown) } else { error })));
+            done.push((member.index, Err(if open { with_outcome(error, Outcome::Unknown) } else { error })));
         }
     }
 }
@@ -234,12 +235,16 @@ fn wrong_count(kind: Kind) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvorum_client_core::ConnectionError;
 
     #[test]
     fn what_a_node_said_of_a_key_is_not_hidden_by_a_later_request_that_was_never_sent() {
         let no_quorum = ServerError::new(ErrorCode::Unavailable, "the shard has no leader now");
         let member = || Member { last: Some(no_quorum.clone()), ..Member::new(0, "k".into(), 1) };
-        let unreachable = Error::Unreachable { outcome: Outcome::NotApplied, detail: "b:1: refused".into() };
+        let unreachable = Error::Unreachable {
+            outcome: Outcome::NotApplied,
+            source: ConnectionError::OtherNode { address: "b:1".into() },
+        };
         let waited = Duration::from_millis(900);
         let outcome = Outcome::NotApplied;
         let expired = |attempts| Error::DeadlineExceeded { outcome, attempts, waited };

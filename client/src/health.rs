@@ -3,7 +3,8 @@
 //! Each thing that should be there is looked for: a node that says nothing of a replica does not hold it. So a cluster of
 //! which part is missing is never taken for one that is well.
 
-use kvorum_protocol::{Epoch, NodeInfo, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
+use crate::status::{NodeStatus, ShardStatus};
+use kvorum_protocol::{Epoch, NodeInfo, ShardId, ShardRole, Topology};
 use std::time::Duration;
 
 /// A replica that is further behind its group than this many entries is worth a word.

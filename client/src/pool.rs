@@ -2,10 +2,10 @@
 
 use crate::connection::{Connection, Introduction};
 use crate::directory::Directory;
-use crate::error::ConnectionError;
 use crate::limits::SEED_STAGGER;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use kvorum_client_core::{CloseReason, ConnectionError};
 use kvorum_protocol::{ClusterId, NodeId};
 use parking_lot::{Mutex, RwLock};
 use rand::seq::SliceRandom;
@@ -30,7 +30,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(seeds: Vec<String>, introduction: Introduction, directory: Arc<Directory>) -> Arc<Self> {
-        Arc::new(Pool {
+        Arc::new(Self {
             seeds,
             directory,
             introduction: Mutex::new(introduction),
@@ -127,10 +127,13 @@ impl Pool {
                         pool.dials.lock().remove(&key);
                         opened
                     });
-                    let joined = task.map(|joined| {
-                        joined.unwrap_or_else(|error| {
-                            Err(ConnectionError::Dial { address: "dial".into(), detail: error.to_string() })
-                        })
+                    let ended = move || ConnectionError::Closed {
+                        address: key.map_or_else(|| "seeds".to_owned(), |node| format!("node {node}")),
+                        reason: CloseReason::TaskEnded,
+                    };
+                    let joined = task.map(move |joined| {
+                        // The task ends early only with its runtime.
+                        joined.unwrap_or_else(|_| Err(ended()))
                     });
                     let dial = joined.boxed().shared();
                     dials.insert(key, dial.clone());
@@ -156,18 +159,16 @@ impl Pool {
             } else if trying.is_empty() {
                 return Err(refusal.unwrap_or(ConnectionError::Seeds(failures)));
             }
-            let more = waiting.len() > 0;
-            tokio::select! {
-                Some(opened) = trying.next() => match opened {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => {
-                        failures.push(error.to_string());
-                        if error.refusal().is_some() {
-                            refusal = Some(error);
-                        }
-                    }
-                },
-                () = tokio::time::sleep(SEED_STAGGER), if more => {}
+            let opened = match waiting.len() {
+                0 => trying.next().await,
+                // One that takes long does not hold up the next one.
+                _ => tokio::time::timeout(SEED_STAGGER, trying.next()).await.unwrap_or_default(),
+            };
+            match opened {
+                Some(Ok(connection)) => return Ok(connection),
+                Some(Err(error)) if error.refusal().is_some() => refusal = Some(error),
+                Some(Err(error)) => failures.push(error),
+                None => {}
             }
         }
     }

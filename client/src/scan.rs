@@ -2,12 +2,12 @@
 
 use crate::client::Client;
 use crate::core::unexpected;
-use crate::error::Error;
-use crate::operation::Entry;
-use crate::retry::Kind;
-use crate::routing::Need;
+use crate::entry::Entry;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt, TryStreamExt, try_unfold};
+use kvorum_client_core::error::Error;
+use kvorum_client_core::retry::Kind;
+use kvorum_client_core::routing::Need;
 use kvorum_protocol::hash::hash_tag;
 use kvorum_protocol::limits::{KEY_BYTES_MAX, SCAN_ENTRIES_MAX};
 use kvorum_protocol::{ReadMode, RequestBody, ResponseBody, ScanCursor, ScanRequest, ShardId};
@@ -22,6 +22,8 @@ const PAGE_ENTRIES_DEFAULT: u32 = 512;
 
 /// A stream of entries; see [`Client::scan`]. It holds one page at a time. Keys that exist throughout are seen at least
 /// once; those written or deleted meanwhile may be seen or not. After an error the stream ends.
+///
+/// It is a [`Stream`] of `Result<Entry, Error>`; without a library of streams, [`Scan::try_next`] walks it too.
 #[must_use = "it walks when it is polled"]
 pub struct Scan {
     options: Options,
@@ -50,34 +52,76 @@ impl Scan {
             mode: client.core.options.read_mode,
             deadline: None,
         };
-        Scan { options, walk: None }
+        Self { options, walk: None }
     }
 
-    /// Whether the values are wanted too; without it they are empty.
+    /// Sets whether the values are wanted too; without it they are empty, and pages cost less.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let users = client.scan("user:").values(true).try_collect_all().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn values(mut self, wanted: bool) -> Self {
         self.options.values = wanted;
         self
     }
 
-    /// How many entries are asked for at once, 512 by default, 4096 at most.
+    /// Sets how many entries are asked for at once; 512 by default, 4096 at most. A page is held in memory.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let users = client.scan("user:").page(64).try_collect_all().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn page(mut self, entries: u32) -> Self {
         self.options.page = entries.clamp(1, SCAN_ENTRIES_MAX);
         self
     }
 
-    /// Ends after this many entries.
+    /// Ends the walk after this many entries.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let some = client.scan("user:").limit(10).try_collect_all().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn limit(mut self, entries: u64) -> Self {
         self.options.limit = Some(entries);
         self
     }
 
-    /// Whatever some replica of each shard holds; may be old.
+    /// Reads what some replica of each shard holds, which may be old.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let users = client.scan("user:").stale().try_collect_all().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stale(mut self) -> Self {
         self.options.mode = ReadMode::Stale;
         self
     }
 
-    /// How long each page may take.
+    /// Sets how long each page may take. The walk takes as long as there are keys.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let users = client.scan("user:").deadline(Duration::from_secs(1)).try_collect_all().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.options.deadline = Some(deadline);
         self
@@ -86,9 +130,36 @@ impl Scan {
     /// Walks to the end and returns everything, which should be known to fit into memory, or be limited.
     ///
     /// # Errors
-    /// The first error of the walk.
-    pub async fn collect(self) -> Result<Vec<Entry>, Error> {
+    /// The first error of the walk. What came before it is lost.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let users = client.scan("user:").limit(1000).try_collect_all().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn try_collect_all(self) -> Result<Vec<Entry>, Error> {
         self.try_collect().await
+    }
+
+    /// The next entry, or `None` at the end. Cancel safe: an entry that was read is not lost when the future is dropped.
+    ///
+    /// # Errors
+    /// As every operation, see [`Error`]. The walk ends with it.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let mut scan = client.scan("user:");
+    /// while let Some(entry) = scan.try_next().await? {
+    ///     println!("{:?}", entry.key);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn try_next(&mut self) -> Result<Option<Entry>, Error> {
+        self.next().await.transpose()
     }
 }
 
@@ -158,7 +229,7 @@ impl Options {
             ResponseBody::Page(page) => page,
             other => return Err(unexpected(&other, Kind::Read)),
         };
-        position.page = page.entries.into_iter().map(|(key, entry)| Entry::new(key, entry)).collect();
+        position.page = page.entries.into_iter().map(|(key, entry)| Entry::from_wire(key, entry)).collect();
         match page.next {
             Some(next) => position.cursor = next,
             None => {

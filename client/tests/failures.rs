@@ -94,8 +94,8 @@ async fn a_retried_write_keeps_its_sequence_number_and_takes_effect_once() {
     let (cluster, client) = start(1, 1).await;
     let node = &cluster.nodes[0];
     node.script_operations(first(vec![Step::ApplyAndHangUp, Step::HangUp]));
-    assert_eq!(client.incr("n", 1).await.unwrap().number, Some(1));
-    assert_eq!(client.incr("n", 1).await.unwrap().number, Some(2));
+    assert_eq!(client.incr("n", 1).await.unwrap(), 1);
+    assert_eq!(client.incr("n", 1).await.unwrap(), 2);
     let ids = write_ids(&node.requests());
     let first_write = |retry| WriteId { sequence: 1, first_unanswered: 1, retry };
     let second_write = WriteId { sequence: 2, first_unanswered: 2, retry: false };
@@ -121,8 +121,8 @@ async fn a_write_whose_number_is_too_low_is_sent_again_under_another_one() {
     let node = &cluster.nodes[0];
     let too_low = || ResponseBody::Error(ServerError::sequence_too_low(50));
     node.script_operations(first(vec![Step::Reply(too_low())]));
-    assert_eq!(client.incr("n", 1).await.unwrap().number, Some(1));
-    assert_eq!(client.incr("n", 1).await.unwrap().number, Some(2));
+    assert_eq!(client.incr("n", 1).await.unwrap(), 1);
+    assert_eq!(client.incr("n", 1).await.unwrap(), 2);
     let id = |sequence| WriteId { sequence, first_unanswered: sequence, retry: false };
     assert_eq!(write_ids(&node.requests()), [id(1), id(50), id(51)]);
 
@@ -130,7 +130,7 @@ async fn a_write_whose_number_is_too_low_is_sent_again_under_another_one() {
     node.script_operations(first(vec![Step::ApplyAndHangUp, Step::Reply(too_low())]));
     let failed = client.incr("n", 1).await.unwrap_err();
     assert_eq!((failed.code(), failed.outcome()), (ErrorCode::SequenceTooLow, Outcome::Unknown));
-    assert_eq!(client.incr("n", 1).await.unwrap().number, Some(4));
+    assert_eq!(client.incr("n", 1).await.unwrap(), 4);
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn once_unknown_an_outcome_stays_unknown() {
 async fn retries_stay_within_their_budget() {
     const OPERATIONS: usize = 200;
     let cluster = FakeCluster::start(1, 1).await;
-    let policy = RetryPolicy { budget_reserve: 10, budget_per_second: 1, ..RetryPolicy::default() };
+    let policy = RetryPolicy::default().with_budget(10, 10, 1);
     let client = builder(&cluster).retry_policy(policy).deadline(Duration::from_millis(300)).connect().await.unwrap();
     cluster.nodes[0].script_operations(|_| Step::Reply(error(ErrorCode::Overloaded)));
     let operations: Vec<_> = (0..OPERATIONS)
@@ -376,7 +376,7 @@ async fn operations_over_the_limit_wait_for_their_turn() {
 #[tokio::test]
 async fn a_node_that_does_not_answer_is_passed_by() {
     let cluster = FakeCluster::start(2, 1).await;
-    let policy = RetryPolicy { attempt_timeout: Duration::from_millis(30), ..RetryPolicy::default() };
+    let policy = RetryPolicy::default().with_attempt_timeout(Duration::from_millis(30));
     let client = builder(&cluster).retry_policy(policy).connect().await.unwrap();
     cluster.nodes[0].script(|_| Step::Silence);
     assert!(client.put("k", "v").await.unwrap().is_applied());

@@ -41,19 +41,22 @@ async fn conditions_decide() {
     let (_cluster, client) = start(1, 1).await;
     let first = client.put("k", "1").if_absent().await.unwrap();
     let second = client.put("k", "2").if_absent().await.unwrap();
-    assert_eq!((second.status, second.version), (WriteStatus::ConditionFailed, first.version));
-    assert!(client.put("k", "3").if_version(first.version).await.unwrap().is_applied());
-    assert!(!client.delete("k").if_version(first.version).await.unwrap().is_applied());
+    assert_eq!((second.is_applied(), second.version()), (false, first.version()));
+    assert_eq!(second.into_result().status, WriteStatus::ConditionFailed);
+    assert!(client.put("k", "3").if_version(first.version()).await.unwrap().is_applied());
+    assert!(!client.delete("k").if_version(first.version()).await.unwrap().is_applied());
     assert!(client.put("k", "4").if_present().await.unwrap().is_applied());
-    assert_eq!(client.put("new", "1").if_present().await.unwrap().version, Version(0));
+    assert_eq!(client.put("new", "1").if_present().await.unwrap().version(), Version(0));
+    let stock = client.incr("stock", -1).if_present().await.unwrap();
+    assert_eq!(stock.into_result().number, None, "there is none to take from");
 }
 
 #[tokio::test]
 async fn numbers_and_appends_return_what_they_made() {
     let (_cluster, client) = start(1, 1).await;
-    assert_eq!(client.incr("n", 5).await.unwrap().number, Some(5));
-    assert_eq!(client.incr("n", -7).await.unwrap().number, Some(-2));
-    assert_eq!(client.append("a", "xy").await.unwrap().number, Some(2));
+    assert_eq!(client.incr("n", 5).await.unwrap(), 5);
+    assert_eq!(client.incr("n", -7).await.unwrap(), -2);
+    assert_eq!(client.append("a", "xy").await.unwrap(), 2);
     let error = client.incr("a", 1).await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (ErrorCode::NotAnInteger, Outcome::NotApplied));
     assert!(!error.is_retryable());
@@ -134,7 +137,8 @@ async fn a_batch_numbers_its_writes_and_answers_each() {
     for number in 0..60 {
         batch = batch.put(format!("key-{number}"), "v");
     }
-    batch = batch.write(WriteOp::put("key-0", "w").if_absent()).delete("missing").incr("", 1);
+    batch.push(WriteOp::put("key-0", "w").if_absent());
+    batch.extend([WriteOp::delete("missing"), WriteOp::incr("", 1)]);
     let results = batch.await;
     assert!(results[..60].iter().all(|result| result.as_ref().unwrap().is_applied()));
     assert_eq!(results[60].as_ref().unwrap().status, WriteStatus::ConditionFailed);
@@ -174,11 +178,11 @@ async fn a_scan_walks_every_shard_page_by_page() {
         client.put(format!("other-{number:02}"), "v").await.unwrap();
     }
     let mut keys: Vec<_> =
-        client.scan("item-").page(3).collect().await.unwrap().into_iter().map(|entry| entry.key).collect();
+        client.scan("item-").page(3).try_collect_all().await.unwrap().into_iter().map(|entry| entry.key).collect();
     keys.sort();
     let expected: Vec<_> = (0..50).map(|number| format!("item-{number:02}")).collect();
     assert_eq!(keys, expected);
-    let some = client.scan("").values(true).limit(7).collect().await.unwrap();
+    let some = client.scan("").values(true).limit(7).try_collect_all().await.unwrap();
     assert_eq!(some.len(), 7);
     assert!(some.iter().all(|entry| entry.value == "v"));
     assert!(cluster.nodes.iter().all(|node| !node.operations().is_empty()));
@@ -188,7 +192,7 @@ async fn a_scan_walks_every_shard_page_by_page() {
 async fn a_scan_of_one_tag_asks_one_shard() {
     let (cluster, client) = start(3, 8).await;
     client.put("{tag}.a", "v").await.unwrap();
-    assert_eq!(client.scan("{tag}.").collect().await.unwrap().len(), 1);
+    assert_eq!(client.scan("{tag}.").try_collect_all().await.unwrap().len(), 1);
     let requests: Vec<_> = cluster.nodes.iter().flat_map(|node| node.operations()).collect();
     let scans = requests.iter().filter(|request| matches!(request.body, RequestBody::Scan(_)));
     assert_eq!(scans.count(), 1);

@@ -6,7 +6,7 @@ mod common;
 use common::cluster::OPERATION_DEADLINE;
 use common::wire::{Received, get, new_client, put};
 use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
-use kvorum_client::retry::RetryPolicy;
+use kvorum_client::RetryPolicy;
 use kvorum_client::{Client, ShardId};
 use kvorum_protocol::{ErrorCode, Outcome, ResponseBody};
 use rustix::process::{Pid, Signal, kill_process};
@@ -152,13 +152,7 @@ impl Load {
 
     /// A client of the library that never tries again of itself: it has no retries to spend.
     async fn ask_by_library(&mut self, cluster: &TestCluster, first: usize) {
-        let policy = RetryPolicy {
-            budget_percent: 0,
-            budget_reserve: 0,
-            budget_per_second: 0,
-            attempt_timeout: OPERATION_DEADLINE,
-            ..RetryPolicy::default()
-        };
+        let policy = RetryPolicy::default().with_budget(0, 0, 0).with_attempt_timeout(OPERATION_DEADLINE);
         let url = cluster.url([first]);
         let client = Client::builder().url(&url).retry_policy(policy).deadline(OPERATION_DEADLINE).connect().await;
         let client = client.expect("the node's door is open");

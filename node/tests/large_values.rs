@@ -157,11 +157,11 @@ async fn large_values_of_keys_that_were_chosen_to_collide_are_scanned_in_pages()
         client.put(key, value.clone()).await.unwrap();
     }
 
-    let mut scanned = client.scan(front).values(true).collect().await.unwrap();
+    let mut scanned = client.scan(front).values(true).try_collect_all().await.unwrap();
     scanned.sort_by(|one, other| one.key.cmp(&other.key));
     assert!(scanned.iter().map(|entry| &entry.key[..]).eq(keys.iter().map(|key| &key[..])));
     assert!(scanned.iter().all(|entry| entry.value == value));
-    assert_eq!(client.scan(front).page(1).collect().await.unwrap().len(), KEYS);
+    assert_eq!(client.scan(front).page(1).try_collect_all().await.unwrap().len(), KEYS);
 
     // Four values fit into a reply; the library asks for each of the others alone.
     let many = client.get_many(&keys).await;

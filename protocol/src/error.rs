@@ -134,8 +134,9 @@ pub enum Retry {
     AfterMs(u32),
 }
 
-/// An error as a node answers it.
+/// An error as a node answers it. New fields may come; [`ServerError::new`] makes one.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct ServerError {
     /// What went wrong.
     pub code: ErrorCode,
@@ -174,6 +175,13 @@ impl ServerError {
     #[must_use]
     pub fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = outcome;
+        self
+    }
+
+    /// The same error with other advice.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
         self
     }
 

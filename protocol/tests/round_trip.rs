@@ -182,7 +182,9 @@ fn error() -> impl Strategy<Value = ServerError> {
     (what, option::of(node_id()), option::of(any::<u64>()), ".{0,250}").prop_map(
         |(what, leader, sequence_min, detail)| {
             let (code, outcome, retry) = what;
-            ServerError { code, outcome, retry, leader, sequence_min, detail }
+            let mut error = ServerError::new(code, detail).with_outcome(outcome).with_retry(retry).with_leader(leader);
+            error.sequence_min = sequence_min;
+            error
         },
     )
 }

@@ -1,6 +1,6 @@
 //! Operations through the client library, recorded for the linearizability checker.
 
-use kvorum_client::{Client, Condition, Entry, Error, Outcome, WriteOp, WriteResult, WriteStatus};
+use kvorum_client::{Client, Condition, ConditionalResult, Entry, Error, Outcome, WriteOp, WriteResult, WriteStatus};
 use kvorum_protocol::Action;
 use kvorum_sim::checker::{self, Call, Completion, Found, History, Limits, Operation, Reply, Verdict, Written};
 use std::path::Path;
@@ -63,7 +63,7 @@ impl Recorder {
             }
         };
         let invoked_at = self.now();
-        let result = client.write(op.condition(condition)).await;
+        let result = client.write(op.condition(condition)).await.map(ConditionalResult::into_result);
         let at = self.now();
         let completion = match &result {
             Ok(result) => Completion::Answered { at, reply: Reply::Written(written(result)) },

@@ -99,14 +99,10 @@ fn write_result(status: WriteStatus, version: u64) -> WriteResult {
 }
 
 fn not_leader() -> ServerError {
-    ServerError {
-        code: ErrorCode::NotLeader,
-        outcome: Outcome::NotApplied,
-        retry: Retry::AfterMs(0),
-        leader: Some(NodeId(uuid(2))),
-        sequence_min: None,
-        detail: "node-2 leads shard 3".into(),
-    }
+    ServerError::new(ErrorCode::NotLeader, "node-2 leads shard 3")
+        .with_outcome(Outcome::NotApplied)
+        .with_retry(Retry::AfterMs(0))
+        .with_leader(Some(NodeId(uuid(2))))
 }
 
 fn topology() -> Topology {

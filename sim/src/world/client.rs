@@ -5,9 +5,10 @@ use super::queue::Moment;
 use super::workload::{self, Operation};
 use crate::plan::{Act, Options, Step};
 use bytes::{Bytes, BytesMut};
-use kvorum_client::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
-use kvorum_client::routing::{Need, RoutingTable, Target};
-use kvorum_client::session::Sequences;
+use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
+use kvorum_client_core::routing::{Need, RoutingTable, Target};
+use kvorum_client_core::session::Sequences;
+use kvorum_client_core::{CloseReason, ConnectionError};
 use kvorum_protocol::{
     Ack, Action, ClientId, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody,
     ServerError, Version, WriteStatus,
@@ -369,12 +370,12 @@ impl Client {
         }
         let lost: Vec<u32> = self.requests.iter().filter(|(_, of)| of.1 == connection).map(|(id, _)| *id).collect();
         let lost: Vec<u64> = lost.into_iter().filter_map(|id| self.requests.remove(&id)).map(|of| of.0).collect();
+        let error = ConnectionError::Closed { address: format!("node {}", closed.node), reason: CloseReason::ByNode };
         for number in closed.waiting {
-            let failure = Failure::NotSent { detail: "no connection".into() };
-            self.failed(number, failure, context);
+            self.failed(number, Failure::NotSent(error.clone()), context);
         }
         for number in lost {
-            self.failed(number, Failure::Lost { detail: "connection lost".into() }, context);
+            self.failed(number, Failure::Lost(error.clone()), context);
         }
     }
 

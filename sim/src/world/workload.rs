@@ -6,7 +6,7 @@ use super::queue::Moment;
 use crate::checker::{self, Call, Completion, Found, History, Reply, Written};
 use crate::plan::Act;
 use bytes::Bytes;
-use kvorum_client::session::Sequences;
+use kvorum_client_core::session::Sequences;
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, AtomicResult, Condition, Entry, Mutation, Outcome, ReadMode, RequestBody, ResponseBody,
     Version, WriteId, WriteResult, WriteStatus,

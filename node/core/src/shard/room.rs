@@ -81,7 +81,7 @@ pub(super) fn can_append(log: &ShardLog, largest: u32, total: u32) -> bool {
 
 fn disk_full() -> ServerError {
     let detail = "the disk of the shard's leader is full; reads and removals go on";
-    ServerError { retry: RETRY_AFTER, ..ServerError::new(ErrorCode::DiskFull, detail) }
+    ServerError::new(ErrorCode::DiskFull, detail).with_retry(RETRY_AFTER)
 }
 
 /// Not with a code of its own: a client that does not know a code can't read the answer at all, and must drop the
@@ -89,5 +89,5 @@ fn disk_full() -> ServerError {
 fn index_full() -> ServerError {
     let detail = "the index of the shard's leader may take no more memory (memory.index_max_mb): new keys are refused, \
                   others are written, read and removed";
-    ServerError { retry: RETRY_AFTER, ..ServerError::new(ErrorCode::Overloaded, detail) }
+    ServerError::new(ErrorCode::Overloaded, detail).with_retry(RETRY_AFTER)
 }

@@ -14,7 +14,7 @@ use crate::cli::init::{self, InitError, Purpose, Shape, ShapeFlags};
 use crate::cli::say;
 use crate::cli::{start, stop};
 use crate::config::{Config, ConfigErrors, FIELDS};
-use kvorum_client::cli::ReplOptions;
+use kvorum_cli::ReplOptions;
 use nodes::{Event, Nodes};
 use ports::{Doors, PortTaken};
 use std::io::{self, IsTerminal};

@@ -1,6 +1,6 @@
 //! The REPL in front of the cluster.
 
-use kvorum_client::cli::{ReplEnd, ReplOptions};
+use kvorum_cli::{ReplEnd, ReplOptions};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io;
 
@@ -27,5 +27,5 @@ impl Drop for TerminalGuard {
 
 /// Runs the REPL until the person at it leaves, or stdin ends; blocks.
 pub(super) fn run(options: ReplOptions) -> ReplEnd {
-    kvorum_client::cli::repl(options)
+    kvorum_cli::repl(options)
 }

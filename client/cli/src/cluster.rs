@@ -1,0 +1,248 @@
+//! The views of the cluster: topology and statuses in, outputs out. Pure.
+
+use crate::output::{Cell, Output};
+use crate::text::{duration, size};
+use kvorum_client::health;
+use kvorum_client::{Explanation, NodeId, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A node's name, or its id if the topology does not have it.
+fn name(topology: &Topology, node: NodeId) -> String {
+    let known = topology.nodes.iter().find(|info| info.id == node);
+    known.map_or_else(|| node.to_string(), |info| info.name.clone())
+}
+
+/// The node that is meant by its name, its id or the beginning of it, or its address.
+pub(crate) fn find_node(topology: &Topology, wanted: &str) -> Result<NodeId, String> {
+    let is_meant = |info: &&kvorum_client::NodeInfo| info.name == wanted || info.client_address == wanted;
+    if let Some(info) = topology.nodes.iter().find(is_meant) {
+        return Ok(info.id);
+    }
+    let by_id: Vec<_> =
+        topology.nodes.iter().filter(|info| info.id.to_string().starts_with(&wanted.to_lowercase())).collect();
+    match by_id.as_slice() {
+        [info] if !wanted.is_empty() => Ok(info.id),
+        _ => {
+            let names: Vec<_> = topology.nodes.iter().map(|info| info.name.as_str()).collect();
+            Err(format!("there is no node \"{wanted}\"; there are {}", names.join(", ")))
+        }
+    }
+}
+
+/// EXPLAIN.
+pub(crate) fn explain(topology: &Topology, explanation: &Explanation, now_ms: u64) -> Output {
+    let replicas: Vec<_> = explanation.replicas.iter().map(|node| name(topology, *node)).collect();
+    let mut facts = vec![
+        ("shard", Cell::plain(explanation.shard.0)),
+        ("ring_position", Cell::shown(explanation.ring_position, format!("{:#018x}", explanation.ring_position))),
+        (
+            "leader",
+            match explanation.leader {
+                Some(leader) => Cell::plain(name(topology, leader)),
+                None => Cell::shown(serde_json::Value::Null, "none"),
+            },
+        ),
+        ("replicas", Cell::shown(replicas.clone(), replicas.join(", "))),
+    ];
+    match explanation.stored {
+        None => facts.push(("version", Cell::shown(0, "none: there is no such key"))),
+        Some(stored) => {
+            let expiry = match stored.expires_at_ms {
+                None => "never".to_owned(),
+                Some(at) => format!("in {}", duration(Duration::from_millis(at.saturating_sub(now_ms)))),
+            };
+            facts.push(("version", Cell::plain(stored.version.0)));
+            facts.push(("value_bytes", Cell::shown(stored.value_bytes, size(stored.value_bytes.into()))));
+            facts.push(("expires_at_ms", Cell::shown(stored.expires_at_ms, expiry)));
+            facts.push(("segment", Cell::plain(stored.segment)));
+            facts.push(("offset", Cell::plain(stored.offset)));
+        }
+    }
+    Output::Facts(facts)
+}
+
+/// CLUSTER STATUS.
+pub(crate) fn overview(topology: &Topology, statuses: &[NodeStatus]) -> Output {
+    let led = topology.shards.iter().filter(|shard| shard.leader.is_some()).count();
+    let problems = health::problems(topology, statuses).len();
+    let health = match problems {
+        0 => "healthy".to_owned(),
+        1 => "1 problem, see CLUSTER CHECK".to_owned(),
+        more => format!("{more} problems, see CLUSTER CHECK"),
+    };
+    let of = |some: usize, all: usize| Cell::shown(some as u64, format!("{some} of {all}"));
+    Output::Facts(vec![
+        ("health", Cell::shown(if problems == 0 { "healthy" } else { "degraded" }, health)),
+        ("cluster", Cell::plain(topology.cluster.to_string())),
+        ("durability", Cell::plain(topology.durability.to_string())),
+        ("epoch", Cell::plain(topology.epoch.0)),
+        ("nodes_up", of(statuses.len(), topology.nodes.len())),
+        ("shards_led", of(led, topology.shards.len())),
+        ("keys", keys(topology, statuses)),
+    ])
+}
+
+/// How many keys there are: the sum over the shards' leaders, which is known once each has told.
+fn keys(topology: &Topology, statuses: &[NodeStatus]) -> Cell {
+    let leaders: BTreeMap<ShardId, u64> = statuses
+        .iter()
+        .flat_map(|node| &node.shards)
+        .filter(|shard| shard.role == ShardRole::Leader && is_user(shard))
+        .map(|shard| (shard.shard, shard.keys))
+        .collect();
+    let (told, all) = (leaders.len(), topology.shards.len());
+    match leaders.values().sum::<u64>() {
+        sum if told >= all => Cell::plain(sum),
+        _ => Cell::shown(serde_json::Value::Null, format!("unknown: leaders of {told} of {all} shards answer")),
+    }
+}
+
+/// CLUSTER NODES.
+pub(crate) fn nodes(topology: &Topology, statuses: &[NodeStatus]) -> Output {
+    let row = |info: &kvorum_client::NodeInfo| {
+        let status = statuses.iter().find(|status| status.node == info.id);
+        let count = |role: fn(&ShardStatus) -> bool| match status {
+            Some(status) => Cell::plain(status.shards.iter().filter(|shard| is_user(shard) && role(shard)).count()),
+            None => Cell::plain(serde_json::Value::Null),
+        };
+        let uptime = status.map(|status| status.uptime_ms);
+        let memory = status.map(|status| status.resident_bytes);
+        let shown = |value: Option<u64>, show: fn(u64) -> String| {
+            Cell::shown(value, value.map_or_else(|| "-".to_owned(), show))
+        };
+        vec![
+            Cell::plain(info.name.clone()),
+            Cell::plain(info.client_address.clone()),
+            Cell::plain(if status.is_some() { "up" } else { "down" }),
+            shown(uptime, |ms| duration(Duration::from_millis(ms))),
+            count(|shard| shard.role == ShardRole::Leader),
+            count(|_| true),
+            shown(status.map(|status| status.connections.into()), |count| count.to_string()),
+            shown(memory, size),
+            short_id(info.id),
+        ]
+    };
+    Output::Table {
+        columns: &["name", "address", "state", "uptime_ms", "leads", "replicas", "clients", "memory_bytes", "id"],
+        rows: topology.nodes.iter().map(row).collect(),
+    }
+}
+
+/// A node's id, of which people see as much as [`find_node`] needs: in full it makes lines too long for a terminal.
+fn short_id(node: NodeId) -> Cell {
+    let id = node.to_string();
+    let shown: String = id.chars().take(8).collect();
+    Cell::shown(id, shown)
+}
+
+fn is_user(shard: &ShardStatus) -> bool {
+    shard.shard != ShardId::META
+}
+
+/// CLUSTER SHARDS.
+pub(crate) fn shards(topology: &Topology, statuses: &[NodeStatus]) -> Output {
+    let row = |(number, info): (u16, &kvorum_client::ShardInfo)| {
+        let shard = ShardId(number);
+        let replicas: Vec<_> = topology.replicas_of(shard).map(|node| node.name.clone()).collect();
+        let reports: Vec<_> =
+            statuses.iter().flat_map(|node| &node.shards).filter(|status| status.shard == shard).collect();
+        let leader = reports.iter().find(|status| status.role == ShardRole::Leader);
+        let slowest = reports.iter().map(|status| status.applied.0).min();
+        let lag = leader.zip(slowest).map(|(leader, slowest)| leader.committed.0.saturating_sub(slowest));
+        let optional = |value: Option<u64>| Cell::plain(value);
+        let log = leader.map(|leader| leader.log_bytes);
+        vec![
+            Cell::plain(number),
+            match topology.leader_of(shard) {
+                Some(node) => Cell::plain(node.name.clone()),
+                None => Cell::shown(serde_json::Value::Null, "none"),
+            },
+            Cell::plain(info.term.0),
+            Cell::shown(replicas.clone(), replicas.join(" ")),
+            optional(leader.map(|leader| leader.keys)),
+            Cell::shown(log, log.map_or_else(|| "-".to_owned(), size)),
+            optional(lag),
+        ]
+    };
+    Output::Table {
+        columns: &["shard", "leader", "term", "replicas", "keys", "log_bytes", "lag"],
+        rows: (0..).zip(&topology.shards).map(row).collect(),
+    }
+}
+
+/// CLUSTER CHECK: a line per problem, or one that there is none. Also how many there are.
+pub(crate) fn check(topology: &Topology, statuses: &[NodeStatus]) -> (Output, usize) {
+    let problems = health::problems(topology, statuses);
+    let count = problems.len();
+    let rows = match count {
+        0 => {
+            vec![vec![Cell::plain("ok"), Cell::plain("every node is up and holds what it should, every shard is led")]]
+        }
+        _ => problems.into_iter().map(|problem| vec![Cell::plain("problem"), Cell::plain(problem)]).collect(),
+    };
+    (Output::Table { columns: &["result", "what"], rows }, count)
+}
+
+/// STATUS.
+pub(crate) fn status(topology: &Topology, node: &NodeStatus) -> Output {
+    let role = |wanted: ShardRole| node.shards.iter().filter(|shard| is_user(shard) && shard.role == wanted).count();
+    let peers: Vec<_> = node.peers_up.iter().map(|peer| name(topology, *peer)).collect();
+    let other_roles: Vec<_> = [ShardRole::Missing, ShardRole::Candidate, ShardRole::Learner, ShardRole::Amnesiac]
+        .into_iter()
+        .chain([ShardRole::Faulty])
+        .filter(|wanted| role(*wanted) > 0)
+        .map(|wanted| format!("{} {wanted}", role(wanted)))
+        .collect();
+    let keys: u64 = node.shards.iter().filter(|shard| is_user(shard)).map(|shard| shard.keys).sum();
+    let all_keys: u64 = node.shards.iter().map(|shard| shard.keys).sum();
+    let log: u64 = node.shards.iter().map(|shard| shard.log_bytes).sum();
+    let live: u64 = node.shards.iter().map(|shard| shard.live_bytes).sum();
+    let compactions: u64 = node.shards.iter().map(|shard| u64::from(shard.compactions)).sum();
+    let compacted: u64 = node.shards.iter().map(|shard| shard.compacted_bytes).sum();
+    let restarts: u64 = node.shards.iter().map(|shard| u64::from(shard.incarnation.saturating_sub(1))).sum();
+    Output::Facts(vec![
+        ("node", Cell::plain(node.name.clone())),
+        ("id", Cell::plain(node.node.to_string())),
+        ("version", Cell::plain(node.program_version.clone())),
+        ("process", Cell::plain(node.process)),
+        ("uptime_ms", Cell::shown(node.uptime_ms, duration(Duration::from_millis(node.uptime_ms)))),
+        ("durability", Cell::plain(node.durability.to_string())),
+        ("epoch", Cell::plain(node.epoch.0)),
+        ("stranger", Cell::plain(node.stranger)),
+        ("peers_up", Cell::shown(peers.clone(), if peers.is_empty() { "none".to_owned() } else { peers.join(", ") })),
+        ("clients", Cell::plain(node.connections)),
+        ("leads", Cell::plain(role(ShardRole::Leader))),
+        ("follows", Cell::plain(role(ShardRole::Follower))),
+        (
+            "other_roles",
+            Cell::shown(
+                other_roles.clone(),
+                if other_roles.is_empty() { "none".into() } else { other_roles.join(", ") },
+            ),
+        ),
+        ("keys", Cell::plain(keys)),
+        ("log_bytes", Cell::shown(log, size(log))),
+        ("live_bytes", Cell::shown(live, size(live))),
+        ("compactions", Cell::plain(compactions)),
+        ("compacted_bytes", Cell::shown(compacted, size(compacted))),
+        ("memory_bytes", Cell::shown(node.resident_bytes, size(node.resident_bytes))),
+        ("cpu_us", Cell::shown(node.cpu_us, duration(Duration::from_micros(node.cpu_us)))),
+        (
+            "disk_free_bytes",
+            match node.disk_free_bytes {
+                u64::MAX => Cell::shown(node.disk_free_bytes, "unknown".to_owned()),
+                free => Cell::shown(free, size(free)),
+            },
+        ),
+        ("disk_full", Cell::plain(node.disk_full)),
+        ("clock_ahead_ms", Cell::plain(node.clock_ahead_ms)),
+        ("clock_off", Cell::plain(node.clock_off)),
+        ("index_bytes", Cell::shown(node.index_bytes, size(node.index_bytes))),
+        // Of all keys that the node holds, those of the ring map's group included: so are the bytes.
+        ("index_bytes_per_key", Cell::plain(node.index_bytes / all_keys.max(1))),
+        ("journal_rounds", Cell::plain(node.journal_rounds)),
+        ("overloaded", Cell::plain(node.overloaded)),
+        ("shard_restarts", Cell::plain(restarts)),
+    ])
+}

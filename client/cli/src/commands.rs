@@ -1,0 +1,529 @@
+//! The table of all commands: the one source of what is parsed, completed, hinted and explained. Pure.
+
+use crate::words::Word;
+use std::fmt::Write as _;
+
+/// One command.
+#[derive(Debug)]
+pub(crate) struct CommandSpec {
+    pub(crate) verb: Verb,
+    /// In capitals, as help shows it.
+    pub(crate) name: &'static str,
+    /// Other spellings.
+    pub(crate) aliases: &'static [&'static str],
+    /// The arguments before the options; `[…]` may be left out, `…` may be repeated.
+    pub(crate) arguments: &'static [&'static str],
+    pub(crate) options: &'static [OptionSpec],
+    pub(crate) group: Group,
+    /// One sentence.
+    pub(crate) help: &'static str,
+    pub(crate) example: &'static str,
+}
+
+/// A word that a command takes after its arguments.
+#[derive(Debug)]
+pub(crate) struct OptionSpec {
+    /// In capitals.
+    pub(crate) name: &'static str,
+    /// What follows it; empty if nothing does.
+    pub(crate) argument: &'static str,
+    pub(crate) help: &'static str,
+    /// Known from Redis; understood, but not offered.
+    pub(crate) is_alias: bool,
+}
+
+/// What a command does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verb {
+    Get,
+    Put,
+    Delete,
+    Increment,
+    Decrement,
+    Append,
+    Expire,
+    Persist,
+    Ttl,
+    Exists,
+    MultiGet,
+    MultiPut,
+    CompareAndSet,
+    Scan,
+    Explain,
+    Ping,
+    Cluster,
+    Status,
+    Transfer,
+    Shutdown,
+    Help,
+    Clear,
+    Quit,
+}
+
+/// Where help lists a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Group {
+    Values,
+    ManyKeys,
+    Cluster,
+    Shell,
+}
+
+const GROUPS: [(Group, &str); 4] =
+    [(Group::Values, "Values"), (Group::ManyKeys, "Many keys"), (Group::Cluster, "Cluster"), (Group::Shell, "Shell")];
+
+const fn option(name: &'static str, argument: &'static str, help: &'static str) -> OptionSpec {
+    OptionSpec { name, argument, help, is_alias: false }
+}
+
+const fn redis(name: &'static str, argument: &'static str) -> OptionSpec {
+    OptionSpec { name, argument, help: "", is_alias: true }
+}
+
+const PUT_OPTIONS: &[OptionSpec] = &[
+    option("TTL", "duration", "forget it after 10s, 500ms, 2h, ..."),
+    option("IFABSENT", "", "only if there is no such key"),
+    option("IFPRESENT", "", "only if there is such a key"),
+    option("IFVERSION", "version", "only if the key has this version"),
+    option("RETURN", "", "show the value that was there before"),
+    redis("EX", "seconds"),
+    redis("PX", "milliseconds"),
+    redis("NX", ""),
+    redis("XX", ""),
+    redis("GET", ""),
+];
+
+const IF_VERSION: &[OptionSpec] = &[option("IFVERSION", "version", "only if the key has this version")];
+
+/// The views of CLUSTER.
+pub(crate) const CLUSTER_VIEWS: [(&str, &str); 4] = [
+    ("STATUS", "the cluster at a glance; the default"),
+    ("NODES", "every node"),
+    ("SHARDS", "every shard, its leader and replicas"),
+    ("CHECK", "what is wrong, if anything"),
+];
+
+/// Every command, in the order of help.
+pub(crate) const COMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        verb: Verb::Get,
+        name: "GET",
+        aliases: &[],
+        arguments: &["key"],
+        options: &[],
+        group: Group::Values,
+        help: "Show the value of a key.",
+        example: "GET greeting",
+    },
+    CommandSpec {
+        verb: Verb::Put,
+        name: "PUT",
+        aliases: &["SET"],
+        arguments: &["key", "value"],
+        options: PUT_OPTIONS,
+        group: Group::Values,
+        help: "Store a value under a key.",
+        example: "PUT greeting \"hello world\" TTL 10m",
+    },
+    CommandSpec {
+        verb: Verb::Delete,
+        name: "DEL",
+        aliases: &["DELETE"],
+        arguments: &["key"],
+        options: IF_VERSION,
+        group: Group::Values,
+        help: "Remove a key.",
+        example: "DEL greeting",
+    },
+    CommandSpec {
+        verb: Verb::CompareAndSet,
+        name: "CAS",
+        aliases: &[],
+        arguments: &["key", "version", "value"],
+        options: &[],
+        group: Group::Values,
+        help: "Store a value if the key still has this version.",
+        example: "CAS greeting 17 bye",
+    },
+    CommandSpec {
+        verb: Verb::Increment,
+        name: "INCR",
+        aliases: &["INCRBY"],
+        arguments: &["key", "[step]"],
+        options: &[],
+        group: Group::Values,
+        help: "Add to a number, 1 unless said otherwise.",
+        example: "INCR visits 5",
+    },
+    CommandSpec {
+        verb: Verb::Decrement,
+        name: "DECR",
+        aliases: &["DECRBY"],
+        arguments: &["key", "[step]"],
+        options: &[],
+        group: Group::Values,
+        help: "Subtract from a number, 1 unless said otherwise.",
+        example: "DECR stock",
+    },
+    CommandSpec {
+        verb: Verb::Append,
+        name: "APPEND",
+        aliases: &[],
+        arguments: &["key", "value"],
+        options: &[],
+        group: Group::Values,
+        help: "Append to a value.",
+        example: "APPEND log \"one more line\\n\"",
+    },
+    CommandSpec {
+        verb: Verb::Expire,
+        name: "EXPIRE",
+        aliases: &[],
+        arguments: &["key", "duration"],
+        options: &[],
+        group: Group::Values,
+        help: "Forget a key after a while: 10s, 500ms, 2h, ...",
+        example: "EXPIRE session 30m",
+    },
+    CommandSpec {
+        verb: Verb::Persist,
+        name: "PERSIST",
+        aliases: &[],
+        arguments: &["key"],
+        options: &[],
+        group: Group::Values,
+        help: "Keep a key that would expire.",
+        example: "PERSIST session",
+    },
+    CommandSpec {
+        verb: Verb::Ttl,
+        name: "TTL",
+        aliases: &[],
+        arguments: &["key"],
+        options: &[],
+        group: Group::Values,
+        help: "Show when a key expires.",
+        example: "TTL session",
+    },
+    CommandSpec {
+        verb: Verb::Exists,
+        name: "EXISTS",
+        aliases: &[],
+        arguments: &["key", "..."],
+        options: &[],
+        group: Group::ManyKeys,
+        help: "Count how many of these keys exist.",
+        example: "EXISTS a b c",
+    },
+    CommandSpec {
+        verb: Verb::MultiGet,
+        name: "MGET",
+        aliases: &[],
+        arguments: &["key", "..."],
+        options: &[],
+        group: Group::ManyKeys,
+        help: "Show the values of many keys.",
+        example: "MGET a b c",
+    },
+    CommandSpec {
+        verb: Verb::MultiPut,
+        name: "MPUT",
+        aliases: &["MSET"],
+        arguments: &["key", "value", "..."],
+        options: &[],
+        group: Group::ManyKeys,
+        help: "Store many values; each by itself, not all or nothing.",
+        example: "MPUT a 1 b 2",
+    },
+    CommandSpec {
+        verb: Verb::Scan,
+        name: "SCAN",
+        aliases: &[],
+        arguments: &["[prefix]"],
+        options: &[option("LIMIT", "count", "show at most so many keys"), option("VALUES", "", "show the values too")],
+        group: Group::ManyKeys,
+        help: "List the keys that begin with a prefix.",
+        example: "SCAN user: LIMIT 20 VALUES",
+    },
+    CommandSpec {
+        verb: Verb::Explain,
+        name: "EXPLAIN",
+        aliases: &[],
+        arguments: &["key"],
+        options: &[],
+        group: Group::Cluster,
+        help: "Show where a key lives and how it is stored.",
+        example: "EXPLAIN greeting",
+    },
+    CommandSpec {
+        verb: Verb::Cluster,
+        name: "CLUSTER",
+        aliases: &[],
+        arguments: &["[STATUS|NODES|SHARDS|CHECK]"],
+        options: &[],
+        group: Group::Cluster,
+        help: "Show the cluster: at a glance, or one of its views.",
+        example: "CLUSTER SHARDS",
+    },
+    CommandSpec {
+        verb: Verb::Status,
+        name: "STATUS",
+        aliases: &["INFO"],
+        arguments: &["[node]"],
+        options: &[],
+        group: Group::Cluster,
+        help: "Show how a node is doing, by default the connected one.",
+        example: "STATUS node-2",
+    },
+    CommandSpec {
+        verb: Verb::Ping,
+        name: "PING",
+        aliases: &[],
+        arguments: &["[node]"],
+        options: &[],
+        group: Group::Cluster,
+        help: "Measure a round trip.",
+        example: "PING",
+    },
+    CommandSpec {
+        verb: Verb::Transfer,
+        name: "TRANSFER",
+        aliases: &[],
+        arguments: &["shard", "node"],
+        options: &[],
+        group: Group::Cluster,
+        help: "Hand the leadership of a shard to another node.",
+        example: "TRANSFER 3 node-2",
+    },
+    CommandSpec {
+        verb: Verb::Shutdown,
+        name: "SHUTDOWN",
+        aliases: &[],
+        arguments: &["node"],
+        options: &[],
+        group: Group::Cluster,
+        help: "Stop a node gracefully. Asks first; --yes answers.",
+        example: "SHUTDOWN node-2",
+    },
+    CommandSpec {
+        verb: Verb::Help,
+        name: "HELP",
+        aliases: &["?"],
+        arguments: &["[command]"],
+        options: &[],
+        group: Group::Shell,
+        help: "Explain all commands, or one.",
+        example: "HELP PUT",
+    },
+    CommandSpec {
+        verb: Verb::Clear,
+        name: "CLEAR",
+        aliases: &[],
+        arguments: &[],
+        options: &[],
+        group: Group::Shell,
+        help: "Clear the screen.",
+        example: "CLEAR",
+    },
+    CommandSpec {
+        verb: Verb::Quit,
+        name: "QUIT",
+        aliases: &["EXIT"],
+        arguments: &[],
+        options: &[],
+        group: Group::Shell,
+        help: "Leave; so does ctrl-d.",
+        example: "QUIT",
+    },
+];
+
+/// The command of this name, however it is capitalised.
+pub(crate) fn find(name: &str) -> Option<&'static CommandSpec> {
+    COMMANDS.iter().find(|command| command.is_called(name))
+}
+
+/// Commands of Redis that there are not here, and what does the same.
+const KNOWN_ELSEWHERE: [(&str, &str); 17] = [
+    ("KEYS", "SCAN lists the keys that begin with a prefix"),
+    ("SETEX", "PUT key value TTL 10s does that"),
+    ("PSETEX", "PUT key value TTL 500ms does that"),
+    ("SETNX", "PUT key value IFABSENT does that"),
+    ("MSETNX", "no command writes keys of several shards together"),
+    ("MULTI", "no command writes keys of several shards together"),
+    ("GETSET", "PUT key value RETURN does that"),
+    ("GETDEL", "GET and DEL key IFVERSION version do that"),
+    ("UNLINK", "DEL does that, one key at a time"),
+    ("PTTL", "TTL does that; its raw output is in milliseconds"),
+    ("PEXPIRE", "EXPIRE key 500ms does that"),
+    ("STRLEN", "EXPLAIN shows how long a value is"),
+    ("DBSIZE", "CLUSTER shows how many keys there are"),
+    ("FLUSHALL", "nothing removes all keys at once"),
+    ("FLUSHDB", "nothing removes all keys at once"),
+    ("SELECT", "a cluster has one keyspace"),
+    ("AUTH", "clients need no password"),
+];
+
+/// What does here what a command of Redis does there.
+pub(crate) fn known_elsewhere(name: &str) -> Option<&'static str> {
+    KNOWN_ELSEWHERE.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, hint)| *hint)
+}
+
+/// The command whose name is nearest to a misspelt one, if any is near.
+pub(crate) fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    let names = COMMANDS.iter().flat_map(|command| [command.name].into_iter().chain(command.aliases.iter().copied()));
+    let (distance, nearest) = names.map(|known| (edit_distance(&name, known), known)).min()?;
+    (distance <= 2 && distance < nearest.len()).then_some(nearest)
+}
+
+/// Levenshtein's distance between two short names.
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+impl CommandSpec {
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name) || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    }
+
+    /// The option that a word names, however it is capitalised. A quoted word names none.
+    pub(crate) fn option(&self, word: &Word) -> Option<&'static OptionSpec> {
+        let is_meant = |option: &&OptionSpec| option.name.as_bytes().eq_ignore_ascii_case(&word.bytes);
+        self.options.iter().filter(|_| !word.is_quoted).find(is_meant)
+    }
+
+    /// How many arguments must be there.
+    pub(crate) fn arguments_min(&self) -> usize {
+        self.arguments.iter().filter(|argument| !argument.starts_with('[') && **argument != "...").count()
+    }
+
+    /// The options that are offered.
+    pub(crate) fn offered_options(&self) -> impl Iterator<Item = &'static OptionSpec> {
+        self.options.iter().filter(|option| !option.is_alias)
+    }
+
+    /// The pieces of the usage line behind the name: arguments, then options in brackets.
+    pub(crate) fn usage_parts(&self) -> Vec<String> {
+        let arguments = self.arguments.iter().map(|argument| (*argument).to_owned());
+        arguments.chain(self.offered_options().map(|option| format!("[{}]", option.usage()))).collect()
+    }
+
+    /// How it is typed.
+    pub(crate) fn usage(&self) -> String {
+        [vec![self.name.to_owned()], self.usage_parts()].concat().join(" ")
+    }
+
+    /// Everything there is to say about it.
+    pub(crate) fn full_help(&self) -> String {
+        let mut out = format!("{}\n  {}\n", self.usage(), self.help);
+        let rows: Vec<(String, &str)> = match self.verb {
+            Verb::Cluster => CLUSTER_VIEWS.iter().map(|(name, help)| ((*name).to_owned(), *help)).collect(),
+            Verb::CompareAndSet => vec![("version 0".to_owned(), "only if there is no such key")],
+            Verb::Ttl => vec![("raw output".to_owned(), "milliseconds, never, or nothing if there is no such key")],
+            Verb::Ping => vec![("raw output".to_owned(), "microseconds")],
+            Verb::MultiGet => vec![("raw output".to_owned(), "a line per key, empty for one that there is not")],
+            _ => self.offered_options().map(|option| (option.usage(), option.help)).collect(),
+        };
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        for (name, help) in rows {
+            writeln!(out, "  {name:width$}  {help}").expect("writing to a string can't fail");
+        }
+        if self.verb == Verb::Scan {
+            out.push_str("  A * in the prefix means itself. In quotes it is never an option: SCAN \"LIMIT\"\n");
+        }
+        if !self.aliases.is_empty() {
+            writeln!(out, "  Also: {}", self.aliases.join(", ")).expect("writing to a string can't fail");
+        }
+        writeln!(out, "  Example: {}", self.example).expect("writing to a string can't fail");
+        out
+    }
+}
+
+impl OptionSpec {
+    fn usage(&self) -> String {
+        if self.argument.is_empty() { self.name.to_owned() } else { format!("{} {}", self.name, self.argument) }
+    }
+}
+
+/// The list of all commands.
+pub(crate) fn overview() -> String {
+    let usage = |command: &CommandSpec| match command.options.is_empty() {
+        // The names of all views would leave no room for the help of the others.
+        true if command.verb == Verb::Cluster => format!("{} [view]", command.name),
+        true => command.usage(),
+        false => [&[command.name], command.arguments, &["[...]"]].concat().join(" "),
+    };
+    let width = COMMANDS.iter().map(|command| usage(command).len()).max().unwrap_or_default();
+    let mut out = String::new();
+    for (group, title) in GROUPS {
+        writeln!(out, "{title}").expect("writing to a string can't fail");
+        for command in COMMANDS.iter().filter(|command| command.group == group) {
+            writeln!(out, "  {:width$}  {}", usage(command), command.help).expect("writing to a string can't fail");
+        }
+    }
+    out.push_str("HELP command says more about one of them.\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_examples_parse() {
+        let mut names: Vec<_> = COMMANDS
+            .iter()
+            .flat_map(|command| [command.name].into_iter().chain(command.aliases.iter().copied()))
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for command in COMMANDS {
+            let words = crate::words::split(command.example).unwrap();
+            crate::parse::parse(&words).unwrap_or_else(|error| panic!("{}: {error}", command.example));
+        }
+    }
+
+    #[test]
+    fn help_of_one_command() {
+        assert_eq!(
+            find("set").unwrap().full_help(),
+            "PUT key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [RETURN]
+  Store a value under a key.
+  TTL duration       forget it after 10s, 500ms, 2h, ...
+  IFABSENT           only if there is no such key
+  IFPRESENT          only if there is such a key
+  IFVERSION version  only if the key has this version
+  RETURN             show the value that was there before
+  Also: SET
+  Example: PUT greeting \"hello world\" TTL 10m
+"
+        );
+    }
+
+    #[test]
+    fn the_overview_fits_a_terminal() {
+        let overview = overview();
+        let longest = overview.lines().map(str::len).max().unwrap();
+        assert!(longest <= 80, "{longest} columns:\n{overview}");
+        assert!(COMMANDS.iter().all(|command| overview.contains(command.help)));
+    }
+
+    #[test]
+    fn misspelt_commands_are_recognised() {
+        assert_eq!(nearest("gte"), Some("GET"));
+        assert_eq!(nearest("clustr"), Some("CLUSTER"));
+        assert_eq!(nearest("frobnicate"), None);
+    }
+}

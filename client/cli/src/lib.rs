@@ -1,0 +1,256 @@
+//! `kvorum-cli`, as a library, since `kvorum dev` puts the same REPL in front.
+
+/// What the project's front page shows of the client library, compiled. It stands here since that page is no part of the
+/// library's package.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod front_page {}
+
+mod args;
+mod backlog;
+mod cluster;
+mod commands;
+mod console;
+mod editor;
+mod exit;
+mod history;
+mod output;
+mod parse;
+mod records;
+mod repl;
+mod run;
+mod script;
+mod session;
+mod terminal;
+mod text;
+mod words;
+
+pub use repl::Notifier;
+
+use args::Args;
+use console::complain;
+use exit::{Ended, Exit};
+use kvorum_client::limits::DEADLINE_DEFAULT;
+use output::{Format, Printer};
+use repl::Notices;
+use run::Settings;
+use session::{Session, Setup};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+use std::time::Duration;
+use words::Word;
+
+/// Keys that a SCAN without LIMIT shows to people; scripts get all of them.
+const HUMAN_SCAN_LIMIT: u64 = 1000;
+/// Keys of a SCAN that are printed together.
+const SCAN_CHUNK: usize = 1024;
+/// Most bytes that `-x` reads from stdin: one more than the largest value, so that a larger one is refused and not cut.
+const STDIN_BYTES_MAX: u64 = kvorum_protocol::limits::VALUE_BYTES_MAX as u64 + 1;
+
+/// How the REPL runs.
+#[derive(Debug)]
+pub struct ReplOptions {
+    url: String,
+    notices: Option<Notices>,
+}
+
+impl ReplOptions {
+    /// A REPL in front of the cluster of this address.
+    pub fn new(url: String) -> Self {
+        ReplOptions { url, notices: None }
+    }
+
+    /// Lets someone say things while the REPL runs. `None` if it will not edit lines on a terminal, so that nothing gets in
+    /// the way of plain output.
+    pub fn notifier(&mut self) -> Option<Notifier> {
+        if !io::stdin().is_terminal() || is_dumb() {
+            return None;
+        }
+        let (notices, notifier) = Notices::new();
+        self.notices = Some(notices);
+        Some(notifier)
+    }
+}
+
+/// How the REPL ended.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplEnd {
+    /// How the process should end.
+    pub code: ExitCode,
+    /// Its input has ended, and nobody said QUIT.
+    pub input_ended: bool,
+}
+
+/// Runs `kvorum-cli` with these arguments, the program's name first. Blocks; must not be called on an async worker, but may
+/// be called on a blocking thread of a runtime.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::parse_all(args) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help goes to stdout with exit code 0, errors to stderr with 2. If those can't be written, the code still tells.
+            let printed = error.print();
+            return if error.use_stderr() { ExitCode::from(error.exit_code() as u8) } else { written(printed).into() };
+        }
+    };
+    if let Some(shell) = args.completions {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut args::for_completion(), "kvorum-cli", &mut script);
+        return written(console::print(&script)).into();
+    }
+    with_session(setup(&args), |session, colors| match args.command.is_empty() {
+        true => read_commands(session, colors, None, args.pipeline).exit,
+        false => run_command(session, args),
+    })
+}
+
+/// How a process ends all of whose work it was to write this.
+fn written(result: io::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Ok,
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
+        Err(error) => {
+            complain(&format!("error: the output can't be written: {error}\n"));
+            Exit::Failed
+        }
+    }
+}
+
+/// Reads commands from the terminal (or from stdin, line by line, when it is none) until the end of input or QUIT. Blocks;
+/// must not be called on an async worker, but may be called on a blocking thread of a runtime.
+pub fn repl(options: ReplOptions) -> ReplEnd {
+    let is_terminal = io::stdout().is_terminal();
+    let format = if is_terminal { Format::Human } else { Format::Raw };
+    let setup = Setup {
+        url: options.url,
+        deadline: DEADLINE_DEFAULT,
+        settings: settings(format),
+        printer: printer(format),
+        yes: false,
+        is_interactive: io::stdin().is_terminal(),
+    };
+    let mut input_ended = false;
+    let code = with_session(setup, |session, colors| {
+        let ended = read_commands(session, colors, options.notices, 1);
+        input_ended = ended.input_ended;
+        ended.exit
+    });
+    ReplEnd { code, input_ended }
+}
+
+fn with_session(setup: Setup, work: impl FnOnce(&mut Session, bool) -> Exit) -> ExitCode {
+    let colors = setup.printer.colors;
+    let mut session = match Session::new(setup) {
+        Ok(session) => session,
+        Err(error) => {
+            complain(&format!("error: the system refuses another thread: {error}\n"));
+            return Exit::Failed.into();
+        }
+    };
+    let exit = work(&mut session, colors);
+    session.close();
+    exit.into()
+}
+
+fn setup(args: &Args) -> Setup {
+    let format = args.format(io::stdout().is_terminal());
+    let is_shell = args.command.is_empty();
+    let mut printer = printer(format);
+    // A single value can be taken as it is; of several, each needs a line.
+    printer.exact = !is_shell && args.repeat == 1;
+    Setup {
+        url: args.url.clone(),
+        deadline: Duration::from_millis(args.timeout.into()),
+        settings: Settings { ack: args.ack.into(), stale: args.stale, ..settings(format) },
+        printer,
+        yes: args.yes,
+        is_interactive: is_shell && io::stdin().is_terminal(),
+    }
+}
+
+fn settings(format: Format) -> Settings {
+    let scan_limit = (format == Format::Human).then_some(HUMAN_SCAN_LIMIT);
+    Settings { ack: kvorum_client::Ack::Committed, stale: false, scan_limit, scan_chunk: SCAN_CHUNK }
+}
+
+fn printer(format: Format) -> Printer {
+    let is_terminal = io::stdout().is_terminal();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    Printer::new(format, is_terminal && !no_color && !is_dumb(), width())
+}
+
+/// The columns of the terminal, if stdout is one.
+fn width() -> Option<u16> {
+    let table = || {
+        let mut table = comfy_table::Table::new();
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+        table
+    };
+    io::stdout().is_terminal().then(table).and_then(|table| table.width())
+}
+
+/// Whether the terminal shows text and obeys nothing, such as that of an editor.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Reads commands until there are no more.
+fn read_commands(session: &mut Session, colors: bool, notices: Option<Notices>, at_once: usize) -> Ended {
+    match (io::stdin().is_terminal(), at_once) {
+        (true, _) if is_dumb() => repl::interact_plainly(session),
+        (true, _) => repl::interact(session, colors, notices),
+        (false, 1) => script::run_script(session, io::stdin().lock()),
+        (false, most) => script::run_script_pipelined(session, most),
+    }
+}
+
+/// Runs the command of the command line, as often as asked.
+fn run_command(session: &mut Session, args: Args) -> Exit {
+    if args.pipeline > 1 {
+        return session.usage("--pipeline is for a script on stdin, and here is a COMMAND");
+    }
+    let mut words: Vec<Word> = args.command.into_iter().map(|word| Word::bare(word.into_vec())).collect();
+    if args.last_from_stdin {
+        match read_stdin() {
+            // What comes from stdin is never an option of the command.
+            Ok(bytes) => words.push(Word { is_quoted: true, ..Word::bare(bytes) }),
+            Err(problem) => return session.usage(&problem),
+        }
+    }
+    let action = match parse::parse(&words) {
+        Ok(action) => action,
+        Err(error) => return session.usage(&error.0),
+    };
+    let mut exit = Exit::Ok;
+    for run in 0..args.repeat {
+        if run > 0 && args.interval > 0.0 {
+            std::thread::sleep(Duration::from_secs_f64(args.interval));
+        }
+        exit = exit.and_then(session.run(&action));
+    }
+    exit
+}
+
+/// All of stdin, up to one byte more than the largest value.
+///
+/// # Errors
+/// Why there is nothing to read, in words. A process whose stdin was closed finds the null device there, as does one that a
+/// service starts: an empty value is not what either meant.
+fn read_stdin() -> Result<Vec<u8>, String> {
+    let unreadable = |error: io::Error| format!("stdin can't be read: {error}");
+    let stdin = io::stdin();
+    let opened = File::from(stdin.as_fd().try_clone_to_owned().map_err(unreadable)?);
+    let device = |metadata: fs::Metadata| metadata.rdev();
+    let null = fs::metadata("/dev/null").map(device).ok();
+    if opened.metadata().map(device).ok() == null {
+        return Err("-x reads stdin, which is closed or /dev/null; an empty argument is written \"\"".to_owned());
+    }
+    let mut bytes = Vec::new();
+    stdin.lock().take(STDIN_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}

@@ -1,0 +1,447 @@
+//! Words become commands. Pure.
+
+use crate::commands::{self, CommandSpec, Verb};
+use crate::text::{parse_duration, printable, word};
+use crate::words::Word;
+use kvorum_client::{Bytes, Condition, Version, WriteOp};
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Action {
+    Get(Bytes),
+    Ttl(Bytes),
+    /// One write to one key.
+    Write(WriteOp),
+    Exists(Vec<Bytes>),
+    MultiGet(Vec<Bytes>),
+    MultiPut(Vec<(Bytes, Bytes)>),
+    Scan {
+        prefix: Bytes,
+        limit: Option<u64>,
+        values: bool,
+    },
+    Explain(Bytes),
+    Ping(Option<String>),
+    Cluster(ClusterView),
+    Status(Option<String>),
+    Transfer {
+        shard: u16,
+        node: String,
+    },
+    Shutdown(String),
+    Help(Option<&'static CommandSpec>),
+    Clear,
+    Quit,
+}
+
+/// A view of the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ClusterView {
+    Status,
+    Nodes,
+    Shards,
+    Check,
+}
+
+/// Why words are no command, in a sentence.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl PartialEq for CommandSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.verb == other.verb
+    }
+}
+
+impl Eq for CommandSpec {}
+
+impl Action {
+    /// Whether the command needs no cluster.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Action::Help(_) | Action::Clear | Action::Quit)
+    }
+}
+
+/// Understands a command.
+///
+/// # Errors
+/// What is wrong with it, with the command's usage.
+pub(crate) fn parse(words: &[Word]) -> Result<Action, UsageError> {
+    let (name, rest) = words.split_first().ok_or_else(|| UsageError("there is no command".to_owned()))?;
+    let name = name.text();
+    let spec = commands::find(&name).ok_or_else(|| unknown(&name))?;
+    let mut arguments = Arguments { spec, rest };
+    let action = arguments.parse()?;
+    match arguments.rest.first() {
+        None => Ok(action),
+        Some(word) => Err(arguments.too_much(word)),
+    }
+}
+
+/// What is said of a command that there is not.
+fn unknown(name: &str) -> UsageError {
+    let shown = printable(name.as_bytes());
+    if name.starts_with('-') {
+        return UsageError(format!("there is no option {shown}; kvorum-cli --help lists all of them"));
+    }
+    UsageError(match (commands::known_elsewhere(name), commands::nearest(name)) {
+        (Some(hint), _) => format!("there is no command {shown}; {hint}"),
+        (None, Some(nearest)) => format!("there is no command {shown}; did you mean {nearest}?"),
+        (None, None) => format!("there is no command {shown}; HELP lists all of them"),
+    })
+}
+
+/// The words behind a command's name.
+struct Arguments<'a> {
+    spec: &'static CommandSpec,
+    rest: &'a [Word],
+}
+
+impl Arguments<'_> {
+    fn parse(&mut self) -> Result<Action, UsageError> {
+        Ok(match self.spec.verb {
+            Verb::Get => Action::Get(self.key()?),
+            Verb::Ttl => Action::Ttl(self.key()?),
+            Verb::Put => Action::Write(self.put()?),
+            Verb::Delete => {
+                let op = WriteOp::delete(self.key()?);
+                Action::Write(self.write_options(op)?)
+            }
+            Verb::Increment => Action::Write(WriteOp::incr(self.key()?, self.step()?)),
+            Verb::Decrement => {
+                let key = self.key()?;
+                let by = self.step()?.checked_neg();
+                let least = i64::MIN + 1;
+                let problem = || format!("the step must be a number from {least} to {}", i64::MAX);
+                Action::Write(WriteOp::incr(key, by.ok_or_else(|| self.wrong(problem()))?))
+            }
+            Verb::Append => Action::Write(WriteOp::append(self.key()?, self.bytes("value")?)),
+            Verb::Expire => Action::Write(WriteOp::expire(self.key()?, self.duration()?)),
+            Verb::Persist => Action::Write(WriteOp::persist(self.key()?)),
+            Verb::CompareAndSet => {
+                let (key, version) = (self.key()?, self.version()?);
+                let op = WriteOp::put(key, self.bytes("value")?);
+                Action::Write(if version == Version(0) { op.if_absent() } else { op.if_version(version) })
+            }
+            Verb::Exists => Action::Exists(self.keys()?),
+            Verb::MultiGet => Action::MultiGet(self.keys()?),
+            Verb::MultiPut => Action::MultiPut(self.pairs()?),
+            Verb::Scan => self.scan()?,
+            Verb::Explain => Action::Explain(self.key()?),
+            Verb::Ping => Action::Ping(self.optional_text()),
+            Verb::Cluster => Action::Cluster(self.view()?),
+            Verb::Status => Action::Status(self.optional_text()),
+            Verb::Transfer => Action::Transfer { shard: self.number("shard")?, node: self.text("node")? },
+            Verb::Shutdown => Action::Shutdown(self.text("node")?),
+            Verb::Help => Action::Help(self.help()?),
+            Verb::Clear => Action::Clear,
+            Verb::Quit => Action::Quit,
+        })
+    }
+
+    fn put(&mut self) -> Result<WriteOp, UsageError> {
+        let key = self.key()?;
+        let op = WriteOp::put(key, self.bytes("value")?);
+        self.write_options(op)
+    }
+
+    /// The options of a write, in any order.
+    fn write_options(&mut self, mut op: WriteOp) -> Result<WriteOp, UsageError> {
+        let (mut condition, mut life) = (None, None);
+        while let Some(option) = self.option()? {
+            let wanted = match option {
+                "TTL" | "EX" | "PX" => {
+                    let span = match option {
+                        "TTL" => self.duration()?,
+                        "EX" => Duration::from_secs(self.number("seconds")?),
+                        _ => Duration::from_millis(self.number("milliseconds")?),
+                    };
+                    if let Some(first) = life.replace(option) {
+                        return Err(self.wrong(format!("{first} and {option} can't both hold: name one duration")));
+                    }
+                    op = op.ttl(span);
+                    continue;
+                }
+                "RETURN" | "GET" => {
+                    op = op.return_previous();
+                    continue;
+                }
+                "IFABSENT" | "NX" => Condition::IfAbsent,
+                "IFPRESENT" | "XX" => Condition::IfPresent,
+                _ => Condition::IfVersion(self.version()?),
+            };
+            if condition.replace(wanted).is_some() {
+                return Err(self.wrong("only one condition can hold"));
+            }
+            op = op.condition(wanted);
+        }
+        Ok(op)
+    }
+
+    /// A quoted word is a prefix even if it reads like an option.
+    fn scan(&mut self) -> Result<Action, UsageError> {
+        let is_prefix = self.rest.first().is_some_and(|word| self.spec.option(word).is_none());
+        let prefix = if is_prefix { self.bytes("prefix")? } else { Bytes::new() };
+        let (mut limit, mut values) = (None, false);
+        while let Some(option) = self.option()? {
+            match option {
+                "LIMIT" if limit.is_some() => return Err(self.wrong("LIMIT is given twice")),
+                "LIMIT" => limit = Some(self.number("count")?),
+                _ => values = true,
+            }
+        }
+        Ok(Action::Scan { prefix, limit, values })
+    }
+
+    fn view(&mut self) -> Result<ClusterView, UsageError> {
+        let Some(word) = self.optional_text() else { return Ok(ClusterView::Status) };
+        match word.to_ascii_uppercase().as_str() {
+            "STATUS" => Ok(ClusterView::Status),
+            "NODES" => Ok(ClusterView::Nodes),
+            "SHARDS" => Ok(ClusterView::Shards),
+            "CHECK" => Ok(ClusterView::Check),
+            _ => Err(self.wrong(format!("{} is not a view of the cluster", printable(word.as_bytes())))),
+        }
+    }
+
+    fn help(&mut self) -> Result<Option<&'static CommandSpec>, UsageError> {
+        let Some(name) = self.optional_text() else { return Ok(None) };
+        let found = commands::find(&name).map(Some);
+        found.ok_or_else(|| UsageError(format!("there is no command {}", printable(name.as_bytes()))))
+    }
+
+    /// The next option, if the words go on.
+    fn option(&mut self) -> Result<Option<&'static str>, UsageError> {
+        let Some((word, rest)) = self.rest.split_first() else { return Ok(None) };
+        let Some(option) = self.spec.option(word) else { return Err(self.too_much(word)) };
+        self.rest = rest;
+        Ok(Some(option.name))
+    }
+
+    fn bytes(&mut self, what: &str) -> Result<Bytes, UsageError> {
+        let Some((word, rest)) = self.rest.split_first() else {
+            return Err(self.wrong(format!("the {what} is missing")));
+        };
+        self.rest = rest;
+        Ok(Bytes::copy_from_slice(&word.bytes))
+    }
+
+    fn key(&mut self) -> Result<Bytes, UsageError> {
+        self.bytes("key")
+    }
+
+    fn keys(&mut self) -> Result<Vec<Bytes>, UsageError> {
+        let first = self.key()?;
+        let rest = std::mem::take(&mut self.rest).iter().map(|word| Bytes::copy_from_slice(&word.bytes));
+        Ok([first].into_iter().chain(rest).collect())
+    }
+
+    fn pairs(&mut self) -> Result<Vec<(Bytes, Bytes)>, UsageError> {
+        let mut pairs = vec![(self.key()?, self.bytes("value")?)];
+        while !self.rest.is_empty() {
+            pairs.push((self.key()?, self.bytes("value of the last key")?));
+        }
+        Ok(pairs)
+    }
+
+    fn text(&mut self, what: &str) -> Result<String, UsageError> {
+        let bytes = self.bytes(what)?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| self.wrong(format!("the {what} is not text")))
+    }
+
+    fn optional_text(&mut self) -> Option<String> {
+        let (word, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(word.text().into_owned())
+    }
+
+    fn number<N: FromStr + Bounded>(&mut self, what: &str) -> Result<N, UsageError> {
+        let word = self.text(what)?;
+        let problem = || match is_number(&word) {
+            true => format!("the {what} must be from {} to {}, not {word}", N::LEAST, N::MOST),
+            false => format!("the {what} must be a whole number, not {}", printable(word.as_bytes())),
+        };
+        word.parse().map_err(|_| self.wrong(problem()))
+    }
+
+    fn version(&mut self) -> Result<Version, UsageError> {
+        self.number("version").map(Version)
+    }
+
+    fn step(&mut self) -> Result<i64, UsageError> {
+        if self.rest.is_empty() { Ok(1) } else { self.number("step") }
+    }
+
+    fn duration(&mut self) -> Result<Duration, UsageError> {
+        let word = self.text("duration")?;
+        let problem = || match word.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()) {
+            digits if is_number(digits) && parse_duration(&word.replace(digits, "1")).is_some() => {
+                format!("the duration {word} is out of range: at least 1ms, at most 36500d")
+            }
+            _ => format!("the duration must look like 10s, 500ms, 5m, 2h or 1d, not {}", printable(word.as_bytes())),
+        };
+        parse_duration(&word).ok_or_else(|| self.wrong(problem()))
+    }
+
+    /// A word that the command has no use for, and what may have been meant by it.
+    fn too_much(&self, unwanted: &Word) -> UsageError {
+        let shown = word(&unwanted.bytes);
+        let is_value = matches!(self.spec.verb, Verb::Put | Verb::Append | Verb::CompareAndSet);
+        let hint = match self.spec.verb {
+            _ if unwanted.bytes.starts_with(b"-") && !unwanted.is_quoted => {
+                "; options of kvorum-cli itself are not known inside of its shell, nor amid a command's arguments"
+            }
+            Verb::Scan => "; SCAN takes a prefix, such as SCAN user: LIMIT 20",
+            Verb::Delete => "; DEL removes one key at a time",
+            _ if is_value && !unwanted.is_quoted => "; a value with blanks needs quotes",
+            _ => "",
+        };
+        let what = if self.spec.options.is_empty() { "too much" } else { "not an option" };
+        self.wrong(format!("{shown} is {what}{hint}"))
+    }
+
+    fn wrong(&self, problem: impl Display) -> UsageError {
+        UsageError(format!("{problem}\nusage: {}", self.spec.usage()))
+    }
+}
+
+/// The range of a type of numbers.
+trait Bounded {
+    const LEAST: i128;
+    const MOST: i128;
+}
+
+impl Bounded for u16 {
+    const LEAST: i128 = u16::MIN as i128;
+    const MOST: i128 = u16::MAX as i128;
+}
+
+impl Bounded for u64 {
+    const LEAST: i128 = u64::MIN as i128;
+    const MOST: i128 = u64::MAX as i128;
+}
+
+impl Bounded for i64 {
+    const LEAST: i128 = i64::MIN as i128;
+    const MOST: i128 = i64::MAX as i128;
+}
+
+/// Whether a text is a whole number, however large.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Action, String> {
+        parse(&crate::words::split(line).unwrap()).map_err(|error| error.0)
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        let key = || Bytes::from_static(b"k");
+        let put = || WriteOp::put("k", "v");
+        let ten_seconds = Duration::from_secs(10);
+        for (line, action) in [
+            ("get k", Action::Get(key())),
+            ("PUT k v", Action::Write(put())),
+            ("put k v ttl 10s", Action::Write(put().ttl(ten_seconds))),
+            ("set k v EX 10 NX", Action::Write(put().ttl(ten_seconds).if_absent())),
+            ("SET k v px 10000 xx get", Action::Write(put().ttl(ten_seconds).if_present().return_previous())),
+            ("PUT k v IFVERSION 7 RETURN", Action::Write(put().if_version(Version(7)).return_previous())),
+            ("PUT k TTL", Action::Write(WriteOp::put("k", "TTL"))),
+            ("DEL k IFVERSION 3", Action::Write(WriteOp::delete("k").if_version(Version(3)))),
+            ("CAS k 7 v", Action::Write(put().if_version(Version(7)))),
+            ("CAS k 0 v", Action::Write(put().if_absent())),
+            ("INCR k", Action::Write(WriteOp::incr("k", 1))),
+            ("INCR k -5", Action::Write(WriteOp::incr("k", -5))),
+            ("DECR k 5", Action::Write(WriteOp::incr("k", -5))),
+            ("APPEND k v", Action::Write(WriteOp::append("k", "v"))),
+            ("EXPIRE k 10", Action::Write(WriteOp::expire("k", ten_seconds))),
+            ("PERSIST k", Action::Write(WriteOp::persist("k"))),
+            ("MGET k k", Action::MultiGet(vec![key(), key()])),
+            ("MPUT k k k k", Action::MultiPut(vec![(key(), key()), (key(), key())])),
+            ("SCAN", Action::Scan { prefix: Bytes::new(), limit: None, values: false }),
+            ("SCAN k VALUES LIMIT 3", Action::Scan { prefix: key(), limit: Some(3), values: true }),
+            ("SCAN \"LIMIT\" LIMIT 3", Action::Scan { prefix: "LIMIT".into(), limit: Some(3), values: false }),
+            ("SCAN 'values'", Action::Scan { prefix: "values".into(), limit: None, values: false }),
+            ("SCAN limit 3", Action::Scan { prefix: Bytes::new(), limit: Some(3), values: false }),
+            ("cluster", Action::Cluster(ClusterView::Status)),
+            ("cluster Shards", Action::Cluster(ClusterView::Shards)),
+            ("TRANSFER 3 node-2", Action::Transfer { shard: 3, node: "node-2".into() }),
+            ("HELP", Action::Help(None)),
+            ("HELP set", Action::Help(commands::find("PUT"))),
+            ("exit", Action::Quit),
+        ] {
+            assert_eq!(parsed(line), Ok(action), "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        for (line, explanation) in [
+            ("FROB k", "there is no command FROB; HELP lists all of them"),
+            ("GTE k", "there is no command GTE; did you mean GET?"),
+            ("--jsno GET k", "there is no option --jsno; kvorum-cli --help lists all of them"),
+            ("GET", "the key is missing\nusage: GET key"),
+            ("GET a b", "b is too much\nusage: GET key"),
+            ("INCR k x", "the step must be a whole number, not x\nusage: INCR key [step]"),
+            (
+                "INCR k 9223372036854775808",
+                "the step must be from -9223372036854775808 to 9223372036854775807, not 9223372036854775808\n\
+                 usage: INCR key [step]",
+            ),
+            ("TRANSFER 65536 n", "the shard must be from 0 to 65535, not 65536\nusage: TRANSFER shard node"),
+            (
+                "EXPIRE k 99999999999999999999s",
+                "the duration 99999999999999999999s is out of range: at least 1ms, at most 36500d\nusage: EXPIRE key duration",
+            ),
+            ("KEYS *", "there is no command KEYS; SCAN lists the keys that begin with a prefix"),
+            ("setex k 10 v", "there is no command setex; PUT key value TTL 10s does that"),
+            (
+                "GET k --json",
+                "--json is too much; options of kvorum-cli itself are not known inside of its shell, nor amid \
+              a command's arguments\nusage: GET key",
+            ),
+            (
+                "EXPIRE k soon",
+                "the duration must look like 10s, 500ms, 5m, 2h or 1d, not soon\nusage: EXPIRE key duration",
+            ),
+            ("DEL k IFVERSION", "the version is missing\nusage: DEL key [IFVERSION version]"),
+            (
+                "SCAN p LIMIT -1",
+                "the count must be from 0 to 18446744073709551615, not -1\nusage: SCAN [prefix] [LIMIT count] [VALUES]",
+            ),
+            (
+                "SCAN 0 MATCH user:*",
+                "MATCH is not an option; SCAN takes a prefix, such as SCAN user: LIMIT 20\n\
+                 usage: SCAN [prefix] [LIMIT count] [VALUES]",
+            ),
+            ("DEL a b", "b is not an option; DEL removes one key at a time\nusage: DEL key [IFVERSION version]"),
+            ("MPUT a 1 b", "the value of the last key is missing\nusage: MPUT key value ..."),
+            ("CLUSTER frob", "frob is not a view of the cluster\nusage: CLUSTER [STATUS|NODES|SHARDS|CHECK]"),
+            ("HELP frob", "there is no command frob"),
+        ] {
+            assert_eq!(parsed(line), Err(explanation.to_owned()), "{line}");
+        }
+        assert!(parsed("PUT k v NX XX").unwrap_err().starts_with("only one condition can hold"));
+        let mistake = |line: &str| parsed(line).unwrap_err().lines().next().unwrap().to_owned();
+        assert_eq!(mistake("PUT k hello world"), "world is not an option; a value with blanks needs quotes");
+        assert_eq!(mistake("APPEND k hello world"), "world is too much; a value with blanks needs quotes");
+        assert_eq!(mistake("PUT k v \"TTL\" 1s"), "TTL is not an option", "it is quoted");
+        assert_eq!(mistake("PUT k v EX 10 PX 500"), "EX and PX can't both hold: name one duration");
+        assert_eq!(mistake("PUT k v TTL 1s TTL 2s"), "TTL and TTL can't both hold: name one duration");
+        assert_eq!(mistake("SCAN LIMIT 1 LIMIT 2"), "LIMIT is given twice");
+        assert!(mistake("PUT k v EX 18446744073709551616").starts_with("the seconds must be from 0 to"));
+        assert!(
+            mistake("DECR k -9223372036854775808").starts_with("the step must be a number from -9223372036854775807")
+        );
+    }
+}

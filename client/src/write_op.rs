@@ -1,0 +1,246 @@
+//! One write as a value.
+
+use crate::client::check_key;
+use bytes::Bytes;
+use kvorum_client_core::Error;
+use kvorum_protocol::limits::{TTL_MS_MAX, VALUE_BYTES_MAX};
+use kvorum_protocol::{Action, Condition, Mutation, Version};
+use std::time::Duration;
+
+/// One write as a value: what a single write, a batch or an atomic is made of.
+///
+/// What makes no sense, such as a time to live of zero, is told when the write is sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WriteOp {
+    mutation: Mutation,
+    /// The first thing about it that makes no sense.
+    invalid: Option<Error>,
+}
+
+impl WriteOp {
+    /// Stores a value, of at most 16 MiB, under a key, of at most 64 KiB. Without [`WriteOp::ttl`] the key lives for ever.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::put("greeting", "hello");
+    /// assert_eq!(op.key(), "greeting");
+    /// ```
+    #[must_use]
+    pub fn put(key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Self {
+        Self::new(key, Action::Put { value: value.into(), ttl_ms: None })
+    }
+
+    /// Removes a key.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::delete("greeting");
+    /// ```
+    #[must_use]
+    pub fn delete(key: impl AsRef<[u8]>) -> Self {
+        Self::new(key, Action::Delete)
+    }
+
+    /// Adds to a decimal 64-bit integer; a missing key counts as 0.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::incr("visits", 1);
+    /// assert!(!op.is_idempotent());
+    /// ```
+    #[must_use]
+    pub fn incr(key: impl AsRef<[u8]>, by: i64) -> Self {
+        Self::new(key, Action::Incr { by })
+    }
+
+    /// Appends bytes, up to a value of 16 MiB; a missing key counts as empty.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::append("log", "one line\n");
+    /// ```
+    #[must_use]
+    pub fn append(key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Self {
+        Self::new(key, Action::Append { value: value.into() })
+    }
+
+    /// Sets the time to live of an existing key, from one millisecond to 100 years.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// let op = kvorum_client::WriteOp::expire("session", Duration::from_secs(60));
+    /// ```
+    #[must_use]
+    pub fn expire(key: impl AsRef<[u8]>, ttl: Duration) -> Self {
+        Self::new(key, Action::Expire { ttl_ms: 0 }).ttl(ttl)
+    }
+
+    /// Takes the time to live off an existing key.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::persist("session");
+    /// ```
+    #[must_use]
+    pub fn persist(key: impl AsRef<[u8]>) -> Self {
+        Self::new(key, Action::Persist)
+    }
+
+    /// Sets the time to live that a put gives its key, from one millisecond to 100 years; without it the key lives for ever.
+    /// Parts of a millisecond count as a whole one. Only a put and an expire take one.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// let op = kvorum_client::WriteOp::put("session", "token").ttl(Duration::from_secs(60));
+    /// ```
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        let ms = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let problem = match &mut self.mutation.action {
+            Action::Put { ttl_ms, .. } if (1..=TTL_MS_MAX).contains(&ms) => {
+                *ttl_ms = Some(ms);
+                return self;
+            }
+            Action::Expire { ttl_ms } if (1..=TTL_MS_MAX).contains(&ms) => {
+                *ttl_ms = ms;
+                return self;
+            }
+            Action::Put { .. } | Action::Expire { .. } => "a time to live is from one millisecond to 100 years",
+            Action::Delete | Action::Incr { .. } | Action::Append { .. } | Action::Persist => {
+                "only a put and an expire take a time to live"
+            }
+        };
+        self.invalid.get_or_insert(Error::InvalidArgument(problem.to_owned()));
+        self
+    }
+
+    /// Writes only if there is no such key.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::put("lock", "me").if_absent();
+    /// ```
+    #[must_use]
+    pub fn if_absent(self) -> Self {
+        self.condition(Condition::IfAbsent)
+    }
+
+    /// Writes only if there is such a key.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::incr("stock", -1).if_present();
+    /// ```
+    #[must_use]
+    pub fn if_present(self) -> Self {
+        self.condition(Condition::IfPresent)
+    }
+
+    /// Writes only if the key has this version: compare and set.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kvorum_client::Version;
+    /// let op = kvorum_client::WriteOp::put("greeting", "bye").if_version(Version(7));
+    /// ```
+    #[must_use]
+    pub fn if_version(self, version: Version) -> Self {
+        self.condition(Condition::IfVersion(version))
+    }
+
+    /// Writes only if this holds; the last condition that was set counts.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kvorum_client::Condition;
+    /// let op = kvorum_client::WriteOp::delete("greeting").condition(Condition::IfPresent);
+    /// ```
+    #[must_use]
+    pub fn condition(mut self, condition: Condition) -> Self {
+        self.mutation.condition = condition;
+        self
+    }
+
+    /// Asks for the entry that was there before.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::delete("greeting").return_previous();
+    /// assert!(op.returns_previous());
+    /// ```
+    #[must_use]
+    pub fn return_previous(mut self) -> Self {
+        self.mutation.return_previous = true;
+        self
+    }
+
+    /// The key.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(kvorum_client::WriteOp::delete("greeting").key(), "greeting");
+    /// ```
+    pub fn key(&self) -> &Bytes {
+        &self.mutation.key
+    }
+
+    /// Whether the entry that was there before is asked for.
+    ///
+    /// # Examples
+    /// ```
+    /// assert!(!kvorum_client::WriteOp::delete("greeting").returns_previous());
+    /// ```
+    pub fn returns_previous(&self) -> bool {
+        self.mutation.return_previous
+    }
+
+    /// Whether writing it twice in a row leaves what writing it once leaves. Then it may be written again although it is not
+    /// known whether it took effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kvorum_client::WriteOp;
+    /// assert!(WriteOp::put("k", "v").is_idempotent());
+    /// assert!(!WriteOp::append("k", "v").is_idempotent());
+    /// assert!(!WriteOp::put("k", "v").if_absent().is_idempotent(), "the second one would be refused");
+    /// ```
+    pub fn is_idempotent(&self) -> bool {
+        let is_absolute = match self.mutation.action {
+            Action::Put { .. } | Action::Delete | Action::Expire { .. } | Action::Persist => true,
+            Action::Incr { .. } | Action::Append { .. } => false,
+        };
+        // A condition that failed the second time would hide that it held the first time.
+        is_absolute && matches!(self.mutation.condition, Condition::Always | Condition::IfPresent)
+    }
+
+    fn new(key: impl AsRef<[u8]>, action: Action) -> Self {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        let mutation = Mutation { key, condition: Condition::Always, return_previous: false, action };
+        Self { mutation, invalid: None }
+    }
+
+    /// The mutation, unless no node would take it.
+    pub(crate) fn checked(self) -> Result<Mutation, Error> {
+        if let Some(error) = self.invalid {
+            return Err(error);
+        }
+        check_key(&self.mutation.key)?;
+        match &self.mutation.action {
+            Action::Put { value, .. } | Action::Append { value } if value.len() > VALUE_BYTES_MAX => {
+                Err(Error::TooLarge { what: "the value's length in bytes", size: value.len(), limit: VALUE_BYTES_MAX })
+            }
+            _ => Ok(self.mutation),
+        }
+    }
+}
+
+/// About how many bytes a mutation takes in a request.
+pub(crate) fn mutation_bytes(mutation: &Mutation) -> usize {
+    let value = match &mutation.action {
+        Action::Put { value, .. } | Action::Append { value } => value.len(),
+        Action::Delete | Action::Incr { .. } | Action::Expire { .. } | Action::Persist => 0,
+    };
+    mutation.key.len() + value + 32
+}
