@@ -100,6 +100,17 @@ mod tests {
         assert_eq!(hash64(b"kvorum"), 0x3584_d81b_35a9_6810);
         assert_eq!(shard_of(b"kvorum", 1), ShardId(0));
     }
+
+    #[test]
+    fn slots_are_those_of_redis_cluster() {
+        // The check value of CRC-16/XMODEM, and what CLUSTER KEYSLOT answers.
+        for (key, expected) in [("123456789", 0x31c3), ("foo", 12182), ("bar", 5061), ("{foo}.x", 12182), ("", 0)] {
+            assert_eq!(slot(key.as_bytes()), expected, "{key}");
+            assert_eq!(ring_position(key.as_bytes()) >> 50, u64::from(expected), "{key}");
+        }
+        assert_eq!(shard_of(b"foo", 4096).0, 12182 / 4, "whole slots lie in one shard");
+    }
+
     #[test]
     fn shards_are_equal_slices() {
         assert_eq!(shard_of_position(0, 16), ShardId(0));

@@ -105,7 +105,12 @@ pub enum PeerMessage {
     /// A message about a snapshot of one shard.
     Snapshot(ShardId, SnapshotMessage),
     /// A message of a kind that this version does not know. It is skipped.
-    Unknown(u8),
+    Unknown {
+        /// The kind.
+        kind: u8,
+        /// The rest.
+        body: Bytes,
+    },
 }
 
 /// Who is at the other end.
@@ -134,6 +139,8 @@ pub struct PeerHello {
     pub client: String,
     /// The sender's program and its version.
     pub program: String,
+    /// What a newer version has added.
+    pub more: Bytes,
 }
 
 macro_rules! raft_kinds {
@@ -270,7 +277,8 @@ impl PeerMessage {
                 SnapshotBody::Chunk { bytes, .. } => bytes.len(),
                 _ => 0,
             },
-            PeerMessage::Hello(_) | PeerMessage::Unfit(_) | PeerMessage::Clock(_) | PeerMessage::Unknown(_) => 0,
+            PeerMessage::Hello(_) | PeerMessage::Unfit(_) | PeerMessage::Clock(_) => 0,
+            PeerMessage::Unknown { body, .. } => body.len(),
         }
     }
 
@@ -297,7 +305,7 @@ impl PeerMessage {
                 request.clone()
             }
             PeerMessage::Hello(_)
-            | PeerMessage::Unknown(_)
+            | PeerMessage::Unknown { .. }
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
             | PeerMessage::Faulty(_)
@@ -328,6 +336,7 @@ impl PeerMessage {
                 out.bool(hello.replaced);
                 out.text(&hello.client, NAME_BYTES_MAX);
                 out.text(&hello.program, NAME_BYTES_MAX);
+                out.put_slice(&hello.more);
             }
             PeerMessage::Raft(shard, message) => {
                 out.put_u8(kind::RAFT);
@@ -385,7 +394,10 @@ impl PeerMessage {
                 out.put_u16_le(shard.0);
                 message.encode(out);
             }
-            PeerMessage::Unknown(kind) => out.put_u8(*kind),
+            PeerMessage::Unknown { kind, body } => {
+                out.put_u8(*kind);
+                out.put_slice(body);
+            }
         }
     }
 
@@ -408,6 +420,7 @@ impl PeerMessage {
                 replaced: reader.bool("replaced replica")?,
                 client: reader.text("address for clients", NAME_BYTES_MAX)?,
                 program: reader.text("program", NAME_BYTES_MAX)?,
+                more: reader.rest(),
             }),
             kind::RAFT => PeerMessage::Raft(ShardId(reader.u16()?), decode_raft(&mut reader)?),
             kind::FORWARD => PeerMessage::Forward {
@@ -444,11 +457,9 @@ impl PeerMessage {
             kind::UNFIT => PeerMessage::Unfit(reader.u32()?),
             kind::CLOCK => PeerMessage::Clock(reader.u64()?),
             kind::SNAPSHOT => PeerMessage::Snapshot(ShardId(reader.u16()?), SnapshotMessage::decode(&mut reader)?),
-            value => return Ok(PeerMessage::Unknown(value)),
+            kind => PeerMessage::Unknown { kind, body: reader.rest() },
         };
-        if !matches!(message, PeerMessage::Hello(_)) {
-            reader.finish()?;
-        }
+        reader.finish()?;
         Ok(message)
     }
 }

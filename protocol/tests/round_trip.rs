@@ -407,18 +407,10 @@ fn snapshot_message() -> impl Strategy<Value = SnapshotMessage> {
 }
 
 fn peer_message() -> impl Strategy<Value = PeerMessage> {
-    let hello = (
-        any::<(u16, u16)>(),
-        cluster_id(),
-        node_id(),
-        any::<u128>(),
-        any::<Option<u128>>(),
-        any::<bool>(),
-        name(),
-        name(),
-    )
-        .prop_map(|(version, cluster, node, disk, knows, replaced, client, program)| PeerHello {
-            version,
+    let of_process = (any::<(u16, u16)>(), any::<u128>(), any::<Option<u128>>(), any::<bool>());
+    let hello = (of_process, cluster_id(), node_id(), name(), name(), bytes()).prop_map(
+        |(((min, max), disk, knows, replaced), cluster, node, client, program, more)| PeerHello {
+            levels: Levels { min, max },
             cluster,
             node,
             disk: uuid::Uuid::from_u128(disk),
@@ -428,7 +420,9 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
             replaced,
             client,
             program,
-        });
+            more,
+        },
+    );
     let leading = (shard_id(), any::<u64>()).prop_map(|(shard, term)| (shard, Term(term)));
     let faulty = (shard_id(), 1..=u64::MAX).prop_map(|(shard, replica)| (shard, ReplicaId(replica)));
     prop_oneof![

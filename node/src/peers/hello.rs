@@ -114,6 +114,7 @@ mod tests {
             replaced: false,
             client: "node-2.example:7400".to_owned(),
             program: "kvorum 1".to_owned(),
+            more: bytes::Bytes::new(),
         };
         let handler = OneDisk(good.disk);
         assert_eq!(check(PeerMessage::Hello(good.clone()), expected, &handler).unwrap(), "kvorum 1");

@@ -62,7 +62,7 @@ impl Lane {
                 Some(Lane::Forward)
             }
             PeerMessage::Snapshot(..) => Some(Lane::Snapshot),
-            PeerMessage::Hello(_) | PeerMessage::Unknown(_) => None,
+            PeerMessage::Hello(_) | PeerMessage::Unknown { .. } => None,
         }
     }
 
@@ -79,7 +79,7 @@ impl Lane {
             PeerMessage::ForwardReply { .. } => matches!(self, Lane::Forward | Lane::Bulk),
             PeerMessage::Snapshot(..) => self == Lane::Snapshot,
             // What a newer version sends by which lane is not known here.
-            PeerMessage::Unknown(_) => true,
+            PeerMessage::Unknown { .. } => true,
             PeerMessage::Hello(_) => false,
         }
     }

@@ -195,6 +195,7 @@ impl Peers {
                 replaced: false,
                 client: config.client,
                 program: config.program,
+                more: bytes::Bytes::new(),
             },
             local_address,
             handler,

@@ -95,7 +95,8 @@ pub fn peer_message(data: &[u8]) -> bool {
             | PeerMessage::Faulty(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_)
-            | PeerMessage::Snapshot(..) => {}
+            | PeerMessage::Snapshot(..)
+            | PeerMessage::Unknown { .. } => {}
         }
         message.encode(out);
     })

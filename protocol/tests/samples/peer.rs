@@ -1,5 +1,5 @@
 use super::{bytes, uuid};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
@@ -20,6 +20,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         replaced: false,
         client: "node-1.example:7400".into(),
         program: "kvorum 0.1.0".into(),
+        more: Bytes::new(),
     };
     let (mut request, mut response) = (BytesMut::new(), BytesMut::new());
     let get = RequestBody::Get { key: bytes("user:1"), mode: ReadMode::Linearizable };

@@ -378,8 +378,8 @@ impl Draft<'_> {
         let (shard, node, before) = (self.shard(), self.node(), self.held_up());
         self.now(FaultKind::Transfer { shard, to: node });
         self.at_ms += self.random.random_range(100..800);
-        // Another leader needs an election timeout and a half, and time to write.
-        let ms = self.random.random_range(1_200..3_000);
+        // Another leader needs an election timeout and a half, its clients a second to give the old one up, and time to write.
+        let ms = self.random.random_range(2_000..5_000);
         self.now(FaultKind::CutFromPeers { node, ms: ms + 300 });
         self.after(5, FaultKind::HoldTurn { node, shard, before, ms });
     }

@@ -257,6 +257,7 @@ impl World<'_> {
                 replaced: known.replaced,
                 client: address_of(&self.initial, guest_id),
                 program: String::new(),
+                more: Bytes::new(),
             };
             let admitted = process.desk.admit(&hello);
             let is_stranger = process.router.is_stranger(guest_id);
@@ -562,7 +563,7 @@ pub(super) fn describe(bytes: &Bytes) -> impl fmt::Display {
                 Ok(PeerMessage::Clock(wall_ms)) => write!(f, "its wall clock shows {wall_ms} ms"),
                 Ok(PeerMessage::Snapshot(shard, message)) => write_snapshot(f, shard, &message),
                 Ok(PeerMessage::Hello(_)) => write!(f, "hello"),
-                Ok(PeerMessage::Unknown(kind)) => write!(f, "a message of kind {kind}"),
+                Ok(PeerMessage::Unknown { kind, .. }) => write!(f, "a message of kind {kind}"),
                 Err(error) => write!(f, "unreadable: {error}"),
             }
         }

@@ -181,6 +181,7 @@ mod tests {
             replaced: false,
             client: String::new(),
             program: String::new(),
+            more: bytes::Bytes::new(),
         }
     }
 

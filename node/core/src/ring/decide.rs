@@ -407,6 +407,18 @@ mod tests {
     }
 
     #[test]
+    fn the_level_rises_when_every_node_is_there_and_speaks_it() {
+        let two = Levels { min: 1, max: 2 };
+        let mut newer = Seen { levels: Levels { min: 1, max: 3 }, ..seen() };
+        assert_eq!(decide(&named(), &newer), Decision::Rest, "the others speak one level");
+        newer.peers.values_mut().for_each(|presence| presence.levels = two);
+        let Decision::Change(raised, change) = decide(&named(), &newer) else { panic!("it does not rise") };
+        assert_eq!((raised.level, raised.epoch, change), (2, named().epoch + 1, Change::Level(2)));
+        newer.peers.remove(&node(2));
+        assert_eq!(decide(&named(), &newer), Decision::Rest, "what node 2 speaks is not known");
+    }
+
+    #[test]
     fn meta_is_founded_by_nodes_that_nobody_knows_otherwise() {
         type Answers<'a> = &'a [(u128, Option<u128>, bool)];
         let answers = |answers: Answers<'_>| -> BTreeMap<NodeId, Known> {

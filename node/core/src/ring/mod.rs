@@ -352,4 +352,28 @@ mod tests {
         assert_eq!(topology.leader_of(ShardId(2)).unwrap().name, "node-1");
         assert!(topology.leader_of(ShardId(1)).is_none());
     }
+
+    #[test]
+    fn what_a_newer_version_has_added_is_kept_and_a_higher_level_is_refused() {
+        let map = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(3), 4, 3).unwrap();
+        let mut newer: serde_json::Value = serde_json::from_slice(&map.to_bytes()).unwrap();
+        newer["issuer_epoch"] = 7.into();
+        newer["nodes"][1]["state"] = "draining".into();
+        newer["shards"][0][0]["since"] = 3.into();
+        let read = RingMap::from_bytes(newer.to_string().as_bytes()).unwrap();
+        let changed = read.with_level(1).with_disk(NodeId(read.nodes[0].id), Uuid::from_u128(5)).unwrap();
+        let written: serde_json::Value = serde_json::from_slice(&changed.to_bytes()).unwrap();
+        assert_eq!((&written["issuer_epoch"], &written["nodes"][1]["state"]), (&7.into(), &"draining".into()));
+        assert_eq!((map.level, &*map.ring_position), (1, "slot14-xxh3"));
+
+        for (field, value) in [("level", 2.into()), ("ring_position", serde_json::Value::from("xxh3"))] {
+            let mut other = newer.clone();
+            other[field] = value;
+            let refused = RingMap::from_bytes(other.to_string().as_bytes()).unwrap_err();
+            assert!(
+                matches!((field, &refused), ("level", RingError::Level { level: 2 }) | (_, RingError::Invalid(_))),
+                "{refused}"
+            );
+        }
+    }
 }

@@ -201,7 +201,7 @@ impl PeerDesk {
             }
             PeerMessage::Snapshot(shard, message) => self.snapshot(from, shard, message, now),
             PeerMessage::Hello(_) => warn!(%from, "a peer said hello twice"),
-            PeerMessage::Unknown(kind) => debug!(%from, kind, "skipped a message of a newer version"),
+            PeerMessage::Unknown { kind, .. } => debug!(%from, kind, "skipped a message of a newer version"),
         }
     }
 

@@ -192,6 +192,7 @@ mod tests {
             replaced: false,
             client: format!("node-{number}.example:7400"),
             program: String::new(),
+            more: bytes::Bytes::new(),
         }
     }
 

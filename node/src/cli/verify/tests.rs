@@ -161,6 +161,7 @@ fn small_folder() -> TempDir {
         replaced: false,
         client: String::new(),
         program: String::new(),
+        more: Bytes::new(),
     };
     known.meet(&hello).unwrap();
     let node = RingNode {
