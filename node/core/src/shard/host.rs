@@ -18,7 +18,7 @@ use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, ReplyTo};
 use crate::snapshot::{Intake, OffersFull, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
-use kvorum_protocol::snapshot::SnapshotMessage;
+use kvorum_protocol::snapshot::{SnapshotId, SnapshotMessage};
 use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId};
 use parking_lot::Mutex;
 use slab::Slab;
@@ -392,12 +392,14 @@ impl ShardHost {
         messages: impl Iterator<Item = SnapshotMessage>,
         tick: bool,
     ) -> Result<(), ShardError> {
-        let applied = self.shard.store().applied();
+        let shard = &self.shard;
+        let holds =
+            |id: SnapshotId| id.index <= shard.store().applied() || shard.log().term_of(id.index) == Some(id.term);
         for message in messages {
-            self.intake.handle_message(now, message, applied)?;
+            self.intake.handle_message(now, message, &holds)?;
         }
         if tick {
-            self.intake.handle_tick(now, applied)?;
+            self.intake.handle_tick(now, &holds)?;
         }
         let effects = self.intake.poll();
         let installed = effects.installed.map(|_| self.install()).transpose()?;

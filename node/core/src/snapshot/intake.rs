@@ -8,7 +8,7 @@ use crate::log::LogError;
 use crate::log::operations::RECORD_HEADER_BYTES;
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
-use kvorum_protocol::{LogIndex, ReplicaId, ShardId};
+use kvorum_protocol::{ReplicaId, ShardId};
 use std::sync::Arc;
 use tracing::{info, warn};
 
@@ -79,18 +79,24 @@ impl Intake {
         self.under_way.as_ref().map(|under_way| under_way.id)
     }
 
-    /// A message has come. `applied` is the last entry that the replica has applied.
+    /// A message has come. `holds` says whether the replica holds a snapshot's last entry, or has applied it: then it may have
+    /// acknowledged entries behind that one, and must not give its log up for the snapshot.
     ///
     /// # Errors
     /// If the files of the replica failed, so that it can't go on.
-    pub fn handle_message(&mut self, now: Nanos, message: SnapshotMessage, applied: LogIndex) -> Result<(), LogError> {
+    pub fn handle_message(
+        &mut self,
+        now: Nanos,
+        message: SnapshotMessage,
+        holds: &dyn Fn(SnapshotId) -> bool,
+    ) -> Result<(), LogError> {
         let SnapshotMessage { from, to, id, body } = message;
         if to != self.replica {
             return Ok(());
         }
         let outcome = match body {
             SnapshotBody::Offer { header_bytes, records } => {
-                self.handle_offer(now, from, id, header_bytes, records, applied)
+                self.handle_offer(now, from, id, header_bytes, records, holds)
             }
             SnapshotBody::Chunk { part, at, count, bytes } => match self.of(from, id) {
                 Some(under_way) => under_way.handle_chunk(now, part, at, count, bytes),
@@ -107,23 +113,21 @@ impl Intake {
             }
             SnapshotBody::Pull { .. } => Ok(()),
         };
-        self.settle(now, outcome)
+        self.settle(now, outcome, holds)
     }
 
     /// Time has passed.
     ///
     /// # Errors
     /// As [`Intake::handle_message`].
-    pub fn handle_tick(&mut self, now: Nanos, applied: LogIndex) -> Result<(), LogError> {
+    pub fn handle_tick(&mut self, now: Nanos, holds: &dyn Fn(SnapshotId) -> bool) -> Result<(), LogError> {
         if let Some(under_way) = &self.under_way {
-            if under_way.id.index <= applied && !under_way.has_all() {
-                self.end(true, "the log has overtaken it");
-            } else if now.ms_since(under_way.progress_at) >= GIVE_UP_MS && !under_way.has_all() {
+            if now.ms_since(under_way.progress_at) >= GIVE_UP_MS && !under_way.has_all() {
                 warn!(shard = %self.shard, leader = %under_way.leader, "gave up a snapshot that made no progress");
                 self.end(false, "no progress");
             }
         }
-        self.settle(now, Ok(()))
+        self.settle(now, Ok(()), holds)
     }
 
     /// What is to be done.
@@ -142,9 +146,9 @@ impl Intake {
         id: SnapshotId,
         header_bytes: u32,
         records: u64,
-        applied: LogIndex,
+        holds: &dyn Fn(SnapshotId) -> bool,
     ) -> Result<(), Failed> {
-        if id.index <= applied {
+        if holds(id) {
             // Also how a leader learns it whose follower's word was lost.
             self.say_end(leader, id, true, "");
             return Ok(());
@@ -187,7 +191,16 @@ impl Intake {
     }
 
     /// Deals with how an input ended, goes on to finishing and pulls what is wanted next.
-    fn settle(&mut self, now: Nanos, outcome: Result<(), Failed>) -> Result<(), LogError> {
+    fn settle(
+        &mut self,
+        now: Nanos,
+        outcome: Result<(), Failed>,
+        holds: &dyn Fn(SnapshotId) -> bool,
+    ) -> Result<(), LogError> {
+        // Looked at last, whatever has come: entries of another leader may be there by now, and be acknowledged.
+        if self.under_way().is_some_and(|id| holds(id)) {
+            self.end(true, "the log has overtaken it");
+        }
         let finished = match (outcome, &mut self.under_way) {
             (Ok(()), Some(under_way)) => under_way.finish(),
             (outcome, _) => outcome.map(|()| Finish::Pending),

@@ -256,7 +256,10 @@ impl World {
     fn deliver(&mut self, message: SnapshotMessage) {
         let now = self.now();
         match self.followers.get_mut(&message.to) {
-            Some(follower) => follower.intake.handle_message(now, message, follower.applied).unwrap(),
+            Some(follower) => {
+                let applied = follower.applied;
+                follower.intake.handle_message(now, message, &|id| id.index <= applied).unwrap();
+            }
             None => self.offers.handle_message(now, SHARD, message),
         }
     }
@@ -276,7 +279,8 @@ impl World {
             let now = self.now();
             self.offers.handle_tick(now);
             for follower in self.followers.values_mut() {
-                follower.intake.handle_tick(now, follower.applied).unwrap();
+                let applied = follower.applied;
+                follower.intake.handle_tick(now, &|id| id.index <= applied).unwrap();
             }
         }
     }
@@ -460,6 +464,19 @@ fn a_replica_that_is_there_already_says_so() {
     assert!(world.ended[0].installed);
     assert_eq!(world.pulls, 0);
     assert_eq!(world.follower().sinks.0.lock().opened.len(), 0);
+}
+
+#[test]
+fn a_replica_that_gets_there_by_its_log_keeps_its_log_however_much_of_the_snapshot_has_come() {
+    let mut world = World::new(1, BYTES_PER_SECOND_DEFAULT);
+    world.follower().sinks.0.lock().pending = 50;
+    world.offer(&MemorySource::new(100, 10, vec![10; 10]));
+    world.run_until("all of it has come", 5_000, |world| world.followers[&FOLLOWER].sinks.0.lock().pending < 50);
+    // Entries of another leader: the one that the snapshot ends with, and others that were acknowledged.
+    world.follower().applied = LogIndex(100);
+    world.run_to_the_end(5_000);
+    assert!(world.ended[0].installed, "the leader goes on with entries");
+    assert_eq!((world.follower().installed.len(), world.follower().sinks.0.lock().finished), (0, 0));
 }
 
 #[test]
