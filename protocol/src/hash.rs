@@ -48,7 +48,12 @@ const CRC16: crc::Crc<u16, crc::Table<16>> = crc::Crc::<u16, crc::Table<16>>::ne
 /// thinks in slots of Redis Cluster finds each of them in one shard, as long as there are no more shards than slots.
 pub fn ring_position(key: &[u8]) -> u64 {
     let tag = hash_tag(key);
-    u64::from(slot_of_tag(tag)) << (u64::BITS - SLOT_BITS) | hash64(tag) >> SLOT_BITS
+    position_of_tag(tag, hash64(tag))
+}
+
+/// [`ring_position`] of the keys with a tag, whose [`hash64`] is at hand.
+pub fn position_of_tag(tag: &[u8], hash: u64) -> u64 {
+    u64::from(slot_of_tag(tag)) << (u64::BITS - SLOT_BITS) | hash >> SLOT_BITS
 }
 
 /// The shard that owns a position of a ring of `shards` equal slices. `shards` is a power of two, at least 1.

@@ -28,7 +28,7 @@ use crate::store::{PREFETCH_KEYS, prefetch_keys};
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 use held::{HeldParts, UnansweredWrites};
-use kvorum_protocol::hash::{hash_tag, hash64, ring_position, shard_of_position};
+use kvorum_protocol::hash::{hash_tag, hash64, position_of_tag, ring_position, shard_of_position};
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
     Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, Outcome, ReadMode, Request,
@@ -394,7 +394,7 @@ impl<Origin: Copy> Session<Origin> {
         cost::hashed(key.len() / 2);
         let (hash, tag) = (hash64(key), hash_tag(key));
         // Most keys are their own tag, and a request may name megabytes of keys.
-        let position = if tag.len() == key.len() { hash } else { hash64(tag) };
+        let position = position_of_tag(tag, if tag.len() == key.len() { hash } else { hash64(tag) });
         WrittenKey { hash, shard: shard_of_position(position, self.context.router.shards()) }
     }
 
