@@ -90,13 +90,13 @@ fn leader(client: &Client, member: &Member) -> Option<NodeId> {
 /// Runs the operation to its end and returns each member's index with its answer.
 ///
 /// `build` makes the request for some members, `unpack` takes the answers out of its reply, in the same order.
-pub(crate) async fn run_grouped<T>(
+pub(crate) async fn run_grouped<T: Send>(
     client: &Client,
     kind: Kind,
     deadline: Duration,
     mut members: Vec<Member>,
-    build: impl Fn(&[Member]) -> RequestBody,
-    unpack: impl Fn(ResponseBody) -> Result<Vec<Result<T, ServerError>>, Error>,
+    build: impl Fn(&[Member]) -> RequestBody + Send + Sync,
+    unpack: impl Fn(ResponseBody) -> Result<Vec<Result<T, ServerError>>, Error> + Send + Sync,
 ) -> Vec<(usize, Result<T, Error>)> {
     let core = &client.core;
     let mut done = Vec::with_capacity(members.len());

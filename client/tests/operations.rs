@@ -264,7 +264,7 @@ async fn nobody_there_is_said_at_once_and_for_each_seed() {
     let error = Client::connect(&cluster.url()).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     for node in &cluster.nodes {
-        assert!(error.to_string().contains(&node.address), "{error}");
+        assert!(error.report().contains(&node.address), "{error}");
     }
 }
 

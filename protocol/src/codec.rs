@@ -208,7 +208,8 @@ pub trait Writer: BufMut + Sized {
     }
     /// See [`Reader::text`]. A text over `limit` bytes is cut at a character boundary.
     fn text(&mut self, value: &str, limit: usize) {
-        let cut = value.floor_char_boundary(limit.min(u16::MAX.into()));
+        let limit = limit.min(u16::MAX.into()).min(value.len());
+        let cut = (0..=limit).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
         self.put_u16_le(cut as u16);
         self.put_slice(&value.as_bytes()[..cut]);
     }

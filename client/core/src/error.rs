@@ -216,7 +216,7 @@ pub enum ConnectionError {
         address: String,
     },
     /// None of the seeds answers. The text has what each of them met.
-    Seeds(Vec<ConnectionError>),
+    Seeds(Vec<Self>),
     /// The node that was asked for is not in the topology.
     UnknownNode(NodeId),
 }
