@@ -1,5 +1,5 @@
 //! The keeper of the ring map on this node, as a value that its owner drives: it starts no task and reads no clock. The
-//! node's actor ([`kvorum_node::runtime::meta`]) and the simulator own one alike.
+//! node's actor (`kvorum_node::runtime::meta`) and the simulator own one alike.
 //!
 //! The map is the value of one key of the `meta` group, a shard like the others but for its number. Its leader writes
 //! the first map, computed from the configuration, and changes it when a node's data folder becomes known, is another one

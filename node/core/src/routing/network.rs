@@ -1,4 +1,4 @@
-//! The way to other nodes, as what a node decides uses it: [`kvorum_node::peers`] in a node, the simulator's links in a simulation.
+//! The way to other nodes, as what a node decides uses it: `kvorum_node::peers` in a node, the simulator's links in a simulation.
 
 use kvorum_protocol::NodeId;
 use kvorum_protocol::peer::PeerMessage;
