@@ -78,7 +78,7 @@ impl Content {
         if let Some(mapping) = self.mapping.as_ref().filter(|mapping| mapping.written() > 0) {
             let written = mapping.written();
             self.cache.fill(0);
-            self.cache[..written as usize].copy_from_slice(mapping.read(0, written).unwrap());
+            self.cache[..written as usize].copy_from_slice(mapping.read(0, written).expect("it is in memory"));
         }
     }
 
@@ -143,7 +143,7 @@ impl MemoryDisk {
     /// Changes the stored bytes of a segment behind everyone's back.
     pub fn edit_segment(&self, shard: ShardId, number: u32, edit: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state.lock();
-        let content = state.segments.get_mut(&(shard, number)).unwrap();
+        let content = state.segments.get_mut(&(shard, number)).expect("there is such a segment");
         content.absorb();
         content.mapping = None;
         edit(&mut content.cache);
@@ -153,7 +153,7 @@ impl MemoryDisk {
     /// Changes the stored bytes of a journal file behind everyone's back.
     pub fn edit_journal(&self, number: u32, edit: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state.lock();
-        let content = state.journal.get_mut(&number).unwrap();
+        let content = state.journal.get_mut(&number).expect("there is such a file");
         edit(&mut content.cache);
         content.medium.clone_from(&content.cache);
     }
@@ -164,7 +164,7 @@ impl MemoryDisk {
     /// If there is none of that number.
     pub fn segment_bytes(&self, shard: ShardId, number: u32) -> Vec<u8> {
         let mut state = self.state.lock();
-        let content = state.segments.get_mut(&(shard, number)).unwrap();
+        let content = state.segments.get_mut(&(shard, number)).expect("there is such a segment");
         content.absorb();
         content.cache.clone()
     }
@@ -221,7 +221,7 @@ impl Disk for MemoryDisk {
         let mut state = self.state.lock();
         let Some(content) = state.segments.get_mut(&(shard, number)) else { return Ok(None) };
         content.absorb();
-        let mapping = Arc::new(Mapping::in_memory(&content.cache).unwrap());
+        let mapping = Arc::new(Mapping::in_memory(&content.cache).expect("memory is there"));
         content.mapping = Some(Arc::clone(&mapping));
         let file = Box::new(MemorySegment { state: Arc::clone(&self.state), key: (shard, number) });
         Ok(Some(OpenedSegment { mapping, file }))
@@ -374,7 +374,7 @@ impl JournalFile for MemoryJournalFile {
         if state.faults.journal_write_fails {
             return Err(failure("write"));
         }
-        let content = state.journal.get_mut(&self.number).unwrap();
+        let content = state.journal.get_mut(&self.number).expect("there is such a file");
         content.cache[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
@@ -386,7 +386,7 @@ impl JournalFile for MemoryJournalFile {
         if state.faults.journal_sync_fails {
             return Err(failure("sync"));
         }
-        state.journal.get_mut(&self.number).unwrap().sync();
+        state.journal.get_mut(&self.number).expect("there is such a file").sync();
         Ok(())
     }
 
