@@ -121,11 +121,12 @@ impl Intake {
     /// # Errors
     /// As [`Intake::handle_message`].
     pub fn handle_tick(&mut self, now: Nanos, holds: &dyn Fn(SnapshotId) -> bool) -> Result<(), LogError> {
-        if let Some(under_way) = &self.under_way {
-            if now.ms_since(under_way.progress_at) >= GIVE_UP_MS && !under_way.has_all() {
-                warn!(shard = %self.shard, leader = %under_way.leader, "gave up a snapshot that made no progress");
-                self.end(false, "no progress");
-            }
+        if let Some(under_way) = &self.under_way
+            && now.ms_since(under_way.progress_at) >= GIVE_UP_MS
+            && !under_way.has_all()
+        {
+            warn!(shard = %self.shard, leader = %under_way.leader, "gave up a snapshot that made no progress");
+            self.end(false, "no progress");
         }
         self.settle(now, Ok(()), holds)
     }
@@ -198,7 +199,7 @@ impl Intake {
         holds: &dyn Fn(SnapshotId) -> bool,
     ) -> Result<(), LogError> {
         // Looked at last, whatever has come: entries of another leader may be there by now, and be acknowledged.
-        if self.under_way().is_some_and(|id| holds(id)) {
+        if self.under_way().is_some_and(holds) {
             self.end(true, "the log has overtaken it");
         }
         let finished = match (outcome, &mut self.under_way) {
