@@ -1,7 +1,7 @@
 //! Bugs that are planted on purpose, so that the simulator can prove that it finds such bugs.
 //!
 //! They are compiled in with the feature `seeded-bugs` only. Without it [`planted`] is a constant `false`, and each
-//! place that asks is compiled as if it didn't. With it a bug is still absent until [`plant`] has put it into the
+//! place that asks is compiled as if it didn't. With it a bug is still absent until `plant` has put it into the
 //! current thread: a simulation runs on one thread, and several may run side by side with different bugs.
 //!
 //! Where it costs nothing, a place asks last, after the conditions under which the bug makes a difference. So for many

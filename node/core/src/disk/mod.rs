@@ -170,7 +170,7 @@ pub trait JournalFile: Send {
 pub trait Disk: Send + Sync {
     /// The shards that have a directory, in order.
     fn list_shards(&self) -> Result<Vec<ShardId>, DiskError>;
-    /// The numbers of a shard's segments, in order; those of data segments have [`super::DATA_SEGMENT`] set and so come
+    /// The numbers of a shard's segments, in order; those of data segments have [`crate::log::DATA_SEGMENT`] set and so come
     /// last. Leftovers of interrupted creations are removed, not listed.
     fn list_segments(&self, shard: ShardId) -> Result<Vec<u32>, DiskError>;
     /// Creates a segment of `bytes` bytes with real blocks: `header`, then zeros. It is there whole or not at all. Fails

@@ -125,7 +125,7 @@ impl StoredRecord {
     /// Verifies the value. A long one is not copied: it keeps the segment's mapping.
     ///
     /// # Errors
-    /// If it can't be read: the log is damaged. Whoever calls this tells the reader, see [`StoreReader::report_damage`].
+    /// If it can't be read: the log is damaged. Whoever calls this tells the reader, see [`super::StoreReader::report_damage`].
     pub fn read(&self) -> Result<Found, ReadError> {
         let Position { segment, offset } = self.position;
         let ValuePlace { offset: value_at, length, crc } = self.value;

@@ -4,7 +4,7 @@ use super::*;
 
 impl ShardLog {
     /// Whether appends of so many bytes together, [`ENTRY_OVERHEAD_BYTES`] for each entry included, find room although the
-    /// disk may be full, and leave all of the reserve of [`super::limits::RESERVE_BYTES`]: for hard states, a new leader's
+    /// disk may be full, and leave all of the reserve of [`crate::log::limits::RESERVE_BYTES`]: for hard states, a new leader's
     /// first entry and removals. If so, only a failure of the disk can keep them out. May make the next segment, and block.
     pub fn can_append(&self, bytes: u32) -> bool {
         self.can_append_and_keep(bytes, self.reserve_bytes())
