@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const CHILD: &str = "KVORUM_TEST_CONTROL_NODE";
-const TEST: &str = "control::tests::three_processes_see_and_ask_each_other_through_deaths_and_cuts";
+const TEST: &str = "runtime::control::tests::three_processes_see_and_ask_each_other_through_deaths_and_cuts";
 const ANY_PORT: &str = "127.0.0.1:0";
 const SHARD: ShardId = ShardId(3);
 const UNKNOWN_SHARD: ShardId = ShardId(9);
