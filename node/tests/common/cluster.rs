@@ -277,6 +277,12 @@ impl TestCluster {
         let leader = topology.leader_of(shard).expect("the topology is settled");
         self.number_of(topology, leader.id)
     }
+
+    /// The number of the node that should lead a shard when it can.
+    pub(crate) fn first_of(&self, topology: &Topology, shard: ShardId) -> usize {
+        let first = topology.shards[usize::from(shard.0)].replicas[0];
+        self.number_of(topology, topology.nodes[usize::from(first)].id)
+    }
 }
 
 impl Drop for TestCluster {
