@@ -7,7 +7,7 @@ use crate::shard::ShardHandle;
 use crate::store::{Found, Located, ReadError, StoreReader, StoredRecord};
 use bytes::Bytes;
 use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
-use kvorum_protocol::{ErrorCode, Outcome, ReadMode, ResponseBody, ScanRequest, ServerError, ShardId};
+use kvorum_protocol::{ErrorCode, LogIndex, Outcome, ReadMode, ResponseBody, ScanRequest, ServerError, ShardId};
 use std::sync::Arc;
 
 /// What is read.
@@ -106,7 +106,9 @@ pub(super) fn at_once(
 ) -> Option<ReadNow> {
     let handle = router.local(shard)?;
     if mode == ReadMode::Stale {
-        return Some(read(&handle, what, bytes_max));
+        // One that has just joined holds nothing yet: that is no state, however old.
+        let holds_a_state = handle.status.lock().applied > LogIndex(0);
+        return holds_a_state.then(|| read(&handle, what, bytes_max));
     }
     let pass = handle.gate.pass(began)?;
     let read = read(&handle, what, bytes_max);
