@@ -1,5 +1,7 @@
 //! A group of three replicas, and those that join it, in one thread: a network of queues, disks in memory, a clock that
 //! moves when told to.
+//!
+//! Long because the group and the tests of its everyday are one story; what has a subject of its own is in the folder.
 
 mod budgets;
 mod dumps;
