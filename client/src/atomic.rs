@@ -1,7 +1,8 @@
 //! Checks and writes in one shard that take effect together or not at all.
 
-use crate::client::{Client, check_key};
+use crate::client::Client;
 use crate::core::{Call, unexpected};
+use crate::key::check_key;
 use crate::setters::{addition_setters, write_setters};
 use crate::write::{WriteOptions, WriteResult};
 use crate::write_op::{WriteOp, mutation_bytes};

@@ -1,7 +1,7 @@
 //! How an operation runs: wait for a turn, route, send, wait for the answer, and repeat as [`Attempts`] decides until the
 //! deadline. The decisions are pure and stand in `retry` and `routing`; this module performs them.
 
-use crate::client::Options;
+use crate::builder::Options;
 use crate::connection::{Connection, Introduction, Observer};
 use crate::directory::Directory;
 use crate::limits::{

@@ -1,9 +1,10 @@
 //! Reads of one key and of many.
 
-use crate::client::{Client, check_key};
+use crate::client::Client;
 use crate::core::unexpected;
 use crate::entry::Entry;
 use crate::grouped::{Member, run_grouped};
+use crate::key::check_key;
 use crate::setters::read_setters;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

@@ -1,6 +1,6 @@
 //! One write as a value.
 
-use crate::client::check_key;
+use crate::key::check_key;
 use bytes::Bytes;
 use kvorum_client_core::Error;
 use kvorum_protocol::limits::{TTL_MS_MAX, VALUE_BYTES_MAX};

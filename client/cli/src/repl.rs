@@ -28,7 +28,7 @@ const COMPLETION_MENU: &str = "completion_menu";
 #[derive(Debug)]
 pub(crate) struct Notices(ExternalPrinter<String>);
 
-/// The other end of [`Notices`].
+/// The other end of the notices that the REPL shows.
 #[derive(Clone, Debug)]
 pub struct Notifier(SyncSender<String>);
 
