@@ -1,6 +1,4 @@
 //! The client as its users see it.
-//!
-//! Long because every public method has an example; the code alone is half of it.
 
 use crate::admin::Admin;
 use crate::atomic::Atomic;
