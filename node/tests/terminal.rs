@@ -125,14 +125,29 @@ impl Terminal {
         (1..=3).map(move |node| cluster.join(format!("node-{node}/data/LOCK")))
     }
 
-    /// Sends a signal to every node that runs.
+    /// Sends a signal to every node that runs. One that is told to stand still does when this returns: else it might answer yet.
     fn signal_nodes(&self, signal: Signal) {
         let texts = self.locks().filter_map(|lock| fs::read_to_string(lock).ok());
         for process in texts.filter_map(|text| Pid::from_raw(text.trim().parse().ok()?)) {
             // One that has ended meanwhile needs no signal.
             let _ = kill_process(process, signal);
+            let deadline = Instant::now() + PATIENCE;
+            while signal == Signal::STOP && !stands_still(process) {
+                assert!(Instant::now() < deadline, "a node does not stand still");
+                std::thread::yield_now();
+            }
         }
     }
+}
+
+/// Whether the kernel has stopped all of a process, or it is gone.
+fn stands_still(process: Pid) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())) else { return true };
+    let state = |folder: PathBuf| {
+        let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    };
+    threads.filter_map(Result::ok).all(|thread| matches!(state(thread.path()), Some('T') | None))
 }
 
 impl Drop for Terminal {
