@@ -51,6 +51,9 @@ pub struct Options {
     /// Of a thousand messages about snapshots, so many are lost besides.
     #[serde(default)]
     pub snapshots_lost_permille: u32,
+    /// Such a message is on its way for up to so many milliseconds longer than others: entries and votes go before it.
+    #[serde(default)]
+    pub snapshots_late_ms: u32,
     /// No start finds a hint: each builds its indexes from all records.
     #[serde(default)]
     pub loses_hints: bool,

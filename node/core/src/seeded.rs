@@ -250,6 +250,9 @@ bugs! {
     AnswersNotPutAside = "answers-not-put-aside",
     /// The segments that a compaction has emptied can't be read from its first slice on. Breaks: a record can be read at every moment.
     VictimsLeaveViewEarly = "victims-leave-view-early",
+    /// A snapshot that is whole takes the place of the log, although that has got to the snapshot's last entry meanwhile, and
+    /// further. Breaks: what a replica says to hold it holds.
+    SnapshotReplacesLog = "snapshot-replaces-log",
     /// A snapshot leaves out who replicates the shard. Breaks: membership is part of the state.
     SnapshotWithoutMembership = "snapshot-without-membership",
     /// An append that finds no room on the disk is taken for done. Breaks: what a replica says to hold it holds.

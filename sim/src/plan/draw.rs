@@ -71,6 +71,7 @@ fn options(random: &mut ChaCha8Rng) -> Options {
         wall_offset_ms,
         deadline_ms: pick(random, &[500, 1_000, 2_000, 3_000, 5_000, 5_000, 10_000]),
         snapshots_lost_permille: sometimes(random, &[50, 200, 500]),
+        snapshots_late_ms: sometimes(random, &[100, 400, 1_000]),
         loses_hints: random.random_bool(0.4),
         queue_requests_max: sometimes(random, &[4, 16, 64]),
         queue_bytes_max: sometimes(random, &[4_096, 16_384, 65_536]),

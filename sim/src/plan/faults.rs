@@ -73,6 +73,8 @@ enum Scenario {
     FailedReads,
     /// A node misses so much that entries can't help it any more, and something happens while it is given a snapshot.
     Lagging,
+    /// A node misses much, and leadership moves while it is given a snapshot.
+    Overtaken,
     /// A node starts again and has to read all records.
     LostHints,
     /// No room.
@@ -94,9 +96,10 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Scenario; 34] = [
+    const ALL: [Scenario; 35] = [
         Scenario::LostHints,
         Scenario::Lagging,
+        Scenario::Overtaken,
         Scenario::Kill,
         Scenario::KillInTurn,
         Scenario::PowerLoss,
@@ -250,6 +253,7 @@ impl Draft<'_> {
             }
             Scenario::FailedReads => self.failed_reads(),
             Scenario::Lagging => self.lagging(),
+            Scenario::Overtaken => self.overtaken(),
             Scenario::LostHints => {
                 let (node, shard, down_ms) = (self.node(), self.shard(), self.down_ms());
                 self.now(FaultKind::LoseHints { node });
@@ -568,6 +572,25 @@ impl Draft<'_> {
                 _ => FaultKind::CrashAtOperation { node, operation, power, down_ms },
             };
             self.after(lag_ms, kind);
+        }
+    }
+
+    /// Out of touch for a while; meanwhile the disk of another node is full, which so keeps few entries for followers. It is back:
+    /// who leads offers a snapshot, and the next leader may have the entries.
+    fn overtaken(&mut self) {
+        let (shard, node) = (self.shard(), self.node());
+        let leader = self.other(node);
+        let ms = self.random.random_range(1_000..6_000);
+        self.now(FaultKind::Isolate { node, ms });
+        let (lag_ms, room_bytes) = (self.random.random_range(0..ms), pick(self.random, &[0, 4_096, 16_384]));
+        self.after(lag_ms, FaultKind::DiskFills { node: leader, room_bytes, ms: (ms - lag_ms) / 2 });
+        // It leads again when it has room, and before the other one is back.
+        self.after(ms - 300, FaultKind::Transfer { shard, to: leader });
+        self.at_ms += ms;
+        for _ in 0..self.random.random_range(1..=4) {
+            self.at_ms += self.random.random_range(20..600);
+            let to = self.other(node);
+            self.now(FaultKind::Transfer { shard, to });
         }
     }
 

@@ -1,7 +1,8 @@
 //! What the clients of a plan do, and when: half of it spread over the whole time, half of it close to faults.
 
 use super::draw::{JOURNAL_FILE_BYTES_MIN, pick};
-use super::{Act, Fault, Options, Step};
+use super::{Act, Fault, FaultKind, Options, Step};
+use kvorum_protocol::hash::shard_of;
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -25,6 +26,15 @@ const FIRST_DUEL_KEY: u32 = 1_000;
 const DUEL_LAG_MS: u32 = 150;
 /// How long after it the counter is looked at.
 const DUEL_MS: u32 = 4_000;
+
+/// A leader that is held up for so long is looked at ([`looking_steps`]), in milliseconds.
+const LOOKED_AT_MS_MIN: u64 = 2_000;
+/// Most that are, in one plan.
+const LOOKED_AT_MAX: usize = 3;
+/// Clients that look at one.
+const LOOKERS: usize = 3;
+/// The keys that they look at are not those of others: the first of so many that lies in the shard.
+const LOOKED_AT_KEYS: std::ops::Range<u32> = 2_000..3_000;
 
 /// Kinds of acts, as the swarm switches them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +90,43 @@ pub(super) fn draw(options: &Options, faults: &[Fault], operations: usize, rando
         for duel in 0..random.random_range(1..=DUELS_MAX) {
             clients.extend(duel_steps(FIRST_DUEL_KEY + duel, options, random));
         }
+    }
+    let held = faults.iter().filter_map(|fault| match fault.kind {
+        FaultKind::HoldTurn { shard, ms, .. } if ms >= LOOKED_AT_MS_MIN => Some((fault.at_ms, shard, ms)),
+        _ => None,
+    });
+    for (at_ms, shard, ms) in held.take(LOOKED_AT_MAX) {
+        clients.extend(looking_steps(at_ms, shard, ms, options, random));
+    }
+    clients
+}
+
+/// The steps of a client each: one writes to a shard whose leader is held up, as soon as there may be another one. Others have
+/// read from the first leader, and ask it again when the write is done. It must not answer as of the time when it led.
+fn looking_steps(at_ms: u64, shard: u16, ms: u64, options: &Options, random: &mut ChaCha8Rng) -> Vec<Vec<Step>> {
+    let name = |key: &u32| format!("k{key}");
+    let Some(key) = LOOKED_AT_KEYS.into_iter().find(|key| shard_of(name(key).as_bytes(), options.shards).0 == shard)
+    else {
+        return Vec::new();
+    };
+    let last_ms = options.safety_ms - 1;
+    let at = |times: &mut dyn Iterator<Item = u64>, act: Act| {
+        let mut before = 0;
+        let step = |time: u64| {
+            let time = time.min(last_ms);
+            let after_ms = u32::try_from(time - before).expect("a plan is minutes long");
+            before = time;
+            Step { after_ms, act }
+        };
+        times.map(step).collect::<Vec<Step>>()
+    };
+    // Another leader needs an election timeout at least.
+    let writes = (at_ms + LOOKED_AT_MS_MIN / 2..at_ms + ms).step_by(200);
+    let mut clients = vec![at(&mut { writes }, Act::Put { key, bytes: 16, ttl_ms: None, accepted: false })];
+    for _ in 0..LOOKERS {
+        // Within a second a client asks somebody else.
+        let again = at_ms + ms - random.random_range(20..900);
+        clients.push(at(&mut [at_ms.saturating_sub(30), again].into_iter(), Act::Get(key)));
     }
     clients
 }

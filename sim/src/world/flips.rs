@@ -541,6 +541,7 @@ fn plan(seed: u64) -> Plan {
         wall_offset_ms: vec![0; 3],
         deadline_ms: 5_000,
         snapshots_lost_permille: 0,
+        snapshots_late_ms: 0,
         loses_hints: false,
         queue_requests_max: 0,
         queue_bytes_max: 0,

@@ -167,7 +167,7 @@ impl World<'_> {
         }
         let settled = self.settled.unwrap_or(Moment(u64::MAX));
         if self.violation.is_none()
-            && let Some(detail) = self.recorder.lives().broken(self.plan, settled)
+            && let Some(detail) = self.recorder.lives().broken(self.plan, settled, self.log_times.lag_ms_max())
         {
             self.violate("ttl", detail);
         }

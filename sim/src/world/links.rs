@@ -176,6 +176,10 @@ impl World<'_> {
         let copies = if twice { 2 } else { 1 };
         for _ in 0..copies {
             let mut at = self.now().after_us(delay_us(&network, &mut self.rng));
+            let late_ms = if self.healed { 0 } else { self.plan.options.snapshots_late_ms };
+            if bytes.first() == Some(&SNAPSHOT) && late_ms > 0 {
+                at = at.after_us(self.rng.random_range(0..u64::from(late_ms) * 1_000));
+            }
             if bytes.first() == Some(&FORWARD) {
                 // A stream keeps their order.
                 let last = self.peer_links.last_forward_at.entry((from, to)).or_default();

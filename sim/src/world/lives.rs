@@ -53,8 +53,8 @@ impl Lives {
     }
 
     /// The first life that was too short or too long. Reads that began before `settled` don't count as too late: perhaps there was
-    /// nobody who could have removed the key.
-    pub(super) fn broken(&self, plan: &Plan, settled: Moment) -> Option<String> {
+    /// nobody who could have removed the key. A life may be shorter by `lag_ms`, by which log time was behind while it lasted.
+    pub(super) fn broken(&self, plan: &Plan, settled: Moment, lag_ms: u64) -> Option<String> {
         if !most_clocks_are_right(plan) {
             // Whoever starts all over has to believe them.
             return None;
@@ -66,7 +66,7 @@ impl Lives {
                 _ => None,
             });
             let mut lives = lives.filter_map(|(life, ttl_ms, version)| {
-                early(events, life, ttl_ms).or_else(|| late(events, life, (ttl_ms, version), late_ms, settled))
+                early(events, life, ttl_ms, lag_ms).or_else(|| late(events, life, (ttl_ms, version), late_ms, settled))
             });
             lives.next().map(|what| format!("{}: {what}", key.escape_ascii()))
         })
@@ -74,9 +74,9 @@ impl Lives {
 }
 
 /// A read that found nothing although nobody else has written, and the life can't have been over.
-fn early(events: &[Event], life: &Event, ttl_ms: u64) -> Option<String> {
+fn early(events: &[Event], life: &Event, ttl_ms: u64, lag_ms: u64) -> Option<String> {
     let stored = life.ended?;
-    let least_ms = (ttl_ms * 100 / (100 + RATE_PERCENT)).saturating_sub(EARLY_MS);
+    let least_ms = (ttl_ms * 100 / (100 + RATE_PERCENT)).saturating_sub(EARLY_MS + lag_ms);
     events.iter().filter(|read| read.what == What::Missed && read.began > stored).find_map(|read| {
         let ended = read.ended?;
         let between = |other: &Event| {
@@ -155,7 +155,7 @@ mod tests {
         plan.options.wall_offset_ms.clear();
         let mut lives = Lives::default();
         events.iter().for_each(|event| lives.note(&Bytes::from_static(b"k"), *event));
-        lives.broken(&plan, Moment(0).after_ms(50_000))
+        lives.broken(&plan, Moment(0).after_ms(50_000), 0)
     }
 
     fn plan() -> Plan {

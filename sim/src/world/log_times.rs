@@ -15,6 +15,7 @@ const AHEAD_MS: u64 = 6_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogTimes {
     shards: BTreeMap<ShardId, Leadership>,
+    lag_ms_max: u64,
 }
 
 /// A leader's log time when it was first and last looked at.
@@ -38,6 +39,8 @@ impl LogTimes {
         right_ms: Option<u64>,
     ) -> Option<String> {
         let seen = (now, time_ms);
+        self.lag_ms_max =
+            right_ms.map_or(self.lag_ms_max, |right_ms| self.lag_ms_max.max(right_ms.saturating_sub(time_ms)));
         let Some(before) = self.shards.get_mut(&shard) else {
             self.shards.insert(shard, Leadership { leader, first: seen, last: seen });
             return None;
@@ -59,6 +62,13 @@ impl LogTimes {
         let first = if goes_on { before.first } else { seen };
         *before = Leadership { leader, first, last: seen };
         None
+    }
+
+    /// Most that the log time of any shard was behind right wall clocks, in milliseconds. A shard whose replicas were all down, and
+    /// that heard no majority of clocks when it began anew, is behind by the time for which they were. The next time that all of
+    /// them begin anew makes up for it at once.
+    pub(super) fn lag_ms_max(&self) -> u64 {
+        self.lag_ms_max
     }
 }
 
