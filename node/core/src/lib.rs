@@ -19,6 +19,7 @@ pub mod log;
 pub mod map_keeper;
 pub mod rare;
 pub mod ring;
+pub mod roster;
 pub mod routing;
 pub mod seeded;
 pub mod session;

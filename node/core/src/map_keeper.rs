@@ -76,7 +76,7 @@ pub struct Looked {
     /// What is to be replaced, and waits.
     pub waits: bool,
     /// Open this node's replica of `meta`, to found the group.
-    pub found: bool,
+    pub bootstraps: bool,
 }
 
 /// What a keeper says of its own node.
@@ -99,7 +99,7 @@ pub struct MapKeeper {
     /// The map of a new cluster.
     initial: RingMap,
     /// This node may have to help to found the group; not any more once a map is known.
-    may_found: bool,
+    may_bootstrap: bool,
     /// The key as this node's replica of the group has it.
     stored: Option<(Version, RingMap)>,
     sequence: u64,
@@ -118,15 +118,15 @@ pub struct MapKeeper {
 }
 
 impl MapKeeper {
-    /// A keeper that has looked at nothing yet. `initial` is the map of a new cluster; `may_found` says that this node knows no
+    /// A keeper that has looked at nothing yet. `initial` is the map of a new cluster; `may_bootstrap` says that this node knows no
     /// map and has never opened the replica of `meta` that the first map gives it.
-    pub fn new(router: Arc<Router>, disk: Arc<dyn Disk>, own: Own, initial: RingMap, may_found: bool) -> Self {
+    pub fn new(router: Arc<Router>, disk: Arc<dyn Disk>, own: Own, initial: RingMap, may_bootstrap: bool) -> Self {
         MapKeeper {
             router,
             disk,
             own,
             initial,
-            may_found,
+            may_bootstrap,
             stored: None,
             sequence: 0,
             sink: Arc::default(),
@@ -147,7 +147,7 @@ impl MapKeeper {
         if let Some(ring) = self.router.take_offered_ring() {
             self.take_map(&ring);
         }
-        self.found_if_due();
+        self.bootstrap_if_due();
         if let Some(handle) = self.router.local(ShardId::META) {
             self.read_key(&handle);
             if speaks_for_group(&handle, now) {
@@ -193,7 +193,7 @@ impl MapKeeper {
             return;
         }
         info!(epoch = ring.epoch, nodes = ring.nodes.len(), shards = ring.shards.len(), "the ring map is in force");
-        self.may_found = false;
+        self.may_bootstrap = false;
         self.looked.in_force = Some(ring.clone());
         // To all, at once.
         self.sent_at = Nanos(0);
@@ -214,15 +214,15 @@ impl MapKeeper {
     }
 
     /// Helps to found the `meta` group, if this node may.
-    fn found_if_due(&mut self) {
-        if !self.may_found {
+    fn bootstrap_if_due(&mut self) {
+        if !self.may_bootstrap {
             return;
         }
         let answers = self.router.peer_table().answers();
-        if decide::may_found(&self.initial, self.router.me(), self.own.folder, &answers) {
+        if decide::may_bootstrap(&self.initial, self.router.me(), self.own.folder, &answers) {
             info!("no peer has met this node before: founding the meta group");
-            self.may_found = false;
-            self.looked.found = true;
+            self.may_bootstrap = false;
+            self.looked.bootstraps = true;
         }
     }
 

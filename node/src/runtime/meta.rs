@@ -22,7 +22,7 @@ pub struct MetaArguments {
     /// Told whenever a newer map is in force.
     pub changed: Box<dyn Fn(&RingMap) + Send + Sync>,
     /// Opens this node's replica of `meta`, to found the group.
-    pub found: Box<dyn Fn() + Send + Sync>,
+    pub bootstrap: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The actor.
@@ -48,9 +48,9 @@ impl Actor for MetaActor {
         MetaMessage::Look: MetaMessage,
         state: &mut MetaArguments,
     ) -> Result<(), ActorProcessingErr> {
-        let Looked { in_force, found, .. } = state.keeper.look(system_clock::monotonic());
-        if found {
-            (state.found)();
+        let Looked { in_force, bootstraps, .. } = state.keeper.look(system_clock::monotonic());
+        if bootstraps {
+            (state.bootstrap)();
         }
         if let Some(ring) = in_force {
             (state.changed)(&ring);

@@ -313,20 +313,20 @@ impl Node {
             }
         };
         // Before a ring map is known to be agreed on, at most the group that agrees on it runs.
-        let found = found_meta(&plan, &initial, &shards);
-        let mut may_found = false;
+        let bootstrap = bootstrap_meta(&plan, &initial, &shards);
+        let mut may_bootstrap = false;
         if let Some(ring) = &known {
             router.set_ring(ring.clone());
             follow(ring);
         } else if began_meta(&disk)? {
             // It helped to found the group, and ended before it had learnt the map.
-            found();
+            bootstrap();
         } else {
-            may_found = true;
+            may_bootstrap = true;
         }
         let own = Own { folder: disk_id, address: config.client_advertise.clone(), client: ClientId(Uuid::new_v4()) };
-        let keeper = MapKeeper::new(Arc::clone(&router), disk, own, initial, may_found);
-        let arguments = MetaArguments { keeper, changed: Box::new(follow), found: Box::new(found) };
+        let keeper = MapKeeper::new(Arc::clone(&router), disk, own, initial, may_bootstrap);
+        let arguments = MetaArguments { keeper, changed: Box::new(follow), bootstrap: Box::new(bootstrap) };
         let name = Some(format!("node/{}/meta", config.node_id));
         let (meta, _) = Actor::spawn_linked(name, MetaActor, arguments, root.clone()).await?;
         others.push(meta.get_cell());
@@ -547,13 +547,13 @@ async fn forget_everything(disk: &Arc<dyn Disk>, ring: &RingMap, me: NodeId) -> 
     );
     let files = ReplicaFiles::new(Arc::clone(disk), Arc::new(InlineSource::new(Arc::clone(disk))));
     let held = ring.held_by(me);
-    let noted = tokio::task::spawn_blocking(move || files.forget_all(held));
+    let noted = tokio::task::spawn_blocking(move || files.distrust_all(held));
     let noted = noted.await.map_err(|panic| NodeError::Disk(panic.to_string()))?;
     noted.map_err(|error| NodeError::Disk(error.to_string()))
 }
 
 /// Opens this node's replica of the `meta` group under the id that the first map gives it, if it gives one.
-fn found_meta(
+fn bootstrap_meta(
     plan: &ReplicaPlan,
     initial: &RingMap,
     shards: &ActorRef<ShardsMessage>,
@@ -562,7 +562,7 @@ fn found_meta(
     let shards = shards.clone();
     move || {
         if let Some(config) = config.clone() {
-            let _ = shards.cast(ShardsMessage::Found(Box::new(config)));
+            let _ = shards.cast(ShardsMessage::Bootstrap(Box::new(config)));
         }
     }
 }

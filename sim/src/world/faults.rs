@@ -1,6 +1,7 @@
 //! What goes wrong: how each fault of a plan begins and ends.
 
-use super::node::{Crash, Hold};
+use super::node::Crash;
+use super::replicas::Hold;
 use super::{Event, World, node_of};
 use crate::disk::FileKind;
 use crate::plan::{FaultKind, HeldUp};
@@ -64,7 +65,9 @@ impl World<'_> {
             }),
             FaultKind::Restart { node, down_ms } => self.restart(node, down_ms),
             FaultKind::Pause { node, ms } => self.on_running(node, |world, at| {
-                world.nodes[at].paused_until = Some(world.now().after_ms(ms));
+                // What an earlier one holds up comes when that is over.
+                let until = world.now().after_ms(ms);
+                world.nodes[at].paused_until = world.nodes[at].paused_until.max(Some(until));
                 if ms > IDLE_TIMEOUT_MS {
                     world.plan_partings(at);
                 }

@@ -2,7 +2,6 @@
 //! module notes what the keepers do, and says how far the replicas have come with the newest map.
 
 use super::World;
-use super::node::Ended;
 use kvorum_core::map_keeper::Looked;
 use kvorum_core::ring::decide::Change;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
@@ -12,7 +11,7 @@ impl World<'_> {
     pub(super) fn look_at_map(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         let Some(process) = &mut node.process else { return };
-        let (Looked { in_force, proposed, waits, .. }, ended) = process.look_at_map(&node.clock);
+        let (Looked { in_force, proposed, waits, .. }, became) = process.look_at_map(&node.clock);
         if waits {
             self.count("replacements that had to wait");
         }
@@ -44,21 +43,9 @@ impl World<'_> {
                 self.ring = ring;
             }
         }
-        self.followed(at, ended);
-    }
-
-    /// A node has done what a new map asks for.
-    pub(super) fn followed(&mut self, at: usize, ended: Vec<(ShardId, Ended)>) {
-        if self.crash_if_reached(at) {
-            return;
+        if !self.crash_if_reached(at) {
+            self.replicas_became(at, became);
         }
-        for (shard, how) in ended {
-            if matches!(how, Ended::Fine) {
-                self.check_recovered(at, shard);
-            }
-            self.shard_ended(at, shard, how);
-        }
-        self.flush(at);
     }
 
     /// What is not as the ring map wants it, if anything isn't: every replica open, in its group, and up to date.

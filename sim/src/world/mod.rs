@@ -18,6 +18,7 @@ mod node;
 mod peers;
 mod processes;
 mod queue;
+mod replicas;
 mod stops;
 mod storage;
 mod trace;

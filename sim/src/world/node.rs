@@ -7,31 +7,31 @@ use super::clock::NodeClock;
 use super::journal::{Journal, LateSync};
 use super::peers::Outbox;
 use super::queue::Moment;
+use super::replicas::{Ended, Hold, Replica, panic_text};
 use crate::disk::SimFileSystem;
 use crate::plan::Options;
 use bytes::BytesMut;
-use kvorum_core::clock::{Clock as _, Nanos};
+use kvorum_core::clock::Nanos;
 use kvorum_core::disk::{Disk, DiskError};
 use kvorum_core::folder::known_folders::{KnownDisks, KnownDisksError};
 use kvorum_core::folder::mirrored::KeptError;
-use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, Wanted};
+use kvorum_core::folder::replica_files::ReplicaFiles;
 use kvorum_core::health::disk_watch::{Actions, DiskWatch, Observation};
 use kvorum_core::health::pressure::Pressure;
-use kvorum_core::health::restart_policy::{Decision, RestartPolicy};
 use kvorum_core::health::scrub::{self, Checked, Pass};
-use kvorum_core::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter, Replayed, ShardJournal};
-use kvorum_core::limits::{AWAIT_SPACE, DISK_LOOK_EVERY};
+use kvorum_core::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter, Replayed};
+use kvorum_core::limits::DISK_LOOK_EVERY;
 use kvorum_core::log::{self, InlineSource, LogError, LogOptions, Recovered, SegmentPlace};
-use kvorum_core::map_keeper::{self, LOOK_EVERY, Looked, MapKeeper, Own};
+use kvorum_core::map_keeper::{self, MapKeeper, Own};
 use kvorum_core::ring::{RingError, RingMap};
+use kvorum_core::roster::Roster;
 use kvorum_core::routing::peer_desk::{PeerDesk, SnapshotReads};
 use kvorum_core::routing::router::Router;
 use kvorum_core::session::reply::{ReplySink, ReplyTo};
 use kvorum_core::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
-use kvorum_core::shard::host::{ShardArguments, ShardHost, ShardOutlet as _, TurnStep};
-use kvorum_core::shard::inbox::{Inbox, QueueBudget, QueueLimits, ShardCommand, Waker};
+use kvorum_core::shard::inbox::{Inbox, QueueBudget, QueueLimits};
 use kvorum_core::shard::upkeep::{Done, DumpPermits, Job, Slice, Upkeep, UpkeepOptions};
-use kvorum_core::shard::{EntryLimits, ORDER_BITS, Orders, Place, Remedy, ReplicaPlan, ShardConfig, ShardError};
+use kvorum_core::shard::{EntryLimits, ORDER_BITS, ReplicaPlan};
 use kvorum_core::store::{CaptureSlice, SessionLimits};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
@@ -40,7 +40,7 @@ use kvorum_protocol::{
 };
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,11 +89,18 @@ impl Upkeep for Submitted {
 /// The upkeep of one process, as its thread does it: one job after another. Each job takes two events, so that whatever
 /// else happens falls before it, and between its end and the moment at which its shard hears of it.
 #[derive(Default)]
-struct UpkeepQueue {
+pub(super) struct UpkeepQueue {
     submitted: Arc<Submitted>,
     waiting: VecDeque<SubmittedJob>,
     ended: Option<(Arc<Inbox>, Result<Done, LogError>)>,
     planned: bool,
+}
+
+impl UpkeepQueue {
+    /// Where shards submit their jobs.
+    pub(super) fn submissions(&self) -> Arc<dyn Upkeep> {
+        Arc::clone(&self.submitted) as _
+    }
 }
 
 /// Where the answers to peers' requests arrive, by peer.
@@ -140,33 +147,33 @@ pub(super) struct Process {
     /// A data segment that an opening which found damage has removed.
     pub(super) lost_by_opening: Option<String>,
     /// The machine's disk, to look at.
-    machine: SimFileSystem,
+    pub(super) machine: SimFileSystem,
     pub(super) journal: Journal,
+    pub(super) roster: Roster,
     pub(super) shards: BTreeMap<ShardId, Replica>,
-    folder: Uuid,
-    plan: ReplicaPlan,
-    session_limits: SessionLimits,
-    keeper: MapKeeper,
+    pub(super) folder: Uuid,
+    pub(super) plan: ReplicaPlan,
+    pub(super) session_limits: SessionLimits,
+    pub(super) keeper: MapKeeper,
     /// When the keeper last looked at the map.
-    map_looked_at: Nanos,
+    pub(super) map_looked_at: Nanos,
     /// The map of a new cluster.
-    initial: RingMap,
+    pub(super) initial: RingMap,
     connections: BTreeMap<u64, Connection>,
     context: Arc<SessionContext>,
     /// What clients were told last.
     topology: Arc<Topology>,
     desk_sinks: DeskSinks,
-    ready: Arc<Mutex<Vec<ShardId>>>,
-    policy: RestartPolicy<ShardId>,
-    disk: Arc<dyn Disk>,
-    log: LogOptions,
+    pub(super) ready: Arc<Mutex<Vec<ShardId>>>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) log: LogOptions,
     /// See [`Options`].
-    order_bits: u32,
+    pub(super) order_bits: u32,
     pub(super) queue_budget: Arc<QueueBudget>,
-    upkeep: UpkeepQueue,
+    pub(super) upkeep: UpkeepQueue,
     /// The way through the cold data that is under way.
     scrub: Option<Pass>,
-    pressure: Arc<Pressure>,
+    pub(super) pressure: Arc<Pressure>,
     watch: DiskWatch,
     looked_at: Option<Nanos>,
     /// Its journal was damaged: it has given all its replicas up.
@@ -181,57 +188,6 @@ pub(super) struct Process {
     pub(super) holds: Vec<Hold>,
     /// It stops, and has asked for successors then.
     pub(super) handed_over_at: Option<Nanos>,
-}
-
-/// The next turn of a shard's replica is to be held up for so many milliseconds after this step.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hold {
-    pub(super) shard: ShardId,
-    pub(super) after: TurnStep,
-    pub(super) ms: u64,
-}
-
-/// What a shard's turn has come to.
-#[derive(Debug)]
-pub(super) enum Turned {
-    /// It is over.
-    Over(Ended),
-    /// It goes on after so many milliseconds.
-    HeldUp(u64),
-}
-
-/// One of a process's shard replicas.
-pub(super) struct Replica {
-    pub(super) config: ShardConfig,
-    pub(super) host: Option<ShardHost>,
-    incarnation: u32,
-    /// The epoch of the map that gave it to this node.
-    epoch: u64,
-    may_begin: bool,
-    /// It can't be opened under the map in force.
-    awaits_map: bool,
-    /// Its log is damaged; it waits to be replaced.
-    pub(super) faulty: bool,
-    /// A turn is planned.
-    pub(super) turn_planned: bool,
-    /// Its turn has begun, and what is planned is that it goes on.
-    pub(super) held_up: bool,
-}
-
-impl Replica {
-    fn new(config: ShardConfig, epoch: u64, may_begin: bool) -> Self {
-        Replica {
-            config,
-            host: None,
-            incarnation: 0,
-            epoch,
-            may_begin,
-            awaits_map: false,
-            faulty: false,
-            turn_planned: false,
-            held_up: false,
-        }
-    }
 }
 
 struct Connection {
@@ -258,27 +214,6 @@ pub(super) enum StartError {
     Files(#[from] LogError),
     #[error(transparent)]
     Disk(#[from] DiskError),
-}
-
-/// How a shard's turn or opening ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    Fine,
-    /// Nothing is wrong, and it will be opened again at once.
-    Reopens(String),
-    /// It will be opened again after this long.
-    RestartsAfter {
-        ms: u64,
-        why: String,
-    },
-    /// Its log is damaged.
-    Faulty(String),
-    /// A file operation failed, and the process ends.
-    DiskFailed(String),
-    /// The ring map has put another replica in its place.
-    Replaced(String),
-    /// It failed too often, and the process ends.
-    GaveUp(String),
 }
 
 /// Nobody administers a node of a simulation through its sessions.
@@ -334,7 +269,7 @@ impl Node {
             // As `node/src/folder` does: the node is as good as wiped, and its replicas are over.
             self.disk_id = Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number());
             let files = ReplicaFiles::new(Arc::clone(&disk), Arc::new(InlineSource::new(Arc::clone(&disk))));
-            files.forget_all(copy.as_ref().unwrap_or(ring).held_by(self.id))?;
+            files.distrust_all(copy.as_ref().unwrap_or(ring).held_by(self.id))?;
         }
         let (journal, replayed_chunks) = open_journal(&disk, replayed, options, ring.durability, seed)?;
         let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(StartError::KnownDisks)?;
@@ -390,7 +325,7 @@ impl Node {
             context,
             desk_sinks,
             ready: Arc::default(),
-            policy: RestartPolicy::new(),
+            roster: Roster::default(),
             disk,
             log,
             order_bits: if options.order_bits == 0 { ORDER_BITS } else { options.order_bits },
@@ -420,7 +355,7 @@ impl Node {
                 process.follow(&ring, &self.clock)
             }
             // It helped to found the group of the map, and ended before it had learnt the map.
-            None if began_meta => process.found_meta(&self.clock),
+            None if began_meta => process.bootstrap_meta(&self.clock),
             None => Vec::new(),
         };
         self.process = Some(process);
@@ -502,139 +437,6 @@ fn open_journal(
 }
 
 impl Process {
-    /// Opens a shard's replica from its log, as its supervisor does.
-    pub(super) fn open(&mut self, shard: ShardId, clock: &NodeClock) -> Ended {
-        let files = self.files();
-        let Some(replica) = self.shards.get_mut(&shard) else { return Ended::Fine };
-        if replica.host.is_some() || replica.faulty || replica.awaits_map {
-            return Ended::Fine;
-        }
-        replica.incarnation += 1;
-        let id = replica.config.consensus.replica;
-        let wanted = Wanted { shard, replica: id, epoch: replica.epoch, may_begin: replica.may_begin };
-        let journal: Arc<dyn ShardJournal> = Arc::clone(self.journal.submissions()) as _;
-        let prepared = files.prepare(&wanted).and_then(|ready| Ok((ready, files.journal_of(shard, &journal)?)));
-        let journal = match prepared {
-            Ok((Readiness::Open, journal)) => journal,
-            Ok((Readiness::Ended, _)) => {
-                replica.faulty = true;
-                self.router.closed(shard);
-                self.router.set_faulty(shard, Some(id));
-                return Ended::Fine;
-            }
-            Ok((Readiness::NotYet | Readiness::OutdatedMap, _)) => {
-                replica.awaits_map = true;
-                return Ended::Fine;
-            }
-            Err(error) => return self.failed(shard, clock, Err(error.into())),
-        };
-        let arguments = ShardArguments {
-            // Every replica of a group has the same, the founders of `meta` included.
-            config: ShardConfig {
-                order_bits: self.order_bits,
-                sessions: self.session_limits,
-                ..replica.config.clone()
-            },
-            incarnation: replica.incarnation,
-            disk: Arc::clone(&self.disk),
-            log: self.log.clone(),
-            journal,
-            queue_budget: Arc::clone(&self.queue_budget),
-            pressure: Arc::clone(&self.pressure),
-            upkeep: Arc::clone(&self.upkeep.submitted) as _,
-            upkeep_options: UPKEEP,
-            outlet: Arc::clone(&self.router) as _,
-            clock: self.router.shared_clock(),
-        };
-        let ready = Arc::clone(&self.ready);
-        let waker = Waker::new(move || ready.lock().push(shard));
-        let before = unlisted(&self.machine, shard);
-        let opened = catch_unwind(AssertUnwindSafe(|| ShardHost::open(arguments, waker)));
-        let failure = match opened {
-            Ok(Ok(host)) => {
-                self.router.opened(Arc::clone(host.handle()));
-                host.handle().inbox.tick();
-                self.router.set_faulty(shard, None);
-                replica.host = Some(host);
-                return Ended::Fine;
-            }
-            Ok(Err(error)) => {
-                if error.remedy() == Remedy::LeaveOut {
-                    self.lost_by_opening = before.difference(&unlisted(&self.machine, shard)).next().cloned();
-                }
-                Err(error)
-            }
-            Err(panic) => Ok(panic_text(&*panic)),
-        };
-        self.failed(shard, clock, failure)
-    }
-
-    /// Gives a shard its turn, or goes on with it.
-    pub(super) fn turn(&mut self, shard: ShardId, clock: &NodeClock) -> Turned {
-        let Some(replica) = self.shards.get_mut(&shard) else { return Turned::Over(Ended::Fine) };
-        (replica.turn_planned, replica.held_up) = (false, false);
-        let Some(host) = &mut replica.host else { return Turned::Over(Ended::Fine) };
-        let failure = loop {
-            match catch_unwind(AssertUnwindSafe(|| host.step())) {
-                Ok(Ok(TurnStep::Done)) => return Turned::Over(Ended::Fine),
-                Ok(Ok(step)) => {
-                    let hold = self.holds.iter().position(|hold| hold.shard == shard && hold.after == step);
-                    if let Some(hold) = hold {
-                        (replica.turn_planned, replica.held_up) = (true, true);
-                        return Turned::HeldUp(self.holds.remove(hold).ms);
-                    }
-                }
-                Ok(Err(error)) => break Err(error),
-                Err(panic) => break Ok(panic_text(&*panic)),
-            }
-        };
-        Turned::Over(self.failed(shard, clock, failure))
-    }
-
-    /// Nothing is held up any more. Returns the shards whose turns go on.
-    pub(super) fn end_holds(&mut self) -> Vec<ShardId> {
-        self.holds.clear();
-        let held = self.shards.iter_mut().filter(|(_, replica)| replica.held_up);
-        held.map(|(shard, _)| *shard).collect()
-    }
-
-    /// Deals with a replica that panicked or failed, as its supervisor does.
-    fn failed(&mut self, shard: ShardId, clock: &NodeClock, how: Result<String, ShardError>) -> Ended {
-        let (why, remedy) = match how {
-            Ok(panic) => (panic, Remedy::Restart),
-            Err(error) => (error.to_string(), error.remedy()),
-        };
-        self.router.closed(shard);
-        if let Some(replica) = self.shards.get_mut(&shard) {
-            replica.host = None;
-            replica.faulty = matches!(remedy, Remedy::LeaveOut | Remedy::EndLife);
-            if replica.faulty {
-                self.router.set_faulty(shard, Some(replica.config.consensus.replica));
-            }
-        }
-        match remedy {
-            Remedy::LeaveOut => return Ended::Faulty(why),
-            Remedy::EndLife => return self.end_life(shard, why),
-            Remedy::EndProcess => return Ended::DiskFailed(why),
-            Remedy::AwaitSpace => return Ended::RestartsAfter { ms: AWAIT_SPACE.as_millis() as u64, why },
-            Remedy::Reopen => return Ended::Reopens(why),
-            Remedy::Restart => {}
-        }
-        match self.policy.on_failure(shard, clock.monotonic()) {
-            Decision::RestartAfter(delay) => Ended::RestartsAfter { ms: delay.as_millis() as u64, why },
-            Decision::GiveUp => Ended::GaveUp(why),
-        }
-    }
-
-    /// Writes down that a replica is never opened again, as its supervisor does.
-    fn end_life(&self, shard: ShardId, why: String) -> Ended {
-        let id = self.shards.get(&shard).map(|replica| replica.config.consensus.replica);
-        match id.map(|id| self.files().end_life(shard, id)) {
-            Some(Err(error)) => Ended::DiskFailed(error.to_string()),
-            Some(Ok(())) | None => Ended::Faulty(why),
-        }
-    }
-
     /// A tick of the node: of every open replica, and of what was forwarded.
     pub(super) fn tick(&mut self) -> Actions {
         self.router.all_local().iter().for_each(|handle| handle.inbox.tick());
@@ -653,86 +455,6 @@ impl Process {
         let serves = |replica: &Replica| replica.host.as_ref().is_some_and(|host| host.shard().status().serving);
         let mut of_ring = self.shards.iter().filter(|(shard, _)| **shard != ShardId::META).peekable();
         of_ring.peek().is_some() && of_ring.all(|(_, replica)| serves(replica))
-    }
-
-    fn files(&self) -> ReplicaFiles {
-        ReplicaFiles::new(Arc::clone(&self.disk), Arc::clone(&self.log.source))
-    }
-
-    /// The keeper of the ring map looks at it, if that is due; what it finds is carried out, as the node's actors do. Returns
-    /// what it found, and what became of each replica that it concerns.
-    pub(super) fn look_at_map(&mut self, clock: &NodeClock) -> (Looked, Vec<(ShardId, Ended)>) {
-        let now = self.router.clock().monotonic();
-        if now.ms_since(self.map_looked_at) < LOOK_EVERY.as_millis() as u64 {
-            return (Looked::default(), Vec::new());
-        }
-        self.map_looked_at = now;
-        let looked = self.keeper.look(now);
-        let mut ended = if looked.found { self.found_meta(clock) } else { Vec::new() };
-        if let Some(ring) = &looked.in_force {
-            ended.extend(self.follow(ring, clock));
-        }
-        (looked, ended)
-    }
-
-    /// Opens the first replica of `meta` on this node, as the supervisor of shards does, to found the group.
-    fn found_meta(&mut self, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
-        let first = self.plan.configs(&self.initial).into_iter().find(|config| config.shard == ShardId::META);
-        let Some(config) = first.filter(|_| !self.shards.contains_key(&ShardId::META)) else { return Vec::new() };
-        self.shards.insert(ShardId::META, Replica::new(config, 0, true));
-        let how = self.open(ShardId::META, clock);
-        vec![(ShardId::META, how)]
-    }
-
-    /// Runs what a map asks for, as the supervisor of shards does: what it asks for no more is stopped, and what is new is
-    /// opened in files that are made ready for it.
-    fn follow(&mut self, ring: &RingMap, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
-        let Orders { epoch, place, configs } = self.plan.orders(ring, self.folder);
-        let mut ended = Vec::new();
-        let asked: Vec<ShardId> = configs.iter().map(|config| config.shard).collect();
-        let surplus: Vec<ShardId> = self.shards.keys().copied().filter(|shard| !asked.contains(shard)).collect();
-        for shard in surplus {
-            self.stop_one(shard, &mut ended);
-            self.shards.remove(&shard);
-        }
-        let mut opening = Vec::new();
-        for config in configs {
-            let (shard, id) = (config.shard, config.consensus.replica);
-            let may_begin = place == Place::Named;
-            if let Some(replica) = self.shards.get_mut(&shard).filter(|known| known.config.consensus.replica == id) {
-                (replica.config, replica.epoch, replica.may_begin) = (config, epoch, may_begin);
-                if std::mem::take(&mut replica.awaits_map) {
-                    opening.push(shard);
-                } else if let Some(handle) = self.router.local(shard) {
-                    handle.inbox.command(ShardCommand::SetTarget(replica.config.target.clone()));
-                }
-                continue;
-            }
-            self.stop_one(shard, &mut ended);
-            let (incarnation, turn_planned) =
-                self.shards.get(&shard).map_or((0, false), |before| (before.incarnation, before.turn_planned));
-            let replica = Replica::new(config, epoch, may_begin);
-            self.shards.insert(shard, Replica { incarnation, turn_planned, ..replica });
-            opening.push(shard);
-        }
-        for shard in opening {
-            let how = self.open(shard, clock);
-            ended.push((shard, how));
-        }
-        ended
-    }
-
-    /// Ends a replica for good; whatever it still says reaches nobody.
-    fn stop_one(&mut self, shard: ShardId, ended: &mut Vec<(ShardId, Ended)>) {
-        self.router.closed(shard);
-        self.router.set_faulty(shard, None);
-        if let Some(replica) = self.shards.get_mut(&shard) {
-            replica.host = None;
-            if std::mem::take(&mut replica.held_up) {
-                replica.turn_planned = false;
-            }
-            ended.push((shard, Ended::Replaced(format!("replica {}", replica.config.consensus.replica))));
-        }
     }
 
     /// Looks at the disk, as `disk_watch::run` does.
@@ -928,11 +650,6 @@ fn encode(out: &mut BytesMut, router: &Router, answered: Answered<RequestId>) {
     Response { id: origin, epoch: router.epoch(), forwarded, body }.encode(out);
 }
 
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    format!("panicked: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no text"))
-}
-
 impl StartError {
     /// Whether the files are damaged, so that starting again won't help.
     pub(super) fn is_damage(&self) -> bool {
@@ -942,16 +659,5 @@ impl StartError {
             StartError::Ring(error) => matches!(error, KeptError::Damaged(_)),
             StartError::Files(_) | StartError::Disk(_) => false,
         }
-    }
-}
-
-/// The data segments in a shard's folder that has no manifest to list them.
-fn unlisted(machine: &SimFileSystem, shard: ShardId) -> BTreeSet<String> {
-    let folder = format!("shards/{:05}/", shard.0);
-    let names = machine.files().into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&folder));
-    let names: BTreeSet<String> = names.collect();
-    match names.contains(&format!("{folder}manifest")) {
-        true => BTreeSet::new(),
-        false => names.into_iter().filter(|name| name.ends_with(".data")).collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! What happens on the nodes: processes start, work and end.
 
-use super::node::{Crash, Ended, StartError, TICK_MS, Turned};
+use super::node::{Crash, StartError, TICK_MS};
+use super::replicas::{Ended, Turned};
 use super::{Event, World};
 use kvorum_core::clock::Clock as _;
 use kvorum_protocol::ShardId;
@@ -54,13 +55,7 @@ impl World<'_> {
                 for other in 0..self.nodes.len() {
                     self.plan_meeting(at, other);
                 }
-                for (shard, how) in ended {
-                    if matches!(how, Ended::Fine) {
-                        self.check_recovered(at, shard);
-                    }
-                    self.shard_ended(at, shard, how);
-                }
-                self.flush(at);
+                self.replicas_became(at, ended);
             }
             Err(error) => self.start_failed(at, &error),
         }
@@ -175,8 +170,13 @@ impl World<'_> {
         if self.crash_if_reached(at) {
             return;
         }
-        let how = match turned {
-            Turned::Over(how) => how,
+        match turned {
+            Turned::Over(became) => {
+                if became.is_empty() {
+                    self.look_at(at, shard);
+                }
+                self.replicas_became(at, became);
+            }
             Turned::HeldUp(ms) => {
                 self.count("turns held up");
                 self.trace.note(
@@ -186,14 +186,9 @@ impl World<'_> {
                     format_args!("node {at} shard {shard} for {ms} ms, in the middle of its turn"),
                 );
                 self.queue.push(self.now().after_ms(ms), Event::Turn(at, process, shard));
-                return self.flush(at);
+                self.flush(at);
             }
-        };
-        if matches!(how, Ended::Fine) {
-            self.look_at(at, shard);
         }
-        self.shard_ended(at, shard, how);
-        self.flush(at);
     }
 
     pub(super) fn reopen(&mut self, at: usize, process: u64, shard: ShardId) {
@@ -204,7 +199,7 @@ impl World<'_> {
         self.lose_hints_at_start(at);
         let node = &mut self.nodes[at];
         let Some(running) = &mut node.process else { return };
-        let how = running.open(shard, &node.clock);
+        let became = running.restart(shard, &node.clock);
         self.trace.note(
             self.time.now(),
             "reopen",
@@ -214,15 +209,22 @@ impl World<'_> {
         if self.crash_if_reached(at) {
             return;
         }
-        if matches!(how, Ended::Fine) {
-            self.check_recovered(at, shard);
+        self.replicas_became(at, became);
+    }
+
+    /// Looks at what became of a node's replicas.
+    pub(super) fn replicas_became(&mut self, at: usize, became: Vec<(ShardId, Ended)>) {
+        for (shard, how) in became {
+            if matches!(how, Ended::Fine) {
+                self.check_recovered(at, shard);
+            }
+            self.shard_ended(at, shard, how);
         }
-        self.shard_ended(at, shard, how);
         self.flush(at);
     }
 
     /// Deals with a replica whose turn or opening did not go well.
-    pub(super) fn shard_ended(&mut self, at: usize, shard: ShardId, how: Ended) {
+    fn shard_ended(&mut self, at: usize, shard: ShardId, how: Ended) {
         let Some(process) = self.nodes[at].number() else { return };
         let (word, why) = match &how {
             Ended::Fine => return,

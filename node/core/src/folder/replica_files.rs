@@ -22,7 +22,9 @@ use crate::log::{DATA_SEGMENT, LogError, Position, SegmentSource, erase};
 use crate::ring::FIRST_REPLICAS_MAX;
 use kvorum_protocol::{ReplicaId, ShardId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use tracing::{error, info};
 
 /// What the files of a shard are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -87,6 +89,27 @@ pub enum Noted {
     Over(ReplicaId),
 }
 
+/// Why a replica is retired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RetireReason {
+    /// The ring map with this epoch gives this node no replica of the shard. The files are erased.
+    NotGiven {
+        /// The map's epoch.
+        epoch: u64,
+    },
+    /// The files can be read and are not to be trusted. They stay until another replica takes their place: should nothing else be
+    /// left of the group, an operator may want them.
+    Distrusted {
+        /// Whose they are if there is no note.
+        replica: ReplicaId,
+    },
+    /// The replica has lost what it acknowledged. The files stay, as above. Nothing is done if they are another one's.
+    Amnesiac {
+        /// The replica.
+        replica: ReplicaId,
+    },
+}
+
 /// The notes and files of a node's shards. Every call blocks on the disk.
 #[derive(Clone)]
 pub struct ReplicaFiles {
@@ -116,7 +139,7 @@ impl ReplicaFiles {
             }
             Read::Nothing => return self.begin(wanted, 0, &segments),
             Read::Damaged => {
-                tracing::error!(shard = %wanted.shard, "the note about whose the shard's files are is damaged");
+                error!(shard = %wanted.shard, "the note about whose the shard's files are is damaged");
                 self.write(wanted.shard, &wanted.note(Life::Ended, u32::MAX))?;
                 return Ok(Readiness::Ended);
             }
@@ -149,32 +172,57 @@ impl ReplicaFiles {
         Ok(Readiness::Open)
     }
 
-    /// Gives a shard up of which the map with this epoch gives this node nothing: erases its files, unless they came with a
-    /// later map. Returns whether there was anything.
+    /// The replica that the files of a shard are of is never opened again. Returns whether it might have been before.
     ///
     /// # Errors
     /// If the disk fails.
-    pub fn give_up(&self, shard: ShardId, epoch: u64) -> Result<bool, LogError> {
-        match self.read(shard)? {
-            Read::Note(note) if note.epoch > epoch => Ok(false),
-            Read::Note(note) => self.end(shard, &note),
+    pub fn retire(&self, shard: ShardId, reason: RetireReason) -> Result<bool, LogError> {
+        let noted = self.read(shard)?;
+        match (reason, noted) {
+            // The files came with a later map.
+            (RetireReason::NotGiven { epoch }, Read::Note(note)) if note.epoch > epoch => Ok(false),
+            (RetireReason::NotGiven { .. }, Read::Note(note)) => self.erase_retired(shard, &note),
             // Whose they are is not known, so nothing says that they may go.
-            Read::Nothing | Read::Damaged => Ok(false),
+            (RetireReason::NotGiven { .. }, Read::Nothing | Read::Damaged) => Ok(false),
+            (RetireReason::Distrusted { .. }, Read::Note(note)) => self.note_retired(shard, note),
+            (RetireReason::Distrusted { replica }, noted) => {
+                let is_empty = matches!(noted, Read::Nothing) && self.disk.list_segments(shard)?.is_empty();
+                let note = Note { replica: replica.0, epoch: 0, life: Life::Live, erased_to: 0 };
+                if is_empty { Ok(false) } else { self.note_retired(shard, note) }
+            }
+            (RetireReason::Amnesiac { replica }, Read::Note(note)) if note.replica == replica.0 => {
+                self.note_retired(shard, note)
+            }
+            (RetireReason::Amnesiac { .. }, _) => Ok(false),
         }
     }
 
-    /// The files of a shard can be read and are not to be trusted: the replica that they are of, or `replica` if there is no
-    /// note, is never opened again. The files stay until another replica takes its place: should nothing else be left of
-    /// the group, an operator may want them. Returns whether there was anything.
+    /// Erases the files of all shards but those `kept`: the ring map with this epoch gives this node no replica of them. Files that
+    /// came with a later map stay.
+    ///
+    /// # Errors
+    /// If the disk fails, with the shard; with `meta` if the shards can't be listed.
+    pub fn erase_surplus(&self, kept: &BTreeSet<ShardId>, epoch: u64) -> Result<(), (ShardId, LogError)> {
+        let listed = self.disk.list_shards().map_err(|error| (ShardId::META, LogError::from(error)))?;
+        for shard in listed.into_iter().filter(|shard| !kept.contains(shard)) {
+            if self.retire(shard, RetireReason::NotGiven { epoch }).map_err(|error| (shard, error))? {
+                info!(%shard, "erased the shard's files: the ring map gives this node no replica of it");
+            }
+        }
+        Ok(())
+    }
+
+    /// Retires each of these replicas, whose files are not to be trusted. May be repeated.
     ///
     /// # Errors
     /// If the disk fails.
-    pub fn forget(&self, shard: ShardId, replica: ReplicaId) -> Result<bool, LogError> {
-        let note = match self.read(shard)? {
-            Read::Note(note) => note,
-            Read::Nothing if self.disk.list_segments(shard)?.is_empty() => return Ok(false),
-            Read::Nothing | Read::Damaged => Note { replica: replica.0, epoch: 0, life: Life::Live, erased_to: 0 },
-        };
+    pub fn distrust_all(&self, held: impl IntoIterator<Item = (ShardId, ReplicaId)>) -> Result<(), LogError> {
+        held.into_iter()
+            .try_for_each(|(shard, replica)| self.retire(shard, RetireReason::Distrusted { replica }).map(drop))
+    }
+
+    /// Writes down that a replica is over; its files stay.
+    fn note_retired(&self, shard: ShardId, note: Note) -> Result<bool, LogError> {
         let was_used = note.life != Life::Ended;
         if was_used {
             self.write(shard, &Note { life: Life::Ended, ..note })?;
@@ -182,29 +230,8 @@ impl ReplicaFiles {
         Ok(was_used)
     }
 
-    /// The replica has turned out to have lost what it acknowledged, and is never opened again. Its files stay, as with
-    /// [`ReplicaFiles::forget`]. Nothing is done if they are another one's.
-    ///
-    /// # Errors
-    /// If the disk fails.
-    pub fn end_life(&self, shard: ShardId, replica: ReplicaId) -> Result<(), LogError> {
-        match self.read(shard)? {
-            Read::Note(note) if note.replica == replica.0 => {
-                Ok(self.write(shard, &Note { life: Life::Ended, ..note })?)
-            }
-            Read::Note(_) | Read::Nothing | Read::Damaged => Ok(()),
-        }
-    }
-
-    /// As [`ReplicaFiles::forget`], of each of these. May be repeated.
-    ///
-    /// # Errors
-    /// If the disk fails.
-    pub fn forget_all(&self, held: impl IntoIterator<Item = (ShardId, ReplicaId)>) -> Result<(), LogError> {
-        held.into_iter().try_for_each(|(shard, replica)| self.forget(shard, replica).map(drop))
-    }
-
-    fn end(&self, shard: ShardId, note: &Note) -> Result<bool, LogError> {
+    /// Writes down that a replica is over, and erases its files.
+    fn erase_retired(&self, shard: ShardId, note: &Note) -> Result<bool, LogError> {
         let segments = self.disk.list_segments(shard)?;
         if note.life == Life::Ended && segments.is_empty() {
             return Ok(false);
@@ -316,6 +343,12 @@ mod tests {
         Wanted { shard: SHARD, replica: ReplicaId(replica), epoch, may_begin: true }
     }
 
+    const DISTRUSTED: RetireReason = RetireReason::Distrusted { replica: ReplicaId(2) };
+
+    fn amnesiac(replica: u64) -> RetireReason {
+        RetireReason::Amnesiac { replica: ReplicaId(replica) }
+    }
+
     fn add_segments(disk: &MemoryDisk, count: u32) {
         (1..=count).for_each(|number| drop(disk.create_segment(SHARD, number, 4096, b"a segment").unwrap()));
     }
@@ -345,9 +378,9 @@ mod tests {
         let disk = MemoryDisk::new();
         files(&disk).prepare(&wanted(2, 1)).unwrap();
         add_segments(&disk, 2);
-        files(&disk).end_life(SHARD, ReplicaId(17)).unwrap();
+        files(&disk).retire(SHARD, amnesiac(17)).unwrap();
         assert_eq!(files(&disk).prepare(&wanted(2, 1)).unwrap(), Readiness::Open, "that was said of another replica");
-        files(&disk).end_life(SHARD, ReplicaId(2)).unwrap();
+        files(&disk).retire(SHARD, amnesiac(2)).unwrap();
         assert_eq!(files(&disk).prepare(&wanted(2, 1)).unwrap(), Readiness::Ended);
         assert_eq!(disk.list_segments(SHARD).unwrap(), [1, 2], "an operator may want them");
         assert_eq!(files(&disk).prepare(&wanted(17, 2)).unwrap(), Readiness::Open);
@@ -401,21 +434,24 @@ mod tests {
     }
 
     #[test]
-    fn what_was_forgotten_or_given_up_never_comes_back() {
+    fn a_retired_replica_never_comes_back() {
         let disk = MemoryDisk::new();
-        assert!(!files(&disk).forget(SHARD, ReplicaId(2)).unwrap(), "there is nothing to forget");
+        assert!(!files(&disk).retire(SHARD, DISTRUSTED).unwrap(), "there is nothing to retire");
         files(&disk).prepare(&wanted(2, 1)).unwrap();
         add_segments(&disk, 2);
-        assert!(files(&disk).forget(SHARD, ReplicaId(2)).unwrap());
-        assert!(!files(&disk).forget(SHARD, ReplicaId(2)).unwrap(), "it is forgotten once");
+        assert!(files(&disk).retire(SHARD, DISTRUSTED).unwrap());
+        assert!(!files(&disk).retire(SHARD, DISTRUSTED).unwrap(), "it is retired once");
         assert_eq!(files(&disk).prepare(&wanted(2, 9)).unwrap(), Readiness::Ended);
         assert_eq!(disk.list_segments(SHARD).unwrap(), [1, 2], "an operator may want them");
         assert_eq!(files(&disk).prepare(&wanted(17, 9)).unwrap(), Readiness::Open);
         assert_eq!(disk.list_segments(SHARD).unwrap(), [] as [u32; 0]);
         add_segments(&disk, 1);
-        assert!(!files(&disk).give_up(SHARD, 8).unwrap(), "the map is older than the replica");
+        assert!(
+            !files(&disk).retire(SHARD, RetireReason::NotGiven { epoch: 8 }).unwrap(),
+            "the map is older than the replica"
+        );
         assert_eq!(disk.list_segments(SHARD).unwrap(), [1]);
-        assert!(files(&disk).give_up(SHARD, 10).unwrap());
+        assert!(files(&disk).retire(SHARD, RetireReason::NotGiven { epoch: 10 }).unwrap());
         assert_eq!(files(&disk).prepare(&wanted(17, 11)).unwrap(), Readiness::Ended);
     }
 

@@ -11,7 +11,7 @@
 //!   everything that the node holds ([`RingMap::replace_node`]). So two folders never open the same id.
 //! - **A replica of `meta` with an id of the first map** can't wait for a map, since it helps to make it. It is opened
 //!   anew only after *every* other first replica of the group has said that it knows no other folder of this node, and that
-//!   the map in force there gives this node no other replica of the group ([`may_found`]). If an earlier folder of this node had given a vote or an acknowledgement, it gave it to a leader,
+//!   the map in force there gives this node no other replica of the group ([`may_bootstrap`]). If an earlier folder of this node had given a vote or an acknowledgement, it gave it to a leader,
 //!   which is one of those nodes, had met that folder, and had written it down before it took any message from it. It
 //!   would have said so.
 //! - Independently of what a node believes of itself, its peers drop the consensus messages of a folder that is not the
@@ -211,7 +211,7 @@ pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, Vec<R
 /// Whether a node whose folder has never held a replica may open its replica of `meta` under the id that the first map
 /// gives it. `answers` holds what each peer that said hello knows of this node. See the module's documentation for why it must
 /// be every one.
-pub fn may_found(first: &RingMap, me: NodeId, folder: Uuid, answers: &BTreeMap<NodeId, Known>) -> bool {
+pub fn may_bootstrap(first: &RingMap, me: NodeId, folder: Uuid, answers: &BTreeMap<NodeId, Known>) -> bool {
     let founders = || first.meta.iter().map(|held| NodeId(first.nodes[usize::from(held.node)].id));
     founders().any(|node| node == me)
         && founders().filter(|node| *node != me).all(|node| answers.contains_key(&node))
@@ -438,18 +438,23 @@ mod tests {
             ),
         ];
         for (said, expected, why) in cases {
-            assert_eq!(may_found(&first(), node(1), folder(1), &answers(said)), expected, "{why}");
+            assert_eq!(may_bootstrap(&first(), node(1), folder(1), &answers(said)), expected, "{why}");
         }
         let four = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(4), 4, 3).unwrap();
         assert!(
-            !may_found(&four, node(4), folder(4), &answers(&[(1, None, false), (2, None, false), (3, None, false)])),
+            !may_bootstrap(
+                &four,
+                node(4),
+                folder(4),
+                &answers(&[(1, None, false), (2, None, false), (3, None, false)])
+            ),
             "it holds none"
         );
         assert!(
-            may_found(&four, node(1), folder(1), &answers(&[(2, None, false), (3, None, false)])),
+            may_bootstrap(&four, node(1), folder(1), &answers(&[(2, None, false), (3, None, false)])),
             "node 4 has no say in it"
         );
         let one = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(1), 4, 1).unwrap();
-        assert!(may_found(&one, node(1), folder(1), &BTreeMap::new()), "there is nobody to ask");
+        assert!(may_bootstrap(&one, node(1), folder(1), &BTreeMap::new()), "there is nobody to ask");
     }
 }
