@@ -5,14 +5,12 @@ use crate::folder::{DataFolder, Owner};
 use crate::runtime::journal_threads::Journal;
 use bytes::Bytes;
 use kvorum_core::consensus::Committed;
-use kvorum_core::disk::{Disk, RealDisk};
+use kvorum_core::disk::{Disk, MANIFEST_FILE, RealDisk};
 use kvorum_core::folder::known_folders::KnownDisks;
 use kvorum_core::folder::replica_files::{ReplicaFiles, Wanted};
 use kvorum_core::journal::{self, JournalOptions, PersistListener, ShardJournal, Submission};
 use kvorum_core::log::operations::{OperationsBuilder, Record};
-use kvorum_core::log::{
-    Base, HardState, InlineSource, LogOptions, MANIFEST_FILE, Membership, ShardLog, Verdict as Kept,
-};
+use kvorum_core::log::{Base, HardState, InlineSource, LogOptions, Membership, ShardLog, Verdict as Kept};
 use kvorum_core::map_keeper;
 use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_core::store::{Fate, Store};
