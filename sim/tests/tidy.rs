@@ -48,6 +48,11 @@ const WORLDLY: [&str; 14] = [
     "println!",
 ];
 
+/// The only place that names the consensus library: another one could take its place. No other file needs an exception.
+const CONSENSUS: &str = "node/core/src/consensus";
+/// How the library is named.
+const LIBRARY: [&str; 3] = ["raft::", "use raft", "eraftpb"];
+
 /// The only files that may hold `unsafe`: the mappings, and one instruction.
 const UNSAFE: [&str; 2] = ["node/core/src/disk/map.rs", "node/core/src/store/prefetch.rs"];
 /// The only place of the tests that may sleep: it polls, and runs load for a while.
@@ -219,6 +224,15 @@ fn unsafe_code_lives_in_two_files() {
 }
 
 #[test]
+fn the_consensus_library_stays_in_its_room() {
+    let sources = sources();
+    let others = sources.iter().filter(|source| !source.is_in(&[CONSENSUS]));
+    let findings = others
+        .flat_map(|source| find(source.all(), &source.path, |line| LIBRARY.iter().any(|banned| names(line, banned))));
+    assert_none(&format!("types of the consensus library are converted to ours in {CONSENSUS}"), findings);
+}
+
+#[test]
 fn nothing_is_left_to_do() {
     const UNFINISHED: [&str; 5] = ["todo!", "unimplemented!", "dbg!", "TODO", "FIXME"];
     let sources = sources();
@@ -325,6 +339,8 @@ fn the_checks_see_what_they_look_for() {
     assert_eq!(bare(r#"let a = "x // y"; // z"#), "let a = ; ");
     assert_eq!(bare(r#"let quote = '"'; b"#), "let quote = '; b");
     assert!(names("use tokio::net;", "tokio") && !names("let tokiox = my_tokio;", "tokio"));
+    assert!(names("use raft::Storage;", "use raft") && !names("use raft_like::Storage;", "use raft"));
+    assert!(names("-> raft::Error", "raft::") && !names("-> aircraft::Error", "raft::"));
     assert!(names("rand::rng()", "rand::rng(") && names("a(Instant::now())", "Instant::now"));
     assert!(is_crate_root("node/src/main.rs") && !is_crate_root("node/core/src/disk/map.rs"));
 }

@@ -26,8 +26,13 @@ pub struct WatchArguments {
     pub headroom_bytes: u64,
 }
 
-/// Watches until `stop`, or until the disk has stalled for too long: then `failed` is called with the reason.
-pub async fn run(arguments: WatchArguments, failed: impl FnOnce(String), stop: CancellationToken) {
+/// The disk stalls: a sync has taken longer than [`DISK_STALL_FATAL`].
+#[derive(Debug, thiserror::Error)]
+#[error("a sync has taken over {} s; the disk stalls", DISK_STALL_FATAL.as_secs())]
+pub struct DiskStalls;
+
+/// Watches until `stop`, or until the disk has stalled for too long: then `failed` is called.
+pub async fn run(arguments: WatchArguments, failed: impl FnOnce(DiskStalls), stop: CancellationToken) {
     let WatchArguments { router, disk, journal, pressure, headroom_bytes } = arguments;
     // A file system that does not say how large it is is taken for a large one.
     let total = ask(&disk, |disk| disk.total_bytes()).await.unwrap_or(u64::MAX);
@@ -71,7 +76,7 @@ pub async fn run(arguments: WatchArguments, failed: impl FnOnce(String), stop: C
             info!(free_bytes, "there is room on the disk again: writes are taken");
         }
         if actions.end_process {
-            failed(format!("a sync has taken over {} s; the disk stalls", DISK_STALL_FATAL.as_secs()));
+            failed(DiskStalls);
             return;
         }
         if actions.slow_changed && actions.slow {

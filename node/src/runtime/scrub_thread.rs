@@ -12,17 +12,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use tracing::info;
 
-/// What has been done since the node started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ScrubCounts {
-    /// Bytes that were read.
-    pub bytes: u64,
-    /// Times that all cold data was checked.
-    pub passes: u64,
-    /// Damaged segments that were found.
-    pub damaged: u64,
-}
-
 /// Checks the cold data of a node's replicas on a thread of its own, which ends when this is dropped.
 pub struct ScrubThread {
     shared: Arc<Shared>,
@@ -35,8 +24,9 @@ struct Shared {
     bytes_per_second: u64,
     stopping: Mutex<bool>,
     stopped: Condvar,
+    /// Bytes that were read.
     bytes: AtomicU64,
-    passes: AtomicU64,
+    /// Damaged segments that were found.
     damaged: AtomicU64,
 }
 
@@ -53,19 +43,11 @@ impl ScrubThread {
             stopping: Mutex::new(false),
             stopped: Condvar::new(),
             bytes: AtomicU64::new(0),
-            passes: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
         });
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("scrub".into()).spawn(move || worker.run())?;
         Ok(ScrubThread { shared, thread: Some(thread) })
-    }
-
-    /// What has been done so far.
-    pub fn counts(&self) -> ScrubCounts {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let shared = &self.shared;
-        ScrubCounts { bytes: of(&shared.bytes), passes: of(&shared.passes), damaged: of(&shared.damaged) }
     }
 }
 
@@ -90,7 +72,6 @@ impl Shared {
                 return;
             }
             let (bytes, seconds) = (self.bytes.load(Ordering::Relaxed) - before, began.elapsed().as_secs());
-            self.passes.fetch_add(1, Ordering::Relaxed);
             if bytes > 0 {
                 info!(bytes, seconds, damaged = self.damaged.load(Ordering::Relaxed), "checked all cold data again");
             }

@@ -1,22 +1,17 @@
 //! The [`Disk`] over a file system: which files there are, and the order of operations that makes each change durable.
 //!
-//! ```text
-//! shards/00012/0000000003.segment
-//! shards/00012/0000000001.data
-//! shards/00012/manifest
-//! journal/0000000001.journal
-//! <name>.metadata
-//! ```
-//!
-//! Files are made under a name that ends in `.new`, synced, renamed, and their folder is synced: a name without `.new`
+//! Where each file lies is [`super::layout`]'s. Files are made under a name that ends in `.new`, synced, renamed, and their folder is synced: a name without `.new`
 //! always stands for a whole file.
 
 use super::file_system::{FileHandle, FileSystem, FolderHandle, MappedFile};
+use super::layout::{
+    DATA_SEGMENT, DATA_SUFFIX, HINT_FILE, JOURNAL_FOLDER, JOURNAL_SUFFIX, MANIFEST_FILE, METADATA_SUFFIX, NEW_SUFFIX,
+    ROOT_FOLDER, SEGMENT_SUFFIX, SHARDS_FOLDER, folder_of, journal_path, metadata_path, segment_path, shard_file_path,
+    shard_folder,
+};
 use super::real::RealFileSystem;
 use super::{ColdFile, Disk, DiskError, JournalFile, OpenedSegment, SegmentFile};
 use crate::disk::map::Mapping;
-use crate::log::DATA_SEGMENT;
-use crate::log::{HINT_FILE, MANIFEST_FILE};
 use bytes::Bytes;
 use kvorum_protocol::ShardId;
 use std::io;
@@ -27,15 +22,6 @@ use std::sync::Arc;
 const METADATA_BYTES_MAX: u64 = 1024 * 1024;
 /// So are a shard's files besides its segments, but for the index.
 const SHARD_FILE_BYTES_MAX: u64 = u32::MAX as u64;
-/// The data folder itself.
-const ROOT_FOLDER: &str = "";
-const SHARDS_FOLDER: &str = "shards";
-const JOURNAL_FOLDER: &str = "journal";
-const SEGMENT_SUFFIX: &str = ".segment";
-const DATA_SUFFIX: &str = ".data";
-const JOURNAL_SUFFIX: &str = ".journal";
-const METADATA_SUFFIX: &str = ".metadata";
-const NEW_SUFFIX: &str = ".new";
 
 /// The data folder of a file system. One value per folder at a time.
 #[derive(Debug)]
@@ -424,32 +410,4 @@ impl<H: FileHandle> JournalFile for OpenFile<H> {
     fn read_at(&self, offset: u32, bytes: &mut [u8]) -> Result<(), DiskError> {
         self.handle.read_at(offset.into(), bytes).map_err(self.error("read"))
     }
-}
-
-fn shard_folder(shard: ShardId) -> String {
-    format!("{SHARDS_FOLDER}/{:05}", shard.0)
-}
-
-pub(crate) fn segment_path(shard: ShardId, number: u32) -> String {
-    let (number, suffix) = match number & DATA_SEGMENT {
-        0 => (number, SEGMENT_SUFFIX),
-        _ => (number & !DATA_SEGMENT, DATA_SUFFIX),
-    };
-    format!("{}/{number:010}{suffix}", shard_folder(shard))
-}
-
-pub(crate) fn shard_file_path(shard: ShardId, name: &str) -> String {
-    format!("{}/{name}", shard_folder(shard))
-}
-
-fn journal_path(number: u32) -> String {
-    format!("{JOURNAL_FOLDER}/{number:010}{JOURNAL_SUFFIX}")
-}
-
-fn metadata_path(name: &str) -> String {
-    format!("{name}{METADATA_SUFFIX}")
-}
-
-fn folder_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or(ROOT_FOLDER, |(folder, _)| folder)
 }

@@ -9,6 +9,7 @@
 
 mod file_disk;
 mod file_system;
+mod layout;
 pub mod map;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
@@ -16,8 +17,9 @@ mod real;
 mod scratch;
 
 pub use file_disk::{FileDisk, RealDisk};
-pub(crate) use file_disk::{segment_path, shard_file_path};
 pub use file_system::{FileHandle, FileSystem, FolderHandle, MappedFile};
+pub use layout::{DATA_SEGMENT, HINT_FILE, MANIFEST_FILE};
+pub(crate) use layout::{segment_path, shard_file_path};
 pub use map::lost_pages;
 pub use real::{RealFile, RealFileSystem, copies_on_write};
 pub use scratch::Scratch;
@@ -170,7 +172,7 @@ pub trait JournalFile: Send {
 pub trait Disk: Send + Sync {
     /// The shards that have a directory, in order.
     fn list_shards(&self) -> Result<Vec<ShardId>, DiskError>;
-    /// The numbers of a shard's segments, in order; those of data segments have [`crate::log::DATA_SEGMENT`] set and so come
+    /// The numbers of a shard's segments, in order; those of data segments have [`DATA_SEGMENT`] set and so come
     /// last. Leftovers of interrupted creations are removed, not listed.
     fn list_segments(&self, shard: ShardId) -> Result<Vec<u32>, DiskError>;
     /// Creates a segment of `bytes` bytes with real blocks: `header`, then zeros. It is there whole or not at all. Fails

@@ -15,10 +15,10 @@
 //! segment is gone speaks of the erased log, and is not shown to the fresh one ([`ReplicaFiles::journal_of`]). Nothing is
 //! lost by that: a mark of the fresh log stands in a segment that is there.
 
-use crate::disk::{Disk, DiskError};
+use crate::disk::{DATA_SEGMENT, Disk, DiskError};
 use crate::folder::checked_json;
 use crate::journal::{ShardJournal, Submission};
-use crate::log::{DATA_SEGMENT, LogError, Position, SegmentSource, erase};
+use crate::log::{LogError, Position, SegmentSource, erase};
 use crate::ring::FIRST_REPLICAS_MAX;
 use kvorum_protocol::{ReplicaId, ShardId};
 use serde::{Deserialize, Serialize};

@@ -14,6 +14,8 @@ mod frame;
 mod queue;
 mod replay;
 mod sync;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -1,16 +1,15 @@
 //! Journal and logs together, over a disk in memory that loses what was not synced.
 
+use super::testing::{listener, open_log};
 use super::*;
 use crate::disk::Disk;
 use crate::disk::memory::{Faults, MemoryDisk};
 use crate::folder::mirrored::copy_of;
-use crate::log::{Damage, InlineSource, LogError, LogOptions, Position, ShardLog, erase};
+use crate::log::{Damage, InlineSource, LogError, ShardLog, erase};
 use bytes::Bytes;
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
 use kvorum_protocol::{LogIndex, ShardId, Term};
-use parking_lot::Mutex;
 use proptest::prelude::*;
-use std::sync::mpsc::{Receiver, Sender, channel};
 
 const OPTIONS: JournalOptions = JournalOptions {
     files: 3,
@@ -41,28 +40,8 @@ fn journal_crashed(error: &JournalError) -> bool {
     matches!(error, JournalError::Disk(_) | JournalError::Failed)
 }
 
-struct Told(Mutex<Sender<u64>>);
-
-impl PersistListener for Told {
-    fn persisted(&self, token: u64) {
-        // A test that has seen enough does not listen any more.
-        let _ = self.0.lock().send(token);
-    }
-}
-
-fn listener() -> (Arc<Told>, Receiver<u64>) {
-    let (sender, receiver) = channel();
-    (Arc::new(Told(Mutex::new(sender))), receiver)
-}
-
 fn as_disk(disk: &Arc<MemoryDisk>) -> Arc<dyn Disk> {
     Arc::clone(disk) as Arc<dyn Disk>
-}
-
-fn open_log(disk: &Arc<MemoryDisk>, shard: u16, durable: Option<Position>) -> Result<ShardLog, LogError> {
-    let source = Arc::new(InlineSource::new(as_disk(disk)));
-    let options = LogOptions { segment_bytes_first: 4096, segment_bytes_max: 16384, ..LogOptions::new(source) };
-    ShardLog::open(&as_disk(disk), ShardId(shard), durable, options).map(|(log, _)| log)
 }
 
 fn entry(shard: u16, index: u64, bytes: usize) -> RaftEntry {
@@ -110,8 +89,8 @@ impl Node {
         let writer = JournalWriter::open(&**disk, OPTIONS, replayed, syncer);
         let writer = crash_or_bug(writer, journal_crashed)?;
         let mut logs = Vec::new();
-        for shard in 0..shards as u16 {
-            let log = open_log(disk, shard, durable.get(&ShardId(shard)).copied());
+        for shard in (0..shards as u16).map(ShardId) {
+            let log = open_log(disk, shard, durable.get(&shard).copied());
             logs.push(crash_or_bug(log, log_crashed)?);
         }
         let mut node = Node { writer, logs };
@@ -233,7 +212,7 @@ fn a_quiet_shard_keeps_its_durable_position_while_the_ring_wraps() {
     assert_eq!(replay(&*lost).unwrap().durable[&ShardId(0)], quiet);
     // So damage to its last record is damage, not a torn tail.
     lost.edit_segment(ShardId(0), 1, |bytes| bytes[quiet.offset as usize - 20] ^= 1);
-    let damaged = open_log(&lost, 0, Some(quiet)).map(drop);
+    let damaged = open_log(&lost, ShardId(0), Some(quiet)).map(drop);
     assert!(matches!(damaged, Err(LogError::Damaged { damage: Damage::Record, .. })));
 }
 
@@ -349,10 +328,10 @@ fn an_erased_shard_starts_over_although_the_journal_remembers_it() {
     // A crash right after: the journal knows of a log that is gone, which is damage unless one knows that it was erased.
     let crashed = disk.after_power_loss(|| false);
     let durable = replay(&*crashed).unwrap().durable[&ShardId(0)];
-    let missing = open_log(&crashed, 0, Some(durable)).map(drop);
+    let missing = open_log(&crashed, ShardId(0), Some(durable)).map(drop);
     assert!(matches!(missing, Err(LogError::Damaged { damage: Damage::SegmentMissing, .. })));
 
-    node.logs.push(open_log(&disk, 0, None).unwrap());
+    node.logs.push(open_log(&disk, ShardId(0), None).unwrap());
     node.persist().unwrap();
     let mut history = History::new(1);
     node.fill(&mut history, 1, 50);

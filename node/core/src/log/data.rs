@@ -11,10 +11,10 @@
 use super::error::{Damage, LogError};
 use super::limits::{DATA_SYNC_BYTES, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_UNIT};
 use super::operations::{RECORD_HEADER_BYTES, Record, RecordHeader};
-use super::segment::{DATA_SEGMENT, SEGMENT_HEADER_BYTES, Segment};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::state::Position;
 use crate::disk::map::MappingWriter;
-use crate::disk::{Disk, DiskError};
+use crate::disk::{DATA_SEGMENT, Disk, DiskError};
 use kvorum_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{ShardId, Version};
 use std::sync::Arc;

@@ -5,13 +5,12 @@
 
 use super::error::LogError;
 use super::limits::RECENT_BYTES_MAX;
-use super::manifest::{self, Base, HINT_FILE, MANIFEST_FILE, Manifest};
+use super::manifest::{self, Base, Manifest};
 use super::recovery::{self, LogState, Recovered};
 use super::scrub::SegmentPlace;
-use super::segment::DATA_SEGMENT;
 use super::shard_log::read_manifest;
 use super::state::{HardState, Position};
-use crate::disk::{Disk, DiskError};
+use crate::disk::{self, DATA_SEGMENT, Disk, DiskError, HINT_FILE, MANIFEST_FILE};
 use bytes::Bytes;
 use kvorum_protocol::{LogIndex, ShardId};
 
@@ -118,7 +117,7 @@ impl Layout {
 /// The file that holds what a position speaks of, below the data folder. Segment 0 is the manifest.
 pub fn file_of(shard: ShardId, segment: u32) -> String {
     match segment {
-        0 => crate::disk::shard_file_path(shard, MANIFEST_FILE),
-        number => crate::disk::segment_path(shard, number),
+        0 => disk::shard_file_path(shard, MANIFEST_FILE),
+        number => disk::segment_path(shard, number),
     }
 }

@@ -13,11 +13,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::codec::{DecodeError, Reader, Writer};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
 
-/// The manifest's name in a shard's folder.
-pub const MANIFEST_FILE: &str = "manifest";
-/// The hint's name in a shard's folder.
-pub const HINT_FILE: &str = "hint";
-
 const MANIFEST_MAGIC: &[u8; 8] = b"KVMAN\0\0\x02";
 const HINT_MAGIC: &[u8; 8] = b"KVHNT\0\0\x02";
 /// Bytes of a hint in front of its body.

@@ -9,9 +9,9 @@ use super::error::{Damage, LogError};
 use super::limits::SCRUB_WINDOW_BYTES;
 use super::operations::{RECORD_HEADER_BYTES, RecordHeader};
 use super::record::{self, HEADER_BYTES, SegmentSeed, record_bytes};
-use super::segment::{self, DATA_SEGMENT, SEGMENT_HEADER_BYTES, Segment};
+use super::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 use super::state::Position;
-use crate::disk::ColdFile;
+use crate::disk::{ColdFile, DATA_SEGMENT};
 use kvorum_protocol::ShardId;
 
 /// What a segment's file should hold.

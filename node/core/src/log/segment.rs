@@ -15,7 +15,7 @@ use super::data;
 use super::record::{self, Record, SegmentSeed};
 use super::state::Position;
 use crate::disk::map::{Mapping, MappingWriter};
-use crate::disk::{Disk, DiskError, OpenedSegment, SegmentFile};
+use crate::disk::{DATA_SEGMENT, Disk, DiskError, OpenedSegment, SegmentFile};
 use kvorum_protocol::ShardId;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -23,8 +23,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Set in the number of a *data segment*: one that holds records alone, which compaction moved or a snapshot brought.
-pub const DATA_SEGMENT: u32 = 1 << 31;
 /// Bytes in front of a segment's first record.
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
 const MAGIC: &[u8; 8] = b"KVSEG\0\0\x03";

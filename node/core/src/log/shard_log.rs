@@ -10,15 +10,15 @@ use super::limits::{
     PREFAULT_BYTES, RECENT_BYTES_MAX, RESERVE_BYTES, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_LIMIT, SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_UNIT, VOTE_BYTES,
 };
-use super::manifest::{self, Base, HINT_FILE, Listed, LogStart, MANIFEST_FILE, Manifest};
+use super::manifest::{self, Base, Listed, LogStart, Manifest};
 use super::operations::{self, IndexSecret};
 use super::record::{self, ALIGNMENT, HEADER_BYTES, Header, RecordKind, SEAL_BYTES, record_bytes};
 use super::recovery::{self, LogState, Recovered, RecoveredLog};
-use super::segment::{Chunk, DATA_SEGMENT, LogView, SEGMENT_HEADER_BYTES, Segment};
+use super::segment::{Chunk, LogView, SEGMENT_HEADER_BYTES, Segment};
 use super::source::{PreparedSegment, SegmentSource};
 use super::state::{HardState, Membership, Position};
-use crate::disk::Disk;
 use crate::disk::map::MappingWriter;
+use crate::disk::{DATA_SEGMENT, Disk, HINT_FILE, MANIFEST_FILE};
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::limits::RAFT_ENTRY_BYTES_MAX;

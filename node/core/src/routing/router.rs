@@ -695,22 +695,22 @@ impl ShardOutlet for Router {
         self.shards.insert(handle.shard, handle);
     }
 
-    fn changed(&self, shard: ShardId, snapshot: ReplicaStatus) {
-        let leads = snapshot.role == Role::Leader;
-        let leader = match snapshot.leader {
+    fn changed(&self, shard: ShardId, status: ReplicaStatus) {
+        let leads = status.role == Role::Leader;
+        let leader = match status.leader {
             // A leader that can't answer yet is not announced: requests would only be turned away.
-            Some(_) if leads => snapshot.serving.then_some(self.me),
+            Some(_) if leads => status.serving.then_some(self.me),
             Some(replica) => self.ring().node_of(shard, replica),
             None => None,
         };
-        if self.learn_leader(shard, snapshot.term, leader) {
+        if self.learn_leader(shard, status.term, leader) {
             self.publish_topology();
         }
-        if leads && snapshot.serving {
-            info!(%shard, term = %snapshot.term, "leads the shard");
+        if leads && status.serving {
+            info!(%shard, term = %status.term, "leads the shard");
             if let Some(peers) = self.peers.get() {
                 for node in peers.up() {
-                    let _ = peers.send(node, &PeerMessage::Leading(vec![(shard, snapshot.term)]));
+                    let _ = peers.send(node, &PeerMessage::Leading(vec![(shard, status.term)]));
                 }
             }
         }

@@ -34,10 +34,17 @@ const STOP_CHECKPOINT_BYTES: u64 = 1 << 20;
 pub trait ShardOutlet: Send + Sync + 'static {
     /// Sends consensus messages to the nodes that hold their receivers. May drop them.
     fn send(&self, shard: ShardId, messages: Vec<RaftMessage>);
-    /// Sends messages about snapshots to the nodes that hold their receivers. May drop them.
-    fn send_snapshot(&self, shard: ShardId, messages: Vec<SnapshotMessage>);
-    /// Whether [`ShardOutlet::offer_snapshot`] would succeed. To be asked before a snapshot is made.
-    fn has_room_for_snapshot(&self, shard: ShardId, to: ReplicaId) -> bool;
+    /// Sends messages about snapshots to the nodes that hold their receivers. May drop them, and does unless it is
+    /// overridden.
+    fn send_snapshot(&self, shard: ShardId, messages: Vec<SnapshotMessage>) {
+        let _ = (shard, messages);
+    }
+    /// Whether [`ShardOutlet::offer_snapshot`] would succeed. To be asked before a snapshot is made. A node that offers
+    /// no snapshots has no room.
+    fn has_room_for_snapshot(&self, shard: ShardId, to: ReplicaId) -> bool {
+        let _ = (shard, to);
+        false
+    }
     /// Offers a snapshot of the shard that `from`, the replica here, has made for `to`. How it ends comes as
     /// [`ShardCommand::SnapshotEnded`].
     ///
@@ -49,13 +56,24 @@ pub trait ShardOutlet: Send + Sync + 'static {
         from: ReplicaId,
         to: ReplicaId,
         source: Arc<dyn SnapshotSource>,
-    ) -> Result<(), OffersFull>;
-    /// Whether a replica of the shard should lead, or may be handed leadership, as far as its node's condition goes.
-    fn is_fit(&self, shard: ShardId, replica: ReplicaId) -> bool;
+    ) -> Result<(), OffersFull> {
+        let _ = (shard, from, to, source);
+        Err(OffersFull)
+    }
+    /// Whether a replica of the shard should lead, or may be handed leadership, as far as its node's condition goes. It
+    /// should where nothing is known of its node.
+    fn is_fit(&self, shard: ShardId, replica: ReplicaId) -> bool {
+        let _ = (shard, replica);
+        true
+    }
     /// A replica has been opened and takes requests.
-    fn opened(&self, handle: Arc<ShardHandle>);
+    fn opened(&self, handle: Arc<ShardHandle>) {
+        let _ = handle;
+    }
     /// The replica's leader, term or readiness to serve has changed.
-    fn changed(&self, shard: ShardId, snapshot: ReplicaStatus);
+    fn changed(&self, shard: ShardId, status: ReplicaStatus) {
+        let _ = (shard, status);
+    }
 }
 
 impl fmt::Debug for dyn ShardOutlet {

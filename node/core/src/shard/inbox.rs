@@ -542,8 +542,6 @@ impl Drop for Inbox {
 mod tests {
     use super::*;
     use crate::session::reply::ReplySink;
-    use crate::shard::{ReplicaStatus, ShardHandle};
-    use crate::snapshot::{OffersFull, SnapshotSource};
     use kvorum_protocol::LogIndex;
     use kvorum_protocol::peer::RaftMessageKind;
     use kvorum_protocol::snapshot::{SnapshotId, SnapshotPart};
@@ -557,30 +555,6 @@ mod tests {
         fn send(&self, _shard: ShardId, messages: Vec<RaftMessage>) {
             self.0.lock().extend(messages);
         }
-
-        fn send_snapshot(&self, _shard: ShardId, _messages: Vec<SnapshotMessage>) {}
-
-        fn has_room_for_snapshot(&self, _shard: ShardId, _to: ReplicaId) -> bool {
-            false
-        }
-
-        fn offer_snapshot(
-            &self,
-            _shard: ShardId,
-            _from: ReplicaId,
-            _to: ReplicaId,
-            _source: Arc<dyn SnapshotSource>,
-        ) -> Result<(), OffersFull> {
-            unreachable!("there is never room")
-        }
-
-        fn is_fit(&self, _shard: ShardId, _replica: ReplicaId) -> bool {
-            true
-        }
-
-        fn opened(&self, _handle: Arc<ShardHandle>) {}
-
-        fn changed(&self, _shard: ShardId, _snapshot: ReplicaStatus) {}
     }
 
     #[test]

@@ -15,12 +15,10 @@ use crate::shard::host::{ShardArguments, ShardHost, ShardOutlet};
 use crate::shard::inbox::{Inbox, QueueBudget, QueueLimits, Waker};
 use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
 use crate::shard::{ReplicaPlan, ReplicaStatus};
-use crate::snapshot::{OffersFull, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
-use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{
-    ClientId, ClusterId, Durability, ErrorCode, NodeId, ReplicaId, Request, RequestBody, RequestId, ResponseBody,
-    ServerError, ShardId, StatusScope,
+    ClientId, ClusterId, Durability, ErrorCode, NodeId, Request, RequestBody, RequestId, ResponseBody, ServerError,
+    ShardId, StatusScope,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -79,32 +77,12 @@ impl ShardOutlet for Surroundings {
         self.messages.lock().extend(messages);
     }
 
-    fn send_snapshot(&self, _shard: ShardId, _messages: Vec<SnapshotMessage>) {}
-
-    fn has_room_for_snapshot(&self, _shard: ShardId, _to: ReplicaId) -> bool {
-        false
-    }
-
-    fn offer_snapshot(
-        &self,
-        _shard: ShardId,
-        _from: ReplicaId,
-        _to: ReplicaId,
-        _source: Arc<dyn SnapshotSource>,
-    ) -> Result<(), OffersFull> {
-        unreachable!("there is no room for one")
-    }
-
-    fn is_fit(&self, _shard: ShardId, _replica: ReplicaId) -> bool {
-        true
-    }
-
     fn opened(&self, handle: Arc<ShardHandle>) {
         self.router.opened(handle);
     }
 
-    fn changed(&self, shard: ShardId, snapshot: ReplicaStatus) {
-        self.router.changed(shard, snapshot);
+    fn changed(&self, shard: ShardId, status: ReplicaStatus) {
+        self.router.changed(shard, status);
     }
 }
 

@@ -2,12 +2,11 @@
 
 use super::folder::{metadata_file, unreadable};
 use super::report::{Effect, Finding, ShardReport};
-use kvorum_core::disk::{Disk, DiskError};
+use kvorum_core::disk::{DATA_SEGMENT, Disk, DiskError, HINT_FILE, MANIFEST_FILE};
 use kvorum_core::folder::replica_files::{Noted, ReplicaFiles, note_name};
 use kvorum_core::journal::{ShardJournal, Submission};
 use kvorum_core::log::inspect::{Hint, Layout, LogSummary, file_of};
-use kvorum_core::log::{Base, DATA_SEGMENT};
-use kvorum_core::log::{Damage, HINT_FILE, InlineSource, LogError, LogView, Position, SegmentPlace, scrub};
+use kvorum_core::log::{Base, Damage, InlineSource, LogError, LogView, Position, SegmentPlace, scrub};
 use kvorum_core::store::Store;
 use kvorum_protocol::ShardId;
 use std::collections::BTreeMap;
@@ -210,7 +209,7 @@ impl Looking<'_> {
                 return self.found(file_of(self.shard, 0), None, error.to_string(), Effect::ReplacesReplica);
             }
         };
-        let file = file_of(self.shard, 0).replace(kvorum_core::log::MANIFEST_FILE, HINT_FILE);
+        let file = file_of(self.shard, 0).replace(MANIFEST_FILE, HINT_FILE);
         match hint {
             Hint::Fresh(index) => match store.load_index(&index) {
                 Ok(()) => {

@@ -5,24 +5,22 @@ use crate::folder::{DataFolder, Owner};
 use crate::runtime::journal_threads::Journal;
 use bytes::Bytes;
 use kvorum_core::consensus::Committed;
-use kvorum_core::disk::{Disk, RealDisk};
+use kvorum_core::disk::{Disk, MANIFEST_FILE, RealDisk};
 use kvorum_core::folder::known_folders::KnownDisks;
 use kvorum_core::folder::replica_files::{ReplicaFiles, Wanted};
-use kvorum_core::journal::{self, JournalOptions, PersistListener, ShardJournal, Submission};
+use kvorum_core::journal::testing::{TokenListener, listener};
+use kvorum_core::journal::{self, JournalOptions, ShardJournal, Submission};
 use kvorum_core::log::operations::{OperationsBuilder, Record};
-use kvorum_core::log::{
-    Base, HardState, InlineSource, LogOptions, MANIFEST_FILE, Membership, ShardLog, Verdict as Kept,
-};
+use kvorum_core::log::{Base, HardState, InlineSource, LogOptions, Membership, ShardLog, Verdict as Kept};
 use kvorum_core::map_keeper;
 use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_core::store::{Fate, Store};
 use kvorum_protocol::peer::{Levels, PeerHello, RaftEntry, RaftEntryKind};
 use kvorum_protocol::{ClusterId, Durability, LogIndex, NodeId, ReplicaId, ShardId, Term, Version};
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -36,20 +34,12 @@ const OPTIONS: JournalOptions = JournalOptions {
     memory_sync_interval: Duration::from_secs(1),
 };
 
-struct Told(Mutex<Sender<u64>>);
-
-impl PersistListener for Told {
-    fn persisted(&self, token: u64) {
-        self.0.lock().send(token).unwrap();
-    }
-}
-
 /// A replica without consensus: what is appended is durable and applied at once.
 struct Replica {
     log: ShardLog,
     store: Store,
     journal: Arc<dyn ShardJournal>,
-    listener: Arc<Told>,
+    listener: Arc<TokenListener>,
     told: Receiver<u64>,
 }
 
@@ -62,8 +52,8 @@ impl Replica {
         let (mut log, _) = ShardLog::open(disk, shard, journal.durable(shard), options).unwrap();
         log.append_membership(&Membership { voters: vec![ReplicaId(2)], ..Membership::default() }).unwrap();
         let store = Store::new(log.view());
-        let (sender, told) = channel();
-        Replica { log, store, journal: Arc::clone(journal), listener: Arc::new(Told(Mutex::new(sender))), told }
+        let (listener, told) = listener();
+        Replica { log, store, journal: Arc::clone(journal), listener, told }
     }
 
     fn persist(&mut self) {

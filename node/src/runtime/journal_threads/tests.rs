@@ -4,8 +4,9 @@ use super::*;
 use bytes::Bytes;
 use kvorum_core::disk::RealDisk;
 use kvorum_core::disk::memory::{Faults, MemoryDisk};
+use kvorum_core::journal::testing::{TokenListener, listener, open_log};
 use kvorum_core::journal::{PersistListener, replay};
-use kvorum_core::log::{InlineSource, LogError, LogOptions, ShardLog};
+use kvorum_core::log::{InlineSource, LogOptions, ShardLog};
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind};
 use kvorum_protocol::{LogIndex, Term};
 
@@ -18,26 +19,7 @@ const OPTIONS: JournalOptions = JournalOptions {
     memory_sync_interval: Duration::from_millis(1),
 };
 
-struct Told(Mutex<Sender<u64>>);
-
-impl PersistListener for Told {
-    fn persisted(&self, token: u64) {
-        // A test that has seen enough does not listen any more.
-        let _ = self.0.lock().send(token);
-    }
-}
-
-fn listener() -> (Arc<Told>, Receiver<u64>) {
-    let (sender, receiver) = channel();
-    (Arc::new(Told(Mutex::new(sender))), receiver)
-}
-
-fn open_log(disk: &Arc<MemoryDisk>, durable: Option<Position>) -> Result<ShardLog, LogError> {
-    let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
-    let source = Arc::new(InlineSource::new(Arc::clone(&disk)));
-    let options = LogOptions { segment_bytes_first: 4096, segment_bytes_max: 16384, ..LogOptions::new(source) };
-    ShardLog::open(&disk, ShardId(0), durable, options).map(|(log, _)| log)
-}
+const SHARD: ShardId = ShardId(0);
 
 fn entry(index: u64, bytes: usize) -> RaftEntry {
     let payload = Bytes::from(vec![index as u8; bytes]);
@@ -54,7 +36,7 @@ struct Running {
     journal: Option<Journal>,
     handle: JournalHandle,
     log: ShardLog,
-    told: (Arc<Told>, Receiver<u64>),
+    told: (Arc<TokenListener>, Receiver<u64>),
     fatal: Receiver<JournalError>,
 }
 
@@ -66,7 +48,7 @@ impl Running {
         let on_fatal = Box::new(move |error| fatal_sender.lock().send(error).unwrap());
         let replayed = replay(&*disk).unwrap();
         let (journal, handle) = Journal::start(&*disk, OPTIONS, durability, replayed, on_fatal).unwrap();
-        let log = open_log(&disk, None).unwrap();
+        let log = open_log(&disk, SHARD, None).unwrap();
         Running { disk, journal: Some(journal), handle, log, told: listener(), fatal }
     }
 
@@ -94,13 +76,13 @@ fn submissions_complete_in_order_and_are_durable() {
     }
     let told: Vec<_> = running.told.1.iter().take(50).collect();
     assert_eq!(told, (1..=50).collect::<Vec<_>>());
-    assert_eq!(running.handle.durable(ShardId(0)), Some(running.log.end()));
+    assert_eq!(running.handle.durable(SHARD), Some(running.log.end()));
     assert_eq!(running.handle.durable(ShardId(1)), None);
     assert!((1..=50).contains(&running.handle.rounds()));
 
     let disk = running.disk.after_power_loss(|| false);
     let durable: BTreeMap<_, _> = replay(&*disk).unwrap().durable;
-    assert_eq!(entries(&open_log(&disk, durable.get(&ShardId(0)).copied()).unwrap()), entries(&running.log));
+    assert_eq!(entries(&open_log(&disk, SHARD, durable.get(&SHARD).copied()).unwrap()), entries(&running.log));
 }
 
 #[test]
@@ -165,7 +147,7 @@ fn in_memory_mode_submissions_complete_at_once_and_segments_are_synced_behind() 
     running.stop();
     assert!(running.disk.list_journal_files().unwrap().is_empty());
     let disk = running.disk.after_power_loss(|| false);
-    assert_eq!(entries(&open_log(&disk, None).unwrap()), entries(&running.log));
+    assert_eq!(entries(&open_log(&disk, SHARD, None).unwrap()), entries(&running.log));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::disk::memory::Faults;
+use crate::disk::{DATA_SEGMENT, HINT_FILE, MANIFEST_FILE};
 use crate::log::operations::{Operations, OperationsBuilder};
 use kvorum_protocol::Version;
 use std::collections::BTreeMap;

@@ -1,12 +1,10 @@
 //! A snapshot is written down in slices, and is the state at which that began.
 
 use super::*;
-use crate::shard::ShardHandle;
 use crate::shard::host::ShardOutlet;
 use crate::shard::offering::Offering;
 use crate::snapshot::{OffersFull, SnapshotSource, StoredRecords};
 use crate::store::CaptureSlice;
-use kvorum_protocol::snapshot::SnapshotMessage;
 use parking_lot::Mutex;
 
 type Offered = (ReplicaId, Arc<dyn SnapshotSource>);
@@ -20,8 +18,6 @@ struct Offers {
 
 impl ShardOutlet for Offers {
     fn send(&self, _shard: ShardId, _messages: Vec<RaftMessage>) {}
-
-    fn send_snapshot(&self, _shard: ShardId, _messages: Vec<SnapshotMessage>) {}
 
     fn has_room_for_snapshot(&self, _shard: ShardId, _to: ReplicaId) -> bool {
         !self.is_full
@@ -37,14 +33,6 @@ impl ShardOutlet for Offers {
         self.offered.lock().push((to, source));
         Ok(())
     }
-
-    fn is_fit(&self, _shard: ShardId, _replica: ReplicaId) -> bool {
-        true
-    }
-
-    fn opened(&self, _handle: Arc<ShardHandle>) {}
-
-    fn changed(&self, _shard: ShardId, _snapshot: ReplicaStatus) {}
 }
 
 fn records(source: &dyn SnapshotSource) -> BTreeMap<Vec<u8>, Vec<u8>> {

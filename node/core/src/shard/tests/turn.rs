@@ -4,13 +4,10 @@ use super::*;
 use crate::clock::Clock;
 use crate::consensus::lease::LeaseLength;
 use crate::journal::{ShardJournal, Submission};
-use crate::shard::ShardHandle;
 use crate::shard::host::{ShardArguments, ShardHost, ShardOutlet, TurnStep};
 use crate::shard::inbox::{QueueBudget, QueueLimits, Waker};
 use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
-use crate::snapshot::{OffersFull, SnapshotSource};
 use inbox::Inbox;
-use kvorum_protocol::snapshot::SnapshotMessage;
 use parking_lot::Mutex;
 
 /// Everything that a host needs of its node: its clock, and what it has sent.
@@ -53,30 +50,6 @@ impl ShardOutlet for Node {
     fn send(&self, _shard: ShardId, messages: Vec<RaftMessage>) {
         self.sent.lock().extend(messages);
     }
-
-    fn send_snapshot(&self, _shard: ShardId, _messages: Vec<SnapshotMessage>) {}
-
-    fn has_room_for_snapshot(&self, _shard: ShardId, _to: ReplicaId) -> bool {
-        false
-    }
-
-    fn offer_snapshot(
-        &self,
-        _shard: ShardId,
-        _from: ReplicaId,
-        _to: ReplicaId,
-        _source: Arc<dyn SnapshotSource>,
-    ) -> Result<(), OffersFull> {
-        unreachable!("there is no room for one")
-    }
-
-    fn is_fit(&self, _shard: ShardId, _replica: ReplicaId) -> bool {
-        true
-    }
-
-    fn opened(&self, _handle: Arc<ShardHandle>) {}
-
-    fn changed(&self, _shard: ShardId, _snapshot: ReplicaStatus) {}
 }
 
 /// A follower of a group of three, under its host.

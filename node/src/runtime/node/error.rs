@@ -1,0 +1,78 @@
+//! Why a node ends other than by being told to.
+
+use crate::cli::exit::Exit;
+use crate::peers::PeerError;
+use kvorum_core::journal::JournalError;
+use kvorum_core::ring::{PlacementError, RingError};
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+
+/// Why a node ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// An address can't be listened on.
+    #[error("{field} {address}: {source}")]
+    Listen {
+        /// The configuration field.
+        field: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// An essential part failed, more often than the restart policy allows.
+    #[error("{0}")]
+    RestartIntensity(#[source] Box<dyn Error + Send + Sync>),
+    /// A write or sync failed, or what is on the disk can't be used.
+    #[error("disk: {0}")]
+    Disk(#[source] Box<dyn Error + Send + Sync>),
+    /// The peers can't be started.
+    #[error(transparent)]
+    Peers(#[from] PeerError),
+    /// The configuration leaves no way to place the shards.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// The copy of the ring map in the data folder is damaged.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// A setting that was fixed when the cluster was created differs.
+    #[error("the cluster was created with {field} {found}, the configuration says {expected}")]
+    Mismatch {
+        /// The configuration field.
+        field: &'static str,
+        /// What the cluster was created with.
+        found: usize,
+        /// What the configuration says.
+        expected: usize,
+    },
+    /// A task that runs as long as the node does has ended.
+    #[error("{0} has ended: it panicked")]
+    Task(&'static str),
+    /// An actor can't be started.
+    #[error("can't start an actor: {0}")]
+    Spawn(#[from] ractor::SpawnErr),
+}
+
+impl NodeError {
+    /// A failure of the disk, or of a thread that works for it.
+    pub(super) fn disk(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        NodeError::Disk(source.into())
+    }
+
+    /// How the process ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            NodeError::RestartIntensity(_) => Exit::RestartIntensity,
+            NodeError::Disk(_) | NodeError::Ring(_) => Exit::Disk,
+            NodeError::Placement(_) | NodeError::Mismatch { .. } => Exit::Config,
+            _ => Exit::Failure,
+        }
+    }
+}
+
+impl From<JournalError> for NodeError {
+    fn from(error: JournalError) -> Self {
+        NodeError::disk(error)
+    }
+}

@@ -1,0 +1,120 @@
+//! Following the ring map: what a node does about the map that it knows, and the actor that keeps it.
+
+use super::network::Network;
+use super::registry::Registry;
+use super::shards::Shards;
+use super::storage::Storage;
+use super::{NodeError, StartContext};
+use crate::config::Config;
+use crate::folder::DataFolder;
+use crate::runtime::control::Control;
+use crate::runtime::meta::{MetaActor, MetaArguments, MetaMessage};
+use crate::runtime::shards::ShardsMessage;
+use kvorum_core::map_keeper::{MapKeeper, Own};
+use kvorum_core::ring::{PlacementError, RingMap, RingNode};
+use kvorum_core::shard::{Place, ReplicaPlan};
+use kvorum_protocol::{ClientId, ShardId};
+use ractor::{Actor, ActorRef};
+use std::sync::Arc;
+use tracing::warn;
+use uuid::Uuid;
+
+/// What keeps the ring map on a running node.
+pub(super) struct Meta {
+    actor: ActorRef<MetaMessage>,
+}
+
+impl Meta {
+    /// Runs the replicas that the last known map asks for, and begins to look for newer maps. Before a map is known to be
+    /// agreed on, at most the group that agrees on it runs.
+    ///
+    /// # Errors
+    /// If the disk fails, or the actor can't be started. The shards may have been told to run replicas.
+    pub(super) async fn start(
+        context: &StartContext<'_>,
+        registry: &Registry,
+        storage: &Storage,
+        folder: &DataFolder,
+        network: &Network,
+        shards: &Shards,
+    ) -> Result<Self, NodeError> {
+        let (config, router, initial) = (context.config, &registry.router, &context.initial);
+        let plan = ReplicaPlan::new(config.node_id, config.cluster_id, config.tick().as_millis() as u64);
+        let follow = follow(plan, folder.disk(), &network.control, &shards.supervisor);
+        let bootstrap = bootstrap(plan, initial, &shards.supervisor);
+        let mut may_bootstrap = false;
+        if let Some(ring) = &storage.known_ring {
+            router.set_ring(ring.clone());
+            follow(ring);
+        } else if storage.began_meta()? {
+            // It helped to found the group, and ended before it had learnt the map.
+            bootstrap();
+        } else {
+            may_bootstrap = true;
+        }
+        let own =
+            Own { folder: folder.disk(), address: config.client_advertise.clone(), client: ClientId(Uuid::new_v4()) };
+        let keeper = MapKeeper::new(Arc::clone(router), Arc::clone(&storage.disk), own, initial.clone(), may_bootstrap);
+        let arguments = MetaArguments { keeper, changed: Box::new(follow), bootstrap: Box::new(bootstrap) };
+        let name = Some(format!("node/{}/meta", config.node_id));
+        let (actor, _) = Actor::spawn_linked(name, MetaActor, arguments, context.root.clone()).await?;
+        Ok(Meta { actor })
+    }
+
+    /// Ends the actor, soon after this returns.
+    pub(super) fn stop(&self) {
+        self.actor.stop(None);
+    }
+}
+
+/// The map of a new cluster.
+///
+/// # Errors
+/// If its shards can't be placed on its members.
+pub(super) fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
+    let nodes = config.members.iter().map(|member| RingNode {
+        id: member.id.0,
+        name: member.name.clone(),
+        zone: member.zone.clone(),
+        client: member.client.clone(),
+        peer: member.peer.clone(),
+        weight: 1,
+        disk: None,
+        unknown: Default::default(),
+    });
+    let (shards, replicas) = (config.shards, config.replication_factor);
+    RingMap::initial(config.cluster_id, config.durability, nodes.collect(), shards, replicas)
+}
+
+/// Has the replicas run that a map gives to this node's folder.
+fn follow(
+    plan: ReplicaPlan,
+    folder: Uuid,
+    control: &Control,
+    shards: &ActorRef<ShardsMessage>,
+) -> impl Fn(&RingMap) + Send + Sync + use<> {
+    let (control, shards) = (control.clone(), shards.clone());
+    move |ring| {
+        let orders = plan.orders(ring, folder);
+        if orders.place == Place::Stranger {
+            warn!(%folder, "the ring map names another data folder for this node: it holds nothing until it is replaced");
+        }
+        orders.configs.iter().for_each(|config| control.join_shard(config.shard));
+        let _ = shards.cast(ShardsMessage::Follow(orders));
+    }
+}
+
+/// Opens this node's replica of the `meta` group under the id that the first map gives it, if it gives one.
+fn bootstrap(
+    plan: ReplicaPlan,
+    initial: &RingMap,
+    shards: &ActorRef<ShardsMessage>,
+) -> impl Fn() + Send + Sync + use<> {
+    let config = plan.configs(initial).into_iter().find(|config| config.shard == ShardId::META);
+    let shards = shards.clone();
+    move || {
+        if let Some(config) = config.clone() {
+            let _ = shards.cast(ShardsMessage::Bootstrap(Box::new(config)));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The way to the other nodes: the control plane, the peers, and the door through which their messages come.
+
+use super::registry::Registry;
+use super::storage::Storage;
+use super::{NodeError, StartContext};
+use crate::auth::cert::TlsIdentity;
+use crate::config::Config;
+use crate::doors::peer::PeerDoor;
+use crate::folder::DataFolder;
+use crate::peers::{PeerAddress, PeerConfig, Peers};
+use crate::runtime::control::{AdminHandler, Control};
+use crate::runtime::status::Inspector;
+use kvorum_core::folder::known_folders::KnownDisks;
+use kvorum_core::routing::router::Router;
+use kvorum_protocol::{NodeId, ShardId};
+use ractor::ActorCell;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// A node's connections with its peers.
+pub(super) struct Network {
+    /// The control plane.
+    pub(super) control: Control,
+    /// Where the peers' messages come in.
+    pub(super) door: Arc<PeerDoor>,
+    control_actor: ActorCell,
+    peers_actor: ActorCell,
+    /// Ends the answers to peers.
+    answers: CancellationToken,
+}
+
+impl Network {
+    /// Listens for peers and begins to connect to them.
+    ///
+    /// # Errors
+    /// If the socket can't be bound, an actor can't be started, or what is known of the peers can't be read. Nothing runs
+    /// then.
+    pub(super) async fn start(
+        context: &StartContext<'_>,
+        registry: &Registry,
+        storage: &Storage,
+        folder: &DataFolder,
+        tls: TlsIdentity,
+    ) -> Result<Self, NodeError> {
+        let (config, root) = (context.config, &context.root);
+        let known_disks = KnownDisks::open(Arc::clone(&storage.disk)).map_err(NodeError::disk)?;
+        let admin = Admin { router: Arc::clone(&registry.router), inspector: Arc::clone(&registry.inspector) };
+        let (control_actor, control) =
+            Control::start(config.cluster_id, config.node_id, Arc::new(admin), Some(root.clone())).await?;
+        registry.inspector.set_control(control.clone());
+        let answers = CancellationToken::new();
+        let door = PeerDoor::new(Arc::clone(&registry.sessions), known_disks, answers.clone());
+        let peers = peer_config(config, folder, tls);
+        let started =
+            Peers::start(peers, Arc::clone(&door) as _, Some(control.session_host()), Some(root.clone())).await;
+        let (peers_actor, peers) = started.inspect_err(|_| control_actor.stop(None))?;
+        registry.router.set_peers(Arc::new(peers));
+        Ok(Network { control, door, control_actor, peers_actor, answers })
+    }
+
+    /// Ends the answers to peers, leaves the control plane, and closes all connections. Returns before they are closed.
+    pub(super) fn stop(&self) {
+        self.answers.cancel();
+        self.control_actor.stop(None);
+        self.peers_actor.stop(None);
+    }
+}
+
+fn peer_config(config: &Config, folder: &DataFolder, tls: TlsIdentity) -> PeerConfig {
+    let others = config.members.iter().filter(|member| member.id != config.node_id);
+    PeerConfig {
+        node: config.node_id,
+        cluster: config.cluster_id,
+        disk: folder.disk(),
+        starts: folder.starts(),
+        client: config.client_advertise.clone(),
+        listen: config.peer_listen,
+        peers: others.map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect(),
+        tls,
+        program: concat!("kvorum ", env!("CARGO_PKG_VERSION")).into(),
+        mtu: None,
+    }
+}
+
+/// What peers may ask of this node over the control plane.
+struct Admin {
+    router: Arc<Router>,
+    inspector: Arc<Inspector>,
+}
+
+impl AdminHandler for Admin {
+    fn status(&self) -> Vec<u8> {
+        self.inspector.status_bytes().into()
+    }
+
+    fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String> {
+        self.router.transfer(shard, to).map_err(|error| error.to_string())
+    }
+}

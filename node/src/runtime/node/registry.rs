@@ -1,0 +1,71 @@
+//! What all parts of a node share: the router, what the node is short of, and how it is doing.
+
+use super::StartContext;
+use super::storage::Storage;
+use crate::doors::binary::BinaryDoor;
+use crate::doors::blocking_reads::BlockingReads;
+use crate::folder::DataFolder;
+use crate::runtime::status::{Inspector, machine_memory_bytes};
+use crate::runtime::system_clock::SystemClock;
+use kvorum_core::health::pressure::Pressure;
+use kvorum_core::routing::router::Router;
+use kvorum_core::routing::topology_news::TopologyNews;
+use kvorum_core::session::SessionContext;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
+
+/// The values that parts of a node share. Nothing of it runs, so it has no stop.
+pub(super) struct Registry {
+    /// Who holds what and who leads it.
+    pub(super) router: Arc<Router>,
+    /// What the node is short of.
+    pub(super) pressure: Arc<Pressure>,
+    /// How the node is doing.
+    pub(super) inspector: Arc<Inspector>,
+    /// What sessions need of the node.
+    pub(super) sessions: Arc<SessionContext>,
+    /// The ring map with the leaders that are known, now and whenever it changes.
+    pub(super) topology: watch::Receiver<Arc<TopologyNews>>,
+    /// The door whose connections are counted, once it is open.
+    counted: Arc<OnceLock<Arc<BinaryDoor>>>,
+}
+
+impl Registry {
+    /// The registry of a node whose storage is open.
+    pub(super) fn new(context: &StartContext<'_>, folder: &DataFolder, storage: &Storage) -> Self {
+        let config = context.config;
+        let ring = storage.known_ring.as_ref().unwrap_or(&context.initial).clone();
+        let router = Router::new(config.node_id, ring, Arc::new(SystemClock), storage.disk.fresh_number());
+        let topology = topology_of(&router);
+        let counted: Arc<OnceLock<Arc<BinaryDoor>>> = Arc::default();
+        let door = Arc::clone(&counted);
+        let pressure = Arc::new(Pressure::new(config.index_limit.bytes(machine_memory_bytes())));
+        let inspector = Inspector::new(
+            config.name.clone(),
+            folder.disk(),
+            Arc::clone(&router),
+            storage.journal.clone(),
+            Arc::clone(&pressure),
+            move || door.get().map_or(0, |door| door.connections()),
+            context.stop.clone(),
+        );
+        let sessions = Arc::new(SessionContext {
+            router: Arc::clone(&router),
+            admin: Arc::clone(&inspector) as _,
+            offload: Arc::new(BlockingReads::new()),
+            fault_hooks: config.fault_hooks,
+        });
+        Registry { router, pressure, inspector, sessions, topology, counted }
+    }
+
+    /// The node's status counts the connections of this door from here on.
+    pub(super) fn count_connections(&self, door: &Arc<BinaryDoor>) {
+        let _ = self.counted.set(Arc::clone(door));
+    }
+}
+
+fn topology_of(router: &Router) -> watch::Receiver<Arc<TopologyNews>> {
+    let (sender, receiver) = watch::channel(router.topology_news());
+    router.set_topology_listener(Box::new(move |news| drop(sender.send_replace(Arc::clone(news)))));
+    receiver
+}
