@@ -17,7 +17,7 @@ use crate::clock::Nanos;
 use crate::disk::{Disk, DiskError};
 use crate::folder::mirrored::{self, KeptError};
 use crate::limits::DEADLINE_DEFAULT_MS;
-use crate::ring::decide::{self, Change, Decision, Seen};
+use crate::ring::decide::{self, Change, MapDecision, Seen};
 use crate::ring::{RING_KEY, RingError, RingMap};
 use crate::routing::network::SendError;
 use crate::routing::router::Router;
@@ -235,7 +235,7 @@ impl MapKeeper {
             let initial = &self.initial;
             let seen = self.seen(initial, now);
             let first = match decide::decide(initial, &seen) {
-                Decision::Change(named, Change::Named(_)) => RingMap { epoch: initial.epoch, ..*named },
+                MapDecision::Change(named, Change::Named(_)) => RingMap { epoch: initial.epoch, ..*named },
                 _ => initial.clone(),
             };
             self.looked.proposed = Some((None, first.epoch));
@@ -243,15 +243,15 @@ impl MapKeeper {
             return;
         };
         match decide::decide(ring, &self.seen(ring, now)) {
-            Decision::Rest => self.waits = None,
-            Decision::Change(next, change) => {
+            MapDecision::Rest => self.waits = None,
+            MapDecision::Change(next, change) => {
                 let condition = Condition::IfVersion(*version);
                 info!(epoch = next.epoch, ?change, "changing the ring map");
                 self.waits = None;
                 self.looked.proposed = Some((Some(change), next.epoch));
                 self.propose(handle, now, condition, &next);
             }
-            Decision::Wait(change, shard) => {
+            MapDecision::Wait(change, shard) => {
                 self.looked.waits = true;
                 if self.waits.as_ref() != Some(&change) {
                     warn!(?change, %shard, "not replaced: the rest of the shard's group is not a quorum that is connected and well");

@@ -9,10 +9,10 @@
 //! it is over.
 
 use crate::clock::Nanos;
-use crate::folder::replica_files::{Readiness, Wanted};
-use crate::health::restart_policy::{Decision, RestartPolicy};
+use crate::folder::replica_files::{Readiness, WantedReplica};
+use crate::health::restart_policy::{RestartDecision, RestartPolicy};
 use crate::limits::AWAIT_SPACE;
-use crate::shard::{Orders, Place, Remedy, ShardConfig, ShardError};
+use crate::shard::{FolderStanding, Orders, Remedy, ShardConfig, ShardError};
 use kvorum_protocol::{ReplicaId, ShardId, ShardRole};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -139,7 +139,7 @@ pub enum Action {
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// In which files.
-    pub wanted: Wanted,
+    pub wanted: WantedReplica,
     /// How it runs.
     pub config: ShardConfig,
     /// How often a replica of this shard was opened in this process, this time included.
@@ -209,7 +209,7 @@ impl Roster {
             return Vec::new();
         }
         let Orders { epoch, place, configs } = orders;
-        let may_begin = place == Place::Named;
+        let may_begin = place == FolderStanding::Named;
         let asked: BTreeSet<ShardId> = configs.iter().map(|config| config.shard).collect();
         let mut actions = Vec::new();
         for (shard, replica) in self.replicas.extract_if(.., |shard, _| !asked.contains(shard)) {
@@ -252,7 +252,7 @@ impl Roster {
 
     /// An opening is over. If the replica runs and nobody wants it any more, it is stopped.
     #[must_use]
-    pub fn opening_over(&mut self, wanted: &Wanted, opened: Opened, now: Nanos) -> Vec<Action> {
+    pub fn opening_over(&mut self, wanted: &WantedReplica, opened: Opened, now: Nanos) -> Vec<Action> {
         let shard = wanted.shard;
         self.opening.remove(&shard);
         let held = self.replicas.get_mut(&shard).filter(|held| held.id() == wanted.replica && !self.stopping);
@@ -346,7 +346,7 @@ impl Roster {
         }
         replica.incarnation += 1;
         let Replica { epoch, may_begin, incarnation, .. } = *replica;
-        let wanted = Wanted { shard, replica: replica.id(), epoch, may_begin };
+        let wanted = WantedReplica { shard, replica: replica.id(), epoch, may_begin };
         Some(Action::Open(Box::new(Opening { wanted, config: replica.config.clone(), incarnation })))
     }
 
@@ -366,11 +366,11 @@ impl Roster {
 
     fn restart_after_failure(&mut self, shard: ShardId, reason: String, now: Nanos) -> Action {
         match self.policy.on_failure(shard, now) {
-            Decision::RestartAfter(delay) => {
+            RestartDecision::RestartAfter(delay) => {
                 warn!(%shard, %reason, delay_ms = delay.as_millis() as u64, "a shard failed; restarting it");
                 Action::RestartAfter { shard, delay, reopens: false, reason }
             }
-            Decision::GiveUp => Action::EndProcess { shard, gave_up: true, reason },
+            RestartDecision::GiveUp => Action::EndProcess { shard, gave_up: true, reason },
         }
     }
 }

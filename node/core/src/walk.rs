@@ -28,7 +28,7 @@ pub enum Taker {
 
 /// One step.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct WalkStep {
     /// Whose it was.
     pub taker: Taker,
     /// In the model.
@@ -45,7 +45,7 @@ pub struct Walked {
     /// The input.
     pub name: &'static str,
     /// The steps.
-    pub steps: Vec<Step>,
+    pub steps: Vec<WalkStep>,
 }
 
 impl Walked {

@@ -2,8 +2,8 @@
 
 use crate::peers::PeerHandler;
 use crate::runtime::system_clock;
-use kvorum_core::folder::known_folders::KnownDisks;
-use kvorum_core::ring::decide::Known;
+use kvorum_core::folder::known_folders::KnownFolders;
+use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::routing::peer_desk::{PeerDesk, SnapshotReads};
 use kvorum_core::session::SessionContext;
 use kvorum_core::session::reply::ReplySink;
@@ -20,7 +20,7 @@ pub struct PeerDoor {
 
 impl PeerDoor {
     /// A door that stops answering when `stop` is cancelled.
-    pub fn new(context: Arc<SessionContext>, known_disks: KnownDisks, stop: CancellationToken) -> Arc<Self> {
+    pub fn new(context: Arc<SessionContext>, known_folders: KnownFolders, stop: CancellationToken) -> Arc<Self> {
         Arc::new_cyclic(|door: &Weak<PeerDoor>| {
             let (door, reads_for) = (Weak::clone(door), Weak::clone(door));
             let watch = move |peer, sink| {
@@ -38,7 +38,7 @@ impl PeerDoor {
                 });
             };
             let reads = SnapshotReads::Elsewhere(Box::new(read));
-            PeerDoor { desk: PeerDesk::new(context, known_disks, Box::new(watch), reads) }
+            PeerDoor { desk: PeerDesk::new(context, known_folders, Box::new(watch), reads) }
         })
     }
 
@@ -60,7 +60,7 @@ async fn collect(door: Weak<PeerDoor>, peer: NodeId, sink: Arc<ReplySink>, stop:
 }
 
 impl PeerHandler for PeerDoor {
-    fn knows(&self, peer: NodeId) -> Known {
+    fn knows(&self, peer: NodeId) -> KnownOfPeer {
         self.desk.knows(peer)
     }
 

@@ -6,7 +6,7 @@ use super::lane::{Inbound, Lane};
 use super::limits::{HANDSHAKE_TIMEOUT, HELLO_FRAME_BYTES_MAX};
 use crate::auth::cert::Identity;
 use bytes::BytesMut;
-use kvorum_core::ring::decide::Known;
+use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_protocol::frame;
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
 use quinn::{Connection, SendStream};
@@ -32,7 +32,7 @@ pub(super) async fn exchange(
         let mut send = connection.open_uni().await?;
         send.set_priority(Lane::Consensus.priority()).ok();
         let mut bytes = BytesMut::new();
-        let Known { folder: knows, replaced } = handler.knows(expected.node);
+        let KnownOfPeer { folder: knows, replaced } = handler.knows(expected.node);
         let own = PeerHello { knows, replaced, ..own.clone() };
         frame::encode(&mut bytes, |out| PeerMessage::Hello(own).encode(out));
         send.write_chunk(bytes.freeze()).await?;
@@ -89,8 +89,8 @@ mod tests {
     struct OneDisk(Uuid);
 
     impl PeerHandler for OneDisk {
-        fn knows(&self, _: NodeId) -> Known {
-            Known::default()
+        fn knows(&self, _: NodeId) -> KnownOfPeer {
+            KnownOfPeer::default()
         }
         fn admit(&self, hello: &PeerHello) -> Result<(), String> {
             if hello.disk == self.0 { Ok(()) } else { Err("another disk".to_owned()) }

@@ -33,7 +33,7 @@ pub use tls::TlsError;
 pub use transport::BindError;
 
 use crate::auth::cert::{Identity, TlsIdentity};
-use kvorum_core::ring::decide::Known;
+use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::routing::network::{PeerNetwork, SendError};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
 use kvorum_protocol::{ClusterId, NodeId};
@@ -88,7 +88,7 @@ pub struct PeerAddress {
 /// messages of its lanes come in parallel. A panic is a failure of the peer's actor, which is restarted.
 pub trait PeerHandler: Send + Sync + 'static {
     /// What this node knows of the peer, for the hello to it.
-    fn knows(&self, peer: NodeId) -> Known;
+    fn knows(&self, peer: NodeId) -> KnownOfPeer;
     /// The peer, which is the node that its certificate names, has said this hello. Called once per connection, before
     /// `connected`; may write a small file.
     ///

@@ -6,7 +6,7 @@ use super::peer::{PeerActor, PeerActorMessage};
 use super::transport::Transport;
 use super::{Shared, incoming};
 use crate::runtime::system_clock;
-use kvorum_core::health::restart_policy::{Decision, GaveUp, RestartPolicy};
+use kvorum_core::health::restart_policy::{GaveUp, RestartDecision, RestartPolicy};
 use kvorum_protocol::NodeId;
 use quinn::{Connection, VarInt};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -138,12 +138,12 @@ impl PeersSupervisor {
     ) -> Result<(), ActorProcessingErr> {
         state.children.remove(&node);
         match state.policy.on_failure(node, system_clock::monotonic()) {
-            Decision::RestartAfter(delay) => {
+            RestartDecision::RestartAfter(delay) => {
                 tracing::error!(peer = %node, reason, ?delay, "the actor of a peer failed and is restarted");
                 myself.send_after(delay, move || SupervisorMessage::Restart(node));
                 Ok(())
             }
-            Decision::GiveUp => Err(Box::new(GaveUp {
+            RestartDecision::GiveUp => Err(Box::new(GaveUp {
                 supervisor: "the supervisor of the peers".to_owned(),
                 child: format!("the actor of peer {node}"),
                 reason: reason.to_owned(),

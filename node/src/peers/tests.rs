@@ -3,7 +3,7 @@
 use super::*;
 use crate::auth::cert::ClusterAuthority;
 use bytes::Bytes;
-use kvorum_core::ring::decide::Known;
+use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId, Term};
 use std::time::{Duration, Instant};
@@ -29,8 +29,8 @@ struct Recorder {
 }
 
 impl PeerHandler for Recorder {
-    fn knows(&self, _: NodeId) -> Known {
-        Known::default()
+    fn knows(&self, _: NodeId) -> KnownOfPeer {
+        KnownOfPeer::default()
     }
     fn admit(&self, hello: &PeerHello) -> Result<(), String> {
         if self.admits.is_none_or(|admits| admits == hello.disk) {
@@ -280,8 +280,8 @@ async fn a_peer_that_does_not_read_fills_the_bounded_buffer() {
     /// Takes no message until it is told to.
     struct Stuck(std::sync::Mutex<()>);
     impl PeerHandler for Stuck {
-        fn knows(&self, _: NodeId) -> Known {
-            Known::default()
+        fn knows(&self, _: NodeId) -> KnownOfPeer {
+            KnownOfPeer::default()
         }
         fn admit(&self, _: &PeerHello) -> Result<(), String> {
             Ok(())

@@ -2,7 +2,7 @@
 
 use crate::runtime::pace::Pace;
 use kvorum_core::disk::Disk;
-use kvorum_core::health::scrub::{Checked, Pass, check};
+use kvorum_core::health::scrub::{Checked, ScrubPass, check};
 use kvorum_core::limits::SCRUB_PASS_EVERY_MIN;
 use kvorum_core::routing::router::Router;
 use parking_lot::{Condvar, Mutex};
@@ -82,7 +82,7 @@ impl Shared {
     fn pass(&self) -> bool {
         let mut rate = Pace::begin(self.bytes_per_second);
         let mut running = true;
-        let mut pass = Pass::new(&self.router);
+        let mut pass = ScrubPass::new(&self.router);
         while let Some((handle, segment)) = pass.next(&self.router) {
             let mut pace = |read: u64| {
                 self.bytes.fetch_add(read, Ordering::Relaxed);

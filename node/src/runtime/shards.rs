@@ -5,7 +5,7 @@ use crate::runtime::shard_actor::{ShardActor, ShardMessage};
 use crate::runtime::status::Inspector;
 use crate::runtime::system_clock;
 use kvorum_core::disk::Disk;
-use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, RetireReason, Wanted};
+use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, RetireReason, WantedReplica};
 use kvorum_core::health::pressure::Pressure;
 use kvorum_core::health::restart_policy::GaveUp;
 use kvorum_core::journal::ShardJournal;
@@ -105,7 +105,7 @@ pub struct ShardsState {
 /// An opening that is over.
 #[derive(Debug)]
 pub struct OpeningOver {
-    wanted: Wanted,
+    wanted: WantedReplica,
     outcome: Result<Spawned, SpawnErr>,
 }
 
@@ -118,7 +118,7 @@ enum Spawned {
 
 async fn open_one(
     files: ReplicaFiles,
-    wanted: Wanted,
+    wanted: WantedReplica,
     mut arguments: ShardArguments,
     supervisor: ActorCell,
     openings: Arc<Semaphore>,

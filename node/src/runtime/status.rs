@@ -145,7 +145,7 @@ impl Inspector {
             connections: (self.connections)() as u32,
             peers_up: self.router.peers().map(|peers| peers.up()).unwrap_or_default(),
             epoch: self.router.agreed_ring().map_or(Epoch(0), |ring| Epoch(ring.epoch)),
-            stranger: ring.disk_of(self.router.me()).is_some_and(|named| named != self.folder),
+            stranger: ring.folder_of(self.router.me()).is_some_and(|named| named != self.folder),
             resident_bytes: usage.resident_bytes,
             cpu_us: usage.cpu_us,
             journal_rounds: self.journal.rounds(),

@@ -138,7 +138,7 @@ impl World<'_> {
                     let at = usize::from(node);
                     self.nodes[at].files.wipe();
                     self.nodes[at].damaged = false;
-                    self.nodes[at].disk_id = Uuid::from_u128(self.rng.random());
+                    self.nodes[at].folder_id = Uuid::from_u128(self.rng.random());
                 }
                 wiped
             }

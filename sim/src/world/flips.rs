@@ -186,7 +186,7 @@ impl StoppedCluster {
         }
         let folders = (0..world.nodes.len()).map(|at| {
             let node = &world.nodes[at];
-            (node.disk_id, node.starts, node.files.fork(), at != VICTIM || stop == Stop::Clean)
+            (node.folder_id, node.starts, node.files.fork(), at != VICTIM || stop == Stop::Clean)
         });
         let folders = folders.collect();
         let (ring, seen) = (world.ring.clone(), world.invariants.clone());
@@ -269,11 +269,11 @@ impl StoppedCluster {
             return Err("there is no such byte".to_owned());
         }
         world.nodes[VICTIM].damaged = true;
-        let folder = world.nodes[VICTIM].disk_id;
+        let folder = world.nodes[VICTIM].folder_id;
         Trial { cluster: self, world: &mut world, until: WHOLE_MS_MAX }.run()?;
         let replaced = ["faulty replicas replaced", "wiped disks replaced"].map(|name| world.coverage[name]);
         Ok(match replaced {
-            _ if world.nodes[VICTIM].disk_id != folder => Healing::Node,
+            _ if world.nodes[VICTIM].folder_id != folder => Healing::Node,
             [0, 0] => Healing::Itself,
             _ => Healing::Replicas,
         })
@@ -332,8 +332,8 @@ impl StoppedCluster {
         world.proposed_epoch = self.ring.epoch;
         world.invariants = self.seen.clone();
         world.healed = true;
-        for (at, (disk_id, starts, files, clean)) in self.folders.iter().enumerate() {
-            world.nodes[at].disk_id = *disk_id;
+        for (at, (folder_id, starts, files, clean)) in self.folders.iter().enumerate() {
+            world.nodes[at].folder_id = *folder_id;
             world.nodes[at].starts = *starts;
             world.nodes[at].files = files.fork();
             world.nodes[at].stopped_cleanly = *clean;

@@ -246,7 +246,7 @@ impl World<'_> {
             return;
         }
         for (host, guest) in [(one, other), (other, one)] {
-            let (guest_id, guest_disk) = (self.nodes[guest].id, self.nodes[guest].disk_id);
+            let (guest_id, guest_disk) = (self.nodes[guest].id, self.nodes[guest].folder_id);
             let process = self.nodes[guest].process.as_ref();
             let known = process.map(|process| process.desk.knows(self.nodes[host].id)).unwrap_or_default();
             let Some(process) = &self.nodes[host].process else { return };

@@ -256,8 +256,8 @@ impl<'a> World<'a> {
                 let uptime_ms = rng.random_range(1_000..100_000_000);
                 let rate = of_node(&rates, at).clamp(-50_000, 50_000) as i32;
                 let clock = NodeClock::new(time.clone(), uptime_ms, of_node(&options.wall_offset_ms, at), rate);
-                let disk_id = Uuid::from_u128(rng.random());
-                Node::new(NodeId(*id), disk_id, SimFileSystem::new(rng.random()), clock)
+                let folder_id = Uuid::from_u128(rng.random());
+                Node::new(NodeId(*id), folder_id, SimFileSystem::new(rng.random()), clock)
             })
             .collect();
         let node_ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();

@@ -13,12 +13,12 @@ use crate::plan::Options;
 use bytes::BytesMut;
 use kvorum_core::clock::Nanos;
 use kvorum_core::disk::{Disk, DiskError};
-use kvorum_core::folder::known_folders::{KnownDisks, KnownDisksError};
+use kvorum_core::folder::known_folders::{KnownFolders, KnownFoldersError};
 use kvorum_core::folder::mirrored::KeptError;
 use kvorum_core::folder::replica_files::ReplicaFiles;
 use kvorum_core::health::disk_watch::{Actions, DiskWatch, Observation};
 use kvorum_core::health::pressure::Pressure;
-use kvorum_core::health::scrub::{self, Checked, Pass};
+use kvorum_core::health::scrub::{self, Checked, ScrubPass};
 use kvorum_core::journal::{self, DurableEnds, JournalError, JournalOptions, JournalWriter, Replayed};
 use kvorum_core::limits::DISK_LOOK_EVERY;
 use kvorum_core::log::{self, InlineSource, LogError, LogOptions, Recovered, SegmentPlace};
@@ -110,7 +110,7 @@ type DeskSinks = Arc<Mutex<Vec<(NodeId, Arc<ReplySink>)>>>;
 pub(super) struct Node {
     pub(super) id: NodeId,
     /// The data folder's identity; a wiped disk gets another.
-    pub(super) disk_id: Uuid,
+    pub(super) folder_id: Uuid,
     pub(super) files: SimFileSystem,
     pub(super) clock: Arc<NodeClock>,
     pub(super) process: Option<Process>,
@@ -172,7 +172,7 @@ pub(super) struct Process {
     pub(super) queue_budget: Arc<QueueBudget>,
     pub(super) upkeep: UpkeepQueue,
     /// The way through the cold data that is under way.
-    scrub: Option<Pass>,
+    scrub: Option<ScrubPass>,
     pub(super) pressure: Arc<Pressure>,
     watch: DiskWatch,
     looked_at: Option<Nanos>,
@@ -207,7 +207,7 @@ pub(super) enum StartError {
     #[error(transparent)]
     Journal(JournalError),
     #[error(transparent)]
-    KnownDisks(KnownDisksError),
+    KnownFolders(KnownFoldersError),
     #[error(transparent)]
     Ring(KeptError<RingError>),
     #[error(transparent)]
@@ -232,10 +232,10 @@ impl NodeAdmin for NoAdmin {
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, disk_id: Uuid, files: SimFileSystem, clock: Arc<NodeClock>) -> Self {
+    pub(super) fn new(id: NodeId, folder_id: Uuid, files: SimFileSystem, clock: Arc<NodeClock>) -> Self {
         Node {
             id,
-            disk_id,
+            folder_id,
             files,
             clock,
             process: None,
@@ -267,12 +267,12 @@ impl Node {
         let lost_memory = damage.filter(|_| !clean);
         if lost_memory.is_some() {
             // As `node/src/folder` does: the node is as good as wiped, and its replicas are over.
-            self.disk_id = Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number());
+            self.folder_id = Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number());
             let files = ReplicaFiles::new(Arc::clone(&disk), Arc::new(InlineSource::new(Arc::clone(&disk))));
             files.distrust_all(copy.as_ref().unwrap_or(ring).held_by(self.id))?;
         }
         let (journal, replayed_chunks) = open_journal(&disk, replayed, options, ring.durability, seed)?;
-        let known_disks = KnownDisks::open(Arc::clone(&disk)).map_err(StartError::KnownDisks)?;
+        let known_folders = KnownFolders::open(Arc::clone(&disk)).map_err(StartError::KnownFolders)?;
         let router = Router::new(
             self.id,
             copy.clone().unwrap_or_else(|| ring.clone()),
@@ -304,7 +304,7 @@ impl Node {
             Arc::clone(&router),
             Arc::clone(&disk),
             Own {
-                folder: self.disk_id,
+                folder: self.folder_id,
                 address: address_of(ring, self.id),
                 client: ClientId(Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number())),
             },
@@ -315,7 +315,7 @@ impl Node {
         let mut process = Process {
             number,
             topology: router.topology_now(),
-            desk: PeerDesk::new(Arc::clone(&context), known_disks, Box::new(watch), SnapshotReads::Here),
+            desk: PeerDesk::new(Arc::clone(&context), known_folders, Box::new(watch), SnapshotReads::Here),
             router,
             outbox,
             lost_by_opening: None,
@@ -342,7 +342,7 @@ impl Node {
             holds: Vec::new(),
             handed_over_at: None,
             shards: BTreeMap::new(),
-            folder: self.disk_id,
+            folder: self.folder_id,
             plan,
             session_limits: session_limits(options),
             keeper,
@@ -506,7 +506,7 @@ impl Process {
 
     /// Checks the next cold segment. `None` at the end of a pass; the next call begins another.
     pub(super) fn scrub(&mut self) -> Option<(ShardId, Checked)> {
-        let pass = self.scrub.get_or_insert_with(|| Pass::new(&self.router));
+        let pass = self.scrub.get_or_insert_with(|| ScrubPass::new(&self.router));
         let Some((handle, segment)) = pass.next(&self.router) else {
             self.scrub = None;
             return None;
@@ -655,7 +655,7 @@ impl StartError {
     pub(super) fn is_damage(&self) -> bool {
         match self {
             StartError::Journal(error) => error.is_damage(),
-            StartError::KnownDisks(error) => matches!(error, KnownDisksError::Malformed),
+            StartError::KnownFolders(error) => matches!(error, KnownFoldersError::Malformed),
             StartError::Ring(error) => matches!(error, KeptError::Damaged(_)),
             StartError::Files(_) | StartError::Disk(_) => false,
         }

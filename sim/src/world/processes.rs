@@ -71,7 +71,7 @@ impl World<'_> {
             // An operator empties the folder, and the node is taken in again as one that has forgotten everything.
             self.nodes[at].files.wipe();
             self.nodes[at].damaged = false;
-            self.nodes[at].disk_id = Uuid::from_u128(self.rng.random());
+            self.nodes[at].folder_id = Uuid::from_u128(self.rng.random());
             self.count("folders emptied by an operator");
         }
         let at_time = self.now().after_ms(self.rng.random_range(500..2_000));

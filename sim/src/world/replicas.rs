@@ -5,7 +5,7 @@ use super::clock::NodeClock;
 use super::node::{Process, UPKEEP};
 use crate::disk::SimFileSystem;
 use kvorum_core::clock::Clock as _;
-use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, RetireReason, Wanted};
+use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, RetireReason, WantedReplica};
 use kvorum_core::journal::ShardJournal;
 use kvorum_core::map_keeper::{LOOK_EVERY, Looked};
 use kvorum_core::ring::RingMap;
@@ -165,7 +165,7 @@ impl Process {
 
     fn open_host(
         &mut self,
-        wanted: &Wanted,
+        wanted: &WantedReplica,
         config: ShardConfig,
         incarnation: u32,
     ) -> Result<Result<ShardHost, Readiness>, Failure> {

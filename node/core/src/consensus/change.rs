@@ -28,7 +28,7 @@ pub enum MembershipChange {
 
 /// What a membership entry asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Step {
+pub(super) enum MembershipStep {
     /// A change.
     Change(MembershipChange),
     /// The joint state is left. Its entry is empty: the library makes it.
@@ -61,11 +61,11 @@ impl MembershipChange {
     }
 }
 
-impl Step {
+impl MembershipStep {
     /// Reads the payload of a membership entry. It may come from anyone: whatever it holds, this does not panic.
-    pub(super) fn decode(payload: Bytes) -> Result<Step, DecodeError> {
+    pub(super) fn decode(payload: Bytes) -> Result<MembershipStep, DecodeError> {
         if payload.is_empty() {
-            return Ok(Step::LeaveJoint);
+            return Ok(MembershipStep::LeaveJoint);
         }
         let mut reader = Reader::new(payload);
         let change = match reader.u8()? {
@@ -79,14 +79,14 @@ impl Step {
             kind => return Err(DecodeError::UnknownValue { field: "membership change", value: kind.into() }),
         };
         reader.finish()?;
-        Ok(Step::Change(change))
+        Ok(MembershipStep::Change(change))
     }
 
     /// Why this can't be done to a group with `membership`; `Ok` if it can. Every replica comes to the same answer,
     /// since all have the same membership where the entry stands in the log.
     pub(super) fn check(&self, membership: &Membership) -> Result<(), &'static str> {
         let joint = !membership.voters_outgoing.is_empty();
-        let Step::Change(change) = self else {
+        let MembershipStep::Change(change) = self else {
             return if joint { Ok(()) } else { Err("the group is in no joint state") };
         };
         if joint {
@@ -165,11 +165,11 @@ mod tests {
             assert_eq!(change.encode(), bytes);
             let payload = Bytes::from_static(bytes);
             for end in 1..bytes.len() {
-                assert!(Step::decode(payload.slice(..end)).is_err(), "{change:?} cut to {end} bytes");
+                assert!(MembershipStep::decode(payload.slice(..end)).is_err(), "{change:?} cut to {end} bytes");
             }
-            assert_eq!(Step::decode(payload), Ok(Step::Change(change)));
+            assert_eq!(MembershipStep::decode(payload), Ok(MembershipStep::Change(change)));
         }
-        assert_eq!(Step::decode(Bytes::new()), Ok(Step::LeaveJoint));
+        assert_eq!(MembershipStep::decode(Bytes::new()), Ok(MembershipStep::LeaveJoint));
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
             &[2, 16, 0, 0, 0],
         ];
         for bytes in hostile {
-            assert!(Step::decode(Bytes::from_static(bytes)).is_err(), "{bytes:?}");
+            assert!(MembershipStep::decode(Bytes::from_static(bytes)).is_err(), "{bytes:?}");
         }
     }
 
@@ -197,7 +197,7 @@ mod tests {
             ..Membership::default()
         };
         let none = Membership::default();
-        let change = |change| Step::Change(change);
+        let change = |change| MembershipStep::Change(change);
         for (step, membership, fits) in [
             (change(AddLearner(ReplicaId(5))), &plain, true),
             (change(AddLearner(ReplicaId(4))), &plain, false),
@@ -216,8 +216,8 @@ mod tests {
             (change(promote(&[], &[1, 2, 3])), &plain, false),
             (change(promote(&[4], &[1, 2, 3])), &plain, true),
             (change(promote(&[4], &[3])), &joint, false),
-            (Step::LeaveJoint, &joint, true),
-            (Step::LeaveJoint, &plain, false),
+            (MembershipStep::LeaveJoint, &joint, true),
+            (MembershipStep::LeaveJoint, &plain, false),
         ] {
             assert_eq!(step.check(membership).is_ok(), fits, "{step:?} of {membership:?}");
         }

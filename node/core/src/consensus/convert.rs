@@ -1,6 +1,6 @@
 //! Between the consensus library's types and ours. Only values cross here, never the library's bytes.
 
-use super::change::{MembershipChange, Step};
+use super::change::{MembershipChange, MembershipStep};
 use crate::log::{HardState, Membership};
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, Term};
@@ -138,7 +138,7 @@ pub(super) fn membership_from_library(state: &eraftpb::ConfState) -> Membership 
 }
 
 /// Voters change through a joint state that is left automatically, even if only one does; a learner in a plain step.
-pub(super) fn change_to_library(step: &Step) -> eraftpb::ConfChangeV2 {
+pub(super) fn change_to_library(step: &MembershipStep) -> eraftpb::ConfChangeV2 {
     let mut out = eraftpb::ConfChangeV2::default();
     let mut push = |kind, replica: &ReplicaId| {
         let mut single = ConfChangeSingle::default();
@@ -147,15 +147,15 @@ pub(super) fn change_to_library(step: &Step) -> eraftpb::ConfChangeV2 {
         out.mut_changes().push(single);
     };
     match step {
-        Step::Change(MembershipChange::AddLearner(replica)) => push(ConfChangeType::AddLearnerNode, replica),
-        Step::Change(MembershipChange::RemoveLearner(replica)) => push(ConfChangeType::RemoveNode, replica),
-        Step::Change(MembershipChange::Promote { promote, remove }) => {
+        MembershipStep::Change(MembershipChange::AddLearner(replica)) => push(ConfChangeType::AddLearnerNode, replica),
+        MembershipStep::Change(MembershipChange::RemoveLearner(replica)) => push(ConfChangeType::RemoveNode, replica),
+        MembershipStep::Change(MembershipChange::Promote { promote, remove }) => {
             promote.iter().for_each(|replica| push(ConfChangeType::AddNode, replica));
             remove.iter().for_each(|replica| push(ConfChangeType::RemoveNode, replica));
             out.set_transition(ConfChangeTransition::Implicit);
         }
         // The library's own form: nothing at all.
-        Step::LeaveJoint => {}
+        MembershipStep::LeaveJoint => {}
     }
     out
 }

@@ -14,7 +14,7 @@ mod membership;
 
 pub use membership::SnapshotBase;
 
-use super::change::Step;
+use super::change::MembershipStep;
 use super::convert;
 use super::lease::{Lease, LeaseLength};
 use super::storage::LogStorage;
@@ -698,7 +698,7 @@ impl Consensus {
         }
         let mut previous = (message.index, message.log_term);
         for entry in &message.entries {
-            if entry.kind == RaftEntryKind::Membership && Step::decode(entry.payload.clone()).is_err() {
+            if entry.kind == RaftEntryKind::Membership && MembershipStep::decode(entry.payload.clone()).is_err() {
                 return broken("it changes the membership in a way that can't be understood");
             }
             if entry.index.0 != previous.0.0 + 1 || entry.term < previous.1 || entry.term > message.term {

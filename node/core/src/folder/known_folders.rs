@@ -28,7 +28,7 @@ pub const KNOWN_DISKS: &str = "known-disks.json";
 
 /// Why what is known can't be read.
 #[derive(Debug, thiserror::Error)]
-pub enum KnownDisksError {
+pub enum KnownFoldersError {
     /// The medium failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -86,30 +86,30 @@ const FOLDERS_MAX: usize = 4;
 ///
 /// # Errors
 /// `Malformed`.
-pub fn decode(bytes: &[u8]) -> Result<BTreeMap<Uuid, KnownPeer>, KnownDisksError> {
+pub fn decode(bytes: &[u8]) -> Result<BTreeMap<Uuid, KnownPeer>, KnownFoldersError> {
     let json = checked_json::unseal_or_plain(bytes);
-    json.and_then(|json| serde_json::from_str(json).ok()).ok_or(KnownDisksError::Malformed)
+    json.and_then(|json| serde_json::from_str(json).ok()).ok_or(KnownFoldersError::Malformed)
 }
 
 /// The peers' folders, kept in this node's own.
-pub struct KnownDisks {
+pub struct KnownFolders {
     disk: Arc<dyn Disk>,
     known: Mutex<BTreeMap<Uuid, KnownPeer>>,
     /// Held while the file is written, so that the newest state is what stays in it. Who looks something up does not wait for it.
     writing: Mutex<()>,
 }
 
-impl KnownDisks {
+impl KnownFolders {
     /// Reads what is known.
     ///
     /// # Errors
     /// If that can't be read; a node must not start on a guess.
-    pub fn open(disk: Arc<dyn Disk>) -> Result<Self, KnownDisksError> {
+    pub fn open(disk: Arc<dyn Disk>) -> Result<Self, KnownFoldersError> {
         let known = mirrored::read(&*disk, KNOWN_DISKS, decode).map_err(|error| match error {
-            KeptError::Disk(error) => KnownDisksError::Disk(error),
+            KeptError::Disk(error) => KnownFoldersError::Disk(error),
             KeptError::Damaged(damage) => damage,
         })?;
-        Ok(KnownDisks { disk, known: Mutex::new(known.unwrap_or_default()), writing: Mutex::new(()) })
+        Ok(KnownFolders { disk, known: Mutex::new(known.unwrap_or_default()), writing: Mutex::new(()) })
     }
 
     /// The folder with which a peer was first met; `None` if it never was.
@@ -185,8 +185,8 @@ mod tests {
         }
     }
 
-    fn open(disk: &Arc<MemoryDisk>) -> KnownDisks {
-        KnownDisks::open(Arc::clone(disk) as _).unwrap()
+    fn open(disk: &Arc<MemoryDisk>) -> KnownFolders {
+        KnownFolders::open(Arc::clone(disk) as _).unwrap()
     }
 
     #[test]
@@ -239,6 +239,6 @@ mod tests {
     fn a_damaged_file_is_no_guess() {
         let disk = MemoryDisk::new();
         disk.write_metadata(KNOWN_DISKS, b"{").unwrap();
-        assert!(matches!(KnownDisks::open(disk as _), Err(KnownDisksError::Malformed)));
+        assert!(matches!(KnownFolders::open(disk as _), Err(KnownFoldersError::Malformed)));
     }
 }

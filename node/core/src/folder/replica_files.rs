@@ -1,6 +1,6 @@
 //! Which replica the files of each shard belong to.
 //!
-//! A replica id stands for one life of a log ([`crate::ring::Replica`]). So before a replica is opened for the first time its
+//! A replica id stands for one life of a log ([`crate::ring::Holder`]). So before a replica is opened for the first time its
 //! id is written down, durably, and from then on the shard's files are that replica's. A map that gives this node another
 //! replica of the shard has the old files erased first. The order makes a crash at any moment harmless:
 //!
@@ -52,7 +52,7 @@ struct Note {
 
 /// A replica that is to be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Wanted {
+pub struct WantedReplica {
     /// The shard.
     pub shard: ShardId,
     /// Its replica on this node.
@@ -128,7 +128,7 @@ impl ReplicaFiles {
     ///
     /// # Errors
     /// If the disk fails.
-    pub fn prepare(&self, wanted: &Wanted) -> Result<Readiness, LogError> {
+    pub fn prepare(&self, wanted: &WantedReplica) -> Result<Readiness, LogError> {
         let segments = self.disk.list_segments(wanted.shard)?;
         let note = match self.read(wanted.shard)? {
             Read::Note(note) => note,
@@ -156,7 +156,7 @@ impl ReplicaFiles {
         }
     }
 
-    fn begin(&self, wanted: &Wanted, erased_to: u32, segments: &[u32]) -> Result<Readiness, LogError> {
+    fn begin(&self, wanted: &WantedReplica, erased_to: u32, segments: &[u32]) -> Result<Readiness, LogError> {
         if !wanted.may_begin {
             return Ok(Readiness::NotYet);
         }
@@ -288,7 +288,7 @@ enum Read {
     Damaged,
 }
 
-impl Wanted {
+impl WantedReplica {
     fn note(&self, life: Life, erased_to: u32) -> Note {
         Note { replica: self.replica.0, epoch: self.epoch, life, erased_to }
     }
@@ -339,8 +339,8 @@ mod tests {
         ReplicaFiles::new(Arc::clone(&disk), Arc::new(InlineSource::new(disk)))
     }
 
-    fn wanted(replica: u64, epoch: u64) -> Wanted {
-        Wanted { shard: SHARD, replica: ReplicaId(replica), epoch, may_begin: true }
+    fn wanted(replica: u64, epoch: u64) -> WantedReplica {
+        WantedReplica { shard: SHARD, replica: ReplicaId(replica), epoch, may_begin: true }
     }
 
     const DISTRUSTED: RetireReason = RetireReason::Distrusted { replica: ReplicaId(2) };
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn a_replica_begins_where_it_may_and_goes_on_where_it_was() {
         let disk = MemoryDisk::new();
-        let waits = Wanted { may_begin: false, ..wanted(2, 1) };
+        let waits = WantedReplica { may_begin: false, ..wanted(2, 1) };
         assert_eq!(files(&disk).prepare(&waits).unwrap(), Readiness::NotYet);
         assert_eq!(files(&disk).prepare(&wanted(2, 1)).unwrap(), Readiness::Open);
         add_segments(&disk, 2);
@@ -392,7 +392,7 @@ mod tests {
         let disk = MemoryDisk::new();
         files(&disk).prepare(&wanted(2, 1)).unwrap();
         add_segments(&disk, 3);
-        let later = Wanted { may_begin: false, ..wanted(17, 5) };
+        let later = WantedReplica { may_begin: false, ..wanted(17, 5) };
         assert_eq!(files(&disk).prepare(&later).unwrap(), Readiness::NotYet);
         assert_eq!(disk.list_segments(SHARD).unwrap().len(), 3, "nothing is erased before it may begin");
         assert_eq!(files(&disk).prepare(&wanted(17, 5)).unwrap(), Readiness::Open);

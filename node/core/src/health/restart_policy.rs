@@ -29,7 +29,7 @@ const _: () = assert!(
 
 /// What to do about a failed child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Decision {
+pub enum RestartDecision {
     /// Start it again, after this long.
     RestartAfter(Duration),
     /// Too many failures: the supervisor itself fails.
@@ -64,17 +64,17 @@ impl<Child: PartialEq> RestartPolicy<Child> {
     }
 
     /// Notes that `child` failed at `now`, which must not go back, and decides.
-    pub fn on_failure(&mut self, child: Child, now: Nanos) -> Decision {
+    pub fn on_failure(&mut self, child: Child, now: Nanos) -> RestartDecision {
         while self.failures.front().is_some_and(|(at, _)| now.ms_since(*at) >= FAILURE_WINDOW.as_millis() as u64) {
             self.failures.pop_front();
         }
         if self.failures.len() == RESTARTS_MAX {
-            return Decision::GiveUp;
+            return RestartDecision::GiveUp;
         }
         let before = self.failures.iter().filter(|(_, failed)| *failed == child).count() as u32;
         self.failures.push_back((now, child));
         let delay = RESTART_DELAY_MIN.saturating_mul(2_u32.saturating_pow(before));
-        Decision::RestartAfter(delay.min(RESTART_DELAY_MAX))
+        RestartDecision::RestartAfter(delay.min(RESTART_DELAY_MAX))
     }
 }
 
@@ -94,11 +94,11 @@ mod tests {
         let now = Nanos(1);
         let mut expected = RESTART_DELAY_MIN;
         for _ in 0..RESTARTS_MAX - 1 {
-            assert_eq!(policy.on_failure("a", now), Decision::RestartAfter(expected.min(RESTART_DELAY_MAX)));
+            assert_eq!(policy.on_failure("a", now), RestartDecision::RestartAfter(expected.min(RESTART_DELAY_MAX)));
             expected *= 2;
         }
         assert!(expected > RESTART_DELAY_MAX, "the loop reached the longest delay");
-        assert_eq!(policy.on_failure("b", now), Decision::RestartAfter(RESTART_DELAY_MIN));
+        assert_eq!(policy.on_failure("b", now), RestartDecision::RestartAfter(RESTART_DELAY_MIN));
     }
 
     #[test]
@@ -107,9 +107,12 @@ mod tests {
         let start = Nanos(1);
         for number in 0..RESTARTS_MAX {
             let at = start.after_ms(1000 * number as u64);
-            assert!(matches!(policy.on_failure(number, at), Decision::RestartAfter(_)));
+            assert!(matches!(policy.on_failure(number, at), RestartDecision::RestartAfter(_)));
         }
-        assert_eq!(policy.on_failure(0, Nanos(start.0 + FAILURE_WINDOW.as_nanos() as u64 - 1)), Decision::GiveUp);
+        assert_eq!(
+            policy.on_failure(0, Nanos(start.0 + FAILURE_WINDOW.as_nanos() as u64 - 1)),
+            RestartDecision::GiveUp
+        );
     }
 
     #[test]
@@ -118,12 +121,12 @@ mod tests {
         let start = Nanos(1);
         for number in 0..10 * RESTARTS_MAX as u32 {
             let at = start.after_ms((FAILURE_WINDOW / RESTARTS_MAX as u32 * number).as_millis() as u64);
-            assert!(matches!(policy.on_failure("a", at), Decision::RestartAfter(_)), "failure {number}");
+            assert!(matches!(policy.on_failure("a", at), RestartDecision::RestartAfter(_)), "failure {number}");
             assert!(policy.failures.len() <= RESTARTS_MAX);
         }
         assert_eq!(
             policy.on_failure("a", start.after_ms(100 * FAILURE_WINDOW.as_millis() as u64)),
-            Decision::RestartAfter(RESTART_DELAY_MIN),
+            RestartDecision::RestartAfter(RESTART_DELAY_MIN),
             "after a quiet window the delay is the shortest again"
         );
     }

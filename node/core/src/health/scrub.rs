@@ -2,7 +2,7 @@
 //!
 //! A thread of the node goes through the segments that don't change any more, slowly, again and again. What it finds is noted where
 //! readers note what they find ([`StoreReader::report_damage`]); the replica's host then ends it as one whose log is
-//! damaged, and it is replaced. What is decided here needs no thread and no clock, and the simulator hosts it: [`Pass`] and
+//! damaged, and it is replaced. What is decided here needs no thread and no clock, and the simulator hosts it: [`ScrubPass`] and
 //! [`check`].
 
 use crate::disk::Disk;
@@ -85,18 +85,18 @@ fn is_part_of(log: &LogView, segment: &Arc<Segment>) -> bool {
 }
 
 /// One way through the cold segments of all replicas of a node.
-pub struct Pass {
+pub struct ScrubPass {
     shards: VecDeque<ShardId>,
     /// The replica whose segments are being checked.
     replica: Option<Arc<ShardHandle>>,
     segments: VecDeque<Arc<Segment>>,
 }
 
-impl Pass {
+impl ScrubPass {
     /// One that begins with the replicas that are open now.
-    pub fn new(router: &Router) -> Pass {
+    pub fn new(router: &Router) -> ScrubPass {
         let shards = router.all_local().iter().map(|handle| handle.shard).collect();
-        Pass { shards, replica: None, segments: VecDeque::new() }
+        ScrubPass { shards, replica: None, segments: VecDeque::new() }
     }
 
     /// The next segment to [`check`], and the replica that it is of; `None` if all are done.

@@ -47,14 +47,14 @@ pub struct Presence {
 impl Presence {
     /// Whether the node came with another folder than it should: the map's, or the remembered one if the map names none.
     pub fn is_stranger(&self, ring: &RingMap, node: NodeId) -> bool {
-        let expected = ring.disk_of(node).or(self.remembered);
+        let expected = ring.folder_of(node).or(self.remembered);
         expected.is_some_and(|expected| expected != self.folder && !planted(Bug::WipedDiskAdmitted))
     }
 }
 
 /// What a node knows of a peer, as it says in its hello.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Known {
+pub struct KnownOfPeer {
     /// The peer's data folder; `None` if they never met.
     pub folder: Option<Uuid>,
     /// By the map in force, the peer has another replica of `meta` than the first map gave it.
@@ -95,7 +95,7 @@ pub enum Change {
 
 /// What to do about the map.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Decision {
+pub enum MapDecision {
     /// It is as it should be.
     Rest,
     /// Put this one in its place.
@@ -106,11 +106,11 @@ pub enum Decision {
 }
 
 /// Decides on the next change: one at a time, folders first, since replacing rests on them.
-pub fn decide(ring: &RingMap, seen: &Seen) -> Decision {
+pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
     if let Some(change) = name_folders(ring, seen) {
         return change;
     }
-    let mut waits = Decision::Rest;
+    let mut waits = MapDecision::Rest;
     for (node, presence) in &seen.peers {
         if !presence.is_stranger(ring, *node) || presence.connected_ms < STRANGER_CONNECTED_MS {
             continue;
@@ -119,8 +119,8 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> Decision {
         let Ok(next) = ring.replace_node(*node, presence.folder) else { continue };
         let alone = ring.held_by(*node).into_iter().find(|(shard, _)| !seen.others_are_a_quorum(ring, *shard, *node));
         match alone {
-            None => return Decision::Change(Box::new(next), Change::Node(*node)),
-            Some((shard, _)) => waits = Decision::Wait(Change::Node(*node), shard),
+            None => return MapDecision::Change(Box::new(next), Change::Node(*node)),
+            Some((shard, _)) => waits = MapDecision::Wait(Change::Node(*node), shard),
         }
     }
     for &(node, shard, replica) in &seen.faulty {
@@ -130,34 +130,34 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> Decision {
         let Ok(next) = ring.replace_replica(shard, replica) else { continue };
         let change = Change::Replica(node, shard, replica);
         if seen.others_are_a_quorum(ring, shard, node) {
-            return Decision::Change(Box::new(next), change);
+            return MapDecision::Change(Box::new(next), change);
         }
-        waits = Decision::Wait(change, shard);
+        waits = MapDecision::Wait(change, shard);
     }
     // Nothing rests on addresses, so they come late. What waits may wait for long, and does not hold them up.
     if let Some(next) = ring.with_clients(&seen.clients) {
-        return Decision::Change(Box::new(next), Change::Addresses);
+        return MapDecision::Change(Box::new(next), Change::Addresses);
     }
     match seen.level_of_all(ring).filter(|level| *level > ring.level) {
-        Some(level) => Decision::Change(Box::new(ring.with_level(level)), Change::Level(level)),
+        Some(level) => MapDecision::Change(Box::new(ring.with_level(level)), Change::Level(level)),
         None => waits,
     }
 }
 
 /// The map that names every folder which is known and not named yet.
-fn name_folders(ring: &RingMap, seen: &Seen) -> Option<Decision> {
+fn name_folders(ring: &RingMap, seen: &Seen) -> Option<MapDecision> {
     let known = seen.peers.iter().filter(|(node, presence)| !presence.is_stranger(ring, **node));
     let known = known.map(|(node, presence)| (*node, presence.folder)).chain([(seen.me, seen.folder)]);
     let mut next = ring.clone();
     let mut named = Vec::new();
     for (node, folder) in known {
-        if let Ok(changed) = next.with_disk(node, folder) {
+        if let Ok(changed) = next.with_folder(node, folder) {
             next = changed;
             named.push(node);
         }
     }
     next.epoch = ring.epoch + 1;
-    (!named.is_empty()).then(|| Decision::Change(Box::new(next), Change::Named(named)))
+    (!named.is_empty()).then(|| MapDecision::Change(Box::new(next), Change::Named(named)))
 }
 
 impl Seen {
@@ -211,7 +211,7 @@ pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, Vec<R
 /// Whether a node whose folder has never held a replica may open its replica of `meta` under the id that the first map
 /// gives it. `answers` holds what each peer that said hello knows of this node. See the module's documentation for why it must
 /// be every one.
-pub fn may_bootstrap(first: &RingMap, me: NodeId, folder: Uuid, answers: &BTreeMap<NodeId, Known>) -> bool {
+pub fn may_bootstrap(first: &RingMap, me: NodeId, folder: Uuid, answers: &BTreeMap<NodeId, KnownOfPeer>) -> bool {
     let founders = || first.meta.iter().map(|held| NodeId(first.nodes[usize::from(held.node)].id));
     founders().any(|node| node == me)
         && founders().filter(|node| *node != me).all(|node| answers.contains_key(&node))
@@ -237,7 +237,7 @@ mod tests {
     }
 
     fn named() -> RingMap {
-        (1..=3).fold(first(), |map, number| map.with_disk(node(number), folder(number)).unwrap())
+        (1..=3).fold(first(), |map, number| map.with_folder(node(number), folder(number)).unwrap())
     }
 
     fn presence(number: u128) -> Presence {
@@ -259,22 +259,22 @@ mod tests {
 
     #[test]
     fn a_map_that_is_as_it_should_be_rests() {
-        assert_eq!(decide(&named(), &seen()), Decision::Rest);
+        assert_eq!(decide(&named(), &seen()), MapDecision::Rest);
         let alone = Seen { peers: BTreeMap::new(), ..seen() };
-        assert_eq!(decide(&named(), &alone), Decision::Rest, "a node that is away is not replaced");
+        assert_eq!(decide(&named(), &alone), MapDecision::Rest, "a node that is away is not replaced");
     }
 
     #[test]
     fn folders_are_named_as_they_become_known() {
         let mut some = seen();
         some.peers.remove(&node(2));
-        let Decision::Change(next, change) = decide(&first(), &some) else { panic!("folders are to be named") };
+        let MapDecision::Change(next, change) = decide(&first(), &some) else { panic!("folders are to be named") };
         assert_eq!(change, Change::Named(vec![node(3), node(1)]));
         assert_eq!(next.epoch, 2, "however many become known at once");
-        assert_eq!([1, 2, 3].map(|number| next.disk_of(node(number))), [Some(folder(1)), None, Some(folder(3))]);
-        let Decision::Change(all, change) = decide(&next, &seen()) else { panic!("the last one is to be named") };
+        assert_eq!([1, 2, 3].map(|number| next.folder_of(node(number))), [Some(folder(1)), None, Some(folder(3))]);
+        let MapDecision::Change(all, change) = decide(&next, &seen()) else { panic!("the last one is to be named") };
         assert_eq!((all.epoch, change), (3, Change::Named(vec![node(2)])));
-        assert_eq!(decide(&all, &seen()), Decision::Rest);
+        assert_eq!(decide(&all, &seen()), MapDecision::Rest);
     }
 
     #[test]
@@ -293,22 +293,22 @@ mod tests {
                 levels: Levels::OWN,
             };
             strange.peers.insert(node(3), came);
-            assert_eq!(decide(&map, &strange), Decision::Rest, "it has only just come");
+            assert_eq!(decide(&map, &strange), MapDecision::Rest, "it has only just come");
             strange.peers.insert(node(3), Presence { connected_ms: STRANGER_CONNECTED_MS, ..came });
-            let Decision::Change(next, change) = decide(&map, &strange) else { panic!("it is to be replaced") };
+            let MapDecision::Change(next, change) = decide(&map, &strange) else { panic!("it is to be replaced") };
             assert_eq!(change, Change::Node(node(3)));
             assert_eq!(*next, map.replace_node(node(3), folder(33)).unwrap());
-            assert_eq!(decide(&next, &strange), Decision::Rest, "it is done once");
+            assert_eq!(decide(&next, &strange), MapDecision::Rest, "it is done once");
         }
     }
 
     #[test]
     fn a_stranger_by_memory_alone_is_replaced_and_not_named() {
-        let map = first().with_disk(node(1), folder(1)).unwrap().with_disk(node(2), folder(2)).unwrap();
+        let map = first().with_folder(node(1), folder(1)).unwrap().with_folder(node(2), folder(2)).unwrap();
         let mut strange = seen();
         strange.peers.insert(node(3), Presence { folder: folder(33), ..presence(3) });
-        let Decision::Change(next, change) = decide(&map, &strange) else { panic!("it is to be replaced") };
-        assert_eq!((change, next.disk_of(node(3))), (Change::Node(node(3)), Some(folder(33))));
+        let MapDecision::Change(next, change) = decide(&map, &strange) else { panic!("it is to be replaced") };
+        assert_eq!((change, next.folder_of(node(3))), (Change::Node(node(3)), Some(folder(33))));
         assert_ne!(next.held_by(node(3)), map.held_by(node(3)), "it has forgotten what its ids promised");
     }
 
@@ -317,15 +317,15 @@ mod tests {
         let mut strange = seen();
         strange.peers.insert(node(3), Presence { folder: folder(33), ..presence(3) });
         strange.peers.remove(&node(2));
-        assert_eq!(decide(&named(), &strange), Decision::Wait(Change::Node(node(3)), ShardId::META));
+        assert_eq!(decide(&named(), &strange), MapDecision::Wait(Change::Node(node(3)), ShardId::META));
 
         let mut faulty = seen();
         faulty.faulty.insert((node(3), ShardId(2), named().replica_on(ShardId(2), node(3)).unwrap()));
         let other = named().replica_on(ShardId(2), node(2)).unwrap();
         faulty.faulty.insert((node(2), ShardId(2), other));
-        assert!(matches!(decide(&named(), &faulty), Decision::Wait(Change::Replica(..), ShardId(2))));
+        assert!(matches!(decide(&named(), &faulty), MapDecision::Wait(Change::Replica(..), ShardId(2))));
         faulty.faulty.remove(&(node(2), ShardId(2), other));
-        assert!(matches!(decide(&named(), &faulty), Decision::Change(_, Change::Replica(..))));
+        assert!(matches!(decide(&named(), &faulty), MapDecision::Change(_, Change::Replica(..))));
     }
 
     #[test]
@@ -333,35 +333,35 @@ mod tests {
         let say = |number: u128, address: &str| (node(number), address.to_owned());
         let as_in_map = (1..=3).map(|number| say(number, &format!("127.0.0.1:{}", 7400 + number))).collect();
         let mut moved = Seen { clients: as_in_map, ..seen() };
-        assert_eq!(decide(&named(), &moved), Decision::Rest);
+        assert_eq!(decide(&named(), &moved), MapDecision::Rest);
         moved.clients.extend([say(1, "a.example:1"), say(3, "127.0.0.1:9999")]);
-        let Decision::Change(next, change) = decide(&named(), &moved) else { panic!("they are to be written down") };
+        let MapDecision::Change(next, change) = decide(&named(), &moved) else { panic!("they are to be written down") };
         let expected = ["a.example:1", "127.0.0.1:7402", "127.0.0.1:9999"];
         assert_eq!(
             (change, next.nodes.iter().map(|node| node.client.as_str()).collect::<Vec<_>>()),
             (Change::Addresses, expected.to_vec())
         );
         assert_eq!((next.epoch, &next.shards), (named().epoch + 1, &named().shards));
-        assert_eq!(decide(&next, &moved), Decision::Rest);
+        assert_eq!(decide(&next, &moved), MapDecision::Rest);
         // Two nodes exchange theirs; a third one claims what is another one's.
         moved.clients = [say(1, "127.0.0.1:7402"), say(2, "127.0.0.1:7401")].into();
-        assert!(matches!(decide(&named(), &moved), Decision::Change(_, Change::Addresses)));
+        assert!(matches!(decide(&named(), &moved), MapDecision::Change(_, Change::Addresses)));
         moved.clients = [say(1, "127.0.0.1:7402")].into();
-        assert_eq!(decide(&named(), &moved), Decision::Rest, "clients would take one node for the other");
+        assert_eq!(decide(&named(), &moved), MapDecision::Rest, "clients would take one node for the other");
         moved.clients = [say(1, "nowhere"), say(2, "")].into();
-        assert_eq!(decide(&named(), &moved), Decision::Rest, "these are no addresses");
+        assert_eq!(decide(&named(), &moved), MapDecision::Rest, "these are no addresses");
         // A replacement comes first, and one that waits holds nothing up.
         moved.clients = [say(2, "b.example:2")].into();
         moved.peers.insert(node(3), Presence { folder: folder(33), ..presence(3) });
-        assert!(matches!(decide(&named(), &moved), Decision::Change(_, Change::Node(_))));
+        assert!(matches!(decide(&named(), &moved), MapDecision::Change(_, Change::Node(_))));
         moved.peers.remove(&node(2));
-        assert!(matches!(decide(&named(), &moved), Decision::Change(_, Change::Addresses)));
+        assert!(matches!(decide(&named(), &moved), MapDecision::Change(_, Change::Addresses)));
     }
 
     #[test]
     fn a_map_is_taken_on_the_word_of_a_majority_of_its_group() {
         let five = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(6), 4, 3).unwrap();
-        let next = five.with_disk(node(1), folder(1)).unwrap();
+        let next = five.with_folder(node(1), folder(1)).unwrap();
         let far = RingMap { epoch: u64::MAX, ..next.clone() };
         let say = |words: &[(u128, &RingMap)]| -> Option<u64> {
             let mut offered: BTreeMap<NodeId, Vec<RingMap>> = BTreeMap::new();
@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn a_retired_folder_stays_out() {
         let map = named().replace_node(node(3), folder(33)).unwrap();
-        assert_eq!(decide(&map, &seen()), Decision::Rest, "node 3 is back with the folder that was replaced");
+        assert_eq!(decide(&map, &seen()), MapDecision::Rest, "node 3 is back with the folder that was replaced");
     }
 
     #[test]
@@ -398,31 +398,31 @@ mod tests {
         let replica = map.replica_on(ShardId(1), node(1)).unwrap();
         let mut faulty = seen();
         faulty.faulty.insert((node(1), ShardId(1), replica));
-        let Decision::Change(next, change) = decide(&map, &faulty) else { panic!("it is to be replaced") };
+        let MapDecision::Change(next, change) = decide(&map, &faulty) else { panic!("it is to be replaced") };
         assert_eq!(change, Change::Replica(node(1), ShardId(1), replica));
         assert_eq!(*next, map.replace_replica(ShardId(1), replica).unwrap());
-        assert_eq!(decide(&next, &faulty), Decision::Rest, "the report is out of date");
+        assert_eq!(decide(&next, &faulty), MapDecision::Rest, "the report is out of date");
         faulty.faulty = [(node(2), ShardId(1), replica)].into();
-        assert_eq!(decide(&map, &faulty), Decision::Rest, "the replica is not on that node");
+        assert_eq!(decide(&map, &faulty), MapDecision::Rest, "the replica is not on that node");
     }
 
     #[test]
     fn the_level_rises_when_every_node_is_there_and_speaks_it() {
         let two = Levels { min: 1, max: 2 };
         let mut newer = Seen { levels: Levels { min: 1, max: 3 }, ..seen() };
-        assert_eq!(decide(&named(), &newer), Decision::Rest, "the others speak one level");
+        assert_eq!(decide(&named(), &newer), MapDecision::Rest, "the others speak one level");
         newer.peers.values_mut().for_each(|presence| presence.levels = two);
-        let Decision::Change(raised, change) = decide(&named(), &newer) else { panic!("it does not rise") };
+        let MapDecision::Change(raised, change) = decide(&named(), &newer) else { panic!("it does not rise") };
         assert_eq!((raised.level, raised.epoch, change), (2, named().epoch + 1, Change::Level(2)));
         newer.peers.remove(&node(2));
-        assert_eq!(decide(&named(), &newer), Decision::Rest, "what node 2 speaks is not known");
+        assert_eq!(decide(&named(), &newer), MapDecision::Rest, "what node 2 speaks is not known");
     }
 
     #[test]
     fn meta_is_founded_by_nodes_that_nobody_knows_otherwise() {
         type Answers<'a> = &'a [(u128, Option<u128>, bool)];
-        let answers = |answers: Answers<'_>| -> BTreeMap<NodeId, Known> {
-            let known = |knows: Option<u128>, replaced| Known { folder: knows.map(folder), replaced };
+        let answers = |answers: Answers<'_>| -> BTreeMap<NodeId, KnownOfPeer> {
+            let known = |knows: Option<u128>, replaced| KnownOfPeer { folder: knows.map(folder), replaced };
             answers.iter().map(|(number, knows, replaced)| (node(*number), known(*knows, *replaced))).collect()
         };
         let cases: [(Answers<'_>, bool, &str); 6] = [

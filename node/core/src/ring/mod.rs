@@ -27,7 +27,7 @@ pub const META_VOTERS_MAX: usize = 5;
 pub const FIRST_REPLICAS_MAX: u64 = REPLICAS_MAX as u64;
 /// Most data folders that the map remembers as replaced, the oldest being forgotten first. One that was forgotten and comes
 /// back is a stranger like any other: it is given fresh replicas, and what it held is erased.
-pub const RETIRED_DISKS_MAX: usize = 256;
+pub const RETIRED_FOLDERS_MAX: usize = 256;
 
 /// A node as the ring map knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub struct RingNode {
 
 /// One replica of a shard. An id stands for one life of a log: whoever forgot a part of it comes back under another id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Replica {
+pub struct Holder {
     /// Its id in the shard's group. Never used for another replica of that shard.
     pub replica: u64,
     /// The node that holds it, as a position in [`RingMap::nodes`].
@@ -81,15 +81,15 @@ pub struct RingMap {
     /// The nodes.
     pub nodes: Vec<RingNode>,
     /// The replicas of the `meta` group.
-    pub meta: Vec<Replica>,
+    pub meta: Vec<Holder>,
     /// The replicas of each shard; the first should lead it.
-    pub shards: Vec<Vec<Replica>>,
+    pub shards: Vec<Vec<Holder>>,
     /// The highest replica id that was made after the first placement; 0 if none was. Never falls.
     #[serde(default)]
     pub replicas_made: u64,
-    /// Data folders that were replaced, oldest first; at most [`RETIRED_DISKS_MAX`].
-    #[serde(default)]
-    pub retired_disks: Vec<Uuid>,
+    /// Data folders that were replaced, oldest first; at most [`RETIRED_FOLDERS_MAX`].
+    #[serde(default, rename = "retired_disks")]
+    pub retired_folders: Vec<Uuid>,
     /// What a newer version has added: kept as it is.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -142,7 +142,7 @@ impl RingMap {
     ) -> Result<Self, PlacementError> {
         let placed = place(&nodes, shards, replication_factor, &[])?;
         let replicas =
-            |nodes: &[u16]| nodes.iter().zip(1..).map(|(&node, replica)| Replica { replica, node }).collect::<Vec<_>>();
+            |nodes: &[u16]| nodes.iter().zip(1..).map(|(&node, replica)| Holder { replica, node }).collect::<Vec<_>>();
         let meta_voters = nodes.len().min(META_VOTERS_MAX);
         let odd_voters = if meta_voters.is_multiple_of(2) { meta_voters - 1 } else { meta_voters };
         let meta: Vec<u16> = (0..odd_voters as u16).collect();
@@ -157,7 +157,7 @@ impl RingMap {
             shards: placed.iter().map(|nodes| replicas(nodes)).collect(),
             nodes,
             replicas_made: 0,
-            retired_disks: Vec::new(),
+            retired_folders: Vec::new(),
         })
     }
 
@@ -209,23 +209,22 @@ impl RingMap {
             if replicas.iter().any(|one| one.replica > map.replicas_made.max(FIRST_REPLICAS_MAX)) {
                 return invalid("a replica's id, which was never made");
             }
-            let repeats =
-                |(at, one): (usize, &Replica)| replicas[..at].iter().any(|other| other.replica == one.replica);
+            let repeats = |(at, one): (usize, &Holder)| replicas[..at].iter().any(|other| other.replica == one.replica);
             if replicas.iter().enumerate().any(repeats) {
                 return invalid("a replica that is there twice");
             }
         }
-        if map.retired_disks.len() > RETIRED_DISKS_MAX {
+        if map.retired_folders.len() > RETIRED_FOLDERS_MAX {
             return invalid("its number of retired data folders");
         }
-        if map.nodes.iter().any(|node| node.disk.is_some_and(|disk| map.retired_disks.contains(&disk))) {
+        if map.nodes.iter().any(|node| node.disk.is_some_and(|disk| map.retired_folders.contains(&disk))) {
             return invalid("a node with a retired data folder");
         }
         Ok(map)
     }
 
     /// The replicas of a shard, `meta` included; empty if there is no such shard.
-    pub fn replicas(&self, shard: ShardId) -> &[Replica] {
+    pub fn replicas(&self, shard: ShardId) -> &[Holder] {
         match shard {
             ShardId::META => &self.meta,
             ShardId(number) => self.shards.get(usize::from(number)).map_or(&[], Vec::as_slice),
@@ -251,7 +250,7 @@ impl RingMap {
     }
 
     /// The data folder of a node; `None` if it is not known yet, or there is no such node.
-    pub fn disk_of(&self, node: NodeId) -> Option<Uuid> {
+    pub fn folder_of(&self, node: NodeId) -> Option<Uuid> {
         self.nodes.iter().find(|known| known.id == node.0)?.disk
     }
 
@@ -361,7 +360,7 @@ mod tests {
         newer["nodes"][1]["state"] = "draining".into();
         newer["shards"][0][0]["since"] = 3.into();
         let read = RingMap::from_bytes(newer.to_string().as_bytes()).unwrap();
-        let changed = read.with_level(1).with_disk(NodeId(read.nodes[0].id), Uuid::from_u128(5)).unwrap();
+        let changed = read.with_level(1).with_folder(NodeId(read.nodes[0].id), Uuid::from_u128(5)).unwrap();
         let written: serde_json::Value = serde_json::from_slice(&changed.to_bytes()).unwrap();
         assert_eq!((&written["issuer_epoch"], &written["nodes"][1]["state"]), (&7.into(), &"draining".into()));
         assert_eq!((map.level, &*map.ring_position), (1, "slot14-xxh3"));

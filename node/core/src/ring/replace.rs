@@ -6,7 +6,7 @@
 //! ever, but given up, and another one begins with nothing to remember.
 
 use super::address::is_address;
-use super::{FIRST_REPLICAS_MAX, RETIRED_DISKS_MAX, RingMap};
+use super::{FIRST_REPLICAS_MAX, RETIRED_FOLDERS_MAX, RingMap};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ impl RingMap {
     ///
     /// # Errors
     /// `UnknownNode`, `AlreadyDone`, `Named`, `Retired`, `OfAnotherNode`.
-    pub fn with_disk(&self, node: NodeId, disk: Uuid) -> Result<RingMap, ReplaceError> {
+    pub fn with_folder(&self, node: NodeId, disk: Uuid) -> Result<RingMap, ReplaceError> {
         let at = self.may_have(node, disk)?;
         if self.nodes[at].disk.is_some() {
             return Err(ReplaceError::Named);
@@ -59,9 +59,9 @@ impl RingMap {
         let at = self.may_have(node, new_disk)?;
         let mut next = self.next_epoch();
         if let Some(retired) = next.nodes[at].disk.replace(new_disk) {
-            let surplus = (next.retired_disks.len() + 1).saturating_sub(RETIRED_DISKS_MAX);
-            next.retired_disks.drain(..surplus);
-            next.retired_disks.push(retired);
+            let surplus = (next.retired_folders.len() + 1).saturating_sub(RETIRED_FOLDERS_MAX);
+            next.retired_folders.drain(..surplus);
+            next.retired_folders.push(retired);
         }
         for (shard, replica) in self.held_by(node) {
             next.renew(shard, replica)?;
@@ -101,7 +101,7 @@ impl RingMap {
 
     /// Whether the folder was replaced.
     pub fn is_retired(&self, disk: Uuid) -> bool {
-        self.retired_disks.contains(&disk)
+        self.retired_folders.contains(&disk)
     }
 
     /// The map of the next epoch, in which the cluster is at this level.
@@ -161,22 +161,22 @@ mod tests {
 
     #[test]
     fn a_folder_is_named_once_and_for_one_node() {
-        let named = map().with_disk(node(1), disk(1)).unwrap();
-        assert_eq!((named.epoch, named.disk_of(node(1))), (2, Some(disk(1))));
+        let named = map().with_folder(node(1), disk(1)).unwrap();
+        assert_eq!((named.epoch, named.folder_of(node(1))), (2, Some(disk(1))));
         assert_eq!(named.shards, map().shards, "naming a folder moves nothing");
-        assert_eq!(named.with_disk(node(1), disk(1)), Err(ReplaceError::AlreadyDone));
-        assert_eq!(named.with_disk(node(1), disk(2)), Err(ReplaceError::Named));
-        assert_eq!(named.with_disk(node(2), disk(1)), Err(ReplaceError::OfAnotherNode));
-        assert_eq!(named.with_disk(node(9), disk(9)), Err(ReplaceError::UnknownNode));
+        assert_eq!(named.with_folder(node(1), disk(1)), Err(ReplaceError::AlreadyDone));
+        assert_eq!(named.with_folder(node(1), disk(2)), Err(ReplaceError::Named));
+        assert_eq!(named.with_folder(node(2), disk(1)), Err(ReplaceError::OfAnotherNode));
+        assert_eq!(named.with_folder(node(9), disk(9)), Err(ReplaceError::UnknownNode));
         assert_eq!(named.replace_node(node(2), disk(1)), Err(ReplaceError::OfAnotherNode));
     }
 
     #[test]
     fn a_replaced_node_holds_the_same_groups_under_fresh_ids() {
-        let before = map().with_disk(node(2), disk(1)).unwrap();
+        let before = map().with_folder(node(2), disk(1)).unwrap();
         let after = before.replace_node(node(2), disk(2)).unwrap();
-        assert_eq!((after.epoch, after.disk_of(node(2))), (3, Some(disk(2))));
-        assert_eq!(after.retired_disks, [disk(1)]);
+        assert_eq!((after.epoch, after.folder_of(node(2))), (3, Some(disk(2))));
+        assert_eq!(after.retired_folders, [disk(1)]);
         let groups = |map: &RingMap| map.held_by(node(2)).into_iter().map(|(shard, _)| shard).collect::<Vec<_>>();
         assert_eq!(groups(&after), groups(&before));
         for (shard, fresh) in after.held_by(node(2)) {
@@ -204,11 +204,11 @@ mod tests {
     #[test]
     fn retired_folders_are_bounded() {
         let mut map = map();
-        for number in 0..RETIRED_DISKS_MAX as u128 + 10 {
+        for number in 0..RETIRED_FOLDERS_MAX as u128 + 10 {
             map = map.replace_node(node(1), disk(number)).unwrap();
         }
-        assert_eq!(map.retired_disks.len(), RETIRED_DISKS_MAX);
-        assert!(map.is_retired(disk(RETIRED_DISKS_MAX as u128 + 8)), "the newest are remembered");
+        assert_eq!(map.retired_folders.len(), RETIRED_FOLDERS_MAX);
+        assert!(map.is_retired(disk(RETIRED_FOLDERS_MAX as u128 + 8)), "the newest are remembered");
         assert!(RingMap::from_bytes(&map.to_bytes()).is_ok());
     }
 
@@ -241,7 +241,7 @@ mod tests {
             let mut folders_seen: BTreeSet<(u128, Uuid)> = BTreeSet::new();
             for change in changes {
                 let next = match change {
-                    Change::Disk(at, folder) => map.with_disk(node(at), disk(folder)),
+                    Change::Disk(at, folder) => map.with_folder(node(at), disk(folder)),
                     Change::Node(at, folder) => map.replace_node(node(at), disk(folder)),
                     Change::Replica(shard, at) => {
                         let old = map.replicas(ShardId(shard)).get(at).map_or(0, |held| held.replica);
@@ -255,12 +255,12 @@ mod tests {
                     prop_assert!(ids_seen.insert(*fresh), "{:?} was used before", fresh);
                 }
                 for (at, known) in (1..).zip(&next.nodes) {
-                    if let Some(folder) = known.disk && map.disk_of(node(at)) != known.disk {
+                    if let Some(folder) = known.disk && map.folder_of(node(at)) != known.disk {
                         prop_assert!(folders_seen.insert((at, folder)), "a folder returned");
                     }
                 }
                 for (before, after) in map.shards.iter().chain([&map.meta]).zip(next.shards.iter().chain([&next.meta])) {
-                    let holders = |replicas: &[super::super::Replica]| replicas.iter().map(|held| held.node).collect::<Vec<_>>();
+                    let holders = |replicas: &[super::super::Holder]| replicas.iter().map(|held| held.node).collect::<Vec<_>>();
                     prop_assert_eq!(holders(before), holders(after));
                 }
                 map = next;

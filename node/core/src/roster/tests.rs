@@ -27,12 +27,12 @@ fn config(shard: u16, replica: u64) -> ShardConfig {
     }
 }
 
-fn orders(epoch: u64, place: Place, held: &[(u16, u64)]) -> Orders {
+fn orders(epoch: u64, place: FolderStanding, held: &[(u16, u64)]) -> Orders {
     Orders { epoch, place, configs: held.iter().map(|(shard, replica)| config(*shard, *replica)).collect() }
 }
 
 fn named(epoch: u64, held: &[(u16, u64)]) -> Orders {
-    orders(epoch, Place::Named, held)
+    orders(epoch, FolderStanding::Named, held)
 }
 
 /// Actions as lines.
@@ -42,7 +42,7 @@ fn told(actions: &[Action]) -> Vec<String> {
         Action::Close { shard } => format!("close {shard}"),
         Action::SetTarget { shard, target } => format!("target {shard} {target:?}"),
         Action::Open(opening) => {
-            let Wanted { shard, replica, epoch, may_begin } = opening.wanted;
+            let WantedReplica { shard, replica, epoch, may_begin } = opening.wanted;
             let begins = if may_begin { "" } else { ", if it was here" };
             format!("open {shard}/{replica} of epoch {epoch}{begins}, for the {}. time", opening.incarnation)
         }
@@ -58,8 +58,8 @@ fn told(actions: &[Action]) -> Vec<String> {
     actions.iter().map(line).collect()
 }
 
-fn wanted(shard: u16, replica: u64, epoch: u64) -> Wanted {
-    Wanted { shard: ShardId(shard), replica: ReplicaId(replica), epoch, may_begin: true }
+fn wanted(shard: u16, replica: u64, epoch: u64) -> WantedReplica {
+    WantedReplica { shard: ShardId(shard), replica: ReplicaId(replica), epoch, may_begin: true }
 }
 
 fn failure(remedy: Remedy) -> Failure {
@@ -109,10 +109,10 @@ fn what_a_map_does_not_give_is_stopped_and_erased_only_if_the_map_names_this_fol
     let actions = roster.follow(named(2, &[(1, 1)]));
     assert_eq!(told(&actions), ["stop 0/1", "usable 0", "target 1 [ReplicaId(1)]", "erase all but [1] as of epoch 2"]);
     let mut roster = running(&[(0, 1)]);
-    let actions = roster.follow(orders(2, Place::Stranger, &[]));
+    let actions = roster.follow(orders(2, FolderStanding::Stranger, &[]));
     assert_eq!(told(&actions), ["stop 0/1", "usable 0"], "nothing in a stranger's folder is erased");
     let mut roster = Roster::default();
-    let actions = roster.follow(orders(1, Place::Unnamed, &[(0, 1)]));
+    let actions = roster.follow(orders(1, FolderStanding::Unnamed, &[(0, 1)]));
     assert_eq!(told(&actions), ["open 0/1 of epoch 1, if it was here, for the 1. time"]);
 }
 

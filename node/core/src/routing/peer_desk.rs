@@ -2,11 +2,11 @@
 //! starts no task, and waits for the disk only when it meets a peer for the first time.
 
 use crate::clock::Nanos;
-use crate::folder::known_folders::KnownDisks;
+use crate::folder::known_folders::KnownFolders;
 use crate::health::fitness::Reasons;
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX, MISDEED_LOG_INTERVAL};
 use crate::rare::RareEach;
-use crate::ring::decide::{Known, Presence};
+use crate::ring::decide::{KnownOfPeer, Presence};
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
 use crate::routing::network::{BULK_MESSAGE_BYTES, SendError};
 use crate::routing::router::Router;
@@ -48,7 +48,7 @@ pub struct PeerDesk {
     sessions: DashMap<NodeId, Arc<Mutex<Session<Passed>>>>,
     /// Answers that found their lane full, of each peer that there are any for.
     held: Mutex<BTreeMap<NodeId, HeldAnswers>>,
-    known_disks: KnownDisks,
+    known_folders: KnownFolders,
     watch: Watch,
     snapshot_reads: SnapshotReads,
     /// What the peers were told last of this node's fitness, and when they were last told everything.
@@ -69,7 +69,7 @@ impl PeerDesk {
     /// A desk.
     pub fn new(
         context: Arc<SessionContext>,
-        known_disks: KnownDisks,
+        known_folders: KnownFolders,
         watch: Watch,
         snapshot_reads: SnapshotReads,
     ) -> Self {
@@ -77,7 +77,7 @@ impl PeerDesk {
             context,
             sessions: DashMap::new(),
             held: Mutex::default(),
-            known_disks,
+            known_folders,
             watch,
             snapshot_reads,
             said: Mutex::default(),
@@ -99,10 +99,10 @@ impl PeerDesk {
     }
 
     /// What this node knows of a peer: the ring map's word, else its own memory.
-    pub fn knows(&self, peer: NodeId) -> Known {
+    pub fn knows(&self, peer: NodeId) -> KnownOfPeer {
         let ring = self.router().ring();
         let replaced = ring.replica_on(ShardId::META, peer).is_some_and(|replica| replica.0 > FIRST_REPLICAS_MAX);
-        Known { folder: ring.disk_of(peer).or(self.known_disks.get(peer)), replaced }
+        KnownOfPeer { folder: ring.folder_of(peer).or(self.known_folders.get(peer)), replaced }
     }
 
     /// A peer has said hello. One that comes with another data
@@ -127,14 +127,14 @@ impl PeerDesk {
         }
         // Two folders of one node: the one that counts stays. If its process is gone, its connection ends soon.
         let newcomer =
-            Presence { folder: disk, remembered: self.known_disks.get(peer), connected_ms: 0, levels: hello.levels };
+            Presence { folder: disk, remembered: self.known_folders.get(peer), connected_ms: 0, levels: hello.levels };
         let table = self.router().peer_table();
         if newcomer.is_stranger(&ring, peer) && table.is_connected(peer) && !table.is_stranger(&ring, peer) {
             return Err(format!(
                 "data folder {disk} is not the one that this node is known with, and that one is connected"
             ));
         }
-        let remembered = self.known_disks.meet(hello).map_err(|error| error.to_string())?;
+        let remembered = self.known_folders.meet(hello).map_err(|error| error.to_string())?;
         table.met(hello, Some(remembered));
         if table.is_stranger(&ring, peer) {
             warn!(%peer, folder = %disk, "a peer comes with another data folder than it had: it is a stranger until it is replaced");

@@ -3,7 +3,7 @@
 use crate::clock::Nanos;
 use crate::health::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
-use crate::ring::decide::{Known, Presence};
+use crate::ring::decide::{KnownOfPeer, Presence};
 use kvorum_protocol::peer::{Levels, PeerHello};
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
@@ -23,7 +23,7 @@ pub struct PeerTable {
 struct Peer {
     folder: Uuid,
     remembered: Option<Uuid>,
-    knows: Known,
+    knows: KnownOfPeer,
     levels: Levels,
     client: String,
     connected_at: Option<Nanos>,
@@ -41,7 +41,7 @@ impl PeerTable {
         let news = Peer {
             folder: hello.disk,
             remembered,
-            knows: Known { folder: hello.knows, replaced: hello.replaced },
+            knows: KnownOfPeer { folder: hello.knows, replaced: hello.replaced },
             levels: hello.levels,
             client: hello.client.clone(),
             connected_at: None,
@@ -83,7 +83,7 @@ impl PeerTable {
     }
 
     /// What each peer knows of this node.
-    pub fn answers(&self) -> BTreeMap<NodeId, Known> {
+    pub fn answers(&self) -> BTreeMap<NodeId, KnownOfPeer> {
         self.peers.read().iter().map(|(peer, known)| (*peer, known.knows)).collect()
     }
 
@@ -247,7 +247,7 @@ mod tests {
     fn only_connected_peers_are_present_and_reports_grow_old() {
         let table = PeerTable::default();
         table.met(&hello(2, folder(2), Some(folder(1))), None);
-        assert_eq!(table.answers(), [(node(2), Known { folder: Some(folder(1)), replaced: false })].into());
+        assert_eq!(table.answers(), [(node(2), KnownOfPeer { folder: Some(folder(1)), replaced: false })].into());
         assert!(table.presences(Nanos(0)).is_empty());
         table.connected(node(2), Nanos(0).after_ms(100));
         assert_eq!(table.presences(Nanos(0).after_ms(600))[&node(2)].connected_ms, 500);

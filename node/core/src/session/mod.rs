@@ -35,7 +35,7 @@ use kvorum_protocol::{
     RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
 };
 use large::LargeQueue;
-use pending::{Keys, ManyKind, Pending, Work, Writes, WrittenKey};
+use pending::{Awaiting, Keys, ManyKind, Pending, Writes, WrittenKey};
 use read::{LargeRead, ReadNow, ReadPlan, What};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -241,7 +241,7 @@ impl<Origin: Copy> Session<Origin> {
             RequestBody::Get { key, mode } => self.get(job, key, mode),
             RequestBody::Write { id, ack, mutation } => {
                 let key = self.written(&mutation.key);
-                let slot = self.remember(job, Work::One(None), Writes::new(id, ack, Keys::One(key)));
+                let slot = self.remember(job, Awaiting::One(None), Writes::new(id, ack, Keys::One(key)));
                 self.send(job, slot, 0, key.shard, Part::Write { id, ack, mutation });
                 None
             }
@@ -259,7 +259,7 @@ impl<Origin: Copy> Session<Origin> {
                     ReadMode::Stale => read::at_once(router, shard, &what, mode, job.began, LARGE_WORK_BYTES),
                     ReadMode::Linearizable => None,
                 };
-                let slot = self.remember(job, Work::One(None), Writes::NONE);
+                let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
                 match at_once {
                     Some(ReadNow::Large(read)) => self.read_large(read, slot, 0),
                     _ => self.send(job, slot, 0, shard, Part::Read { what, mode, in_order: false }),
@@ -275,7 +275,7 @@ impl<Origin: Copy> Session<Origin> {
             }
             RequestBody::Explain(key) => Some(self.explain(&key)),
             RequestBody::Status(scope) => {
-                let slot = self.remember(job, Work::One(None), Writes::NONE);
+                let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
                 // What is known by then is still to reach the client in time.
                 let wait = Duration::from_millis(u64::from(job.deadline_ms) * 3 / 4);
                 Arc::clone(&self.context.admin).answer_status(scope, wait, self.sink.reply_to(slot, 0));
@@ -285,7 +285,7 @@ impl<Origin: Copy> Session<Origin> {
                 if let Some(refusal) = self.refuse_shard(shard) {
                     return Some(refusal);
                 }
-                let slot = self.remember(job, Work::One(None), Writes::NONE);
+                let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
                 Arc::clone(&self.context.admin).transfer(shard, to, self.sink.reply_to(slot, 0));
                 None
             }
@@ -321,7 +321,7 @@ impl<Origin: Copy> Session<Origin> {
             let of_slot = std::iter::from_fn(|| confirmed.next_if(|(of, ..)| *of == slot));
             let mut reads: Vec<_> = of_slot.map(|(_, part, read)| (part, read)).collect();
             let mut refused = Vec::new();
-            if let Work::Many(many) = &mut self.pending[slot].work {
+            if let Awaiting::Many(many) = &mut self.pending[slot].work {
                 many.expect(reads.iter().map(|(part, read)| (*part, read.value_bytes())));
                 refused = reads.extract_if(.., |(part, _)| many.refuses(*part)).map(|(part, _)| part).collect();
             }
@@ -375,7 +375,7 @@ impl<Origin: Copy> Session<Origin> {
         out(Answered { origin: done.job.origin, forwarded: done.forwarded, body });
     }
 
-    fn remember(&mut self, job: &Job<Origin>, work: Work, writes: Writes) -> usize {
+    fn remember(&mut self, job: &Job<Origin>, work: Awaiting, writes: Writes) -> usize {
         self.next_number += 1;
         self.pending.insert(Pending { job: *job, number: self.next_number, work, writes, forwarded: false })
     }
@@ -431,7 +431,7 @@ impl<Origin: Copy> Session<Origin> {
         if let Some(ReadNow::Done(body)) = now {
             return Some(body);
         }
-        let slot = self.remember(job, Work::One(None), Writes::NONE);
+        let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
         if let Some(ReadNow::Large(read)) = now {
             self.read_large(read, slot, 0);
             return None;
@@ -487,7 +487,7 @@ impl<Origin: Copy> Session<Origin> {
         if later.is_empty() {
             return self.begin_many(job, many, waiting, Writes::NONE);
         }
-        let slot = self.remember(job, Work::Many(many), Writes::NONE);
+        let slot = self.remember(job, Awaiting::Many(many), Writes::NONE);
         for (part, shard, what) in waiting {
             self.send(job, slot, part, shard, what);
         }
@@ -536,7 +536,7 @@ impl<Origin: Copy> Session<Origin> {
         if waiting.is_empty() {
             return Some(many.finish());
         }
-        let slot = self.remember(job, Work::Many(many), writes);
+        let slot = self.remember(job, Awaiting::Many(many), writes);
         for (part, shard, what) in waiting {
             self.send(job, slot, part, shard, what);
         }
@@ -555,7 +555,7 @@ impl<Origin: Copy> Session<Origin> {
         if atomic.checks.len() + atomic.mutations.len() > kvorum_protocol::limits::BATCH_OPERATIONS_MAX {
             return Some(error(ErrorCode::TooLarge, "an ATOMIC has at most 4096 checks and writes"));
         }
-        let slot = self.remember(job, Work::One(None), Writes::new(atomic.id, atomic.ack, Keys::Many(keys)));
+        let slot = self.remember(job, Awaiting::One(None), Writes::new(atomic.id, atomic.ack, Keys::Many(keys)));
         self.send(job, slot, 0, shard, Part::Atomic(atomic));
         None
     }

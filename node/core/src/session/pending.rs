@@ -15,7 +15,7 @@ pub(super) struct Pending<Origin> {
     pub(super) job: Job<Origin>,
     /// Grows with each request of the session.
     pub(super) number: u64,
-    pub(super) work: Work,
+    pub(super) work: Awaiting,
     pub(super) writes: Writes,
     pub(super) forwarded: bool,
 }
@@ -81,7 +81,7 @@ impl Writes {
 
 /// What is missing.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(super) enum Awaiting {
     /// One answer, which is the response's body. With it, a read that waits for confirmation.
     One(Option<ReadPlan>),
     /// An answer per part.
@@ -114,8 +114,8 @@ impl<Origin> Pending<Origin> {
     /// Notes a read that waits for confirmation.
     pub(super) fn plan_read(&mut self, part: u32, plan: ReadPlan) {
         match &mut self.work {
-            Work::One(slot) => *slot = Some(plan),
-            Work::Many(many) => {
+            Awaiting::One(slot) => *slot = Some(plan),
+            Awaiting::Many(many) => {
                 many.plans.insert(part, plan);
             }
         }
@@ -124,15 +124,15 @@ impl<Origin> Pending<Origin> {
     /// The read of this part that waited for confirmation.
     pub(super) fn take_read(&mut self, part: u32) -> Option<ReadPlan> {
         match &mut self.work {
-            Work::One(slot) => slot.take(),
-            Work::Many(many) => many.plans.remove(&part),
+            Awaiting::One(slot) => slot.take(),
+            Awaiting::Many(many) => many.plans.remove(&part),
         }
     }
 
     /// The keys that a part writes.
     pub(super) fn keys_of(&self, part: u32) -> &[WrittenKey] {
         match (&self.work, self.writes.keys.as_slice()) {
-            (Work::Many(_), keys @ [_, ..]) => std::slice::from_ref(&keys[part as usize]),
+            (Awaiting::Many(_), keys @ [_, ..]) => std::slice::from_ref(&keys[part as usize]),
             (_, keys) => keys,
         }
     }
@@ -141,8 +141,8 @@ impl<Origin> Pending<Origin> {
     pub(super) fn complete(&mut self, part: u32, body: ResponseBody, forwarded: bool) -> Option<ResponseBody> {
         self.forwarded |= forwarded;
         match &mut self.work {
-            Work::One(_) => Some(body),
-            Work::Many(many) => {
+            Awaiting::One(_) => Some(body),
+            Awaiting::Many(many) => {
                 many.put(part, body);
                 (many.missing == 0).then(|| std::mem::replace(many, Many::new(many.kind, 0)).finish())
             }
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_last_part_completes_the_response_in_the_order_asked() {
-        let work = Work::Many(Many::new(ManyKind::Values, 3));
+        let work = Awaiting::Many(Many::new(ManyKind::Values, 3));
         let client = kvorum_protocol::ClientId(uuid::Uuid::from_u128(1));
         let (began, deadline) = Default::default();
         let job = Job { client, origin: (), began, deadline, deadline_ms: 0, passed_on: None };

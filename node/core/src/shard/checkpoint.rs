@@ -26,7 +26,7 @@ pub enum Restored {
 
 /// A state that is being written down. A replica that ends leaves none behind.
 #[derive(Debug)]
-pub(super) struct Capture {
+pub(super) struct CheckpointCapture {
     /// What it stands for.
     of: SnapshotBase,
     /// How much the log had grown when it began.
@@ -34,7 +34,7 @@ pub(super) struct Capture {
     id: CaptureId,
 }
 
-impl Capture {
+impl CheckpointCapture {
     /// How much the log had grown when it began.
     pub(super) fn grown(&self) -> u64 {
         self.grown
@@ -118,13 +118,17 @@ impl Shard {
     }
 
     /// Begins to write down the state as of the last applied entry, for a checkpoint or a snapshot; `None` before the first entry.
-    pub(super) fn begin_capture(&mut self) -> Option<Capture> {
+    pub(super) fn begin_capture(&mut self) -> Option<CheckpointCapture> {
         let of = self.consensus.snapshot_base()?;
-        Some(Capture { of, grown: self.log().grown(), id: self.store.begin_capture() })
+        Some(CheckpointCapture { of, grown: self.log().grown(), id: self.store.begin_capture() })
     }
 
     /// Writes the next slice of it down. Returns the state as of when the capture began, once that is whole; then the capture is over.
-    pub(super) fn go_on_capture(&mut self, capture: &Capture, slice: CaptureSlice) -> Option<(Base, IndexDump)> {
+    pub(super) fn go_on_capture(
+        &mut self,
+        capture: &CheckpointCapture,
+        slice: CaptureSlice,
+    ) -> Option<(Base, IndexDump)> {
         let Captured { mut state, index } = self.store.go_on_capture(capture.id, slice)?;
         let mut of = capture.of.clone();
         if let Some(now) = self.consensus.snapshot_base()

@@ -45,7 +45,7 @@ impl Value {
 }
 
 /// What a mutation does.
-pub(super) enum Decision {
+pub(super) enum WriteDecision {
     ConditionFailed,
     Missing,
     Write { value: Option<NewValue>, expires_at_ms: Option<u64>, number: Option<i64> },
@@ -65,11 +65,11 @@ pub(super) struct Size {
 }
 
 impl Size {
-    pub(super) fn of(mutation: &Mutation, before: Option<&State>, decision: &Decision) -> Self {
+    pub(super) fn of(mutation: &Mutation, before: Option<&State>, decision: &WriteDecision) -> Self {
         let there = before.map_or(0, State::value_bytes);
         let written = match decision {
-            Decision::ConditionFailed | Decision::Missing => 0,
-            Decision::Write { value, .. } => {
+            WriteDecision::ConditionFailed | WriteDecision::Missing => 0,
+            WriteDecision::Write { value, .. } => {
                 let value = value.as_ref().map_or(0, |value| match value {
                     NewValue::Given(value) => value.len(),
                     NewValue::Unchanged => there,
@@ -98,7 +98,7 @@ impl From<ServerError> for Refusal {
 }
 
 /// Decides one mutation. Pure, but that INCR reads the number that is there.
-pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -> Result<Decision, Refusal> {
+pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -> Result<WriteDecision, Refusal> {
     // The answer to a condition that fails holds it as well.
     if mutation.return_previous && before.is_some_and(|state| state.value_bytes() > PREVIOUS_BYTES_MAX) {
         let detail =
@@ -106,10 +106,11 @@ pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -
         return Err(ServerError::new(ErrorCode::TooLarge, detail).into());
     }
     if !holds(mutation.condition, before) {
-        return Ok(Decision::ConditionFailed);
+        return Ok(WriteDecision::ConditionFailed);
     }
     let keep = before.and_then(|state| state.expires_at_ms);
-    let write = |value: Option<NewValue>, expires_at_ms, number| Ok(Decision::Write { value, expires_at_ms, number });
+    let write =
+        |value: Option<NewValue>, expires_at_ms, number| Ok(WriteDecision::Write { value, expires_at_ms, number });
     match (&mutation.action, before) {
         (Action::Put { value, ttl_ms }, _) => {
             write(Some(NewValue::Given(value.clone())), ttl_ms.map(|ttl| now_ms + ttl), None)
@@ -126,10 +127,10 @@ pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -
             }
             write(Some(NewValue::Appended(value.clone())), keep, Some(length as i64))
         }
-        (Action::Delete | Action::Expire { .. } | Action::Persist, None) => Ok(Decision::Missing),
+        (Action::Delete | Action::Expire { .. } | Action::Persist, None) => Ok(WriteDecision::Missing),
         (Action::Delete, Some(_)) => write(None, None, None),
         (Action::Expire { ttl_ms }, Some(_)) => write(Some(NewValue::Unchanged), Some(now_ms + ttl_ms), None),
-        (Action::Persist, Some(state)) if state.expires_at_ms.is_none() => Ok(Decision::Missing),
+        (Action::Persist, Some(state)) if state.expires_at_ms.is_none() => Ok(WriteDecision::Missing),
         (Action::Persist, Some(_)) => write(Some(NewValue::Unchanged), None, None),
     }
 }
@@ -185,9 +186,9 @@ mod tests {
         match decide(&mutation(condition, action), before, 1000) {
             Err(Refusal::Error(error)) => format!("{}", error.code),
             Err(Refusal::Unreadable(error)) => panic!("{error}"),
-            Ok(Decision::ConditionFailed) => "condition failed".into(),
-            Ok(Decision::Missing) => "missing".into(),
-            Ok(Decision::Write { value, expires_at_ms, number }) => {
+            Ok(WriteDecision::ConditionFailed) => "condition failed".into(),
+            Ok(WriteDecision::Missing) => "missing".into(),
+            Ok(WriteDecision::Write { value, expires_at_ms, number }) => {
                 let there = || before.map_or(Bytes::new(), |state| state.value.read().unwrap());
                 let value = value.map(|value| match value {
                     NewValue::Given(value) => value.to_vec(),

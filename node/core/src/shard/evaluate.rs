@@ -6,13 +6,13 @@
 //! committed nevertheless were decided on the very log that precedes them, since raft's log matching gives an entry of a
 //! term only one possible past.
 
-use super::decide::{Decision, NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, decide, holds};
+use super::decide::{NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, WriteDecision, decide, holds};
 use super::room::{Need, Room};
 use super::{ENTRY_BYTES, Operation, Returned};
 use crate::cost;
 use crate::log::operations::{IndexSecret, OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};
-use crate::store::{Known, ReadError, Store, sequence_max};
+use crate::store::{KnownWrite, ReadError, Store, sequence_max};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet, hash_map};
 use kvorum_protocol::limits::{
@@ -238,20 +238,20 @@ impl<'a> Evaluation<'a> {
             return Some(ShardReply::Error(still_on_its_way()));
         }
         match (self.store.sessions().look_up(client, id.sequence), is_atomic) {
-            (Known::New, _) => {
+            (KnownWrite::New, _) => {
                 let sequence_max = sequence_max(self.builder.log_time_ms());
                 (id.sequence > sequence_max).then(|| ShardReply::Error(sequence_too_high(sequence_max)))
             }
-            (Known::Answered(_), _) if planted(Bug::NoDeduplication) => None,
+            (KnownWrite::Answered(_), _) if planted(Bug::NoDeduplication) => None,
             // The only copy has no effect; of several, an earlier one may have had it.
-            (Known::Forgotten { floor }, _) => {
+            (KnownWrite::Forgotten { floor }, _) => {
                 let error = if id.retry { session_expired() } else { ServerError::sequence_too_low(floor) };
                 Some(ShardReply::Error(error))
             }
-            (Known::Answered(Remembered::Refused(error)), _) => Some(ShardReply::Error(*error)),
-            (Known::Answered(Remembered::Atomic(result)), true) => Some(ShardReply::Atomic(*result)),
-            (Known::Answered(_), true) => Some(ShardReply::Error(sequence_reused())),
-            (Known::Answered(reply), false) => Some(match reply.as_write(self.durability) {
+            (KnownWrite::Answered(Remembered::Refused(error)), _) => Some(ShardReply::Error(*error)),
+            (KnownWrite::Answered(Remembered::Atomic(result)), true) => Some(ShardReply::Atomic(*result)),
+            (KnownWrite::Answered(_), true) => Some(ShardReply::Error(sequence_reused())),
+            (KnownWrite::Answered(reply), false) => Some(match reply.as_write(self.durability) {
                 Some(result) => ShardReply::Written(result),
                 None => ShardReply::Error(sequence_reused()),
             }),
@@ -335,7 +335,7 @@ impl<'a> Evaluation<'a> {
                 None => self.current(&mutation.key)?,
             };
             let decision = self.decide(mutation, before.as_ref())?;
-            if let Decision::ConditionFailed = decision {
+            if let WriteDecision::ConditionFailed = decision {
                 let position = request.checks.len() + position;
                 return Ok(Planned::ConditionFailed(position, before.map_or(Version(0), |state| state.version)));
             }
@@ -375,7 +375,7 @@ impl<'a> Evaluation<'a> {
             && !self.room.refuses_new_keys();
         let before = if is_blind { None } else { self.current(&mutation.key)? };
         let decision = self.decide(mutation, before.as_ref())?;
-        if let Decision::Write { value, .. } = &decision {
+        if let WriteDecision::Write { value, .. } = &decision {
             if let (Some(NewValue::Unchanged | NewValue::Appended(_)), Some(before)) = (value, &before) {
                 // First: looking for so much room may make a file.
                 self.may_read(before.value_bytes())?;
@@ -390,7 +390,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Decides one mutation at this entry's log time.
-    fn decide(&self, mutation: &Mutation, before: Option<&State>) -> Result<Decision, ServerError> {
+    fn decide(&self, mutation: &Mutation, before: Option<&State>) -> Result<WriteDecision, ServerError> {
         decide(mutation, before, self.builder.log_time_ms()).map_err(|refusal| match refusal {
             Refusal::Error(error) => error,
             Refusal::Unreadable(error) => self.unreadable(error),
@@ -402,13 +402,13 @@ impl<'a> Evaluation<'a> {
         &mut self,
         mutation: &Mutation,
         before: Option<State>,
-        decision: Decision,
+        decision: WriteDecision,
     ) -> Result<Plan, ServerError> {
         let version = before.as_ref().map_or(Version(0), |state| state.version);
         let (status, write, number) = match decision {
-            Decision::ConditionFailed => (WriteStatus::ConditionFailed, None, None),
-            Decision::Missing => (WriteStatus::Missing, None, None),
-            Decision::Write { value, expires_at_ms, number } => {
+            WriteDecision::ConditionFailed => (WriteStatus::ConditionFailed, None, None),
+            WriteDecision::Missing => (WriteStatus::Missing, None, None),
+            WriteDecision::Write { value, expires_at_ms, number } => {
                 let value = value.map(|value| self.value_of(value, before.as_ref())).transpose()?;
                 (WriteStatus::Applied, Some(Write { value, expires_at_ms }), number)
             }

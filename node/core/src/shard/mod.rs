@@ -38,7 +38,7 @@ pub use expecting::Expecting;
 pub use hand_over::Returned;
 pub use handle::ShardHandle;
 pub use operation::{Operation, ShardRequest, Ticket};
-pub use plan::{Orders, Place, ReplicaPlan};
+pub use plan::{FolderStanding, Orders, ReplicaPlan};
 pub use shares::Held;
 pub use status::ReplicaStatus;
 
@@ -141,7 +141,7 @@ struct Waiting {
 }
 
 /// Says of a replica of the group whether its node is fit to lead.
-pub type Fitness = Box<dyn Fn(ReplicaId) -> bool + Send + Sync>;
+pub type FitToLead = Box<dyn Fn(ReplicaId) -> bool + Send + Sync>;
 
 /// One shard replica.
 pub struct Shard {
@@ -164,7 +164,7 @@ pub struct Shard {
     handing_over: Option<HandOver>,
     campaign_at_once: bool,
     pressure: Arc<Pressure>,
-    fitness: Fitness,
+    fitness: FitToLead,
     /// When it last tried to hand over because its node is unfit.
     withdrew_at: Option<Nanos>,
     /// When keys expired last by an entry out of the log's reserve.
@@ -225,7 +225,7 @@ impl Shard {
     }
 
     /// Tells it whom to ask which replicas are fit to lead, itself among them. Until then all are.
-    pub fn set_fitness(&mut self, fitness: Fitness) {
+    pub fn set_fitness(&mut self, fitness: FitToLead) {
         self.fitness = fitness;
     }
 
@@ -742,12 +742,12 @@ impl Shard {
                 && (replica == self.consensus.replica() || self.consensus.was_heard_lately(replica, now))
         };
         match reconcile::next_step(self.consensus.replica(), &self.membership, &self.config.target, caught_up) {
-            Some(reconcile::Step::Change(change)) => {
+            Some(reconcile::ReconcileStep::Change(change)) => {
                 // It is refused while one before it is on its way; another tick comes.
                 let _ = self.consensus.propose_membership(&change);
             }
             // It costs the lease for the rest of the term, so it is not tried again at once if it fails.
-            Some(reconcile::Step::HandOver(successor))
+            Some(reconcile::ReconcileStep::HandOver(successor))
                 if self.stepped_aside_at.is_none_or(|at| now.ms_since(at) >= BALANCE_EVERY_MS) =>
             {
                 self.stepped_aside_at = Some(now);
@@ -756,7 +756,7 @@ impl Shard {
                 let fit = self.consensus.best_successor(is_fit);
                 self.transfer_to(fit.unwrap_or(successor));
             }
-            Some(reconcile::Step::HandOver(_)) | None => {}
+            Some(reconcile::ReconcileStep::HandOver(_)) | None => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Offers the state to replicas that can't be helped with entries. Writing it down takes as many turns as a checkpoint does.
 
 use super::Shard;
-use super::checkpoint::Capture;
+use super::checkpoint::CheckpointCapture;
 use super::host::ShardOutlet;
 use super::transfer::StateSnapshot;
 use crate::log::Segment;
@@ -17,7 +17,7 @@ pub(super) struct Offering {
     /// Who waits for a snapshot. The state is being written down for the first.
     wanted: VecDeque<ReplicaId>,
     /// The state, and the segments that its records lie in: those stay readable whatever compaction does meanwhile.
-    under_way: Option<(Capture, Vec<Arc<Segment>>)>,
+    under_way: Option<(CheckpointCapture, Vec<Arc<Segment>>)>,
 }
 
 impl Offering {

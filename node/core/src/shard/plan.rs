@@ -19,7 +19,7 @@ pub struct ReplicaPlan {
 
 /// What a map makes of this node's data folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum FolderStanding {
     /// The map names it: this node is to hold what the map gives it.
     Named,
     /// The map names none for this node: replicas that are there already go on, and none begins.
@@ -34,7 +34,7 @@ pub struct Orders {
     /// The map's epoch.
     pub epoch: u64,
     /// What it makes of this node's folder.
-    pub place: Place,
+    pub place: FolderStanding,
     /// The replicas that the node should run, `meta` included; none in a stranger's folder.
     pub configs: Vec<ShardConfig>,
 }
@@ -49,12 +49,12 @@ impl ReplicaPlan {
 
     /// What a map asks of this node, which has the data folder `folder`.
     pub fn orders(&self, ring: &RingMap, folder: Uuid) -> Orders {
-        let place = match ring.disk_of(self.node) {
-            Some(named) if named == folder || planted(Bug::WipedDiskAdmitted) => Place::Named,
-            Some(_) => Place::Stranger,
-            None => Place::Unnamed,
+        let place = match ring.folder_of(self.node) {
+            Some(named) if named == folder || planted(Bug::WipedDiskAdmitted) => FolderStanding::Named,
+            Some(_) => FolderStanding::Stranger,
+            None => FolderStanding::Unnamed,
         };
-        let configs = if place == Place::Stranger { Vec::new() } else { self.configs(ring) };
+        let configs = if place == FolderStanding::Stranger { Vec::new() } else { self.configs(ring) };
         Orders { epoch: ring.epoch, place, configs }
     }
 
@@ -117,7 +117,7 @@ mod tests {
         let orders = |number, folder| ReplicaPlan::new(node(number), cluster, 50).orders(&ring, folder);
 
         let joining = orders(3, folder(33));
-        assert_eq!((joining.place, joining.epoch), (Place::Named, ring.epoch));
+        assert_eq!((joining.place, joining.epoch), (FolderStanding::Named, ring.epoch));
         assert!(joining.configs.iter().all(|config| config.joins && config.consensus.replica.0 > FIRST_REPLICAS_MAX));
         let of_node_1 = orders(1, folder(1));
         let config = of_node_1.configs.iter().find(|config| config.shard == ShardId(0)).unwrap();
@@ -130,9 +130,9 @@ mod tests {
         }
 
         let stranger = orders(3, folder(3));
-        assert_eq!((stranger.place, stranger.configs.len()), (Place::Stranger, 0));
+        assert_eq!((stranger.place, stranger.configs.len()), (FolderStanding::Stranger, 0));
         let unnamed = RingMap::initial(cluster, Durability::Fsync, vec![RingNode { disk: None, ..ring_node(1) }], 1, 1);
         let unnamed = ReplicaPlan::new(node(1), cluster, 50).orders(&unnamed.unwrap(), folder(1));
-        assert_eq!((unnamed.place, unnamed.configs.len()), (Place::Unnamed, 2));
+        assert_eq!((unnamed.place, unnamed.configs.len()), (FolderStanding::Unnamed, 2));
     }
 }

@@ -6,7 +6,7 @@ use kvorum_protocol::ReplicaId;
 
 /// What the group's leader does next.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Step {
+pub(super) enum ReconcileStep {
     /// Propose this change.
     Change(MembershipChange),
     /// Hand leadership to this voter: the leader itself is to go, and only another one can remove it.
@@ -24,18 +24,18 @@ pub(super) fn next_step(
     membership: &Membership,
     target: &[ReplicaId],
     caught_up: impl Fn(ReplicaId) -> bool,
-) -> Option<Step> {
+) -> Option<ReconcileStep> {
     let Membership { voters, learners, voters_outgoing, .. } = membership;
     // A joint state is left by itself. A target without replicas is no target.
     if !voters_outgoing.is_empty() || target.is_empty() {
         return None;
     }
     if let Some(learner) = learners.iter().find(|learner| !target.contains(learner)) {
-        return Some(Step::Change(MembershipChange::RemoveLearner(*learner)));
+        return Some(ReconcileStep::Change(MembershipChange::RemoveLearner(*learner)));
     }
     let missing = target.iter().find(|replica| !voters.contains(replica) && !learners.contains(replica));
     if let Some(replica) = missing {
-        return Some(Step::Change(MembershipChange::AddLearner(*replica)));
+        return Some(ReconcileStep::Change(MembershipChange::AddLearner(*replica)));
     }
     let (promote, waiting): (Vec<ReplicaId>, Vec<ReplicaId>) =
         learners.iter().copied().partition(|learner| caught_up(*learner));
@@ -45,7 +45,7 @@ pub(super) fn next_step(
         && unwanted.contains(&leader)
         && let Some(successor) = target.iter().find(|replica| voters.contains(replica) && caught_up(**replica))
     {
-        return Some(Step::HandOver(*successor));
+        return Some(ReconcileStep::HandOver(*successor));
     }
     let mut remove: Vec<ReplicaId> = unwanted.into_iter().filter(|voter| *voter != leader).collect();
     remove.sort_by_key(|voter| caught_up(*voter));
@@ -53,7 +53,7 @@ pub(super) fn next_step(
     if promote.is_empty() && remove.is_empty() {
         return None;
     }
-    Some(Step::Change(MembershipChange::Promote { promote, remove }))
+    Some(ReconcileStep::Change(MembershipChange::Promote { promote, remove }))
 }
 
 #[cfg(test)]
@@ -64,24 +64,24 @@ mod tests {
         ids.iter().map(|&id| ReplicaId(id)).collect()
     }
 
-    fn add(id: u64) -> Option<Step> {
-        Some(Step::Change(MembershipChange::AddLearner(ReplicaId(id))))
+    fn add(id: u64) -> Option<ReconcileStep> {
+        Some(ReconcileStep::Change(MembershipChange::AddLearner(ReplicaId(id))))
     }
 
-    fn drop_learner(id: u64) -> Option<Step> {
-        Some(Step::Change(MembershipChange::RemoveLearner(ReplicaId(id))))
+    fn drop_learner(id: u64) -> Option<ReconcileStep> {
+        Some(ReconcileStep::Change(MembershipChange::RemoveLearner(ReplicaId(id))))
     }
 
-    fn promote(promote: &[u64], remove: &[u64]) -> Option<Step> {
-        Some(Step::Change(MembershipChange::Promote { promote: ids(promote), remove: ids(remove) }))
+    fn promote(promote: &[u64], remove: &[u64]) -> Option<ReconcileStep> {
+        Some(ReconcileStep::Change(MembershipChange::Promote { promote: ids(promote), remove: ids(remove) }))
     }
 
-    fn hand_over(id: u64) -> Option<Step> {
-        Some(Step::HandOver(ReplicaId(id)))
+    fn hand_over(id: u64) -> Option<ReconcileStep> {
+        Some(ReconcileStep::HandOver(ReplicaId(id)))
     }
 
     /// Replica 1 leads. Of the rest, those in `caught_up` are.
-    fn step(voters: &[u64], learners: &[u64], target: &[u64], caught_up: &[u64]) -> Option<Step> {
+    fn step(voters: &[u64], learners: &[u64], target: &[u64], caught_up: &[u64]) -> Option<ReconcileStep> {
         let membership = Membership { voters: ids(voters), learners: ids(learners), ..Membership::default() };
         next_step(ReplicaId(1), &membership, &ids(target), |replica| caught_up.contains(&replica.0))
     }
@@ -158,12 +158,14 @@ mod tests {
                 assert!(round < 20, "{start:?} to {target:?} does not arrive");
                 match next_step(leader, &membership, &ids(&target), |_| true) {
                     None => break,
-                    Some(Step::HandOver(to)) => leader = to,
-                    Some(Step::Change(MembershipChange::AddLearner(replica))) => membership.learners.push(replica),
-                    Some(Step::Change(MembershipChange::RemoveLearner(replica))) => {
+                    Some(ReconcileStep::HandOver(to)) => leader = to,
+                    Some(ReconcileStep::Change(MembershipChange::AddLearner(replica))) => {
+                        membership.learners.push(replica);
+                    }
+                    Some(ReconcileStep::Change(MembershipChange::RemoveLearner(replica))) => {
                         membership.learners.retain(|learner| *learner != replica);
                     }
-                    Some(Step::Change(MembershipChange::Promote { promote, remove })) => {
+                    Some(ReconcileStep::Change(MembershipChange::Promote { promote, remove })) => {
                         assert!(!remove.contains(&leader), "a leader does not remove itself");
                         membership.learners.retain(|learner| !promote.contains(learner));
                         membership.voters.retain(|voter| !remove.contains(voter));

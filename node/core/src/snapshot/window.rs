@@ -31,14 +31,14 @@ struct Stretch {
 
 #[derive(Debug)]
 enum State {
-    Wanted,
+    PullRange,
     Pulled { at: Nanos, tries: u32 },
     Arrived(Bytes),
 }
 
 /// Units to pull.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Wanted {
+pub(super) struct PullRange {
     pub(super) at: u64,
     pub(super) count: u32,
 }
@@ -76,7 +76,7 @@ impl Window {
         stretch.count = count;
         stretch.state = State::Arrived(bytes);
         if left > 0 {
-            let rest = Stretch { at: at + u64::from(count), count: left, state: State::Wanted };
+            let rest = Stretch { at: at + u64::from(count), count: left, state: State::PullRange };
             self.stretches.insert(position + 1, rest);
         }
         true
@@ -91,7 +91,7 @@ impl Window {
         let Stretch { count, state, .. } = self.stretches.pop_front()?;
         match state {
             State::Arrived(bytes) => Some((bytes, count)),
-            State::Wanted | State::Pulled { .. } => None,
+            State::PullRange | State::Pulled { .. } => None,
         }
     }
 
@@ -100,18 +100,18 @@ impl Window {
     pub(super) fn note_silence(&mut self, now: Nanos) {
         for stretch in &mut self.stretches {
             if matches!(stretch.state, State::Pulled { at, .. } if now.ms_since(at) >= OFFER_REPEAT_MS) {
-                stretch.state = State::Wanted;
+                stretch.state = State::PullRange;
             }
         }
     }
 
     /// What is to be pulled now: what never was, and what is overdue. It counts as pulled then.
-    pub(super) fn pull(&mut self, now: Nanos) -> Vec<Wanted> {
+    pub(super) fn pull(&mut self, now: Nanos) -> Vec<PullRange> {
         let side_by_side = (PULLED_BYTES_MAX / self.chunk_bytes.max(1)).clamp(1, PULLS_MAX);
         let units = (CHUNK_BYTES as usize / self.unit_bytes).max(1) as u64;
         while self.stretches.len() < side_by_side && self.next < self.end {
             let count = units.min(self.end - self.next) as u32;
-            self.stretches.push_back(Stretch { at: self.next, count, state: State::Wanted });
+            self.stretches.push_back(Stretch { at: self.next, count, state: State::PullRange });
             self.next += u64::from(count);
         }
         let arrived_at = self.arrived_at;
@@ -119,7 +119,7 @@ impl Window {
         due.map(|stretch| {
             let tries = if let State::Pulled { tries, .. } = stretch.state { tries + 1 } else { 0 };
             stretch.state = State::Pulled { at: now, tries };
-            Wanted { at: stretch.at, count: stretch.count }
+            PullRange { at: stretch.at, count: stretch.count }
         })
         .collect()
     }
@@ -134,7 +134,7 @@ impl Stretch {
     /// silence that follows: nothing new is pulled until the front has come.
     fn is_due(&self, now: Nanos, arrived_at: Nanos) -> bool {
         match self.state {
-            State::Wanted => true,
+            State::PullRange => true,
             State::Pulled { at, tries } => {
                 now >= at.max(arrived_at).after_ms(PULL_AGAIN_MS << tries.min(PULL_AGAIN_DOUBLINGS_MAX))
             }
@@ -151,7 +151,7 @@ mod tests {
         Bytes::from(vec![0; count])
     }
 
-    fn at(wanted: &[Wanted]) -> Vec<u64> {
+    fn at(wanted: &[PullRange]) -> Vec<u64> {
         wanted.iter().map(|wanted| wanted.at).collect()
     }
 
@@ -173,12 +173,16 @@ mod tests {
         let mut window = Window::new(10 * 1024, 1024);
         window.pull(Nanos(1));
         assert!(window.handle_chunk(Nanos(2), 0, 64, zeros(256 * 1024)));
-        assert_eq!(window.pull(Nanos(2)), [Wanted { at: 64, count: 192 }]);
+        assert_eq!(window.pull(Nanos(2)), [PullRange { at: 64, count: 192 }]);
         window.take().unwrap();
         assert_eq!(window.pull(Nanos(2)), [], "the rest has taken the place");
         assert!(window.handle_chunk(Nanos(2), 64, 192, zeros(256 * 1024)));
         window.take().unwrap();
-        assert_eq!(window.pull(Nanos(2)), [Wanted { at: 1024, count: 191 }], "by the size of the last chunk's records");
+        assert_eq!(
+            window.pull(Nanos(2)),
+            [PullRange { at: 1024, count: 191 }],
+            "by the size of the last chunk's records"
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use capture::{CaptureId, CaptureSlice, Captured};
 pub use dump::IndexDump;
 pub use fate::Fate;
 pub use reader::{Located, PREFETCH_KEYS, StoreReader, prefetch_keys};
-pub use sessions::{Known, SessionLimits, SessionTable, sequence_max};
+pub use sessions::{KnownWrite, SessionLimits, SessionTable, sequence_max};
 #[cfg(test)]
 pub(crate) use stored::bytes_read;
 pub(crate) use stored::stored_record;
@@ -44,7 +44,7 @@ use kvorum_protocol::{LogIndex, ScanCursor, Version};
 use rebuild::ScannedTombstone;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use stored::Place;
+use stored::RecordRef;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bits of a key's place in the index.
@@ -315,7 +315,7 @@ impl Store {
     }
 
     /// Points the record's key at it, in place of `old`.
-    fn point_at(&mut self, order: u64, old: Option<Place>, record: &Record<'_>, position: Position) {
+    fn point_at(&mut self, order: u64, old: Option<RecordRef>, record: &Record<'_>, position: Position) {
         self.reader.put(order, old, record, position);
         self.captures.note_slot(order, old.map(|old| old.position), Some(position));
         if let Some(old) = old {
@@ -328,14 +328,14 @@ impl Store {
     }
 
     /// Removes the slot that points at `place`, if there is one.
-    fn remove(&mut self, order: u64, place: Place) {
+    fn remove(&mut self, order: u64, place: RecordRef) {
         if self.reader.remove(order, place) {
             self.captures.note_slot(order, Some(place.position), None);
         }
     }
 
     /// The index has stopped pointing at a record.
-    fn expires_no_more(&mut self, order: u64, old: Place) {
+    fn expires_no_more(&mut self, order: u64, old: RecordRef) {
         if let Some(at_ms) = old.expires_at_ms
             && !planted(Bug::OverwrittenRecordExpires)
             && !planted(Bug::ExpiryOfOverwrittenKept)

@@ -3,7 +3,7 @@
 use super::index::{Index, PREFETCH_STEPS};
 use super::key_order::order_of;
 use super::live::LiveBytes;
-use super::stored::{Found, Place, ReadError, Stored, StoredRecord, stored_header};
+use super::stored::{Found, ReadError, RecordRef, Stored, StoredRecord, stored_header};
 use crate::cost;
 use crate::log::operations::{IndexSecret, Record};
 use crate::log::{LogView, Position, Segment};
@@ -329,12 +329,12 @@ impl StoreReader {
     /// # Errors
     /// If a record that may be the key's can't be read: to go on without it would leave a slot behind that nobody takes
     /// out, and with it a value that was overwritten or removed.
-    pub(super) fn place_of(&self, order: u64, key: &[u8]) -> Result<Option<Place>, ReadError> {
+    pub(super) fn place_of(&self, order: u64, key: &[u8]) -> Result<Option<RecordRef>, ReadError> {
         self.look_up(order, |position| self.with_key_at(position, key, |stored, _| Ok(stored.place())))
     }
 
     /// Points the record's key at `position`, in place of `old`.
-    pub(super) fn put(&self, order: u64, old: Option<Place>, record: &Record<'_>, position: Position) {
+    pub(super) fn put(&self, order: u64, old: Option<RecordRef>, record: &Record<'_>, position: Position) {
         self.index.put(order, old.map(|old| old.position), position);
         self.live.add(position.segment, record.bytes() as u64);
         if let Some(old) = old {
@@ -351,7 +351,7 @@ impl StoreReader {
     }
 
     /// Removes the slot that points at `place`, if there is one. Returns whether there was.
-    pub(super) fn remove(&self, order: u64, place: Place) -> bool {
+    pub(super) fn remove(&self, order: u64, place: RecordRef) -> bool {
         let was_there = self.index.remove(order, place.position);
         if was_there {
             self.live.take(place.position.segment, place.bytes);

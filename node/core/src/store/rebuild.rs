@@ -4,7 +4,7 @@
 //! of a shard's effective writes. Tombstones stand in the index meanwhile, so that they win over older records that come
 //! after them. Records that have expired do as well.
 
-use super::stored::Place;
+use super::stored::RecordRef;
 use super::{ApplyError, ReadError, Store};
 use crate::log::Position;
 use crate::log::operations::{Operations, Record};
@@ -14,7 +14,7 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub(super) struct ScannedTombstone {
     order: u64,
-    place: Place,
+    place: RecordRef,
 }
 
 impl Store {
@@ -37,7 +37,7 @@ impl Store {
         self.point_at(order, old, record, position);
         if record.tombstone {
             let bytes = record.bytes() as u64;
-            let place = Place { position, version: record.version, expires_at_ms: record.expires_at_ms, bytes };
+            let place = RecordRef { position, version: record.version, expires_at_ms: record.expires_at_ms, bytes };
             self.scanned_tombstones.push(ScannedTombstone { order, place });
         }
         Ok(())

@@ -100,7 +100,7 @@ const _: () = assert!(
 
 /// What is known of a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Known {
+pub enum KnownWrite {
     /// It has not taken effect.
     New,
     /// It has, and this was the answer.
@@ -113,7 +113,7 @@ pub enum Known {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Session {
+struct WriteHistory {
     /// The entry, and the number of the use there.
     last_use: (LogIndex, u32),
     last_use_ms: u64,
@@ -124,7 +124,7 @@ struct Session {
     bytes: usize,
 }
 
-impl Session {
+impl WriteHistory {
     /// See [`SessionTable::encode`].
     fn encode(&self, client: ClientId, out: &mut impl Writer) {
         self.encode_head(client, out);
@@ -134,13 +134,13 @@ impl Session {
         }
     }
 
-    fn decode(reader: &mut Reader) -> Result<(ClientId, Session), DecodeError> {
+    fn decode(reader: &mut Reader) -> Result<(ClientId, WriteHistory), DecodeError> {
         let client = reader.client_id()?;
-        let mut session = Session {
+        let mut session = WriteHistory {
             last_use: (LogIndex(reader.u64()?), reader.u32()?),
             last_use_ms: reader.u64()?,
             floor: reader.u64()?,
-            ..Session::default()
+            ..WriteHistory::default()
         };
         for _ in 0..reader.count("answers of a session", REPLIES_PER_SESSION_MAX, REPLY_BYTES_MIN)? {
             let sequence = reader.u64()?;
@@ -184,7 +184,7 @@ impl Session {
 pub struct SessionTable {
     limits: SessionLimits,
     /// In the order of their last use, the least recent first.
-    sessions: LinkedHashMap<ClientId, Session>,
+    sessions: LinkedHashMap<ClientId, WriteHistory>,
     uses_of_entry: (LogIndex, u32),
     /// The highest number that any session had seen that was dropped, 0 if none was.
     dropped: u64,
@@ -195,7 +195,7 @@ pub struct SessionTable {
     /// Of all sessions and remembered answers.
     bytes: usize,
     /// See [`capture`].
-    captures: Vec<capture::Capture>,
+    captures: Vec<capture::SessionCapture>,
 }
 
 impl SessionTable {
@@ -216,19 +216,19 @@ impl SessionTable {
 
     /// What is known of a client's write. Whether it is called a retry makes no difference: a copy that is called the first
     /// may be late.
-    pub fn look_up(&self, client: ClientId, sequence: u64) -> Known {
+    pub fn look_up(&self, client: ClientId, sequence: u64) -> KnownWrite {
         match self.sessions.get(&client) {
             None if sequence <= self.dropped && !planted(Bug::DroppedSessionWritesAgain) => {
-                Known::Forgotten { floor: self.dropped.saturating_add(1) }
+                KnownWrite::Forgotten { floor: self.dropped.saturating_add(1) }
             }
-            None => Known::New,
+            None => KnownWrite::New,
             Some(session) => match session.replies.get(sequence) {
-                Some(_) if planted(Bug::OnlyNewestAnswerRemembered) && !session.is_newest(sequence) => Known::New,
-                Some(reply) => Known::Answered(reply.clone()),
+                Some(_) if planted(Bug::OnlyNewestAnswerRemembered) && !session.is_newest(sequence) => KnownWrite::New,
+                Some(reply) => KnownWrite::Answered(reply.clone()),
                 None if sequence < session.floor && !planted(Bug::ForgottenWriteAppliedAgain) => {
-                    Known::Forgotten { floor: session.floor }
+                    KnownWrite::Forgotten { floor: session.floor }
                 }
-                None => Known::New,
+                None => KnownWrite::New,
             },
         }
     }
@@ -295,7 +295,7 @@ impl SessionTable {
         check(table.dropped <= SEQUENCE_MAX, "number of a dropped session", table.dropped)?;
         check(table.uses_of_entry.1 as usize <= RECORDS_MAX, "uses of an entry", table.uses_of_entry.1.into())?;
         for _ in 0..reader.count("sessions", SESSIONS_MAX, SESSION_BYTES_MIN)? {
-            let (client, session) = Session::decode(reader)?;
+            let (client, session) = WriteHistory::decode(reader)?;
             let last_use = session.last_use;
             let follows = table.sessions.back().is_none_or(|(_, before)| before.last_use < last_use);
             check(follows && last_use <= table.uses_of_entry, "last use of a session", last_use.0.0)?;
@@ -345,7 +345,7 @@ impl SessionTable {
             Entry::Vacant(entry) => {
                 let floor = if self.dropped == 0 { 0 } else { self.dropped.saturating_add(1) };
                 self.bytes += SESSION_OVERHEAD_BYTES;
-                entry.insert(Session { floor, ..Session::default() })
+                entry.insert(WriteHistory { floor, ..WriteHistory::default() })
             }
         };
         session.last_use = use_number;
@@ -420,15 +420,15 @@ mod tests {
     #[test]
     fn remembers_until_the_client_has_its_answer() {
         let mut table = SessionTable::default();
-        assert_eq!(table.look_up(client(1), 1), Known::New);
+        assert_eq!(table.look_up(client(1), 1), KnownWrite::New);
         table.remember(write(1, 1, 1), LogIndex(1), 0);
         table.remember(write(1, 3, 1), LogIndex(1), 0);
-        assert_eq!(table.look_up(client(1), 1), Known::Answered(Remembered::Applied(Version(10))));
-        assert_eq!(table.look_up(client(1), 2), Known::New, "overtaken, never applied");
+        assert_eq!(table.look_up(client(1), 1), KnownWrite::Answered(Remembered::Applied(Version(10))));
+        assert_eq!(table.look_up(client(1), 2), KnownWrite::New, "overtaken, never applied");
         table.remember(write(1, 4, 3), LogIndex(2), 0);
-        assert_eq!(table.look_up(client(1), 1), Known::Forgotten { floor: 3 });
-        assert_eq!(table.look_up(client(1), 3), Known::Answered(Remembered::Applied(Version(30))));
-        assert_eq!(table.look_up(client(2), 1), Known::New, "nothing was ever dropped");
+        assert_eq!(table.look_up(client(1), 1), KnownWrite::Forgotten { floor: 3 });
+        assert_eq!(table.look_up(client(1), 3), KnownWrite::Answered(Remembered::Applied(Version(30))));
+        assert_eq!(table.look_up(client(2), 1), KnownWrite::New, "nothing was ever dropped");
     }
 
     #[test]
@@ -442,12 +442,12 @@ mod tests {
         assert_eq!(table.len(), 2);
         table.remember(write(2, steps + 1, 1), LogIndex(steps + 2), IDLE_MS_MAX + 1);
         assert_eq!(table.len(), 1);
-        assert_eq!(table.look_up(client(1), 5), Known::Forgotten { floor: 6 });
-        assert_eq!(table.look_up(client(1), 6), Known::New, "a number that no dropped session had");
-        assert_eq!(table.look_up(client(3), 1), Known::Forgotten { floor: 6 }, "nobody knows that it had none");
-        assert_eq!(table.look_up(client(3), 6), Known::New);
+        assert_eq!(table.look_up(client(1), 5), KnownWrite::Forgotten { floor: 6 });
+        assert_eq!(table.look_up(client(1), 6), KnownWrite::New, "a number that no dropped session had");
+        assert_eq!(table.look_up(client(3), 1), KnownWrite::Forgotten { floor: 6 }, "nobody knows that it had none");
+        assert_eq!(table.look_up(client(3), 6), KnownWrite::New);
         assert!(
-            matches!(table.look_up(client(2), 1), Known::Answered(_)),
+            matches!(table.look_up(client(2), 1), KnownWrite::Answered(_)),
             "a session that lasts knows all of its writes"
         );
     }
@@ -457,7 +457,7 @@ mod tests {
         let mut table = SessionTable::default();
         table.remember(write(1, 1, 1), LogIndex(1), 0);
         table.remember(write(2, 1, 1), LogIndex(2), 10 * IDLE_MS_MAX);
-        assert!(matches!(table.look_up(client(1), 1), Known::Answered(_)));
+        assert!(matches!(table.look_up(client(1), 1), KnownWrite::Answered(_)));
     }
 
     /// A small table, full of sessions of other clients, in which client 1 had one with writes 7 and 9.
@@ -476,20 +476,20 @@ mod tests {
     fn late_copies_of_writes_in_a_dropped_session_do_not_take_effect_again() {
         let mut table = crowded();
         for sequence in [7, 9] {
-            assert_eq!(table.look_up(client(1), sequence), Known::Forgotten { floor: 10 });
+            assert_eq!(table.look_up(client(1), sequence), KnownWrite::Forgotten { floor: 10 });
         }
-        assert_eq!(table.look_up(client(1), 10), Known::New);
+        assert_eq!(table.look_up(client(1), 10), KnownWrite::New);
         table.remember(write(1, 10, 10), LogIndex(10), 0);
         table.remember(write(1, 8, 7), LogIndex(10), 0);
         for sequence in 7..10 {
             assert_eq!(
                 table.look_up(client(1), sequence),
-                Known::Forgotten { floor: 10 },
+                KnownWrite::Forgotten { floor: 10 },
                 "its new session knows no better"
             );
         }
         table.remember(write(5, 20, 20), LogIndex(11), 20 * IDLE_MS_MAX);
-        assert_eq!(table.look_up(client(1), 9), Known::Forgotten { floor: 10 }, "however late it is");
+        assert_eq!(table.look_up(client(1), 9), KnownWrite::Forgotten { floor: 10 }, "however late it is");
     }
 
     /// A write that was found to be new before its client's session was dropped by the same entry.
@@ -497,9 +497,9 @@ mod tests {
     fn a_session_that_goes_in_the_middle_of_an_entry_is_not_begun_below_what_it_had() {
         let mut table = crowded();
         table.remember(write(1, 8, 8), LogIndex(9), 0);
-        assert_eq!(table.look_up(client(1), 8), Known::Forgotten { floor: 10 });
-        assert_eq!(table.look_up(client(1), 9), Known::Forgotten { floor: 10 });
-        assert_eq!(table.look_up(client(1), 10), Known::New);
+        assert_eq!(table.look_up(client(1), 8), KnownWrite::Forgotten { floor: 10 });
+        assert_eq!(table.look_up(client(1), 9), KnownWrite::Forgotten { floor: 10 });
+        assert_eq!(table.look_up(client(1), 10), KnownWrite::New);
         assert_eq!(digest(&decoded(&encoded(&table)).unwrap()), digest(&table));
     }
 
@@ -516,8 +516,8 @@ mod tests {
         for sequence in 1..=REPLIES_PER_SESSION_MAX as u64 + 1 {
             table.remember(write(1, sequence, 1), LogIndex(sequence), 0);
         }
-        assert_eq!(table.look_up(client(1), 1), Known::Forgotten { floor: 2 });
-        assert!(matches!(table.look_up(client(1), 2), Known::Answered(_)));
+        assert_eq!(table.look_up(client(1), 1), KnownWrite::Forgotten { floor: 2 });
+        assert!(matches!(table.look_up(client(1), 2), KnownWrite::Answered(_)));
     }
 
     #[test]
@@ -525,8 +525,8 @@ mod tests {
         let mut table = SessionTable::default();
         table.remember(write(1, 10, 10), LogIndex(1), 0);
         table.remember(write(1, 5, 5), LogIndex(2), 0);
-        assert_eq!(table.look_up(client(1), 5), Known::Forgotten { floor: 10 });
-        assert!(matches!(table.look_up(client(1), 10), Known::Answered(_)));
+        assert_eq!(table.look_up(client(1), 5), KnownWrite::Forgotten { floor: 10 });
+        assert!(matches!(table.look_up(client(1), 10), KnownWrite::Answered(_)));
     }
 
     fn encoded(table: &SessionTable) -> Vec<u8> {
@@ -660,7 +660,7 @@ mod tests {
             for (index, entry) in (1..).zip(copies.chunks(3)) {
                 // A leader decides about all writes of an entry before the first of them counts.
                 let mut new: Vec<_> = entry.to_vec();
-                new.retain(|(who, sequence, _)| table.look_up(client(*who), *sequence) == Known::New);
+                new.retain(|(who, sequence, _)| table.look_up(client(*who), *sequence) == KnownWrite::New);
                 new.sort_unstable();
                 new.dedup_by_key(|(who, sequence, _)| (*who, *sequence));
                 for (who, sequence, unanswered) in new {
@@ -702,9 +702,9 @@ mod tests {
                 assert_counted(&table);
             }
         }
-        assert!(matches!(table.look_up(client(20), 2020), Known::Answered(_)));
-        assert_eq!(table.look_up(client(20), 2001), Known::Forgotten { floor: 2006 }, "over the client's bytes");
-        assert!(matches!(table.look_up(client(1), 120), Known::Forgotten { .. }), "over the shard's");
+        assert!(matches!(table.look_up(client(20), 2020), KnownWrite::Answered(_)));
+        assert_eq!(table.look_up(client(20), 2001), KnownWrite::Forgotten { floor: 2006 }, "over the client's bytes");
+        assert!(matches!(table.look_up(client(1), 120), KnownWrite::Forgotten { .. }), "over the shard's");
         table.remember(write(20, 2021, 2021), LogIndex(5000), 0);
         assert_eq!(table.sessions[&client(20)].bytes, Remembered::Applied(Version(1)).bytes());
     }
@@ -735,13 +735,13 @@ mod tests {
             table.remember(write(20_000, 10_000 + sequence, 1), LogIndex(20_000 + sequence), 0);
         }
         assert_counted(&table);
-        assert!(matches!(table.look_up(client(20_000), 10_001), Known::Answered(_)));
+        assert!(matches!(table.look_up(client(20_000), 10_001), KnownWrite::Answered(_)));
         // One answer that is more than the share is not remembered, and its write not applied again either.
         table.remember(large(7, 50_000, 2 * SHARD_SESSION_BYTES_MIN), LogIndex(30_000), 0);
         assert_counted(&table);
         assert!(table.is_empty());
-        assert_eq!(table.look_up(client(7), 50_000), Known::Forgotten { floor: 50_001 });
-        assert_eq!(table.look_up(client(7), 50_001), Known::New);
+        assert_eq!(table.look_up(client(7), 50_000), KnownWrite::Forgotten { floor: 50_001 });
+        assert_eq!(table.look_up(client(7), 50_001), KnownWrite::New);
         let restored = decoded(&encoded(&table)).unwrap();
         assert_eq!(encoded(&restored), encoded(&table));
     }

@@ -60,7 +60,7 @@ pub struct Found {
 
 /// A record that the index points at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Place {
+pub(super) struct RecordRef {
     pub(super) position: Position,
     pub(super) version: Version,
     pub(super) expires_at_ms: Option<u64>,
@@ -188,9 +188,9 @@ impl<'a> Stored<'a> {
         self.header.record_bytes()
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> RecordRef {
         let Head { version, expires_at_ms, .. } = self.head;
-        Place { position: self.position, version, expires_at_ms, bytes: self.bytes() as u64 }
+        RecordRef { position: self.position, version, expires_at_ms, bytes: self.bytes() as u64 }
     }
 
     pub(super) fn has_expired(&self, log_time_ms: u64) -> bool {

@@ -322,7 +322,7 @@ fn a_base_holds_what_the_next_entry_depends_on() {
     fixture.restored().encode_base(&mut second);
     assert_eq!(first, second);
     let known = fixture.restored().sessions().look_up(ClientId(Uuid::from_u128(1)), 10);
-    assert_eq!(known, Known::Answered(Remembered::Applied(Version(10))));
+    assert_eq!(known, KnownWrite::Answered(Remembered::Applied(Version(10))));
     for end in 0..first.len() {
         assert!(Store::restore(fixture.log.view(), &first[..end]).is_err(), "cut at {end}");
     }

@@ -1,6 +1,6 @@
 //! Three replicas of one shard under their hosts, and the session of a client of their leader, in one thread.
 
-use super::{Step, Taker};
+use super::{Taker, WalkStep};
 use crate::clock::{Clock, Nanos, Now};
 use crate::cost;
 use crate::disk::Disk;
@@ -121,7 +121,7 @@ pub struct Group {
     session: Session<u64>,
     requests: u32,
     sequence: u64,
-    steps: Vec<Step>,
+    steps: Vec<WalkStep>,
     answers: Vec<ResponseBody>,
 }
 
@@ -167,7 +167,7 @@ impl Group {
     }
 
     /// Has a client send a request, and all take their steps until it is answered and nothing is left to do.
-    pub(super) fn request(&mut self, body: RequestBody) -> (ResponseBody, Vec<Step>) {
+    pub(super) fn request(&mut self, body: RequestBody) -> (ResponseBody, Vec<WalkStep>) {
         self.settle();
         self.steps.clear();
         self.answers.clear();
@@ -183,7 +183,7 @@ impl Group {
     }
 
     /// Time passes.
-    pub(super) fn tick(&mut self) -> Vec<Step> {
+    pub(super) fn tick(&mut self) -> Vec<WalkStep> {
         let now = {
             let mut now = self.clock.0.lock();
             now.monotonic = now.monotonic.after_ms(TICK_MS);
@@ -322,9 +322,9 @@ fn ring(shards: u16) -> RingMap {
 }
 
 /// Takes a step, and notes what it cost.
-pub(super) fn step<T>(steps: &mut Vec<Step>, taker: Taker, work: impl FnOnce() -> T) -> T {
+pub(super) fn step<T>(steps: &mut Vec<WalkStep>, taker: Taker, work: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let (result, cost) = cost::of(work);
-    steps.push(Step { taker, cost, elapsed: began.elapsed() });
+    steps.push(WalkStep { taker, cost, elapsed: began.elapsed() });
     result
 }

@@ -1,7 +1,7 @@
 //! The largest legal inputs.
 
 use super::group::{Group, session_of, step};
-use super::{Step, Taker, Walked};
+use super::{Taker, WalkStep, Walked};
 use crate::limits::LARGE_WORK_BYTES;
 use bytes::Bytes;
 use kvorum_protocol::limits::{
@@ -263,11 +263,11 @@ pub(super) fn background(group: &mut Group) -> Vec<Walked> {
 }
 
 /// So many ticks pass.
-fn rest(group: &mut Group, ticks: usize) -> Vec<Step> {
+fn rest(group: &mut Group, ticks: usize) -> Vec<WalkStep> {
     (0..ticks).flat_map(|_| group.tick()).collect()
 }
 
-fn write(group: &mut Group, mutations: Vec<Mutation>) -> Vec<Step> {
+fn write(group: &mut Group, mutations: Vec<Mutation>) -> Vec<WalkStep> {
     let id = WriteId { sequence: group.next_sequence(mutations.len() as u64), first_unanswered: 1, retry: false };
     let first_unanswered = id.sequence;
     let (id, ack) = (WriteId { first_unanswered, ..id }, Ack::Committed);
@@ -283,7 +283,7 @@ fn write(group: &mut Group, mutations: Vec<Mutation>) -> Vec<Step> {
     steps
 }
 
-fn topology() -> Vec<Step> {
+fn topology() -> Vec<WalkStep> {
     let mut session = session_of(SHARDS_MAX as u16);
     let (mut steps, mut answered) = (Vec::new(), 0);
     let request = Request { id: RequestId(1), deadline_ms: 1_000, body: RequestBody::Topology };

@@ -6,8 +6,8 @@ use crate::runtime::journal_threads::Journal;
 use bytes::Bytes;
 use kvorum_core::consensus::Committed;
 use kvorum_core::disk::{Disk, MANIFEST_FILE, RealDisk};
-use kvorum_core::folder::known_folders::KnownDisks;
-use kvorum_core::folder::replica_files::{ReplicaFiles, Wanted};
+use kvorum_core::folder::known_folders::KnownFolders;
+use kvorum_core::folder::replica_files::{ReplicaFiles, WantedReplica};
 use kvorum_core::journal::testing::{TokenListener, listener};
 use kvorum_core::journal::{self, JournalOptions, ShardJournal, Submission};
 use kvorum_core::log::operations::{OperationsBuilder, Record};
@@ -47,7 +47,7 @@ impl Replica {
     fn open(disk: &Arc<dyn Disk>, shard: ShardId, journal: &Arc<dyn ShardJournal>) -> Replica {
         let source = Arc::new(InlineSource::new(Arc::clone(disk)));
         let files = ReplicaFiles::new(Arc::clone(disk), Arc::clone(&source) as _);
-        files.prepare(&Wanted { shard, replica: ReplicaId(2), epoch: 1, may_begin: true }).unwrap();
+        files.prepare(&WantedReplica { shard, replica: ReplicaId(2), epoch: 1, may_begin: true }).unwrap();
         let options = LogOptions { segment_bytes_first: 4096, segment_bytes_max: 4096, ..LogOptions::new(source) };
         let (mut log, _) = ShardLog::open(disk, shard, journal.durable(shard), options).unwrap();
         log.append_membership(&Membership { voters: vec![ReplicaId(2)], ..Membership::default() }).unwrap();
@@ -139,7 +139,7 @@ fn small_folder() -> TempDir {
     second.compact(&*disk);
     second.write("after", b"the checkpoint");
     second.commit();
-    let known = KnownDisks::open(Arc::clone(&disk)).unwrap();
+    let known = KnownFolders::open(Arc::clone(&disk)).unwrap();
     let hello = PeerHello {
         levels: Levels::OWN,
         cluster: ClusterId(Uuid::from_u128(1)),

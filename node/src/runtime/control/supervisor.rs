@@ -5,7 +5,7 @@ use super::admin::Admin;
 use super::groups;
 use super::request::REPLY_BYTES_MAX;
 use crate::runtime::system_clock;
-use kvorum_core::health::restart_policy::{Decision, GaveUp, RestartPolicy};
+use kvorum_core::health::restart_policy::{GaveUp, RestartDecision, RestartPolicy};
 use kvorum_protocol::{ClusterId, NodeId};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use ractor_cluster::node::NodeConnectionMode;
@@ -118,12 +118,12 @@ impl ControlSupervisor {
         reason: &str,
     ) -> Result<(), ActorProcessingErr> {
         match state.policy.on_failure(child, system_clock::monotonic()) {
-            Decision::RestartAfter(delay) => {
+            RestartDecision::RestartAfter(delay) => {
                 tracing::error!(?child, reason, ?delay, "an actor of the control plane failed and is restarted");
                 myself.send_after(delay, move || ControlMessage::Restart(child));
                 Ok(())
             }
-            Decision::GiveUp => Err(Box::new(GaveUp {
+            RestartDecision::GiveUp => Err(Box::new(GaveUp {
                 supervisor: "the supervisor of the control plane".to_owned(),
                 child: format!("{child:?}"),
                 reason: reason.to_owned(),

@@ -4,7 +4,7 @@
 use super::*;
 use crate::auth::cert::{ClusterAuthority, NodeCertificate, TlsIdentity};
 use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers};
-use kvorum_core::ring::decide::Known;
+use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::routing::network::PeerNetwork as _;
 use kvorum_protocol::peer::PeerMessage;
 use std::io::Write;
@@ -55,8 +55,8 @@ fn status_of(node: NodeId, transfers: usize) -> Vec<u8> {
 }
 
 impl PeerHandler for Handler {
-    fn knows(&self, _: NodeId) -> Known {
-        Known::default()
+    fn knows(&self, _: NodeId) -> KnownOfPeer {
+        KnownOfPeer::default()
     }
     fn admit(&self, _: &kvorum_protocol::peer::PeerHello) -> Result<(), String> {
         Ok(())

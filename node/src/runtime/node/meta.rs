@@ -12,7 +12,7 @@ use crate::runtime::meta::{MetaActor, MetaArguments, MetaMessage};
 use crate::runtime::shards::ShardsMessage;
 use kvorum_core::map_keeper::{MapKeeper, Own};
 use kvorum_core::ring::{PlacementError, RingMap, RingNode};
-use kvorum_core::shard::{Place, ReplicaPlan};
+use kvorum_core::shard::{FolderStanding, ReplicaPlan};
 use kvorum_protocol::{ClientId, ShardId};
 use ractor::{Actor, ActorRef};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ fn follow(
     let (control, shards) = (control.clone(), shards.clone());
     move |ring| {
         let orders = plan.orders(ring, folder);
-        if orders.place == Place::Stranger {
+        if orders.place == FolderStanding::Stranger {
             warn!(%folder, "the ring map names another data folder for this node: it holds nothing until it is replaced");
         }
         orders.configs.iter().for_each(|config| control.join_shard(config.shard));

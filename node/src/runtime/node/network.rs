@@ -10,7 +10,7 @@ use crate::folder::DataFolder;
 use crate::peers::{PeerAddress, PeerConfig, Peers};
 use crate::runtime::control::{AdminHandler, Control};
 use crate::runtime::status::Inspector;
-use kvorum_core::folder::known_folders::KnownDisks;
+use kvorum_core::folder::known_folders::KnownFolders;
 use kvorum_core::routing::router::Router;
 use kvorum_protocol::{NodeId, ShardId};
 use ractor::ActorCell;
@@ -43,13 +43,13 @@ impl Network {
         tls: TlsIdentity,
     ) -> Result<Self, NodeError> {
         let (config, root) = (context.config, &context.root);
-        let known_disks = KnownDisks::open(Arc::clone(&storage.disk)).map_err(NodeError::disk)?;
+        let known_folders = KnownFolders::open(Arc::clone(&storage.disk)).map_err(NodeError::disk)?;
         let admin = Admin { router: Arc::clone(&registry.router), inspector: Arc::clone(&registry.inspector) };
         let (control_actor, control) =
             Control::start(config.cluster_id, config.node_id, Arc::new(admin), Some(root.clone())).await?;
         registry.inspector.set_control(control.clone());
         let answers = CancellationToken::new();
-        let door = PeerDoor::new(Arc::clone(&registry.sessions), known_disks, answers.clone());
+        let door = PeerDoor::new(Arc::clone(&registry.sessions), known_folders, answers.clone());
         let peers = peer_config(config, folder, tls);
         let started =
             Peers::start(peers, Arc::clone(&door) as _, Some(control.session_host()), Some(root.clone())).await;

@@ -11,7 +11,7 @@
 //!   and memberships one change apart have no disjoint majorities. (The library refuses to campaign while a change that
 //!   is known to be committed is not applied.)
 
-use super::super::change::{MembershipChange, Step};
+use super::super::change::{MembershipChange, MembershipStep};
 use super::{Committed, Consensus, ConsensusError, library_error};
 use crate::consensus::convert;
 use crate::log::Membership;
@@ -69,7 +69,7 @@ impl Consensus {
         if !leads || raft.has_pending_conf() {
             return Err(ConsensusError::Refused);
         }
-        if Step::Change(change.clone()).check(&self.membership()).is_err() {
+        if MembershipStep::Change(change.clone()).check(&self.membership()).is_err() {
             return Err(ConsensusError::Refused);
         }
         // What the library's own way does, except that it takes the payload for protobuf.
@@ -94,12 +94,12 @@ impl Consensus {
     /// If the entry is of another kind.
     pub fn apply_membership(&mut self, entry: &Committed) -> Result<Membership, ConsensusError> {
         assert_eq!(entry.kind, RaftEntryKind::Membership, "entry {} changes no membership", entry.index);
-        let step =
-            Step::decode(entry.payload.clone()).map_err(|_| ConsensusError::Membership("it can't be understood"))?;
+        let step = MembershipStep::decode(entry.payload.clone())
+            .map_err(|_| ConsensusError::Membership("it can't be understood"))?;
         step.check(&self.membership()).map_err(ConsensusError::Membership)?;
         let mut state = self.raw.apply_conf_change(&convert::change_to_library(&step)).map_err(library_error)?;
         if !state.voters_outgoing.is_empty() && planted(Bug::SingleStepMembership) {
-            let leave = convert::change_to_library(&Step::LeaveJoint);
+            let leave = convert::change_to_library(&MembershipStep::LeaveJoint);
             state = self.raw.apply_conf_change(&leave).map_err(library_error)?;
         }
         let raft = &mut self.raw.raft;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::shard::upkeep::{Done, Job, Keeper, Slice, UpkeepOptions};
-use crate::store::{CaptureSlice, Known};
+use crate::store::{CaptureSlice, KnownWrite};
 
 const KEYS: usize = 60;
 
@@ -147,5 +147,5 @@ fn a_checkpoint_is_captured_in_slices_between_which_keys_are_written_and_removed
     }
     let digests: Vec<u64> = (0..3).map(|position| group.shard(position).store().digest().unwrap()).collect();
     assert!(digests[0] == digests[1] && digests[0] == digests[2], "sessions included");
-    assert!(matches!(group.shard(0).store().sessions().look_up(client(), 1), Known::Answered(_)));
+    assert!(matches!(group.shard(0).store().sessions().look_up(client(), 1), KnownWrite::Answered(_)));
 }

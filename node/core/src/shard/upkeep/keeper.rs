@@ -1,11 +1,11 @@
 //! Decides what is due for one replica, and takes in what came of it.
 
 use super::permits::{DumpPermit, DumpPermits};
-use super::{Done, Job, Leash, Plan, UpkeepOptions, Usage, Work, decide};
+use super::{Done, Job, JobKind, Leash, Plan, UpkeepOptions, Usage, decide};
 use crate::clock::Nanos;
 use crate::log::{Checkpoint, Compacted, LogError, SegmentUse};
 use crate::seeded::{Bug, planted};
-use crate::shard::checkpoint::Capture;
+use crate::shard::checkpoint::CheckpointCapture;
 use crate::shard::{Shard, ShardError};
 use crate::store::CaptureSlice;
 use kvorum_protocol::LogIndex;
@@ -52,7 +52,7 @@ enum State {
     /// The index is being pointed at the copies, slice by slice: those before that number are done.
     TakingOver(Compacted, usize),
     /// The state is being written down, slice by slice, for a checkpoint that names what was compacted, if anything was.
-    Capturing(Capture, Option<Compacted>, DumpPermit),
+    Capturing(CheckpointCapture, Option<Compacted>, DumpPermit),
     /// The index points into what was compacted; a checkpoint must name it. There was no room for one, on the disk or in memory.
     Unnamed(Compacted),
     Writing(Arc<Checkpoint>, Option<Compacted>, DumpPermit),
@@ -80,7 +80,7 @@ impl Keeper {
         self.leash.cut();
     }
 
-    fn job(&self, work: Work) -> Job {
+    fn job(&self, work: JobKind) -> Job {
         Job { leash: Arc::clone(&self.leash), work }
     }
 
@@ -119,7 +119,7 @@ impl Keeper {
                 let compaction = log.plan_compaction(&victims, keep_from, live_bytes);
                 debug!(shard = %log.shard(), victims = compaction.victims(), live_bytes, "compaction begins");
                 self.state = State::Compacting;
-                Some(self.job(Work::Compact { compaction, reader: Arc::clone(reader) }))
+                Some(self.job(JobKind::Compact { compaction, reader: Arc::clone(reader) }))
             }
         }
     }
@@ -143,7 +143,7 @@ impl Keeper {
     fn go_on_capture(
         &self,
         shard: &mut Shard,
-        capture: &Capture,
+        capture: &CheckpointCapture,
         compacted: Option<&Compacted>,
         slice: CaptureSlice,
     ) -> Option<Checkpoint> {
@@ -167,7 +167,7 @@ impl Keeper {
     fn go_on_writing(
         &mut self,
         shard: &mut Shard,
-        capture: Capture,
+        capture: CheckpointCapture,
         compacted: Option<Compacted>,
         permit: DumpPermit,
     ) -> Option<Job> {
@@ -175,7 +175,7 @@ impl Keeper {
             Some(checkpoint) => {
                 let checkpoint = Arc::new(checkpoint);
                 self.state = State::Writing(Arc::clone(&checkpoint), compacted, permit);
-                Some(self.job(Work::Write(checkpoint)))
+                Some(self.job(JobKind::Write(checkpoint)))
             }
             None => {
                 self.state = State::Capturing(capture, compacted, permit);
@@ -257,7 +257,7 @@ impl Keeper {
                 self.counts.checkpoints += 1;
                 shard.finish_checkpoint(&checkpoint);
                 self.state = State::Removing(permit);
-                Ok(Some(self.job(Work::Remove(checkpoint))))
+                Ok(Some(self.job(JobKind::Remove(checkpoint))))
             }
             (Done::Compacted(None) | Done::Removed | Done::Cancelled, _) => Ok(None),
             (done, _) => unreachable!("a job that nobody is waiting for: {done:?}"),

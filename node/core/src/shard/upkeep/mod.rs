@@ -25,10 +25,10 @@ use std::sync::Arc;
 /// The slow part of keeping a shard's files in order. Runs on any thread.
 pub struct Job {
     leash: Arc<Leash>,
-    work: Work,
+    work: JobKind,
 }
 
-pub(super) enum Work {
+pub(super) enum JobKind {
     /// Empties segments that are full of garbage.
     Compact {
         /// How, as the log has planned it.
@@ -73,7 +73,7 @@ impl Job {
         let Job { leash, work } = self;
         let Some(_running) = leash.run() else { return Ok(Done::Cancelled) };
         match work {
-            Work::Compact { compaction, reader } => {
+            JobKind::Compact { compaction, reader } => {
                 let mut decide =
                     |record: &Record<'_>, at, lowest_elsewhere| match reader.fate(record, at, lowest_elsewhere) {
                         Fate::Keep { order } => Verdict::Keep { order },
@@ -83,11 +83,11 @@ impl Job {
                 let mut pace = |bytes| !leash.is_cut() && pace(bytes) && !leash.is_cut();
                 Ok(Done::Compacted(compaction.run(&mut decide, &mut pace)?))
             }
-            Work::Write(checkpoint) => {
+            JobKind::Write(checkpoint) => {
                 checkpoint.write(disk)?;
                 Ok(Done::Written)
             }
-            Work::Remove(checkpoint) => {
+            JobKind::Remove(checkpoint) => {
                 if !planted(Bug::ReplacedFilesKept) {
                     checkpoint.remove_dropped(disk)?;
                 }
@@ -100,9 +100,9 @@ impl Job {
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.work {
-            Work::Compact { .. } => "Compact",
-            Work::Write(_) => "Write",
-            Work::Remove(_) => "Remove",
+            JobKind::Compact { .. } => "Compact",
+            JobKind::Write(_) => "Write",
+            JobKind::Remove(_) => "Remove",
         })
     }
 }

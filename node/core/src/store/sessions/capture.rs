@@ -4,7 +4,7 @@
 //! least recently used to the one that was used last when the capture began. A session that is used or dropped before the walk has
 //! come to it is put aside first, as it was, and written in its turn. What it holds is shared, not copied.
 
-use super::{Remembered, Replies, Session, SessionTable};
+use super::{Remembered, Replies, SessionTable, WriteHistory};
 use crate::cost;
 use crate::disk::Scratch;
 use crate::limits::LARGE_WORK_BYTES;
@@ -21,13 +21,13 @@ use std::collections::BTreeMap;
 type Use = (LogIndex, u32);
 
 #[derive(Debug)]
-pub(super) struct Capture {
+pub(super) struct SessionCapture {
     id: CaptureId,
     /// The last use before the capture began.
     last: Use,
     /// The first session in the table that was not written and not used since.
     next: Option<(Use, ClientId)>,
-    aside: BTreeMap<Use, (ClientId, Session)>,
+    aside: BTreeMap<Use, (ClientId, WriteHistory)>,
     /// How many answers of the first of them are written; `None` if nothing of it is.
     answers_written: Option<usize>,
     out: Scratch,
@@ -45,7 +45,7 @@ impl SessionTable {
         out.write(|out| if leaves_out { SessionTable::default().encode(out) } else { self.encode_head(out) });
         let next = self.sessions.front().filter(|_| !leaves_out).map(|(client, session)| (session.last_use, *client));
         let (last, aside, answers_written) = (self.uses_of_entry, BTreeMap::new(), None);
-        self.captures.push(Capture { id, last, next, aside, answers_written, out });
+        self.captures.push(SessionCapture { id, last, next, aside, answers_written, out });
     }
 
     /// Writes about so many bytes more. Returns all of it once it is whole, and how many of `bytes` are left.
@@ -57,7 +57,7 @@ impl SessionTable {
 
     /// Whether what a capture writes next is a single answer that takes milliseconds.
     pub(in crate::store) fn is_before_large(&self) -> bool {
-        self.captures.iter().any(Capture::is_before_large)
+        self.captures.iter().any(SessionCapture::is_before_large)
     }
 
     /// A client's session is about to change.
@@ -66,8 +66,8 @@ impl SessionTable {
     }
 }
 
-impl Capture {
-    fn put_aside(&mut self, sessions: &mut LinkedHashMap<ClientId, Session>, client: ClientId) {
+impl SessionCapture {
+    fn put_aside(&mut self, sessions: &mut LinkedHashMap<ClientId, WriteHistory>, client: ClientId) {
         let Some((from, _)) = self.next else { return };
         let Some(session) = sessions.get(&client) else { return };
         let at = session.last_use;
@@ -75,7 +75,8 @@ impl Capture {
             return;
         }
         let loses_answers = planted(Bug::AnswersNotPutAside);
-        let kept = if loses_answers { Session { replies: Replies::default(), ..*session } } else { session.clone() };
+        let kept =
+            if loses_answers { WriteHistory { replies: Replies::default(), ..*session } } else { session.clone() };
         self.aside.insert(at, (client, kept));
         if at == from {
             self.step(sessions, client);
@@ -83,7 +84,7 @@ impl Capture {
     }
 
     /// The walk is done with this session, and the next one is the one behind it.
-    fn step(&mut self, sessions: &mut LinkedHashMap<ClientId, Session>, client: ClientId) {
+    fn step(&mut self, sessions: &mut LinkedHashMap<ClientId, WriteHistory>, client: ClientId) {
         self.next = match sessions.entry(client) {
             Entry::Occupied(entry) => {
                 entry.cursor_mut().peek_next().map(|(client, session)| (session.last_use, *client))
@@ -94,7 +95,7 @@ impl Capture {
     }
 
     /// Returns how many of `bytes` are left once all is written.
-    fn go_on(&mut self, sessions: &mut LinkedHashMap<ClientId, Session>, bytes: usize) -> Option<usize> {
+    fn go_on(&mut self, sessions: &mut LinkedHashMap<ClientId, WriteHistory>, bytes: usize) -> Option<usize> {
         let (mut left, began_at) = (bytes, self.out.written());
         loop {
             let aside = self.aside.first_key_value().map(|(at, _)| *at);
@@ -166,7 +167,7 @@ fn is_large(reply: &Remembered) -> bool {
     reply.bytes() > LARGE_WORK_BYTES
 }
 
-impl Session {
+impl WriteHistory {
     /// All but the answers.
     pub(super) fn encode_head(&self, client: ClientId, out: &mut impl Writer) {
         out.uuid(client.0);
