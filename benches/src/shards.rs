@@ -3,7 +3,7 @@
 //! All shards of a node share one journal, so that the number of its rounds, one write and one sync each, should not grow with
 //! them. Both clusters run all the time; the one whose turn it is not does what a cluster without load does.
 
-use crate::compare::{Family, Load};
+use crate::compare::{ComparedLoad, Family};
 use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, NODES, PIPELINE_MAX};
 use crate::options::{OptionError, Plan, parse_duration, within};
 use crate::report::{Pretty, Report};
@@ -31,7 +31,7 @@ pub struct ShardsOptions {
     counts: Vec<u16>,
     /// Loads: durable PUTs, with connections and requests in flight on each
     #[arg(long, value_delimiter = ',', default_value = "put:50x16,put:200")]
-    loads: Vec<Load>,
+    loads: Vec<ComparedLoad>,
     /// Turns of each cluster under each load
     #[arg(long, default_value_t = 5)]
     rounds: u32,
@@ -53,7 +53,7 @@ pub struct ShardsOptions {
 
 /// One cluster under one load.
 struct Series {
-    load: Load,
+    load: ComparedLoad,
     shards: u16,
     reports: Vec<Report>,
 }
@@ -118,7 +118,7 @@ impl ShardsOptions {
         self.data.check()
     }
 
-    fn plan(&self, addresses: &[String], load: Load) -> Plan {
+    fn plan(&self, addresses: &[String], load: ComparedLoad) -> Plan {
         let plan = self.data.plan(addresses, load.connections, load.pipeline);
         Plan { duration: self.duration, warmup: self.warmup, ..plan }
     }

@@ -25,7 +25,7 @@ pub use mounted::{MountedFile, MountedFileSystem};
 use kvorum_core::disk::{Disk, DiskError, FileDisk};
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
-use state::State;
+use state::DiskState;
 use std::sync::Arc;
 
 /// Bytes that reach the medium together or not at all.
@@ -34,14 +34,14 @@ pub const SECTOR_BYTES: usize = 512;
 /// A machine's file system. A cheap handle: clones are the same file system.
 #[derive(Clone)]
 pub struct SimFileSystem {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<DiskState>>,
 }
 
 impl SimFileSystem {
     /// An empty one. The seed decides what fresh numbers it gives, how much of a write happens at a crash, and where a
     /// misdirected write lands.
     pub fn new(seed: u64) -> SimFileSystem {
-        SimFileSystem { state: Arc::new(Mutex::new(State::new(seed))) }
+        SimFileSystem { state: Arc::new(Mutex::new(DiskState::new(seed))) }
     }
 
     /// The file system as the process sees it that runs now. Every operation fails once that process is gone.

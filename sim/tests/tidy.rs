@@ -232,6 +232,33 @@ fn the_consensus_library_stays_in_its_room() {
     assert_none(&format!("types of the consensus library are converted to ours in {CONSENSUS}"), findings);
 }
 
+/// The crate whose source file this is.
+fn crate_of(path: &str) -> &str {
+    path.split_once("/src/").map_or(path, |(of, _)| of)
+}
+
+/// The type that a line declares for more than its own file.
+fn declared_type(line: &str) -> Option<&str> {
+    let rest = line.trim_start().strip_prefix("pub")?;
+    let rest = rest.strip_prefix('(').map_or(Some(rest), |rest| rest.split_once(')').map(|(_, rest)| rest))?;
+    let (kind, rest) = rest.trim_start().split_once(' ')?;
+    let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+    // A macro's has none.
+    (["struct", "enum", "trait", "type"].contains(&kind) && !name.is_empty()).then_some(name)
+}
+
+#[test]
+fn a_types_name_means_one_thing_in_its_crate() {
+    let sources = sources();
+    let mut seen = BTreeSet::new();
+    let declared = sources.iter().flat_map(|source| {
+        source.code.iter().filter_map(move |(number, line)| Some((source, *number, declared_type(line)?)))
+    });
+    let again = declared.filter(|(source, _, name)| !seen.insert((crate_of(&source.path), *name)));
+    let findings = again.map(|(source, number, name)| (source.path.clone(), number, name.to_owned()));
+    assert_none("a visible type of this name is declared elsewhere in the crate", findings);
+}
+
 #[test]
 fn nothing_is_left_to_do() {
     const UNFINISHED: [&str; 5] = ["todo!", "unimplemented!", "dbg!", "TODO", "FIXME"];
@@ -336,6 +363,10 @@ fn is_crate_root(path: &str) -> bool {
 
 #[test]
 fn the_checks_see_what_they_look_for() {
+    assert_eq!(declared_type("    pub(super) struct Held<'a> {"), Some("Held"));
+    assert_eq!(declared_type("pub type Fit = u8;"), Some("Fit"));
+    assert_eq!(declared_type("struct Own;"), None);
+    assert_eq!(declared_type("pub fn of() {"), None);
     assert_eq!(bare(r#"let a = "x // y"; // z"#), "let a = ; ");
     assert_eq!(bare(r#"let quote = '"'; b"#), "let quote = '; b");
     assert!(names("use tokio::net;", "tokio") && !names("let tokiox = my_tokio;", "tokio"));

@@ -1,6 +1,6 @@
 //! What a comparison leaves in files: every turn as a row of CSV, and medians as bars.
 
-use super::options::{Load, System};
+use super::options::{ComparedLoad, System};
 use super::outcome::{Comparison, Turn};
 use crate::plot::{self, Bar, Group};
 use crate::report::Pretty;
@@ -20,7 +20,7 @@ impl Comparison {
     /// An SVG document with a group of bars for each load: medians of the systems' operations per second under closed
     /// loops, of their 99th percentiles under open ones, where the rate is given. Whiskers go from the lowest to the highest.
     pub fn plot(&self) -> String {
-        let mut loads: Vec<Load> = Vec::new();
+        let mut loads: Vec<ComparedLoad> = Vec::new();
         for (load, _) in self.pairs() {
             if !loads.contains(&load) {
                 loads.push(load);
@@ -30,7 +30,7 @@ impl Comparison {
         plot::bars("Medians of the rounds, and whiskers from the lowest to the highest", &groups)
     }
 
-    fn group(&self, load: Load) -> Group {
+    fn group(&self, load: ComparedLoad) -> Group {
         let systems: Vec<System> =
             self.pairs().into_iter().filter(|(of, _)| *of == load).map(|(_, system)| system).collect();
         // The first peer, if there is one.
@@ -134,7 +134,7 @@ mod tests {
 
     /// A turn with so many operations in one second, each of which took `latency_us`.
     fn turn(system: System, load: &str, rate: Option<f64>, round: u32, operations: u64, latency_us: u64) -> Turn {
-        let load = Load { rate, ..self::load(load) };
+        let load = ComparedLoad { rate, ..self::load(load) };
         let mut recorder = Recorder::new();
         (0..operations).for_each(|_| recorder.count_read(Duration::from_micros(latency_us)));
         let measured = Measured {
@@ -190,7 +190,7 @@ put:50x16,,redis-batch,2,500.0,2000.9,2000.9,2000.9,2000.9,2000.9,20.000,4.000,9
         assert_eq!(closed.bars.iter().map(|bar| bar.name.as_str()).collect::<Vec<_>>(), ["Kvorum", "etcd"]);
         assert_eq!(figures_of(&closed.bars[0]), ([1000.0, 1200.0, 1500.0], ["1,200", "2.00 ×", ""]));
         assert_eq!(figures_of(&closed.bars[1]), ([500.0, 600.0, 750.0], ["600", "1.00 ×", ""]));
-        let open = comparison.group(Load { rate: Some(840.0), ..load("put:50") });
+        let open = comparison.group(ComparedLoad { rate: Some(840.0), ..load("put:50") });
         assert_eq!((open.measure.as_str(), open.base), ("p99, × Kvorum", 0), "alone, it is its own base");
         assert_eq!(figures_of(&open.bars[0]).1, ["2.00 ms", "1.00 ×", ""]);
         let svg = comparison.plot();
@@ -203,7 +203,7 @@ put:50x16,,redis-batch,2,500.0,2000.9,2000.9,2000.9,2000.9,2000.9,20.000,4.000,9
         let mut slow = turn(System::Redis, "get:1", Some(100.0), 1, 50, 900);
         slow.report.unsent = 50;
         let comparison = comparison(vec![turn(System::Etcd, "get:1", Some(100.0), 1, 0, 1), slow]);
-        let group = comparison.group(Load { rate: Some(100.0), ..load("get:1") });
+        let group = comparison.group(ComparedLoad { rate: Some(100.0), ..load("get:1") });
         assert_eq!(figures_of(&group.bars[0]), ([0.0; 3], ["no answers", "", ""]));
         let (_, texts) = figures_of(&group.bars[1]);
         assert_eq!(texts, ["900 µs", "", "unsent"], "there is nothing to compare with");
@@ -213,7 +213,7 @@ put:50x16,,redis-batch,2,500.0,2000.9,2000.9,2000.9,2000.9,2000.9,20.000,4.000,9
         ([bar.lowest, bar.middle, bar.highest], bar.texts.each_ref().map(String::as_str))
     }
 
-    fn load(text: &str) -> Load {
+    fn load(text: &str) -> ComparedLoad {
         text.parse().unwrap()
     }
 

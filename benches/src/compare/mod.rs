@@ -15,7 +15,7 @@ mod process;
 mod servers;
 
 pub use options::CompareOptions;
-pub(crate) use options::{Family, Load};
+pub(crate) use options::{ComparedLoad, Family};
 pub use outcome::Comparison;
 
 use crate::options::{Distribution, OptionError, Plan, Replicated, Route, Workload};
@@ -70,7 +70,7 @@ pub fn compare(options: &CompareOptions, progress: &mut dyn FnMut(String)) -> Re
     options.check()?;
     let mut turns = Vec::new();
     for family in [Family::Get, Family::Durable, Family::Memory] {
-        let loads: Vec<Load> = options.loads.iter().copied().filter(|load| load.family == family).collect();
+        let loads: Vec<ComparedLoad> = options.loads.iter().copied().filter(|load| load.family == family).collect();
         if loads.is_empty() {
             continue;
         }
@@ -84,7 +84,7 @@ pub fn compare(options: &CompareOptions, progress: &mut dyn FnMut(String)) -> Re
             turns.extend(closed);
             let rate = peak * options.latency_at;
             if rate > 0.0 {
-                turns.extend(systems.take_turns(Load { rate: Some(rate), ..load }, options, progress)?);
+                turns.extend(systems.take_turns(ComparedLoad { rate: Some(rate), ..load }, options, progress)?);
             }
         }
     }
@@ -100,7 +100,7 @@ struct Systems {
 
 fn start(
     family: Family,
-    loads: &[Load],
+    loads: &[ComparedLoad],
     options: &CompareOptions,
     progress: &mut dyn FnMut(String),
 ) -> Result<Systems, CompareError> {
@@ -128,7 +128,7 @@ impl Systems {
     /// All rounds of a load.
     fn take_turns(
         &self,
-        load: Load,
+        load: ComparedLoad,
         options: &CompareOptions,
         progress: &mut dyn FnMut(String),
     ) -> Result<Vec<Turn>, CompareError> {
@@ -147,7 +147,7 @@ impl Systems {
         &self,
         system: System,
         at: usize,
-        load: Load,
+        load: ComparedLoad,
         round: u32,
         options: &CompareOptions,
     ) -> Result<Turn, CompareError> {
@@ -181,7 +181,7 @@ impl Systems {
     }
 }
 
-fn plan(options: &CompareOptions, load: Load, replicated: Replicated) -> Plan {
+fn plan(options: &CompareOptions, load: ComparedLoad, replicated: Replicated) -> Plan {
     let reads = load.family == Family::Get;
     Plan {
         seeds: Vec::new(),

@@ -24,7 +24,7 @@ pub struct CompareOptions {
         value_delimiter = ',',
         default_value = "get:50,get:50x16,put:50,put:200,put:50x16,memory:50,memory:50x16"
     )]
-    pub(super) loads: Vec<Load>,
+    pub(super) loads: Vec<ComparedLoad>,
     /// Turns of each system under each load
     #[arg(long, default_value_t = 3)]
     pub(super) rounds: u32,
@@ -116,7 +116,7 @@ impl System {
     }
 
     /// Whether the system does anything under this load that another one does not.
-    pub(super) fn takes_part(self, load: &Load) -> bool {
+    pub(super) fn takes_part(self, load: &ComparedLoad) -> bool {
         match self {
             System::RedisBatch => load.family != Family::Get && load.pipeline > 1,
             // It has no such mode.
@@ -140,7 +140,7 @@ pub(crate) enum Family {
 
 /// A closed loop, or an open one.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-pub(crate) struct Load {
+pub(crate) struct ComparedLoad {
     pub(crate) family: Family,
     pub(crate) connections: usize,
     pub(crate) pipeline: usize,
@@ -148,7 +148,7 @@ pub(crate) struct Load {
     pub(crate) rate: Option<f64>,
 }
 
-impl Load {
+impl ComparedLoad {
     /// What names it on the command line; its rate is not part of that.
     pub(super) fn option(&self) -> String {
         let family = match self.family {
@@ -163,7 +163,7 @@ impl Load {
     }
 }
 
-impl FromStr for Load {
+impl FromStr for ComparedLoad {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -177,11 +177,11 @@ impl FromStr for Load {
         };
         let (connections, pipeline) = size.split_once('x').unwrap_or((size, "1"));
         let number = |text: &str| text.parse::<usize>().map_err(|_| problem());
-        Ok(Load { family, connections: number(connections)?, pipeline: number(pipeline)?, rate: None })
+        Ok(ComparedLoad { family, connections: number(connections)?, pipeline: number(pipeline)?, rate: None })
     }
 }
 
-impl fmt::Display for Load {
+impl fmt::Display for ComparedLoad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.family {
             Family::Get => "GET",
@@ -197,7 +197,7 @@ impl fmt::Display for Load {
     }
 }
 
-fn check_load(options: &CompareOptions, load: Load) -> Result<(), OptionError> {
+fn check_load(options: &CompareOptions, load: ComparedLoad) -> Result<(), OptionError> {
     within("loads", load.connections, 1, CONNECTIONS_MAX)?;
     within("loads", load.pipeline, 1, PIPELINE_MAX)?;
     within("threads", options.threads, 1, THREADS_MAX)?;
@@ -232,15 +232,15 @@ mod tests {
 
     #[test]
     fn loads_are_read_and_told() {
-        let told = |text: &str| text.parse::<Load>().unwrap().to_string();
+        let told = |text: &str| text.parse::<ComparedLoad>().unwrap().to_string();
         assert_eq!(told("get:50"), "GET, 50 connections");
         assert_eq!(told("put:1"), "durable PUT, 1 connection");
         assert_eq!(told("memory:50x16"), "PUT in memory, 50 × 16 pipelined");
         for text in ["get:50", "put:1", "memory:50x16"] {
-            assert_eq!(text.parse::<Load>().unwrap().option(), text);
+            assert_eq!(text.parse::<ComparedLoad>().unwrap().option(), text);
         }
         for wrong in ["", "get", "get:", "get:x", "get:5x", "set:5", "get:-1"] {
-            assert!(wrong.parse::<Load>().is_err(), "{wrong}");
+            assert!(wrong.parse::<ComparedLoad>().is_err(), "{wrong}");
         }
     }
 

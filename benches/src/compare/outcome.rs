@@ -1,6 +1,6 @@
 //! What a comparison found, for people and for programs.
 
-use super::options::{CompareOptions, Load, System};
+use super::options::{CompareOptions, ComparedLoad, System};
 use crate::Report;
 use crate::report::Pretty;
 use crate::storage::table::Table;
@@ -14,7 +14,7 @@ use std::process::Command;
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(super) struct Turn {
     pub(super) system: System,
-    pub(super) load: Load,
+    pub(super) load: ComparedLoad,
     pub(super) round: u32,
     pub(super) report: Report,
     /// Processors that the systems took whose turn it was not.
@@ -78,12 +78,12 @@ impl Comparison {
         &self.turns
     }
 
-    pub(super) fn of(&self, load: Load, system: System) -> Vec<&Turn> {
+    pub(super) fn of(&self, load: ComparedLoad, system: System) -> Vec<&Turn> {
         self.turns.iter().filter(|turn| turn.load == load && turn.system == system).collect()
     }
 
     /// Loads and systems in the order of their first turns.
-    pub(super) fn pairs(&self) -> Vec<(Load, System)> {
+    pub(super) fn pairs(&self) -> Vec<(ComparedLoad, System)> {
         let mut pairs = Vec::new();
         for turn in &self.turns {
             if !pairs.contains(&(turn.load, turn.system)) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// A write that was acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Answer {
+pub(super) struct AnsweredAt {
     /// When it was due.
     pub(super) due: Instant,
     /// When its acknowledgement came.
@@ -13,13 +13,13 @@ pub(super) struct Answer {
 
 /// When the first acknowledgement came of a write that was due at `from` or later. Writes that were due before might have
 /// been acknowledged by whoever is gone since.
-pub(super) fn first_after(answers: &[Answer], from: Instant) -> Option<Instant> {
+pub(super) fn first_after(answers: &[AnsweredAt], from: Instant) -> Option<Instant> {
     answers.iter().filter(|answer| answer.due >= from).map(|answer| answer.at).min()
 }
 
 /// The longest time between two acknowledgements that follow each other, where it touches `from` to `to`. Before the first
 /// and after the last one, it is counted from `from` and up to `to`: with no acknowledgement at all it is all of that time.
-pub(super) fn longest(answers: &[Answer], from: Instant, to: Instant) -> Duration {
+pub(super) fn longest(answers: &[AnsweredAt], from: Instant, to: Instant) -> Duration {
     assert!(from <= to, "time does not go back");
     let mut times: Vec<Instant> = answers.iter().map(|answer| answer.at).collect();
     times.sort_unstable();
@@ -51,8 +51,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn answers(origin: Instant, due_and_at: &[(u32, u32)]) -> Vec<Answer> {
-        due_and_at.iter().map(|&(due, at)| Answer { due: origin + due * MS, at: origin + at * MS }).collect()
+    fn answers(origin: Instant, due_and_at: &[(u32, u32)]) -> Vec<AnsweredAt> {
+        due_and_at.iter().map(|&(due, at)| AnsweredAt { due: origin + due * MS, at: origin + at * MS }).collect()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Writes to every shard all the time: an open loop, through the client library, so that what is measured is what its users
 //! get, its routes and retries included.
 
-use super::gaps::Answer;
+use super::gaps::AnsweredAt;
 use crate::storage::StorageError;
 use kvorum_client::{Client, Error};
 use kvorum_protocol::{ShardId, Topology};
@@ -23,7 +23,7 @@ const REASONS_MAX: usize = 16;
 /// What became of the writes of one shard since they were last forgotten.
 #[derive(Default)]
 struct Log {
-    answers: Vec<Answer>,
+    answers: Vec<AnsweredAt>,
     failed: BTreeMap<String, u64>,
     written: u64,
 }
@@ -60,7 +60,7 @@ impl Writers {
     }
 
     /// Looks at the acknowledged writes of a shard since they were last forgotten, in the order of their answers.
-    pub(super) fn look<T>(&self, shard: ShardId, look: impl FnOnce(&[Answer]) -> T) -> T {
+    pub(super) fn look<T>(&self, shard: ShardId, look: impl FnOnce(&[AnsweredAt]) -> T) -> T {
         look(&lock(&self.logs[usize::from(shard.0)]).answers)
     }
 
@@ -114,7 +114,7 @@ async fn write_all_the_time(client: Client, keys: Vec<Vec<u8>>, value: Vec<u8>, 
             match result {
                 Ok(_) => {
                     log.written += 1;
-                    log.answers.push(Answer { due, at });
+                    log.answers.push(AnsweredAt { due, at });
                 }
                 Err(error) => log.count_failed(reason(&error)),
             }

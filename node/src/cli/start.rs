@@ -46,7 +46,7 @@ pub enum StartError {
     Descriptors(#[from] TooFewDescriptors),
     /// The certificates are not this node's.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] LoadTlsError),
     /// The data folder can't be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -65,7 +65,7 @@ pub enum StartError {
 
 /// Why the certificates can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub enum LoadTlsError {
     /// A file can't be read.
     #[error("{field}: {path}: {error}")]
     Unreadable {
@@ -198,9 +198,9 @@ pub fn load(file: Option<&Path>, flags: Vec<(String, String)>) -> Result<Config,
 
 /// Reads the certificates and makes sure that they are this node's: a node under a wrong certificate would be turned
 /// away by each of its peers, in their logs and not in its own.
-fn load_tls(config: &Config) -> Result<TlsIdentity, TlsError> {
+fn load_tls(config: &Config) -> Result<TlsIdentity, LoadTlsError> {
     let text = |field, path: &Path| {
-        std::fs::read_to_string(path).map_err(|error| TlsError::Unreadable { field, path: path.to_owned(), error })
+        std::fs::read_to_string(path).map_err(|error| LoadTlsError::Unreadable { field, path: path.to_owned(), error })
     };
     let tls = TlsIdentity::from_pem(&NodeCertificate {
         authority_pem: text("tls.ca", &config.tls.ca)?,
@@ -211,7 +211,7 @@ fn load_tls(config: &Config) -> Result<TlsIdentity, TlsError> {
     if (identity.cluster, identity.node) != (config.cluster_id, config.node_id) {
         let path = config.tls.certificate.clone();
         let (node, cluster, expected) = (identity.node, identity.cluster, config.node_id);
-        return Err(TlsError::NotOurs { path, node, cluster, expected });
+        return Err(LoadTlsError::NotOurs { path, node, cluster, expected });
     }
     tls.check()?;
     Ok(tls)

@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// What to do about a handshake that is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum AdmissionVerdict {
     /// Begin it.
     Begin,
     /// Have the address prove that it receives what is sent to it.
@@ -75,9 +75,9 @@ impl Admission {
     }
 
     /// Judges a handshake that `address` asks for. `proved`: it receives what is sent to it.
-    pub(super) fn judge(&self, address: SocketAddr, proved: bool) -> Verdict {
+    pub(super) fn judge(&self, address: SocketAddr, proved: bool) -> AdmissionVerdict {
         if !proved {
-            return if self.open < INCOMING_UNPROVED_MAX { Verdict::Begin } else { Verdict::Prove };
+            return if self.open < INCOMING_UNPROVED_MAX { AdmissionVerdict::Begin } else { AdmissionVerdict::Prove };
         }
         let has_room = if self.is_members(address) {
             self.open < INCOMING_HANDSHAKES_MAX
@@ -86,7 +86,7 @@ impl Admission {
             let of_strangers = self.unproved + self.strangers.values().sum::<usize>();
             of_strangers < INCOMING_OF_STRANGERS_MAX && of_source < INCOMING_OF_SOURCE_MAX
         };
-        if has_room { Verdict::Begin } else { Verdict::Refuse }
+        if has_room { AdmissionVerdict::Begin } else { AdmissionVerdict::Refuse }
     }
 
     /// A handshake with `address` is begun.
@@ -139,15 +139,19 @@ mod tests {
         let mut admission = admission();
         for number in 0..INCOMING_UNPROVED_MAX {
             let stranger = address(&format!("10.0.1.{number}:7400"));
-            assert_eq!(admission.judge(stranger, false), Verdict::Begin);
+            assert_eq!(admission.judge(stranger, false), AdmissionVerdict::Begin);
             admission.begin(stranger, false);
         }
         for asks in ["10.0.2.1:7400", "10.0.0.2:7400"] {
-            assert_eq!(admission.judge(address(asks), false), Verdict::Prove);
-            assert_eq!(admission.judge(address(asks), true), Verdict::Begin);
+            assert_eq!(admission.judge(address(asks), false), AdmissionVerdict::Prove);
+            assert_eq!(admission.judge(address(asks), true), AdmissionVerdict::Begin);
         }
         let named = address("10.0.1.0:7400");
-        assert_eq!(admission.judge(named, true), Verdict::Begin, "who only names its address takes nothing from it");
+        assert_eq!(
+            admission.judge(named, true),
+            AdmissionVerdict::Begin,
+            "who only names its address takes nothing from it"
+        );
     }
 
     #[test]
@@ -156,23 +160,23 @@ mod tests {
         let of_one = |port: usize| address(&format!("10.0.1.1:{}", 1000 + port));
         let mut begun: Vec<Begun> =
             (0..INCOMING_OF_SOURCE_MAX).map(|port| admission.begin(of_one(port), true)).collect();
-        assert_eq!(admission.judge(of_one(99), true), Verdict::Refuse, "from whatever port");
-        assert_eq!(admission.judge(address("10.0.1.2:1000"), true), Verdict::Begin);
+        assert_eq!(admission.judge(of_one(99), true), AdmissionVerdict::Refuse, "from whatever port");
+        assert_eq!(admission.judge(address("10.0.1.2:1000"), true), AdmissionVerdict::Begin);
         admission.end(begun.pop().unwrap());
-        assert_eq!(admission.judge(of_one(99), true), Verdict::Begin);
+        assert_eq!(admission.judge(of_one(99), true), AdmissionVerdict::Begin);
         begun.into_iter().for_each(|begun| admission.end(begun));
         assert_eq!((admission.open, admission.strangers.len()), (0, 0));
         let network = |host: usize| address(&format!("[2001:db8:0:1::{}]:7400", 1 + host));
         for host in 0..INCOMING_OF_SOURCE_MAX {
             admission.begin(network(host), true);
         }
-        assert_eq!(admission.judge(network(99), true), Verdict::Refuse, "a host may have a whole network");
-        assert_eq!(admission.judge(address("[2001:db8:0:2::1]:7400"), true), Verdict::Begin);
+        assert_eq!(admission.judge(network(99), true), AdmissionVerdict::Refuse, "a host may have a whole network");
+        assert_eq!(admission.judge(address("[2001:db8:0:2::1]:7400"), true), AdmissionVerdict::Begin);
         let mapped = |port: usize| address(&format!("[::ffff:10.0.3.1]:{}", 1 + port));
         for port in 0..INCOMING_OF_SOURCE_MAX {
             admission.begin(mapped(port), true);
         }
-        assert_eq!(admission.judge(address("[::ffff:10.0.3.2]:1"), true), Verdict::Begin);
+        assert_eq!(admission.judge(address("[::ffff:10.0.3.2]:1"), true), AdmissionVerdict::Begin);
     }
 
     #[test]
@@ -182,12 +186,18 @@ mod tests {
             admission.begin(address(&format!("10.1.{number}.1:7400")), true);
         }
         let (second, third, moved) = (address("10.0.0.2:7400"), address("10.0.0.3:7400"), address("10.0.9.2:7400"));
-        assert_eq!(admission.judge(third, true), Verdict::Refuse, "nobody knows it yet");
+        assert_eq!(admission.judge(third, true), AdmissionVerdict::Refuse, "nobody knows it yet");
         admission.set_member(node(3), [third]);
         admission.set_member(node(2), []);
-        assert_eq!((admission.judge(second, true), admission.judge(third, true)), (Verdict::Begin, Verdict::Begin));
+        assert_eq!(
+            (admission.judge(second, true), admission.judge(third, true)),
+            (AdmissionVerdict::Begin, AdmissionVerdict::Begin)
+        );
         admission.set_member(node(2), [moved]);
-        assert_eq!((admission.judge(moved, true), admission.judge(second, true)), (Verdict::Begin, Verdict::Refuse));
+        assert_eq!(
+            (admission.judge(moved, true), admission.judge(second, true)),
+            (AdmissionVerdict::Begin, AdmissionVerdict::Refuse)
+        );
     }
 
     #[test]
@@ -196,13 +206,17 @@ mod tests {
         for number in 0..INCOMING_OF_STRANGERS_MAX {
             admission.begin(address(&format!("10.1.{number}.1:7400")), true);
         }
-        assert_eq!(admission.judge(address("10.2.0.1:7400"), true), Verdict::Refuse);
+        assert_eq!(admission.judge(address("10.2.0.1:7400"), true), AdmissionVerdict::Refuse);
         let member = address("10.0.0.2:7400");
         for _ in INCOMING_OF_STRANGERS_MAX..INCOMING_HANDSHAKES_MAX {
-            assert_eq!(admission.judge(member, true), Verdict::Begin);
+            assert_eq!(admission.judge(member, true), AdmissionVerdict::Begin);
             admission.begin(member, true);
         }
-        assert_eq!(admission.judge(member, true), Verdict::Refuse, "the bound is one for all");
-        assert_eq!(admission.judge(address("10.0.0.2:7401"), true), Verdict::Refuse, "another port is another program");
+        assert_eq!(admission.judge(member, true), AdmissionVerdict::Refuse, "the bound is one for all");
+        assert_eq!(
+            admission.judge(address("10.0.0.2:7401"), true),
+            AdmissionVerdict::Refuse,
+            "another port is another program"
+        );
     }
 }

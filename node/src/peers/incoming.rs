@@ -2,7 +2,7 @@
 //! names.
 
 use super::Shared;
-use super::admission::{Admission, Begun, Verdict};
+use super::admission::{Admission, AdmissionVerdict, Begun};
 use super::close::{CloseCode, LinkError};
 use super::limits::{HANDSHAKE_TIMEOUT, REFUSAL_LOG_INTERVAL, RESOLVE_PEERS_EVERY};
 use super::peer::DialError;
@@ -40,13 +40,13 @@ pub(super) async fn accept_all(
             let mut admission = admission.lock();
             let proved = incoming.remote_address_validated();
             match admission.judge(address, proved) {
-                Verdict::Begin => admission.begin(address, proved),
-                Verdict::Prove => {
+                AdmissionVerdict::Begin => admission.begin(address, proved),
+                AdmissionVerdict::Prove => {
                     // Possible for every address that has not proved itself.
                     let _ = incoming.retry();
                     continue;
                 }
-                Verdict::Refuse => {
+                AdmissionVerdict::Refuse => {
                     incoming.refuse();
                     continue;
                 }

@@ -1,7 +1,7 @@
 //! The file system as one process sees it.
 
 use super::faults::FileKind;
-use super::state::State;
+use super::state::DiskState;
 use kvorum_core::disk::map::Mapping;
 use kvorum_core::disk::{FileHandle, FileSystem, FolderHandle, MappedFile};
 use parking_lot::Mutex;
@@ -11,12 +11,12 @@ use std::sync::Arc;
 /// A process's view of the file system. Fails once the process is gone.
 #[derive(Clone)]
 pub struct MountedFileSystem {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<DiskState>>,
     process: u64,
 }
 
 impl MountedFileSystem {
-    pub(super) fn new(state: Arc<Mutex<State>>) -> MountedFileSystem {
+    pub(super) fn new(state: Arc<Mutex<DiskState>>) -> MountedFileSystem {
         let process = state.lock().process();
         MountedFileSystem { state, process }
     }
@@ -95,7 +95,7 @@ impl FolderHandle for MountedFolder {
 
 /// An open file of a [`MountedFileSystem`].
 pub struct MountedFile {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<DiskState>>,
     process: u64,
     file: (u64, FileKind),
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 const WRITE_ALIGNMENT: usize = 4096;
 
 #[derive(Clone)]
-pub(super) struct State {
+pub(super) struct DiskState {
     seed: u64,
     numbers_given: u64,
     rng: ChaCha8Rng,
@@ -29,9 +29,9 @@ pub(super) struct State {
     pub(super) counts: Counts,
 }
 
-impl State {
-    pub(super) fn new(seed: u64) -> State {
-        State {
+impl DiskState {
+    pub(super) fn new(seed: u64) -> DiskState {
+        DiskState {
             seed,
             numbers_given: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),

@@ -2,7 +2,7 @@
 //! tasks, and a record of what it did and saw.
 
 use super::queue::Moment;
-use super::workload::{self, Operation};
+use super::workload::{self, ClientOperation};
 use crate::plan::{Act, Options, Step};
 use bytes::{Bytes, BytesMut};
 use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
@@ -124,7 +124,7 @@ struct Connection {
 }
 
 struct Running {
-    operation: Operation,
+    operation: ClientOperation,
     attempts: Attempts,
     deadline: Duration,
     /// Which timer counts; older ones are stale.
@@ -268,7 +268,12 @@ impl Client {
         }
     }
 
-    fn begin_operation(&mut self, operation: Operation, sequences: Option<(u64, u64)>, context: &mut Context<'_>) {
+    fn begin_operation(
+        &mut self,
+        operation: ClientOperation,
+        sequences: Option<(u64, u64)>,
+        context: &mut Context<'_>,
+    ) {
         let number = self.fresh();
         let kind = if operation.writes() { Kind::Write } else { Kind::Read };
         let deadline = since(context.now) + self.deadline;
@@ -312,7 +317,7 @@ impl Client {
         }
     }
 
-    fn need(&self, operation: &Operation) -> Need {
+    fn need(&self, operation: &ClientOperation) -> Need {
         match operation.key().and_then(|key| self.routing.shard_of(key)) {
             Some(shard) => Need::Leader(shard),
             None => Need::Any,

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// One request and what it says of each key.
 #[derive(Debug)]
-pub(super) struct Operation {
+pub(super) struct ClientOperation {
     pub(super) body: RequestBody,
     client: u32,
     invoked_at: u64,
@@ -26,7 +26,7 @@ pub(super) struct Operation {
     pub(super) late_ms: u32,
 }
 
-impl Operation {
+impl ClientOperation {
     /// Whether it may have an effect.
     pub(super) fn writes(&self) -> bool {
         client::writes(&self.body)
@@ -51,7 +51,11 @@ pub(super) struct Maker<'a> {
 
 impl Maker<'_> {
     /// The requests of an act, each with the sequence numbers that it takes: the first, and how many.
-    pub(super) fn operations(&mut self, act: Act, recorder: &mut Recorder) -> Vec<(Operation, Option<(u64, u64)>)> {
+    pub(super) fn operations(
+        &mut self,
+        act: Act,
+        recorder: &mut Recorder,
+    ) -> Vec<(ClientOperation, Option<(u64, u64)>)> {
         let plain = |key: Bytes, action| vec![mutation(key, Condition::Always, action)];
         match act {
             Act::Get(key) => vec![self.read(vec![plain_key(key)], recorder)],
@@ -142,7 +146,7 @@ impl Maker<'_> {
         }
     }
 
-    fn read(&self, keys: Vec<Bytes>, recorder: &mut Recorder) -> (Operation, Option<(u64, u64)>) {
+    fn read(&self, keys: Vec<Bytes>, recorder: &mut Recorder) -> (ClientOperation, Option<(u64, u64)>) {
         let mode = ReadMode::Linearizable;
         let calls = keys.iter().map(|key| (key.clone(), Call::Get)).collect();
         let body = match <[Bytes; 1]>::try_from(keys) {
@@ -150,7 +154,7 @@ impl Maker<'_> {
             Err(keys) => RequestBody::MultiGet { keys, mode },
         };
         let (client, invoked_at) = (self.client, recorder.tick());
-        (Operation { body, client, invoked_at, calls, accepted: false, late_ms: 0 }, None)
+        (ClientOperation { body, client, invoked_at, calls, accepted: false, late_ms: 0 }, None)
     }
 
     fn write(
@@ -158,7 +162,7 @@ impl Maker<'_> {
         mutations: Vec<Mutation>,
         ack: Ack,
         recorder: &mut Recorder,
-    ) -> (Operation, Option<(u64, u64)>) {
+    ) -> (ClientOperation, Option<(u64, u64)>) {
         let count = mutations.len() as u64;
         let first = self.sequences.allocate(count);
         let calls = mutations.iter().map(|mutation| (mutation.key.clone(), call_of(mutation))).collect();
@@ -168,17 +172,17 @@ impl Maker<'_> {
             Err(mutations) => RequestBody::Batch { id, ack, mutations },
         };
         let (client, invoked_at) = (self.client, recorder.tick());
-        let operation = Operation { body, client, invoked_at, calls, accepted: ack == Ack::Accepted, late_ms: 0 };
+        let operation = ClientOperation { body, client, invoked_at, calls, accepted: ack == Ack::Accepted, late_ms: 0 };
         (operation, Some((first, count)))
     }
 
-    fn atomic(&mut self, mutations: Vec<Mutation>, recorder: &mut Recorder) -> (Operation, Option<(u64, u64)>) {
+    fn atomic(&mut self, mutations: Vec<Mutation>, recorder: &mut Recorder) -> (ClientOperation, Option<(u64, u64)>) {
         let first = self.sequences.allocate(1);
         let calls = mutations.iter().map(|mutation| (mutation.key.clone(), call_of(mutation))).collect();
         let id = WriteId { sequence: first, first_unanswered: first, retry: false };
         let body = RequestBody::Atomic(AtomicRequest { id, ack: Ack::Committed, checks: Vec::new(), mutations });
         let (client, invoked_at) = (self.client, recorder.tick());
-        (Operation { body, client, invoked_at, calls, accepted: false, late_ms: 0 }, Some((first, 1)))
+        (ClientOperation { body, client, invoked_at, calls, accepted: false, late_ms: 0 }, Some((first, 1)))
     }
 }
 
@@ -265,20 +269,27 @@ impl Recorder {
     }
 
     /// A read that the world itself makes.
-    pub(super) fn read_of(&mut self, client: u32, key: Bytes) -> Operation {
+    pub(super) fn read_of(&mut self, client: u32, key: Bytes) -> ClientOperation {
         let body = RequestBody::Get { key: key.clone(), mode: ReadMode::Linearizable };
-        Operation { body, client, invoked_at: self.tick(), calls: vec![(key, Call::Get)], accepted: false, late_ms: 0 }
+        ClientOperation {
+            body,
+            client,
+            invoked_at: self.tick(),
+            calls: vec![(key, Call::Get)],
+            accepted: false,
+            late_ms: 0,
+        }
     }
 
     /// An operation has ended: with an answer, or with what is known of its effect.
     pub(super) fn handle_end(
         &mut self,
-        operation: Operation,
+        operation: ClientOperation,
         result: Result<ResponseBody, Outcome>,
         seen: &mut BTreeMap<Vec<u8>, Version>,
     ) {
         let at = self.tick();
-        let Operation { body, client, invoked_at, calls, accepted, .. } = operation;
+        let ClientOperation { body, client, invoked_at, calls, accepted, .. } = operation;
         self.keys.extend(calls.iter().map(|(key, _)| key.clone()));
         let is_read = !client::writes(&body);
         let completions: Vec<Option<Completion>> = match result {

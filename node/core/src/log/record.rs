@@ -115,14 +115,14 @@ pub(super) struct Header {
 
 /// A record whose header and payload match their checksums.
 #[derive(Debug)]
-pub(super) struct Record<'a> {
+pub(super) struct CheckedRecord<'a> {
     pub(super) header: Header,
     /// What the next record names as `previous`.
     pub(super) header_crc: u32,
     pub(super) payload: &'a [u8],
 }
 
-impl Record<'_> {
+impl CheckedRecord<'_> {
     /// What it takes in the segment.
     pub(super) fn bytes(&self) -> u32 {
         record_bytes(self.payload.len() as u32)
@@ -187,7 +187,7 @@ pub(super) fn read_header(seed: &SegmentSeed, offset: u32, bytes: &[u8; HEADER_B
 
 /// The record at `offset` of `segment`, which is the segment's bytes from its first one. `None` if there is no valid
 /// record: torn, damaged, of another place, or nothing but zeros. Costs one pass over the payload.
-pub(super) fn read<'a>(seed: &SegmentSeed, segment: &'a [u8], offset: u32) -> Option<Record<'a>> {
+pub(super) fn read<'a>(seed: &SegmentSeed, segment: &'a [u8], offset: u32) -> Option<CheckedRecord<'a>> {
     let rest = segment.get(offset as usize..)?;
     let FoundHeader { header, header_crc, payload_crc, payload_length } =
         read_header(seed, offset, rest.first_chunk()?)?;
@@ -198,7 +198,7 @@ pub(super) fn read<'a>(seed: &SegmentSeed, segment: &'a [u8], offset: u32) -> Op
     if !sound && !planted(Bug::RecordChecksumsIgnored) {
         return None;
     }
-    Some(Record { header, header_crc, payload })
+    Some(CheckedRecord { header, header_crc, payload })
 }
 
 /// Whether a valid record begins anywhere at or after `from`. For deciding what damage means, not for reading.

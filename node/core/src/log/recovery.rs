@@ -13,7 +13,7 @@ use super::entries::{EntryPlace, EntryTable};
 use super::error::{Damage, LogError};
 use super::manifest::Manifest;
 use super::operations::first_version;
-use super::record::{self, HEADER_BYTES, Record, RecordKind};
+use super::record::{self, CheckedRecord, HEADER_BYTES, RecordKind};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::state::{HardState, Membership, Position};
 use crate::disk::map::MappingWriter;
@@ -97,7 +97,7 @@ impl LogState {
     }
 
     /// Takes in a record found at `at`.
-    fn apply(&mut self, record: &Record<'_>, at: Position) -> Result<(), Damage> {
+    fn apply(&mut self, record: &CheckedRecord<'_>, at: Position) -> Result<(), Damage> {
         let (term, index) = (Term(record.header.term), LogIndex(record.header.index));
         match record.header.kind {
             RecordKind::Operations | RecordKind::MembershipChange => {

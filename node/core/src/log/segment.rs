@@ -12,7 +12,7 @@
 //! ```
 
 use super::data;
-use super::record::{self, Record, SegmentSeed};
+use super::record::{self, CheckedRecord, SegmentSeed};
 use super::state::Position;
 use crate::disk::map::{Mapping, MappingWriter};
 use crate::disk::{DATA_SEGMENT, Disk, DiskError, OpenedSegment, SegmentFile};
@@ -115,7 +115,7 @@ impl Segment {
     }
 
     /// The record at `offset`, its checksums verified.
-    pub(super) fn record(&self, offset: u32) -> Option<Record<'_>> {
+    pub(super) fn record(&self, offset: u32) -> Option<CheckedRecord<'_>> {
         record::read(&self.seed, self.mapping.read(0, self.mapping.written())?, offset)
     }
 
