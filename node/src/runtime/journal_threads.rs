@@ -93,7 +93,7 @@ impl Reporter {
 
     fn report(&self, shared: &Shared, batch: Vec<Submission>) {
         match self {
-            // It only fails when the runtime is gone, and every listener with it.
+            // Goes on in the reporter's task, with `complete`. It only fails when the runtime is gone, and every listener with it.
             Reporter::Task(rounds) => drop(rounds.send(batch)),
             Reporter::Here => shared.complete(batch),
         }
@@ -101,9 +101,9 @@ impl Reporter {
 }
 
 /// Wakes the journal's thread when it is dropped: also if the runtime ends before its task has run.
-struct Call(Arc<Shared>);
+struct WakesThreadOnDrop(Arc<Shared>);
 
-impl Drop for Call {
+impl Drop for WakesThreadOnDrop {
     fn drop(&mut self) {
         // First: whoever submits from here on calls anew.
         self.0.calling.store(false, Ordering::Release);
@@ -256,12 +256,13 @@ impl Shared {
             return;
         };
         if !self.calling.swap(true, Ordering::AcqRel) {
-            let call = Call(Arc::clone(self));
+            // Goes on in the journal's thread, with `run_rounds`.
+            let wakes = WakesThreadOnDrop(Arc::clone(self));
             runtime.spawn(async move {
                 for _ in 0..YIELDS_BEFORE_ROUND {
                     tokio::task::yield_now().await;
                 }
-                drop(call);
+                drop(wakes);
             });
         }
     }
@@ -276,6 +277,7 @@ impl Shared {
             queue.dirty.insert((segment.shard(), segment.number()), Arc::clone(segment));
         }
         drop(queue);
+        // With durability `memory` nothing leaves the shard's own task.
         submission.listener.persisted(submission.token);
     }
 

@@ -377,11 +377,14 @@ impl ShardHost {
         self.offering.go_on(&mut self.shard, &*self.outlet);
         // Before anything that could be confirmed leaves.
         self.inbox.expect(self.shard.expecting(), effects.promises);
-        // Messages first: the followers' disks work while ours does.
+        // Messages first: the followers' disks work while ours does. Goes on in the task of a peer's lane; the follower's word
+        // comes back into the inbox as a message.
         if !effects.messages.is_empty() {
             self.outlet.send(self.id, effects.messages);
         }
         if let Some((token, chunks)) = effects.append {
+            // Goes on in the journal's thread, and comes back into the inbox: `persisted`, with this token. The turn after that
+            // hands it to `Shard::handle_persisted`.
             self.journal.submit(Submission { chunks, token, listener: Arc::clone(&self.inbox) as _ });
         }
         if !effects.replies.is_empty() {
@@ -389,6 +392,7 @@ impl ShardHost {
             self.inbox.release(unanswered.map(|unanswered| (unanswered.client, unanswered.bytes)));
         }
         for (ticket, reply) in effects.replies {
+            // Goes on in the task of the connection that asked: `Session::collect`.
             self.tickets.remove(ticket.0 as usize).reply_to.answer(Answer::Shard(reply));
         }
         let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at).min();

@@ -333,6 +333,7 @@ impl Inbox {
         queues.requests.push(request);
         drop(queues);
         if wakes {
+            // Goes on in the task of the shard's actor, with `ShardHost::turn`. The answer goes to `reply_to`.
             self.wake();
         }
     }
