@@ -99,6 +99,9 @@ bugs! {
     /// Votes, and the requests of a candidate who has voted for itself, leave before term and vote are synced. Breaks:
     /// votes leave only after they are durable.
     VotesBeforeSync = "votes-before-sync",
+    /// A leader tells its followers of a commit before it has applied it itself. Breaks: followers apply nothing that
+    /// their leader has not applied.
+    CommitToldBeforeApplied = "commit-told-before-applied",
     /// A follower acknowledges entries before it has synced them. Breaks: acknowledged means synced by a quorum.
     AppendAnswersBeforeSync = "append-answers-before-sync",
     /// The completion of one sync is taken for that of everything that was submitted by then. Breaks: acknowledged

@@ -7,9 +7,9 @@ use kvorum_core::clock::Clock as _;
 use kvorum_core::consensus::Role;
 use kvorum_core::log::ShardLog;
 use kvorum_core::log::operations::Operations;
-use kvorum_core::shard::Restored;
+use kvorum_core::shard::{ReplicaStatus, Restored};
 use kvorum_protocol::peer::PeerMessage;
-use kvorum_protocol::{LogIndex, ShardId, Version};
+use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Version};
 
 impl World<'_> {
     /// A replica has been opened: what it promised before must be in its log.
@@ -90,7 +90,12 @@ impl World<'_> {
         for name in seen.counted {
             self.count(name);
         }
-        if let Some((property, detail)) = seen.broken.or_else(|| self.lease_is_shared(at, shard)).or(log_time) {
+        if let Some((property, detail)) = seen
+            .broken
+            .or_else(|| self.lease_is_shared(at, shard))
+            .or_else(|| self.is_ahead_of_leader(at, shard))
+            .or(log_time)
+        {
             self.violate(property, detail);
         }
     }
@@ -143,6 +148,25 @@ impl World<'_> {
             );
             self.violate("queues", detail);
         }
+    }
+
+    /// No follower has applied what the leader that it follows has not, once that one serves: a read of the one would see
+    /// what a later read of the other does not.
+    fn is_ahead_of_leader(&self, at: usize, shard: ShardId) -> Option<(&'static str, String)> {
+        let shard_on = |node: &Node| {
+            let host = node.process.as_ref()?.shards.get(&shard)?.host.as_ref()?;
+            Some((host.shard().replica(), host.shard().status()))
+        };
+        let (_, own) = shard_on(&self.nodes[at])?;
+        let leader = own.leader.filter(|_| own.role != Role::Leader)?;
+        let leads = |(replica, status): &(ReplicaId, ReplicaStatus)| {
+            *replica == leader && status.serving && status.term == own.term
+        };
+        let (_, leading) = self.nodes.iter().filter_map(shard_on).find(leads)?;
+        (own.applied > leading.applied).then(|| {
+            let (own, its) = (own.applied, leading.applied);
+            ("commit-rule", format!("node {at} shard {shard}: it has applied entry {own}, its leader only {its}"))
+        })
     }
 
     /// Nobody is elected while another one holds a lease: not even before it serves.

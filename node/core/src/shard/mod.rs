@@ -503,7 +503,21 @@ impl Shard {
         }
         effects.replies = std::mem::take(&mut self.replies);
         self.stamp(&mut effects, now.monotonic);
+        self.cap_commits(&mut effects.messages);
         Ok(effects)
+    }
+
+    /// Followers apply nothing that this leader has not applied, or a read there would see what a later one here does
+    /// not. A leader whose own disk is the slowest knows of a commit before it may apply it. A lower commit position is
+    /// always right; the next message has the rest.
+    fn cap_commits(&self, messages: &mut [RaftMessage]) {
+        if planted(Bug::CommitToldBeforeApplied) {
+            return;
+        }
+        let of_leader = |kind| matches!(kind, RaftMessageKind::Append | RaftMessageKind::Heartbeat);
+        for message in messages.iter_mut().filter(|message| of_leader(message.kind)) {
+            message.commit = message.commit.min(self.store.applied());
+        }
     }
 
     /// Says in each message what log time is, as far as this replica knows.

@@ -4,6 +4,7 @@
 //! Long because the group and the tests of its everyday are one story; what has a subject of its own is in the folder.
 
 mod budgets;
+mod commits;
 mod dumps;
 mod hand_over;
 mod membership;
