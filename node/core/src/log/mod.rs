@@ -29,8 +29,8 @@ mod tests;
 
 pub use compaction::{Compacted, Compaction, Moved, Verdict};
 pub use data::{DataSegment, DataWriter};
-pub use error::{Damage, LogError};
-pub use manifest::{Base, HINT_FILE, MANIFEST_FILE};
+pub use error::{Damage, LogError, Unsupported};
+pub use manifest::{Base, BaseError, HINT_FILE, MANIFEST_FILE};
 pub use recovery::Recovered;
 pub use scrub::{SegmentPlace, scrub};
 pub use segment::{Chunk, DATA_SEGMENT, LogView, Segment};
