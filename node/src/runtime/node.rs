@@ -325,7 +325,7 @@ impl Node {
             may_found = true;
         }
         let own = Own { folder: disk_id, address: config.client_advertise.clone(), client: ClientId(Uuid::new_v4()) };
-        let keeper = MapKeeper::new(Arc::clone(&router), disk, own, initial, may_found);
+        let keeper = MapKeeper::new(Arc::clone(&router), disk, own, initial, may_found).with_levels(config.levels);
         let arguments = MetaArguments { keeper, changed: Box::new(follow), found: Box::new(found) };
         let name = Some(format!("node/{}/meta", config.node_id));
         let (meta, _) = Actor::spawn_linked(name, MetaActor, arguments, root.clone()).await?;
@@ -599,6 +599,7 @@ fn peer_config(config: &Config, folder: &DataFolder, tls: TlsIdentity) -> PeerCo
         listen: config.peer_listen,
         peers: others.map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect(),
         tls,
+        levels: config.levels,
         program: concat!("kvorum ", env!("CARGO_PKG_VERSION")).into(),
         mtu: None,
     }
