@@ -54,6 +54,11 @@ impl Reader {
         Reader { bytes }
     }
 
+    /// The bytes that are left, which stay.
+    pub fn peek(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// How many bytes are left.
     pub fn remaining(&self) -> usize {
         self.bytes.len()

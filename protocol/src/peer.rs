@@ -27,6 +27,11 @@ impl Levels {
     /// Those of this version.
     pub const OWN: Levels = Levels { min: 1, max: 1 };
 
+    /// Whether a program with these levels can be part of a cluster of this level.
+    pub fn speaks(self, level: u16) -> bool {
+        (self.min..=self.max).contains(&level)
+    }
+
     /// The highest level that both speak; `None` if there is none.
     pub fn common(self, other: Levels) -> Option<u16> {
         let highest = self.max.min(other.max);

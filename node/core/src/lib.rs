@@ -12,6 +12,7 @@ pub mod consensus;
 pub mod cost;
 pub mod disk;
 pub mod folder;
+pub mod formats;
 pub mod health;
 pub mod journal;
 pub mod limits;

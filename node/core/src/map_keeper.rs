@@ -96,6 +96,8 @@ pub struct MapKeeper {
     /// Where the copy is kept.
     disk: Arc<dyn Disk>,
     own: Own,
+    /// What this node's program speaks.
+    levels: Levels,
     /// The map of a new cluster.
     initial: RingMap,
     /// This node may have to help to found the group; not any more once a map is known.
@@ -125,6 +127,7 @@ impl MapKeeper {
             router,
             disk,
             own,
+            levels: Levels::OWN,
             initial,
             may_bootstrap,
             stored: None,
@@ -138,6 +141,12 @@ impl MapKeeper {
             reported_at: Nanos(0),
             looked: Looked::default(),
         }
+    }
+
+    /// A keeper that says other levels than [`Levels::OWN`] of its node: in tests, for a program to come.
+    #[must_use]
+    pub fn with_levels(self, levels: Levels) -> Self {
+        MapKeeper { levels, ..self }
     }
 
     /// Looks at the key and at the cluster, and does what is due. Cheap unless there is a newer map, of which a copy is written.
@@ -270,7 +279,7 @@ impl MapKeeper {
         Seen {
             me: router.me(),
             folder: self.own.folder,
-            levels: Levels::OWN,
+            levels: self.levels,
             peers: router.peer_table().presences(now),
             faulty,
             clients,

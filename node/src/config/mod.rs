@@ -15,6 +15,7 @@ use figment::value::Dict;
 use kvorum_core::limits::ELECTION_TICKS;
 use kvorum_core::ring::address::is_address;
 use kvorum_protocol::limits::{NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
+use kvorum_protocol::peer::Levels;
 use kvorum_protocol::{ClusterId, Durability, NodeId};
 use reading::Reading;
 use std::collections::HashSet;
@@ -74,6 +75,8 @@ pub struct Config {
     pub fault_hooks: bool,
     /// Where the certificates are.
     pub tls: TlsConfig,
+    /// What this program speaks: [`Levels::OWN`]. Not a setting; a test of programs to come puts another value here.
+    pub levels: Levels,
     /// The cluster's initial members, this node among them; its own entry holds the advertised addresses.
     pub members: Vec<Member>,
 }
@@ -236,6 +239,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
         huge_pages: huge_pages?,
         fault_hooks: fault_hooks?,
         tls: tls?,
+        levels: Levels::OWN,
         members,
     })
 }

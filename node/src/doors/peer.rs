@@ -4,7 +4,7 @@ use crate::peers::PeerHandler;
 use crate::runtime::system_clock;
 use kvorum_core::folder::known_folders::KnownFolders;
 use kvorum_core::ring::decide::KnownOfPeer;
-use kvorum_core::routing::peer_desk::{PeerDesk, SnapshotReads};
+use kvorum_core::routing::peer_desk::{AdmitError, PeerDesk, SnapshotReads};
 use kvorum_core::session::SessionContext;
 use kvorum_core::session::reply::ReplySink;
 use kvorum_core::snapshot::SnapshotRead;
@@ -64,7 +64,7 @@ impl PeerHandler for PeerDoor {
         self.desk.knows(peer)
     }
 
-    fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+    fn admit(&self, hello: &PeerHello) -> Result<(), AdmitError> {
         self.desk.admit(hello)
     }
 

@@ -18,6 +18,7 @@ mod start_kind;
 pub use start_kind::{RunState, StartKind};
 
 use crate::cli::exit::Exit;
+use kvorum_core::formats::{self, FormatError, UnsupportedVersion};
 use kvorum_protocol::{ClusterId, Durability, NodeId};
 use record::Record;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -25,9 +26,6 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
-
-/// The version of everything in the data folder. A folder of another version is refused, not guessed at.
-pub const FORMAT_VERSION: u32 = 1;
 
 const LOCK: &str = "LOCK";
 const IDENTITY: &str = "identity";
@@ -38,7 +36,7 @@ const STARTS: &str = "starts";
 /// Written before `starts` itself, so it is never the older one.
 const STARTS_COPY: &str = "starts.copy";
 const STARTS_TITLE: &str = "kvorum starts";
-/// The lines of the identity.
+/// The lines of the identity. Every version has the title, this first line behind it, and the checksum in the end.
 const IDENTITY_NAMES: [&str; 6] = ["format", "cluster", "node", "shards", "durability", "disk"];
 const TITLE: &str = "kvorum data folder";
 
@@ -86,7 +84,7 @@ pub enum FolderError {
         /// The process that uses it, if it could be read.
         process: Option<u32>,
     },
-    /// It belongs to another node, cluster or format, or a setting that is fixed differs.
+    /// It belongs to another node or cluster, or a setting that is fixed differs.
     #[error("data folder {path} has {field} {found}, the configuration says {expected}")]
     Mismatch {
         /// The folder.
@@ -97,6 +95,14 @@ pub enum FolderError {
         found: String,
         /// What the configuration says.
         expected: String,
+    },
+    /// Another program has made it, or has gone on with it. Nothing in it was changed.
+    #[error("{path}: {version}")]
+    Unsupported {
+        /// The folder.
+        path: PathBuf,
+        /// Its version.
+        version: UnsupportedVersion,
     },
     /// It holds files and no identity: it is somebody else's folder, or has lost its identity.
     #[error(
@@ -138,7 +144,9 @@ impl FolderError {
         match self {
             FolderError::CannotCreate { .. } => Exit::CannotCreate,
             FolderError::InUse { .. } => Exit::InUse,
-            FolderError::Mismatch { .. } | FolderError::NoIdentity { .. } => Exit::Config,
+            FolderError::Mismatch { .. } | FolderError::Unsupported { .. } | FolderError::NoIdentity { .. } => {
+                Exit::Config
+            }
             FolderError::Damaged { .. } | FolderError::Io { .. } => Exit::Disk,
         }
     }
@@ -257,6 +265,8 @@ pub enum Part<T> {
     Missing,
     /// It is damaged.
     Damaged,
+    /// It is sound, and of a version that is not read.
+    Unsupported(UnsupportedVersion),
     /// The system does not give it.
     Unreadable(io::Error),
 }
@@ -279,29 +289,41 @@ pub fn inspect(path: &Path) -> Inspected {
     Inspected {
         identity: inspect_part(&path.join(IDENTITY), decode_identity),
         identity_copy: inspect_part(&path.join(IDENTITY_COPY), decode_identity),
-        run_state: inspect_part(&path.join(RUN_STATE), RunState::decode),
-        starts: [STARTS, STARTS_COPY].map(|file| inspect_part(&path.join(file), decode_starts)),
+        run_state: inspect_part(&path.join(RUN_STATE), |text| RunState::decode(text).ok_or(FormatError::Damaged)),
+        starts: [STARTS, STARTS_COPY]
+            .map(|file| inspect_part(&path.join(file), |text| decode_starts(text).ok_or(FormatError::Damaged))),
     }
 }
 
-fn inspect_part<T>(path: &Path, decode: impl FnOnce(&str) -> Option<T>) -> Part<T> {
+fn inspect_part<T>(path: &Path, decode: impl FnOnce(&str) -> Result<T, FormatError>) -> Part<T> {
     match record::read(path) {
-        Ok(Some(text)) => decode(&text).map_or(Part::Damaged, Part::Found),
+        Ok(Some(text)) => match decode(&text) {
+            Ok(found) => Part::Found(found),
+            Err(FormatError::Damaged) => Part::Damaged,
+            Err(FormatError::Unsupported(version)) => Part::Unsupported(version),
+        },
         Ok(None) => Part::Missing,
         Err(error) => Part::Unreadable(error),
     }
 }
 
-fn decode_identity(text: &str) -> Option<(Owner, Uuid)> {
-    let [format, cluster, node, shards, durability, disk] = Record::decode(text, TITLE, IDENTITY_NAMES)?;
-    if format != FORMAT_VERSION.to_string() {
-        return None;
-    }
-    let durability = [Durability::Fsync, Durability::Memory].into_iter().find(|of| of.to_string() == durability)?;
-    let cluster = ClusterId(Uuid::parse_str(&cluster).ok()?);
-    let node = NodeId(Uuid::parse_str(&node).ok()?);
-    let owner = Owner { cluster, node, shards: shards.parse().ok()?, durability };
-    Some((owner, Uuid::parse_str(&disk).ok()?))
+fn decode_identity(text: &str) -> Result<(Owner, Uuid), FormatError> {
+    let [_, cluster, node, shards, durability, disk] = identity_values(text)?;
+    let parsed = || {
+        let durability = [Durability::Fsync, Durability::Memory].into_iter().find(|of| of.to_string() == durability)?;
+        let cluster = ClusterId(Uuid::parse_str(&cluster).ok()?);
+        let node = NodeId(Uuid::parse_str(&node).ok()?);
+        let owner = Owner { cluster, node, shards: shards.parse().ok()?, durability };
+        Some((owner, Uuid::parse_str(&disk).ok()?))
+    };
+    parsed().ok_or(FormatError::Damaged)
+}
+
+/// The values of an identity's lines.
+fn identity_values(text: &str) -> Result<[String; IDENTITY_NAMES.len()], FormatError> {
+    let version = Record::first_value(text, TITLE, IDENTITY_NAMES[0]).and_then(|version| version.parse().ok());
+    formats::DATA_FOLDER.check(version.ok_or(FormatError::Damaged)?)?;
+    Record::decode(text, TITLE, IDENTITY_NAMES).ok_or(FormatError::Damaged)
 }
 
 /// The kernel's boot id: another one means that the machine, and with it every page cache, went down in between.
@@ -361,7 +383,7 @@ fn refuse_foreign_files(path: &Path) -> Result<(), FolderError> {
 
 fn identity_text(owner: Owner, disk: Uuid) -> String {
     let lines = vec![
-        ("format", FORMAT_VERSION.to_string()),
+        ("format", formats::DATA_FOLDER.written().to_string()),
         ("cluster", owner.cluster.to_string()),
         ("node", owner.node.to_string()),
         ("shards", owner.shards.to_string()),
@@ -377,7 +399,8 @@ fn read_identity(path: &Path) -> Result<Option<String>, FolderError> {
     let io = |file| move |error| FolderError::Io { path: path.to_owned(), file, error };
     let Some(text) = record::read(&path.join(IDENTITY)).map_err(io(IDENTITY))? else { return Ok(None) };
     let copy = record::read(&path.join(IDENTITY_COPY)).map_err(io(IDENTITY_COPY))?;
-    let is_sound = |text: &str| Record::decode(text, TITLE, IDENTITY_NAMES).is_some();
+    // One of another version is: it is not to be mended from anything.
+    let is_sound = |text: &str| identity_values(text) != Err(FormatError::Damaged);
     let copy = copy.filter(|copy| is_sound(copy));
     match (is_sound(&text), copy) {
         (true, Some(_)) => Ok(Some(text)),
@@ -430,10 +453,11 @@ fn write_starts(path: &Path, starts: u64) -> Result<(), FolderError> {
 /// Compares a folder's identity with the owner that wants it; gives the disk id.
 fn check_identity(path: &Path, text: &str, owner: Owner) -> Result<Uuid, FolderError> {
     let damaged = || FolderError::Damaged { path: path.to_owned(), file: IDENTITY };
-    let [format, cluster, node, shards, durability, disk] =
-        Record::decode(text, TITLE, IDENTITY_NAMES).ok_or_else(damaged)?;
+    let [_, cluster, node, shards, durability, disk] = identity_values(text).map_err(|error| match error {
+        FormatError::Damaged => damaged(),
+        FormatError::Unsupported(version) => FolderError::Unsupported { path: path.to_owned(), version },
+    })?;
     let fields = [
-        ("format", format, FORMAT_VERSION.to_string()),
         ("cluster_id", cluster, owner.cluster.to_string()),
         ("node_id", node, owner.node.to_string()),
         ("shards", shards, owner.shards.to_string()),

@@ -31,20 +31,28 @@ impl Record {
 
     /// The values of a file's text, one for each of `names`; `None` if it is not such a file or was damaged.
     pub(super) fn decode<const N: usize>(text: &str, title: &str, names: [&str; N]) -> Option<[String; N]> {
+        let mut lines = Record::lines(text, title)?;
+        let mut values = [const { String::new() }; N];
+        for (value, name) in values.iter_mut().zip(names) {
+            *value = lines.next()?.strip_prefix(name)?.strip_prefix(' ')?.to_owned();
+        }
+        lines.next().is_none().then_some(values)
+    }
+
+    /// The value of a file's first line, which must have this name, whatever comes behind it; `None` as with [`Record::decode`].
+    pub(super) fn first_value<'a>(text: &'a str, title: &str, name: &str) -> Option<&'a str> {
+        Record::lines(text, title)?.next()?.strip_prefix(name)?.strip_prefix(' ')
+    }
+
+    /// The lines between the title and the checksum of a sound file.
+    fn lines<'a>(text: &'a str, title: &str) -> Option<std::str::Lines<'a>> {
         let (body, last) = text.strip_suffix('\n')?.rsplit_once('\n')?;
         let checksum = crc32fast::hash(&text.as_bytes()[..body.len() + 1]);
         if last != format!("crc32 {checksum:08x}") {
             return None;
         }
         let mut lines = body.lines();
-        if lines.next()? != title {
-            return None;
-        }
-        let mut values = [const { String::new() }; N];
-        for (value, name) in values.iter_mut().zip(names) {
-            *value = lines.next()?.strip_prefix(name)?.strip_prefix(' ')?.to_owned();
-        }
-        lines.next().is_none().then_some(values)
+        (lines.next()? == title).then_some(lines)
     }
 }
 
@@ -96,6 +104,9 @@ mod tests {
         assert_eq!(Record::decode(&text, "some file", ["one"]), None, "a line too many");
         assert_eq!(Record::decode(&text, "some file", ["one", "two", "three"]), None, "a line too few");
         assert_eq!(Record::decode(&text, "other file", ["one", "two"]), None);
+        assert_eq!(Record::first_value(&text, "some file", "one"), Some("1"));
+        assert_eq!(Record::first_value(&text, "some file", "two"), None, "it is not the first");
+        assert_eq!(Record::first_value(&text.replace('1', "3"), "some file", "one"), None, "damaged");
     }
 
     #[test]

@@ -202,6 +202,47 @@ fn an_identity_of_which_both_copies_are_damaged_is_not_replaced() {
     assert!(error.to_string().contains("the file identity is damaged, and so is its copy"), "{error}");
 }
 
+/// What a data folder's identity says; folders on disks hold these bytes.
+#[test]
+fn the_bytes_of_an_identity_are_frozen() {
+    let golden = "kvorum data folder\nformat 1\ncluster 00000000-0000-0000-0000-000000000001\n\
+        node 00000000-0000-0000-0000-000000000002\nshards 16\ndurability fsync\n\
+        disk 00000000-0000-0000-0000-000000000003\ncrc32 43ec5eae\n";
+    assert_eq!(identity_text(owner(Durability::Fsync), Uuid::from_u128(3)), golden);
+}
+
+/// Whatever the next version has behind its number, and whichever copy says it.
+#[test]
+fn a_folder_of_the_next_version_is_refused_and_stays_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    open(&folder, owner(Durability::Fsync), "boot").unwrap().stop_clean().unwrap();
+    let path = folder.path().join("data");
+    let lines = vec![("format", "2".to_owned()), ("zone", "a thing to come".to_owned())];
+    let next = Record { title: TITLE, lines }.encode();
+    let sound = fs::read_to_string(path.join(IDENTITY)).unwrap();
+    let files = [IDENTITY, IDENTITY_COPY, RUN_STATE, STARTS, STARTS_COPY];
+    for copy in [next.clone(), sound.clone(), "damaged".to_owned()] {
+        fs::write(path.join(IDENTITY), &next).unwrap();
+        fs::write(path.join(IDENTITY_COPY), &copy).unwrap();
+        let before = files.map(|file| fs::read_to_string(path.join(file)).unwrap());
+        let refused = open(&folder, owner(Durability::Fsync), "boot");
+        assert_eq!(refused.as_ref().unwrap_err().exit(), Exit::Config);
+        let expected = "/data: the data folder has version 2, and this program reads version 1: start a newer program";
+        assert_eq!(message(&folder, refused), expected);
+        let after = files.map(|file| fs::read_to_string(path.join(file)).unwrap());
+        if copy == "damaged" {
+            assert_eq!(after[1], next, "the copy is mended from what is newer");
+        } else {
+            assert_eq!(after, before);
+        }
+        assert!(matches!(inspect(&path).identity, Part::Unsupported(version) if version.found == 2));
+    }
+    for file in [IDENTITY, IDENTITY_COPY] {
+        fs::write(path.join(file), &sound).unwrap();
+    }
+    assert!(open(&folder, owner(Durability::Fsync), "boot").is_ok(), "the program that reads it goes on with it");
+}
+
 #[test]
 fn amnesia_stays_until_it_is_healed() {
     let folder = TempDir::new().unwrap();

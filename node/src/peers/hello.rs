@@ -7,6 +7,7 @@ use super::limits::{HANDSHAKE_TIMEOUT, HELLO_FRAME_BYTES_MAX};
 use crate::auth::cert::Identity;
 use bytes::BytesMut;
 use kvorum_core::ring::decide::KnownOfPeer;
+use kvorum_core::routing::peer_desk::AdmitError;
 use kvorum_protocol::frame;
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
 use quinn::{Connection, SendStream};
@@ -34,13 +35,14 @@ pub(super) async fn exchange(
         let mut bytes = BytesMut::new();
         let KnownOfPeer { folder: knows, replaced } = handler.knows(expected.node);
         let own = PeerHello { knows, replaced, ..own.clone() };
+        let levels = own.levels;
         frame::encode(&mut bytes, |out| PeerMessage::Hello(own).encode(out));
         send.write_chunk(bytes.freeze()).await?;
         let mut inbound = Inbound::new(connection.accept_uni().await?);
         let program = loop {
             match inbound.next_arrived(HELLO_FRAME_BYTES_MAX)? {
                 None => inbound.fill().await?,
-                Some(message) => break admit(message, expected, handler).await?,
+                Some(message) => break admit(message, levels, expected, handler).await?,
             }
         };
         Ok(Greeted { send, inbound, program })
@@ -50,20 +52,30 @@ pub(super) async fn exchange(
 }
 
 /// As [`check`]. The handler may write down whom it meets, and a disk may take seconds for it: nobody else waits meanwhile.
-async fn admit(message: PeerMessage, expected: Identity, handler: &Arc<dyn PeerHandler>) -> Result<String, LinkError> {
+async fn admit(
+    message: PeerMessage,
+    own: Levels,
+    expected: Identity,
+    handler: &Arc<dyn PeerHandler>,
+) -> Result<String, LinkError> {
     let handler = Arc::clone(handler);
-    let checked = spawn_blocking(move || check(message, expected, &*handler)).await;
+    let checked = spawn_blocking(move || check(message, own, expected, &*handler)).await;
     checked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// The peer's program, if the message is the hello of the expected node.
-fn check(message: PeerMessage, expected: Identity, handler: &dyn PeerHandler) -> Result<String, LinkError> {
+/// The peer's program, if the message is the hello of the expected node, whose program speaks a level that this one speaks.
+fn check(
+    message: PeerMessage,
+    own: Levels,
+    expected: Identity,
+    handler: &dyn PeerHandler,
+) -> Result<String, LinkError> {
     let refuse = |code, detail| Err(LinkError::Refused { code, detail });
     let PeerMessage::Hello(hello) = message else {
         return refuse(CloseCode::Protocol, "the first message is no hello".to_owned());
     };
-    if hello.levels.common(Levels::OWN).is_none() {
-        let detail = format!("it speaks {}, this node speaks {}", hello.levels, Levels::OWN);
+    if hello.levels.common(own).is_none() {
+        let detail = format!("it speaks {}, this node speaks {own}", hello.levels);
         return refuse(CloseCode::Version, detail);
     }
     if hello.cluster != expected.cluster {
@@ -76,7 +88,8 @@ fn check(message: PeerMessage, expected: Identity, handler: &dyn PeerHandler) ->
     }
     match handler.admit(&hello) {
         Ok(()) => Ok(hello.program),
-        Err(detail) => refuse(CloseCode::WrongDisk, detail),
+        Err(error @ AdmitError::Level { .. }) => refuse(CloseCode::Version, error.to_string()),
+        Err(error @ AdmitError::Folder(_)) => refuse(CloseCode::WrongDisk, error.to_string()),
     }
 }
 
@@ -92,8 +105,11 @@ mod tests {
         fn knows(&self, _: NodeId) -> KnownOfPeer {
             KnownOfPeer::default()
         }
-        fn admit(&self, hello: &PeerHello) -> Result<(), String> {
-            if hello.disk == self.0 { Ok(()) } else { Err("another disk".to_owned()) }
+        fn admit(&self, hello: &PeerHello) -> Result<(), AdmitError> {
+            if !hello.levels.speaks(1) {
+                return Err(AdmitError::Level { levels: hello.levels, cluster: 1 });
+            }
+            if hello.disk == self.0 { Ok(()) } else { Err(AdmitError::Folder("another disk".to_owned())) }
         }
         fn connected(&self, _: NodeId) {}
         fn disconnected(&self, _: NodeId) {}
@@ -117,17 +133,19 @@ mod tests {
             more: bytes::Bytes::new(),
         };
         let handler = OneDisk(good.disk);
-        assert_eq!(check(PeerMessage::Hello(good.clone()), expected, &handler).unwrap(), "kvorum 1");
+        let own = Levels { min: 1, max: 2 };
+        assert_eq!(check(PeerMessage::Hello(good.clone()), own, expected, &handler).unwrap(), "kvorum 1");
         let other_cluster = ClusterId(Uuid::from_u128(9));
         let other_node = NodeId(Uuid::from_u128(9));
         for (message, expected_code) in [
             (PeerMessage::Hello(PeerHello { levels: Levels { min: 9, max: 12 }, ..good.clone() }), CloseCode::Version),
+            (PeerMessage::Hello(PeerHello { levels: Levels { min: 2, max: 2 }, ..good.clone() }), CloseCode::Version),
             (PeerMessage::Hello(PeerHello { cluster: other_cluster, ..good.clone() }), CloseCode::WrongCluster),
             (PeerMessage::Hello(PeerHello { node: other_node, ..good.clone() }), CloseCode::UnknownNode),
             (PeerMessage::Hello(PeerHello { disk: Uuid::from_u128(4), ..good }), CloseCode::WrongDisk),
             (PeerMessage::Leading(Vec::new()), CloseCode::Protocol),
         ] {
-            match check(message, expected, &handler) {
+            match check(message, own, expected, &handler) {
                 Err(LinkError::Refused { code, .. }) => assert_eq!(code, expected_code),
                 other => panic!("{expected_code:?} was expected, not {other:?}"),
             }

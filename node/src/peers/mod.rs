@@ -35,6 +35,7 @@ pub use transport::BindError;
 use crate::auth::cert::{Identity, TlsIdentity};
 use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::routing::network::{PeerNetwork, SendError};
+use kvorum_core::routing::peer_desk::AdmitError;
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
 use kvorum_protocol::{ClusterId, NodeId};
 use lane::{Lane, Lingering, Outbound};
@@ -67,6 +68,8 @@ pub struct PeerConfig {
     pub peers: Vec<PeerAddress>,
     /// The certificate that proves who this node is.
     pub tls: TlsIdentity,
+    /// What this program speaks: [`Levels::OWN`], but in tests of programs to come.
+    pub levels: Levels,
     /// This program and its version, for the peers' logs. At most 255 bytes, the rest is cut off.
     pub program: String,
     /// The UDP payload, in bytes, that the network between the nodes is known to carry on every path, within
@@ -94,7 +97,7 @@ pub trait PeerHandler: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it is turned away, for the logs of both.
-    fn admit(&self, hello: &PeerHello) -> Result<(), String>;
+    fn admit(&self, hello: &PeerHello) -> Result<(), AdmitError>;
     /// The peer is there and can be sent to.
     fn connected(&self, peer: NodeId);
     /// The peer is gone. What was sent and not answered may or may not have reached it.
@@ -184,7 +187,7 @@ impl Peers {
         let local_address = transport.endpoint().local_addr().map_err(|error| bind_error(error.into()))?;
         let shared = Arc::new(Shared {
             hello: PeerHello {
-                levels: Levels::OWN,
+                levels: config.levels,
                 cluster: own.cluster,
                 node: own.node,
                 disk: config.disk,

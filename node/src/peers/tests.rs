@@ -32,12 +32,12 @@ impl PeerHandler for Recorder {
     fn knows(&self, _: NodeId) -> KnownOfPeer {
         KnownOfPeer::default()
     }
-    fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+    fn admit(&self, hello: &PeerHello) -> Result<(), AdmitError> {
         if self.admits.is_none_or(|admits| admits == hello.disk) {
             return Ok(());
         }
         let _ = self.events.send(Event::TurnedAway(hello.node));
-        Err("another data folder".to_owned())
+        Err(AdmitError::Folder("another data folder".to_owned()))
     }
     fn connected(&self, peer: NodeId) {
         let _ = self.events.send(Event::Connected(peer));
@@ -114,6 +114,7 @@ impl Cluster {
             listen,
             peers: peers.collect(),
             tls,
+            levels: Levels::OWN,
             program,
             mtu: None,
         }
@@ -283,7 +284,7 @@ async fn a_peer_that_does_not_read_fills_the_bounded_buffer() {
         fn knows(&self, _: NodeId) -> KnownOfPeer {
             KnownOfPeer::default()
         }
-        fn admit(&self, _: &PeerHello) -> Result<(), String> {
+        fn admit(&self, _: &PeerHello) -> Result<(), AdmitError> {
             Ok(())
         }
         fn connected(&self, _: NodeId) {}
@@ -562,6 +563,36 @@ async fn a_hello_of_another_version_is_refused() {
     let _ = hello::exchange(&connection, &old, expected, &acceptor.peers.shared.handler).await;
     let refusal = close::describe(&connection.closed().await);
     assert!(refusal.contains("no common version of the protocol: it speaks level 0"), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_whose_levels_meet_talk_and_others_hear_why_not() {
+    let cluster = Cluster::new();
+    let (small, large) = two_ids();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let of_levels =
+        |node, peers: &[_], min, max| PeerConfig { levels: Levels { min, max }, ..cluster.config(node, listen, peers) };
+    let mut acceptor = start(of_levels(large, &[(small, NOWHERE.to_owned())], 1, 1)).await;
+    let to = [(large, acceptor.peers.local_address().to_string())];
+    let mut newer = start(of_levels(small, &to, 1, 2)).await;
+    newer.connected(large).await;
+    acceptor.connected(small).await;
+    exchange(&mut newer, &mut acceptor, 1).await;
+    newer.stop().await;
+
+    let tls = cluster.config(small, listen, &[]).tls;
+    let transport = Transport::bind(listen, &tls, None).unwrap();
+    let expected = Identity { cluster: cluster.id, node: large };
+    let connection = transport.dial(acceptor.peers.local_address(), expected).unwrap().await.unwrap();
+    let levels = Levels { min: 2, max: 2 };
+    let newest = PeerHello { levels, node: small, ..acceptor.peers.shared.hello.clone() };
+    let Err(refused) = hello::exchange(&connection, &newest, expected, &acceptor.peers.shared.handler).await else {
+        panic!("a program of level 2 greets one of level 1");
+    };
+    let here = "refused the peer: no common version of the protocol: it speaks level 1, this node speaks level 2";
+    let there = close::describe(&connection.closed().await);
+    let told = "no common version of the protocol: it speaks level 2, this node speaks level 1";
+    assert!(refused.to_string() == here || there.contains(told), "{refused}; {there}");
 }
 
 /// Passes datagrams between whoever sends to it and one node at a time.

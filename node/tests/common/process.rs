@@ -3,6 +3,7 @@
 use super::wait::eventually;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,11 +39,13 @@ pub(crate) struct Surroundings {
     pub(crate) descriptors: Option<u64>,
     /// Where its stderr goes.
     pub(crate) stderr: Stdio,
+    /// What runs in place of the binary with its arguments.
+    pub(crate) instead: Option<(PathBuf, Vec<String>)>,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Surroundings { descriptors: None, stderr: Stdio::piped() }
+        Surroundings { descriptors: None, stderr: Stdio::piped(), instead: None }
     }
 }
 
@@ -72,14 +75,16 @@ impl NodeProcess {
         log: &Log,
         surroundings: Surroundings,
     ) -> Self {
-        let binary = env!("CARGO_BIN_EXE_kvorum");
-        let Surroundings { descriptors, stderr } = surroundings;
+        let Surroundings { descriptors, stderr, instead } = surroundings;
+        let (binary, arguments) = instead.unwrap_or_else(|| {
+            (env!("CARGO_BIN_EXE_kvorum").into(), arguments.iter().map(|argument| (*argument).to_owned()).collect())
+        });
         let mut command = match descriptors {
             None => Command::new(binary),
             Some(descriptors) => {
                 let mut shell = Command::new("sh");
                 // The hard limit and the soft one.
-                shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), binary]);
+                shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]).arg(binary);
                 shell
             }
         };

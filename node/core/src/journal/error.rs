@@ -1,6 +1,7 @@
 //! What can go wrong in the journal. All of it ends the process.
 
 use crate::disk::DiskError;
+use crate::formats::UnsupportedVersion;
 
 /// Why the journal can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum JournalError {
         /// The round.
         round: u64,
     },
+    /// Another program has written a round, or a segment that rounds are of. Nothing may be changed: that program goes on with it.
+    #[error(transparent)]
+    Unsupported(#[from] UnsupportedVersion),
     /// There are journal files, but the file that names their journal is missing or damaged.
     #[error("the journal's identity is missing or damaged")]
     Identity,

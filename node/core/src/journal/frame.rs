@@ -1,7 +1,7 @@
 //! The bytes of one journal round. Pure: the only place that encodes or decodes them.
 //!
 //! ```text
-//!  0  magic         4 bytes "KVJ\x01"; the last byte is the version of the format
+//!  0  magic         4 bytes "KVJ\x01"; the last byte is the version ([`formats::JOURNAL`])
 //!  4  header_crc    u32   CRC-32 of the journal's identity and of bytes 8..48
 //!  8  round         u64   grows by one from round to round, over all files, for ever
 //! 16  needed_from   u64   replay needs the rounds from this one to the newest
@@ -16,6 +16,7 @@
 //!     zeros up to a multiple of 4096
 //! ```
 
+use crate::formats::{self, UnsupportedVersion};
 use crate::log::Position;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::ShardId;
@@ -26,7 +27,7 @@ pub(super) const FRAME_ALIGNMENT: u32 = 4096;
 pub(super) const HEADER_BYTES: u32 = 48;
 /// Bytes in front of each chunk.
 pub(super) const CHUNK_HEADER_BYTES: u32 = 24;
-const MAGIC: [u8; 4] = *b"KVJ\x01";
+const MAGIC: [u8; 4] = formats::JOURNAL.magic(*b"KVJ\0");
 
 /// What a frame with such a body takes in its file.
 pub(super) const fn frame_bytes(body: u32) -> u32 {
@@ -70,6 +71,15 @@ impl FrameSeed {
 
     fn header_crc(&self, header: &[u8; HEADER_BYTES as usize]) -> u32 {
         let mut hasher = self.hasher.clone();
+        hasher.update(&header[8..]);
+        hasher.finalize()
+    }
+
+    /// The checksum in a header of any other version: it covers the version, so that damage to that makes a header no other
+    /// version's.
+    fn later_header_crc(&self, header: &[u8; HEADER_BYTES as usize]) -> u32 {
+        let mut hasher = self.hasher.clone();
+        hasher.update(&header[..4]);
         hasher.update(&header[8..]);
         hasher.finalize()
     }
@@ -202,6 +212,19 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Looks whether `bytes` begin with a frame of this journal whose version is not read. To be asked where [`decode`] finds none.
+///
+/// # Errors
+/// If they do.
+pub(super) fn check_version(seed: &FrameSeed, bytes: &[u8]) -> Result<(), UnsupportedVersion> {
+    let Some(header) = bytes.first_chunk::<{ HEADER_BYTES as usize }>() else { return Ok(()) };
+    let version = formats::version_in(&MAGIC, header.first_chunk().expect("longer than its magic"));
+    match version.filter(|_| u32_at(header, 4) == seed.later_header_crc(header)) {
+        Some(version) => formats::JOURNAL.check(version),
+        None => Ok(()),
+    }
+}
+
 /// The frame at `offset` of a file, whose bytes from there on are `bytes`. `None` if there is no valid one.
 pub(super) fn decode<'a>(seed: &FrameSeed, file: u32, offset: u32, bytes: &'a [u8]) -> Option<Frame<'a>> {
     let (header, rest) = bytes.split_first_chunk::<{ HEADER_BYTES as usize }>()?;
@@ -267,6 +290,31 @@ mod tests {
         golden[48..75].copy_from_slice(b"\x05\0\0\0\x02\0\0\0\x4d\0\0\0\0\0\0\0\x40\0\0\0\x03\0\0\0abc");
         golden[75..99].copy_from_slice(b"\x05\0\0\0\x02\0\0\0\x4d\0\0\0\0\0\0\0\x43\0\0\0\0\0\0\0");
         assert!(frame() == golden, "{:02x?}", &frame()[..100]);
+    }
+
+    #[test]
+    fn the_next_version_is_refused_by_name_and_a_flip_makes_none() {
+        let seed = FrameSeed::new(1);
+        let next_of = |bytes: &[u8]| {
+            let mut next = bytes.to_vec();
+            next[3] = 2;
+            let crc = seed.later_header_crc(next.first_chunk().unwrap());
+            next[4..8].copy_from_slice(&crc.to_le_bytes());
+            next
+        };
+        let next = next_of(&frame());
+        assert_eq!(&next[..8], b"KVJ\x02\x5c\xc3\xdf\xab", "{:02x?}", &next[..8]);
+        assert!(decode(&seed, 2, 8192, &next).is_none());
+        let refused = check_version(&seed, &next).unwrap_err().to_string();
+        assert_eq!(refused, "the journal has version 2, and this program reads version 1: start a newer program");
+        assert_eq!(check_version(&FrameSeed::new(2), &next), Ok(()), "another journal's");
+        for byte in 0..HEADER_BYTES as usize {
+            for bit in 0..8 {
+                let mut damaged = frame();
+                damaged[byte] ^= 1 << bit;
+                assert_eq!(check_version(&seed, &damaged), Ok(()), "byte {byte} bit {bit}");
+            }
+        }
     }
 
     #[test]

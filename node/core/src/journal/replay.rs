@@ -5,6 +5,7 @@ use super::frame::{self, ChunkHeader, FRAME_ALIGNMENT, FramePlace, FrameSeed};
 use crate::disk::Disk;
 use crate::disk::map::MappingWriter;
 use crate::folder::mirrored::{self, KeptError};
+use crate::formats::FormatError;
 use crate::log::{Position, Segment};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::ShardId;
@@ -45,7 +46,8 @@ impl Replayed {
 /// Reads each journal file once; blocks.
 ///
 /// # Errors
-/// `RoundMissing`, `RoundTwice`, `RoundMeaningless`, `Identity`: the journal is damaged. `Disk`: the medium failed.
+/// `RoundMissing`, `RoundTwice`, `RoundMeaningless`, `Identity`: the journal is damaged. `Unsupported`: another program has
+/// written it. `Disk`: the medium failed.
 pub fn replay(disk: &dyn Disk) -> Result<Replayed, JournalError> {
     if !disk.list_journal_files()?.is_empty() {
         // Without a journal (durability `memory`) the page cache is all that was ever promised, and must be kept.
@@ -86,10 +88,10 @@ pub fn replay_cached(disk: &dyn Disk) -> Result<Replayed, JournalError> {
 /// synced before the node ended. After a clean stop every log was: nothing is lost. Else **the node must give up all its
 /// replicas** before it opens a shard: it no longer knows what they have promised.
 ///
-/// A torn newest round is no damage. A journal of another format is not met here: the folder's identity names the format.
+/// A torn newest round is no damage. Nor is a round of a version that is not read: nothing is given up for it.
 ///
 /// # Errors
-/// If the medium failed: what it holds may be sound. `RoundTwice` and `RoundMeaningless`, see [`JournalError::is_loss`].
+/// If the medium failed: what it holds may be sound. `Unsupported`: likewise. `RoundTwice` and `RoundMeaningless`, see [`JournalError::is_loss`].
 pub fn replay_or_give_up(
     disk: &dyn Disk,
     after_clean_stop: bool,
@@ -144,6 +146,7 @@ fn needed_frames(disk: &dyn Disk, seed: &FrameSeed, files: &[u32]) -> Result<Vec
         let bytes = read_file(disk, file)?;
         while (offset as usize) < bytes.len() {
             let Some(frame) = frame::decode(seed, file, offset, &bytes[offset as usize..]) else {
+                frame::check_version(seed, &bytes[offset as usize..])?;
                 offset += FRAME_ALIGNMENT;
                 continue;
             };
@@ -226,7 +229,12 @@ impl Replayer<'_> {
     fn target(&mut self, shard: ShardId, number: u32) -> Result<Option<&mut Target>, JournalError> {
         if !self.targets.contains_key(&(shard, number)) {
             let opened = self.disk.open_segment(shard, number)?;
-            let found = opened.and_then(|opened| Segment::from_opened(shard, number, opened));
+            let found = match opened.map(|opened| Segment::from_opened(shard, number, opened)) {
+                Some(Ok(found)) => Some(found),
+                // What is durable of a damaged segment is missed when its log is opened.
+                None | Some(Err(FormatError::Damaged)) => None,
+                Some(Err(FormatError::Unsupported(version))) => return Err(version.into()),
+            };
             let target = found.map(|(segment, writer)| Target { segment, writer, written: false });
             self.targets.insert((shard, number), target);
         }

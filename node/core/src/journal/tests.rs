@@ -318,6 +318,39 @@ fn a_closed_journal_leaves_nothing_to_replay_and_loses_nothing() {
 }
 
 #[test]
+fn what_another_version_has_written_is_neither_skipped_nor_given_up() {
+    let disk = MemoryDisk::new();
+    let (mut node, mut history) = (Node::start(&disk, 1).unwrap(), History::new(1));
+    node.fill(&mut history, 2, 300);
+    let refused = |disk: &MemoryDisk| match replay_or_give_up(disk, false) {
+        Err(JournalError::Unsupported(version)) => version.to_string(),
+        other => panic!("expected another version, got {other:?}"),
+    };
+    // A segment: what the journal holds of it would be lost with the rounds.
+    let lost = disk.after_power_loss(|| false);
+    lost.edit_segment(ShardId(0), 1, |bytes| {
+        bytes[7] = 4;
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+    });
+    assert_eq!(refused(&lost), "the segment has version 4, and this program reads version 3: start a newer program");
+    // A round: the checksum of its header covers its version.
+    let lost = disk.after_power_loss(|| false);
+    let identity = lost.read_metadata(IDENTITY_FILE).unwrap().unwrap();
+    let number = lost.list_journal_files().unwrap()[0];
+    lost.edit_journal(number, |bytes| {
+        bytes[3] = 2;
+        let crc = crc32fast::hash(&[&identity[..8], &bytes[..4], &bytes[8..48]].concat());
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    });
+    assert_eq!(refused(&lost), "the journal has version 2, and this program reads version 1: start a newer program");
+    // A flip in the number makes no version of it.
+    let lost = disk.after_power_loss(|| false);
+    lost.edit_journal(number, |bytes| bytes[3] = 2);
+    assert!(!matches!(replay(&*lost), Err(JournalError::Unsupported(_))));
+}
+
+#[test]
 fn an_erased_shard_starts_over_although_the_journal_remembers_it() {
     let disk = MemoryDisk::new();
     let (mut node, mut history) = (Node::start(&disk, 1).unwrap(), History::new(1));

@@ -225,11 +225,11 @@ pub(super) fn visit_entry(
     visit: &mut dyn FnMut(&Record<'_>, Position) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
     let position = Position { segment: segment.number(), offset: payload_at };
-    let meaningless = || LogError::Damaged { shard: segment.shard(), position, damage: Damage::Payload };
+    let meaningless = |error| LogError::of_operations(segment.shard(), position, Damage::Payload, error);
     let chunk = Chunk { segment: Arc::clone(segment), offset: payload_at, length };
-    let operations = Operations::parse(Bytes::from_owner(chunk)).map_err(|_| meaningless())?;
+    let operations = Operations::parse(Bytes::from_owner(chunk)).map_err(meaningless)?;
     for record in operations.records() {
-        let (offset, record) = record.map_err(|_| meaningless())?;
+        let (offset, record) = record.map_err(meaningless)?;
         visit(&record, Position { offset: payload_at + offset, ..position })?;
     }
     Ok(())

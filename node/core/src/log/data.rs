@@ -167,11 +167,8 @@ pub(super) fn visit_records(
 ) -> Result<(), LogError> {
     let mut at = SEGMENT_HEADER_BYTES;
     while at < segment.written() {
-        let damaged = || LogError::Damaged {
-            shard: segment.shard(),
-            position: Position { segment: segment.number(), offset: at },
-            damage: Damage::Record,
-        };
+        let (shard, frame) = (segment.shard(), Position { segment: segment.number(), offset: at });
+        let damaged = || LogError::Damaged { shard, position: frame, damage: Damage::Record };
         let position = Position { segment: segment.number(), offset: at + FRAME_BYTES };
         let header = header_at(segment, position.offset).ok_or_else(damaged)?;
         let bytes = header.record_bytes();
@@ -179,7 +176,9 @@ pub(super) fn visit_records(
         if !is_in_place(segment, position.offset, stored) {
             return Err(damaged());
         }
-        visit(&header.record(stored).map_err(|_| damaged())?, position)?;
+        let record = header.record(stored);
+        let record = record.map_err(|error| LogError::of_operations(shard, frame, Damage::Record, error))?;
+        visit(&record, position)?;
         at += frame_bytes(bytes);
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! What can go wrong in a shard's log, by the decision it asks for.
 
+use super::operations::{OperationsError, Reserved};
 use super::state::Position;
 use crate::disk::DiskError;
+use crate::formats::{FormatError, UnsupportedVersion};
 use kvorum_protocol::ShardId;
 
 /// Why a log could not be opened, read or appended to.
@@ -25,6 +27,15 @@ pub enum LogError {
         /// What.
         damage: Damage,
     },
+    /// The files of this shard are sound, and hold what this program does not read. Nothing of them may be changed or given
+    /// up: the process ends, and another program goes on with them.
+    #[error("shard {shard}: {what}")]
+    Unsupported {
+        /// The shard.
+        shard: ShardId,
+        /// What they hold.
+        what: Unsupported,
+    },
     /// An entry's payload is over `RAFT_ENTRY_BYTES_MAX`. Nothing was appended.
     #[error("an entry of {bytes} bytes is over the limit")]
     TooLarge {
@@ -37,6 +48,42 @@ pub enum LogError {
     /// The log needs more segments than it has numbers for.
     #[error("the log has used up its segment numbers")]
     OutOfSegments,
+}
+
+/// What another program has written, and this one does not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsupported {
+    /// A file, or a base, of another version.
+    #[error(transparent)]
+    Version(#[from] UnsupportedVersion),
+    /// Something that the format reserves.
+    #[error(transparent)]
+    Reserved(#[from] Reserved),
+}
+
+impl LogError {
+    /// What it means for a shard that something at `position` can't be read; `damage` is what it is if it is damaged.
+    pub(crate) fn of_format(shard: ShardId, position: Position, damage: Damage, error: FormatError) -> LogError {
+        match error {
+            FormatError::Damaged => LogError::Damaged { shard, position, damage },
+            FormatError::Unsupported(version) => LogError::Unsupported { shard, what: version.into() },
+        }
+    }
+
+    /// As [`LogError::of_format`], of what an entry or a record holds.
+    pub(crate) fn of_operations(
+        shard: ShardId,
+        position: Position,
+        damage: Damage,
+        error: OperationsError,
+    ) -> LogError {
+        match error {
+            OperationsError::Reserved(what) => LogError::Unsupported { shard, what: what.into() },
+            OperationsError::Malformed(_) | OperationsError::BadChecksum => {
+                LogError::Damaged { shard, position, damage }
+            }
+        }
+    }
 }
 
 /// What kind of damage it is.

@@ -11,6 +11,7 @@ use super::scrub::SegmentPlace;
 use super::shard_log::read_manifest;
 use super::state::{HardState, Position};
 use crate::disk::{self, DATA_SEGMENT, Disk, DiskError, HINT_FILE, MANIFEST_FILE};
+use crate::formats::{FormatError, UnsupportedVersion};
 use bytes::Bytes;
 use kvorum_protocol::{LogIndex, ShardId};
 
@@ -30,6 +31,8 @@ pub enum Hint {
     Stale,
     /// It does not match its checksums.
     Damaged,
+    /// It is sound, and of a version that is not read. It is of no use, and no harm.
+    Unsupported(UnsupportedVersion),
     /// The index as of the base.
     Fresh(Bytes),
 }
@@ -87,11 +90,11 @@ impl Layout {
     pub fn hint(&self, disk: &dyn Disk) -> Result<Hint, DiskError> {
         let Some(manifest) = &self.manifest else { return Ok(Hint::Missing) };
         let Some(bytes) = disk.map_shard_file(self.shard, HINT_FILE)? else { return Ok(Hint::Missing) };
-        let Some(sequence) = manifest::hint_sequence(self.shard, &bytes) else { return Ok(Hint::Damaged) };
-        if sequence != manifest.sequence {
-            return Ok(Hint::Stale);
-        }
-        Ok(manifest::decode_hint(self.shard, sequence, bytes).map_or(Hint::Damaged, Hint::Fresh))
+        Ok(match manifest::decode_hint(self.shard, &bytes) {
+            Ok(found) => found.of_manifest(manifest.sequence).map_or(Hint::Stale, Hint::Fresh),
+            Err(FormatError::Damaged) => Hint::Damaged,
+            Err(FormatError::Unsupported(version)) => Hint::Unsupported(version),
+        })
     }
 
     /// Recovers the log as [`super::ShardLog::open`] does; `None` if there is none.

@@ -8,13 +8,14 @@
 //! Bytes: `docs/LOG_FORMAT.md`.
 
 use super::state::{HardState, Membership};
+use crate::formats::{self, FormatError, UnsupportedVersion};
 use crate::seeded::{Bug, planted};
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::codec::{DecodeError, Reader, Writer};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
 
-const MANIFEST_MAGIC: &[u8; 8] = b"KVMAN\0\0\x02";
-const HINT_MAGIC: &[u8; 8] = b"KVHNT\0\0\x02";
+const MANIFEST_MAGIC: [u8; 8] = formats::MANIFEST.magic(*b"KVMAN\0\0\0");
+const HINT_MAGIC: [u8; 8] = formats::HINT.magic(*b"KVHNT\0\0\0");
 /// Bytes of a hint in front of its body.
 const HINT_HEADER_BYTES: usize = 28;
 /// Most segments that a manifest lists: with the largest segments, 4 TiB of one shard.
@@ -37,8 +38,19 @@ pub struct Base {
     pub state: Bytes,
 }
 
+/// Why bytes are not a base that can be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BaseError {
+    /// They are malformed.
+    #[error("malformed base: {0}")]
+    Malformed(#[from] DecodeError),
+    /// They are of a version that is not read.
+    #[error(transparent)]
+    Unsupported(#[from] UnsupportedVersion),
+}
+
 impl Base {
-    /// Appends the base.
+    /// Appends the base, with its version in front.
     pub fn encode(&self, out: &mut BytesMut) {
         self.encode_front(out);
         out.put_slice(&self.state);
@@ -46,6 +58,8 @@ impl Base {
 
     /// As [`Base::encode`], but for the last field, the state itself.
     pub fn encode_front(&self, out: &mut BytesMut) {
+        const VERSION: u16 = formats::BASE.written() as u16;
+        out.put_u16_le(VERSION);
         out.put_u64_le(self.index.0);
         out.put_u64_le(self.term.0);
         let mut membership = Vec::new();
@@ -54,11 +68,12 @@ impl Base {
         out.count(self.state.len());
     }
 
-    /// Reads what [`Base::encode`] wrote.
+    /// Reads what [`Base::encode`] wrote. Whoever keeps the bytes sees to their checksum.
     ///
     /// # Errors
     /// For anything else.
-    pub fn decode(reader: &mut Reader) -> Result<Base, DecodeError> {
+    pub fn decode(reader: &mut Reader) -> Result<Base, BaseError> {
+        formats::BASE.check(reader.u16()?.into())?;
         Ok(Base {
             index: LogIndex(reader.u64()?),
             term: Term(reader.u64()?),
@@ -111,7 +126,7 @@ pub(super) struct Manifest {
 impl Manifest {
     pub(super) fn encode(&self, shard: ShardId) -> Vec<u8> {
         let mut out = BytesMut::new();
-        out.put_slice(MANIFEST_MAGIC);
+        out.put_slice(&MANIFEST_MAGIC);
         out.put_u16_le(shard.0);
         out.put_u64_le(self.sequence);
         out.put_u64_le(self.hard_state.term.0);
@@ -133,22 +148,31 @@ impl Manifest {
         out.into()
     }
 
-    pub(super) fn decode(shard: ShardId, bytes: Vec<u8>) -> Option<Manifest> {
-        let (content, crc) = bytes.split_last_chunk::<4>()?;
-        if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
-            return None;
-        }
-        let end = content.len();
-        let mut reader = Reader::new(Bytes::from(bytes).slice(..end));
-        if reader.take(8).ok()? != MANIFEST_MAGIC[..] || reader.u16().ok()? != shard.0 {
-            return None;
-        }
-        let manifest = Manifest::read(&mut reader).ok()?;
-        reader.finish().ok()?;
-        Some(manifest)
+    /// Reads what [`Manifest::encode`] wrote for this shard. Every version begins with the magic and ends with a checksum of all
+    /// before it.
+    ///
+    /// # Errors
+    /// For anything else.
+    pub(super) fn decode(shard: ShardId, bytes: Vec<u8>) -> Result<Manifest, FormatError> {
+        let (content, crc) = bytes.split_last_chunk::<4>().ok_or(FormatError::Damaged)?;
+        let version = content.first_chunk().and_then(|found| formats::version_in(&MANIFEST_MAGIC, found));
+        let version = version.filter(|_| crc32fast::hash(content) == u32::from_le_bytes(*crc));
+        formats::MANIFEST.check(version.ok_or(FormatError::Damaged)?)?;
+        let content = MANIFEST_MAGIC.len()..content.len();
+        let mut reader = Reader::new(Bytes::from(bytes).slice(content));
+        let manifest = Manifest::read(shard, &mut reader).map_err(|error| match error {
+            BaseError::Malformed(_) => FormatError::Damaged,
+            BaseError::Unsupported(version) => version.into(),
+        })?;
+        reader.finish().map_err(|_| FormatError::Damaged)?;
+        Ok(manifest)
     }
 
-    fn read(reader: &mut Reader) -> Result<Manifest, DecodeError> {
+    fn read(shard: ShardId, reader: &mut Reader) -> Result<Manifest, BaseError> {
+        let of_shard = reader.u16()?;
+        if of_shard != shard.0 {
+            return Err(DecodeError::UnknownValue { field: "shard of a manifest", value: of_shard.into() }.into());
+        }
         let sequence = reader.u64()?;
         let term = Term(reader.u64()?);
         let vote = reader.u64()?;
@@ -177,7 +201,7 @@ impl Manifest {
 /// What a hint's file has in front of the index as the store wrote it down. Costs a checksum of that.
 pub(super) fn encode_hint_header(shard: ShardId, sequence: u64, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HINT_HEADER_BYTES);
-    out.extend_from_slice(HINT_MAGIC);
+    out.extend_from_slice(&HINT_MAGIC);
     out.extend_from_slice(&sequence.to_le_bytes());
     out.extend_from_slice(&shard.0.to_le_bytes());
     out.extend_from_slice(&[0; 2]);
@@ -186,22 +210,37 @@ pub(super) fn encode_hint_header(shard: ShardId, sequence: u64, body: &[u8]) -> 
     out
 }
 
-/// Which manifest a hint is of; `None` if it does not match its checksums.
-pub(super) fn hint_sequence(shard: ShardId, bytes: &Bytes) -> Option<u64> {
-    let sequence = u64::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
-    decode_hint(shard, sequence, bytes.clone()).map(|_| sequence)
+/// A hint whose checksums match.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct FoundHint {
+    /// The manifest that it belongs to.
+    sequence: u64,
+    body: Bytes,
 }
 
-/// The body of the hint that belongs to the manifest with this sequence number; `None` if it is another one's, or damaged.
-pub(super) fn decode_hint(shard: ShardId, sequence: u64, bytes: Bytes) -> Option<Bytes> {
-    let (header, body) = bytes.split_first_chunk::<HINT_HEADER_BYTES>()?;
+impl FoundHint {
+    /// The body, if the hint belongs to the manifest with this sequence number.
+    pub(super) fn of_manifest(self, sequence: u64) -> Option<Bytes> {
+        let is_its_own = self.sequence == sequence || planted(Bug::HintOfAnotherManifestUsed);
+        is_its_own.then_some(self.body)
+    }
+}
+
+/// Reads a shard's hint. Every version begins with the magic and has a checksum of its first 24 bytes behind them.
+///
+/// # Errors
+/// If it is damaged, another shard's, or of a version that is not read.
+pub(super) fn decode_hint(shard: ShardId, bytes: &Bytes) -> Result<FoundHint, FormatError> {
+    let (header, body) = bytes.split_first_chunk::<HINT_HEADER_BYTES>().ok_or(FormatError::Damaged)?;
     let crc = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
-    let ours = header[..8] == HINT_MAGIC[..]
-        && (header[8..16] == sequence.to_le_bytes() || planted(Bug::HintOfAnotherManifestUsed))
-        && header[16..18] == shard.0.to_le_bytes()
-        && crc32fast::hash(&header[..24]) == crc(24)
-        && crc32fast::hash(body) == crc(20);
-    ours.then(|| bytes.slice(HINT_HEADER_BYTES..))
+    let version = formats::version_in(&HINT_MAGIC, header.first_chunk().expect("longer than its magic"));
+    let version = version.filter(|_| crc32fast::hash(&header[..24]) == crc(24)).ok_or(FormatError::Damaged)?;
+    formats::HINT.check(version)?;
+    let sequence = u64::from_le_bytes(header[8..16].try_into().expect("eight bytes"));
+    if header[16..18] != shard.0.to_le_bytes() || crc32fast::hash(body) != crc(20) {
+        return Err(FormatError::Damaged);
+    }
+    Ok(FoundHint { sequence, body: bytes.slice(HINT_HEADER_BYTES..) })
 }
 
 #[cfg(test)]
@@ -230,46 +269,100 @@ mod tests {
 
     #[test]
     fn a_manifest_comes_back_and_every_damage_is_noticed() {
-        let bytes = manifest().encode(SHARD);
-        assert_eq!(Manifest::decode(SHARD, bytes.clone()), Some(manifest()));
-        assert_eq!(Manifest::decode(ShardId(6), bytes.clone()), None, "of another shard");
+        let (bytes, damaged) = (manifest().encode(SHARD), Err(FormatError::Damaged));
+        assert_eq!(Manifest::decode(SHARD, bytes.clone()), Ok(manifest()));
+        assert_eq!(Manifest::decode(ShardId(6), bytes.clone()), damaged, "of another shard");
         for end in 0..bytes.len() {
-            assert_eq!(Manifest::decode(SHARD, bytes[..end].to_vec()), None, "cut at {end}");
+            assert_eq!(Manifest::decode(SHARD, bytes[..end].to_vec()), damaged, "cut at {end}");
         }
         for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 0x10;
-            assert_eq!(Manifest::decode(SHARD, damaged), None, "byte {at}");
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                assert_eq!(Manifest::decode(SHARD, flipped), damaged, "byte {at} bit {bit}");
+            }
         }
+    }
+
+    fn hint() -> Vec<u8> {
+        [&encode_hint_header(SHARD, 3, b"slots")[..], b"slots"].concat()
     }
 
     #[test]
     fn a_hint_is_taken_for_its_own_manifest_only() {
-        let bytes = Bytes::from([&encode_hint_header(SHARD, 3, b"slots")[..], b"slots"].concat());
-        assert_eq!(decode_hint(SHARD, 3, bytes.clone()), Some(Bytes::from_static(b"slots")));
-        assert_eq!(decode_hint(SHARD, 4, bytes.clone()), None, "stale");
-        assert_eq!(decode_hint(ShardId(6), 3, bytes.clone()), None, "of another shard");
+        let bytes = Bytes::from(hint());
+        let found = decode_hint(SHARD, &bytes).unwrap();
+        assert_eq!(found.clone().of_manifest(3), Some(Bytes::from_static(b"slots")));
+        assert_eq!(found.of_manifest(4), None, "stale");
+        assert_eq!(decode_hint(ShardId(6), &bytes), Err(FormatError::Damaged), "of another shard");
         for at in 0..bytes.len() {
-            let mut damaged = bytes.to_vec();
-            damaged[at] ^= 1;
-            assert_eq!(decode_hint(SHARD, 3, damaged.into()), None, "byte {at}");
-            assert_eq!(decode_hint(SHARD, 3, bytes.slice(..at)), None, "cut at {at}");
+            for bit in 0..8 {
+                let mut flipped = bytes.to_vec();
+                flipped[at] ^= 1 << bit;
+                assert_eq!(decode_hint(SHARD, &flipped.into()), Err(FormatError::Damaged), "byte {at} bit {bit}");
+            }
+            assert_eq!(decode_hint(SHARD, &bytes.slice(..at)), Err(FormatError::Damaged), "cut at {at}");
         }
     }
 
     /// These bytes are in docs/LOG_FORMAT.md; files on disks hold them.
     #[test]
     fn bytes_are_frozen() {
-        let golden = "4b564d414e000002 0500 0300000000000000 0600000000000000 0200000000000000 5f00000000000000 \
+        let golden = "4b564d414e000003 0500 0300000000000000 0600000000000000 0200000000000000 5f00000000000000 \
             07000000 ddccbbaa 5000000000000000 0300000000000000 02000000 \
             05000000 4d00000000000000 00100000 e803000000000000 \
             02000080 4e00000000000000 00020000 0300000000000000 \
-            5a00000000000000 0400000000000000 \
+            0100 5a00000000000000 0400000000000000 \
             21000000 02000000 0100000000000000 0200000000000000 00000000 00000000 00000000 00 \
             10000000 73657373696f6e7320616e6420616c6c"
             .replace(' ', "");
         let bytes = manifest().encode(SHARD);
-        let hex: String = bytes[..bytes.len() - 4].iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, golden);
+        assert_eq!(hex(&bytes[..bytes.len() - 4]), golden);
+        let golden = "4b56484e54000002 0300000000000000 0500 0000 d03574c8 2aae8046 736c6f7473".replace(' ', "");
+        assert_eq!(hex(&hint()), golden);
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The manifest of today with another number in its magic, or in front of its base.
+    fn manifest_of(version: u8, of_base: u8) -> Vec<u8> {
+        let mut bytes = manifest().encode(SHARD);
+        let end = bytes.len() - 4;
+        let mut base = BytesMut::new();
+        manifest().base.encode(&mut base);
+        bytes[7] = version;
+        bytes[end - base.len()] = of_base;
+        let crc = crc32fast::hash(&bytes[..end]);
+        bytes[end..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn other_versions_are_refused_by_name() {
+        assert_eq!(Manifest::decode(SHARD, manifest_of(3, 1)), Ok(manifest()), "today's");
+        let refused = |bytes| Manifest::decode(SHARD, bytes).unwrap_err().to_string();
+        let next = "the manifest has version 4, and this program reads version 3: start a newer program";
+        assert_eq!(refused(manifest_of(4, 1)), next);
+        let before = "the manifest has version 2, and this program reads version 3: start an older program";
+        assert_eq!(refused(manifest_of(2, 1)), before);
+        let next = "the base has version 2, and this program reads version 1: start a newer program";
+        assert_eq!(refused(manifest_of(3, 2)), next);
+        let mut hint = hint();
+        hint[7] = 3;
+        let crc = crc32fast::hash(&hint[..24]);
+        hint[24..28].copy_from_slice(&crc.to_le_bytes());
+        let refused = decode_hint(SHARD, &hint.into()).unwrap_err().to_string();
+        assert_eq!(refused, "the hint has version 3, and this program reads version 2: start a newer program");
+    }
+
+    /// What a newer version has behind what is known does not matter: its number is looked at first.
+    #[test]
+    fn a_newer_version_may_hold_anything() {
+        let mut bytes = b"KVMAN\0\0\x09 of another shape".to_vec();
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        let refused = Manifest::decode(SHARD, bytes).unwrap_err();
+        assert!(matches!(refused, FormatError::Unsupported(version) if version.found == 9), "{refused}");
     }
 }

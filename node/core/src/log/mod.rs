@@ -29,8 +29,8 @@ mod tests;
 
 pub use compaction::{Compacted, Compaction, Moved, Verdict};
 pub use data::{DataSegment, DataWriter};
-pub use error::{Damage, LogError};
-pub use manifest::Base;
+pub use error::{Damage, LogError, Unsupported};
+pub use manifest::{Base, BaseError};
 pub use recovery::Recovered;
 pub use scrub::{SegmentPlace, scrub};
 pub use segment::{Chunk, LogView, Segment};

@@ -13,7 +13,8 @@
 //! secret, 16 bytes, if there is one: what the order of the shard's index is keyed with
 //! records, one behind the other
 //!   0  crc            u32   CRC-32 of the rest of the record; without the value, if that has a checksum of its own
-//!   4  a number of 96 bits, from the lowest: value length 25, key length 17, tombstone 1, expires 1, version 52
+//!   4  a number of 96 bits, from the lowest: value length 25, key length 17, tombstone 1, expires 1, version 50, sealed 1,
+//!      typed 1; the last two are reserved
 //!  16  expires at     u64   log time in milliseconds; only if the record says that it expires
 //!      value crc      u32   CRC-32 of the value; only if the value is longer than 256 bytes
 //!      key, value
@@ -28,7 +29,7 @@
 //!           kind 0 before, or the first version
 //!        1  no varint: length u32, a write result as the wire protocol encodes it
 //!        2  no varint: length u32, an atomic result as the wire protocol encodes it
-//!        3  no varint: length u32, an error as the wire protocol encodes it
+//!        3  no varint: length u32, an error as the wire protocol encodes it; bit 31 of the length is reserved
 //! ```
 //!
 //! A varint is LEB128; a distance is a difference modulo 2^64, zigzag-encoded, so that any number can be written and those
@@ -59,12 +60,18 @@ const VALUE_CRC_BYTES: usize = 4;
 pub const HEAD_VALUE_BYTES_MAX: usize = 256;
 const VALUE_LENGTH_BITS: u32 = 25;
 const KEY_LENGTH_BITS: u32 = 17;
-const VERSION_BITS: u32 = 52;
-/// The highest version that a record can have: at a million writes per second into one shard it is reached in 142 years.
+const VERSION_BITS: u32 = 50;
+/// The highest version that a record can have: at a million writes per second into one shard it is reached in 35 years.
 pub const VERSION_MAX: u64 = (1 << VERSION_BITS) - 1;
 
-const _: () = assert!(VALUE_BYTES_MAX < 1 << VALUE_LENGTH_BITS && KEY_BYTES_MAX < 1 << KEY_LENGTH_BITS);
-const _: () = assert!(VALUE_LENGTH_BITS + KEY_LENGTH_BITS + 2 + VERSION_BITS == 96);
+const _: () = assert!(
+    VALUE_BYTES_MAX + SEALED_OVERHEAD_BYTES_MAX < 1 << VALUE_LENGTH_BITS && KEY_BYTES_MAX < 1 << KEY_LENGTH_BITS
+);
+const _: () = assert!(VALUE_LENGTH_BITS + KEY_LENGTH_BITS + 4 + VERSION_BITS == 96);
+/// What may be added to the value of a sealed record: lengths count it, and it has 30 bytes by the design.
+const SEALED_OVERHEAD_BYTES_MAX: usize = 64;
+/// Set in the length of a session record of kind 3 that holds no error.
+const EXTENDED: u32 = 1 << 31;
 
 /// Most records of one entry: a batch of the largest ATOMIC's size on top of a full batch.
 pub const RECORDS_MAX: usize = 4 * BATCH_OPERATIONS_MAX;
@@ -80,6 +87,24 @@ pub enum OperationsError {
     /// A record's checksum does not match its bytes.
     #[error("a record's checksum does not match its bytes")]
     BadChecksum,
+    /// They are sound, and say something that the format reserves.
+    #[error(transparent)]
+    Reserved(#[from] Reserved),
+}
+
+/// What the format has a place for, and this program does not read. `docs/LOG_FORMAT.md` says what each will be for. None of them is
+/// taken for something else: whoever meets one was not to be given it, or is too old for what it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Reserved {
+    /// The key holds a collection, or is a part of one.
+    #[error("a record has a type, which this program does not read: start a newer program")]
+    TypedRecord,
+    /// Key and value are encrypted.
+    #[error("a record is sealed, which this program does not read: start a newer program")]
+    SealedRecord,
+    /// What is remembered is no answer.
+    #[error("a session record is extended, which this program does not read: start a newer program")]
+    ExtendedSession,
 }
 
 /// What the order of a shard's index is keyed with, so that nobody can choose keys that share a place in it. Drawn by the
@@ -156,10 +181,13 @@ pub struct RecordHeader {
     tombstone: bool,
     expires: bool,
     version: u64,
+    sealed: bool,
+    typed: bool,
 }
 
 impl RecordHeader {
-    /// Reads the first [`RECORD_HEADER_BYTES`] bytes of a record.
+    /// Reads the first [`RECORD_HEADER_BYTES`] bytes of a record. Lengths mean the same whether or not it is typed or sealed; the
+    /// rest of such a record is refused once its checksum is known to be right ([`RecordHeader::head`]).
     ///
     /// # Errors
     /// `Malformed` if a length is over its limit.
@@ -178,13 +206,16 @@ impl RecordHeader {
             tombstone: field(1) == 1,
             expires: field(1) == 1,
             version: field(VERSION_BITS),
+            sealed: field(1) == 1,
+            typed: field(1) == 1,
         };
         let within = |field, value: u32, limit: usize| match value as usize > limit {
             true => Err(DecodeError::OverLimit { field, value: value.into(), limit: limit as u64 }),
             false => Ok(()),
         };
         within("record key length", header.key_bytes, KEY_BYTES_MAX)?;
-        within("record value length", header.value_bytes, VALUE_BYTES_MAX)?;
+        let overhead = if header.sealed { SEALED_OVERHEAD_BYTES_MAX } else { 0 };
+        within("record value length", header.value_bytes, VALUE_BYTES_MAX + overhead)?;
         Ok(header)
     }
 
@@ -201,6 +232,8 @@ impl RecordHeader {
         put(1, self.tombstone.into());
         put(1, self.expires.into());
         put(VERSION_BITS, self.version);
+        put(1, self.sealed.into());
+        put(1, self.typed.into());
         number.to_le_bytes()
     }
 
@@ -232,11 +265,15 @@ impl RecordHeader {
     /// checksum, which costs about 0.1 ns per byte.
     ///
     /// # Errors
-    /// `BadChecksum`.
+    /// `BadChecksum`; `Reserved` of a sound record that is typed or sealed.
     pub fn head<'a>(&self, bytes: &'a [u8]) -> Result<Head<'a>, OperationsError> {
         assert_eq!(bytes.len(), self.head_bytes());
         if checksum(&bytes[4..]) != self.crc && !planted(Bug::RecordChecksumsIgnored) {
             return Err(OperationsError::BadChecksum);
+        }
+        if self.typed || self.sealed {
+            let reserved = if self.sealed { Reserved::SealedRecord } else { Reserved::TypedRecord };
+            return Err(reserved.into());
         }
         let mut front = &bytes[RECORD_HEADER_BYTES..self.front_bytes()];
         let expires_at_ms = self.expires.then(|| front.get_u64_le());
@@ -249,7 +286,7 @@ impl RecordHeader {
     /// which costs about 0.1 ns per byte.
     ///
     /// # Errors
-    /// `BadChecksum`.
+    /// As [`RecordHeader::head`].
     pub fn record<'a>(&self, bytes: &'a [u8]) -> Result<Record<'a>, OperationsError> {
         assert_eq!(bytes.len(), self.record_bytes());
         let head = self.head(&bytes[..self.head_bytes()])?;
@@ -303,6 +340,8 @@ fn put_record(out: &mut BytesMut, key: &[u8], value: Option<&[u8]>, version: Ver
         tombstone: value.is_none(),
         expires: expires_at_ms.is_some(),
         version: version.0,
+        sealed: false,
+        typed: false,
     };
     let value = value.unwrap_or_default();
     out.put_slice(&header.encode());
@@ -581,7 +620,7 @@ impl SessionsBuilder {
 }
 
 /// Reads what [`SessionsBuilder`] wrote.
-fn decode_sessions(reader: &mut Reader, first_version: Version) -> Result<Vec<SessionRecord>, DecodeError> {
+fn decode_sessions(reader: &mut Reader, first_version: Version) -> Result<Vec<SessionRecord>, OperationsError> {
     let count = reader.count("session clients", RECORDS_MAX, size_of::<ClientId>())?;
     let mut clients =
         (0..count).map(|_| Ok((reader.client_id()?, 0))).collect::<Result<Vec<(ClientId, u64)>, DecodeError>>()?;
@@ -601,11 +640,18 @@ fn decode_sessions(reader: &mut Reader, first_version: Version) -> Result<Vec<Se
                 expected_version = version.wrapping_add(1);
                 Remembered::Applied(Version(version))
             }
+            3 if is_extended(reader) => return Err(Reserved::ExtendedSession.into()),
             kind => Remembered::decode_result(kind, reader)?,
         };
         Ok(SessionRecord { client: *client, sequence, first_unanswered, reply })
     };
     (0..count).map(|_| decode()).collect()
+}
+
+/// Whether the length that comes next says that no error follows.
+fn is_extended(reader: &Reader) -> bool {
+    let length = reader.peek().first_chunk().map(|length| u32::from_le_bytes(*length));
+    length.is_some_and(|length| length & EXTENDED != 0)
 }
 
 /// LEB128: seven bits per byte, the lowest first.
@@ -708,7 +754,8 @@ impl Operations {
         self.records as usize
     }
 
-    /// The records with their offsets in the payload, in order. Ends with the first error.
+    /// The records with their offsets in the payload, in order. Ends with the first error: `Reserved` for a sound record that is
+    /// typed or sealed.
     pub fn records(&self) -> impl Iterator<Item = Result<(u32, Record<'_>), OperationsError>> {
         let mut at = HEADER_BYTES + if self.secret.is_some() { IndexSecret::BYTES } else { 0 };
         let mut left = self.records;
@@ -735,7 +782,7 @@ impl Operations {
     /// What the session table is to remember, in order.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// `Malformed`; `Reserved` if one of them is extended.
     pub fn sessions(&self) -> Result<Vec<SessionRecord>, OperationsError> {
         let mut reader = Reader::new(self.payload.slice(self.sessions_at..));
         let sessions = decode_sessions(&mut reader, self.first_version)?;
@@ -799,7 +846,6 @@ mod tests {
     /// docs/LOG_FORMAT.md describes these bytes; logs on disks hold them.
     #[test]
     fn bytes_are_frozen() {
-        let hex: String = sample().0.iter().map(|byte| format!("{byte:02x}")).collect();
         let frozen = concat!(
             "d2040000000000000a0000000000000003000000690000006cb488af05000002",
             "00a00000000000006166697273744fd2ea150000002400b40000000000006b65",
@@ -808,7 +854,7 @@ mod tests {
             "000006020001020415000000000b00000000000000000001fcffffffffffffff",
             "000302060d0000000e0000ffffffff000002006e6f",
         );
-        assert_eq!(hex, frozen);
+        assert_eq!(hex(&sample().0), frozen);
     }
 
     #[test]
@@ -914,6 +960,79 @@ mod tests {
                 prop_assert!(operations.records().count() <= RECORDS_MAX);
             }
         }
+    }
+
+    /// A record in whose last byte of numbers these bits are set, with the checksum of that.
+    fn with_bits(bits: u8, value_bytes: usize) -> BytesMut {
+        let mut out = BytesMut::new();
+        put_record(&mut out, b"k", Some(&vec![7; value_bytes]), Version(VERSION_MAX), None);
+        out[RECORD_HEADER_BYTES - 1] |= bits;
+        let head = RecordHeader::parse(out.first_chunk().unwrap()).unwrap().head_bytes();
+        let crc = checksum(&out[4..head]);
+        out[..4].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// docs/LOG_FORMAT.md reserves these bits; the next versions write them.
+    #[test]
+    fn records_that_are_typed_or_sealed_are_refused_by_name() {
+        const SEALED: u8 = 1 << 6;
+        const TYPED: u8 = 1 << 7;
+        for (bits, expected) in
+            [(SEALED, Reserved::SealedRecord), (TYPED, Reserved::TypedRecord), (SEALED | TYPED, Reserved::SealedRecord)]
+        {
+            for value_bytes in [0, HEAD_VALUE_BYTES_MAX, HEAD_VALUE_BYTES_MAX + 1] {
+                let (plain, record) = (with_bits(0, value_bytes), with_bits(bits, value_bytes));
+                let header = RecordHeader::parse(record.first_chunk().unwrap()).unwrap();
+                assert_eq!(header.record_bytes(), plain.len(), "lengths mean the same");
+                assert_eq!(header.record(&record), Err(expected.into()));
+                assert_eq!(header.head(&record[..header.head_bytes()]), Err(expected.into()));
+                // A bit that flips is damage, and no record of another kind.
+                let mut flipped = plain;
+                flipped[RECORD_HEADER_BYTES - 1] |= bits;
+                let flipped_header = RecordHeader::parse(flipped.first_chunk().unwrap()).unwrap();
+                assert_eq!(flipped_header.record(&flipped), Err(OperationsError::BadChecksum));
+            }
+        }
+        assert_eq!(hex(&with_bits(0, 1)), "ef41acf10100000200f0ffffffffff3f6b07");
+        assert_eq!(hex(&with_bits(SEALED, 1)), "2fcc36810100000200f0ffffffffff7f6b07");
+        assert_eq!(hex(&with_bits(TYPED, 1)), "6f5a99100100000200f0ffffffffffbf6b07");
+    }
+
+    #[test]
+    fn an_entry_with_a_reserved_record_is_refused_where_that_begins() {
+        let mut payload = OperationsBuilder::new(1, Version(VERSION_MAX - 2)).finish();
+        let record = with_bits(1 << 7, 3);
+        payload[16] = 1;
+        payload[20] += record.len() as u8;
+        payload.splice(HEADER_BYTES..HEADER_BYTES, record);
+        let operations = Operations::parse(payload.into()).unwrap();
+        let records: Vec<_> = operations.records().collect();
+        assert_eq!(records, [Err(Reserved::TypedRecord.into())]);
+    }
+
+    /// docs/LOG_FORMAT.md reserves this bit; the next versions write it.
+    #[test]
+    fn an_extended_session_record_is_refused_by_name() {
+        let (mut payload, _) = sample();
+        let length = payload.len() - 13 - 4;
+        assert_eq!(hex(&payload[length - 3..length + 4]), "0302060d000000", "an error of 13 bytes");
+        payload[length + 3] |= 0x80;
+        let operations = Operations::parse(payload.into()).unwrap();
+        assert_eq!(operations.sessions(), Err(Reserved::ExtendedSession.into()));
+        assert!(operations.records().all(|record| record.is_ok()));
+        // Of the other kinds no such length is reserved.
+        let mut other = BytesMut::new();
+        other.count(1);
+        other.uuid(Uuid::from_u128(7));
+        other.count(1);
+        other.put_slice(&[1, 2, 2, 1, 0, 0, 0x80]);
+        let refused = decode_sessions(&mut Reader::new(other.freeze()), Version(1));
+        assert!(matches!(refused, Err(OperationsError::Malformed(_))), "{refused:?}");
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     #[test]

@@ -177,9 +177,9 @@ pub(super) fn recover(
     }
     let mut parts = Vec::with_capacity(numbers.len());
     for number in numbers {
-        let opened = disk.open_segment(shard, number)?;
-        let part = opened.and_then(|opened| Segment::from_opened(shard, number, opened));
-        let (segment, writer) = part.ok_or(damaged(start(number), Damage::SegmentHeader))?;
+        let opened = disk.open_segment(shard, number)?.ok_or(damaged(start(number), Damage::SegmentHeader))?;
+        let (segment, writer) = Segment::from_opened(shard, number, opened)
+            .map_err(|error| LogError::of_format(shard, start(number), Damage::SegmentHeader, error))?;
         parts.push(Part { segment: Arc::new(segment), writer });
     }
     if parts.is_empty() {
@@ -236,10 +236,11 @@ fn sort_out(disk: &dyn Disk, shard: ShardId, manifest: Option<&Manifest>, first:
         let position = Position { segment: listed.number, offset: 0 };
         let damaged = |damage| LogError::Damaged { shard, position, damage };
         let opened = disk.open_segment(shard, listed.number)?.ok_or(damaged(Damage::SegmentMissing))?;
-        let found = Segment::from_opened(shard, listed.number, opened);
-        let (segment, mut writer) = found
-            .filter(|(segment, _)| segment.generation() == listed.generation && listed.written <= segment.bytes())
-            .ok_or(damaged(Damage::SegmentHeader))?;
+        let (segment, mut writer) = Segment::from_opened(shard, listed.number, opened)
+            .map_err(|error| LogError::of_format(shard, position, Damage::SegmentHeader, error))?;
+        if segment.generation() != listed.generation || listed.written > segment.bytes() {
+            return Err(damaged(Damage::SegmentHeader));
+        }
         writer.advance(listed.written);
         Ok(Arc::new(segment))
     };

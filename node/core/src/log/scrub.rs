@@ -12,6 +12,7 @@ use super::record::{self, HEADER_BYTES, SegmentSeed, record_bytes};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment};
 use super::state::Position;
 use crate::disk::{ColdFile, DATA_SEGMENT};
+use crate::formats::{FormatError, UnsupportedVersion};
 use kvorum_protocol::ShardId;
 
 /// What a segment's file should hold.
@@ -43,7 +44,7 @@ impl SegmentPlace {
 /// it says `false`, the rest is left. Returns how many records there are, or `None` if it was stopped.
 ///
 /// # Errors
-/// `Damaged` at the first thing that is not as it was written, or can't be read.
+/// `Damaged` at the first thing that is not as it was written, or can't be read. `Unsupported` if its version is not read.
 pub fn scrub(
     file: &dyn ColdFile,
     place: &SegmentPlace,
@@ -59,6 +60,7 @@ pub fn scrub(
     match result {
         Ok(records) => Ok(Some(records)),
         Err(End::Stopped) => Ok(None),
+        Err(End::Unsupported(version)) => Err(LogError::Unsupported { shard: place.shard, what: version.into() }),
         Err(End::Damaged(offset, damage)) => {
             let position = Position { segment: place.number, offset };
             Err(LogError::Damaged { shard: place.shard, position, damage })
@@ -70,6 +72,7 @@ pub fn scrub(
 enum End {
     Stopped,
     Damaged(u32, Damage),
+    Unsupported(UnsupportedVersion),
 }
 
 fn check_header(window: &mut Window<'_>, place: &SegmentPlace) -> Result<(), End> {
@@ -78,9 +81,12 @@ fn check_header(window: &mut Window<'_>, place: &SegmentPlace) -> Result<(), End
     if !(SEGMENT_HEADER_BYTES..=bytes).contains(&place.written) {
         return Err(damaged);
     }
-    let header = window.get(0, SEGMENT_HEADER_BYTES)?;
-    let expected = segment::encode_header(place.shard, place.number, place.generation, bytes);
-    if header == expected { Ok(()) } else { Err(damaged) }
+    let header = window.get(0, SEGMENT_HEADER_BYTES)?.first_chunk().expect("as many bytes as were asked for");
+    match segment::decode_header(place.shard, place.number, bytes.into(), header) {
+        Ok(generation) if generation == place.generation => Ok(()),
+        Ok(_) | Err(FormatError::Damaged) => Err(damaged),
+        Err(FormatError::Unsupported(version)) => Err(End::Unsupported(version)),
+    }
 }
 
 fn check_log(window: &mut Window<'_>, seed: &SegmentSeed) -> Result<u64, End> {

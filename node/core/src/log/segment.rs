@@ -1,7 +1,7 @@
 //! Segments as their readers and the journal see them, and the bytes at the front of each.
 //!
 //! ```text
-//!  0  magic       8 bytes "KVSEG\0\0\3"; the last byte is the version of the format
+//!  0  magic       8 bytes "KVSEG\0\0\3"; the last byte is the version ([`formats::SEGMENT`])
 //!  8  shard       u16
 //! 10  zero        u16
 //! 12  number      u32
@@ -16,6 +16,7 @@ use super::record::{self, CheckedRecord, SegmentSeed};
 use super::state::Position;
 use crate::disk::map::{Mapping, MappingWriter};
 use crate::disk::{DATA_SEGMENT, Disk, DiskError, OpenedSegment, SegmentFile};
+use crate::formats::{self, FormatError};
 use kvorum_protocol::ShardId;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes in front of a segment's first record.
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
-const MAGIC: &[u8; 8] = b"KVSEG\0\0\x03";
+const MAGIC: [u8; 8] = formats::SEGMENT.magic(*b"KVSEG\0\0\0");
 
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(8), "records are 8-aligned");
 
@@ -57,12 +58,20 @@ impl Segment {
         Ok((Segment::new(shard, number, generation, opened), writer))
     }
 
-    /// A segment found on the disk, and the writer of its mapping, whose watermark is still 0. `None` if the header is
-    /// not that of this segment.
-    pub(crate) fn from_opened(shard: ShardId, number: u32, opened: OpenedSegment) -> Option<(Segment, MappingWriter)> {
+    /// A segment found on the disk, and the writer of its mapping, whose watermark is still 0.
+    ///
+    /// # Errors
+    /// If the header is not that of this segment, or of a version that is not read.
+    pub(crate) fn from_opened(
+        shard: ShardId,
+        number: u32,
+        opened: OpenedSegment,
+    ) -> Result<(Segment, MappingWriter), FormatError> {
         let mut writer = opened.mapping.writer().expect("a mapping just made has its writer");
-        let generation = decode_header(shard, number, writer.tail())?;
-        Some((Segment::new(shard, number, generation, opened), writer))
+        let segment = writer.tail();
+        let bytes = segment.len() as u64;
+        let generation = decode_header(shard, number, bytes, segment.first_chunk().ok_or(FormatError::Damaged)?)?;
+        Ok((Segment::new(shard, number, generation, opened), writer))
     }
 
     fn new(shard: ShardId, number: u32, generation: u64, opened: OpenedSegment) -> Segment {
@@ -148,7 +157,7 @@ pub(super) fn encode_header(
     bytes: u32,
 ) -> [u8; SEGMENT_HEADER_BYTES as usize] {
     let mut header = [0; SEGMENT_HEADER_BYTES as usize];
-    header[0..8].copy_from_slice(MAGIC);
+    header[0..8].copy_from_slice(&MAGIC);
     header[8..10].copy_from_slice(&shard.0.to_le_bytes());
     header[12..16].copy_from_slice(&number.to_le_bytes());
     header[16..24].copy_from_slice(&generation.to_le_bytes());
@@ -158,12 +167,25 @@ pub(super) fn encode_header(
     header
 }
 
-/// The generation, if `segment` begins with the header of this segment and has the size that the header says.
-pub(super) fn decode_header(shard: ShardId, number: u32, segment: &[u8]) -> Option<u64> {
-    let header: &[u8; SEGMENT_HEADER_BYTES as usize] = segment.first_chunk()?;
+/// The generation, if `header` is that of this segment, whose file has so many bytes. Every version begins with the magic and has
+/// a checksum of its first 60 bytes behind them.
+///
+/// # Errors
+/// If it is not, or is of a version that is not read.
+pub(super) fn decode_header(
+    shard: ShardId,
+    number: u32,
+    bytes: u64,
+    header: &[u8; SEGMENT_HEADER_BYTES as usize],
+) -> Result<u64, FormatError> {
+    let (content, crc) = header.split_last_chunk::<4>().expect("longer than its checksum");
+    let version = formats::version_in(&MAGIC, header.first_chunk().expect("longer than its magic"));
+    let version = version.filter(|_| crc32fast::hash(content).to_le_bytes() == *crc).ok_or(FormatError::Damaged)?;
+    formats::SEGMENT.check(version)?;
     let generation = u64::from_le_bytes(header[16..24].try_into().expect("eight bytes of a fixed array"));
-    let bytes = u32::try_from(segment.len()).ok()?;
-    (*header == encode_header(shard, number, generation, bytes)).then_some(generation)
+    let bytes = u32::try_from(bytes).map_err(|_| FormatError::Damaged)?;
+    let is_its_own = *header == encode_header(shard, number, generation, bytes);
+    if is_its_own { Ok(generation) } else { Err(FormatError::Damaged) }
 }
 
 /// A range of a segment that was appended, on its way into the journal. With no bytes it is a *mark*: everything before
@@ -256,18 +278,43 @@ impl LogView {
 mod tests {
     use super::*;
 
+    fn header() -> [u8; 64] {
+        encode_header(ShardId(1), 2, 99, 4096)
+    }
+
     #[test]
     fn a_header_names_its_own_file_only() {
-        let mut segment = vec![0; 4096];
-        segment[..64].copy_from_slice(&encode_header(ShardId(1), 2, 99, 4096));
-        assert_eq!(decode_header(ShardId(1), 2, &segment), Some(99));
-        assert_eq!(decode_header(ShardId(2), 2, &segment), None, "shard");
-        assert_eq!(decode_header(ShardId(1), 3, &segment), None, "number");
-        assert_eq!(decode_header(ShardId(1), 2, &segment[..4000]), None, "size");
+        let damaged = Err(FormatError::Damaged);
+        assert_eq!(decode_header(ShardId(1), 2, 4096, &header()), Ok(99));
+        assert_eq!(decode_header(ShardId(2), 2, 4096, &header()), damaged, "shard");
+        assert_eq!(decode_header(ShardId(1), 3, 4096, &header()), damaged, "number");
+        assert_eq!(decode_header(ShardId(1), 2, 4000, &header()), damaged, "size");
         for byte in 0..64 {
-            let mut damaged = segment.clone();
-            damaged[byte] ^= 1;
-            assert_eq!(decode_header(ShardId(1), 2, &damaged), None, "byte {byte}");
+            for bit in 0..8 {
+                let mut flipped = header();
+                flipped[byte] ^= 1 << bit;
+                assert_eq!(decode_header(ShardId(1), 2, 4096, &flipped), damaged, "byte {byte} bit {bit}");
+            }
         }
+    }
+
+    /// These bytes are in docs/LOG_FORMAT.md; files on disks hold them.
+    #[test]
+    fn bytes_are_frozen() {
+        let mut golden = [0; 64];
+        golden[..8].copy_from_slice(b"KVSEG\0\0\x03");
+        golden[8..28].copy_from_slice(&[1, 0, 0, 0, 2, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0]);
+        golden[60..].copy_from_slice(&[0xb7, 0x77, 0x22, 0x74]);
+        assert_eq!(header(), golden, "{:02x?}", header());
+    }
+
+    #[test]
+    fn the_next_version_is_refused_by_name() {
+        let mut next = header();
+        next[7] = 4;
+        let crc = crc32fast::hash(&next[..60]);
+        next[60..].copy_from_slice(&crc.to_le_bytes());
+        let refused = decode_header(ShardId(1), 2, 4096, &next).unwrap_err();
+        assert!(matches!(refused, FormatError::Unsupported(version) if version.found == 4), "{refused}");
     }
 }

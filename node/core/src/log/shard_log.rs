@@ -27,6 +27,7 @@ use kvorum_protocol::{LogIndex, ShardId, Term, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use tracing::warn;
 
 /// What an entry takes in the log besides its payload, at most.
 pub const ENTRY_OVERHEAD_BYTES: u32 = HEADER_BYTES + ALIGNMENT;
@@ -719,7 +720,11 @@ impl ShardLog {
     pub fn read_hint(&self) -> Result<Option<Bytes>, LogError> {
         let Some(manifest) = &self.manifest else { return Ok(None) };
         let bytes = self.disk.map_shard_file(self.shard, HINT_FILE)?;
-        Ok(bytes.and_then(|bytes| manifest::decode_hint(self.shard, manifest.sequence, bytes)))
+        let hint = bytes.map(|bytes| manifest::decode_hint(self.shard, &bytes));
+        if let Some(Err(error)) = &hint {
+            warn!(shard = %self.shard, %error, "the index on the disk can't be used");
+        }
+        Ok(hint.and_then(Result::ok).and_then(|hint| hint.of_manifest(manifest.sequence)))
     }
 
     /// Visits every record that the state at the base may rest on: those of the listed segments, and of the entries up to
@@ -756,7 +761,8 @@ pub(super) fn read_manifest(disk: &dyn Disk, shard: ShardId) -> Result<Option<Ma
         read => read?,
     };
     let Some(bytes) = bytes else { return Ok(None) };
-    Manifest::decode(shard, bytes).map(Some).ok_or(damaged(Damage::Manifest))
+    let manifest = Manifest::decode(shard, bytes);
+    manifest.map(Some).map_err(|error| LogError::of_format(shard, position, Damage::Manifest, error))
 }
 
 /// Removes a shard's log from the disk, for a replica that was removed or is to start over. The shard's [`ShardLog`] must

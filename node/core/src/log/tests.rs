@@ -1,6 +1,7 @@
 //! The log as a whole, over a disk in memory.
 
 mod compaction;
+mod versions;
 
 use super::*;
 use crate::disk::memory::{Faults, MemoryDisk};

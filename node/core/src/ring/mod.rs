@@ -95,6 +95,13 @@ pub struct RingMap {
     pub unknown: Unknown,
 }
 
+/// What maps of all levels have in common.
+#[derive(Deserialize)]
+struct Levelled {
+    #[serde(default = "first_level")]
+    level: u16,
+}
+
 /// Fields that this version does not know, by name. Fields of replicas are not kept: who adds one raises the level first.
 pub type Unknown = serde_json::Map<String, serde_json::Value>;
 
@@ -185,11 +192,13 @@ impl RingMap {
     /// # Errors
     /// If it is malformed or contradicts itself.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RingError> {
+        // A map of another level may have another shape.
+        let Levelled { level } = serde_json::from_slice(bytes)?;
+        if !Levels::OWN.speaks(level) {
+            return Err(RingError::Level { level });
+        }
         let map: RingMap = serde_json::from_slice(bytes)?;
         let invalid = |what| Err(RingError::Invalid(what));
-        if !(Levels::OWN.min..=Levels::OWN.max).contains(&map.level) {
-            return Err(RingError::Level { level: map.level });
-        }
         if map.ring_position != RING_POSITION {
             return invalid("how a key's position on the ring is counted");
         }
@@ -374,5 +383,8 @@ mod tests {
                 "{refused}"
             );
         }
+        let copy = checked_json::seal(r#"{"epoch":9,"level":2,"shards":"of another shape"}"#);
+        let refused = RingMap::from_copy(&copy).unwrap_err().to_string();
+        assert_eq!(refused, "the cluster is at level 2, and this version speaks level 1: start a newer one");
     }
 }

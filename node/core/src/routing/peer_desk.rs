@@ -17,7 +17,7 @@ use crate::shard::inbox::ShardCommand;
 use crate::snapshot::{EndedOffer, SnapshotAnswer, SnapshotRead};
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
-use kvorum_protocol::peer::{PeerHello, PeerMessage};
+use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotMessage};
 use kvorum_protocol::{
     ClientId, Epoch, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody, ServerError,
@@ -39,6 +39,25 @@ pub enum SnapshotReads {
     /// Elsewhere: to be run, and the answer to be given to [`PeerDesk::snapshot_read`]. At most one per offered snapshot
     /// is out at a time.
     Elsewhere(Box<dyn Fn(SnapshotRead) + Send + Sync>),
+}
+
+/// Why a peer is turned away.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// Its program does not speak the cluster's level.
+    #[error(
+        "it speaks {levels}, and the cluster is at level {cluster}: start {} program",
+        if levels.max < *cluster { "a newer" } else { "an older" }
+    )]
+    Level {
+        /// What it speaks.
+        levels: Levels,
+        /// The cluster's level.
+        cluster: u16,
+    },
+    /// Its data folder is not one with which it may come, or can't be written down.
+    #[error("{0}")]
+    Folder(String),
 }
 
 /// Takes the messages of all peers.
@@ -111,30 +130,27 @@ impl PeerDesk {
     ///
     /// # Errors
     /// Why it is turned away.
-    pub fn admit(&self, hello: &PeerHello) -> Result<(), String> {
+    pub fn admit(&self, hello: &PeerHello) -> Result<(), AdmitError> {
         let (peer, disk) = (hello.node, hello.disk);
         let ring = self.router().ring();
         if ring.is_retired(disk) {
-            return Err(format!(
+            return Err(AdmitError::Folder(format!(
                 "data folder {disk} was replaced and never returns: empty it, and the node is taken in"
-            ));
+            )));
         }
-        if hello.levels.max < ring.level {
-            return Err(format!(
-                "it speaks {}, and the cluster is at level {}: start a newer version",
-                hello.levels, ring.level
-            ));
+        if !hello.levels.speaks(ring.level) {
+            return Err(AdmitError::Level { levels: hello.levels, cluster: ring.level });
         }
         // Two folders of one node: the one that counts stays. If its process is gone, its connection ends soon.
         let newcomer =
             Presence { folder: disk, remembered: self.known_folders.get(peer), connected_ms: 0, levels: hello.levels };
         let table = self.router().peer_table();
         if newcomer.is_stranger(&ring, peer) && table.is_connected(peer) && !table.is_stranger(&ring, peer) {
-            return Err(format!(
+            return Err(AdmitError::Folder(format!(
                 "data folder {disk} is not the one that this node is known with, and that one is connected"
-            ));
+            )));
         }
-        let remembered = self.known_folders.meet(hello).map_err(|error| error.to_string())?;
+        let remembered = self.known_folders.meet(hello).map_err(|error| AdmitError::Folder(error.to_string()))?;
         table.met(hello, Some(remembered));
         if table.is_stranger(&ring, peer) {
             warn!(%peer, folder = %disk, "a peer comes with another data folder than it had: it is a stranger until it is replaced");
@@ -592,6 +608,13 @@ mod tests {
             Ok(())
         });
         sent
+    }
+
+    #[test]
+    fn who_does_not_speak_the_clusters_level_is_told_what_to_start() {
+        let text = |min, max, cluster| AdmitError::Level { levels: Levels { min, max }, cluster }.to_string();
+        assert_eq!(text(2, 3, 1), "it speaks levels 2 to 3, and the cluster is at level 1: start an older program");
+        assert_eq!(text(1, 1, 2), "it speaks level 1, and the cluster is at level 2: start a newer program");
     }
 
     #[test]

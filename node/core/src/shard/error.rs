@@ -44,7 +44,7 @@ pub enum Remedy {
     /// opened again, not by the next process either.
     EndLife,
     /// A file operation failed. The process ends: the system may have taken what it could not write for written, and only
-    /// the next start looks at the medium itself.
+    /// the next start looks at the medium itself. Or another program has written what this one does not read.
     EndProcess,
     /// The disk is full. Open it again after a while, however often it takes: that is not its failure.
     AwaitSpace,
@@ -56,13 +56,36 @@ impl ShardError {
         match self {
             ShardError::Log(error) | ShardError::Consensus(ConsensusError::Log(error)) => match error {
                 LogError::Damaged { .. } => Remedy::LeaveOut,
-                LogError::Disk(_) => Remedy::EndProcess,
+                LogError::Disk(_) | LogError::Unsupported { .. } => Remedy::EndProcess,
                 LogError::DiskFull(_) => Remedy::AwaitSpace,
                 _ => Remedy::Restart,
             },
             ShardError::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
             ShardError::SnapshotInstalled { .. } => Remedy::Reopen,
+            ShardError::Entry { reason: OperationsError::Reserved(_), .. } => Remedy::EndProcess,
             ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats;
+    use crate::log::operations::Reserved;
+    use kvorum_protocol::ShardId;
+
+    /// Started again by itself, the replica would meet the same. Left out, it would be replaced, and its files erased.
+    #[test]
+    fn what_another_program_has_written_ends_the_process() {
+        let what = formats::SEGMENT.check(9).unwrap_err().into();
+        let log = ShardError::Log(LogError::Unsupported { shard: ShardId(3), what });
+        let entry = ShardError::Entry { index: LogIndex(5), reason: Reserved::TypedRecord.into() };
+        assert_eq!([log.remedy(), entry.remedy()], [Remedy::EndProcess; 2]);
+        let text = "shard 3: the segment has version 9, and this program reads version 3: start a newer program";
+        assert_eq!(log.to_string(), text);
+        let text =
+            "entry 5 can't be applied: a record has a type, which this program does not read: start a newer program";
+        assert_eq!(entry.to_string(), text);
     }
 }

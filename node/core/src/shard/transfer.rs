@@ -1,7 +1,7 @@
 //! A shard's state on its way from one replica to another: what a leader gives out of its files, and where a follower
 //! puts what it gets.
 
-use crate::log::{Base, DataSegment, DataWriter, Membership, Segment};
+use crate::log::{Base, BaseError, DataSegment, DataWriter, Membership, Segment};
 use crate::seeded::{Bug, planted};
 use crate::snapshot::{Finish, Run, SnapshotError, SnapshotSink, SnapshotSinks, SnapshotSource, StoredRecords};
 use crate::store::{IndexDump, ReadError, StoreReader, stored_record};
@@ -141,7 +141,7 @@ impl SnapshotSink for ReceptionSink {
     fn header(&mut self, whole: Bytes) -> Result<(), SnapshotError> {
         let mut reader = Reader::new(whole);
         let base = Base::decode(&mut reader)?;
-        reader.finish()?;
+        reader.finish().map_err(BaseError::from)?;
         if (base.term, base.index) != (self.id.term, self.id.index) {
             return Err(SnapshotError::Count);
         }

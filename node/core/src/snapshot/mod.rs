@@ -25,12 +25,12 @@ pub use intake::{Intake, IntakeEffects};
 pub use offers::{EndedOffer, OfferEffects, OffersFull, SnapshotAnswer, SnapshotOffers, SnapshotRead};
 pub use run::StoredRecords;
 
-use crate::log::LogError;
 use crate::log::operations::OperationsError;
+use crate::log::{BaseError, LogError};
 use crate::store::ReadError;
 use bytes::Bytes;
 use kvorum_protocol::snapshot::SnapshotId;
-use kvorum_protocol::{DecodeError, LogIndex, ShardId, Term};
+use kvorum_protocol::{LogIndex, ShardId, Term};
 use std::fmt;
 
 /// A snapshot that a leader holds ready: a state of the shard that no longer changes. Dropping it lets go of the files
@@ -118,7 +118,7 @@ pub enum SnapshotError {
     Count,
     /// The header can't be read.
     #[error("the header can't be read: {0}")]
-    Header(#[from] DecodeError),
+    Header(#[from] BaseError),
 }
 
 impl fmt::Debug for dyn SnapshotSource {

@@ -40,6 +40,9 @@ pub enum ReadError {
 impl ReadError {
     /// What it says of the replica's log.
     pub fn of_log(self, shard: ShardId) -> LogError {
+        if let ReadError::Damaged { position, reason } = self {
+            return LogError::of_operations(shard, position, Damage::StoredRecord, reason);
+        }
         let (position, damage) = match self {
             ReadError::Missing(segment, offset) => (Position { segment, offset }, Damage::RecordMissing),
             ReadError::Medium { position, damage } => (position, damage),

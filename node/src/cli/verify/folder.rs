@@ -11,7 +11,7 @@ use kvorum_core::folder::mirrored;
 use kvorum_core::folder::replica_files;
 use kvorum_core::journal::{self, JournalError, Replayed};
 use kvorum_core::map_keeper::RING_COPY;
-use kvorum_core::ring::RingMap;
+use kvorum_core::ring::{RingError, RingMap};
 use kvorum_protocol::{Durability, ShardId};
 use std::collections::BTreeSet;
 use std::io;
@@ -76,6 +76,9 @@ fn look_at_identity(report: &mut Report, inspected: &Inspected) {
             let effect = if mends { Effect::GetsBy } else { Effect::DoesNotStart };
             report.findings.push(finding("identity", "it is damaged", effect));
         }
+        Part::Unsupported(version) => {
+            report.findings.push(finding("identity", version.to_string(), Effect::DoesNotStart));
+        }
         Part::Unreadable(error) => {
             report.findings.push(finding("identity", format!("it can't be read: {error}"), Effect::DoesNotStart));
         }
@@ -97,7 +100,7 @@ fn look_at_identity(report: &mut Report, inspected: &Inspected) {
             });
         }
         Part::Missing => report.findings.push(finding("run-state", "it is missing", lost)),
-        Part::Damaged => report.findings.push(finding("run-state", "it is damaged", lost)),
+        Part::Damaged | Part::Unsupported(_) => report.findings.push(finding("run-state", "it is damaged", lost)),
         Part::Unreadable(error) => {
             report.findings.push(finding("run-state", format!("it can't be read: {error}"), Effect::DoesNotStart));
         }
@@ -108,7 +111,7 @@ fn look_at_identity(report: &mut Report, inspected: &Inspected) {
         let what = match part {
             Part::Found(_) => continue,
             Part::Missing => "it is missing".to_owned(),
-            Part::Damaged => "it is damaged".to_owned(),
+            Part::Damaged | Part::Unsupported(_) => "it is damaged".to_owned(),
             Part::Unreadable(error) => format!("it can't be read: {error}"),
         };
         report.findings.push(finding(file, what, effect));
@@ -117,12 +120,11 @@ fn look_at_identity(report: &mut Report, inspected: &Inspected) {
 
 /// The files that are kept twice.
 fn look_at_copies(report: &mut Report, disk: &Arc<dyn Disk>) {
-    let mut look = |name: &str, is_sound: fn(&[u8]) -> bool| {
+    let mut look = |name: &str, check: fn(&[u8]) -> Result<(), String>| {
         let names = [name.to_owned(), mirrored::copy_of(name)];
         let states = names.clone().map(|name| match disk.read_metadata(&name) {
             Ok(None) => Ok(false),
-            Ok(Some(bytes)) if is_sound(&bytes) => Ok(true),
-            Ok(Some(_)) => Err("it is damaged".to_owned()),
+            Ok(Some(bytes)) => check(&bytes).map(|()| true),
             Err(error) => Err(error.to_string()),
         });
         let mends = states.contains(&Ok(true));
@@ -133,9 +135,15 @@ fn look_at_copies(report: &mut Report, disk: &Arc<dyn Disk>) {
         }
         mends
     };
-    look(RING_COPY, |bytes| RingMap::from_copy(bytes).is_ok());
-    look(KNOWN_DISKS, |bytes| known_folders::decode(bytes).is_ok());
-    if !look(journal::IDENTITY_FILE, |bytes| journal::decode_identity(bytes).is_ok()) {
+    const DAMAGED: &str = "it is damaged";
+    look(RING_COPY, |bytes| match RingMap::from_copy(bytes) {
+        Ok(_) => Ok(()),
+        Err(newer @ RingError::Level { .. }) => Err(newer.to_string()),
+        Err(_) => Err(DAMAGED.to_owned()),
+    });
+    look(KNOWN_DISKS, |bytes| known_folders::decode(bytes).map(drop).map_err(|_| DAMAGED.to_owned()));
+    if !look(journal::IDENTITY_FILE, |bytes| journal::decode_identity(bytes).map(drop).map_err(|_| DAMAGED.to_owned()))
+    {
         // Without its identity the journal is damaged, and is told of as that.
         report.findings.retain(|finding| !finding.file.starts_with(journal::IDENTITY_FILE));
     }

@@ -218,6 +218,9 @@ impl Looking<'_> {
                 }
                 Err(error) => self.found(file, None, format!("the index has no meaning: {error}"), Effect::GetsBy),
             },
+            Hint::Unsupported(version) => {
+                self.report.notes.push(format!("{version}; until then a start makes the index anew"));
+            }
             Hint::Damaged => self.found(file, None, "the index is damaged: a start makes it anew", Effect::GetsBy),
             Hint::Missing | Hint::Stale => {
                 self.report.notes.push("there is no index of the checkpoint: a start makes it anew".to_owned());

@@ -6,7 +6,8 @@ use crate::auth::cert::{ClusterAuthority, NodeCertificate, TlsIdentity};
 use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers};
 use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::routing::network::PeerNetwork as _;
-use kvorum_protocol::peer::PeerMessage;
+use kvorum_core::routing::peer_desk::AdmitError;
+use kvorum_protocol::peer::{Levels, PeerMessage};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -58,7 +59,7 @@ impl PeerHandler for Handler {
     fn knows(&self, _: NodeId) -> KnownOfPeer {
         KnownOfPeer::default()
     }
-    fn admit(&self, _: &kvorum_protocol::peer::PeerHello) -> Result<(), String> {
+    fn admit(&self, _: &kvorum_protocol::peer::PeerHello) -> Result<(), AdmitError> {
         Ok(())
     }
     fn connected(&self, _: NodeId) {}
@@ -77,7 +78,19 @@ async fn node(cluster: ClusterId, node: NodeId, listen: &str, tls: TlsIdentity, 
     let (_, control) = Control::start(cluster, node, admin.clone(), None).await.unwrap();
     let listen = listen.parse().unwrap();
     let (client, program) = (String::new(), "test".to_owned());
-    let config = PeerConfig { node, cluster, disk: node.0, starts: 1, client, listen, peers, tls, program, mtu: None };
+    let config = PeerConfig {
+        node,
+        cluster,
+        disk: node.0,
+        starts: 1,
+        client,
+        listen,
+        peers,
+        tls,
+        levels: Levels::OWN,
+        program,
+        mtu: None,
+    };
     let (_, peers) = Peers::start(config, admin.clone(), Some(control.session_host()), None).await.unwrap();
     Node { peers, control, admin }
 }

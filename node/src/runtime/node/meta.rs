@@ -54,7 +54,8 @@ impl Meta {
         }
         let own =
             Own { folder: folder.disk(), address: config.client_advertise.clone(), client: ClientId(Uuid::new_v4()) };
-        let keeper = MapKeeper::new(Arc::clone(router), Arc::clone(&storage.disk), own, initial.clone(), may_bootstrap);
+        let keeper = MapKeeper::new(Arc::clone(router), Arc::clone(&storage.disk), own, initial.clone(), may_bootstrap)
+            .with_levels(config.levels);
         let arguments = MetaArguments { keeper, changed: Box::new(follow), bootstrap: Box::new(bootstrap) };
         let name = Some(format!("node/{}/meta", config.node_id));
         let (actor, _) = Actor::spawn_linked(name, MetaActor, arguments, context.root.clone()).await?;

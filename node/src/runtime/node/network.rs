@@ -77,6 +77,7 @@ fn peer_config(config: &Config, folder: &DataFolder, tls: TlsIdentity) -> PeerCo
         listen: config.peer_listen,
         peers: others.map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect(),
         tls,
+        levels: config.levels,
         program: concat!("kvorum ", env!("CARGO_PKG_VERSION")).into(),
         mtu: None,
     }

@@ -3,8 +3,10 @@
 use super::*;
 use crate::shard::host::ShardOutlet;
 use crate::shard::offering::Offering;
-use crate::snapshot::{OffersFull, SnapshotSource, StoredRecords};
+use crate::shard::transfer::{Reception, ReceptionSinks};
+use crate::snapshot::{OffersFull, SnapshotError, SnapshotSinks, SnapshotSource, StoredRecords};
 use crate::store::CaptureSlice;
+use kvorum_protocol::snapshot::SnapshotId;
 use parking_lot::Mutex;
 
 type Offered = (ReplicaId, Arc<dyn SnapshotSource>);
@@ -33,6 +35,12 @@ impl ShardOutlet for Offers {
         self.offered.lock().push((to, source));
         Ok(())
     }
+}
+
+/// What a follower makes of a snapshot's header.
+fn accepts(group: &mut Group, (term, index): (Term, LogIndex), header: Vec<u8>) -> Result<(), SnapshotError> {
+    let sinks = ReceptionSinks(Reception::new(group.shard(1).log().data_writers()));
+    sinks.open(ShardId(3), SnapshotId { term, index, nonce: 1 })?.header(header.into())
 }
 
 fn records(source: &dyn SnapshotSource) -> BTreeMap<Vec<u8>, Vec<u8>> {
@@ -79,6 +87,12 @@ fn a_snapshot_is_the_state_at_which_its_slices_began() {
         header.extend_from_slice(&source.read_header(header.len() as u32, 1_000));
     }
     assert!(header.ends_with(&state), "the base's own part is of that entry, too");
+    accepts(&mut group, source.last(), header.clone()).expect("a follower of the same version takes it");
+    assert_eq!(header[..2], [1, 0], "the version of the base");
+    header[0] = 2;
+    let refused = accepts(&mut group, source.last(), header).unwrap_err().to_string();
+    let expected = "the base has version 2, and this program reads version 1: start a newer program";
+    assert!(refused.contains(expected), "{refused}");
 
     while offering.is_at_work() {
         offering.go_on(group.shard(0), &offers);
