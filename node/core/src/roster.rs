@@ -13,7 +13,7 @@ use crate::folder::replica_files::{Readiness, WantedReplica};
 use crate::health::restart_policy::{RestartDecision, RestartPolicy};
 use crate::limits::AWAIT_SPACE;
 use crate::shard::{FolderStanding, Orders, Remedy, ShardConfig, ShardError};
-use kvorum_protocol::{ReplicaId, ShardId, ShardRole};
+use kvorum_protocol::{LogIndex, ReplicaId, ShardId, ShardRole};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
@@ -173,6 +173,11 @@ impl From<&ShardError> for Failure {
 }
 
 impl Failure {
+    /// Nothing has failed: a snapshot up to entry `index` has taken the place of its files, and it is opened from them.
+    pub fn reopens(index: LogIndex) -> Self {
+        Failure { remedy: Remedy::Reopen, reason: format!("a snapshot up to entry {index} was installed") }
+    }
+
     /// It panicked, or failed in a way that says nothing of its files.
     pub fn of_no_file(reason: String) -> Self {
         Failure { remedy: Remedy::Restart, reason }

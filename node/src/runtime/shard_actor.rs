@@ -3,8 +3,10 @@
 //! The actor opens a [`ShardHost`] and gives it its turns. If it fails, its state is gone; the supervisor starts a new one,
 //! which rebuilds everything from the log and gets an inbox of its own, so that nothing meant for the old one reaches it.
 
-use kvorum_core::shard::host::{ShardArguments, ShardHost};
+use kvorum_core::shard::ShardError;
+use kvorum_core::shard::host::{ShardArguments, ShardHost, TurnEnd};
 use kvorum_core::shard::inbox::Waker;
+use kvorum_protocol::LogIndex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 
@@ -16,6 +18,23 @@ pub enum ShardMessage {
 }
 
 impl ractor::Message for ShardMessage {}
+
+/// Why an actor ends whose replica has received a snapshot. The library ends an actor without its last words only for an
+/// error, so this is one here, and nowhere else.
+#[derive(Debug, thiserror::Error)]
+#[error("a snapshot up to entry {index} was installed")]
+pub(super) struct SnapshotInstalled {
+    /// The last entry whose effects it holds.
+    pub(super) index: LogIndex,
+}
+
+/// Ends the actor if its replica can't go on, or is to be opened again.
+fn go_on(turned: Result<TurnEnd, ShardError>) -> Result<(), ActorProcessingErr> {
+    match turned? {
+        TurnEnd::Done => Ok(()),
+        TurnEnd::Reopen { index } => Err(SnapshotInstalled { index }.into()),
+    }
+}
 
 /// The host; elsewhere while it takes a long turn, and gone if it panicked there. Boxed: it moves at every turn.
 pub struct Hosted(Option<Box<ShardHost>>);
@@ -58,7 +77,7 @@ impl Actor for ShardActor {
         if !host.is_long_turn() {
             let turned = host.turn();
             hosted.0 = Some(host);
-            return Ok(turned?);
+            return go_on(turned);
         }
         // Copies and checksums of large values: off the threads that answer small requests.
         let turn = tokio::task::spawn_blocking(move || {
@@ -68,7 +87,7 @@ impl Actor for ShardActor {
         match turn.await {
             Ok((host, turned)) => {
                 hosted.0 = Some(host);
-                Ok(turned?)
+                go_on(turned)
             }
             // The host went with its panic, as it would have with the actor's own.
             Err(error) => match error.try_into_panic() {

@@ -1,7 +1,7 @@
 //! The supervisor of a node's shard replicas: the host of [`kvorum_core::roster`], which decides what runs. It carries out what the
 //! roster asks for with actors, and erases and opens on threads that may block.
 
-use crate::runtime::shard_actor::{ShardActor, ShardMessage};
+use crate::runtime::shard_actor::{ShardActor, ShardMessage, SnapshotInstalled};
 use crate::runtime::status::Inspector;
 use crate::runtime::system_clock;
 use kvorum_core::disk::Disk;
@@ -217,8 +217,11 @@ impl Actor for ShardsSupervisor {
     }
 }
 
-/// What a failed actor says of its replica.
+/// What an actor that has ended says of its replica.
 fn failure_of(cause: &ActorProcessingErr) -> Failure {
+    if let Some(SnapshotInstalled { index }) = cause.downcast_ref() {
+        return Failure::reopens(*index);
+    }
     let error = cause.downcast_ref::<ShardError>();
     error.map_or_else(|| Failure::of_no_file(cause.to_string()), Failure::from)
 }

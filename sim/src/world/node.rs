@@ -24,11 +24,12 @@ use kvorum_core::limits::DISK_LOOK_EVERY;
 use kvorum_core::log::{self, InlineSource, LogError, LogOptions, Recovered, SegmentPlace};
 use kvorum_core::map_keeper::{self, MapKeeper, Own};
 use kvorum_core::ring::{RingError, RingMap};
-use kvorum_core::roster::Roster;
+use kvorum_core::roster::{Failure, Roster};
 use kvorum_core::routing::peer_desk::{PeerDesk, SnapshotReads};
 use kvorum_core::routing::router::Router;
 use kvorum_core::session::reply::{ReplySink, ReplyTo};
 use kvorum_core::session::{Answered, Inline, NodeAdmin, Session, SessionContext};
+use kvorum_core::shard::host::TurnEnd;
 use kvorum_core::shard::inbox::{Inbox, QueueBudget, QueueLimits};
 use kvorum_core::shard::upkeep::{Done, DumpPermits, Job, Slice, Upkeep, UpkeepOptions};
 use kvorum_core::shard::{EntryLimits, ORDER_BITS, ReplicaPlan};
@@ -622,7 +623,10 @@ impl Process {
                 if host.is_in_turn() {
                     // It may have been told to panic.
                     let turned = catch_unwind(AssertUnwindSafe(|| host.turn()));
-                    turned.map_err(|panic| panic_text(&*panic))?.map_err(|error| error.to_string())?;
+                    let end = turned.map_err(|panic| panic_text(&*panic))?.map_err(|error| error.to_string())?;
+                    if let TurnEnd::Reopen { index } = end {
+                        return Err(Failure::reopens(index).reason);
+                    }
                 }
                 host.stop().map_err(|error| error.to_string())?;
             }

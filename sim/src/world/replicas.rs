@@ -10,7 +10,7 @@ use kvorum_core::journal::ShardJournal;
 use kvorum_core::map_keeper::{LOOK_EVERY, Looked};
 use kvorum_core::ring::RingMap;
 use kvorum_core::roster::{Action, Failure, Opened, Opening};
-use kvorum_core::shard::host::{ShardArguments, ShardHost, ShardOutlet as _, TurnStep};
+use kvorum_core::shard::host::{ShardArguments, ShardHost, ShardOutlet as _, TurnEnd, TurnStep};
 use kvorum_core::shard::inbox::{ShardCommand, Waker};
 use kvorum_core::shard::{Remedy, ShardConfig, ShardError};
 use kvorum_protocol::ShardId;
@@ -219,7 +219,8 @@ impl Process {
         let Some(host) = &mut replica.host else { return Turned::Over(Vec::new()) };
         let failure = loop {
             match catch_unwind(AssertUnwindSafe(|| host.step())) {
-                Ok(Ok(TurnStep::Done)) => return Turned::Over(Vec::new()),
+                Ok(Ok(TurnStep::Over(TurnEnd::Done))) => return Turned::Over(Vec::new()),
+                Ok(Ok(TurnStep::Over(TurnEnd::Reopen { index }))) => break Failure::reopens(index),
                 Ok(Ok(step)) => {
                     let hold = self.holds.iter().position(|hold| hold.shard == shard && hold.after == step);
                     if let Some(hold) = hold {

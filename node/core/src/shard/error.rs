@@ -14,12 +14,6 @@ pub enum ShardError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A snapshot has taken the place of its files: not a failure.
-    #[error("a snapshot up to entry {index} was installed")]
-    SnapshotInstalled {
-        /// The last entry whose effects it holds.
-        index: LogIndex,
-    },
     /// A committed entry is not what a leader writes.
     #[error("entry {index} can't be applied: {reason}")]
     Entry {
@@ -33,7 +27,8 @@ pub enum ShardError {
 /// What is to be done about a replica that can't go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remedy {
-    /// Nothing is wrong: its files hold another state than it does, and it is opened from them at once.
+    /// Nothing is wrong: a snapshot has taken the place of its files, and it is opened from them at once. No error asks for
+    /// it, but the end of a turn ([`crate::shard::host::TurnEnd::Reopen`]).
     Reopen,
     /// Open it again from its log, as the restart policy allows.
     Restart,
@@ -61,7 +56,6 @@ impl ShardError {
                 _ => Remedy::Restart,
             },
             ShardError::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
-            ShardError::SnapshotInstalled { .. } => Remedy::Reopen,
             ShardError::Entry { reason: OperationsError::Reserved(_), .. } => Remedy::EndProcess,
             ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
         }

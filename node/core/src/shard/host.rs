@@ -23,6 +23,7 @@ use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use tracing::{debug, info, warn};
 
@@ -122,7 +123,21 @@ pub enum TurnStep {
     /// The shard has worked, and what it asks for waits to be carried out.
     Worked,
     /// It is over.
+    Over(TurnEnd),
+}
+
+/// How a turn has ended.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TurnEnd {
+    /// All is done, and the next turn may follow.
     Done,
+    /// A snapshot has taken the place of the replica's files. The host must be dropped without a stop, since what it holds
+    /// is not in them. The replica is opened from them at once.
+    Reopen {
+        /// The last entry whose effects the snapshot holds.
+        index: LogIndex,
+    },
 }
 
 /// What a turn has come to so far.
@@ -283,9 +298,12 @@ impl ShardHost {
     ///
     /// # Panics
     /// If it finds itself broken, or was told to. It must be dropped then, too.
-    pub fn turn(&mut self) -> Result<(), ShardError> {
-        while self.step()? != TurnStep::Done {}
-        Ok(())
+    pub fn turn(&mut self) -> Result<TurnEnd, ShardError> {
+        loop {
+            if let TurnStep::Over(end) = self.step()? {
+                return Ok(end);
+            }
+        }
     }
 
     /// One step of a turn, or of the next one. Returns which it was.
@@ -308,10 +326,13 @@ impl ShardHost {
                 (Turn::Drained { early }, TurnStep::Drained)
             }
             Turn::Drained { early } => (Turn::Timed(early.unwrap_or_else(|| self.clock.now())), TurnStep::Timed),
-            Turn::Timed(now) => (Turn::Worked(self.work(now)?), TurnStep::Worked),
+            Turn::Timed(now) => match self.work(now)? {
+                ControlFlow::Continue(effects) => (Turn::Worked(effects), TurnStep::Worked),
+                ControlFlow::Break(index) => (Turn::Due, TurnStep::Over(TurnEnd::Reopen { index })),
+            },
             Turn::Worked(effects) => {
                 self.carry_out(effects);
-                (Turn::Due, TurnStep::Done)
+                (Turn::Due, TurnStep::Over(TurnEnd::Done))
             }
         };
         Ok(step)
@@ -322,8 +343,8 @@ impl ShardHost {
         !matches!(self.turn, Turn::Due)
     }
 
-    /// Hands the shard what was taken, at `now`, and lets it work.
-    fn work(&mut self, now: Now) -> Result<Effects, ShardError> {
+    /// Hands the shard what was taken, at `now`, and lets it work. Breaks off if a snapshot up to some entry was installed.
+    fn work(&mut self, now: Now) -> Result<ControlFlow<LogIndex, Effects>, ShardError> {
         let mut drained = std::mem::take(&mut self.drained);
         let Drained { requests, messages, snapshots, commands, upkeep, persisted, tick } = &mut drained;
         let (persisted, tick) = (*persisted, *tick);
@@ -332,7 +353,9 @@ impl ShardHost {
             self.shard.handle_persisted(persisted);
         }
         // First: once a snapshot is in place the replica must not touch its old log any more.
-        self.take_in(now.monotonic, snapshots.drain(..), tick)?;
+        if let Some(index) = self.take_in(now.monotonic, snapshots.drain(..), tick)? {
+            return Ok(ControlFlow::Break(index));
+        }
         for message in messages.drain(..) {
             let from = message.from;
             match self.shard.handle_message(now.monotonic, message) {
@@ -368,7 +391,7 @@ impl ShardHost {
         // Whether others are kept waiting for this turn is its host's to decide, which knows that one is awaited.
         self.is_in_long_turn = self.shard.awaits_long_turn() || now.monotonic < self.long_turns_until;
         self.shard.set_value_bytes_max(if self.is_in_long_turn { usize::MAX } else { LARGE_WORK_BYTES });
-        self.shard.poll(now)
+        self.shard.poll(now).map(ControlFlow::Continue)
     }
 
     /// Carries out what the shard asks for.
@@ -407,13 +430,13 @@ impl ShardHost {
         }
     }
 
-    /// Goes on with the snapshot that the replica receives, if it receives one.
+    /// Goes on with the snapshot that the replica receives, if it receives one. Returns its last entry once it is installed.
     fn take_in(
         &mut self,
         now: Nanos,
         messages: impl Iterator<Item = SnapshotMessage>,
         tick: bool,
-    ) -> Result<(), ShardError> {
+    ) -> Result<Option<LogIndex>, ShardError> {
         let shard = &self.shard;
         let holds =
             |id: SnapshotId| id.index <= shard.store().applied() || shard.log().term_of(id.index) == Some(id.term);
@@ -428,10 +451,7 @@ impl ShardHost {
         if !effects.messages.is_empty() {
             self.outlet.send_snapshot(self.id, effects.messages);
         }
-        match installed {
-            Some(index) => Err(ShardError::SnapshotInstalled { index }),
-            None => Ok(()),
-        }
+        Ok(installed)
     }
 
     /// Puts the state that has come in place of the replica's own, on the disk.

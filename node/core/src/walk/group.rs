@@ -11,7 +11,7 @@ use crate::routing::router::Router;
 use crate::session::reply::ReplyTo;
 use crate::session::{Answered, NodeAdmin, Offload, Session, SessionContext};
 use crate::shard::ShardHandle;
-use crate::shard::host::{ShardArguments, ShardHost, ShardOutlet};
+use crate::shard::host::{ShardArguments, ShardHost, ShardOutlet, TurnEnd};
 use crate::shard::inbox::{Inbox, QueueBudget, QueueLimits, Waker};
 use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
 use crate::shard::{ReplicaPlan, ReplicaStatus};
@@ -213,7 +213,8 @@ impl Group {
             if replica.woken.swap(false, Ordering::Relaxed) {
                 busy = true;
                 let taker = if replica.host.is_long_turn() { Taker::Elsewhere } else { Taker::Shard };
-                step(&mut self.steps, taker, || replica.host.turn()).expect("the replica goes on");
+                let end = step(&mut self.steps, taker, || replica.host.turn()).expect("the replica goes on");
+                assert_eq!(end, TurnEnd::Done, "nobody sends it a snapshot");
             }
             for work in std::mem::take(&mut *replica.around.work.lock()) {
                 busy = true;

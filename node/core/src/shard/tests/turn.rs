@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::consensus::lease::LeaseLength;
 use crate::journal::{ShardJournal, Submission};
-use crate::shard::host::{ShardArguments, ShardHost, ShardOutlet, TurnStep};
+use crate::shard::host::{ShardArguments, ShardHost, ShardOutlet, TurnEnd, TurnStep};
 use crate::shard::inbox::{QueueBudget, QueueLimits, Waker};
 use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
 use inbox::Inbox;
@@ -79,7 +79,7 @@ impl Follower {
         };
         let mut follower = Follower { host: ShardHost::open(arguments, Waker::new(|| {})).unwrap(), node };
         follower.receive(RaftMessageKind::Heartbeat, id(0), 1);
-        follower.host.turn().unwrap();
+        assert_eq!(follower.host.turn().unwrap(), TurnEnd::Done);
         assert_eq!(follower.host.shard().status().leader, Some(id(0)));
         follower
     }
@@ -117,7 +117,7 @@ impl Follower {
     fn would_vote(&mut self) -> bool {
         self.host.handle().inbox.tick();
         self.receive(RaftMessageKind::RequestPreVote, id(2), 2);
-        self.host.turn().unwrap();
+        assert_eq!(self.host.turn().unwrap(), TurnEnd::Done);
         let given = |message: &RaftMessage| message.kind == RaftMessageKind::RequestPreVoteResponse && !message.reject;
         self.node.sent.lock().drain(..).any(|message| given(&message))
     }
@@ -132,9 +132,9 @@ fn refuses_for(step: TurnStep, before_ms: u64, after_ms: u64) -> u64 {
     let arrived = follower.now();
     follower.receive(RaftMessageKind::Heartbeat, id(0), 1);
     follower.wait(after_ms);
-    follower.host.turn().unwrap();
+    assert_eq!(follower.host.turn().unwrap(), TurnEnd::Done);
     // What came in behind the drain is taken by the next turn.
-    follower.host.turn().unwrap();
+    assert_eq!(follower.host.turn().unwrap(), TurnEnd::Done);
     while !follower.would_vote() {
         follower.wait(1);
         assert!(follower.now().ms_since(arrived) < 10_000, "it never would");
