@@ -71,7 +71,7 @@ fields! {
         "Threads that answer requests; by default one per processor, divided by the members at this node's host";
     ELECTION_TIMEOUT_MS: "election_timeout_ms", "a multiple of 10 from 100 to 60000", Some("500"),
         "Shortest silence of a leader after which others stand for election, in milliseconds; the same on all nodes";
-    JOURNAL_FILE_BYTES: "journal.file_bytes", "a multiple of 4096 from 1048576 to 1073741824", Some("67108864"),
+    JOURNAL_FILE_BYTES: "journal.file_bytes", "a multiple of 4096 from 4194304 to 1073741824", Some("67108864"),
         "Size of one journal file, in bytes";
     JOURNAL_FILES: "journal.files", "a number from 2 to 64", Some("4"),
         "How many journal files are kept allocated";

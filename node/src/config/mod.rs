@@ -244,9 +244,12 @@ fn read(reading: &mut Reading) -> Option<Config> {
     })
 }
 
+/// A file holds each shard's mark and a chunk that just does not bypass the journal.
+pub const JOURNAL_FILE_BYTES_MIN: u64 = 4 * 1024 * 1024;
+
 fn read_journal(reading: &mut Reading) -> Option<JournalConfig> {
     let file_bytes = reading.required(&fields::JOURNAL_FILE_BYTES, |text| {
-        let bytes = number(text, 1024 * 1024, 1024 * 1024 * 1024)?;
+        let bytes = number(text, JOURNAL_FILE_BYTES_MIN, 1024 * 1024 * 1024)?;
         (bytes % 4096 == 0).then_some(bytes)
     });
     let files = reading.required(&fields::JOURNAL_FILES, |text| Some(number(text, 2, 64)? as u16));

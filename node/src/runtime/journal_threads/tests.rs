@@ -30,6 +30,15 @@ fn entries(log: &ShardLog) -> Vec<RaftEntry> {
     (1..=log.last_index().0).map(|index| log.entry(LogIndex(index)).unwrap()).collect()
 }
 
+#[test]
+fn the_smallest_file_that_a_configuration_may_ask_for_will_do() {
+    let disk = MemoryDisk::new();
+    let file_bytes = u32::try_from(crate::config::JOURNAL_FILE_BYTES_MIN).unwrap();
+    let options = JournalOptions { file_bytes, files: 2, ..JournalOptions::default() };
+    let started = Journal::start(&*disk, options, Durability::Fsync, replay(&*disk).unwrap(), Box::new(|_| {}));
+    started.map(drop).unwrap();
+}
+
 /// A journal with its threads, and one log.
 struct Running {
     disk: Arc<MemoryDisk>,
