@@ -263,9 +263,14 @@ impl Roster {
         let held = self.replicas.get_mut(&shard).filter(|held| held.id() == wanted.replica && !self.stopping);
         let Some(held) = held else {
             let mut actions = Vec::new();
-            if matches!(opened, Opened::Runs) {
-                info!(%shard, "stopping a replica that was opened too late to be of use");
-                actions.push(Action::Stop { shard, replica: wanted.replica });
+            match opened {
+                Opened::Runs => {
+                    info!(%shard, "stopping a replica that was opened too late to be of use");
+                    actions.push(Action::Stop { shard, replica: wanted.replica });
+                }
+                // It may have run for a moment, and be reachable since.
+                Opened::Failed(_) => actions.push(Action::Close { shard }),
+                Opened::NotReady(_) => {}
             }
             actions.extend(self.erase_surplus());
             actions.extend(self.open(shard));

@@ -96,7 +96,8 @@ pub enum FolderError {
         /// What the configuration says.
         expected: String,
     },
-    /// Another program has made it, or has gone on with it. Nothing in it was changed.
+    /// Another program has made it, or has gone on with it. Nothing in it was changed, but for the second copy of `identity` if that
+    /// was missing or damaged.
     #[error("{path}: {version}")]
     Unsupported {
         /// The folder.

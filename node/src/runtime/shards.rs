@@ -263,7 +263,11 @@ impl ShardsState {
                     let written = tokio::task::spawn_blocking(retired).await?;
                     written.map_err(|error| DiskFailed { shard, reason: error.to_string() })?;
                 }
-                Action::EraseSurplus { kept, epoch } => left.extend(self.erase_surplus(kept, epoch).await?),
+                Action::EraseSurplus { kept, epoch } => {
+                    // What a failure asks for goes before all else.
+                    let follows = self.erase_surplus(kept, epoch).await?;
+                    follows.into_iter().rev().for_each(|action| left.push_front(action));
+                }
                 Action::RestartAfter { shard, delay, .. } => {
                     myself.send_after(delay, move || ShardsMessage::Restart(shard));
                 }

@@ -6,6 +6,7 @@ use crate::checker::{self, Limits, Verdict};
 use crate::plan::{Act, Step};
 use crate::run::Run;
 use kvorum_protocol::ShardId;
+use kvorum_protocol::hash::shard_of;
 
 impl World<'_> {
     /// Everything heals: from now on progress is required.
@@ -166,8 +167,10 @@ impl World<'_> {
             self.violate("session-order", overtaken);
         }
         let settled = self.settled.unwrap_or(Moment(u64::MAX));
+        let (log_times, shards) = (&self.log_times, self.plan.options.shards);
+        let made_up_ms = |key: &[u8], from, to| log_times.made_up_ms(shard_of(key, shards), from, to);
         if self.violation.is_none()
-            && let Some(detail) = self.recorder.lives().broken(self.plan, settled, self.log_times.lag_ms_max())
+            && let Some(detail) = self.recorder.lives().broken(self.plan, settled, &made_up_ms)
         {
             self.violate("ttl", detail);
         }

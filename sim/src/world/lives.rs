@@ -53,8 +53,14 @@ impl Lives {
     }
 
     /// The first life that was too short or too long. Reads that began before `settled` don't count as too late: perhaps there was
-    /// nobody who could have removed the key. A life may be shorter by `lag_ms`, by which log time was behind while it lasted.
-    pub(super) fn broken(&self, plan: &Plan, settled: Moment, lag_ms: u64) -> Option<String> {
+    /// nobody who could have removed the key. A life may be shorter by what log time has made up for while it lasted, in
+    /// milliseconds: `made_up_ms` tells of a key and two moments.
+    pub(super) fn broken(
+        &self,
+        plan: &Plan,
+        settled: Moment,
+        made_up_ms: &dyn Fn(&[u8], Moment, Moment) -> u64,
+    ) -> Option<String> {
         if !most_clocks_are_right(plan) {
             // Whoever starts all over has to believe them.
             return None;
@@ -66,7 +72,8 @@ impl Lives {
                 _ => None,
             });
             let mut lives = lives.filter_map(|(life, ttl_ms, version)| {
-                early(events, life, ttl_ms, lag_ms).or_else(|| late(events, life, (ttl_ms, version), late_ms, settled))
+                early(events, life, ttl_ms, &|from, to| made_up_ms(key, from, to))
+                    .or_else(|| late(events, life, (ttl_ms, version), late_ms, settled))
             });
             lives.next().map(|what| format!("{}: {what}", key.escape_ascii()))
         })
@@ -74,15 +81,16 @@ impl Lives {
 }
 
 /// A read that found nothing although nobody else has written, and the life can't have been over.
-fn early(events: &[Event], life: &Event, ttl_ms: u64, lag_ms: u64) -> Option<String> {
+fn early(events: &[Event], life: &Event, ttl_ms: u64, made_up_ms: &dyn Fn(Moment, Moment) -> u64) -> Option<String> {
     let stored = life.ended?;
-    let least_ms = (ttl_ms * 100 / (100 + RATE_PERCENT)).saturating_sub(EARLY_MS + lag_ms);
+    let least_ms = (ttl_ms * 100 / (100 + RATE_PERCENT)).saturating_sub(EARLY_MS);
     events.iter().filter(|read| read.what == What::Missed && read.began > stored).find_map(|read| {
         let ended = read.ended?;
         let between = |other: &Event| {
             let writes = matches!(other.what, What::Written | What::Stored { .. });
             writes && other.began != life.began && other.ended.is_none_or(|at| at >= life.began) && other.began <= ended
         };
+        let least_ms = least_ms.saturating_sub(made_up_ms(life.began, ended));
         let too_soon = ended < life.began.after_ms(least_ms) && !events.iter().any(between);
         too_soon.then(|| {
             let after_ms = ended.ms() - life.began.ms();
@@ -155,7 +163,7 @@ mod tests {
         plan.options.wall_offset_ms.clear();
         let mut lives = Lives::default();
         events.iter().for_each(|event| lives.note(&Bytes::from_static(b"k"), *event));
-        lives.broken(&plan, Moment(0).after_ms(50_000), 0)
+        lives.broken(&plan, Moment(0).after_ms(50_000), &|_, _, _| 0)
     }
 
     fn plan() -> Plan {

@@ -15,7 +15,8 @@ const AHEAD_MS: u64 = 6_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogTimes {
     shards: BTreeMap<ShardId, Leadership>,
-    lag_ms_max: u64,
+    /// What new leaders have made up for, and when, in milliseconds.
+    made_up: Vec<(ShardId, Moment, u64)>,
 }
 
 /// A leader's log time when it was first and last looked at.
@@ -39,8 +40,6 @@ impl LogTimes {
         right_ms: Option<u64>,
     ) -> Option<String> {
         let seen = (now, time_ms);
-        self.lag_ms_max =
-            right_ms.map_or(self.lag_ms_max, |right_ms| self.lag_ms_max.max(right_ms.saturating_sub(time_ms)));
         let Some(before) = self.shards.get_mut(&shard) else {
             self.shards.insert(shard, Leadership { leader, first: seen, last: seen });
             return None;
@@ -59,16 +58,22 @@ impl LogTimes {
             let whose = if goes_on { "this leader" } else { "the leader before" };
             return Some(format!("log time is {runs_ms} ms past that of {whose}, {passed_ms} ms ago: {leader:?}"));
         }
+        if let Some(right_ms) = right_ms.filter(|_| !goes_on) {
+            let behind_ms = right_ms.saturating_sub(passed_ms).saturating_sub(from_ms);
+            let made_up_ms = runs_ms.saturating_sub(passed_ms).min(behind_ms);
+            self.made_up.extend((made_up_ms > 0).then_some((shard, now, made_up_ms)));
+        }
         let first = if goes_on { before.first } else { seen };
         *before = Leadership { leader, first, last: seen };
         None
     }
 
-    /// Most that the log time of any shard was behind right wall clocks, in milliseconds. A shard whose replicas were all down, and
-    /// that heard no majority of clocks when it began anew, is behind by the time for which they were. The next time that all of
-    /// them begin anew makes up for it at once.
-    pub(super) fn lag_ms_max(&self) -> u64 {
-        self.lag_ms_max
+    /// What log time was behind and new leaders of the shard have made up for between two moments, in milliseconds. A shard is
+    /// behind if its replicas were all down, and it heard no majority of clocks when it began anew; the next time that all of them
+    /// begin anew makes up for it at once.
+    pub(super) fn made_up_ms(&self, shard: ShardId, from: Moment, to: Moment) -> u64 {
+        let within = |(of, at, _): &&(ShardId, Moment, u64)| *of == shard && (from..=to).contains(at);
+        self.made_up.iter().filter(within).map(|(_, _, ms)| ms).sum()
     }
 }
 
@@ -98,6 +103,19 @@ mod tests {
         }
         assert!(!look(&mut times, ONE, 100_000, 3_600_000, false), "a jump");
         assert!(!look(&mut times, ONE, 110_000, 95_000, false), "it stands still");
+    }
+
+    #[test]
+    fn what_a_new_leader_makes_up_for_is_what_log_time_was_behind() {
+        let mut times = LogTimes::default();
+        let at = |ms| Moment(0).after_ms(ms);
+        assert!(look(&mut times, ONE, 10_000, 6_000, true), "four seconds behind");
+        assert!(look(&mut times, OTHER, 20_000, 20_000, true));
+        assert_eq!(times.made_up_ms(ShardId(0), at(10_000), at(20_000)), 4_000);
+        assert_eq!(times.made_up_ms(ShardId(0), at(20_001), at(90_000)), 0);
+        assert_eq!(times.made_up_ms(ShardId(1), at(0), at(90_000)), 0);
+        assert!(look(&mut times, ONE, 30_000, 32_000, true), "what is ahead of right clocks counts for nothing");
+        assert_eq!(times.made_up_ms(ShardId(0), at(20_001), at(90_000)), 0);
     }
 
     #[test]

@@ -88,7 +88,11 @@ impl Process {
                     }
                 },
                 other => {
+                    let ends = matches!(other, Action::EndProcess { .. });
                     became.extend(self.perform_at_once(other));
+                    if ends {
+                        return became;
+                    }
                     Vec::new()
                 }
             };

@@ -127,8 +127,12 @@ pub enum RingError {
     /// It contradicts itself.
     #[error("the stored ring map is invalid: {0}")]
     Invalid(&'static str),
-    /// A newer version has made it.
-    #[error("the cluster is at level {level}, and this version speaks {}: start a newer one", Levels::OWN)]
+    /// Another program has made it.
+    #[error(
+        "the cluster is at level {level}, and this program speaks {}: start {} one",
+        Levels::OWN,
+        if *level > Levels::OWN.max { "a newer" } else { "an older" }
+    )]
     Level {
         /// The cluster's.
         level: u16,

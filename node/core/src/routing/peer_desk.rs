@@ -138,8 +138,11 @@ impl PeerDesk {
                 "data folder {disk} was replaced and never returns: empty it, and the node is taken in"
             )));
         }
-        if !hello.levels.speaks(ring.level) {
-            return Err(AdmitError::Level { levels: hello.levels, cluster: ring.level });
+        // Who knows no map yet, after its disk was lost, does not know the cluster's level either.
+        if let Some(cluster) = self.router().agreed_ring().map(|ring| ring.level)
+            && !hello.levels.speaks(cluster)
+        {
+            return Err(AdmitError::Level { levels: hello.levels, cluster });
         }
         // Two folders of one node: the one that counts stays. If its process is gone, its connection ends soon.
         let newcomer =
