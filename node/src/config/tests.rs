@@ -134,7 +134,7 @@ fn every_problem_is_reported_with_its_value_and_origin() {
          (flag --client-listen)
   connections_max: \"lots\" is not allowed; expected a number from 1 to 65536 \
          (environment variable KVORUM_CONNECTIONS_MAX)
-  journal.file_bytes: \"5000\" is not allowed; expected a multiple of 4096 from 1048576 to 1073741824 \
+  journal.file_bytes: \"5000\" is not allowed; expected a multiple of 4096 from 4194304 to 1073741824 \
          (flag --journal-file-bytes)
   shard: there is no such field (file etc/kvorum.toml)"
     );

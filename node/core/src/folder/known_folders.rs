@@ -14,7 +14,7 @@
 
 use crate::disk::{Disk, DiskError};
 use crate::folder::checked_json;
-use crate::folder::mirrored::{self, KeptError};
+use crate::folder::mirrored::{self, DecodeFailure, KeptError};
 use kvorum_protocol::NodeId;
 use kvorum_protocol::peer::PeerHello;
 use parking_lot::Mutex;
@@ -25,6 +25,8 @@ use uuid::Uuid;
 
 /// The name of the file in the data folder.
 pub const KNOWN_DISKS: &str = "known-disks.json";
+
+impl DecodeFailure for KnownFoldersError {}
 
 /// Why what is known can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +109,7 @@ impl KnownFolders {
     pub fn open(disk: Arc<dyn Disk>) -> Result<Self, KnownFoldersError> {
         let known = mirrored::read(&*disk, KNOWN_DISKS, decode).map_err(|error| match error {
             KeptError::Disk(error) => KnownFoldersError::Disk(error),
-            KeptError::Damaged(damage) => damage,
+            KeptError::Damaged(error) | KeptError::Unsupported(error) => error,
         })?;
         Ok(KnownFolders { disk, known: Mutex::new(known.unwrap_or_default()), writing: Mutex::new(()) })
     }

@@ -16,6 +16,17 @@ pub enum KeptError<E> {
     /// Both copies are damaged; this is said of the first.
     #[error("{0}")]
     Damaged(E),
+    /// A copy is sound, and another program has written it: that one goes on with the file. Nothing was changed.
+    #[error("{0}")]
+    Unsupported(E),
+}
+
+/// What can be wrong with the bytes of a file.
+pub trait DecodeFailure {
+    /// Whether the bytes are sound, and another program's. A format without a version never is.
+    fn is_unsupported(&self) -> bool {
+        false
+    }
 }
 
 /// The name of a file's second copy.
@@ -28,13 +39,19 @@ pub fn copy_of(name: &str) -> String {
 ///
 /// # Errors
 /// If neither copy can be used, or the disk fails.
-pub fn read<T, E>(
+pub fn read<T, E: DecodeFailure>(
     disk: &dyn Disk,
     name: &str,
     decode: impl Fn(&[u8]) -> Result<T, E>,
 ) -> Result<Option<T>, KeptError<E>> {
     let copy = copy_of(name);
     let (first, second) = (disk.read_metadata(name)?, disk.read_metadata(&copy)?);
+    for bytes in [&second, &first].into_iter().flatten() {
+        // The second is written before the first, so it is another program's if only one of them is.
+        if let Some(error) = decode(bytes).err().filter(DecodeFailure::is_unsupported) {
+            return Err(KeptError::Unsupported(error));
+        }
+    }
     let (damage, second) = match (first, second) {
         (None, None) => return Ok(None),
         (Some(first), second) => match decode(&first) {
@@ -88,8 +105,29 @@ mod tests {
     use crate::disk::memory::MemoryDisk;
     use crate::folder::checked_json;
 
+    impl DecodeFailure for &'static str {
+        fn is_unsupported(&self) -> bool {
+            *self == "of another program"
+        }
+    }
+
     fn decode(bytes: &[u8]) -> Result<String, &'static str> {
-        checked_json::decode(bytes).ok_or("damaged")
+        let text: String = checked_json::decode(bytes).ok_or("damaged")?;
+        if text == "later" { Err("of another program") } else { Ok(text) }
+    }
+
+    #[test]
+    fn what_another_program_has_written_is_not_mended_and_is_no_damage() {
+        let [sound, later] = ["something", "later"].map(|text| checked_json::encode(&text));
+        // It was killed before it wrote the first copy; or that has rotted since.
+        for first in [Some(&sound[..]), Some(&b"rot"[..]), None] {
+            let disk = MemoryDisk::new();
+            first.into_iter().for_each(|first| disk.write_metadata("file", first).unwrap());
+            disk.write_metadata("file.copy", &later).unwrap();
+            assert!(matches!(read_it(&disk), Err(KeptError::Unsupported("of another program"))));
+            assert_eq!(disk.read_metadata("file").unwrap().as_deref(), first);
+            assert_eq!(disk.read_metadata("file.copy").unwrap().as_deref(), Some(&later[..]));
+        }
     }
 
     fn read_it(disk: &MemoryDisk) -> Result<Option<String>, KeptError<&'static str>> {

@@ -4,7 +4,7 @@ use super::error::JournalError;
 use super::frame::{self, ChunkHeader, FRAME_ALIGNMENT, FramePlace, FrameSeed};
 use crate::disk::Disk;
 use crate::disk::map::MappingWriter;
-use crate::folder::mirrored::{self, KeptError};
+use crate::folder::mirrored::{self, DecodeFailure, KeptError};
 use crate::formats::FormatError;
 use crate::log::{Position, Segment};
 use crate::seeded::{Bug, planted};
@@ -115,10 +115,13 @@ pub fn decode_identity(bytes: &[u8]) -> Result<u64, JournalError> {
     if is_sound { Ok(u64::from_le_bytes(*identity)) } else { Err(JournalError::Identity) }
 }
 
+/// Of the identity.
+impl DecodeFailure for JournalError {}
+
 fn read_identity(disk: &dyn Disk) -> Result<Option<u64>, JournalError> {
     mirrored::read(disk, IDENTITY_FILE, decode_identity).map_err(|error| match error {
         KeptError::Disk(error) => error.into(),
-        KeptError::Damaged(damage) => damage,
+        KeptError::Damaged(error) | KeptError::Unsupported(error) => error,
     })
 }
 

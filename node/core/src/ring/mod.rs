@@ -11,6 +11,7 @@ pub use placement::{PlacementError, place};
 pub use replace::ReplaceError;
 
 use crate::folder::checked_json;
+use crate::folder::mirrored::DecodeFailure;
 use kvorum_protocol::hash::RING_POSITION;
 use kvorum_protocol::limits::{NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
 use kvorum_protocol::peer::Levels;
@@ -137,6 +138,12 @@ pub enum RingError {
         /// The cluster's.
         level: u16,
     },
+}
+
+impl DecodeFailure for RingError {
+    fn is_unsupported(&self) -> bool {
+        matches!(self, RingError::Level { .. })
+    }
 }
 
 impl RingMap {
@@ -389,6 +396,6 @@ mod tests {
         }
         let copy = checked_json::seal(r#"{"epoch":9,"level":2,"shards":"of another shape"}"#);
         let refused = RingMap::from_copy(&copy).unwrap_err().to_string();
-        assert_eq!(refused, "the cluster is at level 2, and this version speaks level 1: start a newer one");
+        assert_eq!(refused, "the cluster is at level 2, and this program speaks level 1: start a newer one");
     }
 }
