@@ -95,13 +95,19 @@ impl World<'_> {
     }
 }
 
+/// About the most that clients write with one record, in bytes.
+const LARGEST_RECORD_BYTES: u64 = 3_000;
+
 /// What a replica's segments may take in all, if `live` bytes of them are of use and none is larger than `largest`.
 ///
 /// - What compaction may empty holds what lives and as much garbage as its policy tolerates (`upkeep::decide`).
 /// - The retained part of the log has sealed segments of `retain_bytes` and one more, and the active one. A segment is sealed
 ///   when the next record doesn't fit, so what it leaves free is less than what the next one holds: at worst they are half
 ///   empty.
+/// - So are data segments, if not even two of the largest records fit into one (seed 3476). In production a value fills a quarter of
+///   a segment at most.
 fn segments_allowed(live: u64, largest: u64) -> u64 {
-    let garbage = UPKEEP.garbage_bytes_min.max(live * UPKEEP.garbage_percent / 100);
+    let left_free = if largest < 2 * LARGEST_RECORD_BYTES { live } else { 0 };
+    let garbage = UPKEEP.garbage_bytes_min.max(live * UPKEEP.garbage_percent / 100).max(left_free);
     live + garbage + 2 * (UPKEEP.retain_bytes + 2 * largest)
 }

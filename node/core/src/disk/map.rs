@@ -107,6 +107,19 @@ impl Mapping {
         }
     }
 
+    /// Asks the kernel to read `length` bytes from `offset` from the medium, if they are not in memory: a look at them soon
+    /// finds them there. Does not wait for the medium. An optimisation.
+    pub fn read_ahead(&self, offset: u32, length: u32) {
+        let end = offset.saturating_add(length).min(self.length);
+        #[cfg(unix)]
+        if offset < end
+            && let Err(error) =
+                self.memory.advise_range(memmap2::Advice::WillNeed, offset as usize, (end - offset) as usize)
+        {
+            tracing::debug!(%error, "a segment's bytes are not read ahead");
+        }
+    }
+
     /// Its size in bytes.
     pub fn length(&self) -> u32 {
         self.length

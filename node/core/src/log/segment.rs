@@ -118,6 +118,11 @@ impl Segment {
         self.file.sync()
     }
 
+    /// Asks for bytes of it to be in memory soon: see [`Mapping::read_ahead`].
+    pub(crate) fn read_ahead(&self, offset: u32, length: u32) {
+        self.mapping.read_ahead(offset, length);
+    }
+
     /// Whether the medium failed to give or take a page of it: see [`Mapping::has_lost_pages`].
     pub(super) fn has_lost_pages(&self) -> bool {
         self.mapping.has_lost_pages()

@@ -84,6 +84,10 @@ const BALANCE_EVERY_MS: u64 = 15_000;
 const STEP_ASIDE_EVERY_MS: u64 = 2_000;
 /// While a log has nothing but its reserve, keys expire this often: each time takes a small entry out of it.
 const URGENT_EXPIRY_EVERY_MS: u64 = 1_000;
+/// So long before keys expire their records are asked for. A medium reads thousands of pages meanwhile.
+const EXPIRY_READ_AHEAD_MS: u64 = 5_000;
+/// Most places whose records one tick asks for: at a microsecond each, half a millisecond.
+const EXPIRY_READ_AHEAD_PLACES: usize = 512;
 /// Whoever is to lead, or to vote, must not lack more entries than this.
 const LAG_MAX: u64 = 64;
 
@@ -356,6 +360,9 @@ impl Shard {
             self.store.reader().set_log_time(now.wall_ms);
         }
         self.drop_late(now.monotonic);
+        if let Some(time_ms) = self.log_time.at(now.monotonic) {
+            self.store.read_ahead_expiring(time_ms.saturating_add(EXPIRY_READ_AHEAD_MS), EXPIRY_READ_AHEAD_PLACES);
+        }
         self.expire_keys(now);
         self.reconcile(now.monotonic);
         self.step_aside(now.monotonic);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Bound;
 
 /// About what an entry of the queue takes in memory, in bytes: its share of a node of the map that is two thirds full.
 const ENTRY_BYTES: u64 = 40;
@@ -45,6 +46,18 @@ impl ExpiryQueue {
         let ((at_ms, order), count) = first.remove_entry();
         self.len -= count as usize;
         Some((at_ms, order, count))
+    }
+
+    /// The next `limit` places behind `behind`, a time and an order, at which records expire by `until_ms`.
+    pub(super) fn places_after(
+        &self,
+        behind: (u64, u64),
+        until_ms: u64,
+        limit: usize,
+    ) -> impl Iterator<Item = (u64, u64)> {
+        let range = (Bound::Excluded(behind), Bound::Included((until_ms, u64::MAX)));
+        let is_empty = behind >= (until_ms, u64::MAX);
+        (!is_empty).then(|| self.due.range(range)).into_iter().flatten().take(limit).map(|(place, _)| *place)
     }
 
     /// How many records have expired by `now_ms` and were not given out.
@@ -120,6 +133,18 @@ mod tests {
         assert_eq!(queue.pop_due(29), None);
         assert_eq!(queue.pop_due(30), Some((30, 3, 1)));
         assert_eq!((queue.next_ms(), queue.len(), queue.bytes()), (None, 0, 0));
+    }
+
+    #[test]
+    fn places_come_one_after_the_other_and_not_twice() {
+        let queue: ExpiryQueue = [(10, 1), (10, 2), (10, 2), (20, 3), (30, 4)].into_iter().collect();
+        let after = |behind, until| queue.places_after(behind, until, 2).collect::<Vec<_>>();
+        assert_eq!(after((0, 0), 25), [(10, 1), (10, 2)]);
+        assert_eq!(after((10, 2), 25), [(20, 3)]);
+        assert_eq!(after((20, 3), 25), []);
+        assert_eq!(after((20, 3), 30), [(30, 4)]);
+        assert_eq!(after((30, u64::MAX), 30), []);
+        assert_eq!(after((40, 0), 30), []);
     }
 
     #[test]

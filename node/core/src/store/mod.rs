@@ -71,6 +71,8 @@ pub struct Store {
     reader: Arc<StoreReader>,
     sessions: SessionTable,
     expiry: ExpiryQueue,
+    /// The last place in the queue whose records were read ahead: when they expire, and their order.
+    read_ahead_to: (u64, u64),
     captures: Captures,
     version: Version,
     applied: LogIndex,
@@ -91,6 +93,7 @@ impl Store {
             reader: Arc::new(StoreReader::new(Index::new(bits), log)),
             sessions: SessionTable::default(),
             expiry: ExpiryQueue::default(),
+            read_ahead_to: (0, 0),
             captures: Captures::default(),
             version: Version(0),
             applied: LogIndex(0),
@@ -342,6 +345,16 @@ impl Store {
             && self.expiry.remove(at_ms, order)
         {
             self.captures.note_expiry(at_ms, order, -1);
+        }
+    }
+
+    /// Asks for records whose time comes by `until_ms`, up to `limit` places of them, to be in memory by then. Taking them out
+    /// looks at each, and one that nobody has read for long would be waited for: hundreds of them for longer than a lease lasts.
+    /// The next call goes on from there. Costs a system call for each.
+    pub fn read_ahead_expiring(&mut self, until_ms: u64, limit: usize) {
+        for place in self.expiry.places_after(self.read_ahead_to, until_ms, limit) {
+            self.reader.read_ahead(place.1);
+            self.read_ahead_to = place;
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) const LOOK_UPS_MAX: usize = 8;
 
 /// How much of a record is fetched ahead, in bytes: all of a small one.
 const PREFETCH_BYTES: u32 = 192;
+/// How much of a record that is about to expire is read ahead, in bytes: its header, and the key of most.
+const READ_AHEAD_BYTES: u32 = 512;
 /// How many keys are worth fetching at a time: more at once than a processor waits for, and few enough for its nearest cache.
 pub const PREFETCH_KEYS: usize = 16;
 
@@ -357,6 +359,15 @@ impl StoreReader {
             self.live.take(place.position.segment, place.bytes);
         }
         was_there
+    }
+
+    /// Asks for what [`StoreReader::remove_expired`] looks at to be in memory soon. Reads none of it.
+    pub(super) fn read_ahead(&self, order: u64) {
+        for slot in self.index.slots_at(order) {
+            if let Ok(segment) = self.segment_of(slot.position) {
+                segment.read_ahead(slot.position.offset, READ_AHEAD_BYTES);
+            }
+        }
     }
 
     /// Removes the keys at this place in the order whose records expire at `at_ms`, and says where those were. Log time has come that
