@@ -46,36 +46,24 @@ pub fn read<T, E: DecodeFailure>(
 ) -> Result<Option<T>, KeptError<E>> {
     let copy = copy_of(name);
     let (first, second) = (disk.read_metadata(name)?, disk.read_metadata(&copy)?);
-    for bytes in [&second, &first].into_iter().flatten() {
+    match [&first, &second].map(|bytes| bytes.as_deref().map(&decode)) {
         // The second is written before the first, so it is another program's if only one of them is.
-        if let Some(error) = decode(bytes).err().filter(DecodeFailure::is_unsupported) {
-            return Err(KeptError::Unsupported(error));
-        }
-    }
-    let (damage, second) = match (first, second) {
-        (None, None) => return Ok(None),
-        (Some(first), second) => match decode(&first) {
-            Ok(value) => {
-                let is_sound = second.is_some_and(|second| decode(&second).is_ok());
-                if !is_sound {
-                    mend(disk, &copy, &first)?;
-                }
-                return Ok(Some(value));
+        [_, Some(Err(error))] | [Some(Err(error)), _] if error.is_unsupported() => Err(KeptError::Unsupported(error)),
+        [None, None] => Ok(None),
+        [Some(Ok(value)), of_second] => {
+            if !matches!(of_second, Some(Ok(_))) {
+                first.iter().try_for_each(|bytes| mend(disk, &copy, bytes))?;
             }
-            Err(damage) => (Some(damage), second),
-        },
-        (None, second) => (None, second),
-    };
-    let Some(second) = second else { return damage.map_or(Ok(None), |damage| Err(KeptError::Damaged(damage))) };
-    match decode(&second) {
-        Ok(value) => {
+            Ok(Some(value))
+        }
+        [damage, Some(Ok(value))] => {
             if damage.is_some() {
                 error!(file = %format!("{name}.metadata"), "a file was damaged, and is mended from its copy");
             }
-            mend(disk, name, &second)?;
+            second.iter().try_for_each(|bytes| mend(disk, name, bytes))?;
             Ok(Some(value))
         }
-        Err(of_second) => Err(KeptError::Damaged(damage.unwrap_or(of_second))),
+        [Some(Err(damage)), _] | [None, Some(Err(damage))] => Err(KeptError::Damaged(damage)),
     }
 }
 
