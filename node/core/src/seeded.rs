@@ -278,6 +278,9 @@ bugs! {
     QueueSharesIgnored = "queue-shares-ignored",
     /// Of the clients that wait for an entry the one goes next that was given most. Breaks: clients take turns.
     LaneStarves = "lane-starves",
+    /// While clients share a shard, one of them still gets as much of an entry as it asks for. Breaks: who asks
+    /// for little waits for short entries.
+    EntryPartIgnored = "entry-part-ignored",
     /// A GET does not wait for a write that was sent before it on its connection, was answered when it was accepted, and is not
     /// applied yet. Breaks: requests for one key take effect in the order in which one connection sends them.
     AcceptedWriteOvertaken = "accepted-write-overtaken",

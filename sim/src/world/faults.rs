@@ -1,6 +1,6 @@
 //! What goes wrong: how each fault of a plan begins and ends.
 
-use super::node::Crash;
+use super::node::{Crash, Medium};
 use super::replicas::Hold;
 use super::{Event, World, node_of};
 use crate::disk::FileKind;
@@ -125,19 +125,20 @@ impl World<'_> {
                 if at >= self.nodes.len() || self.nodes[at].files.flip_bit(kind, &mut self.rng).is_none() {
                     return false;
                 }
-                self.nodes[at].damaged = true;
+                let medium = if journal { Medium::Damaged } else { Medium::SegmentDamaged };
+                self.nodes[at].medium = self.nodes[at].medium.max(medium);
                 true
             }
             FaultKind::MisdirectWrite { node } => self.on_running(node, |world, at| {
                 world.nodes[at].files.misdirect_next_write();
-                world.nodes[at].damaged = true;
+                world.nodes[at].medium = Medium::Damaged;
             }),
             FaultKind::Wipe { node, down_ms } => {
                 let wiped = self.crash(node, Crash { power: false, down_ms });
                 if wiped {
                     let at = usize::from(node);
                     self.nodes[at].files.wipe();
-                    self.nodes[at].damaged = false;
+                    self.nodes[at].medium = Medium::Sound;
                     self.nodes[at].folder_id = Uuid::from_u128(self.rng.random());
                 }
                 wiped
@@ -152,7 +153,7 @@ impl World<'_> {
                 if at >= self.nodes.len() || !self.nodes[at].files.lose_manifests() {
                     return false;
                 }
-                self.nodes[at].damaged = true;
+                self.nodes[at].medium = Medium::Damaged;
                 true
             }
             FaultKind::WallJump { node, ms } => self.on_machine(node, |world, at| world.nodes[at].clock.jump_wall(ms)),

@@ -6,7 +6,7 @@
 //! flip knows nothing of another, and repeating one gives the same events.
 
 use super::invariants::Invariants;
-use super::node::Process;
+use super::node::{Medium, Process};
 use super::queue::Moment;
 use super::{Event, World};
 use crate::disk::SimFileSystem;
@@ -268,7 +268,7 @@ impl StoppedCluster {
         if !files.damage(&flip.path, flip.offset, flip.bits) {
             return Err("there is no such byte".to_owned());
         }
-        world.nodes[VICTIM].damaged = true;
+        world.nodes[VICTIM].medium = Medium::Damaged;
         let folder = world.nodes[VICTIM].folder_id;
         Trial { cluster: self, world: &mut world, until: WHOLE_MS_MAX }.run()?;
         let replaced = ["faulty replicas replaced", "wiped disks replaced"].map(|name| world.coverage[name]);
@@ -295,7 +295,7 @@ impl StoppedCluster {
                     return Err(format!("there is no {file}"));
                 }
             }
-            node.damaged = true;
+            node.medium = Medium::Damaged;
             node.stopped_cleanly = false;
         }
         let mut trial = Trial { cluster: self, world: &mut world, until: LEADERLESS_MS };

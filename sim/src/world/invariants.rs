@@ -346,14 +346,14 @@ impl Invariants {
                 let applied = host.shard().store().applied();
                 let digest = match host.shard().store().digest() {
                     Ok(digest) => digest,
-                    Err(error) if !node.damaged => {
+                    Err(error) if node.medium.is_sound() => {
                         return Some(("durability", format!("node {at} shard {shard} can't be read: {error}")));
                     }
                     Err(_) => continue,
                 };
                 match host.shard().store().contradiction() {
                     Ok(Some(what)) => return Some(("consistency", format!("node {at} shard {shard}: {what}"))),
-                    Err(error) if !node.damaged => {
+                    Err(error) if node.medium.is_sound() => {
                         return Some(("durability", format!("node {at} shard {shard} can't be read: {error}")));
                     }
                     Ok(None) | Err(_) => {}

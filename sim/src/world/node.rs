@@ -32,7 +32,7 @@ use kvorum_core::session::{Answered, Inline, NodeAdmin, Session, SessionContext}
 use kvorum_core::shard::host::TurnEnd;
 use kvorum_core::shard::inbox::{Inbox, QueueBudget, QueueLimits};
 use kvorum_core::shard::upkeep::{Done, DumpPermits, Job, Slice, Upkeep, UpkeepOptions};
-use kvorum_core::shard::{EntryLimits, ORDER_BITS, ReplicaPlan};
+use kvorum_core::shard::{EntryLimits, Held, ORDER_BITS, ReplicaPlan};
 use kvorum_core::store::{CaptureSlice, SessionLimits};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
@@ -107,6 +107,30 @@ impl UpkeepQueue {
 /// Where the answers to peers' requests arrive, by peer.
 type DeskSinks = Arc<Mutex<Vec<(NodeId, Arc<ReplySink>)>>>;
 
+/// What became of a node's files. Of two damages the later one in this order counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Medium {
+    /// Nothing but crashes.
+    Sound,
+    /// Segments were damaged, which the journal knows the durable ends of: replicas may have to be replaced, and none comes back with
+    /// less than it promised.
+    SegmentDamaged,
+    /// What says how far promises go may be damaged, too.
+    Damaged,
+}
+
+impl Medium {
+    /// Nothing was damaged.
+    pub(super) fn is_sound(self) -> bool {
+        self == Medium::Sound
+    }
+
+    /// Nothing tells what lay at the end of the journal, or of a log whose manifest is gone, from what never did.
+    pub(super) fn may_forget(self) -> bool {
+        self == Medium::Damaged
+    }
+}
+
 /// A machine.
 pub(super) struct Node {
     pub(super) id: NodeId,
@@ -125,8 +149,8 @@ pub(super) struct Node {
     pub(super) stalled_until: Moment,
     /// What to do if the disk's crash point is reached.
     pub(super) crash: Option<Crash>,
-    /// The medium was damaged or lost: its replicas may have to be replaced.
-    pub(super) damaged: bool,
+    /// What became of what it stored.
+    pub(super) medium: Medium,
     /// The last process has stopped in good order.
     pub(super) stopped_cleanly: bool,
 }
@@ -245,7 +269,7 @@ impl Node {
             paused_until: None,
             stalled_until: Moment(0),
             crash: None,
-            damaged: false,
+            medium: Medium::Sound,
             stopped_cleanly: false,
         }
     }
@@ -407,7 +431,11 @@ pub(super) fn queue_limits(options: &Options) -> QueueLimits {
         node_bytes: or(bytes.saturating_mul(2), production.node_bytes),
         messages_bytes: or(bytes, production.messages_bytes),
         // So that clients have to take turns in a short queue.
-        entry: EntryLimits { records: or(requests.div_ceil(8), production.entry.records), ..production.entry },
+        entry: EntryLimits {
+            records: or(requests.div_ceil(8), production.entry.records),
+            part: Held { requests: or(requests.div_ceil(24), production.entry.part.requests), ..production.entry.part },
+            ..production.entry
+        },
     }
 }
 

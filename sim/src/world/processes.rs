@@ -1,6 +1,6 @@
 //! What happens on the nodes: processes start, work and end.
 
-use super::node::{Crash, StartError, TICK_MS};
+use super::node::{Crash, Medium, StartError, TICK_MS};
 use super::replicas::{Ended, Turned};
 use super::{Event, World};
 use kvorum_core::clock::Clock as _;
@@ -34,7 +34,7 @@ impl World<'_> {
                         &[at as u64],
                         format_args!("node {at} has amnesia: {why}"),
                     );
-                    if !self.nodes[at].damaged {
+                    if self.nodes[at].medium.is_sound() {
                         self.violate(
                             "durability",
                             format!("node {at}'s journal is damaged, and nothing damaged it: {why}"),
@@ -65,12 +65,12 @@ impl World<'_> {
         self.trace.note(self.time.now(), "no start", &[at as u64], format_args!("node {at}: {error}"));
         self.nodes[at].files.kill();
         if error.is_damage() {
-            if !self.nodes[at].damaged {
+            if self.nodes[at].medium.is_sound() {
                 self.violate("durability", format!("node {at}'s files are damaged, and nothing damaged them: {error}"));
             }
             // An operator empties the folder, and the node is taken in again as one that has forgotten everything.
             self.nodes[at].files.wipe();
-            self.nodes[at].damaged = false;
+            self.nodes[at].medium = Medium::Sound;
             self.nodes[at].folder_id = Uuid::from_u128(self.rng.random());
             self.count("folders emptied by an operator");
         }
@@ -263,7 +263,7 @@ impl World<'_> {
                     let detail = format!("node {at} shard {shard}: a start that found damage removed {name}: {why}");
                     self.violate("damage", detail);
                 }
-                if !self.nodes[at].damaged {
+                if self.nodes[at].medium.is_sound() {
                     self.violate(
                         "durability",
                         format!("node {at} shard {shard} is damaged, and nothing damaged it: {why}"),

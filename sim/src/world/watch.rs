@@ -21,7 +21,7 @@ impl World<'_> {
             Some(Restored::Scan) => *self.coverage.entry("indexes rebuilt").or_default() += 1,
             Some(Restored::Nothing) | None => {}
         }
-        if let Some(host) = host.filter(|_| !node.damaged)
+        if let Some(host) = host.filter(|_| !node.medium.may_forget())
             && let Some((property, detail)) =
                 self.invariants.check_promises(at, shard, host.shard().replica(), host.shard().log())
         {
@@ -86,7 +86,7 @@ impl World<'_> {
         let Some(host) = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref()) else {
             return;
         };
-        let seen = self.invariants.handle_turn(at, shard, host.shard(), &snapshot, node.damaged);
+        let seen = self.invariants.handle_turn(at, shard, host.shard(), &snapshot, !node.medium.is_sound());
         for name in seen.counted {
             self.count(name);
         }
@@ -142,9 +142,11 @@ impl World<'_> {
         let share = limits.light_requests.max((limits.requests - limits.reserved_requests).div_ceil(2));
         let kept_out = queued.largest.requests > share;
         let (apart, apart_max) = host.shard().unfairness();
-        if over || miscounted || kept_out || apart > apart_max {
+        let (part, part_max) = host.shard().largest_part();
+        if over || miscounted || kept_out || apart > apart_max || part > part_max {
             let detail = format!(
-                "node {at} shard {shard}: {queued:?}, {taken} taken with {taken_bytes}, turns {apart} of {apart_max} apart; {limits:?}"
+                "node {at} shard {shard}: {queued:?}, {taken} taken with {taken_bytes}, turns {apart} of {apart_max} apart, \
+                 a part of {part} requests of {part_max}; {limits:?}"
             );
             self.violate("queues", detail);
         }

@@ -3,8 +3,13 @@
 //! While all of them fit the next entry they stay in the order in which they came. Past that, clients take turns, so that nobody
 //! waits behind all that somebody else has sent: start-time fair queueing (Goyal, Vin and Cheng, 1996), by bytes, each request
 //! having a fixed cost besides ([`super::Operation::bytes`]). Requests of one client keep their order in any case.
+//!
+//! Turns are not enough: who asks for little waits for the entry that is on its way, and then for its own. An entry of
+//! thousands of writes of one client takes as long as all of them. So while a heavy client shares the shard with a light one,
+//! see [`super::shares`], each client has a part of an entry at most.
 
-use super::{ENTRY_BYTES, ENTRY_RECORDS, ShardRequest, Ticket};
+use super::shares::Held;
+use super::{ENTRY_BYTES, ENTRY_PART_BYTES, ENTRY_PART_REQUESTS, ENTRY_RECORDS, ShardRequest, Ticket};
 use crate::seeded::{Bug, planted};
 use hashbrown::HashMap;
 use kvorum_protocol::ClientId;
@@ -17,11 +22,17 @@ pub struct EntryLimits {
     pub bytes: usize,
     /// Records.
     pub records: usize,
+    /// What one client may have in it while clients share the shard.
+    pub part: Held,
 }
 
 impl Default for EntryLimits {
     fn default() -> Self {
-        EntryLimits { bytes: ENTRY_BYTES, records: ENTRY_RECORDS }
+        EntryLimits {
+            bytes: ENTRY_BYTES,
+            records: ENTRY_RECORDS,
+            part: Held { requests: ENTRY_PART_REQUESTS, bytes: ENTRY_PART_BYTES },
+        }
     }
 }
 
@@ -36,6 +47,8 @@ pub(super) struct Backlog {
     lanes: Lanes,
     requests: usize,
     bytes: usize,
+    /// A heavy client shares the shard with a light one.
+    is_shared: bool,
 }
 
 impl Backlog {
@@ -72,9 +85,27 @@ impl Backlog {
             return self.lanes.push(request);
         }
         self.queue.push_back(request);
-        if self.requests > self.limits.records || self.bytes > self.limits.bytes {
+        let EntryLimits { bytes, records, part } = self.limits;
+        let (bytes, requests) = if self.is_shared { (part.bytes, part.requests) } else { (bytes, records) };
+        if self.requests > requests || self.bytes > bytes {
             self.queue.drain(..).for_each(|request| self.lanes.push(request));
         }
+    }
+
+    /// Whether a heavy client shares the shard with a light one, until this is called again.
+    pub(super) fn set_shared(&mut self, is_shared: bool) {
+        self.is_shared = is_shared;
+    }
+
+    /// An entry is begun; what is taken from here on is for it.
+    pub(super) fn begin_entry(&mut self) {
+        let all = Held { requests: usize::MAX, bytes: usize::MAX };
+        self.lanes.begin_entry(if self.is_shared { self.limits.part } else { all });
+    }
+
+    /// The entry is closed. Clients that had their part of it ask for the next one.
+    pub(super) fn end_entry(&mut self) {
+        self.lanes.end_entry();
     }
 
     /// The request that was taken last comes next.
@@ -142,12 +173,31 @@ impl Backlog {
         let apart = starts().max().unwrap_or(0) - starts().min().unwrap_or(0);
         (apart, 2 * self.lanes.largest)
     }
+
+    /// The most requests that a client took turns for in the newest entry, and the most that it might.
+    pub(super) fn largest_part(&self) -> (usize, usize) {
+        (self.lanes.largest_part, self.lanes.part.requests)
+    }
 }
 
 /// The requests of one client.
 #[derive(Debug, Default)]
 struct Lane {
     requests: VecDeque<ShardRequest>,
+    /// The entry that it has something in,
+    entry: u64,
+    /// and what.
+    taken: Held,
+}
+
+impl Lane {
+    fn take(&mut self, entry: u64, requests: usize, bytes: u64) {
+        if self.entry != entry {
+            (self.entry, self.taken) = (entry, Held::default());
+        }
+        self.taken.requests += requests;
+        self.taken.bytes += bytes as usize;
+    }
 }
 
 /// The clients that wait, the one whose turn is next first.
@@ -164,6 +214,14 @@ struct Lanes {
     largest: u64,
     /// What the last of them counted for when it was taken.
     counted: u64,
+    /// The number of the entry that is made, or was last.
+    entry: u64,
+    /// What a client may have in it.
+    part: Held,
+    /// The most requests that one of them has in it.
+    largest_part: usize,
+    /// Clients that have it; empty between entries.
+    resting: Vec<((u64, u64), Lane)>,
 }
 
 impl Lanes {
@@ -188,27 +246,60 @@ impl Lanes {
         self.now = self.now.max(place.0);
         self.largest = self.largest.max(cost);
         self.counted = cost;
+        lane.take(self.entry, 1, cost);
+        self.largest_part = self.largest_part.max(lane.taken.requests);
         if lane.requests.is_empty() {
             self.places.remove(&request.client);
         } else {
             self.next += 1;
-            let place = (place.0 + cost, self.next);
-            self.places.insert(request.client, place);
-            self.lanes.insert(place, lane);
-        }
-        if self.lanes.is_empty() {
-            *self = Lanes::default();
+            self.keep(request.client, (place.0 + cost, self.next), lane);
         }
         Some(request)
     }
 
+    /// A client's lane belongs there from now on, unless the client has its part of the entry.
+    fn keep(&mut self, client: ClientId, place: (u64, u64), lane: Lane) {
+        self.places.insert(client, place);
+        let has_its_part = lane.taken.requests >= self.part.requests || lane.taken.bytes >= self.part.bytes;
+        if has_its_part && !planted(Bug::EntryPartIgnored) {
+            self.resting.push((place, lane));
+        } else {
+            self.lanes.insert(place, lane);
+        }
+    }
+
     fn charge(&mut self, client: ClientId, bytes: u64) {
         let more = bytes.saturating_sub(std::mem::replace(&mut self.counted, bytes));
-        let Some(place) = self.places.get_mut(&client).filter(|_| more > 0) else { return };
-        let lane = self.lanes.remove(place).expect("both know the same places");
-        place.0 += more;
-        self.lanes.insert(*place, lane);
+        let Some(place) = self.places.get(&client).copied().filter(|_| more > 0) else { return };
         self.largest = self.largest.max(bytes);
+        let after = (place.0 + more, place.1);
+        if let Some((place, _)) = self.resting.iter_mut().find(|(resting, _)| *resting == place) {
+            *place = after;
+            self.places.insert(client, after);
+            return;
+        }
+        let mut lane = self.lanes.remove(&place).expect("both know the same places");
+        lane.take(self.entry, 0, more);
+        self.keep(client, after, lane);
+    }
+
+    fn begin_entry(&mut self, part: Held) {
+        self.entry += 1;
+        self.part = part;
+        self.largest_part = 0;
+    }
+
+    /// What an entry had no part for is not owed later, or who comes next would wait for it: a lane goes on where the others are.
+    fn end_entry(&mut self) {
+        for (place, lane) in self.resting.drain(..) {
+            let client = lane.requests.front().expect("a lane that rests has requests").client;
+            let place = (place.0.max(self.now), place.1);
+            self.places.insert(client, place);
+            self.lanes.insert(place, lane);
+        }
+        if self.lanes.is_empty() {
+            (self.now, self.next, self.largest, self.counted) = (0, 0, 0, 0);
+        }
     }
 
     fn retain(&mut self, mut keep: impl FnMut(&ShardRequest) -> bool) {
@@ -245,8 +336,9 @@ mod tests {
 
     fn backlog(requests: impl IntoIterator<Item = ShardRequest>) -> Backlog {
         let mut backlog = Backlog::default();
-        backlog.set_limits(EntryLimits { bytes: 100_000, records: 100 });
+        backlog.set_limits(EntryLimits { bytes: 100_000, records: 100, part: Held { requests: 10, bytes: 20_000 } });
         requests.into_iter().for_each(|request| backlog.push(request));
+        backlog.begin_entry();
         backlog
     }
 
@@ -298,6 +390,52 @@ mod tests {
         let first_done = order.iter().rposition(|client| *client == 2).unwrap();
         let expensive = order[..first_done].iter().filter(|client| **client == 1).count();
         assert!(expensive < 60, "{expensive} expensive requests went before those of the other client");
+    }
+
+    /// The requests of the next entry, and whose they are.
+    fn next_entry(backlog: &mut Backlog) -> Vec<(u128, u64)> {
+        backlog.begin_entry();
+        let entry = popped(backlog);
+        backlog.end_entry();
+        entry
+    }
+
+    #[test]
+    fn while_clients_share_the_shard_each_has_a_part_of_an_entry() {
+        let mut backlog = backlog([]);
+        backlog.set_shared(true);
+        (0..50).for_each(|number| backlog.push(request(1, number, 10)));
+        (100..103).for_each(|number| backlog.push(request(2, number, 10)));
+        (200..205).for_each(|number| backlog.push(request(3, number, 9_000)));
+        let of = |entry: &[(u128, u64)], client| entry.iter().filter(|(of, _)| *of == client).count();
+        let first = next_entry(&mut backlog);
+        assert_eq!([1, 2, 3].map(|client| of(&first, client)), [10, 3, 3], "by requests, and by bytes");
+        // Who comes now waits for nothing that others had no part for.
+        backlog.push(request(4, 300, 10));
+        let second = next_entry(&mut backlog);
+        assert_eq!([1, 3, 4].map(|client| of(&second, client)), [10, 2, 1]);
+        assert!(second.iter().position(|(client, _)| *client == 4).unwrap() < 3);
+        assert!(backlog.unfairness().0 <= backlog.unfairness().1);
+        backlog.set_shared(false);
+        assert!(next_entry(&mut backlog).iter().map(|(_, number)| *number).eq(20..50), "alone it has all, in order");
+        assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn what_a_request_turns_out_to_cost_counts_for_its_clients_part() {
+        let mut backlog = backlog([]);
+        backlog.set_shared(true);
+        (0..40).for_each(|number| backlog.push(request(u128::from(number % 2), number, 10)));
+        backlog.begin_entry();
+        let mut taken = Vec::new();
+        while let Some(request) = backlog.pop() {
+            let client = request.client.0.as_u128();
+            backlog.charge(request.client, if client == 1 { 15_000 } else { 0 });
+            taken.push(client);
+        }
+        backlog.end_entry();
+        assert_eq!([0, 1].map(|client| taken.iter().filter(|of| **of == client).count()), [10, 2]);
+        assert_eq!(backlog.len(), 28);
     }
 
     #[test]

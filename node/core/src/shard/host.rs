@@ -346,8 +346,9 @@ impl ShardHost {
     /// Hands the shard what was taken, at `now`, and lets it work. Breaks off if a snapshot up to some entry was installed.
     fn work(&mut self, now: Now) -> Result<ControlFlow<LogIndex, Effects>, ShardError> {
         let mut drained = std::mem::take(&mut self.drained);
-        let Drained { requests, messages, snapshots, commands, upkeep, persisted, tick } = &mut drained;
+        let Drained { requests, messages, snapshots, commands, upkeep, persisted, shared_until, tick } = &mut drained;
         let (persisted, tick) = (*persisted, *tick);
+        self.shard.set_shared(now.monotonic < *shared_until);
         if persisted > self.persisted {
             self.persisted = persisted;
             self.shard.handle_persisted(persisted);

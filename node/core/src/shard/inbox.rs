@@ -137,7 +137,7 @@ impl Queues {
         let Queues {
             requests,
             requests_bytes,
-            shares: _,
+            shares,
             messages,
             messages_bytes,
             snapshots,
@@ -157,6 +157,7 @@ impl Queues {
         std::mem::swap(commands, &mut into.commands);
         into.upkeep = upkeep.take();
         into.persisted = *persisted;
+        into.shared_until = shares.shared_until();
     }
 }
 
@@ -169,6 +170,8 @@ pub(super) struct Drained {
     pub(super) commands: Vec<ShardCommand>,
     pub(super) upkeep: Option<Result<Done, LogError>>,
     pub(super) persisted: u64,
+    /// See [`Shares::shared_until`].
+    pub(super) shared_until: Nanos,
     pub(super) tick: bool,
 }
 
@@ -328,6 +331,7 @@ impl Inbox {
         }
         self.node_budget.bytes.fetch_add(bytes, Ordering::Relaxed);
         queues.shares.take(request.client, bytes);
+        queues.shares.weigh(self.node_budget.limits.entry.part, request.client, request.queued_at);
         let wakes = queues.expecting.note_request(&request.operation);
         queues.requests_bytes += bytes;
         queues.requests.push(request);

@@ -7,14 +7,24 @@
 //! however many others there are that want all they can get.
 //!
 //! A client is who sends and who is passed on by another node, so it is counted once, whichever way its requests come.
+//!
+//! It is heavy once it holds more than a part of an entry, and a little longer; others are light. While there are both, entries
+//! are kept short: see [`super::backlog`]. Clients that are all alike have whole entries.
 
 use super::inbox::QueueLimits;
+use crate::clock::Nanos;
 use crate::seeded::{Bug, planted};
 use hashbrown::HashMap;
 use kvorum_protocol::ClientId;
 
 /// Memory for so many clients is kept while none waits.
 const KEPT_CLIENTS_MAX: usize = 1024;
+
+/// A client is heavy until so long after it held more than a part of an entry, and light clients are there until so long after
+/// one of them asked.
+const SHARED_LINGER_MS: u64 = 100;
+/// So many heavy clients are remembered. One that is forgotten counts as light until its next request: entries are short then.
+const HEAVY_CLIENTS_MAX: usize = 16;
 
 /// Requests, and their bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,6 +40,10 @@ pub struct Held {
 pub(super) struct Shares {
     total: Held,
     clients: HashMap<ClientId, Held>,
+    /// Clients that are heavy, and until when.
+    heavy: Vec<(ClientId, Nanos)>,
+    /// The light client that asked last, and when it is forgotten.
+    light: Option<(ClientId, Nanos)>,
 }
 
 impl Shares {
@@ -73,6 +87,33 @@ impl Shares {
         let held = self.clients.entry(client).or_default();
         held.requests += 1;
         held.bytes += bytes;
+    }
+
+    /// A client whose request was taken at `now` is heavy or light.
+    pub(super) fn weigh(&mut self, part: Held, client: ClientId, now: Nanos) {
+        let held = self.clients.get(&client).copied().unwrap_or_default();
+        let until = now.after_ms(SHARED_LINGER_MS);
+        let is_heavy = held.requests > part.requests || held.bytes > part.bytes;
+        match self.heavy.iter_mut().find(|(heavy, until)| *heavy == client && *until > now) {
+            Some((_, known_until)) if is_heavy => *known_until = until,
+            Some(_) => {}
+            None if is_heavy => {
+                self.heavy.retain(|(_, until)| *until > now);
+                if self.heavy.len() == HEAVY_CLIENTS_MAX {
+                    self.heavy.remove(0);
+                }
+                self.heavy.push((client, until));
+                // What it sent first did not show yet what it is.
+                self.light = self.light.filter(|(light, _)| *light != client);
+            }
+            None => self.light = Some((client, until)),
+        }
+    }
+
+    /// Until when a heavy client shares the shard with a light one, as far as is known.
+    pub(super) fn shared_until(&self) -> Nanos {
+        let heavy = self.heavy.iter().map(|(_, until)| *until).max();
+        heavy.zip(self.light).map_or(Nanos(0), |(heavy, (_, light))| heavy.min(light))
     }
 
     /// A client's request is answered.
@@ -142,6 +183,45 @@ mod tests {
         assert_eq!(sends(&mut shares, 2, 10, 300), 10);
         (0..3).for_each(|_| shares.release(client(0), VALUE + 300));
         assert_eq!(sends(&mut shares, 1, 1, VALUE + 300), 1);
+    }
+
+    /// A client sends so many requests at some millisecond, which are answered at once.
+    fn bursts(shares: &mut Shares, number: u128, count: usize, at_ms: u64) {
+        let part = Held { requests: 10, bytes: 10_000 };
+        for _ in 0..count {
+            shares.take(client(number), 10);
+            shares.weigh(part, client(number), Nanos(0).after_ms(at_ms));
+        }
+        (0..count).for_each(|_| shares.release(client(number), 10));
+    }
+
+    #[test]
+    fn clients_share_a_shard_while_one_is_heavy_and_another_light() {
+        let mut shares = Shares::default();
+        let shared_until = |shares: &Shares| shares.shared_until().ms();
+        bursts(&mut shares, 1, 5, 1_000);
+        bursts(&mut shares, 2, 5, 1_000);
+        assert_eq!(shared_until(&shares), 0, "both are light");
+        bursts(&mut shares, 3, 20, 1_010);
+        assert_eq!(shared_until(&shares), 0, "nobody else has asked since it was taken for a light one");
+        bursts(&mut shares, 1, 1, 1_020);
+        assert_eq!(shared_until(&shares), 1_110, "the heavy one is forgotten then");
+        bursts(&mut shares, 3, 20, 1_050);
+        assert_eq!(shared_until(&shares), 1_120, "and the light one then");
+        bursts(&mut shares, 3, 20, 1_300);
+        assert!(shared_until(&shares) <= 1_300, "a heavy client alone: what it sends first does not count");
+        bursts(&mut shares, 4, 20, 1_310);
+        bursts(&mut shares, 3, 20, 1_320);
+        assert!(shared_until(&shares) <= 1_320, "two heavy ones");
+        bursts(&mut shares, 3, 1, 1_350);
+        assert!(shared_until(&shares) <= 1_350, "a heavy client stays one for a while, whatever it sends");
+        let large = Held { requests: 10, bytes: 9 };
+        shares.take(client(5), 10);
+        shares.weigh(large, client(5), Nanos(0).after_ms(1_360));
+        bursts(&mut shares, 6, 1, 1_360);
+        assert_eq!(shared_until(&shares), 1_460, "heavy by bytes");
+        (0..100).for_each(|number| bursts(&mut shares, 100 + number, 20, 1_370));
+        assert_eq!(shares.heavy.len(), HEAVY_CLIENTS_MAX);
     }
 
     #[test]
