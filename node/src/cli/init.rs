@@ -69,7 +69,8 @@ pub struct ShapeFlags {
     /// page cache)
     #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(["fsync", "memory"]).map(String::from))]
     pub durability: Option<String>,
-    /// First port: node i listens on this + i (binary door) and this + 10 + i (peers); by default 7400
+    /// First port: node i listens on this + i (binary door), this + 10 + i (peers) and this + 20 + i (HTTP); by
+    /// default 7400
     #[arg(long, value_name = "PORT", value_parser = small_number)]
     pub base_port: Option<u16>,
     /// Where the nodes are: one host for all (by default 127.0.0.1), or one per node, separated by commas; with one
@@ -372,9 +373,9 @@ pub fn create(dir: &Path, shape: &Shape, purpose: Purpose) -> Result<(), InitErr
 }
 
 impl Shape {
-    /// Where a node is going to listen: its binary door, and that of its peers.
-    pub fn doors(&self, node: u16) -> (SocketAddr, SocketAddr) {
-        (self.listen(node, 0), self.listen(node, 1))
+    /// Where a node is going to listen: its binary door, that of its peers, and its HTTP door.
+    pub fn doors(&self, node: u16) -> [SocketAddr; 3] {
+        [0, 1, 2].map(|door| self.listen(node, door))
     }
 
     /// The text of a node's configuration file.
@@ -394,6 +395,7 @@ durability = "{durability}"
 
 client_listen = "{client_listen}"
 peer_listen = "{peer_listen}"
+http_listen = "{http_listen}"
 fault_hooks = {fault_hooks}
 
 [tls]
@@ -408,6 +410,7 @@ key = "{key}"
             durability = self.durability,
             client_listen = self.listen(node, 0),
             peer_listen = self.listen(node, 1),
+            http_listen = self.listen(node, 2),
             fault_hooks = self.fault_hooks,
             ca = cert::AUTHORITY_CERTIFICATE_FILE,
             certificate = cert::NODE_CERTIFICATE_FILE,

@@ -65,8 +65,10 @@ fields! {
         "Where this node listens for its peers (UDP)";
     PEER_ADVERTISE: "peer_advertise", ADDRESS, None,
         "Where peers reach this node; by default the address in members";
+    HTTP_LISTEN: "http_listen", "ip:port, such as 0.0.0.0:7420 or [::]:7420, or off", Some("\"0.0.0.0:7420\""),
+        "Where the HTTP door listens (TCP)";
     CONNECTIONS_MAX: "connections_max", "a number from 1 to 65536", Some("1024"),
-        "Client connections; one more is told TooManyConnections";
+        "Connections of clients, through all doors; one more is told TooManyConnections";
     WORKERS: "workers", "a number from 1 to 256", None,
         "Threads that answer requests; by default one per processor, divided by the members at this node's host";
     ELECTION_TIMEOUT_MS: "election_timeout_ms", "a multiple of 10 from 100 to 60000", Some("500"),

@@ -6,6 +6,7 @@
 
 use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
+use super::places::Places;
 use crate::runtime::system_clock;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_core::clock::Nanos;
@@ -34,11 +35,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -47,42 +47,27 @@ use tracing::{debug, warn};
 pub struct BinaryDoor {
     context: Arc<SessionContext>,
     topology: watch::Receiver<Arc<TopologyNews>>,
-    connections: AtomicUsize,
-    connections_max: usize,
+    places: Arc<Places>,
     inflow: Arc<Inflow>,
     /// Of the connections that are refused and read from until the client knows.
     lingering: Semaphore,
     drain: CancellationToken,
     stop: CancellationToken,
-    /// Told when the last connection has ended.
-    empty: Notify,
 }
 
 impl BinaryDoor {
-    /// A door for at most `connections_max` connections at once. It takes no more of them when `drain` is cancelled, and asks
-    /// those that are there to leave; it closes when `stop` is.
+    /// A door for connections that find one of the `places`. It takes no more of them when `drain` is cancelled, and asks those that
+    /// are there to leave; it closes when `stop` is.
     pub fn new(
         context: Arc<SessionContext>,
         topology: watch::Receiver<Arc<TopologyNews>>,
-        connections_max: usize,
+        places: Arc<Places>,
+        inflow: Arc<Inflow>,
         drain: CancellationToken,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let (connections, inflow, empty) = (AtomicUsize::new(0), Inflow::new(), Notify::new());
         let lingering = Semaphore::new(REFUSED_LINGERING_MAX);
-        Arc::new(BinaryDoor { context, topology, connections, connections_max, inflow, lingering, drain, stop, empty })
-    }
-
-    /// Waits until all connections have ended.
-    pub async fn emptied(&self) {
-        while self.connections() > 0 {
-            self.empty.notified().await;
-        }
-    }
-
-    /// Open connections.
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        Arc::new(BinaryDoor { context, topology, places, inflow, lingering, drain, stop })
     }
 
     /// Accepts connections until the door is told to stop.
@@ -108,24 +93,22 @@ impl BinaryDoor {
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let door = Arc::clone(self);
-        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
+        let Some(place) = self.places.take() else {
             tokio::spawn(async move { door.refuse(stream).await });
             return;
-        }
+        };
         tokio::spawn(async move {
-            let counted = Counted(&door);
             let end = Connection::new(&door, stream, from).run().await;
             if let Err(error) = end {
                 debug!(%from, %error, "closed a connection");
             }
-            drop(counted);
+            drop(place);
         });
     }
 
     /// Tells a client that there are too many, and closes.
     async fn refuse(&self, stream: TcpStream) {
-        let detail = format!("the node has {} connections, as many as it accepts", self.connections_max);
+        let detail = format!("the node has {} connections, as many as it accepts", self.places.max());
         let mut out = Outgoing::with_capacity(0);
         encode_error(&mut out, self, RequestId(0), ServerError::new(ErrorCode::TooManyConnections, detail));
         turn_away(stream, &out.frames, &self.lingering).await;
@@ -140,16 +123,6 @@ async fn turn_away(mut stream: TcpStream, why: &[u8], places: &Semaphore) {
         && let Ok(_place) = places.try_acquire()
     {
         linger(&mut stream).await;
-    }
-}
-
-struct Counted<'a>(&'a BinaryDoor);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        if self.0.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.empty.notify_one();
-        }
     }
 }
 

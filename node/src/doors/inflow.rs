@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 /// What the connections of a door share.
 #[derive(Debug)]
-pub(super) struct Inflow {
+pub struct Inflow {
     /// A permit is a step.
     steps: Arc<Semaphore>,
     /// Has one permit: the turn to finish.
@@ -31,7 +31,8 @@ pub(super) struct Inflow {
 }
 
 impl Inflow {
-    pub(super) fn new() -> Arc<Inflow> {
+    /// All of it, free.
+    pub fn new() -> Arc<Inflow> {
         Arc::new(Inflow {
             steps: Arc::new(Semaphore::new(LARGE_FRAMES_BYTES_MAX / INFLOW_STEP_BYTES)),
             turn: Arc::new(Semaphore::new(1)),
@@ -40,7 +41,7 @@ impl Inflow {
     }
 
     /// Nothing, to begin with, of a connection from `address`.
-    pub(super) fn share(self: &Arc<Self>, address: IpAddr) -> Share {
+    pub fn share(self: &Arc<Self>, address: IpAddr) -> Share {
         Share { inflow: Arc::clone(self), address, steps: None, turn: None, waiting: None }
     }
 
@@ -70,7 +71,7 @@ enum Granted {
 }
 
 /// The part that one connection has. Given back when it is dropped.
-pub(super) struct Share {
+pub struct Share {
     inflow: Arc<Inflow>,
     address: IpAddr,
     steps: Option<OwnedSemaphorePermit>,
@@ -83,7 +84,7 @@ pub(super) struct Share {
 impl Share {
     /// Whether a connection that holds so many bytes may take more in. Takes another step if need be; if there is none,
     /// [`Share::granted`] tells when it is worth asking again.
-    pub(super) fn covers(&mut self, held: usize) -> bool {
+    pub fn covers(&mut self, held: usize) -> bool {
         if held < LARGE_FRAME_BYTES {
             // Between two messages: what the last one took goes back.
             self.give_back();
@@ -114,7 +115,7 @@ impl Share {
     }
 
     /// Waits until the connection may take more in; for ever if it does not wait for that. Can be dropped and called again.
-    pub(super) async fn granted(&mut self) {
+    pub async fn granted(&mut self) {
         let Some(waiting) = &mut self.waiting else { return pending().await };
         let granted = waiting.as_mut().await;
         self.waiting = None;
@@ -125,7 +126,7 @@ impl Share {
     }
 
     /// Until when the message must be whole that has the turn to finish.
-    pub(super) fn finish_by(&self) -> Option<Instant> {
+    pub fn finish_by(&self) -> Option<Instant> {
         self.turn.as_ref().map(|(_, since)| *since + FINISH_TIMEOUT)
     }
 

@@ -2,6 +2,8 @@
 
 pub mod binary;
 pub mod blocking_reads;
-mod inflow;
+pub mod http;
+pub mod inflow;
 mod outgoing;
 pub mod peer;
+pub mod places;

@@ -119,7 +119,7 @@ impl Node {
         fatal: mpsc::Sender<NodeError>,
         stop: CancellationToken,
     ) -> Result<Self, NodeError> {
-        let listener = ClientDoors::bind(config.client_listen).await?;
+        let listener = ClientDoors::bind(config).await?;
         let context = &StartContext { config, initial: initial_ring(config)?, root, fatal, stop };
         let mut storage = Storage::open(context, folder).await?;
         let registry = Registry::new(context, folder, &storage);
@@ -144,7 +144,8 @@ impl Node {
 
         let timers = Timers::start(context, &registry, &storage, &network);
         let doors = ClientDoors::open(context, &registry, listener);
-        info!(client = %config.client_listen, peer = %config.peer_listen, "listening");
+        let http = config.http_listen.map_or("off".to_owned(), |address| address.to_string());
+        info!(client = %config.client_listen, peer = %config.peer_listen, http, "listening");
         Ok(Node { router: registry.router, storage, network, shards, meta, timers, doors })
     }
 

@@ -111,13 +111,14 @@ struct DevNode {
 
 impl DevNode {
     fn doors(&self) -> Doors {
-        Doors { node: self.name.clone(), client: self.config.client_listen, peer: self.config.peer_listen }
+        let Config { client_listen, peer_listen, http_listen, .. } = self.config;
+        Doors { node: self.name.clone(), client: client_listen, peer: peer_listen, http: http_listen }
     }
 }
 
 fn planned_doors(shape: &Shape, node: u16) -> Doors {
-    let (client, peer) = shape.doors(node);
-    Doors { node: init::node_name(node), client, peer }
+    let [client, peer, http] = shape.doors(node);
+    Doors { node: init::node_name(node), client, peer, http: Some(http) }
 }
 
 /// Runs a cluster until the REPL ends, whose exit code this gives, or a signal comes.
@@ -235,13 +236,14 @@ async fn lead(
 }
 
 /// Fields of which each node has its own value.
-const FIELDS_OF_ONE_NODE: [&str; 8] = [
+const FIELDS_OF_ONE_NODE: [&str; 9] = [
     "node_id",
     "data_dir",
     "client_listen",
     "client_advertise",
     "peer_listen",
     "peer_advertise",
+    "http_listen",
     "tls.certificate",
     "tls.key",
 ];

@@ -28,15 +28,19 @@ pub(super) struct Doors {
     pub(super) node: String,
     pub(super) client: SocketAddr,
     pub(super) peer: SocketAddr,
+    pub(super) http: Option<SocketAddr>,
 }
 
 /// # Errors
 /// The first port that is taken.
 pub(super) fn check(doors: impl IntoIterator<Item = Doors>) -> Result<(), PortTaken> {
-    for Doors { node, client, peer } in doors {
+    for Doors { node, client, peer, http } in doors {
         let taken = |door, protocol, address, error| PortTaken { node: node.clone(), door, protocol, address, error };
         TcpListener::bind(client).map_err(|error| taken("binary door", "TCP", client, error))?;
         UdpSocket::bind(peer).map_err(|error| taken("peers", "UDP", peer, error))?;
+        if let Some(http) = http {
+            TcpListener::bind(http).map_err(|error| taken("HTTP door", "TCP", http, error))?;
+        }
     }
     Ok(())
 }

@@ -3,7 +3,11 @@
 use super::registry::Registry;
 use super::root::spawn_essential;
 use super::{NodeError, StartContext};
+use crate::config::Config;
 use crate::doors::binary::BinaryDoor;
+use crate::doors::http::{Api, HttpDoor};
+use crate::doors::inflow::Inflow;
+use crate::doors::places::Places;
 use kvorum_core::limits::{DRAIN_TIMEOUT, STOP_ALONE_TIMEOUT};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +15,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+/// Where clients will be served.
+pub(super) struct Listeners {
+    binary: TcpListener,
+    http: Option<TcpListener>,
+}
+
 /// The open doors of a running node.
 pub(super) struct ClientDoors {
-    binary: Arc<BinaryDoor>,
+    places: Arc<Places>,
     /// Asks clients to leave.
     drain: CancellationToken,
     /// Ends the connections.
@@ -21,36 +31,53 @@ pub(super) struct ClientDoors {
 }
 
 impl ClientDoors {
-    /// Takes the address at which clients will be served, so that a start fails early if another process has it.
+    /// Takes the addresses at which clients will be served, so that a start fails early if another process has one.
     ///
     /// # Errors
     /// `Listen`.
-    pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, NodeError> {
-        let listen_error = |source| NodeError::Listen { field: "client_listen", address, source };
-        TcpListener::bind(address).await.map_err(listen_error)
+    pub(super) async fn bind(config: &Config) -> Result<Listeners, NodeError> {
+        let binary = listen("client_listen", config.client_listen).await?;
+        let http = match config.http_listen {
+            Some(address) => Some(listen("http_listen", address).await?),
+            None => None,
+        };
+        Ok(Listeners { binary, http })
     }
 
     /// Begins to serve clients.
-    pub(super) fn open(context: &StartContext<'_>, registry: &Registry, listener: TcpListener) -> Self {
+    pub(super) fn open(context: &StartContext<'_>, registry: &Registry, listeners: Listeners) -> Self {
         let (drain, closed) = (CancellationToken::new(), CancellationToken::new());
+        let (places, inflow) = (Arc::clone(&registry.places), Inflow::new());
         let binary = BinaryDoor::new(
             Arc::clone(&registry.sessions),
             registry.topology.clone(),
-            context.config.connections_max as usize,
+            Arc::clone(&places),
+            Arc::clone(&inflow),
             drain.clone(),
             closed.clone(),
         );
-        registry.count_connections(&binary);
-        let accepting = Arc::clone(&binary).accept(listener);
+        let accepting = binary.accept(listeners.binary);
         spawn_essential("the clients' door", accepting, drain.clone(), context.fatal.clone());
-        ClientDoors { binary, drain, closed }
+        if let Some(listener) = listeners.http {
+            let api = Api::new(
+                Arc::clone(&registry.sessions),
+                Arc::clone(&registry.inspector),
+                Arc::clone(&registry.pressure),
+                registry.topology.clone(),
+                inflow,
+                context.config.name.clone(),
+            );
+            let http = HttpDoor::new(api, Arc::clone(&places), drain.clone(), closed.clone());
+            spawn_essential("the HTTP door", http.accept(listener), drain.clone(), context.fatal.clone());
+        }
+        ClientDoors { places, drain, closed }
     }
 
     /// Takes no more clients, asks those that are there to leave, and waits until they have, but not for long.
     pub(super) async fn drain(&self) {
         self.drain.cancel();
-        if tokio::time::timeout(DRAIN_TIMEOUT + STOP_ALONE_TIMEOUT, self.binary.emptied()).await.is_err() {
-            warn!(connections = self.binary.connections(), "some clients did not leave in time");
+        if tokio::time::timeout(DRAIN_TIMEOUT + STOP_ALONE_TIMEOUT, self.places.emptied()).await.is_err() {
+            warn!(connections = self.places.taken(), "some clients did not leave in time");
         }
     }
 
@@ -58,4 +85,8 @@ impl ClientDoors {
     pub(super) fn close(&self) {
         self.closed.cancel();
     }
+}
+
+async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
+    TcpListener::bind(address).await.map_err(|source| NodeError::Listen { field, address, source })
 }

@@ -2,8 +2,8 @@
 
 use super::StartContext;
 use super::storage::Storage;
-use crate::doors::binary::BinaryDoor;
 use crate::doors::blocking_reads::BlockingReads;
+use crate::doors::places::Places;
 use crate::folder::DataFolder;
 use crate::runtime::status::{Inspector, machine_memory_bytes};
 use crate::runtime::system_clock::SystemClock;
@@ -11,7 +11,7 @@ use kvorum_core::health::pressure::Pressure;
 use kvorum_core::routing::router::Router;
 use kvorum_core::routing::topology_news::TopologyNews;
 use kvorum_core::session::SessionContext;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// The values that parts of a node share. Nothing of it runs, so it has no stop.
@@ -26,8 +26,8 @@ pub(super) struct Registry {
     pub(super) sessions: Arc<SessionContext>,
     /// The ring map with the leaders that are known, now and whenever it changes.
     pub(super) topology: watch::Receiver<Arc<TopologyNews>>,
-    /// The door whose connections are counted, once it is open.
-    counted: Arc<OnceLock<Arc<BinaryDoor>>>,
+    /// The places for clients' connections, whose number the status tells.
+    pub(super) places: Arc<Places>,
 }
 
 impl Registry {
@@ -37,8 +37,8 @@ impl Registry {
         let ring = storage.known_ring.as_ref().unwrap_or(&context.initial).clone();
         let router = Router::new(config.node_id, ring, Arc::new(SystemClock), storage.disk.fresh_number());
         let topology = topology_of(&router);
-        let counted: Arc<OnceLock<Arc<BinaryDoor>>> = Arc::default();
-        let door = Arc::clone(&counted);
+        let places = Places::new(config.connections_max as usize);
+        let counted = Arc::clone(&places);
         let pressure = Arc::new(Pressure::new(config.index_limit.bytes(machine_memory_bytes())));
         let inspector = Inspector::new(
             config.name.clone(),
@@ -46,7 +46,7 @@ impl Registry {
             Arc::clone(&router),
             storage.journal.clone(),
             Arc::clone(&pressure),
-            move || door.get().map_or(0, |door| door.connections()),
+            move || counted.taken(),
             context.stop.clone(),
         );
         let sessions = Arc::new(SessionContext {
@@ -55,12 +55,7 @@ impl Registry {
             offload: Arc::new(BlockingReads::new()),
             fault_hooks: config.fault_hooks,
         });
-        Registry { router, pressure, inspector, sessions, topology, counted }
-    }
-
-    /// The node's status counts the connections of this door from here on.
-    pub(super) fn count_connections(&self, door: &Arc<BinaryDoor>) {
-        let _ = self.counted.set(Arc::clone(door));
+        Registry { router, pressure, inspector, sessions, topology, places }
     }
 }
 

@@ -37,6 +37,7 @@ impl Alone {
             replication_factor = 1
             client_listen = "127.0.0.1:0"
             peer_listen = "{peer_listen}"
+            http_listen = "off"
             journal.file_bytes = 8388608
             tls = {{ ca = "ca.pem", certificate = "node.pem", key = "node.key" }}
             [[members]]

@@ -1,0 +1,202 @@
+//! Many operations at once: independent ones, and all or nothing.
+
+use super::Api;
+use super::entry::{
+    BatchOp, BatchOperation, BatchResult, BatchResults, EntryJson, WrittenJson, condition_of, from_json, member,
+};
+use super::kv::{json_response, unexpected};
+use super::negotiate;
+use super::problem::{INTERNAL, Problem, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
+use super::request::{Asked, WriteOptions};
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use kvorum_core::disk::lost_pages;
+use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, TTL_MS_MAX};
+use kvorum_protocol::{
+    Action, AtomicCheck, AtomicRequest, AtomicResult, Mutation, ReadMode, RequestBody, ResponseBody, WriteId,
+    WriteResult, WriteStatus,
+};
+use std::sync::Arc;
+
+const NEW: WriteId = WriteId { sequence: 0, first_unanswered: 0, retry: false };
+
+/// An operation of a batch, read and checked.
+enum Operation {
+    Get(Bytes),
+    Check(AtomicCheck),
+    Write(Mutation),
+}
+
+/// `POST /batch`.
+pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let asked = Asked::of_parts(&parts, &["ack", "consistency"])?;
+    let (mode, options) = (asked.mode()?, WriteOptions::read(&asked)?);
+    if !negotiate::is_json(asked.headers)? {
+        return Err(Problem::new(&UNSUPPORTED_MEDIA_TYPE, "a batch is JSON"));
+    }
+    let operations = read_operations(&api.read_json(&parts, body).await?)?;
+    let mut results: Vec<Option<BatchResult>> = operations.iter().map(|_| None).collect();
+    let (mut keys, mut mutations) = (Vec::new(), Vec::new());
+    for (at, operation) in operations.into_iter().enumerate() {
+        match operation {
+            Ok(Operation::Get(key)) => keys.push((at, key)),
+            Ok(Operation::Write(mutation)) => mutations.push((at, mutation)),
+            Ok(Operation::Check(_)) => {
+                results[at] = Some(Problem::invalid("check is for /atomic").into());
+            }
+            Err(problem) => results[at] = Some(problem.into()),
+        }
+    }
+    // Reads come after the writes of the same batch.
+    if !mutations.is_empty() {
+        write_all(&api, &asked, &options, mutations, &mut results).await?;
+    }
+    if !keys.is_empty() {
+        read_all(&api, &asked, mode, keys, &mut results).await?;
+    }
+    let results = results.into_iter().map(|result| result.unwrap_or_else(|| unexpected().into())).collect();
+    Ok(json_response(StatusCode::OK, &BatchResults { results }))
+}
+
+async fn write_all(
+    api: &Api,
+    asked: &Asked<'_>,
+    options: &WriteOptions,
+    mutations: Vec<(usize, Mutation)>,
+    results: &mut [Option<BatchResult>],
+) -> Result<(), Problem> {
+    let (places, mutations): (Vec<usize>, Vec<Mutation>) = mutations.into_iter().unzip();
+    let count = mutations.len() as u64;
+    let body = RequestBody::Batch { id: NEW, ack: options.ack, mutations: mutations.clone() };
+    let reply = api.caller.write(asked.connection, body, count, asked.within()?).await?;
+    let ResponseBody::Batch(written) = reply.body else { return Err(unexpected()) };
+    for ((at, mutation), result) in places.into_iter().zip(mutations).zip(written) {
+        results[at] = Some(match result {
+            Ok(result) => written_result(&mutation, &result, options),
+            Err(error) => Problem::from(error).into(),
+        });
+    }
+    Ok(())
+}
+
+fn written_result(mutation: &Mutation, result: &WriteResult, options: &WriteOptions) -> BatchResult {
+    match result.status {
+        WriteStatus::Applied => {
+            let deleted = mutation.action == Action::Delete;
+            let written = WrittenJson::new(&mutation.key, result, deleted);
+            BatchResult { status: options.status().as_u16(), entry: None, written: Some(written), problem: None }
+        }
+        WriteStatus::Missing => Problem::no_such_key().into(),
+        WriteStatus::ConditionFailed => Problem::condition_failed(result.version).into(),
+    }
+}
+
+async fn read_all(
+    api: &Api,
+    asked: &Asked<'_>,
+    mode: ReadMode,
+    keys: Vec<(usize, Bytes)>,
+    results: &mut [Option<BatchResult>],
+) -> Result<(), Problem> {
+    let (places, keys): (Vec<usize>, Vec<Bytes>) = keys.into_iter().unzip();
+    let before = lost_pages();
+    let body = RequestBody::MultiGet { keys: keys.clone(), mode };
+    let reply = api.caller.read(asked.connection, body, asked.within()?).await?;
+    let ResponseBody::Values(values) = reply.body else { return Err(unexpected()) };
+    for ((at, key), value) in places.into_iter().zip(keys).zip(values) {
+        results[at] = Some(match value {
+            Ok(Some(entry)) => {
+                let entry = EntryJson::new(&key, &entry, true);
+                BatchResult { status: 200, entry: Some(entry), written: None, problem: None }
+            }
+            Ok(None) => Problem::no_such_key().into(),
+            Err(error) => Problem::from(error).into(),
+        });
+    }
+    if lost_pages() != before {
+        return Err(Problem::new(&INTERNAL, "the medium lost bytes that may be among the answer"));
+    }
+    Ok(())
+}
+
+/// `POST /atomic`.
+pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let asked = Asked::of_parts(&parts, &["ack"])?;
+    let options = WriteOptions::read(&asked)?;
+    if !negotiate::is_json(asked.headers)? {
+        return Err(Problem::new(&UNSUPPORTED_MEDIA_TYPE, "an atomic batch is JSON"));
+    }
+    let (mut checks, mut mutations) = (Vec::new(), Vec::new());
+    for operation in read_operations(&api.read_json(&parts, body).await?)? {
+        match operation? {
+            Operation::Get(_) => return Err(Problem::invalid("get is for /batch; an atomic batch writes and checks")),
+            Operation::Check(check) => checks.push(check),
+            Operation::Write(mutation) => mutations.push(mutation),
+        }
+    }
+    if mutations.is_empty() {
+        return Err(Problem::invalid("an atomic batch writes something"));
+    }
+    let atomic = AtomicRequest { id: NEW, ack: options.ack, checks, mutations: mutations.clone() };
+    let reply = api.caller.write(asked.connection, RequestBody::Atomic(atomic), 1, asked.within()?).await?;
+    match reply.body {
+        ResponseBody::Atomic(AtomicResult::Applied(written)) => {
+            let results = mutations.iter().zip(&written);
+            let results = results.map(|(mutation, result)| written_result(mutation, result, &options)).collect();
+            Ok(json_response(options.status(), &BatchResults { results }))
+        }
+        ResponseBody::Atomic(AtomicResult::ConditionFailed { version, .. }) => Err(Problem::condition_failed(version)),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Reads the operations of a batch; what is wrong with one of them is told of that one.
+fn read_operations(body: &[u8]) -> Result<Vec<Result<Operation, Problem>>, Problem> {
+    let operations: Vec<BatchOperation> = from_json(body)?;
+    if operations.is_empty() {
+        return Err(Problem::invalid("the batch is empty"));
+    }
+    if operations.len() > BATCH_OPERATIONS_MAX {
+        let detail = format!("the batch has {} operations, the limit is {BATCH_OPERATIONS_MAX}", operations.len());
+        return Err(Problem::new(&TOO_LARGE, detail));
+    }
+    Ok(operations.into_iter().map(read_operation).collect())
+}
+
+fn read_operation(operation: BatchOperation) -> Result<Operation, Problem> {
+    let BatchOperation { op, key, key_base64, value, value_base64, by, ttl_ms, if_version } = operation;
+    let key = member("key", key, key_base64)?;
+    if key.is_empty() {
+        return Err(Problem::invalid("the key is empty"));
+    }
+    let has_value = value.is_some() || value_base64.is_some();
+    let surplus = [
+        ("value", has_value && !matches!(op, BatchOp::Put | BatchOp::Append)),
+        ("by", by.is_some() && op != BatchOp::Incr),
+        ("ttl_ms", ttl_ms.is_some() && !matches!(op, BatchOp::Put | BatchOp::Expire)),
+        ("if_version", if_version.is_some() && op == BatchOp::Get),
+    ];
+    if let Some((name, _)) = surplus.iter().find(|(_, is_there)| *is_there) {
+        return Err(Problem::invalid(format!("this operation takes no {name}")));
+    }
+    if let Some(ms) = ttl_ms.filter(|ms| !(1..=TTL_MS_MAX).contains(ms)) {
+        return Err(Problem::invalid(format!("ttl_ms is {ms}, expected a number from 1 to {TTL_MS_MAX}")));
+    }
+    let condition = condition_of(if_version);
+    let action = match op {
+        BatchOp::Get => return Ok(Operation::Get(key)),
+        BatchOp::Check if if_version.is_none() => return Err(Problem::invalid("check takes if_version")),
+        BatchOp::Check => return Ok(Operation::Check(AtomicCheck { key, condition })),
+        BatchOp::Put => Action::Put { value: member("value", value, value_base64)?, ttl_ms },
+        BatchOp::Delete => Action::Delete,
+        BatchOp::Incr => Action::Incr { by: by.unwrap_or(1) },
+        BatchOp::Append => Action::Append { value: member("value", value, value_base64)? },
+        BatchOp::Expire => Action::Expire { ttl_ms: ttl_ms.ok_or_else(|| Problem::invalid("expire takes ttl_ms"))? },
+        BatchOp::Persist => Action::Persist,
+    };
+    Ok(Operation::Write(Mutation { key, condition, return_previous: false, action }))
+}

@@ -1,0 +1,199 @@
+//! Requests to the cluster, each in a session of its own that lives as long as the request.
+//!
+//! A session passes on what another node leads, and holds what nobody leads yet. What fails in spite of that, and certainly had no
+//! effect, is repeated here under the same number until the deadline, by the rules of the client library.
+
+use crate::runtime::system_clock;
+use bytes::Bytes;
+use kvorum_client_core::error::Error;
+use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
+use kvorum_client_core::session::Sequences;
+use kvorum_core::session::{Answered, Session, SessionContext};
+use kvorum_protocol::{ClientId, Request, RequestBody, RequestId, ResponseBody};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Connections share this many identities under which the door writes. A shard remembers as many sessions of each node.
+const WRITERS: usize = 64;
+/// A node that does not answer by its deadline is given so much longer.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// An answer, and how the node came by it.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// What was answered.
+    pub(super) body: ResponseBody,
+    /// Another node answered.
+    pub(super) forwarded: bool,
+    /// It was answered out of memory, under the leader's lease, with nobody else asked.
+    pub(super) at_once: bool,
+}
+
+/// The door's way to the cluster.
+pub(super) struct Caller {
+    context: Arc<SessionContext>,
+    writers: Vec<Writer>,
+    policy: RetryPolicy,
+    budget: Mutex<RetryBudget>,
+}
+
+/// An identity under which writes are numbered.
+struct Writer {
+    client: ClientId,
+    sequences: Mutex<Sequences>,
+}
+
+impl Caller {
+    /// A way to the cluster through `context`.
+    pub(super) fn new(context: Arc<SessionContext>) -> Self {
+        let policy = RetryPolicy::default();
+        let writer = || Writer { client: ClientId(Uuid::new_v4()), sequences: Mutex::default() };
+        let budget = Mutex::new(RetryBudget::new(policy, now()));
+        Caller { context, writers: (0..WRITERS).map(|_| writer()).collect(), policy, budget }
+    }
+
+    /// The routing table, for what needs no request.
+    pub(super) fn context(&self) -> &Arc<SessionContext> {
+        &self.context
+    }
+
+    /// Reads, or asks something that has no effect, for the client on a connection.
+    ///
+    /// # Errors
+    /// What repeating did not mend.
+    pub(super) async fn read(&self, connection: u64, body: RequestBody, within: Duration) -> Result<Reply, Error> {
+        self.call(connection, Kind::Read, body, within, |_, _| {}).await
+    }
+
+    /// Writes, for the client on a connection. The body's number is chosen here; a batch of `count` writes takes as many.
+    ///
+    /// # Errors
+    /// What repeating did not mend. The outcome covers all attempts.
+    pub(super) async fn write(
+        &self,
+        connection: u64,
+        mut body: RequestBody,
+        count: u64,
+        within: Duration,
+    ) -> Result<Reply, Error> {
+        let mut number = Number::new(self.writer(connection), count);
+        Sequences::renumber(&mut body, number.first);
+        let stamp = |body: &mut RequestBody, step: Step| match step {
+            Step::Attempt { retry } => number.writer.sequences.lock().stamp(body, retry),
+            Step::Renumber { sequence_min } => {
+                number.take_another(sequence_min);
+                Sequences::renumber(body, number.first);
+            }
+        };
+        self.call(connection, Kind::Write, body, within, stamp).await
+    }
+
+    fn writer(&self, connection: u64) -> &Writer {
+        &self.writers[connection as usize % self.writers.len()]
+    }
+
+    async fn call(
+        &self,
+        connection: u64,
+        kind: Kind,
+        mut body: RequestBody,
+        within: Duration,
+        mut prepare: impl FnMut(&mut RequestBody, Step),
+    ) -> Result<Reply, Error> {
+        let client = self.writer(connection).client;
+        let began = now();
+        let deadline = began + within;
+        let mut attempts = Attempts::new(self.policy, kind, began, deadline);
+        self.budget.lock().handle_operation();
+        loop {
+            prepare(&mut body, Step::Attempt { retry: attempts.is_retry() });
+            attempts.handle_sent();
+            let left = deadline.saturating_sub(now());
+            let request = Request { id: RequestId(0), deadline_ms: node_deadline_ms(left).max(1), body: body.clone() };
+            let asked = tokio::time::timeout(left + GRACE, self.ask(client, request));
+            let Ok(reply) = asked.await else { return Err(attempts.deadline_exceeded(now())) };
+            let ResponseBody::Error(error) = reply.body else {
+                return Ok(Reply { body: attempts.handle_answer(reply.body), ..reply });
+            };
+            let decision = attempts.handle_failure(Failure::Answered(error), now(), &mut rand::rng());
+            match decision {
+                Decision::AtOnce => {}
+                Decision::Pause(pause) => {
+                    let charged = self.budget.lock().withdraw(now());
+                    tokio::time::sleep(pause.max(charged.err().unwrap_or_default())).await;
+                }
+                Decision::Renumber { sequence_min } => prepare(&mut body, Step::Renumber { sequence_min }),
+                Decision::GiveUp(error) => return Err(error),
+            }
+            if now() >= deadline {
+                return Err(attempts.deadline_exceeded(now()));
+            }
+        }
+    }
+
+    /// One attempt.
+    async fn ask(&self, client: ClientId, request: Request) -> Reply {
+        let mut session = Session::new(Arc::clone(&self.context), true);
+        let mut answer = None;
+        let take = |at_once: bool, answer: &mut Option<Reply>, answered: Answered<()>| {
+            *answer = Some(Reply { body: answered.body, forwarded: answered.forwarded, at_once });
+        };
+        session
+            .handle(client, (), system_clock::monotonic(), request, &mut |answered| take(true, &mut answer, answered));
+        let sink = Arc::clone(session.sink());
+        loop {
+            if let Some(reply) = answer {
+                return reply;
+            }
+            sink.ready().await;
+            session.collect(&mut |answered| take(false, &mut answer, answered));
+        }
+    }
+}
+
+/// What a request is prepared for.
+enum Step {
+    /// Its next attempt.
+    Attempt { retry: bool },
+    /// A number that is not lower than this.
+    Renumber { sequence_min: u64 },
+}
+
+/// The numbers of a write. They are finished when it is dropped, also if nobody waits for its answer any more.
+struct Number<'a> {
+    writer: &'a Writer,
+    first: u64,
+    count: u64,
+}
+
+impl<'a> Number<'a> {
+    fn new(writer: &'a Writer, count: u64) -> Self {
+        let first = writer.sequences.lock().allocate(count);
+        Number { writer, first, count }
+    }
+
+    fn take_another(&mut self, sequence_min: u64) {
+        let mut sequences = self.writer.sequences.lock();
+        (self.first..self.first + self.count).for_each(|number| sequences.finish(number));
+        sequences.raise(sequence_min);
+        self.first = sequences.allocate(self.count);
+    }
+}
+
+impl Drop for Number<'_> {
+    fn drop(&mut self) {
+        let mut sequences = self.writer.sequences.lock();
+        (self.first..self.first + self.count).for_each(|number| sequences.finish(number));
+    }
+}
+
+/// A copy of what a read gave out, which must not lie in a mapping when it leaves later.
+pub(super) fn detach(value: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(value)
+}
+
+fn now() -> Duration {
+    Duration::from_nanos(system_clock::monotonic().0)
+}

@@ -1,0 +1,241 @@
+//! What the cluster looks like from this node.
+
+use super::Api;
+use super::entry::{Text, from_json};
+use super::kv::{json_response, unexpected};
+use super::problem::{NOT_FOUND, Problem};
+use super::request::Asked;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use kvorum_protocol::{
+    AdminCommand, NodeId, NodeStatus, RequestBody, ResponseBody, ShardId, ShardRole, StatusScope, Topology,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// How long other nodes are waited for.
+const NODES_WITHIN: Duration = Duration::from_millis(1_000);
+
+/// Where a key lives.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Mapping)]
+pub(super) struct MappingJson {
+    /// The key, if it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The key as base64, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    /// The node that leads the key's shard; `null` while none does.
+    primary: Option<String>,
+    /// The other nodes that hold the shard.
+    replicas: Vec<String>,
+    /// The shard.
+    shard: u16,
+    /// The epoch of the ring map that says so.
+    epoch: u64,
+    /// `host:port` of the binary doors of these nodes, the primary's first.
+    addresses: Vec<String>,
+}
+
+/// `GET /mapping?key=`.
+pub(super) async fn mapping(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let asked = Asked::read(&request, &["key", "key_base64"])?;
+    let key = asked.query.key()?;
+    let topology = api.topology();
+    let shard = topology.shard_of(&key);
+    let leader = topology.leader_of(shard);
+    let others = || topology.replicas_of(shard).filter(|node| leader.is_none_or(|leader| leader.id != node.id));
+    let Text { plain, base64 } = Text::of(&key);
+    let mapping = MappingJson {
+        key: plain,
+        key_base64: base64,
+        primary: leader.map(|leader| leader.name.clone()),
+        replicas: others().map(|node| node.name.clone()).collect(),
+        shard: shard.0,
+        epoch: topology.epoch.0,
+        addresses: leader.into_iter().chain(others()).map(|node| node.client_address.clone()).collect(),
+    };
+    Ok(json_response(StatusCode::OK, &mapping))
+}
+
+/// The nodes of the cluster.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Nodes)]
+pub(super) struct NodesJson {
+    /// Each of them.
+    nodes: Vec<NodeJson>,
+    /// The epoch of the ring map that names them.
+    epoch: u64,
+}
+
+/// A node, as this one sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Node)]
+pub(super) struct NodeJson {
+    /// Its identity.
+    id: String,
+    /// Its name.
+    name: String,
+    /// `healthy`; `degraded`, if its disk is full, its clock is off or it holds what does not count; `down`, if it can't be
+    /// reached.
+    status: &'static str,
+    /// `host:port` of its binary door.
+    address: String,
+    /// Its failure zone; empty if none was given.
+    zone: String,
+    /// How many shards it leads.
+    leads: usize,
+    /// How many replicas the ring map gives it.
+    replicas: usize,
+    /// Milliseconds since it started, if it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uptime_ms: Option<u64>,
+    /// The version of its program, if it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+}
+
+/// `GET /nodes`.
+pub(super) async fn nodes(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let asked = Asked::read(&request, &[])?;
+    let body = RequestBody::Status(StatusScope::Cluster);
+    let reply = api.caller.read(asked.connection, body, asked.within()?.min(NODES_WITHIN)).await?;
+    let ResponseBody::Status(statuses) = reply.body else { return Err(unexpected()) };
+    let topology = api.topology();
+    let nodes = (0..topology.nodes.len()).map(|at| node_json(&topology, at, &statuses)).collect();
+    Ok(json_response(StatusCode::OK, &NodesJson { nodes, epoch: topology.epoch.0 }))
+}
+
+fn node_json(topology: &Topology, at: usize, statuses: &[NodeStatus]) -> NodeJson {
+    let node = &topology.nodes[at];
+    let status = statuses.iter().find(|status| status.node == node.id);
+    let at = at as u16;
+    NodeJson {
+        id: node.id.to_string(),
+        name: node.name.clone(),
+        status: status.map_or("down", health_of),
+        address: node.client_address.clone(),
+        zone: node.zone.clone(),
+        leads: topology.shards.iter().filter(|shard| shard.leader == Some(at)).count(),
+        replicas: topology.shards.iter().filter(|shard| shard.replicas.contains(&at)).count(),
+        uptime_ms: status.map(|status| status.uptime_ms),
+        version: status.map(|status| status.program_version.clone()),
+    }
+}
+
+/// How a node that answered is doing.
+fn health_of(status: &NodeStatus) -> &'static str {
+    let lacks = |role| matches!(role, ShardRole::Missing | ShardRole::Faulty | ShardRole::Amnesiac);
+    let is_degraded =
+        status.disk_full || status.clock_off || status.stranger || status.shards.iter().any(|shard| lacks(shard.role));
+    if is_degraded { "degraded" } else { "healthy" }
+}
+
+/// Whose heart is asked for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeartbeatBody {
+    /// The name or the identity of a node.
+    #[schema(example = "node-1")]
+    node: String,
+}
+
+/// What this node sees of another one.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Heartbeat)]
+pub(super) struct HeartbeatJson {
+    /// The node's name.
+    node: String,
+    /// `healthy`: it is connected to this one, or is this one. `down`: it is not.
+    status: &'static str,
+    /// The epoch of the ring map that names it.
+    epoch: u64,
+    /// This node's wall clock, in milliseconds of Unix time.
+    time_ms: u64,
+}
+
+/// `POST /heartbeat`. Says what this node sees; it never moves membership.
+pub(super) async fn heartbeat(
+    State(api): State<Arc<Api>>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    Asked::of_parts(&parts, &[])?;
+    let HeartbeatBody { node } = from_json(&api.read_json(&parts, body).await?)?;
+    let topology = api.topology();
+    let found = topology.nodes.iter().find(|known| known.name == node || known.id.to_string() == node);
+    let found = found.ok_or_else(|| Problem::new(&NOT_FOUND, format!("the ring map names no node {node:?}")))?;
+    let router = &api.caller.context().router;
+    let is_up = found.id == router.me() || router.peers().is_some_and(|peers| peers.up().contains(&found.id));
+    let heartbeat = HeartbeatJson {
+        node: found.name.clone(),
+        status: if is_up { "healthy" } else { "down" },
+        epoch: topology.epoch.0,
+        time_ms: router.clock().now().wall_ms,
+    };
+    Ok(json_response(StatusCode::OK, &heartbeat))
+}
+
+/// What a rebalance does.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Rebalance)]
+pub(super) struct RebalanceJson {
+    /// The moves of leadership.
+    moves: Vec<MoveJson>,
+    /// How many there are.
+    leadership_moves: usize,
+    /// Moves of data; none yet.
+    data_moves: usize,
+}
+
+/// A shard whose leadership moves.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Move)]
+pub(super) struct MoveJson {
+    /// The shard.
+    shard: u16,
+    /// The node that leads it.
+    from: String,
+    /// The node that should.
+    to: String,
+}
+
+/// `POST /rebalance`, and `GET`, which shows what is left to do.
+pub(super) async fn rebalance(
+    State(api): State<Arc<Api>>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let asked = Asked::read(&request, &["dry_run"])?;
+    let topology = api.topology();
+    let moves = leadership_moves(&api, &topology);
+    let only_looks = request.method() != http::Method::POST || asked.query.flag("dry_run")?;
+    let json: Vec<_> = moves.iter().map(|(_, _, json)| json.clone()).collect();
+    if !only_looks {
+        for (shard, to, _) in moves {
+            let command = RequestBody::Admin(AdminCommand::TransferLeadership { shard, to });
+            // Asks the leader to begin, and does not wait for the new one.
+            api.caller.read(asked.connection, command, asked.within()?).await?;
+        }
+    }
+    let status = if only_looks { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let body = RebalanceJson { leadership_moves: json.len(), moves: json, data_moves: 0 };
+    Ok(json_response(status, &body))
+}
+
+/// The shards that are led by another node than the first of their replicas, although that one can be reached.
+fn leadership_moves(api: &Api, topology: &Topology) -> Vec<(ShardId, NodeId, MoveJson)> {
+    let router = &api.caller.context().router;
+    let up = router.peers().map(|peers| peers.up()).unwrap_or_default();
+    let is_up = |node: NodeId| node == router.me() || up.contains(&node);
+    let shards = (0..topology.shards.len()).map(|shard| ShardId(shard as u16));
+    let moves = shards.filter_map(|shard| {
+        let (leader, wanted) = (topology.leader_of(shard)?, topology.replicas_of(shard).next()?);
+        let json = MoveJson { shard: shard.0, from: leader.name.clone(), to: wanted.name.clone() };
+        (leader.id != wanted.id && is_up(wanted.id)).then_some((shard, wanted.id, json))
+    });
+    moves.collect()
+}

@@ -1,0 +1,380 @@
+//! Entries and results as JSON. Pure.
+
+use super::problem::{Problem, ProblemBody};
+use super::query::{BASE64, decode_base64};
+use base64::Engine as _;
+use bytes::Bytes;
+use kvorum_protocol::{Ack, Durability, Version, WriteResult};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A key or a value: as text where it is UTF-8, and as base64 where it is not.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    /// As it is.
+    pub(super) plain: Option<String>,
+    /// As base64 with the alphabet of addresses, without padding.
+    pub(super) base64: Option<String>,
+}
+
+impl Text {
+    /// These bytes.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Text { plain: Some(text.to_owned()), base64: None },
+            Err(_) => Text { plain: None, base64: Some(BASE64.encode(bytes)) },
+        }
+    }
+}
+
+/// Reads a member that stands in `name` or, as base64, in `name_base64`.
+///
+/// # Errors
+/// `InvalidArgument` if both or none are there, `Malformed`.
+pub(super) fn member(name: &str, plain: Option<String>, base64: Option<String>) -> Result<Bytes, Problem> {
+    match (plain, base64) {
+        (Some(_), Some(_)) => Err(Problem::invalid(format!("{name} and {name}_base64 exclude each other"))),
+        (Some(plain), None) => Ok(plain.into()),
+        (None, Some(base64)) => decode_base64(&format!("{name}_base64"), base64.as_bytes()),
+        (None, None) => Err(Problem::invalid(format!("{name}, or {name}_base64, is missing"))),
+    }
+}
+
+/// A key with its value.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Entry)]
+pub(super) struct EntryJson {
+    /// The key, if it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The key as base64, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    /// The value, if it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    /// The value as base64, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+    /// The version: an exact number below 2^52.
+    version: u64,
+    /// When it expires, in milliseconds of the shard's log time, which follows Unix time; absent if never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at_ms: Option<u64>,
+    /// Where the value came from: `cache` is a node's memory, under the leader's lease; for `database` a quorum or a disk was
+    /// asked. Both are linearizable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "cache")]
+    source: Option<&'static str>,
+    /// How the answer came about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    served: Option<ServedJson>,
+}
+
+/// How a read was answered.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Served)]
+pub(super) struct ServedJson {
+    /// The node that was asked.
+    pub(super) node: String,
+    /// `lease`, `confirmed`, `forwarded` or `stale`.
+    #[schema(example = "lease")]
+    pub(super) path: &'static str,
+}
+
+impl EntryJson {
+    /// An entry, with its value if `with_value`.
+    pub(super) fn new(key: &[u8], entry: &kvorum_protocol::Entry, with_value: bool) -> Self {
+        let (key, value) = (Text::of(key), with_value.then(|| Text::of(&entry.value)));
+        let (value, value_base64) = value.map_or((None, None), |value| (value.plain, value.base64));
+        EntryJson {
+            key: key.plain,
+            key_base64: key.base64,
+            value,
+            value_base64,
+            version: entry.version.0,
+            expires_at_ms: entry.expires_at_ms,
+            source: None,
+            served: None,
+        }
+    }
+
+    /// The same, with where it came from.
+    pub(super) fn served(self, source: &'static str, served: ServedJson) -> Self {
+        EntryJson { source: Some(source), served: Some(served), ..self }
+    }
+}
+
+/// What became of a write.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Written)]
+pub(super) struct WrittenJson {
+    /// The key, if it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The key as base64, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    /// The key's new version; for a removal, the version that the removal was given.
+    version: u64,
+    /// After an addition, the new number; after an append, the new length in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<i64>,
+    /// The key was removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted: Option<bool>,
+    /// `committed`: a quorum has it. `accepted`: the leader has it, and it may be lost.
+    status: &'static str,
+    /// What a committed write survives: `fsync` or `memory`.
+    durability: &'static str,
+}
+
+impl WrittenJson {
+    /// A write that took effect.
+    pub(super) fn new(key: &[u8], result: &WriteResult, deleted: bool) -> Self {
+        let key = Text::of(key);
+        WrittenJson {
+            key: key.plain,
+            key_base64: key.base64,
+            version: result.version.0,
+            number: result.number,
+            deleted: deleted.then_some(true),
+            status: status_name(result.ack),
+            durability: durability_name(result.durability),
+        }
+    }
+}
+
+/// The seeds' envelope: the same with `status` and `durability` beside `data`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WrittenEnvelope)]
+pub(super) struct WrittenEnvelope {
+    data: WrittenData,
+    status: &'static str,
+    durability: &'static str,
+}
+
+/// What an envelope holds.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WrittenData)]
+struct WrittenData {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted: Option<bool>,
+}
+
+impl From<WrittenJson> for WrittenEnvelope {
+    fn from(written: WrittenJson) -> Self {
+        let WrittenJson { key, key_base64, version, deleted, status, durability, number: _ } = written;
+        WrittenEnvelope { data: WrittenData { key, key_base64, version, deleted }, status, durability }
+    }
+}
+
+/// An entry in an envelope.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EntryEnvelope {
+    /// The entry.
+    pub(super) data: EntryJson,
+}
+
+/// A write in an envelope: what `PUT /kv` takes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutEnvelope {
+    /// The write.
+    pub(super) data: PutData,
+}
+
+/// See [`PutEnvelope`].
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutData {
+    /// The key.
+    #[schema(min_length = 1, example = "user:1")]
+    pub(super) key: Option<String>,
+    /// The key as base64.
+    pub(super) key_base64: Option<String>,
+    /// The value.
+    #[schema(example = "Ada")]
+    pub(super) value: Option<String>,
+    /// The value as base64.
+    pub(super) value_base64: Option<String>,
+    /// Milliseconds to live.
+    #[schema(minimum = 1)]
+    pub(super) ttl_ms: Option<u64>,
+}
+
+/// What `PUT /kv/{key}` takes as JSON.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutBody {
+    /// The value.
+    #[schema(example = "Ada")]
+    pub(super) value: Option<String>,
+    /// The value as base64.
+    pub(super) value_base64: Option<String>,
+    /// The version that the key has, if it exists.
+    pub(super) version: Option<u64>,
+    /// Milliseconds to live.
+    #[schema(minimum = 1)]
+    pub(super) ttl_ms: Option<u64>,
+}
+
+/// What `POST /kv/{key}/incr` takes; an empty body adds 1.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IncrBody {
+    /// What to add.
+    #[schema(example = 1)]
+    pub(super) by: i64,
+}
+
+/// One operation of a batch.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BatchOperation {
+    /// `get`, `put`, `delete`, `incr`, `append`, `expire` or `persist`; an atomic batch takes `check`, too, and no `get`.
+    pub(super) op: BatchOp,
+    /// The key.
+    #[schema(min_length = 1)]
+    pub(super) key: Option<String>,
+    /// The key as base64.
+    pub(super) key_base64: Option<String>,
+    /// The value, with `put` and `append`.
+    pub(super) value: Option<String>,
+    /// The value as base64.
+    pub(super) value_base64: Option<String>,
+    /// What to add, with `incr`; 1 if absent.
+    pub(super) by: Option<i64>,
+    /// Milliseconds to live, with `put` and `expire`.
+    #[schema(minimum = 1)]
+    pub(super) ttl_ms: Option<u64>,
+    /// The version that the key must have; 0 if it must not exist.
+    pub(super) if_version: Option<u64>,
+}
+
+/// What an operation of a batch does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum BatchOp {
+    /// Reads.
+    Get,
+    /// Stores.
+    Put,
+    /// Removes.
+    Delete,
+    /// Adds.
+    Incr,
+    /// Appends.
+    Append,
+    /// Sets the time to live.
+    Expire,
+    /// Takes the time to live off.
+    Persist,
+    /// Checks, and writes nothing.
+    Check,
+}
+
+/// The results of a batch, in the order of its operations.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BatchResults)]
+pub(super) struct BatchResults {
+    /// One per operation.
+    pub(super) results: Vec<BatchResult>,
+}
+
+/// What became of one operation.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BatchResult)]
+pub(super) struct BatchResult {
+    /// The status that the operation alone would have been answered with.
+    pub(super) status: u16,
+    /// The entry, after `get`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) entry: Option<EntryJson>,
+    /// What was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) written: Option<WrittenJson>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) problem: Option<Box<ProblemJson>>,
+}
+
+/// A problem inside another answer.
+pub(super) type ProblemJson = ProblemBody;
+
+impl From<Problem> for BatchResult {
+    fn from(problem: Problem) -> Self {
+        BatchResult { status: problem.status(), entry: None, written: None, problem: Some(Box::new(problem.body())) }
+    }
+}
+
+/// The name of what a write waited for.
+pub(super) fn status_name(ack: Ack) -> &'static str {
+    match ack {
+        Ack::Committed => "committed",
+        Ack::Accepted => "accepted",
+    }
+}
+
+/// The name of a durability.
+pub(super) fn durability_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Fsync => "fsync",
+        Durability::Memory => "memory",
+    }
+}
+
+/// The condition that a version of a batch means.
+pub(super) fn condition_of(if_version: Option<u64>) -> kvorum_protocol::Condition {
+    use kvorum_protocol::Condition;
+    match if_version {
+        None => Condition::Always,
+        Some(0) => Condition::IfAbsent,
+        Some(version) => Condition::IfVersion(Version(version)),
+    }
+}
+
+/// Reads JSON.
+///
+/// # Errors
+/// `Malformed`, saying where.
+pub(super) fn from_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::malformed(format!("the body: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_base64() {
+        assert_eq!(Text::of(b"a\"\0"), Text { plain: Some("a\"\0".into()), base64: None });
+        assert_eq!(Text::of(b"\xff\xfe"), Text { plain: None, base64: Some("__4".into()) });
+        assert_eq!(member("value", None, Some("__4".into())).expect("bytes"), &b"\xff\xfe"[..]);
+        assert_eq!(member("value", None, None).expect_err("none").status(), 400);
+        assert_eq!(member("value", Some(String::new()), Some(String::new())).expect_err("both").status(), 400);
+    }
+
+    #[test]
+    fn json_that_is_not_what_is_asked_for_is_refused() {
+        for body in [
+            "",
+            "{",
+            "[]",
+            "{\"data\":{}} x",
+            "{\"data\":{\"key\":\"a\",\"key\":\"b\"}}",
+            "{\"data\":{\"key\":1}}",
+            "{\"data\":{\"kee\":\"a\"}}",
+            "{\"data\":{\"key\":\"a\"},\"x\":1}",
+        ] {
+            assert_eq!(from_json::<PutEnvelope>(body.as_bytes()).expect_err(body).status(), 400);
+        }
+        let deep = "[".repeat(100_000);
+        assert!(from_json::<PutEnvelope>(deep.as_bytes()).is_err(), "no stack is used up");
+    }
+}

@@ -1,0 +1,316 @@
+//! Single keys.
+
+use super::Api;
+use super::call::{Reply, detach};
+use super::entry::{
+    EntryEnvelope, EntryJson, IncrBody, PutBody, PutEnvelope, ServedJson, WrittenEnvelope, WrittenJson, from_json,
+    member,
+};
+use super::negotiate::{self, Form, Preconditions, Selected};
+use super::problem::{INTERNAL, Problem, UNSUPPORTED_MEDIA_TYPE};
+use super::query::key_of_path;
+use super::request::{Asked, WriteOptions};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY};
+use http::{HeaderName, HeaderValue, StatusCode};
+use kvorum_core::disk::lost_pages;
+use kvorum_protocol::{
+    Action, Condition, Entry, Mutation, ReadMode, RequestBody, ResponseBody, Version, WriteId, WriteResult, WriteStatus,
+};
+use serde::Serialize;
+use std::sync::Arc;
+
+const VERSION: HeaderName = HeaderName::from_static("kvorum-version");
+const SOURCE: HeaderName = HeaderName::from_static("kvorum-source");
+const EXPIRES_AT: HeaderName = HeaderName::from_static("kvorum-expires-at");
+
+/// How often a write whose conditions need a look at the key first is tried again, if the key has changed meanwhile.
+const LOOKS_MAX: u32 = 8;
+
+/// `GET` and `HEAD /kv/{key}`.
+pub(super) async fn get(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let asked = Asked::read(&request, &["consistency"])?;
+    let key = key_of_path(asked.path, "")?;
+    let mode = asked.mode()?;
+    let found = look_up(&api, &asked, key, mode).await?;
+    give_out(&api, &asked, found, false)
+}
+
+/// `GET /kv?key=`.
+pub(super) async fn get_by_query(
+    State(api): State<Arc<Api>>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let parameters = &["key", "key_base64", "consistency", "prefix", "prefix_base64", "cursor", "limit", "keys_only"];
+    let asked = Asked::read(&request, parameters)?;
+    if asked.query.bytes("key").is_none() && asked.query.bytes("key_base64").is_none() {
+        return super::scan::page(&api, &asked).await;
+    }
+    if let Some(other) = ["prefix", "prefix_base64", "cursor", "limit", "keys_only"]
+        .iter()
+        .find(|name| asked.query.bytes(name).is_some())
+    {
+        return Err(Problem::invalid(format!("the parameter {other} is for scans, which have no key")));
+    }
+    let key = asked.query.key()?;
+    let mode = asked.mode()?;
+    let found = look_up(&api, &asked, key, mode).await?;
+    give_out(&api, &asked, found, true)
+}
+
+/// A key that was looked up.
+struct Found {
+    key: Bytes,
+    entry: Option<Entry>,
+    path: &'static str,
+}
+
+impl Found {
+    /// Where a read that was answered on this path came from.
+    fn source(&self) -> &'static str {
+        if self.path == "lease" || self.path == "stale" { "cache" } else { "database" }
+    }
+}
+
+async fn look_up(api: &Api, asked: &Asked<'_>, key: Bytes, mode: ReadMode) -> Result<Found, Problem> {
+    let before = lost_pages();
+    let body = RequestBody::Get { key: key.clone(), mode };
+    let reply = api.caller.read(asked.connection, body, asked.within()?).await?;
+    let path = path_of(&reply, mode);
+    let ResponseBody::Value(entry) = reply.body else { return Err(unexpected()) };
+    // Values lie in mappings. What leaves later is copied now, and was whole if no page was lost up to here.
+    let entry = entry.map(|entry| Entry { value: detach(&entry.value), ..entry });
+    if lost_pages() != before {
+        return Err(Problem::new(&INTERNAL, "the medium lost bytes that may be among the answer"));
+    }
+    Ok(Found { key, entry, path })
+}
+
+fn path_of(reply: &Reply, mode: ReadMode) -> &'static str {
+    match (reply.forwarded, mode, reply.at_once) {
+        (true, ..) => "forwarded",
+        (false, ReadMode::Stale, _) => "stale",
+        (false, ReadMode::Linearizable, true) => "lease",
+        (false, ReadMode::Linearizable, false) => "confirmed",
+    }
+}
+
+fn give_out(api: &Api, asked: &Asked<'_>, found: Found, in_envelope: bool) -> Result<Response, Problem> {
+    let form = negotiate::form(asked.headers)?;
+    let preconditions = Preconditions::read(asked.headers)?;
+    api.counts.note_read(found.path, found.entry.is_some());
+    let source = found.source();
+    let Some(entry) = found.entry else {
+        let fails = preconditions.matches.is_some();
+        return Err(if fails { Problem::condition_failed(Version(0)) } else { Problem::no_such_key() });
+    };
+    let length = entry.value.len();
+    let selected = negotiate::select(asked.headers, &preconditions, entry.version, length)?;
+    let mut response = match (form, selected) {
+        (_, Selected::NotModified) => StatusCode::NOT_MODIFIED.into_response(),
+        (Form::Json, _) => {
+            let served = ServedJson { node: api.name.clone(), path: found.path };
+            let json = EntryJson::new(&found.key, &entry, true).served(source, served);
+            if in_envelope {
+                json_response(StatusCode::OK, &EntryEnvelope { data: json })
+            } else {
+                json_response(StatusCode::OK, &json)
+            }
+        }
+        (Form::Raw(kind), Selected::Part(part)) => {
+            let range = format!("bytes {}-{}/{length}", part.start, part.end - 1);
+            let mut response = raw(kind, entry.value.slice(part));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            insert(&mut response, CONTENT_RANGE, &range);
+            response
+        }
+        (Form::Raw(kind), Selected::All) => raw(kind, entry.value.clone()),
+    };
+    insert(&mut response, ETAG, &negotiate::etag(entry.version));
+    insert(&mut response, VERSION, &entry.version.0.to_string());
+    insert(&mut response, SOURCE, source);
+    if let Some(at) = entry.expires_at_ms {
+        insert(&mut response, EXPIRES_AT, &at.to_string());
+    }
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    // The client may keep it, and must ask before it uses it again.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    Ok(response)
+}
+
+fn raw(kind: &'static str, value: Bytes) -> Response {
+    let mut response = Body::from(value).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// `PUT /kv`, with the key in the body.
+pub(super) async fn put_envelope(
+    State(api): State<Arc<Api>>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let asked = Asked::of_parts(&parts, &WriteOptions::PARAMETERS)?;
+    let options = WriteOptions::read(&asked)?;
+    if !negotiate::is_json(asked.headers)? {
+        return Err(Problem::new(&UNSUPPORTED_MEDIA_TYPE, "PUT /kv takes JSON; PUT /kv/{key} takes any type"));
+    }
+    let body = api.read_json(&parts, body).await?;
+    let PutEnvelope { data } = from_json(&body)?;
+    let key = member("key", data.key, data.key_base64)?;
+    let value = member("value", data.value, data.value_base64)?;
+    let action = Action::Put { value, ttl_ms: options.ttl_ms(data.ttl_ms)? };
+    let (result, _) = write(&api, &asked, &options, key.clone(), action, None).await?;
+    let json = WrittenEnvelope::from(WrittenJson::new(&key, &result, false));
+    Ok(written_response(options.status(), &json, Some(result.version)))
+}
+
+/// `PUT /kv/{key}`.
+pub(super) async fn put(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let asked = Asked::of_parts(&parts, &WriteOptions::PARAMETERS)?;
+    let options = WriteOptions::read(&asked)?;
+    let key = key_of_path(asked.path, "")?;
+    let (value, ttl_ms, version) = if negotiate::is_json(asked.headers)? {
+        let body = api.read_json(&parts, body).await?;
+        let PutBody { value, value_base64, version, ttl_ms } = from_json(&body)?;
+        (member("value", value, value_base64)?, ttl_ms, version)
+    } else {
+        (api.read_value(&parts, body).await?, None, None)
+    };
+    let action = Action::Put { value, ttl_ms: options.ttl_ms(ttl_ms)? };
+    let (result, condition) = write(&api, &asked, &options, key.clone(), action, version).await?;
+    let json = WrittenJson::new(&key, &result, false);
+    let created = condition == Condition::IfAbsent && options.status() == StatusCode::OK;
+    let status = if created { StatusCode::CREATED } else { options.status() };
+    Ok(written_response(status, &json, Some(result.version)))
+}
+
+/// `DELETE /kv/{key}`.
+pub(super) async fn delete(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let asked = Asked::of_parts(&parts, &["ack", "if_version"])?;
+    let key = key_of_path(asked.path, "")?;
+    let (status, json) = remove(&api, &asked, key).await?;
+    Ok(written_response(status, &json, None))
+}
+
+/// `DELETE /kv?key=`.
+pub(super) async fn delete_by_query(
+    State(api): State<Arc<Api>>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let asked = Asked::of_parts(&parts, &["key", "key_base64", "ack", "if_version"])?;
+    let key = asked.query.key()?;
+    let (status, json) = remove(&api, &asked, key).await?;
+    Ok(written_response(status, &WrittenEnvelope::from(json), None))
+}
+
+async fn remove(api: &Api, asked: &Asked<'_>, key: Bytes) -> Result<(StatusCode, WrittenJson), Problem> {
+    let options = WriteOptions::read(asked)?;
+    let (result, _) = write(api, asked, &options, key.clone(), Action::Delete, None).await?;
+    Ok((options.status(), WrittenJson::new(&key, &result, true)))
+}
+
+/// `POST /kv/{key}/incr`.
+pub(super) async fn incr(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let asked = Asked::of_parts(&parts, &["ack", "if_version"])?;
+    if !asked.path.ends_with("/incr") {
+        return Err(Problem::method_not_allowed("GET, HEAD, PUT, DELETE"));
+    }
+    let options = WriteOptions::read(&asked)?;
+    let key = key_of_path(asked.path, "/incr")?;
+    let body = api.read_json(&parts, body).await?;
+    let by = if body.is_empty() { 1 } else { from_json::<IncrBody>(&body)?.by };
+    let (result, _) = write(&api, &asked, &options, key.clone(), Action::Incr { by }, None).await?;
+    let json = WrittenJson::new(&key, &result, false);
+    Ok(written_response(options.status(), &json, Some(result.version)))
+}
+
+/// Writes under the conditions of the request; `lock` is the version that an existing key must have. Returns the result and the
+/// condition that held.
+async fn write(
+    api: &Api,
+    asked: &Asked<'_>,
+    options: &WriteOptions,
+    key: Bytes,
+    action: Action,
+    lock: Option<u64>,
+) -> Result<(WriteResult, Condition), Problem> {
+    let preconditions = Preconditions::read(asked.headers)?;
+    let explicit = [options.if_version.is_some(), lock.is_some(), preconditions != Preconditions::default()];
+    if explicit.iter().filter(|is_there| **is_there).count() > 1 {
+        return Err(Problem::invalid("a write has one condition: a header, if_version, or a version in the body"));
+    }
+    let plain = match (options.if_version, lock) {
+        (Some(0), _) => Some(Condition::IfAbsent),
+        (Some(version), _) => Some(Condition::IfVersion(Version(version))),
+        (None, Some(_)) => None,
+        (None, None) => preconditions.as_condition(),
+    };
+    for _ in 0..LOOKS_MAX {
+        let condition = match plain {
+            Some(condition) => condition,
+            // Only a look at the key tells what the conditions come to.
+            None => {
+                let found = look_up(api, asked, key.clone(), ReadMode::Linearizable).await?;
+                let version = found.entry.map(|entry| entry.version);
+                let holds = match lock {
+                    Some(lock) => version
+                        .is_none_or(|version| version.0 == lock)
+                        .then(|| version.map_or(Condition::IfAbsent, Condition::IfVersion)),
+                    None => preconditions.condition_for(version),
+                };
+                holds.ok_or_else(|| Problem::condition_failed(version.unwrap_or(Version(0))))?
+            }
+        };
+        let mutation = Mutation { key: key.clone(), condition, return_previous: false, action: action.clone() };
+        let id = WriteId { sequence: 0, first_unanswered: 0, retry: false };
+        let body = RequestBody::Write { id, ack: options.ack, mutation };
+        let reply = api.caller.write(asked.connection, body, 1, asked.within()?).await?;
+        let ResponseBody::Written(result) = reply.body else { return Err(unexpected()) };
+        match result.status {
+            WriteStatus::Applied => return Ok((result, condition)),
+            WriteStatus::Missing => return Err(Problem::no_such_key()),
+            WriteStatus::ConditionFailed if plain.is_some() => return Err(Problem::condition_failed(result.version)),
+            // The key has changed since it was looked at.
+            WriteStatus::ConditionFailed => {}
+        }
+    }
+    Err(Problem::new(&super::problem::PRECONDITION_FAILED, "the key changes all the time"))
+}
+
+/// A JSON answer.
+pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = (status, body).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn written_response(status: StatusCode, json: &impl Serialize, version: Option<Version>) -> Response {
+    let mut response = json_response(status, json);
+    if let Some(version) = version {
+        insert(&mut response, ETAG, &negotiate::etag(version));
+        insert(&mut response, VERSION, &version.0.to_string());
+    }
+    response
+}
+
+fn insert(response: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// The node answered something else than what was asked.
+pub(super) fn unexpected() -> Problem {
+    Problem::new(&INTERNAL, "the answer is not one to what was asked")
+}

@@ -1,0 +1,153 @@
+//! The HTTP door: the same cluster for `curl`, browsers, load balancers, probes and Prometheus (docs/HTTP.md).
+//!
+//! A request becomes one request of the binary protocol, in a session of its own ([`call`]). What a path, a header and a body mean is
+//! decided by pure functions ([`query`], [`negotiate`], [`entry`]); what goes wrong is a [`problem`].
+
+mod batch;
+mod body;
+mod call;
+mod cluster;
+mod entry;
+mod health;
+mod kv;
+mod limits;
+mod negotiate;
+mod pages;
+mod problem;
+mod query;
+mod request;
+mod scan;
+mod serve;
+mod slow;
+
+pub use serve::HttpDoor;
+
+use crate::doors::inflow::Inflow;
+use crate::runtime::status::Inspector;
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use call::Caller;
+use http::request::Parts;
+use kvorum_core::health::pressure::Pressure;
+use kvorum_core::routing::topology_news::TopologyNews;
+use kvorum_core::session::SessionContext;
+use kvorum_protocol::Topology;
+use limits::{JSON_BYTES_MAX, RAW_BYTES_MAX};
+use problem::{NOT_FOUND, Problem};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// What answering takes.
+pub struct Api {
+    caller: Caller,
+    inspector: Arc<Inspector>,
+    pressure: Arc<Pressure>,
+    topology: watch::Receiver<Arc<TopologyNews>>,
+    inflow: Arc<Inflow>,
+    /// The node's name.
+    name: String,
+    /// The node has caught up since it started.
+    was_ready: AtomicBool,
+    counts: Counts,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Default)]
+struct Counts {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Counts {
+    /// A read was answered on this path, and found something or not.
+    fn note_read(&self, path: &str, _found: bool) {
+        let counter = if path == "lease" || path == "stale" { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Api {
+    /// An API in front of `context`.
+    pub(crate) fn new(
+        context: Arc<SessionContext>,
+        inspector: Arc<Inspector>,
+        pressure: Arc<Pressure>,
+        topology: watch::Receiver<Arc<TopologyNews>>,
+        inflow: Arc<Inflow>,
+        name: String,
+    ) -> Arc<Self> {
+        Arc::new(Api {
+            caller: Caller::new(context),
+            inspector,
+            pressure,
+            topology,
+            inflow,
+            name,
+            was_ready: AtomicBool::new(false),
+            counts: Counts::default(),
+        })
+    }
+
+    /// The ring map with the leaders that are known.
+    fn topology(&self) -> Arc<Topology> {
+        Arc::clone(self.topology.borrow().topology())
+    }
+
+    /// Reads a body of JSON.
+    async fn read_json(&self, parts: &Parts, body: Body) -> Result<Bytes, Problem> {
+        body::read(&parts.headers, body, JSON_BYTES_MAX, self.inflow.share(address(parts))).await
+    }
+
+    /// Reads a body that is a value.
+    async fn read_value(&self, parts: &Parts, body: Body) -> Result<Bytes, Problem> {
+        body::read(&parts.headers, body, RAW_BYTES_MAX, self.inflow.share(address(parts))).await
+    }
+}
+
+fn address(parts: &Parts) -> IpAddr {
+    parts.extensions.get::<request::From>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.address)
+}
+
+/// Which path is answered how.
+fn routes(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/kv", get(kv::get_by_query).put(kv::put_envelope).delete(kv::delete_by_query))
+        .route("/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete).post(kv::incr))
+        .route("/batch", post(batch::batch))
+        .route("/atomic", post(batch::atomic))
+        .route("/mapping", get(cluster::mapping))
+        .route("/nodes", get(cluster::nodes))
+        .route("/heartbeat", post(cluster::heartbeat))
+        .route("/rebalance", get(cluster::rebalance).post(cluster::rebalance))
+        .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/problems/{code}", get(pages::problem))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .with_state(api)
+}
+
+async fn not_found(request: axum::extract::Request) -> Problem {
+    // `/kv/` and `//` are nobody's: a key has at least one byte.
+    if request.uri().path().starts_with("/kv") {
+        return Problem::invalid("the key is empty");
+    }
+    Problem::new(&NOT_FOUND, "nothing is served at this address; see /docs")
+}
+
+async fn method_not_allowed(request: axum::extract::Request) -> Problem {
+    let path = request.uri().path();
+    Problem::method_not_allowed(match path {
+        "/kv" => "GET, HEAD, PUT, DELETE",
+        "/rebalance" => "GET, HEAD, POST",
+        "/batch" | "/atomic" | "/heartbeat" => "POST",
+        _ if path.starts_with("/kv/") && path.ends_with("/incr") => "GET, HEAD, PUT, DELETE, POST",
+        _ if path.starts_with("/kv/") => "GET, HEAD, PUT, DELETE",
+        _ => "GET, HEAD",
+    })
+}

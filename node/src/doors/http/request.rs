@@ -1,0 +1,168 @@
+//! What requests have in common: who asks, the parameters, the time, and how to write.
+
+use super::negotiate::header_text;
+use super::problem::Problem;
+use super::query::Query;
+use axum::extract::Request;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, StatusCode};
+use kvorum_core::limits::DEADLINE_DEFAULT_MS;
+use kvorum_protocol::limits::{DEADLINE_MS_MAX, TTL_MS_MAX};
+use kvorum_protocol::{Ack, ReadMode};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The connection that a request came on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct From {
+    /// Its number.
+    pub(super) connection: u64,
+    /// Where it comes from.
+    pub(super) address: IpAddr,
+}
+
+/// The time within which an answer is wanted, in milliseconds.
+const TIMEOUT: HeaderName = HeaderName::from_static("kvorum-timeout-ms");
+/// A time to live, in milliseconds.
+const TTL: HeaderName = HeaderName::from_static("kvorum-ttl-ms");
+/// RFC 7240.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// A request's head, taken apart.
+pub(super) struct Asked<'a> {
+    /// The raw path.
+    pub(super) path: &'a str,
+    /// The headers.
+    pub(super) headers: &'a HeaderMap,
+    /// The parameters.
+    pub(super) query: Query,
+    /// The connection's number.
+    pub(super) connection: u64,
+}
+
+impl<'a> Asked<'a> {
+    /// Takes apart a request that may have these parameters.
+    ///
+    /// # Errors
+    /// As [`Query::parse`].
+    pub(super) fn read(request: &'a Request, parameters: &[&'static str]) -> Result<Self, Problem> {
+        let connection = request.extensions().get::<From>().map_or(0, |from| from.connection);
+        Self::of(request.uri(), request.headers(), connection, parameters)
+    }
+
+    /// The same of a head whose body is read apart.
+    ///
+    /// # Errors
+    /// As [`Query::parse`].
+    pub(super) fn of_parts(parts: &'a Parts, parameters: &[&'static str]) -> Result<Self, Problem> {
+        let connection = parts.extensions.get::<From>().map_or(0, |from| from.connection);
+        Self::of(&parts.uri, &parts.headers, connection, parameters)
+    }
+
+    fn of(
+        uri: &'a http::Uri,
+        headers: &'a HeaderMap,
+        connection: u64,
+        parameters: &[&'static str],
+    ) -> Result<Self, Problem> {
+        Ok(Asked { path: uri.path(), headers, query: Query::parse(uri.query(), parameters)?, connection })
+    }
+
+    /// The time within which an answer is wanted.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub(super) fn within(&self) -> Result<Duration, Problem> {
+        let ms = number(self.headers, &TIMEOUT, 1..=u64::from(DEADLINE_MS_MAX))?;
+        Ok(Duration::from_millis(ms.unwrap_or(DEADLINE_DEFAULT_MS.into())))
+    }
+
+    /// How fresh a read must be.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub(super) fn mode(&self) -> Result<ReadMode, Problem> {
+        match self.query.text("consistency")? {
+            None | Some("linearizable") => Ok(ReadMode::Linearizable),
+            Some("stale") => Ok(ReadMode::Stale),
+            Some(other) => Err(Problem::invalid(format!("consistency is {other:?}, expected linearizable or stale"))),
+        }
+    }
+}
+
+/// A header that is a number within a range.
+fn number(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    allowed: std::ops::RangeInclusive<u64>,
+) -> Result<Option<u64>, Problem> {
+    let Some(text) = header_text(headers, name)? else { return Ok(None) };
+    let number = text.trim().parse().ok().filter(|number| allowed.contains(number));
+    number.map(Some).ok_or_else(|| {
+        let (from, to) = (allowed.start(), allowed.end());
+        Problem::invalid(format!("the header {name} is {text:?}, expected a number from {from} to {to}"))
+    })
+}
+
+/// How a write is to be done.
+pub(super) struct WriteOptions {
+    /// When to answer.
+    pub(super) ack: Ack,
+    /// The version that the key must have; 0 if it must not exist.
+    pub(super) if_version: Option<u64>,
+    ttl_ms: Option<u64>,
+}
+
+impl WriteOptions {
+    /// The parameters of a write.
+    pub(super) const PARAMETERS: [&'static str; 3] = ["ack", "if_version", "ttl_ms"];
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub(super) fn read(asked: &Asked<'_>) -> Result<Self, Problem> {
+        let prefers_async = asked.headers.get_all(&PREFER).iter().any(|value| {
+            let preferences = value.to_str().unwrap_or_default().split(',');
+            preferences.into_iter().any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
+        });
+        let ack = match asked.query.text("ack")? {
+            None if prefers_async => Ack::Accepted,
+            None | Some("committed") => Ack::Committed,
+            Some("accepted") => Ack::Accepted,
+            Some(other) => return Err(Problem::invalid(format!("ack is {other:?}, expected committed or accepted"))),
+        };
+        let if_version = asked.query.value("if_version", "a version, or 0 for a key that must not exist")?;
+        let by_header = number(asked.headers, &TTL, 1..=TTL_MS_MAX)?;
+        let by_query = asked.query.value("ttl_ms", "milliseconds")?;
+        if by_header.is_some() && by_query.is_some() {
+            return Err(Problem::invalid("ttl_ms and the header Kvorum-Ttl-Ms exclude each other"));
+        }
+        Ok(WriteOptions { ack, if_version, ttl_ms: by_header.or(by_query) })
+    }
+
+    /// The time to live, which may stand in the body instead.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it stands in both, or is out of range.
+    pub(super) fn ttl_ms(&self, in_body: Option<u64>) -> Result<Option<u64>, Problem> {
+        if self.ttl_ms.is_some() && in_body.is_some() {
+            return Err(Problem::invalid("the time to live stands in the body and outside of it"));
+        }
+        let ttl_ms = self.ttl_ms.or(in_body);
+        match ttl_ms {
+            Some(ms) if !(1..=TTL_MS_MAX).contains(&ms) => {
+                Err(Problem::invalid(format!("ttl_ms is {ms}, expected a number from 1 to {TTL_MS_MAX}")))
+            }
+            allowed => Ok(allowed),
+        }
+    }
+
+    /// What a write that took effect is answered with.
+    pub(super) fn status(&self) -> StatusCode {
+        match self.ack {
+            Ack::Committed => StatusCode::OK,
+            Ack::Accepted => StatusCode::ACCEPTED,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Connections of the HTTP door.
+
+use super::limits::{
+    HEAD_BYTES_MAX, HEADERS_MAX, RESETS_MAX, RESETS_PENDING_MAX, SEND_BUFFER_BYTES, STREAMS_MAX, TAKES_WITHIN,
+};
+use super::problem::{Problem, TOO_MANY_CONNECTIONS, URI_TOO_LONG};
+use super::request::From;
+use super::slow::{Answering, Guarded, Phase};
+use super::{Api, routes};
+use crate::doors::places::Places;
+use crate::runtime::system_clock;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use kvorum_core::limits::{ACCEPT_ERROR_LOG_INTERVAL, DRAIN_TIMEOUT, LINGER_TIMEOUT};
+use kvorum_core::rare::Rare;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tracing::{debug, warn};
+
+/// Bytes of a request's target.
+const TARGET_BYTES_MAX: usize = 65_534;
+
+/// What the connections of the door share.
+pub struct HttpDoor {
+    routes: axum::Router,
+    places: Arc<Places>,
+    builder: Builder<TokioExecutor>,
+    numbers: AtomicU64,
+    drain: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl HttpDoor {
+    /// A door to `api`. It takes no more connections when `drain` is cancelled, and asks those that are there to leave; it closes when
+    /// `stop` is.
+    pub fn new(api: Arc<Api>, places: Arc<Places>, drain: CancellationToken, stop: CancellationToken) -> Arc<Self> {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            // The socket's own deadlines are finer: see `slow`.
+            .header_read_timeout(None)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .half_close(false);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+            .max_local_error_reset_streams(RESETS_MAX)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
+            .keep_alive_interval(Some(TAKES_WITHIN))
+            .keep_alive_timeout(TAKES_WITHIN);
+        Arc::new(HttpDoor { routes: routes(api), places, builder, numbers: AtomicU64::new(0), drain, stop })
+    }
+
+    /// Accepts connections until the door is told to stop.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut errors = Rare::default();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.drain.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, from)) => self.admit(stream, from),
+                Err(error) => {
+                    if let Some(times) = errors.note(system_clock::monotonic(), ACCEPT_ERROR_LOG_INTERVAL) {
+                        warn!(%error, times, "can't accept connections");
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let door = Arc::clone(self);
+        let Some(place) = self.places.take() else {
+            tokio::spawn(async move { door.refuse(stream).await });
+            return;
+        };
+        tokio::spawn(async move {
+            door.serve(stream, from).await;
+            drop(place);
+        });
+    }
+
+    /// Tells a client that there are too many, and closes.
+    async fn refuse(&self, mut stream: TcpStream) {
+        let detail = format!("the node has {} connections, as many as it accepts", self.places.max());
+        let body = serde_json::to_string(&Problem::new(&TOO_MANY_CONNECTIONS, detail).body()).unwrap_or_default();
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\nconnection: \
+             close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        // It is short: a new socket takes it at once. Whoever does not read it hears nothing else either.
+        let _ = tokio::time::timeout(LINGER_TIMEOUT, stream.write_all(answer.as_bytes())).await;
+    }
+
+    async fn serve(&self, stream: TcpStream, from: SocketAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%from, %error, "closed a connection");
+            return;
+        }
+        let phase = Phase::new();
+        let connection = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let whose = From { connection, address: from.ip() };
+        let service = {
+            let (routes, phase) = (self.routes.clone(), Arc::clone(&phase));
+            hyper::service::service_fn(move |request: http::Request<Incoming>| {
+                let answering = phase.begin(request.version() == http::Version::HTTP_2);
+                answer(routes.clone(), whose, answering, request)
+            })
+        };
+        let io = TokioIo::new(Guarded::new(stream, phase));
+        let mut served = pin!(self.builder.serve_connection(io, service));
+        let mut leaves = false;
+        loop {
+            tokio::select! {
+                ended = &mut served => {
+                    if let Err(error) = ended {
+                        debug!(%from, %error, "closed a connection");
+                    }
+                    return;
+                }
+                () = self.drain.cancelled(), if !leaves => {
+                    leaves = true;
+                    served.as_mut().graceful_shutdown();
+                }
+                () = tokio::time::sleep(DRAIN_TIMEOUT), if leaves => return,
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+async fn answer(
+    routes: axum::Router,
+    from: From,
+    answering: Answering,
+    request: http::Request<Incoming>,
+) -> Result<http::Response<Answer>, Infallible> {
+    let mut request = request.map(Body::new);
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let response: Response = if target > TARGET_BYTES_MAX {
+        Problem::new(&URI_TOO_LONG, format!("the address has {target} bytes, the limit is {TARGET_BYTES_MAX}"))
+            .into_response()
+    } else {
+        request.extensions_mut().insert(from);
+        match routes.oneshot(Request::from(request)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    };
+    let mut response = response;
+    let headers = response.headers_mut();
+    // Values are somebody's bytes: no browser is to guess what they are.
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    Ok(response.map(|body| Answer { body, _answering: answering }))
+}
+
+/// The body of an answer. The request is answered once it has left.
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl http_body::Body for Answer {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
