@@ -2,6 +2,7 @@
 
 pub mod dev;
 pub mod exit;
+pub mod health;
 pub mod init;
 pub mod start;
 pub mod stop;
@@ -9,6 +10,7 @@ pub mod telemetry;
 pub mod verify;
 
 use self::dev::DevArgs;
+use self::health::HealthArgs;
 use self::init::InitArgs;
 use self::start::StartArgs;
 use self::verify::VerifyArgs;
@@ -43,6 +45,10 @@ enum Verb {
     ///
     /// Ends with 0 if it is sound, 1 if damage was found, 2 if it can't be checked.
     Verify(VerifyArgs),
+    /// Ask a node how it is doing
+    ///
+    /// Ends with 0 if it is well, with 1 if it is not or does not answer.
+    Health(HealthArgs),
     /// Make certificates
     #[command(subcommand)]
     Cert(CertVerb),
@@ -85,6 +91,7 @@ impl Cli {
                 telemetry::last_line(format_args!("kvorum: {error} (exit code {})", verify::CANNOT_CHECK));
                 ExitCode::from(verify::CANNOT_CHECK)
             }),
+            Verb::Health(args) => ended(health::run(args), |_| Exit::Failure),
             Verb::Cert(verb) => ended(verb.run().map(done), |_| Exit::Failure),
         }
     }

@@ -131,6 +131,11 @@ impl TestCluster {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + node as u16))
     }
 
+    /// The address of a node's HTTP door.
+    pub(crate) fn http_address(&self, node: usize) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + 20 + node as u16))
+    }
+
     /// What clients connect to: the doors of these nodes.
     pub(crate) fn url(&self, nodes: impl IntoIterator<Item = usize>) -> String {
         let doors: Vec<String> = nodes.into_iter().map(|node| self.address(node).to_string()).collect();

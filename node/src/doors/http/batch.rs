@@ -2,11 +2,12 @@
 
 use super::Api;
 use super::entry::{
-    BatchOp, BatchOperation, BatchResult, BatchResults, EntryJson, WrittenJson, condition_of, from_json, member,
+    BatchOperation, BatchResult, BatchResults, EntryJson, Operations, WrittenJson, condition_of, from_json, member,
 };
 use super::kv::{json_response, unexpected};
 use super::negotiate;
-use super::problem::{INTERNAL, Problem, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
+use super::openapi::{AckName, Consistency};
+use super::problem::{INTERNAL, Problem, ProblemBody, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
 use super::request::{Asked, WriteOptions};
 use axum::extract::State;
 use axum::response::Response;
@@ -30,6 +31,13 @@ enum Operation {
 }
 
 /// `POST /batch`.
+#[utoipa::path(
+    post, path = "/batch", tag = "batches", operation_id = "batch",
+    summary = "Do many things, each by itself", description = "Writes come first, in order; then reads. Each operation has a result and a status of its own.",
+    params(("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"), ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
+    request_body(content = Operations, content_type = "application/json"),
+    responses((status = 200, description = "A result per operation", body = BatchResults), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
 pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let asked = Asked::of_parts(&parts, &["ack", "consistency"])?;
@@ -71,7 +79,7 @@ async fn write_all(
     let (places, mutations): (Vec<usize>, Vec<Mutation>) = mutations.into_iter().unzip();
     let count = mutations.len() as u64;
     let body = RequestBody::Batch { id: NEW, ack: options.ack, mutations: mutations.clone() };
-    let reply = api.caller.write(asked.connection, body, count, asked.within()?).await?;
+    let reply = api.caller.write(asked.connection, body, count, asked.within).await?;
     let ResponseBody::Batch(written) = reply.body else { return Err(unexpected()) };
     for ((at, mutation), result) in places.into_iter().zip(mutations).zip(written) {
         results[at] = Some(match result {
@@ -104,7 +112,7 @@ async fn read_all(
     let (places, keys): (Vec<usize>, Vec<Bytes>) = keys.into_iter().unzip();
     let before = lost_pages();
     let body = RequestBody::MultiGet { keys: keys.clone(), mode };
-    let reply = api.caller.read(asked.connection, body, asked.within()?).await?;
+    let reply = api.caller.read(asked.connection, body, asked.within).await?;
     let ResponseBody::Values(values) = reply.body else { return Err(unexpected()) };
     for ((at, key), value) in places.into_iter().zip(keys).zip(values) {
         results[at] = Some(match value {
@@ -123,6 +131,13 @@ async fn read_all(
 }
 
 /// `POST /atomic`.
+#[utoipa::path(
+    post, path = "/atomic", tag = "batches", operation_id = "atomic",
+    summary = "Write all, or nothing", description = "All keys must be in one shard: give them the same {tag}. If a condition fails, nothing is written.",
+    params(("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
+    request_body(content = Operations, content_type = "application/json"),
+    responses((status = 200, description = "All of it is committed", body = BatchResults), (status = 202, description = "All of it is accepted, and may be lost", body = BatchResults), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
 pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let asked = Asked::of_parts(&parts, &["ack"])?;
@@ -139,10 +154,10 @@ pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::
         }
     }
     if mutations.is_empty() {
-        return Err(Problem::invalid("an atomic batch writes something"));
+        return Err(Problem::conflicting("an atomic batch writes something"));
     }
     let atomic = AtomicRequest { id: NEW, ack: options.ack, checks, mutations: mutations.clone() };
-    let reply = api.caller.write(asked.connection, RequestBody::Atomic(atomic), 1, asked.within()?).await?;
+    let reply = api.caller.write(asked.connection, RequestBody::Atomic(atomic), 1, asked.within).await?;
     match reply.body {
         ResponseBody::Atomic(AtomicResult::Applied(written)) => {
             let results = mutations.iter().zip(&written);
@@ -156,7 +171,7 @@ pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::
 
 /// Reads the operations of a batch; what is wrong with one of them is told of that one.
 fn read_operations(body: &[u8]) -> Result<Vec<Result<Operation, Problem>>, Problem> {
-    let operations: Vec<BatchOperation> = from_json(body)?;
+    let Operations(operations) = from_json(body)?;
     if operations.is_empty() {
         return Err(Problem::invalid("the batch is empty"));
     }
@@ -168,35 +183,39 @@ fn read_operations(body: &[u8]) -> Result<Vec<Result<Operation, Problem>>, Probl
 }
 
 fn read_operation(operation: BatchOperation) -> Result<Operation, Problem> {
-    let BatchOperation { op, key, key_base64, value, value_base64, by, ttl_ms, if_version } = operation;
-    let key = member("key", key, key_base64)?;
-    if key.is_empty() {
-        return Err(Problem::invalid("the key is empty"));
-    }
-    let has_value = value.is_some() || value_base64.is_some();
-    let surplus = [
-        ("value", has_value && !matches!(op, BatchOp::Put | BatchOp::Append)),
-        ("by", by.is_some() && op != BatchOp::Incr),
-        ("ttl_ms", ttl_ms.is_some() && !matches!(op, BatchOp::Put | BatchOp::Expire)),
-        ("if_version", if_version.is_some() && op == BatchOp::Get),
-    ];
-    if let Some((name, _)) = surplus.iter().find(|(_, is_there)| *is_there) {
-        return Err(Problem::invalid(format!("this operation takes no {name}")));
-    }
-    if let Some(ms) = ttl_ms.filter(|ms| !(1..=TTL_MS_MAX).contains(ms)) {
-        return Err(Problem::invalid(format!("ttl_ms is {ms}, expected a number from 1 to {TTL_MS_MAX}")));
-    }
-    let condition = condition_of(if_version);
-    let action = match op {
-        BatchOp::Get => return Ok(Operation::Get(key)),
-        BatchOp::Check if if_version.is_none() => return Err(Problem::invalid("check takes if_version")),
-        BatchOp::Check => return Ok(Operation::Check(AtomicCheck { key, condition })),
-        BatchOp::Put => Action::Put { value: member("value", value, value_base64)?, ttl_ms },
-        BatchOp::Delete => Action::Delete,
-        BatchOp::Incr => Action::Incr { by: by.unwrap_or(1) },
-        BatchOp::Append => Action::Append { value: member("value", value, value_base64)? },
-        BatchOp::Expire => Action::Expire { ttl_ms: ttl_ms.ok_or_else(|| Problem::invalid("expire takes ttl_ms"))? },
-        BatchOp::Persist => Action::Persist,
+    let (key, key_base64, if_version, action) = match operation {
+        BatchOperation::Get { key, key_base64 } => return Ok(Operation::Get(read_key(key, key_base64)?)),
+        BatchOperation::Check { key, key_base64, if_version } => {
+            let (key, condition) = (read_key(key, key_base64)?, condition_of(Some(if_version)));
+            return Ok(Operation::Check(AtomicCheck { key, condition }));
+        }
+        BatchOperation::Put { key, key_base64, value, value_base64, ttl_ms, if_version } => {
+            let value = member("value", value, value_base64)?;
+            (key, key_base64, if_version, Action::Put { value, ttl_ms: ttl_ms.map(read_ttl).transpose()? })
+        }
+        BatchOperation::Delete { key, key_base64, if_version } => (key, key_base64, if_version, Action::Delete),
+        BatchOperation::Incr { key, key_base64, by, if_version } => {
+            (key, key_base64, if_version, Action::Incr { by: by.unwrap_or(1) })
+        }
+        BatchOperation::Append { key, key_base64, value, value_base64, if_version } => {
+            (key, key_base64, if_version, Action::Append { value: member("value", value, value_base64)? })
+        }
+        BatchOperation::Expire { key, key_base64, ttl_ms, if_version } => {
+            (key, key_base64, if_version, Action::Expire { ttl_ms: read_ttl(ttl_ms)? })
+        }
+        BatchOperation::Persist { key, key_base64, if_version } => (key, key_base64, if_version, Action::Persist),
     };
+    let (key, condition) = (read_key(key, key_base64)?, condition_of(if_version));
     Ok(Operation::Write(Mutation { key, condition, return_previous: false, action }))
+}
+
+fn read_key(key: Option<String>, key_base64: Option<String>) -> Result<Bytes, Problem> {
+    let key = member("key", key, key_base64)?;
+    if key.is_empty() { Err(Problem::invalid("the key is empty")) } else { Ok(key) }
+}
+
+fn read_ttl(ms: u64) -> Result<u64, Problem> {
+    let is_allowed = (1..=TTL_MS_MAX).contains(&ms);
+    let refused = || Problem::invalid(format!("ttl_ms is {ms}, expected a number from 1 to {TTL_MS_MAX}"));
+    is_allowed.then_some(ms).ok_or_else(refused)
 }

@@ -3,7 +3,7 @@
 use super::Api;
 use super::entry::{Text, from_json};
 use super::kv::{json_response, unexpected};
-use super::problem::{NOT_FOUND, Problem};
+use super::problem::{NOT_FOUND, Problem, ProblemBody};
 use super::request::Asked;
 use axum::extract::State;
 use axum::response::Response;
@@ -42,6 +42,12 @@ pub(super) struct MappingJson {
 }
 
 /// `GET /mapping?key=`.
+#[utoipa::path(
+    get, path = "/mapping", tag = "cluster", operation_id = "mapping",
+    summary = "Where a key lives", description = "",
+    params(("key" = Option<String>, Query, description = "The key, if it is UTF-8", min_length = 1), ("key_base64" = Option<String>, Query, description = "The key as base64")),
+    responses((status = 200, description = "The nodes that hold it", body = MappingJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
 pub(super) async fn mapping(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &["key", "key_base64"])?;
     let key = asked.query.key()?;
@@ -100,10 +106,16 @@ pub(super) struct NodeJson {
 }
 
 /// `GET /nodes`.
+#[utoipa::path(
+    get, path = "/nodes", tag = "cluster", operation_id = "nodes",
+    summary = "The nodes of the cluster", description = "Asks each of them, and waits a second at most.",
+    params(("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
+    responses((status = 200, description = "All nodes", body = NodesJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
 pub(super) async fn nodes(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &[])?;
     let body = RequestBody::Status(StatusScope::Cluster);
-    let reply = api.caller.read(asked.connection, body, asked.within()?.min(NODES_WITHIN)).await?;
+    let reply = api.caller.read(asked.connection, body, asked.within.min(NODES_WITHIN)).await?;
     let ResponseBody::Status(statuses) = reply.body else { return Err(unexpected()) };
     let topology = api.topology();
     let nodes = (0..topology.nodes.len()).map(|at| node_json(&topology, at, &statuses)).collect();
@@ -159,6 +171,12 @@ pub(super) struct HeartbeatJson {
 }
 
 /// `POST /heartbeat`. Says what this node sees; it never moves membership.
+#[utoipa::path(
+    post, path = "/heartbeat", tag = "cluster", operation_id = "heartbeat",
+    summary = "Whether this node reaches another one", description = "It never moves membership.",
+    request_body(content = HeartbeatBody, content_type = "application/json"),
+    responses((status = 200, description = "What this node sees", body = HeartbeatJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
 pub(super) async fn heartbeat(
     State(api): State<Arc<Api>>,
     request: axum::extract::Request,
@@ -192,6 +210,12 @@ pub(super) struct RebalanceJson {
     data_moves: usize,
 }
 
+impl RebalanceJson {
+    fn new(moves: Vec<MoveJson>) -> Self {
+        RebalanceJson { leadership_moves: moves.len(), moves, data_moves: 0 }
+    }
+}
+
 /// A shard whose leadership moves.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Move)]
@@ -204,26 +228,45 @@ pub(super) struct MoveJson {
     to: String,
 }
 
-/// `POST /rebalance`, and `GET`, which shows what is left to do.
+/// `GET /rebalance`: what is left to do.
+#[utoipa::path(
+    get, path = "/rebalance", tag = "cluster", operation_id = "rebalance_progress",
+    summary = "What a rebalance has left to do", description = "",
+    responses((status = 200, description = "The moves that are left", body = RebalanceJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn rebalance_progress(
+    State(api): State<Arc<Api>>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    Asked::read(&request, &[])?;
+    let moves = leadership_moves(&api, &api.topology()).into_iter().map(|(_, _, json)| json);
+    Ok(json_response(StatusCode::OK, &RebalanceJson::new(moves.collect())))
+}
+
+/// `POST /rebalance`.
+#[utoipa::path(
+    post, path = "/rebalance", tag = "cluster", operation_id = "rebalance",
+    summary = "Move leadership to where it should be", description = "Each shard is to be led by the first of its replicas that can be reached.",
+    params(("dry_run" = Option<bool>, Query, description = "Only say what would be moved"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
+    responses((status = 200, description = "What would be moved", body = RebalanceJson), (status = 202, description = "The moves have begun", body = RebalanceJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
 pub(super) async fn rebalance(
     State(api): State<Arc<Api>>,
     request: axum::extract::Request,
 ) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &["dry_run"])?;
-    let topology = api.topology();
-    let moves = leadership_moves(&api, &topology);
-    let only_looks = request.method() != http::Method::POST || asked.query.flag("dry_run")?;
+    let moves = leadership_moves(&api, &api.topology());
+    let only_looks = asked.query.flag("dry_run")?;
     let json: Vec<_> = moves.iter().map(|(_, _, json)| json.clone()).collect();
     if !only_looks {
         for (shard, to, _) in moves {
             let command = RequestBody::Admin(AdminCommand::TransferLeadership { shard, to });
             // Asks the leader to begin, and does not wait for the new one.
-            api.caller.read(asked.connection, command, asked.within()?).await?;
+            api.caller.read(asked.connection, command, asked.within).await?;
         }
     }
     let status = if only_looks { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let body = RebalanceJson { leadership_moves: json.len(), moves: json, data_moves: 0 };
-    Ok(json_response(status, &body))
+    Ok(json_response(status, &RebalanceJson::new(json)))
 }
 
 /// The shards that are led by another node than the first of their replicas, although that one can be reached.

@@ -33,10 +33,10 @@ impl Text {
 /// `InvalidArgument` if both or none are there, `Malformed`.
 pub(super) fn member(name: &str, plain: Option<String>, base64: Option<String>) -> Result<Bytes, Problem> {
     match (plain, base64) {
-        (Some(_), Some(_)) => Err(Problem::invalid(format!("{name} and {name}_base64 exclude each other"))),
+        (Some(_), Some(_)) => Err(Problem::conflicting(format!("{name} and {name}_base64 exclude each other"))),
         (Some(plain), None) => Ok(plain.into()),
         (None, Some(base64)) => decode_base64(&format!("{name}_base64"), base64.as_bytes()),
-        (None, None) => Err(Problem::invalid(format!("{name}, or {name}_base64, is missing"))),
+        (None, None) => Err(Problem::conflicting(format!("{name}, or {name}_base64, is missing"))),
     }
 }
 
@@ -204,7 +204,7 @@ pub(super) struct PutData {
     /// The value as base64.
     pub(super) value_base64: Option<String>,
     /// Milliseconds to live.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 3153600000000_u64)]
     pub(super) ttl_ms: Option<u64>,
 }
 
@@ -220,7 +220,7 @@ pub(super) struct PutBody {
     /// The version that the key has, if it exists.
     pub(super) version: Option<u64>,
     /// Milliseconds to live.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 3153600000000_u64)]
     pub(super) ttl_ms: Option<u64>,
 }
 
@@ -233,50 +233,101 @@ pub(super) struct IncrBody {
     pub(super) by: i64,
 }
 
+/// The operations of a batch.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(min_items = 1, max_items = 4096)]
+pub(super) struct Operations(pub(super) Vec<BatchOperation>);
+
 /// One operation of a batch.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct BatchOperation {
-    /// `get`, `put`, `delete`, `incr`, `append`, `expire` or `persist`; an atomic batch takes `check`, too, and no `get`.
-    pub(super) op: BatchOp,
-    /// The key.
-    #[schema(min_length = 1)]
-    pub(super) key: Option<String>,
-    /// The key as base64.
-    pub(super) key_base64: Option<String>,
-    /// The value, with `put` and `append`.
-    pub(super) value: Option<String>,
-    /// The value as base64.
-    pub(super) value_base64: Option<String>,
-    /// What to add, with `incr`; 1 if absent.
-    pub(super) by: Option<i64>,
-    /// Milliseconds to live, with `put` and `expire`.
-    #[schema(minimum = 1)]
-    pub(super) ttl_ms: Option<u64>,
-    /// The version that the key must have; 0 if it must not exist.
-    pub(super) if_version: Option<u64>,
-}
-
-/// What an operation of a batch does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum BatchOp {
-    /// Reads.
-    Get,
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum BatchOperation {
+    /// Reads; not in an atomic batch.
+    Get {
+        /// The key.
+        key: Option<String>,
+        /// The key as base64.
+        key_base64: Option<String>,
+    },
     /// Stores.
-    Put,
+    Put {
+        /// The key.
+        key: Option<String>,
+        /// The key as base64.
+        key_base64: Option<String>,
+        /// The value.
+        value: Option<String>,
+        /// The value as base64.
+        value_base64: Option<String>,
+        /// Milliseconds to live.
+        #[schema(minimum = 1, maximum = 3153600000000_u64)]
+        ttl_ms: Option<u64>,
+        /// The version that the key must have; 0 if it must not exist.
+        if_version: Option<u64>,
+    },
     /// Removes.
-    Delete,
-    /// Adds.
-    Incr,
+    Delete {
+        /// The key.
+        key: Option<String>,
+        /// The key as base64.
+        key_base64: Option<String>,
+        /// The version that the key must have; 0 if it must not exist.
+        if_version: Option<u64>,
+    },
+    /// Adds to a number.
+    Incr {
+        /// The key.
+        key: Option<String>,
+        /// The key as base64.
+        key_base64: Option<String>,
+        /// What to add; 1 if absent.
+        by: Option<i64>,
+        /// The version that the key must have; 0 if it must not exist.
+        if_version: Option<u64>,
+    },
     /// Appends.
-    Append,
+    Append {
+        /// The key.
+        key: Option<String>,
+        /// The key as base64.
+        key_base64: Option<String>,
+        /// The bytes.
+        value: Option<String>,
+        /// The bytes as base64.
+        value_base64: Option<String>,
+        /// The version that the key must have; 0 if it must not exist.
+        if_version: Option<u64>,
+    },
     /// Sets the time to live.
-    Expire,
+    Expire {
+        /// The key.
+        key: Option<String>,
+        /// The key as base64.
+        key_base64: Option<String>,
+        /// Milliseconds to live.
+        #[schema(minimum = 1, maximum = 3153600000000_u64)]
+        ttl_ms: u64,
+        /// The version that the key must have; 0 if it must not exist.
+        if_version: Option<u64>,
+    },
     /// Takes the time to live off.
-    Persist,
-    /// Checks, and writes nothing.
-    Check,
+    Persist {
+        /// The key.
+        key: Option<String>,
+        /// The key as base64.
+        key_base64: Option<String>,
+        /// The version that the key must have; 0 if it must not exist.
+        if_version: Option<u64>,
+    },
+    /// Checks, and writes nothing; only in an atomic batch.
+    Check {
+        /// The key.
+        key: Option<String>,
+        /// The key as base64.
+        key_base64: Option<String>,
+        /// The version that the key must have; 0 if it must not exist.
+        if_version: u64,
+    },
 }
 
 /// The results of a batch, in the order of its operations.
@@ -356,8 +407,8 @@ mod tests {
         assert_eq!(Text::of(b"a\"\0"), Text { plain: Some("a\"\0".into()), base64: None });
         assert_eq!(Text::of(b"\xff\xfe"), Text { plain: None, base64: Some("__4".into()) });
         assert_eq!(member("value", None, Some("__4".into())).expect("bytes"), &b"\xff\xfe"[..]);
-        assert_eq!(member("value", None, None).expect_err("none").status(), 400);
-        assert_eq!(member("value", Some(String::new()), Some(String::new())).expect_err("both").status(), 400);
+        assert_eq!(member("value", None, None).expect_err("none").status(), 422);
+        assert_eq!(member("value", Some(String::new()), Some(String::new())).expect_err("both").status(), 422);
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use super::Api;
 use super::kv::json_response;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemBody};
 use super::request::Asked;
 use axum::extract::State;
 use axum::response::Response;
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 use kvorum_core::health::fitness::Unfit;
-use kvorum_protocol::{NodeStatus, ShardRole};
+use kvorum_protocol::{NodeStatus, ShardRole, Topology};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,14 +59,24 @@ pub(super) struct ProbeJson {
 }
 
 /// `GET /health`.
+#[utoipa::path(
+    get, path = "/health", tag = "health", operation_id = "health",
+    summary = "How the node is doing", description = "",
+    responses((status = 200, description = "It works", body = HealthJson), (status = 503, description = "It does not work", body = HealthJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
 pub(super) async fn health(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     Asked::read(&request, &[])?;
-    let health = judge(&api);
+    let health = judge(&api, &api.inspector.status(), &api.topology());
     let is_up = health.status != Grade::Unavailable;
     Ok(uncached(if is_up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health))
 }
 
 /// `GET /health/live`. Looks at this process only: whoever restarts it for what others do makes it worse.
+#[utoipa::path(
+    get, path = "/health/live", tag = "health", operation_id = "live",
+    summary = "Whether the process lives", description = "Looks at this process only. For liveness probes.",
+    responses((status = 200, description = "It lives", body = ProbeJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
 pub(super) async fn live(request: axum::extract::Request) -> Result<Response, Problem> {
     Asked::read(&request, &[])?;
     Ok(uncached(StatusCode::OK, &ProbeJson { status: "alive", reason: None }))
@@ -74,6 +84,11 @@ pub(super) async fn live(request: axum::extract::Request) -> Result<Response, Pr
 
 /// `GET /health/ready`. Once the node has caught up it stays ready until it stops: the trouble of other nodes is no reason to
 /// take this one out of service as well.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "health", operation_id = "ready",
+    summary = "Whether the node takes requests", description = "Sticky: once the node has caught up it is ready until it stops. For readiness probes and load balancers.",
+    responses((status = 200, description = "It is ready", body = ProbeJson), (status = 503, description = "It is not ready", body = ProbeJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+)]
 pub(super) async fn ready(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     Asked::read(&request, &[])?;
     let reason = if is_stopping(&api) {
@@ -114,9 +129,13 @@ fn not_caught_up(status: &NodeStatus) -> Option<&'static str> {
     None
 }
 
-fn judge(api: &Api) -> HealthJson {
-    let status = api.inspector.status();
-    let topology = api.topology();
+/// Whether each component is as it should be.
+pub(super) fn components(api: &Api, status: &NodeStatus, topology: &Topology) -> Vec<(&'static str, bool)> {
+    let checks = judge(api, status, topology).checks.into_iter();
+    checks.map(|(name, check)| (name, check.status == Grade::Healthy)).collect()
+}
+
+fn judge(api: &Api, status: &NodeStatus, topology: &Topology) -> HealthJson {
     let router = &api.caller.context().router;
     let reasons = router.fitness().reasons();
     let mut checks = BTreeMap::new();

@@ -11,7 +11,9 @@ mod entry;
 mod health;
 mod kv;
 mod limits;
+mod metrics;
 mod negotiate;
+mod openapi;
 mod pages;
 mod problem;
 mod query;
@@ -35,10 +37,11 @@ use kvorum_core::routing::topology_news::TopologyNews;
 use kvorum_core::session::SessionContext;
 use kvorum_protocol::Topology;
 use limits::{JSON_BYTES_MAX, RAW_BYTES_MAX};
+use metrics::Counts;
 use problem::{NOT_FOUND, Problem};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use tokio::sync::watch;
 
 /// What answering takes.
@@ -53,21 +56,6 @@ pub struct Api {
     /// The node has caught up since it started.
     was_ready: AtomicBool,
     counts: Counts,
-}
-
-/// What was counted since the start.
-#[derive(Debug, Default)]
-struct Counts {
-    hits: AtomicU64,
-    misses: AtomicU64,
-}
-
-impl Counts {
-    /// A read was answered on this path, and found something or not.
-    fn note_read(&self, path: &str, _found: bool) {
-        let counter = if path == "lease" || path == "stale" { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl Api {
@@ -112,6 +100,28 @@ fn address(parts: &Parts) -> IpAddr {
     parts.extensions.get::<request::From>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.address)
 }
 
+/// The endpoints, as metrics name them; `/kv/{key}` and what lies below it besides.
+const ENDPOINTS: [&str; 18] = [
+    "/kv",
+    "/batch",
+    "/atomic",
+    "/mapping",
+    "/nodes",
+    "/heartbeat",
+    "/rebalance",
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/cache/stats",
+    "/problems/{code}",
+    "/openapi.json",
+    "/docs",
+    "/docs/{file}",
+    "/kv/{key}",
+    "/kv/{key}/incr",
+];
+
 /// Which path is answered how.
 fn routes(api: Arc<Api>) -> Router {
     Router::new()
@@ -122,13 +132,19 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/mapping", get(cluster::mapping))
         .route("/nodes", get(cluster::nodes))
         .route("/heartbeat", post(cluster::heartbeat))
-        .route("/rebalance", get(cluster::rebalance).post(cluster::rebalance))
+        .route("/rebalance", get(cluster::rebalance_progress).post(cluster::rebalance))
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/cache/stats", get(metrics::cache_stats))
         .route("/problems/{code}", get(pages::problem))
+        .route("/openapi.json", get(openapi::document))
+        .route("/docs", get(pages::docs))
+        .route("/docs/{file}", get(pages::docs_file))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), metrics::count))
         .with_state(api)
 }
 

@@ -84,7 +84,7 @@ impl Tags {
         }
     }
 
-    /// Reads a header.
+    /// Reads a header. An empty one names nothing.
     fn read(headers: &HeaderMap, name: &http::HeaderName) -> Result<Option<Tags>, Problem> {
         let mut versions = Vec::new();
         let mut is_there = false;

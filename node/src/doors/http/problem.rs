@@ -84,6 +84,12 @@ kinds! {
     CROSS_SHARD = "cross-shard", 422, "The keys are in different shards",
         "All keys of an atomic batch must be in one shard.",
         "Give the keys the same {tag}, such as {user:1}:name and {user:1}:mail.";
+    CONFLICTING_ARGUMENTS = "conflicting-arguments", 422, "The arguments don't go together",
+        "Each argument is allowed, and two of them say different things, or one is missing that another one needs.",
+        "Leave one out, or add what is missing. The detail names them.";
+    INVALID_CURSOR = "invalid-cursor", 422, "The cursor is none that this cluster gave out",
+        "A scan goes on with the cursor of the page before, as it is.",
+        "Begin the scan anew.";
     OVERLOADED = "overloaded", 429, "The node has too much to do",
         "A queue is full. Nothing was done.",
         "Try again after the pause that Retry-After names, and send less at once.";
@@ -177,6 +183,11 @@ impl Problem {
     /// A value is not allowed.
     pub(super) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
         Problem::new(&INVALID_ARGUMENT, detail)
+    }
+
+    /// Arguments contradict each other, or lack one.
+    pub(super) fn conflicting(detail: impl Into<Cow<'static, str>>) -> Self {
+        Problem::new(&CONFLICTING_ARGUMENTS, detail)
     }
 
     /// There is no such key.

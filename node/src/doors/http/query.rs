@@ -15,7 +15,10 @@ use std::str::FromStr;
 /// Base64 with the alphabet of addresses, padded or not.
 pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
-    GeneralPurposeConfig::new().with_encode_padding(false).with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 
 /// Reads base64 in either alphabet, padded or not.
@@ -132,7 +135,7 @@ impl Query {
     /// `InvalidArgument` if both are there, `Malformed` if it is no UTF-8 or no base64.
     pub(super) fn either(&self, name: &str, in_base64: &str) -> Result<Option<Bytes>, Problem> {
         match (self.bytes(name), self.bytes(in_base64)) {
-            (Some(_), Some(_)) => Err(Problem::invalid(format!("{name} and {in_base64} exclude each other"))),
+            (Some(_), Some(_)) => Err(Problem::conflicting(format!("{name} and {in_base64} exclude each other"))),
             (Some(_), None) => Ok(self.text(name)?.map(|text| Bytes::copy_from_slice(text.as_bytes()))),
             (None, Some(text)) => decode_base64(in_base64, text).map(Some),
             (None, None) => Ok(None),
@@ -145,7 +148,7 @@ impl Query {
     /// As [`Query::either`]; `InvalidArgument` if there is none, or it is empty.
     pub(super) fn key(&self) -> Result<Bytes, Problem> {
         let key = self.either("key", "key_base64")?;
-        let key = key.ok_or_else(|| Problem::invalid("the parameter key, or key_base64, is missing"))?;
+        let key = key.ok_or_else(|| Problem::conflicting("the parameter key, or key_base64, is missing"))?;
         if key.is_empty() { Err(Problem::invalid("the key is empty")) } else { Ok(key) }
     }
 }
@@ -185,8 +188,10 @@ mod tests {
         for raw in ["x=1", "key=a&key=b", "key=%"] {
             assert_eq!(parse(raw).expect_err(raw).status(), 400);
         }
-        for raw in ["", "key=", "key=%ff", "key=a&key_base64=YQ", "key_base64=!"] {
-            assert_eq!(parse(raw).expect("a query").key().expect_err(raw).status(), 400);
+        for (raw, status) in
+            [("", 422), ("key=", 400), ("key=%ff", 400), ("key=a&key_base64=YQ", 422), ("key_base64=!", 400)]
+        {
+            assert_eq!(parse(raw).expect("a query").key().expect_err(raw).status(), status, "{raw}");
         }
         assert_eq!(parse("limit=-1").expect("a query").value::<u32>("limit", "a number").expect_err("").status(), 400);
     }

@@ -23,6 +23,8 @@ pub(super) struct From {
 
 /// The time within which an answer is wanted, in milliseconds.
 const TIMEOUT: HeaderName = HeaderName::from_static("kvorum-timeout-ms");
+/// Versions have 52 bits, so that every JSON number holds them exactly.
+pub(super) const VERSION_MAX: u64 = (1 << 52) - 1;
 /// A time to live, in milliseconds.
 const TTL: HeaderName = HeaderName::from_static("kvorum-ttl-ms");
 /// RFC 7240.
@@ -38,6 +40,8 @@ pub(super) struct Asked<'a> {
     pub(super) query: Query,
     /// The connection's number.
     pub(super) connection: u64,
+    /// The time within which an answer is wanted.
+    pub(super) within: Duration,
 }
 
 impl<'a> Asked<'a> {
@@ -65,16 +69,9 @@ impl<'a> Asked<'a> {
         connection: u64,
         parameters: &[&'static str],
     ) -> Result<Self, Problem> {
-        Ok(Asked { path: uri.path(), headers, query: Query::parse(uri.query(), parameters)?, connection })
-    }
-
-    /// The time within which an answer is wanted.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
-    pub(super) fn within(&self) -> Result<Duration, Problem> {
-        let ms = number(self.headers, &TIMEOUT, 1..=u64::from(DEADLINE_MS_MAX))?;
-        Ok(Duration::from_millis(ms.unwrap_or(DEADLINE_DEFAULT_MS.into())))
+        let ms = number(headers, &TIMEOUT, 1..=u64::from(DEADLINE_MS_MAX))?;
+        let within = Duration::from_millis(ms.unwrap_or(DEADLINE_DEFAULT_MS.into()));
+        Ok(Asked { path: uri.path(), headers, query: Query::parse(uri.query(), parameters)?, connection, within })
     }
 
     /// How fresh a read must be.
@@ -132,11 +129,15 @@ impl WriteOptions {
             Some("accepted") => Ack::Accepted,
             Some(other) => return Err(Problem::invalid(format!("ack is {other:?}, expected committed or accepted"))),
         };
-        let if_version = asked.query.value("if_version", "a version, or 0 for a key that must not exist")?;
+        let expected = "a version, which is below 2^52, or 0 for a key that must not exist";
+        let if_version = asked.query.value("if_version", expected)?;
+        if if_version.is_some_and(|version: u64| version > VERSION_MAX) {
+            return Err(Problem::invalid(format!("if_version is out of range, expected {expected}")));
+        }
         let by_header = number(asked.headers, &TTL, 1..=TTL_MS_MAX)?;
         let by_query = asked.query.value("ttl_ms", "milliseconds")?;
         if by_header.is_some() && by_query.is_some() {
-            return Err(Problem::invalid("ttl_ms and the header Kvorum-Ttl-Ms exclude each other"));
+            return Err(Problem::conflicting("ttl_ms and the header Kvorum-Ttl-Ms exclude each other"));
         }
         Ok(WriteOptions { ack, if_version, ttl_ms: by_header.or(by_query) })
     }
@@ -147,7 +148,7 @@ impl WriteOptions {
     /// `InvalidArgument` if it stands in both, or is out of range.
     pub(super) fn ttl_ms(&self, in_body: Option<u64>) -> Result<Option<u64>, Problem> {
         if self.ttl_ms.is_some() && in_body.is_some() {
-            return Err(Problem::invalid("the time to live stands in the body and outside of it"));
+            return Err(Problem::conflicting("the time to live stands in the body and outside of it"));
         }
         let ttl_ms = self.ttl_ms.or(in_body);
         match ttl_ms {

@@ -3,7 +3,7 @@
 use super::Api;
 use super::entry::EntryJson;
 use super::kv::{json_response, unexpected};
-use super::problem::{INTERNAL, Problem};
+use super::problem::{INTERNAL, INVALID_CURSOR, Problem};
 use super::query::BASE64;
 use super::request::Asked;
 use axum::response::Response;
@@ -84,8 +84,8 @@ pub(super) async fn page(api: &Api, asked: &Asked<'_>) -> Result<Response, Probl
         Some(text) => Place::decode(text),
     };
     let start = start.filter(|place| place.shard.0 < shards);
-    let mut place = start.ok_or_else(|| Problem::invalid("the cursor is none that this cluster gave out"))?;
-    let (mode, within) = (asked.mode()?, asked.within()?);
+    let mut place = start.ok_or_else(|| Problem::new(&INVALID_CURSOR, "begin the scan anew"))?;
+    let (mode, within) = (asked.mode()?, asked.within);
     let prefix = prefix.unwrap_or_default();
     // One page of one shard, or the first that has something: an empty answer for each empty shard would cost a round trip each.
     loop {

@@ -1,0 +1,281 @@
+//! The HTTP door of real nodes: keys of any bytes through every route and node, and what clients see of nodes that die.
+//! `.ci/http` runs the examples of docs/HTTP.md besides.
+
+mod common;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use common::http::{HttpAnswer, request, try_request};
+use common::{ClusterOptions, TestCluster, eventually};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+const JSON: &str = "content-type: application/json";
+const RAW: &str = "accept: application/octet-stream";
+
+/// Keys that proxies, frameworks and people have trouble with, and random bytes.
+fn ugly_keys() -> BTreeSet<Vec<u8>> {
+    let known: [&[u8]; 40] = [
+        b"/",
+        b"//",
+        b"///",
+        b".",
+        b"..",
+        b"../..",
+        b"/../",
+        b"a/../b",
+        b"a//b",
+        b"a/./b",
+        b"/a",
+        b"a/",
+        b"%",
+        b"%2F",
+        b"%252F",
+        b"%00",
+        b"\0",
+        b"a\0b",
+        b"\xff",
+        b"\xff\xfe\xfd",
+        b"\x80",
+        b" ",
+        b"  ",
+        b"a b",
+        b"+",
+        b"a+b",
+        b"?",
+        b"a?b=c",
+        b"#",
+        b"&",
+        b"a=b&c=d",
+        b"\"",
+        b"'",
+        b"<script>",
+        b"\r\n",
+        b"\n",
+        b"\\",
+        b"{tag}x",
+        "\u{1f980}".as_bytes(),
+        b"incr",
+    ];
+    let mut keys: BTreeSet<Vec<u8>> = known.iter().map(|key| key.to_vec()).collect();
+    keys.extend(
+        ["/incr", "a/incr", "kv", "kv/", "/kv/", "é", "e\u{301}", "\u{202e}x", "\u{feff}", "."].map(|key| key.into()),
+    );
+    keys.insert(vec![b'k'; 8_000]);
+    let mut rng = StdRng::seed_from_u64(7);
+    while keys.len() < 200 {
+        let length = rng.random_range(1..40);
+        keys.insert((0..length).map(|_| rng.random()).collect());
+    }
+    keys
+}
+
+fn path_of(key: &[u8]) -> String {
+    format!("/kv/{}", percent_encode(key, NON_ALPHANUMERIC))
+}
+
+fn base64_of(key: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(key)
+}
+
+fn assert_holds(answer: &HttpAnswer, value: &[u8], how: &str) {
+    assert_eq!((answer.status, &answer.body[..]), (200, value), "{how}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_bytes_are_a_key_through_every_route_and_node() {
+    let cluster = TestCluster::start(ClusterOptions::default()).await;
+    let [first, second, third] = [1, 2, 3].map(|node| cluster.http_address(node));
+    let keys = ugly_keys();
+    for (key, number) in keys.iter().zip(0..) {
+        let value = format!("value {number}");
+        let name = String::from_utf8_lossy(key).into_owned();
+        let put = request(first, "PUT", &path_of(key), &[], value.clone()).await;
+        assert_eq!(put.status, 200, "{name}: {:?}", put.body);
+        let by_path = request(second, "GET", &path_of(key), &[RAW], "").await;
+        assert_holds(&by_path, value.as_bytes(), &name);
+        let target = format!("/kv?key_base64={}", base64_of(key));
+        assert_holds(&request(third, "GET", &target, &[RAW], "").await, value.as_bytes(), &name);
+        if let Ok(text) = std::str::from_utf8(key) {
+            let target = format!("/kv?key={}", percent_encode(text.as_bytes(), NON_ALPHANUMERIC));
+            assert_holds(&request(first, "GET", &target, &[RAW], "").await, value.as_bytes(), &name);
+        }
+        let mapping = request(second, "GET", &format!("/mapping?key_base64={}", base64_of(key)), &[], "").await;
+        assert_eq!(mapping.status, 200, "{name}");
+    }
+    assert_eq!(scanned(third).await, keys, "a scan finds each of them, and nothing else");
+
+    // The same through a batch, which then removes them.
+    let operations: Vec<Value> = keys.iter().map(|key| json!({"op": "get", "key_base64": base64_of(key)})).collect();
+    let batch = request(first, "POST", "/batch", &[JSON], Value::from(operations).to_string()).await.json();
+    for (result, number) in batch["results"].as_array().expect("results").iter().zip(0..) {
+        assert_eq!(result["entry"]["value"], format!("value {number}"));
+    }
+    for (key, number) in keys.iter().zip(0..) {
+        let address = cluster.http_address(1 + number % 3);
+        assert_eq!(request(address, "DELETE", &path_of(key), &[], "").await.status, 200);
+        assert_eq!(request(address, "GET", &path_of(key), &[], "").await.status, 404);
+    }
+    assert!(scanned(second).await.is_empty());
+}
+
+/// The keys of a scan over everything, page by page.
+async fn scanned(address: SocketAddr) -> BTreeSet<Vec<u8>> {
+    let mut found = BTreeSet::new();
+    let mut target = "/kv?prefix=&limit=7&keys_only=true".to_owned();
+    loop {
+        let page = request(address, "GET", &target, &[], "").await.json();
+        for entry in page["entries"].as_array().expect("entries") {
+            let key = match (&entry["key"], &entry["key_base64"]) {
+                (Value::String(text), Value::Null) => text.clone().into_bytes(),
+                (Value::Null, Value::String(text)) => URL_SAFE_NO_PAD.decode(text).expect("base64"),
+                other => panic!("{other:?}"),
+            };
+            // Its own marks aside.
+            if !key.starts_with(b"ready-") {
+                assert!(found.insert(key), "no key comes twice");
+            }
+        }
+        match &page["cursor"] {
+            Value::String(cursor) => target = format!("/kv?prefix=&limit=7&keys_only=true&cursor={cursor}"),
+            _ => return found,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_costs_slow_answers_and_a_lost_majority_costs_problems() {
+    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
+    let [first, second, _] = [1, 2, 3].map(|node| cluster.http_address(node));
+    for address in [first, second] {
+        assert_eq!(request(address, "GET", "/health/ready", &[], "").await.status, 200);
+    }
+    cluster.kill(3);
+    // Every shard is asked through both: who waits for a new leader waits, and none fails.
+    for number in 0..40 {
+        let address = if number % 2 == 0 { first } else { second };
+        let path = format!("/kv/counter-{number}/incr");
+        let answer = request(address, "POST", &path, &[], "").await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        assert_eq!(answer.json()["number"], 1, "it took effect once");
+    }
+    let nodes = request(first, "GET", "/nodes", &[], "").await.json();
+    let status = |name: &str| {
+        let nodes = nodes["nodes"].as_array().expect("nodes");
+        nodes.iter().find(|node| node["name"] == name).expect("the node").clone()["status"].clone()
+    };
+    assert_eq!((status("node-1"), status("node-3")), ("healthy".into(), "down".into()));
+    let heartbeat = request(first, "POST", "/heartbeat", &[JSON], r#"{"node":"node-3"}"#).await;
+    assert_eq!(heartbeat.json()["status"], "down");
+
+    cluster.kill(2);
+    let within = ["kvorum-timeout-ms: 1500"];
+    let refused = eventually("requests are refused", Duration::from_secs(20), async || {
+        let answer = try_request(first, "GET", "/kv/counter-1", &within, "").await?;
+        if answer.status == 200 { Err("it is answered under a lease".to_owned()) } else { Ok(answer) }
+    })
+    .await;
+    assert_eq!(refused.headers["content-type"], "application/problem+json");
+    assert!([503, 504].contains(&refused.status), "{:?}", refused.body);
+    let write = request(first, "PUT", "/kv/x", &within, "y").await;
+    assert!([503, 504].contains(&write.status), "{:?}", write.body);
+    assert!(write.headers.contains_key("retry-after"), "{:?}", write.body);
+    let problem = write.json();
+    assert!(["not_applied", "unknown"].contains(&problem["outcome"].as_str().expect("an outcome")), "{problem}");
+    assert_eq!(request(first, "GET", "/health/live", &[], "").await.status, 200);
+    // The trouble of others does not take a node out of service that has caught up once.
+    assert_eq!(request(first, "GET", "/health/ready", &[], "").await.status, 200);
+    // One that starts into it has not.
+    cluster.kill(1);
+    cluster.start_node(1);
+    let not_ready = eventually("the node answers", Duration::from_secs(20), async || {
+        try_request(first, "GET", "/health/ready", &[], "").await
+    })
+    .await;
+    assert_eq!(not_ready.status, 503, "{:?}", not_ready.body);
+    assert_eq!(request(first, "GET", "/health", &[], "").await.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_make_no_sense_are_problems_and_slow_ones_are_cut_off() {
+    let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 1, ..ClusterOptions::default() }).await;
+    let address = cluster.http_address(1);
+    let deep = format!("{{\"data\":{}", "[".repeat(100_000));
+    let cases: [(&str, &str, &[&str], &str, u16); 16] = [
+        ("GET", "/kv/", &[], "", 400),
+        ("GET", "/kv/%zz", &[], "", 400),
+        ("GET", "/kv", &[], "", 400),
+        ("GET", "/nothing", &[], "", 404),
+        ("PATCH", "/kv/a", &[], "", 405),
+        ("POST", "/kv/a", &[], "", 405),
+        ("PUT", "/kv", &[], "x", 415),
+        ("PUT", "/kv", &[JSON], "{", 400),
+        ("PUT", "/kv", &[JSON], r#"{"data":{"key":"a","key":"b","value":"c"}}"#, 400),
+        ("PUT", "/kv", &[JSON], &deep, 400),
+        ("PUT", "/kv/a?ttl_ms=0", &[], "x", 400),
+        ("PUT", "/kv/a?ack=maybe", &[], "x", 400),
+        ("GET", "/kv/a", &["accept: image/png"], "", 406),
+        ("GET", "/kv?prefix=&cursor=zzz", &[], "", 400),
+        ("POST", "/batch", &[JSON], "[]", 400),
+        ("GET", "/problems/none", &[], "", 404),
+    ];
+    for (method, target, headers, body, status) in cases {
+        // Some of these the node answers without a look at the key.
+        let answer = request(address, method, target, headers, body.to_owned()).await;
+        let problem = answer.json();
+        assert_eq!(answer.status, status, "{method} {target}: {problem}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{method} {target}");
+        assert_eq!(problem["status"], status, "{method} {target}");
+        let page = problem["type"].as_str().expect("a type").to_owned();
+        assert_eq!(request(address, "GET", &page, &[], "").await.status, 200, "each kind has its page: {page}");
+    }
+    // A gibibyte is refused before any of it is read.
+    let announced = raw_exchange(address, b"PUT /kv/a HTTP/1.1\r\nhost: x\r\ncontent-length: 1073741824\r\n\r\n").await;
+    assert!(announced.starts_with("HTTP/1.1 413 "), "{announced}");
+    // Who sends a head byte by byte is cut off, and keeps nobody from being served.
+    let began = Instant::now();
+    let slow = tokio::spawn(drip(address));
+    assert_eq!(request(address, "GET", "/health/live", &[], "").await.status, 200);
+    slow.await.expect("the connection ends");
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+}
+
+/// Sends bytes, and reads what comes until the node closes, or for a while.
+async fn raw_exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the node listens");
+    stream.write_all(bytes).await.expect("the node reads");
+    let mut answer = Vec::new();
+    let mut chunk = [0; 4096];
+    while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut chunk)).await;
+        match read.expect("an answer comes").expect("the node answers") {
+            0 => break,
+            count => answer.extend_from_slice(&chunk[..count]),
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Sends a head a byte at a time until the node closes the connection.
+async fn drip(address: SocketAddr) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the node listens");
+    let mut chunk = [0; 64];
+    for byte in b"GET /kv/a HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'y')) {
+        if stream.write_all(&[*byte]).await.is_err() {
+            return;
+        }
+        // As slow as a second per byte; an end of the connection is seen at once.
+        if let Ok(read) = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut chunk)).await {
+            if matches!(read, Ok(0) | Err(_)) {
+                return;
+            }
+        }
+    }
+}
