@@ -1,6 +1,6 @@
 //! Bounds-checked reading and writing of little-endian fields. The only two types through which bytes become values.
 
-use crate::types::{ClientId, ClusterId, NodeId, ReplicaId};
+use crate::types::{ClientId, ClusterId, FolderId, NodeId, ReplicaId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
@@ -116,6 +116,11 @@ impl Reader {
     /// A node's identity.
     pub fn node_id(&mut self) -> Result<NodeId, DecodeError> {
         self.uuid().map(NodeId)
+    }
+
+    /// A data folder's identity.
+    pub fn folder_id(&mut self) -> Result<FolderId, DecodeError> {
+        self.uuid().map(FolderId)
     }
 
     /// A cluster's identity.

@@ -7,10 +7,9 @@ use crate::limits::{
     FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, RING_BYTES_MAX, SHARDS_MAX,
 };
 use crate::snapshot::{SnapshotBody, SnapshotMessage};
-use crate::types::{ClientId, ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
+use crate::types::{ClientId, ClusterId, FolderId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
-use uuid::Uuid;
 
 /// The feature levels that a program speaks. A level stands for all that nodes of one cluster must agree on: kinds of messages
 /// between them, fields of the ring map, kinds of log entries and of records. A node sends nothing of a level above the cluster's,
@@ -127,16 +126,15 @@ pub struct PeerHello {
     pub cluster: ClusterId,
     /// The sender; must be the node that its certificate names.
     pub node: NodeId,
-    /// The sender's data folder: drawn at random when it was made. A node that comes with another one than it had has
-    /// forgotten its votes.
-    pub disk: Uuid,
+    /// The sender's data folder.
+    pub disk: FolderId,
     /// How often a process was started with that folder, this one included.
     pub starts: u64,
     /// Drawn at random by the sender's process: two of them may have the same folder, or copies of it.
     pub process: u64,
     /// The data folder with which the sender knows the receiver; `None` if it has never met it. Another one than the
     /// receiver's own tells the receiver that it has forgotten something.
-    pub knows: Option<Uuid>,
+    pub knows: Option<FolderId>,
     /// By the ring map in force at the sender, the receiver has another replica of `meta` than the first map gave it: the first
     /// one is over, and must not be opened in any folder.
     pub replaced: bool,
@@ -334,10 +332,10 @@ impl PeerMessage {
                 out.put_u16_le(hello.levels.max);
                 out.uuid(hello.cluster.0);
                 out.uuid(hello.node.0);
-                out.uuid(hello.disk);
+                out.uuid(hello.disk.0);
                 out.put_u64_le(hello.starts);
                 out.put_u64_le(hello.process);
-                out.option(hello.knows, |out, disk| out.uuid(disk));
+                out.option(hello.knows, |out, folder| out.uuid(folder.0));
                 out.bool(hello.replaced);
                 out.text(&hello.client, NAME_BYTES_MAX);
                 out.text(&hello.program, NAME_BYTES_MAX);
@@ -418,10 +416,10 @@ impl PeerMessage {
                 levels: Levels { min: reader.u16()?, max: reader.u16()? },
                 cluster: reader.cluster_id()?,
                 node: reader.node_id()?,
-                disk: reader.uuid()?,
+                disk: reader.folder_id()?,
                 starts: reader.u64()?,
                 process: reader.u64()?,
-                knows: reader.option("known data folder", Reader::uuid)?,
+                knows: reader.option("known data folder", Reader::folder_id)?,
                 replaced: reader.bool("replaced replica")?,
                 client: reader.text("address for clients", NAME_BYTES_MAX)?,
                 program: reader.text("program", NAME_BYTES_MAX)?,

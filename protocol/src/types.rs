@@ -74,6 +74,11 @@ identity! {
     NodeId
 }
 identity! {
+    /// A data folder: drawn at random when it was made, and anew once it has forgotten something. A node that comes with another
+    /// one than it had has forgotten its votes.
+    FolderId
+}
+identity! {
     /// A cluster. Nodes and clients of another cluster are refused at the door.
     ClusterId
 }

@@ -28,12 +28,11 @@ use crate::shard::ShardHandle;
 use crate::shard::inbox::QueuedRequest;
 use bytes::Bytes;
 use kvorum_protocol::peer::{Levels, PeerMessage};
-use kvorum_protocol::{Ack, Action, ClientId, Condition, Mutation, NodeId, ShardId, Term, Version, WriteId};
+use kvorum_protocol::{Ack, Action, ClientId, Condition, FolderId, Mutation, NodeId, ShardId, Term, Version, WriteId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
 /// The name of the map's copy in the data folder.
 pub const RING_COPY: &str = "ring.json";
@@ -83,7 +82,7 @@ pub struct Looked {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Own {
     /// The node's data folder.
-    pub folder: Uuid,
+    pub folder: FolderId,
     /// `host:port` where clients reach the node.
     pub address: String,
     /// Under whose name the keeper writes. Nobody else may write under it.

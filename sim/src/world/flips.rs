@@ -17,7 +17,9 @@ use kvorum_core::consensus::Role;
 use kvorum_core::health::scrub::{self, Checked};
 use kvorum_core::ring::RingMap;
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
-use kvorum_protocol::{ClientId, ReadMode, Request, RequestBody, RequestId, Response, ResponseBody, ShardId, frame};
+use kvorum_protocol::{
+    ClientId, FolderId, ReadMode, Request, RequestBody, RequestId, Response, ResponseBody, ShardId, frame,
+};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,7 +134,7 @@ pub enum Healing {
 pub struct StoppedCluster {
     plan: Plan,
     ring: RingMap,
-    folders: Vec<(Uuid, u64, SimFileSystem, bool)>,
+    folders: Vec<(FolderId, u64, SimFileSystem, bool)>,
     /// What each key holds.
     values: BTreeMap<Bytes, Option<Bytes>>,
     /// What each key has ever held: a replica that lags may still say so.

@@ -36,8 +36,8 @@ use kvorum_core::shard::{EntryLimits, Held, ORDER_BITS, ReplicaPlan};
 use kvorum_core::store::{CaptureSlice, SessionLimits};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
-    ClientId, ClusterId, Durability, ErrorCode, NodeId, Request, RequestId, Response, ResponseBody, ServerError,
-    ShardId, StatusScope, Topology, frame,
+    ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request, RequestId, Response, ResponseBody,
+    ServerError, ShardId, StatusScope, Topology, frame,
 };
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
@@ -135,7 +135,7 @@ impl Medium {
 pub(super) struct Node {
     pub(super) id: NodeId,
     /// The data folder's identity; a wiped disk gets another.
-    pub(super) folder_id: Uuid,
+    pub(super) folder_id: FolderId,
     pub(super) files: SimFileSystem,
     pub(super) clock: Arc<NodeClock>,
     pub(super) process: Option<Process>,
@@ -176,7 +176,7 @@ pub(super) struct Process {
     pub(super) journal: Journal,
     pub(super) roster: Roster,
     pub(super) shards: BTreeMap<ShardId, Replica>,
-    pub(super) folder: Uuid,
+    pub(super) folder: FolderId,
     pub(super) plan: ReplicaPlan,
     pub(super) session_limits: SessionLimits,
     pub(super) keeper: MapKeeper,
@@ -257,7 +257,7 @@ impl NodeAdmin for NoAdmin {
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, folder_id: Uuid, files: SimFileSystem, clock: Arc<NodeClock>) -> Self {
+    pub(super) fn new(id: NodeId, folder_id: FolderId, files: SimFileSystem, clock: Arc<NodeClock>) -> Self {
         Node {
             id,
             folder_id,
@@ -292,7 +292,7 @@ impl Node {
         let lost_memory = damage.filter(|_| !clean);
         if lost_memory.is_some() {
             // As `node/src/folder` does: the node is as good as wiped, and its replicas are over.
-            self.folder_id = Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number());
+            self.folder_id = FolderId(Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number()));
             let files = ReplicaFiles::new(Arc::clone(&disk), Arc::new(InlineSource::new(Arc::clone(&disk))));
             files.distrust_all(copy.as_ref().unwrap_or(ring).held_by(self.id))?;
         }

@@ -4,7 +4,7 @@ use super::node::{Crash, Medium, StartError, TICK_MS};
 use super::replicas::{Ended, Turned};
 use super::{Event, World};
 use kvorum_core::clock::Clock as _;
-use kvorum_protocol::ShardId;
+use kvorum_protocol::{FolderId, ShardId};
 use rand::Rng as _;
 use uuid::Uuid;
 
@@ -71,7 +71,7 @@ impl World<'_> {
             // An operator empties the folder, and the node is taken in again as one that has forgotten everything.
             self.nodes[at].files.wipe();
             self.nodes[at].medium = Medium::Sound;
-            self.nodes[at].folder_id = Uuid::from_u128(self.rng.random());
+            self.nodes[at].folder_id = FolderId(Uuid::from_u128(self.rng.random()));
             self.count("folders emptied by an operator");
         }
         let at_time = self.now().after_ms(self.rng.random_range(500..2_000));

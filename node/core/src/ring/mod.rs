@@ -12,10 +12,13 @@ pub use replace::ReplaceError;
 
 use crate::folder::checked_json;
 use crate::folder::mirrored::DecodeFailure;
+use crate::folder::stored_id;
 use kvorum_protocol::hash::RING_POSITION;
 use kvorum_protocol::limits::{NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
 use kvorum_protocol::peer::Levels;
-use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ReplicaId, ShardId, ShardInfo, Term, Topology};
+use kvorum_protocol::{
+    ClusterId, Durability, Epoch, FolderId, NodeId, NodeInfo, ReplicaId, ShardId, ShardInfo, Term, Topology,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -47,8 +50,8 @@ pub struct RingNode {
     /// How much of the ring it takes, relative to the others; at least 1.
     pub weight: u32,
     /// Its data folder, once it is known. The node holds no shard's replica before that, and none in another folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "stored_id::optional")]
+    pub disk: Option<FolderId>,
     /// What a newer version has added: kept as it is.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -89,8 +92,8 @@ pub struct RingMap {
     #[serde(default)]
     pub replicas_made: u64,
     /// Data folders that were replaced, oldest first; at most [`RETIRED_FOLDERS_MAX`].
-    #[serde(default, rename = "retired_disks")]
-    pub retired_folders: Vec<Uuid>,
+    #[serde(default, rename = "retired_disks", with = "stored_id::list")]
+    pub retired_folders: Vec<FolderId>,
     /// What a newer version has added: kept as it is.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -270,7 +273,7 @@ impl RingMap {
     }
 
     /// The data folder of a node; `None` if it is not known yet, or there is no such node.
-    pub fn folder_of(&self, node: NodeId) -> Option<Uuid> {
+    pub fn folder_of(&self, node: NodeId) -> Option<FolderId> {
         self.nodes.iter().find(|known| known.id == node.0)?.disk
     }
 
@@ -380,7 +383,7 @@ mod tests {
         newer["nodes"][1]["state"] = "draining".into();
         newer["shards"][0][0]["since"] = 3.into();
         let read = RingMap::from_bytes(newer.to_string().as_bytes()).unwrap();
-        let changed = read.with_level(1).with_folder(NodeId(read.nodes[0].id), Uuid::from_u128(5)).unwrap();
+        let changed = read.with_level(1).with_folder(NodeId(read.nodes[0].id), FolderId(Uuid::from_u128(5))).unwrap();
         let written: serde_json::Value = serde_json::from_slice(&changed.to_bytes()).unwrap();
         assert_eq!((&written["issuer_epoch"], &written["nodes"][1]["state"]), (&7.into(), &"draining".into()));
         assert_eq!((map.level, &*map.ring_position), (1, "slot14-xxh3"));

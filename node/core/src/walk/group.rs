@@ -17,8 +17,8 @@ use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
 use crate::shard::{ReplicaPlan, ReplicaStatus};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    ClientId, ClusterId, Durability, ErrorCode, NodeId, Request, RequestBody, RequestId, ResponseBody, ServerError,
-    ShardId, StatusScope,
+    ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request, RequestBody, RequestId, ResponseBody,
+    ServerError, ShardId, StatusScope,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -313,7 +313,7 @@ fn ring(shards: u16) -> RingMap {
         client: "[2001:db8::1]:7000".into(),
         peer: String::new(),
         weight: 1,
-        disk: Some(Uuid::from_u128(number as u128 + 101)),
+        disk: Some(FolderId(Uuid::from_u128(number as u128 + 101))),
         unknown: Default::default(),
     };
     let nodes = (0..REPLICAS).map(ring_node).collect();

@@ -16,7 +16,7 @@ use kvorum_core::map_keeper;
 use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_core::store::{Fate, Store};
 use kvorum_protocol::peer::{Levels, PeerHello, RaftEntry, RaftEntryKind};
-use kvorum_protocol::{ClusterId, Durability, LogIndex, NodeId, ReplicaId, ShardId, Term, Version};
+use kvorum_protocol::{ClusterId, Durability, FolderId, LogIndex, NodeId, ReplicaId, ShardId, Term, Version};
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -144,7 +144,7 @@ fn small_folder() -> TempDir {
         levels: Levels::OWN,
         cluster: ClusterId(Uuid::from_u128(1)),
         node: NodeId(Uuid::from_u128(3)),
-        disk: Uuid::from_u128(4),
+        disk: FolderId(Uuid::from_u128(4)),
         starts: 1,
         process: 1,
         knows: None,
