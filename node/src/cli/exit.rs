@@ -24,7 +24,8 @@ pub enum Exit {
     CannotCreate = 73,
     /// Another process uses the data folder.
     InUse = 75,
-    /// The configuration is wrong, or does not belong to the data folder. Starting again will not help.
+    /// The configuration is wrong or does not belong to the data folder, or another program has written what lies there.
+    /// Starting again will not help.
     Config = 78,
 }
 

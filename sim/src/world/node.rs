@@ -653,7 +653,7 @@ impl Process {
                     let turned = catch_unwind(AssertUnwindSafe(|| host.turn()));
                     let end = turned.map_err(|panic| panic_text(&*panic))?.map_err(|error| error.to_string())?;
                     if let TurnEnd::Reopen { index } = end {
-                        return Err(Failure::reopens(index).reason);
+                        return Err(Failure::Reopens(index).to_string());
                     }
                 }
                 host.stop().map_err(|error| error.to_string())?;

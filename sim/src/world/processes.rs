@@ -234,6 +234,7 @@ impl World<'_> {
             Ended::DiskFailed(why) => ("disk fails", why.clone()),
             Ended::Replaced(why) => ("replaced", why.clone()),
             Ended::GaveUp(why) => ("gives up", why.clone()),
+            Ended::Unsupported(why) => ("does not read", why.clone()),
         };
         self.trace.note(
             self.time.now(),
@@ -274,6 +275,10 @@ impl World<'_> {
                 self.count("processes ended by a failed sync or write");
                 let down_ms = self.rng.random_range(100..2_000);
                 self.kill(at, Crash { power: false, down_ms }, "disk failed");
+            }
+            // One program writes all, and a flip makes no other version.
+            Ended::Unsupported(_) => {
+                self.violate("durability", format!("node {at} shard {shard} holds what no program has written: {why}"));
             }
             Ended::GaveUp(_) => {
                 self.count("processes that gave up");

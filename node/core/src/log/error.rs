@@ -29,7 +29,7 @@ pub enum LogError {
     },
     /// The files of this shard are sound, and hold what this program does not read. Nothing of them may be changed or given
     /// up: the process ends, and another program goes on with them.
-    #[error("shard {shard}: {what}")]
+    #[error("{what}")]
     Unsupported {
         /// The shard.
         shard: ShardId,
