@@ -61,7 +61,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Place { folder: TempDir::new().unwrap(), base_port: base_port().to_string() }
+        Self { folder: TempDir::new().unwrap(), base_port: base_port().to_string() }
     }
 
     fn dir(&self) -> PathBuf {
@@ -133,7 +133,7 @@ impl Running {
                 }
             });
         }
-        Running { child, lines }
+        Self { child, lines }
     }
 
     /// Reads lines up to the first that holds a text.

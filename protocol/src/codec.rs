@@ -51,7 +51,7 @@ pub struct Reader {
 impl Reader {
     /// Reads `bytes` from its front.
     pub fn new(bytes: Bytes) -> Self {
-        Reader { bytes }
+        Self { bytes }
     }
 
     /// The bytes that are left, which stay.
@@ -180,7 +180,7 @@ impl Reader {
     pub fn option<T>(
         &mut self,
         field: &'static str,
-        read: impl FnOnce(&mut Reader) -> Result<T, DecodeError>,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
         if self.bool(field)? { read(self).map(Some) } else { Ok(None) }
     }

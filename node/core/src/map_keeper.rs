@@ -122,7 +122,7 @@ impl MapKeeper {
     /// A keeper that has looked at nothing yet. `initial` is the map of a new cluster; `may_bootstrap` says that this node knows no
     /// map and has never opened the replica of `meta` that the first map gives it.
     pub fn new(router: Arc<Router>, disk: Arc<dyn Disk>, own: Own, initial: RingMap, may_bootstrap: bool) -> Self {
-        MapKeeper {
+        Self {
             router,
             disk,
             own,
@@ -145,7 +145,7 @@ impl MapKeeper {
     /// A keeper that says other levels than [`Levels::OWN`] of its node: in tests, for a program to come.
     #[must_use]
     pub fn with_levels(self, levels: Levels) -> Self {
-        MapKeeper { levels, ..self }
+        Self { levels, ..self }
     }
 
     /// Looks at the key and at the cluster, and does what is due. Cheap unless there is a newer map, of which a copy is written.

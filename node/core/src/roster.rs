@@ -204,9 +204,9 @@ impl Failure {
     /// What is to be done about it.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Failure::Reopens(_) => Remedy::Reopen,
-            Failure::Replica(error) => error.remedy(),
-            Failure::OfNoFile(_) => Remedy::Restart,
+            Self::Reopens(_) => Remedy::Reopen,
+            Self::Replica(error) => error.remedy(),
+            Self::OfNoFile(_) => Remedy::Restart,
         }
     }
 }

@@ -143,12 +143,10 @@ impl FolderError {
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            FolderError::CannotCreate { .. } => Exit::CannotCreate,
-            FolderError::InUse { .. } => Exit::InUse,
-            FolderError::Mismatch { .. } | FolderError::Unsupported { .. } | FolderError::NoIdentity { .. } => {
-                Exit::Config
-            }
-            FolderError::Damaged { .. } | FolderError::Io { .. } => Exit::Disk,
+            Self::CannotCreate { .. } => Exit::CannotCreate,
+            Self::InUse { .. } => Exit::InUse,
+            Self::Mismatch { .. } | Self::Unsupported { .. } | Self::NoIdentity { .. } => Exit::Config,
+            Self::Damaged { .. } | Self::Io { .. } => Exit::Disk,
         }
     }
 }
@@ -163,7 +161,7 @@ impl DataFolder {
     ///
     /// # Errors
     /// Every way in which the folder is not this owner's alone.
-    pub fn open(path: &Path, owner: Owner, boot: &str) -> Result<DataFolder, FolderError> {
+    pub fn open(path: &Path, owner: Owner, boot: &str) -> Result<Self, FolderError> {
         let lock = lock(path)?;
         let io = |file| move |error| FolderError::Io { path: path.to_owned(), file, error };
         let identity = read_identity(path)?;
@@ -192,7 +190,7 @@ impl DataFolder {
             // crash in between only draws yet another disk.
             write_identity(path, &identity_text(owner, disk))?;
         }
-        Ok(DataFolder { path: path.to_owned(), owner, disk, start, starts, run_state, _lock: lock })
+        Ok(Self { path: path.to_owned(), owner, disk, start, starts, run_state, _lock: lock })
     }
 
     /// The folder.

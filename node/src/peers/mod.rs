@@ -175,7 +175,7 @@ impl Peers {
         handler: Arc<dyn PeerHandler>,
         sessions: Option<Arc<dyn SessionHost>>,
         supervisor: Option<ActorCell>,
-    ) -> Result<(ActorCell, Peers), PeerError> {
+    ) -> Result<(ActorCell, Self), PeerError> {
         let own = Identity { cluster: config.cluster, node: config.node };
         if config.tls.identity() != own {
             return Err(PeerError::ForeignCertificate { certificate: config.tls.identity(), node: own });
@@ -213,7 +213,7 @@ impl Peers {
             Some(supervisor) => Actor::spawn_linked(name, actor, transport, supervisor).await?,
             None => Actor::spawn(name, actor, transport).await?,
         };
-        Ok((actor.get_cell(), Peers { shared }))
+        Ok((actor.get_cell(), Self { shared }))
     }
 
     /// Sends several messages to one peer, with one lock and at most one wake-up per lane.

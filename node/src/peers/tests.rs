@@ -69,7 +69,7 @@ impl Node {
         assert_eq!(self.event().await, Event::Connected(peer));
     }
 
-    async fn message(&mut self, from: &Node) -> PeerMessage {
+    async fn message(&mut self, from: &Self) -> PeerMessage {
         match self.event().await {
             Event::Message(node, message) if node == from.id => message,
             other => panic!("a message was expected, not {other:?}"),
@@ -97,7 +97,7 @@ const NOWHERE: &str = "127.0.0.1:9";
 
 impl Cluster {
     fn new() -> Self {
-        Cluster { id: ClusterId(Uuid::new_v4()), authority: ClusterAuthority::create().unwrap() }
+        Self { id: ClusterId(Uuid::new_v4()), authority: ClusterAuthority::create().unwrap() }
     }
 
     fn config(&self, node: NodeId, listen: SocketAddr, peers: &[(NodeId, String)]) -> PeerConfig {
@@ -625,7 +625,7 @@ impl Relay {
                 }
             }
         });
-        Relay { address, behind }
+        Self { address, behind }
     }
 }
 

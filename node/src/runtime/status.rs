@@ -94,7 +94,7 @@ impl Inspector {
         connections: impl Fn() -> usize + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Inspector {
+        Arc::new(Self {
             name,
             durability: router.ring().durability,
             folder,

@@ -122,12 +122,12 @@ pub(super) enum Medium {
 impl Medium {
     /// Nothing was damaged.
     pub(super) fn is_sound(self) -> bool {
-        self == Medium::Sound
+        self == Self::Sound
     }
 
     /// Nothing tells what lay at the end of the journal, or of a log whose manifest is gone, from what never did.
     pub(super) fn may_forget(self) -> bool {
-        self == Medium::Damaged
+        self == Self::Damaged
     }
 }
 
@@ -258,7 +258,7 @@ impl NodeAdmin for NoAdmin {
 
 impl Node {
     pub(super) fn new(id: NodeId, folder_id: FolderId, files: SimFileSystem, clock: Arc<NodeClock>) -> Self {
-        Node {
+        Self {
             id,
             folder_id,
             files,
@@ -686,10 +686,10 @@ impl StartError {
     /// Whether the files are damaged, so that starting again won't help.
     pub(super) fn is_damage(&self) -> bool {
         match self {
-            StartError::Journal(error) => error.is_damage(),
-            StartError::KnownFolders(error) => matches!(error, KnownFoldersError::Malformed),
-            StartError::Ring(error) => matches!(error, KeptError::Damaged(_)),
-            StartError::Files(_) | StartError::Disk(_) => false,
+            Self::Journal(error) => error.is_damage(),
+            Self::KnownFolders(error) => matches!(error, KnownFoldersError::Malformed),
+            Self::Ring(error) => matches!(error, KeptError::Damaged(_)),
+            Self::Files(_) | Self::Disk(_) => false,
         }
     }
 }

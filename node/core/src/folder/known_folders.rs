@@ -114,7 +114,7 @@ impl KnownFolders {
             KeptError::Disk(error) => KnownFoldersError::Disk(error),
             KeptError::Damaged(error) | KeptError::Unsupported(error) => error,
         })?;
-        Ok(KnownFolders { disk, known: Mutex::new(known.unwrap_or_default()), writing: Mutex::new(()) })
+        Ok(Self { disk, known: Mutex::new(known.unwrap_or_default()), writing: Mutex::new(()) })
     }
 
     /// The folder with which a peer was first met; `None` if it never was.

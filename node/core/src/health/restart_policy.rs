@@ -61,7 +61,7 @@ pub struct RestartPolicy<Child> {
 impl<Child: PartialEq> RestartPolicy<Child> {
     /// A policy that has seen no failure.
     pub fn new() -> Self {
-        RestartPolicy { failures: VecDeque::with_capacity(RESTARTS_MAX) }
+        Self { failures: VecDeque::with_capacity(RESTARTS_MAX) }
     }
 
     /// Notes that `child` failed at `now`, which must not go back, and decides.

@@ -145,7 +145,7 @@ pub enum RingError {
 
 impl DecodeFailure for RingError {
     fn is_unsupported(&self) -> bool {
-        matches!(self, RingError::Level { .. })
+        matches!(self, Self::Level { .. })
     }
 }
 
@@ -167,7 +167,7 @@ impl RingMap {
         let meta_voters = nodes.len().min(META_VOTERS_MAX);
         let odd_voters = if meta_voters.is_multiple_of(2) { meta_voters - 1 } else { meta_voters };
         let meta: Vec<u16> = (0..odd_voters as u16).collect();
-        Ok(RingMap {
+        Ok(Self {
             level: first_level(),
             ring_position: ring_position(),
             unknown: Unknown::new(),
@@ -198,7 +198,7 @@ impl RingMap {
     /// If it is damaged, or as [`RingMap::from_bytes`].
     pub fn from_copy(bytes: &[u8]) -> Result<Self, RingError> {
         let json = checked_json::unseal_or_plain(bytes).ok_or(RingError::Damaged)?;
-        RingMap::from_bytes(json.as_bytes())
+        Self::from_bytes(json.as_bytes())
     }
 
     /// Reads the stored form.
@@ -211,7 +211,7 @@ impl RingMap {
         if !Levels::OWN.speaks(level) {
             return Err(RingError::Level { level });
         }
-        let map: RingMap = serde_json::from_slice(bytes)?;
+        let map: Self = serde_json::from_slice(bytes)?;
         let invalid = |what| Err(RingError::Invalid(what));
         if map.ring_position != RING_POSITION {
             return invalid("how a key's position on the ring is counted");

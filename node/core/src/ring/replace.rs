@@ -39,7 +39,7 @@ impl RingMap {
     ///
     /// # Errors
     /// `UnknownNode`, `AlreadyDone`, `Named`, `Retired`, `OfAnotherNode`.
-    pub fn with_folder(&self, node: NodeId, disk: FolderId) -> Result<RingMap, ReplaceError> {
+    pub fn with_folder(&self, node: NodeId, disk: FolderId) -> Result<Self, ReplaceError> {
         let at = self.may_have(node, disk)?;
         if self.nodes[at].disk.is_some() {
             return Err(ReplaceError::Named);
@@ -54,7 +54,7 @@ impl RingMap {
     ///
     /// # Errors
     /// `UnknownNode`, `AlreadyDone`, `Retired`, `OfAnotherNode`.
-    pub fn replace_node(&self, node: NodeId, new_disk: FolderId) -> Result<RingMap, ReplaceError> {
+    pub fn replace_node(&self, node: NodeId, new_disk: FolderId) -> Result<Self, ReplaceError> {
         let at = self.may_have(node, new_disk)?;
         let mut next = self.next_epoch();
         if let Some(retired) = next.nodes[at].disk.replace(new_disk) {
@@ -72,7 +72,7 @@ impl RingMap {
     ///
     /// # Errors
     /// `UnknownReplica`.
-    pub fn replace_replica(&self, shard: ShardId, old: ReplicaId) -> Result<RingMap, ReplaceError> {
+    pub fn replace_replica(&self, shard: ShardId, old: ReplicaId) -> Result<Self, ReplaceError> {
         let mut next = self.next_epoch();
         next.renew(shard, old)?;
         Ok(next)
@@ -80,7 +80,7 @@ impl RingMap {
 
     /// The map in which clients reach these nodes at these addresses; `None` if it says so already. What is no address is left
     /// out, and so is one that would be two nodes' at once.
-    pub fn with_clients(&self, clients: &BTreeMap<NodeId, String>) -> Option<RingMap> {
+    pub fn with_clients(&self, clients: &BTreeMap<NodeId, String>) -> Option<Self> {
         let mut next = self.next_epoch();
         for node in &mut next.nodes {
             if let Some(client) = clients.get(&NodeId(node.id)).filter(|client| is_address(client)) {
@@ -104,12 +104,12 @@ impl RingMap {
     }
 
     /// The map of the next epoch, in which the cluster is at this level.
-    pub fn with_level(&self, level: u16) -> RingMap {
-        RingMap { level, ..self.next_epoch() }
+    pub fn with_level(&self, level: u16) -> Self {
+        Self { level, ..self.next_epoch() }
     }
 
-    fn next_epoch(&self) -> RingMap {
-        RingMap { epoch: self.epoch + 1, ..self.clone() }
+    fn next_epoch(&self) -> Self {
+        Self { epoch: self.epoch + 1, ..self.clone() }
     }
 
     /// The node's position, if it may come with that folder and does not have it yet.

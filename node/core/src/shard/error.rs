@@ -52,16 +52,16 @@ impl ShardError {
     /// What is to be done.
     pub fn remedy(&self) -> Remedy {
         match self {
-            ShardError::Log(error) | ShardError::Consensus(ConsensusError::Log(error)) => match error {
+            Self::Log(error) | Self::Consensus(ConsensusError::Log(error)) => match error {
                 LogError::Damaged { .. } => Remedy::LeaveOut,
                 LogError::Disk(_) => Remedy::EndProcess,
                 LogError::Unsupported { .. } => Remedy::AwaitProgram,
                 LogError::DiskFull(_) => Remedy::AwaitSpace,
                 _ => Remedy::Restart,
             },
-            ShardError::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
-            ShardError::Entry { reason: OperationsError::Reserved(_), .. } => Remedy::AwaitProgram,
-            ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
+            Self::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
+            Self::Entry { reason: OperationsError::Reserved(_), .. } => Remedy::AwaitProgram,
+            Self::Consensus(_) | Self::Entry { .. } => Remedy::Restart,
         }
     }
 }

@@ -43,7 +43,7 @@ impl ReplicaPlan {
     pub fn new(node: NodeId, cluster: ClusterId, tick_ms: u64) -> Self {
         // Any number does, as long as the replicas of a group differ, which their ids see to.
         let seed = cluster.0.as_u64_pair().0;
-        ReplicaPlan { node, tick_ms, seed }
+        Self { node, tick_ms, seed }
     }
 
     /// What a map asks of this node, which has the data folder `folder`.

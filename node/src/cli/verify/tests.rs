@@ -44,7 +44,7 @@ struct Replica {
 }
 
 impl Replica {
-    fn open(disk: &Arc<dyn Disk>, shard: ShardId, journal: &Arc<dyn ShardJournal>) -> Replica {
+    fn open(disk: &Arc<dyn Disk>, shard: ShardId, journal: &Arc<dyn ShardJournal>) -> Self {
         let source = Arc::new(InlineSource::new(Arc::clone(disk)));
         let files = ReplicaFiles::new(Arc::clone(disk), Arc::clone(&source) as _);
         files.prepare(&WantedReplica { shard, replica: ReplicaId(2), epoch: 1, may_begin: true }).unwrap();
@@ -53,7 +53,7 @@ impl Replica {
         log.append_membership(&Membership { voters: vec![ReplicaId(2)], ..Membership::default() }).unwrap();
         let store = Store::new(log.view());
         let (listener, told) = listener();
-        Replica { log, store, journal: Arc::clone(journal), listener, told }
+        Self { log, store, journal: Arc::clone(journal), listener, told }
     }
 
     fn persist(&mut self) {
@@ -305,7 +305,7 @@ fn a_folder_in_use_is_not_looked_at() {
     let error = verify(&endless).unwrap_err();
     assert!(matches!(&error, VerifyError::Io { .. }), "{error}");
     let file = empty.path().join("file");
-    std::fs::write(&file, "").unwrap();
+    fs::write(&file, "").unwrap();
     assert!(matches!(verify(&file), Err(VerifyError::NotAFolder { .. })));
 }
 

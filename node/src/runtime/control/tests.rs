@@ -33,7 +33,7 @@ struct Handler {
 
 impl Handler {
     fn new(node: NodeId) -> Arc<Self> {
-        Arc::new(Handler { node, transfers: AtomicUsize::new(0) })
+        Arc::new(Self { node, transfers: AtomicUsize::new(0) })
     }
 }
 
@@ -178,7 +178,7 @@ impl OtherProcess {
                 break address.to_owned();
             }
         };
-        OtherProcess { id, process, _lines: lines, address }
+        Self { id, process, _lines: lines, address }
     }
 
     fn at(&self) -> PeerAddress {

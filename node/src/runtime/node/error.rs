@@ -61,15 +61,15 @@ pub enum NodeError {
 impl NodeError {
     /// A failure of the disk, or of a thread that works for it.
     pub(super) fn disk(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        NodeError::Disk(source.into())
+        Self::Disk(source.into())
     }
 
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            NodeError::RestartIntensity(_) => Exit::RestartIntensity,
-            NodeError::Disk(_) | NodeError::Ring(_) => Exit::Disk,
-            NodeError::Placement(_) | NodeError::Mismatch { .. } | NodeError::Unsupported(_) => Exit::Config,
+            Self::RestartIntensity(_) => Exit::RestartIntensity,
+            Self::Disk(_) | Self::Ring(_) => Exit::Disk,
+            Self::Placement(_) | Self::Mismatch { .. } | Self::Unsupported(_) => Exit::Config,
             _ => Exit::Failure,
         }
     }
@@ -78,8 +78,8 @@ impl NodeError {
 impl From<JournalError> for NodeError {
     fn from(error: JournalError) -> Self {
         match error {
-            JournalError::Unsupported(version) => NodeError::Unsupported(version.into()),
-            other => NodeError::disk(other),
+            JournalError::Unsupported(version) => Self::Unsupported(version.into()),
+            other => Self::disk(other),
         }
     }
 }
@@ -87,9 +87,9 @@ impl From<JournalError> for NodeError {
 impl From<ProcessEnd> for NodeError {
     fn from(end: ProcessEnd) -> Self {
         match end {
-            ProcessEnd::Disk { .. } => NodeError::disk(end),
-            ProcessEnd::Unsupported { .. } => NodeError::Unsupported(end.into()),
-            ProcessEnd::GaveUp { .. } => NodeError::RestartIntensity(end.into()),
+            ProcessEnd::Disk { .. } => Self::disk(end),
+            ProcessEnd::Unsupported { .. } => Self::Unsupported(end.into()),
+            ProcessEnd::GaveUp { .. } => Self::RestartIntensity(end.into()),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Meta {
         let arguments = MetaArguments { keeper, changed: Box::new(follow), bootstrap: Box::new(bootstrap) };
         let name = Some(format!("node/{}/meta", config.node_id));
         let (actor, _) = Actor::spawn_linked(name, MetaActor, arguments, context.root.clone()).await?;
-        Ok(Meta { actor })
+        Ok(Self { actor })
     }
 
     /// Ends the actor, soon after this returns.

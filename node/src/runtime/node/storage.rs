@@ -50,7 +50,7 @@ impl Storage {
         }
         let segments = Arc::new(SpareSource::start(Arc::clone(&disk)).map_err(NodeError::disk)?);
         let (journal, handle) = start_journal(context, &disk, replayed).await?;
-        Ok(Storage { disk, known_ring, journal: handle, running: Some(Running { journal, segments }) })
+        Ok(Self { disk, known_ring, journal: handle, running: Some(Running { journal, segments }) })
     }
 
     /// Where shards get new segments from.

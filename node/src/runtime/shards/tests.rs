@@ -89,7 +89,7 @@ impl Drop for Node {
 }
 
 impl Node {
-    async fn start() -> Node {
+    async fn start() -> Self {
         let (me, folder) = (NodeId(Uuid::from_u128(1)), FolderId(Uuid::from_u128(1_001)));
         let node = RingNode {
             id: me.0,
@@ -134,7 +134,7 @@ impl Node {
         };
         let (supervisor, _) = Actor::spawn(None, ShardsSupervisor, arguments).await.unwrap();
         let plan = ReplicaPlan::new(me, cluster, 50);
-        Node { router, ring, plan, folder, files, supervisor, gate, _journal: journal }
+        Self { router, ring, plan, folder, files, supervisor, gate, _journal: journal }
     }
 
     fn follow(&self, ring: &RingMap) {
