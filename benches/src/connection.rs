@@ -43,7 +43,7 @@ impl<P: Protocol> Connection<P> {
         due: Option<Arc<Notify>>,
     ) -> Self {
         let client = ClientId(uuid::Uuid::new_v4());
-        Connection { number, client, router, recorder, due, protocol: PhantomData }
+        Self { number, client, router, recorder, due, protocol: PhantomData }
     }
 
     /// Connects, says in `ready` whether that worked, waits for the schedule and works until it ends. The sender is

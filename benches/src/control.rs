@@ -26,7 +26,7 @@ impl Control {
         assert!(!addresses.is_empty());
         // No features: nothing is pushed, so that each frame answers the request before it.
         let hello = wire::hello(ClientId(uuid::Uuid::new_v4()), 0);
-        Control { addresses, hello, socket: None, next_id: 2 }
+        Self { addresses, hello, socket: None, next_id: 2 }
     }
 
     /// The ring map.
@@ -51,7 +51,7 @@ impl Control {
             if statuses.iter().any(|status| status.node == node.id) {
                 continue;
             }
-            let mut direct = Control::new(vec![node.client_address.clone()]);
+            let mut direct = Self::new(vec![node.client_address.clone()]);
             if let Ok(ResponseBody::Status(own)) = direct.call(RequestBody::Status(StatusScope::Node)).await {
                 statuses.extend(own.into_iter().filter(|status| status.node == node.id));
             }

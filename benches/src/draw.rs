@@ -53,21 +53,21 @@ pub(crate) struct Inserts {
 }
 
 impl Draw {
-    pub(crate) fn zipf(keys: &KeySpace) -> Draw {
+    pub(crate) fn zipf(keys: &KeySpace) -> Self {
         let count = keys.count();
         let near_golden = (f64::from(count) * 0.618_034) as u64;
         let stride = (near_golden.max(1)..).find(|&stride| divisor(stride, count.into()) == 1);
-        Draw::Zipf(Popular { zipf: zipf(count), stride: stride.expect("a prime number comes some time") })
+        Self::Zipf(Popular { zipf: zipf(count), stride: stride.expect("a prime number comes some time") })
     }
 
-    pub(crate) fn latest(keys: &KeySpace) -> Draw {
+    pub(crate) fn latest(keys: &KeySpace) -> Self {
         let ends = |shard| AtomicU32::new(keys.initial_of(shard).end);
         let inserts = Inserts {
             claimed: (0..keys.shards()).map(ends).collect(),
             written: (0..keys.shards()).map(ends).collect(),
         };
         let per_shard = keys.initial() / keys.shards() as u32;
-        Draw::Latest(Latest { zipf: zipf(per_shard.max(1)), inserts: Arc::new(inserts) })
+        Self::Latest(Latest { zipf: zipf(per_shard.max(1)), inserts: Arc::new(inserts) })
     }
 
     /// The next position, of a shard that `node` leads if it is given and leads any.
@@ -84,8 +84,8 @@ impl Draw {
             led.unwrap_or_else(|| random.random_range(0..keys.count()))
         };
         match self {
-            Draw::Even => even(random),
-            Draw::Zipf(popular) => {
+            Self::Even => even(random),
+            Self::Zipf(popular) => {
                 let node = node.filter(|&node| routes.leads(node));
                 for _ in 0..DRAWS_MAX {
                     let position = popular.position(keys.count(), random);
@@ -95,7 +95,7 @@ impl Draw {
                 }
                 even(random)
             }
-            Draw::Latest(latest) => {
+            Self::Latest(latest) => {
                 let shard = keys.shard_at(even(random));
                 match kind {
                     Kind::Insert => latest.inserts.claim(keys, shard),

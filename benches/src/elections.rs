@@ -69,7 +69,7 @@ pub struct ElectionsOptions {
 ///
 /// # Errors
 /// The cluster can't be started, loaded or asked for its state. Everything that was started is gone by then.
-pub fn elections(options: &ElectionsOptions, progress: &mut dyn FnMut(String)) -> Result<Table, MeasureError> {
+pub fn elections(options: &ElectionsOptions, progress: &mut (dyn FnMut(String) + Send)) -> Result<Table, MeasureError> {
     options.check()?;
     let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
     let nodes = Nodes::start_filled(&options.place, &shape, options.data.keys, options.data.value_size)?;
@@ -114,7 +114,7 @@ pub fn elections(options: &ElectionsOptions, progress: &mut dyn FnMut(String)) -
     Ok(table)
 }
 
-fn run_told(plan: &Plan, progress: &mut dyn FnMut(String)) -> Result<Report, BenchError> {
+fn run_told(plan: &Plan, progress: &mut (dyn FnMut(String) + Send)) -> Result<Report, BenchError> {
     let mut told = Duration::ZERO;
     crate::run(plan, |second| {
         if let Progress::Measuring { elapsed, operations_per_second, latency, errors } = second

@@ -124,7 +124,7 @@ impl<P: Protocol> Engine<P> {
         let Seat { settings, keys, router, work, mut random, pace } = seat;
         let mut values = vec![0; settings.value_bytes + VALUE_BLOCK_EXTRA];
         random.fill_bytes(&mut values);
-        Engine {
+        Self {
             protocol: P::new(&settings, &keys, &router),
             schedule,
             routes_generation: router.generation(),

@@ -56,7 +56,7 @@ impl Fleet {
     ///
     /// # Errors
     /// The system has no thread or event queue to give.
-    pub(crate) fn launch<P: Protocol>(plan: FleetPlan, work: impl Fn() -> Work) -> io::Result<Fleet> {
+    pub(crate) fn launch<P: Protocol>(plan: FleetPlan, work: impl Fn() -> Work) -> io::Result<Self> {
         let (ready_sender, ready) = mpsc::channel(plan.connections);
         let (schedule, schedule_receiver) = watch::channel(None);
         let (mut threads, mut recorders) = (Vec::new(), Vec::new());
@@ -102,7 +102,7 @@ impl Fleet {
             threads.push(std::thread::Builder::new().name(format!("load-{thread}")).spawn(body)?);
             recorders.push(recorder);
         }
-        Ok(Fleet { plan, threads, recorders, ready, schedule })
+        Ok(Self { plan, threads, recorders, ready, schedule })
     }
 
     /// Waits until each connection's first try is over, which their timeout bounds. Returns how many are open.
@@ -140,7 +140,7 @@ impl Fleet {
 
     /// Waits for the threads, which end soon after their schedule does. `None` if one of them panicked.
     pub(crate) fn join(self) -> Option<Recorder> {
-        let Fleet { threads, recorders, schedule, .. } = self;
+        let Self { threads, recorders, schedule, .. } = self;
         // Connections that were never scheduled see the sender gone, and end.
         drop(schedule);
         let panicked = threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count() > 0;

@@ -24,7 +24,7 @@ pub(crate) struct KeySpace {
 impl KeySpace {
     /// Lays out `count` keys of `key_bytes` each over `shards` shards; hashes each key once.
     pub(crate) fn new(count: u32, key_bytes: usize, shards: u16) -> Self {
-        KeySpace::with_room(count, count, key_bytes, shards)
+        Self::with_room(count, count, key_bytes, shards)
     }
 
     /// As `new`; those from number `initial` on are inserted later.
@@ -56,7 +56,7 @@ impl KeySpace {
             start + by_shard[start as usize..end as usize].partition_point(|&key| key < initial) as u32
         };
         let initial_ends = (0..usize::from(shards)).map(end_of).collect();
-        KeySpace { key_bytes, by_shard, starts, initial_ends, initial }
+        Self { key_bytes, by_shard, starts, initial_ends, initial }
     }
 
     pub(crate) fn count(&self) -> u32 {

@@ -227,7 +227,7 @@ pub struct OptionError {
 
 impl OptionError {
     pub(crate) fn new(option: &'static str, problem: impl Into<String>) -> Self {
-        OptionError { option, problem: problem.into() }
+        Self { option, problem: problem.into() }
     }
 }
 

@@ -72,8 +72,8 @@ pub(crate) struct Timer(OwnedFd);
 impl Timer {
     /// # Errors
     /// The system has none to give.
-    pub(crate) fn new() -> io::Result<Timer> {
-        Ok(Timer(timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?))
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?))
     }
 
     /// To be called on a thread that runs an executor.

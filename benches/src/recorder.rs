@@ -39,7 +39,7 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) fn new() -> Self {
         let histogram = || Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("constants are in range");
-        Recorder {
+        Self {
             reads: histogram(),
             writes: histogram(),
             misses: 0,
@@ -88,7 +88,7 @@ impl Recorder {
     }
 
     /// Adds what another thread measured.
-    pub(crate) fn merge(&mut self, other: &Recorder) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.reads.add(&other.reads).expect("all histograms have the same bounds");
         self.writes.add(&other.writes).expect("all histograms have the same bounds");
         self.misses += other.misses;

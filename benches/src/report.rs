@@ -125,7 +125,7 @@ impl Report {
         let per_operation = |cpu: Duration| (operations > 0).then(|| cpu.as_secs_f64() * 1e6 / operations as f64);
         let seconds = measured.elapsed.as_secs_f64();
         let some = |histogram: &Histogram<u64>| (!histogram.is_empty()).then(|| Latency::new(histogram));
-        Report {
+        Self {
             load: LoadReport::new(plan),
             cluster: ClusterReport {
                 nodes: topology.nodes.len(),
@@ -191,7 +191,7 @@ impl Report {
 
 impl LoadReport {
     fn new(plan: &Plan) -> Self {
-        LoadReport {
+        Self {
             workload: plan.workload,
             read_ratio: plan.read_ratio,
             distribution: plan.distribution,
@@ -219,7 +219,7 @@ impl Latency {
     pub(crate) fn new(nanoseconds: &Histogram<u64>) -> Self {
         let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
         let quantile = |quantile: f64| microseconds(nanoseconds.value_at_quantile(quantile));
-        Latency {
+        Self {
             count: nanoseconds.len(),
             p50_us: quantile(0.5),
             p90_us: quantile(0.9),
@@ -246,7 +246,7 @@ impl fmt::Display for Pretty {
 
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Latency { p50_us, p90_us, p99_us, p999_us, max_us, .. } = *self;
+        let Self { p50_us, p90_us, p99_us, p999_us, max_us, .. } = *self;
         write!(f, "p50 {}   p90 {}   p99 {}", Pretty(p50_us), Pretty(p90_us), Pretty(p99_us))?;
         write!(f, "   p99.9 {}   max {}", Pretty(p999_us), Pretty(max_us))
     }

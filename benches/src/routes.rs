@@ -35,7 +35,7 @@ impl Routes {
             led.starts.push(positions.start);
             led.ends.push(led.ends.last().copied().unwrap_or(0) + positions.len() as u32);
         }
-        Routes { topology, led }
+        Self { topology, led }
     }
 
     pub(crate) fn node_position(&self, node: NodeId) -> Option<usize> {
@@ -85,7 +85,7 @@ impl Router {
     pub(crate) fn new(topology: Topology, keys: Arc<KeySpace>) -> Self {
         assert_eq!(topology.shards.len(), keys.shards());
         let routes = Arc::new(Routes::new(topology, &keys));
-        Router { keys, generation: AtomicU64::new(1), current: Mutex::new(routes) }
+        Self { keys, generation: AtomicU64::new(1), current: Mutex::new(routes) }
     }
 
     pub(crate) fn generation(&self) -> u64 {

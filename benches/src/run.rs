@@ -83,7 +83,7 @@ pub enum Progress {
 /// # Errors
 /// The cluster can't be reached at all, the keys can't be written, or a signal has come. Trouble during the load is in the
 /// report instead.
-pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, BenchError> {
+pub fn run(plan: &Plan, mut progress: impl FnMut(Progress) + Send) -> Result<Report, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let target = runtime.block_on(unless_stopped(Target::find(&plan.seeds)))?;
     Run::<Kvorum>::new(plan, target).go(&runtime, &mut progress)
@@ -127,20 +127,20 @@ impl Target {
     ///
     /// # Errors
     /// `Unreachable`.
-    pub(crate) async fn find(seeds: &[String]) -> Result<Target, BenchError> {
+    pub(crate) async fn find(seeds: &[String]) -> Result<Self, BenchError> {
         let topology = find_cluster(seeds)
             .await
             .map_err(|error| BenchError::Unreachable { seeds: seeds.join(", "), reason: error.to_string() })?;
         let addresses = topology.nodes.iter().map(|node| node.client_address.clone()).collect();
-        Ok(Target { topology, servers: Servers::Cluster(Control::new(addresses)) })
+        Ok(Self { topology, servers: Servers::Cluster(Control::new(addresses)) })
     }
 }
 
 impl Servers {
     async fn spent(&mut self, nodes: &[NodeInfo]) -> Spent {
         match self {
-            Servers::Cluster(control) => Spent::Cluster(control.statuses(nodes).await),
-            Servers::Processes(processes) => Spent::Processes(processes.iter().copied().map(server_use::cpu_of).sum()),
+            Self::Cluster(control) => Spent::Cluster(control.statuses(nodes).await),
+            Self::Processes(processes) => Spent::Processes(processes.iter().copied().map(server_use::cpu_of).sum()),
         }
     }
 }
@@ -150,7 +150,8 @@ struct Run<'a, P> {
     servers: Servers,
     keys: Arc<KeySpace>,
     router: Arc<Router>,
-    protocol: PhantomData<P>,
+    /// None is held, so it need not be one that threads may share.
+    protocol: PhantomData<fn() -> P>,
 }
 
 impl<'a, P: Protocol> Run<'a, P> {
@@ -167,7 +168,7 @@ impl<'a, P: Protocol> Run<'a, P> {
     fn go(
         mut self,
         runtime: &tokio::runtime::Runtime,
-        progress: &mut impl FnMut(Progress),
+        progress: &mut (impl FnMut(Progress) + Send),
     ) -> Result<Report, BenchError> {
         let filled = if self.plan.fill { runtime.block_on(unless_stopped(self.fill(progress)))? } else { 0 };
         runtime.block_on(unless_stopped(self.load(filled, progress)))
@@ -175,7 +176,7 @@ impl<'a, P: Protocol> Run<'a, P> {
 
     /// Writes every key once. Ends when all are written, when none was for [`FILL_STALL_MAX`], or after
     /// [`FILL_DURATION_MAX`].
-    async fn fill(&self, progress: &mut impl FnMut(Progress)) -> Result<u64, BenchError> {
+    async fn fill(&self, progress: &mut (impl FnMut(Progress) + Send)) -> Result<u64, BenchError> {
         let claims = Arc::new(FillClaims::new(&self.keys));
         let fleet_plan = self.fleet_plan(self.plan.pipeline.max(FILL_PIPELINE), false, None);
         let work = || Work::Fill(Fill::new(Arc::clone(&self.keys), Arc::clone(&claims)));
@@ -206,7 +207,7 @@ impl<'a, P: Protocol> Run<'a, P> {
         Ok(recorder.filled)
     }
 
-    async fn load(&mut self, filled: u64, progress: &mut impl FnMut(Progress)) -> Result<Report, BenchError> {
+    async fn load(&mut self, filled: u64, progress: &mut (impl FnMut(Progress) + Send)) -> Result<Report, BenchError> {
         let plan = self.plan;
         let budget = plan.operations.map(|operations| Arc::new(AtomicU64::new(operations)));
         let fleet_plan = self.fleet_plan(plan.pipeline, budget.is_some(), plan.rate);
@@ -303,7 +304,12 @@ async fn find_cluster(seeds: &[String]) -> Result<Topology, ConnectionError> {
 }
 
 /// Tells about each second until the measured time, or the work, is over.
-async fn watch(fleet: &mut Fleet, measure_from: Instant, stop_at: Instant, progress: &mut impl FnMut(Progress)) {
+async fn watch(
+    fleet: &mut Fleet,
+    measure_from: Instant,
+    stop_at: Instant,
+    progress: &mut (impl FnMut(Progress) + Send),
+) {
     let mut tick = seconds_from(measure_from);
     let (mut last, mut last_at) = (fleet.snapshot(), Instant::now());
     loop {

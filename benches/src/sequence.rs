@@ -15,7 +15,7 @@ pub(crate) struct WriteWindow {
 
 impl WriteWindow {
     pub(crate) fn new() -> Self {
-        WriteWindow { next: 1, issued: VecDeque::new() }
+        Self { next: 1, issued: VecDeque::new() }
     }
 
     /// Whether another write may be sent.

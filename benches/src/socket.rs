@@ -28,9 +28,9 @@ impl Socket {
     ///
     /// # Errors
     /// Whatever went wrong.
-    pub(crate) async fn connect(address: &str, deadline: Instant) -> Result<Socket, ConnectionError> {
+    pub(crate) async fn connect(address: &str, deadline: Instant) -> Result<Self, ConnectionError> {
         let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
-        let opened = tokio::time::timeout_at(deadline, Socket::dial(address));
+        let opened = tokio::time::timeout_at(deadline, Self::dial(address));
         opened.await.unwrap_or(Err(ConnectionError::ConnectTimeout))
     }
 
@@ -38,22 +38,22 @@ impl Socket {
     ///
     /// # Errors
     /// Whatever went wrong; nothing is left open.
-    pub(crate) async fn open(address: &str, hello: &Hello, deadline: Instant) -> Result<Socket, ConnectionError> {
+    pub(crate) async fn open(address: &str, hello: &Hello, deadline: Instant) -> Result<Self, ConnectionError> {
         let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
         let opened = tokio::time::timeout_at(deadline, async {
-            let mut socket = Socket::dial(address).await?;
+            let mut socket = Self::dial(address).await?;
             socket.node = socket.greet(hello).await?.node;
             Ok(socket)
         });
         opened.await.unwrap_or(Err(ConnectionError::ConnectTimeout))
     }
 
-    async fn dial(address: &str) -> Result<Socket, ConnectionError> {
+    async fn dial(address: &str) -> Result<Self, ConnectionError> {
         let connect_error = |error: std::io::Error| ConnectionError::Connect(error.kind());
         let stream = TcpStream::connect(address).await.map_err(connect_error)?;
         stream.set_nodelay(true).map_err(connect_error)?;
         let (input, output) = (BytesMut::with_capacity(READ_BYTES), BytesMut::with_capacity(READ_BYTES));
-        Ok(Socket { stream, input, output, node: NodeId(uuid::Uuid::nil()) })
+        Ok(Self { stream, input, output, node: NodeId(uuid::Uuid::nil()) })
     }
 
     /// Sends one request and reads one frame: right only while nothing is in flight and nothing is pushed.

@@ -47,21 +47,21 @@ impl Work {
         random: &mut StdRng,
     ) -> Option<Operation> {
         match self {
-            Work::Load(load) => load.next(routes, node, measuring, random),
-            Work::Fill(fill) => fill.next(routes, node),
+            Self::Load(load) => load.next(routes, node, measuring, random),
+            Self::Fill(fill) => fill.next(routes, node),
         }
     }
 
     /// An operation did not work. Filling tries it again; load goes on with the next.
     pub(crate) fn failed(&mut self, operation: Operation) {
-        if let Work::Fill(fill) = self {
+        if let Self::Fill(fill) = self {
             fill.again.push(operation);
         }
     }
 
     /// A write took effect.
     pub(crate) fn written(&mut self, operation: Operation) {
-        if let (Work::Load(Load { draw: Draw::Latest(latest), keys, .. }), Kind::Insert) = (self, operation.kind) {
+        if let (Self::Load(Load { draw: Draw::Latest(latest), keys, .. }), Kind::Insert) = (self, operation.kind) {
             latest.inserts.written(keys, operation.position);
         }
     }
@@ -110,7 +110,7 @@ pub(crate) struct FillClaims(Vec<AtomicU32>);
 
 impl FillClaims {
     pub(crate) fn new(keys: &KeySpace) -> Self {
-        FillClaims((0..keys.shards()).map(|shard| AtomicU32::new(keys.positions_of(shard).start)).collect())
+        Self((0..keys.shards()).map(|shard| AtomicU32::new(keys.positions_of(shard).start)).collect())
     }
 
     fn claim(&self, shard: usize, end: u32) -> Option<Range<u32>> {
@@ -126,7 +126,7 @@ impl FillClaims {
 
 impl Fill {
     pub(crate) fn new(keys: Arc<KeySpace>, claims: Arc<FillClaims>) -> Self {
-        Fill { keys, claims, claimed: 0..0, again: Vec::new() }
+        Self { keys, claims, claimed: 0..0, again: Vec::new() }
     }
 
     fn next(&mut self, routes: &Routes, node: Option<usize>) -> Option<Operation> {

@@ -38,7 +38,7 @@ impl Scenario {
         let options = ClusterOptions { nodes: 1, shards: 4, environment, ..ClusterOptions::default() };
         let cluster = TestCluster::start(options).await;
         let witness = cluster.client().await;
-        Scenario { cluster, witness }
+        Self { cluster, witness }
     }
 
     async fn open(&self) -> RawConnection {

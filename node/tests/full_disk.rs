@@ -186,18 +186,18 @@ struct Mounted {
 }
 
 impl Mounted {
-    fn try_new() -> Option<Mounted> {
+    fn try_new() -> Option<Self> {
         let folder = TempDir::with_prefix("kvorum-mount-").expect("a temporary folder can be made");
-        let mounted = Mounted::try_at(folder.path())?;
-        Some(Mounted { path: mounted.into_path(), _folder: Some(folder) })
+        let mounted = Self::try_at(folder.path())?;
+        Some(Self { path: mounted.into_path(), _folder: Some(folder) })
     }
 
-    fn try_at(path: &Path) -> Option<Mounted> {
+    fn try_at(path: &Path) -> Option<Self> {
         std::fs::create_dir_all(path).expect("a folder can be made");
         let size = format!("size={FILE_SYSTEM_MIB}m");
         let output = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).output();
         let path = path.to_owned();
-        output.is_ok_and(|output| output.status.success()).then_some(Mounted { path, _folder: None })
+        output.is_ok_and(|output| output.status.success()).then_some(Self { path, _folder: None })
     }
 
     /// The path alone; it stays mounted.

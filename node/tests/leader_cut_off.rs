@@ -139,7 +139,7 @@ impl Watch {
         self.lock().iter().filter(|read| wanted(read)).count()
     }
 
-    async fn wait(&self, count: usize, wanted: impl Fn(&Read) -> bool) {
+    async fn wait(&self, count: usize, wanted: impl Fn(&Read) -> bool + Send + Sync) {
         eventually("the old leader has been asked often enough", DEADLINE, async || {
             let found = self.count(&wanted);
             if found >= count { Ok(()) } else { Err(format!("{found} of {count}")) }

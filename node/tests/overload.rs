@@ -88,7 +88,7 @@ struct Measured {
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Measured { accepted_per_second, overloaded, late, memory_bytes } = self;
+        let Self { accepted_per_second, overloaded, late, memory_bytes } = self;
         let mib = memory_bytes >> 20;
         write!(f, "{accepted_per_second:.0}/s accepted, {overloaded} refused, {late} failed late, {mib} MiB in a node")
     }

@@ -3,6 +3,9 @@
 // clippy's exception for tests covers functions marked #[test] only, not their helpers.
 #![allow(clippy::unwrap_used)]
 
+use kvorum_core::folder::mirrored::copy_of;
+use kvorum_core::map_keeper::RING_COPY;
+use kvorum_core::ring::RingMap;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -58,7 +61,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Place { folder: TempDir::new().unwrap(), base_port: base_port().to_string() }
+        Self { folder: TempDir::new().unwrap(), base_port: base_port().to_string() }
     }
 
     fn dir(&self) -> PathBuf {
@@ -130,7 +133,7 @@ impl Running {
                 }
             });
         }
-        Running { child, lines }
+        Self { child, lines }
     }
 
     /// Reads lines up to the first that holds a text.
@@ -338,6 +341,45 @@ fn another_replication_factor_than_the_clusters_is_refused() {
         "kvorum: the cluster was created with replication_factor 3, the configuration says 1 (exit code 78)\n";
     assert!(told.ends_with(expected), "{told}");
     assert!(place.run_state("node-1").contains("state clean\n"), "nothing was done since the clean stop");
+}
+
+#[test]
+fn what_another_program_has_written_is_not_for_another_start() {
+    let place = Place::new();
+    let mut dev = Running::new(&mut place.dev());
+    dev.wait_for("ready in ");
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.exit_code(), Some(0));
+    let assert_refused = |by: &str| {
+        let mut node = Running::new(&mut place.start("node-1"));
+        node.wait_for(&format!("kvorum: {by} (exit code 78)"));
+        assert_eq!(node.exit_code(), Some(78));
+    };
+
+    let paths = [RING_COPY.to_owned(), copy_of(RING_COPY)];
+    let paths = paths.map(|name| place.path("node-1").join(format!("data/{name}.metadata")));
+    let ring = fs::read(&paths[0]).unwrap();
+    let next = RingMap::from_copy(&ring).unwrap().with_level(9).to_copy();
+    paths.iter().for_each(|path| fs::write(path, &next).unwrap());
+    assert_refused("the cluster is at level 9, and this program speaks level 1: start a newer one");
+    assert!(place.run_state("node-1").contains("state clean\n"), "nothing was done since the clean stop");
+    paths.iter().for_each(|path| fs::write(path, &ring).unwrap());
+
+    // The journal has written into it, and looks at it first.
+    let path = place.path("node-1/data/shards/00003/0000000001.segment");
+    let segment = fs::read(&path).unwrap();
+    let mut next = segment.clone();
+    next[7] = 9;
+    let crc = crc32fast::hash(&next[..60]);
+    next[60..64].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, next).unwrap();
+    assert_refused("the segment has version 9, and this program reads version 3: start a newer program");
+    fs::write(&path, segment).unwrap();
+
+    let mut next = b"KVMAN\0\0\x09 and a thing to come".to_vec();
+    next.extend(crc32fast::hash(&next).to_le_bytes());
+    fs::write(place.path("node-1/data/shards/00003/manifest"), next).unwrap();
+    assert_refused("shard 3: the manifest has version 9, and this program reads version 3: start a newer program");
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Scenario {
         let cluster = TestCluster::start(ClusterOptions::default()).await;
         let shard = ShardId(1);
         let key = key_in_shard("counter", shard, cluster.shards());
-        Scenario { cluster, client: new_client(), shard, key }
+        Self { cluster, client: new_client(), shard, key }
     }
 
     async fn connect(&self, node: usize) -> RawConnection {

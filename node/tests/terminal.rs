@@ -78,7 +78,7 @@ impl Terminal {
             let (shown, keys) = (Arc::clone(&shown), keys.try_clone().unwrap());
             move || show(screen, keys, &shown)
         });
-        let mut terminal = Terminal { keys, line: open(), shown, read_to: 0, dev, folder };
+        let mut terminal = Self { keys, line: open(), shown, read_to: 0, dev, folder };
         terminal.wait_for("ready in ");
         terminal.wait_for("> ");
         terminal

@@ -134,7 +134,7 @@ impl Load {
                 }
             });
         }
-        Load { stop, written, tasks }
+        Self { stop, written, tasks }
     }
 
     async fn stop(mut self) -> usize {

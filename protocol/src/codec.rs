@@ -1,6 +1,6 @@
 //! Bounds-checked reading and writing of little-endian fields. The only two types through which bytes become values.
 
-use crate::types::{ClientId, ClusterId, NodeId, ReplicaId};
+use crate::types::{ClientId, ClusterId, FolderId, NodeId, ReplicaId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
@@ -51,7 +51,7 @@ pub struct Reader {
 impl Reader {
     /// Reads `bytes` from its front.
     pub fn new(bytes: Bytes) -> Self {
-        Reader { bytes }
+        Self { bytes }
     }
 
     /// The bytes that are left, which stay.
@@ -118,6 +118,11 @@ impl Reader {
         self.uuid().map(NodeId)
     }
 
+    /// A data folder's identity.
+    pub fn folder_id(&mut self) -> Result<FolderId, DecodeError> {
+        self.uuid().map(FolderId)
+    }
+
     /// A cluster's identity.
     pub fn cluster_id(&mut self) -> Result<ClusterId, DecodeError> {
         self.uuid().map(ClusterId)
@@ -175,7 +180,7 @@ impl Reader {
     pub fn option<T>(
         &mut self,
         field: &'static str,
-        read: impl FnOnce(&mut Reader) -> Result<T, DecodeError>,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
         if self.bool(field)? { read(self).map(Some) } else { Ok(None) }
     }

@@ -97,10 +97,7 @@ impl ErrorCode {
     /// before, it is final: no earlier copy will take effect. Errors of other codes say what kept this copy from being looked
     /// at, and nothing of others.
     pub fn is_verdict(self) -> bool {
-        matches!(
-            self,
-            ErrorCode::TooLarge | ErrorCode::NotAnInteger | ErrorCode::IntegerOverflow | ErrorCode::CrossShard
-        )
+        matches!(self, Self::TooLarge | Self::NotAnInteger | Self::IntegerOverflow | Self::CrossShard)
     }
 }
 
@@ -118,9 +115,9 @@ pub enum Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Outcome::NotApplied => "not applied",
-            Outcome::Applied => "applied",
-            Outcome::Unknown => "outcome unknown",
+            Self::NotApplied => "not applied",
+            Self::Applied => "applied",
+            Self::Unknown => "outcome unknown",
         })
     }
 }
@@ -168,7 +165,7 @@ impl ServerError {
             TooManyConnections | DiskFull => Retry::AfterMs(1000),
             _ => Retry::No,
         };
-        ServerError { code, outcome, retry, leader: None, sequence_min: None, detail: detail.into() }
+        Self { code, outcome, retry, leader: None, sequence_min: None, detail: detail.into() }
     }
 
     /// The same error with another outcome.
@@ -196,7 +193,7 @@ impl ServerError {
     pub fn sequence_too_low(sequence_min: u64) -> Self {
         let detail =
             format!("the shard takes numbers from {sequence_min} on from this client; send the write under one");
-        ServerError { sequence_min: Some(sequence_min), ..ServerError::new(ErrorCode::SequenceTooLow, detail) }
+        Self { sequence_min: Some(sequence_min), ..Self::new(ErrorCode::SequenceTooLow, detail) }
     }
 
     /// Appends the error. Public for what is remembered of refused writes.
@@ -235,7 +232,7 @@ impl ServerError {
         let leader = reader.option("leader", Reader::node_id)?;
         let sequence_min = reader.option("lowest sequence", Reader::u64)?;
         let detail = reader.text("error text", ERROR_TEXT_BYTES_MAX)?;
-        Ok(ServerError { code, outcome, retry, leader, sequence_min, detail })
+        Ok(Self { code, outcome, retry, leader, sequence_min, detail })
     }
 }
 

@@ -31,5 +31,6 @@ pub use response::{AtomicResult, Explanation, HelloReply, Response, ResponseBody
 pub use status::{NodeStatus, ShardRole, ShardStatus};
 pub use topology::{NodeInfo, ShardInfo, Topology};
 pub use types::{
-    Ack, ClientId, ClusterId, Durability, Entry, Epoch, LogIndex, NodeId, ReplicaId, RequestId, ShardId, Term, Version,
+    Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, ReplicaId, RequestId, ShardId,
+    Term, Version,
 };

@@ -43,7 +43,7 @@ impl Parts {
         let pieces: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         let left = pieces.iter().map(Bytes::len).sum();
         assert!(u32::try_from(left).is_ok(), "messages are under 4 GiB");
-        Parts { pieces, left }
+        Self { pieces, left }
     }
 
     /// Bytes of the message that have not been put into a part.
@@ -95,7 +95,7 @@ pub const EARNEST_BYTES: usize = 1024 * 1024;
 impl Assembler {
     /// For messages of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Assembler { bytes_max, message: BytesMut::new(), left: 0 }
+        Self { bytes_max, message: BytesMut::new(), left: 0 }
     }
 
     /// Bytes that have come of a message that is not whole yet.

@@ -7,10 +7,9 @@ use crate::limits::{
     FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, RING_BYTES_MAX, SHARDS_MAX,
 };
 use crate::snapshot::{SnapshotBody, SnapshotMessage};
-use crate::types::{ClientId, ClusterId, LogIndex, NodeId, ReplicaId, ShardId, Term};
+use crate::types::{ClientId, ClusterId, FolderId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
-use uuid::Uuid;
 
 /// The feature levels that a program speaks. A level stands for all that nodes of one cluster must agree on: kinds of messages
 /// between them, fields of the ring map, kinds of log entries and of records. A node sends nothing of a level above the cluster's,
@@ -25,7 +24,7 @@ pub struct Levels {
 
 impl Levels {
     /// Those of this version.
-    pub const OWN: Levels = Levels { min: 1, max: 1 };
+    pub const OWN: Self = Self { min: 1, max: 1 };
 
     /// Whether a program with these levels can be part of a cluster of this level.
     pub fn speaks(self, level: u16) -> bool {
@@ -33,7 +32,7 @@ impl Levels {
     }
 
     /// The highest level that both speak; `None` if there is none.
-    pub fn common(self, other: Levels) -> Option<u16> {
+    pub fn common(self, other: Self) -> Option<u16> {
         let highest = self.max.min(other.max);
         (highest >= self.min.max(other.min)).then_some(highest)
     }
@@ -127,16 +126,15 @@ pub struct PeerHello {
     pub cluster: ClusterId,
     /// The sender; must be the node that its certificate names.
     pub node: NodeId,
-    /// The sender's data folder: drawn at random when it was made. A node that comes with another one than it had has
-    /// forgotten its votes.
-    pub disk: Uuid,
+    /// The sender's data folder.
+    pub disk: FolderId,
     /// How often a process was started with that folder, this one included.
     pub starts: u64,
     /// Drawn at random by the sender's process: two of them may have the same folder, or copies of it.
     pub process: u64,
     /// The data folder with which the sender knows the receiver; `None` if it has never met it. Another one than the
     /// receiver's own tells the receiver that it has forgotten something.
-    pub knows: Option<Uuid>,
+    pub knows: Option<FolderId>,
     /// By the ring map in force at the sender, the receiver has another replica of `meta` than the first map gave it: the first
     /// one is over, and must not be opened in any folder.
     pub replaced: bool,
@@ -249,8 +247,8 @@ impl RaftEntryKind {
     /// The kind's number on the wire and in the log.
     pub fn number(self) -> u8 {
         match self {
-            RaftEntryKind::Operations => 0,
-            RaftEntryKind::Membership => 1,
+            Self::Operations => 0,
+            Self::Membership => 1,
         }
     }
 
@@ -260,8 +258,8 @@ impl RaftEntryKind {
     /// `UnknownValue` for any other number.
     pub fn from_number(number: u8) -> Result<Self, DecodeError> {
         match number {
-            0 => Ok(RaftEntryKind::Operations),
-            1 => Ok(RaftEntryKind::Membership),
+            0 => Ok(Self::Operations),
+            1 => Ok(Self::Membership),
             value => Err(DecodeError::UnknownValue { field: "entry kind", value: value.into() }),
         }
     }
@@ -271,19 +269,19 @@ impl PeerMessage {
     /// About how many bytes the message takes: those of what it carries, which alone can make it long.
     pub fn bytes_about(&self) -> usize {
         match self {
-            PeerMessage::Raft(_, message) => message.entries.iter().map(|entry| 32 + entry.payload.len()).sum(),
-            PeerMessage::Forward { request, .. } => request.len(),
-            PeerMessage::ForwardReply { response, .. } => response.len(),
-            PeerMessage::Returned { request, .. } => request.len(),
-            PeerMessage::Leading(shards) => 10 * shards.len(),
-            PeerMessage::Ring(map) => map.len(),
-            PeerMessage::Faulty(replicas) => 10 * replicas.len(),
-            PeerMessage::Snapshot(_, message) => match &message.body {
+            Self::Raft(_, message) => message.entries.iter().map(|entry| 32 + entry.payload.len()).sum(),
+            Self::Forward { request, .. } => request.len(),
+            Self::ForwardReply { response, .. } => response.len(),
+            Self::Returned { request, .. } => request.len(),
+            Self::Leading(shards) => 10 * shards.len(),
+            Self::Ring(map) => map.len(),
+            Self::Faulty(replicas) => 10 * replicas.len(),
+            Self::Snapshot(_, message) => match &message.body {
                 SnapshotBody::Chunk { bytes, .. } => bytes.len(),
                 _ => 0,
             },
-            PeerMessage::Hello(_) | PeerMessage::Unfit(_) | PeerMessage::Clock(_) => 0,
-            PeerMessage::Unknown { body, .. } => body.len(),
+            Self::Hello(_) | Self::Unfit(_) | Self::Clock(_) => 0,
+            Self::Unknown { body, .. } => body.len(),
         }
     }
 
@@ -291,32 +289,32 @@ impl PeerMessage {
     pub fn encode_pieces(&self) -> Vec<Bytes> {
         let mut out = BytesMut::new();
         let last = match self {
-            PeerMessage::Raft(shard, message) => {
+            Self::Raft(shard, message) => {
                 out.put_u8(kind::RAFT);
                 out.put_u16_le(shard.0);
                 return encode_raft_pieces(out, message);
             }
-            PeerMessage::Forward { id, client, term, in_order, request } => {
+            Self::Forward { id, client, term, in_order, request } => {
                 let (id, client, term, in_order) = (*id, *client, *term, *in_order);
-                PeerMessage::Forward { id, client, term, in_order, request: Bytes::new() }.encode(&mut out);
+                Self::Forward { id, client, term, in_order, request: Bytes::new() }.encode(&mut out);
                 request.clone()
             }
-            PeerMessage::ForwardReply { id, response } => {
-                PeerMessage::ForwardReply { id: *id, response: Bytes::new() }.encode(&mut out);
+            Self::ForwardReply { id, response } => {
+                Self::ForwardReply { id: *id, response: Bytes::new() }.encode(&mut out);
                 response.clone()
             }
-            PeerMessage::Returned { id, request } => {
-                PeerMessage::Returned { id: *id, request: Bytes::new() }.encode(&mut out);
+            Self::Returned { id, request } => {
+                Self::Returned { id: *id, request: Bytes::new() }.encode(&mut out);
                 request.clone()
             }
-            PeerMessage::Hello(_)
-            | PeerMessage::Unknown { .. }
-            | PeerMessage::Leading(_)
-            | PeerMessage::Ring(_)
-            | PeerMessage::Faulty(_)
-            | PeerMessage::Unfit(_)
-            | PeerMessage::Clock(_)
-            | PeerMessage::Snapshot(..) => {
+            Self::Hello(_)
+            | Self::Unknown { .. }
+            | Self::Leading(_)
+            | Self::Ring(_)
+            | Self::Faulty(_)
+            | Self::Unfit(_)
+            | Self::Clock(_)
+            | Self::Snapshot(..) => {
                 self.encode(&mut out);
                 return vec![out.freeze()];
             }
@@ -328,27 +326,27 @@ impl PeerMessage {
     /// Appends the message, without a frame.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            PeerMessage::Hello(hello) => {
+            Self::Hello(hello) => {
                 out.put_u8(kind::HELLO);
                 out.put_u16_le(hello.levels.min);
                 out.put_u16_le(hello.levels.max);
                 out.uuid(hello.cluster.0);
                 out.uuid(hello.node.0);
-                out.uuid(hello.disk);
+                out.uuid(hello.disk.0);
                 out.put_u64_le(hello.starts);
                 out.put_u64_le(hello.process);
-                out.option(hello.knows, |out, disk| out.uuid(disk));
+                out.option(hello.knows, |out, folder| out.uuid(folder.0));
                 out.bool(hello.replaced);
                 out.text(&hello.client, NAME_BYTES_MAX);
                 out.text(&hello.program, NAME_BYTES_MAX);
                 out.put_slice(&hello.more);
             }
-            PeerMessage::Raft(shard, message) => {
+            Self::Raft(shard, message) => {
                 out.put_u8(kind::RAFT);
                 out.put_u16_le(shard.0);
                 encode_raft(out, message);
             }
-            PeerMessage::Forward { id, client, term, in_order, request } => {
+            Self::Forward { id, client, term, in_order, request } => {
                 out.put_u8(kind::FORWARD);
                 out.put_u64_le(*id);
                 out.uuid(client.0);
@@ -356,17 +354,17 @@ impl PeerMessage {
                 out.bool(*in_order);
                 out.bytes(request);
             }
-            PeerMessage::ForwardReply { id, response } => {
+            Self::ForwardReply { id, response } => {
                 out.put_u8(kind::FORWARD_REPLY);
                 out.put_u64_le(*id);
                 out.bytes(response);
             }
-            PeerMessage::Returned { id, request } => {
+            Self::Returned { id, request } => {
                 out.put_u8(kind::RETURNED);
                 out.put_u64_le(*id);
                 out.bytes(request);
             }
-            PeerMessage::Leading(shards) => {
+            Self::Leading(shards) => {
                 out.put_u8(kind::LEADING);
                 out.count(shards.len());
                 for (shard, term) in shards {
@@ -374,11 +372,11 @@ impl PeerMessage {
                     out.put_u64_le(term.0);
                 }
             }
-            PeerMessage::Ring(map) => {
+            Self::Ring(map) => {
                 out.put_u8(kind::RING);
                 out.bytes(map);
             }
-            PeerMessage::Faulty(replicas) => {
+            Self::Faulty(replicas) => {
                 out.put_u8(kind::FAULTY);
                 out.count(replicas.len());
                 for (shard, replica) in replicas {
@@ -386,20 +384,20 @@ impl PeerMessage {
                     out.put_u64_le(replica.0);
                 }
             }
-            PeerMessage::Unfit(reasons) => {
+            Self::Unfit(reasons) => {
                 out.put_u8(kind::UNFIT);
                 out.put_u32_le(*reasons);
             }
-            PeerMessage::Clock(wall_ms) => {
+            Self::Clock(wall_ms) => {
                 out.put_u8(kind::CLOCK);
                 out.put_u64_le(*wall_ms);
             }
-            PeerMessage::Snapshot(shard, message) => {
+            Self::Snapshot(shard, message) => {
                 out.put_u8(kind::SNAPSHOT);
                 out.put_u16_le(shard.0);
                 message.encode(out);
             }
-            PeerMessage::Unknown { kind, body } => {
+            Self::Unknown { kind, body } => {
                 out.put_u8(*kind);
                 out.put_slice(body);
             }
@@ -414,55 +412,51 @@ impl PeerMessage {
     pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let message = match reader.u8()? {
-            kind::HELLO => PeerMessage::Hello(PeerHello {
+            kind::HELLO => Self::Hello(PeerHello {
                 levels: Levels { min: reader.u16()?, max: reader.u16()? },
                 cluster: reader.cluster_id()?,
                 node: reader.node_id()?,
-                disk: reader.uuid()?,
+                disk: reader.folder_id()?,
                 starts: reader.u64()?,
                 process: reader.u64()?,
-                knows: reader.option("known data folder", Reader::uuid)?,
+                knows: reader.option("known data folder", Reader::folder_id)?,
                 replaced: reader.bool("replaced replica")?,
                 client: reader.text("address for clients", NAME_BYTES_MAX)?,
                 program: reader.text("program", NAME_BYTES_MAX)?,
                 more: reader.rest(),
             }),
-            kind::RAFT => PeerMessage::Raft(ShardId(reader.u16()?), decode_raft(&mut reader)?),
-            kind::FORWARD => PeerMessage::Forward {
+            kind::RAFT => Self::Raft(ShardId(reader.u16()?), decode_raft(&mut reader)?),
+            kind::FORWARD => Self::Forward {
                 id: reader.u64()?,
                 client: reader.client_id()?,
                 term: Term(reader.u64()?),
                 in_order: reader.bool("in order")?,
                 request: reader.bytes("forwarded request", FRAME_BYTES_MAX)?,
             },
-            kind::FORWARD_REPLY => PeerMessage::ForwardReply {
-                id: reader.u64()?,
-                response: reader.bytes("forwarded response", FRAME_BYTES_MAX)?,
-            },
+            kind::FORWARD_REPLY => {
+                Self::ForwardReply { id: reader.u64()?, response: reader.bytes("forwarded response", FRAME_BYTES_MAX)? }
+            }
             kind::RETURNED => {
-                PeerMessage::Returned { id: reader.u64()?, request: reader.bytes("returned request", FRAME_BYTES_MAX)? }
+                Self::Returned { id: reader.u64()?, request: reader.bytes("returned request", FRAME_BYTES_MAX)? }
             }
             kind::LEADING => {
                 let count = reader.count("shards", SHARDS_MAX + 1, 10)?;
-                PeerMessage::Leading(
-                    (0..count)
-                        .map(|_| Ok((ShardId(reader.u16()?), Term(reader.u64()?))))
-                        .collect::<Result<_, DecodeError>>()?,
-                )
+                let leading = (0..count).map(|_| Ok((ShardId(reader.u16()?), Term(reader.u64()?))));
+                Self::Leading(leading.collect::<Result<_, DecodeError>>()?)
             }
-            kind::RING => PeerMessage::Ring(reader.bytes("ring map", RING_BYTES_MAX)?),
+            kind::RING => Self::Ring(reader.bytes("ring map", RING_BYTES_MAX)?),
             kind::FAULTY => {
                 let count = reader.count("replicas", SHARDS_MAX + 1, 10)?;
-                PeerMessage::Faulty(
+                Self::Faulty(
                     (0..count)
                         .map(|_| Ok((ShardId(reader.u16()?), replica(&mut reader, "faulty replica")?)))
                         .collect::<Result<_, DecodeError>>()?,
                 )
             }
-            kind::UNFIT => PeerMessage::Unfit(reader.u32()?),
-            kind::CLOCK => PeerMessage::Clock(reader.u64()?),
-            kind::SNAPSHOT => PeerMessage::Snapshot(ShardId(reader.u16()?), SnapshotMessage::decode(&mut reader)?),
-            kind => PeerMessage::Unknown { kind, body: reader.rest() },
+            kind::UNFIT => Self::Unfit(reader.u32()?),
+            kind::CLOCK => Self::Clock(reader.u64()?),
+            kind::SNAPSHOT => Self::Snapshot(ShardId(reader.u16()?), SnapshotMessage::decode(&mut reader)?),
+            kind => Self::Unknown { kind, body: reader.rest() },
         };
         reader.finish()?;
         Ok(message)

@@ -256,7 +256,7 @@ impl ScanCursor {
     }
 
     pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(ScanCursor { order: reader.u64()?, version: Version(reader.u64()?) })
+        Ok(Self { order: reader.u64()?, version: Version(reader.u64()?) })
     }
 }
 
@@ -427,7 +427,7 @@ impl Request {
         }
         let body = decode_body(operation, &mut reader)?;
         reader.finish()?;
-        Ok(Request { id, deadline_ms, body })
+        Ok(Self { id, deadline_ms, body })
     }
 
     /// The key of a body that seems to be a GET: for what gets ready while the request waits its turn, not for answering it.

@@ -197,7 +197,7 @@ impl Response {
             return [out.freeze(), Bytes::new()];
         };
         let body = ResponseBody::Value(Some(Entry { value: Bytes::new(), ..entry.clone() }));
-        Response { id: self.id, epoch: self.epoch, forwarded: self.forwarded, body }.encode_body(&mut out);
+        Self { id: self.id, epoch: self.epoch, forwarded: self.forwarded, body }.encode_body(&mut out);
         announce_last(&mut out, &entry.value);
         [out.freeze(), entry.value.clone()]
     }
@@ -305,7 +305,7 @@ impl Response {
         };
         let body = decode_body(kind, &mut reader)?;
         reader.finish()?;
-        Ok(Response { id, epoch, forwarded, body })
+        Ok(Self { id, epoch, forwarded, body })
     }
 }
 
@@ -407,7 +407,7 @@ impl WriteResult {
     /// # Errors
     /// Whatever is wrong with the bytes.
     pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(WriteResult {
+        Ok(Self {
             status: match reader.u8()? {
                 0 => WriteStatus::Applied,
                 1 => WriteStatus::ConditionFailed,
@@ -431,12 +431,12 @@ impl AtomicResult {
     /// Appends the result; the session table of a shard's log remembers it in exactly this form.
     pub fn encode(&self, out: &mut BytesMut) {
         match self {
-            AtomicResult::Applied(results) => {
+            Self::Applied(results) => {
                 out.put_u8(0);
                 out.count(results.len());
                 results.iter().for_each(|result| result.encode(out));
             }
-            AtomicResult::ConditionFailed { position, version } => {
+            Self::ConditionFailed { position, version } => {
                 out.put_u8(1);
                 out.put_u32_le(*position);
                 out.put_u64_le(version.0);
@@ -452,9 +452,9 @@ impl AtomicResult {
         Ok(match reader.u8()? {
             0 => {
                 let count = reader.count("results", BATCH_OPERATIONS_MAX, 13)?;
-                AtomicResult::Applied((0..count).map(|_| WriteResult::decode(reader)).collect::<Result<_, _>>()?)
+                Self::Applied((0..count).map(|_| WriteResult::decode(reader)).collect::<Result<_, _>>()?)
             }
-            1 => AtomicResult::ConditionFailed { position: reader.u32()?, version: Version(reader.u64()?) },
+            1 => Self::ConditionFailed { position: reader.u32()?, version: Version(reader.u64()?) },
             value => return Err(DecodeError::UnknownValue { field: "atomic result", value: value.into() }),
         })
     }

@@ -95,15 +95,15 @@ pub enum SnapshotPart {
 impl SnapshotPart {
     fn number(self) -> u8 {
         match self {
-            SnapshotPart::Header => 0,
-            SnapshotPart::Records => 1,
+            Self::Header => 0,
+            Self::Records => 1,
         }
     }
 
     fn from_number(number: u8) -> Result<Self, DecodeError> {
         match number {
-            0 => Ok(SnapshotPart::Header),
-            1 => Ok(SnapshotPart::Records),
+            0 => Ok(Self::Header),
+            1 => Ok(Self::Records),
             value => Err(DecodeError::UnknownValue { field: "part of a snapshot", value: value.into() }),
         }
     }
@@ -147,7 +147,7 @@ impl SnapshotMessage {
 
     /// Takes the message off the front.
     pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(SnapshotMessage {
+        Ok(Self {
             from: reader.replica_id("sending replica")?,
             to: reader.replica_id("receiving replica")?,
             id: SnapshotId { term: Term(reader.u64()?), index: LogIndex(reader.u64()?), nonce: reader.u64()? },

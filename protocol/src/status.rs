@@ -107,27 +107,20 @@ pub enum ShardRole {
 }
 
 impl ShardRole {
-    const ALL: [ShardRole; 7] = [
-        ShardRole::Missing,
-        ShardRole::Follower,
-        ShardRole::Candidate,
-        ShardRole::Leader,
-        ShardRole::Learner,
-        ShardRole::Amnesiac,
-        ShardRole::Faulty,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Missing, Self::Follower, Self::Candidate, Self::Leader, Self::Learner, Self::Amnesiac, Self::Faulty];
 }
 
 impl fmt::Display for ShardRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            ShardRole::Missing => "missing",
-            ShardRole::Follower => "follower",
-            ShardRole::Candidate => "candidate",
-            ShardRole::Leader => "leader",
-            ShardRole::Learner => "learner",
-            ShardRole::Amnesiac => "amnesiac",
-            ShardRole::Faulty => "faulty",
+            Self::Missing => "missing",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Learner => "learner",
+            Self::Amnesiac => "amnesiac",
+            Self::Faulty => "faulty",
         })
     }
 }
@@ -186,7 +179,7 @@ impl NodeStatus {
     }
 
     pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(NodeStatus {
+        Ok(Self {
             node: reader.node_id()?,
             name: reader.text("node name", NAME_BYTES_MAX)?,
             program_version: reader.text("program version", NAME_BYTES_MAX)?,

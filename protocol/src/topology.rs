@@ -115,7 +115,7 @@ impl Topology {
                 Ok(ShardInfo { leader, term, replicas })
             })
             .collect::<Result<_, DecodeError>>()?;
-        Ok(Topology { epoch, cluster, durability, nodes, shards })
+        Ok(Self { epoch, cluster, durability, nodes, shards })
     }
 }
 

@@ -74,6 +74,11 @@ identity! {
     NodeId
 }
 identity! {
+    /// A data folder: drawn at random when it was made, and anew once it has forgotten something. A node that comes with another
+    /// one than it had has forgotten its votes.
+    FolderId
+}
+identity! {
     /// A cluster. Nodes and clients of another cluster are refused at the door.
     ClusterId
 }
@@ -84,7 +89,7 @@ identity! {
 
 impl ShardId {
     /// The group that replicates the ring map. Clients can't address it.
-    pub const META: ShardId = ShardId(u16::MAX);
+    pub const META: Self = Self(u16::MAX);
 }
 
 /// When a write is acknowledged.
@@ -110,8 +115,8 @@ pub enum Durability {
 impl fmt::Display for Ack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Ack::Committed => "committed",
-            Ack::Accepted => "accepted",
+            Self::Committed => "committed",
+            Self::Accepted => "accepted",
         })
     }
 }
@@ -119,8 +124,8 @@ impl fmt::Display for Ack {
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Durability::Fsync => "fsync",
-            Durability::Memory => "memory",
+            Self::Fsync => "fsync",
+            Self::Memory => "memory",
         })
     }
 }

@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::codec::Reader;
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
-use kvorum_protocol::{ClusterId, ErrorCode, NodeId, Outcome, Retry, ServerError};
+use kvorum_protocol::{ClusterId, ErrorCode, FolderId, NodeId, Outcome, Retry, ServerError};
 use uuid::Uuid;
 
 #[test]
@@ -29,7 +29,7 @@ fn a_hello_may_say_more_and_a_message_may_be_of_another_kind() {
         levels: Levels { min: 1, max: 3 },
         cluster: ClusterId(Uuid::from_u128(1)),
         node: NodeId(Uuid::from_u128(2)),
-        disk: Uuid::from_u128(3),
+        disk: FolderId(Uuid::from_u128(3)),
         starts: 4,
         process: 5,
         knows: None,

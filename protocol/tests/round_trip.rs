@@ -10,10 +10,10 @@ use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, ClientId, ClusterId, Condition, Durability,
-    Entry, Epoch, ErrorCode, Explanation, Hello, HelloReply, LogIndex, Mutation, NodeId, NodeInfo, NodeStatus, Outcome,
-    ReadMode, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody, Retry, ScanCursor, ScanPage,
-    ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, StatusScope, Term, Topology, Version,
-    WriteId, WriteResult, WriteStatus, frame,
+    Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, LogIndex, Mutation, NodeId, NodeInfo,
+    NodeStatus, Outcome, ReadMode, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody, Retry,
+    ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, StatusScope, Term,
+    Topology, Version, WriteId, WriteResult, WriteStatus, frame,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -413,10 +413,10 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
             levels: Levels { min, max },
             cluster,
             node,
-            disk: uuid::Uuid::from_u128(disk),
+            disk: FolderId(Uuid::from_u128(disk)),
             starts: disk as u64 ^ 1,
             process: (disk >> 64) as u64,
-            knows: knows.map(uuid::Uuid::from_u128),
+            knows: knows.map(|folder| FolderId(Uuid::from_u128(folder))),
             replaced,
             client,
             program,

@@ -30,7 +30,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { steps_per_key_max: 2_000_000 }
+        Self { steps_per_key_max: 2_000_000 }
     }
 }
 
@@ -53,7 +53,7 @@ pub enum Verdict {
 impl Verdict {
     /// Whether the history is known to be linearizable.
     pub fn is_linearizable(&self) -> bool {
-        matches!(self, Verdict::Linearizable)
+        matches!(self, Self::Linearizable)
     }
 }
 

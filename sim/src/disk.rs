@@ -40,8 +40,8 @@ pub struct SimFileSystem {
 impl SimFileSystem {
     /// An empty one. The seed decides what fresh numbers it gives, how much of a write happens at a crash, and where a
     /// misdirected write lands.
-    pub fn new(seed: u64) -> SimFileSystem {
-        SimFileSystem { state: Arc::new(Mutex::new(DiskState::new(seed))) }
+    pub fn new(seed: u64) -> Self {
+        Self { state: Arc::new(Mutex::new(DiskState::new(seed))) }
     }
 
     /// The file system as the process sees it that runs now. Every operation fails once that process is gone.
@@ -144,11 +144,11 @@ impl SimFileSystem {
 
     /// Another file system that holds the same now, and goes its own way from here on. Must not be called while a process
     /// runs on this one.
-    pub fn fork(&self) -> SimFileSystem {
+    pub fn fork(&self) -> Self {
         let mut state = self.state.lock().clone();
         // Whatever is mapped belongs to a process of this one.
         state.end_process();
-        SimFileSystem { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// The paths of all files with what they hold, in order, as processes see them.

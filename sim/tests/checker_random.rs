@@ -397,7 +397,7 @@ mod differential {
                 None => written(refusal, None, None),
             };
             let (call, reply) = match self {
-                Told::Read(seen) => {
+                Self::Read(seen) => {
                     let found = |(value, version): (u8, u64)| Found {
                         value: value.to_string().into(),
                         version: Some(version),
@@ -405,20 +405,20 @@ mod differential {
                     };
                     (Call::Get, Reply::Value(seen.map(found)))
                 }
-                Told::Put { value, version } => {
+                Self::Put { value, version } => {
                     (put(value, Condition::Always), written(WriteStatus::Applied, Some(version), None))
                 }
-                Told::PutIfAbsent { value, applied } => {
+                Self::PutIfAbsent { value, applied } => {
                     (put(value, Condition::IfAbsent), outcome(applied, WriteStatus::ConditionFailed))
                 }
-                Told::PutIfVersion { value, wanted, applied } => {
+                Self::PutIfVersion { value, wanted, applied } => {
                     (put(value, Condition::IfVersion(wanted)), outcome(applied, WriteStatus::ConditionFailed))
                 }
-                Told::Delete { applied } => (
+                Self::Delete { applied } => (
                     Call::Write { condition: Condition::Always, action: Action::Delete },
                     outcome(applied, WriteStatus::Missing),
                 ),
-                Told::Incr { sum, version } => (
+                Self::Incr { sum, version } => (
                     Call::Write { condition: Condition::Always, action: Action::Incr(1) },
                     written(WriteStatus::Applied, Some(version), Some(sum.into())),
                 ),
@@ -428,18 +428,18 @@ mod differential {
         }
 
         /// What an open write may turn out to have answered had it taken effect: any version, any sum.
-        fn possible_effects(self) -> Vec<Told> {
+        fn possible_effects(self) -> Vec<Self> {
             let versions = 1..=12;
             versions
                 .flat_map(|version| match self {
-                    Told::Read(_) => vec![],
-                    Told::Put { value, .. } => vec![Told::Put { value, version }],
-                    Told::PutIfAbsent { value, .. } => vec![Told::PutIfAbsent { value, applied: Some(version) }],
-                    Told::PutIfVersion { value, wanted, .. } => {
-                        vec![Told::PutIfVersion { value, wanted, applied: Some(version) }]
+                    Self::Read(_) => vec![],
+                    Self::Put { value, .. } => vec![Self::Put { value, version }],
+                    Self::PutIfAbsent { value, .. } => vec![Self::PutIfAbsent { value, applied: Some(version) }],
+                    Self::PutIfVersion { value, wanted, .. } => {
+                        vec![Self::PutIfVersion { value, wanted, applied: Some(version) }]
                     }
-                    Told::Delete { .. } => vec![Told::Delete { applied: Some(version) }],
-                    Told::Incr { .. } => (1..=9).map(|sum| Told::Incr { sum, version }).collect(),
+                    Self::Delete { .. } => vec![Self::Delete { applied: Some(version) }],
+                    Self::Incr { .. } => (1..=9).map(|sum| Self::Incr { sum, version }).collect(),
                 })
                 .collect()
         }

@@ -79,7 +79,7 @@ impl Source {
             lines.windows(2).position(|pair| pair[0].1.trim() == "#[cfg(test)]" && opens_module(&pair[1].1));
         let mut code = lines;
         let tests = if is_test { std::mem::take(&mut code) } else { code.split_off(unit_tests.unwrap_or(code.len())) };
-        Source { path, text, code, tests }
+        Self { path, text, code, tests }
     }
 
     fn is_in(&self, paths: &[&str]) -> bool {

@@ -16,11 +16,11 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    pub(crate) fn new() -> Folder {
+    pub(crate) fn new() -> Self {
         let place = tempfile::Builder::new().prefix("kvorum-micro-").tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(place.path()).unwrap());
         let source = Arc::new(SpareSource::start(Arc::clone(&disk)).unwrap());
-        Folder { source, disk, _place: place }
+        Self { source, disk, _place: place }
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {

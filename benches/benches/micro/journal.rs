@@ -79,9 +79,9 @@ fn submission(folder: &Folder, shard: u16, told: &Arc<Told>) -> (Submission, Sha
 struct Told(Sender<u64>);
 
 impl Told {
-    fn new() -> (Arc<Told>, Receiver<u64>) {
+    fn new() -> (Arc<Self>, Receiver<u64>) {
         let (sender, receiver) = channel();
-        (Arc::new(Told(sender)), receiver)
+        (Arc::new(Self(sender)), receiver)
     }
 }
 

@@ -143,7 +143,7 @@ impl Group<'_> {
 }
 
 impl Replica {
-    fn new(replica: ReplicaId, now: Nanos) -> Replica {
+    fn new(replica: ReplicaId, now: Nanos) -> Self {
         let folder = Folder::new();
         let shard = ShardId(3);
         let voters: Vec<ReplicaId> = (1..=REPLICAS).map(ReplicaId).collect();
@@ -159,7 +159,7 @@ impl Replica {
             order_bits: kvorum_core::shard::ORDER_BITS,
         };
         let shard = Shard::new(config, folder.log(shard, SEGMENT_BYTES), now).unwrap();
-        Replica { shard, promises: Vec::new(), unsynced: None, _folder: folder }
+        Self { shard, promises: Vec::new(), unsynced: None, _folder: folder }
     }
 
     /// Returns how many writes it has answered.

@@ -65,7 +65,7 @@ struct Latencies(Arc<Mutex<Histogram<u64>>>);
 impl Latencies {
     fn new() -> Self {
         let most = LATENCY_MAX.as_micros() as u64;
-        Latencies(Arc::new(Mutex::new(Histogram::new_with_max(most, 3).expect("the bounds are sound"))))
+        Self(Arc::new(Mutex::new(Histogram::new_with_max(most, 3).expect("the bounds are sound"))))
     }
 
     fn record(&self, latency: Duration) {
@@ -78,7 +78,7 @@ impl Latencies {
         histogram.value_at_quantile(quantile) as f64 / 1000.0
     }
 
-    fn add(&self, other: &Latencies) {
+    fn add(&self, other: &Self) {
         let other = other.0.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).add(&*other).expect("both have the same bounds");
     }
@@ -108,13 +108,13 @@ enum Phase {
 }
 
 impl Phase {
-    const ALL: [Phase; 3] = [Phase::Quiet, Phase::Paced, Phase::Closed];
+    const ALL: [Self; 3] = [Self::Quiet, Self::Paced, Self::Closed];
 
     fn name(self) -> &'static str {
         match self {
-            Phase::Quiet => "quiet",
-            Phase::Paced => "paced",
-            Phase::Closed => "closed loop",
+            Self::Quiet => "quiet",
+            Self::Paced => "paced",
+            Self::Closed => "closed loop",
         }
     }
 }
@@ -289,7 +289,7 @@ fn move_large(
 /// Sends small GETs at the wanted rate and waits for all of them.
 async fn probe(options: &Options, client: &Client, latencies: Latencies, counts: Arc<Counts>) {
     let (rate, total) = (options.rate, options.rate * options.seconds);
-    let runtime = tokio::runtime::Handle::current();
+    let runtime = runtime::Handle::current();
     let client = client.clone();
     // A thread of its own: the runtime's timer has steps of a millisecond.
     let sent = tokio::task::spawn_blocking(move || {

@@ -53,10 +53,10 @@ pub enum CompareError {
 }
 
 impl CompareError {
-    fn of(system: System) -> impl Fn(StorageError) -> CompareError {
+    fn of(system: System) -> impl Fn(StorageError) -> Self {
         move |error| match error {
             StorageError::Stopped(stopped) | StorageError::Load(BenchError::Stopped(stopped)) => stopped.into(),
-            error => CompareError::System { system: system.name(), error },
+            error => Self::System { system: system.name(), error },
         }
     }
 }

@@ -101,11 +101,11 @@ pub(super) enum System {
 impl System {
     pub(super) fn name(self) -> &'static str {
         match self {
-            System::Kvorum => "Kvorum",
-            System::Redis => "Redis",
-            System::RedisBatch => "Redis, WAIT per batch",
-            System::Etcd => "etcd",
-            System::Null => "null",
+            Self::Kvorum => "Kvorum",
+            Self::Redis => "Redis",
+            Self::RedisBatch => "Redis, WAIT per batch",
+            Self::Etcd => "etcd",
+            Self::Null => "null",
         }
     }
 
@@ -118,9 +118,9 @@ impl System {
     /// Whether the system does anything under this load that another one does not.
     pub(super) fn takes_part(self, load: &ComparedLoad) -> bool {
         match self {
-            System::RedisBatch => load.family != Family::Get && load.pipeline > 1,
+            Self::RedisBatch => load.family != Family::Get && load.pipeline > 1,
             // It has no such mode.
-            System::Etcd => load.family != Family::Memory,
+            Self::Etcd => load.family != Family::Memory,
             _ => true,
         }
     }
@@ -177,7 +177,7 @@ impl FromStr for ComparedLoad {
         };
         let (connections, pipeline) = size.split_once('x').unwrap_or((size, "1"));
         let number = |text: &str| text.parse::<usize>().map_err(|_| problem());
-        Ok(ComparedLoad { family, connections: number(connections)?, pipeline: number(pipeline)?, rate: None })
+        Ok(Self { family, connections: number(connections)?, pipeline: number(pipeline)?, rate: None })
     }
 }
 

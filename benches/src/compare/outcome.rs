@@ -57,7 +57,7 @@ impl Comparison {
         if options.systems.contains(&System::Etcd) {
             versions.extend(first_line(Command::new(&options.etcd).arg("--version")));
         }
-        Comparison {
+        Self {
             machine: Machine::here(),
             versions,
             rounds: options.rounds,
@@ -167,14 +167,14 @@ impl Comparison {
 }
 
 impl Machine {
-    fn here() -> Machine {
+    fn here() -> Self {
         let field = |file: &str, name: &str| {
             let text = fs::read_to_string(file).unwrap_or_default();
             let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
             line.split(':').nth(1).unwrap_or_default().trim().to_owned()
         };
         let memory = field("/proc/meminfo", "MemTotal");
-        Machine {
+        Self {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             processor: field("/proc/cpuinfo", "model name"),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")

@@ -23,12 +23,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `program`; what it prints goes to a file in `folder`.
-    pub(super) fn start(
-        name: &str,
-        program: &Path,
-        arguments: &[&str],
-        folder: &Path,
-    ) -> Result<Process, StorageError> {
+    pub(super) fn start(name: &str, program: &Path, arguments: &[&str], folder: &Path) -> Result<Self, StorageError> {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).map_err(StorageError::system("a log file"))?;
         let errors = file.try_clone().map_err(StorageError::system("a log file"))?;
@@ -39,7 +34,7 @@ impl Process {
             .stderr(errors)
             .spawn()
             .map_err(StorageError::system(program.display().to_string()))?;
-        Ok(Process { name: name.to_owned(), child, log })
+        Ok(Self { name: name.to_owned(), child, log })
     }
 
     pub(super) fn id(&self) -> u32 {

@@ -38,14 +38,14 @@ enum Running {
 
 impl Deployed {
     /// Starts the servers that `system` has for loads of this family, and waits until they serve.
-    pub(super) fn start(system: System, family: Family, options: &CompareOptions) -> Result<Deployed, StorageError> {
+    pub(super) fn start(system: System, family: Family, options: &CompareOptions) -> Result<Self, StorageError> {
         let servers = match system {
             System::Kvorum => start_kvorum(family, options)?,
             System::Redis | System::RedisBatch => start_redis(family, options)?,
             System::Etcd => start_etcd(options)?,
             System::Null => start_null(family, options)?,
         };
-        Ok(Deployed { servers })
+        Ok(Self { servers })
     }
 
     /// The processes of its servers.

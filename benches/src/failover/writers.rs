@@ -45,7 +45,7 @@ impl Writers {
         topology: &Topology,
         rate: u32,
         value_bytes: usize,
-    ) -> Result<Writers, StorageError> {
+    ) -> Result<Self, StorageError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(StorageError::system("a runtime"))?;
         let keys = keys_of(topology);
@@ -56,7 +56,7 @@ impl Writers {
             let client = runtime.block_on(connect).map_err(StorageError::cluster("connecting"))?;
             runtime.spawn(write_all_the_time(client, keys, vec![b'v'; value_bytes], every, Arc::clone(log)));
         }
-        Ok(Writers { runtime: Some(runtime), logs })
+        Ok(Self { runtime: Some(runtime), logs })
     }
 
     /// Looks at the acknowledged writes of a shard since they were last forgotten, in the order of their answers.

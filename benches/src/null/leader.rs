@@ -36,9 +36,9 @@ struct Waiting {
 
 impl Leader {
     /// Connects to the followers and starts the threads.
-    pub(super) fn start(followers: &[String], file: Option<Ring>) -> io::Result<Arc<Leader>> {
+    pub(super) fn start(followers: &[String], file: Option<Ring>) -> io::Result<Arc<Self>> {
         let destinations = 1 + followers.len();
-        let leader = Arc::new(Leader {
+        let leader = Arc::new(Self {
             state: Mutex::new(State {
                 outgoing: vec![Vec::new(); destinations],
                 persisted: vec![0; destinations],

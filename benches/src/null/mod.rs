@@ -76,14 +76,14 @@ struct Ring {
 }
 
 impl Ring {
-    fn create(path: &Path) -> io::Result<Ring> {
+    fn create(path: &Path) -> io::Result<Self> {
         let file = File::create(path)?;
         let zeros = vec![0; 1 << 20];
         for offset in (0..FILE_BYTES).step_by(zeros.len()) {
             file.write_all_at(&zeros, offset)?;
         }
         file.sync_all()?;
-        Ok(Ring { file, next: 0 })
+        Ok(Self { file, next: 0 })
     }
 
     /// Writes one batch and waits until the disk has it.

@@ -88,7 +88,7 @@ async fn converse(mut reader: OwnedReadHalf, session: Arc<Session>, door: Arc<Do
 }
 
 impl Door {
-    fn new(options: &NullOptions, leader: Option<Arc<Leader>>) -> io::Result<Door> {
+    fn new(options: &NullOptions, leader: Option<Arc<Leader>>) -> io::Result<Self> {
         let serving = if leader.is_some() { &options.nodes[..1] } else { &options.nodes[..] };
         let own = options.nodes.iter().position(|address| *address == options.listen);
         let own = own.ok_or_else(|| io::Error::other("the own address is not among the nodes"))?;
@@ -105,7 +105,7 @@ impl Door {
             replicas: (0..serving.len() as u16).collect(),
         };
         let entry = Entry { value: vec![b'v'; options.value_size].into(), version: Version(1), expires_at_ms: None };
-        Ok(Door {
+        Ok(Self {
             topology: Topology {
                 epoch: Epoch(1),
                 cluster: ClusterId(Uuid::nil()),

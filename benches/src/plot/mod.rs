@@ -22,8 +22,8 @@ struct Svg(String);
 
 impl Svg {
     /// A white page with a title that begins at `left`.
-    fn new(height: f64, left: f64, title: &str) -> Svg {
-        let mut svg = Svg(String::new());
+    fn new(height: f64, left: f64, title: &str) -> Self {
+        let mut svg = Self(String::new());
         svg.append(format_args!(
             "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' font-family='sans-serif' \
              font-size='13'>\n<rect width='100%' height='100%' fill='white'/>\n\

@@ -100,13 +100,13 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> StorageError {
+    pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
-        move |error| StorageError::System { what, error }
+        move |error| Self::System { what, error }
     }
 
-    pub(crate) fn cluster<E: Display>(what: &'static str) -> impl FnOnce(E) -> StorageError {
-        move |error| StorageError::Cluster { what: what.to_owned(), reason: error.to_string() }
+    pub(crate) fn cluster<E: Display>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Cluster { what: what.to_owned(), reason: error.to_string() }
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     /// Lays out a cluster, starts every node and waits until all shards have a leader.
-    pub(crate) fn start_new(place: &Place, shape: &Shape<'_>) -> Result<Nodes, StorageError> {
-        let mut nodes = Nodes::lay_out(place, shape)?;
+    pub(crate) fn start_new(place: &Place, shape: &Shape<'_>) -> Result<Self, StorageError> {
+        let mut nodes = Self::lay_out(place, shape)?;
         nodes.start_all()?;
         Ok(nodes)
     }
@@ -53,21 +53,21 @@ impl Nodes {
         shape: &Shape<'_>,
         keys: u32,
         value_bytes: usize,
-    ) -> Result<Nodes, StorageError> {
-        let nodes = Nodes::start_new(place, shape)?;
+    ) -> Result<Self, StorageError> {
+        let nodes = Self::start_new(place, shape)?;
         fill(&nodes.addresses(), keys, value_bytes)?;
         Ok(nodes)
     }
 
     /// Lays out a cluster and starts nothing.
-    fn lay_out(place: &Place, shape: &Shape<'_>) -> Result<Nodes, StorageError> {
+    fn lay_out(place: &Place, shape: &Shape<'_>) -> Result<Self, StorageError> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("kvorum-bench-");
         let folder = match &place.dir {
             Some(dir) => builder.tempdir_in(dir),
             None => builder.tempdir(),
         };
-        let nodes = Nodes {
+        let nodes = Self {
             program: program(place.kvorum.as_ref()),
             base_port: place.base_port + shape.port_offset,
             environment: shape.environment.to_vec(),

@@ -100,12 +100,12 @@ impl Side {
         name: String,
         rate_mb: u32,
         port_offset: u16,
-    ) -> Result<Side, StorageError> {
+    ) -> Result<Self, StorageError> {
         let environment = [("KVORUM_COMPACTION_RATE_MB", rate_mb.to_string())];
         let shape = Shape { nodes: NODES, shards: options.shards, port_offset, environment: &environment };
         let nodes = Nodes::start_filled(place, &shape, keys, options.value_size)?;
         let written_before = settle(&nodes)?;
-        Ok(Side {
+        Ok(Self {
             name,
             nodes,
             written_before,

@@ -40,10 +40,10 @@ pub(super) struct Redis {
 
 impl Redis {
     /// Prepares a server in a folder below `dir`.
-    pub(super) fn new(program: &Path, dir: &Path, port: u16, persistence: Persistence) -> Result<Redis, StorageError> {
+    pub(super) fn new(program: &Path, dir: &Path, port: u16, persistence: Persistence) -> Result<Self, StorageError> {
         let folder = tempfile::Builder::new().prefix("redis-bench-").tempdir_in(dir);
         let folder = folder.map_err(StorageError::system("a temporary folder"))?;
-        Ok(Redis { program: program.to_owned(), port, persistence, child: None, folder })
+        Ok(Self { program: program.to_owned(), port, persistence, child: None, folder })
     }
 
     /// Starts it; returns how long it took until it answered a GET of `key` with a value, or with none if `is_new`.

@@ -19,7 +19,7 @@ pub struct Table {
 impl Table {
     pub(crate) fn new(title: impl Into<String>, head: &[&str]) -> Self {
         let head = head.iter().map(|name| (*name).to_owned()).collect();
-        Table { title: title.into(), head, rows: Vec::new(), notes: Vec::new() }
+        Self { title: title.into(), head, rows: Vec::new(), notes: Vec::new() }
     }
 
     pub(crate) fn row(&mut self, cells: Vec<String>) {

@@ -134,7 +134,7 @@ pub(crate) struct Grpc {
 
 impl Protocol for Grpc {
     fn new(settings: &Arc<Settings>, keys: &Arc<KeySpace>, _: &Arc<Router>) -> Self {
-        Grpc {
+        Self {
             keys: Arc::clone(keys),
             streams: HashMap::with_capacity(settings.pipeline),
             next_stream: 1,
@@ -342,7 +342,7 @@ impl Stream {
 
 impl Header {
     /// `index` is the name's place in the static table, if it has one; all lengths here are below 63.
-    fn new(index: &[u8], name: &[u8], value: &[u8]) -> Header {
+    fn new(index: &[u8], name: &[u8], value: &[u8]) -> Self {
         let mut literal = vec![0x40 | index.first().copied().unwrap_or(0)];
         if index.is_empty() {
             literal.push(name.len() as u8);
@@ -350,7 +350,7 @@ impl Header {
         }
         literal.push(value.len() as u8);
         literal.extend_from_slice(value);
-        Header { literal, place: None }
+        Self { literal, place: None }
     }
 
     fn put(&mut self, placed: &mut u32, block: &mut BytesMut) {

@@ -53,7 +53,7 @@ pub(crate) struct Kvorum {
 
 impl Protocol for Kvorum {
     fn new(settings: &Arc<Settings>, keys: &Arc<KeySpace>, router: &Arc<Router>) -> Self {
-        Kvorum {
+        Self {
             settings: Arc::clone(settings),
             keys: Arc::clone(keys),
             router: Arc::clone(router),

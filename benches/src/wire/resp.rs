@@ -63,7 +63,7 @@ enum Line<'a> {
 impl Protocol for Resp {
     fn new(settings: &Arc<Settings>, keys: &Arc<KeySpace>, _: &Arc<Router>) -> Self {
         let timeout_ms = settings.timeout.as_millis().to_string();
-        Resp {
+        Self {
             keys: Arc::clone(keys),
             replicated: settings.replicated,
             key_head: format!("\r\n${}\r\n", keys.key_bytes()).into_bytes(),

@@ -58,7 +58,7 @@ pub(crate) struct FakeCluster {
 }
 
 impl FakeCluster {
-    pub(crate) fn start(nodes: usize, shards: usize) -> FakeCluster {
+    pub(crate) fn start(nodes: usize, shards: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listeners: Vec<TcpListener> =
             (0..nodes).map(|_| runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap()).collect();
@@ -97,7 +97,7 @@ impl FakeCluster {
                 }
             });
         }
-        FakeCluster { cluster, url: format!("kv://{}", addresses.join(",")), _runtime: runtime }
+        Self { cluster, url: format!("kv://{}", addresses.join(",")), _runtime: runtime }
     }
 }
 
@@ -130,7 +130,7 @@ impl Cluster {
             durability: Durability::Fsync,
             connections: 0,
             peers_up: Vec::new(),
-            epoch: kvorum_protocol::Epoch(1),
+            epoch: Epoch(1),
             stranger: false,
             resident_bytes: 1024,
             cpu_us: served,

@@ -76,8 +76,8 @@ pub(crate) enum AckArg {
 impl From<AckArg> for Ack {
     fn from(ack: AckArg) -> Self {
         match ack {
-            AckArg::Committed => Ack::Committed,
-            AckArg::Accepted => Ack::Accepted,
+            AckArg::Committed => Self::Committed,
+            AckArg::Accepted => Self::Accepted,
         }
     }
 }
@@ -89,14 +89,14 @@ impl Args {
     /// What clap says, help included.
     pub(crate) fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
-        let args = Args::try_parse_from(&arguments)?;
+        let args = Self::try_parse_from(&arguments)?;
         let (front, command) = arguments.split_at(arguments.len() - args.command.len());
         let is_closed = front.last().is_some_and(|last| last == OPTIONS_END);
         let (command, options) = split_options(command, args.last_from_stdin);
         if is_closed || (options.is_empty() && command.len() == args.command.len()) {
             return Ok(args);
         }
-        Args::try_parse_from([front, &options, &[OPTIONS_END.into()], &command].concat())
+        Self::try_parse_from([front, &options, &[OPTIONS_END.into()], &command].concat())
     }
 
     /// The format that was asked for, or the one that fits where the output goes.

@@ -28,11 +28,11 @@ pub(crate) struct Ended {
 
 impl Ended {
     pub(crate) fn by_quit(exit: Exit) -> Self {
-        Ended { exit, input_ended: false }
+        Self { exit, input_ended: false }
     }
 
     pub(crate) fn by_input(exit: Exit) -> Self {
-        Ended { exit, input_ended: true }
+        Self { exit, input_ended: true }
     }
 }
 
@@ -41,21 +41,21 @@ impl Exit {
     pub(crate) fn of(error: &Error) -> Self {
         match error {
             Error::Unreachable { .. } | Error::ConnectionLost { .. } | Error::DeadlineExceeded { .. } => {
-                Exit::Unreachable
+                Self::Unreachable
             }
-            error if matches!(error.code(), ErrorCode::InvalidArgument | ErrorCode::TooLarge) => Exit::Usage,
-            _ => Exit::Failed,
+            error if matches!(error.code(), ErrorCode::InvalidArgument | ErrorCode::TooLarge) => Self::Usage,
+            _ => Self::Failed,
         }
     }
 
     /// The exit of a script: that of its first command that was not Ok.
-    pub(crate) fn and_then(self, next: Exit) -> Exit {
-        if self == Exit::Ok { next } else { self }
+    pub(crate) fn and_then(self, next: Self) -> Self {
+        if self == Self::Ok { next } else { self }
     }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
+        Self::from(exit as u8)
     }
 }

@@ -62,7 +62,7 @@ pub struct ReplOptions {
 impl ReplOptions {
     /// A REPL in front of the cluster of this address.
     pub fn new(url: String) -> Self {
-        ReplOptions { url, notices: None }
+        Self { url, notices: None }
     }
 
     /// Lets someone say things while the REPL runs. `None` if it will not edit lines on a terminal, so that nothing gets in

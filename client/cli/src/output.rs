@@ -43,24 +43,24 @@ impl Output {
         let of_entry = |entry: &Entry| entry.key.len() + entry.value.len();
         let of_write = |result: &WriteResult| result.previous.as_ref().map_or(0, of_entry);
         let content = match self {
-            Output::Entry { key, entry } => key.len() + entry.as_ref().map_or(0, of_entry),
-            Output::Ttl { key, .. } => key.len(),
-            Output::Written { key, result, .. } => key.len() + of_write(result),
-            Output::Entries(results) => {
+            Self::Entry { key, entry } => key.len() + entry.as_ref().map_or(0, of_entry),
+            Self::Ttl { key, .. } => key.len(),
+            Self::Written { key, result, .. } => key.len() + of_write(result),
+            Self::Entries(results) => {
                 let found = |result: &Result<Option<Entry>, Error>| {
                     result.as_ref().ok().and_then(Option::as_ref).map_or(0, of_entry)
                 };
                 results.iter().map(|(key, result)| size_of::<Entry>() + key.len() + found(result)).sum()
             }
-            Output::Writes(results) => {
+            Self::Writes(results) => {
                 let written = |result: &Result<WriteResult, Error>| result.as_ref().map_or(0, of_write);
                 results.iter().map(|(key, result)| size_of::<WriteResult>() + key.len() + written(result)).sum()
             }
-            Output::Page { entries, .. } => entries.iter().map(|entry| size_of::<Entry>() + of_entry(entry)).sum(),
-            Output::Text(text) | Output::Note(text) => text.len(),
-            Output::Scalar { .. } | Output::Facts(_) | Output::Table { .. } => 0,
+            Self::Page { entries, .. } => entries.iter().map(|entry| size_of::<Entry>() + of_entry(entry)).sum(),
+            Self::Text(text) | Self::Note(text) => text.len(),
+            Self::Scalar { .. } | Self::Facts(_) | Self::Table { .. } => 0,
         };
-        size_of::<Output>() + content
+        size_of::<Self>() + content
     }
 }
 
@@ -80,12 +80,12 @@ impl Cell {
             Value::Null => "-".to_owned(),
             other => other.to_string(),
         };
-        Cell { value, shown }
+        Self { value, shown }
     }
 
     /// A value that people see in other words.
     pub(crate) fn shown(value: impl Into<Value>, shown: impl Into<String>) -> Self {
-        Cell { value: value.into(), shown: shown.into() }
+        Self { value: value.into(), shown: shown.into() }
     }
 }
 
@@ -124,7 +124,7 @@ const NAME: Style = AnsiColor::Cyan.on_default();
 
 impl Printer {
     pub(crate) fn new(format: Format, colors: bool, width: Option<u16>) -> Self {
-        Printer { format, colors, width, exact: false, csv_header: Vec::new() }
+        Self { format, colors, width, exact: false, csv_header: Vec::new() }
     }
 
     /// The bytes to print.

@@ -62,7 +62,7 @@ impl Eq for CommandSpec {}
 impl Action {
     /// Whether the command needs no cluster.
     pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Action::Help(_) | Action::Clear | Action::Quit)
+        matches!(self, Self::Help(_) | Self::Clear | Self::Quit)
     }
 }
 
@@ -316,18 +316,18 @@ trait Bounded {
 }
 
 impl Bounded for u16 {
-    const LEAST: i128 = u16::MIN as i128;
-    const MOST: i128 = u16::MAX as i128;
+    const LEAST: i128 = Self::MIN as i128;
+    const MOST: i128 = Self::MAX as i128;
 }
 
 impl Bounded for u64 {
-    const LEAST: i128 = u64::MIN as i128;
-    const MOST: i128 = u64::MAX as i128;
+    const LEAST: i128 = Self::MIN as i128;
+    const MOST: i128 = Self::MAX as i128;
 }
 
 impl Bounded for i64 {
-    const LEAST: i128 = i64::MIN as i128;
-    const MOST: i128 = i64::MAX as i128;
+    const LEAST: i128 = Self::MIN as i128;
+    const MOST: i128 = Self::MAX as i128;
 }
 
 /// Whether a text is a whole number, however large.

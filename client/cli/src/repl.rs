@@ -36,7 +36,7 @@ impl Notices {
     pub(crate) fn new() -> (Self, Notifier) {
         let printer = ExternalPrinter::new(NOTICES_MAX);
         let notifier = Notifier(printer.sender());
-        (Notices(printer), notifier)
+        (Self(printer), notifier)
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure::Operation(error)
+        Self::Operation(error)
     }
 }
 
@@ -264,14 +264,14 @@ async fn find_node(client: &Client, wanted: &str) -> Result<NodeId, Failure> {
 
 impl Exit {
     fn found(is_found: bool) -> Self {
-        if is_found { Exit::Ok } else { Exit::NotFound }
+        if is_found { Self::Ok } else { Self::NotFound }
     }
 
     /// The exit of an operation on many keys: of its first error, or "not found" if nothing at all was.
     fn of_many<T>(results: &[Result<T, Error>], is_found: impl Fn(&T) -> bool) -> Self {
         match results.iter().find_map(|result| result.as_ref().err()) {
-            Some(error) => Exit::of(error),
-            None => Exit::found(results.iter().flatten().any(is_found)),
+            Some(error) => Self::of(error),
+            None => Self::found(results.iter().flatten().any(is_found)),
         }
     }
 }

@@ -41,13 +41,13 @@ enum LineError {
 impl LineError {
     /// Whether the next line can't be found either.
     fn is_the_end(&self) -> bool {
-        !matches!(self, LineError::NotText)
+        !matches!(self, Self::NotText)
     }
 }
 
 impl<R: BufRead> Script<R> {
     fn new(input: R) -> Self {
-        Script { input, is_begun: false }
+        Self { input, is_begun: false }
     }
 
     /// The next line, without its end; `None` at the end of the script.

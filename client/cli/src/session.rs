@@ -52,7 +52,7 @@ impl Session {
     /// The system refuses another thread.
     pub(crate) fn new(setup: Setup) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Session { setup, runtime, client: None, terminal: None, was_interrupted: false })
+        Ok(Self { setup, runtime, client: None, terminal: None, was_interrupted: false })
     }
 
     /// The address of the node that the session is connected to.
@@ -83,7 +83,7 @@ impl Session {
     /// Runs one command of a script or the REPL. `None` if there is nothing on the line.
     pub(crate) fn run_line(&mut self, line: &str) -> Option<(Exit, Option<Action>)> {
         self.was_interrupted = false;
-        Some(match Session::understand(line)? {
+        Some(match Self::understand(line)? {
             Ok(action) => (self.run(&action), Some(action)),
             Err(problem) => (self.usage(&problem), None),
         })

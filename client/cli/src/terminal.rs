@@ -32,7 +32,7 @@ impl Terminal {
     /// # Errors
     /// There are no descriptors left.
     pub(crate) fn new(input: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Terminal { input: File::from(input.try_clone_to_owned()?), read: Vec::new() })
+        Ok(Self { input: File::from(input.try_clone_to_owned()?), read: Vec::new() })
     }
 
     /// The next line, with its end. Must be called within a runtime that takes signals.
@@ -41,7 +41,7 @@ impl Terminal {
     /// What the system says; or the line is not UTF-8.
     pub(crate) async fn read_line(&mut self) -> io::Result<Typed> {
         let mut interrupts = signal(SignalKind::interrupt())?;
-        let Terminal { input, read } = self;
+        let Self { input, read } = self;
         let mut bytes = [0; READ_BYTES];
         loop {
             if let Some(end) = read.iter().position(|byte| *byte == b'\n') {

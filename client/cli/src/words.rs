@@ -21,7 +21,7 @@ impl Word {
     /// A word that somebody else has split off, such as an argument of the process.
     pub(crate) fn bare(bytes: Vec<u8>) -> Self {
         let end = bytes.len();
-        Word { bytes, start: 0, end, is_quoted: false }
+        Self { bytes, start: 0, end, is_quoted: false }
     }
 
     /// The same as text, with a sign in place of what is none.

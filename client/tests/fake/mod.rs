@@ -118,7 +118,7 @@ impl FakeCluster {
             node.accept_on(listener);
             node
         });
-        FakeCluster { nodes: nodes.collect(), shared }
+        Self { nodes: nodes.collect(), shared }
     }
 
     pub fn url(&self) -> String {
@@ -190,7 +190,7 @@ impl FakeNode {
     }
 
     /// Waits until so many requests of a kind have come.
-    pub async fn wait_for(&self, count: usize, kind: impl Fn(&Request) -> bool) {
+    pub async fn wait_for(&self, count: usize, kind: impl Fn(&Request) -> bool + Send + Sync) {
         let mut log = self.log.subscribe();
         log.wait_for(|log| log.iter().filter(|request| kind(request)).count() >= count).await.unwrap();
     }

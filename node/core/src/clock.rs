@@ -12,8 +12,8 @@ pub struct Nanos(pub u64);
 impl Nanos {
     /// The moment `milliseconds` later.
     #[must_use]
-    pub fn after_ms(self, milliseconds: u64) -> Nanos {
-        Nanos(self.0.saturating_add(milliseconds.saturating_mul(1_000_000)))
+    pub fn after_ms(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_add(milliseconds.saturating_mul(1_000_000)))
     }
 
     /// In whole milliseconds.
@@ -22,7 +22,7 @@ impl Nanos {
     }
 
     /// Milliseconds since `earlier`, 0 if it is not earlier.
-    pub fn ms_since(self, earlier: Nanos) -> u64 {
+    pub fn ms_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0) / 1_000_000
     }
 }
@@ -61,7 +61,7 @@ const NOT_AGREED: i64 = i64::MIN;
 impl ClusterClock {
     /// Knows of no majority yet.
     pub fn new(clocks: Arc<dyn Clock>) -> Self {
-        ClusterClock { clocks, agreed_ahead_ms: AtomicI64::new(NOT_AGREED), skew_ms: AtomicI64::new(0) }
+        Self { clocks, agreed_ahead_ms: AtomicI64::new(NOT_AGREED), skew_ms: AtomicI64::new(0) }
     }
 
     /// Fault hook: the wall clock shows `ms` milliseconds more than the machine's.

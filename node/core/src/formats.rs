@@ -60,8 +60,8 @@ pub enum FormatError {
 }
 
 impl Format {
-    const fn new(name: &'static str, oldest: u32, newest: u32, since: &'static [(u16, u32)]) -> Format {
-        let format = Format { name, oldest, newest, since };
+    const fn new(name: &'static str, oldest: u32, newest: u32, since: &'static [(u16, u32)]) -> Self {
+        let format = Self { name, oldest, newest, since };
         let mut level = Levels::OWN.min;
         while level <= Levels::OWN.max {
             let version = format.at_level(level);
@@ -106,7 +106,7 @@ impl Format {
     /// # Errors
     /// If it is out of the range.
     pub fn check(&self, found: u32) -> Result<(), UnsupportedVersion> {
-        let Format { name: format, oldest, newest, .. } = *self;
+        let Self { name: format, oldest, newest, .. } = *self;
         if (oldest..=newest).contains(&found) {
             return Ok(());
         }
@@ -122,7 +122,7 @@ pub fn version_in<const N: usize>(magic: &[u8; N], found: &[u8; N]) -> Option<u3
 
 impl fmt::Display for UnsupportedVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let UnsupportedVersion { format, found, oldest, newest } = self;
+        let Self { format, found, oldest, newest } = self;
         write!(f, "{format} has version {found}, and this program reads ")?;
         match oldest == newest {
             true => write!(f, "version {newest}")?,

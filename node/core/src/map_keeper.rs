@@ -28,12 +28,11 @@ use crate::shard::ShardHandle;
 use crate::shard::inbox::QueuedRequest;
 use bytes::Bytes;
 use kvorum_protocol::peer::{Levels, PeerMessage};
-use kvorum_protocol::{Ack, Action, ClientId, Condition, Mutation, NodeId, ShardId, Term, Version, WriteId};
+use kvorum_protocol::{Ack, Action, ClientId, Condition, FolderId, Mutation, NodeId, ShardId, Term, Version, WriteId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{error, info, warn};
-use uuid::Uuid;
 
 /// The name of the map's copy in the data folder.
 pub const RING_COPY: &str = "ring.json";
@@ -83,7 +82,7 @@ pub struct Looked {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Own {
     /// The node's data folder.
-    pub folder: Uuid,
+    pub folder: FolderId,
     /// `host:port` where clients reach the node.
     pub address: String,
     /// Under whose name the keeper writes. Nobody else may write under it.
@@ -123,7 +122,7 @@ impl MapKeeper {
     /// A keeper that has looked at nothing yet. `initial` is the map of a new cluster; `may_bootstrap` says that this node knows no
     /// map and has never opened the replica of `meta` that the first map gives it.
     pub fn new(router: Arc<Router>, disk: Arc<dyn Disk>, own: Own, initial: RingMap, may_bootstrap: bool) -> Self {
-        MapKeeper {
+        Self {
             router,
             disk,
             own,
@@ -146,7 +145,7 @@ impl MapKeeper {
     /// A keeper that says other levels than [`Levels::OWN`] of its node: in tests, for a program to come.
     #[must_use]
     pub fn with_levels(self, levels: Levels) -> Self {
-        MapKeeper { levels, ..self }
+        Self { levels, ..self }
     }
 
     /// Looks at the key and at the cluster, and does what is due. Cheap unless there is a newer map, of which a copy is written.

@@ -30,7 +30,7 @@ pub struct RareEach<K>(Mutex<BTreeMap<K, Rare>>);
 
 impl<K> Default for RareEach<K> {
     fn default() -> Self {
-        RareEach(Mutex::default())
+        Self(Mutex::default())
     }
 }
 

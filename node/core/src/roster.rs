@@ -10,8 +10,9 @@
 
 use crate::clock::Nanos;
 use crate::folder::replica_files::{Readiness, WantedReplica};
-use crate::health::restart_policy::{RestartDecision, RestartPolicy};
+use crate::health::restart_policy::{GaveUp, RestartDecision, RestartPolicy};
 use crate::limits::AWAIT_SPACE;
+use crate::log::LogError;
 use crate::shard::{FolderStanding, Orders, Remedy, ShardConfig, ShardError};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, ShardRole};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,13 +126,35 @@ pub enum Action {
         reason: String,
     },
     /// End the process.
-    EndProcess {
+    EndProcess(ProcessEnd),
+}
+
+/// Why a process with a replica that has failed must end, by what may be done then.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessEnd {
+    /// A file operation failed. The next start looks at the medium itself.
+    #[error("shard {shard}: {source}")]
+    Disk {
+        /// The shard.
+        shard: ShardId,
+        /// What failed.
+        source: Failure,
+    },
+    /// Its files hold what this program does not read: no start of it will, only one of another program.
+    #[error("shard {shard}: {source}")]
+    Unsupported {
+        /// The shard.
+        shard: ShardId,
+        /// What they hold.
+        source: Failure,
+    },
+    /// Replicas have failed more often than the restart policy allows.
+    #[error("{source}")]
+    GaveUp {
         /// The shard whose failure was one too many.
         shard: ShardId,
-        /// Replicas have failed too often; else a file operation failed.
-        gave_up: bool,
         /// How it failed.
-        reason: String,
+        source: GaveUp,
     },
 }
 
@@ -158,29 +181,33 @@ pub enum Opened {
 }
 
 /// Why a replica can't go on.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// What is to be done about it.
-    pub remedy: Remedy,
-    /// For the log.
-    pub reason: String,
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Nothing has failed: a snapshot up to this entry has taken the place of its files, and it is opened from them.
+    #[error("a snapshot up to entry {0} was installed")]
+    Reopens(LogIndex),
+    /// It says why itself.
+    #[error(transparent)]
+    Replica(#[from] ShardError),
+    /// It panicked, or failed in a way that says nothing of its files; in words.
+    #[error("{0}")]
+    OfNoFile(String),
 }
 
-impl From<&ShardError> for Failure {
-    fn from(error: &ShardError) -> Self {
-        Failure { remedy: error.remedy(), reason: error.to_string() }
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        ShardError::Log(error).into()
     }
 }
 
 impl Failure {
-    /// Nothing has failed: a snapshot up to entry `index` has taken the place of its files, and it is opened from them.
-    pub fn reopens(index: LogIndex) -> Self {
-        Failure { remedy: Remedy::Reopen, reason: format!("a snapshot up to entry {index} was installed") }
-    }
-
-    /// It panicked, or failed in a way that says nothing of its files.
-    pub fn of_no_file(reason: String) -> Self {
-        Failure { remedy: Remedy::Restart, reason }
+    /// What is to be done about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Reopens(_) => Remedy::Reopen,
+            Self::Replica(error) => error.remedy(),
+            Self::OfNoFile(_) => Remedy::Restart,
+        }
     }
 }
 
@@ -303,32 +330,36 @@ impl Roster {
     /// A replica has ended, or what was done to a shard's files has failed.
     #[must_use]
     pub fn failed(&mut self, shard: ShardId, failure: Failure, now: Nanos) -> Vec<Action> {
-        let Failure { remedy, reason } = failure;
         if let Some(replica) = self.replicas.get_mut(&shard).filter(|replica| replica.state == State::Open) {
             replica.state = State::Closed;
         }
         let mut actions = vec![Action::Close { shard }];
-        match remedy {
+        match failure.remedy() {
             Remedy::Reopen => {
+                let reason = failure.to_string();
                 info!(%shard, %reason, "opening the shard anew");
                 actions.push(Action::RestartAfter { shard, delay: Duration::ZERO, reopens: true, reason });
             }
-            Remedy::Restart => actions.push(self.restart_after_failure(shard, reason, now)),
+            Remedy::Restart => actions.push(self.restart_after_failure(shard, failure, now)),
             Remedy::LeaveOut => {
-                error!(%shard, error = %reason, "the shard's log is damaged; this replica takes no part until it is replaced");
-                actions.push(self.set_unusable(shard, ShardRole::Faulty, Some(reason)));
+                error!(%shard, error = %failure, "the shard's log is damaged; this replica takes no part until it is replaced");
+                actions.push(self.set_unusable(shard, ShardRole::Faulty, Some(failure.to_string())));
             }
             Remedy::EndLife => {
-                error!(%shard, error = %reason, "the shard's log has lost what it promised to keep; the replica waits to be replaced");
-                actions.push(self.set_unusable(shard, ShardRole::Amnesiac, Some(reason)));
+                error!(%shard, error = %failure, "the shard's log has lost what it promised to keep; the replica waits to be replaced");
+                actions.push(self.set_unusable(shard, ShardRole::Amnesiac, Some(failure.to_string())));
                 let replica = self.replicas.get(&shard).map(Replica::id);
                 actions.extend(replica.map(|replica| Action::Retire { shard, replica }));
             }
             Remedy::AwaitSpace => {
+                let reason = failure.to_string();
                 warn!(%shard, error = %reason, "a shard waits for room on the disk");
                 actions.push(Action::RestartAfter { shard, delay: AWAIT_SPACE, reopens: false, reason });
             }
-            Remedy::EndProcess => actions.push(Action::EndProcess { shard, gave_up: false, reason }),
+            Remedy::EndProcess => actions.push(Action::EndProcess(ProcessEnd::Disk { shard, source: failure })),
+            Remedy::AwaitProgram => {
+                actions.push(Action::EndProcess(ProcessEnd::Unsupported { shard, source: failure }));
+            }
         }
         actions
     }
@@ -374,13 +405,18 @@ impl Roster {
         Action::SetUnusable { shard, replica, role, reason }
     }
 
-    fn restart_after_failure(&mut self, shard: ShardId, reason: String, now: Nanos) -> Action {
+    fn restart_after_failure(&mut self, shard: ShardId, failure: Failure, now: Nanos) -> Action {
         match self.policy.on_failure(shard, now) {
             RestartDecision::RestartAfter(delay) => {
+                let reason = failure.to_string();
                 warn!(%shard, %reason, delay_ms = delay.as_millis() as u64, "a shard failed; restarting it");
                 Action::RestartAfter { shard, delay, reopens: false, reason }
             }
-            RestartDecision::GiveUp => Action::EndProcess { shard, gave_up: true, reason },
+            RestartDecision::GiveUp => {
+                let (supervisor, child) = ("shards".to_owned(), format!("shard {shard}"));
+                let source = GaveUp { supervisor, child, source: failure.into() };
+                Action::EndProcess(ProcessEnd::GaveUp { shard, source })
+            }
         }
     }
 }

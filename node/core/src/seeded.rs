@@ -309,8 +309,8 @@ bugs! {
 
 impl Bug {
     /// The bug of a name; `None` if there is none.
-    pub fn from_name(name: &str) -> Option<Bug> {
-        Bug::ALL.iter().copied().find(|bug| bug.name() == name)
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|bug| bug.name() == name)
     }
 }
 

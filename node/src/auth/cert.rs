@@ -121,7 +121,7 @@ impl ClusterAuthority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate_pem = params.self_signed(&key)?.pem();
-        Ok(ClusterAuthority { certificate_pem, issuer: Issuer::new(params, key) })
+        Ok(Self { certificate_pem, issuer: Issuer::new(params, key) })
     }
 
     /// The authority of these PEM texts.
@@ -130,7 +130,7 @@ impl ClusterAuthority {
     /// `Generate` if either is not what it should be.
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, CertError> {
         let issuer = Issuer::from_ca_cert_pem(certificate_pem, KeyPair::from_pem(key_pem)?)?;
-        Ok(ClusterAuthority { certificate_pem: certificate_pem.to_owned(), issuer })
+        Ok(Self { certificate_pem: certificate_pem.to_owned(), issuer })
     }
 
     /// The authority whose files [`create_authority`] wrote.
@@ -240,7 +240,7 @@ impl TlsIdentity {
         let key = PrivateKeyDer::from_pem_slice(pem.key_pem.as_bytes())
             .map_err(|error| CertError::Pem { path: NODE_KEY_FILE.into(), reason: error.to_string() })?;
         let identity = Identity::of_certificate(&chain[0])?;
-        Ok(TlsIdentity { identity, authorities, chain, key })
+        Ok(Self { identity, authorities, chain, key })
     }
 
     /// Makes sure that the files belong together: an authority has signed the certificate, and the key is the certificate's.
@@ -301,7 +301,7 @@ impl Identity {
     /// The identity of which this is the name; `None` for any other name.
     pub fn from_name(name: &str) -> Option<Self> {
         let (node, cluster) = name.strip_suffix(".kvorum")?.split_once(".node.")?;
-        let identity = Identity { cluster: ClusterId(cluster.parse().ok()?), node: NodeId(node.parse().ok()?) };
+        let identity = Self { cluster: ClusterId(cluster.parse().ok()?), node: NodeId(node.parse().ok()?) };
         // One spelling only: an id may be written in several ways, a name must not.
         (identity.name() == name).then_some(identity)
     }
@@ -318,7 +318,7 @@ impl Identity {
             .map_err(|_| CertError::NoIdentity("damaged subject alternative names"))?
             .ok_or(CertError::NoIdentity("no subject alternative names"))?;
         let mut identities = names.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Identity::from_name(name),
+            GeneralName::DNSName(name) => Self::from_name(name),
             _ => None,
         });
         match (identities.next(), identities.next()) {

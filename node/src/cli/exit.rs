@@ -24,7 +24,8 @@ pub enum Exit {
     CannotCreate = 73,
     /// Another process uses the data folder.
     InUse = 75,
-    /// The configuration is wrong, or does not belong to the data folder. Starting again will not help.
+    /// The configuration is wrong or does not belong to the data folder, or another program has written what lies there.
+    /// Starting again will not help.
     Config = 78,
 }
 
@@ -36,13 +37,13 @@ impl Exit {
 
     /// Whether a new start of the same process with the same files is sure to end the same way.
     pub fn is_permanent(code: i32) -> bool {
-        [Exit::Usage, Exit::CannotCreate, Exit::InUse, Exit::Config].iter().any(|exit| i32::from(exit.code()) == code)
+        [Self::Usage, Self::CannotCreate, Self::InUse, Self::Config].iter().any(|exit| i32::from(exit.code()) == code)
     }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit.code())
+        Self::from(exit.code())
     }
 }
 

@@ -179,12 +179,9 @@ impl InitError {
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            InitError::Flag { .. } => Exit::Usage,
-            InitError::Exists(_)
-            | InitError::Differs { .. }
-            | InitError::NotACluster { .. }
-            | InitError::Shape { .. } => Exit::Config,
-            InitError::File { .. } | InitError::Cert(_) => Exit::CannotCreate,
+            Self::Flag { .. } => Exit::Usage,
+            Self::Exists(_) | Self::Differs { .. } | Self::NotACluster { .. } | Self::Shape { .. } => Exit::Config,
+            Self::File { .. } | Self::Cert(_) => Exit::CannotCreate,
         }
     }
 }

@@ -100,7 +100,7 @@ impl Cli {
 impl CertVerb {
     fn run(self) -> Result<(), cert::CertError> {
         match self {
-            CertVerb::Authority { dir } => {
+            Self::Authority { dir } => {
                 cert::create_authority(&dir)?;
                 say(format_args!(
                     "{}: {} and {}",
@@ -109,7 +109,7 @@ impl CertVerb {
                     cert::AUTHORITY_KEY_FILE
                 ));
             }
-            CertVerb::Node { ca, out, cluster, node } => {
+            Self::Node { ca, out, cluster, node } => {
                 cert::issue_node(&ca, &out, ClusterId(cluster), NodeId(node))?;
                 let (certificate, key) = (cert::NODE_CERTIFICATE_FILE, cert::NODE_KEY_FILE);
                 say(format_args!("{}: {}, {certificate} and {key}", out.display(), cert::AUTHORITY_CERTIFICATE_FILE));
@@ -166,7 +166,7 @@ impl FromArgMatches for FieldFlags {
             let value = matches.get_one::<String>(field.path)?;
             Some((field.path.to_owned(), value.clone()))
         });
-        Ok(FieldFlags(given.collect()))
+        Ok(Self(given.collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

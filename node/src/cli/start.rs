@@ -99,12 +99,10 @@ impl StartError {
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            StartError::Telemetry(_) | StartError::Config(_) | StartError::Descriptors(_) | StartError::Tls(_) => {
-                Exit::Config
-            }
-            StartError::Folder(error) => error.exit(),
-            StartError::Process { .. } => Exit::Failure,
-            StartError::Node(error) => error.exit(),
+            Self::Telemetry(_) | Self::Config(_) | Self::Descriptors(_) | Self::Tls(_) => Exit::Config,
+            Self::Folder(error) => error.exit(),
+            Self::Process { .. } => Exit::Failure,
+            Self::Node(error) => error.exit(),
         }
     }
 }

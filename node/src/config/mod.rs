@@ -98,9 +98,9 @@ impl IndexLimit {
     /// The limit in bytes on a machine with so much memory (`None` if that is not known); `u64::MAX` if there is none.
     pub fn bytes(self, machine_bytes: Option<u64>) -> u64 {
         match self {
-            IndexLimit::QuarterOfMemory => machine_bytes.map_or(u64::MAX, |bytes| bytes / 4),
-            IndexLimit::Bytes(bytes) => bytes,
-            IndexLimit::None => u64::MAX,
+            Self::QuarterOfMemory => machine_bytes.map_or(u64::MAX, |bytes| bytes / 4),
+            Self::Bytes(bytes) => bytes,
+            Self::None => u64::MAX,
         }
     }
 }
@@ -154,7 +154,7 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong, not only the first thing.
-    pub fn parse(sources: &Sources) -> Result<Config, ConfigErrors> {
+    pub fn parse(sources: &Sources) -> Result<Self, ConfigErrors> {
         let mut reading = Reading::new(sources);
         if !reading.is_readable() {
             return Err(ConfigErrors(reading.problems));

@@ -18,10 +18,10 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::File(path) => write!(f, "file {path}"),
-            Origin::Environment(variable) => write!(f, "environment variable {variable}"),
-            Origin::Flag(flag) => write!(f, "flag --{flag}"),
-            Origin::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {path}"),
+            Self::Environment(variable) => write!(f, "environment variable {variable}"),
+            Self::Flag(flag) => write!(f, "flag --{flag}"),
+            Self::Default => f.write_str("default"),
         }
     }
 }

@@ -84,7 +84,7 @@ impl Reading {
             .merge(Texts { name: ENVIRONMENT, values: environment.collect() })
             .merge(Texts { name: FLAGS, values: flags.collect() });
         let root = figment.data().ok().and_then(|mut data| data.remove(&Profile::Default)).unwrap_or_default();
-        Reading { figment, file, root, problems }
+        Self { figment, file, root, problems }
     }
 
     /// Whether the file could be parsed; if not, missing fields say nothing.

@@ -67,7 +67,7 @@ impl BinaryDoor {
         stop: CancellationToken,
     ) -> Arc<Self> {
         let lingering = Semaphore::new(REFUSED_LINGERING_MAX);
-        Arc::new(BinaryDoor { context, topology, places, inflow, lingering, drain, stop })
+        Arc::new(Self { context, topology, places, inflow, lingering, drain, stop })
     }
 
     /// Accepts connections until the door is told to stop.

@@ -15,7 +15,7 @@ impl BlockingReads {
     /// Must be used within a tokio runtime.
     #[expect(clippy::new_without_default, reason = "nothing about it is a default")]
     pub fn new() -> Self {
-        BlockingReads { turns: Arc::new(Semaphore::new(LARGE_READS_MAX)) }
+        Self { turns: Arc::new(Semaphore::new(LARGE_READS_MAX)) }
     }
 }
 

@@ -32,8 +32,8 @@ pub struct Inflow {
 
 impl Inflow {
     /// All of it, free.
-    pub fn new() -> Arc<Inflow> {
-        Arc::new(Inflow {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
             steps: Arc::new(Semaphore::new(LARGE_FRAMES_BYTES_MAX / INFLOW_STEP_BYTES)),
             turn: Arc::new(Semaphore::new(1)),
             by_address: Mutex::default(),

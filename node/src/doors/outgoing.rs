@@ -24,7 +24,7 @@ impl Outgoing {
     /// With room for `bytes`.
     pub(super) fn with_capacity(bytes: usize) -> Self {
         let frames = BytesMut::with_capacity(bytes);
-        Outgoing { frames, long: VecDeque::new(), long_bytes: 0, in_parts: false }
+        Self { frames, long: VecDeque::new(), long_bytes: 0, in_parts: false }
     }
 
     /// From here on long answers leave in parts.

@@ -21,7 +21,7 @@ pub struct PeerDoor {
 impl PeerDoor {
     /// A door that stops answering when `stop` is cancelled.
     pub fn new(context: Arc<SessionContext>, known_folders: KnownFolders, stop: CancellationToken) -> Arc<Self> {
-        Arc::new_cyclic(|door: &Weak<PeerDoor>| {
+        Arc::new_cyclic(|door: &Weak<Self>| {
             let (door, reads_for) = (Weak::clone(door), Weak::clone(door));
             let watch = move |peer, sink| {
                 // One task per peer for the life of the node: it sends the answers that come later.
@@ -38,7 +38,7 @@ impl PeerDoor {
                 });
             };
             let reads = SnapshotReads::Elsewhere(Box::new(read));
-            PeerDoor { desk: PeerDesk::new(context, known_folders, Box::new(watch), reads) }
+            Self { desk: PeerDesk::new(context, known_folders, Box::new(watch), reads) }
         })
     }
 

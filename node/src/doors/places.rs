@@ -16,7 +16,7 @@ pub struct Places {
 impl Places {
     /// So many places, all of them free.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Places { max, taken: AtomicUsize::new(0), empty: Notify::new() })
+        Arc::new(Self { max, taken: AtomicUsize::new(0), empty: Notify::new() })
     }
 
     /// A place, unless all are taken.

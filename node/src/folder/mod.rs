@@ -19,7 +19,7 @@ pub use start_kind::{RunState, StartKind};
 
 use crate::cli::exit::Exit;
 use kvorum_core::formats::{self, FormatError, UnsupportedVersion};
-use kvorum_protocol::{ClusterId, Durability, NodeId};
+use kvorum_protocol::{ClusterId, Durability, FolderId, NodeId};
 use record::Record;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -58,7 +58,7 @@ pub struct Owner {
 pub struct DataFolder {
     path: PathBuf,
     owner: Owner,
-    disk: Uuid,
+    disk: FolderId,
     start: StartKind,
     starts: u64,
     run_state: RunState,
@@ -143,12 +143,10 @@ impl FolderError {
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            FolderError::CannotCreate { .. } => Exit::CannotCreate,
-            FolderError::InUse { .. } => Exit::InUse,
-            FolderError::Mismatch { .. } | FolderError::Unsupported { .. } | FolderError::NoIdentity { .. } => {
-                Exit::Config
-            }
-            FolderError::Damaged { .. } | FolderError::Io { .. } => Exit::Disk,
+            Self::CannotCreate { .. } => Exit::CannotCreate,
+            Self::InUse { .. } => Exit::InUse,
+            Self::Mismatch { .. } | Self::Unsupported { .. } | Self::NoIdentity { .. } => Exit::Config,
+            Self::Damaged { .. } | Self::Io { .. } => Exit::Disk,
         }
     }
 }
@@ -163,7 +161,7 @@ impl DataFolder {
     ///
     /// # Errors
     /// Every way in which the folder is not this owner's alone.
-    pub fn open(path: &Path, owner: Owner, boot: &str) -> Result<DataFolder, FolderError> {
+    pub fn open(path: &Path, owner: Owner, boot: &str) -> Result<Self, FolderError> {
         let lock = lock(path)?;
         let io = |file| move |error| FolderError::Io { path: path.to_owned(), file, error };
         let identity = read_identity(path)?;
@@ -173,13 +171,13 @@ impl DataFolder {
                 let last = record::read(&path.join(RUN_STATE)).map_err(io(RUN_STATE))?;
                 let last = last.as_deref().and_then(RunState::decode);
                 match start_kind::decide(last.as_ref(), boot, owner.durability) {
-                    StartKind::Amnesiac => (Uuid::new_v4(), StartKind::Amnesiac),
+                    StartKind::Amnesiac => (FolderId(Uuid::new_v4()), StartKind::Amnesiac),
                     other => (disk, other),
                 }
             }
             None => {
                 refuse_foreign_files(path)?;
-                (Uuid::new_v4(), StartKind::First)
+                (FolderId(Uuid::new_v4()), StartKind::First)
             }
         };
         // Before anybody hears of this process: no two of them say the same number.
@@ -192,7 +190,7 @@ impl DataFolder {
             // crash in between only draws yet another disk.
             write_identity(path, &identity_text(owner, disk))?;
         }
-        Ok(DataFolder { path: path.to_owned(), owner, disk, start, starts, run_state, _lock: lock })
+        Ok(Self { path: path.to_owned(), owner, disk, start, starts, run_state, _lock: lock })
     }
 
     /// The folder.
@@ -206,7 +204,7 @@ impl DataFolder {
     }
 
     /// A random id made with the folder, and anew after amnesia: a node whose disk was wiped or swapped has another one.
-    pub fn disk(&self) -> Uuid {
+    pub fn disk(&self) -> FolderId {
         self.disk
     }
 
@@ -227,7 +225,7 @@ impl DataFolder {
     /// `Io`; no replica may be opened then.
     pub fn lose_memory(&mut self) -> Result<(), FolderError> {
         self.write_run_state(RunState { amnesia: true, ..self.run_state.clone() })?;
-        self.disk = Uuid::new_v4();
+        self.disk = FolderId(Uuid::new_v4());
         self.start = StartKind::Amnesiac;
         write_identity(&self.path, &identity_text(self.owner, self.disk))
     }
@@ -276,9 +274,9 @@ pub enum Part<T> {
 #[derive(Debug)]
 pub struct Inspected {
     /// Whose it is, and its id.
-    pub identity: Part<(Owner, Uuid)>,
+    pub identity: Part<(Owner, FolderId)>,
     /// The same, from the copy that is kept of it.
-    pub identity_copy: Part<(Owner, Uuid)>,
+    pub identity_copy: Part<(Owner, FolderId)>,
     /// How its last process ended.
     pub run_state: Part<RunState>,
     /// How often a process was started with it, twice.
@@ -308,14 +306,14 @@ fn inspect_part<T>(path: &Path, decode: impl FnOnce(&str) -> Result<T, FormatErr
     }
 }
 
-fn decode_identity(text: &str) -> Result<(Owner, Uuid), FormatError> {
+fn decode_identity(text: &str) -> Result<(Owner, FolderId), FormatError> {
     let [_, cluster, node, shards, durability, disk] = identity_values(text)?;
     let parsed = || {
         let durability = [Durability::Fsync, Durability::Memory].into_iter().find(|of| of.to_string() == durability)?;
         let cluster = ClusterId(Uuid::parse_str(&cluster).ok()?);
         let node = NodeId(Uuid::parse_str(&node).ok()?);
         let owner = Owner { cluster, node, shards: shards.parse().ok()?, durability };
-        Some((owner, Uuid::parse_str(&disk).ok()?))
+        Some((owner, FolderId(Uuid::parse_str(&disk).ok()?)))
     };
     parsed().ok_or(FormatError::Damaged)
 }
@@ -382,7 +380,7 @@ fn refuse_foreign_files(path: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
-fn identity_text(owner: Owner, disk: Uuid) -> String {
+fn identity_text(owner: Owner, disk: FolderId) -> String {
     let lines = vec![
         ("format", formats::DATA_FOLDER.written().to_string()),
         ("cluster", owner.cluster.to_string()),
@@ -452,7 +450,7 @@ fn write_starts(path: &Path, starts: u64) -> Result<(), FolderError> {
 }
 
 /// Compares a folder's identity with the owner that wants it; gives the disk id.
-fn check_identity(path: &Path, text: &str, owner: Owner) -> Result<Uuid, FolderError> {
+fn check_identity(path: &Path, text: &str, owner: Owner) -> Result<FolderId, FolderError> {
     let damaged = || FolderError::Damaged { path: path.to_owned(), file: IDENTITY };
     let [_, cluster, node, shards, durability, disk] = identity_values(text).map_err(|error| match error {
         FormatError::Damaged => damaged(),
@@ -469,7 +467,7 @@ fn check_identity(path: &Path, text: &str, owner: Owner) -> Result<Uuid, FolderE
             return Err(FolderError::Mismatch { path: path.to_owned(), field, found, expected });
         }
     }
-    Uuid::parse_str(&disk).map_err(|_| damaged())
+    Uuid::parse_str(&disk).map(FolderId).map_err(|_| damaged())
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl Record {
 
     /// The values of a file's text, one for each of `names`; `None` if it is not such a file or was damaged.
     pub(super) fn decode<const N: usize>(text: &str, title: &str, names: [&str; N]) -> Option<[String; N]> {
-        let mut lines = Record::lines(text, title)?;
+        let mut lines = Self::lines(text, title)?;
         let mut values = [const { String::new() }; N];
         for (value, name) in values.iter_mut().zip(names) {
             *value = lines.next()?.strip_prefix(name)?.strip_prefix(' ')?.to_owned();
@@ -41,7 +41,7 @@ impl Record {
 
     /// The value of a file's first line, which must have this name, whatever comes behind it; `None` as with [`Record::decode`].
     pub(super) fn first_value<'a>(text: &'a str, title: &str, name: &str) -> Option<&'a str> {
-        Record::lines(text, title)?.next()?.strip_prefix(name)?.strip_prefix(' ')
+        Self::lines(text, title)?.next()?.strip_prefix(name)?.strip_prefix(' ')
     }
 
     /// The lines between the title and the checksum of a sound file.

@@ -52,7 +52,7 @@ impl RunState {
             "no" => false,
             _ => return None,
         };
-        Some(RunState { running, boot, amnesia })
+        Some(Self { running, boot, amnesia })
     }
 }
 

@@ -208,7 +208,7 @@ fn the_bytes_of_an_identity_are_frozen() {
     let golden = "kvorum data folder\nformat 1\ncluster 00000000-0000-0000-0000-000000000001\n\
         node 00000000-0000-0000-0000-000000000002\nshards 16\ndurability fsync\n\
         disk 00000000-0000-0000-0000-000000000003\ncrc32 43ec5eae\n";
-    assert_eq!(identity_text(owner(Durability::Fsync), Uuid::from_u128(3)), golden);
+    assert_eq!(identity_text(owner(Durability::Fsync), FolderId(Uuid::from_u128(3))), golden);
 }
 
 /// Whatever the next version has behind its number, and whichever copy says it.

@@ -35,8 +35,8 @@ struct Source(IpAddr);
 impl Source {
     fn of(address: SocketAddr) -> Self {
         match address.ip().to_canonical() {
-            IpAddr::V6(address) => Source(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
-            address => Source(address),
+            IpAddr::V6(address) => Self(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
+            address => Self(address),
         }
     }
 }

@@ -12,7 +12,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new() -> Self {
-        Backoff { ceiling: REDIAL_DELAY_MIN }
+        Self { ceiling: REDIAL_DELAY_MIN }
     }
 
     pub(super) fn next_delay(&mut self) -> Duration {

@@ -98,11 +98,11 @@ impl LinkError {
     /// What the other end is told, if the connection still stands.
     pub(super) fn close_code(&self) -> CloseCode {
         match self {
-            LinkError::Refused { code, .. } => *code,
-            LinkError::Cancelled => CloseCode::Replaced,
-            LinkError::Panicked(_) | LinkError::LostPages => CloseCode::Restart,
-            LinkError::HelloTimeout | LinkError::Lane(_) => CloseCode::Protocol,
-            LinkError::Dial(_) | LinkError::Connection(_) | LinkError::Write(_) => CloseCode::Shutdown,
+            Self::Refused { code, .. } => *code,
+            Self::Cancelled => CloseCode::Replaced,
+            Self::Panicked(_) | Self::LostPages => CloseCode::Restart,
+            Self::HelloTimeout | Self::Lane(_) => CloseCode::Protocol,
+            Self::Dial(_) | Self::Connection(_) | Self::Write(_) => CloseCode::Shutdown,
         }
     }
 }

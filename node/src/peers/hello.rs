@@ -96,10 +96,10 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvorum_protocol::{ClusterId, NodeId};
+    use kvorum_protocol::{ClusterId, FolderId, NodeId};
     use uuid::Uuid;
 
-    struct OneDisk(Uuid);
+    struct OneDisk(FolderId);
 
     impl PeerHandler for OneDisk {
         fn knows(&self, _: NodeId) -> KnownOfPeer {
@@ -123,7 +123,7 @@ mod tests {
             levels: Levels::OWN,
             cluster: expected.cluster,
             node: expected.node,
-            disk: Uuid::from_u128(3),
+            disk: FolderId(Uuid::from_u128(3)),
             starts: 1,
             process: 4,
             knows: None,
@@ -142,7 +142,7 @@ mod tests {
             (PeerMessage::Hello(PeerHello { levels: Levels { min: 2, max: 2 }, ..good.clone() }), CloseCode::Version),
             (PeerMessage::Hello(PeerHello { cluster: other_cluster, ..good.clone() }), CloseCode::WrongCluster),
             (PeerMessage::Hello(PeerHello { node: other_node, ..good.clone() }), CloseCode::UnknownNode),
-            (PeerMessage::Hello(PeerHello { disk: Uuid::from_u128(4), ..good }), CloseCode::WrongDisk),
+            (PeerMessage::Hello(PeerHello { disk: FolderId(Uuid::from_u128(4)), ..good }), CloseCode::WrongDisk),
             (PeerMessage::Leading(Vec::new()), CloseCode::Protocol),
         ] {
             match check(message, own, expected, &handler) {

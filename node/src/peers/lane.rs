@@ -38,11 +38,11 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    pub(super) const ALL: [Lane; 4] = [Lane::Consensus, Lane::Forward, Lane::Snapshot, Lane::Bulk];
+    pub(super) const ALL: [Self; 4] = [Self::Consensus, Self::Forward, Self::Snapshot, Self::Bulk];
 
     /// The lane of a peer's stream, by its index among those that the peer has opened.
     pub(super) fn of_stream(index: u64) -> Option<Self> {
-        Lane::ALL.into_iter().find(|lane| *lane as u64 == index)
+        Self::ALL.into_iter().find(|lane| *lane as u64 == index)
     }
 
     /// The lane of a message by itself; `None` for a hello, which only the handshake sends.
@@ -51,17 +51,17 @@ impl Lane {
     pub(super) fn of(message: &PeerMessage) -> Option<Self> {
         let is_large = || message.bytes_about() > BULK_MESSAGE_BYTES;
         match message {
-            PeerMessage::Raft(..) | PeerMessage::ForwardReply { .. } if is_large() => Some(Lane::Bulk),
+            PeerMessage::Raft(..) | PeerMessage::ForwardReply { .. } if is_large() => Some(Self::Bulk),
             PeerMessage::Raft(..)
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
             | PeerMessage::Faulty(_)
             | PeerMessage::Unfit(_)
-            | PeerMessage::Clock(_) => Some(Lane::Consensus),
+            | PeerMessage::Clock(_) => Some(Self::Consensus),
             PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } | PeerMessage::Returned { .. } => {
-                Some(Lane::Forward)
+                Some(Self::Forward)
             }
-            PeerMessage::Snapshot(..) => Some(Lane::Snapshot),
+            PeerMessage::Snapshot(..) => Some(Self::Snapshot),
             PeerMessage::Hello(_) | PeerMessage::Unknown { .. } => None,
         }
     }
@@ -69,15 +69,15 @@ impl Lane {
     /// Whether the message may come by this lane.
     pub(super) fn carries(self, message: &PeerMessage) -> bool {
         match message {
-            PeerMessage::Raft(..) => matches!(self, Lane::Consensus | Lane::Bulk),
+            PeerMessage::Raft(..) => matches!(self, Self::Consensus | Self::Bulk),
             PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
             | PeerMessage::Faulty(_)
             | PeerMessage::Unfit(_)
-            | PeerMessage::Clock(_) => self == Lane::Consensus,
-            PeerMessage::Forward { .. } | PeerMessage::Returned { .. } => self == Lane::Forward,
-            PeerMessage::ForwardReply { .. } => matches!(self, Lane::Forward | Lane::Bulk),
-            PeerMessage::Snapshot(..) => self == Lane::Snapshot,
+            | PeerMessage::Clock(_) => self == Self::Consensus,
+            PeerMessage::Forward { .. } | PeerMessage::Returned { .. } => self == Self::Forward,
+            PeerMessage::ForwardReply { .. } => matches!(self, Self::Forward | Self::Bulk),
+            PeerMessage::Snapshot(..) => self == Self::Snapshot,
             // What a newer version sends by which lane is not known here.
             PeerMessage::Unknown { .. } => true,
             PeerMessage::Hello(_) => false,
@@ -87,36 +87,36 @@ impl Lane {
     /// The stream's priority within its connection.
     pub(super) fn priority(self) -> i32 {
         match self {
-            Lane::Consensus => 1,
-            Lane::Forward => 0,
-            Lane::Bulk => -1,
-            Lane::Snapshot => -2,
+            Self::Consensus => 1,
+            Self::Forward => 0,
+            Self::Bulk => -1,
+            Self::Snapshot => -2,
         }
     }
 
     /// Largest message, in bytes.
     pub(super) fn message_bytes_max(self) -> usize {
         match self {
-            Lane::Consensus | Lane::Bulk => PEER_FRAME_BYTES_MAX,
-            Lane::Forward => FORWARD_FRAME_BYTES_MAX,
-            Lane::Snapshot => SNAPSHOT_FRAME_BYTES_MAX,
+            Self::Consensus | Self::Bulk => PEER_FRAME_BYTES_MAX,
+            Self::Forward => FORWARD_FRAME_BYTES_MAX,
+            Self::Snapshot => SNAPSHOT_FRAME_BYTES_MAX,
         }
     }
 
     /// Largest frame body, in bytes.
     pub(super) fn frame_bytes_max(self) -> usize {
         match self {
-            Lane::Consensus | Lane::Forward | Lane::Snapshot => self.message_bytes_max(),
-            Lane::Bulk => PART_FRAME_BYTES_MAX - FRAME_HEADER_BYTES,
+            Self::Consensus | Self::Forward | Self::Snapshot => self.message_bytes_max(),
+            Self::Bulk => PART_FRAME_BYTES_MAX - FRAME_HEADER_BYTES,
         }
     }
 
     fn outbound_bytes_max(self) -> usize {
         match self {
-            Lane::Consensus => CONSENSUS_OUTBOUND_BYTES_MAX,
-            Lane::Forward => FORWARD_OUTBOUND_BYTES_MAX,
-            Lane::Snapshot => SNAPSHOT_OUTBOUND_BYTES_MAX,
-            Lane::Bulk => BULK_OUTBOUND_BYTES_MAX,
+            Self::Consensus => CONSENSUS_OUTBOUND_BYTES_MAX,
+            Self::Forward => FORWARD_OUTBOUND_BYTES_MAX,
+            Self::Snapshot => SNAPSHOT_OUTBOUND_BYTES_MAX,
+            Self::Bulk => BULK_OUTBOUND_BYTES_MAX,
         }
     }
 }
@@ -202,7 +202,7 @@ impl Outbound {
     }
 
     fn with_limit(lane: Lane, bytes_max: usize) -> Self {
-        Outbound { lane, bytes_max, state: Mutex::default(), filled: Notify::new() }
+        Self { lane, bytes_max, state: Mutex::default(), filled: Notify::new() }
     }
 
     /// Encodes messages of this lane under one lock and wakes the writer once. It stops at the first that doesn't fit;
@@ -325,12 +325,12 @@ pub(super) struct Inbound {
 impl Inbound {
     pub(super) fn new(stream: RecvStream) -> Self {
         let chunks = array::from_fn(|_| Bytes::new());
-        Inbound { stream, buffer: BytesMut::new(), assembler: None, chunks }
+        Self { stream, buffer: BytesMut::new(), assembler: None, chunks }
     }
 
     /// Of the bulk lane.
     pub(super) fn in_parts(stream: RecvStream) -> Self {
-        Inbound { assembler: Some(Assembler::new(PEER_FRAME_BYTES_MAX)), ..Inbound::new(stream) }
+        Self { assembler: Some(Assembler::new(PEER_FRAME_BYTES_MAX)), ..Self::new(stream) }
     }
 
     /// The next whole message that has arrived already.

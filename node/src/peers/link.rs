@@ -131,7 +131,7 @@ struct Up(Arc<Link>);
 
 impl Up {
     fn announce(link: Arc<Link>) -> Self {
-        let up = Up(link);
+        let up = Self(link);
         Lane::ALL.iter().for_each(|lane| up.0.slot.outbound(*lane).open());
         up.0.slot.up.store(true, Ordering::Release);
         up.0.shared.handler.connected(up.0.slot.node);

@@ -37,7 +37,7 @@ use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::routing::network::{PeerNetwork, SendError};
 use kvorum_core::routing::peer_desk::AdmitError;
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
-use kvorum_protocol::{ClusterId, NodeId};
+use kvorum_protocol::{ClusterId, FolderId, NodeId};
 use lane::{Lane, Lingering, Outbound};
 use ractor::{Actor, ActorCell, SpawnErr};
 use std::collections::BTreeMap;
@@ -48,7 +48,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use supervisor::PeersSupervisor;
 use tokio::sync::{Mutex, watch};
 use transport::Transport;
-use uuid::Uuid;
 
 /// Who this node is, and whom it talks to.
 pub struct PeerConfig {
@@ -57,7 +56,7 @@ pub struct PeerConfig {
     /// Its cluster.
     pub cluster: ClusterId,
     /// Its data folder.
-    pub disk: Uuid,
+    pub disk: FolderId,
     /// How often a process was started with that folder, this one included.
     pub starts: u64,
     /// `host:port` where clients reach it, for its peers to know. At most 255 bytes.
@@ -176,7 +175,7 @@ impl Peers {
         handler: Arc<dyn PeerHandler>,
         sessions: Option<Arc<dyn SessionHost>>,
         supervisor: Option<ActorCell>,
-    ) -> Result<(ActorCell, Peers), PeerError> {
+    ) -> Result<(ActorCell, Self), PeerError> {
         let own = Identity { cluster: config.cluster, node: config.node };
         if config.tls.identity() != own {
             return Err(PeerError::ForeignCertificate { certificate: config.tls.identity(), node: own });
@@ -214,7 +213,7 @@ impl Peers {
             Some(supervisor) => Actor::spawn_linked(name, actor, transport, supervisor).await?,
             None => Actor::spawn(name, actor, transport).await?,
         };
-        Ok((actor.get_cell(), Peers { shared }))
+        Ok((actor.get_cell(), Self { shared }))
     }
 
     /// Sends several messages to one peer, with one lock and at most one wake-up per lane.

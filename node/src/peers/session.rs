@@ -70,7 +70,7 @@ struct SessionRead {
 impl SessionStream {
     fn new(send: SendStream, recv: RecvStream, end: &CancellationToken, ended: &CancellationToken) -> Self {
         let end = Box::pin(end.clone().cancelled_owned());
-        SessionStream { send, read: SessionRead { recv, end, _ended: ended.clone().drop_guard() } }
+        Self { send, read: SessionRead { recv, end, _ended: ended.clone().drop_guard() } }
     }
 }
 

@@ -146,7 +146,7 @@ impl PeersSupervisor {
             RestartDecision::GiveUp => Err(Box::new(GaveUp {
                 supervisor: "the supervisor of the peers".to_owned(),
                 child: format!("the actor of peer {node}"),
-                reason: reason.to_owned(),
+                source: reason.into(),
             })),
         }
     }

@@ -5,7 +5,7 @@ use crate::auth::cert::ClusterAuthority;
 use bytes::Bytes;
 use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
-use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId, Term};
+use kvorum_protocol::{ClientId, FolderId, LogIndex, ReplicaId, ShardId, Term};
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -25,7 +25,7 @@ enum Event {
 struct Recorder {
     events: mpsc::UnboundedSender<Event>,
     /// The data folder that peers must come with; `None` lets all in.
-    admits: Option<Uuid>,
+    admits: Option<FolderId>,
 }
 
 impl PeerHandler for Recorder {
@@ -69,7 +69,7 @@ impl Node {
         assert_eq!(self.event().await, Event::Connected(peer));
     }
 
-    async fn message(&mut self, from: &Node) -> PeerMessage {
+    async fn message(&mut self, from: &Self) -> PeerMessage {
         match self.event().await {
             Event::Message(node, message) if node == from.id => message,
             other => panic!("a message was expected, not {other:?}"),
@@ -97,7 +97,7 @@ const NOWHERE: &str = "127.0.0.1:9";
 
 impl Cluster {
     fn new() -> Self {
-        Cluster { id: ClusterId(Uuid::new_v4()), authority: ClusterAuthority::create().unwrap() }
+        Self { id: ClusterId(Uuid::new_v4()), authority: ClusterAuthority::create().unwrap() }
     }
 
     fn config(&self, node: NodeId, listen: SocketAddr, peers: &[(NodeId, String)]) -> PeerConfig {
@@ -108,7 +108,7 @@ impl Cluster {
         PeerConfig {
             node,
             cluster: self.id,
-            disk: node.0,
+            disk: FolderId(node.0),
             starts: 1,
             client,
             listen,
@@ -144,7 +144,7 @@ async fn try_start(config: PeerConfig) -> Result<Node, PeerError> {
 }
 
 /// A node that lets only peers in that come with one data folder.
-async fn start_admitting(config: PeerConfig, admits: Option<Uuid>) -> Result<Node, PeerError> {
+async fn start_admitting(config: PeerConfig, admits: Option<FolderId>) -> Result<Node, PeerError> {
     let id = config.node;
     let (sender, events) = mpsc::unbounded_channel();
     let (actor, peers) = Peers::start(config, Arc::new(Recorder { events: sender, admits }), None, None).await?;
@@ -368,7 +368,7 @@ async fn a_folder_that_is_turned_away_does_not_end_the_connection_of_the_one_tha
     let (small, large) = two_ids();
     let listen = "127.0.0.1:0".parse().unwrap();
     let config = cluster.config(large, listen, &[(small, NOWHERE.to_owned())]);
-    let mut acceptor = start_admitting(config, Some(small.0)).await.unwrap();
+    let mut acceptor = start_admitting(config, Some(FolderId(small.0))).await.unwrap();
     let address = acceptor.peers.local_address().to_string();
     let mut dialler = cluster.node(small, &[(large, address.clone())]).await;
     dialler.connected(large).await;
@@ -376,7 +376,7 @@ async fn a_folder_that_is_turned_away_does_not_end_the_connection_of_the_one_tha
     let tls = cluster.config(small, listen, &[]).tls;
     let transport = Transport::bind(listen, &tls, None).unwrap();
     let expected = Identity { cluster: cluster.id, node: large };
-    let hello = PeerHello { disk: Uuid::new_v4(), ..dialler.peers.shared.hello.clone() };
+    let hello = PeerHello { disk: FolderId(Uuid::new_v4()), ..dialler.peers.shared.hello.clone() };
     // It dials again and again.
     for number in 0..3 {
         let connection = transport.dial(address.parse().unwrap(), expected).unwrap().await.unwrap();
@@ -625,7 +625,7 @@ impl Relay {
                 }
             }
         });
-        Relay { address, behind }
+        Self { address, behind }
     }
 }
 

@@ -53,7 +53,7 @@ impl Transport {
             socket(listen)?,
             Arc::new(TokioRuntime),
         )?;
-        Ok(Transport { endpoint, client, server_loopback, server_network, loopback, network })
+        Ok(Self { endpoint, client, server_loopback, server_network, loopback, network })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {

@@ -76,8 +76,8 @@ enum Reporter {
 }
 
 impl Reporter {
-    fn new(shared: &Arc<Shared>) -> Reporter {
-        let Ok(runtime) = Handle::try_current() else { return Reporter::Here };
+    fn new(shared: &Arc<Shared>) -> Self {
+        let Ok(runtime) = Handle::try_current() else { return Self::Here };
         // Without a bound of its own: each shard waits for its reports before it submits much more.
         let (rounds, mut durable) = mpsc::unbounded_channel();
         let shared = Arc::clone(shared);
@@ -88,14 +88,14 @@ impl Reporter {
                 }
             }
         });
-        Reporter::Task(rounds)
+        Self::Task(rounds)
     }
 
     fn report(&self, shared: &Shared, batch: Vec<Submission>) {
         match self {
             // Goes on in the reporter's task, with `complete`. It only fails when the runtime is gone, and every listener with it.
-            Reporter::Task(rounds) => drop(rounds.send(batch)),
-            Reporter::Here => shared.complete(batch),
+            Self::Task(rounds) => drop(rounds.send(batch)),
+            Self::Here => shared.complete(batch),
         }
     }
 }
@@ -129,7 +129,7 @@ impl Journal {
         durability: Durability,
         replayed: Replayed,
         on_fatal: Box<dyn Fn(JournalError) + Send + Sync>,
-    ) -> Result<(Journal, JournalHandle), JournalError> {
+    ) -> Result<(Self, JournalHandle), JournalError> {
         let shared = Arc::new(Shared {
             durability,
             queue: Mutex::new(Queue {
@@ -162,7 +162,7 @@ impl Journal {
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || worker.run(run));
         let thread = Some(thread.map_err(JournalError::Thread)?);
-        Ok((Journal { shared: Arc::clone(&shared), thread }, JournalHandle { shared }))
+        Ok((Self { shared: Arc::clone(&shared), thread }, JournalHandle { shared }))
     }
 
     /// Makes what was submitted durable, syncs every segment, and ends the threads; a runtime's task may report the last rounds
@@ -297,7 +297,7 @@ impl Shared {
         (self.on_fatal)(error);
     }
 
-    fn run(&self, body: impl FnOnce(&Shared) -> Result<(), JournalError>) {
+    fn run(&self, body: impl FnOnce(&Self) -> Result<(), JournalError>) {
         let result = catch_unwind(AssertUnwindSafe(|| body(self)));
         if let Err(error) = result.unwrap_or(Err(JournalError::Panicked)) {
             self.fail(error);
@@ -372,7 +372,7 @@ struct ThreadedSync {
 
 impl ThreadedSync {
     /// Starts the thread. `on_done` is called on it after each job, so that a failure is noticed on an idle journal.
-    fn start(on_done: impl Fn() + Send + 'static) -> Result<ThreadedSync, JournalError> {
+    fn start(on_done: impl Fn() + Send + 'static) -> Result<Self, JournalError> {
         let (jobs, job_queue) = channel::<SyncJob>();
         let (done_queue, done) = channel();
         let run = move || {
@@ -383,7 +383,7 @@ impl ThreadedSync {
             }
         };
         let thread = std::thread::Builder::new().name("journal-sync".into()).spawn(run);
-        Ok(ThreadedSync { jobs: Some(jobs), done, thread: Some(thread.map_err(JournalError::Thread)?) })
+        Ok(Self { jobs: Some(jobs), done, thread: Some(thread.map_err(JournalError::Thread)?) })
     }
 }
 

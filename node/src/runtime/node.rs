@@ -146,7 +146,7 @@ impl Node {
         let doors = ClientDoors::open(context, &registry, listener);
         let http = config.http_listen.map_or("off".to_owned(), |address| address.to_string());
         info!(client = %config.client_listen, peer = %config.peer_listen, http, "listening");
-        Ok(Node { router: registry.router, storage, network, shards, meta, timers, doors })
+        Ok(Self { router: registry.router, storage, network, shards, meta, timers, doors })
     }
 
     /// Hands leadership over, answers what is under way, and syncs. In this order: while leadership moves, clients and peers

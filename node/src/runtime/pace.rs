@@ -16,7 +16,7 @@ pub(crate) struct Pace {
 impl Pace {
     /// Work that begins now, at no more than `bytes_per_second`; 0 counts as 1.
     pub(crate) fn begin(bytes_per_second: u64) -> Self {
-        Pace { began: Instant::now(), bytes_per_second: bytes_per_second.max(1), bytes: 0 }
+        Self { began: Instant::now(), bytes_per_second: bytes_per_second.max(1), bytes: 0 }
     }
 
     /// So many more bytes were read or written. Returns until when to wait before going on, if that is worth it.

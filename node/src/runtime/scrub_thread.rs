@@ -35,7 +35,7 @@ impl ScrubThread {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(disk: Arc<dyn Disk>, router: Arc<Router>, bytes_per_second: u64) -> std::io::Result<ScrubThread> {
+    pub fn start(disk: Arc<dyn Disk>, router: Arc<Router>, bytes_per_second: u64) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             disk,
             router,
@@ -47,7 +47,7 @@ impl ScrubThread {
         });
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("scrub".into()).spawn(move || worker.run())?;
-        Ok(ScrubThread { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread) })
     }
 }
 

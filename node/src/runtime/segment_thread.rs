@@ -43,11 +43,11 @@ impl SpareSource {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(disk: Arc<dyn Disk>) -> std::io::Result<SpareSource> {
+    pub fn start(disk: Arc<dyn Disk>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { disk, spares: Mutex::default(), changed: Condvar::new() });
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("segments".into()).spawn(move || worker.run())?;
-        Ok(SpareSource { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread) })
     }
 }
 

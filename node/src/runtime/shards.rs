@@ -7,11 +7,10 @@ use crate::runtime::system_clock;
 use kvorum_core::disk::Disk;
 use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, RetireReason, WantedReplica};
 use kvorum_core::health::pressure::Pressure;
-use kvorum_core::health::restart_policy::GaveUp;
 use kvorum_core::journal::ShardJournal;
 use kvorum_core::limits::OPENINGS_MAX;
 use kvorum_core::log::{LogError, LogOptions};
-use kvorum_core::roster::{Action, Failure, Opened, Opening, Roster};
+use kvorum_core::roster::{Action, Failure, Opened, Opening, ProcessEnd, Roster};
 use kvorum_core::routing::router::Router;
 use kvorum_core::shard::host::ShardArguments;
 use kvorum_core::shard::inbox::{QueueBudget, ShardCommand};
@@ -49,16 +48,6 @@ pub enum ShardsMessage {
 }
 
 impl ractor::Message for ShardsMessage {}
-
-/// A file operation of a shard failed, and with it the process.
-#[derive(Debug, thiserror::Error)]
-#[error("shard {shard}: {reason}")]
-pub struct DiskFailed {
-    /// The shard.
-    pub shard: ShardId,
-    /// What failed.
-    pub reason: String,
-}
 
 /// A replica that was replaced did not stop, and its files can't be erased.
 #[derive(Debug, thiserror::Error)]
@@ -212,18 +201,18 @@ impl Actor for ShardsSupervisor {
             }
             return Ok(());
         };
-        let actions = state.roster.failed(shard, failure_of(&cause), system_clock::monotonic());
+        let actions = state.roster.failed(shard, failure_of(cause), system_clock::monotonic());
         state.perform(&myself, actions).await
     }
 }
 
 /// What an actor that has ended says of its replica.
-fn failure_of(cause: &ActorProcessingErr) -> Failure {
+fn failure_of(cause: ActorProcessingErr) -> Failure {
     if let Some(SnapshotInstalled { index }) = cause.downcast_ref() {
-        return Failure::reopens(*index);
+        return Failure::Reopens(*index);
     }
-    let error = cause.downcast_ref::<ShardError>();
-    error.map_or_else(|| Failure::of_no_file(cause.to_string()), Failure::from)
+    let error = cause.downcast::<ShardError>();
+    error.map_or_else(|cause| Failure::OfNoFile(cause.to_string()), |error| Failure::Replica(*error))
 }
 
 impl ShardsState {
@@ -261,7 +250,7 @@ impl ShardsState {
                     let files = self.files();
                     let retired = move || files.retire(shard, RetireReason::Amnesiac { replica });
                     let written = tokio::task::spawn_blocking(retired).await?;
-                    written.map_err(|error| DiskFailed { shard, reason: error.to_string() })?;
+                    written.map_err(|error| ProcessEnd::Disk { shard, source: error.into() })?;
                 }
                 Action::EraseSurplus { kept, epoch } => {
                     // What a failure asks for goes before all else.
@@ -271,13 +260,7 @@ impl ShardsState {
                 Action::RestartAfter { shard, delay, .. } => {
                     myself.send_after(delay, move || ShardsMessage::Restart(shard));
                 }
-                Action::EndProcess { shard, gave_up: true, reason } => {
-                    let (supervisor, child) = ("shards".into(), format!("shard {shard}"));
-                    return Err(Box::new(GaveUp { supervisor, child, reason }));
-                }
-                Action::EndProcess { shard, gave_up: false, reason } => {
-                    return Err(Box::new(DiskFailed { shard, reason }));
-                }
+                Action::EndProcess(end) => return Err(end.into()),
             }
         }
         Ok(())
@@ -287,10 +270,7 @@ impl ShardsState {
         let files = self.files();
         match tokio::task::spawn_blocking(move || files.erase_surplus(&kept, epoch)).await? {
             Ok(()) => Ok(Vec::new()),
-            Err((shard, error)) => {
-                let failure = Failure::from(&ShardError::Log(error));
-                Ok(self.roster.failed(shard, failure, system_clock::monotonic()))
-            }
+            Err((shard, error)) => Ok(self.roster.failed(shard, error.into(), system_clock::monotonic())),
         }
     }
 
@@ -335,7 +315,7 @@ impl ShardsState {
         let OpeningOver { wanted, outcome } = over;
         let opened = match outcome {
             Ok(Spawned::Runs(actor)) => match self.early_ends.remove(&actor.get_id()) {
-                Some(cause) => Opened::Failed(failure_of(&cause)),
+                Some(cause) => Opened::Failed(failure_of(cause)),
                 None => {
                     self.by_actor.insert(actor.get_id(), wanted.shard);
                     self.actors.insert(wanted.shard, actor);
@@ -343,8 +323,8 @@ impl ShardsState {
                 }
             },
             Ok(Spawned::NotReady(readiness)) => Opened::NotReady(readiness),
-            Err(SpawnErr::StartupFailed(cause)) => Opened::Failed(failure_of(&cause)),
-            Err(other) => Opened::Failed(Failure::of_no_file(other.to_string())),
+            Err(SpawnErr::StartupFailed(cause)) => Opened::Failed(failure_of(cause)),
+            Err(other) => Opened::Failed(Failure::OfNoFile(other.to_string())),
         };
         let actions = self.roster.opening_over(&wanted, opened, system_clock::monotonic());
         if !self.roster.is_opening() {

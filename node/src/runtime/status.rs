@@ -12,15 +12,14 @@ use kvorum_core::session::NodeAdmin;
 use kvorum_core::session::reply::{Answer, ReplyTo};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::{
-    Durability, Epoch, ErrorCode, NodeId, NodeStatus, ResponseBody, ServerError, ShardId, ShardRole, ShardStatus,
-    StatusScope,
+    Durability, Epoch, ErrorCode, FolderId, NodeId, NodeStatus, ResponseBody, ServerError, ShardId, ShardRole,
+    ShardStatus, StatusScope,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// How long another node may take to say how it is, if the request waits longer.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,7 +29,7 @@ pub struct Inspector {
     name: String,
     durability: Durability,
     /// This node's data folder.
-    folder: Uuid,
+    folder: FolderId,
     started: Nanos,
     router: Arc<Router>,
     journal: JournalHandle,
@@ -88,14 +87,14 @@ impl Inspector {
     /// Looks at a node that starts now. `stop` stops it.
     pub fn new(
         name: String,
-        folder: Uuid,
+        folder: FolderId,
         router: Arc<Router>,
         journal: JournalHandle,
         pressure: Arc<Pressure>,
         connections: impl Fn() -> usize + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Inspector {
+        Arc::new(Self {
             name,
             durability: router.ring().durability,
             folder,

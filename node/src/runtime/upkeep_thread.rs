@@ -35,7 +35,7 @@ impl UpkeepThread {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(disk: Arc<dyn Disk>, bytes_per_second: u64) -> std::io::Result<UpkeepThread> {
+    pub fn start(disk: Arc<dyn Disk>, bytes_per_second: u64) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
@@ -46,7 +46,7 @@ impl UpkeepThread {
         });
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("upkeep".into()).spawn(move || worker.run())?;
-        Ok(UpkeepThread { shared, permits: Arc::default(), thread: Some(thread) })
+        Ok(Self { shared, permits: Arc::default(), thread: Some(thread) })
     }
 
     /// Bytes that were read or written so far.

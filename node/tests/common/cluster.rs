@@ -35,14 +35,7 @@ pub(crate) struct ClusterOptions {
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        ClusterOptions {
-            nodes: 3,
-            shards: 8,
-            fault_hooks: false,
-            environment: Vec::new(),
-            descriptors: None,
-            within: None,
-        }
+        Self { nodes: 3, shards: 8, fault_hooks: false, environment: Vec::new(), descriptors: None, within: None }
     }
 }
 
@@ -64,7 +57,7 @@ struct Node {
 impl TestCluster {
     /// Lays out a cluster, starts its nodes, and waits until it serves every shard.
     pub(crate) async fn start(options: ClusterOptions) -> Self {
-        let mut cluster = TestCluster::laid_out(options);
+        let mut cluster = Self::laid_out(options);
         (1..=cluster.options.nodes).for_each(|node| cluster.start_node(node));
         cluster.wait_ready().await;
         cluster
@@ -79,7 +72,7 @@ impl TestCluster {
         let folder = folder.expect("a temporary folder can be made");
         let base_port = free_base_port();
         let nodes = (0..options.nodes).map(|_| Node::default()).collect();
-        let cluster = TestCluster { options, base_port, nodes, folder };
+        let cluster = Self { options, base_port, nodes, folder };
         cluster.init();
         cluster
     }

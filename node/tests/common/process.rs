@@ -45,7 +45,7 @@ pub(crate) struct Surroundings {
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Surroundings { descriptors: None, stderr: Stdio::piped(), instead: None }
+        Self { descriptors: None, stderr: Stdio::piped(), instead: None }
     }
 }
 
@@ -62,7 +62,7 @@ impl NodeProcess {
     /// # Panics
     /// If it can't be started.
     pub(crate) fn spawn(arguments: &[&str], environment: &[(&str, String)], log: &Log) -> Self {
-        NodeProcess::spawn_with(arguments, environment, log, Surroundings::default())
+        Self::spawn_with(arguments, environment, log, Surroundings::default())
     }
 
     /// [`NodeProcess::spawn`] in other surroundings; what goes to a pipe that is made here is in `log`.
@@ -99,7 +99,7 @@ impl NodeProcess {
         let stdout = child.stdout.take().expect("stdout is piped");
         let mut readers = vec![copy_lines(stdout, log.clone())];
         readers.extend(child.stderr.take().map(|stderr| copy_lines(stderr, log.clone())));
-        NodeProcess { child, readers }
+        Self { child, readers }
     }
 
     pub(crate) fn id(&self) -> u32 {

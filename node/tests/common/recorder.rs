@@ -18,7 +18,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new() -> Self {
-        Recorder { origin: Instant::now(), history: Mutex::new(History::default()) }
+        Self { origin: Instant::now(), history: Mutex::new(History::default()) }
     }
 
     /// Nanoseconds since the recorder was made.

@@ -41,7 +41,7 @@ impl RawConnection {
     /// Over a socket that is connected.
     pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(RawConnection { stream, buffer: BytesMut::new(), assembler: Assembler::new(FRAME_BYTES_MAX), next_id: 1 })
+        Ok(Self { stream, buffer: BytesMut::new(), assembler: Assembler::new(FRAME_BYTES_MAX), next_id: 1 })
     }
 
     /// Opens a connection and says HELLO as `client`.

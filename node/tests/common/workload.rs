@@ -54,7 +54,7 @@ impl Workload {
             };
             clients.spawn(driver.run());
         }
-        Workload { recorder, shared, clients }
+        Self { recorder, shared, clients }
     }
 
     /// Writes acknowledged so far.

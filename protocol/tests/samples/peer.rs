@@ -3,8 +3,8 @@ use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
-    ClientId, ClusterId, Epoch, LogIndex, NodeId, ReadMode, ReplicaId, Request, RequestBody, RequestId, Response,
-    ResponseBody, ShardId, Term,
+    ClientId, ClusterId, Epoch, FolderId, LogIndex, NodeId, ReadMode, ReplicaId, Request, RequestBody, RequestId,
+    Response, ResponseBody, ShardId, Term,
 };
 
 /// Every message between nodes, every kind of consensus message.
@@ -13,7 +13,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         levels: Levels { min: 3, max: 4 },
         cluster: ClusterId(uuid(0xaa)),
         node: NodeId(uuid(1)),
-        disk: uuid(0xd1),
+        disk: FolderId(uuid(0xd1)),
         starts: 7,
         process: 0x1234_5678_9abc_def0,
         knows: None,
@@ -32,7 +32,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         ("hello".to_owned(), PeerMessage::Hello(hello.clone())),
         (
             "hello to a node that was met before".to_owned(),
-            PeerMessage::Hello(PeerHello { knows: Some(uuid(0xd2)), ..hello }),
+            PeerMessage::Hello(PeerHello { knows: Some(FolderId(uuid(0xd2))), ..hello }),
         ),
         (
             "forward".to_owned(),

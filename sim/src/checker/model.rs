@@ -28,35 +28,35 @@ pub(super) struct State {
 
 impl State {
     /// The state of a key that was never written.
-    pub(super) const ABSENT: State = State { value: None, version: 0, version_exact: true, expires: false };
+    pub(super) const ABSENT: Self = Self { value: None, version: 0, version_exact: true, expires: false };
 
     /// This state after its value's time to live is over, if it has one.
-    pub(super) fn expired(self) -> Option<State> {
-        self.expires.then_some(State { value: None, version_exact: true, expires: false, ..self })
+    pub(super) fn expired(self) -> Option<Self> {
+        self.expires.then_some(Self { value: None, version_exact: true, expires: false, ..self })
     }
 
     /// This state with its version pinned down to `version`, if it can have it. A missing key's version is told as 0.
-    fn with_version(self, version: u64) -> Option<State> {
+    fn with_version(self, version: u64) -> Option<Self> {
         match (self.value, self.version_exact) {
             (None, _) => (version == 0).then_some(self),
             (Some(_), true) => (version == self.version).then_some(self),
-            (Some(_), false) => (version >= self.version).then_some(State { version, version_exact: true, ..self }),
+            (Some(_), false) => (version >= self.version).then_some(Self { version, version_exact: true, ..self }),
         }
     }
 
     /// This state with its version pinned down, if `told` says what it is.
-    fn with_told_version(self, told: Option<u64>) -> Option<State> {
+    fn with_told_version(self, told: Option<u64>) -> Option<Self> {
         told.map_or(Some(self), |version| self.with_version(version))
     }
 
     /// The state after an effective write, which was given version `told`: higher than every one before it.
-    fn written(self, value: Option<ValueId>, expires: bool, told: Option<u64>) -> Option<State> {
+    fn written(self, value: Option<ValueId>, expires: bool, told: Option<u64>) -> Option<Self> {
         let (version, told_exactly) = match told {
             Some(version) if version <= self.version => return None,
             Some(version) => (version, true),
             None => (self.version + 1, false),
         };
-        Some(State { value, version, version_exact: told_exactly || value.is_none(), expires })
+        Some(Self { value, version, version_exact: told_exactly || value.is_none(), expires })
     }
 }
 

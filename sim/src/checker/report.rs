@@ -59,7 +59,7 @@ impl Report {
         concurrent.sort_by_key(|operation| std::cmp::Reverse(operation.invoked_at));
         concurrent.truncate(SHOWN_MAX);
         let (explained, state) = explain(&prefix(operations, &returns[..whole_answers]), steps_max);
-        Report {
+        Self {
             key: key.to_vec(),
             operations: operations.len(),
             culprit: culprit.clone(),

@@ -261,13 +261,13 @@ impl ToldVersion {
         let Completion::Answered { reply, .. } = &operation.completion else { return None };
         match reply {
             Reply::Value(Some(Found { version: Some(version), .. })) => {
-                Some(ToldVersion { version: *version, is_found: true })
+                Some(Self { version: *version, is_found: true })
             }
             Reply::Value(_) => None,
             Reply::Written(written) => {
                 let is_found = written.status != WriteStatus::Applied;
                 // Version 0 tells that there is no such key, which may be so more than once.
-                written.version.filter(|version| *version > 0).map(|version| ToldVersion { version, is_found })
+                written.version.filter(|version| *version > 0).map(|version| Self { version, is_found })
             }
         }
     }
@@ -289,7 +289,7 @@ impl Told {
         order.sort_unstable();
         let mut place_of = vec![None; operations.len()];
         order.iter().enumerate().for_each(|(place, &(_, operation))| place_of[operation as usize] = Some(place));
-        Told { order, place_of, next: 0 }
+        Self { order, place_of, next: 0 }
     }
 
     /// Whether an operation that told this may be placed before all others that did.
@@ -369,7 +369,7 @@ impl Unplaced {
                 call_of[event as usize] = Some(operation);
             }
         }
-        Unplaced {
+        Self {
             next: (0..count).map(|event| (event + 1) % count).collect(),
             previous: (0..count).map(|event| (event + count - 1) % count).collect(),
             call_of,
@@ -438,7 +438,7 @@ struct Way {
 }
 
 impl Way {
-    fn can_do_all_of(&self, other: &Way) -> bool {
+    fn can_do_all_of(&self, other: &Self) -> bool {
         let version_as_free = match self.version_exact {
             true => other.version_exact && self.version == other.version,
             false => self.version <= other.version,
@@ -465,7 +465,7 @@ impl Placed {
             let until = prepared.returned_at.unwrap_or(prepared.operation.invoked_at);
             operations.partition_point(|other| other.operation.invoked_at <= until) as u32 - 1
         });
-        let mut placed = Placed {
+        let mut placed = Self {
             answered: vec![0; words].into(),
             open: vec![0; words].into(),
             is_open: operations.iter().map(|prepared| prepared.returned_at.is_none()).collect(),

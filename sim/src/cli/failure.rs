@@ -37,7 +37,7 @@ pub(super) struct Size {
 
 impl Size {
     pub(super) fn of(plan: &Plan) -> Self {
-        Size { faults: plan.faults.len(), operations: plan.operations(), clients: plan.clients.len() }
+        Self { faults: plan.faults.len(), operations: plan.operations(), clients: plan.clients.len() }
     }
 }
 
@@ -55,7 +55,7 @@ impl Failure {
         first: Violation,
         bug: Option<&str>,
         shrink_runs_max: Option<u32>,
-    ) -> Failure {
+    ) -> Self {
         let size = Size::of(&plan);
         let settings = |keep_trace| RunSettings { bug: bug.map(str::to_owned), keep_trace };
         let breaks_it = |plan: &Plan| {
@@ -68,7 +68,7 @@ impl Failure {
             None => (plan, None),
         };
         let run = simulate_caught(&plan, &settings(true));
-        Failure { seed, first, size, plan, shrink_runs, run, bug: bug.map(str::to_owned) }
+        Self { seed, first, size, plan, shrink_runs, run, bug: bug.map(str::to_owned) }
     }
 
     /// Writes plan and trace into a folder. Returns where the plan is.

@@ -110,7 +110,7 @@ impl Progress {
             ProgressBar::with_draw_target(Some(seeds), ProgressDrawTarget::stderr())
                 .with_style(style.expect("the template is well formed"))
         });
-        Progress { bar, seeds, last_line: Instant::now() }
+        Self { bar, seeds, last_line: Instant::now() }
     }
 
     fn step(&mut self, totals: &Totals) {

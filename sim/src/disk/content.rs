@@ -24,24 +24,24 @@ pub(super) enum Survival {
 
 impl Survival {
     /// What a file's sectors do if the whole machine has no rule. Mixtures are the hardest to survive and come most often.
-    pub(super) fn draw(rng: &mut ChaCha8Rng) -> Survival {
+    pub(super) fn draw(rng: &mut ChaCha8Rng) -> Self {
         match rng.random_range(0..8) {
-            0 => Survival::Everything,
-            1 => Survival::Nothing,
-            2 => Survival::Prefix,
-            3 => Survival::Suffix,
-            _ => Survival::Coins,
+            0 => Self::Everything,
+            1 => Self::Nothing,
+            2 => Self::Prefix,
+            3 => Self::Suffix,
+            _ => Self::Coins,
         }
     }
 
     /// Which of `count` things in order survive.
     fn choose(self, count: usize, rng: &mut ChaCha8Rng) -> Vec<bool> {
         let kept = match self {
-            Survival::Everything => 0..count,
-            Survival::Nothing => 0..0,
-            Survival::Prefix => 0..rng.random_range(0..=count),
-            Survival::Suffix => rng.random_range(0..=count)..count,
-            Survival::Coins => return (0..count).map(|_| rng.random_bool(0.5)).collect(),
+            Self::Everything => 0..count,
+            Self::Nothing => 0..0,
+            Self::Prefix => 0..rng.random_range(0..=count),
+            Self::Suffix => rng.random_range(0..=count)..count,
+            Self::Coins => return (0..count).map(|_| rng.random_bool(0.5)).collect(),
         };
         (0..count).map(|at| kept.contains(&at)).collect()
     }
@@ -49,9 +49,9 @@ impl Survival {
     /// Whether a single thing survives.
     pub(super) fn keeps(self, rng: &mut ChaCha8Rng) -> bool {
         match self {
-            Survival::Everything => true,
-            Survival::Nothing => false,
-            Survival::Coins | Survival::Prefix | Survival::Suffix => rng.random_bool(0.5),
+            Self::Everything => true,
+            Self::Nothing => false,
+            Self::Coins | Self::Prefix | Self::Suffix => rng.random_bool(0.5),
         }
     }
 }

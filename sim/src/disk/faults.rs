@@ -13,11 +13,11 @@ pub enum FileKind {
 
 impl FileKind {
     /// The kind of the file at a path.
-    pub fn of(path: &str) -> FileKind {
+    pub fn of(path: &str) -> Self {
         match path.split_once('/') {
-            Some(("journal", _)) => FileKind::Journal,
-            Some(("shards", _)) => FileKind::Segment,
-            _ => FileKind::Metadata,
+            Some(("journal", _)) => Self::Journal,
+            Some(("shards", _)) => Self::Segment,
+            _ => Self::Metadata,
         }
     }
 }

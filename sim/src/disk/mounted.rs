@@ -16,9 +16,9 @@ pub struct MountedFileSystem {
 }
 
 impl MountedFileSystem {
-    pub(super) fn new(state: Arc<Mutex<DiskState>>) -> MountedFileSystem {
+    pub(super) fn new(state: Arc<Mutex<DiskState>>) -> Self {
         let process = state.lock().process();
-        MountedFileSystem { state, process }
+        Self { state, process }
     }
 
     fn file(&self, path: &str, id: u64) -> MountedFile {
@@ -107,9 +107,9 @@ impl MappedFile for MountedFile {
 }
 
 impl FileHandle for MountedFile {
-    type Mapped = MountedFile;
+    type Mapped = Self;
 
-    fn into_mapped(self, _mapping: &Arc<Mapping>) -> MountedFile {
+    fn into_mapped(self, _mapping: &Arc<Mapping>) -> Self {
         self
     }
 

@@ -30,8 +30,8 @@ pub(super) struct DiskState {
 }
 
 impl DiskState {
-    pub(super) fn new(seed: u64) -> DiskState {
-        DiskState {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
             seed,
             numbers_given: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),

@@ -38,25 +38,25 @@ enum Failure {
 }
 
 impl From<DiskError> for Failure {
-    fn from(error: DiskError) -> Failure {
-        Failure::Disk(error.to_string())
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error.to_string())
     }
 }
 
 impl From<JournalError> for Failure {
-    fn from(error: JournalError) -> Failure {
+    fn from(error: JournalError) -> Self {
         match error {
-            JournalError::Disk(_) | JournalError::Failed => Failure::Disk(error.to_string()),
-            other => Failure::Damaged(other.to_string()),
+            JournalError::Disk(_) | JournalError::Failed => Self::Disk(error.to_string()),
+            other => Self::Damaged(other.to_string()),
         }
     }
 }
 
 impl From<LogError> for Failure {
-    fn from(error: LogError) -> Failure {
+    fn from(error: LogError) -> Self {
         match error {
-            LogError::Disk(_) | LogError::DiskFull(_) => Failure::Disk(error.to_string()),
-            other => Failure::Damaged(other.to_string()),
+            LogError::Disk(_) | LogError::DiskFull(_) => Self::Disk(error.to_string()),
+            other => Self::Damaged(other.to_string()),
         }
     }
 }
@@ -70,7 +70,7 @@ struct Node {
 const SHARDS: u16 = 2;
 
 impl Node {
-    fn start(disk: &Arc<dyn Disk>) -> Result<Node, Failure> {
+    fn start(disk: &Arc<dyn Disk>) -> Result<Self, Failure> {
         let replayed = replay(&**disk)?;
         let durable = replayed.durable.clone();
         let writer = JournalWriter::open(&**disk, OPTIONS, replayed, Box::new(InlineSync::default()))?;
@@ -80,7 +80,7 @@ impl Node {
             let options = LogOptions { segment_bytes_first: 4096, segment_bytes_max: 16384, ..LogOptions::new(source) };
             logs.push(ShardLog::open(disk, shard, durable.get(&shard).copied(), options)?.0);
         }
-        let mut node = Node { writer, logs };
+        let mut node = Self { writer, logs };
         node.persist()?;
         Ok(node)
     }

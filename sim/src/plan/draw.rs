@@ -26,19 +26,19 @@ pub(super) const JOURNAL_FILE_BYTES_MIN: u32 = 32_768;
 
 impl Plan {
     /// The plan of a seed. Pure: the same on every machine and in every build.
-    pub fn draw(seed: u64) -> Plan {
-        Plan::draw_scaled(seed, 100)
+    pub fn draw(seed: u64) -> Self {
+        Self::draw_scaled(seed, 100)
     }
 
     /// The plan of a seed with so many percent of its operations; faults and time stay the same.
-    pub fn draw_scaled(seed: u64, operations_percent: u32) -> Plan {
+    pub fn draw_scaled(seed: u64, operations_percent: u32) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let options = options(&mut random);
         let faults = faults::draw(&options, &mut random);
         let operations = random.random_range(OPERATIONS_MIN..=OPERATIONS_MAX);
         let operations = (operations as u64 * u64::from(operations_percent) / 100).max(1) as usize;
         let clients = steps::draw(&options, &faults, operations, &mut random);
-        Plan { seed, options, clients, faults }
+        Self { seed, options, clients, faults }
     }
 
     /// How many operations the clients of this plan begin.

@@ -96,58 +96,58 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Scenario; 35] = [
-        Scenario::LostHints,
-        Scenario::Lagging,
-        Scenario::Overtaken,
-        Scenario::Kill,
-        Scenario::KillInTurn,
-        Scenario::PowerLoss,
-        Scenario::PowerLossEverywhere,
-        Scenario::CrashPoint,
-        Scenario::CrashWhileRecovering,
-        Scenario::Restart,
-        Scenario::Pause,
-        Scenario::PausedLeader,
-        Scenario::HeldTurn,
-        Scenario::HeldLeader,
-        Scenario::HeldFollower,
-        Scenario::Transfers,
-        Scenario::TransferAndPause,
-        Scenario::Panic,
-        Scenario::PanicsEverywhere,
-        Scenario::PanicsWithoutEnd,
-        Scenario::Isolate,
-        Scenario::LeaderCutOff,
-        Scenario::OneWay,
-        Scenario::CloggedLeader,
-        Scenario::FailedSync,
-        Scenario::FailedWrite,
-        Scenario::FailedReads,
-        Scenario::Full,
-        Scenario::Stall,
-        Scenario::SlowLeader,
-        Scenario::WallJumps,
-        Scenario::DropClients,
-        Scenario::Damage,
-        Scenario::Wipe,
-        Scenario::MadeUpMap,
+    const ALL: [Self; 35] = [
+        Self::LostHints,
+        Self::Lagging,
+        Self::Overtaken,
+        Self::Kill,
+        Self::KillInTurn,
+        Self::PowerLoss,
+        Self::PowerLossEverywhere,
+        Self::CrashPoint,
+        Self::CrashWhileRecovering,
+        Self::Restart,
+        Self::Pause,
+        Self::PausedLeader,
+        Self::HeldTurn,
+        Self::HeldLeader,
+        Self::HeldFollower,
+        Self::Transfers,
+        Self::TransferAndPause,
+        Self::Panic,
+        Self::PanicsEverywhere,
+        Self::PanicsWithoutEnd,
+        Self::Isolate,
+        Self::LeaderCutOff,
+        Self::OneWay,
+        Self::CloggedLeader,
+        Self::FailedSync,
+        Self::FailedWrite,
+        Self::FailedReads,
+        Self::Full,
+        Self::Stall,
+        Self::SlowLeader,
+        Self::WallJumps,
+        Self::DropClients,
+        Self::Damage,
+        Self::Wipe,
+        Self::MadeUpMap,
     ];
 
     /// Whether a cluster with these options survives it. What is only in page caches doesn't survive that machines lose
     /// power, nor that a failed sync drops it.
     fn is_survived(self, options: &Options) -> bool {
-        options.fsync || !matches!(self, Scenario::PowerLoss | Scenario::PowerLossEverywhere | Scenario::FailedSync)
+        options.fsync || !matches!(self, Self::PowerLoss | Self::PowerLossEverywhere | Self::FailedSync)
     }
 
     /// How often it is drawn in comparison with others that are switched on.
     fn weight(self) -> u32 {
         match self {
-            Scenario::PowerLossEverywhere | Scenario::PausedLeader | Scenario::TransferAndPause => 3,
-            Scenario::CrashPoint | Scenario::CrashWhileRecovering | Scenario::FailedSync | Scenario::KillInTurn => 3,
-            Scenario::Wipe | Scenario::PanicsWithoutEnd | Scenario::MadeUpMap => 1,
+            Self::PowerLossEverywhere | Self::PausedLeader | Self::TransferAndPause => 3,
+            Self::CrashPoint | Self::CrashWhileRecovering | Self::FailedSync | Self::KillInTurn => 3,
+            Self::Wipe | Self::PanicsWithoutEnd | Self::MadeUpMap => 1,
             // Many small things are of use to a start that reads all records only.
-            Scenario::LostHints => 4,
+            Self::LostHints => 4,
             _ => 2,
         }
     }

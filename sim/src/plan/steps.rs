@@ -171,7 +171,7 @@ struct Taste {
 }
 
 impl Taste {
-    fn draw(options: &Options, random: &mut ChaCha8Rng) -> Taste {
+    fn draw(options: &Options, random: &mut ChaCha8Rng) -> Self {
         let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| random.random_bool(0.5)).collect();
         if !kinds.iter().any(|kind| matches!(kind, Kind::Put | Kind::CompareAndSet | Kind::Incr)) {
             kinds.push(Kind::Put);
@@ -181,7 +181,7 @@ impl Taste {
         if presses && !kinds.contains(&Kind::Put) {
             kinds.push(Kind::Put);
         }
-        Taste {
+        Self {
             kinds,
             reads_percent: if presses { 10 } else { pick(random, &[20, 40, 40, 60]) },
             keys: pick(random, &[1, 3, 10, 30, 100, 300]),

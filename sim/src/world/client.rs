@@ -152,7 +152,7 @@ impl Client {
     pub(super) fn new(number: u32, seed: u64, options: &Options, nodes: Vec<NodeId>, script: Vec<Step>) -> Self {
         let policy = RetryPolicy::default();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        Client {
+        Self {
             number,
             id: ClientId(Uuid::from_u128(rng.random())),
             rng,

@@ -65,7 +65,7 @@ impl NodeClock {
     pub(super) fn new(time: TrueTime, uptime_ms: u64, wall_offset_ms: i64, rate_ppm: i32) -> Arc<Self> {
         let wall = (WALL_ORIGIN_MS + wall_offset_ms) * MILLION as i64;
         let state = State { from: time.now(), monotonic: uptime_ms * 1_000_000, wall, rate_ppm };
-        Arc::new(NodeClock { time, state: Mutex::new(state) })
+        Arc::new(Self { time, state: Mutex::new(state) })
     }
 
     /// The machine starts anew: the monotonic clock begins again.

@@ -10,8 +10,8 @@ use kvorum_core::ring::RingMap;
 use kvorum_core::routing::network::PeerNetwork as _;
 use kvorum_core::shard::host::TurnStep;
 use kvorum_core::shard::inbox::ShardCommand;
-use kvorum_protocol::ShardId;
 use kvorum_protocol::peer::PeerMessage;
+use kvorum_protocol::{FolderId, ShardId};
 use rand::Rng as _;
 use uuid::Uuid;
 
@@ -139,7 +139,7 @@ impl World<'_> {
                     let at = usize::from(node);
                     self.nodes[at].files.wipe();
                     self.nodes[at].medium = Medium::Sound;
-                    self.nodes[at].folder_id = Uuid::from_u128(self.rng.random());
+                    self.nodes[at].folder_id = FolderId(Uuid::from_u128(self.rng.random()));
                 }
                 wiped
             }

@@ -17,7 +17,9 @@ use kvorum_core::consensus::Role;
 use kvorum_core::health::scrub::{self, Checked};
 use kvorum_core::ring::RingMap;
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
-use kvorum_protocol::{ClientId, ReadMode, Request, RequestBody, RequestId, Response, ResponseBody, ShardId, frame};
+use kvorum_protocol::{
+    ClientId, FolderId, ReadMode, Request, RequestBody, RequestId, Response, ResponseBody, ShardId, frame,
+};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,12 +86,12 @@ pub struct StoppedFile {
 impl FromStr for Flip {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Flip, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let parts = || {
             let (rest, bits) = text.rsplit_once(':')?;
             let (path, offset) = rest.rsplit_once(':')?;
             let bits = u8::from_str_radix(bits, 16).ok().filter(|bits| *bits != 0)?;
-            Some(Flip { path: path.to_owned(), offset: offset.parse().ok()?, bits })
+            Some(Self { path: path.to_owned(), offset: offset.parse().ok()?, bits })
         };
         parts().ok_or_else(|| format!("`{text}` is not FILE:OFFSET:BITS, such as journal.metadata:3:ff"))
     }
@@ -112,8 +114,8 @@ pub struct Share {
 
 impl Share {
     /// Every byte in use, and of the others every 61st.
-    pub fn all(seed: u64) -> Share {
-        Share { every: 1, small_every: 1, offset: 0, unused_every: 61, seed }
+    pub fn all(seed: u64) -> Self {
+        Self { every: 1, small_every: 1, offset: 0, unused_every: 61, seed }
     }
 }
 
@@ -132,7 +134,7 @@ pub enum Healing {
 pub struct StoppedCluster {
     plan: Plan,
     ring: RingMap,
-    folders: Vec<(Uuid, u64, SimFileSystem, bool)>,
+    folders: Vec<(FolderId, u64, SimFileSystem, bool)>,
     /// What each key holds.
     values: BTreeMap<Bytes, Option<Bytes>>,
     /// What each key has ever held: a replica that lags may still say so.
@@ -146,7 +148,7 @@ impl StoppedCluster {
     ///
     /// # Errors
     /// If building it breaks a property, or its files lack what this is about.
-    pub fn build(seed: u64, stop: Stop) -> Result<StoppedCluster, String> {
+    pub fn build(seed: u64, stop: Stop) -> Result<Self, String> {
         let plan = plan(seed);
         let mut world = World::new(&plan, &RunSettings::default());
         world.begin();
@@ -192,7 +194,7 @@ impl StoppedCluster {
         let (ring, seen) = (world.ring.clone(), world.invariants.clone());
         drop(world);
         let quiet = Plan { clients: Vec::new(), ..plan };
-        let stopped = StoppedCluster { plan: quiet, ring, folders, values, ever, seen };
+        let stopped = Self { plan: quiet, ring, folders, values, ever, seen };
         stopped.check_files()?;
         Ok(stopped)
     }

@@ -59,7 +59,7 @@ impl Journal {
             queue: Mutex::new(SubmissionQueue::new(frame_bytes_max)),
             durable: Mutex::new(durable),
         };
-        Journal { submissions: Arc::new(submissions), writer, round: None, rounds: 0, began: Nanos(0) }
+        Self { submissions: Arc::new(submissions), writer, round: None, rounds: 0, began: Nanos(0) }
     }
 
     pub(super) fn submissions(&self) -> &Arc<Submissions> {
@@ -138,7 +138,7 @@ impl LateSync {
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let done = [0.01, 0.1, 0.5][rng.random_range(0..3)];
-        LateSync { jobs: VecDeque::new(), done, rng }
+        Self { jobs: VecDeque::new(), done, rng }
     }
 }
 

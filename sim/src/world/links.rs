@@ -41,7 +41,7 @@ pub(super) struct PeerLinks {
 
 impl PeerLinks {
     pub(super) fn new(nodes: usize) -> Self {
-        PeerLinks {
+        Self {
             nodes,
             sessions: BTreeMap::new(),
             next_session: 0,

@@ -33,7 +33,7 @@ use client::{Client, Context, Wish};
 use clock::{NodeClock, TrueTime};
 use invariants::Invariants;
 use kvorum_core::ring::{RingMap, RingNode};
-use kvorum_protocol::{ClusterId, Durability, NodeId, ShardId};
+use kvorum_protocol::{ClusterId, Durability, FolderId, NodeId, ShardId};
 use links::{ClientLinks, PeerLinks};
 use log_times::LogTimes;
 use node::{Node, TICK_MS};
@@ -256,7 +256,7 @@ impl<'a> World<'a> {
                 let uptime_ms = rng.random_range(1_000..100_000_000);
                 let rate = of_node(&rates, at).clamp(-50_000, 50_000) as i32;
                 let clock = NodeClock::new(time.clone(), uptime_ms, of_node(&options.wall_offset_ms, at), rate);
-                let folder_id = Uuid::from_u128(rng.random());
+                let folder_id = FolderId(Uuid::from_u128(rng.random()));
                 Node::new(NodeId(*id), folder_id, SimFileSystem::new(rng.random()), clock)
             })
             .collect();

@@ -36,8 +36,8 @@ use kvorum_core::shard::{EntryLimits, Held, ORDER_BITS, ReplicaPlan};
 use kvorum_core::store::{CaptureSlice, SessionLimits};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
-    ClientId, ClusterId, Durability, ErrorCode, NodeId, Request, RequestId, Response, ResponseBody, ServerError,
-    ShardId, StatusScope, Topology, frame,
+    ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request, RequestId, Response, ResponseBody,
+    ServerError, ShardId, StatusScope, Topology, frame,
 };
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
@@ -122,12 +122,12 @@ pub(super) enum Medium {
 impl Medium {
     /// Nothing was damaged.
     pub(super) fn is_sound(self) -> bool {
-        self == Medium::Sound
+        self == Self::Sound
     }
 
     /// Nothing tells what lay at the end of the journal, or of a log whose manifest is gone, from what never did.
     pub(super) fn may_forget(self) -> bool {
-        self == Medium::Damaged
+        self == Self::Damaged
     }
 }
 
@@ -135,7 +135,7 @@ impl Medium {
 pub(super) struct Node {
     pub(super) id: NodeId,
     /// The data folder's identity; a wiped disk gets another.
-    pub(super) folder_id: Uuid,
+    pub(super) folder_id: FolderId,
     pub(super) files: SimFileSystem,
     pub(super) clock: Arc<NodeClock>,
     pub(super) process: Option<Process>,
@@ -176,7 +176,7 @@ pub(super) struct Process {
     pub(super) journal: Journal,
     pub(super) roster: Roster,
     pub(super) shards: BTreeMap<ShardId, Replica>,
-    pub(super) folder: Uuid,
+    pub(super) folder: FolderId,
     pub(super) plan: ReplicaPlan,
     pub(super) session_limits: SessionLimits,
     pub(super) keeper: MapKeeper,
@@ -257,8 +257,8 @@ impl NodeAdmin for NoAdmin {
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, folder_id: Uuid, files: SimFileSystem, clock: Arc<NodeClock>) -> Self {
-        Node {
+    pub(super) fn new(id: NodeId, folder_id: FolderId, files: SimFileSystem, clock: Arc<NodeClock>) -> Self {
+        Self {
             id,
             folder_id,
             files,
@@ -292,7 +292,7 @@ impl Node {
         let lost_memory = damage.filter(|_| !clean);
         if lost_memory.is_some() {
             // As `node/src/folder` does: the node is as good as wiped, and its replicas are over.
-            self.folder_id = Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number());
+            self.folder_id = FolderId(Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number()));
             let files = ReplicaFiles::new(Arc::clone(&disk), Arc::new(InlineSource::new(Arc::clone(&disk))));
             files.distrust_all(copy.as_ref().unwrap_or(ring).held_by(self.id))?;
         }
@@ -653,7 +653,7 @@ impl Process {
                     let turned = catch_unwind(AssertUnwindSafe(|| host.turn()));
                     let end = turned.map_err(|panic| panic_text(&*panic))?.map_err(|error| error.to_string())?;
                     if let TurnEnd::Reopen { index } = end {
-                        return Err(Failure::reopens(index).reason);
+                        return Err(Failure::Reopens(index).to_string());
                     }
                 }
                 host.stop().map_err(|error| error.to_string())?;
@@ -686,10 +686,10 @@ impl StartError {
     /// Whether the files are damaged, so that starting again won't help.
     pub(super) fn is_damage(&self) -> bool {
         match self {
-            StartError::Journal(error) => error.is_damage(),
-            StartError::KnownFolders(error) => matches!(error, KnownFoldersError::Malformed),
-            StartError::Ring(error) => matches!(error, KeptError::Damaged(_)),
-            StartError::Files(_) | StartError::Disk(_) => false,
+            Self::Journal(error) => error.is_damage(),
+            Self::KnownFolders(error) => matches!(error, KnownFoldersError::Malformed),
+            Self::Ring(error) => matches!(error, KeptError::Damaged(_)),
+            Self::Files(_) | Self::Disk(_) => false,
         }
     }
 }

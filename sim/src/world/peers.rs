@@ -24,7 +24,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn new(replies_max: usize) -> Self {
-        Outbox {
+        Self {
             up: Mutex::default(),
             waiting: Mutex::default(),
             cut: AtomicBool::default(),

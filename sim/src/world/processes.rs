@@ -4,7 +4,7 @@ use super::node::{Crash, Medium, StartError, TICK_MS};
 use super::replicas::{Ended, Turned};
 use super::{Event, World};
 use kvorum_core::clock::Clock as _;
-use kvorum_protocol::ShardId;
+use kvorum_protocol::{FolderId, ShardId};
 use rand::Rng as _;
 use uuid::Uuid;
 
@@ -71,7 +71,7 @@ impl World<'_> {
             // An operator empties the folder, and the node is taken in again as one that has forgotten everything.
             self.nodes[at].files.wipe();
             self.nodes[at].medium = Medium::Sound;
-            self.nodes[at].folder_id = Uuid::from_u128(self.rng.random());
+            self.nodes[at].folder_id = FolderId(Uuid::from_u128(self.rng.random()));
             self.count("folders emptied by an operator");
         }
         let at_time = self.now().after_ms(self.rng.random_range(500..2_000));
@@ -234,6 +234,7 @@ impl World<'_> {
             Ended::DiskFailed(why) => ("disk fails", why.clone()),
             Ended::Replaced(why) => ("replaced", why.clone()),
             Ended::GaveUp(why) => ("gives up", why.clone()),
+            Ended::Unsupported(why) => ("does not read", why.clone()),
         };
         self.trace.note(
             self.time.now(),
@@ -274,6 +275,10 @@ impl World<'_> {
                 self.count("processes ended by a failed sync or write");
                 let down_ms = self.rng.random_range(100..2_000);
                 self.kill(at, Crash { power: false, down_ms }, "disk failed");
+            }
+            // One program writes all, and a flip makes no other version.
+            Ended::Unsupported(_) => {
+                self.violate("durability", format!("node {at} shard {shard} holds what no program has written: {why}"));
             }
             Ended::GaveUp(_) => {
                 self.count("processes that gave up");

@@ -8,15 +8,15 @@ use std::collections::BinaryHeap;
 pub(super) struct Moment(pub(super) u64);
 
 impl Moment {
-    pub(super) fn after_ns(self, nanos: u64) -> Moment {
-        Moment(self.0 + nanos)
+    pub(super) fn after_ns(self, nanos: u64) -> Self {
+        Self(self.0 + nanos)
     }
 
-    pub(super) fn after_us(self, micros: u64) -> Moment {
+    pub(super) fn after_us(self, micros: u64) -> Self {
         self.after_ns(micros * 1_000)
     }
 
-    pub(super) fn after_ms(self, millis: u64) -> Moment {
+    pub(super) fn after_ms(self, millis: u64) -> Self {
         self.after_ns(millis * 1_000_000)
     }
 
@@ -39,7 +39,7 @@ struct Planned<Event> {
 
 impl<Event> Queue<Event> {
     pub(super) fn new() -> Self {
-        Queue { heap: BinaryHeap::new(), planned: 0 }
+        Self { heap: BinaryHeap::new(), planned: 0 }
     }
 
     pub(super) fn push(&mut self, at: Moment, event: Event) {

@@ -9,10 +9,10 @@ use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, RetireReason, 
 use kvorum_core::journal::ShardJournal;
 use kvorum_core::map_keeper::{LOOK_EVERY, Looked};
 use kvorum_core::ring::RingMap;
-use kvorum_core::roster::{Action, Failure, Opened, Opening};
+use kvorum_core::roster::{Action, Failure, Opened, Opening, ProcessEnd};
 use kvorum_core::shard::host::{ShardArguments, ShardHost, ShardOutlet as _, TurnEnd, TurnStep};
 use kvorum_core::shard::inbox::{ShardCommand, Waker};
-use kvorum_core::shard::{Remedy, ShardConfig, ShardError};
+use kvorum_core::shard::{Remedy, ShardConfig};
 use kvorum_protocol::ShardId;
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +64,8 @@ pub(super) enum Ended {
     Replaced(String),
     /// It failed too often, and the process ends.
     GaveUp(String),
+    /// Its files are of another version, and the process ends.
+    Unsupported(String),
 }
 
 impl Process {
@@ -83,12 +85,10 @@ impl Process {
                 }
                 Action::EraseSurplus { kept, epoch } => match self.files().erase_surplus(&kept, epoch) {
                     Ok(()) => Vec::new(),
-                    Err((shard, error)) => {
-                        self.roster.failed(shard, Failure::from(&ShardError::Log(error)), clock.monotonic())
-                    }
+                    Err((shard, error)) => self.roster.failed(shard, error.into(), clock.monotonic()),
                 },
                 other => {
-                    let ends = matches!(other, Action::EndProcess { .. });
+                    let ends = matches!(other, Action::EndProcess(_));
                     became.extend(self.perform_at_once(other));
                     if ends {
                         return became;
@@ -142,8 +142,11 @@ impl Process {
             Action::RestartAfter { shard, delay, reason, .. } => {
                 Some((shard, Ended::RestartsAfter { ms: delay.as_millis() as u64, why: reason }))
             }
-            Action::EndProcess { shard, gave_up: true, reason } => Some((shard, Ended::GaveUp(reason))),
-            Action::EndProcess { shard, reason, .. } => Some((shard, Ended::DiskFailed(reason))),
+            Action::EndProcess(end) => Some(match end {
+                ProcessEnd::Disk { shard, source } => (shard, Ended::DiskFailed(source.to_string())),
+                ProcessEnd::Unsupported { shard, source } => (shard, Ended::Unsupported(source.to_string())),
+                ProcessEnd::GaveUp { shard, source: gave_up } => (shard, Ended::GaveUp(gave_up.source.to_string())),
+            }),
             Action::Open(_) | Action::EraseSurplus { .. } => unreachable!("more follows of these"),
         }
     }
@@ -177,7 +180,7 @@ impl Process {
         let files = self.files();
         let journal: Arc<dyn ShardJournal> = Arc::clone(self.journal.submissions()) as _;
         let prepared = files.prepare(wanted).and_then(|ready| Ok((ready, files.journal_of(shard, &journal)?)));
-        let (readiness, journal) = prepared.map_err(|error| Failure::from(&ShardError::Log(error)))?;
+        let (readiness, journal) = prepared?;
         if readiness != Readiness::Open {
             return Ok(Err(readiness));
         }
@@ -204,9 +207,9 @@ impl Process {
                 if error.remedy() == Remedy::LeaveOut {
                     self.lost_by_opening = before.difference(&unlisted(&self.machine, shard)).next().cloned();
                 }
-                Err(Failure::from(&error))
+                Err(error.into())
             }
-            Err(panic) => Err(Failure::of_no_file(panic_text(&*panic))),
+            Err(panic) => Err(Failure::OfNoFile(panic_text(&*panic))),
         }
     }
 
@@ -224,7 +227,7 @@ impl Process {
         let failure = loop {
             match catch_unwind(AssertUnwindSafe(|| host.step())) {
                 Ok(Ok(TurnStep::Over(TurnEnd::Done))) => return Turned::Over(Vec::new()),
-                Ok(Ok(TurnStep::Over(TurnEnd::Reopen { index }))) => break Failure::reopens(index),
+                Ok(Ok(TurnStep::Over(TurnEnd::Reopen { index }))) => break Failure::Reopens(index),
                 Ok(Ok(step)) => {
                     let hold = self.holds.iter().position(|hold| hold.shard == shard && hold.after == step);
                     if let Some(hold) = hold {
@@ -232,8 +235,8 @@ impl Process {
                         return Turned::HeldUp(self.holds.remove(hold).ms);
                     }
                 }
-                Ok(Err(error)) => break Failure::from(&error),
-                Err(panic) => break Failure::of_no_file(panic_text(&*panic)),
+                Ok(Err(error)) => break error.into(),
+                Err(panic) => break Failure::OfNoFile(panic_text(&*panic)),
             }
         };
         let actions = self.roster.failed(shard, failure, clock.monotonic());

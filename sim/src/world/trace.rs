@@ -15,7 +15,7 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn new(keep: bool) -> Self {
-        Trace { hash: Xxh3::new(), lines: keep.then(Vec::new) }
+        Self { hash: Xxh3::new(), lines: keep.then(Vec::new) }
     }
 
     /// Something happened. `numbers` must tell it from every other thing that could have happened instead.

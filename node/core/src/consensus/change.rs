@@ -53,9 +53,9 @@ impl MembershipChange {
             }
         };
         match self {
-            MembershipChange::AddLearner(replica) => put(ADD_LEARNER, &[&[*replica]], false),
-            MembershipChange::Promote { promote, remove } => put(PROMOTE, &[promote, remove], true),
-            MembershipChange::RemoveLearner(replica) => put(REMOVE_LEARNER, &[&[*replica]], false),
+            Self::AddLearner(replica) => put(ADD_LEARNER, &[&[*replica]], false),
+            Self::Promote { promote, remove } => put(PROMOTE, &[promote, remove], true),
+            Self::RemoveLearner(replica) => put(REMOVE_LEARNER, &[&[*replica]], false),
         }
         out
     }
@@ -63,9 +63,9 @@ impl MembershipChange {
 
 impl MembershipStep {
     /// Reads the payload of a membership entry. It may come from anyone: whatever it holds, this does not panic.
-    pub(super) fn decode(payload: Bytes) -> Result<MembershipStep, DecodeError> {
+    pub(super) fn decode(payload: Bytes) -> Result<Self, DecodeError> {
         if payload.is_empty() {
-            return Ok(MembershipStep::LeaveJoint);
+            return Ok(Self::LeaveJoint);
         }
         let mut reader = Reader::new(payload);
         let change = match reader.u8()? {
@@ -79,14 +79,14 @@ impl MembershipStep {
             kind => return Err(DecodeError::UnknownValue { field: "membership change", value: kind.into() }),
         };
         reader.finish()?;
-        Ok(MembershipStep::Change(change))
+        Ok(Self::Change(change))
     }
 
     /// Why this can't be done to a group with `membership`; `Ok` if it can. Every replica comes to the same answer,
     /// since all have the same membership where the entry stands in the log.
     pub(super) fn check(&self, membership: &Membership) -> Result<(), &'static str> {
         let joint = !membership.voters_outgoing.is_empty();
-        let MembershipStep::Change(change) = self else {
+        let Self::Change(change) = self else {
             return if joint { Ok(()) } else { Err("the group is in no joint state") };
         };
         if joint {

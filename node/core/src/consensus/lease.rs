@@ -40,7 +40,7 @@ impl LeaseLength {
         if planted(Bug::LeaseOfLongestTimeout) {
             refusal_ms = 2 * u64::from(election_ticks) * tick_ms;
         }
-        LeaseLength { nanos: refusal_ms * 1_000_000 * (100 - Self::DRIFT_MARGIN_PERCENT) / 100 }
+        Self { nanos: refusal_ms * 1_000_000 * (100 - Self::DRIFT_MARGIN_PERCENT) / 100 }
     }
 }
 
@@ -63,7 +63,7 @@ pub struct Lease {
 impl Lease {
     /// The lease of a leader that has just been elected: none yet.
     pub fn new(length: LeaseLength) -> Self {
-        Lease { length, acknowledged: BTreeMap::new(), abandoned: false }
+        Self { length, acknowledged: BTreeMap::new(), abandoned: false }
     }
 
     /// A replica has answered, in this term, a message that was sent at `sent`.

@@ -214,7 +214,7 @@ impl Consensus {
         };
         let silent = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&library_config, LogStorage { log, applied }, &silent).map_err(library_error)?;
-        let mut consensus = Consensus {
+        let mut consensus = Self {
             lease_length: LeaseLength::new(config.election_ticks, config.tick_ms),
             silent_until: now.after_ms(silence_ms),
             last_tick: now,

@@ -37,8 +37,8 @@ impl RealDisk {
     ///
     /// # Errors
     /// `Locked` if another process has it, else what the system says.
-    pub fn open(root: impl Into<PathBuf>) -> Result<RealDisk, DiskError> {
-        FileDisk::over(RealFileSystem::open(root)?)
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, DiskError> {
+        Self::over(RealFileSystem::open(root)?)
     }
 }
 
@@ -49,8 +49,8 @@ impl<F: FileSystem> FileDisk<F> {
     ///
     /// # Errors
     /// What the system says.
-    pub fn over(system: F) -> Result<FileDisk<F>, DiskError> {
-        let disk = FileDisk { system };
+    pub fn over(system: F) -> Result<Self, DiskError> {
+        let disk = Self { system };
         for folder in [SHARDS_FOLDER, JOURNAL_FOLDER] {
             disk.create_folder(folder)?;
         }
@@ -327,7 +327,7 @@ struct Mapped(Arc<Mapping>);
 impl Mapped {
     fn whole(mapping: Arc<Mapping>) -> Self {
         mapping.writer().expect("a mapping just made has its writer").advance(mapping.length());
-        Mapped(mapping)
+        Self(mapping)
     }
 }
 

@@ -43,11 +43,11 @@ impl Mapping {
     ///
     /// # Errors
     /// If the system refuses; for instance at its limit of mappings.
-    pub fn of_file(file: &File, length: u32) -> io::Result<Mapping> {
+    pub fn of_file(file: &File, length: u32) -> io::Result<Self> {
         if file.metadata()?.len() < u64::from(length) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its mapping"));
         }
-        Ok(Mapping::over(MmapOptions::new().len(length as usize).map_raw(file)?, length))
+        Ok(Self::over(MmapOptions::new().len(length as usize).map_raw(file)?, length))
     }
 
     /// Maps the first `length` bytes of a file, which may be open for reading only: stores stay in this mapping, and never
@@ -55,31 +55,31 @@ impl Mapping {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn private_copy(file: &File, length: u32) -> io::Result<Mapping> {
+    pub fn private_copy(file: &File, length: u32) -> io::Result<Self> {
         if file.metadata()?.len() < u64::from(length) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its mapping"));
         }
         // SAFETY: the call is unsafe because the memory changes when the file does. Nobody writes or shortens it: whoever
         // looks at a data folder holds a lock on it that keeps its node from starting.
         let memory = unsafe { MmapOptions::new().len(length as usize).map_copy(file)? };
-        Ok(Mapping::over(memory.into(), length))
+        Ok(Self::over(memory.into(), length))
     }
 
     /// Memory that belongs to no file and begins as a copy of `content`; for a disk that is not real.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn in_memory(content: &[u8]) -> io::Result<Mapping> {
+    pub fn in_memory(content: &[u8]) -> io::Result<Self> {
         let mut memory = MmapOptions::new().len(content.len()).map_anon()?;
         memory.copy_from_slice(content);
         let length = u32::try_from(content.len()).map_err(io::Error::other)?;
-        Ok(Mapping::over(memory.into(), length))
+        Ok(Self::over(memory.into(), length))
     }
 
-    fn over(memory: MmapRaw, length: u32) -> Mapping {
+    fn over(memory: MmapRaw, length: u32) -> Self {
         assert_eq!(memory.len(), length as usize);
         let guard = Guard::of(memory.as_ptr() as usize, memory.len());
-        Mapping { memory, length, written: AtomicU32::new(0), writer_taken: AtomicBool::new(false), guard }
+        Self { memory, length, written: AtomicU32::new(0), writer_taken: AtomicBool::new(false), guard }
     }
 
     /// Makes everything stored so far survive power loss: what a data sync of the mapped file does, errors included, without
@@ -186,11 +186,11 @@ struct Guard {
 }
 
 impl Guard {
-    const fn free() -> Guard {
-        Guard { start: AtomicUsize::new(0), end: AtomicUsize::new(0), lost: AtomicU32::new(0) }
+    const fn free() -> Self {
+        Self { start: AtomicUsize::new(0), end: AtomicUsize::new(0), lost: AtomicU32::new(0) }
     }
 
-    fn of(start: usize, length: usize) -> Option<&'static Guard> {
+    fn of(start: usize, length: usize) -> Option<&'static Self> {
         handle_bus_errors();
         let mut free = GUARDS_FREE.lock();
         let guard = free.pop().or_else(|| {

@@ -67,10 +67,10 @@ struct Content {
 }
 
 impl Content {
-    fn new(bytes: u32, header: &[u8]) -> Content {
+    fn new(bytes: u32, header: &[u8]) -> Self {
         let mut cache = vec![0; bytes as usize];
         cache[..header.len()].copy_from_slice(header);
-        Content { medium: cache.clone(), cache, mapping: None }
+        Self { medium: cache.clone(), cache, mapping: None }
     }
 
     /// Takes what was stored into the mapping over into the cache. What is above the watermark is zero in an open log.
@@ -87,12 +87,12 @@ impl Content {
         self.medium.clone_from(&self.cache);
     }
 
-    fn after_kill(&mut self) -> Content {
+    fn after_kill(&mut self) -> Self {
         self.absorb();
-        Content { cache: self.cache.clone(), medium: self.medium.clone(), mapping: None }
+        Self { cache: self.cache.clone(), medium: self.medium.clone(), mapping: None }
     }
 
-    fn after_power_loss(&mut self, survives: &mut dyn FnMut() -> bool) -> Content {
+    fn after_power_loss(&mut self, survives: &mut dyn FnMut() -> bool) -> Self {
         self.absorb();
         let mut medium = self.medium.clone();
         for (old, new) in medium.chunks_mut(SECTOR_BYTES).zip(self.cache.chunks(SECTOR_BYTES)) {
@@ -100,13 +100,13 @@ impl Content {
                 old.copy_from_slice(new);
             }
         }
-        Content { cache: medium.clone(), medium, mapping: None }
+        Self { cache: medium.clone(), medium, mapping: None }
     }
 }
 
 impl MemoryDisk {
     /// An empty one.
-    pub fn new() -> Arc<MemoryDisk> {
+    pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
@@ -121,23 +121,23 @@ impl MemoryDisk {
     }
 
     /// The disk after `kill -9`: the page cache is still there.
-    pub fn after_kill(&self) -> Arc<MemoryDisk> {
+    pub fn after_kill(&self) -> Arc<Self> {
         self.map(&mut |content| content.after_kill())
     }
 
     /// The disk after power loss. `survives` decides for each 512-byte sector that was not synced.
-    pub fn after_power_loss(&self, mut survives: impl FnMut() -> bool) -> Arc<MemoryDisk> {
+    pub fn after_power_loss(&self, mut survives: impl FnMut() -> bool) -> Arc<Self> {
         self.map(&mut |content| content.after_power_loss(&mut survives))
     }
 
-    fn map(&self, change: &mut dyn FnMut(&mut Content) -> Content) -> Arc<MemoryDisk> {
+    fn map(&self, change: &mut dyn FnMut(&mut Content) -> Content) -> Arc<Self> {
         let mut state = self.state.lock();
         let mut next = State { numbers_given: state.numbers_given, ..State::default() };
         next.metadata.clone_from(&state.metadata);
         next.shard_files.clone_from(&state.shard_files);
         next.segments = state.segments.iter_mut().map(|(key, content)| (*key, change(content))).collect();
         next.journal = state.journal.iter_mut().map(|(key, content)| (*key, change(content))).collect();
-        Arc::new(MemoryDisk { state: Arc::new(Mutex::new(next)) })
+        Arc::new(Self { state: Arc::new(Mutex::new(next)) })
     }
 
     /// Changes the stored bytes of a segment behind everyone's back.

@@ -72,29 +72,29 @@ pub enum DiskError {
 
 impl DiskError {
     /// Sorts a system error.
-    pub fn new(operation: &'static str, path: impl Into<String>, source: std::io::Error) -> DiskError {
+    pub fn new(operation: &'static str, path: impl Into<String>, source: std::io::Error) -> Self {
         use std::io::ErrorKind;
         match source.kind() {
             // A sync that finds no room has lost what it was to write: that is a failure like any other.
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded if operation != "sync" => {
-                DiskError::Full { operation, path: path.into() }
+                Self::Full { operation, path: path.into() }
             }
             _ if operation != "sync" && is_exhaustion(operation, &source) => {
-                DiskError::Exhausted { operation, path: path.into(), source }
+                Self::Exhausted { operation, path: path.into(), source }
             }
-            _ => DiskError::Io { operation, path: path.into(), source },
+            _ => Self::Io { operation, path: path.into(), source },
         }
     }
 
     /// Whether it is only that something is used up for now: space, descriptors, mappings. Nothing was changed then.
     pub fn is_full(&self) -> bool {
-        matches!(self, DiskError::Full { .. } | DiskError::Exhausted { .. })
+        matches!(self, Self::Full { .. } | Self::Exhausted { .. })
     }
 
     /// Whether the medium gave an error in place of what was written there.
     pub fn is_unreadable(&self) -> bool {
         let is_medium = |source: &std::io::Error| Errno::from_io_error(source) == Some(Errno::IO);
-        matches!(self, DiskError::Io { operation: "read", source, .. } if is_medium(source))
+        matches!(self, Self::Io { operation: "read", source, .. } if is_medium(source))
     }
 }
 

@@ -22,7 +22,7 @@ impl RealFileSystem {
     ///
     /// # Errors
     /// `Locked` if another process has it, else what the system says.
-    pub fn open(root: impl Into<PathBuf>) -> Result<RealFileSystem, DiskError> {
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, DiskError> {
         let root = root.into();
         let error = |operation, path: &Path| {
             let path = path.display().to_string();
@@ -34,7 +34,7 @@ impl RealFileSystem {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(error("open", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(RealFileSystem { root, _lock: lock }),
+            Ok(()) => Ok(Self { root, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(DiskError::Locked { path: root.display().to_string() }),
             Err(TryLockError::Error(source)) => Err(error("lock", &path)(source)),
         }
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_is_used_up_is_told_from_what_is_broken() {
-        let error = |errno: rustix::io::Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        let error = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
         use rustix::io::Errno;
         for errno in [Errno::MFILE, Errno::NFILE] {
             assert!(DiskError::new("open", "x", error(errno)).is_full());

@@ -20,7 +20,7 @@ impl Scratch {
     /// # Panics
     /// If `bytes` is 0.
     pub fn new(bytes: usize) -> io::Result<Self> {
-        Ok(Scratch { memory: MmapMut::map_anon(bytes)?, written: 0 })
+        Ok(Self { memory: MmapMut::map_anon(bytes)?, written: 0 })
     }
 
     /// How many bytes were written.
@@ -42,7 +42,7 @@ impl Scratch {
 
     /// What was written.
     pub fn finish(self) -> Bytes {
-        let Scratch { memory, written } = self;
+        let Self { memory, written } = self;
         Bytes::from_owner(memory).slice(..written)
     }
 }

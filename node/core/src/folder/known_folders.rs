@@ -15,8 +15,9 @@
 use crate::disk::{Disk, DiskError};
 use crate::folder::checked_json;
 use crate::folder::mirrored::{self, DecodeFailure, KeptError};
-use kvorum_protocol::NodeId;
+use crate::folder::stored_id;
 use kvorum_protocol::peer::PeerHello;
+use kvorum_protocol::{FolderId, NodeId};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ pub enum MeetError {
     )]
     Copied {
         /// The folder.
-        folder: Uuid,
+        folder: FolderId,
         /// The start that it says.
         starts: u64,
         /// The latest one that was seen, of this process or another one.
@@ -67,7 +68,8 @@ pub enum MeetError {
 #[serde(deny_unknown_fields)]
 pub struct KnownPeer {
     /// The folder with which it was first met.
-    first: Uuid,
+    #[serde(with = "stored_id")]
+    first: FolderId,
     /// How far its folders had come, the one that was seen last at the end; at most [`FOLDERS_MAX`].
     folders: Vec<KnownFolder>,
 }
@@ -76,7 +78,8 @@ pub struct KnownPeer {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KnownFolder {
-    folder: Uuid,
+    #[serde(with = "stored_id")]
+    folder: FolderId,
     starts: u64,
     process: u64,
 }
@@ -111,11 +114,11 @@ impl KnownFolders {
             KeptError::Disk(error) => KnownFoldersError::Disk(error),
             KeptError::Damaged(error) | KeptError::Unsupported(error) => error,
         })?;
-        Ok(KnownFolders { disk, known: Mutex::new(known.unwrap_or_default()), writing: Mutex::new(()) })
+        Ok(Self { disk, known: Mutex::new(known.unwrap_or_default()), writing: Mutex::new(()) })
     }
 
     /// The folder with which a peer was first met; `None` if it never was.
-    pub fn get(&self, peer: NodeId) -> Option<Uuid> {
+    pub fn get(&self, peer: NodeId) -> Option<FolderId> {
         self.known.lock().get(&peer.0).map(|known| known.first)
     }
 
@@ -125,7 +128,7 @@ impl KnownFolders {
     /// # Errors
     /// Why it must be turned away: a folder that is new can't be written down, or it is a copy. How far a folder that is known has
     /// come is kept in memory if there is no room for it on the disk: else a full disk would keep peers out.
-    pub fn meet(&self, hello: &PeerHello) -> Result<Uuid, MeetError> {
+    pub fn meet(&self, hello: &PeerHello) -> Result<FolderId, MeetError> {
         // From here on: of two folders that come at once, the second one is judged by what became of the first.
         let _writing = self.writing.lock();
         let mut known = self.known.lock();
@@ -176,7 +179,7 @@ mod tests {
             levels: Levels::OWN,
             cluster: ClusterId(Uuid::from_u128(9)),
             node: PEER,
-            disk: Uuid::from_u128(folder),
+            disk: FolderId(Uuid::from_u128(folder)),
             starts,
             process,
             knows: None,
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn the_first_folder_is_kept_over_restarts() {
         let disk = MemoryDisk::new();
-        let (first, second) = (Uuid::from_u128(2), hello(3, 1, 77));
+        let (first, second) = (FolderId(Uuid::from_u128(2)), hello(3, 1, 77));
         let known = open(&disk);
         assert_eq!(known.get(PEER), None);
         assert_eq!(known.meet(&hello(2, 1, 7)).unwrap(), first);

@@ -4,3 +4,4 @@ pub mod checked_json;
 pub mod known_folders;
 pub mod mirrored;
 pub mod replica_files;
+pub(crate) mod stored_id;

@@ -120,7 +120,7 @@ pub struct ReplicaFiles {
 impl ReplicaFiles {
     /// The files on a disk; `source` is what makes its segments.
     pub fn new(disk: Arc<dyn Disk>, source: Arc<dyn SegmentSource>) -> Self {
-        ReplicaFiles { disk, source }
+        Self { disk, source }
     }
 
     /// Brings the files of a shard into the state in which the wanted replica can be opened: erases what another one has

@@ -52,7 +52,7 @@ impl DiskWatch {
     /// the logs of followers. A small one is not kept from being used: [`HEADROOM_PERCENT_MAX`] of it are enough.
     pub fn new(headroom_bytes: u64, total_bytes: u64) -> Self {
         let most = total_bytes / 100 * HEADROOM_PERCENT_MAX;
-        DiskWatch {
+        Self {
             headroom_bytes: headroom_bytes.min(most),
             full: false,
             slow: false,

@@ -21,14 +21,14 @@ pub enum Unfit {
 }
 
 impl Unfit {
-    const ALL: [Unfit; 4] = [Unfit::DiskFull, Unfit::DiskSlow, Unfit::ClockOff, Unfit::Stopping];
+    const ALL: [Self; 4] = [Self::DiskFull, Self::DiskSlow, Self::ClockOff, Self::Stopping];
 
     fn text(self) -> &'static str {
         match self {
-            Unfit::DiskFull => "its disk is full",
-            Unfit::DiskSlow => "its disk is slow",
-            Unfit::ClockOff => "its wall clock is off",
-            Unfit::Stopping => "it is stopping",
+            Self::DiskFull => "its disk is full",
+            Self::DiskSlow => "its disk is slow",
+            Self::ClockOff => "its wall clock is off",
+            Self::Stopping => "it is stopping",
         }
     }
 }

@@ -14,7 +14,7 @@ pub struct Pressure {
 impl Pressure {
     /// Nothing is short yet. The indexes of all shards together may take `index_bytes_max`; `u64::MAX` for no limit.
     pub fn new(index_bytes_max: u64) -> Self {
-        Pressure {
+        Self {
             disk_full: AtomicBool::new(false),
             disk_free_bytes: AtomicU64::new(u64::MAX),
             index_bytes: AtomicU64::new(0),
@@ -56,7 +56,7 @@ impl Pressure {
 
 impl Default for Pressure {
     fn default() -> Self {
-        Pressure::new(u64::MAX)
+        Self::new(u64::MAX)
     }
 }
 

@@ -9,6 +9,7 @@
 
 use crate::clock::Nanos;
 use std::collections::VecDeque;
+use std::error::Error;
 use std::time::Duration;
 
 /// Most failures of all children of one supervisor within [`FAILURE_WINDOW`] that are answered by a restart.
@@ -39,7 +40,7 @@ pub enum RestartDecision {
 /// Why a supervisor that gave up ended.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{supervisor} gave up: its children failed more than {RESTARTS_MAX} times within {} s, the last was {child}: {reason}",
+    "{supervisor} gave up: its children failed more than {RESTARTS_MAX} times within {} s, the last was {child}: {source}",
     FAILURE_WINDOW.as_secs()
 )]
 pub struct GaveUp {
@@ -48,7 +49,7 @@ pub struct GaveUp {
     /// The child whose failure was one too many.
     pub child: String,
     /// How it failed.
-    pub reason: String,
+    pub source: Box<dyn Error + Send + Sync>,
 }
 
 /// The failures that one supervisor remembers: those of the last [`FAILURE_WINDOW`], at most [`RESTARTS_MAX`] of them.
@@ -60,7 +61,7 @@ pub struct RestartPolicy<Child> {
 impl<Child: PartialEq> RestartPolicy<Child> {
     /// A policy that has seen no failure.
     pub fn new() -> Self {
-        RestartPolicy { failures: VecDeque::with_capacity(RESTARTS_MAX) }
+        Self { failures: VecDeque::with_capacity(RESTARTS_MAX) }
     }
 
     /// Notes that `child` failed at `now`, which must not go back, and decides.
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn the_last_line_names_everything() {
         let text =
-            GaveUp { supervisor: "shards".into(), child: "shard 3".into(), reason: "panicked".into() }.to_string();
+            GaveUp { supervisor: "shards".into(), child: "shard 3".into(), source: "panicked".into() }.to_string();
         assert_eq!(
             text,
             "shards gave up: its children failed more than 10 times within 60 s, the last was shard 3: panicked"

@@ -94,9 +94,9 @@ pub struct ScrubPass {
 
 impl ScrubPass {
     /// One that begins with the replicas that are open now.
-    pub fn new(router: &Router) -> ScrubPass {
+    pub fn new(router: &Router) -> Self {
         let shards = router.all_local().iter().map(|handle| handle.shard).collect();
-        ScrubPass { shards, replica: None, segments: VecDeque::new() }
+        Self { shards, replica: None, segments: VecDeque::new() }
     }
 
     /// The next segment to [`check`], and the replica that it is of; `None` if all are done.

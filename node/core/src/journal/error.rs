@@ -58,12 +58,12 @@ pub enum JournalError {
 impl JournalError {
     /// Whether its files are damaged: the medium gives them, and what they hold can't be right.
     pub fn is_damage(&self) -> bool {
-        self.is_loss() || matches!(self, JournalError::RoundTwice { .. } | JournalError::RoundMeaningless { .. })
+        self.is_loss() || matches!(self, Self::RoundTwice { .. } | Self::RoundMeaningless { .. })
     }
 
     /// Whether bytes that are needed are gone. The other damage is checksummed rounds that contradict each other. No medium makes
     /// those, only a mistake in a program, and all nodes may share it: it is no reason to give up what a folder holds.
     pub fn is_loss(&self) -> bool {
-        matches!(self, JournalError::RoundMissing { .. } | JournalError::Identity)
+        matches!(self, Self::RoundMissing { .. } | Self::Identity)
     }
 }

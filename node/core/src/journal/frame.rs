@@ -51,8 +51,8 @@ impl ChunkHeader {
     }
 
     /// The mark at the chunk's end.
-    pub(super) fn mark(&self) -> ChunkHeader {
-        ChunkHeader { offset: self.end().offset, length: 0, ..*self }
+    pub(super) fn mark(&self) -> Self {
+        Self { offset: self.end().offset, length: 0, ..*self }
     }
 }
 
@@ -63,10 +63,10 @@ pub(super) struct FrameSeed {
 }
 
 impl FrameSeed {
-    pub(super) fn new(identity: u64) -> FrameSeed {
+    pub(super) fn new(identity: u64) -> Self {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&identity.to_le_bytes());
-        FrameSeed { hasher }
+        Self { hasher }
     }
 
     fn header_crc(&self, header: &[u8; HEADER_BYTES as usize]) -> u32 {
@@ -106,8 +106,8 @@ pub(super) struct FrameBuilder {
 }
 
 impl FrameBuilder {
-    pub(super) fn new(seed: FrameSeed) -> FrameBuilder {
-        let mut builder = FrameBuilder { seed, buffer: Vec::new(), start: 0, chunks: 0 };
+    pub(super) fn new(seed: FrameSeed) -> Self {
+        let mut builder = Self { seed, buffer: Vec::new(), start: 0, chunks: 0 };
         builder.clear();
         builder
     }

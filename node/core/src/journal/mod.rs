@@ -85,7 +85,7 @@ pub struct JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        JournalOptions {
+        Self {
             files: 4,
             file_bytes: 64 * 1024 * 1024,
             frame_bytes_max: 8 * 1024 * 1024,

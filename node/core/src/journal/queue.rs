@@ -15,7 +15,7 @@ pub struct SubmissionQueue {
 impl SubmissionQueue {
     /// An empty queue whose rounds take at most `round_bytes_max` bytes, or one submission.
     pub fn new(round_bytes_max: u32) -> Self {
-        SubmissionQueue { round_bytes_max: round_bytes_max.into(), waiting: VecDeque::new() }
+        Self { round_bytes_max: round_bytes_max.into(), waiting: VecDeque::new() }
     }
 
     /// Queues a submission.
@@ -53,7 +53,7 @@ pub struct DurableEnds(BTreeMap<ShardId, Position>);
 impl DurableEnds {
     /// What replay found.
     pub fn new(found: BTreeMap<ShardId, Position>) -> Self {
-        DurableEnds(found)
+        Self(found)
     }
 
     /// Where a shard's durable log ends.

@@ -73,17 +73,17 @@ struct History {
 }
 
 impl History {
-    fn new(shards: usize) -> History {
-        History { appended: vec![Vec::new(); shards], promised: vec![0; shards] }
+    fn new(shards: usize) -> Self {
+        Self { appended: vec![Vec::new(); shards], promised: vec![0; shards] }
     }
 }
 
 impl Node {
-    fn start(disk: &Arc<MemoryDisk>, shards: usize) -> Result<Node, Crashed> {
-        Node::start_with(disk, shards, Box::new(InlineSync::default()))
+    fn start(disk: &Arc<MemoryDisk>, shards: usize) -> Result<Self, Crashed> {
+        Self::start_with(disk, shards, Box::new(InlineSync::default()))
     }
 
-    fn start_with(disk: &Arc<MemoryDisk>, shards: usize, syncer: Box<dyn BackgroundSync>) -> Result<Node, Crashed> {
+    fn start_with(disk: &Arc<MemoryDisk>, shards: usize, syncer: Box<dyn BackgroundSync>) -> Result<Self, Crashed> {
         let replayed = crash_or_bug(replay(&**disk), journal_crashed)?;
         let durable = replayed.durable.clone();
         let writer = JournalWriter::open(&**disk, OPTIONS, replayed, syncer);
@@ -93,7 +93,7 @@ impl Node {
             let log = open_log(disk, shard, durable.get(&shard).copied());
             logs.push(crash_or_bug(log, log_crashed)?);
         }
-        let mut node = Node { writer, logs };
+        let mut node = Self { writer, logs };
         node.persist()?;
         Ok(node)
     }

@@ -40,7 +40,7 @@ impl RingFile {
     /// Frames are written once and read after a crash only: the system's cache is of no use to them.
     fn new(number: u32, file: Box<dyn JournalFile>) -> Self {
         file.write_past_cache(FRAME_ALIGNMENT);
-        RingFile { number, file, state: FileState::Free }
+        Self { number, file, state: FileState::Free }
     }
 
     fn is_synced(&self) -> bool {
@@ -78,7 +78,7 @@ impl JournalWriter {
         options: JournalOptions,
         replayed: Replayed,
         syncer: Box<dyn BackgroundSync>,
-    ) -> Result<JournalWriter, JournalError> {
+    ) -> Result<Self, JournalError> {
         options.validate()?;
         let identity = match replayed.identity {
             Some(identity) => identity,
@@ -104,7 +104,7 @@ impl JournalWriter {
             }
         };
         files[active].state = FileState::Active { first_round: next_round };
-        let mut writer = JournalWriter {
+        let mut writer = Self {
             options,
             files,
             active,

@@ -92,7 +92,7 @@ impl Compaction {
         decide: &mut dyn FnMut(&Record<'_>, Position, Option<Version>) -> Verdict,
         pace: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Option<Compacted>, LogError> {
-        let Compaction { victims, lowest_elsewhere, mut writer, retire_before, live_bytes } = self;
+        let Self { victims, lowest_elsewhere, mut writer, retire_before, live_bytes } = self;
         let mut copying = Copying { moved: Vec::new(), unpaced: 0, read: 0, written: 0, stopped: false };
         for victim in &victims {
             let segment = &victim.segment;

@@ -58,8 +58,8 @@ struct Open {
 }
 
 impl DataWriter {
-    pub(super) fn new(disk: Arc<dyn Disk>, shard: ShardId, numbers: Arc<AtomicU32>, bytes_max: u32) -> DataWriter {
-        DataWriter { disk, shard, numbers, bytes_max, open: None, done: Vec::new() }
+    pub(super) fn new(disk: Arc<dyn Disk>, shard: ShardId, numbers: Arc<AtomicU32>, bytes_max: u32) -> Self {
+        Self { disk, shard, numbers, bytes_max, open: None, done: Vec::new() }
     }
 
     /// Appends a record, as it stands in an operation entry. `to_come` is about how many bytes

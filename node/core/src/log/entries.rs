@@ -33,8 +33,8 @@ pub(super) struct EntryTable {
 
 impl EntryTable {
     /// A table without entries. The next one follows `before`: index 0 and term 0 for a log that begins at the first.
-    pub(super) fn new(recent_bytes_max: usize, before: (LogIndex, Term)) -> EntryTable {
-        EntryTable {
+    pub(super) fn new(recent_bytes_max: usize, before: (LogIndex, Term)) -> Self {
+        Self {
             first: before.0.0 + 1,
             term_before: before.1,
             places: VecDeque::new(),

@@ -29,7 +29,7 @@ pub enum LogError {
     },
     /// The files of this shard are sound, and hold what this program does not read. Nothing of them may be changed or given
     /// up: the process ends, and another program goes on with them.
-    #[error("shard {shard}: {what}")]
+    #[error("{what}")]
     Unsupported {
         /// The shard.
         shard: ShardId,
@@ -63,25 +63,18 @@ pub enum Unsupported {
 
 impl LogError {
     /// What it means for a shard that something at `position` can't be read; `damage` is what it is if it is damaged.
-    pub(crate) fn of_format(shard: ShardId, position: Position, damage: Damage, error: FormatError) -> LogError {
+    pub(crate) fn of_format(shard: ShardId, position: Position, damage: Damage, error: FormatError) -> Self {
         match error {
-            FormatError::Damaged => LogError::Damaged { shard, position, damage },
-            FormatError::Unsupported(version) => LogError::Unsupported { shard, what: version.into() },
+            FormatError::Damaged => Self::Damaged { shard, position, damage },
+            FormatError::Unsupported(version) => Self::Unsupported { shard, what: version.into() },
         }
     }
 
     /// As [`LogError::of_format`], of what an entry or a record holds.
-    pub(crate) fn of_operations(
-        shard: ShardId,
-        position: Position,
-        damage: Damage,
-        error: OperationsError,
-    ) -> LogError {
+    pub(crate) fn of_operations(shard: ShardId, position: Position, damage: Damage, error: OperationsError) -> Self {
         match error {
-            OperationsError::Reserved(what) => LogError::Unsupported { shard, what: what.into() },
-            OperationsError::Malformed(_) | OperationsError::BadChecksum => {
-                LogError::Damaged { shard, position, damage }
-            }
+            OperationsError::Reserved(what) => Self::Unsupported { shard, what: what.into() },
+            OperationsError::Malformed(_) | OperationsError::BadChecksum => Self::Damaged { shard, position, damage },
         }
     }
 }
@@ -126,6 +119,6 @@ pub enum Damage {
 
 impl From<DiskError> for LogError {
     fn from(error: DiskError) -> Self {
-        if error.is_full() { LogError::DiskFull(error) } else { LogError::Disk(error) }
+        if error.is_full() { Self::DiskFull(error) } else { Self::Disk(error) }
     }
 }

@@ -55,8 +55,8 @@ impl Layout {
     ///
     /// # Errors
     /// `Damaged`, or if it can't be read.
-    pub fn read(disk: &dyn Disk, shard: ShardId) -> Result<Layout, LogError> {
-        Ok(Layout { shard, manifest: read_manifest(disk, shard)? })
+    pub fn read(disk: &dyn Disk, shard: ShardId) -> Result<Self, LogError> {
+        Ok(Self { shard, manifest: read_manifest(disk, shard)? })
     }
 
     /// The base, if there is a manifest.

@@ -72,9 +72,9 @@ impl Base {
     ///
     /// # Errors
     /// For anything else.
-    pub fn decode(reader: &mut Reader) -> Result<Base, BaseError> {
+    pub fn decode(reader: &mut Reader) -> Result<Self, BaseError> {
         formats::BASE.check(reader.u16()?.into())?;
-        Ok(Base {
+        Ok(Self {
             index: LogIndex(reader.u64()?),
             term: Term(reader.u64()?),
             membership: Membership::decode(reader.bytes("membership", MEMBERSHIP_BYTES_MAX)?)?,
@@ -106,7 +106,7 @@ pub(super) struct LogStart {
 
 impl Default for LogStart {
     fn default() -> Self {
-        LogStart { segment: 1, previous: 0, before: (LogIndex(0), Term(0)) }
+        Self { segment: 1, previous: 0, before: (LogIndex(0), Term(0)) }
     }
 }
 
@@ -153,14 +153,14 @@ impl Manifest {
     ///
     /// # Errors
     /// For anything else.
-    pub(super) fn decode(shard: ShardId, bytes: Vec<u8>) -> Result<Manifest, FormatError> {
+    pub(super) fn decode(shard: ShardId, bytes: Vec<u8>) -> Result<Self, FormatError> {
         let (content, crc) = bytes.split_last_chunk::<4>().ok_or(FormatError::Damaged)?;
         let version = content.first_chunk().and_then(|found| formats::version_in(&MANIFEST_MAGIC, found));
         let version = version.filter(|_| crc32fast::hash(content) == u32::from_le_bytes(*crc));
         formats::MANIFEST.check(version.ok_or(FormatError::Damaged)?)?;
         let content = MANIFEST_MAGIC.len()..content.len();
         let mut reader = Reader::new(Bytes::from(bytes).slice(content));
-        let manifest = Manifest::read(shard, &mut reader).map_err(|error| match error {
+        let manifest = Self::read(shard, &mut reader).map_err(|error| match error {
             BaseError::Malformed(_) => FormatError::Damaged,
             BaseError::Unsupported(version) => version.into(),
         })?;
@@ -168,7 +168,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    fn read(shard: ShardId, reader: &mut Reader) -> Result<Manifest, BaseError> {
+    fn read(shard: ShardId, reader: &mut Reader) -> Result<Self, BaseError> {
         let of_shard = reader.u16()?;
         if of_shard != shard.0 {
             return Err(DecodeError::UnknownValue { field: "shard of a manifest", value: of_shard.into() }.into());
@@ -194,7 +194,7 @@ impl Manifest {
                 })
             })
             .collect::<Result<_, DecodeError>>()?;
-        Ok(Manifest { sequence, base: Base::decode(reader)?, hard_state, start, listed })
+        Ok(Self { sequence, base: Base::decode(reader)?, hard_state, start, listed })
     }
 }
 

@@ -110,7 +110,7 @@ pub enum Reserved {
 /// What the order of a shard's index is keyed with, so that nobody can choose keys that share a place in it. Drawn by the
 /// shard's first leader, which logs it before the first record; never sent to a client.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct IndexSecret(pub [u8; IndexSecret::BYTES]);
+pub struct IndexSecret(pub [u8; Self::BYTES]);
 
 impl IndexSecret {
     /// What it takes where it is stored.
@@ -199,7 +199,7 @@ impl RecordHeader {
             at += bits;
             value
         };
-        let header = RecordHeader {
+        let header = Self {
             crc: number as u32,
             value_bytes: field(VALUE_LENGTH_BITS) as u32,
             key_bytes: field(KEY_LENGTH_BITS) as u32,
@@ -400,9 +400,9 @@ impl Remembered {
     pub fn of_write(result: &WriteResult) -> Self {
         match result {
             WriteResult { status: WriteStatus::Applied, number: None, previous: None, version, .. } => {
-                Remembered::Applied(*version)
+                Self::Applied(*version)
             }
-            other => Remembered::Write(Box::new(WriteResult { ack: Ack::Committed, ..other.clone() })),
+            other => Self::Write(Box::new(WriteResult { ack: Ack::Committed, ..other.clone() })),
         }
     }
 
@@ -413,22 +413,22 @@ impl Remembered {
         let of_result = |result: &WriteResult| OVERHEAD + result.previous.as_ref().map_or(0, |entry| entry.value.len());
         OVERHEAD
             + match self {
-                Remembered::Applied(_) => 0,
-                Remembered::Write(result) => of_result(result),
-                Remembered::Atomic(result) => match &**result {
+                Self::Applied(_) => 0,
+                Self::Write(result) => of_result(result),
+                Self::Atomic(result) => match &**result {
                     AtomicResult::Applied(results) => results.iter().map(of_result).sum(),
                     AtomicResult::ConditionFailed { .. } => 0,
                 },
-                Remembered::Refused(error) => error.detail.len(),
+                Self::Refused(error) => error.detail.len(),
             }
     }
 
     fn kind(&self) -> u8 {
         match self {
-            Remembered::Applied(_) => 0,
-            Remembered::Write(_) => 1,
-            Remembered::Atomic(_) => 2,
-            Remembered::Refused(_) => 3,
+            Self::Applied(_) => 0,
+            Self::Write(_) => 1,
+            Self::Atomic(_) => 2,
+            Self::Refused(_) => 3,
         }
     }
 
@@ -436,7 +436,7 @@ impl Remembered {
     pub(crate) fn encode(&self, out: &mut impl Writer) {
         out.put_u8(self.kind());
         match self {
-            Remembered::Applied(version) => out.put_u64_le(version.0),
+            Self::Applied(version) => out.put_u64_le(version.0),
             _ => self.encode_result(out),
         }
     }
@@ -444,10 +444,10 @@ impl Remembered {
     fn encode_result(&self, out: &mut impl Writer) {
         let mut result = BytesMut::new();
         match self {
-            Remembered::Applied(_) => unreachable!("a plain effect has no result"),
-            Remembered::Write(write) => write.encode(&mut result),
-            Remembered::Atomic(atomic) => atomic.encode(&mut result),
-            Remembered::Refused(error) => error.encode(&mut result),
+            Self::Applied(_) => unreachable!("a plain effect has no result"),
+            Self::Write(write) => write.encode(&mut result),
+            Self::Atomic(atomic) => atomic.encode(&mut result),
+            Self::Refused(error) => error.encode(&mut result),
         }
         out.bytes(&result);
     }
@@ -456,7 +456,7 @@ impl Remembered {
     /// would keep all of an entry's payload, or a segment that compaction has removed.
     pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
         match reader.u8()? {
-            0 => Ok(Remembered::Applied(Version(reader.u64()?))),
+            0 => Ok(Self::Applied(Version(reader.u64()?))),
             kind => Self::decode_result(kind, reader),
         }
     }
@@ -465,9 +465,9 @@ impl Remembered {
         let bytes = reader.bytes("remembered result", RESULT_BYTES_MAX)?;
         let mut result = Reader::new(Bytes::copy_from_slice(&bytes));
         Ok(match kind {
-            1 => Remembered::Write(Box::new(WriteResult::decode(&mut result)?)),
-            2 => Remembered::Atomic(Box::new(AtomicResult::decode(&mut result)?)),
-            3 => Remembered::Refused(Box::new(ServerError::decode(&mut result)?)),
+            1 => Self::Write(Box::new(WriteResult::decode(&mut result)?)),
+            2 => Self::Atomic(Box::new(AtomicResult::decode(&mut result)?)),
+            3 => Self::Refused(Box::new(ServerError::decode(&mut result)?)),
             value => return Err(DecodeError::UnknownValue { field: "remembered kind", value: value.into() }),
         })
     }
@@ -475,7 +475,7 @@ impl Remembered {
     /// The write result that is remembered, if it is one. Once in the table it is committed, whatever was waited for.
     pub fn as_write(&self, durability: Durability) -> Option<WriteResult> {
         match self {
-            Remembered::Applied(version) => Some(WriteResult {
+            Self::Applied(version) => Some(WriteResult {
                 status: WriteStatus::Applied,
                 version: *version,
                 ack: Ack::Committed,
@@ -483,8 +483,8 @@ impl Remembered {
                 number: None,
                 previous: None,
             }),
-            Remembered::Write(result) => Some((**result).clone()),
-            Remembered::Atomic(_) | Remembered::Refused(_) => None,
+            Self::Write(result) => Some((**result).clone()),
+            Self::Atomic(_) | Self::Refused(_) => None,
         }
     }
 }
@@ -507,7 +507,7 @@ impl OperationsBuilder {
         out.put_bytes(0, HEADER_BYTES);
         let first_version = Version(last_version.0 + 1);
         let sessions = SessionsBuilder { expected_version: first_version.0, ..SessionsBuilder::default() };
-        OperationsBuilder { out, has_secret: false, log_time_ms, first_version, records: 0, sessions }
+        Self { out, has_secret: false, log_time_ms, first_version, records: 0, sessions }
     }
 
     /// An empty entry that brings the shard its secret.
@@ -726,7 +726,7 @@ impl Operations {
             let (value, limit) = (records.into(), RECORDS_MAX as u64);
             return Err(DecodeError::OverLimit { field: "records", value, limit }.into());
         }
-        Ok(Operations { payload, log_time_ms, first_version, secret, records, sessions_at })
+        Ok(Self { payload, log_time_ms, first_version, secret, records, sessions_at })
     }
 
     /// The entry's log time, in milliseconds.

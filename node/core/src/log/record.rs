@@ -43,31 +43,31 @@ pub(super) enum RecordKind {
 }
 
 impl RecordKind {
-    fn from_number(number: u8) -> Option<RecordKind> {
+    fn from_number(number: u8) -> Option<Self> {
         Some(match number {
-            1 => RecordKind::Operations,
-            2 => RecordKind::MembershipChange,
-            3 => RecordKind::HardState,
-            4 => RecordKind::BootstrapMembership,
-            5 => RecordKind::Seal,
+            1 => Self::Operations,
+            2 => Self::MembershipChange,
+            3 => Self::HardState,
+            4 => Self::BootstrapMembership,
+            5 => Self::Seal,
             _ => return None,
         })
     }
 
     /// The kind of the record that holds an entry.
-    pub(super) fn of_entry(kind: RaftEntryKind) -> RecordKind {
+    pub(super) fn of_entry(kind: RaftEntryKind) -> Self {
         match kind {
-            RaftEntryKind::Operations => RecordKind::Operations,
-            RaftEntryKind::Membership => RecordKind::MembershipChange,
+            RaftEntryKind::Operations => Self::Operations,
+            RaftEntryKind::Membership => Self::MembershipChange,
         }
     }
 
     /// The kind of the entry that the record holds, if it holds one.
     pub(super) fn entry_kind(self) -> Option<RaftEntryKind> {
         match self {
-            RecordKind::Operations => Some(RaftEntryKind::Operations),
-            RecordKind::MembershipChange => Some(RaftEntryKind::Membership),
-            RecordKind::HardState | RecordKind::BootstrapMembership | RecordKind::Seal => None,
+            Self::Operations => Some(RaftEntryKind::Operations),
+            Self::MembershipChange => Some(RaftEntryKind::Membership),
+            Self::HardState | Self::BootstrapMembership | Self::Seal => None,
         }
     }
 }
@@ -80,12 +80,12 @@ pub(super) struct SegmentSeed {
 }
 
 impl SegmentSeed {
-    pub(super) fn new(shard: ShardId, segment: u32, generation: u64) -> SegmentSeed {
+    pub(super) fn new(shard: ShardId, segment: u32, generation: u64) -> Self {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&shard.0.to_le_bytes());
         hasher.update(&segment.to_le_bytes());
         hasher.update(&generation.to_le_bytes());
-        SegmentSeed { hasher }
+        Self { hasher }
     }
 
     /// The checksum in front of a record of a data segment.

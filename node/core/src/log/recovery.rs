@@ -55,9 +55,9 @@ pub(super) struct LogState {
 
 impl LogState {
     /// What is known before the first record is read.
-    pub(super) fn new(recent_bytes_max: usize, manifest: Option<&Manifest>) -> LogState {
+    pub(super) fn new(recent_bytes_max: usize, manifest: Option<&Manifest>) -> Self {
         let before = manifest.map_or((LogIndex(0), Term(0)), |manifest| manifest.start.before);
-        LogState {
+        Self {
             entries: EntryTable::new(recent_bytes_max, before),
             // Not as of the manifest: the first hard states that are read may be from when less was committed than lies
             // before the log's first entry now.

@@ -30,8 +30,8 @@ pub struct SegmentPlace {
 
 impl SegmentPlace {
     /// What the file of an open segment should hold. The segment is sealed, or a data segment.
-    pub fn of(segment: &Segment) -> SegmentPlace {
-        SegmentPlace {
+    pub fn of(segment: &Segment) -> Self {
+        Self {
             shard: segment.shard(),
             number: segment.number(),
             generation: segment.generation(),

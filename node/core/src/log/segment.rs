@@ -48,14 +48,14 @@ impl Segment {
         shard: ShardId,
         number: u32,
         bytes: u32,
-    ) -> Result<(Segment, MappingWriter), DiskError> {
+    ) -> Result<(Self, MappingWriter), DiskError> {
         let generation = disk.fresh_number();
         let header = encode_header(shard, number, generation, bytes);
         let opened = disk.create_segment(shard, number, bytes, &header)?;
         opened.mapping.keep_pages_small();
         let mut writer = opened.mapping.writer().expect("a mapping just made has its writer");
         writer.advance(SEGMENT_HEADER_BYTES);
-        Ok((Segment::new(shard, number, generation, opened), writer))
+        Ok((Self::new(shard, number, generation, opened), writer))
     }
 
     /// A segment found on the disk, and the writer of its mapping, whose watermark is still 0.
@@ -66,17 +66,17 @@ impl Segment {
         shard: ShardId,
         number: u32,
         opened: OpenedSegment,
-    ) -> Result<(Segment, MappingWriter), FormatError> {
+    ) -> Result<(Self, MappingWriter), FormatError> {
         let mut writer = opened.mapping.writer().expect("a mapping just made has its writer");
         let segment = writer.tail();
         let bytes = segment.len() as u64;
         let generation = decode_header(shard, number, bytes, segment.first_chunk().ok_or(FormatError::Damaged)?)?;
-        Ok((Segment::new(shard, number, generation, opened), writer))
+        Ok((Self::new(shard, number, generation, opened), writer))
     }
 
-    fn new(shard: ShardId, number: u32, generation: u64, opened: OpenedSegment) -> Segment {
+    fn new(shard: ShardId, number: u32, generation: u64, opened: OpenedSegment) -> Self {
         let seed = SegmentSeed::new(shard, number, generation);
-        Segment { shard, number, generation, seed, mapping: opened.mapping, file: opened.file }
+        Self { shard, number, generation, seed, mapping: opened.mapping, file: opened.file }
     }
 
     /// The shard whose log it is part of.

@@ -47,8 +47,8 @@ pub struct LogOptions {
 
 impl LogOptions {
     /// The defaults, with segments from `source`.
-    pub fn new(source: Arc<dyn SegmentSource>) -> LogOptions {
-        LogOptions {
+    pub fn new(source: Arc<dyn SegmentSource>) -> Self {
+        Self {
             segment_bytes_first: SEGMENT_BYTES_FIRST,
             segment_bytes_max: SEGMENT_BYTES_MAX,
             recent_bytes_max: RECENT_BYTES_MAX,
@@ -100,15 +100,15 @@ impl ShardLog {
         shard: ShardId,
         durable: Option<Position>,
         options: LogOptions,
-    ) -> Result<(ShardLog, Recovered), LogError> {
+    ) -> Result<(Self, Recovered), LogError> {
         assert!(options.segment_bytes_first <= options.segment_bytes_max);
         options.source.forget(shard);
         let durable = durable.filter(|_| !planted(Bug::DurablePositionIgnored));
         let manifest = read_manifest(&**disk, shard)?;
         let state = LogState::new(options.recent_bytes_max, manifest.as_ref());
         let (mut log, recovered) = match recovery::recover(&**disk, shard, durable, state, manifest.as_ref())? {
-            Some(found) => ShardLog::from_recovered(Arc::clone(disk), shard, options, manifest, found)?,
-            None => ShardLog::create(Arc::clone(disk), shard, options)?,
+            Some(found) => Self::from_recovered(Arc::clone(disk), shard, options, manifest, found)?,
+            None => Self::create(Arc::clone(disk), shard, options)?,
         };
         let offset = log.writer.written();
         log.appended.push(Chunk { segment: Arc::clone(&log.active), offset, length: 0 });
@@ -119,12 +119,12 @@ impl ShardLog {
         Ok((log, recovered))
     }
 
-    fn create(disk: Arc<dyn Disk>, shard: ShardId, options: LogOptions) -> Result<(ShardLog, Recovered), LogError> {
+    fn create(disk: Arc<dyn Disk>, shard: ShardId, options: LogOptions) -> Result<(Self, Recovered), LogError> {
         let PreparedSegment { segment, writer } = options.source.take(shard, 1, options.segment_bytes_first)?;
         let active = Arc::new(segment);
         let view = Arc::new(LogView::default());
         view.insert(Arc::clone(&active));
-        let log = ShardLog {
+        let log = Self {
             shard,
             disk,
             state: LogState::new(options.recent_bytes_max, None),
@@ -148,7 +148,7 @@ impl ShardLog {
         options: LogOptions,
         manifest: Option<Manifest>,
         found: RecoveredLog,
-    ) -> Result<(ShardLog, Recovered), LogError> {
+    ) -> Result<(Self, Recovered), LogError> {
         let view = Arc::new(LogView::default());
         let active = Arc::clone(found.segments.last().expect("a recovered log has segments"));
         let last_data = found.listed.last().map_or(0, |last| last.number());
@@ -158,7 +158,7 @@ impl ShardLog {
         let RecoveredLog { state, writer, previous, starts, .. } = found;
         // Numbers of removed data segments may be given again; the segments' generations tell them apart.
         let next_data = if last_data & DATA_SEGMENT == 0 { 1 } else { (last_data & !DATA_SEGMENT) + 1 };
-        let mut log = ShardLog {
+        let mut log = Self {
             shard,
             disk,
             options,
@@ -479,7 +479,7 @@ impl Checkpoint {
     /// So much the log had grown when the state was that of its base. What came since counts for the next one.
     #[must_use]
     pub fn of_growth(self, grown: u64) -> Self {
-        Checkpoint { grown, ..self }
+        Self { grown, ..self }
     }
 
     /// The segments that it replaces.

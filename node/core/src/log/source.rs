@@ -24,7 +24,7 @@ impl PreparedSegment {
     /// `Full`, or any other failure of the disk.
     pub fn create(disk: &dyn Disk, shard: ShardId, number: u32, bytes: u32) -> Result<Self, DiskError> {
         let (segment, writer) = Segment::create(disk, shard, number, bytes)?;
-        Ok(PreparedSegment { segment, writer })
+        Ok(Self { segment, writer })
     }
 
     /// Makes its first pages present, so that the first appends need not wait for them.
@@ -69,8 +69,8 @@ pub type Made = Result<PreparedSegment, DiskError>;
 
 impl InlineSource {
     /// Makes segments on `disk`.
-    pub fn new(disk: Arc<dyn Disk>) -> InlineSource {
-        InlineSource { disk, spares: Mutex::default() }
+    pub fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, spares: Mutex::default() }
     }
 }
 

@@ -22,8 +22,8 @@ impl Position {
     }
 
     /// The inverse of [`Position::pack`].
-    pub fn unpack(packed: u64) -> Position {
-        Position { segment: (packed >> 32) as u32, offset: packed as u32 }
+    pub fn unpack(packed: u64) -> Self {
+        Self { segment: (packed >> 32) as u32, offset: packed as u32 }
     }
 }
 
@@ -59,9 +59,9 @@ impl HardState {
         self.vote.map_or(0, |replica| replica.0).to_le_bytes()
     }
 
-    pub(super) fn decode(term: Term, commit: LogIndex, payload: &[u8]) -> Option<HardState> {
+    pub(super) fn decode(term: Term, commit: LogIndex, payload: &[u8]) -> Option<Self> {
         let vote = u64::from_le_bytes(payload.try_into().ok()?);
-        Some(HardState { term, vote: (vote != 0).then_some(ReplicaId(vote)), commit })
+        Some(Self { term, vote: (vote != 0).then_some(ReplicaId(vote)), commit })
     }
 }
 
@@ -101,7 +101,7 @@ impl Membership {
     ///
     /// # Errors
     /// For anything else.
-    pub fn decode(bytes: Bytes) -> Result<Membership, DecodeError> {
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let mut list = |field| {
             let count = reader.count(field, REPLICAS_MAX, 8)?;
@@ -113,7 +113,7 @@ impl Membership {
         let learners_next = list("next learners")?;
         let auto_leave = reader.bool("auto leave")?;
         reader.finish()?;
-        Ok(Membership { voters, learners, voters_outgoing, learners_next, auto_leave })
+        Ok(Self { voters, learners, voters_outgoing, learners_next, auto_leave })
     }
 }
 

@@ -23,9 +23,8 @@
 use super::RingMap;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
-use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
-use uuid::Uuid;
 
 /// A node that comes with another folder is replaced after it has been connected for this long: one that is only started
 /// by mistake, and stopped at once, costs nothing.
@@ -35,9 +34,9 @@ pub const STRANGER_CONNECTED_MS: u64 = 1_000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Presence {
     /// The data folder that it came with.
-    pub folder: Uuid,
+    pub folder: FolderId,
     /// The folder that it had when the leader first met it.
-    pub remembered: Option<Uuid>,
+    pub remembered: Option<FolderId>,
     /// How long it has been connected.
     pub connected_ms: u64,
     /// What its program speaks.
@@ -56,7 +55,7 @@ impl Presence {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KnownOfPeer {
     /// The peer's data folder; `None` if they never met.
-    pub folder: Option<Uuid>,
+    pub folder: Option<FolderId>,
     /// By the map in force, the peer has another replica of `meta` than the first map gave it.
     pub replaced: bool,
 }
@@ -67,7 +66,7 @@ pub struct Seen {
     /// The leader's node.
     pub me: NodeId,
     /// Its data folder.
-    pub folder: Uuid,
+    pub folder: FolderId,
     /// What its program speaks.
     pub levels: Levels,
     /// The peers that are connected.
@@ -211,7 +210,7 @@ pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, Vec<R
 /// Whether a node whose folder has never held a replica may open its replica of `meta` under the id that the first map
 /// gives it. `answers` holds what each peer that said hello knows of this node. See the module's documentation for why it must
 /// be every one.
-pub fn may_bootstrap(first: &RingMap, me: NodeId, folder: Uuid, answers: &BTreeMap<NodeId, KnownOfPeer>) -> bool {
+pub fn may_bootstrap(first: &RingMap, me: NodeId, folder: FolderId, answers: &BTreeMap<NodeId, KnownOfPeer>) -> bool {
     let founders = || first.meta.iter().map(|held| NodeId(first.nodes[usize::from(held.node)].id));
     founders().any(|node| node == me)
         && founders().filter(|node| *node != me).all(|node| answers.contains_key(&node))
@@ -223,13 +222,14 @@ mod tests {
     use super::super::tests::nodes;
     use super::*;
     use kvorum_protocol::{ClusterId, Durability};
+    use uuid::Uuid;
 
     fn node(number: u128) -> NodeId {
         NodeId(Uuid::from_u128(number))
     }
 
-    fn folder(number: u128) -> Uuid {
-        Uuid::from_u128(1_000 + number)
+    fn folder(number: u128) -> FolderId {
+        FolderId(Uuid::from_u128(1_000 + number))
     }
 
     fn first() -> RingMap {

@@ -12,10 +12,13 @@ pub use replace::ReplaceError;
 
 use crate::folder::checked_json;
 use crate::folder::mirrored::DecodeFailure;
+use crate::folder::stored_id;
 use kvorum_protocol::hash::RING_POSITION;
 use kvorum_protocol::limits::{NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
 use kvorum_protocol::peer::Levels;
-use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ReplicaId, ShardId, ShardInfo, Term, Topology};
+use kvorum_protocol::{
+    ClusterId, Durability, Epoch, FolderId, NodeId, NodeInfo, ReplicaId, ShardId, ShardInfo, Term, Topology,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -47,8 +50,8 @@ pub struct RingNode {
     /// How much of the ring it takes, relative to the others; at least 1.
     pub weight: u32,
     /// Its data folder, once it is known. The node holds no shard's replica before that, and none in another folder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "stored_id::optional")]
+    pub disk: Option<FolderId>,
     /// What a newer version has added: kept as it is.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -89,8 +92,8 @@ pub struct RingMap {
     #[serde(default)]
     pub replicas_made: u64,
     /// Data folders that were replaced, oldest first; at most [`RETIRED_FOLDERS_MAX`].
-    #[serde(default, rename = "retired_disks")]
-    pub retired_folders: Vec<Uuid>,
+    #[serde(default, rename = "retired_disks", with = "stored_id::list")]
+    pub retired_folders: Vec<FolderId>,
     /// What a newer version has added: kept as it is.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -142,7 +145,7 @@ pub enum RingError {
 
 impl DecodeFailure for RingError {
     fn is_unsupported(&self) -> bool {
-        matches!(self, RingError::Level { .. })
+        matches!(self, Self::Level { .. })
     }
 }
 
@@ -164,7 +167,7 @@ impl RingMap {
         let meta_voters = nodes.len().min(META_VOTERS_MAX);
         let odd_voters = if meta_voters.is_multiple_of(2) { meta_voters - 1 } else { meta_voters };
         let meta: Vec<u16> = (0..odd_voters as u16).collect();
-        Ok(RingMap {
+        Ok(Self {
             level: first_level(),
             ring_position: ring_position(),
             unknown: Unknown::new(),
@@ -195,7 +198,7 @@ impl RingMap {
     /// If it is damaged, or as [`RingMap::from_bytes`].
     pub fn from_copy(bytes: &[u8]) -> Result<Self, RingError> {
         let json = checked_json::unseal_or_plain(bytes).ok_or(RingError::Damaged)?;
-        RingMap::from_bytes(json.as_bytes())
+        Self::from_bytes(json.as_bytes())
     }
 
     /// Reads the stored form.
@@ -208,7 +211,7 @@ impl RingMap {
         if !Levels::OWN.speaks(level) {
             return Err(RingError::Level { level });
         }
-        let map: RingMap = serde_json::from_slice(bytes)?;
+        let map: Self = serde_json::from_slice(bytes)?;
         let invalid = |what| Err(RingError::Invalid(what));
         if map.ring_position != RING_POSITION {
             return invalid("how a key's position on the ring is counted");
@@ -270,7 +273,7 @@ impl RingMap {
     }
 
     /// The data folder of a node; `None` if it is not known yet, or there is no such node.
-    pub fn folder_of(&self, node: NodeId) -> Option<Uuid> {
+    pub fn folder_of(&self, node: NodeId) -> Option<FolderId> {
         self.nodes.iter().find(|known| known.id == node.0)?.disk
     }
 
@@ -380,7 +383,7 @@ mod tests {
         newer["nodes"][1]["state"] = "draining".into();
         newer["shards"][0][0]["since"] = 3.into();
         let read = RingMap::from_bytes(newer.to_string().as_bytes()).unwrap();
-        let changed = read.with_level(1).with_folder(NodeId(read.nodes[0].id), Uuid::from_u128(5)).unwrap();
+        let changed = read.with_level(1).with_folder(NodeId(read.nodes[0].id), FolderId(Uuid::from_u128(5))).unwrap();
         let written: serde_json::Value = serde_json::from_slice(&changed.to_bytes()).unwrap();
         assert_eq!((&written["issuer_epoch"], &written["nodes"][1]["state"]), (&7.into(), &"draining".into()));
         assert_eq!((map.level, &*map.ring_position), (1, "slot14-xxh3"));

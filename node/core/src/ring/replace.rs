@@ -8,9 +8,8 @@
 use super::address::is_address;
 use super::{FIRST_REPLICAS_MAX, RETIRED_FOLDERS_MAX, RingMap};
 use crate::seeded::{Bug, planted};
-use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use std::collections::BTreeMap;
-use uuid::Uuid;
 
 /// Why a map can't be changed like that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +39,7 @@ impl RingMap {
     ///
     /// # Errors
     /// `UnknownNode`, `AlreadyDone`, `Named`, `Retired`, `OfAnotherNode`.
-    pub fn with_folder(&self, node: NodeId, disk: Uuid) -> Result<RingMap, ReplaceError> {
+    pub fn with_folder(&self, node: NodeId, disk: FolderId) -> Result<Self, ReplaceError> {
         let at = self.may_have(node, disk)?;
         if self.nodes[at].disk.is_some() {
             return Err(ReplaceError::Named);
@@ -55,7 +54,7 @@ impl RingMap {
     ///
     /// # Errors
     /// `UnknownNode`, `AlreadyDone`, `Retired`, `OfAnotherNode`.
-    pub fn replace_node(&self, node: NodeId, new_disk: Uuid) -> Result<RingMap, ReplaceError> {
+    pub fn replace_node(&self, node: NodeId, new_disk: FolderId) -> Result<Self, ReplaceError> {
         let at = self.may_have(node, new_disk)?;
         let mut next = self.next_epoch();
         if let Some(retired) = next.nodes[at].disk.replace(new_disk) {
@@ -73,7 +72,7 @@ impl RingMap {
     ///
     /// # Errors
     /// `UnknownReplica`.
-    pub fn replace_replica(&self, shard: ShardId, old: ReplicaId) -> Result<RingMap, ReplaceError> {
+    pub fn replace_replica(&self, shard: ShardId, old: ReplicaId) -> Result<Self, ReplaceError> {
         let mut next = self.next_epoch();
         next.renew(shard, old)?;
         Ok(next)
@@ -81,7 +80,7 @@ impl RingMap {
 
     /// The map in which clients reach these nodes at these addresses; `None` if it says so already. What is no address is left
     /// out, and so is one that would be two nodes' at once.
-    pub fn with_clients(&self, clients: &BTreeMap<NodeId, String>) -> Option<RingMap> {
+    pub fn with_clients(&self, clients: &BTreeMap<NodeId, String>) -> Option<Self> {
         let mut next = self.next_epoch();
         for node in &mut next.nodes {
             if let Some(client) = clients.get(&NodeId(node.id)).filter(|client| is_address(client)) {
@@ -100,21 +99,21 @@ impl RingMap {
     }
 
     /// Whether the folder was replaced.
-    pub fn is_retired(&self, disk: Uuid) -> bool {
+    pub fn is_retired(&self, disk: FolderId) -> bool {
         self.retired_folders.contains(&disk)
     }
 
     /// The map of the next epoch, in which the cluster is at this level.
-    pub fn with_level(&self, level: u16) -> RingMap {
-        RingMap { level, ..self.next_epoch() }
+    pub fn with_level(&self, level: u16) -> Self {
+        Self { level, ..self.next_epoch() }
     }
 
-    fn next_epoch(&self) -> RingMap {
-        RingMap { epoch: self.epoch + 1, ..self.clone() }
+    fn next_epoch(&self) -> Self {
+        Self { epoch: self.epoch + 1, ..self.clone() }
     }
 
     /// The node's position, if it may come with that folder and does not have it yet.
-    fn may_have(&self, node: NodeId, disk: Uuid) -> Result<usize, ReplaceError> {
+    fn may_have(&self, node: NodeId, disk: FolderId) -> Result<usize, ReplaceError> {
         let at = self.nodes.iter().position(|known| known.id == node.0).ok_or(ReplaceError::UnknownNode)?;
         match self.nodes.iter().position(|known| known.disk == Some(disk)) {
             Some(owner) if owner == at => Err(ReplaceError::AlreadyDone),
@@ -146,6 +145,7 @@ mod tests {
     use kvorum_protocol::{ClusterId, Durability};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+    use uuid::Uuid;
 
     fn map() -> RingMap {
         RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(4), 8, 3).unwrap()
@@ -155,8 +155,8 @@ mod tests {
         NodeId(Uuid::from_u128(number))
     }
 
-    fn disk(number: u128) -> Uuid {
-        Uuid::from_u128(1_000 + number)
+    fn disk(number: u128) -> FolderId {
+        FolderId(Uuid::from_u128(1_000 + number))
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
                 groups.flat_map(|shard| map.replicas(shard).iter().map(move |held| (shard.0, held.replica))).collect()
             };
             let mut ids_seen = ids(&map);
-            let mut folders_seen: BTreeSet<(u128, Uuid)> = BTreeSet::new();
+            let mut folders_seen: BTreeSet<(u128, FolderId)> = BTreeSet::new();
             for change in changes {
                 let next = match change {
                     Change::Disk(at, folder) => map.with_folder(node(at), disk(folder)),

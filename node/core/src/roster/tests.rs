@@ -1,10 +1,14 @@
 //! Scenarios as transcripts: what the roster is told, and what it asks for.
 
 use super::*;
-use crate::consensus::ConsensusConfig;
+use crate::consensus::{ConsensusConfig, ConsensusError};
+use crate::disk::DiskError;
+use crate::formats;
+use crate::log::{Damage, Position};
 use crate::shard::ORDER_BITS;
 use crate::store::SessionLimits;
 use kvorum_protocol::Durability;
+use std::io;
 
 const NOW: Nanos = Nanos(1_000_000_000);
 
@@ -53,7 +57,7 @@ fn told(actions: &[Action]) -> Vec<String> {
             format!("erase all but {:?} as of epoch {epoch}", kept.iter().map(|shard| shard.0).collect::<Vec<u16>>())
         }
         Action::RestartAfter { shard, delay, .. } => format!("restart {shard} after {} ms", delay.as_millis()),
-        Action::EndProcess { gave_up, .. } => format!("end the process, gave up: {gave_up}"),
+        Action::EndProcess(end) => format!("end the process: {end}"),
     };
     actions.iter().map(line).collect()
 }
@@ -62,8 +66,29 @@ fn wanted(shard: u16, replica: u64, epoch: u64) -> WantedReplica {
     WantedReplica { shard: ShardId(shard), replica: ReplicaId(replica), epoch, may_begin: true }
 }
 
+/// A failure of shard 0 that asks for this.
 fn failure(remedy: Remedy) -> Failure {
-    Failure { remedy, reason: "a test".to_owned() }
+    let shard = ShardId(0);
+    let disk = |kind: io::ErrorKind| LogError::from(DiskError::new("write", "a file", kind.into())).into();
+    let failure: Failure = match remedy {
+        Remedy::Reopen => Failure::Reopens(LogIndex(5)),
+        Remedy::Restart => Failure::OfNoFile("a test".to_owned()),
+        Remedy::LeaveOut => {
+            let position = Position { segment: 1, offset: 64 };
+            LogError::Damaged { shard, position, damage: Damage::EndsEarly }.into()
+        }
+        Remedy::EndLife => {
+            ShardError::from(ConsensusError::Forgotten { acknowledged: LogIndex(5), last: LogIndex(4) }).into()
+        }
+        Remedy::EndProcess => disk(io::ErrorKind::PermissionDenied),
+        Remedy::AwaitProgram => {
+            let what = formats::SEGMENT.check(9).unwrap_err().into();
+            LogError::Unsupported { shard, what }.into()
+        }
+        Remedy::AwaitSpace => disk(io::ErrorKind::StorageFull),
+    };
+    assert_eq!(failure.remedy(), remedy);
+    failure
 }
 
 /// A roster with replicas that run, of epoch 1.
@@ -165,7 +190,11 @@ fn each_remedy_is_carried_out_and_a_replica_past_use_stays_closed() {
     assert_eq!(failed(Remedy::AwaitSpace), of(&["close 0", "restart 0 after 2000 ms"], 1));
     assert_eq!(failed(Remedy::LeaveOut), of(&["close 0", "unusable 0: Faulty"], 0));
     assert_eq!(failed(Remedy::EndLife), of(&["close 0", "unusable 0: Amnesiac", "retire 0/1"], 0));
-    assert_eq!(failed(Remedy::EndProcess).0, ["close 0", "end the process, gave up: false"]);
+    let line = "end the process: shard 0: could not write a file: permission denied";
+    assert_eq!(failed(Remedy::EndProcess).0, ["close 0", line]);
+    let line =
+        "end the process: shard 0: the segment has version 9, and this program reads version 3: start a newer program";
+    assert_eq!(failed(Remedy::AwaitProgram).0, ["close 0", line]);
     let mut roster = Roster::default();
     drop(roster.follow(named(1, &[(0, 1)])));
     let ended = roster.opening_over(&wanted(0, 1, 1), Opened::NotReady(Readiness::Ended), NOW);
@@ -184,7 +213,8 @@ fn replicas_that_fail_too_often_end_the_process() {
         drop(roster.restart(ShardId(0)));
         drop(roster.opening_over(&wanted(0, 1, 1), Opened::Runs, NOW));
     }
-    assert_eq!(last, ["close 0", "end the process, gave up: true"]);
+    let line = "end the process: shards gave up: its children failed more than 10 times within 60 s, the last was shard 0: a test";
+    assert_eq!(last, ["close 0", line]);
 }
 
 #[test]

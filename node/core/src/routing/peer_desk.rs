@@ -92,7 +92,7 @@ impl PeerDesk {
         watch: Watch,
         snapshot_reads: SnapshotReads,
     ) -> Self {
-        PeerDesk {
+        Self {
             context,
             sessions: DashMap::new(),
             held: Mutex::default(),
@@ -489,10 +489,10 @@ enum Content {
 }
 
 impl Reply {
-    fn to(answered: Answered<Passed>, router: &Router) -> Reply {
+    fn to(answered: Answered<Passed>, router: &Router) -> Self {
         let Answered { origin, forwarded, body } = answered;
         let response = Response { id: RequestId(1), epoch: router.epoch(), forwarded, body };
-        Reply { passed: origin, content: Content::Answer(response) }
+        Self { passed: origin, content: Content::Answer(response) }
     }
 
     /// As it is sent.

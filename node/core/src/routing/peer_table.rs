@@ -5,10 +5,9 @@ use crate::health::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
 use crate::ring::decide::{KnownOfPeer, Presence};
 use kvorum_protocol::peer::{Levels, PeerHello};
-use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
-use uuid::Uuid;
 
 /// A report of replicas that can't be used is believed for this long. It is sent again each second.
 const REPORT_HOLDS_MS: u64 = 3_000;
@@ -21,8 +20,8 @@ pub struct PeerTable {
 
 #[derive(Debug)]
 struct Peer {
-    folder: Uuid,
-    remembered: Option<Uuid>,
+    folder: FolderId,
+    remembered: Option<FolderId>,
     knows: KnownOfPeer,
     levels: Levels,
     client: String,
@@ -37,7 +36,7 @@ struct Peer {
 
 impl PeerTable {
     /// A peer has said hello. It had the folder `remembered` when this node first met it.
-    pub fn met(&self, hello: &PeerHello, remembered: Option<Uuid>) {
+    pub fn met(&self, hello: &PeerHello, remembered: Option<FolderId>) {
         let news = Peer {
             folder: hello.disk,
             remembered,
@@ -156,6 +155,7 @@ mod tests {
     use super::*;
     use crate::ring::RingNode;
     use kvorum_protocol::{ClusterId, Durability};
+    use uuid::Uuid;
 
     fn ring() -> RingMap {
         let node = |number: u128| RingNode {
@@ -176,11 +176,11 @@ mod tests {
         NodeId(Uuid::from_u128(number))
     }
 
-    fn folder(number: u128) -> Uuid {
-        Uuid::from_u128(1_000 + number)
+    fn folder(number: u128) -> FolderId {
+        FolderId(Uuid::from_u128(1_000 + number))
     }
 
-    fn hello(number: u128, folder: Uuid, knows: Option<Uuid>) -> PeerHello {
+    fn hello(number: u128, folder: FolderId, knows: Option<FolderId>) -> PeerHello {
         PeerHello {
             levels: Levels::OWN,
             cluster: ClusterId(Uuid::from_u128(9)),

@@ -48,8 +48,8 @@ impl Route {
     /// The term of the leader that it leads to.
     pub fn term(&self) -> Option<Term> {
         match self {
-            Route::Local(_, term) | Route::Remote(_, term) => Some(*term),
-            Route::Nowhere => None,
+            Self::Local(_, term) | Self::Remote(_, term) => Some(*term),
+            Self::Nowhere => None,
         }
     }
 }
@@ -135,7 +135,7 @@ impl Router {
     /// answer must not be taken for another request's. [`crate::disk::Disk::fresh_number`] gives such a number.
     pub fn new(me: NodeId, ring: RingMap, clock: Arc<dyn Clock>, first_forward: u64) -> Arc<Self> {
         let topology = TopologyNews::new(ring.topology(|_| None));
-        Arc::new(Router {
+        Arc::new(Self {
             me,
             ring: RwLock::new(Arc::new(ring)),
             agreed: AtomicBool::new(false),

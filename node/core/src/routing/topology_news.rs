@@ -17,7 +17,7 @@ pub struct TopologyNews {
 impl TopologyNews {
     /// News of a topology.
     pub fn new(topology: Topology) -> Arc<Self> {
-        Arc::new(TopologyNews { epoch: topology.epoch, topology: Arc::new(topology), frame: OnceLock::new() })
+        Arc::new(Self { epoch: topology.epoch, topology: Arc::new(topology), frame: OnceLock::new() })
     }
 
     /// Its epoch.

@@ -138,7 +138,7 @@ pub(super) struct HeldBytes {
 impl HeldBytes {
     /// Takes them, if so many are left.
     fn take(router: &Arc<Router>, bytes: usize) -> Option<Self> {
-        let held = Some(HeldBytes { router: Arc::clone(router), bytes });
+        let held = Some(Self { router: Arc::clone(router), bytes });
         held.filter(|_| {
             router.held_bytes().fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes <= HELD_BYTES_MAX
         })
@@ -255,12 +255,12 @@ impl<Origin: Copy> Session<Origin> {
 
 impl Part {
     /// What came back, as it was sent.
-    pub(super) fn of_returned(returned: Returned, waited: impl FnOnce() -> What) -> (Part, Term) {
+    pub(super) fn of_returned(returned: Returned, waited: impl FnOnce() -> What) -> (Self, Term) {
         let Returned { operation, term } = returned;
-        let read = |what, in_order| Part::Read { what, mode: ReadMode::Linearizable, in_order };
+        let read = |what, in_order| Self::Read { what, mode: ReadMode::Linearizable, in_order };
         let part = match operation {
-            Operation::Write { id, ack, mutation, .. } => Part::Write { id, ack, mutation },
-            Operation::Atomic { request, .. } => Part::Atomic(request),
+            Operation::Write { id, ack, mutation, .. } => Self::Write { id, ack, mutation },
+            Operation::Atomic { request, .. } => Self::Atomic(request),
             Operation::Get(key) => read(What::Get { key, order: None }, true),
             Operation::Confirm => read(waited(), false),
         };
@@ -268,17 +268,17 @@ impl Part {
     }
 
     /// The same of what another node has returned; `None` if it is nothing that is passed on.
-    pub(super) fn of_request(body: RequestBody) -> Option<Part> {
+    pub(super) fn of_request(body: RequestBody) -> Option<Self> {
         Some(match body {
             RequestBody::Get { key, mode } => {
-                Part::Read { what: What::Get { key, order: None }, mode, in_order: false }
+                Self::Read { what: What::Get { key, order: None }, mode, in_order: false }
             }
             RequestBody::Scan(scan) => {
                 let mode = scan.mode;
-                Part::Read { what: What::Scan(scan), mode, in_order: false }
+                Self::Read { what: What::Scan(scan), mode, in_order: false }
             }
-            RequestBody::Write { id, ack, mutation } => Part::Write { id, ack, mutation },
-            RequestBody::Atomic(request) => Part::Atomic(request),
+            RequestBody::Write { id, ack, mutation } => Self::Write { id, ack, mutation },
+            RequestBody::Atomic(request) => Self::Atomic(request),
             _ => return None,
         })
     }
@@ -286,12 +286,12 @@ impl Part {
     /// About how many bytes it keeps in memory.
     fn bytes(&self) -> usize {
         match self {
-            Part::Read { what: What::Get { key, .. } | What::GetElsewhere(key), .. } => {
+            Self::Read { what: What::Get { key, .. } | What::GetElsewhere(key), .. } => {
                 Operation::OVERHEAD_BYTES + key.len()
             }
-            Part::Read { what: What::Scan(scan), .. } => Operation::OVERHEAD_BYTES + scan.prefix.len(),
-            Part::Write { mutation, .. } => Operation::mutation_bytes(mutation),
-            Part::Atomic(request) => Operation::atomic_bytes(request),
+            Self::Read { what: What::Scan(scan), .. } => Operation::OVERHEAD_BYTES + scan.prefix.len(),
+            Self::Write { mutation, .. } => Operation::mutation_bytes(mutation),
+            Self::Atomic(request) => Operation::atomic_bytes(request),
         }
     }
 }

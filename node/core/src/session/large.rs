@@ -24,7 +24,7 @@ struct Waiting {
 
 impl LargeQueue {
     pub(super) fn new(offload: Arc<dyn Offload>) -> Self {
-        LargeQueue { offload, waiting: Arc::default() }
+        Self { offload, waiting: Arc::default() }
     }
 
     /// Does this after all that came before.

@@ -154,7 +154,7 @@ impl<Origin: Copy> Session<Origin> {
     /// A session. One that answers for a peer must not forward: the peer has done so already.
     pub fn new(context: Arc<SessionContext>, forwards: bool) -> Self {
         let large = LargeQueue::new(Arc::clone(&context.offload));
-        Session {
+        Self {
             context,
             sink: Arc::default(),
             pending: Slab::new(),
@@ -692,12 +692,12 @@ impl<Origin: Copy> Session<Origin> {
 impl Part {
     fn into_request(self) -> RequestBody {
         match self {
-            Part::Read { what: What::Get { key, .. } | What::GetElsewhere(key), mode, .. } => {
+            Self::Read { what: What::Get { key, .. } | What::GetElsewhere(key), mode, .. } => {
                 RequestBody::Get { key, mode }
             }
-            Part::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
-            Part::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
-            Part::Atomic(request) => RequestBody::Atomic(request),
+            Self::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
+            Self::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
+            Self::Atomic(request) => RequestBody::Atomic(request),
         }
     }
 }

@@ -47,19 +47,19 @@ pub(super) enum Keys {
 impl Keys {
     pub(super) fn as_slice(&self) -> &[WrittenKey] {
         match self {
-            Keys::None => &[],
-            Keys::One(key) => std::slice::from_ref(key),
-            Keys::Many(keys) => keys,
+            Self::None => &[],
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
         }
     }
 }
 
 impl Writes {
     /// A request that writes nothing.
-    pub(super) const NONE: Writes = Writes { keys: Keys::None, ack: Ack::Committed, is_retry: false };
+    pub(super) const NONE: Self = Self { keys: Keys::None, ack: Ack::Committed, is_retry: false };
 
     pub(super) fn new(id: WriteId, ack: Ack, keys: Keys) -> Self {
-        Writes { keys, ack, is_retry: id.retry }
+        Self { keys, ack, is_retry: id.retry }
     }
 
     /// The writes that took effect and are merely accepted, of the answer to one of its parts: shard and version of each.
@@ -152,7 +152,7 @@ impl<Origin> Pending<Origin> {
 
 impl Many {
     pub(super) fn new(kind: ManyKind, parts: usize) -> Self {
-        Many {
+        Self {
             kind,
             parts: vec![None; parts],
             missing: parts,

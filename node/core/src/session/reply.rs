@@ -37,13 +37,13 @@ impl Answer {
     fn value_bytes(&self) -> usize {
         let of_entry = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.value.len());
         match self {
-            Answer::Shard(ShardReply::Value(entry)) => of_entry(entry),
-            Answer::Body(body) | Answer::Forwarded(body) => match &**body {
+            Self::Shard(ShardReply::Value(entry)) => of_entry(entry),
+            Self::Body(body) | Self::Forwarded(body) => match &**body {
                 ResponseBody::Value(entry) => of_entry(entry),
                 ResponseBody::Page(page) => page.entries.iter().map(|(_, entry)| entry.value.len()).sum(),
                 _ => 0,
             },
-            Answer::Shard(_) | Answer::Returned(..) => 0,
+            Self::Shard(_) | Self::Returned(..) => 0,
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct EntryLimits {
 
 impl Default for EntryLimits {
     fn default() -> Self {
-        EntryLimits {
+        Self {
             bytes: ENTRY_BYTES,
             records: ENTRY_RECORDS,
             part: Held { requests: ENTRY_PART_REQUESTS, bytes: ENTRY_PART_BYTES },

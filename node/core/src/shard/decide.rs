@@ -38,8 +38,8 @@ impl State {
 impl Value {
     pub(super) fn read(&self) -> Result<Bytes, ReadError> {
         match self {
-            Value::Here(value) => Ok(value.clone()),
-            Value::Stored(record) => record.read().map(|found| found.entry.value),
+            Self::Here(value) => Ok(value.clone()),
+            Self::Stored(record) => record.read().map(|found| found.entry.value),
         }
     }
 }
@@ -78,7 +78,7 @@ impl Size {
                 mutation.key.len() + value
             }
         };
-        Size { written, previous: if mutation.return_previous { there } else { 0 } }
+        Self { written, previous: if mutation.return_previous { there } else { 0 } }
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) enum Refusal {
 
 impl From<ServerError> for Refusal {
     fn from(error: ServerError) -> Self {
-        Refusal::Error(error)
+        Self::Error(error)
     }
 }
 

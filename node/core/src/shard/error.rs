@@ -39,8 +39,11 @@ pub enum Remedy {
     /// opened again, not by the next process either.
     EndLife,
     /// A file operation failed. The process ends: the system may have taken what it could not write for written, and only
-    /// the next start looks at the medium itself. Or another program has written what this one does not read.
+    /// the next start looks at the medium itself.
     EndProcess,
+    /// Another program has written what this one does not read. The process ends, however often it is started, until that
+    /// program goes on.
+    AwaitProgram,
     /// The disk is full. Open it again after a while, however often it takes: that is not its failure.
     AwaitSpace,
 }
@@ -49,15 +52,16 @@ impl ShardError {
     /// What is to be done.
     pub fn remedy(&self) -> Remedy {
         match self {
-            ShardError::Log(error) | ShardError::Consensus(ConsensusError::Log(error)) => match error {
+            Self::Log(error) | Self::Consensus(ConsensusError::Log(error)) => match error {
                 LogError::Damaged { .. } => Remedy::LeaveOut,
-                LogError::Disk(_) | LogError::Unsupported { .. } => Remedy::EndProcess,
+                LogError::Disk(_) => Remedy::EndProcess,
+                LogError::Unsupported { .. } => Remedy::AwaitProgram,
                 LogError::DiskFull(_) => Remedy::AwaitSpace,
                 _ => Remedy::Restart,
             },
-            ShardError::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
-            ShardError::Entry { reason: OperationsError::Reserved(_), .. } => Remedy::EndProcess,
-            ShardError::Consensus(_) | ShardError::Entry { .. } => Remedy::Restart,
+            Self::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
+            Self::Entry { reason: OperationsError::Reserved(_), .. } => Remedy::AwaitProgram,
+            Self::Consensus(_) | Self::Entry { .. } => Remedy::Restart,
         }
     }
 }
@@ -75,8 +79,8 @@ mod tests {
         let what = formats::SEGMENT.check(9).unwrap_err().into();
         let log = ShardError::Log(LogError::Unsupported { shard: ShardId(3), what });
         let entry = ShardError::Entry { index: LogIndex(5), reason: Reserved::TypedRecord.into() };
-        assert_eq!([log.remedy(), entry.remedy()], [Remedy::EndProcess; 2]);
-        let text = "shard 3: the segment has version 9, and this program reads version 3: start a newer program";
+        assert_eq!([log.remedy(), entry.remedy()], [Remedy::AwaitProgram; 2]);
+        let text = "the segment has version 9, and this program reads version 3: start a newer program";
         assert_eq!(log.to_string(), text);
         let text =
             "entry 5 can't be applied: a record has a type, which this program does not read: start a newer program";

@@ -123,7 +123,7 @@ impl Overlay {
 
     /// Leadership is lost.
     pub(super) fn clear(&mut self) {
-        *self = Overlay::default();
+        *self = Self::default();
     }
 
     fn proposed(&mut self, builder: &OperationsBuilder) {

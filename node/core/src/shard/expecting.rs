@@ -39,33 +39,33 @@ impl Expecting {
         let accepts = message.kind == RaftMessageKind::AppendResponse && !message.reject;
         let is_sign_of_life = message.kind == RaftMessageKind::HeartbeatResponse && message.context.is_empty();
         match *self {
-            Expecting::Anything | Expecting::Messages => true,
-            Expecting::Quorum { .. } | Expecting::Requests { .. } if is_sign_of_life => false,
-            Expecting::Quorum { index, .. } if accepts && message.index >= index => self.note_confirmation(),
-            Expecting::Requests { index } if accepts && message.index >= index => false,
+            Self::Anything | Self::Messages => true,
+            Self::Quorum { .. } | Self::Requests { .. } if is_sign_of_life => false,
+            Self::Quorum { index, .. } if accepts && message.index >= index => self.note_confirmation(),
+            Self::Requests { index } if accepts && message.index >= index => false,
             // A follower that lags is sent more.
-            Expecting::Quorum { .. } | Expecting::Requests { .. } => true,
+            Self::Quorum { .. } | Self::Requests { .. } => true,
         }
     }
 
     /// Whether a sync gets the host on.
     pub(super) fn note_persisted(&mut self, persisted: u64) -> Wakes {
         match *self {
-            Expecting::Anything => true,
-            Expecting::Quorum { token, .. } if persisted >= token => self.note_confirmation(),
-            Expecting::Messages | Expecting::Quorum { .. } | Expecting::Requests { .. } => false,
+            Self::Anything => true,
+            Self::Quorum { token, .. } if persisted >= token => self.note_confirmation(),
+            Self::Messages | Self::Quorum { .. } | Self::Requests { .. } => false,
         }
     }
 
     /// A replica holds the entry that is on its way. The same may say so twice: the host's turn counts anew.
     fn note_confirmation(&mut self) -> Wakes {
-        let Expecting::Quorum { missing, .. } = self else { return true };
+        let Self::Quorum { missing, .. } = self else { return true };
         *missing = missing.saturating_sub(1);
         *missing == 0
     }
 
     /// Whether a request gets the host on: not if it has to wait for the next entry anyway.
     pub(super) fn note_request(&self, operation: &Operation) -> Wakes {
-        !matches!(self, Expecting::Quorum { .. }) || matches!(operation, Operation::Confirm)
+        !matches!(self, Self::Quorum { .. }) || matches!(operation, Operation::Confirm)
     }
 }

@@ -234,7 +234,7 @@ impl ShardHost {
             upkeep: Mutex::default(),
         });
         let reception = Reception::new(shard.log().data_writers());
-        Ok(ShardHost {
+        Ok(Self {
             intake: Intake::new(id, replica, Arc::new(ReceptionSinks(Arc::clone(&reception)))),
             reception,
             keeper: Keeper::new(upkeep_options.of_replica(id, replica), Arc::clone(upkeep.permits())),

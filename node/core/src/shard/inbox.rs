@@ -49,7 +49,7 @@ pub struct QueuedRequest {
 impl QueuedRequest {
     /// Answers that it was not taken.
     fn give_back(self) {
-        let QueuedRequest { reply_to, term, operation, .. } = self;
+        let Self { reply_to, term, operation, .. } = self;
         reply_to.answer(Answer::Shard(ShardReply::Returned(Box::new(Returned { operation, term }))));
     }
 }
@@ -80,7 +80,7 @@ pub struct Waker(Box<dyn Fn() + Send + Sync>);
 impl Waker {
     /// Calls `wake`, which must not block and may come from any thread.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Waker(Box::new(wake))
+        Self(Box::new(wake))
     }
 }
 
@@ -134,7 +134,7 @@ impl Queues {
 
     /// Hands everything over, and none of what is not a queue, to one that holds nothing: its memory serves for what comes next.
     fn take(&mut self, into: &mut Drained) {
-        let Queues {
+        let Self {
             requests,
             requests_bytes,
             shares,
@@ -218,7 +218,7 @@ pub struct QueueLimits {
 
 impl Default for QueueLimits {
     fn default() -> Self {
-        QueueLimits {
+        Self {
             requests: SHARD_QUEUE_REQUESTS_MAX,
             requests_bytes: SHARD_QUEUE_BYTES_MAX,
             reserved_requests: SHARD_QUEUE_REQUESTS_RESERVED,
@@ -242,7 +242,7 @@ pub struct QueueBudget {
 impl QueueBudget {
     /// One with these bounds.
     pub fn new(limits: QueueLimits) -> Self {
-        QueueBudget { limits, bytes: AtomicUsize::new(0) }
+        Self { limits, bytes: AtomicUsize::new(0) }
     }
 
     /// The bounds.
@@ -299,7 +299,7 @@ impl Inbox {
         node_budget: Arc<QueueBudget>,
         outlet: Arc<dyn ShardOutlet>,
     ) -> Self {
-        Inbox {
+        Self {
             shard,
             waker,
             queues: Mutex::new(Queues { outlet: Some(outlet), ..Queues::default() }),
@@ -745,7 +745,7 @@ mod tests {
                 count.fetch_add(1, Ordering::Relaxed);
             });
             let inbox = Inbox::new(ShardId(1), waker, Arc::default(), Arc::clone(&sent) as _);
-            Watched { inbox, sent, woken }
+            Self { inbox, sent, woken }
         }
 
         /// The host takes a turn, after which it expects that.

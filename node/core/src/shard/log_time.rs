@@ -96,7 +96,7 @@ impl LogTime {
                 heard.max(known.saturating_sub(anchor.elapsed(now) / GIVES_WAY_PART))
             }
         };
-        *self = LogTime { anchor: Some(Anchor { at: now, time }), waits_since: None };
+        *self = Self { anchor: Some(Anchor { at: now, time }), waits_since: None };
     }
 
     /// Log time of the entry that a leader would write now, in milliseconds; `last_ms` is its last entry's, 0 if none has a time.
@@ -127,7 +127,7 @@ impl LogTime {
         if planted(Bug::LogTimeAwaitsWall) && last_ms > now.wall_ms {
             time = last;
         }
-        *self = LogTime { anchor: Some(Anchor { at: now.monotonic, time }), waits_since: None };
+        *self = Self { anchor: Some(Anchor { at: now.monotonic, time }), waits_since: None };
         if planted(Bug::LogTimeFalls) && now.wall_ms < last_ms {
             return Some((now.wall_ms, began));
         }

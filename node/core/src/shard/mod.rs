@@ -201,7 +201,7 @@ impl Shard {
         store.limit_sessions(config.sessions);
         log.forget_base_state();
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
-        Ok(Shard {
+        Ok(Self {
             campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),
             config,
             membership: consensus.membership(),

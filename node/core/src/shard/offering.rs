@@ -23,7 +23,7 @@ pub(super) struct Offering {
 impl Offering {
     /// A turn writes down so much.
     pub(super) fn new(slice: CaptureSlice) -> Self {
-        Offering { slice, wanted: VecDeque::new(), under_way: None }
+        Self { slice, wanted: VecDeque::new(), under_way: None }
     }
 
     /// These replicas need a snapshot. One that leads anew may ask for a replica again that waits already.

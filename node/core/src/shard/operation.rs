@@ -57,10 +57,10 @@ impl Operation {
     /// About how many bytes the request keeps in memory.
     pub fn bytes(&self) -> usize {
         match self {
-            Operation::Write { mutation, .. } => Operation::mutation_bytes(mutation),
-            Operation::Atomic { request, .. } => Operation::atomic_bytes(request),
-            Operation::Get(key) => key.len() + Self::OVERHEAD_BYTES,
-            Operation::Confirm => Self::OVERHEAD_BYTES,
+            Self::Write { mutation, .. } => Self::mutation_bytes(mutation),
+            Self::Atomic { request, .. } => Self::atomic_bytes(request),
+            Self::Get(key) => key.len() + Self::OVERHEAD_BYTES,
+            Self::Confirm => Self::OVERHEAD_BYTES,
         }
     }
 
@@ -76,6 +76,6 @@ impl Operation {
     /// The same of an ATOMIC.
     pub(crate) fn atomic_bytes(request: &AtomicRequest) -> usize {
         let checks: usize = request.checks.iter().map(|check| check.key.len() + Self::OVERHEAD_BYTES).sum();
-        Self::OVERHEAD_BYTES + checks + request.mutations.iter().map(Operation::mutation_bytes).sum::<usize>()
+        Self::OVERHEAD_BYTES + checks + request.mutations.iter().map(Self::mutation_bytes).sum::<usize>()
     }
 }

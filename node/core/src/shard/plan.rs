@@ -6,8 +6,7 @@ use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS};
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
 use crate::seeded::{Bug, planted};
 use crate::store::SessionLimits;
-use kvorum_protocol::{ClusterId, NodeId, ReplicaId};
-use uuid::Uuid;
+use kvorum_protocol::{ClusterId, FolderId, NodeId, ReplicaId};
 
 /// Turns a ring map into the replicas that this node runs.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +43,11 @@ impl ReplicaPlan {
     pub fn new(node: NodeId, cluster: ClusterId, tick_ms: u64) -> Self {
         // Any number does, as long as the replicas of a group differ, which their ids see to.
         let seed = cluster.0.as_u64_pair().0;
-        ReplicaPlan { node, tick_ms, seed }
+        Self { node, tick_ms, seed }
     }
 
     /// What a map asks of this node, which has the data folder `folder`.
-    pub fn orders(&self, ring: &RingMap, folder: Uuid) -> Orders {
+    pub fn orders(&self, ring: &RingMap, folder: FolderId) -> Orders {
         let place = match ring.folder_of(self.node) {
             Some(named) if named == folder || planted(Bug::WipedDiskAdmitted) => FolderStanding::Named,
             Some(_) => FolderStanding::Stranger,
@@ -94,11 +93,12 @@ mod tests {
     use super::*;
     use crate::ring::RingNode;
     use kvorum_protocol::{Durability, ShardId};
+    use uuid::Uuid;
 
     #[test]
     fn a_map_with_replaced_replicas_lets_the_fresh_ones_join_and_the_first_ones_begin_as_ever() {
         let node = |number: u128| NodeId(Uuid::from_u128(number));
-        let folder = |number: u128| Uuid::from_u128(1_000 + number);
+        let folder = |number: u128| FolderId(Uuid::from_u128(1_000 + number));
         let ring_node = |number: u128| RingNode {
             id: node(number).0,
             name: format!("node-{number}"),

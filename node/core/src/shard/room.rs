@@ -33,7 +33,7 @@ pub(super) enum Need {
 impl Need {
     /// What a write needs that stores a value, or else only removes.
     pub(super) fn of(stores: bool, new_key: bool, bytes: usize) -> Self {
-        if stores { Need::Room { bytes, new_key } } else { Need::Urgent { bytes } }
+        if stores { Self::Room { bytes, new_key } } else { Self::Urgent { bytes } }
     }
 }
 

@@ -106,7 +106,7 @@ impl Group {
         let target: Vec<_> = (0..3).map(id).collect();
         let replicas = disks.iter().enumerate();
         let replicas = replicas.map(|(position, disk)| Some(open(position, disk, &target, now.monotonic))).collect();
-        Group {
+        Self {
             disks,
             replicas,
             network: VecDeque::new(),
@@ -123,7 +123,7 @@ impl Group {
 
     /// A group whose first replica leads and serves.
     fn led() -> Self {
-        let mut group = Group::new();
+        let mut group = Self::new();
         group.advance(3 * TICK_MS);
         assert_eq!(group.leader(), Some(0), "the preferred replica campaigns at once");
         group

@@ -33,7 +33,7 @@ impl StateSnapshot {
             true => Base { membership: Membership::default(), ..base.clone() }.encode_front(&mut front),
             false => base.encode_front(&mut front),
         }
-        StateSnapshot {
+        Self {
             base: (base.term, base.index),
             header: [front.freeze(), base.state.clone()],
             index,
@@ -111,7 +111,7 @@ pub(super) struct Reception {
 impl Reception {
     /// Snapshots go into data segments that `writer` writes.
     pub(super) fn new(writer: impl Fn() -> DataWriter + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Reception { writer: Box::new(writer), received: Mutex::default() })
+        Arc::new(Self { writer: Box::new(writer), received: Mutex::default() })
     }
 
     /// What has come, if all of it has.

@@ -22,7 +22,7 @@ impl TokenBucket {
         let burst_bytes =
             i64::try_from(u128::from(bytes_per_second) * u128::from(burst_ms) / 1_000).unwrap_or(i64::MAX);
         let burst_bytes = burst_bytes.max(1);
-        TokenBucket { bytes_per_second, burst_bytes, level_bytes: burst_bytes, filled_at: Nanos(0), remainder: 0 }
+        Self { bytes_per_second, burst_bytes, level_bytes: burst_bytes, filled_at: Nanos(0), remainder: 0 }
     }
 
     /// Whether anything may be sent now.

@@ -63,8 +63,8 @@ impl From<SnapshotError> for Failed {
     fn from(error: SnapshotError) -> Self {
         match error {
             // The replica goes on without a snapshot when its disk is full.
-            SnapshotError::Log(error) if !matches!(error, LogError::DiskFull(_)) => Failed::Replica(error),
-            other => Failed::Snapshot(other.to_string()),
+            SnapshotError::Log(error) if !matches!(error, LogError::DiskFull(_)) => Self::Replica(error),
+            other => Self::Snapshot(other.to_string()),
         }
     }
 }
@@ -72,7 +72,7 @@ impl From<SnapshotError> for Failed {
 impl Intake {
     /// The intake of one replica.
     pub fn new(shard: ShardId, replica: ReplicaId, sinks: Arc<dyn SnapshotSinks>) -> Self {
-        Intake { shard, replica, sinks, under_way: None, refused: None, effects: IntakeEffects::default() }
+        Self { shard, replica, sinks, under_way: None, refused: None, effects: IntakeEffects::default() }
     }
 
     /// The snapshot that is under way.

@@ -105,7 +105,7 @@ pub struct SnapshotAnswer {
 impl SnapshotRead {
     /// Does it.
     pub fn run(self) -> SnapshotAnswer {
-        let SnapshotRead { key, id, pull, source } = self;
+        let Self { key, id, pull, source } = self;
         let Pull { part, at, count_max, bytes_max } = pull;
         let result = match part {
             SnapshotPart::Header => {
@@ -122,7 +122,7 @@ impl SnapshotOffers {
     /// No offers. `first_nonce` must be above all that this node has used before, also before its restart
     /// ([`crate::disk::Disk::fresh_number`] is). All chunks together take `bytes_per_second`.
     pub fn new(first_nonce: u64, bytes_per_second: u64) -> Self {
-        SnapshotOffers {
+        Self {
             offers: BTreeMap::new(),
             budget: TokenBucket::new(bytes_per_second, BURST_MS),
             next_nonce: first_nonce,

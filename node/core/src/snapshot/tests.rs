@@ -39,7 +39,7 @@ impl MemorySource {
         let records = (1..).zip(value_bytes).map(|(version, bytes)| stored_record(version, bytes).into()).collect();
         let header = (0..header_bytes).map(|at| at as u8).collect();
         let last = (Term(4), LogIndex(index));
-        Arc::new(MemorySource { last, header, records, read: Mutex::default(), fails_at: None })
+        Arc::new(Self { last, header, records, read: Mutex::default(), fails_at: None })
     }
 }
 
@@ -157,7 +157,7 @@ impl Follower {
     fn new(replica: ReplicaId) -> Self {
         let sinks = MemorySinks::default();
         let intake = Intake::new(SHARD, replica, Arc::new(sinks.clone()));
-        Follower { intake, sinks, applied: LogIndex(0), installed: Vec::new() }
+        Self { intake, sinks, applied: LogIndex(0), installed: Vec::new() }
     }
 }
 
@@ -181,7 +181,7 @@ struct World {
 
 impl World {
     fn new(seed: u64, bytes_per_second: u64) -> Self {
-        World {
+        Self {
             now_ms: 1_000,
             dice: Dice(seed),
             offers: SnapshotOffers::new(1, bytes_per_second),
@@ -285,7 +285,7 @@ impl World {
         }
     }
 
-    fn run_until(&mut self, what: &str, ms_max: u64, done: impl Fn(&World) -> bool) {
+    fn run_until(&mut self, what: &str, ms_max: u64, done: impl Fn(&Self) -> bool) {
         let until = self.now_ms + ms_max;
         while !done(self) {
             assert!(self.now_ms < until, "{what}: not within {ms_max} ms");

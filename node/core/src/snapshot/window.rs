@@ -47,7 +47,7 @@ impl Window {
     /// A part of `end` units, of which one takes about `unit_bytes`.
     pub(super) fn new(end: u64, unit_bytes: usize) -> Self {
         let chunk_bytes = CHUNK_BYTES as usize;
-        Window { stretches: VecDeque::new(), next: 0, end, unit_bytes, chunk_bytes, arrived_at: Nanos(0) }
+        Self { stretches: VecDeque::new(), next: 0, end, unit_bytes, chunk_bytes, arrived_at: Nanos(0) }
     }
 
     /// The units in the part.

@@ -47,12 +47,12 @@ impl Store {
     ///
     /// # Errors
     /// If the bytes are anything else. Allocates no more than a small multiple of them.
-    pub fn restore(log: Arc<LogView>, base: &[u8]) -> Result<Store, DecodeError> {
+    pub fn restore(log: Arc<LogView>, base: &[u8]) -> Result<Self, DecodeError> {
         Self::restore_with_order_bits(log, base, ORDER_BITS)
     }
 
     /// As [`Store::restore`], see [`Store::with_order_bits`].
-    pub(crate) fn restore_with_order_bits(log: Arc<LogView>, base: &[u8], bits: u32) -> Result<Store, DecodeError> {
+    pub(crate) fn restore_with_order_bits(log: Arc<LogView>, base: &[u8], bits: u32) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(Bytes::copy_from_slice(base));
         let mut store = Self::with_order_bits(log, bits);
         store.applied = LogIndex(reader.u64()?);

@@ -45,13 +45,13 @@ impl CaptureSlice {
     /// What a session counts besides its answers.
     pub const SESSION_BYTES: usize = 64;
     /// All of it.
-    pub const WHOLE: CaptureSlice = CaptureSlice { pairs: usize::MAX, session_bytes: usize::MAX };
+    pub const WHOLE: Self = Self { pairs: usize::MAX, session_bytes: usize::MAX };
 }
 
 impl Default for CaptureSlice {
     /// About half a millisecond.
     fn default() -> Self {
-        CaptureSlice { pairs: 16 * 1024, session_bytes: 256 * 1024 }
+        Self { pairs: 16 * 1024, session_bytes: 256 * 1024 }
     }
 }
 
@@ -187,7 +187,7 @@ struct Walk {
 
 impl Default for Walk {
     fn default() -> Self {
-        Walk { from: Some((0, 0)), changes: BTreeMap::new() }
+        Self { from: Some((0, 0)), changes: BTreeMap::new() }
     }
 }
 

@@ -74,7 +74,7 @@ impl DumpWriter {
         // As with any other memory: nothing goes on without.
         let mut out = Scratch::new(length).expect("the system has memory");
         out.write(|out| [slots, expiries, segments].into_iter().for_each(|count| out.put_u64_le(count as u64)));
-        DumpWriter { out, slots, length }
+        Self { out, slots, length }
     }
 
     pub(super) fn put(&mut self, pairs: impl IntoIterator<Item = (u64, u64)>) {

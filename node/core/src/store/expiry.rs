@@ -94,7 +94,7 @@ impl ExpiryQueue {
 impl FromIterator<(u64, u64)> for ExpiryQueue {
     fn from_iter<T: IntoIterator<Item = (u64, u64)>>(entries: T) -> Self {
         let mut counted: Vec<((u64, u64), u32)> = Vec::new();
-        let mut queue = ExpiryQueue::default();
+        let mut queue = Self::default();
         for entry in entries {
             match counted.last_mut() {
                 Some((last, count)) if *last == entry => *count += 1,
@@ -108,7 +108,7 @@ impl FromIterator<(u64, u64)> for ExpiryQueue {
         for (entry, count) in queue.due {
             *due.entry(entry).or_default() += count;
         }
-        ExpiryQueue { due, len }
+        Self { due, len }
     }
 }
 

@@ -94,7 +94,7 @@ struct Page {
 impl Page {
     fn new(from: u64) -> Self {
         let nothing = Slot { order: 0, position: Position { segment: 0, offset: 0 } };
-        Page { from, len: 0, slots: Box::new([nothing; PAGE_SLOTS]) }
+        Self { from, len: 0, slots: Box::new([nothing; PAGE_SLOTS]) }
     }
 
     fn slots(&self) -> &[Slot] {
@@ -113,7 +113,7 @@ impl Page {
     }
 
     /// Takes over the slots of another page from that number on, all of which come behind its own.
-    fn append(&mut self, other: &mut Page, from: usize) {
+    fn append(&mut self, other: &mut Self, from: usize) {
         let end = self.len + other.len - from;
         self.slots[self.len..end].copy_from_slice(&other.slots[from..other.len]);
         (self.len, other.len) = (end, from);
@@ -266,7 +266,7 @@ pub(super) struct Index {
 impl Index {
     /// An empty index that looks at `order_bits` bits of each hash: 64, or fewer where keys are to share places.
     pub(super) fn new(order_bits: u32) -> Self {
-        Index {
+        Self {
             buckets: (0..BUCKETS).map(|_| RwLock::default()).collect(),
             keys: AtomicU64::new(0),
             page_bytes: AtomicU64::new(0),

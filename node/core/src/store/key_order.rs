@@ -28,7 +28,7 @@ struct State([u64; 4]);
 impl State {
     fn new(k0: u64, k1: u64) -> Self {
         let constants = [0x736f_6d65_7073_6575, 0x646f_7261_6e64_6f6d, 0x6c79_6765_6e65_7261, 0x7465_6462_7974_6573];
-        State([k0 ^ constants[0], k1 ^ constants[1], k0 ^ constants[2], k1 ^ constants[3]])
+        Self([k0 ^ constants[0], k1 ^ constants[1], k0 ^ constants[2], k1 ^ constants[3]])
     }
 
     #[inline]

@@ -89,7 +89,7 @@ impl Store {
 
     /// A store that only looks at so many bits of a key's hash, so that keys share places.
     pub(crate) fn with_order_bits(log: Arc<LogView>, bits: u32) -> Self {
-        Store {
+        Self {
             reader: Arc::new(StoreReader::new(Index::new(bits), log)),
             sessions: SessionTable::default(),
             expiry: ExpiryQueue::default(),

@@ -81,7 +81,7 @@ pub fn prefetch_keys<'a>(keys: impl Iterator<Item = (&'a StoreReader, u64)> + Cl
 
 impl StoreReader {
     pub(super) fn new(index: Index, log: Arc<LogView>) -> Self {
-        StoreReader {
+        Self {
             index,
             secret: OnceLock::new(),
             live: LiveBytes::default(),

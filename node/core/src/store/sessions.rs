@@ -73,7 +73,7 @@ impl SessionLimits {
     pub const fn of_shards(shards: usize) -> Self {
         let share = NODE_SESSION_BYTES_MAX / if shards == 0 { 1 } else { shards };
         let bytes = if share > SHARD_SESSION_BYTES_MIN { share } else { SHARD_SESSION_BYTES_MIN };
-        SessionLimits {
+        Self {
             sessions: SESSIONS_MAX,
             bytes: if bytes < SHARD_SESSION_BYTES_MAX { bytes } else { SHARD_SESSION_BYTES_MAX },
         }
@@ -89,7 +89,7 @@ impl SessionLimits {
 impl Default for SessionLimits {
     /// Those of a cluster of few shards.
     fn default() -> Self {
-        SessionLimits::of_shards(1)
+        Self::of_shards(1)
     }
 }
 
@@ -134,13 +134,13 @@ impl WriteHistory {
         }
     }
 
-    fn decode(reader: &mut Reader) -> Result<(ClientId, WriteHistory), DecodeError> {
+    fn decode(reader: &mut Reader) -> Result<(ClientId, Self), DecodeError> {
         let client = reader.client_id()?;
-        let mut session = WriteHistory {
+        let mut session = Self {
             last_use: (LogIndex(reader.u64()?), reader.u32()?),
             last_use_ms: reader.u64()?,
             floor: reader.u64()?,
-            ..WriteHistory::default()
+            ..Self::default()
         };
         for _ in 0..reader.count("answers of a session", REPLIES_PER_SESSION_MAX, REPLY_BYTES_MIN)? {
             let sequence = reader.u64()?;
@@ -201,7 +201,7 @@ pub struct SessionTable {
 impl SessionTable {
     /// A table that remembers so much.
     pub fn new(limits: SessionLimits) -> Self {
-        SessionTable { limits, ..SessionTable::default() }
+        Self { limits, ..Self::default() }
     }
 
     /// How much it remembers.
@@ -284,12 +284,12 @@ impl SessionTable {
     /// # Errors
     /// Whatever is wrong with the bytes.
     pub(super) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let mut table = SessionTable {
+        let mut table = Self {
             clock_ms: reader.u64()?,
             log_time_ms: reader.u64()?,
             dropped: reader.u64()?,
             uses_of_entry: (LogIndex(reader.u64()?), reader.u32()?),
-            ..SessionTable::default()
+            ..Self::default()
         };
         check(table.clock_ms <= table.log_time_ms, "clock of the sessions", table.clock_ms)?;
         check(table.dropped <= SEQUENCE_MAX, "number of a dropped session", table.dropped)?;

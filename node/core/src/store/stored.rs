@@ -40,13 +40,13 @@ pub enum ReadError {
 impl ReadError {
     /// What it says of the replica's log.
     pub fn of_log(self, shard: ShardId) -> LogError {
-        if let ReadError::Damaged { position, reason } = self {
+        if let Self::Damaged { position, reason } = self {
             return LogError::of_operations(shard, position, Damage::StoredRecord, reason);
         }
         let (position, damage) = match self {
-            ReadError::Missing(segment, offset) => (Position { segment, offset }, Damage::RecordMissing),
-            ReadError::Medium { position, damage } => (position, damage),
-            ReadError::Damaged { position, .. } | ReadError::Misplaced(position) => (position, Damage::StoredRecord),
+            Self::Missing(segment, offset) => (Position { segment, offset }, Damage::RecordMissing),
+            Self::Medium { position, damage } => (position, damage),
+            Self::Damaged { position, .. } | Self::Misplaced(position) => (position, Damage::StoredRecord),
         };
         LogError::Damaged { shard, position, damage }
     }

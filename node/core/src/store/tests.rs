@@ -59,7 +59,7 @@ impl Fixture {
         let options = LogOptions { segment_bytes_first: SEGMENT_BYTES, segment_bytes_max: SEGMENT_BYTES, ..small };
         let (log, _) = ShardLog::open(&disk, ShardId(3), None, options).unwrap();
         let store = Store::with_order_bits(log.view(), order_bits);
-        Fixture { disk: memory, log, store, order_bits, records: BTreeMap::new() }
+        Self { disk: memory, log, store, order_bits, records: BTreeMap::new() }
     }
 
     /// Puts a payload into the log, whatever its version, and notes its records.

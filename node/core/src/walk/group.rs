@@ -17,8 +17,8 @@ use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
 use crate::shard::{ReplicaPlan, ReplicaStatus};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    ClientId, ClusterId, Durability, ErrorCode, NodeId, Request, RequestBody, RequestId, ResponseBody, ServerError,
-    ShardId, StatusScope,
+    ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request, RequestBody, RequestId, ResponseBody,
+    ServerError, ShardId, StatusScope,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -142,7 +142,7 @@ impl Group {
         replicas.sort_by_key(|replica| replica.host.shard().replica());
         let session = session(&replicas[0].around, Arc::clone(&replicas[0].around.router));
         let (steps, answers) = (Vec::new(), Vec::new());
-        let mut group = Group { replicas, clock, session, requests: 0, sequence: 0, steps, answers };
+        let mut group = Self { replicas, clock, session, requests: 0, sequence: 0, steps, answers };
         for _ in 0..40 {
             group.tick();
         }
@@ -174,7 +174,7 @@ impl Group {
         self.requests += 1;
         let request = Request { id: RequestId(self.requests), deadline_ms: 600_000, body };
         let (client, now) = (ClientId(Uuid::from_u128(7)), self.clock.monotonic());
-        let Group { session, steps, answers, .. } = self;
+        let Self { session, steps, answers, .. } = self;
         let mut take = |answered: Answered<u64>| answers.push(answered.body);
         step(steps, Taker::Session, || session.handle(client, 1, now, request, &mut take));
         self.settle();
@@ -233,7 +233,7 @@ impl Group {
         }
         if self.session.sink().has_replies() {
             busy = true;
-            let Group { session, steps, answers, .. } = self;
+            let Self { session, steps, answers, .. } = self;
             let mut take = |answered: Answered<u64>| answers.push(answered.body);
             step(steps, Taker::Session, || session.collect(&mut take));
         }
@@ -276,7 +276,7 @@ impl Replica {
         let waker = Waker::new(move || wake.store(true, Ordering::Relaxed));
         let host = ShardHost::open(arguments, waker).expect("the disk is sound and empty");
         around.opened(Arc::clone(host.handle()));
-        Replica { host, around, disk, woken }
+        Self { host, around, disk, woken }
     }
 }
 
@@ -313,7 +313,7 @@ fn ring(shards: u16) -> RingMap {
         client: "[2001:db8::1]:7000".into(),
         peer: String::new(),
         weight: 1,
-        disk: Some(Uuid::from_u128(number as u128 + 101)),
+        disk: Some(FolderId(Uuid::from_u128(number as u128 + 101))),
         unknown: Default::default(),
     };
     let nodes = (0..REPLICAS).map(ring_node).collect();

@@ -44,36 +44,36 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 12] = [
-        Kind::Hello,
-        Kind::Ping,
-        Kind::Topology,
-        Kind::Status,
-        Kind::Explain,
-        Kind::Get,
-        Kind::MultiGet,
-        Kind::Scan,
-        Kind::Write,
-        Kind::Batch,
-        Kind::Atomic,
-        Kind::Admin,
+    pub const ALL: [Self; 12] = [
+        Self::Hello,
+        Self::Ping,
+        Self::Topology,
+        Self::Status,
+        Self::Explain,
+        Self::Get,
+        Self::MultiGet,
+        Self::Scan,
+        Self::Write,
+        Self::Batch,
+        Self::Atomic,
+        Self::Admin,
     ];
 
     /// The kind of a request. Whoever adds one is led here, and to its place in the walk.
-    fn of(body: &RequestBody) -> Kind {
+    fn of(body: &RequestBody) -> Self {
         match body {
-            RequestBody::Hello(_) => Kind::Hello,
-            RequestBody::Ping(_) => Kind::Ping,
-            RequestBody::Topology => Kind::Topology,
-            RequestBody::Status(_) => Kind::Status,
-            RequestBody::Explain(_) => Kind::Explain,
-            RequestBody::Get { .. } => Kind::Get,
-            RequestBody::MultiGet { .. } => Kind::MultiGet,
-            RequestBody::Scan(_) => Kind::Scan,
-            RequestBody::Write { .. } => Kind::Write,
-            RequestBody::Batch { .. } => Kind::Batch,
-            RequestBody::Atomic(_) => Kind::Atomic,
-            RequestBody::Admin(_) => Kind::Admin,
+            RequestBody::Hello(_) => Self::Hello,
+            RequestBody::Ping(_) => Self::Ping,
+            RequestBody::Topology => Self::Topology,
+            RequestBody::Status(_) => Self::Status,
+            RequestBody::Explain(_) => Self::Explain,
+            RequestBody::Get { .. } => Self::Get,
+            RequestBody::MultiGet { .. } => Self::MultiGet,
+            RequestBody::Scan(_) => Self::Scan,
+            RequestBody::Write { .. } => Self::Write,
+            RequestBody::Batch { .. } => Self::Batch,
+            RequestBody::Atomic(_) => Self::Atomic,
+            RequestBody::Admin(_) => Self::Admin,
         }
     }
 
@@ -82,20 +82,20 @@ impl Kind {
         let wrong = IfVersion(Version(1 << 40));
         let linearizable = ReadMode::Linearizable;
         match self {
-            Kind::Hello => vec![("HELLO", What::Body(hello()))],
-            Kind::Ping => vec![("PING", What::Body(RequestBody::Ping(zeros(PING_BYTES_MAX))))],
-            Kind::Topology => vec![("TOPOLOGY of 4,096 shards", What::Topology)],
-            Kind::Status => vec![("STATUS", What::Body(RequestBody::Status(StatusScope::Cluster)))],
-            Kind::Explain => vec![
+            Self::Hello => vec![("HELLO", What::Body(hello()))],
+            Self::Ping => vec![("PING", What::Body(RequestBody::Ping(zeros(PING_BYTES_MAX))))],
+            Self::Topology => vec![("TOPOLOGY of 4,096 shards", What::Topology)],
+            Self::Status => vec![("STATUS", What::Body(RequestBody::Status(StatusScope::Cluster)))],
+            Self::Explain => vec![
                 ("EXPLAIN of 16 MiB", What::Body(RequestBody::Explain(key("largest")))),
                 ("EXPLAIN of a key of 64 KiB", What::Body(RequestBody::Explain(large_key(0)))),
             ],
-            Kind::Get => vec![
+            Self::Get => vec![
                 ("GET of 16 MiB", What::Body(get("largest"))),
                 ("GET of a little less than 256 KiB", What::Body(get("short"))),
                 ("GET of a key of 64 KiB", What::Body(RequestBody::Get { key: large_key(0), mode: linearizable })),
             ],
-            Kind::MultiGet => vec![
+            Self::MultiGet => vec![
                 ("MULTI-GET of 4,096 × 16 MiB", What::Body(multi_get(|_| key("largest"), BATCH_OPERATIONS_MAX))),
                 ("MULTI-GET of 4,096 × 256 KiB", What::Body(multi_get(|_| key("short"), BATCH_OPERATIONS_MAX))),
                 ("MULTI-GET of 4,096 small values", What::Body(multi_get(small_key, BATCH_OPERATIONS_MAX))),
@@ -105,12 +105,12 @@ impl Kind {
                 ),
                 ("MULTI-GET of keys of 64 KiB, 17 MiB in all", What::Body(multi_get(large_key, LARGEST_KEYS))),
             ],
-            Kind::Scan => vec![
+            Self::Scan => vec![
                 ("SCAN of 4,096 keys", What::Body(scan("small", false))),
                 ("SCAN of 4,096 keys with values", What::Body(scan("", true))),
                 ("SCAN for a prefix that nobody has", What::Body(scan("nobody", true))),
             ],
-            Kind::Write => vec![
+            Self::Write => vec![
                 ("PUT of 16 MiB", What::Write(vec![mutation(key("fresh"), Always, put(VALUE_BYTES_MAX))])),
                 ("PUT over 16 MiB", What::Write(vec![mutation(key("fresh"), Always, put(VALUE_BYTES_MAX))])),
                 ("PUT, wrong version, over 16 MiB", What::Write(vec![mutation(key("largest"), wrong, put(1))])),
@@ -123,7 +123,7 @@ impl Kind {
                 ("DELETE of 16 MiB", What::Write(vec![mutation(key("fresh"), Always, Action::Delete)])),
                 ("PUT of a key of 64 KiB", What::Write(vec![mutation(large_key(0), Always, put(1))])),
             ],
-            Kind::Batch => vec![
+            Self::Batch => vec![
                 ("BATCH of 4,096 PUTs", batch(|at| mutation(small_key(at), Always, put(100)))),
                 ("BATCH of 4,096 PUTs of new keys", batch(|at| mutation(key(&format!("new {at}")), IfAbsent, put(1)))),
                 ("BATCH of 4,096 PUTs, wrong version, on 16 MiB", batch(|_| mutation(key("largest"), wrong, put(1)))),
@@ -143,7 +143,7 @@ impl Kind {
                     What::Write((0..LARGEST_KEYS).map(|at| mutation(large_key(at), Always, put(1))).collect()),
                 ),
             ],
-            Kind::Atomic => vec![
+            Self::Atomic => vec![
                 ("ATOMIC of 4,096 checks of 16 MiB that hold", What::Atomic(checks(key("largest"), 4_096), Vec::new())),
                 (
                     "ATOMIC of 2,048 checks and 2,048 PUTs",
@@ -168,7 +168,7 @@ impl Kind {
                     ),
                 ),
             ],
-            Kind::Admin => {
+            Self::Admin => {
                 let shard = ShardId(0);
                 vec![(
                     "PANIC of a shard, which is not permitted",

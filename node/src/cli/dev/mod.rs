@@ -91,11 +91,9 @@ impl DevError {
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            DevError::Init(error) => error.exit(),
-            DevError::Config(_) | DevError::SameForAll { .. } => Exit::Config,
-            DevError::Port(_) | DevError::Process { .. } | DevError::NotReady { .. } | DevError::GaveUp { .. } => {
-                Exit::Failure
-            }
+            Self::Init(error) => error.exit(),
+            Self::Config(_) | Self::SameForAll { .. } => Exit::Config,
+            Self::Port(_) | Self::Process { .. } | Self::NotReady { .. } | Self::GaveUp { .. } => Exit::Failure,
         }
     }
 }

@@ -51,7 +51,7 @@ impl Nodes {
             let keeper = Keeper { program: program.to_owned(), node: node.clone(), events: sender.clone() };
             keepers.spawn(keeper.run(stop.clone()));
         }
-        Nodes { keepers, events, stop }
+        Self { keepers, events, stop }
     }
 
     /// The next thing that happens to a node; waits for ever if nothing can happen any more.

@@ -12,7 +12,7 @@ pub(super) struct TerminalGuard {
 impl TerminalGuard {
     /// Remembers how the terminal is, if there is one.
     pub(super) fn new() -> Self {
-        TerminalGuard { before: tcgetattr(io::stdin()).ok() }
+        Self { before: tcgetattr(io::stdin()).ok() }
     }
 }
 

@@ -39,8 +39,8 @@ impl LogLines {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<LogLines> {
-        let lines = LogLines(Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() }));
+    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let lines = Self(Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() }));
         let shared = Arc::clone(&lines.0);
         std::thread::Builder::new().name("log".into()).spawn(move || shared.run(out))?;
         Ok(lines)

@@ -37,8 +37,8 @@ enum Content {
 }
 
 impl ScratchFileSystem {
-    pub(super) fn new(root: &Path) -> ScratchFileSystem {
-        ScratchFileSystem { root: root.to_owned(), changed: Arc::default() }
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), changed: Arc::default() }
     }
 
     /// The files of the folder that have been removed, in order.
@@ -194,9 +194,9 @@ impl MappedFile for ScratchFile {
 }
 
 impl FileHandle for ScratchFile {
-    type Mapped = ScratchFile;
+    type Mapped = Self;
 
-    fn into_mapped(self, _mapping: &Arc<Mapping>) -> ScratchFile {
+    fn into_mapped(self, _mapping: &Arc<Mapping>) -> Self {
         self
     }
 

@@ -16,7 +16,7 @@ use kvorum_core::map_keeper;
 use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_core::store::{Fate, Store};
 use kvorum_protocol::peer::{Levels, PeerHello, RaftEntry, RaftEntryKind};
-use kvorum_protocol::{ClusterId, Durability, LogIndex, NodeId, ReplicaId, ShardId, Term, Version};
+use kvorum_protocol::{ClusterId, Durability, FolderId, LogIndex, NodeId, ReplicaId, ShardId, Term, Version};
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ struct Replica {
 }
 
 impl Replica {
-    fn open(disk: &Arc<dyn Disk>, shard: ShardId, journal: &Arc<dyn ShardJournal>) -> Replica {
+    fn open(disk: &Arc<dyn Disk>, shard: ShardId, journal: &Arc<dyn ShardJournal>) -> Self {
         let source = Arc::new(InlineSource::new(Arc::clone(disk)));
         let files = ReplicaFiles::new(Arc::clone(disk), Arc::clone(&source) as _);
         files.prepare(&WantedReplica { shard, replica: ReplicaId(2), epoch: 1, may_begin: true }).unwrap();
@@ -53,7 +53,7 @@ impl Replica {
         log.append_membership(&Membership { voters: vec![ReplicaId(2)], ..Membership::default() }).unwrap();
         let store = Store::new(log.view());
         let (listener, told) = listener();
-        Replica { log, store, journal: Arc::clone(journal), listener, told }
+        Self { log, store, journal: Arc::clone(journal), listener, told }
     }
 
     fn persist(&mut self) {
@@ -144,7 +144,7 @@ fn small_folder() -> TempDir {
         levels: Levels::OWN,
         cluster: ClusterId(Uuid::from_u128(1)),
         node: NodeId(Uuid::from_u128(3)),
-        disk: Uuid::from_u128(4),
+        disk: FolderId(Uuid::from_u128(4)),
         starts: 1,
         process: 1,
         knows: None,
@@ -305,7 +305,7 @@ fn a_folder_in_use_is_not_looked_at() {
     let error = verify(&endless).unwrap_err();
     assert!(matches!(&error, VerifyError::Io { .. }), "{error}");
     let file = empty.path().join("file");
-    std::fs::write(&file, "").unwrap();
+    fs::write(&file, "").unwrap();
     assert!(matches!(verify(&file), Err(VerifyError::NotAFolder { .. })));
 }
 

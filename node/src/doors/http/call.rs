@@ -51,7 +51,7 @@ impl Caller {
         let policy = RetryPolicy::default();
         let writer = || Writer { client: ClientId(Uuid::new_v4()), sequences: Mutex::default() };
         let budget = Mutex::new(RetryBudget::new(policy, now()));
-        Caller { context, writers: (0..WRITERS).map(|_| writer()).collect(), policy, budget }
+        Self { context, writers: (0..WRITERS).map(|_| writer()).collect(), policy, budget }
     }
 
     /// The routing table, for what needs no request.

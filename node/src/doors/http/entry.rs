@@ -21,8 +21,8 @@ impl Text {
     /// These bytes.
     pub(super) fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Text { plain: Some(text.to_owned()), base64: None },
-            Err(_) => Text { plain: None, base64: Some(BASE64.encode(bytes)) },
+            Ok(text) => Self { plain: Some(text.to_owned()), base64: None },
+            Err(_) => Self { plain: None, base64: Some(BASE64.encode(bytes)) },
         }
     }
 }
@@ -87,7 +87,7 @@ impl EntryJson {
     pub(super) fn new(key: &[u8], entry: &kvorum_protocol::Entry, with_value: bool) -> Self {
         let (key, value) = (Text::of(key), with_value.then(|| Text::of(&entry.value)));
         let (value, value_base64) = value.map_or((None, None), |value| (value.plain, value.base64));
-        EntryJson {
+        Self {
             key: key.plain,
             key_base64: key.base64,
             value,
@@ -101,7 +101,7 @@ impl EntryJson {
 
     /// The same, with where it came from.
     pub(super) fn served(self, source: &'static str, served: ServedJson) -> Self {
-        EntryJson { source: Some(source), served: Some(served), ..self }
+        Self { source: Some(source), served: Some(served), ..self }
     }
 }
 
@@ -133,7 +133,7 @@ impl WrittenJson {
     /// A write that took effect.
     pub(super) fn new(key: &[u8], result: &WriteResult, deleted: bool) -> Self {
         let key = Text::of(key);
-        WrittenJson {
+        Self {
             key: key.plain,
             key_base64: key.base64,
             version: result.version.0,
@@ -170,7 +170,7 @@ struct WrittenData {
 impl From<WrittenJson> for WrittenEnvelope {
     fn from(written: WrittenJson) -> Self {
         let WrittenJson { key, key_base64, version, deleted, status, durability, number: _ } = written;
-        WrittenEnvelope { data: WrittenData { key, key_base64, version, deleted }, status, durability }
+        Self { data: WrittenData { key, key_base64, version, deleted }, status, durability }
     }
 }
 
@@ -360,7 +360,7 @@ pub(super) type ProblemJson = ProblemBody;
 
 impl From<Problem> for BatchResult {
     fn from(problem: Problem) -> Self {
-        BatchResult { status: problem.status(), entry: None, written: None, problem: Some(Box::new(problem.body())) }
+        Self { status: problem.status(), entry: None, written: None, problem: Some(Box::new(problem.body())) }
     }
 }
 

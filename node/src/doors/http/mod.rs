@@ -68,7 +68,7 @@ impl Api {
         inflow: Arc<Inflow>,
         name: String,
     ) -> Arc<Self> {
-        Arc::new(Api {
+        Arc::new(Self {
             caller: Caller::new(context),
             inspector,
             pressure,

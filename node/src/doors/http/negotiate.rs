@@ -79,20 +79,20 @@ impl Tags {
     pub(super) fn match_entry(&self, version: Option<Version>) -> bool {
         match (self, version) {
             (_, None) => false,
-            (Tags::Any, Some(_)) => true,
-            (Tags::Versions(versions), Some(version)) => versions.contains(&version),
+            (Self::Any, Some(_)) => true,
+            (Self::Versions(versions), Some(version)) => versions.contains(&version),
         }
     }
 
     /// Reads a header. An empty one names nothing.
-    fn read(headers: &HeaderMap, name: &http::HeaderName) -> Result<Option<Tags>, Problem> {
+    fn read(headers: &HeaderMap, name: &http::HeaderName) -> Result<Option<Self>, Problem> {
         let mut versions = Vec::new();
         let mut is_there = false;
         for value in headers.get_all(name) {
             is_there = true;
             let text = value.to_str().map_err(|_| Problem::malformed(format!("the header {name} is no text")))?;
             if text.trim() == "*" {
-                return Ok(Some(Tags::Any));
+                return Ok(Some(Self::Any));
             }
             for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
                 let quoted = tag.strip_prefix("W/").unwrap_or(tag);
@@ -105,7 +105,7 @@ impl Tags {
                 versions.extend(inner.parse().ok().map(Version));
             }
         }
-        Ok(is_there.then_some(Tags::Versions(versions)))
+        Ok(is_there.then_some(Self::Versions(versions)))
     }
 }
 
@@ -125,7 +125,7 @@ impl Preconditions {
     /// `Malformed`.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Problem> {
         let (matches, matches_none) = (Tags::read(headers, &IF_MATCH)?, Tags::read(headers, &IF_NONE_MATCH)?);
-        Ok(Preconditions { matches, matches_none })
+        Ok(Self { matches, matches_none })
     }
 
     /// The condition of a write that says the same, or `None` if only a look at the key can tell, which has to come first.

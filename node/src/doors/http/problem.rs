@@ -163,7 +163,7 @@ pub(super) struct ProblemBody {
 impl Problem {
     /// A problem of this kind, with what went wrong here.
     pub(super) fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Problem {
+        Self {
             kind,
             detail: detail.into(),
             outcome: None,
@@ -177,12 +177,12 @@ impl Problem {
 
     /// The request can't be read.
     pub(super) fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
-        Problem::new(&MALFORMED, detail)
+        Self::new(&MALFORMED, detail)
     }
 
     /// A value is not allowed.
     pub(super) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
-        Problem::new(&INVALID_ARGUMENT, detail)
+        Self::new(&INVALID_ARGUMENT, detail)
     }
 
     /// Arguments contradict each other, or lack one.
@@ -192,24 +192,24 @@ impl Problem {
 
     /// There is no such key.
     pub(super) fn no_such_key() -> Self {
-        Problem::new(&NOT_FOUND, "there is no such key")
+        Self::new(&NOT_FOUND, "there is no such key")
     }
 
     /// A condition does not hold for a key that has this version, 0 for none.
     pub(super) fn condition_failed(version: Version) -> Self {
         let detail = if version.0 == 0 { "the key does not exist" } else { "the key has another version" };
-        Problem { key_version: Some(version), ..Problem::new(&PRECONDITION_FAILED, detail) }
+        Self { key_version: Some(version), ..Self::new(&PRECONDITION_FAILED, detail) }
     }
 
     /// The range lies outside a value of so many bytes.
     pub(super) fn out_of_range(length: usize) -> Self {
         let detail = format!("the value has {length} bytes");
-        Problem { length: Some(length), ..Problem::new(&RANGE_NOT_SATISFIABLE, detail) }
+        Self { length: Some(length), ..Self::new(&RANGE_NOT_SATISFIABLE, detail) }
     }
 
     /// The address takes other methods.
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
-        Problem { allow: Some(allow), ..Problem::new(&METHOD_NOT_ALLOWED, format!("allowed are {allow}")) }
+        Self { allow: Some(allow), ..Self::new(&METHOD_NOT_ALLOWED, format!("allowed are {allow}")) }
     }
 
     /// What it is answered with.
@@ -264,14 +264,14 @@ pub(super) fn kind_of(code: ErrorCode) -> &'static Kind {
 
 impl From<ServerError> for Problem {
     fn from(error: ServerError) -> Self {
-        Problem {
+        Self {
             outcome: Some(error.outcome),
             retry_after_ms: match error.retry {
                 Retry::AfterMs(ms) => Some(ms),
                 Retry::No => None,
             },
             leader: error.leader,
-            ..Problem::new(kind_of(error.code), error.detail)
+            ..Self::new(kind_of(error.code), error.detail)
         }
     }
 }
@@ -283,7 +283,7 @@ impl From<Error> for Problem {
             error => {
                 let (code, outcome) = (error.code(), error.outcome());
                 let retry_after_ms = (code == ErrorCode::Unavailable).then_some(100);
-                Problem { outcome: Some(outcome), retry_after_ms, ..Problem::new(kind_of(code), error.report()) }
+                Self { outcome: Some(outcome), retry_after_ms, ..Self::new(kind_of(code), error.report()) }
             }
         }
     }

@@ -93,7 +93,7 @@ impl Query {
             }
             pairs.push(((*name).to_owned(), plain(value)?));
         }
-        Ok(Query(pairs))
+        Ok(Self(pairs))
     }
 
     /// A parameter's bytes.

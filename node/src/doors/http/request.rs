@@ -139,7 +139,7 @@ impl WriteOptions {
         if by_header.is_some() && by_query.is_some() {
             return Err(Problem::conflicting("ttl_ms and the header Kvorum-Ttl-Ms exclude each other"));
         }
-        Ok(WriteOptions { ack, if_version, ttl_ms: by_header.or(by_query) })
+        Ok(Self { ack, if_version, ttl_ms: by_header.or(by_query) })
     }
 
     /// The time to live, which may stand in the body instead.

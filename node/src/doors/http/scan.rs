@@ -40,7 +40,7 @@ struct Place {
 }
 
 impl Place {
-    const START: Place = Place { shard: ShardId(0), cursor: ScanCursor { order: 0, version: Version(0) } };
+    const START: Self = Self { shard: ShardId(0), cursor: ScanCursor { order: 0, version: Version(0) } };
 
     fn encode(self) -> String {
         let mut bytes = vec![CURSOR_FORM];
@@ -57,7 +57,7 @@ impl Place {
         let (order, rest) = rest.split_first_chunk::<8>()?;
         let version = <[u8; 8]>::try_from(rest).ok()?;
         let cursor = ScanCursor { order: u64::from_be_bytes(*order), version: Version(u64::from_be_bytes(version)) };
-        (*form == CURSOR_FORM).then_some(Place { shard: ShardId(u16::from_be_bytes(*shard)), cursor })
+        (*form == CURSOR_FORM).then_some(Self { shard: ShardId(u16::from_be_bytes(*shard)), cursor })
     }
 }
 

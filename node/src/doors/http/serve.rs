@@ -67,7 +67,7 @@ impl HttpDoor {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(Some(TAKES_WITHIN))
             .keep_alive_timeout(TAKES_WITHIN);
-        Arc::new(HttpDoor { routes: routes(api), places, builder, numbers: AtomicU64::new(0), drain, stop })
+        Arc::new(Self { routes: routes(api), places, builder, numbers: AtomicU64::new(0), drain, stop })
     }
 
     /// Accepts connections until the door is told to stop.

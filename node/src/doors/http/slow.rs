@@ -34,7 +34,7 @@ struct State {
 impl Phase {
     pub(super) fn new() -> Arc<Self> {
         let state = State { requests: 0, head_since: None, idle_since: Instant::now(), is_multiplexed: false };
-        Arc::new(Phase { state: Mutex::new(state) })
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     /// A request's head is whole. It is answered once the value is dropped.
@@ -87,7 +87,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     pub(super) fn new(stream: TcpStream, phase: Arc<Phase>) -> Self {
-        Guarded { stream, phase, timer: Box::pin(tokio::time::sleep(IDLE)), stuck_since: None }
+        Self { stream, phase, timer: Box::pin(tokio::time::sleep(IDLE)), stuck_since: None }
     }
 
     /// Fails once it is later than `by`.

@@ -102,7 +102,7 @@ impl Control {
         node: NodeId,
         handler: Arc<dyn AdminHandler>,
         supervisor: Option<ActorCell>,
-    ) -> Result<(ActorCell, Control), SpawnErr> {
+    ) -> Result<(ActorCell, Self), SpawnErr> {
         let membership = Mutex::new(Membership { admin: None, shards: BTreeSet::new() });
         let shared = Arc::new(Shared { cluster, node, handler, sessions: Mutex::new(None), membership });
         let actor = ControlSupervisor { shared: shared.clone() };
@@ -111,7 +111,7 @@ impl Control {
             Some(supervisor) => Actor::spawn_linked(name, actor, (), supervisor).await?,
             None => Actor::spawn(name, actor, ()).await?,
         };
-        Ok((actor.get_cell(), Control { shared }))
+        Ok((actor.get_cell(), Self { shared }))
     }
 
     /// What runs a session on each peer connection.

@@ -33,8 +33,8 @@ impl AdminRequest {
     pub(super) fn encode(self) -> Vec<u8> {
         let mut out = BytesMut::new();
         match self {
-            AdminRequest::Status => out.put_u8(1),
-            AdminRequest::TransferLeadership { shard, to } => {
+            Self::Status => out.put_u8(1),
+            Self::TransferLeadership { shard, to } => {
                 out.put_u8(2);
                 out.put_u16_le(shard.0);
                 out.uuid(to.0);
@@ -46,8 +46,8 @@ impl AdminRequest {
     pub(super) fn decode(bytes: Vec<u8>) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(Bytes::from(bytes));
         let request = match reader.u8()? {
-            1 => AdminRequest::Status,
-            2 => AdminRequest::TransferLeadership { shard: ShardId(reader.u16()?), to: reader.node_id()? },
+            1 => Self::Status,
+            2 => Self::TransferLeadership { shard: ShardId(reader.u16()?), to: reader.node_id()? },
             value => return Err(DecodeError::UnknownValue { field: "admin request", value: value.into() }),
         };
         reader.finish()?;
@@ -59,15 +59,15 @@ impl AdminReply {
     pub(super) fn encode(self) -> Vec<u8> {
         let mut out = BytesMut::new();
         match self {
-            AdminReply::Done(bytes) => {
+            Self::Done(bytes) => {
                 out.put_u8(0);
                 out.bytes(&bytes);
             }
-            AdminReply::Refused(text) => {
+            Self::Refused(text) => {
                 out.put_u8(1);
                 out.text(&text, REFUSAL_BYTES_MAX);
             }
-            AdminReply::NotUnderstood => out.put_u8(2),
+            Self::NotUnderstood => out.put_u8(2),
         }
         out.into()
     }
@@ -75,9 +75,9 @@ impl AdminReply {
     pub(super) fn decode(bytes: Vec<u8>) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(Bytes::from(bytes));
         let reply = match reader.u8()? {
-            0 => AdminReply::Done(reader.bytes("admin reply", REPLY_BYTES_MAX)?.into()),
-            1 => AdminReply::Refused(reader.text("refusal", REFUSAL_BYTES_MAX)?),
-            2 => AdminReply::NotUnderstood,
+            0 => Self::Done(reader.bytes("admin reply", REPLY_BYTES_MAX)?.into()),
+            1 => Self::Refused(reader.text("refusal", REFUSAL_BYTES_MAX)?),
+            2 => Self::NotUnderstood,
             value => return Err(DecodeError::UnknownValue { field: "admin reply", value: value.into() }),
         };
         reader.finish()?;

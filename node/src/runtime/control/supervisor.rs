@@ -126,7 +126,7 @@ impl ControlSupervisor {
             RestartDecision::GiveUp => Err(Box::new(GaveUp {
                 supervisor: "the supervisor of the control plane".to_owned(),
                 child: format!("{child:?}"),
-                reason: reason.to_owned(),
+                source: reason.into(),
             })),
         }
     }

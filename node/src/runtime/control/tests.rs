@@ -7,6 +7,7 @@ use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers};
 use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::routing::network::PeerNetwork as _;
 use kvorum_core::routing::peer_desk::AdmitError;
+use kvorum_protocol::FolderId;
 use kvorum_protocol::peer::{Levels, PeerMessage};
 use std::io::Write;
 use std::path::Path;
@@ -32,7 +33,7 @@ struct Handler {
 
 impl Handler {
     fn new(node: NodeId) -> Arc<Self> {
-        Arc::new(Handler { node, transfers: AtomicUsize::new(0) })
+        Arc::new(Self { node, transfers: AtomicUsize::new(0) })
     }
 }
 
@@ -81,7 +82,7 @@ async fn node(cluster: ClusterId, node: NodeId, listen: &str, tls: TlsIdentity, 
     let config = PeerConfig {
         node,
         cluster,
-        disk: node.0,
+        disk: FolderId(node.0),
         starts: 1,
         client,
         listen,
@@ -177,7 +178,7 @@ impl OtherProcess {
                 break address.to_owned();
             }
         };
-        OtherProcess { id, process, _lines: lines, address }
+        Self { id, process, _lines: lines, address }
     }
 
     fn at(&self) -> PeerAddress {

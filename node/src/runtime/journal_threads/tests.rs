@@ -50,7 +50,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(durability: Durability) -> Running {
+    fn start(durability: Durability) -> Self {
         let disk = MemoryDisk::new();
         let (fatal_sender, fatal) = channel();
         let fatal_sender = Mutex::new(fatal_sender);
@@ -58,7 +58,7 @@ impl Running {
         let replayed = replay(&*disk).unwrap();
         let (journal, handle) = Journal::start(&*disk, OPTIONS, durability, replayed, on_fatal).unwrap();
         let log = open_log(&disk, SHARD, None).unwrap();
-        Running { disk, journal: Some(journal), handle, log, told: listener(), fatal }
+        Self { disk, journal: Some(journal), handle, log, told: listener(), fatal }
     }
 
     fn submit(&mut self, token: u64) {

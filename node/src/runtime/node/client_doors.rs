@@ -70,7 +70,7 @@ impl ClientDoors {
             let http = HttpDoor::new(api, Arc::clone(&places), drain.clone(), closed.clone());
             spawn_essential("the HTTP door", http.accept(listener), drain.clone(), context.fatal.clone());
         }
-        ClientDoors { places, drain, closed }
+        Self { places, drain, closed }
     }
 
     /// Takes no more clients, asks those that are there to leave, and waits until they have, but not for long.

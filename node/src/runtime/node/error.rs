@@ -4,6 +4,7 @@ use crate::cli::exit::Exit;
 use crate::peers::PeerError;
 use kvorum_core::journal::JournalError;
 use kvorum_core::ring::{PlacementError, RingError};
+use kvorum_core::roster::ProcessEnd;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +28,9 @@ pub enum NodeError {
     /// A write or sync failed, or what is on the disk can't be used.
     #[error("disk: {0}")]
     Disk(#[source] Box<dyn Error + Send + Sync>),
+    /// The data folder holds what this program does not read.
+    #[error("{0}")]
+    Unsupported(#[source] Box<dyn Error + Send + Sync>),
     /// The peers can't be started.
     #[error(transparent)]
     Peers(#[from] PeerError),
@@ -57,15 +61,15 @@ pub enum NodeError {
 impl NodeError {
     /// A failure of the disk, or of a thread that works for it.
     pub(super) fn disk(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        NodeError::Disk(source.into())
+        Self::Disk(source.into())
     }
 
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            NodeError::RestartIntensity(_) => Exit::RestartIntensity,
-            NodeError::Disk(_) | NodeError::Ring(_) => Exit::Disk,
-            NodeError::Placement(_) | NodeError::Mismatch { .. } => Exit::Config,
+            Self::RestartIntensity(_) => Exit::RestartIntensity,
+            Self::Disk(_) | Self::Ring(_) => Exit::Disk,
+            Self::Placement(_) | Self::Mismatch { .. } | Self::Unsupported(_) => Exit::Config,
             _ => Exit::Failure,
         }
     }
@@ -73,6 +77,46 @@ impl NodeError {
 
 impl From<JournalError> for NodeError {
     fn from(error: JournalError) -> Self {
-        NodeError::disk(error)
+        match error {
+            JournalError::Unsupported(version) => Self::Unsupported(version.into()),
+            other => Self::disk(other),
+        }
+    }
+}
+
+impl From<ProcessEnd> for NodeError {
+    fn from(end: ProcessEnd) -> Self {
+        match end {
+            ProcessEnd::Disk { .. } => Self::disk(end),
+            ProcessEnd::Unsupported { .. } => Self::Unsupported(end.into()),
+            ProcessEnd::GaveUp { .. } => Self::RestartIntensity(end.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_core::disk::DiskError;
+    use kvorum_core::formats;
+    use kvorum_core::log::LogError;
+    use kvorum_protocol::ShardId;
+
+    #[test]
+    fn another_start_is_for_failures_of_the_disk_and_not_for_files_of_another_program() {
+        let shard = ShardId(3);
+        let disk = || DiskError::new("sync", "a file", io::ErrorKind::Other.into());
+        let version = formats::JOURNAL.check(9).unwrap_err();
+        let unsupported = LogError::Unsupported { shard, what: version.into() };
+        let failed: [(NodeError, Exit); 4] = [
+            (ProcessEnd::Disk { shard, source: LogError::from(disk()).into() }.into(), Exit::Disk),
+            (ProcessEnd::Unsupported { shard, source: unsupported.into() }.into(), Exit::Config),
+            (JournalError::Disk(disk()).into(), Exit::Disk),
+            (JournalError::Unsupported(version).into(), Exit::Config),
+        ];
+        for (error, exit) in failed {
+            assert_eq!(error.exit(), exit, "{error}");
+            assert_eq!(Exit::is_permanent(exit.code().into()), exit == Exit::Config);
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::runtime::shards::ShardsMessage;
 use kvorum_core::map_keeper::{MapKeeper, Own};
 use kvorum_core::ring::{PlacementError, RingMap, RingNode};
 use kvorum_core::shard::{FolderStanding, ReplicaPlan};
-use kvorum_protocol::{ClientId, ShardId};
+use kvorum_protocol::{ClientId, FolderId, ShardId};
 use ractor::{Actor, ActorRef};
 use std::sync::Arc;
 use tracing::warn;
@@ -59,7 +59,7 @@ impl Meta {
         let arguments = MetaArguments { keeper, changed: Box::new(follow), bootstrap: Box::new(bootstrap) };
         let name = Some(format!("node/{}/meta", config.node_id));
         let (actor, _) = Actor::spawn_linked(name, MetaActor, arguments, context.root.clone()).await?;
-        Ok(Meta { actor })
+        Ok(Self { actor })
     }
 
     /// Ends the actor, soon after this returns.
@@ -90,7 +90,7 @@ pub(super) fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
 /// Has the replicas run that a map gives to this node's folder.
 fn follow(
     plan: ReplicaPlan,
-    folder: Uuid,
+    folder: FolderId,
     control: &Control,
     shards: &ActorRef<ShardsMessage>,
 ) -> impl Fn(&RingMap) + Send + Sync + use<> {

@@ -55,7 +55,7 @@ impl Network {
             Peers::start(peers, Arc::clone(&door) as _, Some(control.session_host()), Some(root.clone())).await;
         let (peers_actor, peers) = started.inspect_err(|_| control_actor.stop(None))?;
         registry.router.set_peers(Arc::new(peers));
-        Ok(Network { control, door, control_actor, peers_actor, answers })
+        Ok(Self { control, door, control_actor, peers_actor, answers })
     }
 
     /// Ends the answers to peers, leaves the control plane, and closes all connections. Returns before they are closed.

@@ -55,7 +55,7 @@ impl Registry {
             offload: Arc::new(BlockingReads::new()),
             fault_hooks: config.fault_hooks,
         });
-        Registry { router, pressure, inspector, sessions, topology, places }
+        Self { router, pressure, inspector, sessions, topology, places }
     }
 }
 

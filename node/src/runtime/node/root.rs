@@ -1,7 +1,7 @@
 //! What ends a node: a child of the root that failed for good, or a task without which the node would only seem to live.
 
 use super::NodeError;
-use crate::runtime::shards::DiskFailed;
+use kvorum_core::roster::ProcessEnd;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -29,8 +29,8 @@ impl Actor for Root {
         fatal: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(_, reason) = event {
-            let failure =
-                if reason.is::<DiskFailed>() { NodeError::Disk(reason) } else { NodeError::RestartIntensity(reason) };
+            let end = reason.downcast::<ProcessEnd>();
+            let failure = end.map_or_else(NodeError::RestartIntensity, |end| NodeError::from(*end));
             // A full channel holds a reason already.
             let _ = fatal.try_send(failure);
         }

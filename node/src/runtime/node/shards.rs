@@ -59,7 +59,7 @@ impl Shards {
             let held = router.ring().held_by(config.node_id);
             held.iter().for_each(|(shard, _)| registry.inspector.set_idle(*shard, ShardRole::Amnesiac));
         }
-        Ok(Shards { supervisor, scrub })
+        Ok(Self { supervisor, scrub })
     }
 
     /// Ends the replicas, each with its last record and checkpoint, but waits no longer than [`STOP_TIMEOUT`].

@@ -50,7 +50,7 @@ impl Storage {
         }
         let segments = Arc::new(SpareSource::start(Arc::clone(&disk)).map_err(NodeError::disk)?);
         let (journal, handle) = start_journal(context, &disk, replayed).await?;
-        Ok(Storage { disk, known_ring, journal: handle, running: Some(Running { journal, segments }) })
+        Ok(Self { disk, known_ring, journal: handle, running: Some(Running { journal, segments }) })
     }
 
     /// Where shards get new segments from.
@@ -102,7 +102,8 @@ pub fn check_fixed(config: &Config, folder: &DataFolder) -> Result<(), NodeError
 fn known_ring(disk: &dyn Disk) -> Result<Option<RingMap>, NodeError> {
     map_keeper::read_copy(disk).map_err(|error| match error {
         KeptError::Disk(error) => NodeError::disk(error),
-        KeptError::Damaged(error) | KeptError::Unsupported(error) => NodeError::Ring(error),
+        KeptError::Damaged(error) => NodeError::Ring(error),
+        KeptError::Unsupported(error) => NodeError::Unsupported(error.into()),
     })
 }
 

@@ -49,7 +49,7 @@ impl Alone {
             data.display()
         );
         let file = Some(("kvorum.toml".to_owned(), text));
-        Alone { _folder: folder, config: Config::parse(&Sources { file, ..Sources::default() }).unwrap() }
+        Self { _folder: folder, config: Config::parse(&Sources { file, ..Sources::default() }).unwrap() }
     }
 
     fn data(&self) -> &Path {

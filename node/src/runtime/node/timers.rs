@@ -39,7 +39,7 @@ impl Timers {
         spawn_essential("the watch of the disk", watching, stop.clone(), fatal.clone());
         let ticking = tick(Arc::clone(&registry.router), Arc::clone(&network.door), config.tick(), stop.clone());
         spawn_essential("the ticker", ticking, stop.clone(), fatal.clone());
-        Timers { stop }
+        Self { stop }
     }
 
     /// Ends the tasks, soon after this returns.

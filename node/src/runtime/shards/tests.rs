@@ -11,7 +11,7 @@ use kvorum_core::journal::{JournalOptions, Replayed};
 use kvorum_core::log::{InlineSource, PreparedSegment, SegmentSource};
 use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_core::shard::ReplicaPlan;
-use kvorum_protocol::{ClusterId, Durability, NodeId};
+use kvorum_protocol::{ClusterId, Durability, FolderId, NodeId};
 use parking_lot::{Condvar, Mutex};
 use std::time::Instant;
 use tokio::time::timeout;
@@ -74,7 +74,7 @@ struct Node {
     router: Arc<Router>,
     ring: RingMap,
     plan: ReplicaPlan,
-    folder: Uuid,
+    folder: FolderId,
     files: ReplicaFiles,
     supervisor: ActorRef<ShardsMessage>,
     gate: Arc<Gate>,
@@ -89,8 +89,8 @@ impl Drop for Node {
 }
 
 impl Node {
-    async fn start() -> Node {
-        let (me, folder) = (NodeId(Uuid::from_u128(1)), Uuid::from_u128(1_001));
+    async fn start() -> Self {
+        let (me, folder) = (NodeId(Uuid::from_u128(1)), FolderId(Uuid::from_u128(1_001)));
         let node = RingNode {
             id: me.0,
             name: "node-1".to_owned(),
@@ -134,7 +134,7 @@ impl Node {
         };
         let (supervisor, _) = Actor::spawn(None, ShardsSupervisor, arguments).await.unwrap();
         let plan = ReplicaPlan::new(me, cluster, 50);
-        Node { router, ring, plan, folder, files, supervisor, gate, _journal: journal }
+        Self { router, ring, plan, folder, files, supervisor, gate, _journal: journal }
     }
 
     fn follow(&self, ring: &RingMap) {

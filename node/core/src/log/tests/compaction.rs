@@ -18,11 +18,11 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Model {
+    fn new() -> Self {
         let disk = MemoryDisk::new();
         let mut log = open(&disk, None).0;
         log.append_membership(&Membership { voters: vec![ReplicaId(1)], ..Membership::default() }).unwrap();
-        Model { disk, log, newest: BTreeMap::new(), version: Version(0) }
+        Self { disk, log, newest: BTreeMap::new(), version: Version(0) }
     }
 
     /// Appends an entry, applied and durable at once. A value of `None` removes the key.

@@ -100,7 +100,7 @@ impl Entered {
             fault_hooks: false,
         };
         let session = Session::new(Arc::new(context), true);
-        Entered { router, clock, sent, session, next: 0, answers: Vec::new() }
+        Self { router, clock, sent, session, next: 0, answers: Vec::new() }
     }
 
     fn leads(&self, number: u128, term: u64) {

@@ -23,7 +23,7 @@ impl Group {
     }
 
     /// Goes on until `done`, which may be in the middle of what a moment brings.
-    pub(super) fn go_on_until(&mut self, what: &str, done: impl Fn(&Group) -> bool) {
+    pub(super) fn go_on_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         for _ in 0..TICKS_MAX {
             self.tick();
             loop {
@@ -57,8 +57,8 @@ impl Group {
     }
 
     /// A group in which replica 3 replaces replica 2, as soon as replica 0 has applied the joint state.
-    fn joint() -> Group {
-        let mut group = Group::led();
+    fn joint() -> Self {
+        let mut group = Self::led();
         group.written(0, "k", put("v"));
         group.join(Some(2));
         group.set_target(&[0, 1, 3]);

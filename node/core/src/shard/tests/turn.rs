@@ -77,7 +77,7 @@ impl Follower {
             outlet: Arc::clone(&node) as _,
             clock: Arc::clone(&node) as _,
         };
-        let mut follower = Follower { host: ShardHost::open(arguments, Waker::new(|| {})).unwrap(), node };
+        let mut follower = Self { host: ShardHost::open(arguments, Waker::new(|| {})).unwrap(), node };
         follower.receive(RaftMessageKind::Heartbeat, id(0), 1);
         assert_eq!(follower.host.turn().unwrap(), TurnEnd::Done);
         assert_eq!(follower.host.shard().status().leader, Some(id(0)));

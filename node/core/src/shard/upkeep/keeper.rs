@@ -63,7 +63,7 @@ enum State {
 impl Keeper {
     pub(in crate::shard) fn new(options: UpkeepOptions, permits: Arc<DumpPermits>) -> Self {
         let (state, counts) = (State::Resting, UpkeepCounts::default());
-        Keeper { options, in_use: options, permits, leash: Leash::new(), state, look_at: Nanos::default(), counts }
+        Self { options, in_use: options, permits, leash: Leash::new(), state, look_at: Nanos::default(), counts }
     }
 
     pub(in crate::shard) fn counts(&self) -> UpkeepCounts {

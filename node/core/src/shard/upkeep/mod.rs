@@ -70,7 +70,7 @@ impl Job {
     /// # Errors
     /// What the log's files make of it.
     pub fn run(self, disk: &dyn Disk, pace: &mut dyn FnMut(u64) -> bool) -> Result<Done, LogError> {
-        let Job { leash, work } = self;
+        let Self { leash, work } = self;
         let Some(_running) = leash.run() else { return Ok(Done::Cancelled) };
         match work {
             JobKind::Compact { compaction, reader } => {

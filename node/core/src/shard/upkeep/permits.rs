@@ -20,7 +20,7 @@ pub(super) struct DumpPermit(Arc<DumpPermits>);
 
 impl Default for DumpPermits {
     fn default() -> Self {
-        DumpPermits { left: AtomicUsize::new(DUMPS_MAX) }
+        Self { left: AtomicUsize::new(DUMPS_MAX) }
     }
 }
 

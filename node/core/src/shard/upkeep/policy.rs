@@ -36,13 +36,13 @@ pub struct Slice {
 
 impl Default for Slice {
     fn default() -> Self {
-        Slice { relocations: 1024, capture: CaptureSlice::default() }
+        Self { relocations: 1024, capture: CaptureSlice::default() }
     }
 }
 
 impl Default for UpkeepOptions {
     fn default() -> Self {
-        UpkeepOptions {
+        Self {
             checkpoint_bytes: 64 << 20,
             garbage_bytes_min: 16 << 20,
             garbage_percent: 100,
@@ -63,7 +63,7 @@ impl UpkeepOptions {
         // Of 2³⁰ parts.
         let part = (2 << 30) / 3 + spread / 4 / 3;
         let of = |whole: u64| ((u128::from(whole) * u128::from(part)) >> 30) as u64;
-        UpkeepOptions {
+        Self {
             checkpoint_bytes: of(self.checkpoint_bytes),
             garbage_bytes_min: if self.garbage_bytes_min == u64::MAX { u64::MAX } else { of(self.garbage_bytes_min) },
             garbage_percent: of(self.garbage_percent),
@@ -77,7 +77,7 @@ impl UpkeepOptions {
     #[must_use]
     pub fn on_a_full_disk(self) -> Self {
         let garbage_bytes_min = self.garbage_bytes_min / GARBAGE_DIVISOR_FULL;
-        UpkeepOptions { garbage_bytes_min, retain_bytes: 0, ..self }
+        Self { garbage_bytes_min, retain_bytes: 0, ..self }
     }
 }
 

@@ -42,7 +42,7 @@ impl SessionTable {
     /// Begins to write down what [`SessionTable::encode`] would write now, behind what `out` holds.
     pub(in crate::store) fn begin_capture(&mut self, id: CaptureId, mut out: Scratch) {
         let leaves_out = planted(Bug::SessionsMissingFromCheckpoint) && !self.is_empty();
-        out.write(|out| if leaves_out { SessionTable::default().encode(out) } else { self.encode_head(out) });
+        out.write(|out| if leaves_out { Self::default().encode(out) } else { self.encode_head(out) });
         let next = self.sessions.front().filter(|_| !leaves_out).map(|(client, session)| (session.last_use, *client));
         let (last, aside, answers_written) = (self.uses_of_entry, BTreeMap::new(), None);
         self.captures.push(SessionCapture { id, last, next, aside, answers_written, out });

@@ -30,7 +30,7 @@ impl Recorder {
     fn new(order_bits: u32, limits: SessionLimits) -> Self {
         let mut fixture = Fixture::new(order_bits);
         fixture.store.limit_sessions(limits);
-        Recorder { fixture, limits, entries: Vec::new(), captures: Vec::new(), time_ms: 1_000, sequence: 0 }
+        Self { fixture, limits, entries: Vec::new(), captures: Vec::new(), time_ms: 1_000, sequence: 0 }
     }
 
     fn apply(&mut self, builder: OperationsBuilder) {
