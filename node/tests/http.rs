@@ -149,6 +149,30 @@ async fn scanned(address: SocketAddr) -> BTreeSet<Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_metric_is_documented_and_nothing_else_is() {
+    let cluster = TestCluster::start(ClusterOptions { shards: 1, ..ClusterOptions::default() }).await;
+    let address = cluster.http_address(1);
+    let row = |line: &str| -> Option<(String, String)> {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        Some((cells.next()?.trim_end_matches('`').to_owned(), cells.next()?.to_owned()))
+    };
+    let documented: BTreeSet<_> = include_str!("../../docs/METRICS.md").lines().filter_map(row).collect();
+    // What nobody has looked at yet is absent at first.
+    eventually("all metrics are there", Duration::from_secs(20), async || {
+        let answer = try_request(address, "GET", "/metrics", &[], "").await?;
+        let text = String::from_utf8(answer.body.to_vec()).map_err(|error| error.to_string())?;
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let exposed: BTreeSet<_> = types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect();
+        if exposed == documented {
+            return Ok(());
+        }
+        let differ: Vec<_> = exposed.symmetric_difference(&documented).collect();
+        Err(format!("{differ:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_node_costs_slow_answers_and_a_lost_majority_costs_problems() {
     let mut cluster = TestCluster::start(ClusterOptions::default()).await;
     let [first, second, _] = [1, 2, 3].map(|node| cluster.http_address(node));

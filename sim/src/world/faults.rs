@@ -125,7 +125,9 @@ impl World<'_> {
                 if at >= self.nodes.len() || self.nodes[at].files.flip_bit(kind, &mut self.rng).is_none() {
                     return false;
                 }
-                let medium = if journal { Medium::Damaged } else { Medium::SegmentDamaged };
+                // Without syncs no journal says how far a log must reach: what is damaged at its end looks like a torn tail.
+                let is_known = !journal && self.plan.options.fsync;
+                let medium = if is_known { Medium::SegmentDamaged } else { Medium::Damaged };
                 self.nodes[at].medium = self.nodes[at].medium.max(medium);
                 true
             }

@@ -186,6 +186,10 @@ async fn lead(
     }
     let url = url(nodes);
     say(format_args!("clients connect to {url}"));
+    let http: Vec<_> = nodes.iter().filter_map(|node| node.config.http_listen).collect();
+    if let Some(first) = http.first() {
+        say(format_args!("HTTP is spoken at http://{first} and the like; http://{first}/docs shows how"));
+    }
     say(format_args!(
         "ready in {:.1} s: {} nodes, {} shards of {} replicas, durability {}",
         started.elapsed().as_secs_f32(),

@@ -386,3 +386,19 @@ pub(super) async fn cache_stats(State(api): State<Arc<Api>>, request: Request) -
     };
     Ok(json_response(StatusCode::OK, &stats))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_under_names_that_no_client_chooses() {
+        let counts = Counts::default();
+        let method = Method::from_bytes(b"BREW").expect("a method");
+        counts.note_request(&method, "/kv/{key}", StatusCode::OK, Instant::now());
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &counts.registry).expect("text");
+        let line = "kvorum_http_requests_total{method=\"other\",endpoint=\"/kv/{key}\",status=\"200\"} 1";
+        assert!(text.contains(line), "{text}");
+    }
+}

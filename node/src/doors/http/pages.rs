@@ -11,6 +11,7 @@ const BUNDLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundl
 const STYLES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz"));
 const INDEX: &str = include_str!("docs/index.html");
 const START: &str = include_str!("docs/start.js");
+const PAGE_STYLES: &str = include_str!("docs/page.css");
 /// Nothing is loaded from elsewhere. The library sets styles on its elements.
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                            connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
@@ -29,6 +30,7 @@ pub(super) async fn docs_file(Path(file): Path<String>) -> Result<Response, Prob
     let (kind, content, is_compressed): (_, &'static [u8], _) = match file.as_str() {
         "swagger-ui-bundle.js" => ("text/javascript; charset=utf-8", BUNDLE, true),
         "swagger-ui.css" => ("text/css; charset=utf-8", STYLES, true),
+        "page.css" => ("text/css; charset=utf-8", PAGE_STYLES.as_bytes(), false),
         "start.js" => ("text/javascript; charset=utf-8", START.as_bytes(), false),
         _ => return Err(Problem::new(&NOT_FOUND, "the page loads no such file")),
     };
@@ -55,8 +57,8 @@ pub(super) async fn problem(Path(code): Path<String>) -> Result<Response, Proble
     let kind = kind.ok_or_else(|| Problem::new(&NOT_FOUND, "there is no such kind of problem"))?;
     let page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{title} - Kvorum</title></head>\n<body>\n<main>\n<h1>{title}</h1>\n<p><code>{code}</code>, status {status}</p>\n\
-         <h2>What it means</h2>\n<p>{meaning}</p>\n<h2>What to do</h2>\n<p>{remedy}</p>\n</main>\n</body>\n</html>\n",
+         <title>{title} - Kvorum</title><link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/docs/page.css\"></head>\n<body>\n<main>\n<h1>{title}</h1>\n<p><code>{code}</code>, status {status}</p>\n\
+         <h2>What it means</h2>\n<p>{meaning}</p>\n<h2>What to do</h2>\n<p>{remedy}</p>\n<p><a href=\"/docs\">All addresses of this node</a></p>\n</main>\n</body>\n</html>\n",
         title = kind.title,
         code = kind.code,
         status = kind.status,
@@ -66,6 +68,9 @@ pub(super) async fn problem(Path(code): Path<String>) -> Result<Response, Proble
     let mut response = page.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; style-src 'self'; img-src data:; frame-ancestors 'none'"),
+    );
     Ok(response)
 }
