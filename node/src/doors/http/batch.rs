@@ -2,7 +2,8 @@
 
 use super::Api;
 use super::entry::{
-    BatchOperation, BatchResult, BatchResults, EntryJson, Operations, WrittenJson, condition_of, from_json, member,
+    Addend, BatchOperation, BatchResult, BatchResults, EntryJson, Operations, Whole, WrittenJson, condition_of,
+    from_json, member,
 };
 use super::kv::{json_response, unexpected};
 use super::negotiate;
@@ -14,7 +15,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use kvorum_core::disk::lost_pages;
-use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, TTL_MS_MAX};
+use kvorum_protocol::limits::BATCH_OPERATIONS_MAX;
 use kvorum_protocol::{
     Action, AtomicCheck, AtomicRequest, AtomicResult, Mutation, ReadMode, RequestBody, ResponseBody, WriteId,
     WriteResult, WriteStatus,
@@ -191,17 +192,17 @@ fn read_operation(operation: BatchOperation) -> Result<Operation, Problem> {
         }
         BatchOperation::Put { key, key_base64, value, value_base64, ttl_ms, if_version } => {
             let value = member("value", value, value_base64)?;
-            (key, key_base64, if_version, Action::Put { value, ttl_ms: ttl_ms.map(read_ttl).transpose()? })
+            (key, key_base64, if_version, Action::Put { value, ttl_ms: ttl_ms.map(|Whole(ms)| ms) })
         }
         BatchOperation::Delete { key, key_base64, if_version } => (key, key_base64, if_version, Action::Delete),
         BatchOperation::Incr { key, key_base64, by, if_version } => {
-            (key, key_base64, if_version, Action::Incr { by: by.unwrap_or(1) })
+            (key, key_base64, if_version, Action::Incr { by: by.map_or(1, |Addend(by)| by) })
         }
         BatchOperation::Append { key, key_base64, value, value_base64, if_version } => {
             (key, key_base64, if_version, Action::Append { value: member("value", value, value_base64)? })
         }
         BatchOperation::Expire { key, key_base64, ttl_ms, if_version } => {
-            (key, key_base64, if_version, Action::Expire { ttl_ms: read_ttl(ttl_ms)? })
+            (key, key_base64, if_version, Action::Expire { ttl_ms: ttl_ms.0 })
         }
         BatchOperation::Persist { key, key_base64, if_version } => (key, key_base64, if_version, Action::Persist),
     };
@@ -212,10 +213,4 @@ fn read_operation(operation: BatchOperation) -> Result<Operation, Problem> {
 fn read_key(key: Option<String>, key_base64: Option<String>) -> Result<Bytes, Problem> {
     let key = member("key", key, key_base64)?;
     if key.is_empty() { Err(Problem::invalid("the key is empty")) } else { Ok(key) }
-}
-
-fn read_ttl(ms: u64) -> Result<u64, Problem> {
-    let is_allowed = (1..=TTL_MS_MAX).contains(&ms);
-    let refused = || Problem::invalid(format!("ttl_ms is {ms}, expected a number from 1 to {TTL_MS_MAX}"));
-    is_allowed.then_some(ms).ok_or_else(refused)
 }

@@ -2,10 +2,14 @@
 
 use super::problem::{Problem, ProblemBody};
 use super::query::{BASE64, decode_base64};
+use super::request::VERSION_MAX;
 use base64::Engine as _;
 use bytes::Bytes;
+use kvorum_protocol::limits::TTL_MS_MAX;
 use kvorum_protocol::{Ack, Durability, Version, WriteResult};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Number;
 use utoipa::ToSchema;
 
 /// A key or a value: as text where it is UTF-8, and as base64 where it is not.
@@ -204,8 +208,8 @@ pub(super) struct PutData {
     /// The value as base64.
     pub(super) value_base64: Option<String>,
     /// Milliseconds to live.
-    #[schema(minimum = 1, maximum = 3153600000000_u64)]
-    pub(super) ttl_ms: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 3153600000000_u64)]
+    pub(super) ttl_ms: Option<TtlNumber>,
 }
 
 /// What `PUT /kv/{key}` takes as JSON.
@@ -218,10 +222,11 @@ pub(super) struct PutBody {
     /// The value as base64.
     pub(super) value_base64: Option<String>,
     /// The version that the key has, if it exists.
-    pub(super) version: Option<u64>,
+    #[schema(value_type = Option<u64>, maximum = 4503599627370495_u64)]
+    pub(super) version: Option<VersionNumber>,
     /// Milliseconds to live.
-    #[schema(minimum = 1, maximum = 3153600000000_u64)]
-    pub(super) ttl_ms: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 3153600000000_u64)]
+    pub(super) ttl_ms: Option<TtlNumber>,
 }
 
 /// What `POST /kv/{key}/incr` takes; an empty body adds 1.
@@ -229,8 +234,8 @@ pub(super) struct PutBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct IncrBody {
     /// What to add.
-    #[schema(example = 1)]
-    pub(super) by: i64,
+    #[schema(value_type = i64, example = 1)]
+    pub(super) by: Addend,
 }
 
 /// The operations of a batch.
@@ -260,10 +265,11 @@ pub(super) enum BatchOperation {
         /// The value as base64.
         value_base64: Option<String>,
         /// Milliseconds to live.
-        #[schema(minimum = 1, maximum = 3153600000000_u64)]
-        ttl_ms: Option<u64>,
+        #[schema(value_type = Option<u64>, minimum = 1, maximum = 3153600000000_u64)]
+        ttl_ms: Option<TtlNumber>,
         /// The version that the key must have; 0 if it must not exist.
-        if_version: Option<u64>,
+        #[schema(value_type = Option<u64>, maximum = 4503599627370495_u64)]
+        if_version: Option<VersionNumber>,
     },
     /// Removes.
     Delete {
@@ -272,7 +278,8 @@ pub(super) enum BatchOperation {
         /// The key as base64.
         key_base64: Option<String>,
         /// The version that the key must have; 0 if it must not exist.
-        if_version: Option<u64>,
+        #[schema(value_type = Option<u64>, maximum = 4503599627370495_u64)]
+        if_version: Option<VersionNumber>,
     },
     /// Adds to a number.
     Incr {
@@ -281,9 +288,11 @@ pub(super) enum BatchOperation {
         /// The key as base64.
         key_base64: Option<String>,
         /// What to add; 1 if absent.
-        by: Option<i64>,
+        #[schema(value_type = Option<i64>)]
+        by: Option<Addend>,
         /// The version that the key must have; 0 if it must not exist.
-        if_version: Option<u64>,
+        #[schema(value_type = Option<u64>, maximum = 4503599627370495_u64)]
+        if_version: Option<VersionNumber>,
     },
     /// Appends.
     Append {
@@ -296,7 +305,8 @@ pub(super) enum BatchOperation {
         /// The bytes as base64.
         value_base64: Option<String>,
         /// The version that the key must have; 0 if it must not exist.
-        if_version: Option<u64>,
+        #[schema(value_type = Option<u64>, maximum = 4503599627370495_u64)]
+        if_version: Option<VersionNumber>,
     },
     /// Sets the time to live.
     Expire {
@@ -305,10 +315,11 @@ pub(super) enum BatchOperation {
         /// The key as base64.
         key_base64: Option<String>,
         /// Milliseconds to live.
-        #[schema(minimum = 1, maximum = 3153600000000_u64)]
-        ttl_ms: u64,
+        #[schema(value_type = u64, minimum = 1, maximum = 3153600000000_u64)]
+        ttl_ms: TtlNumber,
         /// The version that the key must have; 0 if it must not exist.
-        if_version: Option<u64>,
+        #[schema(value_type = Option<u64>, maximum = 4503599627370495_u64)]
+        if_version: Option<VersionNumber>,
     },
     /// Takes the time to live off.
     Persist {
@@ -317,7 +328,8 @@ pub(super) enum BatchOperation {
         /// The key as base64.
         key_base64: Option<String>,
         /// The version that the key must have; 0 if it must not exist.
-        if_version: Option<u64>,
+        #[schema(value_type = Option<u64>, maximum = 4503599627370495_u64)]
+        if_version: Option<VersionNumber>,
     },
     /// Checks, and writes nothing; only in an atomic batch.
     Check {
@@ -326,7 +338,8 @@ pub(super) enum BatchOperation {
         /// The key as base64.
         key_base64: Option<String>,
         /// The version that the key must have; 0 if it must not exist.
-        if_version: u64,
+        #[schema(value_type = u64, maximum = 4503599627370495_u64)]
+        if_version: VersionNumber,
     },
 }
 
@@ -381,13 +394,48 @@ pub(super) fn durability_name(durability: Durability) -> &'static str {
 }
 
 /// The condition that a version of a batch means.
-pub(super) fn condition_of(if_version: Option<u64>) -> kvorum_protocol::Condition {
+pub(super) fn condition_of(if_version: Option<VersionNumber>) -> kvorum_protocol::Condition {
     use kvorum_protocol::Condition;
     match if_version {
         None => Condition::Always,
-        Some(0) => Condition::IfAbsent,
-        Some(version) => Condition::IfVersion(Version(version)),
+        Some(Whole(0)) => Condition::IfAbsent,
+        Some(Whole(version)) => Condition::IfVersion(Version(version)),
     }
+}
+
+/// A version in JSON; 0 stands for none.
+pub(super) type VersionNumber = Whole<0, VERSION_MAX>;
+/// Milliseconds to live in JSON.
+pub(super) type TtlNumber = Whole<1, TTL_MS_MAX>;
+
+/// A whole number in JSON, which may be written as `7` or as `7.0`: to JSON they are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Whole<const MIN: u64, const MAX: u64>(pub(super) u64);
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Whole<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = whole(&Number::deserialize(deserializer)?).and_then(|number| u64::try_from(number).ok());
+        let number = number.filter(|number| (MIN..=MAX).contains(number));
+        number.map(Self).ok_or_else(|| D::Error::custom(format!("expected a whole number from {MIN} to {MAX}")))
+    }
+}
+
+/// What is added to a number, likewise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Addend(pub(super) i64);
+
+impl<'de> Deserialize<'de> for Addend {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = whole(&Number::deserialize(deserializer)?).and_then(|number| i64::try_from(number).ok());
+        number.map(Self).ok_or_else(|| D::Error::custom("expected a whole number of 64 bits"))
+    }
+}
+
+/// The whole number that a number of JSON is, if it is one.
+fn whole(number: &Number) -> Option<i128> {
+    let exact = number.as_u64().map(i128::from).or_else(|| number.as_i64().map(i128::from));
+    let float = || number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 2.0_f64.powi(53));
+    exact.or_else(|| float().map(|float| float as i128))
 }
 
 /// Reads JSON.
@@ -425,6 +473,12 @@ mod tests {
         ] {
             assert_eq!(from_json::<PutEnvelope>(body.as_bytes()).expect_err(body).status(), 400);
         }
+        for version in ["-1", "0.5", "4503599627370496", "1e300", "\"1\"", "true"] {
+            let body = format!("{{\"value\":\"a\",\"version\":{version}}}");
+            assert_eq!(from_json::<PutBody>(body.as_bytes()).expect_err(version).status(), 400);
+        }
+        let body = br#"{"value":"a","version":7.0}"#;
+        assert_eq!(from_json::<PutBody>(body).expect("7.0 is 7").version, Some(Whole(7)));
         let deep = "[".repeat(100_000);
         assert!(from_json::<PutEnvelope>(deep.as_bytes()).is_err(), "no stack is used up");
     }

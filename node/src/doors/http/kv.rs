@@ -3,8 +3,8 @@
 use super::Api;
 use super::call::{Reply, detach};
 use super::entry::{
-    EntryEnvelope, EntryJson, IncrBody, PutBody, PutEnvelope, ServedJson, WrittenEnvelope, WrittenJson, from_json,
-    member,
+    EntryEnvelope, EntryJson, IncrBody, PutBody, PutEnvelope, ServedJson, Whole, WrittenEnvelope, WrittenJson,
+    from_json, member,
 };
 use super::negotiate::{self, Form, Preconditions, Selected};
 use super::openapi::{AckName, Consistency, EntryOrPage};
@@ -184,7 +184,7 @@ pub(super) async fn put_envelope(
     let PutEnvelope { data } = from_json(&body)?;
     let key = member("key", data.key, data.key_base64)?;
     let value = member("value", data.value, data.value_base64)?;
-    let action = Action::Put { value, ttl_ms: options.ttl_ms(data.ttl_ms)? };
+    let action = Action::Put { value, ttl_ms: options.ttl_ms(data.ttl_ms.map(|Whole(ms)| ms))? };
     let (result, _) = write(&api, &asked, &options, key.clone(), action, None).await?;
     let json = WrittenEnvelope::from(WrittenJson::new(&key, &result, false));
     Ok(written_response(options.status(), &json, Some(result.version)))
@@ -206,7 +206,7 @@ pub(super) async fn put(State(api): State<Arc<Api>>, request: axum::extract::Req
     let (value, ttl_ms, version) = if negotiate::is_json(asked.headers)? {
         let body = api.read_json(&parts, body).await?;
         let PutBody { value, value_base64, version, ttl_ms } = from_json(&body)?;
-        (member("value", value, value_base64)?, ttl_ms, version)
+        (member("value", value, value_base64)?, ttl_ms.map(|Whole(ms)| ms), version.map(|Whole(version)| version))
     } else {
         (api.read_value(&parts, body).await?, None, None)
     };
@@ -267,14 +267,14 @@ async fn remove(api: &Api, asked: &Asked<'_>, key: Bytes) -> Result<(StatusCode,
 )]
 pub(super) async fn incr(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let asked = Asked::of_parts(&parts, &["ack", "if_version"])?;
-    if !asked.path.ends_with("/incr") {
+    if !parts.uri.path().ends_with("/incr") {
         return Err(Problem::method_not_allowed("GET, HEAD, PUT, DELETE"));
     }
+    let asked = Asked::of_parts(&parts, &["ack", "if_version"])?;
     let options = WriteOptions::read(&asked)?;
     let key = key_of_path(asked.path, "/incr")?;
     let body = api.read_json(&parts, body).await?;
-    let by = if body.is_empty() { 1 } else { from_json::<IncrBody>(&body)?.by };
+    let by = if body.is_empty() { 1 } else { from_json::<IncrBody>(&body)?.by.0 };
     let (result, _) = write(&api, &asked, &options, key.clone(), Action::Incr { by }, None).await?;
     let json = WrittenJson::new(&key, &result, false);
     Ok(written_response(options.status(), &json, Some(result.version)))
