@@ -230,10 +230,12 @@ async fn requests_that_make_no_sense_are_problems_and_slow_ones_are_cut_off() {
     let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 1, ..ClusterOptions::default() }).await;
     let address = cluster.http_address(1);
     let deep = format!("{{\"data\":{}", "[".repeat(100_000));
-    let cases: [(&str, &str, &[&str], &str, u16); 16] = [
+    let cases: [(&str, &str, &[&str], &str, u16); 18] = [
+        ("PUT", "/kv/a", &["sec-fetch-site: cross-site"], "x", 403),
+        ("POST", "/kv/a/incr", &["sec-fetch-site: same-site"], "", 403),
         ("GET", "/kv/", &[], "", 400),
         ("GET", "/kv/%zz", &[], "", 400),
-        ("GET", "/kv", &[], "", 400),
+        ("GET", "/kv", &[], "", 422),
         ("GET", "/nothing", &[], "", 404),
         ("PATCH", "/kv/a", &[], "", 405),
         ("POST", "/kv/a", &[], "", 405),
@@ -244,7 +246,7 @@ async fn requests_that_make_no_sense_are_problems_and_slow_ones_are_cut_off() {
         ("PUT", "/kv/a?ttl_ms=0", &[], "x", 400),
         ("PUT", "/kv/a?ack=maybe", &[], "x", 400),
         ("GET", "/kv/a", &["accept: image/png"], "", 406),
-        ("GET", "/kv?prefix=&cursor=zzz", &[], "", 400),
+        ("GET", "/kv?prefix=&cursor=zzz", &[], "", 422),
         ("POST", "/batch", &[JSON], "[]", 400),
         ("GET", "/problems/none", &[], "", 404),
     ];

@@ -5,9 +5,10 @@ use super::entry::{
     Addend, BatchOperation, BatchResult, BatchResults, EntryJson, Operations, Whole, WrittenJson, condition_of,
     from_json, member,
 };
-use super::kv::{json_response, unexpected};
+use super::kv::{hold, json_response, unexpected};
 use super::negotiate;
 use super::openapi::{AckName, Consistency};
+use super::outflow::Held;
 use super::problem::{INTERNAL, Problem, ProblemBody, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
 use super::request::{Asked, WriteOptions};
 use axum::extract::State;
@@ -63,11 +64,11 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::R
     if !mutations.is_empty() {
         write_all(&api, &asked, &options, mutations, &mut results).await?;
     }
-    if !keys.is_empty() {
-        read_all(&api, &asked, mode, keys, &mut results).await?;
-    }
+    let held = if keys.is_empty() { None } else { read_all(&api, &asked, mode, keys, &mut results).await? };
     let results = results.into_iter().map(|result| result.unwrap_or_else(|| unexpected().into())).collect();
-    Ok(json_response(StatusCode::OK, &BatchResults { results }))
+    let mut response = json_response(StatusCode::OK, &BatchResults { results });
+    response.extensions_mut().extend(hold(held));
+    Ok(response)
 }
 
 async fn write_all(
@@ -109,12 +110,15 @@ async fn read_all(
     mode: ReadMode,
     keys: Vec<(usize, Bytes)>,
     results: &mut [Option<BatchResult>],
-) -> Result<(), Problem> {
+) -> Result<Option<Held>, Problem> {
     let (places, keys): (Vec<usize>, Vec<Bytes>) = keys.into_iter().unzip();
     let before = lost_pages();
     let body = RequestBody::MultiGet { keys: keys.clone(), mode };
     let reply = api.caller.read(asked.connection, body, asked.within).await?;
     let ResponseBody::Values(values) = reply.body else { return Err(unexpected()) };
+    let sizes =
+        values.iter().map(|value| value.as_ref().ok().and_then(Option::as_ref).map_or(0, |entry| entry.value.len()));
+    let held = api.outflow.reserve(sizes.sum(), asked.within).await?;
     for ((at, key), value) in places.into_iter().zip(keys).zip(values) {
         results[at] = Some(match value {
             Ok(Some(entry)) => {
@@ -128,7 +132,7 @@ async fn read_all(
     if lost_pages() != before {
         return Err(Problem::new(&INTERNAL, "the medium lost bytes that may be among the answer"));
     }
-    Ok(())
+    Ok(held)
 }
 
 /// `POST /atomic`.
@@ -149,7 +153,9 @@ pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::
     let (mut checks, mut mutations) = (Vec::new(), Vec::new());
     for operation in read_operations(&api.read_json(&parts, body).await?)? {
         match operation? {
-            Operation::Get(_) => return Err(Problem::invalid("get is for /batch; an atomic batch writes and checks")),
+            Operation::Get(_) => {
+                return Err(Problem::conflicting("get is for /batch; an atomic batch writes and checks"));
+            }
             Operation::Check(check) => checks.push(check),
             Operation::Write(mutation) => mutations.push(mutation),
         }

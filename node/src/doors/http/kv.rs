@@ -8,6 +8,7 @@ use super::entry::{
 };
 use super::negotiate::{self, Form, Preconditions, Selected};
 use super::openapi::{AckName, Consistency, EntryOrPage};
+use super::outflow::Held;
 use super::problem::{INTERNAL, Problem, ProblemBody, UNSUPPORTED_MEDIA_TYPE};
 use super::query::key_of_path;
 use super::request::{Asked, WriteOptions};
@@ -79,6 +80,7 @@ struct Found {
     key: Bytes,
     entry: Option<Entry>,
     path: &'static str,
+    held: Option<Held>,
 }
 
 impl Found {
@@ -94,12 +96,14 @@ async fn look_up(api: &Api, asked: &Asked<'_>, key: Bytes, mode: ReadMode) -> Re
     let reply = api.caller.read(asked.connection, body, asked.within).await?;
     let path = path_of(&reply, mode);
     let ResponseBody::Value(entry) = reply.body else { return Err(unexpected()) };
+    let bytes = entry.as_ref().map_or(0, |entry| entry.value.len());
+    let held = api.outflow.reserve(bytes, asked.within).await?;
     // Values lie in mappings. What leaves later is copied now, and was whole if no page was lost up to here.
     let entry = entry.map(|entry| Entry { value: detach(&entry.value), ..entry });
     if lost_pages() != before {
         return Err(Problem::new(&INTERNAL, "the medium lost bytes that may be among the answer"));
     }
-    Ok(Found { key, entry, path })
+    Ok(Found { key, entry, path, held })
 }
 
 fn path_of(reply: &Reply, mode: ReadMode) -> &'static str {
@@ -145,6 +149,7 @@ fn give_out(api: &Api, asked: &Asked<'_>, found: Found, in_envelope: bool) -> Re
     insert(&mut response, ETAG, &negotiate::etag(entry.version));
     insert(&mut response, VERSION, &entry.version.0.to_string());
     insert(&mut response, SOURCE, source);
+    response.extensions_mut().extend(hold(found.held));
     if let Some(at) = entry.expires_at_ms {
         insert(&mut response, EXPIRES_AT, &at.to_string());
     }
@@ -154,6 +159,13 @@ fn give_out(api: &Api, asked: &Asked<'_>, found: Found, in_envelope: bool) -> Re
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     Ok(response)
+}
+
+/// Makes an answer hold on to its memory until it has left.
+pub(super) fn hold(held: Option<Held>) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    held.map(|held| extensions.insert(held));
+    extensions
 }
 
 fn raw(kind: &'static str, value: Bytes) -> Response {
@@ -274,7 +286,8 @@ pub(super) async fn incr(State(api): State<Arc<Api>>, request: axum::extract::Re
     let options = WriteOptions::read(&asked)?;
     let key = key_of_path(asked.path, "/incr")?;
     let body = api.read_json(&parts, body).await?;
-    let by = if body.is_empty() { 1 } else { from_json::<IncrBody>(&body)?.by.0 };
+    let sent = if body.is_empty() { None } else { from_json::<Option<IncrBody>>(&body)? };
+    let by = sent.map_or(1, |sent| sent.by.0);
     let (result, _) = write(&api, &asked, &options, key.clone(), Action::Incr { by }, None).await?;
     let json = WrittenJson::new(&key, &result, false);
     Ok(written_response(options.status(), &json, Some(result.version)))

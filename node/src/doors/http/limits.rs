@@ -23,8 +23,13 @@ pub(super) const STREAMS_MAX: u32 = 256;
 pub(super) const RESETS_PENDING_MAX: usize = 20;
 /// Streams that a node resets on a connection of HTTP/2 for what is wrong with them.
 pub(super) const RESETS_MAX: usize = 128;
+/// Bytes of values in an answer from which on it takes part in [`ANSWERS_BYTES_MAX`].
+pub(super) const LARGE_ANSWER_BYTES: usize = 256 * 1024;
+/// Bytes of values in large answers that clients have not taken yet, of all connections.
+pub(super) const ANSWERS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes that a connection buffers of an answer.
 pub(super) const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 const _: () = assert!(JSON_BYTES_MAX / 4 * 3 >= VALUE_BYTES_MAX + 1024, "the largest value fits as base64");
+const _: () = assert!(ANSWERS_BYTES_MAX >= 8 * VALUE_BYTES_MAX, "a few of the largest values leave at once");
 const _: () = assert!(JSON_BYTES_MAX < 24 * 1024 * 1024);

@@ -14,6 +14,7 @@ mod limits;
 mod metrics;
 mod negotiate;
 mod openapi;
+mod outflow;
 mod pages;
 mod problem;
 mod query;
@@ -38,6 +39,7 @@ use kvorum_core::session::SessionContext;
 use kvorum_protocol::Topology;
 use limits::{JSON_BYTES_MAX, RAW_BYTES_MAX};
 use metrics::Counts;
+use outflow::Outflow;
 use problem::{NOT_FOUND, Problem};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -51,6 +53,7 @@ pub struct Api {
     pressure: Arc<Pressure>,
     topology: watch::Receiver<Arc<TopologyNews>>,
     inflow: Arc<Inflow>,
+    outflow: Outflow,
     /// The node's name.
     name: String,
     /// The node has caught up since it started.
@@ -74,6 +77,7 @@ impl Api {
             pressure,
             topology,
             inflow,
+            outflow: Outflow::default(),
             name,
             was_ready: AtomicBool::new(false),
             counts: Counts::default(),

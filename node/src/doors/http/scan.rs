@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::entry::EntryJson;
-use super::kv::{json_response, unexpected};
+use super::kv::{hold, json_response, unexpected};
 use super::problem::{INTERNAL, INVALID_CURSOR, Problem};
 use super::query::BASE64;
 use super::request::Asked;
@@ -69,7 +69,7 @@ pub(super) async fn page(api: &Api, asked: &Asked<'_>) -> Result<Response, Probl
     let prefix = asked.query.either("prefix", "prefix_base64")?;
     let cursor = asked.query.bytes("cursor");
     if prefix.is_none() && cursor.is_none() {
-        return Err(Problem::invalid(
+        return Err(Problem::conflicting(
             "a parameter is missing: key or key_base64 for one key, prefix or prefix_base64 for many",
         ));
     }
@@ -94,6 +94,8 @@ pub(super) async fn page(api: &Api, asked: &Asked<'_>) -> Result<Response, Probl
             ScanRequest { shard: place.shard, cursor: place.cursor, prefix: prefix.clone(), limit, values, mode };
         let reply = api.caller.read(asked.connection, RequestBody::Scan(scan), within).await?;
         let ResponseBody::Page(page) = reply.body else { return Err(unexpected()) };
+        let bytes = page.entries.iter().map(|(_, entry)| entry.value.len()).sum();
+        let held = api.outflow.reserve(bytes, within).await?;
         let entries: Vec<_> = page.entries.iter().map(|(key, entry)| EntryJson::new(key, entry, values)).collect();
         if lost_pages() != before {
             return Err(Problem::new(&INTERNAL, "the medium lost bytes that may be among the answer"));
@@ -108,7 +110,9 @@ pub(super) async fn page(api: &Api, asked: &Asked<'_>) -> Result<Response, Probl
             next => {
                 let scanned = entries.len();
                 let page = PageJson { entries, cursor: next.map(Place::encode), scanned };
-                return Ok(json_response(StatusCode::OK, &page));
+                let mut response = json_response(StatusCode::OK, &page);
+                response.extensions_mut().extend(hold(held));
+                return Ok(response);
             }
         }
     }

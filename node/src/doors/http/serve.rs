@@ -3,7 +3,8 @@
 use super::limits::{
     HEAD_BYTES_MAX, HEADERS_MAX, RESETS_MAX, RESETS_PENDING_MAX, SEND_BUFFER_BYTES, STREAMS_MAX, TAKES_WITHIN,
 };
-use super::problem::{Problem, TOO_MANY_CONNECTIONS, URI_TOO_LONG};
+use super::outflow::Held;
+use super::problem::{NOT_PERMITTED, Problem, TOO_MANY_CONNECTIONS, URI_TOO_LONG};
 use super::request::From;
 use super::slow::{Answering, Guarded, Phase};
 use super::{Api, routes};
@@ -163,6 +164,8 @@ async fn answer(
     let response: Response = if target > TARGET_BYTES_MAX {
         Problem::new(&URI_TOO_LONG, format!("the address has {target} bytes, the limit is {TARGET_BYTES_MAX}"))
             .into_response()
+    } else if is_from_another_site(&request) {
+        Problem::new(&NOT_PERMITTED, "pages of other sites may not change anything here").into_response()
     } else {
         request.extensions_mut().insert(from);
         match routes.oneshot(Request::from(request)).await {
@@ -174,13 +177,22 @@ async fn answer(
     let headers = response.headers_mut();
     // Values are somebody's bytes: no browser is to guess what they are.
     headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
-    Ok(response.map(|body| Answer { body, _answering: answering }))
+    let held = response.extensions_mut().remove::<Held>();
+    Ok(response.map(|body| Answer { body, _answering: answering, _held: held }))
+}
+
+/// A browser sends this for a page of another site, which must not write here with the rights of whoever looks at it. Programs do not
+/// send the header.
+fn is_from_another_site<B>(request: &http::Request<B>) -> bool {
+    let site = request.headers().get("sec-fetch-site");
+    !request.method().is_safe() && site.is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 /// The body of an answer. The request is answered once it has left.
 struct Answer {
     body: Body,
     _answering: Answering,
+    _held: Option<Held>,
 }
 
 impl http_body::Body for Answer {
