@@ -5,7 +5,7 @@ use crate::cli::FieldFlags;
 use crate::cli::exit::Exit;
 use crate::cli::stop;
 use crate::cli::telemetry::{self, LogFormat, TelemetryError};
-use crate::config::{Config, ConfigErrors, Problem, Sources};
+use crate::config::{Config, ConfigErrors, ConfigProblem, Sources};
 use crate::folder::{self, DataFolder, FolderError, Owner, StartKind};
 use crate::runtime::descriptors::{self, TooFewDescriptors};
 use crate::runtime::node::{self, NodeError};
@@ -183,7 +183,7 @@ pub fn load(file: Option<&Path>, flags: Vec<(String, String)>) -> Result<Config,
         Some(path) => {
             let shown = path.display().to_string();
             let text = std::fs::read_to_string(path).map_err(|error| {
-                ConfigErrors(vec![Problem::Unreadable { path: shown.clone(), detail: error.to_string() }])
+                ConfigErrors(vec![ConfigProblem::Unreadable { path: shown.clone(), detail: error.to_string() }])
             })?;
             Some((shown, text))
         }

@@ -8,7 +8,7 @@ mod problem;
 mod reading;
 
 pub use fields::{FIELDS, Field, PREFIX};
-pub use problem::{ConfigErrors, Origin, Problem};
+pub use problem::{ConfigErrors, ConfigProblem, Origin};
 pub use reading::Sources;
 
 use figment::value::Dict;

@@ -28,7 +28,7 @@ impl fmt::Display for Origin {
 
 /// One thing that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Problem {
+pub enum ConfigProblem {
     /// The file can't be read.
     #[error("{path}: cannot be read: {detail}")]
     Unreadable {
@@ -85,7 +85,7 @@ pub enum Problem {
 
 /// Everything that is wrong with a configuration, found in one go.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConfigErrors(pub Vec<Problem>);
+pub struct ConfigErrors(pub Vec<ConfigProblem>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,7 @@
 //! only the first.
 
 use super::fields::{FIELDS, Field};
-use super::problem::{Origin, Problem};
+use super::problem::{ConfigProblem, Origin};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
@@ -55,7 +55,7 @@ pub(super) struct Reading {
     figment: Figment,
     file: String,
     root: Dict,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<ConfigProblem>,
 }
 
 impl Reading {
@@ -68,7 +68,9 @@ impl Reading {
             let toml = Toml::string(text);
             match toml.data() {
                 Ok(_) => figment = figment.merge(toml),
-                Err(error) => problems.push(Problem::Syntax { path: path.clone(), detail: syntax_detail(&error) }),
+                Err(error) => {
+                    problems.push(ConfigProblem::Syntax { path: path.clone(), detail: syntax_detail(&error) })
+                }
             }
         }
         let environment = FIELDS.iter().filter_map(|field| {
@@ -130,14 +132,14 @@ impl Reading {
     pub(super) fn tables(&mut self, name: &str, allowed: &'static str) -> Vec<Dict> {
         let field = name.to_owned();
         let Some(value) = self.root.get(name).cloned() else {
-            self.problems.push(Problem::Missing { field, allowed });
+            self.problems.push(ConfigProblem::Missing { field, allowed });
             return Vec::new();
         };
         let origin = self.origin(&value, name);
         let items = match value {
             Value::Array(_, items) => items,
             value => {
-                self.problems.push(Problem::Invalid { field, value: shown(&value), allowed, origin });
+                self.problems.push(ConfigProblem::Invalid { field, value: shown(&value), allowed, origin });
                 return Vec::new();
             }
         };
@@ -145,7 +147,7 @@ impl Reading {
         for (index, item) in items.into_iter().enumerate() {
             match item {
                 Value::Dict(_, table) => tables.push(table),
-                value => self.problems.push(Problem::Invalid {
+                value => self.problems.push(ConfigProblem::Invalid {
                     field: format!("{name}[{index}]"),
                     value: shown(&value),
                     allowed,
@@ -202,16 +204,16 @@ impl Reading {
         }
         // Only the file can hold something unknown: the other sources are read by the table of fields.
         let origin = Origin::File(self.file.clone());
-        self.problems.extend(unknown.into_iter().map(|field| Problem::Unknown { field, origin: origin.clone() }));
+        self.problems.extend(unknown.into_iter().map(|field| ConfigProblem::Unknown { field, origin: origin.clone() }));
     }
 
     /// Reports fields that contradict each other.
     pub(super) fn contradiction(&mut self, field: &str, detail: String) {
-        self.problems.push(Problem::Contradiction { field: field.to_owned(), detail });
+        self.problems.push(ConfigProblem::Contradiction { field: field.to_owned(), detail });
     }
 
     fn missing(&mut self, field: String, of: &Field) {
-        self.problems.push(Problem::Missing { field, allowed: of.allowed });
+        self.problems.push(ConfigProblem::Missing { field, allowed: of.allowed });
     }
 
     fn parse<T>(
@@ -224,7 +226,12 @@ impl Reading {
         let origin = self.origin(&value, field.path);
         let parsed = text_of(&value).and_then(|text| parse(&text, &origin));
         if parsed.is_none() {
-            self.problems.push(Problem::Invalid { field: path, value: shown(&value), allowed: field.allowed, origin });
+            self.problems.push(ConfigProblem::Invalid {
+                field: path,
+                value: shown(&value),
+                allowed: field.allowed,
+                origin,
+            });
         }
         parsed
     }

@@ -6,9 +6,10 @@
 //! committed nevertheless were decided on the very log that precedes them, since raft's log matching gives an entry of a
 //! term only one possible past.
 
+use super::backlog::ENTRY_BYTES;
 use super::decide::{NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, WriteDecision, decide, holds};
 use super::room::{Need, Room};
-use super::{ENTRY_BYTES, Operation, Returned};
+use super::{Operation, Returned};
 use crate::cost;
 use crate::log::operations::{IndexSecret, OperationsBuilder, Remembered, SessionRecord};
 use crate::seeded::{Bug, planted};

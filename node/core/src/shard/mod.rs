@@ -48,7 +48,6 @@ use crate::consensus::{Committed, Consensus, ConsensusConfig, ConsensusError, Pr
 use crate::cost;
 use crate::disk::lost_pages;
 use crate::health::pressure::Pressure;
-use crate::log::limits::VOTE_BYTES;
 use crate::log::{Chunk, Damage, ENTRY_OVERHEAD_BYTES, LogError, Membership, Position, ShardLog};
 use crate::seeded::{Bug, planted};
 use crate::store::{ApplyError, SessionLimits, Store, StoreReader};
@@ -71,16 +70,6 @@ use tracing::{info, warn};
 /// so batches grow with load and no timer is needed. Measured with 50 clients, 16 shards and three nodes on two cores, in
 /// turn: one entry on its way costs 10 to 17 % less CPU per write than two, which only make the batches smaller.
 const ENTRIES_IN_FLIGHT_MAX: usize = 1;
-/// An entry is closed once it holds this many bytes.
-const ENTRY_BYTES: usize = 1024 * 1024;
-/// An entry is closed once it holds this many records.
-const ENTRY_RECORDS: usize = 2048;
-/// While a heavy client shares a shard with a light one, no client has more requests than this in an entry. Measured with three nodes
-/// on two cores: 64 instead of 256 cuts the light client's p99 to a third, and the heavy one's writes by a third;
-/// fewer gain nothing, since an entry's own cost is above that of its requests.
-const ENTRY_PART_REQUESTS: usize = 64;
-/// Nor has it more bytes than this and one request.
-const ENTRY_PART_BYTES: usize = 128 * 1024;
 /// A preferred leader is given the shard back after another one has led for this long.
 const BALANCE_AFTER_MS: u64 = 5_000;
 /// A hand-over for balance is not tried more often than this.
@@ -413,34 +402,6 @@ impl Shard {
             self.log_time.hear(now, log_time_ms, of_leader && self.consensus.leader() == Some(from));
         }
         Ok(())
-    }
-
-    /// Whether there is room for all that this replica may write because of a message. If so, it is set aside until the
-    /// next poll.
-    fn finds_room(&mut self, message: &RaftMessage) -> bool {
-        let log = self.consensus.log();
-        let leads_to_a_term = message.term > self.consensus.term() || message.kind == RaftMessageKind::TimeoutNow;
-        if leads_to_a_term && !log.can_append_vote() {
-            return false;
-        }
-        if message.entries.is_empty() {
-            return true;
-        }
-        let sizes = || message.entries.iter().map(|entry| u64::from(ENTRY_OVERHEAD_BYTES) + entry.payload.len() as u64);
-        let bytes = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
-        let largest = bytes(sizes().max().unwrap_or(0));
-        let admitted = bytes(u64::from(self.admitted_bytes) + u64::from(VOTE_BYTES) + sizes().sum::<u64>());
-        // What a leader writes out of its reserve must find room at its followers, too: reads that keep their place, removals,
-        // and the entry that it begins its term with, without which nothing can be read at all.
-        let fits = if message.entries.iter().all(|entry| entry.payload.is_empty()) {
-            log.can_append_first_of_term(admitted)
-        } else {
-            room::can_append(log, largest, admitted)
-        };
-        if fits {
-            self.admitted_bytes = admitted;
-        }
-        fits
     }
 
     /// Requests have come in; each will be answered exactly once, by this or a later poll.

@@ -1,8 +1,11 @@
 //! Whether there is room for a write, decided by a shard's leader before it proposes anything: on the disk, and for a key
 //! that is new in the memory of the index.
 
+use super::Shard;
 use crate::health::pressure::Pressure;
+use crate::log::limits::VOTE_BYTES;
 use crate::log::{ENTRY_OVERHEAD_BYTES, ShardLog};
+use kvorum_protocol::peer::{RaftMessage, RaftMessageKind};
 use kvorum_protocol::{ErrorCode, Retry, ServerError};
 
 /// What an entry takes besides the requests in it: the front of its payload, and now and then a hard state behind it.
@@ -34,6 +37,36 @@ impl Need {
     /// What a write needs that stores a value, or else only removes.
     pub(super) fn of(stores: bool, new_key: bool, bytes: usize) -> Self {
         if stores { Self::Room { bytes, new_key } } else { Self::Urgent { bytes } }
+    }
+}
+
+impl Shard {
+    /// Whether there is room for all that this replica may write because of a message. If so, it is set aside until the
+    /// next poll.
+    pub(super) fn finds_room(&mut self, message: &RaftMessage) -> bool {
+        let log = self.consensus.log();
+        let leads_to_a_term = message.term > self.consensus.term() || message.kind == RaftMessageKind::TimeoutNow;
+        if leads_to_a_term && !log.can_append_vote() {
+            return false;
+        }
+        if message.entries.is_empty() {
+            return true;
+        }
+        let sizes = || message.entries.iter().map(|entry| u64::from(ENTRY_OVERHEAD_BYTES) + entry.payload.len() as u64);
+        let bytes = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let largest = bytes(sizes().max().unwrap_or(0));
+        let admitted = bytes(u64::from(self.admitted_bytes) + u64::from(VOTE_BYTES) + sizes().sum::<u64>());
+        // What a leader writes out of its reserve must find room at its followers, too: reads that keep their place, removals,
+        // and the entry that it begins its term with, without which nothing can be read at all.
+        let fits = if message.entries.iter().all(|entry| entry.payload.is_empty()) {
+            log.can_append_first_of_term(admitted)
+        } else {
+            can_append(log, largest, admitted)
+        };
+        if fits {
+            self.admitted_bytes = admitted;
+        }
+        fits
     }
 }
 
