@@ -298,10 +298,10 @@ async fn drip(address: SocketAddr) {
             return;
         }
         // As slow as a second per byte; an end of the connection is seen at once.
-        if let Ok(read) = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut chunk)).await {
-            if matches!(read, Ok(0) | Err(_)) {
-                return;
-            }
+        if let Ok(read) = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut chunk)).await
+            && matches!(read, Ok(0) | Err(_))
+        {
+            return;
         }
     }
 }

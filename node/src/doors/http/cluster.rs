@@ -212,7 +212,7 @@ pub(super) struct RebalanceJson {
 
 impl RebalanceJson {
     fn new(moves: Vec<MoveJson>) -> Self {
-        RebalanceJson { leadership_moves: moves.len(), moves, data_moves: 0 }
+        Self { leadership_moves: moves.len(), moves, data_moves: 0 }
     }
 }
 

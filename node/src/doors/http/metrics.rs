@@ -87,7 +87,7 @@ impl Default for Counts {
             "Time to answer a request of the HTTP door",
             durations.clone(),
         );
-        Counts { registry, requests, durations, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self { registry, requests, durations, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 }
 

@@ -187,7 +187,7 @@ impl Problem {
 
     /// Arguments contradict each other, or lack one.
     pub(super) fn conflicting(detail: impl Into<Cow<'static, str>>) -> Self {
-        Problem::new(&CONFLICTING_ARGUMENTS, detail)
+        Self::new(&CONFLICTING_ARGUMENTS, detail)
     }
 
     /// There is no such key.
