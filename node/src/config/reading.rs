@@ -69,7 +69,7 @@ impl Reading {
             match toml.data() {
                 Ok(_) => figment = figment.merge(toml),
                 Err(error) => {
-                    problems.push(ConfigProblem::Syntax { path: path.clone(), detail: syntax_detail(&error) })
+                    problems.push(ConfigProblem::Syntax { path: path.clone(), detail: syntax_detail(&error) });
                 }
             }
         }
