@@ -194,8 +194,12 @@ async fn a_killed_node_costs_slow_answers_and_a_lost_majority_costs_problems() {
         nodes.iter().find(|node| node["name"] == name).expect("the node").clone()["status"].clone()
     };
     assert_eq!((status("node-1"), status("node-3")), ("healthy".into(), "down".into()));
-    let heartbeat = request(first, "POST", "/heartbeat", &[JSON], r#"{"node":"node-3"}"#).await;
-    assert_eq!(heartbeat.json()["status"], "down");
+    // A process that is gone says nothing: its silence has to last a moment.
+    eventually("the node is seen to be down", Duration::from_secs(20), async || {
+        let heartbeat = try_request(first, "POST", "/heartbeat", &[JSON], r#"{"node":"node-3"}"#).await?.json();
+        if heartbeat["status"] == "down" { Ok(()) } else { Err(heartbeat.to_string()) }
+    })
+    .await;
 
     cluster.kill(2);
     let within = ["kvorum-timeout-ms: 1500"];
