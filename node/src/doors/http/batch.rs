@@ -35,10 +35,19 @@ enum Operation {
 /// `POST /batch`.
 #[utoipa::path(
     post, path = "/batch", tag = "batches", operation_id = "batch",
-    summary = "Do many things, each by itself", description = "Writes come first, in order; then reads. Each operation has a result and a status of its own.",
-    params(("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"), ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
+    summary = "Do many things, each by itself",
+    description = "Writes come first, in order; then reads. Each operation has a result and a status of its own.",
+    params(
+        ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
+        ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
     request_body(content = Operations, content_type = "application/json"),
-    responses((status = 200, description = "A result per operation", body = BatchResults), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    responses(
+        (status = 200, description = "A result per operation", body = BatchResults),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
@@ -138,10 +147,19 @@ async fn read_all(
 /// `POST /atomic`.
 #[utoipa::path(
     post, path = "/atomic", tag = "batches", operation_id = "atomic",
-    summary = "Write all, or nothing", description = "All keys must be in one shard: give them the same {tag}. If a condition fails, nothing is written.",
-    params(("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
+    summary = "Write all, or nothing",
+    description = "All keys must be in one shard: give them the same {tag}. If a condition fails, nothing is written.",
+    params(
+        ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
     request_body(content = Operations, content_type = "application/json"),
-    responses((status = 200, description = "All of it is committed", body = BatchResults), (status = 202, description = "All of it is accepted, and may be lost", body = BatchResults), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    responses(
+        (status = 200, description = "All of it is committed", body = BatchResults),
+        (status = 202, description = "All of it is accepted, and may be lost", body = BatchResults),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();

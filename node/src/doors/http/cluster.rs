@@ -44,9 +44,16 @@ pub(super) struct MappingJson {
 /// `GET /mapping?key=`.
 #[utoipa::path(
     get, path = "/mapping", tag = "cluster", operation_id = "mapping",
-    summary = "Where a key lives", description = "",
-    params(("key" = Option<String>, Query, description = "The key, if it is UTF-8", min_length = 1), ("key_base64" = Option<String>, Query, description = "The key as base64")),
-    responses((status = 200, description = "The nodes that hold it", body = MappingJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "Where a key lives",
+    description = "",
+    params(
+        ("key" = Option<String>, Query, description = "The key, if it is UTF-8", min_length = 1),
+        ("key_base64" = Option<String>, Query, description = "The key as base64"),
+    ),
+    responses(
+        (status = 200, description = "The nodes that hold it", body = MappingJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn mapping(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &["key", "key_base64"])?;
@@ -108,9 +115,16 @@ pub(super) struct NodeJson {
 /// `GET /nodes`.
 #[utoipa::path(
     get, path = "/nodes", tag = "cluster", operation_id = "nodes",
-    summary = "The nodes of the cluster", description = "Asks each of them, and waits a second at most.",
-    params(("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
-    responses((status = 200, description = "All nodes", body = NodesJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "The nodes of the cluster",
+    description = "Asks each of them, and waits a second at most.",
+    params(
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
+    responses(
+        (status = 200, description = "All nodes", body = NodesJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn nodes(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &[])?;
@@ -173,9 +187,13 @@ pub(super) struct HeartbeatJson {
 /// `POST /heartbeat`. Says what this node sees; it never moves membership.
 #[utoipa::path(
     post, path = "/heartbeat", tag = "cluster", operation_id = "heartbeat",
-    summary = "Whether this node reaches another one", description = "It never moves membership.",
+    summary = "Whether this node reaches another one",
+    description = "It never moves membership.",
     request_body(content = HeartbeatBody, content_type = "application/json"),
-    responses((status = 200, description = "What this node sees", body = HeartbeatJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    responses(
+        (status = 200, description = "What this node sees", body = HeartbeatJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn heartbeat(
     State(api): State<Arc<Api>>,
@@ -231,8 +249,12 @@ pub(super) struct MoveJson {
 /// `GET /rebalance`: what is left to do.
 #[utoipa::path(
     get, path = "/rebalance", tag = "cluster", operation_id = "rebalance_progress",
-    summary = "What a rebalance has left to do", description = "",
-    responses((status = 200, description = "The moves that are left", body = RebalanceJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "What a rebalance has left to do",
+    description = "",
+    responses(
+        (status = 200, description = "The moves that are left", body = RebalanceJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn rebalance_progress(
     State(api): State<Arc<Api>>,
@@ -246,9 +268,18 @@ pub(super) async fn rebalance_progress(
 /// `POST /rebalance`.
 #[utoipa::path(
     post, path = "/rebalance", tag = "cluster", operation_id = "rebalance",
-    summary = "Move leadership to where it should be", description = "Each shard is to be led by the first of its replicas that can be reached.",
-    params(("dry_run" = Option<bool>, Query, description = "Only say what would be moved"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
-    responses((status = 200, description = "What would be moved", body = RebalanceJson), (status = 202, description = "The moves have begun", body = RebalanceJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "Move leadership to where it should be",
+    description = "Each shard is to be led by the first of its replicas that can be reached.",
+    params(
+        ("dry_run" = Option<bool>, Query, description = "Only say what would be moved"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
+    responses(
+        (status = 200, description = "What would be moved", body = RebalanceJson),
+        (status = 202, description = "The moves have begun", body = RebalanceJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn rebalance(
     State(api): State<Arc<Api>>,

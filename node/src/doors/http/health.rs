@@ -61,8 +61,13 @@ pub(super) struct ProbeJson {
 /// `GET /health`.
 #[utoipa::path(
     get, path = "/health", tag = "health", operation_id = "health",
-    summary = "How the node is doing", description = "",
-    responses((status = 200, description = "It works", body = HealthJson), (status = 503, description = "It does not work", body = HealthJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "How the node is doing",
+    description = "",
+    responses(
+        (status = 200, description = "It works", body = HealthJson),
+        (status = 503, description = "It does not work", body = HealthJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn health(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     Asked::read(&request, &[])?;
@@ -74,8 +79,12 @@ pub(super) async fn health(State(api): State<Arc<Api>>, request: axum::extract::
 /// `GET /health/live`. Looks at this process only: whoever restarts it for what others do makes it worse.
 #[utoipa::path(
     get, path = "/health/live", tag = "health", operation_id = "live",
-    summary = "Whether the process lives", description = "Looks at this process only. For liveness probes.",
-    responses((status = 200, description = "It lives", body = ProbeJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "Whether the process lives",
+    description = "Looks at this process only. For liveness probes.",
+    responses(
+        (status = 200, description = "It lives", body = ProbeJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn live(request: axum::extract::Request) -> Result<Response, Problem> {
     Asked::read(&request, &[])?;
@@ -86,8 +95,13 @@ pub(super) async fn live(request: axum::extract::Request) -> Result<Response, Pr
 /// take this one out of service as well.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health", operation_id = "ready",
-    summary = "Whether the node takes requests", description = "Sticky: once the node has caught up it is ready until it stops. For readiness probes and load balancers.",
-    responses((status = 200, description = "It is ready", body = ProbeJson), (status = 503, description = "It is not ready", body = ProbeJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "Whether the node takes requests",
+    description = "Sticky: once the node has caught up it is ready until it stops. For readiness probes and load balancers.",
+    responses(
+        (status = 200, description = "It is ready", body = ProbeJson),
+        (status = 503, description = "It is not ready", body = ProbeJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn ready(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     Asked::read(&request, &[])?;

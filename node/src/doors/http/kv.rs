@@ -35,9 +35,25 @@ const LOOKS_MAX: u32 = 8;
 /// `GET` and `HEAD /kv/{key}`.
 #[utoipa::path(
     get, path = "/kv/{key}", tag = "keys", operation_id = "get_key",
-    summary = "Read a key", description = "The value as JSON, or its bytes, by the header Accept. A HEAD does the same without a body.",
-    params(("key" = String, Path, description = "The key: its bytes, percent-encoded", min_length = 1, example = "user:1"), ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"), ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"), ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"), ("Range" = Option<String>, Header, description = "Bytes of the value, if it is given out as bytes"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
-    responses((status = 200, description = "The entry", content((EntryJson = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream"))), (status = 206, description = "A part of the value", content((String = "text/plain"), (Vec<u8> = "application/octet-stream"))), (status = 304, description = "The client has it"), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "Read a key",
+    description = "The value as JSON, or its bytes, by the header Accept. A HEAD does the same without a body.",
+    params(
+        ("key" = String, Path, description = "The key: its bytes, percent-encoded", min_length = 1, example = "user:1"),
+        ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"),
+        ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
+        ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Range" = Option<String>, Header, description = "Bytes of the value, if it is given out as bytes"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
+    responses(
+        (status = 200, description = "The entry",
+            content((EntryJson = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream"))),
+        (status = 206, description = "A part of the value",
+            content((String = "text/plain"), (Vec<u8> = "application/octet-stream"))),
+        (status = 304, description = "The client has it"),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn get(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &["consistency"])?;
@@ -50,9 +66,30 @@ pub(super) async fn get(State(api): State<Arc<Api>>, request: axum::extract::Req
 /// `GET /kv?key=`.
 #[utoipa::path(
     get, path = "/kv", tag = "keys", operation_id = "get_or_scan",
-    summary = "Read a key, or keys by prefix", description = "With key: the entry in an envelope. With prefix: a page of entries in an order of their own; go on with its cursor until that is null.",
-    params(("key" = Option<String>, Query, description = "The key, if it is UTF-8", min_length = 1), ("key_base64" = Option<String>, Query, description = "The key as base64"), ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"), ("prefix" = Option<String>, Query, description = "What the keys begin with; may be empty"), ("prefix_base64" = Option<String>, Query, description = "The same as base64"), ("cursor" = Option<String>, Query, description = "What the page before gave out"), ("limit" = Option<u32>, Query, description = "Most entries of a page; 100 by default", minimum = 1, maximum = 4096), ("keys_only" = Option<bool>, Query, description = "Leave the values out"), ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"), ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
-    responses((status = 200, description = "The entry, or a page", content((EntryOrPage = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream"))), (status = 206, description = "A part of the value", content((String = "text/plain"), (Vec<u8> = "application/octet-stream"))), (status = 304, description = "The client has it"), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "Read a key, or keys by prefix",
+    description = "With key: the entry in an envelope. With prefix: a page of entries in an order of their own; go on with its cursor until that is null.",
+    params(
+        ("key" = Option<String>, Query, description = "The key, if it is UTF-8", min_length = 1),
+        ("key_base64" = Option<String>, Query, description = "The key as base64"),
+        ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"),
+        ("prefix" = Option<String>, Query, description = "What the keys begin with; may be empty"),
+        ("prefix_base64" = Option<String>, Query, description = "The same as base64"),
+        ("cursor" = Option<String>, Query, description = "What the page before gave out"),
+        ("limit" = Option<u32>, Query, description = "Most entries of a page; 100 by default", minimum = 1, maximum = 4096),
+        ("keys_only" = Option<bool>, Query, description = "Leave the values out"),
+        ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
+        ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
+    responses(
+        (status = 200, description = "The entry, or a page",
+            content((EntryOrPage = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream"))),
+        (status = 206, description = "A part of the value",
+            content((String = "text/plain"), (Vec<u8> = "application/octet-stream"))),
+        (status = 304, description = "The client has it"),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn get_by_query(
     State(api): State<Arc<Api>>,
@@ -177,10 +214,24 @@ fn raw(kind: &'static str, value: Bytes) -> Response {
 /// `PUT /kv`, with the key in the body.
 #[utoipa::path(
     put, path = "/kv", tag = "keys", operation_id = "put_envelope",
-    summary = "Write a key that stands in the body", description = "",
-    params(("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"), ("if_version" = Option<u64>, Query, description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64), ("ttl_ms" = Option<u64>, Query, description = "Milliseconds to live", minimum = 1, maximum = 3153600000000_u64), ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"), ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
+    summary = "Write a key that stands in the body",
+    description = "",
+    params(
+        ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
+        ("if_version" = Option<u64>, Query,
+            description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
+        ("ttl_ms" = Option<u64>, Query, description = "Milliseconds to live", minimum = 1, maximum = 3153600000000_u64),
+        ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
+        ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
     request_body(content = PutEnvelope, content_type = "application/json"),
-    responses((status = 200, description = "The write is committed", body = WrittenEnvelope), (status = 202, description = "The write is accepted, and may be lost", body = WrittenEnvelope), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    responses(
+        (status = 200, description = "The write is committed", body = WrittenEnvelope),
+        (status = 202, description = "The write is accepted, and may be lost", body = WrittenEnvelope),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn put_envelope(
     State(api): State<Arc<Api>>,
@@ -205,10 +256,26 @@ pub(super) async fn put_envelope(
 /// `PUT /kv/{key}`.
 #[utoipa::path(
     put, path = "/kv/{key}", tag = "keys", operation_id = "put_key",
-    summary = "Write a key", description = "A body of JSON holds the value; a body of any other type is the value. A version in the body is compared with the version of the key if that exists.",
-    params(("key" = String, Path, description = "The key: its bytes, percent-encoded", min_length = 1, example = "user:1"), ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"), ("if_version" = Option<u64>, Query, description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64), ("ttl_ms" = Option<u64>, Query, description = "Milliseconds to live", minimum = 1, maximum = 3153600000000_u64), ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"), ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
+    summary = "Write a key",
+    description = "A body of JSON holds the value; a body of any other type is the value. A version in the body is compared with the version of the key if that exists.",
+    params(
+        ("key" = String, Path, description = "The key: its bytes, percent-encoded", min_length = 1, example = "user:1"),
+        ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
+        ("if_version" = Option<u64>, Query,
+            description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
+        ("ttl_ms" = Option<u64>, Query, description = "Milliseconds to live", minimum = 1, maximum = 3153600000000_u64),
+        ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
+        ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
     request_body(content((PutBody = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream"))),
-    responses((status = 200, description = "The write is committed", body = WrittenJson), (status = 201, description = "The write is committed, and the key is new", body = WrittenJson), (status = 202, description = "The write is accepted, and may be lost", body = WrittenJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    responses(
+        (status = 200, description = "The write is committed", body = WrittenJson),
+        (status = 201, description = "The write is committed, and the key is new", body = WrittenJson),
+        (status = 202, description = "The write is accepted, and may be lost", body = WrittenJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn put(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
@@ -233,9 +300,23 @@ pub(super) async fn put(State(api): State<Arc<Api>>, request: axum::extract::Req
 /// `DELETE /kv/{key}`.
 #[utoipa::path(
     delete, path = "/kv/{key}", tag = "keys", operation_id = "delete_key",
-    summary = "Remove a key", description = "",
-    params(("key" = String, Path, description = "The key: its bytes, percent-encoded", min_length = 1, example = "user:1"), ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"), ("if_version" = Option<u64>, Query, description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64), ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"), ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
-    responses((status = 200, description = "The key is removed", body = WrittenJson), (status = 202, description = "The removal is accepted, and may be lost", body = WrittenJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "Remove a key",
+    description = "",
+    params(
+        ("key" = String, Path, description = "The key: its bytes, percent-encoded", min_length = 1, example = "user:1"),
+        ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
+        ("if_version" = Option<u64>, Query,
+            description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
+        ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
+        ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
+    responses(
+        (status = 200, description = "The key is removed", body = WrittenJson),
+        (status = 202, description = "The removal is accepted, and may be lost", body = WrittenJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn delete(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
@@ -248,9 +329,24 @@ pub(super) async fn delete(State(api): State<Arc<Api>>, request: axum::extract::
 /// `DELETE /kv?key=`.
 #[utoipa::path(
     delete, path = "/kv", tag = "keys", operation_id = "delete_by_query",
-    summary = "Remove a key that stands in a parameter", description = "",
-    params(("key" = Option<String>, Query, description = "The key, if it is UTF-8", min_length = 1), ("key_base64" = Option<String>, Query, description = "The key as base64"), ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"), ("if_version" = Option<u64>, Query, description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64), ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"), ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
-    responses((status = 200, description = "The key is removed", body = WrittenEnvelope), (status = 202, description = "The removal is accepted, and may be lost", body = WrittenEnvelope), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    summary = "Remove a key that stands in a parameter",
+    description = "",
+    params(
+        ("key" = Option<String>, Query, description = "The key, if it is UTF-8", min_length = 1),
+        ("key_base64" = Option<String>, Query, description = "The key as base64"),
+        ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
+        ("if_version" = Option<u64>, Query,
+            description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
+        ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
+        ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
+    responses(
+        (status = 200, description = "The key is removed", body = WrittenEnvelope),
+        (status = 202, description = "The removal is accepted, and may be lost", body = WrittenEnvelope),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn delete_by_query(
     State(api): State<Arc<Api>>,
@@ -272,10 +368,24 @@ async fn remove(api: &Api, asked: &Asked<'_>, key: Bytes) -> Result<(StatusCode,
 /// `POST /kv/{key}/incr`.
 #[utoipa::path(
     post, path = "/kv/{key}/incr", tag = "keys", operation_id = "incr_key",
-    summary = "Add to a number", description = "A key that does not exist counts as 0. Without a body 1 is added.",
-    params(("key" = String, Path, description = "The key: its bytes, percent-encoded", min_length = 1, example = "user:1"), ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"), ("if_version" = Option<u64>, Query, description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64), ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"), ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"), ("Kvorum-Timeout-Ms" = Option<u32>, Header, description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000)),
+    summary = "Add to a number",
+    description = "A key that does not exist counts as 0. Without a body 1 is added.",
+    params(
+        ("key" = String, Path, description = "The key: its bytes, percent-encoded", min_length = 1, example = "user:1"),
+        ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
+        ("if_version" = Option<u64>, Query,
+            description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
+        ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
+        ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
     request_body(content = Option<IncrBody>, content_type = "application/json"),
-    responses((status = 200, description = "The new number is committed", body = WrittenJson), (status = 202, description = "The new number is accepted, and may be lost", body = WrittenJson), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    responses(
+        (status = 200, description = "The new number is committed", body = WrittenJson),
+        (status = 202, description = "The new number is accepted, and may be lost", body = WrittenJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn incr(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();

@@ -138,7 +138,8 @@ pub(super) async fn count(State(api): State<Arc<Api>>, request: Request, next: N
 /// `GET /metrics`.
 #[utoipa::path(
     get, path = "/metrics", tag = "health", operation_id = "metrics",
-    summary = "Metrics of this node", description = "In the text format of Prometheus, version 0.0.4.",
+    summary = "Metrics of this node",
+    description = "In the text format of Prometheus, version 0.0.4.",
     responses((status = 200, description = "Metrics", body = String, content_type = "text/plain"),
         (status = "default", description = "What went wrong", body = super::problem::ProblemBody, content_type = "application/problem+json"))
 )]
@@ -360,7 +361,8 @@ struct CacheMemory {
 /// `GET /cache/stats`.
 #[utoipa::path(
     get, path = "/cache/stats", tag = "health", operation_id = "cache_stats",
-    summary = "Hits, misses and memory of this node", description = "",
+    summary = "Hits, misses and memory of this node",
+    description = "",
     responses((status = 200, description = "Figures since the start", body = CacheStats),
         (status = "default", description = "What went wrong", body = super::problem::ProblemBody, content_type = "application/problem+json"))
 )]

@@ -141,7 +141,8 @@ fn exclude(schema: &mut Value) {
 /// `GET /openapi.json`.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "help", operation_id = "openapi",
-    summary = "This description", description = "",
+    summary = "This description",
+    description = "",
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json"),
         (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
 )]

@@ -10,6 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CON
 const BUNDLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz"));
 const STYLES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz"));
 const INDEX: &str = include_str!("docs/index.html");
+const PROBLEM: &str = include_str!("docs/problem.html");
 const START: &str = include_str!("docs/start.js");
 const PAGE_STYLES: &str = include_str!("docs/page.css");
 /// Nothing is loaded from elsewhere. The library sets styles on its elements.
@@ -47,24 +48,27 @@ pub(super) async fn docs_file(Path(file): Path<String>) -> Result<Response, Prob
 /// `GET /problems/{code}`: what a kind of problem means, and what to do.
 #[utoipa::path(
     get, path = "/problems/{code}", tag = "help", operation_id = "problem",
-    summary = "What a kind of problem means", description = "",
+    summary = "What a kind of problem means",
+    description = "",
     params(("code" = String, Path, description = "The code of a problem", example = "overloaded")),
-    responses((status = 200, description = "A page for people", body = String, content_type = "text/html"), (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"))
+    responses(
+        (status = 200, description = "A page for people", body = String, content_type = "text/html"),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn problem(Path(code): Path<String>) -> Result<Response, Problem> {
     // What was asked for is looked up, and never shown: it is somebody's bytes.
     let kind = KINDS.iter().find(|kind| kind.code == code);
     let kind = kind.ok_or_else(|| Problem::new(&NOT_FOUND, "there is no such kind of problem"))?;
-    let page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{title} - Kvorum</title><link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/docs/page.css\"></head>\n<body>\n<main>\n<h1>{title}</h1>\n<p><code>{code}</code>, status {status}</p>\n\
-         <h2>What it means</h2>\n<p>{meaning}</p>\n<h2>What to do</h2>\n<p>{remedy}</p>\n<p><a href=\"/docs\">All addresses of this node</a></p>\n</main>\n</body>\n</html>\n",
-        title = kind.title,
-        code = kind.code,
-        status = kind.status,
-        meaning = kind.meaning,
-        remedy = kind.remedy,
-    );
+    let status = kind.status.to_string();
+    let members = [
+        ("{title}", kind.title),
+        ("{code}", kind.code),
+        ("{status}", &status),
+        ("{meaning}", kind.meaning),
+        ("{remedy}", kind.remedy),
+    ];
+    let page = members.into_iter().fold(PROBLEM.to_owned(), |page, (name, text)| page.replace(name, text));
     let mut response = page.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
