@@ -479,6 +479,8 @@ mod tests {
         }
         let body = br#"{"value":"a","version":7.0}"#;
         assert_eq!(from_json::<PutBody>(body).expect("7.0 is 7").version, Some(Whole(7)));
+        let body = br#"{"value":"a","version":2113686514504061.0}"#;
+        assert_eq!(from_json::<PutBody>(body).expect("a whole number").version, Some(Whole(2_113_686_514_504_061)));
         let deep = "[".repeat(100_000);
         assert!(from_json::<PutEnvelope>(deep.as_bytes()).is_err(), "no stack is used up");
     }
