@@ -4,6 +4,7 @@
 //! call. Long answers leave part by part, while requests go on being read and others answered. It stops reading while too much is unanswered or unwritten, so a client that doesn't take its answers is slowed
 //! down by TCP and costs a bounded amount of memory.
 
+use super::accepting::{accept, linger, turn_away};
 use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
 use super::places::Places;
@@ -12,13 +13,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_core::clock::Nanos;
 use kvorum_core::disk::lost_pages;
 use kvorum_core::limits::{
-    ACCEPT_ERROR_LOG_INTERVAL, DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_REFUSES, DRAIN_TIMEOUT, FRAME_TIMEOUT,
-    HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT, INFLOW_STEP_BYTES, KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES,
-    LARGE_FRAME_BYTES, LINGER_BYTES_MAX, LINGER_READ_BYTES, LINGER_TIMEOUT, REFUSED_LINGERING_MAX,
-    SESSION_OUTPUT_BYTES, SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES,
-    SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
+    DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_REFUSES, DRAIN_TIMEOUT, FRAME_TIMEOUT, HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT,
+    INFLOW_STEP_BYTES, KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES, LARGE_FRAME_BYTES, SESSION_OUTPUT_BYTES,
+    SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX,
+    WRITE_TIMEOUT,
 };
-use kvorum_core::rare::Rare;
 use kvorum_core::routing::topology_news::TopologyNews;
 use kvorum_core::session::{Answered, Session, SessionContext};
 use kvorum_core::store::PREFETCH_KEYS;
@@ -38,10 +37,10 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// What the connections of the door share.
 pub struct BinaryDoor {
@@ -49,8 +48,6 @@ pub struct BinaryDoor {
     topology: watch::Receiver<Arc<TopologyNews>>,
     places: Arc<Places>,
     inflow: Arc<Inflow>,
-    /// Of the connections that are refused and read from until the client knows.
-    lingering: Semaphore,
     drain: CancellationToken,
     stop: CancellationToken,
 }
@@ -66,29 +63,12 @@ impl BinaryDoor {
         drain: CancellationToken,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        let lingering = Semaphore::new(REFUSED_LINGERING_MAX);
-        Arc::new(Self { context, topology, places, inflow, lingering, drain, stop })
+        Arc::new(Self { context, topology, places, inflow, drain, stop })
     }
 
     /// Accepts connections until the door is told to stop.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut errors = Rare::default();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = self.drain.cancelled() => return,
-            };
-            match accepted {
-                Ok((stream, from)) => self.admit(stream, from),
-                Err(error) => {
-                    // Out of descriptors, most likely: existing connections go on; a pause lets some of them end.
-                    if let Some(times) = errors.note(system_clock::monotonic(), ACCEPT_ERROR_LOG_INTERVAL) {
-                        warn!(%error, times, "can't accept connections");
-                    }
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-            }
-        }
+        accept(listener, &self.drain, |stream, from| self.admit(stream, from)).await;
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
@@ -111,18 +91,7 @@ impl BinaryDoor {
         let detail = format!("the node has {} connections, as many as it accepts", self.places.max());
         let mut out = Outgoing::with_capacity(0);
         encode_error(&mut out, self, RequestId(0), ServerError::new(ErrorCode::TooManyConnections, detail));
-        turn_away(stream, &out.frames, &self.lingering).await;
-    }
-}
-
-/// Says why, and closes. The client has sent its HELLO, most likely: closing outright would reset the connection, and what is said
-/// with it. That happens to those who find no place to linger, so that they can't pile up.
-async fn turn_away(mut stream: TcpStream, why: &[u8], places: &Semaphore) {
-    // It is short: a new socket takes it at once.
-    if matches!(timeout(LINGER_TIMEOUT, stream.write_all(why)).await, Ok(Ok(())))
-        && let Ok(_place) = places.try_acquire()
-    {
-        linger(&mut stream).await;
+        turn_away(stream, &out.frames, self.places.to_linger()).await;
     }
 }
 
@@ -577,27 +546,6 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Closes so that the client sees the reason: half a close first, since closing outright with bytes unread would reset the
-/// connection. Reads and drops what the client has sent before it could know: a bounded number of bytes, for a bounded time.
-async fn linger(stream: &mut TcpStream) {
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    // Not an array: it would be part of every future that may come to here, and move with each of them.
-    let mut rest = vec![0; LINGER_READ_BYTES];
-    let drained = async {
-        let mut left = LINGER_BYTES_MAX;
-        while let Ok(read @ 1..) = stream.read(&mut rest).await {
-            left = left.saturating_sub(read);
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    // A client that goes on sending past that has the reset that it asked for.
-    let _ = timeout(LINGER_TIMEOUT, drained).await;
-}
-
 fn refusal(hello: &Hello, cluster: kvorum_protocol::ClusterId) -> Option<ServerError> {
     if hello.version_min > PROTOCOL_VERSION || hello.version_max < PROTOCOL_VERSION {
         let detail = format!(
@@ -656,42 +604,4 @@ fn stopping() -> ServerError {
 
 fn encode_error(output: &mut Outgoing, door: &BinaryDoor, id: RequestId, error: ServerError) {
     encode_answer(output, door, Answered { origin: id, forwarded: false, body: ResponseBody::Error(error) });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A client that has sent something that nobody has read, and the other end.
-    async fn connected() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        client.write_all(b"HELLO").await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
-        stream.readable().await.unwrap();
-        (client, stream)
-    }
-
-    #[tokio::test]
-    async fn who_is_turned_away_learns_why() {
-        let (mut client, stream) = connected().await;
-        client.shutdown().await.unwrap();
-        turn_away(stream, b"too many", &Semaphore::new(1)).await;
-        let mut why = Vec::new();
-        client.read_to_end(&mut why).await.expect("the connection is not reset");
-        assert_eq!(why, b"too many");
-    }
-
-    #[tokio::test]
-    async fn who_finds_no_place_to_linger_is_gone_at_once() {
-        let (_silent, stream) = connected().await;
-        let places = Semaphore::new(0);
-        timeout(LINGER_TIMEOUT / 2, turn_away(stream, b"too many", &places)).await.expect("nobody waits");
-        let (_silent, stream) = connected().await;
-        let places = Semaphore::new(1);
-        let begun = Instant::now();
-        turn_away(stream, b"too many", &places).await;
-        assert!(begun.elapsed() >= LINGER_TIMEOUT, "there the client has time to read");
-        assert_eq!(places.available_permits(), 1, "and its place is free again");
-    }
 }

@@ -1,5 +1,6 @@
 //! The doors through which requests come in. Each turns its protocol into a [`kvorum_core::session::Session`]'s requests.
 
+mod accepting;
 pub mod binary;
 pub mod blocking_reads;
 pub mod http;

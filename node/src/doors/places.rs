@@ -1,14 +1,17 @@
 //! The places for clients' connections. All doors share them, since what a connection costs is the node's, not the door's.
 
+use kvorum_core::limits::REFUSED_LINGERING_MAX;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// The places of a node.
 #[derive(Debug)]
 pub struct Places {
     max: usize,
     taken: AtomicUsize,
+    /// Of the connections that are refused and read from until the client knows.
+    to_linger: Semaphore,
     /// Told when the last connection has ended.
     empty: Notify,
 }
@@ -16,7 +19,8 @@ pub struct Places {
 impl Places {
     /// So many places, all of them free.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, taken: AtomicUsize::new(0), empty: Notify::new() })
+        let to_linger = Semaphore::new(REFUSED_LINGERING_MAX);
+        Arc::new(Self { max, taken: AtomicUsize::new(0), to_linger, empty: Notify::new() })
     }
 
     /// A place, unless all are taken.
@@ -31,6 +35,11 @@ impl Places {
     /// How many there are.
     pub fn max(&self) -> usize {
         self.max
+    }
+
+    /// The places of connections that are turned away, until the client knows: few, since the rest of the node's descriptors is taken.
+    pub fn to_linger(&self) -> &Semaphore {
+        &self.to_linger
     }
 
     /// How many are taken.

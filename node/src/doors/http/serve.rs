@@ -8,8 +8,8 @@ use super::problem::{NOT_PERMITTED, Problem, TOO_MANY_CONNECTIONS, URI_TOO_LONG}
 use super::request::From;
 use super::slow::{Answering, Guarded, Phase};
 use super::{Api, routes};
+use crate::doors::accepting::{accept, turn_away};
 use crate::doors::places::Places;
-use crate::runtime::system_clock;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
@@ -17,20 +17,17 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use kvorum_core::limits::{ACCEPT_ERROR_LOG_INTERVAL, DRAIN_TIMEOUT, LINGER_TIMEOUT};
-use kvorum_core::rare::Rare;
+use kvorum_core::limits::DRAIN_TIMEOUT;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// Bytes of a request's target.
 const TARGET_BYTES_MAX: usize = 65_534;
@@ -73,22 +70,7 @@ impl HttpDoor {
 
     /// Accepts connections until the door is told to stop.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut errors = Rare::default();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = self.drain.cancelled() => return,
-            };
-            match accepted {
-                Ok((stream, from)) => self.admit(stream, from),
-                Err(error) => {
-                    if let Some(times) = errors.note(system_clock::monotonic(), ACCEPT_ERROR_LOG_INTERVAL) {
-                        warn!(%error, times, "can't accept connections");
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+        accept(listener, &self.drain, |stream, from| self.admit(stream, from)).await;
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
@@ -104,7 +86,7 @@ impl HttpDoor {
     }
 
     /// Tells a client that there are too many, and closes.
-    async fn refuse(&self, mut stream: TcpStream) {
+    async fn refuse(&self, stream: TcpStream) {
         let detail = format!("the node has {} connections, as many as it accepts", self.places.max());
         let body = serde_json::to_string(&Problem::new(&TOO_MANY_CONNECTIONS, detail).body()).unwrap_or_default();
         let answer = format!(
@@ -112,8 +94,7 @@ impl HttpDoor {
              close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        // It is short: a new socket takes it at once. Whoever does not read it hears nothing else either.
-        let _ = tokio::time::timeout(LINGER_TIMEOUT, stream.write_all(answer.as_bytes())).await;
+        turn_away(stream, answer.as_bytes(), self.places.to_linger()).await;
     }
 
     async fn serve(&self, stream: TcpStream, from: SocketAddr) {
