@@ -308,7 +308,9 @@ impl Lanes {
             self.lanes.insert(place, lane);
         }
         if self.lanes.is_empty() {
-            (self.now, self.next, self.largest, self.counted) = (0, 0, 0, 0);
+            // The memory that a burst has left goes, too.
+            let Self { entry, part, largest_part, .. } = *self;
+            *self = Self { entry, part, largest_part, ..Self::default() };
         }
     }
 

@@ -330,8 +330,8 @@ impl Inbox {
             return;
         }
         self.node_budget.bytes.fetch_add(bytes, Ordering::Relaxed);
-        queues.shares.take(request.client, bytes);
-        queues.shares.weigh(self.node_budget.limits.entry.part, request.client, request.queued_at);
+        let held = queues.shares.take(request.client, bytes);
+        queues.shares.weigh(self.node_budget.limits.entry.part, request.client, held, request.queued_at);
         let wakes = queues.expecting.note_request(&request.operation);
         queues.requests_bytes += bytes;
         queues.requests.push(request);

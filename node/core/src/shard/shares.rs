@@ -80,18 +80,18 @@ impl Shares {
         held.requests < free && (total.bytes == 0 || held.bytes + bytes <= 2 * free_bytes)
     }
 
-    /// A client's request is in the queue.
-    pub(super) fn take(&mut self, client: ClientId, bytes: usize) {
+    /// A client's request is in the queue. Returns what the client holds with it.
+    pub(super) fn take(&mut self, client: ClientId, bytes: usize) -> Held {
         self.total.requests += 1;
         self.total.bytes += bytes;
         let held = self.clients.entry(client).or_default();
         held.requests += 1;
         held.bytes += bytes;
+        *held
     }
 
-    /// A client whose request was taken at `now` is heavy or light.
-    pub(super) fn weigh(&mut self, part: Held, client: ClientId, now: Nanos) {
-        let held = self.clients.get(&client).copied().unwrap_or_default();
+    /// A client whose request was taken at `now`, and that holds so much with it, is heavy or light.
+    pub(super) fn weigh(&mut self, part: Held, client: ClientId, held: Held, now: Nanos) {
         let until = now.after_ms(SHARED_LINGER_MS);
         let is_heavy = held.requests > part.requests || held.bytes > part.bytes;
         match self.heavy.iter_mut().find(|(heavy, until)| *heavy == client && *until > now) {
@@ -189,8 +189,8 @@ mod tests {
     fn bursts(shares: &mut Shares, number: u128, count: usize, at_ms: u64) {
         let part = Held { requests: 10, bytes: 10_000 };
         for _ in 0..count {
-            shares.take(client(number), 10);
-            shares.weigh(part, client(number), Nanos(0).after_ms(at_ms));
+            let held = shares.take(client(number), 10);
+            shares.weigh(part, client(number), held, Nanos(0).after_ms(at_ms));
         }
         (0..count).for_each(|_| shares.release(client(number), 10));
     }
@@ -216,8 +216,8 @@ mod tests {
         bursts(&mut shares, 3, 1, 1_350);
         assert!(shared_until(&shares) <= 1_350, "a heavy client stays one for a while, whatever it sends");
         let large = Held { requests: 10, bytes: 9 };
-        shares.take(client(5), 10);
-        shares.weigh(large, client(5), Nanos(0).after_ms(1_360));
+        let held = shares.take(client(5), 10);
+        shares.weigh(large, client(5), held, Nanos(0).after_ms(1_360));
         bursts(&mut shares, 6, 1, 1_360);
         assert_eq!(shared_until(&shares), 1_460, "heavy by bytes");
         (0..100).for_each(|number| bursts(&mut shares, 100 + number, 20, 1_370));

@@ -1,6 +1,7 @@
 //! Many operations at once: independent ones, and all or nothing.
 
 use super::Api;
+use super::call::check_pages;
 use super::entry::{
     Addend, BatchOperation, BatchResult, BatchResults, EntryJson, Operations, Whole, WrittenJson, condition_of,
     from_json, member,
@@ -9,7 +10,7 @@ use super::kv::{hold, json_response, unexpected};
 use super::negotiate;
 use super::openapi::{AckName, Consistency};
 use super::outflow::Held;
-use super::problem::{INTERNAL, Problem, ProblemBody, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
+use super::problem::{Problem, ProblemBody, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
 use super::request::{Asked, WriteOptions};
 use axum::extract::State;
 use axum::response::Response;
@@ -76,7 +77,7 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::R
     let held = if keys.is_empty() { None } else { read_all(&api, &asked, mode, keys, &mut results).await? };
     let results = results.into_iter().map(|result| result.unwrap_or_else(|| unexpected().into())).collect();
     let mut response = json_response(StatusCode::OK, &BatchResults { results });
-    response.extensions_mut().extend(hold(held));
+    hold(&mut response, held);
     Ok(response)
 }
 
@@ -138,9 +139,7 @@ async fn read_all(
             Err(error) => Problem::from(error).into(),
         });
     }
-    if lost_pages() != before {
-        return Err(Problem::new(&INTERNAL, "the medium lost bytes that may be among the answer"));
-    }
+    check_pages(before)?;
     Ok(held)
 }
 

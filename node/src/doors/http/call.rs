@@ -3,11 +3,13 @@
 //! A session passes on what another node leads, and holds what nobody leads yet. What fails in spite of that, and certainly had no
 //! effect, is repeated here under the same number until the deadline, by the rules of the client library.
 
+use super::problem::{INTERNAL, Problem};
 use crate::runtime::system_clock;
 use bytes::Bytes;
 use kvorum_client_core::error::Error;
 use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
 use kvorum_client_core::session::Sequences;
+use kvorum_core::disk::lost_pages;
 use kvorum_core::session::{Answered, Session, SessionContext};
 use kvorum_protocol::{ClientId, Request, RequestBody, RequestId, ResponseBody};
 use parking_lot::Mutex;
@@ -192,6 +194,15 @@ impl Drop for Number<'_> {
 /// A copy of what a read gave out, which must not lie in a mapping when it leaves later.
 pub(super) fn detach(value: &[u8]) -> Bytes {
     Bytes::copy_from_slice(value)
+}
+
+/// Whether what was copied out of mappings since `before` pages were lost is what was verified there.
+///
+/// # Errors
+/// `Internal`: a page was lost, and nobody knows whose.
+pub(super) fn check_pages(before: u64) -> Result<(), Problem> {
+    let lost = || Problem::new(&INTERNAL, "the medium lost bytes that may be among the answer");
+    (lost_pages() == before).then_some(()).ok_or_else(lost)
 }
 
 fn now() -> Duration {

@@ -1,7 +1,7 @@
 //! Single keys.
 
 use super::Api;
-use super::call::{Reply, detach};
+use super::call::{Reply, check_pages, detach};
 use super::entry::{
     EntryEnvelope, EntryJson, IncrBody, PutBody, PutEnvelope, ServedJson, Whole, WrittenEnvelope, WrittenJson,
     from_json, member,
@@ -137,9 +137,7 @@ async fn look_up(api: &Api, asked: &Asked<'_>, key: Bytes, mode: ReadMode) -> Re
     let held = api.outflow.reserve(bytes, asked.within).await?;
     // Values lie in mappings. What leaves later is copied now, and was whole if no page was lost up to here.
     let entry = entry.map(|entry| Entry { value: detach(&entry.value), ..entry });
-    if lost_pages() != before {
-        return Err(Problem::new(&INTERNAL, "the medium lost bytes that may be among the answer"));
-    }
+    check_pages(before)?;
     Ok(Found { key, entry, path, held })
 }
 
@@ -186,7 +184,7 @@ fn give_out(api: &Api, asked: &Asked<'_>, found: Found, in_envelope: bool) -> Re
     insert(&mut response, ETAG, &negotiate::etag(entry.version));
     insert(&mut response, VERSION, &entry.version.0.to_string());
     insert(&mut response, SOURCE, source);
-    response.extensions_mut().extend(hold(found.held));
+    hold(&mut response, found.held);
     if let Some(at) = entry.expires_at_ms {
         insert(&mut response, EXPIRES_AT, &at.to_string());
     }
@@ -199,10 +197,10 @@ fn give_out(api: &Api, asked: &Asked<'_>, found: Found, in_envelope: bool) -> Re
 }
 
 /// Makes an answer hold on to its memory until it has left.
-pub(super) fn hold(held: Option<Held>) -> http::Extensions {
-    let mut extensions = http::Extensions::new();
-    held.map(|held| extensions.insert(held));
-    extensions
+pub(super) fn hold(response: &mut Response, held: Option<Held>) {
+    if let Some(held) = held {
+        response.extensions_mut().insert(held);
+    }
 }
 
 fn raw(kind: &'static str, value: Bytes) -> Response {

@@ -98,9 +98,9 @@ impl Counts {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn note_request(&self, method: &Method, endpoint: &'static str, status: StatusCode, began: Instant) {
+    fn note_request(&self, method: &Method, endpoint: &str, status: StatusCode, began: Instant) {
         let method = method_name(method);
-        let labels = || vec![("method", method.into()), ("endpoint", endpoint.into())];
+        let labels = || vec![("method", method.into()), ("endpoint", endpoint.to_owned().into())];
         self.durations.get_or_create(&Labels(labels())).observe(began.elapsed().as_secs_f64());
         let mut labels = labels();
         labels.push(("status", status.as_u16().to_string().into()));
@@ -125,13 +125,13 @@ pub(super) async fn count(State(api): State<Arc<Api>>, request: Request, next: N
     let (began, method) = (Instant::now(), request.method().clone());
     let is_incr = method == Method::POST && request.uri().path().ends_with("/incr");
     let endpoint = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
-        Some("/kv/{*key}") if is_incr => "/kv/{key}/incr",
-        Some("/kv/{*key}") => "/kv/{key}",
-        Some(path) => super::ENDPOINTS.iter().find(|endpoint| **endpoint == path).copied().unwrap_or("other"),
-        None => "other",
+        Some("/kv/{*key}") if is_incr => "/kv/{key}/incr".to_owned(),
+        Some("/kv/{*key}") => "/kv/{key}".to_owned(),
+        Some(path) => path.to_owned(),
+        None => "other".to_owned(),
     };
     let response = next.run(request).await;
-    api.counts.note_request(&method, endpoint, response.status(), began);
+    api.counts.note_request(&method, &endpoint, response.status(), began);
     response
 }
 

@@ -34,7 +34,6 @@ use bytes::Bytes;
 use call::Caller;
 use http::request::Parts;
 use kvorum_core::health::pressure::Pressure;
-use kvorum_core::routing::topology_news::TopologyNews;
 use kvorum_core::session::SessionContext;
 use kvorum_protocol::Topology;
 use limits::{JSON_BYTES_MAX, RAW_BYTES_MAX};
@@ -44,14 +43,12 @@ use problem::{NOT_FOUND, Problem};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::sync::watch;
 
 /// What answering takes.
 pub struct Api {
     caller: Caller,
     inspector: Arc<Inspector>,
     pressure: Arc<Pressure>,
-    topology: watch::Receiver<Arc<TopologyNews>>,
     inflow: Arc<Inflow>,
     outflow: Outflow,
     /// The node's name.
@@ -67,7 +64,6 @@ impl Api {
         context: Arc<SessionContext>,
         inspector: Arc<Inspector>,
         pressure: Arc<Pressure>,
-        topology: watch::Receiver<Arc<TopologyNews>>,
         inflow: Arc<Inflow>,
         name: String,
     ) -> Arc<Self> {
@@ -75,7 +71,6 @@ impl Api {
             caller: Caller::new(context),
             inspector,
             pressure,
-            topology,
             inflow,
             outflow: Outflow::default(),
             name,
@@ -86,7 +81,7 @@ impl Api {
 
     /// The ring map with the leaders that are known.
     fn topology(&self) -> Arc<Topology> {
-        Arc::clone(self.topology.borrow().topology())
+        self.caller.context().router.topology_now()
     }
 
     /// Reads a body of JSON.
@@ -103,28 +98,6 @@ impl Api {
 fn address(parts: &Parts) -> IpAddr {
     parts.extensions.get::<request::From>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.address)
 }
-
-/// The endpoints, as metrics name them; `/kv/{key}` and what lies below it besides.
-const ENDPOINTS: [&str; 18] = [
-    "/kv",
-    "/batch",
-    "/atomic",
-    "/mapping",
-    "/nodes",
-    "/heartbeat",
-    "/rebalance",
-    "/health",
-    "/health/live",
-    "/health/ready",
-    "/metrics",
-    "/cache/stats",
-    "/problems/{code}",
-    "/openapi.json",
-    "/docs",
-    "/docs/{file}",
-    "/kv/{key}",
-    "/kv/{key}/incr",
-];
 
 /// Which path is answered how.
 fn routes(api: Arc<Api>) -> Router {

@@ -1,9 +1,10 @@
 //! Keys by prefix, page by page, over all shards.
 
 use super::Api;
+use super::call::check_pages;
 use super::entry::EntryJson;
 use super::kv::{hold, json_response, unexpected};
-use super::problem::{INTERNAL, INVALID_CURSOR, Problem};
+use super::problem::{INVALID_CURSOR, Problem};
 use super::query::BASE64;
 use super::request::Asked;
 use axum::response::Response;
@@ -97,9 +98,7 @@ pub(super) async fn page(api: &Api, asked: &Asked<'_>) -> Result<Response, Probl
         let bytes = page.entries.iter().map(|(_, entry)| entry.value.len()).sum();
         let held = api.outflow.reserve(bytes, within).await?;
         let entries: Vec<_> = page.entries.iter().map(|(key, entry)| EntryJson::new(key, entry, values)).collect();
-        if lost_pages() != before {
-            return Err(Problem::new(&INTERNAL, "the medium lost bytes that may be among the answer"));
-        }
+        check_pages(before)?;
         let next = match page.next {
             Some(cursor) => Some(Place { shard: place.shard, cursor }),
             None if place.shard.0 + 1 < shards => Some(Place { shard: ShardId(place.shard.0 + 1), ..Place::START }),
@@ -111,7 +110,7 @@ pub(super) async fn page(api: &Api, asked: &Asked<'_>) -> Result<Response, Probl
                 let scanned = entries.len();
                 let page = PageJson { entries, cursor: next.map(Place::encode), scanned };
                 let mut response = json_response(StatusCode::OK, &page);
-                response.extensions_mut().extend(hold(held));
+                hold(&mut response, held);
                 return Ok(response);
             }
         }

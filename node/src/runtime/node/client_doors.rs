@@ -63,7 +63,6 @@ impl ClientDoors {
                 Arc::clone(&registry.sessions),
                 Arc::clone(&registry.inspector),
                 Arc::clone(&registry.pressure),
-                registry.topology.clone(),
                 inflow,
                 context.config.name.clone(),
             );
