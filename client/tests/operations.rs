@@ -45,6 +45,10 @@ async fn conditions_decide() {
     assert_eq!(second.into_result().status, WriteStatus::ConditionFailed);
     assert!(client.put("k", "3").if_version(first.version()).await.unwrap().is_applied());
     assert!(!client.delete("k").if_version(first.version()).await.unwrap().is_applied());
+    let seen = client.get("k").await.unwrap().unwrap().version;
+    assert!(!client.put("k", "4").if_absent_or_version(first.version()).await.unwrap().is_applied());
+    assert!(client.put("k", "4").if_absent_or_version(seen).await.unwrap().is_applied());
+    assert!(client.put("fresh", "1").if_absent_or_version(seen).await.unwrap().is_applied(), "there is no such key");
     assert!(client.put("k", "4").if_present().await.unwrap().is_applied());
     assert_eq!(client.put("new", "1").if_present().await.unwrap().version(), Version(0));
     let stock = client.incr("stock", -1).if_present().await.unwrap();

@@ -173,6 +173,28 @@ async fn every_metric_is_documented_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_in_the_body_is_an_optimistic_lock() {
+    let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 1, ..ClusterOptions::default() }).await;
+    let address = cluster.http_address(1);
+    let put = async |version: Value| {
+        let body = json!({"value": "v", "version": version}).to_string();
+        request(address, "PUT", "/kv/draft", &[JSON], body).await
+    };
+    assert_eq!(put(json!(0)).await.status, 201, "it asks for a key that does not exist");
+    let refused = put(json!(0)).await;
+    assert_eq!(refused.status, 412);
+    let version = refused.json()["key_version"].clone();
+    let written = put(version.clone()).await;
+    assert_eq!(written.status, 200);
+    let refused = put(version).await;
+    assert_eq!((refused.status, &refused.json()["key_version"]), (412, &written.json()["version"]));
+    assert_eq!(request(address, "DELETE", "/kv/draft", &[], "").await.status, 200);
+    assert_eq!(put(json!(1)).await.status, 200, "there is no key with another version");
+    let twice = request(address, "PUT", "/kv/draft?if_version=1", &[JSON], r#"{"value":"v","version":1}"#).await;
+    assert_eq!(twice.status, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_node_costs_slow_answers_and_a_lost_majority_costs_problems() {
     let mut cluster = TestCluster::start(ClusterOptions::default()).await;
     let [first, second, _] = [1, 2, 3].map(|node| cluster.http_address(node));

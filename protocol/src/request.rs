@@ -17,7 +17,7 @@ use crate::types::{Ack, ClientId, ClusterId, NodeId, RequestId, ShardId, Version
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The newest protocol version this crate speaks.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Feature bits of HELLO.
 pub mod feature {
@@ -181,6 +181,8 @@ pub enum Condition {
     IfPresent,
     /// The key exists with this version.
     IfVersion(Version),
+    /// The key does not exist, or exists with this version.
+    IfAbsentOrVersion(Version),
 }
 
 /// What a write does.
@@ -587,6 +589,10 @@ fn encode_condition(out: &mut BytesMut, condition: Condition) {
             out.put_u8(3);
             out.put_u64_le(version.0);
         }
+        Condition::IfAbsentOrVersion(version) => {
+            out.put_u8(4);
+            out.put_u64_le(version.0);
+        }
     }
 }
 
@@ -596,6 +602,7 @@ fn decode_condition(reader: &mut Reader) -> Result<Condition, DecodeError> {
         1 => Ok(Condition::IfAbsent),
         2 => Ok(Condition::IfPresent),
         3 => Ok(Condition::IfVersion(Version(reader.u64()?))),
+        4 => Ok(Condition::IfAbsentOrVersion(Version(reader.u64()?))),
         value => Err(DecodeError::UnknownValue { field: "condition", value: value.into() }),
     }
 }

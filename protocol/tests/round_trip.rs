@@ -72,6 +72,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         Just(Condition::IfAbsent),
         Just(Condition::IfPresent),
         any::<u64>().prop_map(|version| Condition::IfVersion(Version(version))),
+        any::<u64>().prop_map(|version| Condition::IfAbsentOrVersion(Version(version))),
     ]
 }
 

@@ -145,6 +145,8 @@ pub enum Act {
     CompareAndSet(u32),
     /// Stores a fresh value if the key does not exist.
     PutIfAbsent(u32),
+    /// Stores a fresh value if the key does not exist, or has the version that this client saw last.
+    PutIfAbsentOrSeen(u32),
     /// Removes the key.
     Delete(u32),
     /// Adds to a counter (the key `n<number>`).

@@ -85,6 +85,7 @@ const PUT_OPTIONS: &[OptionSpec] = &[
     option("IFABSENT", "", "only if there is no such key"),
     option("IFPRESENT", "", "only if there is such a key"),
     option("IFVERSION", "version", "only if the key has this version"),
+    option("IFABSENTOR", "version", "only if there is no such key, or it has this version"),
     option("RETURN", "", "show the value that was there before"),
     redis("EX", "seconds"),
     redis("PX", "milliseconds"),
@@ -499,13 +500,14 @@ mod tests {
     fn help_of_one_command() {
         assert_eq!(
             find("set").unwrap().full_help(),
-            "PUT key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [RETURN]
+            "PUT key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]
   Store a value under a key.
-  TTL duration       forget it after 10s, 500ms, 2h, ...
-  IFABSENT           only if there is no such key
-  IFPRESENT          only if there is such a key
-  IFVERSION version  only if the key has this version
-  RETURN             show the value that was there before
+  TTL duration        forget it after 10s, 500ms, 2h, ...
+  IFABSENT            only if there is no such key
+  IFPRESENT           only if there is such a key
+  IFVERSION version   only if the key has this version
+  IFABSENTOR version  only if there is no such key, or it has this version
+  RETURN              show the value that was there before
   Also: SET
   Example: PUT greeting \"hello world\" TTL 10m
 "

@@ -172,6 +172,7 @@ impl Arguments<'_> {
                 }
                 "IFABSENT" | "NX" => Condition::IfAbsent,
                 "IFPRESENT" | "XX" => Condition::IfPresent,
+                "IFABSENTOR" => Condition::IfAbsentOrVersion(self.version()?),
                 _ => Condition::IfVersion(self.version()?),
             };
             if condition.replace(wanted).is_some() {
@@ -357,6 +358,7 @@ mod tests {
             ("SET k v px 10000 xx get", Action::Write(put().ttl(ten_seconds).if_present().return_previous())),
             ("PUT k v IFVERSION 7 RETURN", Action::Write(put().if_version(Version(7)).return_previous())),
             ("PUT k TTL", Action::Write(WriteOp::put("k", "TTL"))),
+            ("PUT k v IFABSENTOR 7", Action::Write(put().if_absent_or_version(Version(7)))),
             ("DEL k IFVERSION 3", Action::Write(WriteOp::delete("k").if_version(Version(3)))),
             ("CAS k 7 v", Action::Write(put().if_version(Version(7)))),
             ("CAS k 0 v", Action::Write(put().if_absent())),

@@ -161,6 +161,7 @@ fn holds(condition: Condition, version: Version) -> bool {
         Condition::IfAbsent => version == Version(0),
         Condition::IfPresent => version != Version(0),
         Condition::IfVersion(wanted) => version != Version(0) && version == wanted,
+        Condition::IfAbsentOrVersion(wanted) => version == Version(0) || version == wanted,
     }
 }
 

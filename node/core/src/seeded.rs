@@ -203,6 +203,9 @@ bugs! {
     VerdictOnRetryForgotten = "verdict-on-retry-forgotten",
     /// An ATOMIC whose condition fails leaves its first write behind. Breaks: all or nothing.
     AtomicHalfApplied = "atomic-half-applied",
+    /// A write that asks for a version, or for no key, goes through whatever version the key has. Breaks: nothing is written unless
+    /// its condition holds.
+    AbsentOrVersionUnchecked = "absent-or-version-unchecked",
 
     // The store.
     /// Of each client only the newest answer is remembered, and older ones count as never given: enough for a client

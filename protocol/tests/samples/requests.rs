@@ -103,6 +103,7 @@ fn writes() -> Vec<(&'static str, RequestBody)> {
         ("batch of nothing", RequestBody::Batch { id: id(22), ack: Ack::Accepted, mutations: Vec::new() }),
         ("atomic", atomic(checks, changes)),
         ("atomic without checks", atomic(Vec::new(), vec![put("a", "1")])),
+        ("write put if absent or version", committed(31, conditional(Condition::IfAbsentOrVersion(Version(4))))),
     ]
 }
 

@@ -42,6 +42,7 @@ enum Kind {
     Put,
     CompareAndSet,
     PutIfAbsent,
+    PutIfAbsentOrSeen,
     Delete,
     Incr,
     Refusals,
@@ -51,10 +52,11 @@ enum Kind {
     Runs,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Put,
     Kind::CompareAndSet,
     Kind::PutIfAbsent,
+    Kind::PutIfAbsentOrSeen,
     Kind::Delete,
     Kind::Incr,
     Kind::Refusals,
@@ -206,6 +208,7 @@ impl Taste {
             Kind::Put => self.put(key, None, random),
             Kind::CompareAndSet => Act::CompareAndSet(key),
             Kind::PutIfAbsent => Act::PutIfAbsent(key),
+            Kind::PutIfAbsentOrSeen => Act::PutIfAbsentOrSeen(key),
             Kind::Delete => Act::Delete(key),
             Kind::Incr => Act::Incr(object),
             Kind::Refusals => match random.random_range(0..3) {

@@ -77,6 +77,13 @@ impl Maker<'_> {
                 let put = mutation(plain_key(key), Condition::IfAbsent, self.put());
                 vec![self.write(vec![put], Ack::Committed, recorder)]
             }
+            Act::PutIfAbsentOrSeen(key) => {
+                let key = plain_key(key);
+                // Of a key that it never saw a client has no version; it may name any.
+                let version = self.seen.get(&key[..]).filter(|version| version.0 > 0).copied().unwrap_or(Version(1));
+                let put = mutation(key, Condition::IfAbsentOrVersion(version), self.put());
+                vec![self.write(vec![put], Ack::Committed, recorder)]
+            }
             Act::Delete(key) => vec![self.write(plain(plain_key(key), Action::Delete), Ack::Committed, recorder)],
             Act::Incr(key) => {
                 let key = Bytes::from(format!("n{key}"));
@@ -366,6 +373,7 @@ fn call_of(mutation: &Mutation) -> Call {
         Condition::IfAbsent => checker::Condition::IfAbsent,
         Condition::IfPresent => checker::Condition::IfPresent,
         Condition::IfVersion(version) => checker::Condition::IfVersion(version.0),
+        Condition::IfAbsentOrVersion(version) => checker::Condition::IfAbsentOrVersion(version.0),
     };
     let action = match &mutation.action {
         Action::Put { value, ttl_ms } => checker::Action::Put { value: value.to_vec(), expires: ttl_ms.is_some() },

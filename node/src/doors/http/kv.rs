@@ -29,7 +29,7 @@ const VERSION: HeaderName = HeaderName::from_static("kvorum-version");
 const SOURCE: HeaderName = HeaderName::from_static("kvorum-source");
 const EXPIRES_AT: HeaderName = HeaderName::from_static("kvorum-expires-at");
 
-/// How often a write whose conditions need a look at the key first is tried again, if the key has changed meanwhile.
+/// How often a write is tried again whose headers name several versions, if the key has changed since it was looked at.
 const LOOKS_MAX: u32 = 8;
 
 /// `GET` and `HEAD /kv/{key}`.
@@ -270,7 +270,7 @@ pub(super) async fn put_envelope(
     request_body(content((PutBody = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream"))),
     responses(
         (status = 200, description = "The write is committed", body = WrittenJson),
-        (status = 201, description = "The write is committed, and the key is new", body = WrittenJson),
+        (status = 201, description = "The write is committed, and its condition was that there is no such key", body = WrittenJson),
         (status = 202, description = "The write is accepted, and may be lost", body = WrittenJson),
         (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -419,7 +419,8 @@ async fn write(
     let plain = match (options.if_version, lock) {
         (Some(0), _) => Some(Condition::IfAbsent),
         (Some(version), _) => Some(Condition::IfVersion(Version(version))),
-        (None, Some(_)) => None,
+        (None, Some(0)) => Some(Condition::IfAbsent),
+        (None, Some(version)) => Some(Condition::IfAbsentOrVersion(Version(version))),
         (None, None) => preconditions.as_condition(),
     };
     for _ in 0..LOOKS_MAX {
@@ -429,12 +430,7 @@ async fn write(
             None => {
                 let found = look_up(api, asked, key.clone(), ReadMode::Linearizable).await?;
                 let version = found.entry.map(|entry| entry.version);
-                let holds = match lock {
-                    Some(lock) => version
-                        .is_none_or(|version| version.0 == lock)
-                        .then(|| version.map_or(Condition::IfAbsent, Condition::IfVersion)),
-                    None => preconditions.condition_for(version),
-                };
+                let holds = preconditions.condition_for(version);
                 holds.ok_or_else(|| Problem::condition_failed(version.unwrap_or(Version(0))))?
             }
         };
