@@ -140,6 +140,9 @@ pub enum Act {
         ttl_ms: Option<u64>,
         /// Answered when it is in the leader's log only.
         accepted: bool,
+        /// Once it is accepted its client awaits it for so long, in milliseconds, if not 0.
+        #[serde(default)]
+        await_ms: u32,
     },
     /// Stores a fresh value if the key has the version that this client saw last, or is absent if it never saw one.
     CompareAndSet(u32),

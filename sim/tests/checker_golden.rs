@@ -68,11 +68,7 @@ fn a_write_may_want_no_key_or_one_version() {
         "if absent or v1 ok v3",
         "client 1: [0..1] put x=1 ok v1\nclient 1: [2..3] put x=2 ok v2\nclient 2: [4..5] put x=3 if absent or v1 ok v3",
     );
-    reject(
-        "it failed without a key",
-        "failed v0",
-        "client 1: [0..1] put x=1 if absent or v1 failed v0",
-    );
+    reject("it failed without a key", "failed v0", "client 1: [0..1] put x=1 if absent or v1 failed v0");
     reject(
         "it failed with the very version",
         "failed v1",

@@ -280,7 +280,10 @@ mod tests {
             ("get", " key"),
             ("GET ", "key"),
             ("GET k", ""),
-            ("PUT", " key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]"),
+            (
+                "PUT",
+                " key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]",
+            ),
             ("PUT k ", "value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]"),
             ("DEL k", " [IFVERSION]"),
             ("DEL k IFVERSION ", "version"),

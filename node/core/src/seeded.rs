@@ -207,6 +207,13 @@ bugs! {
     /// its condition holds.
     AbsentOrVersionUnchecked = "absent-or-version-unchecked",
 
+    /// A client that awaits an accepted write is told that it was applied as soon as the leader's log holds it. Breaks: acknowledged
+    /// means committed.
+    AwaitBeforeApplied = "await-before-applied",
+    /// A client that awaits an accepted write is told that it was applied although an entry of another leader stands in its place.
+    /// Breaks: acknowledged means committed.
+    AwaitIgnoresTerm = "await-ignores-term",
+
     // The store.
     /// Of each client only the newest answer is remembered, and older ones count as never given: enough for a client
     /// that sends one write at a time. Breaks: a retry takes effect at most once.
