@@ -442,6 +442,7 @@ mod tests {
             durability: Durability::Fsync,
             number: None,
             previous: None,
+            receipt: None,
         })
     }
 

@@ -16,11 +16,14 @@ use kvorum_client_core::Error;
 use kvorum_client_core::retry::Kind;
 use kvorum_client_core::routing::Need;
 use kvorum_protocol::{
-    ClientId, ClusterId, Explanation, NodeId, NodeInfo, ReadMode, RequestBody, ResponseBody, ShardId, StatusScope,
-    Topology,
+    Awaited, ClientId, ClusterId, ErrorCode, Explanation, NodeId, NodeInfo, ReadMode, Receipt, RequestBody,
+    ResponseBody, ShardId, StatusScope, Topology,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// A node is asked for so long at a time what became of a write: less than after which another one is asked.
+const AWAIT_ATTEMPT: Duration = Duration::from_millis(500);
 
 /// A client of one cluster. Cheap to clone; all clones share one connection per node, one session, and the same limits.
 ///
@@ -195,6 +198,50 @@ impl Client {
     /// ```
     pub fn write(&self, op: WriteOp) -> ConditionalWrite {
         ConditionalWrite::new(self, op)
+    }
+
+    /// Waits until it is known what became of a write that was answered with [`Ack::Accepted`](crate::Ack::Accepted), for as long
+    /// as `wait`, and ten minutes at most. The receipt is that of its result.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` if it is not known by then; else as every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::{Ack, Awaited};
+    /// use std::time::Duration;
+    ///
+    /// let written = client.put("log", "line").ack(Ack::Accepted).await?;
+    /// if let Some(receipt) = written.receipt {
+    ///     match client.await_write(receipt, Duration::from_secs(1)).await? {
+    ///         Awaited::Applied => println!("it is there to stay"),
+    ///         Awaited::Lost => println!("its leader lost it"),
+    ///         Awaited::Forgotten => println!("asked too late"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn await_write(&self, receipt: Receipt, wait: Duration) -> Result<Awaited, Error> {
+        let until = self.deadline(Some(wait));
+        loop {
+            let left = until.saturating_sub(self.core.directory.now());
+            let wait_ms = left.min(AWAIT_ATTEMPT).as_millis() as u32;
+            let topology = self.core.directory.topology();
+            let exists = topology.is_some_and(|topology| usize::from(receipt.shard.0) < topology.shards.len());
+            let need = if exists { Need::Leader(receipt.shard) } else { Need::Any };
+            let body = RequestBody::Await { receipt, wait_ms };
+            let call = Call { need, kind: Kind::Read, body, bytes: 0, deadline: until, sequence: None };
+            match self.core.execute(call).await {
+                Ok(ResponseBody::Awaited(awaited)) => return Ok(awaited),
+                Ok(other) => return Err(unexpected(&other, Kind::Read)),
+                // It is not known yet. Whoever leads by now is asked again.
+                Err(Error::Server(error))
+                    if error.code == ErrorCode::DeadlineExceeded && self.core.directory.now() < until => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Reads many keys at once: a result per key, in the order asked. Keys of different shards are read concurrently and

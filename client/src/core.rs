@@ -446,6 +446,7 @@ pub(crate) fn unexpected(body: &ResponseBody, kind: Kind) -> Error {
         ResponseBody::Written(_) => "WRITTEN",
         ResponseBody::Batch(_) => "BATCH",
         ResponseBody::Atomic(_) => "ATOMIC",
+        ResponseBody::Awaited(_) => "AWAITED",
         ResponseBody::Error(_) => "ERROR",
     };
     let outcome = if kind == Kind::Read { Outcome::NotApplied } else { Outcome::Unknown };

@@ -108,8 +108,8 @@ pub use kvorum_client_core::{CloseReason, ConnectionError, Error};
 pub use bytes::Bytes;
 pub use kvorum_protocol::response::StoredEntry;
 pub use kvorum_protocol::{
-    Ack, ClientId, ClusterId, Condition, DecodeError, Durability, Epoch, ErrorCode, Explanation, LogIndex, NodeId,
-    NodeInfo, Outcome, ReadMode, Retry, ServerError, ShardId, ShardInfo, ShardRole, Term, Topology, Version,
-    WriteStatus,
+    Ack, Awaited, ClientId, ClusterId, Condition, DecodeError, Durability, Epoch, ErrorCode, Explanation, LogIndex,
+    NodeId, NodeInfo, Outcome, ParseReceiptError, ReadMode, Receipt, Retry, ServerError, ShardId, ShardInfo, ShardRole,
+    Term, Topology, Version, WriteStatus,
 };
 pub use uuid::Uuid;

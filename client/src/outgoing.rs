@@ -86,6 +86,7 @@ fn key_hashes(body: &RequestBody) -> Vec<u64> {
         | RequestBody::Status(_)
         | RequestBody::Explain(_)
         | RequestBody::Scan(_)
+        | RequestBody::Await { .. }
         | RequestBody::Admin(_) => Vec::new(),
     }
 }

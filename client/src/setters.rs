@@ -132,6 +132,22 @@ macro_rules! condition_setters {
             self.condition(Condition::IfVersion(version))
         }
 
+        /// Writes only if there is no such key, or it has this version: who has read a version overwrites no other one, and
+        /// writes a key anew that is gone.
+        ///
+        /// # Examples
+        /// ```no_run
+        /// # use kvorum_client::Version;
+        /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+        #[doc = concat!("let result = ", $builder, ".if_absent_or_version(Version(7)).await?;")]
+        /// println!("written: {}", result.is_applied());
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn if_absent_or_version(self, version: Version) -> ConditionalWrite {
+            self.condition(Condition::IfAbsentOrVersion(version))
+        }
+
         /// Writes only if this holds; the last condition that was set counts.
         ///
         /// # Examples

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use kvorum_client_core::Error;
 use kvorum_client_core::retry::Kind;
-use kvorum_protocol::{Ack, Condition, Durability, Outcome, RequestBody, ResponseBody, Version, WriteStatus};
+use kvorum_protocol::{Ack, Condition, Durability, Outcome, Receipt, RequestBody, ResponseBody, Version, WriteStatus};
 use std::future::IntoFuture;
 use std::time::Duration;
 
@@ -32,6 +32,9 @@ pub struct WriteResult {
     pub number: Option<i64>,
     /// The entry that was there before, if it was asked for and there was one.
     pub previous: Option<Entry>,
+    /// Of a write that took effect and is merely accepted: what [`Client::await_write`] takes. A write that had to be sent
+    /// again is committed when it is answered, and has none.
+    pub receipt: Option<Receipt>,
 }
 
 impl WriteResult {
@@ -47,7 +50,7 @@ impl WriteResult {
     /// ```
     pub fn new(status: WriteStatus, version: Version) -> Self {
         let (ack, durability) = (Ack::Committed, Durability::Fsync);
-        Self { status, version, ack, durability, number: None, previous: None }
+        Self { status, version, ack, durability, number: None, previous: None, receipt: None }
     }
 
     pub(crate) fn from_wire(key: &Bytes, result: kvorum_protocol::WriteResult) -> Self {
@@ -58,6 +61,7 @@ impl WriteResult {
             durability: result.durability,
             number: result.number,
             previous: result.previous.map(|entry| Entry::from_wire(key.clone(), entry)),
+            receipt: result.receipt,
         }
     }
 

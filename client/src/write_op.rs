@@ -150,6 +150,18 @@ impl WriteOp {
         self.condition(Condition::IfVersion(version))
     }
 
+    /// Writes only if there is no such key, or it has this version.
+    ///
+    /// # Examples
+    /// ```
+    /// # use kvorum_client::Version;
+    /// let op = kvorum_client::WriteOp::put("draft", "second").if_absent_or_version(Version(7));
+    /// ```
+    #[must_use]
+    pub fn if_absent_or_version(self, version: Version) -> Self {
+        self.condition(Condition::IfAbsentOrVersion(version))
+    }
+
     /// Writes only if this holds; the last condition that was set counts.
     ///
     /// # Examples

@@ -6,7 +6,8 @@ mod fake;
 
 use fake::{FakeCluster, Step, is_topology};
 use kvorum_client::{
-    Ack, AtomicResult, Client, ClusterId, Condition, Error, ErrorCode, Outcome, Version, WriteOp, WriteStatus,
+    Ack, AtomicResult, Awaited, Client, ClusterId, Condition, Error, ErrorCode, LogIndex, Outcome, Receipt, Term,
+    Version, WriteOp, WriteStatus,
 };
 use kvorum_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{ReadMode, RequestBody};
@@ -45,10 +46,30 @@ async fn conditions_decide() {
     assert_eq!(second.into_result().status, WriteStatus::ConditionFailed);
     assert!(client.put("k", "3").if_version(first.version()).await.unwrap().is_applied());
     assert!(!client.delete("k").if_version(first.version()).await.unwrap().is_applied());
+    let seen = client.get("k").await.unwrap().unwrap().version;
+    assert!(!client.put("k", "4").if_absent_or_version(first.version()).await.unwrap().is_applied());
+    assert!(client.put("k", "4").if_absent_or_version(seen).await.unwrap().is_applied());
+    assert!(client.put("fresh", "1").if_absent_or_version(seen).await.unwrap().is_applied(), "there is no such key");
     assert!(client.put("k", "4").if_present().await.unwrap().is_applied());
     assert_eq!(client.put("new", "1").if_present().await.unwrap().version(), Version(0));
     let stock = client.incr("stock", -1).if_present().await.unwrap();
     assert_eq!(stock.into_result().number, None, "there is none to take from");
+}
+
+#[tokio::test]
+async fn who_has_a_receipt_learns_what_became_of_the_write() {
+    let (cluster, client) = start(3, 8).await;
+    assert_eq!(client.put("k", "v").await.unwrap().receipt, None, "it is committed");
+    let accepted = client.put("k", "w").ack(Ack::Accepted).await.unwrap();
+    let receipt = accepted.receipt.unwrap();
+    let wait = Duration::from_millis(50);
+    assert_eq!(client.await_write(receipt, wait).await, Ok(Awaited::Applied));
+    assert_eq!(client.await_write(Receipt { term: Term(9), ..receipt }, wait).await, Ok(Awaited::Lost));
+    let nobodys = Receipt { index: LogIndex(1 << 40), ..receipt };
+    assert_eq!(client.await_write(nobodys, wait).await.unwrap_err().code(), ErrorCode::DeadlineExceeded);
+    let all = cluster.nodes.iter().flat_map(|node| node.operations());
+    let asked = all.filter(|request| matches!(request.body, RequestBody::Await { .. }));
+    assert!(asked.count() > 3, "it asks again until the time is over");
 }
 
 #[tokio::test]

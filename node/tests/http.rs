@@ -173,6 +173,72 @@ async fn every_metric_is_documented_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_in_the_body_is_an_optimistic_lock() {
+    let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 1, ..ClusterOptions::default() }).await;
+    let address = cluster.http_address(1);
+    let put = async |version: Value| {
+        let body = json!({"value": "v", "version": version}).to_string();
+        request(address, "PUT", "/kv/draft", &[JSON], body).await
+    };
+    assert_eq!(put(json!(0)).await.status, 201, "it asks for a key that does not exist");
+    let refused = put(json!(0)).await;
+    assert_eq!(refused.status, 412);
+    let version = refused.json()["key_version"].clone();
+    let written = put(version.clone()).await;
+    assert_eq!(written.status, 200);
+    let refused = put(version).await;
+    assert_eq!((refused.status, &refused.json()["key_version"]), (412, &written.json()["version"]));
+    assert_eq!(request(address, "DELETE", "/kv/draft", &[], "").await.status, 200);
+    assert_eq!(put(json!(1)).await.status, 200, "there is no key with another version");
+    let twice = request(address, "PUT", "/kv/draft?if_version=1", &[JSON], r#"{"value":"v","version":1}"#).await;
+    assert_eq!(twice.status, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_waits_for_an_accepted_write() {
+    let cluster = TestCluster::start(ClusterOptions::default()).await;
+    let addresses = [1, 2, 3].map(|node| cluster.http_address(node));
+    let mut receipt = String::new();
+    for number in 0..30 {
+        let [writes, reads] = [number % 3, (number + 1) % 3].map(|at| addresses[at]);
+        let (path, value) = (format!("/kv/early-{number}"), number.to_string());
+        let written = request(writes, "PUT", &format!("{path}?ack=accepted"), &[], value.clone()).await;
+        assert_eq!(written.status, 202, "{:?}", written.body);
+        receipt = written.json()["write"].as_str().expect("a receipt").to_owned();
+        let read = request(reads, "GET", &format!("{path}?after={receipt}"), &[RAW], "").await;
+        assert_holds(&read, value.as_bytes(), &receipt);
+        let target = format!("/kv?key=early-{number}&after={receipt}&wait_ms=1000");
+        assert_holds(&request(writes, "GET", &target, &[RAW], "").await, value.as_bytes(), &receipt);
+    }
+    let address = addresses[0];
+    let put = request(address, "PUT", "/kv?ack=accepted", &[JSON], r#"{"data":{"key":"x","value":"y"}}"#).await;
+    assert!(put.json()["write"].is_string(), "{:?}", put.body);
+    let batch = request(address, "POST", "/batch?ack=accepted", &[JSON], r#"[{"op":"delete","key":"x"}]"#).await.json();
+    assert_eq!(batch["results"][0]["status"], 202);
+    assert!(batch["results"][0]["written"]["write"].is_string(), "{batch}");
+    assert_eq!(request(address, "PUT", "/kv/x", &[], "y").await.json().get("write"), None, "it is committed");
+
+    let numbers: Vec<u64> = receipt.split('.').map(|number| number.parse().expect("a number")).collect();
+    let [shard, term, index] = numbers[..] else { panic!("{receipt}") };
+    for (query, status, code) in [
+        (format!("after={shard}.{}.{index}", term + 1), 410, "write-lost"),
+        (format!("after={shard}.{term}.{}&wait_ms=50", index + 1_000_000), 504, "deadline-exceeded"),
+        (format!("after={shard}.{term}.{}&wait_ms=0", index + 1_000_000), 504, "deadline-exceeded"),
+        ("after=4000.1.1".to_owned(), 422, "invalid-receipt"),
+        ("after=1.2".to_owned(), 400, "invalid-argument"),
+        (format!("after={receipt}&wait_ms=600001"), 400, "invalid-argument"),
+        (format!("after={receipt}&consistency=stale"), 422, "conflicting-arguments"),
+        ("wait_ms=5".to_owned(), 422, "conflicting-arguments"),
+    ] {
+        let answer = request(address, "GET", &format!("/kv/x?{query}"), &[], "").await;
+        let problem = answer.json();
+        assert_eq!((answer.status, &problem["code"]), (status, &code.into()), "{query}: {problem}");
+        assert_eq!(problem.get("outcome"), None, "a read has none: {problem}");
+    }
+    assert_eq!(request(address, "GET", &format!("/kv?prefix=&after={receipt}"), &[], "").await.status, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_node_costs_slow_answers_and_a_lost_majority_costs_problems() {
     let mut cluster = TestCluster::start(ClusterOptions::default()).await;
     let [first, second, _] = [1, 2, 3].map(|node| cluster.http_address(node));

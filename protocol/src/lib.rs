@@ -27,10 +27,12 @@ pub use request::{
     Action, AdminCommand, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody,
     ScanCursor, ScanRequest, StatusScope, WriteId,
 };
-pub use response::{AtomicResult, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus};
+pub use response::{
+    AtomicResult, Awaited, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus,
+};
 pub use status::{NodeStatus, ShardRole, ShardStatus};
 pub use topology::{NodeInfo, ShardInfo, Topology};
 pub use types::{
-    Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, ReplicaId, RequestId, ShardId,
-    Term, Version,
+    Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, ParseReceiptError, Receipt,
+    ReplicaId, RequestId, ShardId, Term, Version,
 };

@@ -13,11 +13,11 @@ use crate::limits::{
     BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PING_BYTES_MAX, SCAN_ENTRIES_MAX,
     SEQUENCE_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
-use crate::types::{Ack, ClientId, ClusterId, NodeId, RequestId, ShardId, Version};
+use crate::types::{Ack, ClientId, ClusterId, LogIndex, NodeId, Receipt, RequestId, ShardId, Term, Version};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The newest protocol version this crate speaks.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Feature bits of HELLO.
 pub mod feature {
@@ -41,6 +41,7 @@ pub(crate) mod operation {
     pub(crate) const WRITE: u8 = 0x20;
     pub(crate) const BATCH: u8 = 0x21;
     pub(crate) const ATOMIC: u8 = 0x22;
+    pub(crate) const AWAIT: u8 = 0x23;
     pub(crate) const ADMIN: u8 = 0x30;
 }
 
@@ -105,6 +106,13 @@ pub enum RequestBody {
     },
     /// Checks and writes in one shard, all or nothing.
     Atomic(AtomicRequest),
+    /// What became of a write that was answered when it was merely accepted; waits until that is known.
+    Await {
+        /// The write.
+        receipt: Receipt,
+        /// How long to wait for it, in milliseconds; at most [`DEADLINE_MS_MAX`].
+        wait_ms: u32,
+    },
     /// An operator's command.
     Admin(AdminCommand),
 }
@@ -181,6 +189,8 @@ pub enum Condition {
     IfPresent,
     /// The key exists with this version.
     IfVersion(Version),
+    /// The key does not exist, or exists with this version.
+    IfAbsentOrVersion(Version),
 }
 
 /// What a write does.
@@ -398,6 +408,11 @@ impl Request {
                 out.count(atomic.mutations.len());
                 atomic.mutations.iter().for_each(|mutation| encode_mutation(out, mutation));
             }
+            RequestBody::Await { receipt, wait_ms } => {
+                header(out, operation::AWAIT);
+                receipt.encode(out);
+                out.put_u32_le(*wait_ms);
+            }
             RequestBody::Admin(command) => {
                 header(out, operation::ADMIN);
                 encode_admin(out, *command);
@@ -417,14 +432,7 @@ impl Request {
         if id.0 == 0 {
             return Err(DecodeError::UnknownValue { field: "request id", value: 0 });
         }
-        let deadline_ms = reader.u32()?;
-        if deadline_ms > DEADLINE_MS_MAX {
-            return Err(DecodeError::OverLimit {
-                field: "deadline in milliseconds",
-                value: deadline_ms.into(),
-                limit: DEADLINE_MS_MAX.into(),
-            });
-        }
+        let deadline_ms = decode_ms(&mut reader, "deadline in milliseconds")?;
         let body = decode_body(operation, &mut reader)?;
         reader.finish()?;
         Ok(Self { id, deadline_ms, body })
@@ -501,9 +509,42 @@ fn decode_body(operation: u8, reader: &mut Reader) -> Result<RequestBody, Decode
                 .collect::<Result<_, DecodeError>>()?;
             RequestBody::Atomic(AtomicRequest { id, ack, checks, mutations: decode_mutations(reader)? })
         }
+        operation::AWAIT => RequestBody::Await {
+            receipt: Receipt::decode(reader)?,
+            wait_ms: decode_ms(reader, "wait in milliseconds")?,
+        },
         operation::ADMIN => RequestBody::Admin(decode_admin(reader)?),
         unknown => return Err(DecodeError::UnknownOperation(unknown)),
     })
+}
+
+fn decode_ms(reader: &mut Reader, field: &'static str) -> Result<u32, DecodeError> {
+    match reader.u32()? {
+        ms if ms > DEADLINE_MS_MAX => {
+            Err(DecodeError::OverLimit { field, value: ms.into(), limit: DEADLINE_MS_MAX.into() })
+        }
+        ms => Ok(ms),
+    }
+}
+
+impl Receipt {
+    pub(crate) fn encode(self, out: &mut impl BufMut) {
+        out.put_u16_le(self.shard.0);
+        out.put_u64_le(self.term.0);
+        out.put_u64_le(self.index.0);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let nonzero = |field, value| match value {
+            0 => Err(DecodeError::UnknownValue { field, value }),
+            value => Ok(value),
+        };
+        Ok(Self {
+            shard: ShardId(reader.u16()?),
+            term: Term(nonzero("term of a receipt", reader.u64()?)?),
+            index: LogIndex(nonzero("index of a receipt", reader.u64()?)?),
+        })
+    }
 }
 
 fn decode_key(reader: &mut Reader) -> Result<Bytes, DecodeError> {
@@ -587,6 +628,10 @@ fn encode_condition(out: &mut BytesMut, condition: Condition) {
             out.put_u8(3);
             out.put_u64_le(version.0);
         }
+        Condition::IfAbsentOrVersion(version) => {
+            out.put_u8(4);
+            out.put_u64_le(version.0);
+        }
     }
 }
 
@@ -596,6 +641,7 @@ fn decode_condition(reader: &mut Reader) -> Result<Condition, DecodeError> {
         1 => Ok(Condition::IfAbsent),
         2 => Ok(Condition::IfPresent),
         3 => Ok(Condition::IfVersion(Version(reader.u64()?))),
+        4 => Ok(Condition::IfAbsentOrVersion(Version(reader.u64()?))),
         value => Err(DecodeError::UnknownValue { field: "condition", value: value.into() }),
     }
 }

@@ -18,7 +18,7 @@ use crate::limits::{
 use crate::request::ScanCursor;
 use crate::status::NodeStatus;
 use crate::topology::{Topology, decode_durability, encode_durability};
-use crate::types::{Ack, ClusterId, Durability, Entry, Epoch, NodeId, RequestId, ShardId, Version};
+use crate::types::{Ack, ClusterId, Durability, Entry, Epoch, NodeId, Receipt, RequestId, ShardId, Version};
 use bytes::{BufMut, Bytes, BytesMut};
 
 mod kind {
@@ -34,6 +34,7 @@ mod kind {
     pub(super) const WRITTEN: u8 = 0x20;
     pub(super) const BATCH: u8 = 0x21;
     pub(super) const ATOMIC: u8 = 0x22;
+    pub(super) const AWAITED: u8 = 0x23;
     pub(super) const ERROR: u8 = 0x7f;
 }
 
@@ -79,6 +80,8 @@ pub enum ResponseBody {
     Batch(Vec<Result<WriteResult, ServerError>>),
     /// To an ATOMIC.
     Atomic(AtomicResult),
+    /// To an AWAIT.
+    Awaited(Awaited),
     /// To any request: it failed.
     Error(ServerError),
 }
@@ -116,6 +119,8 @@ pub struct WriteResult {
     pub number: Option<i64>,
     /// The entry that was there before, if it was asked for and there was one.
     pub previous: Option<Entry>,
+    /// Of a write that took effect and is merely accepted: where it stands.
+    pub receipt: Option<Receipt>,
 }
 
 /// Whether a write took effect.
@@ -141,6 +146,17 @@ pub enum AtomicResult {
         /// The version that its key has, 0 if there is no such key.
         version: Version,
     },
+}
+
+/// What became of a write that was accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Awaited {
+    /// A quorum has it, and it can be read.
+    Applied,
+    /// A later leader's log does without it. It never takes effect.
+    Lost,
+    /// The log no longer tells.
+    Forgotten,
 }
 
 /// A page of a SCAN.
@@ -272,15 +288,23 @@ impl Response {
             }
             ResponseBody::Written(result) => {
                 header(out, kind::WRITTEN);
-                result.encode(out);
+                result.encode_answer(out);
             }
             ResponseBody::Batch(results) => {
                 header(out, kind::BATCH);
-                encode_results(out, results, |out, result| result.encode(out));
+                encode_results(out, results, |out, result| result.encode_answer(out));
             }
             ResponseBody::Atomic(result) => {
                 header(out, kind::ATOMIC);
-                result.encode(out);
+                result.encode_with(out, WriteResult::encode_answer);
+            }
+            ResponseBody::Awaited(awaited) => {
+                header(out, kind::AWAITED);
+                out.put_u8(match awaited {
+                    Awaited::Applied => 0,
+                    Awaited::Lost => 1,
+                    Awaited::Forgotten => 2,
+                });
             }
             ResponseBody::Error(error) => {
                 header(out, kind::ERROR);
@@ -337,9 +361,15 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
                 .collect::<Result<_, DecodeError>>()?;
             ResponseBody::Page(ScanPage { entries, next })
         }
-        kind::WRITTEN => ResponseBody::Written(WriteResult::decode(reader)?),
-        kind::BATCH => ResponseBody::Batch(decode_results(reader, WriteResult::decode)?),
-        kind::ATOMIC => ResponseBody::Atomic(AtomicResult::decode(reader)?),
+        kind::WRITTEN => ResponseBody::Written(WriteResult::decode_answer(reader)?),
+        kind::BATCH => ResponseBody::Batch(decode_results(reader, WriteResult::decode_answer)?),
+        kind::ATOMIC => ResponseBody::Atomic(AtomicResult::decode_with(reader, WriteResult::decode_answer)?),
+        kind::AWAITED => ResponseBody::Awaited(match reader.u8()? {
+            0 => Awaited::Applied,
+            1 => Awaited::Lost,
+            2 => Awaited::Forgotten,
+            value => return Err(DecodeError::UnknownValue { field: "awaited", value: value.into() }),
+        }),
         kind::ERROR => ResponseBody::Error(ServerError::decode(reader)?),
         value => return Err(DecodeError::UnknownValue { field: "response kind", value: value.into() }),
     })
@@ -385,7 +415,18 @@ fn decode_results<T>(
 }
 
 impl WriteResult {
-    /// Appends the result; the session table of a shard's log remembers it in exactly this form.
+    /// The result as an answer has it: with the receipt.
+    fn encode_answer(&self, out: &mut BytesMut) {
+        self.encode(out);
+        out.option(self.receipt, |out, receipt| receipt.encode(out));
+    }
+
+    fn decode_answer(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let result = Self::decode(reader)?;
+        Ok(Self { receipt: reader.option("receipt", Receipt::decode)?, ..result })
+    }
+
+    /// Appends the result without its receipt; the session table of a shard's log remembers it in exactly this form.
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u8(match self.status {
             WriteStatus::Applied => 0,
@@ -423,18 +464,23 @@ impl WriteResult {
             durability: decode_durability(reader)?,
             number: reader.option("number", Reader::i64)?,
             previous: reader.option("previous entry", decode_entry)?,
+            receipt: None,
         })
     }
 }
 
 impl AtomicResult {
-    /// Appends the result; the session table of a shard's log remembers it in exactly this form.
+    /// Appends the result without receipts; the session table of a shard's log remembers it in exactly this form.
     pub fn encode(&self, out: &mut BytesMut) {
+        self.encode_with(out, WriteResult::encode);
+    }
+
+    fn encode_with(&self, out: &mut BytesMut, encode: fn(&WriteResult, &mut BytesMut)) {
         match self {
             Self::Applied(results) => {
                 out.put_u8(0);
                 out.count(results.len());
-                results.iter().for_each(|result| result.encode(out));
+                results.iter().for_each(|result| encode(result, out));
             }
             Self::ConditionFailed { position, version } => {
                 out.put_u8(1);
@@ -449,10 +495,17 @@ impl AtomicResult {
     /// # Errors
     /// Whatever is wrong with the bytes.
     pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Self::decode_with(reader, WriteResult::decode)
+    }
+
+    fn decode_with(
+        reader: &mut Reader,
+        decode: fn(&mut Reader) -> Result<WriteResult, DecodeError>,
+    ) -> Result<Self, DecodeError> {
         Ok(match reader.u8()? {
             0 => {
                 let count = reader.count("results", BATCH_OPERATIONS_MAX, 13)?;
-                Self::Applied((0..count).map(|_| WriteResult::decode(reader)).collect::<Result<_, _>>()?)
+                Self::Applied((0..count).map(|_| decode(reader)).collect::<Result<_, _>>()?)
             }
             1 => Self::ConditionFailed { position: reader.u32()?, version: Version(reader.u64()?) },
             value => return Err(DecodeError::UnknownValue { field: "atomic result", value: value.into() }),

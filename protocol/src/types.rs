@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::fmt;
+use std::str::FromStr;
 use uuid::Uuid;
 
 macro_rules! number {
@@ -130,6 +131,56 @@ impl fmt::Display for Durability {
     }
 }
 
+/// Where an accepted write stands: the entry of its shard's log that holds it. Asked with it, a node tells what became of the write.
+///
+/// As text it is the three numbers with dots between them: `3.7.1204`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Receipt {
+    /// The shard.
+    pub shard: ShardId,
+    /// The term of the leader that accepted it; not 0.
+    pub term: Term,
+    /// The entry; not 0. Another one may take its place, of a later term: the write is lost then.
+    pub index: LogIndex,
+}
+
+/// A text that is no receipt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ParseReceiptError;
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, term, index } = self;
+        write!(f, "{shard}.{term}.{index}")
+    }
+}
+
+impl FromStr for Receipt {
+    type Err = ParseReceiptError;
+
+    fn from_str(text: &str) -> Result<Self, ParseReceiptError> {
+        fn number<N: FromStr>(text: &str) -> Result<N, ParseReceiptError> {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| digits).ok_or(ParseReceiptError)
+        }
+        let mut parts = text.split('.');
+        let mut next = || parts.next().ok_or(ParseReceiptError);
+        let (shard, term, index) = (number(next()?)?, number(next()?)?, number(next()?)?);
+        let is_one = parts.next().is_none() && term != 0 && index != 0;
+        is_one
+            .then_some(Self { shard: ShardId(shard), term: Term(term), index: LogIndex(index) })
+            .ok_or(ParseReceiptError)
+    }
+}
+
+impl fmt::Display for ParseReceiptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a receipt is three numbers with dots between them: shard, term and index")
+    }
+}
+
+impl std::error::Error for ParseReceiptError {}
+
 /// A value as it is stored under a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
@@ -139,4 +190,19 @@ pub struct Entry {
     pub version: Version,
     /// When it expires, in milliseconds of the shard's log time (close to Unix time); `None` is never.
     pub expires_at_ms: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_is_three_numbers() {
+        let receipt = Receipt { shard: ShardId(3), term: Term(7), index: LogIndex(u64::MAX) };
+        assert_eq!(receipt.to_string(), "3.7.18446744073709551615");
+        assert_eq!("3.7.18446744073709551615".parse(), Ok(receipt));
+        for text in ["", "3", "3.7", "3.7.", "3.7.1.2", "3.7.x", "+3.7.1", "65536.7.1", "3.0.1", "3.7.0", " 3.7.1"] {
+            assert_eq!(text.parse::<Receipt>(), Err(ParseReceiptError), "{text:?}");
+        }
+    }
 }

@@ -9,8 +9,8 @@ mod bodies;
 mod samples;
 
 use bytes::{BufMut, BytesMut};
-use kvorum_protocol::frame;
 use kvorum_protocol::part::PART_KIND;
+use kvorum_protocol::{Response, ResponseBody, frame};
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use samples::families;
@@ -108,12 +108,20 @@ fn bodies_of(family_name: &str) -> Vec<Vec<u8>> {
     family.samples.iter().map(|sample| sample.body.to_vec()).collect()
 }
 
-/// Answers as the log holds them: what follows the header in the responses that carry one.
+/// Answers as the log holds them, without receipts: those of the responses whose names begin so.
 fn results_of(name_prefix: &str) -> Vec<Vec<u8>> {
-    const RESPONSE_HEADER_BYTES: usize = 14;
     let family = families().into_iter().find(|family| family.name == "responses").expect("the family exists");
-    let results = family.samples.iter().filter(|sample| sample.name.starts_with(name_prefix));
-    results.map(|sample| sample.body[RESPONSE_HEADER_BYTES..].to_vec()).collect()
+    let samples = family.samples.into_iter().filter(|sample| sample.name.starts_with(name_prefix));
+    let logged = |body| {
+        let mut out = BytesMut::new();
+        match Response::decode(body).expect("a sample is decoded").body {
+            ResponseBody::Written(result) => result.encode(&mut out),
+            ResponseBody::Atomic(result) => result.encode(&mut out),
+            other => panic!("{other:?} is no answer to a write"),
+        }
+        out.to_vec()
+    };
+    samples.map(|sample| logged(sample.body)).collect()
 }
 
 /// A target that accepts nothing would test only how inputs are refused.

@@ -9,11 +9,11 @@ use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntry
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, ClientId, ClusterId, Condition, Durability,
-    Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, LogIndex, Mutation, NodeId, NodeInfo,
-    NodeStatus, Outcome, ReadMode, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody, Retry,
-    ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, StatusScope, Term,
-    Topology, Version, WriteId, WriteResult, WriteStatus, frame,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, Awaited, ClientId, ClusterId, Condition,
+    Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, LogIndex, Mutation, NodeId,
+    NodeInfo, NodeStatus, Outcome, ReadMode, Receipt, ReplicaId, Request, RequestBody, RequestId, Response,
+    ResponseBody, Retry, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus,
+    StatusScope, Term, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -72,6 +72,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         Just(Condition::IfAbsent),
         Just(Condition::IfPresent),
         any::<u64>().prop_map(|version| Condition::IfVersion(Version(version))),
+        any::<u64>().prop_map(|version| Condition::IfAbsentOrVersion(Version(version))),
     ]
 }
 
@@ -158,6 +159,7 @@ fn request() -> impl Strategy<Value = Request> {
             RequestBody::Batch { id, ack, mutations }
         }),
         atomic().prop_map(RequestBody::Atomic),
+        (receipt(), 0..=DEADLINE_MS_MAX).prop_map(|(receipt, wait_ms)| RequestBody::Await { receipt, wait_ms }),
         admin().prop_map(RequestBody::Admin),
     ];
     (1..=u32::MAX, 0..=DEADLINE_MS_MAX, body).prop_map(|(id, deadline_ms, body)| Request {
@@ -189,16 +191,26 @@ fn error() -> impl Strategy<Value = ServerError> {
     )
 }
 
+fn receipt() -> impl Strategy<Value = Receipt> {
+    (shard_id(), 1..=u64::MAX, 1..=u64::MAX).prop_map(|(shard, term, index)| Receipt {
+        shard,
+        term: Term(term),
+        index: LogIndex(index),
+    })
+}
+
 fn write_result() -> impl Strategy<Value = WriteResult> {
     let status = select(vec![WriteStatus::Applied, WriteStatus::ConditionFailed, WriteStatus::Missing]);
-    (status, any::<u64>(), ack(), durability(), option::of(any::<i64>()), option::of(entry())).prop_map(
-        |(status, version, ack, durability, number, previous)| WriteResult {
+    let receipt = option::of(receipt());
+    (status, any::<u64>(), ack(), durability(), option::of(any::<i64>()), option::of(entry()), receipt).prop_map(
+        |(status, version, ack, durability, number, previous, receipt)| WriteResult {
             status,
             version: Version(version),
             ack,
             durability,
             number,
             previous,
+            receipt,
         },
     )
 }
@@ -340,6 +352,7 @@ fn response() -> impl Strategy<Value = Response> {
         write_result().prop_map(ResponseBody::Written),
         vec(result_of(write_result()), 0..4).prop_map(ResponseBody::Batch),
         atomic.prop_map(ResponseBody::Atomic),
+        select(vec![Awaited::Applied, Awaited::Lost, Awaited::Forgotten]).prop_map(ResponseBody::Awaited),
         error().prop_map(ResponseBody::Error),
     ];
     (any::<(u32, u64, bool)>(), body).prop_map(|((id, epoch, forwarded), body)| Response {

@@ -140,11 +140,16 @@ pub enum Act {
         ttl_ms: Option<u64>,
         /// Answered when it is in the leader's log only.
         accepted: bool,
+        /// Once it is accepted its client awaits it for so long, in milliseconds, if not 0.
+        #[serde(default)]
+        await_ms: u32,
     },
     /// Stores a fresh value if the key has the version that this client saw last, or is absent if it never saw one.
     CompareAndSet(u32),
     /// Stores a fresh value if the key does not exist.
     PutIfAbsent(u32),
+    /// Stores a fresh value if the key does not exist, or has the version that this client saw last.
+    PutIfAbsentOrSeen(u32),
     /// Removes the key.
     Delete(u32),
     /// Adds to a counter (the key `n<number>`).

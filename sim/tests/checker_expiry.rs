@@ -43,6 +43,7 @@ fn outcomes(key: Key, operation: &Operation) -> Vec<Key> {
         Condition::IfAbsent => entry.is_none(),
         Condition::IfPresent => entry.is_some(),
         Condition::IfVersion(wanted) => entry.is_some_and(|(_, version, _)| version == *wanted),
+        Condition::IfAbsentOrVersion(wanted) => entry.is_none_or(|(_, version, _)| version == *wanted),
     };
     let idle = |status: WriteStatus| {
         let same = told.is_none_or(|told| {
@@ -125,6 +126,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         1 => Just(Condition::IfAbsent),
         1 => Just(Condition::IfPresent),
         1 => (1..5u64).prop_map(Condition::IfVersion),
+        1 => (1..5u64).prop_map(Condition::IfAbsentOrVersion),
     ]
 }
 

@@ -44,6 +44,39 @@ fn sequential_histories() {
 }
 
 #[test]
+fn a_write_may_want_no_key_or_one_version() {
+    accept(
+        "it goes through without a key and with the version, and fails with another",
+        "client 1: [0..1] put x=1 if absent or v7 ok v1
+         client 1: [2..3] put x=2 if absent or v1 ok v2
+         client 1: [4..5] put x=3 if absent or v1 failed v2
+         client 1: [6..7] delete x ok v3
+         client 1: [8..9] put x=4 if absent or v2 ok v4",
+    );
+    accept(
+        "a value whose time is over is no key",
+        "client 1: [0..1] put x=1 expiring ok v1\nclient 1: [2..3] put x=2 if absent or v9 ok v2",
+    );
+    accept(
+        "of two that saw one version, one goes through",
+        "client 1: [0..1] put x=1 ok v1
+         client 1: [2..9] put x=2 if absent or v1 failed v2
+         client 2: [2..9] put x=3 if absent or v1 ok v2",
+    );
+    reject(
+        "it went through with another version",
+        "if absent or v1 ok v3",
+        "client 1: [0..1] put x=1 ok v1\nclient 1: [2..3] put x=2 ok v2\nclient 2: [4..5] put x=3 if absent or v1 ok v3",
+    );
+    reject("it failed without a key", "failed v0", "client 1: [0..1] put x=1 if absent or v1 failed v0");
+    reject(
+        "it failed with the very version",
+        "failed v1",
+        "client 1: [0..1] put x=1 ok v1\nclient 1: [2..3] put x=2 if absent or v1 failed v1",
+    );
+}
+
+#[test]
 fn keys_are_independent() {
     accept("writes of two keys", "client 1: [0..1] put x=1 ok v1\nclient 1: [2..3] get y none");
     reject(

@@ -57,6 +57,7 @@ impl Register {
             Condition::IfAbsent => version == 0,
             Condition::IfPresent => version != 0,
             Condition::IfVersion(wanted) => version != 0 && version == *wanted,
+            Condition::IfAbsentOrVersion(wanted) => version == 0 || version == *wanted,
         };
         let idle = |status| Some(Reply::Written(Written { status, version: Some(version), number: None }));
         if !holds {
@@ -165,6 +166,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         1 => Just(Condition::IfAbsent),
         1 => Just(Condition::IfPresent),
         2 => (1..100u64).prop_map(Condition::IfVersion),
+        1 => (1..100u64).prop_map(Condition::IfAbsentOrVersion),
     ]
 }
 

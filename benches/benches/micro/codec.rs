@@ -91,6 +91,7 @@ fn written(number: usize) -> Response {
         durability: Durability::Fsync,
         number: None,
         previous: None,
+        receipt: None,
     };
     response(number, ResponseBody::Written(result))
 }

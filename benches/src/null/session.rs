@@ -123,6 +123,7 @@ impl Door {
                 durability: Durability::Fsync,
                 number: None,
                 previous: None,
+                receipt: None,
             })),
             leader,
         })

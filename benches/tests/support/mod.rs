@@ -219,6 +219,7 @@ fn written(ack: Ack) -> WriteResult {
         durability: Durability::Fsync,
         number: None,
         previous: None,
+        receipt: None,
     }
 }
 

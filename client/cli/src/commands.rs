@@ -49,6 +49,7 @@ pub(crate) enum Verb {
     MultiPut,
     CompareAndSet,
     Scan,
+    Await,
     Explain,
     Ping,
     Cluster,
@@ -85,6 +86,7 @@ const PUT_OPTIONS: &[OptionSpec] = &[
     option("IFABSENT", "", "only if there is no such key"),
     option("IFPRESENT", "", "only if there is such a key"),
     option("IFVERSION", "version", "only if the key has this version"),
+    option("IFABSENTOR", "version", "only if there is no such key, or it has this version"),
     option("RETURN", "", "show the value that was there before"),
     redis("EX", "seconds"),
     redis("PX", "milliseconds"),
@@ -204,6 +206,16 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         group: Group::Values,
         help: "Show when a key expires.",
         example: "TTL session",
+    },
+    CommandSpec {
+        verb: Verb::Await,
+        name: "AWAIT",
+        aliases: &[],
+        arguments: &["write", "[time]"],
+        options: &[],
+        group: Group::Values,
+        help: "Wait until an accepted write is applied.",
+        example: "AWAIT 3.7.1204 10s",
     },
     CommandSpec {
         verb: Verb::Exists,
@@ -430,6 +442,11 @@ impl CommandSpec {
             Verb::Cluster => CLUSTER_VIEWS.iter().map(|(name, help)| ((*name).to_owned(), *help)).collect(),
             Verb::CompareAndSet => vec![("version 0".to_owned(), "only if there is no such key")],
             Verb::Ttl => vec![("raw output".to_owned(), "milliseconds, never, or nothing if there is no such key")],
+            Verb::Await => vec![
+                ("write".to_owned(), "what a write with --ack accepted has shown"),
+                ("time".to_owned(), "how long to wait; 5s by default"),
+                ("raw output".to_owned(), "applied, lost or forgotten"),
+            ],
             Verb::Ping => vec![("raw output".to_owned(), "microseconds")],
             Verb::MultiGet => vec![("raw output".to_owned(), "a line per key, empty for one that there is not")],
             _ => self.offered_options().map(|option| (option.usage(), option.help)).collect(),
@@ -499,13 +516,14 @@ mod tests {
     fn help_of_one_command() {
         assert_eq!(
             find("set").unwrap().full_help(),
-            "PUT key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [RETURN]
+            "PUT key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]
   Store a value under a key.
-  TTL duration       forget it after 10s, 500ms, 2h, ...
-  IFABSENT           only if there is no such key
-  IFPRESENT          only if there is such a key
-  IFVERSION version  only if the key has this version
-  RETURN             show the value that was there before
+  TTL duration        forget it after 10s, 500ms, 2h, ...
+  IFABSENT            only if there is no such key
+  IFPRESENT           only if there is such a key
+  IFVERSION version   only if the key has this version
+  IFABSENTOR version  only if there is no such key, or it has this version
+  RETURN              show the value that was there before
   Also: SET
   Example: PUT greeting \"hello world\" TTL 10m
 "

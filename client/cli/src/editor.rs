@@ -263,9 +263,9 @@ mod tests {
         assert_eq!(names("cluster s"), ["status", "shards"]);
         assert_eq!(names("HELP EX"), ["EXPIRE", "EXISTS", "EXPLAIN"]);
         assert_eq!(names("PUT k "), Vec::<String>::new(), "the value comes first");
-        assert_eq!(names("PUT k v "), ["TTL", "IFABSENT", "IFPRESENT", "IFVERSION", "RETURN"]);
+        assert_eq!(names("PUT k v "), ["TTL", "IFABSENT", "IFPRESENT", "IFVERSION", "IFABSENTOR", "RETURN"]);
         assert_eq!(names("PUT k v TTL "), Vec::<String>::new(), "the duration comes first");
-        assert_eq!(names("PUT k v TTL 10s IF"), ["IFABSENT", "IFPRESENT", "IFVERSION"]);
+        assert_eq!(names("PUT k v TTL 10s IF"), ["IFABSENT", "IFPRESENT", "IFVERSION", "IFABSENTOR"]);
         assert_eq!(names("SCAN "), ["LIMIT", "VALUES"]);
         assert_eq!(names("FROB "), Vec::<String>::new());
         assert_eq!(candidates("cluster s").0, 8);
@@ -280,11 +280,14 @@ mod tests {
             ("get", " key"),
             ("GET ", "key"),
             ("GET k", ""),
-            ("PUT", " key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [RETURN]"),
-            ("PUT k ", "value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [RETURN]"),
+            (
+                "PUT",
+                " key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]",
+            ),
+            ("PUT k ", "value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]"),
             ("DEL k", " [IFVERSION]"),
             ("DEL k IFVERSION ", "version"),
-            ("PUT k v TTL 1s RETURN ", "[IFABSENT] [IFPRESENT] [IFVERSION]"),
+            ("PUT k v TTL 1s RETURN ", "[IFABSENT] [IFPRESENT] [IFVERSION] [IFABSENTOR]"),
             ("FROB ", ""),
             ("PUT \"open", ""),
         ] {

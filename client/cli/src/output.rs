@@ -256,7 +256,10 @@ impl Printer {
             (WriteStatus::ConditionFailed, _) => self.paint(ODD, "not written: the condition does not hold"),
         };
         let note = match (result.status, result.version.0) {
-            (WriteStatus::Applied, version) => format!("version {version}, {} ({})", result.ack, result.durability),
+            (WriteStatus::Applied, version) => {
+                let receipt = result.receipt.map(|receipt| format!(", write {receipt}")).unwrap_or_default();
+                format!("version {version}, {} ({}){receipt}", result.ack, result.durability)
+            }
             (WriteStatus::ConditionFailed, 0) => "there is no such key".to_owned(),
             (WriteStatus::ConditionFailed, version) => format!("the key has version {version}"),
             (WriteStatus::Missing, 0) => "there is no such key".to_owned(),
@@ -526,6 +529,17 @@ mod tests {
     }
 
     #[test]
+    fn an_accepted_write_shows_its_receipt() {
+        let mut result = written(WriteStatus::Applied, 20);
+        (result.ack, result.receipt) = (kvorum_client::Ack::Accepted, "3.7.1204".parse().ok());
+        let output = Output::Written { key: "k".into(), result, returns: false };
+        let shown = |format| String::from_utf8(Printer::new(format, false, None).render(&output, NOW_MS)).unwrap();
+        assert_eq!(shown(Format::Human), "OK  version 20, accepted (fsync), write 3.7.1204\n");
+        assert!(shown(Format::Json).contains(r#""write":"3.7.1204""#));
+        assert!(shown(Format::Csv).ends_with(",3.7.1204\r\n"));
+    }
+
+    #[test]
     fn people() {
         assert_eq!(
             rendered(Format::Human),
@@ -656,14 +670,14 @@ node-22\t11
             "a,,0,,utf8,,,\r\nb,,,,utf8,,Unavailable,Unavailable (not applied): no leader\r\n"
         );
         let header = "key,status,version,ack,durability,number,previous,previous_version,key_encoding,\
-                      previous_encoding,error,outcome,message\r\n";
+                      previous_encoding,error,outcome,message,write\r\n";
         let write = |result| Output::Written { key: "k".into(), result, returns: true };
         let returning = after(entry("k", b"\xff", None));
         assert_eq!(
             csv(&write(written(WriteStatus::Applied, 13))),
-            format!("{header}k,applied,13,committed,fsync,,,0,utf8,,,,\r\n")
+            format!("{header}k,applied,13,committed,fsync,,,0,utf8,,,,,\r\n")
         );
-        assert_eq!(csv(&write(returning)), "k,applied,15,committed,fsync,,/w==,12,utf8,base64,,,\r\n");
+        assert_eq!(csv(&write(returning)), "k,applied,15,committed,fsync,,/w==,12,utf8,base64,,,,\r\n");
     }
 
     #[test]

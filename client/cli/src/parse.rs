@@ -3,10 +3,13 @@
 use crate::commands::{self, CommandSpec, Verb};
 use crate::text::{parse_duration, printable, word};
 use crate::words::Word;
-use kvorum_client::{Bytes, Condition, Version, WriteOp};
+use kvorum_client::{Bytes, Condition, Receipt, Version, WriteOp};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
+
+/// How long an accepted write is awaited, unless said otherwise.
+const AWAIT_DEFAULT: Duration = Duration::from_secs(5);
 
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +25,10 @@ pub(crate) enum Action {
         prefix: Bytes,
         limit: Option<u64>,
         values: bool,
+    },
+    Await {
+        write: Receipt,
+        wait: Duration,
     },
     Explain(Bytes),
     Ping(Option<String>),
@@ -131,6 +138,7 @@ impl Arguments<'_> {
             Verb::MultiGet => Action::MultiGet(self.keys()?),
             Verb::MultiPut => Action::MultiPut(self.pairs()?),
             Verb::Scan => self.scan()?,
+            Verb::Await => Action::Await { write: self.receipt()?, wait: self.wait()? },
             Verb::Explain => Action::Explain(self.key()?),
             Verb::Ping => Action::Ping(self.optional_text()),
             Verb::Cluster => Action::Cluster(self.view()?),
@@ -172,6 +180,7 @@ impl Arguments<'_> {
                 }
                 "IFABSENT" | "NX" => Condition::IfAbsent,
                 "IFPRESENT" | "XX" => Condition::IfPresent,
+                "IFABSENTOR" => Condition::IfAbsentOrVersion(self.version()?),
                 _ => Condition::IfVersion(self.version()?),
             };
             if condition.replace(wanted).is_some() {
@@ -276,6 +285,16 @@ impl Arguments<'_> {
         if self.rest.is_empty() { Ok(1) } else { self.number("step") }
     }
 
+    fn receipt(&mut self) -> Result<Receipt, UsageError> {
+        let word = self.text("write")?;
+        let problem = || format!("the write must look like 3.7.1204, not {}", printable(word.as_bytes()));
+        word.parse().map_err(|_| self.wrong(problem()))
+    }
+
+    fn wait(&mut self) -> Result<Duration, UsageError> {
+        if self.rest.is_empty() { Ok(AWAIT_DEFAULT) } else { self.duration() }
+    }
+
     fn duration(&mut self) -> Result<Duration, UsageError> {
         let word = self.text("duration")?;
         let problem = || match word.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()) {
@@ -349,6 +368,7 @@ mod tests {
         let key = || Bytes::from_static(b"k");
         let put = || WriteOp::put("k", "v");
         let ten_seconds = Duration::from_secs(10);
+        let write = "3.7.1204".parse().unwrap();
         for (line, action) in [
             ("get k", Action::Get(key())),
             ("PUT k v", Action::Write(put())),
@@ -357,7 +377,10 @@ mod tests {
             ("SET k v px 10000 xx get", Action::Write(put().ttl(ten_seconds).if_present().return_previous())),
             ("PUT k v IFVERSION 7 RETURN", Action::Write(put().if_version(Version(7)).return_previous())),
             ("PUT k TTL", Action::Write(WriteOp::put("k", "TTL"))),
+            ("PUT k v IFABSENTOR 7", Action::Write(put().if_absent_or_version(Version(7)))),
             ("DEL k IFVERSION 3", Action::Write(WriteOp::delete("k").if_version(Version(3)))),
+            ("AWAIT 3.7.1204", Action::Await { write, wait: Duration::from_secs(5) }),
+            ("await 3.7.1204 1m", Action::Await { write, wait: Duration::from_secs(60) }),
             ("CAS k 7 v", Action::Write(put().if_version(Version(7)))),
             ("CAS k 0 v", Action::Write(put().if_absent())),
             ("INCR k", Action::Write(WriteOp::incr("k", 1))),
@@ -392,6 +415,7 @@ mod tests {
             ("--jsno GET k", "there is no option --jsno; kvorum-cli --help lists all of them"),
             ("GET", "the key is missing\nusage: GET key"),
             ("GET a b", "b is too much\nusage: GET key"),
+            ("AWAIT 3.7", "the write must look like 3.7.1204, not 3.7\nusage: AWAIT write [time]"),
             ("INCR k x", "the step must be a whole number, not x\nusage: INCR key [step]"),
             (
                 "INCR k 9223372036854775808",

@@ -79,6 +79,9 @@ fn write_record(key: &[u8], result: &WriteResult, returns: bool) -> Record {
     if let Some(number) = result.number {
         record.push(("number", number.into()));
     }
+    if let Some(receipt) = result.receipt {
+        record.push(("write", receipt.to_string().into()));
+    }
     match &result.previous {
         Some(previous) => {
             record.push(bytes_field("previous", "previous_base64", &previous.value));
@@ -126,6 +129,7 @@ pub(crate) fn csv_columns(output: &Output) -> Vec<&'static str> {
             "error",
             "outcome",
             "message",
+            "write",
         ],
         Output::Scalar { name, .. } => vec![*name],
         Output::Facts(facts) => facts.iter().map(|(name, _)| *name).collect(),

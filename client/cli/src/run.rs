@@ -6,7 +6,7 @@ use crate::output::{Cell, Output};
 use crate::parse::{Action, ClusterView};
 use crate::text::duration;
 use futures_util::stream::StreamExt;
-use kvorum_client::{Ack, Bytes, Client, Entry, Error, NodeId, ShardId, WriteResult};
+use kvorum_client::{Ack, Awaited, Bytes, Client, Entry, Error, NodeId, ShardId, WriteResult};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How the operations of a session are done.
@@ -87,6 +87,16 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
         Action::MultiGet(keys) => multi_get(client, keys, settings, emit).await,
         Action::MultiPut(pairs) => multi_put(client, pairs, settings, emit).await,
         Action::Scan { prefix, limit, values } => scan(client, prefix, *limit, *values, settings, emit).await,
+        Action::Await { write, wait } => {
+            let awaited = client.await_write(*write, *wait).await?;
+            let (name, note) = match awaited {
+                Awaited::Applied => ("applied", "a quorum has it"),
+                Awaited::Lost => ("lost", "its leader lost it: write again"),
+                Awaited::Forgotten => ("forgotten", "the log no longer tells: read the key"),
+            };
+            emit(Output::Scalar { name: "awaited", cell: Cell::plain(name), note: note.to_owned() });
+            Ok(if awaited == Awaited::Applied { Exit::Ok } else { Exit::Failed })
+        }
         Action::Explain(key) => {
             let explanation = client.explain(key).await?;
             emit(cluster::explain(&*client.topology().await?, &explanation, now_ms()));

@@ -274,6 +274,7 @@ fn keys(action: &Action) -> Option<Vec<Bytes>> {
         Action::Exists(keys) | Action::MultiGet(keys) => Some(keys.clone()),
         Action::MultiPut(pairs) => Some(pairs.iter().map(|(key, _)| key.clone()).collect()),
         Action::Scan { .. }
+        | Action::Await { .. }
         | Action::Ping(_)
         | Action::Cluster(_)
         | Action::Status(_)

@@ -64,9 +64,13 @@ async fn one_command_at_a_time() {
     );
     let (csv, _, _) = said(&url, &["--csv", "MPUT", "a", "1", "b", "2"], "").await;
     let header = "key,status,version,ack,durability,number,previous,previous_version,key_encoding,previous_encoding,error,\
-                  outcome,message";
+                  outcome,message,write";
     assert_eq!(csv.lines().next(), Some(header));
     assert_eq!(said(&url, &["EXISTS", "a", "b", "c"], "").await, ok("2\n"));
+    let (accepted, _, _) = said(&url, &["--json", "--ack", "accepted", "PUT", "a", "3"], "").await;
+    let receipt = accepted.split_once("\"write\":\"").and_then(|(_, rest)| rest.split_once('"')).unwrap().0;
+    assert_eq!(said(&url, &["AWAIT", receipt, "100ms"], "").await, ok("applied\n"));
+    assert_eq!(said(&url, &["AWAIT", "0.9.1"], "").await, ("lost\n".to_owned(), String::new(), 1));
     let (keys, _, _) = said(&url, &["SCAN"], "").await;
     assert_eq!(keys.lines().count(), 5);
 }

@@ -3,14 +3,17 @@
 use bytes::Bytes;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
-    Ack, Action, AtomicResult, ClientId, Condition, Durability, Entry, ErrorCode, Explanation, LogIndex, Mutation,
-    NodeStatus, RequestBody, ResponseBody, ScanCursor, ScanPage, ScanRequest, ServerError, ShardRole, ShardStatus,
-    Topology, Version, WriteResult, WriteStatus, hash,
+    Ack, Action, AtomicResult, Awaited, ClientId, Condition, Durability, Entry, ErrorCode, Explanation, LogIndex,
+    Mutation, NodeStatus, Receipt, RequestBody, ResponseBody, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId,
+    ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus, hash,
 };
 use std::collections::{BTreeMap, HashMap};
 
 /// What the store's clock shows, in milliseconds of Unix time: far ahead, so that nothing looks expired.
 pub const NOW_MS: u64 = 4_000_000_000_000;
+
+/// The one leader that there ever was.
+const TERM: Term = Term(1);
 
 #[derive(Default)]
 pub struct Store {
@@ -39,6 +42,12 @@ impl Store {
                 )
             }
             RequestBody::Atomic(atomic) => self.atomic(atomic),
+            RequestBody::Await { receipt, .. } if receipt.index.0 <= self.version => {
+                ResponseBody::Awaited(if receipt.term == TERM { Awaited::Applied } else { Awaited::Lost })
+            }
+            RequestBody::Await { .. } => {
+                ResponseBody::Error(ServerError::new(ErrorCode::DeadlineExceeded, "nobody knows yet"))
+            }
             RequestBody::Explain(key) => ResponseBody::Explanation(self.explain(key, topology)),
             RequestBody::Status(_) => ResponseBody::Status(status(topology)),
             RequestBody::Admin(_) => ResponseBody::Done,
@@ -65,6 +74,7 @@ impl Store {
             durability: Durability::Fsync,
             number: None,
             previous: old.clone().filter(|_| mutation.return_previous),
+            receipt: None,
         };
         if !holds(mutation.condition, old_version) {
             result.status = WriteStatus::ConditionFailed;
@@ -94,6 +104,9 @@ impl Store {
         };
         self.version += 1;
         result.version = Version(self.version);
+        if ack == Ack::Accepted {
+            result.receipt = Some(Receipt { shard: ShardId(0), term: TERM, index: LogIndex(self.version) });
+        }
         match new {
             Some((value, expires_at_ms)) => {
                 self.entries.insert(mutation.key.clone(), Entry { value, version: result.version, expires_at_ms });
@@ -161,6 +174,7 @@ fn holds(condition: Condition, version: Version) -> bool {
         Condition::IfAbsent => version == Version(0),
         Condition::IfPresent => version != Version(0),
         Condition::IfVersion(wanted) => version != Version(0) && version == wanted,
+        Condition::IfAbsentOrVersion(wanted) => version == Version(0) || version == wanted,
     }
 }
 

@@ -203,6 +203,16 @@ bugs! {
     VerdictOnRetryForgotten = "verdict-on-retry-forgotten",
     /// An ATOMIC whose condition fails leaves its first write behind. Breaks: all or nothing.
     AtomicHalfApplied = "atomic-half-applied",
+    /// A write that asks for a version, or for no key, goes through whatever version the key has. Breaks: nothing is written unless
+    /// its condition holds.
+    AbsentOrVersionUnchecked = "absent-or-version-unchecked",
+
+    /// A client that awaits an accepted write is told that it was applied as soon as the leader's log holds it. Breaks: acknowledged
+    /// means committed.
+    AwaitBeforeApplied = "await-before-applied",
+    /// A client that awaits an accepted write is told that it was applied although an entry of another leader stands in its place.
+    /// Breaks: acknowledged means committed.
+    AwaitIgnoresTerm = "await-ignores-term",
 
     // The store.
     /// Of each client only the newest answer is remembered, and older ones count as never given: enough for a client

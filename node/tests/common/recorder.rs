@@ -142,6 +142,7 @@ fn checked_condition(condition: Condition) -> checker::Condition {
         Condition::IfAbsent => checker::Condition::IfAbsent,
         Condition::IfPresent => checker::Condition::IfPresent,
         Condition::IfVersion(version) => checker::Condition::IfVersion(version.0),
+        Condition::IfAbsentOrVersion(version) => checker::Condition::IfAbsentOrVersion(version.0),
     }
 }
 

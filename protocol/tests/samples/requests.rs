@@ -1,8 +1,9 @@
 use super::{bytes, uuid};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, Hello, Mutation, NodeId,
-    ReadMode, Request, RequestBody, RequestId, ScanCursor, ScanRequest, ShardId, StatusScope, Version, WriteId,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, Hello, LogIndex, Mutation,
+    NodeId, ReadMode, Receipt, Request, RequestBody, RequestId, ScanCursor, ScanRequest, ShardId, StatusScope, Term,
+    Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -72,6 +73,7 @@ fn writes() -> Vec<(&'static str, RequestBody)> {
     let committed = |sequence, mutation| write(id(sequence), Ack::Committed, mutation);
     let conditional = |condition| Mutation { condition, return_previous: true, ..put("user:1", "Grace") };
     let retried = WriteId { sequence: 7, first_unanswered: 5, retry: true };
+    let receipt = Receipt { shard: ShardId(3), term: Term(7), index: LogIndex(1204) };
     let expiring = Action::Put { value: bytes("soon gone"), ttl_ms: Some(60_000) };
     let checks = vec![
         AtomicCheck { key: bytes("{order:9}.state"), condition: Condition::IfVersion(Version(11)) },
@@ -103,6 +105,8 @@ fn writes() -> Vec<(&'static str, RequestBody)> {
         ("batch of nothing", RequestBody::Batch { id: id(22), ack: Ack::Accepted, mutations: Vec::new() }),
         ("atomic", atomic(checks, changes)),
         ("atomic without checks", atomic(Vec::new(), vec![put("a", "1")])),
+        ("write put if absent or version", committed(31, conditional(Condition::IfAbsentOrVersion(Version(4))))),
+        ("await", RequestBody::Await { receipt, wait_ms: 2500 }),
     ]
 }
 

@@ -2,9 +2,9 @@ use super::{bytes, uuid};
 use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
-    Ack, AtomicResult, ClusterId, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply, LogIndex, NodeId,
-    NodeInfo, NodeStatus, Outcome, RequestId, Response, ResponseBody, Retry, ScanCursor, ScanPage, ServerError,
-    ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus,
+    Ack, AtomicResult, Awaited, ClusterId, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply, LogIndex,
+    NodeId, NodeInfo, NodeStatus, Outcome, Receipt, RequestId, Response, ResponseBody, Retry, ScanCursor, ScanPage,
+    ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus,
 };
 
 /// Every response, every error.
@@ -47,6 +47,9 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
         WriteResult { previous: Some(entry("Ada", Some(1_700_000_000_000))), ..write_result(WriteStatus::Applied, 19) };
     let early =
         WriteResult { ack: Ack::Accepted, durability: Durability::Memory, ..write_result(WriteStatus::Applied, 20) };
+    let receipt = Receipt { shard: ShardId(3), term: Term(7), index: LogIndex(1204) };
+    let receipted = WriteResult { receipt: Some(receipt), ..early.clone() };
+    let receipts = AtomicResult::Applied(vec![receipted.clone(), receipted.clone()]);
     let failed = AtomicResult::ConditionFailed { position: 1, version: Version(12) };
     let applied = AtomicResult::Applied(vec![write_result(WriteStatus::Applied, 31), counted.clone()]);
     let page = ScanPage {
@@ -80,6 +83,12 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
         ("batch", ResponseBody::Batch(results)),
         ("atomic applied", ResponseBody::Atomic(applied)),
         ("atomic, condition failed", ResponseBody::Atomic(failed)),
+        ("written early with a receipt", ResponseBody::Written(receipted.clone())),
+        ("batch with a receipt", ResponseBody::Batch(vec![Ok(receipted), Err(not_leader())])),
+        ("atomic with receipts", ResponseBody::Atomic(receipts)),
+        ("awaited, applied", ResponseBody::Awaited(Awaited::Applied)),
+        ("awaited, lost", ResponseBody::Awaited(Awaited::Lost)),
+        ("awaited, forgotten", ResponseBody::Awaited(Awaited::Forgotten)),
     ]
 }
 
@@ -95,6 +104,7 @@ fn write_result(status: WriteStatus, version: u64) -> WriteResult {
         durability: Durability::Fsync,
         number: None,
         previous: None,
+        receipt: None,
     }
 }
 

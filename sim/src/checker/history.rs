@@ -51,6 +51,8 @@ pub enum Condition {
     IfPresent,
     /// The key exists with this version.
     IfVersion(u64),
+    /// The key does not exist, or exists with this version.
+    IfAbsentOrVersion(u64),
 }
 
 /// What a write does.

@@ -174,6 +174,8 @@ fn holding(condition: Condition, state: State) -> Option<State> {
         Condition::IfAbsent => state.value.is_none().then_some(state),
         Condition::IfPresent => state.value.is_some().then_some(state),
         Condition::IfVersion(version) => state.value.and_then(|_| state.with_version(version)),
+        Condition::IfAbsentOrVersion(_) if state.value.is_none() => Some(state),
+        Condition::IfAbsentOrVersion(version) => state.with_version(version),
     }
 }
 
@@ -184,6 +186,9 @@ fn failing(condition: Condition, state: State) -> Option<State> {
         Condition::IfAbsent => state.value.is_some(),
         Condition::IfPresent => state.value.is_none(),
         Condition::IfVersion(version) => state.value.is_none() || !state.version_exact || state.version != version,
+        Condition::IfAbsentOrVersion(version) => {
+            state.value.is_some() && (!state.version_exact || state.version != version)
+        }
     };
     can_fail.then_some(state)
 }
@@ -205,12 +210,13 @@ pub(super) fn depends_on_expiry(operation: &Operation) -> bool {
     }
     match (condition, action) {
         (Condition::IfPresent | Condition::IfVersion(_), _) => false,
-        (Condition::IfAbsent, _) => true,
+        (Condition::IfAbsent | Condition::IfAbsentOrVersion(_), _) => true,
         (Condition::Always, Action::Incr(_) | Action::Append(_)) => true,
         (Condition::Always, Action::Put { .. } | Action::Delete | Action::Expire | Action::Persist) => false,
     }
 }
 
-fn decimal(bytes: &[u8]) -> Option<i64> {
+/// The number that a value is, if an incr can add to it.
+pub(super) fn decimal(bytes: &[u8]) -> Option<i64> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }

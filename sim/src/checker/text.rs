@@ -17,7 +17,7 @@
 //! # a comment
 //! ```
 //!
-//! Conditions are `if absent`, `if present` and `if v3`; other ends of a write are `missing`. A value that has a time to live
+//! Conditions are `if absent`, `if present`, `if v3` and `if absent or v3`; other ends of a write are `missing`. A value that has a time to live
 //! is `expiring`; of one that was found and has none it may be told that it is `lasting`. Versions and numbers may be
 //! left out where the store did not tell them. Bytes that are not printable ASCII, and spaces, `=`, `\`, `"` and `#`, are
 //! written `\x20`; `""` is the empty value.
@@ -116,6 +116,7 @@ fn write_call(f: &mut fmt::Formatter<'_>, key: &[u8], call: &Call) -> fmt::Resul
         Condition::IfAbsent => f.write_str(" if absent"),
         Condition::IfPresent => f.write_str(" if present"),
         Condition::IfVersion(version) => write!(f, " if v{version}"),
+        Condition::IfAbsentOrVersion(version) => write!(f, " if absent or v{version}"),
     }
 }
 
@@ -231,7 +232,10 @@ fn parse_call(words: &mut Words<'_>) -> Result<(Vec<u8>, Call), Expected> {
 
 fn parse_condition(words: &mut Words<'_>) -> Result<Condition, Expected> {
     if words.take_if("absent") {
-        return Ok(Condition::IfAbsent);
+        return match words.take_if("or") {
+            true => words.take_version().map(Condition::IfAbsentOrVersion).ok_or("a version after `absent or`"),
+            false => Ok(Condition::IfAbsent),
+        };
     }
     if words.take_if("present") {
         return Ok(Condition::IfPresent);

@@ -16,6 +16,9 @@ const BEFORE_FAULT_MS: u64 = 300;
 /// … or after it: as long as a lease or an election lasts, and then some.
 const AFTER_FAULT_MS: u64 = 2_000;
 
+/// A write that was accepted is awaited for so long at most, in milliseconds: over an election and what comes of it.
+const AWAIT_MS_MAX: u32 = 4_000;
+
 /// How many of the plans have duels over a counter ([`duel_steps`]).
 const DUELS_SHARE: f64 = 0.15;
 /// Most of them in one plan.
@@ -36,12 +39,26 @@ const LOOKERS: usize = 3;
 /// The keys that they look at are not those of others: the first of so many that lies in the shard.
 const LOOKED_AT_KEYS: std::ops::Range<u32> = 2_000..3_000;
 
+/// Another leader is elected while a node is cut off for so long, in milliseconds.
+const CUT_MS_MIN: u64 = 1_500;
+/// Clients write so soon after it was cut off, in milliseconds: before it knows.
+const CUT_LAG_MS: u64 = 400;
+/// They have looked for the leader not longer ago than this, in milliseconds.
+const BEFORE_CUT_MS: u64 = 1_000;
+/// Most nodes that are looked at so, in one plan.
+const CUT_MAX: usize = 3;
+/// Clients that write to the shards that one may lead.
+const LOSERS: u32 = 6;
+/// Their keys are not those of others, and each is written once: if the write is lost, nothing hides that.
+const FIRST_LOST_KEY: u32 = 4_000;
+
 /// Kinds of acts, as the swarm switches them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Put,
     CompareAndSet,
     PutIfAbsent,
+    PutIfAbsentOrSeen,
     Delete,
     Incr,
     Refusals,
@@ -51,10 +68,11 @@ enum Kind {
     Runs,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Put,
     Kind::CompareAndSet,
     Kind::PutIfAbsent,
+    Kind::PutIfAbsentOrSeen,
     Kind::Delete,
     Kind::Incr,
     Kind::Refusals,
@@ -98,7 +116,26 @@ pub(super) fn draw(options: &Options, faults: &[Fault], operations: usize, rando
     for (at_ms, shard, ms) in held.take(LOOKED_AT_MAX) {
         clients.extend(looking_steps(at_ms, shard, ms, options, random));
     }
+    let cut = faults.iter().filter_map(|fault| match fault.kind {
+        FaultKind::CutFromPeers { ms, .. } if ms >= CUT_MS_MIN => Some(fault.at_ms),
+        _ => None,
+    });
+    for (at_ms, number) in cut.take(CUT_MAX).zip(0..) {
+        let keys = FIRST_LOST_KEY + number * LOSERS..;
+        clients.extend(keys.take(LOSERS as usize).map(|key| losing_steps(at_ms, key, options, random)));
+    }
     clients
+}
+
+/// The steps of a client that writes when a node has just been cut off, and is content if the leader accepts it. If it was that
+/// node, the next leader knows nothing of the write. It awaits what became of it.
+fn losing_steps(at_ms: u64, key: u32, options: &Options, random: &mut ChaCha8Rng) -> Vec<Step> {
+    // It has learned before who leads: nobody else reaches that node any more.
+    let looks_ms = at_ms.saturating_sub(random.random_range(100..BEFORE_CUT_MS)).min(options.safety_ms - 1);
+    let writes_ms = (at_ms + random.random_range(1..CUT_LAG_MS)).min(options.safety_ms - 1);
+    let put = Act::Put { key, bytes: 16, ttl_ms: None, accepted: true, await_ms: AWAIT_MS_MAX };
+    let step = |ms: u64, act| Step { after_ms: u32::try_from(ms).expect("a plan is minutes long"), act };
+    vec![step(looks_ms, Act::Get(key)), step(writes_ms - looks_ms, put)]
 }
 
 /// The steps of a client each: one writes to a shard whose leader is held up, as soon as there may be another one. Others have
@@ -122,7 +159,8 @@ fn looking_steps(at_ms: u64, shard: u16, ms: u64, options: &Options, random: &mu
     };
     // Another leader needs an election timeout at least.
     let writes = (at_ms + LOOKED_AT_MS_MIN / 2..at_ms + ms).step_by(200);
-    let mut clients = vec![at(&mut { writes }, Act::Put { key, bytes: 16, ttl_ms: None, accepted: false })];
+    let put = Act::Put { key, bytes: 16, ttl_ms: None, accepted: false, await_ms: 0 };
+    let mut clients = vec![at(&mut { writes }, put)];
     for _ in 0..LOOKERS {
         // Within a second a client asks somebody else.
         let again = at_ms + ms - random.random_range(20..900);
@@ -206,6 +244,7 @@ impl Taste {
             Kind::Put => self.put(key, None, random),
             Kind::CompareAndSet => Act::CompareAndSet(key),
             Kind::PutIfAbsent => Act::PutIfAbsent(key),
+            Kind::PutIfAbsentOrSeen => Act::PutIfAbsentOrSeen(key),
             Kind::Delete => Act::Delete(key),
             Kind::Incr => Act::Incr(object),
             Kind::Refusals => match random.random_range(0..3) {
@@ -229,6 +268,7 @@ impl Taste {
 
     fn put(&self, key: u32, ttl_ms: Option<u64>, random: &mut ChaCha8Rng) -> Act {
         let accepted = random.random_range(0..100) < self.accepted_percent;
-        Act::Put { key, bytes: random.random_range(0..=self.bytes_max), ttl_ms, accepted }
+        let await_ms = if accepted && random.random_bool(0.7) { random.random_range(1..=AWAIT_MS_MAX) } else { 0 };
+        Act::Put { key, bytes: random.random_range(0..=self.bytes_max), ttl_ms, accepted, await_ms }
     }
 }

@@ -10,8 +10,8 @@ use kvorum_client_core::routing::{Need, RoutingTable, Target};
 use kvorum_client_core::session::Sequences;
 use kvorum_client_core::{CloseReason, ConnectionError};
 use kvorum_protocol::{
-    Ack, Action, ClientId, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response, ResponseBody,
-    ServerError, Version, WriteStatus,
+    Ack, Action, Awaited, ClientId, ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, Response,
+    ResponseBody, ServerError, Version, WriteStatus,
 };
 use rand::Rng as _;
 use rand::SeedableRng as _;
@@ -105,6 +105,10 @@ pub(super) struct Client {
     pub(super) leaderless: u64,
     pub(super) disk_full: u64,
     pub(super) overloaded: u64,
+    /// Accepted writes of which it was told later that they were applied,
+    pub(super) awaited_applied: u64,
+    /// and that they were lost.
+    pub(super) awaited_lost: u64,
 }
 
 /// A request that was sent once, and its answer.
@@ -185,6 +189,8 @@ impl Client {
             leaderless: 0,
             disk_full: 0,
             overloaded: 0,
+            awaited_applied: 0,
+            awaited_lost: 0,
         }
     }
 
@@ -561,6 +567,21 @@ impl Client {
         }
     }
 
+    /// Keeps what an operation came to; one that was merely accepted may be awaited first.
+    fn settle(&mut self, operation: ClientOperation, result: Result<ResponseBody, Outcome>, context: &mut Context<'_>) {
+        match &result {
+            Ok(ResponseBody::Awaited(Awaited::Applied)) => self.awaited_applied += 1,
+            Ok(ResponseBody::Awaited(Awaited::Lost)) => self.awaited_lost += 1,
+            _ => {}
+        }
+        if let Ok(ResponseBody::Written(written)) = &result
+            && operation.is_awaited(written)
+        {
+            return self.begin_operation(operation.then_await(written), None, context);
+        }
+        context.recorder.handle_end(operation, result, &mut self.seen);
+    }
+
     fn end(&mut self, number: u64, result: Result<ResponseBody, Outcome>, context: &mut Context<'_>) {
         let Some(Running { operation, sequences, attempts, .. }) = self.running.remove(&number) else { return };
         let result = result.map(|body| attempts.handle_answer(body));
@@ -581,8 +602,8 @@ impl Client {
         if self.tells {
             context.wishes.push(Wish::Tell(format!("client {} has its answer to {number}: {result:?}", self.number)));
         }
-        context.recorder.handle_end(operation, result, &mut self.seen);
         context.wishes.push(Wish::Ended { outcome });
+        self.settle(operation, result, context);
         self.begin_steps(context);
     }
 }

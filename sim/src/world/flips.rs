@@ -552,12 +552,13 @@ fn plan(seed: u64) -> Plan {
         late_copies_permille: 0,
         order_bits: 0,
     };
-    let put = |key: u32, bytes: u32| Act::Put { key, bytes, ttl_ms: None, accepted: false };
+    let put = |key: u32, bytes: u32| Act::Put { key, bytes, ttl_ms: None, accepted: false, await_ms: 0 };
     let mut acts = Vec::new();
     for turn in 0..12 {
         acts.extend((0..24).map(|key| put(key, 100 + key * 20)));
         acts.extend([Act::Incr(1), Act::Append(2), Act::AtomicPair(turn % 3), Act::Batch { first: 30, count: 4 }]);
-        acts.push(Act::Put { key: 40 + turn, bytes: 30, ttl_ms: Some(1_000_000_000), accepted: false });
+        let ttl_ms = Some(1_000_000_000);
+        acts.push(Act::Put { key: 40 + turn, bytes: 30, ttl_ms, accepted: false, await_ms: 0 });
         acts.extend([Act::Delete(turn), put(50, 1_800), Act::PutIfAbsent(60 + turn)]);
     }
     let steps = acts.into_iter().map(|act| Step { after_ms: 10, act }).collect();

@@ -143,14 +143,19 @@ impl World<'_> {
         let refused = running.map(|process| process.outbox.refused()).sum();
         self.add("answers that found a full lane", refused);
         let (mut retries, mut renumbered, mut redirects, mut disk_full, mut overloaded) = (0, 0, 0, 0, 0);
+        let (mut applied, mut lost) = (0, 0);
         for client in &self.clients {
             retries += client.retries;
             renumbered += client.renumbered;
             redirects += client.redirects;
             disk_full += client.disk_full;
             overloaded += client.overloaded;
+            applied += client.awaited_applied;
+            lost += client.awaited_lost;
         }
         self.add("writes sent again", retries);
+        self.add("awaited writes that were applied", applied);
+        self.add("awaited writes that were lost", lost);
         self.add("writes given another number", renumbered);
         self.add("operations redirected", redirects);
         let joint_ends = self.invariants.joint_ends;

@@ -178,7 +178,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 45] = [
+const COVERAGE: [&str; 47] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -195,6 +195,8 @@ const COVERAGE: [&str; 45] = [
     "faulty replicas",
     "wiped nodes met as strangers",
     "writes sent again",
+    "awaited writes that were applied",
+    "awaited writes that were lost",
     "writes given another number",
     "copies of writes that were late",
     "operations redirected",

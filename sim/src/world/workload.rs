@@ -8,8 +8,8 @@ use crate::plan::Act;
 use bytes::Bytes;
 use kvorum_client_core::session::Sequences;
 use kvorum_protocol::{
-    Ack, Action, AtomicRequest, AtomicResult, Condition, Entry, Mutation, Outcome, ReadMode, RequestBody, ResponseBody,
-    Version, WriteId, WriteResult, WriteStatus,
+    Ack, Action, AtomicRequest, AtomicResult, Awaited, Condition, Entry, Mutation, Outcome, ReadMode, RequestBody,
+    ResponseBody, Version, WriteId, WriteResult, WriteStatus,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,12 +24,40 @@ pub(super) struct ClientOperation {
     accepted: bool,
     /// Its first copy is held up for so long, in milliseconds, if not 0.
     pub(super) late_ms: u32,
+    /// Once it is accepted it is awaited for so long, in milliseconds, if not 0.
+    await_ms: u32,
+    /// The write that it awaits, if it is an AWAIT; the calls are that write's.
+    awaits: Option<AcceptedWrite>,
+}
+
+/// A write that was answered when it was merely accepted.
+#[derive(Debug)]
+struct AcceptedWrite {
+    result: WriteResult,
+    ttl_ms: Option<u64>,
 }
 
 impl ClientOperation {
+    fn new(body: RequestBody, client: u32, invoked_at: u64, calls: Vec<(Bytes, Call)>, accepted: bool) -> Self {
+        Self { body, client, invoked_at, calls, accepted, late_ms: 0, await_ms: 0, awaits: None }
+    }
+
     /// Whether it may have an effect.
     pub(super) fn writes(&self) -> bool {
         client::writes(&self.body)
+    }
+
+    /// Whether its client awaits it, once it has this answer.
+    pub(super) fn is_awaited(&self, result: &WriteResult) -> bool {
+        result.receipt.is_some() && self.await_ms > 0
+    }
+
+    /// What its client does once it is answered; itself, if it awaits nothing.
+    pub(super) fn then_await(self, result: &WriteResult) -> Self {
+        let (Some(receipt), 1..) = (result.receipt, self.await_ms) else { return self };
+        let awaits = Some(AcceptedWrite { result: result.clone(), ttl_ms: ttl_of(&self.body) });
+        let body = RequestBody::Await { receipt, wait_ms: self.await_ms };
+        Self { body, accepted: false, await_ms: 0, late_ms: 0, awaits, ..self }
     }
 
     /// The key that says where it goes; `None` if any node will do.
@@ -63,10 +91,13 @@ impl Maker<'_> {
             Act::MultiGet { first, count } => {
                 vec![self.read((first..first + count).map(plain_key).collect(), recorder)]
             }
-            Act::Put { key, bytes, ttl_ms, accepted } => {
+            Act::Put { key, bytes, ttl_ms, accepted, await_ms } => {
                 let value = self.value(bytes);
                 let ack = if accepted { Ack::Accepted } else { Ack::Committed };
-                vec![self.write(plain(plain_key(key), Action::Put { value, ttl_ms }), ack, recorder)]
+                let put = plain(plain_key(key), Action::Put { value, ttl_ms });
+                let (mut operation, sequences) = self.write(put, ack, recorder);
+                operation.await_ms = await_ms;
+                vec![(operation, sequences)]
             }
             Act::CompareAndSet(key) => {
                 let key = plain_key(key);
@@ -75,6 +106,13 @@ impl Maker<'_> {
             }
             Act::PutIfAbsent(key) => {
                 let put = mutation(plain_key(key), Condition::IfAbsent, self.put());
+                vec![self.write(vec![put], Ack::Committed, recorder)]
+            }
+            Act::PutIfAbsentOrSeen(key) => {
+                let key = plain_key(key);
+                // Of a key that it never saw a client has no version; it may name any.
+                let version = self.seen.get(&key[..]).filter(|version| version.0 > 0).copied().unwrap_or(Version(1));
+                let put = mutation(key, Condition::IfAbsentOrVersion(version), self.put());
                 vec![self.write(vec![put], Ack::Committed, recorder)]
             }
             Act::Delete(key) => vec![self.write(plain(plain_key(key), Action::Delete), Ack::Committed, recorder)],
@@ -154,7 +192,7 @@ impl Maker<'_> {
             Err(keys) => RequestBody::MultiGet { keys, mode },
         };
         let (client, invoked_at) = (self.client, recorder.tick());
-        (ClientOperation { body, client, invoked_at, calls, accepted: false, late_ms: 0 }, None)
+        (ClientOperation::new(body, client, invoked_at, calls, false), None)
     }
 
     fn write(
@@ -172,8 +210,7 @@ impl Maker<'_> {
             Err(mutations) => RequestBody::Batch { id, ack, mutations },
         };
         let (client, invoked_at) = (self.client, recorder.tick());
-        let operation = ClientOperation { body, client, invoked_at, calls, accepted: ack == Ack::Accepted, late_ms: 0 };
-        (operation, Some((first, count)))
+        (ClientOperation::new(body, client, invoked_at, calls, ack == Ack::Accepted), Some((first, count)))
     }
 
     fn atomic(&mut self, mutations: Vec<Mutation>, recorder: &mut Recorder) -> (ClientOperation, Option<(u64, u64)>) {
@@ -182,7 +219,7 @@ impl Maker<'_> {
         let id = WriteId { sequence: first, first_unanswered: first, retry: false };
         let body = RequestBody::Atomic(AtomicRequest { id, ack: Ack::Committed, checks: Vec::new(), mutations });
         let (client, invoked_at) = (self.client, recorder.tick());
-        (ClientOperation { body, client, invoked_at, calls, accepted: false, late_ms: 0 }, Some((first, 1)))
+        (ClientOperation::new(body, client, invoked_at, calls, false), Some((first, 1)))
     }
 }
 
@@ -271,14 +308,7 @@ impl Recorder {
     /// A read that the world itself makes.
     pub(super) fn read_of(&mut self, client: u32, key: Bytes) -> ClientOperation {
         let body = RequestBody::Get { key: key.clone(), mode: ReadMode::Linearizable };
-        ClientOperation {
-            body,
-            client,
-            invoked_at: self.tick(),
-            calls: vec![(key, Call::Get)],
-            accepted: false,
-            late_ms: 0,
-        }
+        ClientOperation::new(body, client, self.tick(), vec![(key, Call::Get)], false)
     }
 
     /// An operation has ended: with an answer, or with what is known of its effect.
@@ -289,8 +319,25 @@ impl Recorder {
         seen: &mut BTreeMap<Vec<u8>, Version>,
     ) {
         let at = self.tick();
-        let ClientOperation { body, client, invoked_at, calls, accepted, .. } = operation;
+        let ClientOperation { body, client, invoked_at, calls, accepted, awaits, .. } = operation;
         self.keys.extend(calls.iter().map(|(key, _)| key.clone()));
+        if let Some(AcceptedWrite { result: write, ttl_ms }) = awaits {
+            let completion = match result {
+                // What it was told when it was accepted is what it has come to,
+                Ok(ResponseBody::Awaited(Awaited::Applied)) => {
+                    note_written(seen, &calls[0].0, &write);
+                    Some(written(&write, at))
+                }
+                // or it has come to nothing.
+                Ok(ResponseBody::Awaited(Awaited::Lost)) => None,
+                Ok(ResponseBody::Awaited(Awaited::Forgotten)) | Err(_) => Some(Completion::Open),
+                Ok(other) => {
+                    self.nonsense = Some(format!("{other:?} answers {body:?}"));
+                    return;
+                }
+            };
+            return self.keep((client, invoked_at), calls, vec![completion], ttl_ms);
+        }
         let is_read = !client::writes(&body);
         let completions: Vec<Option<Completion>> = match result {
             Err(outcome) => vec![of_outcome(outcome, is_read, at); calls.len()],
@@ -331,9 +378,20 @@ impl Recorder {
             self.nonsense = Some(format!("{} answers to {body:?}", completions.len()));
             return;
         }
+        self.keep((client, invoked_at), calls, completions, ttl_of(&body));
+    }
+
+    /// Adds to the history what the calls that a client made at one time have come to.
+    fn keep(
+        &mut self,
+        (client, invoked_at): (u32, u64),
+        calls: Vec<(Bytes, Call)>,
+        completions: Vec<Option<Completion>>,
+        ttl_ms: Option<u64>,
+    ) {
         for ((key, call), completion) in calls.into_iter().zip(completions) {
             let Some(completion) = completion else { continue };
-            self.note_life(&key, ttl_of(&body), invoked_at, &completion);
+            self.note_life(&key, ttl_ms, invoked_at, &completion);
             let key = key.to_vec();
             self.history.push(checker::Operation { client, invoked_at, key, call, completion });
         }
@@ -366,6 +424,7 @@ fn call_of(mutation: &Mutation) -> Call {
         Condition::IfAbsent => checker::Condition::IfAbsent,
         Condition::IfPresent => checker::Condition::IfPresent,
         Condition::IfVersion(version) => checker::Condition::IfVersion(version.0),
+        Condition::IfAbsentOrVersion(version) => checker::Condition::IfAbsentOrVersion(version.0),
     };
     let action = match &mutation.action {
         Action::Put { value, ttl_ms } => checker::Action::Put { value: value.to_vec(), expires: ttl_ms.is_some() },

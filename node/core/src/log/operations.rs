@@ -482,6 +482,7 @@ impl Remembered {
                 durability,
                 number: None,
                 previous: None,
+                receipt: None,
             }),
             Self::Write(result) => Some((**result).clone()),
             Self::Atomic(_) | Self::Refused(_) => None,
@@ -818,6 +819,7 @@ mod tests {
             durability: Durability::Fsync,
             number: Some(-4),
             previous: None,
+            receipt: None,
         };
         let refused = ServerError::new(ErrorCode::NotAnInteger, "no");
         let sessions = vec![

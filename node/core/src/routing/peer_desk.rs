@@ -580,7 +580,14 @@ fn is_long(reply: &PeerMessage) -> bool {
 }
 
 fn may_be_forwarded(body: &RequestBody) -> bool {
-    matches!(body, RequestBody::Get { .. } | RequestBody::Write { .. } | RequestBody::Atomic(_) | RequestBody::Scan(_))
+    matches!(
+        body,
+        RequestBody::Get { .. }
+            | RequestBody::Write { .. }
+            | RequestBody::Atomic(_)
+            | RequestBody::Await { .. }
+            | RequestBody::Scan(_)
+    )
 }
 
 fn refused(passed: Passed, code: ErrorCode, detail: &str) -> Answered<Passed> {

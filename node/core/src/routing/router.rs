@@ -436,6 +436,7 @@ impl Router {
             ShardReply::Written(result) => ResponseBody::Written(result),
             ShardReply::Atomic(result) => ResponseBody::Atomic(result),
             ShardReply::Value(entry) => ResponseBody::Value(entry),
+            ShardReply::Awaited(awaited) => ResponseBody::Awaited(awaited),
             ShardReply::Error(error) => ResponseBody::Error(error),
             ShardReply::MayRead => unreachable!("a confirmation is turned into what was read first"),
             ShardReply::Returned(_) => unreachable!("what came back is sent on"),

@@ -184,6 +184,7 @@ impl<Origin: Copy> Session<Origin> {
                 let first = first.or_else(|| request.mutations.first().map(|mutation| &mutation.key));
                 first.map_or(ShardId(0), |key| self.shard_of(key))
             }
+            Part::Await { receipt, .. } => receipt.shard,
         };
         if self.forwards {
             self.hold(slot, part, shard, what, after, false);
@@ -263,6 +264,7 @@ impl Part {
             Operation::Atomic { request, .. } => Self::Atomic(request),
             Operation::Get(key) => read(What::Get { key, order: None }, true),
             Operation::Confirm => read(waited(), false),
+            Operation::Await { receipt, wait_ms } => Self::Await { receipt, wait_ms },
         };
         (part, term)
     }
@@ -279,6 +281,7 @@ impl Part {
             }
             RequestBody::Write { id, ack, mutation } => Self::Write { id, ack, mutation },
             RequestBody::Atomic(request) => Self::Atomic(request),
+            RequestBody::Await { receipt, wait_ms } => Self::Await { receipt, wait_ms },
             _ => return None,
         })
     }
@@ -292,6 +295,7 @@ impl Part {
             Self::Read { what: What::Scan(scan), .. } => Operation::OVERHEAD_BYTES + scan.prefix.len(),
             Self::Write { mutation, .. } => Operation::mutation_bytes(mutation),
             Self::Atomic(request) => Operation::atomic_bytes(request),
+            Self::Await { .. } => Operation::OVERHEAD_BYTES,
         }
     }
 }

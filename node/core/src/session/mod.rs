@@ -31,8 +31,8 @@ use held::{HeldParts, UnansweredWrites};
 use kvorum_protocol::hash::{hash_tag, hash64, position_of_tag, ring_position, shard_of_position};
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
-    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, Outcome, ReadMode, Request,
-    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
+    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, Outcome, ReadMode, Receipt,
+    Request, RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
 };
 use large::LargeQueue;
 use pending::{Awaiting, Keys, ManyKind, Pending, Writes, WrittenKey};
@@ -117,6 +117,7 @@ enum Part {
     Read { what: What, mode: ReadMode, in_order: bool },
     Write { id: WriteId, ack: Ack, mutation: Mutation },
     Atomic(AtomicRequest),
+    Await { receipt: Receipt, wait_ms: u32 },
 }
 
 /// The requests of one connection or peer. `Origin` is how its owner tells requests apart.
@@ -248,6 +249,16 @@ impl<Origin: Copy> Session<Origin> {
             RequestBody::MultiGet { keys, mode } => self.multi_get(job, keys, mode),
             RequestBody::Batch { id, ack, mutations } => self.batch(job, id, ack, mutations),
             RequestBody::Atomic(atomic) => self.atomic(job, atomic),
+            RequestBody::Await { receipt, wait_ms } => {
+                let shard = receipt.shard;
+                if let Some(refusal) = self.refuse_shard(shard) {
+                    return Some(refusal);
+                }
+                let job = Job { deadline: job.deadline.min(job.began.after_ms(wait_ms.into())), ..*job };
+                let slot = self.remember(&job, Awaiting::One(None), Writes::NONE);
+                self.send(&job, slot, 0, shard, Part::Await { receipt, wait_ms });
+                None
+            }
             RequestBody::Scan(scan) => {
                 let (shard, mode) = (scan.shard, scan.mode);
                 if let Some(refusal) = self.refuse_shard(shard) {
@@ -576,7 +587,7 @@ impl<Origin: Copy> Session<Origin> {
             (Part::Read { what: What::Get { key, .. }, in_order: true, .. }, Some(term)) => {
                 self.writes.may_be_read(hash64(key), term)
             }
-            (Part::Read { .. }, _) => true,
+            (Part::Read { .. } | Part::Await { .. }, _) => true,
         };
         if may_go {
             self.send_by(job, slot, part, shard, route, what);
@@ -610,13 +621,14 @@ impl<Origin: Copy> Session<Origin> {
                     }
                     Part::Write { id, ack, mutation } => Operation::Write { client: job.client, id, ack, mutation },
                     Part::Atomic(request) => Operation::Atomic { client: job.client, request },
+                    Part::Await { receipt, wait_ms } => Operation::Await { receipt, wait_ms },
                 };
                 let reply_to = self.sink.reply_to(slot, part);
                 let (client, queued_at, deadline) = (job.client, job.began, job.deadline);
                 handle.inbox.request(QueuedRequest { reply_to, client, queued_at, deadline, term, operation });
             }
             Route::Remote(node, term) => {
-                let writes = !matches!(what, Part::Read { .. });
+                let writes = matches!(what, Part::Write { .. } | Part::Atomic(_));
                 let in_order = matches!(what, Part::Read { in_order: true, .. });
                 let mut request = BytesMut::new();
                 // What is left; 0 would mean the other node's default.
@@ -698,6 +710,7 @@ impl Part {
             Self::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
             Self::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
             Self::Atomic(request) => RequestBody::Atomic(request),
+            Self::Await { receipt, wait_ms } => RequestBody::Await { receipt, wait_ms },
         }
     }
 }

@@ -359,6 +359,7 @@ mod tests {
             durability: Durability::Fsync,
             number: None,
             previous: None,
+            receipt: None,
         };
         let key = |shard| WrittenKey { hash: 0, shard: ShardId(shard) };
         let keys: Vec<WrittenKey> = (1..=4).map(key).collect();
@@ -385,6 +386,7 @@ mod tests {
                 durability: Durability::Fsync,
                 number: None,
                 previous: Some(entry(bytes)),
+                receipt: None,
             })
         };
         let mut many = Many::new(ManyKind::Writes, 2);

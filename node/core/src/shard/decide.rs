@@ -1,5 +1,6 @@
 //! What one mutation does to a key, given the state that the key is in.
 
+use crate::seeded::{Bug, planted};
 use crate::store::{ReadError, StoredRecord};
 use bytes::Bytes;
 use kvorum_protocol::limits::VALUE_BYTES_MAX;
@@ -141,6 +142,9 @@ pub(super) fn holds(condition: Condition, before: Option<&State>) -> bool {
         Condition::IfAbsent => before.is_none(),
         Condition::IfPresent => before.is_some(),
         Condition::IfVersion(version) => before.is_some_and(|state| state.version == version),
+        Condition::IfAbsentOrVersion(version) => {
+            before.is_none_or(|state| state.version == version || planted(Bug::AbsentOrVersionUnchecked))
+        }
     }
 }
 
@@ -246,6 +250,8 @@ mod tests {
             (Condition::IfPresent, false, true),
             (Condition::IfVersion(Version(5)), false, true),
             (Condition::IfVersion(Version(4)), false, false),
+            (Condition::IfAbsentOrVersion(Version(5)), true, true),
+            (Condition::IfAbsentOrVersion(Version(4)), true, false),
         ] {
             assert_eq!(decided(condition, put(), None) != "condition failed", absent, "{condition:?} absent");
             assert_eq!(decided(condition, put(), Some(&old)) != "condition failed", present, "{condition:?} present");

@@ -20,8 +20,8 @@ use kvorum_protocol::limits::{
     BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use kvorum_protocol::{
-    Ack, Action, AtomicRequest, AtomicResult, ClientId, Condition, Durability, Entry, ErrorCode, LogIndex, Mutation,
-    Outcome, ServerError, Version, WriteId, WriteResult, WriteStatus,
+    Ack, Action, AtomicRequest, AtomicResult, Awaited, ClientId, Condition, Durability, Entry, ErrorCode, LogIndex,
+    Mutation, Outcome, Receipt, ServerError, Version, WriteId, WriteResult, WriteStatus,
 };
 
 /// Most bytes of keys and values that one ATOMIC writes. Its request is under a frame's limit, but APPEND, EXPIRE and
@@ -57,12 +57,34 @@ pub enum ShardReply {
     Atomic(AtomicResult),
     /// To a GET that had to keep its place behind a write.
     Value(Option<Entry>),
+    /// To who awaited an accepted write.
+    Awaited(Awaited),
     /// To a read that asked whether this replica still leads: it does, and what it has applied may be read.
     MayRead,
     /// It was not proposed, and is given back: see [`super::hand_over`].
     Returned(Box<Returned>),
     /// It failed.
     Error(ServerError),
+}
+
+impl ShardReply {
+    /// The same answer, to a write that took effect and is merely accepted: where it stands.
+    pub(super) fn with_receipt(mut self, receipt: Receipt) -> Self {
+        match &mut self {
+            Self::Written(result) => result.receipt = Some(receipt),
+            Self::Atomic(AtomicResult::Applied(results)) => {
+                results.iter_mut().for_each(|result| result.receipt = Some(receipt));
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// When a write is answered. An earlier copy of a retry may stand in a log that this leader has not seen, and take effect
+/// although this copy is lost. So a receipt could not tell what becomes of it, and it is answered once it is committed.
+pub(super) fn ack_of(id: WriteId, asked: Ack) -> Ack {
+    if id.retry { Ack::Committed } else { asked }
 }
 
 /// One key's state, as of the last entry that was proposed.
@@ -233,7 +255,7 @@ impl<'a> Evaluation<'a> {
         let (client, id, is_atomic) = match operation {
             Operation::Write { client, id, .. } => (*client, *id, false),
             Operation::Atomic { client, request } => (*client, request.id, true),
-            Operation::Get(_) | Operation::Confirm => return None,
+            Operation::Get(_) | Operation::Confirm | Operation::Await { .. } => return None,
         };
         if self.overlay.is_on_its_way(client, id.sequence) && !planted(Bug::InFlightNotDeduplicated) {
             return Some(ShardReply::Error(still_on_its_way()));
@@ -284,13 +306,14 @@ impl<'a> Evaluation<'a> {
 
     /// Checks and writes, all or nothing, of which nothing is known yet.
     pub(super) fn atomic(&mut self, client: ClientId, request: &AtomicRequest) -> ShardReply {
+        let ack = ack_of(request.id, request.ack);
         let plans = match self.plan(request) {
             Ok(Planned::All(plans)) => plans,
             Ok(Planned::ConditionFailed(position, version)) => {
                 if let Some(first) = request.mutations.first().filter(|_| planted(Bug::AtomicHalfApplied)) {
                     let first = Mutation { condition: Condition::Always, ..first.clone() };
                     // What it would have been told doesn't matter any more.
-                    let _ = self.mutate(&first, request.ack);
+                    let _ = self.mutate(&first, ack);
                 }
                 let refused = AtomicResult::ConditionFailed { position: position as u32, version };
                 if request.id.retry {
@@ -300,11 +323,12 @@ impl<'a> Evaluation<'a> {
             }
             Err(error) => return self.refuse(client, request.id, error),
         };
-        let results =
-            request.mutations.iter().zip(plans).map(|(mutation, plan)| self.carry_out(mutation, plan, request.ack));
-        let result = AtomicResult::Applied(results.collect());
-        self.remember(client, request.id, Remembered::Atomic(Box::new(result.clone())));
-        ShardReply::Atomic(result)
+        let results = request.mutations.iter().zip(plans).map(|(mutation, plan)| self.carry_out(mutation, plan, ack));
+        let results: Vec<WriteResult> = results.collect();
+        // Once it is remembered it is committed, whatever was waited for.
+        let committed = results.iter().map(|result| WriteResult { ack: Ack::Committed, ..result.clone() }).collect();
+        self.remember(client, request.id, Remembered::Atomic(Box::new(AtomicResult::Applied(committed))));
+        ShardReply::Atomic(AtomicResult::Applied(results))
     }
 
     /// A read that keeps its place among the writes.
@@ -447,7 +471,7 @@ impl<'a> Evaluation<'a> {
             self.overlay.keys.insert(mutation.key.clone(), pending);
             self.marks.keys.push(mutation.key.clone());
         }
-        WriteResult { status, version, ack, durability: self.durability, number, previous }
+        WriteResult { status, version, ack, durability: self.durability, number, previous, receipt: None }
     }
 
     fn remember(&mut self, client: ClientId, id: WriteId, reply: Remembered) {

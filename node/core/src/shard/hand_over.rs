@@ -145,6 +145,7 @@ impl Shard {
         for asked in round.in_round.into_iter().chain(round.next_round) {
             self.give_back(asked.ticket, Operation::Confirm, asked.term);
         }
+        self.give_awaits_back();
         let waiting: Vec<ShardRequest> = self.backlog.drain().collect();
         for ShardRequest { ticket, term, operation, .. } in waiting {
             self.give_back(ticket, operation, term);

@@ -4,6 +4,7 @@
 //! be done comes out of [`Shard::poll`] as [`Effects`]. A [`host`] carries those out; it is the state of an actor
 //! (`node/src/runtime/shard_actor.rs`), the only place where a shard meets the actor library, or of a node of the simulator.
 
+mod awaits;
 mod backlog;
 mod checkpoint;
 mod confirm;
@@ -51,14 +52,16 @@ use crate::health::pressure::Pressure;
 use crate::log::{Chunk, Damage, ENTRY_OVERHEAD_BYTES, LogError, Membership, Position, ShardLog};
 use crate::seeded::{Bug, planted};
 use crate::store::{ApplyError, SessionLimits, Store, StoreReader};
+use awaits::Awaits;
 use backlog::Backlog;
 use confirm::{AsksToRead, Confirmations};
-use evaluate::{Evaluation, Overlay, OverlayMarks};
+use evaluate::{Evaluation, Overlay, OverlayMarks, ack_of};
 use gate::ReadGate;
 use hand_over::HandOver;
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{
-    Ack, AtomicResult, Durability, ErrorCode, LogIndex, Outcome, ReplicaId, ServerError, ShardId, Term, WriteStatus,
+    Ack, AtomicResult, Durability, ErrorCode, LogIndex, Outcome, Receipt, ReplicaId, ServerError, ShardId, Term,
+    WriteStatus,
 };
 use log_time::{Began, LogTime};
 use room::{ENTRY_FRAME_BYTES, Room};
@@ -155,6 +158,7 @@ pub struct Shard {
     backlog: Backlog,
     in_flight: VecDeque<InFlight>,
     confirmations: Confirmations,
+    awaits: Awaits,
     replies: Vec<(Ticket, ShardReply)>,
     led_term: Option<Term>,
     leader_since: Nanos,
@@ -202,6 +206,7 @@ impl Shard {
             backlog: Backlog::default(),
             in_flight: VecDeque::new(),
             confirmations: Confirmations::default(),
+            awaits: Awaits::default(),
             replies: Vec::new(),
             led_term: None,
             leader_since: now,
@@ -412,6 +417,8 @@ impl Shard {
             } else if matches!(request.operation, Operation::Confirm) {
                 let ShardRequest { ticket, deadline, term, .. } = request;
                 self.confirmations.next_round.push(AsksToRead { ticket, deadline, term });
+            } else if let Operation::Await { receipt, wait_ms } = request.operation {
+                self.begin_await(request, receipt, wait_ms);
             } else {
                 self.backlog.push(request);
             }
@@ -481,6 +488,7 @@ impl Shard {
                 break;
             }
         }
+        self.settle_awaits(now.monotonic);
         self.note_leadership(now.monotonic);
         if let Some((_, chunks)) = &mut effects.append {
             *chunks = self.consensus.log_mut().take_appended();
@@ -598,7 +606,8 @@ impl Shard {
         assert_eq!(at, index, "a leader's next entry has the next index");
         self.in_flight.push_back(InFlight { index, term, marks, waiting, proposed_at: now.monotonic });
         // They leave after the poll that follows has put the entry into the log.
-        self.replies.extend(accepted);
+        let receipt = Receipt { shard: self.config.shard, term, index };
+        self.replies.extend(accepted.into_iter().map(|(ticket, reply)| (ticket, reply.with_receipt(receipt))));
         Ok(true)
     }
 
@@ -686,6 +695,7 @@ impl Shard {
         for reads in [&mut self.confirmations.in_round, &mut self.confirmations.next_round] {
             reads.retain(|asked| in_time(asked.ticket, asked.deadline, Outcome::NotApplied));
         }
+        self.awaits.retain(|ticket, deadline| in_time(ticket, deadline, Outcome::Unknown));
     }
 
     /// Moves log time on if a key's time has come and no write does it.
@@ -749,10 +759,13 @@ impl Shard {
 
 fn evaluate(evaluation: &mut Evaluation<'_>, operation: &Operation) -> (ShardReply, Ack) {
     match operation {
-        Operation::Write { client, id, ack, mutation } => (evaluation.write(*client, *id, *ack, mutation), *ack),
-        Operation::Atomic { client, request } => (evaluation.atomic(*client, request), request.ack),
+        Operation::Write { client, id, ack, mutation } => {
+            let ack = ack_of(*id, *ack);
+            (evaluation.write(*client, *id, ack, mutation), ack)
+        }
+        Operation::Atomic { client, request } => (evaluation.atomic(*client, request), ack_of(request.id, request.ack)),
         Operation::Get(key) => (evaluation.get(key), Ack::Committed),
-        Operation::Confirm => unreachable!("confirmations never enter the backlog"),
+        Operation::Confirm | Operation::Await { .. } => unreachable!("what writes nothing never enters the backlog"),
     }
 }
 
@@ -761,7 +774,7 @@ fn answered_too_early(reply: &ShardReply, takes_effect: bool) -> bool {
     match reply {
         ShardReply::Value(_) => planted(Bug::OrderedReadBeforeCommit),
         ShardReply::Written(_) | ShardReply::Atomic(_) => !takes_effect && planted(Bug::RefusalBeforeCommit),
-        ShardReply::MayRead | ShardReply::Error(_) | ShardReply::Returned(_) => false,
+        ShardReply::MayRead | ShardReply::Awaited(_) | ShardReply::Error(_) | ShardReply::Returned(_) => false,
     }
 }
 

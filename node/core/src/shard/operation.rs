@@ -2,7 +2,7 @@
 
 use crate::clock::Nanos;
 use bytes::Bytes;
-use kvorum_protocol::{Ack, Action, AtomicRequest, ClientId, Mutation, Term, WriteId};
+use kvorum_protocol::{Ack, Action, AtomicRequest, ClientId, Mutation, Receipt, Term, WriteId};
 
 /// Names a request until it is answered. The caller's to choose; unique among its unanswered ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -48,6 +48,13 @@ pub enum Operation {
     Get(Bytes),
     /// Whether this replica still leads, confirmed by a quorum.
     Confirm,
+    /// What became of a write that was accepted.
+    Await {
+        /// The write.
+        receipt: Receipt,
+        /// How long its client waits, in milliseconds; the request's deadline says so, too.
+        wait_ms: u32,
+    },
 }
 
 impl Operation {
@@ -60,7 +67,7 @@ impl Operation {
             Self::Write { mutation, .. } => Self::mutation_bytes(mutation),
             Self::Atomic { request, .. } => Self::atomic_bytes(request),
             Self::Get(key) => key.len() + Self::OVERHEAD_BYTES,
-            Self::Confirm => Self::OVERHEAD_BYTES,
+            Self::Confirm | Self::Await { .. } => Self::OVERHEAD_BYTES,
         }
     }
 

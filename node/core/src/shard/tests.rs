@@ -3,6 +3,7 @@
 //!
 //! Long because the group and the tests of its everyday are one story; what has a subject of its own is in the folder.
 
+mod awaits;
 mod budgets;
 mod commits;
 mod dumps;

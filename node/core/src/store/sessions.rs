@@ -559,6 +559,7 @@ mod tests {
             durability: Durability::Fsync,
             number: None,
             previous: Some(Entry { value: "old".into(), version: Version(3), expires_at_ms: None }),
+            receipt: None,
         };
         let reply = Remembered::Write(Box::new(result));
         table.remember(SessionRecord { reply, ..write(1, 2, 1) }, LogIndex(6), 250);
@@ -679,6 +680,7 @@ mod tests {
             durability: Durability::Fsync,
             number: None,
             previous: Some(Entry { value: vec![0; value_bytes].into(), version: Version(1), expires_at_ms: None }),
+            receipt: None,
         };
         SessionRecord { reply: Remembered::Write(Box::new(result)), ..write(number, sequence, 1) }
     }

@@ -8,8 +8,9 @@ use kvorum_protocol::limits::{
     BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, PING_BYTES_MAX, SCAN_ENTRIES_MAX, SHARDS_MAX, VALUE_BYTES_MAX,
 };
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, Condition, Hello, Mutation, ReadMode, Request,
-    RequestBody, RequestId, ResponseBody, ScanCursor, ScanRequest, ShardId, StatusScope, Version, WriteId,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, Condition, Hello, LogIndex, Mutation, ReadMode,
+    Receipt, Request, RequestBody, RequestId, ResponseBody, ScanCursor, ScanRequest, ShardId, StatusScope, Term,
+    Version, WriteId,
 };
 use uuid::Uuid;
 
@@ -39,12 +40,13 @@ pub enum Kind {
     Write,
     Batch,
     Atomic,
+    Await,
     Admin,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Hello,
         Self::Ping,
         Self::Topology,
@@ -56,6 +58,7 @@ impl Kind {
         Self::Write,
         Self::Batch,
         Self::Atomic,
+        Self::Await,
         Self::Admin,
     ];
 
@@ -73,6 +76,7 @@ impl Kind {
             RequestBody::Write { .. } => Self::Write,
             RequestBody::Batch { .. } => Self::Batch,
             RequestBody::Atomic(_) => Self::Atomic,
+            RequestBody::Await { .. } => Self::Await,
             RequestBody::Admin(_) => Self::Admin,
         }
     }
@@ -168,6 +172,7 @@ impl Kind {
                     ),
                 ),
             ],
+            Self::Await => vec![("AWAIT of what is applied", What::Body(await_first()))],
             Self::Admin => {
                 let shard = ShardId(0);
                 vec![(
@@ -281,6 +286,10 @@ fn write(group: &mut Group, mutations: Vec<Mutation>) -> Vec<WalkStep> {
         assert!(refused.is_none(), "{refused:?}");
     }
     steps
+}
+
+fn await_first() -> RequestBody {
+    RequestBody::Await { receipt: Receipt { shard: ShardId(0), term: Term(1), index: LogIndex(1) }, wait_ms: 1_000 }
 }
 
 fn topology() -> Vec<WalkStep> {

@@ -11,7 +11,7 @@ use super::negotiate;
 use super::openapi::{AckName, Consistency};
 use super::outflow::Held;
 use super::problem::{Problem, ProblemBody, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
-use super::request::{Asked, WriteOptions};
+use super::request::{Asked, WriteOptions, status_of};
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
@@ -95,19 +95,19 @@ async fn write_all(
     let ResponseBody::Batch(written) = reply.body else { return Err(unexpected()) };
     for ((at, mutation), result) in places.into_iter().zip(mutations).zip(written) {
         results[at] = Some(match result {
-            Ok(result) => written_result(&mutation, &result, options),
+            Ok(result) => written_result(&mutation, &result),
             Err(error) => Problem::from(error).into(),
         });
     }
     Ok(())
 }
 
-fn written_result(mutation: &Mutation, result: &WriteResult, options: &WriteOptions) -> BatchResult {
+fn written_result(mutation: &Mutation, result: &WriteResult) -> BatchResult {
     match result.status {
         WriteStatus::Applied => {
             let deleted = mutation.action == Action::Delete;
             let written = WrittenJson::new(&mutation.key, result, deleted);
-            BatchResult { status: options.status().as_u16(), entry: None, written: Some(written), problem: None }
+            BatchResult { status: status_of(result.ack).as_u16(), entry: None, written: Some(written), problem: None }
         }
         WriteStatus::Missing => Problem::no_such_key().into(),
         WriteStatus::ConditionFailed => Problem::condition_failed(result.version).into(),
@@ -185,8 +185,9 @@ pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::
     match reply.body {
         ResponseBody::Atomic(AtomicResult::Applied(written)) => {
             let results = mutations.iter().zip(&written);
-            let results = results.map(|(mutation, result)| written_result(mutation, result, &options)).collect();
-            Ok(json_response(options.status(), &BatchResults { results }))
+            let results = results.map(|(mutation, result)| written_result(mutation, result)).collect();
+            let ack = written.first().map_or(options.ack, |result| result.ack);
+            Ok(json_response(status_of(ack), &BatchResults { results }))
         }
         ResponseBody::Atomic(AtomicResult::ConditionFailed { version, .. }) => Err(Problem::condition_failed(version)),
         _ => Err(unexpected()),

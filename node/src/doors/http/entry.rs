@@ -131,6 +131,10 @@ pub(super) struct WrittenJson {
     status: &'static str,
     /// What a committed write survives: `fsync` or `memory`.
     durability: &'static str,
+    /// Of an accepted write, its receipt: what a read names in `after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "3.7.1204")]
+    write: Option<String>,
 }
 
 impl WrittenJson {
@@ -145,6 +149,7 @@ impl WrittenJson {
             deleted: deleted.then_some(true),
             status: status_name(result.ack),
             durability: durability_name(result.durability),
+            write: result.receipt.map(|receipt| receipt.to_string()),
         }
     }
 }
@@ -156,6 +161,8 @@ pub(super) struct WrittenEnvelope {
     data: WrittenData,
     status: &'static str,
     durability: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    write: Option<String>,
 }
 
 /// What an envelope holds.
@@ -173,8 +180,8 @@ struct WrittenData {
 
 impl From<WrittenJson> for WrittenEnvelope {
     fn from(written: WrittenJson) -> Self {
-        let WrittenJson { key, key_base64, version, deleted, status, durability, number: _ } = written;
-        Self { data: WrittenData { key, key_base64, version, deleted }, status, durability }
+        let WrittenJson { key, key_base64, version, deleted, status, durability, write, number: _ } = written;
+        Self { data: WrittenData { key, key_base64, version, deleted }, status, durability, write }
     }
 }
 

@@ -9,9 +9,11 @@ use super::entry::{
 use super::negotiate::{self, Form, Preconditions, Selected};
 use super::openapi::{AckName, Consistency, EntryOrPage};
 use super::outflow::Held;
-use super::problem::{INTERNAL, Problem, ProblemBody, UNSUPPORTED_MEDIA_TYPE};
+use super::problem::{
+    INTERNAL, INVALID_RECEIPT, Problem, ProblemBody, RECEIPT_FORGOTTEN, UNSUPPORTED_MEDIA_TYPE, WRITE_LOST,
+};
 use super::query::key_of_path;
-use super::request::{Asked, WriteOptions};
+use super::request::{Asked, WriteOptions, status_of};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -20,7 +22,8 @@ use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ET
 use http::{HeaderName, HeaderValue, StatusCode};
 use kvorum_core::disk::lost_pages;
 use kvorum_protocol::{
-    Action, Condition, Entry, Mutation, ReadMode, RequestBody, ResponseBody, Version, WriteId, WriteResult, WriteStatus,
+    Action, Awaited, Condition, Entry, Mutation, ReadMode, RequestBody, ResponseBody, Version, WriteId, WriteResult,
+    WriteStatus,
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -29,7 +32,7 @@ const VERSION: HeaderName = HeaderName::from_static("kvorum-version");
 const SOURCE: HeaderName = HeaderName::from_static("kvorum-source");
 const EXPIRES_AT: HeaderName = HeaderName::from_static("kvorum-expires-at");
 
-/// How often a write whose conditions need a look at the key first is tried again, if the key has changed meanwhile.
+/// How often a write is tried again whose headers name several versions, if the key has changed since it was looked at.
 const LOOKS_MAX: u32 = 8;
 
 /// `GET` and `HEAD /kv/{key}`.
@@ -40,6 +43,9 @@ const LOOKS_MAX: u32 = 8;
     params(
         ("key" = String, Path, description = "The key: its bytes, percent-encoded", min_length = 1, example = "user:1"),
         ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"),
+        ("after" = Option<String>, Query, description = "The receipt of a write that the read waits for: 410 if it is lost, 409 if nobody knows", example = "3.7.1204"),
+        ("wait_ms" = Option<u32>, Query,
+            description = "Milliseconds to wait for that write; 5000 by default", maximum = 600000),
         ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
         ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
         ("Range" = Option<String>, Header, description = "Bytes of the value, if it is given out as bytes"),
@@ -56,9 +62,10 @@ const LOOKS_MAX: u32 = 8;
     )
 )]
 pub(super) async fn get(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
-    let asked = Asked::read(&request, &["consistency"])?;
+    let asked = Asked::read(&request, &["consistency", "after", "wait_ms"])?;
     let key = key_of_path(asked.path, "")?;
     let mode = asked.mode()?;
+    await_write(&api, &asked).await?;
     let found = look_up(&api, &asked, key, mode).await?;
     give_out(&api, &asked, found, false)
 }
@@ -72,6 +79,9 @@ pub(super) async fn get(State(api): State<Arc<Api>>, request: axum::extract::Req
         ("key" = Option<String>, Query, description = "The key, if it is UTF-8", min_length = 1),
         ("key_base64" = Option<String>, Query, description = "The key as base64"),
         ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"),
+        ("after" = Option<String>, Query, description = "The receipt of a write that the read waits for: 410 if it is lost, 409 if nobody knows", example = "3.7.1204"),
+        ("wait_ms" = Option<u32>, Query,
+            description = "Milliseconds to wait for that write; 5000 by default", maximum = 600000),
         ("prefix" = Option<String>, Query, description = "What the keys begin with; may be empty"),
         ("prefix_base64" = Option<String>, Query, description = "The same as base64"),
         ("cursor" = Option<String>, Query, description = "What the page before gave out"),
@@ -95,19 +105,22 @@ pub(super) async fn get_by_query(
     State(api): State<Arc<Api>>,
     request: axum::extract::Request,
 ) -> Result<Response, Problem> {
-    let parameters = &["key", "key_base64", "consistency", "prefix", "prefix_base64", "cursor", "limit", "keys_only"];
-    let asked = Asked::read(&request, parameters)?;
+    let of_scans = ["prefix", "prefix_base64", "cursor", "limit", "keys_only"];
+    let of_keys = ["after", "wait_ms"];
+    let asked = Asked::read(&request, &[&["key", "key_base64", "consistency"], &of_scans[..], &of_keys[..]].concat())?;
+    let first_of = |names: &[&'static str]| names.iter().copied().find(|name| asked.query.bytes(name).is_some());
     if asked.query.bytes("key").is_none() && asked.query.bytes("key_base64").is_none() {
+        if let Some(other) = first_of(&of_keys) {
+            return Err(Problem::conflicting(format!("the parameter {other} is for reads of a key")));
+        }
         return super::scan::page(&api, &asked).await;
     }
-    if let Some(other) = ["prefix", "prefix_base64", "cursor", "limit", "keys_only"]
-        .iter()
-        .find(|name| asked.query.bytes(name).is_some())
-    {
+    if let Some(other) = first_of(&of_scans) {
         return Err(Problem::conflicting(format!("the parameter {other} is for scans, which have no key")));
     }
     let key = asked.query.key()?;
     let mode = asked.mode()?;
+    await_write(&api, &asked).await?;
     let found = look_up(&api, &asked, key, mode).await?;
     give_out(&api, &asked, found, true)
 }
@@ -124,6 +137,26 @@ impl Found {
     /// Where a read that was answered on this path came from.
     fn source(&self) -> &'static str {
         if self.path == "lease" || self.path == "stale" { "cache" } else { "database" }
+    }
+}
+
+/// Waits for the write that a read is to see, if it names one.
+async fn await_write(api: &Api, asked: &Asked<'_>) -> Result<(), Problem> {
+    let Some((receipt, wait)) = asked.after()? else { return Ok(()) };
+    if usize::from(receipt.shard.0) >= api.topology().shards.len() {
+        return Err(Problem::new(&INVALID_RECEIPT, format!("there is no shard {}", receipt.shard)));
+    }
+    let body = RequestBody::Await { receipt, wait_ms: wait.as_millis() as u32 };
+    let reply = api.caller.read(asked.connection, body, wait).await;
+    match reply.map_err(|error| Problem::from(error).of_read())?.body {
+        ResponseBody::Awaited(Awaited::Applied) => Ok(()),
+        ResponseBody::Awaited(Awaited::Lost) => {
+            Err(Problem::new(&WRITE_LOST, "a later leader's log does without the write"))
+        }
+        ResponseBody::Awaited(Awaited::Forgotten) => {
+            Err(Problem::new(&RECEIPT_FORGOTTEN, "the entry that the receipt names is no longer in the log"))
+        }
+        _ => Err(unexpected()),
     }
 }
 
@@ -248,7 +281,7 @@ pub(super) async fn put_envelope(
     let action = Action::Put { value, ttl_ms: options.ttl_ms(data.ttl_ms.map(|Whole(ms)| ms))? };
     let (result, _) = write(&api, &asked, &options, key.clone(), action, None).await?;
     let json = WrittenEnvelope::from(WrittenJson::new(&key, &result, false));
-    Ok(written_response(options.status(), &json, Some(result.version)))
+    Ok(written_response(status_of(result.ack), &json, Some(result.version)))
 }
 
 /// `PUT /kv/{key}`.
@@ -270,7 +303,7 @@ pub(super) async fn put_envelope(
     request_body(content((PutBody = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream"))),
     responses(
         (status = 200, description = "The write is committed", body = WrittenJson),
-        (status = 201, description = "The write is committed, and the key is new", body = WrittenJson),
+        (status = 201, description = "The write is committed, and its condition was that there is no such key", body = WrittenJson),
         (status = 202, description = "The write is accepted, and may be lost", body = WrittenJson),
         (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -290,8 +323,9 @@ pub(super) async fn put(State(api): State<Arc<Api>>, request: axum::extract::Req
     let action = Action::Put { value, ttl_ms: options.ttl_ms(ttl_ms)? };
     let (result, condition) = write(&api, &asked, &options, key.clone(), action, version).await?;
     let json = WrittenJson::new(&key, &result, false);
-    let created = condition == Condition::IfAbsent && options.status() == StatusCode::OK;
-    let status = if created { StatusCode::CREATED } else { options.status() };
+    let status = status_of(result.ack);
+    let created = condition == Condition::IfAbsent && status == StatusCode::OK;
+    let status = if created { StatusCode::CREATED } else { status };
     Ok(written_response(status, &json, Some(result.version)))
 }
 
@@ -360,7 +394,7 @@ pub(super) async fn delete_by_query(
 async fn remove(api: &Api, asked: &Asked<'_>, key: Bytes) -> Result<(StatusCode, WrittenJson), Problem> {
     let options = WriteOptions::read(asked)?;
     let (result, _) = write(api, asked, &options, key.clone(), Action::Delete, None).await?;
-    Ok((options.status(), WrittenJson::new(&key, &result, true)))
+    Ok((status_of(result.ack), WrittenJson::new(&key, &result, true)))
 }
 
 /// `POST /kv/{key}/incr`.
@@ -398,7 +432,7 @@ pub(super) async fn incr(State(api): State<Arc<Api>>, request: axum::extract::Re
     let by = sent.map_or(1, |sent| sent.by.0);
     let (result, _) = write(&api, &asked, &options, key.clone(), Action::Incr { by }, None).await?;
     let json = WrittenJson::new(&key, &result, false);
-    Ok(written_response(options.status(), &json, Some(result.version)))
+    Ok(written_response(status_of(result.ack), &json, Some(result.version)))
 }
 
 /// Writes under the conditions of the request; `lock` is the version that an existing key must have. Returns the result and the
@@ -419,7 +453,8 @@ async fn write(
     let plain = match (options.if_version, lock) {
         (Some(0), _) => Some(Condition::IfAbsent),
         (Some(version), _) => Some(Condition::IfVersion(Version(version))),
-        (None, Some(_)) => None,
+        (None, Some(0)) => Some(Condition::IfAbsent),
+        (None, Some(version)) => Some(Condition::IfAbsentOrVersion(Version(version))),
         (None, None) => preconditions.as_condition(),
     };
     for _ in 0..LOOKS_MAX {
@@ -429,12 +464,7 @@ async fn write(
             None => {
                 let found = look_up(api, asked, key.clone(), ReadMode::Linearizable).await?;
                 let version = found.entry.map(|entry| entry.version);
-                let holds = match lock {
-                    Some(lock) => version
-                        .is_none_or(|version| version.0 == lock)
-                        .then(|| version.map_or(Condition::IfAbsent, Condition::IfVersion)),
-                    None => preconditions.condition_for(version),
-                };
+                let holds = preconditions.condition_for(version);
                 holds.ok_or_else(|| Problem::condition_failed(version.unwrap_or(Version(0))))?
             }
         };

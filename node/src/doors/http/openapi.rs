@@ -85,6 +85,9 @@ const BASE64_OR_EMPTY_PATTERN: &str = "^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-]{2}(==)
 /// What `If-Match` and `If-None-Match` take.
 const TAGS_PATTERN: &str = "^(\\*|(W/)?\"[0-9]{1,16}\"( *, *(W/)?\"[0-9]{1,16}\")*)$";
 
+/// A receipt: shard, term and index.
+const RECEIPT_PATTERN: &str = "^[0-9]{1,4}\\.[1-9][0-9]{0,18}\\.[1-9][0-9]{0,18}$";
+
 /// Adds what can't be said beside the types: the form of parameters, and members that exclude each other.
 fn finish(document: &mut Value) {
     let methods = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
@@ -101,6 +104,7 @@ fn finish(document: &mut Value) {
             Some("key_base64") => BASE64_PATTERN,
             Some("prefix_base64") => BASE64_OR_EMPTY_PATTERN,
             Some("If-Match" | "If-None-Match") => TAGS_PATTERN,
+            Some("after") => RECEIPT_PATTERN,
             _ => continue,
         };
         parameter["schema"] = json!({"type": "string", "pattern": pattern});

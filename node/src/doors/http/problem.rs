@@ -90,6 +90,9 @@ kinds! {
     INVALID_CURSOR = "invalid-cursor", 422, "The cursor is none that this cluster gave out",
         "A scan goes on with the cursor of the page before, as it is.",
         "Begin the scan anew.";
+    INVALID_RECEIPT = "invalid-receipt", 422, "The receipt is none that this cluster gave out",
+        "A read waits for the write whose receipt it names, and there is no such shard.",
+        "Use what a write with ack=accepted has answered in write, as it is.";
     OVERLOADED = "overloaded", 429, "The node has too much to do",
         "A queue is full. Nothing was done.",
         "Try again after the pause that Retry-After names, and send less at once.";
@@ -210,6 +213,11 @@ impl Problem {
     /// The address takes other methods.
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
         Self { allow: Some(allow), ..Self::new(&METHOD_NOT_ALLOWED, format!("allowed are {allow}")) }
+    }
+
+    /// The same about a read: it says nothing of what became of a write.
+    pub(super) fn of_read(self) -> Self {
+        Self { outcome: None, ..self }
     }
 
     /// What it is answered with.

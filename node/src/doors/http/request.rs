@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use kvorum_core::limits::DEADLINE_DEFAULT_MS;
 use kvorum_protocol::limits::{DEADLINE_MS_MAX, TTL_MS_MAX};
-use kvorum_protocol::{Ack, ReadMode};
+use kvorum_protocol::{Ack, ReadMode, Receipt};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -72,6 +72,28 @@ impl<'a> Asked<'a> {
         let ms = number(headers, &TIMEOUT, 1..=u64::from(DEADLINE_MS_MAX))?;
         let within = Duration::from_millis(ms.unwrap_or(DEADLINE_DEFAULT_MS.into()));
         Ok(Asked { path: uri.path(), headers, query: Query::parse(uri.query(), parameters)?, connection, within })
+    }
+
+    /// The write that a read waits for, and for how long.
+    ///
+    /// # Errors
+    /// `InvalidArgument`; `ConflictingArguments` for a read that may be stale, or a time without a write.
+    pub(super) fn after(&self) -> Result<Option<(Receipt, Duration)>, Problem> {
+        let wait_ms = self.query.value("wait_ms", "milliseconds")?;
+        if wait_ms.is_some_and(|ms: u32| ms > DEADLINE_MS_MAX) {
+            return Err(Problem::invalid(format!("wait_ms is out of range, expected at most {DEADLINE_MS_MAX}")));
+        }
+        let expected = "a receipt such as 3.7.1204, which a write with ack=accepted answers in write";
+        let Some(receipt) = self.query.value("after", expected)? else {
+            let alone =
+                wait_ms.is_some().then(|| Problem::conflicting("wait_ms is for reads that name a write in after"));
+            return alone.map_or(Ok(None), Err);
+        };
+        if self.mode()? == ReadMode::Stale {
+            return Err(Problem::conflicting("a stale read may miss the write that after names"));
+        }
+        let wait = wait_ms.map_or(self.within, |ms| Duration::from_millis(ms.into()));
+        Ok(Some((receipt, wait)))
     }
 
     /// How fresh a read must be.
@@ -158,12 +180,12 @@ impl WriteOptions {
             allowed => Ok(allowed),
         }
     }
+}
 
-    /// What a write that took effect is answered with.
-    pub(super) fn status(&self) -> StatusCode {
-        match self.ack {
-            Ack::Committed => StatusCode::OK,
-            Ack::Accepted => StatusCode::ACCEPTED,
-        }
+/// What a write that took effect is answered with. One that had to be sent again is committed, whatever was asked for.
+pub(super) fn status_of(ack: Ack) -> StatusCode {
+    match ack {
+        Ack::Committed => StatusCode::OK,
+        Ack::Accepted => StatusCode::ACCEPTED,
     }
 }

@@ -2,10 +2,12 @@ use super::*;
 use crate::plan::{Fault, FaultKind};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most clients that duels bring, which do one thing each, and those that look at held leaders.
-const MORE_CLIENTS_MAX: usize = 12 + 3 * 4;
-/// Most operations of all of these: a writer writes five times a second for four, the others read twice.
-const MORE_OPERATIONS_MAX: usize = 12 + 3 * (20 + 3 * 2);
+/// Most clients that duels bring, which do one thing each, those that look at held leaders, and those that write to leaders which are
+/// cut off.
+const MORE_CLIENTS_MAX: usize = 12 + 3 * 4 + 3 * 6;
+/// Most operations of all of these: a writer writes five times a second for four, the others read twice;
+/// who writes to a leader that is cut off has read before.
+const MORE_OPERATIONS_MAX: usize = 12 + 3 * (20 + 3 * 2) + 3 * 6 * 2;
 
 /// A fault's kind, without its numbers.
 fn kind_name(kind: &FaultKind) -> String {

@@ -61,6 +61,7 @@ impl Recorder {
                 durability: Durability::Fsync,
                 number: None,
                 previous: (answer_bytes > 0).then_some(previous),
+                receipt: None,
             };
             let reply = Remembered::of_write(&result);
             let first_unanswered = sequence.saturating_sub(u64::from(*key) * 3);
