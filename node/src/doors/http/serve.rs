@@ -13,11 +13,13 @@ use crate::doors::places::Places;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
+use http::HeaderValue;
+use http::header::{CONNECTION, X_CONTENT_TYPE_OPTIONS};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use kvorum_core::limits::DRAIN_TIMEOUT;
+use kvorum_core::limits::{DRAIN_ANSWERS, DRAIN_TIMEOUT};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -112,9 +114,10 @@ impl HttpDoor {
                 answer(routes.clone(), whose, answering, request)
             })
         };
-        let io = TokioIo::new(Guarded::new(stream, phase));
+        let io = TokioIo::new(Guarded::new(stream, Arc::clone(&phase)));
         let mut served = pin!(self.builder.serve_connection(io, service));
-        let mut leaves = false;
+        let mut leaves_within = None;
+        let mut steps = [DRAIN_TIMEOUT, DRAIN_ANSWERS].into_iter();
         loop {
             tokio::select! {
                 ended = &mut served => {
@@ -123,12 +126,19 @@ impl HttpDoor {
                     }
                     return;
                 }
-                () = self.drain.cancelled(), if !leaves => {
-                    leaves = true;
-                    served.as_mut().graceful_shutdown();
-                }
-                () = tokio::time::sleep(DRAIN_TIMEOUT), if leaves => return,
+                () = self.drain.cancelled(), if leaves_within.is_none() => phase.leave(),
+                () = tokio::time::sleep(leaves_within.unwrap_or_default()), if leaves_within.is_some() => {}
                 () = self.stop.cancelled() => return,
+            }
+            // HTTP/2 says at once which requests it takes. A client of HTTP/1.1 hears with its next answer that it is the last one: if
+            // a connection was closed while it waits for a request, one that is on its way would be lost, and nobody could tell
+            // whether it was done.
+            if leaves_within.is_some() || phase.is_multiplexed() {
+                served.as_mut().graceful_shutdown();
+            }
+            leaves_within = steps.next();
+            if leaves_within.is_none() {
+                return;
             }
         }
     }
@@ -156,8 +166,11 @@ async fn answer(
     };
     let mut response = response;
     let headers = response.headers_mut();
+    if answering.is_last() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     // Values are somebody's bytes: no browser is to guess what they are.
-    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let held = response.extensions_mut().remove::<Held>();
     Ok(response.map(|body| Answer { body, _answering: answering, _held: held }))
 }

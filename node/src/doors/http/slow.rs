@@ -29,12 +29,24 @@ struct State {
     idle_since: Instant,
     /// Several requests at once, with frames between them that belong to none.
     is_multiplexed: bool,
+    /// The node stops.
+    leaves: bool,
 }
 
 impl Phase {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { requests: 0, head_since: None, idle_since: Instant::now(), is_multiplexed: false };
+        let state =
+            State { requests: 0, head_since: None, idle_since: Instant::now(), is_multiplexed: false, leaves: false };
         Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    /// Makes the next answer the last one, unless there are several at once.
+    pub(super) fn leave(&self) {
+        self.state.lock().leaves = true;
+    }
+
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.state.lock().is_multiplexed
     }
 
     /// A request's head is whole. It is answered once the value is dropped.
@@ -67,6 +79,14 @@ impl Phase {
 /// A request that is being answered.
 #[derive(Debug)]
 pub(super) struct Answering(Arc<Phase>);
+
+impl Answering {
+    /// Whether its answer has to say that the connection closes after it.
+    pub(super) fn is_last(&self) -> bool {
+        let state = self.0.state.lock();
+        state.leaves && !state.is_multiplexed
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
