@@ -172,7 +172,7 @@ async fn answer(
     // Values are somebody's bytes: no browser is to guess what they are.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let held = response.extensions_mut().remove::<Held>();
-    Ok(response.map(|body| Answer { body, _answering: answering, _held: held }))
+    Ok(response.map(|body| Answer { body, _answering: answering, held }))
 }
 
 /// A browser sends this for a page of another site, which must not write here with the rights of whoever looks at it. Programs do not
@@ -186,7 +186,7 @@ fn is_from_another_site<B>(request: &http::Request<B>) -> bool {
 struct Answer {
     body: Body,
     _answering: Answering,
-    _held: Option<Held>,
+    held: Option<Held>,
 }
 
 impl http_body::Body for Answer {
@@ -197,7 +197,11 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &self.held {
+            Some(held) => polled.map_ok(|frame| frame.map_data(|data| held.attach(data))),
+            None => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

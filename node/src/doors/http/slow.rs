@@ -110,15 +110,18 @@ impl Guarded {
         Self { stream, phase, timer: Box::pin(tokio::time::sleep(IDLE)), stuck_since: None }
     }
 
-    /// Fails once it is later than `by`.
+    /// Fails once it is later than `by`. The timer may fire before, and is moved on then: to move it with every request costs more.
     fn check(&mut self, by: Instant, context: &mut Context<'_>, why: &'static str) -> io::Result<()> {
-        if self.timer.deadline() != by {
+        if self.timer.deadline() > by {
             self.timer.as_mut().reset(by);
         }
-        match self.timer.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, why)),
-            Poll::Pending => Ok(()),
+        while self.timer.as_mut().poll(context).is_ready() {
+            if Instant::now() >= by {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            self.timer.as_mut().reset(by);
         }
+        Ok(())
     }
 
     fn progress(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
