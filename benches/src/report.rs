@@ -271,7 +271,11 @@ impl fmt::Display for Report {
         };
         let pace = load.rate.map_or("closed loop".to_owned(), |rate| format!("{rate} operations/s are due"));
         let over = if load.protocol == BenchProtocol::Http { " over HTTP" } else { "" };
-        writeln!(f, "load        {workload}{over}; {} connections × {} in flight; {pace}", load.connections, load.pipeline)?;
+        writeln!(
+            f,
+            "load        {workload}{over}; {} connections × {} in flight; {pace}",
+            load.connections, load.pipeline
+        )?;
         let drawn = match load.distribution {
             Distribution::Uniform => "evenly",
             Distribution::Zipfian => "zipfian",

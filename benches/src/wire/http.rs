@@ -68,7 +68,8 @@ impl Protocol for Http {
         Self {
             keys: Arc::clone(keys),
             get_tail: format!("{stale}{common}accept: {kind}\r\n\r\n").into_bytes(),
-            put_tail: format!("{accepted}{common}content-type: {kind}\r\ncontent-length: {length}\r\n\r\n").into_bytes(),
+            put_tail: format!("{accepted}{common}content-type: {kind}\r\ncontent-length: {length}\r\n\r\n")
+                .into_bytes(),
             asked: None,
             is_closing: false,
         }
@@ -165,7 +166,8 @@ impl AnswerHead {
                 return Ok(Some(Self { status, bytes, body_bytes, closes }));
             } else if let Some(length) = value_of(b"content-length", line) {
                 let length = std::str::from_utf8(length).ok().and_then(|length| length.parse().ok());
-                body_bytes = Some(length.filter(|&length| length <= VALUE_BYTES_MAX).ok_or(ConnectionError::Unexpected)?);
+                body_bytes =
+                    Some(length.filter(|&length| length <= VALUE_BYTES_MAX).ok_or(ConnectionError::Unexpected)?);
             } else if let Some(value) = value_of(b"connection", line) {
                 closes = value.eq_ignore_ascii_case(b"close");
             }

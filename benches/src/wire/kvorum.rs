@@ -12,8 +12,8 @@ use bytes::BytesMut;
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    Action, ClientId, Condition, Epoch, ErrorCode, Hello, Mutation, NodeInfo, Request, RequestBody, RequestId, Response,
-    ResponseBody, Retry, ServerError, Topology, WriteId, WriteStatus, frame,
+    Action, ClientId, Condition, Epoch, ErrorCode, Hello, Mutation, NodeInfo, Request, RequestBody, RequestId,
+    Response, ResponseBody, Retry, ServerError, Topology, WriteId, WriteStatus, frame,
 };
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -56,11 +56,15 @@ const LOOKS_MAX: u32 = 8;
     )
 )]
 pub(super) async fn get(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
-    let asked = Asked::read(&request, &["consistency"])?;
+    get_asked(&api, &Asked::read(&request, &["consistency"])?).await
+}
+
+/// The same of a head that is taken apart.
+pub(super) async fn get_asked(api: &Api, asked: &Asked<'_>) -> Result<Response, Problem> {
     let key = key_of_path(asked.path, "")?;
     let mode = asked.mode()?;
-    let found = look_up(&api, &asked, key, mode).await?;
-    give_out(&api, &asked, found, false)
+    let found = look_up(api, asked, key, mode).await?;
+    give_out(api, asked, found, false)
 }
 
 /// `GET /kv?key=`.
@@ -181,9 +185,11 @@ fn give_out(api: &Api, asked: &Asked<'_>, found: Found, in_envelope: bool) -> Re
         }
         (Form::Raw(kind), Selected::All) => raw(kind, entry.value.clone()),
     };
+    // With what the connection adds.
+    response.headers_mut().reserve(12);
     insert(&mut response, ETAG, &negotiate::etag(entry.version));
-    insert(&mut response, VERSION, &entry.version.0.to_string());
-    insert(&mut response, SOURCE, source);
+    response.headers_mut().insert(VERSION, entry.version.0.into());
+    response.headers_mut().insert(SOURCE, HeaderValue::from_static(source));
     hold(&mut response, found.held);
     if let Some(at) = entry.expires_at_ms {
         insert(&mut response, EXPIRES_AT, &at.to_string());

@@ -7,7 +7,7 @@ use super::outflow::Held;
 use super::problem::{NOT_PERMITTED, Problem, TOO_MANY_CONNECTIONS, URI_TOO_LONG};
 use super::request::From;
 use super::slow::{Answering, Guarded, Phase};
-use super::{Api, routes};
+use super::{Api, fast, routes};
 use crate::doors::accepting::{accept, turn_away};
 use crate::doors::places::Places;
 use axum::body::Body;
@@ -36,6 +36,7 @@ const TARGET_BYTES_MAX: usize = 65_534;
 
 /// What the connections of the door share.
 pub struct HttpDoor {
+    api: Arc<Api>,
     routes: axum::Router,
     places: Arc<Places>,
     builder: Builder<TokioExecutor>,
@@ -67,7 +68,15 @@ impl HttpDoor {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(Some(TAKES_WITHIN))
             .keep_alive_timeout(TAKES_WITHIN);
-        Arc::new(Self { routes: routes(api), places, builder, numbers: AtomicU64::new(0), drain, stop })
+        Arc::new(Self {
+            routes: routes(Arc::clone(&api)),
+            api,
+            places,
+            builder,
+            numbers: AtomicU64::new(0),
+            drain,
+            stop,
+        })
     }
 
     /// Accepts connections until the door is told to stop.
@@ -99,7 +108,7 @@ impl HttpDoor {
         turn_away(stream, answer.as_bytes(), self.places.to_linger()).await;
     }
 
-    async fn serve(&self, stream: TcpStream, from: SocketAddr) {
+    async fn serve(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%from, %error, "closed a connection");
             return;
@@ -108,10 +117,10 @@ impl HttpDoor {
         let connection = self.numbers.fetch_add(1, Ordering::Relaxed);
         let whose = From { connection, address: from.ip() };
         let service = {
-            let (routes, phase) = (self.routes.clone(), Arc::clone(&phase));
+            let (door, phase) = (Arc::clone(self), Arc::clone(&phase));
             hyper::service::service_fn(move |request: http::Request<Incoming>| {
                 let answering = phase.begin(request.version() == http::Version::HTTP_2);
-                answer(routes.clone(), whose, answering, request)
+                answer(Arc::clone(&door), whose, answering, request)
             })
         };
         let io = TokioIo::new(Guarded::new(stream, Arc::clone(&phase)));
@@ -145,21 +154,23 @@ impl HttpDoor {
 }
 
 async fn answer(
-    routes: axum::Router,
+    door: Arc<HttpDoor>,
     from: From,
     answering: Answering,
     request: http::Request<Incoming>,
 ) -> Result<http::Response<Answer>, Infallible> {
-    let mut request = request.map(Body::new);
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let response: Response = if target > TARGET_BYTES_MAX {
         Problem::new(&URI_TOO_LONG, format!("the address has {target} bytes, the limit is {TARGET_BYTES_MAX}"))
             .into_response()
     } else if is_from_another_site(&request) {
         Problem::new(&NOT_PERMITTED, "pages of other sites may not change anything here").into_response()
+    } else if fast::takes(&request) {
+        fast::answer(&door.api, from, &request).await
     } else {
+        let mut request = request.map(Body::new);
         request.extensions_mut().insert(from);
-        match routes.oneshot(Request::from(request)).await {
+        match door.routes.clone().oneshot(Request::from(request)).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
