@@ -8,7 +8,7 @@ use crate::routes::{Router, Routes};
 use crate::socket::Socket;
 use crate::wire::Protocol;
 use bytes::Buf;
-use kvorum_protocol::ClientId;
+use kvorum_protocol::{ClientId, NodeInfo};
 use rand::Rng;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -95,8 +95,8 @@ impl<P: Protocol> Connection<P> {
 
     /// Opens a socket to this connection's node, or after failures to another one.
     async fn open(&self, failures: usize, deadline: Instant) -> Result<Socket, ConnectionError> {
-        let address = address_for(&self.router.current(), self.number + failures);
-        P::open(&address, self.client, deadline).await
+        let node = node_for(&self.router.current(), self.number + failures);
+        P::open(&node, self.client, deadline).await
     }
 
     /// Drives the engine until it is finished or the socket fails.
@@ -144,12 +144,12 @@ impl<P: Protocol> Connection<P> {
     }
 }
 
-/// The address of a node: of those that lead shards, or of all if none is known to.
-fn address_for(routes: &Routes, number: usize) -> String {
+/// A node: of those that lead shards, or of all if none is known to.
+fn node_for(routes: &Routes, number: usize) -> NodeInfo {
     let nodes = &routes.topology.nodes;
     let leading: Vec<usize> = (0..nodes.len()).filter(|&node| routes.leads(node)).collect();
     let node = if leading.is_empty() { number % nodes.len() } else { leading[number % leading.len()] };
-    nodes[node].client_address.clone()
+    nodes[node].clone()
 }
 
 /// Doubles with each failure in a row; drawn, so that a fleet does not come back all at once.

@@ -64,6 +64,12 @@ pub(crate) const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const LEADERS_WAIT: Duration = Duration::from_secs(5);
 /// The pause between two looks for leaders.
 pub(crate) const LEADERS_PAUSE: Duration = Duration::from_millis(100);
+/// The HTTP door of a node is so many ports above its binary one.
+pub(crate) const HTTP_PORT_ABOVE: u16 = 20;
+/// Bytes of an answer's head over HTTP.
+pub(crate) const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The time that a node takes for a request over HTTP that does not say how long it may take.
+pub(crate) const HTTP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Different reasons of lost connections that a report tells apart.
 pub(crate) const REASONS_MAX: usize = 16;
 

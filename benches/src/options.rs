@@ -21,6 +21,9 @@ pub struct Options {
     /// Where to begin: kv://host:port,host:port
     #[arg(long, env = "KVORUM_URL", default_value = DEFAULT_URL)]
     pub url: String,
+    /// Through which door of the nodes
+    #[arg(long, value_enum, default_value_t = BenchProtocol::Binary)]
+    pub protocol: BenchProtocol,
     /// What to do
     #[arg(long, value_enum, default_value_t = Workload::Get)]
     pub workload: Workload,
@@ -93,6 +96,16 @@ pub struct Options {
     /// Draw latency by percentile into this file, as SVG
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
+}
+
+/// Through which door of the nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BenchProtocol {
+    /// The binary protocol.
+    Binary,
+    /// HTTP/1.1, 20 ports above the binary door; one request at a time on each connection.
+    Http,
 }
 
 /// What to do.
@@ -175,6 +188,8 @@ pub enum Replicated {
 pub struct Plan {
     /// `host:port` of the nodes to begin with; at least one.
     pub seeds: Vec<String>,
+    /// Through which door of the nodes.
+    pub protocol: BenchProtocol,
     /// What to do.
     pub workload: Workload,
     /// The share of reads: 1 for GET, 0 for PUT.
@@ -240,6 +255,10 @@ impl Options {
         let seeds = parse_url(&self.url).map_err(|problem| OptionError { option: "url", problem })?;
         within("connections", self.connections, 1, CONNECTIONS_MAX)?;
         within("pipeline", self.pipeline, 1, PIPELINE_MAX)?;
+        if self.protocol == BenchProtocol::Http && self.pipeline > 1 {
+            let problem = "HTTP/1.1 has one request at a time on a connection; open more of them";
+            return Err(OptionError { option: "pipeline", problem: problem.into() });
+        }
         within("keys", self.keys as usize, 1, KEYS_MAX as usize)?;
         within("key-size", self.key_size, key_bytes_min(self.keys), KEY_BYTES_MAX)?;
         within("value-size", self.value_size, 0, VALUE_BYTES_MAX)?;
@@ -267,6 +286,7 @@ impl Options {
         within("warmup", self.warmup.as_millis() as usize, 0, DURATION_MAX.as_millis() as usize)?;
         Ok(Plan {
             seeds,
+            protocol: self.protocol,
             workload: self.workload,
             read_ratio: match self.workload {
                 Workload::Get | Workload::YcsbC => 1.0,
@@ -365,6 +385,7 @@ mod tests {
         for (arguments, name) in [
             (&["--connections", "0"][..], "--connections"),
             (&["--pipeline", "5000"], "--pipeline"),
+            (&["--protocol", "http", "-P", "2"], "--pipeline"),
             (&["--key-size", "5"], "--key-size"),
             (&["--value-size", "16777217"], "--value-size"),
             (&["--read-ratio", "1.5"], "--read-ratio"),

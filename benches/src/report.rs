@@ -1,6 +1,6 @@
 //! What a run measured, for people and for programs.
 
-use crate::options::{Distribution, Plan, Route, Workload};
+use crate::options::{BenchProtocol, Distribution, Plan, Route, Workload};
 use crate::recorder::Recorder;
 use crate::server_use::NodeUse;
 use crate::{files, plot};
@@ -65,6 +65,7 @@ pub struct Report {
 /// The load that was asked for.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct LoadReport {
+    protocol: BenchProtocol,
     workload: Workload,
     read_ratio: f64,
     distribution: Distribution,
@@ -192,6 +193,7 @@ impl Report {
 impl LoadReport {
     fn new(plan: &Plan) -> Self {
         Self {
+            protocol: plan.protocol,
             workload: plan.workload,
             read_ratio: plan.read_ratio,
             distribution: plan.distribution,
@@ -268,7 +270,12 @@ impl fmt::Display for Report {
             }
         };
         let pace = load.rate.map_or("closed loop".to_owned(), |rate| format!("{rate} operations/s are due"));
-        writeln!(f, "load        {workload}; {} connections × {} in flight; {pace}", load.connections, load.pipeline)?;
+        let over = if load.protocol == BenchProtocol::Http { " over HTTP" } else { "" };
+        writeln!(
+            f,
+            "load        {workload}{over}; {} connections × {} in flight; {pace}",
+            load.connections, load.pipeline
+        )?;
         let drawn = match load.distribution {
             Distribution::Uniform => "evenly",
             Distribution::Zipfian => "zipfian",

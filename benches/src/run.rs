@@ -6,13 +6,13 @@ use crate::engine::{ConnectionError, Schedule, Settings};
 use crate::fleet::{Fleet, FleetPlan};
 use crate::keys::KeySpace;
 use crate::limits::{FILL_DURATION_MAX, FILL_PIPELINE, FILL_STALL_MAX, LEADERS_PAUSE, LEADERS_WAIT};
-use crate::options::{Distribution, Plan, Workload};
+use crate::options::{BenchProtocol, Distribution, Plan, Workload};
 use crate::recorder::Recorder;
 use crate::report::{Latency, Measured, Report};
 use crate::routes::Router;
 use crate::server_use::{self, NodeUse};
 use crate::stop::{Stopped, unless_stopped};
-use crate::wire::{Kvorum, Protocol};
+use crate::wire::{Http, Kvorum, Protocol};
 use crate::work::{Fill, FillClaims, Kind, Load, Work};
 use kvorum_protocol::{NodeInfo, NodeStatus, Topology};
 use std::io;
@@ -86,7 +86,10 @@ pub enum Progress {
 pub fn run(plan: &Plan, mut progress: impl FnMut(Progress) + Send) -> Result<Report, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let target = runtime.block_on(unless_stopped(Target::find(&plan.seeds)))?;
-    Run::<Kvorum>::new(plan, target).go(&runtime, &mut progress)
+    match plan.protocol {
+        BenchProtocol::Binary => Run::<Kvorum>::new(plan, target).go(&runtime, &mut progress),
+        BenchProtocol::Http => Run::<Http>::new(plan, target).go(&runtime, &mut progress),
+    }
 }
 
 /// As [`run`], on servers that are known.

@@ -4,6 +4,7 @@
 mod common;
 
 use common::cluster::OPERATION_DEADLINE;
+use common::http::HttpConnection;
 use common::wire::{Received, get, new_client, put};
 use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
 use kvorum_client::RetryPolicy;
@@ -74,6 +75,34 @@ async fn no_client_sees_an_error_while_leadership_is_handed_around() {
         }
     }
     load.assert_no_errors(&format!("{moved} shards were handed over")).await;
+}
+
+/// What a proxy keeps open is not closed under a request that is on its way: the next answer says that it is the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_http_is_closed_by_an_answer_that_says_so() {
+    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
+    let address = cluster.http_address(2);
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        let mut connection = HttpConnection::open(address).await.expect("the node listens");
+        let answer = connection.request("POST", "/kv/visits/incr", &[], "").await.expect("an answer");
+        assert_eq!((answer.status, answer.headers.get("connection")), (200, None));
+        open.push(connection);
+    }
+    let process = Pid::from_raw(cluster.process(2).id() as i32).expect("a process has an id");
+    kill_process(process, Signal::TERM).expect("the process is a child of ours");
+    eventually("the door takes no more connections", STOP_DEADLINE, async || {
+        HttpConnection::open(address).await.err().map(|_| ()).ok_or_else(|| "it does".to_owned())
+    })
+    .await;
+    for (number, mut connection) in (6..).zip(open) {
+        let answer = connection.request("POST", "/kv/visits/incr", &[], "").await.expect("the last answer");
+        assert_eq!((answer.status, answer.json()["number"].as_u64()), (200, Some(number)));
+        assert_eq!(answer.headers["connection"], "close");
+        assert!(connection.request("GET", "/kv/visits", &[], "").await.is_err(), "it was the last one");
+    }
+    let status = cluster.wait_exit(2, STOP_DEADLINE).await;
+    assert!(status.success(), "{status}");
 }
 
 /// A client that does not know what `ShuttingDown` means, and goes on asking, is served by the new leaders for a while; then it hears

@@ -7,9 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::http::{HttpAnswer, request, try_request};
 use common::{ClusterOptions, TestCluster, eventually};
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,60 +16,12 @@ use std::time::{Duration, Instant};
 const JSON: &str = "content-type: application/json";
 const RAW: &str = "accept: application/octet-stream";
 
-/// Keys that proxies, frameworks and people have trouble with, and random bytes.
+/// Keys that proxies, frameworks and people have trouble with, and random bytes; `.ci/proxies` sends the same.
 fn ugly_keys() -> BTreeSet<Vec<u8>> {
-    let known: [&[u8]; 40] = [
-        b"/",
-        b"//",
-        b"///",
-        b".",
-        b"..",
-        b"../..",
-        b"/../",
-        b"a/../b",
-        b"a//b",
-        b"a/./b",
-        b"/a",
-        b"a/",
-        b"%",
-        b"%2F",
-        b"%252F",
-        b"%00",
-        b"\0",
-        b"a\0b",
-        b"\xff",
-        b"\xff\xfe\xfd",
-        b"\x80",
-        b" ",
-        b"  ",
-        b"a b",
-        b"+",
-        b"a+b",
-        b"?",
-        b"a?b=c",
-        b"#",
-        b"&",
-        b"a=b&c=d",
-        b"\"",
-        b"'",
-        b"<script>",
-        b"\r\n",
-        b"\n",
-        b"\\",
-        b"{tag}x",
-        "\u{1f980}".as_bytes(),
-        b"incr",
-    ];
-    let mut keys: BTreeSet<Vec<u8>> = known.iter().map(|key| key.to_vec()).collect();
-    keys.extend(
-        ["/incr", "a/incr", "kv", "kv/", "/kv/", "é", "e\u{301}", "\u{202e}x", "\u{feff}", "."].map(|key| key.into()),
-    );
+    let key = |line: &str| percent_decode_str(line).collect();
+    let lines = include_str!("ugly_keys.txt").lines().filter(|line| !line.starts_with('#'));
+    let mut keys: BTreeSet<Vec<u8>> = lines.map(key).collect();
     keys.insert(vec![b'k'; 8_000]);
-    let mut rng = StdRng::seed_from_u64(7);
-    while keys.len() < 200 {
-        let length = rng.random_range(1..40);
-        keys.insert((0..length).map(|_| rng.random()).collect());
-    }
     keys
 }
 
@@ -92,6 +42,7 @@ async fn any_bytes_are_a_key_through_every_route_and_node() {
     let cluster = TestCluster::start(ClusterOptions::default()).await;
     let [first, second, third] = [1, 2, 3].map(|node| cluster.http_address(node));
     let keys = ugly_keys();
+    assert_eq!(keys.len(), 200);
     for (key, number) in keys.iter().zip(0..) {
         let value = format!("value {number}");
         let name = String::from_utf8_lossy(key).into_owned();

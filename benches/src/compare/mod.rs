@@ -18,7 +18,7 @@ pub use options::CompareOptions;
 pub(crate) use options::{ComparedLoad, Family};
 pub use outcome::Comparison;
 
-use crate::options::{Distribution, OptionError, Plan, Replicated, Route, Workload};
+use crate::options::{BenchProtocol, Distribution, OptionError, Plan, Replicated, Route, Workload};
 use crate::run::BenchError;
 use crate::server_use::{cpu_of, machine_cpu};
 use crate::stop::{self, Stopped};
@@ -107,8 +107,7 @@ fn start(
     let mut systems = Systems { deployed: Vec::new(), takers: Vec::new() };
     let mut servers: Vec<System> = Vec::new();
     for &system in options.systems.iter().filter(|system| loads.iter().any(|load| system.takes_part(load))) {
-        // Two ways to use Redis share its servers.
-        let own = if system == System::RedisBatch { System::Redis } else { system };
+        let own = system.servers();
         if let Some(at) = servers.iter().position(|&running| running == own) {
             systems.takers.push((system, at));
             continue;
@@ -116,7 +115,7 @@ fn start(
         progress(format!("{} starts", own.name()));
         let failed = CompareError::of(own);
         let deployed = Deployed::start(own, family, options).map_err(&failed)?;
-        deployed.fill(&plan(options, loads[0], Replicated::No)).map_err(&failed)?;
+        deployed.fill(&plan(options, own, loads[0], Replicated::No)).map_err(&failed)?;
         servers.push(own);
         systems.takers.push((system, systems.deployed.len()));
         systems.deployed.push(deployed);
@@ -164,7 +163,7 @@ impl Systems {
         };
         let own_cpu = || cpu_of(std::process::id()).unwrap_or_default() + cpu(&self.deployed[at]);
         let (began, idle_before, own_before, machine_before) = (Instant::now(), idle_cpu(), own_cpu(), machine_cpu());
-        let report = self.deployed[at].load(&plan(options, load, replicated));
+        let report = self.deployed[at].load(&plan(options, system, load, replicated));
         let report = report.map_err(CompareError::of(system))?;
         let seconds = began.elapsed().as_secs_f64();
         let idle = idle_cpu().saturating_sub(idle_before);
@@ -181,10 +180,11 @@ impl Systems {
     }
 }
 
-fn plan(options: &CompareOptions, load: ComparedLoad, replicated: Replicated) -> Plan {
+fn plan(options: &CompareOptions, system: System, load: ComparedLoad, replicated: Replicated) -> Plan {
     let reads = load.family == Family::Get;
     Plan {
         seeds: Vec::new(),
+        protocol: if system == System::KvorumHttp { BenchProtocol::Http } else { BenchProtocol::Binary },
         workload: if reads { Workload::Get } else { Workload::Put },
         read_ratio: if reads { 1.0 } else { 0.0 },
         connections: load.connections,

@@ -96,12 +96,15 @@ pub(super) enum System {
     Etcd,
     /// A server that does the same input and output with no store behind it: the ceiling
     Null,
+    /// Kvorum's nodes through their HTTP doors; only without pipelining
+    KvorumHttp,
 }
 
 impl System {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Kvorum => "Kvorum",
+            Self::KvorumHttp => "Kvorum, HTTP",
             Self::Redis => "Redis",
             Self::RedisBatch => "Redis, WAIT per batch",
             Self::Etcd => "etcd",
@@ -115,10 +118,20 @@ impl System {
         value.get_name().to_owned()
     }
 
+    /// Whose servers it uses: two ways to use a system share them.
+    pub(super) fn servers(self) -> Self {
+        match self {
+            Self::KvorumHttp => Self::Kvorum,
+            Self::RedisBatch => Self::Redis,
+            own => own,
+        }
+    }
+
     /// Whether the system does anything under this load that another one does not.
     pub(super) fn takes_part(self, load: &ComparedLoad) -> bool {
         match self {
             Self::RedisBatch => load.family != Family::Get && load.pipeline > 1,
+            Self::KvorumHttp => load.pipeline == 1,
             // It has no such mode.
             Self::Etcd => load.family != Family::Memory,
             _ => true,
@@ -249,5 +262,13 @@ mod tests {
         let differs = |text: &str| System::RedisBatch.takes_part(&text.parse().unwrap());
         assert!(differs("put:50x16") && differs("memory:1x2"));
         assert!(!differs("put:50") && !differs("get:50x16"));
+    }
+
+    #[test]
+    fn http_takes_part_where_nothing_is_pipelined_and_shares_its_servers() {
+        let takes_part = |text: &str| System::KvorumHttp.takes_part(&text.parse().unwrap());
+        assert!(takes_part("get:50") && takes_part("put:50") && !takes_part("get:50x16"));
+        assert_eq!(System::KvorumHttp.servers(), System::Kvorum);
+        assert_eq!(System::KvorumHttp.option(), "kvorum-http");
     }
 }

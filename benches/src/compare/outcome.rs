@@ -48,10 +48,10 @@ impl Comparison {
     pub(super) fn new(options: &CompareOptions, turns: Vec<Turn>) -> Self {
         // Each program is asked itself: the one that ran need not be the one that this was built with.
         let mut versions = Vec::new();
-        if options.systems.contains(&System::Kvorum) {
+        if options.systems.iter().any(|system| system.servers() == System::Kvorum) {
             versions.extend(first_line(Command::new(program(options.kvorum.as_ref())).arg("--version")));
         }
-        if options.systems.iter().any(|system| matches!(system, System::Redis | System::RedisBatch)) {
+        if options.systems.iter().any(|system| system.servers() == System::Redis) {
             versions.extend(first_line(Command::new(&options.redis).arg("--version")));
         }
         if options.systems.contains(&System::Etcd) {

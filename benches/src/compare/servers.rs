@@ -3,13 +3,13 @@
 use super::options::{CompareOptions, Family, System};
 use super::process::{Process, wait_until};
 use crate::limits::NODES;
-use crate::options::{Plan, Replicated, Route};
+use crate::options::{BenchProtocol, Plan, Replicated, Route};
 use crate::run::{Servers, Target, run_on};
 use crate::stop::unless_stopped;
 use crate::storage::StorageError;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::options::Place;
-use crate::wire::{Grpc, Kvorum, Resp, command};
+use crate::wire::{Grpc, Http, Kvorum, Resp, command};
 use crate::{Report, null};
 use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ShardInfo, Term, Topology};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -40,7 +40,7 @@ impl Deployed {
     /// Starts the servers that `system` has for loads of this family, and waits until they serve.
     pub(super) fn start(system: System, family: Family, options: &CompareOptions) -> Result<Self, StorageError> {
         let servers = match system {
-            System::Kvorum => start_kvorum(family, options)?,
+            System::Kvorum | System::KvorumHttp => start_kvorum(family, options)?,
             System::Redis | System::RedisBatch => start_redis(family, options)?,
             System::Etcd => start_etcd(options)?,
             System::Null => start_null(family, options)?,
@@ -81,7 +81,13 @@ impl Deployed {
     pub(super) fn load(&self, plan: &Plan) -> Result<Report, StorageError> {
         let servers = Servers::Processes(self.processes());
         Ok(match &self.servers {
-            Running::Kvorum(nodes) => run_on::<Kvorum>(plan, Target { servers, ..find(&nodes.addresses())? })?,
+            Running::Kvorum(nodes) => {
+                let target = Target { servers, ..find(&nodes.addresses())? };
+                match plan.protocol {
+                    BenchProtocol::Binary => run_on::<Kvorum>(plan, target)?,
+                    BenchProtocol::Http => run_on::<Http>(plan, target)?,
+                }
+            }
             Running::Null { addresses, .. } => run_on::<Kvorum>(plan, Target { servers, ..find(addresses)? })?,
             Running::Redis { address, .. } => {
                 run_on::<Resp>(plan, Target { topology: without_shards(std::slice::from_ref(address)), servers })?

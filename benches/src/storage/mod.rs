@@ -19,7 +19,7 @@ pub use table::Table;
 
 use crate::control::Control;
 use crate::keys::key_bytes_min;
-use crate::options::{Distribution, OptionError, Plan, Replicated, Route, Workload};
+use crate::options::{BenchProtocol, Distribution, OptionError, Plan, Replicated, Route, Workload};
 use crate::run::{BenchError, Progress};
 use crate::stop::Stopped;
 use kvorum_protocol::{Ack, NodeStatus, ReadMode, ShardId, ShardRole};
@@ -127,6 +127,7 @@ pub(crate) fn plan(addresses: &[String], keys: u32, value_bytes: usize) -> Plan 
     assert!(KEY_BYTES >= key_bytes_min(keys));
     Plan {
         seeds: addresses.to_vec(),
+        protocol: BenchProtocol::Binary,
         workload: Workload::Put,
         read_ratio: 0.0,
         connections: LOAD_CONNECTIONS,

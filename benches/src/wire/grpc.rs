@@ -9,7 +9,7 @@ use crate::keys::KeySpace;
 use crate::routes::Router;
 use crate::socket::Socket;
 use bytes::{Buf, BufMut, BytesMut};
-use kvorum_protocol::ClientId;
+use kvorum_protocol::{ClientId, NodeInfo};
 use prost::Message;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -160,8 +160,8 @@ impl Protocol for Grpc {
         }
     }
 
-    async fn open(address: &str, _: ClientId, deadline: Instant) -> Result<Socket, ConnectionError> {
-        Socket::connect(address, deadline.into()).await
+    async fn open(node: &NodeInfo, _: ClientId, deadline: Instant) -> Result<Socket, ConnectionError> {
+        Socket::connect(&node.client_address, deadline.into()).await
     }
 
     fn handle_connected(&mut self) {

@@ -12,8 +12,8 @@ use bytes::BytesMut;
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    Action, ClientId, Condition, Epoch, ErrorCode, Hello, Mutation, Request, RequestBody, RequestId, Response,
-    ResponseBody, Retry, ServerError, Topology, WriteId, WriteStatus, frame,
+    Action, ClientId, Condition, Epoch, ErrorCode, Hello, Mutation, NodeInfo, Request, RequestBody, RequestId,
+    Response, ResponseBody, Retry, ServerError, Topology, WriteId, WriteStatus, frame,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -67,8 +67,8 @@ impl Protocol for Kvorum {
         }
     }
 
-    async fn open(address: &str, client: ClientId, deadline: Instant) -> Result<Socket, ConnectionError> {
-        Socket::open(address, &hello(client, feature::TOPOLOGY_PUSH), deadline.into()).await
+    async fn open(node: &NodeInfo, client: ClientId, deadline: Instant) -> Result<Socket, ConnectionError> {
+        Socket::open(&node.client_address, &hello(client, feature::TOPOLOGY_PUSH), deadline.into()).await
     }
 
     fn handle_connected(&mut self) {

@@ -2,10 +2,12 @@
 //! the protocol is a type parameter, so that its calls cost nothing by themselves.
 
 mod grpc;
+mod http;
 mod kvorum;
 mod resp;
 
 pub(crate) use grpc::{Grpc, VALUE_BYTES_MAX as GRPC_VALUE_BYTES_MAX};
+pub(crate) use http::Http;
 pub(crate) use kvorum::{Kvorum, hello};
 pub(crate) use resp::{Resp, command};
 
@@ -14,7 +16,7 @@ use crate::keys::KeySpace;
 use crate::routes::Router;
 use crate::socket::Socket;
 use bytes::{Bytes, BytesMut};
-use kvorum_protocol::ClientId;
+use kvorum_protocol::{ClientId, NodeInfo};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,9 +25,9 @@ use std::time::{Duration, Instant};
 pub(crate) trait Protocol: std::fmt::Debug + Send + Sized + 'static {
     fn new(settings: &Arc<Settings>, keys: &Arc<KeySpace>, router: &Arc<Router>) -> Self;
 
-    /// Connects until `deadline`, and says what the protocol wants said first.
+    /// Connects to a node until `deadline`, and says what the protocol wants said first.
     fn open(
-        address: &str,
+        node: &NodeInfo,
         client: ClientId,
         deadline: Instant,
     ) -> impl Future<Output = Result<Socket, ConnectionError>> + Send;

@@ -10,7 +10,7 @@ use crate::options::Replicated;
 use crate::routes::Router;
 use crate::socket::Socket;
 use bytes::{Buf, BytesMut};
-use kvorum_protocol::ClientId;
+use kvorum_protocol::{ClientId, NodeInfo};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -77,8 +77,8 @@ impl Protocol for Resp {
         }
     }
 
-    async fn open(address: &str, _: ClientId, deadline: Instant) -> Result<Socket, ConnectionError> {
-        Socket::connect(address, deadline.into()).await
+    async fn open(node: &NodeInfo, _: ClientId, deadline: Instant) -> Result<Socket, ConnectionError> {
+        Socket::connect(&node.client_address, deadline.into()).await
     }
 
     fn handle_connected(&mut self) {

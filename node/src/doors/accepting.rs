@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Accepts connections until `drain` is cancelled, and gives each to `admit`, which must not block.
+/// Accepts connections until `drain` is cancelled, and gives each to `admit`, which must not block. Those that the system has taken in
+/// by then are admitted as well: it would reset them, with the requests that were sent on them.
 pub(super) async fn accept(
     listener: TcpListener,
     drain: &CancellationToken,
@@ -22,7 +23,7 @@ pub(super) async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.cancelled() => return,
+            () = drain.cancelled() => break,
         };
         match accepted {
             Ok((stream, from)) => admit(stream, from),
@@ -33,6 +34,13 @@ pub(super) async fn accept(
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
+        }
+    }
+    // The executor's own way would wait until it hears of them.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, from)) = listener.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            admit(stream, from);
         }
     }
 }
@@ -82,6 +90,26 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         stream.readable().await.unwrap();
         (client, stream)
+    }
+
+    #[tokio::test]
+    async fn who_has_connected_before_the_end_is_admitted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let drain = CancellationToken::new();
+        drain.cancel();
+        let admitted = parking_lot::Mutex::new(Vec::new());
+        accept(listener, &drain, |stream, _| admitted.lock().push(stream)).await;
+        assert_eq!(admitted.lock().len(), clients.len());
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        for (mut stream, mut client) in admitted.into_inner().into_iter().zip(clients) {
+            stream.write_all(b"welcome").await.unwrap();
+            client.readable().await.unwrap();
+        }
     }
 
     #[tokio::test]

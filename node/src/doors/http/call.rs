@@ -114,8 +114,14 @@ impl Caller {
             attempts.handle_sent();
             let left = deadline.saturating_sub(now());
             let request = Request { id: RequestId(0), deadline_ms: node_deadline_ms(left).max(1), body: body.clone() };
-            let asked = tokio::time::timeout(left + GRACE, self.ask(client, request));
-            let Ok(reply) = asked.await else { return Err(attempts.deadline_exceeded(now())) };
+            let (mut asking, at_once) = Asking::begin(&self.context, client, request);
+            let reply = match at_once {
+                Some(reply) => reply,
+                None => match tokio::time::timeout(left + GRACE, asking.reply()).await {
+                    Ok(reply) => reply,
+                    Err(_) => return Err(attempts.deadline_exceeded(now())),
+                },
+            };
             let ResponseBody::Error(error) = reply.body else {
                 return Ok(Reply { body: attempts.handle_answer(reply.body), ..reply });
             };
@@ -134,25 +140,38 @@ impl Caller {
             }
         }
     }
+}
 
-    /// One attempt.
-    async fn ask(&self, client: ClientId, request: Request) -> Reply {
-        let mut session = Session::new(Arc::clone(&self.context), true);
-        let mut answer = None;
-        let take = |at_once: bool, answer: &mut Option<Reply>, answered: Answered<()>| {
-            *answer = Some(Reply { body: answered.body, forwarded: answered.forwarded, at_once });
-        };
-        session
-            .handle(client, (), system_clock::monotonic(), request, &mut |answered| take(true, &mut answer, answered));
-        let sink = Arc::clone(session.sink());
+/// One attempt.
+struct Asking(Session<()>);
+
+impl Asking {
+    /// Asks. Many reads are answered at once: then there is nothing to wait for.
+    fn begin(context: &Arc<SessionContext>, client: ClientId, request: Request) -> (Self, Option<Reply>) {
+        let mut session = Session::new(Arc::clone(context), true);
+        let mut reply = None;
+        session.handle(client, (), system_clock::monotonic(), request, &mut |answered| {
+            reply = Some(taken(answered, true))
+        });
+        (Self(session), reply)
+    }
+
+    /// Waits for the answer.
+    async fn reply(&mut self) -> Reply {
+        let sink = Arc::clone(self.0.sink());
+        let mut reply = None;
         loop {
-            if let Some(reply) = answer {
+            sink.ready().await;
+            self.0.collect(&mut |answered| reply = Some(taken(answered, false)));
+            if let Some(reply) = reply {
                 return reply;
             }
-            sink.ready().await;
-            session.collect(&mut |answered| take(false, &mut answer, answered));
         }
     }
+}
+
+fn taken(answered: Answered<()>, at_once: bool) -> Reply {
+    Reply { body: answered.body, forwarded: answered.forwarded, at_once }
 }
 
 /// What a request is prepared for.

@@ -62,12 +62,16 @@ const LOOKS_MAX: u32 = 8;
     )
 )]
 pub(super) async fn get(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
-    let asked = Asked::read(&request, &["consistency", "after", "wait_ms"])?;
+    get_asked(&api, &Asked::read(&request, &["consistency", "after", "wait_ms"])?).await
+}
+
+/// The same of a head that is taken apart.
+pub(super) async fn get_asked(api: &Api, asked: &Asked<'_>) -> Result<Response, Problem> {
     let key = key_of_path(asked.path, "")?;
     let mode = asked.mode()?;
-    await_write(&api, &asked).await?;
-    let found = look_up(&api, &asked, key, mode).await?;
-    give_out(&api, &asked, found, false)
+    await_write(api, asked).await?;
+    let found = look_up(api, asked, key, mode).await?;
+    give_out(api, asked, found, false)
 }
 
 /// `GET /kv?key=`.
@@ -214,9 +218,11 @@ fn give_out(api: &Api, asked: &Asked<'_>, found: Found, in_envelope: bool) -> Re
         }
         (Form::Raw(kind), Selected::All) => raw(kind, entry.value.clone()),
     };
+    // With what the connection adds.
+    response.headers_mut().reserve(12);
     insert(&mut response, ETAG, &negotiate::etag(entry.version));
-    insert(&mut response, VERSION, &entry.version.0.to_string());
-    insert(&mut response, SOURCE, source);
+    response.headers_mut().insert(VERSION, entry.version.0.into());
+    response.headers_mut().insert(SOURCE, HeaderValue::from_static(source));
     hold(&mut response, found.held);
     if let Some(at) = entry.expires_at_ms {
         insert(&mut response, EXPIRES_AT, &at.to_string());

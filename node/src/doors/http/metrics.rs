@@ -27,8 +27,8 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use utoipa::ToSchema;
 
@@ -71,6 +71,8 @@ pub(super) struct Counts {
     registry: Registry,
     requests: Family<Labels, Counter>,
     durations: Family<Labels, Histogram, fn() -> Histogram>,
+    /// The series of keys that were read, which need not be looked up.
+    key_reads: OnceLock<(Counter, Histogram)>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -87,7 +89,8 @@ impl Default for Counts {
             "Time to answer a request of the HTTP door",
             durations.clone(),
         );
-        Self { registry, requests, durations, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let (hits, misses) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { registry, requests, durations, key_reads: OnceLock::new(), hits, misses }
     }
 }
 
@@ -98,14 +101,34 @@ impl Counts {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn note_request(&self, method: &Method, endpoint: &str, status: StatusCode, began: Instant) {
-        let method = method_name(method);
-        let labels = || vec![("method", method.into()), ("endpoint", endpoint.to_owned().into())];
-        self.durations.get_or_create(&Labels(labels())).observe(began.elapsed().as_secs_f64());
-        let mut labels = labels();
-        labels.push(("status", status.as_u16().to_string().into()));
-        self.requests.get_or_create(&Labels(labels)).inc();
+    /// A key was read, or not.
+    pub(super) fn note_key_read(&self, status: StatusCode, began: Instant) {
+        let series = |status| self.series(&Method::GET, "/kv/{key}", status);
+        if status == StatusCode::OK {
+            let (requests, durations) = self.key_reads.get_or_init(|| series(status));
+            note(requests, durations, began);
+        } else {
+            let (requests, durations) = series(status);
+            note(&requests, &durations, began);
+        }
     }
+
+    fn note_request(&self, method: &Method, endpoint: &str, status: StatusCode, began: Instant) {
+        let (requests, durations) = self.series(method, endpoint, status);
+        note(&requests, &durations, began);
+    }
+
+    fn series(&self, method: &Method, endpoint: &str, status: StatusCode) -> (Counter, Histogram) {
+        let mut labels = vec![("method", method_name(method).into()), ("endpoint", endpoint.to_owned().into())];
+        let durations = self.durations.get_or_create_owned(&Labels(labels.clone()));
+        labels.push(("status", status.as_u16().to_string().into()));
+        (self.requests.get_or_create_owned(&Labels(labels)), durations)
+    }
+}
+
+fn note(requests: &Counter, durations: &Histogram, began: Instant) {
+    requests.inc();
+    durations.observe(began.elapsed().as_secs_f64());
 }
 
 /// Methods that are none of these are one: a client must not make up series.

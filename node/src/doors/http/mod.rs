@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod cluster;
 mod entry;
+mod fast;
 mod health;
 mod kv;
 mod limits;

@@ -26,7 +26,12 @@ pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
         ("text/plain", Form::Raw("text/plain; charset=utf-8")),
     ];
     let accepted = header_text(headers, &ACCEPT)?;
-    let Some(accepted) = accepted.filter(|text| !text.trim().is_empty()) else { return Ok(Form::Json) };
+    let Some(accepted) = accepted.filter(|text| !text.trim().is_empty() && *text != "*/*") else {
+        return Ok(Form::Json);
+    };
+    if let Some((_, form)) = FORMS.iter().find(|(name, _)| *name == accepted) {
+        return Ok(*form);
+    }
     // Of each form the weight of the most specific range that covers it.
     let weight_of = |name: &str| {
         let (group, _) = name.split_once('/').unwrap_or((name, ""));

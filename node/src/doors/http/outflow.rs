@@ -3,6 +3,7 @@
 
 use super::limits::{ANSWERS_BYTES_MAX, LARGE_ANSWER_BYTES};
 use super::problem::{OVERLOADED, Problem};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +19,26 @@ pub(super) struct Outflow(Arc<Semaphore>);
 /// The part of one answer. Given back when the last copy is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Held(#[expect(dead_code, reason = "it is held, and looked at by nobody")] Arc<OwnedSemaphorePermit>);
+
+impl Held {
+    /// The same bytes, which hold on to their memory until the last part of them has left. The HTTP library takes all bytes of a body at
+    /// once, drops the body, and keeps them for as long as the client lets them lie.
+    pub(super) fn attach(&self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(HeldBytes { bytes, _held: self.clone() })
+    }
+}
+
+/// Bytes of an answer, with their memory.
+struct HeldBytes {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 impl Default for Outflow {
     fn default() -> Self {
@@ -60,5 +81,19 @@ mod tests {
         assert_eq!(outflow.reserve(LARGE_ANSWER_BYTES + 1, soon).await.expect_err("none is left").status(), 429);
         drop(first);
         assert!(outflow.reserve(usize::MAX, soon).await.expect("alone it may be of any size").is_some());
+    }
+
+    #[tokio::test]
+    async fn bytes_hold_on_to_their_memory_until_the_last_part_has_left() {
+        let (outflow, soon) = (Outflow::default(), Duration::from_millis(10));
+        let held = outflow.reserve(ANSWERS_BYTES_MAX, soon).await.expect("all of it is free").expect("it is large");
+        let mut bytes = held.attach(Bytes::from_static(b"value"));
+        drop(held);
+        let last = bytes.split_off(4);
+        assert_eq!((&bytes[..], &last[..]), (&b"valu"[..], &b"e"[..]));
+        drop(bytes);
+        assert!(outflow.reserve(ANSWERS_BYTES_MAX, soon).await.is_err(), "a part has not left");
+        drop(last);
+        assert!(outflow.reserve(ANSWERS_BYTES_MAX, soon).await.is_ok());
     }
 }

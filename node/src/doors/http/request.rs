@@ -63,7 +63,11 @@ impl<'a> Asked<'a> {
         Self::of(&parts.uri, &parts.headers, connection, parameters)
     }
 
-    fn of(
+    /// The same of the parts that count.
+    ///
+    /// # Errors
+    /// As [`Query::parse`].
+    pub(super) fn of(
         uri: &'a http::Uri,
         headers: &'a HeaderMap,
         connection: u64,

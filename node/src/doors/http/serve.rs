@@ -7,17 +7,19 @@ use super::outflow::Held;
 use super::problem::{NOT_PERMITTED, Problem, TOO_MANY_CONNECTIONS, URI_TOO_LONG};
 use super::request::From;
 use super::slow::{Answering, Guarded, Phase};
-use super::{Api, routes};
+use super::{Api, fast, routes};
 use crate::doors::accepting::{accept, turn_away};
 use crate::doors::places::Places;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
+use http::HeaderValue;
+use http::header::{CONNECTION, X_CONTENT_TYPE_OPTIONS};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use kvorum_core::limits::DRAIN_TIMEOUT;
+use kvorum_core::limits::{DRAIN_ANSWERS, DRAIN_TIMEOUT};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -34,6 +36,7 @@ const TARGET_BYTES_MAX: usize = 65_534;
 
 /// What the connections of the door share.
 pub struct HttpDoor {
+    api: Arc<Api>,
     routes: axum::Router,
     places: Arc<Places>,
     builder: Builder<TokioExecutor>,
@@ -65,7 +68,15 @@ impl HttpDoor {
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(Some(TAKES_WITHIN))
             .keep_alive_timeout(TAKES_WITHIN);
-        Arc::new(Self { routes: routes(api), places, builder, numbers: AtomicU64::new(0), drain, stop })
+        Arc::new(Self {
+            routes: routes(Arc::clone(&api)),
+            api,
+            places,
+            builder,
+            numbers: AtomicU64::new(0),
+            drain,
+            stop,
+        })
     }
 
     /// Accepts connections until the door is told to stop.
@@ -97,7 +108,7 @@ impl HttpDoor {
         turn_away(stream, answer.as_bytes(), self.places.to_linger()).await;
     }
 
-    async fn serve(&self, stream: TcpStream, from: SocketAddr) {
+    async fn serve(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%from, %error, "closed a connection");
             return;
@@ -106,15 +117,16 @@ impl HttpDoor {
         let connection = self.numbers.fetch_add(1, Ordering::Relaxed);
         let whose = From { connection, address: from.ip() };
         let service = {
-            let (routes, phase) = (self.routes.clone(), Arc::clone(&phase));
+            let (door, phase) = (Arc::clone(self), Arc::clone(&phase));
             hyper::service::service_fn(move |request: http::Request<Incoming>| {
                 let answering = phase.begin(request.version() == http::Version::HTTP_2);
-                answer(routes.clone(), whose, answering, request)
+                answer(Arc::clone(&door), whose, answering, request)
             })
         };
-        let io = TokioIo::new(Guarded::new(stream, phase));
+        let io = TokioIo::new(Guarded::new(stream, Arc::clone(&phase)));
         let mut served = pin!(self.builder.serve_connection(io, service));
-        let mut leaves = false;
+        let mut leaves_within = None;
+        let mut steps = [DRAIN_TIMEOUT, DRAIN_ANSWERS].into_iter();
         loop {
             tokio::select! {
                 ended = &mut served => {
@@ -123,43 +135,55 @@ impl HttpDoor {
                     }
                     return;
                 }
-                () = self.drain.cancelled(), if !leaves => {
-                    leaves = true;
-                    served.as_mut().graceful_shutdown();
-                }
-                () = tokio::time::sleep(DRAIN_TIMEOUT), if leaves => return,
+                () = self.drain.cancelled(), if leaves_within.is_none() => phase.leave(),
+                () = tokio::time::sleep(leaves_within.unwrap_or_default()), if leaves_within.is_some() => {}
                 () = self.stop.cancelled() => return,
+            }
+            // HTTP/2 says at once which requests it takes. A client of HTTP/1.1 hears with its next answer that it is the last one: if
+            // a connection was closed while it waits for a request, one that is on its way would be lost, and nobody could tell
+            // whether it was done.
+            if leaves_within.is_some() || phase.is_multiplexed() {
+                served.as_mut().graceful_shutdown();
+            }
+            leaves_within = steps.next();
+            if leaves_within.is_none() {
+                return;
             }
         }
     }
 }
 
 async fn answer(
-    routes: axum::Router,
+    door: Arc<HttpDoor>,
     from: From,
     answering: Answering,
     request: http::Request<Incoming>,
 ) -> Result<http::Response<Answer>, Infallible> {
-    let mut request = request.map(Body::new);
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let response: Response = if target > TARGET_BYTES_MAX {
         Problem::new(&URI_TOO_LONG, format!("the address has {target} bytes, the limit is {TARGET_BYTES_MAX}"))
             .into_response()
     } else if is_from_another_site(&request) {
         Problem::new(&NOT_PERMITTED, "pages of other sites may not change anything here").into_response()
+    } else if fast::takes(&request) {
+        fast::answer(&door.api, from, &request).await
     } else {
+        let mut request = request.map(Body::new);
         request.extensions_mut().insert(from);
-        match routes.oneshot(Request::from(request)).await {
+        match door.routes.clone().oneshot(Request::from(request)).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
     };
     let mut response = response;
     let headers = response.headers_mut();
+    if answering.is_last() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     // Values are somebody's bytes: no browser is to guess what they are.
-    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let held = response.extensions_mut().remove::<Held>();
-    Ok(response.map(|body| Answer { body, _answering: answering, _held: held }))
+    Ok(response.map(|body| Answer { body, _answering: answering, held }))
 }
 
 /// A browser sends this for a page of another site, which must not write here with the rights of whoever looks at it. Programs do not
@@ -173,7 +197,7 @@ fn is_from_another_site<B>(request: &http::Request<B>) -> bool {
 struct Answer {
     body: Body,
     _answering: Answering,
-    _held: Option<Held>,
+    held: Option<Held>,
 }
 
 impl http_body::Body for Answer {
@@ -184,7 +208,11 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &self.held {
+            Some(held) => polled.map_ok(|frame| frame.map_data(|data| held.attach(data))),
+            None => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

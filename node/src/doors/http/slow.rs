@@ -29,12 +29,24 @@ struct State {
     idle_since: Instant,
     /// Several requests at once, with frames between them that belong to none.
     is_multiplexed: bool,
+    /// The node stops.
+    leaves: bool,
 }
 
 impl Phase {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { requests: 0, head_since: None, idle_since: Instant::now(), is_multiplexed: false };
+        let state =
+            State { requests: 0, head_since: None, idle_since: Instant::now(), is_multiplexed: false, leaves: false };
         Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    /// Makes the next answer the last one, unless there are several at once.
+    pub(super) fn leave(&self) {
+        self.state.lock().leaves = true;
+    }
+
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.state.lock().is_multiplexed
     }
 
     /// A request's head is whole. It is answered once the value is dropped.
@@ -68,12 +80,33 @@ impl Phase {
 #[derive(Debug)]
 pub(super) struct Answering(Arc<Phase>);
 
+impl Answering {
+    /// Whether its answer has to say that the connection closes after it.
+    pub(super) fn is_last(&self) -> bool {
+        let state = self.0.state.lock();
+        state.leaves && !state.is_multiplexed
+    }
+}
+
 impl Drop for Answering {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.requests -= 1;
         state.idle_since = Instant::now();
     }
+}
+
+/// What is shorter than this is written in one piece, which takes the kernel less time than several.
+const SHORT_BYTES: usize = 1024;
+
+/// All slices in one piece, if that is short.
+fn joined<'a>(slices: &[io::IoSlice<'_>], into: &'a mut [u8; SHORT_BYTES]) -> Option<&'a [u8]> {
+    let mut end = 0;
+    for slice in slices {
+        into.get_mut(end..end + slice.len())?.copy_from_slice(slice);
+        end += slice.len();
+    }
+    Some(&into[..end])
 }
 
 /// The socket.
@@ -90,15 +123,18 @@ impl Guarded {
         Self { stream, phase, timer: Box::pin(tokio::time::sleep(IDLE)), stuck_since: None }
     }
 
-    /// Fails once it is later than `by`.
+    /// Fails once it is later than `by`. The timer may fire before, and is moved on then: to move it with every request costs more.
     fn check(&mut self, by: Instant, context: &mut Context<'_>, why: &'static str) -> io::Result<()> {
-        if self.timer.deadline() != by {
+        if self.timer.deadline() > by {
             self.timer.as_mut().reset(by);
         }
-        match self.timer.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, why)),
-            Poll::Pending => Ok(()),
+        while self.timer.as_mut().poll(context).is_ready() {
+            if Instant::now() >= by {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            self.timer.as_mut().reset(by);
         }
+        Ok(())
     }
 
     fn progress(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -145,7 +181,12 @@ impl AsyncWrite for Guarded {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        let mut whole = [0; SHORT_BYTES];
+        let stream = Pin::new(&mut this.stream);
+        let polled = match joined(slices, &mut whole) {
+            Some(whole) => stream.poll_write(context, whole),
+            None => stream.poll_write_vectored(context, slices),
+        };
         this.progress(context, polled)
     }
 

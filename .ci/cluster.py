@@ -1,0 +1,89 @@
+"""A cluster of three processes for the scripts beside this one, each of which can be stopped and started by itself."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TARGET = os.environ.get("CARGO_TARGET_DIR", f"{ROOT}/target")
+READY_WITHIN_S = 60
+STOPPED_WITHIN_S = 30
+
+
+def program():
+    """The binary: the script's argument, or the one in the target folder."""
+    return sys.argv[1] if len(sys.argv) > 1 else f"{TARGET}/debug/kvorum"
+
+
+def await_ready(address, process):
+    """Waits until what listens at `address` is ready; `process` must not end before."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    while True:
+        if process.poll() is not None:
+            sys.exit(f"{address}: its process has ended with {process.returncode}")
+        try:
+            with urllib.request.urlopen(f"http://{address}/health/ready", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            if time.monotonic() > deadline:
+                sys.exit(f"{address} is not ready after {READY_WITHIN_S} s")
+            time.sleep(0.05)
+
+
+class Cluster:
+    """Nodes are counted from 1. They end with this process, whatever happens to it: they watch their standard input."""
+
+    def __init__(self, base_port, nodes=3, **environment):
+        self.folder = tempfile.TemporaryDirectory()
+        self.environment = {**os.environ, **environment}
+        self.http = {node: f"127.0.0.1:{base_port + 20 + node}" for node in range(1, nodes + 1)}
+        self.processes = {}
+        shape = ["--nodes", str(nodes), "--base-port", str(base_port)]
+        if nodes < 3:
+            shape += ["--replication-factor", "1"]
+        subprocess.run([program(), "init", "--dir", f"{self.folder.name}/c", *shape], check=True, stdout=subprocess.DEVNULL)
+
+    def __enter__(self):
+        for node in self.http:
+            self.start(node)
+        for node in self.http:
+            self.await_ready(node)
+        return self
+
+    def __exit__(self, *_):
+        for node in self.http:
+            self.processes[node].terminate()
+        for node in self.http:
+            self.processes[node].wait(timeout=STOPPED_WITHIN_S)
+        self.folder.cleanup()
+
+    def start(self, node):
+        config = f"{self.folder.name}/c/node-{node}/kvorum.toml"
+        with open(f"{self.folder.name}/log-{node}", "ab") as log:
+            self.processes[node] = subprocess.Popen(
+                [program(), "start", "--config", config, "--exit-with-stdin"],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+
+    def stop(self, node):
+        """Stops a node cleanly. Returns how many seconds it took."""
+        began = time.monotonic()
+        self.processes[node].terminate()
+        code = self.processes[node].wait(timeout=STOPPED_WITHIN_S)
+        if code != 0:
+            sys.exit(f"node {node} has ended with {code}\n{self.log(node)}")
+        return time.monotonic() - began
+
+    def await_ready(self, node):
+        await_ready(self.http[node], self.processes[node])
+
+    def log(self, node):
+        with open(f"{self.folder.name}/log-{node}", encoding="utf-8", errors="replace") as log:
+            return log.read()[-4000:]
