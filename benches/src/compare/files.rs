@@ -151,7 +151,7 @@ mod tests {
             nodes: Vec::new(),
             shards: Vec::new(),
         };
-        let report = Report::new(&plan(&options(), load, Replicated::No), &topology, &recorder, measured);
+        let report = Report::new(&plan(&options(), system, load, Replicated::No), &topology, &recorder, measured);
         Turn { system, load, round, report, idle_processors: 0.0125, foreign_processors: 0.5 }
     }
 

@@ -251,7 +251,7 @@ mod tests {
         let (get, put) = (get(&mut other), put(&mut other));
         assert!(get.starts_with(b"GET /kv/k007?consistency=stale HTTP/1.1\r\n"), "{get:?}");
         assert!(put.starts_with(b"PUT /kv/k007?ack=accepted HTTP/1.1\r\n"), "{put:?}");
-        assert!(get.windows(25).any(|window| window == b"\r\nkvorum-timeout-ms: 1000\r"), "{get:?}");
+        assert!(get.windows(25).any(|window| window == b"kvorum-timeout-ms: 1000\r\n"), "{get:?}");
     }
 
     #[test]
