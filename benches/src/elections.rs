@@ -257,6 +257,7 @@ mod tests {
             clock_ahead_ms: 0,
             clock_off: false,
             index_bytes: 0,
+            hot_keys: Vec::new(),
             shards: shards.iter().map(shard).collect(),
         }
     }

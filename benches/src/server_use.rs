@@ -96,6 +96,7 @@ mod tests {
             clock_ahead_ms: 0,
             clock_off: false,
             index_bytes: 27 * 5,
+            hot_keys: Vec::new(),
             shards: Vec::new(),
         }
     }

@@ -166,6 +166,7 @@ mod tests {
             disk_free_bytes: 0,
             disk_full: false,
             index_bytes: 0,
+            hot_keys: Vec::new(),
             shards: [ShardId(0), ShardId(1), ShardId::META]
                 .into_iter()
                 .map(|shard| replica(shard, ShardRole::Follower))

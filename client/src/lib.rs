@@ -97,7 +97,7 @@ pub use client::{Client, Mapping};
 pub use entry::Entry;
 pub use get::{Get, GetMany};
 pub use scan::Scan;
-pub use status::{NodeStatus, ShardStatus};
+pub use status::{HotKey, NodeStatus, ShardStatus};
 pub use write::{Append, ConditionalResult, ConditionalWrite, Incr, Write, WriteResult};
 pub use write_op::WriteOp;
 

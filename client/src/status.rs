@@ -1,5 +1,6 @@
 //! How nodes are doing, as they say themselves.
 
+use bytes::Bytes;
 use kvorum_protocol::{Durability, Epoch, LogIndex, NodeId, ShardId, ShardRole, Term, Version};
 
 /// What one node says of itself. New fields may come.
@@ -45,8 +46,28 @@ pub struct NodeStatus {
     pub clock_off: bool,
     /// What the indexes of all its shards take in memory, in bytes.
     pub index_bytes: u64,
+    /// The keys that its replicas are asked for most, the hottest first.
+    pub hot_keys: Vec<HotKey>,
     /// The state of each of its shard replicas, and of those that it should have.
     pub shards: Vec<ShardStatus>,
+}
+
+/// A key that a node is asked for much: figures are estimates from samples of the last seconds. New fields may come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct HotKey {
+    /// Its shard.
+    pub shard: ShardId,
+    /// It is written much; else it is read much.
+    pub writes: bool,
+    /// The key, or its first 128 bytes.
+    pub key: Bytes,
+    /// Bytes of the whole key.
+    pub key_bytes: u32,
+    /// Reads or writes per second.
+    pub per_second: u64,
+    /// Its part of the replica's reads or writes, in thousandths.
+    pub share_permille: u16,
 }
 
 /// One shard replica's state. New fields may come.
@@ -105,8 +126,16 @@ impl NodeStatus {
             clock_ahead_ms: status.clock_ahead_ms,
             clock_off: status.clock_off,
             index_bytes: status.index_bytes,
+            hot_keys: status.hot_keys.into_iter().map(HotKey::from_wire).collect(),
             shards: status.shards.into_iter().map(ShardStatus::from_wire).collect(),
         }
+    }
+}
+
+impl HotKey {
+    pub(crate) fn from_wire(hot: kvorum_protocol::HotKey) -> Self {
+        let kvorum_protocol::HotKey { shard, writes, key, key_bytes, per_second, share_permille } = hot;
+        Self { shard, writes, key, key_bytes, per_second, share_permille }
     }
 }
 

@@ -30,7 +30,7 @@ pub use request::{
 pub use response::{
     AtomicResult, Awaited, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus,
 };
-pub use status::{NodeStatus, ShardRole, ShardStatus};
+pub use status::{HotKey, NodeStatus, ShardRole, ShardStatus};
 pub use topology::{NodeInfo, ShardInfo, Topology};
 pub use types::{
     Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, ParseReceiptError, Receipt,

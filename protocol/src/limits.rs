@@ -19,6 +19,10 @@ pub const BATCH_OPERATIONS_MAX: usize = 4096;
 pub const SEQUENCE_MAX: u64 = u64::MAX / 2;
 /// Most entries that one SCAN page returns.
 pub const SCAN_ENTRIES_MAX: u32 = 4096;
+/// Hot keys that a node's status tells.
+pub const HOT_KEYS_MAX: usize = 32;
+/// Of a longer hot key a status tells so many bytes.
+pub const HOT_KEY_BYTES_MAX: usize = 128;
 /// Most bytes of keys and values in a SCAN page that has more than one entry.
 pub const SCAN_PAGE_BYTES: usize = 1024 * 1024;
 /// A MULTI-GET answers `TooLarge` for the keys whose values would take its reply past this many bytes.

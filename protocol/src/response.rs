@@ -181,6 +181,10 @@ pub struct Explanation {
     pub replicas: Vec<NodeId>,
     /// How the key is stored on the answering node, if it is there.
     pub stored: Option<StoredEntry>,
+    /// How often the answering node's replica was asked for the key lately, per second: an estimate from samples.
+    pub reads_per_second: u64,
+    /// How often it was told to write it, likewise.
+    pub writes_per_second: u64,
 }
 
 /// How a key is stored on one node.
@@ -526,6 +530,8 @@ fn encode_explanation(out: &mut BytesMut, explanation: &Explanation) {
         out.put_u32_le(stored.segment);
         out.put_u32_le(stored.offset);
     });
+    out.put_u64_le(explanation.reads_per_second);
+    out.put_u64_le(explanation.writes_per_second);
 }
 
 fn decode_explanation(reader: &mut Reader) -> Result<Explanation, DecodeError> {
@@ -546,5 +552,7 @@ fn decode_explanation(reader: &mut Reader) -> Result<Explanation, DecodeError> {
                 offset: reader.u32()?,
             })
         })?,
+        reads_per_second: reader.u64()?,
+        writes_per_second: reader.u64()?,
     })
 }

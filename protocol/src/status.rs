@@ -1,7 +1,7 @@
 //! How a node is doing, as STATUS answers it.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::limits::{NAME_BYTES_MAX, SHARDS_MAX};
+use crate::limits::{HOT_KEY_BYTES_MAX, HOT_KEYS_MAX, NAME_BYTES_MAX, SHARDS_MAX};
 use crate::topology::{decode_durability, encode_durability};
 use crate::types::{Durability, Epoch, LogIndex, NodeId, ShardId, Term, Version};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -49,8 +49,27 @@ pub struct NodeStatus {
     pub clock_off: bool,
     /// What the indexes of all its shards take in memory, in bytes.
     pub index_bytes: u64,
+    /// The keys that this node's replicas are asked for most, at most [`HOT_KEYS_MAX`], the hottest first.
+    pub hot_keys: Vec<HotKey>,
     /// The state of each of its shard replicas, and of those that it should have.
     pub shards: Vec<ShardStatus>,
+}
+
+/// A key that a node is asked for much. Figures are estimates from samples of the last seconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HotKey {
+    /// Its shard.
+    pub shard: ShardId,
+    /// It is written much; else it is read much.
+    pub writes: bool,
+    /// The key, or its first [`HOT_KEY_BYTES_MAX`] bytes.
+    pub key: Bytes,
+    /// Bytes of the whole key.
+    pub key_bytes: u32,
+    /// Reads or writes per second.
+    pub per_second: u64,
+    /// Its part of the replica's reads or writes, in thousandths.
+    pub share_permille: u16,
 }
 
 /// One shard replica's state.
@@ -107,7 +126,8 @@ pub enum ShardRole {
 }
 
 impl ShardRole {
-    const ALL: [Self; 7] =
+    /// All of them.
+    pub const ALL: [Self; 7] =
         [Self::Missing, Self::Follower, Self::Candidate, Self::Leader, Self::Learner, Self::Amnesiac, Self::Faulty];
 }
 
@@ -148,6 +168,15 @@ impl NodeStatus {
         out.put_i64_le(self.clock_ahead_ms);
         out.bool(self.clock_off);
         out.put_u64_le(self.index_bytes);
+        out.count(self.hot_keys.len());
+        for hot in &self.hot_keys {
+            out.put_u16_le(hot.shard.0);
+            out.bool(hot.writes);
+            out.bytes(&hot.key);
+            out.put_u32_le(hot.key_bytes);
+            out.put_u64_le(hot.per_second);
+            out.put_u16_le(hot.share_permille);
+        }
         out.count(self.shards.len());
         for shard in &self.shards {
             out.put_u16_le(shard.shard.0);
@@ -202,6 +231,10 @@ impl NodeStatus {
             clock_ahead_ms: reader.i64()?,
             clock_off: reader.bool("clock off")?,
             index_bytes: reader.u64()?,
+            hot_keys: {
+                let count = reader.count("hot keys", HOT_KEYS_MAX, 21)?;
+                (0..count).map(|_| decode_hot_key(reader)).collect::<Result<_, _>>()?
+            },
             shards: {
                 // One more than the shards of the ring: the meta group.
                 let count = reader.count("shards", SHARDS_MAX + 1, 64)?;
@@ -209,6 +242,17 @@ impl NodeStatus {
             },
         })
     }
+}
+
+fn decode_hot_key(reader: &mut Reader) -> Result<HotKey, DecodeError> {
+    Ok(HotKey {
+        shard: ShardId(reader.u16()?),
+        writes: reader.bool("writes")?,
+        key: reader.bytes("length of a hot key", HOT_KEY_BYTES_MAX)?,
+        key_bytes: reader.u32()?,
+        per_second: reader.u64()?,
+        share_permille: reader.u16()?,
+    })
 }
 
 fn decode_shard(reader: &mut Reader) -> Result<ShardStatus, DecodeError> {

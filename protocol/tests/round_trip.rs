@@ -10,7 +10,7 @@ use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, Awaited, ClientId, ClusterId, Condition,
-    Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, LogIndex, Mutation, NodeId,
+    Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, HotKey, LogIndex, Mutation, NodeId,
     NodeInfo, NodeStatus, Outcome, ReadMode, Receipt, ReplicaId, Request, RequestBody, RequestId, Response,
     ResponseBody, Retry, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus,
     StatusScope, Term, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
@@ -269,8 +269,10 @@ fn shard_status() -> impl Strategy<Value = ShardStatus> {
 
 fn node_status() -> impl Strategy<Value = NodeStatus> {
     let numbers = (any::<[u64; 7]>(), any::<[u32; 2]>(), any::<[bool; 2]>(), any::<i64>());
-    (node_id(), name(), name(), durability(), vec(node_id(), 0..4), numbers, vec(shard_status(), 0..4)).prop_map(
-        |(node, name, program_version, durability, peers_up, (wide, narrow, flags, clock_ahead_ms), shards)| {
+    let hot_keys = vec(hot_key(), 0..3);
+    (node_id(), name(), name(), durability(), vec(node_id(), 0..4), numbers, vec(shard_status(), 0..4), hot_keys)
+        .prop_map(|(node, name, program_version, durability, peers_up, numbers, shards, hot_keys)| {
+            let (wide, narrow, flags, clock_ahead_ms) = numbers;
             NodeStatus {
                 node,
                 name,
@@ -291,8 +293,21 @@ fn node_status() -> impl Strategy<Value = NodeStatus> {
                 clock_ahead_ms,
                 clock_off: flags[1],
                 index_bytes: wide[6],
+                hot_keys,
                 shards,
             }
+        })
+}
+
+fn hot_key() -> impl Strategy<Value = HotKey> {
+    (shard_id(), any::<bool>(), vec(any::<u8>(), 0..9), any::<u32>(), any::<u64>(), 0..=1_000_u16).prop_map(
+        |(shard, writes, key, key_bytes, per_second, share_permille)| HotKey {
+            shard,
+            writes,
+            key: key.into(),
+            key_bytes,
+            per_second,
+            share_permille,
         },
     )
 }
@@ -307,13 +322,15 @@ fn explanation() -> impl Strategy<Value = Explanation> {
             offset,
         },
     );
-    (shard_id(), any::<u64>(), option::of(node_id()), vec(node_id(), 0..4), option::of(stored)).prop_map(
-        |(shard, ring_position, leader, replicas, stored)| Explanation {
+    (shard_id(), any::<[u64; 3]>(), option::of(node_id()), vec(node_id(), 0..4), option::of(stored)).prop_map(
+        |(shard, [ring_position, reads_per_second, writes_per_second], leader, replicas, stored)| Explanation {
             shard,
             ring_position,
             leader,
             replicas,
             stored,
+            reads_per_second,
+            writes_per_second,
         },
     )
 }

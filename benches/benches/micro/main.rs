@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "what can't be set up can't be measured")]
 
 mod codec;
+mod counting;
 mod folder;
 mod index;
 mod journal;
@@ -30,6 +31,7 @@ fn main() {
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     codec::bench(&mut criterion);
+    counting::bench(&mut criterion);
     ring::bench(&mut criterion);
     index::bench(&mut criterion);
     log::bench(&mut criterion);

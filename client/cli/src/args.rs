@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// Answer yes to whatever would be asked.
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Show the keys that are asked for most: the same as CLUSTER HOTKEYS.
+    #[arg(long)]
+    pub(crate) hotkeys: bool,
     /// Print a script that teaches a shell to complete options and commands.
     #[arg(long, value_enum, value_name = "SHELL")]
     pub(crate) completions: Option<clap_complete::Shell>,

@@ -1,9 +1,9 @@
 //! The views of the cluster: topology and statuses in, outputs out. Pure.
 
 use crate::output::{Cell, Output};
-use crate::text::{duration, size};
+use crate::text::{duration, size, word};
 use kvorum_client::health;
-use kvorum_client::{Explanation, NodeId, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
+use kvorum_client::{Explanation, HotKey, NodeId, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -57,6 +57,14 @@ pub(crate) fn explain(topology: &Topology, explanation: &Explanation, now_ms: u6
             facts.push(("expires_at_ms", Cell::shown(stored.expires_at_ms, expiry)));
             facts.push(("segment", Cell::plain(stored.segment)));
             facts.push(("offset", Cell::plain(stored.offset)));
+        }
+    }
+    // Only the node that was asked knows, and only of keys that stand out.
+    for (name, rate) in
+        [("reads_per_second", explanation.reads_per_second), ("writes_per_second", explanation.writes_per_second)]
+    {
+        if rate > 0 {
+            facts.push((name, Cell::plain(rate)));
         }
     }
     Output::Facts(facts)
@@ -168,6 +176,35 @@ pub(crate) fn shards(topology: &Topology, statuses: &[NodeStatus]) -> Output {
     Output::Table {
         columns: &["shard", "leader", "term", "replicas", "keys", "log_bytes", "lag"],
         rows: (0..).zip(&topology.shards).map(row).collect(),
+    }
+}
+
+/// CLUSTER HOTKEYS. A key that several nodes tell of is there once per node: replicas may answer stale reads.
+pub(crate) fn hot_keys(topology: &Topology, statuses: &[NodeStatus]) -> Output {
+    let mut hot: Vec<_> =
+        statuses.iter().flat_map(|status| status.hot_keys.iter().map(move |hot| (status.node, hot))).collect();
+    hot.sort_by(|(_, a), (_, b)| b.per_second.cmp(&a.per_second).then_with(|| a.key.cmp(&b.key)));
+    if hot.is_empty() {
+        return Output::Note("no key stands out: none has 1 % of what its shard is asked".to_owned());
+    }
+    let row = |(node, hot): (NodeId, &HotKey)| {
+        let mut key = word(&hot.key);
+        if hot.key.len() < hot.key_bytes as usize {
+            key.push_str(&format!("… ({} bytes)", hot.key_bytes));
+        }
+        let share = f64::from(hot.share_permille) / 1000.0;
+        vec![
+            Cell::plain(if hot.writes { "write" } else { "read" }),
+            Cell::shown(key.clone(), key),
+            Cell::plain(hot.per_second),
+            Cell::shown(share, format!("{:.1} %", share * 100.0)),
+            Cell::plain(hot.shard.0),
+            Cell::plain(name(topology, node)),
+        ]
+    };
+    Output::Table {
+        columns: &["operation", "key", "per_second", "share", "shard", "node"],
+        rows: hot.into_iter().map(row).collect(),
     }
 }
 

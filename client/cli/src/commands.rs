@@ -98,10 +98,11 @@ const PUT_OPTIONS: &[OptionSpec] = &[
 const IF_VERSION: &[OptionSpec] = &[option("IFVERSION", "version", "only if the key has this version")];
 
 /// The views of CLUSTER.
-pub(crate) const CLUSTER_VIEWS: [(&str, &str); 4] = [
+pub(crate) const CLUSTER_VIEWS: [(&str, &str); 5] = [
     ("STATUS", "the cluster at a glance; the default"),
     ("NODES", "every node"),
     ("SHARDS", "every shard, its leader and replicas"),
+    ("HOTKEYS", "the keys that are asked for most"),
     ("CHECK", "what is wrong, if anything"),
 ];
 

@@ -89,7 +89,7 @@ pub struct ReplEnd {
 /// Runs `kvorum-cli` with these arguments, the program's name first. Blocks; must not be called on an async worker, but may
 /// be called on a blocking thread of a runtime.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::parse_all(args) {
+    let mut args = match Args::parse_all(args) {
         Ok(args) => args,
         Err(error) => {
             // Help goes to stdout with exit code 0, errors to stderr with 2. If those can't be written, the code still tells.
@@ -101,6 +101,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut args::for_completion(), "kvorum-cli", &mut script);
         return written(console::print(&script)).into();
+    }
+    if args.hotkeys {
+        if !args.command.is_empty() {
+            complain("error: --hotkeys is a command of its own; leave the COMMAND out\n");
+            return Exit::Usage.into();
+        }
+        args.command = vec!["CLUSTER".into(), "HOTKEYS".into()];
     }
     with_session(setup(&args), |session, colors| match args.command.is_empty() {
         true => read_commands(session, colors, None, args.pipeline).exit,

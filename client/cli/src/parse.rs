@@ -50,6 +50,7 @@ pub(crate) enum ClusterView {
     Status,
     Nodes,
     Shards,
+    HotKeys,
     Check,
 }
 
@@ -212,6 +213,7 @@ impl Arguments<'_> {
             "STATUS" => Ok(ClusterView::Status),
             "NODES" => Ok(ClusterView::Nodes),
             "SHARDS" => Ok(ClusterView::Shards),
+            "HOTKEYS" => Ok(ClusterView::HotKeys),
             "CHECK" => Ok(ClusterView::Check),
             _ => Err(self.wrong(format!("{} is not a view of the cluster", printable(word.as_bytes())))),
         }

@@ -223,6 +223,7 @@ async fn view_cluster(client: &Client, view: ClusterView, emit: Emit<'_>) -> Res
         ClusterView::Status => cluster::overview(&topology, &statuses),
         ClusterView::Nodes => cluster::nodes(&topology, &statuses),
         ClusterView::Shards => cluster::shards(&topology, &statuses),
+        ClusterView::HotKeys => cluster::hot_keys(&topology, &statuses),
         ClusterView::Check => {
             let (output, problems) = cluster::check(&topology, &statuses);
             if problems > 0 {

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
-    Ack, Action, AtomicResult, Awaited, ClientId, Condition, Durability, Entry, ErrorCode, Explanation, LogIndex,
-    Mutation, NodeStatus, Receipt, RequestBody, ResponseBody, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId,
-    ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus, hash,
+    Ack, Action, AtomicResult, Awaited, ClientId, Condition, Durability, Entry, ErrorCode, Explanation, HotKey,
+    LogIndex, Mutation, NodeStatus, Receipt, RequestBody, ResponseBody, ScanCursor, ScanPage, ScanRequest, ServerError,
+    ShardId, ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus, hash,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -164,6 +164,8 @@ impl Store {
                 segment: 3,
                 offset: 4096,
             }),
+            reads_per_second: 0,
+            writes_per_second: 0,
         }
     }
 }
@@ -187,6 +189,18 @@ fn parse(value: &[u8]) -> Result<i64, ServerError> {
     number.ok_or_else(|| ServerError::new(ErrorCode::NotAnInteger, "the value is not a decimal 64-bit integer"))
 }
 
+fn hot_keys() -> Vec<HotKey> {
+    let hot = |writes, key: &'static [u8], per_second, share_permille| HotKey {
+        shard: super::shard(0),
+        writes,
+        key: Bytes::from_static(key),
+        key_bytes: key.len() as u32,
+        per_second,
+        share_permille,
+    };
+    vec![hot(false, b"user:1", 1_200, 250), hot(true, b"\xffcounter", 30, 1_000)]
+}
+
 fn status(topology: &Topology) -> Vec<NodeStatus> {
     let node = |(index, node): (usize, &kvorum_protocol::NodeInfo)| NodeStatus {
         node: node.id,
@@ -208,6 +222,7 @@ fn status(topology: &Topology) -> Vec<NodeStatus> {
         clock_ahead_ms: 0,
         clock_off: false,
         index_bytes: 27 * 5,
+        hot_keys: hot_keys(),
         shards: (0..)
             .zip(&topology.shards)
             .filter(|(_, shard)| shard.replicas.contains(&(index as u16)))

@@ -18,6 +18,7 @@ pub mod journal;
 pub mod limits;
 pub mod log;
 pub mod map_keeper;
+pub mod measure;
 pub mod rare;
 pub mod ring;
 pub mod roster;

@@ -106,7 +106,7 @@ mod tests {
         accept(listener, &drain, |stream, _| admitted.lock().push(stream)).await;
         assert_eq!(admitted.lock().len(), clients.len());
         assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
-        for (mut stream, mut client) in admitted.into_inner().into_iter().zip(clients) {
+        for (mut stream, client) in admitted.into_inner().into_iter().zip(clients) {
             stream.write_all(b"welcome").await.unwrap();
             client.readable().await.unwrap();
         }

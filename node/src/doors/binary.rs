@@ -8,6 +8,7 @@ use super::accepting::{accept, linger, turn_away};
 use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
 use super::places::Places;
+use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::system_clock;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_core::clock::Nanos;
@@ -18,6 +19,7 @@ use kvorum_core::limits::{
     SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX,
     WRITE_TIMEOUT,
 };
+use kvorum_core::measure::meter::Door;
 use kvorum_core::routing::topology_news::TopologyNews;
 use kvorum_core::session::{Answered, Session, SessionContext};
 use kvorum_core::store::PREFETCH_KEYS;
@@ -48,6 +50,7 @@ pub struct BinaryDoor {
     topology: watch::Receiver<Arc<TopologyNews>>,
     places: Arc<Places>,
     inflow: Arc<Inflow>,
+    counts: Arc<DoorCounts>,
     drain: CancellationToken,
     stop: CancellationToken,
 }
@@ -60,10 +63,11 @@ impl BinaryDoor {
         topology: watch::Receiver<Arc<TopologyNews>>,
         places: Arc<Places>,
         inflow: Arc<Inflow>,
+        counts: Arc<DoorCounts>,
         drain: CancellationToken,
         stop: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { context, topology, places, inflow, drain, stop })
+        Arc::new(Self { context, topology, places, inflow, counts, drain, stop })
     }
 
     /// Accepts connections until the door is told to stop.
@@ -73,7 +77,7 @@ impl BinaryDoor {
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let door = Arc::clone(self);
-        let Some(place) = self.places.take() else {
+        let Some(place) = self.places.take(Door::Binary) else {
             tokio::spawn(async move { door.refuse(stream).await });
             return;
         };
@@ -150,7 +154,7 @@ impl<'a> Connection<'a> {
         Connection {
             door,
             stream,
-            session: Session::new(Arc::clone(&door.context), true),
+            session: Session::new(Arc::clone(&door.context), Door::Binary),
             client: None,
             pushes: false,
             input: BytesMut::with_capacity(SESSION_READ_BYTES),
@@ -209,14 +213,16 @@ impl<'a> Connection<'a> {
             let (mut reader, mut writer) = self.stream.split();
             tokio::select! {
                 read = read_some(&mut reader, &mut self.input), if reads => {
-                    if read? == 0 {
+                    let read = read?;
+                    if read == 0 {
                         return Ok(());
                     }
+                    self.door.counts.note_received(Door::Binary, read);
                     self.handle_input().await?;
                 }
                 () = self.share.granted(), if takes && !reads => {}
                 written = writer.write_buf(&mut self.output.frames), if write_by.is_some() => {
-                    written?;
+                    self.door.counts.note_sent(Door::Binary, written?);
                     self.write_by = None;
                     // What was held back by the bound on answers may go on.
                     if !self.input.is_empty() {
@@ -285,9 +291,11 @@ impl<'a> Connection<'a> {
             let (mut reader, _) = self.stream.split();
             tokio::select! {
                 read = read_some(&mut reader, &mut self.input), if reads => {
-                    if read? == 0 {
+                    let read = read?;
+                    if read == 0 {
                         return Ok(());
                     }
+                    self.door.counts.note_received(Door::Binary, read);
                 }
                 // Whoever has waited for an answer may ask once more.
                 () = sink.ready() => until = Instant::now() + DRAIN_REFUSES,
@@ -511,7 +519,7 @@ impl<'a> Connection<'a> {
     }
 
     fn encode(&mut self, id: RequestId, forwarded: bool, body: ResponseBody) {
-        encode_answer(&mut self.output, self.door, Answered { origin: id, forwarded, body });
+        encode_answer(&mut self.output, self.door, Answered { origin: id, forwarded, source: None, body });
     }
 
     /// Values are verified when they are read and copied out of their mapping when they are encoded. If a page was lost in
@@ -527,6 +535,7 @@ impl<'a> Connection<'a> {
         if frames.is_empty() {
             return Ok(());
         }
+        self.door.counts.note_sent(Door::Binary, frames.len());
         // Almost always the socket takes everything at once, and no timer is needed.
         match self.stream.try_write(frames) {
             Ok(written) => frames.advance(written),
@@ -594,7 +603,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 fn encode_answer(output: &mut Outgoing, door: &BinaryDoor, answered: Answered<RequestId>) {
-    let Answered { origin, forwarded, body } = answered;
+    let Answered { origin, forwarded, source: _, body } = answered;
     output.push(&Response { id: origin, epoch: door.context.router.epoch(), forwarded, body });
 }
 
@@ -603,5 +612,9 @@ fn stopping() -> ServerError {
 }
 
 fn encode_error(output: &mut Outgoing, door: &BinaryDoor, id: RequestId, error: ServerError) {
-    encode_answer(output, door, Answered { origin: id, forwarded: false, body: ResponseBody::Error(error) });
+    encode_answer(
+        output,
+        door,
+        Answered { origin: id, forwarded: false, source: None, body: ResponseBody::Error(error) },
+    );
 }

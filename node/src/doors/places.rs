@@ -1,15 +1,25 @@
 //! The places for clients' connections. All doors share them, since what a connection costs is the node's, not the door's.
 
 use kvorum_core::limits::REFUSED_LINGERING_MAX;
+use kvorum_core::measure::meter::Door;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{Notify, Semaphore};
+
+/// What became of connections through one door.
+#[derive(Debug, Default)]
+struct OfDoor {
+    open: AtomicU64,
+    let_in: AtomicU64,
+    turned_away: AtomicU64,
+}
 
 /// The places of a node.
 #[derive(Debug)]
 pub struct Places {
     max: usize,
     taken: AtomicUsize,
+    by_door: [OfDoor; Door::ALL.len()],
     /// Of the connections that are refused and read from until the client knows.
     to_linger: Semaphore,
     /// Told when the last connection has ended.
@@ -20,16 +30,31 @@ impl Places {
     /// So many places, all of them free.
     pub fn new(max: usize) -> Arc<Self> {
         let to_linger = Semaphore::new(REFUSED_LINGERING_MAX);
-        Arc::new(Self { max, taken: AtomicUsize::new(0), to_linger, empty: Notify::new() })
+        Arc::new(Self { max, taken: AtomicUsize::new(0), by_door: Default::default(), to_linger, empty: Notify::new() })
     }
 
-    /// A place, unless all are taken.
-    pub fn take(self: &Arc<Self>) -> Option<Place> {
+    /// A place for a connection through a door, unless all are taken.
+    pub fn take(self: &Arc<Self>, door: Door) -> Option<Place> {
+        let of_door = &self.by_door[door as usize];
         if self.taken.fetch_add(1, Ordering::Relaxed) >= self.max {
             self.taken.fetch_sub(1, Ordering::Relaxed);
+            of_door.turned_away.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Place(Arc::clone(self)))
+        of_door.let_in.fetch_add(1, Ordering::Relaxed);
+        of_door.open.fetch_add(1, Ordering::Relaxed);
+        Some(Place { places: Arc::clone(self), door })
+    }
+
+    /// Connections through a door that are open.
+    pub fn open(&self, door: Door) -> u64 {
+        self.by_door[door as usize].open.load(Ordering::Relaxed)
+    }
+
+    /// Connections through a door so far: those that found a place, and those that did not.
+    pub fn let_in_and_turned_away(&self, door: Door) -> (u64, u64) {
+        let of_door = &self.by_door[door as usize];
+        (of_door.let_in.load(Ordering::Relaxed), of_door.turned_away.load(Ordering::Relaxed))
     }
 
     /// How many there are.
@@ -57,12 +82,16 @@ impl Places {
 
 /// The place of one connection. Dropping it gives it back.
 #[derive(Debug)]
-pub struct Place(Arc<Places>);
+pub struct Place {
+    places: Arc<Places>,
+    door: Door,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.0.taken.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.empty.notify_one();
+        self.places.by_door[self.door as usize].open.fetch_sub(1, Ordering::Relaxed);
+        if self.places.taken.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.places.empty.notify_one();
         }
     }
 }
@@ -74,11 +103,13 @@ mod tests {
     #[tokio::test]
     async fn places_come_back_and_the_last_one_is_told() {
         let places = Places::new(2);
-        let (first, second) = (places.take().expect("free"), places.take().expect("free"));
-        assert!(places.take().is_none());
+        let take = |door| places.take(door);
+        let (first, second) = (take(Door::Binary).expect("free"), take(Door::Http).expect("free"));
+        assert!(take(Door::Binary).is_none());
         drop(first);
-        assert_eq!(places.taken(), 1);
-        let third = places.take();
+        assert_eq!((places.taken(), places.open(Door::Binary), places.open(Door::Http)), (1, 0, 1));
+        assert_eq!(places.let_in_and_turned_away(Door::Binary), (1, 1));
+        let third = take(Door::Binary);
         assert!(third.is_some());
         let emptied = tokio::spawn({
             let places = Arc::clone(&places);

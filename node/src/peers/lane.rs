@@ -40,6 +40,16 @@ pub(super) enum Lane {
 impl Lane {
     pub(super) const ALL: [Self; 4] = [Self::Consensus, Self::Forward, Self::Snapshot, Self::Bulk];
 
+    /// What it is called where it is shown.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Consensus => "consensus",
+            Self::Forward => "forward",
+            Self::Snapshot => "snapshot",
+            Self::Bulk => "bulk",
+        }
+    }
+
     /// The lane of a peer's stream, by its index among those that the peer has opened.
     pub(super) fn of_stream(index: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|lane| *lane as u64 == index)
@@ -197,6 +207,12 @@ impl OutboundState {
 }
 
 impl Outbound {
+    /// Bytes that wait to be sent, or are being written.
+    pub(super) fn bytes(&self) -> usize {
+        let state = self.state.lock();
+        state.waiting_bytes() + state.writing
+    }
+
     pub(super) fn new(lane: Lane) -> Self {
         Self::with_limit(lane, lane.outbound_bytes_max())
     }

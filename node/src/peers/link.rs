@@ -133,6 +133,7 @@ impl Up {
     fn announce(link: Arc<Link>) -> Self {
         let up = Self(link);
         Lane::ALL.iter().for_each(|lane| up.0.slot.outbound(*lane).open());
+        up.0.slot.traffic.began(&up.0.connection);
         up.0.slot.up.store(true, Ordering::Release);
         up.0.shared.handler.connected(up.0.slot.node);
         up
@@ -142,6 +143,7 @@ impl Up {
 impl Drop for Up {
     fn drop(&mut self) {
         self.0.slot.up.store(false, Ordering::Release);
+        self.0.slot.traffic.ended();
         Lane::ALL.iter().for_each(|lane| self.0.slot.outbound(*lane).close());
         self.0.shared.handler.disconnected(self.0.slot.node);
     }

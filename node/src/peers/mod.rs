@@ -25,6 +25,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traffic;
 mod transport;
 
 pub use close::CloseCode;
@@ -34,7 +35,7 @@ pub use transport::BindError;
 
 use crate::auth::cert::{Identity, TlsIdentity};
 use kvorum_core::ring::decide::KnownOfPeer;
-use kvorum_core::routing::network::{PeerNetwork, SendError};
+use kvorum_core::routing::network::{PeerLink, PeerNetwork, SendError};
 use kvorum_core::routing::peer_desk::AdmitError;
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
 use kvorum_protocol::{ClusterId, FolderId, NodeId};
@@ -47,6 +48,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use supervisor::PeersSupervisor;
 use tokio::sync::{Mutex, watch};
+use traffic::Traffic;
 use transport::Transport;
 
 /// Who this node is, and whom it talks to.
@@ -157,6 +159,7 @@ struct Slot {
     outbound: [Outbound; Lane::ALL.len()],
     lingering: Lingering,
     up: AtomicBool,
+    traffic: Traffic,
     /// Held by the connection that is being served.
     turn: Mutex<()>,
 }
@@ -256,6 +259,23 @@ impl PeerNetwork for Peers {
         self.shared.slots.get(&node).is_some_and(|slot| slot.up.load(Ordering::Acquire))
     }
 
+    fn links(&self) -> Vec<PeerLink> {
+        let link = |slot: &Arc<Slot>| {
+            let (rtt, sent_bytes, received_bytes) = slot.traffic.now();
+            let queued_bytes =
+                Lane::ALL.iter().map(|lane| (lane.name(), slot.outbound(*lane).bytes() as u64)).collect();
+            PeerLink {
+                node: slot.node,
+                up: slot.up.load(Ordering::Acquire),
+                rtt,
+                sent_bytes,
+                received_bytes,
+                queued_bytes,
+            }
+        };
+        self.shared.slots.values().map(link).collect()
+    }
+
     fn cut(&self, cut: bool) {
         self.shared.cut.store(cut, Ordering::Release);
         self.shared.cut_changes.send_replace(cut);
@@ -287,6 +307,7 @@ fn slots(own: NodeId, peers: Vec<PeerAddress>) -> Result<BTreeMap<NodeId, Arc<Sl
             outbound: Lane::ALL.map(Outbound::new),
             lingering: Lingering::default(),
             up: AtomicBool::new(false),
+            traffic: Traffic::default(),
             turn: Mutex::new(()),
         };
         if node == own || slots.insert(node, Arc::new(slot)).is_some() {

@@ -37,6 +37,7 @@ pub async fn run(arguments: WatchArguments, failed: impl FnOnce(DiskStalls), sto
     // A file system that does not say how large it is is taken for a large one.
     let total = ask(&disk, |disk| disk.total_bytes()).await.unwrap_or(u64::MAX);
     let mut watch = DiskWatch::new(headroom_bytes, total);
+    pressure.set_disk_headroom(watch.headroom_bytes());
     let mut looked_at: Option<Nanos> = None;
     // A look may hang with the disk; the stall must be seen all the same.
     let mut looking: Option<tokio::task::JoinHandle<Option<u64>>> = None;

@@ -6,6 +6,7 @@ use kvorum_core::journal::{
     SubmissionQueue, SyncJob,
 };
 use kvorum_core::log::{Position, Segment};
+use kvorum_core::measure::{Count, Durations, DurationsSum};
 use kvorum_protocol::{Durability, ShardId};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
@@ -49,6 +50,10 @@ struct Shared {
     calling: AtomicBool,
     queued_bytes: AtomicU64,
     rounds: AtomicU64,
+    /// Bytes that were written.
+    bytes: Count,
+    /// How long rounds took: a write and a sync each.
+    round_durations: Durations,
     last_round_micros: AtomicU64,
     /// When the round under way began, in microseconds since `origin`, plus one; 0 if there is none.
     round_began: AtomicU64,
@@ -142,6 +147,8 @@ impl Journal {
             calling: AtomicBool::new(false),
             queued_bytes: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
+            bytes: Count::default(),
+            round_durations: Durations::default(),
             last_round_micros: AtomicU64::new(0),
             round_began: AtomicU64::new(0),
             origin: Instant::now(),
@@ -212,6 +219,16 @@ impl JournalHandle {
     /// Rounds written since the start.
     pub fn rounds(&self) -> u64 {
         self.shared.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the submissions that were made durable.
+    pub fn bytes(&self) -> u64 {
+        self.shared.bytes.get()
+    }
+
+    /// How long rounds took.
+    pub fn round_durations(&self) -> DurationsSum {
+        DurationsSum::of([&self.shared.round_durations])
     }
 
     /// How long the last round took, in microseconds.
@@ -311,7 +328,10 @@ impl Shared {
             writer.round(&batch)?;
             self.round_began.store(0, Ordering::Relaxed);
             if !batch.is_empty() {
-                self.last_round_micros.store(self.micros().saturating_sub(began), Ordering::Relaxed);
+                let took = self.micros().saturating_sub(began);
+                self.last_round_micros.store(took, Ordering::Relaxed);
+                self.round_durations.note(took * 1_000);
+                self.bytes.add(batch.iter().map(Submission::bytes).sum());
                 self.rounds.fetch_add(1, Ordering::Relaxed);
                 self.durable.lock().handle_round(&batch);
                 reporter.report(self, batch);

@@ -3,14 +3,17 @@
 pub mod control;
 pub mod descriptors;
 pub mod disk_loop;
+pub mod door_counts;
 pub mod journal_threads;
 pub mod meta;
 pub mod node;
 mod pace;
+pub mod process;
 pub mod scrub_thread;
 pub mod segment_thread;
 pub mod shard_actor;
 pub mod shards;
 pub mod status;
+pub mod striped;
 pub mod system_clock;
 pub mod upkeep_thread;

@@ -86,6 +86,7 @@ impl Shared {
         while let Some((handle, segment)) = pass.next(&self.router) {
             let mut pace = |read: u64| {
                 self.bytes.fetch_add(read, Ordering::Relaxed);
+                self.router.counts().scrubbed_bytes.add(read);
                 running = rate.note(read).is_none_or(|until| self.wait_until(until));
                 running
             };

@@ -9,6 +9,7 @@ use kvorum_core::shard::inbox::Waker;
 use kvorum_protocol::LogIndex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a shard's actor is told. Everything else comes through the inbox.
 #[derive(Debug)]
@@ -34,6 +35,14 @@ fn go_on(turned: Result<TurnEnd, ShardError>) -> Result<(), ActorProcessingErr> 
         TurnEnd::Done => Ok(()),
         TurnEnd::Reopen { index } => Err(SnapshotInstalled { index }.into()),
     }
+}
+
+/// Takes a turn, and notes how long it kept its thread.
+fn timed(host: &mut ShardHost) -> Result<TurnEnd, ShardError> {
+    let began = Instant::now();
+    let turned = host.turn();
+    host.handle().counts.turn.note(began.elapsed().as_nanos() as u64);
+    turned
 }
 
 /// The host; elsewhere while it takes a long turn, and gone if it panicked there. Boxed: it moves at every turn.
@@ -75,13 +84,13 @@ impl Actor for ShardActor {
         tokio::task::yield_now().await;
         let Some(mut host) = hosted.0.take() else { return Err(ActorProcessingErr::from(LOST)) };
         if !host.is_long_turn() {
-            let turned = host.turn();
+            let turned = timed(&mut host);
             hosted.0 = Some(host);
             return go_on(turned);
         }
         // Copies and checksums of large values: off the threads that answer small requests.
         let turn = tokio::task::spawn_blocking(move || {
-            let turned = host.turn();
+            let turned = timed(&mut host);
             (host, turned)
         });
         match turn.await {

@@ -15,7 +15,7 @@ use kvorum_core::routing::router::Router;
 use kvorum_core::shard::host::ShardArguments;
 use kvorum_core::shard::inbox::{QueueBudget, ShardCommand};
 use kvorum_core::shard::upkeep::{Upkeep, UpkeepOptions};
-use kvorum_core::shard::{Orders, ShardConfig, ShardError};
+use kvorum_core::shard::{Orders, Remedy, ShardConfig, ShardError};
 use kvorum_protocol::ShardId;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -201,7 +201,9 @@ impl Actor for ShardsSupervisor {
             }
             return Ok(());
         };
-        let actions = state.roster.failed(shard, failure_of(cause), system_clock::monotonic());
+        let failure = failure_of(cause);
+        state.count(shard, &failure);
+        let actions = state.roster.failed(shard, failure, system_clock::monotonic());
         state.perform(&myself, actions).await
     }
 }
@@ -274,6 +276,13 @@ impl ShardsState {
         }
     }
 
+    /// Counts damage.
+    fn count(&self, shard: ShardId, failure: &Failure) {
+        if failure.remedy() == Remedy::LeaveOut {
+            self.arguments.router.counts().of(shard).damage.add(1);
+        }
+    }
+
     async fn stop_one(&mut self, shard: ShardId) -> Result<(), ActorProcessingErr> {
         self.by_actor.retain(|_, of| *of != shard);
         self.arguments.router.closed(shard);
@@ -288,6 +297,7 @@ impl ShardsState {
     /// Opens a replica beside all else: recovery waits for the disk, and there may be many. A message says when it is over.
     fn open(&self, myself: &ActorRef<ShardsMessage>, opening: Opening) {
         let Opening { wanted, config, incarnation } = opening;
+        let counts = self.arguments.router.counts().of(wanted.shard);
         let arguments = ShardArguments {
             config,
             incarnation,
@@ -299,6 +309,7 @@ impl ShardsState {
             upkeep: Arc::clone(&self.arguments.upkeep),
             upkeep_options: self.arguments.upkeep_options,
             outlet: Arc::clone(&self.arguments.router) as _,
+            counts,
             clock: self.arguments.router.shared_clock(),
         };
         let openings = Arc::clone(&self.openings);
@@ -326,6 +337,9 @@ impl ShardsState {
             Err(SpawnErr::StartupFailed(cause)) => Opened::Failed(failure_of(cause)),
             Err(other) => Opened::Failed(Failure::OfNoFile(other.to_string())),
         };
+        if let Opened::Failed(failure) = &opened {
+            self.count(wanted.shard, failure);
+        }
         let actions = self.roster.opening_over(&wanted, opened, system_clock::monotonic());
         if !self.roster.is_opening() {
             self.early_ends.clear();

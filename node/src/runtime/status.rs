@@ -1,18 +1,23 @@
 //! How this node is doing, and asking all nodes the same.
 
+use crate::doors::places::Places;
 use crate::runtime::control::Control;
+use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::journal_threads::JournalHandle;
+use crate::runtime::process::ProcessUse;
 use crate::runtime::system_clock;
 use bytes::{Bytes, BytesMut};
 use kvorum_core::clock::Nanos;
 use kvorum_core::consensus::Role;
 use kvorum_core::health::pressure::Pressure;
+use kvorum_core::measure::ShardCounts;
 use kvorum_core::routing::router::Router;
 use kvorum_core::session::NodeAdmin;
 use kvorum_core::session::reply::{Answer, ReplyTo};
 use kvorum_core::shard::ShardHandle;
+use kvorum_protocol::limits::HOT_KEYS_MAX;
 use kvorum_protocol::{
-    Durability, Epoch, ErrorCode, FolderId, NodeId, NodeStatus, ResponseBody, ServerError, ShardId, ShardRole,
+    Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, ResponseBody, ServerError, ShardId, ShardRole,
     ShardStatus, StatusScope,
 };
 use parking_lot::Mutex;
@@ -31,10 +36,12 @@ pub struct Inspector {
     /// This node's data folder.
     folder: FolderId,
     started: Nanos,
+    started_unix_ms: u64,
     router: Arc<Router>,
     journal: JournalHandle,
     pressure: Arc<Pressure>,
-    connections: Box<dyn Fn() -> usize + Send + Sync>,
+    places: Arc<Places>,
+    doors: Arc<DoorCounts>,
     /// Replicas that this node holds and does not run, and why.
     idle: Mutex<BTreeMap<ShardId, ShardRole>>,
     control: OnceLock<Control>,
@@ -91,7 +98,8 @@ impl Inspector {
         router: Arc<Router>,
         journal: JournalHandle,
         pressure: Arc<Pressure>,
-        connections: impl Fn() -> usize + Send + Sync + 'static,
+        places: Arc<Places>,
+        doors: Arc<DoorCounts>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -99,10 +107,12 @@ impl Inspector {
             durability: router.ring().durability,
             folder,
             started: system_clock::monotonic(),
+            started_unix_ms: router.clock().now().wall_ms,
             router,
             journal,
             pressure,
-            connections: Box::new(connections),
+            places,
+            doors,
             idle: Mutex::default(),
             control: OnceLock::new(),
             stop,
@@ -124,9 +134,39 @@ impl Inspector {
         self.idle.lock().remove(&shard);
     }
 
+    /// When the node started, in milliseconds since 1970.
+    pub fn started_unix_ms(&self) -> u64 {
+        self.started_unix_ms
+    }
+
+    /// What the doors have answered.
+    pub fn doors(&self) -> &Arc<DoorCounts> {
+        &self.doors
+    }
+
+    /// The places for connections.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &JournalHandle {
+        &self.journal
+    }
+
+    /// The routing table.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// What the node is short of.
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure
+    }
+
     /// This node's status.
     pub fn status(&self) -> NodeStatus {
-        let usage = process_usage();
+        let usage = ProcessUse::look();
         let ring = self.router.ring();
         // What the map places here, then what is known of it.
         let placed = ring.held_by(self.router.me()).into_iter().map(|(shard, _)| (shard, ShardRole::Missing));
@@ -141,7 +181,7 @@ impl Inspector {
             process: std::process::id(),
             uptime_ms: system_clock::monotonic().ms_since(self.started),
             durability: self.durability,
-            connections: (self.connections)() as u32,
+            connections: self.places.taken() as u32,
             peers_up: self.router.peers().map(|peers| peers.up()).unwrap_or_default(),
             epoch: self.router.agreed_ring().map_or(Epoch(0), |ring| Epoch(ring.epoch)),
             stranger: ring.folder_of(self.router.me()).is_some_and(|named| named != self.folder),
@@ -154,8 +194,23 @@ impl Inspector {
             clock_ahead_ms: self.router.judged_clocks().ahead_ms,
             clock_off: self.router.judged_clocks().off,
             index_bytes: self.router.all_local().iter().map(|handle| handle.reader.index_bytes()).sum(),
+            hot_keys: self.hot_keys(),
             shards: shards.into_values().collect(),
         }
+    }
+
+    /// The hottest keys of all replicas.
+    fn hot_keys(&self) -> Vec<HotKey> {
+        let now = system_clock::monotonic();
+        let of_shard = |(shard, counts): (ShardId, Arc<ShardCounts>)| {
+            let hot = |writes| counts.heat.hot(shard, writes, now);
+            hot(false).into_iter().chain(hot(true)).collect::<Vec<_>>()
+        };
+        let all = self.router.counts().all().into_iter().filter(|(shard, _)| *shard != ShardId::META);
+        let mut hot: Vec<HotKey> = all.flat_map(of_shard).collect();
+        hot.sort_by(|a, b| b.per_second.cmp(&a.per_second).then_with(|| a.key.cmp(&b.key)));
+        hot.truncate(HOT_KEYS_MAX);
+        hot
     }
 
     /// This node's status as the control plane carries it.
@@ -215,36 +270,4 @@ fn idle_status(shard: ShardId, role: ShardRole) -> ShardStatus {
         compacted_bytes: 0,
         incarnation: 0,
     }
-}
-
-struct ProcessUsage {
-    resident_bytes: u64,
-    cpu_us: u64,
-}
-
-/// The memory that this process may use: the machine's, or what its control group is given of it. `None` where the system
-/// does not say.
-pub(crate) fn machine_memory_bytes() -> Option<u64> {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-        kibibytes.checked_mul(1024)
-    });
-    // It says "max" where there is no limit.
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    [machine, group].into_iter().flatten().min()
-}
-
-/// What the process uses, from `/proc`; zeros where that can't be read.
-fn process_usage() -> ProcessUsage {
-    let page = rustix::param::page_size() as u64;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let resident_pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0_u64);
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field is the program's name in brackets and may hold anything; count behind it.
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    let per_second = rustix::param::clock_ticks_per_second().max(1);
-    ProcessUsage { resident_bytes: resident_pages * page, cpu_us: (ticks(11) + ticks(12)) * 1_000_000 / per_second }
 }

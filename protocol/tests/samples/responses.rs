@@ -2,9 +2,10 @@ use super::{bytes, uuid};
 use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
-    Ack, AtomicResult, Awaited, ClusterId, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply, LogIndex,
-    NodeId, NodeInfo, NodeStatus, Outcome, Receipt, RequestId, Response, ResponseBody, Retry, ScanCursor, ScanPage,
-    ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus,
+    Ack, AtomicResult, Awaited, ClusterId, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply, HotKey,
+    LogIndex, NodeId, NodeInfo, NodeStatus, Outcome, Receipt, RequestId, Response, ResponseBody, Retry, ScanCursor,
+    ScanPage, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult,
+    WriteStatus,
 };
 
 /// Every response, every error.
@@ -147,7 +148,13 @@ fn explanation() -> Explanation {
             segment: 2,
             offset: 4096,
         }),
+        reads_per_second: 1_200,
+        writes_per_second: 30,
     }
+}
+
+fn hot_key(writes: bool, per_second: u64, share_permille: u16) -> HotKey {
+    HotKey { shard: ShardId(3), writes, key: bytes("user:1"), key_bytes: 6, per_second, share_permille }
 }
 
 /// A node with a shard in every role, and one without any.
@@ -190,8 +197,15 @@ pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
         clock_ahead_ms: -3_600_000,
         clock_off: true,
         index_bytes: 1350,
+        hot_keys: vec![hot_key(false, 1_200, 250), hot_key(true, 30, 1_000)],
         shards: (0..).zip(roles).map(shard).collect(),
     };
-    let idle = NodeStatus { name: String::new(), peers_up: Vec::new(), shards: Vec::new(), ..busy.clone() };
+    let idle = NodeStatus {
+        name: String::new(),
+        peers_up: Vec::new(),
+        hot_keys: Vec::new(),
+        shards: Vec::new(),
+        ..busy.clone()
+    };
     vec![("with a shard in every role".into(), busy), ("without shards".into(), idle)]
 }

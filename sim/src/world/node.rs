@@ -23,6 +23,7 @@ use kvorum_core::journal::{self, DurableEnds, JournalError, JournalOptions, Jour
 use kvorum_core::limits::DISK_LOOK_EVERY;
 use kvorum_core::log::{self, InlineSource, LogError, LogOptions, Recovered, SegmentPlace};
 use kvorum_core::map_keeper::{self, MapKeeper, Own};
+use kvorum_core::measure::meter::{Door, NoMeter};
 use kvorum_core::ring::{RingError, RingMap};
 use kvorum_core::roster::{Failure, Roster};
 use kvorum_core::routing::peer_desk::{PeerDesk, SnapshotReads};
@@ -309,6 +310,7 @@ impl Node {
             admin: Arc::new(NoAdmin),
             offload: Arc::new(Inline),
             fault_hooks: false,
+            meter: NoMeter::shared(),
         });
         let desk_sinks: DeskSinks = Arc::default();
         let watched = Arc::clone(&desk_sinks);
@@ -615,7 +617,7 @@ impl Process {
 
     /// A client has connected. It is told the topology, as if it had asked.
     pub(super) fn connect(&mut self, connection: u64, client: ClientId) -> BytesMut {
-        let session = Session::new(Arc::clone(&self.context), true);
+        let session = Session::new(Arc::clone(&self.context), Door::Binary);
         self.connections.insert(connection, Connection { client, session });
         let mut out = BytesMut::new();
         encode(&mut out, &self.router, topology_push(&self.router.topology_now()));
@@ -674,11 +676,11 @@ fn name_of(done: &Done) -> &'static str {
 }
 
 fn topology_push(topology: &Topology) -> Answered<RequestId> {
-    Answered { origin: RequestId(0), forwarded: false, body: ResponseBody::Topology(topology.clone()) }
+    Answered { origin: RequestId(0), forwarded: false, source: None, body: ResponseBody::Topology(topology.clone()) }
 }
 
 fn encode(out: &mut BytesMut, router: &Router, answered: Answered<RequestId>) {
-    let Answered { origin, forwarded, body } = answered;
+    let Answered { origin, forwarded, source: _, body } = answered;
     Response { id: origin, epoch: router.epoch(), forwarded, body }.encode(out);
 }
 

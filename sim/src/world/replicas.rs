@@ -196,6 +196,7 @@ impl Process {
             upkeep: self.upkeep.submissions(),
             upkeep_options: UPKEEP,
             outlet: Arc::clone(&self.router) as _,
+            counts: self.router.counts().of(shard),
             clock: self.router.shared_clock(),
         };
         let ready = Arc::clone(&self.ready);

@@ -61,6 +61,11 @@ impl DiskWatch {
         }
     }
 
+    /// With fewer free bytes than this the disk counts as full.
+    pub fn headroom_bytes(&self) -> u64 {
+        self.headroom_bytes
+    }
+
     /// Decides on what was seen. Full below the headroom, not full any more a quarter above it, so that a node at the
     /// limit does not change its mind with every write. Slow for [`DISK_SLOW_MIN`] after a stall, and for twice as long each
     /// time that it stalls again soon after: each change of its mind costs elections.

@@ -9,6 +9,7 @@ pub struct Pressure {
     disk_free_bytes: AtomicU64,
     index_bytes: AtomicU64,
     index_bytes_max: u64,
+    disk_headroom_bytes: AtomicU64,
 }
 
 impl Pressure {
@@ -19,6 +20,7 @@ impl Pressure {
             disk_free_bytes: AtomicU64::new(u64::MAX),
             index_bytes: AtomicU64::new(0),
             index_bytes_max,
+            disk_headroom_bytes: AtomicU64::new(0),
         }
     }
 
@@ -26,6 +28,21 @@ impl Pressure {
     pub fn set_disk(&self, free_bytes: u64, full: bool) {
         self.disk_free_bytes.store(free_bytes, Ordering::Relaxed);
         self.disk_full.store(full, Ordering::Relaxed);
+    }
+
+    /// With fewer free bytes than this the disk counts as full.
+    pub fn set_disk_headroom(&self, bytes: u64) {
+        self.disk_headroom_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// With fewer free bytes than this the disk counts as full; 0 if nobody has looked.
+    pub fn disk_headroom_bytes(&self) -> u64 {
+        self.disk_headroom_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the indexes of all shards may take in memory, in bytes; `u64::MAX` for no limit.
+    pub fn index_bytes_max(&self) -> u64 {
+        self.index_bytes_max
     }
 
     /// The indexes of all shards take so many bytes.

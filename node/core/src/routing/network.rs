@@ -2,6 +2,7 @@
 
 use kvorum_protocol::NodeId;
 use kvorum_protocol::peer::PeerMessage;
+use std::time::Duration;
 
 /// Most bytes of snapshots that wait for one peer or are being written to it. A larger chunk passes when nothing does.
 pub const SNAPSHOT_OUTBOUND_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -20,9 +21,30 @@ pub trait PeerNetwork: Send + Sync {
     fn up(&self) -> Vec<NodeId>;
     /// Whether that node is a peer and connected.
     fn is_up(&self, node: NodeId) -> bool;
+    /// How it stands with each peer, connected or not, in the order of their ids.
+    fn links(&self) -> Vec<PeerLink> {
+        Vec::new()
+    }
     /// A fault for tests: while `true`, everything this node sends is lost, and everything sent to it, without any
     /// connection being closed. Control sessions end, connections are neither made nor accepted, `send` answers `Ok`.
     fn cut(&self, cut: bool);
+}
+
+/// How it stands with one peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerLink {
+    /// The peer.
+    pub node: NodeId,
+    /// It is connected.
+    pub up: bool,
+    /// The round trip, as the transport sees it; `None` without a connection.
+    pub rtt: Option<Duration>,
+    /// Bytes that left for it since the process began, packets' heads and what was sent again included.
+    pub sent_bytes: u64,
+    /// Bytes that came from it, likewise.
+    pub received_bytes: u64,
+    /// Bytes that wait to be sent, by lane.
+    pub queued_bytes: Vec<(&'static str, u64)>,
 }
 
 /// Why a message was not sent.

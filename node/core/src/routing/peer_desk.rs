@@ -5,6 +5,7 @@ use crate::clock::Nanos;
 use crate::folder::known_folders::KnownFolders;
 use crate::health::fitness::Reasons;
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX, MISDEED_LOG_INTERVAL};
+use crate::measure::meter::Door;
 use crate::rare::RareEach;
 use crate::ring::decide::{KnownOfPeer, Presence};
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
@@ -382,7 +383,7 @@ impl PeerDesk {
 
     fn session(&self, peer: NodeId) -> Arc<Mutex<Session<Passed>>> {
         let make = || {
-            let session = Session::new(Arc::clone(&self.context), false);
+            let session = Session::new(Arc::clone(&self.context), Door::Peer);
             (self.watch)(peer, Arc::clone(session.sink()));
             Arc::new(Mutex::new(session))
         };
@@ -490,7 +491,7 @@ enum Content {
 
 impl Reply {
     fn to(answered: Answered<Passed>, router: &Router) -> Self {
-        let Answered { origin, forwarded, body } = answered;
+        let Answered { origin, forwarded, source: _, body } = answered;
         let response = Response { id: RequestId(1), epoch: router.epoch(), forwarded, body };
         Self { passed: origin, content: Content::Answer(response) }
     }
@@ -592,7 +593,7 @@ fn may_be_forwarded(body: &RequestBody) -> bool {
 
 fn refused(passed: Passed, code: ErrorCode, detail: &str) -> Answered<Passed> {
     let body = ResponseBody::Error(ServerError::new(code, detail));
-    Answered { origin: passed, forwarded: false, body }
+    Answered { origin: passed, forwarded: false, source: None, body }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::consensus::Role;
 use crate::health::fitness::{Fitness, Unfit};
 use crate::health::wall_clocks::{Judgement, WallClocks};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
+use crate::measure::{Refusal, ReplicaCounts};
 use crate::ring::{RingMap, decide};
 use crate::routing::network::{PeerNetwork, SendError};
 use crate::routing::peer_table::PeerTable;
@@ -126,7 +127,9 @@ pub struct Router {
     awaiting: Mutex<BTreeMap<ShardId, Vec<Awaiting>>>,
     held_bytes: AtomicUsize,
     snapshots: Mutex<SnapshotOffers>,
-    overloaded: AtomicU64,
+    counts: ReplicaCounts,
+    /// Requests that could not be passed on for want of room.
+    forwards_refused: AtomicU64,
 }
 
 impl Router {
@@ -157,7 +160,8 @@ impl Router {
             held_bytes: AtomicUsize::new(0),
             // The same numbers serve: these are told apart by shard and replica besides.
             snapshots: Mutex::new(SnapshotOffers::new(first_forward, BYTES_PER_SECOND_DEFAULT)),
-            overloaded: AtomicU64::new(0),
+            counts: ReplicaCounts::default(),
+            forwards_refused: AtomicU64::new(0),
         })
     }
 
@@ -443,17 +447,26 @@ impl Router {
         }
     }
 
+    /// What is counted of this node's replicas.
+    pub fn counts(&self) -> &ReplicaCounts {
+        &self.counts
+    }
+
+    /// Requests turned away as `Overloaded` since they could not be passed on.
+    pub fn forwards_refused(&self) -> u64 {
+        self.forwards_refused.load(Ordering::Relaxed)
+    }
+
     /// Requests turned away as `Overloaded` by this node's shards and by the router.
     pub fn overloaded(&self) -> u64 {
-        let shards: u64 = self.shards.iter().map(|handle| handle.inbox.overloaded()).sum();
-        shards + self.overloaded.load(Ordering::Relaxed)
+        Refusal::ALL.into_iter().map(|why| self.counts.refused(why)).sum::<u64>() + self.forwards_refused()
     }
 
     /// Sends a request on to `node`; the answer comes through `reply_to`, an error if it can't be sent.
     pub fn forward(&self, node: NodeId, passed_on: PassedOn, reply_to: ReplyTo) {
         let PassedOn { shard, client, term, in_order, request, writes, deadline } = passed_on;
         if self.forwards.len() >= FORWARDS_MAX {
-            self.overloaded.fetch_add(1, Ordering::Relaxed);
+            self.forwards_refused.fetch_add(1, Ordering::Relaxed);
             reply_to.fail(ServerError::new(ErrorCode::Overloaded, "too many requests are being forwarded"));
             return;
         }
@@ -466,7 +479,7 @@ impl Router {
         let failure = match self.peers.get().map(|peers| peers.send(node, &message)) {
             Some(Ok(())) => return,
             Some(Err(SendError::Full)) => {
-                self.overloaded.fetch_add(1, Ordering::Relaxed);
+                self.forwards_refused.fetch_add(1, Ordering::Relaxed);
                 ServerError::new(ErrorCode::Overloaded, "too much waits for the node that leads the shard")
             }
             Some(Err(SendError::Disconnected)) if is_leaving() => {

@@ -186,7 +186,7 @@ impl<Origin: Copy> Session<Origin> {
             }
             Part::Await { receipt, .. } => receipt.shard,
         };
-        if self.forwards {
+        if self.forwards() {
             self.hold(slot, part, shard, what, after, false);
         } else {
             // Whoever has passed it on puts it in order.

@@ -11,6 +11,7 @@
 
 mod held;
 mod large;
+mod of_node;
 mod outcome;
 mod pending;
 mod read;
@@ -19,10 +20,11 @@ pub mod reply;
 use crate::clock::Nanos;
 use crate::cost;
 use crate::limits::{DEADLINE_DEFAULT_MS, LARGE_WORK_BYTES};
+use crate::measure::meter::{self, Door, Finished, Meter, ReadPath, ReadSource};
 use crate::routing::router::{PassedOn, Route, Router};
 use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, Reply, ReplySink, ReplyTo};
-use crate::shard::inbox::{QueuedRequest, ShardCommand};
+use crate::shard::inbox::QueuedRequest;
 use crate::shard::{Operation, ShardReply};
 use crate::store::{PREFETCH_KEYS, prefetch_keys};
 use bytes::{Bytes, BytesMut};
@@ -31,12 +33,12 @@ use held::{HeldParts, UnansweredWrites};
 use kvorum_protocol::hash::{hash_tag, hash64, position_of_tag, ring_position, shard_of_position};
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
-    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Explanation, Mutation, NodeId, Outcome, ReadMode, Receipt,
-    Request, RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
+    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Mutation, NodeId, Outcome, ReadMode, Receipt, Request,
+    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
 };
 use large::LargeQueue;
 use pending::{Awaiting, Keys, ManyKind, Pending, Writes, WrittenKey};
-use read::{LargeRead, ReadNow, ReadPlan, What};
+use read::{LargeRead, ReadAt, ReadNow, ReadPlan, What};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,6 +81,8 @@ pub struct SessionContext {
     pub offload: Arc<dyn Offload>,
     /// Whether fault hooks may be used.
     pub fault_hooks: bool,
+    /// Takes down what was answered.
+    pub meter: Arc<dyn Meter>,
 }
 
 /// An answer, ready to be encoded.
@@ -88,6 +92,8 @@ pub struct Answered<Origin> {
     pub origin: Origin,
     /// Another node answered.
     pub forwarded: bool,
+    /// Where the answer to a GET came from.
+    pub source: Option<ReadSource>,
     /// The answer.
     pub body: ResponseBody,
 }
@@ -97,6 +103,7 @@ pub struct Answered<Origin> {
 struct Job<Origin> {
     client: ClientId,
     origin: Origin,
+    operation: meter::Operation,
     began: Nanos,
     deadline: Nanos,
     deadline_ms: u32,
@@ -136,9 +143,15 @@ pub struct Session<Origin> {
     accepted: HashMap<ShardId, Version>,
     /// Where the keys that were fetched ahead stand in their index's order: of the GETs that come next, in their order.
     ahead: VecDeque<Option<u64>>,
-    /// Whether requests for shards led elsewhere are passed on.
-    forwards: bool,
+    /// Which way its requests come in. What a peer has passed on goes no further.
+    door: Door,
+    /// The newest time that a read has looked at: requests that are answered at once need not look again.
+    read_until: Option<Nanos>,
+    /// GETs so far, which tells those of one moment apart.
+    gets: u64,
     replies: Vec<Reply>,
+    /// When the answers came that are being taken.
+    collected_at: Nanos,
     /// Work that takes milliseconds, one piece of this session at a time.
     large: LargeQueue,
     /// Large reads that were confirmed among the answers that are being taken.
@@ -148,12 +161,15 @@ pub struct Session<Origin> {
 impl<Origin> Drop for Session<Origin> {
     fn drop(&mut self) {
         self.sink.close();
+        if !self.pending.is_empty() {
+            self.context.meter.abandoned(self.door, self.pending.len());
+        }
     }
 }
 
 impl<Origin: Copy> Session<Origin> {
-    /// A session. One that answers for a peer must not forward: the peer has done so already.
-    pub fn new(context: Arc<SessionContext>, forwards: bool) -> Self {
+    /// A session of a connection to this door.
+    pub fn new(context: Arc<SessionContext>, door: Door) -> Self {
         let large = LargeQueue::new(Arc::clone(&context.offload));
         Self {
             context,
@@ -165,8 +181,11 @@ impl<Origin: Copy> Session<Origin> {
             next_number: 0,
             accepted: HashMap::new(),
             ahead: VecDeque::new(),
-            forwards,
+            door,
+            read_until: None,
+            gets: 0,
             replies: Vec::new(),
+            collected_at: Nanos(0),
             large,
             confirmed: Vec::new(),
         }
@@ -206,10 +225,20 @@ impl<Origin: Copy> Session<Origin> {
         out: &mut impl FnMut(Answered<Origin>),
     ) {
         let deadline_ms = if request.deadline_ms == 0 { DEADLINE_DEFAULT_MS } else { request.deadline_ms };
-        let job =
-            Job { client, origin, began: now, deadline: now.after_ms(deadline_ms.into()), deadline_ms, passed_on };
-        if let Some(body) = self.begin(&job, request.body) {
-            out(Answered { origin, forwarded: false, body });
+        let operation = meter::Operation::of(&request.body);
+        let job = Job {
+            client,
+            origin,
+            operation,
+            began: now,
+            deadline: now.after_ms(deadline_ms.into()),
+            deadline_ms,
+            passed_on,
+        };
+        if let Some((body, source)) = self.begin(&job, request.body) {
+            let ended = self.read_until.take().unwrap_or_else(|| self.context.router.clock().monotonic());
+            self.tell(&job, &body, ended, source, false);
+            out(Answered { origin, forwarded: false, source, body });
         }
         if !self.held.is_empty() {
             self.settle_held();
@@ -236,10 +265,29 @@ impl<Origin: Copy> Session<Origin> {
         prefetch_keys(handles.iter().map(|(handle, order)| (&*handle.reader, *order)));
     }
 
-    fn begin(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<ResponseBody> {
+    /// Tells the meter of a request that was answered at `ended`.
+    fn tell(&self, job: &Job<Origin>, body: &ResponseBody, ended: Nanos, source: Option<ReadSource>, waited: bool) {
+        let took = Nanos(ended.0.saturating_sub(job.began.0));
+        let finished = Finished::new(self.door, job.operation, body, took);
+        self.context.meter.finished(&Finished { source, waited, ..finished });
+    }
+
+    /// Whether requests for shards led elsewhere are passed on.
+    fn forwards(&self) -> bool {
+        self.door != Door::Peer
+    }
+
+    fn begin(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<(ResponseBody, Option<ReadSource>)> {
+        if let RequestBody::Get { key, mode } = body {
+            return self.get(job, key, mode).map(|(body, source)| (body, Some(source)));
+        }
+        self.begin_other(job, body).map(|body| (body, None))
+    }
+
+    fn begin_other(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<ResponseBody> {
         let router = &self.context.router;
         match body {
-            RequestBody::Get { key, mode } => self.get(job, key, mode),
+            RequestBody::Get { .. } => unreachable!("a GET is begun by itself"),
             RequestBody::Write { id, ack, mutation } => {
                 let key = self.written(&mutation.key);
                 let slot = self.remember(job, Awaiting::One(None), Writes::new(id, ack, Keys::One(key)));
@@ -267,12 +315,15 @@ impl<Origin: Copy> Session<Origin> {
                 let what = What::Scan(scan);
                 // A page may be read once the actor has said that its replica leads: what is read later is no older.
                 let at_once = match mode {
-                    ReadMode::Stale => read::at_once(router, shard, &what, mode, job.began, LARGE_WORK_BYTES),
+                    ReadMode::Stale => {
+                        let at = ReadAt { began: job.began, nth: 0 };
+                        read::at_once(router, shard, &what, mode, at, LARGE_WORK_BYTES)
+                    }
                     ReadMode::Linearizable => None,
                 };
                 let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
                 match at_once {
-                    Some(ReadNow::Large(read)) => self.read_large(read, slot, 0),
+                    Some((ReadNow::Large(read), _)) => self.read_large(read, slot, 0),
                     _ => self.send(job, slot, 0, shard, Part::Read { what, mode, in_order: false }),
                 }
                 None
@@ -311,6 +362,12 @@ impl<Origin: Copy> Session<Origin> {
     pub fn collect(&mut self, out: &mut impl FnMut(Answered<Origin>)) {
         let mut replies = std::mem::take(&mut self.replies);
         self.sink.take(&mut replies);
+        if replies.is_empty() && self.held.is_empty() {
+            self.replies = replies;
+            return;
+        }
+        // One look at the clock for all that is answered now.
+        self.collected_at = self.context.router.clock().monotonic();
         for Reply { slot, part, answer } in replies.drain(..) {
             self.take_answer(slot, part, answer, out);
         }
@@ -352,9 +409,13 @@ impl<Origin: Copy> Session<Origin> {
         let (body, forwarded) = match answer {
             Answer::Shard(ShardReply::MayRead) => {
                 let plan = pending.take_read(part).expect("only a planned read asks for confirmation");
+                pending.source.path = ReadPath::Confirmed;
                 match plan.read() {
                     ReadNow::Done(body) => (body, false),
-                    ReadNow::Large(read) => return self.confirmed.push((slot, part, read)),
+                    ReadNow::Large(read) => {
+                        pending.source.apart = true;
+                        return self.confirmed.push((slot, part, read));
+                    }
                 }
             }
             Answer::Shard(ShardReply::Returned(returned)) => {
@@ -366,9 +427,15 @@ impl<Origin: Copy> Session<Origin> {
                 Some(what) => return self.take_back(slot, part, what, after),
                 None => (error(ErrorCode::Internal, "another node returned something else than was passed on"), true),
             },
-            Answer::Shard(reply) => (self.context.router.body_of(reply), false),
+            Answer::Shard(reply) => {
+                pending.source.path = ReadPath::Confirmed;
+                (self.context.router.body_of(reply), false)
+            }
             Answer::Body(body) => (*body, false),
-            Answer::Forwarded(body) => (*body, true),
+            Answer::Forwarded(body) => {
+                pending.source = ReadSource { path: ReadPath::Forwarded, apart: false };
+                (*body, true)
+            }
         };
         let keys = pending.keys_of(part);
         self.writes.remove(keys);
@@ -383,12 +450,16 @@ impl<Origin: Copy> Session<Origin> {
         if done.writes.is_retry {
             outcome::speak_of_the_write(&mut body);
         }
-        out(Answered { origin: done.job.origin, forwarded: done.forwarded, body });
+        let source = (done.job.operation == meter::Operation::Get).then_some(done.source);
+        self.tell(&done.job, &body, self.collected_at, source, true);
+        out(Answered { origin: done.job.origin, forwarded: done.forwarded, source, body });
     }
 
     fn remember(&mut self, job: &Job<Origin>, work: Awaiting, writes: Writes) -> usize {
         self.next_number += 1;
-        self.pending.insert(Pending { job: *job, number: self.next_number, work, writes, forwarded: false })
+        self.context.meter.waits(self.door);
+        let source = ReadSource::default();
+        self.pending.insert(Pending { job: *job, number: self.next_number, work, writes, forwarded: false, source })
     }
 
     /// Reads a large record elsewhere; the answer comes as if a shard had given it.
@@ -431,19 +502,24 @@ impl<Origin: Copy> Session<Origin> {
         awaits && !planted(Bug::AcceptedWriteOvertaken)
     }
 
-    fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<ResponseBody> {
+    fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<(ResponseBody, ReadSource)> {
         let shard = self.shard_of(&key);
         let keeps_place = job.passed_on.is_some_and(|passed_on| passed_on.in_order);
         let in_order = mode != ReadMode::Stale && (keeps_place || self.follows_a_write(shard, &key));
         let what = What::Get { key, order: self.ahead.pop_front().flatten() };
         let router = &self.context.router;
-        let at_once = || read::at_once(router, shard, &what, mode, job.began, LARGE_WORK_BYTES);
+        self.gets += 1;
+        let at = ReadAt { began: job.began, nth: self.gets };
+        let at_once = || read::at_once(router, shard, &what, mode, at, LARGE_WORK_BYTES);
         let now = if in_order { None } else { at_once() };
-        if let Some(ReadNow::Done(body)) = now {
-            return Some(body);
+        let path = if mode == ReadMode::Stale { ReadPath::Stale } else { ReadPath::Lease };
+        if let Some((ReadNow::Done(body), ended)) = now {
+            self.read_until = ended;
+            return Some((body, ReadSource { path, apart: false }));
         }
         let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
-        if let Some(ReadNow::Large(read)) = now {
+        if let Some((ReadNow::Large(read), _)) = now {
+            self.pending[slot].source = ReadSource { path, apart: true };
             self.read_large(read, slot, 0);
             return None;
         }
@@ -473,17 +549,20 @@ impl<Origin: Copy> Session<Origin> {
             let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
             let what = if far && !in_order { What::GetElsewhere(key) } else { What::Get { key, order } };
             let router = &self.context.router;
-            let at_once = || read::at_once(router, shard, &what, mode, job.began, bytes_left);
+            self.gets += 1;
+            let at = ReadAt { began: job.began, nth: self.gets };
+            let at_once = || read::at_once(router, shard, &what, mode, at, bytes_left);
             // What is read elsewhere is read after this looks at the lease: see `RequestBody::Scan`.
             let asks_first = far && mode == ReadMode::Linearizable;
             match if in_order || asks_first { None } else { at_once() } {
-                Some(ReadNow::Done(body)) => {
+                Some((ReadNow::Done(body), ended)) => {
+                    self.read_until = ended;
                     if let ResponseBody::Value(Some(entry)) = &body {
                         bytes_left = bytes_left.saturating_sub(entry.value.len());
                     }
                     many.put(part, body);
                 }
-                Some(ReadNow::Large(read)) => later.push((part, read)),
+                Some((ReadNow::Large(read), _)) => later.push((part, read)),
                 None => waiting.push((part, shard, Part::Read { what, mode, in_order })),
             }
         }
@@ -576,12 +655,12 @@ impl<Origin: Copy> Session<Origin> {
         cost::parts(1);
         let route = match &what {
             // Any replica will do, and this node's was asked already.
-            Part::Read { mode: ReadMode::Stale, .. } if self.forwards => self.context.router.route_stale(shard),
+            Part::Read { mode: ReadMode::Stale, .. } if self.forwards() => self.context.router.route_stale(shard),
             Part::Read { mode: ReadMode::Stale, .. } => Route::Nowhere,
             _ => self.route(job, shard),
         };
         // What is passed on comes in order from one node, which holds what has to wait.
-        let term = if self.forwards { route.term() } else { Some(Term(0)) };
+        let term = if self.forwards() { route.term() } else { Some(Term(0)) };
         let may_go = match (&what, term) {
             (Part::Write { .. } | Part::Atomic(_), term) => self.writes.add(self.pending[slot].keys_of(part), term),
             (Part::Read { what: What::Get { key, .. }, in_order: true, .. }, Some(term)) => {
@@ -615,7 +694,8 @@ impl<Origin: Copy> Session<Origin> {
                 let operation = match what {
                     Part::Read { what: What::Get { key, .. }, in_order: true, .. } => Operation::Get(key),
                     Part::Read { what, .. } => {
-                        let plan = ReadPlan { handle: Arc::clone(&handle), what };
+                        let at = ReadAt { began: job.began, nth: self.gets };
+                        let plan = ReadPlan { handle: Arc::clone(&handle), what, at };
                         self.pending[slot].plan_read(part, plan);
                         Operation::Confirm
                     }
@@ -643,60 +723,8 @@ impl<Origin: Copy> Session<Origin> {
                 let detail = format!("no replica of shard {shard} can be reached from here");
                 self.sink.reply_to(slot, part).fail(ServerError::new(ErrorCode::Unavailable, detail));
             }
-            Route::Nowhere if self.forwards => self.hold(slot, part, shard, what, Term(0), false),
+            Route::Nowhere if self.forwards() => self.hold(slot, part, shard, what, Term(0), false),
             Route::Nowhere => self.take_back(slot, part, what, Term(0)),
-        }
-    }
-
-    fn explain(&self, key: &[u8]) -> ResponseBody {
-        let router = &self.context.router;
-        let shard = self.shard_of(key);
-        let ring = router.ring();
-        let replicas = ring.replicas(shard).iter();
-        let stored = match router.local(shard).map(|handle| handle.reader.explain(key)) {
-            Some(Ok(stored)) => stored,
-            Some(Err(failure)) => return read::damaged(shard, failure),
-            None => None,
-        };
-        ResponseBody::Explanation(Explanation {
-            shard,
-            ring_position: ring_position(key),
-            leader: router.leader(shard),
-            replicas: replicas
-                .filter_map(|replica| ring.node_of(shard, kvorum_protocol::ReplicaId(replica.replica)))
-                .collect(),
-            stored,
-        })
-    }
-
-    fn admin(&self, command: AdminCommand) -> ResponseBody {
-        let router = &self.context.router;
-        let is_hook =
-            matches!(command, AdminCommand::PanicShard(_) | AdminCommand::CutPeers(_) | AdminCommand::SkewClock(_));
-        if is_hook && !self.context.fault_hooks {
-            return error(ErrorCode::NotPermitted, "fault hooks are off on this node");
-        }
-        match command {
-            AdminCommand::TransferLeadership { .. } => unreachable!("it is answered later, by whoever leads"),
-            AdminCommand::Shutdown => {
-                self.context.admin.stop_node();
-                ResponseBody::Done
-            }
-            AdminCommand::PanicShard(shard) => match router.local(shard) {
-                Some(handle) if handle.inbox.command(ShardCommand::Panic) => ResponseBody::Done,
-                _ => error(ErrorCode::Unavailable, "the shard is not open on this node"),
-            },
-            AdminCommand::SkewClock(ms) => {
-                router.skew_clock(ms);
-                ResponseBody::Done
-            }
-            AdminCommand::CutPeers(cut) => match router.peers() {
-                Some(peers) => {
-                    peers.cut(cut);
-                    ResponseBody::Done
-                }
-                None => error(ErrorCode::Unavailable, "the peers are not started yet"),
-            },
         }
     }
 }

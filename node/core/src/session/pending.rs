@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::read::ReadPlan;
+use crate::measure::meter::ReadSource;
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
     Ack, AtomicResult, Entry, ErrorCode, Outcome, ResponseBody, ServerError, ShardId, Version, WriteId, WriteResult,
@@ -18,6 +19,8 @@ pub(super) struct Pending<Origin> {
     pub(super) work: Awaiting,
     pub(super) writes: Writes,
     pub(super) forwarded: bool,
+    /// Where the answer to a GET comes from, as far as is known.
+    pub(super) source: ReadSource,
 }
 
 /// What a request writes.
@@ -311,8 +314,10 @@ mod tests {
         let work = Awaiting::Many(Many::new(ManyKind::Values, 3));
         let client = kvorum_protocol::ClientId(uuid::Uuid::from_u128(1));
         let (began, deadline) = Default::default();
-        let job = Job { client, origin: (), began, deadline, deadline_ms: 0, passed_on: None };
-        let mut pending = Pending { job, number: 1, work, writes: Writes::NONE, forwarded: false };
+        let operation = crate::measure::meter::Operation::MultiGet;
+        let job = Job { client, origin: (), operation, began, deadline, deadline_ms: 0, passed_on: None };
+        let source = ReadSource::default();
+        let mut pending = Pending { job, number: 1, work, writes: Writes::NONE, forwarded: false, source };
         assert_eq!(pending.complete(2, ResponseBody::Value(None), false), None);
         assert_eq!(pending.complete(0, value(3), true), None);
         let refused = ServerError::new(ErrorCode::Unavailable, "");

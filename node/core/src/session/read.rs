@@ -29,12 +29,22 @@ pub(super) struct ReadPlan {
     /// The very incarnation that was asked: another one may know less.
     pub(super) handle: Arc<ShardHandle>,
     pub(super) what: What,
+    pub(super) at: ReadAt,
+}
+
+/// Which read it is, among all others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadAt {
+    /// When it was taken up.
+    pub(super) began: Nanos,
+    /// Which one of its session.
+    pub(super) nth: u64,
 }
 
 impl ReadPlan {
     /// The answer, once confirmed.
     pub(super) fn read(&self) -> ReadNow {
-        read(&self.handle, &self.what, LARGE_WORK_BYTES)
+        read(&self.handle, &self.what, self.at, LARGE_WORK_BYTES)
     }
 }
 
@@ -92,30 +102,34 @@ impl LargeRead {
     }
 }
 
-/// The answer to a request that was taken up at `began`, if this node may give it now: it leads and its lease holds both
+/// The answer to a request that was taken up at `at`, if this node may give it now: it leads and its lease holds both
 /// then and after the read, or the read may be stale. Not for what is read elsewhere and may not be stale: that is later than this looks
 /// at the lease.
-/// A record of more than `bytes_max` bytes is found and not read.
+/// A record of more than `bytes_max` bytes is found and not read. With the answer comes what the clock showed then, if it was read.
 pub(super) fn at_once(
     router: &Router,
     shard: ShardId,
     what: &What,
     mode: ReadMode,
-    began: Nanos,
+    at: ReadAt,
     bytes_max: usize,
-) -> Option<ReadNow> {
+) -> Option<(ReadNow, Option<Nanos>)> {
     let handle = router.local(shard)?;
     if mode == ReadMode::Stale {
         // One that has just joined holds nothing yet: that is no state, however old.
         let holds_a_state = handle.status.lock().applied > LogIndex(0);
-        return holds_a_state.then(|| read(&handle, what, bytes_max));
+        return holds_a_state.then(|| (read(&handle, what, at, bytes_max), None));
     }
-    let pass = handle.gate.pass(began)?;
-    let read = read(&handle, what, bytes_max);
-    handle.gate.still_open(pass, router.clock().monotonic()).then_some(read)
+    let pass = handle.gate.pass(at.began)?;
+    let read = read(&handle, what, at, bytes_max);
+    let now = router.clock().monotonic();
+    handle.gate.still_open(pass, now).then_some((read, Some(now)))
 }
 
-fn read(handle: &ShardHandle, what: &What, bytes_max: usize) -> ReadNow {
+fn read(handle: &ShardHandle, what: &What, at: ReadAt, bytes_max: usize) -> ReadNow {
+    if let What::Get { key, .. } | What::GetElsewhere(key) = what {
+        handle.counts.heat.note_read(key, at.began, at.nth);
+    }
     let large = |what| {
         let reader = Arc::clone(&handle.reader);
         ReadNow::Large(LargeRead { shard: handle.shard, reader, what })

@@ -2,8 +2,9 @@
 
 use super::ReplicaStatus;
 use super::gate::ReadGate;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, QueueUse};
 use super::upkeep::UpkeepCounts;
+use crate::measure::ShardCounts;
 use crate::store::StoreReader;
 use kvorum_protocol::ShardId;
 use parking_lot::Mutex;
@@ -22,8 +23,17 @@ pub struct ShardHandle {
     pub reader: Arc<StoreReader>,
     /// How often the replica was opened since the process began.
     pub incarnation: u32,
+    /// What is counted of the shard's replicas on this node.
+    pub counts: Arc<ShardCounts>,
     /// What it was as of its last turn.
     pub status: Mutex<ReplicaStatus>,
     /// What was done to keep its files in order, as of then.
     pub upkeep: Mutex<UpkeepCounts>,
+}
+
+impl ShardHandle {
+    /// What waits for its replica. Takes the lock of its queues.
+    pub fn queued(&self) -> QueueUse {
+        self.inbox.queued()
+    }
 }

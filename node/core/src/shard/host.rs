@@ -6,20 +6,22 @@ use super::inbox::{Drained, Inbox, QueueBudget, QueueUse, QueuedRequest, ShardCo
 use super::offering::Offering;
 use super::transfer::{Reception, ReceptionSinks};
 use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
-use super::{Effects, ReplicaStatus, Shard, ShardConfig, ShardError, ShardRequest, Ticket};
+use super::{Effects, Operation, ReplicaStatus, Shard, ShardConfig, ShardError, ShardRequest, Ticket};
 use crate::clock::{Clock, Nanos, Now};
-use crate::consensus::ConsensusError;
+use crate::consensus::{ConsensusError, Role};
 use crate::disk::Disk;
 use crate::health::pressure::Pressure;
 use crate::journal::{ShardJournal, Submission};
 use crate::limits::{LARGE_WORK_BYTES, LARGE_WORK_LINGER_MS};
 use crate::log::{LogError, LogOptions, Recovered, ShardLog};
+use crate::measure::ShardCounts;
+use crate::measure::heat::Heat;
 use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, ReplyTo};
 use crate::snapshot::{Intake, OffersFull, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::{SnapshotId, SnapshotMessage};
-use kvorum_protocol::{ClientId, LogIndex, ReplicaId, ShardId};
+use kvorum_protocol::{ClientId, LogIndex, Mutation, ReplicaId, ShardId};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::fmt;
@@ -106,6 +108,8 @@ pub struct ShardArguments {
     pub upkeep_options: UpkeepOptions,
     /// The node.
     pub outlet: Arc<dyn ShardOutlet>,
+    /// Takes down what is counted.
+    pub counts: Arc<ShardCounts>,
     /// The node's clocks.
     pub clock: Arc<dyn Clock>,
 }
@@ -174,6 +178,7 @@ pub struct ShardHost {
     /// The upkeep that was told last.
     counted: UpkeepCounts,
     last: ReplicaStatus,
+    counts: Arc<ShardCounts>,
     recovered: Recovered,
     /// See [`ShardHost::is_long_turn`].
     long_turns_until: Nanos,
@@ -208,6 +213,7 @@ impl ShardHost {
             upkeep,
             upkeep_options,
             outlet,
+            counts,
             clock,
         } = arguments;
         let id = config.shard;
@@ -222,7 +228,7 @@ impl ShardHost {
         shard.set_entry_limits(queue_budget.limits().entry);
         let judge = Arc::clone(&outlet);
         shard.set_fitness(Box::new(move |replica| judge.is_fit(id, replica)));
-        let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet)));
+        let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet), Arc::clone(&counts)));
         let last = shard.status();
         let handle = Arc::new(ShardHandle {
             shard: id,
@@ -230,6 +236,7 @@ impl ShardHost {
             gate: Arc::clone(shard.gate()),
             reader: Arc::clone(shard.reader()),
             incarnation,
+            counts: Arc::clone(&counts),
             status: Mutex::new(last),
             upkeep: Mutex::default(),
         });
@@ -254,6 +261,7 @@ impl ShardHost {
             persisted: 0,
             counted: UpkeepCounts::default(),
             last,
+            counts,
             recovered,
             long_turns_until: Nanos(0),
             is_in_long_turn: false,
@@ -381,9 +389,13 @@ impl ShardHost {
         for command in commands.drain(..) {
             self.handle_command(command);
         }
-        let tickets = &mut self.tickets;
+        let (tickets, counts, leads) = (&mut self.tickets, &*self.counts, self.last.role == Role::Leader);
         self.shard.handle_requests(requests.drain(..).map(|request| {
             let QueuedRequest { reply_to, client, queued_at, deadline, term, operation } = request;
+            counts.queue_wait.note(now.monotonic.0.saturating_sub(queued_at.0));
+            if leads {
+                note_heat(&counts.heat, &operation, queued_at, tickets.len());
+            }
             let unanswered = Unanswered { reply_to, client, bytes: operation.bytes(), queued_at };
             ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), client, deadline, term, operation }
         }));
@@ -392,7 +404,13 @@ impl ShardHost {
         // Whether others are kept waiting for this turn is its host's to decide, which knows that one is awaited.
         self.is_in_long_turn = self.shard.awaits_long_turn() || now.monotonic < self.long_turns_until;
         self.shard.set_value_bytes_max(if self.is_in_long_turn { usize::MAX } else { LARGE_WORK_BYTES });
-        self.shard.poll(now).map(ControlFlow::Continue)
+        let effects = self.shard.poll(now)?;
+        for applied in &effects.applied {
+            self.counts.entries.add(1);
+            self.counts.entry_requests.add(applied.requests as u64);
+            self.counts.commit.note(now.monotonic.0.saturating_sub(applied.proposed_at.0));
+        }
+        Ok(ControlFlow::Continue(effects))
     }
 
     /// Carries out what the shard asks for.
@@ -462,6 +480,7 @@ impl ShardHost {
         self.keeper.let_go();
         let index = received.base.index;
         self.shard.install(received)?;
+        self.counts.snapshots_received.add(1);
         Ok(index)
     }
 
@@ -491,6 +510,8 @@ impl ShardHost {
     /// A snapshot that this replica offered is over, and its log decides what the other replica needs next.
     fn snapshot_ended(&mut self, to: ReplicaId, installed: bool) {
         info!(shard = %self.id, %to, installed, "a snapshot is over");
+        let counts = &self.counts;
+        if installed { &counts.snapshots_sent } else { &counts.snapshots_failed }.add(1);
         self.shard.report_snapshot(to, installed);
     }
 
@@ -520,6 +541,9 @@ impl ShardHost {
     fn publish(&mut self) {
         let upkeep = self.keeper.counts();
         if upkeep != self.counted {
+            self.counts.compactions.add(upkeep.compactions.saturating_sub(self.counted.compactions).into());
+            let written = upkeep.compaction_bytes_written;
+            self.counts.compacted_bytes.add(written.saturating_sub(self.counted.compaction_bytes_written));
             (*self.handle.upkeep.lock(), self.counted) = (upkeep, upkeep);
         }
         let status = self.shard.status();
@@ -531,7 +555,24 @@ impl ShardHost {
         if visible(&status) != visible(&self.last) {
             self.outlet.changed(self.id, status);
         }
+        if status.role == Role::Candidate && (self.last.role != Role::Candidate || status.term != self.last.term) {
+            self.counts.elections.add(1);
+        }
+        if status.leader.is_some() && (status.leader, status.term) != (self.last.leader, self.last.term) {
+            self.counts.leader_changes.add(1);
+        }
         self.last = status;
+    }
+}
+
+/// Takes down which keys a request is for. `nth` tells requests apart that came at one time.
+fn note_heat(heat: &Heat, operation: &Operation, at: Nanos, nth: usize) {
+    let note = |(part, mutation): (u64, &Mutation)| heat.note_write(&mutation.key, at, nth as u64 + part);
+    match operation {
+        Operation::Write { mutation, .. } => note((0, mutation)),
+        Operation::Atomic { request, .. } => (0..).zip(&request.mutations).for_each(note),
+        Operation::Get(key) => heat.note_read(key, at, nth as u64),
+        Operation::Confirm | Operation::Await { .. } => {}
     }
 }
 

@@ -14,6 +14,7 @@ use crate::limits::{
     SHARD_QUEUE_REQUESTS_RESERVED,
 };
 use crate::log::LogError;
+use crate::measure::{Refusal, ShardCounts};
 use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, ReplyTo};
 use crate::snapshot::limits::INBOX_BYTES_MAX as SNAPSHOT_BYTES_MAX;
@@ -289,7 +290,7 @@ pub struct Inbox {
     /// When the entry was proposed for which requests wait; 0 likewise.
     stalled: AtomicU64,
     node_budget: Arc<QueueBudget>,
-    overloaded: AtomicU64,
+    counts: Arc<ShardCounts>,
 }
 
 impl Inbox {
@@ -298,6 +299,7 @@ impl Inbox {
         waker: Waker,
         node_budget: Arc<QueueBudget>,
         outlet: Arc<dyn ShardOutlet>,
+        counts: Arc<ShardCounts>,
     ) -> Self {
         Self {
             shard,
@@ -308,7 +310,7 @@ impl Inbox {
             oldest: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
             node_budget,
-            overloaded: AtomicU64::new(0),
+            counts,
         }
     }
 
@@ -323,9 +325,9 @@ impl Inbox {
             return;
         }
         let refused = self.refusal(&queues.shares, &request, bytes).filter(|_| !planted(Bug::QueueUnbounded));
-        if let Some(detail) = refused {
+        if let Some((why, detail)) = refused {
             drop(queues);
-            self.overloaded.fetch_add(1, Ordering::Relaxed);
+            self.counts.note_refused(why);
             request.reply_to.fail(ServerError::new(ErrorCode::Overloaded, detail));
             return;
         }
@@ -343,23 +345,25 @@ impl Inbox {
     }
 
     /// Why a request is not taken, if it isn't.
-    fn refusal(&self, shares: &Shares, request: &QueuedRequest, bytes: usize) -> Option<String> {
+    fn refusal(&self, shares: &Shares, request: &QueuedRequest, bytes: usize) -> Option<(Refusal, String)> {
         let limits = &self.node_budget.limits;
         let is_light = shares.is_light(limits, request.client, bytes);
         // Who has little to ask waits for the next entry only, however long the queue is.
         let since = if is_light { &self.stalled } else { &self.oldest };
         let since = Nanos(since.load(Ordering::Relaxed));
         if since.0 != 0 && request.queued_at.ms_since(since) > SHARD_QUEUE_DELAY_MAX_MS {
-            return Some(format!("requests of shard {} wait over {SHARD_QUEUE_DELAY_MAX_MS} ms", self.shard));
+            let detail = format!("requests of shard {} wait over {SHARD_QUEUE_DELAY_MAX_MS} ms", self.shard);
+            return Some((Refusal::Slow, detail));
         }
         if !shares.has_room(limits, request.client, bytes) {
-            return Some(format!("the queue of shard {} is full, or this client's share of it", self.shard));
+            let detail = format!("the queue of shard {} is full, or this client's share of it", self.shard);
+            return Some((Refusal::ShardFull, detail));
         }
         let reserved = if is_light { 0 } else { limits.node_bytes / limits.requests_bytes * limits.reserved_bytes };
         // All shards add to it at once: what they may be over by is what they take at that very moment.
         let node_before = self.node_budget.bytes();
         (node_before > 0 && node_before + bytes > limits.node_bytes - reserved)
-            .then(|| "the queues of this node are full".to_owned())
+            .then(|| (Refusal::NodeFull, "the queues of this node are full".to_owned()))
     }
 
     /// Queues a consensus message. Over the limit it is dropped, as a network would.
@@ -432,11 +436,6 @@ impl Inbox {
     /// The host has more to do than its turn took up.
     pub(super) fn nudge(&self) {
         self.wake();
-    }
-
-    /// Requests answered with `Overloaded` so far.
-    pub fn overloaded(&self) -> u64 {
-        self.overloaded.load(Ordering::Relaxed)
     }
 
     /// What waits, for looking at.
@@ -566,13 +565,13 @@ mod tests {
     fn a_closed_inbox_lets_go_of_its_outlet() {
         // An outlet holds on to the inboxes of its shards: neither would ever be freed.
         let outlet = Arc::<Sent>::default();
-        let inbox = Inbox::new(ShardId(1), Waker::new(|| {}), Arc::default(), Arc::clone(&outlet) as _);
+        let inbox = Inbox::new(ShardId(1), Waker::new(|| {}), Arc::default(), Arc::clone(&outlet) as _, Arc::default());
         inbox.close();
         assert_eq!(Arc::strong_count(&outlet), 1);
     }
 
     fn inbox(budget: &Arc<QueueBudget>) -> Inbox {
-        Inbox::new(ShardId(1), Waker::new(|| {}), Arc::clone(budget), Arc::<Sent>::default())
+        Inbox::new(ShardId(1), Waker::new(|| {}), Arc::clone(budget), Arc::<Sent>::default(), Arc::default())
     }
 
     #[test]
@@ -744,7 +743,7 @@ mod tests {
             let waker = Waker::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
             });
-            let inbox = Inbox::new(ShardId(1), waker, Arc::default(), Arc::clone(&sent) as _);
+            let inbox = Inbox::new(ShardId(1), waker, Arc::default(), Arc::clone(&sent) as _, Arc::default());
             Self { inbox, sent, woken }
         }
 

@@ -9,6 +9,7 @@ mod backlog;
 mod checkpoint;
 mod confirm;
 mod decide;
+mod effects;
 mod error;
 mod evaluate;
 mod expecting;
@@ -33,6 +34,7 @@ pub mod upkeep;
 pub use crate::store::ORDER_BITS;
 pub use backlog::EntryLimits;
 pub use checkpoint::Restored;
+pub use effects::{AppliedEntry, Effects};
 pub use error::{Remedy, ShardError};
 pub use evaluate::ShardReply;
 pub use expecting::Expecting;
@@ -45,7 +47,7 @@ pub use status::ReplicaStatus;
 
 use crate::clock::{Nanos, Now};
 use crate::consensus::machine::initial_membership;
-use crate::consensus::{Committed, Consensus, ConsensusConfig, ConsensusError, Promise, Role, SnapshotBase};
+use crate::consensus::{Committed, Consensus, ConsensusConfig, ConsensusError, Role, SnapshotBase};
 use crate::cost;
 use crate::disk::lost_pages;
 use crate::health::pressure::Pressure;
@@ -110,21 +112,6 @@ pub struct ShardConfig {
     pub order_bits: u32,
 }
 
-/// What a poll asks the caller to do.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// To be sent to the other replicas.
-    pub messages: Vec<RaftMessage>,
-    /// To be made durable, then reported with this token to [`Shard::handle_persisted`].
-    pub append: Option<(u64, Vec<Chunk>)>,
-    /// Answers.
-    pub replies: Vec<(Ticket, ShardReply)>,
-    /// Replicas that need a snapshot now. Each gets nothing else until [`Shard::report_snapshot`] was called for it.
-    pub snapshots: Vec<ReplicaId>,
-    /// To be sent to the other replicas as soon as what they rest on is durable.
-    pub promises: Vec<Promise>,
-}
-
 /// A proposed entry and who waits for it.
 #[derive(Debug)]
 struct InFlight {
@@ -160,6 +147,7 @@ pub struct Shard {
     confirmations: Confirmations,
     awaits: Awaits,
     replies: Vec<(Ticket, ShardReply)>,
+    applied: Vec<AppliedEntry>,
     led_term: Option<Term>,
     leader_since: Nanos,
     balanced_at: Nanos,
@@ -208,6 +196,7 @@ impl Shard {
             confirmations: Confirmations::default(),
             awaits: Awaits::default(),
             replies: Vec::new(),
+            applied: Vec::new(),
             led_term: None,
             leader_since: now,
             balanced_at: now,
@@ -494,6 +483,7 @@ impl Shard {
             *chunks = self.consensus.log_mut().take_appended();
         }
         effects.replies = std::mem::take(&mut self.replies);
+        effects.applied = std::mem::take(&mut self.applied);
         self.stamp(&mut effects, now.monotonic);
         self.cap_commits(&mut effects.messages);
         Ok(effects)
@@ -642,6 +632,10 @@ impl Shard {
             let took_effect = front.index == index && (front.term == term || planted(Bug::SupersededToldApplied));
             if took_effect || !planted(Bug::OverlayOutlivesLeadership) {
                 self.overlay.forget(front.index, front.marks);
+            }
+            if took_effect {
+                let (proposed_at, requests) = (front.proposed_at, front.waiting.len());
+                self.applied.push(AppliedEntry { proposed_at, requests });
             }
             for waiting in front.waiting {
                 let reply = if took_effect { waiting.reply } else { ShardReply::Error(superseded()) };

@@ -19,6 +19,7 @@ mod time;
 mod turn;
 
 use super::*;
+use crate::consensus::Promise;
 use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
 use crate::log::{Damage, InlineSource, LogOptions, Position};

@@ -6,6 +6,7 @@ use crate::cost;
 use crate::disk::Disk;
 use crate::journal::{ShardJournal, Submission};
 use crate::log::{LogOptions, Position, SegmentSource};
+use crate::measure::meter::{Door, NoMeter};
 use crate::ring::{RingMap, RingNode};
 use crate::routing::router::Router;
 use crate::session::reply::ReplyTo;
@@ -269,6 +270,7 @@ impl Replica {
             upkeep: Arc::clone(&around) as _,
             upkeep_options: UpkeepOptions::default(),
             outlet: Arc::clone(&around) as _,
+            counts: Arc::default(),
             clock: around.router.shared_clock(),
         };
         let woken = Arc::new(AtomicBool::new(true));
@@ -298,7 +300,8 @@ pub(super) fn session_of(shards: u16) -> Session<u64> {
 
 fn session(around: &Arc<Surroundings>, router: Arc<Router>) -> Session<u64> {
     let offload = Arc::clone(around) as _;
-    Session::new(Arc::new(SessionContext { router, admin: Arc::new(Admin), offload, fault_hooks: false }), true)
+    let (admin, meter) = (Arc::new(Admin), NoMeter::shared());
+    Session::new(Arc::new(SessionContext { router, admin, offload, fault_hooks: false, meter }), Door::Binary)
 }
 
 fn node(number: usize) -> NodeId {

@@ -10,6 +10,7 @@ use kvorum_client_core::error::Error;
 use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
 use kvorum_client_core::session::Sequences;
 use kvorum_core::disk::lost_pages;
+use kvorum_core::measure::meter::{Door, ReadSource};
 use kvorum_core::session::{Answered, Session, SessionContext};
 use kvorum_protocol::{ClientId, Request, RequestBody, RequestId, ResponseBody};
 use parking_lot::Mutex;
@@ -27,10 +28,8 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(super) struct Reply {
     /// What was answered.
     pub(super) body: ResponseBody,
-    /// Another node answered.
-    pub(super) forwarded: bool,
-    /// It was answered out of memory, under the leader's lease, with nobody else asked.
-    pub(super) at_once: bool,
+    /// Where the answer to a GET came from.
+    pub(super) source: Option<ReadSource>,
 }
 
 /// The door's way to the cluster.
@@ -148,11 +147,9 @@ struct Asking(Session<()>);
 impl Asking {
     /// Asks. Many reads are answered at once: then there is nothing to wait for.
     fn begin(context: &Arc<SessionContext>, client: ClientId, request: Request) -> (Self, Option<Reply>) {
-        let mut session = Session::new(Arc::clone(context), true);
+        let mut session = Session::new(Arc::clone(context), Door::Http);
         let mut reply = None;
-        session.handle(client, (), system_clock::monotonic(), request, &mut |answered| {
-            reply = Some(taken(answered, true))
-        });
+        session.handle(client, (), system_clock::monotonic(), request, &mut |answered| reply = Some(taken(answered)));
         (Self(session), reply)
     }
 
@@ -162,7 +159,7 @@ impl Asking {
         let mut reply = None;
         loop {
             sink.ready().await;
-            self.0.collect(&mut |answered| reply = Some(taken(answered, false)));
+            self.0.collect(&mut |answered| reply = Some(taken(answered)));
             if let Some(reply) = reply {
                 return reply;
             }
@@ -170,8 +167,9 @@ impl Asking {
     }
 }
 
-fn taken(answered: Answered<()>, at_once: bool) -> Reply {
-    Reply { body: answered.body, forwarded: answered.forwarded, at_once }
+fn taken(answered: Answered<()>) -> Reply {
+    let Answered { origin: (), forwarded: _, source, body } = answered;
+    Reply { body, source }
 }
 
 /// What a request is prepared for.

@@ -84,6 +84,10 @@ pub(super) struct ServedJson {
     /// `lease`, `confirmed`, `forwarded` or `stale`.
     #[schema(example = "lease")]
     pub(super) path: &'static str,
+    /// `memory`; `disk` for a large value, which may have had to come from there. Only the node that read it knows.
+    #[schema(example = "memory")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tier: Option<&'static str>,
 }
 
 impl EntryJson {

@@ -27,6 +27,6 @@ pub(super) async fn answer<B>(api: &Api, from: From, request: &Request<B>) -> Re
         Err(problem) => Err(problem),
     };
     let response = answered.unwrap_or_else(|problem| problem.into_response());
-    api.counts.note_key_read(response.status(), began);
+    api.http_requests.note_key_read(response.status(), began);
     response
 }

@@ -1,7 +1,7 @@
 //! Single keys.
 
 use super::Api;
-use super::call::{Reply, check_pages, detach};
+use super::call::{check_pages, detach};
 use super::entry::{
     EntryEnvelope, EntryJson, IncrBody, PutBody, PutEnvelope, ServedJson, Whole, WrittenEnvelope, WrittenJson,
     from_json, member,
@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY};
 use http::{HeaderName, HeaderValue, StatusCode};
 use kvorum_core::disk::lost_pages;
+use kvorum_core::measure::meter::{ReadPath, ReadSource};
 use kvorum_protocol::{
     Action, Awaited, Condition, Entry, Mutation, ReadMode, RequestBody, ResponseBody, Version, WriteId, WriteResult,
     WriteStatus,
@@ -133,14 +134,14 @@ pub(super) async fn get_by_query(
 struct Found {
     key: Bytes,
     entry: Option<Entry>,
-    path: &'static str,
+    source: ReadSource,
     held: Option<Held>,
 }
 
 impl Found {
-    /// Where a read that was answered on this path came from.
-    fn source(&self) -> &'static str {
-        if self.path == "lease" || self.path == "stale" { "cache" } else { "database" }
+    /// What the answer calls its source.
+    fn source_name(&self) -> &'static str {
+        if self.source.is_hit() { "cache" } else { "database" }
     }
 }
 
@@ -168,30 +169,20 @@ async fn look_up(api: &Api, asked: &Asked<'_>, key: Bytes, mode: ReadMode) -> Re
     let before = lost_pages();
     let body = RequestBody::Get { key: key.clone(), mode };
     let reply = api.caller.read(asked.connection, body, asked.within).await?;
-    let path = path_of(&reply, mode);
+    let source = reply.source.unwrap_or_default();
     let ResponseBody::Value(entry) = reply.body else { return Err(unexpected()) };
     let bytes = entry.as_ref().map_or(0, |entry| entry.value.len());
     let held = api.outflow.reserve(bytes, asked.within).await?;
     // Values lie in mappings. What leaves later is copied now, and was whole if no page was lost up to here.
     let entry = entry.map(|entry| Entry { value: detach(&entry.value), ..entry });
     check_pages(before)?;
-    Ok(Found { key, entry, path, held })
-}
-
-fn path_of(reply: &Reply, mode: ReadMode) -> &'static str {
-    match (reply.forwarded, mode, reply.at_once) {
-        (true, ..) => "forwarded",
-        (false, ReadMode::Stale, _) => "stale",
-        (false, ReadMode::Linearizable, true) => "lease",
-        (false, ReadMode::Linearizable, false) => "confirmed",
-    }
+    Ok(Found { key, entry, source, held })
 }
 
 fn give_out(api: &Api, asked: &Asked<'_>, found: Found, in_envelope: bool) -> Result<Response, Problem> {
     let form = negotiate::form(asked.headers)?;
     let preconditions = Preconditions::read(asked.headers)?;
-    let source = found.source();
-    api.counts.note_read(source == "cache");
+    let source = found.source_name();
     let Some(entry) = found.entry else {
         let fails = preconditions.matches.is_some();
         return Err(if fails { Problem::condition_failed(Version(0)) } else { Problem::no_such_key() });
@@ -201,7 +192,10 @@ fn give_out(api: &Api, asked: &Asked<'_>, found: Found, in_envelope: bool) -> Re
     let mut response = match (form, selected) {
         (_, Selected::NotModified) => StatusCode::NOT_MODIFIED.into_response(),
         (Form::Json, _) => {
-            let served = ServedJson { node: api.name.clone(), path: found.path };
+            let (node, path) = (api.name.clone(), found.source.path);
+            let tier = if found.source.apart { "disk" } else { "memory" };
+            let tier = (path != ReadPath::Forwarded).then_some(tier);
+            let served = ServedJson { node, path: path.name(), tier };
             let json = EntryJson::new(&found.key, &entry, true).served(source, served);
             if in_envelope {
                 json_response(StatusCode::OK, &EntryEnvelope { data: json })

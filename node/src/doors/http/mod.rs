@@ -38,7 +38,7 @@ use kvorum_core::health::pressure::Pressure;
 use kvorum_core::session::SessionContext;
 use kvorum_protocol::Topology;
 use limits::{JSON_BYTES_MAX, RAW_BYTES_MAX};
-use metrics::Counts;
+use metrics::HttpRequests;
 use outflow::Outflow;
 use problem::{NOT_FOUND, Problem};
 use std::net::{IpAddr, Ipv4Addr};
@@ -56,7 +56,7 @@ pub struct Api {
     name: String,
     /// The node has caught up since it started.
     was_ready: AtomicBool,
-    counts: Counts,
+    http_requests: HttpRequests,
 }
 
 impl Api {
@@ -76,7 +76,7 @@ impl Api {
             outflow: Outflow::default(),
             name,
             was_ready: AtomicBool::new(false),
-            counts: Counts::default(),
+            http_requests: HttpRequests::default(),
         })
     }
 

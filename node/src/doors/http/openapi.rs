@@ -1,6 +1,7 @@
 //! The description of this door, for programs: OpenAPI 3.1.
 
 use super::entry::EntryEnvelope;
+use super::metrics::Detail;
 use super::problem::{Problem, ProblemBody};
 use super::request::Asked;
 use super::scan::PageJson;
@@ -37,7 +38,7 @@ use utoipa::{OpenApi, ToSchema};
         cluster::rebalance_progress, health::health, health::live, health::ready, metrics::metrics,
         metrics::cache_stats, pages::problem, document
     ),
-    components(schemas(EntryOrPage, Consistency, AckName, ProblemBody))
+    components(schemas(EntryOrPage, Consistency, AckName, Detail, ProblemBody))
 )]
 struct Description;
 

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use kvorum_core::limits::{DRAIN_ANSWERS, DRAIN_TIMEOUT};
+use kvorum_core::measure::meter::Door;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -86,7 +87,7 @@ impl HttpDoor {
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let door = Arc::clone(self);
-        let Some(place) = self.places.take() else {
+        let Some(place) = self.places.take(Door::Http) else {
             tokio::spawn(async move { door.refuse(stream).await });
             return;
         };
@@ -123,7 +124,8 @@ impl HttpDoor {
                 answer(Arc::clone(&door), whose, answering, request)
             })
         };
-        let io = TokioIo::new(Guarded::new(stream, Arc::clone(&phase)));
+        let counts = Arc::clone(self.api.inspector.doors());
+        let io = TokioIo::new(Guarded::new(stream, Arc::clone(&phase), counts));
         let mut served = pin!(self.builder.serve_connection(io, service));
         let mut leaves_within = None;
         let mut steps = [DRAIN_TIMEOUT, DRAIN_ANSWERS].into_iter();

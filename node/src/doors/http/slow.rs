@@ -4,6 +4,8 @@
 //! idle for long, and once a head begins it must be whole soon.
 
 use super::limits::{HEAD_WITHIN, IDLE, TAKES_WITHIN};
+use crate::runtime::door_counts::DoorCounts;
+use kvorum_core::measure::meter::Door;
 use parking_lot::Mutex;
 use std::io;
 use std::pin::Pin;
@@ -113,14 +115,15 @@ fn joined<'a>(slices: &[io::IoSlice<'_>], into: &'a mut [u8; SHORT_BYTES]) -> Op
 pub(super) struct Guarded {
     stream: TcpStream,
     phase: Arc<Phase>,
+    counts: Arc<DoorCounts>,
     timer: Pin<Box<Sleep>>,
     /// Since when the client takes nothing.
     stuck_since: Option<Instant>,
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>) -> Self {
-        Self { stream, phase, timer: Box::pin(tokio::time::sleep(IDLE)), stuck_since: None }
+    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>, counts: Arc<DoorCounts>) -> Self {
+        Self { stream, phase, counts, timer: Box::pin(tokio::time::sleep(IDLE)), stuck_since: None }
     }
 
     /// Fails once it is later than `by`. The timer may fire before, and is moved on then: to move it with every request costs more.
@@ -138,7 +141,8 @@ impl Guarded {
     }
 
     fn progress(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if polled.is_ready() {
+        if let Poll::Ready(written) = &polled {
+            self.counts.note_sent(Door::Http, *written.as_ref().unwrap_or(&0));
             self.stuck_since = None;
             return polled;
         }
@@ -153,7 +157,9 @@ impl AsyncRead for Guarded {
         let this = self.get_mut();
         let before = into.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, into) {
-            if into.filled().len() > before {
+            let received = into.filled().len() - before;
+            if received > 0 {
+                this.counts.note_received(Door::Http, received);
                 this.phase.note_read();
             }
             return Poll::Ready(read);

@@ -53,6 +53,7 @@ impl ClientDoors {
             registry.topology.clone(),
             Arc::clone(&places),
             Arc::clone(&inflow),
+            Arc::clone(registry.inspector.doors()),
             drain.clone(),
             closed.clone(),
         );

@@ -5,7 +5,9 @@ use super::storage::Storage;
 use crate::doors::blocking_reads::BlockingReads;
 use crate::doors::places::Places;
 use crate::folder::DataFolder;
-use crate::runtime::status::{Inspector, machine_memory_bytes};
+use crate::runtime::door_counts::DoorCounts;
+use crate::runtime::process::machine_memory_bytes;
+use crate::runtime::status::Inspector;
 use crate::runtime::system_clock::SystemClock;
 use kvorum_core::health::pressure::Pressure;
 use kvorum_core::routing::router::Router;
@@ -38,15 +40,16 @@ impl Registry {
         let router = Router::new(config.node_id, ring, Arc::new(SystemClock), storage.disk.fresh_number());
         let topology = topology_of(&router);
         let places = Places::new(config.connections_max as usize);
-        let counted = Arc::clone(&places);
         let pressure = Arc::new(Pressure::new(config.index_limit.bytes(machine_memory_bytes())));
+        let doors = Arc::<DoorCounts>::default();
         let inspector = Inspector::new(
             config.name.clone(),
             folder.disk(),
             Arc::clone(&router),
             storage.journal.clone(),
             Arc::clone(&pressure),
-            move || counted.taken(),
+            Arc::clone(&places),
+            Arc::clone(&doors),
             context.stop.clone(),
         );
         let sessions = Arc::new(SessionContext {
@@ -54,6 +57,7 @@ impl Registry {
             admin: Arc::clone(&inspector) as _,
             offload: Arc::new(BlockingReads::new()),
             fault_hooks: config.fault_hooks,
+            meter: Arc::clone(&doors) as _,
         });
         Self { router, pressure, inspector, sessions, topology, places }
     }

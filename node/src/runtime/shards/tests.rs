@@ -1,6 +1,7 @@
 //! The supervisor with real actors, over a disk in memory on which one shard's recovery can be held up.
 
 use super::*;
+use crate::doors::places::Places;
 use crate::runtime::journal_threads::Journal;
 use crate::runtime::system_clock::SystemClock;
 use crate::runtime::upkeep_thread::UpkeepThread;
@@ -116,7 +117,8 @@ impl Node {
             Arc::clone(&router),
             handle.clone(),
             Arc::clone(&pressure),
-            || 0,
+            Places::new(1),
+            Arc::default(),
             CancellationToken::new(),
         );
         let gate: Arc<Gate> = Arc::default();

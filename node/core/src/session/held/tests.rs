@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock::{Clock, Now};
 use crate::limits::FORWARD_GRACE_MS;
+use crate::measure::meter::{Door, NoMeter};
 use crate::ring::{RingMap, RingNode};
 use crate::routing::network::{PeerNetwork, SendError};
 use crate::session::reply::ReplyTo;
@@ -98,8 +99,9 @@ impl Entered {
             admin: Arc::new(NoAdmin),
             offload: Arc::new(Inline),
             fault_hooks: false,
+            meter: NoMeter::shared(),
         };
-        let session = Session::new(Arc::new(context), true);
+        let session = Session::new(Arc::new(context), Door::Binary);
         Self { router, clock, sent, session, next: 0, answers: Vec::new() }
     }
 

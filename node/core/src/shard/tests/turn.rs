@@ -75,6 +75,7 @@ impl Follower {
             upkeep: Arc::clone(&node) as _,
             upkeep_options: UpkeepOptions::default(),
             outlet: Arc::clone(&node) as _,
+            counts: Arc::default(),
             clock: Arc::clone(&node) as _,
         };
         let mut follower = Self { host: ShardHost::open(arguments, Waker::new(|| {})).unwrap(), node };

@@ -1,0 +1,34 @@
+//! What a shard asks its host to do.
+
+use super::{ShardReply, Ticket};
+use crate::clock::Nanos;
+use crate::consensus::Promise;
+use crate::log::Chunk;
+use kvorum_protocol::ReplicaId;
+use kvorum_protocol::peer::RaftMessage;
+
+/// What a poll asks the caller to do.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be sent to the other replicas.
+    pub messages: Vec<RaftMessage>,
+    /// To be made durable, then reported with this token to [`Shard::handle_persisted`].
+    pub append: Option<(u64, Vec<Chunk>)>,
+    /// Answers.
+    pub replies: Vec<(Ticket, ShardReply)>,
+    /// Replicas that need a snapshot now. Each gets nothing else until [`Shard::report_snapshot`] was called for it.
+    pub snapshots: Vec<ReplicaId>,
+    /// To be sent to the other replicas as soon as what they rest on is durable.
+    pub promises: Vec<Promise>,
+    /// Entries of this leader that were applied, for whoever counts them.
+    pub applied: Vec<AppliedEntry>,
+}
+
+/// An entry that its leader has applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AppliedEntry {
+    /// When it was proposed.
+    pub proposed_at: Nanos,
+    /// Requests that waited for it.
+    pub requests: usize,
+}

@@ -1,0 +1,131 @@
+//! What Prometheus reads (docs/METRICS.md).
+//!
+//! What is counted by the door itself is counted as it happens. All else is looked up when it is asked for, where STATUS looks it
+//! up, too.
+
+mod encode;
+mod figures;
+mod requests;
+
+pub(super) use requests::HttpRequests;
+
+use super::Api;
+use super::kv::json_response;
+use super::problem::Problem;
+use super::request::Asked;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Instant;
+use utoipa::ToSchema;
+
+/// Counts a request.
+pub(super) async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let (began, method) = (Instant::now(), request.method().clone());
+    let is_incr = method == Method::POST && request.uri().path().ends_with("/incr");
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    api.http_requests.note(&method, route.as_ref().map(MatchedPath::as_str), is_incr, response.status(), began);
+    response
+}
+
+/// What more is told.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = MetricsDetail)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Detail {
+    /// Figures of each replica.
+    Shards,
+}
+
+/// `GET /metrics`.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health", operation_id = "metrics",
+    summary = "Metrics of this node",
+    description = "In the text format of Prometheus, version 0.0.4. With detail=shards also figures of each replica.",
+    params(("detail" = Option<Detail>, Query, description = "shards: also the figures of each replica")),
+    responses((status = 200, description = "Metrics", body = String, content_type = "text/plain"),
+        (status = "default", description = "What went wrong", body = super::problem::ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn metrics(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    let asked = Asked::read(&request, &["detail"])?;
+    let by_shard = match asked.query.bytes("detail") {
+        None => false,
+        Some(detail) if detail[..] == b"shards"[..] => true,
+        Some(_) => return Err(Problem::invalid("the parameter detail is \"shards\", or is left out")),
+    };
+    let text = figures::look_up(&api, by_shard).into_text();
+    let mut response = text.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    Ok(response)
+}
+
+/// Figures of reads.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CacheStats)]
+pub(super) struct CacheStats {
+    /// GETs through all doors of this node that were answered out of its memory.
+    hits: u64,
+    /// Those for which another node, a quorum or a disk was asked.
+    misses: u64,
+    /// The share of hits, 0 to 1; `null` before the first read.
+    hit_ratio: Option<f64>,
+    /// Keys of the replicas on this node.
+    keys: u64,
+    /// Memory.
+    memory: CacheMemory,
+    /// Always 0: nothing is evicted.
+    evictions: u64,
+    /// `null`: there is no such limit.
+    capacity_keys: Option<u64>,
+    /// What is kept in memory.
+    policy: &'static str,
+    /// What is counted: this node.
+    scope: &'static str,
+}
+
+/// Memory, in bytes.
+#[derive(Debug, Serialize, ToSchema)]
+struct CacheMemory {
+    /// Of the indexes.
+    index_bytes: u64,
+    /// Resident, with the mapped pages of the log.
+    resident_bytes: u64,
+    /// Of the logs, which are mapped.
+    mapped_bytes: u64,
+}
+
+/// `GET /cache/stats`.
+#[utoipa::path(
+    get, path = "/cache/stats", tag = "health", operation_id = "cache_stats",
+    summary = "Hits, misses and memory of this node",
+    description = "",
+    responses((status = 200, description = "Figures since the start", body = CacheStats),
+        (status = "default", description = "What went wrong", body = super::problem::ProblemBody, content_type = "application/problem+json"))
+)]
+pub(super) async fn cache_stats(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+    Asked::read(&request, &[])?;
+    let status = api.inspector.status();
+    let (hits, misses) = api.inspector.doors().hits_and_misses();
+    let all = hits + misses;
+    let stats = CacheStats {
+        hits,
+        misses,
+        hit_ratio: (all > 0).then(|| hits as f64 / all as f64),
+        keys: status.shards.iter().map(|shard| shard.keys).sum(),
+        memory: CacheMemory {
+            index_bytes: status.index_bytes,
+            resident_bytes: status.resident_bytes,
+            mapped_bytes: status.shards.iter().map(|shard| shard.log_bytes).sum(),
+        },
+        evictions: 0,
+        capacity_keys: None,
+        policy: "none: the log is the database",
+        scope: "node",
+    };
+    Ok(json_response(StatusCode::OK, &stats))
+}
