@@ -244,6 +244,7 @@ mod tests {
             process: 1,
             uptime_ms: 1,
             durability: Durability::Fsync,
+            http_port: 0,
             connections: 0,
             peers_up: Vec::new(),
             epoch: kvorum_protocol::Epoch(1),

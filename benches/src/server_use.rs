@@ -83,6 +83,7 @@ mod tests {
             process,
             uptime_ms: cpu_us,
             durability: Durability::Fsync,
+            http_port: 0,
             connections: 0,
             peers_up: Vec::new(),
             epoch: kvorum_protocol::Epoch(1),

@@ -153,6 +153,7 @@ mod tests {
             process: 1,
             uptime_ms: 1,
             durability: Durability::Fsync,
+            http_port: 0,
             connections: 0,
             peers_up: (1..=3).filter(|other| *other != number).map(node).collect(),
             epoch: Epoch(4),

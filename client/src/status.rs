@@ -19,6 +19,8 @@ pub struct NodeStatus {
     pub uptime_ms: u64,
     /// What "committed" means.
     pub durability: Durability,
+    /// The port of its HTTP door; 0 if that is off.
+    pub http_port: u16,
     /// Open client connections.
     pub connections: u32,
     /// Peers that are connected now.
@@ -113,6 +115,7 @@ impl NodeStatus {
             process: status.process,
             uptime_ms: status.uptime_ms,
             durability: status.durability,
+            http_port: status.http_port,
             connections: status.connections,
             peers_up: status.peers_up,
             epoch: status.epoch,

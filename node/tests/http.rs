@@ -99,6 +99,51 @@ async fn scanned(address: SocketAddr) -> BTreeSet<Vec<u8>> {
     }
 }
 
+/// A bulk load: results come line by line, in order; what is wrong with one line is told of that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_line_by_line_have_a_result_each() {
+    let cluster = TestCluster::start(ClusterOptions::default()).await;
+    let address = cluster.http_address(2);
+    let ndjson = ["content-type: application/x-ndjson"];
+    let mut body = String::new();
+    for number in 0..3_000 {
+        let line = match number % 1_000 {
+            7 => "{\"op\":\"put\",\"key\":".to_owned(),
+            8 => json!({"op": "check", "key": "a", "if_version": 1}).to_string(),
+            9 => json!({"op": "get", "key": "no such key"}).to_string(),
+            _ => json!({"op": "put", "key": format!("bulk-{number}"), "value": "x".repeat(200)}).to_string(),
+        };
+        body.push_str(&line);
+        body.push_str(if number % 100 == 0 { "\r\n\n" } else { "\n" });
+    }
+    // The last line need not end.
+    let last = json!({"op": "get", "key": "bulk-0"}).to_string();
+    body.push_str(&last);
+    let answer = request(address, "POST", "/batch", &ndjson, body).await;
+    assert_eq!((answer.status, answer.headers["content-type"].as_bytes()), (200, &b"application/x-ndjson"[..]));
+    let text = String::from_utf8(answer.body.to_vec()).expect("JSON is UTF-8");
+    let results: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    assert_eq!(results.len(), 3_001);
+    for (number, result) in results.iter().enumerate().take(3_000) {
+        let expected = match number % 1_000 {
+            7 | 8 => 400,
+            9 => 404,
+            _ => 200,
+        };
+        let status = result["status"].as_u64().map(|status| if status == 201 { 200 } else { status });
+        assert_eq!(status, Some(expected), "{number}: {result}");
+        if expected == 200 {
+            assert_eq!(result["written"]["key"], format!("bulk-{number}"));
+        }
+    }
+    assert_eq!(results[3_000]["entry"]["value"], "x".repeat(200));
+
+    // A line without an end is not read for ever: the results end with the reason.
+    let answer = request(address, "POST", "/batch", &ndjson, vec![b'x'; 24 << 20]).await;
+    let last: Value = serde_json::from_slice(&answer.body).expect("one line");
+    assert_eq!((answer.status, last["status"].as_u64()), (200, Some(413)), "{last}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_is_documented_and_nothing_else_is() {
     let cluster = TestCluster::start(ClusterOptions { shards: 1, ..ClusterOptions::default() }).await;

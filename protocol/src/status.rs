@@ -22,6 +22,8 @@ pub struct NodeStatus {
     pub uptime_ms: u64,
     /// What "committed" means.
     pub durability: Durability,
+    /// The port of its HTTP door; 0 if that is off.
+    pub http_port: u16,
     /// Open client connections.
     pub connections: u32,
     /// Peers that are connected now.
@@ -154,6 +156,7 @@ impl NodeStatus {
         out.put_u32_le(self.process);
         out.put_u64_le(self.uptime_ms);
         encode_durability(out, self.durability);
+        out.put_u16_le(self.http_port);
         out.put_u32_le(self.connections);
         out.count(self.peers_up.len());
         self.peers_up.iter().for_each(|peer| out.uuid(peer.0));
@@ -215,6 +218,7 @@ impl NodeStatus {
             process: reader.u32()?,
             uptime_ms: reader.u64()?,
             durability: decode_durability(reader)?,
+            http_port: reader.u16()?,
             connections: reader.u32()?,
             peers_up: {
                 let count = reader.count("peers", crate::limits::NODES_MAX, 16)?;

@@ -5,9 +5,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::limits::{
-    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX,
-    NODES_MAX, PING_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX, RING_BYTES_MAX, SCAN_ENTRIES_MAX,
-    SEQUENCE_MAX, SHARDS_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
+    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, HOT_KEY_BYTES_MAX, HOT_KEYS_MAX,
+    KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX,
+    RING_BYTES_MAX, SCAN_ENTRIES_MAX, SEQUENCE_MAX, SHARDS_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX,
+    TTL_MS_MAX, VALUE_BYTES_MAX,
 };
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
@@ -110,6 +111,14 @@ fn announced() -> Vec<Announced> {
         out.put_u8(1);
         zeros(out, 9)
     };
+    // A node's status up to its hot keys.
+    let status = || zeros(BytesMut::new(), 39 + 4 + 9 + 32 + 26);
+    // The first of them up to its key: shard 0, reads.
+    let hot_key = || {
+        let mut out = status();
+        out.put_u32_le(1);
+        zeros(out, 3)
+    };
     let row = |name, front, limit, width, decode| Announced { name, front, limit, width, decode };
     vec![
         row("hello name", zeros(request(0x01), 12 + 1 + 16), NAME_BYTES_MAX, 2, of_request),
@@ -135,8 +144,10 @@ fn announced() -> Vec<Announced> {
         row("page", zeros(response(0x12), 1), SCAN_ENTRIES_MAX as usize, 4, of_response),
         row("batch results", response(0x21), BATCH_OPERATIONS_MAX, 4, of_response),
         row("atomic results", zeros(response(0x22), 1), BATCH_OPERATIONS_MAX, 4, of_response),
-        row("status peers", zeros(BytesMut::new(), 16 + 2 + 2 + 4 + 8 + 1 + 4), NODES_MAX, 4, of_status),
-        row("status shards", zeros(BytesMut::new(), 37 + 4 + 9 + 32 + 26), SHARDS_MAX + 1, 4, of_status),
+        row("status peers", zeros(BytesMut::new(), 16 + 2 + 2 + 4 + 8 + 1 + 2 + 4), NODES_MAX, 4, of_status),
+        row("status hot keys", status(), HOT_KEYS_MAX, 4, of_status),
+        row("hot key", hot_key(), HOT_KEY_BYTES_MAX, 4, of_status),
+        row("status shards", zeros(status(), 4), SHARDS_MAX + 1, 4, of_status),
         row("peer's address for clients", zeros(peer(1), 70), NAME_BYTES_MAX, 2, of_peer),
         row("peer program", zeros(peer(1), 72), NAME_BYTES_MAX, 2, of_peer),
         row("ring map", peer(10), RING_BYTES_MAX, 4, of_peer),

@@ -280,6 +280,7 @@ fn node_status() -> impl Strategy<Value = NodeStatus> {
                 process: narrow[0],
                 uptime_ms: wide[0],
                 durability,
+                http_port: narrow[0] as u16,
                 connections: narrow[1],
                 peers_up,
                 epoch: Epoch(wide[0] ^ 1),

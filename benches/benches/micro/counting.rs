@@ -3,7 +3,7 @@
 use criterion::Criterion;
 use kvorum_core::clock::Nanos;
 use kvorum_core::measure::heat::Heat;
-use kvorum_core::measure::meter::{Door, Finished, Meter, Operation, ReadSource};
+use kvorum_core::measure::meter::{Door, Finished, Meter, OperationKind, ReadSource};
 use kvorum_node::runtime::door_counts::DoorCounts;
 use kvorum_protocol::ResponseBody;
 use std::hint::black_box;
@@ -20,7 +20,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
         let mut took = 0;
         bencher.iter(|| {
             took = (took + 977) & 0xff_ffff;
-            let finished = Finished::new(Door::Binary, Operation::Get, black_box(&answer), Nanos(took));
+            let finished = Finished::new(Door::Binary, OperationKind::Get, black_box(&answer), Nanos(took));
             doors.finished(&Finished { source: Some(ReadSource::default()), ..finished });
         });
     });
@@ -29,7 +29,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
         bencher.iter(|| {
             took = (took + 977) & 0xff_ffff;
             doors.waits(Door::Binary);
-            let finished = Finished::new(Door::Binary, Operation::Put, black_box(&answer), Nanos(took));
+            let finished = Finished::new(Door::Binary, OperationKind::Put, black_box(&answer), Nanos(took));
             doors.finished(&Finished { waited: true, ..finished });
         });
     });

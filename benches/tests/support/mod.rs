@@ -128,6 +128,7 @@ impl Cluster {
             process: node as u32 + 1,
             uptime_ms: 1,
             durability: Durability::Fsync,
+            http_port: 0,
             connections: 0,
             peers_up: Vec::new(),
             epoch: Epoch(1),

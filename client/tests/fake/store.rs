@@ -209,6 +209,7 @@ fn status(topology: &Topology) -> Vec<NodeStatus> {
         process: 1000 + index as u32,
         uptime_ms: 3_723_000,
         durability: topology.durability,
+        http_port: 0,
         connections: 2,
         peers_up: topology.nodes.iter().map(|peer| peer.id).filter(|peer| *peer != node.id).collect(),
         epoch: topology.epoch,

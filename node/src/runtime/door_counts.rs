@@ -1,12 +1,12 @@
 //! What the doors have answered.
 
 use super::striped::Striped;
-use kvorum_core::measure::meter::{Door, Ending, Finished, Meter, Operation, ReadPath};
+use kvorum_core::measure::meter::{Door, Ending, Finished, Meter, OperationKind, ReadPath};
 use kvorum_core::measure::{Count, Durations, DurationsSum};
 use kvorum_protocol::ErrorCode;
 
 const DOORS: usize = Door::ALL.len();
-const OPERATIONS: usize = Operation::ALL.len();
+const OPERATIONS: usize = OperationKind::ALL.len();
 const PATHS: usize = ReadPath::ALL.len();
 /// Codes of errors that are told apart; the last counter is for all others.
 const CODES: usize = ErrorCode::ALL.len() + 1;
@@ -66,12 +66,12 @@ impl DoorCounts {
     }
 
     /// How long requests of a kind took through a door.
-    pub fn durations(&self, door: Door, operation: Operation) -> DurationsSum {
+    pub fn durations(&self, door: Door, operation: OperationKind) -> DurationsSum {
         DurationsSum::of(self.0.all().map(|stripe| &stripe.requests[door as usize][operation as usize].durations))
     }
 
     /// Requests of a kind through a door that ended so. `all` is how many there were in all.
-    pub fn ended(&self, door: Door, operation: Operation, ending: Ending, all: u64) -> u64 {
+    pub fn ended(&self, door: Door, operation: OperationKind, ending: Ending, all: u64) -> u64 {
         let failed = |ending: Ending| {
             self.0.sum(|stripe| &stripe.requests[door as usize][operation as usize].failed[ending as usize])
         };
@@ -148,7 +148,7 @@ mod tests {
     use kvorum_protocol::{Outcome, ResponseBody, ServerError};
 
     fn read(path: ReadPath, apart: bool) -> Finished {
-        let finished = Finished::new(Door::Binary, Operation::Get, &ResponseBody::Value(None), Nanos(10_000));
+        let finished = Finished::new(Door::Binary, OperationKind::Get, &ResponseBody::Value(None), Nanos(10_000));
         Finished { source: Some(ReadSource { path, apart }), ..finished }
     }
 
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!((counts.waiting(Door::Http), counts.waiting(Door::Binary)), (2, 0));
         counts.abandoned(Door::Http, 2);
         assert_eq!(counts.waiting(Door::Http), 0);
-        let durations = counts.durations(Door::Http, Operation::Get);
+        let durations = counts.durations(Door::Http, OperationKind::Get);
         assert_eq!((durations.count(), durations.sum_ns), (1, 10_000));
     }
 
@@ -169,15 +169,15 @@ mod tests {
         let counts = DoorCounts::default();
         let failed = |code, outcome| {
             let error = ServerError::new(code, "").with_outcome(outcome);
-            let finished = Finished::new(Door::Http, Operation::Put, &ResponseBody::Error(error), Nanos(1));
+            let finished = Finished::new(Door::Http, OperationKind::Put, &ResponseBody::Error(error), Nanos(1));
             counts.finished(&finished);
         };
         failed(ErrorCode::Overloaded, Outcome::NotApplied);
         failed(ErrorCode::DeadlineExceeded, Outcome::Unknown);
         failed(ErrorCode::Unknown(9_999), Outcome::Unknown);
-        counts.finished(&Finished::new(Door::Http, Operation::Put, &ResponseBody::Done, Nanos(1)));
-        let all = counts.durations(Door::Http, Operation::Put).count();
-        let ended = Ending::ALL.map(|ending| counts.ended(Door::Http, Operation::Put, ending, all));
+        counts.finished(&Finished::new(Door::Http, OperationKind::Put, &ResponseBody::Done, Nanos(1)));
+        let all = counts.durations(Door::Http, OperationKind::Put).count();
+        let ended = Ending::ALL.map(|ending| counts.ended(Door::Http, OperationKind::Put, ending, all));
         assert_eq!((all, ended), (4, [1, 1, 2]));
         let errors: Vec<_> = counts.errors().filter(|(_, count)| *count > 0).collect();
         assert_eq!(errors, [(Some(ErrorCode::Overloaded), 1), (Some(ErrorCode::DeadlineExceeded), 1), (None, 1)]);

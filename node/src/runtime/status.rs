@@ -33,6 +33,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Inspector {
     name: String,
     durability: Durability,
+    /// The port of the HTTP door; 0 if it is off.
+    http_port: u16,
     /// This node's data folder.
     folder: FolderId,
     started: Nanos,
@@ -94,6 +96,7 @@ impl Inspector {
     /// Looks at a node that starts now. `stop` stops it.
     pub fn new(
         name: String,
+        http_port: u16,
         folder: FolderId,
         router: Arc<Router>,
         journal: JournalHandle,
@@ -104,6 +107,7 @@ impl Inspector {
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
+            http_port,
             durability: router.ring().durability,
             folder,
             started: system_clock::monotonic(),
@@ -181,6 +185,7 @@ impl Inspector {
             process: std::process::id(),
             uptime_ms: system_clock::monotonic().ms_since(self.started),
             durability: self.durability,
+            http_port: self.http_port,
             connections: self.places.taken() as u32,
             peers_up: self.router.peers().map(|peers| peers.up()).unwrap_or_default(),
             epoch: self.router.agreed_ring().map_or(Epoch(0), |ring| Epoch(ring.epoch)),

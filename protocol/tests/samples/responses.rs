@@ -184,6 +184,7 @@ pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
         process: 4321,
         uptime_ms: 60_000,
         durability: Durability::Memory,
+        http_port: 7420,
         connections: 51,
         peers_up: vec![NodeId(uuid(2)), NodeId(uuid(3))],
         epoch: Epoch(7),

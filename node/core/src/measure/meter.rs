@@ -33,10 +33,10 @@ macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// What was asked, as it is counted.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum Operation {
+        pub enum OperationKind {
             $($(#[$doc])* $name,)*
         }
-        impl Operation {
+        impl OperationKind {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
@@ -77,7 +77,7 @@ operations! {
     Other = "other",
 }
 
-impl Operation {
+impl OperationKind {
     /// Of a request.
     pub fn of(body: &RequestBody) -> Self {
         match body {
@@ -186,7 +186,7 @@ pub struct Finished {
     /// Which way it came in.
     pub door: Door,
     /// What was asked.
-    pub operation: Operation,
+    pub operation: OperationKind,
     /// How it ended.
     pub ending: Ending,
     /// What went wrong.
@@ -201,7 +201,7 @@ pub struct Finished {
 
 impl Finished {
     /// A request that was answered with `body`.
-    pub fn new(door: Door, operation: Operation, body: &ResponseBody, took: Nanos) -> Self {
+    pub fn new(door: Door, operation: OperationKind, body: &ResponseBody, took: Nanos) -> Self {
         let (ending, error) = match body {
             ResponseBody::Error(error) => match error.outcome {
                 Outcome::NotApplied => (Ending::NotApplied, Some(error.code)),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Why a shard's inbox did not take a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub enum RefusedFor {
     /// What waits has waited for too long.
     Slow,
     /// The shard's queue is full, or the client's share of it.
@@ -18,7 +18,7 @@ pub enum Refusal {
     NodeFull,
 }
 
-impl Refusal {
+impl RefusedFor {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Slow, Self::ShardFull, Self::NodeFull];
 
@@ -36,8 +36,8 @@ impl Refusal {
 /// where nothing else is said.
 #[derive(Debug, Default)]
 pub struct ShardCounts {
-    /// Requests that were not taken, by [`Refusal`]. Several writers.
-    refused: [Count; Refusal::ALL.len()],
+    /// Requests that were not taken, by [`RefusedFor`]. Several writers.
+    refused: [Count; RefusedFor::ALL.len()],
     /// From when a request came in until a turn took it.
     pub queue_wait: Durations,
     /// From when this leader proposed an entry until it had applied it.
@@ -70,12 +70,12 @@ pub struct ShardCounts {
 
 impl ShardCounts {
     /// A request was not taken.
-    pub fn note_refused(&self, why: Refusal) {
+    pub fn note_refused(&self, why: RefusedFor) {
         self.refused[why as usize].add_shared(1);
     }
 
     /// How many were not taken for this reason.
-    pub fn refused(&self, why: Refusal) -> u64 {
+    pub fn refused(&self, why: RefusedFor) -> u64 {
         self.refused[why as usize].get()
     }
 }
@@ -100,7 +100,7 @@ impl ReplicaCounts {
     }
 
     /// Requests that were not taken for this reason.
-    pub fn refused(&self, why: Refusal) -> u64 {
+    pub fn refused(&self, why: RefusedFor) -> u64 {
         self.shards.lock().values().map(|counts| counts.refused(why)).sum()
     }
 }

@@ -7,7 +7,7 @@ use crate::consensus::Role;
 use crate::health::fitness::{Fitness, Unfit};
 use crate::health::wall_clocks::{Judgement, WallClocks};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
-use crate::measure::{Refusal, ReplicaCounts};
+use crate::measure::{RefusedFor, ReplicaCounts};
 use crate::ring::{RingMap, decide};
 use crate::routing::network::{PeerNetwork, SendError};
 use crate::routing::peer_table::PeerTable;
@@ -459,7 +459,7 @@ impl Router {
 
     /// Requests turned away as `Overloaded` by this node's shards and by the router.
     pub fn overloaded(&self) -> u64 {
-        Refusal::ALL.into_iter().map(|why| self.counts.refused(why)).sum::<u64>() + self.forwards_refused()
+        RefusedFor::ALL.into_iter().map(|why| self.counts.refused(why)).sum::<u64>() + self.forwards_refused()
     }
 
     /// Sends a request on to `node`; the answer comes through `reply_to`, an error if it can't be sent.

@@ -103,7 +103,7 @@ pub struct Answered<Origin> {
 struct Job<Origin> {
     client: ClientId,
     origin: Origin,
-    operation: meter::Operation,
+    operation: meter::OperationKind,
     began: Nanos,
     deadline: Nanos,
     deadline_ms: u32,
@@ -225,7 +225,7 @@ impl<Origin: Copy> Session<Origin> {
         out: &mut impl FnMut(Answered<Origin>),
     ) {
         let deadline_ms = if request.deadline_ms == 0 { DEADLINE_DEFAULT_MS } else { request.deadline_ms };
-        let operation = meter::Operation::of(&request.body);
+        let operation = meter::OperationKind::of(&request.body);
         let job = Job {
             client,
             origin,
@@ -450,7 +450,7 @@ impl<Origin: Copy> Session<Origin> {
         if done.writes.is_retry {
             outcome::speak_of_the_write(&mut body);
         }
-        let source = (done.job.operation == meter::Operation::Get).then_some(done.source);
+        let source = (done.job.operation == meter::OperationKind::Get).then_some(done.source);
         self.tell(&done.job, &body, self.collected_at, source, true);
         out(Answered { origin: done.job.origin, forwarded: done.forwarded, source, body });
     }

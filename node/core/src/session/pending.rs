@@ -314,7 +314,7 @@ mod tests {
         let work = Awaiting::Many(Many::new(ManyKind::Values, 3));
         let client = kvorum_protocol::ClientId(uuid::Uuid::from_u128(1));
         let (began, deadline) = Default::default();
-        let operation = crate::measure::meter::Operation::MultiGet;
+        let operation = crate::measure::meter::OperationKind::MultiGet;
         let job = Job { client, origin: (), operation, began, deadline, deadline_ms: 0, passed_on: None };
         let source = ReadSource::default();
         let mut pending = Pending { job, number: 1, work, writes: Writes::NONE, forwarded: false, source };

@@ -14,7 +14,7 @@ use crate::limits::{
     SHARD_QUEUE_REQUESTS_RESERVED,
 };
 use crate::log::LogError;
-use crate::measure::{Refusal, ShardCounts};
+use crate::measure::{RefusedFor, ShardCounts};
 use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, ReplyTo};
 use crate::snapshot::limits::INBOX_BYTES_MAX as SNAPSHOT_BYTES_MAX;
@@ -345,7 +345,7 @@ impl Inbox {
     }
 
     /// Why a request is not taken, if it isn't.
-    fn refusal(&self, shares: &Shares, request: &QueuedRequest, bytes: usize) -> Option<(Refusal, String)> {
+    fn refusal(&self, shares: &Shares, request: &QueuedRequest, bytes: usize) -> Option<(RefusedFor, String)> {
         let limits = &self.node_budget.limits;
         let is_light = shares.is_light(limits, request.client, bytes);
         // Who has little to ask waits for the next entry only, however long the queue is.
@@ -353,17 +353,17 @@ impl Inbox {
         let since = Nanos(since.load(Ordering::Relaxed));
         if since.0 != 0 && request.queued_at.ms_since(since) > SHARD_QUEUE_DELAY_MAX_MS {
             let detail = format!("requests of shard {} wait over {SHARD_QUEUE_DELAY_MAX_MS} ms", self.shard);
-            return Some((Refusal::Slow, detail));
+            return Some((RefusedFor::Slow, detail));
         }
         if !shares.has_room(limits, request.client, bytes) {
             let detail = format!("the queue of shard {} is full, or this client's share of it", self.shard);
-            return Some((Refusal::ShardFull, detail));
+            return Some((RefusedFor::ShardFull, detail));
         }
         let reserved = if is_light { 0 } else { limits.node_bytes / limits.requests_bytes * limits.reserved_bytes };
         // All shards add to it at once: what they may be over by is what they take at that very moment.
         let node_before = self.node_budget.bytes();
         (node_before > 0 && node_before + bytes > limits.node_bytes - reserved)
-            .then(|| (Refusal::NodeFull, "the queues of this node are full".to_owned()))
+            .then(|| (RefusedFor::NodeFull, "the queues of this node are full".to_owned()))
     }
 
     /// Queues a consensus message. Over the limit it is dropped, as a network would.

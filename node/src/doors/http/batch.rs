@@ -1,6 +1,5 @@
 //! Many operations at once: independent ones, and all or nothing.
 
-use super::Api;
 use super::call::check_pages;
 use super::entry::{
     Addend, BatchOperation, BatchResult, BatchResults, EntryJson, Operations, Whole, WrittenJson, condition_of,
@@ -12,6 +11,7 @@ use super::openapi::{AckName, Consistency};
 use super::outflow::Held;
 use super::problem::{Problem, ProblemBody, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
 use super::request::{Asked, WriteOptions, status_of};
+use super::{Api, address};
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
@@ -23,11 +23,12 @@ use kvorum_protocol::{
     WriteResult, WriteStatus,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 const NEW: WriteId = WriteId { sequence: 0, first_unanswered: 0, retry: false };
 
 /// An operation of a batch, read and checked.
-enum Operation {
+pub(super) enum Operation {
     Get(Bytes),
     Check(AtomicCheck),
     Write(Mutation),
@@ -37,16 +38,18 @@ enum Operation {
 #[utoipa::path(
     post, path = "/batch", tag = "batches", operation_id = "batch",
     summary = "Do many things, each by itself",
-    description = "Writes come first, in order; then reads. Each operation has a result and a status of its own.",
+    description = "Writes come first, in order; then reads. Each operation has a result and a status of its own. As application/x-ndjson, \
+                   an operation per line, of any number: results come line by line while operations are still being sent.",
     params(
         ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
         ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
             description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
     ),
-    request_body(content = Operations, content_type = "application/json"),
+    request_body(content((Operations = "application/json"), (String = "application/x-ndjson"))),
     responses(
-        (status = 200, description = "A result per operation", body = BatchResults),
+        (status = 200, description = "A result per operation",
+            content((BatchResults = "application/json"), (String = "application/x-ndjson"))),
         (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -54,10 +57,41 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::R
     let (parts, body) = request.into_parts();
     let asked = Asked::of_parts(&parts, &["ack", "consistency"])?;
     let (mode, options) = (asked.mode()?, WriteOptions::read(&asked)?);
+    let terms = Terms { connection: asked.connection, within: asked.within, mode, options };
+    if negotiate::is_ndjson(asked.headers)? {
+        let share = api.inflow.share(address(&parts));
+        return Ok(super::bulk::answer(api, terms, body, share));
+    }
     if !negotiate::is_json(asked.headers)? {
-        return Err(Problem::new(&UNSUPPORTED_MEDIA_TYPE, "a batch is JSON"));
+        return Err(Problem::new(
+            &UNSUPPORTED_MEDIA_TYPE,
+            "a batch is JSON, or JSON line by line (application/x-ndjson)",
+        ));
     }
     let operations = read_operations(&api.read_json(&parts, body).await?)?;
+    let (results, held) = run(&api, &terms, operations).await?;
+    let mut response = json_response(StatusCode::OK, &BatchResults { results });
+    hold(&mut response, held);
+    Ok(response)
+}
+
+/// What all operations of a batch have in common.
+pub(super) struct Terms {
+    pub(super) connection: u64,
+    pub(super) within: Duration,
+    pub(super) mode: ReadMode,
+    pub(super) options: WriteOptions,
+}
+
+/// Does what a batch asks for: a result per operation, in their order. The memory of what was read goes with the answer.
+///
+/// # Errors
+/// What concerns all of them.
+pub(super) async fn run(
+    api: &Api,
+    terms: &Terms,
+    operations: Vec<Result<Operation, Problem>>,
+) -> Result<(Vec<BatchResult>, Option<Held>), Problem> {
     let mut results: Vec<Option<BatchResult>> = operations.iter().map(|_| None).collect();
     let (mut keys, mut mutations) = (Vec::new(), Vec::new());
     for (at, operation) in operations.into_iter().enumerate() {
@@ -72,26 +106,22 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::R
     }
     // Reads come after the writes of the same batch.
     if !mutations.is_empty() {
-        write_all(&api, &asked, &options, mutations, &mut results).await?;
+        write_all(api, terms, mutations, &mut results).await?;
     }
-    let held = if keys.is_empty() { None } else { read_all(&api, &asked, mode, keys, &mut results).await? };
-    let results = results.into_iter().map(|result| result.unwrap_or_else(|| unexpected().into())).collect();
-    let mut response = json_response(StatusCode::OK, &BatchResults { results });
-    hold(&mut response, held);
-    Ok(response)
+    let held = if keys.is_empty() { None } else { read_all(api, terms, keys, &mut results).await? };
+    Ok((results.into_iter().map(|result| result.unwrap_or_else(|| unexpected().into())).collect(), held))
 }
 
 async fn write_all(
     api: &Api,
-    asked: &Asked<'_>,
-    options: &WriteOptions,
+    terms: &Terms,
     mutations: Vec<(usize, Mutation)>,
     results: &mut [Option<BatchResult>],
 ) -> Result<(), Problem> {
     let (places, mutations): (Vec<usize>, Vec<Mutation>) = mutations.into_iter().unzip();
     let count = mutations.len() as u64;
-    let body = RequestBody::Batch { id: NEW, ack: options.ack, mutations: mutations.clone() };
-    let reply = api.caller.write(asked.connection, body, count, asked.within).await?;
+    let body = RequestBody::Batch { id: NEW, ack: terms.options.ack, mutations: mutations.clone() };
+    let reply = api.caller.write(terms.connection, body, count, terms.within).await?;
     let ResponseBody::Batch(written) = reply.body else { return Err(unexpected()) };
     for ((at, mutation), result) in places.into_iter().zip(mutations).zip(written) {
         results[at] = Some(match result {
@@ -116,19 +146,18 @@ fn written_result(mutation: &Mutation, result: &WriteResult) -> BatchResult {
 
 async fn read_all(
     api: &Api,
-    asked: &Asked<'_>,
-    mode: ReadMode,
+    terms: &Terms,
     keys: Vec<(usize, Bytes)>,
     results: &mut [Option<BatchResult>],
 ) -> Result<Option<Held>, Problem> {
     let (places, keys): (Vec<usize>, Vec<Bytes>) = keys.into_iter().unzip();
     let before = lost_pages();
-    let body = RequestBody::MultiGet { keys: keys.clone(), mode };
-    let reply = api.caller.read(asked.connection, body, asked.within).await?;
+    let body = RequestBody::MultiGet { keys: keys.clone(), mode: terms.mode };
+    let reply = api.caller.read(terms.connection, body, terms.within).await?;
     let ResponseBody::Values(values) = reply.body else { return Err(unexpected()) };
     let sizes =
         values.iter().map(|value| value.as_ref().ok().and_then(Option::as_ref).map_or(0, |entry| entry.value.len()));
-    let held = api.outflow.reserve(sizes.sum(), asked.within).await?;
+    let held = api.outflow.reserve(sizes.sum(), terms.within).await?;
     for ((at, key), value) in places.into_iter().zip(keys).zip(values) {
         results[at] = Some(match value {
             Ok(Some(entry)) => {
@@ -207,7 +236,7 @@ fn read_operations(body: &[u8]) -> Result<Vec<Result<Operation, Problem>>, Probl
     Ok(operations.into_iter().map(read_operation).collect())
 }
 
-fn read_operation(operation: BatchOperation) -> Result<Operation, Problem> {
+pub(super) fn read_operation(operation: BatchOperation) -> Result<Operation, Problem> {
     let (key, key_base64, if_version, action) = match operation {
         BatchOperation::Get { key, key_base64 } => return Ok(Operation::Get(read_key(key, key_base64)?)),
         BatchOperation::Check { key, key_base64, if_version } => {

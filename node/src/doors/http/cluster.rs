@@ -98,6 +98,9 @@ pub(super) struct NodeJson {
     status: &'static str,
     /// `host:port` of its binary door.
     address: String,
+    /// `host:port` of its HTTP door, if it answered and has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<String>,
     /// Its failure zone; empty if none was given.
     zone: String,
     /// How many shards it leads.
@@ -145,12 +148,19 @@ fn node_json(topology: &Topology, at: usize, statuses: &[NodeStatus]) -> NodeJso
         name: node.name.clone(),
         status: status.map_or("down", health_of),
         address: node.client_address.clone(),
+        http: status.and_then(|status| http_address(&node.client_address, status.http_port)),
         zone: node.zone.clone(),
         leads: topology.shards.iter().filter(|shard| shard.leader == Some(at)).count(),
         replicas: topology.shards.iter().filter(|shard| shard.replicas.contains(&at)).count(),
         uptime_ms: status.map(|status| status.uptime_ms),
         version: status.map(|status| status.program_version.clone()),
     }
+}
+
+/// The HTTP door is at the host of the binary one.
+fn http_address(client_address: &str, port: u16) -> Option<String> {
+    let (host, _) = client_address.rsplit_once(':')?;
+    (port != 0).then(|| format!("{host}:{port}"))
 }
 
 /// How a node that answered is doing.

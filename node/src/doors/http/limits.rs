@@ -7,6 +7,10 @@ use std::time::Duration;
 pub(super) const RAW_BYTES_MAX: usize = VALUE_BYTES_MAX;
 /// Bytes of a body of JSON: a value as base64, and what stands around it.
 pub(super) const JSON_BYTES_MAX: usize = VALUE_BYTES_MAX / 3 * 4 + 512 * 1024;
+/// Operations of a bulk load that are done together,
+pub(super) const BULK_OPERATIONS_MAX: usize = 1024;
+/// and bytes of them, unless one alone is longer.
+pub(super) const BULK_BYTES: usize = 1024 * 1024;
 /// Bytes of a request's head.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Headers of a request.

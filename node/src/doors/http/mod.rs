@@ -5,6 +5,7 @@
 
 mod batch;
 mod body;
+mod bulk;
 mod call;
 mod cluster;
 mod entry;

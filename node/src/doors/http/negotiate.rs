@@ -70,6 +70,18 @@ pub(super) fn is_json(headers: &HeaderMap) -> Result<bool, Problem> {
     Ok(media.eq_ignore_ascii_case("application/json"))
 }
 
+/// Whether the body is JSON, a value per line.
+///
+/// # Errors
+/// `Malformed`, if the header is no text.
+pub(super) fn is_ndjson(headers: &HeaderMap) -> Result<bool, Problem> {
+    let kind = header_text(headers, &CONTENT_TYPE)?.unwrap_or_default();
+    let media = kind.split(';').next().unwrap_or_default().trim();
+    Ok(["application/x-ndjson", "application/ndjson", "application/jsonl"]
+        .iter()
+        .any(|name| media.eq_ignore_ascii_case(name)))
+}
+
 /// What `If-Match` or `If-None-Match` names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Tags {

@@ -44,6 +44,7 @@ impl Registry {
         let doors = Arc::<DoorCounts>::default();
         let inspector = Inspector::new(
             config.name.clone(),
+            config.http_listen.map_or(0, |listen| listen.port()),
             folder.disk(),
             Arc::clone(&router),
             storage.journal.clone(),

@@ -113,6 +113,7 @@ impl Node {
         let pressure: Arc<Pressure> = Arc::default();
         let inspector = Inspector::new(
             "node-1".to_owned(),
+            0,
             folder,
             Arc::clone(&router),
             handle.clone(),

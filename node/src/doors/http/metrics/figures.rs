@@ -7,8 +7,8 @@ use super::encode::{Labels, Metrics, by};
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::process;
 use crate::runtime::status::Inspector;
-use kvorum_core::measure::meter::{Door, Ending, Operation, ReadPath};
-use kvorum_core::measure::{Durations, DurationsSum, Refusal, ShardCounts};
+use kvorum_core::measure::meter::{Door, Ending, OperationKind, ReadPath};
+use kvorum_core::measure::{Durations, DurationsSum, RefusedFor, ShardCounts};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::{NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
 use std::borrow::Cow;
@@ -83,7 +83,7 @@ fn add_node(seen: &Seen<'_>, metrics: &mut Metrics) {
 fn add_requests(doors: &DoorCounts, metrics: &mut Metrics) {
     let (mut requests, mut durations) = (Vec::new(), Vec::new());
     for door in Door::ALL {
-        for &operation in Operation::ALL {
+        for &operation in OperationKind::ALL {
             let sum = doors.durations(door, operation);
             let all = sum.count();
             if all == 0 {
@@ -166,7 +166,7 @@ fn add_queues(seen: &Seen<'_>, metrics: &mut Metrics) {
     let help = "Requests that were answered with these entries";
     metrics.counter("kvorum_entry_requests", help, sum(seen, |counts| counts.entry_requests.get()));
     let router = seen.inspector.router();
-    let refused = Refusal::ALL.map(|why| (why.name(), router.counts().refused(why) as f64));
+    let refused = RefusedFor::ALL.map(|why| (why.name(), router.counts().refused(why) as f64));
     let refused = refused.into_iter().chain([("forward_full", router.forwards_refused() as f64)]);
     metrics.counters("kvorum_overloaded", "Requests that were refused because a queue was full", by("reason", refused));
 }
