@@ -220,7 +220,8 @@ pub trait Meter: Send + Sync {
     fn finished(&self, finished: &Finished);
     /// A request could not be answered at once; [`Meter::finished`] says that it was, or [`Meter::abandoned`] that it never will be.
     fn waits(&self, door: Door);
-    /// So many requests were waiting for answers that nobody will hear.
+    /// So many requests had to wait, and will not be answered here: they go back to whoever has passed them on, or nobody is there any
+    /// more who would hear.
     fn abandoned(&self, door: Door, requests: usize);
 }
 

@@ -191,6 +191,7 @@ impl<Origin: Copy> Session<Origin> {
         } else {
             // Whoever has passed it on puts it in order.
             let done = self.pending.remove(slot);
+            self.context.meter.abandoned(self.door, 1);
             self.writes.remove(done.writes.keys.as_slice());
             self.returned.push((done.job.origin, what.into_request()));
         }

@@ -235,6 +235,7 @@ impl<Origin: Copy> Session<Origin> {
             deadline_ms,
             passed_on,
         };
+        self.read_until = None;
         if let Some((body, source)) = self.begin(&job, request.body) {
             let ended = self.read_until.take().unwrap_or_else(|| self.context.router.clock().monotonic());
             self.tell(&job, &body, ended, source, false);

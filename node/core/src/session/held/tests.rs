@@ -3,19 +3,19 @@
 use super::*;
 use crate::clock::{Clock, Now};
 use crate::limits::FORWARD_GRACE_MS;
-use crate::measure::meter::{Door, NoMeter};
+use crate::measure::meter::{Door, Finished, Meter};
 use crate::ring::{RingMap, RingNode};
 use crate::routing::network::{PeerNetwork, SendError};
 use crate::session::reply::ReplyTo;
 use crate::session::{Answered, Inline, NodeAdmin, SessionContext};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
-    Ack, Action, AtomicRequest, ClientId, ClusterId, Condition, Durability, Mutation, NodeId, Request, RequestId,
-    ResponseBody, StatusScope, WriteId,
+    Ack, Action, AtomicRequest, ClientId, ClusterId, Condition, Durability, Epoch, Mutation, NodeId, Request,
+    RequestId, Response, ResponseBody, StatusScope, WriteId,
 };
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -67,11 +67,30 @@ fn node(number: u128) -> NodeId {
     NodeId(Uuid::from_u128(number))
 }
 
+/// Counts the requests that wait.
+#[derive(Default)]
+struct Waiting(AtomicI64);
+
+impl Meter for Waiting {
+    fn finished(&self, finished: &Finished) {
+        self.0.fetch_sub(i64::from(finished.waited), Ordering::Relaxed);
+    }
+
+    fn waits(&self, _door: Door) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn abandoned(&self, _door: Door, requests: usize) {
+        self.0.fetch_sub(requests as i64, Ordering::Relaxed);
+    }
+}
+
 /// A session of node 1.
 struct Entered {
     router: Arc<Router>,
     clock: Arc<ManualClock>,
     sent: Arc<Sent>,
+    waiting: Arc<Waiting>,
     session: Session<u32>,
     next: u32,
     answers: Vec<(u32, ResponseBody)>,
@@ -79,6 +98,11 @@ struct Entered {
 
 impl Entered {
     fn new() -> Self {
+        Self::through(Door::Binary)
+    }
+
+    fn through(door: Door) -> Self {
+        let waiting = Arc::<Waiting>::default();
         let nodes = (1..=3).map(|number| RingNode {
             id: node(number).0,
             name: format!("node-{number}"),
@@ -99,10 +123,10 @@ impl Entered {
             admin: Arc::new(NoAdmin),
             offload: Arc::new(Inline),
             fault_hooks: false,
-            meter: NoMeter::shared(),
+            meter: Arc::clone(&waiting) as _,
         };
-        let session = Session::new(Arc::new(context), Door::Binary);
-        Self { router, clock, sent, session, next: 0, answers: Vec::new() }
+        let session = Session::new(Arc::new(context), door);
+        Self { router, clock, sent, waiting, session, next: 0, answers: Vec::new() }
     }
 
     fn leads(&self, number: u128, term: u64) {
@@ -180,6 +204,32 @@ fn asked(passed_on: &[(NodeId, Term, u64, Bytes)]) -> Vec<String> {
         other => panic!("{other:?}"),
     };
     passed_on.iter().map(|(.., request)| of(request)).collect()
+}
+
+#[test]
+fn who_waits_is_counted_until_it_is_answered_goes_back_or_is_gone() {
+    let waiting = |entered: &Entered| entered.waiting.0.load(Ordering::Relaxed);
+    let mut entered = Entered::new();
+    entered.leads(2, 5);
+    entered.put("k", "1");
+    entered.get("k");
+    let passed_on = entered.passed_on();
+    assert_eq!((waiting(&entered), passed_on.len()), (2, 2));
+    let refused = ServerError::new(ErrorCode::Overloaded, "");
+    let response = Response { id: RequestId(1), epoch: Epoch(1), forwarded: false, body: ResponseBody::Error(refused) };
+    let mut bytes = BytesMut::new();
+    response.encode_body(&mut bytes);
+    entered.router.forward_answered(node(2), passed_on[0].2, bytes.freeze());
+    entered.collect();
+    assert_eq!((waiting(&entered), entered.answers.len()), (1, 1));
+    let counted = Arc::clone(&entered.waiting);
+    drop(entered);
+    assert_eq!(counted.0.load(Ordering::Relaxed), 0);
+
+    // What was passed on to a node that does not lead goes back.
+    let mut entered = Entered::through(Door::Peer);
+    entered.put("k", "1");
+    assert_eq!((waiting(&entered), entered.session.take_returned().len()), (0, 1));
 }
 
 #[test]
