@@ -12,7 +12,7 @@ use bytes::Bytes;
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, ClientId, ClusterId, Condition, Durability, Mutation, NodeId, Request, RequestId,
-    ResponseBody, StatusScope, WriteId,
+    ResponseBody, ReturnPrevious, StatusScope, TimeToLive, WriteId,
 };
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -161,8 +161,8 @@ fn mutation(key: &str, value: &str) -> Mutation {
     Mutation {
         key: Bytes::copy_from_slice(key.as_bytes()),
         condition: Condition::Always,
-        return_previous: false,
-        action: Action::Put { value: Bytes::copy_from_slice(value.as_bytes()), ttl_ms: None },
+        return_previous: ReturnPrevious::Nothing,
+        action: Action::Put { value: Bytes::copy_from_slice(value.as_bytes()), ttl: TimeToLive::Forever },
     }
 }
 
