@@ -443,6 +443,7 @@ mod tests {
             number: None,
             previous: None,
             receipt: None,
+            existed: None,
         })
     }
 

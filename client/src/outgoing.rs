@@ -96,7 +96,9 @@ mod tests {
     use super::*;
     use kvorum_protocol::limits::{FRAME_BYTES_MAX, PART_BYTES_MAX};
     use kvorum_protocol::part::{Assembler, PART_FRAME_BYTES_MAX};
-    use kvorum_protocol::{Ack, Action, Condition, Mutation, ReadMode, Request, RequestId, WriteId, frame};
+    use kvorum_protocol::{
+        Ack, Action, Condition, Mutation, ReadMode, Request, RequestId, ReturnPrevious, TimeToLive, WriteId, frame,
+    };
 
     fn get(id: u32, key: &'static str) -> Request {
         let body = RequestBody::Get { key: Bytes::from_static(key.as_bytes()), mode: ReadMode::Linearizable };
@@ -104,9 +106,9 @@ mod tests {
     }
 
     fn put(id: u32, key: &'static str, bytes: usize) -> Request {
-        let action = Action::Put { value: Bytes::from(vec![7; bytes]), ttl_ms: None };
+        let action = Action::Put { value: Bytes::from(vec![7; bytes]), ttl: TimeToLive::Forever };
         let key = Bytes::from_static(key.as_bytes());
-        let mutation = Mutation { key, action, condition: Condition::Always, return_previous: false };
+        let mutation = Mutation { key, action, condition: Condition::Always, return_previous: ReturnPrevious::Nothing };
         let write = WriteId { sequence: 1, first_unanswered: 1, retry: false };
         let body = RequestBody::Write { id: write, ack: Ack::Committed, mutation };
         Request { id: RequestId(id), deadline_ms: 1000, body }

@@ -35,6 +35,9 @@ pub struct WriteResult {
     /// Of a write that took effect and is merely accepted: what [`Client::await_write`] takes. A write that had to be sent
     /// again is committed when it is answered, and has none.
     pub receipt: Option<Receipt>,
+    /// Whether the key existed before, if that was asked for with [`Write::return_existed`]. A write that had to be sent again may
+    /// be answered from what the cluster remembers of it, which does not tell.
+    pub existed: Option<bool>,
 }
 
 impl WriteResult {
@@ -50,7 +53,7 @@ impl WriteResult {
     /// ```
     pub fn new(status: WriteStatus, version: Version) -> Self {
         let (ack, durability) = (Ack::Committed, Durability::Fsync);
-        Self { status, version, ack, durability, number: None, previous: None, receipt: None }
+        Self { status, version, ack, durability, number: None, previous: None, receipt: None, existed: None }
     }
 
     pub(crate) fn from_wire(key: &Bytes, result: kvorum_protocol::WriteResult) -> Self {
@@ -62,6 +65,7 @@ impl WriteResult {
             number: result.number,
             previous: result.previous.map(|entry| Entry::from_wire(key.clone(), entry)),
             receipt: result.receipt,
+            existed: result.existed,
         }
     }
 
@@ -220,6 +224,34 @@ impl Write {
         self
     }
 
+    /// Has a put keep the time to live that its key has; see [`WriteOp::keep_ttl`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// client.put("session", "other token").keep_ttl().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_ttl(mut self) -> Self {
+        self.0.op = self.0.op.keep_ttl();
+        self
+    }
+
+    /// Asks whether the key existed before; see [`WriteOp::return_existed`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let is_new = client.put("greeting", "hello").return_existed().await?.existed == Some(false);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn return_existed(mut self) -> Self {
+        self.0.op = self.0.op.return_existed();
+        self
+    }
+
     /// Asks for the entry that was there before.
     ///
     /// # Examples
@@ -270,6 +302,36 @@ impl ConditionalWrite {
     /// ```
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.0.op = self.0.op.ttl(ttl);
+        self
+    }
+
+    /// Has a put keep the time to live that its key has; see [`WriteOp::keep_ttl`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let was_there = client.put("session", "other token").if_present().keep_ttl().await?.is_applied();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_ttl(mut self) -> Self {
+        self.0.op = self.0.op.keep_ttl();
+        self
+    }
+
+    /// Asks whether the key exists when the condition is looked at; see [`WriteOp::return_existed`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use kvorum_client::Version;
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let put = client.put("draft", "second").if_absent_or_version(Version(7));
+    /// let is_new = put.return_existed().await?.into_result().existed == Some(false);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn return_existed(mut self) -> Self {
+        self.0.op = self.0.op.return_existed();
         self
     }
 

@@ -4,7 +4,7 @@ use crate::key::check_key;
 use bytes::Bytes;
 use kvorum_client_core::Error;
 use kvorum_protocol::limits::{TTL_MS_MAX, VALUE_BYTES_MAX};
-use kvorum_protocol::{Action, Condition, Mutation, Version};
+use kvorum_protocol::{Action, Condition, Mutation, ReturnPrevious, TimeToLive, Version};
 use std::time::Duration;
 
 /// One write as a value: what a single write, a batch or an atomic is made of.
@@ -27,7 +27,7 @@ impl WriteOp {
     /// ```
     #[must_use]
     pub fn put(key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Self {
-        Self::new(key, Action::Put { value: value.into(), ttl_ms: None })
+        Self::new(key, Action::Put { value: value.into(), ttl: TimeToLive::Forever })
     }
 
     /// Removes a key.
@@ -99,8 +99,8 @@ impl WriteOp {
     pub fn ttl(mut self, ttl: Duration) -> Self {
         let ms = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         let problem = match &mut self.mutation.action {
-            Action::Put { ttl_ms, .. } if (1..=TTL_MS_MAX).contains(&ms) => {
-                *ttl_ms = Some(ms);
+            Action::Put { ttl, .. } if (1..=TTL_MS_MAX).contains(&ms) => {
+                *ttl = TimeToLive::Ms(ms);
                 return self;
             }
             Action::Expire { ttl_ms } if (1..=TTL_MS_MAX).contains(&ms) => {
@@ -113,6 +113,24 @@ impl WriteOp {
             }
         };
         self.invalid.get_or_insert(Error::InvalidArgument(problem.to_owned()));
+        self
+    }
+
+    /// Has a put keep the time to live that its key has. A key that does not exist, or has expired, has none afterwards. Of this and
+    /// [`WriteOp::ttl`] the last counts. Only a put takes it: an increment and an append keep it anyhow.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::put("session", "other token").keep_ttl();
+    /// ```
+    #[must_use]
+    pub fn keep_ttl(mut self) -> Self {
+        if let Action::Put { ttl, .. } = &mut self.mutation.action {
+            *ttl = TimeToLive::Keep;
+        } else {
+            let problem = "only a put can be told to keep the time to live";
+            self.invalid.get_or_insert(Error::InvalidArgument(problem.to_owned()));
+        }
         self
     }
 
@@ -175,6 +193,20 @@ impl WriteOp {
         self
     }
 
+    /// Asks whether the key existed before: [`WriteResult::existed`](crate::WriteResult::existed). That costs less than
+    /// [`WriteOp::return_previous`], for no value is read; of the two the last counts.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::put("greeting", "hello").return_existed();
+    /// assert!(op.returns_existed());
+    /// ```
+    #[must_use]
+    pub fn return_existed(mut self) -> Self {
+        self.mutation.return_previous = ReturnPrevious::Existence;
+        self
+    }
+
     /// Asks for the entry that was there before.
     ///
     /// # Examples
@@ -184,7 +216,7 @@ impl WriteOp {
     /// ```
     #[must_use]
     pub fn return_previous(mut self) -> Self {
-        self.mutation.return_previous = true;
+        self.mutation.return_previous = ReturnPrevious::Entry;
         self
     }
 
@@ -205,7 +237,17 @@ impl WriteOp {
     /// assert!(!kvorum_client::WriteOp::delete("greeting").returns_previous());
     /// ```
     pub fn returns_previous(&self) -> bool {
-        self.mutation.return_previous
+        self.mutation.return_previous == ReturnPrevious::Entry
+    }
+
+    /// Whether it is asked if the key existed before.
+    ///
+    /// # Examples
+    /// ```
+    /// assert!(!kvorum_client::WriteOp::delete("greeting").returns_existed());
+    /// ```
+    pub fn returns_existed(&self) -> bool {
+        self.mutation.return_previous == ReturnPrevious::Existence
     }
 
     /// Whether writing it twice in a row leaves what writing it once leaves. Then it may be written again although it is not
@@ -229,7 +271,7 @@ impl WriteOp {
 
     fn new(key: impl AsRef<[u8]>, action: Action) -> Self {
         let key = Bytes::copy_from_slice(key.as_ref());
-        let mutation = Mutation { key, condition: Condition::Always, return_previous: false, action };
+        let mutation = Mutation { key, condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action };
         Self { mutation, invalid: None }
     }
 

@@ -29,12 +29,22 @@ async fn values_come_back_as_they_were_put() {
     let entry = client.get("k").await.unwrap().unwrap();
     assert_eq!((&entry.key[..], &entry.value[..], entry.version), (&b"k"[..], &b"v"[..], written.version));
     assert_eq!(entry.expires_at_ms, Some(4_000_000_060_000));
+    let kept = client.put("k", "v").keep_ttl().return_existed().await.unwrap();
+    assert_eq!(kept.existed, Some(true));
+    assert_eq!(client.get("k").await.unwrap().unwrap().expires_at_ms, Some(4_000_000_060_000));
     assert!(client.persist("k").await.unwrap().is_applied());
     assert_eq!(client.get("k").stale().await.unwrap().unwrap().expires_at_ms, None);
     assert!(client.expire("k", Duration::from_millis(5)).await.unwrap().is_applied());
     let deleted = client.delete("k").return_previous().await.unwrap();
     assert_eq!(deleted.previous.unwrap().value, "v");
     assert_eq!(client.delete("k").await.unwrap().status, WriteStatus::Missing);
+    let created = client.put("k", "v").keep_ttl().return_existed().await.unwrap();
+    assert_eq!((created.existed, created.previous), (Some(false), None));
+    assert_eq!(client.get("k").await.unwrap().unwrap().expires_at_ms, None, "there was none to keep");
+    assert!(client.put("k", "v").if_absent().return_existed().await.unwrap().into_result().existed.unwrap());
+    assert_eq!(client.put("k", "v").await.unwrap().existed, None, "nobody asked");
+    let misplaced = client.write(WriteOp::delete("k").keep_ttl()).await;
+    assert!(matches!(misplaced, Err(Error::InvalidArgument(_))), "{misplaced:?}");
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ async fn any_bytes_are_a_key_through_every_route_and_node() {
         let value = format!("value {number}");
         let name = String::from_utf8_lossy(key).into_owned();
         let put = request(first, "PUT", &path_of(key), &[], value.clone()).await;
-        assert_eq!(put.status, 200, "{name}: {:?}", put.body);
+        assert_eq!(put.status, 201, "{name}: {:?}", put.body);
         let by_path = request(second, "GET", &path_of(key), &[RAW], "").await;
         assert_holds(&by_path, value.as_bytes(), &name);
         let target = format!("/kv?key_base64={}", base64_of(key));
@@ -128,11 +128,10 @@ async fn operations_line_by_line_have_a_result_each() {
         let expected = match number % 1_000 {
             7 | 8 => 400,
             9 => 404,
-            _ => 200,
+            _ => 201,
         };
-        let status = result["status"].as_u64().map(|status| if status == 201 { 200 } else { status });
-        assert_eq!(status, Some(expected), "{number}: {result}");
-        if expected == 200 {
+        assert_eq!(result["status"], expected, "{number}: {result}");
+        if expected == 201 {
             assert_eq!(result["written"]["key"], format!("bulk-{number}"));
         }
     }
@@ -154,7 +153,7 @@ async fn every_metric_is_documented_and_nothing_else_is() {
     };
     let documented: BTreeSet<_> = include_str!("../../docs/METRICS.md").lines().filter_map(row).collect();
     // What has not happened yet is absent: a write, and one that fails.
-    assert_eq!(request(address, "PUT", "/kv/text", &["content-type: text/plain"], "a").await.status, 200);
+    assert_eq!(request(address, "PUT", "/kv/text", &["content-type: text/plain"], "a").await.status, 201);
     assert_eq!(request(address, "POST", "/kv/text/incr", &[], "").await.status, 422);
     // So is what nobody has looked at.
     eventually("all metrics are there", Duration::from_secs(20), async || {
@@ -188,9 +187,78 @@ async fn a_version_in_the_body_is_an_optimistic_lock() {
     let refused = put(version).await;
     assert_eq!((refused.status, &refused.json()["key_version"]), (412, &written.json()["version"]));
     assert_eq!(request(address, "DELETE", "/kv/draft", &[], "").await.status, 200);
-    assert_eq!(put(json!(1)).await.status, 200, "there is no key with another version");
+    assert_eq!(put(json!(1)).await.status, 201, "there is no key with another version");
     let twice = request(address, "PUT", "/kv/draft?if_version=1", &[JSON], r#"{"value":"v","version":1}"#).await;
     assert_eq!(twice.status, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_that_makes_its_key_is_answered_so() {
+    let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 1, ..ClusterOptions::default() }).await;
+    let address = cluster.http_address(1);
+    let put = async |target: &str, headers: &[&str], body: &str| {
+        request(address, "PUT", target, headers, body.to_owned()).await.status
+    };
+    let envelope = r#"{"data":{"key":"b","value":"v"}}"#;
+    assert_eq!([put("/kv/a", &[], "v").await, put("/kv/a", &[], "v").await], [201, 200]);
+    assert_eq!([put("/kv", &[JSON], envelope).await, put("/kv", &[JSON], envelope).await], [201, 200]);
+    assert_eq!(put("/kv/c", &[JSON], r#"{"value":"v","version":7}"#).await, 201);
+    assert_eq!(put("/kv/c", &["if-match: *"], "v").await, 200);
+    assert_eq!(put("/kv/d?if_version=0", &[], "v").await, 201);
+    assert_eq!(put("/kv/e", &["if-none-match: *"], "v").await, 201);
+    assert_eq!(put("/kv/f?ack=accepted", &[], "v").await, 202, "it may be lost");
+    assert_eq!(request(address, "DELETE", "/kv/a", &[], "").await.status, 200);
+    assert_eq!(put("/kv/a", &[], "v").await, 201, "it was removed");
+    assert_eq!(request(address, "POST", "/kv/counter/incr", &[], "").await.status, 200, "only a put says so");
+
+    let operations = json!([
+        {"op": "put", "key": "g", "value": "1"},
+        {"op": "put", "key": "g", "value": "2"},
+        {"op": "put", "key": "h", "value": "1", "if_version": 0},
+        {"op": "append", "key": "i", "value": "1"},
+    ]);
+    let answer = request(address, "POST", "/batch", &[JSON], operations.to_string()).await.json();
+    let results = answer["results"].as_array().expect("results");
+    let statuses: Vec<_> = results.iter().map(|result| result["status"].as_u64().expect("a status")).collect();
+    assert_eq!(statuses, [201, 200, 201, 200]);
+    let operations = json!([{"op": "put", "key": "j", "value": "1"}, {"op": "put", "key": "j", "value": "2"}]);
+    let answer = request(address, "POST", "/atomic", &[JSON], operations.to_string()).await;
+    let results = answer.json()["results"].clone();
+    assert_eq!((answer.status, &results[0]["status"], &results[1]["status"]), (200, &json!(201), &json!(200)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_may_keep_the_time_to_live() {
+    let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 1, ..ClusterOptions::default() }).await;
+    let address = cluster.http_address(1);
+    let expiry = async || request(address, "GET", "/kv/k", &[], "").await.json()["expires_at_ms"].clone();
+    let put = async |target: &str, headers: &[&str], body: &str| {
+        request(address, "PUT", target, headers, body.to_owned()).await.status
+    };
+    assert_eq!(put("/kv/k?keep_ttl=true", &[], "v").await, 201);
+    assert_eq!(expiry().await, Value::Null, "there was none to keep");
+    assert_eq!(put("/kv/k?ttl_ms=600000", &[], "v").await, 200);
+    let first = expiry().await;
+    assert!(first.is_u64(), "{first}");
+    assert_eq!(put("/kv/k?keep_ttl=true", &[], "w").await, 200);
+    assert_eq!(expiry().await, first);
+    assert_eq!(put("/kv?keep_ttl=true", &[JSON], r#"{"data":{"key":"k","value":"x"}}"#).await, 200);
+    assert_eq!(expiry().await, first);
+    let batch = async |target: &str, operations: Value| {
+        request(address, "POST", target, &[JSON], operations.to_string()).await.json()["results"].clone()
+    };
+    let keeping = json!({"op": "put", "key": "k", "value": "y", "keep_ttl": true});
+    let longer = json!({"op": "expire", "key": "k", "ttl_ms": 6_000_000});
+    for (target, operations) in [("/batch", json!([longer, keeping])), ("/atomic", json!([longer, keeping]))] {
+        let before = expiry().await;
+        let results = batch(target, operations).await;
+        assert_eq!((&results[0]["status"], &results[1]["status"]), (&json!(200), &json!(200)), "{target}");
+        assert!(expiry().await.as_u64() >= before.as_u64() && expiry().await != first, "{target}: it sees the EXPIRE");
+    }
+    let both = json!({"op": "put", "key": "k", "value": "y", "keep_ttl": true, "ttl_ms": 5});
+    assert_eq!(batch("/batch", json!([both])).await[0]["status"], 422);
+    assert_eq!(put("/kv/k?keep_ttl=false", &[], "w").await, 200);
+    assert_eq!(expiry().await, Value::Null, "a plain PUT takes it off");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,7 +367,7 @@ async fn requests_that_make_no_sense_are_problems_and_slow_ones_are_cut_off() {
     let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 1, ..ClusterOptions::default() }).await;
     let address = cluster.http_address(1);
     let deep = format!("{{\"data\":{}", "[".repeat(100_000));
-    let cases: [(&str, &str, &[&str], &str, u16); 18] = [
+    let cases: [(&str, &str, &[&str], &str, u16); 23] = [
         ("PUT", "/kv/a", &["sec-fetch-site: cross-site"], "x", 403),
         ("POST", "/kv/a/incr", &["sec-fetch-site: same-site"], "", 403),
         ("GET", "/kv/", &[], "", 400),
@@ -314,6 +382,11 @@ async fn requests_that_make_no_sense_are_problems_and_slow_ones_are_cut_off() {
         ("PUT", "/kv", &[JSON], &deep, 400),
         ("PUT", "/kv/a?ttl_ms=0", &[], "x", 400),
         ("PUT", "/kv/a?ack=maybe", &[], "x", 400),
+        ("PUT", "/kv/a?keep_ttl=perhaps", &[], "x", 400),
+        ("PUT", "/kv/a?keep_ttl=true&ttl_ms=5", &[], "x", 422),
+        ("PUT", "/kv/a?keep_ttl=true", &["kvorum-ttl-ms: 5"], "x", 422),
+        ("PUT", "/kv?keep_ttl=true", &[JSON], r#"{"data":{"key":"a","value":"c","ttl_ms":5}}"#, 422),
+        ("DELETE", "/kv/a?keep_ttl=true", &[], "", 400),
         ("GET", "/kv/a", &["accept: image/png"], "", 406),
         ("GET", "/kv?prefix=&cursor=zzz", &[], "", 422),
         ("POST", "/batch", &[JSON], "[]", 400),

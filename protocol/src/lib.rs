@@ -25,7 +25,7 @@ pub use codec::DecodeError;
 pub use error::{ErrorCode, Outcome, Retry, ServerError};
 pub use request::{
     Action, AdminCommand, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody,
-    ScanCursor, ScanRequest, StatusScope, WriteId,
+    ReturnPrevious, ScanCursor, ScanRequest, StatusScope, TimeToLive, WriteId,
 };
 pub use response::{
     AtomicResult, Awaited, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus,

@@ -171,10 +171,22 @@ pub struct Mutation {
     pub key: Bytes,
     /// Must hold, or nothing is written.
     pub condition: Condition,
-    /// Whether the reply holds the entry that was there before.
-    pub return_previous: bool,
+    /// What the reply says of the entry that was there before.
+    pub return_previous: ReturnPrevious,
     /// What to do.
     pub action: Action,
+}
+
+/// What the reply to a write says of the entry that was there before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum ReturnPrevious {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Whether the key existed. That takes a look at the index, and reads no value.
+    Existence,
+    /// The entry, with its value.
+    Entry,
 }
 
 /// What must hold for a write to take effect.
@@ -200,8 +212,8 @@ pub enum Action {
     Put {
         /// The value.
         value: Bytes,
-        /// Milliseconds to live, 1 to [`TTL_MS_MAX`]; `None` lives for ever.
-        ttl_ms: Option<u64>,
+        /// How long it lives.
+        ttl: TimeToLive,
     },
     /// Removes the key.
     Delete,
@@ -222,6 +234,18 @@ pub enum Action {
     },
     /// Takes the time to live off an existing key.
     Persist,
+}
+
+/// How long the value of a PUT lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum TimeToLive {
+    /// For ever.
+    #[default]
+    Forever,
+    /// So many milliseconds, 1 to [`TTL_MS_MAX`].
+    Ms(u64),
+    /// As long as what is there now. A key that does not exist, or has expired, has no time to live afterwards.
+    Keep,
 }
 
 /// Checks and writes in one shard, all or nothing.
@@ -646,6 +670,11 @@ fn decode_condition(reader: &mut Reader) -> Result<Condition, DecodeError> {
     }
 }
 
+/// The argument of a PUT that keeps the time to live: no time to live is as long.
+const KEEP_TTL: u64 = u64::MAX;
+
+const _: () = assert!(TTL_MS_MAX < KEEP_TTL, "no time to live reads as keeping it");
+
 mod action {
     pub(super) const PUT: u8 = 1;
     pub(super) const DELETE: u8 = 2;
@@ -657,7 +686,9 @@ mod action {
 
 fn encode_mutation(out: &mut BytesMut, mutation: &Mutation) {
     let (code, argument) = match &mutation.action {
-        Action::Put { ttl_ms, .. } => (action::PUT, ttl_ms.unwrap_or(0)),
+        Action::Put { ttl: TimeToLive::Forever, .. } => (action::PUT, 0),
+        Action::Put { ttl: TimeToLive::Ms(ms), .. } => (action::PUT, *ms),
+        Action::Put { ttl: TimeToLive::Keep, .. } => (action::PUT, KEEP_TTL),
         Action::Delete => (action::DELETE, 0),
         Action::Incr { by } => (action::INCR, by.cast_unsigned()),
         Action::Append { .. } => (action::APPEND, 0),
@@ -666,7 +697,11 @@ fn encode_mutation(out: &mut BytesMut, mutation: &Mutation) {
     };
     out.put_u8(code);
     encode_condition(out, mutation.condition);
-    out.bool(mutation.return_previous);
+    out.put_u8(match mutation.return_previous {
+        ReturnPrevious::Nothing => 0,
+        ReturnPrevious::Existence => 1,
+        ReturnPrevious::Entry => 2,
+    });
     out.put_u64_le(argument);
     out.bytes(&mutation.key);
     match &mutation.action {
@@ -678,7 +713,12 @@ fn encode_mutation(out: &mut BytesMut, mutation: &Mutation) {
 fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeError> {
     let code = reader.u8()?;
     let condition = decode_condition(reader)?;
-    let return_previous = reader.bool("return previous")?;
+    let return_previous = match reader.u8()? {
+        0 => ReturnPrevious::Nothing,
+        1 => ReturnPrevious::Existence,
+        2 => ReturnPrevious::Entry,
+        value => return Err(DecodeError::UnknownValue { field: "return previous", value: value.into() }),
+    };
     let argument = reader.u64()?;
     let key = decode_key(reader)?;
     let ttl = |argument: u64| {
@@ -696,13 +736,14 @@ fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeError> {
         value => Err(DecodeError::UnknownValue { field: "unused argument", value }),
     };
     let action = match code {
-        action::PUT => {
-            let ttl_ms = ttl(argument)?;
-            Action::Put {
-                ttl_ms: (ttl_ms > 0).then_some(ttl_ms),
-                value: reader.bytes("value length", VALUE_BYTES_MAX)?,
-            }
-        }
+        action::PUT => Action::Put {
+            ttl: match argument {
+                0 => TimeToLive::Forever,
+                KEEP_TTL => TimeToLive::Keep,
+                ms => TimeToLive::Ms(ttl(ms)?),
+            },
+            value: reader.bytes("value length", VALUE_BYTES_MAX)?,
+        },
         action::DELETE => unused(argument).map(|()| Action::Delete)?,
         action::INCR => Action::Incr { by: argument.cast_signed() },
         action::APPEND => {

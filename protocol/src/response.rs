@@ -121,6 +121,9 @@ pub struct WriteResult {
     pub previous: Option<Entry>,
     /// Of a write that took effect and is merely accepted: where it stands.
     pub receipt: Option<Receipt>,
+    /// Whether the key existed before, if only that was asked for. An answer that is remembered for the sake of retries
+    /// doesn't tell.
+    pub existed: Option<bool>,
 }
 
 /// Whether a write took effect.
@@ -423,14 +426,18 @@ impl WriteResult {
     fn encode_answer(&self, out: &mut BytesMut) {
         self.encode(out);
         out.option(self.receipt, |out, receipt| receipt.encode(out));
+        out.option(self.existed, |out, existed| out.bool(existed));
     }
 
     fn decode_answer(reader: &mut Reader) -> Result<Self, DecodeError> {
         let result = Self::decode(reader)?;
-        Ok(Self { receipt: reader.option("receipt", Receipt::decode)?, ..result })
+        let receipt = reader.option("receipt", Receipt::decode)?;
+        let existed = reader.option("existed", |reader| reader.bool("existed"))?;
+        Ok(Self { receipt, existed, ..result })
     }
 
-    /// Appends the result without its receipt; the session table of a shard's log remembers it in exactly this form.
+    /// Appends the result without its receipt and without whether the key existed; the session table of a shard's log
+    /// remembers it in exactly this form.
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u8(match self.status {
             WriteStatus::Applied => 0,
@@ -469,12 +476,13 @@ impl WriteResult {
             number: reader.option("number", Reader::i64)?,
             previous: reader.option("previous entry", decode_entry)?,
             receipt: None,
+            existed: None,
         })
     }
 }
 
 impl AtomicResult {
-    /// Appends the result without receipts; the session table of a shard's log remembers it in exactly this form.
+    /// Appends the results as [`WriteResult::encode`] does; the session table of a shard's log remembers it in exactly this form.
     pub fn encode(&self, out: &mut BytesMut) {
         self.encode_with(out, WriteResult::encode);
     }

@@ -13,7 +13,7 @@ use kvorum_protocol::limits::{
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
     Ack, Action, Condition, DecodeError, Mutation, NodeStatus, ReadMode, Request, RequestBody, RequestId, Response,
-    ScanCursor, ScanRequest, ShardId, WriteId,
+    ReturnPrevious, ScanCursor, ScanRequest, ShardId, WriteId,
 };
 
 /// The front of a request: operation, id, deadline.
@@ -226,8 +226,12 @@ fn numbers_out_of_range_are_refused() {
 fn a_batch_has_only_numbers_that_a_write_may_have() {
     let batch = |sequence: u64, count: usize| {
         let id = WriteId { sequence, first_unanswered: 0, retry: false };
-        let mutation =
-            Mutation { key: "k".into(), condition: Condition::Always, return_previous: false, action: Action::Delete };
+        let mutation = Mutation {
+            key: "k".into(),
+            condition: Condition::Always,
+            return_previous: ReturnPrevious::Nothing,
+            action: Action::Delete,
+        };
         let body = RequestBody::Batch { id, ack: Ack::Committed, mutations: vec![mutation; count] };
         let mut out = BytesMut::new();
         Request { id: RequestId(1), deadline_ms: 0, body }.encode_body(&mut out);

@@ -12,8 +12,8 @@ use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, Awaited, ClientId, ClusterId, Condition,
     Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, HotKey, LogIndex, Mutation, NodeId,
     NodeInfo, NodeStatus, Outcome, ReadMode, Receipt, ReplicaId, Request, RequestBody, RequestId, Response,
-    ResponseBody, Retry, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus,
-    StatusScope, Term, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
+    ResponseBody, Retry, ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole,
+    ShardStatus, StatusScope, Term, TimeToLive, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -84,9 +84,13 @@ fn write_id() -> impl Strategy<Value = WriteId> {
     })
 }
 
+fn ttl() -> impl Strategy<Value = TimeToLive> {
+    prop_oneof![Just(TimeToLive::Forever), (1..=TTL_MS_MAX).prop_map(TimeToLive::Ms), Just(TimeToLive::Keep)]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        (bytes(), option::of(1..=TTL_MS_MAX)).prop_map(|(value, ttl_ms)| Action::Put { value, ttl_ms }),
+        (bytes(), ttl()).prop_map(|(value, ttl)| Action::Put { value, ttl }),
         Just(Action::Delete),
         any::<i64>().prop_map(|by| Action::Incr { by }),
         bytes().prop_map(|value| Action::Append { value }),
@@ -96,7 +100,8 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
-    (key(), condition(), any::<bool>(), action()).prop_map(|(key, condition, return_previous, action)| Mutation {
+    let previous = select(vec![ReturnPrevious::Nothing, ReturnPrevious::Existence, ReturnPrevious::Entry]);
+    (key(), condition(), previous, action()).prop_map(|(key, condition, return_previous, action)| Mutation {
         key,
         condition,
         return_previous,
@@ -201,9 +206,9 @@ fn receipt() -> impl Strategy<Value = Receipt> {
 
 fn write_result() -> impl Strategy<Value = WriteResult> {
     let status = select(vec![WriteStatus::Applied, WriteStatus::ConditionFailed, WriteStatus::Missing]);
-    let receipt = option::of(receipt());
-    (status, any::<u64>(), ack(), durability(), option::of(any::<i64>()), option::of(entry()), receipt).prop_map(
-        |(status, version, ack, durability, number, previous, receipt)| WriteResult {
+    let (receipt, existed) = (option::of(receipt()), option::of(any::<bool>()));
+    (status, any::<u64>(), ack(), durability(), option::of(any::<i64>()), option::of(entry()), receipt, existed)
+        .prop_map(|(status, version, ack, durability, number, previous, receipt, existed)| WriteResult {
             status,
             version: Version(version),
             ack,
@@ -211,8 +216,8 @@ fn write_result() -> impl Strategy<Value = WriteResult> {
             number,
             previous,
             receipt,
-        },
-    )
+            existed,
+        })
 }
 
 fn result_of<T: std::fmt::Debug>(value: impl Strategy<Value = T>) -> impl Strategy<Value = Result<T, ServerError>> {

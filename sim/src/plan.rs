@@ -144,6 +144,22 @@ pub enum Act {
         #[serde(default)]
         await_ms: u32,
     },
+    /// Stores a fresh value of about this many bytes, and asks whether the key existed.
+    PutAsking {
+        /// The key.
+        key: u32,
+        /// Its size.
+        bytes: u32,
+    },
+    /// Stores a fresh value, and keeps the key's time to live.
+    PutKeeping(u32),
+    /// Gives a key a time to live and then stores a fresh value that keeps it, with one BATCH.
+    ExpireAndPut {
+        /// The key.
+        key: u32,
+        /// When it expires, in milliseconds.
+        ttl_ms: u64,
+    },
     /// Stores a fresh value if the key has the version that this client saw last, or is absent if it never saw one.
     CompareAndSet(u32),
     /// Stores a fresh value if the key does not exist.

@@ -45,6 +45,9 @@ fn outcomes(key: Key, operation: &Operation) -> Vec<Key> {
         Condition::IfVersion(wanted) => entry.is_some_and(|(_, version, _)| version == *wanted),
         Condition::IfAbsentOrVersion(wanted) => entry.is_none_or(|(_, version, _)| version == *wanted),
     };
+    if told.and_then(|told| told.existed).is_some_and(|existed| existed != entry.is_some()) {
+        return Vec::new();
+    }
     let idle = |status: WriteStatus| {
         let same = told.is_none_or(|told| {
             told.status == status && told.version.is_none_or(|told| told == entry.map_or(0, |(_, version, _)| version))
@@ -59,6 +62,10 @@ fn outcomes(key: Key, operation: &Operation) -> Vec<Key> {
         (Action::Persist, Some((_, _, false))) => return idle(WriteStatus::Missing),
         (Action::Put { value, expires }, _) => {
             (Some(String::from_utf8_lossy(value).parse().expect("a number")), *expires, None)
+        }
+        (Action::PutKeeping(value), _) => {
+            let value = String::from_utf8_lossy(value).parse().expect("a number");
+            (Some(value), entry.is_some_and(|entry| entry.2), None)
         }
         (Action::Delete, Some(_)) => (None, false, None),
         (Action::Incr(by), None) => (Some(*by), false, Some(*by)),
@@ -113,6 +120,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         4 => (1..3u32, any::<bool>())
             .prop_map(|(value, expires)| Action::Put { value: value.to_string().into_bytes(), expires }),
+        2 => (1..3u32).prop_map(|value| Action::PutKeeping(value.to_string().into_bytes())),
         1 => Just(Action::Delete),
         2 => Just(Action::Incr(1)),
         2 => Just(Action::Expire),
@@ -136,8 +144,9 @@ fn told_version() -> impl Strategy<Value = Option<u64>> {
 
 /// A write and an answer that could be one to it.
 fn write() -> impl Strategy<Value = (Call, Reply)> {
-    (condition(), action(), 0..10u32, told_version(), prop::option::weighted(0.5, 1..4i64)).prop_map(
-        |(condition, action, luck, version, number)| {
+    let existed = prop::option::weighted(0.3, any::<bool>());
+    (condition(), action(), 0..10u32, told_version(), prop::option::weighted(0.5, 1..4i64), existed).prop_map(
+        |(condition, action, luck, version, number, existed)| {
             let status = match (luck, &action, condition) {
                 (0..2, Action::Delete | Action::Expire | Action::Persist, _) => WriteStatus::Missing,
                 (2..4, _, Condition::IfAbsent | Condition::IfPresent | Condition::IfVersion(_)) => {
@@ -147,7 +156,7 @@ fn write() -> impl Strategy<Value = (Call, Reply)> {
             };
             let version = if status != WriteStatus::Applied && luck % 2 == 0 { Some(0) } else { version };
             let number = number.filter(|_| status == WriteStatus::Applied && matches!(action, Action::Incr(_)));
-            (Call::Write { condition, action }, Reply::Written(Written { status, version, number }))
+            (Call::Write { condition, action }, Reply::Written(Written { status, version, number, existed }))
         },
     )
 }
@@ -211,8 +220,10 @@ fn long_history(seed: u64, operations: u64, keys: usize, open: u64) -> History {
         let entry = entry.filter(|entry| !(entry.2 && random.random_ratio(1, 20)));
         let value = i64::try_from(number).expect("small");
         let version = highest + 1 + random.random_range(0..5);
-        let written = |number| Reply::Written(Written { status: WriteStatus::Applied, version: Some(version), number });
-        let missing = Reply::Written(Written { status: WriteStatus::Missing, version: Some(0), number: None });
+        let existed = random.random_bool(0.3).then_some(entry.is_some());
+        let written =
+            |number| Reply::Written(Written { status: WriteStatus::Applied, version: Some(version), number, existed });
+        let missing = Reply::Written(Written { status: WriteStatus::Missing, version: Some(0), number: None, existed });
         let put = |condition, expires| Call::Write {
             condition,
             action: Action::Put { value: value.to_string().into_bytes(), expires },
@@ -229,12 +240,18 @@ fn long_history(seed: u64, operations: u64, keys: usize, open: u64) -> History {
             }
             4 | 5 => {
                 let expires = random.random_ratio(1, 3);
-                (put(Condition::Always, expires), written(None), Some((value, version, expires)))
+                if random.random_ratio(1, 4) {
+                    let keeping = Action::PutKeeping(value.to_string().into_bytes());
+                    let after = (value, version, entry.is_some_and(|entry| entry.2));
+                    (write(keeping), written(None), Some(after))
+                } else {
+                    (put(Condition::Always, expires), written(None), Some((value, version, expires)))
+                }
             }
             6 => match entry {
                 Some((value, _, true)) => (write(Action::Persist), written(None), Some((value, version, false))),
                 Some((_, version, false)) => {
-                    let idle = Written { status: WriteStatus::Missing, version: Some(version), number: None };
+                    let idle = Written { status: WriteStatus::Missing, version: Some(version), number: None, existed };
                     (write(Action::Persist), Reply::Written(idle), entry)
                 }
                 None => (write(Action::Persist), missing, None),

@@ -44,6 +44,64 @@ fn sequential_histories() {
 }
 
 #[test]
+fn a_put_may_keep_the_time_to_live() {
+    accept(
+        "what has a time to live keeps it, and what has none gets none",
+        "client 1: [0..1] put x=1 expiring ok v1
+         client 1: [2..3] put x=2 keeping ok v2
+         client 1: [4..5] get x = 2 v2 expiring
+         client 1: [6..7] persist x ok v3
+         client 1: [8..9] put x=3 keeping ok v4
+         client 1: [10..11] get x = 3 v4 lasting",
+    );
+    accept(
+        "a value whose time is over has none to keep",
+        "client 1: [0..1] put x=1 expiring ok v1
+         client 1: [2..3] put x=2 keeping ok v2
+         client 1: [4..5] get x = 2 v2 lasting",
+    );
+    accept(
+        "two puts that keep it may vanish",
+        "client 1: [0..1] put x=1 expiring ok v1
+         client 1: [2..3] put x=2 keeping ok v2
+         client 1: [4..5] put x=3 keeping ok v3
+         client 1: [6..7] get x none",
+    );
+    reject(
+        "the time to live was forgotten, though the key was there",
+        "get x = 2",
+        "client 1: [0..1] put x=1 expiring ok v1
+         client 1: [2..3] put x=2 keeping ok v2 before some
+         client 1: [4..5] get x = 2 v2 lasting",
+    );
+    reject(
+        "it was made up",
+        "get x = 2",
+        "client 1: [0..1] put x=1 ok v1
+         client 1: [2..3] put x=2 keeping ok v2
+         client 1: [4..5] get x = 2 v2 expiring",
+    );
+}
+
+#[test]
+fn a_write_may_be_told_whether_its_key_existed() {
+    accept(
+        "it is told what is there at its place, in any order of what overlaps",
+        "client 1: [0..1] put x=1 ok v1 before none
+         client 1: [2..3] put x=2 ok v2 before some
+         client 1: [4..5] put x=3 if absent failed v2 before some
+         client 1: [6..20] put x=4 ok before none
+         client 2: [7..19] delete x ok",
+    );
+    accept(
+        "a value whose time is over is no key",
+        "client 1: [0..1] put x=1 expiring ok v1\nclient 1: [2..3] put x=2 ok v2 before none",
+    );
+    reject("there was a key", "put x=2", "client 1: [0..1] put x=1 ok v1\nclient 1: [2..3] put x=2 ok v2 before none");
+    reject("there was none", "put x=1", "client 1: [0..1] put x=1 ok v1 before some");
+}
+
+#[test]
 fn a_write_may_want_no_key_or_one_version() {
     accept(
         "it goes through without a key and with the version, and fails with another",

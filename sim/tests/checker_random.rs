@@ -59,7 +59,8 @@ impl Register {
             Condition::IfVersion(wanted) => version != 0 && version == *wanted,
             Condition::IfAbsentOrVersion(wanted) => version == 0 || version == *wanted,
         };
-        let idle = |status| Some(Reply::Written(Written { status, version: Some(version), number: None }));
+        let existed = Some(self.entry.is_some());
+        let idle = |status| Some(Reply::Written(Written { status, version: Some(version), number: None, existed }));
         if !holds {
             return idle(WriteStatus::ConditionFailed);
         }
@@ -71,6 +72,7 @@ impl Register {
                 expires = *puts_expiry;
                 (Some(value.clone()), None)
             }
+            Action::PutKeeping(value) => (Some(value.clone()), None),
             Action::Delete | Action::Expire if before.is_none() => return idle(WriteStatus::Missing),
             Action::Persist if !expires_before => return idle(WriteStatus::Missing),
             Action::Delete => (None, None),
@@ -92,7 +94,7 @@ impl Register {
         // Versions count the writes of a whole shard, so those of one key have gaps.
         self.writes += 3;
         self.entry = value.map(|value| Entry { value, version: self.writes, expires });
-        Some(Reply::Written(Written { status: WriteStatus::Applied, version: Some(self.writes), number }))
+        Some(Reply::Written(Written { status: WriteStatus::Applied, version: Some(self.writes), number, existed }))
     }
 }
 
@@ -155,6 +157,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         10 => lasting_action(),
         3 => (0..1000u32).prop_map(put),
+        2 => (0..1000u32).prop_map(|value| Action::PutKeeping(value.to_string().into_bytes())),
         1 => Just(Action::Expire),
         1 => Just(Action::Persist),
     ]
@@ -393,7 +396,7 @@ mod differential {
                 let action = Action::Put { value: value.to_string().into(), expires: false };
                 Call::Write { condition, action }
             };
-            let written = |status, version, number| Reply::Written(Written { status, version, number });
+            let written = |status, version, number| Reply::Written(Written { status, version, number, existed: None });
             let outcome = |applied: Option<u64>, refusal| match applied {
                 Some(version) => written(WriteStatus::Applied, Some(version), None),
                 None => written(refusal, None, None),

@@ -6,7 +6,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
     Ack, Action, Condition, DecodeError, Durability, Entry, Epoch, Mutation, ReadMode, Request, RequestBody, RequestId,
-    Response, ResponseBody, Version, WriteId, WriteResult, WriteStatus, frame,
+    Response, ResponseBody, ReturnPrevious, TimeToLive, Version, WriteId, WriteResult, WriteStatus, frame,
 };
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -73,8 +73,9 @@ fn get(number: usize) -> Request {
 
 fn put(number: usize) -> Request {
     let id = WriteId { sequence: number as u64 + 1, first_unanswered: 1, retry: false };
-    let action = Action::Put { value: value(7), ttl_ms: None };
-    let mutation = Mutation { key: key(number), condition: Condition::Always, return_previous: false, action };
+    let action = Action::Put { value: value(7), ttl: TimeToLive::Forever };
+    let mutation =
+        Mutation { key: key(number), condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action };
     request(number, RequestBody::Write { id, ack: Ack::Committed, mutation })
 }
 
@@ -92,6 +93,7 @@ fn written(number: usize) -> Response {
         number: None,
         previous: None,
         receipt: None,
+        existed: None,
     };
     response(number, ResponseBody::Written(result))
 }

@@ -13,7 +13,8 @@ use kvorum_core::shard::{Operation, Shard, ShardConfig, ShardReply, ShardRequest
 use kvorum_core::store::SessionLimits;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    Ack, Action, ClientId, Condition, Durability, LogIndex, Mutation, ReplicaId, ShardId, Term, WriteId, WriteStatus,
+    Ack, Action, ClientId, Condition, Durability, LogIndex, Mutation, ReplicaId, ReturnPrevious, ShardId, Term,
+    TimeToLive, WriteId, WriteStatus,
 };
 use std::collections::VecDeque;
 use uuid::Uuid;
@@ -101,9 +102,10 @@ impl Group<'_> {
         let (sequence, deadline) = (self.steps, self.now.monotonic.after_ms(DEADLINE_MS));
         let (keys, value) = (self.keys, &self.value);
         let request = |number: u64| {
-            let action = Action::Put { value: value.clone(), ttl_ms: None };
+            let action = Action::Put { value: value.clone(), ttl: TimeToLive::Forever };
             let key = keys[(first + number) as usize % keys.len()].clone();
-            let mutation = Mutation { key, condition: Condition::Always, return_previous: false, action };
+            let mutation =
+                Mutation { key, condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action };
             let client = ClientId(Uuid::from_u128(number.into()));
             let id = WriteId { sequence, first_unanswered: sequence, retry: false };
             let operation = Operation::Write { client, id, ack: Ack::Committed, mutation };

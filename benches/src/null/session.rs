@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use kvorum_protocol::{
     Ack, Action, ClusterId, Condition, Durability, Entry, Epoch, HelloReply, Mutation, NodeId, NodeInfo, ReadMode,
-    Request, RequestBody, RequestId, Response, ResponseBody, ShardInfo, Term, Topology, Version, WriteId, WriteResult,
-    WriteStatus, frame,
+    Request, RequestBody, RequestId, Response, ResponseBody, ReturnPrevious, ShardInfo, Term, Topology, Version,
+    WriteId, WriteResult, WriteStatus, frame,
 };
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -124,6 +124,7 @@ impl Door {
                 number: None,
                 previous: None,
                 receipt: None,
+                existed: None,
             })),
             leader,
         })
@@ -223,8 +224,12 @@ fn codes() -> (u8, u8) {
         bytes[0]
     };
     let id = WriteId { sequence: 1, first_unanswered: 1, retry: false };
-    let mutation =
-        Mutation { key: Bytes::new(), condition: Condition::Always, return_previous: false, action: Action::Delete };
+    let mutation = Mutation {
+        key: Bytes::new(),
+        condition: Condition::Always,
+        return_previous: ReturnPrevious::Nothing,
+        action: Action::Delete,
+    };
     (
         code(RequestBody::Get { key: Bytes::new(), mode: ReadMode::Linearizable }),
         code(RequestBody::Write { id, ack: Ack::Committed, mutation }),

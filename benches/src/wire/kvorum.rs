@@ -13,7 +13,7 @@ use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     Action, ClientId, Condition, Epoch, ErrorCode, Hello, Mutation, NodeInfo, Request, RequestBody, RequestId,
-    Response, ResponseBody, Retry, ServerError, Topology, WriteId, WriteStatus, frame,
+    Response, ResponseBody, Retry, ReturnPrevious, ServerError, TimeToLive, Topology, WriteId, WriteStatus, frame,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -101,8 +101,8 @@ impl Protocol for Kvorum {
         let mutation = Mutation {
             key,
             condition: Condition::Always,
-            return_previous: false,
-            action: Action::Put { value: value.shared(), ttl_ms: None },
+            return_previous: ReturnPrevious::Nothing,
+            action: Action::Put { value: value.shared(), ttl: TimeToLive::Forever },
         };
         self.encode(slot, RequestBody::Write { id, ack: self.settings.ack, mutation }, output);
     }

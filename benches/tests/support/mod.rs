@@ -222,6 +222,7 @@ fn written(ack: Ack) -> WriteResult {
         number: None,
         previous: None,
         receipt: None,
+        existed: None,
     }
 }
 

@@ -83,11 +83,13 @@ const fn redis(name: &'static str, argument: &'static str) -> OptionSpec {
 
 const PUT_OPTIONS: &[OptionSpec] = &[
     option("TTL", "duration", "forget it after 10s, 500ms, 2h, ..."),
+    option("KEEPTTL", "", "keep the time to live that the key has"),
     option("IFABSENT", "", "only if there is no such key"),
     option("IFPRESENT", "", "only if there is such a key"),
     option("IFVERSION", "version", "only if the key has this version"),
     option("IFABSENTOR", "version", "only if there is no such key, or it has this version"),
     option("RETURN", "", "show the value that was there before"),
+    option("EXISTED", "", "say whether the key was there before"),
     redis("EX", "seconds"),
     redis("PX", "milliseconds"),
     redis("NX", ""),
@@ -517,14 +519,16 @@ mod tests {
     fn help_of_one_command() {
         assert_eq!(
             find("set").unwrap().full_help(),
-            "PUT key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]
+            "PUT key value [TTL duration] [KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN] [EXISTED]
   Store a value under a key.
   TTL duration        forget it after 10s, 500ms, 2h, ...
+  KEEPTTL             keep the time to live that the key has
   IFABSENT            only if there is no such key
   IFPRESENT           only if there is such a key
   IFVERSION version   only if the key has this version
   IFABSENTOR version  only if there is no such key, or it has this version
   RETURN              show the value that was there before
+  EXISTED             say whether the key was there before
   Also: SET
   Example: PUT greeting \"hello world\" TTL 10m
 "

@@ -263,7 +263,10 @@ mod tests {
         assert_eq!(names("cluster s"), ["status", "shards"]);
         assert_eq!(names("HELP EX"), ["EXPIRE", "EXISTS", "EXPLAIN"]);
         assert_eq!(names("PUT k "), Vec::<String>::new(), "the value comes first");
-        assert_eq!(names("PUT k v "), ["TTL", "IFABSENT", "IFPRESENT", "IFVERSION", "IFABSENTOR", "RETURN"]);
+        assert_eq!(
+            names("PUT k v "),
+            ["TTL", "KEEPTTL", "IFABSENT", "IFPRESENT", "IFVERSION", "IFABSENTOR", "RETURN", "EXISTED"]
+        );
         assert_eq!(names("PUT k v TTL "), Vec::<String>::new(), "the duration comes first");
         assert_eq!(names("PUT k v TTL 10s IF"), ["IFABSENT", "IFPRESENT", "IFVERSION", "IFABSENTOR"]);
         assert_eq!(names("SCAN "), ["LIMIT", "VALUES"]);
@@ -282,12 +285,15 @@ mod tests {
             ("GET k", ""),
             (
                 "PUT",
-                " key value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]",
+                " key value [TTL duration] [KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN] [EXISTED]",
             ),
-            ("PUT k ", "value [TTL duration] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN]"),
+            (
+                "PUT k ",
+                "value [TTL duration] [KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN] [EXISTED]",
+            ),
             ("DEL k", " [IFVERSION]"),
             ("DEL k IFVERSION ", "version"),
-            ("PUT k v TTL 1s RETURN ", "[IFABSENT] [IFPRESENT] [IFVERSION] [IFABSENTOR]"),
+            ("PUT k v TTL 1s RETURN ", "[KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION] [IFABSENTOR] [EXISTED]"),
             ("FROB ", ""),
             ("PUT \"open", ""),
         ] {

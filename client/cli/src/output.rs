@@ -266,6 +266,9 @@ impl Printer {
             (WriteStatus::Missing, version) => format!("version {version} stays"),
         };
         write!(out, "  {}", self.dim(&note)).expect("writing to a string can't fail");
+        if let Some(existed) = result.existed {
+            out += if existed { "\nbefore: the key was there" } else { "\nbefore: no such key" };
+        }
         if let Some(previous) = &result.previous {
             let notes = self.dim(&entry_notes(previous, now_ms));
             write!(out, "\nbefore: {}  {notes}", printable(&previous.value)).expect("writing to a string can't fail");
@@ -670,14 +673,14 @@ node-22\t11
             "a,,0,,utf8,,,\r\nb,,,,utf8,,Unavailable,Unavailable (not applied): no leader\r\n"
         );
         let header = "key,status,version,ack,durability,number,previous,previous_version,key_encoding,\
-                      previous_encoding,error,outcome,message,write\r\n";
+                      previous_encoding,error,outcome,message,write,existed\r\n";
         let write = |result| Output::Written { key: "k".into(), result, returns: true };
         let returning = after(entry("k", b"\xff", None));
         assert_eq!(
             csv(&write(written(WriteStatus::Applied, 13))),
-            format!("{header}k,applied,13,committed,fsync,,,0,utf8,,,,,\r\n")
+            format!("{header}k,applied,13,committed,fsync,,,0,utf8,,,,,,\r\n")
         );
-        assert_eq!(csv(&write(returning)), "k,applied,15,committed,fsync,,/w==,12,utf8,base64,,,,\r\n");
+        assert_eq!(csv(&write(returning)), "k,applied,15,committed,fsync,,/w==,12,utf8,base64,,,,,\r\n");
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Arguments<'_> {
 
     /// The options of a write, in any order.
     fn write_options(&mut self, mut op: WriteOp) -> Result<WriteOp, UsageError> {
-        let (mut condition, mut life) = (None, None);
+        let (mut condition, mut life, mut before) = (None, None, None);
         while let Some(option) = self.option()? {
             let wanted = match option {
                 "TTL" | "EX" | "PX" => {
@@ -175,8 +175,18 @@ impl Arguments<'_> {
                     op = op.ttl(span);
                     continue;
                 }
-                "RETURN" | "GET" => {
-                    op = op.return_previous();
+                "KEEPTTL" => {
+                    if let Some(first) = life.replace(option) {
+                        return Err(self.wrong(format!("{first} and {option} can't both hold: name one duration")));
+                    }
+                    op = op.keep_ttl();
+                    continue;
+                }
+                "RETURN" | "GET" | "EXISTED" => {
+                    if let Some(first) = before.replace(option) {
+                        return Err(self.wrong(format!("{first} and {option} can't both hold: name one of them")));
+                    }
+                    op = if option == "EXISTED" { op.return_existed() } else { op.return_previous() };
                     continue;
                 }
                 "IFABSENT" | "NX" => Condition::IfAbsent,
@@ -378,6 +388,8 @@ mod tests {
             ("set k v EX 10 NX", Action::Write(put().ttl(ten_seconds).if_absent())),
             ("SET k v px 10000 xx get", Action::Write(put().ttl(ten_seconds).if_present().return_previous())),
             ("PUT k v IFVERSION 7 RETURN", Action::Write(put().if_version(Version(7)).return_previous())),
+            ("SET k v KEEPTTL", Action::Write(put().keep_ttl())),
+            ("PUT k v EXISTED", Action::Write(put().return_existed())),
             ("PUT k TTL", Action::Write(WriteOp::put("k", "TTL"))),
             ("PUT k v IFABSENTOR 7", Action::Write(put().if_absent_or_version(Version(7)))),
             ("DEL k IFVERSION 3", Action::Write(WriteOp::delete("k").if_version(Version(3)))),
@@ -463,6 +475,8 @@ mod tests {
         assert_eq!(mistake("APPEND k hello world"), "world is too much; a value with blanks needs quotes");
         assert_eq!(mistake("PUT k v \"TTL\" 1s"), "TTL is not an option", "it is quoted");
         assert_eq!(mistake("PUT k v EX 10 PX 500"), "EX and PX can't both hold: name one duration");
+        assert_eq!(mistake("PUT k v TTL 1s KEEPTTL"), "TTL and KEEPTTL can't both hold: name one duration");
+        assert_eq!(mistake("PUT k v RETURN EXISTED"), "RETURN and EXISTED can't both hold: name one of them");
         assert_eq!(mistake("PUT k v TTL 1s TTL 2s"), "TTL and TTL can't both hold: name one duration");
         assert_eq!(mistake("SCAN LIMIT 1 LIMIT 2"), "LIMIT is given twice");
         assert!(mistake("PUT k v EX 18446744073709551616").starts_with("the seconds must be from 0 to"));

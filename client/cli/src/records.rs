@@ -82,6 +82,9 @@ fn write_record(key: &[u8], result: &WriteResult, returns: bool) -> Record {
     if let Some(receipt) = result.receipt {
         record.push(("write", receipt.to_string().into()));
     }
+    if let Some(existed) = result.existed {
+        record.push(("existed", existed.into()));
+    }
     match &result.previous {
         Some(previous) => {
             record.push(bytes_field("previous", "previous_base64", &previous.value));
@@ -130,6 +133,7 @@ pub(crate) fn csv_columns(output: &Output) -> Vec<&'static str> {
             "outcome",
             "message",
             "write",
+            "existed",
         ],
         Output::Scalar { name, .. } => vec![*name],
         Output::Facts(facts) => facts.iter().map(|(name, _)| *name).collect(),

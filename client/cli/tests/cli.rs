@@ -64,9 +64,17 @@ async fn one_command_at_a_time() {
     );
     let (csv, _, _) = said(&url, &["--csv", "MPUT", "a", "1", "b", "2"], "").await;
     let header = "key,status,version,ack,durability,number,previous,previous_version,key_encoding,previous_encoding,error,\
-                  outcome,message,write";
+                  outcome,message,write,existed";
     assert_eq!(csv.lines().next(), Some(header));
     assert_eq!(said(&url, &["EXISTS", "a", "b", "c"], "").await, ok("2\n"));
+    for (key, existed) in [("a", "true"), ("c", "false")] {
+        let (json, _, _) = said(&url, &["--json", "PUT", key, "1", "EXISTED"], "").await;
+        assert!(json.contains(&format!("\"existed\":{existed}")), "{json}");
+    }
+    let lives = async |command: &[&'static str]| said(&url, command, "").await.0;
+    lives(&["PUT", "a", "1", "TTL", "1h"]).await;
+    lives(&["PUT", "a", "2", "KEEPTTL"]).await;
+    assert_ne!(lives(&["TTL", "a"]).await, lives(&["TTL", "b"]).await, "a kept its time to live");
     let (accepted, _, _) = said(&url, &["--json", "--ack", "accepted", "PUT", "a", "3"], "").await;
     let receipt = accepted.split_once("\"write\":\"").and_then(|(_, rest)| rest.split_once('"')).unwrap().0;
     assert_eq!(said(&url, &["AWAIT", receipt, "100ms"], "").await, ok("applied\n"));

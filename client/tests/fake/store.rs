@@ -4,8 +4,9 @@ use bytes::Bytes;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
     Ack, Action, AtomicResult, Awaited, ClientId, Condition, Durability, Entry, ErrorCode, Explanation, HotKey,
-    LogIndex, Mutation, NodeStatus, Receipt, RequestBody, ResponseBody, ScanCursor, ScanPage, ScanRequest, ServerError,
-    ShardId, ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus, hash,
+    LogIndex, Mutation, NodeStatus, Receipt, RequestBody, ResponseBody, ReturnPrevious, ScanCursor, ScanPage,
+    ScanRequest, ServerError, ShardId, ShardRole, ShardStatus, Term, TimeToLive, Topology, Version, WriteResult,
+    WriteStatus, hash,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -73,8 +74,9 @@ impl Store {
             ack,
             durability: Durability::Fsync,
             number: None,
-            previous: old.clone().filter(|_| mutation.return_previous),
+            previous: old.clone().filter(|_| mutation.return_previous == ReturnPrevious::Entry),
             receipt: None,
+            existed: (mutation.return_previous == ReturnPrevious::Existence).then_some(old.is_some()),
         };
         if !holds(mutation.condition, old_version) {
             result.status = WriteStatus::ConditionFailed;
@@ -82,7 +84,14 @@ impl Store {
         }
         let (value, expiry) = old.clone().map_or((Bytes::new(), None), |entry| (entry.value, entry.expires_at_ms));
         let new = match &mutation.action {
-            Action::Put { value, ttl_ms } => Some((value.clone(), ttl_ms.map(|ttl| NOW_MS + ttl))),
+            Action::Put { value, ttl } => {
+                let expires_at_ms = match ttl {
+                    TimeToLive::Forever => None,
+                    TimeToLive::Ms(ms) => Some(NOW_MS + ms),
+                    TimeToLive::Keep => expiry,
+                };
+                Some((value.clone(), expires_at_ms))
+            }
             Action::Delete if old.is_some() => None,
             Action::Incr { by } => {
                 let number = parse(&value)?.checked_add(*by);

@@ -28,7 +28,10 @@ use crate::shard::ShardHandle;
 use crate::shard::inbox::QueuedRequest;
 use bytes::Bytes;
 use kvorum_protocol::peer::{Levels, PeerMessage};
-use kvorum_protocol::{Ack, Action, ClientId, Condition, FolderId, Mutation, NodeId, ShardId, Term, Version, WriteId};
+use kvorum_protocol::{
+    Ack, Action, ClientId, Condition, FolderId, Mutation, NodeId, ReturnPrevious, ShardId, Term, TimeToLive, Version,
+    WriteId,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -293,8 +296,8 @@ impl MapKeeper {
         let mutation = Mutation {
             key: Bytes::from_static(RING_KEY),
             condition,
-            return_previous: false,
-            action: Action::Put { value: ring.to_bytes().into(), ttl_ms: None },
+            return_previous: ReturnPrevious::Nothing,
+            action: Action::Put { value: ring.to_bytes().into(), ttl: TimeToLive::Forever },
         };
         let id = WriteId { sequence: self.sequence, first_unanswered: self.sequence, retry: false };
         handle.inbox.request(QueuedRequest {

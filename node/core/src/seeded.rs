@@ -206,6 +206,14 @@ bugs! {
     /// A write that asks for a version, or for no key, goes through whatever version the key has. Breaks: nothing is written unless
     /// its condition holds.
     AbsentOrVersionUnchecked = "absent-or-version-unchecked",
+    /// A PUT that keeps the time to live takes it off. Breaks: a key with a time to live is gone once it has passed.
+    KeepTtlForgets = "keep-ttl-forgets",
+    /// A PUT that keeps the time to live sees the one that is applied, not that of a write before it on its way. Breaks: writes are
+    /// decided on everything before them.
+    KeepTtlSeesOld = "keep-ttl-sees-old",
+    /// Who asks whether a key existed is told what is applied, without the writes that are on their way. Breaks: answers are those
+    /// of one order of all operations.
+    ExistedToldWrong = "existed-told-wrong",
 
     /// A client that awaits an accepted write is told that it was applied as soon as the leader's log holds it. Breaks: acknowledged
     /// means committed.

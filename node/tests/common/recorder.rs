@@ -1,7 +1,7 @@
 //! Operations through the client library, recorded for the linearizability checker.
 
 use kvorum_client::{Client, Condition, ConditionalResult, Entry, Error, Outcome, WriteOp, WriteResult, WriteStatus};
-use kvorum_protocol::Action;
+use kvorum_protocol::{Action, TimeToLive};
 use kvorum_sim::checker::{self, Call, Completion, Found, History, Limits, Operation, Reply, Verdict, Written};
 use std::path::Path;
 use std::sync::Mutex;
@@ -54,11 +54,12 @@ impl Recorder {
         action: Action,
     ) -> Result<WriteResult, Error> {
         let op = match action.clone() {
-            Action::Put { value, ttl_ms: None } => WriteOp::put(key, value),
+            Action::Put { value, ttl: TimeToLive::Forever } => WriteOp::put(key, value),
+            Action::Put { value, ttl: TimeToLive::Keep } => WriteOp::put(key, value).keep_ttl(),
             Action::Delete => WriteOp::delete(key),
             Action::Incr { by } => WriteOp::incr(key, by),
             Action::Append { value } => WriteOp::append(key, value),
-            Action::Put { ttl_ms: Some(_), .. } | Action::Expire { .. } | Action::Persist => {
+            Action::Put { ttl: TimeToLive::Ms(_), .. } | Action::Expire { .. } | Action::Persist => {
                 panic!("no test that records asks for it yet")
             }
         };
@@ -80,7 +81,7 @@ impl Recorder {
 
     /// Puts a value, whatever is there.
     pub(crate) async fn put(&self, number: u32, client: &Client, key: &str, value: &str) -> Result<WriteResult, Error> {
-        let action = Action::Put { value: bytes::Bytes::copy_from_slice(value.as_bytes()), ttl_ms: None };
+        let action = Action::Put { value: bytes::Bytes::copy_from_slice(value.as_bytes()), ttl: TimeToLive::Forever };
         self.write(number, client, key, Condition::Always, action).await
     }
 
@@ -133,7 +134,7 @@ fn written(result: &WriteResult) -> Written {
         WriteStatus::ConditionFailed => checker::WriteStatus::ConditionFailed,
         WriteStatus::Missing => checker::WriteStatus::Missing,
     };
-    Written { status, version: Some(result.version.0), number: result.number }
+    Written { status, version: Some(result.version.0), number: result.number, existed: result.existed }
 }
 
 fn checked_condition(condition: Condition) -> checker::Condition {
@@ -148,7 +149,10 @@ fn checked_condition(condition: Condition) -> checker::Condition {
 
 fn checked_action(action: Action) -> checker::Action {
     match action {
-        Action::Put { value, ttl_ms } => checker::Action::Put { value: value.to_vec(), expires: ttl_ms.is_some() },
+        Action::Put { value, ttl: TimeToLive::Keep } => checker::Action::PutKeeping(value.to_vec()),
+        Action::Put { value, ttl } => {
+            checker::Action::Put { value: value.to_vec(), expires: ttl != TimeToLive::Forever }
+        }
         Action::Delete => checker::Action::Delete,
         Action::Incr { by } => checker::Action::Incr(by),
         Action::Append { value } => checker::Action::Append(value.to_vec()),

@@ -7,7 +7,7 @@ use kvorum_protocol::part::Assembler;
 use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::{
     Ack, Action, Condition, Hello, HelloReply, Mutation, ReadMode, Request, RequestBody, RequestId, Response,
-    ResponseBody, WriteId, frame,
+    ResponseBody, ReturnPrevious, TimeToLive, WriteId, frame,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -151,14 +151,15 @@ pub(crate) fn get(key: &str) -> RequestBody {
 
 /// A write that is acknowledged when it is committed. Only this one is under way.
 pub(crate) fn write(sequence: u64, retry: bool, key: impl Into<Bytes>, action: Action) -> RequestBody {
-    let mutation = Mutation { key: key.into(), condition: Condition::Always, return_previous: false, action };
+    let mutation =
+        Mutation { key: key.into(), condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action };
     let id = WriteId { sequence, first_unanswered: sequence, retry };
     RequestBody::Write { id, ack: Ack::Committed, mutation }
 }
 
 /// A put, as [`write`].
 pub(crate) fn put(sequence: u64, key: impl Into<Bytes>, value: impl Into<Bytes>) -> RequestBody {
-    write(sequence, false, key, Action::Put { value: value.into(), ttl_ms: None })
+    write(sequence, false, key, Action::Put { value: value.into(), ttl: TimeToLive::Forever })
 }
 
 /// A put while other writes are unanswered, the first of them with number `first_unanswered`.

@@ -5,7 +5,7 @@ use super::recorder::Recorder;
 use super::wait::eventually;
 use bytes::Bytes;
 use kvorum_client::{Client, Condition, Version};
-use kvorum_protocol::Action;
+use kvorum_protocol::{Action, TimeToLive};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::HashMap;
@@ -149,7 +149,7 @@ impl Driver {
 
     async fn step(&mut self, operation: u64) {
         let value = Bytes::from(format!("{}.{operation}", self.number));
-        let put = || Action::Put { value: value.clone(), ttl_ms: None };
+        let put = || Action::Put { value: value.clone(), ttl: TimeToLive::Forever };
         let register = register(self.rng.random_range(0..REGISTERS));
         let counter = counter(self.rng.random_range(0..COUNTERS));
         let text = text(self.rng.random_range(0..TEXTS));

@@ -2,8 +2,8 @@ use super::{bytes, uuid};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, Hello, LogIndex, Mutation,
-    NodeId, ReadMode, Receipt, Request, RequestBody, RequestId, ScanCursor, ScanRequest, ShardId, StatusScope, Term,
-    Version, WriteId,
+    NodeId, ReadMode, Receipt, Request, RequestBody, RequestId, ReturnPrevious, ScanCursor, ScanRequest, ShardId,
+    StatusScope, Term, TimeToLive, Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -62,19 +62,22 @@ fn write(id: WriteId, ack: Ack, mutation: Mutation) -> RequestBody {
 }
 
 fn mutation(key: &'static str, action: Action) -> Mutation {
-    Mutation { key: bytes(key), condition: Condition::Always, return_previous: false, action }
+    Mutation { key: bytes(key), condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action }
 }
 
 fn put(key: &'static str, value: &'static str) -> Mutation {
-    mutation(key, Action::Put { value: bytes(value), ttl_ms: None })
+    mutation(key, Action::Put { value: bytes(value), ttl: TimeToLive::Forever })
 }
 
 fn writes() -> Vec<(&'static str, RequestBody)> {
     let committed = |sequence, mutation| write(id(sequence), Ack::Committed, mutation);
-    let conditional = |condition| Mutation { condition, return_previous: true, ..put("user:1", "Grace") };
+    let conditional =
+        |condition| Mutation { condition, return_previous: ReturnPrevious::Entry, ..put("user:1", "Grace") };
     let retried = WriteId { sequence: 7, first_unanswered: 5, retry: true };
     let receipt = Receipt { shard: ShardId(3), term: Term(7), index: LogIndex(1204) };
-    let expiring = Action::Put { value: bytes("soon gone"), ttl_ms: Some(60_000) };
+    let expiring = Action::Put { value: bytes("soon gone"), ttl: TimeToLive::Ms(60_000) };
+    let keeping = Action::Put { value: bytes("still there"), ttl: TimeToLive::Keep };
+    let asking = Mutation { return_previous: ReturnPrevious::Existence, ..put("user:1", "Ada") };
     let checks = vec![
         AtomicCheck { key: bytes("{order:9}.state"), condition: Condition::IfVersion(Version(11)) },
         AtomicCheck { key: bytes("{order:9}.lock"), condition: Condition::IfAbsent },
@@ -106,6 +109,8 @@ fn writes() -> Vec<(&'static str, RequestBody)> {
         ("atomic", atomic(checks, changes)),
         ("atomic without checks", atomic(Vec::new(), vec![put("a", "1")])),
         ("write put if absent or version", committed(31, conditional(Condition::IfAbsentOrVersion(Version(4))))),
+        ("write put that keeps the time to live", committed(32, mutation("session", keeping))),
+        ("write put that asks whether the key existed", committed(33, asking)),
         ("await", RequestBody::Await { receipt, wait_ms: 2500 }),
     ]
 }

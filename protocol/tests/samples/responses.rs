@@ -50,6 +50,8 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
         WriteResult { ack: Ack::Accepted, durability: Durability::Memory, ..write_result(WriteStatus::Applied, 20) };
     let receipt = Receipt { shard: ShardId(3), term: Term(7), index: LogIndex(1204) };
     let receipted = WriteResult { receipt: Some(receipt), ..early.clone() };
+    let created = WriteResult { existed: Some(false), ..write_result(WriteStatus::Applied, 22) };
+    let overwritten = WriteResult { existed: Some(true), ..write_result(WriteStatus::Applied, 23) };
     let receipts = AtomicResult::Applied(vec![receipted.clone(), receipted.clone()]);
     let failed = AtomicResult::ConditionFailed { position: 1, version: Version(12) };
     let applied = AtomicResult::Applied(vec![write_result(WriteStatus::Applied, 31), counted.clone()]);
@@ -87,6 +89,8 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
         ("written early with a receipt", ResponseBody::Written(receipted.clone())),
         ("batch with a receipt", ResponseBody::Batch(vec![Ok(receipted), Err(not_leader())])),
         ("atomic with receipts", ResponseBody::Atomic(receipts)),
+        ("written where no key was", ResponseBody::Written(created)),
+        ("written over a key", ResponseBody::Written(overwritten)),
         ("awaited, applied", ResponseBody::Awaited(Awaited::Applied)),
         ("awaited, lost", ResponseBody::Awaited(Awaited::Lost)),
         ("awaited, forgotten", ResponseBody::Awaited(Awaited::Forgotten)),
@@ -106,6 +110,7 @@ fn write_result(status: WriteStatus, version: u64) -> WriteResult {
         number: None,
         previous: None,
         receipt: None,
+        existed: None,
     }
 }
 

@@ -65,6 +65,8 @@ pub enum Action {
         /// It has a time to live.
         expires: bool,
     },
+    /// Stores a value. Keeps the time to live.
+    PutKeeping(Vec<u8>),
     /// Removes the key.
     Delete,
     /// Adds to a decimal 64-bit integer; a missing key counts as 0. Keeps the time to live.
@@ -126,6 +128,8 @@ pub struct Written {
     pub version: Option<u64>,
     /// After an incr the new number, after an append the new length.
     pub number: Option<i64>,
+    /// Whether the key existed before.
+    pub existed: Option<bool>,
 }
 
 /// Whether a write took effect.

@@ -84,7 +84,8 @@ impl<'a> OpenPuts<'a> {
         }
         if let (Some(unfound), Some(value)) = (self.unfound, put_value(operation))
             && !self.found.contains_key(value)
-            && let Call::Write { action: Action::Put { value: stored, .. }, .. } = &mut simplified.to_mut().call
+            && let Call::Write { action: Action::Put { value: stored, .. } | Action::PutKeeping(stored), .. } =
+                &mut simplified.to_mut().call
         {
             *stored = unfound.to_vec();
         }
@@ -135,7 +136,7 @@ pub(super) fn longest_list<'a>(operations: &[&'a Operation]) -> Option<(&'a [u8]
 
 fn put_value(operation: &Operation) -> Option<&[u8]> {
     match &operation.call {
-        Call::Write { action: Action::Put { value, .. }, .. } => Some(value),
+        Call::Write { action: Action::Put { value, .. } | Action::PutKeeping(value), .. } => Some(value),
         _ => None,
     }
 }

@@ -110,6 +110,9 @@ impl Model {
         action: &Action,
         written: &Written,
     ) -> Option<State> {
+        if written.existed.is_some_and(|existed| existed != state.value.is_some()) {
+            return None;
+        }
         match written.status {
             WriteStatus::Applied => {
                 let state = holding(condition, state)?;
@@ -120,7 +123,7 @@ impl Model {
                 let missed = match action {
                     Action::Delete | Action::Expire => state.value.is_none(),
                     Action::Persist => !state.expires,
-                    Action::Put { .. } | Action::Incr(_) | Action::Append(_) => false,
+                    Action::Put { .. } | Action::PutKeeping(_) | Action::Incr(_) | Action::Append(_) => false,
                 };
                 holding(condition, missed.then_some(state)?)?.with_told_version(written.version)
             }
@@ -132,6 +135,7 @@ impl Model {
         let before = state.value.map_or(&[][..], |value| self.bytes(value));
         let (value, expires, answer) = match action {
             Action::Put { value, expires } => (Some(self.intern(value)), *expires, None),
+            Action::PutKeeping(value) => (Some(self.intern(value)), state.expires, None),
             Action::Delete => {
                 state.value?;
                 (None, false, None)
@@ -204,6 +208,7 @@ pub(super) fn depends_on_expiry(operation: &Operation) -> bool {
     };
     if let Completion::Answered { reply: Reply::Written(written), .. } = &operation.completion {
         match written.status {
+            WriteStatus::Applied if written.existed.is_some() => return written.existed == Some(false),
             WriteStatus::Applied => {}
             WriteStatus::ConditionFailed | WriteStatus::Missing => return written.version.is_none_or(|told| told == 0),
         }
@@ -211,7 +216,7 @@ pub(super) fn depends_on_expiry(operation: &Operation) -> bool {
     match (condition, action) {
         (Condition::IfPresent | Condition::IfVersion(_), _) => false,
         (Condition::IfAbsent | Condition::IfAbsentOrVersion(_), _) => true,
-        (Condition::Always, Action::Incr(_) | Action::Append(_)) => true,
+        (Condition::Always, Action::PutKeeping(_) | Action::Incr(_) | Action::Append(_)) => true,
         (Condition::Always, Action::Put { .. } | Action::Delete | Action::Expire | Action::Persist) => false,
     }
 }

@@ -14,13 +14,15 @@
 //! client 6: [9..11] expire x ok v9
 //! client 6: [12..13] persist x ok v10
 //! client 6: [14..15] get x = 7 v10 lasting
+//! client 6: [16..17] put x=8 keeping ok v11 before some
 //! # a comment
 //! ```
 //!
 //! Conditions are `if absent`, `if present`, `if v3` and `if absent or v3`; other ends of a write are `missing`. A value that has a time to live
-//! is `expiring`; of one that was found and has none it may be told that it is `lasting`. Versions and numbers may be
-//! left out where the store did not tell them. Bytes that are not printable ASCII, and spaces, `=`, `\`, `"` and `#`, are
-//! written `\x20`; `""` is the empty value.
+//! is `expiring`; of one that was found and has none it may be told that it is `lasting`. A put that leaves the time to live as it is is
+//! `keeping`. `before some` and `before none` say whether the key existed before a write. Versions, numbers and that may be left out where
+//! the store did not tell them. Bytes that are not printable ASCII, and spaces, `=`, `\`, `"` and `#`, are written `\x20`; `""` is the empty
+//! value.
 
 use super::history::{Action, Call, Completion, Condition, Found, History, Operation, Reply, WriteStatus, Written};
 use std::fmt;
@@ -105,6 +107,7 @@ fn write_call(f: &mut fmt::Formatter<'_>, key: &[u8], call: &Call) -> fmt::Resul
             write!(f, "put {key}={}", Escaped(value))?;
             f.write_str(if *expires { " expiring" } else { "" })?;
         }
+        Action::PutKeeping(value) => write!(f, "put {key}={} keeping", Escaped(value))?,
         Action::Delete => write!(f, "delete {key}")?,
         Action::Incr(by) => write!(f, "incr {key} {by}")?,
         Action::Append(value) => write!(f, "append {key} {}", Escaped(value))?,
@@ -135,7 +138,8 @@ fn write_reply(f: &mut fmt::Formatter<'_>, reply: &Reply) -> fmt::Result {
                 WriteStatus::Missing => " missing",
             })?;
             write_version(f, written.version)?;
-            written.number.map_or(Ok(()), |number| write!(f, " = {number}"))
+            written.number.map_or(Ok(()), |number| write!(f, " = {number}"))?;
+            f.write_str(written.existed.map_or("", |existed| if existed { " before some" } else { " before none" }))
         }
     }
 }
@@ -212,8 +216,11 @@ fn parse_call(words: &mut Words<'_>) -> Result<(Vec<u8>, Call), Expected> {
         "get" => return Ok((words.take_bytes("a key")?, Call::Get)),
         "put" => {
             let (key, value) = words.take().and_then(|word| word.split_once('=')).ok_or("`KEY=VALUE`")?;
-            let value = unescape(value)?;
-            (unescape(key)?, Action::Put { value, expires: words.take_if("expiring") })
+            let (key, value) = (unescape(key)?, unescape(value)?);
+            match words.take_if("keeping") {
+                true => (key, Action::PutKeeping(value)),
+                false => (key, Action::Put { value, expires: words.take_if("expiring") }),
+            }
         }
         "delete" => (words.take_bytes("a key")?, Action::Delete),
         "incr" => {
@@ -271,7 +278,13 @@ fn parse_completion(words: &mut Words<'_>, call: &Call, returned_at: Option<u64>
         true => Some(words.take().and_then(|word| word.parse().ok()).ok_or("a number after `=`")?),
         false => None,
     };
-    Ok(Completion::Answered { at, reply: Reply::Written(Written { status, version, number }) })
+    let existed = match words.take_if("before") {
+        true if words.take_if("some") => Some(true),
+        true if words.take_if("none") => Some(false),
+        true => return Err("some or none after `before`"),
+        false => None,
+    };
+    Ok(Completion::Answered { at, reply: Reply::Written(Written { status, version, number, existed }) })
 }
 
 fn unescape(word: &str) -> Result<Vec<u8>, Expected> {

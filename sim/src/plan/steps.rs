@@ -9,6 +9,8 @@ use rand_chacha::ChaCha8Rng;
 
 /// Fewest and most clients.
 const CLIENTS: std::ops::RangeInclusive<usize> = 4..=16;
+/// Share of plain PUTs that ask whether the key existed.
+const ASKING_SHARE: f64 = 0.25;
 /// Most keys of one BATCH or MULTI-GET.
 const RUN_KEYS_MAX: u32 = 8;
 /// A step that is close to a fault is at most so long before it, in milliseconds.
@@ -241,6 +243,9 @@ impl Taste {
             Kind::Runs if reads => Act::MultiGet { first: key, count },
             // Counters and lists are read by what their writes answer.
             _ if reads => Act::Get(key),
+            Kind::Put if random.random_bool(ASKING_SHARE) => {
+                Act::PutAsking { key, bytes: random.random_range(0..=self.bytes_max) }
+            }
             Kind::Put => self.put(key, None, random),
             Kind::CompareAndSet => Act::CompareAndSet(key),
             Kind::PutIfAbsent => Act::PutIfAbsent(key),
@@ -257,9 +262,11 @@ impl Taste {
             Kind::Runs => Act::Batch { first: key, count },
             Kind::Expiry => {
                 let ttl_ms = random.random_range(1..=self.ttl_ms_max);
-                match random.random_range(0..4) {
+                match random.random_range(0..6) {
                     0 => Act::Expire { key, ttl_ms },
                     1 => Act::Persist(key),
+                    2 => Act::PutKeeping(key),
+                    3 => Act::ExpireAndPut { key, ttl_ms },
                     _ => self.put(key, Some(ttl_ms), random),
                 }
             }

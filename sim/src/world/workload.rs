@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kvorum_client_core::session::Sequences;
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, AtomicResult, Awaited, Condition, Entry, Mutation, Outcome, ReadMode, RequestBody,
-    ResponseBody, Version, WriteId, WriteResult, WriteStatus,
+    ResponseBody, ReturnPrevious, TimeToLive, Version, WriteId, WriteResult, WriteStatus,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,12 +92,26 @@ impl Maker<'_> {
                 vec![self.read((first..first + count).map(plain_key).collect(), recorder)]
             }
             Act::Put { key, bytes, ttl_ms, accepted, await_ms } => {
-                let value = self.value(bytes);
+                let (value, ttl) = (self.value(bytes), ttl_ms.map_or(TimeToLive::Forever, TimeToLive::Ms));
                 let ack = if accepted { Ack::Accepted } else { Ack::Committed };
-                let put = plain(plain_key(key), Action::Put { value, ttl_ms });
+                let put = plain(plain_key(key), Action::Put { value, ttl });
                 let (mut operation, sequences) = self.write(put, ack, recorder);
                 operation.await_ms = await_ms;
                 vec![(operation, sequences)]
+            }
+            Act::PutAsking { key, bytes } => {
+                let put = Action::Put { value: self.value(bytes), ttl: TimeToLive::Forever };
+                let put = asking(mutation(plain_key(key), Condition::Always, put));
+                vec![self.write(vec![put], Ack::Committed, recorder)]
+            }
+            Act::PutKeeping(key) => {
+                let put = self.keeping(plain_key(key));
+                vec![self.write(vec![put], Ack::Committed, recorder)]
+            }
+            Act::ExpireAndPut { key, ttl_ms } => {
+                let expire = mutation(plain_key(key), Condition::Always, Action::Expire { ttl_ms });
+                let both = vec![expire, self.keeping(plain_key(key))];
+                vec![self.write(both, Ack::Committed, recorder)]
             }
             Act::CompareAndSet(key) => {
                 let key = plain_key(key);
@@ -150,14 +164,17 @@ impl Maker<'_> {
                 let value = self.value(0);
                 let put = |key: Bytes| {
                     let condition = self.unchanged(&key);
-                    mutation(key, condition, Action::Put { value: value.clone(), ttl_ms: None })
+                    asking(mutation(key, condition, Action::Put { value: value.clone(), ttl: TimeToLive::Forever }))
                 };
                 let mutations = pair_keys(pair).into_iter().map(put).collect();
                 vec![self.atomic(mutations, recorder)]
             }
             Act::Batch { first, count } => {
                 let keys = (first..first + count).map(plain_key);
-                let mutations: Vec<_> = keys.map(|key| mutation(key, Condition::Always, self.put())).collect();
+                let puts = keys.map(|key| mutation(key, Condition::Always, self.put()));
+                // Every other one asks whether its key existed.
+                let puts = puts.zip(0..).map(|(put, number)| if number % 2 == 0 { put } else { asking(put) });
+                let mutations: Vec<_> = puts.collect();
                 vec![self.write(mutations, Ack::Committed, recorder)]
             }
         }
@@ -173,7 +190,14 @@ impl Maker<'_> {
     }
 
     fn put(&mut self) -> Action {
-        Action::Put { value: self.value(0), ttl_ms: None }
+        Action::Put { value: self.value(0), ttl: TimeToLive::Forever }
+    }
+
+    /// A put that keeps the time to live. It asks whether there was one to keep: else a key that has no time to live afterwards could have
+    /// expired right before.
+    fn keeping(&mut self, key: Bytes) -> Mutation {
+        let put = Action::Put { value: self.value(0), ttl: TimeToLive::Keep };
+        asking(mutation(key, Condition::Always, put))
     }
 
     /// The key has the version that this client saw last.
@@ -401,7 +425,9 @@ impl Recorder {
 /// The time to live that a value is stored with, if the request is a PUT that has one.
 fn ttl_of(body: &RequestBody) -> Option<u64> {
     match body {
-        RequestBody::Write { mutation: Mutation { action: Action::Put { ttl_ms, .. }, .. }, .. } => *ttl_ms,
+        RequestBody::Write {
+            mutation: Mutation { action: Action::Put { ttl: TimeToLive::Ms(ms), .. }, .. }, ..
+        } => Some(*ms),
         _ => None,
     }
 }
@@ -415,7 +441,12 @@ fn pair_keys(pair: u32) -> [Bytes; 2] {
 }
 
 fn mutation(key: Bytes, condition: Condition, action: Action) -> Mutation {
-    Mutation { key, condition, return_previous: false, action }
+    Mutation { key, condition, return_previous: ReturnPrevious::Nothing, action }
+}
+
+/// The same, which asks whether the key existed.
+fn asking(mutation: Mutation) -> Mutation {
+    Mutation { return_previous: ReturnPrevious::Existence, ..mutation }
 }
 
 fn call_of(mutation: &Mutation) -> Call {
@@ -427,7 +458,10 @@ fn call_of(mutation: &Mutation) -> Call {
         Condition::IfAbsentOrVersion(version) => checker::Condition::IfAbsentOrVersion(version.0),
     };
     let action = match &mutation.action {
-        Action::Put { value, ttl_ms } => checker::Action::Put { value: value.to_vec(), expires: ttl_ms.is_some() },
+        Action::Put { value, ttl: TimeToLive::Keep } => checker::Action::PutKeeping(value.to_vec()),
+        Action::Put { value, ttl } => {
+            checker::Action::Put { value: value.to_vec(), expires: *ttl != TimeToLive::Forever }
+        }
         Action::Delete => checker::Action::Delete,
         Action::Incr { by } => checker::Action::Incr(*by),
         Action::Append { value } => checker::Action::Append(value.to_vec()),
@@ -462,7 +496,7 @@ fn written(result: &WriteResult, at: u64) -> Completion {
         WriteStatus::ConditionFailed => checker::WriteStatus::ConditionFailed,
         WriteStatus::Missing => checker::WriteStatus::Missing,
     };
-    let written = Written { status, version: Some(result.version.0), number: result.number };
+    let written = Written { status, version: Some(result.version.0), number: result.number, existed: result.existed };
     Completion::Answered { at, reply: Reply::Written(written) }
 }
 
@@ -485,7 +519,7 @@ fn atomic(
         }
         AtomicResult::ConditionFailed { position, version } => {
             let status = checker::WriteStatus::ConditionFailed;
-            let failed = Written { status, version: Some(version.0), number: None };
+            let failed = Written { status, version: Some(version.0), number: None, existed: None };
             let mut completions = vec![None; calls.len()];
             if let (Some(slot), Some((key, _))) = (completions.get_mut(position as usize), calls.get(position as usize))
             {

@@ -396,13 +396,13 @@ impl Remembered {
     /// What an answer counts as besides what it holds: more than it takes in memory, and more than its encoded form.
     pub const OVERHEAD_BYTES: usize = 96;
 
-    /// The shortest form that remembers `result`.
+    /// The shortest form that remembers `result`. Whether the key existed is left out, which would make it far longer.
     pub fn of_write(result: &WriteResult) -> Self {
         match result {
             WriteResult { status: WriteStatus::Applied, number: None, previous: None, version, .. } => {
                 Self::Applied(*version)
             }
-            other => Self::Write(Box::new(WriteResult { ack: Ack::Committed, ..other.clone() })),
+            other => Self::Write(Box::new(WriteResult { ack: Ack::Committed, existed: None, ..other.clone() })),
         }
     }
 
@@ -483,6 +483,7 @@ impl Remembered {
                 number: None,
                 previous: None,
                 receipt: None,
+                existed: None,
             }),
             Self::Write(result) => Some((**result).clone()),
             Self::Atomic(_) | Self::Refused(_) => None,
@@ -820,6 +821,7 @@ mod tests {
             number: Some(-4),
             previous: None,
             receipt: None,
+            existed: None,
         };
         let refused = ServerError::new(ErrorCode::NotAnInteger, "no");
         let sessions = vec![

@@ -365,6 +365,7 @@ mod tests {
             number: None,
             previous: None,
             receipt: None,
+            existed: None,
         };
         let key = |shard| WrittenKey { hash: 0, shard: ShardId(shard) };
         let keys: Vec<WrittenKey> = (1..=4).map(key).collect();
@@ -392,6 +393,7 @@ mod tests {
                 number: None,
                 previous: Some(entry(bytes)),
                 receipt: None,
+                existed: None,
             })
         };
         let mut many = Many::new(ManyKind::Writes, 2);

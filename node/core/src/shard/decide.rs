@@ -4,7 +4,7 @@ use crate::seeded::{Bug, planted};
 use crate::store::{ReadError, StoredRecord};
 use bytes::Bytes;
 use kvorum_protocol::limits::VALUE_BYTES_MAX;
-use kvorum_protocol::{Action, Condition, ErrorCode, Mutation, ServerError, Version};
+use kvorum_protocol::{Action, Condition, ErrorCode, Mutation, ReturnPrevious, ServerError, TimeToLive, Version};
 
 /// Longest previous value that an answer may hold, in bytes: the answer is kept in the log for the sake of retries.
 pub(super) const PREVIOUS_BYTES_MAX: usize = 64 * 1024;
@@ -79,7 +79,7 @@ impl Size {
                 mutation.key.len() + value
             }
         };
-        Self { written, previous: if mutation.return_previous { there } else { 0 } }
+        Self { written, previous: if mutation.return_previous == ReturnPrevious::Entry { there } else { 0 } }
     }
 }
 
@@ -101,7 +101,9 @@ impl From<ServerError> for Refusal {
 /// Decides one mutation. Pure, but that INCR reads the number that is there.
 pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -> Result<WriteDecision, Refusal> {
     // The answer to a condition that fails holds it as well.
-    if mutation.return_previous && before.is_some_and(|state| state.value_bytes() > PREVIOUS_BYTES_MAX) {
+    if mutation.return_previous == ReturnPrevious::Entry
+        && before.is_some_and(|state| state.value_bytes() > PREVIOUS_BYTES_MAX)
+    {
         let detail =
             format!("the previous value is over {PREVIOUS_BYTES_MAX} bytes and can't be returned with a write");
         return Err(ServerError::new(ErrorCode::TooLarge, detail).into());
@@ -113,8 +115,13 @@ pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -
     let write =
         |value: Option<NewValue>, expires_at_ms, number| Ok(WriteDecision::Write { value, expires_at_ms, number });
     match (&mutation.action, before) {
-        (Action::Put { value, ttl_ms }, _) => {
-            write(Some(NewValue::Given(value.clone())), ttl_ms.map(|ttl| now_ms + ttl), None)
+        (Action::Put { value, ttl }, _) => {
+            let expires_at_ms = match ttl {
+                TimeToLive::Forever => None,
+                TimeToLive::Ms(ms) => Some(now_ms + ms),
+                TimeToLive::Keep => keep.filter(|_| !planted(Bug::KeepTtlForgets)),
+            };
+            write(Some(NewValue::Given(value.clone())), expires_at_ms, None)
         }
         (Action::Incr { by }, _) => {
             let number = add(before, *by)?;
@@ -182,7 +189,7 @@ mod tests {
     }
 
     fn mutation(condition: Condition, action: Action) -> Mutation {
-        Mutation { key: "k".into(), condition, return_previous: false, action }
+        Mutation { key: "k".into(), condition, return_previous: ReturnPrevious::Nothing, action }
     }
 
     /// The decision as text: what is written, until when, and the number that is answered.
@@ -208,10 +215,14 @@ mod tests {
     #[test]
     fn actions_do_what_they_say() {
         use Condition::Always;
-        let put = |ttl_ms| Action::Put { value: "new".into(), ttl_ms };
+        let put = |ttl| Action::Put { value: "new".into(), ttl };
         let old = entry("old", 5, Some(2000));
-        assert_eq!(decided(Always, put(None), Some(&old)), r#"Some("new") until None number None"#);
-        assert_eq!(decided(Always, put(Some(10)), None), r#"Some("new") until Some(1010) number None"#);
+        assert_eq!(decided(Always, put(TimeToLive::Forever), Some(&old)), r#"Some("new") until None number None"#);
+        assert_eq!(decided(Always, put(TimeToLive::Ms(10)), None), r#"Some("new") until Some(1010) number None"#);
+        let keep = || put(TimeToLive::Keep);
+        assert_eq!(decided(Always, keep(), Some(&old)), r#"Some("new") until Some(2000) number None"#);
+        assert_eq!(decided(Always, keep(), None), r#"Some("new") until None number None"#);
+        assert_eq!(decided(Always, keep(), Some(&entry("old", 5, None))), r#"Some("new") until None number None"#);
         assert_eq!(decided(Always, Action::Delete, Some(&old)), "None until None number None");
         assert_eq!(decided(Always, Action::Delete, None), "missing");
         assert_eq!(
@@ -242,7 +253,7 @@ mod tests {
 
     #[test]
     fn conditions_hold_or_fail() {
-        let put = || Action::Put { value: "new".into(), ttl_ms: None };
+        let put = || Action::Put { value: "new".into(), ttl: TimeToLive::Forever };
         let old = entry("old", 5, None);
         for (condition, absent, present) in [
             (Condition::Always, true, true),

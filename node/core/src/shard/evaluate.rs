@@ -21,7 +21,7 @@ use kvorum_protocol::limits::{
 };
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, AtomicResult, Awaited, ClientId, Condition, Durability, Entry, ErrorCode, LogIndex,
-    Mutation, Outcome, Receipt, ServerError, Version, WriteId, WriteResult, WriteStatus,
+    Mutation, Outcome, Receipt, ReturnPrevious, ServerError, TimeToLive, Version, WriteId, WriteResult, WriteStatus,
 };
 
 /// Most bytes of keys and values that one ATOMIC writes. Its request is under a frame's limit, but APPEND, EXPIRE and
@@ -326,7 +326,8 @@ impl<'a> Evaluation<'a> {
         let results = request.mutations.iter().zip(plans).map(|(mutation, plan)| self.carry_out(mutation, plan, ack));
         let results: Vec<WriteResult> = results.collect();
         // Once it is remembered it is committed, whatever was waited for.
-        let committed = results.iter().map(|result| WriteResult { ack: Ack::Committed, ..result.clone() }).collect();
+        let remembered = |result: &WriteResult| WriteResult { ack: Ack::Committed, existed: None, ..result.clone() };
+        let committed = results.iter().map(remembered).collect();
         self.remember(client, request.id, Remembered::Atomic(Box::new(AtomicResult::Applied(committed))));
         ShardReply::Atomic(AtomicResult::Applied(results))
     }
@@ -394,11 +395,12 @@ impl<'a> Evaluation<'a> {
 
     fn mutate(&mut self, mutation: &Mutation, ack: Ack) -> Result<WriteResult, ServerError> {
         // A plain PUT takes effect whatever was there before.
-        let is_blind = matches!(mutation.action, Action::Put { .. })
+        let is_blind = matches!(mutation.action, Action::Put { ttl: TimeToLive::Forever | TimeToLive::Ms(_), .. })
             && mutation.condition == Condition::Always
-            && !mutation.return_previous
+            && mutation.return_previous == ReturnPrevious::Nothing
             && !self.room.refuses_new_keys();
         let before = if is_blind { None } else { self.current(&mutation.key)? };
+        let before = self.with_expiry_of_before_the_entry(mutation, before)?;
         let decision = self.decide(mutation, before.as_ref())?;
         if let WriteDecision::Write { value, .. } = &decision {
             if let (Some(NewValue::Unchanged | NewValue::Appended(_)), Some(before)) = (value, &before) {
@@ -438,7 +440,11 @@ impl<'a> Evaluation<'a> {
                 (WriteStatus::Applied, Some(Write { value, expires_at_ms }), number)
             }
         };
-        let previous = match before.filter(|_| mutation.return_previous) {
+        let existed = match mutation.return_previous {
+            ReturnPrevious::Existence => Some(self.told_to_exist(mutation, before.is_some())?),
+            ReturnPrevious::Nothing | ReturnPrevious::Entry => None,
+        };
+        let previous = match before.filter(|_| mutation.return_previous == ReturnPrevious::Entry) {
             Some(state) => {
                 // A copy: the answer is kept for long, and would keep a whole segment.
                 let Entry { value, version, expires_at_ms } = self.entry(&state)?;
@@ -446,7 +452,7 @@ impl<'a> Evaluation<'a> {
             }
             None => None,
         };
-        Ok(Plan { status, version, write, number, previous })
+        Ok(Plan { status, version, write, number, previous, existed })
     }
 
     fn value_of(&mut self, value: NewValue, before: Option<&State>) -> Result<Bytes, ServerError> {
@@ -464,14 +470,38 @@ impl<'a> Evaluation<'a> {
 
     /// Puts what was decided into the entry.
     fn carry_out(&mut self, mutation: &Mutation, plan: Plan, ack: Ack) -> WriteResult {
-        let Plan { status, mut version, write, number, previous } = plan;
+        let Plan { status, mut version, write, number, previous, existed } = plan;
         if let Some(Write { value, expires_at_ms }) = write {
             version = self.builder.push_record(&mutation.key, value.as_deref(), expires_at_ms);
             let pending = Pending { index: self.index, version, value, expires_at_ms };
             self.overlay.keys.insert(mutation.key.clone(), pending);
             self.marks.keys.push(mutation.key.clone());
         }
-        WriteResult { status, version, ack, durability: self.durability, number, previous, receipt: None }
+        WriteResult { status, version, ack, durability: self.durability, number, previous, receipt: None, existed }
+    }
+
+    /// Whether the key existed: as the mutation found it, with all that was proposed before.
+    fn told_to_exist(&self, mutation: &Mutation, found: bool) -> Result<bool, ServerError> {
+        if !planted(Bug::ExistedToldWrong) {
+            return Ok(found);
+        }
+        self.store.reader().find(&mutation.key).map(|stored| stored.is_some()).map_err(damaged)
+    }
+
+    /// The key's state as it was found; with the bug planted, a PUT that keeps the time to live sees that of what is applied.
+    fn with_expiry_of_before_the_entry(
+        &self,
+        mutation: &Mutation,
+        found: Option<State>,
+    ) -> Result<Option<State>, ServerError> {
+        let keeps = matches!(mutation.action, Action::Put { ttl: TimeToLive::Keep, .. });
+        match found {
+            Some(state) if keeps && planted(Bug::KeepTtlSeesOld) => {
+                let stored = self.store.reader().find(&mutation.key).map_err(damaged)?;
+                Ok(Some(State { expires_at_ms: stored.and_then(|stored| stored.expires_at_ms()), ..state }))
+            }
+            found => Ok(found),
+        }
     }
 
     fn remember(&mut self, client: ClientId, id: WriteId, reply: Remembered) {
@@ -533,6 +563,8 @@ struct Plan {
     write: Option<Write>,
     number: Option<i64>,
     previous: Option<Entry>,
+    /// Whether the key was there before, if that was asked for.
+    existed: Option<bool>,
 }
 
 struct Write {

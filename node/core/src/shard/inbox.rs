@@ -612,8 +612,8 @@ mod tests {
             let mutation = kvorum_protocol::Mutation {
                 key: format!("{number}:{slot}").into(),
                 condition: kvorum_protocol::Condition::Always,
-                return_previous: false,
-                action: kvorum_protocol::Action::Put { value: "v".into(), ttl_ms: None },
+                return_previous: kvorum_protocol::ReturnPrevious::Nothing,
+                action: kvorum_protocol::Action::Put { value: "v".into(), ttl: kvorum_protocol::TimeToLive::Forever },
             };
             let id = kvorum_protocol::WriteId { sequence: slot as u64 + 1, first_unanswered: 1, retry: false };
             let ack = kvorum_protocol::Ack::Committed;

@@ -26,7 +26,7 @@ use crate::log::{Damage, InlineSource, LogOptions, Position};
 use crate::store::ReadError;
 use bytes::Bytes;
 use kvorum_protocol::peer::RaftMessageKind;
-use kvorum_protocol::{Action, AtomicCheck, Condition, WriteResult};
+use kvorum_protocol::{Action, AtomicCheck, Condition, ReturnPrevious, TimeToLive, WriteResult};
 use kvorum_protocol::{AtomicRequest, ClientId, Mutation, Version, WriteId};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -297,12 +297,12 @@ impl Group {
 }
 
 fn put(value: &str) -> Action {
-    Action::Put { value: Bytes::copy_from_slice(value.as_bytes()), ttl_ms: None }
+    Action::Put { value: Bytes::copy_from_slice(value.as_bytes()), ttl: TimeToLive::Forever }
 }
 
 fn mutation(key: &str, action: Action) -> Mutation {
     let key = Bytes::copy_from_slice(key.as_bytes());
-    Mutation { key, condition: Condition::Always, return_previous: false, action }
+    Mutation { key, condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action }
 }
 
 fn write(id: WriteId, ack: Ack, key: &str, action: Action) -> Operation {
@@ -527,7 +527,7 @@ fn without_a_quorum_a_write_ends_unknown_at_its_deadline() {
 #[test]
 fn a_key_expires_by_log_time_on_every_replica() {
     let mut group = Group::led();
-    group.written(0, "k", Action::Put { value: "v".into(), ttl_ms: Some(500) });
+    group.written(0, "k", Action::Put { value: "v".into(), ttl: TimeToLive::Ms(500) });
     group.advance(400);
     assert_eq!(group.value(0, "k").as_deref(), Some("v"));
     group.advance(400);
@@ -546,7 +546,7 @@ fn a_key_expires_by_log_time_on_every_replica() {
 #[test]
 fn a_write_in_the_turn_in_which_a_key_expires_is_the_next_entry() {
     let mut group = Group::led();
-    group.written(0, "k", Action::Put { value: "v".into(), ttl_ms: Some(100) });
+    group.written(0, "k", Action::Put { value: "v".into(), ttl: TimeToLive::Ms(100) });
     group.now.monotonic = group.now.monotonic.after_ms(4 * TICK_MS);
     group.now.wall_ms += 4 * TICK_MS;
     let now = group.now;
@@ -593,7 +593,7 @@ fn an_atomic_that_would_write_or_return_too_much_is_refused() {
     for mutated in [
         mutation("large", append()),
         mutation("large", Action::Expire { ttl_ms: 1000 }),
-        Mutation { return_previous: true, ..mutation("previous", Action::Expire { ttl_ms: 1000 }) },
+        Mutation { return_previous: ReturnPrevious::Entry, ..mutation("previous", Action::Expire { ttl_ms: 1000 }) },
     ] {
         let mutations = vec![mutated; 1000];
         let request = AtomicRequest { id: group.fresh_id(), ack: Ack::Committed, checks: vec![], mutations };
@@ -616,7 +616,7 @@ fn a_batch_of_writes_that_return_large_values_is_split_into_entries() {
     let tickets: Vec<Ticket> = (0..KEYS)
         .map(|number| {
             let (id, key) = (group.fresh_id(), format!("k{number}"));
-            let mutation = Mutation { return_previous: true, ..mutation(&key, Action::Delete) };
+            let mutation = Mutation { return_previous: ReturnPrevious::Entry, ..mutation(&key, Action::Delete) };
             group.request(0, Operation::Write { client: client(), id, ack: Ack::Committed, mutation })
         })
         .collect();

@@ -560,6 +560,7 @@ mod tests {
             number: None,
             previous: Some(Entry { value: "old".into(), version: Version(3), expires_at_ms: None }),
             receipt: None,
+            existed: None,
         };
         let reply = Remembered::Write(Box::new(result));
         table.remember(SessionRecord { reply, ..write(1, 2, 1) }, LogIndex(6), 250);
@@ -681,6 +682,7 @@ mod tests {
             number: None,
             previous: Some(Entry { value: vec![0; value_bytes].into(), version: Version(1), expires_at_ms: None }),
             receipt: None,
+            existed: None,
         };
         SessionRecord { reply: Remembered::Write(Box::new(result)), ..write(number, sequence, 1) }
     }

@@ -9,8 +9,8 @@ use kvorum_protocol::limits::{
 };
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, Condition, Hello, LogIndex, Mutation, ReadMode,
-    Receipt, Request, RequestBody, RequestId, ResponseBody, ScanCursor, ScanRequest, ShardId, StatusScope, Term,
-    Version, WriteId,
+    Receipt, Request, RequestBody, RequestId, ResponseBody, ReturnPrevious, ScanCursor, ScanRequest, ShardId,
+    StatusScope, Term, TimeToLive, Version, WriteId,
 };
 use uuid::Uuid;
 
@@ -118,6 +118,10 @@ impl Kind {
                 ("PUT of 16 MiB", What::Write(vec![mutation(key("fresh"), Always, put(VALUE_BYTES_MAX))])),
                 ("PUT over 16 MiB", What::Write(vec![mutation(key("fresh"), Always, put(VALUE_BYTES_MAX))])),
                 ("PUT, wrong version, over 16 MiB", What::Write(vec![mutation(key("largest"), wrong, put(1))])),
+                (
+                    "PUT that keeps the time to live, over 16 MiB",
+                    What::Write(vec![mutation(key("fresh"), Always, keeping())]),
+                ),
                 ("PUT that returns 64 KiB", What::Write(vec![returning("previous", put(1))])),
                 ("APPEND to 16 MiB", What::Write(vec![mutation(key("nearly"), Always, append(1))])),
                 ("APPEND to a little less than 256 KiB", What::Write(vec![mutation(key("short"), Always, append(1))])),
@@ -236,7 +240,7 @@ pub(super) fn requests(group: &mut Group) -> Vec<Walked> {
 pub(super) fn background(group: &mut Group) -> Vec<Walked> {
     let mut walked = Vec::new();
     let ttl = |at: usize| {
-        let action = Action::Put { value: zeros(10), ttl_ms: Some(60_000) };
+        let action = Action::Put { value: zeros(10), ttl: TimeToLive::Ms(60_000) };
         mutation(key(&format!("ttl {at}")), Condition::Always, action)
     };
     for at in 0..MANY_KEYS / FILL {
@@ -323,7 +327,11 @@ fn large_key(at: usize) -> Bytes {
 }
 
 fn put(bytes: usize) -> Action {
-    Action::Put { value: zeros(bytes), ttl_ms: None }
+    Action::Put { value: zeros(bytes), ttl: TimeToLive::Forever }
+}
+
+fn keeping() -> Action {
+    Action::Put { value: zeros(VALUE_BYTES_MAX), ttl: TimeToLive::Keep }
 }
 
 fn append(bytes: usize) -> Action {
@@ -335,11 +343,11 @@ fn expire() -> Action {
 }
 
 fn mutation(key: Bytes, condition: Condition, action: Action) -> Mutation {
-    Mutation { key, condition, return_previous: false, action }
+    Mutation { key, condition, return_previous: ReturnPrevious::Nothing, action }
 }
 
 fn returning(name: &str, action: Action) -> Mutation {
-    Mutation { return_previous: true, ..mutation(key(name), Condition::Always, action) }
+    Mutation { return_previous: ReturnPrevious::Entry, ..mutation(key(name), Condition::Always, action) }
 }
 
 fn batch(one: impl Fn(usize) -> Mutation) -> What {

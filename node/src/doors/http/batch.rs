@@ -10,7 +10,7 @@ use super::negotiate;
 use super::openapi::{AckName, Consistency};
 use super::outflow::Held;
 use super::problem::{Problem, ProblemBody, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
-use super::request::{Asked, WriteOptions, status_of};
+use super::request::{Asked, WriteOptions, previous_of, status_of, status_of_write, time_to_live};
 use super::{Api, address};
 use axum::extract::State;
 use axum::response::Response;
@@ -19,7 +19,7 @@ use http::StatusCode;
 use kvorum_core::disk::lost_pages;
 use kvorum_protocol::limits::BATCH_OPERATIONS_MAX;
 use kvorum_protocol::{
-    Action, AtomicCheck, AtomicRequest, AtomicResult, Mutation, ReadMode, RequestBody, ResponseBody, WriteId,
+    Ack, Action, AtomicCheck, AtomicRequest, AtomicResult, Mutation, ReadMode, RequestBody, ResponseBody, WriteId,
     WriteResult, WriteStatus,
 };
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::R
             "a batch is JSON, or JSON line by line (application/x-ndjson)",
         ));
     }
-    let operations = read_operations(&api.read_json(&parts, body).await?)?;
+    let operations = read_operations(&api.read_json(&parts, body).await?, terms.options.ack)?;
     let (results, held) = run(&api, &terms, operations).await?;
     let mut response = json_response(StatusCode::OK, &BatchResults { results });
     hold(&mut response, held);
@@ -137,7 +137,8 @@ fn written_result(mutation: &Mutation, result: &WriteResult) -> BatchResult {
         WriteStatus::Applied => {
             let deleted = mutation.action == Action::Delete;
             let written = WrittenJson::new(&mutation.key, result, deleted);
-            BatchResult { status: status_of(result.ack).as_u16(), entry: None, written: Some(written), problem: None }
+            let status = status_of_write(&mutation.action, mutation.condition, result).as_u16();
+            BatchResult { status, entry: None, written: Some(written), problem: None }
         }
         WriteStatus::Missing => Problem::no_such_key().into(),
         WriteStatus::ConditionFailed => Problem::condition_failed(result.version).into(),
@@ -197,7 +198,7 @@ pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::
         return Err(Problem::new(&UNSUPPORTED_MEDIA_TYPE, "an atomic batch is JSON"));
     }
     let (mut checks, mut mutations) = (Vec::new(), Vec::new());
-    for operation in read_operations(&api.read_json(&parts, body).await?)? {
+    for operation in read_operations(&api.read_json(&parts, body).await?, options.ack)? {
         match operation? {
             Operation::Get(_) => {
                 return Err(Problem::conflicting("get is for /batch; an atomic batch writes and checks"));
@@ -224,7 +225,7 @@ pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::
 }
 
 /// Reads the operations of a batch; what is wrong with one of them is told of that one.
-fn read_operations(body: &[u8]) -> Result<Vec<Result<Operation, Problem>>, Problem> {
+fn read_operations(body: &[u8], ack: Ack) -> Result<Vec<Result<Operation, Problem>>, Problem> {
     let Operations(operations) = from_json(body)?;
     if operations.is_empty() {
         return Err(Problem::invalid("the batch is empty"));
@@ -233,19 +234,20 @@ fn read_operations(body: &[u8]) -> Result<Vec<Result<Operation, Problem>>, Probl
         let detail = format!("the batch has {} operations, the limit is {BATCH_OPERATIONS_MAX}", operations.len());
         return Err(Problem::new(&TOO_LARGE, detail));
     }
-    Ok(operations.into_iter().map(read_operation).collect())
+    Ok(operations.into_iter().map(|operation| read_operation(operation, ack)).collect())
 }
 
-pub(super) fn read_operation(operation: BatchOperation) -> Result<Operation, Problem> {
+pub(super) fn read_operation(operation: BatchOperation, ack: Ack) -> Result<Operation, Problem> {
     let (key, key_base64, if_version, action) = match operation {
         BatchOperation::Get { key, key_base64 } => return Ok(Operation::Get(read_key(key, key_base64)?)),
         BatchOperation::Check { key, key_base64, if_version } => {
             let (key, condition) = (read_key(key, key_base64)?, condition_of(Some(if_version)));
             return Ok(Operation::Check(AtomicCheck { key, condition }));
         }
-        BatchOperation::Put { key, key_base64, value, value_base64, ttl_ms, if_version } => {
+        BatchOperation::Put { key, key_base64, value, value_base64, ttl_ms, keep_ttl, if_version } => {
             let value = member("value", value, value_base64)?;
-            (key, key_base64, if_version, Action::Put { value, ttl_ms: ttl_ms.map(|Whole(ms)| ms) })
+            let ttl = time_to_live(ttl_ms.map(|Whole(ms)| ms), keep_ttl.unwrap_or(false))?;
+            (key, key_base64, if_version, Action::Put { value, ttl })
         }
         BatchOperation::Delete { key, key_base64, if_version } => (key, key_base64, if_version, Action::Delete),
         BatchOperation::Incr { key, key_base64, by, if_version } => {
@@ -260,7 +262,8 @@ pub(super) fn read_operation(operation: BatchOperation) -> Result<Operation, Pro
         BatchOperation::Persist { key, key_base64, if_version } => (key, key_base64, if_version, Action::Persist),
     };
     let (key, condition) = (read_key(key, key_base64)?, condition_of(if_version));
-    Ok(Operation::Write(Mutation { key, condition, return_previous: false, action }))
+    let return_previous = previous_of(&action, condition, ack);
+    Ok(Operation::Write(Mutation { key, condition, return_previous, action }))
 }
 
 fn read_key(key: Option<String>, key_base64: Option<String>) -> Result<Bytes, Problem> {

@@ -127,7 +127,10 @@ impl Load {
 
     /// Does a step. What concerns all of it is told of each line.
     async fn run(&mut self, step: Vec<Bytes>) -> Bytes {
-        let read = |line: &Bytes| from_json::<BatchOperation>(line).and_then(read_operation);
+        let ack = self.terms.options.ack;
+        let read = |line: &Bytes| {
+            from_json::<BatchOperation>(line).and_then(|operation: BatchOperation| read_operation(operation, ack))
+        };
         let operations: Vec<_> = step.iter().map(read).collect();
         let count = operations.len();
         drop(step);

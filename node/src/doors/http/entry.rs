@@ -278,6 +278,8 @@ pub(super) enum BatchOperation {
         /// Milliseconds to live.
         #[schema(value_type = Option<u64>, minimum = 1, maximum = 3153600000000_u64)]
         ttl_ms: Option<TtlNumber>,
+        /// Keep the time to live that the key has; not together with `ttl_ms`.
+        keep_ttl: Option<bool>,
         /// The version that the key must have; 0 if it must not exist.
         #[schema(value_type = Option<u64>, maximum = 4503599627370495_u64)]
         if_version: Option<VersionNumber>,

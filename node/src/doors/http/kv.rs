@@ -13,7 +13,7 @@ use super::problem::{
     INTERNAL, INVALID_RECEIPT, Problem, ProblemBody, RECEIPT_FORGOTTEN, UNSUPPORTED_MEDIA_TYPE, WRITE_LOST,
 };
 use super::query::key_of_path;
-use super::request::{Asked, WriteOptions, status_of};
+use super::request::{Asked, WriteOptions, previous_of, status_of_write};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -252,6 +252,7 @@ fn raw(kind: &'static str, value: Bytes) -> Response {
         ("if_version" = Option<u64>, Query,
             description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
         ("ttl_ms" = Option<u64>, Query, description = "Milliseconds to live", minimum = 1, maximum = 3153600000000_u64),
+        ("keep_ttl" = Option<bool>, Query, description = "Keep the time to live that the key has; not together with ttl_ms"),
         ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
         ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
@@ -259,7 +260,8 @@ fn raw(kind: &'static str, value: Bytes) -> Response {
     ),
     request_body(content = PutEnvelope, content_type = "application/json"),
     responses(
-        (status = 200, description = "The write is committed", body = WrittenEnvelope),
+        (status = 200, description = "The write is committed; the key existed, or the node had to repeat the write", body = WrittenEnvelope),
+        (status = 201, description = "The write is committed, and has made the key", body = WrittenEnvelope),
         (status = 202, description = "The write is accepted, and may be lost", body = WrittenEnvelope),
         (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -278,10 +280,10 @@ pub(super) async fn put_envelope(
     let PutEnvelope { data } = from_json(&body)?;
     let key = member("key", data.key, data.key_base64)?;
     let value = member("value", data.value, data.value_base64)?;
-    let action = Action::Put { value, ttl_ms: options.ttl_ms(data.ttl_ms.map(|Whole(ms)| ms))? };
-    let (result, _) = write(&api, &asked, &options, key.clone(), action, None).await?;
+    let action = Action::Put { value, ttl: options.ttl(data.ttl_ms.map(|Whole(ms)| ms))? };
+    let (status, result) = write(&api, &asked, &options, key.clone(), action, None).await?;
     let json = WrittenEnvelope::from(WrittenJson::new(&key, &result, false));
-    Ok(written_response(status_of(result.ack), &json, Some(result.version)))
+    Ok(written_response(status, &json, Some(result.version)))
 }
 
 /// `PUT /kv/{key}`.
@@ -295,6 +297,7 @@ pub(super) async fn put_envelope(
         ("if_version" = Option<u64>, Query,
             description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
         ("ttl_ms" = Option<u64>, Query, description = "Milliseconds to live", minimum = 1, maximum = 3153600000000_u64),
+        ("keep_ttl" = Option<bool>, Query, description = "Keep the time to live that the key has; not together with ttl_ms"),
         ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
         ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
@@ -302,8 +305,8 @@ pub(super) async fn put_envelope(
     ),
     request_body(content((PutBody = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream"))),
     responses(
-        (status = 200, description = "The write is committed", body = WrittenJson),
-        (status = 201, description = "The write is committed, and its condition was that there is no such key", body = WrittenJson),
+        (status = 200, description = "The write is committed; the key existed, or the node had to repeat the write", body = WrittenJson),
+        (status = 201, description = "The write is committed, and has made the key", body = WrittenJson),
         (status = 202, description = "The write is accepted, and may be lost", body = WrittenJson),
         (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -320,12 +323,9 @@ pub(super) async fn put(State(api): State<Arc<Api>>, request: axum::extract::Req
     } else {
         (api.read_value(&parts, body).await?, None, None)
     };
-    let action = Action::Put { value, ttl_ms: options.ttl_ms(ttl_ms)? };
-    let (result, condition) = write(&api, &asked, &options, key.clone(), action, version).await?;
+    let action = Action::Put { value, ttl: options.ttl(ttl_ms)? };
+    let (status, result) = write(&api, &asked, &options, key.clone(), action, version).await?;
     let json = WrittenJson::new(&key, &result, false);
-    let status = status_of(result.ack);
-    let created = condition == Condition::IfAbsent && status == StatusCode::OK;
-    let status = if created { StatusCode::CREATED } else { status };
     Ok(written_response(status, &json, Some(result.version)))
 }
 
@@ -393,8 +393,8 @@ pub(super) async fn delete_by_query(
 
 async fn remove(api: &Api, asked: &Asked<'_>, key: Bytes) -> Result<(StatusCode, WrittenJson), Problem> {
     let options = WriteOptions::read(asked)?;
-    let (result, _) = write(api, asked, &options, key.clone(), Action::Delete, None).await?;
-    Ok((status_of(result.ack), WrittenJson::new(&key, &result, true)))
+    let (status, result) = write(api, asked, &options, key.clone(), Action::Delete, None).await?;
+    Ok((status, WrittenJson::new(&key, &result, true)))
 }
 
 /// `POST /kv/{key}/incr`.
@@ -430,13 +430,13 @@ pub(super) async fn incr(State(api): State<Arc<Api>>, request: axum::extract::Re
     let body = api.read_json(&parts, body).await?;
     let sent = if body.is_empty() { None } else { from_json::<Option<IncrBody>>(&body)? };
     let by = sent.map_or(1, |sent| sent.by.0);
-    let (result, _) = write(&api, &asked, &options, key.clone(), Action::Incr { by }, None).await?;
+    let (status, result) = write(&api, &asked, &options, key.clone(), Action::Incr { by }, None).await?;
     let json = WrittenJson::new(&key, &result, false);
-    Ok(written_response(status_of(result.ack), &json, Some(result.version)))
+    Ok(written_response(status, &json, Some(result.version)))
 }
 
-/// Writes under the conditions of the request; `lock` is the version that an existing key must have. Returns the result and the
-/// condition that held.
+/// Writes under the conditions of the request; `lock` is the version that an existing key must have. Returns what
+/// it is answered with, and the result.
 async fn write(
     api: &Api,
     asked: &Asked<'_>,
@@ -444,7 +444,7 @@ async fn write(
     key: Bytes,
     action: Action,
     lock: Option<u64>,
-) -> Result<(WriteResult, Condition), Problem> {
+) -> Result<(StatusCode, WriteResult), Problem> {
     let preconditions = Preconditions::read(asked.headers)?;
     let explicit = [options.if_version.is_some(), lock.is_some(), preconditions != Preconditions::default()];
     if explicit.iter().filter(|is_there| **is_there).count() > 1 {
@@ -468,13 +468,14 @@ async fn write(
                 holds.ok_or_else(|| Problem::condition_failed(version.unwrap_or(Version(0))))?
             }
         };
-        let mutation = Mutation { key: key.clone(), condition, return_previous: false, action: action.clone() };
+        let return_previous = previous_of(&action, condition, options.ack);
+        let mutation = Mutation { key: key.clone(), condition, return_previous, action: action.clone() };
         let id = WriteId { sequence: 0, first_unanswered: 0, retry: false };
         let body = RequestBody::Write { id, ack: options.ack, mutation };
         let reply = api.caller.write(asked.connection, body, 1, asked.within).await?;
         let ResponseBody::Written(result) = reply.body else { return Err(unexpected()) };
         match result.status {
-            WriteStatus::Applied => return Ok((result, condition)),
+            WriteStatus::Applied => return Ok((status_of_write(&action, condition, &result), result)),
             WriteStatus::Missing => return Err(Problem::no_such_key()),
             WriteStatus::ConditionFailed if plain.is_some() => return Err(Problem::condition_failed(result.version)),
             // The key has changed since it was looked at.

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use kvorum_core::limits::DEADLINE_DEFAULT_MS;
 use kvorum_protocol::limits::{DEADLINE_MS_MAX, TTL_MS_MAX};
-use kvorum_protocol::{Ack, ReadMode, Receipt};
+use kvorum_protocol::{Ack, Action, Condition, ReadMode, Receipt, ReturnPrevious, TimeToLive, WriteResult};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -134,11 +134,13 @@ pub(super) struct WriteOptions {
     /// The version that the key must have; 0 if it must not exist.
     pub(super) if_version: Option<u64>,
     ttl_ms: Option<u64>,
+    /// The key keeps the time to live that it has.
+    keep_ttl: bool,
 }
 
 impl WriteOptions {
     /// The parameters of a write.
-    pub(super) const PARAMETERS: [&'static str; 3] = ["ack", "if_version", "ttl_ms"];
+    pub(super) const PARAMETERS: [&'static str; 4] = ["ack", "if_version", "ttl_ms", "keep_ttl"];
 
     /// Reads them.
     ///
@@ -165,24 +167,56 @@ impl WriteOptions {
         if by_header.is_some() && by_query.is_some() {
             return Err(Problem::conflicting("ttl_ms and the header Kvorum-Ttl-Ms exclude each other"));
         }
-        Ok(Self { ack, if_version, ttl_ms: by_header.or(by_query) })
+        let keep_ttl = asked.query.flag("keep_ttl")?;
+        Ok(Self { ack, if_version, ttl_ms: by_header.or(by_query), keep_ttl })
     }
 
     /// The time to live, which may stand in the body instead.
     ///
     /// # Errors
-    /// `InvalidArgument` if it stands in both, or is out of range.
-    pub(super) fn ttl_ms(&self, in_body: Option<u64>) -> Result<Option<u64>, Problem> {
+    /// `InvalidArgument` if it is out of range; `ConflictingArguments` if it stands in both, or is to be kept as well.
+    pub(super) fn ttl(&self, in_body: Option<u64>) -> Result<TimeToLive, Problem> {
         if self.ttl_ms.is_some() && in_body.is_some() {
             return Err(Problem::conflicting("the time to live stands in the body and outside of it"));
         }
-        let ttl_ms = self.ttl_ms.or(in_body);
-        match ttl_ms {
-            Some(ms) if !(1..=TTL_MS_MAX).contains(&ms) => {
-                Err(Problem::invalid(format!("ttl_ms is {ms}, expected a number from 1 to {TTL_MS_MAX}")))
-            }
-            allowed => Ok(allowed),
+        time_to_live(self.ttl_ms.or(in_body), self.keep_ttl)
+    }
+}
+
+/// The time to live that a put is to give its key.
+///
+/// # Errors
+/// `InvalidArgument` if it is out of range; `ConflictingArguments` if it is told and to be kept.
+pub(super) fn time_to_live(ttl_ms: Option<u64>, keep: bool) -> Result<TimeToLive, Problem> {
+    match ttl_ms {
+        Some(ms) if !(1..=TTL_MS_MAX).contains(&ms) => {
+            Err(Problem::invalid(format!("ttl_ms is {ms}, expected a number from 1 to {TTL_MS_MAX}")))
         }
+        Some(_) if keep => Err(Problem::conflicting("ttl_ms and keep_ttl exclude each other")),
+        Some(ms) => Ok(TimeToLive::Ms(ms)),
+        None if keep => Ok(TimeToLive::Keep),
+        None => Ok(TimeToLive::Forever),
+    }
+}
+
+/// What a write asks of what was there before: a put whether it makes a new key, if neither its condition says so nor its answer
+/// has another status anyhow.
+pub(super) fn previous_of(action: &Action, condition: Condition, ack: Ack) -> ReturnPrevious {
+    match (action, condition, ack) {
+        (Action::Put { .. }, Condition::Always | Condition::IfAbsentOrVersion(_), Ack::Committed) => {
+            ReturnPrevious::Existence
+        }
+        _ => ReturnPrevious::Nothing,
+    }
+}
+
+/// What a write that took effect is answered with: 201 for a put that is committed and made a new key. An answer to a write that was
+/// sent again may not tell whether it did.
+pub(super) fn status_of_write(action: &Action, condition: Condition, result: &WriteResult) -> StatusCode {
+    let creates = condition == Condition::IfAbsent || result.existed == Some(false);
+    match status_of(result.ack) {
+        StatusCode::OK if creates && matches!(action, Action::Put { .. }) => StatusCode::CREATED,
+        status => status,
     }
 }
 

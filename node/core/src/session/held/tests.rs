@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, ClientId, ClusterId, Condition, Durability, Epoch, Mutation, NodeId, Request,
-    RequestId, Response, ResponseBody, StatusScope, WriteId,
+    RequestId, Response, ResponseBody, ReturnPrevious, StatusScope, TimeToLive, WriteId,
 };
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -185,8 +185,8 @@ fn mutation(key: &str, value: &str) -> Mutation {
     Mutation {
         key: Bytes::copy_from_slice(key.as_bytes()),
         condition: Condition::Always,
-        return_previous: false,
-        action: Action::Put { value: Bytes::copy_from_slice(value.as_bytes()), ttl_ms: None },
+        return_previous: ReturnPrevious::Nothing,
+        action: Action::Put { value: Bytes::copy_from_slice(value.as_bytes()), ttl: TimeToLive::Forever },
     }
 }
 

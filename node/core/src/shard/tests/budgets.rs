@@ -20,7 +20,7 @@ impl Group {
         (bytes_read() - before, self.replies[&ticket].clone())
     }
 
-    fn conditional(&mut self, condition: Condition, return_previous: bool, action: Action) -> Operation {
+    fn conditional(&mut self, condition: Condition, return_previous: ReturnPrevious, action: Action) -> Operation {
         let mutation = Mutation { key: "large".into(), condition, return_previous, action };
         Operation::Write { client: client(), id: self.fresh_id(), ack: Ack::Committed, mutation }
     }
@@ -36,20 +36,27 @@ impl Group {
 #[test]
 fn what_needs_no_value_reads_none() {
     use Condition::{Always, IfAbsent, IfPresent, IfVersion};
+    use ReturnPrevious::{Existence, Nothing};
     let mut group = Group::led();
     group.written(0, "large", put(&large()));
     let small = || put("small");
     let ttl = Action::Expire { ttl_ms: 1_000 };
     let requests: Vec<(&str, Operation, &str)> = vec![
-        ("IfVersion", group.conditional(IfVersion(Version(99)), false, small()), "ConditionFailed"),
-        ("IfAbsent", group.conditional(IfAbsent, false, small()), "ConditionFailed"),
-        ("failed DELETE", group.conditional(IfAbsent, false, Action::Delete), "ConditionFailed"),
-        ("failed EXPIRE", group.conditional(IfVersion(Version(99)), false, ttl), "ConditionFailed"),
-        ("failed APPEND", group.conditional(IfAbsent, false, Action::Append { value: "x".into() }), "ConditionFailed"),
-        ("INCR", group.conditional(Always, false, Action::Incr { by: 1 }), "NotAnInteger"),
-        ("PERSIST", group.conditional(Always, false, Action::Persist), "Missing"),
-        ("previous", group.conditional(Always, true, small()), "TooLarge"),
-        ("previous, failed", group.conditional(IfAbsent, true, small()), "TooLarge"),
+        ("IfVersion", group.conditional(IfVersion(Version(99)), Nothing, small()), "ConditionFailed"),
+        ("IfAbsent", group.conditional(IfAbsent, Nothing, small()), "ConditionFailed"),
+        ("failed DELETE", group.conditional(IfAbsent, Nothing, Action::Delete), "ConditionFailed"),
+        ("failed EXPIRE", group.conditional(IfVersion(Version(99)), Nothing, ttl), "ConditionFailed"),
+        (
+            "failed APPEND",
+            group.conditional(IfAbsent, Nothing, Action::Append { value: "x".into() }),
+            "ConditionFailed",
+        ),
+        ("INCR", group.conditional(Always, Nothing, Action::Incr { by: 1 }), "NotAnInteger"),
+        ("PERSIST", group.conditional(Always, Nothing, Action::Persist), "Missing"),
+        ("existed, failed", group.conditional(IfAbsent, Existence, small()), "existed: Some(true)"),
+        ("existed, missing", group.conditional(Always, Existence, Action::Persist), "existed: Some(true)"),
+        ("previous", group.conditional(Always, ReturnPrevious::Entry, small()), "TooLarge"),
+        ("previous, failed", group.conditional(IfAbsent, ReturnPrevious::Entry, small()), "TooLarge"),
     ];
     for (name, operation, expected) in requests {
         let (read, reply) = group.cost(operation);
@@ -63,16 +70,17 @@ fn what_needs_no_value_reads_none() {
     };
     assert!(matches!(reply, ShardReply::Atomic(AtomicResult::ConditionFailed { position: 0, .. })), "{reply:?}");
     assert!(read <= FINDING_BYTES, "an ATOMIC that fails read {read} bytes");
-    let incr = Mutation { key: "n".into(), condition: Always, return_previous: false, action: Action::Incr { by: 1 } };
+    let incr =
+        Mutation { key: "n".into(), condition: Always, return_previous: Nothing, action: Action::Incr { by: 1 } };
     let atomic = group.atomic_of(100, 1, vec![incr]);
     let (read, reply) = group.cost(atomic);
     assert!(matches!(reply, ShardReply::Atomic(AtomicResult::Applied(_))), "{reply:?}");
     assert!(read <= 104 * FINDING_BYTES, "100 checks read {read} bytes");
 
     // The replicas that apply them look at what is replaced.
-    let overwrite = group.conditional(IfVersion(Version(1)), false, put(&large()));
+    let overwrite = group.conditional(IfVersion(Version(1)), Nothing, put(&large()));
     assert!(group.cost(overwrite).0 <= 4 * FINDING_BYTES, "a PUT over a large value");
-    let removal = group.conditional(IfPresent, false, Action::Delete);
+    let removal = group.conditional(IfPresent, Nothing, Action::Delete);
     assert!(group.cost(removal).0 <= 4 * FINDING_BYTES, "a DELETE of a large value");
 }
 
@@ -81,7 +89,7 @@ fn what_needs_the_value_reads_it_once() {
     let mut group = Group::led();
     group.written(0, "large", put(&large()));
     for action in [Action::Expire { ttl_ms: 60_000 }, Action::Append { value: "x".into() }, Action::Persist] {
-        let operation = group.conditional(Condition::Always, false, action.clone());
+        let operation = group.conditional(Condition::Always, ReturnPrevious::Nothing, action.clone());
         let (read, reply) = group.cost(operation);
         assert!(matches!(reply, ShardReply::Written(WriteResult { status: WriteStatus::Applied, .. })), "{reply:?}");
         let once = VALUE_BYTES..=VALUE_BYTES + 1 + 4 * FINDING_BYTES;
@@ -91,7 +99,7 @@ fn what_needs_the_value_reads_it_once() {
     let expire = Mutation {
         key: "large".into(),
         condition: Condition::Always,
-        return_previous: false,
+        return_previous: ReturnPrevious::Nothing,
         action: Action::Expire { ttl_ms: 9 },
     };
     let too_much = group.atomic_of(0, 0, vec![expire.clone(); 20]);
@@ -170,7 +178,8 @@ fn a_turn_ends_after_so_many_look_ups() {
     group.written(0, "key", put("value"));
     let refused = |id| {
         let condition = Condition::IfVersion(Version(99));
-        let mutation = Mutation { key: "key".into(), condition, return_previous: false, action: Action::Delete };
+        let mutation =
+            Mutation { key: "key".into(), condition, return_previous: ReturnPrevious::Nothing, action: Action::Delete };
         Operation::Write { client: client(), id, ack: Ack::Committed, mutation }
     };
     let requests: Vec<_> = (0..8_192).map(|_| refused(group.fresh_id())).collect();

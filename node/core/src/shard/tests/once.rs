@@ -94,8 +94,8 @@ fn numbers_that_would_leave_nobody_a_higher_one_are_refused() {
 
 /// What is refused for what it asks: how it is refused, and what makes it possible afterwards.
 fn refusals() -> Vec<(ErrorCode, &'static str, Mutation, Action)> {
-    let long = || Action::Put { value: Bytes::from(vec![b'l'; 16 * 1024 * 1024]), ttl_ms: None };
-    let previous = |action| Mutation { return_previous: true, ..mutation("k", action) };
+    let long = || Action::Put { value: Bytes::from(vec![b'l'; 16 * 1024 * 1024]), ttl: TimeToLive::Forever };
+    let previous = |action| Mutation { return_previous: ReturnPrevious::Entry, ..mutation("k", action) };
     vec![
         (ErrorCode::NotAnInteger, "not a number", mutation("k", INCR), put("abc")),
         (ErrorCode::IntegerOverflow, "too high", mutation("k", INCR), put(&i64::MAX.to_string())),
@@ -109,7 +109,7 @@ fn a_verdict_on_a_retry_is_final_although_the_write_could_be_done_later() {
     for is_atomic in [false, true] {
         for (sequence, (code, what, refused, before)) in (100..).zip(refusals()) {
             // As an ATOMIC may return more, only single writes are too long to return.
-            if is_atomic && refused.return_previous {
+            if is_atomic && refused.return_previous == ReturnPrevious::Entry {
                 continue;
             }
             let mut group = Group::led();
@@ -156,4 +156,46 @@ fn a_verdict_is_remembered_over_a_change_of_leader() {
     group.settle();
     assert_eq!(error_of(group.replies.get(&ticket)).0, ErrorCode::NotAnInteger);
     assert_eq!(group.value(leader, "k").as_deref(), Some("5"));
+}
+
+/// Who asks is told what the write found, also of what is on its way. What is remembered does not tell.
+#[test]
+fn a_write_is_told_whether_its_key_existed_and_a_retry_is_not() {
+    let asking = |key: &str, action| Mutation { return_previous: ReturnPrevious::Existence, ..mutation(key, action) };
+    let of = |mutation: Mutation, id| Operation::Write { client: client(), id, ack: Ack::Committed, mutation };
+    let existed = |reply: &ShardReply| match reply {
+        ShardReply::Written(result) => result.existed,
+        other => panic!("{other:?}"),
+    };
+    let mut group = Group::led();
+    // All in one entry.
+    let actions = [put("1"), put("2"), Action::Delete, put("3"), INCR];
+    let operations: Vec<_> = actions.into_iter().map(|action| of(asking("k", action), group.fresh_id())).collect();
+    let tickets = group.requests(0, operations);
+    group.settle();
+    let told: Vec<_> = tickets.iter().map(|ticket| existed(&group.replies[ticket])).collect();
+    assert_eq!(told, [false, true, true, false, true].map(Some));
+    let plain = group.fresh_id();
+    assert_eq!(existed(&group.asked(of(mutation("k", put("4")), plain))), None, "nobody asked");
+
+    let (first, again) = (copy(900, false), copy(900, true));
+    assert_eq!(existed(&group.asked(of(asking("new", put("1")), first))), Some(false));
+    assert_eq!(existed(&group.asked(of(asking("new", put("1")), again))), None, "it is not remembered");
+    // A copy that is the first to come is no retry to the shard.
+    assert_eq!(existed(&group.asked(of(asking("newer", put("1")), copy(901, true)))), Some(false));
+
+    let id = group.fresh_id();
+    let mutations = vec![asking("newest", put("1")), asking("newest", put("2"))];
+    let request = AtomicRequest { id, ack: Ack::Committed, checks: Vec::new(), mutations };
+    let mut atomic = |retry| {
+        let request = AtomicRequest { id: WriteId { retry, ..id }, ..request.clone() };
+        match group.asked(Operation::Atomic { client: client(), request }) {
+            ShardReply::Atomic(AtomicResult::Applied(results)) => {
+                results.iter().map(|result| result.existed).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(atomic(false), [Some(false), Some(true)]);
+    assert_eq!(atomic(true), [None, None]);
 }

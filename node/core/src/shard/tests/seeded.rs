@@ -96,7 +96,7 @@ fn a_leader_decides_on_what_it_once_proposed_and_lost() {
 fn a_key_that_was_gone_is_back_when_the_wall_clock_is() {
     let _planted = plant(Some(Bug::ExpiryByWallClock));
     let mut group = Group::led();
-    group.written(0, "k", Action::Put { value: "v".into(), ttl_ms: Some(10_000) });
+    group.written(0, "k", Action::Put { value: "v".into(), ttl: TimeToLive::Ms(10_000) });
     group.advance(4 * TICK_MS);
     for (offset_ms, value) in [(20_000, None), (0, Some("v"))] {
         let now = Now { wall_ms: group.now.wall_ms + offset_ms, ..group.now };
@@ -133,7 +133,7 @@ fn another_leader_gives_a_version_again() {
 fn a_value_goes_when_the_time_of_its_predecessor_comes() {
     let _planted = plant(Some(Bug::OverwrittenRecordExpires));
     let mut group = Group::led();
-    group.written(0, "k", Action::Put { value: "v".into(), ttl_ms: Some(100) });
+    group.written(0, "k", Action::Put { value: "v".into(), ttl: TimeToLive::Ms(100) });
     group.written(0, "k", put("w"));
     group.advance(10 * TICK_MS);
     assert_eq!(group.value(0, "k"), None);

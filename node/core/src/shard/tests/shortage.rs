@@ -122,7 +122,7 @@ fn many_removals_at_once_commit_on_full_disks() {
 #[test]
 fn keys_expire_on_full_disks() {
     let mut group = Group::led();
-    group.written(0, "lock", Action::Put { value: "held".into(), ttl_ms: Some(20 * TICK_MS) });
+    group.written(0, "lock", Action::Put { value: "held".into(), ttl: TimeToLive::Ms(20 * TICK_MS) });
     (0..3).for_each(|position| group.set_full(position, true));
     group.fill(0);
     assert_eq!(group.value(0, "lock").as_deref(), Some("held"));

@@ -7,7 +7,7 @@ const HOUR_MS: u64 = 3_600 * SECOND_MS;
 const YEARS_MS: u64 = 10 * 365 * 24 * HOUR_MS;
 
 fn lives_for(ttl_ms: u64) -> Action {
-    Action::Put { value: "v".into(), ttl_ms: Some(ttl_ms) }
+    Action::Put { value: "v".into(), ttl: TimeToLive::Ms(ttl_ms) }
 }
 
 impl Group {
@@ -39,6 +39,42 @@ impl Group {
         assert!(self.value(leader, "a second").is_some(), "gone too early");
         self.advance(4 * TICK_MS);
         assert_eq!(self.value(leader, "a second"), None, "there too long");
+    }
+}
+
+#[test]
+fn a_put_may_keep_the_time_to_live_even_of_a_write_in_its_own_entry() {
+    let keeping = || Action::Put { value: "kept".into(), ttl: TimeToLive::Keep };
+    let mut group = Group::led();
+    group.written(0, "never", put("v"));
+    for key in ["never", "absent"] {
+        group.written(0, key, keeping());
+    }
+    group.written(0, "one entry", put("v"));
+    group.written(0, "{one entry} in one ATOMIC", put("v"));
+    group.written(0, "other entry", lives_for(SECOND_MS));
+    group.written(0, "other entry", keeping());
+    let expire = Action::Expire { ttl_ms: SECOND_MS };
+    let both = [expire.clone(), keeping()];
+    let writes = both.clone().map(|action| write(group.fresh_id(), Ack::Committed, "one entry", action));
+    let mutations = both.map(|action| mutation("{one entry} in one ATOMIC", action)).into();
+    let request = AtomicRequest { id: group.fresh_id(), ack: Ack::Committed, checks: Vec::new(), mutations };
+    let atomic = Operation::Atomic { client: client(), request };
+    group.requests(0, writes.into_iter().chain([atomic]));
+    group.settle();
+    let expiring = ["one entry", "{one entry} in one ATOMIC", "other entry"];
+    group.advance(SECOND_MS - 3 * TICK_MS);
+    for key in expiring {
+        assert_eq!(group.value(0, key).as_deref(), Some("kept"), "{key}");
+    }
+    group.advance(5 * TICK_MS);
+    for key in expiring {
+        assert_eq!(group.value(0, key), None, "{key} lives too long");
+        group.written(0, key, keeping());
+    }
+    group.advance(10 * SECOND_MS);
+    for key in expiring.into_iter().chain(["never", "absent"]) {
+        assert_eq!(group.value(0, key).as_deref(), Some("kept"), "{key} had no time to live to keep");
     }
 }
 

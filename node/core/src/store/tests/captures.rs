@@ -62,6 +62,7 @@ impl Recorder {
                 number: None,
                 previous: (answer_bytes > 0).then_some(previous),
                 receipt: None,
+                existed: None,
             };
             let reply = Remembered::of_write(&result);
             let first_unanswered = sequence.saturating_sub(u64::from(*key) * 3);
