@@ -29,21 +29,32 @@ use tokio_util::sync::CancellationToken;
 /// How long another node may take to say how it is, if the request waits longer.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What is looked at.
+pub struct Inspected {
+    /// The node's name.
+    pub name: String,
+    /// The port of its HTTP door; 0 if that is off.
+    pub http_port: u16,
+    /// Its data folder.
+    pub folder: FolderId,
+    /// The routing table.
+    pub router: Arc<Router>,
+    /// The journal.
+    pub journal: JournalHandle,
+    /// What the node is short of.
+    pub pressure: Arc<Pressure>,
+    /// The places for connections.
+    pub places: Arc<Places>,
+    /// What the doors have answered.
+    pub doors: Arc<DoorCounts>,
+}
+
 /// Looks at every part of the node.
 pub struct Inspector {
-    name: String,
+    node: Inspected,
     durability: Durability,
-    /// The port of the HTTP door; 0 if it is off.
-    http_port: u16,
-    /// This node's data folder.
-    folder: FolderId,
     started: Nanos,
     started_unix_ms: u64,
-    router: Arc<Router>,
-    journal: JournalHandle,
-    pressure: Arc<Pressure>,
-    places: Arc<Places>,
-    doors: Arc<DoorCounts>,
     /// Replicas that this node holds and does not run, and why.
     idle: Mutex<BTreeMap<ShardId, ShardRole>>,
     control: OnceLock<Control>,
@@ -74,7 +85,7 @@ impl NodeAdmin for Inspector {
     }
 
     fn transfer(self: Arc<Self>, shard: ShardId, to: NodeId, reply_to: ReplyTo) {
-        let leader = self.router.leader(shard).filter(|leader| *leader != self.router.me());
+        let leader = self.node.router.leader(shard).filter(|leader| *leader != self.node.router.me());
         match (leader, self.control.get().cloned()) {
             (Some(leader), Some(control)) => {
                 tokio::spawn(async move {
@@ -84,7 +95,7 @@ impl NodeAdmin for Inspector {
                     }
                 });
             }
-            _ => match self.router.transfer(shard, to) {
+            _ => match self.node.router.transfer(shard, to) {
                 Ok(()) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Done))),
                 Err(failure) => reply_to.fail(failure),
             },
@@ -94,29 +105,12 @@ impl NodeAdmin for Inspector {
 
 impl Inspector {
     /// Looks at a node that starts now. `stop` stops it.
-    pub fn new(
-        name: String,
-        http_port: u16,
-        folder: FolderId,
-        router: Arc<Router>,
-        journal: JournalHandle,
-        pressure: Arc<Pressure>,
-        places: Arc<Places>,
-        doors: Arc<DoorCounts>,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
+    pub fn new(node: Inspected, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
-            name,
-            http_port,
-            durability: router.ring().durability,
-            folder,
+            durability: node.router.ring().durability,
             started: system_clock::monotonic(),
-            started_unix_ms: router.clock().now().wall_ms,
-            router,
-            journal,
-            pressure,
-            places,
-            doors,
+            started_unix_ms: node.router.clock().now().wall_ms,
+            node,
             idle: Mutex::default(),
             control: OnceLock::new(),
             stop,
@@ -145,60 +139,60 @@ impl Inspector {
 
     /// What the doors have answered.
     pub fn doors(&self) -> &Arc<DoorCounts> {
-        &self.doors
+        &self.node.doors
     }
 
     /// The places for connections.
     pub fn places(&self) -> &Places {
-        &self.places
+        &self.node.places
     }
 
     /// The journal.
     pub fn journal(&self) -> &JournalHandle {
-        &self.journal
+        &self.node.journal
     }
 
     /// The routing table.
     pub fn router(&self) -> &Router {
-        &self.router
+        &self.node.router
     }
 
     /// What the node is short of.
     pub fn pressure(&self) -> &Pressure {
-        &self.pressure
+        &self.node.pressure
     }
 
     /// This node's status.
     pub fn status(&self) -> NodeStatus {
         let usage = ProcessUse::look();
-        let ring = self.router.ring();
+        let ring = self.node.router.ring();
         // What the map places here, then what is known of it.
-        let placed = ring.held_by(self.router.me()).into_iter().map(|(shard, _)| (shard, ShardRole::Missing));
+        let placed = ring.held_by(self.node.router.me()).into_iter().map(|(shard, _)| (shard, ShardRole::Missing));
         let idle = self.idle.lock().clone();
         let mut shards: BTreeMap<ShardId, ShardStatus> =
             placed.chain(idle).map(|(shard, role)| (shard, idle_status(shard, role))).collect();
-        shards.extend(self.router.all_local().iter().map(|handle| (handle.shard, self.shard_status(handle))));
+        shards.extend(self.node.router.all_local().iter().map(|handle| (handle.shard, self.shard_status(handle))));
         NodeStatus {
-            node: self.router.me(),
-            name: self.name.clone(),
+            node: self.node.router.me(),
+            name: self.node.name.clone(),
             program_version: env!("CARGO_PKG_VERSION").into(),
             process: std::process::id(),
             uptime_ms: system_clock::monotonic().ms_since(self.started),
             durability: self.durability,
-            http_port: self.http_port,
-            connections: self.places.taken() as u32,
-            peers_up: self.router.peers().map(|peers| peers.up()).unwrap_or_default(),
-            epoch: self.router.agreed_ring().map_or(Epoch(0), |ring| Epoch(ring.epoch)),
-            stranger: ring.folder_of(self.router.me()).is_some_and(|named| named != self.folder),
+            http_port: self.node.http_port,
+            connections: self.node.places.taken() as u32,
+            peers_up: self.node.router.peers().map(|peers| peers.up()).unwrap_or_default(),
+            epoch: self.node.router.agreed_ring().map_or(Epoch(0), |ring| Epoch(ring.epoch)),
+            stranger: ring.folder_of(self.node.router.me()).is_some_and(|named| named != self.node.folder),
             resident_bytes: usage.resident_bytes,
             cpu_us: usage.cpu_us,
-            journal_rounds: self.journal.rounds(),
-            overloaded: self.router.overloaded(),
-            disk_free_bytes: self.pressure.disk_free_bytes(),
-            disk_full: self.pressure.disk_is_full(),
-            clock_ahead_ms: self.router.judged_clocks().ahead_ms,
-            clock_off: self.router.judged_clocks().off,
-            index_bytes: self.router.all_local().iter().map(|handle| handle.reader.index_bytes()).sum(),
+            journal_rounds: self.node.journal.rounds(),
+            overloaded: self.node.router.overloaded(),
+            disk_free_bytes: self.node.pressure.disk_free_bytes(),
+            disk_full: self.node.pressure.disk_is_full(),
+            clock_ahead_ms: self.node.router.judged_clocks().ahead_ms,
+            clock_off: self.node.router.judged_clocks().off,
+            index_bytes: self.node.router.all_local().iter().map(|handle| handle.reader.index_bytes()).sum(),
             hot_keys: self.hot_keys(),
             shards: shards.into_values().collect(),
         }
@@ -211,7 +205,7 @@ impl Inspector {
             let hot = |writes| counts.heat.hot(shard, writes, now);
             hot(false).into_iter().chain(hot(true)).collect::<Vec<_>>()
         };
-        let all = self.router.counts().all().into_iter().filter(|(shard, _)| *shard != ShardId::META);
+        let all = self.node.router.counts().all().into_iter().filter(|(shard, _)| *shard != ShardId::META);
         let mut hot: Vec<HotKey> = all.flat_map(of_shard).collect();
         hot.sort_by(|a, b| b.per_second.cmp(&a.per_second).then_with(|| a.key.cmp(&b.key)));
         hot.truncate(HOT_KEYS_MAX);
@@ -227,7 +221,7 @@ impl Inspector {
 
     fn shard_status(&self, handle: &ShardHandle) -> ShardStatus {
         let (snapshot, upkeep) = (*handle.status.lock(), *handle.upkeep.lock());
-        let leader = snapshot.leader.and_then(|replica| self.router.ring().node_of(handle.shard, replica));
+        let leader = snapshot.leader.and_then(|replica| self.node.router.ring().node_of(handle.shard, replica));
         ShardStatus {
             shard: handle.shard,
             role: match snapshot.role {

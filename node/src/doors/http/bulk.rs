@@ -141,7 +141,7 @@ impl Load {
             }
             Err(problem) => (0..count).map(|_| BatchResult::from(problem.clone())).collect(),
         };
-        let lines: Vec<u8> = results.iter().flat_map(|result| line_of(result)).collect();
+        let lines: Vec<u8> = results.iter().flat_map(line_of).collect();
         match &self.held {
             Some(held) => held.attach(lines.into()),
             None => lines.into(),

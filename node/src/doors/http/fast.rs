@@ -5,7 +5,7 @@ use super::Api;
 use super::kv::get_asked;
 use super::request::{Asked, From};
 use axum::response::{IntoResponse as _, Response};
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request, Uri};
 use std::time::Instant;
 
 /// Whether this way is open to a request. With parameters the usual one is.
@@ -20,9 +20,9 @@ pub(super) fn takes<B>(request: &Request<B>) -> bool {
 const PREFIX: &str = "/kv/";
 
 /// Answers such a request.
-pub(super) async fn answer<B>(api: &Api, from: From, request: &Request<B>) -> Response {
+pub(super) async fn answer(api: &Api, from: From, uri: &Uri, headers: &HeaderMap) -> Response {
     let began = Instant::now();
-    let answered = match Asked::of(request.uri(), request.headers(), from.connection, &[]) {
+    let answered = match Asked::of(uri, headers, from.connection, &[]) {
         Ok(asked) => get_asked(api, &asked).await,
         Err(problem) => Err(problem),
     };

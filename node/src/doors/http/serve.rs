@@ -169,7 +169,7 @@ async fn answer(
         Problem::new(&NOT_PERMITTED, "pages of other sites may not change anything here").into_response()
     } else if fast::takes(&request) {
         // Not in place: a connection keeps the room for its longest request.
-        Box::pin(fast::answer(&door.api, from, &request)).await
+        Box::pin(fast::answer(&door.api, from, request.uri(), request.headers())).await
     } else {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(from);

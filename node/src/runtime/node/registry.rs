@@ -7,7 +7,7 @@ use crate::doors::places::Places;
 use crate::folder::DataFolder;
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::process::machine_memory_bytes;
-use crate::runtime::status::Inspector;
+use crate::runtime::status::{Inspected, Inspector};
 use crate::runtime::system_clock::SystemClock;
 use kvorum_core::health::pressure::Pressure;
 use kvorum_core::routing::router::Router;
@@ -42,17 +42,17 @@ impl Registry {
         let places = Places::new(config.connections_max as usize);
         let pressure = Arc::new(Pressure::new(config.index_limit.bytes(machine_memory_bytes())));
         let doors = Arc::<DoorCounts>::default();
-        let inspector = Inspector::new(
-            config.name.clone(),
-            config.http_listen.map_or(0, |listen| listen.port()),
-            folder.disk(),
-            Arc::clone(&router),
-            storage.journal.clone(),
-            Arc::clone(&pressure),
-            Arc::clone(&places),
-            Arc::clone(&doors),
-            context.stop.clone(),
-        );
+        let inspected = Inspected {
+            name: config.name.clone(),
+            http_port: config.http_listen.map_or(0, |listen| listen.port()),
+            folder: folder.disk(),
+            router: Arc::clone(&router),
+            journal: storage.journal.clone(),
+            pressure: Arc::clone(&pressure),
+            places: Arc::clone(&places),
+            doors: Arc::clone(&doors),
+        };
+        let inspector = Inspector::new(inspected, context.stop.clone());
         let sessions = Arc::new(SessionContext {
             router: Arc::clone(&router),
             admin: Arc::clone(&inspector) as _,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::doors::places::Places;
 use crate::runtime::journal_threads::Journal;
+use crate::runtime::status::Inspected;
 use crate::runtime::system_clock::SystemClock;
 use crate::runtime::upkeep_thread::UpkeepThread;
 use kvorum_core::disk::DiskError;
@@ -111,17 +112,17 @@ impl Node {
         let (journal, handle) =
             Journal::start(&*disk, options, Durability::Memory, Replayed::default(), Box::new(|_| {})).unwrap();
         let pressure: Arc<Pressure> = Arc::default();
-        let inspector = Inspector::new(
-            "node-1".to_owned(),
-            0,
+        let inspected = Inspected {
+            name: "node-1".to_owned(),
+            http_port: 0,
             folder,
-            Arc::clone(&router),
-            handle.clone(),
-            Arc::clone(&pressure),
-            Places::new(1),
-            Arc::default(),
-            CancellationToken::new(),
-        );
+            router: Arc::clone(&router),
+            journal: handle.clone(),
+            pressure: Arc::clone(&pressure),
+            places: Places::new(1),
+            doors: Arc::default(),
+        };
+        let inspector = Inspector::new(inspected, CancellationToken::new());
         let gate: Arc<Gate> = Arc::default();
         let source = HeldUp { inner: InlineSource::new(Arc::clone(&disk)), gate: Arc::clone(&gate) };
         let files = ReplicaFiles::new(Arc::clone(&disk), Arc::new(InlineSource::new(Arc::clone(&disk))));
