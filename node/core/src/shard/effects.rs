@@ -12,11 +12,11 @@ use kvorum_protocol::peer::RaftMessage;
 pub struct Effects {
     /// To be sent to the other replicas.
     pub messages: Vec<RaftMessage>,
-    /// To be made durable, then reported with this token to [`Shard::handle_persisted`].
+    /// To be made durable, then reported with this token to [`super::Shard::handle_persisted`].
     pub append: Option<(u64, Vec<Chunk>)>,
     /// Answers.
     pub replies: Vec<(Ticket, ShardReply)>,
-    /// Replicas that need a snapshot now. Each gets nothing else until [`Shard::report_snapshot`] was called for it.
+    /// Replicas that need a snapshot now. Each gets nothing else until [`super::Shard::report_snapshot`] was called for it.
     pub snapshots: Vec<ReplicaId>,
     /// To be sent to the other replicas as soon as what they rest on is durable.
     pub promises: Vec<Promise>,
