@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is looked at.
-pub struct Inspected {
+pub struct Observed {
     /// The node's name.
     pub name: String,
     /// The port of its HTTP door; 0 if that is off.
@@ -51,7 +51,7 @@ pub struct Inspected {
 
 /// Looks at every part of the node.
 pub struct Inspector {
-    node: Inspected,
+    node: Observed,
     durability: Durability,
     started: Nanos,
     started_unix_ms: u64,
@@ -105,7 +105,7 @@ impl NodeAdmin for Inspector {
 
 impl Inspector {
     /// Looks at a node that starts now. `stop` stops it.
-    pub fn new(node: Inspected, stop: CancellationToken) -> Arc<Self> {
+    pub fn new(node: Observed, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             durability: node.router.ring().durability,
             started: system_clock::monotonic(),

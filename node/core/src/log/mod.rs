@@ -19,6 +19,7 @@ mod manifest;
 pub mod operations;
 mod record;
 mod recovery;
+pub mod remembered;
 mod scrub;
 mod segment;
 mod shard_log;

@@ -38,14 +38,13 @@
 //! Integers are little-endian unless said otherwise.
 
 use crate::cost;
+use crate::log::remembered::Remembered;
 use crate::seeded::{Bug, planted};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hashbrown::HashMap;
 use kvorum_protocol::codec::{Reader, Writer};
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX};
-use kvorum_protocol::{
-    Ack, AtomicResult, ClientId, DecodeError, Durability, ServerError, Version, WriteResult, WriteStatus,
-};
+use kvorum_protocol::{ClientId, DecodeError, Version};
 use std::fmt;
 
 const HEADER_BYTES: usize = 24;
@@ -75,8 +74,6 @@ const EXTENDED: u32 = 1 << 31;
 
 /// Most records of one entry: a batch of the largest ATOMIC's size on top of a full batch.
 pub const RECORDS_MAX: usize = 4 * BATCH_OPERATIONS_MAX;
-/// Most bytes of one remembered result.
-const RESULT_BYTES_MAX: usize = VALUE_BYTES_MAX + 4096;
 
 /// Why bytes are not an operation entry, or not the record that they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -377,118 +374,6 @@ pub struct SessionRecord {
     pub first_unanswered: u64,
     /// What was answered.
     pub reply: Remembered,
-}
-
-/// A remembered answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Remembered {
-    /// A write that took effect and whose answer holds nothing but this version: by far the most common.
-    Applied(Version),
-    /// Any other write.
-    Write(Box<WriteResult>),
-    /// An ATOMIC.
-    Atomic(Box<AtomicResult>),
-    /// A write or an ATOMIC that was refused for what it asks: its client was told that it has no effect and will have none.
-    Refused(Box<ServerError>),
-}
-
-impl Remembered {
-    /// What an answer counts as besides what it holds: more than it takes in memory, and more than its encoded form.
-    pub const OVERHEAD_BYTES: usize = 96;
-
-    /// The shortest form that remembers `result`. Whether the key existed is left out, which would make it far longer.
-    pub fn of_write(result: &WriteResult) -> Self {
-        match result {
-            WriteResult { status: WriteStatus::Applied, number: None, previous: None, version, .. } => {
-                Self::Applied(*version)
-            }
-            other => Self::Write(Box::new(WriteResult { ack: Ack::Committed, existed: None, ..other.clone() })),
-        }
-    }
-
-    /// About how many bytes it keeps in memory. A function of the answer alone: replicas that count differently would
-    /// forget differently.
-    pub fn bytes(&self) -> usize {
-        const OVERHEAD: usize = Remembered::OVERHEAD_BYTES;
-        let of_result = |result: &WriteResult| OVERHEAD + result.previous.as_ref().map_or(0, |entry| entry.value.len());
-        OVERHEAD
-            + match self {
-                Self::Applied(_) => 0,
-                Self::Write(result) => of_result(result),
-                Self::Atomic(result) => match &**result {
-                    AtomicResult::Applied(results) => results.iter().map(of_result).sum(),
-                    AtomicResult::ConditionFailed { .. } => 0,
-                },
-                Self::Refused(error) => error.detail.len(),
-            }
-    }
-
-    fn kind(&self) -> u8 {
-        match self {
-            Self::Applied(_) => 0,
-            Self::Write(_) => 1,
-            Self::Atomic(_) => 2,
-            Self::Refused(_) => 3,
-        }
-    }
-
-    /// Appends the answer: its kind, then a version u64 for kind 0, a result as in the session section above for others.
-    pub(crate) fn encode(&self, out: &mut impl Writer) {
-        out.put_u8(self.kind());
-        match self {
-            Self::Applied(version) => out.put_u64_le(version.0),
-            _ => self.encode_result(out),
-        }
-    }
-
-    fn encode_result(&self, out: &mut impl Writer) {
-        let mut result = BytesMut::new();
-        match self {
-            Self::Applied(_) => unreachable!("a plain effect has no result"),
-            Self::Write(write) => write.encode(&mut result),
-            Self::Atomic(atomic) => atomic.encode(&mut result),
-            Self::Refused(error) => error.encode(&mut result),
-        }
-        out.bytes(&result);
-    }
-
-    /// Reads what [`Remembered::encode`] wrote. Shares no memory with the reader's buffer: an answer is kept for long, and
-    /// would keep all of an entry's payload, or a segment that compaction has removed.
-    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        match reader.u8()? {
-            0 => Ok(Self::Applied(Version(reader.u64()?))),
-            kind => Self::decode_result(kind, reader),
-        }
-    }
-
-    fn decode_result(kind: u8, reader: &mut Reader) -> Result<Self, DecodeError> {
-        let bytes = reader.bytes("remembered result", RESULT_BYTES_MAX)?;
-        let mut result = Reader::new(Bytes::copy_from_slice(&bytes));
-        Ok(match kind {
-            1 => Self::Write(Box::new(WriteResult::decode(&mut result)?)),
-            2 => Self::Atomic(Box::new(AtomicResult::decode(&mut result)?)),
-            3 => Self::Refused(Box::new(ServerError::decode(&mut result)?)),
-            value => return Err(DecodeError::UnknownValue { field: "remembered kind", value: value.into() }),
-        })
-    }
-
-    /// The write result that is remembered, if it is one. Once in the table it is committed, whatever was waited for.
-    pub fn as_write(&self, durability: Durability) -> Option<WriteResult> {
-        match self {
-            Self::Applied(version) => Some(WriteResult {
-                status: WriteStatus::Applied,
-                version: *version,
-                ack: Ack::Committed,
-                durability,
-                number: None,
-                previous: None,
-                receipt: None,
-                existed: None,
-            }),
-            Self::Write(result) => Some((**result).clone()),
-            Self::Atomic(_) | Self::Refused(_) => None,
-        }
-    }
 }
 
 /// Builds the payload of one entry.
@@ -803,6 +688,7 @@ fn record_at(bytes: &[u8], at: usize) -> Result<Record<'_>, OperationsError> {
 mod tests {
     use super::*;
     use kvorum_protocol::ErrorCode;
+    use kvorum_protocol::{Ack, AtomicResult, Durability, ServerError, WriteResult, WriteStatus};
     use proptest::prelude::*;
     use uuid::Uuid;
 

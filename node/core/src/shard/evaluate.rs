@@ -11,7 +11,8 @@ use super::decide::{NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, W
 use super::room::{Need, Room};
 use super::{Operation, Returned};
 use crate::cost;
-use crate::log::operations::{IndexSecret, OperationsBuilder, Remembered, SessionRecord};
+use crate::log::operations::{IndexSecret, OperationsBuilder, SessionRecord};
+use crate::log::remembered::Remembered;
 use crate::seeded::{Bug, planted};
 use crate::store::{KnownWrite, ReadError, Store, sequence_max};
 use bytes::Bytes;

@@ -33,7 +33,8 @@ pub(crate) use stored::stored_record;
 pub use stored::{Found, ReadError, StoredRecord};
 
 use crate::consensus::Committed;
-use crate::log::operations::{Operations, OperationsError, Record, Remembered};
+use crate::log::operations::{Operations, OperationsError, Record};
+use crate::log::remembered::Remembered;
 use crate::log::{LogView, Position};
 use crate::seeded::{Bug, planted};
 use capture::Captures;

@@ -1,6 +1,6 @@
 //! The answers that one session remembers, in the order of their numbers.
 
-use crate::log::operations::Remembered;
+use crate::log::remembered::Remembered;
 use std::collections::VecDeque;
 
 /// Answers by number. Numbers come almost in order and go from the front, which costs a few nanoseconds; one that comes out

@@ -12,7 +12,8 @@ mod capture;
 
 use super::replies::Replies;
 use crate::limits::{NODE_SESSION_BYTES_MAX, SHARD_SESSION_BYTES_MAX, SHARD_SESSION_BYTES_MIN};
-use crate::log::operations::{RECORDS_MAX, Remembered, SessionRecord};
+use crate::log::operations::{RECORDS_MAX, SessionRecord};
+use crate::log::remembered::Remembered;
 use crate::seeded::{Bug, planted};
 use hashlink::LinkedHashMap;
 use hashlink::linked_hash_map::Entry;

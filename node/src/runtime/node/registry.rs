@@ -7,7 +7,7 @@ use crate::doors::places::Places;
 use crate::folder::DataFolder;
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::process::machine_memory_bytes;
-use crate::runtime::status::{Inspected, Inspector};
+use crate::runtime::status::{Inspector, Observed};
 use crate::runtime::system_clock::SystemClock;
 use kvorum_core::health::pressure::Pressure;
 use kvorum_core::routing::router::Router;
@@ -42,7 +42,7 @@ impl Registry {
         let places = Places::new(config.connections_max as usize);
         let pressure = Arc::new(Pressure::new(config.index_limit.bytes(machine_memory_bytes())));
         let doors = Arc::<DoorCounts>::default();
-        let inspected = Inspected {
+        let observed = Observed {
             name: config.name.clone(),
             http_port: config.http_listen.map_or(0, |listen| listen.port()),
             folder: folder.disk(),
@@ -52,7 +52,7 @@ impl Registry {
             places: Arc::clone(&places),
             doors: Arc::clone(&doors),
         };
-        let inspector = Inspector::new(inspected, context.stop.clone());
+        let inspector = Inspector::new(observed, context.stop.clone());
         let sessions = Arc::new(SessionContext {
             router: Arc::clone(&router),
             admin: Arc::clone(&inspector) as _,

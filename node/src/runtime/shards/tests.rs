@@ -3,7 +3,7 @@
 use super::*;
 use crate::doors::places::Places;
 use crate::runtime::journal_threads::Journal;
-use crate::runtime::status::Inspected;
+use crate::runtime::status::Observed;
 use crate::runtime::system_clock::SystemClock;
 use crate::runtime::upkeep_thread::UpkeepThread;
 use kvorum_core::disk::DiskError;
@@ -112,7 +112,7 @@ impl Node {
         let (journal, handle) =
             Journal::start(&*disk, options, Durability::Memory, Replayed::default(), Box::new(|_| {})).unwrap();
         let pressure: Arc<Pressure> = Arc::default();
-        let inspected = Inspected {
+        let observed = Observed {
             name: "node-1".to_owned(),
             http_port: 0,
             folder,
@@ -122,7 +122,7 @@ impl Node {
             places: Places::new(1),
             doors: Arc::default(),
         };
-        let inspector = Inspector::new(inspected, CancellationToken::new());
+        let inspector = Inspector::new(observed, CancellationToken::new());
         let gate: Arc<Gate> = Arc::default();
         let source = HeldUp { inner: InlineSource::new(Arc::clone(&disk)), gate: Arc::clone(&gate) };
         let files = ReplicaFiles::new(Arc::clone(&disk), Arc::new(InlineSource::new(Arc::clone(&disk))));
