@@ -539,7 +539,7 @@ mod tests {
         let shown = |format| String::from_utf8(Printer::new(format, false, None).render(&output, NOW_MS)).unwrap();
         assert_eq!(shown(Format::Human), "OK  version 20, accepted (fsync), write 3.7.1204\n");
         assert!(shown(Format::Json).contains(r#""write":"3.7.1204""#));
-        assert!(shown(Format::Csv).ends_with(",3.7.1204\r\n"));
+        assert!(shown(Format::Csv).ends_with(",3.7.1204,\r\n"));
     }
 
     #[test]
