@@ -80,7 +80,7 @@ async fn one_command_at_a_time() {
     assert_eq!(said(&url, &["AWAIT", receipt, "100ms"], "").await, ok("applied\n"));
     assert_eq!(said(&url, &["AWAIT", "0.9.1"], "").await, ("lost\n".to_owned(), String::new(), 1));
     let (keys, _, _) = said(&url, &["SCAN"], "").await;
-    assert_eq!(keys.lines().count(), 5);
+    assert_eq!(keys.lines().count(), 6);
 }
 
 #[tokio::test]
