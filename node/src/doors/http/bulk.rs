@@ -97,7 +97,7 @@ impl Load {
             }
             if let Err(problem) = self.read().await {
                 // The last line says why there are no more.
-                (self.lines.ended, self.lines.bytes) = (true, BytesMut::new());
+                self.lines = Lines { ended: true, ..Lines::default() };
                 return Some(line_of(&problem.into()).into());
             }
         }
