@@ -54,8 +54,8 @@ impl Heat {
 
     /// The keys that are read most, or written most, the hottest first.
     pub fn hot(&self, shard: ShardId, writes: bool, now: Nanos) -> Vec<HotKey> {
-        let hot = if writes { &self.writes } else { &self.reads }.hot(now);
-        hot.into_iter().map(|hot| HotKey { shard, writes, ..hot }).collect()
+        let sampled = if writes { &self.writes } else { &self.reads };
+        sampled.hot(shard, writes, now)
     }
 
     /// How often a key is read and written per second, as far as samples tell.
@@ -86,16 +86,25 @@ impl Sampled {
         }
     }
 
-    fn hot(&self, now: Nanos) -> Vec<HotKey> {
+    fn hot(&self, shard: ShardId, writes: bool, now: Nanos) -> Vec<HotKey> {
         let mut sketch = self.sketch.lock();
         sketch.pass(now);
-        sketch.hot(now, 1 << self.shift.load(Ordering::Relaxed))
+        let counters = sketch.hottest(1 << self.shift.load(Ordering::Relaxed));
+        let tell = |counter: &Counter| HotKey {
+            shard,
+            writes,
+            key: counter.key.clone(),
+            key_bytes: counter.key_bytes,
+            per_second: sketch.per_second(counter.certain(), now),
+            share_permille: (counter.certain() * 1_000 / sketch.total.max(1)).min(1_000) as u16,
+        };
+        counters.into_iter().map(tell).collect()
     }
 
     fn per_second(&self, key: &[u8], now: Nanos) -> u64 {
         let mut sketch = self.sketch.lock();
         sketch.pass(now);
-        let count = sketch.find(key).map_or(0, |at| sketch.counters[at].certain());
+        let count = sketch.find(hash64(key), key).map_or(0, |at| sketch.counters[at].certain());
         sketch.per_second(count, now)
     }
 }
@@ -125,6 +134,10 @@ struct Counter {
 impl Counter {
     fn certain(&self) -> u64 {
         self.count - self.over
+    }
+
+    fn is_of(&self, hash: u64, key: &[u8]) -> bool {
+        self.hash == hash && self.key_bytes as usize == key.len() && key.starts_with(&self.key)
     }
 }
 
@@ -166,22 +179,21 @@ impl Sketch {
         self.counters.retain(|counter| counter.count > 0);
     }
 
-    fn find(&self, key: &[u8]) -> Option<usize> {
-        let hash = hash64(key);
+    fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
         self.counters.iter().position(|counter| counter.is_of(hash, key))
     }
 
     fn note(&mut self, key: &[u8], weight: u64) {
         self.total += weight;
         self.samples += 1;
-        if let Some(at) = self.find(key) {
+        let hash = hash64(key);
+        if let Some(at) = self.find(hash, key) {
             self.counters[at].count += weight;
             return;
         }
         let over = if self.counters.len() < COUNTERS { 0 } else { self.take_smallest() };
         let kept = Bytes::copy_from_slice(&key[..key.len().min(HOT_KEY_BYTES_MAX)]);
-        let (hash, key_bytes) = (hash64(key), key.len() as u32);
-        self.counters.push(Counter { hash, key: kept, key_bytes, count: over + weight, over });
+        self.counters.push(Counter { hash, key: kept, key_bytes: key.len() as u32, count: over + weight, over });
     }
 
     fn take_smallest(&mut self) -> u64 {
@@ -210,25 +222,12 @@ impl Sketch {
         (count * 1_000).div_ceil(ms)
     }
 
-    fn hot(&self, now: Nanos, weight: u64) -> Vec<HotKey> {
+    /// The counters of keys that stand out, the hottest first. Of so many operations one was noted.
+    fn hottest(&self, weight: u64) -> Vec<&Counter> {
         let least = (self.total * SHARE_PERMILLE_MIN / 1_000).max(SAMPLES_TOLD_MIN * weight);
         let mut hot: Vec<&Counter> = self.counters.iter().filter(|counter| counter.certain() >= least).collect();
         hot.sort_by(|a, b| b.certain().cmp(&a.certain()).then_with(|| a.key.cmp(&b.key)));
-        let tell = |counter: &Counter| HotKey {
-            shard: ShardId(0),
-            writes: false,
-            key: counter.key.clone(),
-            key_bytes: counter.key_bytes,
-            per_second: self.per_second(counter.certain(), now),
-            share_permille: (counter.certain() * 1_000 / self.total.max(1)).min(1_000) as u16,
-        };
-        hot.into_iter().map(tell).collect()
-    }
-}
-
-impl Counter {
-    fn is_of(&self, hash: u64, key: &[u8]) -> bool {
-        self.hash == hash && self.key_bytes as usize == key.len() && key.starts_with(&self.key)
+        hot
     }
 }
 

@@ -147,6 +147,8 @@ pub struct Session<Origin> {
     door: Door,
     /// The newest time that a read has looked at: requests that are answered at once need not look again.
     read_until: Option<Nanos>,
+    /// Where the answer to a GET came from that was given at once. Not part of that answer, which is long and moves often.
+    read_from: Option<ReadSource>,
     /// GETs so far, which tells those of one moment apart.
     gets: u64,
     replies: Vec<Reply>,
@@ -183,6 +185,7 @@ impl<Origin: Copy> Session<Origin> {
             ahead: VecDeque::new(),
             door,
             read_until: None,
+            read_from: None,
             gets: 0,
             replies: Vec::new(),
             collected_at: Nanos(0),
@@ -235,9 +238,10 @@ impl<Origin: Copy> Session<Origin> {
             deadline_ms,
             passed_on,
         };
-        self.read_until = None;
-        if let Some((body, source)) = self.begin(&job, request.body) {
-            let ended = self.read_until.take().unwrap_or_else(|| self.context.router.clock().monotonic());
+        (self.read_until, self.read_from) = (None, None);
+        if let Some(body) = self.begin(&job, request.body) {
+            let ended = self.read_until.unwrap_or_else(|| self.context.router.clock().monotonic());
+            let source = self.read_from;
             self.tell(&job, &body, ended, source, false);
             out(Answered { origin, forwarded: false, source, body });
         }
@@ -278,17 +282,10 @@ impl<Origin: Copy> Session<Origin> {
         self.door != Door::Peer
     }
 
-    fn begin(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<(ResponseBody, Option<ReadSource>)> {
-        if let RequestBody::Get { key, mode } = body {
-            return self.get(job, key, mode).map(|(body, source)| (body, Some(source)));
-        }
-        self.begin_other(job, body).map(|body| (body, None))
-    }
-
-    fn begin_other(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<ResponseBody> {
+    fn begin(&mut self, job: &Job<Origin>, body: RequestBody) -> Option<ResponseBody> {
         let router = &self.context.router;
         match body {
-            RequestBody::Get { .. } => unreachable!("a GET is begun by itself"),
+            RequestBody::Get { key, mode } => self.get(job, key, mode),
             RequestBody::Write { id, ack, mutation } => {
                 let key = self.written(&mutation.key);
                 let slot = self.remember(job, Awaiting::One(None), Writes::new(id, ack, Keys::One(key)));
@@ -363,12 +360,10 @@ impl<Origin: Copy> Session<Origin> {
     pub fn collect(&mut self, out: &mut impl FnMut(Answered<Origin>)) {
         let mut replies = std::mem::take(&mut self.replies);
         self.sink.take(&mut replies);
-        if replies.is_empty() && self.held.is_empty() {
-            self.replies = replies;
-            return;
+        if !replies.is_empty() {
+            // One look at the clock for all that is answered now.
+            self.collected_at = self.context.router.clock().monotonic();
         }
-        // One look at the clock for all that is answered now.
-        self.collected_at = self.context.router.clock().monotonic();
         for Reply { slot, part, answer } in replies.drain(..) {
             self.take_answer(slot, part, answer, out);
         }
@@ -503,7 +498,7 @@ impl<Origin: Copy> Session<Origin> {
         awaits && !planted(Bug::AcceptedWriteOvertaken)
     }
 
-    fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<(ResponseBody, ReadSource)> {
+    fn get(&mut self, job: &Job<Origin>, key: Bytes, mode: ReadMode) -> Option<ResponseBody> {
         let shard = self.shard_of(&key);
         let keeps_place = job.passed_on.is_some_and(|passed_on| passed_on.in_order);
         let in_order = mode != ReadMode::Stale && (keeps_place || self.follows_a_write(shard, &key));
@@ -515,8 +510,8 @@ impl<Origin: Copy> Session<Origin> {
         let now = if in_order { None } else { at_once() };
         let path = if mode == ReadMode::Stale { ReadPath::Stale } else { ReadPath::Lease };
         if let Some((ReadNow::Done(body), ended)) = now {
-            self.read_until = ended;
-            return Some((body, ReadSource { path, apart: false }));
+            (self.read_until, self.read_from) = (ended, Some(ReadSource { path, apart: false }));
+            return Some(body);
         }
         let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
         if let Some((ReadNow::Large(read), _)) = now {

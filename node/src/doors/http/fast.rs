@@ -3,6 +3,7 @@
 
 use super::Api;
 use super::kv::get_asked;
+use super::metrics::KEY_ROUTE;
 use super::request::{Asked, From};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, Request, Uri};
@@ -27,6 +28,6 @@ pub(super) async fn answer(api: &Api, from: From, uri: &Uri, headers: &HeaderMap
         Err(problem) => Err(problem),
     };
     let response = answered.unwrap_or_else(|problem| problem.into_response());
-    api.http_requests.note_key_read(response.status(), began);
+    api.http_requests.note(&Method::GET, Some(KEY_ROUTE), false, response.status(), began);
     response
 }

@@ -39,7 +39,7 @@ use kvorum_core::health::pressure::Pressure;
 use kvorum_core::session::SessionContext;
 use kvorum_protocol::Topology;
 use limits::{JSON_BYTES_MAX, RAW_BYTES_MAX};
-use metrics::HttpRequests;
+use metrics::{HttpRequests, KEY_ROUTE};
 use outflow::Outflow;
 use problem::{NOT_FOUND, Problem};
 use std::net::{IpAddr, Ipv4Addr};
@@ -105,7 +105,7 @@ fn address(parts: &Parts) -> IpAddr {
 fn routes(api: Arc<Api>) -> Router {
     Router::new()
         .route("/kv", get(kv::get_by_query).put(kv::put_envelope).delete(kv::delete_by_query))
-        .route("/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete).post(kv::incr))
+        .route(KEY_ROUTE, get(kv::get).put(kv::put).delete(kv::delete).post(kv::incr))
         .route("/batch", post(batch::batch))
         .route("/atomic", post(batch::atomic))
         .route("/mapping", get(cluster::mapping))

@@ -7,7 +7,7 @@ mod encode;
 mod figures;
 mod requests;
 
-pub(super) use requests::HttpRequests;
+pub(super) use requests::{HttpRequests, KEY_ROUTE};
 
 use super::Api;
 use super::kv::json_response;

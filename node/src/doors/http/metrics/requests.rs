@@ -6,6 +6,9 @@ use http::{Method, StatusCode};
 use kvorum_core::measure::{Count, Durations, DurationsSum};
 use std::time::Instant;
 
+/// The router's address of a key.
+pub(in super::super) const KEY_ROUTE: &str = "/kv/{*key}";
+
 /// Methods; those that are none of these are the last: a client must not make up series.
 const METHODS: [&str; 6] = ["GET", "PUT", "POST", "DELETE", "HEAD", "other"];
 
@@ -61,24 +64,22 @@ pub(in super::super) struct HttpRequests(Striped<Table>);
 
 impl HttpRequests {
     /// A request to a route of the router, or to none, was answered.
-    pub(super) fn note(&self, method: &Method, route: Option<&str>, is_incr: bool, status: StatusCode, began: Instant) {
+    pub(in super::super) fn note(
+        &self,
+        method: &Method,
+        route: Option<&str>,
+        is_incr: bool,
+        status: StatusCode,
+        began: Instant,
+    ) {
         let name = match route {
-            Some("/kv/{*key}") if is_incr => "/kv/{key}/incr",
-            Some("/kv/{*key}") => "/kv/{key}",
+            Some(KEY_ROUTE) if is_incr => "/kv/{key}/incr",
+            Some(KEY_ROUTE) => "/kv/{key}",
             Some(route) => route,
             None => "other",
         };
         let place = |all: &[&str], name: &str| all.iter().position(|known| *known == name).unwrap_or(all.len() - 1);
-        self.note_at(place(&ENDPOINTS, name), place(&METHODS, method.as_str()), status, began);
-    }
-
-    /// A GET of a key by its path was answered.
-    pub(in super::super) fn note_key_read(&self, status: StatusCode, began: Instant) {
-        const { assert!(METHODS[0].len() == 3 && ENDPOINTS[0].len() == 9, "a key that is read comes first") };
-        self.note_at(0, 0, status, began);
-    }
-
-    fn note_at(&self, endpoint: usize, method: usize, status: StatusCode, began: Instant) {
+        let (endpoint, method) = (place(&ENDPOINTS, name), place(&METHODS, method.as_str()));
         let status = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
         let mine = self.0.mine();
         let cell = &mine.stripe.0[endpoint * METHODS.len() + method];
@@ -125,8 +126,8 @@ mod tests {
             let method = Method::from_bytes(method).expect("a method");
             requests.note(&method, route, is_incr, StatusCode::from_u16(status).expect("a status"), Instant::now());
         };
-        note(b"BREW", Some("/kv/{*key}"), false, 200);
-        note(b"POST", Some("/kv/{*key}"), true, 299);
+        note(b"BREW", Some(KEY_ROUTE), false, 200);
+        note(b"POST", Some(KEY_ROUTE), true, 299);
         note(b"GET", None, false, 404);
         note(b"GET", None, false, 404);
         let mut metrics = Metrics::default();
