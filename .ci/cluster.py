@@ -1,4 +1,5 @@
-"""A cluster of three processes for the scripts beside this one, each of which can be stopped and started by itself."""
+"""What the scripts beside this one share: a cluster of processes, each of which can be stopped and started by itself, and tools from
+PyPI."""
 
 import os
 import subprocess
@@ -32,6 +33,18 @@ def await_ready(address, process):
             if time.monotonic() > deadline:
                 sys.exit(f"{address} is not ready after {READY_WITHIN_S} s")
             time.sleep(0.05)
+
+
+def install(name, packages):
+    """Installs packages of PyPI into a folder of the target folder, once. Returns that folder."""
+    folder = f"{TARGET}/tools/{name}"
+    if not os.path.exists(f"{folder}/installed"):
+        if subprocess.run([sys.executable, "-m", "venv", folder], check=False).returncode != 0:
+            subprocess.run(["apt-get", "install", "-y", "-q", "python3-venv"], check=True)
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([f"{folder}/bin/pip", "install", "--quiet", *packages], check=True)
+        open(f"{folder}/installed", "w", encoding="utf-8").close()
+    return folder
 
 
 class Cluster:
