@@ -7,7 +7,7 @@ pub mod decide;
 mod placement;
 mod replace;
 
-pub use placement::{PlacementError, place};
+pub use placement::{Candidate, PlacementError, least_moves, meta_replication_factor, moves, place};
 pub use replace::ReplaceError;
 
 use crate::folder::checked_json;
@@ -161,12 +161,11 @@ impl RingMap {
         shards: u16,
         replication_factor: u8,
     ) -> Result<Self, PlacementError> {
-        let placed = place(&nodes, shards, replication_factor, &[])?;
+        let candidates: Vec<Candidate<'_>> = nodes.iter().map(founder).collect();
+        let placed = place(&candidates, shards, replication_factor, &[])?;
+        let meta = place(&candidates, 1, meta_replication_factor(candidates.len()), &[])?;
         let replicas =
             |nodes: &[u16]| nodes.iter().zip(1..).map(|(&node, replica)| Holder { replica, node }).collect::<Vec<_>>();
-        let meta_voters = nodes.len().min(META_VOTERS_MAX);
-        let odd_voters = if meta_voters.is_multiple_of(2) { meta_voters - 1 } else { meta_voters };
-        let meta: Vec<u16> = (0..odd_voters as u16).collect();
         Ok(Self {
             level: first_level(),
             ring_position: ring_position(),
@@ -174,7 +173,7 @@ impl RingMap {
             epoch: 1,
             cluster: cluster.0,
             durability,
-            meta: replicas(&meta),
+            meta: replicas(&meta[0]),
             shards: placed.iter().map(|nodes| replicas(nodes)).collect(),
             nodes,
             replicas_made: 0,
@@ -311,6 +310,12 @@ impl RingMap {
                 .collect(),
         }
     }
+}
+
+/// A node of a new cluster as a placement sees it.
+fn founder(node: &RingNode) -> Candidate<'_> {
+    let zone = if node.zone.is_empty() { &node.name } else { &node.zone };
+    Candidate { zone, weight: node.weight, eligible: true, may_receive: true }
 }
 
 mod durability_text {
