@@ -5,7 +5,7 @@ use crate::core::unexpected;
 use kvorum_client_core::error::Error;
 use kvorum_client_core::retry::Kind;
 use kvorum_client_core::routing::Need;
-use kvorum_protocol::{AdminCommand, NodeId, RequestBody, ResponseBody, ShardId};
+use kvorum_protocol::{AdminCommand, NewNode, NodeId, RequestBody, ResponseBody, ShardId};
 
 /// See [`Client::admin`].
 #[derive(Clone, Debug)]
@@ -58,6 +58,54 @@ impl Admin {
             Err(Error::ConnectionLost { .. }) => Ok(()),
             other => other,
         }
+    }
+
+    /// Has a node join the cluster. Answered once that is recorded: the nodes let it in then, and it takes its share of the replicas.
+    /// May be repeated.
+    ///
+    /// # Errors
+    /// `NotPermitted`, with the reason, if the cluster can't take it in; else as every operation, see [`Error`].
+    pub async fn add_node(&self, node: NewNode) -> Result<(), Error> {
+        self.topology().await?;
+        self.command(Need::Any, AdminCommand::AddNode(Box::new(node))).await
+    }
+
+    /// Has a node, which may be dead, give all it holds to others and leave the cluster for good. Answered once that is recorded;
+    /// the replicas move then, and the node's process ends once it holds nothing. May be repeated.
+    ///
+    /// # Errors
+    /// `NotPermitted`, with the reason, if the cluster can't do without the node. With `accept_fewer_zones` it may be that the replicas
+    /// of a shard stand in fewer zones than before. Else as every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let nodes = client.nodes().await?;
+    /// client.admin().remove_node(nodes[3].id, false).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn remove_node(&self, node: NodeId, accept_fewer_zones: bool) -> Result<(), Error> {
+        self.topology().await?;
+        self.command(Need::Any, AdminCommand::RemoveNode { node, accept_fewer_zones }).await
+    }
+
+    /// Has a node stay that is being removed. What has moved stays where it is, and evens out again. May be repeated.
+    ///
+    /// # Errors
+    /// `NotPermitted`, with the reason, if the node is gone; else as every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let nodes = client.nodes().await?;
+    /// client.admin().keep_node(nodes[3].id).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn keep_node(&self, node: NodeId) -> Result<(), Error> {
+        self.topology().await?;
+        self.command(Need::Any, AdminCommand::KeepNode(node)).await
     }
 
     /// Fault hook: makes one node's actor of a shard panic.

@@ -7,6 +7,7 @@
 //! Bytes are treated as sent by an enemy: every length is checked against a limit before anything is allocated, every
 //! discriminant is checked, and no input makes a decoder panic.
 
+pub mod admin;
 pub mod codec;
 pub mod error;
 pub mod frame;
@@ -14,6 +15,7 @@ pub mod hash;
 pub mod limits;
 pub mod part;
 pub mod peer;
+pub mod report;
 pub mod request;
 pub mod response;
 pub mod snapshot;
@@ -21,11 +23,12 @@ pub mod status;
 pub mod topology;
 pub mod types;
 
+pub use admin::{AdminCommand, NewNode};
 pub use codec::DecodeError;
 pub use error::{ErrorCode, Outcome, Retry, ServerError};
 pub use request::{
-    Action, AdminCommand, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody,
-    ReturnPrevious, ScanCursor, ScanRequest, StatusScope, TimeToLive, WriteId,
+    Action, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody, ReturnPrevious,
+    ScanCursor, ScanRequest, StatusScope, TimeToLive, WriteId,
 };
 pub use response::{
     AtomicResult, Awaited, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus,

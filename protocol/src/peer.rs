@@ -6,6 +6,7 @@ use crate::codec::{DecodeError, Reader, Writer, announce_last};
 use crate::limits::{
     FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, RING_BYTES_MAX, SHARDS_MAX,
 };
+use crate::report::NodeReport;
 use crate::snapshot::{SnapshotBody, SnapshotMessage};
 use crate::types::{ClientId, ClusterId, FolderId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -55,7 +56,7 @@ mod kind {
     pub(super) const FORWARD_REPLY: u8 = 4;
     pub(super) const LEADING: u8 = 5;
     pub(super) const RING: u8 = 10;
-    pub(super) const FAULTY: u8 = 11;
+    pub(super) const REPORT: u8 = 11;
     pub(super) const UNFIT: u8 = 12;
     pub(super) const CLOCK: u8 = 13;
     pub(super) const RETURNED: u8 = 14;
@@ -100,8 +101,8 @@ pub enum PeerMessage {
     Leading(Vec<(ShardId, Term)>),
     /// The ring map that the sender has in force, in its stored form, of at most [`RING_BYTES_MAX`] bytes.
     Ring(Bytes),
-    /// These replicas of the sender can't be used any more, and wait to be replaced.
-    Faulty(Vec<(ShardId, ReplicaId)>),
+    /// What the sender has to say of itself.
+    Report(NodeReport),
     /// Why the sender should not lead, a bit per reason; 0 if it may.
     Unfit(u32),
     /// What the sender's wall clock shows: Unix time in milliseconds.
@@ -275,7 +276,7 @@ impl PeerMessage {
             Self::Returned { request, .. } => request.len(),
             Self::Leading(shards) => 10 * shards.len(),
             Self::Ring(map) => map.len(),
-            Self::Faulty(replicas) => 10 * replicas.len(),
+            Self::Report(report) => 10 * (report.faulty.len() + report.settled.len()),
             Self::Snapshot(_, message) => match &message.body {
                 SnapshotBody::Chunk { bytes, .. } => bytes.len(),
                 _ => 0,
@@ -311,7 +312,7 @@ impl PeerMessage {
             | Self::Unknown { .. }
             | Self::Leading(_)
             | Self::Ring(_)
-            | Self::Faulty(_)
+            | Self::Report(_)
             | Self::Unfit(_)
             | Self::Clock(_)
             | Self::Snapshot(..) => {
@@ -376,13 +377,9 @@ impl PeerMessage {
                 out.put_u8(kind::RING);
                 out.bytes(map);
             }
-            Self::Faulty(replicas) => {
-                out.put_u8(kind::FAULTY);
-                out.count(replicas.len());
-                for (shard, replica) in replicas {
-                    out.put_u16_le(shard.0);
-                    out.put_u64_le(replica.0);
-                }
+            Self::Report(report) => {
+                out.put_u8(kind::REPORT);
+                report.encode(out);
             }
             Self::Unfit(reasons) => {
                 out.put_u8(kind::UNFIT);
@@ -404,7 +401,7 @@ impl PeerMessage {
         }
     }
 
-    /// Reads one message, which must fill `body`. A newer version may have added fields to the end of a hello, and kinds of
+    /// Reads one message, which must fill `body`. A newer version may have added fields to the end of a hello or a report, and kinds of
     /// messages: they are skipped.
     ///
     /// # Errors
@@ -445,14 +442,7 @@ impl PeerMessage {
                 Self::Leading(leading.collect::<Result<_, DecodeError>>()?)
             }
             kind::RING => Self::Ring(reader.bytes("ring map", RING_BYTES_MAX)?),
-            kind::FAULTY => {
-                let count = reader.count("replicas", SHARDS_MAX + 1, 10)?;
-                Self::Faulty(
-                    (0..count)
-                        .map(|_| Ok((ShardId(reader.u16()?), replica(&mut reader, "faulty replica")?)))
-                        .collect::<Result<_, DecodeError>>()?,
-                )
-            }
+            kind::REPORT => Self::Report(NodeReport::decode(&mut reader)?),
             kind::UNFIT => Self::Unfit(reader.u32()?),
             kind::CLOCK => Self::Clock(reader.u64()?),
             kind::SNAPSHOT => Self::Snapshot(ShardId(reader.u16()?), SnapshotMessage::decode(&mut reader)?),
@@ -506,14 +496,6 @@ fn encode_raft_header(out: &mut BytesMut, message: &RaftMessage) {
     out.put_u64_le(message.log_time_ms);
     out.bytes(&message.context);
     out.count(message.entries.len());
-}
-
-/// The id of a replica, which is never 0.
-pub(crate) fn replica(reader: &mut Reader, field: &'static str) -> Result<ReplicaId, DecodeError> {
-    match reader.u64()? {
-        0 => Err(DecodeError::UnknownValue { field, value: 0 }),
-        id => Ok(ReplicaId(id)),
-    }
 }
 
 fn decode_raft(reader: &mut Reader) -> Result<RaftMessage, DecodeError> {

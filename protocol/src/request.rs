@@ -7,13 +7,14 @@
 //! fields of the operation
 //! ```
 
+use crate::admin::AdminCommand;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::frame;
 use crate::limits::{
     BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PING_BYTES_MAX, SCAN_ENTRIES_MAX,
     SEQUENCE_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
-use crate::types::{Ack, ClientId, ClusterId, LogIndex, NodeId, Receipt, RequestId, ShardId, Term, Version};
+use crate::types::{Ack, ClientId, ClusterId, LogIndex, Receipt, RequestId, ShardId, Term, Version};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The newest protocol version this crate speaks.
@@ -311,26 +312,6 @@ pub struct ScanRequest {
     pub mode: ReadMode,
 }
 
-/// An operator's command to the asked node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AdminCommand {
-    /// Hand the leadership of a shard, which the asked node leads, to another node.
-    TransferLeadership {
-        /// The shard.
-        shard: ShardId,
-        /// Who should lead it.
-        to: NodeId,
-    },
-    /// Stop the node gracefully: hand over leadership, answer what is under way, sync, exit.
-    Shutdown,
-    /// Fault hook: panic in a shard's actor. Refused unless the node runs with fault hooks on.
-    PanicShard(ShardId),
-    /// Fault hook: drop everything to and from all peers, or stop doing so. Refused unless fault hooks are on.
-    CutPeers(bool),
-    /// Fault hook: the node's wall clock shows so many milliseconds more than its machine's. Refused unless fault hooks are on.
-    SkewClock(i64),
-}
-
 impl Request {
     /// Appends the request as one frame.
     pub fn encode(&self, out: &mut BytesMut) {
@@ -439,7 +420,7 @@ impl Request {
             }
             RequestBody::Admin(command) => {
                 header(out, operation::ADMIN);
-                encode_admin(out, *command);
+                command.encode(out);
             }
         }
     }
@@ -537,7 +518,7 @@ fn decode_body(operation: u8, reader: &mut Reader) -> Result<RequestBody, Decode
             receipt: Receipt::decode(reader)?,
             wait_ms: decode_ms(reader, "wait in milliseconds")?,
         },
-        operation::ADMIN => RequestBody::Admin(decode_admin(reader)?),
+        operation::ADMIN => RequestBody::Admin(AdminCommand::decode(reader)?),
         unknown => return Err(DecodeError::UnknownOperation(unknown)),
     })
 }
@@ -763,38 +744,4 @@ fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeError> {
 fn decode_mutations(reader: &mut Reader) -> Result<Vec<Mutation>, DecodeError> {
     let count = reader.count("mutations", BATCH_OPERATIONS_MAX, 15)?;
     (0..count).map(|_| decode_mutation(reader)).collect()
-}
-
-fn encode_admin(out: &mut BytesMut, command: AdminCommand) {
-    match command {
-        AdminCommand::TransferLeadership { shard, to } => {
-            out.put_u8(1);
-            out.put_u16_le(shard.0);
-            out.uuid(to.0);
-        }
-        AdminCommand::Shutdown => out.put_u8(2),
-        AdminCommand::PanicShard(shard) => {
-            out.put_u8(100);
-            out.put_u16_le(shard.0);
-        }
-        AdminCommand::CutPeers(cut) => {
-            out.put_u8(101);
-            out.bool(cut);
-        }
-        AdminCommand::SkewClock(ms) => {
-            out.put_u8(102);
-            out.put_i64_le(ms);
-        }
-    }
-}
-
-fn decode_admin(reader: &mut Reader) -> Result<AdminCommand, DecodeError> {
-    Ok(match reader.u8()? {
-        1 => AdminCommand::TransferLeadership { shard: ShardId(reader.u16()?), to: reader.node_id()? },
-        2 => AdminCommand::Shutdown,
-        100 => AdminCommand::PanicShard(ShardId(reader.u16()?)),
-        101 => AdminCommand::CutPeers(reader.bool("cut")?),
-        102 => AdminCommand::SkewClock(reader.i64()?),
-        value => return Err(DecodeError::UnknownValue { field: "admin command", value: value.into() }),
-    })
 }

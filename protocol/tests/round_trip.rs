@@ -6,12 +6,13 @@ use kvorum_protocol::limits::{
 };
 use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::report::NodeReport;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, Awaited, ClientId, ClusterId, Condition,
-    Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, HotKey, LogIndex, Mutation, NodeId,
-    NodeInfo, NodeStatus, Outcome, ReadMode, Receipt, ReplicaId, Request, RequestBody, RequestId, Response,
+    Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, HotKey, LogIndex, Mutation, NewNode,
+    NodeId, NodeInfo, NodeStatus, Outcome, ReadMode, Receipt, ReplicaId, Request, RequestBody, RequestId, Response,
     ResponseBody, Retry, ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole,
     ShardStatus, StatusScope, Term, TimeToLive, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
 };
@@ -138,10 +139,28 @@ fn atomic() -> impl Strategy<Value = AtomicRequest> {
         .prop_map(|(id, ack, checks, mutations)| AtomicRequest { id, ack, checks, mutations })
 }
 
+fn new_node() -> impl Strategy<Value = NewNode> {
+    (node_id(), ".*", ".*", ".*", ".*", any::<u128>(), any::<[u16; 2]>()).prop_map(
+        |(id, name, zone, client, peer, folder, [min, max])| NewNode {
+            id,
+            name,
+            zone,
+            client,
+            peer,
+            folder: FolderId(Uuid::from_u128(folder)),
+            levels: Levels { min, max },
+        },
+    )
+}
+
 fn admin() -> impl Strategy<Value = AdminCommand> {
     prop_oneof![
         (shard_id(), node_id()).prop_map(|(shard, to)| AdminCommand::TransferLeadership { shard, to }),
         Just(AdminCommand::Shutdown),
+        (node_id(), any::<bool>())
+            .prop_map(|(node, accept_fewer_zones)| AdminCommand::RemoveNode { node, accept_fewer_zones }),
+        node_id().prop_map(AdminCommand::KeepNode),
+        new_node().prop_map(|node| AdminCommand::AddNode(Box::new(node))),
         shard_id().prop_map(AdminCommand::PanicShard),
         any::<bool>().prop_map(AdminCommand::CutPeers),
         any::<i64>().prop_map(AdminCommand::SkewClock),
@@ -460,6 +479,7 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         },
     );
     let leading = (shard_id(), any::<u64>()).prop_map(|(shard, term)| (shard, Term(term)));
+    let settled = (shard_id(), any::<u64>());
     let faulty = (shard_id(), 1..=u64::MAX).prop_map(|(shard, replica)| (shard, ReplicaId(replica)));
     prop_oneof![
         hello.prop_map(PeerMessage::Hello),
@@ -477,7 +497,9 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (any::<u64>(), bytes()).prop_map(|(id, request)| PeerMessage::Returned { id, request }),
         vec(leading, 0..5).prop_map(PeerMessage::Leading),
         bytes().prop_map(PeerMessage::Ring),
-        vec(faulty, 0..5).prop_map(PeerMessage::Faulty),
+        (any::<u64>(), vec(faulty, 0..5), vec(settled, 0..5), bytes()).prop_map(|(epoch, faulty, settled, more)| {
+            PeerMessage::Report(NodeReport { epoch, faulty, settled, more })
+        }),
         any::<u32>().prop_map(PeerMessage::Unfit),
         (shard_id(), snapshot_message()).prop_map(|(shard, message)| PeerMessage::Snapshot(shard, message)),
     ]

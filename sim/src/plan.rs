@@ -26,8 +26,11 @@ pub struct Plan {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Nodes of the cluster, 3 to 5.
+    /// Nodes that found the cluster, 3 to 5.
     pub nodes: u16,
+    /// Machines besides them, with empty disks, that may join. They have the numbers behind the founders.
+    #[serde(default)]
+    pub spares: u16,
     /// Shards, a power of two.
     pub shards: u16,
     /// Acknowledged means synced by a quorum; otherwise in a quorum's page caches.
@@ -399,6 +402,21 @@ pub enum FaultKind {
         node: u16,
         /// How long it is down.
         down_ms: u64,
+    },
+    /// A machine joins the cluster, if it is none of its nodes yet and never was.
+    Join {
+        /// The machine.
+        node: u16,
+    },
+    /// A node is to give all it holds to others, and to leave for good.
+    Remove {
+        /// The node.
+        node: u16,
+    },
+    /// A node that is being removed is to stay.
+    Keep {
+        /// The node.
+        node: u16,
     },
     /// A node sends its peers a ring map that nobody has decided, with an epoch far ahead.
     MadeUpMap {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use kvorum_core::clock::{Nanos, Now};
 use kvorum_core::consensus::{ConsensusConfig, Promise};
-use kvorum_core::shard::{Operation, Shard, ShardConfig, ShardReply, ShardRequest, Ticket};
+use kvorum_core::shard::{Operation, Shard, ShardConfig, ShardReply, ShardRequest, Target, Ticket};
 use kvorum_core::store::SessionLimits;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
@@ -154,7 +154,7 @@ impl Replica {
             shard,
             consensus,
             initial_voters: voters.clone(),
-            target: voters,
+            target: Target { voters, since: 1, asks: false },
             joins: false,
             durability: Durability::Fsync,
             sessions: SessionLimits::default(),

@@ -49,19 +49,14 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 
 fn replicas(map: &RingMap, key: &[u8]) -> impl Iterator<Item = NodeId> {
     let shard = shard_of(key, map.shards.len() as u16);
-    map.replicas(shard).iter().map(|replica| NodeId(map.nodes[usize::from(replica.node)].id))
+    map.holders(shard)
 }
 
 fn map() -> RingMap {
     let node = |number: u128| RingNode {
-        id: Uuid::from_u128(number),
-        name: format!("node-{number}"),
-        zone: String::new(),
         client: format!("127.0.0.1:{}", 7400 + number),
         peer: format!("127.0.0.1:{}", 7410 + number),
-        weight: 1,
-        disk: None,
-        unknown: Default::default(),
+        ..RingNode::new(Uuid::from_u128(number), format!("node-{number}"))
     };
     let nodes = (1..=NODES).map(node).collect();
     RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes, SHARDS, REPLICATION_FACTOR).unwrap()

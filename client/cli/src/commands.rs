@@ -55,6 +55,7 @@ pub(crate) enum Verb {
     Cluster,
     Status,
     Transfer,
+    Node,
     Shutdown,
     Help,
     Clear,
@@ -309,6 +310,29 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         group: Group::Cluster,
         help: "Hand the leadership of a shard to another node.",
         example: "TRANSFER 3 node-2",
+    },
+    CommandSpec {
+        verb: Verb::Node,
+        name: "NODE",
+        aliases: &[],
+        arguments: &["action", "node"],
+        options: &[
+            OptionSpec {
+                name: "ACCEPTFEWERZONES",
+                argument: "",
+                help: "REMOVE even if replicas stand in fewer zones then",
+                is_alias: false,
+            },
+            OptionSpec {
+                name: "WAIT",
+                argument: "",
+                help: "REMOVE returns once the node holds nothing and is gone",
+                is_alias: false,
+            },
+        ],
+        group: Group::Cluster,
+        help: "REMOVE a node for good, or KEEP one that is going.",
+        example: "NODE REMOVE node-4 WAIT",
     },
     CommandSpec {
         verb: Verb::Shutdown,

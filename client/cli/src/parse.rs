@@ -38,6 +38,12 @@ pub(crate) enum Action {
         shard: u16,
         node: String,
     },
+    RemoveNode {
+        node: String,
+        accept_fewer_zones: bool,
+        waits: bool,
+    },
+    KeepNode(String),
     Shutdown(String),
     Help(Option<&'static CommandSpec>),
     Clear,
@@ -145,6 +151,7 @@ impl Arguments<'_> {
             Verb::Cluster => Action::Cluster(self.view()?),
             Verb::Status => Action::Status(self.optional_text()),
             Verb::Transfer => Action::Transfer { shard: self.number("shard")?, node: self.text("node")? },
+            Verb::Node => self.node()?,
             Verb::Shutdown => Action::Shutdown(self.text("node")?),
             Verb::Help => Action::Help(self.help()?),
             Verb::Clear => Action::Clear,
@@ -215,6 +222,25 @@ impl Arguments<'_> {
             }
         }
         Ok(Action::Scan { prefix, limit, values })
+    }
+
+    fn node(&mut self) -> Result<Action, UsageError> {
+        let word = self.text("REMOVE or KEEP")?;
+        let node = self.text("node")?;
+        let (mut accept_fewer_zones, mut waits) = (false, false);
+        let removes = match word.to_ascii_uppercase().as_str() {
+            "REMOVE" => true,
+            "KEEP" => false,
+            _ => return Err(self.wrong(format!("{} is nothing to do with a node", printable(word.as_bytes())))),
+        };
+        while let Some(option) = self.option()? {
+            match option {
+                _ if !removes => return Err(self.wrong(format!("{option} is of use to REMOVE only"))),
+                "WAIT" => waits = true,
+                _ => accept_fewer_zones = true,
+            }
+        }
+        Ok(if removes { Action::RemoveNode { node, accept_fewer_zones, waits } } else { Action::KeepNode(node) })
     }
 
     fn view(&mut self) -> Result<ClusterView, UsageError> {
@@ -412,6 +438,15 @@ mod tests {
             ("SCAN limit 3", Action::Scan { prefix: Bytes::new(), limit: Some(3), values: false }),
             ("cluster", Action::Cluster(ClusterView::Status)),
             ("cluster Shards", Action::Cluster(ClusterView::Shards)),
+            (
+                "node remove node-4 wait",
+                Action::RemoveNode { node: "node-4".into(), accept_fewer_zones: false, waits: true },
+            ),
+            (
+                "NODE REMOVE node-4 ACCEPTFEWERZONES",
+                Action::RemoveNode { node: "node-4".into(), accept_fewer_zones: true, waits: false },
+            ),
+            ("NODE KEEP node-4", Action::KeepNode("node-4".into())),
             ("TRANSFER 3 node-2", Action::Transfer { shard: 3, node: "node-2".into() }),
             ("HELP", Action::Help(None)),
             ("HELP set", Action::Help(commands::find("PUT"))),

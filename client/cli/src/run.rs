@@ -7,7 +7,10 @@ use crate::parse::{Action, ClusterView};
 use crate::text::duration;
 use futures_util::stream::StreamExt;
 use kvorum_client::{Ack, Awaited, Bytes, Client, Entry, Error, NodeId, ShardId, WriteResult};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often it is looked whether a node is gone.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// How the operations of a session are done.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +109,15 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
         Action::Cluster(view) => view_cluster(client, *view, emit).await,
         Action::Status(node) => status(client, node.as_deref(), emit).await,
         Action::Transfer { shard, node } => transfer(client, ShardId(*shard), node, emit).await,
+        Action::RemoveNode { node, accept_fewer_zones, waits } => {
+            remove_node(client, node, *accept_fewer_zones, *waits, emit).await
+        }
+        Action::KeepNode(wanted) => {
+            let node = find_node(client, wanted).await?;
+            client.admin().keep_node(node).await?;
+            emit(Output::Note(format!("{wanted} stays")));
+            Ok(Exit::Ok)
+        }
         Action::Shutdown(wanted) => {
             client.admin().shutdown(find_node(client, wanted).await?).await?;
             emit(Output::Note(format!("{wanted} is stopping")));
@@ -267,6 +279,34 @@ async fn transfer(client: &Client, shard: ShardId, wanted: &str, emit: Emit<'_>)
     client.admin().transfer_leadership(shard, node).await?;
     emit(Output::Note(format!("shard {shard} goes to {wanted}")));
     Ok(Exit::Ok)
+}
+
+async fn remove_node(
+    client: &Client,
+    wanted: &str,
+    accept_fewer_zones: bool,
+    waits: bool,
+    emit: Emit<'_>,
+) -> Result<Exit, Failure> {
+    let node = find_node(client, wanted).await?;
+    client.admin().remove_node(node, accept_fewer_zones).await?;
+    if !waits {
+        emit(Output::Note(format!("{wanted} gives what it holds to others, and ends when it holds nothing")));
+        return Ok(Exit::Ok);
+    }
+    let mut told = None;
+    loop {
+        let topology = client.topology().await?;
+        let Some(at) = topology.nodes.iter().position(|info| info.id == node) else {
+            emit(Output::Note(format!("{wanted} is removed")));
+            return Ok(Exit::Ok);
+        };
+        let holds = topology.shards.iter().filter(|shard| shard.replicas.contains(&(at as u16))).count();
+        if told.replace(holds) != Some(holds) {
+            emit(Output::Note(format!("{wanted} is to give replicas of {holds} of {} shards", topology.shards.len())));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 async fn find_node(client: &Client, wanted: &str) -> Result<NodeId, Failure> {

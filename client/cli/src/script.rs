@@ -279,6 +279,8 @@ fn keys(action: &Action) -> Option<Vec<Bytes>> {
         | Action::Cluster(_)
         | Action::Status(_)
         | Action::Transfer { .. }
+        | Action::RemoveNode { .. }
+        | Action::KeepNode(_)
         | Action::Shutdown(_)
         | Action::Help(_)
         | Action::Clear

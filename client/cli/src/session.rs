@@ -253,7 +253,7 @@ impl Session {
     /// bounded by itself.
     fn bounded(&self, client: &Client, action: &Action, taken: Duration) -> Client {
         match action {
-            Action::Scan { .. } => client.clone(),
+            Action::Scan { .. } | Action::RemoveNode { waits: true, .. } => client.clone(),
             _ => client.within(self.setup.deadline.saturating_sub(taken)),
         }
     }
@@ -321,9 +321,12 @@ impl Session {
 
 fn interrupted(action: &Action) -> &'static str {
     match action {
-        Action::Write(_) | Action::MultiPut(_) | Action::Transfer { .. } | Action::Shutdown(_) => {
-            "interrupted; it may have taken effect, or may yet"
-        }
+        Action::Write(_)
+        | Action::MultiPut(_)
+        | Action::Transfer { .. }
+        | Action::Shutdown(_)
+        | Action::KeepNode(_) => "interrupted; it may have taken effect, or may yet",
+        Action::RemoveNode { .. } => "interrupted; the node goes on giving what it holds to others, unless you KEEP it",
         _ => "interrupted",
     }
 }

@@ -62,6 +62,16 @@ pub const KEEP_ALIVE_PROBES: u32 = 6;
 pub const MISDEED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections that can't be accepted are logged at most once in this long.
 pub const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Most steps of one change of the ring map.
+pub const MAP_STEPS_MAX: usize = 32;
+/// Most moves to or from a node at a time, to even out what nodes hold.
+pub const MOVES_OF_BALANCE_MAX: usize = 1;
+/// Most moves to or from a node at a time, to empty one that is being removed.
+pub const MOVES_OF_REMOVAL_MAX: usize = 2;
+/// Most bytes of a shard's log that stay for replicas on their way with a snapshot.
+pub const PINNED_LOG_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// A replica that has a snapshot and does not get on for this long keeps no entries in the log any more, in milliseconds.
+pub const PINNED_LOG_REST_MS: u64 = 30_000;
 /// Replicas that are opened at a time: each needs a few file descriptors meanwhile.
 pub const OPENINGS_MAX: usize = 32;
 /// A frame that has begun must be whole within this time.

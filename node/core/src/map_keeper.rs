@@ -18,7 +18,8 @@ use crate::disk::{Disk, DiskError};
 use crate::folder::mirrored::{self, KeptError};
 use crate::limits::DEADLINE_DEFAULT_MS;
 use crate::ring::decide::{self, Change, MapDecision, Seen};
-use crate::ring::{RING_KEY, RingError, RingMap};
+use crate::ring::verbs::{self, Verb, VerbRefusal};
+use crate::ring::{PlacementError, RING_KEY, RingError, RingMap};
 use crate::routing::network::SendError;
 use crate::routing::router::Router;
 use crate::seeded::{Bug, planted};
@@ -62,8 +63,10 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PROPOSE_AGAIN_MIN_MS: u64 = 500;
 /// The longest such wait.
 const PROPOSE_AGAIN_MAX_MS: u64 = 8_000;
-/// How often peers are told of replicas that can't be used.
+/// How often peers are sent this node's report.
 const REPORT_EVERY_MS: u64 = 1_000;
+/// How often it is looked at where everything should be, which takes up to 50 ms with 100 nodes and 512 shards.
+const PLACE_EVERY_MS: u64 = 1_000;
 /// The map in force is sent to all peers again so often. Whoever needs it takes it on the word of a majority, and each word may
 /// be lost.
 const SEND_EVERY_MS: u64 = 10_000;
@@ -79,6 +82,27 @@ pub struct Looked {
     pub waits: bool,
     /// Open this node's replica of `meta`, to found the group.
     pub bootstraps: bool,
+    /// The node was removed from the cluster, as the map says, or a majority of those who should know.
+    pub removed: bool,
+}
+
+/// What became of what an operator asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// Another node speaks for the group.
+    Elsewhere,
+    /// It is on its way, or something else is.
+    Soon {
+        /// The epoch of the map that was proposed just now, if one was.
+        proposed: Option<u64>,
+    },
+    /// The map of this epoch, or an earlier one, says so.
+    Done {
+        /// The map's epoch.
+        epoch: u64,
+    },
+    /// It can't be done.
+    Refused(VerbRefusal),
 }
 
 /// What a keeper says of its own node.
@@ -113,6 +137,10 @@ pub struct MapKeeper {
     propose_again_ms: u64,
     /// What is to be replaced and waits; logged once.
     waits: Option<Change>,
+    /// Why replicas can't move; logged once.
+    blocked: Option<PlacementError>,
+    /// It is looked at where everything should be from then on.
+    place_at: Nanos,
     /// Peers that were not sent the map in force, because too much waited for them.
     unsent: BTreeSet<NodeId>,
     /// When it was sent to all.
@@ -138,6 +166,8 @@ impl MapKeeper {
             propose_at: Nanos(0),
             propose_again_ms: PROPOSE_AGAIN_MIN_MS,
             waits: None,
+            blocked: None,
+            place_at: Nanos(0),
             unsent: BTreeSet::new(),
             sent_at: Nanos(0),
             reported_at: Nanos(0),
@@ -166,7 +196,9 @@ impl MapKeeper {
             }
         }
         self.send_unsent(now);
-        self.report_faulty(now);
+        self.report(now);
+        let (router, ring) = (&self.router, self.router.ring());
+        self.looked.removed = ring.was_removed(router.me()) || router.peer_table().is_removed(&ring);
         std::mem::take(&mut self.looked)
     }
 
@@ -253,7 +285,11 @@ impl MapKeeper {
             self.propose(handle, now, Condition::IfAbsent, &first);
             return;
         };
-        match decide::decide(ring, &self.seen(ring, now)) {
+        let seen = self.seen(ring, now);
+        if seen.places {
+            self.place_at = now.after_ms(PLACE_EVERY_MS);
+        }
+        match decide::decide(ring, &seen) {
             MapDecision::Rest => self.waits = None,
             MapDecision::Change(next, change) => {
                 let condition = Condition::IfVersion(*version);
@@ -261,6 +297,12 @@ impl MapKeeper {
                 self.waits = None;
                 self.looked.proposed = Some((Some(change), next.epoch));
                 self.propose(handle, now, condition, &next);
+            }
+            MapDecision::Blocked(why) => {
+                if self.blocked.as_ref() != Some(&why) {
+                    warn!(%why, "replicas that should move have nowhere to go");
+                    self.blocked = Some(why);
+                }
             }
             MapDecision::Wait(change, shard) => {
                 self.looked.waits = true;
@@ -272,10 +314,32 @@ impl MapKeeper {
         }
     }
 
+    /// An operator asks for something. Ask again until it is done or refused: that it was recorded shows in the map only.
+    pub fn ask(&mut self, verb: &Verb, now: Nanos) -> Asked {
+        let Some(handle) = self.router.local(ShardId::META).filter(|handle| speaks_for_group(handle, now)) else {
+            return Asked::Elsewhere;
+        };
+        let Some((version, ring)) = &self.stored else { return Asked::Soon { proposed: None } };
+        match verbs::admit(ring, &self.seen(ring, now), verb) {
+            Err(refusal) => Asked::Refused(refusal),
+            Ok(None) => Asked::Done { epoch: ring.epoch },
+            Ok(Some(_)) if now < self.propose_at => Asked::Soon { proposed: None },
+            Ok(Some(next)) => {
+                let condition = Condition::IfVersion(*version);
+                info!(epoch = next.epoch, ?verb, "changing the ring map, as asked for");
+                self.propose(&handle, now, condition, &next);
+                Asked::Soon { proposed: Some(next.epoch) }
+            }
+        }
+    }
+
     fn seen(&self, ring: &RingMap, now: Nanos) -> Seen {
         let router = &self.router;
         let mut faulty = router.peer_table().faulty(now);
-        faulty.extend(router.faulty().into_iter().map(|(shard, replica)| (router.me(), shard, replica)));
+        let own = router.report();
+        faulty.extend(own.faulty.into_iter().map(|(shard, replica)| (router.me(), shard, replica)));
+        let mut settled = router.peer_table().settled(ring, now);
+        settled.extend(own.settled);
         let mut clients = router.peer_table().clients(ring);
         clients.insert(router.me(), self.own.address.clone());
         Seen {
@@ -284,6 +348,8 @@ impl MapKeeper {
             levels: self.levels,
             peers: router.peer_table().presences(now),
             faulty,
+            settled,
+            places: now >= self.place_at,
             clients,
         }
     }
@@ -310,18 +376,16 @@ impl MapKeeper {
         });
     }
 
-    /// Tells the peers which replicas of this node wait to be replaced: whoever leads `meta` is among them, or is this node.
-    fn report_faulty(&mut self, now: Nanos) {
+    /// Tells the peers which replicas of this node wait to be replaced, and which groups that it leads are settled: whoever leads
+    /// `meta` is among them, or is this node.
+    fn report(&mut self, now: Nanos) {
         if now.ms_since(self.reported_at) < REPORT_EVERY_MS {
             return;
         }
         self.reported_at = now;
-        let faulty = self.router.faulty();
-        if faulty.is_empty() {
-            return;
-        }
-        let Some(peers) = self.router.peers() else { return };
-        let message = PeerMessage::Faulty(faulty);
+        let report = self.router.report();
+        let Some(peers) = self.router.peers().filter(|_| !report.is_empty()) else { return };
+        let message = PeerMessage::Report(report);
         for peer in peers.up() {
             // Sent again in a second.
             let _ = peers.send(peer, &message);

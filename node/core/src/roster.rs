@@ -13,7 +13,7 @@ use crate::folder::replica_files::{Readiness, WantedReplica};
 use crate::health::restart_policy::{GaveUp, RestartDecision, RestartPolicy};
 use crate::limits::AWAIT_SPACE;
 use crate::log::LogError;
-use crate::shard::{FolderStanding, Orders, Remedy, ShardConfig, ShardError};
+use crate::shard::{FolderStanding, Orders, Remedy, ShardConfig, ShardError, Target};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, ShardRole};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -74,12 +74,12 @@ pub enum Action {
         /// The shard.
         shard: ShardId,
     },
-    /// Tell the replica that runs who should vote. A full queue may swallow it: the next map or opening says it again.
+    /// Tell the replica that runs who should be in its group. A full queue may swallow it: the next map or opening says it again.
     SetTarget {
         /// The shard.
         shard: ShardId,
-        /// Its voters; the first of them should lead when it can.
-        target: Vec<ReplicaId>,
+        /// The replicas that its group should have.
+        target: Target,
     },
     /// Open a replica beside all else, and call [`Roster::opening_over`].
     Open(Box<Opening>),

@@ -313,6 +313,17 @@ bugs! {
     /// A replica that takes the place of a lost one gets its id. Breaks: a replica that has forgotten its votes and entries is
     /// not counted.
     ReplicaIdReused = "replica-id-reused",
+    /// Voters leave their group straight out of the joint state. Breaks: until the new voters know that the joint state is over,
+    /// the old ones are there to elect a leader.
+    VoterRemovedUndemoted = "voter-removed-undemoted",
+    /// A node erases a replica as soon as the ring map wants another one in its place. Breaks: a replica's files stay until its
+    /// group goes on without it.
+    LeavingErasedUnsettled = "leaving-erased-unsettled",
+    /// Messages of replicas that should leave are refused. Breaks: a group keeps its quorum until it goes on without them.
+    LeavingNotHeard = "leaving-not-heard",
+    /// That a group is settled counts for whatever change the map made last. Breaks: a replica's files stay until its group goes
+    /// on without it.
+    SettledOfEarlierMove = "settled-of-earlier-move",
     /// A node that comes with an empty data folder is let in under its old name: its peers take it for the one they know, and
     /// it opens the replicas that it has forgotten itself. (Either of the two alone is made harmless by the other.) Breaks: a
     /// replica that has forgotten its votes and entries is not counted.

@@ -11,6 +11,7 @@
 use crate::auth::cert::{self, CertError};
 use crate::cli::exit::Exit;
 use crate::cli::say;
+use crate::config::Member;
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
 use kvorum_core::ring::address::{is_address, is_unspecified};
@@ -38,7 +39,7 @@ const DEVELOPMENT_JOURNAL_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 const SHAPE_FILE: &str = "cluster.toml";
 const CONFIG_FILE: &str = "kvorum.toml";
-const AUTHORITY_FOLDER: &str = "ca";
+pub(crate) const AUTHORITY_FOLDER: &str = "ca";
 
 /// Flags of `kvorum init`.
 #[derive(Debug, clap::Args)]
@@ -375,10 +376,36 @@ impl Shape {
         [0, 1, 2].map(|door| self.listen(node, door))
     }
 
-    /// The text of a node's configuration file.
+    /// The text of a founder's configuration file.
     fn node_config(&self, node: u16, members: &[Uuid], purpose: Purpose) -> String {
-        let id = members[usize::from(node) - 1];
-        let mut text = format!(
+        let listen = [0, 1, 2].map(|door| self.listen(node, door));
+        let mut text = self.config_head(node, members[usize::from(node) - 1], &listen, false);
+        if purpose == Purpose::Development {
+            // Writing to a string can't fail.
+            let _ = write!(
+                text,
+                "\n# Smaller than the default, because all nodes share one disk.\n[journal]\nfile_bytes = {DEVELOPMENT_JOURNAL_FILE_BYTES}\n"
+            );
+        }
+        let member = |(node, id): (u16, &Uuid)| Member {
+            id: NodeId(*id),
+            name: node_name(node),
+            zone: String::new(),
+            client: self.address(node, 0),
+            peer: self.address(node, 1),
+        };
+        text.extend((1..).zip(members).map(member).map(|member| member_text(&member)));
+        text
+    }
+
+    /// The text of a node's configuration file up to its members. `listen`: where its doors are, as of [`Shape::doors`].
+    pub(crate) fn config_head(&self, node: u16, id: Uuid, listen: &[SocketAddr; 3], joins: bool) -> String {
+        let joins = if joins {
+            "\n# It is none of the founders: it asks the members to let it in.\njoins = true\n"
+        } else {
+            ""
+        };
+        format!(
             r#"# Configuration of {name}. Every field is described in docs/OPERATIONS.md.
 
 cluster_id = "{cluster}"
@@ -394,7 +421,7 @@ client_listen = "{client_listen}"
 peer_listen = "{peer_listen}"
 http_listen = "{http_listen}"
 fault_hooks = {fault_hooks}
-
+{joins}
 [tls]
 ca = "{ca}"
 certificate = "{certificate}"
@@ -405,30 +432,36 @@ key = "{key}"
             shards = self.shards,
             replication_factor = self.replication_factor,
             durability = self.durability,
-            client_listen = self.listen(node, 0),
-            peer_listen = self.listen(node, 1),
-            http_listen = self.listen(node, 2),
+            client_listen = listen[0],
+            peer_listen = listen[1],
+            http_listen = listen[2],
             fault_hooks = self.fault_hooks,
             ca = cert::AUTHORITY_CERTIFICATE_FILE,
             certificate = cert::NODE_CERTIFICATE_FILE,
             key = cert::NODE_KEY_FILE,
-        );
-        if purpose == Purpose::Development {
-            // Writing to a string can't fail.
-            let _ = write!(
-                text,
-                "\n# Smaller than the default, because all nodes share one disk.\n[journal]\nfile_bytes = {DEVELOPMENT_JOURNAL_FILE_BYTES}\n"
-            );
+        )
+    }
+
+    /// The doors of one more node.
+    ///
+    /// # Errors
+    /// A host that is missing or makes no sense; too many nodes for one host.
+    pub(crate) fn new_doors(&self, node: u16, host: Option<&str>) -> Result<NewDoors, InitError> {
+        let of_one_host = self.hosts.len() == 1 && host.is_none_or(|host| without_brackets(host) == self.hosts[0]);
+        if of_one_host {
+            check("nodes", node, node <= NODES_PER_HOST_MAX, || {
+                format!("at most {NODES_PER_HOST_MAX} nodes at one host")
+            })?;
+            let [client, peer] = [0, 1].map(|door| self.address(node, door));
+            return Ok(NewDoors { client, peer, listen: self.doors(node) });
         }
-        for (node, id) in (1..).zip(members) {
-            let (name, client, peer) = (node_name(node), self.address(node, 0), self.address(node, 1));
-            // Writing to a string can't fail.
-            let _ = write!(
-                text,
-                "\n[[members]]\nid = \"{id}\"\nname = \"{name}\"\nzone = \"\"\nclient = \"{client}\"\npeer = \"{peer}\"\n"
-            );
-        }
-        text
+        let host = host.map(without_brackets).unwrap_or_default();
+        let reachable =
+            is_address(&address(&host, self.base_port)) && !is_unspecified(&host) && !self.hosts.contains(&host);
+        check("host", &host, reachable, || "a name or an IP address at which no other node is".to_owned())?;
+        let port = |door: u16| self.base_port + door * PORTS_PER_DOOR;
+        let [client, peer] = [0, 1].map(|door| address(&host, port(door)));
+        Ok(NewDoors { client, peer, listen: [0, 1, 2].map(|door| SocketAddr::new(listen_at(&host), port(door))) })
     }
 
     /// The host of a node.
@@ -449,12 +482,45 @@ key = "{key}"
 
     /// A node listens where it is reached if that is an IP address, and on every interface if it is a name.
     fn listen(&self, node: u16, door: u16) -> SocketAddr {
-        let ip = match self.host(node) {
-            "localhost" => Ipv4Addr::LOCALHOST.into(),
-            host => host.parse().unwrap_or(IpAddr::from(Ipv4Addr::UNSPECIFIED)),
-        };
-        SocketAddr::new(ip, self.port(node, door))
+        SocketAddr::new(listen_at(self.host(node)), self.port(node, door))
     }
+}
+
+/// Where a node at this host listens.
+fn listen_at(host: &str) -> IpAddr {
+    match host {
+        "localhost" => Ipv4Addr::LOCALHOST.into(),
+        host => host.parse().unwrap_or(IpAddr::from(Ipv4Addr::UNSPECIFIED)),
+    }
+}
+
+/// Where a node that joins is reached, and where it listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NewDoors {
+    /// `host:port` of its binary door.
+    pub(crate) client: String,
+    /// `host:port` of its peer door.
+    pub(crate) peer: String,
+    /// As [`Shape::doors`].
+    pub(crate) listen: [SocketAddr; 3],
+}
+
+/// A member's table in a configuration file.
+pub(crate) fn member_text(member: &Member) -> String {
+    let Member { id, name, zone, client, peer } = member;
+    format!(
+        "\n[[members]]\nid = \"{id}\"\nname = {name:?}\nzone = {zone:?}\nclient = \"{client}\"\npeer = \"{peer}\"\n"
+    )
+}
+
+/// The cluster of a folder.
+///
+/// # Errors
+/// A folder that holds none, or a file that can't be read.
+pub(crate) fn open(dir: &Path) -> Result<Shape, InitError> {
+    let path = dir.join(SHAPE_FILE);
+    let text = fs::read_to_string(&path).map_err(|error| InitError::File { path: path.clone(), error })?;
+    toml::from_str(&text).map_err(|error| InitError::Shape { path, detail: error.message().to_owned() })
 }
 
 /// An IPv6 address may be given in brackets, as it stands before a port.

@@ -1,14 +1,17 @@
 //! The command line of `kvorum`.
 
+pub mod add_node;
 pub mod dev;
 pub mod exit;
 pub mod health;
 pub mod init;
+pub mod join;
 pub mod start;
 pub mod stop;
 pub mod telemetry;
 pub mod verify;
 
+use self::add_node::AddNodeArgs;
 use self::dev::DevArgs;
 use self::health::HealthArgs;
 use self::init::InitArgs;
@@ -41,6 +44,8 @@ enum Verb {
     Start(StartArgs),
     /// Make a cluster's folder: certificates and a configuration per node
     Init(InitArgs),
+    /// Make the folder of one more node, to join a cluster that is there
+    AddNode(AddNodeArgs),
     /// Check the data folder of a stopped node, and change nothing
     ///
     /// Ends with 0 if it is sound, 1 if damage was found, 2 if it can't be checked.
@@ -87,6 +92,7 @@ impl Cli {
             Verb::Dev(args) => ended(dev::run(args), dev::DevError::exit),
             Verb::Start(args) => ended(start::run(args).map(done), start::StartError::exit),
             Verb::Init(args) => ended(init::run(args).map(done), init::InitError::exit),
+            Verb::AddNode(args) => ended(add_node::run(&args).map(done), add_node::AddNodeError::exit),
             Verb::Verify(args) => verify::run(&args).unwrap_or_else(|error| {
                 telemetry::last_line(format_args!("kvorum: {error} (exit code {})", verify::CANNOT_CHECK));
                 ExitCode::from(verify::CANNOT_CHECK)

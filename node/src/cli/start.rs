@@ -3,6 +3,7 @@
 use crate::auth::cert::{CertError, NodeCertificate, TlsIdentity};
 use crate::cli::FieldFlags;
 use crate::cli::exit::Exit;
+use crate::cli::join::{self, JoinRefused};
 use crate::cli::stop;
 use crate::cli::telemetry::{self, LogFormat, TelemetryError};
 use crate::config::{Config, ConfigErrors, ConfigProblem, Sources};
@@ -58,6 +59,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// The cluster does not let the node in.
+    #[error(transparent)]
+    Join(#[from] JoinRefused),
     /// The node failed.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -99,7 +103,7 @@ impl StartError {
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Telemetry(_) | Self::Config(_) | Self::Descriptors(_) | Self::Tls(_) => Exit::Config,
+            Self::Telemetry(_) | Self::Config(_) | Self::Descriptors(_) | Self::Tls(_) | Self::Join(_) => Exit::Config,
             Self::Folder(error) => error.exit(),
             Self::Process { .. } => Exit::Failure,
             Self::Node(error) => error.exit(),
@@ -160,6 +164,12 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
         stop::on_signals(stop.clone()).map_err(process("signal handlers"))?;
         if args.exit_with_stdin {
             stop::with_stdin(stop.clone()).map_err(process("the thread that watches stdin"))?;
+        }
+        if config.joins && !node::knows_ring(&folder)? {
+            tokio::select! {
+                joined = join::join(&config, folder.disk()) => joined?,
+                () = stop.cancelled() => return Ok(folder),
+            }
         }
         Ok::<_, StartError>(node::run(config, tls, folder, stop).await?)
     });

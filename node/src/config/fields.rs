@@ -93,6 +93,8 @@ fields! {
         "This node's certificate";
     TLS_KEY: "tls.key", PEM, None,
         "The private key of this node's certificate";
+    JOINS: "joins", "true or false", Some("false"),
+        "Join a cluster that is there: found nothing, and ask the other members to let this node in";
     FAULT_HOOKS: "fault_hooks", "true or false", Some("false"),
         "Let admin commands inject faults; for tests only";
 }

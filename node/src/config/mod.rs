@@ -79,6 +79,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// What this program speaks: [`Levels::OWN`]. Not a setting; a test of programs to come puts another value here.
     pub levels: Levels,
+    /// This node joins a cluster that is there: it founds nothing, and `members` are the nodes that it asks.
+    pub joins: bool,
     /// The cluster's initial members, this node among them; its own entry holds the advertised addresses.
     pub members: Vec<Member>,
 }
@@ -208,11 +210,15 @@ fn read(reading: &mut Reading) -> Option<Config> {
     let scrub_bytes_per_second = reading.required(&fields::SCRUB_RATE_MB, mebibytes);
     let tls = read_tls(reading);
     let fault_hooks = reading.required(&fields::FAULT_HOOKS, |text| bool::from_str(text).ok());
+    let joins = reading.required(&fields::JOINS, |text| bool::from_str(text).ok());
     let members = read_members(reading);
     reading.reject_unknown(&[("members", fields::member::FIELDS)]);
 
     let (node_id, replication_factor, mut members) = (node_id?, replication_factor?, members?);
-    check_members(reading, &members, node_id, replication_factor);
+    check_members(reading, &members, node_id, if joins == Some(true) { 1 } else { replication_factor });
+    if joins == Some(true) && members.len() == 1 {
+        reading.contradiction("members", "a node that joins needs another one to ask".to_owned());
+    }
     let own = members.iter_mut().find(|member| member.id == node_id)?;
     own.client = client_advertise.unwrap_or_else(|| own.client.clone());
     own.peer = peer_advertise.unwrap_or_else(|| own.peer.clone());
@@ -247,6 +253,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
         fault_hooks: fault_hooks?,
         tls: tls?,
         levels: Levels::OWN,
+        joins: joins?,
         members,
     })
 }

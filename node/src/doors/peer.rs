@@ -79,4 +79,12 @@ impl PeerHandler for PeerDoor {
     fn message(&self, from: NodeId, message: PeerMessage) {
         self.desk.message(from, message, system_clock::monotonic());
     }
+
+    fn removed(&self, by: NodeId) {
+        self.desk.said_removed(by);
+    }
+
+    fn was_removed(&self, node: NodeId) -> bool {
+        self.desk.was_removed(node)
+    }
 }

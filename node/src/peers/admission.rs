@@ -70,6 +70,11 @@ impl Admission {
         }
     }
 
+    /// Forgets where nodes are that are no members any more.
+    pub(super) fn keep_members(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        self.members.retain(|member, _| is_member(*member));
+    }
+
     fn is_members(&self, address: SocketAddr) -> bool {
         self.members.values().any(|addresses| addresses.contains(&address))
     }

@@ -48,6 +48,8 @@ close_codes! {
     Restart = 6, "the peer's actor restarts";
     /// The node comes with a data folder that was replaced, or the other end can't write down with which one it comes.
     WrongDisk = 7, "the data folder";
+    /// The node was removed from the cluster, and does not return.
+    Removed = 8, "the node was removed";
 }
 
 impl CloseCode {
@@ -95,6 +97,18 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
+    /// Whether the other end has said that this node was removed.
+    pub(super) fn says_removed(&self) -> bool {
+        let closed = match self {
+            Self::Connection(closed)
+            | Self::Write(WriteError::ConnectionLost(closed))
+            | Self::Lane(LaneError::Ended(quinn::ReadError::ConnectionLost(closed))) => closed,
+            _ => return false,
+        };
+        matches!(closed, ConnectionError::ApplicationClosed(close)
+            if close.error_code == VarInt::from_u32(CloseCode::Removed as u32))
+    }
+
     /// What the other end is told, if the connection still stands.
     pub(super) fn close_code(&self) -> CloseCode {
         match self {

@@ -89,6 +89,8 @@ fn check(
     match handler.admit(&hello) {
         Ok(()) => Ok(hello.program),
         Err(error @ AdmitError::Level { .. }) => refuse(CloseCode::Version, error.to_string()),
+        Err(error @ AdmitError::Unknown { .. }) => refuse(CloseCode::UnknownNode, error.to_string()),
+        Err(error @ AdmitError::Removed) => refuse(CloseCode::Removed, error.to_string()),
         Err(error @ AdmitError::Folder(_)) => refuse(CloseCode::WrongDisk, error.to_string()),
     }
 }
@@ -114,6 +116,10 @@ mod tests {
         fn connected(&self, _: NodeId) {}
         fn disconnected(&self, _: NodeId) {}
         fn message(&self, _: NodeId, _: PeerMessage) {}
+        fn removed(&self, _: NodeId) {}
+        fn was_removed(&self, _: NodeId) -> bool {
+            false
+        }
     }
 
     #[test]

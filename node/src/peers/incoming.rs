@@ -82,8 +82,10 @@ impl Drop for Open {
 /// Keeps up with where the peers are, by their names. One that can't be resolved now is where it was.
 async fn resolve_peers(shared: Arc<Shared>, admission: Arc<Mutex<Admission>>) {
     loop {
-        for slot in shared.slots.values() {
-            if let Ok(Ok(addresses)) = timeout(HANDSHAKE_TIMEOUT, tokio::net::lookup_host(&slot.address)).await {
+        let slots: Vec<_> = shared.slots.read().values().map(Arc::clone).collect();
+        admission.lock().keep_members(|member| slots.iter().any(|slot| slot.node == member));
+        for slot in slots {
+            if let Ok(Ok(addresses)) = timeout(HANDSHAKE_TIMEOUT, tokio::net::lookup_host(slot.address())).await {
                 admission.lock().set_member(slot.node, addresses);
             }
         }
@@ -118,7 +120,10 @@ fn identify(shared: &Shared, connection: &Connection) -> Result<NodeId, (CloseCo
         let detail = format!("the certificate is for cluster {}, this is {}", identity.cluster, own.cluster);
         return Err((CloseCode::WrongCluster, detail));
     }
-    if !shared.slots.contains_key(&identity.node) {
+    if shared.handler.was_removed(identity.node) {
+        return Err((CloseCode::Removed, format!("node {} was removed from the cluster", identity.node)));
+    }
+    if shared.slot(identity.node).is_none() {
         return Err(unknown(format!("node {} is not among the peers of node {}", identity.node, own.node)));
     }
     if identity.node >= own.node {

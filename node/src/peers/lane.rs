@@ -65,7 +65,7 @@ impl Lane {
             PeerMessage::Raft(..)
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
-            | PeerMessage::Faulty(_)
+            | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => Some(Self::Consensus),
             PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } | PeerMessage::Returned { .. } => {
@@ -82,7 +82,7 @@ impl Lane {
             PeerMessage::Raft(..) => matches!(self, Self::Consensus | Self::Bulk),
             PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
-            | PeerMessage::Faulty(_)
+            | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => self == Self::Consensus,
             PeerMessage::Forward { .. } | PeerMessage::Returned { .. } => self == Self::Forward,

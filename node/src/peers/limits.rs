@@ -69,6 +69,8 @@ pub const INCOMING_OF_SOURCE_MAX: usize = 4;
 pub const RESOLVE_PEERS_EVERY: Duration = Duration::from_secs(30);
 /// Connections that one peer has made and on which hello is being said; a further one is closed and comes again.
 pub const GREETINGS_MAX: usize = 4;
+/// A node that is none of the cluster any more is connected for so much longer, to hear of it.
+pub const LET_GO_AFTER: Duration = Duration::from_secs(2);
 /// How long `shutdown` waits for the peers to learn of it.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 

@@ -40,13 +40,14 @@ use kvorum_core::routing::peer_desk::AdmitError;
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
 use kvorum_protocol::{ClusterId, FolderId, NodeId};
 use lane::{Lane, Lingering, Outbound};
-use ractor::{Actor, ActorCell, SpawnErr};
+use parking_lot::RwLock;
+use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use supervisor::PeersSupervisor;
+use supervisor::{PeersSupervisor, SupervisorMessage};
 use tokio::sync::{Mutex, watch};
 use traffic::Traffic;
 use transport::Transport;
@@ -105,6 +106,10 @@ pub trait PeerHandler: Send + Sync + 'static {
     fn disconnected(&self, peer: NodeId);
     /// A message has come; never a hello.
     fn message(&self, from: NodeId, message: PeerMessage);
+    /// The peer says that this node was removed from the cluster.
+    fn removed(&self, by: NodeId);
+    /// Whether a node was removed from the cluster: it is told so when it dials.
+    fn was_removed(&self, node: NodeId) -> bool;
 }
 
 /// Why the peers could not be started.
@@ -138,6 +143,7 @@ pub enum PeerError {
 #[derive(Clone)]
 pub struct Peers {
     shared: Arc<Shared>,
+    supervisor: ActorRef<SupervisorMessage>,
 }
 
 struct Shared {
@@ -145,7 +151,8 @@ struct Shared {
     local_address: SocketAddr,
     handler: Arc<dyn PeerHandler>,
     sessions: Option<Arc<dyn SessionHost>>,
-    slots: BTreeMap<NodeId, Arc<Slot>>,
+    /// The peers that there are by the ring map in force. Who sends holds the lock as long as it takes to find one.
+    slots: RwLock<BTreeMap<NodeId, Arc<Slot>>>,
     cut: AtomicBool,
     cut_changes: watch::Sender<bool>,
     /// How many messages the cut has swallowed, in both directions.
@@ -155,7 +162,8 @@ struct Shared {
 /// What stays of a peer while connections come and go.
 struct Slot {
     node: NodeId,
-    address: String,
+    /// `host:port`, as the ring map has it.
+    address: RwLock<String>,
     outbound: [Outbound; Lane::ALL.len()],
     lingering: Lingering,
     up: AtomicBool,
@@ -205,7 +213,7 @@ impl Peers {
             local_address,
             handler,
             sessions,
-            slots,
+            slots: RwLock::new(slots),
             cut: AtomicBool::new(false),
             cut_changes: watch::Sender::new(false),
             lost_to_cut: AtomicU64::new(0),
@@ -216,7 +224,14 @@ impl Peers {
             Some(supervisor) => Actor::spawn_linked(name, actor, transport, supervisor).await?,
             None => Actor::spawn(name, actor, transport).await?,
         };
-        Ok((actor.get_cell(), Self { shared }))
+        Ok((actor.get_cell(), Self { shared, supervisor: actor }))
+    }
+
+    /// These are the peers from now on: connects with those that are new, and soon ends the connections with those that are none
+    /// any more. Until then they may hear that. Returns at once.
+    pub fn follow(&self, peers: Vec<PeerAddress>) {
+        // A supervisor that is gone takes no message, and then this node is stopping.
+        let _ = self.supervisor.cast(SupervisorMessage::Follow(peers));
     }
 
     /// Sends several messages to one peer, with one lock and at most one wake-up per lane.
@@ -224,7 +239,7 @@ impl Peers {
     /// # Errors
     /// See [`SendError`]: of the first message that could not be sent. Those before it, in its lane, have been.
     pub fn send_batch(&self, to: NodeId, messages: &[PeerMessage]) -> Result<(), SendError> {
-        let slot = self.shared.slots.get(&to).ok_or(SendError::Unknown)?;
+        let slot = self.shared.slot(to).ok_or(SendError::Unknown)?;
         if self.shared.is_cut() {
             self.shared.lost_to_cut.fetch_add(messages.len() as u64, Ordering::Relaxed);
             return Ok(());
@@ -252,11 +267,12 @@ impl PeerNetwork for Peers {
     }
 
     fn up(&self) -> Vec<NodeId> {
-        self.shared.slots.values().filter(|slot| slot.up.load(Ordering::Acquire)).map(|slot| slot.node).collect()
+        let slots = self.shared.slots.read();
+        slots.values().filter(|slot| slot.up.load(Ordering::Acquire)).map(|slot| slot.node).collect()
     }
 
     fn is_up(&self, node: NodeId) -> bool {
-        self.shared.slots.get(&node).is_some_and(|slot| slot.up.load(Ordering::Acquire))
+        self.shared.slot(node).is_some_and(|slot| slot.up.load(Ordering::Acquire))
     }
 
     fn links(&self) -> Vec<PeerLink> {
@@ -273,7 +289,7 @@ impl PeerNetwork for Peers {
                 queued_bytes,
             }
         };
-        self.shared.slots.values().map(link).collect()
+        self.shared.slots.read().values().map(link).collect()
     }
 
     fn cut(&self, cut: bool) {
@@ -283,6 +299,10 @@ impl PeerNetwork for Peers {
 }
 
 impl Shared {
+    fn slot(&self, node: NodeId) -> Option<Arc<Slot>> {
+        self.slots.read().get(&node).map(Arc::clone)
+    }
+
     fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
     }
@@ -293,6 +313,22 @@ impl Shared {
 }
 
 impl Slot {
+    fn new(node: NodeId, address: String) -> Self {
+        Self {
+            node,
+            address: RwLock::new(address),
+            outbound: Lane::ALL.map(Outbound::new),
+            lingering: Lingering::default(),
+            up: AtomicBool::new(false),
+            traffic: Traffic::default(),
+            turn: Mutex::new(()),
+        }
+    }
+
+    fn address(&self) -> String {
+        self.address.read().clone()
+    }
+
     fn outbound(&self, lane: Lane) -> &Outbound {
         &self.outbound[lane as usize]
     }
@@ -301,16 +337,7 @@ impl Slot {
 fn slots(own: NodeId, peers: Vec<PeerAddress>) -> Result<BTreeMap<NodeId, Arc<Slot>>, PeerError> {
     let mut slots = BTreeMap::new();
     for PeerAddress { node, address } in peers {
-        let slot = Slot {
-            node,
-            address,
-            outbound: Lane::ALL.map(Outbound::new),
-            lingering: Lingering::default(),
-            up: AtomicBool::new(false),
-            traffic: Traffic::default(),
-            turn: Mutex::new(()),
-        };
-        if node == own || slots.insert(node, Arc::new(slot)).is_some() {
+        if node == own || slots.insert(node, Arc::new(Slot::new(node, address))).is_some() {
             return Err(PeerError::ListedTwice(node));
         }
     }

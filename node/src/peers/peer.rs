@@ -192,10 +192,13 @@ impl PeerActor {
             logged.clear();
             return;
         }
+        if end.error.says_removed() {
+            self.shared.handler.removed(peer);
+        }
         let text = error.to_string();
         // A peer that stays away fails in a few ways in turn; each is said once.
         if logged.len() < REASONS_LOGGED_MAX && logged.insert(text) {
-            tracing::warn!(%peer, address = %self.slot.address, %error, "no connection with peer");
+            tracing::warn!(%peer, address = %self.slot.address(), %error, "no connection with peer");
         } else {
             tracing::debug!(%peer, %error, "no connection with peer yet");
         }
@@ -227,7 +230,7 @@ async fn dial_and_run(
 async fn dial(shared: &Shared, slot: &Slot, transport: &Transport) -> Result<Connection, LinkError> {
     let expected = Identity { cluster: shared.hello.cluster, node: slot.node };
     let attempt = async {
-        let address = resolve(&slot.address, shared.local_address).await?;
+        let address = resolve(&slot.address(), shared.local_address).await?;
         let connecting = transport.dial(address, expected).map_err(DialError::Connect)?;
         Ok(connecting.await?)
     };

@@ -1,17 +1,17 @@
 //! The supervisor of the peers: one actor per peer beneath it, restarted one for one, and the door they are dialled at.
 
 use super::close::CloseCode;
-use super::limits::SHUTDOWN_TIMEOUT;
+use super::limits::{LET_GO_AFTER, SHUTDOWN_TIMEOUT};
 use super::peer::{PeerActor, PeerActorMessage};
 use super::transport::Transport;
-use super::{Shared, incoming};
+use super::{PeerAddress, Shared, Slot, incoming};
 use crate::runtime::system_clock;
 use kvorum_core::health::restart_policy::{GaveUp, RestartDecision, RestartPolicy};
 use kvorum_protocol::NodeId;
 use quinn::{Connection, VarInt};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use ractor_cluster::RactorMessage;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,6 +25,10 @@ pub(super) struct PeersSupervisor {
 pub(super) enum SupervisorMessage {
     /// A peer has dialled this node and proved who it is.
     Accepted(NodeId, Connection),
+    /// These are the peers from now on.
+    Follow(Vec<PeerAddress>),
+    /// This one is let go, if it is still none of them.
+    LetGo(NodeId),
     /// The delay of a restart is over.
     Restart(NodeId),
     /// The door does not accept any more: it failed.
@@ -35,6 +39,8 @@ pub(super) struct SupervisorState {
     transport: Arc<Transport>,
     children: BTreeMap<NodeId, ActorRef<PeerActorMessage>>,
     policy: RestartPolicy<NodeId>,
+    /// Who the peers are.
+    wanted: BTreeSet<NodeId>,
     _door: AbortOnDropHandle<()>,
 }
 
@@ -49,8 +55,9 @@ impl Actor for PeersSupervisor {
         transport: Arc<Transport>,
     ) -> Result<SupervisorState, ActorProcessingErr> {
         let mut children = BTreeMap::new();
-        for node in self.shared.slots.keys() {
-            children.insert(*node, self.spawn(*node, &transport, myself.get_cell()).await?);
+        let slots: Vec<Arc<Slot>> = self.shared.slots.read().values().map(Arc::clone).collect();
+        for slot in slots {
+            children.insert(slot.node, self.spawn(slot, &transport, myself.get_cell()).await?);
         }
         let accepting = incoming::accept_all(self.shared.clone(), transport.clone(), myself.clone());
         let door = tokio::spawn(async move {
@@ -58,7 +65,9 @@ impl Actor for PeersSupervisor {
             tracing::debug!(?result, "the door for peers is closed");
             let _ = myself.cast(SupervisorMessage::DoorEnded);
         });
-        Ok(SupervisorState { transport, children, policy: RestartPolicy::new(), _door: AbortOnDropHandle::new(door) })
+        let wanted = children.keys().copied().collect();
+        let policy = RestartPolicy::new();
+        Ok(SupervisorState { transport, children, policy, wanted, _door: AbortOnDropHandle::new(door) })
     }
 
     async fn handle(
@@ -74,12 +83,23 @@ impl Actor for PeersSupervisor {
                     let _ = child.cast(PeerActorMessage::Accepted(connection));
                 }
             }
-            SupervisorMessage::Restart(node) => match self.spawn(node, &state.transport, myself.get_cell()).await {
-                Ok(child) => {
-                    state.children.insert(node, child);
+            SupervisorMessage::Follow(peers) => {
+                let (new, gone) = self.follow(state, peers);
+                for node in new {
+                    self.begin(&myself, state, node).await?;
                 }
-                Err(error) => self.failed(&myself, state, node, &error.to_string())?,
-            },
+                for node in gone {
+                    myself.send_after(LET_GO_AFTER, move || SupervisorMessage::LetGo(node));
+                }
+            }
+            SupervisorMessage::LetGo(node) if !state.wanted.contains(&node) => {
+                if self.shared.slots.write().remove(&node).is_some() {
+                    tracing::info!(peer = %node, "a peer is no node of the cluster any more");
+                }
+                state.children.remove(&node).iter().for_each(|child| child.stop(None));
+            }
+            SupervisorMessage::LetGo(_) => {}
+            SupervisorMessage::Restart(node) => self.begin(&myself, state, node).await?,
             SupervisorMessage::DoorEnded => return Err("the door for peers failed".into()),
         }
         Ok(())
@@ -114,17 +134,50 @@ impl Actor for PeersSupervisor {
 }
 
 impl PeersSupervisor {
+    /// Starts the actor of a peer, if it is still one and has none.
+    async fn begin(
+        &self,
+        myself: &ActorRef<SupervisorMessage>,
+        state: &mut SupervisorState,
+        node: NodeId,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(slot) = self.shared.slot(node).filter(|_| !state.children.contains_key(&node)) else { return Ok(()) };
+        match self.spawn(slot, &state.transport, myself.get_cell()).await {
+            Ok(child) => {
+                state.children.insert(node, child);
+                Ok(())
+            }
+            Err(error) => self.failed(myself, state, node, &error.to_string()),
+        }
+    }
+
+    /// Takes over who the peers are. Returns those that are new, and those that are none any more.
+    fn follow(&self, state: &mut SupervisorState, peers: Vec<PeerAddress>) -> (Vec<NodeId>, Vec<NodeId>) {
+        let own = self.shared.hello.node;
+        let wanted: BTreeMap<NodeId, String> =
+            peers.into_iter().filter(|peer| peer.node != own).map(|peer| (peer.node, peer.address)).collect();
+        let mut slots = self.shared.slots.write();
+        let gone = slots.keys().copied().filter(|node| !wanted.contains_key(node)).collect();
+        state.wanted = wanted.keys().copied().collect();
+        let mut new = Vec::new();
+        for (node, address) in wanted {
+            if let Some(slot) = slots.get(&node) {
+                *slot.address.write() = address;
+            } else {
+                slots.insert(node, Arc::new(Slot::new(node, address)));
+                new.push(node);
+            }
+        }
+        (new, gone)
+    }
+
     async fn spawn(
         &self,
-        node: NodeId,
+        slot: Arc<Slot>,
         transport: &Arc<Transport>,
         supervisor: ActorCell,
     ) -> Result<ActorRef<PeerActorMessage>, SpawnErr> {
-        let actor = PeerActor {
-            shared: self.shared.clone(),
-            slot: self.shared.slots[&node].clone(),
-            transport: transport.clone(),
-        };
+        let actor = PeerActor { shared: self.shared.clone(), slot, transport: transport.clone() };
         // Without a name: names are registered until an actor is quite gone, and a successor must not wait for that.
         Ok(Actor::spawn_linked(None, actor, (), supervisor).await?.0)
     }

@@ -29,6 +29,12 @@ struct Recorder {
 }
 
 impl PeerHandler for Recorder {
+    fn removed(&self, _: NodeId) {}
+
+    fn was_removed(&self, _: NodeId) -> bool {
+        false
+    }
+
     fn knows(&self, _: NodeId) -> KnownOfPeer {
         KnownOfPeer::default()
     }
@@ -281,6 +287,12 @@ async fn a_peer_that_does_not_read_fills_the_bounded_buffer() {
     /// Takes no message until it is told to.
     struct Stuck(std::sync::Mutex<()>);
     impl PeerHandler for Stuck {
+        fn removed(&self, _: NodeId) {}
+
+        fn was_removed(&self, _: NodeId) -> bool {
+            false
+        }
+
         fn knows(&self, _: NodeId) -> KnownOfPeer {
             KnownOfPeer::default()
         }
@@ -413,12 +425,12 @@ async fn garbage_ends_the_connection_and_it_is_made_anew() {
     let (mut a, mut b) = Cluster::new().pair().await;
     // A frame that is whole, and no message; and one that no peer may send on that lane.
     for message in [PeerMessage::Hello(a.peers.shared.hello.clone()), forward(1, 10)] {
-        a.peers.shared.slots[&b.id].outbound(Lane::Consensus).push([&message]).unwrap();
+        a.peers.shared.slot(b.id).unwrap().outbound(Lane::Consensus).push([&message]).unwrap();
         a.reconnected(b.id).await;
         b.reconnected(a.id).await;
         exchange(&mut a, &mut b, 5).await;
     }
-    a.peers.shared.slots[&b.id].outbound(Lane::Forward).push_bytes(&[0xff; 64]);
+    a.peers.shared.slot(b.id).unwrap().outbound(Lane::Forward).push_bytes(&[0xff; 64]);
     a.reconnected(b.id).await;
     b.reconnected(a.id).await;
     exchange(&mut a, &mut b, 6).await;

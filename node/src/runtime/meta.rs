@@ -2,15 +2,19 @@
 //! carried out.
 
 use crate::runtime::system_clock;
-use kvorum_core::map_keeper::{LOOK_EVERY, Looked, MapKeeper};
+use kvorum_core::map_keeper::{Asked, LOOK_EVERY, Looked, MapKeeper};
 use kvorum_core::ring::RingMap;
+use kvorum_core::ring::verbs::Verb;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
 
 /// What the keeper is told.
 #[derive(Debug)]
 pub enum MetaMessage {
     /// Look at the map.
     Look,
+    /// An operator asks for something: what becomes of it is said at once.
+    Ask(Verb, oneshot::Sender<Asked>),
 }
 
 impl ractor::Message for MetaMessage {}
@@ -21,6 +25,8 @@ pub struct MetaArguments {
     pub keeper: MapKeeper,
     /// Told whenever a newer map is in force.
     pub changed: Box<dyn Fn(&RingMap) + Send + Sync>,
+    /// The node was removed from the cluster: ends the process.
+    pub removed: Box<dyn Fn() + Send + Sync>,
     /// Opens this node's replica of `meta`, to found the group.
     pub bootstrap: Box<dyn Fn() + Send + Sync>,
 }
@@ -45,15 +51,23 @@ impl Actor for MetaActor {
     async fn handle(
         &self,
         _myself: ActorRef<MetaMessage>,
-        MetaMessage::Look: MetaMessage,
+        message: MetaMessage,
         state: &mut MetaArguments,
     ) -> Result<(), ActorProcessingErr> {
-        let Looked { in_force, bootstraps, .. } = state.keeper.look(system_clock::monotonic());
+        if let MetaMessage::Ask(verb, reply) = message {
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(state.keeper.ask(&verb, system_clock::monotonic()));
+            return Ok(());
+        }
+        let Looked { in_force, bootstraps, removed, .. } = state.keeper.look(system_clock::monotonic());
         if bootstraps {
             (state.bootstrap)();
         }
         if let Some(ring) = in_force {
             (state.changed)(&ring);
+        }
+        if removed {
+            (state.removed)();
         }
         Ok(())
     }

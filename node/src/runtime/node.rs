@@ -28,7 +28,7 @@ mod tests;
 mod timers;
 
 pub use error::NodeError;
-pub use storage::check_fixed;
+pub use storage::{check_fixed, knows_ring};
 
 use crate::auth::cert::TlsIdentity;
 use crate::config::Config;

@@ -1,31 +1,39 @@
 //! How this node is doing, and asking all nodes the same.
 
 use crate::doors::places::Places;
-use crate::runtime::control::Control;
+use crate::runtime::control::{Control, VerbAnswer};
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::journal_threads::JournalHandle;
+use crate::runtime::meta::MetaMessage;
 use crate::runtime::process::ProcessUse;
 use crate::runtime::system_clock;
 use bytes::{Bytes, BytesMut};
 use kvorum_core::clock::Nanos;
 use kvorum_core::consensus::Role;
 use kvorum_core::health::pressure::Pressure;
+use kvorum_core::map_keeper::Asked;
 use kvorum_core::measure::ShardCounts;
+use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::router::Router;
 use kvorum_core::session::NodeAdmin;
 use kvorum_core::session::reply::{Answer, ReplyTo};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::limits::HOT_KEYS_MAX;
 use kvorum_protocol::{
-    Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, ResponseBody, ServerError, ShardId, ShardRole,
-    ShardStatus, StatusScope,
+    Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, Outcome, ResponseBody, ServerError, ShardId,
+    ShardRole, ShardStatus, StatusScope,
 };
 use parking_lot::Mutex;
+use ractor::ActorRef;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+/// An operator's command is asked again so often until it is done.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long another node may take to say how it is, if the request waits longer.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -58,10 +66,24 @@ pub struct Inspector {
     /// Replicas that this node holds and does not run, and why.
     idle: Mutex<BTreeMap<ShardId, ShardRole>>,
     control: OnceLock<Control>,
+    meta: OnceLock<ActorRef<MetaMessage>>,
     stop: CancellationToken,
 }
 
 impl NodeAdmin for Inspector {
+    fn ask(self: Arc<Self>, verb: Verb, wait: Duration, reply_to: ReplyTo) {
+        tokio::spawn(async move {
+            match timeout(wait, self.ask_until_done(verb)).await {
+                Ok(Ok(())) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Done))),
+                Ok(Err(why)) => reply_to.fail(ServerError::new(ErrorCode::NotPermitted, why)),
+                Err(_) => reply_to.fail({
+                    let what = "the cluster has not said in time that it is done: ask again";
+                    ServerError::new(ErrorCode::Unavailable, what).with_outcome(Outcome::Unknown)
+                }),
+            }
+        });
+    }
+
     fn stop_node(&self) {
         self.stop.cancel();
     }
@@ -104,6 +126,43 @@ impl NodeAdmin for Inspector {
 }
 
 impl Inspector {
+    /// Gives it the keeper of the ring map, to ask for an operator; once.
+    pub fn set_meta(&self, meta: ActorRef<MetaMessage>) {
+        assert!(self.meta.set(meta).is_ok(), "the keeper of the ring map is started once");
+    }
+
+    /// Has this node's keeper of the ring map do what an operator asks for.
+    pub async fn ask_here(&self, verb: Verb) -> VerbAnswer {
+        let (reply, asked) = oneshot::channel();
+        let sent = self.meta.get().map(|meta| meta.cast(MetaMessage::Ask(verb, reply)));
+        match sent {
+            Some(Ok(())) => match asked.await {
+                Ok(Asked::Done { .. }) => VerbAnswer::Done,
+                Ok(Asked::Refused(refusal)) => VerbAnswer::Refused(refusal.to_string()),
+                Ok(Asked::Soon { .. } | Asked::Elsewhere) | Err(_) => VerbAnswer::AskAgain,
+            },
+            // It is not started yet, or ended.
+            _ => VerbAnswer::AskAgain,
+        }
+    }
+
+    /// Asks whoever leads `meta` until it is done, or refused.
+    async fn ask_until_done(&self, verb: Verb) -> Result<(), String> {
+        loop {
+            let router = &self.node.router;
+            let elsewhere = router.leader(ShardId::META).filter(|leader| *leader != router.me());
+            let answer = match (elsewhere, self.control.get()) {
+                (Some(leader), Some(control)) => control.ask_verb(leader, &verb).await,
+                _ => self.ask_here(verb.clone()).await,
+            };
+            match answer {
+                VerbAnswer::Done => return Ok(()),
+                VerbAnswer::Refused(why) => return Err(why),
+                VerbAnswer::AskAgain => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+            }
+        }
+    }
+
     /// Looks at a node that starts now. `stop` stops it.
     pub fn new(node: Observed, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
@@ -113,6 +172,7 @@ impl Inspector {
             node,
             idle: Mutex::default(),
             control: OnceLock::new(),
+            meta: OnceLock::new(),
             stop,
         })
     }

@@ -156,6 +156,16 @@ impl TestCluster {
         slot.process = Some(NodeProcess::spawn_with(&arguments, &environment, &slot.log, surroundings));
     }
 
+    /// Makes the folder of one more node, and starts it. Returns its number. Does not wait for it.
+    pub(crate) fn add_node(&mut self) -> usize {
+        let dir = self.dir();
+        run_well(&["add-node", "--dir", dir.to_str().expect("temporary folders have names in UTF-8")]);
+        self.options.nodes += 1;
+        self.nodes.push(Node::default());
+        self.start_node(self.options.nodes);
+        self.options.nodes
+    }
+
     /// Kills a node as `kill -9` does, and returns when: it is gone by then.
     pub(crate) fn kill(&mut self, node: usize) -> Instant {
         self.take_process(node).kill();

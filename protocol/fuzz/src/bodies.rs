@@ -92,7 +92,7 @@ pub fn peer_message(data: &[u8]) -> bool {
             | PeerMessage::Raft(..)
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
-            | PeerMessage::Faulty(_)
+            | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_)
             | PeerMessage::Snapshot(..)

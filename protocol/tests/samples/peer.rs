@@ -1,6 +1,7 @@
 use super::{bytes, uuid};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::report::NodeReport;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     ClientId, ClusterId, Epoch, FolderId, LogIndex, NodeId, ReadMode, ReplicaId, Request, RequestBody, RequestId,
@@ -50,7 +51,15 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         ("leading nothing".to_owned(), PeerMessage::Leading(Vec::new())),
         ("ring".to_owned(), PeerMessage::Ring(bytes("the map's stored form"))),
         ("clock".to_owned(), PeerMessage::Clock(1_700_000_000_456)),
-        ("faulty".to_owned(), PeerMessage::Faulty(vec![(ShardId(3), ReplicaId(2)), (ShardId::META, ReplicaId(17))])),
+        (
+            "report".to_owned(),
+            PeerMessage::Report(NodeReport {
+                epoch: 9,
+                faulty: vec![(ShardId(3), ReplicaId(2)), (ShardId::META, ReplicaId(17))],
+                settled: vec![(ShardId(4), 8)],
+                more: Bytes::new(),
+            }),
+        ),
         ("unfit".to_owned(), PeerMessage::Unfit(5)),
         ("fit".to_owned(), PeerMessage::Unfit(0)),
     ];

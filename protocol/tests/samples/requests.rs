@@ -1,9 +1,10 @@
 use super::{bytes, uuid};
+use kvorum_protocol::peer::Levels;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, Hello, LogIndex, Mutation,
-    NodeId, ReadMode, Receipt, Request, RequestBody, RequestId, ReturnPrevious, ScanCursor, ScanRequest, ShardId,
-    StatusScope, Term, TimeToLive, Version, WriteId,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, FolderId, Hello, LogIndex,
+    Mutation, NewNode, NodeId, ReadMode, Receipt, Request, RequestBody, RequestId, ReturnPrevious, ScanCursor,
+    ScanRequest, ShardId, StatusScope, Term, TimeToLive, Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -120,6 +121,23 @@ fn admin() -> Vec<(&'static str, RequestBody)> {
     vec![
         ("admin transfer leadership", RequestBody::Admin(transfer)),
         ("admin shutdown", RequestBody::Admin(AdminCommand::Shutdown)),
+        (
+            "admin remove node",
+            RequestBody::Admin(AdminCommand::RemoveNode { node: NodeId(uuid(3)), accept_fewer_zones: true }),
+        ),
+        (
+            "admin add node",
+            RequestBody::Admin(AdminCommand::AddNode(Box::new(NewNode {
+                id: NodeId(uuid(4)),
+                name: "node-4".to_owned(),
+                zone: "b".to_owned(),
+                client: "10.0.0.4:7400".to_owned(),
+                peer: "10.0.0.4:7410".to_owned(),
+                folder: FolderId(uuid(0x44)),
+                levels: Levels { min: 1, max: 2 },
+            }))),
+        ),
+        ("admin keep node", RequestBody::Admin(AdminCommand::KeepNode(NodeId(uuid(3))))),
         ("admin panic shard", RequestBody::Admin(AdminCommand::PanicShard(ShardId(3)))),
         ("admin cut peers", RequestBody::Admin(AdminCommand::CutPeers(true))),
         ("admin heal peers", RequestBody::Admin(AdminCommand::CutPeers(false))),

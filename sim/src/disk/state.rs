@@ -99,6 +99,7 @@ impl DiskState {
         self.counts.faults.wipes += 1;
         self.names = Names::default();
         self.files.clear();
+        self.faults.misdirect = false;
     }
 
     pub(super) fn lose_hints(&mut self) -> bool {

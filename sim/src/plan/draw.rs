@@ -49,6 +49,7 @@ impl Plan {
 
 fn options(random: &mut ChaCha8Rng) -> Options {
     let nodes = pick(random, &[3, 3, 3, 4, 5]);
+    let spares = pick(random, &[0, 0, 1, 2]);
     let shards = pick(random, &[1, 1, 2, 2, 4, 8]);
     // Most bugs show in half a minute; long runs are for what needs many files, terms or sessions.
     let safety_ms = match random.random_range(0..4) {
@@ -56,10 +57,11 @@ fn options(random: &mut ChaCha8Rng) -> Options {
         _ => random.random_range(SAFETY_MS_MIN..=SAFETY_MS_MIN * 2),
     };
     let drifts = random.random_bool(0.6);
-    let clock_rate_ppm = (0..nodes).map(|_| if drifts { clock_rate(random) } else { 0 }).collect();
+    let clock_rate_ppm = (0..nodes + spares).map(|_| if drifts { clock_rate(random) } else { 0 }).collect();
     let wall_offset_ms = wall_offsets(nodes, random);
     Options {
         nodes,
+        spares,
         shards,
         fsync: random.random_bool(0.85),
         window: pick(random, &[1, 1, 2, 4, 8, 16]),

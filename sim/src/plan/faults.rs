@@ -1,6 +1,8 @@
 //! What goes wrong in a plan, and when: bursts of faults close together, with quiet spells between in which a cluster finds
 //! its feet again.
 //!
+//! Long because each scenario is a few lines, and one table names them all.
+//!
 //! A burst is made of scenarios: a few faults each whose order and distance is what reveals a kind of bug. Who leads when a
 //! plan runs is not known when it is drawn, so scenarios that are aimed at a leader make one first, by handing it the shard.
 
@@ -93,10 +95,13 @@ enum Scenario {
     Wipe,
     /// A node makes a ring map up.
     MadeUpMap,
+    /// Machines join, nodes are removed, and something happens while replicas move.
+    Resize,
 }
 
 impl Scenario {
-    const ALL: [Self; 35] = [
+    const ALL: [Self; 36] = [
+        Self::Resize,
         Self::LostHints,
         Self::Lagging,
         Self::Overtaken,
@@ -145,6 +150,7 @@ impl Scenario {
         match self {
             Self::PowerLossEverywhere | Self::PausedLeader | Self::TransferAndPause => 3,
             Self::CrashPoint | Self::CrashWhileRecovering | Self::FailedSync | Self::KillInTurn => 3,
+            Self::Resize => 3,
             Self::Wipe | Self::PanicsWithoutEnd | Self::MadeUpMap => 1,
             // Many small things are of use to a start that reads all records only.
             Self::LostHints => 4,
@@ -273,6 +279,7 @@ impl Draft<'_> {
             Scenario::DropClients => self.now(FaultKind::DropClients),
             Scenario::Damage => self.damage(),
             Scenario::Wipe => self.wipe(),
+            Scenario::Resize => self.resize(),
             Scenario::MadeUpMap => {
                 let node = self.node();
                 self.now(FaultKind::MadeUpMap { node });
@@ -661,7 +668,7 @@ impl Draft<'_> {
         let journal = self.random.random_bool(0.5);
         let kind = match self.random.random_range(0..10) {
             0..4 => FaultKind::MisdirectWrite { node },
-            4..6 => FaultKind::LoseManifests { node },
+            4..7 => FaultKind::LoseManifests { node },
             _ => FaultKind::FlipBit { node, journal },
         };
         self.now(kind);
@@ -697,6 +704,62 @@ impl Draft<'_> {
         }
     }
 
+    /// A shard's replica moves, and some time after that its leader is lost for good and the others start again: what they know
+    /// of who is in their group must be on their disks.
+    fn moved_and_lost(&mut self) {
+        let (leader, other) = (self.unlucky, self.other(self.unlucky));
+        for shard in 0..self.options.shards {
+            self.now(FaultKind::Transfer { shard, to: leader });
+        }
+        for node in self.options.nodes..self.options.nodes + self.options.spares {
+            self.now(FaultKind::Join { node });
+        }
+        self.after(200, FaultKind::Remove { node: other });
+        self.at_ms += self.random.random_range(6_000..20_000);
+        self.now(FaultKind::Wipe { node: leader, down_ms: 300 });
+        for node in (0..self.options.nodes + self.options.spares).filter(|node| *node != leader) {
+            let lag_ms = self.random.random_range(0..100);
+            self.after(lag_ms, FaultKind::Kill { node, down_ms: 200 });
+        }
+    }
+
+    /// One change of who is in the cluster, or several that overlap, and faults at any step of the moves that follow.
+    fn resize(&mut self) {
+        if self.random.random_bool(0.3) {
+            return self.moved_and_lost();
+        }
+        let first_spare = self.options.nodes;
+        for _ in 0..self.random.random_range(1..=3) {
+            let node = self.any();
+            let kind = match self.random.random_range(0..10) {
+                0..5 if self.options.spares > 0 => {
+                    let node = first_spare + self.random.random_range(0..self.options.spares);
+                    FaultKind::Join { node }
+                }
+                0..2 => FaultKind::Keep { node },
+                _ => FaultKind::Remove { node },
+            };
+            self.now(kind);
+            self.at_ms += pick(self.random, &[0, 100, 2_000, 6_000]);
+        }
+        for _ in 0..self.random.random_range(0..=3) {
+            let lag_ms = self.random.random_range(0..6_000);
+            let (node, shard, down_ms) = (self.any(), self.shard(), self.down_ms());
+            let (other, operation) = (self.other(node), self.random.random_range(1..60));
+            let power = self.options.fsync && self.random.random_bool(0.5);
+            let kind = match self.random.random_range(0..8) {
+                0 => FaultKind::Kill { node, down_ms },
+                1 => FaultKind::Transfer { shard, to: node },
+                2 => FaultKind::PanicShard { node, shard },
+                3 => FaultKind::CutOneWay { from: node, to: other, ms: self.lasts_ms() },
+                4 => FaultKind::Isolate { node, ms: self.lasts_ms() },
+                5 => FaultKind::Pause { node, ms: self.pause_ms() },
+                _ => FaultKind::CrashAtOperation { node, operation, power, down_ms },
+            };
+            self.after(lag_ms, kind);
+        }
+    }
+
     /// Hands a shard to a node, and goes on when it should lead.
     fn make_leader(&mut self) -> u16 {
         let (shard, to) = (self.shard(), self.node());
@@ -717,8 +780,14 @@ impl Draft<'_> {
         self.random.random_range(0..self.options.nodes)
     }
 
+    /// A founder, or a machine that may have joined.
+    fn any(&mut self) -> u16 {
+        self.random.random_range(0..self.options.nodes + self.options.spares)
+    }
+
     fn other(&mut self, than: u16) -> u16 {
-        (than + self.random.random_range(1..self.options.nodes)) % self.options.nodes
+        let all = self.options.nodes + if than < self.options.nodes { 0 } else { self.options.spares };
+        (than + self.random.random_range(1..all)) % all
     }
 
     /// A shard of the ring, or the group of the ring map.

@@ -7,6 +7,7 @@ use crate::disk::FileKind;
 use crate::plan::{FaultKind, HeldUp};
 use kvorum_core::consensus::Role;
 use kvorum_core::ring::RingMap;
+use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::network::PeerNetwork as _;
 use kvorum_core::shard::host::TurnStep;
 use kvorum_core::shard::inbox::ShardCommand;
@@ -146,6 +147,18 @@ impl World<'_> {
                 wiped
             }
             FaultKind::MadeUpMap { node } => self.make_up_map(usize::from(node)),
+            FaultKind::Join { node } => {
+                let verb = self.join_of(usize::from(node));
+                let begins = verb.is_some();
+                verb.into_iter().for_each(|verb| self.begin_to_ask(verb));
+                begins
+            }
+            FaultKind::Remove { node } => self.on_machine(node, |world, at| {
+                world.begin_to_ask(Verb::Remove { node: world.nodes[at].id, accept_fewer_zones: false });
+            }),
+            FaultKind::Keep { node } => self.on_machine(node, |world, at| {
+                world.begin_to_ask(Verb::Keep(world.nodes[at].id));
+            }),
             FaultKind::LoseHints { node } => {
                 let at = usize::from(node);
                 at < self.nodes.len() && self.nodes[at].files.lose_hints()
@@ -316,7 +329,7 @@ impl World<'_> {
                 let links = &self.client_links;
                 self.queue.bring_forward(until, now, |event| node_of(event, links) == Some(at));
             }
-            if node.process.is_none() {
+            if node.process.is_none() && node.is_member() {
                 self.queue.push(now, Event::Start(at));
             }
         }
@@ -350,6 +363,9 @@ pub(super) fn name(kind: &FaultKind) -> &'static str {
         FaultKind::MisdirectWrite { .. } => "misdirected write",
         FaultKind::Wipe { .. } => "disk swapped",
         FaultKind::MadeUpMap { .. } => "map made up",
+        FaultKind::Join { .. } => "join",
+        FaultKind::Remove { .. } => "remove",
+        FaultKind::Keep { .. } => "keep",
         FaultKind::LoseHints { .. } => "hints lost",
         FaultKind::LoseManifests { .. } => "manifests lost",
         FaultKind::WallJump { .. } => "wall clock jump",

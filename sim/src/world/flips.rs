@@ -525,6 +525,7 @@ fn plan(seed: u64) -> Plan {
         Network { delay_min_us: 100, delay_max_us: 500, lost_permille: 0, duplicated_permille: 0, held_up_permille: 0 };
     let options = Options {
         nodes: 3,
+        spares: 0,
         shards: 2,
         fsync: true,
         window: 4,

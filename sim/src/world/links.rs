@@ -1,12 +1,12 @@
 //! The networks: between nodes, and between clients and nodes.
 
 use super::client::Late;
-use super::node::address_of;
 use super::queue::Moment;
 use super::{Event, Packet, World};
 use crate::plan::Network;
 use bytes::{Bytes, BytesMut};
 use kvorum_core::clock::Clock as _;
+use kvorum_core::routing::peer_desk::AdmitError;
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftMessageKind};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage};
 use kvorum_protocol::{ClusterId, NodeId, Request, Response, ShardId, frame, limits::FRAME_BYTES_MAX};
@@ -259,7 +259,7 @@ impl World<'_> {
                 process: self.nodes[guest].number().unwrap_or(0),
                 knows: known.folder,
                 replaced: known.replaced,
-                client: address_of(&self.initial, guest_id),
+                client: format!("node-{}:7400", guest + 1),
                 program: String::new(),
                 more: Bytes::new(),
             };
@@ -267,6 +267,11 @@ impl World<'_> {
             let is_stranger = process.router.is_stranger(guest_id);
             if self.crash_if_reached(host) {
                 return;
+            }
+            if matches!(admitted, Err(AdmitError::Removed))
+                && let Some(guest) = &self.nodes[guest].process
+            {
+                guest.desk.said_removed(self.nodes[host].id);
             }
             if let Err(why) = admitted {
                 // Its folder could not be written down, or was replaced. Dialled again, as ever.
@@ -562,7 +567,7 @@ pub(super) fn describe(bytes: &Bytes) -> impl fmt::Display {
                 Ok(PeerMessage::Returned { id, .. }) => write!(f, "returns forwarded request {id}"),
                 Ok(PeerMessage::Leading(shards)) => write!(f, "leads {shards:?}"),
                 Ok(PeerMessage::Ring(_)) => write!(f, "a ring map"),
-                Ok(PeerMessage::Faulty(replicas)) => write!(f, "faulty: {replicas:?}"),
+                Ok(PeerMessage::Report(report)) => write!(f, "report: {report:?}"),
                 Ok(PeerMessage::Unfit(reasons)) => write!(f, "unfit: {reasons:#x}"),
                 Ok(PeerMessage::Clock(wall_ms)) => write!(f, "its wall clock shows {wall_ms} ms"),
                 Ok(PeerMessage::Snapshot(shard, message)) => write_snapshot(f, shard, &message),

@@ -122,8 +122,11 @@ pub(super) fn most_clocks_are_right(plan: &Plan) -> bool {
         let offset = plan.options.wall_offset_ms.get(usize::from(node)).copied().unwrap_or(0);
         offset != 0 || plan.faults.iter().any(|fault| jumped(&fault.kind))
     };
-    let wrong = (0..plan.options.nodes).filter(|node| jumps(*node)).count();
-    wrong <= usize::from(plan.options.nodes - 1) / 2
+    let wrong = (0..plan.options.nodes + plan.options.spares).filter(|node| jumps(*node)).count();
+    // Of the nodes that stay, a majority may be wrong, whoever the others are.
+    let resizes = |kind: &FaultKind| matches!(kind, FaultKind::Join { .. } | FaultKind::Remove { .. });
+    let wrong_max = if plan.faults.iter().any(|fault| resizes(&fault.kind)) { 0 } else { (plan.options.nodes - 1) / 2 };
+    wrong <= usize::from(wrong_max)
 }
 
 /// For how long, all in all, nodes were down, and log time may have stood still with them.

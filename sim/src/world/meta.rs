@@ -3,6 +3,7 @@
 
 use super::World;
 use kvorum_core::map_keeper::Looked;
+use kvorum_core::ring::NodeState;
 use kvorum_core::ring::decide::Change;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 
@@ -11,7 +12,7 @@ impl World<'_> {
     pub(super) fn look_at_map(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         let Some(process) = &mut node.process else { return };
-        let (Looked { in_force, proposed, waits, .. }, became) = process.look_at_map(&node.clock);
+        let (Looked { in_force, proposed, waits, removed, .. }, became) = process.look_at_map(&node.clock);
         if waits {
             self.count("replacements that had to wait");
         }
@@ -25,6 +26,9 @@ impl World<'_> {
             );
             match change {
                 None | Some(Change::Named(_) | Change::Addresses | Change::Level(_)) => {}
+                Some(Change::Steps(_)) => self.count("steps of replicas"),
+                Some(Change::Removed(_)) => self.count("nodes removed"),
+                Some(Change::Settled(_)) => self.count("groups settled"),
                 Some(Change::Node(_)) => self.count("wiped disks replaced"),
                 Some(Change::Replica(..)) => self.count("faulty replicas replaced"),
             }
@@ -43,6 +47,10 @@ impl World<'_> {
                 self.ring = ring;
             }
         }
+        self.look_at_erased(at);
+        if removed {
+            return self.leave(at);
+        }
         if !self.crash_if_reached(at) {
             self.replicas_became(at, became);
         }
@@ -50,18 +58,29 @@ impl World<'_> {
 
     /// What is not as the ring map wants it, if anything isn't: every replica open, in its group, and up to date.
     pub(super) fn unfinished(&self) -> Option<String> {
-        for (at, node) in self.nodes.iter().enumerate() {
+        let members = self.nodes.iter().enumerate().filter(|(_, node)| self.ring.has_node(node.id));
+        for (at, node) in members {
             let follows = node.process.as_ref().and_then(|process| process.router.agreed_ring()).map(|ring| ring.epoch);
             if follows != Some(self.ring.epoch) {
                 return Some(format!("node {at} follows ring map {follows:?} instead of {}", self.ring.epoch));
             }
+        }
+        if let Some(node) = self.ring.nodes.iter().find(|node| node.state == NodeState::Removing)
+            && !self.nothing_can_move()
+        {
+            return Some(format!("{} is still being removed: {:?}", node.name, self.ring));
+        }
+        if let Some((shard, group)) = self.ring.group_ids().zip(self.ring.groups()).find(|(_, group)| group.is_moving())
+        {
+            return Some(format!("shard {shard} is still moving: {group:?}"));
         }
         for shard in (0..self.ring.shards.len() as u16).map(ShardId).chain([ShardId::META]) {
             let wanted: Vec<ReplicaId> = self.ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect();
             let mut most = None;
             let mut least = None;
             for held in self.ring.replicas(shard) {
-                let node = &self.nodes[usize::from(held.node)];
+                let Some(id) = self.ring.node_of(shard, ReplicaId(held.replica)) else { continue };
+                let Some(node) = self.nodes.iter().find(|node| node.id == id) else { continue };
                 let of = |id: NodeId| format!("shard {shard}, replica {} on node {id}", held.replica);
                 let host = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref());
                 let Some(host) = host.filter(|host| host.shard().replica().0 == held.replica) else {

@@ -19,6 +19,7 @@ mod peers;
 mod processes;
 mod queue;
 mod replicas;
+mod resize;
 mod stops;
 mod storage;
 mod trace;
@@ -32,6 +33,7 @@ use bytes::{Bytes, BytesMut};
 use client::{Client, Context, Wish};
 use clock::{NodeClock, TrueTime};
 use invariants::Invariants;
+use kvorum_core::ring::verbs::Verb;
 use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_protocol::{ClusterId, Durability, FolderId, NodeId, ShardId};
 use links::{ClientLinks, PeerLinks};
@@ -107,6 +109,8 @@ enum Event {
     Fault(usize),
     /// A fault ends.
     Ends(faults::Ending),
+    /// An operator asks for something, again and again until it is done or refused, or this moment has come.
+    Asks(Box<Verb>, Moment),
     /// Everything heals.
     Heal,
     /// Progress must have been made.
@@ -178,7 +182,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 47] = [
+const COVERAGE: [&str; 54] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -213,6 +217,13 @@ const COVERAGE: [&str; 47] = [
     "joint states interrupted",
     "wiped disks replaced",
     "faulty replicas replaced",
+    "groups settled",
+    "steps of replicas",
+    "nodes removed",
+    "verbs done",
+    "replicas erased after a move",
+    "verbs refused",
+    "processes of removed nodes",
     "hints used",
     "indexes rebuilt",
     "writes refused for want of room",
@@ -235,16 +246,12 @@ impl<'a> World<'a> {
         let time = TrueTime::default();
         let cluster = ClusterId(Uuid::from_u128(rng.random()));
         let durability = if options.fsync { Durability::Fsync } else { Durability::Memory };
-        let ids: Vec<Uuid> = (0..options.nodes).map(|_| Uuid::from_u128(rng.random())).collect();
-        let ring_nodes = ids.iter().zip(1..).map(|(id, number)| RingNode {
-            id: *id,
-            name: format!("node-{number}"),
-            zone: String::new(),
+        let ids: Vec<Uuid> = (0..options.nodes + options.spares).map(|_| Uuid::from_u128(rng.random())).collect();
+        let founders = &ids[..usize::from(options.nodes)];
+        let ring_nodes = founders.iter().zip(1..).map(|(id, number)| RingNode {
             client: format!("node-{number}:7400"),
             peer: format!("node-{number}:7401"),
-            weight: 1,
-            disk: None,
-            unknown: Default::default(),
+            ..RingNode::new(*id, format!("node-{number}"))
         });
         let ring = RingMap::initial(cluster, durability, ring_nodes.collect(), options.shards, 3)
             .expect("a plan has at least as many nodes as replicas");
@@ -259,7 +266,8 @@ impl<'a> World<'a> {
                 let rate = of_node(&rates, at).clamp(-50_000, 50_000) as i32;
                 let clock = NodeClock::new(time.clone(), uptime_ms, of_node(&options.wall_offset_ms, at), rate);
                 let folder_id = FolderId(Uuid::from_u128(rng.random()));
-                Node::new(NodeId(*id), folder_id, SimFileSystem::new(rng.random()), clock)
+                let files = SimFileSystem::new(rng.random());
+                Node::new(NodeId(*id), folder_id, files, clock, at < usize::from(options.nodes))
             })
             .collect();
         let node_ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
@@ -318,7 +326,7 @@ impl<'a> World<'a> {
 
     /// Plans how everything begins.
     fn begin(&mut self) {
-        for node in 0..self.nodes.len() {
+        for node in 0..usize::from(self.plan.options.nodes) {
             let at = Moment(0).after_ms(self.rng.random_range(0..200));
             self.queue.push(at, Event::Start(node));
         }
@@ -385,6 +393,7 @@ impl<'a> World<'a> {
             Event::Stops { node, process, until, down_ms } => self.go_on_stopping(node, process, until, down_ms),
             Event::Fault(number) => self.begin_fault(number),
             Event::Ends(ending) => self.end_fault(ending),
+            Event::Asks(verb, until) => self.ask(verb, until),
             Event::Heal => self.heal(),
             Event::Judge => return self.judge(),
             Event::Pause => {}

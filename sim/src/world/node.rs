@@ -24,6 +24,7 @@ use kvorum_core::limits::DISK_LOOK_EVERY;
 use kvorum_core::log::{self, InlineSource, LogError, LogOptions, Recovered, SegmentPlace};
 use kvorum_core::map_keeper::{self, MapKeeper, Own};
 use kvorum_core::measure::meter::{Door, NoMeter};
+use kvorum_core::ring::verbs::Verb;
 use kvorum_core::ring::{RingError, RingMap};
 use kvorum_core::roster::{Failure, Roster};
 use kvorum_core::routing::peer_desk::{PeerDesk, SnapshotReads};
@@ -37,8 +38,8 @@ use kvorum_core::shard::{EntryLimits, Held, ORDER_BITS, ReplicaPlan};
 use kvorum_core::store::{CaptureSlice, SessionLimits};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
-    ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request, RequestId, Response, ResponseBody,
-    ServerError, ShardId, StatusScope, Topology, frame,
+    ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, ReplicaId, Request, RequestId, Response,
+    ResponseBody, ServerError, ShardId, StatusScope, Topology, frame,
 };
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
@@ -154,6 +155,12 @@ pub(super) struct Node {
     pub(super) medium: Medium,
     /// The last process has stopped in good order.
     pub(super) stopped_cleanly: bool,
+    /// For a machine that is no founder: the map with which it joined.
+    pub(super) joined: Option<RingMap>,
+    /// Whether it founds the cluster.
+    pub(super) founds: bool,
+    /// It knows that it was removed.
+    pub(super) left: bool,
 }
 
 /// How a node crashes and comes back.
@@ -176,6 +183,8 @@ pub(super) struct Process {
     pub(super) machine: SimFileSystem,
     pub(super) journal: Journal,
     pub(super) roster: Roster,
+    /// Replicas whose files were erased since somebody looked.
+    pub(super) erased: Vec<(ShardId, ReplicaId)>,
     pub(super) shards: BTreeMap<ShardId, Replica>,
     pub(super) folder: FolderId,
     pub(super) plan: ReplicaPlan,
@@ -254,11 +263,21 @@ impl NodeAdmin for NoAdmin {
         reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
     }
 
+    fn ask(self: Arc<Self>, _verb: Verb, _wait: Duration, reply_to: ReplyTo) {
+        reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
+    }
+
     fn stop_node(&self) {}
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, folder_id: FolderId, files: SimFileSystem, clock: Arc<NodeClock>) -> Self {
+    pub(super) fn new(
+        id: NodeId,
+        folder_id: FolderId,
+        files: SimFileSystem,
+        clock: Arc<NodeClock>,
+        founds: bool,
+    ) -> Self {
         Self {
             id,
             folder_id,
@@ -272,7 +291,15 @@ impl Node {
             crash: None,
             medium: Medium::Sound,
             stopped_cleanly: false,
+            joined: None,
+            founds,
+            left: false,
         }
+    }
+
+    /// Whether its process may start.
+    pub(super) fn is_member(&self) -> bool {
+        !self.left && (self.founds || self.joined.is_some())
     }
 
     /// Starts the process: replays the journal, opens the journal, then every replica of the ring. Returns what became
@@ -286,6 +313,8 @@ impl Node {
     ) -> Result<Vec<(ShardId, Ended)>, StartError> {
         self.processes += 1;
         self.starts += 1;
+        let joined = self.joined.clone();
+        let ring = joined.as_ref().unwrap_or(ring);
         let disk = self.files.open_disk()?;
         let clean = std::mem::take(&mut self.stopped_cleanly);
         let copy = map_keeper::read_copy(&*disk).map_err(StartError::Ring)?;
@@ -336,7 +365,7 @@ impl Node {
                 client: ClientId(Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number())),
             },
             ring.clone(),
-            copy.is_none() && !began_meta,
+            copy.is_none() && !began_meta && self.founds,
         );
         let disk_bytes = disk.total_bytes().unwrap_or(u64::MAX);
         let mut process = Process {
@@ -353,6 +382,7 @@ impl Node {
             desk_sinks,
             ready: Arc::default(),
             roster: Roster::default(),
+            erased: Vec::new(),
             disk,
             log,
             order_bits: if options.order_bits == 0 { ORDER_BITS } else { options.order_bits },
@@ -382,7 +412,12 @@ impl Node {
                 process.follow(&ring, &self.clock)
             }
             // It helped to found the group of the map, and ended before it had learnt the map.
-            None if began_meta => process.bootstrap_meta(&self.clock),
+            None if began_meta && self.founds => process.bootstrap_meta(&self.clock),
+            // What it was given when it joined.
+            None if !self.founds => {
+                process.router.set_ring(ring.clone());
+                process.follow(ring, &self.clock)
+            }
             None => Vec::new(),
         };
         self.process = Some(process);

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 impl World<'_> {
     pub(super) fn start(&mut self, at: usize) {
-        if self.nodes[at].process.is_some() {
+        if self.nodes[at].process.is_some() || !self.nodes[at].is_member() {
             return;
         }
         self.lose_hints_at_start(at);

@@ -5,10 +5,11 @@ use super::clock::NodeClock;
 use super::node::{Process, UPKEEP};
 use crate::disk::SimFileSystem;
 use kvorum_core::clock::Clock as _;
-use kvorum_core::folder::replica_files::{Readiness, ReplicaFiles, RetireReason, WantedReplica};
+use kvorum_core::folder::replica_files::{Noted, Readiness, ReplicaFiles, RetireReason, WantedReplica};
 use kvorum_core::journal::ShardJournal;
-use kvorum_core::map_keeper::{LOOK_EVERY, Looked};
+use kvorum_core::map_keeper::{Asked, LOOK_EVERY, Looked};
 use kvorum_core::ring::RingMap;
+use kvorum_core::ring::verbs::Verb;
 use kvorum_core::roster::{Action, Failure, Opened, Opening, ProcessEnd};
 use kvorum_core::shard::host::{ShardArguments, ShardHost, ShardOutlet as _, TurnEnd, TurnStep};
 use kvorum_core::shard::inbox::{ShardCommand, Waker};
@@ -69,6 +70,11 @@ pub(super) enum Ended {
 }
 
 impl Process {
+    /// An operator asks this node.
+    pub(super) fn ask(&mut self, verb: &Verb, clock: &NodeClock) -> Asked {
+        self.keeper.ask(verb, clock.monotonic())
+    }
+
     /// Carries out what the roster asks for, in order. Returns what became of the replicas.
     fn perform(&mut self, actions: Vec<Action>, clock: &NodeClock) -> Vec<(ShardId, Ended)> {
         let mut became = Vec::new();
@@ -83,10 +89,13 @@ impl Process {
                     }
                     self.roster.opening_over(&wanted, opened, clock.monotonic())
                 }
-                Action::EraseSurplus { kept, epoch } => match self.files().erase_surplus(&kept, epoch) {
-                    Ok(()) => Vec::new(),
-                    Err((shard, error)) => self.roster.failed(shard, error.into(), clock.monotonic()),
-                },
+                Action::EraseSurplus { kept, epoch } => {
+                    self.note_erased(&kept);
+                    match self.files().erase_surplus(&kept, epoch) {
+                        Ok(()) => Vec::new(),
+                        Err((shard, error)) => self.roster.failed(shard, error.into(), clock.monotonic()),
+                    }
+                }
                 other => {
                     let ends = matches!(other, Action::EndProcess(_));
                     became.extend(self.perform_at_once(other));
@@ -99,6 +108,18 @@ impl Process {
             follows.into_iter().rev().for_each(|action| left.push_front(action));
         }
         became
+    }
+
+    /// Notes which replicas are about to be erased.
+    fn note_erased(&mut self, kept: &BTreeSet<ShardId>) {
+        let shards = self.disk.list_shards().unwrap_or_default();
+        let files = self.files();
+        self.erased.extend(shards.into_iter().filter(|shard| !kept.contains(shard)).filter_map(|shard| {
+            match files.noted(shard) {
+                Ok(Noted::Live(replica)) => Some((shard, replica)),
+                _ => None,
+            }
+        }));
     }
 
     /// Carries out an action of which nothing follows for the roster.

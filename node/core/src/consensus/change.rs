@@ -1,8 +1,8 @@
 //! Changes of a group's membership: what an entry of that kind holds, and when it may be made.
 //!
-//! A replica joins as a learner, and learners become voters, and voters leave, through a joint state in which both the
-//! old and the new voters must agree (Ongaro's thesis, section 4.3). Joint states are left by an entry of the leader's
-//! own, which is empty.
+//! A replica joins as a learner. Learners become voters, and voters learners, through a joint state in which both the old and
+//! the new voters must agree (Ongaro's thesis, section 4.3). Joint states are left by an entry of the leader's own, which is
+//! empty. Only learners leave.
 
 use crate::log::Membership;
 use bytes::Bytes;
@@ -15,12 +15,13 @@ use kvorum_protocol::limits::REPLICAS_MAX;
 pub enum MembershipChange {
     /// A replica that is no member begins to receive the log.
     AddLearner(ReplicaId),
-    /// Learners become voters and voters leave, in one step through a joint state.
-    Promote {
+    /// Learners become voters and voters become learners, in one step through a joint state. No voter leaves straight from
+    /// there: until each new voter knows that the joint state is over, the old voters may be needed to elect a leader.
+    Exchange {
         /// Learners that become voters.
         promote: Vec<ReplicaId>,
-        /// Voters that leave.
-        remove: Vec<ReplicaId>,
+        /// Voters that become learners.
+        demote: Vec<ReplicaId>,
     },
     /// A learner leaves.
     RemoveLearner(ReplicaId),
@@ -36,11 +37,12 @@ pub(super) enum MembershipStep {
 }
 
 const ADD_LEARNER: u8 = 1;
-const PROMOTE: u8 = 2;
 const REMOVE_LEARNER: u8 = 3;
+/// 2 was an exchange whose voters left at once.
+const EXCHANGE: u8 = 4;
 
 impl MembershipChange {
-    /// The payload of the entry: a kind byte, then one id, or the two lists of a promotion, each a count and as many ids.
+    /// The payload of the entry: a kind byte, then one id, or the two lists of an exchange, each a count and as many ids.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut put = |kind: u8, lists: &[&[ReplicaId]], counted: bool| {
@@ -54,7 +56,7 @@ impl MembershipChange {
         };
         match self {
             Self::AddLearner(replica) => put(ADD_LEARNER, &[&[*replica]], false),
-            Self::Promote { promote, remove } => put(PROMOTE, &[promote, remove], true),
+            Self::Exchange { promote, demote } => put(EXCHANGE, &[promote, demote], true),
             Self::RemoveLearner(replica) => put(REMOVE_LEARNER, &[&[*replica]], false),
         }
         out
@@ -70,10 +72,10 @@ impl MembershipStep {
         let mut reader = Reader::new(payload);
         let change = match reader.u8()? {
             ADD_LEARNER => MembershipChange::AddLearner(replica(&mut reader)?),
-            PROMOTE => {
+            EXCHANGE => {
                 let promote = replicas("promoted learners", &mut reader)?;
-                let remove = replicas("removed voters", &mut reader)?;
-                MembershipChange::Promote { promote, remove }
+                let demote = replicas("demoted voters", &mut reader)?;
+                MembershipChange::Exchange { promote, demote }
             }
             REMOVE_LEARNER => MembershipChange::RemoveLearner(replica(&mut reader)?),
             kind => return Err(DecodeError::UnknownValue { field: "membership change", value: kind.into() }),
@@ -102,16 +104,17 @@ impl MembershipStep {
             MembershipChange::RemoveLearner(replica) if !learners.contains(replica) => {
                 Err("the replica to be removed is no learner")
             }
-            MembershipChange::Promote { promote, remove } => {
-                let voters_after = (voters.len() + promote.len()).saturating_sub(remove.len());
-                if has_repeats(promote) || has_repeats(remove) || promote.len() + remove.len() == 0 {
-                    Err("the promotion names nobody, or somebody twice")
+            MembershipChange::Exchange { promote, demote } => {
+                let voters_after = (voters.len() + promote.len()).saturating_sub(demote.len());
+                let learners_after = (learners.len() + demote.len()).saturating_sub(promote.len());
+                if has_repeats(promote) || has_repeats(demote) || promote.len() + demote.len() == 0 {
+                    Err("the exchange names nobody, or somebody twice")
                 } else if !promote.iter().all(|replica| learners.contains(replica)) {
                     Err("a replica to be promoted is no learner")
-                } else if !remove.iter().all(|replica| voters.contains(replica)) {
-                    Err("a replica to be removed is no voter")
-                } else if voters_after == 0 || voters_after > REPLICAS_MAX {
-                    Err("the group would have no voters, or too many")
+                } else if !demote.iter().all(|replica| voters.contains(replica)) {
+                    Err("a replica to be demoted is no voter")
+                } else if voters_after == 0 || voters_after > REPLICAS_MAX || learners_after > REPLICAS_MAX {
+                    Err("the group would have no voters, or too many voters or learners")
                 } else {
                     Ok(())
                 }
@@ -141,14 +144,14 @@ fn replicas(field: &'static str, reader: &mut Reader) -> Result<Vec<ReplicaId>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use MembershipChange::{AddLearner, Promote, RemoveLearner};
+    use MembershipChange::{AddLearner, Exchange, RemoveLearner};
 
     fn ids(ids: &[u64]) -> Vec<ReplicaId> {
         ids.iter().map(|&id| ReplicaId(id)).collect()
     }
 
-    fn promote(promote: &[u64], remove: &[u64]) -> MembershipChange {
-        Promote { promote: ids(promote), remove: ids(remove) }
+    fn exchange(promote: &[u64], demote: &[u64]) -> MembershipChange {
+        Exchange { promote: ids(promote), demote: ids(demote) }
     }
 
     #[test]
@@ -156,8 +159,8 @@ mod tests {
         let golden: [(MembershipChange, &[u8]); 3] = [
             (AddLearner(ReplicaId(4)), &[1, 4, 0, 0, 0, 0, 0, 0, 0]),
             (
-                promote(&[4], &[2, 3]),
-                &[2, 1, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+                exchange(&[4], &[2, 3]),
+                &[4, 1, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
             ),
             (RemoveLearner(ReplicaId(5)), &[3, 5, 0, 0, 0, 0, 0, 0, 0]),
         ];
@@ -174,13 +177,14 @@ mod tests {
 
     #[test]
     fn payloads_that_mean_nothing_are_refused() {
-        let hostile: [&[u8]; 6] = [
+        let hostile: [&[u8]; 7] = [
             &[0],
-            &[4, 1, 0, 0, 0, 0, 0, 0, 0],
+            &[5, 1, 0, 0, 0, 0, 0, 0, 0],
+            &[2, 1, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             &[1, 0, 0, 0, 0, 0, 0, 0, 0],
             &[1, 4, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[2, 0xff, 0xff, 0xff, 0xff],
-            &[2, 16, 0, 0, 0],
+            &[4, 0xff, 0xff, 0xff, 0xff],
+            &[4, 16, 0, 0, 0],
         ];
         for bytes in hostile {
             assert!(MembershipStep::decode(Bytes::from_static(bytes)).is_err(), "{bytes:?}");
@@ -206,16 +210,16 @@ mod tests {
             (change(AddLearner(ReplicaId(5))), &none, false),
             (change(RemoveLearner(ReplicaId(4))), &plain, true),
             (change(RemoveLearner(ReplicaId(1))), &plain, false),
-            (change(promote(&[4], &[3])), &plain, true),
-            (change(promote(&[], &[3])), &plain, true),
-            (change(promote(&[], &[])), &plain, false),
-            (change(promote(&[5], &[])), &plain, false),
-            (change(promote(&[4, 4], &[])), &plain, false),
-            (change(promote(&[4], &[3, 3])), &plain, false),
-            (change(promote(&[4], &[4])), &plain, false),
-            (change(promote(&[], &[1, 2, 3])), &plain, false),
-            (change(promote(&[4], &[1, 2, 3])), &plain, true),
-            (change(promote(&[4], &[3])), &joint, false),
+            (change(exchange(&[4], &[3])), &plain, true),
+            (change(exchange(&[], &[3])), &plain, true),
+            (change(exchange(&[], &[])), &plain, false),
+            (change(exchange(&[5], &[])), &plain, false),
+            (change(exchange(&[4, 4], &[])), &plain, false),
+            (change(exchange(&[4], &[3, 3])), &plain, false),
+            (change(exchange(&[4], &[4])), &plain, false),
+            (change(exchange(&[], &[1, 2, 3])), &plain, false),
+            (change(exchange(&[4], &[1, 2, 3])), &plain, true),
+            (change(exchange(&[4], &[3])), &joint, false),
             (MembershipStep::LeaveJoint, &joint, true),
             (MembershipStep::LeaveJoint, &plain, false),
         ] {

@@ -2,6 +2,7 @@
 
 use super::change::{MembershipChange, MembershipStep};
 use crate::log::{HardState, Membership};
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, Term};
 use raft::eraftpb::{self, ConfChangeSingle, ConfChangeTransition, ConfChangeType, EntryType, MessageType};
@@ -149,9 +150,13 @@ pub(super) fn change_to_library(step: &MembershipStep) -> eraftpb::ConfChangeV2 
     match step {
         MembershipStep::Change(MembershipChange::AddLearner(replica)) => push(ConfChangeType::AddLearnerNode, replica),
         MembershipStep::Change(MembershipChange::RemoveLearner(replica)) => push(ConfChangeType::RemoveNode, replica),
-        MembershipStep::Change(MembershipChange::Promote { promote, remove }) => {
+        MembershipStep::Change(MembershipChange::Exchange { promote, demote }) => {
             promote.iter().for_each(|replica| push(ConfChangeType::AddNode, replica));
-            remove.iter().for_each(|replica| push(ConfChangeType::RemoveNode, replica));
+            for replica in demote {
+                let at_once = planted(Bug::VoterRemovedUndemoted);
+                let kind = if at_once { ConfChangeType::RemoveNode } else { ConfChangeType::AddLearnerNode };
+                push(kind, replica);
+            }
             out.set_transition(ConfChangeTransition::Implicit);
         }
         // The library's own form: nothing at all.

@@ -81,6 +81,16 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// Whether these replicas vote, and nobody else has a part in the group.
+    pub fn is_exactly(&self, voters: &[ReplicaId]) -> bool {
+        let Self { learners, voters_outgoing, learners_next, .. } = self;
+        self.voters.len() == voters.len()
+            && self.voters.iter().all(|voter| voters.contains(voter))
+            && learners.is_empty()
+            && voters_outgoing.is_empty()
+            && learners_next.is_empty()
+    }
+
     /// Appends the membership: four lists, each a count and as many ids, then `auto_leave`. At most
     /// 4 × (4 + 8 × `REPLICAS_MAX`) + 1 bytes.
     ///

@@ -20,7 +20,9 @@
 //! This holds as long as nodes forget one at a time. A quorum that is wiped at once has lost what it acknowledged, and no
 //! rule brings it back.
 
-use super::RingMap;
+use super::PlacementError;
+use super::rebalance::{self, Step};
+use super::{NodeState, RingMap};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
@@ -73,6 +75,10 @@ pub struct Seen {
     pub peers: BTreeMap<NodeId, Presence>,
     /// Replicas that can't be used any more, as their own nodes say, the leader's included.
     pub faulty: BTreeSet<(NodeId, ShardId, ReplicaId)>,
+    /// Groups that have followed a change of the map to its end, with the epoch of that change, as their leaders say.
+    pub settled: BTreeSet<(ShardId, u64)>,
+    /// It is time to look where everything should be, which costs more than the rest: see [`super::place`].
+    pub places: bool,
     /// Where clients reach nodes, as these say themselves; none of them a stranger.
     pub clients: BTreeMap<NodeId, String>,
 }
@@ -86,6 +92,12 @@ pub enum Change {
     Node(NodeId),
     /// A replica can't be used any more.
     Replica(NodeId, ShardId, ReplicaId),
+    /// Groups go on without the replicas that were leaving.
+    Settled(Vec<ShardId>),
+    /// Replicas or leaderships move.
+    Steps(Vec<Step>),
+    /// A node that was being removed holds nothing any more.
+    Removed(NodeId),
     /// Clients reach nodes at other addresses than before.
     Addresses,
     /// Every node speaks this level now.
@@ -102,6 +114,8 @@ pub enum MapDecision {
     /// Something should be replaced, and the rest of this group is not a quorum that is there and well: what was lost may
     /// be all that is left of the group, so it is kept until an operator decides, or the others come back.
     Wait(Change, ShardId),
+    /// Replicas should move, and there is no place for them.
+    Blocked(PlacementError),
 }
 
 /// Decides on the next change: one at a time, folders first, since replacing rests on them.
@@ -133,14 +147,41 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
         }
         waits = MapDecision::Wait(change, shard);
     }
+    if let Some(next) = ring.with_settled(&seen.settled) {
+        let groups = ring.group_ids().zip(ring.groups().zip(next.groups()));
+        let settled = groups.filter(|(_, (before, after))| before.settled != after.settled).map(|(shard, _)| shard);
+        let settled = Change::Settled(settled.collect());
+        return MapDecision::Change(Box::new(next), settled);
+    }
+    if let Some((node, next)) = without_an_empty_node(ring) {
+        return MapDecision::Change(Box::new(next), Change::Removed(node));
+    }
     // Nothing rests on addresses, so they come late. What waits may wait for long, and does not hold them up.
     if let Some(next) = ring.with_clients(&seen.clients) {
         return MapDecision::Change(Box::new(next), Change::Addresses);
     }
-    match seen.level_of_all(ring).filter(|level| *level > ring.level) {
-        Some(level) => MapDecision::Change(Box::new(ring.with_level(level)), Change::Level(level)),
-        None => waits,
+    if let Some(level) = seen.level_of_all(ring).filter(|level| *level > ring.level) {
+        return MapDecision::Change(Box::new(ring.with_level(level)), Change::Level(level));
     }
+    if !seen.places {
+        return waits;
+    }
+    match rebalance::wanted(ring, &rebalance::standings(ring, seen)) {
+        Ok(wanted) => match rebalance::next_steps(ring, seen, &wanted) {
+            Some((next, steps)) => MapDecision::Change(Box::new(next), Change::Steps(steps)),
+            None => waits,
+        },
+        // A cluster that has always been like that has nothing to move.
+        Err(_) if waits != MapDecision::Rest || ring.nodes.iter().all(|node| node.state == NodeState::Up) => waits,
+        Err(why) => MapDecision::Blocked(why),
+    }
+}
+
+/// The first node that is to be removed and holds nothing, and the map without it.
+fn without_an_empty_node(ring: &RingMap) -> Option<(NodeId, RingMap)> {
+    let removing = ring.nodes.iter().filter(|node| node.state == NodeState::Removing);
+    let mut removable = removing.map(|node| NodeId(node.id)).filter_map(|id| Some((id, ring.without_node(id).ok()?)));
+    removable.next()
 }
 
 /// The map that names every folder which is known and not named yet.
@@ -161,7 +202,7 @@ fn name_folders(ring: &RingMap, seen: &Seen) -> Option<MapDecision> {
 
 impl Seen {
     /// Whether a node is connected, with the folder that it should have.
-    fn is_there(&self, ring: &RingMap, node: NodeId) -> bool {
+    pub(super) fn is_there(&self, ring: &RingMap, node: NodeId) -> bool {
         node == self.me || self.peers.get(&node).is_some_and(|presence| !presence.is_stranger(ring, node))
     }
 
@@ -175,13 +216,21 @@ impl Seen {
 
     /// Whether a group can go on without its replica on a node: the others that are there and well are a majority.
     fn others_are_a_quorum(&self, ring: &RingMap, shard: ShardId, without: NodeId) -> bool {
-        let replicas = ring.replicas(shard);
-        let well = replicas.iter().filter_map(|held| {
+        self.well(ring, shard).filter(|node| *node != without).count() > ring.replicas(shard).len() / 2
+    }
+
+    /// Whether a group's replicas that are there and well are a majority.
+    pub(super) fn has_quorum(&self, ring: &RingMap, shard: ShardId) -> bool {
+        self.well(ring, shard).count() > ring.replicas(shard).len() / 2
+    }
+
+    /// The nodes that hold a replica of a group which should vote, and which is there and well.
+    pub(super) fn well(&self, ring: &RingMap, shard: ShardId) -> impl Iterator<Item = NodeId> {
+        ring.replicas(shard).iter().filter_map(move |held| {
             let replica = ReplicaId(held.replica);
-            let node = ring.node_of(shard, replica).filter(|node| *node != without && self.is_there(ring, *node))?;
-            (!self.faulty.contains(&(node, shard, replica))).then_some(())
-        });
-        well.count() > replicas.len() / 2
+            let node = ring.node_of(shard, replica).filter(|node| self.is_there(ring, *node))?;
+            (!self.faulty.contains(&(node, shard, replica))).then_some(node)
+        })
     }
 }
 
@@ -200,9 +249,9 @@ pub const WORDS_MAX: usize = 3;
 ///
 /// That a peer is a stranger by the map that is known here says nothing: that map may be the one that is out of date.
 pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, Vec<RingMap>>) -> Option<&'a RingMap> {
-    let holders = known.meta.iter().map(|held| NodeId(known.nodes[usize::from(held.node)].id));
+    let holders = known.holders(ShardId::META);
     let words: Vec<&[RingMap]> = holders.filter_map(|node| offered.get(&node)).map(Vec::as_slice).collect();
-    let needed = if planted(Bug::MapOfOnePeerTaken) { 1 } else { known.meta.len() / 2 + 1 };
+    let needed = if planted(Bug::MapOfOnePeerTaken) { 1 } else { known.meta.replicas.len() / 2 + 1 };
     let is_agreed = |map: &&RingMap| words.iter().filter(|maps| maps.contains(map)).count() >= needed;
     words.iter().copied().flatten().filter(is_agreed).max_by_key(|map| map.epoch)
 }
@@ -211,7 +260,7 @@ pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, Vec<R
 /// gives it. `answers` holds what each peer that said hello knows of this node. See the module's documentation for why it must
 /// be every one.
 pub fn may_bootstrap(first: &RingMap, me: NodeId, folder: FolderId, answers: &BTreeMap<NodeId, KnownOfPeer>) -> bool {
-    let founders = || first.meta.iter().map(|held| NodeId(first.nodes[usize::from(held.node)].id));
+    let founders = || first.holders(ShardId::META);
     founders().any(|node| node == me)
         && founders().filter(|node| *node != me).all(|node| answers.contains_key(&node))
         && answers.values().all(|known| !known.replaced && known.folder.is_none_or(|known| known == folder))
@@ -253,6 +302,8 @@ mod tests {
             levels: Levels::OWN,
             peers,
             faulty: BTreeSet::new(),
+            settled: BTreeSet::new(),
+            places: true,
             clients: BTreeMap::new(),
         }
     }
@@ -370,7 +421,7 @@ mod tests {
             }
             word_of_majority(&five, &offered).map(|map| map.epoch)
         };
-        assert_eq!(five.meta.len(), 5);
+        assert_eq!(five.meta.replicas.len(), 5);
         assert_eq!(say(&[(1, &next), (2, &next)]), None);
         assert_eq!(say(&[(1, &next), (2, &next), (3, &next)]), Some(next.epoch));
         assert_eq!(say(&[(1, &next), (2, &next), (6, &next)]), None, "node 6 holds no replica of the group");

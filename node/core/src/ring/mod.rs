@@ -4,9 +4,15 @@
 
 pub mod address;
 pub mod decide;
+mod group;
+mod moves;
 mod placement;
+pub mod rebalance;
 mod replace;
+pub mod verbs;
 
+pub use group::{Holder, NodeSlot, ShardGroup};
+pub use moves::MoveError;
 pub use placement::{Candidate, PlacementError, least_moves, meta_replication_factor, moves, place};
 pub use replace::ReplaceError;
 
@@ -32,10 +38,15 @@ pub const FIRST_REPLICAS_MAX: u64 = REPLICAS_MAX as u64;
 /// Most data folders that the map remembers as replaced, the oldest being forgotten first. One that was forgotten and comes
 /// back is a stranger like any other: it is given fresh replicas, and what it held is erased.
 pub const RETIRED_FOLDERS_MAX: usize = 256;
+/// Most removed nodes that the map remembers, to say why they are turned away. One that was forgotten is turned away as a node
+/// that nobody knows.
+pub const REMOVED_NODES_MAX: usize = 256;
 
 /// A node as the ring map knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RingNode {
+    /// Its place in the map, which no other node had or will have.
+    pub slot: NodeSlot,
     /// Its identity.
     pub id: Uuid,
     /// Its name, for people.
@@ -49,6 +60,9 @@ pub struct RingNode {
     pub peer: String,
     /// How much of the ring it takes, relative to the others; at least 1.
     pub weight: u32,
+    /// What the cluster wants of it.
+    #[serde(default)]
+    pub state: NodeState,
     /// Its data folder, once it is known. The node holds no shard's replica before that, and none in another folder.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "stored_id::optional")]
     pub disk: Option<FolderId>,
@@ -57,13 +71,15 @@ pub struct RingNode {
     pub unknown: Unknown,
 }
 
-/// One replica of a shard. An id stands for one life of a log: whoever forgot a part of it comes back under another id.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Holder {
-    /// Its id in the shard's group. Never used for another replica of that shard.
-    pub replica: u64,
-    /// The node that holds it, as a position in [`RingMap::nodes`].
-    pub node: u16,
+/// What the cluster wants of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It holds its share.
+    #[default]
+    Up,
+    /// It gives all its replicas to others, and is removed once it has none.
+    Removing,
 }
 
 /// The ring map.
@@ -84,19 +100,49 @@ pub struct RingMap {
     pub durability: Durability,
     /// The nodes.
     pub nodes: Vec<RingNode>,
-    /// The replicas of the `meta` group.
-    pub meta: Vec<Holder>,
-    /// The replicas of each shard; the first should lead it.
-    pub shards: Vec<Vec<Holder>>,
+    /// How many slots were given. Never falls.
+    pub slots_made: u32,
+    /// How many replicas each shard should have.
+    pub replication_factor: u8,
+    /// The `meta` group.
+    pub meta: ShardGroup,
+    /// The group of each shard.
+    pub shards: Vec<ShardGroup>,
     /// The highest replica id that was made after the first placement; 0 if none was. Never falls.
     #[serde(default)]
     pub replicas_made: u64,
     /// Data folders that were replaced, oldest first; at most [`RETIRED_FOLDERS_MAX`].
     #[serde(default, rename = "retired_disks", with = "stored_id::list")]
     pub retired_folders: Vec<FolderId>,
+    /// Nodes that were removed, oldest first; at most [`REMOVED_NODES_MAX`]. None of them returns.
+    #[serde(default)]
+    pub removed: Vec<Uuid>,
     /// What a newer version has added: kept as it is.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+impl RingNode {
+    /// A node that holds its share, with nothing but its id and name said. [`RingMap::initial`] gives it its slot.
+    pub fn new(id: Uuid, name: impl Into<String>) -> Self {
+        Self {
+            slot: NodeSlot(0),
+            id,
+            name: name.into(),
+            zone: String::new(),
+            client: String::new(),
+            peer: String::new(),
+            weight: 1,
+            state: NodeState::Up,
+            disk: None,
+            unknown: Unknown::new(),
+        }
+    }
+
+    /// Its failure zone. Who has none is a zone of its own.
+    pub fn zone(&self) -> &str {
+        if self.zone.is_empty() { &self.name } else { &self.zone }
+    }
 }
 
 /// What maps of all levels have in common.
@@ -157,15 +203,17 @@ impl RingMap {
     pub fn initial(
         cluster: ClusterId,
         durability: Durability,
-        nodes: Vec<RingNode>,
+        mut nodes: Vec<RingNode>,
         shards: u16,
         replication_factor: u8,
     ) -> Result<Self, PlacementError> {
+        for (slot, node) in (0..).zip(&mut nodes) {
+            node.slot = NodeSlot(slot);
+        }
         let candidates: Vec<Candidate<'_>> = nodes.iter().map(founder).collect();
         let placed = place(&candidates, shards, replication_factor, &[])?;
         let meta = place(&candidates, 1, meta_replication_factor(candidates.len()), &[])?;
-        let replicas =
-            |nodes: &[u16]| nodes.iter().zip(1..).map(|(&node, replica)| Holder { replica, node }).collect::<Vec<_>>();
+        let group = |holders: &Vec<u16>| ShardGroup::new(holders.iter().map(|at| nodes[usize::from(*at)].slot), 1);
         Ok(Self {
             level: first_level(),
             ring_position: ring_position(),
@@ -173,11 +221,14 @@ impl RingMap {
             epoch: 1,
             cluster: cluster.0,
             durability,
-            meta: replicas(&meta[0]),
-            shards: placed.iter().map(|nodes| replicas(nodes)).collect(),
+            slots_made: nodes.len() as u32,
+            replication_factor,
+            meta: group(&meta[0]),
+            shards: placed.iter().map(group).collect(),
             nodes,
             replicas_made: 0,
             retired_folders: Vec::new(),
+            removed: Vec::new(),
         })
     }
 
@@ -221,20 +272,21 @@ impl RingMap {
         if !map.shards.len().is_power_of_two() || map.shards.len() > SHARDS_MAX {
             return invalid("its number of shards");
         }
-        for replicas in map.shards.iter().chain([&map.meta]) {
-            if replicas.is_empty() {
-                return invalid("a shard without replicas");
-            }
-            if replicas.iter().any(|replica| replica.replica == 0 || usize::from(replica.node) >= map.nodes.len()) {
-                return invalid("a replica's node or id");
-            }
-            if replicas.iter().any(|one| one.replica > map.replicas_made.max(FIRST_REPLICAS_MAX)) {
-                return invalid("a replica's id, which was never made");
-            }
-            let repeats = |(at, one): (usize, &Holder)| replicas[..at].iter().any(|other| other.replica == one.replica);
-            if replicas.iter().enumerate().any(repeats) {
-                return invalid("a replica that is there twice");
-            }
+        let repeats = |(at, node): (usize, &RingNode)| {
+            map.nodes[..at].iter().any(|other| other.slot == node.slot || other.id == node.id)
+        };
+        if map.nodes.iter().enumerate().any(repeats) || map.nodes.iter().any(|node| node.slot.0 >= map.slots_made) {
+            return invalid("a node's slot or id");
+        }
+        if !(1..=REPLICAS_MAX).contains(&usize::from(map.replication_factor)) {
+            return invalid("its replication factor");
+        }
+        for group in map.groups() {
+            let ids_to = map.replicas_made.max(FIRST_REPLICAS_MAX);
+            group.check(ids_to, |slot| map.node_at(slot).is_some()).map_err(RingError::Invalid)?;
+        }
+        if map.removed.len() > REMOVED_NODES_MAX || map.nodes.iter().any(|node| map.removed.contains(&node.id)) {
+            return invalid("its removed nodes");
         }
         if map.retired_folders.len() > RETIRED_FOLDERS_MAX {
             return invalid("its number of retired data folders");
@@ -245,30 +297,61 @@ impl RingMap {
         Ok(map)
     }
 
-    /// The replicas of a shard, `meta` included; empty if there is no such shard.
-    pub fn replicas(&self, shard: ShardId) -> &[Holder] {
+    /// The group of a shard, `meta` included.
+    pub fn group(&self, shard: ShardId) -> Option<&ShardGroup> {
         match shard {
-            ShardId::META => &self.meta,
-            ShardId(number) => self.shards.get(usize::from(number)).map_or(&[], Vec::as_slice),
+            ShardId::META => Some(&self.meta),
+            ShardId(number) => self.shards.get(usize::from(number)),
         }
     }
 
-    /// The groups that a node holds a replica of, `meta` first, with that replica's id.
+    /// All groups, `meta` first.
+    pub fn groups(&self) -> impl Iterator<Item = &ShardGroup> {
+        std::iter::once(&self.meta).chain(&self.shards)
+    }
+
+    /// The numbers of all groups, `meta` first.
+    pub fn group_ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        std::iter::once(ShardId::META).chain((0..self.shards.len() as u16).map(ShardId))
+    }
+
+    /// The replicas of a shard that should vote, `meta` included; empty if there is no such shard.
+    pub fn replicas(&self, shard: ShardId) -> &[Holder] {
+        self.group(shard).map_or(&[], |group| &group.replicas)
+    }
+
+    /// The groups that a node holds a replica of, `meta` first, with that replica's id. It may be one that is to go.
     pub fn held_by(&self, node: NodeId) -> Vec<(ShardId, ReplicaId)> {
-        let all = std::iter::once(ShardId::META).chain((0..self.shards.len() as u16).map(ShardId));
-        all.filter_map(|shard| Some((shard, self.replica_on(shard, node)?))).collect()
+        let Some(slot) = self.slot_of(node) else { return Vec::new() };
+        let held = |group: &ShardGroup| group.held().find(|held| held.node == slot).map(|held| ReplicaId(held.replica));
+        self.group_ids().zip(self.groups()).filter_map(|(shard, group)| Some((shard, held(group)?))).collect()
     }
 
-    /// The replica of a shard that a node holds.
+    /// The replica of a shard that a node holds. It may be one that is to go.
     pub fn replica_on(&self, shard: ShardId, node: NodeId) -> Option<ReplicaId> {
-        let held = self.replicas(shard).iter().find(|replica| self.nodes[usize::from(replica.node)].id == node.0);
-        held.map(|replica| ReplicaId(replica.replica))
+        let slot = self.slot_of(node)?;
+        self.group(shard)?.held().find(|held| held.node == slot).map(|held| ReplicaId(held.replica))
     }
 
-    /// The node that holds a replica of a shard.
+    /// The node that holds a replica of a shard, which may be one that is to go.
     pub fn node_of(&self, shard: ShardId, replica: ReplicaId) -> Option<NodeId> {
-        let held = self.replicas(shard).iter().find(|held| held.replica == replica.0)?;
-        Some(NodeId(self.nodes[usize::from(held.node)].id))
+        let held = self.group(shard)?.held().find(|held| held.replica == replica.0)?;
+        self.node_at(held.node).map(|node| NodeId(node.id))
+    }
+
+    /// The nodes that hold a replica of a shard which should vote, the one that should lead first.
+    pub fn holders(&self, shard: ShardId) -> impl Iterator<Item = NodeId> {
+        self.replicas(shard).iter().filter_map(|held| self.node_at(held.node)).map(|node| NodeId(node.id))
+    }
+
+    /// The node with a slot.
+    pub fn node_at(&self, slot: NodeSlot) -> Option<&RingNode> {
+        self.nodes.iter().find(|node| node.slot == slot)
+    }
+
+    /// A node's slot.
+    pub fn slot_of(&self, node: NodeId) -> Option<NodeSlot> {
+        self.nodes.iter().find(|known| known.id == node.0).map(|known| known.slot)
     }
 
     /// The data folder of a node; `None` if it is not known yet, or there is no such node.
@@ -304,7 +387,7 @@ impl RingMap {
                     ShardInfo {
                         leader: known.and_then(|(_, node)| position(node)),
                         term: known.map_or(Term(0), |(term, _)| term),
-                        replicas: self.shards[usize::from(number)].iter().map(|replica| replica.node).collect(),
+                        replicas: self.holders(ShardId(number)).filter_map(position).collect(),
                     }
                 })
                 .collect(),
@@ -314,9 +397,11 @@ impl RingMap {
 
 /// A node of a new cluster as a placement sees it.
 fn founder(node: &RingNode) -> Candidate<'_> {
-    let zone = if node.zone.is_empty() { &node.name } else { &node.zone };
-    Candidate { zone, weight: node.weight, eligible: true, may_receive: true }
+    Candidate { zone: node.zone(), weight: node.weight, eligible: true, may_receive: true }
 }
+
+#[cfg(test)]
+mod elastic_tests;
 
 mod durability_text {
     use kvorum_protocol::Durability;
@@ -342,14 +427,9 @@ mod tests {
     pub(super) fn nodes(count: u128) -> Vec<RingNode> {
         (1..=count)
             .map(|number| RingNode {
-                id: Uuid::from_u128(number),
-                name: format!("node-{number}"),
-                zone: String::new(),
                 client: format!("127.0.0.1:{}", 7400 + number),
                 peer: format!("127.0.0.1:{}", 7410 + number),
-                weight: 1,
-                disk: None,
-                unknown: Default::default(),
+                ..RingNode::new(Uuid::from_u128(number), format!("node-{number}"))
             })
             .collect()
     }
@@ -359,7 +439,7 @@ mod tests {
         let cluster = ClusterId(Uuid::from_u128(99));
         let map = RingMap::initial(cluster, Durability::Memory, nodes(4), 8, 3).unwrap();
         assert_eq!(RingMap::from_bytes(&map.to_bytes()).unwrap(), map);
-        assert_eq!(map.meta.len(), 3, "an even number of voters is no better than one less");
+        assert_eq!(map.meta.replicas.len(), 3, "an even number of voters is no better than one less");
         assert!(RingMap::from_bytes(b"{}").is_err());
         let text = String::from_utf8(map.to_bytes()).unwrap().replace("\"node\":1", "\"node\":77");
         assert!(matches!(RingMap::from_bytes(text.as_bytes()), Err(RingError::Invalid(_))));
@@ -385,12 +465,12 @@ mod tests {
         let map = RingMap::initial(ClusterId(Uuid::from_u128(99)), Durability::Fsync, nodes(3), 4, 3).unwrap();
         let mut newer: serde_json::Value = serde_json::from_slice(&map.to_bytes()).unwrap();
         newer["issuer_epoch"] = 7.into();
-        newer["nodes"][1]["state"] = "draining".into();
-        newer["shards"][0][0]["since"] = 3.into();
+        newer["nodes"][1]["labels"] = "ssd".into();
+        newer["shards"][0]["replicas"][0]["since"] = 3.into();
         let read = RingMap::from_bytes(newer.to_string().as_bytes()).unwrap();
         let changed = read.with_level(1).with_folder(NodeId(read.nodes[0].id), FolderId(Uuid::from_u128(5))).unwrap();
         let written: serde_json::Value = serde_json::from_slice(&changed.to_bytes()).unwrap();
-        assert_eq!((&written["issuer_epoch"], &written["nodes"][1]["state"]), (&7.into(), &"draining".into()));
+        assert_eq!((&written["issuer_epoch"], &written["nodes"][1]["labels"]), (&7.into(), &"ssd".into()));
         assert_eq!((map.level, &*map.ring_position), (1, "slot14-xxh3"));
 
         for (field, value) in [("level", 2.into()), ("ring_position", serde_json::Value::from("xxh3"))] {

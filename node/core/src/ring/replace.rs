@@ -6,7 +6,8 @@
 //! ever, but given up, and another one begins with nothing to remember.
 
 use super::address::is_address;
-use super::{FIRST_REPLICAS_MAX, RETIRED_FOLDERS_MAX, RingMap};
+use super::moves::push_bounded;
+use super::{RETIRED_FOLDERS_MAX, RingMap};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use std::collections::BTreeMap;
@@ -58,9 +59,7 @@ impl RingMap {
         let at = self.may_have(node, new_disk)?;
         let mut next = self.next_epoch();
         if let Some(retired) = next.nodes[at].disk.replace(new_disk) {
-            let surplus = (next.retired_folders.len() + 1).saturating_sub(RETIRED_FOLDERS_MAX);
-            next.retired_folders.drain(..surplus);
-            next.retired_folders.push(retired);
+            push_bounded(&mut next.retired_folders, retired, RETIRED_FOLDERS_MAX);
         }
         for (shard, replica) in self.held_by(node) {
             next.renew(shard, replica)?;
@@ -108,7 +107,7 @@ impl RingMap {
         Self { level, ..self.next_epoch() }
     }
 
-    fn next_epoch(&self) -> Self {
+    pub(super) fn next_epoch(&self) -> Self {
         Self { epoch: self.epoch + 1, ..self.clone() }
     }
 
@@ -123,17 +122,20 @@ impl RingMap {
         }
     }
 
-    /// Gives a replica a fresh id. Its place among the replicas stays, and with it who should lead.
+    /// Gives a replica a fresh id. Its place among the replicas stays, and with it who should lead. One that was leaving has
+    /// nothing left that could go.
     fn renew(&mut self, shard: ShardId, old: ReplicaId) -> Result<(), ReplaceError> {
-        let fresh = self.replicas_made.max(FIRST_REPLICAS_MAX) + 1;
-        let replicas = match shard {
-            ShardId::META => &mut self.meta,
-            ShardId(number) => self.shards.get_mut(usize::from(number)).ok_or(ReplaceError::UnknownReplica)?,
-        };
-        let replica = replicas.iter_mut().find(|replica| replica.replica == old.0);
-        let fresh = if planted(Bug::ReplicaIdReused) { old.0 } else { fresh };
-        replica.ok_or(ReplaceError::UnknownReplica)?.replica = fresh;
-        self.replicas_made = fresh;
+        let epoch = self.epoch;
+        let group = self.group_mut(shard).ok_or(ReplaceError::UnknownReplica)?;
+        if group.forget_leaving(old) {
+            return Ok(());
+        }
+        let at = group.replicas.iter().position(|held| held.replica == old.0).ok_or(ReplaceError::UnknownReplica)?;
+        let made = self.fresh_replica();
+        let fresh = if planted(Bug::ReplicaIdReused) { old.0 } else { made };
+        let group = self.group_mut(shard).ok_or(ReplaceError::UnknownReplica)?;
+        group.replicas[at].replica = fresh;
+        group.since = epoch;
         Ok(())
     }
 }
@@ -141,6 +143,7 @@ impl RingMap {
 #[cfg(test)]
 mod tests {
     use super::super::tests::nodes;
+    use super::super::{FIRST_REPLICAS_MAX, ShardGroup};
     use super::*;
     use kvorum_protocol::{ClusterId, Durability};
     use proptest::prelude::*;
@@ -198,7 +201,11 @@ mod tests {
         assert_eq!(after.replace_replica(ShardId(3), ReplicaId(2)), Err(ReplaceError::UnknownReplica));
         assert_eq!(after.replace_replica(ShardId(8), ReplicaId(1)), Err(ReplaceError::UnknownReplica));
         let meta = after.replace_replica(ShardId::META, ReplicaId(1)).unwrap();
-        assert_eq!(meta.meta[0].replica, FIRST_REPLICAS_MAX + 2, "no id is used twice, not even in another group");
+        assert_eq!(
+            meta.meta.replicas[0].replica,
+            FIRST_REPLICAS_MAX + 2,
+            "no id is used twice, not even in another group"
+        );
     }
 
     #[test]
@@ -259,8 +266,8 @@ mod tests {
                         prop_assert!(folders_seen.insert((at, folder)), "a folder returned");
                     }
                 }
-                for (before, after) in map.shards.iter().chain([&map.meta]).zip(next.shards.iter().chain([&next.meta])) {
-                    let holders = |replicas: &[super::super::Holder]| replicas.iter().map(|held| held.node).collect::<Vec<_>>();
+                for (before, after) in map.groups().zip(next.groups()) {
+                    let holders = |group: &ShardGroup| group.replicas.iter().map(|held| held.node).collect::<Vec<_>>();
                     prop_assert_eq!(holders(before), holders(after));
                 }
                 map = next;

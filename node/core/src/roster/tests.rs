@@ -23,7 +23,7 @@ fn config(shard: u16, replica: u64) -> ShardConfig {
             seed: 1,
         },
         initial_voters: vec![ReplicaId(1)],
-        target: vec![ReplicaId(replica)],
+        target: Target { voters: vec![ReplicaId(replica)], since: 1, asks: false },
         joins: false,
         durability: Durability::Fsync,
         sessions: SessionLimits::default(),
@@ -44,7 +44,7 @@ fn told(actions: &[Action]) -> Vec<String> {
     let line = |action: &Action| match action {
         Action::Stop { shard, replica } => format!("stop {shard}/{replica}"),
         Action::Close { shard } => format!("close {shard}"),
-        Action::SetTarget { shard, target } => format!("target {shard} {target:?}"),
+        Action::SetTarget { shard, target } => format!("target {shard} {:?}", target.voters),
         Action::Open(opening) => {
             let WantedReplica { shard, replica, epoch, may_begin } = opening.wanted;
             let begins = if may_begin { "" } else { ", if it was here" };

@@ -56,6 +56,15 @@ pub enum AdmitError {
         /// The cluster's level.
         cluster: u16,
     },
+    /// It is no node of the cluster, as far as this node knows.
+    #[error("the ring map of epoch {epoch} has no such node")]
+    Unknown {
+        /// The map's epoch.
+        epoch: u64,
+    },
+    /// It was removed from the cluster, and does not return.
+    #[error("the node was removed: one that joins again does so with an empty folder, under an id of its own")]
+    Removed,
     /// Its data folder is not one with which it may come, or can't be written down.
     #[error("{0}")]
     Folder(String),
@@ -121,8 +130,18 @@ impl PeerDesk {
     /// What this node knows of a peer: the ring map's word, else its own memory.
     pub fn knows(&self, peer: NodeId) -> KnownOfPeer {
         let ring = self.router().ring();
-        let replaced = ring.replica_on(ShardId::META, peer).is_some_and(|replica| replica.0 > FIRST_REPLICAS_MAX);
+        let replaced = ring.replica_on(ShardId::META, peer).is_none_or(|replica| replica.0 > FIRST_REPLICAS_MAX);
         KnownOfPeer { folder: ring.folder_of(peer).or(self.known_folders.get(peer)), replaced }
+    }
+
+    /// A peer says that this node was removed from the cluster.
+    pub fn said_removed(&self, by: NodeId) {
+        self.router().peer_table().note_said_removed(by);
+    }
+
+    /// Whether a node was removed from the cluster, by the map in force.
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        self.router().ring().was_removed(node)
     }
 
     /// A peer has said hello. One that comes with another data
@@ -138,6 +157,10 @@ impl PeerDesk {
             return Err(AdmitError::Folder(format!(
                 "data folder {disk} was replaced and never returns: empty it, and the node is taken in"
             )));
+        }
+        if let Some(ring) = self.router().agreed_ring().filter(|ring| !ring.has_node(peer)) {
+            let removed = ring.was_removed(peer);
+            return Err(if removed { AdmitError::Removed } else { AdmitError::Unknown { epoch: ring.epoch } });
         }
         // Who knows no map yet, after its disk was lost, does not know the cluster's level either.
         if let Some(cluster) = self.router().agreed_ring().map(|ring| ring.level)
@@ -213,7 +236,7 @@ impl PeerDesk {
                 Ok(ring) => self.router().offer_ring(from, ring),
                 Err(error) => self.complain(from, ShardId::META, &error, "a peer's ring map was refused"),
             },
-            PeerMessage::Faulty(replicas) => self.router().peer_table().note_faulty(from, replicas, now),
+            PeerMessage::Report(report) => self.router().peer_table().note_report(from, report, now),
             PeerMessage::Unfit(reasons) => self.router().peer_table().note_unfit(from, Reasons(reasons)),
             PeerMessage::Clock(wall_ms) => {
                 self.router().hear_clock(from, wall_ms, now);

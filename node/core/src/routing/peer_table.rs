@@ -5,17 +5,20 @@ use crate::health::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
 use crate::ring::decide::{KnownOfPeer, Presence};
 use kvorum_protocol::peer::{Levels, PeerHello};
+use kvorum_protocol::report::NodeReport;
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A report of replicas that can't be used is believed for this long. It is sent again each second.
+/// A report is believed for this long. It is sent again each second while there is something to say.
 const REPORT_HOLDS_MS: u64 = 3_000;
 
 /// The peers that have said hello since the process began. Bounded by the configuration, which lists them.
 #[derive(Debug, Default)]
 pub struct PeerTable {
     peers: RwLock<BTreeMap<NodeId, Peer>>,
+    /// Who has said that this node was removed.
+    removed_by: RwLock<BTreeSet<NodeId>>,
 }
 
 #[derive(Debug)]
@@ -26,8 +29,8 @@ struct Peer {
     levels: Levels,
     client: String,
     connected_at: Option<Nanos>,
-    faulty: Vec<(ShardId, ReplicaId)>,
-    faulty_at: Nanos,
+    report: NodeReport,
+    reported_at: Nanos,
     /// Why it should not lead; `None` until this connection has said so.
     unfit: Option<Reasons>,
     /// It was about to stop when it last spoke, be it on an earlier connection.
@@ -44,8 +47,8 @@ impl PeerTable {
             levels: hello.levels,
             client: hello.client.clone(),
             connected_at: None,
-            faulty: Vec::new(),
-            faulty_at: Nanos(0),
+            report: NodeReport::default(),
+            reported_at: Nanos(0),
             unfit: None,
             stops: false,
         };
@@ -63,7 +66,7 @@ impl PeerTable {
     pub fn disconnected(&self, peer: NodeId) {
         if let Some(known) = self.peers.write().get_mut(&peer) {
             known.connected_at = None;
-            known.faulty.clear();
+            known.report = NodeReport::default();
             known.unfit = None;
         }
     }
@@ -125,25 +128,58 @@ impl PeerTable {
         known.map(|(peer, known)| (*peer, known.client.clone())).collect()
     }
 
-    /// A peer says that these replicas of it can't be used.
-    pub fn note_faulty(&self, peer: NodeId, replicas: Vec<(ShardId, ReplicaId)>, now: Nanos) {
+    /// A peer says that this node was removed from the cluster.
+    pub fn note_said_removed(&self, by: NodeId) {
+        self.removed_by.write().insert(by);
+    }
+
+    /// Whether a majority of the nodes that hold the ring map's group, as far as this node knows, have said that it was removed. One
+    /// that is broken is not believed.
+    pub fn is_removed(&self, ring: &RingMap) -> bool {
+        let removed_by = self.removed_by.read();
+        let (said, all) = ring
+            .holders(ShardId::META)
+            .fold((0, 0), |(said, all), node| (said + usize::from(removed_by.contains(&node)), all + 1));
+        said > all / 2
+    }
+
+    /// A peer reports of itself.
+    pub fn note_report(&self, peer: NodeId, report: NodeReport, now: Nanos) {
         if let Some(known) = self.peers.write().get_mut(&peer) {
-            (known.faulty, known.faulty_at) = (replicas, now);
+            (known.report, known.reported_at) = (report, now);
         }
     }
 
     /// The peers' replicas that can't be used, by the reports that still hold.
     pub fn faulty(&self, now: Nanos) -> BTreeSet<(NodeId, ShardId, ReplicaId)> {
         let peers = self.peers.read();
-        let reports = peers.iter().filter(|(_, known)| now.ms_since(known.faulty_at) <= REPORT_HOLDS_MS);
+        let reports = peers.iter().filter(|(_, known)| known.report_holds(now));
         let replicas = |(peer, known): (&NodeId, &Peer)| -> Vec<(NodeId, ShardId, ReplicaId)> {
-            known.faulty.iter().map(|(shard, replica)| (*peer, *shard, *replica)).collect()
+            known.report.faulty.iter().map(|(shard, replica)| (*peer, *shard, *replica)).collect()
         };
         reports.flat_map(replicas).collect()
+    }
+
+    /// The groups that have followed a change of the map to its end, by the reports of their leaders that still hold, with the
+    /// epoch of the change. Who holds no replica of a group, or is a stranger, can't lead it.
+    pub fn settled(&self, ring: &RingMap, now: Nanos) -> BTreeSet<(ShardId, u64)> {
+        let peers = self.peers.read();
+        let reports = peers
+            .iter()
+            .filter(|(peer, known)| known.report_holds(now) && !known.presence(Nanos(0)).is_stranger(ring, **peer));
+        let groups = |(peer, known): (&NodeId, &Peer)| -> Vec<(ShardId, u64)> {
+            let held = known.report.settled.iter().filter(|(shard, _)| ring.replica_on(*shard, *peer).is_some());
+            held.copied().collect()
+        };
+        reports.flat_map(groups).collect()
     }
 }
 
 impl Peer {
+    fn report_holds(&self, now: Nanos) -> bool {
+        now.ms_since(self.reported_at) <= REPORT_HOLDS_MS
+    }
+
     fn presence(&self, now: Nanos) -> Presence {
         let connected_ms = self.connected_at.map_or(0, |since| now.ms_since(since));
         Presence { folder: self.folder, remembered: self.remembered, connected_ms, levels: self.levels }
@@ -158,16 +194,7 @@ mod tests {
     use uuid::Uuid;
 
     fn ring() -> RingMap {
-        let node = |number: u128| RingNode {
-            id: Uuid::from_u128(number),
-            name: format!("node-{number}"),
-            zone: String::new(),
-            client: String::new(),
-            peer: String::new(),
-            weight: 1,
-            disk: None,
-            unknown: Default::default(),
-        };
+        let node = |number: u128| RingNode::new(Uuid::from_u128(number), format!("node-{number}"));
         let nodes = (1..=3).map(node).collect();
         RingMap::initial(ClusterId(Uuid::from_u128(9)), Durability::Fsync, nodes, 4, 3).unwrap()
     }
@@ -251,8 +278,8 @@ mod tests {
         assert!(table.presences(Nanos(0)).is_empty());
         table.connected(node(2), Nanos(0).after_ms(100));
         assert_eq!(table.presences(Nanos(0).after_ms(600))[&node(2)].connected_ms, 500);
-        let report = vec![(ShardId(1), ReplicaId(2))];
-        table.note_faulty(node(2), report, Nanos(0).after_ms(1_000));
+        let report = NodeReport { faulty: vec![(ShardId(1), ReplicaId(2))], ..NodeReport::default() };
+        table.note_report(node(2), report, Nanos(0).after_ms(1_000));
         assert_eq!(table.faulty(Nanos(0).after_ms(1_500)), [(node(2), ShardId(1), ReplicaId(2))].into());
         assert!(table.faulty(Nanos(0).after_ms(1_001 + REPORT_HOLDS_MS)).is_empty());
         table.disconnected(node(2));

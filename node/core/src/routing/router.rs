@@ -12,6 +12,7 @@ use crate::ring::{RingMap, decide};
 use crate::routing::network::{PeerNetwork, SendError};
 use crate::routing::peer_table::PeerTable;
 use crate::routing::topology_news::TopologyNews;
+use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, ReplySink, ReplyTo};
 use crate::shard::ShardHandle;
 use crate::shard::host::ShardOutlet;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
 use kvorum_protocol::peer::{PeerMessage, RaftMessage};
+use kvorum_protocol::report::NodeReport;
 use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{
     ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Request, Response, ResponseBody, ServerError, ShardId,
@@ -400,7 +402,7 @@ impl Router {
     /// Where a read goes that may be stale and that no replica of this node can answer: any other holder.
     pub fn route_stale(&self, shard: ShardId) -> Route {
         let ring = self.ring();
-        let mut holders = ring.replicas(shard).iter().filter_map(|held| ring.node_of(shard, ReplicaId(held.replica)));
+        let mut holders = ring.holders(shard);
         let may_answer =
             |node: &NodeId| self.peers.get().is_some_and(|peers| peers.is_up(*node)) && !self.is_stranger(*node);
         let up = holders.find(may_answer);
@@ -583,6 +585,18 @@ impl Router {
         }
     }
 
+    /// What this node tells the others of itself.
+    pub fn report(&self) -> NodeReport {
+        let settled =
+            self.all_local().into_iter().filter_map(|handle| Some((handle.shard, handle.status.lock().settled?)));
+        NodeReport {
+            epoch: self.ring.read().epoch,
+            faulty: self.faulty(),
+            settled: settled.collect(),
+            more: Default::default(),
+        }
+    }
+
     /// Another node says that it leads shards. What it holds no replica of it can't lead.
     pub fn peer_leads(&self, node: NodeId, shards: &[(ShardId, Term)]) {
         let ring = self.ring();
@@ -615,7 +629,10 @@ impl Router {
     }
 
     fn holds(&self, shard: ShardId, replica: ReplicaId, node: NodeId) -> bool {
-        self.ring.read().node_of(shard, replica) == Some(node)
+        let ring = self.ring.read();
+        let is_leaving =
+            || ring.group(shard).is_some_and(|group| group.leaving.iter().any(|held| held.replica == replica.0));
+        ring.node_of(shard, replica) == Some(node) && !(is_leaving() && planted(Bug::LeavingNotHeard))
     }
 
     fn learn_leader(&self, shard: ShardId, term: Term, leader: Option<NodeId>) -> bool {
@@ -733,7 +750,7 @@ impl ShardOutlet for Router {
 
 /// A forwarded request whose answer will not come.
 fn lost(writes: bool, why: &str) -> ServerError {
-    let unknown = writes && !crate::seeded::planted(crate::seeded::Bug::LostForwardToldNotApplied);
+    let unknown = writes && !planted(Bug::LostForwardToldNotApplied);
     let outcome = if unknown { Outcome::Unknown } else { Outcome::NotApplied };
     ServerError::new(ErrorCode::Unavailable, why).with_outcome(outcome)
 }

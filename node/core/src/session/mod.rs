@@ -21,6 +21,7 @@ use crate::clock::Nanos;
 use crate::cost;
 use crate::limits::{DEADLINE_DEFAULT_MS, LARGE_WORK_BYTES};
 use crate::measure::meter::{self, Door, Finished, Meter, ReadPath, ReadSource};
+use crate::ring::verbs::Verb;
 use crate::routing::router::{PassedOn, Route, Router};
 use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, Reply, ReplySink, ReplyTo};
@@ -50,6 +51,9 @@ pub trait NodeAdmin: Send + Sync {
     fn answer_status(self: Arc<Self>, scope: StatusScope, wait: Duration, reply_to: ReplyTo);
     /// Has leadership of a shard handed to `to`, by whichever node leads it; answers once that has begun.
     fn transfer(self: Arc<Self>, shard: ShardId, to: NodeId, reply_to: ReplyTo);
+    /// Has the leader of `meta` do what is asked; answers once the ring map says so, or it is refused, and waits no longer than
+    /// this.
+    fn ask(self: Arc<Self>, verb: Verb, wait: Duration, reply_to: ReplyTo);
     /// Stops the node gracefully.
     fn stop_node(&self);
 }
@@ -349,6 +353,11 @@ impl<Origin: Copy> Session<Origin> {
                 Arc::clone(&self.context.admin).transfer(shard, to, self.sink.reply_to(slot, 0));
                 None
             }
+            RequestBody::Admin(AdminCommand::RemoveNode { node, accept_fewer_zones }) => {
+                self.ask(job, Verb::Remove { node, accept_fewer_zones })
+            }
+            RequestBody::Admin(AdminCommand::KeepNode(node)) => self.ask(job, Verb::Keep(node)),
+            RequestBody::Admin(AdminCommand::AddNode(node)) => self.ask(job, Verb::Join(node)),
             RequestBody::Admin(command) => Some(self.admin(command)),
             RequestBody::Hello(_) => {
                 Some(error(ErrorCode::HelloExpected, "HELLO comes once, at the beginning of a connection"))

@@ -1,16 +1,19 @@
 //! Requests that this node answers of itself, without a shard: EXPLAIN, and what an operator tells it.
 
-use super::{Session, error, read};
+use super::pending::{Awaiting, Writes};
+use super::{Job, Session, error, read};
+use crate::ring::verbs::Verb;
 use crate::shard::inbox::ShardCommand;
 use kvorum_protocol::hash::ring_position;
 use kvorum_protocol::{AdminCommand, ErrorCode, Explanation, ResponseBody};
+use std::sync::Arc;
+use std::time::Duration;
 
 impl<Origin: Copy> Session<Origin> {
     pub(super) fn explain(&self, key: &[u8]) -> ResponseBody {
         let router = &self.context.router;
         let shard = self.shard_of(key);
         let ring = router.ring();
-        let replicas = ring.replicas(shard).iter();
         let stored = match router.local(shard).map(|handle| handle.reader.explain(key)) {
             Some(Ok(stored)) => stored,
             Some(Err(failure)) => return read::damaged(shard, failure),
@@ -22,13 +25,20 @@ impl<Origin: Copy> Session<Origin> {
             shard,
             ring_position: ring_position(key),
             leader: router.leader(shard),
-            replicas: replicas
-                .filter_map(|replica| ring.node_of(shard, kvorum_protocol::ReplicaId(replica.replica)))
-                .collect(),
+            replicas: ring.holders(shard).collect(),
             stored,
             reads_per_second,
             writes_per_second,
         })
+    }
+
+    /// Has the cluster asked for something, by whichever node leads `meta`.
+    pub(super) fn ask(&mut self, job: &Job<Origin>, verb: Verb) -> Option<ResponseBody> {
+        // Whether it was done is still to reach the client in time.
+        let wait = Duration::from_millis(u64::from(job.deadline_ms) * 3 / 4);
+        let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
+        Arc::clone(&self.context.admin).ask(verb, wait, self.sink.reply_to(slot, 0));
+        None
     }
 
     pub(super) fn admin(&self, command: AdminCommand) -> ResponseBody {
@@ -39,7 +49,10 @@ impl<Origin: Copy> Session<Origin> {
             return error(ErrorCode::NotPermitted, "fault hooks are off on this node");
         }
         match command {
-            AdminCommand::TransferLeadership { .. } => unreachable!("it is answered later, by whoever leads"),
+            AdminCommand::TransferLeadership { .. }
+            | AdminCommand::AddNode(_)
+            | AdminCommand::RemoveNode { .. }
+            | AdminCommand::KeepNode(_) => unreachable!("it is answered later, by whoever leads"),
             AdminCommand::Shutdown => {
                 self.context.admin.stop_node();
                 ResponseBody::Done

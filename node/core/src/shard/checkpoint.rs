@@ -7,7 +7,7 @@ use crate::log::{Base, Checkpoint, Compacted, Damage, LogError, Moved, Position,
 use crate::seeded::{Bug, planted};
 use crate::store::{CaptureId, CaptureSlice, Captured, IndexDump, Store};
 use bytes::Bytes;
-use kvorum_protocol::ReplicaId;
+use kvorum_protocol::{LogIndex, ReplicaId};
 use tracing::{info, warn};
 
 /// A line is written for every so many records that a start has to read.
@@ -35,6 +35,11 @@ pub(super) struct CheckpointCapture {
 }
 
 impl CheckpointCapture {
+    /// The last entry in the state.
+    pub(super) fn base(&self) -> LogIndex {
+        self.of.index
+    }
+
     /// How much the log had grown when it began.
     pub(super) fn grown(&self) -> u64 {
         self.grown

@@ -109,7 +109,7 @@ impl Shard {
 
     /// Gives the shard back to the replica that should lead it, once that one is well again.
     pub(super) fn balance(&mut self, now: Nanos) {
-        let Some(&preferred) = self.config.target.first() else { return };
+        let Some(&preferred) = self.config.target.voters.first() else { return };
         let settled = now.ms_since(self.leader_since) >= BALANCE_AFTER_MS;
         let rested = now.ms_since(self.balanced_at) >= BALANCE_EVERY_MS;
         if preferred != self.consensus.replica()

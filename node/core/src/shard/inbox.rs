@@ -4,7 +4,7 @@
 use super::host::ShardOutlet;
 use super::shares::{Held, Shares};
 use super::upkeep::Done;
-use super::{EntryLimits, Expecting, Operation, Returned, ShardReply};
+use super::{EntryLimits, Expecting, Operation, Returned, ShardReply, Target};
 use crate::clock::Nanos;
 use crate::consensus::Promise;
 use crate::journal::PersistListener;
@@ -63,7 +63,7 @@ pub enum ShardCommand {
     /// Hand leadership to this replica.
     TransferTo(ReplicaId),
     /// The replicas that should vote are these; the first of them should lead.
-    SetTarget(Vec<ReplicaId>),
+    SetTarget(Target),
     /// A snapshot that this replica offered to that one is over.
     SnapshotEnded {
         /// The replica that was to get it.

@@ -21,6 +21,7 @@ pub mod inbox;
 mod log_time;
 mod offering;
 mod operation;
+mod pins;
 mod plan;
 mod reconcile;
 mod room;
@@ -42,6 +43,7 @@ pub use hand_over::Returned;
 pub use handle::ShardHandle;
 pub use operation::{Operation, ShardRequest, Ticket};
 pub use plan::{FolderStanding, Orders, ReplicaPlan};
+pub use reconcile::Target;
 pub use shares::Held;
 pub use status::ReplicaStatus;
 
@@ -66,6 +68,8 @@ use kvorum_protocol::{
     WriteStatus,
 };
 use log_time::{Began, LogTime};
+use pins::Pins;
+use reconcile::Settling;
 use room::{ENTRY_FRAME_BYTES, Room};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -100,8 +104,8 @@ pub struct ShardConfig {
     pub consensus: ConsensusConfig,
     /// The replicas of a group that starts from nothing.
     pub initial_voters: Vec<ReplicaId>,
-    /// The replicas that should vote; the first of them should lead when it can.
-    pub target: Vec<ReplicaId>,
+    /// The replicas that the group should have.
+    pub target: Target,
     /// This replica joins a group that was there before it: with an empty log it knows nobody, and waits for a snapshot.
     pub joins: bool,
     /// What "persisted" means.
@@ -161,6 +165,9 @@ pub struct Shard {
     /// When keys expired last by an entry out of the log's reserve.
     expired_urgently_at: Option<Nanos>,
     log_time: LogTime,
+    settling: Settling,
+    pins: Pins,
+    ticked_at: Nanos,
     /// What entries that were received, and that the next poll appends, take in the log at most.
     admitted_bytes: u32,
     /// See [`Shard::set_value_bytes_max`].
@@ -183,7 +190,7 @@ impl Shard {
         log.forget_base_state();
         let consensus = Consensus::new(config.consensus.clone(), log, store.applied(), now)?;
         Ok(Self {
-            campaign_at_once: is_new && config.target.first() == Some(&config.consensus.replica),
+            campaign_at_once: is_new && config.target.voters.first() == Some(&config.consensus.replica),
             config,
             membership: consensus.membership(),
             consensus,
@@ -207,6 +214,9 @@ impl Shard {
             withdrew_at: None,
             expired_urgently_at: None,
             log_time: LogTime::default(),
+            settling: Settling::default(),
+            pins: Pins::default(),
+            ticked_at: now,
             admitted_bytes: 0,
             value_bytes_max: usize::MAX,
         })
@@ -343,6 +353,7 @@ impl Shard {
             version: self.store.version(),
             keys: self.store.reader().keys(),
             log_bytes: self.consensus.log().bytes(),
+            settled: self.settled(),
         }
     }
 
@@ -362,21 +373,17 @@ impl Shard {
         if let Some(time_ms) = self.log_time.at(now.monotonic) {
             self.store.read_ahead_expiring(time_ms.saturating_add(EXPIRY_READ_AHEAD_MS), EXPIRY_READ_AHEAD_PLACES);
         }
+        self.follow_pins(now.monotonic);
         self.expire_keys(now);
-        self.reconcile(now.monotonic);
+        self.reconcile(now);
         self.step_aside(now.monotonic);
         self.balance(now.monotonic);
-    }
-
-    /// The replicas that should vote have changed; the first of them should lead when it can. If this replica leads, it
-    /// brings that about step by step.
-    pub fn set_target(&mut self, target: Vec<ReplicaId>) {
-        self.config.target = target;
     }
 
     /// A snapshot that [`Effects::snapshots`] asked for has been installed by its receiver, or has failed.
     pub fn report_snapshot(&mut self, replica: ReplicaId, installed: bool) {
         self.consensus.report_snapshot(replica, installed);
+        self.unpin_log(replica, installed);
     }
 
     /// A consensus message from another replica. A message that breaks the protocol is an error of the peer's, and
@@ -701,8 +708,7 @@ impl Shard {
         if self.store.next_expiry_ms().is_none_or(|at| at > time_ms) {
             return;
         }
-        let index = LogIndex(self.consensus.last_index().0 + 1);
-        let (log, durability) = (self.consensus.log(), self.config.durability);
+        let log = self.consensus.log();
         let entry_bytes = ENTRY_OVERHEAD_BYTES + ENTRY_FRAME_BYTES;
         if !log.can_append(entry_bytes) {
             // Out of the reserve, and seldom: a lock must run out, also where there is no room to write.
@@ -712,41 +718,28 @@ impl Shard {
             }
             self.expired_urgently_at = Some(now.monotonic);
         }
-        let room = Room::new(log, &self.pressure);
+        self.propose_at_time(now, time_ms);
+    }
+
+    /// Proposes an entry that holds nothing, if the log has room for one.
+    fn propose_nothing(&mut self, now: Now) {
+        if self.consensus.log().can_append(ENTRY_OVERHEAD_BYTES + ENTRY_FRAME_BYTES)
+            && let Some(time_ms) = self.next_time_ms(now)
+        {
+            self.propose_at_time(now, time_ms);
+        }
+    }
+
+    /// Proposes an entry that only moves log time on.
+    fn propose_at_time(&mut self, now: Now, time_ms: u64) {
+        let index = LogIndex(self.consensus.last_index().0 + 1);
+        let room = Room::new(self.consensus.log(), &self.pressure);
+        let durability = self.config.durability;
         let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, time_ms, durability, None);
         let (payload, marks) = evaluation.finish();
         if let Ok((index, term)) = self.consensus.propose(payload) {
             let proposed_at = now.monotonic;
             self.in_flight.push_back(InFlight { index, term, marks, waiting: Vec::new(), proposed_at });
-        }
-    }
-
-    /// Takes the next step towards the voters that the shard should have.
-    fn reconcile(&mut self, now: Nanos) {
-        if !self.may_propose() {
-            return;
-        }
-        // One that has just gone passes for caught up a while longer. It would not take over, and could not vote.
-        let caught_up = |replica| {
-            self.consensus.is_caught_up(replica, LAG_MAX)
-                && (replica == self.consensus.replica() || self.consensus.was_heard_lately(replica, now))
-        };
-        match reconcile::next_step(self.consensus.replica(), &self.membership, &self.config.target, caught_up) {
-            Some(reconcile::ReconcileStep::Change(change)) => {
-                // It is refused while one before it is on its way; another tick comes.
-                let _ = self.consensus.propose_membership(&change);
-            }
-            // It costs the lease for the rest of the term, so it is not tried again at once if it fails.
-            Some(reconcile::ReconcileStep::HandOver(successor))
-                if self.stepped_aside_at.is_none_or(|at| now.ms_since(at) >= BALANCE_EVERY_MS) =>
-            {
-                self.stepped_aside_at = Some(now);
-                let is_fit =
-                    |replica| (self.fitness)(replica) && self.config.target.contains(&replica) && caught_up(replica);
-                let fit = self.consensus.best_successor(is_fit);
-                self.transfer_to(fit.unwrap_or(successor));
-            }
-            Some(reconcile::ReconcileStep::HandOver(_)) | None => {}
         }
     }
 }

@@ -42,6 +42,9 @@ impl Offering {
         if self.under_way.is_none() {
             let has_room = outlet.has_room_for_snapshot(shard.log().shard(), to);
             let capture = if has_room { shard.begin_capture() } else { None };
+            if let Some(capture) = &capture {
+                shard.pin_log(to, capture.base());
+            }
             self.under_way = capture.map(|capture| (capture, shard.log().view().segments()));
         }
         let offered = match self.under_way.take() {

@@ -1,6 +1,6 @@
 //! Which replicas a node runs, and how.
 
-use super::{ORDER_BITS, ShardConfig};
+use super::{ORDER_BITS, ShardConfig, Target};
 use crate::consensus::ConsensusConfig;
 use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS};
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
@@ -46,6 +46,11 @@ impl ReplicaPlan {
         Self { node, tick_ms, seed }
     }
 
+    /// The node.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// What a map asks of this node, which has the data folder `folder`.
     pub fn orders(&self, ring: &RingMap, folder: FolderId) -> Orders {
         let place = match ring.folder_of(self.node) {
@@ -63,9 +68,12 @@ impl ReplicaPlan {
         // With the ring map's own. It never changes, and is the same for all replicas, which is what the limits rest on.
         let shards = ring.shards.len() + 1;
         held.into_iter()
-            .map(|(shard, replica)| {
-                let target: Vec<ReplicaId> = ring.replicas(shard).iter().map(|held| ReplicaId(held.replica)).collect();
-                ShardConfig {
+            .filter_map(|(shard, replica)| {
+                let group = ring.group(shard)?;
+                if planted(Bug::LeavingErasedUnsettled) && group.leaving.iter().any(|held| held.replica == replica.0) {
+                    return None;
+                }
+                Some(ShardConfig {
                     shard,
                     consensus: ConsensusConfig {
                         replica,
@@ -75,14 +83,18 @@ impl ReplicaPlan {
                         seed: self.seed ^ u64::from(shard.0),
                     },
                     // Every group began with the first ids, and each of its first replicas must begin with the same
-                    // membership, even one that is opened after others were replaced.
-                    initial_voters: (1..=target.len() as u64).map(ReplicaId).collect(),
-                    target,
+                    // membership, even one that is opened after others were replaced, or the group has grown.
+                    initial_voters: (1..=u64::from(group.founders)).map(ReplicaId).collect(),
+                    target: Target {
+                        voters: group.replicas.iter().map(|held| ReplicaId(held.replica)).collect(),
+                        since: group.since,
+                        asks: group.is_moving(),
+                    },
                     joins: replica.0 > FIRST_REPLICAS_MAX,
                     durability: ring.durability,
                     sessions: SessionLimits::of_shards(shards),
                     order_bits: ORDER_BITS,
-                }
+                })
             })
             .collect()
     }
@@ -100,14 +112,8 @@ mod tests {
         let node = |number: u128| NodeId(Uuid::from_u128(number));
         let folder = |number: u128| FolderId(Uuid::from_u128(1_000 + number));
         let ring_node = |number: u128| RingNode {
-            id: node(number).0,
-            name: format!("node-{number}"),
-            zone: String::new(),
-            client: String::new(),
-            peer: String::new(),
-            weight: 1,
             disk: Some(folder(number)),
-            unknown: Default::default(),
+            ..RingNode::new(node(number).0, format!("node-{number}"))
         };
         let cluster = ClusterId(Uuid::from_u128(9));
         let nodes = (1..=3).map(ring_node).collect();
@@ -121,7 +127,7 @@ mod tests {
         assert!(joining.configs.iter().all(|config| config.joins && config.consensus.replica.0 > FIRST_REPLICAS_MAX));
         let of_node_1 = orders(1, folder(1));
         let config = of_node_1.configs.iter().find(|config| config.shard == ShardId(0)).unwrap();
-        assert!(!config.joins && config.target.contains(&fresh));
+        assert!(!config.joins && config.target.voters.contains(&fresh));
         assert_eq!(config.initial_voters, [1, 2, 3].map(ReplicaId));
 
         let of_node_3 = orders(3, folder(33));

@@ -1,15 +1,120 @@
-//! Which step brings a group's membership closer to what the ring map wants.
+//! How a group comes to the membership that the ring map wants, step by step, and when its leader may say that it is there.
 
-use crate::consensus::MembershipChange;
+use super::{BALANCE_EVERY_MS, LAG_MAX, Shard};
+use crate::clock::{Nanos, Now};
+use crate::consensus::{MembershipChange, Role};
 use crate::log::Membership;
-use kvorum_protocol::ReplicaId;
+use kvorum_protocol::{LogIndex, ReplicaId, Term};
+
+/// Who should replicate a shard, by the ring map.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Target {
+    /// The replicas that should vote; the first of them should lead when it can.
+    pub voters: Vec<ReplicaId>,
+    /// The epoch of the map that changed who they are last.
+    pub since: u64,
+    /// The map wants to hear when the group is there.
+    pub asks: bool,
+}
+
+/// How far a leader is with telling that its group has the membership which the map wants.
+///
+/// The membership that a leader has applied is not enough: another leader may have changed it, and this one may not know.
+/// An entry that it has proposed *since*, and that is committed in its own term, tells that it still led then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Settling {
+    /// Nothing to tell.
+    #[default]
+    No,
+    /// The group is there if this leader applies an entry of this term with this index or a later one.
+    Awaits(LogIndex, Term),
+    /// It is there.
+    Yes,
+}
+
+impl Shard {
+    /// What the map wants of the group has changed. If this replica leads, it brings that about step by step.
+    pub fn set_target(&mut self, target: Target) {
+        if target.since != self.config.target.since {
+            self.settling = Settling::No;
+        }
+        self.config.target = target;
+    }
+
+    /// The change of the map (its `since`) that the group has followed to its end, if this replica leads it and the map asks.
+    pub(super) fn settled(&self) -> Option<u64> {
+        (self.settling == Settling::Yes && self.config.target.asks).then_some(self.config.target.since)
+    }
+
+    /// Takes the next step towards the replicas that the shard should have.
+    pub(super) fn reconcile(&mut self, now: Now) {
+        if !self.may_propose() {
+            self.settling = Settling::No;
+            return;
+        }
+        match next_step(self.consensus.replica(), &self.membership, &self.config.target.voters, |replica| {
+            self.is_well(replica, now.monotonic)
+        }) {
+            Some(ReconcileStep::Change(change)) => {
+                // It is refused while one before it is on its way; another tick comes.
+                let _ = self.consensus.propose_membership(&change);
+            }
+            // It costs the lease for the rest of the term, so it is not tried again at once if it fails.
+            Some(ReconcileStep::HandOver(successor))
+                if self.stepped_aside_at.is_none_or(|at| now.monotonic.ms_since(at) >= BALANCE_EVERY_MS) =>
+            {
+                self.stepped_aside_at = Some(now.monotonic);
+                let is_fit = |replica| {
+                    (self.fitness)(replica)
+                        && self.config.target.voters.contains(&replica)
+                        && self.is_well(replica, now.monotonic)
+                };
+                let fit = self.consensus.best_successor(is_fit);
+                self.transfer_to(fit.unwrap_or(successor));
+            }
+            Some(ReconcileStep::HandOver(_)) => {}
+            None => self.settle(now),
+        }
+    }
+
+    /// Whether a replica holds as good as the whole log, and was heard lately. One that has just gone passes for caught up a
+    /// while longer: it would not take over, and could not vote.
+    fn is_well(&self, replica: ReplicaId, now: Nanos) -> bool {
+        self.consensus.is_caught_up(replica, LAG_MAX)
+            && (replica == self.consensus.replica() || self.consensus.was_heard_lately(replica, now))
+    }
+
+    /// Finds out whether the group has the membership that the map wants, if the map asks.
+    fn settle(&mut self, now: Now) {
+        let target = &self.config.target;
+        if !target.asks || !self.membership.is_exactly(&target.voters) || self.consensus.role() != Role::Leader {
+            self.settling = Settling::No;
+            return;
+        }
+        let term = self.consensus.term();
+        match self.settling {
+            Settling::Yes => {}
+            Settling::Awaits(index, of_term) if of_term == term => {
+                if self.store.applied() >= index {
+                    self.settling = Settling::Yes;
+                } else if self.consensus.last_index() < index && self.in_flight.is_empty() {
+                    // Nobody writes: an entry of nothing tells.
+                    self.propose_nothing(now);
+                }
+            }
+            Settling::No | Settling::Awaits(..) => {
+                self.settling = Settling::Awaits(LogIndex(self.consensus.last_index().0 + 1), term);
+            }
+        }
+    }
+}
 
 /// What the group's leader does next.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ReconcileStep {
     /// Propose this change.
     Change(MembershipChange),
-    /// Hand leadership to this voter: the leader itself is to go, and only another one can remove it.
+    /// Hand leadership to this voter: the leader itself is to go, and only another one can demote it.
     HandOver(ReplicaId),
 }
 
@@ -17,7 +122,7 @@ pub(super) enum ReconcileStep {
 /// `caught_up` says whether a replica holds as good as the whole log and was heard lately.
 ///
 /// One step at a time: unwanted learners leave, missing replicas join as learners, and learners that have caught up
-/// become voters in one joint change with the removal of unwanted voters. A voter is not removed before its replacement
+/// become voters in one joint change that makes unwanted voters learners. A voter is not demoted before its replacement
 /// votes: each wanted replica that does not vote yet keeps one unwanted voter in place. Those that are silent go first.
 pub(super) fn next_step(
     leader: ReplicaId,
@@ -40,20 +145,20 @@ pub(super) fn next_step(
     let (promote, waiting): (Vec<ReplicaId>, Vec<ReplicaId>) =
         learners.iter().copied().partition(|learner| caught_up(*learner));
     let unwanted: Vec<ReplicaId> = voters.iter().copied().filter(|voter| !target.contains(voter)).collect();
-    let removable = unwanted.len().saturating_sub(waiting.len());
-    if removable > 0
+    let demotable = unwanted.len().saturating_sub(waiting.len());
+    if demotable > 0
         && unwanted.contains(&leader)
         && let Some(successor) = target.iter().find(|replica| voters.contains(replica) && caught_up(**replica))
     {
         return Some(ReconcileStep::HandOver(*successor));
     }
-    let mut remove: Vec<ReplicaId> = unwanted.into_iter().filter(|voter| *voter != leader).collect();
-    remove.sort_by_key(|voter| caught_up(*voter));
-    remove.truncate(removable);
-    if promote.is_empty() && remove.is_empty() {
+    let mut demote: Vec<ReplicaId> = unwanted.into_iter().filter(|voter| *voter != leader).collect();
+    demote.sort_by_key(|voter| caught_up(*voter));
+    demote.truncate(demotable);
+    if promote.is_empty() && demote.is_empty() {
         return None;
     }
-    Some(ReconcileStep::Change(MembershipChange::Promote { promote, remove }))
+    Some(ReconcileStep::Change(MembershipChange::Exchange { promote, demote }))
 }
 
 #[cfg(test)]
@@ -72,8 +177,8 @@ mod tests {
         Some(ReconcileStep::Change(MembershipChange::RemoveLearner(ReplicaId(id))))
     }
 
-    fn promote(promote: &[u64], remove: &[u64]) -> Option<ReconcileStep> {
-        Some(ReconcileStep::Change(MembershipChange::Promote { promote: ids(promote), remove: ids(remove) }))
+    fn exchange(promote: &[u64], demote: &[u64]) -> Option<ReconcileStep> {
+        Some(ReconcileStep::Change(MembershipChange::Exchange { promote: ids(promote), demote: ids(demote) }))
     }
 
     fn hand_over(id: u64) -> Option<ReconcileStep> {
@@ -96,30 +201,32 @@ mod tests {
             // A replacement joins, catches up, and takes the place.
             (&[1, 2, 3], &[], &[1, 2, 4], &[1, 2, 3], add(4)),
             (&[1, 2, 3], &[4], &[1, 2, 4], &[1, 2, 3], None),
-            (&[1, 2, 3], &[4], &[1, 2, 4], &[1, 2, 3, 4], promote(&[4], &[3])),
+            (&[1, 2, 3], &[4], &[1, 2, 4], &[1, 2, 3, 4], exchange(&[4], &[3])),
             // Two at a time, one of them slower: one unwanted voter stays, and it is the one that is heard.
             (&[1, 2, 3], &[4], &[1, 4, 5], &[1, 2, 3, 4], add(5)),
-            (&[1, 2, 3], &[4, 5], &[1, 4, 5], &[1, 2, 4], promote(&[4], &[3])),
-            (&[1, 2, 3], &[4, 5], &[1, 4, 5], &[1, 3, 4], promote(&[4], &[2])),
-            (&[1, 2, 4], &[5], &[1, 4, 5], &[1, 2, 4, 5], promote(&[5], &[2])),
+            (&[1, 2, 3], &[4, 5], &[1, 4, 5], &[1, 2, 4], exchange(&[4], &[3])),
+            (&[1, 2, 3], &[4, 5], &[1, 4, 5], &[1, 3, 4], exchange(&[4], &[2])),
+            (&[1, 2, 4], &[5], &[1, 4, 5], &[1, 2, 4, 5], exchange(&[5], &[2])),
             // The group grows and shrinks.
-            (&[1, 2, 3], &[4, 5], &[1, 2, 3, 4, 5], &[1, 2, 3, 5], promote(&[5], &[])),
-            (&[1, 2, 3, 4, 5], &[], &[1, 2, 3], &[1, 2, 3], promote(&[], &[4, 5])),
+            (&[1, 2, 3], &[4, 5], &[1, 2, 3, 4, 5], &[1, 2, 3, 5], exchange(&[5], &[])),
+            (&[1, 2, 3, 4, 5], &[], &[1, 2, 3], &[1, 2, 3], exchange(&[], &[4, 5])),
             // The target changed on the way.
             (&[1, 2, 3], &[4], &[1, 2, 3], &[1, 2, 3, 4], drop_learner(4)),
             (&[1, 2, 3], &[4], &[1, 2, 5], &[1, 2, 3, 4], drop_learner(4)),
             (&[1, 2, 4], &[], &[1, 2, 3], &[1, 2, 4], add(3)),
-            // The leader is to go: another one removes it, once its replacement could vote.
+            // A demoted voter leaves.
+            (&[1, 2, 4], &[3], &[1, 2, 4], &[1, 2, 4], drop_learner(3)),
+            // The leader is to go: another one demotes it, once its replacement could vote.
             (&[1, 2, 3], &[], &[2, 3, 4], &[1, 2, 3], add(4)),
             (&[1, 2, 3], &[4], &[2, 3, 4], &[1, 2, 3], None),
             (&[1, 2, 3], &[4], &[2, 3, 4], &[1, 3, 4], hand_over(3)),
-            (&[1, 2, 3], &[4], &[2, 3, 4], &[1, 4], promote(&[4], &[])),
+            (&[1, 2, 3], &[4], &[2, 3, 4], &[1, 4], exchange(&[4], &[])),
             (&[1, 2, 3], &[], &[2, 3], &[1, 2, 3], hand_over(2)),
             (&[1, 2], &[], &[2], &[1], None),
             // All are to go.
-            (&[1, 2, 3], &[4, 5, 6], &[4, 5, 6], &[1, 2, 3, 4, 5, 6], promote(&[4, 5, 6], &[2, 3])),
+            (&[1, 2, 3], &[4, 5, 6], &[4, 5, 6], &[1, 2, 3, 4, 5, 6], exchange(&[4, 5, 6], &[2, 3])),
             (&[1, 4, 5, 6], &[], &[4, 5, 6], &[1, 4, 5, 6], hand_over(4)),
-            (&[1], &[2], &[2], &[1, 2], promote(&[2], &[])),
+            (&[1], &[2], &[2], &[1, 2], exchange(&[2], &[])),
             (&[1, 2], &[], &[2], &[1, 2], hand_over(2)),
         ] {
             let found = step(voters, learners, target, caught_up);
@@ -165,11 +272,12 @@ mod tests {
                     Some(ReconcileStep::Change(MembershipChange::RemoveLearner(replica))) => {
                         membership.learners.retain(|learner| *learner != replica);
                     }
-                    Some(ReconcileStep::Change(MembershipChange::Promote { promote, remove })) => {
-                        assert!(!remove.contains(&leader), "a leader does not remove itself");
+                    Some(ReconcileStep::Change(MembershipChange::Exchange { promote, demote })) => {
+                        assert!(!demote.contains(&leader), "a leader does not demote itself");
                         membership.learners.retain(|learner| !promote.contains(learner));
-                        membership.voters.retain(|voter| !remove.contains(voter));
+                        membership.voters.retain(|voter| !demote.contains(voter));
                         membership.voters.extend(promote);
+                        membership.learners.extend(demote);
                     }
                 }
                 assert!(membership.voters.len() >= fewest, "{start:?} to {target:?} is thinned out");

@@ -26,4 +26,6 @@ pub struct ReplicaStatus {
     pub keys: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
+    /// The change of the ring map that the group has followed to its end, if this replica leads and the map asks.
+    pub settled: Option<u64>,
 }

@@ -81,7 +81,7 @@ fn config(position: usize, target: &[ReplicaId]) -> ShardConfig {
             seed: 1,
         },
         initial_voters: (0..3).map(id).collect(),
-        target: target.to_vec(),
+        target: Target { voters: target.to_vec(), since: 1, asks: true },
         joins: position >= 3,
         durability: Durability::Fsync,
         sessions: SessionLimits::default(),

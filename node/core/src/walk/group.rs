@@ -7,6 +7,7 @@ use crate::disk::Disk;
 use crate::journal::{ShardJournal, Submission};
 use crate::log::{LogOptions, Position, SegmentSource};
 use crate::measure::meter::{Door, NoMeter};
+use crate::ring::verbs::Verb;
 use crate::ring::{RingMap, RingNode};
 use crate::routing::router::Router;
 use crate::session::reply::ReplyTo;
@@ -102,6 +103,10 @@ impl NodeAdmin for Admin {
     }
 
     fn transfer(self: Arc<Self>, _shard: ShardId, _to: NodeId, reply_to: ReplyTo) {
+        reply_to.fail(ServerError::new(ErrorCode::Unavailable, "there is no node"));
+    }
+
+    fn ask(self: Arc<Self>, _verb: Verb, _wait: Duration, reply_to: ReplyTo) {
         reply_to.fail(ServerError::new(ErrorCode::Unavailable, "there is no node"));
     }
 
@@ -310,14 +315,9 @@ fn node(number: usize) -> NodeId {
 
 fn ring(shards: u16) -> RingMap {
     let ring_node = |number: usize| RingNode {
-        id: node(number).0,
-        name: format!("node-{number}"),
-        zone: String::new(),
         client: "[2001:db8::1]:7000".into(),
-        peer: String::new(),
-        weight: 1,
         disk: Some(FolderId(Uuid::from_u128(number as u128 + 101))),
-        unknown: Default::default(),
+        ..RingNode::new(node(number).0, format!("node-{number}"))
     };
     let nodes = (0..REPLICAS).map(ring_node).collect();
     let cluster = ClusterId(Uuid::from_u128(99));

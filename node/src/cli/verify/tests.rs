@@ -154,16 +154,7 @@ fn small_folder() -> TempDir {
         more: Bytes::new(),
     };
     known.meet(&hello).unwrap();
-    let node = RingNode {
-        id: owner().node.0,
-        name: "a".into(),
-        zone: String::new(),
-        client: "a:1".into(),
-        peer: "a:2".into(),
-        weight: 1,
-        disk: None,
-        unknown: Default::default(),
-    };
+    let node = RingNode { client: "a:1".into(), peer: "a:2".into(), ..RingNode::new(owner().node.0, "a") };
     let ring = RingMap::initial(owner().cluster, Durability::Fsync, vec![node], 2, 1).unwrap();
     map_keeper::write_copy(&*disk, &ring).unwrap();
     drop((first, second));

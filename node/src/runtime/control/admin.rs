@@ -2,6 +2,7 @@
 
 use super::AdminHandler;
 use super::request::{AdminReply, AdminRequest, REPLY_BYTES_MAX};
+use kvorum_protocol::codec::DecodeError;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorClusterMessage;
 use std::sync::Arc;
@@ -32,6 +33,12 @@ impl Actor for Admin {
         AdminMessage::Ask(request, reply): AdminMessage,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        let request = AdminRequest::decode(request);
+        if let Ok(Some(verb)) = request.as_ref().map(|request| request.verb()) {
+            let asking = Arc::clone(&self.handler).ask(verb);
+            tokio::spawn(async move { reply.send(asking.await.into_reply().encode()) });
+            return Ok(());
+        }
         // Whoever asked may have stopped waiting.
         let _ = reply.send(self.answer(request).encode());
         Ok(())
@@ -39,8 +46,8 @@ impl Actor for Admin {
 }
 
 impl Admin {
-    fn answer(&self, request: Vec<u8>) -> AdminReply {
-        match AdminRequest::decode(request) {
+    fn answer(&self, request: Result<AdminRequest, DecodeError>) -> AdminReply {
+        match request {
             Ok(AdminRequest::Status) => {
                 let status = self.handler.status();
                 // The session would break on a larger one, and take everything else on it along.
@@ -53,6 +60,8 @@ impl Admin {
                 Ok(()) => AdminReply::Done(Vec::new()),
                 Err(text) => AdminReply::Refused(text),
             },
+            // It was answered before.
+            Ok(AdminRequest::Add(_) | AdminRequest::Remove { .. } | AdminRequest::Keep(_)) => AdminReply::AskAgain,
             Err(error) => {
                 tracing::warn!(%error, "a node asks what this one does not understand");
                 AdminReply::NotUnderstood

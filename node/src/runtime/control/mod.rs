@@ -15,6 +15,7 @@ mod tests;
 
 use crate::peers::SessionHost;
 use admin::AdminMessage;
+use kvorum_core::ring::verbs::Verb;
 use kvorum_protocol::{ClusterId, NodeId, ShardId};
 use parking_lot::Mutex;
 use ractor::rpc::CallResult;
@@ -22,6 +23,7 @@ use ractor::{Actor, ActorCell, ActorRef, SpawnErr, pg};
 use ractor_cluster::{ClusterBidiStream, NodeServerMessage};
 use request::{AdminReply, AdminRequest};
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use supervisor::ControlSupervisor;
@@ -40,6 +42,29 @@ pub trait AdminHandler: Send + Sync + 'static {
     /// # Errors
     /// Why it can't, for the operator to read; at most 1 KiB of it is passed on.
     fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String>;
+    /// Has this node's keeper of the ring map do what an operator asks for.
+    fn ask(self: Arc<Self>, verb: Verb) -> Pin<Box<dyn Future<Output = VerbAnswer> + Send>>;
+}
+
+/// What a node's keeper of the ring map says to what an operator asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum VerbAnswer {
+    /// The ring map says so.
+    Done,
+    /// It can't be done; the text says why.
+    Refused(String),
+    /// It is not done yet, or another node would have to do it: ask again.
+    AskAgain,
+}
+
+impl VerbAnswer {
+    fn into_reply(self) -> AdminReply {
+        match self {
+            Self::Done => AdminReply::Done(Vec::new()),
+            Self::Refused(text) => AdminReply::Refused(text),
+            Self::AskAgain => AdminReply::AskAgain,
+        }
+    }
 }
 
 /// Why a node did not answer, or answered no.
@@ -62,6 +87,9 @@ pub enum ControlError {
         /// In its words.
         reason: String,
     },
+    /// It is not done yet, or another node would have to do it.
+    #[error("node {0} is to be asked again")]
+    AskAgain(NodeId),
     /// It runs a version that doesn't know the question, or this one doesn't understand its answer.
     #[error("node {0} speaks another version of the control protocol")]
     NotUnderstood(NodeId),
@@ -177,6 +205,16 @@ impl Control {
         self.ask(on, AdminRequest::TransferLeadership { shard, to }, TRANSFER_TIMEOUT).await.map(drop)
     }
 
+    /// Asks the node `on`, which should lead `meta`, for what an operator wants.
+    pub async fn ask_verb(&self, on: NodeId, verb: &Verb) -> VerbAnswer {
+        match self.ask(on, AdminRequest::of(verb), TRANSFER_TIMEOUT).await {
+            Ok(_) => VerbAnswer::Done,
+            Err(ControlError::Refused { reason, .. }) => VerbAnswer::Refused(reason),
+            // Whatever was lost shows in the map, if it was done.
+            Err(_) => VerbAnswer::AskAgain,
+        }
+    }
+
     async fn ask(&self, node: NodeId, request: AdminRequest, timeout: Duration) -> Result<Vec<u8>, ControlError> {
         let cluster = self.shared.cluster;
         // Looked up for each question: after a reconnection the actor of the same node is another one.
@@ -189,6 +227,7 @@ impl Control {
             Ok(CallResult::Success(bytes)) => match AdminReply::decode(bytes) {
                 Ok(AdminReply::Done(bytes)) => Ok(bytes),
                 Ok(AdminReply::Refused(reason)) => Err(ControlError::Refused { node, reason }),
+                Ok(AdminReply::AskAgain) => Err(ControlError::AskAgain(node)),
                 Ok(AdminReply::NotUnderstood) | Err(_) => Err(ControlError::NotUnderstood(node)),
             },
             Ok(CallResult::Timeout) => Err(ControlError::Timeout(node)),

@@ -5,6 +5,7 @@ use super::*;
 use crate::auth::cert::{ClusterAuthority, NodeCertificate, TlsIdentity};
 use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers};
 use kvorum_core::ring::decide::KnownOfPeer;
+use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::network::PeerNetwork as _;
 use kvorum_core::routing::peer_desk::AdmitError;
 use kvorum_protocol::FolderId;
@@ -50,6 +51,14 @@ impl AdminHandler for Handler {
         self.transfers.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
+
+    fn ask(self: Arc<Self>, verb: Verb) -> Pin<Box<dyn Future<Output = VerbAnswer> + Send>> {
+        let answer = match verb {
+            Verb::Keep(_) => VerbAnswer::Done,
+            _ => VerbAnswer::Refused("it is the last one".to_owned()),
+        };
+        Box::pin(async { answer })
+    }
 }
 
 fn status_of(node: NodeId, transfers: usize) -> Vec<u8> {
@@ -57,6 +66,12 @@ fn status_of(node: NodeId, transfers: usize) -> Vec<u8> {
 }
 
 impl PeerHandler for Handler {
+    fn removed(&self, _: NodeId) {}
+
+    fn was_removed(&self, _: NodeId) -> bool {
+        false
+    }
+
     fn knows(&self, _: NodeId) -> KnownOfPeer {
         KnownOfPeer::default()
     }

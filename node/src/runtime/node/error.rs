@@ -5,6 +5,7 @@ use crate::peers::PeerError;
 use kvorum_core::journal::JournalError;
 use kvorum_core::ring::{PlacementError, RingError};
 use kvorum_core::roster::ProcessEnd;
+use kvorum_protocol::Durability;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -50,6 +51,20 @@ pub enum NodeError {
         /// What the configuration says.
         expected: usize,
     },
+    /// The cluster was created with another durability.
+    #[error("the cluster was created with durability {found}, the configuration says {expected}")]
+    Durability {
+        /// What the cluster was created with.
+        found: Durability,
+        /// What the configuration says.
+        expected: Durability,
+    },
+    /// The cluster goes on without this node.
+    #[error(
+        "this node was removed from the cluster and holds nothing any more: delete its data folder, or join again with an \
+         empty one"
+    )]
+    Removed,
     /// A task that runs as long as the node does has ended.
     #[error("{0} has ended: it panicked")]
     Task(&'static str),
@@ -69,7 +84,11 @@ impl NodeError {
         match self {
             Self::RestartIntensity(_) => Exit::RestartIntensity,
             Self::Disk(_) | Self::Ring(_) => Exit::Disk,
-            Self::Placement(_) | Self::Mismatch { .. } | Self::Unsupported(_) => Exit::Config,
+            Self::Placement(_)
+            | Self::Mismatch { .. }
+            | Self::Durability { .. }
+            | Self::Unsupported(_)
+            | Self::Removed => Exit::Config,
             _ => Exit::Failure,
         }
     }

@@ -1,13 +1,12 @@
 //! Following the ring map: what a node does about the map that it knows, and the actor that keeps it.
 
-use super::network::Network;
+use super::network::{Network, peers_of};
 use super::registry::Registry;
 use super::shards::Shards;
 use super::storage::Storage;
 use super::{NodeError, StartContext};
-use crate::config::Config;
+use crate::config::{Config, Member};
 use crate::folder::DataFolder;
-use crate::runtime::control::Control;
 use crate::runtime::meta::{MetaActor, MetaArguments, MetaMessage};
 use crate::runtime::shards::ShardsMessage;
 use kvorum_core::map_keeper::{MapKeeper, Own};
@@ -16,6 +15,7 @@ use kvorum_core::shard::{FolderStanding, ReplicaPlan};
 use kvorum_protocol::{ClientId, FolderId, ShardId};
 use ractor::{Actor, ActorRef};
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -40,7 +40,8 @@ impl Meta {
     ) -> Result<Self, NodeError> {
         let (config, router, initial) = (context.config, &registry.router, &context.initial);
         let plan = ReplicaPlan::new(config.node_id, config.cluster_id, config.tick().as_millis() as u64);
-        let follow = follow(plan, folder.disk(), &network.control, &shards.supervisor);
+        let follow = follow(plan, folder.disk(), network, &shards.supervisor);
+        let follow = if_fixed_agrees(config, &context.fatal, follow);
         let bootstrap = bootstrap(plan, initial, &shards.supervisor);
         let mut may_bootstrap = false;
         if let Some(ring) = &storage.known_ring {
@@ -50,15 +51,21 @@ impl Meta {
             // It helped to found the group, and ended before it had learnt the map.
             bootstrap();
         } else {
-            may_bootstrap = true;
+            may_bootstrap = !config.joins;
         }
         let own =
             Own { folder: folder.disk(), address: config.client_advertise.clone(), client: ClientId(Uuid::new_v4()) };
         let keeper = MapKeeper::new(Arc::clone(router), Arc::clone(&storage.disk), own, initial.clone(), may_bootstrap)
             .with_levels(config.levels);
-        let arguments = MetaArguments { keeper, changed: Box::new(follow), bootstrap: Box::new(bootstrap) };
+        let arguments = MetaArguments {
+            keeper,
+            changed: Box::new(follow),
+            removed: Box::new(removed(&context.fatal)),
+            bootstrap: Box::new(bootstrap),
+        };
         let name = Some(format!("node/{}/meta", config.node_id));
         let (actor, _) = Actor::spawn_linked(name, MetaActor, arguments, context.root.clone()).await?;
+        registry.inspector.set_meta(actor.clone());
         Ok(Self { actor })
     }
 
@@ -73,29 +80,61 @@ impl Meta {
 /// # Errors
 /// If its shards can't be placed on its members.
 pub(super) fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
-    let nodes = config.members.iter().map(|member| RingNode {
-        id: member.id.0,
-        name: member.name.clone(),
+    // One that joins makes no map; until it hears one, these are the nodes that should send it.
+    let founds = |member: &&Member| !config.joins || member.id != config.node_id;
+    let nodes = config.members.iter().filter(founds).map(|member| RingNode {
         zone: member.zone.clone(),
         client: member.client.clone(),
         peer: member.peer.clone(),
-        weight: 1,
-        disk: None,
-        unknown: Default::default(),
+        ..RingNode::new(member.id.0, &*member.name)
     });
     let (shards, replicas) = (config.shards, config.replication_factor);
-    RingMap::initial(config.cluster_id, config.durability, nodes.collect(), shards, replicas)
+    let nodes: Vec<RingNode> = nodes.collect();
+    let replicas = if config.joins { replicas.min(nodes.len() as u8) } else { replicas };
+    RingMap::initial(config.cluster_id, config.durability, nodes, shards, replicas)
 }
 
-/// Has the replicas run that a map gives to this node's folder.
+/// Follows maps of a cluster that was created with what the configuration says. Another one ends the process: a node that joins
+/// may have been told the wrong thing.
+fn if_fixed_agrees<F: Fn(&RingMap) + Send + Sync + 'static>(
+    config: &Config,
+    fatal: &mpsc::Sender<NodeError>,
+    follow: F,
+) -> impl Fn(&RingMap) + Send + Sync + use<F> {
+    let (fatal, durability) = (fatal.clone(), config.durability);
+    let numbers = [("shards", config.shards.into()), ("replication_factor", config.replication_factor.into())];
+    move |ring| {
+        let found = [ring.shards.len(), ring.replication_factor.into()];
+        let differs = numbers.into_iter().zip(found).find(|((_, expected), found)| expected != found);
+        let error = match differs {
+            Some(((field, expected), found)) => NodeError::Mismatch { field, found, expected },
+            None if ring.durability != durability => {
+                NodeError::Durability { found: ring.durability, expected: durability }
+            }
+            None => return follow(ring),
+        };
+        // A full channel holds a reason already.
+        drop(fatal.try_send(error));
+    }
+}
+
+/// Ends the process of a node that was removed.
+fn removed(fatal: &mpsc::Sender<NodeError>) -> impl Fn() + Send + Sync + use<> {
+    let fatal = fatal.clone();
+    // A full channel holds a reason already.
+    move || drop(fatal.try_send(NodeError::Removed))
+}
+
+/// Has the replicas run that a map gives to this node's folder, and connects with the map's nodes.
 fn follow(
     plan: ReplicaPlan,
     folder: FolderId,
-    control: &Control,
+    network: &Network,
     shards: &ActorRef<ShardsMessage>,
 ) -> impl Fn(&RingMap) + Send + Sync + use<> {
-    let (control, shards) = (control.clone(), shards.clone());
+    let (control, peers, shards) = (network.control.clone(), network.peers.clone(), shards.clone());
     move |ring| {
+        peers.follow(peers_of(ring, plan.node()));
         let orders = plan.orders(ring, folder);
         if orders.place == FolderStanding::Stranger {
             warn!(%folder, "the ring map names another data folder for this node: it holds nothing until it is replaced");

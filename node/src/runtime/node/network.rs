@@ -8,12 +8,15 @@ use crate::config::Config;
 use crate::doors::peer::PeerDoor;
 use crate::folder::DataFolder;
 use crate::peers::{PeerAddress, PeerConfig, Peers};
-use crate::runtime::control::{AdminHandler, Control};
+use crate::runtime::control::{AdminHandler, Control, VerbAnswer};
 use crate::runtime::status::Inspector;
 use kvorum_core::folder::known_folders::KnownFolders;
+use kvorum_core::ring::RingMap;
+use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::router::Router;
 use kvorum_protocol::{NodeId, ShardId};
 use ractor::ActorCell;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +28,8 @@ pub(super) struct Network {
     pub(super) door: Arc<PeerDoor>,
     control_actor: ActorCell,
     peers_actor: ActorCell,
+    /// The peers themselves, to follow the ring map.
+    pub(super) peers: Peers,
     /// Ends the answers to peers.
     answers: CancellationToken,
 }
@@ -50,12 +55,12 @@ impl Network {
         registry.inspector.set_control(control.clone());
         let answers = CancellationToken::new();
         let door = PeerDoor::new(Arc::clone(&registry.sessions), known_folders, answers.clone());
-        let peers = peer_config(config, folder, tls);
+        let peers = peer_config(config, storage.known_ring.as_ref(), folder, tls);
         let started =
             Peers::start(peers, Arc::clone(&door) as _, Some(control.session_host()), Some(root.clone())).await;
         let (peers_actor, peers) = started.inspect_err(|_| control_actor.stop(None))?;
-        registry.router.set_peers(Arc::new(peers));
-        Ok(Self { control, door, control_actor, peers_actor, answers })
+        registry.router.set_peers(Arc::new(peers.clone()));
+        Ok(Self { control, door, control_actor, peers_actor, peers, answers })
     }
 
     /// Ends the answers to peers, leaves the control plane, and closes all connections. Returns before they are closed.
@@ -66,8 +71,17 @@ impl Network {
     }
 }
 
-fn peer_config(config: &Config, folder: &DataFolder, tls: TlsIdentity) -> PeerConfig {
-    let others = config.members.iter().filter(|member| member.id != config.node_id);
+/// The other nodes of a map, and where they are.
+pub(super) fn peers_of(ring: &RingMap, me: NodeId) -> Vec<PeerAddress> {
+    let others = ring.nodes.iter().filter(|node| node.id != me.0);
+    others.map(|node| PeerAddress { node: NodeId(node.id), address: node.peer.clone() }).collect()
+}
+
+fn peer_config(config: &Config, known: Option<&RingMap>, folder: &DataFolder, tls: TlsIdentity) -> PeerConfig {
+    let configured = || {
+        let others = config.members.iter().filter(|member| member.id != config.node_id);
+        others.map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect()
+    };
     PeerConfig {
         node: config.node_id,
         cluster: config.cluster_id,
@@ -75,7 +89,7 @@ fn peer_config(config: &Config, folder: &DataFolder, tls: TlsIdentity) -> PeerCo
         starts: folder.starts(),
         client: config.client_advertise.clone(),
         listen: config.peer_listen,
-        peers: others.map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect(),
+        peers: known.map_or_else(configured, |ring| peers_of(ring, config.node_id)),
         tls,
         levels: config.levels,
         program: concat!("kvorum ", env!("CARGO_PKG_VERSION")).into(),
@@ -96,5 +110,9 @@ impl AdminHandler for Admin {
 
     fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String> {
         self.router.transfer(shard, to).map_err(|error| error.to_string())
+    }
+
+    fn ask(self: Arc<Self>, verb: Verb) -> Pin<Box<dyn Future<Output = VerbAnswer> + Send>> {
+        Box::pin(async move { self.inspector.ask_here(verb).await })
     }
 }

@@ -90,12 +90,21 @@ impl Storage {
 /// `Mismatch`; what keeps the ring map from being read.
 pub fn check_fixed(config: &Config, folder: &DataFolder) -> Result<(), NodeError> {
     let disk = RealDisk::open(folder.path()).map_err(NodeError::disk)?;
-    let found = known_ring(&disk)?.and_then(|ring| Some(ring.shards.first()?.len()));
+    let found = known_ring(&disk)?.map(|ring| usize::from(ring.replication_factor));
     let expected = usize::from(config.replication_factor);
     match found {
         Some(found) if found != expected => Err(NodeError::Mismatch { field: "replication_factor", found, expected }),
         _ => Ok(()),
     }
+}
+
+/// Whether this node has ever seen a ring map that was agreed on.
+///
+/// # Errors
+/// What keeps it from being read.
+pub fn knows_ring(folder: &DataFolder) -> Result<bool, NodeError> {
+    let disk = RealDisk::open(folder.path()).map_err(NodeError::disk)?;
+    Ok(known_ring(&disk)?.is_some())
 }
 
 /// The ring map that this node has seen last.

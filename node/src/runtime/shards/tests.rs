@@ -94,14 +94,10 @@ impl Node {
     async fn start() -> Self {
         let (me, folder) = (NodeId(Uuid::from_u128(1)), FolderId(Uuid::from_u128(1_001)));
         let node = RingNode {
-            id: me.0,
-            name: "node-1".to_owned(),
-            zone: String::new(),
             client: "127.0.0.1:7401".to_owned(),
             peer: "127.0.0.1:7411".to_owned(),
-            weight: 1,
             disk: Some(folder),
-            unknown: Default::default(),
+            ..RingNode::new(me.0, "node-1")
         };
         let cluster = ClusterId(Uuid::from_u128(9));
         let ring = RingMap::initial(cluster, Durability::Memory, vec![node], 4, 1).unwrap();

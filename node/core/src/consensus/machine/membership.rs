@@ -53,6 +53,11 @@ impl Consensus {
         self.voters[0].contains(&replica)
     }
 
+    /// Up to where the log of a member is known to be the leader's; `None` if it is no member.
+    pub fn matched(&self, replica: ReplicaId) -> Option<LogIndex> {
+        self.raw.raft.prs().get(replica.0).map(|progress| LogIndex(progress.matched))
+    }
+
     /// What a snapshot of the applied state stands for; `None` before the first entry.
     pub fn snapshot_base(&self) -> Option<SnapshotBase> {
         self.raw.store().snapshot_base()

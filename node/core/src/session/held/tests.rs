@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::{Clock, Now};
 use crate::limits::FORWARD_GRACE_MS;
 use crate::measure::meter::{Door, Finished, Meter};
+use crate::ring::verbs::Verb;
 use crate::ring::{RingMap, RingNode};
 use crate::routing::network::{PeerNetwork, SendError};
 use crate::session::reply::ReplyTo;
@@ -60,6 +61,8 @@ impl NodeAdmin for NoAdmin {
 
     fn transfer(self: Arc<Self>, _shard: ShardId, _to: NodeId, _reply_to: ReplyTo) {}
 
+    fn ask(self: Arc<Self>, _verb: Verb, _wait: Duration, _reply_to: ReplyTo) {}
+
     fn stop_node(&self) {}
 }
 
@@ -103,16 +106,7 @@ impl Entered {
 
     fn through(door: Door) -> Self {
         let waiting = Arc::<Waiting>::default();
-        let nodes = (1..=3).map(|number| RingNode {
-            id: node(number).0,
-            name: format!("node-{number}"),
-            zone: String::new(),
-            client: String::new(),
-            peer: String::new(),
-            weight: 1,
-            disk: None,
-            unknown: Default::default(),
-        });
+        let nodes = (1..=3).map(|number| RingNode::new(node(number).0, format!("node-{number}")));
         let cluster = ClusterId(Uuid::from_u128(9));
         let ring = RingMap::initial(cluster, Durability::Fsync, nodes.collect(), 1, 3).unwrap();
         let (clock, sent) = (Arc::<ManualClock>::default(), Arc::<Sent>::default());

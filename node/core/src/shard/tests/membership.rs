@@ -18,7 +18,7 @@ impl Group {
 
     pub(super) fn set_target(&mut self, positions: &[usize]) {
         self.target = positions.iter().map(|&position| id(position)).collect();
-        let target = self.target.clone();
+        let target = Target { voters: self.target.clone(), since: self.now.monotonic.0, asks: true };
         self.replicas.iter_mut().flatten().for_each(|replica| replica.shard.set_target(target.clone()));
     }
 
@@ -132,7 +132,12 @@ fn a_learner_gets_entries_once_its_snapshot_is_installed() {
 #[test]
 fn a_replacement_takes_a_voters_place_through_a_joint_state() {
     let mut group = Group::joint();
-    let joint = Membership { voters_outgoing: members(&[0, 1, 2]).voters, auto_leave: true, ..members(&[0, 1, 3]) };
+    let joint = Membership {
+        voters_outgoing: members(&[0, 1, 2]).voters,
+        learners_next: vec![id(2)],
+        auto_leave: true,
+        ..members(&[0, 1, 3])
+    };
     assert_eq!(group.membership(0), joint);
     let leader = group.await_voters(&[0, 1, 3]);
     assert_eq!(leader, 0, "nobody else need lead");
@@ -160,9 +165,39 @@ fn a_replica_whose_log_holds_a_change_knows_durably_that_the_one_before_is_commi
             .filter(|entry| entry.kind == RaftEntryKind::Membership)
             .map(|entry| entry.index)
             .collect();
-        assert_eq!(changes.len(), 3, "a learner joins, the joint state, and out of it");
-        assert!(log.hard_state().commit >= changes[1], "replica {position}");
+        assert_eq!(changes.len(), 4, "a learner joins, the joint state, out of it, and the demoted voter leaves");
+        assert!(log.hard_state().commit >= changes[2], "replica {position}");
     }
+}
+
+#[test]
+fn a_group_that_its_leader_calls_settled_needs_nobody_who_left() {
+    let mut group = Group::joint();
+    let since = group.shard(0).config.target.since;
+    assert_eq!(group.shard(0).status().settled, None);
+    // Replica 1 hears nothing of the end, so replica 3, which has just begun to vote, is the one that counts.
+    group.cut.insert(1);
+    group.go_on_until("the word that it is settled", |group| {
+        group.replicas[0].as_ref().is_some_and(|up| up.shard.status().settled == Some(since))
+    });
+    group.kill(2);
+    group.kill(0);
+    group.cut.clear();
+    let leader = group.await_leader(&[1, 3]);
+    group.written(leader, "k", put("w"));
+}
+
+#[test]
+fn a_leader_that_nobody_hears_does_not_call_its_group_settled() {
+    let mut group = Group::led();
+    group.cut = BTreeSet::from([1, 2]);
+    group.set_target(&[0, 1, 2]);
+    group.advance(u64::from(ELECTION_TICKS) * TICK_MS);
+    assert_eq!(group.shard(0).status().settled, None, "another leader may have changed the group");
+    group.cut.clear();
+    group.go_on_until("the word that it is settled", |group| {
+        group.replicas.iter().flatten().any(|up| up.shard.status().settled.is_some())
+    });
 }
 
 #[test]

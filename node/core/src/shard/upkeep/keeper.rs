@@ -124,10 +124,11 @@ impl Keeper {
         }
     }
 
-    /// Entries from here on stay in the log.
+    /// Entries from here on stay in the log: the newest, and those that replicas with a snapshot will need.
     fn keep_from(&self, shard: &Shard) -> LogIndex {
-        let applied = shard.store().applied();
-        shard.log().retained_from(self.in_use.retain_bytes).min(LogIndex(applied.0 + 1))
+        let next = LogIndex(shard.store().applied().0 + 1);
+        let retained = shard.log().retained_from(self.in_use.retain_bytes).min(next);
+        shard.pinned_from().map_or(retained, |pinned| pinned.min(retained))
     }
 
     /// A checkpoint of the state as it is now, captured in one go: for a replica that does nothing else any more.

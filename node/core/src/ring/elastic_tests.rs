@@ -1,0 +1,289 @@
+//! Nodes join and leave, and the map comes to rest: the decisions of `meta`'s leader one after the other, with groups that settle
+//! whenever they are asked to.
+
+use super::decide::{Change, MapDecision, Presence, Seen, decide};
+use super::rebalance::{self, Step};
+use super::tests::nodes;
+use super::verbs::{NewNode, Verb, VerbRefusal, admit};
+use super::*;
+use crate::limits::{MOVES_OF_BALANCE_MAX, MOVES_OF_REMOVAL_MAX};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn node(number: u128) -> NodeId {
+    NodeId(Uuid::from_u128(number))
+}
+
+fn folder(number: u128) -> FolderId {
+    FolderId(Uuid::from_u128(1_000 + number))
+}
+
+/// A cluster whose folders are named, with so many nodes and shards of three replicas.
+fn cluster(count: u128, shards: u16) -> RingMap {
+    let cluster = ClusterId(Uuid::from_u128(99));
+    let map = RingMap::initial(cluster, Durability::Fsync, nodes(count), shards, 3).unwrap();
+    (1..=count).fold(map, |map, number| map.with_folder(node(number), folder(number)).unwrap())
+}
+
+fn new_node(number: u128) -> NewNode {
+    NewNode {
+        id: node(number),
+        name: format!("node-{number}"),
+        zone: String::new(),
+        client: format!("127.0.0.1:{}", 7400 + number),
+        peer: format!("127.0.0.1:{}", 8400 + number),
+        folder: folder(number),
+        levels: Levels::OWN,
+    }
+}
+
+/// All of the map's nodes are there and well, but for those that are away.
+fn seen(ring: &RingMap, away: &[u128]) -> Seen {
+    let me = ring.nodes.iter().find(|known| !away.contains(&known.id.as_u128())).expect("somebody leads");
+    let presence = |known: &RingNode| Presence {
+        folder: known.disk.expect("it is named"),
+        remembered: known.disk,
+        connected_ms: 60_000,
+        levels: Levels::OWN,
+    };
+    let others = ring.nodes.iter().filter(|known| known.id != me.id && !away.contains(&known.id.as_u128()));
+    Seen {
+        me: NodeId(me.id),
+        folder: me.disk.expect("it is named"),
+        levels: Levels::OWN,
+        peers: others.map(|known| (NodeId(known.id), presence(known))).collect(),
+        faulty: BTreeSet::new(),
+        settled: BTreeSet::new(),
+        places: true,
+        clients: BTreeMap::new(),
+    }
+}
+
+/// Every group that is asked says that it is settled.
+fn all_settled(ring: &RingMap) -> BTreeSet<(ShardId, u64)> {
+    let moving = ring.group_ids().zip(ring.groups()).filter(|(_, group)| group.is_moving());
+    moving.map(|(shard, group)| (shard, group.since)).collect()
+}
+
+/// Decides until nothing is left to do. Returns the map, and how many replicas have moved.
+fn come_to_rest(mut ring: RingMap, away: &[u128]) -> (RingMap, usize) {
+    let mut moved = 0;
+    for _ in 0..2_000 {
+        let settled = all_settled(&ring);
+        let next = match decide(&ring, &Seen { settled, ..seen(&ring, away) }) {
+            MapDecision::Change(next, change) => {
+                if let Change::Steps(steps) = &change {
+                    check_load(&next);
+                    moved += steps.iter().filter(|step| matches!(step, Step::Move { .. } | Step::Grow { .. })).count();
+                }
+                *next
+            }
+            MapDecision::Rest | MapDecision::Wait(..) | MapDecision::Blocked(_) => return (ring, moved),
+        };
+        assert_eq!(next.epoch, ring.epoch + 1);
+        assert_eq!(RingMap::from_bytes(&next.to_bytes()).unwrap(), next, "it can be stored");
+        ring = next;
+    }
+    panic!("it does not come to rest: {ring:?}");
+}
+
+/// No node takes part in more moves than it may.
+fn check_load(ring: &RingMap) {
+    let most = MOVES_OF_BALANCE_MAX.max(MOVES_OF_REMOVAL_MAX);
+    for known in &ring.nodes {
+        let moving = || ring.groups().filter(|group| group.is_moving());
+        let out = moving().filter(|group| group.leaving.iter().any(|held| held.node == known.slot)).count();
+        let into = moving().filter(|group| group.newcomer().is_some_and(|held| held.node == known.slot)).count();
+        assert!(out <= most && into <= most, "{} gives {out} and takes {into} at a time", known.name);
+    }
+}
+
+fn held(ring: &RingMap, number: u128) -> usize {
+    ring.held_by(node(number)).into_iter().filter(|(shard, _)| *shard != ShardId::META).count()
+}
+
+#[test]
+fn a_cluster_that_has_always_been_as_it_is_moves_nothing() {
+    for count in [1, 2, 3, 4, 5, 7] {
+        let cluster_of = |replicas| {
+            let id = ClusterId(Uuid::from_u128(99));
+            let map = RingMap::initial(id, Durability::Fsync, nodes(count), 16, replicas).unwrap();
+            (1..=count).fold(map, |map, number| map.with_folder(node(number), folder(number)).unwrap())
+        };
+        for replicas in 1..=count.min(3) as u8 {
+            let ring = cluster_of(replicas);
+            assert_eq!(decide(&ring, &seen(&ring, &[])), MapDecision::Rest, "{count} nodes, {replicas} replicas");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_joins_takes_its_share_and_no_more_moves_than_that() {
+    let ring = cluster(3, 16);
+    let joined = admit(&ring, &seen(&ring, &[]), &Verb::Join(Box::new(new_node(4)))).unwrap().unwrap();
+    assert_eq!(joined.nodes[3].slot, NodeSlot(3));
+    let again = admit(&joined, &seen(&joined, &[]), &Verb::Join(Box::new(new_node(4))));
+    assert_eq!(again, Ok(None), "asked again it is there");
+    let (rested, moved) = come_to_rest(joined, &[]);
+    assert_eq!([1, 2, 3, 4].map(|number| held(&rested, number)), [12; 4]);
+    assert_eq!(moved, 12);
+    assert_eq!(rested.meta.replicas.len(), 3);
+}
+
+#[test]
+fn meta_grows_to_five_and_shrinks_again() {
+    let ring = cluster(4, 4);
+    let joined = admit(&ring, &seen(&ring, &[]), &Verb::Join(Box::new(new_node(5)))).unwrap().unwrap();
+    let (five, _) = come_to_rest(joined, &[]);
+    assert_eq!(five.meta.replicas.len(), 5);
+    assert_eq!(five.meta.founders, 3, "a first replica that is opened late begins with who was there first");
+    let remove = Verb::Remove { node: node(1), accept_fewer_zones: false };
+    let removing = admit(&five, &seen(&five, &[]), &remove).unwrap().unwrap();
+    let (four, _) = come_to_rest(removing, &[]);
+    assert_eq!((four.nodes.len(), four.meta.replicas.len()), (4, 3));
+    assert!(four.was_removed(node(1)) && four.is_retired(folder(1)));
+}
+
+#[test]
+fn a_dead_node_is_removed_as_well() {
+    let ring = cluster(4, 8);
+    let remove = Verb::Remove { node: node(2), accept_fewer_zones: false };
+    let removing = admit(&ring, &seen(&ring, &[2]), &remove).unwrap().unwrap();
+    let (rested, moved) = come_to_rest(removing, &[2]);
+    assert_eq!(
+        (rested.nodes.len(), moved),
+        (3, held(&ring, 2) + usize::from(ring.replica_on(ShardId::META, node(2)).is_some()))
+    );
+    assert!(!rested.has_node(node(2)));
+}
+
+#[test]
+fn a_move_waits_while_another_replica_is_away() {
+    let ring = cluster(4, 8);
+    let remove = Verb::Remove { node: node(4), accept_fewer_zones: false };
+    let removing = admit(&ring, &seen(&ring, &[]), &remove).unwrap().unwrap();
+    let waiting = come_to_rest(removing, &[2]).0;
+    assert!(waiting.has_node(node(4)), "its groups with a replica on node 2 would be thin");
+    assert!(!come_to_rest(waiting, &[]).0.has_node(node(4)));
+}
+
+#[test]
+fn what_is_settled_for_an_earlier_change_says_nothing() {
+    let ring = cluster(4, 1);
+    let (shard, [a, b, _, d]) = (ShardId(0), [0, 1, 2, 3].map(NodeSlot));
+    let free =
+        [a, b, NodeSlot(2), d].into_iter().find(|slot| ring.shards[0].held().all(|held| held.node != *slot)).unwrap();
+    let from = ring.shards[0].replicas[0].node;
+    let moving = ring.move_replica(shard, from, free).unwrap();
+    assert_eq!(moving.move_replica(shard, free, from), Err(MoveError::Moving));
+    assert_eq!(moving.with_settled(&[(shard, ring.shards[0].since)].into()), None);
+    let leaving = moving.shards[0].leaving[0];
+    assert_eq!(leaving.node, from, "it is in the map as long as its group may need it");
+    assert!(moving.held_by(NodeId(moving.node_at(from).unwrap().id)).contains(&(shard, ReplicaId(leaving.replica))));
+    let settled = moving.with_settled(&[(shard, moving.shards[0].since)].into()).unwrap();
+    assert!(settled.shards[0].leaving.is_empty() && !settled.shards[0].is_moving());
+}
+
+#[test]
+fn a_leaving_replica_whose_node_has_lost_its_disk_is_forgotten_and_not_opened_again() {
+    let ring = cluster(4, 1);
+    let free = (0..4).map(NodeSlot).find(|slot| ring.shards[0].held().all(|held| held.node != *slot)).unwrap();
+    let from = ring.shards[0].replicas[1].node;
+    let moving = ring.move_replica(ShardId(0), from, free).unwrap();
+    let lost = NodeId(moving.node_at(from).unwrap().id);
+    let replaced = moving.replace_node(lost, folder(77)).unwrap();
+    assert_eq!(replaced.replica_on(ShardId(0), lost), None);
+    assert!(replaced.shards[0].is_moving(), "the group is not settled by that");
+}
+
+#[test]
+fn what_the_cluster_can_not_do_is_refused_with_the_reason() {
+    let ring = cluster(3, 4);
+    let all = seen(&ring, &[]);
+    let remove = |number| Verb::Remove { node: node(number), accept_fewer_zones: false };
+    let refused = |verb: &Verb| admit(&ring, &all, verb).unwrap_err().to_string();
+    assert_eq!(
+        refused(&remove(2)),
+        "without the node there is no room for its replicas: 3 replicas of each shard need as many nodes, there are 2"
+    );
+    assert_eq!(admit(&ring, &all, &remove(9)), Err(VerbRefusal::UnknownNode(node(9))));
+    assert_eq!(admit(&ring, &all, &Verb::Keep(node(1))), Ok(None), "it stays");
+    for (wrong, said) in [
+        (NewNode { name: "node-1".into(), ..new_node(4) }, "the name \"node-1\" can't be used: it is another node's"),
+        (NewNode { name: String::new(), ..new_node(4) }, "the name \"\" can't be used: a name has 1 to 255 bytes"),
+        (
+            NewNode { client: "127.0.0.1:7401".into(), ..new_node(4) },
+            "the client address \"127.0.0.1:7401\" can't be used: it is another node's",
+        ),
+        (
+            NewNode { peer: "nowhere".into(), ..new_node(4) },
+            "the peer address \"nowhere\" can't be used: it is not HOST:PORT",
+        ),
+        (
+            NewNode { levels: Levels { min: 7, max: 9 }, ..new_node(4) },
+            "the node speaks levels 7 to 9, the cluster is at level 1",
+        ),
+        (
+            NewNode { folder: folder(1), ..new_node(4) },
+            "the data folder \"00000000-0000-0000-0000-0000000003e9\" can't be used: it is another node's",
+        ),
+    ] {
+        assert_eq!(refused(&Verb::Join(Box::new(wrong))), said);
+    }
+
+    let four = cluster(4, 4);
+    assert!(matches!(admit(&four, &seen(&four, &[1, 2]), &remove(4)), Err(VerbRefusal::NoQuorum(_))));
+    let mut zoned = four.clone();
+    zoned.nodes.iter_mut().zip(["a", "b", "b", "c"]).for_each(|(node, zone)| node.zone = zone.to_owned());
+    assert_eq!(admit(&zoned, &seen(&zoned, &[]), &remove(4)), Err(VerbRefusal::FewerZones { before: 3, after: 2 }));
+    let accepted = Verb::Remove { node: node(4), accept_fewer_zones: true };
+    assert!(admit(&zoned, &seen(&zoned, &[]), &accepted).unwrap().is_some());
+
+    let removing = admit(&four, &seen(&four, &[]), &remove(4)).unwrap().unwrap();
+    assert_eq!(admit(&removing, &seen(&removing, &[]), &remove(4)), Ok(None), "asked again it is under way");
+    let two = admit(&removing, &seen(&removing, &[]), &remove(3));
+    assert!(matches!(two, Err(VerbRefusal::NoPlacement(_))), "those under way count: {two:?}");
+    let kept = admit(&removing, &seen(&removing, &[]), &Verb::Keep(node(4))).unwrap().unwrap();
+    assert_eq!(kept.nodes[3].state, NodeState::Up);
+    let gone = come_to_rest(removing, &[]).0;
+    assert_eq!(admit(&gone, &seen(&gone, &[]), &remove(4)), Ok(None), "it is done");
+    assert_eq!(admit(&gone, &seen(&gone, &[]), &Verb::Keep(node(4))), Err(VerbRefusal::Removed(node(4))));
+    assert_eq!(admit(&gone, &seen(&gone, &[]), &Verb::Join(Box::new(new_node(4)))), Err(VerbRefusal::Removed(node(4))));
+}
+
+proptest! {
+    /// Whoever joins and leaves: the map comes to rest, no slot, replica id or folder is used twice, every group has its number of
+    /// replicas on nodes that stay, and nothing moves without need.
+    #[test]
+    fn any_walk_comes_to_rest(verbs in proptest::collection::vec((any::<bool>(), 1..9_u128), 1..12), bits in 0..4_u32) {
+        let mut ring = cluster(4, 1 << bits);
+        let mut ids: BTreeSet<(ShardId, u64)> = BTreeSet::new();
+        let mut slots: BTreeMap<NodeSlot, Uuid> = BTreeMap::new();
+        for (joins, number) in verbs {
+            let verb = if joins {
+                Verb::Join(Box::new(new_node(number)))
+            } else {
+                Verb::Remove { node: node(number), accept_fewer_zones: false }
+            };
+            let Ok(Some(next)) = admit(&ring, &seen(&ring, &[]), &verb) else { continue };
+            let before = ring.clone();
+            ring = come_to_rest(next, &[]).0;
+            for (shard, group) in ring.group_ids().zip(ring.groups()) {
+                let known: BTreeSet<u64> = before.group(shard).unwrap().replicas.iter().map(|held| held.replica).collect();
+                for held in &group.replicas {
+                    prop_assert!(known.contains(&held.replica) || ids.insert((shard, held.replica)), "{held:?} was there before");
+                }
+                prop_assert!(!group.is_moving());
+            }
+            for known in &ring.nodes {
+                prop_assert_eq!(*slots.entry(known.slot).or_insert(known.id), known.id);
+                prop_assert_eq!(known.state, NodeState::Up);
+            }
+            prop_assert!(ring.shards.iter().all(|group| group.replicas.len() == 3));
+            prop_assert_eq!(ring.meta.replicas.len(), usize::from(meta_replication_factor(ring.nodes.len())));
+            let standings = rebalance::standings(&ring, &seen(&ring, &[]));
+            let wanted = rebalance::wanted(&ring, &standings).unwrap();
+            prop_assert_eq!(rebalance::next_steps(&ring, &seen(&ring, &[]), &wanted), None);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Who holds one shard, as the ring map says it.
+
+use kvorum_protocol::limits::REPLICAS_MAX;
+use serde::{Deserialize, Serialize};
+
+/// A node's place in the ring map. It is given once and never to another node, so that what names it needs no change when
+/// nodes come and go.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeSlot(pub u32);
+
+/// One replica of a shard. An id stands for one life of a log: whoever forgot a part of it comes back under another id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its id in the shard's group. Never used for another replica of that shard.
+    pub replica: u64,
+    /// The node that holds it.
+    pub node: NodeSlot,
+}
+
+/// The replicas of one shard, `meta` included.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ShardGroup {
+    /// How many replicas the group was born with. They have the ids from 1 on.
+    pub founders: u8,
+    /// The epoch that changed who should be in the group last.
+    pub since: u64,
+    /// The value of `since` up to which the group's leader has said that the group is as it should be.
+    pub settled: u64,
+    /// The replicas that should vote; the first should lead.
+    pub replicas: Vec<Holder>,
+    /// Replicas that should go. Their files stay until the group's leader has said that the group goes on without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<Holder>,
+}
+
+impl ShardGroup {
+    /// A new group, with a replica on each of these nodes.
+    pub(super) fn new(nodes: impl Iterator<Item = NodeSlot>, since: u64) -> Self {
+        let replicas: Vec<_> = (1..).zip(nodes).map(|(replica, node)| Holder { replica, node }).collect();
+        Self { founders: replicas.len() as u8, since, settled: since, replicas, leaving: Vec::new() }
+    }
+
+    /// All replicas that have files: those that should vote, and those that should go.
+    pub fn held(&self) -> impl Iterator<Item = &Holder> {
+        self.replicas.iter().chain(&self.leaving)
+    }
+
+    /// Whether the group is on its way from some replicas to others. It takes no other change meanwhile.
+    pub fn is_moving(&self) -> bool {
+        self.settled < self.since
+    }
+
+    /// What is wrong with it, in a map whose replica ids go up to `ids_to`.
+    pub(super) fn check(&self, ids_to: u64, is_node: impl Fn(NodeSlot) -> bool) -> Result<(), &'static str> {
+        if self.replicas.is_empty() || self.held().count() > 2 * REPLICAS_MAX || self.replicas.len() > REPLICAS_MAX {
+            return Err("a shard without replicas, or with too many");
+        }
+        if self.founders == 0 || usize::from(self.founders) > REPLICAS_MAX {
+            return Err("a shard's number of founders");
+        }
+        if self.held().any(|held| held.replica == 0 || !is_node(held.node)) {
+            return Err("a replica's node or id");
+        }
+        if self.held().any(|held| held.replica > ids_to) {
+            return Err("a replica's id, which was never made");
+        }
+        if self.settled > self.since || !self.leaving.is_empty() && !self.is_moving() {
+            return Err("a shard whose replicas leave although it is settled");
+        }
+        let repeats = |(at, one): (usize, &Holder)| {
+            self.held().take(at).any(|other| other.replica == one.replica || other.node == one.node)
+        };
+        if self.held().enumerate().any(repeats) {
+            return Err("a replica, or a node of a shard, that is there twice");
+        }
+        Ok(())
+    }
+}

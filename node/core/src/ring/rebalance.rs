@@ -1,0 +1,209 @@
+//! Which replicas move next, and which leaderships: the steps from the map as it is to where [`super::place`] wants everything. Pure.
+//!
+//! The steps are limited, so that moves take their share of disks and network and no more: a group makes one move at a time, and a
+//! node takes part in few. Those that empty a node come first, `meta` before all others.
+
+use super::decide::Seen;
+use super::placement::{Candidate, PlacementError, meta_replication_factor, place};
+use super::{Holder, NodeSlot, NodeState, RingMap, RingNode, ShardGroup};
+use crate::limits::{MAP_STEPS_MAX, MOVES_OF_BALANCE_MAX, MOVES_OF_REMOVAL_MAX};
+use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use std::collections::BTreeMap;
+
+/// A node that takes replicas has been connected for this long: one that flaps is given nothing.
+pub const RECEIVER_CONNECTED_MS: u64 = 5_000;
+
+/// One step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A replica moves.
+    Move {
+        /// Of this shard.
+        shard: ShardId,
+        /// From this node.
+        from: NodeSlot,
+        /// To this one.
+        to: NodeSlot,
+    },
+    /// A group has one more replica.
+    Grow {
+        /// The shard's.
+        shard: ShardId,
+        /// On this node.
+        to: NodeSlot,
+    },
+    /// A group has one replica less.
+    Shrink {
+        /// The shard's.
+        shard: ShardId,
+        /// Of this node.
+        from: NodeSlot,
+    },
+    /// Another replica should lead.
+    Lead {
+        /// This shard.
+        shard: ShardId,
+        /// The one on this node.
+        node: NodeSlot,
+    },
+}
+
+/// Where everything should be: for each group, `meta` first, the slots of its holders, the one that should lead first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted(Vec<Vec<NodeSlot>>);
+
+/// What a placement sees of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// It may hold replicas.
+    pub eligible: bool,
+    /// It may take replicas that it does not hold.
+    pub may_receive: bool,
+}
+
+/// How each node of the map stands.
+pub fn standings(ring: &RingMap, seen: &Seen) -> Vec<Standing> {
+    let standing = |node: &RingNode| {
+        let eligible = node.state == NodeState::Up;
+        let id = NodeId(node.id);
+        let steady =
+            id == seen.me || seen.peers.get(&id).is_some_and(|peer| peer.connected_ms >= RECEIVER_CONNECTED_MS);
+        // A folder that nobody knows yet, or another one than the map names, can't be given anything.
+        let may_receive = eligible && steady && node.disk.is_some() && seen.is_there(ring, id);
+        Standing { eligible, may_receive }
+    };
+    ring.nodes.iter().map(standing).collect()
+}
+
+/// Where everything should be.
+///
+/// # Errors
+/// If there is no placement on the nodes that may hold something.
+pub fn wanted(ring: &RingMap, standings: &[Standing]) -> Result<Wanted, PlacementError> {
+    let candidates: Vec<Candidate<'_>> = ring.nodes.iter().zip(standings).map(candidate).collect();
+    let position = |held: &Holder| ring.nodes.iter().position(|node| node.slot == held.node).map(|at| at as u16);
+    let of = |group: &ShardGroup| -> Vec<u16> { group.replicas.iter().filter_map(position).collect() };
+    let eligible = standings.iter().filter(|standing| standing.eligible).count();
+    let mut all = place(&candidates, 1, meta_replication_factor(eligible), &[of(&ring.meta)])?;
+    let before: Vec<Vec<u16>> = ring.shards.iter().map(of).collect();
+    all.extend(place(&candidates, ring.shards.len() as u16, ring.replication_factor, &before)?);
+    let slots = |holders: Vec<u16>| holders.into_iter().map(|at| ring.nodes[usize::from(at)].slot).collect();
+    Ok(Wanted(all.into_iter().map(slots).collect()))
+}
+
+/// The map after the next steps, and these; `None` if nothing is to be done, or nothing more at the moment.
+pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingMap, Vec<Step>)> {
+    let mut moves: Vec<(bool, Step)> = Vec::new();
+    let mut leads = Vec::new();
+    for ((shard, group), slots) in ring.group_ids().zip(ring.groups()).zip(&wanted.0) {
+        if group.is_moving() {
+            continue;
+        }
+        let gone = group.replicas.iter().map(|held| held.node).find(|slot| !slots.contains(slot));
+        let came = slots.iter().copied().find(|slot| group.replicas.iter().all(|held| held.node != *slot));
+        let step = match (gone, came) {
+            (Some(from), Some(to)) => Step::Move { shard, from, to },
+            (None, Some(to)) => Step::Grow { shard, to },
+            (Some(from), None) => Step::Shrink { shard, from },
+            (None, None) => {
+                let first = group.replicas.first().map(|held| held.node);
+                let lead = slots.first().copied().filter(|slot| Some(*slot) != first);
+                leads.extend(lead.map(|node| Step::Lead { shard, node }));
+                continue;
+            }
+        };
+        if seen.others_are_well(ring, shard, gone) {
+            moves.push((gone.is_some_and(|slot| is_leaving(ring, slot)), step));
+        }
+    }
+    // Stable: `meta` stays before the others of its kind.
+    moves.sort_by_key(|(empties, _)| !empties);
+    let mut load = Load::of(ring);
+    let moves = moves.into_iter().filter(|(empties, step)| load.takes(*step, *empties)).map(|(_, step)| step);
+    let mut steps: Vec<Step> = moves.take(MAP_STEPS_MAX).collect();
+    if steps.is_empty() {
+        steps = leads.into_iter().take(MAP_STEPS_MAX).collect();
+    }
+    let mut next = ring.clone();
+    steps.retain(|step| match step.take(&next) {
+        // All of them are of one epoch.
+        Ok(changed) => {
+            next = RingMap { epoch: ring.epoch, ..changed };
+            true
+        }
+        Err(_) => false,
+    });
+    next.epoch = ring.epoch + 1;
+    (!steps.is_empty()).then_some((next, steps))
+}
+
+impl Step {
+    fn take(self, ring: &RingMap) -> Result<RingMap, super::MoveError> {
+        match self {
+            Self::Move { shard, from, to } => ring.move_replica(shard, from, to),
+            Self::Grow { shard, to } => ring.grow(shard, to),
+            Self::Shrink { shard, from } => ring.shrink(shard, from),
+            Self::Lead { shard, node } => ring.with_leader(shard, node),
+        }
+    }
+
+    fn nodes(self) -> (Option<NodeSlot>, Option<NodeSlot>) {
+        match self {
+            Self::Move { from, to, .. } => (Some(from), Some(to)),
+            Self::Grow { to, .. } => (None, Some(to)),
+            Self::Shrink { from, .. } => (Some(from), None),
+            Self::Lead { .. } => (None, None),
+        }
+    }
+}
+
+fn candidate<'a>((node, standing): (&'a RingNode, &Standing)) -> Candidate<'a> {
+    Candidate { zone: node.zone(), weight: node.weight, eligible: standing.eligible, may_receive: standing.may_receive }
+}
+
+fn is_leaving(ring: &RingMap, slot: NodeSlot) -> bool {
+    ring.node_at(slot).is_none_or(|node| node.state != NodeState::Up)
+}
+
+/// How many moves each node takes part in.
+struct Load {
+    out: BTreeMap<NodeSlot, usize>,
+    into: BTreeMap<NodeSlot, usize>,
+}
+
+impl Load {
+    fn of(ring: &RingMap) -> Self {
+        let mut load = Self { out: BTreeMap::new(), into: BTreeMap::new() };
+        for group in ring.groups().filter(|group| group.is_moving()) {
+            group.leaving.iter().for_each(|held| *load.out.entry(held.node).or_default() += 1);
+            group.newcomer().iter().for_each(|held| *load.into.entry(held.node).or_default() += 1);
+        }
+        load
+    }
+
+    /// Whether there is room for a step besides those under way; it is one of them then.
+    fn takes(&mut self, step: Step, empties: bool) -> bool {
+        let most = if empties { MOVES_OF_REMOVAL_MAX } else { MOVES_OF_BALANCE_MAX };
+        let (from, to) = step.nodes();
+        let has_room = |counts: &BTreeMap<NodeSlot, usize>, slot: Option<NodeSlot>| {
+            slot.is_none_or(|slot| counts.get(&slot).copied().unwrap_or(0) < most)
+        };
+        let takes = has_room(&self.out, from) && has_room(&self.into, to);
+        if takes {
+            from.iter().for_each(|slot| *self.out.entry(*slot).or_default() += 1);
+            to.iter().for_each(|slot| *self.into.entry(*slot).or_default() += 1);
+        }
+        takes
+    }
+}
+
+impl Seen {
+    /// Whether all replicas of a group that should vote are there and well, but for the one on the node `without`.
+    fn others_are_well(&self, ring: &RingMap, shard: ShardId, without: Option<NodeSlot>) -> bool {
+        ring.replicas(shard).iter().filter(|held| Some(held.node) != without).all(|held| {
+            let replica = ReplicaId(held.replica);
+            ring.node_of(shard, replica)
+                .is_some_and(|node| self.is_there(ring, node) && !self.faulty.contains(&(node, shard, replica)))
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Machines that join the cluster, and nodes that leave it.
+
+use super::node::Crash;
+use super::queue::Moment;
+use super::{Event, World};
+use kvorum_core::log::Membership;
+use kvorum_core::map_keeper::Asked;
+use kvorum_core::ring::rebalance::{self, Standing};
+use kvorum_core::ring::verbs::Verb;
+use kvorum_core::ring::{NodeState, RingNode};
+use kvorum_protocol::peer::Levels;
+use kvorum_protocol::{NewNode, NodeId};
+
+/// An operator asks again so often.
+const ASK_AGAIN_MS: u64 = 250;
+/// An operator gives up then.
+const PATIENCE_MS: u64 = 20_000;
+
+impl World<'_> {
+    /// An operator begins to ask for something.
+    pub(super) fn begin_to_ask(&mut self, verb: Verb) {
+        let now = self.now();
+        self.queue.push(now, Event::Asks(Box::new(verb), now.after_ms(PATIENCE_MS)));
+    }
+
+    /// The verb that has a machine join; `None` if it is a founder, runs, or has been part of the cluster.
+    pub(super) fn join_of(&self, at: usize) -> Option<Verb> {
+        let node = self.nodes.get(at).filter(|_| at >= usize::from(self.plan.options.nodes))?;
+        let is_new = node.process.is_none() && !node.left && node.joined.is_none();
+        is_new.then(|| {
+            Verb::Join(Box::new(NewNode {
+                id: node.id,
+                name: format!("node-{}", at + 1),
+                zone: String::new(),
+                client: format!("node-{}:7400", at + 1),
+                peer: format!("node-{}:7401", at + 1),
+                folder: node.folder_id,
+                levels: Levels::OWN,
+            }))
+        })
+    }
+
+    /// Asks every node: the one that speaks for the map answers.
+    pub(super) fn ask(&mut self, verb: Box<Verb>, until: Moment) {
+        if self.now() >= until {
+            return;
+        }
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            let Some(process) = &mut node.process else { continue };
+            let asked = process.ask(&verb, &node.clock);
+            match asked {
+                Asked::Elsewhere => continue,
+                Asked::Soon { proposed } => {
+                    if let Some(epoch) = proposed {
+                        self.proposed_epoch = self.proposed_epoch.max(epoch);
+                        self.flush(at);
+                    }
+                    break;
+                }
+                Asked::Done { epoch } => {
+                    self.note_verb(at, &verb, format_args!("is in the map of epoch {epoch}"));
+                    self.count("verbs done");
+                    if let Verb::Join(new) = &*verb {
+                        self.joined(at, new.id);
+                    }
+                    return;
+                }
+                Asked::Refused(refusal) => {
+                    self.note_verb(at, &verb, format_args!("is refused: {refusal}"));
+                    return self.count("verbs refused");
+                }
+            }
+        }
+        self.queue.push(self.now().after_ms(ASK_AGAIN_MS), Event::Asks(verb, until));
+    }
+
+    fn note_verb(&mut self, at: usize, verb: &Verb, what: std::fmt::Arguments<'_>) {
+        self.trace.note(self.time.now(), "verb", &[at as u64], format_args!("{verb:?} {what}, says node {at}"));
+    }
+
+    /// A machine is in the map, and starts with the map that the node `at` has.
+    fn joined(&mut self, at: usize, id: NodeId) {
+        let ring = self.nodes[at].process.as_ref().and_then(|process| process.router.agreed_ring());
+        let Some(ring) = ring.filter(|ring| ring.has_node(id)) else { return };
+        let Some(new) = self.nodes.iter().position(|node| node.id == id) else { return };
+        if self.nodes[new].joined.is_none() {
+            self.nodes[new].joined = Some((*ring).clone());
+            self.queue.push(self.now(), Event::Start(new));
+        }
+    }
+
+    /// What a node erases because the map gives it to others must be part of its group no more, as far as any replica has applied.
+    pub(super) fn look_at_erased(&mut self, at: usize) {
+        let Some(process) = &mut self.nodes[at].process else { return };
+        for (shard, replica) in std::mem::take(&mut process.erased) {
+            let hosts = self
+                .nodes
+                .iter()
+                .filter_map(|node| node.process.as_ref()?.shards.get(&shard)?.host.as_ref().map(|host| host.shard()));
+            let newest = hosts.max_by_key(|shard| shard.store().applied());
+            let Some(membership) = newest.map(|shard| shard.membership()) else { continue };
+            let Membership { voters, learners, voters_outgoing, .. } = membership;
+            if voters.iter().chain(learners).chain(voters_outgoing).any(|member| *member == replica) {
+                let detail =
+                    format!("node {at} has erased replica {replica} of shard {shard}, which has {membership:?}");
+                return self.violate("no-orphan", detail);
+            }
+            self.count("replicas erased after a move");
+        }
+    }
+
+    /// A node has learnt that it was removed: its process ends, and nobody starts it again.
+    pub(super) fn leave(&mut self, at: usize) {
+        self.count("processes of removed nodes");
+        self.nodes[at].left = true;
+        self.kill(at, Crash { power: false, down_ms: 0 }, "it was removed");
+    }
+
+    /// Whether what nodes hold that are to be removed has no place.
+    pub(super) fn nothing_can_move(&self) -> bool {
+        let standing = |node: &RingNode| {
+            let up = node.state == NodeState::Up;
+            Standing { eligible: up, may_receive: up }
+        };
+        let standings: Vec<Standing> = self.ring.nodes.iter().map(standing).collect();
+        rebalance::wanted(&self.ring, &standings).is_err()
+    }
+}
