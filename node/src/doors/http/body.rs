@@ -21,20 +21,12 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, max: usize, mut sh
     if announced.is_some_and(|announced| announced > max as u64) {
         return Err(too_large());
     }
-    let begun = Instant::now();
+    let by = Instant::now() + FRAME_TIMEOUT;
     let mut whole = BytesMut::new();
     let mut first: Option<Bytes> = None;
     loop {
-        let late = |_| Problem::new(&DEADLINE_EXCEEDED, "the body was not whole in time");
-        let by = share.finish_by().into_iter().fold(begun + FRAME_TIMEOUT, Instant::min);
         let held = whole.len() + first.as_ref().map_or(0, Bytes::len);
-        if !share.covers(held) {
-            timeout_at(by, share.granted()).await.map_err(late)?;
-            continue;
-        }
-        let Some(frame) = timeout_at(by, body.frame()).await.map_err(late)? else { break };
-        let frame = frame.map_err(|error| Problem::new(&MALFORMED, format!("the body broke off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Some(data) = next_piece(&mut body, &mut share, held, by).await? else { break };
         if held + data.len() > max {
             return Err(too_large());
         }
@@ -48,4 +40,31 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, max: usize, mut sh
         }
     }
     Ok(first.unwrap_or_else(|| whole.freeze()))
+}
+
+/// The next piece of a body of which so many bytes are held already, `None` at its end. It waits for memory, and for the client, until
+/// `by`; not as long if others wait for this body's memory.
+///
+/// # Errors
+/// `DeadlineExceeded`; `Malformed` if the body breaks off.
+pub(super) async fn next_piece(
+    body: &mut Body,
+    share: &mut Share,
+    held: usize,
+    by: Instant,
+) -> Result<Option<Bytes>, Problem> {
+    let late = |_| Problem::new(&DEADLINE_EXCEEDED, "no more of the body came in time");
+    loop {
+        let by = share.finish_by().into_iter().fold(by, Instant::min);
+        if !share.covers(held) {
+            timeout_at(by, share.granted()).await.map_err(late)?;
+            continue;
+        }
+        let Some(frame) = timeout_at(by, body.frame()).await.map_err(late)? else { return Ok(None) };
+        let frame = frame.map_err(|error| Problem::new(&MALFORMED, format!("the body broke off: {error}")))?;
+        // What is no data is a trailer.
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
+    }
 }

@@ -5,10 +5,11 @@
 
 use super::Api;
 use super::batch::{Terms, read_operation, run};
+use super::body::next_piece;
 use super::entry::{BatchOperation, BatchResult, from_json};
 use super::limits::{BULK_BYTES, BULK_OPERATIONS_MAX, JSON_BYTES_MAX};
 use super::outflow::Held;
-use super::problem::{DEADLINE_EXCEEDED, MALFORMED, Problem, TOO_LARGE};
+use super::problem::{Problem, TOO_LARGE};
 use crate::doors::inflow::Share;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -16,12 +17,11 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http_body::Frame;
-use http_body_util::BodyExt as _;
 use kvorum_core::limits::FRAME_TIMEOUT;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// Answers a bulk load.
 pub(super) fn answer(api: Arc<Api>, terms: Terms, body: Body, share: Share) -> Response {
@@ -105,22 +105,13 @@ impl Load {
 
     /// Reads on.
     async fn read(&mut self) -> Result<(), Problem> {
-        let late = |_| Problem::new(&DEADLINE_EXCEEDED, "no more of the body came in time");
-        let by = self.share.finish_by().into_iter().fold(Instant::now() + FRAME_TIMEOUT, Instant::min);
-        if self.lines.bytes.len() > JSON_BYTES_MAX {
+        let held = self.lines.bytes.len();
+        if held > JSON_BYTES_MAX {
             return Err(Problem::new(&TOO_LARGE, format!("a line is over {JSON_BYTES_MAX} bytes")));
         }
-        while !self.share.covers(self.lines.bytes.len()) {
-            timeout_at(by, self.share.granted()).await.map_err(late)?;
-        }
-        match timeout_at(by, self.body.frame()).await.map_err(late)? {
+        match next_piece(&mut self.body, &mut self.share, held, Instant::now() + FRAME_TIMEOUT).await? {
             None => self.lines.ended = true,
-            Some(Err(error)) => return Err(Problem::new(&MALFORMED, format!("the body broke off: {error}"))),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    self.lines.bytes.extend_from_slice(&data);
-                }
-            }
+            Some(data) => self.lines.bytes.extend_from_slice(&data),
         }
         Ok(())
     }
