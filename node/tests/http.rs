@@ -255,6 +255,17 @@ async fn a_put_may_keep_the_time_to_live() {
         assert_eq!((&results[0]["status"], &results[1]["status"]), (&json!(200), &json!(200)), "{target}");
         assert!(expiry().await.as_u64() >= before.as_u64() && expiry().await != first, "{target}: it sees the EXPIRE");
     }
+    let before = expiry().await;
+    assert_eq!(put("/kv/k", &[JSON], r#"{"value":"z","keep_ttl":true}"#).await, 200);
+    assert_eq!(put("/kv", &[JSON], r#"{"data":{"key":"k","value":"z","keep_ttl":true}}"#).await, 200);
+    assert_eq!(expiry().await, before, "it may stand in the body");
+    for (target, body) in [
+        ("/kv/k", r#"{"value":"z","keep_ttl":true,"ttl_ms":5}"#),
+        ("/kv/k?ttl_ms=5", r#"{"value":"z","keep_ttl":true}"#),
+        ("/kv/k?keep_ttl=true", r#"{"value":"z","ttl_ms":5}"#),
+    ] {
+        assert_eq!(put(target, &[JSON], body).await, 422, "{target} {body}");
+    }
     let both = json!({"op": "put", "key": "k", "value": "y", "keep_ttl": true, "ttl_ms": 5});
     assert_eq!(batch("/batch", json!([both])).await[0]["status"], 422);
     assert_eq!(put("/kv/k?keep_ttl=false", &[], "w").await, 200);

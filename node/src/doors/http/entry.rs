@@ -221,6 +221,8 @@ pub(super) struct PutData {
     /// Milliseconds to live.
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 3153600000000_u64)]
     pub(super) ttl_ms: Option<TtlNumber>,
+    /// Keep the time to live that the key has; not together with `ttl_ms`.
+    pub(super) keep_ttl: Option<bool>,
 }
 
 /// What `PUT /kv/{key}` takes as JSON.
@@ -238,6 +240,8 @@ pub(super) struct PutBody {
     /// Milliseconds to live.
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 3153600000000_u64)]
     pub(super) ttl_ms: Option<TtlNumber>,
+    /// Keep the time to live that the key has; not together with `ttl_ms`.
+    pub(super) keep_ttl: Option<bool>,
 }
 
 /// What `POST /kv/{key}/incr` takes; an empty body adds 1.

@@ -280,8 +280,8 @@ pub(super) async fn put_envelope(
     let PutEnvelope { data } = from_json(&body)?;
     let key = member("key", data.key, data.key_base64)?;
     let value = member("value", data.value, data.value_base64)?;
-    let action = Action::Put { value, ttl: options.ttl(data.ttl_ms.map(|Whole(ms)| ms))? };
-    let (status, result) = write(&api, &asked, &options, key.clone(), action, None).await?;
+    let ttl = options.ttl(data.ttl_ms.map(|Whole(ms)| ms), data.keep_ttl.unwrap_or(false))?;
+    let (status, result) = write(&api, &asked, &options, key.clone(), Action::Put { value, ttl }, None).await?;
     let json = WrittenEnvelope::from(WrittenJson::new(&key, &result, false));
     Ok(written_response(status, &json, Some(result.version)))
 }
@@ -316,15 +316,15 @@ pub(super) async fn put(State(api): State<Arc<Api>>, request: axum::extract::Req
     let asked = Asked::of_parts(&parts, &WriteOptions::PARAMETERS)?;
     let options = WriteOptions::read(&asked)?;
     let key = key_of_path(asked.path, "")?;
-    let (value, ttl_ms, version) = if negotiate::is_json(asked.headers)? {
+    let (value, ttl, version) = if negotiate::is_json(asked.headers)? {
         let body = api.read_json(&parts, body).await?;
-        let PutBody { value, value_base64, version, ttl_ms } = from_json(&body)?;
-        (member("value", value, value_base64)?, ttl_ms.map(|Whole(ms)| ms), version.map(|Whole(version)| version))
+        let PutBody { value, value_base64, version, ttl_ms, keep_ttl } = from_json(&body)?;
+        let ttl = options.ttl(ttl_ms.map(|Whole(ms)| ms), keep_ttl.unwrap_or(false))?;
+        (member("value", value, value_base64)?, ttl, version.map(|Whole(version)| version))
     } else {
-        (api.read_value(&parts, body).await?, None, None)
+        (api.read_value(&parts, body).await?, options.ttl(None, false)?, None)
     };
-    let action = Action::Put { value, ttl: options.ttl(ttl_ms)? };
-    let (status, result) = write(&api, &asked, &options, key.clone(), action, version).await?;
+    let (status, result) = write(&api, &asked, &options, key.clone(), Action::Put { value, ttl }, version).await?;
     let json = WrittenJson::new(&key, &result, false);
     Ok(written_response(status, &json, Some(result.version)))
 }

@@ -175,11 +175,12 @@ impl WriteOptions {
     ///
     /// # Errors
     /// `InvalidArgument` if it is out of range; `ConflictingArguments` if it stands in both, or is to be kept as well.
-    pub(super) fn ttl(&self, in_body: Option<u64>) -> Result<TimeToLive, Problem> {
-        if self.ttl_ms.is_some() && in_body.is_some() {
+    pub(super) fn ttl(&self, in_body: Option<u64>, kept_by_body: bool) -> Result<TimeToLive, Problem> {
+        let (is_outside, is_inside) = (self.ttl_ms.is_some() || self.keep_ttl, in_body.is_some() || kept_by_body);
+        if is_outside && is_inside {
             return Err(Problem::conflicting("the time to live stands in the body and outside of it"));
         }
-        time_to_live(self.ttl_ms.or(in_body), self.keep_ttl)
+        time_to_live(self.ttl_ms.or(in_body), self.keep_ttl || kept_by_body)
     }
 }
 
