@@ -444,6 +444,7 @@ mod tests {
             previous: None,
             receipt: None,
             existed: None,
+            replayed: false,
         })
     }
 

@@ -101,7 +101,7 @@ impl Atomic {
                 let results = keys.iter().zip(results).map(|(key, result)| WriteResult::from_wire(key, result));
                 Ok(AtomicResult::Applied(results.collect()))
             }
-            ResponseBody::Atomic(kvorum_protocol::AtomicResult::ConditionFailed { position, version }) => {
+            ResponseBody::Atomic(kvorum_protocol::AtomicResult::ConditionFailed { position, version, .. }) => {
                 Ok(AtomicResult::ConditionFailed { position, version })
             }
             other => Err(unexpected(&other, Kind::Write)),

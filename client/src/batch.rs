@@ -60,6 +60,7 @@ impl Batch {
                 sequence: members[0].sequence,
                 first_unanswered: sequences.first,
                 retry: members.iter().any(|member| member.is_unresolved),
+                once: None,
             },
             ack: self.options.ack,
             mutations: members.iter().map(|member| mutation(member.index)).collect(),

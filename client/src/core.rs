@@ -68,7 +68,7 @@ impl Drop for SequenceGuard {
 impl SequenceGuard {
     /// The id of the first write, as it stands before its first attempt.
     pub(crate) fn write_id(&self) -> WriteId {
-        WriteId { sequence: self.first, first_unanswered: self.first, retry: false }
+        WriteId { sequence: self.first, first_unanswered: self.first, retry: false, once: None }
     }
 }
 

@@ -109,7 +109,7 @@ mod tests {
         let action = Action::Put { value: Bytes::from(vec![7; bytes]), ttl: TimeToLive::Forever };
         let key = Bytes::from_static(key.as_bytes());
         let mutation = Mutation { key, action, condition: Condition::Always, return_previous: ReturnPrevious::Nothing };
-        let write = WriteId { sequence: 1, first_unanswered: 1, retry: false };
+        let write = WriteId { sequence: 1, first_unanswered: 1, retry: false, once: None };
         let body = RequestBody::Write { id: write, ack: Ack::Committed, mutation };
         Request { id: RequestId(id), deadline_ms: 1000, body }
     }

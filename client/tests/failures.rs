@@ -97,8 +97,8 @@ async fn a_retried_write_keeps_its_sequence_number_and_takes_effect_once() {
     assert_eq!(client.incr("n", 1).await.unwrap(), 1);
     assert_eq!(client.incr("n", 1).await.unwrap(), 2);
     let ids = write_ids(&node.requests());
-    let first_write = |retry| WriteId { sequence: 1, first_unanswered: 1, retry };
-    let second_write = WriteId { sequence: 2, first_unanswered: 2, retry: false };
+    let first_write = |retry| WriteId { sequence: 1, first_unanswered: 1, retry, once: None };
+    let second_write = WriteId { sequence: 2, first_unanswered: 2, retry: false, once: None };
     assert_eq!(ids, [first_write(false), first_write(true), first_write(true), second_write]);
 }
 
@@ -123,7 +123,7 @@ async fn a_write_whose_number_is_too_low_is_sent_again_under_another_one() {
     node.script_operations(first(vec![Step::Reply(too_low())]));
     assert_eq!(client.incr("n", 1).await.unwrap(), 1);
     assert_eq!(client.incr("n", 1).await.unwrap(), 2);
-    let id = |sequence| WriteId { sequence, first_unanswered: sequence, retry: false };
+    let id = |sequence| WriteId { sequence, first_unanswered: sequence, retry: false, once: None };
     assert_eq!(write_ids(&node.requests()), [id(1), id(50), id(51)]);
 
     // An earlier copy may have taken effect: another number would be another write.
@@ -186,7 +186,7 @@ async fn a_caller_who_loses_interest_holds_nothing_back() {
     abandoned.abort();
     assert!(abandoned.await.unwrap_err().is_cancelled());
     client.put("k", "w").await.unwrap();
-    assert_eq!(write_ids(&node.requests())[1], WriteId { sequence: 2, first_unanswered: 2, retry: false });
+    assert_eq!(write_ids(&node.requests())[1], WriteId { sequence: 2, first_unanswered: 2, retry: false, once: None });
 }
 
 #[tokio::test]

@@ -290,7 +290,7 @@ async fn refusals_after_which_a_connection_goes_on(scenario: &Scenario) {
         let (prefix, mode) = (Bytes::new(), ReadMode::Linearizable);
         RequestBody::Scan(ScanRequest { shard, cursor: ScanCursor::default(), prefix, limit, values: false, mode })
     };
-    let id = |sequence| WriteId { sequence, first_unanswered: 0, retry: false };
+    let id = |sequence| WriteId { sequence, first_unanswered: 0, retry: false, once: None };
     let batch = |sequence: u64, count: usize| {
         let RequestBody::Write { mutation, .. } = put(1, "key", "value") else { unreachable!("a put is a write") };
         RequestBody::Batch { id: id(sequence), ack: Ack::Committed, mutations: vec![mutation; count] }

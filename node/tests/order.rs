@@ -52,7 +52,7 @@ async fn a_get_sees_the_accepted_batch_before_it() {
         for round in 0..40_u64 {
             let keys: Vec<String> = (0..KEYS).map(|key| format!("batch {node} {round} {key}")).collect();
             let sequence = 1 + round * KEYS;
-            let id = WriteId { sequence, first_unanswered: sequence, retry: false };
+            let id = WriteId { sequence, first_unanswered: sequence, retry: false, once: None };
             let mutation = |key: &String| match put(1, key.clone(), "value") {
                 RequestBody::Write { mutation, .. } => mutation,
                 other => panic!("{other:?}"),

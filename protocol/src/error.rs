@@ -90,6 +90,8 @@ error_codes! {
     NotPermitted = 20,
     /// A fault of the node's own; its log says more.
     Internal = 21,
+    /// The one-shot name of the write was used for another one.
+    OnceIdReused = 22,
 }
 
 impl ErrorCode {
@@ -97,7 +99,10 @@ impl ErrorCode {
     /// before, it is final: no earlier copy will take effect. Errors of other codes say what kept this copy from being looked
     /// at, and nothing of others.
     pub fn is_verdict(self) -> bool {
-        matches!(self, Self::TooLarge | Self::NotAnInteger | Self::IntegerOverflow | Self::CrossShard)
+        matches!(
+            self,
+            Self::TooLarge | Self::NotAnInteger | Self::IntegerOverflow | Self::CrossShard | Self::OnceIdReused
+        )
     }
 }
 

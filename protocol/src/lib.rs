@@ -22,13 +22,14 @@ pub mod snapshot;
 pub mod status;
 pub mod topology;
 pub mod types;
+pub mod write_id;
 
 pub use admin::{AdminCommand, NewNode};
 pub use codec::DecodeError;
 pub use error::{ErrorCode, Outcome, Retry, ServerError};
 pub use request::{
     Action, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody, ReturnPrevious,
-    ScanCursor, ScanRequest, StatusScope, TimeToLive, WriteId,
+    ScanCursor, ScanRequest, StatusScope, TimeToLive,
 };
 pub use response::{
     AtomicResult, Awaited, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus,
@@ -36,6 +37,7 @@ pub use response::{
 pub use status::{HotKey, NodeStatus, ShardRole, ShardStatus};
 pub use topology::{NodeInfo, ShardInfo, Topology};
 pub use types::{
-    Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, ParseReceiptError, Receipt,
+    Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, OnceId, ParseReceiptError, Receipt,
     ReplicaId, RequestId, ShardId, Term, Version,
 };
+pub use write_id::{Once, WriteId};

@@ -11,10 +11,11 @@ use crate::admin::AdminCommand;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::frame;
 use crate::limits::{
-    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PING_BYTES_MAX, SCAN_ENTRIES_MAX,
-    SEQUENCE_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
+    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PING_BYTES_MAX, SCAN_ENTRIES_MAX, TTL_MS_MAX,
+    VALUE_BYTES_MAX,
 };
 use crate::types::{Ack, ClientId, ClusterId, LogIndex, Receipt, RequestId, ShardId, Term, Version};
+use crate::write_id::{WriteId, check_sequence, decode_write_id, encode_write_id};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The newest protocol version this crate speaks.
@@ -152,17 +153,6 @@ pub enum StatusScope {
     Node,
     /// Every node's that can be reached.
     Cluster,
-}
-
-/// Names a write so that it takes effect once, however often it is sent. The client's identity comes from HELLO.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct WriteId {
-    /// The write's number, from 1 on, never used for another write by this client.
-    pub sequence: u64,
-    /// Every write of this client with a lower number has been answered or given up: nothing below it will be retried.
-    pub first_unanswered: u64,
-    /// This is not the first time this write is sent.
-    pub retry: bool,
 }
 
 /// One write to one key.
@@ -571,13 +561,6 @@ fn decode_limit(reader: &mut Reader) -> Result<u32, DecodeError> {
     }
 }
 
-fn check_sequence(sequence: u64) -> Result<(), DecodeError> {
-    if sequence > SEQUENCE_MAX {
-        return Err(DecodeError::OverLimit { field: "sequence", value: sequence, limit: SEQUENCE_MAX });
-    }
-    Ok(())
-}
-
 fn encode_mode(out: &mut BytesMut, mode: ReadMode) {
     out.put_u8(match mode {
         ReadMode::Linearizable => 0,
@@ -591,37 +574,6 @@ fn decode_mode(reader: &mut Reader) -> Result<ReadMode, DecodeError> {
         1 => Ok(ReadMode::Stale),
         value => Err(DecodeError::UnknownValue { field: "read mode", value: value.into() }),
     }
-}
-
-fn encode_write_id(out: &mut BytesMut, id: WriteId, ack: Ack) {
-    out.put_u64_le(id.sequence);
-    out.put_u64_le(id.first_unanswered);
-    out.bool(id.retry);
-    out.put_u8(match ack {
-        Ack::Committed => 0,
-        Ack::Accepted => 1,
-    });
-}
-
-fn decode_write_id(reader: &mut Reader) -> Result<(WriteId, Ack), DecodeError> {
-    let id = WriteId { sequence: reader.u64()?, first_unanswered: reader.u64()?, retry: reader.bool("retry")? };
-    if id.sequence == 0 {
-        return Err(DecodeError::UnknownValue { field: "sequence", value: 0 });
-    }
-    check_sequence(id.sequence)?;
-    if id.first_unanswered > id.sequence {
-        return Err(DecodeError::OverLimit {
-            field: "first unanswered sequence",
-            value: id.first_unanswered,
-            limit: id.sequence,
-        });
-    }
-    let ack = match reader.u8()? {
-        0 => Ack::Committed,
-        1 => Ack::Accepted,
-        value => return Err(DecodeError::UnknownValue { field: "ack", value: value.into() }),
-    };
-    Ok((id, ack))
 }
 
 fn encode_condition(out: &mut BytesMut, condition: Condition) {
@@ -666,6 +618,16 @@ mod action {
 }
 
 fn encode_mutation(out: &mut BytesMut, mutation: &Mutation) {
+    encode_mutation_head(out, mutation);
+    out.bytes(&mutation.key);
+    match &mutation.action {
+        Action::Put { value, .. } | Action::Append { value } => out.bytes(value),
+        Action::Delete | Action::Incr { .. } | Action::Expire { .. } | Action::Persist => {}
+    }
+}
+
+/// All but the key and the value.
+pub(crate) fn encode_mutation_head(out: &mut BytesMut, mutation: &Mutation) {
     let (code, argument) = match &mutation.action {
         Action::Put { ttl: TimeToLive::Forever, .. } => (action::PUT, 0),
         Action::Put { ttl: TimeToLive::Ms(ms), .. } => (action::PUT, *ms),
@@ -684,11 +646,6 @@ fn encode_mutation(out: &mut BytesMut, mutation: &Mutation) {
         ReturnPrevious::Entry => 2,
     });
     out.put_u64_le(argument);
-    out.bytes(&mutation.key);
-    match &mutation.action {
-        Action::Put { value, .. } | Action::Append { value } => out.bytes(value),
-        Action::Delete | Action::Incr { .. } | Action::Expire { .. } | Action::Persist => {}
-    }
 }
 
 fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeError> {

@@ -124,6 +124,8 @@ pub struct WriteResult {
     /// Whether the key existed before, if only that was asked for. An answer that is remembered for the sake of retries
     /// doesn't tell.
     pub existed: Option<bool>,
+    /// Another request has done it under the same one-shot name, and this is what that one was answered.
+    pub replayed: bool,
 }
 
 /// Whether a write took effect.
@@ -148,6 +150,8 @@ pub enum AtomicResult {
         position: u32,
         /// The version that its key has, 0 if there is no such key.
         version: Version,
+        /// As [`WriteResult::replayed`].
+        replayed: bool,
     },
 }
 
@@ -303,7 +307,7 @@ impl Response {
             }
             ResponseBody::Atomic(result) => {
                 header(out, kind::ATOMIC);
-                result.encode_with(out, WriteResult::encode_answer);
+                result.encode_answer(out);
             }
             ResponseBody::Awaited(awaited) => {
                 header(out, kind::AWAITED);
@@ -370,7 +374,7 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
         }
         kind::WRITTEN => ResponseBody::Written(WriteResult::decode_answer(reader)?),
         kind::BATCH => ResponseBody::Batch(decode_results(reader, WriteResult::decode_answer)?),
-        kind::ATOMIC => ResponseBody::Atomic(AtomicResult::decode_with(reader, WriteResult::decode_answer)?),
+        kind::ATOMIC => ResponseBody::Atomic(AtomicResult::decode_answer(reader)?),
         kind::AWAITED => ResponseBody::Awaited(match reader.u8()? {
             0 => Awaited::Applied,
             1 => Awaited::Lost,
@@ -422,21 +426,27 @@ fn decode_results<T>(
 }
 
 impl WriteResult {
-    /// The result as an answer has it: with the receipt.
-    fn encode_answer(&self, out: &mut BytesMut) {
+    /// Appends the result as an answer has it, with all that it tells. What is remembered under one-shot names has this form.
+    pub fn encode_answer(&self, out: &mut BytesMut) {
         self.encode(out);
         out.option(self.receipt, |out, receipt| receipt.encode(out));
         out.option(self.existed, |out, existed| out.bool(existed));
+        out.bool(self.replayed);
     }
 
-    fn decode_answer(reader: &mut Reader) -> Result<Self, DecodeError> {
+    /// Reads what [`WriteResult::encode_answer`] wrote.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes.
+    pub fn decode_answer(reader: &mut Reader) -> Result<Self, DecodeError> {
         let result = Self::decode(reader)?;
         let receipt = reader.option("receipt", Receipt::decode)?;
         let existed = reader.option("existed", |reader| reader.bool("existed"))?;
-        Ok(Self { receipt, existed, ..result })
+        let replayed = reader.bool("replayed")?;
+        Ok(Self { receipt, existed, replayed, ..result })
     }
 
-    /// Appends the result without its receipt and without whether the key existed; the session table of a shard's log
+    /// Appends the result without its receipt, whether the key existed, and whether it is a replay; the session table of a shard's log
     /// remembers it in exactly this form.
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u8(match self.status {
@@ -477,6 +487,7 @@ impl WriteResult {
             previous: reader.option("previous entry", decode_entry)?,
             receipt: None,
             existed: None,
+            replayed: false,
         })
     }
 }
@@ -484,20 +495,29 @@ impl WriteResult {
 impl AtomicResult {
     /// Appends the results as [`WriteResult::encode`] does; the session table of a shard's log remembers it in exactly this form.
     pub fn encode(&self, out: &mut BytesMut) {
-        self.encode_with(out, WriteResult::encode);
+        self.encode_as(out, false);
     }
 
-    fn encode_with(&self, out: &mut BytesMut, encode: fn(&WriteResult, &mut BytesMut)) {
+    /// Appends the results as [`WriteResult::encode_answer`] does.
+    pub fn encode_answer(&self, out: &mut BytesMut) {
+        self.encode_as(out, true);
+    }
+
+    fn encode_as(&self, out: &mut BytesMut, is_answer: bool) {
         match self {
             Self::Applied(results) => {
                 out.put_u8(0);
                 out.count(results.len());
+                let encode = if is_answer { WriteResult::encode_answer } else { WriteResult::encode };
                 results.iter().for_each(|result| encode(result, out));
             }
-            Self::ConditionFailed { position, version } => {
+            Self::ConditionFailed { position, version, replayed } => {
                 out.put_u8(1);
                 out.put_u32_le(*position);
                 out.put_u64_le(version.0);
+                if is_answer {
+                    out.bool(*replayed);
+                }
             }
         }
     }
@@ -507,21 +527,39 @@ impl AtomicResult {
     /// # Errors
     /// Whatever is wrong with the bytes.
     pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Self::decode_with(reader, WriteResult::decode)
+        Self::decode_as(reader, false)
     }
 
-    fn decode_with(
-        reader: &mut Reader,
-        decode: fn(&mut Reader) -> Result<WriteResult, DecodeError>,
-    ) -> Result<Self, DecodeError> {
+    /// Reads what [`AtomicResult::encode_answer`] wrote.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the bytes.
+    pub fn decode_answer(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Self::decode_as(reader, true)
+    }
+
+    fn decode_as(reader: &mut Reader, is_answer: bool) -> Result<Self, DecodeError> {
         Ok(match reader.u8()? {
             0 => {
                 let count = reader.count("results", BATCH_OPERATIONS_MAX, 13)?;
+                let decode = if is_answer { WriteResult::decode_answer } else { WriteResult::decode };
                 Self::Applied((0..count).map(|_| decode(reader)).collect::<Result<_, _>>()?)
             }
-            1 => Self::ConditionFailed { position: reader.u32()?, version: Version(reader.u64()?) },
+            1 => Self::ConditionFailed {
+                position: reader.u32()?,
+                version: Version(reader.u64()?),
+                replayed: is_answer && reader.bool("replayed")?,
+            },
             value => return Err(DecodeError::UnknownValue { field: "atomic result", value: value.into() }),
         })
+    }
+
+    /// Whether it is what another request was answered: see [`WriteResult::replayed`].
+    pub fn is_replayed(&self) -> bool {
+        match self {
+            Self::Applied(results) => results.first().is_some_and(|result| result.replayed),
+            Self::ConditionFailed { replayed, .. } => *replayed,
+        }
     }
 }
 

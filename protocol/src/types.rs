@@ -84,6 +84,10 @@ identity! {
     ClusterId
 }
 identity! {
+    /// A one-shot name of a write: whoever uses it, the write takes effect once. It should be drawn at random, or be a hash.
+    OnceId
+}
+identity! {
     /// One client instance; names the session under which its writes take effect once.
     ClientId
 }

@@ -40,10 +40,10 @@ fn zeros(mut front: BytesMut, count: usize) -> BytesMut {
     front
 }
 
-/// Sequence 1, first unanswered 0, no retry, committed.
+/// Sequence 1, first unanswered 0, no retry, committed, no one-shot name.
 fn with_write_id(mut front: BytesMut) -> BytesMut {
     front.put_u64_le(1);
-    zeros(front, 10)
+    zeros(front, 11)
 }
 
 type Decode = fn(Bytes) -> Option<DecodeError>;
@@ -202,7 +202,7 @@ fn numbers_out_of_range_are_refused() {
         let mut out = request(0x20);
         out.put_u64_le(sequence);
         out.put_u64_le(first_unanswered);
-        out.put_u16(0);
+        out.put_bytes(0, 3);
         out.put_u8(action);
         out.put_u16(0);
         out.put_u64_le(argument);
@@ -226,7 +226,7 @@ fn numbers_out_of_range_are_refused() {
 #[test]
 fn a_batch_has_only_numbers_that_a_write_may_have() {
     let batch = |sequence: u64, count: usize| {
-        let id = WriteId { sequence, first_unanswered: 0, retry: false };
+        let id = WriteId { sequence, first_unanswered: 0, retry: false, once: None };
         let mutation = Mutation {
             key: "k".into(),
             condition: Condition::Always,
@@ -273,17 +273,13 @@ fn an_empty_key_is_a_value_that_means_nothing() {
     let mut get = request(0x10);
     get.put_u8(0);
     get.put_u32_le(0);
-    let mut atomic = request(0x22);
-    atomic.put_u64_le(1);
-    atomic = zeros(atomic, 10);
+    let mut atomic = with_write_id(request(0x22));
     // One check without a key; no mutation.
     atomic.put_u32_le(1);
     atomic.put_u8(0);
     atomic.put_u32_le(0);
     atomic.put_u32_le(0);
-    let mut batch = request(0x21);
-    batch.put_u64_le(1);
-    batch = zeros(batch, 10);
+    let mut batch = with_write_id(request(0x21));
     batch.put_u32_le(1);
     batch.put_u8(2);
     batch = zeros(batch, 1 + 1 + 8 + 4);

@@ -12,9 +12,9 @@ use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, Snaps
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, Awaited, ClientId, ClusterId, Condition,
     Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, HotKey, LogIndex, Mutation, NewNode,
-    NodeId, NodeInfo, NodeStatus, Outcome, ReadMode, Receipt, ReplicaId, Request, RequestBody, RequestId, Response,
-    ResponseBody, Retry, ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole,
-    ShardStatus, StatusScope, Term, TimeToLive, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
+    NodeId, NodeInfo, NodeStatus, Once, OnceId, Outcome, ReadMode, Receipt, ReplicaId, Request, RequestBody, RequestId,
+    Response, ResponseBody, Retry, ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo,
+    ShardRole, ShardStatus, StatusScope, Term, TimeToLive, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -78,10 +78,16 @@ fn condition() -> impl Strategy<Value = Condition> {
 }
 
 fn write_id() -> impl Strategy<Value = WriteId> {
-    (1..=SEQUENCE_MAX, any::<u64>(), any::<bool>()).prop_map(|(sequence, other, retry)| WriteId {
-        sequence,
-        first_unanswered: other % (sequence + 1),
-        retry,
+    (1..=SEQUENCE_MAX, any::<u64>(), any::<bool>(), option::of(once())).prop_map(|(sequence, other, retry, once)| {
+        WriteId { sequence, first_unanswered: other % (sequence + 1), retry, once }
+    })
+}
+
+fn once() -> impl Strategy<Value = Once> {
+    (any::<u128>(), any::<u64>(), any::<bool>()).prop_map(|(id, digest, keeps_refusal)| Once {
+        id: OnceId(Uuid::from_u128(id)),
+        digest,
+        keeps_refusal,
     })
 }
 
@@ -225,9 +231,9 @@ fn receipt() -> impl Strategy<Value = Receipt> {
 
 fn write_result() -> impl Strategy<Value = WriteResult> {
     let status = select(vec![WriteStatus::Applied, WriteStatus::ConditionFailed, WriteStatus::Missing]);
-    let (receipt, existed) = (option::of(receipt()), option::of(any::<bool>()));
+    let (receipt, existed) = (option::of(receipt()), (option::of(any::<bool>()), any::<bool>()));
     (status, any::<u64>(), ack(), durability(), option::of(any::<i64>()), option::of(entry()), receipt, existed)
-        .prop_map(|(status, version, ack, durability, number, previous, receipt, existed)| WriteResult {
+        .prop_map(|(status, version, ack, durability, number, previous, receipt, (existed, replayed))| WriteResult {
             status,
             version: Version(version),
             ack,
@@ -236,6 +242,7 @@ fn write_result() -> impl Strategy<Value = WriteResult> {
             previous,
             receipt,
             existed,
+            replayed,
         })
 }
 
@@ -378,8 +385,9 @@ fn response() -> impl Strategy<Value = Response> {
         (vec((bytes(), entry()), 0..4), option::of(cursor())).prop_map(|(entries, next)| ScanPage { entries, next });
     let atomic = prop_oneof![
         vec(write_result(), 0..4).prop_map(AtomicResult::Applied),
-        any::<(u32, u64)>()
-            .prop_map(|(position, version)| AtomicResult::ConditionFailed { position, version: Version(version) }),
+        any::<(u32, u64, bool)>().prop_map(|(position, version, replayed)| {
+            AtomicResult::ConditionFailed { position, version: Version(version), replayed }
+        }),
     ];
     let body = prop_oneof![
         hello_reply().prop_map(ResponseBody::Hello),

@@ -2,6 +2,7 @@
 
 mod draw;
 mod faults;
+mod once;
 mod steps;
 
 pub use draw::{FAULTS_MIN, OPERATIONS_MAX, OPERATIONS_MIN};
@@ -73,6 +74,10 @@ pub struct Options {
     /// Most bytes of answers that a shard remembers; 0 for production's bound.
     #[serde(default)]
     pub session_bytes_max: u32,
+    /// Most one-shot names that a shard remembers; 0 for production's bound. With another one no name is used twice, since a name
+    /// that is forgotten means nothing.
+    #[serde(default)]
+    pub once_max: u32,
     /// Of a thousand writes that are sent for the first time, so many are held up for seconds, on a way of their own: whatever
     /// their client does meanwhile, they arrive, also when its connection is long gone.
     #[serde(default)]
@@ -173,6 +178,15 @@ pub enum Act {
     Delete(u32),
     /// Adds to a counter (the key `n<number>`).
     Incr(u32),
+    /// Adds to a counter under a one-shot name, which other clients use as well.
+    IncrOnce {
+        /// The counter.
+        key: u32,
+        /// The name.
+        id: u32,
+        /// What to add. Under one name only the first of several numbers may be added.
+        by: u32,
+    },
     /// Adds half of all there is to a counter, or takes it away: every other time that is past its range.
     IncrFar {
         /// The counter.

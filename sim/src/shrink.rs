@@ -133,7 +133,7 @@ impl<F: FnMut(&Plan) -> bool> Shrinking<F> {
 
     /// The number of shards and nodes stays: with another, every key and replica would be elsewhere.
     fn simplify_options(&mut self) {
-        const SIMPLER: [fn(&mut Options); 14] = [
+        const SIMPLER: [fn(&mut Options); 15] = [
             |options| options.peers.lost_permille = 0,
             |options| options.peers.duplicated_permille = 0,
             |options| options.peers.held_up_permille = 0,
@@ -146,6 +146,7 @@ impl<F: FnMut(&Plan) -> bool> Shrinking<F> {
             |options| options.wall_offset_ms.fill(0),
             |options| options.window = 1,
             |options| options.sessions_max = 0,
+            |options| options.once_max = 0,
             |options| options.session_bytes_max = 0,
             |options| options.late_copies_permille = 0,
         ];

@@ -72,7 +72,7 @@ fn get(number: usize) -> Request {
 }
 
 fn put(number: usize) -> Request {
-    let id = WriteId { sequence: number as u64 + 1, first_unanswered: 1, retry: false };
+    let id = WriteId { sequence: number as u64 + 1, first_unanswered: 1, retry: false, once: None };
     let action = Action::Put { value: value(7), ttl: TimeToLive::Forever };
     let mutation =
         Mutation { key: key(number), condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action };
@@ -94,6 +94,7 @@ fn written(number: usize) -> Response {
         previous: None,
         receipt: None,
         existed: None,
+        replayed: false,
     };
     response(number, ResponseBody::Written(result))
 }

@@ -107,7 +107,7 @@ impl Group<'_> {
             let mutation =
                 Mutation { key, condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action };
             let client = ClientId(Uuid::from_u128(number.into()));
-            let id = WriteId { sequence, first_unanswered: sequence, retry: false };
+            let id = WriteId { sequence, first_unanswered: sequence, retry: false, once: None };
             let operation = Operation::Write { client, id, ack: Ack::Committed, mutation };
             ShardRequest { ticket: Ticket(number), client, deadline, term: Term(0), operation }
         };

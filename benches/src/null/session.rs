@@ -125,6 +125,7 @@ impl Door {
                 previous: None,
                 receipt: None,
                 existed: None,
+                replayed: false,
             })),
             leader,
         })
@@ -223,7 +224,7 @@ fn codes() -> (u8, u8) {
         Request { id: RequestId(1), deadline_ms: 0, body }.encode_body(&mut bytes);
         bytes[0]
     };
-    let id = WriteId { sequence: 1, first_unanswered: 1, retry: false };
+    let id = WriteId { sequence: 1, first_unanswered: 1, retry: false, once: None };
     let mutation = Mutation {
         key: Bytes::new(),
         condition: Condition::Always,

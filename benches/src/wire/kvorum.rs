@@ -97,7 +97,7 @@ impl Protocol for Kvorum {
         let key = self.keys.bytes_of(key, &mut self.key_scratch);
         let sequence = self.window.issue();
         self.sequences[slot as usize] = sequence;
-        let id = WriteId { sequence, first_unanswered: self.window.first_unanswered(), retry: false };
+        let id = WriteId { sequence, first_unanswered: self.window.first_unanswered(), retry: false, once: None };
         let mutation = Mutation {
             key,
             condition: Condition::Always,

@@ -223,6 +223,7 @@ fn written(ack: Ack) -> WriteResult {
         previous: None,
         receipt: None,
         existed: None,
+        replayed: false,
     }
 }
 

@@ -77,6 +77,7 @@ impl Store {
             previous: old.clone().filter(|_| mutation.return_previous == ReturnPrevious::Entry),
             receipt: None,
             existed: (mutation.return_previous == ReturnPrevious::Existence).then_some(old.is_some()),
+            replayed: false,
         };
         if !holds(mutation.condition, old_version) {
             result.status = WriteStatus::ConditionFailed;
@@ -133,7 +134,7 @@ impl Store {
         for (position, (key, condition)) in (0..).zip(conditions) {
             let version = self.entries.get(key).map_or(Version(0), |entry| entry.version);
             if !holds(condition, version) {
-                return ResponseBody::Atomic(AtomicResult::ConditionFailed { position, version });
+                return ResponseBody::Atomic(AtomicResult::ConditionFailed { position, version, replayed: false });
             }
         }
         let results: Result<Vec<_>, _> = atomic.mutations.iter().map(|write| self.write(atomic.ack, write)).collect();

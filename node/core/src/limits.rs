@@ -37,6 +37,13 @@ pub const NODE_SESSION_BYTES_MAX: usize = 512 * 1024 * 1024;
 pub const SHARD_SESSION_BYTES_MIN: usize = 1024 * 1024;
 /// A share is no more than this, however few shards there are.
 pub const SHARD_SESSION_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most bytes that a node remembers under one-shot names. Each shard of the cluster has an equal share
+/// ([`crate::store::OnceLimits::of_shards`]): 4 MiB of 64 shards. It is part of the replicated state machine, too.
+pub const NODE_ONCE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A share is no less than this: room for a thousand writes.
+pub const SHARD_ONCE_BYTES_MIN: usize = 256 * 1024;
+/// A share is no more than this: room for as many names as a shard remembers.
+pub const SHARD_ONCE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most unanswered requests of one connection. Past it the node stops reading from the connection.
 pub const SESSION_REQUESTS_MAX: usize = 1024;
 /// A session stops taking requests while this many bytes of answers wait to be written.

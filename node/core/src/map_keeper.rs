@@ -365,7 +365,7 @@ impl MapKeeper {
             return_previous: ReturnPrevious::Nothing,
             action: Action::Put { value: ring.to_bytes().into(), ttl: TimeToLive::Forever },
         };
-        let id = WriteId { sequence: self.sequence, first_unanswered: self.sequence, retry: false };
+        let id = WriteId { sequence: self.sequence, first_unanswered: self.sequence, retry: false, once: None };
         handle.inbox.request(QueuedRequest {
             reply_to: self.sink.reply_to(0, 0),
             client: self.own.client,

@@ -211,6 +211,12 @@ bugs! {
     /// A PUT that keeps the time to live sees the one that is applied, not that of a write before it on its way. Breaks: writes are
     /// decided on everything before them.
     KeepTtlSeesOld = "keep-ttl-sees-old",
+    /// One-shot names are missing from checkpoints and snapshots. Breaks: a write under a name that was used has no second effect.
+    OnceIdNotRemembered = "once-id-not-remembered",
+    /// A write under the name of one that is on its way is done as well. Breaks: as above.
+    OnceIdIgnoresOverlay = "once-id-ignores-overlay",
+    /// What is asked for under a name that was used is not compared. Breaks: an answer is one to what was asked.
+    OnceIdOtherBody = "once-id-other-body",
     /// Who asks whether a key existed is told what is applied, without the writes that are on their way. Breaks: answers are those
     /// of one order of all operations.
     ExistedToldWrong = "existed-told-wrong",

@@ -153,7 +153,7 @@ pub(crate) fn get(key: &str) -> RequestBody {
 pub(crate) fn write(sequence: u64, retry: bool, key: impl Into<Bytes>, action: Action) -> RequestBody {
     let mutation =
         Mutation { key: key.into(), condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action };
-    let id = WriteId { sequence, first_unanswered: sequence, retry };
+    let id = WriteId { sequence, first_unanswered: sequence, retry, once: None };
     RequestBody::Write { id, ack: Ack::Committed, mutation }
 }
 

@@ -3,8 +3,8 @@ use kvorum_protocol::peer::Levels;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, FolderId, Hello, LogIndex,
-    Mutation, NewNode, NodeId, ReadMode, Receipt, Request, RequestBody, RequestId, ReturnPrevious, ScanCursor,
-    ScanRequest, ShardId, StatusScope, Term, TimeToLive, Version, WriteId,
+    Mutation, NewNode, NodeId, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId, ReturnPrevious,
+    ScanCursor, ScanRequest, ShardId, StatusScope, Term, TimeToLive, Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -55,7 +55,13 @@ fn questions() -> Vec<(&'static str, RequestBody)> {
 }
 
 fn id(sequence: u64) -> WriteId {
-    WriteId { sequence, first_unanswered: 1, retry: false }
+    WriteId { sequence, first_unanswered: 1, retry: false, once: None }
+}
+
+/// With a one-shot name.
+fn named(sequence: u64) -> WriteId {
+    let once = Once { id: OnceId(uuid(0xcc)), digest: 0x0123_4567_89ab_cdef, keeps_refusal: true };
+    WriteId { once: Some(once), ..id(sequence) }
 }
 
 fn write(id: WriteId, ack: Ack, mutation: Mutation) -> RequestBody {
@@ -74,7 +80,7 @@ fn writes() -> Vec<(&'static str, RequestBody)> {
     let committed = |sequence, mutation| write(id(sequence), Ack::Committed, mutation);
     let conditional =
         |condition| Mutation { condition, return_previous: ReturnPrevious::Entry, ..put("user:1", "Grace") };
-    let retried = WriteId { sequence: 7, first_unanswered: 5, retry: true };
+    let retried = WriteId { sequence: 7, first_unanswered: 5, retry: true, once: None };
     let receipt = Receipt { shard: ShardId(3), term: Term(7), index: LogIndex(1204) };
     let expiring = Action::Put { value: bytes("soon gone"), ttl: TimeToLive::Ms(60_000) };
     let keeping = Action::Put { value: bytes("still there"), ttl: TimeToLive::Keep };
@@ -112,6 +118,11 @@ fn writes() -> Vec<(&'static str, RequestBody)> {
         ("write put if absent or version", committed(31, conditional(Condition::IfAbsentOrVersion(Version(4))))),
         ("write put that keeps the time to live", committed(32, mutation("session", keeping))),
         ("write put that asks whether the key existed", committed(33, asking)),
+        ("write put under a one-shot name", write(named(34), Ack::Committed, put("user:1", "Ada"))),
+        (
+            "batch under a one-shot name",
+            RequestBody::Batch { id: named(35), ack: Ack::Accepted, mutations: vec![put("a", "1"), put("b", "2")] },
+        ),
         ("await", RequestBody::Await { receipt, wait_ms: 2500 }),
     ]
 }

@@ -52,8 +52,10 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
     let receipted = WriteResult { receipt: Some(receipt), ..early.clone() };
     let created = WriteResult { existed: Some(false), ..write_result(WriteStatus::Applied, 22) };
     let overwritten = WriteResult { existed: Some(true), ..write_result(WriteStatus::Applied, 23) };
+    let replayed = WriteResult { replayed: true, ..created.clone() };
+    let failed_before = AtomicResult::ConditionFailed { position: 1, version: Version(12), replayed: true };
     let receipts = AtomicResult::Applied(vec![receipted.clone(), receipted.clone()]);
-    let failed = AtomicResult::ConditionFailed { position: 1, version: Version(12) };
+    let failed = AtomicResult::ConditionFailed { position: 1, version: Version(12), replayed: false };
     let applied = AtomicResult::Applied(vec![write_result(WriteStatus::Applied, 31), counted.clone()]);
     let page = ScanPage {
         entries: vec![(bytes("user:1"), entry("Ada", None)), (bytes("user:2"), entry("", Some(1_700_000_000_000)))],
@@ -91,6 +93,8 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
         ("atomic with receipts", ResponseBody::Atomic(receipts)),
         ("written where no key was", ResponseBody::Written(created)),
         ("written over a key", ResponseBody::Written(overwritten)),
+        ("written under a name that was used", ResponseBody::Written(replayed)),
+        ("atomic under a name that was used", ResponseBody::Atomic(failed_before)),
         ("awaited, applied", ResponseBody::Awaited(Awaited::Applied)),
         ("awaited, lost", ResponseBody::Awaited(Awaited::Lost)),
         ("awaited, forgotten", ResponseBody::Awaited(Awaited::Forgotten)),
@@ -111,6 +115,7 @@ fn write_result(status: WriteStatus, version: u64) -> WriteResult {
         previous: None,
         receipt: None,
         existed: None,
+        replayed: false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Plans from seeds, by swarm testing (Groce and others, 2012): each seed switches a random subset of all that can go wrong
 //! on and draws all sizes anew. A fault that hides another one is off in half of the runs.
 
-use super::{DiskOptions, Network, Options, Plan, faults, steps};
+use super::{DiskOptions, Network, Options, Plan, faults, once, steps};
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -33,11 +33,12 @@ impl Plan {
     /// The plan of a seed with so many percent of its operations; faults and time stay the same.
     pub fn draw_scaled(seed: u64, operations_percent: u32) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let options = options(&mut random);
+        let mut options = options(&mut random);
         let faults = faults::draw(&options, &mut random);
         let operations = random.random_range(OPERATIONS_MIN..=OPERATIONS_MAX);
         let operations = (operations as u64 * u64::from(operations_percent) / 100).max(1) as usize;
-        let clients = steps::draw(&options, &faults, operations, &mut random);
+        let mut clients = steps::draw(&options, &faults, operations, &mut random);
+        clients.extend(once::draw(&mut options, &faults, &mut random));
         Self { seed, options, clients, faults }
     }
 
@@ -79,6 +80,7 @@ fn options(random: &mut ChaCha8Rng) -> Options {
         queue_bytes_max: sometimes(random, &[4_096, 16_384, 65_536]),
         sessions_max: sometimes(random, &[1, 2, 4]),
         session_bytes_max: sometimes(random, &[1_500, 4_000]),
+        once_max: 0,
         late_copies_permille: sometimes(random, &[5, 20, 50]),
         order_bits: sometimes(random, &[1, 2, 4]),
     }

@@ -186,7 +186,7 @@ fn duel_steps(key: u32, options: &Options, random: &mut ChaCha8Rng) -> [Vec<Step
 }
 
 /// When a client does something. Most bugs show in what happens right around a fault.
-fn moment(options: &Options, faults: &[Fault], random: &mut ChaCha8Rng) -> u64 {
+pub(super) fn moment(options: &Options, faults: &[Fault], random: &mut ChaCha8Rng) -> u64 {
     let last_ms = options.safety_ms - 1;
     match faults.choose(random) {
         Some(fault) if random.random_bool(0.5) => {

@@ -109,6 +109,8 @@ pub(super) struct Client {
     pub(super) awaited_applied: u64,
     /// and that they were lost.
     pub(super) awaited_lost: u64,
+    /// Writes under a one-shot name that were given the answer to another one.
+    pub(super) replayed: u64,
 }
 
 /// A request that was sent once, and its answer.
@@ -191,6 +193,7 @@ impl Client {
             overloaded: 0,
             awaited_applied: 0,
             awaited_lost: 0,
+            replayed: 0,
         }
     }
 
@@ -439,9 +442,10 @@ impl Client {
     }
 
     /// Requests of one connection for one key take effect in the order in which they were sent: versions grow with it. What was
-    /// sent again has no place in it, nor has what may be lost.
+    /// sent again has no place in it, nor has what may be lost, or what another client may have done under the same name.
     fn look_at_versions(&mut self, number: u64, connection: u64, body: &ResponseBody, context: &mut Context<'_>) {
-        let Some(running) = self.running.get(&number).filter(|running| running.sent.1 == 1) else { return };
+        let counts = |running: &&Running| running.sent.1 == 1 && running.operation.once().is_none();
+        let Some(running) = self.running.get(&number).filter(counts) else { return };
         let (key, writes, version) = match (&running.operation.body, body) {
             (RequestBody::Write { mutation, .. }, ResponseBody::Written(result))
                 if result.status == WriteStatus::Applied && result.ack == Ack::Committed =>
@@ -572,6 +576,7 @@ impl Client {
         match &result {
             Ok(ResponseBody::Awaited(Awaited::Applied)) => self.awaited_applied += 1,
             Ok(ResponseBody::Awaited(Awaited::Lost)) => self.awaited_lost += 1,
+            Ok(ResponseBody::Written(written)) => self.replayed += u64::from(written.replayed),
             _ => {}
         }
         if let Ok(ResponseBody::Written(written)) = &result

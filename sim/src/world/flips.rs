@@ -549,6 +549,7 @@ fn plan(seed: u64) -> Plan {
         queue_requests_max: 0,
         queue_bytes_max: 0,
         sessions_max: 0,
+        once_max: 0,
         session_bytes_max: 0,
         late_copies_permille: 0,
         order_bits: 0,

@@ -143,7 +143,7 @@ impl World<'_> {
         let refused = running.map(|process| process.outbox.refused()).sum();
         self.add("answers that found a full lane", refused);
         let (mut retries, mut renumbered, mut redirects, mut disk_full, mut overloaded) = (0, 0, 0, 0, 0);
-        let (mut applied, mut lost) = (0, 0);
+        let (mut applied, mut lost, mut replayed) = (0, 0, 0);
         for client in &self.clients {
             retries += client.retries;
             renumbered += client.renumbered;
@@ -152,10 +152,12 @@ impl World<'_> {
             overloaded += client.overloaded;
             applied += client.awaited_applied;
             lost += client.awaited_lost;
+            replayed += client.replayed;
         }
         self.add("writes sent again", retries);
         self.add("awaited writes that were applied", applied);
         self.add("awaited writes that were lost", lost);
+        self.add("writes answered under a name that was used", replayed);
         self.add("writes given another number", renumbered);
         self.add("operations redirected", redirects);
         let joint_ends = self.invariants.joint_ends;

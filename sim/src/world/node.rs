@@ -35,7 +35,7 @@ use kvorum_core::shard::host::TurnEnd;
 use kvorum_core::shard::inbox::{Inbox, QueueBudget, QueueLimits};
 use kvorum_core::shard::upkeep::{Done, DumpPermits, Job, Slice, Upkeep, UpkeepOptions};
 use kvorum_core::shard::{EntryLimits, Held, ORDER_BITS, ReplicaPlan};
-use kvorum_core::store::{CaptureSlice, SessionLimits};
+use kvorum_core::store::{CaptureSlice, OnceLimits, SessionLimits};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
     ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, ReplicaId, Request, RequestId, Response,
@@ -445,6 +445,7 @@ fn session_limits(options: &Options) -> SessionLimits {
     SessionLimits {
         sessions: or(options.sessions_max, production.sessions),
         bytes: or(options.session_bytes_max, production.bytes),
+        once: OnceLimits { ids: or(options.once_max, production.once.ids), ..production.once },
     }
 }
 

@@ -8,10 +8,12 @@ use crate::plan::Act;
 use bytes::Bytes;
 use kvorum_client_core::session::Sequences;
 use kvorum_protocol::{
-    Ack, Action, AtomicRequest, AtomicResult, Awaited, Condition, Entry, Mutation, Outcome, ReadMode, RequestBody,
-    ResponseBody, ReturnPrevious, TimeToLive, Version, WriteId, WriteResult, WriteStatus,
+    Ack, Action, AtomicRequest, AtomicResult, Awaited, Condition, Entry, Mutation, Once, OnceId, Outcome, ReadMode,
+    RequestBody, ResponseBody, ReturnPrevious, TimeToLive, Version, WriteId, WriteResult, WriteStatus,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{self, BTreeMap};
+use uuid::Uuid;
 
 /// One request and what it says of each key.
 #[derive(Debug)]
@@ -60,6 +62,14 @@ impl ClientOperation {
         Self { body, accepted: false, await_ms: 0, late_ms: 0, awaits, ..self }
     }
 
+    /// The one-shot name that it is sent under.
+    pub(super) fn once(&self) -> Option<Once> {
+        match &self.body {
+            RequestBody::Write { id, .. } => id.once,
+            _ => None,
+        }
+    }
+
     /// The key that says where it goes; `None` if any node will do.
     pub(super) fn key(&self) -> Option<&[u8]> {
         match &self.body {
@@ -68,6 +78,9 @@ impl ClientOperation {
         }
     }
 }
+
+/// The one-shot names that clients use begin with these bits.
+const ONCE_IDS: u128 = 0x1dea << 112;
 
 /// Makes requests of a client's acts.
 pub(super) struct Maker<'a> {
@@ -133,6 +146,15 @@ impl Maker<'_> {
             Act::Incr(key) => {
                 let key = Bytes::from(format!("n{key}"));
                 vec![self.write(plain(key, Action::Incr { by: 1 }), Ack::Committed, recorder)]
+            }
+            Act::IncrOnce { key, id, by } => {
+                let incr = plain(format!("n{key}").into(), Action::Incr { by: by.into() });
+                let (mut operation, sequences) = self.write(incr, Ack::Committed, recorder);
+                if let RequestBody::Write { id: write, .. } = &mut operation.body {
+                    let id = OnceId(Uuid::from_u128(ONCE_IDS | u128::from(id)));
+                    write.once = Some(Once { id, digest: by.into(), keeps_refusal: true });
+                }
+                vec![(operation, sequences)]
             }
             Act::IncrFar { key, down, late_ms } => {
                 let far = i64::MAX / 2 + 1;
@@ -228,7 +250,7 @@ impl Maker<'_> {
         let count = mutations.len() as u64;
         let first = self.sequences.allocate(count);
         let calls = mutations.iter().map(|mutation| (mutation.key.clone(), call_of(mutation))).collect();
-        let id = WriteId { sequence: first, first_unanswered: first, retry: false };
+        let id = WriteId { sequence: first, first_unanswered: first, retry: false, once: None };
         let body = match <[Mutation; 1]>::try_from(mutations) {
             Ok([mutation]) => RequestBody::Write { id, ack, mutation },
             Err(mutations) => RequestBody::Batch { id, ack, mutations },
@@ -240,7 +262,7 @@ impl Maker<'_> {
     fn atomic(&mut self, mutations: Vec<Mutation>, recorder: &mut Recorder) -> (ClientOperation, Option<(u64, u64)>) {
         let first = self.sequences.allocate(1);
         let calls = mutations.iter().map(|mutation| (mutation.key.clone(), call_of(mutation))).collect();
-        let id = WriteId { sequence: first, first_unanswered: first, retry: false };
+        let id = WriteId { sequence: first, first_unanswered: first, retry: false, once: None };
         let body = RequestBody::Atomic(AtomicRequest { id, ack: Ack::Committed, checks: Vec::new(), mutations });
         let (client, invoked_at) = (self.client, recorder.tick());
         (ClientOperation::new(body, client, invoked_at, calls, false), Some((first, 1)))
@@ -258,6 +280,8 @@ pub(super) struct Recorder {
     pub(super) now: Moment,
     lives: Lives,
     keys: BTreeSet<Bytes>,
+    /// What was asked for under one-shot names: by name and digest, one operation however often it was sent.
+    once: BTreeMap<(OnceId, u64), checker::Operation>,
     /// Answers that no correct node gives.
     pub(super) nonsense: Option<String>,
     /// Every key with a value that it was read with.
@@ -325,7 +349,8 @@ impl Recorder {
     }
 
     /// The history, for the checker.
-    pub(super) fn into_history(self) -> History {
+    pub(super) fn into_history(mut self) -> History {
+        self.history.extend(self.once.into_values());
         self.history
     }
 
@@ -343,6 +368,7 @@ impl Recorder {
         seen: &mut BTreeMap<Vec<u8>, Version>,
     ) {
         let at = self.tick();
+        let once = operation.once();
         let ClientOperation { body, client, invoked_at, calls, accepted, awaits, .. } = operation;
         self.keys.extend(calls.iter().map(|(key, _)| key.clone()));
         if let Some(AcceptedWrite { result: write, ttl_ms }) = awaits {
@@ -402,7 +428,40 @@ impl Recorder {
             self.nonsense = Some(format!("{} answers to {body:?}", completions.len()));
             return;
         }
-        self.keep((client, invoked_at), calls, completions, ttl_of(&body));
+        match once {
+            Some(once) => self.keep_once(once, (client, invoked_at), calls, completions),
+            None => self.keep((client, invoked_at), calls, completions, ttl_of(&body)),
+        }
+    }
+
+    /// Adds what a call under a one-shot name has come to. All that asked for the same are one operation: it began with the first of
+    /// them, was over with the first answer, and every answer is the same.
+    fn keep_once(
+        &mut self,
+        once: Once,
+        (client, invoked_at): (u32, u64),
+        calls: Vec<(Bytes, Call)>,
+        completions: Vec<Option<Completion>>,
+    ) {
+        for ((key, call), completion) in calls.into_iter().zip(completions) {
+            let Some(completion) = completion else { continue };
+            let operation = checker::Operation { client, invoked_at, key: key.to_vec(), call, completion };
+            let known = match self.once.entry((once.id, once.digest)) {
+                btree_map::Entry::Vacant(entry) => {
+                    entry.insert(operation);
+                    continue;
+                }
+                btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            };
+            known.invoked_at = known.invoked_at.min(operation.invoked_at);
+            match (&known.completion, operation.completion) {
+                (Completion::Answered { reply, .. }, Completion::Answered { reply: other, .. }) if *reply != other => {
+                    self.nonsense = Some(format!("{reply:?} and {other:?} answer writes under the name {}", once.id));
+                }
+                (Completion::Open, completion) => known.completion = completion,
+                _ => {}
+            }
+        }
     }
 
     /// Adds to the history what the calls that a client made at one time have come to.
@@ -517,7 +576,7 @@ fn atomic(
             })
             .collect()
         }
-        AtomicResult::ConditionFailed { position, version } => {
+        AtomicResult::ConditionFailed { position, version, .. } => {
             let status = checker::WriteStatus::ConditionFailed;
             let failed = Written { status, version: Some(version.0), number: None, existed: None };
             let mut completions = vec![None; calls.len()];

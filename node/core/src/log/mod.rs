@@ -16,6 +16,7 @@ mod entries;
 mod error;
 pub mod inspect;
 mod manifest;
+pub mod once;
 pub mod operations;
 mod record;
 mod recovery;

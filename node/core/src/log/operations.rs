@@ -29,7 +29,8 @@
 //!           kind 0 before, or the first version
 //!        1  no varint: length u32, a write result as the wire protocol encodes it
 //!        2  no varint: length u32, an atomic result as the wire protocol encodes it
-//!        3  no varint: length u32, an error as the wire protocol encodes it; bit 31 of the length is reserved
+//!        3  no varint: length u32, an error as the wire protocol encodes it. With bit 31 of the length set an extended record:
+//!           u8 sub-kind; 7: what is remembered under a one-shot name, of a write or an ATOMIC, see `once`
 //! ```
 //!
 //! A varint is LEB128; a distance is a difference modulo 2^64, zigzag-encoded, so that any number can be written and those
@@ -38,6 +39,7 @@
 //! Integers are little-endian unless said otherwise.
 
 use crate::cost;
+use crate::log::once::OnceRecord;
 use crate::log::remembered::Remembered;
 use crate::seeded::{Bug, planted};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -71,6 +73,12 @@ const _: () = assert!(VALUE_LENGTH_BITS + KEY_LENGTH_BITS + 4 + VERSION_BITS == 
 const SEALED_OVERHEAD_BYTES_MAX: usize = 64;
 /// Set in the length of a session record of kind 3 that holds no error.
 const EXTENDED: u32 = 1 << 31;
+/// The kind of a session record that is extended.
+const EXTENDED_KIND: u8 = 3;
+/// The sub-kind of an extended session record that holds a one-shot name.
+const ONCE: u8 = 7;
+/// Most bytes of an extended session record.
+const EXTENDED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most records of one entry: a batch of the largest ATOMIC's size on top of a full batch.
 pub const RECORDS_MAX: usize = 4 * BATCH_OPERATIONS_MAX;
@@ -99,8 +107,8 @@ pub enum Reserved {
     /// Key and value are encrypted.
     #[error("a record is sealed, which this program does not read: start a newer program")]
     SealedRecord,
-    /// What is remembered is no answer.
-    #[error("a session record is extended, which this program does not read: start a newer program")]
+    /// What is remembered is neither an answer nor a one-shot name.
+    #[error("a session record is extended in a way that this program does not read: start a newer program")]
     ExtendedSession,
 }
 
@@ -374,6 +382,15 @@ pub struct SessionRecord {
     pub first_unanswered: u64,
     /// What was answered.
     pub reply: Remembered,
+    /// The one-shot name that it came with, if what was answered under that is remembered; `reply` follows from it then.
+    pub once: Option<OnceRecord>,
+}
+
+impl SessionRecord {
+    /// The kind that says how the rest is encoded.
+    fn kind(&self) -> u8 {
+        if self.once.is_some() { EXTENDED_KIND } else { self.reply.kind() }
+    }
 }
 
 /// Builds the payload of one entry.
@@ -479,21 +496,23 @@ impl SessionsBuilder {
         2 * size_of::<u32>() + self.clients.len() * size_of::<ClientId>() + self.writes.len()
     }
 
-    fn push(&mut self, SessionRecord { client, sequence, first_unanswered, reply }: &SessionRecord) {
+    fn push(&mut self, record: &SessionRecord) {
+        let SessionRecord { client, sequence, first_unanswered, reply, once } = record;
         let (place, last_sequence) = self.known.entry(*client).or_insert_with(|| {
             self.clients.push(*client);
             (self.clients.len() as u64 - 1, 0)
         });
-        put_varint(&mut self.writes, *place * 4 + u64::from(reply.kind()));
+        put_varint(&mut self.writes, *place * 4 + u64::from(record.kind()));
         put_distance(&mut self.writes, *last_sequence, *sequence);
         put_distance(&mut self.writes, *first_unanswered, *sequence);
         *last_sequence = *sequence;
-        match reply {
-            Remembered::Applied(version) => {
+        match (once, reply) {
+            (Some(once), _) => put_once(&mut self.writes, once),
+            (None, Remembered::Applied(version)) => {
                 put_distance(&mut self.writes, self.expected_version, version.0);
                 self.expected_version = version.0.wrapping_add(1);
             }
-            result => result.encode_result(&mut self.writes),
+            (None, result) => result.encode_result(&mut self.writes),
         }
         self.count += 1;
     }
@@ -527,10 +546,14 @@ fn decode_sessions(reader: &mut Reader, first_version: Version) -> Result<Vec<Se
                 expected_version = version.wrapping_add(1);
                 Remembered::Applied(Version(version))
             }
-            3 if is_extended(reader) => return Err(Reserved::ExtendedSession.into()),
+            EXTENDED_KIND if is_extended(reader) => {
+                let once = decode_once(reader)?;
+                let (client, reply) = (*client, once.answer.of_session());
+                return Ok(SessionRecord { client, sequence, first_unanswered, reply, once: Some(once) });
+            }
             kind => Remembered::decode_result(kind, reader)?,
         };
-        Ok(SessionRecord { client: *client, sequence, first_unanswered, reply })
+        Ok(SessionRecord { client: *client, sequence, first_unanswered, reply, once: None })
     };
     (0..count).map(|_| decode()).collect()
 }
@@ -539,6 +562,32 @@ fn decode_sessions(reader: &mut Reader, first_version: Version) -> Result<Vec<Se
 fn is_extended(reader: &Reader) -> bool {
     let length = reader.peek().first_chunk().map(|length| u32::from_le_bytes(*length));
     length.is_some_and(|length| length & EXTENDED != 0)
+}
+
+/// Appends an extended record that holds a one-shot name.
+fn put_once(out: &mut BytesMut, once: &OnceRecord) {
+    let start = out.len();
+    out.put_u32_le(0);
+    out.put_u8(ONCE);
+    once.encode(out);
+    let length = (out.len() - start - size_of::<u32>()) as u32;
+    out[start..start + size_of::<u32>()].copy_from_slice(&(length | EXTENDED).to_le_bytes());
+}
+
+/// Reads an extended record, if it holds a one-shot name.
+fn decode_once(reader: &mut Reader) -> Result<OnceRecord, OperationsError> {
+    let length = (reader.u32()? & !EXTENDED) as usize;
+    if length > EXTENDED_BYTES_MAX {
+        let (value, limit) = (length as u64, EXTENDED_BYTES_MAX as u64);
+        return Err(DecodeError::OverLimit { field: "extended session record", value, limit }.into());
+    }
+    let mut body = Reader::new(reader.take(length)?);
+    if body.u8()? != ONCE {
+        return Err(Reserved::ExtendedSession.into());
+    }
+    let once = OnceRecord::decode(&mut body)?;
+    body.finish()?;
+    Ok(once)
 }
 
 /// LEB128: seven bits per byte, the lowest first.
@@ -669,7 +718,7 @@ impl Operations {
     /// What the session table is to remember, in order.
     ///
     /// # Errors
-    /// `Malformed`; `Reserved` if one of them is extended.
+    /// `Malformed`; `Reserved` if one of them is extended, and no one-shot name.
     pub fn sessions(&self) -> Result<Vec<SessionRecord>, OperationsError> {
         let mut reader = Reader::new(self.payload.slice(self.sessions_at..));
         let sessions = decode_sessions(&mut reader, self.first_version)?;
@@ -687,8 +736,9 @@ fn record_at(bytes: &[u8], at: usize) -> Result<Record<'_>, OperationsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::once::OnceAnswer;
     use kvorum_protocol::ErrorCode;
-    use kvorum_protocol::{Ack, AtomicResult, Durability, ServerError, WriteResult, WriteStatus};
+    use kvorum_protocol::{Ack, AtomicResult, Durability, OnceId, ServerError, WriteResult, WriteStatus};
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -708,12 +758,31 @@ mod tests {
             previous: None,
             receipt: None,
             existed: None,
+            replayed: false,
         };
         let refused = ServerError::new(ErrorCode::NotAnInteger, "no");
         let sessions = vec![
-            SessionRecord { client, sequence: 3, first_unanswered: 2, reply: Remembered::Applied(Version(10)) },
-            SessionRecord { client, sequence: 4, first_unanswered: 2, reply: Remembered::of_write(&written) },
-            SessionRecord { client, sequence: 5, first_unanswered: 2, reply: Remembered::Refused(Box::new(refused)) },
+            SessionRecord {
+                client,
+                sequence: 3,
+                first_unanswered: 2,
+                reply: Remembered::Applied(Version(10)),
+                once: None,
+            },
+            SessionRecord {
+                client,
+                sequence: 4,
+                first_unanswered: 2,
+                reply: Remembered::of_write(&written),
+                once: None,
+            },
+            SessionRecord {
+                client,
+                sequence: 5,
+                first_unanswered: 2,
+                reply: Remembered::Refused(Box::new(refused)),
+                once: None,
+            },
         ];
         sessions.iter().for_each(|session| builder.push_session(session));
         (builder.finish(), sessions)
@@ -816,7 +885,13 @@ mod tests {
             let version = builder.push_record(b"k", Some(b""), None);
             let (client, sequence) = (client(u128::from(write % 10)), (1 << 30) + write / 10);
             let reply = Remembered::Applied(version);
-            builder.push_session(&SessionRecord { client, sequence, first_unanswered: sequence - 15, reply });
+            builder.push_session(&SessionRecord {
+                client,
+                sequence,
+                first_unanswered: sequence - 15,
+                reply,
+                once: None,
+            });
         }
         let records = 100 * (RECORD_HEADER_BYTES + 1);
         // The first write of each client says its whole sequence number, in five bytes.
@@ -833,9 +908,9 @@ mod tests {
             let mut expected = Vec::new();
             for (client, sequence, first_unanswered, version, plain) in writes {
                 let (client, version) = (ClientId(Uuid::from_u128(client)), Version(version));
-                let refused = AtomicResult::ConditionFailed { position: 3, version };
+                let refused = AtomicResult::ConditionFailed { position: 3, version, replayed: false };
                 let reply = if plain { Remembered::Applied(version) } else { Remembered::Atomic(Box::new(refused)) };
-                expected.push(SessionRecord { client, sequence, first_unanswered, reply });
+                expected.push(SessionRecord { client, sequence, first_unanswered, reply, once: None });
                 builder.push_session(expected.last().unwrap());
             }
             let operations = Operations::parse(builder.finish().into()).unwrap();
@@ -901,7 +976,56 @@ mod tests {
         assert_eq!(records, [Err(Reserved::TypedRecord.into())]);
     }
 
-    /// docs/LOG_FORMAT.md reserves this bit; the next versions write it.
+    /// docs/LOG_FORMAT.md describes these bytes; logs on disks hold them.
+    #[test]
+    fn a_one_shot_name_is_an_extended_session_record() {
+        let result = WriteResult {
+            status: WriteStatus::Applied,
+            version: Version(10),
+            ack: Ack::Committed,
+            durability: Durability::Fsync,
+            number: None,
+            previous: None,
+            receipt: None,
+            existed: Some(true),
+            replayed: false,
+        };
+        let answer = OnceAnswer::Write(Box::new(result));
+        let once = OnceRecord { id: OnceId(Uuid::from_u128(0xa1)), digest: 7, answer };
+        let (client, reply) = (ClientId(Uuid::from_u128(7)), Remembered::Applied(Version(10)));
+        let record = SessionRecord { client, sequence: 3, first_unanswered: 2, reply, once: Some(once) };
+        let atomic = AtomicResult::ConditionFailed { position: 3, version: Version(4), replayed: false };
+        let answer = OnceAnswer::Atomic(Box::new(atomic.clone()));
+        let once = OnceRecord { id: OnceId(Uuid::from_u128(0xa2)), digest: 8, answer };
+        let reply = Remembered::Atomic(Box::new(atomic));
+        let other = SessionRecord { client, sequence: 4, first_unanswered: 2, reply, once: Some(once) };
+        let mut builder = OperationsBuilder::new(1, Version(9));
+        builder.push_session(&record);
+        builder.push_session(&other);
+        assert!(!builder.is_empty());
+        let payload = builder.finish();
+        let operations = Operations::parse(payload.clone().into()).unwrap();
+        assert_eq!(operations.sessions().unwrap(), [record, other]);
+        let frozen = concat!(
+            "010000000000000000000000000000000000000702000000",
+            "030602",
+            "2f000080",
+            "07000000000000000000000000000000a1070000000000000001",
+            "11000000",
+            "000a000000000000000000000000010100",
+            "030204",
+            "2c000080",
+            "07000000000000000000000000000000a2080000000000000002",
+            "0e0000000103000000040000000000000000",
+        );
+        assert_eq!(hex(&payload[HEADER_BYTES..]), frozen);
+        for end in HEADER_BYTES..payload.len() {
+            let cut = Operations::parse(Bytes::copy_from_slice(&payload[..end])).unwrap();
+            assert!(cut.sessions().is_err(), "cut at {end}");
+        }
+    }
+
+    /// docs/LOG_FORMAT.md reserves the other sub-kinds.
     #[test]
     fn an_extended_session_record_is_refused_by_name() {
         let (mut payload, _) = sample();

@@ -31,8 +31,18 @@ impl Remembered {
             WriteResult { status: WriteStatus::Applied, number: None, previous: None, version, .. } => {
                 Self::Applied(*version)
             }
-            other => Self::Write(Box::new(WriteResult { ack: Ack::Committed, existed: None, ..other.clone() })),
+            other => Self::Write(Box::new(bare(other))),
         }
+    }
+
+    /// An ATOMIC. Once it is remembered it is committed, whatever was waited for.
+    pub fn of_atomic(result: &AtomicResult) -> Self {
+        Self::Atomic(Box::new(match result {
+            AtomicResult::Applied(results) => AtomicResult::Applied(results.iter().map(bare).collect()),
+            AtomicResult::ConditionFailed { position, version, .. } => {
+                AtomicResult::ConditionFailed { position: *position, version: *version, replayed: false }
+            }
+        }))
     }
 
     /// About how many bytes it keeps in memory. A function of the answer alone: replicas that count differently would
@@ -113,9 +123,15 @@ impl Remembered {
                 previous: None,
                 receipt: None,
                 existed: None,
+                replayed: false,
             }),
             Self::Write(result) => Some((**result).clone()),
             Self::Atomic(_) | Self::Refused(_) => None,
         }
     }
+}
+
+/// The result without what is not remembered.
+fn bare(result: &WriteResult) -> WriteResult {
+    WriteResult { ack: Ack::Committed, receipt: None, existed: None, replayed: false, ..result.clone() }
 }

@@ -614,7 +614,12 @@ impl<Origin: Copy> Session<Origin> {
         let waiting = (0..)
             .zip(mutations.into_iter().zip(&keys))
             .map(|(part, (mutation, key))| {
-                let id = WriteId { sequence: id.sequence + u64::from(part), ..id };
+                let once = id.once.map(|once| {
+                    // XXH3 is twice as fast as the checksum; the key was hashed before.
+                    cost::hashed((Operation::mutation_bytes(&mutation) - mutation.key.len()) / 2);
+                    once.nth(part, key.hash, &mutation)
+                });
+                let id = WriteId { sequence: id.sequence + u64::from(part), once, ..id };
                 (part, key.shard, Part::Write { id, ack, mutation })
             })
             .collect();

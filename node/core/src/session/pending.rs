@@ -366,6 +366,7 @@ mod tests {
             previous: None,
             receipt: None,
             existed: None,
+            replayed: false,
         };
         let key = |shard| WrittenKey { hash: 0, shard: ShardId(shard) };
         let keys: Vec<WrittenKey> = (1..=4).map(key).collect();
@@ -394,6 +395,7 @@ mod tests {
                 previous: Some(entry(bytes)),
                 receipt: None,
                 existed: None,
+                replayed: false,
             })
         };
         let mut many = Many::new(ManyKind::Writes, 2);

@@ -11,6 +11,7 @@ use super::decide::{NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, W
 use super::room::{Need, Room};
 use super::{Operation, Returned};
 use crate::cost;
+use crate::log::once::{OnceAnswer, OnceRecord};
 use crate::log::operations::{IndexSecret, OperationsBuilder, SessionRecord};
 use crate::log::remembered::Remembered;
 use crate::seeded::{Bug, planted};
@@ -22,7 +23,8 @@ use kvorum_protocol::limits::{
 };
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, AtomicResult, Awaited, ClientId, Condition, Durability, Entry, ErrorCode, LogIndex,
-    Mutation, Outcome, Receipt, ReturnPrevious, ServerError, TimeToLive, Version, WriteId, WriteResult, WriteStatus,
+    Mutation, Once, OnceId, Outcome, Receipt, ReturnPrevious, ServerError, TimeToLive, Version, WriteId, WriteResult,
+    WriteStatus,
 };
 
 /// Most bytes of keys and values that one ATOMIC writes. Its request is under a frame's limit, but APPEND, EXPIRE and
@@ -88,6 +90,22 @@ pub(super) fn ack_of(id: WriteId, asked: Ack) -> Ack {
     if id.retry { Ack::Committed } else { asked }
 }
 
+/// The answer to a write of which something is known already.
+pub(super) enum Recalled {
+    /// It is there.
+    Now(ShardReply),
+    /// It is that of a write which is on its way: once the entry at this index is applied, and not before.
+    With(LogIndex, ShardReply),
+}
+
+/// What was done under a one-shot name, as another request with that name is answered.
+enum Replay {
+    /// The same was asked for.
+    Answer(OnceAnswer),
+    /// Something else was, or nothing that may be asked under such a name.
+    Refused(ServerError),
+}
+
 /// One key's state, as of the last entry that was proposed.
 #[derive(Clone, Debug)]
 struct Pending {
@@ -104,15 +122,18 @@ pub(super) struct Overlay {
     // Looked up by key only; their order never reaches an effect.
     keys: HashMap<Bytes, Pending>,
     writes: HashSet<(ClientId, u64)>,
+    /// One-shot names, and the entries that they are in.
+    once: HashMap<OnceId, (LogIndex, OnceRecord)>,
     last_version: Option<Version>,
     last_time_ms: u64,
 }
 
-/// The keys and writes that an entry put into the overlay, to be taken out when it is applied.
+/// The keys, writes and one-shot names that an entry put into the overlay, to be taken out when it is applied.
 #[derive(Debug, Default)]
 pub(super) struct OverlayMarks {
     keys: Vec<Bytes>,
     writes: Vec<(ClientId, u64)>,
+    once: Vec<OnceId>,
 }
 
 impl Overlay {
@@ -143,6 +164,9 @@ impl Overlay {
         for write in marks.writes {
             self.writes.remove(&write);
         }
+        for id in marks.once {
+            self.once.remove(&id);
+        }
     }
 
     /// Leadership is lost.
@@ -171,18 +195,19 @@ pub(super) struct Evaluation<'a> {
     value_bytes_max: usize,
     /// A request would have taken more. It has no answer, and left nothing.
     needs_long_turn: bool,
-    index: LogIndex,
+    /// Where the entry will stand.
+    place: Receipt,
     durability: Durability,
 }
 
 impl<'a> Evaluation<'a> {
-    /// Begins the entry that will get `index` and the log time `time_ms`, and brings the shard its secret if there is one. What
+    /// Begins the entry that will stand at `place` and get the log time `time_ms`, and brings the shard its secret if there is one. What
     /// finds no `room` is refused.
     pub(super) fn new(
         store: &'a Store,
         overlay: &'a mut Overlay,
         room: Room<'a>,
-        index: LogIndex,
+        place: Receipt,
         time_ms: u64,
         durability: Durability,
         secret: Option<IndexSecret>,
@@ -202,7 +227,7 @@ impl<'a> Evaluation<'a> {
             value_bytes: 0,
             value_bytes_max: usize::MAX,
             needs_long_turn: false,
-            index,
+            place,
             durability,
         }
     }
@@ -250,17 +275,39 @@ impl<'a> Evaluation<'a> {
         self.room.admit(self.builder.bytes(), Need::Urgent { bytes: OVERHEAD_BYTES })
     }
 
-    /// The answer to a write that was sent before, if anything is known of it. It is about another entry than this one,
-    /// so it must not depend on what becomes of this one.
-    pub(super) fn recall(&self, operation: &Operation) -> Option<ShardReply> {
+    /// The answer to a write that was sent before, or under a name that was used before, if anything is known of it. It is about
+    /// another write than this one, so it must not depend on what becomes of this one.
+    pub(super) fn recall(&self, operation: &Operation) -> Option<Recalled> {
         let (client, id, is_atomic) = match operation {
             Operation::Write { client, id, .. } => (*client, *id, false),
             Operation::Atomic { client, request } => (*client, request.id, true),
             Operation::Get(_) | Operation::Confirm | Operation::Await { .. } => return None,
         };
+        let now = |error| Some(Recalled::Now(ShardReply::Error(error)));
         if self.overlay.is_on_its_way(client, id.sequence) && !planted(Bug::InFlightNotDeduplicated) {
-            return Some(ShardReply::Error(still_on_its_way()));
+            return now(still_on_its_way());
         }
+        if let Some(reply) = self.recall_of_session(client, id, is_atomic) {
+            return Some(Recalled::Now(reply));
+        }
+        let once = id.once?;
+        if returns_entry(operation) {
+            return now(no_entry_under_a_name());
+        }
+        if let Some((index, record)) = self.overlay.once.get(&once.id)
+            && !planted(Bug::OnceIdIgnoresOverlay)
+        {
+            // What a retry is told is final, and must be in the log: it finds it there when it comes again.
+            return match id.retry {
+                true => now(still_on_its_way()),
+                false => Some(Recalled::With(*index, shown(replay(once, record, is_atomic)))),
+            };
+        }
+        if id.retry { None } else { self.replay(id, is_atomic).map(|replay| Recalled::Now(shown(replay))) }
+    }
+
+    /// What the client's own session knows of a write.
+    fn recall_of_session(&self, client: ClientId, id: WriteId, is_atomic: bool) -> Option<ShardReply> {
         match (self.store.sessions().look_up(client, id.sequence), is_atomic) {
             (KnownWrite::New, _) => {
                 let sequence_max = sequence_max(self.builder.log_time_ms());
@@ -269,27 +316,71 @@ impl<'a> Evaluation<'a> {
             (KnownWrite::Answered(_), _) if planted(Bug::NoDeduplication) => None,
             // The only copy has no effect; of several, an earlier one may have had it.
             (KnownWrite::Forgotten { floor }, _) => {
+                if let Some(Replay::Answer(answer)) = self.replay(id, is_atomic) {
+                    return Some(reply_of(answer));
+                }
                 let error = if id.retry { session_expired() } else { ServerError::sequence_too_low(floor) };
                 Some(ShardReply::Error(error))
             }
             (KnownWrite::Answered(Remembered::Refused(error)), _) => Some(ShardReply::Error(*error)),
-            (KnownWrite::Answered(Remembered::Atomic(result)), true) => Some(ShardReply::Atomic(*result)),
+            (KnownWrite::Answered(Remembered::Atomic(result)), true) => {
+                Some(self.whole_answer(id, true).unwrap_or(ShardReply::Atomic(*result)))
+            }
             (KnownWrite::Answered(_), true) => Some(ShardReply::Error(sequence_reused())),
             (KnownWrite::Answered(reply), false) => Some(match reply.as_write(self.durability) {
-                Some(result) => ShardReply::Written(result),
+                Some(result) => self.whole_answer(id, false).unwrap_or(ShardReply::Written(result)),
                 None => ShardReply::Error(sequence_reused()),
             }),
         }
     }
 
-    /// A single write, of which nothing is known yet.
+    /// The answer to a write that its session knows, with all that it told: under a one-shot name more is remembered.
+    fn whole_answer(&self, id: WriteId, is_atomic: bool) -> Option<ShardReply> {
+        let once = id.once?;
+        let record = self.known(once.id).filter(|record| record.digest == once.digest)?;
+        match (&record.answer, is_atomic) {
+            (OnceAnswer::Write(_), false) | (OnceAnswer::Atomic(_), true) => Some(reply_of(record.answer.clone())),
+            _ => None,
+        }
+    }
+
+    /// What was done under a one-shot name, if that is remembered.
+    fn known(&self, id: OnceId) -> Option<&OnceRecord> {
+        self.store.once().look_up(id, self.builder.log_time_ms().saturating_sub(self.store.log_time_ms()))
+    }
+
+    /// The answer to a write whose one-shot name was used.
+    fn replay(&self, id: WriteId, is_atomic: bool) -> Option<Replay> {
+        let once = id.once?;
+        self.known(once.id).map(|record| replay(once, record, is_atomic))
+    }
+
+    /// To a retry whose name was used the answer is final, as every other one: the session remembers it, so that an earlier copy which
+    /// comes when the name is forgotten changes nothing.
+    fn replay_to_retry(&mut self, client: ClientId, id: WriteId, is_atomic: bool) -> Option<ShardReply> {
+        let replay = if id.retry { self.replay(id, is_atomic)? } else { return None };
+        Some(match replay {
+            Replay::Answer(answer) => {
+                self.remember(client, id, answer.of_session(), None);
+                reply_of(answer)
+            }
+            Replay::Refused(error) => self.refuse(client, id, error),
+        })
+    }
+
+    /// A single write, of which nothing is known yet but perhaps its one-shot name.
     pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
+        if let Some(reply) = self.replay_to_retry(client, id, false) {
+            return reply;
+        }
         match self.mutate(mutation, ack) {
             Ok(result) => {
+                let takes_effect = result.status == WriteStatus::Applied;
+                let once = self.kept(id, takes_effect, || OnceAnswer::Write(Box::new(result.clone())));
                 // A refusal changes nothing, and is decided anew when the write is sent again. But to a retry it is final for its
                 // client, and an earlier copy of the write may still come.
-                if result.status == WriteStatus::Applied || id.retry {
-                    self.remember(client, id, Remembered::of_write(&result));
+                if takes_effect || id.retry || once.is_some() {
+                    self.remember(client, id, Remembered::of_write(&result), once);
                 }
                 ShardReply::Written(result)
             }
@@ -297,16 +388,25 @@ impl<'a> Evaluation<'a> {
         }
     }
 
+    /// What is remembered under the write's one-shot name, if it has one.
+    fn kept(&self, id: WriteId, takes_effect: bool, answer: impl FnOnce() -> OnceAnswer) -> Option<OnceRecord> {
+        let Once { id, digest, .. } = id.once.filter(|once| takes_effect || once.keeps_refusal)?;
+        Some(OnceRecord { id, digest, answer: answer().with_receipt(self.place) })
+    }
+
     /// The write fails. To a retry a verdict is final, as every other answer.
     fn refuse(&mut self, client: ClientId, id: WriteId, error: ServerError) -> ShardReply {
         if id.retry && error.code.is_verdict() && !planted(Bug::VerdictOnRetryForgotten) {
-            self.remember(client, id, Remembered::Refused(Box::new(error.clone())));
+            self.remember(client, id, Remembered::Refused(Box::new(error.clone())), None);
         }
         ShardReply::Error(error)
     }
 
     /// Checks and writes, all or nothing, of which nothing is known yet.
     pub(super) fn atomic(&mut self, client: ClientId, request: &AtomicRequest) -> ShardReply {
+        if let Some(reply) = self.replay_to_retry(client, request.id, true) {
+            return reply;
+        }
         let ack = ack_of(request.id, request.ack);
         let plans = match self.plan(request) {
             Ok(Planned::All(plans)) => plans,
@@ -316,21 +416,20 @@ impl<'a> Evaluation<'a> {
                     // What it would have been told doesn't matter any more.
                     let _ = self.mutate(&first, ack);
                 }
-                let refused = AtomicResult::ConditionFailed { position: position as u32, version };
-                if request.id.retry {
-                    self.remember(client, request.id, Remembered::Atomic(Box::new(refused.clone())));
+                let refused = AtomicResult::ConditionFailed { position: position as u32, version, replayed: false };
+                let once = self.kept(request.id, false, || OnceAnswer::Atomic(Box::new(refused.clone())));
+                if request.id.retry || once.is_some() {
+                    self.remember(client, request.id, Remembered::of_atomic(&refused), once);
                 }
                 return ShardReply::Atomic(refused);
             }
             Err(error) => return self.refuse(client, request.id, error),
         };
         let results = request.mutations.iter().zip(plans).map(|(mutation, plan)| self.carry_out(mutation, plan, ack));
-        let results: Vec<WriteResult> = results.collect();
-        // Once it is remembered it is committed, whatever was waited for.
-        let remembered = |result: &WriteResult| WriteResult { ack: Ack::Committed, existed: None, ..result.clone() };
-        let committed = results.iter().map(remembered).collect();
-        self.remember(client, request.id, Remembered::Atomic(Box::new(AtomicResult::Applied(committed))));
-        ShardReply::Atomic(AtomicResult::Applied(results))
+        let applied = AtomicResult::Applied(results.collect());
+        let once = self.kept(request.id, true, || OnceAnswer::Atomic(Box::new(applied.clone())));
+        self.remember(client, request.id, Remembered::of_atomic(&applied), once);
+        ShardReply::Atomic(applied)
     }
 
     /// A read that keeps its place among the writes.
@@ -474,11 +573,21 @@ impl<'a> Evaluation<'a> {
         let Plan { status, mut version, write, number, previous, existed } = plan;
         if let Some(Write { value, expires_at_ms }) = write {
             version = self.builder.push_record(&mutation.key, value.as_deref(), expires_at_ms);
-            let pending = Pending { index: self.index, version, value, expires_at_ms };
+            let pending = Pending { index: self.place.index, version, value, expires_at_ms };
             self.overlay.keys.insert(mutation.key.clone(), pending);
             self.marks.keys.push(mutation.key.clone());
         }
-        WriteResult { status, version, ack, durability: self.durability, number, previous, receipt: None, existed }
+        WriteResult {
+            status,
+            version,
+            ack,
+            durability: self.durability,
+            number,
+            previous,
+            receipt: None,
+            existed,
+            replayed: false,
+        }
     }
 
     /// Whether the key existed: as the mutation found it, with all that was proposed before.
@@ -505,11 +614,16 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn remember(&mut self, client: ClientId, id: WriteId, reply: Remembered) {
+    fn remember(&mut self, client: ClientId, id: WriteId, reply: Remembered, once: Option<OnceRecord>) {
         let WriteId { sequence, first_unanswered, .. } = id;
-        self.builder.push_session(&SessionRecord { client, sequence, first_unanswered, reply });
+        let record = SessionRecord { client, sequence, first_unanswered, reply, once };
+        self.builder.push_session(&record);
         self.overlay.writes.insert((client, sequence));
         self.marks.writes.push((client, sequence));
+        if let Some(once) = record.once {
+            self.marks.once.push(once.id);
+            self.overlay.once.insert(once.id, (self.place.index, once));
+        }
     }
 
     /// The key's state as of everything proposed so far, at this entry's log time.
@@ -582,6 +696,41 @@ enum Planned {
     ConditionFailed(usize, Version),
 }
 
+/// The answer to a write whose one-shot name was used for this.
+fn replay(once: Once, record: &OnceRecord, is_atomic: bool) -> Replay {
+    let is_same = record.digest == once.digest || planted(Bug::OnceIdOtherBody);
+    match (&record.answer, is_atomic) {
+        (OnceAnswer::Write(_), false) | (OnceAnswer::Atomic(_), true) if is_same => {
+            Replay::Answer(record.answer.clone().replayed())
+        }
+        _ => Replay::Refused(once_id_reused()),
+    }
+}
+
+fn shown(replay: Replay) -> ShardReply {
+    match replay {
+        Replay::Answer(answer) => reply_of(answer),
+        Replay::Refused(error) => ShardReply::Error(error),
+    }
+}
+
+fn reply_of(answer: OnceAnswer) -> ShardReply {
+    match answer {
+        OnceAnswer::Write(result) => ShardReply::Written(*result),
+        OnceAnswer::Atomic(result) => ShardReply::Atomic(*result),
+    }
+}
+
+/// Whether the answer to a write is to hold the entry that was there before.
+fn returns_entry(operation: &Operation) -> bool {
+    let mutations = match operation {
+        Operation::Write { mutation, .. } => std::slice::from_ref(mutation),
+        Operation::Atomic { request, .. } => &request.mutations[..],
+        Operation::Get(_) | Operation::Confirm | Operation::Await { .. } => &[],
+    };
+    mutations.iter().any(|mutation| mutation.return_previous == ReturnPrevious::Entry)
+}
+
 fn session_expired() -> ServerError {
     let detail = "what this write may have done is no longer remembered; read the key before writing again";
     ServerError::new(ErrorCode::SessionExpired, detail)
@@ -590,6 +739,16 @@ fn session_expired() -> ServerError {
 /// The same write is sent again while its first copy is being committed: the next try will find the answer.
 fn still_on_its_way() -> ServerError {
     ServerError::new(ErrorCode::Unavailable, "this write is being committed; ask again").with_outcome(Outcome::Unknown)
+}
+
+fn once_id_reused() -> ServerError {
+    ServerError::new(ErrorCode::OnceIdReused, "another write was sent under this one-shot name")
+}
+
+/// What is remembered under such names is small.
+fn no_entry_under_a_name() -> ServerError {
+    let detail = "a write under a one-shot name can't return the entry that was there before";
+    ServerError::new(ErrorCode::InvalidArgument, detail)
 }
 
 fn sequence_too_high(sequence_max: u64) -> ServerError {

@@ -615,7 +615,8 @@ mod tests {
                 return_previous: kvorum_protocol::ReturnPrevious::Nothing,
                 action: kvorum_protocol::Action::Put { value: "v".into(), ttl: kvorum_protocol::TimeToLive::Forever },
             };
-            let id = kvorum_protocol::WriteId { sequence: slot as u64 + 1, first_unanswered: 1, retry: false };
+            let id =
+                kvorum_protocol::WriteId { sequence: slot as u64 + 1, first_unanswered: 1, retry: false, once: None };
             let ack = kvorum_protocol::Ack::Committed;
             inbox.request(QueuedRequest {
                 reply_to: sink.reply_to(slot, 0),

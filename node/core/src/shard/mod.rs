@@ -59,7 +59,7 @@ use crate::store::{ApplyError, SessionLimits, Store, StoreReader};
 use awaits::Awaits;
 use backlog::Backlog;
 use confirm::{AsksToRead, Confirmations};
-use evaluate::{Evaluation, Overlay, OverlayMarks, ack_of};
+use evaluate::{Evaluation, Overlay, OverlayMarks, Recalled, ack_of};
 use gate::ReadGate;
 use hand_over::HandOver;
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
@@ -542,8 +542,9 @@ impl Shard {
         let durability = self.config.durability;
         let room = Room::new(self.consensus.log(), &self.pressure);
         let secret = self.store.lacks_secret().then(|| self.consensus.log().fresh_secret());
+        let place = Receipt { shard: self.config.shard, term: self.consensus.term(), index };
         let (store, overlay) = (&self.store, &mut self.overlay);
-        let mut evaluation = Evaluation::new(store, overlay, room, index, time_ms, durability, secret);
+        let mut evaluation = Evaluation::new(store, overlay, room, place, time_ms, durability, secret);
         let limits = self.backlog.limits();
         let requests = self.backlog.len().min(limits.records);
         evaluation.reserve(requests, self.backlog.bytes().min(limits.bytes));
@@ -557,9 +558,18 @@ impl Shard {
                 self.replies.push((request.ticket, ShardReply::Error(late(Outcome::NotApplied))));
                 continue;
             }
-            if let Some(reply) = evaluation.recall(&request.operation) {
-                self.replies.push((request.ticket, reply));
-                continue;
+            match evaluation.recall(&request.operation) {
+                None => {}
+                Some(Recalled::Now(reply)) => {
+                    self.replies.push((request.ticket, reply));
+                    continue;
+                }
+                Some(Recalled::With(at, reply)) => {
+                    let waits = Waiting { ticket: request.ticket, deadline: request.deadline, reply };
+                    let earlier = self.in_flight.iter_mut().find(|entry| entry.index == at);
+                    earlier.map_or(&mut waiting, |entry| &mut entry.waiting).push(waits);
+                    continue;
+                }
             }
             if let Err(error) = evaluation.admit_any() {
                 self.replies.push((request.ticket, ShardReply::Error(error)));
@@ -600,11 +610,10 @@ impl Shard {
             return Err(ShardError::Log(LogError::Damaged { shard: self.config.shard, position, damage }));
         }
         let (at, term) = self.consensus.propose(payload)?;
-        assert_eq!(at, index, "a leader's next entry has the next index");
+        assert_eq!((at, term), (index, place.term), "a leader's next entry has the next index");
         self.in_flight.push_back(InFlight { index, term, marks, waiting, proposed_at: now.monotonic });
         // They leave after the poll that follows has put the entry into the log.
-        let receipt = Receipt { shard: self.config.shard, term, index };
-        self.replies.extend(accepted.into_iter().map(|(ticket, reply)| (ticket, reply.with_receipt(receipt))));
+        self.replies.extend(accepted.into_iter().map(|(ticket, reply)| (ticket, reply.with_receipt(place))));
         Ok(true)
     }
 
@@ -735,7 +744,8 @@ impl Shard {
         let index = LogIndex(self.consensus.last_index().0 + 1);
         let room = Room::new(self.consensus.log(), &self.pressure);
         let durability = self.config.durability;
-        let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, index, time_ms, durability, None);
+        let place = Receipt { shard: self.config.shard, term: self.consensus.term(), index };
+        let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, place, time_ms, durability, None);
         let (payload, marks) = evaluation.finish();
         if let Ok((index, term)) = self.consensus.propose(payload) {
             let proposed_at = now.monotonic;

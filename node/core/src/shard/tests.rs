@@ -9,6 +9,7 @@ mod commits;
 mod dumps;
 mod hand_over;
 mod membership;
+mod names;
 mod offering;
 mod once;
 #[cfg(feature = "seeded-bugs")]
@@ -262,7 +263,7 @@ impl Group {
 
     fn fresh_id(&mut self) -> WriteId {
         self.next_sequence += 1;
-        WriteId { sequence: self.next_sequence, first_unanswered: 1, retry: false }
+        WriteId { sequence: self.next_sequence, first_unanswered: 1, retry: false, once: None }
     }
 
     fn write(&mut self, position: usize, key: &str, action: Action) -> Ticket {
@@ -573,7 +574,7 @@ fn an_atomic_takes_effect_as_a_whole_or_not_at_all() {
     group.settle();
     assert_eq!(
         group.replies.get(&refused),
-        Some(&ShardReply::Atomic(AtomicResult::ConditionFailed { position: 0, version }))
+        Some(&ShardReply::Atomic(AtomicResult::ConditionFailed { position: 0, version, replayed: false }))
     );
     let Some(ShardReply::Atomic(AtomicResult::Applied(results))) = group.replies.get(&done) else {
         panic!("its check holds")

@@ -4,11 +4,13 @@
 //! applied u64, version u64, log time u64
 //! u8 0; or 1 and 16 bytes, the secret of the index's order
 //! sessions, see `SessionTable::encode`
+//! one-shot names, see `OnceMemory::encode`
 //! ```
 //!
 //! Integers are little-endian unless said otherwise. Whoever keeps the bytes sees to their checksum and their format's
 //! version.
 
+use super::once::OnceMemory;
 use super::sessions::SessionTable;
 use super::{ORDER_BITS, Store};
 use crate::log::LogView;
@@ -21,14 +23,15 @@ use std::sync::Arc;
 
 impl Store {
     /// Appends everything that the next entry's effects depend on, apart from the records. Replicas that have applied the
-    /// same entries write the same bytes. At most a little more than what is remembered of clients, and all of it at once:
+    /// same entries write the same bytes. At most a little more than what is remembered of writes, and all of it at once:
     /// [`Store::begin_capture`] does it in slices.
     pub fn encode_base(&self, out: &mut Vec<u8>) {
         self.encode_base_head(out);
         self.sessions.encode(out);
+        self.once.encode(out);
     }
 
-    /// All but the sessions.
+    /// All but the sessions and the one-shot names.
     pub(super) fn encode_base_head(&self, out: &mut Vec<u8>) {
         out.put_u64_le(self.applied.0);
         out.put_u64_le(self.version.0);
@@ -63,6 +66,7 @@ impl Store {
             store.reader.settle_secret(IndexSecret(*secret.first_chunk().expect("as many bytes as were asked for")));
         }
         store.sessions = SessionTable::decode(&mut reader)?;
+        store.once = OnceMemory::decode(&mut reader)?;
         reader.finish()?;
         let last_entry = store.sessions.last_entry();
         if last_entry > store.applied {

@@ -23,13 +23,13 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// Bytes of a state besides its sessions, at most.
+/// Bytes of a state besides its sessions and one-shot names, at most.
 const STATE_HEAD_BYTES: usize = 256;
 
 type Pair = (u64, u64);
 
 /// Names a capture of a store until that is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CaptureId(u64);
 
 /// How much of a capture is done at once.
@@ -37,12 +37,12 @@ pub struct CaptureId(u64);
 pub struct CaptureSlice {
     /// Pairs of the dump, and changes of pairs: some 30 ns each.
     pub pairs: usize,
-    /// Bytes of what is remembered of clients. A session counts [`CaptureSlice::SESSION_BYTES`] at least: that is what finding it costs.
+    /// Bytes of what is remembered of writes. A session, or a one-shot name, counts [`CaptureSlice::SESSION_BYTES`] at least: that is what finding it costs.
     pub session_bytes: usize,
 }
 
 impl CaptureSlice {
-    /// What a session counts besides its answers.
+    /// What a session counts besides its answers, and a one-shot name at least.
     pub const SESSION_BYTES: usize = 64;
     /// All of it.
     pub const WHOLE: Self = Self { pairs: usize::MAX, session_bytes: usize::MAX };
@@ -74,12 +74,23 @@ pub(super) struct Captures {
 #[derive(Debug)]
 struct Capture {
     id: CaptureId,
-    /// Once the sessions are written, which come first: what they have changed by meanwhile is the most to put aside.
-    state: Option<Bytes>,
+    state: CapturedState,
     slots: Walk,
     expiries: Walk,
     live: BTreeMap<u32, u64>,
     out: DumpWriter,
+}
+
+/// How far the state is written down, apart from the index. It comes first: what has changed of it meanwhile is the most to put
+/// aside.
+#[derive(Debug)]
+enum CapturedState {
+    /// The sessions are being written.
+    Sessions,
+    /// Behind them, the one-shot names.
+    Once(Scratch),
+    /// All of it is.
+    Whole(Bytes),
 }
 
 impl Captures {
@@ -110,16 +121,17 @@ impl Store {
     pub fn begin_capture(&mut self) -> CaptureId {
         let mut state = Vec::new();
         self.encode_base_head(&mut state);
-        let mut out =
-            Scratch::new(STATE_HEAD_BYTES + self.sessions.encoded_bytes_max()).expect("the system has memory");
+        let out = Scratch::new(STATE_HEAD_BYTES + self.sessions.encoded_bytes_max() + self.once.encoded_bytes_max());
+        let mut out = out.expect("the system has memory");
         out.write(|out| bytes::BufMut::put_slice(out, &state));
         self.captures.last += 1;
         let id = CaptureId(self.captures.last);
         self.sessions.begin_capture(id, out);
+        self.once.begin_capture(id);
         let live = self.reader.live.all();
         self.captures.under_way.push(Capture {
             id,
-            state: None,
+            state: CapturedState::Sessions,
             slots: Walk::default(),
             expiries: Walk::default(),
             out: DumpWriter::new(self.reader.keys() as usize, self.expiry.len(), live.len()),
@@ -136,10 +148,16 @@ impl Store {
         let at = self.captures.place(id).expect("the capture is under way");
         let Capture { state, slots, expiries, out, .. } = &mut self.captures.under_way[at];
         let mut pairs = slice.pairs;
-        if state.is_none() {
-            let (whole, left) = self.sessions.go_on_capture(id, slice.session_bytes)?;
-            *state = Some(whole);
-            pairs = (pairs as u128 * left as u128 / slice.session_bytes.max(1) as u128) as usize;
+        let mut bytes = slice.session_bytes;
+        if let CapturedState::Sessions = state {
+            let (sessions, left) = self.sessions.go_on_capture(id, bytes)?;
+            (*state, bytes) = (CapturedState::Once(sessions), left);
+        }
+        if let CapturedState::Once(out) = state {
+            bytes = self.once.go_on_capture(id, out, bytes)?;
+            let CapturedState::Once(out) = std::mem::replace(state, CapturedState::Sessions) else { return None };
+            *state = CapturedState::Whole(out.finish());
+            pairs = (pairs as u128 * bytes as u128 / slice.session_bytes.max(1) as u128) as usize;
         }
         let left = slots.go_on(pairs, out, |from, limit| slots_from(&self.reader.index, from, limit));
         let left = if left == 0 { 0 } else { expiries.go_on(left, out, |from, limit| self.expiry.from(from, limit)) };
@@ -148,7 +166,8 @@ impl Store {
         }
         let Capture { state, live, mut out, .. } = self.captures.under_way.remove(at);
         out.put(live.into_iter().map(|(segment, live)| (segment.into(), live)));
-        Some(Captured { state: state.expect("the sessions come first"), index: out.finish() })
+        let CapturedState::Whole(state) = state else { unreachable!("the state comes first") };
+        Some(Captured { state, index: out.finish() })
     }
 
     /// Whether the next slice of a capture takes milliseconds: what it writes is a single answer, and large.

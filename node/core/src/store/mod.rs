@@ -12,6 +12,7 @@ mod fate;
 mod index;
 mod key_order;
 mod live;
+mod once;
 pub(crate) mod prefetch;
 mod reader;
 mod rebuild;
@@ -25,6 +26,7 @@ mod tests;
 pub use capture::{CaptureId, CaptureSlice, Captured};
 pub use dump::IndexDump;
 pub use fate::Fate;
+pub use once::{OnceLimits, OnceMemory};
 pub use reader::{Located, PREFETCH_KEYS, StoreReader, prefetch_keys};
 pub use sessions::{KnownWrite, SessionLimits, SessionTable, sequence_max};
 #[cfg(test)]
@@ -71,6 +73,7 @@ pub enum ApplyError {
 pub struct Store {
     reader: Arc<StoreReader>,
     sessions: SessionTable,
+    once: OnceMemory,
     expiry: ExpiryQueue,
     /// The last place in the queue whose records were read ahead: when they expire, and their order.
     read_ahead_to: (u64, u64),
@@ -93,6 +96,7 @@ impl Store {
         Self {
             reader: Arc::new(StoreReader::new(Index::new(bits), log)),
             sessions: SessionTable::default(),
+            once: OnceMemory::default(),
             expiry: ExpiryQueue::default(),
             read_ahead_to: (0, 0),
             captures: Captures::default(),
@@ -111,6 +115,11 @@ impl Store {
     /// What is remembered of clients' writes.
     pub fn sessions(&self) -> &SessionTable {
         &self.sessions
+    }
+
+    /// What is remembered under one-shot names.
+    pub fn once(&self) -> &OnceMemory {
+        &self.once
     }
 
     /// The last entry that has been applied.
@@ -133,7 +142,7 @@ impl Store {
         self.log_time_ms
     }
 
-    /// A hash over all of the state that replicas have in common: keys, values, versions, expiry, their order, sessions, log time. Two
+    /// A hash over all of the state that replicas have in common: keys, values, versions, expiry, their order, sessions, one-shot names, log time. Two
     /// replicas that have applied the same entries have the same. Reads every record: for checks, not for every day.
     ///
     /// # Errors
@@ -160,6 +169,7 @@ impl Store {
         hasher.update(&self.version.0.to_le_bytes());
         hasher.update(&self.log_time_ms.to_le_bytes());
         self.sessions.digest(&mut hasher);
+        self.once.digest(&mut hasher);
         Ok(hasher.digest())
     }
 
@@ -244,9 +254,10 @@ impl Store {
         }
     }
 
-    /// How much is remembered of clients' writes, from now on. All replicas of a shard must agree, and keep to it.
+    /// How much is remembered of writes, from now on. All replicas of a shard must agree, and keep to it.
     pub fn limit_sessions(&mut self, limits: SessionLimits) {
         self.sessions.set_limits(limits);
+        self.once.set_limits(limits.once);
     }
 
     fn apply_operations(
@@ -287,13 +298,17 @@ impl Store {
                 self.apply_record(order, &record, position)?;
             }
         }
+        self.once.advance(operations.log_time_ms().saturating_sub(self.log_time_ms));
         // Log time moves once the entry's records are in place: a reader must not see the new time with the old value
         // of a key whose life this entry prolonged.
         if operations.log_time_ms() > self.log_time_ms || planted(Bug::LogTimeFalls) {
             self.log_time_ms = operations.log_time_ms();
         }
         self.reader.set_log_time(self.log_time_ms);
-        for session in sessions {
+        for mut session in sessions {
+            if let Some(once) = session.once.take() {
+                self.once.remember(once);
+            }
             self.sessions.remember(session, index, self.log_time_ms);
         }
         self.version = operations.last_version();

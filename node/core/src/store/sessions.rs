@@ -10,6 +10,7 @@
 
 mod capture;
 
+use super::once::OnceLimits;
 use super::replies::Replies;
 use crate::limits::{NODE_SESSION_BYTES_MAX, SHARD_SESSION_BYTES_MAX, SHARD_SESSION_BYTES_MIN};
 use crate::log::operations::{RECORDS_MAX, SessionRecord};
@@ -63,6 +64,8 @@ pub struct SessionLimits {
     /// Most bytes of sessions and their answers, as [`Remembered::bytes`] counts those; past it the least recently used session goes,
     /// in the end the very one that was written: what is not remembered is not applied again either.
     pub bytes: usize,
+    /// How much is remembered under one-shot names besides.
+    pub once: OnceLimits,
 }
 
 impl SessionLimits {
@@ -77,6 +80,7 @@ impl SessionLimits {
         Self {
             sessions: SESSIONS_MAX,
             bytes: if bytes < SHARD_SESSION_BYTES_MAX { bytes } else { SHARD_SESSION_BYTES_MAX },
+            once: OnceLimits::of_shards(shards),
         }
     }
 
@@ -415,7 +419,7 @@ mod tests {
 
     fn write(number: u128, sequence: u64, first_unanswered: u64) -> SessionRecord {
         let reply = Remembered::Applied(Version(sequence * 10));
-        SessionRecord { client: client(number), sequence, first_unanswered, reply }
+        SessionRecord { client: client(number), sequence, first_unanswered, reply, once: None }
     }
 
     #[test]
@@ -562,6 +566,7 @@ mod tests {
             previous: Some(Entry { value: "old".into(), version: Version(3), expires_at_ms: None }),
             receipt: None,
             existed: None,
+            replayed: false,
         };
         let reply = Remembered::Write(Box::new(result));
         table.remember(SessionRecord { reply, ..write(1, 2, 1) }, LogIndex(6), 250);
@@ -658,7 +663,7 @@ mod tests {
         fn no_write_takes_effect_twice(
             copies in proptest::collection::vec((1..7_u128, 1..12_u64, 0..3_u64), 1..200),
         ) {
-            let mut table = SessionTable::new(SessionLimits { sessions: 2, bytes: 1_100 });
+            let mut table = SessionTable::new(SessionLimits { sessions: 2, bytes: 1_100, ..SessionLimits::default() });
             let mut applied = std::collections::BTreeSet::new();
             for (index, entry) in (1..).zip(copies.chunks(3)) {
                 // A leader decides about all writes of an entry before the first of them counts.
@@ -684,6 +689,7 @@ mod tests {
             previous: Some(Entry { value: vec![0; value_bytes].into(), version: Version(1), expires_at_ms: None }),
             receipt: None,
             existed: None,
+            replayed: false,
         };
         SessionRecord { reply: Remembered::Write(Box::new(result)), ..write(number, sequence, 1) }
     }

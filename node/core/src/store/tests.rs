@@ -103,7 +103,7 @@ impl Fixture {
         let sequence = version.0;
         let client = ClientId(Uuid::from_u128(u128::from(sequence % 3)));
         let reply = Remembered::Applied(version);
-        builder.push_session(&SessionRecord { client, sequence, first_unanswered: sequence - 1, reply });
+        builder.push_session(&SessionRecord { client, sequence, first_unanswered: sequence - 1, reply, once: None });
         self.commit(builder);
     }
 

@@ -8,9 +8,9 @@ use kvorum_protocol::limits::{
     BATCH_OPERATIONS_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, PING_BYTES_MAX, SCAN_ENTRIES_MAX, SHARDS_MAX, VALUE_BYTES_MAX,
 };
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, Condition, Hello, LogIndex, Mutation, ReadMode,
-    Receipt, Request, RequestBody, RequestId, ResponseBody, ReturnPrevious, ScanCursor, ScanRequest, ShardId,
-    StatusScope, Term, TimeToLive, Version, WriteId,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, Condition, Hello, LogIndex, Mutation, Once,
+    OnceId, ReadMode, Receipt, Request, RequestBody, RequestId, ResponseBody, ReturnPrevious, ScanCursor, ScanRequest,
+    ShardId, StatusScope, Term, TimeToLive, Version, WriteId,
 };
 use uuid::Uuid;
 
@@ -225,7 +225,8 @@ pub(super) fn requests(group: &mut Group) -> Vec<Walked> {
                 }
                 What::Write(mutations) => write(group, mutations),
                 What::Atomic(checks, mutations) => {
-                    let id = WriteId { sequence: group.next_sequence(1), first_unanswered: 1, retry: false };
+                    let id =
+                        WriteId { sequence: group.next_sequence(1), first_unanswered: 1, retry: false, once: None };
                     let atomic = AtomicRequest { id, ack: Ack::Committed, checks, mutations };
                     group.request(RequestBody::Atomic(atomic)).1
                 }
@@ -277,9 +278,18 @@ fn rest(group: &mut Group, ticks: usize) -> Vec<WalkStep> {
 }
 
 fn write(group: &mut Group, mutations: Vec<Mutation>) -> Vec<WalkStep> {
-    let id = WriteId { sequence: group.next_sequence(mutations.len() as u64), first_unanswered: 1, retry: false };
+    let id = WriteId {
+        sequence: group.next_sequence(mutations.len() as u64),
+        first_unanswered: 1,
+        retry: false,
+        once: None,
+    };
     let first_unanswered = id.sequence;
-    let (id, ack) = (WriteId { first_unanswered, ..id }, Ack::Committed);
+    // A one-shot name costs the most where it may be had.
+    let returns = mutations.iter().any(|mutation| mutation.return_previous == ReturnPrevious::Entry);
+    let id_of_name = OnceId(Uuid::from_u128(u128::from(id.sequence) << 64));
+    let once = (!returns).then_some(Once { id: id_of_name, digest: id.sequence, keeps_refusal: true });
+    let (id, ack) = (WriteId { first_unanswered, once, ..id }, Ack::Committed);
     let body = match <[Mutation; 1]>::try_from(mutations) {
         Ok([mutation]) => RequestBody::Write { id, ack, mutation },
         Err(mutations) => RequestBody::Batch { id, ack, mutations },

@@ -25,7 +25,7 @@ use kvorum_protocol::{
 use std::sync::Arc;
 use std::time::Duration;
 
-const NEW: WriteId = WriteId { sequence: 0, first_unanswered: 0, retry: false };
+const NEW: WriteId = WriteId { sequence: 0, first_unanswered: 0, retry: false, once: None };
 
 /// An operation of a batch, read and checked.
 pub(super) enum Operation {

@@ -470,7 +470,7 @@ async fn write(
         };
         let return_previous = previous_of(&action, condition, options.ack);
         let mutation = Mutation { key: key.clone(), condition, return_previous, action: action.clone() };
-        let id = WriteId { sequence: 0, first_unanswered: 0, retry: false };
+        let id = WriteId { sequence: 0, first_unanswered: 0, retry: false, once: None };
         let body = RequestBody::Write { id, ack: options.ack, mutation };
         let reply = api.caller.write(asked.connection, body, 1, asked.within).await?;
         let ResponseBody::Written(result) = reply.body else { return Err(unexpected()) };

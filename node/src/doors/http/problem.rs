@@ -87,6 +87,9 @@ kinds! {
     CONFLICTING_ARGUMENTS = "conflicting-arguments", 422, "The arguments don't go together",
         "Each argument is allowed, and two of them say different things, or one is missing that another one needs.",
         "Leave one out, or add what is missing. The detail names them.";
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, "The Idempotency-Key was used for something else",
+        "Another request came with this key to this address, and its body, its conditions or its type were others. Nothing was done.",
+        "Use a fresh key for each write, and send a write again as it was.";
     INVALID_CURSOR = "invalid-cursor", 422, "The cursor is none that this cluster gave out",
         "A scan goes on with the cursor of the page before, as it is.",
         "Begin the scan anew.";
@@ -262,6 +265,7 @@ pub(super) fn kind_of(code: ErrorCode) -> &'static Kind {
         ErrorCode::NotAnInteger => &NOT_AN_INTEGER,
         ErrorCode::IntegerOverflow => &INTEGER_OVERFLOW,
         ErrorCode::CrossShard => &CROSS_SHARD,
+        ErrorCode::OnceIdReused => &IDEMPOTENCY_KEY_REUSED,
         ErrorCode::DiskFull => &DISK_FULL,
         ErrorCode::ShuttingDown => &STOPPING,
         ErrorCode::TooManyConnections => &TOO_MANY_CONNECTIONS,

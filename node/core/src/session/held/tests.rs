@@ -140,7 +140,7 @@ impl Entered {
     }
 
     fn put(&mut self, key: &str, value: &str) -> u32 {
-        let id = WriteId { sequence: u64::from(self.next) + 1, first_unanswered: 1, retry: false };
+        let id = WriteId { sequence: u64::from(self.next) + 1, first_unanswered: 1, retry: false, once: None };
         self.ask(RequestBody::Write { id, ack: Ack::Committed, mutation: mutation(key, value) })
     }
 
@@ -309,7 +309,7 @@ fn what_nobody_takes_in_time_is_certainly_not_applied() {
 fn a_batch_is_held_part_by_part_and_an_atomic_as_a_whole() {
     let mut entered = Entered::new();
     entered.leads(2, 5);
-    let id = |sequence| WriteId { sequence, first_unanswered: 1, retry: false };
+    let id = |sequence| WriteId { sequence, first_unanswered: 1, retry: false, once: None };
     let mutations = vec![mutation("a", "1"), mutation("b", "1"), mutation("a", "2")];
     entered.ask(RequestBody::Batch { id: id(10), ack: Ack::Committed, mutations });
     let first = entered.passed_on();

@@ -5,7 +5,7 @@ use super::*;
 const INCR: Action = Action::Incr { by: 1 };
 
 fn copy(sequence: u64, retry: bool) -> WriteId {
-    WriteId { sequence, first_unanswered: 1, retry }
+    WriteId { sequence, first_unanswered: 1, retry, once: None }
 }
 
 impl Group {

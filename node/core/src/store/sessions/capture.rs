@@ -10,7 +10,7 @@ use crate::disk::Scratch;
 use crate::limits::LARGE_WORK_BYTES;
 use crate::seeded::{Bug, planted};
 use crate::store::capture::{CaptureId, CaptureSlice};
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use hashlink::LinkedHashMap;
 use hashlink::linked_hash_map::Entry;
 use kvorum_protocol::codec::Writer;
@@ -48,11 +48,11 @@ impl SessionTable {
         self.captures.push(SessionCapture { id, last, next, aside, answers_written, out });
     }
 
-    /// Writes about so many bytes more. Returns all of it once it is whole, and how many of `bytes` are left.
-    pub(in crate::store) fn go_on_capture(&mut self, id: CaptureId, bytes: usize) -> Option<(Bytes, usize)> {
+    /// Writes about so many bytes more. Once it is whole, returns where it was written, and how many of `bytes` are left.
+    pub(in crate::store) fn go_on_capture(&mut self, id: CaptureId, bytes: usize) -> Option<(Scratch, usize)> {
         let at = self.captures.iter().position(|capture| capture.id == id).expect("the capture is under way");
         let left = self.captures[at].go_on(&mut self.sessions, bytes)?;
-        Some((self.captures.remove(at).out.finish(), left))
+        Some((self.captures.remove(at).out, left))
     }
 
     /// Whether what a capture writes next is a single answer that takes milliseconds.

@@ -1,8 +1,9 @@
 //! A capture is the state at its begin, however slow it is and whatever is applied meanwhile.
 
 use super::*;
+use crate::log::once::{OnceAnswer, OnceRecord};
 use crate::store::{CaptureId, CaptureSlice, Captured};
-use kvorum_protocol::{Ack, Durability, Entry, WriteResult, WriteStatus};
+use kvorum_protocol::{Ack, Durability, Entry, OnceId, WriteResult, WriteStatus};
 
 /// A key, how long its value is (`None`: it is removed), and for how long it is to live.
 type Written = (u16, Option<usize>, Option<u64>);
@@ -63,10 +64,17 @@ impl Recorder {
                 previous: (answer_bytes > 0).then_some(previous),
                 receipt: None,
                 existed: None,
+                replayed: false,
             };
             let reply = Remembered::of_write(&result);
             let first_unanswered = sequence.saturating_sub(u64::from(*key) * 3);
-            builder.push_session(&SessionRecord { client, sequence, first_unanswered, reply });
+            // Under a one-shot name the entry before is never returned.
+            let once = (answer_bytes == 0 && at % 2 == 0).then(|| OnceRecord {
+                id: OnceId(Uuid::from_u128(sequence.into())),
+                digest: sequence,
+                answer: OnceAnswer::Write(Box::new(result)),
+            });
+            builder.push_session(&SessionRecord { client, sequence, first_unanswered, reply, once });
         }
         self.apply(builder);
     }
