@@ -272,6 +272,148 @@ async fn a_put_may_keep_the_time_to_live() {
     assert_eq!(expiry().await, Value::Null, "a plain PUT takes it off");
 }
 
+/// Method, target and body.
+type Asked<'a> = (&'a str, &'a str, &'a str);
+
+/// Sends a write under a name. Returns what was answered, and whether it is said to be what an earlier request was answered.
+async fn named(
+    address: SocketAddr,
+    (method, target, body): Asked<'_>,
+    key: &str,
+    headers: &[&str],
+) -> (HttpAnswer, bool) {
+    let key = format!("idempotency-key: {key}");
+    let headers = [&[key.as_str()], headers].concat();
+    let answer = request(address, method, target, &headers, body.to_owned()).await;
+    let replayed = answer.headers.get("idempotency-replayed").is_some_and(|value| value == "true");
+    (answer, replayed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_with_a_key_is_done_once_through_any_node_and_leader() {
+    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
+    let addresses = [1, 2, 3].map(|node| cluster.http_address(node));
+    let theirs = request(addresses[0], "PUT", "/kv/theirs", &[], "v").await.json()["version"].to_string();
+    let matches = format!("if-match: \"1\", \"{theirs}\"");
+    let held = format!("if-none-match: \"{theirs}\"");
+    let requests: Vec<(Asked<'_>, Vec<&str>, u16)> = vec![
+        (("PUT", "/kv/made", "v"), vec![], 201),
+        (("PUT", "/kv/theirs", "w"), vec![&*matches], 200),
+        (("PUT", "/kv/theirs", "x"), vec![&*held], 200),
+        (("PUT", "/kv/theirs", "y"), vec![&*matches], 412),
+        (("PUT", "/kv/theirs?if_version=0", "y"), vec![], 412),
+        (("PUT", "/kv", r#"{"data":{"key":"enveloped","value":"v"}}"#), vec![JSON], 201),
+        (("PUT", "/kv/early?ack=accepted", "v"), vec![], 202),
+        (("POST", "/kv/counter/incr", ""), vec![], 200),
+        (("DELETE", "/kv/made", ""), vec![], 200),
+        (("DELETE", "/kv/made?if_version=7", ""), vec![], 412),
+        (("DELETE", "/kv/nobody", ""), vec![], 404),
+        (("DELETE", "/kv?key=enveloped", ""), vec![], 200),
+        (("POST", "/atomic", r#"[{"op":"incr","key":"{t}a"},{"op":"put","key":"{t}b","value":"v"}]"#), vec![JSON], 200),
+        (("POST", "/atomic", r#"[{"op":"put","key":"{t}c","value":"v","if_version":9}]"#), vec![JSON], 412),
+        (
+            ("POST", "/batch", r#"[{"op":"incr","key":"x"},{"op":"incr","key":"y"},{"op":"delete","key":"z"}]"#),
+            vec![JSON],
+            200,
+        ),
+    ];
+    let mut first = Vec::new();
+    for (number, (what, headers, status)) in requests.iter().enumerate() {
+        let (answer, replayed) = named(addresses[number % 3], *what, &format!("key-{number}"), headers).await;
+        assert_eq!((answer.status, replayed), (*status, false), "{what:?}: {:?}", answer.body);
+        first.push(answer);
+    }
+    // As they were, byte for byte, but that each says it is a replay.
+    let check = async |at: usize| {
+        for (number, (what, headers, status)) in requests.iter().enumerate() {
+            // Bare or in quotes is the same.
+            let key = format!("\"key-{number}\"");
+            let (answer, replayed) = named(addresses[(number + at) % 3], *what, &key, headers).await;
+            assert_eq!((answer.status, replayed), (*status, true), "{what:?}: {:?}", answer.body);
+            if what.1 == "/batch" {
+                let (mut now, before) = (answer.json(), first[number].json());
+                for result in now["results"].as_array_mut().expect("results") {
+                    assert_eq!(result.as_object_mut().expect("a result").remove("replayed"), Some(true.into()));
+                }
+                assert_eq!(now, before);
+            } else {
+                assert_eq!(answer.body, first[number].body, "{what:?}");
+                assert_eq!(answer.headers.get("etag"), first[number].headers.get("etag"), "{what:?}");
+            }
+        }
+    };
+    check(1).await;
+    let leader = request(addresses[0], "GET", "/mapping?key=counter", &[], "").await.json()["primary"].clone();
+    let leader: usize = leader.as_str().and_then(|name| name.rsplit('-').next()?.parse().ok()).expect("node-<number>");
+    cluster.kill(leader);
+    cluster.start_node(leader);
+    cluster.wait_ready().await;
+    check(2).await;
+    let number = async |key: &str| request(addresses[1], "GET", &format!("/kv/{key}"), &[RAW], "").await.body;
+    for key in ["counter", "{t}a", "x", "y"] {
+        assert_eq!(number(key).await, "1", "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_for_one_write() {
+    let cluster = TestCluster::start(ClusterOptions::default()).await;
+    let [first, second, _] = [1, 2, 3].map(|node| cluster.http_address(node));
+    let put = async |key: &str, target: &str, headers: &[&str], body: &str| {
+        named(second, ("PUT", target, body), key, headers).await.0
+    };
+    assert_eq!(named(first, ("PUT", "/kv/a", "v"), "k", &[]).await.0.status, 201);
+    for (headers, body) in [(&[][..], "w"), (&["content-type: text/plain"], "v"), (&["if-match: *"], "v")] {
+        let refused = put("k", "/kv/a", headers, body).await;
+        let problem = refused.json();
+        assert_eq!((refused.status, &problem["code"]), (422, &"idempotency-key-reused".into()), "{problem}");
+        assert_eq!(problem["outcome"], "not_applied");
+    }
+    assert_eq!(put("k", "/kv/b", &[], "v").await.status, 201, "at another address it is another name");
+    assert_eq!(put("k", "/kv/a?ttl_ms=60000", &[], "v").await.status, 200);
+    for key in ["", "\"\"", "a b", "\"a", &"x".repeat(256)] {
+        let refused = put(key, "/kv/a", &[], "v").await;
+        assert_eq!((refused.status, &refused.json()["code"]), (400, &"invalid-argument".into()), "{key:?}");
+    }
+    let twice = put("k", "/kv/a", &["idempotency-key: k"], "v").await;
+    assert_eq!(twice.status, 400);
+
+    // In a batch each write is judged by itself, also if it comes line by line.
+    let ndjson = "content-type: application/x-ndjson";
+    let line = |by: u32, number: usize| format!("{{\"op\":\"incr\",\"key\":\"n{}\",\"by\":{by}}}\n", number % 7);
+    let load =
+        |by_of_last: u32| (0..3_000).map(|at| line(if at == 2_999 { by_of_last } else { 1 }, at)).collect::<String>();
+    let statuses = async |body: String| {
+        let (answer, _) = named(first, ("POST", "/batch", &body), "load", &[ndjson]).await;
+        let text = String::from_utf8(answer.body.to_vec()).expect("JSON");
+        let results: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
+        let replayed = results.iter().filter(|result| result["replayed"] == true).count();
+        let last = results[2_999]["status"].clone();
+        (results.len(), replayed, last)
+    };
+    assert_eq!(statuses(load(1)).await, (3_000, 0, 200.into()));
+    assert_eq!(statuses(load(1)).await, (3_000, 3_000, 200.into()));
+    assert_eq!(statuses(load(2)).await, (3_000, 2_999, 422.into()));
+    let sum = async |key: usize| request(second, "GET", &format!("/kv/n{key}"), &[RAW], "").await.body;
+    assert_eq!((sum(0).await, sum(6).await), ("429".into(), "428".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_with_one_key_at_once_are_done_once() {
+    let cluster = TestCluster::start(ClusterOptions::default()).await;
+    let [first, second, third] = [1, 2, 3].map(|node| cluster.http_address(node));
+    for round in 0..20 {
+        let key = format!("round-{round}");
+        let what = ("POST", "/kv/shared/incr", "");
+        let send = |address| named(address, what, &key, &[]);
+        let (one, two, three) = tokio::join!(send(first), send(second), send(third));
+        let answers = [one, two, three];
+        assert!(answers.iter().all(|(answer, _)| answer.status == 200), "{answers:?}");
+        assert!(answers.iter().all(|(answer, _)| answer.json()["number"] == round + 1), "{answers:?}");
+        assert_eq!(answers.iter().filter(|(_, replayed)| !replayed).count(), 1, "{answers:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_waits_for_an_accepted_write() {
     let cluster = TestCluster::start(ClusterOptions::default()).await;

@@ -5,7 +5,8 @@ use super::entry::{
     Addend, BatchOperation, BatchResult, BatchResults, EntryJson, Operations, Whole, WrittenJson, condition_of,
     from_json, member,
 };
-use super::kv::{hold, json_response, unexpected};
+use super::idempotency::IdempotencyKey;
+use super::kv::{hold, json_response, mark, unexpected};
 use super::negotiate;
 use super::openapi::{AckName, Consistency};
 use super::outflow::Held;
@@ -43,6 +44,7 @@ pub(super) enum Operation {
     params(
         ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
         ("consistency" = Option<Consistency>, Query, description = "linearizable, the default, or stale"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name of the client's choice: each write is done once, however often the batch is sent; reads are done anew"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
             description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
     ),
@@ -56,7 +58,8 @@ pub(super) enum Operation {
 pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let asked = Asked::of_parts(&parts, &["ack", "consistency"])?;
-    let (mode, options) = (asked.mode()?, WriteOptions::read(&asked)?);
+    let (mode, mut options) = (asked.mode()?, WriteOptions::read(&asked)?);
+    options.once = IdempotencyKey::read(&parts)?.map(|named| named.once_of_each());
     let terms = Terms { connection: asked.connection, within: asked.within, mode, options };
     if negotiate::is_ndjson(asked.headers)? {
         let share = api.inflow.share(address(&parts));
@@ -70,7 +73,10 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::R
     }
     let operations = read_operations(&api.read_json(&parts, body).await?, terms.options.ack)?;
     let (results, held) = run(&api, &terms, operations).await?;
+    let mut written = results.iter().filter(|result| result.is_of_write()).peekable();
+    let replayed = written.peek().is_some() && written.all(|result| result.replayed == Some(true));
     let mut response = json_response(StatusCode::OK, &BatchResults { results });
+    mark(&mut response, replayed);
     hold(&mut response, held);
     Ok(response)
 }
@@ -120,7 +126,8 @@ async fn write_all(
 ) -> Result<(), Problem> {
     let (places, mutations): (Vec<usize>, Vec<Mutation>) = mutations.into_iter().unzip();
     let count = mutations.len() as u64;
-    let body = RequestBody::Batch { id: NEW, ack: terms.options.ack, mutations: mutations.clone() };
+    let id = WriteId { once: terms.options.once, ..NEW };
+    let body = RequestBody::Batch { id, ack: terms.options.ack, mutations: mutations.clone() };
     let reply = api.caller.write(terms.connection, body, count, terms.within).await?;
     let ResponseBody::Batch(written) = reply.body else { return Err(unexpected()) };
     for ((at, mutation), result) in places.into_iter().zip(mutations).zip(written) {
@@ -138,10 +145,11 @@ fn written_result(mutation: &Mutation, result: &WriteResult) -> BatchResult {
             let deleted = mutation.action == Action::Delete;
             let written = WrittenJson::new(&mutation.key, result, deleted);
             let status = status_of_write(&mutation.action, mutation.condition, result).as_u16();
-            BatchResult { status, entry: None, written: Some(written), problem: None }
+            let replayed = result.replayed.then_some(true);
+            BatchResult { status, entry: None, written: Some(written), problem: None, replayed }
         }
-        WriteStatus::Missing => Problem::no_such_key().into(),
-        WriteStatus::ConditionFailed => Problem::condition_failed(result.version).into(),
+        WriteStatus::Missing => Problem::no_such_key().replayed(result.replayed).into(),
+        WriteStatus::ConditionFailed => Problem::condition_failed(result.version).replayed(result.replayed).into(),
     }
 }
 
@@ -163,7 +171,7 @@ async fn read_all(
         results[at] = Some(match value {
             Ok(Some(entry)) => {
                 let entry = EntryJson::new(&key, &entry, true);
-                BatchResult { status: 200, entry: Some(entry), written: None, problem: None }
+                BatchResult { status: 200, entry: Some(entry), written: None, problem: None, replayed: None }
             }
             Ok(None) => Problem::no_such_key().into(),
             Err(error) => Problem::from(error).into(),
@@ -180,6 +188,7 @@ async fn read_all(
     description = "All keys must be in one shard: give them the same {tag}. If a condition fails, nothing is written.",
     params(
         ("ack" = Option<AckName>, Query, description = "When to answer: committed, the default, or accepted"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name of the client's choice: it is done once, however often it is sent"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
             description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
     ),
@@ -197,8 +206,11 @@ pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::
     if !negotiate::is_json(asked.headers)? {
         return Err(Problem::new(&UNSUPPORTED_MEDIA_TYPE, "an atomic batch is JSON"));
     }
+    let named = IdempotencyKey::read(&parts)?;
+    let body = api.read_json(&parts, body).await?;
+    let id = WriteId { once: named.map(|named| named.once(&body)), ..NEW };
     let (mut checks, mut mutations) = (Vec::new(), Vec::new());
-    for operation in read_operations(&api.read_json(&parts, body).await?, options.ack)? {
+    for operation in read_operations(&body, options.ack)? {
         match operation? {
             Operation::Get(_) => {
                 return Err(Problem::conflicting("get is for /batch; an atomic batch writes and checks"));
@@ -210,17 +222,22 @@ pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::
     if mutations.is_empty() {
         return Err(Problem::conflicting("an atomic batch writes something"));
     }
-    let atomic = AtomicRequest { id: NEW, ack: options.ack, checks, mutations: mutations.clone() };
+    let atomic = AtomicRequest { id, ack: options.ack, checks, mutations: mutations.clone() };
     let reply = api.caller.write(asked.connection, RequestBody::Atomic(atomic), 1, asked.within).await?;
-    match reply.body {
-        ResponseBody::Atomic(AtomicResult::Applied(written)) => {
+    let ResponseBody::Atomic(result) = reply.body else { return Err(unexpected()) };
+    let replayed = result.is_replayed();
+    match result {
+        AtomicResult::Applied(written) => {
             let results = mutations.iter().zip(&written);
-            let results = results.map(|(mutation, result)| written_result(mutation, result)).collect();
+            // The header says it of all of them.
+            let one = |(mutation, result)| BatchResult { replayed: None, ..written_result(mutation, result) };
+            let results = results.map(one).collect();
             let ack = written.first().map_or(options.ack, |result| result.ack);
-            Ok(json_response(status_of(ack), &BatchResults { results }))
+            let mut response = json_response(status_of(ack), &BatchResults { results });
+            mark(&mut response, replayed);
+            Ok(response)
         }
-        ResponseBody::Atomic(AtomicResult::ConditionFailed { version, .. }) => Err(Problem::condition_failed(version)),
-        _ => Err(unexpected()),
+        AtomicResult::ConditionFailed { version, .. } => Err(Problem::condition_failed(version).replayed(replayed)),
     }
 }
 

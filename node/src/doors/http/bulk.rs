@@ -4,7 +4,7 @@
 //! no more is read: a client must read while it sends.
 
 use super::Api;
-use super::batch::{Terms, read_operation, run};
+use super::batch::{Operation, Terms, read_operation, run};
 use super::body::next_piece;
 use super::entry::{BatchOperation, BatchResult, from_json};
 use super::limits::{BULK_BYTES, BULK_OPERATIONS_MAX, JSON_BYTES_MAX};
@@ -125,7 +125,13 @@ impl Load {
         let operations: Vec<_> = step.iter().map(read).collect();
         let count = operations.len();
         drop(step);
-        let results = match run(&self.api, &self.terms, operations).await {
+        let writes = operations.iter().filter(|operation| matches!(operation, Ok(Operation::Write(_)))).count();
+        let results = run(&self.api, &self.terms, operations).await;
+        // The writes of the next step have the names behind those of this one.
+        if let Some(once) = &mut self.terms.options.once {
+            once.id = once.id.plus(writes as u64);
+        }
+        let results = match results {
             Ok((results, held)) => {
                 self.held = held;
                 results

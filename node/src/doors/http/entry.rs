@@ -383,14 +383,25 @@ pub(super) struct BatchResult {
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<Box<ProblemJson>>,
+    /// `true`: this is what an earlier request with the same Idempotency-Key was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) replayed: Option<bool>,
 }
 
 /// A problem inside another answer.
 pub(super) type ProblemJson = ProblemBody;
 
+impl BatchResult {
+    /// Whether it may be that of a write.
+    pub(super) fn is_of_write(&self) -> bool {
+        self.entry.is_none()
+    }
+}
+
 impl From<Problem> for BatchResult {
     fn from(problem: Problem) -> Self {
-        Self { status: problem.status(), entry: None, written: None, problem: Some(Box::new(problem.body())) }
+        let replayed = problem.is_replayed().then_some(true);
+        Self { status: problem.status(), entry: None, written: None, problem: Some(Box::new(problem.body())), replayed }
     }
 }
 

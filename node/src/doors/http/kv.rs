@@ -6,6 +6,7 @@ use super::entry::{
     EntryEnvelope, EntryJson, IncrBody, PutBody, PutEnvelope, ServedJson, Whole, WrittenEnvelope, WrittenJson,
     from_json, member,
 };
+use super::idempotency::{IdempotencyKey, REPLAYED};
 use super::negotiate::{self, Form, Preconditions, Selected};
 use super::openapi::{AckName, Consistency, EntryOrPage};
 use super::outflow::Held;
@@ -19,12 +20,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use kvorum_core::disk::lost_pages;
 use kvorum_core::measure::meter::{ReadPath, ReadSource};
 use kvorum_protocol::{
-    Action, Awaited, Condition, Entry, Mutation, ReadMode, RequestBody, ResponseBody, Version, WriteId, WriteResult,
-    WriteStatus,
+    Action, Awaited, Condition, Entry, Mutation, Once, ReadMode, RequestBody, ResponseBody, ReturnPrevious, Version,
+    WriteId, WriteResult, WriteStatus,
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -32,6 +34,9 @@ use std::sync::Arc;
 const VERSION: HeaderName = HeaderName::from_static("kvorum-version");
 const SOURCE: HeaderName = HeaderName::from_static("kvorum-source");
 const EXPIRES_AT: HeaderName = HeaderName::from_static("kvorum-expires-at");
+
+/// Holds for no key: no version is as high.
+const NEVER: Condition = Condition::IfVersion(Version(u64::MAX));
 
 /// How often a write is tried again whose headers name several versions, if the key has changed since it was looked at.
 const LOOKS_MAX: u32 = 8;
@@ -255,6 +260,7 @@ fn raw(kind: &'static str, value: Bytes) -> Response {
         ("keep_ttl" = Option<bool>, Query, description = "Keep the time to live that the key has; not together with ttl_ms"),
         ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
         ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name of the client's choice: the write is done once, however often it is sent"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
             description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
     ),
@@ -272,18 +278,19 @@ pub(super) async fn put_envelope(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let asked = Asked::of_parts(&parts, &WriteOptions::PARAMETERS)?;
-    let options = WriteOptions::read(&asked)?;
+    let (mut options, named) = (WriteOptions::read(&asked)?, IdempotencyKey::read(&parts)?);
     if !negotiate::is_json(asked.headers)? {
         return Err(Problem::new(&UNSUPPORTED_MEDIA_TYPE, "PUT /kv takes JSON; PUT /kv/{key} takes any type"));
     }
     let body = api.read_json(&parts, body).await?;
+    options.once = named.map(|named| named.once(&body));
     let PutEnvelope { data } = from_json(&body)?;
     let key = member("key", data.key, data.key_base64)?;
     let value = member("value", data.value, data.value_base64)?;
     let ttl = options.ttl(data.ttl_ms.map(|Whole(ms)| ms), data.keep_ttl.unwrap_or(false))?;
     let (status, result) = write(&api, &asked, &options, key.clone(), Action::Put { value, ttl }, None).await?;
     let json = WrittenEnvelope::from(WrittenJson::new(&key, &result, false));
-    Ok(written_response(status, &json, Some(result.version)))
+    Ok(written_response(status, &json, Some(result.version), result.replayed))
 }
 
 /// `PUT /kv/{key}`.
@@ -300,6 +307,7 @@ pub(super) async fn put_envelope(
         ("keep_ttl" = Option<bool>, Query, description = "Keep the time to live that the key has; not together with ttl_ms"),
         ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
         ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name of the client's choice: the write is done once, however often it is sent"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
             description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
     ),
@@ -314,19 +322,21 @@ pub(super) async fn put_envelope(
 pub(super) async fn put(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let asked = Asked::of_parts(&parts, &WriteOptions::PARAMETERS)?;
-    let options = WriteOptions::read(&asked)?;
+    let (mut options, named) = (WriteOptions::read(&asked)?, IdempotencyKey::read(&parts)?);
     let key = key_of_path(asked.path, "")?;
-    let (value, ttl, version) = if negotiate::is_json(asked.headers)? {
-        let body = api.read_json(&parts, body).await?;
+    let is_json = negotiate::is_json(asked.headers)?;
+    let body = if is_json { api.read_json(&parts, body).await? } else { api.read_value(&parts, body).await? };
+    options.once = named.map(|named| named.once(&body));
+    let (value, ttl, version) = if is_json {
         let PutBody { value, value_base64, version, ttl_ms, keep_ttl } = from_json(&body)?;
         let ttl = options.ttl(ttl_ms.map(|Whole(ms)| ms), keep_ttl.unwrap_or(false))?;
         (member("value", value, value_base64)?, ttl, version.map(|Whole(version)| version))
     } else {
-        (api.read_value(&parts, body).await?, options.ttl(None, false)?, None)
+        (body, options.ttl(None, false)?, None)
     };
     let (status, result) = write(&api, &asked, &options, key.clone(), Action::Put { value, ttl }, version).await?;
     let json = WrittenJson::new(&key, &result, false);
-    Ok(written_response(status, &json, Some(result.version)))
+    Ok(written_response(status, &json, Some(result.version), result.replayed))
 }
 
 /// `DELETE /kv/{key}`.
@@ -341,6 +351,7 @@ pub(super) async fn put(State(api): State<Arc<Api>>, request: axum::extract::Req
             description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
         ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
         ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name of the client's choice: the write is done once, however often it is sent"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
             description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
     ),
@@ -354,8 +365,8 @@ pub(super) async fn delete(State(api): State<Arc<Api>>, request: axum::extract::
     let (parts, _) = request.into_parts();
     let asked = Asked::of_parts(&parts, &["ack", "if_version"])?;
     let key = key_of_path(asked.path, "")?;
-    let (status, json) = remove(&api, &asked, key).await?;
-    Ok(written_response(status, &json, None))
+    let (status, json, replayed) = remove(&api, &asked, &parts, key).await?;
+    Ok(written_response(status, &json, None, replayed))
 }
 
 /// `DELETE /kv?key=`.
@@ -371,6 +382,7 @@ pub(super) async fn delete(State(api): State<Arc<Api>>, request: axum::extract::
             description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
         ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
         ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name of the client's choice: the write is done once, however often it is sent"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
             description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
     ),
@@ -387,14 +399,20 @@ pub(super) async fn delete_by_query(
     let (parts, _) = request.into_parts();
     let asked = Asked::of_parts(&parts, &["key", "key_base64", "ack", "if_version"])?;
     let key = asked.query.key()?;
-    let (status, json) = remove(&api, &asked, key).await?;
-    Ok(written_response(status, &WrittenEnvelope::from(json), None))
+    let (status, json, replayed) = remove(&api, &asked, &parts, key).await?;
+    Ok(written_response(status, &WrittenEnvelope::from(json), None, replayed))
 }
 
-async fn remove(api: &Api, asked: &Asked<'_>, key: Bytes) -> Result<(StatusCode, WrittenJson), Problem> {
-    let options = WriteOptions::read(asked)?;
+async fn remove(
+    api: &Api,
+    asked: &Asked<'_>,
+    parts: &Parts,
+    key: Bytes,
+) -> Result<(StatusCode, WrittenJson, bool), Problem> {
+    let (mut options, named) = (WriteOptions::read(asked)?, IdempotencyKey::read(parts)?);
+    options.once = named.map(|named| named.once(b""));
     let (status, result) = write(api, asked, &options, key.clone(), Action::Delete, None).await?;
-    Ok((status, WrittenJson::new(&key, &result, true)))
+    Ok((status, WrittenJson::new(&key, &result, true), result.replayed))
 }
 
 /// `POST /kv/{key}/incr`.
@@ -409,6 +427,7 @@ async fn remove(api: &Api, asked: &Asked<'_>, key: Bytes) -> Result<(StatusCode,
             description = "The version that the key must have; 0 if it must not exist", maximum = 4503599627370495_u64),
         ("If-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have one of them"),
         ("If-None-Match" = Option<String>, Header, description = "Versions in quotes, or *: the key must have none of them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name of the client's choice: the write is done once, however often it is sent"),
         ("Kvorum-Timeout-Ms" = Option<u32>, Header,
             description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
     ),
@@ -425,14 +444,15 @@ pub(super) async fn incr(State(api): State<Arc<Api>>, request: axum::extract::Re
         return Err(Problem::method_not_allowed("GET, HEAD, PUT, DELETE"));
     }
     let asked = Asked::of_parts(&parts, &["ack", "if_version"])?;
-    let options = WriteOptions::read(&asked)?;
+    let (mut options, named) = (WriteOptions::read(&asked)?, IdempotencyKey::read(&parts)?);
     let key = key_of_path(asked.path, "/incr")?;
     let body = api.read_json(&parts, body).await?;
+    options.once = named.map(|named| named.once(&body));
     let sent = if body.is_empty() { None } else { from_json::<Option<IncrBody>>(&body)? };
     let by = sent.map_or(1, |sent| sent.by.0);
     let (status, result) = write(&api, &asked, &options, key.clone(), Action::Incr { by }, None).await?;
     let json = WrittenJson::new(&key, &result, false);
-    Ok(written_response(status, &json, Some(result.version)))
+    Ok(written_response(status, &json, Some(result.version), result.replayed))
 }
 
 /// Writes under the conditions of the request; `lock` is the version that an existing key must have. Returns what
@@ -458,26 +478,37 @@ async fn write(
         (None, None) => preconditions.as_condition(),
     };
     for _ in 0..LOOKS_MAX {
-        let condition = match plain {
-            Some(condition) => condition,
+        let (condition, is_final) = match plain {
+            Some(condition) => (condition, true),
             // Only a look at the key tells what the conditions come to.
             None => {
                 let found = look_up(api, asked, key.clone(), ReadMode::Linearizable).await?;
                 let version = found.entry.map(|entry| entry.version);
-                let holds = preconditions.condition_for(version);
-                holds.ok_or_else(|| Problem::condition_failed(version.unwrap_or(Version(0))))?
+                match preconditions.condition_for(version) {
+                    Some(condition) => (condition, false),
+                    // An earlier request may have written what the look has found: only the shard knows.
+                    None if options.once.is_some() => (NEVER, true),
+                    None => return Err(Problem::condition_failed(version.unwrap_or(Version(0)))),
+                }
             }
         };
-        let return_previous = previous_of(&action, condition, options.ack);
+        let mut return_previous = previous_of(&action, condition, options.ack);
+        if plain.is_none() && options.once.is_some() && matches!(action, Action::Put { .. }) {
+            // A repetition finds another condition, which says nothing of what the first one found.
+            return_previous = ReturnPrevious::Existence;
+        }
         let mutation = Mutation { key: key.clone(), condition, return_previous, action: action.clone() };
-        let id = WriteId { sequence: 0, first_unanswered: 0, retry: false, once: None };
+        let once = options.once.map(|once| Once { keeps_refusal: is_final, ..once });
+        let id = WriteId { sequence: 0, first_unanswered: 0, retry: false, once };
         let body = RequestBody::Write { id, ack: options.ack, mutation };
         let reply = api.caller.write(asked.connection, body, 1, asked.within).await?;
         let ResponseBody::Written(result) = reply.body else { return Err(unexpected()) };
         match result.status {
             WriteStatus::Applied => return Ok((status_of_write(&action, condition, &result), result)),
-            WriteStatus::Missing => return Err(Problem::no_such_key()),
-            WriteStatus::ConditionFailed if plain.is_some() => return Err(Problem::condition_failed(result.version)),
+            WriteStatus::Missing => return Err(Problem::no_such_key().replayed(result.replayed)),
+            WriteStatus::ConditionFailed if is_final || result.replayed => {
+                return Err(Problem::condition_failed(result.version).replayed(result.replayed));
+            }
             // The key has changed since it was looked at.
             WriteStatus::ConditionFailed => {}
         }
@@ -493,13 +524,21 @@ pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> Respon
     response
 }
 
-fn written_response(status: StatusCode, json: &impl Serialize, version: Option<Version>) -> Response {
+fn written_response(status: StatusCode, json: &impl Serialize, version: Option<Version>, replayed: bool) -> Response {
     let mut response = json_response(status, json);
+    mark(&mut response, replayed);
     if let Some(version) = version {
         insert(&mut response, ETAG, &negotiate::etag(version));
         insert(&mut response, VERSION, &version.0.to_string());
     }
     response
+}
+
+/// Says that an answer is what an earlier request was answered, if it is.
+pub(super) fn mark(response: &mut Response, replayed: bool) {
+    if replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
 }
 
 fn insert(response: &mut Response, name: HeaderName, value: &str) {

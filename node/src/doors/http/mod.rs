@@ -11,6 +11,7 @@ mod cluster;
 mod entry;
 mod fast;
 mod health;
+mod idempotency;
 mod kv;
 mod limits;
 mod metrics;

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 use utoipa::{OpenApi, ToSchema};
 
@@ -89,30 +89,61 @@ const TAGS_PATTERN: &str = "^(\\*|(W/)?\"[0-9]{1,16}\"( *, *(W/)?\"[0-9]{1,16}\"
 /// A receipt: shard, term and index.
 const RECEIPT_PATTERN: &str = "^[0-9]{1,4}\\.[1-9][0-9]{0,18}\\.[1-9][0-9]{0,18}$";
 
+/// A key that is bare, or a string in quotes.
+const IDEMPOTENCY_KEY_PATTERN: &str = "^([!#-~][!-~]{0,254}|\"[ !#-\\[\\]-~]{1,255}\")$";
+
+/// Says of each operation that takes an Idempotency-Key how a repetition is answered.
+fn describe_repetition(operation: &mut Map<String, Value>) {
+    let takes_key = |parameters: &Value| {
+        let names = parameters.as_array().into_iter().flatten().map(|parameter| &parameter["name"]);
+        names.into_iter().any(|name| name == "Idempotency-Key")
+    };
+    if !operation.get("parameters").is_some_and(takes_key) {
+        return;
+    }
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    let mut reused = responses.get("default").cloned().unwrap_or_default();
+    reused["description"] =
+        "The Idempotency-Key was used for something else, or the arguments don't go together".into();
+    responses.insert("422".into(), reused);
+    for (_, response) in responses.iter_mut().filter(|(status, _)| status.as_str() != "422") {
+        let description = "true: an earlier request with the same Idempotency-Key had this answer";
+        response["headers"]["Idempotency-Replayed"] =
+            json!({"description": description, "schema": {"type": "string", "enum": ["true"]}});
+    }
+}
+
 /// Adds what can't be said beside the types: the form of parameters, and members that exclude each other.
 fn finish(document: &mut Value) {
     let methods = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
     let operations = methods.filter_map(Value::as_object_mut).flat_map(|methods| methods.values_mut());
-    let parameters = operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut()).flatten();
-    for parameter in parameters {
-        // There is no null in an address or a header.
-        if let Some(kind) =
-            parameter["schema"].get("type").and_then(Value::as_array).and_then(|kinds| kinds.first()).cloned()
-        {
-            parameter["schema"]["type"] = kind;
-        }
-        let pattern = match parameter["name"].as_str() {
-            Some("key_base64") => BASE64_PATTERN,
-            Some("prefix_base64") => BASE64_OR_EMPTY_PATTERN,
-            Some("If-Match" | "If-None-Match") => TAGS_PATTERN,
-            Some("after") => RECEIPT_PATTERN,
-            _ => continue,
-        };
-        parameter["schema"] = json!({"type": "string", "pattern": pattern});
+    for operation in operations.filter_map(Value::as_object_mut) {
+        describe_repetition(operation);
+        let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+        parameters.into_iter().flatten().for_each(describe_parameter);
     }
     for name in ["PutData", "PutBody", "BatchOperation"] {
         document.pointer_mut(&format!("/components/schemas/{name}")).into_iter().for_each(exclude);
     }
+}
+
+/// Says what form a parameter has.
+fn describe_parameter(parameter: &mut Value) {
+    // There is no null in an address or a header.
+    if let Some(kind) =
+        parameter["schema"].get("type").and_then(Value::as_array).and_then(|kinds| kinds.first()).cloned()
+    {
+        parameter["schema"]["type"] = kind;
+    }
+    let pattern = match parameter["name"].as_str() {
+        Some("key_base64") => BASE64_PATTERN,
+        Some("prefix_base64") => BASE64_OR_EMPTY_PATTERN,
+        Some("If-Match" | "If-None-Match") => TAGS_PATTERN,
+        Some("after") => RECEIPT_PATTERN,
+        Some("Idempotency-Key") => IDEMPOTENCY_KEY_PATTERN,
+        _ => return,
+    };
+    parameter["schema"] = json!({"type": "string", "pattern": pattern});
 }
 
 /// Of a member and its namesake in base64 one is there, in each object of a schema.
@@ -170,6 +201,16 @@ mod tests {
         for path in ["/kv", "/kv/{key}", "/kv/{key}/incr", "/batch", "/atomic", "/mapping", "/nodes", "/health/ready"] {
             assert!(paths.contains_key(path), "{path}");
         }
+        let mut with_key = 0;
+        for operation in paths.values().flat_map(|methods| methods.as_object().expect("methods").values()) {
+            let names = operation["parameters"].as_array().into_iter().flatten().map(|parameter| &parameter["name"]);
+            if names.into_iter().any(|name| name == "Idempotency-Key") {
+                with_key += 1;
+                let replayed = &operation["responses"]["200"]["headers"]["Idempotency-Replayed"];
+                assert!(replayed.is_object() && operation["responses"]["422"].is_object(), "{operation}");
+            }
+        }
+        assert_eq!(with_key, 7, "all routes that write");
         let text = DOCUMENT.as_str();
         assert!(!text.contains("EntryJson"), "no name that only the code knows");
     }

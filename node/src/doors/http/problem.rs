@@ -1,5 +1,6 @@
 //! What went wrong, as RFC 9457 has it: one kind per decision that a caller may make, with a page each.
 
+use super::idempotency::REPLAYED;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
@@ -131,6 +132,8 @@ pub(super) struct Problem {
     allow: Option<&'static str>,
     /// With RANGE_NOT_SATISFIABLE: the value's length.
     length: Option<usize>,
+    /// It is what an earlier request with the same Idempotency-Key was answered.
+    replayed: bool,
 }
 
 /// The members of a problem's JSON.
@@ -178,6 +181,7 @@ impl Problem {
             key_version: None,
             allow: None,
             length: None,
+            replayed: false,
         }
     }
 
@@ -221,6 +225,16 @@ impl Problem {
     /// The same about a read: it says nothing of what became of a write.
     pub(super) fn of_read(self) -> Self {
         Self { outcome: None, ..self }
+    }
+
+    /// The same, perhaps as what an earlier request was answered.
+    pub(super) fn replayed(self, replayed: bool) -> Self {
+        Self { replayed, ..self }
+    }
+
+    /// Whether it is.
+    pub(super) fn is_replayed(&self) -> bool {
+        self.replayed
     }
 
     /// What it is answered with.
@@ -312,6 +326,9 @@ impl IntoResponse for Problem {
         if let Some(ms) = self.retry_after_ms {
             // The header knows whole seconds only.
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::from(ms).div_ceil(1000)));
+        }
+        if self.replayed {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

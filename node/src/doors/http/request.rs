@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use kvorum_core::limits::DEADLINE_DEFAULT_MS;
 use kvorum_protocol::limits::{DEADLINE_MS_MAX, TTL_MS_MAX};
-use kvorum_protocol::{Ack, Action, Condition, ReadMode, Receipt, ReturnPrevious, TimeToLive, WriteResult};
+use kvorum_protocol::{Ack, Action, Condition, Once, ReadMode, Receipt, ReturnPrevious, TimeToLive, WriteResult};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -136,6 +136,8 @@ pub(super) struct WriteOptions {
     ttl_ms: Option<u64>,
     /// The key keeps the time to live that it has.
     keep_ttl: bool,
+    /// The name under which it takes effect once.
+    pub(super) once: Option<Once>,
 }
 
 impl WriteOptions {
@@ -168,7 +170,7 @@ impl WriteOptions {
             return Err(Problem::conflicting("ttl_ms and the header Kvorum-Ttl-Ms exclude each other"));
         }
         let keep_ttl = asked.query.flag("keep_ttl")?;
-        Ok(Self { ack, if_version, ttl_ms: by_header.or(by_query), keep_ttl })
+        Ok(Self { ack, if_version, ttl_ms: by_header.or(by_query), keep_ttl, once: None })
     }
 
     /// The time to live, which may stand in the body instead.
@@ -214,7 +216,7 @@ pub(super) fn previous_of(action: &Action, condition: Condition, ack: Ack) -> Re
 /// What a write that took effect is answered with: 201 for a put that is committed and made a new key. An answer to a write that was
 /// sent again may not tell whether it did.
 pub(super) fn status_of_write(action: &Action, condition: Condition, result: &WriteResult) -> StatusCode {
-    let creates = condition == Condition::IfAbsent || result.existed == Some(false);
+    let creates = result.existed.map_or(condition == Condition::IfAbsent, |existed| !existed);
     match status_of(result.ack) {
         StatusCode::OK if creates && matches!(action, Action::Put { .. }) => StatusCode::CREATED,
         status => status,

@@ -10,6 +10,7 @@ mod requests;
 pub(super) use requests::{HttpRequests, KEY_ROUTE};
 
 use super::Api;
+use super::idempotency::REPLAYED;
 use super::kv::json_response;
 use super::problem::Problem;
 use super::request::Asked;
@@ -29,6 +30,9 @@ pub(super) async fn count(State(api): State<Arc<Api>>, request: Request, next: N
     let is_incr = method == Method::POST && request.uri().path().ends_with("/incr");
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
+    if response.headers().contains_key(REPLAYED) {
+        api.http_requests.note_replayed();
+    }
     api.http_requests.note(&method, route.as_ref().map(MatchedPath::as_str), is_incr, response.status(), began);
     response
 }

@@ -43,7 +43,10 @@ const STATUSES: [u16; 30] = [
 
 /// What one thread has counted.
 #[derive(Debug)]
-struct Table(Box<[Cell]>);
+struct Table {
+    cells: Box<[Cell]>,
+    replayed: Count,
+}
 
 #[derive(Debug)]
 struct Cell {
@@ -54,7 +57,8 @@ struct Cell {
 impl Default for Table {
     fn default() -> Self {
         let cell = |_| Cell { durations: Durations::default(), statuses: std::array::from_fn(|_| Count::default()) };
-        Self((0..METHODS.len() * ENDPOINTS.len()).map(cell).collect())
+        let cells = (0..METHODS.len() * ENDPOINTS.len()).map(cell).collect();
+        Self { cells, replayed: Count::default() }
     }
 }
 
@@ -82,9 +86,15 @@ impl HttpRequests {
         let (endpoint, method) = (place(&ENDPOINTS, name), place(&METHODS, method.as_str()));
         let status = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
         let mine = self.0.mine();
-        let cell = &mine.stripe.0[endpoint * METHODS.len() + method];
+        let cell = &mine.stripe.cells[endpoint * METHODS.len() + method];
         mine.note(&cell.durations, began.elapsed().as_nanos() as u64);
         mine.add(&cell.statuses[status], 1);
+    }
+
+    /// A write was given the answer to an earlier request with the same Idempotency-Key.
+    pub(in super::super) fn note_replayed(&self) {
+        let mine = self.0.mine();
+        mine.add(&mine.stripe.replayed, 1);
     }
 
     /// As metrics.
@@ -93,14 +103,14 @@ impl HttpRequests {
         for (endpoint, endpoint_name) in ENDPOINTS.into_iter().enumerate() {
             for (method, method_name) in METHODS.into_iter().enumerate() {
                 let at = endpoint * METHODS.len() + method;
-                let sum = DurationsSum::of(self.0.all().map(|table| &table.0[at].durations));
+                let sum = DurationsSum::of(self.0.all().map(|table| &table.cells[at].durations));
                 if sum.count() == 0 {
                     continue;
                 }
                 let labels = || vec![("method", method_name.into()), ("endpoint", endpoint_name.into())];
                 durations.push((Labels(labels()), sum));
                 for (status, code) in STATUSES.into_iter().enumerate() {
-                    let count = self.0.sum(|table| &table.0[at].statuses[status]);
+                    let count = self.0.sum(|table| &table.cells[at].statuses[status]);
                     if count > 0 {
                         let code = if code == 0 { "other".into() } else { code.to_string().into() };
                         let labels = labels().into_iter().chain([("status", code)]).collect();
@@ -112,6 +122,8 @@ impl HttpRequests {
         metrics.counters("kvorum_http_requests", "Requests of the HTTP door", requests);
         let help = "Time to answer a request of the HTTP door, until its head leaves";
         metrics.durations("kvorum_http_request_duration_seconds", help, durations);
+        let help = "Writes that were given the answer to an earlier request with the same Idempotency-Key";
+        metrics.counter("kvorum_http_replayed", help, self.0.sum(|table| &table.replayed));
     }
 }
 
