@@ -94,6 +94,13 @@ class Cluster:
             sys.exit(f"node {node} has ended with {code}\n{self.log(node)}")
         return time.monotonic() - began
 
+    def kill(self, node):
+        """The node's process dies. Returns how many seconds that took."""
+        began = time.monotonic()
+        self.processes[node].kill()
+        self.processes[node].wait(timeout=STOPPED_WITHIN_S)
+        return time.monotonic() - began
+
     def await_ready(self, node):
         await_ready(self.http[node], self.processes[node])
 
