@@ -315,7 +315,7 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         verb: Verb::Node,
         name: "NODE",
         aliases: &[],
-        arguments: &["action", "node"],
+        arguments: &["what", "node"],
         options: &[
             OptionSpec {
                 name: "ACCEPTFEWERZONES",

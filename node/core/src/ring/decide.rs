@@ -238,22 +238,35 @@ impl Seen {
 /// right one before that, which the peer does not send again.
 pub const WORDS_MAX: usize = 3;
 
-/// The newest map that a majority of the nodes that hold the group in the map `known` have sent. `offered` holds what each
-/// peer sent lately, at most [`WORDS_MAX`].
+/// The newest map that peers have sent, and that enough of them have. `offered` holds what each sent lately, at most [`WORDS_MAX`].
 ///
 /// A node learns a map from its own replica of the group, which the log keeps honest, or from its peers: if it holds none, or
 /// if its replica can't follow the group, since it was wiped or replaced. A single peer's word is not enough. It may run a
-/// program that is broken, and a map with a far epoch would stay, and have every node that takes it erase what it holds. Nor
-/// does a node wait for ever: each change of the map was committed by a majority of the group, and each of these nodes sends it
-/// to every peer, when it learns it and when they meet.
+/// program that is broken, and a map with a far epoch would stay, and have every node that takes it erase what it holds. So
+/// one of two must hold:
+///
+/// - A majority of the nodes that hold the group in the map `known` have sent it. Each change of the map was committed by a
+///   majority of the group, and each of these nodes sends it to every peer, when it learns it and when they meet.
+/// - A majority of the nodes that hold the group *in the new map* have, this node left out, and at least two. Those that the
+///   known map names may be gone: nodes are removed, and a node that was wiped knows the first map only.
 ///
 /// That a peer is a stranger by the map that is known here says nothing: that map may be the one that is out of date.
-pub fn word_of_majority<'a>(known: &RingMap, offered: &'a BTreeMap<NodeId, Vec<RingMap>>) -> Option<&'a RingMap> {
-    let holders = known.holders(ShardId::META);
-    let words: Vec<&[RingMap]> = holders.filter_map(|node| offered.get(&node)).map(Vec::as_slice).collect();
+pub fn word_of_majority<'a>(
+    known: &RingMap,
+    me: NodeId,
+    offered: &'a BTreeMap<NodeId, Vec<RingMap>>,
+) -> Option<&'a RingMap> {
+    let said = |map: &RingMap, by: &mut dyn Iterator<Item = NodeId>| {
+        by.filter(|node| offered.get(node).is_some_and(|maps| maps.contains(map))).count()
+    };
     let needed = if planted(Bug::MapOfOnePeerTaken) { 1 } else { known.meta.replicas.len() / 2 + 1 };
-    let is_agreed = |map: &&RingMap| words.iter().filter(|maps| maps.contains(map)).count() >= needed;
-    words.iter().copied().flatten().filter(is_agreed).max_by_key(|map| map.epoch)
+    let is_agreed = |map: &&RingMap| {
+        let of_new = || map.holders(ShardId::META).filter(|node| *node != me);
+        let by_new = said(map, &mut of_new());
+        said(map, &mut known.holders(ShardId::META)) >= needed
+            || 2 * by_new > of_new().count() && by_new >= known.nodes.len().saturating_sub(1).clamp(1, 2)
+    };
+    offered.values().flatten().filter(is_agreed).max_by_key(|map| map.epoch)
 }
 
 /// Whether a node whose folder has never held a replica may open its replica of `meta` under the id that the first map
@@ -419,7 +432,7 @@ mod tests {
             for (number, map) in words {
                 offered.entry(node(*number)).or_default().push((*map).clone());
             }
-            word_of_majority(&five, &offered).map(|map| map.epoch)
+            word_of_majority(&five, node(6), &offered).map(|map| map.epoch)
         };
         assert_eq!(five.meta.replicas.len(), 5);
         assert_eq!(say(&[(1, &next), (2, &next)]), None);
@@ -435,6 +448,31 @@ mod tests {
         assert_eq!(say(&[(1, &next), (1, &next), (1, &next)]), None, "a peer counts once");
         let other = RingMap { epoch: next.epoch, ..five.clone() };
         assert_eq!(say(&[(1, &next), (2, &next), (3, &other)]), None, "the epoch alone is not the map");
+    }
+
+    #[test]
+    fn a_node_whose_founders_are_gone_takes_the_word_of_those_who_came_after_them() {
+        let known = first();
+        // Nodes 2 and 3 are gone, and nodes 7 and 8 hold the group with node 1.
+        let mut now = RingMap { epoch: 40, ..known.clone() };
+        for (node, number) in now.nodes[1..].iter_mut().zip([7, 8]) {
+            (node.id, node.slot) = (Uuid::from_u128(number), crate::ring::NodeSlot(number as u32));
+        }
+        for (held, slot) in now.meta.replicas[1..].iter_mut().zip([7, 8]) {
+            held.node = crate::ring::NodeSlot(slot);
+        }
+        let alone = {
+            let meta = crate::ring::ShardGroup { replicas: vec![now.meta.replicas[0]], ..now.meta.clone() };
+            RingMap { epoch: u64::MAX, meta, ..now.clone() }
+        };
+        let say = |me: u128, words: &[(u128, &RingMap)]| {
+            let offered = words.iter().map(|(number, map)| (node(*number), vec![(*map).clone()])).collect();
+            word_of_majority(&known, node(me), &offered).map(|map| map.epoch)
+        };
+        assert_eq!(say(2, &[(1, &now)]), None);
+        assert_eq!(say(2, &[(1, &now), (7, &now)]), Some(40));
+        assert_eq!(say(8, &[(1, &now), (7, &now)]), Some(40), "it is one of them, and was wiped");
+        assert_eq!(say(2, &[(1, &alone)]), None, "one that is broken may make up a group of its own");
     }
 
     #[test]

@@ -251,7 +251,8 @@ impl Router {
             warn!(%from, cluster = %ring.cluster, "a peer has sent the ring map of another cluster");
             return;
         }
-        if current.replica_on(ShardId::META, from).is_some() {
+        // Of no others is the word of use.
+        if [&*current, &ring].iter().any(|map| map.replica_on(ShardId::META, from).is_some()) {
             let mut offered = self.offered.lock();
             let maps = offered.entry(from).or_default();
             maps.retain(|known| *known != ring);
@@ -272,7 +273,7 @@ impl Router {
             offered.values_mut().for_each(|maps| maps.retain(|ring| ring.epoch > current.epoch));
             offered.retain(|_, maps| !maps.is_empty());
         }
-        decide::word_of_majority(&current, &offered).cloned()
+        decide::word_of_majority(&current, self.me, &offered).cloned()
     }
 
     /// What the peers have said.
