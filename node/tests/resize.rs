@@ -56,6 +56,46 @@ async fn a_node_joins_takes_its_share_and_another_one_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_killed_for_good_is_given_up_and_one_that_comes_back_is_welcome() {
+    let environment = vec![("KVORUM_REPAIR_HOLD_S", "0".to_owned())];
+    let options = ClusterOptions { nodes: 4, shards: 4, environment, ..ClusterOptions::default() };
+    let mut cluster = TestCluster::start(options).await;
+    let client = cluster.client_of([1, 2, 3]).await;
+    for number in 0..KEYS {
+        client.put(format!("before-{number}"), format!("{number}")).await.expect("the cluster takes writes");
+    }
+    let lost = cluster.id_of(&cluster.settled_topology(&client).await, 4);
+    let (stop, counted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let writing = tokio::spawn(write_on(cluster.client_of([1, 2, 3]).await, stop.clone(), counted.clone()));
+    cluster.kill(4);
+    let holds = async || {
+        let topology = client.topology().await.map_err(|error| error.to_string())?;
+        let at = topology.nodes.iter().position(|node| node.id == lost).ok_or("it is no node")?;
+        Ok::<_, String>(topology.shards.iter().filter(|shard| shard.replicas.contains(&(at as u16))).count())
+    };
+    eventually("what it held is made anew on the others", PATIENCE, async || match holds().await? {
+        0 => Ok(()),
+        shards => Err(format!("it holds {shards} of 4 shards")),
+    })
+    .await;
+    cluster.start_node(4);
+    eventually("it has its share again", PATIENCE, async || match holds().await? {
+        3 => Ok(()),
+        shards => Err(format!("it holds {shards} of 4 shards")),
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    let failed = writing.await.expect("the writer does not panic");
+    assert!(failed.is_empty(), "{failed:?}");
+    for number in 0..KEYS {
+        let found = client.get(format!("before-{number}")).await.expect("it can be read");
+        assert_eq!(found.map(|entry| entry.value), Some(format!("{number}").into()), "key {number}");
+    }
+    let sum = client.get("counter").await.expect("it can be read").expect("it was written").value;
+    assert_eq!(String::from_utf8_lossy(&sum), counted.load(Ordering::Relaxed).to_string(), "each took effect once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_removed_gives_all_it_holds_to_others_and_ends() {
     let mut cluster = TestCluster::start(ClusterOptions { nodes: 4, shards: 4, ..ClusterOptions::default() }).await;
     let client = cluster.client_of([1, 2, 3]).await;

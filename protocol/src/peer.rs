@@ -276,7 +276,7 @@ impl PeerMessage {
             Self::Returned { request, .. } => request.len(),
             Self::Leading(shards) => 10 * shards.len(),
             Self::Ring(map) => map.len(),
-            Self::Report(report) => 10 * (report.faulty.len() + report.settled.len()),
+            Self::Report(report) => 10 * (report.faulty.len() + report.settled.len()) + 16 * report.hears.len(),
             Self::Snapshot(_, message) => match &message.body {
                 SnapshotBody::Chunk { bytes, .. } => bytes.len(),
                 _ => 0,

@@ -1,8 +1,8 @@
 //! What a node tells the others of itself once a second, for whoever leads `meta`.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::limits::SHARDS_MAX;
-use crate::types::{ReplicaId, ShardId};
+use crate::limits::{NODES_MAX, SHARDS_MAX};
+use crate::types::{NodeId, ReplicaId, ShardId};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// A node's report.
@@ -14,21 +14,20 @@ pub struct NodeReport {
     pub faulty: Vec<(ShardId, ReplicaId)>,
     /// Groups that the node leads and that have followed a change of the map to its end, with the epoch of that change.
     pub settled: Vec<(ShardId, u64)>,
+    /// The nodes that it is connected with.
+    pub hears: Vec<NodeId>,
     /// What a newer version has added.
     pub more: Bytes,
 }
 
 impl NodeReport {
-    /// Whether it says nothing but the epoch.
-    pub fn is_empty(&self) -> bool {
-        self.faulty.is_empty() && self.settled.is_empty()
-    }
-
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         out.put_u64_le(self.epoch);
         let faulty = self.faulty.iter().map(|(shard, replica)| (*shard, replica.0));
         put_pairs(out, faulty.collect());
         put_pairs(out, self.settled.clone());
+        out.count(self.hears.len());
+        self.hears.iter().for_each(|node| out.uuid(node.0));
         out.put_slice(&self.more);
     }
 
@@ -40,7 +39,9 @@ impl NodeReport {
         let count = reader.count("settled groups", SHARDS_MAX + 1, 10)?;
         let settled = (0..count).map(|_| Ok((ShardId(reader.u16()?), reader.u64()?)));
         let settled = settled.collect::<Result<_, DecodeError>>()?;
-        Ok(Self { epoch, faulty, settled, more: reader.rest() })
+        let count = reader.count("nodes that are heard", NODES_MAX, 16)?;
+        let hears = (0..count).map(|_| reader.node_id()).collect::<Result<_, DecodeError>>()?;
+        Ok(Self { epoch, faulty, settled, hears, more: reader.rest() })
     }
 }
 

@@ -153,6 +153,7 @@ fn announced() -> Vec<Announced> {
         row("ring map", peer(10), RING_BYTES_MAX, 4, of_peer),
         row("faulty replicas", zeros(peer(11), 8), SHARDS_MAX + 1, 4, of_peer),
         row("settled groups", zeros(peer(11), 12), SHARDS_MAX + 1, 4, of_peer),
+        row("nodes that are heard", zeros(peer(11), 16), NODES_MAX, 4, of_peer),
         row("context", raft(), 64, 4, of_peer),
         row("raft entries", zeros(raft(), 4), RAFT_ENTRIES_MAX, 4, of_peer),
         row("entry payload", raft_entry(), RAFT_ENTRY_BYTES_MAX, 4, of_peer),

@@ -505,9 +505,11 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (any::<u64>(), bytes()).prop_map(|(id, request)| PeerMessage::Returned { id, request }),
         vec(leading, 0..5).prop_map(PeerMessage::Leading),
         bytes().prop_map(PeerMessage::Ring),
-        (any::<u64>(), vec(faulty, 0..5), vec(settled, 0..5), bytes()).prop_map(|(epoch, faulty, settled, more)| {
-            PeerMessage::Report(NodeReport { epoch, faulty, settled, more })
-        }),
+        (any::<u64>(), vec(faulty, 0..5), vec(settled, 0..5), vec(node_id(), 0..5), bytes()).prop_map(
+            |(epoch, faulty, settled, hears, more)| {
+                PeerMessage::Report(NodeReport { epoch, faulty, settled, hears, more })
+            }
+        ),
         any::<u32>().prop_map(PeerMessage::Unfit),
         (shard_id(), snapshot_message()).prop_map(|(shard, message)| PeerMessage::Snapshot(shard, message)),
     ]

@@ -82,6 +82,9 @@ pub struct Options {
     /// their client does meanwhile, they arrive, also when its connection is long gone.
     #[serde(default)]
     pub late_copies_permille: u32,
+    /// How long a node that is down is waited for before what it holds is made anew, in milliseconds; 0 for no time.
+    #[serde(default)]
+    pub repair_hold_ms: u64,
     /// How many bits of a key's hash its place in an index has; 0 for production's, with which no two keys share one.
     #[serde(default)]
     pub order_bits: u32,

@@ -73,6 +73,8 @@ pub const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub const MAP_STEPS_MAX: usize = 32;
 /// Most moves to or from a node at a time, to even out what nodes hold.
 pub const MOVES_OF_BALANCE_MAX: usize = 1;
+/// Most moves to or from a node at a time, to make anew what a lost node held.
+pub const MOVES_OF_REPAIR_MAX: usize = 4;
 /// Most moves to or from a node at a time, to empty one that is being removed.
 pub const MOVES_OF_REMOVAL_MAX: usize = 2;
 /// Most bytes of a shard's log that stay for replicas on their way with a snapshot.

@@ -18,6 +18,7 @@ use crate::disk::{Disk, DiskError};
 use crate::folder::mirrored::{self, KeptError};
 use crate::limits::DEADLINE_DEFAULT_MS;
 use crate::ring::decide::{self, Change, MapDecision, Seen};
+use crate::ring::detect::{Heard, NodeWatch};
 use crate::ring::verbs::{self, Verb, VerbRefusal};
 use crate::ring::{PlacementError, RING_KEY, RingError, RingMap};
 use crate::routing::network::SendError;
@@ -141,6 +142,8 @@ pub struct MapKeeper {
     blocked: Option<PlacementError>,
     /// It is looked at where everything should be from then on.
     place_at: Nanos,
+    /// What it has seen of the other nodes since it speaks for the group.
+    watch: NodeWatch,
     /// Peers that were not sent the map in force, because too much waited for them.
     unsent: BTreeSet<NodeId>,
     /// When it was sent to all.
@@ -168,6 +171,7 @@ impl MapKeeper {
             waits: None,
             blocked: None,
             place_at: Nanos(0),
+            watch: NodeWatch::default(),
             unsent: BTreeSet::new(),
             sent_at: Nanos(0),
             reported_at: Nanos(0),
@@ -192,7 +196,10 @@ impl MapKeeper {
         if let Some(handle) = self.router.local(ShardId::META) {
             self.read_key(&handle);
             if speaks_for_group(&handle, now) {
+                self.watch_nodes(now);
                 self.lead(&handle, now);
+            } else {
+                self.watch.forget();
             }
         }
         self.send_unsent(now);
@@ -200,6 +207,15 @@ impl MapKeeper {
         let (router, ring) = (&self.router, self.router.ring());
         self.looked.removed = ring.was_removed(router.me()) || router.peer_table().is_removed(&ring);
         std::mem::take(&mut self.looked)
+    }
+
+    /// Looks who is heard.
+    fn watch_nodes(&mut self, now: Nanos) {
+        let Some((_, ring)) = &self.stored else { return };
+        let table = self.router.peer_table();
+        let connected = table.presences(now).into_keys().collect();
+        let (by, reports) = table.heard(now);
+        self.watch.look(now, ring, self.router.me(), &Heard { connected, by: &by, reports });
     }
 
     /// Reads the key, and puts a newer map in force.
@@ -349,6 +365,9 @@ impl MapKeeper {
             peers: router.peer_table().presences(now),
             faulty,
             settled,
+            silent: self.watch.silent(now),
+            steady: self.watch.steady(now),
+            planned: router.peer_table().stopping(),
             places: now >= self.place_at,
             clients,
         }
@@ -376,17 +395,20 @@ impl MapKeeper {
         });
     }
 
-    /// Tells the peers which replicas of this node wait to be replaced, and which groups that it leads are settled: whoever leads
-    /// `meta` is among them, or is this node.
+    /// Tells those who may lead `meta` which replicas of this node wait to be replaced, which groups that it leads are settled, and
+    /// whom it hears.
     fn report(&mut self, now: Nanos) {
         if now.ms_since(self.reported_at) < REPORT_EVERY_MS {
             return;
         }
         self.reported_at = now;
         let report = self.router.report();
-        let Some(peers) = self.router.peers().filter(|_| !report.is_empty()) else { return };
+        let Some(peers) = self.router.peers() else { return };
         let message = PeerMessage::Report(report);
-        for peer in peers.up() {
+        // One that holds the group may be on its way into it, or out of it.
+        let ring = self.router.ring();
+        let of_group = |peer: &NodeId| ring.replica_on(ShardId::META, *peer).is_some();
+        for peer in peers.up().into_iter().filter(of_group) {
             // Sent again in a second.
             let _ = peers.send(peer, &message);
         }

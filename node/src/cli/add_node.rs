@@ -81,7 +81,8 @@ fn make(
         peer: doors.peer.clone(),
     };
     let members: String = members.iter().chain([&own]).map(init::member_text).collect();
-    let text = shape.config_head(number, id, &doors.listen, true) + &members;
+    let joins = "\n# It is none of the founders: it asks the members to let it in.\njoins = true\n";
+    let text = shape.config_head(number, id, &doors.listen, joins) + &members;
     let path = init::config_path(dir, number);
     fs::write(&path, text).map_err(|error| InitError::File { path, error })
 }

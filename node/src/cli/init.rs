@@ -379,7 +379,12 @@ impl Shape {
     /// The text of a founder's configuration file.
     fn node_config(&self, node: u16, members: &[Uuid], purpose: Purpose) -> String {
         let listen = [0, 1, 2].map(|door| self.listen(node, door));
-        let mut text = self.config_head(node, members[usize::from(node) - 1], &listen, false);
+        let more = if purpose == Purpose::Development {
+            "\n# At once: whoever looks at it does not want to wait.\nrepair_hold_s = 0\n"
+        } else {
+            ""
+        };
+        let mut text = self.config_head(node, members[usize::from(node) - 1], &listen, more);
         if purpose == Purpose::Development {
             // Writing to a string can't fail.
             let _ = write!(
@@ -398,13 +403,9 @@ impl Shape {
         text
     }
 
-    /// The text of a node's configuration file up to its members. `listen`: where its doors are, as of [`Shape::doors`].
-    pub(crate) fn config_head(&self, node: u16, id: Uuid, listen: &[SocketAddr; 3], joins: bool) -> String {
-        let joins = if joins {
-            "\n# It is none of the founders: it asks the members to let it in.\njoins = true\n"
-        } else {
-            ""
-        };
+    /// The text of a node's configuration file up to its members. `listen`: where its doors are, as of [`Shape::doors`]; `more`:
+    /// further fields.
+    pub(crate) fn config_head(&self, node: u16, id: Uuid, listen: &[SocketAddr; 3], more: &str) -> String {
         format!(
             r#"# Configuration of {name}. Every field is described in docs/OPERATIONS.md.
 
@@ -421,7 +422,7 @@ client_listen = "{client_listen}"
 peer_listen = "{peer_listen}"
 http_listen = "{http_listen}"
 fault_hooks = {fault_hooks}
-{joins}
+{more}
 [tls]
 ca = "{ca}"
 certificate = "{certificate}"

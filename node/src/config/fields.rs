@@ -93,6 +93,8 @@ fields! {
         "This node's certificate";
     TLS_KEY: "tls.key", PEM, None,
         "The private key of this node's certificate";
+    REPAIR_HOLD_S: "repair_hold_s", "a number from 0 to 86400", Some("50"),
+        "Seconds after which a node that is down is given up, and what it holds is made anew on others; fixed when the cluster is created";
     JOINS: "joins", "true or false", Some("false"),
         "Join a cluster that is there: found nothing, and ask the other members to let this node in";
     FAULT_HOOKS: "fault_hooks", "true or false", Some("false"),

@@ -79,6 +79,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// What this program speaks: [`Levels::OWN`]. Not a setting; a test of programs to come puts another value here.
     pub levels: Levels,
+    /// How long a node that is down is waited for before what it holds is made anew.
+    pub repair_hold: Duration,
     /// This node joins a cluster that is there: it founds nothing, and `members` are the nodes that it asks.
     pub joins: bool,
     /// The cluster's initial members, this node among them; its own entry holds the advertised addresses.
@@ -210,6 +212,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
     let scrub_bytes_per_second = reading.required(&fields::SCRUB_RATE_MB, mebibytes);
     let tls = read_tls(reading);
     let fault_hooks = reading.required(&fields::FAULT_HOOKS, |text| bool::from_str(text).ok());
+    let repair_hold = reading.required(&fields::REPAIR_HOLD_S, |text| number(text, 0, 86_400).map(Duration::from_secs));
     let joins = reading.required(&fields::JOINS, |text| bool::from_str(text).ok());
     let members = read_members(reading);
     reading.reject_unknown(&[("members", fields::member::FIELDS)]);
@@ -253,6 +256,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
         fault_hooks: fault_hooks?,
         tls: tls?,
         levels: Levels::OWN,
+        repair_hold: repair_hold?,
         joins: joins?,
         members,
     })

@@ -57,6 +57,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
                 epoch: 9,
                 faulty: vec![(ShardId(3), ReplicaId(2)), (ShardId::META, ReplicaId(17))],
                 settled: vec![(ShardId(4), 8)],
+                hears: vec![NodeId(uuid(2))],
                 more: Bytes::new(),
             }),
         ),

@@ -82,6 +82,7 @@ fn options(random: &mut ChaCha8Rng) -> Options {
         session_bytes_max: sometimes(random, &[1_500, 4_000]),
         once_max: 0,
         late_copies_permille: sometimes(random, &[5, 20, 50]),
+        repair_hold_ms: pick(random, &[0, 0, 3_000, 50_000]),
         order_bits: sometimes(random, &[1, 2, 4]),
     }
 }

@@ -95,12 +95,15 @@ enum Scenario {
     Wipe,
     /// A node makes a ring map up.
     MadeUpMap,
+    /// A node is gone for so long that it is given up, and comes back at any step of what follows.
+    Gone,
     /// Machines join, nodes are removed, and something happens while replicas move.
     Resize,
 }
 
 impl Scenario {
-    const ALL: [Self; 36] = [
+    const ALL: [Self; 37] = [
+        Self::Gone,
         Self::Resize,
         Self::LostHints,
         Self::Lagging,
@@ -279,6 +282,7 @@ impl Draft<'_> {
             Scenario::DropClients => self.now(FaultKind::DropClients),
             Scenario::Damage => self.damage(),
             Scenario::Wipe => self.wipe(),
+            Scenario::Gone => self.gone(),
             Scenario::Resize => self.resize(),
             Scenario::MadeUpMap => {
                 let node = self.node();
@@ -701,6 +705,23 @@ impl Draft<'_> {
                 self.at_ms += self.random.random_range(1_500..6_000);
                 down_ms = self.random.random_range(20..400);
             }
+        }
+    }
+
+    fn gone(&mut self) {
+        for node in self.options.nodes..self.options.nodes + self.options.spares {
+            self.now(FaultKind::Join { node });
+        }
+        self.at_ms += self.random.random_range(0..3_000);
+        let (node, down_ms) = (self.node(), self.random.random_range(9_000..40_000));
+        let kind = match self.random.random_range(0..3) {
+            0 => FaultKind::Isolate { node, ms: down_ms },
+            _ => FaultKind::Kill { node, down_ms },
+        };
+        self.now(kind);
+        if self.random.random_bool(0.4) {
+            let (lag_ms, node, down_ms) = (self.random.random_range(9_000..20_000), self.any(), self.down_ms());
+            self.after(lag_ms, FaultKind::Kill { node, down_ms });
         }
     }
 

@@ -552,6 +552,7 @@ fn plan(seed: u64) -> Plan {
         once_max: 0,
         session_bytes_max: 0,
         late_copies_permille: 0,
+        repair_hold_ms: 50_000,
         order_bits: 0,
     };
     let put = |key: u32, bytes: u32| Act::Put { key, bytes, ttl_ms: None, accepted: false, await_ms: 0 };

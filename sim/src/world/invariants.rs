@@ -26,6 +26,8 @@ pub(super) struct Invariants {
     promises: BTreeMap<(ShardId, ReplicaId), Promise>,
     /// Who replicated the shard, as each replica had it after its last turn.
     memberships: BTreeMap<(usize, ShardId), Membership>,
+    /// Who replicated the shard as of the last entry that anyone has applied.
+    newest_memberships: BTreeMap<ShardId, (LogIndex, Membership)>,
     /// A digest of the state at an entry, as a leader had it.
     digests: BTreeMap<(ShardId, LogIndex), u64>,
     /// Replicas that ended, or leaders that lost leadership, in a joint state.
@@ -78,6 +80,13 @@ impl Invariants {
             }
         }
         let membership = shard.membership();
+        let newest = self.newest_memberships.entry(shard_id).or_default();
+        if snapshot.applied > newest.0 {
+            newest.0 = snapshot.applied;
+            if newest.1 != *membership {
+                newest.1.clone_from(membership);
+            }
+        }
         // Mostly nothing has changed, and nothing is copied.
         let known = self.memberships.get(&(at, shard_id)).is_some_and(|known| known == membership);
         let replaced = if known { None } else { self.memberships.insert((at, shard_id), membership.clone()) };
@@ -115,6 +124,17 @@ impl Invariants {
     /// What a replica had applied at its last turn.
     pub(super) fn applied(&self, at: usize, shard: ShardId) -> LogIndex {
         self.last.get(&(at, shard)).map_or(LogIndex(0), |last| last.applied)
+    }
+
+    /// A replica is erased because others have taken its place: it must be part of its group no more.
+    pub(super) fn handle_erased(&self, at: usize, shard: ShardId, replica: ReplicaId) -> Broken {
+        let (_, membership) = self.newest_memberships.get(&shard)?;
+        let Membership { voters, learners, voters_outgoing, .. } = membership;
+        let is_member = voters.iter().chain(learners).chain(voters_outgoing).any(|member| *member == replica);
+        is_member.then(|| {
+            let detail = format!("node {at} has erased replica {replica} of shard {shard}, which has {membership:?}");
+            ("no-orphan", detail)
+        })
     }
 
     /// A hand-over was asked for.

@@ -26,6 +26,7 @@ impl World<'_> {
             );
             match change {
                 None | Some(Change::Named(_) | Change::Addresses | Change::Level(_)) => {}
+                Some(Change::Down(_)) => self.count("nodes found down, or up again"),
                 Some(Change::Steps(_)) => self.count("steps of replicas"),
                 Some(Change::Removed(_)) => self.count("nodes removed"),
                 Some(Change::Settled(_)) => self.count("groups settled"),
@@ -69,6 +70,9 @@ impl World<'_> {
             && !self.nothing_can_move()
         {
             return Some(format!("{} is still being removed: {:?}", node.name, self.ring));
+        }
+        if let Some(node) = self.ring.nodes.iter().find(|node| node.down) {
+            return Some(format!("{} is still down by the map", node.name));
         }
         if let Some((shard, group)) = self.ring.group_ids().zip(self.ring.groups()).find(|(_, group)| group.is_moving())
         {

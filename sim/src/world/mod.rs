@@ -182,7 +182,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 54] = [
+const COVERAGE: [&str; 55] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -218,6 +218,7 @@ const COVERAGE: [&str; 54] = [
     "wiped disks replaced",
     "faulty replicas replaced",
     "groups settled",
+    "nodes found down, or up again",
     "steps of replicas",
     "nodes removed",
     "verbs done",
@@ -253,9 +254,9 @@ impl<'a> World<'a> {
             peer: format!("node-{number}:7401"),
             ..RingNode::new(*id, format!("node-{number}"))
         });
-        let ring = RingMap::initial(cluster, durability, ring_nodes.collect(), options.shards, 3)
+        let mut initial = RingMap::initial(cluster, durability, ring_nodes.collect(), options.shards, 3)
             .expect("a plan has at least as many nodes as replicas");
-        let initial = ring;
+        initial.repair_hold_ms = options.repair_hold_ms;
         let of_node = |list: &[i64], node: usize| list.get(node).copied().unwrap_or(0);
         let rates: Vec<i64> = options.clock_rate_ppm.iter().map(|rate| i64::from(*rate)).collect();
         let nodes: Vec<Node> = ids

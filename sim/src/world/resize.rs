@@ -3,7 +3,6 @@
 use super::node::Crash;
 use super::queue::Moment;
 use super::{Event, World};
-use kvorum_core::log::Membership;
 use kvorum_core::map_keeper::Asked;
 use kvorum_core::ring::rebalance::{self, Standing};
 use kvorum_core::ring::verbs::Verb;
@@ -20,7 +19,9 @@ impl World<'_> {
     /// An operator begins to ask for something.
     pub(super) fn begin_to_ask(&mut self, verb: Verb) {
         let now = self.now();
-        self.queue.push(now, Event::Asks(Box::new(verb), now.after_ms(PATIENCE_MS)));
+        // A machine that joins asks by itself, and does not give up.
+        let patience_ms = if matches!(verb, Verb::Join(_)) { u64::MAX / 2_000_000 } else { PATIENCE_MS };
+        self.queue.push(now, Event::Asks(Box::new(verb), now.after_ms(patience_ms)));
     }
 
     /// The verb that has a machine join; `None` if it is a founder, runs, or has been part of the cluster.
@@ -90,21 +91,12 @@ impl World<'_> {
         }
     }
 
-    /// What a node erases because the map gives it to others must be part of its group no more, as far as any replica has applied.
+    /// Looks at what a node has erased because the map gives it to others.
     pub(super) fn look_at_erased(&mut self, at: usize) {
         let Some(process) = &mut self.nodes[at].process else { return };
         for (shard, replica) in std::mem::take(&mut process.erased) {
-            let hosts = self
-                .nodes
-                .iter()
-                .filter_map(|node| node.process.as_ref()?.shards.get(&shard)?.host.as_ref().map(|host| host.shard()));
-            let newest = hosts.max_by_key(|shard| shard.store().applied());
-            let Some(membership) = newest.map(|shard| shard.membership()) else { continue };
-            let Membership { voters, learners, voters_outgoing, .. } = membership;
-            if voters.iter().chain(learners).chain(voters_outgoing).any(|member| *member == replica) {
-                let detail =
-                    format!("node {at} has erased replica {replica} of shard {shard}, which has {membership:?}");
-                return self.violate("no-orphan", detail);
+            if let Some((property, detail)) = self.invariants.handle_erased(at, shard, replica) {
+                return self.violate(property, detail);
             }
             self.count("replicas erased after a move");
         }

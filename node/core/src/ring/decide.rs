@@ -22,7 +22,7 @@
 
 use super::PlacementError;
 use super::rebalance::{self, Step};
-use super::{NodeState, RingMap};
+use super::{DOWN_AFTER_MS, NodeState, RingMap, UP_AGAIN_AFTER_MS};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
@@ -77,6 +77,12 @@ pub struct Seen {
     pub faulty: BTreeSet<(NodeId, ShardId, ReplicaId)>,
     /// Groups that have followed a change of the map to its end, with the epoch of that change, as their leaders say.
     pub settled: BTreeSet<(ShardId, u64)>,
+    /// For how long nodes were not heard, in milliseconds; those that are heard are left out.
+    pub silent: BTreeMap<NodeId, u64>,
+    /// For how long nodes were heard without a break.
+    pub steady: BTreeMap<NodeId, u64>,
+    /// Nodes that have said that they stop, and are expected back.
+    pub planned: BTreeSet<NodeId>,
     /// It is time to look where everything should be, which costs more than the rest: see [`super::place`].
     pub places: bool,
     /// Where clients reach nodes, as these say themselves; none of them a stranger.
@@ -94,6 +100,8 @@ pub enum Change {
     Replica(NodeId, ShardId, ReplicaId),
     /// Groups go on without the replicas that were leaving.
     Settled(Vec<ShardId>),
+    /// Nodes are down, or up again.
+    Down(Vec<(NodeId, bool)>),
     /// Replicas or leaderships move.
     Steps(Vec<Step>),
     /// A node that was being removed holds nothing any more.
@@ -153,6 +161,9 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
         let settled = Change::Settled(settled.collect());
         return MapDecision::Change(Box::new(next), settled);
     }
+    if let Some((next, changed)) = with_news_of_who_is_down(ring, seen) {
+        return MapDecision::Change(Box::new(next), Change::Down(changed));
+    }
     if let Some((node, next)) = without_an_empty_node(ring) {
         return MapDecision::Change(Box::new(next), Change::Removed(node));
     }
@@ -175,6 +186,22 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
         Err(_) if waits != MapDecision::Rest || ring.nodes.iter().all(|node| node.state == NodeState::Up) => waits,
         Err(why) => MapDecision::Blocked(why),
     }
+}
+
+/// The map in which those nodes are down that are, and the nodes of which it said something else.
+fn with_news_of_who_is_down(ring: &RingMap, seen: &Seen) -> Option<(RingMap, Vec<(NodeId, bool)>)> {
+    let mut next = ring.next_epoch();
+    let mut changed = Vec::new();
+    for node in &mut next.nodes {
+        let id = NodeId(node.id);
+        let is_lost = seen.silent.get(&id).is_some_and(|ms| *ms >= DOWN_AFTER_MS);
+        let is_back = id == seen.me || seen.steady.get(&id).is_some_and(|ms| *ms >= UP_AGAIN_AFTER_MS);
+        if if node.down { is_back } else { is_lost } {
+            node.down = !node.down;
+            changed.push((id, node.down));
+        }
+    }
+    (!changed.is_empty()).then_some((next, changed))
 }
 
 /// The first node that is to be removed and holds nothing, and the map without it.
@@ -235,38 +262,71 @@ impl Seen {
 }
 
 /// So many of the maps that a peer has sent are kept, the last ones. More than one: a wrong map must not take the place of the
-/// right one before that, which the peer does not send again.
+/// right one before that, which the peer does not send again soon.
 pub const WORDS_MAX: usize = 3;
 
-/// The newest map that peers have sent, and that enough of them have. `offered` holds what each sent lately, at most [`WORDS_MAX`].
-///
-/// A node learns a map from its own replica of the group, which the log keeps honest, or from its peers: if it holds none, or
-/// if its replica can't follow the group, since it was wiped or replaced. A single peer's word is not enough. It may run a
-/// program that is broken, and a map with a far epoch would stay, and have every node that takes it erase what it holds. So
-/// one of two must hold:
-///
-/// - A majority of the nodes that hold the group in the map `known` have sent it. Each change of the map was committed by a
-///   majority of the group, and each of these nodes sends it to every peer, when it learns it and when they meet.
-/// - A majority of the nodes that hold the group *in the new map* have, this node left out, and at least two. Those that the
-///   known map names may be gone: nodes are removed, and a node that was wiped knows the first map only.
-///
-/// That a peer is a stranger by the map that is known here says nothing: that map may be the one that is out of date.
-pub fn word_of_majority<'a>(
-    known: &RingMap,
-    me: NodeId,
-    offered: &'a BTreeMap<NodeId, Vec<RingMap>>,
-) -> Option<&'a RingMap> {
-    let said = |map: &RingMap, by: &mut dyn Iterator<Item = NodeId>| {
-        by.filter(|node| offered.get(node).is_some_and(|maps| maps.contains(map))).count()
-    };
-    let needed = if planted(Bug::MapOfOnePeerTaken) { 1 } else { known.meta.replicas.len() / 2 + 1 };
-    let is_agreed = |map: &&RingMap| {
-        let of_new = || map.holders(ShardId::META).filter(|node| *node != me);
-        let by_new = said(map, &mut of_new());
-        said(map, &mut known.holders(ShardId::META)) >= needed
-            || 2 * by_new > of_new().count() && by_new >= known.nodes.len().saturating_sub(1).clamp(1, 2)
-    };
-    offered.values().flatten().filter(is_agreed).max_by_key(|map| map.epoch)
+/// The maps that peers have sent lately, each once, with those who have; the oldest first.
+#[derive(Debug, Default)]
+pub struct Words {
+    all: Vec<(RingMap, BTreeSet<NodeId>)>,
+}
+
+impl Words {
+    /// A peer has sent a map.
+    pub fn hear(&mut self, from: NodeId, map: RingMap) {
+        match self.all.iter_mut().find(|(known, _)| *known == map) {
+            Some((_, said_by)) => drop(said_by.insert(from)),
+            None => self.all.push((map, [from].into())),
+        }
+        let mut surplus = self.all.iter().filter(|(_, by)| by.contains(&from)).count().saturating_sub(WORDS_MAX);
+        for (_, said_by) in &mut self.all {
+            if surplus > 0 && said_by.remove(&from) {
+                surplus -= 1;
+            }
+        }
+        self.all.retain(|(_, said_by)| !said_by.is_empty());
+    }
+
+    /// Forgets what is no news to who knows this map.
+    pub fn keep_news(&mut self, known: &RingMap) {
+        self.all.retain(|(map, _)| map.epoch > known.epoch);
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The newest map that enough peers have sent, for a node that knows the map `known`.
+    ///
+    /// A node learns a map from its own replica of the group, which the log keeps honest, or from its peers: if it holds none, or
+    /// if its replica can't follow the group, since it was wiped, replaced or cut off. A single peer's word is not enough. It may
+    /// run a program that is broken, and a map with a far epoch would stay, and have every node that takes it erase what it holds.
+    /// So one of these must have sent it:
+    ///
+    /// - A majority of the nodes that hold the group in the known map. Each change of the map was committed by a majority of the
+    ///   group, and each node sends it to every peer, when it learns it, when they meet, and every 10 s.
+    /// - At least two nodes, and a majority of those that hold the group in the new map, or of all its nodes; this one left out.
+    ///   Those that the known map names may be gone: nodes are removed, and a node that was wiped knows the first map only.
+    ///
+    /// That a peer is a stranger by the map that is known here says nothing: that map may be the one that is out of date.
+    pub fn of_majority(&self, known: &RingMap, me: NodeId) -> Option<&RingMap> {
+        let needed = if planted(Bug::MapOfOnePeerTaken) { 1 } else { known.meta.replicas.len() / 2 + 1 };
+        // A cluster of two has no second one to ask.
+        let two = known.nodes.len().saturating_sub(1).clamp(1, 2);
+        let is_agreed = |(map, said_by): &&(RingMap, BTreeSet<NodeId>)| {
+            let of_new = |nodes: &mut dyn Iterator<Item = NodeId>| {
+                let (said, all) = nodes
+                    .filter(|node| *node != me)
+                    .fold((0, 0), |(said, all), node| (said + usize::from(said_by.contains(&node)), all + 1));
+                said >= two && 2 * said > all
+            };
+            known.holders(ShardId::META).filter(|node| said_by.contains(node)).count() >= needed
+                || of_new(&mut map.holders(ShardId::META))
+                || of_new(&mut map.nodes.iter().map(|node| NodeId(node.id)))
+        };
+        self.all.iter().filter(is_agreed).map(|(map, _)| map).max_by_key(|map| map.epoch)
+    }
 }
 
 /// Whether a node whose folder has never held a replica may open its replica of `meta` under the id that the first map
@@ -281,6 +341,7 @@ pub fn may_bootstrap(first: &RingMap, me: NodeId, folder: FolderId, answers: &BT
 
 #[cfg(test)]
 mod tests {
+    use super::super::RingNode;
     use super::super::tests::nodes;
     use super::*;
     use kvorum_protocol::{ClusterId, Durability};
@@ -316,6 +377,9 @@ mod tests {
             peers,
             faulty: BTreeSet::new(),
             settled: BTreeSet::new(),
+            silent: BTreeMap::new(),
+            steady: BTreeMap::new(),
+            planned: BTreeSet::new(),
             places: true,
             clients: BTreeMap::new(),
         }
@@ -428,16 +492,14 @@ mod tests {
         let next = five.with_folder(node(1), folder(1)).unwrap();
         let far = RingMap { epoch: u64::MAX, ..next.clone() };
         let say = |words: &[(u128, &RingMap)]| -> Option<u64> {
-            let mut offered: BTreeMap<NodeId, Vec<RingMap>> = BTreeMap::new();
-            for (number, map) in words {
-                offered.entry(node(*number)).or_default().push((*map).clone());
-            }
-            word_of_majority(&five, node(6), &offered).map(|map| map.epoch)
+            let mut heard = Words::default();
+            words.iter().for_each(|(number, map)| heard.hear(node(*number), (*map).clone()));
+            heard.of_majority(&five, node(6)).map(|map| map.epoch)
         };
         assert_eq!(five.meta.replicas.len(), 5);
         assert_eq!(say(&[(1, &next), (2, &next)]), None);
         assert_eq!(say(&[(1, &next), (2, &next), (3, &next)]), Some(next.epoch));
-        assert_eq!(say(&[(1, &next), (2, &next), (6, &next)]), None, "node 6 holds no replica of the group");
+        assert_eq!(say(&[(1, &next), (2, &next), (9, &next)]), None, "node 9 is none of them");
         assert_eq!(say(&[(1, &far), (2, &next), (3, &next), (4, &next)]), Some(next.epoch), "one makes it up");
         assert_eq!(say(&[(1, &far), (2, &far), (3, &next), (4, &next)]), None);
         assert_eq!(
@@ -466,13 +528,27 @@ mod tests {
             RingMap { epoch: u64::MAX, meta, ..now.clone() }
         };
         let say = |me: u128, words: &[(u128, &RingMap)]| {
-            let offered = words.iter().map(|(number, map)| (node(*number), vec![(*map).clone()])).collect();
-            word_of_majority(&known, node(me), &offered).map(|map| map.epoch)
+            let mut heard = Words::default();
+            words.iter().for_each(|(number, map)| heard.hear(node(*number), (*map).clone()));
+            heard.of_majority(&known, node(me)).map(|map| map.epoch)
         };
         assert_eq!(say(2, &[(1, &now)]), None);
         assert_eq!(say(2, &[(1, &now), (7, &now)]), Some(40));
         assert_eq!(say(8, &[(1, &now), (7, &now)]), Some(40), "it is one of them, and was wiped");
         assert_eq!(say(2, &[(1, &alone)]), None, "one that is broken may make up a group of its own");
+        // Of the new group one is wiped, too, and does not know the map; the others that are no part of it do.
+        let grown = {
+            let more = (11..=13).map(|number| RingNode {
+                slot: crate::ring::NodeSlot(number as u32),
+                ..RingNode::new(Uuid::from_u128(number), format!("node-{number}"))
+            });
+            RingMap { nodes: now.nodes.iter().cloned().chain(more).collect(), ..now.clone() }
+        };
+        assert_eq!(say(8, &[(7, &grown), (11, &grown)]), None);
+        assert_eq!(say(8, &[(7, &grown), (11, &grown), (12, &grown)]), Some(40), "three of the five others");
+        let mut heard = Words::default();
+        (0..10).for_each(|epoch| heard.hear(node(1), RingMap { epoch, ..now.clone() }));
+        assert_eq!(heard.all.len(), WORDS_MAX, "the last ones are kept");
     }
 
     #[test]

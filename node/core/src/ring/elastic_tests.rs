@@ -6,7 +6,7 @@ use super::rebalance::{self, Step};
 use super::tests::nodes;
 use super::verbs::{NewNode, Verb, VerbRefusal, admit};
 use super::*;
-use crate::limits::{MOVES_OF_BALANCE_MAX, MOVES_OF_REMOVAL_MAX};
+use crate::limits::{MOVES_OF_REMOVAL_MAX, MOVES_OF_REPAIR_MAX};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,9 @@ fn seen(ring: &RingMap, away: &[u128]) -> Seen {
         peers: others.map(|known| (NodeId(known.id), presence(known))).collect(),
         faulty: BTreeSet::new(),
         settled: BTreeSet::new(),
+        silent: away.iter().map(|number| (node(*number), 1_000)).collect(),
+        steady: BTreeMap::new(),
+        planned: BTreeSet::new(),
         places: true,
         clients: BTreeMap::new(),
     }
@@ -89,7 +92,7 @@ fn come_to_rest(mut ring: RingMap, away: &[u128]) -> (RingMap, usize) {
 
 /// No node takes part in more moves than it may.
 fn check_load(ring: &RingMap) {
-    let most = MOVES_OF_BALANCE_MAX.max(MOVES_OF_REMOVAL_MAX);
+    let most = MOVES_OF_REPAIR_MAX.max(MOVES_OF_REMOVAL_MAX);
     for known in &ring.nodes {
         let moving = || ring.groups().filter(|group| group.is_moving());
         let out = moving().filter(|group| group.leaving.iter().any(|held| held.node == known.slot)).count();
@@ -155,6 +158,72 @@ fn a_dead_node_is_removed_as_well() {
         (3, held(&ring, 2) + usize::from(ring.replica_on(ShardId::META, node(2)).is_some()))
     );
     assert!(!rested.has_node(node(2)));
+}
+
+/// What node 1 sees when a node was silent for so long.
+fn silent(ring: &RingMap, lost: &[u128], ms: u64) -> Seen {
+    Seen { silent: lost.iter().map(|number| (node(*number), ms)).collect(), ..seen(ring, lost) }
+}
+
+#[test]
+fn a_node_that_is_silent_is_down_and_what_it_holds_is_made_anew_after_the_hold() {
+    let ring = cluster(4, 8);
+    assert_eq!(decide(&ring, &silent(&ring, &[2], DOWN_AFTER_MS - 1)), MapDecision::Rest);
+    let MapDecision::Change(down, change) = decide(&ring, &silent(&ring, &[2], DOWN_AFTER_MS)) else { panic!() };
+    assert_eq!(change, Change::Down(vec![(node(2), true)]));
+    let hold = DOWN_AFTER_MS + REPAIR_HOLD_MS;
+    assert_eq!(decide(&down, &silent(&down, &[2], hold - 1)), MapDecision::Rest, "it is waited for");
+    let planned = Seen { planned: [node(2)].into(), ..silent(&down, &[2], hold) };
+    assert_eq!(decide(&down, &planned), MapDecision::Rest, "it has said that it stops");
+
+    let held_before = down.held_by(node(2)).len();
+    let mut map = *down;
+    for _ in 0..100 {
+        let seen = Seen { settled: all_settled(&map), ..silent(&map, &[2], hold) };
+        let MapDecision::Change(next, change) = decide(&map, &seen) else { break };
+        if let Change::Steps(steps) = &change {
+            assert!(steps.len() <= MOVES_OF_REPAIR_MAX, "{steps:?}");
+        }
+        map = *next;
+    }
+    assert!(held_before > 0 && map.held_by(node(2)).is_empty());
+    assert!(map.has_node(node(2)), "it may come back");
+    assert!(map.shards.iter().all(|group| group.replicas.len() == 3 && !group.is_moving()));
+
+    // It is back: up again once it was heard for a while, and given its share.
+    let back = |ms| Seen { steady: [(node(2), ms)].into(), ..seen(&map, &[]) };
+    assert_eq!(decide(&map, &back(UP_AGAIN_AFTER_MS - 1)), MapDecision::Rest, "one that flaps is given nothing");
+    let MapDecision::Change(up, change) = decide(&map, &back(UP_AGAIN_AFTER_MS)) else { panic!() };
+    assert_eq!(change, Change::Down(vec![(node(2), false)]));
+    assert_eq!(held(&come_to_rest(*up, &[]).0, 2), 6);
+}
+
+#[test]
+fn many_nodes_that_are_down_at_once_are_not_given_up() {
+    let ring = cluster(7, 8);
+    let lost = [2, 3, 4];
+    let hold = DOWN_AFTER_MS + REPAIR_HOLD_MS;
+    let MapDecision::Change(down, _) = decide(&ring, &silent(&ring, &lost, hold)) else { panic!() };
+    assert_eq!(decide(&down, &silent(&down, &lost, hold)), MapDecision::Rest);
+    // Two of seven may be.
+    assert!(matches!(decide(&down, &silent(&down, &lost[..2], hold)), MapDecision::Change(..)));
+}
+
+#[test]
+fn where_no_other_node_is_left_nothing_is_made_anew_and_no_group_has_fewer_replicas() {
+    for count in [3, 5] {
+        let ring = cluster(count, 4);
+        let hold = DOWN_AFTER_MS + REPAIR_HOLD_MS;
+        let MapDecision::Change(down, _) = decide(&ring, &silent(&ring, &[3], hold)) else { panic!() };
+        let mut map = *down;
+        for _ in 0..50 {
+            let seen = Seen { settled: all_settled(&map), ..silent(&map, &[3], hold) };
+            let MapDecision::Change(next, _) = decide(&map, &seen) else { break };
+            map = *next;
+        }
+        assert_eq!(map.meta.replicas.len(), ring.meta.replicas.len(), "{count} nodes");
+        assert!(map.shards.iter().all(|group| group.replicas.len() == 3));
+    }
 }
 
 #[test]

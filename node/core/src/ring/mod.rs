@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod decide;
+pub mod detect;
 mod group;
 mod moves;
 mod placement;
@@ -38,6 +39,15 @@ pub const FIRST_REPLICAS_MAX: u64 = REPLICAS_MAX as u64;
 /// Most data folders that the map remembers as replaced, the oldest being forgotten first. One that was forgotten and comes
 /// back is a stranger like any other: it is given fresh replicas, and what it held is erased.
 pub const RETIRED_FOLDERS_MAX: usize = 256;
+/// A node of which nobody has heard for this long is down, in milliseconds.
+pub const DOWN_AFTER_MS: u64 = 10_000;
+/// A node that was down is up again once it was heard for this long, in milliseconds: one that flaps is given nothing.
+pub const UP_AGAIN_AFTER_MS: u64 = 30_000;
+/// How much longer a node is waited for before what it holds is made anew, in milliseconds, unless the cluster was created with
+/// another value: most machines restart within a minute.
+pub const REPAIR_HOLD_MS: u64 = 50_000;
+/// A node that has said that it stops is waited for this long, in milliseconds.
+pub const PLANNED_ABSENCE_MS: u64 = 600_000;
 /// Most removed nodes that the map remembers, to say why they are turned away. One that was forgotten is turned away as a node
 /// that nobody knows.
 pub const REMOVED_NODES_MAX: usize = 256;
@@ -63,6 +73,9 @@ pub struct RingNode {
     /// What the cluster wants of it.
     #[serde(default)]
     pub state: NodeState,
+    /// Nobody has heard of it for [`DOWN_AFTER_MS`]. It stays so until it was heard for [`UP_AGAIN_AFTER_MS`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub down: bool,
     /// Its data folder, once it is known. The node holds no shard's replica before that, and none in another folder.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "stored_id::optional")]
     pub disk: Option<FolderId>,
@@ -104,6 +117,9 @@ pub struct RingMap {
     pub slots_made: u32,
     /// How many replicas each shard should have.
     pub replication_factor: u8,
+    /// A node that is down for so much longer, in milliseconds, is given up: what it holds is made anew on others.
+    #[serde(default = "repair_hold_ms")]
+    pub repair_hold_ms: u64,
     /// The `meta` group.
     pub meta: ShardGroup,
     /// The group of each shard.
@@ -134,6 +150,7 @@ impl RingNode {
             peer: String::new(),
             weight: 1,
             state: NodeState::Up,
+            down: false,
             disk: None,
             unknown: Unknown::new(),
         }
@@ -157,6 +174,14 @@ pub type Unknown = serde_json::Map<String, serde_json::Value>;
 
 fn first_level() -> u16 {
     Levels::OWN.min
+}
+
+fn repair_hold_ms() -> u64 {
+    REPAIR_HOLD_MS
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn ring_position() -> String {
@@ -223,6 +248,7 @@ impl RingMap {
             durability,
             slots_made: nodes.len() as u32,
             replication_factor,
+            repair_hold_ms: repair_hold_ms(),
             meta: group(&meta[0]),
             shards: placed.iter().map(group).collect(),
             nodes,

@@ -5,8 +5,8 @@
 
 use super::decide::Seen;
 use super::placement::{Candidate, PlacementError, meta_replication_factor, place};
-use super::{Holder, NodeSlot, NodeState, RingMap, RingNode, ShardGroup};
-use crate::limits::{MAP_STEPS_MAX, MOVES_OF_BALANCE_MAX, MOVES_OF_REMOVAL_MAX};
+use super::{DOWN_AFTER_MS, Holder, NodeSlot, NodeState, PLANNED_ABSENCE_MS, RingMap, RingNode, ShardGroup};
+use crate::limits::{MAP_STEPS_MAX, MOVES_OF_BALANCE_MAX, MOVES_OF_REMOVAL_MAX, MOVES_OF_REPAIR_MAX};
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use std::collections::BTreeMap;
 
@@ -63,16 +63,26 @@ pub struct Standing {
 
 /// How each node of the map stands.
 pub fn standings(ring: &RingMap, seen: &Seen) -> Vec<Standing> {
+    let given_up = |node: &RingNode| node.down && is_given_up(ring, seen, NodeId(node.id));
+    // So many at once are no dead machines but a broken network, or a building without power. An operator decides.
+    let many = ring.nodes.iter().filter(|node| given_up(node)).count() > (ring.nodes.len() / 3).max(1);
     let standing = |node: &RingNode| {
-        let eligible = node.state == NodeState::Up;
+        let eligible = node.state == NodeState::Up && (many || !given_up(node));
         let id = NodeId(node.id);
         let steady =
             id == seen.me || seen.peers.get(&id).is_some_and(|peer| peer.connected_ms >= RECEIVER_CONNECTED_MS);
         // A folder that nobody knows yet, or another one than the map names, can't be given anything.
-        let may_receive = eligible && steady && node.disk.is_some() && seen.is_there(ring, id);
+        let may_receive = eligible && !node.down && steady && node.disk.is_some() && seen.is_there(ring, id);
         Standing { eligible, may_receive }
     };
     ring.nodes.iter().map(standing).collect()
+}
+
+/// Whether a node was away for so long that what it holds is made anew.
+fn is_given_up(ring: &RingMap, seen: &Seen, node: NodeId) -> bool {
+    let hold_ms = if seen.planned.contains(&node) { PLANNED_ABSENCE_MS } else { ring.repair_hold_ms };
+    // A leader that has just begun to look waits from then on.
+    seen.silent.get(&node).is_some_and(|ms| *ms >= DOWN_AFTER_MS.saturating_add(hold_ms))
 }
 
 /// Where everything should be.
@@ -83,8 +93,14 @@ pub fn wanted(ring: &RingMap, standings: &[Standing]) -> Result<Wanted, Placemen
     let candidates: Vec<Candidate<'_>> = ring.nodes.iter().zip(standings).map(candidate).collect();
     let position = |held: &Holder| ring.nodes.iter().position(|node| node.slot == held.node).map(|at| at as u16);
     let of = |group: &ShardGroup| -> Vec<u16> { group.replicas.iter().filter_map(position).collect() };
-    let eligible = standings.iter().filter(|standing| standing.eligible).count();
-    let mut all = place(&candidates, 1, meta_replication_factor(eligible), &[of(&ring.meta)])?;
+    let stay = ring.nodes.iter().filter(|node| node.state == NodeState::Up).count();
+    let of_meta = meta_replication_factor(stay);
+    let mut all = match place(&candidates, 1, of_meta, &[of(&ring.meta)]) {
+        Ok(placed) => placed,
+        // A node is given up, and no other one is left that could take its place: no reason to have fewer voters.
+        Err(_) if standings.iter().filter(|standing| standing.eligible).count() < stay => vec![of(&ring.meta)],
+        Err(why) => return Err(why),
+    };
     let before: Vec<Vec<u16>> = ring.shards.iter().map(of).collect();
     all.extend(place(&candidates, ring.shards.len() as u16, ring.replication_factor, &before)?);
     let slots = |holders: Vec<u16>| holders.into_iter().map(|at| ring.nodes[usize::from(at)].slot).collect();
@@ -93,7 +109,7 @@ pub fn wanted(ring: &RingMap, standings: &[Standing]) -> Result<Wanted, Placemen
 
 /// The map after the next steps, and these; `None` if nothing is to be done, or nothing more at the moment.
 pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingMap, Vec<Step>)> {
-    let mut moves: Vec<(bool, Step)> = Vec::new();
+    let mut moves: Vec<(Purpose, Step)> = Vec::new();
     let mut leads = Vec::new();
     for ((shard, group), slots) in ring.group_ids().zip(ring.groups()).zip(&wanted.0) {
         if group.is_moving() {
@@ -113,13 +129,13 @@ pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingM
             }
         };
         if seen.others_are_well(ring, shard, gone) {
-            moves.push((gone.is_some_and(|slot| is_leaving(ring, slot)), step));
+            moves.push((purpose(ring, gone), step));
         }
     }
     // Stable: `meta` stays before the others of its kind.
-    moves.sort_by_key(|(empties, _)| !empties);
+    moves.sort_by_key(|(purpose, _)| *purpose);
     let mut load = Load::of(ring);
-    let moves = moves.into_iter().filter(|(empties, step)| load.takes(*step, *empties)).map(|(_, step)| step);
+    let moves = moves.into_iter().filter(|(purpose, step)| load.takes(*step, *purpose)).map(|(_, step)| step);
     let mut steps: Vec<Step> = moves.take(MAP_STEPS_MAX).collect();
     if steps.is_empty() {
         steps = leads.into_iter().take(MAP_STEPS_MAX).collect();
@@ -161,8 +177,33 @@ fn candidate<'a>((node, standing): (&'a RingNode, &Standing)) -> Candidate<'a> {
     Candidate { zone: node.zone(), weight: node.weight, eligible: standing.eligible, may_receive: standing.may_receive }
 }
 
-fn is_leaving(ring: &RingMap, slot: NodeSlot) -> bool {
-    ring.node_at(slot).is_none_or(|node| node.state != NodeState::Up)
+/// What a step is for, the more urgent first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Purpose {
+    /// A replica is lost with its node.
+    Repair,
+    /// A node is to be empty.
+    Removal,
+    /// Nodes are to hold their shares.
+    Balance,
+}
+
+impl Purpose {
+    fn moves_max(self) -> usize {
+        match self {
+            Self::Repair => MOVES_OF_REPAIR_MAX,
+            Self::Removal => MOVES_OF_REMOVAL_MAX,
+            Self::Balance => MOVES_OF_BALANCE_MAX,
+        }
+    }
+}
+
+fn purpose(ring: &RingMap, gone: Option<NodeSlot>) -> Purpose {
+    match gone.and_then(|slot| ring.node_at(slot)) {
+        Some(node) if node.down => Purpose::Repair,
+        Some(node) if node.state == NodeState::Removing => Purpose::Removal,
+        _ => Purpose::Balance,
+    }
 }
 
 /// How many moves each node takes part in.
@@ -182,8 +223,8 @@ impl Load {
     }
 
     /// Whether there is room for a step besides those under way; it is one of them then.
-    fn takes(&mut self, step: Step, empties: bool) -> bool {
-        let most = if empties { MOVES_OF_REMOVAL_MAX } else { MOVES_OF_BALANCE_MAX };
+    fn takes(&mut self, step: Step, purpose: Purpose) -> bool {
+        let most = purpose.moves_max();
         let (from, to) = step.nodes();
         let has_room = |counts: &BTreeMap<NodeSlot, usize>, slot: Option<NodeSlot>| {
             slot.is_none_or(|slot| counts.get(&slot).copied().unwrap_or(0) < most)

@@ -10,7 +10,7 @@ use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A report is believed for this long. It is sent again each second while there is something to say.
+/// A report is believed for this long. It is sent again each second.
 const REPORT_HOLDS_MS: u64 = 3_000;
 
 /// The peers that have said hello since the process began. Bounded by the configuration, which lists them.
@@ -119,6 +119,11 @@ impl PeerTable {
         self.peers.read().get(&peer).is_some_and(|known| known.stops)
     }
 
+    /// The peers that have said last that they are about to stop.
+    pub fn stopping(&self) -> BTreeSet<NodeId> {
+        self.peers.read().iter().filter(|(_, known)| known.stops).map(|(peer, _)| *peer).collect()
+    }
+
     /// Where clients reach the peers that are connected and are no strangers, as they say.
     pub fn clients(&self, ring: &RingMap) -> BTreeMap<NodeId, String> {
         let peers = self.peers.read();
@@ -160,6 +165,15 @@ impl PeerTable {
         reports.flat_map(replicas).collect()
     }
 
+    /// How many of the peers are connected with each node, by the reports that still hold; and how many such reports there are.
+    pub fn heard(&self, now: Nanos) -> (BTreeMap<NodeId, usize>, usize) {
+        let peers = self.peers.read();
+        let reports = || peers.values().filter(|known| known.connected_at.is_some() && known.report_holds(now));
+        let mut heard = BTreeMap::new();
+        reports().flat_map(|known| &known.report.hears).for_each(|node| *heard.entry(*node).or_default() += 1);
+        (heard, reports().count())
+    }
+
     /// The groups that have followed a change of the map to its end, by the reports of their leaders that still hold, with the
     /// epoch of the change. Who holds no replica of a group, or is a stranger, can't lead it.
     pub fn settled(&self, ring: &RingMap, now: Nanos) -> BTreeSet<(ShardId, u64)> {
@@ -177,7 +191,7 @@ impl PeerTable {
 
 impl Peer {
     fn report_holds(&self, now: Nanos) -> bool {
-        now.ms_since(self.reported_at) <= REPORT_HOLDS_MS
+        self.reported_at != Nanos(0) && now.ms_since(self.reported_at) <= REPORT_HOLDS_MS
     }
 
     fn presence(&self, now: Nanos) -> Presence {

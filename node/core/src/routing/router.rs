@@ -8,7 +8,8 @@ use crate::health::fitness::{Fitness, Unfit};
 use crate::health::wall_clocks::{Judgement, WallClocks};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
 use crate::measure::{RefusedFor, ReplicaCounts};
-use crate::ring::{RingMap, decide};
+use crate::ring::RingMap;
+use crate::ring::decide::Words;
 use crate::routing::network::{PeerNetwork, SendError};
 use crate::routing::peer_table::PeerTable;
 use crate::routing::topology_news::TopologyNews;
@@ -106,8 +107,8 @@ pub struct Router {
     ring: RwLock<Arc<RingMap>>,
     /// The map in force was decided by the `meta` group; else it is only what a new cluster would begin with.
     agreed: AtomicBool,
-    /// What each peer sent last as the ring map, if it is news.
-    offered: Mutex<BTreeMap<NodeId, Vec<RingMap>>>,
+    /// What peers have sent lately as the ring map, if it is news.
+    offered: Mutex<Words>,
     peer_table: PeerTable,
     fitness: Fitness,
     /// Replicas of this node that can't be used any more.
@@ -252,17 +253,12 @@ impl Router {
             return;
         }
         // Of no others is the word of use.
-        if [&*current, &ring].iter().any(|map| map.replica_on(ShardId::META, from).is_some()) {
-            let mut offered = self.offered.lock();
-            let maps = offered.entry(from).or_default();
-            maps.retain(|known| *known != ring);
-            maps.push(ring);
-            let surplus = maps.len().saturating_sub(decide::WORDS_MAX);
-            maps.drain(..surplus);
+        if current.has_node(from) || ring.has_node(from) {
+            self.offered.lock().hear(from, ring);
         }
     }
 
-    /// The newest map that peers have sent, if it is news, and if enough of them have: see [`decide::word_of_majority`].
+    /// The newest map that peers have sent, if it is news, and if enough of them have: see [`Words::of_majority`].
     pub fn take_offered_ring(&self) -> Option<RingMap> {
         let mut offered = self.offered.lock();
         if offered.is_empty() {
@@ -270,10 +266,9 @@ impl Router {
         }
         let current = self.ring();
         if self.agreed.load(Ordering::Acquire) {
-            offered.values_mut().for_each(|maps| maps.retain(|ring| ring.epoch > current.epoch));
-            offered.retain(|_, maps| !maps.is_empty());
+            offered.keep_news(&current);
         }
-        decide::word_of_majority(&current, self.me, &offered).cloned()
+        offered.of_majority(&current, self.me).cloned()
     }
 
     /// What the peers have said.
@@ -594,6 +589,7 @@ impl Router {
             epoch: self.ring.read().epoch,
             faulty: self.faulty(),
             settled: settled.collect(),
+            hears: self.peers().map(|peers| peers.up()).unwrap_or_default(),
             more: Default::default(),
         }
     }

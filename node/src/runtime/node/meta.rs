@@ -91,7 +91,8 @@ pub(super) fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
     let (shards, replicas) = (config.shards, config.replication_factor);
     let nodes: Vec<RingNode> = nodes.collect();
     let replicas = if config.joins { replicas.min(nodes.len() as u8) } else { replicas };
-    RingMap::initial(config.cluster_id, config.durability, nodes, shards, replicas)
+    let ring = RingMap::initial(config.cluster_id, config.durability, nodes, shards, replicas)?;
+    Ok(RingMap { repair_hold_ms: config.repair_hold.as_millis() as u64, ..ring })
 }
 
 /// Follows maps of a cluster that was created with what the configuration says. Another one ends the process: a node that joins

@@ -1,0 +1,105 @@
+//! Which nodes are down: what the leader of `meta` has seen of the others, over time. It forgets that when it does not lead.
+//!
+//! A node is heard if the leader is connected with it, or if at least half of the nodes that report are: a link that only the leader
+//! has lost is no reason to give a node up (partial partitions, cockroachdb/cockroach#84289).
+
+use super::RingMap;
+use crate::clock::Nanos;
+use kvorum_protocol::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct NodeWatch {
+    of: BTreeMap<NodeId, Sight>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    /// When it was heard last, or when this began.
+    heard_at: Nanos,
+    /// Since when it is heard without a break; `None` while it is not.
+    since: Option<Nanos>,
+}
+
+/// What the leader hears at a moment.
+#[derive(Debug)]
+pub struct Heard<'a> {
+    /// The nodes that the leader is connected with.
+    pub connected: BTreeSet<NodeId>,
+    /// How many of the others are connected with each node.
+    pub by: &'a BTreeMap<NodeId, usize>,
+    /// How many of the others report.
+    pub reports: usize,
+}
+
+impl NodeWatch {
+    /// Takes a look at all nodes of the map but the leader's own.
+    pub fn look(&mut self, now: Nanos, ring: &RingMap, me: NodeId, heard: &Heard<'_>) {
+        let others = ring.nodes.iter().map(|node| NodeId(node.id)).filter(|node| *node != me);
+        let before = std::mem::take(&mut self.of);
+        for node in others {
+            // It may have been gone for long, or for a moment: from here on it is known.
+            let mut sight = before.get(&node).copied().unwrap_or(Sight { heard_at: now, since: None });
+            let by = heard.by.get(&node).copied().unwrap_or(0);
+            if heard.connected.contains(&node) || by > 0 && 2 * by >= heard.reports {
+                sight = Sight { heard_at: now, since: sight.since.or(Some(now)) };
+            } else {
+                sight.since = None;
+            }
+            self.of.insert(node, sight);
+        }
+    }
+
+    /// Forgets everything: another node looks now.
+    pub fn forget(&mut self) {
+        self.of.clear();
+    }
+
+    /// For how long each node was not heard, in milliseconds; those that are heard are left out.
+    pub fn silent(&self, now: Nanos) -> BTreeMap<NodeId, u64> {
+        let silent = self.of.iter().filter(|(_, sight)| sight.since.is_none());
+        silent.map(|(node, sight)| (*node, now.ms_since(sight.heard_at))).collect()
+    }
+
+    /// For how long each node was heard without a break, in milliseconds.
+    pub fn steady(&self, now: Nanos) -> BTreeMap<NodeId, u64> {
+        self.of.iter().filter_map(|(node, sight)| Some((*node, now.ms_since(sight.since?)))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::nodes;
+    use super::*;
+    use kvorum_protocol::{ClusterId, Durability};
+    use uuid::Uuid;
+
+    fn node(number: u128) -> NodeId {
+        NodeId(Uuid::from_u128(number))
+    }
+
+    fn at(ms: u64) -> Nanos {
+        Nanos(0).after_ms(ms)
+    }
+
+    #[test]
+    fn a_node_is_silent_only_if_the_leader_and_most_of_the_others_do_not_hear_it() {
+        let ring = RingMap::initial(ClusterId(Uuid::from_u128(9)), Durability::Fsync, nodes(5), 1, 3).unwrap();
+        let mut watch = NodeWatch::default();
+        let mut look = |ms, connected: &[u128], by: &[(u128, usize)]| {
+            let by = by.iter().map(|(number, count)| (node(*number), *count)).collect();
+            let heard = Heard { connected: connected.iter().copied().map(node).collect(), by: &by, reports: 3 };
+            watch.look(at(ms), &ring, node(1), &heard);
+            (watch.silent(at(ms)), watch.steady(at(ms)))
+        };
+        let (silent, steady) = look(1_000, &[2, 3, 4, 5], &[]);
+        assert!(silent.is_empty() && steady.len() == 4, "all but the leader itself");
+        let (silent, steady) = look(3_000, &[2, 3], &[(4, 2), (5, 1)]);
+        assert_eq!(silent, [(node(5), 2_000)].into(), "one of three hears it, two of three hear node 4");
+        assert_eq!((steady[&node(4)], steady.get(&node(5))), (2_000, None));
+        let (silent, steady) = look(9_000, &[2, 3, 5], &[]);
+        assert_eq!(silent, [(node(4), 6_000)].into());
+        assert_eq!(steady[&node(5)], 0, "it begins anew");
+    }
+}
