@@ -93,8 +93,11 @@ impl World<'_> {
 
     /// Looks at what a node has erased because the map gives it to others.
     pub(super) fn look_at_erased(&mut self, at: usize) {
-        let Some(process) = &mut self.nodes[at].process else { return };
-        for (shard, replica) in std::mem::take(&mut process.erased) {
+        let node = &mut self.nodes[at];
+        let Some(process) = &mut node.process else { return };
+        let (erased, is_sound) = (std::mem::take(&mut process.erased), node.medium.is_sound());
+        // A damaged replica takes no part any more, and is over as soon as the map has forgotten it.
+        for (shard, replica) in erased.into_iter().filter(|_| is_sound) {
             if let Some((property, detail)) = self.invariants.handle_erased(at, shard, replica) {
                 return self.violate(property, detail);
             }
