@@ -64,7 +64,7 @@ impl Admin {
     /// May be repeated.
     ///
     /// # Errors
-    /// `NotPermitted`, with the reason, if the cluster can't take it in; else as every operation, see [`Error`].
+    /// `Refused`, with the reason, if the cluster can't take it in; else as every operation, see [`Error`].
     pub async fn add_node(&self, node: NewNode) -> Result<(), Error> {
         self.topology().await?;
         self.command(Need::Any, AdminCommand::AddNode(Box::new(node))).await
@@ -74,7 +74,7 @@ impl Admin {
     /// the replicas move then, and the node's process ends once it holds nothing. May be repeated.
     ///
     /// # Errors
-    /// `NotPermitted`, with the reason, if the cluster can't do without the node. With `accept_fewer_zones` it may be that the replicas
+    /// `Refused`, with the reason, if the cluster can't do without the node. With `accept_fewer_zones` it may be that the replicas
     /// of a shard stand in fewer zones than before. Else as every operation, see [`Error`].
     ///
     /// # Examples
@@ -93,7 +93,7 @@ impl Admin {
     /// Has a node stay that is being removed. What has moved stays where it is, and evens out again. May be repeated.
     ///
     /// # Errors
-    /// `NotPermitted`, with the reason, if the node is gone; else as every operation, see [`Error`].
+    /// `Refused`, with the reason, if the node is gone; else as every operation, see [`Error`].
     ///
     /// # Examples
     /// ```no_run

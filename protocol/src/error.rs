@@ -92,6 +92,8 @@ error_codes! {
     Internal = 21,
     /// The one-shot name of the write was used for another one.
     OnceIdReused = 22,
+    /// The cluster, as it is now, can't do what an operator asks for.
+    Refused = 23,
 }
 
 impl ErrorCode {

@@ -39,7 +39,7 @@ pub async fn join(config: &Config, folder: FolderId) -> Result<(), JoinRefused> 
                 info!(name = %config.name, "the cluster lets this node in");
                 return Ok(());
             }
-            Err(failure) if failure.code() == ErrorCode::NotPermitted => return Err(JoinRefused(failure.to_string())),
+            Err(failure) if failure.code() == ErrorCode::Refused => return Err(JoinRefused(failure.to_string())),
             // Once: a cluster may be away for long.
             Err(failure) if !std::mem::replace(&mut told, true) => {
                 warn!(%url, %failure, "the cluster has not let this node in yet; asks again each second");

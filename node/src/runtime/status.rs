@@ -75,7 +75,7 @@ impl NodeAdmin for Inspector {
         tokio::spawn(async move {
             match timeout(wait, self.ask_until_done(verb)).await {
                 Ok(Ok(())) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Done))),
-                Ok(Err(why)) => reply_to.fail(ServerError::new(ErrorCode::NotPermitted, why)),
+                Ok(Err(why)) => reply_to.fail(ServerError::new(ErrorCode::Refused, why)),
                 Err(_) => reply_to.fail({
                     let what = "the cluster has not said in time that it is done: ask again";
                     ServerError::new(ErrorCode::Unavailable, what).with_outcome(Outcome::Unknown)

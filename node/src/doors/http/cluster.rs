@@ -5,11 +5,11 @@ use super::entry::{Text, from_json};
 use super::kv::{json_response, unexpected};
 use super::problem::{NOT_FOUND, Problem, ProblemBody};
 use super::request::Asked;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
 use kvorum_protocol::{
-    AdminCommand, NodeId, NodeStatus, RequestBody, ResponseBody, ShardId, ShardRole, StatusScope, Topology,
+    AdminCommand, NodeId, NodeInfo, NodeStatus, RequestBody, ResponseBody, ShardId, ShardRole, StatusScope, Topology,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -212,18 +212,94 @@ pub(super) async fn heartbeat(
     let (parts, body) = request.into_parts();
     Asked::of_parts(&parts, &[])?;
     let HeartbeatBody { node } = from_json(&api.read_json(&parts, body).await?)?;
-    let topology = api.topology();
-    let found = topology.nodes.iter().find(|known| known.name == node || known.id.to_string() == node);
-    let found = found.ok_or_else(|| Problem::new(&NOT_FOUND, format!("the ring map names no node {node:?}")))?;
+    let found = find_node(&api, &node)?;
     let router = &api.caller.context().router;
     let is_up = found.id == router.me() || router.peers().is_some_and(|peers| peers.up().contains(&found.id));
     let heartbeat = HeartbeatJson {
-        node: found.name.clone(),
+        node: found.name,
         status: if is_up { "healthy" } else { "down" },
-        epoch: topology.epoch.0,
+        epoch: api.topology().epoch.0,
         time_ms: router.clock().now().wall_ms,
     };
     Ok(json_response(StatusCode::OK, &heartbeat))
+}
+
+/// What is wanted of a node.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NodeState)]
+pub(super) struct NodeStateJson {
+    /// Its name.
+    node: String,
+    /// `removing` or `up`.
+    state: &'static str,
+    /// The epoch of the ring map that this node knows.
+    epoch: u64,
+}
+
+/// `POST /nodes/{node}/remove`.
+#[utoipa::path(
+    post, path = "/nodes/{node}/remove", tag = "cluster", operation_id = "remove_node",
+    summary = "Have a node give all it holds to others and leave for good",
+    description = "The node may be dead. Answered once that is recorded; the replicas move then. May be repeated.",
+    params(
+        ("node" = String, Path, description = "The node's name or id"),
+        ("accept_fewer_zones" = Option<bool>, Query, description = "Even if replicas stand in fewer zones then"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
+    responses(
+        (status = 202, description = "It is under way", body = NodeStateJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn remove(
+    State(api): State<Arc<Api>>,
+    Path(node): Path<String>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let asked = Asked::read(&request, &["accept_fewer_zones"])?;
+    let accept_fewer_zones = asked.query.flag("accept_fewer_zones")?;
+    let found = find_node(&api, &node)?;
+    let command = AdminCommand::RemoveNode { node: found.id, accept_fewer_zones };
+    api.caller.read(asked.connection, RequestBody::Admin(command), asked.within).await?;
+    Ok(node_state(&api, StatusCode::ACCEPTED, found.name, "removing"))
+}
+
+/// `POST /nodes/{node}/keep`.
+#[utoipa::path(
+    post, path = "/nodes/{node}/keep", tag = "cluster", operation_id = "keep_node",
+    summary = "Have a node stay that is being removed",
+    description = "What has moved by then stays where it is, and evens out again. May be repeated.",
+    params(
+        ("node" = String, Path, description = "The node's name or id"),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
+    responses(
+        (status = 200, description = "It stays", body = NodeStateJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn keep(
+    State(api): State<Arc<Api>>,
+    Path(node): Path<String>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let asked = Asked::read(&request, &[])?;
+    let found = find_node(&api, &node)?;
+    let command = RequestBody::Admin(AdminCommand::KeepNode(found.id));
+    api.caller.read(asked.connection, command, asked.within).await?;
+    Ok(node_state(&api, StatusCode::OK, found.name, "up"))
+}
+
+fn node_state(api: &Api, status: StatusCode, node: String, state: &'static str) -> Response {
+    json_response(status, &NodeStateJson { node, state, epoch: api.topology().epoch.0 })
+}
+
+fn find_node(api: &Api, wanted: &str) -> Result<NodeInfo, Problem> {
+    let topology = api.topology();
+    let found = topology.nodes.iter().find(|known| known.name == wanted || known.id.to_string() == wanted);
+    found.cloned().ok_or_else(|| Problem::new(&NOT_FOUND, format!("the ring map names no node {wanted:?}")))
 }
 
 /// What a rebalance does.

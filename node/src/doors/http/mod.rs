@@ -111,6 +111,8 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/atomic", post(batch::atomic))
         .route("/mapping", get(cluster::mapping))
         .route("/nodes", get(cluster::nodes))
+        .route("/nodes/{node}/remove", post(cluster::remove))
+        .route("/nodes/{node}/keep", post(cluster::keep))
         .route("/heartbeat", post(cluster::heartbeat))
         .route("/rebalance", get(cluster::rebalance_progress).post(cluster::rebalance))
         .route("/health", get(health::health))
@@ -142,6 +144,7 @@ async fn method_not_allowed(request: axum::extract::Request) -> Problem {
         "/kv" => "GET, HEAD, PUT, DELETE",
         "/rebalance" => "GET, HEAD, POST",
         "/batch" | "/atomic" | "/heartbeat" => "POST",
+        _ if path.starts_with("/nodes/") => "POST",
         _ if path.starts_with("/kv/") && path.ends_with("/incr") => "GET, HEAD, PUT, DELETE, POST",
         _ if path.starts_with("/kv/") => "GET, HEAD, PUT, DELETE",
         _ => "GET, HEAD",

@@ -35,7 +35,7 @@ use utoipa::{OpenApi, ToSchema};
     paths(
         kv::get, kv::put, kv::delete, kv::incr, kv::get_by_query, kv::put_envelope, kv::delete_by_query, batch::batch,
         batch::atomic, cluster::mapping, cluster::nodes, cluster::heartbeat, cluster::rebalance,
-        cluster::rebalance_progress, health::health, health::live, health::ready, metrics::metrics,
+        cluster::rebalance_progress, cluster::remove, cluster::keep, health::health, health::live, health::ready, metrics::metrics,
         metrics::cache_stats, pages::problem, document
     ),
     components(schemas(EntryOrPage, Consistency, AckName, Detail, ProblemBody))

@@ -52,6 +52,9 @@ kinds! {
     NOT_ACCEPTABLE = "not-acceptable", 406, "No representation is acceptable",
         "The header Accept names none of application/json, application/octet-stream and text/plain.",
         "Accept one of them, or */*.";
+    CLUSTER_REFUSES = "cluster-refuses", 409, "The cluster can't do that as it is now",
+        "Replicas would have no place, a shard has no majority, or replicas would stand in fewer zones.",
+        "The detail names the reason. Mend it, and ask again.";
     SESSION_EXPIRED = "session-expired", 409, "It is not known whether the write took effect",
         "The node repeated the write for you, and the shard has forgotten whether an earlier copy took effect.",
         "Read the key to see what is there.";
@@ -284,6 +287,7 @@ pub(super) fn kind_of(code: ErrorCode) -> &'static Kind {
         ErrorCode::ShuttingDown => &STOPPING,
         ErrorCode::TooManyConnections => &TOO_MANY_CONNECTIONS,
         ErrorCode::NotPermitted => &NOT_PERMITTED,
+        ErrorCode::Refused => &CLUSTER_REFUSES,
         _ => &INTERNAL,
     }
 }
