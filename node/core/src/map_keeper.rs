@@ -24,10 +24,10 @@ use crate::ring::{PlacementError, RING_KEY, RingError, RingMap};
 use crate::routing::network::SendError;
 use crate::routing::router::Router;
 use crate::seeded::{Bug, planted};
-use crate::session::reply::{Reply, ReplySink};
-use crate::shard::Operation;
+use crate::session::reply::{Answer, Reply, ReplySink};
 use crate::shard::ShardHandle;
 use crate::shard::inbox::QueuedRequest;
+use crate::shard::{Operation, ShardReply};
 use bytes::Bytes;
 use kvorum_protocol::peer::{Levels, PeerMessage};
 use kvorum_protocol::{
@@ -187,8 +187,7 @@ impl MapKeeper {
 
     /// Looks at the key and at the cluster, and does what is due. Cheap unless there is a newer map, of which a copy is written.
     pub fn look(&mut self, now: Nanos) -> Looked {
-        // Answers to proposals say nothing that the key doesn't.
-        self.sink.take(&mut Vec::<Reply>::new());
+        self.hear_answers();
         if let Some(ring) = self.router.take_offered_ring() {
             self.take_map(&ring);
         }
@@ -207,6 +206,20 @@ impl MapKeeper {
         let (router, ring) = (&self.router, self.router.ring());
         self.looked.removed = ring.was_removed(router.me()) || router.peer_table().is_removed(&ring);
         std::mem::take(&mut self.looked)
+    }
+
+    /// Answers to proposals say nothing that the key doesn't, but for one thing: a group that has forgotten who wrote to it takes
+    /// higher numbers only.
+    fn hear_answers(&mut self) {
+        let mut replies: Vec<Reply> = Vec::new();
+        self.sink.take(&mut replies);
+        for reply in replies {
+            if let Answer::Shard(ShardReply::Error(error)) = reply.answer
+                && let Some(sequence_min) = error.sequence_min
+            {
+                self.sequence = self.sequence.max(sequence_min.saturating_sub(1));
+            }
+        }
     }
 
     /// Looks who is heard.

@@ -713,7 +713,7 @@ impl Draft<'_> {
             self.now(FaultKind::Join { node });
         }
         self.at_ms += self.random.random_range(0..3_000);
-        let (node, down_ms) = (self.node(), self.random.random_range(9_000..40_000));
+        let (node, down_ms) = (self.any(), self.random.random_range(9_000..40_000));
         let kind = match self.random.random_range(0..3) {
             0 => FaultKind::Isolate { node, ms: down_ms },
             _ => FaultKind::Kill { node, down_ms },

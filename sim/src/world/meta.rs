@@ -5,6 +5,7 @@ use super::World;
 use kvorum_core::map_keeper::Looked;
 use kvorum_core::ring::NodeState;
 use kvorum_core::ring::decide::Change;
+use kvorum_core::ring::rebalance::Step;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 
 impl World<'_> {
@@ -27,7 +28,12 @@ impl World<'_> {
             match change {
                 None | Some(Change::Named(_) | Change::Addresses | Change::Level(_)) => {}
                 Some(Change::Down(_)) => self.count("nodes found down, or up again"),
-                Some(Change::Steps(_)) => self.count("steps of replicas"),
+                Some(Change::Steps(steps)) => {
+                    let instead = |step: &&Step| matches!(step, Step::Retarget { .. } | Step::Restore { .. });
+                    let instead = steps.iter().filter(instead).count() as u64;
+                    self.count("steps of replicas");
+                    self.add("moves whose target was lost", instead);
+                }
                 Some(Change::Removed(_)) => self.count("nodes removed"),
                 Some(Change::Settled(_)) => self.count("groups settled"),
                 Some(Change::Node(_)) => self.count("wiped disks replaced"),

@@ -182,7 +182,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 55] = [
+const COVERAGE: [&str; 56] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -220,6 +220,7 @@ const COVERAGE: [&str; 55] = [
     "groups settled",
     "nodes found down, or up again",
     "steps of replicas",
+    "moves whose target was lost",
     "nodes removed",
     "verbs done",
     "replicas erased after a move",

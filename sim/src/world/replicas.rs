@@ -14,7 +14,7 @@ use kvorum_core::roster::{Action, Failure, Opened, Opening, ProcessEnd};
 use kvorum_core::shard::host::{ShardArguments, ShardHost, ShardOutlet as _, TurnEnd, TurnStep};
 use kvorum_core::shard::inbox::{ShardCommand, Waker};
 use kvorum_core::shard::{Remedy, ShardConfig};
-use kvorum_protocol::ShardId;
+use kvorum_protocol::{ReplicaId, ShardId};
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -90,8 +90,12 @@ impl Process {
                     self.roster.opening_over(&wanted, opened, clock.monotonic())
                 }
                 Action::EraseSurplus { kept, epoch } => {
-                    self.note_erased(&kept);
-                    match self.files().erase_surplus(&kept, epoch) {
+                    let before = self.live_but(&kept);
+                    let erased = self.files().erase_surplus(&kept, epoch);
+                    // Files that came with a later map stay.
+                    let after = self.live_but(&kept);
+                    self.erased.extend(before.into_iter().filter(|live| !after.contains(live)));
+                    match erased {
                         Ok(()) => Vec::new(),
                         Err((shard, error)) => self.roster.failed(shard, error.into(), clock.monotonic()),
                     }
@@ -110,16 +114,15 @@ impl Process {
         became
     }
 
-    /// Notes which replicas are about to be erased.
-    fn note_erased(&mut self, kept: &BTreeSet<ShardId>) {
+    /// The replicas of other shards that have files.
+    fn live_but(&self, kept: &BTreeSet<ShardId>) -> Vec<(ShardId, ReplicaId)> {
         let shards = self.disk.list_shards().unwrap_or_default();
         let files = self.files();
-        self.erased.extend(shards.into_iter().filter(|shard| !kept.contains(shard)).filter_map(|shard| {
-            match files.noted(shard) {
-                Ok(Noted::Live(replica)) => Some((shard, replica)),
-                _ => None,
-            }
-        }));
+        let live = |shard| match files.noted(shard) {
+            Ok(Noted::Live(replica)) => Some((shard, replica)),
+            _ => None,
+        };
+        shards.into_iter().filter(|shard| !kept.contains(shard)).filter_map(live).collect()
     }
 
     /// Carries out an action of which nothing follows for the roster.

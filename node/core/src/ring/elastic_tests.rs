@@ -199,6 +199,40 @@ fn a_node_that_is_silent_is_down_and_what_it_holds_is_made_anew_after_the_hold()
 }
 
 #[test]
+fn a_move_whose_target_is_lost_goes_elsewhere_or_is_taken_back() {
+    let hold = DOWN_AFTER_MS + REPAIR_HOLD_MS;
+    for (count, elsewhere) in [(5, true), (4, false)] {
+        let mut ring = cluster(count, 1);
+        if elsewhere {
+            // It is on its way because its node is being removed.
+            let slot = ring.shards[0].replicas[0].node;
+            let from = NodeId(ring.node_at(slot).unwrap().id);
+            ring = ring.with_state(from, NodeState::Removing).unwrap();
+        }
+        let group = &ring.shards[0];
+        let to = ring.nodes.iter().map(|node| node.slot).find(|slot| group.held().all(|held| held.node != *slot));
+        let (from, to) = (group.replicas[0], to.unwrap());
+        let moving = ring.move_replica(ShardId(0), from.node, to).unwrap();
+        let lost = moving.node_at(to).unwrap().id.as_u128();
+        let mut map = RingMap::from_bytes(&moving.to_bytes()).unwrap();
+        // The group does not settle before something is done about it.
+        for _ in 0..3 {
+            if let MapDecision::Change(next, _) = decide(&map, &silent(&map, &[lost], hold)) {
+                map = *next;
+            }
+        }
+        let group = &map.shards[0];
+        assert!(group.is_moving() && group.replicas.iter().all(|held| held.node != to), "{group:?}");
+        assert!(group.leaving.iter().any(|held| held.node == to), "it may have joined the group: {group:?}");
+        assert_eq!(group.replicas.contains(&from), !elsewhere, "{count} nodes: {group:?}");
+        assert_eq!(group.leaving.contains(&from), elsewhere, "under its old id: {group:?}");
+        assert_eq!(RingMap::from_bytes(&map.to_bytes()).unwrap(), map);
+        let settled = map.with_settled(&all_settled(&map)).unwrap();
+        assert_eq!(settled.shards[0].held().count(), 3);
+    }
+}
+
+#[test]
 fn many_nodes_that_are_down_at_once_are_not_given_up() {
     let ring = cluster(7, 8);
     let lost = [2, 3, 4];

@@ -117,6 +117,46 @@ impl RingMap {
         changed.then_some(next)
     }
 
+    /// The map in which a group that is moving has a fresh replica on the node `to` in place of the newcomer, whose node is lost. The
+    /// newcomer may have joined the group, and leaves with the others.
+    ///
+    /// # Errors
+    /// `UnknownNode`, `UnknownReplica` if nothing has come, `Holds`, `Size` if too many leave by now.
+    pub fn retarget(&self, shard: ShardId, to: NodeSlot) -> Result<Self, MoveError> {
+        self.node_at(to).ok_or(MoveError::UnknownNode)?;
+        let mut next = self.next_epoch();
+        let (epoch, fresh) = (next.epoch, next.fresh_replica());
+        let group = next.group_mut(shard).ok_or(MoveError::UnknownReplica)?;
+        let newcomer = group.newcomer().ok_or(MoveError::UnknownReplica)?;
+        if group.held().any(|held| held.node == to) {
+            return Err(MoveError::Holds);
+        }
+        if group.leaving.len() >= REPLICAS_MAX {
+            return Err(MoveError::Size);
+        }
+        let place = group.replicas.iter_mut().find(|held| **held == newcomer).ok_or(MoveError::UnknownReplica)?;
+        *place = Holder { replica: fresh, node: to };
+        group.leaving.push(newcomer);
+        group.since = epoch;
+        Ok(next)
+    }
+
+    /// The map in which a replica that was to leave stays, and the newcomer, whose node is lost, leaves instead.
+    ///
+    /// # Errors
+    /// `UnknownReplica` if nothing has come, or no replica on `node` leaves.
+    pub fn restore(&self, shard: ShardId, node: NodeSlot) -> Result<Self, MoveError> {
+        let mut next = self.next_epoch();
+        let epoch = next.epoch;
+        let group = next.group_mut(shard).ok_or(MoveError::UnknownReplica)?;
+        let newcomer = group.newcomer().ok_or(MoveError::UnknownReplica)?;
+        let place = group.replicas.iter_mut().find(|held| **held == newcomer).ok_or(MoveError::UnknownReplica)?;
+        let old = group.leaving.iter_mut().find(|held| held.node == node).ok_or(MoveError::UnknownReplica)?;
+        std::mem::swap(place, old);
+        group.since = epoch;
+        Ok(next)
+    }
+
     /// The map in which a group's replica on this node should lead. It keeps who holds what.
     ///
     /// # Errors

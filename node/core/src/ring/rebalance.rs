@@ -39,6 +39,20 @@ pub enum Step {
         /// Of this node.
         from: NodeSlot,
     },
+    /// The node to which a replica moves is lost: it moves to another one.
+    Retarget {
+        /// The shard's.
+        shard: ShardId,
+        /// This one.
+        to: NodeSlot,
+    },
+    /// The node to which a replica moves is lost: it stays.
+    Restore {
+        /// The shard's.
+        shard: ShardId,
+        /// On this node.
+        node: NodeSlot,
+    },
     /// Another replica should lead.
     Lead {
         /// This shard.
@@ -113,6 +127,13 @@ pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingM
     let mut leads = Vec::new();
     for ((shard, group), slots) in ring.group_ids().zip(ring.groups()).zip(&wanted.0) {
         if group.is_moving() {
+            let lost =
+                group.newcomer().map(|held| held.node).filter(|slot| is_lost(ring, *slot) && !slots.contains(slot));
+            if let Some(lost) = lost
+                && seen.others_are_well(ring, shard, Some(lost))
+            {
+                moves.extend(instead_of(shard, group, slots).map(|step| (Purpose::Repair, step)));
+            }
             continue;
         }
         let gone = group.replicas.iter().map(|held| held.node).find(|slot| !slots.contains(slot));
@@ -159,6 +180,8 @@ impl Step {
             Self::Move { shard, from, to } => ring.move_replica(shard, from, to),
             Self::Grow { shard, to } => ring.grow(shard, to),
             Self::Shrink { shard, from } => ring.shrink(shard, from),
+            Self::Retarget { shard, to } => ring.retarget(shard, to),
+            Self::Restore { shard, node } => ring.restore(shard, node),
             Self::Lead { shard, node } => ring.with_leader(shard, node),
         }
     }
@@ -166,11 +189,24 @@ impl Step {
     fn nodes(self) -> (Option<NodeSlot>, Option<NodeSlot>) {
         match self {
             Self::Move { from, to, .. } => (Some(from), Some(to)),
-            Self::Grow { to, .. } => (None, Some(to)),
+            Self::Grow { to, .. } | Self::Retarget { to, .. } => (None, Some(to)),
             Self::Shrink { from, .. } => (Some(from), None),
-            Self::Lead { .. } => (None, None),
+            Self::Restore { .. } | Self::Lead { .. } => (None, None),
         }
     }
+}
+
+/// Whether a node will not finish what it was to take.
+fn is_lost(ring: &RingMap, slot: NodeSlot) -> bool {
+    ring.node_at(slot).is_none_or(|node| node.down || node.state == NodeState::Removing)
+}
+
+/// What becomes of a move whose newcomer is lost.
+fn instead_of(shard: ShardId, group: &ShardGroup, slots: &[NodeSlot]) -> Option<Step> {
+    let stays = group.leaving.iter().map(|held| held.node).find(|node| slots.contains(node));
+    let fresh = || slots.iter().copied().find(|slot| group.held().all(|held| held.node != *slot));
+    let restore = stays.map(|node| Step::Restore { shard, node });
+    restore.or_else(|| fresh().map(|to| Step::Retarget { shard, to }))
 }
 
 fn candidate<'a>((node, standing): (&'a RingNode, &Standing)) -> Candidate<'a> {
