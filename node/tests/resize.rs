@@ -17,9 +17,7 @@ const KEYS: u64 = 400;
 async fn a_node_joins_takes_its_share_and_another_one_leaves() {
     let mut cluster = TestCluster::start(ClusterOptions { shards: 4, ..ClusterOptions::default() }).await;
     let client = cluster.client().await;
-    for number in 0..KEYS {
-        client.put(format!("before-{number}"), format!("{number}")).await.expect("the cluster takes writes");
-    }
+    write_all(&client).await;
     let (stop, counted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writing = tokio::spawn(write_on(cluster.client().await, stop.clone(), counted.clone()));
 
@@ -47,12 +45,7 @@ async fn a_node_joins_takes_its_share_and_another_one_leaves() {
     (2..=new).for_each(|node| cluster.start_node(node));
     cluster.wait_ready().await;
     let client = cluster.client_of(2..=new).await;
-    for number in 0..KEYS {
-        let found = client.get(format!("before-{number}")).await.expect("it can be read");
-        assert_eq!(found.map(|entry| entry.value), Some(format!("{number}").into()), "key {number}");
-    }
-    let sum = client.get("counter").await.expect("it can be read").expect("it was written").value;
-    assert_eq!(String::from_utf8_lossy(&sum), counted.load(Ordering::Relaxed).to_string(), "each took effect once");
+    check_all(&client, &counted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,9 +54,7 @@ async fn a_node_that_is_killed_for_good_is_given_up_and_one_that_comes_back_is_w
     let options = ClusterOptions { nodes: 4, shards: 4, environment, ..ClusterOptions::default() };
     let mut cluster = TestCluster::start(options).await;
     let client = cluster.client_of([1, 2, 3]).await;
-    for number in 0..KEYS {
-        client.put(format!("before-{number}"), format!("{number}")).await.expect("the cluster takes writes");
-    }
+    write_all(&client).await;
     let lost = cluster.id_of(&cluster.settled_topology(&client).await, 4);
     let (stop, counted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writing = tokio::spawn(write_on(cluster.client_of([1, 2, 3]).await, stop.clone(), counted.clone()));
@@ -87,21 +78,14 @@ async fn a_node_that_is_killed_for_good_is_given_up_and_one_that_comes_back_is_w
     stop.store(true, Ordering::Relaxed);
     let failed = writing.await.expect("the writer does not panic");
     assert!(failed.is_empty(), "{failed:?}");
-    for number in 0..KEYS {
-        let found = client.get(format!("before-{number}")).await.expect("it can be read");
-        assert_eq!(found.map(|entry| entry.value), Some(format!("{number}").into()), "key {number}");
-    }
-    let sum = client.get("counter").await.expect("it can be read").expect("it was written").value;
-    assert_eq!(String::from_utf8_lossy(&sum), counted.load(Ordering::Relaxed).to_string(), "each took effect once");
+    check_all(&client, &counted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_removed_gives_all_it_holds_to_others_and_ends() {
     let mut cluster = TestCluster::start(ClusterOptions { nodes: 4, shards: 4, ..ClusterOptions::default() }).await;
     let client = cluster.client_of([1, 2, 3]).await;
-    for number in 0..KEYS {
-        client.put(format!("before-{number}"), format!("{number}")).await.expect("the cluster takes writes");
-    }
+    write_all(&client).await;
     let removed = cluster.id_of(&cluster.settled_topology(&client).await, 4);
 
     let (stop, counted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -122,12 +106,7 @@ async fn a_node_that_is_removed_gives_all_it_holds_to_others_and_ends() {
         if topology.nodes.len() == 3 && holders { Ok(()) } else { Err(format!("{topology:?}")) }
     })
     .await;
-    for number in 0..KEYS {
-        let found = client.get(format!("before-{number}")).await.expect("it can be read");
-        assert_eq!(found.map(|entry| entry.value), Some(format!("{number}").into()), "key {number}");
-    }
-    let sum = client.get("counter").await.expect("it can be read").expect("it was written").value;
-    assert_eq!(String::from_utf8_lossy(&sum), counted.load(Ordering::Relaxed).to_string(), "each took effect once");
+    check_all(&client, &counted).await;
 
     // Started again it is told that it is none of them, and it ends.
     cluster.start_node(4);
@@ -155,4 +134,20 @@ async fn write_on(client: Client, stop: Arc<AtomicBool>, counted: Arc<AtomicU64>
         }
     }
     failed
+}
+
+async fn write_all(client: &Client) {
+    for number in 0..KEYS {
+        client.put(format!("before-{number}"), format!("{number}")).await.expect("the cluster takes writes");
+    }
+}
+
+/// What was written before is there, and what was counted meanwhile was counted once.
+async fn check_all(client: &Client, counted: &AtomicU64) {
+    for number in 0..KEYS {
+        let found = client.get(format!("before-{number}")).await.expect("it can be read");
+        assert_eq!(found.map(|entry| entry.value), Some(format!("{number}").into()), "key {number}");
+    }
+    let sum = client.get("counter").await.expect("it can be read").expect("it was written").value;
+    assert_eq!(String::from_utf8_lossy(&sum), counted.load(Ordering::Relaxed).to_string(), "each took effect once");
 }

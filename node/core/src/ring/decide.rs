@@ -22,7 +22,7 @@
 
 use super::PlacementError;
 use super::rebalance::{self, Step};
-use super::{DOWN_AFTER_MS, NodeState, RingMap, UP_AGAIN_AFTER_MS};
+use super::{DOWN_AFTER_MS, Holder, NodeState, RingMap, UP_AGAIN_AFTER_MS};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
@@ -253,11 +253,14 @@ impl Seen {
 
     /// The nodes that hold a replica of a group which should vote, and which is there and well.
     pub(super) fn well(&self, ring: &RingMap, shard: ShardId) -> impl Iterator<Item = NodeId> {
-        ring.replicas(shard).iter().filter_map(move |held| {
-            let replica = ReplicaId(held.replica);
-            let node = ring.node_of(shard, replica).filter(|node| self.is_there(ring, *node))?;
-            (!self.faulty.contains(&(node, shard, replica))).then_some(node)
-        })
+        ring.replicas(shard).iter().filter_map(move |held| self.well_node_of(ring, shard, *held))
+    }
+
+    /// The node of a replica, if that is there and well.
+    pub(super) fn well_node_of(&self, ring: &RingMap, shard: ShardId, held: Holder) -> Option<NodeId> {
+        let replica = ReplicaId(held.replica);
+        let node = ring.node_of(shard, replica).filter(|node| self.is_there(ring, *node))?;
+        (!self.faulty.contains(&(node, shard, replica))).then_some(node)
     }
 }
 

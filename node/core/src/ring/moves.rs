@@ -48,15 +48,12 @@ impl RingMap {
     /// # Errors
     /// `UnknownNode`, `UnknownReplica`, `Moving`, `Holds`.
     pub fn move_replica(&self, shard: ShardId, from: NodeSlot, to: NodeSlot) -> Result<Self, MoveError> {
-        self.node_at(to).ok_or(MoveError::UnknownNode)?;
-        let mut next = self.next_epoch();
-        let (epoch, fresh) = (next.epoch, next.fresh_replica());
+        let (mut next, fresh) = self.with_fresh_on(to)?;
+        let epoch = next.epoch;
         let group = next.still_group(shard)?;
-        if group.held().any(|held| held.node == to) {
-            return Err(MoveError::Holds);
-        }
+        group.refuse_second_on(to)?;
         let place = group.replicas.iter_mut().find(|held| held.node == from).ok_or(MoveError::UnknownReplica)?;
-        let old = std::mem::replace(place, Holder { replica: fresh, node: to });
+        let old = std::mem::replace(place, fresh);
         group.leaving.push(old);
         group.since = epoch;
         Ok(next)
@@ -67,17 +64,14 @@ impl RingMap {
     /// # Errors
     /// `UnknownNode`, `UnknownReplica` if there is no such group, `Moving`, `Holds`, `Size`.
     pub fn grow(&self, shard: ShardId, to: NodeSlot) -> Result<Self, MoveError> {
-        self.node_at(to).ok_or(MoveError::UnknownNode)?;
-        let mut next = self.next_epoch();
-        let (epoch, fresh) = (next.epoch, next.fresh_replica());
+        let (mut next, fresh) = self.with_fresh_on(to)?;
+        let epoch = next.epoch;
         let group = next.still_group(shard)?;
-        if group.held().any(|held| held.node == to) {
-            return Err(MoveError::Holds);
-        }
+        group.refuse_second_on(to)?;
         if group.replicas.len() >= REPLICAS_MAX {
             return Err(MoveError::Size);
         }
-        group.replicas.push(Holder { replica: fresh, node: to });
+        group.replicas.push(fresh);
         group.since = epoch;
         Ok(next)
     }
@@ -123,19 +117,16 @@ impl RingMap {
     /// # Errors
     /// `UnknownNode`, `UnknownReplica` if nothing has come, `Holds`, `Size` if too many leave by now.
     pub fn retarget(&self, shard: ShardId, to: NodeSlot) -> Result<Self, MoveError> {
-        self.node_at(to).ok_or(MoveError::UnknownNode)?;
-        let mut next = self.next_epoch();
-        let (epoch, fresh) = (next.epoch, next.fresh_replica());
+        let (mut next, fresh) = self.with_fresh_on(to)?;
+        let epoch = next.epoch;
         let group = next.group_mut(shard).ok_or(MoveError::UnknownReplica)?;
         let newcomer = group.newcomer().ok_or(MoveError::UnknownReplica)?;
-        if group.held().any(|held| held.node == to) {
-            return Err(MoveError::Holds);
-        }
+        group.refuse_second_on(to)?;
         if group.leaving.len() >= REPLICAS_MAX {
             return Err(MoveError::Size);
         }
         let place = group.replicas.iter_mut().find(|held| **held == newcomer).ok_or(MoveError::UnknownReplica)?;
-        *place = Holder { replica: fresh, node: to };
+        *place = fresh;
         group.leaving.push(newcomer);
         group.since = epoch;
         Ok(next)
@@ -225,6 +216,14 @@ impl RingMap {
         }
     }
 
+    /// The map of the next epoch, and a fresh replica on the node `to` that no group has yet.
+    fn with_fresh_on(&self, to: NodeSlot) -> Result<(Self, Holder), MoveError> {
+        self.node_at(to).ok_or(MoveError::UnknownNode)?;
+        let mut next = self.next_epoch();
+        let replica = next.fresh_replica();
+        Ok((next, Holder { replica, node: to }))
+    }
+
     /// A group that may take a change.
     fn still_group(&mut self, shard: ShardId) -> Result<&mut ShardGroup, MoveError> {
         let group = self.group_mut(shard).ok_or(MoveError::UnknownReplica)?;
@@ -238,6 +237,11 @@ impl ShardGroup {
         let newest = self.replicas.iter().max_by_key(|held| held.replica).copied()?;
         let is_newer = self.leaving.iter().all(|old| old.replica < newest.replica);
         (self.is_moving() && is_newer).then_some(newest)
+    }
+
+    /// A node holds one replica of a group at most, those that leave included.
+    fn refuse_second_on(&self, node: NodeSlot) -> Result<(), MoveError> {
+        if self.held().any(|held| held.node == node) { Err(MoveError::Holds) } else { Ok(()) }
     }
 
     /// Takes a replica that is over out of those that leave. Returns whether it was one of them.

@@ -7,7 +7,7 @@ use super::decide::Seen;
 use super::placement::{Candidate, PlacementError, meta_replication_factor, place};
 use super::{DOWN_AFTER_MS, Holder, NodeSlot, NodeState, PLANNED_ABSENCE_MS, RingMap, RingNode, ShardGroup};
 use crate::limits::{MAP_STEPS_MAX, MOVES_OF_BALANCE_MAX, MOVES_OF_REMOVAL_MAX, MOVES_OF_REPAIR_MAX};
-use kvorum_protocol::{NodeId, ReplicaId, ShardId};
+use kvorum_protocol::{NodeId, ShardId};
 use std::collections::BTreeMap;
 
 /// A node that takes replicas has been connected for this long: one that flaps is given nothing.
@@ -277,10 +277,7 @@ impl Load {
 impl Seen {
     /// Whether all replicas of a group that should vote are there and well, but for the one on the node `without`.
     fn others_are_well(&self, ring: &RingMap, shard: ShardId, without: Option<NodeSlot>) -> bool {
-        ring.replicas(shard).iter().filter(|held| Some(held.node) != without).all(|held| {
-            let replica = ReplicaId(held.replica);
-            ring.node_of(shard, replica)
-                .is_some_and(|node| self.is_there(ring, node) && !self.faulty.contains(&(node, shard, replica)))
-        })
+        let mut others = ring.replicas(shard).iter().filter(|held| Some(held.node) != without);
+        others.all(|held| self.well_node_of(ring, shard, *held).is_some())
     }
 }
