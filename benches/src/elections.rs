@@ -236,6 +236,7 @@ mod tests {
             compactions: 0,
             compacted_bytes: 0,
             incarnation: 1,
+            receiving: None,
         };
         NodeStatus {
             node: node(number),

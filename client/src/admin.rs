@@ -5,7 +5,9 @@ use crate::core::unexpected;
 use kvorum_client_core::error::Error;
 use kvorum_client_core::retry::Kind;
 use kvorum_client_core::routing::Need;
-use kvorum_protocol::{AdminCommand, NewNode, NodeId, RequestBody, ResponseBody, ShardId};
+use kvorum_protocol::limits::ABSENCE_MS_MAX;
+use kvorum_protocol::{AdminCommand, ClusterPlan, ClusterVerb, NewNode, NodeId, RequestBody, ResponseBody, ShardId};
+use std::time::Duration;
 
 /// See [`Client::admin`].
 #[derive(Clone, Debug)]
@@ -66,8 +68,7 @@ impl Admin {
     /// # Errors
     /// `Refused`, with the reason, if the cluster can't take it in; else as every operation, see [`Error`].
     pub async fn add_node(&self, node: NewNode) -> Result<(), Error> {
-        self.topology().await?;
-        self.command(Need::Any, AdminCommand::AddNode(Box::new(node))).await
+        self.ask(ClusterVerb::Join(Box::new(node))).await
     }
 
     /// Has a node, which may be dead, give all it holds to others and leave the cluster for good. Answered once that is recorded;
@@ -86,8 +87,7 @@ impl Admin {
     /// # }
     /// ```
     pub async fn remove_node(&self, node: NodeId, accept_fewer_zones: bool) -> Result<(), Error> {
-        self.topology().await?;
-        self.command(Need::Any, AdminCommand::RemoveNode { node, accept_fewer_zones }).await
+        self.ask(ClusterVerb::Remove { node, accept_fewer_zones }).await
     }
 
     /// Has a node stay that is being removed. What has moved stays where it is, and evens out again. May be repeated.
@@ -104,8 +104,88 @@ impl Admin {
     /// # }
     /// ```
     pub async fn keep_node(&self, node: NodeId) -> Result<(), Error> {
+        self.ask(ClusterVerb::Keep(node)).await
+    }
+
+    /// Announces that a node will be away for a while: it hands over what it leads, is given nothing, and what it holds is not made
+    /// anew. That ends after `absence`, a week at most, or with [`Admin::undrain_node`]. May be repeated, also to wait for longer.
+    ///
+    /// # Errors
+    /// `Refused`, with the reason, if a shard would have no majority without the node; else as every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let nodes = client.nodes().await?;
+    /// client.admin().drain_node(nodes[1].id, Duration::from_secs(600)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn drain_node(&self, node: NodeId, absence: Duration) -> Result<(), Error> {
+        let for_ms = u64::try_from(absence.as_millis()).unwrap_or(u64::MAX).clamp(1, ABSENCE_MS_MAX);
+        self.ask(ClusterVerb::Drain { node, for_ms }).await
+    }
+
+    /// A node that was drained is as any other again. May be repeated.
+    ///
+    /// # Errors
+    /// As every operation, see [`Error`].
+    pub async fn undrain_node(&self, node: NodeId) -> Result<(), Error> {
+        self.ask(ClusterVerb::Undrain(node)).await
+    }
+
+    /// Has `new` take the place of `old`, which may be dead: all that `old` holds goes straight to `new`, and `old` leaves for good.
+    /// Answered once that is recorded. May be repeated.
+    ///
+    /// # Errors
+    /// `Refused`, with the reason; else as every operation, see [`Error`].
+    pub async fn replace_node(&self, old: NodeId, new: NodeId) -> Result<(), Error> {
+        self.ask(ClusterVerb::Replace { old, new }).await
+    }
+
+    /// Asks the cluster for anything that an operator may ask of it. Answered once that is recorded. May be repeated.
+    ///
+    /// # Errors
+    /// `Refused`, with the reason, if it can't be done; else as every operation, see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::ClusterVerb;
+    ///
+    /// client.admin().ask(ClusterVerb::Pause(true)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn ask(&self, verb: ClusterVerb) -> Result<(), Error> {
         self.topology().await?;
-        self.command(Need::Any, AdminCommand::KeepNode(node)).await
+        self.command(Need::Any, AdminCommand::Ask(verb)).await
+    }
+
+    /// What the cluster does at the moment and what is to come, as the leader of the ring map's group says it; or what would come
+    /// if `verb` were asked of the cluster. Costs that node up to 50 ms with 100 nodes and 512 shards.
+    ///
+    /// # Errors
+    /// `Refused`, with the reason, if `verb` would be; `Unavailable` while no node speaks for the ring map; else as every operation,
+    /// see [`Error`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let plan = client.admin().plan(None).await?;
+    /// println!("{} moves, {} of them under way", plan.moves.len(), plan.moves.iter().filter(|one| one.under_way).count());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn plan(&self, verb: Option<ClusterVerb>) -> Result<ClusterPlan, Error> {
+        self.topology().await?;
+        let body = RequestBody::Admin(AdminCommand::Plan(verb));
+        match self.client.call(Need::Any, Kind::Read, body, None).await? {
+            ResponseBody::Plan(plan) => Ok(*plan),
+            other => Err(unexpected(&other, Kind::Read)),
+        }
     }
 
     /// Fault hook: makes one node's actor of a shard panic.

@@ -614,7 +614,7 @@ impl Client {
 
     async fn status_at(&self, need: Need, scope: StatusScope) -> Result<Vec<NodeStatus>, Error> {
         match self.call(need, Kind::Read, RequestBody::Status(scope), None).await? {
-            ResponseBody::Status(nodes) => Ok(nodes.into_iter().map(NodeStatus::from_wire).collect()),
+            ResponseBody::Status(nodes) => Ok(nodes.into_iter().map(NodeStatus::from).collect()),
             other => Err(unexpected(&other, Kind::Read)),
         }
     }

@@ -440,6 +440,7 @@ pub(crate) fn unexpected(body: &ResponseBody, kind: Kind) -> Error {
         ResponseBody::Status(_) => "STATUS",
         ResponseBody::Explanation(_) => "EXPLANATION",
         ResponseBody::Done => "DONE",
+        ResponseBody::Plan(_) => "PLAN",
         ResponseBody::Value(_) => "VALUE",
         ResponseBody::Values(_) => "VALUES",
         ResponseBody::Page(_) => "PAGE",

@@ -100,16 +100,16 @@ fn shard_name(shard: ShardId) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use kvorum_protocol::{ClusterId, Durability, Epoch, LogIndex, NodeId, ShardInfo, Term, Version};
     use uuid::Uuid;
 
-    fn node(number: u128) -> NodeId {
+    pub(crate) fn node(number: u128) -> NodeId {
         NodeId(Uuid::from_u128(number))
     }
 
-    fn topology() -> Topology {
+    pub(crate) fn topology() -> Topology {
         let info = |number: u128| NodeInfo {
             id: node(number),
             name: format!("node-{number}"),
@@ -126,7 +126,7 @@ mod tests {
         }
     }
 
-    fn replica(shard: ShardId, role: ShardRole) -> ShardStatus {
+    pub(crate) fn replica(shard: ShardId, role: ShardRole) -> ShardStatus {
         ShardStatus {
             shard,
             role,
@@ -142,10 +142,11 @@ mod tests {
             compactions: 0,
             compacted_bytes: 0,
             incarnation: 1,
+            receiving: None,
         }
     }
 
-    fn status(number: u128) -> NodeStatus {
+    pub(crate) fn status(number: u128) -> NodeStatus {
         NodeStatus {
             node: node(number),
             name: format!("node-{number}"),

@@ -88,6 +88,7 @@ mod write_op;
 
 pub mod health;
 pub mod limits;
+pub mod verdict;
 
 pub use admin::Admin;
 pub use atomic::{Atomic, AtomicResult};
@@ -108,8 +109,9 @@ pub use kvorum_client_core::{CloseReason, ConnectionError, Error};
 pub use bytes::Bytes;
 pub use kvorum_protocol::response::StoredEntry;
 pub use kvorum_protocol::{
-    Ack, Awaited, ClientId, ClusterId, Condition, DecodeError, Durability, Epoch, ErrorCode, Explanation, LogIndex,
-    NodeId, NodeInfo, Outcome, ParseReceiptError, ReadMode, Receipt, Retry, ServerError, ShardId, ShardInfo, ShardRole,
-    Term, Topology, Version, WriteStatus,
+    Ack, Awaited, ClientId, ClusterId, ClusterPlan, ClusterVerb, Condition, DecodeError, Durability, Epoch, ErrorCode,
+    Explanation, LogIndex, MovePurpose, NewNode, NodeId, NodeInfo, NodeOutlook, NodeStanding, Outcome,
+    ParseReceiptError, PlanReason, PlannedMove, ReadMode, Receipt, Receiving, Retry, ServerError, ShardId, ShardInfo,
+    ShardRole, Term, Topology, Version, WriteStatus,
 };
 pub use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! How nodes are doing, as they say themselves.
 
 use bytes::Bytes;
-use kvorum_protocol::{Durability, Epoch, LogIndex, NodeId, ShardId, ShardRole, Term, Version};
+use kvorum_protocol::{Durability, Epoch, LogIndex, NodeId, Receiving, ShardId, ShardRole, Term, Version};
 
 /// What one node says of itself. New fields may come.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,10 +104,12 @@ pub struct ShardStatus {
     pub compacted_bytes: u64,
     /// How often its actor was started since the process began.
     pub incarnation: u32,
+    /// The snapshot that it takes in at the moment.
+    pub receiving: Option<Receiving>,
 }
 
-impl NodeStatus {
-    pub(crate) fn from_wire(status: kvorum_protocol::NodeStatus) -> Self {
+impl From<kvorum_protocol::NodeStatus> for NodeStatus {
+    fn from(status: kvorum_protocol::NodeStatus) -> Self {
         Self {
             node: status.node,
             name: status.name,
@@ -159,6 +161,7 @@ impl ShardStatus {
             compactions: status.compactions,
             compacted_bytes: status.compacted_bytes,
             incarnation: status.incarnation,
+            receiving: status.receiving,
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod hash;
 pub mod limits;
 pub mod part;
 pub mod peer;
+pub mod plan;
 pub mod report;
 pub mod request;
 pub mod response;
@@ -22,11 +23,13 @@ pub mod snapshot;
 pub mod status;
 pub mod topology;
 pub mod types;
+pub mod verb;
 pub mod write_id;
 
-pub use admin::{AdminCommand, NewNode};
+pub use admin::AdminCommand;
 pub use codec::DecodeError;
 pub use error::{ErrorCode, Outcome, Retry, ServerError};
+pub use plan::{ClusterPlan, MovePurpose, NodeOutlook, NodeStanding, PlanReason, PlannedMove};
 pub use request::{
     Action, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody, ReturnPrevious,
     ScanCursor, ScanRequest, StatusScope, TimeToLive,
@@ -34,10 +37,11 @@ pub use request::{
 pub use response::{
     AtomicResult, Awaited, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus,
 };
-pub use status::{HotKey, NodeStatus, ShardRole, ShardStatus};
+pub use status::{HotKey, NodeStatus, Receiving, ShardRole, ShardStatus};
 pub use topology::{NodeInfo, ShardInfo, Topology};
 pub use types::{
     Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, OnceId, ParseReceiptError, Receipt,
     ReplicaId, RequestId, ShardId, Term, Version,
 };
+pub use verb::{ClusterVerb, NewNode};
 pub use write_id::{Once, WriteId};

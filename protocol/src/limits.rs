@@ -54,6 +54,14 @@ pub const RAFT_ENTRY_BYTES_MAX: usize = 36 * 1024 * 1024;
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// Largest header of a snapshot, in bytes: membership, counters, and a full session table.
 pub const SNAPSHOT_HEADER_BYTES_MAX: u32 = 192 * 1024 * 1024;
+/// Longest absence for which a node may be drained, in milliseconds: a week.
+pub const ABSENCE_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
+/// Largest weight of a node.
+pub const NODE_WEIGHT_MAX: u32 = 1000;
+/// Most MiB per second that a node may be told to send of snapshots.
+pub const MOVE_RATE_MB_MAX: u32 = 16 * 1024;
+/// Most reasons that a plan gives for what does not go on; there may be more of them.
+pub const PLAN_REASONS_MAX: usize = 64;
 
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest PUT fits a frame");
 const _: () = assert!(MULTI_GET_REPLY_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest reply fits a frame");

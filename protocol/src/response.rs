@@ -15,6 +15,7 @@ use crate::limits::{
     BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, REPLICAS_MAX, SCAN_ENTRIES_MAX,
     VALUE_BYTES_MAX,
 };
+use crate::plan::ClusterPlan;
 use crate::request::ScanCursor;
 use crate::status::NodeStatus;
 use crate::topology::{Topology, decode_durability, encode_durability};
@@ -28,6 +29,7 @@ mod kind {
     pub(super) const STATUS: u8 = 0x04;
     pub(super) const EXPLANATION: u8 = 0x05;
     pub(super) const DONE: u8 = 0x06;
+    pub(super) const PLAN: u8 = 0x07;
     pub(super) const VALUE: u8 = 0x10;
     pub(super) const VALUES: u8 = 0x11;
     pub(super) const PAGE: u8 = 0x12;
@@ -68,6 +70,8 @@ pub enum ResponseBody {
     Explanation(Explanation),
     /// To an admin command.
     Done,
+    /// To the admin command that asks what the cluster does.
+    Plan(Box<ClusterPlan>),
     /// To GET: the entry, if there is one.
     Value(Option<Entry>),
     /// To MULTI-GET: a result per key, in the order asked.
@@ -280,6 +284,10 @@ impl Response {
                 encode_explanation(out, explanation);
             }
             ResponseBody::Done => header(out, kind::DONE),
+            ResponseBody::Plan(plan) => {
+                header(out, kind::PLAN);
+                plan.encode(out);
+            }
             ResponseBody::Value(entry) => {
                 header(out, kind::VALUE);
                 out.option(entry.as_ref(), encode_entry);
@@ -362,6 +370,7 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
         }
         kind::EXPLANATION => ResponseBody::Explanation(decode_explanation(reader)?),
         kind::DONE => ResponseBody::Done,
+        kind::PLAN => ResponseBody::Plan(Box::new(ClusterPlan::decode(reader)?)),
         kind::VALUE => ResponseBody::Value(reader.option("entry", decode_entry)?),
         kind::VALUES => ResponseBody::Values(decode_results(reader, |reader| reader.option("entry", decode_entry))?),
         kind::PAGE => {

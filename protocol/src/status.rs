@@ -105,6 +105,21 @@ pub struct ShardStatus {
     pub compacted_bytes: u64,
     /// How often its actor was started since the process began.
     pub incarnation: u32,
+    /// The snapshot that it takes in at the moment.
+    pub receiving: Option<Receiving>,
+}
+
+/// How far a snapshot has come that a replica takes in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Receiving {
+    /// Milliseconds since it began.
+    pub elapsed_ms: u64,
+    /// Bytes of records that have come.
+    pub bytes: u64,
+    /// Records that have come.
+    pub records: u64,
+    /// Records that there are.
+    pub records_total: u64,
 }
 
 /// What a shard replica is.
@@ -196,6 +211,12 @@ impl NodeStatus {
             out.put_u32_le(shard.compactions);
             out.put_u64_le(shard.compacted_bytes);
             out.put_u32_le(shard.incarnation);
+            out.option(shard.receiving, |out, receiving| {
+                out.put_u64_le(receiving.elapsed_ms);
+                out.put_u64_le(receiving.bytes);
+                out.put_u64_le(receiving.records);
+                out.put_u64_le(receiving.records_total);
+            });
         }
     }
 
@@ -280,5 +301,13 @@ fn decode_shard(reader: &mut Reader) -> Result<ShardStatus, DecodeError> {
         compactions: reader.u32()?,
         compacted_bytes: reader.u64()?,
         incarnation: reader.u32()?,
+        receiving: reader.option("receiving", |reader| {
+            Ok(Receiving {
+                elapsed_ms: reader.u64()?,
+                bytes: reader.u64()?,
+                records: reader.u64()?,
+                records_total: reader.u64()?,
+            })
+        })?,
     })
 }

@@ -2,7 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::limits::{
-    DEADLINE_MS_MAX, FRAME_BYTES_MAX, SCAN_ENTRIES_MAX, SEQUENCE_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX,
+    ABSENCE_MS_MAX, DEADLINE_MS_MAX, FRAME_BYTES_MAX, MOVE_RATE_MB_MAX, NODE_WEIGHT_MAX, SCAN_ENTRIES_MAX,
+    SEQUENCE_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX,
 };
 use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
@@ -10,9 +11,10 @@ use kvorum_protocol::report::NodeReport;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, Awaited, ClientId, ClusterId, Condition,
-    Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, HotKey, LogIndex, Mutation, NewNode,
-    NodeId, NodeInfo, NodeStatus, Once, OnceId, Outcome, ReadMode, Receipt, ReplicaId, Request, RequestBody, RequestId,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, Awaited, ClientId, ClusterId, ClusterPlan,
+    ClusterVerb, Condition, Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, HotKey,
+    LogIndex, MovePurpose, Mutation, NewNode, NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Once, OnceId,
+    Outcome, PlanReason, PlannedMove, ReadMode, Receipt, Receiving, ReplicaId, Request, RequestBody, RequestId,
     Response, ResponseBody, Retry, ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo,
     ShardRole, ShardStatus, StatusScope, Term, TimeToLive, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
 };
@@ -159,14 +161,59 @@ fn new_node() -> impl Strategy<Value = NewNode> {
     )
 }
 
+fn verb() -> impl Strategy<Value = ClusterVerb> {
+    prop_oneof![
+        new_node().prop_map(|node| ClusterVerb::Join(Box::new(node))),
+        (node_id(), any::<bool>())
+            .prop_map(|(node, accept_fewer_zones)| ClusterVerb::Remove { node, accept_fewer_zones }),
+        node_id().prop_map(ClusterVerb::Keep),
+        (node_id(), 1..=ABSENCE_MS_MAX).prop_map(|(node, for_ms)| ClusterVerb::Drain { node, for_ms }),
+        node_id().prop_map(ClusterVerb::Undrain),
+        (node_id(), node_id()).prop_map(|(old, new)| ClusterVerb::Replace { old, new }),
+        (node_id(), option::of(name()), option::of(1..=NODE_WEIGHT_MAX))
+            .prop_map(|(node, zone, weight)| ClusterVerb::Set { node, zone, weight }),
+        any::<bool>().prop_map(ClusterVerb::Pause),
+        option::of(1..=MOVE_RATE_MB_MAX).prop_map(ClusterVerb::Rate),
+        Just(ClusterVerb::AllowRepair),
+        Just(ClusterVerb::Finalize),
+    ]
+}
+
+fn plan() -> impl Strategy<Value = ClusterPlan> {
+    let standing = select(vec![NodeStanding::Up, NodeStanding::Draining, NodeStanding::Removing]);
+    let node = (node_id(), standing, any::<bool>(), any::<[Option<u64>; 2]>()).prop_map(
+        |(node, standing, down, [silent_ms, ends_in_ms])| NodeOutlook { node, standing, down, silent_ms, ends_in_ms },
+    );
+    let purpose = select(vec![MovePurpose::Repair, MovePurpose::Removal, MovePurpose::Balance]);
+    let planned = (shard_id(), option::of(node_id()), option::of(node_id()), purpose, any::<bool>())
+        .prop_map(|(shard, from, to, purpose, under_way)| PlannedMove { shard, from, to, purpose, under_way });
+    let reason = (name(), any::<bool>()).prop_map(|(text, of_repair)| PlanReason { text, of_repair });
+    let numbers = (any::<(u64, u16, u8, u16, bool)>(), any::<(Option<u16>, Option<u32>)>());
+    (numbers, vec(node_id(), 0..4), vec(node, 0..4), vec(planned, 0..4), vec(reason, 0..3)).prop_map(
+        |(((epoch, level, replication_factor, leads, paused), (next_level, rate_mb)), meta, nodes, moves, reasons)| {
+            ClusterPlan {
+                epoch: Epoch(epoch),
+                level,
+                next_level,
+                replication_factor,
+                paused,
+                rate_mb,
+                meta,
+                nodes,
+                moves,
+                leads,
+                reasons,
+            }
+        },
+    )
+}
+
 fn admin() -> impl Strategy<Value = AdminCommand> {
     prop_oneof![
         (shard_id(), node_id()).prop_map(|(shard, to)| AdminCommand::TransferLeadership { shard, to }),
         Just(AdminCommand::Shutdown),
-        (node_id(), any::<bool>())
-            .prop_map(|(node, accept_fewer_zones)| AdminCommand::RemoveNode { node, accept_fewer_zones }),
-        node_id().prop_map(AdminCommand::KeepNode),
-        new_node().prop_map(|node| AdminCommand::AddNode(Box::new(node))),
+        verb().prop_map(AdminCommand::Ask),
+        option::of(verb()).prop_map(AdminCommand::Plan),
         shard_id().prop_map(AdminCommand::PanicShard),
         any::<bool>().prop_map(AdminCommand::CutPeers),
         any::<i64>().prop_map(AdminCommand::SkewClock),
@@ -293,6 +340,12 @@ fn shard_status() -> impl Strategy<Value = ShardStatus> {
                 compactions: incarnation ^ 1,
                 compacted_bytes: keys ^ 1,
                 incarnation,
+                receiving: (keys % 2 == 0).then_some(Receiving {
+                    elapsed_ms: applied,
+                    bytes: committed,
+                    records: keys,
+                    records_total: log_bytes,
+                }),
             }
         },
     )
@@ -396,6 +449,7 @@ fn response() -> impl Strategy<Value = Response> {
         vec(node_status(), 0..3).prop_map(ResponseBody::Status),
         explanation().prop_map(ResponseBody::Explanation),
         Just(ResponseBody::Done),
+        plan().prop_map(|plan| ResponseBody::Plan(Box::new(plan))),
         option::of(entry()).prop_map(ResponseBody::Value),
         vec(result_of(option::of(entry())), 0..4).prop_map(ResponseBody::Values),
         page.prop_map(ResponseBody::Page),

@@ -430,6 +430,20 @@ pub enum FaultKind {
         /// The node.
         node: u16,
     },
+    /// A node is to give all it holds to another one, and to leave for good.
+    Replace {
+        /// The node that leaves.
+        old: u16,
+        /// The machine that takes its place, if it is a node by then.
+        new: u16,
+    },
+    /// A node is announced to be away for a while.
+    Drain {
+        /// The node.
+        node: u16,
+        /// For how long.
+        ms: u64,
+    },
     /// A node that is being removed is to stay.
     Keep {
         /// The node.

@@ -3,12 +3,14 @@
 use crate::output::{Cell, Output};
 use crate::text::{duration, size, word};
 use kvorum_client::health;
-use kvorum_client::{Explanation, HotKey, NodeId, NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
+use kvorum_client::{
+    ClusterPlan, Explanation, HotKey, NodeId, NodeStanding, NodeStatus, ShardId, ShardRole, ShardStatus, Topology,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A node's name, or its id if the topology does not have it.
-fn name(topology: &Topology, node: NodeId) -> String {
+pub(crate) fn name(topology: &Topology, node: NodeId) -> String {
     let known = topology.nodes.iter().find(|info| info.id == node);
     known.map_or_else(|| node.to_string(), |info| info.name.clone())
 }
@@ -70,29 +72,8 @@ pub(crate) fn explain(topology: &Topology, explanation: &Explanation, now_ms: u6
     Output::Facts(facts)
 }
 
-/// CLUSTER STATUS.
-pub(crate) fn overview(topology: &Topology, statuses: &[NodeStatus]) -> Output {
-    let led = topology.shards.iter().filter(|shard| shard.leader.is_some()).count();
-    let problems = health::problems(topology, statuses).len();
-    let health = match problems {
-        0 => "healthy".to_owned(),
-        1 => "1 problem, see CLUSTER CHECK".to_owned(),
-        more => format!("{more} problems, see CLUSTER CHECK"),
-    };
-    let of = |some: usize, all: usize| Cell::shown(some as u64, format!("{some} of {all}"));
-    Output::Facts(vec![
-        ("health", Cell::shown(if problems == 0 { "healthy" } else { "degraded" }, health)),
-        ("cluster", Cell::plain(topology.cluster.to_string())),
-        ("durability", Cell::plain(topology.durability.to_string())),
-        ("epoch", Cell::plain(topology.epoch.0)),
-        ("nodes_up", of(statuses.len(), topology.nodes.len())),
-        ("shards_led", of(led, topology.shards.len())),
-        ("keys", keys(topology, statuses)),
-    ])
-}
-
 /// How many keys there are: the sum over the shards' leaders, which is known once each has told.
-fn keys(topology: &Topology, statuses: &[NodeStatus]) -> Cell {
+pub(crate) fn keys(topology: &Topology, statuses: &[NodeStatus]) -> Cell {
     let leaders: BTreeMap<ShardId, u64> = statuses
         .iter()
         .flat_map(|node| &node.shards)
@@ -107,7 +88,18 @@ fn keys(topology: &Topology, statuses: &[NodeStatus]) -> Cell {
 }
 
 /// CLUSTER NODES.
-pub(crate) fn nodes(topology: &Topology, statuses: &[NodeStatus]) -> Output {
+pub(crate) fn nodes(topology: &Topology, statuses: &[NodeStatus], plan: Option<&ClusterPlan>) -> Output {
+    let state = |node: NodeId, answers: bool| {
+        let outlook = plan.and_then(|plan| plan.nodes.iter().find(|outlook| outlook.node == node));
+        match outlook.map(|outlook| (outlook.standing, outlook.down)) {
+            Some((NodeStanding::Removing, _)) => "removing",
+            Some((NodeStanding::Draining, _)) if answers => "draining",
+            Some((NodeStanding::Draining, _)) => "away",
+            Some((_, true)) => "down",
+            _ if answers => "up",
+            _ => "silent",
+        }
+    };
     let row = |info: &kvorum_client::NodeInfo| {
         let status = statuses.iter().find(|status| status.node == info.id);
         let count = |role: fn(&ShardStatus) -> bool| match status {
@@ -122,7 +114,7 @@ pub(crate) fn nodes(topology: &Topology, statuses: &[NodeStatus]) -> Output {
         vec![
             Cell::plain(info.name.clone()),
             Cell::plain(info.client_address.clone()),
-            Cell::plain(if status.is_some() { "up" } else { "down" }),
+            Cell::plain(state(info.id, status.is_some())),
             shown(uptime, |ms| duration(Duration::from_millis(ms))),
             count(|shard| shard.role == ShardRole::Leader),
             count(|_| true),

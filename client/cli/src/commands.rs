@@ -56,6 +56,7 @@ pub(crate) enum Verb {
     Status,
     Transfer,
     Node,
+    Repair,
     Shutdown,
     Help,
     Clear,
@@ -101,12 +102,28 @@ const PUT_OPTIONS: &[OptionSpec] = &[
 const IF_VERSION: &[OptionSpec] = &[option("IFVERSION", "version", "only if the key has this version")];
 
 /// The views of CLUSTER.
-pub(crate) const CLUSTER_VIEWS: [(&str, &str); 5] = [
-    ("STATUS", "the cluster at a glance; the default"),
+pub(crate) const CLUSTER_VIEWS: [(&str, &str); 8] = [
+    ("STATUS", "how the cluster is, what it does and what to do; the default"),
     ("NODES", "every node"),
     ("SHARDS", "every shard, its leader and replicas"),
     ("HOTKEYS", "the keys that are asked for most"),
     ("CHECK", "what is wrong, if anything"),
+    ("PLAN", "what moves, and what is to move"),
+    (
+        "REBALANCE",
+        "PAUSE: no replica begins to move, repair aside; RESUME; RATE n: MiB per second a node sends, or DEFAULT",
+    ),
+    ("VERSION", "the cluster's level and each node's program; FINALIZE goes to the level that all speak, for good"),
+];
+
+/// What NODE does.
+const NODE_VERBS: [(&str, &str); 6] = [
+    ("DRAIN node", "it will be away for a while: it leads nothing, and keeps what it holds"),
+    ("UNDRAIN node", "it is as any other again"),
+    ("REMOVE node", "it gives what it holds to others, and leaves for good; it may be dead"),
+    ("KEEP node", "it is not removed after all"),
+    ("REPLACE old new", "old gives what it holds to new, and leaves for good"),
+    ("SET node", "changes its zone or weight"),
 ];
 
 /// Every command, in the order of help.
@@ -275,11 +292,11 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         verb: Verb::Cluster,
         name: "CLUSTER",
         aliases: &[],
-        arguments: &["[STATUS|NODES|SHARDS|CHECK]"],
+        arguments: &["[view]"],
         options: &[],
         group: Group::Cluster,
-        help: "Show the cluster: at a glance, or one of its views.",
-        example: "CLUSTER SHARDS",
+        help: "Show how the cluster is; HELP CLUSTER has more views.",
+        example: "CLUSTER PLAN",
     },
     CommandSpec {
         verb: Verb::Status,
@@ -317,22 +334,26 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         aliases: &[],
         arguments: &["what", "node"],
         options: &[
-            OptionSpec {
-                name: "ACCEPTFEWERZONES",
-                argument: "",
-                help: "REMOVE even if replicas stand in fewer zones then",
-                is_alias: false,
-            },
-            OptionSpec {
-                name: "WAIT",
-                argument: "",
-                help: "REMOVE returns once the node holds nothing and is gone",
-                is_alias: false,
-            },
+            option("WAIT", "", "REMOVE and REPLACE return once the node holds nothing and is gone"),
+            option("DRYRUN", "", "REMOVE and REPLACE only say what would move"),
+            option("ACCEPTFEWERZONES", "", "REMOVE even if replicas stand in fewer zones then"),
+            option("FOR", "duration", "how long it is to be drained; 10m by default"),
+            option("ZONE", "zone", "SET its failure zone"),
+            option("WEIGHT", "number", "SET how much it takes, relative to the others"),
         ],
         group: Group::Cluster,
-        help: "REMOVE a node for good, or KEEP one that is going.",
+        help: "DRAIN, REMOVE, REPLACE or SET a node.",
         example: "NODE REMOVE node-4 WAIT",
+    },
+    CommandSpec {
+        verb: Verb::Repair,
+        name: "REPAIR",
+        aliases: &[],
+        arguments: &["ALLOW"],
+        options: &[],
+        group: Group::Cluster,
+        help: "Make anew at once what nodes that are down hold.",
+        example: "REPAIR ALLOW",
     },
     CommandSpec {
         verb: Verb::Shutdown,
@@ -476,6 +497,10 @@ impl CommandSpec {
             ],
             Verb::Ping => vec![("raw output".to_owned(), "microseconds")],
             Verb::MultiGet => vec![("raw output".to_owned(), "a line per key, empty for one that there is not")],
+            Verb::Node => {
+                let options = self.offered_options().map(|option| (option.usage(), option.help));
+                NODE_VERBS.iter().map(|(name, help)| ((*name).to_owned(), *help)).chain(options).collect()
+            }
             _ => self.offered_options().map(|option| (option.usage(), option.help)).collect(),
         };
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();

@@ -259,7 +259,10 @@ mod tests {
     fn commands_views_and_options_are_completed() {
         assert_eq!(names("G"), ["GET"]);
         assert_eq!(names("cl"), ["cluster", "clear"]);
-        assert_eq!(names("CLUSTER "), ["STATUS", "NODES", "SHARDS", "HOTKEYS", "CHECK"]);
+        assert_eq!(
+            names("CLUSTER "),
+            ["STATUS", "NODES", "SHARDS", "HOTKEYS", "CHECK", "PLAN", "REBALANCE", "VERSION"]
+        );
         assert_eq!(names("cluster s"), ["status", "shards"]);
         assert_eq!(names("HELP EX"), ["EXPIRE", "EXISTS", "EXPLAIN"]);
         assert_eq!(names("PUT k "), Vec::<String>::new(), "the value comes first");

@@ -5,6 +5,7 @@ use crate::records::{csv_cell, csv_columns, csv_field, csv_text, json_line, reco
 use crate::text::{duration, printable, word};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell as TableCell, ContentArrangement, Table, presets};
+use kvorum_client::verdict::Verdict;
 use kvorum_client::{Bytes, Entry, Error, Outcome, Version, WriteResult, WriteStatus};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -29,6 +30,8 @@ pub(crate) enum Output {
     Scalar { name: &'static str, cell: Cell, note: String },
     /// Names with a value each.
     Facts(Vec<(&'static str, Cell)>),
+    /// Facts that people get as a verdict and lines below it.
+    Report { verdict: Verdict, head: String, lines: Vec<String>, facts: Vec<(&'static str, Cell)> },
     /// Rows.
     Table { columns: &'static [&'static str], rows: Vec<Vec<Cell>> },
     /// Running text.
@@ -58,7 +61,7 @@ impl Output {
             }
             Self::Page { entries, .. } => entries.iter().map(|entry| size_of::<Entry>() + of_entry(entry)).sum(),
             Self::Text(text) | Self::Note(text) => text.len(),
-            Self::Scalar { .. } | Self::Facts(_) | Self::Table { .. } => 0,
+            Self::Scalar { .. } | Self::Facts(_) | Self::Report { .. } | Self::Table { .. } => 0,
         };
         size_of::<Self>() + content
     }
@@ -239,6 +242,16 @@ impl Printer {
                 };
                 facts.iter().map(line).collect()
             }
+            Output::Report { verdict, head, lines, .. } => {
+                let style = match verdict {
+                    Verdict::Ok => GOOD,
+                    Verdict::Healing => ODD,
+                    Verdict::AtRisk | Verdict::Unavailable => BAD,
+                };
+                let lines = lines.iter().map(|line| format!("  {line}\n"));
+                let first = format!("{}  {head}\n", self.paint(style, &verdict.to_string()));
+                std::iter::once(first).chain(lines).collect()
+            }
             Output::Table { columns, rows } => {
                 let rows = rows.iter().map(|row| row.iter().map(|cell| cell.shown.clone()).collect());
                 self.fitting_table(columns, rows.collect())
@@ -363,7 +376,7 @@ impl Printer {
                 entries.iter().flat_map(line).collect()
             }
             Output::Scalar { cell, .. } => format!("{}\n", csv_text(&cell.value)).into_bytes(),
-            Output::Facts(facts) => {
+            Output::Facts(facts) | Output::Report { facts, .. } => {
                 let line = |(name, cell): &(&str, Cell)| format!("{name}\t{}\n", csv_text(&cell.value));
                 facts.iter().map(line).collect::<String>().into_bytes()
             }

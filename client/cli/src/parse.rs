@@ -1,5 +1,9 @@
 //! Words become commands. Pure.
 
+mod operate;
+
+pub(crate) use operate::{Asked, Manner};
+
 use crate::commands::{self, CommandSpec, Verb};
 use crate::text::{parse_duration, printable, word};
 use crate::words::Word;
@@ -38,12 +42,8 @@ pub(crate) enum Action {
         shard: u16,
         node: String,
     },
-    RemoveNode {
-        node: String,
-        accept_fewer_zones: bool,
-        waits: bool,
-    },
-    KeepNode(String),
+    /// Something is asked of the cluster.
+    Ask(Asked, Manner),
     Shutdown(String),
     Help(Option<&'static CommandSpec>),
     Clear,
@@ -58,6 +58,8 @@ pub(crate) enum ClusterView {
     Shards,
     HotKeys,
     Check,
+    Plan,
+    Version,
 }
 
 /// Why words are no command, in a sentence.
@@ -148,10 +150,11 @@ impl Arguments<'_> {
             Verb::Await => Action::Await { write: self.receipt()?, wait: self.wait()? },
             Verb::Explain => Action::Explain(self.key()?),
             Verb::Ping => Action::Ping(self.optional_text()),
-            Verb::Cluster => Action::Cluster(self.view()?),
+            Verb::Cluster => self.cluster()?,
             Verb::Status => Action::Status(self.optional_text()),
             Verb::Transfer => Action::Transfer { shard: self.number("shard")?, node: self.text("node")? },
             Verb::Node => self.node()?,
+            Verb::Repair => self.repair()?,
             Verb::Shutdown => Action::Shutdown(self.text("node")?),
             Verb::Help => Action::Help(self.help()?),
             Verb::Clear => Action::Clear,
@@ -222,37 +225,6 @@ impl Arguments<'_> {
             }
         }
         Ok(Action::Scan { prefix, limit, values })
-    }
-
-    fn node(&mut self) -> Result<Action, UsageError> {
-        let word = self.text("REMOVE or KEEP")?;
-        let node = self.text("node")?;
-        let (mut accept_fewer_zones, mut waits) = (false, false);
-        let removes = match word.to_ascii_uppercase().as_str() {
-            "REMOVE" => true,
-            "KEEP" => false,
-            _ => return Err(self.wrong(format!("{} is nothing to do with a node", printable(word.as_bytes())))),
-        };
-        while let Some(option) = self.option()? {
-            match option {
-                _ if !removes => return Err(self.wrong(format!("{option} is of use to REMOVE only"))),
-                "WAIT" => waits = true,
-                _ => accept_fewer_zones = true,
-            }
-        }
-        Ok(if removes { Action::RemoveNode { node, accept_fewer_zones, waits } } else { Action::KeepNode(node) })
-    }
-
-    fn view(&mut self) -> Result<ClusterView, UsageError> {
-        let Some(word) = self.optional_text() else { return Ok(ClusterView::Status) };
-        match word.to_ascii_uppercase().as_str() {
-            "STATUS" => Ok(ClusterView::Status),
-            "NODES" => Ok(ClusterView::Nodes),
-            "SHARDS" => Ok(ClusterView::Shards),
-            "HOTKEYS" => Ok(ClusterView::HotKeys),
-            "CHECK" => Ok(ClusterView::Check),
-            _ => Err(self.wrong(format!("{} is not a view of the cluster", printable(word.as_bytes())))),
-        }
     }
 
     fn help(&mut self) -> Result<Option<&'static CommandSpec>, UsageError> {
@@ -407,6 +379,8 @@ mod tests {
         let put = || WriteOp::put("k", "v");
         let ten_seconds = Duration::from_secs(10);
         let write = "3.7.1204".parse().unwrap();
+        let node = || "node-4".to_owned();
+        let asks = |asked| Action::Ask(asked, Manner::default());
         for (line, action) in [
             ("get k", Action::Get(key())),
             ("PUT k v", Action::Write(put())),
@@ -438,15 +412,37 @@ mod tests {
             ("SCAN limit 3", Action::Scan { prefix: Bytes::new(), limit: Some(3), values: false }),
             ("cluster", Action::Cluster(ClusterView::Status)),
             ("cluster Shards", Action::Cluster(ClusterView::Shards)),
+            ("cluster plan", Action::Cluster(ClusterView::Plan)),
+            ("cluster version", Action::Cluster(ClusterView::Version)),
+            ("CLUSTER VERSION FINALIZE", asks(Asked::Finalize)),
+            ("cluster rebalance pause", asks(Asked::Pause(true))),
+            ("cluster rebalance RESUME", asks(Asked::Pause(false))),
+            ("cluster rebalance rate 16", asks(Asked::Rate(Some(16)))),
+            ("cluster rebalance rate default", asks(Asked::Rate(None))),
+            ("repair allow", asks(Asked::AllowRepair)),
             (
                 "node remove node-4 wait",
-                Action::RemoveNode { node: "node-4".into(), accept_fewer_zones: false, waits: true },
+                Action::Ask(
+                    Asked::Remove { node: node(), accept_fewer_zones: false },
+                    Manner { waits: true, is_dry_run: false },
+                ),
             ),
+            ("NODE REMOVE node-4 ACCEPTFEWERZONES", asks(Asked::Remove { node: node(), accept_fewer_zones: true })),
             (
-                "NODE REMOVE node-4 ACCEPTFEWERZONES",
-                Action::RemoveNode { node: "node-4".into(), accept_fewer_zones: true, waits: false },
+                "NODE REPLACE node-4 node-5 DRYRUN",
+                Action::Ask(
+                    Asked::Replace { old: node(), new: "node-5".into() },
+                    Manner { waits: false, is_dry_run: true },
+                ),
             ),
-            ("NODE KEEP node-4", Action::KeepNode("node-4".into())),
+            ("NODE KEEP node-4", asks(Asked::Keep(node()))),
+            ("NODE DRAIN node-4", asks(Asked::Drain { node: node(), absence: Duration::from_secs(600) })),
+            ("NODE DRAIN node-4 FOR 1h", asks(Asked::Drain { node: node(), absence: Duration::from_secs(3_600) })),
+            ("NODE UNDRAIN node-4", asks(Asked::Undrain(node()))),
+            (
+                "NODE SET node-4 ZONE b WEIGHT 2",
+                asks(Asked::Set { node: node(), zone: Some("b".into()), weight: Some(2) }),
+            ),
             ("TRANSFER 3 node-2", Action::Transfer { shard: 3, node: "node-2".into() }),
             ("HELP", Action::Help(None)),
             ("HELP set", Action::Help(commands::find("PUT"))),
@@ -464,6 +460,13 @@ mod tests {
             ("--jsno GET k", "there is no option --jsno; kvorum-cli --help lists all of them"),
             ("GET", "the key is missing\nusage: GET key"),
             ("GET a b", "b is too much\nusage: GET key"),
+            (
+                "NODE KEEP n WAIT",
+                "WAIT is of use to REMOVE and REPLACE only\nusage: NODE what node [WAIT] [DRYRUN] [ACCEPTFEWERZONES] [FOR \
+                 duration] [ZONE zone] [WEIGHT number]",
+            ),
+            ("CLUSTER REBALANCE NOW", "REBALANCE PAUSE, RESUME or RATE, not NOW\nusage: CLUSTER [view]"),
+            ("REPAIR", "the ALLOW is missing\nusage: REPAIR ALLOW"),
             ("AWAIT 3.7", "the write must look like 3.7.1204, not 3.7\nusage: AWAIT write [time]"),
             ("INCR k x", "the step must be a whole number, not x\nusage: INCR key [step]"),
             (
@@ -499,7 +502,7 @@ mod tests {
             ),
             ("DEL a b", "b is not an option; DEL removes one key at a time\nusage: DEL key [IFVERSION version]"),
             ("MPUT a 1 b", "the value of the last key is missing\nusage: MPUT key value ..."),
-            ("CLUSTER frob", "frob is not a view of the cluster\nusage: CLUSTER [STATUS|NODES|SHARDS|CHECK]"),
+            ("CLUSTER frob", "frob is not a view of the cluster\nusage: CLUSTER [view]"),
             ("HELP frob", "there is no command frob"),
         ] {
             assert_eq!(parsed(line), Err(explanation.to_owned()), "{line}");

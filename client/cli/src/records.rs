@@ -36,7 +36,9 @@ pub(crate) fn records(output: &Output) -> Vec<Record> {
             entries.iter().map(|entry| entry_record(&entry.key, Some(entry), *values)).collect()
         }
         Output::Scalar { name, cell, .. } => vec![vec![(*name, cell.value.clone())]],
-        Output::Facts(facts) => vec![facts.iter().map(|(name, cell)| (*name, cell.value.clone())).collect()],
+        Output::Facts(facts) | Output::Report { facts, .. } => {
+            vec![facts.iter().map(|(name, cell)| (*name, cell.value.clone())).collect()]
+        }
         Output::Table { columns, rows } => {
             let record =
                 |row: &Vec<Cell>| columns.iter().copied().zip(row.iter().map(|cell| cell.value.clone())).collect();
@@ -136,7 +138,7 @@ pub(crate) fn csv_columns(output: &Output) -> Vec<&'static str> {
             "existed",
         ],
         Output::Scalar { name, .. } => vec![*name],
-        Output::Facts(facts) => facts.iter().map(|(name, _)| *name).collect(),
+        Output::Facts(facts) | Output::Report { facts, .. } => facts.iter().map(|(name, _)| *name).collect(),
         Output::Table { columns, .. } => columns.to_vec(),
         Output::Text(_) | Output::Note(_) => vec!["text"],
     }

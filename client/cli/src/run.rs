@@ -2,15 +2,14 @@
 
 use crate::cluster;
 use crate::exit::Exit;
+use crate::operate;
 use crate::output::{Cell, Output};
 use crate::parse::{Action, ClusterView};
+use crate::standing;
 use crate::text::duration;
 use futures_util::stream::StreamExt;
 use kvorum_client::{Ack, Awaited, Bytes, Client, Entry, Error, NodeId, ShardId, WriteResult};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// How often it is looked whether a node is gone.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How the operations of a session are done.
 #[derive(Clone, Copy, Debug)]
@@ -109,15 +108,7 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
         Action::Cluster(view) => view_cluster(client, *view, emit).await,
         Action::Status(node) => status(client, node.as_deref(), emit).await,
         Action::Transfer { shard, node } => transfer(client, ShardId(*shard), node, emit).await,
-        Action::RemoveNode { node, accept_fewer_zones, waits } => {
-            remove_node(client, node, *accept_fewer_zones, *waits, emit).await
-        }
-        Action::KeepNode(wanted) => {
-            let node = find_node(client, wanted).await?;
-            client.admin().keep_node(node).await?;
-            emit(Output::Note(format!("{wanted} stays")));
-            Ok(Exit::Ok)
-        }
+        Action::Ask(asked, manner) => operate::ask(client, asked, *manner, emit).await,
         Action::Shutdown(wanted) => {
             client.admin().shutdown(find_node(client, wanted).await?).await?;
             emit(Output::Note(format!("{wanted} is stopping")));
@@ -232,8 +223,15 @@ async fn view_cluster(client: &Client, view: ClusterView, emit: Emit<'_>) -> Res
     let statuses = client.status().await?;
     let mut exit = Exit::Ok;
     emit(match view {
-        ClusterView::Status => cluster::overview(&topology, &statuses),
-        ClusterView::Nodes => cluster::nodes(&topology, &statuses),
+        // Whoever speaks for the ring map may be gone: that is worth being told, and no reason to say nothing.
+        ClusterView::Status => {
+            let plan = client.admin().plan(None).await.ok();
+            standing::overview(&topology, &statuses, plan.as_ref())
+        }
+        ClusterView::Nodes => {
+            let plan = client.admin().plan(None).await.ok();
+            cluster::nodes(&topology, &statuses, plan.as_ref())
+        }
         ClusterView::Shards => cluster::shards(&topology, &statuses),
         ClusterView::HotKeys => cluster::hot_keys(&topology, &statuses),
         ClusterView::Check => {
@@ -243,6 +241,14 @@ async fn view_cluster(client: &Client, view: ClusterView, emit: Emit<'_>) -> Res
             }
             output
         }
+        ClusterView::Plan => {
+            let plan = client.admin().plan(None).await?;
+            for output in standing::plan(&topology, &statuses, &plan) {
+                emit(output);
+            }
+            return Ok(Exit::Ok);
+        }
+        ClusterView::Version => standing::version(&topology, &statuses, &client.admin().plan(None).await?),
     });
     Ok(exit)
 }
@@ -281,35 +287,7 @@ async fn transfer(client: &Client, shard: ShardId, wanted: &str, emit: Emit<'_>)
     Ok(Exit::Ok)
 }
 
-async fn remove_node(
-    client: &Client,
-    wanted: &str,
-    accept_fewer_zones: bool,
-    waits: bool,
-    emit: Emit<'_>,
-) -> Result<Exit, Failure> {
-    let node = find_node(client, wanted).await?;
-    client.admin().remove_node(node, accept_fewer_zones).await?;
-    if !waits {
-        emit(Output::Note(format!("{wanted} gives what it holds to others, and ends when it holds nothing")));
-        return Ok(Exit::Ok);
-    }
-    let mut told = None;
-    loop {
-        let topology = client.topology().await?;
-        let Some(at) = topology.nodes.iter().position(|info| info.id == node) else {
-            emit(Output::Note(format!("{wanted} is removed")));
-            return Ok(Exit::Ok);
-        };
-        let holds = topology.shards.iter().filter(|shard| shard.replicas.contains(&(at as u16))).count();
-        if told.replace(holds) != Some(holds) {
-            emit(Output::Note(format!("{wanted} is to give replicas of {holds} of {} shards", topology.shards.len())));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-async fn find_node(client: &Client, wanted: &str) -> Result<NodeId, Failure> {
+pub(crate) async fn find_node(client: &Client, wanted: &str) -> Result<NodeId, Failure> {
     cluster::find_node(&*client.topology().await?, wanted).map_err(Failure::Usage)
 }
 

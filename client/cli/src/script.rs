@@ -279,8 +279,7 @@ fn keys(action: &Action) -> Option<Vec<Bytes>> {
         | Action::Cluster(_)
         | Action::Status(_)
         | Action::Transfer { .. }
-        | Action::RemoveNode { .. }
-        | Action::KeepNode(_)
+        | Action::Ask(..)
         | Action::Shutdown(_)
         | Action::Help(_)
         | Action::Clear

@@ -6,7 +6,7 @@ use crate::cluster::find_node;
 use crate::console::{complain, print};
 use crate::exit::Exit;
 use crate::output::{Format, Output, Printer};
-use crate::parse::{self, Action};
+use crate::parse::{self, Action, Asked, Manner};
 use crate::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run};
 use crate::terminal::{Terminal, Typed};
 use crate::text::duration;
@@ -253,7 +253,7 @@ impl Session {
     /// bounded by itself.
     fn bounded(&self, client: &Client, action: &Action, taken: Duration) -> Client {
         match action {
-            Action::Scan { .. } | Action::RemoveNode { waits: true, .. } => client.clone(),
+            Action::Scan { .. } | Action::Ask(_, Manner { waits: true, .. }) => client.clone(),
             _ => client.within(self.setup.deadline.saturating_sub(taken)),
         }
     }
@@ -321,12 +321,13 @@ impl Session {
 
 fn interrupted(action: &Action) -> &'static str {
     match action {
-        Action::Write(_)
-        | Action::MultiPut(_)
-        | Action::Transfer { .. }
-        | Action::Shutdown(_)
-        | Action::KeepNode(_) => "interrupted; it may have taken effect, or may yet",
-        Action::RemoveNode { .. } => "interrupted; the node goes on giving what it holds to others, unless you KEEP it",
+        Action::Ask(_, Manner { is_dry_run: true, .. }) => "interrupted",
+        Action::Ask(Asked::Remove { .. } | Asked::Replace { .. }, _) => {
+            "interrupted; the node goes on giving what it holds to others, unless you KEEP it"
+        }
+        Action::Write(_) | Action::MultiPut(_) | Action::Transfer { .. } | Action::Shutdown(_) | Action::Ask(..) => {
+            "interrupted; it may have taken effect, or may yet"
+        }
         _ => "interrupted",
     }
 }

@@ -252,6 +252,7 @@ fn status(topology: &Topology) -> Vec<NodeStatus> {
                 compactions: 0,
                 compacted_bytes: 0,
                 incarnation: 1,
+                receiving: None,
             })
             .collect(),
     };

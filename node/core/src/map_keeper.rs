@@ -19,6 +19,7 @@ use crate::folder::mirrored::{self, KeptError};
 use crate::limits::DEADLINE_DEFAULT_MS;
 use crate::ring::decide::{self, Change, MapDecision, Seen};
 use crate::ring::detect::{Heard, NodeWatch};
+use crate::ring::outlook;
 use crate::ring::verbs::{self, Verb, VerbRefusal};
 use crate::ring::{PlacementError, RING_KEY, RingError, RingMap};
 use crate::routing::network::SendError;
@@ -31,8 +32,8 @@ use crate::shard::{Operation, ShardReply};
 use bytes::Bytes;
 use kvorum_protocol::peer::{Levels, PeerMessage};
 use kvorum_protocol::{
-    Ack, Action, ClientId, Condition, FolderId, Mutation, NodeId, ReturnPrevious, ShardId, Term, TimeToLive, Version,
-    WriteId,
+    Ack, Action, ClientId, ClusterPlan, Condition, FolderId, Mutation, NodeId, ReturnPrevious, ShardId, Term,
+    TimeToLive, Version, WriteId,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -104,6 +105,17 @@ pub enum Asked {
     },
     /// It can't be done.
     Refused(VerbRefusal),
+}
+
+/// What this node says of the cluster's plan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Planned {
+    /// Another node speaks for the group, or nobody does.
+    Elsewhere,
+    /// What was asked for in the question would be refused.
+    Refused(VerbRefusal),
+    /// The plan.
+    Is(Box<ClusterPlan>),
 }
 
 /// What a keeper says of its own node.
@@ -362,6 +374,18 @@ impl MapKeeper {
         }
     }
 
+    /// What the cluster does and what is to come; or what would come if `verb` were asked of it. It costs what a placement does.
+    pub fn plan(&self, verb: Option<&Verb>, now: Nanos) -> Planned {
+        let speaks = self.router.local(ShardId::META).is_some_and(|handle| speaks_for_group(&handle, now));
+        let Some((_, ring)) = self.stored.as_ref().filter(|_| speaks) else { return Planned::Elsewhere };
+        let seen = self.seen(ring, now);
+        let next = verb.map(|verb| verbs::admit(ring, &seen, verb)).transpose();
+        match next {
+            Ok(next) => Planned::Is(Box::new(outlook::plan(next.flatten().as_ref().unwrap_or(ring), &seen))),
+            Err(refusal) => Planned::Refused(refusal),
+        }
+    }
+
     fn seen(&self, ring: &RingMap, now: Nanos) -> Seen {
         let router = &self.router;
         let mut faulty = router.peer_table().faulty(now);
@@ -380,6 +404,7 @@ impl MapKeeper {
             settled,
             silent: self.watch.silent(now),
             steady: self.watch.steady(now),
+            drained: self.watch.drained(now),
             planned: router.peer_table().stopping(),
             places: now >= self.place_at,
             clients,

@@ -2,7 +2,7 @@
 //! carried out.
 
 use crate::runtime::system_clock;
-use kvorum_core::map_keeper::{Asked, LOOK_EVERY, Looked, MapKeeper};
+use kvorum_core::map_keeper::{Asked, LOOK_EVERY, Looked, MapKeeper, Planned};
 use kvorum_core::ring::RingMap;
 use kvorum_core::ring::verbs::Verb;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -15,6 +15,8 @@ pub enum MetaMessage {
     Look,
     /// An operator asks for something: what becomes of it is said at once.
     Ask(Verb, oneshot::Sender<Asked>),
+    /// An operator wants to know what the cluster does, or would do if this were asked of it.
+    Plan(Option<Verb>, oneshot::Sender<Planned>),
 }
 
 impl ractor::Message for MetaMessage {}
@@ -54,12 +56,22 @@ impl Actor for MetaActor {
         message: MetaMessage,
         state: &mut MetaArguments,
     ) -> Result<(), ActorProcessingErr> {
-        if let MetaMessage::Ask(verb, reply) = message {
-            // Whoever asked may have stopped waiting.
-            let _ = reply.send(state.keeper.ask(&verb, system_clock::monotonic()));
-            return Ok(());
+        let now = system_clock::monotonic();
+        // Whoever asked may have stopped waiting.
+        match message {
+            MetaMessage::Look => {}
+            MetaMessage::Ask(verb, reply) => {
+                let _ = reply.send(state.keeper.ask(&verb, now));
+                return Ok(());
+            }
+            MetaMessage::Plan(verb, reply) => {
+                if !reply.is_closed() {
+                    let _ = reply.send(state.keeper.plan(verb.as_ref(), now));
+                }
+                return Ok(());
+            }
         }
-        let Looked { in_force, bootstraps, removed, .. } = state.keeper.look(system_clock::monotonic());
+        let Looked { in_force, bootstraps, removed, .. } = state.keeper.look(now);
         if bootstraps {
             (state.bootstrap)();
         }

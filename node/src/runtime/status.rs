@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use kvorum_core::clock::Nanos;
 use kvorum_core::consensus::Role;
 use kvorum_core::health::pressure::Pressure;
-use kvorum_core::map_keeper::Asked;
+use kvorum_core::map_keeper::{Asked, Planned};
 use kvorum_core::measure::ShardCounts;
 use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::router::Router;
@@ -20,8 +20,8 @@ use kvorum_core::session::reply::{Answer, ReplyTo};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::limits::HOT_KEYS_MAX;
 use kvorum_protocol::{
-    Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, Outcome, ResponseBody, ServerError, ShardId,
-    ShardRole, ShardStatus, StatusScope,
+    ClusterPlan, Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, Outcome, ResponseBody,
+    ServerError, ShardId, ShardRole, ShardStatus, StatusScope,
 };
 use parking_lot::Mutex;
 use ractor::ActorRef;
@@ -36,6 +36,17 @@ use tokio_util::sync::CancellationToken;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// How long another node may take to say how it is, if the request waits longer.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Asks again and again, a moment apart, until there is an answer. What was done, or why it was refused.
+async fn until_answered<F: Future<Output = VerbAnswer>>(mut ask: impl FnMut() -> F) -> Result<Vec<u8>, String> {
+    loop {
+        match ask().await {
+            VerbAnswer::Done(bytes) => return Ok(bytes),
+            VerbAnswer::Refused(why) => return Err(why),
+            VerbAnswer::AskAgain => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+        }
+    }
+}
 
 /// What is looked at.
 pub struct Observed {
@@ -80,6 +91,19 @@ impl NodeAdmin for Inspector {
                     let what = "the cluster has not said in time that it is done: ask again";
                     ServerError::new(ErrorCode::Unavailable, what).with_outcome(Outcome::Unknown)
                 }),
+            }
+        });
+    }
+
+    fn plan(self: Arc<Self>, verb: Option<Verb>, wait: Duration, reply_to: ReplyTo) {
+        tokio::spawn(async move {
+            match timeout(wait, self.plan_until_told(verb)).await {
+                Ok(Ok(plan)) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Plan(Box::new(plan))))),
+                Ok(Err(why)) => reply_to.fail(ServerError::new(ErrorCode::Refused, why)),
+                Err(_) => {
+                    let what = "no node speaks for the ring map at the moment: ask again";
+                    reply_to.fail(ServerError::new(ErrorCode::Unavailable, what));
+                }
             }
         });
     }
@@ -133,34 +157,61 @@ impl Inspector {
 
     /// Has this node's keeper of the ring map do what an operator asks for.
     pub async fn ask_here(&self, verb: Verb) -> VerbAnswer {
-        let (reply, asked) = oneshot::channel();
-        let sent = self.meta.get().map(|meta| meta.cast(MetaMessage::Ask(verb, reply)));
-        match sent {
-            Some(Ok(())) => match asked.await {
-                Ok(Asked::Done { .. }) => VerbAnswer::Done,
-                Ok(Asked::Refused(refusal)) => VerbAnswer::Refused(refusal.to_string()),
-                Ok(Asked::Soon { .. } | Asked::Elsewhere) | Err(_) => VerbAnswer::AskAgain,
-            },
-            // It is not started yet, or ended.
-            _ => VerbAnswer::AskAgain,
+        match self.keeper(|reply| MetaMessage::Ask(verb, reply)).await {
+            Some(Asked::Done { .. }) => VerbAnswer::Done(Vec::new()),
+            Some(Asked::Refused(refusal)) => VerbAnswer::Refused(refusal.to_string()),
+            Some(Asked::Soon { .. } | Asked::Elsewhere) | None => VerbAnswer::AskAgain,
         }
+    }
+
+    /// Has this node's keeper of the ring map tell the cluster's plan, or what it would be if `verb` were asked of it.
+    pub async fn plan_here(&self, verb: Option<Verb>) -> VerbAnswer {
+        match self.keeper(|reply| MetaMessage::Plan(verb, reply)).await {
+            Some(Planned::Is(plan)) => {
+                let mut bytes = BytesMut::new();
+                plan.encode(&mut bytes);
+                VerbAnswer::Done(bytes.into())
+            }
+            Some(Planned::Refused(refusal)) => VerbAnswer::Refused(refusal.to_string()),
+            Some(Planned::Elsewhere) | None => VerbAnswer::AskAgain,
+        }
+    }
+
+    /// What the keeper answers; `None` if it is not started yet, or ended.
+    async fn keeper<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> MetaMessage) -> Option<T> {
+        let (reply, asked) = oneshot::channel();
+        self.meta.get()?.cast(message(reply)).ok()?;
+        asked.await.ok()
+    }
+
+    /// The node that leads `meta`, if that is another one, and what reaches it.
+    fn leader_elsewhere(&self) -> Option<(NodeId, &Control)> {
+        let leader = self.node.router.leader(ShardId::META).filter(|leader| *leader != self.node.router.me())?;
+        Some((leader, self.control.get()?))
     }
 
     /// Asks whoever leads `meta` until it is done, or refused.
     async fn ask_until_done(&self, verb: Verb) -> Result<(), String> {
-        loop {
-            let router = &self.node.router;
-            let elsewhere = router.leader(ShardId::META).filter(|leader| *leader != router.me());
-            let answer = match (elsewhere, self.control.get()) {
-                (Some(leader), Some(control)) => control.ask_verb(leader, &verb).await,
-                _ => self.ask_here(verb.clone()).await,
-            };
-            match answer {
-                VerbAnswer::Done => return Ok(()),
-                VerbAnswer::Refused(why) => return Err(why),
-                VerbAnswer::AskAgain => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+        let ask = || async {
+            match self.leader_elsewhere() {
+                Some((leader, control)) => control.ask_verb(leader, verb.clone()).await,
+                None => self.ask_here(verb.clone()).await,
             }
-        }
+        };
+        until_answered(ask).await.map(drop)
+    }
+
+    /// Asks whoever leads `meta` until it tells the plan, or refuses.
+    async fn plan_until_told(&self, verb: Option<Verb>) -> Result<ClusterPlan, String> {
+        let ask = || async {
+            match self.leader_elsewhere() {
+                Some((leader, control)) => control.ask_plan(leader, verb.clone()).await,
+                None => self.plan_here(verb.clone()).await,
+            }
+        };
+        let bytes = until_answered(ask).await?;
+        ClusterPlan::from_bytes(bytes.into())
+            .map_err(|error| format!("the node that leads the ring map's group speaks another version: {error}"))
     }
 
     /// Looks at a node that starts now. `stop` stops it.
@@ -302,6 +353,7 @@ impl Inspector {
             compactions: upkeep.compactions,
             compacted_bytes: upkeep.compaction_bytes_written,
             incarnation: handle.incarnation,
+            receiving: *handle.receiving.lock(),
         }
     }
 }
@@ -328,5 +380,6 @@ fn idle_status(shard: ShardId, role: ShardRole) -> ShardStatus {
         compactions: 0,
         compacted_bytes: 0,
         incarnation: 0,
+        receiving: None,
     }
 }

@@ -2,9 +2,9 @@ use super::{bytes, uuid};
 use kvorum_protocol::peer::Levels;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, Condition, FolderId, Hello, LogIndex,
-    Mutation, NewNode, NodeId, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId, ReturnPrevious,
-    ScanCursor, ScanRequest, ShardId, StatusScope, Term, TimeToLive, Version, WriteId,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, ClusterVerb, Condition, FolderId,
+    Hello, LogIndex, Mutation, NewNode, NodeId, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId,
+    ReturnPrevious, ScanCursor, ScanRequest, ShardId, StatusScope, Term, TimeToLive, Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -129,26 +129,35 @@ fn writes() -> Vec<(&'static str, RequestBody)> {
 
 fn admin() -> Vec<(&'static str, RequestBody)> {
     let transfer = AdminCommand::TransferLeadership { shard: ShardId(3), to: NodeId(uuid(2)) };
+    let node = NodeId(uuid(3));
+    let ask = |verb| RequestBody::Admin(AdminCommand::Ask(verb));
+    let joins = NewNode {
+        id: NodeId(uuid(4)),
+        name: "node-4".to_owned(),
+        zone: "b".to_owned(),
+        client: "10.0.0.4:7400".to_owned(),
+        peer: "10.0.0.4:7410".to_owned(),
+        folder: FolderId(uuid(0x44)),
+        levels: Levels { min: 1, max: 2 },
+    };
     vec![
         ("admin transfer leadership", RequestBody::Admin(transfer)),
         ("admin shutdown", RequestBody::Admin(AdminCommand::Shutdown)),
-        (
-            "admin remove node",
-            RequestBody::Admin(AdminCommand::RemoveNode { node: NodeId(uuid(3)), accept_fewer_zones: true }),
-        ),
-        (
-            "admin add node",
-            RequestBody::Admin(AdminCommand::AddNode(Box::new(NewNode {
-                id: NodeId(uuid(4)),
-                name: "node-4".to_owned(),
-                zone: "b".to_owned(),
-                client: "10.0.0.4:7400".to_owned(),
-                peer: "10.0.0.4:7410".to_owned(),
-                folder: FolderId(uuid(0x44)),
-                levels: Levels { min: 1, max: 2 },
-            }))),
-        ),
-        ("admin keep node", RequestBody::Admin(AdminCommand::KeepNode(NodeId(uuid(3))))),
+        ("admin join", ask(ClusterVerb::Join(Box::new(joins)))),
+        ("admin remove node", ask(ClusterVerb::Remove { node, accept_fewer_zones: true })),
+        ("admin keep node", ask(ClusterVerb::Keep(node))),
+        ("admin drain node", ask(ClusterVerb::Drain { node, for_ms: 600_000 })),
+        ("admin undrain node", ask(ClusterVerb::Undrain(node))),
+        ("admin replace node", ask(ClusterVerb::Replace { old: node, new: NodeId(uuid(4)) })),
+        ("admin set zone", ask(ClusterVerb::Set { node, zone: Some("b".to_owned()), weight: None })),
+        ("admin set weight", ask(ClusterVerb::Set { node, zone: None, weight: Some(3) })),
+        ("admin pause moves", ask(ClusterVerb::Pause(true))),
+        ("admin rate of moves", ask(ClusterVerb::Rate(Some(16)))),
+        ("admin default rate of moves", ask(ClusterVerb::Rate(None))),
+        ("admin allow repair", ask(ClusterVerb::AllowRepair)),
+        ("admin finalize", ask(ClusterVerb::Finalize)),
+        ("admin plan", RequestBody::Admin(AdminCommand::Plan(None))),
+        ("admin plan of keep", RequestBody::Admin(AdminCommand::Plan(Some(ClusterVerb::Keep(node))))),
         ("admin panic shard", RequestBody::Admin(AdminCommand::PanicShard(ShardId(3)))),
         ("admin cut peers", RequestBody::Admin(AdminCommand::CutPeers(true))),
         ("admin heal peers", RequestBody::Admin(AdminCommand::CutPeers(false))),

@@ -2,10 +2,10 @@ use super::{bytes, uuid};
 use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
-    Ack, AtomicResult, Awaited, ClusterId, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply, HotKey,
-    LogIndex, NodeId, NodeInfo, NodeStatus, Outcome, Receipt, RequestId, Response, ResponseBody, Retry, ScanCursor,
-    ScanPage, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult,
-    WriteStatus,
+    Ack, AtomicResult, Awaited, ClusterId, ClusterPlan, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply,
+    HotKey, LogIndex, MovePurpose, NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Outcome, PlanReason,
+    PlannedMove, Receipt, Receiving, RequestId, Response, ResponseBody, Retry, ScanCursor, ScanPage, ServerError,
+    ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus,
 };
 
 /// Every response, every error.
@@ -77,6 +77,7 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
             ResponseBody::Explanation(Explanation { leader: None, stored: None, ..explanation() }),
         ),
         ("done", ResponseBody::Done),
+        ("plan", ResponseBody::Plan(Box::new(plan()))),
         ("values", ResponseBody::Values(vec![Ok(Some(entry("Ada", None))), Ok(None), Err(not_leader())])),
         ("page", ResponseBody::Page(page)),
         ("last page", ResponseBody::Page(ScanPage { entries: Vec::new(), next: None })),
@@ -99,6 +100,48 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
         ("awaited, lost", ResponseBody::Awaited(Awaited::Lost)),
         ("awaited, forgotten", ResponseBody::Awaited(Awaited::Forgotten)),
     ]
+}
+
+fn plan() -> ClusterPlan {
+    let outlook = |number, standing| NodeOutlook {
+        node: NodeId(uuid(number)),
+        standing,
+        down: false,
+        silent_ms: None,
+        ends_in_ms: None,
+    };
+    ClusterPlan {
+        epoch: Epoch(12),
+        level: 1,
+        next_level: Some(2),
+        replication_factor: 3,
+        paused: true,
+        rate_mb: Some(16),
+        meta: vec![NodeId(uuid(1)), NodeId(uuid(2)), NodeId(uuid(3))],
+        nodes: vec![
+            outlook(1, NodeStanding::Up),
+            NodeOutlook { ends_in_ms: Some(540_000), ..outlook(2, NodeStanding::Draining) },
+            NodeOutlook { down: true, silent_ms: Some(12_000), ..outlook(3, NodeStanding::Removing) },
+        ],
+        moves: vec![
+            PlannedMove {
+                shard: ShardId(3),
+                from: Some(NodeId(uuid(3))),
+                to: Some(NodeId(uuid(4))),
+                purpose: MovePurpose::Repair,
+                under_way: true,
+            },
+            PlannedMove {
+                shard: ShardId::META,
+                from: None,
+                to: Some(NodeId(uuid(4))),
+                purpose: MovePurpose::Balance,
+                under_way: false,
+            },
+        ],
+        leads: 2,
+        reasons: vec![PlanReason { text: "moves are paused".to_owned(), of_repair: false }],
+    }
 }
 
 fn entry(value: &'static str, expires_at_ms: Option<u64>) -> Entry {
@@ -185,6 +228,12 @@ pub(crate) fn statuses() -> Vec<(String, NodeStatus)> {
         compactions: 3,
         compacted_bytes: 9_000,
         incarnation: 1,
+        receiving: (role == Learner).then_some(Receiving {
+            elapsed_ms: 800,
+            bytes: 20_000,
+            records: 25,
+            records_total: 50,
+        }),
     };
     let roles = [Missing, Follower, Candidate, Leader, Learner, Amnesiac, Faulty];
     let busy = NodeStatus {

@@ -758,6 +758,9 @@ impl Draft<'_> {
                     FaultKind::Join { node }
                 }
                 0..2 => FaultKind::Keep { node },
+                8 if self.options.spares > 0 => FaultKind::Replace { old: node, new: first_spare },
+                8 => FaultKind::Replace { old: node, new: self.other(node) },
+                9 => FaultKind::Drain { node, ms: self.random.random_range(5_000..20_000) },
                 _ => FaultKind::Remove { node },
             };
             self.now(kind);

@@ -156,6 +156,14 @@ impl World<'_> {
             FaultKind::Remove { node } => self.on_machine(node, |world, at| {
                 world.begin_to_ask(Verb::Remove { node: world.nodes[at].id, accept_fewer_zones: false });
             }),
+            FaultKind::Replace { old, new } => self.on_machine(old, |world, at| {
+                if let Some(new) = world.nodes.get(usize::from(new)) {
+                    world.begin_to_ask(Verb::Replace { old: world.nodes[at].id, new: new.id });
+                }
+            }),
+            FaultKind::Drain { node, ms } => self.on_machine(node, |world, at| {
+                world.begin_to_ask(Verb::Drain { node: world.nodes[at].id, for_ms: ms });
+            }),
             FaultKind::Keep { node } => self.on_machine(node, |world, at| {
                 world.begin_to_ask(Verb::Keep(world.nodes[at].id));
             }),
@@ -365,6 +373,8 @@ pub(super) fn name(kind: &FaultKind) -> &'static str {
         FaultKind::MadeUpMap { .. } => "map made up",
         FaultKind::Join { .. } => "join",
         FaultKind::Remove { .. } => "remove",
+        FaultKind::Replace { .. } => "replace",
+        FaultKind::Drain { .. } => "drain",
         FaultKind::Keep { .. } => "keep",
         FaultKind::LoseHints { .. } => "hints lost",
         FaultKind::LoseManifests { .. } => "manifests lost",

@@ -124,7 +124,9 @@ pub(super) fn most_clocks_are_right(plan: &Plan) -> bool {
     };
     let wrong = (0..plan.options.nodes + plan.options.spares).filter(|node| jumps(*node)).count();
     // Of the nodes that stay, a majority may be wrong, whoever the others are.
-    let resizes = |kind: &FaultKind| matches!(kind, FaultKind::Join { .. } | FaultKind::Remove { .. });
+    let resizes = |kind: &FaultKind| {
+        matches!(kind, FaultKind::Join { .. } | FaultKind::Remove { .. } | FaultKind::Replace { .. })
+    };
     let wrong_max = if plan.faults.iter().any(|fault| resizes(&fault.kind)) { 0 } else { (plan.options.nodes - 1) / 2 };
     wrong <= usize::from(wrong_max)
 }

@@ -267,6 +267,10 @@ impl NodeAdmin for NoAdmin {
         reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
     }
 
+    fn plan(self: Arc<Self>, _verb: Option<Verb>, _wait: Duration, reply_to: ReplyTo) {
+        reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
+    }
+
     fn stop_node(&self) {}
 }
 

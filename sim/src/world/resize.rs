@@ -115,7 +115,7 @@ impl World<'_> {
     /// Whether what nodes hold that are to be removed has no place.
     pub(super) fn nothing_can_move(&self) -> bool {
         let standing = |node: &RingNode| {
-            let up = node.state == NodeState::Up;
+            let up = node.state != NodeState::Removing;
             Standing { eligible: up, may_receive: up }
         };
         let standings: Vec<Standing> = self.ring.nodes.iter().map(standing).collect();

@@ -18,10 +18,12 @@ pub enum Unfit {
     ClockOff = 4,
     /// It is about to stop.
     Stopping = 8,
+    /// The ring map says that it will be away for a while.
+    Draining = 16,
 }
 
 impl Unfit {
-    const ALL: [Self; 4] = [Self::DiskFull, Self::DiskSlow, Self::ClockOff, Self::Stopping];
+    const ALL: [Self; 5] = [Self::DiskFull, Self::DiskSlow, Self::ClockOff, Self::Stopping, Self::Draining];
 
     fn text(self) -> &'static str {
         match self {
@@ -29,6 +31,7 @@ impl Unfit {
             Self::DiskSlow => "its disk is slow",
             Self::ClockOff => "its wall clock is off",
             Self::Stopping => "it is stopping",
+            Self::Draining => "it is drained",
         }
     }
 }

@@ -22,7 +22,7 @@
 
 use super::PlacementError;
 use super::rebalance::{self, Step};
-use super::{DOWN_AFTER_MS, Holder, NodeState, RingMap, UP_AGAIN_AFTER_MS};
+use super::{DOWN_AFTER_MS, Holder, NodeState, RingMap, RingNode, UP_AGAIN_AFTER_MS};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
@@ -81,6 +81,8 @@ pub struct Seen {
     pub silent: BTreeMap<NodeId, u64>,
     /// For how long nodes were heard without a break.
     pub steady: BTreeMap<NodeId, u64>,
+    /// For how long nodes have been drained, in milliseconds.
+    pub drained: BTreeMap<NodeId, u64>,
     /// Nodes that have said that they stop, and are expected back.
     pub planned: BTreeSet<NodeId>,
     /// It is time to look where everything should be, which costs more than the rest: see [`super::place`].
@@ -102,14 +104,14 @@ pub enum Change {
     Settled(Vec<ShardId>),
     /// Nodes are down, or up again.
     Down(Vec<(NodeId, bool)>),
+    /// Nodes that were drained have been away for as long as was said.
+    Undrained(Vec<NodeId>),
     /// Replicas or leaderships move.
     Steps(Vec<Step>),
     /// A node that was being removed holds nothing any more.
     Removed(NodeId),
     /// Clients reach nodes at other addresses than before.
     Addresses,
-    /// Every node speaks this level now.
-    Level(u16),
 }
 
 /// What to do about the map.
@@ -164,15 +166,15 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
     if let Some((next, changed)) = with_news_of_who_is_down(ring, seen) {
         return MapDecision::Change(Box::new(next), Change::Down(changed));
     }
+    if let Some((next, back)) = without_absences_that_are_over(ring, seen) {
+        return MapDecision::Change(Box::new(next), Change::Undrained(back));
+    }
     if let Some((node, next)) = without_an_empty_node(ring) {
         return MapDecision::Change(Box::new(next), Change::Removed(node));
     }
     // Nothing rests on addresses, so they come late. What waits may wait for long, and does not hold them up.
     if let Some(next) = ring.with_clients(&seen.clients) {
         return MapDecision::Change(Box::new(next), Change::Addresses);
-    }
-    if let Some(level) = seen.level_of_all(ring).filter(|level| *level > ring.level) {
-        return MapDecision::Change(Box::new(ring.with_level(level)), Change::Level(level));
     }
     if !seen.places {
         return waits;
@@ -183,7 +185,9 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
             None => waits,
         },
         // A cluster that has always been like that has nothing to move.
-        Err(_) if waits != MapDecision::Rest || ring.nodes.iter().all(|node| node.state == NodeState::Up) => waits,
+        Err(_) if waits != MapDecision::Rest || ring.nodes.iter().all(|node| node.state != NodeState::Removing) => {
+            waits
+        }
         Err(why) => MapDecision::Blocked(why),
     }
 }
@@ -198,10 +202,22 @@ fn with_news_of_who_is_down(ring: &RingMap, seen: &Seen) -> Option<(RingMap, Vec
         let is_back = id == seen.me || seen.steady.get(&id).is_some_and(|ms| *ms >= UP_AGAIN_AFTER_MS);
         if if node.down { is_back } else { is_lost } {
             node.down = !node.down;
+            node.lost = false;
             changed.push((id, node.down));
         }
     }
     (!changed.is_empty()).then_some((next, changed))
+}
+
+/// The map in which nodes are as any others again that were drained for a time which has passed, and these nodes.
+fn without_absences_that_are_over(ring: &RingMap, seen: &Seen) -> Option<(RingMap, Vec<NodeId>)> {
+    let is_over = |node: &&RingNode| {
+        let for_ms = node.absence_ms.unwrap_or(0);
+        node.state == NodeState::Draining && seen.drained.get(&NodeId(node.id)).is_some_and(|ms| *ms >= for_ms)
+    };
+    let over: Vec<NodeId> = ring.nodes.iter().filter(is_over).map(|node| NodeId(node.id)).collect();
+    let next = over.iter().try_fold(ring.clone(), |next, node| next.with_state(*node, NodeState::Up)).ok()?;
+    (!over.is_empty()).then(|| (RingMap { epoch: ring.epoch + 1, ..next }, over))
 }
 
 /// The first node that is to be removed and holds nothing, and the map without it.
@@ -234,7 +250,7 @@ impl Seen {
     }
 
     /// The highest level that every node of the map speaks; `None` unless all are there.
-    fn level_of_all(&self, ring: &RingMap) -> Option<u16> {
+    pub(super) fn level_of_all(&self, ring: &RingMap) -> Option<u16> {
         let others = ring.nodes.iter().map(|node| NodeId(node.id)).filter(|node| *node != self.me);
         others
             .map(|node| self.peers.get(&node).map(|presence| presence.levels))
@@ -382,6 +398,7 @@ mod tests {
             settled: BTreeSet::new(),
             silent: BTreeMap::new(),
             steady: BTreeMap::new(),
+            drained: BTreeMap::new(),
             planned: BTreeSet::new(),
             places: true,
             clients: BTreeMap::new(),
@@ -572,18 +589,6 @@ mod tests {
         assert_eq!(decide(&next, &faulty), MapDecision::Rest, "the report is out of date");
         faulty.faulty = [(node(2), ShardId(1), replica)].into();
         assert_eq!(decide(&map, &faulty), MapDecision::Rest, "the replica is not on that node");
-    }
-
-    #[test]
-    fn the_level_rises_when_every_node_is_there_and_speaks_it() {
-        let two = Levels { min: 1, max: 2 };
-        let mut newer = Seen { levels: Levels { min: 1, max: 3 }, ..seen() };
-        assert_eq!(decide(&named(), &newer), MapDecision::Rest, "the others speak one level");
-        newer.peers.values_mut().for_each(|presence| presence.levels = two);
-        let MapDecision::Change(raised, change) = decide(&named(), &newer) else { panic!("it does not rise") };
-        assert_eq!((raised.level, raised.epoch, change), (2, named().epoch + 1, Change::Level(2)));
-        newer.peers.remove(&node(2));
-        assert_eq!(decide(&named(), &newer), MapDecision::Rest, "what node 2 speaks is not known");
     }
 
     #[test]

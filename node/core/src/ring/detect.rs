@@ -3,7 +3,7 @@
 //! A node is heard if the leader is connected with it, or if at least half of the nodes that report are: a link that only the leader
 //! has lost is no reason to give a node up (partial partitions, cockroachdb/cockroach#84289).
 
-use super::RingMap;
+use super::{NodeState, RingMap};
 use crate::clock::Nanos;
 use kvorum_protocol::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub struct NodeWatch {
     of: BTreeMap<NodeId, Sight>,
+    /// Since when nodes are drained, and for how long.
+    drained: BTreeMap<NodeId, (Nanos, Option<u64>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,17 +51,30 @@ impl NodeWatch {
             }
             self.of.insert(node, sight);
         }
+        let drained_before = std::mem::take(&mut self.drained);
+        for node in ring.nodes.iter().filter(|node| node.state == NodeState::Draining) {
+            let id = NodeId(node.id);
+            // Whoever announces another absence begins it now.
+            let same = drained_before.get(&id).copied().filter(|(_, for_ms)| *for_ms == node.absence_ms);
+            self.drained.insert(id, same.unwrap_or((now, node.absence_ms)));
+        }
     }
 
     /// Forgets everything: another node looks now.
     pub fn forget(&mut self) {
         self.of.clear();
+        self.drained.clear();
     }
 
     /// For how long each node was not heard, in milliseconds; those that are heard are left out.
     pub fn silent(&self, now: Nanos) -> BTreeMap<NodeId, u64> {
         let silent = self.of.iter().filter(|(_, sight)| sight.since.is_none());
         silent.map(|(node, sight)| (*node, now.ms_since(sight.heard_at))).collect()
+    }
+
+    /// For how long each node has been drained, in milliseconds.
+    pub fn drained(&self, now: Nanos) -> BTreeMap<NodeId, u64> {
+        self.drained.iter().map(|(node, (since, _))| (*node, now.ms_since(*since))).collect()
     }
 
     /// For how long each node was heard without a break, in milliseconds.

@@ -10,16 +10,16 @@ use crate::limits::{MOVES_OF_REMOVAL_MAX, MOVES_OF_REPAIR_MAX};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn node(number: u128) -> NodeId {
+pub(super) fn node(number: u128) -> NodeId {
     NodeId(Uuid::from_u128(number))
 }
 
-fn folder(number: u128) -> FolderId {
+pub(super) fn folder(number: u128) -> FolderId {
     FolderId(Uuid::from_u128(1_000 + number))
 }
 
 /// A cluster whose folders are named, with so many nodes and shards of three replicas.
-fn cluster(count: u128, shards: u16) -> RingMap {
+pub(super) fn cluster(count: u128, shards: u16) -> RingMap {
     let cluster = ClusterId(Uuid::from_u128(99));
     let map = RingMap::initial(cluster, Durability::Fsync, nodes(count), shards, 3).unwrap();
     (1..=count).fold(map, |map, number| map.with_folder(node(number), folder(number)).unwrap())
@@ -38,7 +38,7 @@ fn new_node(number: u128) -> NewNode {
 }
 
 /// All of the map's nodes are there and well, but for those that are away.
-fn seen(ring: &RingMap, away: &[u128]) -> Seen {
+pub(super) fn seen(ring: &RingMap, away: &[u128]) -> Seen {
     let me = ring.nodes.iter().find(|known| !away.contains(&known.id.as_u128())).expect("somebody leads");
     let presence = |known: &RingNode| Presence {
         folder: known.disk.expect("it is named"),
@@ -56,6 +56,7 @@ fn seen(ring: &RingMap, away: &[u128]) -> Seen {
         settled: BTreeSet::new(),
         silent: away.iter().map(|number| (node(*number), 1_000)).collect(),
         steady: BTreeMap::new(),
+        drained: BTreeMap::new(),
         planned: BTreeSet::new(),
         places: true,
         clients: BTreeMap::new(),
@@ -63,13 +64,13 @@ fn seen(ring: &RingMap, away: &[u128]) -> Seen {
 }
 
 /// Every group that is asked says that it is settled.
-fn all_settled(ring: &RingMap) -> BTreeSet<(ShardId, u64)> {
+pub(super) fn all_settled(ring: &RingMap) -> BTreeSet<(ShardId, u64)> {
     let moving = ring.group_ids().zip(ring.groups()).filter(|(_, group)| group.is_moving());
     moving.map(|(shard, group)| (shard, group.since)).collect()
 }
 
 /// Decides until nothing is left to do. Returns the map, and how many replicas have moved.
-fn come_to_rest(mut ring: RingMap, away: &[u128]) -> (RingMap, usize) {
+pub(super) fn come_to_rest(mut ring: RingMap, away: &[u128]) -> (RingMap, usize) {
     let mut moved = 0;
     for _ in 0..2_000 {
         let settled = all_settled(&ring);
@@ -101,7 +102,7 @@ fn check_load(ring: &RingMap) {
     }
 }
 
-fn held(ring: &RingMap, number: u128) -> usize {
+pub(super) fn held(ring: &RingMap, number: u128) -> usize {
     ring.held_by(node(number)).into_iter().filter(|(shard, _)| *shard != ShardId::META).count()
 }
 
@@ -161,7 +162,7 @@ fn a_dead_node_is_removed_as_well() {
 }
 
 /// What node 1 sees when a node was silent for so long.
-fn silent(ring: &RingMap, lost: &[u128], ms: u64) -> Seen {
+pub(super) fn silent(ring: &RingMap, lost: &[u128], ms: u64) -> Seen {
     Seen { silent: lost.iter().map(|number| (node(*number), ms)).collect(), ..seen(ring, lost) }
 }
 

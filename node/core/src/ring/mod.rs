@@ -7,6 +7,7 @@ pub mod decide;
 pub mod detect;
 mod group;
 mod moves;
+pub mod outlook;
 mod placement;
 pub mod rebalance;
 mod replace;
@@ -73,6 +74,16 @@ pub struct RingNode {
     /// What the cluster wants of it.
     #[serde(default)]
     pub state: NodeState,
+    /// For how long it will be away, in milliseconds, if it is drained. Each leader of `meta` counts from when it sees it: nobody
+    /// believes a wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absence_ms: Option<u64>,
+    /// The node that takes its place, if it leaves for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heir: Option<NodeSlot>,
+    /// It is down, and an operator has said that it is not to be waited for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub lost: bool,
     /// Nobody has heard of it for [`DOWN_AFTER_MS`]. It stays so until it was heard for [`UP_AGAIN_AFTER_MS`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub down: bool,
@@ -91,6 +102,8 @@ pub enum NodeState {
     /// It holds its share.
     #[default]
     Up,
+    /// It will be away for a while: it leads nothing, is given nothing, and what it holds stays.
+    Draining,
     /// It gives all its replicas to others, and is removed once it has none.
     Removing,
 }
@@ -120,6 +133,12 @@ pub struct RingMap {
     /// A node that is down for so much longer, in milliseconds, is given up: what it holds is made anew on others.
     #[serde(default = "repair_hold_ms")]
     pub repair_hold_ms: u64,
+    /// No replica moves for balance or removal.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub paused: bool,
+    /// How many MiB per second a node sends of snapshots, and takes in; `None` for the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_mb: Option<u32>,
     /// The `meta` group.
     pub meta: ShardGroup,
     /// The group of each shard.
@@ -150,6 +169,9 @@ impl RingNode {
             peer: String::new(),
             weight: 1,
             state: NodeState::Up,
+            absence_ms: None,
+            heir: None,
+            lost: false,
             down: false,
             disk: None,
             unknown: Unknown::new(),
@@ -249,6 +271,8 @@ impl RingMap {
             slots_made: nodes.len() as u32,
             replication_factor,
             repair_hold_ms: repair_hold_ms(),
+            paused: false,
+            rate_mb: None,
             meta: group(&meta[0]),
             shards: placed.iter().map(group).collect(),
             nodes,
@@ -385,6 +409,11 @@ impl RingMap {
         self.nodes.iter().find(|known| known.id == node.0)?.disk
     }
 
+    /// Whether a node is drained.
+    pub fn is_draining(&self, node: NodeId) -> bool {
+        self.nodes.iter().any(|known| known.id == node.0 && known.state == NodeState::Draining)
+    }
+
     /// Whether there is such a node.
     pub fn has_node(&self, node: NodeId) -> bool {
         self.nodes.iter().any(|known| known.id == node.0)
@@ -428,6 +457,8 @@ fn founder(node: &RingNode) -> Candidate<'_> {
 
 #[cfg(test)]
 mod elastic_tests;
+#[cfg(test)]
+mod verb_tests;
 
 mod durability_text {
     use kvorum_protocol::Durability;

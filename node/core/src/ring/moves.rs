@@ -6,7 +6,8 @@
 //! one.
 
 use super::{
-    FIRST_REPLICAS_MAX, Holder, NodeSlot, NodeState, REMOVED_NODES_MAX, RETIRED_FOLDERS_MAX, RingMap, ShardGroup,
+    FIRST_REPLICAS_MAX, Holder, NodeSlot, NodeState, REMOVED_NODES_MAX, RETIRED_FOLDERS_MAX, RingMap, RingNode,
+    ShardGroup,
 };
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::limits::REPLICAS_MAX;
@@ -163,18 +164,24 @@ impl RingMap {
         Ok(next)
     }
 
-    /// The map in which a node is wanted otherwise than before.
+    /// The map in which a node is wanted otherwise than before. It has no heir then, and no absence is announced.
     ///
     /// # Errors
     /// `UnknownNode`, `AlreadyDone`.
     pub fn with_state(&self, node: NodeId, state: NodeState) -> Result<Self, MoveError> {
+        self.with_node(node, |known| (known.state, known.heir, known.absence_ms) = (state, None, None))
+    }
+
+    /// The map in which something else is known of a node.
+    ///
+    /// # Errors
+    /// `UnknownNode`, `AlreadyDone` if nothing is.
+    pub fn with_node(&self, node: NodeId, edit: impl FnOnce(&mut RingNode)) -> Result<Self, MoveError> {
         let mut next = self.next_epoch();
         let known = next.nodes.iter_mut().find(|known| known.id == node.0).ok_or(MoveError::UnknownNode)?;
-        if known.state == state {
-            return Err(MoveError::AlreadyDone);
-        }
-        known.state = state;
-        Ok(next)
+        let before = known.clone();
+        edit(known);
+        if *known == before { Err(MoveError::AlreadyDone) } else { Ok(next) }
     }
 
     /// The map without a node that holds nothing. It never returns, and neither does its data folder.

@@ -7,7 +7,7 @@ use super::decide::Seen;
 use super::placement::{Candidate, PlacementError, meta_replication_factor, place};
 use super::{DOWN_AFTER_MS, Holder, NodeSlot, NodeState, PLANNED_ABSENCE_MS, RingMap, RingNode, ShardGroup};
 use crate::limits::{MAP_STEPS_MAX, MOVES_OF_BALANCE_MAX, MOVES_OF_REMOVAL_MAX, MOVES_OF_REPAIR_MAX};
-use kvorum_protocol::{NodeId, ShardId};
+use kvorum_protocol::{MovePurpose, NodeId, ShardId};
 use std::collections::BTreeMap;
 
 /// A node that takes replicas has been connected for this long: one that flaps is given nothing.
@@ -64,7 +64,7 @@ pub enum Step {
 
 /// Where everything should be: for each group, `meta` first, the slots of its holders, the one that should lead first.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Wanted(Vec<Vec<NodeSlot>>);
+pub struct Wanted(pub(super) Vec<Vec<NodeSlot>>);
 
 /// What a placement sees of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,37 +77,72 @@ pub struct Standing {
 
 /// How each node of the map stands.
 pub fn standings(ring: &RingMap, seen: &Seen) -> Vec<Standing> {
-    let given_up = |node: &RingNode| node.down && is_given_up(ring, seen, NodeId(node.id));
-    // So many at once are no dead machines but a broken network, or a building without power. An operator decides.
-    let many = ring.nodes.iter().filter(|node| given_up(node)).count() > (ring.nodes.len() / 3).max(1);
+    let many = so_many_are_gone(ring, seen);
     let standing = |node: &RingNode| {
-        let eligible = node.state == NodeState::Up && (many || !given_up(node));
+        let is_gone = node.lost || !many && is_given_up(ring, seen, node);
+        let eligible = node.state != NodeState::Removing && !is_gone;
         let id = NodeId(node.id);
         let steady =
             id == seen.me || seen.peers.get(&id).is_some_and(|peer| peer.connected_ms >= RECEIVER_CONNECTED_MS);
         // A folder that nobody knows yet, or another one than the map names, can't be given anything.
-        let may_receive = eligible && !node.down && steady && node.disk.is_some() && seen.is_there(ring, id);
+        let may_receive = eligible
+            && node.state == NodeState::Up
+            && !node.down
+            && steady
+            && node.disk.is_some()
+            && seen.is_there(ring, id);
         Standing { eligible, may_receive }
     };
     ring.nodes.iter().map(standing).collect()
 }
 
+/// Whether so many nodes are given up at once that they are no dead machines but a broken network, or a building without power. An
+/// operator decides then ([`super::verbs::Verb::AllowRepair`]).
+pub(super) fn so_many_are_gone(ring: &RingMap, seen: &Seen) -> bool {
+    let given_up = ring.nodes.iter().filter(|node| !node.lost && is_given_up(ring, seen, node)).count();
+    given_up > (ring.nodes.len() / 3).max(1)
+}
+
 /// Whether a node was away for so long that what it holds is made anew.
-fn is_given_up(ring: &RingMap, seen: &Seen, node: NodeId) -> bool {
-    let hold_ms = if seen.planned.contains(&node) { PLANNED_ABSENCE_MS } else { ring.repair_hold_ms };
+fn is_given_up(ring: &RingMap, seen: &Seen, node: &RingNode) -> bool {
     // A leader that has just begun to look waits from then on.
-    seen.silent.get(&node).is_some_and(|ms| *ms >= DOWN_AFTER_MS.saturating_add(hold_ms))
+    let silent_ms = seen.silent.get(&NodeId(node.id)).copied().unwrap_or(0);
+    node.down && given_up_after_ms(ring, seen, node).is_some_and(|ms| silent_ms >= ms)
+}
+
+/// After how many milliseconds of silence a node is given up; `None` while it is drained.
+pub(super) fn given_up_after_ms(ring: &RingMap, seen: &Seen, node: &RingNode) -> Option<u64> {
+    let is_planned = seen.planned.contains(&NodeId(node.id));
+    let hold_ms = if is_planned { PLANNED_ABSENCE_MS } else { ring.repair_hold_ms };
+    (node.state != NodeState::Draining).then(|| DOWN_AFTER_MS.saturating_add(hold_ms))
 }
 
 /// Where everything should be.
 ///
 /// # Errors
 /// If there is no placement on the nodes that may hold something.
-pub fn wanted(ring: &RingMap, standings: &[Standing]) -> Result<Wanted, PlacementError> {
-    let candidates: Vec<Candidate<'_>> = ring.nodes.iter().zip(standings).map(candidate).collect();
-    let position = |held: &Holder| ring.nodes.iter().position(|node| node.slot == held.node).map(|at| at as u16);
-    let of = |group: &ShardGroup| -> Vec<u16> { group.replicas.iter().filter_map(position).collect() };
-    let stay = ring.nodes.iter().filter(|node| node.state == NodeState::Up).count();
+pub fn wanted<'a>(ring: &'a RingMap, standings: &[Standing]) -> Result<Wanted, PlacementError> {
+    let position = |slot: NodeSlot| ring.nodes.iter().position(|node| node.slot == slot);
+    // What a node leaves to another one counts as that one's. While that one can't take it, it stays.
+    let heir = |node: &RingNode| node.heir.and_then(position).filter(|at| standings[*at].eligible);
+    let waits_for_heir = |node: &RingNode| heir(node).is_some_and(|at| !standings[at].may_receive);
+    let candidate = |(node, standing): (&'a RingNode, &Standing)| Candidate {
+        zone: node.zone(),
+        weight: node.weight,
+        eligible: standing.eligible || waits_for_heir(node),
+        may_receive: standing.may_receive,
+    };
+    let candidates: Vec<Candidate<'a>> = ring.nodes.iter().zip(standings).map(candidate).collect();
+    let of = |group: &ShardGroup| -> Vec<u16> {
+        let holds = |at: usize| group.replicas.iter().any(|held| held.node == ring.nodes[at].slot);
+        let place = |held: &Holder| {
+            let at = position(held.node)?;
+            let heir = heir(&ring.nodes[at]).filter(|heir| standings[*heir].may_receive && !holds(*heir));
+            Some(heir.unwrap_or(at) as u16)
+        };
+        group.replicas.iter().filter_map(place).collect()
+    };
+    let stay = ring.nodes.iter().filter(|node| node.state != NodeState::Removing).count();
     let of_meta = meta_replication_factor(stay);
     let mut all = match place(&candidates, 1, of_meta, &[of(&ring.meta)]) {
         Ok(placed) => placed,
@@ -123,7 +158,7 @@ pub fn wanted(ring: &RingMap, standings: &[Standing]) -> Result<Wanted, Placemen
 
 /// The map after the next steps, and these; `None` if nothing is to be done, or nothing more at the moment.
 pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingMap, Vec<Step>)> {
-    let mut moves: Vec<(Purpose, Step)> = Vec::new();
+    let mut moves: Vec<(MovePurpose, Step)> = Vec::new();
     let mut leads = Vec::new();
     for ((shard, group), slots) in ring.group_ids().zip(ring.groups()).zip(&wanted.0) {
         if group.is_moving() {
@@ -132,7 +167,7 @@ pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingM
             if let Some(lost) = lost
                 && seen.others_are_well(ring, shard, Some(lost))
             {
-                moves.extend(instead_of(shard, group, slots).map(|step| (Purpose::Repair, step)));
+                moves.extend(instead_of(shard, group, slots).map(|step| (MovePurpose::Repair, step)));
             }
             continue;
         }
@@ -156,7 +191,9 @@ pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingM
     // Stable: `meta` stays before the others of its kind.
     moves.sort_by_key(|(purpose, _)| *purpose);
     let mut load = Load::of(ring);
-    let moves = moves.into_iter().filter(|(purpose, step)| load.takes(*step, *purpose)).map(|(_, step)| step);
+    let may_begin = |purpose: MovePurpose| purpose == MovePurpose::Repair || !ring.paused;
+    let moves = moves.into_iter().filter(|(purpose, step)| may_begin(*purpose) && load.takes(*step, *purpose));
+    let moves = moves.map(|(_, step)| step);
     let mut steps: Vec<Step> = moves.take(MAP_STEPS_MAX).collect();
     if steps.is_empty() {
         steps = leads.into_iter().take(MAP_STEPS_MAX).collect();
@@ -209,36 +246,20 @@ fn instead_of(shard: ShardId, group: &ShardGroup, slots: &[NodeSlot]) -> Option<
     restore.or_else(|| fresh().map(|to| Step::Retarget { shard, to }))
 }
 
-fn candidate<'a>((node, standing): (&'a RingNode, &Standing)) -> Candidate<'a> {
-    Candidate { zone: node.zone(), weight: node.weight, eligible: standing.eligible, may_receive: standing.may_receive }
-}
-
-/// What a step is for, the more urgent first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Purpose {
-    /// A replica is lost with its node.
-    Repair,
-    /// A node is to be empty.
-    Removal,
-    /// Nodes are to hold their shares.
-    Balance,
-}
-
-impl Purpose {
-    fn moves_max(self) -> usize {
-        match self {
-            Self::Repair => MOVES_OF_REPAIR_MAX,
-            Self::Removal => MOVES_OF_REMOVAL_MAX,
-            Self::Balance => MOVES_OF_BALANCE_MAX,
-        }
+/// How many moves of a kind a node takes part in, each way.
+fn moves_max(purpose: MovePurpose) -> usize {
+    match purpose {
+        MovePurpose::Repair => MOVES_OF_REPAIR_MAX,
+        MovePurpose::Removal => MOVES_OF_REMOVAL_MAX,
+        MovePurpose::Balance => MOVES_OF_BALANCE_MAX,
     }
 }
 
-fn purpose(ring: &RingMap, gone: Option<NodeSlot>) -> Purpose {
+pub(super) fn purpose(ring: &RingMap, gone: Option<NodeSlot>) -> MovePurpose {
     match gone.and_then(|slot| ring.node_at(slot)) {
-        Some(node) if node.down => Purpose::Repair,
-        Some(node) if node.state == NodeState::Removing => Purpose::Removal,
-        _ => Purpose::Balance,
+        Some(node) if node.down => MovePurpose::Repair,
+        Some(node) if node.state == NodeState::Removing => MovePurpose::Removal,
+        _ => MovePurpose::Balance,
     }
 }
 
@@ -259,8 +280,8 @@ impl Load {
     }
 
     /// Whether there is room for a step besides those under way; it is one of them then.
-    fn takes(&mut self, step: Step, purpose: Purpose) -> bool {
-        let most = purpose.moves_max();
+    fn takes(&mut self, step: Step, purpose: MovePurpose) -> bool {
+        let most = moves_max(purpose);
         let (from, to) = step.nodes();
         let has_room = |counts: &BTreeMap<NodeSlot, usize>, slot: Option<NodeSlot>| {
             slot.is_none_or(|slot| counts.get(&slot).copied().unwrap_or(0) < most)
@@ -276,7 +297,7 @@ impl Load {
 
 impl Seen {
     /// Whether all replicas of a group that should vote are there and well, but for the one on the node `without`.
-    fn others_are_well(&self, ring: &RingMap, shard: ShardId, without: Option<NodeSlot>) -> bool {
+    pub(super) fn others_are_well(&self, ring: &RingMap, shard: ShardId, without: Option<NodeSlot>) -> bool {
         let mut others = ring.replicas(shard).iter().filter(|held| Some(held.node) != without);
         others.all(|held| self.well_node_of(ring, shard, *held).is_some())
     }

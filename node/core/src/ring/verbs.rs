@@ -7,27 +7,11 @@ use super::address::is_address;
 use super::decide::Seen;
 use super::rebalance::{self, Standing};
 use super::{MoveError, NodeSlot, NodeState, RingMap, RingNode};
-pub use kvorum_protocol::NewNode;
-use kvorum_protocol::limits::{NAME_BYTES_MAX, NODES_MAX};
+use kvorum_protocol::limits::{ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NAME_BYTES_MAX, NODE_WEIGHT_MAX, NODES_MAX};
 use kvorum_protocol::peer::Levels;
+pub use kvorum_protocol::{ClusterVerb as Verb, NewNode};
 use kvorum_protocol::{NodeId, ShardId};
 use std::collections::BTreeSet;
-
-/// What is asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Verb {
-    /// A node joins the cluster.
-    Join(Box<NewNode>),
-    /// A node gives all it holds to others and leaves for good. It may be dead.
-    Remove {
-        /// The node.
-        node: NodeId,
-        /// Replicas may stand in fewer zones than now.
-        accept_fewer_zones: bool,
-    },
-    /// A node that is being removed stays.
-    Keep(NodeId),
-}
 
 /// Why it is not done.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -75,6 +59,50 @@ pub enum VerbRefusal {
     /// The cluster has as many nodes as it may have.
     #[error("the cluster has {NODES_MAX} nodes, which is the most")]
     TooManyNodes,
+    /// Without the node a shard, or the ring map, would have no majority.
+    #[error(
+        "without the node, {} would have no majority: {} would have to be there; wait for the others, or UNDRAIN them",
+        group_name(*shard),
+        if *voters == 1 { "its only replica".to_owned() } else { format!("{needed} of {voters} replicas") }
+    )]
+    CostsQuorum {
+        /// Its shard.
+        shard: ShardId,
+        /// How many replicas are a majority.
+        needed: usize,
+        /// Of so many.
+        voters: usize,
+    },
+    /// The node is being removed.
+    #[error("node {0} is being removed: KEEP it first")]
+    Removing(NodeId),
+    /// A node can't take another one's place.
+    #[error("node {node} can't take its place: {why}")]
+    NoHeir {
+        /// The one that should.
+        node: NodeId,
+        /// Why it can't.
+        why: &'static str,
+    },
+    /// Some nodes don't speak a higher level, or don't say whether they do.
+    #[error("no node may be away or run an older version: {}", .0.join(", "))]
+    OlderNodes(Vec<String>),
+    /// A number is out of its range.
+    #[error("{what} must be {least} to {most}, and {value} is not")]
+    OutOfRange {
+        /// Which.
+        what: &'static str,
+        /// What it is.
+        value: u64,
+        /// The smallest.
+        least: u64,
+        /// The largest.
+        most: u64,
+    },
+}
+
+fn group_name(shard: ShardId) -> String {
+    if shard == ShardId::META { "the ring map's group".to_owned() } else { format!("shard {shard}") }
 }
 
 /// The map in which what is asked is done, or begun; `None` if it is so already.
@@ -85,11 +113,33 @@ pub fn admit(ring: &RingMap, seen: &Seen, verb: &Verb) -> Result<Option<RingMap>
     match verb {
         Verb::Join(node) => join(ring, node),
         Verb::Remove { node, accept_fewer_zones } => remove(ring, seen, *node, *accept_fewer_zones),
-        Verb::Keep(node) => {
-            known(ring, *node)?;
-            changed(ring.with_state(*node, NodeState::Up))
+        Verb::Keep(node) => match known(ring, *node)?.state {
+            NodeState::Removing => changed(ring.with_state(*node, NodeState::Up)),
+            NodeState::Up | NodeState::Draining => Ok(None),
+        },
+        Verb::Drain { node, for_ms } => drain(ring, seen, *node, *for_ms),
+        Verb::Undrain(node) => match known(ring, *node)?.state {
+            NodeState::Draining => changed(ring.with_state(*node, NodeState::Up)),
+            NodeState::Up | NodeState::Removing => Ok(None),
+        },
+        Verb::Replace { old, new } => replace(ring, seen, *old, *new),
+        Verb::Set { node, zone, weight } => set(ring, *node, zone.as_deref(), *weight),
+        Verb::Pause(paused) => Ok((ring.paused != *paused).then(|| RingMap { paused: *paused, ..ring.next_epoch() })),
+        Verb::Rate(mb) => {
+            within("the rate in MiB per second", mb.unwrap_or(1).into(), 1, MOVE_RATE_MB_MAX.into())?;
+            Ok((ring.rate_mb != *mb).then(|| RingMap { rate_mb: *mb, ..ring.next_epoch() }))
         }
+        Verb::AllowRepair => {
+            let mut next = ring.next_epoch();
+            next.nodes.iter_mut().filter(|node| node.down).for_each(|node| node.lost = true);
+            Ok((next.nodes != ring.nodes).then_some(next))
+        }
+        Verb::Finalize => finalize(ring, seen),
     }
+}
+
+fn within(what: &'static str, value: u64, least: u64, most: u64) -> Result<(), VerbRefusal> {
+    if (least..=most).contains(&value) { Ok(()) } else { Err(VerbRefusal::OutOfRange { what, value, least, most }) }
 }
 
 fn known(ring: &RingMap, node: NodeId) -> Result<&RingNode, VerbRefusal> {
@@ -159,26 +209,114 @@ fn remove(ring: &RingMap, seen: &Seen, node: NodeId, accept_fewer_zones: bool) -
         return Ok(None);
     }
     let next = ring.with_state(node, NodeState::Removing).map_err(|_| VerbRefusal::UnknownNode(node))?;
+    admit_going(ring, seen, node, &next, accept_fewer_zones)?;
+    Ok(Some(next))
+}
+
+/// Whether the cluster can do without a node, as `next` wants it to.
+fn admit_going(
+    ring: &RingMap,
+    seen: &Seen,
+    node: NodeId,
+    next: &RingMap,
+    accept_fewer_zones: bool,
+) -> Result<(), VerbRefusal> {
     // Whether there is a place at all. That a node is away for a moment is no reason to refuse: the moves wait for it.
     let standing = |known: &RingNode| {
-        let up = known.state == NodeState::Up;
-        Standing { eligible: up, may_receive: up }
+        let stays = known.state != NodeState::Removing;
+        Standing { eligible: stays, may_receive: stays }
     };
     let standings: Vec<Standing> = next.nodes.iter().map(standing).collect();
-    rebalance::wanted(&next, &standings).map_err(VerbRefusal::NoPlacement)?;
-    let (before, after) = (zones(ring), zones(&next));
+    rebalance::wanted(next, &standings).map_err(VerbRefusal::NoPlacement)?;
+    let (before, after) = (zones(ring), zones(next));
     if after < before && !accept_fewer_zones {
         return Err(VerbRefusal::FewerZones { before, after });
     }
     match ring.held_by(node).into_iter().find(|(shard, _)| !seen.has_quorum(ring, *shard)) {
         Some((shard, _)) => Err(VerbRefusal::NoQuorum(shard)),
-        None => Ok(Some(next)),
+        None => Ok(()),
     }
+}
+
+fn drain(ring: &RingMap, seen: &Seen, node: NodeId, for_ms: u64) -> Result<Option<RingMap>, VerbRefusal> {
+    within("the absence in milliseconds", for_ms, 1, ABSENCE_MS_MAX)?;
+    if known(ring, node)?.state == NodeState::Removing {
+        return Err(VerbRefusal::Removing(node));
+    }
+    let is_away = |other: NodeId| {
+        let drained = |known: &RingNode| known.id == other.0 && known.state == NodeState::Draining;
+        other == node || ring.nodes.iter().any(drained)
+    };
+    for (shard, _) in ring.held_by(node) {
+        let voters = ring.replicas(shard).len();
+        let needed = voters / 2 + 1;
+        if seen.well(ring, shard).filter(|other| !is_away(*other)).count() < needed {
+            return Err(VerbRefusal::CostsQuorum { shard, needed, voters });
+        }
+    }
+    changed(ring.with_node(node, |known| (known.state, known.absence_ms) = (NodeState::Draining, Some(for_ms))))
+}
+
+fn replace(ring: &RingMap, seen: &Seen, old: NodeId, new: NodeId) -> Result<Option<RingMap>, VerbRefusal> {
+    if ring.was_removed(old) {
+        return Ok(None);
+    }
+    known(ring, old)?;
+    let heir = known(ring, new)?;
+    let slot = heir.slot;
+    let begun = |known: &RingNode| known.id == old.0 && known.heir == Some(slot);
+    if ring.nodes.iter().any(begun) {
+        return Ok(None);
+    }
+    let no_heir = |why| Err(VerbRefusal::NoHeir { node: new, why });
+    if old == new {
+        return no_heir("it is the same node");
+    }
+    if heir.state != NodeState::Up || heir.down {
+        return no_heir("it is down, drained or being removed");
+    }
+    if ring.nodes.iter().any(|known| known.heir == Some(slot)) {
+        return no_heir("it takes another node's place");
+    }
+    let next = ring.with_node(old, |known| {
+        (known.state, known.absence_ms, known.heir) = (NodeState::Removing, None, Some(slot));
+    });
+    let next = next.map_err(|_| VerbRefusal::UnknownNode(old))?;
+    admit_going(ring, seen, old, &next, false)?;
+    Ok(Some(next))
+}
+
+fn set(ring: &RingMap, node: NodeId, zone: Option<&str>, weight: Option<u32>) -> Result<Option<RingMap>, VerbRefusal> {
+    known(ring, node)?;
+    within("the weight", weight.unwrap_or(1).into(), 1, NODE_WEIGHT_MAX.into())?;
+    if let Some(zone) = zone.filter(|zone| zone.len() > NAME_BYTES_MAX) {
+        let why = "a zone has at most 255 bytes";
+        return Err(VerbRefusal::Unusable { what: "the zone", value: zone.to_owned(), why });
+    }
+    changed(ring.with_node(node, |known| {
+        known.weight = weight.unwrap_or(known.weight);
+        zone.iter().for_each(|zone| known.zone = (*zone).to_owned());
+    }))
+}
+
+fn finalize(ring: &RingMap, seen: &Seen) -> Result<Option<RingMap>, VerbRefusal> {
+    if let Some(level) = seen.level_of_all(ring).filter(|level| *level > ring.level) {
+        return Ok(Some(ring.with_level(level)));
+    }
+    // It is done, unless the leader itself could do more than all others.
+    if seen.levels.max <= ring.level {
+        return Ok(None);
+    }
+    let speaks_more = |node: NodeId| {
+        node == seen.me || seen.peers.get(&node).is_some_and(|presence| presence.levels.max > ring.level)
+    };
+    let older = ring.nodes.iter().filter(|known| !speaks_more(NodeId(known.id))).map(|known| known.name.clone());
+    Err(VerbRefusal::OlderNodes(older.collect()))
 }
 
 /// Over how many zones the replicas of a shard can be spread.
 fn zones(ring: &RingMap) -> usize {
-    let up = ring.nodes.iter().filter(|node| node.state == NodeState::Up);
+    let up = ring.nodes.iter().filter(|node| node.state != NodeState::Removing);
     let zones: BTreeSet<&str> = up.map(RingNode::zone).collect();
     zones.len().min(ring.replication_factor.into())
 }

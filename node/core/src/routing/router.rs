@@ -238,6 +238,9 @@ impl Router {
             if self.agreed.load(Ordering::Acquire) && ring.epoch <= current.epoch {
                 return false;
             }
+            self.fitness.set(Unfit::Draining, ring.is_draining(self.me));
+            let rate = ring.rate_mb.map_or(BYTES_PER_SECOND_DEFAULT, |mb| u64::from(mb) << 20);
+            self.snapshots.lock().set_rate(rate);
             *current = Arc::new(ring);
             self.agreed.store(true, Ordering::Release);
         }

@@ -54,6 +54,9 @@ pub trait NodeAdmin: Send + Sync {
     /// Has the leader of `meta` do what is asked; answers once the ring map says so, or it is refused, and waits no longer than
     /// this.
     fn ask(self: Arc<Self>, verb: Verb, wait: Duration, reply_to: ReplyTo);
+    /// Has the leader of `meta` say what the cluster does and what is to come, or what would come if `verb` were asked of it; waits
+    /// no longer than this.
+    fn plan(self: Arc<Self>, verb: Option<Verb>, wait: Duration, reply_to: ReplyTo);
     /// Stops the node gracefully.
     fn stop_node(&self);
 }
@@ -353,11 +356,8 @@ impl<Origin: Copy> Session<Origin> {
                 Arc::clone(&self.context.admin).transfer(shard, to, self.sink.reply_to(slot, 0));
                 None
             }
-            RequestBody::Admin(AdminCommand::RemoveNode { node, accept_fewer_zones }) => {
-                self.ask(job, Verb::Remove { node, accept_fewer_zones })
-            }
-            RequestBody::Admin(AdminCommand::KeepNode(node)) => self.ask(job, Verb::Keep(node)),
-            RequestBody::Admin(AdminCommand::AddNode(node)) => self.ask(job, Verb::Join(node)),
+            RequestBody::Admin(AdminCommand::Ask(verb)) => self.ask(job, verb),
+            RequestBody::Admin(AdminCommand::Plan(verb)) => self.plan(job, verb),
             RequestBody::Admin(command) => Some(self.admin(command)),
             RequestBody::Hello(_) => {
                 Some(error(ErrorCode::HelloExpected, "HELLO comes once, at the beginning of a connection"))

@@ -41,6 +41,14 @@ impl<Origin: Copy> Session<Origin> {
         None
     }
 
+    /// Has the cluster's plan told, by whichever node leads `meta`.
+    pub(super) fn plan(&mut self, job: &Job<Origin>, verb: Option<Verb>) -> Option<ResponseBody> {
+        let wait = Duration::from_millis(u64::from(job.deadline_ms) * 3 / 4);
+        let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
+        Arc::clone(&self.context.admin).plan(verb, wait, self.sink.reply_to(slot, 0));
+        None
+    }
+
     pub(super) fn admin(&self, command: AdminCommand) -> ResponseBody {
         let router = &self.context.router;
         let is_hook =
@@ -49,10 +57,9 @@ impl<Origin: Copy> Session<Origin> {
             return error(ErrorCode::NotPermitted, "fault hooks are off on this node");
         }
         match command {
-            AdminCommand::TransferLeadership { .. }
-            | AdminCommand::AddNode(_)
-            | AdminCommand::RemoveNode { .. }
-            | AdminCommand::KeepNode(_) => unreachable!("it is answered later, by whoever leads"),
+            AdminCommand::TransferLeadership { .. } | AdminCommand::Ask(_) | AdminCommand::Plan(_) => {
+                unreachable!("it is answered later, by whoever leads")
+            }
             AdminCommand::Shutdown => {
                 self.context.admin.stop_node();
                 ResponseBody::Done

@@ -6,7 +6,7 @@ use super::inbox::{Inbox, QueueUse};
 use super::upkeep::UpkeepCounts;
 use crate::measure::ShardCounts;
 use crate::store::StoreReader;
-use kvorum_protocol::ShardId;
+use kvorum_protocol::{Receiving, ShardId};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ pub struct ShardHandle {
     pub counts: Arc<ShardCounts>,
     /// What it was as of its last turn.
     pub status: Mutex<ReplicaStatus>,
+    /// The snapshot that it takes in.
+    pub receiving: Mutex<Option<Receiving>>,
     /// What was done to keep its files in order, as of then.
     pub upkeep: Mutex<UpkeepCounts>,
 }

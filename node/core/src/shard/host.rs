@@ -169,6 +169,8 @@ pub struct ShardHost {
     /// Unanswered requests, by ticket.
     tickets: Slab<Unanswered>,
     intake: Intake,
+    /// The handle says that one is on its way.
+    was_receiving: bool,
     /// Where the intake leaves what it has received.
     reception: Arc<Reception>,
     upkeep: Arc<dyn Upkeep>,
@@ -238,6 +240,7 @@ impl ShardHost {
             incarnation,
             counts: Arc::clone(&counts),
             status: Mutex::new(last),
+            receiving: Mutex::default(),
             upkeep: Mutex::default(),
         });
         let reception = Reception::new(shard.log().data_writers());
@@ -259,6 +262,7 @@ impl ShardHost {
             drained: Drained::default(),
             tickets: Slab::new(),
             persisted: 0,
+            was_receiving: false,
             counted: UpkeepCounts::default(),
             last,
             counts,
@@ -464,6 +468,11 @@ impl ShardHost {
         }
         if tick {
             self.intake.handle_tick(now, &holds)?;
+        }
+        let receiving = self.intake.progress(now);
+        if receiving.is_some() || self.was_receiving {
+            self.was_receiving = receiving.is_some();
+            *self.handle.receiving.lock() = receiving;
         }
         let effects = self.intake.poll();
         let installed = effects.installed.map(|_| self.install()).transpose()?;

@@ -25,6 +25,13 @@ impl TokenBucket {
         Self { bytes_per_second, burst_bytes, level_bytes: burst_bytes, filled_at: Nanos(0), remainder: 0 }
     }
 
+    /// From now on so much may be sent per second. What was owed or saved stays.
+    pub(super) fn set_rate(&mut self, bytes_per_second: u64, burst_ms: u64) {
+        let Self { burst_bytes, .. } = Self::new(bytes_per_second, burst_ms);
+        (self.bytes_per_second, self.burst_bytes) = (bytes_per_second, burst_bytes);
+        self.level_bytes = self.level_bytes.min(burst_bytes);
+    }
+
     /// Whether anything may be sent now.
     pub(super) fn has_any(&mut self, now: Nanos) -> bool {
         let nanos = u128::from(now.0.saturating_sub(self.filled_at.0));
@@ -64,6 +71,18 @@ mod tests {
             }
         }
         assert!((10_090..=10_101).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn another_rate_counts_from_then_on() {
+        let mut bucket = TokenBucket::new(1_000, 100);
+        assert!(bucket.has_any(Nanos(0)));
+        bucket.take(200);
+        bucket.set_rate(10, 100);
+        assert!(!bucket.has_any(Nanos(9_000_000_000)), "100 are owed, and 90 have come");
+        assert!(bucket.has_any(Nanos(10_200_000_000)));
+        bucket.take(bucket.level_bytes as u64);
+        assert_eq!(bucket.burst_bytes, 1);
     }
 
     #[test]

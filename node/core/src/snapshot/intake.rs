@@ -9,7 +9,7 @@ use crate::log::operations::RECORD_HEADER_BYTES;
 use crate::seeded::{Bug, planted};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
-use kvorum_protocol::{ReplicaId, ShardId};
+use kvorum_protocol::{Receiving, ReplicaId, ShardId};
 use std::sync::Arc;
 use tracing::{info, warn};
 
@@ -42,7 +42,10 @@ struct UnderWay {
     sink: Box<dyn SnapshotSink>,
     records: u64,
     stage: Stage,
+    began_at: Nanos,
     progress_at: Nanos,
+    /// Records that were handed on, and their bytes.
+    taken: (u64, u64),
 }
 
 enum Stage {
@@ -78,6 +81,14 @@ impl Intake {
     /// The snapshot that is under way.
     pub fn under_way(&self) -> Option<SnapshotId> {
         self.under_way.as_ref().map(|under_way| under_way.id)
+    }
+
+    /// How far the snapshot has come that is under way.
+    pub fn progress(&self, now: Nanos) -> Option<Receiving> {
+        let under_way = self.under_way.as_ref()?;
+        let (records, bytes) = under_way.taken;
+        let elapsed_ms = now.ms_since(under_way.began_at);
+        Some(Receiving { elapsed_ms, bytes, records, records_total: under_way.records })
     }
 
     /// A message has come. `holds` says whether the replica holds a snapshot's last entry, or has applied it: then it may have
@@ -185,7 +196,8 @@ impl Intake {
         };
         info!(shard = %self.shard, %leader, term = %id.term, index = %id.index, records, "takes in a snapshot");
         let stage = Stage::Header { window: Window::new(header_bytes.into(), 1), so_far: BytesMut::new() };
-        let mut under_way = UnderWay { id, leader, sink, records, stage, progress_at: now };
+        let (began_at, progress_at, taken) = (now, now, (0, 0));
+        let mut under_way = UnderWay { id, leader, sink, records, stage, began_at, progress_at, taken };
         // An empty header is whole already.
         let outcome = under_way.advance(now);
         self.under_way = Some(under_way);
@@ -286,6 +298,8 @@ impl UnderWay {
         }
         if let Stage::Records { window } = &mut self.stage {
             while let Some((bytes, count)) = window.take() {
+                let (records, so_far) = self.taken;
+                self.taken = (records + u64::from(count), so_far + bytes.len() as u64);
                 self.sink.records(bytes, count)?;
                 self.progress_at = now;
             }

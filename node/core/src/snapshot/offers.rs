@@ -263,6 +263,11 @@ impl SnapshotOffers {
         }
     }
 
+    /// All chunks together take so many bytes per second from now on.
+    pub fn set_rate(&mut self, bytes_per_second: u64) {
+        self.budget.set_rate(bytes_per_second.max(1), BURST_MS);
+    }
+
     /// What is to be done.
     pub fn poll(&mut self, now: Nanos) -> OfferEffects {
         let mut reads = Vec::new();

@@ -110,6 +110,10 @@ impl NodeAdmin for Admin {
         reply_to.fail(ServerError::new(ErrorCode::Unavailable, "there is no node"));
     }
 
+    fn plan(self: Arc<Self>, _verb: Option<Verb>, _wait: Duration, reply_to: ReplyTo) {
+        reply_to.fail(ServerError::new(ErrorCode::Unavailable, "there is no node"));
+    }
+
     fn stop_node(&self) {}
 }
 

@@ -5,9 +5,10 @@ use super::entry::{Text, from_json};
 use super::kv::{json_response, unexpected};
 use super::problem::{NOT_FOUND, Problem, ProblemBody};
 use super::request::Asked;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use kvorum_core::ring::{NodeState, RingMap};
 use kvorum_protocol::{
     AdminCommand, NodeId, NodeInfo, NodeStatus, RequestBody, ResponseBody, ShardId, ShardRole, StatusScope, Topology,
 };
@@ -103,6 +104,10 @@ pub(super) struct NodeJson {
     http: Option<String>,
     /// Its failure zone; empty if none was given.
     zone: String,
+    /// What the cluster wants of it: `up`, `draining` or `removing`.
+    state: &'static str,
+    /// The ring map says that it is down: nobody has heard it for 10 s.
+    down: bool,
     /// How many shards it leads.
     leads: usize,
     /// How many replicas the ring map gives it.
@@ -134,13 +139,14 @@ pub(super) async fn nodes(State(api): State<Arc<Api>>, request: axum::extract::R
     let body = RequestBody::Status(StatusScope::Cluster);
     let reply = api.caller.read(asked.connection, body, asked.within.min(NODES_WITHIN)).await?;
     let ResponseBody::Status(statuses) = reply.body else { return Err(unexpected()) };
-    let topology = api.topology();
-    let nodes = (0..topology.nodes.len()).map(|at| node_json(&topology, at, &statuses)).collect();
+    let (topology, ring) = (api.topology(), api.caller.context().router.ring());
+    let nodes = (0..topology.nodes.len()).map(|at| node_json(&ring, &topology, at, &statuses)).collect();
     Ok(json_response(StatusCode::OK, &NodesJson { nodes, epoch: topology.epoch.0 }))
 }
 
-fn node_json(topology: &Topology, at: usize, statuses: &[NodeStatus]) -> NodeJson {
+fn node_json(ring: &RingMap, topology: &Topology, at: usize, statuses: &[NodeStatus]) -> NodeJson {
     let node = &topology.nodes[at];
+    let known = ring.nodes.iter().find(|known| known.id == node.id.0);
     let status = statuses.iter().find(|status| status.node == node.id);
     let at = at as u16;
     NodeJson {
@@ -150,6 +156,12 @@ fn node_json(topology: &Topology, at: usize, statuses: &[NodeStatus]) -> NodeJso
         address: node.client_address.clone(),
         http: status.and_then(|status| http_address(&node.client_address, status.http_port)),
         zone: node.zone.clone(),
+        state: match known.map(|known| known.state) {
+            Some(NodeState::Draining) => "draining",
+            Some(NodeState::Removing) => "removing",
+            Some(NodeState::Up) | None => "up",
+        },
+        down: known.is_some_and(|known| known.down),
         leads: topology.shards.iter().filter(|shard| shard.leader == Some(at)).count(),
         replicas: topology.shards.iter().filter(|shard| shard.replicas.contains(&at)).count(),
         uptime_ms: status.map(|status| status.uptime_ms),
@@ -224,79 +236,7 @@ pub(super) async fn heartbeat(
     Ok(json_response(StatusCode::OK, &heartbeat))
 }
 
-/// What is wanted of a node.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = NodeState)]
-pub(super) struct NodeStateJson {
-    /// Its name.
-    node: String,
-    /// `removing` or `up`.
-    state: &'static str,
-    /// The epoch of the ring map that this node knows.
-    epoch: u64,
-}
-
-/// `POST /nodes/{node}/remove`.
-#[utoipa::path(
-    post, path = "/nodes/{node}/remove", tag = "cluster", operation_id = "remove_node",
-    summary = "Have a node give all it holds to others and leave for good",
-    description = "The node may be dead. Answered once that is recorded; the replicas move then. May be repeated.",
-    params(
-        ("node" = String, Path, description = "The node's name or id"),
-        ("accept_fewer_zones" = Option<bool>, Query, description = "Even if replicas stand in fewer zones then"),
-        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
-            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
-    ),
-    responses(
-        (status = 202, description = "It is under way", body = NodeStateJson),
-        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn remove(
-    State(api): State<Arc<Api>>,
-    Path(node): Path<String>,
-    request: axum::extract::Request,
-) -> Result<Response, Problem> {
-    let asked = Asked::read(&request, &["accept_fewer_zones"])?;
-    let accept_fewer_zones = asked.query.flag("accept_fewer_zones")?;
-    let found = find_node(&api, &node)?;
-    let command = AdminCommand::RemoveNode { node: found.id, accept_fewer_zones };
-    api.caller.read(asked.connection, RequestBody::Admin(command), asked.within).await?;
-    Ok(node_state(&api, StatusCode::ACCEPTED, found.name, "removing"))
-}
-
-/// `POST /nodes/{node}/keep`.
-#[utoipa::path(
-    post, path = "/nodes/{node}/keep", tag = "cluster", operation_id = "keep_node",
-    summary = "Have a node stay that is being removed",
-    description = "What has moved by then stays where it is, and evens out again. May be repeated.",
-    params(
-        ("node" = String, Path, description = "The node's name or id"),
-        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
-            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
-    ),
-    responses(
-        (status = 200, description = "It stays", body = NodeStateJson),
-        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn keep(
-    State(api): State<Arc<Api>>,
-    Path(node): Path<String>,
-    request: axum::extract::Request,
-) -> Result<Response, Problem> {
-    let asked = Asked::read(&request, &[])?;
-    let found = find_node(&api, &node)?;
-    let command = RequestBody::Admin(AdminCommand::KeepNode(found.id));
-    api.caller.read(asked.connection, command, asked.within).await?;
-    Ok(node_state(&api, StatusCode::OK, found.name, "up"))
-}
-
-fn node_state(api: &Api, status: StatusCode, node: String, state: &'static str) -> Response {
-    json_response(status, &NodeStateJson { node, state, epoch: api.topology().epoch.0 })
-}
-
-fn find_node(api: &Api, wanted: &str) -> Result<NodeInfo, Problem> {
+pub(super) fn find_node(api: &Api, wanted: &str) -> Result<NodeInfo, Problem> {
     let topology = api.topology();
     let found = topology.nodes.iter().find(|known| known.name == wanted || known.id.to_string() == wanted);
     found.cloned().ok_or_else(|| Problem::new(&NOT_FOUND, format!("the ring map names no node {wanted:?}")))

@@ -91,12 +91,12 @@ pub(super) async fn live(request: axum::extract::Request) -> Result<Response, Pr
     Ok(uncached(StatusCode::OK, &ProbeJson { status: "alive", reason: None }))
 }
 
-/// `GET /health/ready`. Once the node has caught up it stays ready until it stops: the trouble of other nodes is no reason to
+/// `GET /health/ready`. Once the node has caught up it stays ready until it stops or is drained: the trouble of other nodes is no reason to
 /// take this one out of service as well.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health", operation_id = "ready",
     summary = "Whether the node takes requests",
-    description = "Sticky: once the node has caught up it is ready until it stops. For readiness probes and load balancers.",
+    description = "Sticky: once the node has caught up it is ready until it stops or is drained. For readiness probes and load balancers.",
     responses(
         (status = 200, description = "It is ready", body = ProbeJson),
         (status = 503, description = "It is not ready", body = ProbeJson),
@@ -107,6 +107,8 @@ pub(super) async fn ready(State(api): State<Arc<Api>>, request: axum::extract::R
     Asked::read(&request, &[])?;
     let reason = if is_stopping(&api) {
         Some("the node is stopping")
+    } else if api.caller.context().router.fitness().reasons().contains(Unfit::Draining) {
+        Some("the node is drained")
     } else if api.was_ready.load(Ordering::Relaxed) {
         None
     } else {

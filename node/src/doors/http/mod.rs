@@ -17,6 +17,7 @@ mod limits;
 mod metrics;
 mod negotiate;
 mod openapi;
+mod operate;
 mod outflow;
 mod pages;
 mod problem;
@@ -111,8 +112,16 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/atomic", post(batch::atomic))
         .route("/mapping", get(cluster::mapping))
         .route("/nodes", get(cluster::nodes))
-        .route("/nodes/{node}/remove", post(cluster::remove))
-        .route("/nodes/{node}/keep", post(cluster::keep))
+        .route("/nodes/{node}/drain", post(operate::drain))
+        .route("/nodes/{node}/undrain", post(operate::undrain))
+        .route("/nodes/{node}/remove", post(operate::remove))
+        .route("/nodes/{node}/keep", post(operate::keep))
+        .route("/nodes/{node}/replace", post(operate::replace))
+        .route("/cluster", get(operate::cluster))
+        .route("/cluster/plan", get(operate::plan))
+        .route("/cluster/pause", post(operate::pause))
+        .route("/cluster/resume", post(operate::resume))
+        .route("/cluster/repair", post(operate::repair))
         .route("/heartbeat", post(cluster::heartbeat))
         .route("/rebalance", get(cluster::rebalance_progress).post(cluster::rebalance))
         .route("/health", get(health::health))
@@ -144,6 +153,7 @@ async fn method_not_allowed(request: axum::extract::Request) -> Problem {
         "/kv" => "GET, HEAD, PUT, DELETE",
         "/rebalance" => "GET, HEAD, POST",
         "/batch" | "/atomic" | "/heartbeat" => "POST",
+        "/cluster/pause" | "/cluster/resume" | "/cluster/repair" => "POST",
         _ if path.starts_with("/nodes/") => "POST",
         _ if path.starts_with("/kv/") && path.ends_with("/incr") => "GET, HEAD, PUT, DELETE, POST",
         _ if path.starts_with("/kv/") => "GET, HEAD, PUT, DELETE",

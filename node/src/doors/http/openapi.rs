@@ -5,7 +5,7 @@ use super::metrics::Detail;
 use super::problem::{Problem, ProblemBody};
 use super::request::Asked;
 use super::scan::PageJson;
-use super::{batch, cluster, health, kv, metrics, pages};
+use super::{batch, cluster, health, kv, metrics, operate, pages};
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
@@ -35,7 +35,8 @@ use utoipa::{OpenApi, ToSchema};
     paths(
         kv::get, kv::put, kv::delete, kv::incr, kv::get_by_query, kv::put_envelope, kv::delete_by_query, batch::batch,
         batch::atomic, cluster::mapping, cluster::nodes, cluster::heartbeat, cluster::rebalance,
-        cluster::rebalance_progress, cluster::remove, cluster::keep, health::health, health::live, health::ready, metrics::metrics,
+        cluster::rebalance_progress, operate::cluster, operate::plan, operate::drain, operate::undrain, operate::remove,
+        operate::keep, operate::replace, operate::pause, operate::resume, operate::repair, health::health, health::live, health::ready, metrics::metrics,
         metrics::cache_stats, pages::problem, document
     ),
     components(schemas(EntryOrPage, Consistency, AckName, Detail, ProblemBody))

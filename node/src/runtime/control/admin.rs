@@ -33,14 +33,16 @@ impl Actor for Admin {
         AdminMessage::Ask(request, reply): AdminMessage,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let request = AdminRequest::decode(request);
-        if let Ok(Some(verb)) = request.as_ref().map(|request| request.verb()) {
-            let asking = Arc::clone(&self.handler).ask(verb);
-            tokio::spawn(async move { reply.send(asking.await.into_reply().encode()) });
-            return Ok(());
-        }
-        // Whoever asked may have stopped waiting.
-        let _ = reply.send(self.answer(request).encode());
+        let asking = match AdminRequest::decode(request) {
+            Ok(AdminRequest::Ask(verb)) => Arc::clone(&self.handler).ask(verb),
+            Ok(AdminRequest::Plan(verb)) => Arc::clone(&self.handler).plan(verb),
+            other => {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(self.answer(other).encode());
+                return Ok(());
+            }
+        };
+        tokio::spawn(async move { reply.send(asking.await.into_reply().encode()) });
         Ok(())
     }
 }
@@ -61,7 +63,7 @@ impl Admin {
                 Err(text) => AdminReply::Refused(text),
             },
             // It was answered before.
-            Ok(AdminRequest::Add(_) | AdminRequest::Remove { .. } | AdminRequest::Keep(_)) => AdminReply::AskAgain,
+            Ok(AdminRequest::Ask(_) | AdminRequest::Plan(_)) => AdminReply::AskAgain,
             Err(error) => {
                 tracing::warn!(%error, "a node asks what this one does not understand");
                 AdminReply::NotUnderstood

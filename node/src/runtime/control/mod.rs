@@ -43,14 +43,19 @@ pub trait AdminHandler: Send + Sync + 'static {
     /// Why it can't, for the operator to read; at most 1 KiB of it is passed on.
     fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String>;
     /// Has this node's keeper of the ring map do what an operator asks for.
-    fn ask(self: Arc<Self>, verb: Verb) -> Pin<Box<dyn Future<Output = VerbAnswer> + Send>>;
+    fn ask(self: Arc<Self>, verb: Verb) -> Answering;
+    /// Has this node's keeper of the ring map tell the cluster's plan, or what it would be if `verb` were asked of it.
+    fn plan(self: Arc<Self>, verb: Option<Verb>) -> Answering;
 }
+
+/// An answer of a node's keeper of the ring map, which takes a moment.
+pub type Answering = Pin<Box<dyn Future<Output = VerbAnswer> + Send>>;
 
 /// What a node's keeper of the ring map says to what an operator asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum VerbAnswer {
-    /// The ring map says so.
-    Done,
+    /// The ring map says so; or the plan, encoded, if that was asked for.
+    Done(Vec<u8>),
     /// It can't be done; the text says why.
     Refused(String),
     /// It is not done yet, or another node would have to do it: ask again.
@@ -60,7 +65,7 @@ pub enum VerbAnswer {
 impl VerbAnswer {
     fn into_reply(self) -> AdminReply {
         match self {
-            Self::Done => AdminReply::Done(Vec::new()),
+            Self::Done(bytes) => AdminReply::Done(bytes),
             Self::Refused(text) => AdminReply::Refused(text),
             Self::AskAgain => AdminReply::AskAgain,
         }
@@ -206,9 +211,18 @@ impl Control {
     }
 
     /// Asks the node `on`, which should lead `meta`, for what an operator wants.
-    pub async fn ask_verb(&self, on: NodeId, verb: &Verb) -> VerbAnswer {
-        match self.ask(on, AdminRequest::of(verb), TRANSFER_TIMEOUT).await {
-            Ok(_) => VerbAnswer::Done,
+    pub async fn ask_verb(&self, on: NodeId, verb: Verb) -> VerbAnswer {
+        self.ask_keeper(on, AdminRequest::Ask(verb)).await
+    }
+
+    /// Asks the node `on`, which should lead `meta`, for the cluster's plan, or for what it would be if `verb` were asked of it.
+    pub async fn ask_plan(&self, on: NodeId, verb: Option<Verb>) -> VerbAnswer {
+        self.ask_keeper(on, AdminRequest::Plan(verb)).await
+    }
+
+    async fn ask_keeper(&self, on: NodeId, request: AdminRequest) -> VerbAnswer {
+        match self.ask(on, request, TRANSFER_TIMEOUT).await {
+            Ok(bytes) => VerbAnswer::Done(bytes),
             Err(ControlError::Refused { reason, .. }) => VerbAnswer::Refused(reason),
             // Whatever was lost shows in the map, if it was done.
             Err(_) => VerbAnswer::AskAgain,

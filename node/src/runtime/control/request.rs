@@ -4,9 +4,8 @@
 //! decode is a failure of that actor in ractor, and a newer node must not fail an older one by asking something new.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kvorum_core::ring::verbs::Verb;
 use kvorum_protocol::codec::{DecodeError, Reader, Writer};
-use kvorum_protocol::{NewNode, NodeId, ShardId};
+use kvorum_protocol::{ClusterVerb, NodeId, ShardId};
 
 /// Longest text of a refusal, in bytes; a longer one is cut.
 const REFUSAL_BYTES_MAX: usize = 1024;
@@ -21,15 +20,10 @@ pub(super) enum AdminRequest {
         shard: ShardId,
         to: NodeId,
     },
-    /// Asks whoever leads `meta` to remove a node.
-    Remove {
-        node: NodeId,
-        accept_fewer_zones: bool,
-    },
-    /// Asks whoever leads `meta` to keep a node that is being removed.
-    Keep(NodeId),
-    /// Asks whoever leads `meta` to take a node in.
-    Add(Box<NewNode>),
+    /// Asks whoever leads `meta` for what an operator wants.
+    Ask(ClusterVerb),
+    /// Asks whoever leads `meta` for the cluster's plan, or for what it would be if something were asked of the cluster.
+    Plan(Option<ClusterVerb>),
 }
 
 /// What is answered.
@@ -54,18 +48,13 @@ impl AdminRequest {
                 out.put_u16_le(shard.0);
                 out.uuid(to.0);
             }
-            Self::Remove { node, accept_fewer_zones } => {
+            Self::Ask(verb) => {
                 out.put_u8(3);
-                out.uuid(node.0);
-                out.bool(*accept_fewer_zones);
+                verb.encode(&mut out);
             }
-            Self::Keep(node) => {
+            Self::Plan(verb) => {
                 out.put_u8(4);
-                out.uuid(node.0);
-            }
-            Self::Add(node) => {
-                out.put_u8(5);
-                node.encode(&mut out);
+                out.option(verb.as_ref(), |out, verb| verb.encode(out));
             }
         }
         out.into()
@@ -76,36 +65,12 @@ impl AdminRequest {
         let request = match reader.u8()? {
             1 => Self::Status,
             2 => Self::TransferLeadership { shard: ShardId(reader.u16()?), to: reader.node_id()? },
-            3 => Self::Remove { node: reader.node_id()?, accept_fewer_zones: reader.bool("accept fewer zones")? },
-            4 => Self::Keep(reader.node_id()?),
-            5 => Self::Add(Box::new(NewNode::decode(&mut reader)?)),
+            3 => Self::Ask(ClusterVerb::decode(&mut reader)?),
+            4 => Self::Plan(reader.option("verb", ClusterVerb::decode)?),
             value => return Err(DecodeError::UnknownValue { field: "admin request", value: value.into() }),
         };
         reader.finish()?;
         Ok(request)
-    }
-}
-
-impl AdminRequest {
-    pub(super) fn of(verb: &Verb) -> Self {
-        match verb {
-            Verb::Remove { node, accept_fewer_zones } => {
-                Self::Remove { node: *node, accept_fewer_zones: *accept_fewer_zones }
-            }
-            Verb::Keep(node) => Self::Keep(*node),
-            Verb::Join(node) => Self::Add(node.clone()),
-        }
-    }
-
-    pub(super) fn verb(&self) -> Option<Verb> {
-        match self {
-            Self::Remove { node, accept_fewer_zones } => {
-                Some(Verb::Remove { node: *node, accept_fewer_zones: *accept_fewer_zones })
-            }
-            Self::Keep(node) => Some(Verb::Keep(*node)),
-            Self::Add(node) => Some(Verb::Join(node.clone())),
-            Self::Status | Self::TransferLeadership { .. } => None,
-        }
     }
 }
 
@@ -152,8 +117,9 @@ mod tests {
         for request in [
             AdminRequest::Status,
             AdminRequest::TransferLeadership { shard: ShardId(3), to },
-            AdminRequest::Remove { node: to, accept_fewer_zones: true },
-            AdminRequest::Keep(to),
+            AdminRequest::Ask(ClusterVerb::Remove { node: to, accept_fewer_zones: true }),
+            AdminRequest::Plan(None),
+            AdminRequest::Plan(Some(ClusterVerb::Keep(to))),
         ] {
             let bytes = request.encode();
             assert_eq!(AdminRequest::decode(bytes.clone()), Ok(request));

@@ -52,9 +52,13 @@ impl AdminHandler for Handler {
         Ok(())
     }
 
-    fn ask(self: Arc<Self>, verb: Verb) -> Pin<Box<dyn Future<Output = VerbAnswer> + Send>> {
+    fn plan(self: Arc<Self>, _verb: Option<Verb>) -> Answering {
+        Box::pin(async { VerbAnswer::Done(b"the plan".to_vec()) })
+    }
+
+    fn ask(self: Arc<Self>, verb: Verb) -> Answering {
         let answer = match verb {
-            Verb::Keep(_) => VerbAnswer::Done,
+            Verb::Keep(_) => VerbAnswer::Done(Vec::new()),
             _ => VerbAnswer::Refused("it is the last one".to_owned()),
         };
         Box::pin(async { answer })

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::doors::peer::PeerDoor;
 use crate::folder::DataFolder;
 use crate::peers::{PeerAddress, PeerConfig, Peers};
-use crate::runtime::control::{AdminHandler, Control, VerbAnswer};
+use crate::runtime::control::{AdminHandler, Answering, Control};
 use crate::runtime::status::Inspector;
 use kvorum_core::folder::known_folders::KnownFolders;
 use kvorum_core::ring::RingMap;
@@ -16,7 +16,6 @@ use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::router::Router;
 use kvorum_protocol::{NodeId, ShardId};
 use ractor::ActorCell;
-use std::pin::Pin;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +111,11 @@ impl AdminHandler for Admin {
         self.router.transfer(shard, to).map_err(|error| error.to_string())
     }
 
-    fn ask(self: Arc<Self>, verb: Verb) -> Pin<Box<dyn Future<Output = VerbAnswer> + Send>> {
+    fn ask(self: Arc<Self>, verb: Verb) -> Answering {
         Box::pin(async move { self.inspector.ask_here(verb).await })
+    }
+
+    fn plan(self: Arc<Self>, verb: Option<Verb>) -> Answering {
+        Box::pin(async move { self.inspector.plan_here(verb).await })
     }
 }

@@ -82,7 +82,7 @@ fn every_kind_of_fault_is_common_and_missing_often_enough() {
         let kinds: BTreeSet<String> = Plan::draw(seed).faults.iter().map(|fault| kind_name(&fault.kind)).collect();
         kinds.into_iter().for_each(|kind| *plans_with.entry(kind).or_default() += 1);
     }
-    assert_eq!(plans_with.len(), 32, "{plans_with:?}");
+    assert_eq!(plans_with.len(), 34, "{plans_with:?}");
     // Hand-overs are made to aim at leaders, and kills stand in for much; the others are switched.
     let free = ["Transfer", "Kill", "Pause", "CutFromPeers"];
     for (kind, count) in plans_with {

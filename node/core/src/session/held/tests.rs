@@ -63,6 +63,8 @@ impl NodeAdmin for NoAdmin {
 
     fn ask(self: Arc<Self>, _verb: Verb, _wait: Duration, _reply_to: ReplyTo) {}
 
+    fn plan(self: Arc<Self>, _verb: Option<Verb>, _wait: Duration, _reply_to: ReplyTo) {}
+
     fn stop_node(&self) {}
 }
 

@@ -1,0 +1,123 @@
+//! What operators ask of the cluster, carried out: nodes are found by their names, and what becomes of it is told.
+
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::parse::{Asked, Manner};
+use crate::run::{Emit, Failure, find_node};
+use crate::standing;
+use kvorum_client::verdict::{about, verdict};
+use kvorum_client::{Client, ClusterVerb, NodeId};
+use std::time::Duration;
+
+/// How often a command that waits looks how far the cluster is.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Asks for it, and tells what becomes of it.
+///
+/// # Errors
+/// Why it failed, or was refused.
+pub(crate) async fn ask(client: &Client, asked: &Asked, manner: Manner, emit: Emit<'_>) -> Result<Exit, Failure> {
+    let verb = verb_of(client, asked).await?;
+    if manner.is_dry_run {
+        let plan = client.admin().plan(Some(verb)).await?;
+        for output in standing::plan(&*client.topology().await?, &client.status().await?, &plan) {
+            emit(output);
+        }
+        return Ok(Exit::Ok);
+    }
+    let leaves = match &verb {
+        ClusterVerb::Remove { node, .. } | ClusterVerb::Replace { old: node, .. } => Some(*node),
+        _ => None,
+    };
+    client.admin().ask(verb).await?;
+    match (leaves, asked) {
+        (Some(node), Asked::Remove { node: name, .. } | Asked::Replace { old: name, .. }) if manner.waits => {
+            wait_until_gone(client, node, name, emit).await
+        }
+        _ => {
+            emit(Output::Note(done(asked)));
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn verb_of(client: &Client, asked: &Asked) -> Result<ClusterVerb, Failure> {
+    Ok(match asked {
+        Asked::Remove { node, accept_fewer_zones } => {
+            ClusterVerb::Remove { node: find_node(client, node).await?, accept_fewer_zones: *accept_fewer_zones }
+        }
+        Asked::Keep(node) => ClusterVerb::Keep(find_node(client, node).await?),
+        Asked::Drain { node, absence } => {
+            let for_ms = u64::try_from(absence.as_millis()).unwrap_or(u64::MAX);
+            if !(1..=kvorum_client::limits::ABSENCE_MS_MAX).contains(&for_ms) {
+                return Err(Failure::Usage("a node is drained for a week at most".to_owned()));
+            }
+            ClusterVerb::Drain { node: find_node(client, node).await?, for_ms }
+        }
+        Asked::Undrain(node) => ClusterVerb::Undrain(find_node(client, node).await?),
+        Asked::Replace { old, new } => {
+            ClusterVerb::Replace { old: find_node(client, old).await?, new: find_node(client, new).await? }
+        }
+        Asked::Set { node, zone, weight } => {
+            let most = kvorum_client::limits::NODE_WEIGHT_MAX;
+            if weight.is_some_and(|weight| !(1..=most).contains(&weight)) {
+                return Err(Failure::Usage(format!("a weight is 1 to {most}")));
+            }
+            ClusterVerb::Set { node: find_node(client, node).await?, zone: zone.clone(), weight: *weight }
+        }
+        Asked::Pause(paused) => ClusterVerb::Pause(*paused),
+        Asked::Rate(mb) => {
+            let most = kvorum_client::limits::MOVE_RATE_MB_MAX;
+            if mb.is_some_and(|mb| !(1..=most).contains(&mb)) {
+                return Err(Failure::Usage(format!("a rate is 1 to {most} MiB per second, or DEFAULT")));
+            }
+            ClusterVerb::Rate(*mb)
+        }
+        Asked::AllowRepair => ClusterVerb::AllowRepair,
+        Asked::Finalize => ClusterVerb::Finalize,
+    })
+}
+
+fn done(asked: &Asked) -> String {
+    match asked {
+        Asked::Remove { node, .. } => format!("{node} gives what it holds to others, and ends when it holds nothing"),
+        Asked::Keep(node) => format!("{node} stays"),
+        Asked::Drain { node, absence } => {
+            format!("{node} hands over what it leads, and may be away for {}", about(*absence))
+        }
+        Asked::Undrain(node) => format!("{node} is as any other again"),
+        Asked::Replace { old, new } => format!("{old} gives what it holds to {new}, and ends when it holds nothing"),
+        Asked::Set { node, .. } => format!("{node} is set; replicas follow"),
+        Asked::Pause(true) => "moves are paused; those that have begun end, and repair goes on".to_owned(),
+        Asked::Pause(false) => "moves go on".to_owned(),
+        Asked::Rate(Some(mb)) => format!("each node sends snapshots at {mb} MiB per second at most"),
+        Asked::Rate(None) => "each node sends snapshots at the default rate".to_owned(),
+        Asked::AllowRepair => "what nodes that are down hold is made anew now".to_owned(),
+        Asked::Finalize => "the cluster is at the highest level that all its nodes speak".to_owned(),
+    }
+}
+
+/// Tells how far a node is with giving what it holds away, until it is gone.
+async fn wait_until_gone(client: &Client, node: NodeId, name: &str, emit: Emit<'_>) -> Result<Exit, Failure> {
+    let mut told = None;
+    loop {
+        let topology = client.topology().await?;
+        let Some(at) = topology.nodes.iter().position(|info| info.id == node) else {
+            emit(Output::Note(format!("{name} is removed")));
+            return Ok(Exit::Ok);
+        };
+        let holds = topology.shards.iter().filter(|shard| shard.replicas.contains(&(at as u16))).count();
+        if told.replace(holds) != Some(holds) {
+            let all = topology.shards.len();
+            // Without a word of who speaks for the ring map there is nothing more to say.
+            let plan = client.admin().plan(None).await.ok();
+            let health = verdict(&topology, &client.status().await?, plan.as_ref());
+            let left = health.moves_end_in.map(|time| format!(", about {} left", about(time))).unwrap_or_default();
+            for reason in plan.iter().flat_map(|plan| &plan.reasons) {
+                emit(Output::Note(reason.text.clone()));
+            }
+            emit(Output::Note(format!("{name} is to give replicas of {holds} of {all} shards{left}")));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

@@ -1,0 +1,164 @@
+//! What the cluster does, what is to come, and why something does not go on: the same functions that decide say it. Pure.
+
+use super::decide::{self, Change, MapDecision, Seen};
+use super::rebalance::{self, Wanted};
+use super::{NodeSlot, NodeState, RingMap, RingNode, ShardGroup};
+use kvorum_protocol::limits::PLAN_REASONS_MAX;
+use kvorum_protocol::{
+    ClusterPlan, Epoch, MovePurpose, NodeId, NodeOutlook, NodeStanding, PlanReason, PlannedMove, ShardId,
+};
+
+/// The plan for a map, as the leader of `meta` sees its cluster.
+///
+/// Cost: that of a placement, [`super::place`].
+pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
+    let mut reasons = Vec::new();
+    let wanted = rebalance::wanted(ring, &rebalance::standings(ring, seen));
+    let mut moves = Vec::new();
+    let mut leads = 0;
+    for (at, (shard, group)) in ring.group_ids().zip(ring.groups()).enumerate() {
+        if group.is_moving() {
+            moves.push(under_way(ring, shard, group));
+            continue;
+        }
+        let Ok(Wanted(slots)) = &wanted else { continue };
+        let to_come = to_come(ring, shard, group, &slots[at]);
+        if let Some(planned) = to_come.first()
+            && let Some(why) = waits_for(ring, seen, shard, planned)
+        {
+            reasons.push(reason(planned.purpose == MovePurpose::Repair, why));
+        }
+        if to_come.is_empty() && group.replicas.first().map(|held| held.node) != slots[at].first().copied() {
+            leads += 1;
+        }
+        moves.extend(to_come);
+    }
+    if let Err(why) = &wanted
+        && ring.nodes.iter().any(|node| node.state == NodeState::Removing || node.down)
+    {
+        let of_repair = ring.nodes.iter().any(|node| node.down);
+        reasons.insert(0, reason(of_repair, format!("replicas that should move have nowhere to go: {why}")));
+    }
+    if ring.paused {
+        let what = "moves are paused; CLUSTER REBALANCE RESUME lets them go on";
+        reasons.insert(0, reason(false, what.to_owned()));
+    }
+    if rebalance::so_many_are_gone(ring, seen) {
+        let (down, all) = (ring.nodes.iter().filter(|node| node.down).count(), ring.nodes.len());
+        let what = "nothing is made anew by itself; REPAIR ALLOW has it done";
+        reasons.insert(0, reason(true, format!("{down} of {all} nodes are down at once: {what}")));
+    }
+    if let MapDecision::Wait(change, shard) = decide::decide(ring, &Seen { places: false, ..seen.clone() }) {
+        reasons.insert(0, reason(true, not_replaced(ring, &change, shard)));
+    }
+    reasons.truncate(PLAN_REASONS_MAX);
+    // Stable: what is under way comes first, and `meta` before the others of its kind.
+    moves.sort_by_key(|planned| (!planned.under_way, planned.purpose));
+    ClusterPlan {
+        epoch: Epoch(ring.epoch),
+        level: ring.level,
+        next_level: seen.level_of_all(ring).filter(|level| *level > ring.level),
+        replication_factor: ring.replication_factor,
+        paused: ring.paused,
+        rate_mb: ring.rate_mb,
+        meta: ring.holders(ShardId::META).collect(),
+        nodes: ring.nodes.iter().map(|node| outlook_of(ring, seen, node)).collect(),
+        moves,
+        leads,
+        reasons,
+    }
+}
+
+fn reason(of_repair: bool, text: String) -> PlanReason {
+    PlanReason { text, of_repair }
+}
+
+fn id_at(ring: &RingMap, slot: NodeSlot) -> Option<NodeId> {
+    ring.node_at(slot).map(|node| NodeId(node.id))
+}
+
+fn name(ring: &RingMap, node: NodeId) -> &str {
+    ring.nodes.iter().find(|known| known.id == node.0).map_or("a node that is gone", |known| &known.name)
+}
+
+fn group_name(shard: ShardId) -> String {
+    if shard == ShardId::META { "the ring map's group".to_owned() } else { format!("shard {shard}") }
+}
+
+/// The move that a group is on.
+fn under_way(ring: &RingMap, shard: ShardId, group: &ShardGroup) -> PlannedMove {
+    let from = group.leaving.first().map(|held| held.node);
+    PlannedMove {
+        shard,
+        from: from.and_then(|slot| id_at(ring, slot)),
+        to: group.newcomer().and_then(|held| id_at(ring, held.node)),
+        purpose: rebalance::purpose(ring, from),
+        under_way: true,
+    }
+}
+
+/// The moves that a group will make, one after the other.
+fn to_come(ring: &RingMap, shard: ShardId, group: &ShardGroup, slots: &[NodeSlot]) -> Vec<PlannedMove> {
+    let gone = group.replicas.iter().map(|held| held.node).filter(|slot| !slots.contains(slot));
+    let came = slots.iter().copied().filter(|slot| group.replicas.iter().all(|held| held.node != *slot));
+    let (gone, came): (Vec<_>, Vec<_>) = (gone.collect(), came.collect());
+    let step = |at: usize| {
+        let from = gone.get(at).copied();
+        PlannedMove {
+            shard,
+            from: from.and_then(|slot| id_at(ring, slot)),
+            to: came.get(at).and_then(|slot| id_at(ring, *slot)),
+            purpose: rebalance::purpose(ring, from),
+            under_way: false,
+        }
+    };
+    (0..gone.len().max(came.len())).map(step).collect()
+}
+
+/// Why a group can't begin its move.
+fn waits_for(ring: &RingMap, seen: &Seen, shard: ShardId, planned: &PlannedMove) -> Option<String> {
+    let from = planned.from.and_then(|node| ring.slot_of(node));
+    if seen.others_are_well(ring, shard, from) || ring.paused && planned.purpose != MovePurpose::Repair {
+        return None;
+    }
+    let away = ring.replicas(shard).iter().filter(|held| Some(held.node) != from);
+    let away: Vec<&str> = away
+        .filter(|held| seen.well_node_of(ring, shard, **held).is_none())
+        .filter_map(|held| Some(name(ring, id_at(ring, held.node)?)))
+        .collect();
+    Some(format!("{} waits: its replica on {} is away, or is not well", group_name(shard), away.join(" and ")))
+}
+
+/// A group whose lost replica may not be replaced.
+fn not_replaced(ring: &RingMap, change: &Change, shard: ShardId) -> String {
+    let of = match change {
+        Change::Node(node) | Change::Replica(node, ..) => name(ring, *node),
+        _ => "a node",
+    };
+    let why = "the rest of its group is no majority that is there and well";
+    format!("{} on {of} is not made anew: {why}; bring the others back, or recover it", group_name(shard))
+}
+
+fn outlook_of(ring: &RingMap, seen: &Seen, node: &RingNode) -> NodeOutlook {
+    let id = NodeId(node.id);
+    let silent_ms = seen.silent.get(&id).copied();
+    let drained_ms = seen.drained.get(&id).copied().unwrap_or(0);
+    NodeOutlook {
+        node: id,
+        standing: match node.state {
+            NodeState::Up => NodeStanding::Up,
+            NodeState::Draining => NodeStanding::Draining,
+            NodeState::Removing => NodeStanding::Removing,
+        },
+        down: node.down,
+        silent_ms,
+        ends_in_ms: match (node.state, silent_ms) {
+            (NodeState::Draining, _) => node.absence_ms.map(|for_ms| for_ms.saturating_sub(drained_ms)),
+            (NodeState::Up, Some(silent_ms)) if node.down && !node.lost => {
+                let after_ms = rebalance::given_up_after_ms(ring, seen, node);
+                after_ms.map(|after_ms| after_ms.saturating_sub(silent_ms))
+            }
+            _ => None,
+        },
+    }
+}

@@ -1,0 +1,110 @@
+//! What operators ask of a cluster besides joining and removing: a node is drained and comes back, another one takes a node's place,
+//! moves are paused, and the cluster says what it does. Under writes that nobody retries, where a plain client must not notice.
+
+mod common;
+
+use common::cluster::OPERATION_DEADLINE;
+use common::{ClusterOptions, TestCluster, eventually};
+use kvorum_client::verdict::{Verdict, verdict};
+use kvorum_client::{Client, ClusterVerb, ErrorCode, NodeId, NodeStanding, RetryPolicy};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_leads_nothing_until_that_ends_and_clients_that_do_not_retry_do_not_notice() {
+    let cluster = TestCluster::start(ClusterOptions { shards: 4, ..ClusterOptions::default() }).await;
+    let client = cluster.client().await;
+    let drained = cluster.id_of(&cluster.settled_topology(&client).await, 2);
+    let (stop, writing) = write_on(&cluster).await;
+
+    client.admin().drain_node(drained, Duration::from_secs(600)).await.expect("two of three stay");
+    eventually("it leads nothing", PATIENCE, async || match leads(&client, drained).await? {
+        0 => Ok(()),
+        shards => Err(format!("it leads {shards} shards")),
+    })
+    .await;
+    let plan = client.admin().plan(None).await.expect("somebody speaks for the ring map");
+    let outlook = plan.nodes.iter().find(|outlook| outlook.node == drained).expect("it is a node");
+    assert_eq!(outlook.standing, NodeStanding::Draining);
+    assert!(outlook.ends_in_ms.is_some_and(|ms| ms <= 600_000), "{outlook:?}");
+    let health = verdict(&client.topology().await.unwrap(), &client.status().await.unwrap(), Some(&plan));
+    assert_eq!(health.verdict, Verdict::Ok, "{health:?}");
+
+    // The others have none to spare now.
+    let other = cluster.id_of(&cluster.settled_topology(&client).await, 3);
+    let refused = client.admin().drain_node(other, Duration::from_secs(600)).await.expect_err("a majority must stay");
+    assert_eq!(refused.code(), ErrorCode::Refused, "{refused}");
+    assert!(refused.to_string().contains("would have no majority"), "{refused}");
+
+    client.admin().undrain_node(drained).await.expect("it is as any other again");
+    eventually("it leads its share again", PATIENCE, async || match leads(&client, drained).await? {
+        0 => Err("it leads nothing".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    let failed = writing.await.expect("the writer does not panic");
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_takes_the_place_of_one_that_leaves_once_moves_are_not_paused() {
+    let mut cluster = TestCluster::start(ClusterOptions { shards: 4, ..ClusterOptions::default() }).await;
+    let client = cluster.client_of([1, 3]).await;
+    let admin = client.admin();
+    admin.ask(ClusterVerb::Pause(true)).await.expect("nothing speaks against it");
+    let new = cluster.add_node();
+    let old = cluster.id_of(&cluster.settled_topology(&client).await, 2);
+    let found = eventually("the new node is in the map", PATIENCE, async || {
+        let topology = client.topology().await.map_err(|error| error.to_string())?;
+        let node = topology.nodes.iter().find(|node| node.name == format!("node-{new}"));
+        node.map(|node| node.id).ok_or_else(|| format!("{topology:?}"))
+    })
+    .await;
+    // It is paused: the new node holds nothing, and what is to come is told.
+    let dry = admin.plan(Some(ClusterVerb::Replace { old, new: found })).await.expect("it can be done");
+    assert!(dry.paused && dry.moves.iter().all(|one| !one.under_way), "{dry:?}");
+    admin.replace_node(old, found).await.expect("it can be done");
+    admin.ask(ClusterVerb::Pause(false)).await.expect("nothing speaks against it");
+    let status = cluster.wait_exit(2, PATIENCE).await;
+    assert_eq!(status.code(), Some(78), "it was removed");
+    eventually("three nodes hold three replicas of each shard", PATIENCE, async || {
+        let topology = client.topology().await.map_err(|error| error.to_string())?;
+        let whole = topology.shards.iter().all(|shard| shard.replicas.len() == 3);
+        if whole && topology.nodes.len() == 3 { Ok(()) } else { Err(format!("{topology:?}")) }
+    })
+    .await;
+}
+
+async fn leads(client: &Client, node: NodeId) -> Result<usize, String> {
+    let topology = client.topology().await.map_err(|error| error.to_string())?;
+    Ok(topology
+        .shards
+        .iter()
+        .filter(|shard| shard.leader.is_some_and(|at| topology.nodes[usize::from(at)].id == node))
+        .count())
+}
+
+/// Writes to every shard until it is told to stop, and repeats nothing. Returns what failed.
+async fn write_on(cluster: &TestCluster) -> (Arc<AtomicBool>, tokio::task::JoinHandle<Vec<String>>) {
+    let policy = RetryPolicy::default().with_budget(0, 0, 0).with_attempt_timeout(OPERATION_DEADLINE);
+    let client = Client::builder().url(&cluster.url(cluster.nodes())).retry_policy(policy).connect().await;
+    let client = client.expect("the cluster is ready");
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let writing = tokio::spawn(async move {
+        let mut failed = Vec::new();
+        let mut number = 0u64;
+        while !stopped.load(Ordering::Relaxed) {
+            number += 1;
+            if let Err(error) = client.put(format!("key-{}", number % 64), number.to_string()).await {
+                failed.push(error.to_string());
+            }
+        }
+        failed
+    });
+    (stop, writing)
+}
