@@ -43,13 +43,13 @@ pub trait AdminHandler: Send + Sync + 'static {
     /// Why it can't, for the operator to read; at most 1 KiB of it is passed on.
     fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String>;
     /// Has this node's keeper of the ring map do what an operator asks for.
-    fn ask(self: Arc<Self>, verb: Verb) -> Answering;
+    fn ask(self: Arc<Self>, verb: Verb) -> KeeperAnswer;
     /// Has this node's keeper of the ring map tell the cluster's plan, or what it would be if `verb` were asked of it.
-    fn plan(self: Arc<Self>, verb: Option<Verb>) -> Answering;
+    fn plan(self: Arc<Self>, verb: Option<Verb>) -> KeeperAnswer;
 }
 
 /// An answer of a node's keeper of the ring map, which takes a moment.
-pub type Answering = Pin<Box<dyn Future<Output = VerbAnswer> + Send>>;
+pub type KeeperAnswer = Pin<Box<dyn Future<Output = VerbAnswer> + Send>>;
 
 /// What a node's keeper of the ring map says to what an operator asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -52,11 +52,11 @@ impl AdminHandler for Handler {
         Ok(())
     }
 
-    fn plan(self: Arc<Self>, _verb: Option<Verb>) -> Answering {
+    fn plan(self: Arc<Self>, _verb: Option<Verb>) -> KeeperAnswer {
         Box::pin(async { VerbAnswer::Done(b"the plan".to_vec()) })
     }
 
-    fn ask(self: Arc<Self>, verb: Verb) -> Answering {
+    fn ask(self: Arc<Self>, verb: Verb) -> KeeperAnswer {
         let answer = match verb {
             Verb::Keep(_) => VerbAnswer::Done(Vec::new()),
             _ => VerbAnswer::Refused("it is the last one".to_owned()),

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::doors::peer::PeerDoor;
 use crate::folder::DataFolder;
 use crate::peers::{PeerAddress, PeerConfig, Peers};
-use crate::runtime::control::{AdminHandler, Answering, Control};
+use crate::runtime::control::{AdminHandler, Control, KeeperAnswer};
 use crate::runtime::status::Inspector;
 use kvorum_core::folder::known_folders::KnownFolders;
 use kvorum_core::ring::RingMap;
@@ -111,11 +111,11 @@ impl AdminHandler for Admin {
         self.router.transfer(shard, to).map_err(|error| error.to_string())
     }
 
-    fn ask(self: Arc<Self>, verb: Verb) -> Answering {
+    fn ask(self: Arc<Self>, verb: Verb) -> KeeperAnswer {
         Box::pin(async move { self.inspector.ask_here(verb).await })
     }
 
-    fn plan(self: Arc<Self>, verb: Option<Verb>) -> Answering {
+    fn plan(self: Arc<Self>, verb: Option<Verb>) -> KeeperAnswer {
         Box::pin(async move { self.inspector.plan_here(verb).await })
     }
 }
