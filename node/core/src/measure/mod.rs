@@ -9,7 +9,7 @@ pub mod meter;
 mod shard_counts;
 
 pub use durations::{BUCKETS, Durations, DurationsSum, bucket_end_ns};
-pub use shard_counts::{RefusedFor, ReplicaCounts, ShardCounts};
+pub use shard_counts::{ForwardEnd, RefusedFor, ReplicaCounts, RetryAnswer, ShardCounts};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! What a node counts of its replicas.
+//! What a node counts of its replicas, and of the way to those of others.
 
 use super::heat::Heat;
 use super::{Count, Durations};
@@ -32,6 +32,69 @@ impl RefusedFor {
     }
 }
 
+/// What a write that was sent again was answered, by the leader of its shard. Sent again means: its client says so, or it has the
+/// one-shot name of a write that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RetryAnswer {
+    /// What an earlier copy was answered.
+    Remembered,
+    /// It was done now.
+    Done,
+    /// It has no effect now: its condition does not hold, or an error says why.
+    Refused,
+    /// An earlier copy is being committed. It waits for that one, or is to come again.
+    OnItsWay,
+    /// Whether an earlier copy took effect is not known any more.
+    Forgotten,
+}
+
+impl RetryAnswer {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Remembered, Self::Done, Self::Refused, Self::OnItsWay, Self::Forgotten];
+
+    /// What it is called where it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Remembered => "remembered",
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::OnItsWay => "on_its_way",
+            Self::Forgotten => "forgotten",
+        }
+    }
+}
+
+/// What became of a request that was passed on to another node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForwardEnd {
+    /// The other node has answered it, if only with an error.
+    Answered,
+    /// It came back: the other node does not lead the shard.
+    Returned,
+    /// It was not sent, for want of room.
+    Refused,
+    /// It was not sent, since the other node can't be reached.
+    Unreachable,
+    /// Its answer did not come in time, or can't be read.
+    Lost,
+}
+
+impl ForwardEnd {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Answered, Self::Returned, Self::Refused, Self::Unreachable, Self::Lost];
+
+    /// What it is called where it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Returned => "returned",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// What was counted of one shard's replica on this node since the process began, over all incarnations. Its host is the only writer,
 /// where nothing else is said.
 #[derive(Debug, Default)]
@@ -42,12 +105,20 @@ pub struct ShardCounts {
     pub queue_wait: Durations,
     /// From when this leader proposed an entry until it had applied it.
     pub commit: Durations,
+    /// From when a session took up a read that its lease did not cover until a quorum had confirmed that this replica leads.
+    pub read_confirm: Durations,
+    /// How long this replica applied entries, per turn that applied any.
+    pub apply: Durations,
     /// How long turns kept their thread. The actor is the writer.
     pub turn: Durations,
     /// Entries that this leader proposed and applied.
     pub entries: Count,
     /// Requests that were answered with them.
     pub entry_requests: Count,
+    /// Writes that were sent again, by [`RetryAnswer`].
+    retries: [Count; RetryAnswer::ALL.len()],
+    /// Keys that this replica has taken out since their time had come.
+    pub expired_keys: Count,
     /// How often this replica stood for election.
     pub elections: Count,
     /// How often it came to know another leader.
@@ -62,6 +133,8 @@ pub struct ShardCounts {
     pub compactions: Count,
     /// Bytes that they wrote.
     pub compacted_bytes: Count,
+    /// Bytes that they read.
+    pub compaction_read_bytes: Count,
     /// How often damage was found in its files. Its supervisor is the writer.
     pub damage: Count,
     /// Which keys are asked for most. Any thread.
@@ -78,6 +151,16 @@ impl ShardCounts {
     pub fn refused(&self, why: RefusedFor) -> u64 {
         self.refused[why as usize].get()
     }
+
+    /// A write that was sent again has its answer.
+    pub fn note_retry(&self, answer: RetryAnswer) {
+        self.retries[answer as usize].add(1);
+    }
+
+    /// How many were answered so.
+    pub fn retries(&self, answer: RetryAnswer) -> u64 {
+        self.retries[answer as usize].get()
+    }
 }
 
 /// The counts of all replicas that a node has had. They outlive the replicas, so that a sum over them never goes back.
@@ -86,6 +169,8 @@ pub struct ReplicaCounts {
     shards: Mutex<BTreeMap<ShardId, Arc<ShardCounts>>>,
     /// Bytes of cold data that were checked again. The scrubber is the writer.
     pub scrubbed_bytes: Count,
+    /// Requests that were passed on, by [`ForwardEnd`]. Several writers.
+    forwards: [Count; ForwardEnd::ALL.len()],
 }
 
 impl ReplicaCounts {
@@ -97,6 +182,16 @@ impl ReplicaCounts {
     /// All of them.
     pub fn all(&self) -> Vec<(ShardId, Arc<ShardCounts>)> {
         self.shards.lock().iter().map(|(shard, counts)| (*shard, Arc::clone(counts))).collect()
+    }
+
+    /// It is known what became of a request that was to be passed on.
+    pub fn note_forward(&self, end: ForwardEnd) {
+        self.forwards[end as usize].add_shared(1);
+    }
+
+    /// How many ended so.
+    pub fn forwards(&self, end: ForwardEnd) -> u64 {
+        self.forwards[end as usize].get()
     }
 
     /// Requests that were not taken for this reason.

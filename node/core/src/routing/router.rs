@@ -7,7 +7,7 @@ use crate::consensus::Role;
 use crate::health::fitness::{Fitness, Unfit};
 use crate::health::wall_clocks::{Judgement, WallClocks};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
-use crate::measure::{RefusedFor, ReplicaCounts};
+use crate::measure::{ForwardEnd, RefusedFor, ReplicaCounts};
 use crate::ring::RingMap;
 use crate::ring::decide::Words;
 use crate::routing::network::{PeerNetwork, SendError};
@@ -131,8 +131,6 @@ pub struct Router {
     held_bytes: AtomicUsize,
     snapshots: Mutex<SnapshotOffers>,
     counts: ReplicaCounts,
-    /// Requests that could not be passed on for want of room.
-    forwards_refused: AtomicU64,
 }
 
 impl Router {
@@ -164,7 +162,6 @@ impl Router {
             // The same numbers serve: these are told apart by shard and replica besides.
             snapshots: Mutex::new(SnapshotOffers::new(first_forward, BYTES_PER_SECOND_DEFAULT)),
             counts: ReplicaCounts::default(),
-            forwards_refused: AtomicU64::new(0),
         })
     }
 
@@ -455,7 +452,7 @@ impl Router {
 
     /// Requests turned away as `Overloaded` since they could not be passed on.
     pub fn forwards_refused(&self) -> u64 {
-        self.forwards_refused.load(Ordering::Relaxed)
+        self.counts.forwards(ForwardEnd::Refused)
     }
 
     /// Requests turned away as `Overloaded` by this node's shards and by the router.
@@ -467,7 +464,7 @@ impl Router {
     pub fn forward(&self, node: NodeId, passed_on: PassedOn, reply_to: ReplyTo) {
         let PassedOn { shard, client, term, in_order, request, writes, deadline } = passed_on;
         if self.forwards.len() >= FORWARDS_MAX {
-            self.forwards_refused.fetch_add(1, Ordering::Relaxed);
+            self.counts.note_forward(ForwardEnd::Refused);
             reply_to.fail(ServerError::new(ErrorCode::Overloaded, "too many requests are being forwarded"));
             return;
         }
@@ -477,11 +474,11 @@ impl Router {
         // It is gone on purpose: another node leads, or will in a moment.
         let is_leaving = || self.peer_table.is_stopping(node);
         let message = PeerMessage::Forward { id, client, term, in_order, request };
-        let failure = match self.peers.get().map(|peers| peers.send(node, &message)) {
+        let (end, failure) = match self.peers.get().map(|peers| peers.send(node, &message)) {
             Some(Ok(())) => return,
             Some(Err(SendError::Full)) => {
-                self.forwards_refused.fetch_add(1, Ordering::Relaxed);
-                ServerError::new(ErrorCode::Overloaded, "too much waits for the node that leads the shard")
+                let detail = "too much waits for the node that leads the shard";
+                (ForwardEnd::Refused, ServerError::new(ErrorCode::Overloaded, detail))
             }
             Some(Err(SendError::Disconnected)) if is_leaving() => {
                 if let PeerMessage::Forward { request, .. } = message {
@@ -491,10 +488,11 @@ impl Router {
             }
             _ => {
                 let detail = format!("node {node}, which leads the shard, can't be reached from here");
-                ServerError::new(ErrorCode::Unavailable, detail)
+                (ForwardEnd::Unreachable, ServerError::new(ErrorCode::Unavailable, detail))
             }
         };
         if let Some((_, forward)) = self.forwards.remove(&id) {
+            self.counts.note_forward(end);
             forward.reply_to.fail(failure);
         }
     }
@@ -503,8 +501,12 @@ impl Router {
     pub fn forward_answered(&self, from: NodeId, id: u64, response: Bytes) {
         let Some((_, forward)) = self.forwards.remove_if(&id, |_, forward| forward.node == from) else { return };
         match Response::decode(response) {
-            Ok(response) => forward.reply_to.answer(Answer::Forwarded(Box::new(response.body))),
+            Ok(response) => {
+                self.counts.note_forward(ForwardEnd::Answered);
+                forward.reply_to.answer(Answer::Forwarded(Box::new(response.body)));
+            }
             Err(error) => {
+                self.counts.note_forward(ForwardEnd::Lost);
                 debug!(%from, %error, "a peer's answer can't be read");
                 forward.reply_to.fail(lost(forward.writes, "the leader's answer can't be read"));
             }
@@ -515,8 +517,12 @@ impl Router {
     pub fn forward_returned(&self, from: NodeId, id: u64, request: Bytes) {
         let Some((_, forward)) = self.forwards.remove_if(&id, |_, forward| forward.node == from) else { return };
         match Request::decode(request) {
-            Ok(request) => forward.reply_to.answer(Answer::Returned(Box::new(request.body), forward.term)),
+            Ok(request) => {
+                self.counts.note_forward(ForwardEnd::Returned);
+                forward.reply_to.answer(Answer::Returned(Box::new(request.body), forward.term));
+            }
             Err(error) => {
+                self.counts.note_forward(ForwardEnd::Lost);
                 debug!(%from, %error, "a request that a peer has returned can't be read");
                 forward.reply_to.fail(lost(false, "the request can't be read any more"));
             }
@@ -579,6 +585,7 @@ impl Router {
         ids.sort_unstable();
         for id in ids {
             if let Some((_, forward)) = self.forwards.remove(&id) {
+                self.counts.note_forward(ForwardEnd::Lost);
                 forward.reply_to.fail(lost(forward.writes, why));
             }
         }

@@ -1,7 +1,7 @@
 //! What a shard asks its host to do.
 
+use super::tally::Tally;
 use super::{ShardReply, Ticket};
-use crate::clock::Nanos;
 use crate::consensus::Promise;
 use crate::log::Chunk;
 use kvorum_protocol::ReplicaId;
@@ -20,15 +20,6 @@ pub struct Effects {
     pub snapshots: Vec<ReplicaId>,
     /// To be sent to the other replicas as soon as what they rest on is durable.
     pub promises: Vec<Promise>,
-    /// Entries of this leader that were applied, for whoever counts them.
-    pub applied: Vec<AppliedEntry>,
-}
-
-/// An entry that its leader has applied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AppliedEntry {
-    /// When it was proposed.
-    pub proposed_at: Nanos,
-    /// Requests that waited for it.
-    pub requests: usize,
+    /// For whoever counts.
+    pub tally: Tally,
 }

@@ -6,7 +6,9 @@ use super::inbox::{Drained, Inbox, QueueBudget, QueueUse, QueuedRequest, ShardCo
 use super::offering::Offering;
 use super::transfer::{Reception, ReceptionSinks};
 use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
-use super::{Effects, Operation, ReplicaStatus, Shard, ShardConfig, ShardError, ShardRequest, Ticket};
+use super::{
+    Effects, Operation, ReplicaStatus, Shard, ShardConfig, ShardError, ShardReply, ShardRequest, Tally, Ticket,
+};
 use crate::clock::{Clock, Nanos, Now};
 use crate::consensus::{ConsensusError, Role};
 use crate::disk::Disk;
@@ -150,7 +152,7 @@ enum Turn {
     Begun { early: Option<Now> },
     Drained { early: Option<Now> },
     Timed(Now),
-    Worked(Effects),
+    Worked(Nanos, Effects),
 }
 
 /// A shard's replica at work.
@@ -179,6 +181,8 @@ pub struct ShardHost {
     persisted: u64,
     /// The upkeep that was told last.
     counted: UpkeepCounts,
+    /// The keys that had expired when that was told last.
+    expired: u64,
     last: ReplicaStatus,
     counts: Arc<ShardCounts>,
     recovered: Recovered,
@@ -228,6 +232,7 @@ impl ShardHost {
             shard.set_pressure(pressure);
         }
         shard.set_entry_limits(queue_budget.limits().entry);
+        shard.set_stopwatch(Arc::clone(&clock));
         let judge = Arc::clone(&outlet);
         shard.set_fitness(Box::new(move |replica| judge.is_fit(id, replica)));
         let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet), Arc::clone(&counts)));
@@ -264,6 +269,7 @@ impl ShardHost {
             persisted: 0,
             was_receiving: false,
             counted: UpkeepCounts::default(),
+            expired: 0,
             last,
             counts,
             recovered,
@@ -339,11 +345,11 @@ impl ShardHost {
             }
             Turn::Drained { early } => (Turn::Timed(early.unwrap_or_else(|| self.clock.now())), TurnStep::Timed),
             Turn::Timed(now) => match self.work(now)? {
-                ControlFlow::Continue(effects) => (Turn::Worked(effects), TurnStep::Worked),
+                ControlFlow::Continue(effects) => (Turn::Worked(now.monotonic, effects), TurnStep::Worked),
                 ControlFlow::Break(index) => (Turn::Due, TurnStep::Over(TurnEnd::Reopen { index })),
             },
-            Turn::Worked(effects) => {
-                self.carry_out(effects);
+            Turn::Worked(now, effects) => {
+                self.carry_out(now, effects);
                 (Turn::Due, TurnStep::Over(TurnEnd::Done))
             }
         };
@@ -409,16 +415,31 @@ impl ShardHost {
         self.is_in_long_turn = self.shard.awaits_long_turn() || now.monotonic < self.long_turns_until;
         self.shard.set_value_bytes_max(if self.is_in_long_turn { usize::MAX } else { LARGE_WORK_BYTES });
         let effects = self.shard.poll(now)?;
-        for applied in &effects.applied {
-            self.counts.entries.add(1);
-            self.counts.entry_requests.add(applied.requests as u64);
-            self.counts.commit.note(now.monotonic.0.saturating_sub(applied.proposed_at.0));
-        }
+        self.count(now.monotonic, &effects.tally);
         Ok(ControlFlow::Continue(effects))
     }
 
-    /// Carries out what the shard asks for.
-    fn carry_out(&mut self, effects: Effects) {
+    /// Takes down what the shard tells of its work.
+    fn count(&mut self, now: Nanos, tally: &Tally) {
+        let counts = &self.counts;
+        for applied in &tally.applied {
+            counts.entries.add(1);
+            counts.entry_requests.add(applied.requests as u64);
+            counts.commit.note(now.0.saturating_sub(applied.proposed_at.0));
+        }
+        if let Some(took) = tally.applying {
+            counts.apply.note(took.0);
+        }
+        tally.retries.iter().for_each(|answer| counts.note_retry(*answer));
+        let expired = self.shard.store().expired();
+        if expired != self.expired {
+            counts.expired_keys.add(expired - self.expired);
+            self.expired = expired;
+        }
+    }
+
+    /// Carries out what the shard asks for, at the time by which it was judged.
+    fn carry_out(&mut self, now: Nanos, effects: Effects) {
         self.offering.want(effects.snapshots);
         self.offering.go_on(&mut self.shard, &*self.outlet);
         // Before anything that could be confirmed leaves.
@@ -439,7 +460,11 @@ impl ShardHost {
         }
         for (ticket, reply) in effects.replies {
             // Goes on in the task of the connection that asked: `Session::collect`.
-            self.tickets.remove(ticket.0 as usize).reply_to.answer(Answer::Shard(reply));
+            let Unanswered { reply_to, queued_at, .. } = self.tickets.remove(ticket.0 as usize);
+            if matches!(reply, ShardReply::MayRead) {
+                self.counts.read_confirm.note(now.0.saturating_sub(queued_at.0));
+            }
+            reply_to.answer(Answer::Shard(reply));
         }
         let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at).min();
         self.inbox.set_oldest(oldest, self.shard.waits_since());
@@ -553,6 +578,8 @@ impl ShardHost {
             self.counts.compactions.add(upkeep.compactions.saturating_sub(self.counted.compactions).into());
             let written = upkeep.compaction_bytes_written;
             self.counts.compacted_bytes.add(written.saturating_sub(self.counted.compaction_bytes_written));
+            let read = upkeep.compaction_bytes_read;
+            self.counts.compaction_read_bytes.add(read.saturating_sub(self.counted.compaction_bytes_read));
             (*self.handle.upkeep.lock(), self.counted) = (upkeep, upkeep);
         }
         let status = self.shard.status();

@@ -27,6 +27,7 @@ mod reconcile;
 mod room;
 mod shares;
 mod status;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -35,7 +36,7 @@ pub mod upkeep;
 pub use crate::store::ORDER_BITS;
 pub use backlog::EntryLimits;
 pub use checkpoint::Restored;
-pub use effects::{AppliedEntry, Effects};
+pub use effects::Effects;
 pub use error::{Remedy, ShardError};
 pub use evaluate::ShardReply;
 pub use expecting::Expecting;
@@ -46,8 +47,9 @@ pub use plan::{FolderStanding, Orders, ReplicaPlan};
 pub use reconcile::Target;
 pub use shares::Held;
 pub use status::ReplicaStatus;
+pub use tally::{AppliedEntry, Tally};
 
-use crate::clock::{Nanos, Now};
+use crate::clock::{Clock, Nanos, Now};
 use crate::consensus::machine::initial_membership;
 use crate::consensus::{Committed, Consensus, ConsensusConfig, ConsensusError, Role, SnapshotBase};
 use crate::cost;
@@ -151,7 +153,8 @@ pub struct Shard {
     confirmations: Confirmations,
     awaits: Awaits,
     replies: Vec<(Ticket, ShardReply)>,
-    applied: Vec<AppliedEntry>,
+    tally: Tally,
+    stopwatch: Option<Arc<dyn Clock>>,
     led_term: Option<Term>,
     leader_since: Nanos,
     balanced_at: Nanos,
@@ -203,7 +206,8 @@ impl Shard {
             confirmations: Confirmations::default(),
             awaits: Awaits::default(),
             replies: Vec::new(),
-            applied: Vec::new(),
+            tally: Tally::default(),
+            stopwatch: None,
             led_term: None,
             leader_since: now,
             balanced_at: now,
@@ -477,7 +481,7 @@ impl Shard {
                 }
             }
             let applied = !output.committed.is_empty();
-            self.apply(output.committed)?;
+            self.apply_timed(output.committed)?;
             // Reads that came while a quorum was asked are due: nobody wakes this replica for them.
             let asks_again = self.finish_confirmation() && !self.confirmations.next_round.is_empty();
             if !proposed && !applied && token.is_none() && !asks_again {
@@ -490,7 +494,7 @@ impl Shard {
             *chunks = self.consensus.log_mut().take_appended();
         }
         effects.replies = std::mem::take(&mut self.replies);
-        effects.applied = std::mem::take(&mut self.applied);
+        effects.tally = std::mem::take(&mut self.tally);
         self.stamp(&mut effects, now.monotonic);
         self.cap_commits(&mut effects.messages);
         Ok(effects)
@@ -558,7 +562,9 @@ impl Shard {
                 self.replies.push((request.ticket, ShardReply::Error(late(Outcome::NotApplied))));
                 continue;
             }
-            match evaluation.recall(&request.operation) {
+            let recalled = evaluation.recall(&request.operation);
+            recalled.iter().for_each(|recalled| self.tally.note_recalled(&request.operation, recalled));
+            match recalled {
                 None => {}
                 Some(Recalled::Now(reply)) => {
                     self.replies.push((request.ticket, reply));
@@ -582,6 +588,7 @@ impl Shard {
                 self.backlog.put_back(request);
                 break;
             }
+            self.tally.note_decided(&request.operation, &reply);
             self.backlog.charge(request.client, evaluation.bytes() - before);
             let takes_effect = match &reply {
                 ShardReply::Written(result) => result.status == WriteStatus::Applied,
@@ -651,7 +658,7 @@ impl Shard {
             }
             if took_effect {
                 let (proposed_at, requests) = (front.proposed_at, front.waiting.len());
-                self.applied.push(AppliedEntry { proposed_at, requests });
+                self.tally.applied.push(AppliedEntry { proposed_at, requests });
             }
             for waiting in front.waiting {
                 let reply = if took_effect { waiting.reply } else { ShardReply::Error(superseded()) };

@@ -16,6 +16,7 @@ mod once;
 mod seeded;
 mod shortage;
 mod slices;
+mod tally;
 mod time;
 mod turn;
 
@@ -60,6 +61,8 @@ struct Group {
     target: Vec<ReplicaId>,
     /// Who asked for a snapshot, and for whom.
     snapshots: Vec<(usize, ReplicaId)>,
+    /// What each poll has told, and whose it was.
+    tallies: Vec<(usize, Tally)>,
 }
 
 fn id(position: usize) -> ReplicaId {
@@ -121,6 +124,7 @@ impl Group {
             replies: BTreeMap::new(),
             target,
             snapshots: Vec::new(),
+            tallies: Vec::new(),
         }
     }
 
@@ -154,6 +158,7 @@ impl Group {
         let effects = replica.shard.poll(now).unwrap();
         self.network.extend(effects.messages);
         self.snapshots.extend(effects.snapshots.into_iter().map(|replica| (position, replica)));
+        self.tallies.push((position, effects.tally));
         replica.unsynced.extend(effects.append.map(|(token, _)| token));
         replica.promises.extend(effects.promises);
         for (ticket, reply) in effects.replies {

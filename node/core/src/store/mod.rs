@@ -81,6 +81,8 @@ pub struct Store {
     version: Version,
     applied: LogIndex,
     log_time_ms: u64,
+    /// See [`Store::expired`].
+    expired: u64,
     /// While the index is being rebuilt from segments.
     scanned_tombstones: Vec<ScannedTombstone>,
 }
@@ -103,6 +105,7 @@ impl Store {
             version: Version(0),
             applied: LogIndex(0),
             log_time_ms: 0,
+            expired: 0,
             scanned_tombstones: Vec::new(),
         }
     }
@@ -212,6 +215,11 @@ impl Store {
     /// When the next key expires, in milliseconds of log time, if any will.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         self.expiry.next_ms()
+    }
+
+    /// Keys that were taken out since their time had come, by this value. Not part of the state.
+    pub fn expired(&self) -> u64 {
+        self.expired
     }
 
     /// Applies the entry after the last one. `payload_at` is where its payload lies in the shard log.
@@ -381,7 +389,10 @@ impl Store {
             && let Some((at_ms, order, count)) = self.expiry.pop_due(self.log_time_ms)
         {
             self.captures.note_expiry(at_ms, order, -i64::from(count));
-            self.reader.remove_expired(order, at_ms, |removed| self.captures.note_slot(order, Some(removed), None));
+            self.reader.remove_expired(order, at_ms, |removed| {
+                self.expired += 1;
+                self.captures.note_slot(order, Some(removed), None);
+            });
             taken += count as usize;
         }
         self.reader.set_expiry_bytes(self.expiry.bytes());

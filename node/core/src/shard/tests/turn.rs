@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 /// Everything that a host needs of its node: its clock, and what it has sent.
 #[derive(Default)]
-struct Node {
+pub(super) struct Node {
     now: Mutex<Now>,
     sent: Mutex<Vec<RaftMessage>>,
     permits: Arc<DumpPermits>,
@@ -52,6 +52,36 @@ impl ShardOutlet for Node {
     }
 }
 
+impl Node {
+    /// What a replica is opened with that begins here, with an empty disk.
+    pub(super) fn arguments(self: &Arc<Self>, config: ShardConfig) -> ShardArguments {
+        *self.now.lock() =
+            Now { monotonic: Nanos(1_000_000_000), agreed_ms: Some(1_700_000_000_000), ..Now::default() };
+        let disk: Arc<dyn Disk> = MemoryDisk::new();
+        ShardArguments {
+            config,
+            incarnation: 1,
+            log: LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk)))),
+            disk,
+            journal: Arc::clone(self) as _,
+            queue_budget: Arc::new(QueueBudget::new(QueueLimits::default())),
+            pressure: Arc::default(),
+            upkeep: Arc::clone(self) as _,
+            upkeep_options: UpkeepOptions::default(),
+            outlet: Arc::clone(self) as _,
+            counts: Arc::default(),
+            clock: Arc::clone(self) as _,
+        }
+    }
+
+    /// Time passes.
+    pub(super) fn wait(&self, ms: u64) {
+        let mut now = self.now.lock();
+        now.monotonic = now.monotonic.after_ms(ms);
+        now.agreed_ms = now.agreed_ms.map(|agreed| agreed + ms);
+    }
+}
+
 /// A follower of a group of three, under its host.
 struct Follower {
     host: ShardHost,
@@ -62,22 +92,7 @@ impl Follower {
     /// The second replica, which has just begun.
     fn new() -> Self {
         let node: Arc<Node> = Arc::default();
-        node.now.lock().monotonic = Nanos(1_000_000_000);
-        let disk: Arc<dyn Disk> = MemoryDisk::new();
-        let arguments = ShardArguments {
-            config: config(1, &[id(0), id(1), id(2)]),
-            incarnation: 1,
-            log: LogOptions::new(Arc::new(InlineSource::new(Arc::clone(&disk)))),
-            disk,
-            journal: Arc::clone(&node) as _,
-            queue_budget: Arc::new(QueueBudget::new(QueueLimits::default())),
-            pressure: Arc::default(),
-            upkeep: Arc::clone(&node) as _,
-            upkeep_options: UpkeepOptions::default(),
-            outlet: Arc::clone(&node) as _,
-            counts: Arc::default(),
-            clock: Arc::clone(&node) as _,
-        };
+        let arguments = node.arguments(config(1, &[id(0), id(1), id(2)]));
         let mut follower = Self { host: ShardHost::open(arguments, Waker::new(|| {})).unwrap(), node };
         follower.receive(RaftMessageKind::Heartbeat, id(0), 1);
         assert_eq!(follower.host.turn().unwrap(), TurnEnd::Done);
@@ -90,8 +105,7 @@ impl Follower {
     }
 
     fn wait(&self, ms: u64) {
-        let mut now = self.node.now.lock();
-        now.monotonic = now.monotonic.after_ms(ms);
+        self.node.wait(ms);
     }
 
     fn receive(&self, kind: RaftMessageKind, from: ReplicaId, term: u64) {

@@ -8,7 +8,7 @@ use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::process;
 use crate::runtime::status::Inspector;
 use kvorum_core::measure::meter::{Door, Ending, OperationKind, ReadPath};
-use kvorum_core::measure::{Durations, DurationsSum, RefusedFor, ShardCounts};
+use kvorum_core::measure::{Durations, DurationsSum, ForwardEnd, RefusedFor, RetryAnswer, ShardCounts};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::{NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
 use std::borrow::Cow;
@@ -45,6 +45,7 @@ pub(super) fn look_up(api: &Api, by_shard: bool) -> Metrics {
     );
     add_node(&seen, &mut metrics);
     add_requests(inspector.doors(), &mut metrics);
+    add_ways(&seen, &mut metrics);
     add_connections(inspector, &mut metrics);
     add_queues(&seen, &mut metrics);
     add_storage(&seen, &mut metrics);
@@ -126,6 +127,17 @@ fn add_requests(doors: &DoorCounts, metrics: &mut Metrics) {
     metrics.counters("kvorum_reads", "GETs that were answered, by how", reads.collect());
 }
 
+/// What becomes of requests behind the doors.
+fn add_ways(seen: &Seen<'_>, metrics: &mut Metrics) {
+    let retries = RetryAnswer::ALL.map(|answer| (answer.name(), sum(seen, |counts| counts.retries(answer)) as f64));
+    metrics.counters("kvorum_retries", "Writes that were sent again, by their answer", by("answer", retries));
+    let help = "From when a session took up a read that needs a quorum's word until the quorum had given it";
+    metrics.durations("kvorum_read_confirm_duration_seconds", help, durations(seen, |counts| &counts.read_confirm));
+    let all = seen.inspector.router().counts();
+    let forwards = ForwardEnd::ALL.map(|end| (end.name(), all.forwards(end) as f64));
+    metrics.counters("kvorum_forwards", "Requests that were passed on to another node", by("result", forwards));
+}
+
 fn add_connections(inspector: &Inspector, metrics: &mut Metrics) {
     let places = inspector.places();
     let doors = [Door::Binary, Door::Http];
@@ -156,6 +168,8 @@ fn add_queues(seen: &Seen<'_>, metrics: &mut Metrics) {
     metrics.durations("kvorum_queue_wait_seconds", help, durations(seen, |counts| &counts.queue_wait));
     let help = "From when a leader proposed an entry until it had applied it";
     metrics.durations("kvorum_commit_duration_seconds", help, durations(seen, |counts| &counts.commit));
+    let help = "How long a replica applied entries, per turn that applied any";
+    metrics.durations("kvorum_apply_duration_seconds", help, durations(seen, |counts| &counts.apply));
     let help = "How long a shard's turn kept its thread";
     metrics.durations("kvorum_turn_duration_seconds", help, durations(seen, |counts| &counts.turn));
     metrics.counter(
@@ -200,12 +214,17 @@ fn add_storage(seen: &Seen<'_>, metrics: &mut Metrics) {
     let help = "Of these, bytes that compaction can't give back";
     metrics.gauge("kvorum_live_bytes", help, sum_of_shards(status, |shard| shard.live_bytes));
     metrics.counter("kvorum_compactions", "Compactions", sum(seen, |counts| counts.compactions.get()));
-    let help = "Bytes that compactions wrote";
-    metrics.counter("kvorum_compaction_bytes", help, sum(seen, |counts| counts.compacted_bytes.get()));
+    let compacted = [
+        ("read", sum(seen, |counts| counts.compaction_read_bytes.get()) as f64),
+        ("written", sum(seen, |counts| counts.compacted_bytes.get()) as f64),
+    ];
+    metrics.counters("kvorum_compaction_bytes", "Bytes that compactions moved", by("direction", compacted));
     let scrubbed = seen.inspector.router().counts().scrubbed_bytes.get();
     metrics.counter("kvorum_scrub_bytes", "Bytes of cold data that were checked again", scrubbed);
     let help = "How often damage was found in a replica's files";
     metrics.counter("kvorum_damage", help, sum(seen, |counts| counts.damage.get()));
+    let help = "Keys that replicas on this node took out since their time had come";
+    metrics.counter("kvorum_expired_keys", help, sum(seen, |counts| counts.expired_keys.get()));
     metrics.gauge("kvorum_keys", "Keys of the replicas on this node", sum_of_shards(status, |shard| shard.keys));
     metrics.gauge("kvorum_index_bytes", "Memory of the indexes", status.index_bytes as f64);
     if pressure.index_bytes_max() != u64::MAX {
