@@ -171,6 +171,47 @@ async fn every_metric_is_documented_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cache_stats_of_the_cluster_are_those_of_all_nodes_that_answer() {
+    let mut cluster = TestCluster::start(ClusterOptions { shards: 1, ..ClusterOptions::default() }).await;
+    let addresses = [1, 2, 3].map(|node| cluster.http_address(node));
+    assert_eq!(request(addresses[0], "PUT", "/kv/k", &[], "v").await.status, 201);
+    for (address, times) in addresses.into_iter().zip(1..) {
+        for _ in 0..times {
+            assert_eq!(request(address, "GET", "/kv/k", &[], "").await.status, 200);
+        }
+    }
+    let stats = async |address, query: &str| {
+        let answer = request(address, "GET", &format!("/cache/stats{query}"), &[], "").await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        answer.json()
+    };
+    let number = |stats: &Value, name: &str| stats[name].as_u64().expect("a number");
+    let mut sums = (0, 0, 0);
+    for address in addresses {
+        let own = stats(address, "?scope=node").await;
+        assert_eq!((&own["scope"], own.get("nodes"), own.get("unanswered")), (&json!("node"), None, None));
+        sums.0 += number(&own, "hits");
+        sums.1 += number(&own, "misses");
+        sums.2 += number(&own["memory"], "index_bytes");
+    }
+    // Each GET counts where it came in, and those that another node answered, there as well.
+    assert!(sums.0 + sums.1 >= 6, "{sums:?}");
+    for address in addresses {
+        let all = stats(address, "?scope=cluster").await;
+        assert_eq!((number(&all, "hits"), number(&all, "misses"), number(&all["memory"], "index_bytes")), sums);
+        assert_eq!(all["hit_ratio"].as_f64(), Some(sums.0 as f64 / (sums.0 + sums.1) as f64));
+        assert_eq!((&all["scope"], &all["evictions"]), (&json!("cluster"), &json!(0)));
+        assert_eq!((&all["nodes"], &all["unanswered"]), (&json!(["node-1", "node-2", "node-3"]), &json!([])));
+    }
+    assert_eq!(request(addresses[0], "GET", "/cache/stats?scope=all", &[], "").await.status, 400);
+
+    cluster.kill(2);
+    let rest = stats(addresses[0], "?scope=cluster").await;
+    assert_eq!((&rest["nodes"], &rest["unanswered"]), (&json!(["node-1", "node-3"]), &json!(["node-2"])));
+    assert!(number(&rest, "hits") + number(&rest, "misses") < sums.0 + sums.1, "its GETs are not counted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_in_the_body_is_an_optimistic_lock() {
     let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 1, ..ClusterOptions::default() }).await;
     let address = cluster.http_address(1);

@@ -1,6 +1,7 @@
 //! How this node is doing, and asking all nodes the same.
 
 use crate::doors::places::Places;
+use crate::runtime::cache_figures::CacheFigures;
 use crate::runtime::control::{Control, VerbAnswer};
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::journal_threads::JournalHandle;
@@ -321,6 +322,36 @@ impl Inspector {
         hot.sort_by(|a, b| b.per_second.cmp(&a.per_second).then_with(|| a.key.cmp(&b.key)));
         hot.truncate(HOT_KEYS_MAX);
         hot
+    }
+
+    /// What reads found in this node's memory.
+    pub fn cache_figures(&self) -> CacheFigures {
+        let (router, pressure) = (&self.node.router, &self.node.pressure);
+        let (hits, misses) = self.node.doors.hits_and_misses();
+        let replicas = router.all_local();
+        let of_replicas = |figure: fn(&ShardHandle) -> u64| replicas.iter().map(|handle| figure(handle)).sum();
+        CacheFigures {
+            hits,
+            misses,
+            keys: of_replicas(|handle| handle.status.lock().keys),
+            expired: router.counts().all().iter().map(|(_, counts)| counts.expired_keys.get()).sum(),
+            index_bytes: of_replicas(|handle| handle.reader.index_bytes()),
+            index_limit_bytes: Some(pressure.index_bytes_max()).filter(|limit| *limit != u64::MAX),
+            resident_bytes: ProcessUse::look().resident_bytes,
+            mapped_bytes: of_replicas(|handle| handle.status.lock().log_bytes),
+        }
+    }
+
+    /// The same of each node that answers, this one among them; waits no longer than this for the others.
+    pub async fn cache_figures_of_all(&self, wait: Duration) -> Vec<(NodeId, CacheFigures)> {
+        let me = self.node.router.me();
+        let answers = match self.control.get() {
+            Some(control) => control.cache_figures(wait).await,
+            None => Vec::new(),
+        };
+        let others = answers.into_iter().filter(|(node, _)| *node != me);
+        let others = others.filter_map(|(node, bytes)| Some((node, CacheFigures::decode(bytes.ok()?).ok()?)));
+        others.chain([(me, self.cache_figures())]).collect()
     }
 
     /// This node's status as the control plane carries it.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 /// How long other nodes are waited for.
-const NODES_WITHIN: Duration = Duration::from_millis(1_000);
+pub(super) const NODES_WITHIN: Duration = Duration::from_millis(1_000);
 
 /// Where a key lives.
 #[derive(Debug, Serialize, ToSchema)]

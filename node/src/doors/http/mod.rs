@@ -6,6 +6,7 @@
 mod batch;
 mod body;
 mod bulk;
+mod cache;
 mod call;
 mod cluster;
 mod entry;
@@ -128,7 +129,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))
-        .route("/cache/stats", get(metrics::cache_stats))
+        .route("/cache/stats", get(cache::cache_stats))
         .route("/problems/{code}", get(pages::problem))
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(pages::docs))

@@ -1,11 +1,12 @@
 //! The description of this door, for programs: OpenAPI 3.1.
 
+use super::cache::Scope;
 use super::entry::EntryEnvelope;
 use super::metrics::Detail;
 use super::problem::{Problem, ProblemBody};
 use super::request::Asked;
 use super::scan::PageJson;
-use super::{batch, cluster, health, kv, metrics, operate, pages};
+use super::{batch, cache, cluster, health, kv, metrics, operate, pages};
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
@@ -37,9 +38,9 @@ use utoipa::{OpenApi, ToSchema};
         batch::atomic, cluster::mapping, cluster::nodes, cluster::heartbeat, cluster::rebalance,
         cluster::rebalance_progress, operate::cluster, operate::plan, operate::drain, operate::undrain, operate::remove,
         operate::keep, operate::replace, operate::pause, operate::resume, operate::repair, health::health, health::live, health::ready, metrics::metrics,
-        metrics::cache_stats, pages::problem, document
+        cache::cache_stats, pages::problem, document
     ),
-    components(schemas(EntryOrPage, Consistency, AckName, Detail, ProblemBody))
+    components(schemas(EntryOrPage, Consistency, AckName, Detail, Scope, ProblemBody))
 )]
 struct Description;
 

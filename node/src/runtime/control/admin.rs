@@ -58,6 +58,7 @@ impl Admin {
                 }
                 AdminReply::Done(status)
             }
+            Ok(AdminRequest::CacheFigures) => AdminReply::Done(self.handler.cache_figures()),
             Ok(AdminRequest::TransferLeadership { shard, to }) => match self.handler.transfer_leadership(shard, to) {
                 Ok(()) => AdminReply::Done(Vec::new()),
                 Err(text) => AdminReply::Refused(text),

@@ -37,6 +37,8 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 pub trait AdminHandler: Send + Sync + 'static {
     /// The node's status, in whatever form the one who asks expects; at most 4 MiB.
     fn status(&self) -> Vec<u8>;
+    /// What reads found in the node's memory, in whatever form the one who asks expects; at most 1 KiB.
+    fn cache_figures(&self) -> Vec<u8>;
     /// Begins to hand the leadership of a shard over to another node.
     ///
     /// # Errors
@@ -192,14 +194,24 @@ impl Control {
 
     /// The status of every present node, in the order of their ids. All are asked at once; it takes `timeout` at most.
     pub async fn statuses(&self, timeout: Duration) -> Vec<(NodeId, Result<Vec<u8>, ControlError>)> {
+        self.ask_all(AdminRequest::Status, timeout).await
+    }
+
+    /// What reads found in the memory of every present node, as its [`AdminHandler::cache_figures`] gives it; otherwise as
+    /// [`Control::statuses`].
+    pub async fn cache_figures(&self, timeout: Duration) -> Vec<(NodeId, Result<Vec<u8>, ControlError>)> {
+        self.ask_all(AdminRequest::CacheFigures, timeout).await
+    }
+
+    async fn ask_all(&self, request: AdminRequest, timeout: Duration) -> Vec<(NodeId, Result<Vec<u8>, ControlError>)> {
         let mut asked = JoinSet::new();
         for node in self.present() {
-            let control = self.clone();
-            asked.spawn(async move { (node, control.status_of(node, timeout).await) });
+            let (control, request) = (self.clone(), request.clone());
+            asked.spawn(async move { (node, control.ask(node, request, timeout).await) });
         }
-        let mut statuses = asked.join_all().await;
-        statuses.sort_unstable_by_key(|(node, _)| *node);
-        statuses
+        let mut answers = asked.join_all().await;
+        answers.sort_unstable_by_key(|(node, _)| *node);
+        answers
     }
 
     /// Orders the node `on` to hand the leadership of a shard over to the node `to`. `Ok` says that it has begun.

@@ -24,6 +24,8 @@ pub(super) enum AdminRequest {
     Ask(ClusterVerb),
     /// Asks whoever leads `meta` for the cluster's plan, or for what it would be if something were asked of the cluster.
     Plan(Option<ClusterVerb>),
+    /// What reads found in the node's memory.
+    CacheFigures,
 }
 
 /// What is answered.
@@ -56,6 +58,7 @@ impl AdminRequest {
                 out.put_u8(4);
                 out.option(verb.as_ref(), |out, verb| verb.encode(out));
             }
+            Self::CacheFigures => out.put_u8(16),
         }
         out.into()
     }
@@ -67,6 +70,7 @@ impl AdminRequest {
             2 => Self::TransferLeadership { shard: ShardId(reader.u16()?), to: reader.node_id()? },
             3 => Self::Ask(ClusterVerb::decode(&mut reader)?),
             4 => Self::Plan(reader.option("verb", ClusterVerb::decode)?),
+            16 => Self::CacheFigures,
             value => return Err(DecodeError::UnknownValue { field: "admin request", value: value.into() }),
         };
         reader.finish()?;
@@ -119,6 +123,7 @@ mod tests {
             AdminRequest::TransferLeadership { shard: ShardId(3), to },
             AdminRequest::Ask(ClusterVerb::Remove { node: to, accept_fewer_zones: true }),
             AdminRequest::Plan(None),
+            AdminRequest::CacheFigures,
             AdminRequest::Plan(Some(ClusterVerb::Keep(to))),
         ] {
             let bytes = request.encode();

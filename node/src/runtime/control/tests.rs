@@ -43,6 +43,10 @@ impl AdminHandler for Handler {
         status_of(self.node, self.transfers.load(Ordering::Relaxed))
     }
 
+    fn cache_figures(&self) -> Vec<u8> {
+        self.node.0.as_bytes().to_vec()
+    }
+
     fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String> {
         if shard == UNKNOWN_SHARD {
             return Err(format!("does not lead shard {shard}, to be led by {to}"));
@@ -250,6 +254,8 @@ async fn three_processes_see_and_ask_each_other_through_deaths_and_cuts() {
     assert!(matches!(refused, Err(ControlError::Refused { node, .. }) if node == middle.id));
     let statuses: Vec<_> = (0..3).map(|number| (ids[number], Ok(status_of(ids[number], number / 2)))).collect();
     assert_eq!(control.statuses(PATIENCE).await, statuses);
+    let figures: Vec<_> = ids.iter().map(|id| (*id, Ok(id.0.as_bytes().to_vec()))).collect();
+    assert_eq!(control.cache_figures(PATIENCE).await, figures);
     assert_eq!(own.admin.transfers.load(Ordering::Relaxed), 0);
 
     middle.process.kill().await.unwrap();

@@ -107,6 +107,10 @@ impl AdminHandler for Admin {
         self.inspector.status_bytes().into()
     }
 
+    fn cache_figures(&self) -> Vec<u8> {
+        self.inspector.cache_figures().encode()
+    }
+
     fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String> {
         self.router.transfer(shard, to).map_err(|error| error.to_string())
     }

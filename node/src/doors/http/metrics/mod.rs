@@ -11,14 +11,13 @@ pub(super) use requests::{HttpRequests, KEY_ROUTE};
 
 use super::Api;
 use super::idempotency::REPLAYED;
-use super::kv::json_response;
 use super::problem::Problem;
 use super::request::Asked;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,70 +65,4 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>, request: Request) -> Re
     let mut response = text.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     Ok(response)
-}
-
-/// Figures of reads.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = CacheStats)]
-pub(super) struct CacheStats {
-    /// GETs through all doors of this node that were answered out of its memory.
-    hits: u64,
-    /// Those for which another node, a quorum or a disk was asked.
-    misses: u64,
-    /// The share of hits, 0 to 1; `null` before the first read.
-    hit_ratio: Option<f64>,
-    /// Keys of the replicas on this node.
-    keys: u64,
-    /// Memory.
-    memory: CacheMemory,
-    /// Always 0: nothing is evicted.
-    evictions: u64,
-    /// `null`: there is no such limit.
-    capacity_keys: Option<u64>,
-    /// What is kept in memory.
-    policy: &'static str,
-    /// What is counted: this node.
-    scope: &'static str,
-}
-
-/// Memory, in bytes.
-#[derive(Debug, Serialize, ToSchema)]
-struct CacheMemory {
-    /// Of the indexes.
-    index_bytes: u64,
-    /// Resident, with the mapped pages of the log.
-    resident_bytes: u64,
-    /// Of the logs, which are mapped.
-    mapped_bytes: u64,
-}
-
-/// `GET /cache/stats`.
-#[utoipa::path(
-    get, path = "/cache/stats", tag = "health", operation_id = "cache_stats",
-    summary = "Hits, misses and memory of this node",
-    description = "",
-    responses((status = 200, description = "Figures since the start", body = CacheStats),
-        (status = "default", description = "What went wrong", body = super::problem::ProblemBody, content_type = "application/problem+json"))
-)]
-pub(super) async fn cache_stats(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
-    Asked::read(&request, &[])?;
-    let status = api.inspector.status();
-    let (hits, misses) = api.inspector.doors().hits_and_misses();
-    let all = hits + misses;
-    let stats = CacheStats {
-        hits,
-        misses,
-        hit_ratio: (all > 0).then(|| hits as f64 / all as f64),
-        keys: status.shards.iter().map(|shard| shard.keys).sum(),
-        memory: CacheMemory {
-            index_bytes: status.index_bytes,
-            resident_bytes: status.resident_bytes,
-            mapped_bytes: status.shards.iter().map(|shard| shard.log_bytes).sum(),
-        },
-        evictions: 0,
-        capacity_keys: None,
-        policy: "none: the log is the database",
-        scope: "node",
-    };
-    Ok(json_response(StatusCode::OK, &stats))
 }
