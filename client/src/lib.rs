@@ -43,8 +43,8 @@
 //! over by its clients.
 //!
 //! An [`Error`] says what became of the operation: [`Error::outcome`]. [`Outcome::Unknown`] is the one to plan for: the write
-//! may have taken effect. Calling again makes a new write. That is safe if [`WriteOp::is_idempotent`] holds; else read first,
-//! or write with a condition. [`Error::is_retryable`] says whether calling again is both safe and useful.
+//! may have taken effect. Calling again makes a new write. That is safe if [`WriteOp::is_idempotent`] holds, or under a one-shot
+//! name ([`Write::once`]). Else read first, or write with a condition. [`Error::is_retryable`] says whether calling again is both safe and useful.
 //!
 //! # Cancel safety
 //!
@@ -78,6 +78,7 @@ mod entry;
 mod get;
 mod grouped;
 mod key;
+mod once;
 mod outgoing;
 mod pool;
 mod scan;

@@ -20,6 +20,9 @@ pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 /// How long opening a connection may take (name resolution, TCP and HELLO), unless the builder says otherwise.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 
+/// Longest one-shot name of a write, in bytes: see [`Write::once`](crate::Write::once).
+pub const ONCE_NAME_BYTES_MAX: usize = 255;
+
 /// Requests up to this size are not counted against [`IN_FLIGHT_BYTES_MAX`]: their number alone bounds them.
 pub(crate) const SMALL_REQUEST_BYTES: usize = 4 * 1024;
 /// While several seeds are tried, the next one joins in after this long without an answer.

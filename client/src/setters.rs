@@ -82,6 +82,46 @@ macro_rules! write_setters {
     };
 }
 
+/// `once` of a write to one key.
+macro_rules! once_setter {
+    ($builder:literal) => {
+        /// Gives the write a one-shot name of 1 to 255 bytes: it takes effect once under it, whoever sends it, through whichever
+        /// node. Without one, only this client's own repetitions take effect once. So a program that does not know what became
+        /// of a write, or was started again meanwhile, sends it again under its name.
+        ///
+        /// Whoever comes later gets the answer that the first one had, with [`WriteResult::replayed`](crate::WriteResult::replayed)
+        /// set, and with its [`Ack`]. A condition that did not hold and a key that was missing are answers, too. An error is none:
+        /// nothing was written, and the write is tried anew.
+        ///
+        /// A name belongs to its key: under another key it is another name. An `Idempotency-Key` of the HTTP door is another name,
+        /// too. The key's shard remembers a name for 120 s, and no longer than 65,536 later ones. **A write that comes after that
+        /// is a new write.**
+        ///
+        /// # Errors
+        /// When the write is awaited, [`ErrorCode::OnceIdReused`](crate::ErrorCode::OnceIdReused) if another write was sent to the
+        /// key under this name: another action, value, time to live or condition. Nothing is sent if the name is empty, or if the
+        /// entry that was there before is asked for ([`Error::InvalidArgument`]), nor if the name is too long
+        /// ([`Error::TooLarge`]).
+        ///
+        /// # Examples
+        /// ```no_run
+        /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+        /// # use kvorum_client::Outcome;
+        #[doc = concat!("let mut answer = ", $builder, ".once(\"order-17\").await;")]
+        /// if matches!(&answer, Err(error) if error.outcome() == Outcome::Unknown) {
+        ///     // It may have taken effect. Under its name it does no harm to ask again.
+        #[doc = concat!("    answer = ", $builder, ".once(\"order-17\").await;")]
+        /// }
+        /// # answer.map(drop)
+        /// # }
+        /// ```
+        pub fn once(mut self, name: impl AsRef<[u8]>) -> Self {
+            self.0.once = Some(OnceName::new(name.as_ref()));
+            self
+        }
+    };
+}
+
 /// The conditions of a write. Each makes a [`ConditionalWrite`](crate::ConditionalWrite) of it.
 macro_rules! condition_setters {
     ($builder:literal) => {
@@ -237,4 +277,4 @@ macro_rules! addition_setters {
     };
 }
 
-pub(crate) use {addition_setters, condition_setters, read_setters, write_setters};
+pub(crate) use {addition_setters, condition_setters, once_setter, read_setters, write_setters};

@@ -3,13 +3,16 @@
 use crate::client::Client;
 use crate::core::{Call, unexpected};
 use crate::entry::Entry;
-use crate::setters::{condition_setters, write_setters};
+use crate::once::OnceName;
+use crate::setters::{condition_setters, once_setter, write_setters};
 use crate::write_op::{WriteOp, mutation_bytes};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use kvorum_client_core::Error;
 use kvorum_client_core::retry::Kind;
-use kvorum_protocol::{Ack, Condition, Durability, Outcome, Receipt, RequestBody, ResponseBody, Version, WriteStatus};
+use kvorum_protocol::{
+    Ack, Condition, Durability, Outcome, Receipt, RequestBody, ResponseBody, Version, WriteId, WriteStatus,
+};
 use std::future::IntoFuture;
 use std::time::Duration;
 
@@ -38,6 +41,8 @@ pub struct WriteResult {
     /// Whether the key existed before, if that was asked for with [`Write::return_existed`]. A write that had to be sent again may
     /// be answered from what the cluster remembers of it, which does not tell.
     pub existed: Option<bool>,
+    /// The write was done before under the same one-shot name ([`Write::once`]), and this is what was answered then.
+    pub replayed: bool,
 }
 
 impl WriteResult {
@@ -53,7 +58,17 @@ impl WriteResult {
     /// ```
     pub fn new(status: WriteStatus, version: Version) -> Self {
         let (ack, durability) = (Ack::Committed, Durability::Fsync);
-        Self { status, version, ack, durability, number: None, previous: None, receipt: None, existed: None }
+        Self {
+            status,
+            version,
+            ack,
+            durability,
+            number: None,
+            previous: None,
+            receipt: None,
+            existed: None,
+            replayed: false,
+        }
     }
 
     pub(crate) fn from_wire(key: &Bytes, result: kvorum_protocol::WriteResult) -> Self {
@@ -66,6 +81,7 @@ impl WriteResult {
             previous: result.previous.map(|entry| Entry::from_wire(key.clone(), entry)),
             receipt: result.receipt,
             existed: result.existed,
+            replayed: result.replayed,
         }
     }
 
@@ -162,17 +178,19 @@ impl WriteOptions {
 struct SingleWrite {
     client: Client,
     op: WriteOp,
+    once: Option<OnceName>,
     options: WriteOptions,
 }
 
 impl SingleWrite {
     fn new(client: &Client, op: WriteOp) -> Self {
-        Self { client: client.clone(), op, options: WriteOptions::DEFAULT }
+        Self { client: client.clone(), op, once: None, options: WriteOptions::DEFAULT }
     }
 
     async fn run(self) -> Result<WriteResult, Error> {
-        let Self { client, op, options } = self;
+        let Self { client, op, once, options } = self;
         let mutation = op.checked()?;
+        let once = once.map(|name| name.of(&mutation)).transpose()?;
         let key = mutation.key.clone();
         let sequence = client.core.sequences(1);
         let call = Call {
@@ -180,7 +198,7 @@ impl SingleWrite {
             kind: Kind::Write,
             bytes: mutation_bytes(&mutation),
             deadline: client.deadline(options.deadline),
-            body: RequestBody::Write { id: sequence.write_id(), ack: options.ack, mutation },
+            body: RequestBody::Write { id: WriteId { once, ..sequence.write_id() }, ack: options.ack, mutation },
             sequence: Some(sequence),
         };
         match client.core.execute(call).await? {
@@ -267,6 +285,7 @@ impl Write {
     }
 
     condition_setters!("client.put(\"key\", \"value\")");
+    once_setter!("client.put(\"key\", \"value\")");
     write_setters!("client.put(\"key\", \"value\")", 0.options);
 }
 
@@ -353,6 +372,7 @@ impl ConditionalWrite {
     }
 
     condition_setters!("client.put(\"key\", \"value\").if_absent()");
+    once_setter!("client.put(\"key\", \"value\").if_absent()");
     write_setters!("client.put(\"key\", \"value\").if_absent()", 0.options);
 }
 
@@ -376,6 +396,7 @@ impl Incr {
     }
 
     condition_setters!("client.incr(\"key\", 1)");
+    once_setter!("client.incr(\"key\", 1)");
     write_setters!("client.incr(\"key\", 1)", 0.options);
 }
 
@@ -399,6 +420,7 @@ impl Append {
     }
 
     condition_setters!("client.append(\"key\", \"more\")");
+    once_setter!("client.append(\"key\", \"more\")");
     write_setters!("client.append(\"key\", \"more\")", 0.options);
 }
 

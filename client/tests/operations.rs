@@ -5,6 +5,7 @@
 mod fake;
 
 use fake::{FakeCluster, Step, is_topology};
+use kvorum_client::limits::ONCE_NAME_BYTES_MAX;
 use kvorum_client::{
     Ack, AtomicResult, Awaited, Client, ClusterId, Condition, Error, ErrorCode, LogIndex, Outcome, Receipt, Term,
     Version, WriteOp, WriteStatus,
@@ -94,6 +95,51 @@ async fn numbers_and_appends_return_what_they_made() {
 }
 
 #[tokio::test]
+async fn a_write_under_a_name_is_done_once_whoever_sends_it() {
+    let (cluster, client) = start(3, 8).await;
+    let other = Client::connect(&cluster.url()).await.unwrap();
+    assert_eq!(client.incr("n", 5).once("order-17").await, Ok(5));
+    assert_eq!(other.incr("n", 5).once("order-17").await, Ok(5));
+    let again = other.write(WriteOp::incr("n", 5)).once(b"order-17").await.unwrap().into_result();
+    assert_eq!((again.number, again.replayed), (Some(5), true), "as a value it is the same write");
+    assert_eq!(client.incr("m", 5).once("order-17").await, Ok(5), "under another key it is another name");
+    assert_eq!(client.incr("n", 5).once("order-18").await, Ok(10));
+    assert!(!client.put("k", "v").once("order-17").await.unwrap().replayed);
+    let reused = client.put("k", "w").once("order-17").await.unwrap_err();
+    assert_eq!((reused.code(), reused.outcome()), (ErrorCode::OnceIdReused, Outcome::NotApplied));
+    assert!(!reused.is_retryable());
+    // A condition that did not hold is an answer.
+    let absent = || client.put("k", "mine").if_absent().once("lock-1");
+    let refused = absent().await.unwrap().into_result();
+    client.delete("k").await.unwrap();
+    let still = absent().await.unwrap().into_result();
+    assert_eq!((still.status, still.version, still.replayed), (refused.status, refused.version, true));
+    assert_eq!(client.append("log", "x").once("line-1").await, Ok(1));
+    assert_eq!(other.append("log", "x").once("line-1").await, Ok(1));
+}
+
+/// Its repetitions have the same number and the same name.
+#[tokio::test]
+async fn a_write_under_a_name_whose_answer_is_lost_is_sent_again_as_it_was() {
+    let (cluster, client) = start(1, 1).await;
+    let mut left = 1;
+    cluster.nodes[0].script(move |request| match request.body {
+        RequestBody::Write { .. } if std::mem::take(&mut left) > 0 => Step::ApplyAndHangUp,
+        _ => Step::Default,
+    });
+    let result = client.put("k", "v").once("order-17").await.unwrap();
+    assert!(result.is_applied() && !result.replayed, "it is the client's own");
+    let ids = cluster.nodes[0].operations().into_iter().filter_map(|request| match request.body {
+        RequestBody::Write { id, .. } => Some(id),
+        _ => None,
+    });
+    let ids: Vec<_> = ids.collect();
+    assert_eq!(ids.len(), 2);
+    assert!(ids[0].once.is_some());
+    assert_eq!((ids[0].once, ids[0].sequence, ids[1].retry), (ids[1].once, ids[1].sequence, true));
+}
+
+#[tokio::test]
 async fn requests_go_to_the_leaders() {
     let (cluster, client) = start(3, 16).await;
     for node in 0..3 {
@@ -126,10 +172,15 @@ async fn what_no_node_would_take_is_not_sent() {
         client.put("k", "v").ttl(Duration::ZERO).await.unwrap_err(),
         client.expire("k", Duration::MAX).await.unwrap_err(),
         client.delete("k").ttl(Duration::from_secs(1)).await.unwrap_err(),
+        client.delete("k").once("").await.unwrap_err(),
+        client.incr("k", 1).once([b'n'; ONCE_NAME_BYTES_MAX + 1]).await.unwrap_err(),
+        client.delete("k").return_previous().once("n").await.unwrap_err(),
     ];
     let codes: Vec<_> = errors.iter().map(Error::code).collect();
     use ErrorCode::{InvalidArgument, TooLarge};
-    assert_eq!(codes, [InvalidArgument, TooLarge, TooLarge, InvalidArgument, InvalidArgument, InvalidArgument]);
+    let of_names = [InvalidArgument, TooLarge, InvalidArgument];
+    assert_eq!(codes[..6], [InvalidArgument, TooLarge, TooLarge, InvalidArgument, InvalidArgument, InvalidArgument]);
+    assert_eq!(codes[6..], of_names);
     assert!(errors.iter().all(|error| error.outcome() == Outcome::NotApplied && !error.is_retryable()));
     assert_eq!(cluster.nodes[0].operations(), []);
 }

@@ -6,7 +6,7 @@ mod common;
 use common::cluster::OPERATION_DEADLINE;
 use common::wire::{get, new_client, write};
 use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
-use kvorum_client::{ClientId, Outcome, ShardId};
+use kvorum_client::{ClientId, ErrorCode, Outcome, ShardId, WriteOp};
 use kvorum_protocol::{Action, ResponseBody, WriteResult, WriteStatus};
 use std::time::Duration;
 
@@ -70,6 +70,28 @@ async fn a_write_sent_many_times_at_once_through_all_nodes_takes_effect_once() {
         }
     }
     scenario.assert_counter(20).await;
+}
+
+/// What the library's users have for it: a name, which other clients may use as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_under_a_name_is_done_once_whichever_client_sends_it_and_whoever_leads() {
+    let mut scenario = Scenario::start().await;
+    let first = scenario.cluster.client().await.write(WriteOp::incr(&scenario.key, 1)).once("order-17").await;
+    let first = first.expect("the cluster is well").into_result();
+    assert_eq!((first.number, first.replayed), (Some(1), false));
+    let leader = scenario.leader().await;
+    scenario.cluster.kill(leader);
+    let client = scenario.cluster.client_of(scenario.cluster.nodes().filter(|node| *node != leader)).await;
+    let again = eventually("another leader answers", FAILOVER_DEADLINE, async || {
+        client.write(WriteOp::incr(&scenario.key, 1)).once("order-17").await
+    });
+    let again = again.await.into_result();
+    assert_eq!((again.number, again.version, again.replayed), (first.number, first.version, true));
+    let reused = client.put(&scenario.key, "7").once("order-17").await.expect_err("it was used for an increment");
+    assert_eq!((reused.code(), reused.outcome()), (ErrorCode::OnceIdReused, Outcome::NotApplied));
+    assert_eq!(client.incr(&scenario.key, 1).once("order-18").await, Ok(2));
+    scenario.revive(leader).await;
+    scenario.assert_counter(2).await;
 }
 
 struct Scenario {

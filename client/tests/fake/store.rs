@@ -4,9 +4,9 @@ use bytes::Bytes;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
     Ack, Action, AtomicResult, Awaited, ClientId, Condition, Durability, Entry, ErrorCode, Explanation, HotKey,
-    LogIndex, Mutation, NodeStatus, Receipt, RequestBody, ResponseBody, ReturnPrevious, ScanCursor, ScanPage,
-    ScanRequest, ServerError, ShardId, ShardRole, ShardStatus, Term, TimeToLive, Topology, Version, WriteResult,
-    WriteStatus, hash,
+    LogIndex, Mutation, NodeStatus, OnceId, Receipt, RequestBody, ResponseBody, ReturnPrevious, ScanCursor, ScanPage,
+    ScanRequest, ServerError, ShardId, ShardRole, ShardStatus, Term, TimeToLive, Topology, Version, WriteId,
+    WriteResult, WriteStatus, hash,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,6 +21,8 @@ pub struct Store {
     entries: BTreeMap<Bytes, Entry>,
     version: u64,
     answered: HashMap<(ClientId, u64), Result<WriteResult, ServerError>>,
+    /// What was asked for, and answered, under one-shot names.
+    named: HashMap<OnceId, (u64, WriteResult)>,
 }
 
 impl Store {
@@ -32,7 +34,7 @@ impl Store {
                 ResponseBody::Values(keys.iter().map(|key| Ok(self.entries.get(key).cloned())).collect())
             }
             RequestBody::Scan(scan) => ResponseBody::Page(self.scan(scan, topology)),
-            RequestBody::Write { id, ack, mutation } => match self.write_once((client, id.sequence), *ack, mutation) {
+            RequestBody::Write { id, ack, mutation } => match self.write_named(client, *id, *ack, mutation) {
                 Ok(result) => ResponseBody::Written(result),
                 Err(error) => ResponseBody::Error(error),
             },
@@ -53,6 +55,31 @@ impl Store {
             RequestBody::Status(_) => ResponseBody::Status(status(topology)),
             RequestBody::Admin(_) => ResponseBody::Done,
             RequestBody::Hello(_) | RequestBody::Topology => unreachable!("the node answers these itself"),
+        }
+    }
+
+    /// Once under its number, and once under its one-shot name if it has one.
+    fn write_named(
+        &mut self,
+        client: ClientId,
+        id: WriteId,
+        ack: Ack,
+        mutation: &Mutation,
+    ) -> Result<WriteResult, ServerError> {
+        let number = (client, id.sequence);
+        let Some(once) = id.once.filter(|_| !self.answered.contains_key(&number)) else {
+            return self.write_once(number, ack, mutation);
+        };
+        match self.named.get(&once.id) {
+            Some((digest, first)) if *digest == once.digest => Ok(WriteResult { replayed: true, ..first.clone() }),
+            Some(_) => Err(ServerError::new(ErrorCode::OnceIdReused, "another write was sent under this name")),
+            None => {
+                let result = self.write_once(number, ack, mutation)?;
+                if result.status == WriteStatus::Applied || once.keeps_refusal {
+                    self.named.insert(once.id, (once.digest, result.clone()));
+                }
+                Ok(result)
+            }
         }
     }
 
