@@ -23,6 +23,7 @@ mod recovery;
 pub mod remembered;
 mod scrub;
 mod segment;
+pub mod session_section;
 mod shard_log;
 pub mod source;
 mod state;
