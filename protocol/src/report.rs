@@ -16,8 +16,29 @@ pub struct NodeReport {
     pub settled: Vec<(ShardId, u64)>,
     /// The nodes that it is connected with.
     pub hears: Vec<NodeId>,
+    /// What it has of its disk, if it has looked.
+    pub disk: Option<DiskRoom>,
+    /// Bytes that copies of all its replicas would take, about.
+    pub held_bytes: u64,
     /// What a newer version has added.
     pub more: Bytes,
+}
+
+/// A node's disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DiskRoom {
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes that there are.
+    pub total_bytes: u64,
+}
+
+impl DiskRoom {
+    /// How many bytes may still be written until only so many hundredths of it are free, or so many bytes if that is less.
+    pub fn room_above(self, percent: u64, bytes: u64) -> u64 {
+        let kept = u128::from(self.total_bytes) * u128::from(percent) / 100;
+        self.free_bytes.saturating_sub(bytes.min(u64::try_from(kept).unwrap_or(u64::MAX)))
+    }
 }
 
 impl NodeReport {
@@ -28,6 +49,11 @@ impl NodeReport {
         put_pairs(out, self.settled.clone());
         out.count(self.hears.len());
         self.hears.iter().for_each(|node| out.uuid(node.0));
+        out.option(self.disk, |out, disk| {
+            out.put_u64_le(disk.free_bytes);
+            out.put_u64_le(disk.total_bytes);
+        });
+        out.put_u64_le(self.held_bytes);
         out.put_slice(&self.more);
     }
 
@@ -41,7 +67,10 @@ impl NodeReport {
         let settled = settled.collect::<Result<_, DecodeError>>()?;
         let count = reader.count("nodes that are heard", NODES_MAX, 16)?;
         let hears = (0..count).map(|_| reader.node_id()).collect::<Result<_, DecodeError>>()?;
-        Ok(Self { epoch, faulty, settled, hears, more: reader.rest() })
+        let disk =
+            reader.option("disk", |reader| Ok(DiskRoom { free_bytes: reader.u64()?, total_bytes: reader.u64()? }))?;
+        let held_bytes = reader.u64()?;
+        Ok(Self { epoch, faulty, settled, hears, disk, held_bytes, more: reader.rest() })
     }
 }
 

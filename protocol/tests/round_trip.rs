@@ -7,7 +7,7 @@ use kvorum_protocol::limits::{
 };
 use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
-use kvorum_protocol::report::NodeReport;
+use kvorum_protocol::report::{DiskRoom, NodeReport};
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
@@ -561,7 +561,9 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         bytes().prop_map(PeerMessage::Ring),
         (any::<u64>(), vec(faulty, 0..5), vec(settled, 0..5), vec(node_id(), 0..5), bytes()).prop_map(
             |(epoch, faulty, settled, hears, more)| {
-                PeerMessage::Report(NodeReport { epoch, faulty, settled, hears, more })
+                let disk = (epoch % 3 > 0).then_some(DiskRoom { free_bytes: epoch / 2, total_bytes: epoch });
+                let held_bytes = epoch ^ 7;
+                PeerMessage::Report(NodeReport { epoch, faulty, settled, hears, disk, held_bytes, more })
             }
         ),
         any::<u32>().prop_map(PeerMessage::Unfit),

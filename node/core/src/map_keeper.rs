@@ -17,7 +17,7 @@ use crate::clock::Nanos;
 use crate::disk::{Disk, DiskError};
 use crate::folder::mirrored::{self, KeptError};
 use crate::limits::DEADLINE_DEFAULT_MS;
-use crate::ring::decide::{self, Change, MapDecision, Seen};
+use crate::ring::decide::{self, Change, DiskOfNode, MapDecision, Seen};
 use crate::ring::detect::{Heard, NodeWatch};
 use crate::ring::outlook;
 use crate::ring::verbs::{self, Verb, VerbRefusal};
@@ -393,6 +393,8 @@ impl MapKeeper {
         faulty.extend(own.faulty.into_iter().map(|(shard, replica)| (router.me(), shard, replica)));
         let mut settled = router.peer_table().settled(ring, now);
         settled.extend(own.settled);
+        let mut disks = router.peer_table().disks(now);
+        disks.extend(own.disk.map(|room| (router.me(), DiskOfNode { room, held_bytes: own.held_bytes })));
         let mut clients = router.peer_table().clients(ring);
         clients.insert(router.me(), self.own.address.clone());
         Seen {
@@ -406,6 +408,7 @@ impl MapKeeper {
             steady: self.watch.steady(now),
             drained: self.watch.drained(now),
             planned: router.peer_table().stopping(),
+            disks,
             places: now >= self.place_at,
             clients,
         }

@@ -8,6 +8,7 @@ use kvorum_core::health::disk_watch::{DiskWatch, Observation};
 use kvorum_core::health::pressure::Pressure;
 use kvorum_core::limits::{DISK_LOOK_EVERY, DISK_STALL_FATAL, DISK_STALL_HAND_OVER, WATCH_EVERY};
 use kvorum_core::routing::router::Router;
+use kvorum_protocol::report::DiskRoom;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -66,6 +67,7 @@ pub async fn run(arguments: WatchArguments, failed: impl FnOnce(DiskStalls), sto
         let actions = watch.observe(Observation { now, free_bytes, stalled_for: journal.stalled_for() });
         if let Some(free) = free_bytes {
             pressure.set_disk(free, actions.full);
+            router.note_disk(DiskRoom { free_bytes: free, total_bytes: total });
         }
         actions.note_fitness(router.fitness());
         if actions.full_changed && actions.full {

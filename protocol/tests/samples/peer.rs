@@ -1,7 +1,7 @@
 use super::{bytes, uuid};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
-use kvorum_protocol::report::NodeReport;
+use kvorum_protocol::report::{DiskRoom, NodeReport};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     ClientId, ClusterId, Epoch, FolderId, LogIndex, NodeId, ReadMode, ReplicaId, Request, RequestBody, RequestId,
@@ -58,6 +58,8 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
                 faulty: vec![(ShardId(3), ReplicaId(2)), (ShardId::META, ReplicaId(17))],
                 settled: vec![(ShardId(4), 8)],
                 hears: vec![NodeId(uuid(2))],
+                disk: Some(DiskRoom { free_bytes: 60 << 30, total_bytes: 100 << 30 }),
+                held_bytes: 7 << 30,
                 more: Bytes::new(),
             }),
         ),

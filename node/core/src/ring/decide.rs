@@ -25,6 +25,7 @@ use super::rebalance::{self, Step};
 use super::{DOWN_AFTER_MS, Holder, NodeState, RingMap, RingNode, UP_AGAIN_AFTER_MS};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
+use kvorum_protocol::report::DiskRoom;
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,6 +63,22 @@ pub struct KnownOfPeer {
     pub replaced: bool,
 }
 
+/// What a node has of its disk, and holds on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DiskOfNode {
+    /// What there is.
+    pub room: DiskRoom,
+    /// Bytes that copies of all its replicas would take, about.
+    pub held_bytes: u64,
+}
+
+impl DiskOfNode {
+    /// How many bytes may be written to it if so much is to be left free: hundredths of it, or bytes if that is less.
+    pub(super) fn room_above(&self, (percent, bytes): (u64, u64)) -> u64 {
+        self.room.room_above(percent, bytes)
+    }
+}
+
 /// What the leader of `meta` sees of its cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seen {
@@ -85,6 +102,8 @@ pub struct Seen {
     pub drained: BTreeMap<NodeId, u64>,
     /// Nodes that have said that they stop, and are expected back.
     pub planned: BTreeSet<NodeId>,
+    /// The disks of the nodes that have told of them.
+    pub disks: BTreeMap<NodeId, DiskOfNode>,
     /// It is time to look where everything should be, which costs more than the rest: see [`super::place`].
     pub places: bool,
     /// Where clients reach nodes, as these say themselves; none of them a stranger.
@@ -400,6 +419,7 @@ mod tests {
             steady: BTreeMap::new(),
             drained: BTreeMap::new(),
             planned: BTreeSet::new(),
+            disks: BTreeMap::new(),
             places: true,
             clients: BTreeMap::new(),
         }

@@ -58,6 +58,7 @@ pub(super) fn seen(ring: &RingMap, away: &[u128]) -> Seen {
         steady: BTreeMap::new(),
         drained: BTreeMap::new(),
         planned: BTreeSet::new(),
+        disks: BTreeMap::new(),
         places: true,
         clients: BTreeMap::new(),
     }

@@ -47,6 +47,12 @@ pub const UP_AGAIN_AFTER_MS: u64 = 30_000;
 /// How much longer a node is waited for before what it holds is made anew, in milliseconds, unless the cluster was created with
 /// another value: most machines restart within a minute.
 pub const REPAIR_HOLD_MS: u64 = 50_000;
+/// A zone of several nodes that is down as a whole is waited for so many times as long: half an hour for a hold of 50 s.
+pub const ZONE_HOLD_FACTOR: u64 = 36;
+/// Moves leave so much of a disk free: so many hundredths of it, or so many bytes if that is less. Repairs may use all the rest.
+pub const FREE_AFTER_REPAIR: (u64, u64) = (15, 2 << 30);
+/// Other moves leave so much.
+pub const FREE_AFTER_BALANCE: (u64, u64) = (25, 4 << 30);
 /// A node that has said that it stops is waited for this long, in milliseconds.
 pub const PLANNED_ABSENCE_MS: u64 = 600_000;
 /// Most removed nodes that the map remembers, to say why they are turned away. One that was forgotten is turned away as a node

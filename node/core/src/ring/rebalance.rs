@@ -5,7 +5,10 @@
 
 use super::decide::Seen;
 use super::placement::{Candidate, PlacementError, meta_replication_factor, place};
-use super::{DOWN_AFTER_MS, Holder, NodeSlot, NodeState, PLANNED_ABSENCE_MS, RingMap, RingNode, ShardGroup};
+use super::{
+    DOWN_AFTER_MS, FREE_AFTER_BALANCE, FREE_AFTER_REPAIR, Holder, NodeSlot, NodeState, PLANNED_ABSENCE_MS, RingMap,
+    RingNode, ShardGroup, ZONE_HOLD_FACTOR,
+};
 use crate::limits::{MAP_STEPS_MAX, MOVES_OF_BALANCE_MAX, MOVES_OF_REMOVAL_MAX, MOVES_OF_REPAIR_MAX};
 use kvorum_protocol::{MovePurpose, NodeId, ShardId};
 use std::collections::BTreeMap;
@@ -85,7 +88,9 @@ pub fn standings(ring: &RingMap, seen: &Seen) -> Vec<Standing> {
         let steady =
             id == seen.me || seen.peers.get(&id).is_some_and(|peer| peer.connected_ms >= RECEIVER_CONNECTED_MS);
         // A folder that nobody knows yet, or another one than the map names, can't be given anything.
+        let has_room = seen.disks.get(&id).is_none_or(|disk| disk.room_above(FREE_AFTER_REPAIR) > 0);
         let may_receive = eligible
+            && has_room
             && node.state == NodeState::Up
             && !node.down
             && steady
@@ -110,10 +115,20 @@ fn is_given_up(ring: &RingMap, seen: &Seen, node: &RingNode) -> bool {
     node.down && given_up_after_ms(ring, seen, node).is_some_and(|ms| silent_ms >= ms)
 }
 
+/// Whether all of a zone is down, of more than one node: that is power or a switch rather than machines, and comes back.
+fn is_zone_down(ring: &RingMap, node: &RingNode) -> bool {
+    let mut of_zone = ring.nodes.iter().filter(|other| other.zone() == node.zone());
+    ring.nodes.iter().any(|other| other.id != node.id && other.zone() == node.zone()) && of_zone.all(|other| other.down)
+}
+
 /// After how many milliseconds of silence a node is given up; `None` while it is drained.
 pub(super) fn given_up_after_ms(ring: &RingMap, seen: &Seen, node: &RingNode) -> Option<u64> {
     let is_planned = seen.planned.contains(&NodeId(node.id));
-    let hold_ms = if is_planned { PLANNED_ABSENCE_MS } else { ring.repair_hold_ms };
+    let hold_ms = match () {
+        () if is_planned => PLANNED_ABSENCE_MS,
+        () if is_zone_down(ring, node) => ring.repair_hold_ms.saturating_mul(ZONE_HOLD_FACTOR),
+        () => ring.repair_hold_ms,
+    };
     (node.state != NodeState::Draining).then(|| DOWN_AFTER_MS.saturating_add(hold_ms))
 }
 
@@ -191,8 +206,15 @@ pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingM
     // Stable: `meta` stays before the others of its kind.
     moves.sort_by_key(|(purpose, _)| *purpose);
     let mut load = Load::of(ring);
-    let may_begin = |purpose: MovePurpose| purpose == MovePurpose::Repair || !ring.paused;
-    let moves = moves.into_iter().filter(|(purpose, step)| may_begin(*purpose) && load.takes(*step, *purpose));
+    // Repair needs the last of the room more than anything else.
+    let is_roomy = |slot: NodeSlot| {
+        let disk = ring.node_at(slot).and_then(|node| seen.disks.get(&NodeId(node.id)));
+        disk.is_none_or(|disk| disk.room_above(FREE_AFTER_BALANCE) > 0)
+    };
+    let may_begin = |step: Step, purpose: MovePurpose| {
+        purpose == MovePurpose::Repair || !ring.paused && step.nodes().1.is_none_or(is_roomy)
+    };
+    let moves = moves.into_iter().filter(|(purpose, step)| may_begin(*step, *purpose) && load.takes(*step, *purpose));
     let moves = moves.map(|(_, step)| step);
     let mut steps: Vec<Step> = moves.take(MAP_STEPS_MAX).collect();
     if steps.is_empty() {

@@ -1,13 +1,14 @@
 //! What operators ask for, but for joining and leaving, which are in [`super::elastic_tests`].
 
-use super::decide::{Change, MapDecision, Presence, Seen, decide};
+use super::decide::{Change, DiskOfNode, MapDecision, Presence, Seen, decide};
 use super::elastic_tests::{all_settled, cluster, come_to_rest, held, node, seen, silent};
 use super::outlook::plan;
 use super::rebalance::Step;
 use super::verbs::{Verb, VerbRefusal, admit};
 use super::{DOWN_AFTER_MS, NodeState, REPAIR_HOLD_MS, RingMap};
 use kvorum_protocol::peer::Levels;
-use kvorum_protocol::{MovePurpose, NodeStanding, ShardId};
+use kvorum_protocol::report::DiskRoom;
+use kvorum_protocol::{MovePurpose, NodeId, NodeStanding, ShardId};
 
 const HOLD: u64 = DOWN_AFTER_MS + REPAIR_HOLD_MS;
 
@@ -256,4 +257,55 @@ fn a_plan_says_whose_absence_holds_a_move_up() {
     let waits = shared.iter().filter(|shard| removing.replica_on(**shard, node(3)).is_some()).count();
     assert_eq!(outlook.reasons.len(), waits);
     assert!(outlook.reasons.iter().all(|reason| reason.text.contains("its replica on node-3 is away")));
+}
+
+/// Every disk has so many MiB, of which so many are free, and holds so much.
+fn with_disks(seen: Seen, ring: &RingMap, (total, free, held): (u64, u64, u64)) -> Seen {
+    let room = DiskRoom { free_bytes: free << 20, total_bytes: total << 20 };
+    let disk = DiskOfNode { room, held_bytes: held << 20 };
+    Seen { disks: ring.nodes.iter().map(|known| (NodeId(known.id), disk)).collect(), ..seen }
+}
+
+#[test]
+fn disks_that_are_almost_full_are_given_nothing_and_a_removal_that_would_fill_them_is_refused() {
+    let ring = cluster(4, 8);
+    let remove = Verb::Remove { node: node(4), accept_fewer_zones: false };
+    let full = with_disks(seen(&ring, &[]), &ring, (1_000, 200, 200));
+    let refused = admit(&ring, &full, &remove).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the others' disks have no room: the node holds 200 MiB, and they could take 150 MiB; add a node or a disk"
+    );
+    let roomy = with_disks(seen(&ring, &[]), &ring, (1_000, 600, 200));
+    let removing = admit(&ring, &roomy, &remove).unwrap().unwrap();
+    let MapDecision::Change(_, Change::Steps(steps)) = decide(&removing, &roomy) else { panic!() };
+    assert!(!steps.is_empty());
+    // Between the two limits only repairs come.
+    let some = with_disks(seen(&removing, &[]), &removing, (1_000, 200, 200));
+    assert_eq!(decide(&removing, &some), MapDecision::Rest);
+    let lost = with_disks(silent(&ring, &[4], HOLD), &ring, (1_000, 200, 200));
+    let MapDecision::Change(down, _) = decide(&ring, &lost) else { panic!() };
+    let MapDecision::Change(_, Change::Steps(steps)) = decide(&down, &lost) else { panic!("a repair has room") };
+    assert!(!steps.is_empty());
+    let none = with_disks(silent(&down, &[4], HOLD), &down, (1_000, 100, 200));
+    assert_eq!(decide(&down, &none), MapDecision::Rest, "no shard ever has fewer replicas for it");
+    assert!(plan(&down, &none).reasons[0].text.contains("have nowhere to go"));
+    // Of a large disk a few GiB are enough, however small a part of it they are.
+    let large = with_disks(seen(&ring, &[]), &ring, (10_000_000, 8_000, 200));
+    assert!(admit(&ring, &large, &remove).is_ok());
+}
+
+#[test]
+fn a_zone_that_is_down_as_a_whole_is_waited_for_longer() {
+    let mut ring = cluster(6, 8);
+    for (number, zone) in [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "c")] {
+        ring = ring.with_node(node(number), |known| known.zone = zone.to_owned()).unwrap();
+    }
+    let (ring, _) = come_to_rest(ring, &[]);
+    let MapDecision::Change(down, _) = decide(&ring, &silent(&ring, &[5, 6], HOLD)) else { panic!() };
+    let zone_hold = DOWN_AFTER_MS + REPAIR_HOLD_MS * 36;
+    assert_eq!(decide(&down, &silent(&down, &[5, 6], zone_hold - 1)), MapDecision::Rest);
+    assert!(matches!(decide(&down, &silent(&down, &[5, 6], zone_hold)), MapDecision::Change(_, Change::Steps(_))));
+    let MapDecision::Change(one, _) = decide(&ring, &silent(&ring, &[5], HOLD)) else { panic!() };
+    assert!(matches!(decide(&one, &silent(&one, &[5], HOLD)), MapDecision::Change(_, Change::Steps(_))), "a machine");
 }

@@ -6,7 +6,7 @@ use super::PlacementError;
 use super::address::is_address;
 use super::decide::Seen;
 use super::rebalance::{self, Standing};
-use super::{MoveError, NodeSlot, NodeState, RingMap, RingNode};
+use super::{FREE_AFTER_REPAIR, MoveError, NodeSlot, NodeState, RingMap, RingNode};
 use kvorum_protocol::limits::{ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NAME_BYTES_MAX, NODE_WEIGHT_MAX, NODES_MAX};
 use kvorum_protocol::peer::Levels;
 pub use kvorum_protocol::{ClusterVerb as Verb, NewNode};
@@ -25,6 +25,17 @@ pub enum VerbRefusal {
     /// The rest of the cluster can't hold what the node holds.
     #[error("without the node there is no room for its replicas: {0}")]
     NoPlacement(PlacementError),
+    /// The disks of the others have no room for what the node holds.
+    #[error(
+        "the others' disks have no room: the node holds {} MiB, and they could take {} MiB; add a node or a disk",
+        needed >> 20, has >> 20
+    )]
+    NoRoom {
+        /// Bytes that the node holds.
+        needed: u64,
+        /// Bytes that the others can take.
+        has: u64,
+    },
     /// Replicas would stand in fewer zones.
     #[error(
         "replicas would stand in {after} zones instead of {before}: say that you accept fewer zones, or add a node"
@@ -228,6 +239,16 @@ fn admit_going(
     };
     let standings: Vec<Standing> = next.nodes.iter().map(standing).collect();
     rebalance::wanted(next, &standings).map_err(VerbRefusal::NoPlacement)?;
+    let stays = |other: &&RingNode| other.state != NodeState::Removing;
+    let disks: Option<Vec<_>> =
+        next.nodes.iter().filter(stays).map(|other| seen.disks.get(&NodeId(other.id))).collect();
+    // Where a disk is not known, nothing is to be said.
+    if let (Some(disks), Some(of_node)) = (disks, seen.disks.get(&node)) {
+        let has = disks.iter().map(|disk| disk.room_above(FREE_AFTER_REPAIR)).sum();
+        if of_node.held_bytes > has {
+            return Err(VerbRefusal::NoRoom { needed: of_node.held_bytes, has });
+        }
+    }
     let (before, after) = (zones(ring), zones(next));
     if after < before && !accept_fewer_zones {
         return Err(VerbRefusal::FewerZones { before, after });

@@ -3,7 +3,7 @@
 use crate::clock::Nanos;
 use crate::health::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
-use crate::ring::decide::{KnownOfPeer, Presence};
+use crate::ring::decide::{DiskOfNode, KnownOfPeer, Presence};
 use kvorum_protocol::peer::{Levels, PeerHello};
 use kvorum_protocol::report::NodeReport;
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
@@ -163,6 +163,16 @@ impl PeerTable {
             known.report.faulty.iter().map(|(shard, replica)| (*peer, *shard, *replica)).collect()
         };
         reports.flat_map(replicas).collect()
+    }
+
+    /// What the peers have of their disks and hold on them, by the reports that still hold.
+    pub fn disks(&self, now: Nanos) -> BTreeMap<NodeId, DiskOfNode> {
+        let peers = self.peers.read();
+        let reports = peers.iter().filter(|(_, known)| known.report_holds(now));
+        let disk = |(peer, known): (&NodeId, &Peer)| {
+            Some((*peer, DiskOfNode { room: known.report.disk?, held_bytes: known.report.held_bytes }))
+        };
+        reports.filter_map(disk).collect()
     }
 
     /// How many of the peers are connected with each node, by the reports that still hold; and how many such reports there are.

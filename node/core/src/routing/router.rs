@@ -25,7 +25,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
 use kvorum_protocol::peer::{PeerMessage, RaftMessage};
-use kvorum_protocol::report::NodeReport;
+use kvorum_protocol::report::{DiskRoom, NodeReport};
 use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{
     ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Request, Response, ResponseBody, ServerError, ShardId,
@@ -111,6 +111,8 @@ pub struct Router {
     offered: Mutex<Words>,
     peer_table: PeerTable,
     fitness: Fitness,
+    /// What there is of this node's disk, if it was looked at.
+    disk: Mutex<Option<DiskRoom>>,
     /// Replicas of this node that can't be used any more.
     faulty: Mutex<BTreeMap<ShardId, ReplicaId>>,
     shards: Table<ShardId, Arc<ShardHandle>>,
@@ -146,6 +148,7 @@ impl Router {
             offered: Mutex::default(),
             peer_table: PeerTable::default(),
             fitness: Fitness::default(),
+            disk: Mutex::default(),
             faulty: Mutex::default(),
             shards: Table::default(),
             leaders: Table::default(),
@@ -591,15 +594,22 @@ impl Router {
         }
     }
 
+    /// This is what there is of this node's disk.
+    pub fn note_disk(&self, room: DiskRoom) {
+        *self.disk.lock() = Some(room);
+    }
+
     /// What this node tells the others of itself.
     pub fn report(&self) -> NodeReport {
-        let settled =
-            self.all_local().into_iter().filter_map(|handle| Some((handle.shard, handle.status.lock().settled?)));
+        let local = self.all_local();
+        let settled = local.iter().filter_map(|handle| Some((handle.shard, handle.status.lock().settled?)));
         NodeReport {
             epoch: self.ring.read().epoch,
             faulty: self.faulty(),
             settled: settled.collect(),
             hears: self.peers().map(|peers| peers.up()).unwrap_or_default(),
+            disk: *self.disk.lock(),
+            held_bytes: local.iter().map(|handle| handle.reader.live_bytes_total()).sum(),
             more: Default::default(),
         }
     }
