@@ -20,6 +20,7 @@ pub mod log;
 pub mod map_keeper;
 pub mod measure;
 pub mod rare;
+pub mod recover;
 pub mod ring;
 pub mod roster;
 pub mod routing;

@@ -86,6 +86,8 @@ pub struct Looked {
     pub bootstraps: bool,
     /// The node was removed from the cluster, as the map says, or a majority of those who should know.
     pub removed: bool,
+    /// An operator has recovered the cluster from a loss, and has given the node up.
+    pub given_up: bool,
 }
 
 /// What became of what an operator asked for.
@@ -216,6 +218,7 @@ impl MapKeeper {
         self.send_unsent(now);
         self.report(now);
         let (router, ring) = (&self.router, self.router.ring());
+        self.looked.given_up = router.peer_table().is_given_up();
         self.looked.removed = ring.was_removed(router.me()) || router.peer_table().is_removed(&ring);
         std::mem::take(&mut self.looked)
     }
@@ -315,6 +318,13 @@ impl MapKeeper {
         if now < self.propose_at {
             return;
         }
+        if let Some(recovered) = self.recovered() {
+            let condition =
+                self.stored.as_ref().map_or(Condition::IfAbsent, |(version, _)| Condition::IfVersion(*version));
+            info!(epoch = recovered.epoch, "the group takes over the ring map of a recovery");
+            self.looked.proposed = Some((None, recovered.epoch));
+            return self.propose(handle, now, condition, &recovered);
+        }
         let Some((version, ring)) = &self.stored else {
             let initial = &self.initial;
             let seen = self.seen(initial, now);
@@ -360,6 +370,9 @@ impl MapKeeper {
         let Some(handle) = self.router.local(ShardId::META).filter(|handle| speaks_for_group(handle, now)) else {
             return Asked::Elsewhere;
         };
+        if self.recovered().is_some() {
+            return Asked::Soon { proposed: None };
+        }
         let Some((version, ring)) = &self.stored else { return Asked::Soon { proposed: None } };
         match verbs::admit(ring, &self.seen(ring, now), verb) {
             Err(refusal) => Asked::Refused(refusal),
@@ -384,6 +397,13 @@ impl MapKeeper {
             Ok(next) => Planned::Is(Box::new(outlook::plan(next.flatten().as_ref().unwrap_or(ring), &seen))),
             Err(refusal) => Planned::Refused(refusal),
         }
+    }
+
+    /// The map in force, if an operator's recovery has made it and the group does not have it yet: `kvorum recover` writes maps
+    /// into data folders, and none into the group's log.
+    fn recovered(&self) -> Option<RingMap> {
+        let stored = self.stored.as_ref().map_or(0, |(_, ring)| ring.recoveries());
+        self.router.agreed_ring().filter(|agreed| agreed.recoveries() > stored).map(|agreed| RingMap::clone(&agreed))
     }
 
     fn seen(&self, ring: &RingMap, now: Nanos) -> Seen {

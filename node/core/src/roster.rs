@@ -240,8 +240,8 @@ impl Roster {
         if self.stopping {
             return Vec::new();
         }
-        let Orders { epoch, place, configs } = orders;
-        let may_begin = place == FolderStanding::Named;
+        let Orders { epoch, place, configs, survivors } = orders;
+        let is_named = place == FolderStanding::Named;
         let asked: BTreeSet<ShardId> = configs.iter().map(|config| config.shard).collect();
         let mut actions = Vec::new();
         for (shard, replica) in self.replicas.extract_if(.., |shard, _| !asked.contains(shard)) {
@@ -251,6 +251,7 @@ impl Roster {
         let mut opening = Vec::new();
         for config in configs {
             let shard = config.shard;
+            let may_begin = is_named && !survivors.contains(&shard);
             let incarnation = match self.replicas.get_mut(&shard) {
                 Some(replica) if replica.id() == config.consensus.replica => {
                     (replica.config, replica.epoch, replica.may_begin) = (config, epoch, may_begin);
@@ -276,7 +277,7 @@ impl Roster {
             self.replicas.insert(shard, replica);
             opening.push(shard);
         }
-        self.ordered = may_begin.then_some((asked, epoch));
+        self.ordered = is_named.then_some((asked, epoch));
         actions.extend(self.erase_surplus());
         actions.extend(opening.into_iter().filter_map(|shard| self.open(shard)));
         actions

@@ -6,6 +6,7 @@ pub mod exit;
 pub mod health;
 pub mod init;
 pub mod join;
+pub mod recover;
 pub mod start;
 pub mod stop;
 pub mod telemetry;
@@ -15,6 +16,7 @@ use self::add_node::AddNodeArgs;
 use self::dev::DevArgs;
 use self::health::HealthArgs;
 use self::init::InitArgs;
+use self::recover::RecoverVerb;
 use self::start::StartArgs;
 use self::verify::VerifyArgs;
 use crate::auth::cert;
@@ -50,6 +52,9 @@ enum Verb {
     ///
     /// Ends with 0 if it is sound, 1 if damage was found, 2 if it can't be checked.
     Verify(VerifyArgs),
+    /// Recover groups that have lost their quorum for good, with all nodes stopped
+    #[command(subcommand)]
+    Recover(RecoverVerb),
     /// Ask a node how it is doing
     ///
     /// Ends with 0 if it is well, with 1 if it is not or does not answer.
@@ -97,6 +102,7 @@ impl Cli {
                 telemetry::last_line(format_args!("kvorum: {error} (exit code {})", verify::CANNOT_CHECK));
                 ExitCode::from(verify::CANNOT_CHECK)
             }),
+            Verb::Recover(verb) => ended(verb.run().map(done), recover::RecoverError::exit),
             Verb::Health(args) => ended(health::run(args), |_| Exit::Failure),
             Verb::Cert(verb) => ended(verb.run().map(done), |_| Exit::Failure),
         }

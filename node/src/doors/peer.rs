@@ -1,6 +1,6 @@
 //! What comes from other nodes: consensus messages for the shards, requests that they pass on, and who leads what.
 
-use crate::peers::PeerHandler;
+use crate::peers::{PeerHandler, Removal};
 use crate::runtime::system_clock;
 use kvorum_core::folder::known_folders::KnownFolders;
 use kvorum_core::ring::decide::KnownOfPeer;
@@ -80,11 +80,18 @@ impl PeerHandler for PeerDoor {
         self.desk.message(from, message, system_clock::monotonic());
     }
 
-    fn removed(&self, by: NodeId) {
-        self.desk.said_removed(by);
+    fn removed(&self, by: NodeId, how: Removal) {
+        match how {
+            Removal::Asked => self.desk.said_removed(by),
+            Removal::GivenUp => self.desk.said_given_up(),
+        }
     }
 
-    fn was_removed(&self, node: NodeId) -> bool {
-        self.desk.was_removed(node)
+    fn was_removed(&self, node: NodeId) -> Option<Removal> {
+        match (self.desk.was_removed(node), self.desk.is_recovered()) {
+            (false, _) => None,
+            (true, false) => Some(Removal::Asked),
+            (true, true) => Some(Removal::GivenUp),
+        }
     }
 }

@@ -283,6 +283,40 @@ pub struct Inspected {
     pub starts: [Part<u64>; 2],
 }
 
+impl Inspected {
+    /// Whose the folder is, and its id, by whichever of the two copies is sound.
+    pub fn owner(&self) -> Option<(Owner, FolderId)> {
+        [&self.identity, &self.identity_copy].into_iter().find_map(|part| match part {
+            Part::Found(found) => Some(*found),
+            _ => None,
+        })
+    }
+
+    /// How often a process was started with it; `None` if neither copy is sound.
+    pub fn starts(&self) -> Option<u64> {
+        self.starts.iter().filter_map(|part| if let Part::Found(starts) = part { Some(*starts) } else { None }).max()
+    }
+
+    /// What a start would believe of its data. `boot` is the kernel's boot id, see [`boot_id`].
+    pub fn start_kind(&self, durability: Durability, boot: &str) -> StartKind {
+        let last = if let Part::Found(last) = &self.run_state { Some(last) } else { None };
+        start_kind::decide(last, boot, durability)
+    }
+}
+
+/// Writes down that everything in a folder is synced, that no process runs, and that no replica with amnesia is left. Its lock is held.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn note_clean_stop(path: &Path, boot: &str) -> Result<(), FolderError> {
+    let state = RunState { running: false, boot: boot.to_owned(), amnesia: false };
+    record::write(path, RUN_STATE, &state.encode()).map_err(|error| FolderError::Io {
+        path: path.to_owned(),
+        file: RUN_STATE,
+        error,
+    })
+}
+
 /// Reads what a folder says of itself, and changes nothing.
 pub fn inspect(path: &Path) -> Inspected {
     Inspected {
@@ -334,7 +368,7 @@ pub fn boot_id() -> io::Result<String> {
 }
 
 /// Creates the folder if need be, for its owner only, and takes the lock that the process keeps until it ends.
-fn lock(path: &Path) -> Result<File, FolderError> {
+pub(crate) fn lock(path: &Path) -> Result<File, FolderError> {
     let cannot = |error| FolderError::CannotCreate { path: path.to_owned(), error };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)?;
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();

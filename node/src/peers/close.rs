@@ -1,5 +1,6 @@
 //! Why a connection ends, said so that an operator can act on it: to the other end as a code, to this one's log as a line.
 
+use super::Removal;
 use super::lane::LaneError;
 use super::limits::IDLE_TIMEOUT;
 use super::peer::DialError;
@@ -50,6 +51,8 @@ close_codes! {
     WrongDisk = 7, "the data folder";
     /// The node was removed from the cluster, and does not return.
     Removed = 8, "the node was removed";
+    /// An operator has recovered the cluster from a loss, and has given the node up.
+    GivenUp = 9, "the cluster was recovered without the node";
 }
 
 impl CloseCode {
@@ -97,16 +100,20 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
-    /// Whether the other end has said that this node was removed.
-    pub(super) fn says_removed(&self) -> bool {
+    /// Whether the other end has said that this node was removed, and how.
+    pub(super) fn says_removed(&self) -> Option<Removal> {
         let closed = match self {
             Self::Connection(closed)
             | Self::Write(WriteError::ConnectionLost(closed))
             | Self::Lane(LaneError::Ended(quinn::ReadError::ConnectionLost(closed))) => closed,
-            _ => return false,
+            _ => return None,
         };
-        matches!(closed, ConnectionError::ApplicationClosed(close)
-            if close.error_code == VarInt::from_u32(CloseCode::Removed as u32))
+        let ConnectionError::ApplicationClosed(close) = closed else { return None };
+        match CloseCode::from_number(close.error_code.into_inner()) {
+            Some(CloseCode::Removed) => Some(Removal::Asked),
+            Some(CloseCode::GivenUp) => Some(Removal::GivenUp),
+            _ => None,
+        }
     }
 
     /// What the other end is told, if the connection still stands.

@@ -98,6 +98,7 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::Removal;
     use kvorum_protocol::{ClusterId, FolderId, NodeId};
     use uuid::Uuid;
 
@@ -116,9 +117,9 @@ mod tests {
         fn connected(&self, _: NodeId) {}
         fn disconnected(&self, _: NodeId) {}
         fn message(&self, _: NodeId, _: PeerMessage) {}
-        fn removed(&self, _: NodeId) {}
-        fn was_removed(&self, _: NodeId) -> bool {
-            false
+        fn removed(&self, _: NodeId, _: Removal) {}
+        fn was_removed(&self, _: NodeId) -> Option<Removal> {
+            None
         }
     }
 

@@ -1,13 +1,13 @@
 //! The door for connections that other nodes dial: TLS has checked who signed the certificate, here it is checked whom it
 //! names.
 
-use super::Shared;
 use super::admission::{Admission, AdmissionVerdict, Begun};
 use super::close::{CloseCode, LinkError};
 use super::limits::{HANDSHAKE_TIMEOUT, REFUSAL_LOG_INTERVAL, RESOLVE_PEERS_EVERY};
 use super::peer::DialError;
 use super::supervisor::SupervisorMessage;
 use super::transport::Transport;
+use super::{Removal, Shared};
 use crate::auth::cert::Identity;
 use crate::runtime::system_clock;
 use kvorum_core::rare::Rare;
@@ -120,8 +120,14 @@ fn identify(shared: &Shared, connection: &Connection) -> Result<NodeId, (CloseCo
         let detail = format!("the certificate is for cluster {}, this is {}", identity.cluster, own.cluster);
         return Err((CloseCode::WrongCluster, detail));
     }
-    if shared.handler.was_removed(identity.node) {
-        return Err((CloseCode::Removed, format!("node {} was removed from the cluster", identity.node)));
+    match shared.handler.was_removed(identity.node) {
+        None => {}
+        Some(Removal::Asked) => {
+            return Err((CloseCode::Removed, format!("node {} was removed from the cluster", identity.node)));
+        }
+        Some(Removal::GivenUp) => {
+            return Err((CloseCode::GivenUp, format!("node {} was given up by `kvorum recover`", identity.node)));
+        }
     }
     if shared.slot(identity.node).is_none() {
         return Err(unknown(format!("node {} is not among the peers of node {}", identity.node, own.node)));

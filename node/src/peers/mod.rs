@@ -107,9 +107,18 @@ pub trait PeerHandler: Send + Sync + 'static {
     /// A message has come; never a hello.
     fn message(&self, from: NodeId, message: PeerMessage);
     /// The peer says that this node was removed from the cluster.
-    fn removed(&self, by: NodeId);
-    /// Whether a node was removed from the cluster: it is told so when it dials.
-    fn was_removed(&self, node: NodeId) -> bool;
+    fn removed(&self, by: NodeId, how: Removal);
+    /// Whether a node was removed from the cluster, and how: it is told so when it dials.
+    fn was_removed(&self, node: NodeId) -> Option<Removal>;
+}
+
+/// How a node came to be no member of the cluster any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removal {
+    /// It was to be removed, and gave all it held to others.
+    Asked,
+    /// An operator has recovered the cluster from a loss, and has given it up. Nobody may be left but the node that says so.
+    GivenUp,
 }
 
 /// Why the peers could not be started.

@@ -1,7 +1,8 @@
 //! The actor of one peer: it owns the connection with that node, and makes a new one whenever there is none.
 //!
 //! Of two nodes the one with the smaller id dials, the other waits to be dialled, so that there is never a question which
-//! of two connections counts.
+//! of two connections counts. Who has waited for long dials nevertheless, to be turned away: a node that was removed from the
+//! cluster is dialled by nobody, and hears of it in this way.
 //!
 //! A node that was started again may dial while its peer holds its former connection for live. The newer one takes that one's
 //! place, but not before it has said hello and was admitted. Whoever has the node's certificate gets this far: a machine that
@@ -10,7 +11,9 @@
 use super::backoff::Backoff;
 use super::close::LinkError;
 use super::hello::Greeted;
-use super::limits::{GOOD_CONNECTION_AGE, GREETINGS_MAX, HANDSHAKE_TIMEOUT, REASONS_LOGGED_MAX};
+use super::limits::{
+    ASK_WHY_AFTER, ASK_WHY_EVERY, GOOD_CONNECTION_AGE, GREETINGS_MAX, HANDSHAKE_TIMEOUT, REASONS_LOGGED_MAX,
+};
 use super::link::{self, Link, LinkEnd};
 use super::transport::Transport;
 use super::{Shared, Slot};
@@ -49,6 +52,8 @@ pub(super) struct PeerActor {
 pub(super) enum PeerActorMessage {
     /// Time to dial.
     Dial,
+    /// Time to find out why the peer does not dial.
+    AskWhy,
     /// The peer has dialled, and proved who it is.
     Accepted(Connection),
     /// It has said hello on that connection, or was turned away.
@@ -77,6 +82,8 @@ impl Actor for PeerActor {
     async fn pre_start(&self, myself: ActorRef<Self::Msg>, (): ()) -> Result<PeerState, ActorProcessingErr> {
         if self.dials() {
             myself.cast(PeerActorMessage::Dial)?;
+        } else {
+            myself.send_after(ASK_WHY_AFTER, || PeerActorMessage::AskWhy);
         }
         Ok(PeerState { redial: Backoff::new(), attempt: 0, running: None, greetings: 0, logged: BTreeSet::new() })
     }
@@ -91,6 +98,12 @@ impl Actor for PeerActor {
             PeerActorMessage::Dial => {
                 let (shared, slot, transport) = (self.shared.clone(), self.slot.clone(), self.transport.clone());
                 self.begin(&myself, state, |cancel| dial_and_run(shared, slot, transport, cancel));
+            }
+            PeerActorMessage::AskWhy => {
+                if state.running.is_none() && state.greetings == 0 {
+                    self.ask_why();
+                }
+                myself.send_after(ASK_WHY_EVERY, || PeerActorMessage::AskWhy);
             }
             PeerActorMessage::Accepted(connection) => {
                 // One too many is dropped, which closes it, and the peer dials again.
@@ -134,6 +147,19 @@ impl Actor for PeerActor {
 impl PeerActor {
     fn dials(&self) -> bool {
         self.shared.hello.node < self.slot.node
+    }
+
+    /// Dials a peer that should dial. It turns this node away in any case, and says so if it was removed.
+    fn ask_why(&self) {
+        let (shared, slot, transport) = (self.shared.clone(), self.slot.clone(), self.transport.clone());
+        tokio::spawn(async move {
+            let _ = shared.watch_cut().wait_for(|cut| !cut).await;
+            let Ok(connection) = dial(&shared, &slot, &transport).await else { return };
+            let Ok(closed) = timeout(HANDSHAKE_TIMEOUT, connection.closed()).await else { return };
+            if let Some(how) = LinkError::Connection(closed).says_removed() {
+                shared.handler.removed(slot.node, how);
+            }
+        });
     }
 
     fn panicked(&self, text: &str) -> ActorProcessingErr {
@@ -192,8 +218,8 @@ impl PeerActor {
             logged.clear();
             return;
         }
-        if end.error.says_removed() {
-            self.shared.handler.removed(peer);
+        if let Some(how) = end.error.says_removed() {
+            self.shared.handler.removed(peer, how);
         }
         let text = error.to_string();
         // A peer that stays away fails in a few ways in turn; each is said once.

@@ -29,10 +29,10 @@ struct Recorder {
 }
 
 impl PeerHandler for Recorder {
-    fn removed(&self, _: NodeId) {}
+    fn removed(&self, _: NodeId, _: Removal) {}
 
-    fn was_removed(&self, _: NodeId) -> bool {
-        false
+    fn was_removed(&self, _: NodeId) -> Option<Removal> {
+        None
     }
 
     fn knows(&self, _: NodeId) -> KnownOfPeer {
@@ -287,10 +287,10 @@ async fn a_peer_that_does_not_read_fills_the_bounded_buffer() {
     /// Takes no message until it is told to.
     struct Stuck(std::sync::Mutex<()>);
     impl PeerHandler for Stuck {
-        fn removed(&self, _: NodeId) {}
+        fn removed(&self, _: NodeId, _: Removal) {}
 
-        fn was_removed(&self, _: NodeId) -> bool {
-            false
+        fn was_removed(&self, _: NodeId) -> Option<Removal> {
+            None
         }
 
         fn knows(&self, _: NodeId) -> KnownOfPeer {

@@ -27,8 +27,8 @@ pub struct MetaArguments {
     pub keeper: MapKeeper,
     /// Told whenever a newer map is in force.
     pub changed: Box<dyn Fn(&RingMap) + Send + Sync>,
-    /// The node was removed from the cluster: ends the process.
-    pub removed: Box<dyn Fn() + Send + Sync>,
+    /// The node was removed from the cluster, perhaps by an operator who has given it up: ends the process.
+    pub removed: Box<dyn Fn(bool) + Send + Sync>,
     /// Opens this node's replica of `meta`, to found the group.
     pub bootstrap: Box<dyn Fn() + Send + Sync>,
 }
@@ -71,15 +71,15 @@ impl Actor for MetaActor {
                 return Ok(());
             }
         }
-        let Looked { in_force, bootstraps, removed, .. } = state.keeper.look(now);
+        let Looked { in_force, bootstraps, removed, given_up, .. } = state.keeper.look(now);
         if bootstraps {
             (state.bootstrap)();
         }
         if let Some(ring) = in_force {
             (state.changed)(&ring);
         }
-        if removed {
-            (state.removed)();
+        if removed || given_up {
+            (state.removed)(given_up);
         }
         Ok(())
     }

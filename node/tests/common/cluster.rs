@@ -175,7 +175,12 @@ impl TestCluster {
 
     /// Kills all nodes at once: all are signalled before any is waited for, so none outlives another by more than a moment.
     pub(crate) fn kill_all(&mut self) {
-        let processes: Vec<NodeProcess> = self.nodes().map(|node| self.take_process(node)).collect();
+        self.kill_all_of(&self.nodes().collect::<Vec<_>>());
+    }
+
+    /// [`TestCluster::kill_all`] for some of the nodes.
+    pub(crate) fn kill_all_of(&mut self, nodes: &[usize]) {
+        let processes: Vec<NodeProcess> = nodes.iter().map(|node| self.take_process(*node)).collect();
         let ids = processes.iter().filter_map(|process| rustix::process::Pid::from_raw(process.id() as i32));
         for id in ids {
             rustix::process::kill_process(id, rustix::process::Signal::KILL).expect("the process is a child of ours");

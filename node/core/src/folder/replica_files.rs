@@ -242,6 +242,22 @@ impl ReplicaFiles {
         Ok(true)
     }
 
+    /// The files of a shard go on as those of another replica, which a map of this epoch gives to this node: the group went on from
+    /// them alone. From here on a node that follows an older map leaves them alone. May be repeated. Returns whether they are the
+    /// replica's now: they are not if they came with a later map, or are being erased.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn go_on_as(&self, wanted: &WantedReplica) -> Result<bool, LogError> {
+        let erased_to = match self.read(wanted.shard)? {
+            Read::Note(note) if note.life == Life::Erasing || note.replica > wanted.replica.0 => return Ok(false),
+            Read::Note(note) => note.erased_to,
+            Read::Nothing | Read::Damaged => 0,
+        };
+        self.write(wanted.shard, &wanted.note(Life::Live, erased_to))?;
+        Ok(true)
+    }
+
     /// The journal as the shard's replica may see it: without a mark that speaks of a log that was erased.
     ///
     /// # Errors

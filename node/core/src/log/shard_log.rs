@@ -1,5 +1,6 @@
 //! The one writer of a shard's log.
 
+mod alone;
 mod room;
 
 use super::compaction::{self, Compacted, Compaction, Victim};

@@ -346,6 +346,7 @@ impl Words {
     ///   group, and each node sends it to every peer, when it learns it, when they meet, and every 10 s.
     /// - At least two nodes, and a majority of those that hold the group in the new map, or of all its nodes; this one left out.
     ///   Those that the known map names may be gone: nodes are removed, and a node that was wiped knows the first map only.
+    ///   After a recovery the group may be on one node, which is enough then: all others may know nothing yet.
     ///
     /// That a peer is a stranger by the map that is known here says nothing: that map may be the one that is out of date.
     pub fn of_majority(&self, known: &RingMap, me: NodeId) -> Option<&RingMap> {
@@ -353,15 +354,16 @@ impl Words {
         // A cluster of two has no second one to ask.
         let two = known.nodes.len().saturating_sub(1).clamp(1, 2);
         let is_agreed = |(map, said_by): &&(RingMap, BTreeSet<NodeId>)| {
-            let of_new = |nodes: &mut dyn Iterator<Item = NodeId>| {
+            let of_new = |nodes: &mut dyn Iterator<Item = NodeId>, needed: usize| {
                 let (said, all) = nodes
                     .filter(|node| *node != me)
                     .fold((0, 0), |(said, all), node| (said + usize::from(said_by.contains(&node)), all + 1));
-                said >= two && 2 * said > all
+                said >= needed && 2 * said > all
             };
+            let of_group = if map.recoveries() > known.recoveries() { 1 } else { two };
             known.holders(ShardId::META).filter(|node| said_by.contains(node)).count() >= needed
-                || of_new(&mut map.holders(ShardId::META))
-                || of_new(&mut map.nodes.iter().map(|node| NodeId(node.id)))
+                || of_new(&mut map.holders(ShardId::META), of_group)
+                || of_new(&mut map.nodes.iter().map(|node| NodeId(node.id)), two)
         };
         self.all.iter().filter(is_agreed).map(|(map, _)| map).max_by_key(|map| map.epoch)
     }

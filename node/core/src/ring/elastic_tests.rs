@@ -392,3 +392,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_recovered_cluster_grows_with_its_nodes_and_is_never_thinned_out() {
+    let before = cluster(3, 4);
+    let alone = before.group_ids().map(|shard| (shard, node(1))).collect();
+    let gone = [node(2), node(3)].into();
+    let ring = before.after_loss(&Loss { gone, folders: [(node(1), folder(1))].into(), alone, ..Loss::default() });
+    assert_eq!(decide(&ring, &seen(&ring, &[])), MapDecision::Rest, "it serves with what there is");
+    let join = |ring: &RingMap, number| {
+        let verb = Verb::Join(Box::new(new_node(number)));
+        come_to_rest(admit(ring, &seen(ring, &[]), &verb).unwrap().unwrap(), &[]).0
+    };
+    let sizes = |ring: &RingMap| ring.shards.iter().map(|group| group.replicas.len()).collect::<BTreeSet<_>>();
+    let two = join(&ring, 4);
+    assert_eq!((sizes(&two), two.meta.replicas.len()), ([2].into(), 1), "as many replicas as there are nodes");
+    let remove = |number| Verb::Remove { node: node(number), accept_fewer_zones: true };
+    let refused = admit(&two, &seen(&two, &[]), &remove(4));
+    assert!(matches!(refused, Err(VerbRefusal::NoPlacement(_))), "never fewer: {refused:?}");
+    let three = join(&two, 5);
+    assert_eq!((sizes(&three), three.meta.replicas.len()), ([3].into(), 3));
+    assert!(matches!(admit(&three, &seen(&three, &[]), &remove(4)), Err(VerbRefusal::NoPlacement(_))));
+    let back = admit(&three, &seen(&three, &[]), &Verb::Join(Box::new(new_node(2))));
+    assert_eq!(back, Err(VerbRefusal::Removed(node(2))), "who was given up does not return");
+}

@@ -27,6 +27,10 @@ pub struct ShardGroup {
     pub since: u64,
     /// The value of `since` up to which the group's leader has said that the group is as it should be.
     pub settled: u64,
+    /// The replica from which the group went on alone, if it lost its quorum and an operator has recovered it. It lies in its
+    /// node's folder since then: if it does not, it is never begun with nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survivor: Option<u64>,
     /// The replicas that should vote; the first should lead.
     pub replicas: Vec<Holder>,
     /// Replicas that should go. Their files stay until the group's leader has said that the group goes on without them.
@@ -38,7 +42,7 @@ impl ShardGroup {
     /// A new group, with a replica on each of these nodes.
     pub(super) fn new(nodes: impl Iterator<Item = NodeSlot>, since: u64) -> Self {
         let replicas: Vec<_> = (1..).zip(nodes).map(|(replica, node)| Holder { replica, node }).collect();
-        Self { founders: replicas.len() as u8, since, settled: since, replicas, leaving: Vec::new() }
+        Self { founders: replicas.len() as u8, since, settled: since, survivor: None, replicas, leaving: Vec::new() }
     }
 
     /// All replicas that have files: those that should vote, and those that should go.

@@ -10,12 +10,14 @@ mod moves;
 pub mod outlook;
 mod placement;
 pub mod rebalance;
+mod recover;
 mod replace;
 pub mod verbs;
 
 pub use group::{Holder, NodeSlot, ShardGroup};
 pub use moves::MoveError;
 pub use placement::{Candidate, PlacementError, least_moves, meta_replication_factor, moves, place};
+pub use recover::{Loss, RECOVERY_EPOCHS};
 pub use replace::ReplaceError;
 
 use crate::folder::checked_json;

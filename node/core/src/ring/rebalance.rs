@@ -166,9 +166,29 @@ pub fn wanted<'a>(ring: &'a RingMap, standings: &[Standing]) -> Result<Wanted, P
         Err(why) => return Err(why),
     };
     let before: Vec<Vec<u16>> = ring.shards.iter().map(of).collect();
-    all.extend(place(&candidates, ring.shards.len() as u16, ring.replication_factor, &before)?);
+    all.extend(place_shards(&candidates, ring, &before)?);
     let slots = |holders: Vec<u16>| holders.into_iter().map(|at| ring.nodes[usize::from(at)].slot).collect();
     Ok(Wanted(all.into_iter().map(slots).collect()))
+}
+
+/// Where the replicas of all shards should be. A cluster that was recovered from a loss may have too few nodes for its replication
+/// factor, and shards with fewer replicas. It has as many as it can then, and no shard ever fewer than before.
+fn place_shards(
+    candidates: &[Candidate<'_>],
+    ring: &RingMap,
+    before: &[Vec<u16>],
+) -> Result<Vec<Vec<u16>>, PlacementError> {
+    let shards = ring.shards.len() as u16;
+    match place(candidates, shards, ring.replication_factor, before) {
+        Err(PlacementError::TooFewNodes { nodes, .. })
+            if ring.shards.iter().any(|group| group.is_thin(ring.replication_factor))
+                && before.iter().all(|holders| (1..=nodes).contains(&holders.len())) =>
+        {
+            // Fewer nodes than replicas, which are fewer than 256.
+            place(candidates, shards, nodes as u8, before)
+        }
+        placed => placed,
+    }
 }
 
 /// The map after the next steps, and these; `None` if nothing is to be done, or nothing more at the moment.

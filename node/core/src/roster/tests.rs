@@ -32,7 +32,8 @@ fn config(shard: u16, replica: u64) -> ShardConfig {
 }
 
 fn orders(epoch: u64, place: FolderStanding, held: &[(u16, u64)]) -> Orders {
-    Orders { epoch, place, configs: held.iter().map(|(shard, replica)| config(*shard, *replica)).collect() }
+    let configs = held.iter().map(|(shard, replica)| config(*shard, *replica)).collect();
+    Orders { epoch, place, configs, survivors: BTreeSet::new() }
 }
 
 fn named(epoch: u64, held: &[(u16, u64)]) -> Orders {
@@ -235,4 +236,13 @@ fn the_first_replica_of_meta_is_opened_once() {
     let first = roster.bootstrap(config(ShardId::META.0, 1));
     assert_eq!(told(&first).len(), 1);
     assert_eq!(told(&roster.bootstrap(config(ShardId::META.0, 2))), [] as [&str; 0]);
+}
+
+#[test]
+fn what_a_recovered_group_went_on_from_is_opened_if_it_is_there_and_never_begun() {
+    let mut roster = Roster::default();
+    let recovered = Orders { survivors: [ShardId(1)].into(), ..named(9, &[(0, 7), (1, 8)]) };
+    let actions = told(&roster.follow(recovered));
+    assert!(actions.contains(&"open 0/7 of epoch 9, for the 1. time".to_owned()), "{actions:?}");
+    assert!(actions.contains(&"open 1/8 of epoch 9, if it was here, for the 1. time".to_owned()), "{actions:?}");
 }

@@ -139,6 +139,17 @@ impl PeerDesk {
         self.router().peer_table().note_said_removed(by);
     }
 
+    /// A peer says that an operator has recovered the cluster from a loss, and has given this node up.
+    pub fn said_given_up(&self) {
+        self.router().peer_table().note_given_up();
+    }
+
+    /// Whether the cluster was ever recovered from a loss, by the map in force. Those who could tell a node that it was removed may
+    /// be gone since then: one that says so must be enough.
+    pub fn is_recovered(&self) -> bool {
+        self.router().ring().recoveries() > 0
+    }
+
     /// Whether a node was removed from the cluster, by the map in force.
     pub fn was_removed(&self, node: NodeId) -> bool {
         self.router().ring().was_removed(node)

@@ -19,6 +19,8 @@ pub struct PeerTable {
     peers: RwLock<BTreeMap<NodeId, Peer>>,
     /// Who has said that this node was removed.
     removed_by: RwLock<BTreeSet<NodeId>>,
+    /// Somebody has said that an operator has given this node up.
+    given_up: RwLock<bool>,
 }
 
 #[derive(Debug)]
@@ -146,6 +148,17 @@ impl PeerTable {
             .holders(ShardId::META)
             .fold((0, 0), |(said, all), node| (said + usize::from(removed_by.contains(&node)), all + 1));
         said > all / 2
+    }
+
+    /// A peer says that the cluster was recovered from a loss, and that an operator has given this node up. One is enough: there may be
+    /// no other.
+    pub fn note_given_up(&self) {
+        *self.given_up.write() = true;
+    }
+
+    /// Whether somebody has said that an operator has given this node up.
+    pub fn is_given_up(&self) -> bool {
+        *self.given_up.read()
     }
 
     /// A peer reports of itself.

@@ -24,6 +24,7 @@ mod operation;
 mod pins;
 mod plan;
 mod reconcile;
+pub mod remains;
 mod room;
 mod shares;
 mod status;

@@ -6,7 +6,8 @@ use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS};
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
 use crate::seeded::{Bug, planted};
 use crate::store::SessionLimits;
-use kvorum_protocol::{ClusterId, FolderId, NodeId, ReplicaId};
+use kvorum_protocol::{ClusterId, FolderId, NodeId, ReplicaId, ShardId};
+use std::collections::BTreeSet;
 
 /// Turns a ring map into the replicas that this node runs.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,9 @@ pub struct Orders {
     pub place: FolderStanding,
     /// The replicas that the node should run, `meta` included; none in a stranger's folder.
     pub configs: Vec<ShardConfig>,
+    /// Shards of these whose replica must lie in the folder already: a recovered group went on from it, and it may be all that is
+    /// left of the group. Whatever else lies there must not be erased for it.
+    pub survivors: BTreeSet<ShardId>,
 }
 
 impl ReplicaPlan {
@@ -59,7 +63,11 @@ impl ReplicaPlan {
             None => FolderStanding::Unnamed,
         };
         let configs = if place == FolderStanding::Stranger { Vec::new() } else { self.configs(ring) };
-        Orders { epoch: ring.epoch, place, configs }
+        let survives = |config: &&ShardConfig| {
+            ring.group(config.shard).and_then(|group| group.survivor) == Some(config.consensus.replica.0)
+        };
+        let survivors = configs.iter().filter(survives).map(|config| config.shard).collect();
+        Orders { epoch: ring.epoch, place, configs, survivors }
     }
 
     /// How each of the node's replicas runs, `meta` included.
@@ -104,7 +112,7 @@ impl ReplicaPlan {
 mod tests {
     use super::*;
     use crate::ring::RingNode;
-    use kvorum_protocol::{Durability, ShardId};
+    use kvorum_protocol::Durability;
     use uuid::Uuid;
 
     #[test]

@@ -12,6 +12,7 @@ mod membership;
 mod names;
 mod offering;
 mod once;
+mod remains;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
 mod shortage;

@@ -45,6 +45,21 @@ impl Store {
         }
     }
 
+    /// The state of a shard of which nothing is left, as of its first entry.
+    pub fn emptied(applied: LogIndex) -> Self {
+        Self { applied, ..Self::new(Arc::default()) }
+    }
+
+    /// Leaves so many versions out, for a shard that may have given them to writes that are lost: no key is ever given one of them
+    /// again. A shard without a secret gets this one, since its first write does not bring one any more.
+    pub fn skip_versions(&mut self, count: u64, secret: IndexSecret) {
+        if self.lacks_secret() {
+            self.reader.settle_secret(secret);
+        }
+        self.version = Version(self.version.0.saturating_add(count));
+        self.reader.set_version(self.version);
+    }
+
     /// The state that wrote `base` with [`Store::encode_base`], but with an empty index: [`Store::load_index`] or
     /// [`Store::insert_scanned`] fill it.
     ///

@@ -2,7 +2,7 @@
 
 mod folder;
 mod report;
-mod scratch;
+pub(in crate::cli) mod scratch;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -79,6 +79,15 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
 /// # Errors
 /// If it can't look.
 pub fn verify(path: &Path) -> Result<Report, VerifyError> {
+    let _locks = hold(path)?;
+    folder::look(path)
+}
+
+/// Keeps everybody from starting a node with a folder, for as long as the result lives. Others may look at it, too.
+///
+/// # Errors
+/// If it is no data folder, or its node runs.
+pub(in crate::cli) fn hold(path: &Path) -> Result<[Option<File>; 2], VerifyError> {
     let ours = ["LOCK", "identity", "shards", "journal"];
     let mut is_ours = false;
     for name in ours {
@@ -94,8 +103,7 @@ pub fn verify(path: &Path) -> Result<Report, VerifyError> {
     if !is_ours {
         return Err(VerifyError::NotAFolder { path: path.to_owned() });
     }
-    let _locks = [lock(path, "LOCK")?, lock(path, "lock")?];
-    folder::look(path)
+    Ok([lock(path, "LOCK")?, lock(path, "lock")?])
 }
 
 /// Shares a lock that a node holds alone; `None` if there is no such file.

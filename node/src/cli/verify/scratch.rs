@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// The file system. Cheap to clone; clones share what was changed.
 #[derive(Clone)]
-pub(super) struct ScratchFileSystem {
+pub(in crate::cli) struct ScratchFileSystem {
     root: PathBuf,
     changed: Arc<Mutex<Changed>>,
 }
@@ -37,12 +37,12 @@ enum Content {
 }
 
 impl ScratchFileSystem {
-    pub(super) fn new(root: &Path) -> Self {
+    pub(in crate::cli) fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), changed: Arc::default() }
     }
 
     /// The files of the folder that have been removed, in order.
-    pub(super) fn removed(&self) -> Vec<String> {
+    pub(in crate::cli) fn removed(&self) -> Vec<String> {
         self.changed.lock().removed.iter().cloned().collect()
     }
 
@@ -145,7 +145,7 @@ impl FileSystem for ScratchFileSystem {
 }
 
 /// A folder of it, of which nothing needs to last.
-pub(super) struct ScratchFolder;
+pub(in crate::cli) struct ScratchFolder;
 
 impl FolderHandle for ScratchFolder {
     fn sync(&self) -> io::Result<()> {
@@ -154,7 +154,7 @@ impl FolderHandle for ScratchFolder {
 }
 
 /// An open file of it.
-pub(super) struct ScratchFile {
+pub(in crate::cli) struct ScratchFile {
     system: ScratchFileSystem,
     path: String,
     /// The folder's file; `None` for one that was changed.

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::auth::cert::{ClusterAuthority, NodeCertificate, TlsIdentity};
-use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers};
+use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers, Removal};
 use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::network::PeerNetwork as _;
@@ -74,10 +74,10 @@ fn status_of(node: NodeId, transfers: usize) -> Vec<u8> {
 }
 
 impl PeerHandler for Handler {
-    fn removed(&self, _: NodeId) {}
+    fn removed(&self, _: NodeId, _: Removal) {}
 
-    fn was_removed(&self, _: NodeId) -> bool {
-        false
+    fn was_removed(&self, _: NodeId) -> Option<Removal> {
+        None
     }
 
     fn knows(&self, _: NodeId) -> KnownOfPeer {

@@ -65,6 +65,12 @@ pub enum NodeError {
          empty one"
     )]
     Removed,
+    /// An operator has recovered the cluster from a loss, and has given this node up.
+    #[error(
+        "this node was given up when the cluster was recovered with `kvorum recover`: it does not return. Its data folder may \
+         hold writes that the cluster has lost"
+    )]
+    GivenUp,
     /// A task that runs as long as the node does has ended.
     #[error("{0} has ended: it panicked")]
     Task(&'static str),
@@ -88,7 +94,8 @@ impl NodeError {
             | Self::Mismatch { .. }
             | Self::Durability { .. }
             | Self::Unsupported(_)
-            | Self::Removed => Exit::Config,
+            | Self::Removed
+            | Self::GivenUp => Exit::Config,
             _ => Exit::Failure,
         }
     }

@@ -120,10 +120,10 @@ fn if_fixed_agrees<F: Fn(&RingMap) + Send + Sync + 'static>(
 }
 
 /// Ends the process of a node that was removed.
-fn removed(fatal: &mpsc::Sender<NodeError>) -> impl Fn() + Send + Sync + use<> {
+fn removed(fatal: &mpsc::Sender<NodeError>) -> impl Fn(bool) + Send + Sync + use<> {
     let fatal = fatal.clone();
     // A full channel holds a reason already.
-    move || drop(fatal.try_send(NodeError::Removed))
+    move |given_up| drop(fatal.try_send(if given_up { NodeError::GivenUp } else { NodeError::Removed }))
 }
 
 /// Has the replicas run that a map gives to this node's folder, and connects with the map's nodes.
