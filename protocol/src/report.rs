@@ -1,7 +1,7 @@
 //! What a node tells the others of itself once a second, for whoever leads `meta`.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::limits::{NODES_MAX, SHARDS_MAX};
+use crate::limits::{NAME_BYTES_MAX, NODES_MAX, SHARDS_MAX};
 use crate::types::{NodeId, ReplicaId, ShardId};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -20,6 +20,8 @@ pub struct NodeReport {
     pub disk: Option<DiskRoom>,
     /// Bytes that copies of all its replicas would take, about.
     pub held_bytes: u64,
+    /// `host:port` where its peers reach it, as it says itself.
+    pub peer_address: String,
     /// What a newer version has added.
     pub more: Bytes,
 }
@@ -54,6 +56,7 @@ impl NodeReport {
             out.put_u64_le(disk.total_bytes);
         });
         out.put_u64_le(self.held_bytes);
+        out.text(&self.peer_address, NAME_BYTES_MAX);
         out.put_slice(&self.more);
     }
 
@@ -70,7 +73,8 @@ impl NodeReport {
         let disk =
             reader.option("disk", |reader| Ok(DiskRoom { free_bytes: reader.u64()?, total_bytes: reader.u64()? }))?;
         let held_bytes = reader.u64()?;
-        Ok(Self { epoch, faulty, settled, hears, disk, held_bytes, more: reader.rest() })
+        let peer_address = reader.text("peer address", NAME_BYTES_MAX)?;
+        Ok(Self { epoch, faulty, settled, hears, disk, held_bytes, peer_address, more: reader.rest() })
     }
 }
 

@@ -562,8 +562,8 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (any::<u64>(), vec(faulty, 0..5), vec(settled, 0..5), vec(node_id(), 0..5), bytes()).prop_map(
             |(epoch, faulty, settled, hears, more)| {
                 let disk = (epoch % 3 > 0).then_some(DiskRoom { free_bytes: epoch / 2, total_bytes: epoch });
-                let held_bytes = epoch ^ 7;
-                PeerMessage::Report(NodeReport { epoch, faulty, settled, hears, disk, held_bytes, more })
+                let (held_bytes, peer_address) = (epoch ^ 7, format!("host:{epoch}"));
+                PeerMessage::Report(NodeReport { epoch, faulty, settled, hears, disk, held_bytes, peer_address, more })
             }
         ),
         any::<u32>().prop_map(PeerMessage::Unfit),

@@ -31,6 +31,7 @@ use crate::shard::inbox::QueuedRequest;
 use crate::shard::{Operation, ShardReply};
 use bytes::Bytes;
 use kvorum_protocol::peer::{Levels, PeerMessage};
+use kvorum_protocol::report::NodeReport;
 use kvorum_protocol::{
     Ack, Action, ClientId, ClusterPlan, Condition, FolderId, Mutation, NodeId, ReturnPrevious, ShardId, Term,
     TimeToLive, Version, WriteId,
@@ -127,6 +128,8 @@ pub struct Own {
     pub folder: FolderId,
     /// `host:port` where clients reach the node.
     pub address: String,
+    /// `host:port` where its peers reach it.
+    pub peer_address: String,
     /// Under whose name the keeper writes. Nobody else may write under it.
     pub client: ClientId,
 }
@@ -415,6 +418,8 @@ impl MapKeeper {
         settled.extend(own.settled);
         let mut disks = router.peer_table().disks(now);
         disks.extend(own.disk.map(|room| (router.me(), DiskOfNode { room, held_bytes: own.held_bytes })));
+        let mut peer_addresses = router.peer_table().peer_addresses(ring, now);
+        peer_addresses.insert(router.me(), self.own.peer_address.clone());
         let mut clients = router.peer_table().clients(ring);
         clients.insert(router.me(), self.own.address.clone());
         Seen {
@@ -431,6 +436,7 @@ impl MapKeeper {
             disks,
             places: now >= self.place_at,
             clients,
+            peer_addresses,
         }
     }
 
@@ -463,7 +469,7 @@ impl MapKeeper {
             return;
         }
         self.reported_at = now;
-        let report = self.router.report();
+        let report = NodeReport { peer_address: self.own.peer_address.clone(), ..self.router.report() };
         let Some(peers) = self.router.peers() else { return };
         let message = PeerMessage::Report(report);
         // One that holds the group may be on its way into it, or out of it.

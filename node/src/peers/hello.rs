@@ -20,6 +20,8 @@ pub(super) struct Greeted {
     pub(super) send: SendStream,
     pub(super) inbound: Inbound,
     pub(super) program: String,
+    /// Drawn at random by the peer's process.
+    pub(super) process: u64,
 }
 
 /// Says hello and waits for the peer's. Only a peer that the handler has admitted is greeted.
@@ -39,13 +41,13 @@ pub(super) async fn exchange(
         frame::encode(&mut bytes, |out| PeerMessage::Hello(own).encode(out));
         send.write_chunk(bytes.freeze()).await?;
         let mut inbound = Inbound::new(connection.accept_uni().await?);
-        let program = loop {
+        let (program, process) = loop {
             match inbound.next_arrived(HELLO_FRAME_BYTES_MAX)? {
                 None => inbound.fill().await?,
                 Some(message) => break admit(message, levels, expected, handler).await?,
             }
         };
-        Ok(Greeted { send, inbound, program })
+        Ok(Greeted { send, inbound, program, process })
     })
     .await
     .unwrap_or(Err(LinkError::HelloTimeout))
@@ -57,19 +59,19 @@ async fn admit(
     own: Levels,
     expected: Identity,
     handler: &Arc<dyn PeerHandler>,
-) -> Result<String, LinkError> {
+) -> Result<(String, u64), LinkError> {
     let handler = Arc::clone(handler);
     let checked = spawn_blocking(move || check(message, own, expected, &*handler)).await;
     checked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// The peer's program, if the message is the hello of the expected node, whose program speaks a level that this one speaks.
+/// The peer's program and its process, if the message is the hello of the expected node, whose program speaks a level that this one speaks.
 fn check(
     message: PeerMessage,
     own: Levels,
     expected: Identity,
     handler: &dyn PeerHandler,
-) -> Result<String, LinkError> {
+) -> Result<(String, u64), LinkError> {
     let refuse = |code, detail| Err(LinkError::Refused { code, detail });
     let PeerMessage::Hello(hello) = message else {
         return refuse(CloseCode::Protocol, "the first message is no hello".to_owned());
@@ -87,7 +89,7 @@ fn check(
         return refuse(CloseCode::UnknownNode, detail);
     }
     match handler.admit(&hello) {
-        Ok(()) => Ok(hello.program),
+        Ok(()) => Ok((hello.program, hello.process)),
         Err(error @ AdmitError::Level { .. }) => refuse(CloseCode::Version, error.to_string()),
         Err(error @ AdmitError::Unknown { .. }) => refuse(CloseCode::UnknownNode, error.to_string()),
         Err(error @ AdmitError::Removed) => refuse(CloseCode::Removed, error.to_string()),
@@ -141,7 +143,10 @@ mod tests {
         };
         let handler = OneDisk(good.disk);
         let own = Levels { min: 1, max: 2 };
-        assert_eq!(check(PeerMessage::Hello(good.clone()), own, expected, &handler).unwrap(), "kvorum 1");
+        assert_eq!(
+            check(PeerMessage::Hello(good.clone()), own, expected, &handler).unwrap(),
+            ("kvorum 1".to_owned(), 4)
+        );
         let other_cluster = ClusterId(Uuid::from_u128(9));
         let other_node = NodeId(Uuid::from_u128(9));
         for (message, expected_code) in [

@@ -106,7 +106,7 @@ async fn accept(shared: &Shared, transport: &Transport, incoming: Incoming) -> R
     }
 }
 
-/// The peer at the other end: of this cluster, known, and one that is to dial this node.
+/// The peer at the other end: of this cluster, and known.
 fn identify(shared: &Shared, connection: &Connection) -> Result<NodeId, (CloseCode, String)> {
     let unknown = |detail: String| (CloseCode::UnknownNode, detail);
     let chain = connection
@@ -131,10 +131,6 @@ fn identify(shared: &Shared, connection: &Connection) -> Result<NodeId, (CloseCo
     }
     if shared.slot(identity.node).is_none() {
         return Err(unknown(format!("node {} is not among the peers of node {}", identity.node, own.node)));
-    }
-    if identity.node >= own.node {
-        let detail = format!("node {} has the larger id and must wait to be dialled", identity.node);
-        return Err((CloseCode::Protocol, detail));
     }
     Ok(identity.node)
 }

@@ -80,10 +80,8 @@ pub const REDIAL_DELAY_MIN: Duration = Duration::from_millis(25);
 pub const REDIAL_DELAY_MAX: Duration = Duration::from_millis(800);
 /// A connection that lived this long was a good one: the next redial starts with the shortest delay again.
 pub const GOOD_CONNECTION_AGE: Duration = Duration::from_secs(2);
-/// Who was not dialled for so long asks why.
-pub const ASK_WHY_AFTER: Duration = Duration::from_secs(5);
-/// It asks again so often.
-pub const ASK_WHY_EVERY: Duration = Duration::from_secs(30);
+/// Who should be dialled by its peer, and was not for so long, dials.
+pub const LATE_DIAL_AFTER: Duration = Duration::from_secs(2);
 /// Most different reasons that are logged for one peer that stays away.
 pub const REASONS_LOGGED_MAX: usize = 8;
 /// Refused incoming connections are logged at most once in this long: strangers must not fill the log.

@@ -88,7 +88,7 @@ async fn serve(link: Arc<Link>, greeted: Option<Greeted>, since: &mut Option<Ins
         Some(greeted) => Ok(greeted),
         None => link.greet().await,
     };
-    let Greeted { send, inbound, program } = match greeted {
+    let Greeted { send, inbound, program, process } = match greeted {
         Ok(greeted) => greeted,
         Err(error) => return error,
     };
@@ -100,7 +100,7 @@ async fn serve(link: Arc<Link>, greeted: Option<Greeted>, since: &mut Option<Ins
             Err(error) => return LinkError::Connection(error),
         }
     }
-    let up = Up::announce(link.clone());
+    let up = Up::announce(link.clone(), process);
     *since = Some(Instant::now());
     tracing::info!(peer = %link.slot.node, address = %link.connection.remote_address(), program, "peer connected");
 
@@ -130,10 +130,11 @@ async fn serve(link: Arc<Link>, greeted: Option<Greeted>, since: &mut Option<Ins
 struct Up(Arc<Link>);
 
 impl Up {
-    fn announce(link: Arc<Link>) -> Self {
+    fn announce(link: Arc<Link>, process: u64) -> Self {
         let up = Self(link);
         Lane::ALL.iter().for_each(|lane| up.0.slot.outbound(*lane).open());
         up.0.slot.traffic.began(&up.0.connection);
+        up.0.slot.process.store(process, Ordering::Release);
         up.0.slot.up.store(true, Ordering::Release);
         up.0.shared.handler.connected(up.0.slot.node);
         up

@@ -68,6 +68,8 @@ pub struct PeerConfig {
     pub listen: SocketAddr,
     /// The other nodes.
     pub peers: Vec<PeerAddress>,
+    /// Where some of them may be besides.
+    pub seeds: BTreeMap<NodeId, String>,
     /// The certificate that proves who this node is.
     pub tls: TlsIdentity,
     /// What this program speaks: [`Levels::OWN`], but in tests of programs to come.
@@ -84,7 +86,7 @@ pub struct PeerConfig {
 pub struct PeerAddress {
     /// The peer.
     pub node: NodeId,
-    /// `host:port`, resolved again at each dial. Only the node with the smaller id of the two dials.
+    /// `host:port`, resolved again at each dial.
     pub address: String,
 }
 
@@ -158,6 +160,8 @@ pub struct Peers {
 struct Shared {
     hello: PeerHello,
     local_address: SocketAddr,
+    /// Where nodes are by the configuration.
+    seeds: BTreeMap<NodeId, String>,
     handler: Arc<dyn PeerHandler>,
     sessions: Option<Arc<dyn SessionHost>>,
     /// The peers that there are by the ring map in force. Who sends holds the lock as long as it takes to find one.
@@ -176,6 +180,8 @@ struct Slot {
     outbound: [Outbound; Lane::ALL.len()],
     lingering: Lingering,
     up: AtomicBool,
+    /// The peer's process, while it is up.
+    process: AtomicU64,
     traffic: Traffic,
     /// Held by the connection that is being served.
     turn: Mutex<()>,
@@ -220,6 +226,7 @@ impl Peers {
                 more: bytes::Bytes::new(),
             },
             local_address,
+            seeds: config.seeds,
             handler,
             sessions,
             slots: RwLock::new(slots),
@@ -329,9 +336,15 @@ impl Slot {
             outbound: Lane::ALL.map(Outbound::new),
             lingering: Lingering::default(),
             up: AtomicBool::new(false),
+            process: AtomicU64::new(0),
             traffic: Traffic::default(),
             turn: Mutex::new(()),
         }
+    }
+
+    /// Whether a connection with this process of the peer is up.
+    fn serves(&self, process: u64) -> bool {
+        self.up.load(Ordering::Acquire) && self.process.load(Ordering::Acquire) == process
     }
 
     fn address(&self) -> String {

@@ -1,19 +1,18 @@
 //! The actor of one peer: it owns the connection with that node, and makes a new one whenever there is none.
 //!
-//! Of two nodes the one with the smaller id dials, the other waits to be dialled, so that there is never a question which
-//! of two connections counts. Who has waited for long dials nevertheless, to be turned away: a node that was removed from the
-//! cluster is dialled by nobody, and hears of it in this way.
+//! Of two nodes the one with the smaller id dials. The other one waits to be dialled, and dials after a while in vain: its own address
+//! may be another one than its peer knows, or the way from there may be cut. Or it was removed from the cluster: then nobody dials
+//! it, and it hears that when it is turned away. So two nodes may dial each other at once; then the connection that the smaller id
+//! has made stays.
 //!
 //! A node that was started again may dial while its peer holds its former connection for live. The newer one takes that one's
 //! place, but not before it has said hello and was admitted. Whoever has the node's certificate gets this far: a machine that
 //! was replaced and boots again, say. It must not end the connection of the node that took its place.
 
 use super::backoff::Backoff;
-use super::close::LinkError;
+use super::close::{CloseCode, LinkError};
 use super::hello::Greeted;
-use super::limits::{
-    ASK_WHY_AFTER, ASK_WHY_EVERY, GOOD_CONNECTION_AGE, GREETINGS_MAX, HANDSHAKE_TIMEOUT, REASONS_LOGGED_MAX,
-};
+use super::limits::{GOOD_CONNECTION_AGE, GREETINGS_MAX, HANDSHAKE_TIMEOUT, LATE_DIAL_AFTER, REASONS_LOGGED_MAX};
 use super::link::{self, Link, LinkEnd};
 use super::transport::Transport;
 use super::{Shared, Slot};
@@ -52,8 +51,6 @@ pub(super) struct PeerActor {
 pub(super) enum PeerActorMessage {
     /// Time to dial.
     Dial,
-    /// Time to find out why the peer does not dial.
-    AskWhy,
     /// The peer has dialled, and proved who it is.
     Accepted(Connection),
     /// It has said hello on that connection, or was turned away.
@@ -66,6 +63,10 @@ pub(super) struct PeerState {
     redial: Backoff,
     /// Counts the connections, made or only tried, so that the end of an old one is not taken for the end of the newest.
     attempt: u64,
+    /// Counts how often it has dialled.
+    dials: u64,
+    /// It will be told to dial.
+    dial_due: bool,
     /// Dropping it ends the connection, also when this actor dies.
     running: Option<DropGuard>,
     /// Connections that the peer has made and on which hello is being said.
@@ -80,12 +81,20 @@ impl Actor for PeerActor {
     type Arguments = ();
 
     async fn pre_start(&self, myself: ActorRef<Self::Msg>, (): ()) -> Result<PeerState, ActorProcessingErr> {
-        if self.dials() {
+        if self.dials_first() {
             myself.cast(PeerActorMessage::Dial)?;
         } else {
-            myself.send_after(ASK_WHY_AFTER, || PeerActorMessage::AskWhy);
+            myself.send_after(LATE_DIAL_AFTER, || PeerActorMessage::Dial);
         }
-        Ok(PeerState { redial: Backoff::new(), attempt: 0, running: None, greetings: 0, logged: BTreeSet::new() })
+        Ok(PeerState {
+            redial: Backoff::new(),
+            attempt: 0,
+            dials: 0,
+            dial_due: true,
+            running: None,
+            greetings: 0,
+            logged: BTreeSet::new(),
+        })
     }
 
     async fn handle(
@@ -96,14 +105,14 @@ impl Actor for PeerActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             PeerActorMessage::Dial => {
-                let (shared, slot, transport) = (self.shared.clone(), self.slot.clone(), self.transport.clone());
-                self.begin(&myself, state, |cancel| dial_and_run(shared, slot, transport, cancel));
-            }
-            PeerActorMessage::AskWhy => {
-                if state.running.is_none() && state.greetings == 0 {
-                    self.ask_why();
+                state.dial_due = false;
+                // The peer may have dialled meanwhile.
+                if state.running.is_none() {
+                    let (shared, slot, transport) = (self.shared.clone(), self.slot.clone(), self.transport.clone());
+                    let attempt = state.dials;
+                    state.dials += 1;
+                    self.begin(&myself, state, |cancel| dial_and_run(shared, slot, transport, attempt, cancel));
                 }
-                myself.send_after(ASK_WHY_EVERY, || PeerActorMessage::AskWhy);
             }
             PeerActorMessage::Accepted(connection) => {
                 // One too many is dropped, which closes it, and the peer dials again.
@@ -115,6 +124,10 @@ impl Actor for PeerActor {
             PeerActorMessage::Greeted(greeted) => {
                 state.greetings -= 1;
                 match *greeted {
+                    // The same process was dialled from here meanwhile, and did not know that yet.
+                    Ok((connection, greeted)) if self.dials_first() && self.slot.serves(greeted.process) => {
+                        CloseCode::Replaced.close(&connection, "the one that the smaller id has made stays");
+                    }
                     Ok((connection, greeted)) => {
                         let link = self.link(connection);
                         self.begin(&myself, state, |cancel| link::run(link, Some(greeted), cancel));
@@ -129,11 +142,13 @@ impl Actor for PeerActor {
                 if let LinkError::Panicked(text) = end.error {
                     return Err(self.panicked(&text));
                 }
-                if self.dials() {
-                    if end.lived >= GOOD_CONNECTION_AGE {
-                        state.redial = Backoff::new();
-                    }
-                    myself.send_after(state.redial.next_delay(), || PeerActorMessage::Dial);
+                if end.lived >= GOOD_CONNECTION_AGE {
+                    state.redial = Backoff::new();
+                }
+                if !std::mem::replace(&mut state.dial_due, true) {
+                    let soon = state.redial.next_delay();
+                    let delay = if self.dials_first() { soon } else { soon.max(LATE_DIAL_AFTER) };
+                    myself.send_after(delay, || PeerActorMessage::Dial);
                 }
             }
             PeerActorMessage::Ended { end, .. } => {
@@ -145,21 +160,9 @@ impl Actor for PeerActor {
 }
 
 impl PeerActor {
-    fn dials(&self) -> bool {
+    /// Whether this node dials at once, and the peer only if that takes long.
+    fn dials_first(&self) -> bool {
         self.shared.hello.node < self.slot.node
-    }
-
-    /// Dials a peer that should dial. It turns this node away in any case, and says so if it was removed.
-    fn ask_why(&self) {
-        let (shared, slot, transport) = (self.shared.clone(), self.slot.clone(), self.transport.clone());
-        tokio::spawn(async move {
-            let _ = shared.watch_cut().wait_for(|cut| !cut).await;
-            let Ok(connection) = dial(&shared, &slot, &transport).await else { return };
-            let Ok(closed) = timeout(HANDSHAKE_TIMEOUT, connection.closed()).await else { return };
-            if let Some(how) = LinkError::Connection(closed).says_removed() {
-                shared.handler.removed(slot.node, how);
-            }
-        });
     }
 
     fn panicked(&self, text: &str) -> ActorProcessingErr {
@@ -235,15 +238,16 @@ async fn dial_and_run(
     shared: Arc<Shared>,
     slot: Arc<Slot>,
     transport: Arc<Transport>,
+    attempt: u64,
     cancel: CancellationToken,
 ) -> LinkEnd {
-    let attempt = async {
+    let dialling = async {
         // A node that is cut off doesn't get through to anybody.
         let _ = shared.watch_cut().wait_for(|cut| !cut).await;
-        dial(&shared, &slot, &transport).await
+        dial(&shared, &slot, &transport, attempt).await
     };
     let dialled = tokio::select! {
-        dialled = attempt => dialled,
+        dialled = dialling => dialled,
         () = cancel.cancelled() => Err(LinkError::Cancelled),
     };
     match dialled {
@@ -253,10 +257,13 @@ async fn dial_and_run(
 }
 
 /// Resolves the name anew each time: where a node is may change.
-async fn dial(shared: &Shared, slot: &Slot, transport: &Transport) -> Result<Connection, LinkError> {
+async fn dial(shared: &Shared, slot: &Slot, transport: &Transport, attempt: u64) -> Result<Connection, LinkError> {
     let expected = Identity { cluster: shared.hello.cluster, node: slot.node };
+    // Where the ring map says it is, and where the configuration says, in turn: all nodes may have moved at once.
+    let configured = shared.seeds.get(&slot.node).filter(|_| attempt % 2 == 1).cloned();
+    let address = configured.unwrap_or_else(|| slot.address());
     let attempt = async {
-        let address = resolve(&slot.address(), shared.local_address).await?;
+        let address = resolve(&address, shared.local_address).await?;
         let connecting = transport.dial(address, expected).map_err(DialError::Connect)?;
         Ok(connecting.await?)
     };

@@ -119,6 +119,7 @@ impl Cluster {
             client,
             listen,
             peers: peers.collect(),
+            seeds: BTreeMap::new(),
             tls,
             levels: Levels::OWN,
             program,
@@ -492,9 +493,6 @@ async fn strangers_are_refused_with_the_reason_and_the_others_notice_nothing() {
     let refusal = dial(&identity(&cluster.authority, cluster.id, unknown), &b, expected).await;
     assert!(refusal.starts_with("closed by the peer: unknown node: node 00000000-"), "{refusal}");
 
-    let refusal = dial(&identity(&cluster.authority, cluster.id, b.id), &a, Identity { node: a.id, ..expected }).await;
-    assert!(refusal.starts_with("closed by the peer: broken protocol: node"), "the larger id must not dial: {refusal}");
-
     // It knows the right authority's certificate, but its own is signed by another one.
     let other = ClusterAuthority::create().unwrap();
     let mut pem = other.issue(cluster.id, a.id, &[]).unwrap();
@@ -510,6 +508,23 @@ async fn strangers_are_refused_with_the_reason_and_the_others_notice_nothing() {
     assert!(refusal.starts_with("wrong certificate: ") && refusal.contains(&b.id.to_string()), "{refusal}");
 
     exchange(&mut a, &mut b, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_dialled_dials_and_one_connection_stays() {
+    let cluster = Cluster::new();
+    let (small, large) = two_ids();
+    // It moved, and its peer does not know where.
+    let mut stays = cluster.node(small, &[(large, NOWHERE.to_owned())]).await;
+    let mut moved = cluster.node(large, &[(small, stays.peers.local_address().to_string())]).await;
+    stays.connected(large).await;
+    moved.connected(small).await;
+    exchange(&mut stays, &mut moved, 1).await;
+
+    // Dialled once more by the same process, the first connection stays.
+    let hello = moved.peers.shared.hello.clone();
+    assert!(stays.peers.shared.slot(large).unwrap().serves(hello.process));
+    exchange(&mut moved, &mut stays, 2).await;
 }
 
 /// The first packets of that many dials.

@@ -60,6 +60,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
                 hears: vec![NodeId(uuid(2))],
                 disk: Some(DiskRoom { free_bytes: 60 << 30, total_bytes: 100 << 30 }),
                 held_bytes: 7 << 30,
+                peer_address: "10.0.0.1:7410".to_owned(),
                 more: Bytes::new(),
             }),
         ),

@@ -366,6 +366,7 @@ impl Node {
             Own {
                 folder: self.folder_id,
                 address: address_of(ring, self.id),
+                peer_address: peer_address_of(ring, self.id),
                 client: ClientId(Uuid::from_u64_pair(disk.fresh_number(), disk.fresh_number())),
             },
             ring.clone(),
@@ -456,6 +457,11 @@ fn session_limits(options: &Options) -> SessionLimits {
 /// Where clients reach a node.
 pub(super) fn address_of(ring: &RingMap, node: NodeId) -> String {
     ring.nodes.iter().find(|known| known.id == node.0).map(|known| known.client.clone()).unwrap_or_default()
+}
+
+/// Where a node's peers reach it, by a map.
+fn peer_address_of(ring: &RingMap, node: NodeId) -> String {
+    ring.nodes.iter().find(|known| known.id == node.0).map(|known| known.peer.clone()).unwrap_or_default()
 }
 
 /// The bounds of a node's queues.

@@ -108,6 +108,8 @@ pub struct Seen {
     pub places: bool,
     /// Where clients reach nodes, as these say themselves; none of them a stranger.
     pub clients: BTreeMap<NodeId, String>,
+    /// Where their peers reach them, likewise.
+    pub peer_addresses: BTreeMap<NodeId, String>,
 }
 
 /// What a change of the map is for.
@@ -129,7 +131,7 @@ pub enum Change {
     Steps(Vec<Step>),
     /// A node that was being removed holds nothing any more.
     Removed(NodeId),
-    /// Clients reach nodes at other addresses than before.
+    /// Clients or peers reach nodes at other addresses than before.
     Addresses,
 }
 
@@ -192,7 +194,7 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
         return MapDecision::Change(Box::new(next), Change::Removed(node));
     }
     // Nothing rests on addresses, so they come late. What waits may wait for long, and does not hold them up.
-    if let Some(next) = ring.with_clients(&seen.clients) {
+    if let Some(next) = ring.with_addresses(&seen.clients, &seen.peer_addresses) {
         return MapDecision::Change(Box::new(next), Change::Addresses);
     }
     if !seen.places {
@@ -346,7 +348,8 @@ impl Words {
     ///   group, and each node sends it to every peer, when it learns it, when they meet, and every 10 s.
     /// - At least two nodes, and a majority of those that hold the group in the new map, or of all its nodes; this one left out.
     ///   Those that the known map names may be gone: nodes are removed, and a node that was wiped knows the first map only.
-    ///   After a recovery the group may be on one node, which is enough then: all others may know nothing yet.
+    ///   After a recovery the group may be on one node. Its word is enough for a node that joins, which has nothing to lose and
+    ///   nobody else to ask; for one that was a member before it is not.
     ///
     /// That a peer is a stranger by the map that is known here says nothing: that map may be the one that is out of date.
     pub fn of_majority(&self, known: &RingMap, me: NodeId) -> Option<&RingMap> {
@@ -360,7 +363,8 @@ impl Words {
                     .fold((0, 0), |(said, all), node| (said + usize::from(said_by.contains(&node)), all + 1));
                 said >= needed && 2 * said > all
             };
-            let of_group = if map.recoveries() > known.recoveries() { 1 } else { two };
+            let joins = !known.has_node(me);
+            let of_group = if joins && map.recoveries() > known.recoveries() { 1 } else { two };
             known.holders(ShardId::META).filter(|node| said_by.contains(node)).count() >= needed
                 || of_new(&mut map.holders(ShardId::META), of_group)
                 || of_new(&mut map.nodes.iter().map(|node| NodeId(node.id)), two)
@@ -424,6 +428,7 @@ mod tests {
             disks: BTreeMap::new(),
             places: true,
             clients: BTreeMap::new(),
+            peer_addresses: BTreeMap::new(),
         }
     }
 
@@ -520,6 +525,13 @@ mod tests {
         assert_eq!(decide(&named(), &moved), MapDecision::Rest, "clients would take one node for the other");
         moved.clients = [say(1, "nowhere"), say(2, "")].into();
         assert_eq!(decide(&named(), &moved), MapDecision::Rest, "these are no addresses");
+        moved.clients.clear();
+        let third = named().nodes[2].peer.clone();
+        moved.peer_addresses = [say(1, "a.example:7410"), say(2, "nowhere"), say(3, &named().nodes[1].peer)].into();
+        let MapDecision::Change(next, Change::Addresses) = decide(&named(), &moved) else { panic!("node 1 has moved") };
+        let peers: Vec<&str> = next.nodes.iter().map(|node| node.peer.as_str()).collect();
+        assert_eq!(peers, ["a.example:7410", &named().nodes[1].peer, &third], "that is node 2's");
+        moved.peer_addresses.clear();
         // A replacement comes first, and one that waits holds nothing up.
         moved.clients = [say(2, "b.example:2")].into();
         moved.peers.insert(node(3), Presence { folder: folder(33), ..presence(3) });
@@ -578,6 +590,8 @@ mod tests {
         assert_eq!(say(2, &[(1, &now), (7, &now)]), Some(40));
         assert_eq!(say(8, &[(1, &now), (7, &now)]), Some(40), "it is one of them, and was wiped");
         assert_eq!(say(2, &[(1, &alone)]), None, "one that is broken may make up a group of its own");
+        assert_eq!(say(20, &[(1, &alone)]), Some(u64::MAX), "one that joins after a recovery has nobody else to ask");
+        assert_eq!(say(20, &[(1, &now)]), None);
         // Of the new group one is wiped, too, and does not know the map; the others that are no part of it do.
         let grown = {
             let more = (11..=13).map(|number| RingNode {

@@ -61,6 +61,7 @@ pub(super) fn seen(ring: &RingMap, away: &[u128]) -> Seen {
         disks: BTreeMap::new(),
         places: true,
         clients: BTreeMap::new(),
+        peer_addresses: BTreeMap::new(),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::address::is_address;
 use super::moves::push_bounded;
-use super::{RETIRED_FOLDERS_MAX, RingMap};
+use super::{RETIRED_FOLDERS_MAX, RingMap, RingNode};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use std::collections::BTreeMap;
@@ -77,24 +77,29 @@ impl RingMap {
         Ok(next)
     }
 
-    /// The map in which clients reach these nodes at these addresses; `None` if it says so already. What is no address is left
-    /// out, and so is one that would be two nodes' at once.
-    pub fn with_clients(&self, clients: &BTreeMap<NodeId, String>) -> Option<Self> {
+    /// The map in which clients and peers reach these nodes at these addresses; `None` if it says so already. What is no address is
+    /// left out, and so is one that would be two nodes' at once.
+    pub fn with_addresses(&self, clients: &BTreeMap<NodeId, String>, peers: &BTreeMap<NodeId, String>) -> Option<Self> {
         let mut next = self.next_epoch();
-        for node in &mut next.nodes {
-            if let Some(client) = clients.get(&NodeId(node.id)).filter(|client| is_address(client)) {
-                node.client.clone_from(client);
-            }
-        }
-        // Undone one by one: each that is undone may be what another one wanted.
-        while let Some(at) = (0..next.nodes.len()).find(|at| {
-            let is_new = next.nodes[*at].client != self.nodes[*at].client;
-            let same = |(other, node): (usize, &super::RingNode)| other != *at && node.client == next.nodes[*at].client;
-            is_new && next.nodes.iter().enumerate().any(same)
-        }) {
-            next.nodes[at].client.clone_from(&self.nodes[at].client);
-        }
+        next.take_addresses(clients, |node| &mut node.client);
+        next.take_addresses(peers, |node| &mut node.peer);
         (next.nodes != self.nodes).then_some(next)
+    }
+
+    /// Takes over one address of each node.
+    fn take_addresses(&mut self, said: &BTreeMap<NodeId, String>, of: impl Fn(&mut RingNode) -> &mut String) {
+        let before: Vec<String> = self.nodes.iter_mut().map(|node| of(node).clone()).collect();
+        let wanted = |node: &RingNode| said.get(&NodeId(node.id)).filter(|address| is_address(address)).cloned();
+        let all = self.nodes.iter().zip(&before);
+        let mut after: Vec<String> = all.map(|(node, old)| wanted(node).unwrap_or_else(|| old.clone())).collect();
+        // Undone one by one: each that is undone may be what another one wanted.
+        while let Some(at) = (0..after.len()).find(|at| {
+            let same = |(other, address): (usize, &String)| other != *at && *address == after[*at];
+            after[*at] != before[*at] && after.iter().enumerate().any(same)
+        }) {
+            after[at].clone_from(&before[at]);
+        }
+        self.nodes.iter_mut().zip(after).for_each(|(node, address)| *of(node) = address);
     }
 
     /// Whether the folder was replaced.

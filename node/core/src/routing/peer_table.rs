@@ -135,6 +135,15 @@ impl PeerTable {
         known.map(|(peer, known)| (*peer, known.client.clone())).collect()
     }
 
+    /// Where the peers that are connected and are no strangers wait for their peers, as they say.
+    pub fn peer_addresses(&self, ring: &RingMap, now: Nanos) -> BTreeMap<NodeId, String> {
+        let peers = self.peers.read();
+        let known = peers
+            .iter()
+            .filter(|(peer, known)| known.report_holds(now) && !known.presence(Nanos(0)).is_stranger(ring, **peer));
+        known.map(|(peer, known)| (*peer, known.report.peer_address.clone())).collect()
+    }
+
     /// A peer says that this node was removed from the cluster.
     pub fn note_said_removed(&self, by: NodeId) {
         self.removed_by.write().insert(by);

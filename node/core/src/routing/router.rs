@@ -610,6 +610,7 @@ impl Router {
             hears: self.peers().map(|peers| peers.up()).unwrap_or_default(),
             disk: *self.disk.lock(),
             held_bytes: local.iter().map(|handle| handle.reader.live_bytes_total()).sum(),
+            peer_address: String::new(),
             more: Default::default(),
         }
     }

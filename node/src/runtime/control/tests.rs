@@ -10,6 +10,7 @@ use kvorum_core::routing::network::PeerNetwork as _;
 use kvorum_core::routing::peer_desk::AdmitError;
 use kvorum_protocol::FolderId;
 use kvorum_protocol::peer::{Levels, PeerMessage};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -110,6 +111,7 @@ async fn node(cluster: ClusterId, node: NodeId, listen: &str, tls: TlsIdentity, 
         client,
         listen,
         peers,
+        seeds: BTreeMap::new(),
         tls,
         levels: Levels::OWN,
         program,

@@ -53,8 +53,12 @@ impl Meta {
         } else {
             may_bootstrap = !config.joins;
         }
-        let own =
-            Own { folder: folder.disk(), address: config.client_advertise.clone(), client: ClientId(Uuid::new_v4()) };
+        let own = Own {
+            folder: folder.disk(),
+            address: config.client_advertise.clone(),
+            peer_address: config.peer_advertise.clone(),
+            client: ClientId(Uuid::new_v4()),
+        };
         let keeper = MapKeeper::new(Arc::clone(router), Arc::clone(&storage.disk), own, initial.clone(), may_bootstrap)
             .with_levels(config.levels);
         let arguments = MetaArguments {

@@ -77,10 +77,8 @@ pub(super) fn peers_of(ring: &RingMap, me: NodeId) -> Vec<PeerAddress> {
 }
 
 fn peer_config(config: &Config, known: Option<&RingMap>, folder: &DataFolder, tls: TlsIdentity) -> PeerConfig {
-    let configured = || {
-        let others = config.members.iter().filter(|member| member.id != config.node_id);
-        others.map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect()
-    };
+    let others = || config.members.iter().filter(|member| member.id != config.node_id);
+    let configured = || others().map(|member| PeerAddress { node: member.id, address: member.peer.clone() }).collect();
     PeerConfig {
         node: config.node_id,
         cluster: config.cluster_id,
@@ -89,6 +87,7 @@ fn peer_config(config: &Config, known: Option<&RingMap>, folder: &DataFolder, tl
         client: config.client_advertise.clone(),
         listen: config.peer_listen,
         peers: known.map_or_else(configured, |ring| peers_of(ring, config.node_id)),
+        seeds: others().map(|member| (member.id, member.peer.clone())).collect(),
         tls,
         levels: config.levels,
         program: concat!("kvorum ", env!("CARGO_PKG_VERSION")).into(),
