@@ -13,7 +13,7 @@ use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -40,12 +40,19 @@ struct Terminal {
     /// Where [`Terminal::wait_for`] goes on reading.
     read_to: usize,
     dev: Child,
-    folder: TempDir,
+    /// There until it is taken.
+    folder: Option<TempDir>,
 }
 
 impl Terminal {
     fn start() -> Self {
-        let folder = TempDir::new().unwrap();
+        let mut terminal = Self::start_in(TempDir::new().unwrap(), &["--base-port", &free_base_port().to_string()]);
+        terminal.wait_for("ready in ");
+        terminal.wait_for("> ");
+        terminal
+    }
+
+    fn start_in(folder: TempDir, flags: &[&str]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -54,14 +61,9 @@ impl Terminal {
         let open = || rustix::fs::open(&*name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         // Makes the terminal the one of the program that it becomes, as a login does.
         let dev = Command::new("setsid")
-            .args([
-                "--ctty",
-                env!("CARGO_BIN_EXE_kvorum"),
-                "dev",
-                "--base-port",
-                &free_base_port().to_string(),
-                "--dir",
-            ])
+            .args(["--ctty", env!("CARGO_BIN_EXE_kvorum"), "dev"])
+            .args(flags)
+            .arg("--dir")
             .arg(folder.path().join("cluster"))
             .env("HOME", folder.path())
             .env("TERM", "xterm")
@@ -78,10 +80,26 @@ impl Terminal {
             let (shown, keys) = (Arc::clone(&shown), keys.try_clone().unwrap());
             move || show(screen, keys, &shown)
         });
-        let mut terminal = Self { keys, line: open(), shown, read_to: 0, dev, folder };
-        terminal.wait_for("ready in ");
-        terminal.wait_for("> ");
-        terminal
+        Self { keys, line: open(), shown, read_to: 0, dev, folder: Some(folder) }
+    }
+
+    /// Leaves, and waits until everything has stopped. Returns the folder.
+    fn leave(mut self) -> TempDir {
+        self.type_keys("\x04");
+        self.wait_for("stopping the nodes");
+        assert_eq!(self.dev.wait().unwrap().code(), Some(0));
+        self.folder.take().unwrap()
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.as_ref().unwrap().path()
+    }
+
+    /// Runs a command, and waits until it has shown all of this, in this order.
+    fn run(&mut self, command: &str, shown: &[&str]) {
+        self.wait_for("> ");
+        self.type_keys(&format!("{command}\r"));
+        shown.iter().for_each(|text| self.wait_for(text));
     }
 
     fn type_keys(&mut self, keys: &str) {
@@ -121,7 +139,7 @@ impl Terminal {
     }
 
     fn locks(&self) -> impl Iterator<Item = PathBuf> {
-        let cluster = self.folder.path().join("cluster");
+        let cluster = self.path().join("cluster");
         (1..=3).map(move |node| cluster.join(format!("node-{node}/data/LOCK")))
     }
 
@@ -197,9 +215,42 @@ fn ctrl_c_interrupts_the_command_and_leaves_the_cluster() {
     terminal.type_keys("EXISTS kept\r");
     terminal.wait_for("of 1");
     terminal.wait_for("> ");
-    terminal.type_keys("\x04");
-    terminal.wait_for("stopping the nodes");
-    assert_eq!(terminal.dev.wait().unwrap().code(), Some(0));
+    terminal.leave();
+}
+
+#[test]
+fn the_cluster_grows_and_shrinks_and_starts_again_as_it_is() {
+    let base_port = free_base_port();
+    let flags = ["--shards", "2", "--base-port", &base_port.to_string()];
+    let mut terminal = Terminal::start_in(TempDir::new().unwrap(), &flags);
+    terminal.wait_for("ready in ");
+    terminal.run("PUT kept here", &["OK  version"]);
+    terminal.run("SCALE 2", &["there must be 3 nodes at least: each shard has 3 replicas"]);
+    terminal.run("SCALE 10", &["there can be 9 nodes at most on one machine"]);
+    terminal.run("HELP", &["NODE ADD [zone]", "SCALE nodes"]);
+    terminal.run("NODE ADD east", &["node-4 is part of the cluster"]);
+    terminal.run("SCALE 5", &["node-5 is part of the cluster", "there are 5 nodes"]);
+    // What their processes say comes above the next prompt, whichever ends first.
+    let removed = "was removed from the cluster; its log is in";
+    terminal.run("SCALE 3", &["node-5 is removed", "node-4 is removed", "there are 3 nodes", removed, removed]);
+    terminal.run("GET kept", &["here"]);
+    let folder = terminal.leave();
+    let cluster = folder.path().join("cluster");
+    for node in [4, 5] {
+        assert!(!cluster.join(format!("node-{node}")).exists());
+        assert!(cluster.join(format!("node-{node}.removed/node.log")).exists());
+        assert!(!cluster.join(format!("node-{node}.removed/data")).exists());
+    }
+
+    let mut terminal = Terminal::start_in(folder, &[]);
+    terminal.wait_for("3 nodes, 2 shards of 3 replicas");
+    terminal.run("SCALE 4", &["node-6 is part of the cluster", "there are 4 nodes"]);
+    terminal.run("CLUSTER NODES", &["node-6", &format!("127.0.0.1:{}", base_port + 4)]);
+    let folder = terminal.leave();
+    let mut terminal = Terminal::start_in(folder, &["--nodes", "4"]);
+    terminal.wait_for("4 nodes, 2 shards of 3 replicas");
+    terminal.run("GET kept", &["here"]);
+    terminal.leave();
 }
 
 #[test]
@@ -214,7 +265,7 @@ fn pasted_lines_are_commands_one_after_the_other() {
     terminal.wait_for("OK  version");
     terminal.wait_for("> EXISTS");
     terminal.wait_for("1  of 3");
-    let history = terminal.folder.path().join(".local/state/kvorum/history");
+    let history = terminal.path().join(".local/state/kvorum/history");
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(history).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600, "what was typed is its owner's alone");
 }

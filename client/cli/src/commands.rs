@@ -1,5 +1,6 @@
 //! The table of all commands: the one source of what is parsed, completed, hinted and explained. Pure.
 
+use crate::nodes::HOST_COMMANDS;
 use crate::words::Word;
 use std::fmt::Write as _;
 
@@ -57,6 +58,8 @@ pub(crate) enum Verb {
     Transfer,
     Node,
     Repair,
+    AddNode,
+    Scale,
     Shutdown,
     Help,
     Clear,
@@ -399,7 +402,7 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
 
 /// The command of this name, however it is capitalised.
 pub(crate) fn find(name: &str) -> Option<&'static CommandSpec> {
-    COMMANDS.iter().find(|command| command.is_called(name))
+    COMMANDS.iter().chain(HOST_COMMANDS).find(|command| command.is_called(name))
 }
 
 /// Commands of Redis that there are not here, and what does the same.
@@ -524,19 +527,20 @@ impl OptionSpec {
     }
 }
 
-/// The list of all commands.
-pub(crate) fn overview() -> String {
+/// The list of all commands, with those that need a host if there is one.
+pub(crate) fn overview(has_host: bool) -> String {
+    let commands = || COMMANDS.iter().chain(HOST_COMMANDS.iter().filter(|_| has_host));
     let usage = |command: &CommandSpec| match command.options.is_empty() {
         // The names of all views would leave no room for the help of the others.
         true if command.verb == Verb::Cluster => format!("{} [view]", command.name),
         true => command.usage(),
         false => [&[command.name], command.arguments, &["[...]"]].concat().join(" "),
     };
-    let width = COMMANDS.iter().map(|command| usage(command).len()).max().unwrap_or_default();
+    let width = commands().map(|command| usage(command).len()).max().unwrap_or_default();
     let mut out = String::new();
     for (group, title) in GROUPS {
         writeln!(out, "{title}").expect("writing to a string can't fail");
-        for command in COMMANDS.iter().filter(|command| command.group == group) {
+        for command in commands().filter(|command| command.group == group) {
             writeln!(out, "  {:width$}  {}", usage(command), command.help).expect("writing to a string can't fail");
         }
     }
@@ -586,10 +590,13 @@ mod tests {
 
     #[test]
     fn the_overview_fits_a_terminal() {
-        let overview = overview();
-        let longest = overview.lines().map(str::len).max().unwrap();
-        assert!(longest <= 80, "{longest} columns:\n{overview}");
-        assert!(COMMANDS.iter().all(|command| overview.contains(command.help)));
+        for has_host in [false, true] {
+            let overview = overview(has_host);
+            let longest = overview.lines().map(str::len).max().unwrap();
+            assert!(longest <= 80, "{longest} columns:\n{overview}");
+            assert!(COMMANDS.iter().all(|command| overview.contains(command.help)));
+            assert_eq!(overview.contains("SCALE nodes"), has_host);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the REPL knows about a line while it is typed: completions, hints and colours, all from the table of commands.
 
 use crate::commands::{self, CLUSTER_VIEWS, COMMANDS, CommandSpec, Verb};
+use crate::nodes::HOST_COMMANDS;
 use crate::words::{self, Word, WordError};
 use reedline::{
     Color, Completer, CompletionResult, Highlighter, Hinter, History, SearchQuery, Span, StyledText, Suggestion,
@@ -9,7 +10,10 @@ use reedline::{
 use std::collections::BTreeSet;
 
 /// Completes commands, options and views.
-pub(crate) struct CommandCompleter;
+pub(crate) struct CommandCompleter {
+    /// Whether commands that need a host are offered.
+    pub(crate) has_host: bool,
+}
 
 impl Completer for CommandCompleter {
     fn complete(&mut self, line: &str, position: usize) -> CompletionResult {
@@ -20,7 +24,8 @@ impl Completer for CommandCompleter {
             append_whitespace: true,
             ..Suggestion::default()
         };
-        let (start, candidates) = candidates(line.get(..position).unwrap_or(line));
+        let more = if self.has_host { HOST_COMMANDS } else { &[] };
+        let (start, candidates) = candidates_with(line.get(..position).unwrap_or(line), more);
         let span = Span::new(start, position);
         let suggestions: Vec<_> = candidates.into_iter().map(|candidate| suggestion(candidate, span)).collect();
         CompletionResult::fresh(suggestions)
@@ -29,6 +34,11 @@ impl Completer for CommandCompleter {
 
 /// What may stand where the line ends, and where that word begins. Pure.
 fn candidates(line: &str) -> (usize, Vec<(String, String)>) {
+    candidates_with(line, &[])
+}
+
+/// The same, with these commands besides.
+fn candidates_with(line: &str, more: &[CommandSpec]) -> (usize, Vec<(String, String)>) {
     let (Ok(words) | Err((words, _))) = words::split(line);
     let is_new_word = line.ends_with(char::is_whitespace) || line.is_empty();
     let (complete, typed, start) = match words.split_last() {
@@ -43,10 +53,10 @@ fn candidates(line: &str) -> (usize, Vec<(String, String)>) {
     };
     let offer = |(name, help): (&str, &str)| matching(name).then(|| (cased(name), help.to_owned()));
     let found = match (complete.first().and_then(known), complete.len()) {
-        (_, 0) => COMMANDS.iter().filter_map(|command| offer((command.name, command.help))).collect(),
+        (_, 0) => COMMANDS.iter().chain(more).filter_map(|command| offer((command.name, command.help))).collect(),
         (None, _) => Vec::new(),
         (Some(spec), 1) if spec.verb == Verb::Help => {
-            COMMANDS.iter().filter_map(|command| offer((command.name, command.help))).collect()
+            COMMANDS.iter().chain(more).filter_map(|command| offer((command.name, command.help))).collect()
         }
         (Some(spec), 1) if spec.verb == Verb::Cluster => CLUSTER_VIEWS.into_iter().filter_map(offer).collect(),
         (Some(spec), count) => options(spec, &complete[1..], count - 1).filter_map(offer).collect(),

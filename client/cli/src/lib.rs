@@ -14,6 +14,7 @@ mod console;
 mod editor;
 mod exit;
 mod history;
+mod nodes;
 mod operate;
 mod output;
 mod parse;
@@ -27,6 +28,7 @@ mod terminal;
 mod text;
 mod words;
 
+pub use nodes::{NodeAnswer, NodeRequest, NodeRequester, NodeRequests, NodeWish, node_requests};
 pub use repl::Notifier;
 
 use args::Args;
@@ -59,12 +61,19 @@ const STDIN_BYTES_MAX: u64 = kvorum_protocol::limits::VALUE_BYTES_MAX as u64 + 1
 pub struct ReplOptions {
     url: String,
     notices: Option<Notices>,
+    nodes: Option<NodeRequester>,
 }
 
 impl ReplOptions {
     /// A REPL in front of the cluster of this address.
     pub fn new(url: String) -> Self {
-        Self { url, notices: None }
+        Self { url, notices: None, nodes: None }
+    }
+
+    /// Has NODE ADD and SCALE ask for nodes there. Without it they say that they work in `kvorum dev` only.
+    #[must_use]
+    pub fn with_nodes(self, nodes: NodeRequester) -> Self {
+        Self { nodes: Some(nodes), ..self }
     }
 
     /// Lets someone say things while the REPL runs. `None` if it will not edit lines on a terminal, so that nothing gets in
@@ -142,6 +151,7 @@ pub fn repl(options: ReplOptions) -> ReplEnd {
         printer: printer(format),
         yes: false,
         is_interactive: io::stdin().is_terminal(),
+        nodes: options.nodes,
     };
     let mut input_ended = false;
     let code = with_session(setup, |session, colors| {
@@ -179,6 +189,7 @@ fn setup(args: &Args) -> Setup {
         printer,
         yes: args.yes,
         is_interactive: is_shell && io::stdin().is_terminal(),
+        nodes: None,
     }
 }
 

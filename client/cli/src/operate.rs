@@ -98,7 +98,12 @@ fn done(asked: &Asked) -> String {
 }
 
 /// Tells how far a node is with giving what it holds away, until it is gone.
-async fn wait_until_gone(client: &Client, node: NodeId, name: &str, emit: Emit<'_>) -> Result<Exit, Failure> {
+pub(crate) async fn wait_until_gone(
+    client: &Client,
+    node: NodeId,
+    name: &str,
+    emit: Emit<'_>,
+) -> Result<Exit, Failure> {
     let mut told = None;
     loop {
         let topology = client.topology().await?;

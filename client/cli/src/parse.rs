@@ -44,6 +44,10 @@ pub(crate) enum Action {
     },
     /// Something is asked of the cluster.
     Ask(Asked, Manner),
+    /// One more node, in this zone; empty for none.
+    AddNode(String),
+    /// So many nodes.
+    Scale(u16),
     Shutdown(String),
     Help(Option<&'static CommandSpec>),
     Clear,
@@ -155,6 +159,8 @@ impl Arguments<'_> {
             Verb::Transfer => Action::Transfer { shard: self.number("shard")?, node: self.text("node")? },
             Verb::Node => self.node()?,
             Verb::Repair => self.repair()?,
+            Verb::AddNode => Action::AddNode(self.optional_text().unwrap_or_default()),
+            Verb::Scale => Action::Scale(self.number("number of nodes")?),
             Verb::Shutdown => Action::Shutdown(self.text("node")?),
             Verb::Help => Action::Help(self.help()?),
             Verb::Clear => Action::Clear,
@@ -443,6 +449,9 @@ mod tests {
                 "NODE SET node-4 ZONE b WEIGHT 2",
                 asks(Asked::Set { node: node(), zone: Some("b".into()), weight: Some(2) }),
             ),
+            ("NODE ADD", Action::AddNode(String::new())),
+            ("node add b", Action::AddNode("b".into())),
+            ("scale 5", Action::Scale(5)),
             ("TRANSFER 3 node-2", Action::Transfer { shard: 3, node: "node-2".into() }),
             ("HELP", Action::Help(None)),
             ("HELP set", Action::Help(commands::find("PUT"))),
@@ -504,6 +513,9 @@ mod tests {
             ("MPUT a 1 b", "the value of the last key is missing\nusage: MPUT key value ..."),
             ("CLUSTER frob", "frob is not a view of the cluster\nusage: CLUSTER [view]"),
             ("HELP frob", "there is no command frob"),
+            ("NODE ADD a b", "b is too much\nusage: NODE ADD [zone]"),
+            ("SCALE", "the number of nodes is missing\nusage: SCALE nodes"),
+            ("SCALE many", "the number of nodes must be a whole number, not many\nusage: SCALE nodes"),
         ] {
             assert_eq!(parsed(line), Err(explanation.to_owned()), "{line}");
         }

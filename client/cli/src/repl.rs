@@ -52,7 +52,7 @@ impl Notifier {
 
 /// Reads commands from the terminal until QUIT or ctrl-d.
 pub(crate) fn interact(session: &mut Session, colors: bool, notices: Option<Notices>) -> Ended {
-    let mut editor = editor(colors);
+    let mut editor = editor(colors, session.has_host());
     if let Some(Notices(printer)) = notices {
         editor = editor.with_external_printer(printer);
     }
@@ -140,7 +140,7 @@ fn run_text(session: &mut Session, text: &str, clear: &mut dyn FnMut()) -> Next 
     Next::ReadOn
 }
 
-fn editor(colors: bool) -> Reedline {
+fn editor(colors: bool, has_host: bool) -> Reedline {
     let mut keys = default_emacs_keybindings();
     keys.add_binding(
         KeyModifiers::NONE,
@@ -150,7 +150,7 @@ fn editor(colors: bool) -> Reedline {
     keys.add_binding(KeyModifiers::SHIFT, KeyCode::BackTab, ReedlineEvent::MenuPrevious);
     let menu = ColumnarMenu::default().with_name(COMPLETION_MENU);
     let mut editor = Reedline::create()
-        .with_completer(Box::new(CommandCompleter))
+        .with_completer(Box::new(CommandCompleter { has_host }))
         .with_hinter(Box::<CommandHinter>::default())
         .with_validator(Box::new(QuoteValidator))
         .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))

@@ -2,6 +2,7 @@
 
 use crate::cluster;
 use crate::exit::Exit;
+use crate::nodes;
 use crate::operate;
 use crate::output::{Cell, Output};
 use crate::parse::{Action, ClusterView};
@@ -33,6 +34,8 @@ pub(crate) enum Failure {
     Interrupted(&'static str),
     /// What it says can't be written.
     Output(String),
+    /// The host of the REPL has not done what it was asked; in words.
+    Host(String),
 }
 
 impl From<Error> for Failure {
@@ -109,6 +112,9 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
         Action::Status(node) => status(client, node.as_deref(), emit).await,
         Action::Transfer { shard, node } => transfer(client, ShardId(*shard), node, emit).await,
         Action::Ask(asked, manner) => operate::ask(client, asked, *manner, emit).await,
+        Action::AddNode(_) | Action::Scale(_) => {
+            Err(Failure::Usage(nodes::only_with_host(action).unwrap_or_default().to_owned()))
+        }
         Action::Shutdown(wanted) => {
             client.admin().shutdown(find_node(client, wanted).await?).await?;
             emit(Output::Note(format!("{wanted} is stopping")));

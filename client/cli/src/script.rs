@@ -280,6 +280,8 @@ fn keys(action: &Action) -> Option<Vec<Bytes>> {
         | Action::Status(_)
         | Action::Transfer { .. }
         | Action::Ask(..)
+        | Action::AddNode(_)
+        | Action::Scale(_)
         | Action::Shutdown(_)
         | Action::Help(_)
         | Action::Clear

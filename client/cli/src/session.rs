@@ -3,8 +3,10 @@
 
 use crate::backlog::{Backlog, Said};
 use crate::cluster::find_node;
+use crate::commands::Verb;
 use crate::console::{complain, print};
 use crate::exit::Exit;
+use crate::nodes::{self, NodeRequester};
 use crate::output::{Format, Output, Printer};
 use crate::parse::{self, Action, Asked, Manner};
 use crate::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run};
@@ -33,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) yes: bool,
     /// A person is typing: commands can be interrupted, and long ones say how long they took.
     pub(crate) is_interactive: bool,
+    /// Who starts nodes, if anyone does.
+    pub(crate) nodes: Option<NodeRequester>,
 }
 
 pub(crate) struct Session {
@@ -58,6 +62,11 @@ impl Session {
     /// The address of the node that the session is connected to.
     pub(crate) fn connected_to(&self) -> Option<String> {
         self.client.as_ref()?.connected_to().map(|(_, address)| address)
+    }
+
+    /// Whether someone starts nodes.
+    pub(crate) fn has_host(&self) -> bool {
+        self.setup.nodes.is_some()
     }
 
     /// Connects, if that has not happened yet.
@@ -91,9 +100,16 @@ impl Session {
 
     /// Runs one command and prints what it says.
     pub(crate) fn run(&mut self, action: &Action) -> Exit {
+        let has_host = self.setup.nodes.is_some();
+        if let Some(hint) = nodes::only_with_host(action).filter(|_| !has_host) {
+            return self.usage(hint);
+        }
         if action.is_local() {
             let Action::Help(spec) = action else { return Exit::Ok };
-            let text = spec.map_or_else(crate::commands::overview, |spec| spec.full_help());
+            let mut text = spec.map_or_else(|| crate::commands::overview(has_host), |spec| spec.full_help());
+            if has_host && spec.is_some_and(|spec| spec.verb == Verb::Node) {
+                text += &nodes::ADD.full_help();
+            }
             return self.tell(&[Output::Text(text)], Ok(Exit::Ok), action);
         }
         if self.setup.is_interactive {
@@ -253,7 +269,7 @@ impl Session {
     /// bounded by itself.
     fn bounded(&self, client: &Client, action: &Action, taken: Duration) -> Client {
         match action {
-            Action::Scan { .. } | Action::Ask(_, Manner { waits: true, .. }) => client.clone(),
+            Action::Scan { .. } | Action::Ask(_, Manner { waits: true, .. }) | Action::Scale(_) => client.clone(),
             _ => client.within(self.setup.deadline.saturating_sub(taken)),
         }
     }
@@ -266,7 +282,15 @@ impl Session {
             broken = broken.take().or_else(|| say(&mut printer, &output).err());
             broken.is_none()
         };
-        let result = self.wait_or_interrupt(interrupted(action), run(client, action, settings, &mut emit));
+        let host = self.setup.nodes.clone();
+        let running = async {
+            match (&host, action) {
+                (Some(host), Action::AddNode(zone)) => nodes::add(host, zone, &mut emit).await,
+                (Some(host), Action::Scale(wanted)) => nodes::scale(client, host, *wanted, &mut emit).await,
+                _ => run(client, action, settings, &mut emit).await,
+            }
+        };
+        let result = self.wait_or_interrupt(interrupted(action), running);
         self.setup.printer = printer;
         conclude(broken, result)
     }
@@ -279,6 +303,7 @@ impl Session {
                 Exit::of(error)
             }
             Failure::Usage(problem) => self.usage(problem),
+            Failure::Host(problem) => self.refuse(problem),
             Failure::Interrupted(what) => {
                 complain(&printer.render_refusal(what));
                 Exit::Failed
@@ -322,6 +347,7 @@ impl Session {
 fn interrupted(action: &Action) -> &'static str {
     match action {
         Action::Ask(_, Manner { is_dry_run: true, .. }) => "interrupted",
+        Action::AddNode(_) | Action::Scale(_) => "interrupted; what was begun goes on",
         Action::Ask(Asked::Remove { .. } | Asked::Replace { .. }, _) => {
             "interrupted; the node goes on giving what it holds to others, unless you KEEP it"
         }
@@ -368,6 +394,7 @@ mod tests {
             printer: Printer::new(Format::Raw, false, None),
             yes: false,
             is_interactive: true,
+            nodes: None,
         };
         let mut session = Session::new(setup).unwrap();
         let _taken = session.wait(async { signal(SignalKind::interrupt()) }).unwrap();

@@ -100,7 +100,15 @@ async fn usage_is_told_without_a_cluster() {
     assert_eq!((stdout.as_str(), stderr.as_str(), code), ("", "error: the key is missing\nusage: GET key\n", 2));
     assert_eq!(said("redis://x", &["GET", "k"], "").await.2, 2);
     assert_eq!(said(nowhere, &["--timeout", "0", "GET", "k"], "").await.2, 2);
-    assert!(said(nowhere, &["HELP"], "").await.0.contains("PUT key value"));
+    let help = said(nowhere, &["HELP"], "").await.0;
+    assert!(help.contains("PUT key value") && !help.contains("SCALE"), "{help}");
+    let (_, stderr, code) = said(nowhere, &["NODE", "ADD"], "").await;
+    let expected = "error: NODE ADD works in `kvorum dev`; elsewhere use `kvorum add-node`\n";
+    assert_eq!((stderr.as_str(), code), (expected, 2));
+    for command in [["SCALE", "5"], ["HELP", "SCALE"]] {
+        let (_, stderr, code) = said(nowhere, &command, "").await;
+        assert!(stderr.starts_with("error: SCALE works in `kvorum dev`; elsewhere use") && code == 2, "{stderr}");
+    }
     for shell in ["bash", "zsh", "fish"] {
         let (script, _, code) = said(nowhere, &["--completions", shell], "").await;
         assert!(script.contains("kvorum-cli") && code == 0, "{shell}");

@@ -2,11 +2,12 @@
 
 use crate::auth::cert;
 use crate::cli::exit::Exit;
-use crate::cli::init::{self, InitError, NewDoors, Shape};
+use crate::cli::init::{self, InitError, Purpose, Shape};
 use crate::cli::{say, start};
 use crate::config::{ConfigErrors, Member};
 use kvorum_protocol::{ClusterId, NodeId};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -51,10 +52,9 @@ impl AddNodeError {
 /// Whatever is wrong with the flags or the cluster's folder.
 pub fn run(args: &AddNodeArgs) -> Result<(), AddNodeError> {
     let shape = init::open(&args.dir)?;
-    let members = members(&args.dir)?;
-    let number = (1..).find(|number| !init::node_folder(&args.dir, *number).exists()).unwrap_or(u16::MAX);
-    let doors = shape.new_doors(number, args.host.as_deref())?;
-    make(&args.dir, &shape, number, &doors, &members, &args.zone)?;
+    // Whether its ports are free is known only to the machine that it runs on.
+    let wish = NewFolder { host: args.host.as_deref(), zone: &args.zone, purpose: Purpose::Production };
+    let number = lay_out(&args.dir, &shape, wish, |_| true)?;
     let (name, dir) = (init::node_name(number), init::node_folder(&args.dir, number));
     say(format_args!("{name} of cluster {} is laid out in {}", shape.cluster_id, dir.display()));
     say("start it with");
@@ -62,44 +62,61 @@ pub fn run(args: &AddNodeArgs) -> Result<(), AddNodeError> {
     Ok(())
 }
 
-fn make(
+/// What the folder of one more node is made for.
+pub(crate) struct NewFolder<'a> {
+    /// Where it is reached, unless that is where all others are.
+    pub(crate) host: Option<&'a str>,
+    /// Its failure zone.
+    pub(crate) zone: &'a str,
+    /// See [`Purpose`].
+    pub(crate) purpose: Purpose,
+}
+
+/// Makes the folder of one more node, with a certificate and a configuration, under a number that none has or had. Returns the
+/// number. `is_free` says whether ports at the cluster's host can be listened on.
+///
+/// # Errors
+/// See [`AddNodeError`]. What was made by then stays, and its number is not given again.
+pub(crate) fn lay_out(
     dir: &Path,
     shape: &Shape,
-    number: u16,
-    doors: &NewDoors,
-    members: &[Member],
-    zone: &str,
-) -> Result<(), InitError> {
+    wish: NewFolder<'_>,
+    is_free: impl Fn(&[SocketAddr; 3]) -> bool,
+) -> Result<u16, AddNodeError> {
+    let members = members(dir)?;
+    let doors = shape.new_doors(&members, wish.host, is_free)?;
+    let number = init::next_number(dir)?;
     let id = Uuid::new_v4();
     let folder = init::node_folder(dir, number);
-    cert::issue_node(&dir.join(init::AUTHORITY_FOLDER), &folder, ClusterId(shape.cluster_id), NodeId(id))?;
+    let cluster = ClusterId(shape.cluster_id);
+    cert::issue_node(&dir.join(init::AUTHORITY_FOLDER), &folder, cluster, NodeId(id)).map_err(InitError::from)?;
     let own = Member {
         id: NodeId(id),
         name: init::node_name(number),
-        zone: zone.to_owned(),
-        client: doors.client.clone(),
-        peer: doors.peer.clone(),
+        zone: wish.zone.to_owned(),
+        client: doors.client,
+        peer: doors.peer,
     };
-    let members: String = members.iter().chain([&own]).map(init::member_text).collect();
     let joins = "\n# It is none of the founders: it asks the members to let it in.\njoins = true\n";
-    let text = shape.config_head(number, id, &doors.listen, joins) + &members;
+    let fields = format!("{joins}{}", wish.purpose.fields());
+    let mut text = shape.config_head(number, id, &doors.listen, &fields) + &wish.purpose.tables();
+    text.extend(members.iter().chain([&own]).map(init::member_text));
     let path = init::config_path(dir, number);
-    fs::write(&path, text).map_err(|error| InitError::File { path, error })
+    fs::write(&path, text).map_err(|error| InitError::File { path, error })?;
+    Ok(number)
 }
 
 /// The nodes that have a folder here, each as its own configuration has it.
-fn members(dir: &Path) -> Result<Vec<Member>, ConfigErrors> {
-    let folders = (1..).take_while(|number| init::config_path(dir, *number).exists());
-    folders
-        .map(|number| {
-            let config = start::load(Some(&init::config_path(dir, number)), Vec::new())?;
-            Ok(Member {
-                id: config.node_id,
-                name: config.name,
-                zone: config.zone,
-                client: config.client_advertise,
-                peer: config.peer_advertise,
-            })
+fn members(dir: &Path) -> Result<Vec<Member>, AddNodeError> {
+    let member = |number| {
+        let config = start::load(Some(&init::config_path(dir, number)), Vec::new())?;
+        Ok(Member {
+            id: config.node_id,
+            name: config.name,
+            zone: config.zone,
+            client: config.client_advertise,
+            peer: config.peer_advertise,
         })
-        .collect()
+    };
+    init::nodes_in(dir)?.into_iter().map(member).collect()
 }

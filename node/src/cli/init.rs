@@ -18,7 +18,7 @@ use kvorum_core::ring::address::{is_address, is_unspecified};
 use kvorum_protocol::limits::SHARDS_MAX;
 use kvorum_protocol::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -39,6 +39,8 @@ const DEVELOPMENT_JOURNAL_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 const SHAPE_FILE: &str = "cluster.toml";
 const CONFIG_FILE: &str = "kvorum.toml";
+const NODE_NAME_PREFIX: &str = "node-";
+const REMOVED_SUFFIX: &str = ".removed";
 pub(crate) const AUTHORITY_FOLDER: &str = "ca";
 
 /// Flags of `kvorum init`.
@@ -114,6 +116,26 @@ pub enum Purpose {
     Development,
 }
 
+impl Purpose {
+    /// Fields of a node's configuration beside those that all nodes have.
+    pub(crate) fn fields(self) -> &'static str {
+        match self {
+            Self::Production => "",
+            Self::Development => "\n# At once: whoever looks at it does not want to wait.\nrepair_hold_s = 0\n",
+        }
+    }
+
+    /// Tables of a node's configuration beside those that all nodes have.
+    pub(crate) fn tables(self) -> String {
+        match self {
+            Self::Production => String::new(),
+            Self::Development => format!(
+                "\n# Smaller than the default, because all nodes share one disk.\n[journal]\nfile_bytes = {DEVELOPMENT_JOURNAL_FILE_BYTES}\n"
+            ),
+        }
+    }
+}
+
 /// Why a cluster's folder can't be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
@@ -171,6 +193,14 @@ pub enum InitError {
         /// What is wrong.
         detail: String,
     },
+    /// All ports that a host's nodes have are taken.
+    #[error(
+        "there are no ports for one more node: at most {NODES_PER_HOST_MAX} nodes are at one host, from port {base_port} on"
+    )]
+    NoPorts {
+        /// The first port.
+        base_port: u16,
+    },
     /// A certificate can't be made.
     #[error(transparent)]
     Cert(#[from] CertError),
@@ -181,7 +211,11 @@ impl InitError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Flag { .. } => Exit::Usage,
-            Self::Exists(_) | Self::Differs { .. } | Self::NotACluster { .. } | Self::Shape { .. } => Exit::Config,
+            Self::Exists(_)
+            | Self::Differs { .. }
+            | Self::NotACluster { .. }
+            | Self::Shape { .. }
+            | Self::NoPorts { .. } => Exit::Config,
             Self::File { .. } | Self::Cert(_) => Exit::CannotCreate,
         }
     }
@@ -250,7 +284,48 @@ pub fn config_path(dir: &Path, node: u16) -> PathBuf {
 
 /// The name of a node, counted from 1.
 pub fn node_name(node: u16) -> String {
-    format!("node-{node}")
+    format!("{NODE_NAME_PREFIX}{node}")
+}
+
+/// Where the folder of a node lies that was removed from the cluster: aside, so that its number is not given again.
+pub(crate) fn removed_folder(dir: &Path, node: u16) -> PathBuf {
+    dir.join(node_name(node) + REMOVED_SUFFIX)
+}
+
+/// Whether the folder holds a cluster.
+pub(crate) fn is_cluster(dir: &Path) -> bool {
+    dir.join(SHAPE_FILE).exists()
+}
+
+/// The nodes that have a folder with a configuration, in order.
+///
+/// # Errors
+/// A folder that can't be read.
+pub(crate) fn nodes_in(dir: &Path) -> Result<Vec<u16>, InitError> {
+    let numbers = numbers_in(dir)?.into_iter().filter_map(|(number, is_removed)| (!is_removed).then_some(number));
+    Ok(numbers.filter(|number| config_path(dir, *number).exists()).collect())
+}
+
+/// A number that no node has or had.
+///
+/// # Errors
+/// A folder that can't be read.
+pub(crate) fn next_number(dir: &Path) -> Result<u16, InitError> {
+    Ok(numbers_in(dir)?.last().map_or(1, |(last, _)| last.saturating_add(1)))
+}
+
+/// The numbers of all nodes that have a folder, in order, and whether each was removed.
+fn numbers_in(dir: &Path) -> Result<BTreeSet<(u16, bool)>, InitError> {
+    let unreadable = |error| InitError::File { path: dir.to_owned(), error };
+    let mut numbers = BTreeSet::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(NODE_NAME_PREFIX)) else { continue };
+        let kept = rest.strip_suffix(REMOVED_SUFFIX);
+        // Whatever else is called so is none of ours.
+        numbers.extend(kept.unwrap_or(rest).parse().ok().map(|number| (number, kept.is_some())));
+    }
+    Ok(numbers)
 }
 
 impl ShapeFlags {
@@ -379,19 +454,8 @@ impl Shape {
     /// The text of a founder's configuration file.
     fn node_config(&self, node: u16, members: &[Uuid], purpose: Purpose) -> String {
         let listen = [0, 1, 2].map(|door| self.listen(node, door));
-        let more = if purpose == Purpose::Development {
-            "\n# At once: whoever looks at it does not want to wait.\nrepair_hold_s = 0\n"
-        } else {
-            ""
-        };
-        let mut text = self.config_head(node, members[usize::from(node) - 1], &listen, more);
-        if purpose == Purpose::Development {
-            // Writing to a string can't fail.
-            let _ = write!(
-                text,
-                "\n# Smaller than the default, because all nodes share one disk.\n[journal]\nfile_bytes = {DEVELOPMENT_JOURNAL_FILE_BYTES}\n"
-            );
-        }
+        let mut text = self.config_head(node, members[usize::from(node) - 1], &listen, purpose.fields());
+        text.push_str(&purpose.tables());
         let member = |(node, id): (u16, &Uuid)| Member {
             id: NodeId(*id),
             name: node_name(node),
@@ -443,18 +507,29 @@ key = "{key}"
         )
     }
 
-    /// The doors of one more node.
+    /// The doors of one more node beside `members`. Where all nodes share a host it has the first ports that none of them has
+    /// and of which `is_free` says so.
     ///
     /// # Errors
     /// A host that is missing or makes no sense; too many nodes for one host.
-    pub(crate) fn new_doors(&self, node: u16, host: Option<&str>) -> Result<NewDoors, InitError> {
+    pub(crate) fn new_doors(
+        &self,
+        members: &[Member],
+        host: Option<&str>,
+        is_free: impl Fn(&[SocketAddr; 3]) -> bool,
+    ) -> Result<NewDoors, InitError> {
         let of_one_host = self.hosts.len() == 1 && host.is_none_or(|host| without_brackets(host) == self.hosts[0]);
         if of_one_host {
-            check("nodes", node, node <= NODES_PER_HOST_MAX, || {
-                format!("at most {NODES_PER_HOST_MAX} nodes at one host")
-            })?;
-            let [client, peer] = [0, 1].map(|door| self.address(node, door));
-            return Ok(NewDoors { client, peer, listen: self.doors(node) });
+            let doors = |place: u16| {
+                let [client, peer] = [0, 1].map(|door| self.address(place, door));
+                NewDoors { client, peer, listen: self.doors(place) }
+            };
+            let is_others = |doors: &NewDoors| {
+                members.iter().any(|member| member.client == doors.client || member.peer == doors.peer)
+            };
+            let mut all = (1..=NODES_PER_HOST_MAX).map(doors);
+            let found = all.find(|doors| !is_others(doors) && is_free(&doors.listen));
+            return found.ok_or_else(|| InitError::NoPorts { base_port: self.base_port });
         }
         let host = host.map(without_brackets).unwrap_or_default();
         let reachable =

@@ -1,6 +1,7 @@
 //! What operators type: NODE, CLUSTER and REPAIR.
 
 use super::{Action, Arguments, ClusterView, UsageError};
+use crate::nodes;
 use crate::text::printable;
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub(crate) struct Manner {
 impl Arguments<'_> {
     pub(super) fn node(&mut self) -> Result<Action, UsageError> {
         let what = self.text("what")?;
+        if what.eq_ignore_ascii_case("ADD") {
+            self.spec = &nodes::ADD;
+            return self.parse();
+        }
         let node = self.text("node")?;
         let what_to_do = what.to_ascii_uppercase();
         let new = if what_to_do == "REPLACE" { Some(self.text("the node that takes its place")?) } else { None };

@@ -3,19 +3,21 @@
 //! The nodes are children that stop when their stdin ends. So whatever happens to this process, `kill -9` included,
 //! nothing keeps running.
 
+mod fleet;
 mod logs;
 mod nodes;
 mod ports;
 mod probe;
 mod repl;
 
+use crate::cli::add_node::AddNodeError;
 use crate::cli::exit::Exit;
 use crate::cli::init::{self, InitError, Purpose, Shape, ShapeFlags};
 use crate::cli::say;
 use crate::cli::{start, stop};
 use crate::config::{Config, ConfigErrors, FIELDS};
-use kvorum_cli::ReplOptions;
-use nodes::{Event, Nodes};
+use fleet::Fleet;
+use kvorum_cli::{NodeRequester, ReplOptions};
 use ports::{Doors, PortTaken};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -52,6 +54,9 @@ pub enum DevError {
     /// A node's configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// The folder of one more node can't be made.
+    #[error(transparent)]
+    AddNode(#[from] AddNodeError),
     /// A port is taken.
     #[error(transparent)]
     Port(#[from] PortTaken),
@@ -92,6 +97,7 @@ impl DevError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Init(error) => error.exit(),
+            Self::AddNode(error) => error.exit(),
             Self::Config(_) | Self::SameForAll { .. } => Exit::Config,
             Self::Port(_) | Self::Process { .. } | Self::NotReady { .. } | Self::GaveUp { .. } => Exit::Failure,
         }
@@ -101,6 +107,7 @@ impl DevError {
 /// One node of the cluster, and where its files are.
 #[derive(Clone, Debug)]
 struct DevNode {
+    number: u16,
     name: String,
     config: Config,
     config_path: PathBuf,
@@ -114,11 +121,6 @@ impl DevNode {
     }
 }
 
-fn planned_doors(shape: &Shape, node: u16) -> Doors {
-    let [client, peer, http] = shape.doors(node);
-    Doors { node: init::node_name(node), client, peer, http: Some(http) }
-}
-
 /// Runs a cluster until the REPL ends, whose exit code this gives, or a signal comes.
 ///
 /// # Errors
@@ -126,14 +128,16 @@ fn planned_doors(shape: &Shape, node: u16) -> Doors {
 pub fn run(args: DevArgs) -> Result<ExitCode, DevError> {
     let started = Instant::now();
     let process = |what| move |error| DevError::Process { what, error };
-    let (shape, is_new) = init::open_or_plan(&args.dir, &args.shape)?;
-    refuse_common_variables(&shape, std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
+    let (shape, is_new) = init::open_or_plan(&args.dir, &flags(&args)?)?;
     if is_new {
+        refuse_common_variables(shape.nodes, variables())?;
         // Before anything is made, so that a cluster that can't run leaves nothing behind.
-        ports::check((1..=shape.nodes).map(|node| planned_doors(&shape, node)))?;
+        ports::check((1..=shape.nodes).map(|node| Doors::new(init::node_name(node), shape.doors(node))))?;
         init::create(&args.dir, &shape, Purpose::Development)?;
     }
-    let nodes = load(&args.dir, &shape)?;
+    let numbers = init::nodes_in(&args.dir)?;
+    refuse_common_variables(numbers.len() as u16, variables())?;
+    let nodes = numbers.into_iter().map(|number| load_node(&args.dir, number)).collect::<Result<Vec<_>, _>>()?;
     ports::check(nodes.iter().map(DevNode::doors))?;
     let program = std::env::current_exe().map_err(process("the path of this program"))?;
     let runtime = tokio::runtime::Runtime::new().map_err(process("the runtime"))?;
@@ -141,16 +145,27 @@ pub fn run(args: DevArgs) -> Result<ExitCode, DevError> {
         let stop = Stop { token: CancellationToken::new(), interrupts_are_taken: Arc::default() };
         stop::on_signals_but(stop.token.clone(), Arc::clone(&stop.interrupts_are_taken))
             .map_err(process("signal handlers"))?;
-        let mut running = Nodes::start(&program, &nodes);
-        let ended = lead(&args, &shape, is_new, &nodes, &mut running, &stop, started).await;
+        let (requester, requests) = kvorum_cli::node_requests(init::NODES_PER_HOST_MAX);
+        let mut fleet = Fleet::start(&args.dir, &shape, &program, nodes, requests);
+        let ended = lead(&args, &shape, is_new, &mut fleet, requester, &stop, started).await;
         stop.interrupts_are_taken.store(false, Ordering::Release);
         say("stopping the nodes");
-        running.stop().await;
+        fleet.stop().await;
         ended
     });
     // A REPL may still sit in a blocking read of the terminal.
     runtime.shutdown_background();
     ended
+}
+
+/// The flags by which the cluster is opened. It may have more nodes than it was created with, or fewer; whoever names as many as
+/// there are now is right, too.
+fn flags(args: &DevArgs) -> Result<ShapeFlags, InitError> {
+    let mut flags = args.shape.clone();
+    if init::is_cluster(&args.dir) && flags.nodes == Some(init::nodes_in(&args.dir)?.len() as u16) {
+        flags.nodes = None;
+    }
+    Ok(flags)
 }
 
 /// What makes the cluster stop.
@@ -165,25 +180,31 @@ async fn lead(
     args: &DevArgs,
     shape: &Shape,
     is_new: bool,
-    nodes: &[DevNode],
-    running: &mut Nodes,
+    fleet: &mut Fleet,
+    requester: NodeRequester,
     stop: &Stop,
     started: Instant,
 ) -> Result<ExitCode, DevError> {
     let age = if is_new { "new cluster" } else { "cluster" };
     say(format_args!("{age} {} in {}", shape.cluster_id, args.dir.display()));
-    for node in nodes {
+    for node in fleet.nodes() {
         say(format_args!("  {}  {}  log {}", node.name, node.config.client_advertise, node.log_path.display()));
     }
-    let ready = tokio::select! {
-        ready = wait_ready(nodes) => ready,
-        gave_up = keep_telling(running, say) => Err(gave_up),
-        () = stop.token.cancelled() => return Ok(ExitCode::SUCCESS),
+    let deadline = started + READY_WITHIN;
+    let ready = loop {
+        // A node may learn now that it was removed while it was down.
+        let nodes = fleet.nodes().to_vec();
+        tokio::select! {
+            ready = wait_ready(&nodes, deadline) => break ready,
+            handled = fleet.handle_next(&say) => if let Err(gave_up) = handled { break Err(gave_up) },
+            () = stop.token.cancelled() => return Ok(ExitCode::SUCCESS),
+        }
     };
     if let Err(error) = ready {
-        nodes.iter().for_each(show_log);
+        fleet.nodes().iter().for_each(show_log);
         return Err(error);
     }
+    let nodes = fleet.nodes();
     let url = url(nodes);
     say(format_args!("clients connect to {url}"));
     let http: Vec<_> = nodes.iter().filter_map(|node| node.config.http_listen).collect();
@@ -193,18 +214,18 @@ async fn lead(
     say(format_args!(
         "ready in {:.1} s: {} nodes, {} shards of {} replicas, durability {}",
         started.elapsed().as_secs_f32(),
-        shape.nodes,
+        nodes.len(),
         shape.shards,
         shape.replication_factor,
         shape.durability,
     ));
     if args.no_repl {
         return tokio::select! {
-            gave_up = keep_telling(running, say) => Err(gave_up),
+            gave_up = handle_all(fleet, &say) => Err(gave_up),
             () = stop.token.cancelled() => Ok(ExitCode::SUCCESS),
         };
     }
-    let mut options = ReplOptions::new(url);
+    let mut options = ReplOptions::new(url).with_nodes(requester);
     let notifier = options.notifier();
     let tell = |line: String| match &notifier {
         Some(notifier) => notifier.notify(line),
@@ -215,8 +236,9 @@ async fn lead(
     let repl = tokio::task::spawn_blocking(move || repl::run(options));
     let telling = async {
         // The rest of the cluster may still answer; the person at the REPL decides when it is over.
-        tell(keep_telling(running, tell).await.to_string());
-        std::future::pending::<()>().await;
+        loop {
+            tell(handle_all(fleet, &tell).await.to_string());
+        }
     };
     tokio::select! {
         ended = repl => {
@@ -250,31 +272,32 @@ const FIELDS_OF_ONE_NODE: [&str; 9] = [
     "tls.key",
 ];
 
+/// The names of this process's variables.
+fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
 /// The nodes inherit this process's environment. What must differ between them can't stand there.
-fn refuse_common_variables(shape: &Shape, names: impl Iterator<Item = String>) -> Result<(), DevError> {
+fn refuse_common_variables(nodes: u16, names: impl Iterator<Item = String>) -> Result<(), DevError> {
     let of_one_node = |name: &String| {
         FIELDS.iter().any(|field| field.variable() == *name && FIELDS_OF_ONE_NODE.contains(&field.path))
     };
     match names.into_iter().find(of_one_node) {
-        Some(variable) if shape.nodes > 1 => Err(DevError::SameForAll { variable, nodes: shape.nodes }),
+        Some(variable) if nodes > 1 => Err(DevError::SameForAll { variable, nodes }),
         _ => Ok(()),
     }
 }
 
-fn load(dir: &Path, shape: &Shape) -> Result<Vec<DevNode>, DevError> {
-    let node = |number| {
-        let config_path = init::config_path(dir, number);
-        // As its process will see it: with this process's environment, which it inherits.
-        let config = start::load(Some(&config_path), Vec::new())?;
-        let log_path = init::node_folder(dir, number).join("node.log");
-        Ok(DevNode { name: config.name.clone(), config, config_path, log_path })
-    };
-    (1..=shape.nodes).map(node).collect()
+fn load_node(dir: &Path, number: u16) -> Result<DevNode, ConfigErrors> {
+    let config_path = init::config_path(dir, number);
+    // As its process will see it: with this process's environment, which it inherits.
+    let config = start::load(Some(&config_path), Vec::new())?;
+    let log_path = init::node_folder(dir, number).join("node.log");
+    Ok(DevNode { number, name: config.name.clone(), config, config_path, log_path })
 }
 
 /// Waits until every node says that every shard has a leader.
-async fn wait_ready(nodes: &[DevNode]) -> Result<(), DevError> {
-    let deadline = Instant::now() + READY_WITHIN;
+async fn wait_ready(nodes: &[DevNode], deadline: Instant) -> Result<(), DevError> {
     loop {
         let lacking = match first_lacking(nodes).await {
             None => return Ok(()),
@@ -306,12 +329,11 @@ async fn first_lacking(nodes: &[DevNode]) -> Option<String> {
     None
 }
 
-/// Tells what happens to the nodes until one is given up.
-async fn keep_telling(running: &mut Nodes, tell: impl Fn(String)) -> DevError {
+/// Does what follows from what happens to the nodes until one is given up.
+async fn handle_all(fleet: &mut Fleet, tell: &(impl Fn(String) + Sync)) -> DevError {
     loop {
-        match running.next_event().await {
-            Event::StartsAgain { node, reason } => tell(format!("{node} ended ({reason}); starts again")),
-            Event::GaveUp { node, reason } => return DevError::GaveUp { node, reason },
+        if let Err(gave_up) = fleet.handle_next(tell).await {
+            return gave_up;
         }
     }
 }
@@ -335,15 +357,14 @@ mod tests {
 
     #[test]
     fn a_variable_that_every_node_would_get_is_refused() {
-        let shape = |nodes| ShapeFlags { nodes: Some(nodes), ..ShapeFlags::default() }.resolve().unwrap();
         let names = |name: &str| ["PATH".to_owned(), name.to_owned()].into_iter();
         for name in ["KVORUM_CLIENT_LISTEN", "KVORUM_DATA_DIR", "KVORUM_TLS_KEY"] {
-            let error = refuse_common_variables(&shape(3), names(name)).unwrap_err();
+            let error = refuse_common_variables(3, names(name)).unwrap_err();
             assert!(error.to_string().starts_with(&format!("{name} is set: all 3 nodes")), "{error}");
             assert_eq!(error.exit(), Exit::Config);
-            refuse_common_variables(&shape(1), names(name)).unwrap();
+            refuse_common_variables(1, names(name)).unwrap();
         }
-        refuse_common_variables(&shape(3), names("KVORUM_DURABILITY")).unwrap();
+        refuse_common_variables(3, names("KVORUM_DURABILITY")).unwrap();
     }
 
     #[test]

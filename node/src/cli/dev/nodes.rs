@@ -2,6 +2,7 @@
 
 use super::{DevNode, logs};
 use crate::cli::exit::Exit;
+use crate::runtime::node::NodeError;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
@@ -28,15 +29,19 @@ const EVENTS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) enum Event {
     /// It ended and is started again.
-    StartsAgain { node: String, reason: String },
+    StartsAgain { node: u16, reason: String },
     /// It is not started again.
-    GaveUp { node: String, reason: String },
+    GaveUp { node: u16, reason: String },
+    /// It ended, because the cluster goes on without it.
+    Removed { node: u16 },
 }
 
 /// The node processes. Dropping it kills them.
 #[derive(Debug)]
 pub(super) struct Nodes {
+    program: PathBuf,
     keepers: JoinSet<()>,
+    sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
     stop: CancellationToken,
 }
@@ -45,16 +50,19 @@ impl Nodes {
     /// Starts a process of `program` per node. Must be called inside a tokio runtime.
     pub(super) fn start(program: &Path, nodes: &[DevNode]) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let stop = CancellationToken::new();
-        let mut keepers = JoinSet::new();
-        for node in nodes {
-            let keeper = Keeper { program: program.to_owned(), node: node.clone(), events: sender.clone() };
-            keepers.spawn(keeper.run(stop.clone()));
-        }
-        Self { keepers, events, stop }
+        let (keepers, stop) = (JoinSet::new(), CancellationToken::new());
+        let mut started = Self { program: program.to_owned(), keepers, sender, events, stop };
+        nodes.iter().for_each(|node| started.add(node));
+        started
     }
 
-    /// The next thing that happens to a node; waits for ever if nothing can happen any more.
+    /// Starts the process of one more node. Must be called inside a tokio runtime.
+    pub(super) fn add(&mut self, node: &DevNode) {
+        let keeper = Keeper { program: self.program.clone(), node: node.clone(), events: self.sender.clone() };
+        self.keepers.spawn(keeper.run(self.stop.clone()));
+    }
+
+    /// The next thing that happens to a node; waits for ever if nothing can happen any more. Cancel safe.
     pub(super) async fn next_event(&mut self) -> Event {
         match self.events.recv().await {
             Some(event) => event,
@@ -81,25 +89,25 @@ impl Keeper {
     async fn run(self, stop: CancellationToken) {
         let mut budget = RestartBudget::default();
         loop {
-            let (reason, is_permanent) = match self.spawn() {
-                Err(error) => (error.to_string(), true),
+            let ended = match self.spawn() {
+                Err(error) => Ended { reason: error.to_string(), then: Then::GiveUp },
                 Ok(mut child) => {
                     // Taken out, because waiting for a child closes the stdin that it still holds.
                     let stdin = child.stdin.take();
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => return stop_child(child, stdin, &self.node).await,
-                        status = child.wait() => self.reason(status),
+                        status = child.wait() => self.ended(status),
                         never = keep_log_short(&self.node.log_path) => match never {},
                     }
                 }
             };
-            let node = self.node.name.clone();
-            if is_permanent || !budget.take(Instant::now()) {
-                self.tell(Event::GaveUp { node, reason }).await;
-                return;
+            let (node, Ended { reason, then }) = (self.node.number, ended);
+            match then {
+                Then::Forget => return self.tell(Event::Removed { node }).await,
+                Then::Restart if budget.take(Instant::now()) => self.tell(Event::StartsAgain { node, reason }).await,
+                Then::Restart | Then::GiveUp => return self.tell(Event::GaveUp { node, reason }).await,
             }
-            self.tell(Event::StartsAgain { node, reason }).await;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RESTART_AFTER) => {}
@@ -136,22 +144,46 @@ impl Keeper {
             .spawn()
     }
 
-    /// Why a child ended, for people, and whether starting it again is pointless.
-    fn reason(&self, status: io::Result<ExitStatus>) -> (String, bool) {
+    /// Why a child ended, and what follows.
+    fn ended(&self, status: io::Result<ExitStatus>) -> Ended {
         let status = match status {
             Ok(status) => status,
-            Err(error) => return (error.to_string(), true),
+            Err(error) => return Ended { reason: error.to_string(), then: Then::GiveUp },
         };
         let Some(code) = status.code() else {
-            return (format!("signal {}", status.signal().unwrap_or_default()), false);
+            return Ended { reason: format!("signal {}", status.signal().unwrap_or_default()), then: Then::Restart };
         };
         let reason = match code {
             0 => Some("it was told to stop".to_owned()),
             _ => logs::last_words(&self.node.log_path),
         };
         let reason = reason.unwrap_or_else(|| format!("exit code {code}"));
-        (reason, Exit::is_permanent(code))
+        let then = match code {
+            // The code says that starting again is pointless, and only the words why: it is this program that said them.
+            _ if code == i32::from(Exit::Config.code()) && reason == NodeError::Removed.to_string() => Then::Forget,
+            _ if Exit::is_permanent(code) => Then::GiveUp,
+            _ => Then::Restart,
+        };
+        Ended { reason, then }
     }
+}
+
+/// How a child ended.
+struct Ended {
+    /// For people.
+    reason: String,
+    then: Then,
+}
+
+/// What follows from it.
+#[derive(Clone, Copy)]
+enum Then {
+    /// It is started again, unless that has happened too often.
+    Restart,
+    /// Starting it again is pointless.
+    GiveUp,
+    /// It was removed from the cluster.
+    Forget,
 }
 
 /// For as long as the node runs.

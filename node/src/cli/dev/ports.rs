@@ -31,6 +31,13 @@ pub(super) struct Doors {
     pub(super) http: Option<SocketAddr>,
 }
 
+impl Doors {
+    /// Those of a node, as `Shape::doors` has them.
+    pub(super) fn new(node: String, [client, peer, http]: [SocketAddr; 3]) -> Self {
+        Self { node, client, peer, http: Some(http) }
+    }
+}
+
 /// # Errors
 /// The first port that is taken.
 pub(super) fn check(doors: impl IntoIterator<Item = Doors>) -> Result<(), PortTaken> {
