@@ -10,7 +10,7 @@
 //! options ─► run ─► fleet (threads) ─► connection (socket) ─► engine (no I/O) ─► recorder ─► report
 //!    ▲         └──► control (TOPOLOGY, STATUS)                 ├─ work: routes, keys, draw
 //! compare ─► servers (Kvorum, Redis, etcd, null)               └─ wire: Kvorum, RESP, gRPC
-//! failover, shards, elections, storage ─► nodes of their own
+//! failover, shards, elections, resize, storage ─► nodes of their own
 //! ```
 //!
 //! A run ends at its deadline whatever the servers do, and with everything that was started when a signal comes (`stop`).
@@ -22,6 +22,7 @@ pub mod files;
 pub mod null;
 pub mod options;
 pub mod report;
+pub mod resize;
 pub mod run;
 pub mod shards;
 pub mod stop;

@@ -1,4 +1,5 @@
-//! kvorum-bench: see the library. Exit codes: 0 done, 1 nothing worked or a signal came, 2 usage, 3 unreachable.
+//! kvorum-bench: see the library. Exit codes: 0 done, 1 nothing worked, a write failed or was lost while the cluster was resized,
+//! or a signal came, 2 usage, 3 unreachable.
 
 use clap::{Parser, Subcommand};
 use kvorum_benches::compare::{CompareError, CompareOptions, compare};
@@ -6,6 +7,7 @@ use kvorum_benches::elections::{ElectionsOptions, elections};
 use kvorum_benches::failover::{FailoverOptions, failover};
 use kvorum_benches::files::{CSV_HEAD, csv_row};
 use kvorum_benches::null::{self, NullOptions};
+use kvorum_benches::resize::{ResizeOptions, resize};
 use kvorum_benches::run::Progress;
 use kvorum_benches::shards::{ShardsOptions, shards};
 use kvorum_benches::stop;
@@ -37,6 +39,7 @@ enum Command {
     Failover(FailoverOptions),
     Shards(ShardsOptions),
     Elections(ElectionsOptions),
+    Resize(ResizeOptions),
     #[command(hide = true)]
     NullServer(NullOptions),
 }
@@ -55,6 +58,11 @@ fn main() -> ExitCode {
         Some(Command::Failover(options)) => print_measured(failover(&options, &mut tell), options.json),
         Some(Command::Shards(options)) => print_measured(shards(&options, &mut tell), options.json),
         Some(Command::Elections(options)) => print_measured(elections(&options, &mut tell), options.json),
+        Some(Command::Resize(options)) => match resize(&options, &mut tell) {
+            Ok(outcome) => print(&outcome, options.json, outcome.worked()),
+            Err(error @ MeasureError::Option(_)) => fail(USAGE, &error),
+            Err(error) => fail(NOTHING_WORKED, &error),
+        },
         Some(Command::NullServer(options)) => match null::serve(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(NOTHING_WORKED, &error),

@@ -3,8 +3,11 @@
 use super::options::Place;
 use super::{StorageError, fill, program};
 use crate::control::Control;
+use crate::limits::HTTP_PORT_ABOVE;
 use crate::stop;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +19,8 @@ pub(crate) const START_LIMIT: Duration = Duration::from_secs(300);
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// The pause between two looks at a process.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// The exit code of a node that was removed from the cluster.
+const REMOVED: i32 = 78;
 /// The last bytes of a log that an error shows.
 const LOG_TAIL_BYTES: usize = 2_000;
 
@@ -35,6 +40,8 @@ pub(crate) struct Nodes {
     base_port: u16,
     environment: Vec<(&'static str, String)>,
     processes: Vec<Option<Child>>,
+    /// Those that are about to end by themselves, since the cluster goes on without them.
+    leaving: BTreeSet<usize>,
     // Dropped last.
     folder: TempDir,
 }
@@ -72,24 +79,31 @@ impl Nodes {
             base_port: place.base_port + shape.port_offset,
             environment: shape.environment.to_vec(),
             processes: (0..shape.nodes).map(|_| None).collect(),
+            leaving: BTreeSet::new(),
             folder: folder.map_err(StorageError::system("a temporary folder"))?,
         };
         let count = shape.nodes.to_string();
         let factor = if shape.nodes < 3 { "1" } else { "3" };
-        let output = Command::new(&nodes.program)
+        let mut command = Command::new(&nodes.program);
+        command
             .arg("init")
             .arg("--dir")
             .arg(nodes.cluster_dir())
             .args(["--nodes", &count, "--replication-factor", factor, "--shards", &shape.shards.to_string()])
-            .args(["--base-port", &nodes.base_port.to_string()])
-            .stdin(Stdio::null())
-            .output()
-            .map_err(StorageError::system(nodes.program.display().to_string()))?;
+            .args(["--base-port", &nodes.base_port.to_string()]);
+        nodes.run("kvorum init", &mut command)?;
+        Ok(nodes)
+    }
+
+    /// Runs a command that ends soon.
+    fn run(&self, name: &str, command: &mut Command) -> Result<(), StorageError> {
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.map_err(StorageError::system(self.program.display().to_string()))?;
         if !output.status.success() {
             let log = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(StorageError::Program { program: "kvorum init".into(), log });
+            return Err(StorageError::Program { program: name.to_owned(), log });
         }
-        Ok(nodes)
+        Ok(())
     }
 
     /// Starts every node and waits until all shards have a leader.
@@ -110,6 +124,31 @@ impl Nodes {
                 tokio::time::sleep(LOOK_PAUSE).await;
             }
         })
+    }
+
+    /// Lays out one more node that joins the cluster, and starts it. Returns its number, and does not wait for it.
+    pub(crate) fn add(&mut self) -> Result<usize, StorageError> {
+        let mut command = Command::new(&self.program);
+        command.arg("add-node").arg("--dir").arg(self.cluster_dir());
+        self.run("kvorum add-node", &mut command)?;
+        self.processes.push(None);
+        self.start(self.processes.len())?;
+        Ok(self.processes.len())
+    }
+
+    /// A node is to be removed from the cluster: that it ends is no failure from here on.
+    pub(crate) fn expect_removed(&mut self, node: usize) {
+        self.leaving.insert(node);
+    }
+
+    /// Waits until a node that was removed has ended.
+    pub(crate) fn await_removed(&mut self, node: usize) -> Result<(), StorageError> {
+        let began = Instant::now();
+        while self.processes[node - 1].is_some() {
+            self.check(began, "a node that was removed ends")?;
+            stop::sleep(LOOK_PAUSE)?;
+        }
+        Ok(())
     }
 
     /// Starts a node and does not wait for it.
@@ -170,9 +209,13 @@ impl Nodes {
     pub(crate) fn check(&mut self, began: Instant, what: &str) -> Result<(), StorageError> {
         stop::check()?;
         for node in 1..=self.processes.len() {
-            let ended = self.processes[node - 1].as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
-            if ended {
-                return Err(self.failed(node));
+            let Some(child) = &mut self.processes[node - 1] else { continue };
+            match child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) if status.code() == Some(REMOVED) && self.leaving.contains(&node) => {
+                    self.processes[node - 1] = None;
+                }
+                _ => return Err(self.failed(node)),
             }
         }
         if began.elapsed() > START_LIMIT {
@@ -199,6 +242,21 @@ impl Nodes {
     /// The processes of all nodes that run.
     pub(crate) fn processes(&self) -> Vec<u32> {
         self.processes.iter().flatten().map(Child::id).collect()
+    }
+
+    /// The HTTP doors of all nodes that run.
+    pub(crate) fn http_doors(&self) -> Vec<SocketAddr> {
+        let door = |node: usize| SocketAddr::from(([127, 0, 0, 1], self.base_port + HTTP_PORT_ABOVE + node as u16));
+        self.running().map(door).collect()
+    }
+
+    /// Where all nodes that run keep their data.
+    pub(crate) fn data_dirs(&self) -> Vec<PathBuf> {
+        self.running().map(|node| self.data_dir(node)).collect()
+    }
+
+    fn running(&self) -> impl Iterator<Item = usize> + '_ {
+        (1..).zip(&self.processes).filter_map(|(node, process)| process.as_ref().map(|_| node))
     }
 
     /// Where a node keeps its data.

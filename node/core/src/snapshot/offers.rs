@@ -21,6 +21,7 @@ pub struct SnapshotOffers {
     served_last: Option<(ShardId, ReplicaId)>,
     messages: Vec<(ShardId, SnapshotMessage)>,
     ended: Vec<EndedOffer>,
+    sent_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -129,7 +130,13 @@ impl SnapshotOffers {
             served_last: None,
             messages: Vec::new(),
             ended: Vec::new(),
+            sent_bytes: 0,
         }
+    }
+
+    /// Bytes of headers and records that were sent so far, again and again included.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
     }
 
     /// Whether a snapshot of the shard could be offered to that replica now. To be asked before one is made.
@@ -229,6 +236,7 @@ impl SnapshotOffers {
             Ok(Run { bytes, count }) => {
                 assert!(count > 0 && count <= pull.count_max, "a source reads what it is asked for");
                 self.budget.take(bytes.len() as u64);
+                self.sent_bytes += bytes.len() as u64;
                 self.messages.push(message(SnapshotBody::Chunk { part: pull.part, at: pull.at, count, bytes }));
             }
             Err(error) => {
@@ -245,6 +253,7 @@ impl SnapshotOffers {
     pub fn handle_no_room(&mut self, shard: ShardId, message: &SnapshotMessage) {
         let SnapshotBody::Chunk { part, at, count, ref bytes } = message.body else { return };
         self.budget.give_back(bytes.len() as u64);
+        self.sent_bytes = self.sent_bytes.saturating_sub(bytes.len() as u64);
         let Some(offer) = self.offers.get_mut(&(shard, message.to)).filter(|offer| offer.id == message.id) else {
             return;
         };

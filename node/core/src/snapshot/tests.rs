@@ -315,6 +315,7 @@ fn a_snapshot_passes_in_a_moment_where_nothing_is_lost() {
     let ended = EndedOffer { shard: SHARD, to: FOLLOWER, installed: true, reason: String::new() };
     assert_eq!(world.ended, [ended]);
     assert_eq!(world.chunk_bytes, 700_000 + *source.read.lock() as u64, "nothing was sent twice");
+    assert_eq!(world.offers.sent_bytes(), world.chunk_bytes);
 }
 
 #[test]

@@ -264,6 +264,8 @@ fn add_consensus(seen: &Seen<'_>, metrics: &mut Metrics) {
         (labels([("direction", "received"), ("result", "installed")]), count(|counts| counts.snapshots_received.get())),
     ];
     metrics.counters("kvorum_snapshots", "Snapshots between replicas", snapshots);
+    let sent = seen.inspector.router().snapshots().lock().sent_bytes();
+    metrics.counter("kvorum_snapshot_sent_bytes", "Bytes of snapshots that this node has sent", sent);
     let restarts = status.shards.iter().map(|shard| u64::from(shard.incarnation.saturating_sub(1))).sum();
     metrics.counter("kvorum_replica_restarts", "Replicas that were opened again", restarts);
 }
