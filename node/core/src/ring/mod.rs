@@ -42,8 +42,9 @@ pub const FIRST_REPLICAS_MAX: u64 = REPLICAS_MAX as u64;
 /// Most data folders that the map remembers as replaced, the oldest being forgotten first. One that was forgotten and comes
 /// back is a stranger like any other: it is given fresh replicas, and what it held is erased.
 pub const RETIRED_FOLDERS_MAX: usize = 256;
-/// A node of which nobody has heard for this long is down, in milliseconds.
-pub const DOWN_AFTER_MS: u64 = 10_000;
+/// A node that nobody is connected with for this long is down, in milliseconds. Connections end 3 s after the last word, so that is
+/// 11 s after a crash.
+pub const DOWN_AFTER_MS: u64 = 8_000;
 /// A node that was down is up again once it was heard for this long, in milliseconds: one that flaps is given nothing.
 pub const UP_AGAIN_AFTER_MS: u64 = 30_000;
 /// How much longer a node is waited for before what it holds is made anew, in milliseconds, unless the cluster was created with

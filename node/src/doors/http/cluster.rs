@@ -106,7 +106,7 @@ pub(super) struct NodeJson {
     zone: String,
     /// What the cluster wants of it: `up`, `draining` or `removing`.
     state: &'static str,
-    /// The ring map says that it is down: nobody has heard it for 10 s.
+    /// The ring map says that it is down: nobody has heard it for 11 s.
     down: bool,
     /// How many shards it leads.
     leads: usize,
