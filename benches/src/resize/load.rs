@@ -94,7 +94,7 @@ struct Keys {
 }
 
 /// The writers. They end when this is dropped.
-pub(super) struct Load {
+pub(super) struct WriteLoad {
     runtime: Option<Runtime>,
     client: Client,
     shared: Arc<Shared>,
@@ -104,7 +104,7 @@ pub(super) struct Load {
     taken_at: Instant,
 }
 
-impl Load {
+impl WriteLoad {
     /// Writes `keys` keys once, and then all the time: as fast as so many writers can.
     ///
     /// # Errors
@@ -190,7 +190,7 @@ impl Load {
     }
 }
 
-impl Drop for Load {
+impl Drop for WriteLoad {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         if let Some(runtime) = self.runtime.take() {

@@ -24,7 +24,7 @@ use crate::storage::{MeasureError, StorageError};
 use counters::{Counters, Processors};
 use kvorum_client::NodeId;
 use kvorum_core::ring::RingMap;
-use load::{Load, Sizes};
+use load::{Sizes, WriteLoad};
 use options::Pressure;
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ fn under(
     let nodes = Nodes::start_new(&options.place, &shape)?;
     let sizes = Sizes { min: options.value_min, max: options.value_max };
     let keys = u64::from(options.preload_mb) * (1 << 20) / ((sizes.min + sizes.max) as u64 / 2);
-    let load = Load::start(&nodes.addresses(), keys, options.writers, sizes)?;
+    let load = WriteLoad::start(&nodes.addresses(), keys, options.writers, sizes)?;
     progress(format!("load {pressure}: {keys} keys are written"));
     let mut test = Test { options, load, nodes, counters: Counters::default(), processors: Processors::new() };
     test.watch_for(WARMUP)?;
@@ -90,7 +90,7 @@ fn under(
 struct Test<'a> {
     options: &'a ResizeOptions,
     // Dropped before the nodes that it writes to.
-    load: Load,
+    load: WriteLoad,
     nodes: Nodes,
     counters: Counters,
     processors: Processors,

@@ -6,13 +6,16 @@ use crate::operate::wait_until_gone;
 use crate::output::Output;
 use crate::parse::Action;
 use crate::run::{Emit, Failure};
-use kvorum_client::{Client, NodeInfo};
+use kvorum_client::{Client, NodeInfo, Topology};
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that wait for the host; a person sends one at a time.
 const REQUESTS_MAX: usize = 4;
+/// It is looked again so often whether a node has heard of the newest ring map.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the process of a node that was removed may take to end.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
@@ -137,7 +140,7 @@ pub(crate) async fn scale(
     wanted: u16,
     emit: Emit<'_>,
 ) -> Result<Exit, Failure> {
-    let topology = client.topology().await?;
+    let topology = newest_topology(client).await?;
     let replicas = topology.shards.iter().map(|shard| shard.replicas.len()).min().unwrap_or(1).max(1);
     if usize::from(wanted) < replicas {
         return Err(Failure::Usage(format!(
@@ -166,6 +169,19 @@ pub(crate) async fn scale(
     }
     emit(Output::Note(format!("there are {wanted} nodes")));
     Ok(Exit::Ok)
+}
+
+/// The ring map that is in force: the node that was asked may not have heard of the last change.
+async fn newest_topology(client: &Client) -> Result<Arc<Topology>, Failure> {
+    let newest = client.admin().plan(None).await?.epoch;
+    loop {
+        let topology = client.topology().await?;
+        if topology.epoch >= newest {
+            return Ok(topology);
+        }
+        // It hears of it within a second. Whoever waits here can interrupt it.
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// The nodes with the highest numbers in their names, the highest first.
