@@ -378,13 +378,14 @@ fn conclude(broken: Option<io::Error>, result: Result<Exit, Failure>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terminal::press_ctrl_c;
+    use crate::terminal::{CTRL_C, press_ctrl_c};
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::signal::unix::{SignalKind, signal};
 
     #[test]
     fn ctrl_c_ends_the_attempt_to_connect() {
+        let _alone = CTRL_C.lock();
         // The system takes the connection, and nobody says hello.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let setup = Setup {

@@ -74,6 +74,10 @@ fn watch(input: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     AsyncFd::with_interest(input, Interest::READABLE)
 }
 
+/// A test that presses ctrl-c holds it: the signal reaches every test of the process that listens.
+#[cfg(test)]
+pub(crate) static CTRL_C: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// Has the system send this process what ctrl-c sends. Someone must have taken the signal, or it ends the tests.
 #[cfg(test)]
 pub(crate) fn press_ctrl_c() {
@@ -92,6 +96,7 @@ mod tests {
 
     #[test]
     fn ctrl_c_ends_the_line_and_not_the_reading() {
+        let _alone = CTRL_C.lock();
         let (input, mut keys) = io::pipe().unwrap();
         let mut terminal = Terminal::new(input.as_fd()).unwrap();
         runtime().block_on(async {
