@@ -234,6 +234,7 @@ fn the_cluster_grows_and_shrinks_and_starts_again_as_it_is() {
     let removed = "was removed from the cluster; its log is in";
     terminal.run("SCALE 3", &["node-5 is removed", "node-4 is removed", "there are 3 nodes", removed, removed]);
     terminal.run("GET kept", &["here"]);
+    terminal.wait_for("> ");
     let folder = terminal.leave();
     let cluster = folder.path().join("cluster");
     for node in [4, 5] {
@@ -246,10 +247,12 @@ fn the_cluster_grows_and_shrinks_and_starts_again_as_it_is() {
     terminal.wait_for("3 nodes, 2 shards of 3 replicas");
     terminal.run("SCALE 4", &["node-6 is part of the cluster", "there are 4 nodes"]);
     terminal.run("CLUSTER NODES", &["node-6", &format!("127.0.0.1:{}", base_port + 4)]);
+    terminal.wait_for("> ");
     let folder = terminal.leave();
     let mut terminal = Terminal::start_in(folder, &["--nodes", "4"]);
     terminal.wait_for("4 nodes, 2 shards of 3 replicas");
     terminal.run("GET kept", &["here"]);
+    terminal.wait_for("> ");
     terminal.leave();
 }
 
