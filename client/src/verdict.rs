@@ -3,7 +3,7 @@
 
 use crate::status::{NodeStatus, ShardStatus};
 use kvorum_protocol::{
-    ClusterPlan, MovePurpose, NodeId, NodeInfo, NodeStanding, PlannedMove, ShardId, ShardRole, Topology,
+    ClusterPlan, MovePurpose, NodeId, NodeInfo, NodeOutlook, NodeStanding, PlannedMove, ShardId, ShardRole, Topology,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -149,7 +149,7 @@ pub fn verdict(topology: &Topology, statuses: &[NodeStatus], plan: Option<&Clust
         can_lose_nodes: groups.iter().map(Group::spare).min().unwrap_or(0),
         can_lose_zones: groups.iter().map(|group| group.spare_zones(zone_of)).min().unwrap_or(0),
         can_lose_nodes_when_whole: groups.iter().map(|group| group.wanted - group.majority()).min().unwrap_or(0),
-        advice: advice(verdict, plan, &dead),
+        advice: advice(topology, verdict, plan, &dead),
         findings,
         moves_under_way: moves.iter().filter(|one| one.under_way).count(),
         moves_to_come: moves.iter().filter(|one| !one.under_way).count(),
@@ -263,6 +263,11 @@ fn node_findings(topology: &Topology, statuses: &[NodeStatus], plan: Option<&Clu
             Some(outlook) if outlook.standing == NodeStanding::Removing => {
                 findings.push(format!("{name} is being removed: it is to give replicas of {replicas} shards"));
             }
+            Some(outlook) if outlook.down && answers => {
+                findings.push(format!(
+                    "{name} was down and answers again; it counts as up once it has been heard for a while"
+                ));
+            }
             Some(outlook) if outlook.down => {
                 let since = outlook.silent_ms.map(|ms| format!(" for {}", ends(ms))).unwrap_or_default();
                 let then = match outlook.ends_in_ms {
@@ -326,14 +331,29 @@ fn moves_end_in(statuses: &[NodeStatus], moves: &[PlannedMove]) -> Option<Durati
     (rate > 0.0).then(|| Duration::from_secs_f64((left / rate).min(1e9)))
 }
 
-fn advice(verdict: Verdict, plan: Option<&ClusterPlan>, dead: &[&Group]) -> String {
+/// The nodes that are waited for no longer, if nothing moves any more: what they hold can't be made anew elsewhere.
+fn given_up(topology: &Topology, plan: &ClusterPlan) -> Vec<String> {
+    let given_up = |outlook: &&NodeOutlook| outlook.down && outlook.ends_in_ms == Some(0);
+    let nodes = plan.nodes.iter().filter(given_up).filter(|_| plan.moves.is_empty());
+    nodes.map(|outlook| name_of(topology, outlook.node)).collect()
+}
+
+fn advice(topology: &Topology, verdict: Verdict, plan: Option<&ClusterPlan>, dead: &[&Group]) -> String {
     let text = match verdict {
         Verdict::Ok => match plan.and_then(|plan| plan.next_level) {
             Some(level) => return format!("CLUSTER VERSION FINALIZE when content: all nodes speak level {level}"),
             None if plan.is_some_and(|plan| plan.paused) => "CLUSTER REBALANCE RESUME, once moves may go on",
             None => "nothing to do",
         },
-        Verdict::Healing => "nothing to do: it mends itself",
+        Verdict::Healing => match plan.map(|plan| given_up(topology, plan)) {
+            Some(names) if !names.is_empty() => {
+                let names = names.join(" and ");
+                return format!(
+                    "nothing moves: bring {names} back, or add a node in its place (NODE REPLACE), or NODE REMOVE it"
+                );
+            }
+            _ => "nothing to do: it mends itself",
+        },
         Verdict::AtRisk if plan.is_none() => "bring the nodes back that are away; CLUSTER CHECK names them",
         Verdict::AtRisk => "mend what stands in the way, named above",
         Verdict::Unavailable if dead.iter().all(|group| group.well.len() >= group.majority()) => {
@@ -358,7 +378,7 @@ pub fn about(time: Duration) -> String {
 mod tests {
     use super::*;
     use crate::health::tests::{node, replica, status, topology};
-    use kvorum_protocol::{Epoch, NodeOutlook, PlanReason, Receiving};
+    use kvorum_protocol::{Epoch, PlanReason, Receiving};
 
     /// Three nodes hold two shards and the ring map; nothing moves.
     fn plan() -> ClusterPlan {
@@ -429,6 +449,38 @@ mod tests {
             (health.verdict, health.findings.last().map(String::as_str)),
             (Verdict::AtRisk, Some("there is no other node"))
         );
+    }
+
+    #[test]
+    fn a_node_that_answers_again_is_not_said_to_be_silent() {
+        let mut plan = plan();
+        plan.nodes[2].down = true;
+        let health = verdict(&topology(), &all(), Some(&plan));
+        assert_eq!(health.verdict, Verdict::Ok);
+        assert_eq!(
+            health.findings,
+            ["node-3 was down and answers again; it counts as up once it has been heard for a while"]
+        );
+    }
+
+    #[test]
+    fn what_does_not_mend_itself_is_not_said_to() {
+        let mut plan = plan();
+        plan.nodes[2] =
+            NodeOutlook { down: true, silent_ms: Some(90_000), ends_in_ms: Some(0), ..plan.nodes[2].clone() };
+        let advice = |plan: &ClusterPlan| verdict(&topology(), &all()[..2], Some(plan)).advice;
+        assert_eq!(
+            advice(&plan),
+            "nothing moves: bring node-3 back, or add a node in its place (NODE REPLACE), or NODE REMOVE it"
+        );
+        plan.moves.push(PlannedMove {
+            shard: ShardId(0),
+            from: Some(node(3)),
+            to: Some(node(2)),
+            purpose: MovePurpose::Repair,
+            under_way: false,
+        });
+        assert_eq!(advice(&plan), "nothing to do: it mends itself");
     }
 
     #[test]
