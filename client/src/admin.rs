@@ -168,7 +168,7 @@ impl Admin {
     /// if `verb` were asked of the cluster. Costs that node up to 50 ms with 100 nodes and 512 shards.
     ///
     /// # Errors
-    /// `Refused`, with the reason, if `verb` would be; `Unavailable` while no node speaks for the ring map; else as every operation,
+    /// `Refused`, with the reason, if `verb` would be; `DeadlineExceeded` while no node speaks for the ring map; else as every operation,
     /// see [`Error`].
     ///
     /// # Examples

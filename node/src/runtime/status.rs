@@ -90,7 +90,7 @@ impl NodeAdmin for Inspector {
                 Ok(Err(why)) => reply_to.fail(ServerError::new(ErrorCode::Refused, why)),
                 Err(_) => reply_to.fail({
                     let what = "the cluster has not said in time that it is done: ask again";
-                    ServerError::new(ErrorCode::Unavailable, what).with_outcome(Outcome::Unknown)
+                    ServerError::new(ErrorCode::DeadlineExceeded, what).with_outcome(Outcome::Unknown)
                 }),
             }
         });
@@ -102,8 +102,8 @@ impl NodeAdmin for Inspector {
                 Ok(Ok(plan)) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Plan(Box::new(plan))))),
                 Ok(Err(why)) => reply_to.fail(ServerError::new(ErrorCode::Refused, why)),
                 Err(_) => {
-                    let what = "no node speaks for the ring map at the moment: ask again";
-                    reply_to.fail(ServerError::new(ErrorCode::Unavailable, what));
+                    let what = "no node has spoken for the ring map in time: ask again";
+                    reply_to.fail(ServerError::new(ErrorCode::DeadlineExceeded, what));
                 }
             }
         });
