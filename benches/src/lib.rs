@@ -10,7 +10,7 @@
 //! options ─► run ─► fleet (threads) ─► connection (socket) ─► engine (no I/O) ─► recorder ─► report
 //!    ▲         └──► control (TOPOLOGY, STATUS)                 ├─ work: routes, keys, draw
 //! compare ─► servers (Kvorum, Redis, etcd, null)               └─ wire: Kvorum, RESP, gRPC
-//! failover, shards, elections, resize, storage ─► nodes of their own
+//! failover, rolling, shards, elections, resize, storage ─► nodes of their own
 //! ```
 //!
 //! A run ends at its deadline whatever the servers do, and with everything that was started when a signal comes (`stop`).
@@ -23,6 +23,7 @@ pub mod null;
 pub mod options;
 pub mod report;
 pub mod resize;
+pub mod rolling;
 pub mod run;
 pub mod shards;
 pub mod stop;
@@ -35,6 +36,7 @@ mod engine;
 mod fleet;
 mod keys;
 mod limits;
+mod outage;
 mod pacer;
 mod plot;
 mod recorder;

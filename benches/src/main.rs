@@ -1,5 +1,5 @@
 //! kvorum-bench: see the library. Exit codes: 0 done, 1 nothing worked, a write failed or was lost while the cluster was resized,
-//! or a signal came, 2 usage, 3 unreachable.
+//! one failed while its nodes were restarted, or a signal came, 2 usage, 3 unreachable.
 
 use clap::{Parser, Subcommand};
 use kvorum_benches::compare::{CompareError, CompareOptions, compare};
@@ -8,6 +8,7 @@ use kvorum_benches::failover::{FailoverOptions, failover};
 use kvorum_benches::files::{CSV_HEAD, csv_row};
 use kvorum_benches::null::{self, NullOptions};
 use kvorum_benches::resize::{ResizeOptions, resize};
+use kvorum_benches::rolling::{RollingOptions, rolling};
 use kvorum_benches::run::Progress;
 use kvorum_benches::shards::{ShardsOptions, shards};
 use kvorum_benches::stop;
@@ -40,6 +41,7 @@ enum Command {
     Shards(ShardsOptions),
     Elections(ElectionsOptions),
     Resize(ResizeOptions),
+    Rolling(RollingOptions),
     #[command(hide = true)]
     NullServer(NullOptions),
 }
@@ -60,6 +62,11 @@ fn main() -> ExitCode {
         Some(Command::Elections(options)) => print_measured(elections(&options, &mut tell), options.json),
         Some(Command::Resize(options)) => match resize(&options, &mut tell) {
             Ok(outcome) => print(&outcome, options.json, outcome.worked()),
+            Err(error @ MeasureError::Option(_)) => fail(USAGE, &error),
+            Err(error) => fail(NOTHING_WORKED, &error),
+        },
+        Some(Command::Rolling(options)) => match rolling(&options, &mut tell) {
+            Ok(outcome) => print(&outcome.table, options.json, outcome.failed == 0),
             Err(error @ MeasureError::Option(_)) => fail(USAGE, &error),
             Err(error) => fail(NOTHING_WORKED, &error),
         },

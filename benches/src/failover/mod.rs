@@ -9,23 +9,21 @@
 //!                    └────────► writers (client library) ─► gaps (arithmetic) ─► table
 //! ```
 
-mod gaps;
 mod options;
-mod writers;
 
 pub use options::FailoverOptions;
 
 use crate::control::Control;
 use crate::limits::NODES;
+use crate::outage::gaps::{first_after, longest, milliseconds, percentile};
+use crate::outage::writers::{Retries, Writers};
 use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
 use crate::storage::{MeasureError, StorageError, Table, statuses, whole_replicas};
-use gaps::{first_after, longest, percentile};
 use kvorum_client::Client;
 use kvorum_protocol::{NodeId, ShardId, Topology};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use writers::Writers;
 
 /// The pause between two looks at the cluster. Figures come from the times of answers, not from these looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
@@ -70,7 +68,7 @@ pub fn failover(options: &FailoverOptions, progress: &mut dyn FnMut(String)) -> 
     let topology = runtime.block_on(control.topology()).map_err(StorageError::cluster("TOPOLOGY"))?;
     let client = runtime.block_on(Client::builder().seeds(nodes.addresses()).connect());
     let client = client.map_err(StorageError::cluster("connecting"))?;
-    let writers = Writers::start(&nodes.addresses(), &topology, options.rate, options.value_size)?;
+    let writers = Writers::start(&nodes.addresses(), &topology, options.rate, options.value_size, Retries::Default)?;
     let mut test = Test { options, nodes, runtime, control, client, writers };
     let mut outcome = Outcome::default();
     for round in 0..options.kills {
@@ -249,17 +247,10 @@ fn table(options: &FailoverOptions, outcome: &Outcome, writers: &Writers) -> Tab
         let cell = |share| milliseconds(percentile(times, share));
         table.row(vec![what.to_owned(), times.len().to_string(), cell(0.5), cell(0.99), cell(1.0)]);
     }
-    let failed = writers.failed();
-    let named: Vec<String> = failed.iter().map(|(reason, count)| format!("{count} × {reason}")).collect();
-    let given_up = if named.is_empty() { "none was given up".to_owned() } else { named.join(", ") };
-    table.notes.push(format!("{} writes were acknowledged; {given_up}.", writers.written()));
+    table.notes.push(writers.told());
     if !outcome.refused.is_empty() {
         let (count, first) = (outcome.refused.len(), &outcome.refused[0]);
         table.notes.push(format!("{count} hand-overs did not happen; the first: {first}."));
     }
     table
-}
-
-fn milliseconds(time: Duration) -> String {
-    format!("{:.1}", time.as_secs_f64() * 1000.0)
 }

@@ -12,7 +12,6 @@ mod counters;
 mod load;
 mod options;
 mod outcome;
-mod rings;
 
 pub use options::ResizeOptions;
 pub use outcome::{Figures, LoadOutcome, ResizeOutcome, StepOutcome};
@@ -20,9 +19,9 @@ pub use outcome::{Figures, LoadOutcome, ResizeOutcome, StepOutcome};
 use crate::limits::NODES;
 use crate::stop;
 use crate::storage::nodes::{Nodes, Shape};
-use crate::storage::{MeasureError, StorageError};
+use crate::storage::{MeasureError, StorageError, rings};
 use counters::{Counters, Processors};
-use kvorum_client::NodeId;
+use kvorum_client::{ClusterVerb, NodeId};
 use kvorum_core::ring::RingMap;
 use load::{Sizes, WriteLoad};
 use options::Pressure;
@@ -65,6 +64,10 @@ fn under(
     let keys = u64::from(options.preload_mb) * (1 << 20) / ((sizes.min + sizes.max) as u64 / 2);
     let load = WriteLoad::start(&nodes.addresses(), keys, options.writers, sizes)?;
     progress(format!("load {pressure}: {keys} keys are written"));
+    if options.rate_mb.is_some() {
+        let asked = load.block_on(load.client().admin().ask(ClusterVerb::Rate(options.rate_mb)));
+        asked.map_err(StorageError::cluster("CLUSTER REBALANCE RATE"))?;
+    }
     let mut test = Test { options, load, nodes, counters: Counters::default(), processors: Processors::new() };
     test.watch_for(WARMUP)?;
     let peak = test.measure()?;

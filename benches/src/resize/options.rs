@@ -26,6 +26,9 @@ pub struct ResizeOptions {
     /// How long a node that is down is waited for before it is given up
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     pub(super) hold: Duration,
+    /// MiB per second that a node sends of snapshots and takes in [default: the nodes' own]
+    #[arg(long)]
+    pub(super) rate_mb: Option<u32>,
     /// Loads, each on a cluster of its own: `full` (as much as the writers can), or a share of what they can, such as 0.5
     #[arg(long, value_delimiter = ',', default_values_t = [Pressure::Full, Pressure::Share(0.5)])]
     pub(super) load: Vec<Pressure>,

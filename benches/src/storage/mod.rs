@@ -10,6 +10,7 @@ pub(crate) mod options;
 mod overwrite;
 mod redis;
 mod restart;
+pub(crate) mod rings;
 pub(crate) mod table;
 mod watch;
 mod wiped;

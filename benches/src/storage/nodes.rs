@@ -151,6 +151,11 @@ impl Nodes {
         Ok(())
     }
 
+    /// From now on nodes are started with this program.
+    pub(crate) fn use_program(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
     /// Starts a node and does not wait for it.
     pub(crate) fn start(&mut self, node: usize) -> Result<(), StorageError> {
         let log = File::options().create(true).append(true).open(self.log_path(node));
@@ -170,12 +175,13 @@ impl Nodes {
         Ok(())
     }
 
-    /// Stops a node cleanly; returns how long that took.
+    /// Stops a node by SIGTERM, as a supervisor does; returns how long that took.
     pub(crate) fn stop(&mut self, node: usize) -> Result<Duration, StorageError> {
         let mut child = self.processes[node - 1].take().expect("the node runs");
         let began = Instant::now();
-        // The end of its stdin tells it to stop.
-        drop(child.stdin.take());
+        let process = rustix::process::Pid::from_child(&child);
+        let told = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+        told.map_err(|error| StorageError::system("SIGTERM")(error.into()))?;
         loop {
             let ended = child.try_wait().map_err(StorageError::system("waiting for a node"))?;
             let problem = match ended {

@@ -20,7 +20,7 @@
 use crate::clock::Nanos;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::ReplicaId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a lease lasts from the moment its messages were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,19 +57,35 @@ impl LeaseLength {
 pub struct Lease {
     length: LeaseLength,
     acknowledged: BTreeMap<ReplicaId, Nanos>,
+    /// Those that said last that they have just started.
+    just_started: BTreeSet<ReplicaId>,
     abandoned: bool,
 }
 
 impl Lease {
     /// The lease of a leader that has just been elected: none yet.
     pub fn new(length: LeaseLength) -> Self {
-        Self { length, acknowledged: BTreeMap::new(), abandoned: false }
+        Self { length, acknowledged: BTreeMap::new(), just_started: BTreeSet::new(), abandoned: false }
     }
 
     /// A replica has answered, in this term, a message that was sent at `sent`.
     pub fn acknowledge(&mut self, replica: ReplicaId, sent: Nanos) {
         let latest = self.acknowledged.entry(replica).or_default();
         *latest = (*latest).max(sent);
+    }
+
+    /// A replica that was acknowledged has said whether it has just started, and so neither votes nor campaigns yet.
+    pub fn note_start(&mut self, replica: ReplicaId, just_started: bool) {
+        if just_started {
+            self.just_started.insert(replica);
+        } else {
+            self.just_started.remove(&replica);
+        }
+    }
+
+    /// Whether a replica said last that it has just started.
+    pub fn has_just_started(&self, replica: ReplicaId) -> bool {
+        self.just_started.contains(&replica)
     }
 
     /// When what a replica has answered last in this term was sent; `None` if it has answered nothing.

@@ -11,6 +11,7 @@
 
 mod hand_over;
 mod membership;
+mod outgoing;
 
 pub use membership::SnapshotBase;
 
@@ -24,7 +25,7 @@ use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, Term};
-use raft::eraftpb::{self, EntryType, MessageType};
+use raft::eraftpb::{EntryType, MessageType};
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use std::collections::VecDeque;
 
@@ -375,6 +376,7 @@ impl Consensus {
         }
         self.ask_for_snapshot(&message);
         let (from, term, stamp) = (message.from, message.term, message.lease_stamp);
+        let has_just_started = message.reject;
         let received = message.entries.last().map(|last| (last.index, last.term));
         self.raw.step(convert::message_from_wire(message)).map_err(library_error)?;
         self.fix_election_timeout();
@@ -392,6 +394,9 @@ impl Consensus {
                 let sent = if planted(Bug::LeaseFromReceiveTime) { now } else { Nanos(stamp) };
                 if let Some((_, lease)) = &mut self.lease {
                     lease.acknowledge(from, sent);
+                    if kind == RaftMessageKind::HeartbeatResponse {
+                        lease.note_start(from, has_just_started);
+                    }
                 }
             }
             _ => {}
@@ -467,8 +472,8 @@ impl Consensus {
         let mut messages = ready.take_messages();
         let snapshots = messages.extract_if(.., |message| message.get_msg_type() == MessageType::MsgSnapshot);
         output.snapshots.extend(snapshots.map(|message| ReplicaId(message.to)));
-        output.messages.extend(self.to_wire(messages, stamp));
-        let mut answers = self.to_wire(ready.take_persisted_messages(), 0);
+        output.messages.extend(self.to_wire(now, messages, stamp));
+        let mut answers = self.to_wire(now, ready.take_persisted_messages(), 0);
 
         let entries = ready.take_entries();
         let mut appended = !entries.is_empty();
@@ -571,25 +576,6 @@ impl Consensus {
             let done = self.unpersisted.pop_front().expect("the front was just looked at");
             self.raw.on_persist_ready(done.number);
         }
-    }
-
-    fn to_wire(&self, messages: Vec<eraftpb::Message>, leader_stamp: u64) -> Vec<RaftMessage> {
-        let (heard_term, heard_stamp) = self.heard;
-        messages
-            .into_iter()
-            .filter_map(|mut message| {
-                let stamp = match message.get_msg_type() {
-                    MessageType::MsgAppend | MessageType::MsgHeartbeat => leader_stamp,
-                    MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse
-                        if heard_term.0 == message.term =>
-                    {
-                        heard_stamp
-                    }
-                    _ => 0,
-                };
-                convert::message_to_wire(&mut message, stamp)
-            })
-            .collect()
     }
 
     /// Makes sure that the lease, if there is one, is of the current term.

@@ -27,22 +27,35 @@ pub struct Returned {
     pub term: Term,
 }
 
-/// A hand-over in its first stage.
+/// A hand-over that is under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HandOver {
     to: ReplicaId,
-    /// The second stage begins then at the latest: entries that do not commit may be waiting for a better leader.
-    until: Option<Nanos>,
+    /// Whether the successor was fit to lead when it began. One that no longer is may be about to go.
+    to_fit: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Entries are on their way. The next stage begins at this time at the latest: ones that do not commit may be waiting for a
+    /// better leader.
+    Settles(Option<Nanos>),
+    /// The successor was asked to campaign.
+    Asked,
 }
 
 impl Shard {
-    /// Hands leadership to the follower that holds most, if this replica leads: to one that is fit to lead, if there is one.
-    /// Returns whether it tries.
-    pub fn hand_over(&mut self) -> bool {
+    /// Hands leadership to the follower that holds most, if this replica leads: to one that is fit to lead and would take over at
+    /// once, if there is one, and else to one that is fit. Returns whether it tries.
+    pub fn hand_over(&mut self, now: Nanos) -> bool {
         if self.consensus.role() != Role::Leader {
             return false;
         }
-        let fit = self.consensus.best_successor(|replica| (self.fitness)(replica));
+        let is_fit = |replica| (self.fitness)(replica);
+        let at_once =
+            self.consensus.best_successor(|replica| is_fit(replica) && self.consensus.would_campaign(replica, now));
+        let fit = at_once.or_else(|| self.consensus.best_successor(is_fit));
         let Some(successor) = fit.or_else(|| self.consensus.best_successor(|_| true)) else { return false };
         self.transfer_to(successor);
         true
@@ -55,27 +68,42 @@ impl Shard {
         if self.consensus.role() != Role::Leader || !may_lead {
             return;
         }
+        let to_fit = (self.fitness)(successor);
+        self.handing_over = Some(HandOver { to: successor, to_fit, stage: Stage::Settles(None) });
         if self.in_flight.is_empty() {
             self.ask_to_campaign(successor);
-        } else {
-            self.handing_over = Some(HandOver { to: successor, until: None });
         }
     }
 
     /// A hand-over is under way, in either stage.
     pub(super) fn is_handing_over(&self) -> bool {
-        self.handing_over.is_some() || self.consensus.is_handing_over()
+        let settles = self.handing_over.is_some_and(|hand_over| matches!(hand_over.stage, Stage::Settles(_)));
+        settles || self.consensus.is_handing_over()
+    }
+
+    /// Gives a hand-over up whose successor is not fit to lead any more: it may be about to stop, and whoever waits for it waits
+    /// for an election timeout.
+    pub(super) fn give_vain_hand_over_up(&mut self) {
+        if self.handing_over.is_some_and(|hand_over| hand_over.to_fit && !(self.fitness)(hand_over.to)) {
+            self.handing_over = None;
+            self.consensus.give_hand_over_up();
+        }
     }
 
     /// Begins the second stage once everything that was proposed is answered.
     pub(super) fn advance_hand_over(&mut self, now: Nanos) {
         let timeout_ms = u64::from(self.config.consensus.election_ticks) * self.config.consensus.tick_ms;
         let Some(hand_over) = &mut self.handing_over else { return };
-        let until = *hand_over.until.get_or_insert(now.after_ms(timeout_ms));
-        if self.in_flight.is_empty() || now >= until {
-            let to = hand_over.to;
-            self.handing_over = None;
-            self.ask_to_campaign(to);
+        match &mut hand_over.stage {
+            Stage::Settles(until) => {
+                let until = *until.get_or_insert(now.after_ms(timeout_ms));
+                if self.in_flight.is_empty() || now >= until {
+                    let to = hand_over.to;
+                    self.ask_to_campaign(to);
+                }
+            }
+            Stage::Asked if !self.consensus.is_handing_over() => self.handing_over = None,
+            Stage::Asked => {}
         }
     }
 
@@ -88,6 +116,9 @@ impl Shard {
             self.gate.set(None);
         }
         self.consensus.transfer_to(successor);
+        if let Some(hand_over) = &mut self.handing_over {
+            hand_over.stage = Stage::Asked;
+        }
     }
 
     /// Gives leadership up while another replica is fit to lead and this one isn't.
@@ -99,7 +130,7 @@ impl Shard {
         let may_lead = |replica| {
             (self.fitness)(replica)
                 && self.consensus.is_caught_up(replica, LAG_MAX)
-                && self.consensus.was_heard_lately(replica, now)
+                && self.consensus.would_campaign(replica, now)
         };
         if let Some(successor) = self.consensus.best_successor(may_lead).filter(|_| !planted(Bug::LeadsOnFullDisk)) {
             self.withdrew_at = Some(now);
@@ -119,7 +150,7 @@ impl Shard {
             && self.consensus.is_voter(preferred)
             && self.consensus.is_caught_up(preferred, LAG_MAX)
             && (self.fitness)(preferred)
-            && self.consensus.was_heard_lately(preferred, now)
+            && self.consensus.would_campaign(preferred, now)
         {
             self.balanced_at = now;
             self.transfer_to(preferred);

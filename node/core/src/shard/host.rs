@@ -397,7 +397,7 @@ impl ShardHost {
             self.submit(due);
         }
         for command in commands.drain(..) {
-            self.handle_command(command);
+            self.handle_command(now.monotonic, command);
         }
         let (tickets, counts, leads) = (&mut self.tickets, &*self.counts, self.last.role == Role::Leader);
         self.shard.handle_requests(requests.drain(..).map(|request| {
@@ -529,10 +529,10 @@ impl ShardHost {
         self.keeper.counts()
     }
 
-    fn handle_command(&mut self, command: ShardCommand) {
+    fn handle_command(&mut self, now: Nanos, command: ShardCommand) {
         match command {
             ShardCommand::HandOver => {
-                self.shard.hand_over();
+                self.shard.hand_over(now);
             }
             ShardCommand::TransferTo(replica) => self.shard.transfer_to(replica),
             ShardCommand::SetTarget(target) => self.shard.set_target(target),

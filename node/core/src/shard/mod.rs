@@ -464,6 +464,7 @@ impl Shard {
         }
         let mut effects = Effects::default();
         loop {
+            self.give_vain_hand_over_up();
             let proposed = self.propose(now)?;
             self.begin_confirmation(now.monotonic);
             self.advance_hand_over(now.monotonic);

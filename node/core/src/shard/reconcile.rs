@@ -68,6 +68,7 @@ impl Shard {
                     (self.fitness)(replica)
                         && self.config.target.voters.contains(&replica)
                         && self.is_well(replica, now.monotonic)
+                        && self.consensus.would_campaign(replica, now.monotonic)
                 };
                 let fit = self.consensus.best_successor(is_fit);
                 self.transfer_to(fit.unwrap_or(successor));

@@ -148,6 +148,11 @@ impl Group {
         leading.into_iter().max_by_key(|&position| self.replicas[position].as_ref().map(|up| up.shard.status().term))
     }
 
+    fn hand_over(&mut self, position: usize) -> bool {
+        let now = self.now.monotonic;
+        self.shard(position).hand_over(now)
+    }
+
     fn gate_is_open(&self, position: usize) -> bool {
         let replica = self.replicas[position].as_ref().expect("the replica is up");
         replica.shard.gate().pass(self.now.monotonic).is_some()

@@ -28,8 +28,15 @@ impl Consensus {
         heard.is_some_and(|heard| now.ms_since(heard) <= half_ms)
     }
 
+    /// Whether a replica would campaign if it were asked now: it was heard lately, and has not just started. For one election
+    /// timeout after its start a replica ignores "campaign now", and the shard would wait for as long.
+    pub fn would_campaign(&self, replica: ReplicaId, now: Nanos) -> bool {
+        let lease = self.lease.as_ref().filter(|(term, _)| *term == self.term());
+        self.was_heard_lately(replica, now) && lease.is_some_and(|(_, lease)| !lease.has_just_started(replica))
+    }
+
     /// The voter other than this one that holds most of the log and has not been silent for long, of those that `may_lead`. Whoever
-    /// must be sure that it is there asks [`Consensus::was_heard_lately`].
+    /// must be sure that it takes over asks [`Consensus::would_campaign`].
     pub fn best_successor(&self, may_lead: impl Fn(ReplicaId) -> bool) -> Option<ReplicaId> {
         let [voters, _] = &self.voters;
         voters
@@ -51,6 +58,11 @@ impl Consensus {
         }
         self.handed_over_at = self.last_tick;
         self.raw.transfer_leader(successor.0);
+    }
+
+    /// Goes on as the leader, if a hand-over is under way. "Campaign now" may be heeded nevertheless, so the lease stays given up.
+    pub fn give_hand_over_up(&mut self) {
+        self.raw.raft.abort_leader_transfer();
     }
 
     /// Begins a term of its own to have a lease again, if this replica has given that of the term up for a hand-over, and

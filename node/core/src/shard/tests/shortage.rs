@@ -143,7 +143,7 @@ fn removals_end_before_the_room_for_votes_does() {
     group.settle();
     assert_eq!(error_of(group.replies.get(&ticket)), (ErrorCode::DiskFull, Outcome::NotApplied));
     assert!(group.shard(0).log().can_append_vote());
-    assert!(group.shard(0).hand_over());
+    assert!(group.hand_over(0));
     group.settle();
     let leader = group.await_leader(&[1, 2]);
     assert!(is_written(&group.answer(leader, "k", put("v"))), "the others go on");
@@ -251,7 +251,7 @@ fn a_full_disk_is_nobodys_failure() {
 
 impl Group {
     /// Every replica that runs asks `unfit` who is not fit to lead.
-    fn set_unfit(&mut self, unfit: &Arc<parking_lot::Mutex<BTreeSet<usize>>>) {
+    pub(super) fn set_unfit(&mut self, unfit: &Arc<parking_lot::Mutex<BTreeSet<usize>>>) {
         for replica in self.replicas.iter_mut().flatten() {
             let unfit = Arc::clone(unfit);
             replica.shard.set_fitness(Box::new(move |replica| !unfit.lock().contains(&(replica.0 as usize - 1))));
@@ -301,11 +301,11 @@ fn a_node_that_stops_hands_over_to_an_unfit_replica_rather_than_to_nobody() {
     let mut group = Group::led();
     group.set_unfit(&unfit);
     *unfit.lock() = BTreeSet::from([0, 1]);
-    assert!(group.shard(0).hand_over());
+    assert!(group.hand_over(0));
     group.settle();
     assert_eq!(group.leader(), Some(2));
     unfit.lock().insert(2);
-    assert!(group.shard(2).hand_over());
+    assert!(group.hand_over(2));
     group.settle();
     assert!(group.leader().is_some_and(|leader| leader != 2));
 }

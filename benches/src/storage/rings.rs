@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The newest map that any of these data folders has. Nodes write while this reads, so there may be none for a moment.
-pub(super) fn newest<'a>(folders: impl IntoIterator<Item = &'a PathBuf>) -> Option<RingMap> {
+pub(crate) fn newest<'a>(folders: impl IntoIterator<Item = &'a PathBuf>) -> Option<RingMap> {
     folders.into_iter().filter_map(|folder| read(folder)).max_by_key(|ring| ring.epoch)
 }
 
@@ -20,25 +20,25 @@ fn read(folder: &Path) -> Option<RingMap> {
 }
 
 /// How many replicas were made since the first placement: every move makes one, also one that is taken back.
-pub(super) fn made(ring: &RingMap) -> u64 {
+pub(crate) fn made(ring: &RingMap) -> u64 {
     ring.replicas_made.max(FIRST_REPLICAS_MAX) - FIRST_REPLICAS_MAX
 }
 
 /// Whether these nodes, and no others, are the cluster, each holds its share, and nothing moves.
-pub(super) fn is_settled(ring: &RingMap, names: &[String]) -> bool {
+pub(crate) fn is_settled(ring: &RingMap, names: &[String]) -> bool {
     let known = |node: &RingNode| node.state == NodeState::Up && names.contains(&node.name);
     ring.nodes.len() == names.len() && ring.nodes.iter().all(known) && is_placed(ring, |_| true)
 }
 
 /// Whether no replica is on the node of this name, each of the others holds its share, and nothing moves.
-pub(super) fn is_whole_without(ring: &RingMap, name: &str) -> bool {
+pub(crate) fn is_whole_without(ring: &RingMap, name: &str) -> bool {
     let slot = ring.nodes.iter().find(|node| node.name == name).map(|node| node.slot);
     let holds = ring.groups().any(|group| group.held().any(|held| Some(held.node) == slot));
     !holds && is_placed(ring, |node| node.name != name)
 }
 
 /// How many replicas must be made at least once `joining` nodes have come and those of these names hold nothing any more.
-pub(super) fn least_made(ring: &RingMap, joining: usize, leaving: &[String]) -> usize {
+pub(crate) fn least_made(ring: &RingMap, joining: usize, leaving: &[String]) -> usize {
     // Who has no zone is a zone of its own.
     let zones: Vec<String> = (0..joining).map(|number| format!("joins {number}")).collect();
     let joining = zones.iter().map(|zone| candidate(zone, true));

@@ -4,22 +4,22 @@ use std::time::{Duration, Instant};
 
 /// A write that was acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct AnsweredAt {
+pub(crate) struct AnsweredAt {
     /// When it was due.
-    pub(super) due: Instant,
+    pub(crate) due: Instant,
     /// When its acknowledgement came.
-    pub(super) at: Instant,
+    pub(crate) at: Instant,
 }
 
 /// When the first acknowledgement came of a write that was due at `from` or later. Writes that were due before might have
 /// been acknowledged by whoever is gone since.
-pub(super) fn first_after(answers: &[AnsweredAt], from: Instant) -> Option<Instant> {
+pub(crate) fn first_after(answers: &[AnsweredAt], from: Instant) -> Option<Instant> {
     answers.iter().filter(|answer| answer.due >= from).map(|answer| answer.at).min()
 }
 
 /// The longest time between two acknowledgements that follow each other, where it touches `from` to `to`. Before the first
 /// and after the last one, it is counted from `from` and up to `to`: with no acknowledgement at all it is all of that time.
-pub(super) fn longest(answers: &[AnsweredAt], from: Instant, to: Instant) -> Duration {
+pub(crate) fn longest(answers: &[AnsweredAt], from: Instant, to: Instant) -> Duration {
     assert!(from <= to, "time does not go back");
     let mut times: Vec<Instant> = answers.iter().map(|answer| answer.at).collect();
     times.sort_unstable();
@@ -37,12 +37,17 @@ pub(super) fn longest(answers: &[AnsweredAt], from: Instant, to: Instant) -> Dur
 }
 
 /// The smallest of `values` that at least this share of them does not exceed (the nearest rank); zero if there is none.
-pub(super) fn percentile(values: &[Duration], share: f64) -> Duration {
+pub(crate) fn percentile(values: &[Duration], share: f64) -> Duration {
     assert!((0.0..=1.0).contains(&share), "a share is from 0 to 1");
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
+}
+
+/// In milliseconds, for a table.
+pub(crate) fn milliseconds(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1000.0)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Writes to every shard all the time: an open loop, through the client library, so that what is measured is what its users
-//! get, its routes and retries included.
+//! get, its routes included, and its retries unless they are left out.
 
 use super::gaps::AnsweredAt;
 use crate::storage::StorageError;
-use kvorum_client::{Client, Error};
+use kvorum_client::{Client, Error, RetryPolicy};
 use kvorum_protocol::{ShardId, Topology};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,15 @@ const IN_FLIGHT_MAX: usize = 16_384;
 /// Different errors that are told apart.
 const REASONS_MAX: usize = 16;
 
+/// What a writer does with a write that was not acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Retries {
+    /// What the library does by default.
+    Default,
+    /// Nothing: each write is sent once.
+    Never,
+}
+
 /// What became of the writes of one shard since they were last forgotten.
 #[derive(Default)]
 struct Log {
@@ -29,7 +38,7 @@ struct Log {
 }
 
 /// Writers of all shards; they end when this is dropped.
-pub(super) struct Writers {
+pub(crate) struct Writers {
     runtime: Option<Runtime>,
     logs: Vec<Arc<Mutex<Log>>>,
 }
@@ -40,42 +49,55 @@ impl Writers {
     ///
     /// # Errors
     /// The cluster can't be reached, or the system has no thread to give.
-    pub(super) fn start(
+    pub(crate) fn start(
         addresses: &[String],
         topology: &Topology,
         rate: u32,
         value_bytes: usize,
+        retries: Retries,
     ) -> Result<Self, StorageError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(StorageError::system("a runtime"))?;
         let keys = keys_of(topology);
         let logs: Vec<_> = keys.iter().map(|_| Arc::new(Mutex::new(Log::default()))).collect();
         let every = Duration::from_secs(1) / rate;
+        let policy = match retries {
+            Retries::Default => RetryPolicy::default(),
+            Retries::Never => RetryPolicy::default().with_budget(0, 0, 0).with_attempt_timeout(DEADLINE),
+        };
         for (keys, log) in keys.into_iter().zip(&logs) {
-            let connect = Client::builder().seeds(addresses).deadline(DEADLINE).max_in_flight(IN_FLIGHT_MAX).connect();
-            let client = runtime.block_on(connect).map_err(StorageError::cluster("connecting"))?;
+            let client = Client::builder().seeds(addresses).deadline(DEADLINE).max_in_flight(IN_FLIGHT_MAX);
+            let client =
+                runtime.block_on(client.retry_policy(policy).connect()).map_err(StorageError::cluster("connecting"))?;
             runtime.spawn(write_all_the_time(client, keys, vec![b'v'; value_bytes], every, Arc::clone(log)));
         }
         Ok(Self { runtime: Some(runtime), logs })
     }
 
     /// Looks at the acknowledged writes of a shard since they were last forgotten, in the order of their answers.
-    pub(super) fn look<T>(&self, shard: ShardId, look: impl FnOnce(&[AnsweredAt]) -> T) -> T {
+    pub(crate) fn look<T>(&self, shard: ShardId, look: impl FnOnce(&[AnsweredAt]) -> T) -> T {
         look(&lock(&self.logs[usize::from(shard.0)]).answers)
     }
 
     /// Forgets the times of all writes before `before`; counts go on.
-    pub(super) fn forget(&self, before: Instant) {
+    pub(crate) fn forget(&self, before: Instant) {
         self.logs.iter().for_each(|log| lock(log).answers.retain(|answer| answer.at >= before));
     }
 
     /// Writes that were acknowledged since the start.
-    pub(super) fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.logs.iter().map(|log| lock(log).written).sum()
     }
 
+    /// What was acknowledged, and what was given up, for a note below a table.
+    pub(crate) fn told(&self) -> String {
+        let named: Vec<String> = self.failed().iter().map(|(reason, count)| format!("{count} × {reason}")).collect();
+        let given_up = if named.is_empty() { "none was given up".to_owned() } else { named.join(", ") };
+        format!("{} writes were acknowledged; {given_up}.", self.written())
+    }
+
     /// Writes that were given up since the start, by reason.
-    pub(super) fn failed(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn failed(&self) -> BTreeMap<String, u64> {
         let mut failed = BTreeMap::new();
         for log in &self.logs {
             lock(log).failed.iter().for_each(|(reason, count)| *failed.entry(reason.clone()).or_default() += count);
@@ -140,7 +162,7 @@ fn keys_of(topology: &Topology) -> Vec<Vec<Vec<u8>>> {
     let mut missing = keys.len() * KEYS_PER_SHARD;
     // Keys are spread evenly, so this ends soon.
     for number in 0u64.. {
-        let key = format!("failover:{number}").into_bytes();
+        let key = format!("outage:{number}").into_bytes();
         let of_shard = &mut keys[usize::from(topology.shard_of(&key).0)];
         if of_shard.len() < KEYS_PER_SHARD {
             of_shard.push(key);
