@@ -24,7 +24,7 @@ use crate::storage::{MeasureError, StorageError, Table, program, rings, statuses
 use kvorum_client::{Client, ClusterVerb};
 use kvorum_protocol::{NodeId, ShardId, Topology};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -128,11 +128,11 @@ impl Test<'_> {
     /// From the older program to the newer one, by way of what may happen between. Returns what became of the level.
     fn upgrade(
         &mut self,
-        older: &PathBuf,
-        newer: &PathBuf,
+        older: &Path,
+        newer: &Path,
         progress: &mut dyn FnMut(String),
     ) -> Result<String, StorageError> {
-        self.nodes.use_program(newer.clone());
+        self.nodes.use_program(newer.to_path_buf());
         self.restart(Step::Upgrade, 1, progress)?;
         let mut joined = 0;
         self.step(Step::Join, "a node joins", progress, |test| {
@@ -141,11 +141,11 @@ impl Test<'_> {
         })?;
         self.step(Step::Drain, "node 2 is drained", progress, |test| test.drain(2))?;
         self.restart(Step::Upgrade, 2, progress)?;
-        self.nodes.use_program(older.clone());
+        self.nodes.use_program(older.to_path_buf());
         for node in [joined, 2, 1] {
             self.restart(Step::Back, node, progress)?;
         }
-        self.nodes.use_program(newer.clone());
+        self.nodes.use_program(newer.to_path_buf());
         for node in 1..=joined {
             self.restart(Step::Upgrade, node, progress)?;
         }

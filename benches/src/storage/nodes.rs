@@ -177,11 +177,11 @@ impl Nodes {
 
     /// Stops a node by SIGTERM, as a supervisor does; returns how long that took.
     pub(crate) fn stop(&mut self, node: usize) -> Result<Duration, StorageError> {
-        let mut child = self.processes[node - 1].take().expect("the node runs");
+        let process = rustix::process::Pid::from_child(self.processes[node - 1].as_ref().expect("the node runs"));
         let began = Instant::now();
-        let process = rustix::process::Pid::from_child(&child);
         let told = rustix::process::kill_process(process, rustix::process::Signal::TERM);
         told.map_err(|error| StorageError::system("SIGTERM")(error.into()))?;
+        let mut child = self.processes[node - 1].take().expect("the node runs");
         loop {
             let ended = child.try_wait().map_err(StorageError::system("waiting for a node"))?;
             let problem = match ended {
