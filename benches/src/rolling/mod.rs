@@ -179,13 +179,13 @@ impl Test<'_> {
         stop::sleep(self.options.pause)?;
         let failed_before = self.failed();
         let began = Instant::now();
-        let undisturbed = self.longest_gap(quiet_from, began);
+        let (undisturbed, _) = self.longest_gap(quiet_from, began);
         act(self)?;
         self.wait_until_whole()?;
         let whole = began.elapsed();
         // Leadership comes back only now.
         stop::sleep(self.options.pause)?;
-        let gap = self.longest_gap(began, Instant::now());
+        let (gap, shard) = self.longest_gap(began, Instant::now());
         let failed = self.failed() - failed_before;
         self.undisturbed.push(undisturbed);
         let seen = self.seen.entry(step).or_default();
@@ -193,7 +193,9 @@ impl Test<'_> {
         seen.whole.push(whole);
         seen.failed += failed;
         let (gap, whole) = (milliseconds(gap), milliseconds(whole));
-        progress(format!("{told}: longest gap {gap} ms, whole after {whole} ms, {failed} writes failed"));
+        progress(format!(
+            "{told}: longest gap {gap} ms (shard {shard}), whole after {whole} ms, {failed} writes failed"
+        ));
         Ok(())
     }
 
@@ -229,10 +231,10 @@ impl Test<'_> {
         self.runtime.block_on(self.control.topology()).map_err(StorageError::cluster("TOPOLOGY"))
     }
 
-    /// The longest time in which a shard acknowledged nothing.
-    fn longest_gap(&self, from: Instant, to: Instant) -> Duration {
-        let shards = (0..self.options.shards).map(ShardId);
-        shards.map(|shard| self.writers.look(shard, |answers| longest(answers, from, to))).max().unwrap_or_default()
+    /// The longest time in which a shard acknowledged nothing, and which one that was.
+    fn longest_gap(&self, from: Instant, to: Instant) -> (Duration, ShardId) {
+        let gap = |shard| (self.writers.look(shard, |answers| longest(answers, from, to)), shard);
+        (0..self.options.shards).map(ShardId).map(gap).max().expect("there is a shard")
     }
 
     fn failed(&self) -> u64 {

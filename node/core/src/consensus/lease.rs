@@ -20,7 +20,7 @@
 use crate::clock::Nanos;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::ReplicaId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// How long a lease lasts from the moment its messages were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +57,15 @@ impl LeaseLength {
 pub struct Lease {
     length: LeaseLength,
     acknowledged: BTreeMap<ReplicaId, Nanos>,
-    /// Those that said last that they have just started.
-    just_started: BTreeSet<ReplicaId>,
+    /// When the last heartbeat was sent that was answered by a replica that would campaign if it were asked.
+    campaigns: BTreeMap<ReplicaId, Nanos>,
     abandoned: bool,
 }
 
 impl Lease {
     /// The lease of a leader that has just been elected: none yet.
     pub fn new(length: LeaseLength) -> Self {
-        Self { length, acknowledged: BTreeMap::new(), just_started: BTreeSet::new(), abandoned: false }
+        Self { length, acknowledged: BTreeMap::new(), campaigns: BTreeMap::new(), abandoned: false }
     }
 
     /// A replica has answered, in this term, a message that was sent at `sent`.
@@ -74,18 +74,18 @@ impl Lease {
         *latest = (*latest).max(sent);
     }
 
-    /// A replica that was acknowledged has said whether it has just started, and so neither votes nor campaigns yet.
-    pub fn note_start(&mut self, replica: ReplicaId, just_started: bool) {
-        if just_started {
-            self.just_started.insert(replica);
+    /// A replica has answered a heartbeat that was sent at `sent`. One that has just started neither votes nor campaigns yet.
+    pub fn note_heartbeat(&mut self, replica: ReplicaId, sent: Nanos, has_just_started: bool) {
+        if has_just_started {
+            self.campaigns.remove(&replica);
         } else {
-            self.just_started.remove(&replica);
+            self.campaigns.insert(replica, sent);
         }
     }
 
-    /// Whether a replica said last that it has just started.
-    pub fn has_just_started(&self, replica: ReplicaId) -> bool {
-        self.just_started.contains(&replica)
+    /// When the last heartbeat was sent that a replica has answered, if it would campaign then.
+    pub fn would_campaign_at(&self, replica: ReplicaId) -> Option<Nanos> {
+        self.campaigns.get(&replica).copied()
     }
 
     /// When what a replica has answered last in this term was sent; `None` if it has answered nothing.

@@ -395,7 +395,7 @@ impl Consensus {
                 if let Some((_, lease)) = &mut self.lease {
                     lease.acknowledge(from, sent);
                     if kind == RaftMessageKind::HeartbeatResponse {
-                        lease.note_start(from, has_just_started);
+                        lease.note_heartbeat(from, sent, has_just_started);
                     }
                 }
             }

@@ -23,6 +23,7 @@ pub use replace::ReplaceError;
 use crate::folder::checked_json;
 use crate::folder::mirrored::DecodeFailure;
 use crate::folder::stored_id;
+use crate::snapshot::limits::{BYTES_PER_SECOND_CALM, BYTES_PER_SECOND_DEFAULT};
 use kvorum_protocol::hash::RING_POSITION;
 use kvorum_protocol::limits::{NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
 use kvorum_protocol::peer::Levels;
@@ -416,6 +417,17 @@ impl RingMap {
     /// The data folder of a node; `None` if it is not known yet, or there is no such node.
     pub fn folder_of(&self, node: NodeId) -> Option<FolderId> {
         self.nodes.iter().find(|known| known.id == node.0)?.disk
+    }
+
+    /// How many bytes per second a node sends of snapshots at most. Moves do not hurry while no replica is missing. Else snapshots
+    /// are for replicas that a node needs to be whole again.
+    pub fn snapshot_rate(&self) -> u64 {
+        let is_calm = self.groups().any(ShardGroup::is_moving) && !self.nodes.iter().any(|node| node.down);
+        match self.rate_mb {
+            Some(mb) => u64::from(mb) << 20,
+            None if is_calm => BYTES_PER_SECOND_CALM,
+            None => BYTES_PER_SECOND_DEFAULT,
+        }
     }
 
     /// Whether a node is drained.

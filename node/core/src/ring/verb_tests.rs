@@ -309,3 +309,18 @@ fn a_zone_that_is_down_as_a_whole_is_waited_for_longer() {
     let MapDecision::Change(one, _) = decide(&ring, &silent(&ring, &[5], HOLD)) else { panic!() };
     assert!(matches!(decide(&one, &silent(&one, &[5], HOLD)), MapDecision::Change(_, Change::Steps(_))), "a machine");
 }
+
+#[test]
+fn moves_do_not_hurry_unless_a_node_is_down_or_an_operator_says_so() {
+    const MIB: u64 = 1 << 20;
+    let ring = cluster(4, 8);
+    assert_eq!(ring.snapshot_rate(), 64 * MIB, "a snapshot is for a replica that lost its log");
+    let remove = Verb::Remove { node: node(4), accept_fewer_zones: false };
+    let removing = after(&ring, &seen(&ring, &[]), &remove);
+    let MapDecision::Change(moving, Change::Steps(_)) = decide(&removing, &seen(&removing, &[])) else { panic!() };
+    assert_eq!(moving.snapshot_rate(), 16 * MIB);
+    let set = after(&moving, &seen(&moving, &[]), &Verb::Rate(Some(5)));
+    assert_eq!(set.snapshot_rate(), 5 * MIB);
+    let down = moving.with_node(node(1), |known| known.down = true).unwrap();
+    assert_eq!(down.snapshot_rate(), 64 * MIB);
+}

@@ -239,8 +239,7 @@ impl Router {
                 return false;
             }
             self.fitness.set(Unfit::Draining, ring.is_draining(self.me));
-            let rate = ring.rate_mb.map_or(BYTES_PER_SECOND_DEFAULT, |mb| u64::from(mb) << 20);
-            self.snapshots.lock().set_rate(rate);
+            self.snapshots.lock().set_rate(ring.snapshot_rate());
             *current = Arc::new(ring);
             self.agreed.store(true, Ordering::Release);
         }

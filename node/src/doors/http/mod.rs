@@ -118,11 +118,14 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/nodes/{node}/remove", post(operate::remove))
         .route("/nodes/{node}/keep", post(operate::keep))
         .route("/nodes/{node}/replace", post(operate::replace))
+        .route("/nodes/{node}/set", post(operate::set))
         .route("/cluster", get(operate::cluster))
         .route("/cluster/plan", get(operate::plan))
         .route("/cluster/pause", post(operate::pause))
         .route("/cluster/resume", post(operate::resume))
         .route("/cluster/repair", post(operate::repair))
+        .route("/cluster/rate", post(operate::rate))
+        .route("/cluster/finalize", post(operate::finalize))
         .route("/heartbeat", post(cluster::heartbeat))
         .route("/rebalance", get(cluster::rebalance_progress).post(cluster::rebalance))
         .route("/health", get(health::health))
@@ -154,7 +157,7 @@ async fn method_not_allowed(request: axum::extract::Request) -> Problem {
         "/kv" => "GET, HEAD, PUT, DELETE",
         "/rebalance" => "GET, HEAD, POST",
         "/batch" | "/atomic" | "/heartbeat" => "POST",
-        "/cluster/pause" | "/cluster/resume" | "/cluster/repair" => "POST",
+        _ if path.starts_with("/cluster/") && path != "/cluster/plan" => "POST",
         _ if path.starts_with("/nodes/") => "POST",
         _ if path.starts_with("/kv/") && path.ends_with("/incr") => "GET, HEAD, PUT, DELETE, POST",
         _ if path.starts_with("/kv/") => "GET, HEAD, PUT, DELETE",

@@ -37,7 +37,7 @@ use utoipa::{OpenApi, ToSchema};
         kv::get, kv::put, kv::delete, kv::incr, kv::get_by_query, kv::put_envelope, kv::delete_by_query, batch::batch,
         batch::atomic, cluster::mapping, cluster::nodes, cluster::heartbeat, cluster::rebalance,
         cluster::rebalance_progress, operate::cluster, operate::plan, operate::drain, operate::undrain, operate::remove,
-        operate::keep, operate::replace, operate::pause, operate::resume, operate::repair, health::health, health::live, health::ready, metrics::metrics,
+        operate::keep, operate::replace, operate::pause, operate::resume, operate::repair, operate::rate, operate::finalize, operate::set, health::health, health::live, health::ready, metrics::metrics,
         cache::cache_stats, pages::problem, document
     ),
     components(schemas(EntryOrPage, Consistency, AckName, Detail, Scope, ProblemBody))

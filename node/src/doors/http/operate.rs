@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
 use kvorum_client::verdict;
-use kvorum_protocol::limits::ABSENCE_MS_MAX;
+use kvorum_protocol::limits::{ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NAME_BYTES_MAX, NODE_WEIGHT_MAX};
 use kvorum_protocol::{
     AdminCommand, ClusterPlan, ClusterVerb, MovePurpose, NodeId, NodeInfo, PlannedMove, RequestBody, ResponseBody,
     ShardId, StatusScope, Topology,
@@ -108,6 +108,9 @@ pub(super) struct PlanJson {
     leadership_moves: u16,
     /// No replica begins to move, repair aside.
     paused: bool,
+    /// How many MiB per second a node sends of snapshots at most, if an operator has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_mb: Option<u32>,
     /// Why something does not go on.
     reasons: Vec<String>,
     /// The cluster's feature level.
@@ -157,6 +160,7 @@ impl PlanJson {
             moves: plan.moves.into_iter().map(json).collect(),
             leadership_moves: plan.leads,
             paused: plan.paused,
+            rate_mb: plan.rate_mb,
             reasons: plan.reasons.into_iter().map(|reason| reason.text).collect(),
             level: plan.level,
             next_level: plan.next_level,
@@ -407,10 +411,90 @@ pub(super) async fn repair(State(api): State<Arc<Api>>, request: axum::extract::
     ask_cluster(&api, request, ClusterVerb::AllowRepair).await
 }
 
+/// `POST /cluster/rate`.
+#[utoipa::path(
+    post, path = "/cluster/rate", tag = "cluster", operation_id = "rate",
+    summary = "Set how fast replicas move",
+    description = "How many MiB per second a node sends of snapshots at most. May be repeated.",
+    params(("mb" = Option<u32>, Query, description = "MiB per second; the default, if it is left out", minimum = 1, maximum = 16384)),
+    responses(
+        (status = 200, description = "The plan", body = PlanJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn rate(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let asked = Asked::of_parts(&parts, &["mb"])?;
+    let mb: Option<u32> = asked.query.value("mb", "MiB per second")?;
+    if mb.is_some_and(|mb| !(1..=MOVE_RATE_MB_MAX).contains(&mb)) {
+        return Err(Problem::invalid("mb is 1 to 16384"));
+    }
+    ask_and_plan(&api, &asked, ClusterVerb::Rate(mb)).await
+}
+
+/// `POST /cluster/finalize`.
+#[utoipa::path(
+    post, path = "/cluster/finalize", tag = "cluster", operation_id = "finalize",
+    summary = "Raise the cluster to the highest level that all its nodes speak",
+    description = "There is no way back: an older program can't join any more. Refused while a node is away or older.",
+    responses(
+        (status = 200, description = "The plan, with the new level", body = PlanJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn finalize(
+    State(api): State<Arc<Api>>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    ask_cluster(&api, request, ClusterVerb::Finalize).await
+}
+
+/// `POST /nodes/{node}/set`.
+#[utoipa::path(
+    post, path = "/nodes/{node}/set", tag = "cluster", operation_id = "set_node",
+    summary = "Change a node's zone or weight",
+    description = "Replicas move until they stand as they then should. May be repeated.",
+    params(
+        ("node" = String, Path, description = "The node's name or id"),
+        ("zone" = Option<String>, Query, description = "Its failure zone from now on; empty for one of its own", max_length = 255),
+        ("weight" = Option<u32>, Query, description = "How much it takes, relative to the others", minimum = 1, maximum = 1000),
+        ("Kvorum-Timeout-Ms" = Option<u32>, Header,
+            description = "Milliseconds within which an answer is wanted; 5000 by default", minimum = 1, maximum = 600000),
+    ),
+    responses(
+        (status = 200, description = "The plan", body = PlanJson),
+        (status = "default", description = "What went wrong", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn set(
+    State(api): State<Arc<Api>>,
+    Path(node): Path<String>,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let asked = Asked::of_parts(&parts, &["zone", "weight"])?;
+    let zone = asked.query.text("zone")?.map(str::to_owned);
+    let weight: Option<u32> = asked.query.value("weight", "a number")?;
+    if zone.as_ref().is_some_and(|zone| zone.len() > NAME_BYTES_MAX) {
+        return Err(Problem::invalid("zone has 255 bytes at most"));
+    }
+    if weight.is_some_and(|weight| !(1..=NODE_WEIGHT_MAX).contains(&weight)) {
+        return Err(Problem::invalid("weight is 1 to 1000"));
+    }
+    if zone.is_none() && weight.is_none() {
+        return Err(Problem::invalid("zone or weight is wanted, or both"));
+    }
+    let verb = ClusterVerb::Set { node: find_node(&api, &node)?.id, zone, weight };
+    ask_and_plan(&api, &asked, verb).await
+}
+
 async fn ask_cluster(api: &Api, request: axum::extract::Request, verb: ClusterVerb) -> Result<Response, Problem> {
     // Its body, which nobody reads, can't be kept while others are waited for.
     let (parts, _) = request.into_parts();
-    let asked = Asked::of_parts(&parts, &[])?;
+    ask_and_plan(api, &Asked::of_parts(&parts, &[])?, verb).await
+}
+
+async fn ask_and_plan(api: &Api, asked: &Asked<'_>, verb: ClusterVerb) -> Result<Response, Problem> {
     api.caller.read(asked.connection, RequestBody::Admin(AdminCommand::Ask(verb)), asked.within).await?;
-    plan_of(api, &asked, None).await
+    plan_of(api, asked, None).await
 }

@@ -28,11 +28,13 @@ impl Consensus {
         heard.is_some_and(|heard| now.ms_since(heard) <= half_ms)
     }
 
-    /// Whether a replica would campaign if it were asked now: it was heard lately, and has not just started. For one election
+    /// Whether a replica would campaign if it were asked now, by its answer to one of the last two heartbeats. For one election
     /// timeout after its start a replica ignores "campaign now", and the shard would wait for as long.
     pub fn would_campaign(&self, replica: ReplicaId, now: Nanos) -> bool {
         let lease = self.lease.as_ref().filter(|(term, _)| *term == self.term());
-        self.was_heard_lately(replica, now) && lease.is_some_and(|(_, lease)| !lease.has_just_started(replica))
+        let fresh_ms = 2 * u64::from(self.config.heartbeat_ticks) * self.config.tick_ms;
+        let answered = lease.and_then(|(_, lease)| lease.would_campaign_at(replica));
+        answered.is_some_and(|sent| now.ms_since(sent) <= fresh_ms)
     }
 
     /// The voter other than this one that holds most of the log and has not been silent for long, of those that `may_lead`. Whoever

@@ -9,6 +9,7 @@ use crate::runtime::process;
 use crate::runtime::status::Inspector;
 use kvorum_core::measure::meter::{Door, Ending, OperationKind, ReadPath};
 use kvorum_core::measure::{Durations, DurationsSum, ForwardEnd, RefusedFor, RetryAnswer, ShardCounts};
+use kvorum_core::ring::{NodeState, RingMap, RingNode};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::{NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
 use std::borrow::Cow;
@@ -50,6 +51,7 @@ pub(super) fn look_up(api: &Api, by_shard: bool) -> Metrics {
     add_queues(&seen, &mut metrics);
     add_storage(&seen, &mut metrics);
     add_consensus(&seen, &mut metrics);
+    add_ring(&inspector.router().ring(), &mut metrics);
     add_peers(&seen, &mut metrics);
     add_process(inspector, &mut metrics);
     if by_shard {
@@ -268,6 +270,27 @@ fn add_consensus(seen: &Seen<'_>, metrics: &mut Metrics) {
     metrics.counter("kvorum_snapshot_sent_bytes", "Bytes of snapshots that this node has sent", sent);
     let restarts = status.shards.iter().map(|shard| u64::from(shard.incarnation.saturating_sub(1))).sum();
     metrics.counter("kvorum_replica_restarts", "Replicas that were opened again", restarts);
+}
+
+/// What the ring map in force on this node says of the cluster: the same on all nodes, as soon as they have it.
+fn add_ring(ring: &RingMap, metrics: &mut Metrics) {
+    let standing = |node: &RingNode| match node.state {
+        _ if node.down => "down",
+        NodeState::Up => "up",
+        NodeState::Draining => "draining",
+        NodeState::Removing => "removing",
+    };
+    let nodes = ["up", "down", "draining", "removing"].map(|state| {
+        let count = ring.nodes.iter().filter(|node| standing(node) == state).count();
+        (state, count as f64)
+    });
+    metrics.gauges("kvorum_cluster_nodes", "Nodes of the cluster, by what becomes of them", by("state", nodes));
+    let help = "Groups on their way from some replicas to others";
+    metrics.gauge("kvorum_cluster_moving_shards", help, ring.groups().filter(|group| group.is_moving()).count() as f64);
+    let help = "Whether an operator has paused moves for balance and removal";
+    metrics.gauge("kvorum_cluster_rebalance_paused", help, flag(ring.paused));
+    metrics.gauge("kvorum_cluster_level", "The feature level of the cluster", f64::from(ring.level));
+    metrics.gauge("kvorum_ring_epoch", "The epoch of the ring map in force on this node", ring.epoch as f64);
 }
 
 fn add_peers(seen: &Seen<'_>, metrics: &mut Metrics) {
