@@ -6,7 +6,9 @@ use kvorum_client_core::error::Error;
 use kvorum_client_core::retry::Kind;
 use kvorum_client_core::routing::Need;
 use kvorum_protocol::limits::ABSENCE_MS_MAX;
-use kvorum_protocol::{AdminCommand, ClusterPlan, ClusterVerb, NewNode, NodeId, RequestBody, ResponseBody, ShardId};
+use kvorum_protocol::{
+    AdminCommand, Authority, ClusterPlan, ClusterVerb, NewNode, NodeId, RequestBody, ResponseBody, ShardId,
+};
 use std::time::Duration;
 
 /// See [`Client::admin`].
@@ -184,6 +186,18 @@ impl Admin {
         let body = RequestBody::Admin(AdminCommand::Plan(verb));
         match self.client.call(Need::Any, Kind::Read, body, None).await? {
             ResponseBody::Plan(plan) => Ok(*plan),
+            other => Err(unexpected(&other, Kind::Read)),
+        }
+    }
+
+    /// Which cluster this is, and which authority it has.
+    ///
+    /// # Errors
+    /// As every operation, see [`Error`].
+    pub async fn authority(&self) -> Result<Authority, Error> {
+        self.topology().await?;
+        match self.client.call(Need::Any, Kind::Read, RequestBody::Admin(AdminCommand::Authority), None).await? {
+            ResponseBody::Authority(authority) => Ok(authority),
             other => Err(unexpected(&other, Kind::Read)),
         }
     }

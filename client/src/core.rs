@@ -441,6 +441,7 @@ pub(crate) fn unexpected(body: &ResponseBody, kind: Kind) -> Error {
         ResponseBody::Explanation(_) => "EXPLANATION",
         ResponseBody::Done => "DONE",
         ResponseBody::Plan(_) => "PLAN",
+        ResponseBody::Authority(_) => "AUTHORITY",
         ResponseBody::Value(_) => "VALUE",
         ResponseBody::Values(_) => "VALUES",
         ResponseBody::Page(_) => "PAGE",

@@ -84,6 +84,8 @@ mod pool;
 mod scan;
 mod setters;
 mod status;
+#[cfg(feature = "tokens")]
+mod token;
 mod write;
 mod write_op;
 
@@ -100,6 +102,8 @@ pub use entry::Entry;
 pub use get::{Get, GetMany};
 pub use scan::Scan;
 pub use status::{HotKey, NodeStatus, ShardStatus};
+#[cfg(feature = "tokens")]
+pub use token::TokenWish;
 pub use write::{Append, ConditionalResult, ConditionalWrite, Incr, Write, WriteResult};
 pub use write_op::WriteOp;
 
@@ -110,9 +114,10 @@ pub use kvorum_client_core::{CloseReason, ConnectionError, Error};
 pub use bytes::Bytes;
 pub use kvorum_protocol::response::StoredEntry;
 pub use kvorum_protocol::{
-    Ack, Awaited, ClientId, ClusterId, ClusterPlan, ClusterVerb, Condition, DecodeError, Durability, Epoch, ErrorCode,
-    Explanation, LogIndex, MovePurpose, NewNode, NodeId, NodeInfo, NodeOutlook, NodeStanding, Outcome,
-    ParseReceiptError, PlanReason, PlannedMove, ReadMode, Receipt, Receiving, Retry, ServerError, ShardId, ShardInfo,
-    ShardRole, Term, Topology, Version, WriteStatus,
+    Ack, Authority, AuthorityHash, Awaited, ClientId, ClusterId, ClusterPlan, ClusterVerb, Condition, DecodeError,
+    Durability, Epoch, ErrorCode, Explanation, JoinToken, LogIndex, MovePurpose, NewNode, NewToken, NodeId, NodeInfo,
+    NodeOutlook, NodeStanding, Outcome, ParseReceiptError, PlanReason, PlannedMove, ReadMode, Receipt, Receiving,
+    Retry, ServerError, ShardId, ShardInfo, ShardRole, Term, TokenId, TokenKey, TokenSecret, Topology, Version,
+    WriteStatus,
 };
 pub use uuid::Uuid;

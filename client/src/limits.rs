@@ -6,7 +6,7 @@ use std::time::Duration;
 pub use kvorum_client_core::limits::SEEDS_MAX;
 pub use kvorum_protocol::limits::{
     ABSENCE_MS_MAX, BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, MOVE_RATE_MB_MAX, NODE_WEIGHT_MAX, SCAN_ENTRIES_MAX,
-    VALUE_BYTES_MAX,
+    TOKEN_MS_MAX, VALUE_BYTES_MAX,
 };
 
 /// Operations in flight at once, unless the builder says otherwise; further ones wait within their deadline.

@@ -21,6 +21,8 @@ pub enum AdminCommand {
     Ask(ClusterVerb),
     /// Say what the cluster does at the moment and what is to come, or what would come if this were asked of it.
     Plan(Option<ClusterVerb>),
+    /// Say which cluster this is and which authority it has, so that a token can be written.
+    Authority,
     /// Fault hook: panic in a shard's actor. Refused unless the node runs with fault hooks on.
     PanicShard(ShardId),
     /// Fault hook: drop everything to and from all peers, or stop doing so. Refused unless fault hooks are on.
@@ -46,6 +48,7 @@ impl AdminCommand {
                 out.put_u8(4);
                 out.option(verb.as_ref(), |out, verb| verb.encode(out));
             }
+            Self::Authority => out.put_u8(5),
             Self::PanicShard(shard) => {
                 out.put_u8(100);
                 out.put_u16_le(shard.0);
@@ -67,6 +70,7 @@ impl AdminCommand {
             2 => Self::Shutdown,
             3 => Self::Ask(ClusterVerb::decode(reader)?),
             4 => Self::Plan(reader.option("verb", ClusterVerb::decode)?),
+            5 => Self::Authority,
             100 => Self::PanicShard(ShardId(reader.u16()?)),
             101 => Self::CutPeers(reader.bool("cut")?),
             102 => Self::SkewClock(reader.i64()?),

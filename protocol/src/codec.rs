@@ -1,5 +1,6 @@
 //! Bounds-checked reading and writing of little-endian fields. The only two types through which bytes become values.
 
+use crate::token::TokenId;
 use crate::types::{ClientId, ClusterId, FolderId, NodeId, ReplicaId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -131,6 +132,19 @@ impl Reader {
     /// A client's identity.
     pub fn client_id(&mut self) -> Result<ClientId, DecodeError> {
         self.uuid().map(ClientId)
+    }
+
+    /// A token's identity.
+    pub fn token_id(&mut self) -> Result<TokenId, DecodeError> {
+        self.uuid().map(TokenId)
+    }
+
+    /// As many bytes as the array has.
+    pub fn array<const BYTES: usize>(&mut self) -> Result<[u8; BYTES], DecodeError> {
+        self.need(BYTES)?;
+        let mut array = [0; BYTES];
+        self.bytes.copy_to_slice(&mut array);
+        Ok(array)
     }
 
     /// A replica's number, which is not 0.

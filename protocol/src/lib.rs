@@ -12,6 +12,7 @@ pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod hash;
+pub mod join;
 pub mod limits;
 pub mod part;
 pub mod peer;
@@ -21,6 +22,7 @@ pub mod request;
 pub mod response;
 pub mod snapshot;
 pub mod status;
+pub mod token;
 pub mod topology;
 pub mod types;
 pub mod verb;
@@ -29,6 +31,7 @@ pub mod write_id;
 pub use admin::AdminCommand;
 pub use codec::DecodeError;
 pub use error::{ErrorCode, Outcome, Retry, ServerError};
+pub use join::{Admitted, JoinReply, JoinRequest};
 pub use plan::{ClusterPlan, MovePurpose, NodeOutlook, NodeStanding, PlanReason, PlannedMove};
 pub use request::{
     Action, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody, ReturnPrevious,
@@ -38,6 +41,9 @@ pub use response::{
     AtomicResult, Awaited, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus,
 };
 pub use status::{HotKey, NodeStatus, Receiving, ShardRole, ShardStatus};
+pub use token::{
+    Authority, AuthorityHash, JoinToken, NewToken, NodeKey, ParseTokenError, TokenId, TokenKey, TokenSecret,
+};
 pub use topology::{NodeInfo, ShardInfo, Topology};
 pub use types::{
     Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, OnceId, ParseReceiptError, Receipt,

@@ -60,6 +60,18 @@ pub const ABSENCE_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 pub const NODE_WEIGHT_MAX: u32 = 1000;
 /// Most MiB per second that a node may be told to send of snapshots.
 pub const MOVE_RATE_MB_MAX: u32 = 16 * 1024;
+/// Longest life of a token, in milliseconds: a day.
+pub const TOKEN_MS_MAX: u64 = 24 * 3600 * 1000;
+/// Most tokens that a cluster knows at a time, those that were used among them until their time is over.
+pub const TOKENS_MAX: usize = 64;
+/// Largest certificate signing request, in bytes. One of a P-256 key takes about 300.
+pub const SIGNING_REQUEST_BYTES_MAX: usize = 4096;
+/// Largest body of a frame in which a node asks to join, in bytes.
+pub const JOIN_FRAME_BYTES_MAX: usize = 8 * 1024;
+/// Largest PEM text in the answer to that, in bytes.
+pub const JOIN_PEM_BYTES_MAX: usize = 64 * 1024;
+/// Largest body of the frame with the answer, in bytes.
+pub const JOIN_REPLY_BYTES_MAX: usize = RING_BYTES_MAX + 2 * JOIN_PEM_BYTES_MAX + 64;
 /// Most reasons that a plan gives for what does not go on; there may be more of them.
 pub const PLAN_REASONS_MAX: usize = 64;
 
@@ -69,6 +81,7 @@ const _: () =
     assert!(SCAN_PAGE_BYTES + 64 * SCAN_ENTRIES_MAX as usize + 64 * 1024 < FRAME_BYTES_MAX, "so does any page");
 const _: () = assert!(RAFT_ENTRY_BYTES_MAX + 64 * 1024 < PEER_FRAME_BYTES_MAX, "the largest entry fits a peer frame");
 const _: () = assert!(RING_BYTES_MAX < PEER_FRAME_BYTES_MAX, "the largest ring map fits a peer frame");
+const _: () = assert!(SIGNING_REQUEST_BYTES_MAX + 5 * NAME_BYTES_MAX + 256 < JOIN_FRAME_BYTES_MAX, "it may ask that");
 const _: () = assert!(VALUE_BYTES_MAX * 2 < RAFT_ENTRY_BYTES_MAX, "a value and the value it replaced fit an entry");
 const _: () =
     assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 < SNAPSHOT_CHUNK_BYTES_MAX, "the largest record fits a chunk");

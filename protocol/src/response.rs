@@ -18,6 +18,7 @@ use crate::limits::{
 use crate::plan::ClusterPlan;
 use crate::request::ScanCursor;
 use crate::status::NodeStatus;
+use crate::token::Authority;
 use crate::topology::{Topology, decode_durability, encode_durability};
 use crate::types::{Ack, ClusterId, Durability, Entry, Epoch, NodeId, Receipt, RequestId, ShardId, Version};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -30,6 +31,7 @@ mod kind {
     pub(super) const EXPLANATION: u8 = 0x05;
     pub(super) const DONE: u8 = 0x06;
     pub(super) const PLAN: u8 = 0x07;
+    pub(super) const AUTHORITY: u8 = 0x08;
     pub(super) const VALUE: u8 = 0x10;
     pub(super) const VALUES: u8 = 0x11;
     pub(super) const PAGE: u8 = 0x12;
@@ -72,6 +74,8 @@ pub enum ResponseBody {
     Done,
     /// To the admin command that asks what the cluster does.
     Plan(Box<ClusterPlan>),
+    /// The cluster's authority.
+    Authority(Authority),
     /// To GET: the entry, if there is one.
     Value(Option<Entry>),
     /// To MULTI-GET: a result per key, in the order asked.
@@ -284,6 +288,10 @@ impl Response {
                 encode_explanation(out, explanation);
             }
             ResponseBody::Done => header(out, kind::DONE),
+            ResponseBody::Authority(authority) => {
+                header(out, kind::AUTHORITY);
+                authority.encode(out);
+            }
             ResponseBody::Plan(plan) => {
                 header(out, kind::PLAN);
                 plan.encode(out);
@@ -370,6 +378,7 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
         }
         kind::EXPLANATION => ResponseBody::Explanation(decode_explanation(reader)?),
         kind::DONE => ResponseBody::Done,
+        kind::AUTHORITY => ResponseBody::Authority(Authority::decode(reader)?),
         kind::PLAN => ResponseBody::Plan(Box::new(ClusterPlan::decode(reader)?)),
         kind::VALUE => ResponseBody::Value(reader.option("entry", decode_entry)?),
         kind::VALUES => ResponseBody::Values(decode_results(reader, |reader| reader.option("entry", decode_entry))?),

@@ -3,6 +3,7 @@
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NAME_BYTES_MAX, NODE_WEIGHT_MAX};
 use crate::peer::Levels;
+use crate::token::{NewToken, NodeKey, TokenId};
 use crate::types::{FolderId, NodeId};
 use bytes::{BufMut, BytesMut};
 
@@ -53,6 +54,17 @@ pub enum ClusterVerb {
     AllowRepair,
     /// The cluster goes to the highest level that all its nodes speak. There is no way back.
     Finalize,
+    /// A node that has a token may join once.
+    Token(Box<NewToken>),
+    /// A node joins by a token. Only nodes ask this of each other, and they have seen the proof.
+    JoinByToken {
+        /// The token.
+        token: TokenId,
+        /// The key of the node: it alone gets a certificate.
+        key: NodeKey,
+        /// The node. If its name is empty the cluster gives it one; if its zone is, the token's counts.
+        node: Box<NewNode>,
+    },
 }
 
 /// A node that joins, as it says itself.
@@ -121,6 +133,16 @@ impl ClusterVerb {
             }
             Self::AllowRepair => out.put_u8(10),
             Self::Finalize => out.put_u8(11),
+            Self::Token(token) => {
+                out.put_u8(12);
+                token.encode(out);
+            }
+            Self::JoinByToken { token, key, node } => {
+                out.put_u8(13);
+                out.uuid(token.0);
+                out.put_slice(&key.0);
+                node.encode(out);
+            }
         }
     }
 
@@ -154,6 +176,12 @@ impl ClusterVerb {
             ),
             10 => Self::AllowRepair,
             11 => Self::Finalize,
+            12 => Self::Token(Box::new(NewToken::decode(reader)?)),
+            13 => Self::JoinByToken {
+                token: reader.token_id()?,
+                key: NodeKey(reader.array()?),
+                node: Box::new(NewNode::decode(reader)?),
+            },
             value => {
                 return Err(DecodeError::UnknownValue { field: "what is asked of the cluster", value: value.into() });
             }
@@ -161,7 +189,7 @@ impl ClusterVerb {
     }
 }
 
-fn within(field: &'static str, value: u64, least: u64, most: u64) -> Result<u64, DecodeError> {
+pub(crate) fn within(field: &'static str, value: u64, least: u64, most: u64) -> Result<u64, DecodeError> {
     match value {
         value if value < least => Err(DecodeError::UnknownValue { field, value }),
         value if value > most => Err(DecodeError::OverLimit { field, value, limit: most }),

@@ -6,14 +6,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::limits::{
     BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, HOT_KEY_BYTES_MAX, HOT_KEYS_MAX,
-    KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX,
-    RING_BYTES_MAX, SCAN_ENTRIES_MAX, SEQUENCE_MAX, SHARDS_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX,
-    TTL_MS_MAX, VALUE_BYTES_MAX,
+    JOIN_PEM_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, RAFT_ENTRIES_MAX,
+    RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX, RING_BYTES_MAX, SCAN_ENTRIES_MAX, SEQUENCE_MAX, SHARDS_MAX,
+    SIGNING_REQUEST_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
-    Ack, Action, Condition, DecodeError, Mutation, NodeStatus, ReadMode, Request, RequestBody, RequestId, Response,
-    ReturnPrevious, ScanCursor, ScanRequest, ShardId, WriteId,
+    Ack, Action, Condition, DecodeError, JoinReply, JoinRequest, Mutation, NodeStatus, ReadMode, Request, RequestBody,
+    RequestId, Response, ReturnPrevious, ScanCursor, ScanRequest, ShardId, WriteId,
 };
 
 /// The front of a request: operation, id, deadline.
@@ -61,6 +61,8 @@ fn announced() -> Vec<Announced> {
     let of_request: Decode = |bytes| Request::decode(bytes).err();
     let of_response: Decode = |bytes| Response::decode(bytes).err();
     let of_peer: Decode = |bytes| PeerMessage::decode(bytes).err();
+    let of_join: Decode = |bytes| JoinRequest::from_bytes(bytes).err();
+    let of_join_reply: Decode = |bytes| JoinReply::from_bytes(bytes).err();
     let of_status: Decode = |bytes| NodeStatus::from_bytes(bytes).err();
     let peer = |kind| BytesMut::from(&[kind][..]);
     // A raft message up to its context: shard, kind Append, replicas 1 and 1, then the numbers.
@@ -154,6 +156,12 @@ fn announced() -> Vec<Announced> {
         row("faulty replicas", zeros(peer(11), 8), SHARDS_MAX + 1, 4, of_peer),
         row("settled groups", zeros(peer(11), 12), SHARDS_MAX + 1, 4, of_peer),
         row("nodes that are heard", zeros(peer(11), 16), NODES_MAX, 4, of_peer),
+        row("name of a node that joins", zeros(BytesMut::new(), 32), NAME_BYTES_MAX, 2, of_join),
+        row("signing request", zeros(BytesMut::new(), 32 + 8 + 20), SIGNING_REQUEST_BYTES_MAX, 4, of_join),
+        row("certificate", peer(0), JOIN_PEM_BYTES_MAX, 4, of_join_reply),
+        row("authorities", zeros(peer(0), 4), JOIN_PEM_BYTES_MAX, 4, of_join_reply),
+        row("ring map of a join", zeros(peer(0), 8), RING_BYTES_MAX, 4, of_join_reply),
+        row("refusal of a join", peer(1), ERROR_TEXT_BYTES_MAX, 2, of_join_reply),
         row("context", raft(), 64, 4, of_peer),
         row("raft entries", zeros(raft(), 4), RAFT_ENTRIES_MAX, 4, of_peer),
         row("entry payload", raft_entry(), RAFT_ENTRY_BYTES_MAX, 4, of_peer),

@@ -91,6 +91,10 @@ fn limits_are_the_codes() {
         ("payload of an entry", limits::RAFT_ENTRY_BYTES_MAX as u64, "bytes"),
         ("chunk of a snapshot", limits::SNAPSHOT_CHUNK_BYTES_MAX as u64, "bytes"),
         ("header of a snapshot", limits::SNAPSHOT_HEADER_BYTES_MAX.into(), "bytes"),
+        ("question of a node that joins", limits::JOIN_FRAME_BYTES_MAX as u64, "bytes"),
+        ("certificate signing request in it", limits::SIGNING_REQUEST_BYTES_MAX as u64, "bytes"),
+        ("life of a token", limits::TOKEN_MS_MAX, "ms"),
+        ("tokens of a cluster", limits::TOKENS_MAX as u64, ""),
     ];
     let row =
         |(what, limit, unit): (&str, u64, &str)| format!("| {what} | {limit} {unit}").trim_end().to_owned() + " |";

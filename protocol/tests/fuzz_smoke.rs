@@ -170,6 +170,16 @@ fn peer_message() {
 }
 
 #[test]
+fn join_request() {
+    assert_both("join_request", bodies_of("join_requests"), bodies::join_request);
+}
+
+#[test]
+fn join_reply() {
+    assert_both("join_reply", bodies_of("join_replies"), bodies::join_reply);
+}
+
+#[test]
 fn node_status() {
     assert_both("node_status", bodies_of("node_statuses"), bodies::node_status);
 }

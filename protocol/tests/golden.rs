@@ -66,6 +66,8 @@ fn decoder(family: &Family) -> fn(&[u8]) -> bool {
         "requests" => bodies::request,
         "responses" => bodies::response,
         "peer_messages" => bodies::peer_message,
+        "join_requests" => bodies::join_request,
+        "join_replies" => bodies::join_reply,
         "node_statuses" => bodies::node_status,
         other => panic!("{other} has no decoder"),
     }

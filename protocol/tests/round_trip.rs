@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::limits::{
     ABSENCE_MS_MAX, DEADLINE_MS_MAX, FRAME_BYTES_MAX, MOVE_RATE_MB_MAX, NODE_WEIGHT_MAX, SCAN_ENTRIES_MAX,
-    SEQUENCE_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX,
+    SEQUENCE_MAX, SNAPSHOT_HEADER_BYTES_MAX, TOKEN_MS_MAX, TTL_MS_MAX,
 };
 use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
@@ -11,12 +11,13 @@ use kvorum_protocol::report::{DiskRoom, NodeReport};
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AtomicResult, Awaited, ClientId, ClusterId, ClusterPlan,
-    ClusterVerb, Condition, Durability, Entry, Epoch, ErrorCode, Explanation, FolderId, Hello, HelloReply, HotKey,
-    LogIndex, MovePurpose, Mutation, NewNode, NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Once, OnceId,
-    Outcome, PlanReason, PlannedMove, ReadMode, Receipt, Receiving, ReplicaId, Request, RequestBody, RequestId,
-    Response, ResponseBody, Retry, ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo,
-    ShardRole, ShardStatus, StatusScope, Term, TimeToLive, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
+    Ack, Action, AdminCommand, Admitted, AtomicCheck, AtomicRequest, AtomicResult, Authority, AuthorityHash, Awaited,
+    ClientId, ClusterId, ClusterPlan, ClusterVerb, Condition, Durability, Entry, Epoch, ErrorCode, Explanation,
+    FolderId, Hello, HelloReply, HotKey, JoinReply, JoinRequest, LogIndex, MovePurpose, Mutation, NewNode, NewToken,
+    NodeId, NodeInfo, NodeKey, NodeOutlook, NodeStanding, NodeStatus, Once, OnceId, Outcome, PlanReason, PlannedMove,
+    ReadMode, Receipt, Receiving, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody, Retry,
+    ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus,
+    StatusScope, Term, TimeToLive, TokenId, TokenKey, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -161,6 +162,34 @@ fn new_node() -> impl Strategy<Value = NewNode> {
     )
 }
 
+fn new_token() -> impl Strategy<Value = NewToken> {
+    let texts = (option::of(name()), option::of(name()));
+    (any::<u128>(), any::<[u8; 32]>(), texts, 1..=TOKEN_MS_MAX).prop_map(|(id, key, (name, zone), for_ms)| NewToken {
+        id: TokenId(Uuid::from_u128(id)),
+        key: TokenKey(key),
+        name,
+        zone,
+        for_ms,
+    })
+}
+
+fn join_request() -> impl Strategy<Value = JoinRequest> {
+    (any::<u128>(), new_node(), bytes(), any::<[[u8; 32]; 2]>()).prop_map(|(token, node, signing_request, halves)| {
+        let proof = std::array::from_fn(|at| halves[at / 32][at % 32]);
+        JoinRequest { token: TokenId(Uuid::from_u128(token)), node, signing_request, proof }
+    })
+}
+
+fn join_reply() -> impl Strategy<Value = JoinReply> {
+    prop_oneof![
+        (name(), name(), bytes()).prop_map(|(certificate, authorities, map)| {
+            JoinReply::Admitted(Box::new(Admitted { certificate, authorities, map }))
+        }),
+        name().prop_map(JoinReply::Refused),
+        name().prop_map(JoinReply::Later),
+    ]
+}
+
 fn verb() -> impl Strategy<Value = ClusterVerb> {
     prop_oneof![
         new_node().prop_map(|node| ClusterVerb::Join(Box::new(node))),
@@ -176,6 +205,12 @@ fn verb() -> impl Strategy<Value = ClusterVerb> {
         option::of(1..=MOVE_RATE_MB_MAX).prop_map(ClusterVerb::Rate),
         Just(ClusterVerb::AllowRepair),
         Just(ClusterVerb::Finalize),
+        new_token().prop_map(|token| ClusterVerb::Token(Box::new(token))),
+        (any::<u128>(), any::<[u8; 32]>(), new_node()).prop_map(|(token, key, node)| ClusterVerb::JoinByToken {
+            token: TokenId(Uuid::from_u128(token)),
+            key: NodeKey(key),
+            node: Box::new(node),
+        }),
     ]
 }
 
@@ -214,6 +249,7 @@ fn admin() -> impl Strategy<Value = AdminCommand> {
         Just(AdminCommand::Shutdown),
         verb().prop_map(AdminCommand::Ask),
         option::of(verb()).prop_map(AdminCommand::Plan),
+        Just(AdminCommand::Authority),
         shard_id().prop_map(AdminCommand::PanicShard),
         any::<bool>().prop_map(AdminCommand::CutPeers),
         any::<i64>().prop_map(AdminCommand::SkewClock),
@@ -450,6 +486,8 @@ fn response() -> impl Strategy<Value = Response> {
         explanation().prop_map(ResponseBody::Explanation),
         Just(ResponseBody::Done),
         plan().prop_map(|plan| ResponseBody::Plan(Box::new(plan))),
+        (cluster_id(), any::<[u8; 32]>())
+            .prop_map(|(cluster, hash)| ResponseBody::Authority(Authority { cluster, hash: AuthorityHash(hash) })),
         option::of(entry()).prop_map(ResponseBody::Value),
         vec(result_of(option::of(entry())), 0..4).prop_map(ResponseBody::Values),
         page.prop_map(ResponseBody::Page),
@@ -618,6 +656,15 @@ proptest! {
         }
         let decoded: Result<Vec<_>, _> = bodies(out).into_iter().map(PeerMessage::decode).collect();
         prop_assert_eq!(decoded, Ok(messages));
+    }
+
+    #[test]
+    fn joins(request in join_request(), reply in join_reply()) {
+        let mut out = BytesMut::new();
+        request.encode(&mut out);
+        prop_assert_eq!(JoinRequest::from_bytes(out.split().freeze()), Ok(request));
+        reply.encode(&mut out);
+        prop_assert_eq!(JoinReply::from_bytes(out.split().freeze()), Ok(reply));
     }
 
     #[test]

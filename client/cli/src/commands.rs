@@ -105,7 +105,7 @@ const PUT_OPTIONS: &[OptionSpec] = &[
 const IF_VERSION: &[OptionSpec] = &[option("IFVERSION", "version", "only if the key has this version")];
 
 /// The views of CLUSTER.
-pub(crate) const CLUSTER_VIEWS: [(&str, &str); 8] = [
+pub(crate) const CLUSTER_VIEWS: [(&str, &str); 9] = [
     ("STATUS", "how the cluster is, what it does and what to do; the default"),
     ("NODES", "every node"),
     ("SHARDS", "every shard, its leader and replicas"),
@@ -116,6 +116,7 @@ pub(crate) const CLUSTER_VIEWS: [(&str, &str); 8] = [
         "REBALANCE",
         "PAUSE: no replica begins to move, repair aside; RESUME; RATE n: MiB per second a node sends, or DEFAULT",
     ),
+    ("TOKEN", "makes a token, by which one machine may `kvorum join`; NAME n, ZONE z, FOR 10m say which, and how long"),
     ("VERSION", "the cluster's level and each node's program; FINALIZE goes to the level that all speak, for good"),
 ];
 

@@ -1,12 +1,12 @@
 //! What operators ask of the cluster, carried out: nodes are found by their names, and what becomes of it is told.
 
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Cell, Output};
 use crate::parse::{Asked, Manner};
 use crate::run::{Emit, Failure, find_node};
 use crate::standing;
 use kvorum_client::verdict::{about, verdict};
-use kvorum_client::{Client, ClusterVerb, NodeId};
+use kvorum_client::{Client, ClusterVerb, NodeId, TokenWish};
 use std::time::Duration;
 
 /// How often a command that waits looks how far the cluster is.
@@ -39,6 +39,29 @@ pub(crate) async fn ask(client: &Client, asked: &Asked, manner: Manner, emit: Em
             Ok(Exit::Ok)
         }
     }
+}
+
+/// Makes a token, and shows its text, which nobody else has.
+///
+/// # Errors
+/// Why it failed, or was refused.
+pub(crate) async fn token(
+    client: &Client,
+    name: &Option<String>,
+    zone: &Option<String>,
+    life: Duration,
+    emit: Emit<'_>,
+) -> Result<Exit, Failure> {
+    if life > Duration::from_millis(kvorum_client::limits::TOKEN_MS_MAX) {
+        return Err(Failure::Usage("a token is good for a day at most".to_owned()));
+    }
+    let token = client.admin().token(TokenWish { name: name.clone(), zone: zone.clone(), life }).await?;
+    let note = format!(
+        "one machine may join by it within {}: kvorum join --to HOST:7410 --data-dir FOLDER --token …",
+        about(life)
+    );
+    emit(Output::Scalar { name: "token", cell: Cell::plain(token.to_string()), note });
+    Ok(Exit::Ok)
 }
 
 async fn verb_of(client: &Client, asked: &Asked) -> Result<ClusterVerb, Failure> {

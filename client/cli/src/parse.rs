@@ -44,6 +44,12 @@ pub(crate) enum Action {
     },
     /// Something is asked of the cluster.
     Ask(Asked, Manner),
+    /// A token, by which a node may join that has this name and zone, if they are said.
+    Token {
+        name: Option<String>,
+        zone: Option<String>,
+        life: Duration,
+    },
     /// One more node, in this zone; empty for none.
     AddNode(String),
     /// So many nodes.
@@ -421,6 +427,11 @@ mod tests {
             ("cluster plan", Action::Cluster(ClusterView::Plan)),
             ("cluster version", Action::Cluster(ClusterView::Version)),
             ("CLUSTER VERSION FINALIZE", asks(Asked::Finalize)),
+            ("cluster token", Action::Token { name: None, zone: None, life: Duration::from_secs(3_600) }),
+            (
+                "CLUSTER TOKEN name db-7 ZONE b FOR 10m",
+                Action::Token { name: Some("db-7".into()), zone: Some("b".into()), life: Duration::from_secs(600) },
+            ),
             ("cluster rebalance pause", asks(Asked::Pause(true))),
             ("cluster rebalance RESUME", asks(Asked::Pause(false))),
             ("cluster rebalance rate 16", asks(Asked::Rate(Some(16)))),

@@ -112,6 +112,7 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
         Action::Status(node) => status(client, node.as_deref(), emit).await,
         Action::Transfer { shard, node } => transfer(client, ShardId(*shard), node, emit).await,
         Action::Ask(asked, manner) => operate::ask(client, asked, *manner, emit).await,
+        Action::Token { name, zone, life } => operate::token(client, name, zone, *life, emit).await,
         Action::AddNode(_) | Action::Scale(_) => {
             Err(Failure::Usage(nodes::only_with_host(action).unwrap_or_default().to_owned()))
         }

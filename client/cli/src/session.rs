@@ -351,9 +351,12 @@ fn interrupted(action: &Action) -> &'static str {
         Action::Ask(Asked::Remove { .. } | Asked::Replace { .. }, _) => {
             "interrupted; the node goes on giving what it holds to others, unless you KEEP it"
         }
-        Action::Write(_) | Action::MultiPut(_) | Action::Transfer { .. } | Action::Shutdown(_) | Action::Ask(..) => {
-            "interrupted; it may have taken effect, or may yet"
-        }
+        Action::Write(_)
+        | Action::MultiPut(_)
+        | Action::Transfer { .. }
+        | Action::Shutdown(_)
+        | Action::Token { .. }
+        | Action::Ask(..) => "interrupted; it may have taken effect, or may yet",
         _ => "interrupted",
     }
 }

@@ -432,6 +432,7 @@ impl MapKeeper {
             silent: self.watch.silent(now),
             steady: self.watch.steady(now),
             drained: self.watch.drained(now),
+            tokens: self.watch.tokens(now),
             planned: router.peer_table().stopping(),
             disks,
             places: now >= self.place_at,

@@ -6,7 +6,7 @@
 //! Certificates are valid until 2100. A cluster must not stop on the day a certificate expires, and a node whose clock is
 //! wrong must still be able to join: a node is shut out by removing it from the membership, not by the calendar.
 
-use kvorum_protocol::{ClusterId, NodeId};
+use kvorum_protocol::{AuthorityHash, ClusterId, NodeId};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
@@ -118,7 +118,8 @@ impl ClusterAuthority {
         // A name of its own for each authority: "unknown issuer" is a better answer than "bad signature" when the
         // certificates of two clusters are mixed up.
         params.distinguished_name.push(DnType::CommonName, format!("Kvorum authority {}", Uuid::new_v4()));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // One authority may stand between it and a node: see [`super::issuer`].
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate_pem = params.self_signed(&key)?.pem();
         Ok(Self { certificate_pem, issuer: Issuer::new(params, key) })
@@ -141,6 +142,10 @@ impl ClusterAuthority {
         let certificate = read(&directory.join(AUTHORITY_CERTIFICATE_FILE))?;
         let key = read(&directory.join(AUTHORITY_KEY_FILE))?;
         Self::from_pem(&certificate, &key)
+    }
+
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
     }
 
     /// Writes `ca.pem` and `ca.key` into `directory`, which is created if need be. The key is written last: where it
@@ -166,21 +171,26 @@ impl ClusterAuthority {
         extra_names: &[String],
     ) -> Result<NodeCertificate, CertError> {
         let key = KeyPair::generate()?;
-        let mut names = vec![Identity { cluster, node }.name()];
-        names.extend_from_slice(extra_names);
-        let mut params = valid_for_long(CertificateParams::new(names)?);
-        params.distinguished_name.push(DnType::CommonName, format!("Kvorum node {node}"));
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        // Either end of a connection between two nodes may be the one that dialled.
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = node_params(Identity { cluster, node }, extra_names)?.signed_by(&key, &self.issuer)?;
         Ok(NodeCertificate {
             authority_pem: self.certificate_pem.clone(),
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
         })
     }
+}
+
+/// What a node's certificate says.
+pub(super) fn node_params(identity: Identity, extra_names: &[String]) -> Result<CertificateParams, rcgen::Error> {
+    let mut names = vec![identity.name()];
+    names.extend_from_slice(extra_names);
+    let mut params = valid_for_long(CertificateParams::new(names)?);
+    params.distinguished_name.push(DnType::CommonName, format!("Kvorum node {}", identity.node));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // Either end of a connection between two nodes may be the one that dialled.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
 }
 
 /// A node's certificate and key, and the authority that signed it, as PEM texts.
@@ -210,6 +220,7 @@ impl NodeCertificate {
 /// What a node needs to prove who it is and to check others: parsed, and its identity read from the certificate.
 pub struct TlsIdentity {
     identity: Identity,
+    authority_pem: String,
     authorities: Vec<CertificateDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -240,7 +251,8 @@ impl TlsIdentity {
         let key = PrivateKeyDer::from_pem_slice(pem.key_pem.as_bytes())
             .map_err(|error| CertError::Pem { path: NODE_KEY_FILE.into(), reason: error.to_string() })?;
         let identity = Identity::of_certificate(&chain[0])?;
-        Ok(Self { identity, authorities, chain, key })
+        let authority_pem = pem.authority_pem.clone();
+        Ok(Self { identity, authority_pem, authorities, chain, key })
     }
 
     /// Makes sure that the files belong together: an authority has signed the certificate, and the key is the certificate's.
@@ -250,14 +262,23 @@ impl TlsIdentity {
     /// # Errors
     /// `Contradiction`, and `Pem` for an authority that is none.
     pub fn check(&self) -> Result<(), CertError> {
-        let unusable = |error: String| CertError::Pem { path: AUTHORITY_CERTIFICATE_FILE.into(), reason: error };
-        let mut authorities = RootCertStore::empty();
-        for authority in &self.authorities {
-            authorities.add(authority.clone()).map_err(|error| unusable(error.to_string()))?;
-        }
+        self.verify_chain(&self.authorities)?;
         // Named, not the process default: another dependency may bring a second provider, and then there is none.
         let provider = rustls::crypto::ring::default_provider();
-        let verifier = WebPkiClientVerifier::builder_with_provider(authorities.into(), provider.clone().into());
+        CertifiedKey::from_der(self.chain.clone(), self.key(), &provider)
+            .map(drop)
+            .map_err(|error| CertError::Contradiction("the node's certificate and its key", error))
+    }
+
+    /// Makes sure that one of these authorities has signed the certificate.
+    fn verify_chain(&self, authorities: &[CertificateDer<'static>]) -> Result<(), CertError> {
+        let unusable = |error: String| CertError::Pem { path: AUTHORITY_CERTIFICATE_FILE.into(), reason: error };
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority.clone()).map_err(|error| unusable(error.to_string()))?;
+        }
+        let provider = rustls::crypto::ring::default_provider();
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.into());
         let verifier = verifier.build().map_err(|error| unusable(error.to_string()))?;
         let (_, own) = x509_parser::parse_x509_certificate(&self.chain[0])
             .map_err(|_| CertError::NoIdentity("not a certificate"))?;
@@ -265,10 +286,27 @@ impl TlsIdentity {
         let when = UnixTime::since_unix_epoch(Duration::from_secs(valid_from));
         verifier
             .verify_client_cert(&self.chain[0], &self.chain[1..], when)
-            .map_err(|error| CertError::Contradiction("the node's certificate and the authority's", error))?;
-        CertifiedKey::from_der(self.chain.clone(), self.key(), &provider)
             .map(drop)
-            .map_err(|error| CertError::Contradiction("the node's certificate and its key", error))
+            .map_err(|error| CertError::Contradiction("the node's certificate and the authority's", error))
+    }
+
+    /// The authority that has signed the certificate, itself or through another one: who joins by a token expects it.
+    ///
+    /// # Errors
+    /// As [`TlsIdentity::check`].
+    pub fn authority(&self) -> Result<AuthorityHash, CertError> {
+        let signed = |authority: &&CertificateDer<'static>| self.verify_chain(std::slice::from_ref(*authority)).is_ok();
+        let Some(authority) = self.authorities.iter().find(signed) else {
+            // Says why.
+            self.verify_chain(&self.authorities)?;
+            return Err(CertError::NoIdentity("no authority has signed it"));
+        };
+        hash_of_authority(authority).ok_or(CertError::NoIdentity("its authority is no certificate"))
+    }
+
+    /// The authorities as they stand in `ca.pem`.
+    pub fn authority_pem(&self) -> &str {
+        &self.authority_pem
     }
 
     /// Who the certificate says this node is.
@@ -329,14 +367,25 @@ impl Identity {
     }
 }
 
-fn valid_for_long(mut params: CertificateParams) -> CertificateParams {
+/// By which a token names an authority; `None` for bytes that are no certificate.
+pub(crate) fn hash_of_authority(certificate: &CertificateDer<'_>) -> Option<AuthorityHash> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(AuthorityHash(sha256(parsed.public_key().raw)))
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("it has 32 bytes")
+}
+
+pub(super) fn valid_for_long(mut params: CertificateParams) -> CertificateParams {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2100, 1, 1);
     params
 }
 
-fn certificates(file: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, CertError> {
+pub(super) fn certificates(file: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, CertError> {
     let bad = |reason: String| CertError::Pem { path: file.into(), reason };
     let parsed: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
@@ -344,7 +393,7 @@ fn certificates(file: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, C
     if parsed.is_empty() { Err(bad("no certificate in it".to_owned())) } else { Ok(parsed) }
 }
 
-fn refuse_existing(path: &Path) -> Result<(), CertError> {
+pub(super) fn refuse_existing(path: &Path) -> Result<(), CertError> {
     match path.try_exists() {
         Ok(false) => Ok(()),
         Ok(true) => Err(CertError::Exists(path.to_owned())),
@@ -352,17 +401,17 @@ fn refuse_existing(path: &Path) -> Result<(), CertError> {
     }
 }
 
-fn make_directory(path: &Path) -> Result<(), CertError> {
+pub(crate) fn make_directory(path: &Path) -> Result<(), CertError> {
     fs::create_dir_all(path).map_err(|source| CertError::File { path: path.to_owned(), source })
 }
 
-fn read(path: &Path) -> Result<String, CertError> {
+pub(crate) fn read(path: &Path) -> Result<String, CertError> {
     fs::read_to_string(path).map_err(|source| CertError::File { path: path.to_owned(), source })
 }
 
 /// Writes a whole file or none: beside it first, synced, then renamed into place. The mode is set before the first byte
 /// is there, so that a key is at no moment readable by others.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), CertError> {
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CertError> {
     let temporary = path.with_extension("tmp");
     let attempt = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;

@@ -99,7 +99,7 @@ pub(crate) fn lay_out(
     };
     let joins = "\n# It is none of the founders: it asks the members to let it in.\njoins = true\n";
     let fields = format!("{joins}{}", wish.purpose.fields());
-    let mut text = shape.config_head(number, id, &doors.listen, &fields) + &wish.purpose.tables();
+    let mut text = shape.config_head(&own.name, id, &doors.listen, &fields) + &wish.purpose.tables();
     text.extend(members.iter().chain([&own]).map(init::member_text));
     let path = init::config_path(dir, number);
     fs::write(&path, text).map_err(|error| InitError::File { path, error })?;

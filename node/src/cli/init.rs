@@ -5,10 +5,12 @@
 //! ca/ca.pem, ca.key       the certificate authority; the key is needed only to issue further certificates
 //! node-1/kvorum.toml      the configuration of node 1
 //! node-1/ca.pem, node.pem, node.key
+//! node-1/issuer.pem, issuer.key  what lets node 1 give certificates to nodes that join by a token
 //! node-1/data/            its data folder, made by its first start
 //! ```
 
 use crate::auth::cert::{self, CertError};
+use crate::auth::issuer;
 use crate::cli::exit::Exit;
 use crate::cli::say;
 use crate::config::Member;
@@ -30,7 +32,7 @@ pub const NODES_PER_HOST_MAX: u16 = 9;
 /// Most nodes that `init` makes a configuration for.
 pub const NODES_MAX: u16 = 99;
 /// Ports of one door begin this far from those of the one before.
-const PORTS_PER_DOOR: u16 = 10;
+pub(crate) const PORTS_PER_DOOR: u16 = 10;
 /// Ports above the base port that a host's nodes use: four doors.
 const PORTS_PER_HOST: u16 = 4 * PORTS_PER_DOOR;
 
@@ -38,7 +40,7 @@ const PORTS_PER_HOST: u16 = 4 * PORTS_PER_DOOR;
 const DEVELOPMENT_JOURNAL_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 const SHAPE_FILE: &str = "cluster.toml";
-const CONFIG_FILE: &str = "kvorum.toml";
+pub(crate) const CONFIG_FILE: &str = "kvorum.toml";
 const NODE_NAME_PREFIX: &str = "node-";
 const REMOVED_SUFFIX: &str = ".removed";
 pub(crate) const AUTHORITY_FOLDER: &str = "ca";
@@ -177,6 +179,14 @@ pub enum InitError {
         /// One of the files.
         example: String,
     },
+    /// A node's folder that should be empty is not.
+    #[error("{dir} holds files ({example}): name a new or empty folder")]
+    NotEmpty {
+        /// The folder.
+        dir: PathBuf,
+        /// One of the files.
+        example: String,
+    },
     /// A file can't be read or written.
     #[error("{path}: {error}")]
     File {
@@ -214,6 +224,7 @@ impl InitError {
             Self::Exists(_)
             | Self::Differs { .. }
             | Self::NotACluster { .. }
+            | Self::NotEmpty { .. }
             | Self::Shape { .. }
             | Self::NoPorts { .. } => Exit::Config,
             Self::File { .. } | Self::Cert(_) => Exit::CannotCreate,
@@ -435,6 +446,7 @@ pub fn create(dir: &Path, shape: &Shape, purpose: Purpose) -> Result<(), InitErr
     for (node, id) in (1..).zip(&members) {
         let folder = node_folder(dir, node);
         cert::issue_node(&authority, &folder, cluster, NodeId(*id))?;
+        issuer::create_issuer(&authority, &folder)?;
         let path = folder.join(CONFIG_FILE);
         fs::write(&path, shape.node_config(node, &members, purpose)).map_err(file(&path))?;
     }
@@ -454,7 +466,7 @@ impl Shape {
     /// The text of a founder's configuration file.
     fn node_config(&self, node: u16, members: &[Uuid], purpose: Purpose) -> String {
         let listen = [0, 1, 2].map(|door| self.listen(node, door));
-        let mut text = self.config_head(node, members[usize::from(node) - 1], &listen, purpose.fields());
+        let mut text = self.config_head(&node_name(node), members[usize::from(node) - 1], &listen, purpose.fields());
         text.push_str(&purpose.tables());
         let member = |(node, id): (u16, &Uuid)| Member {
             id: NodeId(*id),
@@ -469,7 +481,7 @@ impl Shape {
 
     /// The text of a node's configuration file up to its members. `listen`: where its doors are, as of [`Shape::doors`]; `more`:
     /// further fields.
-    pub(crate) fn config_head(&self, node: u16, id: Uuid, listen: &[SocketAddr; 3], more: &str) -> String {
+    pub(crate) fn config_head(&self, name: &str, id: Uuid, listen: &[SocketAddr; 3], more: &str) -> String {
         format!(
             r#"# Configuration of {name}. Every field is described in docs/OPERATIONS.md.
 
@@ -492,7 +504,6 @@ ca = "{ca}"
 certificate = "{certificate}"
 key = "{key}"
 "#,
-            name = node_name(node),
             cluster = self.cluster_id,
             shards = self.shards,
             replication_factor = self.replication_factor,
@@ -563,7 +574,7 @@ key = "{key}"
 }
 
 /// Where a node at this host listens.
-fn listen_at(host: &str) -> IpAddr {
+pub(crate) fn listen_at(host: &str) -> IpAddr {
     match host {
         "localhost" => Ipv4Addr::LOCALHOST.into(),
         host => host.parse().unwrap_or(IpAddr::from(Ipv4Addr::UNSPECIFIED)),
@@ -600,7 +611,7 @@ pub(crate) fn open(dir: &Path) -> Result<Shape, InitError> {
 }
 
 /// An IPv6 address may be given in brackets, as it stands before a port.
-fn without_brackets(host: &str) -> String {
+pub(crate) fn without_brackets(host: &str) -> String {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     bare.filter(|bare| bare.parse::<Ipv6Addr>().is_ok()).unwrap_or(host).to_owned()
 }
@@ -609,7 +620,7 @@ fn joined(hosts: &[String]) -> String {
     hosts.iter().map(|host| without_brackets(host)).collect::<Vec<_>>().join(",")
 }
 
-fn address(host: &str, port: u16) -> String {
+pub(crate) fn address(host: &str, port: u16) -> String {
     if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

@@ -6,6 +6,7 @@ pub mod exit;
 pub mod health;
 pub mod init;
 pub mod join;
+pub mod let_in;
 pub mod recover;
 pub mod start;
 pub mod stop;
@@ -16,10 +17,11 @@ use self::add_node::AddNodeArgs;
 use self::dev::DevArgs;
 use self::health::HealthArgs;
 use self::init::InitArgs;
+use self::join::JoinArgs;
 use self::recover::RecoverVerb;
 use self::start::StartArgs;
 use self::verify::VerifyArgs;
-use crate::auth::cert;
+use crate::auth::{cert, issuer};
 use crate::cli::exit::Exit;
 use crate::config::{self, FIELDS};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
@@ -48,6 +50,10 @@ enum Verb {
     Init(InitArgs),
     /// Make the folder of one more node, to join a cluster that is there
     AddNode(AddNodeArgs),
+    /// Have this machine join a cluster by a token
+    ///
+    /// An operator gets a token with CLUSTER TOKEN. May be run again after an interruption.
+    Join(JoinArgs),
     /// Check the data folder of a stopped node, and change nothing
     ///
     /// Ends with 0 if it is sound, 1 if damage was found, 2 if it can't be checked.
@@ -71,6 +77,15 @@ enum CertVerb {
         /// Where to put it
         #[arg(long, value_name = "FOLDER")]
         dir: PathBuf,
+    },
+    /// Make an issuer, which lets a node give certificates to nodes that join: issuer.pem and the secret issuer.key
+    Issuer {
+        /// The authority's folder
+        #[arg(long, value_name = "FOLDER")]
+        ca: PathBuf,
+        /// Where to put the files: where the node's key is
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
     },
     /// Make a node's certificate: ca.pem, node.pem and the secret node.key
     Node {
@@ -98,6 +113,7 @@ impl Cli {
             Verb::Start(args) => ended(start::run(args).map(done), start::StartError::exit),
             Verb::Init(args) => ended(init::run(args).map(done), init::InitError::exit),
             Verb::AddNode(args) => ended(add_node::run(&args).map(done), add_node::AddNodeError::exit),
+            Verb::Join(args) => ended(join::run(args).map(done), join::JoinError::exit),
             Verb::Verify(args) => verify::run(&args).unwrap_or_else(|error| {
                 telemetry::last_line(format_args!("kvorum: {error} (exit code {})", verify::CANNOT_CHECK));
                 ExitCode::from(verify::CANNOT_CHECK)
@@ -120,6 +136,11 @@ impl CertVerb {
                     cert::AUTHORITY_CERTIFICATE_FILE,
                     cert::AUTHORITY_KEY_FILE
                 ));
+            }
+            Self::Issuer { ca, out } => {
+                issuer::create_issuer(&ca, &out)?;
+                let (certificate, key) = (issuer::ISSUER_CERTIFICATE_FILE, issuer::ISSUER_KEY_FILE);
+                say(format_args!("{}: {certificate} and {key}", out.display()));
             }
             Self::Node { ca, out, cluster, node } => {
                 cert::issue_node(&ca, &out, ClusterId(cluster), NodeId(node))?;

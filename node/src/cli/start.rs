@@ -3,7 +3,7 @@
 use crate::auth::cert::{CertError, NodeCertificate, TlsIdentity};
 use crate::cli::FieldFlags;
 use crate::cli::exit::Exit;
-use crate::cli::join::{self, JoinRefused};
+use crate::cli::let_in::{self, JoinRefused};
 use crate::cli::stop;
 use crate::cli::telemetry::{self, LogFormat, TelemetryError};
 use crate::config::{Config, ConfigErrors, ConfigProblem, Sources};
@@ -31,6 +31,14 @@ pub struct StartArgs {
     /// Fields given as flags.
     #[command(flatten)]
     pub(crate) fields: FieldFlags,
+}
+
+impl StartArgs {
+    /// Runs the node of a configuration file, and nothing else said.
+    pub(crate) fn of(config: PathBuf) -> Self {
+        let (log_format, fields) = (LogFormat::default(), FieldFlags::default());
+        Self { config: Some(config), exit_with_stdin: false, log_format, fields }
+    }
 }
 
 /// Why a node did not start, or ended.
@@ -167,7 +175,7 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
         }
         if config.joins && !node::knows_ring(&folder)? {
             tokio::select! {
-                joined = join::join(&config, folder.disk()) => joined?,
+                joined = let_in::ask(&config, folder.disk()) => joined?,
                 () = stop.cancelled() => return Ok(folder),
             }
         }

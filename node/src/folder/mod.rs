@@ -162,6 +162,14 @@ impl DataFolder {
     /// # Errors
     /// Every way in which the folder is not this owner's alone.
     pub fn open(path: &Path, owner: Owner, boot: &str) -> Result<Self, FolderError> {
+        Self::open_or_make(path, owner, boot, FolderId(Uuid::new_v4()))
+    }
+
+    /// [`DataFolder::open`]; a folder that is new has the id `new`, which nobody may have used.
+    ///
+    /// # Errors
+    /// As [`DataFolder::open`].
+    pub fn open_or_make(path: &Path, owner: Owner, boot: &str, new: FolderId) -> Result<Self, FolderError> {
         let lock = lock(path)?;
         let io = |file| move |error| FolderError::Io { path: path.to_owned(), file, error };
         let identity = read_identity(path)?;
@@ -177,7 +185,7 @@ impl DataFolder {
             }
             None => {
                 refuse_foreign_files(path)?;
-                (FolderId(Uuid::new_v4()), StartKind::First)
+                (new, StartKind::First)
             }
         };
         // Before anybody hears of this process: no two of them say the same number.

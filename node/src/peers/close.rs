@@ -53,6 +53,8 @@ close_codes! {
     Removed = 8, "the node was removed";
     /// An operator has recovered the cluster from a loss, and has given the node up.
     GivenUp = 9, "the cluster was recovered without the node";
+    /// A node that joins is to come again.
+    Busy = 10, "not now";
 }
 
 impl CloseCode {

@@ -3,16 +3,18 @@
 
 use super::admission::{Admission, AdmissionVerdict, Begun};
 use super::close::{CloseCode, LinkError};
+use super::join::{self, JOIN_ALPN};
 use super::limits::{HANDSHAKE_TIMEOUT, REFUSAL_LOG_INTERVAL, RESOLVE_PEERS_EVERY};
 use super::peer::DialError;
 use super::supervisor::SupervisorMessage;
-use super::transport::Transport;
+use super::transport::{Transport, is_peer};
 use super::{Removal, Shared};
 use crate::auth::cert::Identity;
 use crate::runtime::system_clock;
 use kvorum_core::rare::Rare;
 use kvorum_protocol::NodeId;
 use parking_lot::Mutex;
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming};
 use ractor::ActorRef;
 use rustls::pki_types::CertificateDer;
@@ -57,10 +59,18 @@ pub(super) async fn accept_all(
         tokio::spawn(async move {
             match accept(&shared, &transport, incoming).await {
                 // Only a supervisor that is gone takes no message, and then this node is stopping.
-                Ok((node, connection)) => drop(supervisor.cast(SupervisorMessage::Accepted(node, connection))),
+                Ok(Accepted::Peer(node, connection)) => {
+                    drop(supervisor.cast(SupervisorMessage::Accepted(node, connection)));
+                }
+                Ok(Accepted::Joiner(connection)) => {
+                    // Its handshake is over: what bounds it from here on are the places of those who join.
+                    drop(open);
+                    if let Err(error) = join::serve(&shared, &connection).await {
+                        log.refused(address, &error);
+                    }
+                }
                 Err(error) => log.refused(address, &error),
             }
-            drop(open);
         });
     }
 }
@@ -93,17 +103,37 @@ async fn resolve_peers(shared: Arc<Shared>, admission: Arc<Mutex<Admission>>) {
     }
 }
 
-async fn accept(shared: &Shared, transport: &Transport, incoming: Incoming) -> Result<(NodeId, Connection), LinkError> {
+/// Who has dialled.
+enum Accepted {
+    /// A peer that has proved who it is.
+    Peer(NodeId, Connection),
+    /// Somebody who says that it is a node which joins by a token.
+    Joiner(Connection),
+}
+
+async fn accept(shared: &Shared, transport: &Transport, incoming: Incoming) -> Result<Accepted, LinkError> {
     let connecting = transport.accept(incoming)?;
     let connection =
         timeout(HANDSHAKE_TIMEOUT, connecting).await.map_err(|_| LinkError::Dial(DialError::Timeout))??;
+    if joins(&connection) {
+        return Ok(Accepted::Joiner(connection));
+    }
     match identify(shared, &connection) {
-        Ok(node) => Ok((node, connection)),
+        Ok(node) => {
+            is_peer(&connection);
+            Ok(Accepted::Peer(node, connection))
+        }
         Err((code, detail)) => {
             code.close(&connection, &detail);
             Err(LinkError::Refused { code, detail })
         }
     }
+}
+
+/// Whether the other end wants to join by a token. Everybody else must have a certificate.
+fn joins(connection: &Connection) -> bool {
+    let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    agreed.is_some_and(|agreed| agreed.protocol.as_deref() == Some(JOIN_ALPN))
 }
 
 /// The peer at the other end: of this cluster, and known.

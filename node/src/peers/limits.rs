@@ -1,6 +1,8 @@
 //! Every bound of the traffic between nodes.
 
-use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, PEER_FRAME_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
+use kvorum_protocol::limits::{
+    FRAME_BYTES_MAX, FRAME_HEADER_BYTES, JOIN_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
+};
 use std::time::Duration;
 
 /// Most bytes of consensus messages that wait for one peer or are being written to it; past them `send` answers `Full`.
@@ -34,6 +36,15 @@ pub const CONNECTION_RECEIVE_WINDOW_BYTES: u32 = 80 * 1024 * 1024;
 pub const SEND_WINDOW_BYTES: u64 = 80 * 1024 * 1024;
 /// What the kernel is asked to buffer for the UDP socket, in each direction. It may grant less.
 pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes that somebody may send on a connection before it is known who that is, all streams together.
+pub const STRANGER_RECEIVE_WINDOW_BYTES: u32 = 128 * 1024;
+/// Streams of each kind that somebody may open before it is known who that is: the one of the hello, or the one on which a node
+/// asks to join.
+pub const STRANGER_STREAMS: u32 = 1;
+/// Nodes that join by a token at a time; a further one is told to come again.
+pub const JOINS_MAX: usize = 8;
+/// A node that joins is answered within this long.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams of one direction that a peer may have open: the lanes.
 pub const LANES: u32 = 4;
 /// Bidirectional streams that a peer may have open: a control session, and its successor while the first one ends.
@@ -95,6 +106,8 @@ pub const MTU_BYTES_MIN: u16 = 1_200;
 /// The largest UDP payload that a configuration may name, in bytes: Ethernet's jumbo frames.
 pub const MTU_BYTES_MAX: u16 = 8_972;
 
+const _: () = assert!(JOIN_FRAME_BYTES_MAX + HELLO_FRAME_BYTES_MAX < STRANGER_RECEIVE_WINDOW_BYTES as usize);
+const _: () = assert!(HANDSHAKE_TIMEOUT.as_millis() < JOIN_TIMEOUT.as_millis());
 const _: () = assert!(PEER_FRAME_BYTES_MAX + FRAME_HEADER_BYTES < CONSENSUS_OUTBOUND_BYTES_MAX);
 const _: () = assert!(PEER_FRAME_BYTES_MAX < BULK_OUTBOUND_BYTES_MAX);
 const _: () = assert!(FORWARD_FRAME_BYTES_MAX + FRAME_HEADER_BYTES < FORWARD_OUTBOUND_BYTES_MAX);

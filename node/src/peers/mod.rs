@@ -16,6 +16,7 @@ mod backoff;
 mod close;
 mod hello;
 mod incoming;
+pub mod join;
 mod lane;
 pub mod limits;
 mod link;
@@ -34,6 +35,7 @@ pub use tls::TlsError;
 pub use transport::BindError;
 
 use crate::auth::cert::{Identity, TlsIdentity};
+use join::JoinHost;
 use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::routing::network::{PeerLink, PeerNetwork, SendError};
 use kvorum_core::routing::peer_desk::AdmitError;
@@ -45,10 +47,10 @@ use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use supervisor::{PeersSupervisor, SupervisorMessage};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use traffic::Traffic;
 use transport::Transport;
 
@@ -170,6 +172,9 @@ struct Shared {
     cut_changes: watch::Sender<bool>,
     /// How many messages the cut has swallowed, in both directions.
     lost_to_cut: AtomicU64,
+    /// Who decides whether nodes may join, once that is known.
+    joins: OnceLock<Arc<dyn JoinHost>>,
+    join_places: Semaphore,
 }
 
 /// What stays of a peer while connections come and go.
@@ -233,6 +238,8 @@ impl Peers {
             cut: AtomicBool::new(false),
             cut_changes: watch::Sender::new(false),
             lost_to_cut: AtomicU64::new(0),
+            joins: OnceLock::new(),
+            join_places: Semaphore::new(limits::JOINS_MAX),
         });
         let actor = PeersSupervisor { shared: shared.clone() };
         let (name, transport) = (Some(format!("node/{}/peers", own.node)), Arc::new(transport));
@@ -269,6 +276,11 @@ impl Peers {
             }
         }
         Ok(())
+    }
+
+    /// Lets nodes join from now on, as `host` says; once.
+    pub fn serve_joins(&self, host: Arc<dyn JoinHost>) {
+        assert!(self.shared.joins.set(host).is_ok(), "one host decides");
     }
 
     /// Where this node waits for its peers.

@@ -59,9 +59,9 @@ impl PeerHandler for Recorder {
     }
 }
 
-struct Node {
-    id: NodeId,
-    peers: Peers,
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) peers: Peers,
     actor: ActorCell,
     events: mpsc::UnboundedReceiver<Event>,
 }
@@ -94,19 +94,19 @@ impl Node {
     }
 }
 
-struct Cluster {
-    id: ClusterId,
+pub(super) struct Cluster {
+    pub(super) id: ClusterId,
     authority: ClusterAuthority,
 }
 
 const NOWHERE: &str = "127.0.0.1:9";
 
 impl Cluster {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { id: ClusterId(Uuid::new_v4()), authority: ClusterAuthority::create().unwrap() }
     }
 
-    fn config(&self, node: NodeId, listen: SocketAddr, peers: &[(NodeId, String)]) -> PeerConfig {
+    pub(super) fn config(&self, node: NodeId, listen: SocketAddr, peers: &[(NodeId, String)]) -> PeerConfig {
         let tls = TlsIdentity::from_pem(&self.authority.issue(self.id, node, &[]).unwrap()).unwrap();
         let peers = peers.iter().map(|(node, address)| PeerAddress { node: *node, address: address.clone() });
         let program = "test".to_owned();
@@ -127,7 +127,7 @@ impl Cluster {
         }
     }
 
-    async fn node(&self, node: NodeId, peers: &[(NodeId, String)]) -> Node {
+    pub(super) async fn node(&self, node: NodeId, peers: &[(NodeId, String)]) -> Node {
         start(self.config(node, "127.0.0.1:0".parse().unwrap(), peers)).await
     }
 

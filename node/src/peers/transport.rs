@@ -3,14 +3,15 @@
 use super::limits::{
     ACK_DELAY_MAX, CONNECTION_RECEIVE_WINDOW_BYTES, CONTROL_STREAMS_MAX, IDLE_TIMEOUT, INCOMING_HANDSHAKES_MAX,
     INITIAL_RTT, INITIAL_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, LANES, LOOPBACK_MTU_BYTES, MTU_BYTES_MAX, MTU_BYTES_MIN,
-    SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_RECEIVE_WINDOW_BYTES, UNACKNOWLEDGED_PACKETS_MAX,
+    SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STRANGER_RECEIVE_WINDOW_BYTES, STRANGER_STREAMS,
+    STREAM_RECEIVE_WINDOW_BYTES, UNACKNOWLEDGED_PACKETS_MAX,
 };
 use super::tls::{self, TlsError};
 use crate::auth::cert::{Identity, TlsIdentity};
 use quinn::congestion::CubicConfig;
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Connecting, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
-    Incoming, MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Connecting, Connection, ConnectionId, ConnectionIdGenerator, Endpoint,
+    EndpointConfig, Incoming, MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use rand::RngCore;
 use std::io;
@@ -40,12 +41,16 @@ impl Transport {
         let server_crypto = Arc::new(tls::server(identity)?);
         let loopback = Arc::new(transport(Some(mtu.unwrap_or(LOOPBACK_MTU_BYTES))));
         let network = Arc::new(transport(mtu));
-        let server = |transport: &Arc<TransportConfig>| {
+        let server = |transport: TransportConfig| {
             let mut config = ServerConfig::with_crypto(server_crypto.clone());
-            config.transport_config(transport.clone()).max_incoming(2 * INCOMING_HANDSHAKES_MAX).migration(false);
+            config
+                .transport_config(Arc::new(of_stranger(transport)))
+                .max_incoming(2 * INCOMING_HANDSHAKES_MAX)
+                .migration(false);
             Arc::new(config)
         };
-        let (server_loopback, server_network) = (server(&loopback), server(&network));
+        let loopback_mtu = Some(mtu.unwrap_or(LOOPBACK_MTU_BYTES));
+        let (server_loopback, server_network) = (server(transport(loopback_mtu)), server(transport(mtu)));
         let payload_max = mtu.unwrap_or(0).max(LOOPBACK_MTU_BYTES);
         let endpoint = Endpoint::new(
             endpoint_config(identity, payload_max),
@@ -95,6 +100,22 @@ fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
         tracing::debug!(%error, "the UDP socket keeps its small buffers");
     }
     Ok(socket)
+}
+
+/// What somebody gets who has dialled, until it is known who that is.
+fn of_stranger(mut config: TransportConfig) -> TransportConfig {
+    config
+        .receive_window(VarInt::from_u32(STRANGER_RECEIVE_WINDOW_BYTES))
+        .max_concurrent_uni_streams(VarInt::from_u32(STRANGER_STREAMS))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS));
+    config
+}
+
+/// Gives a peer that has dialled, and proved who it is, what peers have.
+pub(super) fn is_peer(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(CONNECTION_RECEIVE_WINDOW_BYTES));
+    connection.set_max_concurrent_uni_streams(VarInt::from_u32(LANES));
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(CONTROL_STREAMS_MAX));
 }
 
 /// `mtu`: known, and then used from the first packet, or to be discovered.

@@ -5,6 +5,8 @@ pub mod control;
 pub mod descriptors;
 pub mod disk_loop;
 pub mod door_counts;
+pub mod issuing;
+pub mod joining;
 pub mod journal_threads;
 pub mod meta;
 pub mod node;

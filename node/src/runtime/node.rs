@@ -122,7 +122,8 @@ impl Node {
         let listener = ClientDoors::bind(config).await?;
         let context = &StartContext { config, initial: initial_ring(config)?, root, fatal, stop };
         let mut storage = Storage::open(context, folder).await?;
-        let registry = Registry::new(context, folder, &storage);
+        let registry = Registry::new(context, folder, &storage, &tls).map_err(NodeError::from);
+        let registry = or_stop(registry, storage.stop()).await?;
 
         let network = Network::start(context, &registry, &storage, folder, tls).await;
         let network = or_stop(network, storage.stop()).await?;

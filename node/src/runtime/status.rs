@@ -21,7 +21,7 @@ use kvorum_core::session::reply::{Answer, ReplyTo};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::limits::HOT_KEYS_MAX;
 use kvorum_protocol::{
-    ClusterPlan, Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, Outcome, ResponseBody,
+    Authority, ClusterPlan, Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, Outcome, ResponseBody,
     ServerError, ShardId, ShardRole, ShardStatus, StatusScope,
 };
 use parking_lot::Mutex;
@@ -57,6 +57,8 @@ pub struct Observed {
     pub http_port: u16,
     /// Its data folder.
     pub folder: FolderId,
+    /// Its cluster, and the authority of that.
+    pub authority: Authority,
     /// The routing table.
     pub router: Arc<Router>,
     /// The journal.
@@ -107,6 +109,10 @@ impl NodeAdmin for Inspector {
                 }
             }
         });
+    }
+
+    fn authority(&self) -> Authority {
+        self.node.authority
     }
 
     fn stop_node(&self) {
@@ -192,7 +198,10 @@ impl Inspector {
     }
 
     /// Asks whoever leads `meta` until it is done, or refused.
-    async fn ask_until_done(&self, verb: Verb) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn ask_until_done(&self, verb: Verb) -> Result<(), String> {
         let ask = || async {
             match self.leader_elsewhere() {
                 Some((leader, control)) => control.ask_verb(leader, verb.clone()).await,

@@ -160,10 +160,20 @@ impl TestCluster {
     pub(crate) fn add_node(&mut self) -> usize {
         let dir = self.dir();
         run_well(&["add-node", "--dir", dir.to_str().expect("temporary folders have names in UTF-8")]);
+        self.start_joined_node()
+    }
+
+    /// Starts a node whose folder is `node_dir` of the next number, and was made by whoever calls. Returns its number.
+    pub(crate) fn start_joined_node(&mut self) -> usize {
         self.options.nodes += 1;
         self.nodes.push(Node::default());
         self.start_node(self.options.nodes);
         self.options.nodes
+    }
+
+    /// The address of a node's peer door.
+    pub(crate) fn peer_address(&self, node: usize) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + 10 + node as u16))
     }
 
     /// Kills a node as `kill -9` does, and returns when: it is gone by then.

@@ -9,7 +9,9 @@ use bytes::{Bytes, BytesMut};
 use kvorum_protocol::codec::Reader;
 use kvorum_protocol::part::Assembler;
 use kvorum_protocol::peer::PeerMessage;
-use kvorum_protocol::{AtomicResult, DecodeError, NodeStatus, Request, Response, WriteResult, frame};
+use kvorum_protocol::{
+    AtomicResult, DecodeError, JoinReply, JoinRequest, NodeStatus, Request, Response, WriteResult, frame,
+};
 
 /// The most that a frame's body may hold in this target: small, so that lengths over the limit are met often.
 const FRAME_LIMIT: usize = 4096;
@@ -100,6 +102,20 @@ pub fn peer_message(data: &[u8]) -> bool {
         }
         message.encode(out);
     })
+}
+
+/// What a node that has a token asks: anybody may send it.
+pub fn join_request(data: &[u8]) -> bool {
+    check(data, JoinRequest::from_bytes, |request, out| {
+        let signed = request.signed_by(&[7; 32]);
+        assert!(signed.len() > data.len() - request.proof.len(), "the proof is over all but itself");
+        request.encode(out);
+    })
+}
+
+/// What such a node is answered.
+pub fn join_reply(data: &[u8]) -> bool {
+    check(data, JoinReply::from_bytes, JoinReply::encode)
 }
 
 /// A node's status, as it travels between nodes.

@@ -1,16 +1,18 @@
 //! One value of every message there is, in every shape it has. Golden bytes, damage and mutation all begin with these.
 
+mod join;
 mod peer;
 mod requests;
 mod responses;
 
+pub(crate) use join::{join_replies, join_requests};
 pub(crate) use peer::peer_messages;
 pub(crate) use requests::requests;
 pub(crate) use responses::{responses, statuses};
 
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::PeerMessage;
-use kvorum_protocol::{NodeStatus, Request, Response, frame};
+use kvorum_protocol::{JoinReply, JoinRequest, NodeStatus, Request, Response, frame};
 use uuid::Uuid;
 
 /// A named value of one decoder, and its bytes.
@@ -45,6 +47,8 @@ pub(crate) fn families() -> Vec<Family> {
         family("requests", requests(), Request::encode_body, |body| Request::decode(body).ok()),
         family("responses", responses(), Response::encode_body, |body| Response::decode(body).ok()),
         family("peer_messages", peer_messages(), PeerMessage::encode, |body| PeerMessage::decode(body).ok()),
+        family("join_requests", join_requests(), JoinRequest::encode, |body| JoinRequest::from_bytes(body).ok()),
+        family("join_replies", join_replies(), JoinReply::encode, |body| JoinReply::from_bytes(body).ok()),
         family("node_statuses", statuses(), NodeStatus::encode, |body| NodeStatus::from_bytes(body).ok()),
     ]
 }

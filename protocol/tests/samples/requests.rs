@@ -1,10 +1,11 @@
+use super::join::new_node;
 use super::{bytes, uuid};
-use kvorum_protocol::peer::Levels;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, ClusterVerb, Condition, FolderId,
-    Hello, LogIndex, Mutation, NewNode, NodeId, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId,
-    ReturnPrevious, ScanCursor, ScanRequest, ShardId, StatusScope, Term, TimeToLive, Version, WriteId,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, ClusterVerb, Condition, Hello,
+    LogIndex, Mutation, NewToken, NodeId, NodeKey, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId,
+    ReturnPrevious, ScanCursor, ScanRequest, ShardId, StatusScope, Term, TimeToLive, TokenId, TokenKey, Version,
+    WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -131,15 +132,16 @@ fn admin() -> Vec<(&'static str, RequestBody)> {
     let transfer = AdminCommand::TransferLeadership { shard: ShardId(3), to: NodeId(uuid(2)) };
     let node = NodeId(uuid(3));
     let ask = |verb| RequestBody::Admin(AdminCommand::Ask(verb));
-    let joins = NewNode {
-        id: NodeId(uuid(4)),
-        name: "node-4".to_owned(),
-        zone: "b".to_owned(),
-        client: "10.0.0.4:7400".to_owned(),
-        peer: "10.0.0.4:7410".to_owned(),
-        folder: FolderId(uuid(0x44)),
-        levels: Levels { min: 1, max: 2 },
+    let joins = new_node();
+    let token = |name: Option<&str>, zone: Option<&str>| NewToken {
+        id: TokenId(uuid(0x70)),
+        key: TokenKey([0xab; 32]),
+        name: name.map(str::to_owned),
+        zone: zone.map(str::to_owned),
+        for_ms: 3_600_000,
     };
+    let joins_by_token =
+        ClusterVerb::JoinByToken { token: TokenId(uuid(0x70)), key: NodeKey([0xcd; 32]), node: Box::new(new_node()) };
     vec![
         ("admin transfer leadership", RequestBody::Admin(transfer)),
         ("admin shutdown", RequestBody::Admin(AdminCommand::Shutdown)),
@@ -162,5 +164,9 @@ fn admin() -> Vec<(&'static str, RequestBody)> {
         ("admin cut peers", RequestBody::Admin(AdminCommand::CutPeers(true))),
         ("admin heal peers", RequestBody::Admin(AdminCommand::CutPeers(false))),
         ("admin skew clock", RequestBody::Admin(AdminCommand::SkewClock(-3_600_000))),
+        ("admin token", ask(ClusterVerb::Token(Box::new(token(None, None))))),
+        ("admin token of one node", ask(ClusterVerb::Token(Box::new(token(Some("node-4"), Some("b")))))),
+        ("admin join by token", ask(joins_by_token)),
+        ("admin authority", RequestBody::Admin(AdminCommand::Authority)),
     ]
 }

@@ -2,10 +2,11 @@ use super::{bytes, uuid};
 use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
-    Ack, AtomicResult, Awaited, ClusterId, ClusterPlan, Durability, Entry, Epoch, ErrorCode, Explanation, HelloReply,
-    HotKey, LogIndex, MovePurpose, NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Outcome, PlanReason,
-    PlannedMove, Receipt, Receiving, RequestId, Response, ResponseBody, Retry, ScanCursor, ScanPage, ServerError,
-    ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult, WriteStatus,
+    Ack, AtomicResult, Authority, AuthorityHash, Awaited, ClusterId, ClusterPlan, Durability, Entry, Epoch, ErrorCode,
+    Explanation, HelloReply, HotKey, LogIndex, MovePurpose, NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus,
+    Outcome, PlanReason, PlannedMove, Receipt, Receiving, RequestId, Response, ResponseBody, Retry, ScanCursor,
+    ScanPage, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult,
+    WriteStatus,
 };
 
 /// Every response, every error.
@@ -18,6 +19,8 @@ pub(crate) fn responses() -> Vec<(String, Response)> {
     all.push(("error with a leader".into(), ResponseBody::Error(not_leader())));
     let too_low = ServerError::sequence_too_low(41);
     all.push(("error with a sequence number".into(), ResponseBody::Error(too_low)));
+    let authority = Authority { cluster: ClusterId(uuid(9)), hash: AuthorityHash([0xef; 32]) };
+    all.push(("authority".into(), ResponseBody::Authority(authority)));
     // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
     let numbered = |(number, (name, body)): (usize, (String, ResponseBody))| {
         (name, Response { id: RequestId(number as u32 + 1), epoch: Epoch(4), forwarded: false, body })

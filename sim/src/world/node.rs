@@ -38,8 +38,8 @@ use kvorum_core::shard::{EntryLimits, Held, ORDER_BITS, ReplicaPlan};
 use kvorum_core::store::{CaptureSlice, OnceLimits, SessionLimits};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
-    ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, ReplicaId, Request, RequestId, Response,
-    ResponseBody, ServerError, ShardId, StatusScope, Topology, frame,
+    Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, ReplicaId, Request,
+    RequestId, Response, ResponseBody, ServerError, ShardId, StatusScope, Topology, frame,
 };
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
@@ -269,6 +269,10 @@ impl NodeAdmin for NoAdmin {
 
     fn plan(self: Arc<Self>, _verb: Option<Verb>, _wait: Duration, reply_to: ReplyTo) {
         reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
+    }
+
+    fn authority(&self) -> Authority {
+        Authority { cluster: ClusterId(Uuid::nil()), hash: AuthorityHash([0; 32]) }
     }
 
     fn stop_node(&self) {}

@@ -8,6 +8,9 @@ use std::time::Duration;
 /// How long a node is drained, unless said otherwise.
 const ABSENCE_DEFAULT: Duration = Duration::from_secs(600);
 
+/// How long a token is good, unless said otherwise.
+const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(3_600);
+
 /// What is asked of the cluster. Nodes are named as they were typed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
@@ -91,6 +94,7 @@ impl Arguments<'_> {
             "CHECK" => ClusterView::Check,
             "PLAN" => ClusterView::Plan,
             "REBALANCE" => return self.rebalance(),
+            "TOKEN" => return self.token(),
             "VERSION" => match self.optional_text() {
                 None => ClusterView::Version,
                 Some(word) if word.eq_ignore_ascii_case("FINALIZE") => {
@@ -101,6 +105,19 @@ impl Arguments<'_> {
             _ => return Err(self.wrong(format!("{} is not a view of the cluster", printable(word.as_bytes())))),
         };
         Ok(Action::Cluster(view))
+    }
+
+    fn token(&mut self) -> Result<Action, UsageError> {
+        let (mut name, mut zone, mut life) = (None, None, TOKEN_LIFE_DEFAULT);
+        while let Some(word) = self.optional_text() {
+            match word.to_ascii_uppercase().as_str() {
+                "NAME" => name = Some(self.text("name")?),
+                "ZONE" => zone = Some(self.text("zone")?),
+                "FOR" => life = self.duration()?,
+                _ => return Err(self.wrong(format!("TOKEN NAME, ZONE or FOR, not {}", printable(word.as_bytes())))),
+            }
+        }
+        Ok(Action::Token { name, zone, life })
     }
 
     fn rebalance(&mut self) -> Result<Action, UsageError> {

@@ -26,7 +26,7 @@ use super::{DOWN_AFTER_MS, Holder, NodeState, RingMap, RingNode, UP_AGAIN_AFTER_
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
 use kvorum_protocol::report::DiskRoom;
-use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
+use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId, TokenId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A node that comes with another folder is replaced after it has been connected for this long: one that is only started
@@ -100,6 +100,8 @@ pub struct Seen {
     pub steady: BTreeMap<NodeId, u64>,
     /// For how long nodes have been drained, in milliseconds.
     pub drained: BTreeMap<NodeId, u64>,
+    /// For how long tokens have been known, in milliseconds.
+    pub tokens: BTreeMap<TokenId, u64>,
     /// Nodes that have said that they stop, and are expected back.
     pub planned: BTreeSet<NodeId>,
     /// The disks of the nodes that have told of them.
@@ -127,6 +129,8 @@ pub enum Change {
     Down(Vec<(NodeId, bool)>),
     /// Nodes that were drained have been away for as long as was said.
     Undrained(Vec<NodeId>),
+    /// The time of these tokens is over.
+    TokensOver(Vec<TokenId>),
     /// Replicas or leaderships move.
     Steps(Vec<Step>),
     /// A node that was being removed holds nothing any more.
@@ -189,6 +193,9 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
     }
     if let Some((next, back)) = without_absences_that_are_over(ring, seen) {
         return MapDecision::Change(Box::new(next), Change::Undrained(back));
+    }
+    if let Some((next, old)) = ring.without_old_tokens(seen) {
+        return MapDecision::Change(Box::new(next), Change::TokensOver(old));
     }
     if let Some((node, next)) = without_an_empty_node(ring) {
         return MapDecision::Change(Box::new(next), Change::Removed(node));
@@ -424,6 +431,7 @@ mod tests {
             silent: BTreeMap::new(),
             steady: BTreeMap::new(),
             drained: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             planned: BTreeSet::new(),
             disks: BTreeMap::new(),
             places: true,

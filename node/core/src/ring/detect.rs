@@ -5,7 +5,7 @@
 
 use super::{NodeState, RingMap};
 use crate::clock::Nanos;
-use kvorum_protocol::NodeId;
+use kvorum_protocol::{NodeId, TokenId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was seen.
@@ -14,6 +14,8 @@ pub struct NodeWatch {
     of: BTreeMap<NodeId, Sight>,
     /// Since when nodes are drained, and for how long.
     drained: BTreeMap<NodeId, (Nanos, Option<u64>)>,
+    /// Since when tokens are known.
+    tokens: BTreeMap<TokenId, Nanos>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +60,16 @@ impl NodeWatch {
             let same = drained_before.get(&id).copied().filter(|(_, for_ms)| *for_ms == node.absence_ms);
             self.drained.insert(id, same.unwrap_or((now, node.absence_ms)));
         }
+        let tokens_before = std::mem::take(&mut self.tokens);
+        let since = |id: TokenId| (id, tokens_before.get(&id).copied().unwrap_or(now));
+        self.tokens = ring.tokens.iter().map(|token| since(TokenId(token.id))).collect();
     }
 
     /// Forgets everything: another node looks now.
     pub fn forget(&mut self) {
         self.of.clear();
         self.drained.clear();
+        self.tokens.clear();
     }
 
     /// For how long each node was not heard, in milliseconds; those that are heard are left out.
@@ -75,6 +81,11 @@ impl NodeWatch {
     /// For how long each node has been drained, in milliseconds.
     pub fn drained(&self, now: Nanos) -> BTreeMap<NodeId, u64> {
         self.drained.iter().map(|(node, (since, _))| (*node, now.ms_since(*since))).collect()
+    }
+
+    /// For how long each token has been known, in milliseconds.
+    pub fn tokens(&self, now: Nanos) -> BTreeMap<TokenId, u64> {
+        self.tokens.iter().map(|(token, since)| (*token, now.ms_since(*since))).collect()
     }
 
     /// For how long each node was heard without a break, in milliseconds.
@@ -116,5 +127,28 @@ mod tests {
         let (silent, steady) = look(9_000, &[2, 3, 5], &[]);
         assert_eq!(silent, [(node(4), 6_000)].into());
         assert_eq!(steady[&node(5)], 0, "it begins anew");
+    }
+
+    #[test]
+    fn a_token_ages_from_when_this_leader_sees_it() {
+        use super::super::RingToken;
+        let mut ring = RingMap::initial(ClusterId(Uuid::from_u128(9)), Durability::Fsync, nodes(3), 1, 3).unwrap();
+        let token = |number| -> RingToken {
+            let key = "00".repeat(32);
+            let text = format!(r#"{{"id":"{}","key":"{key}","for_ms":1000}}"#, Uuid::from_u128(number));
+            serde_json::from_str(&text).unwrap()
+        };
+        let mut watch = NodeWatch::default();
+        let mut look = |ms, ring: &RingMap| {
+            let heard = Heard { connected: BTreeSet::new(), by: &BTreeMap::new(), reports: 0 };
+            watch.look(at(ms), ring, node(1), &heard);
+            watch.tokens(at(ms)).into_values().collect::<Vec<_>>()
+        };
+        ring.tokens = vec![token(1)];
+        assert_eq!(look(1_000, &ring), [0]);
+        ring.tokens.push(token(2));
+        assert_eq!(look(3_000, &ring), [2_000, 0]);
+        ring.tokens.remove(0);
+        assert_eq!(look(4_000, &ring), [1_000], "one that is gone is forgotten");
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn seen(ring: &RingMap, away: &[u128]) -> Seen {
         silent: away.iter().map(|number| (node(*number), 1_000)).collect(),
         steady: BTreeMap::new(),
         drained: BTreeMap::new(),
+        tokens: BTreeMap::new(),
         planned: BTreeSet::new(),
         disks: BTreeMap::new(),
         places: true,

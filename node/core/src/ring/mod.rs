@@ -12,6 +12,7 @@ mod placement;
 pub mod rebalance;
 mod recover;
 mod replace;
+mod tokens;
 pub mod verbs;
 
 pub use group::{Holder, NodeSlot, ShardGroup};
@@ -19,6 +20,7 @@ pub use moves::MoveError;
 pub use placement::{Candidate, PlacementError, least_moves, meta_replication_factor, moves, place};
 pub use recover::{Loss, RECOVERY_EPOCHS};
 pub use replace::ReplaceError;
+pub use tokens::{RingToken, TokenUse};
 
 use crate::folder::checked_json;
 use crate::folder::mirrored::DecodeFailure;
@@ -162,6 +164,10 @@ pub struct RingMap {
     /// Nodes that were removed, oldest first; at most [`REMOVED_NODES_MAX`]. None of them returns.
     #[serde(default)]
     pub removed: Vec<Uuid>,
+    /// By which nodes may join that have no certificate yet, or have joined a short while ago; at most
+    /// [`TOKENS_MAX`](kvorum_protocol::limits::TOKENS_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<RingToken>,
     /// What a newer version has added: kept as it is.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -289,6 +295,7 @@ impl RingMap {
             replicas_made: 0,
             retired_folders: Vec::new(),
             removed: Vec::new(),
+            tokens: Vec::new(),
         })
     }
 
@@ -354,6 +361,7 @@ impl RingMap {
         if map.nodes.iter().any(|node| node.disk.is_some_and(|disk| map.retired_folders.contains(&disk))) {
             return invalid("a node with a retired data folder");
         }
+        map.check_tokens().map_err(RingError::Invalid)?;
         Ok(map)
     }
 

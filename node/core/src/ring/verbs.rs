@@ -6,8 +6,11 @@ use super::PlacementError;
 use super::address::is_address;
 use super::decide::Seen;
 use super::rebalance::{self, Standing};
+use super::tokens;
 use super::{FREE_AFTER_REPAIR, MoveError, NodeSlot, NodeState, RingMap, RingNode};
-use kvorum_protocol::limits::{ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NAME_BYTES_MAX, NODE_WEIGHT_MAX, NODES_MAX};
+use kvorum_protocol::limits::{
+    ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NAME_BYTES_MAX, NODE_WEIGHT_MAX, NODES_MAX, TOKENS_MAX,
+};
 use kvorum_protocol::peer::Levels;
 pub use kvorum_protocol::{ClusterVerb as Verb, NewNode};
 use kvorum_protocol::{NodeId, ShardId};
@@ -98,6 +101,15 @@ pub enum VerbRefusal {
     /// Some nodes don't speak a higher level, or don't say whether they do.
     #[error("no node may be away or run an older version: {}", .0.join(", "))]
     OlderNodes(Vec<String>),
+    /// The cluster knows no such token.
+    #[error("the token is not known: it is of another cluster, its time is over, or it was never made")]
+    UnknownToken,
+    /// Another node has joined by it.
+    #[error("the token was used by another node, or by this one with another folder: make another one")]
+    TokenUsed,
+    /// The cluster knows as many tokens as it may.
+    #[error("the cluster knows {TOKENS_MAX} tokens, which is the most: wait until the time of some is over")]
+    TooManyTokens,
     /// A number is out of its range.
     #[error("{what} must be {least} to {most}, and {value} is not")]
     OutOfRange {
@@ -146,10 +158,12 @@ pub fn admit(ring: &RingMap, seen: &Seen, verb: &Verb) -> Result<Option<RingMap>
             Ok((next.nodes != ring.nodes).then_some(next))
         }
         Verb::Finalize => finalize(ring, seen),
+        Verb::Token(new) => tokens::add(ring, new),
+        Verb::JoinByToken { token, key, node } => tokens::join_by(ring, seen, *token, *key, node),
     }
 }
 
-fn within(what: &'static str, value: u64, least: u64, most: u64) -> Result<(), VerbRefusal> {
+pub(super) fn within(what: &'static str, value: u64, least: u64, most: u64) -> Result<(), VerbRefusal> {
     if (least..=most).contains(&value) { Ok(()) } else { Err(VerbRefusal::OutOfRange { what, value, least, most }) }
 }
 
@@ -163,7 +177,7 @@ fn changed(result: Result<RingMap, MoveError>) -> Result<Option<RingMap>, VerbRe
     Ok(result.ok())
 }
 
-fn join(ring: &RingMap, new: &NewNode) -> Result<Option<RingMap>, VerbRefusal> {
+pub(super) fn join(ring: &RingMap, new: &NewNode) -> Result<Option<RingMap>, VerbRefusal> {
     if ring.was_removed(new.id) {
         return Err(VerbRefusal::Removed(new.id));
     }

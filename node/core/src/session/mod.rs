@@ -34,8 +34,8 @@ use held::{HeldParts, UnansweredWrites};
 use kvorum_protocol::hash::{hash_tag, hash64, position_of_tag, ring_position, shard_of_position};
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
-    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Mutation, NodeId, Outcome, ReadMode, Receipt, Request,
-    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
+    Ack, AdminCommand, AtomicRequest, Authority, ClientId, ErrorCode, Mutation, NodeId, Outcome, ReadMode, Receipt,
+    Request, RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
 };
 use large::LargeQueue;
 use pending::{Awaiting, Keys, ManyKind, Pending, Writes, WrittenKey};
@@ -57,6 +57,8 @@ pub trait NodeAdmin: Send + Sync {
     /// Has the leader of `meta` say what the cluster does and what is to come, or what would come if `verb` were asked of it; waits
     /// no longer than this.
     fn plan(self: Arc<Self>, verb: Option<Verb>, wait: Duration, reply_to: ReplyTo);
+    /// Which cluster this is, and which authority it has.
+    fn authority(&self) -> Authority;
     /// Stops the node gracefully.
     fn stop_node(&self);
 }

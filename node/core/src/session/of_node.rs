@@ -34,6 +34,12 @@ impl<Origin: Copy> Session<Origin> {
 
     /// Has the cluster asked for something, by whichever node leads `meta`.
     pub(super) fn ask(&mut self, job: &Job<Origin>, verb: Verb) -> Option<ResponseBody> {
+        if matches!(verb, Verb::JoinByToken { .. }) {
+            return Some(error(
+                ErrorCode::NotPermitted,
+                "a node that has a token joins at the peers' port: `kvorum join`",
+            ));
+        }
         // Whether it was done is still to reach the client in time.
         let wait = Duration::from_millis(u64::from(job.deadline_ms) * 3 / 4);
         let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
@@ -60,6 +66,7 @@ impl<Origin: Copy> Session<Origin> {
             AdminCommand::TransferLeadership { .. } | AdminCommand::Ask(_) | AdminCommand::Plan(_) => {
                 unreachable!("it is answered later, by whoever leads")
             }
+            AdminCommand::Authority => ResponseBody::Authority(self.context.admin.authority()),
             AdminCommand::Shutdown => {
                 self.context.admin.stop_node();
                 ResponseBody::Done

@@ -19,8 +19,8 @@ use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
 use crate::shard::{ReplicaPlan, ReplicaStatus};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request, RequestBody, RequestId, ResponseBody,
-    ServerError, ShardId, StatusScope,
+    Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request, RequestBody,
+    RequestId, ResponseBody, ServerError, ShardId, StatusScope,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -112,6 +112,10 @@ impl NodeAdmin for Admin {
 
     fn plan(self: Arc<Self>, _verb: Option<Verb>, _wait: Duration, reply_to: ReplyTo) {
         reply_to.fail(ServerError::new(ErrorCode::Unavailable, "there is no node"));
+    }
+
+    fn authority(&self) -> Authority {
+        Authority { cluster: ClusterId(Uuid::nil()), hash: AuthorityHash([0; 32]) }
     }
 
     fn stop_node(&self) {}

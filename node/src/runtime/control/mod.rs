@@ -14,6 +14,7 @@ mod supervisor;
 mod tests;
 
 use crate::peers::SessionHost;
+use crate::runtime::issuing::IssueRequest;
 use admin::AdminMessage;
 use kvorum_core::ring::verbs::Verb;
 use kvorum_protocol::{ClusterId, NodeId, ShardId};
@@ -48,15 +49,17 @@ pub trait AdminHandler: Send + Sync + 'static {
     fn ask(self: Arc<Self>, verb: Verb) -> KeeperAnswer;
     /// Has this node's keeper of the ring map tell the cluster's plan, or what it would be if `verb` were asked of it.
     fn plan(self: Arc<Self>, verb: Option<Verb>) -> KeeperAnswer;
+    /// Signs the certificate of a node that joins; without one, says whether this node could.
+    fn issue(self: Arc<Self>, asked: Option<IssueRequest>) -> KeeperAnswer;
 }
 
-/// An answer of a node's keeper of the ring map, which takes a moment.
+/// An answer of a node's keeper of the ring map, or of its issuer, which takes a moment.
 pub type KeeperAnswer = Pin<Box<dyn Future<Output = VerbAnswer> + Send>>;
 
 /// What a node's keeper of the ring map says to what an operator asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum VerbAnswer {
-    /// The ring map says so; or the plan, encoded, if that was asked for.
+    /// The ring map says so; or the plan, encoded, or a certificate, if that was asked for.
     Done(Vec<u8>),
     /// It can't be done; the text says why.
     Refused(String),
@@ -230,6 +233,16 @@ impl Control {
     /// Asks the node `on`, which should lead `meta`, for the cluster's plan, or for what it would be if `verb` were asked of it.
     pub async fn ask_plan(&self, on: NodeId, verb: Option<Verb>) -> VerbAnswer {
         self.ask_keeper(on, AdminRequest::Plan(verb)).await
+    }
+
+    /// Which present nodes can sign the certificates of nodes that join: those whose answer is no error. It takes `timeout` at most.
+    pub async fn issuers(&self, timeout: Duration) -> Vec<(NodeId, Result<Vec<u8>, ControlError>)> {
+        self.ask_all(AdminRequest::CanIssue, timeout).await
+    }
+
+    /// Has the node `on` sign the certificate of a node that joins.
+    pub async fn issue(&self, on: NodeId, asked: IssueRequest) -> VerbAnswer {
+        self.ask_keeper(on, AdminRequest::Issue(asked)).await
     }
 
     async fn ask_keeper(&self, on: NodeId, request: AdminRequest) -> VerbAnswer {

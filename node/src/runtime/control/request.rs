@@ -3,6 +3,7 @@
 //! The actor's message has one variant that never changes. The questions are in its bytes: a message that an actor can't
 //! decode is a failure of that actor in ractor, and a newer node must not fail an older one by asking something new.
 
+use crate::runtime::issuing::IssueRequest;
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::codec::{DecodeError, Reader, Writer};
 use kvorum_protocol::{ClusterVerb, NodeId, ShardId};
@@ -26,6 +27,10 @@ pub(super) enum AdminRequest {
     Plan(Option<ClusterVerb>),
     /// What reads found in the node's memory.
     CacheFigures,
+    /// Whether the node can sign the certificates of nodes that join.
+    CanIssue,
+    /// Asks it to sign one.
+    Issue(IssueRequest),
 }
 
 /// What is answered.
@@ -59,6 +64,11 @@ impl AdminRequest {
                 out.option(verb.as_ref(), |out, verb| verb.encode(out));
             }
             Self::CacheFigures => out.put_u8(16),
+            Self::CanIssue => out.put_u8(17),
+            Self::Issue(asked) => {
+                out.put_u8(18);
+                asked.encode(&mut out);
+            }
         }
         out.into()
     }
@@ -71,6 +81,8 @@ impl AdminRequest {
             3 => Self::Ask(ClusterVerb::decode(&mut reader)?),
             4 => Self::Plan(reader.option("verb", ClusterVerb::decode)?),
             16 => Self::CacheFigures,
+            17 => Self::CanIssue,
+            18 => Self::Issue(IssueRequest::decode(&mut reader)?),
             value => return Err(DecodeError::UnknownValue { field: "admin request", value: value.into() }),
         };
         reader.finish()?;
@@ -113,6 +125,7 @@ impl AdminReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvorum_protocol::TokenId;
     use uuid::Uuid;
 
     #[test]
@@ -124,6 +137,12 @@ mod tests {
             AdminRequest::Ask(ClusterVerb::Remove { node: to, accept_fewer_zones: true }),
             AdminRequest::Plan(None),
             AdminRequest::CacheFigures,
+            AdminRequest::CanIssue,
+            AdminRequest::Issue(IssueRequest {
+                token: TokenId(Uuid::from_u128(8)),
+                node: to,
+                signing_request: Bytes::from_static(b"a request"),
+            }),
             AdminRequest::Plan(Some(ClusterVerb::Keep(to))),
         ] {
             let bytes = request.encode();

@@ -4,6 +4,7 @@
 use super::*;
 use crate::auth::cert::{ClusterAuthority, NodeCertificate, TlsIdentity};
 use crate::peers::{PeerAddress, PeerConfig, PeerHandler, Peers, Removal};
+use crate::runtime::issuing::IssueRequest;
 use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::network::PeerNetwork as _;
@@ -67,6 +68,10 @@ impl AdminHandler for Handler {
             _ => VerbAnswer::Refused("it is the last one".to_owned()),
         };
         Box::pin(async { answer })
+    }
+
+    fn issue(self: Arc<Self>, _asked: Option<IssueRequest>) -> KeeperAnswer {
+        Box::pin(async { VerbAnswer::Refused("no issuer".to_owned()) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a node ends other than by being told to.
 
+use crate::auth::cert::CertError;
 use crate::cli::exit::Exit;
 use crate::peers::PeerError;
 use kvorum_core::journal::JournalError;
@@ -71,6 +72,9 @@ pub enum NodeError {
          hold writes that the cluster has lost"
     )]
     GivenUp,
+    /// The certificates can't be used.
+    #[error("tls: {0}")]
+    Certificate(#[from] CertError),
     /// A task that runs as long as the node does has ended.
     #[error("{0} has ended: it panicked")]
     Task(&'static str),
@@ -94,6 +98,7 @@ impl NodeError {
             | Self::Mismatch { .. }
             | Self::Durability { .. }
             | Self::Unsupported(_)
+            | Self::Certificate(_)
             | Self::Removed
             | Self::GivenUp => Exit::Config,
             _ => Exit::Failure,

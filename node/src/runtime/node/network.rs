@@ -9,6 +9,8 @@ use crate::doors::peer::PeerDoor;
 use crate::folder::DataFolder;
 use crate::peers::{PeerAddress, PeerConfig, Peers};
 use crate::runtime::control::{AdminHandler, Control, KeeperAnswer};
+use crate::runtime::issuing::{IssueRequest, Issuing};
+use crate::runtime::joining::{self, JoinDesk};
 use crate::runtime::status::Inspector;
 use kvorum_core::folder::known_folders::KnownFolders;
 use kvorum_core::ring::RingMap;
@@ -16,6 +18,7 @@ use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::router::Router;
 use kvorum_protocol::{NodeId, ShardId};
 use ractor::ActorCell;
+use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -48,16 +51,22 @@ impl Network {
     ) -> Result<Self, NodeError> {
         let (config, root) = (context.config, &context.root);
         let known_folders = KnownFolders::open(Arc::clone(&storage.disk)).map_err(NodeError::disk)?;
-        let admin = Admin { router: Arc::clone(&registry.router), inspector: Arc::clone(&registry.inspector) };
+        let (router, inspector) = (Arc::clone(&registry.router), Arc::clone(&registry.inspector));
+        let of_key = config.tls.key.parent().unwrap_or(Path::new("."));
+        let issuing = Issuing::new(Arc::clone(&router), of_key.to_owned());
+        let admin = Admin { router, inspector, issuing: Arc::clone(&issuing) };
         let (control_actor, control) =
             Control::start(config.cluster_id, config.node_id, Arc::new(admin), Some(root.clone())).await?;
         registry.inspector.set_control(control.clone());
         let answers = CancellationToken::new();
         let door = PeerDoor::new(Arc::clone(&registry.sessions), known_folders, answers.clone());
+        let authorities = tls.authority_pem().to_owned();
         let peers = peer_config(config, storage.known_ring.as_ref(), folder, tls);
         let started =
             Peers::start(peers, Arc::clone(&door) as _, Some(control.session_host()), Some(root.clone())).await;
         let (peers_actor, peers) = started.inspect_err(|_| control_actor.stop(None))?;
+        let (router, inspector) = (Arc::clone(&registry.router), Arc::clone(&registry.inspector));
+        peers.serve_joins(JoinDesk::new(router, inspector, control.clone(), issuing, authorities));
         registry.router.set_peers(Arc::new(peers.clone()));
         Ok(Self { control, door, control_actor, peers_actor, peers, answers })
     }
@@ -99,6 +108,7 @@ fn peer_config(config: &Config, known: Option<&RingMap>, folder: &DataFolder, tl
 struct Admin {
     router: Arc<Router>,
     inspector: Arc<Inspector>,
+    issuing: Arc<Issuing>,
 }
 
 impl AdminHandler for Admin {
@@ -120,5 +130,13 @@ impl AdminHandler for Admin {
 
     fn plan(self: Arc<Self>, verb: Option<Verb>) -> KeeperAnswer {
         Box::pin(async move { self.inspector.plan_here(verb).await })
+    }
+
+    fn issue(self: Arc<Self>, asked: Option<IssueRequest>) -> KeeperAnswer {
+        let issuing = Arc::clone(&self.issuing);
+        Box::pin(joining::blocking(move || match asked {
+            Some(asked) => issuing.issue(&asked),
+            None => issuing.can_issue(),
+        }))
     }
 }

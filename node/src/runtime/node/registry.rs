@@ -2,6 +2,7 @@
 
 use super::StartContext;
 use super::storage::Storage;
+use crate::auth::cert::{CertError, TlsIdentity};
 use crate::doors::blocking_reads::BlockingReads;
 use crate::doors::places::Places;
 use crate::folder::DataFolder;
@@ -13,6 +14,7 @@ use kvorum_core::health::pressure::Pressure;
 use kvorum_core::routing::router::Router;
 use kvorum_core::routing::topology_news::TopologyNews;
 use kvorum_core::session::SessionContext;
+use kvorum_protocol::Authority;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -34,7 +36,15 @@ pub(super) struct Registry {
 
 impl Registry {
     /// The registry of a node whose storage is open.
-    pub(super) fn new(context: &StartContext<'_>, folder: &DataFolder, storage: &Storage) -> Self {
+    ///
+    /// # Errors
+    /// If nobody has signed the node's certificate.
+    pub(super) fn new(
+        context: &StartContext<'_>,
+        folder: &DataFolder,
+        storage: &Storage,
+        tls: &TlsIdentity,
+    ) -> Result<Self, CertError> {
         let config = context.config;
         let ring = storage.known_ring.as_ref().unwrap_or(&context.initial).clone();
         let router = Router::new(config.node_id, ring, Arc::new(SystemClock), storage.disk.fresh_number());
@@ -46,6 +56,7 @@ impl Registry {
             name: config.name.clone(),
             http_port: config.http_listen.map_or(0, |listen| listen.port()),
             folder: folder.disk(),
+            authority: Authority { cluster: config.cluster_id, hash: tls.authority()? },
             router: Arc::clone(&router),
             journal: storage.journal.clone(),
             pressure: Arc::clone(&pressure),
@@ -60,7 +71,7 @@ impl Registry {
             fault_hooks: config.fault_hooks,
             meter: Arc::clone(&doors) as _,
         });
-        Self { router, pressure, inspector, sessions, topology, places }
+        Ok(Self { router, pressure, inspector, sessions, topology, places })
     }
 }
 

@@ -13,7 +13,7 @@ use kvorum_core::journal::{JournalOptions, Replayed};
 use kvorum_core::log::{InlineSource, PreparedSegment, SegmentSource};
 use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_core::shard::ReplicaPlan;
-use kvorum_protocol::{ClusterId, Durability, FolderId, NodeId};
+use kvorum_protocol::{Authority, AuthorityHash, ClusterId, Durability, FolderId, NodeId};
 use parking_lot::{Condvar, Mutex};
 use std::time::Instant;
 use tokio::time::timeout;
@@ -112,6 +112,7 @@ impl Node {
             name: "node-1".to_owned(),
             http_port: 0,
             folder,
+            authority: Authority { cluster, hash: AuthorityHash([0; 32]) },
             router: Arc::clone(&router),
             journal: handle.clone(),
             pressure: Arc::clone(&pressure),

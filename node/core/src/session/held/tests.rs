@@ -12,8 +12,8 @@ use crate::session::{Answered, Inline, NodeAdmin, SessionContext};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
-    Ack, Action, AtomicRequest, ClientId, ClusterId, Condition, Durability, Epoch, Mutation, NodeId, Request,
-    RequestId, Response, ResponseBody, ReturnPrevious, StatusScope, TimeToLive, WriteId,
+    Ack, Action, AtomicRequest, Authority, AuthorityHash, ClientId, ClusterId, Condition, Durability, Epoch, Mutation,
+    NodeId, Request, RequestId, Response, ResponseBody, ReturnPrevious, StatusScope, TimeToLive, WriteId,
 };
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -64,6 +64,10 @@ impl NodeAdmin for NoAdmin {
     fn ask(self: Arc<Self>, _verb: Verb, _wait: Duration, _reply_to: ReplyTo) {}
 
     fn plan(self: Arc<Self>, _verb: Option<Verb>, _wait: Duration, _reply_to: ReplyTo) {}
+
+    fn authority(&self) -> Authority {
+        Authority { cluster: ClusterId(Uuid::nil()), hash: AuthorityHash([0; 32]) }
+    }
 
     fn stop_node(&self) {}
 }

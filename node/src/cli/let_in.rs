@@ -20,7 +20,7 @@ pub struct JoinRefused(String);
 ///
 /// # Errors
 /// If it is refused.
-pub async fn join(config: &Config, folder: FolderId) -> Result<(), JoinRefused> {
+pub async fn ask(config: &Config, folder: FolderId) -> Result<(), JoinRefused> {
     let node = NewNode {
         id: config.node_id,
         name: config.name.clone(),
