@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(names("cl"), ["cluster", "clear"]);
         assert_eq!(
             names("CLUSTER "),
-            ["STATUS", "NODES", "SHARDS", "HOTKEYS", "CHECK", "PLAN", "REBALANCE", "VERSION"]
+            ["STATUS", "NODES", "SHARDS", "HOTKEYS", "CHECK", "PLAN", "REBALANCE", "TOKEN", "VERSION"]
         );
         assert_eq!(names("cluster s"), ["status", "shards"]);
         assert_eq!(names("HELP EX"), ["EXPIRE", "EXISTS", "EXPLAIN"]);
