@@ -140,7 +140,8 @@ impl RequestParser {
         }
     }
 
-    /// From the next request on the client counts as authenticated, or no longer.
+    /// From the next request on the client counts as authenticated, or no longer. A door that parses ahead of what it carries
+    /// out must not go past AUTH, HELLO or RESET.
     pub fn set_authenticated(&mut self, is_authenticated: bool) {
         self.is_authenticated = is_authenticated;
     }
@@ -286,7 +287,7 @@ impl RequestParser {
             return Err(ProtocolError::Unterminated);
         }
         if !self.is_skipped {
-            self.spans.push(Span::new(self.position, length));
+            self.push(Span::new(self.position, length));
         }
         self.position = end + 2;
         self.left -= 1;
@@ -295,6 +296,14 @@ impl RequestParser {
             self.forget(input);
         }
         Ok(true)
+    }
+
+    /// Adds the place of an argument. A vector that doubles would be larger than what a client sends for it.
+    fn push(&mut self, span: Span) {
+        if self.spans.len() == self.spans.capacity() && self.spans.len() >= SPARE_SPANS {
+            self.spans.reserve_exact(self.spans.len() / 2);
+        }
+        self.spans.push(span);
     }
 
     /// Drops what has come of a request that is read past.

@@ -1,6 +1,7 @@
 //! A request: a command's name and its arguments, in the bytes that the client sent.
 
 use bytes::Bytes;
+use std::fmt;
 
 /// Where an argument lies in its frame.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +20,7 @@ impl Span {
 
 /// A command's name and its arguments. Its vector is used again by the next request that is parsed into it, so a door that
 /// keeps its requests allocates nothing per command.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Request {
     frame: Bytes,
     spans: Vec<Span>,
@@ -99,6 +100,14 @@ impl Request {
     }
 }
 
+/// Without the arguments: there may be a password among them.
+impl fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name().escape_ascii().to_string();
+        formatter.debug_struct("Request").field("name", &name).field("len", &self.len()).finish()
+    }
+}
+
 impl<'a> IntoIterator for &'a Request {
     type Item = &'a [u8];
     type IntoIter = Arguments<'a>;
@@ -109,7 +118,7 @@ impl<'a> IntoIterator for &'a Request {
 }
 
 /// Arguments of a request: all from one on, or every second one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Arguments<'a> {
     request: &'a Request,
     next: usize,
@@ -139,6 +148,12 @@ impl<'a> Iterator for Arguments<'a> {
 }
 
 impl ExactSizeIterator for Arguments<'_> {}
+
+impl fmt::Debug for Arguments<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.rest().map(|argument| argument.escape_ascii().to_string())).finish()
+    }
+}
 
 impl PartialEq for Arguments<'_> {
     fn eq(&self, other: &Self) -> bool {

@@ -193,7 +193,7 @@ fn the_most_arguments_are_taken() {
     let mut input = BytesMut::from(&bytes[..]);
     assert_eq!(parser.next(&mut input, &mut request), Ok(Progress::Request));
     assert_eq!(request.len(), ARGUMENTS_MAX);
-    assert!(request.held_bytes() <= 4 * bytes.len());
+    assert!(request.held_bytes() <= 3 * bytes.len());
     let mut input = BytesMut::from("PING\r\n");
     assert_eq!(parser.next(&mut input, &mut request), Ok(Progress::Request));
     let mut input = BytesMut::from("PING\r\n");

@@ -72,7 +72,7 @@ fn typed(reply: &mut ReplyWriter<'_>, kind: &[u8], fields: &[(&[u8], i64)]) {
 
 /// Answers COMMAND DOCS: a map of the commands of these names, without unknown ones; of all without names.
 ///
-/// Their arguments are not described, as they are not for a command of a module without a description.
+/// Their arguments are not described, so redis-cli has a summary of each command, and no hints.
 pub fn write_docs(reply: &mut ReplyWriter<'_>, names: Arguments<'_>) {
     if names.len() == 0 {
         write_docs_of(reply, commands());
@@ -124,11 +124,6 @@ pub fn write_list(reply: &mut ReplyWriter<'_>, filter: CommandFilter<'_>, mut pa
     let names: Vec<&str> = all.filter(|spec| is_listed(spec)).map(|spec| spec.full_name).collect();
     reply.array(names.len());
     names.iter().for_each(|name| reply.bulk(name.as_bytes()));
-}
-
-/// The category of a name, in any case.
-pub fn acl_category(name: &[u8]) -> Option<Categories> {
-    Categories::named(name)
 }
 
 /// Answers COMMAND GETKEYS, and with `with_access` COMMAND GETKEYSANDFLAGS: the keys of the command that `arguments` are.

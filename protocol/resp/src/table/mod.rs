@@ -8,7 +8,7 @@ mod index;
 mod keys;
 mod subcommands;
 
-pub use describe::{acl_category, write_docs, write_help, write_info, write_keys, write_list};
+pub use describe::{write_docs, write_help, write_info, write_keys, write_list};
 pub use keys::{Key, Keys};
 
 use crate::command::{Args, Command, CommandError, Excerpt};
