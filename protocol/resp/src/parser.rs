@@ -228,10 +228,15 @@ impl RequestParser {
 
     /// The number of arguments. Gives whether its line is there.
     fn count(&mut self, input: &mut BytesMut) -> Result<bool, ProtocolError> {
-        let Some(line) = self.line(input, ProtocolError::LongCountLine, ProtocolError::BadCount)? else {
-            return Ok(false);
+        let (line, count) = match short_number(b'*', input) {
+            Some(found) => found,
+            None => {
+                let line = self.line(input, ProtocolError::LongCountLine, ProtocolError::BadCount)?;
+                let Some(line) = line else { return Ok(false) };
+                (line, parse_integer(&input[1..line]).ok_or(ProtocolError::BadCount)?)
+            }
         };
-        let count = parse_integer(&input[1..line]).ok_or(ProtocolError::BadCount)?;
+        self.scanned = 0;
         // None, or fewer: there is no request, and no error either.
         let count = usize::try_from(count).unwrap_or(0);
         if count > ARGUMENTS_MAX {
@@ -252,15 +257,21 @@ impl RequestParser {
 
     /// An argument's length. Gives whether its line is there.
     fn length(&mut self, input: &mut BytesMut) -> Result<bool, ProtocolError> {
-        let Some(line) = self.line(input, ProtocolError::LongLengthLine, ProtocolError::BadLength)? else {
-            return Ok(false);
+        let (line, length) = match short_number(b'$', &input[self.position..]) {
+            Some((line, length)) => (line, Some(length)),
+            None => {
+                let line = self.line(input, ProtocolError::LongLengthLine, ProtocolError::BadLength)?;
+                let Some(line) = line else { return Ok(false) };
+                let text = match &input[self.position..self.position + line] {
+                    [b'$', text @ ..] => text,
+                    [other, ..] => return Err(ProtocolError::NoArgument(*other)),
+                    [] => return Err(ProtocolError::NoArgument(b'\r')),
+                };
+                (line, parse_integer(text))
+            }
         };
-        let text = match &input[self.position..self.position + line] {
-            [b'$', text @ ..] => text,
-            [other, ..] => return Err(ProtocolError::NoArgument(*other)),
-            [] => return Err(ProtocolError::NoArgument(b'\r')),
-        };
-        let length = parse_integer(text).and_then(|length| usize::try_from(length).ok());
+        self.scanned = 0;
+        let length = length.and_then(|length| usize::try_from(length).ok());
         let length = length.filter(|length| *length <= ARGUMENT_BYTES_MAX).ok_or(ProtocolError::BadLength)?;
         if length > UNAUTHENTICATED_ARGUMENT_BYTES_MAX && !self.is_authenticated {
             return Err(ProtocolError::UnauthenticatedLength);
@@ -353,7 +364,7 @@ impl RequestParser {
         Ok(Some(true))
     }
 
-    /// The bytes of the line behind `position`, without its end; nothing while it has none.
+    /// How long the line behind `position` is without its end; nothing while it has none.
     fn line(
         &mut self,
         input: &BytesMut,
@@ -371,13 +382,30 @@ impl RequestParser {
                 self.scanned = end;
                 Ok(None)
             }
-            Some(b'\n') => {
-                self.scanned = 0;
-                Ok(Some(end))
-            }
+            Some(b'\n') => Ok(Some(end)),
             Some(_) => Err(bad),
         }
     }
+}
+
+/// The number on the line that `input` begins with, and the line's length without its end. Only for a line that is all there,
+/// with its `kind` in front and a few digits as they should be: nearly every one. Others are looked at with more care.
+fn short_number(kind: u8, input: &[u8]) -> Option<(usize, i64)> {
+    const DIGITS_MAX: usize = 8;
+    let digits = input.strip_prefix(&[kind])?;
+    let mut value = 0;
+    for (count, byte) in digits.iter().take(DIGITS_MAX + 1).enumerate() {
+        match byte {
+            b'0'..=b'9' if count < DIGITS_MAX => value = value * 10 + i64::from(byte - b'0'),
+            b'\r' => {
+                let is_plain = count == 1 || count > 1 && digits[0] != b'0';
+                let is_whole = digits.get(count + 1) == Some(&b'\n');
+                return (is_plain && is_whole).then_some((count + 1, value));
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 #[cfg(test)]
