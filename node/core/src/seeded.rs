@@ -73,6 +73,10 @@ bugs! {
     /// Replay takes the newest of several rounds for torn, always. Breaks: recovery shows everything that was promised.
     NewestRoundNotReplayed = "newest-round-not-replayed",
 
+    /// Replay takes no round that the medium has put elsewhere than it was written to. Breaks: recovery shows everything that was
+    /// promised.
+    AstrayRoundOverlooked = "astray-round-overlooked",
+
     // The shard log.
     /// The checksums of payloads and stored values are not verified. Breaks: damaged or torn bytes are never taken for
     /// what was written.

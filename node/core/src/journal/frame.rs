@@ -225,8 +225,14 @@ pub(super) fn check_version(seed: &FrameSeed, bytes: &[u8]) -> Result<(), Unsupp
     }
 }
 
-/// The frame at `offset` of a file, whose bytes from there on are `bytes`. `None` if there is no valid one.
+/// The frame at `offset` of a file, whose bytes from there on are `bytes`. `None` if there is no valid one, or one that was to be
+/// written elsewhere.
 pub(super) fn decode<'a>(seed: &FrameSeed, file: u32, offset: u32, bytes: &'a [u8]) -> Option<Frame<'a>> {
+    decode_anywhere(seed, bytes).filter(|frame| frame.place.file == file && frame.place.offset == offset)
+}
+
+/// The frame with which `bytes` begin, wherever it was to be written. `None` if there is no valid one.
+pub(super) fn decode_anywhere<'a>(seed: &FrameSeed, bytes: &'a [u8]) -> Option<Frame<'a>> {
     let (header, rest) = bytes.split_first_chunk::<{ HEADER_BYTES as usize }>()?;
     if header[0..4] != MAGIC || u32_at(header, 4) != seed.header_crc(header) {
         return None;
@@ -238,8 +244,7 @@ pub(super) fn decode<'a>(seed: &FrameSeed, file: u32, offset: u32, bytes: &'a [u
         offset: u32_at(header, 40),
     };
     let body = rest.get(..u32_at(header, 24) as usize)?;
-    let in_place = place.file == file && place.offset == offset;
-    if !in_place || place.needed_from > place.round {
+    if place.needed_from > place.round {
         return None;
     }
     if crc32fast::hash(body) != u32_at(header, 28) && !planted(Bug::FrameChecksumIgnored) {

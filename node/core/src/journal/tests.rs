@@ -287,6 +287,35 @@ fn damage_before_the_newest_round_is_seen_and_damage_to_it_is_a_torn_tail() {
     }
 }
 
+/// The medium has put the newest round, or the one before it, over a place that nobody needs. It may have been promised.
+#[test]
+fn a_round_that_lies_elsewhere_than_it_was_written_to_is_found() {
+    for back in [0, 1] {
+        let disk = MemoryDisk::new();
+        let (mut node, mut history) = (Node::start(&disk, 1).unwrap(), History::new(1));
+        node.fill(&mut history, 3, 100);
+        let (file, end) = frames_in_use(&disk);
+        let at = (end - 1) / 4096 * 4096 - back * 4096;
+        let misdirected = disk.after_power_loss(|| false);
+        let mut round = Vec::new();
+        misdirected.edit_journal(file, |bytes| {
+            round = bytes[at..at + 4096].to_vec();
+            bytes[at..at + 4096].fill(0);
+        });
+        let elsewhere = disk.list_journal_files().unwrap().into_iter().find(|number| *number != file).unwrap();
+        misdirected.edit_journal(elsewhere, |bytes| bytes[8192..8192 + 4096].copy_from_slice(&round));
+        let replayed = replay(&*misdirected).unwrap();
+        assert_eq!(replayed.durable[&ShardId(0)], node.logs[0].end(), "{back} rounds back");
+        assert!(replayed.live_files.contains(&elsewhere), "nothing is written over it before it is done with");
+        // It may be cut short, and is repeated then.
+        let again = misdirected.after_power_loss(|| false);
+        let mut next = Node::start(&again, 1).unwrap();
+        next.check(&history);
+        next.fill(&mut history, 20, 400);
+        Node::start(&again.after_power_loss(|| false), 1).unwrap().check(&history);
+    }
+}
+
 #[test]
 fn a_damaged_identity_is_mended_from_its_copy_and_an_error_without_one() {
     let disk = MemoryDisk::new();
