@@ -185,6 +185,23 @@ bugs! {
     /// all.
     ExpiryByWallClock = "expiry-by-wall-clock",
 
+    /// A leader says that its group is settled because of the membership that it knows, and proves nothing. Breaks: a replica's
+    /// files stay until its group goes on without it.
+    SettledWithoutProof = "settled-without-proof",
+    /// A leader says that its group is settled while the group waits for a replica that joins. Breaks: as above.
+    SettledBeforeThere = "settled-before-there",
+    /// The entries behind a snapshot that is on its way are dropped as any others. Breaks: a replica that joins catches up however
+    /// much is written.
+    LogNotPinned = "log-not-pinned",
+    /// A shard is given back to the replica that should lead it although that lacks much. Breaks: a hand-over costs no more than a
+    /// moment.
+    LaggardPreferred = "laggard-preferred",
+    /// A replica that joins votes before it has caught up, and the one that it replaces is demoted. Breaks: a group has no fewer
+    /// replicas to spare while one moves.
+    HeirNotWhole = "heir-not-whole",
+    /// A replica that is to leave is demoted before the one that replaces it votes. Breaks: as above.
+    HeirNotAwaited = "heir-not-awaited",
+
     // The evaluation of requests.
     /// Log time is the leader's wall clock if that is behind the last entry's. Breaks: log time never goes back.
     LogTimeFalls = "log-time-falls",
@@ -334,6 +351,9 @@ bugs! {
     /// That a group is settled counts for whatever change the map made last. Breaks: a replica's files stay until its group goes
     /// on without it.
     SettledOfEarlierMove = "settled-of-earlier-move",
+    /// A node is drained although a group has no majority without it and those that are drained already. Breaks: an announced absence
+    /// stops nothing.
+    DrainCostsQuorum = "drain-costs-quorum",
     /// A node that comes with an empty data folder is let in under its old name: its peers take it for the one they know, and
     /// it opens the replicas that it has forgotten itself. (Either of the two alone is made harmless by the other.) Breaks: a
     /// replica that has forgotten its votes and entries is not counted.

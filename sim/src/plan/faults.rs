@@ -10,7 +10,7 @@ use super::draw::{CLOCK_RATE_PPM_MAX, FAULTS_MIN, clock_rate, clocks_wrong_max, 
 use super::{Fault, FaultKind, HeldUp, Options};
 use kvorum_protocol::ShardId;
 use rand::Rng as _;
-use rand::seq::IndexedRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 
 /// Nothing goes wrong before the cluster has had the time to elect its first leaders, in milliseconds.
@@ -21,6 +21,16 @@ const FAULTS_MAX: usize = 60;
 const PANICS_WITHOUT_END: u32 = 14;
 /// Most scenarios of one burst.
 const BURST_MAX: usize = 4;
+/// How many of the plans have but one or two scenarios, again and again: nothing else gets in their way.
+const FOCUS_SHARE: f64 = 0.25;
+/// The shortest election timeout, in milliseconds.
+const ELECTION_MS: u64 = 500;
+/// How often a leader says that it is there.
+const HEARTBEAT_MS: u64 = 100;
+/// How long a follower with a fast clock refuses votes at least, less than a tick of it.
+const REFUSAL_MS: u64 = 400;
+/// A follower's turn is held up for less than this.
+const HELD_MS_MAX: u64 = 180;
 
 /// Faults that belong together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,11 +174,7 @@ impl Scenario {
 
 /// The faults of a plan, in order of time.
 pub(super) fn draw(options: &Options, random: &mut ChaCha8Rng) -> Vec<Fault> {
-    let mut swarm: Vec<Scenario> = Vec::new();
-    while swarm.len() < 3 {
-        let survived = Scenario::ALL.into_iter().filter(|scenario| scenario.is_survived(options));
-        swarm = survived.filter(|_| random.random_bool(0.4)).collect();
-    }
+    let swarm = swarm(options, random);
     let unlucky = random.random_range(0..options.nodes);
     let jumping = jumping(options, random);
     let mut draft = Draft { options, random, unlucky, jumping, at_ms: 0, faults: Vec::new() };
@@ -194,6 +200,20 @@ pub(super) fn draw(options: &Options, random: &mut ChaCha8Rng) -> Vec<Fault> {
     faults.iter_mut().for_each(|fault| fault.at_ms = fault.at_ms.min(options.safety_ms - 1));
     faults.sort_by_key(|fault| fault.at_ms);
     faults
+}
+
+/// The scenarios of a plan: many, or one or two.
+fn swarm(options: &Options, random: &mut ChaCha8Rng) -> Vec<Scenario> {
+    let survived: Vec<Scenario> = Scenario::ALL.into_iter().filter(|scenario| scenario.is_survived(options)).collect();
+    if random.random_bool(FOCUS_SHARE) {
+        return (0..random.random_range(1..=2)).map(|_| pick(random, &survived)).collect();
+    }
+    loop {
+        let swarm: Vec<Scenario> = survived.iter().copied().filter(|_| random.random_bool(0.4)).collect();
+        if swarm.len() >= 3 {
+            return swarm;
+        }
+    }
 }
 
 /// Whose wall clocks may jump: those of a minority of the nodes, unless all are wrong anyhow.
@@ -399,35 +419,52 @@ impl Draft<'_> {
         self.after(5, FaultKind::HoldTurn { node, shard, before, ms });
     }
 
-    /// Several times: the other one must ask for votes within the few milliseconds by which a lease would be too long.
+    /// Several times, for several shards at once: the others must ask for votes within the few milliseconds by which a lease would be
+    /// too long.
     fn held_follower(&mut self) {
-        // Mostly a shard that nobody writes to: who was cut off from what was written can't be elected.
-        let shard = if self.random.random_bool(0.6) { ShardId::META.0 } else { self.shard() };
         let leader = self.node();
         let follower = self.other(leader);
-        let others: Vec<u16> = (0..self.options.nodes).filter(|node| *node != leader && *node != follower).collect();
-        if self.random.random_bool(0.6) {
+        let machines = 0..self.options.nodes + self.options.spares;
+        let others: Vec<u16> = machines.filter(|node| *node != leader && *node != follower).collect();
+        if self.random.random_bool(0.8) {
             self.now(FaultKind::ClockRate { node: leader, ppm: -CLOCK_RATE_PPM_MAX });
             self.now(FaultKind::ClockRate { node: follower, ppm: CLOCK_RATE_PPM_MAX });
         }
         for _ in 0..self.random.random_range(1..=4) {
-            self.now(FaultKind::Transfer { shard, to: leader });
+            let shards = self.led_by(leader);
             self.at_ms += self.random.random_range(400..1_000);
             for node in others.iter().copied() {
-                self.now(FaultKind::CutOneWay { from: leader, to: node, ms: 1_600 });
-                self.now(FaultKind::CutOneWay { from: node, to: leader, ms: 1_600 });
+                self.after(HELD_MS_MAX, FaultKind::CutOneWay { from: leader, to: node, ms: 1_600 });
+                self.after(HELD_MS_MAX, FaultKind::CutOneWay { from: node, to: leader, ms: 1_600 });
             }
+            // What the follower has heard last it refuses votes after for nearly as long as a lease lasts: then they are asked for.
+            let over_ms = HELD_MS_MAX + self.asks_ms() - REFUSAL_MS - self.random.random_range(0..HEARTBEAT_MS);
             // From one heartbeat to the next, or a bit longer: more is not made up for when its ticks come.
-            let (before, ms) = (self.held_up(), self.random.random_range(80..180));
-            // The others ask for votes an election timeout after they have heard the leader last, or up to as much later.
-            let lag_ms = self.random.random_range(100..500);
-            self.after(lag_ms, FaultKind::HoldTurn { node: follower, shard, before, ms });
+            let (before, ms) = (self.held_up(), self.random.random_range(80..HELD_MS_MAX));
+            for shard in shards {
+                self.after(over_ms - ms, FaultKind::HoldTurn { node: follower, shard, before, ms });
+            }
             // The answer that the lease rests on still arrives.
-            let lag_ms = lag_ms + ms + self.random.random_range(0..100);
+            let lag_ms = over_ms + self.random.random_range(0..80);
             self.after(lag_ms, FaultKind::CutOneWay { from: leader, to: follower, ms: 1_000 });
             self.after(lag_ms, FaultKind::CutOneWay { from: follower, to: leader, ms: 1_000 });
             self.at_ms += self.random.random_range(2_500..4_000);
         }
+    }
+
+    /// Hands the ring map's group and some shards to a node. Mostly nobody writes to the one: who was cut off from what was written
+    /// can't be elected.
+    fn led_by(&mut self, leader: u16) -> Vec<u16> {
+        let mut shards = vec![ShardId::META.0];
+        shards.extend((0..self.options.shards).filter(|_| self.random.random_bool(0.4)));
+        shards.iter().for_each(|shard| self.now(FaultKind::Transfer { shard: *shard, to: leader }));
+        shards
+    }
+
+    /// When a voter of three asks for votes that has lost its leader, at first or again: each has a part of the time from one shortest
+    /// election timeout to two.
+    fn asks_ms(&mut self) -> u64 {
+        pick(self.random, &[0, 1, 2]) * ELECTION_MS / 3 + ELECTION_MS
     }
 
     fn leader_cut_off(&mut self) {
@@ -451,17 +488,22 @@ impl Draft<'_> {
         }
     }
 
-    /// A follower that doesn't hear from the leader asks for votes, and those who do hear from it start again meanwhile: they
+    /// A follower that doesn't hear from the leader asks for votes, and those who do hear from it start again just before: they
     /// must not forget that the leader counts on them.
     fn follower_cut_off(&mut self, leader: u16) {
+        self.led_by(leader);
+        self.at_ms += self.random.random_range(100..600);
         let follower = self.other(leader);
         let ms = self.random.random_range(1_500..4_000);
         self.now(FaultKind::CutOneWay { from: leader, to: follower, ms });
         self.now(FaultKind::CutOneWay { from: follower, to: leader, ms });
-        for node in (0..self.options.nodes).filter(|node| *node != leader && *node != follower) {
-            for _ in 0..self.random.random_range(1..=2) {
-                let (lag_ms, down_ms) = (self.random.random_range(500..ms), self.random.random_range(10..60));
-                self.after(lag_ms, FaultKind::Kill { node, down_ms });
+        let machines = 0..self.options.nodes + self.options.spares;
+        for node in machines.filter(|node| *node != leader && *node != follower) {
+            let mut asks_ms = self.asks_ms();
+            for _ in 0..self.random.random_range(1..=3) {
+                let (early_ms, down_ms) = (self.random.random_range(50..400), self.random.random_range(10..60));
+                self.after(asks_ms - early_ms, FaultKind::Kill { node, down_ms });
+                asks_ms += self.asks_ms();
             }
         }
     }
@@ -744,10 +786,46 @@ impl Draft<'_> {
         }
     }
 
+    /// A move is taken back, because its target is to go as well, while the group's leader stands still and another one brings the move
+    /// about. Back again, the first one finds that the map wants what it knows, and must not say that all is settled.
+    fn taken_back(&mut self) {
+        let mut machines: Vec<u16> = (0..self.options.nodes + self.options.spares).collect();
+        machines.shuffle(self.random);
+        let [first, next, leaves, target, keeper, ..] = machines[..] else { return };
+        for node in self.options.nodes..self.options.nodes + self.options.spares {
+            self.now(FaultKind::Join { node });
+        }
+        // Who joins has to be there for a while before it is given anything.
+        self.at_ms += if self.options.spares > 0 { 7_000 } else { 0 };
+        self.now(FaultKind::Transfer { shard: ShardId::META.0, to: keeper });
+        for shard in 0..self.options.shards {
+            self.now(FaultKind::Transfer { shard, to: first });
+        }
+        self.at_ms += self.random.random_range(200..800);
+        self.now(FaultKind::Remove { node: leaves });
+        self.at_ms += self.random.random_range(50..900);
+        // A connection outlasts three seconds of silence.
+        let ms = self.random.random_range(2_000..2_950);
+        self.now(FaultKind::Pause { node: first, ms });
+        for node in [next, leaves, target] {
+            self.now(FaultKind::CutOneWay { from: first, to: node, ms: ms + 1_000 });
+            self.now(FaultKind::CutOneWay { from: node, to: first, ms: ms + 1_000 });
+        }
+        let lag_ms = self.random.random_range(900..1_500);
+        self.after(lag_ms, FaultKind::CutOneWay { from: next, to: keeper, ms: 2_000 });
+        self.after(lag_ms, FaultKind::CutOneWay { from: keeper, to: next, ms: 2_000 });
+        let lag_ms = self.random.random_range(1_000..1_900);
+        self.after(lag_ms, FaultKind::Keep { node: leaves });
+        self.after(lag_ms, FaultKind::Remove { node: target });
+        self.after(8_000, FaultKind::Keep { node: target });
+    }
+
     /// One change of who is in the cluster, or several that overlap, and faults at any step of the moves that follow.
     fn resize(&mut self) {
-        if self.random.random_bool(0.3) {
-            return self.moved_and_lost();
+        match self.random.random_range(0..10) {
+            0..3 => return self.moved_and_lost(),
+            3..6 if self.options.nodes + self.options.spares >= 5 => return self.taken_back(),
+            _ => {}
         }
         let first_spare = self.options.nodes;
         for _ in 0..self.random.random_range(1..=3) {

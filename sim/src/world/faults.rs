@@ -127,14 +127,17 @@ impl World<'_> {
                     return false;
                 }
                 // Without syncs no journal says how far a log must reach: what is damaged at its end looks like a torn tail.
-                let is_known = !journal && self.plan.options.fsync;
-                let medium = if is_known { Medium::SegmentDamaged } else { Medium::Damaged };
+                let medium = if self.plan.options.fsync { Medium::Damaged } else { Medium::MayForget };
                 self.nodes[at].medium = self.nodes[at].medium.max(medium);
+                if journal {
+                    let round = self.nodes[at].process.as_ref().map_or(0, |process| process.journal.round());
+                    self.nodes[at].newest_round_rots = Some(round);
+                }
                 true
             }
             FaultKind::MisdirectWrite { node } => self.on_running(node, |world, at| {
                 world.nodes[at].files.misdirect_next_write();
-                world.nodes[at].medium = Medium::Damaged;
+                world.nodes[at].medium = world.nodes[at].medium.max(Medium::Damaged);
             }),
             FaultKind::Wipe { node, down_ms } => {
                 let wiped = self.crash(node, Crash { power: false, down_ms });
@@ -142,6 +145,7 @@ impl World<'_> {
                     let at = usize::from(node);
                     self.nodes[at].files.wipe();
                     self.nodes[at].medium = Medium::Sound;
+                    self.nodes[at].newest_round_rots = None;
                     self.nodes[at].folder_id = FolderId(Uuid::from_u128(self.rng.random()));
                 }
                 wiped
@@ -176,7 +180,7 @@ impl World<'_> {
                 if at >= self.nodes.len() || !self.nodes[at].files.lose_manifests() {
                     return false;
                 }
-                self.nodes[at].medium = Medium::Damaged;
+                self.nodes[at].medium = Medium::MayForget;
                 true
             }
             FaultKind::WallJump { node, ms } => self.on_machine(node, |world, at| world.nodes[at].clock.jump_wall(ms)),

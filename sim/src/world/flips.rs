@@ -270,7 +270,7 @@ impl StoppedCluster {
         if !files.damage(&flip.path, flip.offset, flip.bits) {
             return Err("there is no such byte".to_owned());
         }
-        world.nodes[VICTIM].medium = Medium::Damaged;
+        world.nodes[VICTIM].medium = Medium::MayForget;
         let folder = world.nodes[VICTIM].folder_id;
         Trial { cluster: self, world: &mut world, until: WHOLE_MS_MAX }.run()?;
         let replaced = ["faulty replicas replaced", "wiped disks replaced"].map(|name| world.coverage[name]);
@@ -297,7 +297,7 @@ impl StoppedCluster {
                     return Err(format!("there is no {file}"));
                 }
             }
-            node.medium = Medium::Damaged;
+            node.medium = Medium::MayForget;
             node.stopped_cleanly = false;
         }
         let mut trial = Trial { cluster: self, world: &mut world, until: LEADERLESS_MS };

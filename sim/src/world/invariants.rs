@@ -5,7 +5,7 @@ use kvorum_core::consensus::Role;
 use kvorum_core::log::operations::Operations;
 use kvorum_core::log::{Membership, ShardLog};
 use kvorum_core::shard::{ReplicaStatus, Shard};
-use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::peer::{RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;
@@ -20,10 +20,14 @@ pub(super) struct Invariants {
     leaders: BTreeMap<(ShardId, Term), usize>,
     /// What was applied at an index, by whichever replica came first: a hash of term and payload.
     applied: BTreeMap<ShardId, Vec<u64>>,
+    /// The term of the last of these.
+    applied_terms: BTreeMap<ShardId, Term>,
     /// How each replica was at its last turn.
     last: BTreeMap<(usize, ShardId), ReplicaStatus>,
     /// What each replica has promised to others.
     promises: BTreeMap<(ShardId, ReplicaId), Promise>,
+    /// The last entry that each replica has promised and lost to its medium, which nothing could have told.
+    forgotten: BTreeMap<(ShardId, ReplicaId), LogIndex>,
     /// Who replicated the shard, as each replica had it after its last turn.
     memberships: BTreeMap<(usize, ShardId), Membership>,
     /// Who replicated the shard as of the last entry that anyone has applied.
@@ -38,6 +42,8 @@ pub(super) struct Invariants {
     segments: BTreeMap<(usize, ShardId), usize>,
     /// Hand-overs that were asked for and not seen to happen.
     transfers: BTreeMap<ShardId, usize>,
+    /// Hand-overs under way, by their leaders.
+    successors: BTreeMap<(usize, ShardId), ReplicaId>,
 }
 
 /// What a replica has told others that its log holds.
@@ -53,10 +59,21 @@ struct Promise {
     said_in: Term,
 }
 
+/// Fewest voters that any group should have: no plan has fewer nodes, and no group that moves gets thinner than both its ends are.
+const VOTERS_MIN: usize = 3;
+
 /// What one turn showed.
 pub(super) struct Seen {
     pub(super) broken: Broken,
     pub(super) counted: Vec<&'static str>,
+    /// Replicas that vote since then, by the word of the leader.
+    pub(super) promoted: Vec<ReplicaId>,
+    /// The leader has begun to hand over to this one.
+    pub(super) begins_hand_over: Option<ReplicaId>,
+    /// The leader says of this change of the map that its group is settled, and the group has another membership than it knows.
+    pub(super) settled_elsewhere: Option<(u64, Membership)>,
+    /// What was acknowledged is lost to a fault that no node can tell from a power loss: there is nothing more to see.
+    pub(super) beyond_help: bool,
 }
 
 impl Invariants {
@@ -73,8 +90,13 @@ impl Invariants {
         let before = self.last.insert((at, shard_id), *snapshot);
         let leads = snapshot.role == Role::Leader;
         let led = before.is_some_and(|before| before.role == Role::Leader);
+        let (mut incomplete, mut beyond_help) = (None, false);
         if leads && !led {
             counted.push("elections");
+            if let Err((detail, is_excused)) = self.is_complete(at, shard_id, shard) {
+                beyond_help = is_excused;
+                incomplete = Some(("leader-completeness", detail)).filter(|_| !is_excused);
+            }
             if self.transfers.remove(&shard_id) == Some(at) {
                 counted.push("hand-overs done");
             }
@@ -87,6 +109,8 @@ impl Invariants {
                 newest.1.clone_from(membership);
             }
         }
+        let says_settled = snapshot.settled.filter(|_| before.is_none_or(|before| before.settled != snapshot.settled));
+        let settled_elsewhere = says_settled.filter(|_| newest.1 != *membership).map(|since| (since, newest.1.clone()));
         // Mostly nothing has changed, and nothing is copied.
         let known = self.memberships.get(&(at, shard_id)).is_some_and(|known| known == membership);
         let replaced = if known { None } else { self.memberships.insert((at, shard_id), membership.clone()) };
@@ -98,6 +122,13 @@ impl Invariants {
             let detail = format!("node {at} shard {shard_id} went from {before:?} to {membership:?} in one step");
             ("membership-safety", detail)
         });
+        let thinner = replaced.as_ref().filter(|before| leads_on && is_thinner(before, membership)).map(|before| {
+            let detail = format!("node {at} shard {shard_id} went from {before:?} to {membership:?}");
+            ("never-thin", detail)
+        });
+        let is_new = |voter: &&ReplicaId| replaced.as_ref().is_some_and(|before| !before.voters.contains(voter));
+        let promoted = if leads_on { membership.voters.iter().filter(is_new).copied().collect() } else { Vec::new() };
+        let begins_hand_over = self.begins_hand_over(at, shard_id, shard.successor().filter(|_| leads));
         let voters = [replaced.as_ref().unwrap_or(membership), membership];
         let segments = shard.log().segment_count();
         if self.segments.insert((at, shard_id), segments).is_some_and(|before| before < segments) {
@@ -112,13 +143,29 @@ impl Invariants {
         }
         let broken = self
             .one_leader_per_term(at, shard_id, snapshot)
+            .or(incomplete)
             .or(apart)
+            .or(thinner)
             .or_else(|| goes_forward(at, shard_id, before.as_ref(), snapshot))
             .or_else(|| self.committed_by_a_quorum(at, shard_id, shard.log(), before.as_ref(), snapshot, voters))
             .or_else(|| self.same_entries(at, shard_id, shard, before.as_ref(), snapshot))
             .or_else(|| self.same_state(at, shard_id, shard, before.as_ref(), snapshot, damaged));
         self.note_superseded(shard_id, shard.replica(), shard.log());
-        Seen { broken, counted }
+        Seen { broken, counted, promoted, begins_hand_over, settled_elsewhere, beyond_help }
+    }
+
+    /// To which node the plan wants this shard handed over, if that was not seen to happen.
+    pub(super) fn asked_to_hand_over(&self, shard: ShardId) -> Option<usize> {
+        self.transfers.get(&shard).copied()
+    }
+
+    /// Notes to whom a leader hands over. Returns that one if it has just begun.
+    fn begins_hand_over(&mut self, at: usize, shard: ShardId, to: Option<ReplicaId>) -> Option<ReplicaId> {
+        let before = match to {
+            Some(to) => self.successors.insert((at, shard), to),
+            None => self.successors.remove(&(at, shard)),
+        };
+        to.filter(|_| before != to)
     }
 
     /// What a replica had applied at its last turn.
@@ -175,6 +222,34 @@ impl Invariants {
         }
     }
 
+    /// A replica has come back with less than it promised, because its medium has lost the rest where nothing tells that.
+    pub(super) fn forget_promises(&mut self, shard: ShardId, replica: ReplicaId, log: &ShardLog) {
+        let promise = self.promises.entry((shard, replica)).or_default();
+        (promise.term, promise.vote) = (log.hard_state().term, None);
+        // It has said so, and others count on it.
+        if let Some((index, _)) = promise.entry {
+            let lost = self.forgotten.entry((shard, replica)).or_default();
+            *lost = index.max(*lost);
+        }
+    }
+
+    /// Leader completeness: whoever is elected holds every entry that was applied in a term before. If it does not, says what is missing, and
+    /// whether that was lost as [`Self::forget_promises`] has noted, by one who may have voted.
+    fn is_complete(&self, at: usize, shard_id: ShardId, shard: &Shard) -> Result<(), (String, bool)> {
+        // Who hears late that it was elected may find others in a later term.
+        let is_late = self.applied_terms.get(&shard_id).is_some_and(|term| *term > shard.status().term);
+        let known = self.applied.get(&shard_id).filter(|known| !known.is_empty() && !is_late);
+        let Some(known) = known else { return Ok(()) };
+        let last = LogIndex(known.len() as u64);
+        let held = shard.log().entry(last).ok().map(|entry| hash_of(&entry));
+        if last <= shard.log().before_first().0 || held == known.last().copied() {
+            return Ok(());
+        }
+        let forgot = |voter: &ReplicaId| self.forgotten.get(&(shard_id, *voter)).is_some_and(|lost| *lost >= last);
+        let is_excused = shard.membership().voters.iter().any(forgot);
+        Err((format!("node {at} shard {shard_id} was elected without entry {last}, which was applied"), is_excused))
+    }
+
     /// A replica was opened again: its log holds what it promised.
     pub(super) fn check_promises(&self, at: usize, shard: ShardId, replica: ReplicaId, log: &ShardLog) -> Broken {
         let promise = self.promises.get(&(shard, replica))?;
@@ -192,7 +267,8 @@ impl Invariants {
         {
             return Some(("promises", format!("{who} voted for {candidate} in term {term}, and has {:?}", state.vote)));
         }
-        let (index, term) = promise.entry?;
+        let is_forgotten = |index: LogIndex| self.forgotten.get(&(shard, replica)).is_some_and(|lost| *lost >= index);
+        let (index, term) = promise.entry.filter(|(index, _)| !is_forgotten(*index))?;
         // What is older than the log is part of the state that it begins with.
         let found = log.term_of(index).filter(|_| index >= log.before_first().0);
         (index >= log.before_first().0 && found != Some(term)).then(|| {
@@ -283,7 +359,7 @@ impl Invariants {
                 Ok(entry) => entry,
                 Err(error) => return Some(("log-matching", format!("node {at} shard {shard_id}: {error}"))),
             };
-            let hash = xxh3_64(&entry.payload) ^ entry.term.0.rotate_left(32);
+            let hash = hash_of(&entry);
             let slot = (index - 1) as usize;
             if slot < known.len() && known[slot] != hash {
                 let detail = format!(
@@ -294,6 +370,7 @@ impl Invariants {
             }
             if slot == known.len() {
                 known.push(hash);
+                self.applied_terms.insert(shard_id, entry.term);
                 let newest = self.newest.entry(shard_id).or_default();
                 if entry.kind != RaftEntryKind::Operations {
                     continue;
@@ -399,6 +476,16 @@ fn goes_forward(at: usize, shard: ShardId, before: Option<&ReplicaStatus>, now: 
         || before.applied > now.applied
         || now.applied > now.committed;
     back.then(|| ("monotonicity", format!("node {at} shard {shard} went from {before:?} to {now:?}")))
+}
+
+/// Tells an entry from others of its index.
+fn hash_of(entry: &RaftEntry) -> u64 {
+    xxh3_64(&entry.payload) ^ entry.term.0.rotate_left(32)
+}
+
+/// Whether a group has fewer voters than before, and fewer than any should have.
+fn is_thinner(before: &Membership, now: &Membership) -> bool {
+    now.voters.len() < before.voters.len().min(VOTERS_MIN)
 }
 
 /// Whether every majority of one membership has a replica in common with every majority of the other. While a membership is

@@ -519,10 +519,15 @@ fn may_come_twice(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(&RAFT | &SNAPSHOT))
 }
 
-/// Whether a message may be a vote or an answer to entries, by its first bytes: the kind of message, the shard, the kind of
-/// consensus message.
+/// Whether others count on what a message says, by its first bytes: the kind of message, the shard, the kind of consensus message.
+/// Votes and answers to a leader are meant, and that a replica is to campaign at once.
 pub(super) fn is_promise(bytes: &[u8]) -> bool {
-    let kinds = [RaftMessageKind::AppendResponse as u8, RaftMessageKind::RequestVoteResponse as u8];
+    let kinds = [
+        RaftMessageKind::AppendResponse as u8,
+        RaftMessageKind::HeartbeatResponse as u8,
+        RaftMessageKind::RequestVoteResponse as u8,
+        RaftMessageKind::TimeoutNow as u8,
+    ];
     bytes.first() == Some(&RAFT) && bytes.get(3).is_some_and(|kind| kinds.contains(kind))
 }
 

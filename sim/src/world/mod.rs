@@ -14,10 +14,12 @@ mod links;
 mod lives;
 mod log_times;
 mod meta;
+mod moves;
 mod node;
 mod peers;
 mod processes;
 mod queue;
+mod refusals;
 mod replicas;
 mod resize;
 mod stops;
@@ -43,6 +45,7 @@ use queue::{Moment, Queue};
 use rand::Rng as _;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
+use refusals::Refusals;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use trace::Trace;
@@ -150,6 +153,7 @@ struct World<'a> {
     client_links: ClientLinks,
     recorder: Recorder,
     invariants: Invariants,
+    refusals: Refusals,
     log_times: LogTimes,
     /// Since when leaders lead on a full disk although somebody could take over.
     full_leaders: BTreeMap<(usize, ShardId), Moment>,
@@ -157,6 +161,8 @@ struct World<'a> {
     most_clocks_are_right: bool,
     processes: u64,
     violation: Option<Violation>,
+    /// See [`invariants::Seen`].
+    beyond_help: bool,
     operations: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, u64>,
     coverage: BTreeMap<&'static str, u64>,
@@ -298,11 +304,13 @@ impl<'a> World<'a> {
             rng,
             recorder: Recorder::default(),
             invariants: Invariants::default(),
+            refusals: Refusals::default(),
             log_times: LogTimes::default(),
             full_leaders: BTreeMap::new(),
             most_clocks_are_right: lives::most_clocks_are_right(plan),
             processes: 0,
             violation: None,
+            beyond_help: false,
             operations: BTreeMap::from([("answered", 0), ("refused", 0), ("unknown", 0)]),
             faults: BTreeMap::new(),
             coverage: COVERAGE.iter().map(|name| (*name, 0)).collect(),
@@ -314,7 +322,7 @@ impl<'a> World<'a> {
     fn run(mut self) -> Run {
         self.begin();
         let mut events = 0;
-        while self.violation.is_none() {
+        while self.violation.is_none() && !self.beyond_help {
             events += 1;
             if events > EVENTS_MAX {
                 self.violate("events", format!("more than {EVENTS_MAX} events"));

@@ -114,22 +114,17 @@ type DeskSinks = Arc<Mutex<Vec<(NodeId, Arc<ReplySink>)>>>;
 pub(super) enum Medium {
     /// Nothing but crashes.
     Sound,
-    /// Segments were damaged, which the journal knows the durable ends of: replicas may have to be replaced, and none comes back with
-    /// less than it promised.
-    SegmentDamaged,
-    /// What says how far promises go may be damaged, too.
+    /// Replicas may have to be replaced, and none comes back with less than it promised: the journal knows the durable ends of segments
+    /// that were damaged, and misses rounds that were.
     Damaged,
+    /// What says how far promises go may be gone.
+    MayForget,
 }
 
 impl Medium {
     /// Nothing was damaged.
     pub(super) fn is_sound(self) -> bool {
         self == Self::Sound
-    }
-
-    /// Nothing tells what lay at the end of the journal, or of a log whose manifest is gone, from what never did.
-    pub(super) fn may_forget(self) -> bool {
-        self == Self::Damaged
     }
 }
 
@@ -153,6 +148,11 @@ pub(super) struct Node {
     pub(super) crash: Option<Crash>,
     /// What became of what it stored.
     pub(super) medium: Medium,
+    /// A bit of the journal was turned during this round or after it, and none has begun and ended since: perhaps it was one of the
+    /// newest round, and a start would take that for torn.
+    pub(super) newest_round_rots: Option<u64>,
+    /// The process that has started like that.
+    pub(super) started_on_rot: Option<u64>,
     /// The last process has stopped in good order.
     pub(super) stopped_cleanly: bool,
     /// For a machine that is no founder: the map with which it joined.
@@ -298,11 +298,19 @@ impl Node {
             stalled_until: Moment(0),
             crash: None,
             medium: Medium::Sound,
+            newest_round_rots: None,
+            started_on_rot: None,
             stopped_cleanly: false,
             joined: None,
             founds,
             left: false,
         }
+    }
+
+    /// Whether its process may have begun with less than its replicas had promised: nothing tells what lay at the very end of the
+    /// journal, or of a log whose manifest is gone, from what never did.
+    pub(super) fn may_have_forgotten(&self) -> bool {
+        self.medium == Medium::MayForget || (self.number().is_some() && self.number() == self.started_on_rot)
     }
 
     /// Whether its process may start.
@@ -321,6 +329,9 @@ impl Node {
     ) -> Result<Vec<(ShardId, Ended)>, StartError> {
         self.processes += 1;
         self.starts += 1;
+        if self.newest_round_rots.take().is_some() {
+            self.started_on_rot = Some(number);
+        }
         let joined = self.joined.clone();
         let ring = joined.as_ref().unwrap_or(ring);
         let disk = self.files.open_disk()?;

@@ -71,6 +71,7 @@ impl World<'_> {
             // An operator empties the folder, and the node is taken in again as one that has forgotten everything.
             self.nodes[at].files.wipe();
             self.nodes[at].medium = Medium::Sound;
+            self.nodes[at].newest_round_rots = None;
             self.nodes[at].folder_id = FolderId(Uuid::from_u128(self.rng.random()));
             self.count("folders emptied by an operator");
         }
@@ -297,6 +298,10 @@ impl World<'_> {
             return;
         }
         let ended = running.journal.end();
+        if ended.is_ok() {
+            // Another round is the newest, and whatever is wrong with those before shows at the next start.
+            self.nodes[at].newest_round_rots.take_if(|during| *during < round);
+        }
         self.journal_did(at, ended.map(drop).map_err(|error| error.to_string()));
     }
 

@@ -6,7 +6,7 @@ use super::{Event, World};
 use kvorum_core::map_keeper::Asked;
 use kvorum_core::ring::rebalance::{self, Standing};
 use kvorum_core::ring::verbs::Verb;
-use kvorum_core::ring::{NodeState, RingNode};
+use kvorum_core::ring::{Holder, NodeState, RingNode, ShardGroup};
 use kvorum_protocol::peer::Levels;
 use kvorum_protocol::{NewNode, NodeId};
 
@@ -62,8 +62,10 @@ impl World<'_> {
                 Asked::Done { epoch } => {
                     self.note_verb(at, &verb, format_args!("is in the map of epoch {epoch}"));
                     self.count("verbs done");
-                    if let Verb::Join(new) = &*verb {
-                        self.joined(at, new.id);
+                    match &*verb {
+                        Verb::Join(new) => self.joined(at, new.id),
+                        Verb::Drain { .. } => self.look_at_drained(at),
+                        _ => {}
                     }
                     return;
                 }
@@ -88,6 +90,23 @@ impl World<'_> {
         if self.nodes[new].joined.is_none() {
             self.nodes[new].joined = Some((*ring).clone());
             self.queue.push(self.now(), Event::Start(new));
+        }
+    }
+
+    /// A node was drained, by the map that the node `at` has: all that are may be away at once, and no group stops.
+    fn look_at_drained(&mut self, at: usize) {
+        let ring = self.nodes[at].process.as_ref().and_then(|process| process.router.agreed_ring());
+        let Some(ring) = ring else { return };
+        let is_drained = |held: &&Holder| {
+            let node = ring.node_at(held.node);
+            node.is_some_and(|node| node.state == NodeState::Draining)
+        };
+        let stops = |group: &ShardGroup| group.replicas.iter().filter(is_drained).count() * 2 >= group.replicas.len();
+        let mut groups = ring.group_ids().zip(ring.groups()).filter(|(_, group)| !group.is_moving());
+        if let Some((shard, group)) = groups.find(|(_, group)| stops(group)) {
+            let detail =
+                format!("shard {shard} has {group:?}, and no majority without the drained nodes of {:?}", ring.nodes);
+            self.violate("drain", detail);
         }
     }
 

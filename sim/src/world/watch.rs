@@ -1,14 +1,17 @@
 //! Looking at replicas after each of their turns.
 
-use super::node::{Node, queue_limits};
+use super::node::{Node, TICK_MS, queue_limits};
+use super::queue::Moment;
 use super::{World, clock, links};
 use bytes::Bytes;
-use kvorum_core::clock::Clock as _;
+use kvorum_core::clock::{Clock as _, Nanos};
 use kvorum_core::consensus::Role;
+use kvorum_core::consensus::lease::LeaseLength;
+use kvorum_core::limits::ELECTION_TICKS;
 use kvorum_core::log::ShardLog;
 use kvorum_core::log::operations::Operations;
 use kvorum_core::shard::{ReplicaStatus, Restored};
-use kvorum_protocol::peer::PeerMessage;
+use kvorum_protocol::peer::{PeerMessage, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Version};
 
 impl World<'_> {
@@ -21,26 +24,45 @@ impl World<'_> {
             Some(Restored::Scan) => *self.coverage.entry("indexes rebuilt").or_default() += 1,
             Some(Restored::Nothing) | None => {}
         }
-        if let Some(host) = host.filter(|_| !node.medium.may_forget())
-            && let Some((property, detail)) =
-                self.invariants.check_promises(at, shard, host.shard().replica(), host.shard().log())
-        {
+        let Some(opened) = host.map(|host| host.shard()) else { return };
+        let (replica, log) = (opened.replica(), opened.log());
+        let Some((property, detail)) = self.invariants.check_promises(at, shard, replica, log) else { return };
+        if node.may_have_forgotten() {
+            self.invariants.forget_promises(shard, replica, log);
+            self.count("promises that rot has taken");
+        } else {
             self.violate(property, detail);
         }
     }
 
-    /// A vote or an answer to entries leaves a node: what it says must be there for ever.
+    /// A vote or an answer to a leader leaves a node: what it says must be there for ever, and what a leader's lease rests on holds.
     pub(super) fn note_promise(&mut self, at: usize, bytes: &Bytes) {
         if !links::is_promise(bytes) {
             return;
         }
-        if let Ok(PeerMessage::Raft(shard, message)) = PeerMessage::decode(bytes.clone()) {
-            let process = self.nodes[at].process.as_ref();
-            let host = process.and_then(|process| process.shards.get(&shard)?.host.as_ref());
-            if let Some(host) = host {
-                self.invariants.handle_promise(shard, host.shard().log(), &message);
-            }
+        let Ok(PeerMessage::Raft(shard, message)) = PeerMessage::decode(bytes.clone()) else { return };
+        let process = self.nodes[at].process.as_ref();
+        let host = process.and_then(|process| process.shards.get(&shard)?.host.as_ref());
+        if let Some(host) = host.filter(|_| message.kind != RaftMessageKind::TimeoutNow) {
+            self.invariants.handle_promise(shard, host.shard().log(), &message);
         }
+        let lease_until = self.lease_until(shard, &message);
+        if let Some(broken) = self.refusals.look(self.time.now(), shard, &message, lease_until) {
+            self.violate("lease-safety", format!("node {at} {broken}"));
+        }
+    }
+
+    /// Until when a lease lasts at the most that rests on this answer to a leader, if that still runs.
+    fn lease_until(&self, shard: ShardId, answer: &RaftMessage) -> Option<Moment> {
+        let leads = |node: &&Node| {
+            let host = node.process.as_ref().and_then(|process| process.shards.get(&shard)?.host.as_ref());
+            let led = |status: ReplicaStatus| status.role == Role::Leader && status.term == answer.term;
+            host.is_some_and(|host| host.shard().replica() == answer.to && led(host.shard().status()))
+        };
+        let leader = self.nodes.iter().find(leads).filter(|_| answer.lease_stamp != 0)?;
+        let age_ms = leader.clock.monotonic().ms_since(Nanos(answer.lease_stamp));
+        let left_ms = LeaseLength::new(ELECTION_TICKS, TICK_MS).ms().checked_sub(age_ms)?;
+        Some(self.now().after_ns(leader.clock.true_ns(left_ms)))
     }
 
     /// What may be seen of a replica after its turn.
@@ -90,8 +112,17 @@ impl World<'_> {
         for name in seen.counted {
             self.count(name);
         }
+        if seen.beyond_help {
+            self.count("runs ended by rot of a newest round");
+            self.beyond_help = true;
+            return;
+        }
+        let moves = self
+            .look_at_moves(at, shard, &seen.promoted, seen.begins_hand_over)
+            .or_else(|| self.is_settled_elsewhere(at, shard, seen.settled_elsewhere));
         if let Some((property, detail)) = seen
             .broken
+            .or(moves)
             .or_else(|| self.lease_is_shared(at, shard))
             .or_else(|| self.is_ahead_of_leader(at, shard))
             .or(log_time)

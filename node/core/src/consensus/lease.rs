@@ -42,12 +42,9 @@ impl LeaseLength {
         }
         Self { nanos: refusal_ms * 1_000_000 * (100 - Self::DRIFT_MARGIN_PERCENT) / 100 }
     }
-}
 
-#[cfg(test)]
-impl LeaseLength {
     /// In milliseconds.
-    pub(crate) fn ms(self) -> u64 {
+    pub fn ms(self) -> u64 {
         self.nanos / 1_000_000
     }
 }

@@ -530,6 +530,12 @@ impl ShardLog {
         LogIndex(self.state.entries.last_before(from).0.0 + 1)
     }
 
+    /// Bytes of the sealed segments that hold entries.
+    pub fn sealed_bytes(&self) -> u64 {
+        let sealed = self.starts.keys().filter(|number| **number != self.active.number());
+        sealed.filter_map(|number| self.view.segment(*number)).map(|segment| u64::from(segment.written())).sum()
+    }
+
     /// The segments that compaction may empty, if entries from `keep_from` on must stay in the log.
     pub fn compactable(&self, keep_from: LogIndex) -> Vec<SegmentUse> {
         let retire_before = self.retire_before(keep_from);

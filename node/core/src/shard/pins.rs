@@ -9,6 +9,7 @@ use super::{LAG_MAX, Shard};
 use crate::clock::Nanos;
 use crate::consensus::Consensus;
 use crate::limits::{PINNED_LOG_BYTES_MAX, PINNED_LOG_REST_MS};
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::{LogIndex, ReplicaId};
 use std::collections::BTreeMap;
 
@@ -86,11 +87,16 @@ impl Shard {
         pins.follow(now, |replica| consensus.matched(replica).filter(|_| !consensus.is_caught_up(replica, LAG_MAX)));
     }
 
+    /// The replicas that are on their way with a snapshot, and the first entry that each will need.
+    pub fn pins(&self) -> impl Iterator<Item = (ReplicaId, LogIndex)> {
+        self.pins.of.iter().map(|(replica, pin)| (*replica, pin.from))
+    }
+
     /// The first entry that must stay in the log for replicas with a snapshot, if there is one. While the disk is full there is none.
     /// Pinned entries take at most as much as the shard's state, [`PINNED_LOG_BYTES_MAX`], and half of what is free above the
     /// headroom; a replica that would need more has to take another snapshot.
     pub(super) fn pinned_from(&self) -> Option<LogIndex> {
-        let first = self.pins.first().filter(|_| !self.pressure.disk_is_full())?;
+        let first = self.pins.first().filter(|_| !self.pressure.disk_is_full() && !planted(Bug::LogNotPinned))?;
         let free = self.pressure.disk_free_bytes().saturating_sub(self.pressure.disk_headroom_bytes());
         let bytes = self.reader().live_bytes_total().min(PINNED_LOG_BYTES_MAX).min(free / 2);
         Some(first.max(self.log().retained_from(bytes)))

@@ -4,6 +4,7 @@ use super::{BALANCE_EVERY_MS, LAG_MAX, Shard};
 use crate::clock::{Nanos, Now};
 use crate::consensus::{MembershipChange, Role};
 use crate::log::Membership;
+use crate::seeded::{Bug, planted};
 use kvorum_protocol::{LogIndex, ReplicaId, Term};
 
 /// Who should replicate a shard, by the ring map.
@@ -88,8 +89,13 @@ impl Shard {
     /// Finds out whether the group has the membership that the map wants, if the map asks.
     fn settle(&mut self, now: Now) {
         let target = &self.config.target;
-        if !target.asks || !self.membership.is_exactly(&target.voters) || self.consensus.role() != Role::Leader {
+        let is_there = self.membership.is_exactly(&target.voters) || planted(Bug::SettledBeforeThere);
+        if !target.asks || !is_there || self.consensus.role() != Role::Leader {
             self.settling = Settling::No;
+            return;
+        }
+        if planted(Bug::SettledWithoutProof) {
+            self.settling = Settling::Yes;
             return;
         }
         let term = self.consensus.term();
@@ -144,9 +150,10 @@ pub(super) fn next_step(
         return Some(ReconcileStep::Change(MembershipChange::AddLearner(*replica)));
     }
     let (promote, waiting): (Vec<ReplicaId>, Vec<ReplicaId>) =
-        learners.iter().copied().partition(|learner| caught_up(*learner));
+        learners.iter().copied().partition(|learner| caught_up(*learner) || planted(Bug::HeirNotWhole));
     let unwanted: Vec<ReplicaId> = voters.iter().copied().filter(|voter| !target.contains(voter)).collect();
-    let demotable = unwanted.len().saturating_sub(waiting.len());
+    let waited_for = if planted(Bug::HeirNotAwaited) { 0 } else { waiting.len() };
+    let demotable = unwanted.len().saturating_sub(waited_for);
     if demotable > 0
         && unwanted.contains(&leader)
         && let Some(successor) = target.iter().find(|replica| voters.contains(replica) && caught_up(**replica))

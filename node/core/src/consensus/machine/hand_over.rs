@@ -19,6 +19,11 @@ impl Consensus {
         self.raw.raft.lead_transferee.is_some()
     }
 
+    /// To whom a hand-over is under way.
+    pub fn successor(&self) -> Option<ReplicaId> {
+        self.raw.raft.lead_transferee.map(ReplicaId)
+    }
+
     /// Whether a replica has answered, in this term, something that was sent within half the shortest election timeout: it is
     /// there, and counts messages of this group. A replica that has just gone passes for active much longer.
     pub fn was_heard_lately(&self, replica: ReplicaId, now: Nanos) -> bool {
