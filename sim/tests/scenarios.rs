@@ -59,7 +59,7 @@ fn a_node_that_comes_back_late_is_found_again_whatever_has_moved() {
         let run = run(down_ms, (4, 0), [(BEGINS_MS, FaultKind::Kill { node: 3, down_ms })]);
         assert_eq!(run.violation, None, "down for {down_ms} ms");
         // It is whole and settled again, which the simulator requires; what had not moved by then stayed.
-        assert!(found_down_or_up(&run) % 2 == 0, "down for {down_ms} ms: up in the end");
+        assert!(found_down_or_up(&run).is_multiple_of(2), "down for {down_ms} ms: up in the end");
         assert!(down_ms < 13_000 || found_down_or_up(&run) >= 2, "down for {down_ms} ms: it was found");
     }
 }
