@@ -67,6 +67,8 @@ fields! {
         "Where peers reach this node; by default the address in members";
     HTTP_LISTEN: "http_listen", "ip:port, such as 0.0.0.0:7420 or [::]:7420, or off", Some("\"0.0.0.0:7420\""),
         "Where the HTTP door listens (TCP)";
+    RESP_LISTEN: "resp_listen", "ip:port, such as 0.0.0.0:7430 or [::]:7430, or off", Some("\"0.0.0.0:7430\""),
+        "Where the RESP door listens (TCP), for clients of Redis";
     CONNECTIONS_MAX: "connections_max", "a number from 1 to 65536", Some("1024"),
         "Connections of clients, through all doors; one more is told TooManyConnections";
     WORKERS: "workers", "a number from 1 to 256", None,

@@ -55,6 +55,8 @@ pub struct Config {
     pub peer_advertise: String,
     /// Where the HTTP door listens, unless it is closed.
     pub http_listen: Option<SocketAddr>,
+    /// Where the RESP door listens, unless it is closed.
+    pub resp_listen: Option<SocketAddr>,
     /// Most client connections at once.
     pub connections_max: u32,
     /// See [`Config::workers_on`].
@@ -194,10 +196,12 @@ fn read(reading: &mut Reading) -> Option<Config> {
     let client_advertise = reading.optional(&fields::CLIENT_ADVERTISE, address);
     let peer_listen = reading.required(&fields::PEER_LISTEN, |text| SocketAddr::from_str(text).ok());
     let peer_advertise = reading.optional(&fields::PEER_ADVERTISE, address);
-    let http_listen = reading.required(&fields::HTTP_LISTEN, |text| match text {
+    let address_or_off = |text: &str| match text {
         "off" => Some(None),
         text => SocketAddr::from_str(text).ok().map(Some),
-    });
+    };
+    let http_listen = reading.required(&fields::HTTP_LISTEN, address_or_off);
+    let resp_listen = reading.required(&fields::RESP_LISTEN, address_or_off);
     let connections_max = reading.required(&fields::CONNECTIONS_MAX, |text| Some(number(text, 1, 65_536)? as u32));
     let workers = reading.optional(&fields::WORKERS, |text| number(text, 1, 256).map(|count| count as usize));
     let election_timeout = reading.required(&fields::ELECTION_TIMEOUT_MS, |text| {
@@ -240,6 +244,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
         peer_listen: peer_listen?,
         peer_advertise: own.peer,
         http_listen: http_listen?,
+        resp_listen: resp_listen?,
         connections_max: connections_max?,
         workers,
         election_timeout: election_timeout?,

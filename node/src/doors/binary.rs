@@ -8,16 +8,16 @@ use super::accepting::{accept, linger, turn_away};
 use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
 use super::places::Places;
+use super::stream::{keep_alive, read_some, sleep_until};
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::system_clock;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use kvorum_core::clock::Nanos;
 use kvorum_core::disk::lost_pages;
 use kvorum_core::limits::{
     DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_REFUSES, DRAIN_TIMEOUT, FRAME_TIMEOUT, HELLO_FRAME_BYTES_MAX, HELLO_TIMEOUT,
-    INFLOW_STEP_BYTES, KEEP_ALIVE_AFTER, KEEP_ALIVE_EVERY, KEEP_ALIVE_PROBES, LARGE_FRAME_BYTES, SESSION_OUTPUT_BYTES,
-    SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX,
-    WRITE_TIMEOUT,
+    LARGE_FRAME_BYTES, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX,
+    SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
 };
 use kvorum_core::measure::meter::Door;
 use kvorum_core::routing::topology_news::TopologyNews;
@@ -31,13 +31,11 @@ use kvorum_protocol::{
     ClientId, DecodeError, ErrorCode, Hello, HelloReply, Outcome, Request, RequestBody, RequestId, Response,
     ResponseBody, ServerError,
 };
-use rustix::net::sockopt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::ReadHalf;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -572,12 +570,6 @@ fn refusal(hello: &Hello, cluster: kvorum_protocol::ClusterId) -> Option<ServerE
     }
 }
 
-/// Reads no more at once than what a connection's share of memory grows by.
-async fn read_some(stream: &mut ReadHalf<'_>, input: &mut BytesMut) -> io::Result<usize> {
-    input.reserve(SESSION_READ_BYTES / 4);
-    stream.read_buf(&mut input.limit(INFLOW_STEP_BYTES)).await
-}
-
 /// Waits until the topology is another one than was seen; for ever once there is nobody left to change it.
 async fn next_topology(mut topology: watch::Receiver<Arc<TopologyNews>>) -> watch::Receiver<Arc<TopologyNews>> {
     if topology.changed().await.is_err() {
@@ -585,21 +577,6 @@ async fn next_topology(mut topology: watch::Receiver<Arc<TopologyNews>>) -> watc
     }
     topology.borrow_and_update();
     topology
-}
-
-/// Has the system ask a silent client whether it is still there: one that vanished without a word would hold its place for
-/// ever. A client that is there may be silent as long as it likes.
-fn keep_alive(stream: &TcpStream) -> io::Result<()> {
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE_AFTER)?;
-    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE_EVERY)?;
-    Ok(sockopt::set_tcp_keepcnt(stream, KEEP_ALIVE_PROBES)?)
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    if let Some(deadline) = deadline {
-        tokio::time::sleep_until(deadline).await;
-    }
 }
 
 fn encode_answer(output: &mut Outgoing, door: &BinaryDoor, answered: Answered<RequestId>) {

@@ -8,3 +8,6 @@ pub mod inflow;
 mod outgoing;
 pub mod peer;
 pub mod places;
+pub mod resp;
+mod stream;
+mod writers;

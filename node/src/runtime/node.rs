@@ -44,6 +44,7 @@ use ractor::{Actor, ActorCell};
 use registry::Registry;
 use root::Root;
 use shards::Shards;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use storage::Storage;
 use timers::Timers;
@@ -145,8 +146,9 @@ impl Node {
 
         let timers = Timers::start(context, &registry, &storage, &network);
         let doors = ClientDoors::open(context, &registry, listener);
-        let http = config.http_listen.map_or("off".to_owned(), |address| address.to_string());
-        info!(client = %config.client_listen, peer = %config.peer_listen, http, "listening");
+        let or_off = |address: Option<SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+        let (http, resp) = (or_off(config.http_listen), or_off(config.resp_listen));
+        info!(client = %config.client_listen, peer = %config.peer_listen, http, resp, "listening");
         Ok(Self { router: registry.router, storage, network, shards, meta, timers, doors })
     }
 

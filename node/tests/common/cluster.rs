@@ -129,6 +129,11 @@ impl TestCluster {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + 20 + node as u16))
     }
 
+    /// The address of a node's RESP door.
+    pub(crate) fn resp_address(&self, node: usize) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + 30 + node as u16))
+    }
+
     /// What clients connect to: the doors of these nodes.
     pub(crate) fn url(&self, nodes: impl IntoIterator<Item = usize>) -> String {
         let doors: Vec<String> = nodes.into_iter().map(|node| self.address(node).to_string()).collect();

@@ -11,7 +11,7 @@ const FIRST: u16 = 20_000;
 const BLOCKS: u16 = 240;
 
 /// A base port such that the binary doors (base + i, TCP), the peer doors (base + 10 + i, UDP) and the HTTP doors (base + 20 + i,
-/// TCP) of nodes 1 to 9 are free.
+/// TCP) and the RESP doors (base + 30 + i, TCP) of nodes 1 to 9 are free.
 ///
 /// # Panics
 /// If no block of ports is free.
@@ -26,6 +26,7 @@ pub(crate) fn free_base_port() -> u16 {
             TcpListener::bind((Ipv4Addr::LOCALHOST, base + node)).is_ok()
                 && UdpSocket::bind((Ipv4Addr::LOCALHOST, base + 10 + node)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, base + 20 + node)).is_ok()
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, base + 30 + node)).is_ok()
         };
         if (1..=9).all(is_free) {
             return base;

@@ -11,19 +11,25 @@ pub enum Door {
     Binary,
     /// HTTP.
     Http,
+    /// RESP, the protocol of Redis.
+    Resp,
     /// Another node has passed them on.
     Peer,
 }
 
 impl Door {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Binary, Self::Http, Self::Peer];
+    pub const ALL: [Self; 4] = [Self::Binary, Self::Http, Self::Resp, Self::Peer];
+
+    /// Those of clients.
+    pub const OF_CLIENTS: [Self; 3] = [Self::Binary, Self::Http, Self::Resp];
 
     /// What it is called where it is shown.
     pub fn name(self) -> &'static str {
         match self {
             Self::Binary => "binary",
             Self::Http => "http",
+            Self::Resp => "resp",
             Self::Peer => "peer",
         }
     }

@@ -116,8 +116,9 @@ struct DevNode {
 
 impl DevNode {
     fn doors(&self) -> Doors {
-        let Config { client_listen, peer_listen, http_listen, .. } = self.config;
-        Doors { node: self.name.clone(), client: client_listen, peer: peer_listen, http: http_listen }
+        let Config { client_listen, peer_listen, http_listen, resp_listen, .. } = self.config;
+        let node = self.name.clone();
+        Doors { node, client: client_listen, peer: peer_listen, http: http_listen, resp: resp_listen }
     }
 }
 
@@ -211,6 +212,9 @@ async fn lead(
     if let Some(first) = http.first() {
         say(format_args!("HTTP is spoken at http://{first} and the like; http://{first}/docs shows how"));
     }
+    if let Some(first) = nodes.iter().find_map(|node| node.config.resp_listen) {
+        say(format_args!("RESP is spoken at redis://{first} and the like"));
+    }
     say(format_args!(
         "ready in {:.1} s: {} nodes, {} shards of {} replicas, durability {}",
         started.elapsed().as_secs_f32(),
@@ -260,7 +264,7 @@ async fn lead(
 }
 
 /// Fields of which each node has its own value.
-const FIELDS_OF_ONE_NODE: [&str; 9] = [
+const FIELDS_OF_ONE_NODE: [&str; 10] = [
     "node_id",
     "data_dir",
     "client_listen",
@@ -268,6 +272,7 @@ const FIELDS_OF_ONE_NODE: [&str; 9] = [
     "peer_listen",
     "peer_advertise",
     "http_listen",
+    "resp_listen",
     "tls.certificate",
     "tls.key",
 ];

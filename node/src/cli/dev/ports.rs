@@ -29,24 +29,27 @@ pub(super) struct Doors {
     pub(super) client: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) http: Option<SocketAddr>,
+    pub(super) resp: Option<SocketAddr>,
 }
 
 impl Doors {
     /// Those of a node, as `Shape::doors` has them.
-    pub(super) fn new(node: String, [client, peer, http]: [SocketAddr; 3]) -> Self {
-        Self { node, client, peer, http: Some(http) }
+    pub(super) fn new(node: String, [client, peer, http, resp]: [SocketAddr; 4]) -> Self {
+        Self { node, client, peer, http: Some(http), resp: Some(resp) }
     }
 }
 
 /// # Errors
 /// The first port that is taken.
 pub(super) fn check(doors: impl IntoIterator<Item = Doors>) -> Result<(), PortTaken> {
-    for Doors { node, client, peer, http } in doors {
+    for Doors { node, client, peer, http, resp } in doors {
         let taken = |door, protocol, address, error| PortTaken { node: node.clone(), door, protocol, address, error };
         TcpListener::bind(client).map_err(|error| taken("binary door", "TCP", client, error))?;
         UdpSocket::bind(peer).map_err(|error| taken("peers", "UDP", peer, error))?;
-        if let Some(http) = http {
-            TcpListener::bind(http).map_err(|error| taken("HTTP door", "TCP", http, error))?;
+        for (door, address) in [("HTTP door", http), ("RESP door", resp)] {
+            if let Some(address) = address {
+                TcpListener::bind(address).map_err(|error| taken(door, "TCP", address, error))?;
+            }
         }
     }
     Ok(())

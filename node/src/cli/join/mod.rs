@@ -233,12 +233,12 @@ fn doors(args: &JoinArgs) -> Result<init::NewDoors, InitError> {
         let (value, allowed) = (value.to_owned(), allowed.to_owned());
         InitError::Flag { flag, value, allowed }
     };
-    let last_port = args.base_port.checked_add(2 * PORTS_PER_DOOR).filter(|_| args.base_port > 0);
+    let last_port = args.base_port.checked_add(3 * PORTS_PER_DOOR).filter(|_| args.base_port > 0);
     if last_port.is_none() {
         return Err(flag(
             "base-port",
             &args.base_port.to_string(),
-            "a port, with room for two more 10 and 20 above it",
+            "a port, with room for more 10, 20 and 30 above it",
         ));
     }
     let port = |door: u16| args.base_port + door * PORTS_PER_DOOR;
@@ -246,7 +246,7 @@ fn doors(args: &JoinArgs) -> Result<init::NewDoors, InitError> {
         return Err(flag("host", &host, "a name or an IP address at which others reach this node"));
     }
     let [client, peer] = [0, 1].map(|door| init::address(&host, port(door)));
-    let listen = [0, 1, 2].map(|door| SocketAddr::new(init::listen_at(&host), port(door)));
+    let listen = [0, 1, 2, 3].map(|door| SocketAddr::new(init::listen_at(&host), port(door)));
     Ok(init::NewDoors { client, peer, listen })
 }
 

@@ -4,11 +4,11 @@
 //! effect, is repeated here under the same number until the deadline, by the rules of the client library.
 
 use super::problem::{INTERNAL, Problem};
+use crate::doors::writers::{WriteNumbers, Writers};
 use crate::runtime::system_clock;
 use bytes::Bytes;
 use kvorum_client_core::error::Error;
 use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryBudget, RetryPolicy, node_deadline_ms};
-use kvorum_client_core::session::Sequences;
 use kvorum_core::disk::lost_pages;
 use kvorum_core::measure::meter::{Door, ReadSource};
 use kvorum_core::session::{Answered, Session, SessionContext};
@@ -16,10 +16,7 @@ use kvorum_protocol::{ClientId, Request, RequestBody, RequestId, ResponseBody};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use uuid::Uuid;
 
-/// Connections share this many identities under which the door writes. A shard remembers as many sessions of each node.
-const WRITERS: usize = 64;
 /// A node that does not answer by its deadline is given so much longer.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -35,24 +32,17 @@ pub(super) struct Reply {
 /// The door's way to the cluster.
 pub(super) struct Caller {
     context: Arc<SessionContext>,
-    writers: Vec<Writer>,
+    writers: Writers,
     policy: RetryPolicy,
     budget: Mutex<RetryBudget>,
-}
-
-/// An identity under which writes are numbered.
-struct Writer {
-    client: ClientId,
-    sequences: Mutex<Sequences>,
 }
 
 impl Caller {
     /// A way to the cluster through `context`.
     pub(super) fn new(context: Arc<SessionContext>) -> Self {
         let policy = RetryPolicy::default();
-        let writer = || Writer { client: ClientId(Uuid::new_v4()), sequences: Mutex::default() };
         let budget = Mutex::new(RetryBudget::new(policy, now()));
-        Self { context, writers: (0..WRITERS).map(|_| writer()).collect(), policy, budget }
+        Self { context, writers: Writers::new(), policy, budget }
     }
 
     /// The routing table, for what needs no request.
@@ -79,20 +69,12 @@ impl Caller {
         count: u64,
         within: Duration,
     ) -> Result<Reply, Error> {
-        let mut number = Number::new(self.writer(connection), count);
-        Sequences::renumber(&mut body, number.first);
+        let mut numbers = WriteNumbers::new(self.writers.of(connection), count, &mut body);
         let stamp = |body: &mut RequestBody, step: Step| match step {
-            Step::Attempt { retry } => number.writer.sequences.lock().stamp(body, retry),
-            Step::Renumber { sequence_min } => {
-                number.take_another(sequence_min);
-                Sequences::renumber(body, number.first);
-            }
+            Step::Attempt { retry } => numbers.stamp(body, retry),
+            Step::Renumber { sequence_min } => numbers.take_others(sequence_min, body),
         };
         self.call(connection, Kind::Write, body, within, stamp).await
-    }
-
-    fn writer(&self, connection: u64) -> &Writer {
-        &self.writers[connection as usize % self.writers.len()]
     }
 
     async fn call(
@@ -103,7 +85,7 @@ impl Caller {
         within: Duration,
         mut prepare: impl FnMut(&mut RequestBody, Step),
     ) -> Result<Reply, Error> {
-        let client = self.writer(connection).client;
+        let client = self.writers.of(connection).client();
         let began = now();
         let deadline = began + within;
         let mut attempts = Attempts::new(self.policy, kind, began, deadline);
@@ -178,34 +160,6 @@ enum Step {
     Attempt { retry: bool },
     /// A number that is not lower than this.
     Renumber { sequence_min: u64 },
-}
-
-/// The numbers of a write. They are finished when it is dropped, also if nobody waits for its answer any more.
-struct Number<'a> {
-    writer: &'a Writer,
-    first: u64,
-    count: u64,
-}
-
-impl<'a> Number<'a> {
-    fn new(writer: &'a Writer, count: u64) -> Self {
-        let first = writer.sequences.lock().allocate(count);
-        Number { writer, first, count }
-    }
-
-    fn take_another(&mut self, sequence_min: u64) {
-        let mut sequences = self.writer.sequences.lock();
-        (self.first..self.first + self.count).for_each(|number| sequences.finish(number));
-        sequences.raise(sequence_min);
-        self.first = sequences.allocate(self.count);
-    }
-}
-
-impl Drop for Number<'_> {
-    fn drop(&mut self) {
-        let mut sequences = self.writer.sequences.lock();
-        (self.first..self.first + self.count).for_each(|number| sequences.finish(number));
-    }
 }
 
 /// A copy of what a read gave out, which must not lie in a mapping when it leaves later.

@@ -8,6 +8,7 @@ use crate::doors::binary::BinaryDoor;
 use crate::doors::http::{Api, HttpDoor};
 use crate::doors::inflow::Inflow;
 use crate::doors::places::Places;
+use crate::doors::resp::RespDoor;
 use kvorum_core::limits::{DRAIN_TIMEOUT, STOP_ALONE_TIMEOUT};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tracing::warn;
 pub(super) struct Listeners {
     binary: TcpListener,
     http: Option<TcpListener>,
+    resp: Option<(SocketAddr, TcpListener)>,
 }
 
 /// The open doors of a running node.
@@ -41,7 +43,11 @@ impl ClientDoors {
             Some(address) => Some(listen("http_listen", address).await?),
             None => None,
         };
-        Ok(Listeners { binary, http })
+        let resp = match config.resp_listen {
+            Some(address) => Some((address, listen("resp_listen", address).await?)),
+            None => None,
+        };
+        Ok(Listeners { binary, http, resp })
     }
 
     /// Begins to serve clients.
@@ -59,6 +65,18 @@ impl ClientDoors {
         );
         let accepting = binary.accept(listeners.binary);
         spawn_essential("the clients' door", accepting, drain.clone(), context.fatal.clone());
+        if let Some((address, listener)) = listeners.resp {
+            let resp = RespDoor::new(
+                Arc::clone(&registry.sessions),
+                address,
+                Arc::clone(&places),
+                Arc::clone(&inflow),
+                Arc::clone(registry.inspector.doors()),
+                drain.clone(),
+                closed.clone(),
+            );
+            spawn_essential("the RESP door", resp.accept(listener), drain.clone(), context.fatal.clone());
+        }
         if let Some(listener) = listeners.http {
             let api = Api::new(
                 Arc::clone(&registry.sessions),

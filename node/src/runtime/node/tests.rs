@@ -38,6 +38,7 @@ impl Alone {
             client_listen = "127.0.0.1:0"
             peer_listen = "{peer_listen}"
             http_listen = "off"
+            resp_listen = "off"
             journal.file_bytes = 8388608
             tls = {{ ca = "ca.pem", certificate = "node.pem", key = "node.key" }}
             [[members]]

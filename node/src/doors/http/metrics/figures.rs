@@ -107,7 +107,7 @@ fn add_requests(doors: &DoorCounts, metrics: &mut Metrics) {
     let waiting = Door::ALL.map(|door| (door.name(), doors.waiting(door) as f64));
     metrics.gauges("kvorum_requests_in_flight", "Requests that wait for an answer", by("door", waiting));
 
-    let bytes = [Door::Binary, Door::Http].into_iter().flat_map(|door| {
+    let bytes = Door::OF_CLIENTS.into_iter().flat_map(|door| {
         let (received, sent) = doors.bytes(door);
         let of = |direction, bytes: u64| (labels([("door", door.name()), ("direction", direction)]), bytes as f64);
         [of("received", received), of("sent", sent)]
@@ -142,7 +142,7 @@ fn add_ways(seen: &Seen<'_>, metrics: &mut Metrics) {
 
 fn add_connections(inspector: &Inspector, metrics: &mut Metrics) {
     let places = inspector.places();
-    let doors = [Door::Binary, Door::Http];
+    let doors = Door::OF_CLIENTS;
     let open = doors.map(|door| (door.name(), places.open(door) as f64));
     metrics.gauges("kvorum_connections", "Open connections of clients", by("door", open));
     let so_far = doors.into_iter().flat_map(|door| {
