@@ -98,9 +98,9 @@ async fn commands_are_answered_as_redis_answers_them() {
         ("SETEX t 100 v\nTTL t\nPSETEX t 100000 v\nTTL t", "+OK\r\n:100\r\n+OK\r\n:100\r\n"),
         ("PERSIST t\nPERSIST t\nTTL t\nPTTL missing", ":1\r\n:0\r\n:-1\r\n:-2\r\n"),
         ("EXPIRE t 100\nTTL t\nEXPIRE missing 100", ":1\r\n:100\r\n:0\r\n"),
-        ("EXPIREAT t 33177117420\nEXPIRETIME t", ":1\r\n:33177117420\r\n"),
-        ("PEXPIREAT t 33177117420123\nPEXPIRETIME t", ":1\r\n:33177117420123\r\n"),
-        ("SET t w KEEPTTL\nPEXPIRETIME t\nSET t w\nTTL t", "+OK\r\n:33177117420123\r\n+OK\r\n:-1\r\n"),
+        ("EXPIREAT t 4102444800\nEXPIRETIME t", ":1\r\n:4102444800\r\n"),
+        ("PEXPIREAT t 4102444800123\nPEXPIRETIME t", ":1\r\n:4102444800123\r\n"),
+        ("SET t w KEEPTTL\nPEXPIRETIME t\nSET t w\nTTL t", "+OK\r\n:4102444800123\r\n+OK\r\n:-1\r\n"),
         ("GETEX t EX 100\nTTL t\nGETEX t PERSIST\nTTL t", "$1\r\nw\r\n:100\r\n$1\r\nw\r\n:-1\r\n"),
         ("PEXPIRE t -1\nEXISTS t", ":1\r\n:0\r\n"),
         ("SET t v PXAT 1\nEXISTS t", "+OK\r\n:0\r\n"),
@@ -231,7 +231,7 @@ async fn both_versions_are_spoken_and_what_is_no_request_ends_the_connection() {
     wire.exchange("SET q 1\nGET q\nQUIT\nSET q 2", "+OK\r\n$1\r\n1\r\n+OK\r\n").await;
     assert_eq!(wire.rest().await, "");
     let mut wire = Wire::open(address).await;
-    wire.send(&(encoded("SET q 3\nGET q") + "*1\r\n!")).await;
+    wire.send(&(encoded("SET q 3\nGET q") + "*1\r\n!\r\n")).await;
     assert_eq!(wire.rest().await, "+OK\r\n$1\r\n3\r\n-ERR Protocol error: expected '$', got '!'\r\n");
 }
 

@@ -3,7 +3,7 @@
 use super::execute::Form;
 use super::walk::Walk;
 use kvorum_protocol::{
-    Entry, ErrorCode, Outcome, ResponseBody, Retry, ServerError, ShardRole, WriteResult, WriteStatus,
+    Entry, ErrorCode, Outcome, ResponseBody, Retry, ServerError, ShardId, ShardRole, WriteResult, WriteStatus,
 };
 use kvorum_resp::ReplyWriter;
 use kvorum_resp::command::TtlForm;
@@ -110,7 +110,10 @@ pub(super) fn write(
         (form, [ResponseBody::Value(entry)]) => write_entry(form, entry.as_ref(), now_ms, reply),
         (form, [ResponseBody::Written(result)]) => write_result(form, result, reply),
         (Form::Keys, [ResponseBody::Status(nodes)]) => {
-            let shards = nodes.iter().flat_map(|node| &node.shards).filter(|shard| shard.role == ShardRole::Leader);
+            let shards = nodes
+                .iter()
+                .flat_map(|node| &node.shards)
+                .filter(|shard| shard.role == ShardRole::Leader && shard.shard != ShardId::META);
             reply.count(shards.map(|shard| shard.keys as usize).sum());
         }
         _ => reply.error(b"ERR the node has answered something else"),

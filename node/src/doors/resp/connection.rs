@@ -22,7 +22,7 @@ use kvorum_core::limits::{
 };
 use kvorum_core::measure::meter::Door;
 use kvorum_core::session::{Answered, Session};
-use kvorum_protocol::{Request, RequestBody, RequestId, ResponseBody};
+use kvorum_protocol::{ErrorCode, Request, RequestBody, RequestId, ResponseBody, ServerError};
 use kvorum_resp::{
     Command, CommandError, Output, Progress, ProtocolError, ReplyWriter, Request as RespRequest, RequestParser,
     RespVersion, table,
@@ -37,6 +37,8 @@ use tokio::time::Instant;
 
 /// What a command is given, in milliseconds: less than the five seconds after which clients give up, more than a failover takes.
 const DEADLINE_MS: u32 = 2_000;
+/// Most bytes of values that wait in the queue; a read past it is answered `TRYAGAIN`.
+const QUEUED_BYTES_MAX: usize = 2 * SESSION_VALUES_BYTES_MAX;
 /// Pieces of output that one call writes.
 const WRITE_PIECES: usize = 16;
 
@@ -87,6 +89,8 @@ struct Asking {
     answers: Vec<ResponseBody>,
     left: usize,
     numbers: Vec<WriteNumbers>,
+    /// Bytes that the queue holds for it.
+    held_bytes: usize,
 }
 
 pub(super) struct Connection<'a> {
@@ -287,7 +291,7 @@ impl<'a> Connection<'a> {
         }
         let (now_ms, shards) = (self.door.context.router.clock().now().wall_ms, self.door.context.router.shards());
         match plan(&command, spec, request, now_ms, shards) {
-            Ok(planned) => self.begin(planned),
+            Ok(planned) => self.begin(planned, request.held_bytes()),
             Err(Refusal::Command(error)) => self.refuse(&error),
             Err(Refusal::Absent(text)) => self.reply_with(|reply| reply.error(text.as_bytes())),
         }
@@ -359,17 +363,26 @@ impl<'a> Connection<'a> {
     }
 
     /// Takes up a command of keys.
-    fn begin(&mut self, planned: Planned) {
+    fn begin(&mut self, planned: Planned, request_bytes: usize) {
         let Planned { asked, walk, form, touches } = planned;
         let writes = touches.writes();
         let left = asked.len().max(usize::from(walk.is_some()));
-        let asking = Asking { form, writes, asked, walk, answers: Vec::new(), left, numbers: Vec::new() };
+        let asking =
+            Asking { form, writes, asked, walk, answers: Vec::new(), left, numbers: Vec::new(), held_bytes: 0 };
         let is_silent = !self.client.wants_reply();
         let what = What::Asking(Box::new(asking));
         let (command, begins) = self.queue.push(Waiting { version: self.client.version, is_silent, what }, touches);
         match begins {
             Begins::AtOnce => self.ask_all(command),
-            Begins::AtHead => self.queued_bytes += self.request.held_bytes(),
+            Begins::AtHead => self.hold(command, request_bytes),
+        }
+    }
+
+    /// The queue holds more for a command, until its reply is written.
+    fn hold(&mut self, command: u64, bytes: usize) {
+        if let Some(asking) = self.asking(command) {
+            asking.held_bytes += bytes;
+            self.queued_bytes += bytes;
         }
     }
 
@@ -422,10 +435,12 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn take_answer(&mut self, origin: Origin, body: ResponseBody) {
+    fn take_answer(&mut self, origin: Origin, mut body: ResponseBody) {
         if let Some(sequence_min) = sequence_min(&body) {
             self.writer.raise(sequence_min);
         }
+        let bytes = value_bytes(&body);
+        let is_full = bytes > 0 && self.queued_bytes + bytes > QUEUED_BYTES_MAX;
         let Some(asking) = self.asking(origin.command) else { return };
         if let Some(walk) = &mut asking.walk {
             asking.numbers.clear();
@@ -434,6 +449,10 @@ impl<'a> Connection<'a> {
                 None => self.queue.complete(origin.command),
             }
             return;
+        }
+        if is_full && !asking.writes {
+            let error = ServerError::new(ErrorCode::Overloaded, "too many large values wait for this connection");
+            body = ResponseBody::Error(error);
         }
         let bytes = value_bytes(&body);
         // Before the first one comes, all parts are left.
@@ -445,7 +464,7 @@ impl<'a> Connection<'a> {
             asking.numbers.clear();
             self.queue.complete(origin.command);
         }
-        self.queued_bytes += bytes;
+        self.hold(origin.command, bytes);
     }
 
     /// Moves replies from the queue to the output, in order, while there is room; begins what has waited for its turn.
@@ -458,23 +477,19 @@ impl<'a> Connection<'a> {
             let Some(waiting) = self.queue.pop_done() else { break };
             self.write_reply(waiting);
         }
-        if self.queue.is_empty() {
-            self.queued_bytes = 0;
-        }
     }
 
     fn write_reply(&mut self, waiting: Waiting) {
         let Waiting { version, is_silent, what } = waiting;
+        self.queued_bytes -= match &what {
+            What::Replied(output) => output.len(),
+            What::Asking(asking) => asking.held_bytes,
+        };
         match what {
             _ if is_silent => {}
-            What::Replied(output) => {
-                self.queued_bytes = self.queued_bytes.saturating_sub(output.len());
-                self.output.append(output);
-            }
+            What::Replied(output) => self.output.append(output),
             What::Asking(asking) => {
                 let Asking { form, writes, answers, walk, .. } = *asking;
-                let bytes: usize = answers.iter().map(value_bytes).sum();
-                self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
                 let now_ms = self.door.context.router.clock().now().wall_ms;
                 let mut reply = ReplyWriter::new(&mut self.output, version);
                 answers::write(form, &answers, walk.as_ref(), writes, now_ms, &mut reply);

@@ -4,6 +4,7 @@ use super::RespDoor;
 use crate::runtime::process::ProcessUse;
 use crate::runtime::system_clock;
 use kvorum_core::measure::meter::{Door, OperationKind};
+use kvorum_protocol::ShardId;
 use kvorum_resp::command::{
     ClientCommand, ClientInfo, ClientListFilter, ClientReply, ConfigCommand, Credentials, Hello, IntrospectionCommand,
 };
@@ -410,8 +411,9 @@ fn fields(door: &RespDoor, section: &str) -> String {
         }
         "cluster" => field("cluster_enabled", &0),
         _ => {
-            let leading = door.context.router.all_local();
-            let keys: u64 = leading.iter().map(|handle| handle.reader.keys()).sum();
+            let held = door.context.router.all_local();
+            let held = held.iter().filter(|handle| handle.shard != ShardId::META);
+            let keys: u64 = held.map(|handle| handle.reader.keys()).sum();
             if keys > 0 {
                 field("db0", &format!("keys={keys},expires=0,avg_ttl=0"));
             }

@@ -48,6 +48,8 @@ pub(super) struct Walk {
     found_bytes: usize,
     /// Where the next page begins, while keys of this one are removed.
     next: Option<ScanCursor>,
+    /// Keys are being removed.
+    removes: bool,
     /// The cursor that the client is given.
     told: u64,
     failed: Option<String>,
@@ -68,6 +70,7 @@ impl Walk {
             found: Vec::new(),
             found_bytes: 0,
             next: None,
+            removes: false,
             told: 0,
             failed: None,
         }
@@ -131,7 +134,7 @@ impl Walk {
                 Some(error) => self.fail(error_text(&error, true)),
             },
             ResponseBody::Written(_) => self.go_on(),
-            ResponseBody::Error(error) => self.fail(error_text(&error, self.next.is_some())),
+            ResponseBody::Error(error) => self.fail(error_text(&error, self.removes)),
             _ => self.fail("ERR the node has answered something else".to_owned()),
         }
     }
@@ -155,7 +158,10 @@ impl Walk {
             let mutations: Vec<_> = page.entries.into_iter().map(|(key, _)| delete(key)).collect();
             // A page has no more keys than a batch.
             return match batches(mutations).pop() {
-                Some(batch) => Some(batch),
+                Some(batch) => {
+                    self.removes = true;
+                    Some(batch)
+                }
                 None => self.go_on(),
             };
         }
@@ -182,6 +188,7 @@ impl Walk {
     }
 
     fn go_on(&mut self) -> Option<RequestBody> {
+        self.removes = false;
         match self.next.take() {
             Some(next) => self.cursor = next,
             None => (self.shard, self.cursor) = (self.shard + 1, ScanCursor::default()),
