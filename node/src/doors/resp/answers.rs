@@ -231,7 +231,7 @@ mod tests {
     fn a_command_of_which_a_part_took_effect_does_not_look_as_if_none_did() {
         let error = ServerError::new(ErrorCode::Overloaded, "full");
         let refused = ResponseBody::Batch(vec![Err(error.clone())]);
-        assert_eq!(written(Form::Ok, &[refused.clone()], true), "-TRYAGAIN full\r\n");
+        assert_eq!(written(Form::Ok, std::slice::from_ref(&refused), true), "-TRYAGAIN full\r\n");
         let unknown = ResponseBody::Batch(vec![Err(error.with_outcome(Outcome::Unknown))]);
         let text = written(Form::Ok, &[refused, unknown], true);
         assert_eq!(text, "-ERR outcome unknown: some of the keys may be written: full\r\n");
