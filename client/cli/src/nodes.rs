@@ -153,6 +153,8 @@ pub(crate) async fn scale(
     for _ in topology.nodes.len()..usize::from(wanted) {
         add(nodes, "", emit).await?;
     }
+    // Whoever asks next, of the same node, is told of all of them.
+    newest_topology(client).await?;
     let going = last_nodes(&topology.nodes, topology.nodes.len().saturating_sub(wanted.into()));
     for node in &going {
         client.admin().remove_node(node.id, false).await?;

@@ -87,6 +87,10 @@ impl PeerHandler for PeerDoor {
         }
     }
 
+    fn rumoured_address(&self, node: NodeId) -> Option<String> {
+        self.desk.rumoured_address(node)
+    }
+
     fn was_removed(&self, node: NodeId) -> Option<Removal> {
         match (self.desk.was_removed(node), self.desk.is_recovered()) {
             (false, _) => None,

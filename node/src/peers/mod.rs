@@ -98,6 +98,11 @@ pub struct PeerAddress {
 pub trait PeerHandler: Send + Sync + 'static {
     /// What this node knows of the peer, for the hello to it.
     fn knows(&self, peer: NodeId) -> KnownOfPeer;
+    /// Where other peers say that a node is, if that is news.
+    fn rumoured_address(&self, node: NodeId) -> Option<String> {
+        let _ = node;
+        None
+    }
     /// The peer, which is the node that its certificate names, has said this hello. Called once per connection, before
     /// `connected`; may write a small file.
     ///

@@ -259,9 +259,14 @@ async fn dial_and_run(
 /// Resolves the name anew each time: where a node is may change.
 async fn dial(shared: &Shared, slot: &Slot, transport: &Transport, attempt: u64) -> Result<Connection, LinkError> {
     let expected = Identity { cluster: shared.hello.cluster, node: slot.node };
-    // Where the ring map says it is, and where the configuration says, in turn: all nodes may have moved at once.
-    let configured = shared.seeds.get(&slot.node).filter(|_| attempt % 2 == 1).cloned();
-    let address = configured.unwrap_or_else(|| slot.address());
+    // Where the ring map says it is, where the configuration says, and where others say, in turn: all nodes may have moved at once,
+    // and a map that tells so comes into force only once enough peers are met.
+    let elsewhere = match attempt % 3 {
+        1 => shared.seeds.get(&slot.node).cloned(),
+        2 => shared.handler.rumoured_address(slot.node),
+        _ => None,
+    };
+    let address = elsewhere.unwrap_or_else(|| slot.address());
     let attempt = async {
         let address = resolve(&address, shared.local_address).await?;
         let connecting = transport.dial(address, expected).map_err(DialError::Connect)?;

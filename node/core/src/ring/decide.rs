@@ -344,6 +344,16 @@ impl Words {
         self.all.is_empty()
     }
 
+    /// Where a node's peer door is by the newest map that anybody has sent. Good for nothing but to look there: whoever is met has
+    /// to prove which node it is.
+    pub fn address_of(&self, node: NodeId) -> Option<String> {
+        let known = |(map, _): &(RingMap, _)| {
+            let found = map.nodes.iter().find(|known| known.id == node.0)?;
+            Some((map.epoch, found.peer.clone()))
+        };
+        self.all.iter().filter_map(known).max().map(|(_, address)| address)
+    }
+
     /// The newest map that enough peers have sent, for a node that knows the map `known`.
     ///
     /// A node learns a map from its own replica of the group, which the log keeps honest, or from its peers: if it holds none, or
@@ -613,6 +623,10 @@ mod tests {
         let mut heard = Words::default();
         (0..10).for_each(|epoch| heard.hear(node(1), RingMap { epoch, ..now.clone() }));
         assert_eq!(heard.all.len(), WORDS_MAX, "the last ones are kept");
+        let moved = now.with_node(node(2), |known| known.peer = "elsewhere:7410".to_owned()).unwrap();
+        heard.hear(node(3), RingMap { epoch: 50, ..moved });
+        assert_eq!(heard.address_of(node(2)).as_deref(), Some("elsewhere:7410"), "by the newest, whoever says so");
+        assert_eq!(heard.address_of(node(99)), None);
     }
 
     #[test]

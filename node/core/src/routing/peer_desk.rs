@@ -150,6 +150,11 @@ impl PeerDesk {
         self.router().ring().recoveries() > 0
     }
 
+    /// Where a peer is by a map that is not in force here.
+    pub fn rumoured_address(&self, node: NodeId) -> Option<String> {
+        self.router().rumoured_address(node)
+    }
+
     /// Whether a node was removed from the cluster, by the map in force.
     pub fn was_removed(&self, node: NodeId) -> bool {
         self.router().ring().was_removed(node)

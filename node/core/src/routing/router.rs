@@ -273,6 +273,11 @@ impl Router {
         offered.of_majority(&current, self.me).cloned()
     }
 
+    /// Where a peer is by a map that is not in force here: see [`Words::address_of`].
+    pub fn rumoured_address(&self, node: NodeId) -> Option<String> {
+        self.offered.lock().address_of(node)
+    }
+
     /// What the peers have said.
     pub fn peer_table(&self) -> &PeerTable {
         &self.peer_table

@@ -1,6 +1,6 @@
 //! Answers of the session as replies, and its errors in words that Redis' clients know.
 
-use super::execute::Form;
+use super::execute::ReplyForm;
 use super::walk::Walk;
 use kvorum_protocol::{
     Entry, ErrorCode, Outcome, ResponseBody, Retry, ServerError, ShardId, ShardRole, WriteResult, WriteStatus,
@@ -85,7 +85,7 @@ pub(super) fn value_bytes(body: &ResponseBody) -> usize {
 
 /// Writes the reply of a command whose answers are all there. `now_ms`: the time, in milliseconds since 1970.
 pub(super) fn write(
-    form: Form,
+    form: ReplyForm,
     bodies: &[ResponseBody],
     walk: Option<&Walk>,
     writes: bool,
@@ -99,17 +99,17 @@ pub(super) fn write(
         return reply.error(text.as_bytes());
     }
     match (form, bodies) {
-        (Form::Values, bodies) => {
+        (ReplyForm::Values, bodies) => {
             let entries = || bodies.iter().flat_map(entries_of);
             reply.array(entries().count());
             entries().for_each(|entry| write_value(entry, reply));
         }
-        (Form::Present, bodies) => reply.count(bodies.iter().flat_map(entries_of).flatten().count()),
-        (Form::Applied, bodies) => reply.count(bodies.iter().map(applied).sum()),
-        (Form::Ok, _) => reply.ok(),
+        (ReplyForm::Present, bodies) => reply.count(bodies.iter().flat_map(entries_of).flatten().count()),
+        (ReplyForm::Applied, bodies) => reply.count(bodies.iter().map(applied).sum()),
+        (ReplyForm::Ok, _) => reply.ok(),
         (form, [ResponseBody::Value(entry)]) => write_entry(form, entry.as_ref(), now_ms, reply),
         (form, [ResponseBody::Written(result)]) => write_result(form, result, reply),
-        (Form::Keys, [ResponseBody::Status(nodes)]) => {
+        (ReplyForm::Keys, [ResponseBody::Status(nodes)]) => {
             let shards = nodes
                 .iter()
                 .flat_map(|node| &node.shards)
@@ -159,21 +159,21 @@ fn write_value(entry: Option<&Entry>, reply: &mut ReplyWriter<'_>) {
     }
 }
 
-fn write_entry(form: Form, entry: Option<&Entry>, now_ms: u64, reply: &mut ReplyWriter<'_>) {
+fn write_entry(form: ReplyForm, entry: Option<&Entry>, now_ms: u64, reply: &mut ReplyWriter<'_>) {
     match form {
-        Form::Length => reply.count(entry.map_or(0, |entry| entry.value.len())),
-        Form::Range { start, end } => reply.bulk(entry.map_or(&[], |entry| range(&entry.value, start, end))),
-        Form::Type => reply.simple(if entry.is_some() { "string" } else { "none" }),
-        Form::Ttl(form) => reply.integer(ttl(form, entry, now_ms)),
+        ReplyForm::Length => reply.count(entry.map_or(0, |entry| entry.value.len())),
+        ReplyForm::Range { start, end } => reply.bulk(entry.map_or(&[], |entry| range(&entry.value, start, end))),
+        ReplyForm::Type => reply.simple(if entry.is_some() { "string" } else { "none" }),
+        ReplyForm::Ttl(form) => reply.integer(ttl(form, entry, now_ms)),
         _ => write_value(entry, reply),
     }
 }
 
-fn write_result(form: Form, result: &WriteResult, reply: &mut ReplyWriter<'_>) {
+fn write_result(form: ReplyForm, result: &WriteResult, reply: &mut ReplyWriter<'_>) {
     match (form, result.number) {
-        (Form::Previous, _) => write_value(result.previous.as_ref(), reply),
-        (Form::Number, Some(number)) => reply.integer(number),
-        (Form::OkOrNull, _) if result.status == WriteStatus::ConditionFailed => reply.null(),
+        (ReplyForm::Previous, _) => write_value(result.previous.as_ref(), reply),
+        (ReplyForm::Number, Some(number)) => reply.integer(number),
+        (ReplyForm::OkOrNull, _) if result.status == WriteStatus::ConditionFailed => reply.null(),
         _ => reply.ok(),
     }
 }
@@ -204,7 +204,7 @@ mod tests {
     use kvorum_protocol::Version;
     use kvorum_resp::{Output, RespVersion};
 
-    fn written(form: Form, bodies: &[ResponseBody], writes: bool) -> String {
+    fn written(form: ReplyForm, bodies: &[ResponseBody], writes: bool) -> String {
         let mut output = Output::new();
         write(form, bodies, None, writes, 1_000, &mut ReplyWriter::new(&mut output, RespVersion::Two));
         let length = output.len();
@@ -218,7 +218,7 @@ mod tests {
                 let error = ServerError::new(code, "because").with_outcome(outcome);
                 let text = error_text(&error, true);
                 assert!(text.starts_with("ERR outcome "), "{text}");
-                assert!(written(Form::Ok, &[ResponseBody::Error(error)], true).starts_with("-ERR outcome "));
+                assert!(written(ReplyForm::Ok, &[ResponseBody::Error(error)], true).starts_with("-ERR outcome "));
             }
         }
         let overloaded = ServerError::new(ErrorCode::Overloaded, "the queue is full");
@@ -231,9 +231,9 @@ mod tests {
     fn a_command_of_which_a_part_took_effect_does_not_look_as_if_none_did() {
         let error = ServerError::new(ErrorCode::Overloaded, "full");
         let refused = ResponseBody::Batch(vec![Err(error.clone())]);
-        assert_eq!(written(Form::Ok, std::slice::from_ref(&refused), true), "-TRYAGAIN full\r\n");
+        assert_eq!(written(ReplyForm::Ok, std::slice::from_ref(&refused), true), "-TRYAGAIN full\r\n");
         let unknown = ResponseBody::Batch(vec![Err(error.with_outcome(Outcome::Unknown))]);
-        let text = written(Form::Ok, &[refused, unknown], true);
+        let text = written(ReplyForm::Ok, &[refused, unknown], true);
         assert_eq!(text, "-ERR outcome unknown: some of the keys may be written: full\r\n");
     }
 
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn times_to_live_are_rounded_and_have_their_two_special_numbers() {
         let entry = |expires_at_ms| Entry { value: Bytes::new(), version: Version(1), expires_at_ms };
-        let form = |in_seconds, is_absolute| Form::Ttl(TtlForm { in_seconds, is_absolute });
+        let form = |in_seconds, is_absolute| ReplyForm::Ttl(TtlForm { in_seconds, is_absolute });
         let told = |form, entry| written(form, &[ResponseBody::Value(entry)], false);
         assert_eq!(told(form(true, false), None), ":-2\r\n");
         assert_eq!(told(form(true, false), Some(entry(None))), ":-1\r\n");

@@ -4,7 +4,7 @@
 
 use super::RespDoor;
 use super::answers::{self, sequence_min, value_bytes};
-use super::execute::{Form, Planned, Refusal, plan, writes_in};
+use super::execute::{Planned, Refusal, ReplyForm, plan, writes_in};
 use super::introspect::{self, Client};
 use super::replies::{Begins, ReplyQueue};
 use super::walk::Walk;
@@ -81,7 +81,7 @@ enum What {
 
 #[derive(Debug)]
 struct Asking {
-    form: Form,
+    form: ReplyForm,
     writes: bool,
     /// What is asked once its turn has come.
     asked: Vec<RequestBody>,

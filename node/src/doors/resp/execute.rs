@@ -19,7 +19,7 @@ pub(super) struct Planned {
     /// Or what is asked one after the other.
     pub(super) walk: Option<Walk>,
     /// How the answers become a reply.
-    pub(super) form: Form,
+    pub(super) form: ReplyForm,
     /// What it does to which keys.
     pub(super) touches: Touches,
 }
@@ -47,7 +47,7 @@ impl Touches {
 
 /// How answers become a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ReplyForm {
     /// The value, or null.
     Value,
     /// How long the value is.
@@ -113,19 +113,19 @@ pub(super) fn plan(
     let get = |key: &[u8], form| planner.read(key, form);
     let write = |key: &[u8], action, form| planner.write(key, Condition::Always, ReturnPrevious::Nothing, action, form);
     Ok(match *command {
-        Command::Get(key) => get(key, Form::Value),
-        Command::StrLen(key) => get(key, Form::Length),
-        Command::GetRange { key, start, end } => get(key, Form::Range { start, end }),
-        Command::Type(key) => get(key, Form::Type),
-        Command::Ttl { key, form } => get(key, Form::Ttl(form)),
-        Command::MGet(keys) => planner.reads(keys, Form::Values),
-        Command::Exists(keys) => planner.reads(keys, Form::Present),
+        Command::Get(key) => get(key, ReplyForm::Value),
+        Command::StrLen(key) => get(key, ReplyForm::Length),
+        Command::GetRange { key, start, end } => get(key, ReplyForm::Range { start, end }),
+        Command::Type(key) => get(key, ReplyForm::Type),
+        Command::Ttl { key, form } => get(key, ReplyForm::Ttl(form)),
+        Command::MGet(keys) => planner.reads(keys, ReplyForm::Values),
+        Command::Exists(keys) => planner.reads(keys, ReplyForm::Present),
         Command::Set(set) => planner.set(&set)?,
-        Command::Append { key, value } => write(key, Action::Append { value: request.share(value) }, Form::Number),
-        Command::IncrBy { key, by } => write(key, Action::Incr { by }, Form::Number),
-        Command::Persist(key) => write(key, Action::Persist, Form::Applied),
+        Command::Append { key, value } => write(key, Action::Append { value: request.share(value) }, ReplyForm::Number),
+        Command::IncrBy { key, by } => write(key, Action::Incr { by }, ReplyForm::Number),
+        Command::Persist(key) => write(key, Action::Persist, ReplyForm::Applied),
         Command::GetDel(key) => {
-            planner.write(key, Condition::Always, ReturnPrevious::Entry, Action::Delete, Form::Previous)
+            planner.write(key, Condition::Always, ReturnPrevious::Entry, Action::Delete, ReplyForm::Previous)
         }
         Command::GetEx { key, expiry } => planner.get_ex(key, expiry)?,
         Command::MSet(pairs) => {
@@ -133,18 +133,18 @@ pub(super) fn plan(
                 let action = Action::Put { value: request.share(value), ttl: TimeToLive::Forever };
                 mutation(request.share(key), action)
             };
-            planner.writes(pairs.map(put), Form::Ok)
+            planner.writes(pairs.map(put), ReplyForm::Ok)
         }
         Command::Delete(keys) => {
-            planner.writes(keys.map(|key| mutation(request.share(key), Action::Delete)), Form::Applied)
+            planner.writes(keys.map(|key| mutation(request.share(key), Action::Delete)), ReplyForm::Applied)
         }
         Command::Expire { key, deadline, condition: ExpireCondition::Always } => {
-            write(key, planner.expire(deadline)?, Form::Applied)
+            write(key, planner.expire(deadline)?, ReplyForm::Applied)
         }
         Command::DbSize => Planned {
             asked: vec![RequestBody::Status(StatusScope::Cluster)],
             walk: None,
-            form: Form::Keys,
+            form: ReplyForm::Keys,
             touches: Touches::All { writes: false },
         },
         Command::Scan(scan) => walked(Walk::scan(&scan, shards)?, false),
@@ -156,7 +156,7 @@ pub(super) fn plan(
 }
 
 fn walked(walk: Walk, writes: bool) -> Planned {
-    Planned { asked: Vec::new(), walk: Some(walk), form: Form::Walked, touches: Touches::All { writes } }
+    Planned { asked: Vec::new(), walk: Some(walk), form: ReplyForm::Walked, touches: Touches::All { writes } }
 }
 
 fn mutation(key: Bytes, action: Action) -> Mutation {
@@ -178,12 +178,12 @@ impl Planner<'_> {
         Refusal::Absent(format!("ERR {} is not there yet", format!("{name} {how}").trim_end()))
     }
 
-    fn read(&self, key: &[u8], form: Form) -> Planned {
+    fn read(&self, key: &[u8], form: ReplyForm) -> Planned {
         let body = RequestBody::Get { key: self.request.share(key), mode: ReadMode::Linearizable };
         Planned { asked: vec![body], walk: None, form, touches: Touches::Reads(vec![hash64(key)]) }
     }
 
-    fn reads<'k>(&self, keys: impl Iterator<Item = &'k [u8]>, form: Form) -> Planned {
+    fn reads<'k>(&self, keys: impl Iterator<Item = &'k [u8]>, form: ReplyForm) -> Planned {
         let keys: Vec<Bytes> = keys.map(|key| self.request.share(key)).collect();
         let touches = Touches::Reads(keys.iter().map(|key| hash64(key)).collect());
         let ask = |keys: &[Bytes]| RequestBody::MultiGet { keys: keys.to_vec(), mode: ReadMode::Linearizable };
@@ -196,14 +196,14 @@ impl Planner<'_> {
         condition: Condition,
         return_previous: ReturnPrevious,
         action: Action,
-        form: Form,
+        form: ReplyForm,
     ) -> Planned {
         let mutation = Mutation { key: self.request.share(key), condition, return_previous, action };
         let body = RequestBody::Write { id: UNNUMBERED, ack: Ack::Committed, mutation };
         Planned { asked: vec![body], walk: None, form, touches: Touches::Writes(vec![hash64(key)]) }
     }
 
-    fn writes(&self, mutations: impl Iterator<Item = Mutation>, form: Form) -> Planned {
+    fn writes(&self, mutations: impl Iterator<Item = Mutation>, form: ReplyForm) -> Planned {
         let mutations: Vec<Mutation> = mutations.collect();
         let touches = Touches::Writes(mutations.iter().map(|mutation| hash64(&mutation.key)).collect());
         Planned { asked: batches(mutations), walk: None, form, touches }
@@ -227,20 +227,20 @@ impl Planner<'_> {
             },
         };
         let (previous, form) = match set.reply {
-            SetReply::OkOrNull => (ReturnPrevious::Nothing, Form::OkOrNull),
-            SetReply::OldValue => (ReturnPrevious::Entry, Form::Previous),
-            SetReply::OneOrZero => (ReturnPrevious::Nothing, Form::Applied),
+            SetReply::OkOrNull => (ReturnPrevious::Nothing, ReplyForm::OkOrNull),
+            SetReply::OldValue => (ReturnPrevious::Entry, ReplyForm::Previous),
+            SetReply::OneOrZero => (ReturnPrevious::Nothing, ReplyForm::Applied),
         };
         Ok(self.write(set.key, condition, previous, action, form))
     }
 
     fn get_ex(&self, key: &[u8], expiry: GetExpiry) -> Result<Planned, Refusal> {
         let action = match expiry {
-            GetExpiry::Keep => return Ok(self.read(key, Form::Value)),
+            GetExpiry::Keep => return Ok(self.read(key, ReplyForm::Value)),
             GetExpiry::Remove => Action::Persist,
             GetExpiry::At(deadline) => self.expire(deadline)?,
         };
-        Ok(self.write(key, Condition::Always, ReturnPrevious::Entry, action, Form::Previous))
+        Ok(self.write(key, Condition::Always, ReturnPrevious::Entry, action, ReplyForm::Previous))
     }
 
     fn expire(&self, deadline: Deadline) -> Result<Action, Refusal> {
