@@ -16,6 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 const REQUESTS_MAX: usize = 4;
 /// It is looked again so often whether a node has heard of the newest ring map.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a node may take to hear of the newest ring map.
+const NEWEST_WITHIN: Duration = Duration::from_secs(5);
 /// How long the process of a node that was removed may take to end.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
@@ -176,12 +178,13 @@ pub(crate) async fn scale(
 /// The ring map that is in force: the node that was asked may not have heard of the last change.
 async fn newest_topology(client: &Client) -> Result<Arc<Topology>, Failure> {
     let newest = client.admin().plan(None).await?.epoch;
+    let until = tokio::time::Instant::now() + NEWEST_WITHIN;
     loop {
         let topology = client.topology().await?;
-        if topology.epoch >= newest {
+        // It hears of it within a second. One that does not is asked for no longer: another one may know more the next time.
+        if topology.epoch >= newest || tokio::time::Instant::now() >= until {
             return Ok(topology);
         }
-        // It hears of it within a second. Whoever waits here can interrupt it.
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
