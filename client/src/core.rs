@@ -161,7 +161,9 @@ impl Core {
         match self.execute(call).await? {
             ResponseBody::Topology(topology) => {
                 self.directory.handle_topology(topology.clone());
-                Ok(Arc::new(topology))
+                // Any node may have answered, also one that has not heard of a change which this client knows.
+                let newer = self.directory.topology().filter(|known| known.epoch > topology.epoch);
+                Ok(newer.unwrap_or_else(|| Arc::new(topology)))
             }
             other => Err(unexpected(&other, Kind::Read)),
         }
