@@ -623,9 +623,9 @@ mod tests {
         let mut heard = Words::default();
         (0..10).for_each(|epoch| heard.hear(node(1), RingMap { epoch, ..now.clone() }));
         assert_eq!(heard.all.len(), WORDS_MAX, "the last ones are kept");
-        let moved = now.with_node(node(2), |known| known.peer = "elsewhere:7410".to_owned()).unwrap();
+        let moved = now.with_node(node(7), |known| known.peer = "elsewhere:7410".to_owned()).unwrap();
         heard.hear(node(3), RingMap { epoch: 50, ..moved });
-        assert_eq!(heard.address_of(node(2)).as_deref(), Some("elsewhere:7410"), "by the newest, whoever says so");
+        assert_eq!(heard.address_of(node(7)).as_deref(), Some("elsewhere:7410"), "by the newest, whoever says so");
         assert_eq!(heard.address_of(node(99)), None);
     }
 
