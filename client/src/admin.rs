@@ -163,7 +163,8 @@ impl Admin {
     /// ```
     pub async fn ask(&self, verb: ClusterVerb) -> Result<(), Error> {
         self.topology().await?;
-        self.command(Need::Any, AdminCommand::Ask(verb)).await
+        // The node that is asked may be the one that leaves, and end before it answers.
+        self.done(Need::Any, Kind::Wish, AdminCommand::Ask(verb)).await
     }
 
     /// What the cluster does at the moment and what is to come, as the leader of the ring map's group says it; or what would come
@@ -261,9 +262,13 @@ impl Admin {
     }
 
     async fn command(&self, need: Need, command: AdminCommand) -> Result<(), Error> {
-        match self.client.call(need, Kind::Command, RequestBody::Admin(command), None).await? {
+        self.done(need, Kind::Command, command).await
+    }
+
+    async fn done(&self, need: Need, kind: Kind, command: AdminCommand) -> Result<(), Error> {
+        match self.client.call(need, kind, RequestBody::Admin(command), None).await? {
             ResponseBody::Done => Ok(()),
-            other => Err(unexpected(&other, Kind::Command)),
+            other => Err(unexpected(&other, kind)),
         }
     }
 

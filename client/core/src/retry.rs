@@ -143,7 +143,9 @@ pub enum Kind {
     Read,
     /// It takes effect once however often it is sent: it carries a sequence number.
     Write,
-    /// It may be sent again only if it certainly had no effect, such as an operator's command.
+    /// It asks that something be so, and asking again changes nothing more: it may be sent again although it may have had an effect.
+    Wish,
+    /// It may be sent again only if it certainly had no effect, such as to stop a node.
     Command,
 }
 
@@ -220,8 +222,8 @@ impl Attempts {
     pub fn outcome(&self) -> Outcome {
         match self.kind {
             Kind::Read => Outcome::NotApplied,
-            Kind::Write | Kind::Command if self.unresolved > 0 => Outcome::Unknown,
-            Kind::Write | Kind::Command => Outcome::NotApplied,
+            Kind::Write | Kind::Wish | Kind::Command if self.unresolved > 0 => Outcome::Unknown,
+            Kind::Write | Kind::Wish | Kind::Command => Outcome::NotApplied,
         }
     }
 
@@ -559,6 +561,13 @@ mod tests {
         command.handle_sent();
         let Decision::GiveUp(error) = command.handle_failure(lost(), MS, &mut rng) else { panic!() };
         assert_eq!(error.outcome(), Outcome::Unknown);
+        let mut wish = attempts(Kind::Wish);
+        wish.handle_sent();
+        assert!(
+            matches!(wish.handle_failure(lost(), MS, &mut rng), Decision::Pause(_)),
+            "the node may be the one that leaves"
+        );
+        assert_eq!(wish.deadline_exceeded(MS).outcome(), Outcome::Unknown);
     }
 
     #[test]
