@@ -106,6 +106,12 @@ pub struct Network {
     pub held_up_permille: u32,
 }
 
+impl Network {
+    /// One in which nothing goes wrong.
+    pub const CALM: Self =
+        Self { delay_min_us: 50, delay_max_us: 2_000, lost_permille: 0, duplicated_permille: 0, held_up_permille: 0 };
+}
+
 /// How disks behave when nothing goes wrong, and how files are laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

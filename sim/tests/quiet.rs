@@ -16,14 +16,7 @@ const RESTART_EVERY_MS: u64 = 9_000;
 fn quiet(seed: u64, restarts: bool) -> Plan {
     let mut plan = Plan::draw_scaled(seed, 60);
     let options = &mut plan.options;
-    let calm = Network {
-        delay_min_us: 50,
-        delay_max_us: 2_000,
-        lost_permille: 0,
-        duplicated_permille: 0,
-        held_up_permille: 0,
-    };
-    (options.peers, options.client_links) = (calm, calm);
+    (options.peers, options.client_links) = (Network::CALM, Network::CALM);
     options.disk.sync_max_us = options.disk.sync_max_us.min(5_000);
     options.deadline_ms = 5_000;
     (options.queue_requests_max, options.queue_bytes_max, options.late_copies_permille) = (0, 0, 0);

@@ -13,15 +13,8 @@ const BEGINS_MS: u64 = 5_000;
 fn run(seed: u64, (nodes, spares): (u16, u16), faults: impl IntoIterator<Item = (u64, FaultKind)>) -> Run {
     let mut plan = Plan::draw_scaled(seed, 30);
     let options = &mut plan.options;
-    let calm = Network {
-        delay_min_us: 50,
-        delay_max_us: 2_000,
-        lost_permille: 0,
-        duplicated_permille: 0,
-        held_up_permille: 0,
-    };
     (options.nodes, options.spares, options.shards, options.fsync) = (nodes, spares, 4, true);
-    (options.peers, options.client_links) = (calm, calm);
+    (options.peers, options.client_links) = (Network::CALM, Network::CALM);
     options.disk.sync_max_us = options.disk.sync_max_us.min(5_000);
     options.deadline_ms = 5_000;
     (options.queue_requests_max, options.queue_bytes_max, options.late_copies_permille) = (0, 0, 0);
