@@ -2,7 +2,7 @@
 
 use crate::admin::Admin;
 use kvorum_client_core::error::Error;
-use kvorum_protocol::{ClusterVerb, JoinToken, NewToken, TokenId, TokenKey, TokenSecret};
+use kvorum_protocol::{Authority, ClusterVerb, JoinToken, NewToken, TokenId, TokenKey, TokenSecret};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use std::time::Duration;
 use uuid::Uuid;
@@ -43,14 +43,21 @@ impl Admin {
     /// # }
     /// ```
     pub async fn token(&self, wish: TokenWish) -> Result<JoinToken, Error> {
-        let authority = self.authority().await?;
+        let (token, new) = wish.draw(self.authority().await?);
+        self.ask(ClusterVerb::Token(Box::new(new))).await?;
+        Ok(token)
+    }
+}
+
+impl TokenWish {
+    /// A token for a cluster, with its secret, and what the cluster is to know of it.
+    pub fn draw(self, of: Authority) -> (JoinToken, NewToken) {
         let secret = TokenSecret(rand::random());
         let pair = Ed25519KeyPair::from_seed_unchecked(&secret.0).expect("a seed is any 32 bytes");
         let key = TokenKey(pair.public_key().as_ref().try_into().expect("a public key has 32 bytes"));
         let id = TokenId(Uuid::from_u128(rand::random()));
-        let for_ms = u64::try_from(wish.life.as_millis()).unwrap_or(u64::MAX);
-        let new = NewToken { id, key, name: wish.name, zone: wish.zone, for_ms };
-        self.ask(ClusterVerb::Token(Box::new(new))).await?;
-        Ok(JoinToken { cluster: authority.cluster, authority: authority.hash, id, secret })
+        let for_ms = u64::try_from(self.life.as_millis()).unwrap_or(u64::MAX);
+        let new = NewToken { id, key, name: self.name, zone: self.zone, for_ms };
+        (JoinToken { cluster: of.cluster, authority: of.hash, id, secret }, new)
     }
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::process::{Log, NodeProcess, run};
-use common::{ClusterOptions, TestCluster, eventually};
+use common::{ClusterOptions, TestCluster, eventually, http};
 use kvorum_client::{AuthorityHash, Client, JoinToken, NewNode, TokenWish};
 use std::fs;
 use std::path::Path;
@@ -136,8 +136,12 @@ async fn a_machine_that_is_killed_while_it_joins_goes_on_as_the_same_node() {
 async fn a_token_is_for_whom_it_says_and_the_clients_door_lets_nobody_in_by_it() {
     let cluster = TestCluster::start(ClusterOptions { shards: 4, ..ClusterOptions::default() }).await;
     let client = cluster.client().await;
-    let wish = TokenWish { name: Some("db-7".to_owned()), zone: Some("b".to_owned()), life: Duration::from_secs(60) };
-    let token = client.admin().token(wish).await.expect("the cluster makes tokens");
+    let target = "/cluster/tokens?name=db-7&zone=b&for_ms=60000";
+    let answer = http::request(cluster.http_address(2), "POST", target, &[], "").await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let token: serde_json::Value = serde_json::from_slice(&answer.body).expect("it is JSON");
+    assert_eq!(token["for_ms"], 60_000);
+    let token: JoinToken = token["token"].as_str().expect("it is a text").parse().expect("it is a token");
     let dir = cluster.node_dir(4);
     let mut named = arguments(&cluster.peer_address(1).to_string(), &cluster, &token, &dir).to_vec();
     named.extend(["--name".to_owned(), "db-8".to_owned()]);

@@ -27,6 +27,7 @@ mod request;
 mod scan;
 mod serve;
 mod slow;
+mod tokens;
 
 pub use serve::HttpDoor;
 
@@ -126,6 +127,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/cluster/repair", post(operate::repair))
         .route("/cluster/rate", post(operate::rate))
         .route("/cluster/finalize", post(operate::finalize))
+        .route("/cluster/tokens", post(tokens::make))
         .route("/heartbeat", post(cluster::heartbeat))
         .route("/rebalance", get(cluster::rebalance_progress).post(cluster::rebalance))
         .route("/health", get(health::health))
