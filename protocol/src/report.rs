@@ -22,8 +22,21 @@ pub struct NodeReport {
     pub held_bytes: u64,
     /// `host:port` where its peers reach it, as it says itself.
     pub peer_address: String,
+    /// What the shards cost that the node leads, each at most once.
+    pub loads: Vec<ShardLoad>,
     /// What a newer version has added.
     pub more: Bytes,
+}
+
+/// What a shard costs the node that leads it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShardLoad {
+    /// The shard.
+    pub shard: ShardId,
+    /// Microseconds of processor time per second, over about the last minute.
+    pub micros_per_second: u32,
+    /// For how many milliseconds the node has led it; `u32::MAX` for that long and longer.
+    pub led_ms: u32,
 }
 
 /// A node's disk.
@@ -57,6 +70,12 @@ impl NodeReport {
         });
         out.put_u64_le(self.held_bytes);
         out.text(&self.peer_address, NAME_BYTES_MAX);
+        out.count(self.loads.len());
+        for load in &self.loads {
+            out.put_u16_le(load.shard.0);
+            out.put_u32_le(load.micros_per_second);
+            out.put_u32_le(load.led_ms);
+        }
         out.put_slice(&self.more);
     }
 
@@ -74,7 +93,13 @@ impl NodeReport {
             reader.option("disk", |reader| Ok(DiskRoom { free_bytes: reader.u64()?, total_bytes: reader.u64()? }))?;
         let held_bytes = reader.u64()?;
         let peer_address = reader.text("peer address", NAME_BYTES_MAX)?;
-        Ok(Self { epoch, faulty, settled, hears, disk, held_bytes, peer_address, more: reader.rest() })
+        let count = reader.count("loads", SHARDS_MAX + 1, 10)?;
+        let load = |_| {
+            Ok(ShardLoad { shard: ShardId(reader.u16()?), micros_per_second: reader.u32()?, led_ms: reader.u32()? })
+        };
+        let loads = (0..count).map(load).collect::<Result<_, DecodeError>>()?;
+        let more = reader.rest();
+        Ok(Self { epoch, faulty, settled, hears, disk, held_bytes, peer_address, loads, more })
     }
 }
 

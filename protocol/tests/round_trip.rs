@@ -7,7 +7,7 @@ use kvorum_protocol::limits::{
 };
 use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
-use kvorum_protocol::report::{DiskRoom, NodeReport};
+use kvorum_protocol::report::{DiskRoom, NodeReport, ShardLoad};
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
@@ -601,7 +601,23 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
             |(epoch, faulty, settled, hears, more)| {
                 let disk = (epoch % 3 > 0).then_some(DiskRoom { free_bytes: epoch / 2, total_bytes: epoch });
                 let (held_bytes, peer_address) = (epoch ^ 7, format!("host:{epoch}"));
-                PeerMessage::Report(NodeReport { epoch, faulty, settled, hears, disk, held_bytes, peer_address, more })
+                let loads = settled.iter().map(|&(shard, number)| ShardLoad {
+                    shard,
+                    micros_per_second: number as u32,
+                    led_ms: (number >> 32) as u32,
+                });
+                let loads = loads.collect();
+                PeerMessage::Report(NodeReport {
+                    epoch,
+                    faulty,
+                    settled,
+                    hears,
+                    disk,
+                    held_bytes,
+                    peer_address,
+                    loads,
+                    more,
+                })
             }
         ),
         any::<u32>().prop_map(PeerMessage::Unfit),

@@ -412,12 +412,14 @@ impl MapKeeper {
     fn seen(&self, ring: &RingMap, now: Nanos) -> Seen {
         let router = &self.router;
         let mut faulty = router.peer_table().faulty(now);
-        let own = router.report();
+        let own = router.report(now);
         faulty.extend(own.faulty.into_iter().map(|(shard, replica)| (router.me(), shard, replica)));
         let mut settled = router.peer_table().settled(ring, now);
         settled.extend(own.settled);
         let mut disks = router.peer_table().disks(now);
         disks.extend(own.disk.map(|room| (router.me(), DiskOfNode { room, held_bytes: own.held_bytes })));
+        let mut loads = router.peer_table().loads(ring, now);
+        loads.extend(own.loads.iter().map(|load| (load.shard, *load)));
         let mut peer_addresses = router.peer_table().peer_addresses(ring, now);
         peer_addresses.insert(router.me(), self.own.peer_address.clone());
         let mut clients = router.peer_table().clients(ring);
@@ -435,6 +437,7 @@ impl MapKeeper {
             tokens: self.watch.tokens(now),
             planned: router.peer_table().stopping(),
             disks,
+            loads,
             places: now >= self.place_at,
             clients,
             peer_addresses,
@@ -470,7 +473,7 @@ impl MapKeeper {
             return;
         }
         self.reported_at = now;
-        let report = NodeReport { peer_address: self.own.peer_address.clone(), ..self.router.report() };
+        let report = NodeReport { peer_address: self.own.peer_address.clone(), ..self.router.report(now) };
         let Some(peers) = self.router.peers() else { return };
         let message = PeerMessage::Report(report);
         // One that holds the group may be on its way into it, or out of it.

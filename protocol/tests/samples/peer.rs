@@ -1,7 +1,7 @@
 use super::{bytes, uuid};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
-use kvorum_protocol::report::{DiskRoom, NodeReport};
+use kvorum_protocol::report::{DiskRoom, NodeReport, ShardLoad};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     ClientId, ClusterId, Epoch, FolderId, LogIndex, NodeId, ReadMode, ReplicaId, Request, RequestBody, RequestId,
@@ -61,6 +61,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
                 disk: Some(DiskRoom { free_bytes: 60 << 30, total_bytes: 100 << 30 }),
                 held_bytes: 7 << 30,
                 peer_address: "10.0.0.1:7410".to_owned(),
+                loads: vec![ShardLoad { shard: ShardId(4), micros_per_second: 125_000, led_ms: 61_000 }],
                 more: Bytes::new(),
             }),
         ),

@@ -26,7 +26,10 @@ impl World<'_> {
                 format_args!("node {at} proposes epoch {epoch}: {change:?}"),
             );
             match change {
-                None | Some(Change::Named(_) | Change::Addresses | Change::Undrained(_) | Change::TokensOver(_)) => {}
+                None
+                | Some(
+                    Change::Named(_) | Change::Addresses | Change::Disks | Change::Undrained(_) | Change::TokensOver(_),
+                ) => {}
                 Some(Change::Down(_)) => self.count("nodes found down, or up again"),
                 Some(Change::Steps(steps)) => {
                     let instead = |step: &&Step| matches!(step, Step::Retarget { .. } | Step::Restore { .. });

@@ -50,6 +50,11 @@ impl Durations {
         self.buckets.iter().map(Count::get).sum()
     }
 
+    /// All of them together, in nanoseconds.
+    pub fn sum_ns(&self) -> u64 {
+        self.sum_ns.get()
+    }
+
     /// Adds what was noted here.
     pub fn add_to(&self, sum: &mut DurationsSum) {
         for (sum, bucket) in sum.buckets.iter_mut().zip(&self.buckets) {

@@ -42,14 +42,15 @@ pub struct Heat {
 }
 
 impl Heat {
-    /// A key was read at `now`. `draw` is a number that tells this read from others.
-    pub fn note_read(&self, key: &[u8], now: Nanos, draw: u64) {
-        self.reads.note(key, now, draw);
+    /// A key is read at `now`. `draw` is a number that tells this read from others. If it is one of those that are looked at:
+    /// the number of reads that it stands for.
+    pub fn note_read(&self, key: &[u8], now: Nanos, draw: u64) -> Option<u64> {
+        self.reads.note(key, now, draw)
     }
 
     /// A key was written at `now`, likewise.
     pub fn note_write(&self, key: &[u8], now: Nanos, draw: u64) {
-        self.writes.note(key, now, draw);
+        let _ = self.writes.note(key, now, draw);
     }
 
     /// The keys that are read most, or written most, the hottest first.
@@ -73,10 +74,10 @@ struct Sampled {
 }
 
 impl Sampled {
-    fn note(&self, key: &[u8], now: Nanos, draw: u64) {
+    fn note(&self, key: &[u8], now: Nanos, draw: u64) -> Option<u64> {
         let shift = self.shift.load(Ordering::Relaxed);
         if !is_drawn(now, draw, shift) {
-            return;
+            return None;
         }
         let mut sketch = self.sketch.lock();
         sketch.pass(now);
@@ -84,6 +85,7 @@ impl Sampled {
         if let Some(next) = sketch.adapt(now, shift) {
             self.shift.store(next, Ordering::Relaxed);
         }
+        Some(1 << shift)
     }
 
     fn hot(&self, shard: ShardId, writes: bool, now: Nanos) -> Vec<HotKey> {

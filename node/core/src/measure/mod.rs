@@ -5,6 +5,7 @@
 
 mod durations;
 pub mod heat;
+pub mod load;
 pub mod meter;
 mod shard_counts;
 

@@ -1,8 +1,10 @@
 //! What a node counts of its replicas, and of the way to those of others.
 
 use super::heat::Heat;
+use super::load::{LedLoad, Load};
 use super::{Count, Durations};
-use kvorum_protocol::ShardId;
+use crate::clock::Nanos;
+use kvorum_protocol::{ShardId, Term};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,6 +141,8 @@ pub struct ShardCounts {
     pub damage: Count,
     /// Which keys are asked for most. Any thread.
     pub heat: Heat,
+    /// How much of a processor it takes where it is led.
+    pub load: Load,
 }
 
 impl ShardCounts {
@@ -150,6 +154,11 @@ impl ShardCounts {
     /// How many were not taken for this reason.
     pub fn refused(&self, why: RefusedFor) -> u64 {
         self.refused[why as usize].get()
+    }
+
+    /// The load of the replica while it leads in `term`: see [`Load::look`].
+    pub fn led_load(&self, term: Term, now: Nanos) -> Option<LedLoad> {
+        self.load.look(term, self.turn.sum_ns(), now)
     }
 
     /// A write that was sent again has its answer.

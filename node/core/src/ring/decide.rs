@@ -20,12 +20,12 @@
 //! This holds as long as nodes forget one at a time. A quorum that is wiped at once has lost what it acknowledged, and no
 //! rule brings it back.
 
-use super::PlacementError;
 use super::rebalance::{self, Step};
 use super::{DOWN_AFTER_MS, Holder, NodeState, RingMap, RingNode, UP_AGAIN_AFTER_MS};
+use super::{PlacementError, by_disk};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
-use kvorum_protocol::report::DiskRoom;
+use kvorum_protocol::report::{DiskRoom, ShardLoad};
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId, TokenId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,6 +106,8 @@ pub struct Seen {
     pub planned: BTreeSet<NodeId>,
     /// The disks of the nodes that have told of them.
     pub disks: BTreeMap<NodeId, DiskOfNode>,
+    /// What shards cost those who lead them.
+    pub loads: BTreeMap<ShardId, ShardLoad>,
     /// It is time to look where everything should be, which costs more than the rest: see [`super::place`].
     pub places: bool,
     /// Where clients reach nodes, as these say themselves; none of them a stranger.
@@ -137,6 +139,8 @@ pub enum Change {
     Removed(NodeId),
     /// Clients or peers reach nodes at other addresses than before.
     Addresses,
+    /// Nodes have disks of other sizes, relative to each other, than before.
+    Disks,
 }
 
 /// What to do about the map.
@@ -203,6 +207,9 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
     // Nothing rests on addresses, so they come late. What waits may wait for long, and does not hold them up.
     if let Some(next) = ring.with_addresses(&seen.clients, &seen.peer_addresses) {
         return MapDecision::Change(Box::new(next), Change::Addresses);
+    }
+    if let Some(next) = by_disk::with_sizes(ring, &seen.disks) {
+        return MapDecision::Change(Box::new(next), Change::Disks);
     }
     if !seen.places {
         return waits;
@@ -444,6 +451,7 @@ mod tests {
             tokens: BTreeMap::new(),
             planned: BTreeSet::new(),
             disks: BTreeMap::new(),
+            loads: BTreeMap::new(),
             places: true,
             clients: BTreeMap::new(),
             peer_addresses: BTreeMap::new(),

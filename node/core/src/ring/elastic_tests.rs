@@ -60,6 +60,7 @@ pub(super) fn seen(ring: &RingMap, away: &[u128]) -> Seen {
         tokens: BTreeMap::new(),
         planned: BTreeSet::new(),
         disks: BTreeMap::new(),
+        loads: BTreeMap::new(),
         places: true,
         clients: BTreeMap::new(),
         peer_addresses: BTreeMap::new(),

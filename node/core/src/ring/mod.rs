@@ -3,6 +3,8 @@
 //! The map is replicated by the `meta` group as the value of one key, so this module also knows its stored form.
 
 pub mod address;
+mod by_disk;
+mod by_load;
 pub mod decide;
 pub mod detect;
 mod group;
@@ -81,8 +83,11 @@ pub struct RingNode {
     pub client: String,
     /// `host:port` of its peer door.
     pub peer: String,
-    /// How much of the ring it takes, relative to the others; at least 1.
+    /// How much of the ring it takes, relative to the others; at least 1. With 1, it is as much as its disk is large beside theirs.
     pub weight: u32,
+    /// The size of its disk, in quarters of the median of all nodes' disks.
+    #[serde(default = "median", skip_serializing_if = "is_median")]
+    pub disk_quarters: u32,
     /// What the cluster wants of it.
     #[serde(default)]
     pub state: NodeState,
@@ -184,6 +189,7 @@ impl RingNode {
             client: String::new(),
             peer: String::new(),
             weight: 1,
+            disk_quarters: by_disk::MEDIAN,
             state: NodeState::Up,
             absence_ms: None,
             heir: None,
@@ -216,6 +222,14 @@ fn first_level() -> u16 {
 
 fn repair_hold_ms() -> u64 {
     REPAIR_HOLD_MS
+}
+
+fn median() -> u32 {
+    by_disk::MEDIAN
+}
+
+fn is_median(quarters: &u32) -> bool {
+    *quarters == by_disk::MEDIAN
 }
 
 fn is_false(value: &bool) -> bool {
@@ -481,7 +495,7 @@ impl RingMap {
 
 /// A node of a new cluster as a placement sees it.
 fn founder(node: &RingNode) -> Candidate<'_> {
-    Candidate { zone: node.zone(), weight: node.weight, eligible: true, may_receive: true }
+    Candidate { zone: node.zone(), weight: node.share(), eligible: true, may_receive: true }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The steps are limited, so that moves take their share of disks and network and no more: a group makes one move at a time, and a
 //! node takes part in few. Those that empty a node come first, `meta` before all others.
 
+use super::by_load::{self, Balance};
 use super::decide::Seen;
 use super::placement::{Candidate, PlacementError, meta_replication_factor, place};
 use super::{
@@ -143,7 +144,7 @@ pub fn wanted<'a>(ring: &'a RingMap, standings: &[Standing]) -> Result<Wanted, P
     let waits_for_heir = |node: &RingNode| heir(node).is_some_and(|at| !standings[at].may_receive);
     let candidate = |(node, standing): (&'a RingNode, &Standing)| Candidate {
         zone: node.zone(),
-        weight: node.weight,
+        weight: node.share(),
         eligible: standing.eligible || waits_for_heir(node),
         may_receive: standing.may_receive,
     };
@@ -238,7 +239,11 @@ pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingM
     let moves = moves.map(|(_, step)| step);
     let mut steps: Vec<Step> = moves.take(MAP_STEPS_MAX).collect();
     if steps.is_empty() {
-        steps = leads.into_iter().take(MAP_STEPS_MAX).collect();
+        steps = match by_load::balance(ring, seen) {
+            Balance::Unknown => leads.into_iter().take(MAP_STEPS_MAX).collect(),
+            Balance::Waits | Balance::Even => Vec::new(),
+            Balance::Lead { shard, node } => vec![Step::Lead { shard, node }],
+        };
     }
     let mut next = ring.clone();
     steps.retain(|step| match step.take(&next) {

@@ -5,7 +5,7 @@ use crate::health::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
 use crate::ring::decide::{DiskOfNode, KnownOfPeer, Presence};
 use kvorum_protocol::peer::{Levels, PeerHello};
-use kvorum_protocol::report::NodeReport;
+use kvorum_protocol::report::{NodeReport, ShardLoad};
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,6 +195,22 @@ impl PeerTable {
             Some((*peer, DiskOfNode { room: known.report.disk?, held_bytes: known.report.held_bytes }))
         };
         reports.filter_map(disk).collect()
+    }
+
+    /// What shards cost the peers that lead them, by the reports that still hold. Of two that both say they lead, who has begun
+    /// later does.
+    pub fn loads(&self, ring: &RingMap, now: Nanos) -> BTreeMap<ShardId, ShardLoad> {
+        let peers = self.peers.read();
+        let mut loads: BTreeMap<ShardId, ShardLoad> = BTreeMap::new();
+        for (peer, known) in peers.iter().filter(|(_, known)| known.report_holds(now)) {
+            for load in known.report.loads.iter().filter(|load| ring.replica_on(load.shard, *peer).is_some()) {
+                let known = loads.entry(load.shard).or_insert(*load);
+                if load.led_ms < known.led_ms {
+                    *known = *load;
+                }
+            }
+        }
+        loads
     }
 
     /// How many of the peers are connected with each node, by the reports that still hold; and how many such reports there are.

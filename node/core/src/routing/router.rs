@@ -20,12 +20,12 @@ use crate::shard::host::ShardOutlet;
 use crate::shard::inbox::ShardCommand;
 use crate::shard::{ReplicaStatus, ShardReply};
 use crate::snapshot::limits::BYTES_PER_SECOND_DEFAULT;
-use crate::snapshot::{OffersFull, SnapshotOffers, SnapshotSource};
+use crate::snapshot::{OffersFull, PullBudget, SnapshotOffers, SnapshotSource};
 use bytes::Bytes;
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
 use kvorum_protocol::peer::{PeerMessage, RaftMessage};
-use kvorum_protocol::report::{DiskRoom, NodeReport};
+use kvorum_protocol::report::{DiskRoom, NodeReport, ShardLoad};
 use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{
     ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Request, Response, ResponseBody, ServerError, ShardId,
@@ -132,6 +132,7 @@ pub struct Router {
     awaiting: Mutex<BTreeMap<ShardId, Vec<Awaiting>>>,
     held_bytes: AtomicUsize,
     snapshots: Mutex<SnapshotOffers>,
+    pull_budget: Arc<PullBudget>,
     counts: ReplicaCounts,
 }
 
@@ -164,6 +165,7 @@ impl Router {
             held_bytes: AtomicUsize::new(0),
             // The same numbers serve: these are told apart by shard and replica besides.
             snapshots: Mutex::new(SnapshotOffers::new(first_forward, BYTES_PER_SECOND_DEFAULT)),
+            pull_budget: Arc::new(PullBudget::new(BYTES_PER_SECOND_DEFAULT)),
             counts: ReplicaCounts::default(),
         })
     }
@@ -240,6 +242,7 @@ impl Router {
             }
             self.fitness.set(Unfit::Draining, ring.is_draining(self.me));
             self.snapshots.lock().set_rate(ring.snapshot_rate());
+            self.pull_budget.set_rate(ring.snapshot_rate());
             *current = Arc::new(ring);
             self.agreed.store(true, Ordering::Release);
         }
@@ -604,8 +607,14 @@ impl Router {
     }
 
     /// What this node tells the others of itself.
-    pub fn report(&self) -> NodeReport {
+    pub fn report(&self, now: Nanos) -> NodeReport {
         let local = self.all_local();
+        let load = |handle: &ShardHandle| {
+            let status = *handle.status.lock();
+            let load = status.serving.then(|| handle.counts.led_load(status.term, now)).flatten()?;
+            let led_ms = load.led_ms.try_into().unwrap_or(u32::MAX);
+            Some(ShardLoad { shard: handle.shard, micros_per_second: load.micros_per_second, led_ms })
+        };
         let settled = local.iter().filter_map(|handle| Some((handle.shard, handle.status.lock().settled?)));
         NodeReport {
             epoch: self.ring.read().epoch,
@@ -615,6 +624,7 @@ impl Router {
             disk: *self.disk.lock(),
             held_bytes: local.iter().map(|handle| handle.reader.live_bytes_total()).sum(),
             peer_address: String::new(),
+            loads: local.iter().filter_map(|handle| load(handle)).collect(),
             more: Default::default(),
         }
     }
@@ -694,6 +704,10 @@ impl Router {
 }
 
 impl ShardOutlet for Router {
+    fn pull_budget(&self) -> Arc<PullBudget> {
+        Arc::clone(&self.pull_budget)
+    }
+
     fn send(&self, shard: ShardId, messages: Vec<RaftMessage>) {
         let Some(peers) = self.peers.get() else { return };
         let ring = self.ring();

@@ -417,7 +417,7 @@ impl<Origin: Copy> Session<Origin> {
             Answer::Shard(ShardReply::MayRead) => {
                 let plan = pending.take_read(part).expect("only a planned read asks for confirmation");
                 pending.source.path = ReadPath::Confirmed;
-                match plan.read() {
+                match plan.read(self.context.router.clock()) {
                     ReadNow::Done(body) => (body, false),
                     ReadNow::Large(read) => {
                         pending.source.apart = true;
@@ -602,7 +602,7 @@ impl<Origin: Copy> Session<Origin> {
                 let body = match () {
                     () if !reply_to.is_heard() || clock.monotonic() >= deadline => late(),
                     () if bytes > MULTI_GET_REPLY_BYTES_MAX => pending::no_room(),
-                    () => read.read(),
+                    () => read.read(&*clock),
                 };
                 bytes += pending::value_bytes(&body);
                 reply_to.answer(Answer::Body(Box::new(body)));

@@ -1,7 +1,8 @@
 //! Reads that are answered from the shared state of a shard, without its actor.
 
-use crate::clock::Nanos;
+use crate::clock::{Clock, Nanos};
 use crate::limits::LARGE_WORK_BYTES;
+use crate::measure::ShardCounts;
 use crate::routing::router::Router;
 use crate::shard::ShardHandle;
 use crate::store::{Found, Located, ReadError, StoreReader, StoredRecord};
@@ -43,8 +44,8 @@ pub(super) struct ReadAt {
 
 impl ReadPlan {
     /// The answer, once confirmed.
-    pub(super) fn read(&self) -> ReadNow {
-        read(&self.handle, &self.what, self.at, LARGE_WORK_BYTES)
+    pub(super) fn read(&self, clock: &dyn Clock) -> ReadNow {
+        read(&self.handle, &self.what, self.at, LARGE_WORK_BYTES, clock)
     }
 }
 
@@ -63,6 +64,7 @@ pub(super) struct LargeRead {
     shard: ShardId,
     /// Is told of damage.
     reader: Arc<StoreReader>,
+    counts: Arc<ShardCounts>,
     what: LargeWhat,
 }
 
@@ -85,8 +87,9 @@ impl LargeRead {
         }
     }
 
-    /// The answer.
-    pub(super) fn read(&self) -> ResponseBody {
+    /// The answer. How long it takes is part of the shard's load.
+    pub(super) fn read(&self, clock: &dyn Clock) -> ResponseBody {
+        let began = clock.monotonic();
         let answer = match &self.what {
             LargeWhat::Record(record) => {
                 let found = record.read().inspect_err(|failure| self.reader.report_damage(*failure));
@@ -98,6 +101,7 @@ impl LargeRead {
                 self.reader.scan(scan.cursor, &scan.prefix, limit, scan.values).map(ResponseBody::Page)
             }
         };
+        self.counts.load.note_reads(clock.monotonic().0.saturating_sub(began.0));
         answer.unwrap_or_else(|failure| damaged(self.shard, failure))
     }
 }
@@ -118,21 +122,31 @@ pub(super) fn at_once(
     if mode == ReadMode::Stale {
         // One that has just joined holds nothing yet: that is no state, however old.
         let holds_a_state = handle.status.lock().applied > LogIndex(0);
-        return holds_a_state.then(|| (read(&handle, what, at, bytes_max), None));
+        return holds_a_state.then(|| (read(&handle, what, at, bytes_max, router.clock()), None));
     }
     let pass = handle.gate.pass(at.began)?;
-    let read = read(&handle, what, at, bytes_max);
+    let read = read(&handle, what, at, bytes_max, router.clock());
     let now = router.clock().monotonic();
     handle.gate.still_open(pass, now).then_some((read, Some(now)))
 }
 
-fn read(handle: &ShardHandle, what: &What, at: ReadAt, bytes_max: usize) -> ReadNow {
-    if let What::Get { key, .. } | What::GetElsewhere(key) = what {
-        handle.counts.heat.note_read(key, at.began, at.nth);
-    }
+fn read(handle: &ShardHandle, what: &What, at: ReadAt, bytes_max: usize, clock: &dyn Clock) -> ReadNow {
+    let (What::Get { key, .. } | What::GetElsewhere(key)) = what else { return read_now(handle, what, bytes_max) };
+    // One of many is looked at, and its time stands for all of theirs: the others cost no look at a clock.
+    let Some(stands_for) = handle.counts.heat.note_read(key, at.began, at.nth) else {
+        return read_now(handle, what, bytes_max);
+    };
+    let began = clock.monotonic();
+    let read = read_now(handle, what, bytes_max);
+    handle.counts.load.note_reads(clock.monotonic().0.saturating_sub(began.0) * stands_for);
+    read
+}
+
+fn read_now(handle: &ShardHandle, what: &What, bytes_max: usize) -> ReadNow {
     let large = |what| {
         let reader = Arc::clone(&handle.reader);
-        ReadNow::Large(LargeRead { shard: handle.shard, reader, what })
+        let counts = Arc::clone(&handle.counts);
+        ReadNow::Large(LargeRead { shard: handle.shard, reader, counts, what })
     };
     match what {
         What::Get { key, order } => match handle.reader.locate(key, *order, bytes_max) {

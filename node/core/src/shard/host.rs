@@ -20,7 +20,8 @@ use crate::measure::ShardCounts;
 use crate::measure::heat::Heat;
 use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, ReplyTo};
-use crate::snapshot::{Intake, OffersFull, SnapshotSource};
+use crate::snapshot::limits::BYTES_PER_SECOND_DEFAULT;
+use crate::snapshot::{Intake, OffersFull, PullBudget, SnapshotSource};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::{SnapshotId, SnapshotMessage};
 use kvorum_protocol::{ClientId, LogIndex, Mutation, ReplicaId, ShardId};
@@ -64,6 +65,10 @@ pub trait ShardOutlet: Send + Sync + 'static {
     ) -> Result<(), OffersFull> {
         let _ = (shard, from, to, source);
         Err(OffersFull)
+    }
+    /// What the node may pull of snapshots, for all its replicas together. One that says nothing of it has a replica of its own.
+    fn pull_budget(&self) -> Arc<PullBudget> {
+        Arc::new(PullBudget::new(BYTES_PER_SECOND_DEFAULT))
     }
     /// Whether a replica of the shard should lead, or may be handed leadership, as far as its node's condition goes. It
     /// should where nothing is known of its node.
@@ -233,6 +238,7 @@ impl ShardHost {
         }
         shard.set_entry_limits(queue_budget.limits().entry);
         shard.set_stopwatch(Arc::clone(&clock));
+        let pull_budget = outlet.pull_budget();
         let judge = Arc::clone(&outlet);
         shard.set_fitness(Box::new(move |replica| judge.is_fit(id, replica)));
         let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet), Arc::clone(&counts)));
@@ -250,7 +256,7 @@ impl ShardHost {
         });
         let reception = Reception::new(shard.log().data_writers());
         Ok(Self {
-            intake: Intake::new(id, replica, Arc::new(ReceptionSinks(Arc::clone(&reception)))),
+            intake: Intake::new(id, replica, Arc::new(ReceptionSinks(Arc::clone(&reception))), pull_budget),
             reception,
             keeper: Keeper::new(upkeep_options.of_replica(id, replica), Arc::clone(upkeep.permits())),
             offering: Offering::new(upkeep_options.slice.capture),
@@ -607,7 +613,8 @@ fn note_heat(heat: &Heat, operation: &Operation, at: Nanos, nth: usize) {
     match operation {
         Operation::Write { mutation, .. } => note((0, mutation)),
         Operation::Atomic { request, .. } => (0..).zip(&request.mutations).for_each(note),
-        Operation::Get(key) => heat.note_read(key, at, nth as u64),
+        // The turn's time is counted as a whole.
+        Operation::Get(key) => _ = heat.note_read(key, at, nth as u64),
         Operation::Confirm | Operation::Await { .. } => {}
     }
 }

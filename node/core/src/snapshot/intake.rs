@@ -1,5 +1,6 @@
 //! The follower's side: one replica's way through a snapshot that it is offered.
 
+use super::budget::PullBudget;
 use super::limits::{CHUNK_BYTES, GIVE_UP_MS, PULL_AGAIN_MS};
 use super::window::Window;
 use super::{Finish, SnapshotError, SnapshotSink, SnapshotSinks};
@@ -21,6 +22,7 @@ pub struct Intake {
     shard: ShardId,
     replica: ReplicaId,
     sinks: Arc<dyn SnapshotSinks>,
+    budget: Arc<PullBudget>,
     under_way: Option<UnderWay>,
     /// The last snapshot that came to nothing here: its offer, which the leader may repeat, is refused.
     refused: Option<SnapshotId>,
@@ -73,9 +75,9 @@ impl From<SnapshotError> for Failed {
 }
 
 impl Intake {
-    /// The intake of one replica.
-    pub fn new(shard: ShardId, replica: ReplicaId, sinks: Arc<dyn SnapshotSinks>) -> Self {
-        Self { shard, replica, sinks, under_way: None, refused: None, effects: IntakeEffects::default() }
+    /// The intake of one replica, which shares the budget with the others of its node.
+    pub fn new(shard: ShardId, replica: ReplicaId, sinks: Arc<dyn SnapshotSinks>, budget: Arc<PullBudget>) -> Self {
+        Self { shard, replica, sinks, budget, under_way: None, refused: None, effects: IntakeEffects::default() }
     }
 
     /// The snapshot that is under way.
@@ -237,7 +239,7 @@ impl Intake {
         }
         if let Some(under_way) = &mut self.under_way {
             let (to, id) = (under_way.leader, under_way.id);
-            let pulls = under_way.pull(now);
+            let pulls = under_way.pull(now, &self.budget);
             let from = self.replica;
             self.effects.messages.extend(pulls.into_iter().map(|body| SnapshotMessage { from, to, id, body }));
         }
@@ -320,7 +322,7 @@ impl UnderWay {
         if self.has_all() { Ok(self.sink.finish()?) } else { Ok(Finish::Pending) }
     }
 
-    fn pull(&mut self, now: Nanos) -> Vec<SnapshotBody> {
+    fn pull(&mut self, now: Nanos, budget: &PullBudget) -> Vec<SnapshotBody> {
         let pull = |part, at, count_max| SnapshotBody::Pull { part, at, count_max, bytes_max: CHUNK_BYTES };
         let (window, part) = match &mut self.stage {
             Stage::Header { window, .. } => (window, SnapshotPart::Header),
@@ -334,6 +336,11 @@ impl UnderWay {
                 return vec![pull(SnapshotPart::Records, self.records, 0)];
             }
         };
-        window.pull(now).into_iter().map(|wanted| pull(part, wanted.at, wanted.count)).collect()
+        let (pulls, is_held_back) = window.pull(now, |bytes| budget.take(now, bytes));
+        if is_held_back {
+            // It is this node that waits, and it does so for its own sake.
+            self.progress_at = now;
+        }
+        pulls.into_iter().map(|wanted| pull(part, wanted.at, wanted.count)).collect()
     }
 }

@@ -13,6 +13,7 @@
 //! messages. What a snapshot holds is no matter here: a header, and records by number.
 
 mod bucket;
+mod budget;
 mod intake;
 pub mod limits;
 mod offers;
@@ -21,6 +22,7 @@ mod run;
 mod tests;
 mod window;
 
+pub use budget::PullBudget;
 pub use intake::{Intake, IntakeEffects};
 pub use offers::{EndedOffer, OfferEffects, OffersFull, SnapshotAnswer, SnapshotOffers, SnapshotRead};
 pub use run::StoredRecords;

@@ -146,6 +146,11 @@ impl Dice {
     }
 }
 
+/// A budget that holds nothing back.
+fn ample() -> Arc<PullBudget> {
+    Arc::new(PullBudget::new(1 << 40))
+}
+
 struct Follower {
     intake: Intake,
     sinks: MemorySinks,
@@ -156,7 +161,7 @@ struct Follower {
 impl Follower {
     fn new(replica: ReplicaId) -> Self {
         let sinks = MemorySinks::default();
-        let intake = Intake::new(SHARD, replica, Arc::new(sinks.clone()));
+        let intake = Intake::new(SHARD, replica, Arc::new(sinks.clone()), ample());
         Self { intake, sinks, applied: LogIndex(0), installed: Vec::new() }
     }
 }
@@ -247,7 +252,7 @@ impl World {
                 // The replica is opened anew.
                 follower.installed.push(id);
                 follower.applied = id.index;
-                follower.intake = Intake::new(SHARD, *replica, Arc::new(follower.sinks.clone()));
+                follower.intake = Intake::new(SHARD, *replica, Arc::new(follower.sinks.clone()), ample());
             }
         }
         messages.into_iter().for_each(|message| self.send(message));
@@ -491,6 +496,31 @@ fn a_long_finish_is_no_silence() {
     world.run_to_the_end(1_000);
     assert!(world.now_ms > OFFER_FORGET_MS && world.ended[0].installed, "{:?}", world.ended);
     assert_eq!(world.follower().sinks.0.lock().opened.len(), 1);
+}
+
+#[test]
+fn a_follower_takes_in_no_more_than_its_node_may_and_waits_without_giving_up() {
+    let mut world = World::new(1, BYTES_PER_SECOND_DEFAULT);
+    // Two MiB at 25 kB per second: over a minute, the budget being shared with another replica that takes half.
+    let budget = Arc::new(PullBudget::new(50_000));
+    let follower = world.follower();
+    follower.intake = Intake::new(SHARD, FOLLOWER, Arc::new(follower.sinks.clone()), Arc::clone(&budget));
+    let source = MemorySource::new(100, 10, vec![1_000; 2_000]);
+    world.offer(&source);
+    let begun = world.now_ms;
+    let others = std::cell::Cell::new(0);
+    world.run_until("it is finished", 300_000, |world| {
+        let is_its_turn = others.get() <= 25 * (world.now_ms - begun);
+        if is_its_turn && budget.take(Nanos(0).after_ms(world.now_ms), 10_000) {
+            others.set(others.get() + 10_000);
+        }
+        !world.followers[&FOLLOWER].installed.is_empty()
+    });
+    world.follower().sinks.assert_holds(&source);
+    let took_ms = world.now_ms - begun;
+    let taken = 2_000_000 + others.get();
+    assert!(taken <= 50 * took_ms + 50_000 * BURST_MS / 1_000 + 300_000, "{taken} bytes in {took_ms} ms");
+    assert!(took_ms > GIVE_UP_MS, "{took_ms} ms");
 }
 
 #[test]

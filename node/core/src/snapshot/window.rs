@@ -105,8 +105,9 @@ impl Window {
         }
     }
 
-    /// What is to be pulled now: what never was, and what is overdue. It counts as pulled then.
-    pub(super) fn pull(&mut self, now: Nanos) -> Vec<PullRange> {
+    /// What is to be pulled now: what never was, and what is overdue. It counts as pulled then. Each piece only if `may`, which is told
+    /// about how many bytes it has. Says whether anything was held back.
+    pub(super) fn pull(&mut self, now: Nanos, mut may: impl FnMut(u64) -> bool) -> (Vec<PullRange>, bool) {
         let side_by_side = (PULLED_BYTES_MAX / self.chunk_bytes.max(1)).clamp(1, PULLS_MAX);
         let units = (CHUNK_BYTES as usize / self.unit_bytes).max(1) as u64;
         while self.stretches.len() < side_by_side && self.next < self.end {
@@ -114,14 +115,17 @@ impl Window {
             self.stretches.push_back(Stretch { at: self.next, count, state: State::PullRange });
             self.next += u64::from(count);
         }
-        let arrived_at = self.arrived_at;
-        let due = self.stretches.iter_mut().take(side_by_side).filter(|stretch| stretch.is_due(now, arrived_at));
-        due.map(|stretch| {
+        let (arrived_at, unit_bytes) = (self.arrived_at, self.unit_bytes as u64);
+        let mut pulls = Vec::new();
+        for stretch in self.stretches.iter_mut().take(side_by_side).filter(|stretch| stretch.is_due(now, arrived_at)) {
+            if !may(unit_bytes * u64::from(stretch.count)) {
+                return (pulls, true);
+            }
             let tries = if let State::Pulled { tries, .. } = stretch.state { tries + 1 } else { 0 };
             stretch.state = State::Pulled { at: now, tries };
-            PullRange { at: stretch.at, count: stretch.count }
-        })
-        .collect()
+            pulls.push(PullRange { at: stretch.at, count: stretch.count });
+        }
+        (pulls, false)
     }
 }
 
@@ -151,6 +155,10 @@ mod tests {
         Bytes::from(vec![0; count])
     }
 
+    fn pull(window: &mut Window, now: Nanos) -> Vec<PullRange> {
+        window.pull(now, |_| true).0
+    }
+
     fn at(wanted: &[PullRange]) -> Vec<u64> {
         wanted.iter().map(|wanted| wanted.at).collect()
     }
@@ -158,28 +166,44 @@ mod tests {
     #[test]
     fn four_are_under_way_and_taken_out_in_order() {
         let mut window = Window::new(10 * 1024, 1024);
-        assert_eq!(at(&window.pull(Nanos(1))), [0, 256, 512, 768]);
-        assert_eq!(window.pull(Nanos(1)), []);
+        assert_eq!(at(&pull(&mut window, Nanos(1))), [0, 256, 512, 768]);
+        assert_eq!(pull(&mut window, Nanos(1)), []);
         assert!(window.handle_chunk(Nanos(2), 256, 256, zeros(256 * 1024)));
         assert!(window.take().is_none(), "the first is missing");
-        assert!(window.pull(Nanos(2)).is_empty(), "what has come early still has its place");
+        assert!(pull(&mut window, Nanos(2)).is_empty(), "what has come early still has its place");
         assert!(window.handle_chunk(Nanos(3), 0, 256, zeros(256 * 1024)));
         assert!(window.take().is_some() && window.take().is_some() && window.take().is_none());
-        assert_eq!(at(&window.pull(Nanos(3))), [1024, 1280]);
+        assert_eq!(at(&pull(&mut window, Nanos(3))), [1024, 1280]);
+    }
+
+    #[test]
+    fn what_may_not_be_pulled_yet_is_pulled_later() {
+        let mut window = Window::new(10 * 1024, 1024);
+        let mut left = 600_000u64;
+        let mut may = |bytes: u64| {
+            let has_any = left > 0;
+            left = left.saturating_sub(if has_any { bytes } else { 0 });
+            has_any
+        };
+        let (pulls, is_held_back) = window.pull(Nanos(1), &mut may);
+        assert_eq!((at(&pulls), is_held_back), (vec![0, 256, 512], true));
+        assert_eq!(window.pull(Nanos(1), &mut may), (vec![], true));
+        assert_eq!(window.pull(Nanos(2), |_| true), (vec![PullRange { at: 768, count: 256 }], false));
+        assert_eq!(window.pull(Nanos(2), |_| false), (vec![], false), "nothing is wanted");
     }
 
     #[test]
     fn a_short_chunk_leaves_the_rest_to_be_pulled_and_makes_later_pulls_fit() {
         let mut window = Window::new(10 * 1024, 1024);
-        window.pull(Nanos(1));
+        pull(&mut window, Nanos(1));
         assert!(window.handle_chunk(Nanos(2), 0, 64, zeros(256 * 1024)));
-        assert_eq!(window.pull(Nanos(2)), [PullRange { at: 64, count: 192 }]);
+        assert_eq!(pull(&mut window, Nanos(2)), [PullRange { at: 64, count: 192 }]);
         window.take().unwrap();
-        assert_eq!(window.pull(Nanos(2)), [], "the rest has taken the place");
+        assert_eq!(pull(&mut window, Nanos(2)), [], "the rest has taken the place");
         assert!(window.handle_chunk(Nanos(2), 64, 192, zeros(256 * 1024)));
         window.take().unwrap();
         assert_eq!(
-            window.pull(Nanos(2)),
+            pull(&mut window, Nanos(2)),
             [PullRange { at: 1024, count: 191 }],
             "by the size of the last chunk's records"
         );
@@ -188,10 +212,10 @@ mod tests {
     #[test]
     fn what_does_not_come_is_pulled_again_less_and_less_often() {
         let mut window = Window::new(10, 1024 * 1024);
-        assert_eq!(at(&window.pull(Nanos(0))), [0, 1, 2, 3]);
+        assert_eq!(at(&pull(&mut window, Nanos(0))), [0, 1, 2, 3]);
         let mut again = Vec::new();
         for ms in 1..=70_000 {
-            if !window.pull(Nanos(0).after_ms(ms)).is_empty() {
+            if !pull(&mut window, Nanos(0).after_ms(ms)).is_empty() {
                 again.push(ms);
             }
         }
@@ -201,23 +225,23 @@ mod tests {
     #[test]
     fn what_the_leader_waits_for_is_pulled_at_once() {
         let mut window = Window::new(2, 1024 * 1024);
-        assert_eq!(at(&window.pull(Nanos(0))), [0, 1]);
+        assert_eq!(at(&pull(&mut window, Nanos(0))), [0, 1]);
         window.note_silence(Nanos(0).after_ms(OFFER_REPEAT_MS - 1));
         assert_eq!(
-            window.pull(Nanos(0).after_ms(OFFER_REPEAT_MS - 1)),
+            pull(&mut window, Nanos(0).after_ms(OFFER_REPEAT_MS - 1)),
             [],
             "the pull and the offer have met on their way"
         );
         let silent_at = Nanos(0).after_ms(OFFER_REPEAT_MS);
         assert!(window.handle_chunk(silent_at, 1, 1, zeros(8)));
         window.note_silence(silent_at);
-        assert_eq!(at(&window.pull(silent_at)), [0], "what has come is not pulled again");
+        assert_eq!(at(&pull(&mut window, silent_at)), [0], "what has come is not pulled again");
     }
 
     #[test]
     fn large_chunks_are_pulled_one_at_a_time_and_early_ones_are_bounded() {
         let mut window = Window::new(10, 16 * 1024 * 1024);
-        window.pull(Nanos(0));
+        pull(&mut window, Nanos(0));
         assert!(!window.handle_chunk(Nanos(0), 2, 1, zeros(EARLY_BYTES_MAX + 1)), "too much to wait for another");
         assert!(window.handle_chunk(Nanos(0), 0, 1, zeros(EARLY_BYTES_MAX + 1)));
         window.take().unwrap();
@@ -225,16 +249,16 @@ mod tests {
         window.take().unwrap();
         assert!(window.handle_chunk(Nanos(0), 2, 1, zeros(EARLY_BYTES_MAX + 1)));
         window.take().unwrap();
-        assert_eq!(window.pull(Nanos(0)), [], "one is under way");
+        assert_eq!(pull(&mut window, Nanos(0)), [], "one is under way");
         assert!(window.handle_chunk(Nanos(0), 3, 1, zeros(EARLY_BYTES_MAX + 1)));
         window.take().unwrap();
-        assert_eq!(at(&window.pull(Nanos(0))), [4]);
+        assert_eq!(at(&pull(&mut window, Nanos(0))), [4]);
     }
 
     #[test]
     fn what_was_not_pulled_changes_nothing() {
         let mut window = Window::new(1_000, 1024);
-        window.pull(Nanos(0));
+        pull(&mut window, Nanos(0));
         for (at, count) in [(1, 10), (999, 1), (1_000, 1), (u64::MAX, 1), (0, 0), (0, 257), (256, u32::MAX)] {
             assert!(!window.handle_chunk(Nanos(0), at, count, zeros(8)), "{at} {count}");
         }
