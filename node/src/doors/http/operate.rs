@@ -453,7 +453,7 @@ pub(super) async fn finalize(
 #[utoipa::path(
     post, path = "/nodes/{node}/set", tag = "cluster", operation_id = "set_node",
     summary = "Change a node's zone or weight",
-    description = "Replicas move until they stand as they then should. May be repeated.",
+    description = "Replicas move until they stand as they then should. What is left out stays as it is. May be repeated.",
     params(
         ("node" = String, Path, description = "The node's name or id"),
         ("zone" = Option<String>, Query, description = "Its failure zone from now on; empty for one of its own", max_length = 255),
@@ -480,9 +480,6 @@ pub(super) async fn set(
     }
     if weight.is_some_and(|weight| !(1..=NODE_WEIGHT_MAX).contains(&weight)) {
         return Err(Problem::invalid("weight is 1 to 1000"));
-    }
-    if zone.is_none() && weight.is_none() {
-        return Err(Problem::invalid("zone or weight is wanted, or both"));
     }
     let verb = ClusterVerb::Set { node: find_node(&api, &node)?.id, zone, weight };
     ask_and_plan(&api, &asked, verb).await
