@@ -441,6 +441,7 @@ mod tests {
             ack: Ack::Committed,
             durability: Durability::Fsync,
             number: None,
+            decimal: None,
             previous: None,
             receipt: None,
             existed: None,

@@ -5,7 +5,7 @@ use crate::core::{Call, unexpected};
 use crate::key::check_key;
 use crate::setters::{addition_setters, write_setters};
 use crate::write::{WriteOptions, WriteResult};
-use crate::write_op::{WriteOp, mutation_bytes};
+use crate::write_op::{WriteOp, compared_bytes, mutation_bytes};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use kvorum_client_core::Error;
@@ -81,7 +81,7 @@ impl Atomic {
         let mutations = self.ops.into_iter().map(WriteOp::checked).collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<_> = mutations.iter().map(|mutation| mutation.key.clone()).collect();
         let bytes = mutations.iter().map(mutation_bytes).sum::<usize>()
-            + self.checks.iter().map(|check| check.key.len() + 32).sum::<usize>();
+            + self.checks.iter().map(|check| check.key.len() + compared_bytes(&check.condition) + 32).sum::<usize>();
         let limit = kvorum_protocol::limits::FRAME_BYTES_MAX - 64;
         if bytes > limit {
             return Err(Error::TooLarge { what: "the atomic's length in bytes", size: bytes, limit });

@@ -450,6 +450,7 @@ pub(crate) fn unexpected(body: &ResponseBody, kind: Kind) -> Error {
         ResponseBody::Written(_) => "WRITTEN",
         ResponseBody::Batch(_) => "BATCH",
         ResponseBody::Atomic(_) => "ATOMIC",
+        ResponseBody::Transaction(_) => "TRANSACTION",
         ResponseBody::Awaited(_) => "AWAITED",
         ResponseBody::Error(_) => "ERROR",
     };

@@ -80,6 +80,7 @@ fn key_hashes(body: &RequestBody) -> Vec<u64> {
             let checks = atomic.checks.iter().map(|check| hash64(&check.key));
             checks.chain(atomic.mutations.iter().map(|mutation| hash64(&mutation.key))).collect()
         }
+        RequestBody::Transaction(transaction) => transaction.keys().map(|key| hash64(key)).collect(),
         RequestBody::Hello(_)
         | RequestBody::Ping(_)
         | RequestBody::Topology

@@ -108,9 +108,7 @@ impl WriteOp {
                 return self;
             }
             Action::Put { .. } | Action::Expire { .. } => "a time to live is from one millisecond to 100 years",
-            Action::Delete | Action::Incr { .. } | Action::Append { .. } | Action::Persist => {
-                "only a put and an expire take a time to live"
-            }
+            _ => "only a put and an expire take a time to live",
         };
         self.invalid.get_or_insert(Error::InvalidArgument(problem.to_owned()));
         self
@@ -263,7 +261,10 @@ impl WriteOp {
     pub fn is_idempotent(&self) -> bool {
         let is_absolute = match self.mutation.action {
             Action::Put { .. } | Action::Delete | Action::Expire { .. } | Action::Persist => true,
-            Action::Incr { .. } | Action::Append { .. } => false,
+            Action::SetRange { .. } => true,
+            Action::Incr { .. } | Action::Append { .. } | Action::IncrDecimal { .. } => false,
+            // The second one is answered something else.
+            Action::ExpireIf { .. } | Action::SetBit { .. } => false,
         };
         // A condition that failed the second time would hide that it held the first time.
         is_absolute && matches!(self.mutation.condition, Condition::Always | Condition::IfPresent)
@@ -292,9 +293,13 @@ impl WriteOp {
 
 /// About how many bytes a mutation takes in a request.
 pub(crate) fn mutation_bytes(mutation: &Mutation) -> usize {
-    let value = match &mutation.action {
-        Action::Put { value, .. } | Action::Append { value } => value.len(),
-        Action::Delete | Action::Incr { .. } | Action::Expire { .. } | Action::Persist => 0,
-    };
-    mutation.key.len() + value + 32
+    mutation.key.len() + mutation.action.operand().len() + compared_bytes(&mutation.condition) + 32
+}
+
+/// Bytes of the value that a condition compares with.
+pub(crate) fn compared_bytes(condition: &Condition) -> usize {
+    match condition {
+        Condition::IfEquals(value) => value.len(),
+        _ => 0,
+    }
 }

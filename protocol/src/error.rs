@@ -94,6 +94,8 @@ error_codes! {
     OnceIdReused = 22,
     /// The cluster, as it is now, can't do what an operator asks for.
     Refused = 23,
+    /// Something is to be added to a value that is not a decimal number, or what is to be added is none.
+    NotADecimal = 24,
 }
 
 impl ErrorCode {
@@ -103,7 +105,12 @@ impl ErrorCode {
     pub fn is_verdict(self) -> bool {
         matches!(
             self,
-            Self::TooLarge | Self::NotAnInteger | Self::IntegerOverflow | Self::CrossShard | Self::OnceIdReused
+            Self::TooLarge
+                | Self::NotAnInteger
+                | Self::NotADecimal
+                | Self::IntegerOverflow
+                | Self::CrossShard
+                | Self::OnceIdReused
         )
     }
 }

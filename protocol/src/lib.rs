@@ -14,6 +14,7 @@ pub mod frame;
 pub mod hash;
 pub mod join;
 pub mod limits;
+pub mod mutation;
 pub mod part;
 pub mod peer;
 pub mod plan;
@@ -24,6 +25,7 @@ pub mod snapshot;
 pub mod status;
 pub mod token;
 pub mod topology;
+pub mod transaction;
 pub mod types;
 pub mod verb;
 pub mod write_id;
@@ -32,10 +34,10 @@ pub use admin::AdminCommand;
 pub use codec::DecodeError;
 pub use error::{ErrorCode, Outcome, Retry, ServerError};
 pub use join::{Admitted, JoinReply, JoinRequest};
+pub use mutation::{Action, Condition, ExpireWhen, Mutation, ReturnPrevious, TimeToLive};
 pub use plan::{ClusterPlan, MovePurpose, NodeOutlook, NodeStanding, PlanReason, PlannedMove};
 pub use request::{
-    Action, AtomicCheck, AtomicRequest, Condition, Hello, Mutation, ReadMode, Request, RequestBody, ReturnPrevious,
-    ScanCursor, ScanRequest, StatusScope, TimeToLive,
+    AtomicCheck, AtomicRequest, Hello, ReadMode, Request, RequestBody, ScanCursor, ScanRequest, StatusScope,
 };
 pub use response::{
     AtomicResult, Awaited, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus,
@@ -45,6 +47,7 @@ pub use token::{
     Authority, AuthorityHash, JoinToken, NewToken, NodeKey, ParseTokenError, TokenId, TokenKey, TokenSecret,
 };
 pub use topology::{NodeInfo, ShardInfo, Topology};
+pub use transaction::{TransactionOperation, TransactionReply, TransactionRequest, TransactionResult};
 pub use types::{
     Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, OnceId, ParseReceiptError, Receipt,
     ReplicaId, RequestId, ShardId, Term, Version,

@@ -15,6 +15,12 @@ pub const FRAME_HEADER_BYTES: usize = 8;
 pub const PART_BYTES_MAX: usize = 64 * 1024;
 /// Most keys in a MULTI-GET, mutations in a BATCH, checks plus mutations in an ATOMIC.
 pub const BATCH_OPERATIONS_MAX: usize = 4096;
+/// Longest decimal number in text that is added to another, in bytes.
+pub const DECIMAL_BYTES_MAX: usize = 512;
+/// Most bytes of values in the answer to one TRANSACTION: what it read, and what was there before its writes.
+pub const TRANSACTION_REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes of values in an answer to a TRANSACTION that is remembered for the sake of retries.
+pub const TRANSACTION_REMEMBERED_BYTES_MAX: usize = 64 * 1024;
 /// The highest number of a write.
 pub const SEQUENCE_MAX: u64 = u64::MAX / 2;
 /// Most entries that one SCAN page returns.
@@ -76,6 +82,10 @@ pub const JOIN_REPLY_BYTES_MAX: usize = RING_BYTES_MAX + 2 * JOIN_PEM_BYTES_MAX 
 pub const PLAN_REASONS_MAX: usize = 64;
 
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest PUT fits a frame");
+const _: () = assert!(
+    TRANSACTION_REPLY_BYTES_MAX + 200 * BATCH_OPERATIONS_MAX < FRAME_BYTES_MAX,
+    "so does the largest answer to a TRANSACTION"
+);
 const _: () = assert!(MULTI_GET_REPLY_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX, "the largest reply fits a frame");
 const _: () =
     assert!(SCAN_PAGE_BYTES + 64 * SCAN_ENTRIES_MAX as usize + 64 * 1024 < FRAME_BYTES_MAX, "so does any page");

@@ -11,9 +11,12 @@ use crate::admin::AdminCommand;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::frame;
 use crate::limits::{
-    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PING_BYTES_MAX, SCAN_ENTRIES_MAX, TTL_MS_MAX,
-    VALUE_BYTES_MAX,
+    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PING_BYTES_MAX, SCAN_ENTRIES_MAX,
 };
+use crate::mutation::{
+    Action, Condition, Mutation, decode_condition, decode_mutation, decode_mutations, encode_condition, encode_mutation,
+};
+use crate::transaction::TransactionRequest;
 use crate::types::{Ack, ClientId, ClusterId, LogIndex, Receipt, RequestId, ShardId, Term, Version};
 use crate::write_id::{WriteId, check_sequence, decode_write_id, encode_write_id};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -44,6 +47,7 @@ pub(crate) mod operation {
     pub(crate) const BATCH: u8 = 0x21;
     pub(crate) const ATOMIC: u8 = 0x22;
     pub(crate) const AWAIT: u8 = 0x23;
+    pub(crate) const TRANSACTION: u8 = 0x24;
     pub(crate) const ADMIN: u8 = 0x30;
 }
 
@@ -108,6 +112,8 @@ pub enum RequestBody {
     },
     /// Checks and writes in one shard, all or nothing.
     Atomic(AtomicRequest),
+    /// Checks, then operations of one shard in turn, a reply each, as one entry of its log.
+    Transaction(TransactionRequest),
     /// What became of a write that was answered when it was merely accepted; waits until that is known.
     Await {
         /// The write.
@@ -153,90 +159,6 @@ pub enum StatusScope {
     Node,
     /// Every node's that can be reached.
     Cluster,
-}
-
-/// One write to one key.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Mutation {
-    /// The key: 1 to [`KEY_BYTES_MAX`] bytes.
-    pub key: Bytes,
-    /// Must hold, or nothing is written.
-    pub condition: Condition,
-    /// What the reply says of the entry that was there before.
-    pub return_previous: ReturnPrevious,
-    /// What to do.
-    pub action: Action,
-}
-
-/// What the reply to a write says of the entry that was there before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
-pub enum ReturnPrevious {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Whether the key existed. That takes a look at the index, and reads no value.
-    Existence,
-    /// The entry, with its value.
-    Entry,
-}
-
-/// What must hold for a write to take effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
-pub enum Condition {
-    /// Nothing.
-    #[default]
-    Always,
-    /// The key does not exist.
-    IfAbsent,
-    /// The key exists.
-    IfPresent,
-    /// The key exists with this version.
-    IfVersion(Version),
-    /// The key does not exist, or exists with this version.
-    IfAbsentOrVersion(Version),
-}
-
-/// What a write does.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// Stores a value of at most [`VALUE_BYTES_MAX`] bytes.
-    Put {
-        /// The value.
-        value: Bytes,
-        /// How long it lives.
-        ttl: TimeToLive,
-    },
-    /// Removes the key.
-    Delete,
-    /// Adds to a decimal 64-bit integer; a missing key counts as 0. Keeps the time to live.
-    Incr {
-        /// What to add.
-        by: i64,
-    },
-    /// Appends bytes; a missing key counts as empty. Keeps the time to live.
-    Append {
-        /// The bytes.
-        value: Bytes,
-    },
-    /// Sets the time to live of an existing key.
-    Expire {
-        /// Milliseconds to live, 1 to [`TTL_MS_MAX`].
-        ttl_ms: u64,
-    },
-    /// Takes the time to live off an existing key.
-    Persist,
-}
-
-/// How long the value of a PUT lives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
-pub enum TimeToLive {
-    /// For ever.
-    #[default]
-    Forever,
-    /// So many milliseconds, 1 to [`TTL_MS_MAX`].
-    Ms(u64),
-    /// As long as what is there now. A key that does not exist, or has expired, has no time to live afterwards.
-    Keep,
 }
 
 /// Checks and writes in one shard, all or nothing.
@@ -315,7 +237,11 @@ impl Request {
         let mut without = self.clone();
         let value = match &mut without.body {
             RequestBody::Write {
-                mutation: Mutation { action: Action::Put { value, .. } | Action::Append { value }, .. },
+                mutation:
+                    Mutation {
+                        action: Action::Put { value, .. } | Action::Append { value } | Action::SetRange { value, .. },
+                        ..
+                    },
                 ..
             } => std::mem::take(value),
             _ => {
@@ -397,11 +323,15 @@ impl Request {
                 encode_write_id(out, atomic.id, atomic.ack);
                 out.count(atomic.checks.len());
                 for check in &atomic.checks {
-                    encode_condition(out, check.condition);
+                    encode_condition(out, &check.condition);
                     out.bytes(&check.key);
                 }
                 out.count(atomic.mutations.len());
                 atomic.mutations.iter().for_each(|mutation| encode_mutation(out, mutation));
+            }
+            RequestBody::Transaction(transaction) => {
+                header(out, operation::TRANSACTION);
+                transaction.encode(out);
             }
             RequestBody::Await { receipt, wait_ms } => {
                 header(out, operation::AWAIT);
@@ -504,6 +434,7 @@ fn decode_body(operation: u8, reader: &mut Reader) -> Result<RequestBody, Decode
                 .collect::<Result<_, DecodeError>>()?;
             RequestBody::Atomic(AtomicRequest { id, ack, checks, mutations: decode_mutations(reader)? })
         }
+        operation::TRANSACTION => RequestBody::Transaction(TransactionRequest::decode(reader)?),
         operation::AWAIT => RequestBody::Await {
             receipt: Receipt::decode(reader)?,
             wait_ms: decode_ms(reader, "wait in milliseconds")?,
@@ -542,7 +473,7 @@ impl Receipt {
     }
 }
 
-fn decode_key(reader: &mut Reader) -> Result<Bytes, DecodeError> {
+pub(crate) fn decode_key(reader: &mut Reader) -> Result<Bytes, DecodeError> {
     let key = reader.bytes("key length", KEY_BYTES_MAX)?;
     if key.is_empty() {
         return Err(DecodeError::UnknownValue { field: "key length", value: 0 });
@@ -574,131 +505,4 @@ fn decode_mode(reader: &mut Reader) -> Result<ReadMode, DecodeError> {
         1 => Ok(ReadMode::Stale),
         value => Err(DecodeError::UnknownValue { field: "read mode", value: value.into() }),
     }
-}
-
-fn encode_condition(out: &mut BytesMut, condition: Condition) {
-    match condition {
-        Condition::Always => out.put_u8(0),
-        Condition::IfAbsent => out.put_u8(1),
-        Condition::IfPresent => out.put_u8(2),
-        Condition::IfVersion(version) => {
-            out.put_u8(3);
-            out.put_u64_le(version.0);
-        }
-        Condition::IfAbsentOrVersion(version) => {
-            out.put_u8(4);
-            out.put_u64_le(version.0);
-        }
-    }
-}
-
-fn decode_condition(reader: &mut Reader) -> Result<Condition, DecodeError> {
-    match reader.u8()? {
-        0 => Ok(Condition::Always),
-        1 => Ok(Condition::IfAbsent),
-        2 => Ok(Condition::IfPresent),
-        3 => Ok(Condition::IfVersion(Version(reader.u64()?))),
-        4 => Ok(Condition::IfAbsentOrVersion(Version(reader.u64()?))),
-        value => Err(DecodeError::UnknownValue { field: "condition", value: value.into() }),
-    }
-}
-
-/// The argument of a PUT that keeps the time to live: no time to live is as long.
-const KEEP_TTL: u64 = u64::MAX;
-
-const _: () = assert!(TTL_MS_MAX < KEEP_TTL, "no time to live reads as keeping it");
-
-mod action {
-    pub(super) const PUT: u8 = 1;
-    pub(super) const DELETE: u8 = 2;
-    pub(super) const INCR: u8 = 3;
-    pub(super) const APPEND: u8 = 4;
-    pub(super) const EXPIRE: u8 = 5;
-    pub(super) const PERSIST: u8 = 6;
-}
-
-fn encode_mutation(out: &mut BytesMut, mutation: &Mutation) {
-    encode_mutation_head(out, mutation);
-    out.bytes(&mutation.key);
-    match &mutation.action {
-        Action::Put { value, .. } | Action::Append { value } => out.bytes(value),
-        Action::Delete | Action::Incr { .. } | Action::Expire { .. } | Action::Persist => {}
-    }
-}
-
-/// All but the key and the value.
-pub(crate) fn encode_mutation_head(out: &mut BytesMut, mutation: &Mutation) {
-    let (code, argument) = match &mutation.action {
-        Action::Put { ttl: TimeToLive::Forever, .. } => (action::PUT, 0),
-        Action::Put { ttl: TimeToLive::Ms(ms), .. } => (action::PUT, *ms),
-        Action::Put { ttl: TimeToLive::Keep, .. } => (action::PUT, KEEP_TTL),
-        Action::Delete => (action::DELETE, 0),
-        Action::Incr { by } => (action::INCR, by.cast_unsigned()),
-        Action::Append { .. } => (action::APPEND, 0),
-        Action::Expire { ttl_ms } => (action::EXPIRE, *ttl_ms),
-        Action::Persist => (action::PERSIST, 0),
-    };
-    out.put_u8(code);
-    encode_condition(out, mutation.condition);
-    out.put_u8(match mutation.return_previous {
-        ReturnPrevious::Nothing => 0,
-        ReturnPrevious::Existence => 1,
-        ReturnPrevious::Entry => 2,
-    });
-    out.put_u64_le(argument);
-}
-
-fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeError> {
-    let code = reader.u8()?;
-    let condition = decode_condition(reader)?;
-    let return_previous = match reader.u8()? {
-        0 => ReturnPrevious::Nothing,
-        1 => ReturnPrevious::Existence,
-        2 => ReturnPrevious::Entry,
-        value => return Err(DecodeError::UnknownValue { field: "return previous", value: value.into() }),
-    };
-    let argument = reader.u64()?;
-    let key = decode_key(reader)?;
-    let ttl = |argument: u64| {
-        if argument > TTL_MS_MAX {
-            return Err(DecodeError::OverLimit {
-                field: "time to live in milliseconds",
-                value: argument,
-                limit: TTL_MS_MAX,
-            });
-        }
-        Ok(argument)
-    };
-    let unused = |argument: u64| match argument {
-        0 => Ok(()),
-        value => Err(DecodeError::UnknownValue { field: "unused argument", value }),
-    };
-    let action = match code {
-        action::PUT => Action::Put {
-            ttl: match argument {
-                0 => TimeToLive::Forever,
-                KEEP_TTL => TimeToLive::Keep,
-                ms => TimeToLive::Ms(ttl(ms)?),
-            },
-            value: reader.bytes("value length", VALUE_BYTES_MAX)?,
-        },
-        action::DELETE => unused(argument).map(|()| Action::Delete)?,
-        action::INCR => Action::Incr { by: argument.cast_signed() },
-        action::APPEND => {
-            unused(argument)?;
-            Action::Append { value: reader.bytes("value length", VALUE_BYTES_MAX)? }
-        }
-        action::EXPIRE => match ttl(argument)? {
-            0 => return Err(DecodeError::UnknownValue { field: "time to live in milliseconds", value: 0 }),
-            ttl_ms => Action::Expire { ttl_ms },
-        },
-        action::PERSIST => unused(argument).map(|()| Action::Persist)?,
-        value => return Err(DecodeError::UnknownValue { field: "action", value: value.into() }),
-    };
-    Ok(Mutation { key, condition, return_previous, action })
-}
-
-fn decode_mutations(reader: &mut Reader) -> Result<Vec<Mutation>, DecodeError> {
-    let count = reader.count("mutations", BATCH_OPERATIONS_MAX, 15)?;
-    (0..count).map(|_| decode_mutation(reader)).collect()
 }

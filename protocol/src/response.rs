@@ -12,14 +12,15 @@ use crate::codec::{DecodeError, Reader, Writer, announce_last};
 use crate::error::ServerError;
 use crate::frame;
 use crate::limits::{
-    BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, REPLICAS_MAX, SCAN_ENTRIES_MAX,
-    VALUE_BYTES_MAX,
+    BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, REPLICAS_MAX,
+    SCAN_ENTRIES_MAX, VALUE_BYTES_MAX,
 };
 use crate::plan::ClusterPlan;
 use crate::request::ScanCursor;
 use crate::status::NodeStatus;
 use crate::token::Authority;
 use crate::topology::{Topology, decode_durability, encode_durability};
+use crate::transaction::TransactionResult;
 use crate::types::{Ack, ClusterId, Durability, Entry, Epoch, NodeId, Receipt, RequestId, ShardId, Version};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -39,6 +40,7 @@ mod kind {
     pub(super) const BATCH: u8 = 0x21;
     pub(super) const ATOMIC: u8 = 0x22;
     pub(super) const AWAITED: u8 = 0x23;
+    pub(super) const TRANSACTION: u8 = 0x24;
     pub(super) const ERROR: u8 = 0x7f;
 }
 
@@ -88,6 +90,8 @@ pub enum ResponseBody {
     Batch(Vec<Result<WriteResult, ServerError>>),
     /// To an ATOMIC.
     Atomic(AtomicResult),
+    /// To a TRANSACTION.
+    Transaction(TransactionResult),
     /// To an AWAIT.
     Awaited(Awaited),
     /// To any request: it failed.
@@ -123,8 +127,10 @@ pub struct WriteResult {
     pub ack: Ack,
     /// What that is worth.
     pub durability: Durability,
-    /// After INCR the new number; after APPEND the new length in bytes.
+    /// After INCR the new number; after APPEND and SET-RANGE the new length in bytes; after SET-BIT what the bit was.
     pub number: Option<i64>,
+    /// After INCR-DECIMAL the new number, as it is stored. An answer has this or `number`.
+    pub decimal: Option<Bytes>,
     /// The entry that was there before, if it was asked for and there was one.
     pub previous: Option<Entry>,
     /// Of a write that took effect and is merely accepted: where it stands.
@@ -141,9 +147,10 @@ pub struct WriteResult {
 pub enum WriteStatus {
     /// It did.
     Applied,
-    /// Its condition did not hold.
+    /// Its condition did not hold, or what EXPIRE-IF wants of the time to live.
     ConditionFailed,
-    /// DELETE, EXPIRE or PERSIST of a key that does not exist, or PERSIST of one without a time to live.
+    /// DELETE, EXPIRE, EXPIRE-IF or PERSIST of a key that does not exist, or PERSIST of one without a time to live. In a
+    /// TRANSACTION also a rename or a copy of a key that does not exist.
     Missing,
 }
 
@@ -248,6 +255,9 @@ impl Response {
             ResponseBody::Written(result) => written(result),
             ResponseBody::Batch(results) => results.iter().map(|result| result.as_ref().map_or(64, written)).sum(),
             ResponseBody::Atomic(AtomicResult::Applied(results)) => results.iter().map(written).sum(),
+            ResponseBody::Transaction(TransactionResult::Done(replies)) => {
+                replies.iter().map(|reply| 64 + reply.value_bytes()).sum()
+            }
             _ => 0,
         }
     }
@@ -325,6 +335,10 @@ impl Response {
                 header(out, kind::ATOMIC);
                 result.encode_answer(out);
             }
+            ResponseBody::Transaction(result) => {
+                header(out, kind::TRANSACTION);
+                result.encode(out);
+            }
             ResponseBody::Awaited(awaited) => {
                 header(out, kind::AWAITED);
                 out.put_u8(match awaited {
@@ -393,6 +407,7 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
         kind::WRITTEN => ResponseBody::Written(WriteResult::decode_answer(reader)?),
         kind::BATCH => ResponseBody::Batch(decode_results(reader, WriteResult::decode_answer)?),
         kind::ATOMIC => ResponseBody::Atomic(AtomicResult::decode_answer(reader)?),
+        kind::TRANSACTION => ResponseBody::Transaction(TransactionResult::decode(reader)?),
         kind::AWAITED => ResponseBody::Awaited(match reader.u8()? {
             0 => Awaited::Applied,
             1 => Awaited::Lost,
@@ -404,13 +419,13 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
     })
 }
 
-fn encode_entry(out: &mut BytesMut, entry: &Entry) {
+pub(crate) fn encode_entry(out: &mut BytesMut, entry: &Entry) {
     out.put_u64_le(entry.version.0);
     out.option(entry.expires_at_ms, |out, at| out.put_u64_le(at));
     out.bytes(&entry.value);
 }
 
-fn decode_entry(reader: &mut Reader) -> Result<Entry, DecodeError> {
+pub(crate) fn decode_entry(reader: &mut Reader) -> Result<Entry, DecodeError> {
     Ok(Entry {
         version: Version(reader.u64()?),
         expires_at_ms: reader.option("expiry", Reader::u64)?,
@@ -478,7 +493,17 @@ impl WriteResult {
             Ack::Accepted => 1,
         });
         encode_durability(out, self.durability);
-        out.option(self.number, |out, number| out.put_i64_le(number));
+        match (self.number, &self.decimal) {
+            (Some(number), _) => {
+                out.put_u8(1);
+                out.put_i64_le(number);
+            }
+            (None, Some(decimal)) => {
+                out.put_u8(2);
+                out.bytes(decimal);
+            }
+            (None, None) => out.put_u8(0),
+        }
         out.option(self.previous.as_ref(), encode_entry);
     }
 
@@ -487,21 +512,32 @@ impl WriteResult {
     /// # Errors
     /// Whatever is wrong with the bytes.
     pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let status = match reader.u8()? {
+            0 => WriteStatus::Applied,
+            1 => WriteStatus::ConditionFailed,
+            2 => WriteStatus::Missing,
+            value => return Err(DecodeError::UnknownValue { field: "write status", value: value.into() }),
+        };
+        let version = Version(reader.u64()?);
+        let ack = match reader.u8()? {
+            0 => Ack::Committed,
+            1 => Ack::Accepted,
+            value => return Err(DecodeError::UnknownValue { field: "ack", value: value.into() }),
+        };
+        let durability = decode_durability(reader)?;
+        let (number, decimal) = match reader.u8()? {
+            0 => (None, None),
+            1 => (Some(reader.i64()?), None),
+            2 => (None, Some(reader.bytes("decimal number", DECIMAL_BYTES_MAX)?)),
+            value => return Err(DecodeError::UnknownValue { field: "number", value: value.into() }),
+        };
         Ok(Self {
-            status: match reader.u8()? {
-                0 => WriteStatus::Applied,
-                1 => WriteStatus::ConditionFailed,
-                2 => WriteStatus::Missing,
-                value => return Err(DecodeError::UnknownValue { field: "write status", value: value.into() }),
-            },
-            version: Version(reader.u64()?),
-            ack: match reader.u8()? {
-                0 => Ack::Committed,
-                1 => Ack::Accepted,
-                value => return Err(DecodeError::UnknownValue { field: "ack", value: value.into() }),
-            },
-            durability: decode_durability(reader)?,
-            number: reader.option("number", Reader::i64)?,
+            status,
+            version,
+            ack,
+            durability,
+            number,
+            decimal,
             previous: reader.option("previous entry", decode_entry)?,
             receipt: None,
             existed: None,

@@ -3,7 +3,7 @@
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::hash::hash64;
 use crate::limits::SEQUENCE_MAX;
-use crate::request::{Action, Mutation, encode_mutation_head};
+use crate::mutation::{Mutation, encode_mutation_head};
 use crate::types::{Ack, OnceId};
 use bytes::{BufMut, BytesMut};
 use uuid::Uuid;
@@ -37,14 +37,10 @@ impl Once {
     /// `key_hash` is [`hash64`] of its key.
     #[must_use]
     pub fn nth(self, number: u32, key_hash: u64, mutation: &Mutation) -> Self {
-        let value = match &mutation.action {
-            Action::Put { value, .. } | Action::Append { value } => &value[..],
-            Action::Delete | Action::Incr { .. } | Action::Expire { .. } | Action::Persist => &[],
-        };
         let mut told = BytesMut::new();
         told.put_u64_le(self.digest);
         told.put_u64_le(key_hash);
-        told.put_u64_le(hash64(value));
+        told.put_u64_le(hash64(mutation.action.operand()));
         encode_mutation_head(&mut told, mutation);
         Self { id: self.id.plus(number.into()), digest: hash64(&told), ..self }
     }
@@ -115,7 +111,7 @@ pub(crate) fn check_sequence(sequence: u64) -> Result<(), DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Condition, ReturnPrevious, TimeToLive};
+    use crate::mutation::{Action, Condition, ReturnPrevious, TimeToLive};
 
     fn of(action: Action) -> Mutation {
         Mutation { key: "k".into(), condition: Condition::Always, return_previous: ReturnPrevious::Nothing, action }

@@ -117,6 +117,7 @@ fn results_of(name_prefix: &str) -> Vec<Vec<u8>> {
         match Response::decode(body).expect("a sample is decoded").body {
             ResponseBody::Written(result) => result.encode(&mut out),
             ResponseBody::Atomic(result) => result.encode(&mut out),
+            ResponseBody::Transaction(result) => result.encode(&mut out),
             other => panic!("{other:?} is no answer to a write"),
         }
         out.to_vec()
@@ -192,4 +193,9 @@ fn write_result() {
 #[test]
 fn atomic_result() {
     assert_both("atomic_result", results_of("atomic"), bodies::atomic_result);
+}
+
+#[test]
+fn transaction_result() {
+    assert_both("transaction_result", results_of("transaction"), bodies::transaction_result);
 }

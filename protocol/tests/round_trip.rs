@@ -12,12 +12,13 @@ use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, Admitted, AtomicCheck, AtomicRequest, AtomicResult, Authority, AuthorityHash, Awaited,
-    ClientId, ClusterId, ClusterPlan, ClusterVerb, Condition, Durability, Entry, Epoch, ErrorCode, Explanation,
-    FolderId, Hello, HelloReply, HotKey, JoinReply, JoinRequest, LogIndex, MovePurpose, Mutation, NewNode, NewToken,
-    NodeId, NodeInfo, NodeKey, NodeOutlook, NodeStanding, NodeStatus, Once, OnceId, Outcome, PlanReason, PlannedMove,
-    ReadMode, Receipt, Receiving, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody, Retry,
-    ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus,
-    StatusScope, Term, TimeToLive, TokenId, TokenKey, Topology, Version, WriteId, WriteResult, WriteStatus, frame,
+    ClientId, ClusterId, ClusterPlan, ClusterVerb, Condition, Durability, Entry, Epoch, ErrorCode, ExpireWhen,
+    Explanation, FolderId, Hello, HelloReply, HotKey, JoinReply, JoinRequest, LogIndex, MovePurpose, Mutation, NewNode,
+    NewToken, NodeId, NodeInfo, NodeKey, NodeOutlook, NodeStanding, NodeStatus, Once, OnceId, Outcome, PlanReason,
+    PlannedMove, ReadMode, Receipt, Receiving, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody,
+    Retry, ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus,
+    StatusScope, Term, TimeToLive, TokenId, TokenKey, Topology, TransactionOperation, TransactionReply,
+    TransactionRequest, TransactionResult, Version, WriteId, WriteResult, WriteStatus, frame,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -106,7 +107,17 @@ fn action() -> impl Strategy<Value = Action> {
         bytes().prop_map(|value| Action::Append { value }),
         (1..=TTL_MS_MAX).prop_map(|ttl_ms| Action::Expire { ttl_ms }),
         Just(Action::Persist),
+        (0..=TTL_MS_MAX, expire_when()).prop_map(|(ttl_ms, when)| Action::ExpireIf { ttl_ms, when }),
+        (any::<u64>(), vec(any::<u8>(), 1..60))
+            .prop_map(|(offset, value)| Action::SetRange { offset, value: value.into() }),
+        (any::<u64>(), any::<bool>()).prop_map(|(offset, bit)| Action::SetBit { offset: offset >> 1, bit }),
+        bytes().prop_map(|by| Action::IncrDecimal { by }),
     ]
+}
+
+fn expire_when() -> impl Strategy<Value = ExpireWhen> {
+    use ExpireWhen::{Longer, None, Shorter, Some, SomeAndShorter};
+    select(vec![None, Some, Longer, Shorter, SomeAndShorter])
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
@@ -140,6 +151,29 @@ fn scan() -> impl Strategy<Value = ScanRequest> {
 
 fn cursor() -> impl Strategy<Value = ScanCursor> {
     any::<(u64, u64)>().prop_map(|(order, version)| ScanCursor { order, version: Version(version) })
+}
+
+fn transaction() -> impl Strategy<Value = TransactionRequest> {
+    let check = (key(), condition()).prop_map(|(key, condition)| AtomicCheck { key, condition });
+    let operation = prop_oneof![
+        key().prop_map(TransactionOperation::Read),
+        mutation().prop_map(TransactionOperation::Write),
+        (key(), key(), any::<bool>()).prop_map(|(from, to, if_absent)| TransactionOperation::Rename {
+            from,
+            to,
+            if_absent
+        }),
+        (key(), key(), any::<bool>()).prop_map(|(from, to, if_absent)| TransactionOperation::Copy {
+            from,
+            to,
+            if_absent
+        }),
+    ];
+    (write_id(), vec(check, 0..4), vec(operation, 0..5)).prop_map(|(id, checks, operations)| TransactionRequest {
+        id: WriteId { once: None, ..id },
+        checks,
+        operations,
+    })
 }
 
 fn atomic() -> impl Strategy<Value = AtomicRequest> {
@@ -272,6 +306,7 @@ fn request() -> impl Strategy<Value = Request> {
             RequestBody::Batch { id, ack, mutations }
         }),
         atomic().prop_map(RequestBody::Atomic),
+        transaction().prop_map(RequestBody::Transaction),
         (receipt(), 0..=DEADLINE_MS_MAX).prop_map(|(receipt, wait_ms)| RequestBody::Await { receipt, wait_ms }),
         admin().prop_map(RequestBody::Admin),
     ];
@@ -315,18 +350,24 @@ fn receipt() -> impl Strategy<Value = Receipt> {
 fn write_result() -> impl Strategy<Value = WriteResult> {
     let status = select(vec![WriteStatus::Applied, WriteStatus::ConditionFailed, WriteStatus::Missing]);
     let (receipt, existed) = (option::of(receipt()), (option::of(any::<bool>()), any::<bool>()));
-    (status, any::<u64>(), ack(), durability(), option::of(any::<i64>()), option::of(entry()), receipt, existed)
-        .prop_map(|(status, version, ack, durability, number, previous, receipt, (existed, replayed))| WriteResult {
+    let numbers = prop_oneof![
+        option::of(any::<i64>()).prop_map(|number| (number, None)),
+        bytes().prop_map(|decimal| (None, Some(decimal))),
+    ];
+    (status, any::<u64>(), ack(), durability(), numbers, option::of(entry()), receipt, existed).prop_map(
+        |(status, version, ack, durability, (number, decimal), previous, receipt, (existed, replayed))| WriteResult {
             status,
             version: Version(version),
             ack,
             durability,
             number,
+            decimal,
             previous,
             receipt,
             existed,
             replayed,
-        })
+        },
+    )
 }
 
 fn result_of<T: std::fmt::Debug>(value: impl Strategy<Value = T>) -> impl Strategy<Value = Result<T, ServerError>> {
@@ -478,6 +519,16 @@ fn response() -> impl Strategy<Value = Response> {
             AtomicResult::ConditionFailed { position, version: Version(version), replayed }
         }),
     ];
+    let reply = prop_oneof![
+        option::of(entry()).prop_map(TransactionReply::Value),
+        write_result().prop_map(TransactionReply::Written),
+        error().prop_map(TransactionReply::Failed),
+    ];
+    let transaction = prop_oneof![
+        vec(reply, 0..5).prop_map(TransactionResult::Done),
+        any::<(u32, u64)>()
+            .prop_map(|(position, version)| TransactionResult::Aborted { position, version: Version(version) }),
+    ];
     let body = prop_oneof![
         hello_reply().prop_map(ResponseBody::Hello),
         bytes().prop_map(ResponseBody::Pong),
@@ -494,6 +545,7 @@ fn response() -> impl Strategy<Value = Response> {
         write_result().prop_map(ResponseBody::Written),
         vec(result_of(write_result()), 0..4).prop_map(ResponseBody::Batch),
         atomic.prop_map(ResponseBody::Atomic),
+        transaction.prop_map(ResponseBody::Transaction),
         select(vec![Awaited::Applied, Awaited::Lost, Awaited::Forgotten]).prop_map(ResponseBody::Awaited),
         error().prop_map(ResponseBody::Error),
     ];

@@ -14,7 +14,9 @@ mod report;
 mod search;
 mod text;
 
-pub use history::{Action, Call, Completion, Condition, Found, History, Operation, Reply, WriteStatus, Written};
+pub use history::{
+    Action, Call, Completion, Condition, ExpireWhen, Found, History, Operation, Reply, WriteStatus, Written,
+};
 pub use report::Report;
 pub use text::ParseError;
 

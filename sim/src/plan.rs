@@ -4,6 +4,7 @@ mod draw;
 mod faults;
 mod once;
 mod steps;
+mod transactions;
 
 pub use draw::{FAULTS_MIN, OPERATIONS_MAX, OPERATIONS_MIN};
 
@@ -240,6 +241,79 @@ pub enum Act {
         /// How many.
         count: u32,
     },
+    /// Reads and writes of a pair of keys (`{t<number>}a` and `{t<number>}b`) in turn, in one transaction.
+    Transaction {
+        /// The pair.
+        pair: u32,
+        /// Only if both keys have the versions that this client saw last.
+        watch: bool,
+        /// What it does, as bits.
+        script: u32,
+    },
+    /// Renames a key of a pair (`{r<number>}a` and `{r<number>}b`) to the other one.
+    RenamePair {
+        /// The pair.
+        pair: u32,
+        /// The second to the first.
+        back: bool,
+    },
+    /// Stores one of few values, or removes the key (`e<number>`).
+    SwapValue {
+        /// The key.
+        key: u32,
+        /// Only if it has this value.
+        from: Option<u8>,
+        /// What it gets; none: it is removed.
+        to: Option<u8>,
+    },
+    /// Overwrites a part of a text (the key `s<number>`).
+    Range {
+        /// The key.
+        key: u32,
+        /// From here on.
+        offset: u32,
+    },
+    /// Sets a bit of a text.
+    Bit {
+        /// The key.
+        key: u32,
+        /// Which.
+        offset: u32,
+        /// What it becomes.
+        bit: bool,
+    },
+    /// Gives a text a time to live, depending on the one that it has.
+    ExpireIf {
+        /// The key.
+        key: u32,
+        /// When it expires, in milliseconds.
+        ttl_ms: u64,
+        /// What must hold.
+        when: ExpireWhen,
+    },
+    /// Reads a text.
+    ReadText(u32),
+    /// Adds quarters to a decimal number (the key `d<number>`).
+    Quarters {
+        /// The key.
+        key: u32,
+        /// How many.
+        by: i32,
+    },
+}
+
+/// What must hold of the time to live that a key has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExpireWhen {
+    /// It has none.
+    None,
+    /// It has one.
+    Some,
+    /// The new one is longer.
+    Longer,
+    /// The new one is shorter.
+    Shorter,
 }
 
 /// Something that goes wrong.

@@ -35,7 +35,7 @@ fn outcomes(key: Key, operation: &Operation) -> Vec<Key> {
         return if same { vec![key] } else { Vec::new() };
     };
     let told = match &operation.completion {
-        Completion::Answered { reply: Reply::Written(written), .. } => Some(*written),
+        Completion::Answered { reply: Reply::Written(written), .. } => Some(written),
         _ => None,
     };
     let holds = match condition {
@@ -44,6 +44,7 @@ fn outcomes(key: Key, operation: &Operation) -> Vec<Key> {
         Condition::IfPresent => entry.is_some(),
         Condition::IfVersion(wanted) => entry.is_some_and(|(_, version, _)| version == *wanted),
         Condition::IfAbsentOrVersion(wanted) => entry.is_none_or(|(_, version, _)| version == *wanted),
+        Condition::IfEquals(wanted) => entry.is_some_and(|(value, ..)| value.to_string().as_bytes() == wanted),
     };
     if told.and_then(|told| told.existed).is_some_and(|existed| existed != entry.is_some()) {
         return Vec::new();
@@ -72,7 +73,10 @@ fn outcomes(key: Key, operation: &Operation) -> Vec<Key> {
         (Action::Incr(by), Some((value, _, expires))) => (Some(value + by), expires, Some(value + by)),
         (Action::Expire, Some((value, _, _))) => (Some(value), true, None),
         (Action::Persist, Some((value, _, true))) => (Some(value), false, None),
-        (Action::Append(_), _) => panic!("numbers only"),
+        (Action::Append(_) | Action::SetRange { .. } | Action::SetBit { .. } | Action::IncrQuarters(_), _) => {
+            panic!("numbers only")
+        }
+        (Action::ExpireIf(_), _) => panic!("none is drawn"),
     };
     if told.is_some_and(|told| {
         told.status != WriteStatus::Applied || told.number.is_some() && number.is_some() && told.number != number
@@ -156,7 +160,10 @@ fn write() -> impl Strategy<Value = (Call, Reply)> {
             };
             let version = if status != WriteStatus::Applied && luck % 2 == 0 { Some(0) } else { version };
             let number = number.filter(|_| status == WriteStatus::Applied && matches!(action, Action::Incr(_)));
-            (Call::Write { condition, action }, Reply::Written(Written { status, version, number, existed }))
+            (
+                Call::Write { condition, action },
+                Reply::Written(Written { status, version, number, decimal: None, existed }),
+            )
         },
     )
 }
@@ -221,9 +228,22 @@ fn long_history(seed: u64, operations: u64, keys: usize, open: u64) -> History {
         let value = i64::try_from(number).expect("small");
         let version = highest + 1 + random.random_range(0..5);
         let existed = random.random_bool(0.3).then_some(entry.is_some());
-        let written =
-            |number| Reply::Written(Written { status: WriteStatus::Applied, version: Some(version), number, existed });
-        let missing = Reply::Written(Written { status: WriteStatus::Missing, version: Some(0), number: None, existed });
+        let written = |number| {
+            Reply::Written(Written {
+                status: WriteStatus::Applied,
+                version: Some(version),
+                number,
+                decimal: None,
+                existed,
+            })
+        };
+        let missing = Reply::Written(Written {
+            status: WriteStatus::Missing,
+            version: Some(0),
+            number: None,
+            decimal: None,
+            existed,
+        });
         let put = |condition, expires| Call::Write {
             condition,
             action: Action::Put { value: value.to_string().into_bytes(), expires },
@@ -251,7 +271,13 @@ fn long_history(seed: u64, operations: u64, keys: usize, open: u64) -> History {
             6 => match entry {
                 Some((value, _, true)) => (write(Action::Persist), written(None), Some((value, version, false))),
                 Some((_, version, false)) => {
-                    let idle = Written { status: WriteStatus::Missing, version: Some(version), number: None, existed };
+                    let idle = Written {
+                        status: WriteStatus::Missing,
+                        version: Some(version),
+                        number: None,
+                        decimal: None,
+                        existed,
+                    };
                     (write(Action::Persist), Reply::Written(idle), entry)
                 }
                 None => (write(Action::Persist), missing, None),

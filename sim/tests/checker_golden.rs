@@ -547,3 +547,114 @@ fn the_step_limit_leaves_a_history_undecided() {
     let verdict = check(&history, Limits { steps_per_key_max: 1 });
     assert_eq!(verdict, Verdict::Undecided { key: b"x".to_vec(), steps: 1 });
 }
+
+#[test]
+fn what_is_done_together_is_done_at_one_instant_and_in_turn() {
+    accept(
+        "each step sees those before it, and one that fails does not stop the others",
+        "client 1: [0..1] put x=1 ok v1
+         client 1: [2..3] together x if v1 do get x = 1 v1 ; incr x 4 ok v2 = 5 ; append x a ok v3 = 2 ; incr x 1 refused ; put x=7 if absent failed v3 ; get x = 5a v3 end ok
+         client 1: [4..5] get x = 5a v3",
+    );
+    accept(
+        "one whose check fails has done nothing",
+        "client 1: [0..1] put x=1 ok v1
+         client 1: [2..3] together x if v2 do get x ; delete x end failed v1
+         client 1: [4..5] get x = 1 v1",
+    );
+    accept(
+        "of one without an answer each step is done that can be, or nothing is",
+        "client 1: [0..1] put x=a ok v1
+         client 1: [2..?] together x do incr x 1 ; put x=b end unknown
+         client 1: [2..?] together x if v1 do put x=c end unknown
+         client 2: [3..4] get x = b
+         client 2: [5..6] get x = b",
+    );
+    reject(
+        "nothing comes in between",
+        "get x = 1 v1",
+        "client 1: [0..1] put x=1 ok v1
+         client 2: [2..5] put x=2 ok v2
+         client 1: [2..6] together x do get x = 1 v1 ; get x = 2 v2 end ok",
+    );
+    reject(
+        "a read sees the write before it",
+        "get x = 1 v1 end",
+        "client 1: [0..1] put x=1 ok v1
+         client 1: [2..3] together x do put x=2 ok v2 ; get x = 1 v1 end ok",
+    );
+    reject(
+        "a check that fails does not go through",
+        "if v1",
+        "client 1: [0..1] put x=1 ok v1
+         client 1: [2..3] delete x ok v2
+         client 1: [4..5] together x if v1 do get x none end ok",
+    );
+    reject(
+        "none of it is left out",
+        "get x = 2 v2",
+        "client 1: [0..1] together x do put x=2 ok v2 ; incr x 1 ok v3 = 3 end ok
+         client 1: [2..3] get x = 2 v2",
+    );
+    reject(
+        "what can be done is not refused",
+        "refused",
+        "client 1: [0..1] together x do put x=2 ok v2 ; incr x 1 refused end ok",
+    );
+}
+
+#[test]
+fn values_are_compared_and_changed_in_part() {
+    accept(
+        "ranges, bits and quarters",
+        "client 1: [0..1] range x 2 ab ok v1 = 4
+         client 1: [2..3] bit x 7 1 ok v2 = 0
+         client 1: [4..5] bit x 7 1 ok v3 = 1
+         client 1: [6..7] get x = \\x01\\x00ab v3
+         client 1: [8..9] range x 3 cd ok v4 = 5
+         client 1: [10..11] put x=y if =\\x01\\x00acd ok v5
+         client 1: [12..13] delete x if =z failed v5
+         client 1: [14..15] quarters y 3 ok v6 = 0.75
+         client 1: [16..17] quarters y -7 ok v7 = -1
+         client 1: [18..19] get y = -1 v7",
+    );
+    reject("a bit that is not set", "= 1", "client 1: [0..1] bit x 3 1 ok v1 = 1");
+    reject("another sum", "= 1.5", "client 1: [0..1] quarters x 5 ok v1 = 1.5");
+    reject(
+        "a value that is another one, and as long",
+        "if =3",
+        "client 1: [0..1] put x=2 ok v1\nclient 1: [2..3] delete x if =3 ok v2",
+    );
+    accept(
+        "a time to live that is set if the one that is there is as wanted",
+        "client 1: [0..1] put x=1 ok v1
+         client 1: [2..3] expire x if some failed v1
+         client 1: [4..5] expire x if longer failed v1
+         client 1: [6..7] expire x if none ok v2
+         client 1: [8..9] get x = 1 v2 expiring
+         client 1: [10..11] expire x if none failed v2
+         client 1: [12..13] expire x if shorter failed v2
+         client 1: [14..15] expire x if longer ok v3",
+    );
+    reject(
+        "one that has none is not made longer",
+        "longer",
+        "client 1: [0..1] put x=1 ok v1\nclient 1: [2..3] expire x if longer ok v2",
+    );
+    reject(
+        "one that has none is made shorter",
+        "shorter",
+        "client 1: [0..1] put x=1 ok v1\nclient 1: [2..3] expire x if shorter failed v1",
+    );
+}
+
+#[test]
+fn what_is_done_together_reads_as_it_was_written() {
+    let text = "client 1: [2..3] together x if v1 do get x = 1 v1 ; incr x 4 ok v2 = 5 ; incr x 1 refused end ok
+client 1: [2..3] together x if =a do get x ; delete x end failed v1
+client 1: [2..?] together x do range x 2 ab ; bit x 9 1 ; quarters x -3 ; expire x if shorter end unknown
+client 2: [4..5] quarters x 1 ok v3 = 0.25
+client 2: [6..7] expire x if none if v3 failed v4
+";
+    assert_eq!(text.parse::<History>().expect("the history is well formed").to_string(), text);
+}

@@ -58,9 +58,12 @@ impl Register {
             Condition::IfPresent => version != 0,
             Condition::IfVersion(wanted) => version != 0 && version == *wanted,
             Condition::IfAbsentOrVersion(wanted) => version == 0 || version == *wanted,
+            Condition::IfEquals(wanted) => self.entry.as_ref().is_some_and(|entry| entry.value == *wanted),
         };
         let existed = Some(self.entry.is_some());
-        let idle = |status| Some(Reply::Written(Written { status, version: Some(version), number: None, existed }));
+        let idle = |status| {
+            Some(Reply::Written(Written { status, version: Some(version), number: None, decimal: None, existed }))
+        };
         if !holds {
             return idle(WriteStatus::ConditionFailed);
         }
@@ -90,11 +93,26 @@ impl Register {
                 let length = whole.len() as i64;
                 (Some(whole), Some(length))
             }
+            Action::SetRange { offset, bytes } => {
+                let mut whole = before.unwrap_or_default();
+                whole.extend(std::iter::repeat_n(0, offset.saturating_sub(whole.len())));
+                let behind = whole.len().min(offset + bytes.len());
+                whole.splice(*offset..behind, bytes.iter().copied());
+                let length = whole.len() as i64;
+                (Some(whole), Some(length))
+            }
+            Action::SetBit { .. } | Action::IncrQuarters(_) | Action::ExpireIf(_) => unreachable!("none is drawn"),
         };
         // Versions count the writes of a whole shard, so those of one key have gaps.
         self.writes += 3;
         self.entry = value.map(|value| Entry { value, version: self.writes, expires });
-        Some(Reply::Written(Written { status: WriteStatus::Applied, version: Some(self.writes), number, existed }))
+        Some(Reply::Written(Written {
+            status: WriteStatus::Applied,
+            version: Some(self.writes),
+            number,
+            decimal: None,
+            existed,
+        }))
     }
 }
 
@@ -170,6 +188,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         1 => Just(Condition::IfPresent),
         2 => (1..100u64).prop_map(Condition::IfVersion),
         1 => (1..100u64).prop_map(Condition::IfAbsentOrVersion),
+        1 => (0..4u8).prop_map(|value| Condition::IfEquals(value.to_string().into_bytes())),
     ]
 }
 
@@ -396,7 +415,9 @@ mod differential {
                 let action = Action::Put { value: value.to_string().into(), expires: false };
                 Call::Write { condition, action }
             };
-            let written = |status, version, number| Reply::Written(Written { status, version, number, existed: None });
+            let written = |status, version, number| {
+                Reply::Written(Written { status, version, number, decimal: None, existed: None })
+            };
             let outcome = |applied: Option<u64>, refusal| match applied {
                 Some(version) => written(WriteStatus::Applied, Some(version), None),
                 None => written(refusal, None, None),

@@ -91,6 +91,7 @@ fn written(number: usize) -> Response {
         ack: Ack::Committed,
         durability: Durability::Fsync,
         number: None,
+        decimal: None,
         previous: None,
         receipt: None,
         existed: None,

@@ -122,6 +122,7 @@ impl Door {
                 ack: Ack::Committed,
                 durability: Durability::Fsync,
                 number: None,
+                decimal: None,
                 previous: None,
                 receipt: None,
                 existed: None,

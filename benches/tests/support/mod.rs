@@ -220,6 +220,7 @@ fn written(ack: Ack) -> WriteResult {
         ack,
         durability: Durability::Fsync,
         number: None,
+        decimal: None,
         previous: None,
         receipt: None,
         existed: None,

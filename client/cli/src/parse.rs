@@ -216,7 +216,7 @@ impl Arguments<'_> {
                 "IFABSENTOR" => Condition::IfAbsentOrVersion(self.version()?),
                 _ => Condition::IfVersion(self.version()?),
             };
-            if condition.replace(wanted).is_some() {
+            if condition.replace(wanted.clone()).is_some() {
                 return Err(self.wrong("only one condition can hold"));
             }
             op = op.condition(wanted);

@@ -42,6 +42,7 @@ impl Sequences {
         match body {
             RequestBody::Write { id, .. } | RequestBody::Batch { id, .. } => id.sequence = sequence,
             RequestBody::Atomic(atomic) => atomic.id.sequence = sequence,
+            RequestBody::Transaction(transaction) => transaction.id.sequence = sequence,
             _ => {}
         }
     }
@@ -51,6 +52,7 @@ impl Sequences {
         let id = match body {
             RequestBody::Write { id, .. } | RequestBody::Batch { id, .. } => id,
             RequestBody::Atomic(atomic) => &mut atomic.id,
+            RequestBody::Transaction(transaction) => &mut transaction.id,
             _ => return,
         };
         id.retry |= retry;

@@ -224,6 +224,25 @@ bugs! {
     VerdictOnRetryForgotten = "verdict-on-retry-forgotten",
     /// An ATOMIC whose condition fails leaves its first write behind. Breaks: all or nothing.
     AtomicHalfApplied = "atomic-half-applied",
+    /// What a TRANSACTION checks is looked up in what is applied, without the writes that are on their way. Breaks: nothing is done
+    /// unless its checks hold.
+    TransactionChecksApplied = "transaction-checks-applied",
+    /// A TRANSACTION that wants a version of a key goes through when the key was removed. Breaks: as above.
+    TransactionMissesRemoval = "transaction-misses-removal",
+    /// A read in a TRANSACTION does not see what was written before it in the same one. Breaks: its operations are done in turn.
+    TransactionReadsBefore = "transaction-reads-before",
+    /// A TRANSACTION ends with its first operation that fails, as if those behind it had failed as well, and what they were told is
+    /// that they were done. Breaks: as above.
+    TransactionStopsAtError = "transaction-stops-at-error",
+    /// A TRANSACTION that was done is not remembered. Breaks: a retry takes effect at most once.
+    TransactionForgotten = "transaction-forgotten",
+    /// A TRANSACTION is answered when it is proposed. Breaks: acknowledged means committed, and reads see committed writes only.
+    TransactionBeforeCommit = "transaction-before-commit",
+    /// A write that wants a value goes through if the one that is there is as long. Breaks: nothing is written unless its condition
+    /// holds.
+    EqualByLength = "equal-by-length",
+    /// A key that was renamed lives for ever. Breaks: a key with a time to live is gone once it has passed.
+    RenameForgetsTtl = "rename-forgets-ttl",
     /// A write that asks for a version, or for no key, goes through whatever version the key has. Breaks: nothing is written unless
     /// its condition holds.
     AbsentOrVersionUnchecked = "absent-or-version-unchecked",

@@ -59,12 +59,18 @@ impl Recorder {
             Action::Delete => WriteOp::delete(key),
             Action::Incr { by } => WriteOp::incr(key, by),
             Action::Append { value } => WriteOp::append(key, value),
-            Action::Put { ttl: TimeToLive::Ms(_), .. } | Action::Expire { .. } | Action::Persist => {
+            Action::Put { ttl: TimeToLive::Ms(_), .. }
+            | Action::Expire { .. }
+            | Action::Persist
+            | Action::ExpireIf { .. }
+            | Action::SetRange { .. }
+            | Action::SetBit { .. }
+            | Action::IncrDecimal { .. } => {
                 panic!("no test that records asks for it yet")
             }
         };
         let invoked_at = self.now();
-        let result = client.write(op.condition(condition)).await.map(ConditionalResult::into_result);
+        let result = client.write(op.condition(condition.clone())).await.map(ConditionalResult::into_result);
         let at = self.now();
         let completion = match &result {
             Ok(result) => Completion::Answered { at, reply: Reply::Written(written(result)) },
@@ -134,7 +140,7 @@ fn written(result: &WriteResult) -> Written {
         WriteStatus::ConditionFailed => checker::WriteStatus::ConditionFailed,
         WriteStatus::Missing => checker::WriteStatus::Missing,
     };
-    Written { status, version: Some(result.version.0), number: result.number, existed: result.existed }
+    Written { status, version: Some(result.version.0), number: result.number, decimal: None, existed: result.existed }
 }
 
 fn checked_condition(condition: Condition) -> checker::Condition {
@@ -144,6 +150,7 @@ fn checked_condition(condition: Condition) -> checker::Condition {
         Condition::IfPresent => checker::Condition::IfPresent,
         Condition::IfVersion(version) => checker::Condition::IfVersion(version.0),
         Condition::IfAbsentOrVersion(version) => checker::Condition::IfAbsentOrVersion(version.0),
+        Condition::IfEquals(value) => checker::Condition::IfEquals(value.to_vec()),
     }
 }
 
@@ -158,5 +165,8 @@ fn checked_action(action: Action) -> checker::Action {
         Action::Append { value } => checker::Action::Append(value.to_vec()),
         Action::Expire { .. } => checker::Action::Expire,
         Action::Persist => checker::Action::Persist,
+        Action::ExpireIf { .. } | Action::SetRange { .. } | Action::SetBit { .. } | Action::IncrDecimal { .. } => {
+            panic!("the workload has none of these")
+        }
     }
 }

@@ -10,7 +10,8 @@ use kvorum_protocol::codec::Reader;
 use kvorum_protocol::part::Assembler;
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
-    AtomicResult, DecodeError, JoinReply, JoinRequest, NodeStatus, Request, Response, WriteResult, frame,
+    AtomicResult, DecodeError, JoinReply, JoinRequest, NodeStatus, Request, Response, TransactionResult, WriteResult,
+    frame,
 };
 
 /// The most that a frame's body may hold in this target: small, so that lengths over the limit are met often.
@@ -131,6 +132,11 @@ pub fn write_result(data: &[u8]) -> bool {
 /// An answer to an ATOMIC, as the log remembers it.
 pub fn atomic_result(data: &[u8]) -> bool {
     check(data, |bytes| whole(bytes, AtomicResult::decode), AtomicResult::encode)
+}
+
+/// An answer to a TRANSACTION, as the log remembers it.
+pub fn transaction_result(data: &[u8]) -> bool {
+    check(data, |bytes| whole(bytes, TransactionResult::decode), TransactionResult::encode)
 }
 
 fn whole<T>(bytes: Bytes, decode: fn(&mut Reader) -> Result<T, DecodeError>) -> Result<T, DecodeError> {

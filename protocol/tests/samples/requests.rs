@@ -2,10 +2,10 @@ use super::join::new_node;
 use super::{bytes, uuid};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, ClusterVerb, Condition, Hello,
-    LogIndex, Mutation, NewToken, NodeId, NodeKey, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId,
-    ReturnPrevious, ScanCursor, ScanRequest, ShardId, StatusScope, Term, TimeToLive, TokenId, TokenKey, Version,
-    WriteId,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, ClusterVerb, Condition, ExpireWhen,
+    Hello, LogIndex, Mutation, NewToken, NodeId, NodeKey, Once, OnceId, ReadMode, Receipt, Request, RequestBody,
+    RequestId, ReturnPrevious, ScanCursor, ScanRequest, ShardId, StatusScope, Term, TimeToLive, TokenId, TokenKey,
+    TransactionOperation, TransactionRequest, Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -13,6 +13,7 @@ pub(crate) fn requests() -> Vec<(String, Request)> {
     let mut all = questions();
     all.extend(writes());
     all.extend(admin());
+    all.extend(of_resp());
     // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
     let numbered = |(number, (name, body)): (usize, (&str, RequestBody))| {
         (name.to_owned(), Request { id: RequestId(number as u32 + 1), deadline_ms: 5000, body })
@@ -75,6 +76,37 @@ fn mutation(key: &'static str, action: Action) -> Mutation {
 
 fn put(key: &'static str, value: &'static str) -> Mutation {
     mutation(key, Action::Put { value: bytes(value), ttl: TimeToLive::Forever })
+}
+
+/// What RESP has asked for.
+fn of_resp() -> Vec<(&'static str, RequestBody)> {
+    let committed = |sequence, mutation| write(id(sequence), Ack::Committed, mutation);
+    let equal = Mutation { condition: Condition::IfEquals(bytes("Ada")), ..put("user:1", "Grace") };
+    let watched = AtomicCheck { key: bytes("{cart}.1"), condition: Condition::IfVersion(Version(11)) };
+    let operations = vec![
+        TransactionOperation::Read(bytes("{cart}.1")),
+        TransactionOperation::Write(mutation("{cart}.count", Action::Incr { by: 1 })),
+        TransactionOperation::Copy { from: bytes("{cart}.1"), to: bytes("{cart}.2"), if_absent: true },
+    ];
+    let transaction = TransactionRequest { id: id(56), checks: vec![watched], operations };
+    let rename = TransactionOperation::Rename { from: bytes("a"), to: bytes("b"), if_absent: false };
+    let renaming = TransactionRequest { id: id(57), checks: Vec::new(), operations: vec![rename] };
+    vec![
+        ("write put if equal", committed(50, equal)),
+        (
+            "write expire if longer",
+            committed(51, mutation("user:1", Action::ExpireIf { ttl_ms: 1500, when: ExpireWhen::Longer })),
+        ),
+        (
+            "write expire if it has a time to live that is longer",
+            committed(52, mutation("user:1", Action::ExpireIf { ttl_ms: 0, when: ExpireWhen::SomeAndShorter })),
+        ),
+        ("write set range", committed(53, mutation("log", Action::SetRange { offset: 5, value: bytes("line") }))),
+        ("write set bit", committed(54, mutation("flags", Action::SetBit { offset: 7, bit: true }))),
+        ("write incr decimal", committed(55, mutation("price", Action::IncrDecimal { by: bytes("-1.5e2") }))),
+        ("transaction", RequestBody::Transaction(transaction)),
+        ("transaction of a rename", RequestBody::Transaction(renaming)),
+    ]
 }
 
 fn writes() -> Vec<(&'static str, RequestBody)> {

@@ -5,8 +5,8 @@ use kvorum_protocol::{
     Ack, AtomicResult, Authority, AuthorityHash, Awaited, ClusterId, ClusterPlan, Durability, Entry, Epoch, ErrorCode,
     Explanation, HelloReply, HotKey, LogIndex, MovePurpose, NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus,
     Outcome, PlanReason, PlannedMove, Receipt, Receiving, RequestId, Response, ResponseBody, Retry, ScanCursor,
-    ScanPage, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, Version, WriteResult,
-    WriteStatus,
+    ScanPage, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, TransactionReply,
+    TransactionResult, Version, WriteResult, WriteStatus,
 };
 
 /// Every response, every error.
@@ -21,6 +21,7 @@ pub(crate) fn responses() -> Vec<(String, Response)> {
     all.push(("error with a sequence number".into(), ResponseBody::Error(too_low)));
     let authority = Authority { cluster: ClusterId(uuid(9)), hash: AuthorityHash([0xef; 32]) };
     all.push(("authority".into(), ResponseBody::Authority(authority)));
+    all.extend(of_resp().into_iter().map(|(name, body)| (name.into(), body)));
     // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
     let numbered = |(number, (name, body)): (usize, (String, ResponseBody))| {
         (name, Response { id: RequestId(number as u32 + 1), epoch: Epoch(4), forwarded: false, body })
@@ -105,6 +106,24 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
     ]
 }
 
+/// What RESP has asked for.
+fn of_resp() -> Vec<(&'static str, ResponseBody)> {
+    let decimal = WriteResult { decimal: Some(bytes("10.6")), ..write_result(WriteStatus::Applied, 24) };
+    let failed_alone = ServerError::new(ErrorCode::NotAnInteger, "the value is not a decimal 64-bit integer");
+    let done = TransactionResult::Done(vec![
+        TransactionReply::Value(Some(entry("Ada", None))),
+        TransactionReply::Value(None),
+        TransactionReply::Written(decimal.clone()),
+        TransactionReply::Failed(failed_alone),
+    ]);
+    let aborted = TransactionResult::Aborted { position: 1, version: Version(12) };
+    vec![
+        ("written with a decimal number", ResponseBody::Written(decimal.clone())),
+        ("transaction done", ResponseBody::Transaction(done)),
+        ("transaction aborted", ResponseBody::Transaction(aborted)),
+    ]
+}
+
 fn plan() -> ClusterPlan {
     let outlook = |number, standing| NodeOutlook {
         node: NodeId(uuid(number)),
@@ -158,6 +177,7 @@ fn write_result(status: WriteStatus, version: u64) -> WriteResult {
         ack: Ack::Committed,
         durability: Durability::Fsync,
         number: None,
+        decimal: None,
         previous: None,
         receipt: None,
         existed: None,

@@ -38,10 +38,18 @@ pub enum Call {
         /// What to do.
         action: Action,
     },
+    /// Operations in turn, at one instant, if a condition holds: what a transaction does to one of its keys.
+    Together {
+        /// Must hold, or nothing is done.
+        condition: Condition,
+        /// What is done, gets and writes. A write whose outcome may stay open has no condition on a version, and is none that the
+        /// time which a value has left decides on.
+        steps: Vec<Self>,
+    },
 }
 
 /// What must hold for a write to take effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Condition {
     /// Nothing.
     Always,
@@ -53,6 +61,8 @@ pub enum Condition {
     IfVersion(u64),
     /// The key does not exist, or exists with this version.
     IfAbsentOrVersion(u64),
+    /// The key exists with this value.
+    IfEquals(Vec<u8>),
 }
 
 /// What a write does.
@@ -77,6 +87,37 @@ pub enum Action {
     Expire,
     /// Takes an existing key's time to live away.
     Persist,
+    /// Gives an existing key a time to live, depending on the one that it has.
+    ExpireIf(ExpireWhen),
+    /// Overwrites the value from an offset on; zeros fill a gap. Keeps the time to live.
+    SetRange {
+        /// Where.
+        offset: usize,
+        /// With what.
+        bytes: Vec<u8>,
+    },
+    /// Sets a bit of the value, 0 being the highest one of the first byte. Keeps the time to live.
+    SetBit {
+        /// Which.
+        offset: usize,
+        /// What it becomes.
+        bit: bool,
+    },
+    /// Adds quarters to a decimal number; a missing key counts as 0. Keeps the time to live.
+    IncrQuarters(i32),
+}
+
+/// What must hold of the time to live that a key has. No answer tells how long that still is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum ExpireWhen {
+    /// It has none.
+    None,
+    /// It has one.
+    Some,
+    /// The new one is longer; none counts as the longest.
+    Longer,
+    /// The new one is shorter.
+    Shorter,
 }
 
 /// How an operation ended, from its caller's view.
@@ -103,8 +144,12 @@ pub enum Completion {
 pub enum Reply {
     /// To a get.
     Value(Option<Found>),
-    /// To a write.
+    /// To a write. To what is done together: that its condition did not hold.
     Written(Written),
+    /// To a write among what is done together: the value that is there is none that it can be done to.
+    Refused,
+    /// To what was done together: an answer to each.
+    Together(Vec<Self>),
 }
 
 /// A value that a get found.
@@ -119,23 +164,26 @@ pub struct Found {
 }
 
 /// What a write answered. A field that is `None` was not told, and is not checked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Written {
     /// Whether it took effect.
     pub status: WriteStatus,
     /// After an effect the key's new version, which is higher than every version the key had before. Otherwise the version
     /// that the key has, 0 if there is no such key.
     pub version: Option<u64>,
-    /// After an incr the new number, after an append the new length.
+    /// After an incr the new number, after an append or an overwritten range the new length, after a bit what it was.
     pub number: Option<i64>,
+    /// After quarters were added the new number.
+    pub decimal: Option<Vec<u8>>,
     /// Whether the key existed before.
     pub existed: Option<bool>,
 }
 
 /// Whether a write took effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 pub enum WriteStatus {
     /// It did.
+    #[default]
     Applied,
     /// Its condition did not hold.
     ConditionFailed,
@@ -153,8 +201,7 @@ impl History {
             assert!(returned_at >= operation.invoked_at, "answered before it was called: {operation}");
         }
         if let Completion::Answered { reply, .. } = &operation.completion {
-            let is_get = matches!(operation.call, Call::Get);
-            assert_eq!(is_get, matches!(reply, Reply::Value(_)), "the answer is of another kind: {operation}");
+            assert!(operation.call.may_be_answered(reply), "the answer is of another kind: {operation}");
         }
         self.operations.push(operation);
     }
@@ -177,6 +224,25 @@ impl History {
 impl Extend<Operation> for History {
     fn extend<I: IntoIterator<Item = Operation>>(&mut self, operations: I) {
         operations.into_iter().for_each(|operation| self.push(operation));
+    }
+}
+
+impl Call {
+    /// Whether the answer is of its kind.
+    fn may_be_answered(&self, reply: &Reply) -> bool {
+        match (self, reply) {
+            (Self::Get, Reply::Value(_)) | (Self::Write { .. }, Reply::Written(_)) => true,
+            (Self::Together { .. }, Reply::Written(written)) => written.status == WriteStatus::ConditionFailed,
+            (Self::Together { steps, .. }, Reply::Together(replies)) => {
+                let fits = |(step, reply): (&Self, &Reply)| match reply {
+                    Reply::Refused => matches!(step, Self::Write { .. }),
+                    Reply::Together(_) => false,
+                    reply => step.may_be_answered(reply),
+                };
+                steps.len() == replies.len() && steps.iter().zip(replies).all(fits)
+            }
+            _ => false,
+        }
     }
 }
 

@@ -104,6 +104,7 @@ fn versions_told(operations: &[&Operation]) -> Vec<(u64, u64)> {
     let told = operations.iter().filter_map(|operation| match &operation.completion {
         Completion::Answered { at, reply: Reply::Value(found) } => Some((*at, found.as_ref()?.version?)),
         Completion::Answered { at, reply: Reply::Written(written) } => Some((*at, written.version?)),
+        Completion::Answered { reply: Reply::Refused | Reply::Together(_), .. } => None,
         Completion::AppliedUnseen { .. } | Completion::Open => None,
     });
     let mut told: Vec<(u64, u64)> = told.collect();
@@ -146,7 +147,8 @@ fn derive_values(operations: &[&Operation]) -> bool {
     let is_number = |value: &[u8]| decimal(value).is_some();
     let puts_number = || operations.iter().filter_map(|operation| put_value(operation)).any(is_number);
     operations.iter().any(|operation| match &operation.call {
-        Call::Write { action: Action::Append(_), .. } => true,
+        Call::Write { action: Action::Append(_) | Action::SetRange { .. } | Action::SetBit { .. }, .. } => true,
+        Call::Write { action: Action::IncrQuarters(_), .. } | Call::Together { .. } => true,
         Call::Write { action: Action::Incr(_), .. } => puts_number(),
         _ => false,
     })

@@ -5,7 +5,7 @@
 //! has none never vanishes. Nobody sees the moment itself: it is enough to let the value vanish right before an operation
 //! that needs it gone, see [`depends_on_expiry`].
 
-use super::history::{Action, Call, Completion, Condition, Found, Operation, Reply, WriteStatus, Written};
+use super::history::{Action, Call, Completion, Condition, ExpireWhen, Found, Operation, Reply, WriteStatus, Written};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -74,17 +74,56 @@ impl Model {
     /// An operation of unknown answer is taken to have had an effect: had it none, it need not be placed at all.
     pub(super) fn step(&mut self, state: State, operation: &Operation) -> Option<State> {
         match (&operation.call, &operation.completion) {
-            (Call::Get, Completion::Answered { reply: Reply::Value(found), .. }) => self.get(state, found.as_ref()),
-            (Call::Write { condition, action }, Completion::Answered { reply: Reply::Written(written), .. }) => {
-                self.answered_write(state, *condition, action, written)
-            }
+            (call, Completion::Answered { reply, .. }) => self.answered(state, call, reply),
             (Call::Write { condition, action }, _) => {
-                let state = holding(*condition, state)?;
-                self.effect(state, action, None, None)
+                let state = self.holding(condition, state)?;
+                self.effect(state, action, &Written::default())
             }
-            // A get of unknown answer says nothing; `History::push` excludes an answer of the other kind.
+            (Call::Together { condition, steps }, _) => {
+                let state = self.holding(condition, state)?;
+                Some(steps.iter().fold(state, |state, step| self.unseen(state, step)))
+            }
+            // A get of unknown answer says nothing.
             (Call::Get, _) => Some(state),
         }
+    }
+
+    /// The state after a call with this answer. `History::push` excludes one of another kind.
+    fn answered(&mut self, state: State, call: &Call, reply: &Reply) -> Option<State> {
+        match (call, reply) {
+            (Call::Get, Reply::Value(found)) => self.get(state, found.as_ref()),
+            (Call::Write { condition, action }, Reply::Written(written)) => {
+                self.answered_write(state, condition, action, written)
+            }
+            (Call::Write { condition, action }, Reply::Refused) => {
+                let state = self.holding(condition, state)?;
+                let before = state.value.map(|value| self.bytes(value));
+                let is_refused = match action {
+                    Action::Incr(by) => {
+                        before.is_some_and(|before| decimal(before).and_then(|now| now.checked_add(*by)).is_none())
+                    }
+                    Action::IncrQuarters(_) => before.is_some_and(|before| quarters(before).is_none()),
+                    _ => false,
+                };
+                is_refused.then_some(state)
+            }
+            (Call::Together { condition, .. }, Reply::Written(written)) => {
+                self.failing(condition, state.with_told_version(written.version)?)
+            }
+            (Call::Together { condition, steps }, Reply::Together(replies)) => {
+                let state = self.holding(condition, state)?;
+                let mut each = steps.iter().zip(replies);
+                each.try_fold(state, |state, (step, reply)| self.answered(state, step, reply))
+            }
+            _ => None,
+        }
+    }
+
+    /// The state after one of several steps whose answer is not known: what can't be done leaves the state as it is.
+    fn unseen(&mut self, state: State, step: &Call) -> State {
+        let Call::Write { condition, action } = step else { return state };
+        let held = self.holding(condition, state);
+        held.and_then(|held| self.effect(held, action, &Written::default())).unwrap_or(state)
     }
 
     /// The bytes of a state's value, for reports.
@@ -106,7 +145,7 @@ impl Model {
     fn answered_write(
         &mut self,
         state: State,
-        condition: Condition,
+        condition: &Condition,
         action: &Action,
         written: &Written,
     ) -> Option<State> {
@@ -115,23 +154,37 @@ impl Model {
         }
         match written.status {
             WriteStatus::Applied => {
-                let state = holding(condition, state)?;
-                self.effect(state, action, written.version, written.number)
+                let state = self.holding(condition, state)?;
+                self.effect(state, action, written)
             }
-            WriteStatus::ConditionFailed => failing(condition, state.with_told_version(written.version)?),
+            WriteStatus::ConditionFailed => {
+                let state = state.with_told_version(written.version)?;
+                match action {
+                    Action::ExpireIf(when) if may_differ(*when, state) => {
+                        self.failing(condition, state).or_else(|| self.holding(condition, state))
+                    }
+                    _ => self.failing(condition, state),
+                }
+            }
             WriteStatus::Missing => {
                 let missed = match action {
-                    Action::Delete | Action::Expire => state.value.is_none(),
+                    Action::Delete | Action::Expire | Action::ExpireIf(_) => state.value.is_none(),
                     Action::Persist => !state.expires,
-                    Action::Put { .. } | Action::PutKeeping(_) | Action::Incr(_) | Action::Append(_) => false,
+                    Action::Put { .. }
+                    | Action::PutKeeping(_)
+                    | Action::Incr(_)
+                    | Action::Append(_)
+                    | Action::SetRange { .. }
+                    | Action::SetBit { .. }
+                    | Action::IncrQuarters(_) => false,
                 };
-                holding(condition, missed.then_some(state)?)?.with_told_version(written.version)
+                self.holding(condition, missed.then_some(state)?)?.with_told_version(written.version)
             }
         }
     }
 
     /// The state after an effective write, if the write can have an effect and then answers as told.
-    fn effect(&mut self, state: State, action: &Action, version: Option<u64>, number: Option<i64>) -> Option<State> {
+    fn effect(&mut self, state: State, action: &Action, told: &Written) -> Option<State> {
         let before = state.value.map_or(&[][..], |value| self.bytes(value));
         let (value, expires, answer) = match action {
             Action::Put { value, expires } => (Some(self.intern(value)), *expires, None),
@@ -150,13 +203,72 @@ impl Model {
                 let length = i64::try_from(whole.len()).ok()?;
                 (Some(self.intern(&whole)), state.expires, Some(length))
             }
+            Action::SetRange { offset, bytes } => {
+                let mut value = before.to_vec();
+                value.resize(value.len().max(offset + bytes.len()), 0);
+                value[*offset..offset + bytes.len()].copy_from_slice(bytes);
+                let length = i64::try_from(value.len()).ok()?;
+                (Some(self.intern(&value)), state.expires, Some(length))
+            }
+            Action::SetBit { offset, bit } => {
+                let (byte, mask) = (offset / 8, 1 << (7 - offset % 8));
+                let mut value = before.to_vec();
+                value.resize(value.len().max(byte + 1), 0);
+                let was = value[byte] & mask != 0;
+                value[byte] = if *bit { value[byte] | mask } else { value[byte] & !mask };
+                (Some(self.intern(&value)), state.expires, Some(was.into()))
+            }
+            Action::IncrQuarters(by) => {
+                let current = if state.value.is_some() { quarters(before)? } else { 0 };
+                let sum = quarters_text(current.checked_add((*by).into())?);
+                if told.decimal.as_ref().is_some_and(|decimal| *decimal != sum) {
+                    return None;
+                }
+                (Some(self.intern(&sum)), state.expires, None)
+            }
             Action::Expire => (Some(state.value?), true, None),
+            Action::ExpireIf(when) => {
+                let fits = match when {
+                    ExpireWhen::None => !state.expires,
+                    ExpireWhen::Some | ExpireWhen::Longer => state.expires,
+                    ExpireWhen::Shorter => true,
+                };
+                (Some(state.value.filter(|_| fits)?), true, None)
+            }
             Action::Persist => (state.expires.then_some(state.value)?, false, None),
         };
-        if number.is_some() && answer.is_some() && number != answer {
+        if told.number.is_some() && answer.is_some() && told.number != answer {
             return None;
         }
-        state.written(value, expires, version)
+        state.written(value, expires, told.version)
+    }
+
+    /// The state, if `condition` can hold in it; knowing that it holds may pin the version down.
+    fn holding(&self, condition: &Condition, state: State) -> Option<State> {
+        match condition {
+            Condition::Always => Some(state),
+            Condition::IfAbsent => state.value.is_none().then_some(state),
+            Condition::IfPresent => state.value.is_some().then_some(state),
+            Condition::IfVersion(version) => state.value.and_then(|_| state.with_version(*version)),
+            Condition::IfAbsentOrVersion(_) if state.value.is_none() => Some(state),
+            Condition::IfAbsentOrVersion(version) => state.with_version(*version),
+            Condition::IfEquals(value) => state.value.is_some_and(|there| self.bytes(there) == value).then_some(state),
+        }
+    }
+
+    /// The state, if `condition` can fail in it.
+    fn failing(&self, condition: &Condition, state: State) -> Option<State> {
+        let can_fail = match condition {
+            Condition::Always => false,
+            Condition::IfAbsent => state.value.is_some(),
+            Condition::IfPresent => state.value.is_none(),
+            Condition::IfVersion(version) => state.value.is_none() || !state.version_exact || state.version != *version,
+            Condition::IfAbsentOrVersion(version) => {
+                state.value.is_some() && (!state.version_exact || state.version != *version)
+            }
+            Condition::IfEquals(value) => state.value.is_none_or(|there| self.bytes(there) != value),
+        };
+        can_fail.then_some(state)
     }
 
     fn intern(&mut self, value: &[u8]) -> ValueId {
@@ -171,30 +283,16 @@ impl Model {
     }
 }
 
-/// The state, if `condition` can hold in it; knowing that it holds may pin the version down.
-fn holding(condition: Condition, state: State) -> Option<State> {
-    match condition {
-        Condition::Always => Some(state),
-        Condition::IfAbsent => state.value.is_none().then_some(state),
-        Condition::IfPresent => state.value.is_some().then_some(state),
-        Condition::IfVersion(version) => state.value.and_then(|_| state.with_version(version)),
-        Condition::IfAbsentOrVersion(_) if state.value.is_none() => Some(state),
-        Condition::IfAbsentOrVersion(version) => state.with_version(version),
-    }
-}
-
-/// The state, if `condition` can fail in it.
-fn failing(condition: Condition, state: State) -> Option<State> {
-    let can_fail = match condition {
-        Condition::Always => false,
-        Condition::IfAbsent => state.value.is_some(),
-        Condition::IfPresent => state.value.is_none(),
-        Condition::IfVersion(version) => state.value.is_none() || !state.version_exact || state.version != version,
-        Condition::IfAbsentOrVersion(version) => {
-            state.value.is_some() && (!state.version_exact || state.version != version)
+/// Whether what is wanted of the time to live may not be so of a key that is there.
+fn may_differ(when: ExpireWhen, state: State) -> bool {
+    state.value.is_some()
+        && match when {
+            ExpireWhen::None => state.expires,
+            ExpireWhen::Some => !state.expires,
+            // How long it still lives, or what was asked for, is not known here.
+            ExpireWhen::Longer => true,
+            ExpireWhen::Shorter => state.expires,
         }
-    };
-    can_fail.then_some(state)
 }
 
 /// Whether it makes a difference to `operation` that the value of a key has expired before it.
@@ -203,8 +301,10 @@ fn failing(condition: Condition, state: State) -> Option<State> {
 /// the value, too. So nothing is lost by letting values expire right before operations of which this is true, and nowhere
 /// else: an expiry can be moved on past every other operation, or left out when a write makes it invisible.
 pub(super) fn depends_on_expiry(operation: &Operation) -> bool {
-    let Call::Write { condition, action } = &operation.call else {
-        return matches!(operation.completion, Completion::Answered { reply: Reply::Value(None), .. });
+    let (condition, action) = match &operation.call {
+        Call::Get => return matches!(operation.completion, Completion::Answered { reply: Reply::Value(None), .. }),
+        Call::Together { .. } => return true,
+        Call::Write { condition, action } => (condition, action),
     };
     if let Completion::Answered { reply: Reply::Written(written), .. } = &operation.completion {
         match written.status {
@@ -214,14 +314,28 @@ pub(super) fn depends_on_expiry(operation: &Operation) -> bool {
         }
     }
     match (condition, action) {
-        (Condition::IfPresent | Condition::IfVersion(_), _) => false,
+        (Condition::IfPresent | Condition::IfVersion(_) | Condition::IfEquals(_), _) => false,
         (Condition::IfAbsent | Condition::IfAbsentOrVersion(_), _) => true,
         (Condition::Always, Action::PutKeeping(_) | Action::Incr(_) | Action::Append(_)) => true,
+        (Condition::Always, Action::SetRange { .. } | Action::SetBit { .. } | Action::IncrQuarters(_)) => true,
         (Condition::Always, Action::Put { .. } | Action::Delete | Action::Expire | Action::Persist) => false,
+        (Condition::Always, Action::ExpireIf(_)) => false,
     }
 }
 
 /// The number that a value is, if an incr can add to it.
 pub(super) fn decimal(bytes: &[u8]) -> Option<i64> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// How many quarters a decimal number is. Binary floating point holds as many as a simulation counts to.
+pub(super) fn quarters(bytes: &[u8]) -> Option<i64> {
+    let number: f64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+    let quarters = number * 4.0;
+    (quarters.fract() == 0.0 && quarters.abs() < 1e12).then_some(quarters as i64)
+}
+
+/// The text of so many quarters.
+fn quarters_text(quarters: i64) -> Vec<u8> {
+    (quarters as f64 / 4.0).to_string().into_bytes()
 }

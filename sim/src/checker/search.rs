@@ -259,11 +259,17 @@ struct ToldVersion {
 impl ToldVersion {
     fn of(operation: &Operation) -> Option<Self> {
         let Completion::Answered { reply, .. } = &operation.completion else { return None };
+        Self::of_reply(reply)
+    }
+
+    fn of_reply(reply: &Reply) -> Option<Self> {
         match reply {
             Reply::Value(Some(Found { version: Some(version), .. })) => {
                 Some(Self { version: *version, is_found: true })
             }
-            Reply::Value(_) => None,
+            Reply::Value(_) | Reply::Refused => None,
+            // What is done together has its place where the first version that it tells has it.
+            Reply::Together(replies) => replies.iter().find_map(Self::of_reply),
             Reply::Written(written) => {
                 let is_found = written.status != WriteStatus::Applied;
                 // Version 0 tells that there is no such key, which may be so more than once.

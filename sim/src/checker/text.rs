@@ -15,16 +15,26 @@
 //! client 6: [12..13] persist x ok v10
 //! client 6: [14..15] get x = 7 v10 lasting
 //! client 6: [16..17] put x=8 keeping ok v11 before some
+//! client 7: [1..2] put x=2 if =1 failed v4
+//! client 7: [3..4] range x 2 ab ok v5 = 4
+//! client 7: [5..6] bit x 9 1 ok v6 = 0
+//! client 7: [7..8] quarters x -3 ok v7 = -0.75
+//! client 7: [9..10] expire x if shorter ok v8
+//! client 8: [1..2] together x if v3 do get x = 1 v3 ; put x=2 ok v4 ; incr x 1 refused end ok
+//! client 8: [3..4] together x if v3 do get x ; put x=2 end failed v4
 //! # a comment
 //! ```
 //!
-//! Conditions are `if absent`, `if present`, `if v3` and `if absent or v3`; other ends of a write are `missing`. A value that has a time to live
+//! Conditions are `if absent`, `if present`, `if v3`, `if absent or v3` and `if =VALUE`; other ends of a write are `missing`, and among
+//! what is done together `refused`. What an expire wants of the time to live is `if none`, `if some`, `if longer` or `if shorter`. A value that has a time to live
 //! is `expiring`; of one that was found and has none it may be told that it is `lasting`. A put that leaves the time to live as it is is
 //! `keeping`. `before some` and `before none` say whether the key existed before a write. Versions, numbers and that may be left out where
 //! the store did not tell them. Bytes that are not printable ASCII, and spaces, `=`, `\`, `"` and `#`, are written `\x20`; `""` is the empty
 //! value.
 
-use super::history::{Action, Call, Completion, Condition, Found, History, Operation, Reply, WriteStatus, Written};
+use super::history::{
+    Action, Call, Completion, Condition, ExpireWhen, Found, History, Operation, Reply, WriteStatus, Written,
+};
 use std::fmt;
 use std::str::{FromStr, SplitWhitespace};
 
@@ -74,6 +84,17 @@ impl fmt::Display for Operation {
             Some(at) => write!(f, "{at}] ")?,
             None => f.write_str("?] ")?,
         }
+        if let (Call::Together { condition, steps }, Completion::Answered { reply: Reply::Together(replies), .. }) =
+            (&self.call, &self.completion)
+        {
+            write_together(f, &self.key, condition)?;
+            for (number, (step, reply)) in steps.iter().zip(replies).enumerate() {
+                f.write_str(if number == 0 { " " } else { " ; " })?;
+                write_call(f, &self.key, step)?;
+                write_reply(f, reply)?;
+            }
+            return f.write_str(" end ok");
+        }
         write_call(f, &self.key, &self.call)?;
         match &self.completion {
             Completion::Open => f.write_str(" unknown"),
@@ -100,8 +121,19 @@ impl fmt::Display for Escaped<'_> {
 }
 
 fn write_call(f: &mut fmt::Formatter<'_>, key: &[u8], call: &Call) -> fmt::Result {
+    let (condition, action) = match call {
+        Call::Get => return write!(f, "get {}", Escaped(key)),
+        Call::Write { condition, action } => (condition, action),
+        Call::Together { condition, steps } => {
+            write_together(f, key, condition)?;
+            for (number, step) in steps.iter().enumerate() {
+                f.write_str(if number == 0 { " " } else { " ; " })?;
+                write_call(f, key, step)?;
+            }
+            return f.write_str(" end");
+        }
+    };
     let key = Escaped(key);
-    let Call::Write { condition, action } = call else { return write!(f, "get {key}") };
     match action {
         Action::Put { value, expires } => {
             write!(f, "put {key}={}", Escaped(value))?;
@@ -113,13 +145,36 @@ fn write_call(f: &mut fmt::Formatter<'_>, key: &[u8], call: &Call) -> fmt::Resul
         Action::Append(value) => write!(f, "append {key} {}", Escaped(value))?,
         Action::Expire => write!(f, "expire {key}")?,
         Action::Persist => write!(f, "persist {key}")?,
+        Action::ExpireIf(when) => {
+            let when = match when {
+                ExpireWhen::None => "none",
+                ExpireWhen::Some => "some",
+                ExpireWhen::Longer => "longer",
+                ExpireWhen::Shorter => "shorter",
+            };
+            write!(f, "expire {key} if {when}")?;
+        }
+        Action::SetRange { offset, bytes } => write!(f, "range {key} {offset} {}", Escaped(bytes))?,
+        Action::SetBit { offset, bit } => write!(f, "bit {key} {offset} {}", u8::from(*bit))?,
+        Action::IncrQuarters(by) => write!(f, "quarters {key} {by}")?,
     }
+    write_condition(f, condition)
+}
+
+fn write_together(f: &mut fmt::Formatter<'_>, key: &[u8], condition: &Condition) -> fmt::Result {
+    write!(f, "together {}", Escaped(key))?;
+    write_condition(f, condition)?;
+    f.write_str(" do")
+}
+
+fn write_condition(f: &mut fmt::Formatter<'_>, condition: &Condition) -> fmt::Result {
     match condition {
         Condition::Always => Ok(()),
         Condition::IfAbsent => f.write_str(" if absent"),
         Condition::IfPresent => f.write_str(" if present"),
         Condition::IfVersion(version) => write!(f, " if v{version}"),
         Condition::IfAbsentOrVersion(version) => write!(f, " if absent or v{version}"),
+        Condition::IfEquals(value) => write!(f, " if ={}", Escaped(value)),
     }
 }
 
@@ -139,8 +194,11 @@ fn write_reply(f: &mut fmt::Formatter<'_>, reply: &Reply) -> fmt::Result {
             })?;
             write_version(f, written.version)?;
             written.number.map_or(Ok(()), |number| write!(f, " = {number}"))?;
+            written.decimal.as_ref().map_or(Ok(()), |decimal| write!(f, " = {}", Escaped(decimal)))?;
             f.write_str(written.existed.map_or("", |existed| if existed { " before some" } else { " before none" }))
         }
+        Reply::Refused => f.write_str(" refused"),
+        Reply::Together(_) => f.write_str(" ok"),
     }
 }
 
@@ -178,6 +236,24 @@ impl<'a> Words<'a> {
         unescape(self.take().ok_or(expected)?)
     }
 
+    fn take_number<T: FromStr>(&mut self, expected: Expected) -> Result<T, Expected> {
+        self.take().and_then(|word| word.parse().ok()).ok_or(expected)
+    }
+
+    /// `if` and what an expire wants of the time to live, if that comes next.
+    fn take_when(&mut self) -> Option<ExpireWhen> {
+        let when = match self.rest.clone().next().filter(|_| self.word == Some("if"))? {
+            "none" => ExpireWhen::None,
+            "some" => ExpireWhen::Some,
+            "longer" => ExpireWhen::Longer,
+            "shorter" => ExpireWhen::Shorter,
+            _ => return None,
+        };
+        self.take();
+        self.take();
+        Some(when)
+    }
+
     /// `v3`, if that is the next word.
     fn take_version(&mut self) -> Option<u64> {
         let version = self.word?.strip_prefix('v')?.parse().ok()?;
@@ -201,13 +277,53 @@ fn parse_operation(line: &str) -> Result<Operation, Expected> {
         return Err("an answer that is not before its call");
     }
     let mut words = Words::new(line);
-    let (key, call) = parse_call(&mut words)?;
-    let completion = parse_completion(&mut words, &call, returned_at)?;
+    let (key, call, completion) = if words.take_if("together") {
+        parse_together(&mut words, returned_at)?
+    } else {
+        let (key, call) = parse_call(&mut words)?;
+        let completion = parse_completion(&mut words, &call, returned_at)?;
+        (key, call, completion)
+    };
     if words.word.is_some() {
         return Err("the end of the line");
     }
     let client = client.parse().map_err(|_| "a number after `client`")?;
     Ok(Operation { client, invoked_at, key, call, completion })
+}
+
+/// What is done together: its steps have answers, or all of it has one.
+fn parse_together(words: &mut Words<'_>, returned_at: Option<u64>) -> Result<(Vec<u8>, Call, Completion), Expected> {
+    let key = words.take_bytes("a key")?;
+    let condition = if words.take_if("if") { parse_condition(words)? } else { Condition::Always };
+    let (mut steps, mut replies) = (Vec::new(), Vec::new());
+    if !words.take_if("do") {
+        return Err("`do`");
+    }
+    while !words.take_if("end") {
+        if !steps.is_empty() && !words.take_if(";") {
+            return Err("`;` or `end`");
+        }
+        let (of_step, step) = parse_call(words)?;
+        if of_step != key {
+            return Err("steps on the key of the whole");
+        }
+        if !matches!(words.word, Some(";" | "end")) {
+            replies.push(match parse_completion(words, &step, Some(0))? {
+                Completion::Answered { reply, .. } => reply,
+                _ => return Err("an answer"),
+            });
+        }
+        steps.push(step);
+    }
+    let call = Call::Together { condition, steps };
+    let completion = match returned_at {
+        Some(at) if words.take_if("ok") => {
+            let reply = Reply::Together(replies);
+            Completion::Answered { at, reply }
+        }
+        _ => parse_completion(words, &call, returned_at)?,
+    };
+    Ok((key, call, completion))
 }
 
 fn parse_call(words: &mut Words<'_>) -> Result<(Vec<u8>, Call), Expected> {
@@ -229,9 +345,21 @@ fn parse_call(words: &mut Words<'_>) -> Result<(Vec<u8>, Call), Expected> {
             (key, Action::Incr(by))
         }
         "append" => (words.take_bytes("a key")?, Action::Append(words.take_bytes("bytes to append")?)),
-        "expire" => (words.take_bytes("a key")?, Action::Expire),
+        "expire" => {
+            let key = words.take_bytes("a key")?;
+            (key, words.take_when().map_or(Action::Expire, Action::ExpireIf))
+        }
+        "range" => {
+            let (key, offset) = (words.take_bytes("a key")?, words.take_number("an offset")?);
+            (key, Action::SetRange { offset, bytes: words.take_bytes("bytes to write")? })
+        }
+        "bit" => {
+            let (key, offset) = (words.take_bytes("a key")?, words.take_number("an offset")?);
+            (key, Action::SetBit { offset, bit: words.take_number::<u8>("0 or 1")? == 1 })
+        }
+        "quarters" => (words.take_bytes("a key")?, Action::IncrQuarters(words.take_number("quarters to add")?)),
         "persist" => (words.take_bytes("a key")?, Action::Persist),
-        _ => return Err("get, put, delete, incr, append, expire or persist"),
+        _ => return Err("get, put, delete, incr, append, expire, persist, range, bit, quarters or together"),
     };
     let condition = if words.take_if("if") { parse_condition(words)? } else { Condition::Always };
     Ok((key, Call::Write { condition, action }))
@@ -247,7 +375,11 @@ fn parse_condition(words: &mut Words<'_>) -> Result<Condition, Expected> {
     if words.take_if("present") {
         return Ok(Condition::IfPresent);
     }
-    words.take_version().map(Condition::IfVersion).ok_or("absent, present or a version after `if`")
+    if let Some(value) = words.word.and_then(|word| word.strip_prefix('=')) {
+        words.take();
+        return unescape(value).map(Condition::IfEquals);
+    }
+    words.take_version().map(Condition::IfVersion).ok_or("absent, present, a version or =VALUE after `if`")
 }
 
 fn parse_completion(words: &mut Words<'_>, call: &Call, returned_at: Option<u64>) -> Result<Completion, Expected> {
@@ -271,20 +403,26 @@ fn parse_completion(words: &mut Words<'_>, call: &Call, returned_at: Option<u64>
         Some("failed") => WriteStatus::ConditionFailed,
         Some("missing") => WriteStatus::Missing,
         Some("applied") => return Ok(Completion::AppliedUnseen { at }),
+        Some("refused") => return Ok(Completion::Answered { at, reply: Reply::Refused }),
         _ => return Err("ok, failed, missing or applied"),
     };
     let version = words.take_version();
-    let number = match words.take_if("=") {
-        true => Some(words.take().and_then(|word| word.parse().ok()).ok_or("a number after `=`")?),
-        false => None,
-    };
+    let (mut number, mut decimal) = (None, None);
+    if words.take_if("=") {
+        match call {
+            Call::Write { action: Action::IncrQuarters(_), .. } => {
+                decimal = Some(words.take_bytes("a number after `=`")?);
+            }
+            _ => number = Some(words.take_number("a number after `=`")?),
+        }
+    }
     let existed = match words.take_if("before") {
         true if words.take_if("some") => Some(true),
         true if words.take_if("none") => Some(false),
         true => return Err("some or none after `before`"),
         false => None,
     };
-    Ok(Completion::Answered { at, reply: Reply::Written(Written { status, version, number, existed }) })
+    Ok(Completion::Answered { at, reply: Reply::Written(Written { status, version, number, decimal, existed }) })
 }
 
 fn unescape(word: &str) -> Result<Vec<u8>, Expected> {

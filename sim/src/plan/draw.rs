@@ -1,7 +1,7 @@
 //! Plans from seeds, by swarm testing (Groce and others, 2012): each seed switches a random subset of all that can go wrong
 //! on and draws all sizes anew. A fault that hides another one is off in half of the runs.
 
-use super::{DiskOptions, Network, Options, Plan, faults, once, steps};
+use super::{DiskOptions, Network, Options, Plan, faults, once, steps, transactions};
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -39,6 +39,7 @@ impl Plan {
         let operations = (operations as u64 * u64::from(operations_percent) / 100).max(1) as usize;
         let mut clients = steps::draw(&options, &faults, operations, &mut random);
         clients.extend(once::draw(&mut options, &faults, &mut random));
+        clients.extend(transactions::draw(&options, &faults, &mut random));
         Self { seed, options, clients, faults }
     }
 

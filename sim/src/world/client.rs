@@ -620,5 +620,9 @@ fn since(now: Moment) -> Duration {
 
 /// Whether a request may have an effect.
 pub(super) fn writes(body: &RequestBody) -> bool {
-    matches!(body, RequestBody::Write { .. } | RequestBody::Batch { .. } | RequestBody::Atomic(_))
+    match body {
+        RequestBody::Write { .. } | RequestBody::Batch { .. } | RequestBody::Atomic(_) => true,
+        RequestBody::Transaction(transaction) => transaction.writes(),
+        _ => false,
+    }
 }

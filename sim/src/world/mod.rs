@@ -25,6 +25,7 @@ mod resize;
 mod stops;
 mod storage;
 mod trace;
+mod transactions;
 mod watch;
 mod workload;
 

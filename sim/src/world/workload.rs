@@ -3,13 +3,15 @@
 use super::client;
 use super::lives::{Event, Lives, What};
 use super::queue::Moment;
+use super::transactions;
 use crate::checker::{self, Call, Completion, Found, History, Reply, Written};
-use crate::plan::Act;
+use crate::plan::{self, Act};
 use bytes::Bytes;
 use kvorum_client_core::session::Sequences;
 use kvorum_protocol::{
-    Ack, Action, AtomicRequest, AtomicResult, Awaited, Condition, Entry, Mutation, Once, OnceId, Outcome, ReadMode,
-    RequestBody, ResponseBody, ReturnPrevious, TimeToLive, Version, WriteId, WriteResult, WriteStatus,
+    Ack, Action, AtomicRequest, AtomicResult, Awaited, Condition, Entry, ExpireWhen, Mutation, Once, OnceId, Outcome,
+    ReadMode, RequestBody, ResponseBody, ReturnPrevious, TimeToLive, TransactionRequest, Version, WriteId, WriteResult,
+    WriteStatus,
 };
 use std::collections::BTreeSet;
 use std::collections::btree_map::{self, BTreeMap};
@@ -40,7 +42,13 @@ struct AcceptedWrite {
 }
 
 impl ClientOperation {
-    fn new(body: RequestBody, client: u32, invoked_at: u64, calls: Vec<(Bytes, Call)>, accepted: bool) -> Self {
+    pub(super) fn new(
+        body: RequestBody,
+        client: u32,
+        invoked_at: u64,
+        calls: Vec<(Bytes, Call)>,
+        accepted: bool,
+    ) -> Self {
         Self { body, client, invoked_at, calls, accepted, late_ms: 0, await_ms: 0, awaits: None }
     }
 
@@ -191,6 +199,39 @@ impl Maker<'_> {
                 let mutations = pair_keys(pair).into_iter().map(put).collect();
                 vec![self.atomic(mutations, recorder)]
             }
+            Act::Transaction { pair, watch, script } => vec![self.transaction(pair, watch, script, recorder)],
+            Act::RenamePair { pair, back } => vec![self.rename(pair, back, recorder)],
+            Act::SwapValue { key, from, to } => {
+                let value = |value: u8| Bytes::from(format!("value {value}"));
+                let condition = from.map_or(Condition::Always, |from| Condition::IfEquals(value(from)));
+                let put = |to| Action::Put { value: value(to), ttl: TimeToLive::Forever };
+                let write = mutation(format!("e{key}").into(), condition, to.map_or(Action::Delete, put));
+                vec![self.write(vec![write], Ack::Committed, recorder)]
+            }
+            Act::Range { key, offset } => {
+                let range = Action::SetRange { offset: offset.into(), value: self.value(0) };
+                vec![self.write(plain(text_key(key), range), Ack::Committed, recorder)]
+            }
+            Act::Bit { key, offset, bit } => {
+                let set = Action::SetBit { offset: offset.into(), bit };
+                vec![self.write(plain(text_key(key), set), Ack::Committed, recorder)]
+            }
+            Act::ExpireIf { key, ttl_ms, when } => {
+                let when = match when {
+                    plan::ExpireWhen::None => ExpireWhen::None,
+                    plan::ExpireWhen::Some => ExpireWhen::Some,
+                    plan::ExpireWhen::Longer => ExpireWhen::Longer,
+                    plan::ExpireWhen::Shorter => ExpireWhen::Shorter,
+                };
+                let expire = plain(text_key(key), Action::ExpireIf { ttl_ms, when });
+                vec![self.write(expire, Ack::Committed, recorder)]
+            }
+            Act::ReadText(key) => vec![self.read(vec![text_key(key)], recorder)],
+            Act::Quarters { key, by } => {
+                let by = Bytes::from((f64::from(by) / 4.0).to_string());
+                let add = plain(format!("d{key}").into(), Action::IncrDecimal { by });
+                vec![self.write(add, Ack::Committed, recorder)]
+            }
             Act::Batch { first, count } => {
                 let keys = (first..first + count).map(plain_key);
                 let puts = keys.map(|key| mutation(key, Condition::Always, self.put()));
@@ -202,7 +243,7 @@ impl Maker<'_> {
         }
     }
 
-    fn value(&mut self, bytes: u32) -> Bytes {
+    pub(super) fn value(&mut self, bytes: u32) -> Bytes {
         *self.values += 1;
         let mut value = format!("{}.{}", self.client, self.values);
         if (value.len() as u32) < bytes {
@@ -211,7 +252,7 @@ impl Maker<'_> {
         value.into()
     }
 
-    fn put(&mut self) -> Action {
+    pub(super) fn put(&mut self) -> Action {
         Action::Put { value: self.value(0), ttl: TimeToLive::Forever }
     }
 
@@ -223,7 +264,7 @@ impl Maker<'_> {
     }
 
     /// The key has the version that this client saw last.
-    fn unchanged(&self, key: &[u8]) -> Condition {
+    pub(super) fn unchanged(&self, key: &[u8]) -> Condition {
         match self.seen.get(key) {
             Some(version) if version.0 > 0 => Condition::IfVersion(*version),
             _ => Condition::IfAbsent,
@@ -286,12 +327,14 @@ pub(super) struct Recorder {
     pub(super) nonsense: Option<String>,
     /// Every key with a value that it was read with.
     read: BTreeSet<(Bytes, Bytes)>,
+    /// Keys of which it is not known what a renaming has done to them.
+    unjudged: BTreeSet<Bytes>,
     /// Key and value of writes that a read behind them did not see, and how that was.
     missed: Vec<(Bytes, Bytes, String)>,
 }
 
 impl Recorder {
-    fn tick(&mut self) -> u64 {
+    pub(super) fn tick(&mut self) -> u64 {
         self.times.push(self.now);
         self.clock += 1;
         self.clock
@@ -333,6 +376,7 @@ impl Recorder {
                     (checker::WriteStatus::ConditionFailed | checker::WriteStatus::Missing, ..) => return,
                 }
             }
+            Completion::Answered { reply: Reply::Together(_) | Reply::Refused, .. } => What::Written,
             Completion::AppliedUnseen { .. } | Completion::Open => What::Written,
         };
         let ended = match completion {
@@ -351,7 +395,11 @@ impl Recorder {
     /// The history, for the checker.
     pub(super) fn into_history(mut self) -> History {
         self.history.extend(self.once.into_values());
-        self.history
+        let unjudged = self.unjudged;
+        let judged = self.history.operations().iter().filter(|operation| !unjudged.contains(&operation.key[..]));
+        let mut history = History::default();
+        history.extend(judged.cloned());
+        history
     }
 
     /// A read that the world itself makes.
@@ -387,6 +435,9 @@ impl Recorder {
                 }
             };
             return self.keep((client, invoked_at), calls, vec![completion], ttl_ms);
+        }
+        if let RequestBody::Transaction(request) = &body {
+            return self.end_transaction((client, invoked_at), request, calls, result, seen, at);
         }
         let is_read = !client::writes(&body);
         let completions: Vec<Option<Completion>> = match result {
@@ -432,6 +483,40 @@ impl Recorder {
             Some(once) => self.keep_once(once, (client, invoked_at), calls, completions),
             None => self.keep((client, invoked_at), calls, completions, ttl_of(&body)),
         }
+    }
+
+    fn end_transaction(
+        &mut self,
+        (client, invoked_at): (u32, u64),
+        request: &TransactionRequest,
+        calls: Vec<(Bytes, Call)>,
+        result: Result<ResponseBody, Outcome>,
+        seen: &mut BTreeMap<Vec<u8>, Version>,
+        at: u64,
+    ) {
+        let (calls, completions) = match result {
+            Err(Outcome::Applied | Outcome::Unknown) if transactions::renames(request) => {
+                self.unjudged.extend(request.keys().cloned());
+                return;
+            }
+            Err(outcome) => {
+                let completion = of_outcome(outcome, !request.writes(), at);
+                let completions = vec![completion; calls.len()];
+                (calls, completions)
+            }
+            Ok(ResponseBody::Transaction(result)) => match transactions::judge(request, calls, &result, seen, at) {
+                Ok(judged) => (judged.calls, judged.completions),
+                Err(nonsense) => {
+                    self.nonsense = Some(nonsense);
+                    return;
+                }
+            },
+            Ok(other) => {
+                self.nonsense = Some(format!("{other:?} answers {request:?}"));
+                return;
+            }
+        };
+        self.keep((client, invoked_at), calls, completions, None);
     }
 
     /// Adds what a call under a one-shot name has come to. All that asked for the same are one operation: it began with the first of
@@ -499,7 +584,11 @@ fn pair_keys(pair: u32) -> [Bytes; 2] {
     [format!("{{p{pair}}}a").into(), format!("{{p{pair}}}b").into()]
 }
 
-fn mutation(key: Bytes, condition: Condition, action: Action) -> Mutation {
+fn text_key(number: u32) -> Bytes {
+    format!("s{number}").into()
+}
+
+pub(super) fn mutation(key: Bytes, condition: Condition, action: Action) -> Mutation {
     Mutation { key, condition, return_previous: ReturnPrevious::Nothing, action }
 }
 
@@ -508,14 +597,19 @@ fn asking(mutation: Mutation) -> Mutation {
     Mutation { return_previous: ReturnPrevious::Existence, ..mutation }
 }
 
-fn call_of(mutation: &Mutation) -> Call {
-    let condition = match mutation.condition {
+pub(super) fn condition_of(condition: &Condition) -> checker::Condition {
+    match condition {
         Condition::Always => checker::Condition::Always,
         Condition::IfAbsent => checker::Condition::IfAbsent,
         Condition::IfPresent => checker::Condition::IfPresent,
         Condition::IfVersion(version) => checker::Condition::IfVersion(version.0),
         Condition::IfAbsentOrVersion(version) => checker::Condition::IfAbsentOrVersion(version.0),
-    };
+        Condition::IfEquals(value) => checker::Condition::IfEquals(value.to_vec()),
+    }
+}
+
+pub(super) fn call_of(mutation: &Mutation) -> Call {
+    let condition = condition_of(&mutation.condition);
     let action = match &mutation.action {
         Action::Put { value, ttl: TimeToLive::Keep } => checker::Action::PutKeeping(value.to_vec()),
         Action::Put { value, ttl } => {
@@ -526,6 +620,20 @@ fn call_of(mutation: &Mutation) -> Call {
         Action::Append { value } => checker::Action::Append(value.to_vec()),
         Action::Expire { .. } => checker::Action::Expire,
         Action::Persist => checker::Action::Persist,
+        Action::ExpireIf { when, .. } => checker::Action::ExpireIf(match when {
+            ExpireWhen::None => checker::ExpireWhen::None,
+            ExpireWhen::Some => checker::ExpireWhen::Some,
+            ExpireWhen::Longer => checker::ExpireWhen::Longer,
+            ExpireWhen::Shorter | ExpireWhen::SomeAndShorter => checker::ExpireWhen::Shorter,
+        }),
+        Action::SetRange { offset, value } => {
+            checker::Action::SetRange { offset: *offset as usize, bytes: value.to_vec() }
+        }
+        Action::SetBit { offset, bit } => checker::Action::SetBit { offset: *offset as usize, bit: *bit },
+        Action::IncrDecimal { by } => {
+            let by: f64 = std::str::from_utf8(by).ok().and_then(|by| by.parse().ok()).expect("the world has made it");
+            checker::Action::IncrQuarters((by * 4.0) as i32)
+        }
     };
     Call::Write { condition, action }
 }
@@ -550,13 +658,22 @@ fn value(entry: Option<Entry>, at: u64) -> Completion {
 }
 
 fn written(result: &WriteResult, at: u64) -> Completion {
+    Completion::Answered { at, reply: Reply::Written(written_of(result)) }
+}
+
+pub(super) fn written_of(result: &WriteResult) -> Written {
     let status = match result.status {
         WriteStatus::Applied => checker::WriteStatus::Applied,
         WriteStatus::ConditionFailed => checker::WriteStatus::ConditionFailed,
         WriteStatus::Missing => checker::WriteStatus::Missing,
     };
-    let written = Written { status, version: Some(result.version.0), number: result.number, existed: result.existed };
-    Completion::Answered { at, reply: Reply::Written(written) }
+    Written {
+        status,
+        version: Some(result.version.0),
+        number: result.number,
+        decimal: result.decimal.as_ref().map(|decimal| decimal.to_vec()),
+        existed: result.existed,
+    }
 }
 
 /// An ATOMIC is judged key by key: each of its writes took effect with its answer, or the one whose condition failed
@@ -578,7 +695,7 @@ fn atomic(
         }
         AtomicResult::ConditionFailed { position, version, .. } => {
             let status = checker::WriteStatus::ConditionFailed;
-            let failed = Written { status, version: Some(version.0), number: None, existed: None };
+            let failed = Written { status, version: Some(version.0), ..Written::default() };
             let mut completions = vec![None; calls.len()];
             if let (Some(slot), Some((key, _))) = (completions.get_mut(position as usize), calls.get(position as usize))
             {
@@ -590,10 +707,10 @@ fn atomic(
     }
 }
 
-fn note_entry(seen: &mut BTreeMap<Vec<u8>, Version>, key: &[u8], entry: Option<&Entry>) {
+pub(super) fn note_entry(seen: &mut BTreeMap<Vec<u8>, Version>, key: &[u8], entry: Option<&Entry>) {
     seen.insert(key.to_vec(), entry.map_or(Version(0), |entry| entry.version));
 }
 
-fn note_written(seen: &mut BTreeMap<Vec<u8>, Version>, key: &[u8], result: &WriteResult) {
+pub(super) fn note_written(seen: &mut BTreeMap<Vec<u8>, Version>, key: &[u8], result: &WriteResult) {
     seen.insert(key.to_vec(), result.version);
 }

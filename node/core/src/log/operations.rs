@@ -560,6 +560,7 @@ mod tests {
             ack: Ack::Committed,
             durability: Durability::Fsync,
             number: Some(-4),
+            decimal: None,
             previous: None,
             receipt: None,
             existed: None,

@@ -22,8 +22,8 @@
 
 use super::operations::{OperationsError, RECORDS_MAX, Reserved};
 use crate::log::once::OnceRecord;
-use crate::log::remembered::Remembered;
-use bytes::{BufMut, BytesMut};
+use crate::log::remembered::{Remembered, decode_transaction, encode_transaction};
+use bytes::{BufMut, Bytes, BytesMut};
 use hashbrown::HashMap;
 use kvorum_protocol::codec::{Reader, Writer};
 use kvorum_protocol::{ClientId, DecodeError, Version};
@@ -34,6 +34,8 @@ const EXTENDED: u32 = 1 << 31;
 const EXTENDED_KIND: u8 = 3;
 /// The sub-kind of an extended session record that holds a one-shot name.
 const ONCE: u8 = 7;
+/// The sub-kind of one that holds what is remembered of a TRANSACTION.
+const TRANSACTION: u8 = 8;
 /// Most bytes of an extended session record.
 const EXTENDED_BYTES_MAX: usize = 1024 * 1024;
 
@@ -55,7 +57,8 @@ pub struct SessionRecord {
 impl SessionRecord {
     /// The kind that says how the rest is encoded.
     fn kind(&self) -> u8 {
-        if self.once.is_some() { EXTENDED_KIND } else { self.reply.kind() }
+        let is_extended = self.once.is_some() || matches!(self.reply, Remembered::Transaction(_));
+        if is_extended { EXTENDED_KIND } else { self.reply.kind() }
     }
 }
 
@@ -98,7 +101,10 @@ impl SessionsBuilder {
         put_distance(&mut self.writes, *first_unanswered, *sequence);
         *last_sequence = *sequence;
         match (once, reply) {
-            (Some(once), _) => put_once(&mut self.writes, once),
+            (Some(once), _) => put_extended(&mut self.writes, ONCE, |out| once.encode(out)),
+            (None, Remembered::Transaction(result)) => {
+                put_extended(&mut self.writes, TRANSACTION, |out| encode_transaction(result.as_deref(), out));
+            }
             (None, Remembered::Applied(version)) => {
                 put_distance(&mut self.writes, self.expected_version, version.0);
                 self.expected_version = version.0.wrapping_add(1);
@@ -120,7 +126,7 @@ impl SessionsBuilder {
 /// Reads what [`SessionsBuilder`] wrote.
 ///
 /// # Errors
-/// `Malformed`; `Reserved` if a record is extended, and no one-shot name.
+/// `Malformed`; `Reserved` if a record is extended, and neither a one-shot name nor a transaction.
 pub(super) fn decode_sessions(
     reader: &mut Reader,
     first_version: Version,
@@ -145,9 +151,8 @@ pub(super) fn decode_sessions(
                 Remembered::Applied(Version(version))
             }
             EXTENDED_KIND if is_extended(reader) => {
-                let once = decode_once(reader)?;
-                let (client, reply) = (*client, once.answer.of_session());
-                return Ok(SessionRecord { client, sequence, first_unanswered, reply, once: Some(once) });
+                let (reply, once) = decode_extended(reader)?;
+                return Ok(SessionRecord { client: *client, sequence, first_unanswered, reply, once });
             }
             kind => Remembered::decode_result(kind, reader)?,
         };
@@ -162,30 +167,35 @@ fn is_extended(reader: &Reader) -> bool {
     length.is_some_and(|length| length & EXTENDED != 0)
 }
 
-/// Appends an extended record that holds a one-shot name.
-fn put_once(out: &mut BytesMut, once: &OnceRecord) {
+/// Appends an extended record.
+fn put_extended(out: &mut BytesMut, kind: u8, encode: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
     out.put_u32_le(0);
-    out.put_u8(ONCE);
-    once.encode(out);
+    out.put_u8(kind);
+    encode(out);
     let length = (out.len() - start - size_of::<u32>()) as u32;
     out[start..start + size_of::<u32>()].copy_from_slice(&(length | EXTENDED).to_le_bytes());
 }
 
-/// Reads an extended record, if it holds a one-shot name.
-fn decode_once(reader: &mut Reader) -> Result<OnceRecord, OperationsError> {
+/// Reads an extended record, if its sub-kind is one that is not reserved: what the session remembers, and the one-shot name.
+fn decode_extended(reader: &mut Reader) -> Result<(Remembered, Option<OnceRecord>), OperationsError> {
     let length = (reader.u32()? & !EXTENDED) as usize;
     if length > EXTENDED_BYTES_MAX {
         let (value, limit) = (length as u64, EXTENDED_BYTES_MAX as u64);
         return Err(DecodeError::OverLimit { field: "extended session record", value, limit }.into());
     }
-    let mut body = Reader::new(reader.take(length)?);
-    if body.u8()? != ONCE {
-        return Err(Reserved::ExtendedSession.into());
-    }
-    let once = OnceRecord::decode(&mut body)?;
+    // A copy: what is remembered is kept for long, and would keep all of an entry's payload.
+    let mut body = Reader::new(Bytes::copy_from_slice(&reader.take(length)?));
+    let decoded = match body.u8()? {
+        ONCE => {
+            let once = OnceRecord::decode(&mut body)?;
+            (once.answer.of_session(), Some(once))
+        }
+        TRANSACTION => (Remembered::Transaction(decode_transaction(&mut body)?), None),
+        _ => return Err(Reserved::ExtendedSession.into()),
+    };
     body.finish()?;
-    Ok(once)
+    Ok(decoded)
 }
 
 /// LEB128: seven bits per byte, the lowest first.
@@ -229,7 +239,6 @@ mod tests {
     use super::*;
     use crate::log::once::OnceAnswer;
     use crate::log::operations::{HEADER_BYTES, Operations, OperationsBuilder, RECORD_HEADER_BYTES};
-    use bytes::Bytes;
     use kvorum_protocol::{Ack, AtomicResult, Durability, ErrorCode, OnceId, ServerError, WriteResult, WriteStatus};
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -294,6 +303,7 @@ mod tests {
             ack: Ack::Committed,
             durability: Durability::Fsync,
             number: None,
+            decimal: None,
             previous: None,
             receipt: None,
             existed: Some(true),

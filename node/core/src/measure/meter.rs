@@ -73,10 +73,18 @@ operations! {
     Expire = "expire",
     /// Take it off.
     Persist = "persist",
+    /// Overwrite part of a value.
+    SetRange = "set_range",
+    /// Set a bit of a value.
+    SetBit = "set_bit",
+    /// Add to a decimal number.
+    IncrDecimal = "incr_decimal",
     /// Many writes.
     Batch = "batch",
     /// All or nothing.
     Atomic = "atomic",
+    /// Reads and writes in turn.
+    Transaction = "transaction",
     /// Wait until it is known what became of a write.
     Await = "await",
     /// All that touches no key's value.
@@ -95,11 +103,15 @@ impl OperationKind {
                 Action::Delete => Self::Delete,
                 Action::Incr { .. } => Self::Incr,
                 Action::Append { .. } => Self::Append,
-                Action::Expire { .. } => Self::Expire,
+                Action::Expire { .. } | Action::ExpireIf { .. } => Self::Expire,
                 Action::Persist => Self::Persist,
+                Action::SetRange { .. } => Self::SetRange,
+                Action::SetBit { .. } => Self::SetBit,
+                Action::IncrDecimal { .. } => Self::IncrDecimal,
             },
             RequestBody::Batch { .. } => Self::Batch,
             RequestBody::Atomic(_) => Self::Atomic,
+            RequestBody::Transaction(_) => Self::Transaction,
             RequestBody::Await { .. } => Self::Await,
             RequestBody::Hello(_)
             | RequestBody::Ping(_)

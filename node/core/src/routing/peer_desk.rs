@@ -625,6 +625,7 @@ fn may_be_forwarded(body: &RequestBody) -> bool {
         RequestBody::Get { .. }
             | RequestBody::Write { .. }
             | RequestBody::Atomic(_)
+            | RequestBody::Transaction(_)
             | RequestBody::Await { .. }
             | RequestBody::Scan(_)
     )

@@ -447,6 +447,7 @@ impl Router {
         match reply {
             ShardReply::Written(result) => ResponseBody::Written(result),
             ShardReply::Atomic(result) => ResponseBody::Atomic(result),
+            ShardReply::Transaction(result) => ResponseBody::Transaction(result),
             ShardReply::Value(entry) => ResponseBody::Value(entry),
             ShardReply::Awaited(awaited) => ResponseBody::Awaited(awaited),
             ShardReply::Error(error) => ResponseBody::Error(error),

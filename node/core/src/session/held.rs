@@ -184,6 +184,7 @@ impl<Origin: Copy> Session<Origin> {
                 let first = first.or_else(|| request.mutations.first().map(|mutation| &mutation.key));
                 first.map_or(ShardId(0), |key| self.shard_of(key))
             }
+            Part::Transaction(request) => request.keys().next().map_or(ShardId(0), |key| self.shard_of(key)),
             Part::Await { receipt, .. } => receipt.shard,
         };
         if self.forwards() {
@@ -263,6 +264,7 @@ impl Part {
         let part = match operation {
             Operation::Write { id, ack, mutation, .. } => Self::Write { id, ack, mutation },
             Operation::Atomic { request, .. } => Self::Atomic(request),
+            Operation::Transaction { request, .. } => Self::Transaction(request),
             Operation::Get(key) => read(What::Get { key, order: None }, true),
             Operation::Confirm => read(waited(), false),
             Operation::Await { receipt, wait_ms } => Self::Await { receipt, wait_ms },
@@ -282,6 +284,7 @@ impl Part {
             }
             RequestBody::Write { id, ack, mutation } => Self::Write { id, ack, mutation },
             RequestBody::Atomic(request) => Self::Atomic(request),
+            RequestBody::Transaction(request) => Self::Transaction(request),
             RequestBody::Await { receipt, wait_ms } => Self::Await { receipt, wait_ms },
             _ => return None,
         })
@@ -296,6 +299,7 @@ impl Part {
             Self::Read { what: What::Scan(scan), .. } => Operation::OVERHEAD_BYTES + scan.prefix.len(),
             Self::Write { mutation, .. } => Operation::mutation_bytes(mutation),
             Self::Atomic(request) => Operation::atomic_bytes(request),
+            Self::Transaction(request) => Operation::transaction_bytes(request),
             Self::Await { .. } => Operation::OVERHEAD_BYTES,
         }
     }

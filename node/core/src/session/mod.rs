@@ -35,7 +35,8 @@ use kvorum_protocol::hash::{hash_tag, hash64, position_of_tag, ring_position, sh
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
     Ack, AdminCommand, AtomicRequest, Authority, ClientId, ErrorCode, Mutation, NodeId, Outcome, ReadMode, Receipt,
-    Request, RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, Version, WriteId,
+    Request, RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, TransactionRequest,
+    Version, WriteId,
 };
 use large::LargeQueue;
 use pending::{Awaiting, Keys, ManyKind, Pending, Writes, WrittenKey};
@@ -133,6 +134,7 @@ enum Part {
     Read { what: What, mode: ReadMode, in_order: bool },
     Write { id: WriteId, ack: Ack, mutation: Mutation },
     Atomic(AtomicRequest),
+    Transaction(TransactionRequest),
     Await { receipt: Receipt, wait_ms: u32 },
 }
 
@@ -304,6 +306,7 @@ impl<Origin: Copy> Session<Origin> {
             RequestBody::MultiGet { keys, mode } => self.multi_get(job, keys, mode),
             RequestBody::Batch { id, ack, mutations } => self.batch(job, id, ack, mutations),
             RequestBody::Atomic(atomic) => self.atomic(job, atomic),
+            RequestBody::Transaction(transaction) => self.transaction(job, transaction),
             RequestBody::Await { receipt, wait_ms } => {
                 let shard = receipt.shard;
                 if let Some(refusal) = self.refuse_shard(shard) {
@@ -662,6 +665,28 @@ impl<Origin: Copy> Session<Origin> {
         None
     }
 
+    /// All keys that it names keep their order: it reads some of them, and what is behind it must not overtake that.
+    fn transaction(&mut self, job: &Job<Origin>, transaction: TransactionRequest) -> Option<ResponseBody> {
+        let keys: Vec<_> = transaction.keys().map(|key| self.written(key)).collect();
+        let Some(shard) = keys.first().map(|key| key.shard) else {
+            return Some(invalid("a TRANSACTION names at least one key"));
+        };
+        if keys.iter().any(|key| key.shard != shard) {
+            let detail = "the keys of a TRANSACTION must share a shard; give them the same {tag}";
+            return Some(error(ErrorCode::CrossShard, detail));
+        }
+        if transaction.checks.len() + transaction.operations.len() > kvorum_protocol::limits::BATCH_OPERATIONS_MAX {
+            return Some(error(ErrorCode::TooLarge, "a TRANSACTION has at most 4096 checks and operations"));
+        }
+        if transaction.id.once.is_some() {
+            return Some(invalid("a TRANSACTION can't have a one-shot name"));
+        }
+        let writes = Writes::new(transaction.id, Ack::Committed, Keys::Many(keys));
+        let slot = self.remember(job, Awaiting::One(None), writes);
+        self.send(job, slot, 0, shard, Part::Transaction(transaction));
+        None
+    }
+
     /// Sends one part of a remembered request to whoever can answer it, or holds it until somebody can.
     fn send(&mut self, job: &Job<Origin>, slot: usize, part: u32, shard: ShardId, what: Part) {
         cost::parts(1);
@@ -674,7 +699,9 @@ impl<Origin: Copy> Session<Origin> {
         // What is passed on comes in order from one node, which holds what has to wait.
         let term = if self.forwards() { route.term() } else { Some(Term(0)) };
         let may_go = match (&what, term) {
-            (Part::Write { .. } | Part::Atomic(_), term) => self.writes.add(self.pending[slot].keys_of(part), term),
+            (Part::Write { .. } | Part::Atomic(_) | Part::Transaction(_), term) => {
+                self.writes.add(self.pending[slot].keys_of(part), term)
+            }
             (Part::Read { what: What::Get { key, .. }, in_order: true, .. }, Some(term)) => {
                 self.writes.may_be_read(hash64(key), term)
             }
@@ -713,6 +740,7 @@ impl<Origin: Copy> Session<Origin> {
                     }
                     Part::Write { id, ack, mutation } => Operation::Write { client: job.client, id, ack, mutation },
                     Part::Atomic(request) => Operation::Atomic { client: job.client, request },
+                    Part::Transaction(request) => Operation::Transaction { client: job.client, request },
                     Part::Await { receipt, wait_ms } => Operation::Await { receipt, wait_ms },
                 };
                 let reply_to = self.sink.reply_to(slot, part);
@@ -720,7 +748,7 @@ impl<Origin: Copy> Session<Origin> {
                 handle.inbox.request(QueuedRequest { reply_to, client, queued_at, deadline, term, operation });
             }
             Route::Remote(node, term) => {
-                let writes = matches!(what, Part::Write { .. } | Part::Atomic(_));
+                let writes = matches!(what, Part::Write { .. } | Part::Atomic(_) | Part::Transaction(_));
                 let in_order = matches!(what, Part::Read { in_order: true, .. });
                 let mut request = BytesMut::new();
                 // What is left; 0 would mean the other node's default.
@@ -750,6 +778,7 @@ impl Part {
             Self::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
             Self::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
             Self::Atomic(request) => RequestBody::Atomic(request),
+            Self::Transaction(request) => RequestBody::Transaction(request),
             Self::Await { receipt, wait_ms } => RequestBody::Await { receipt, wait_ms },
         }
     }

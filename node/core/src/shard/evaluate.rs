@@ -6,17 +6,24 @@
 //! committed nevertheless were decided on the very log that precedes them, since raft's log matching gives an entry of a
 //! term only one possible past.
 
+mod recall;
+mod transaction;
+
+pub(super) use recall::Recalled;
+
+use super::Returned;
 use super::backlog::ENTRY_BYTES;
-use super::decide::{NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, WriteDecision, decide, holds};
+use super::decide::{
+    NewValue, PREVIOUS_BYTES_MAX, Refusal, Size, State, Value, WriteDecision, decide, depends_on_value, holds,
+};
 use super::room::{Need, Room};
-use super::{Operation, Returned};
 use crate::cost;
 use crate::log::once::{OnceAnswer, OnceRecord};
 use crate::log::operations::{IndexSecret, OperationsBuilder};
 use crate::log::remembered::Remembered;
 use crate::log::session_section::SessionRecord;
 use crate::seeded::{Bug, planted};
-use crate::store::{KnownWrite, ReadError, Store, sequence_max};
+use crate::store::{ReadError, Store};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet, hash_map};
 use kvorum_protocol::limits::{
@@ -24,9 +31,10 @@ use kvorum_protocol::limits::{
 };
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, AtomicResult, Awaited, ClientId, Condition, Durability, Entry, ErrorCode, LogIndex,
-    Mutation, Once, OnceId, Outcome, Receipt, ReturnPrevious, ServerError, TimeToLive, Version, WriteId, WriteResult,
-    WriteStatus,
+    Mutation, Once, OnceId, Outcome, Receipt, ReturnPrevious, ServerError, TimeToLive, TransactionResult, Version,
+    WriteId, WriteResult, WriteStatus,
 };
+use recall::WriteKind;
 
 /// Most bytes of keys and values that one ATOMIC writes. Its request is under a frame's limit, but APPEND, EXPIRE and
 /// PERSIST write the whole value anew.
@@ -59,6 +67,8 @@ pub enum ShardReply {
     Written(WriteResult),
     /// To an ATOMIC.
     Atomic(AtomicResult),
+    /// To a TRANSACTION.
+    Transaction(TransactionResult),
     /// To a GET that had to keep its place behind a write.
     Value(Option<Entry>),
     /// To who awaited an accepted write.
@@ -89,22 +99,6 @@ impl ShardReply {
 /// although this copy is lost. So a receipt could not tell what becomes of it, and it is answered once it is committed.
 pub(super) fn ack_of(id: WriteId, asked: Ack) -> Ack {
     if id.retry { Ack::Committed } else { asked }
-}
-
-/// The answer to a write of which something is known already.
-pub(super) enum Recalled {
-    /// It is there.
-    Now(ShardReply),
-    /// It is that of a write which is on its way: once the entry at this index is applied, and not before.
-    With(LogIndex, ShardReply),
-}
-
-/// What was done under a one-shot name, as another request with that name is answered.
-enum Replay {
-    /// The same was asked for.
-    Answer(OnceAnswer),
-    /// Something else was, or nothing that may be asked under such a name.
-    Refused(ServerError),
 }
 
 /// One key's state, as of the last entry that was proposed.
@@ -276,102 +270,9 @@ impl<'a> Evaluation<'a> {
         self.room.admit(self.builder.bytes(), Need::Urgent { bytes: OVERHEAD_BYTES })
     }
 
-    /// The answer to a write that was sent before, or under a name that was used before, if anything is known of it. It is about
-    /// another write than this one, so it must not depend on what becomes of this one.
-    pub(super) fn recall(&self, operation: &Operation) -> Option<Recalled> {
-        let (client, id, is_atomic) = match operation {
-            Operation::Write { client, id, .. } => (*client, *id, false),
-            Operation::Atomic { client, request } => (*client, request.id, true),
-            Operation::Get(_) | Operation::Confirm | Operation::Await { .. } => return None,
-        };
-        let now = |error| Some(Recalled::Now(ShardReply::Error(error)));
-        if self.overlay.is_on_its_way(client, id.sequence) && !planted(Bug::InFlightNotDeduplicated) {
-            return now(still_on_its_way());
-        }
-        if let Some(reply) = self.recall_of_session(client, id, is_atomic) {
-            return Some(Recalled::Now(reply));
-        }
-        let once = id.once?;
-        if returns_entry(operation) {
-            return now(no_entry_under_a_name());
-        }
-        if let Some((index, record)) = self.overlay.once.get(&once.id)
-            && !planted(Bug::OnceIdIgnoresOverlay)
-        {
-            // What a retry is told is final, and must be in the log: it finds it there when it comes again.
-            return match id.retry {
-                true => now(still_on_its_way()),
-                false => Some(Recalled::With(*index, shown(replay(once, record, is_atomic)))),
-            };
-        }
-        if id.retry { None } else { self.replay(id, is_atomic).map(|replay| Recalled::Now(shown(replay))) }
-    }
-
-    /// What the client's own session knows of a write.
-    fn recall_of_session(&self, client: ClientId, id: WriteId, is_atomic: bool) -> Option<ShardReply> {
-        match (self.store.sessions().look_up(client, id.sequence), is_atomic) {
-            (KnownWrite::New, _) => {
-                let sequence_max = sequence_max(self.builder.log_time_ms());
-                (id.sequence > sequence_max).then(|| ShardReply::Error(sequence_too_high(sequence_max)))
-            }
-            (KnownWrite::Answered(_), _) if planted(Bug::NoDeduplication) => None,
-            // The only copy has no effect; of several, an earlier one may have had it.
-            (KnownWrite::Forgotten { floor }, _) => {
-                if let Some(Replay::Answer(answer)) = self.replay(id, is_atomic) {
-                    return Some(reply_of(answer));
-                }
-                let error = if id.retry { session_expired() } else { ServerError::sequence_too_low(floor) };
-                Some(ShardReply::Error(error))
-            }
-            (KnownWrite::Answered(Remembered::Refused(error)), _) => Some(ShardReply::Error(*error)),
-            (KnownWrite::Answered(Remembered::Atomic(result)), true) => {
-                Some(self.whole_answer(id, true).unwrap_or(ShardReply::Atomic(*result)))
-            }
-            (KnownWrite::Answered(_), true) => Some(ShardReply::Error(sequence_reused())),
-            (KnownWrite::Answered(reply), false) => Some(match reply.as_write(self.durability) {
-                Some(result) => self.whole_answer(id, false).unwrap_or(ShardReply::Written(result)),
-                None => ShardReply::Error(sequence_reused()),
-            }),
-        }
-    }
-
-    /// The answer to a write that its session knows, with all that it told: under a one-shot name more is remembered.
-    fn whole_answer(&self, id: WriteId, is_atomic: bool) -> Option<ShardReply> {
-        let once = id.once?;
-        let record = self.known(once.id).filter(|record| record.digest == once.digest)?;
-        match (&record.answer, is_atomic) {
-            (OnceAnswer::Write(_), false) | (OnceAnswer::Atomic(_), true) => Some(reply_of(record.answer.clone())),
-            _ => None,
-        }
-    }
-
-    /// What was done under a one-shot name, if that is remembered.
-    fn known(&self, id: OnceId) -> Option<&OnceRecord> {
-        self.store.once().look_up(id, self.builder.log_time_ms().saturating_sub(self.store.log_time_ms()))
-    }
-
-    /// The answer to a write whose one-shot name was used.
-    fn replay(&self, id: WriteId, is_atomic: bool) -> Option<Replay> {
-        let once = id.once?;
-        self.known(once.id).map(|record| replay(once, record, is_atomic))
-    }
-
-    /// To a retry whose name was used the answer is final, as every other one: the session remembers it, so that an earlier copy which
-    /// comes when the name is forgotten changes nothing.
-    fn replay_to_retry(&mut self, client: ClientId, id: WriteId, is_atomic: bool) -> Option<ShardReply> {
-        let replay = if id.retry { self.replay(id, is_atomic)? } else { return None };
-        Some(match replay {
-            Replay::Answer(answer) => {
-                self.remember(client, id, answer.of_session(), None);
-                reply_of(answer)
-            }
-            Replay::Refused(error) => self.refuse(client, id, error),
-        })
-    }
-
     /// A single write, of which nothing is known yet but perhaps its one-shot name.
     pub(super) fn write(&mut self, client: ClientId, id: WriteId, ack: Ack, mutation: &Mutation) -> ShardReply {
-        if let Some(reply) = self.replay_to_retry(client, id, false) {
+        if let Some(reply) = self.replay_to_retry(client, id, WriteKind::Single) {
             return reply;
         }
         match self.mutate(mutation, ack) {
@@ -405,7 +306,7 @@ impl<'a> Evaluation<'a> {
 
     /// Checks and writes, all or nothing, of which nothing is known yet.
     pub(super) fn atomic(&mut self, client: ClientId, request: &AtomicRequest) -> ShardReply {
-        if let Some(reply) = self.replay_to_retry(client, request.id, true) {
+        if let Some(reply) = self.replay_to_retry(client, request.id, WriteKind::Atomic) {
             return reply;
         }
         let ack = ack_of(request.id, request.ack);
@@ -448,7 +349,7 @@ impl<'a> Evaluation<'a> {
     fn plan(&mut self, request: &AtomicRequest) -> Result<Planned, ServerError> {
         for (position, check) in request.checks.iter().enumerate() {
             let state = self.current(&check.key)?;
-            if !holds(check.condition, state.as_ref()) {
+            if !self.holds(&check.condition, state.as_ref())? {
                 return Ok(Planned::ConditionFailed(position, state.map_or(Version(0), |state| state.version)));
             }
         }
@@ -461,6 +362,7 @@ impl<'a> Evaluation<'a> {
                 Some(state) => state.clone(),
                 None => self.current(&mutation.key)?,
             };
+            let before = self.loaded(&mutation.condition, Some(&mutation.action), before)?;
             let decision = self.decide(mutation, before.as_ref())?;
             if let WriteDecision::ConditionFailed = decision {
                 let position = request.checks.len() + position;
@@ -502,14 +404,19 @@ impl<'a> Evaluation<'a> {
             && !self.room.refuses_new_keys();
         let before = if is_blind { None } else { self.current(&mutation.key)? };
         let before = self.with_expiry_of_before_the_entry(mutation, before)?;
+        let before = self.loaded(&mutation.condition, Some(&mutation.action), before)?;
         let decision = self.decide(mutation, before.as_ref())?;
         if let WriteDecision::Write { value, .. } = &decision {
-            if let (Some(NewValue::Unchanged | NewValue::Appended(_)), Some(before)) = (value, &before) {
-                // First: looking for so much room may make a file.
-                self.may_read(before.value_bytes())?;
-            }
             let (stores, is_new) = (value.is_some(), before.is_none());
             let size = Size::of(mutation, before.as_ref(), &decision);
+            // First: looking for so much room may make a file.
+            match (value, &before) {
+                (Some(NewValue::Unchanged | NewValue::Appended(_)), Some(before)) => {
+                    self.may_read(before.value_bytes())?;
+                }
+                (Some(NewValue::Overwritten { .. }), _) => self.may_read(size.written)?,
+                _ => {}
+            }
             let bytes = size.written + size.previous + 2 * OVERHEAD_BYTES;
             self.room.admit(self.builder.bytes(), Need::of(stores, stores && is_new, bytes))?;
         }
@@ -519,10 +426,36 @@ impl<'a> Evaluation<'a> {
 
     /// Decides one mutation at this entry's log time.
     fn decide(&self, mutation: &Mutation, before: Option<&State>) -> Result<WriteDecision, ServerError> {
-        decide(mutation, before, self.builder.log_time_ms()).map_err(|refusal| match refusal {
+        decide(mutation, before, self.builder.log_time_ms()).map_err(|refusal| self.refused(refusal))
+    }
+
+    /// Whether a condition holds.
+    fn holds(&mut self, condition: &Condition, before: Option<&State>) -> Result<bool, ServerError> {
+        let before = self.loaded(condition, None, before.cloned())?;
+        holds(condition, before.as_ref()).map_err(|refusal| self.refused(refusal))
+    }
+
+    fn refused(&self, refusal: Refusal) -> ServerError {
+        match refusal {
             Refusal::Error(error) => error,
             Refusal::Unreadable(error) => self.unreadable(error),
-        })
+        }
+    }
+
+    /// The key's state, with its value if a decision depends on that.
+    fn loaded(
+        &mut self,
+        condition: &Condition,
+        action: Option<&Action>,
+        before: Option<State>,
+    ) -> Result<Option<State>, ServerError> {
+        match before {
+            Some(state) if depends_on_value(condition, action, &state) => {
+                let value = Value::Here(self.entry(&state)?.value);
+                Ok(Some(State { value, ..state }))
+            }
+            before => Ok(before),
+        }
     }
 
     /// Reads what a decision needs of the value that is there.
@@ -533,12 +466,12 @@ impl<'a> Evaluation<'a> {
         decision: WriteDecision,
     ) -> Result<Plan, ServerError> {
         let version = before.as_ref().map_or(Version(0), |state| state.version);
-        let (status, write, number) = match decision {
-            WriteDecision::ConditionFailed => (WriteStatus::ConditionFailed, None, None),
-            WriteDecision::Missing => (WriteStatus::Missing, None, None),
-            WriteDecision::Write { value, expires_at_ms, number } => {
+        let (status, write, number, decimal) = match decision {
+            WriteDecision::ConditionFailed => (WriteStatus::ConditionFailed, None, None, None),
+            WriteDecision::Missing => (WriteStatus::Missing, None, None, None),
+            WriteDecision::Write { value, expires_at_ms, number, decimal } => {
                 let value = value.map(|value| self.value_of(value, before.as_ref())).transpose()?;
-                (WriteStatus::Applied, Some(Write { value, expires_at_ms }), number)
+                (WriteStatus::Applied, Some(Write { value, expires_at_ms }), number, decimal)
             }
         };
         let existed = match mutation.return_previous {
@@ -553,7 +486,7 @@ impl<'a> Evaluation<'a> {
             }
             None => None,
         };
-        Ok(Plan { status, version, write, number, previous, existed })
+        Ok(Plan { status, version, write, number, decimal, previous, existed })
     }
 
     fn value_of(&mut self, value: NewValue, before: Option<&State>) -> Result<Bytes, ServerError> {
@@ -566,17 +499,31 @@ impl<'a> Evaluation<'a> {
                 cost::copied(appended.len());
                 Ok(appended.into())
             }
+            (NewValue::Overwritten { offset, bytes }, before) => {
+                let there =
+                    before.map(|state| self.entry(state)).transpose()?.map_or(Bytes::new(), |entry| entry.value);
+                let end = offset + bytes.len();
+                // Zeros are as many bytes to write as what is there.
+                let zeros = offset.saturating_sub(there.len());
+                self.may_read(zeros)?;
+                self.read_bytes += zeros;
+                self.value_bytes += zeros;
+                let mut value = Vec::with_capacity(there.len().max(end));
+                value.extend_from_slice(&there[..there.len().min(offset)]);
+                value.resize(offset, 0);
+                value.extend_from_slice(&bytes);
+                value.extend_from_slice(there.get(end..).unwrap_or_default());
+                cost::copied(value.len());
+                Ok(value.into())
+            }
         }
     }
 
     /// Puts what was decided into the entry.
     fn carry_out(&mut self, mutation: &Mutation, plan: Plan, ack: Ack) -> WriteResult {
-        let Plan { status, mut version, write, number, previous, existed } = plan;
-        if let Some(Write { value, expires_at_ms }) = write {
-            version = self.builder.push_record(&mutation.key, value.as_deref(), expires_at_ms);
-            let pending = Pending { index: self.place.index, version, value, expires_at_ms };
-            self.overlay.keys.insert(mutation.key.clone(), pending);
-            self.marks.keys.push(mutation.key.clone());
+        let Plan { status, mut version, write, number, decimal, previous, existed } = plan;
+        if let Some(write) = write {
+            version = self.put(&mutation.key, write);
         }
         WriteResult {
             status,
@@ -584,11 +531,21 @@ impl<'a> Evaluation<'a> {
             ack,
             durability: self.durability,
             number,
+            decimal,
             previous,
             receipt: None,
             existed,
             replayed: false,
         }
+    }
+
+    /// Puts a record into the entry.
+    fn put(&mut self, key: &Bytes, Write { value, expires_at_ms }: Write) -> Version {
+        let version = self.builder.push_record(key, value.as_deref(), expires_at_ms);
+        let pending = Pending { index: self.place.index, version, value, expires_at_ms };
+        self.overlay.keys.insert(key.clone(), pending);
+        self.marks.keys.push(key.clone());
+        version
     }
 
     /// Whether the key existed: as the mutation found it, with all that was proposed before.
@@ -627,6 +584,16 @@ impl<'a> Evaluation<'a> {
         }
     }
 
+    /// The key's state as of the last entry that was applied.
+    fn applied(&mut self, key: &Bytes) -> Result<Option<State>, ServerError> {
+        let stored = self.store.reader().find(key).map_err(damaged)?;
+        Ok(stored.map(|stored| State {
+            version: stored.version(),
+            expires_at_ms: stored.expires_at_ms(),
+            value: Value::Stored(stored),
+        }))
+    }
+
     /// The key's state as of everything proposed so far, at this entry's log time.
     fn current(&mut self, key: &Bytes) -> Result<Option<State>, ServerError> {
         self.read_bytes += LOOK_UP_BYTES + key.len();
@@ -636,11 +603,7 @@ impl<'a> Evaluation<'a> {
                 version: *version,
                 expires_at_ms: *expires_at_ms,
             }),
-            None => self.store.reader().find(key).map_err(damaged)?.map(|stored| State {
-                version: stored.version(),
-                expires_at_ms: stored.expires_at_ms(),
-                value: Value::Stored(stored),
-            }),
+            None => self.applied(key)?,
         };
         let now_ms = self.builder.log_time_ms();
         Ok(state.filter(|state| state.expires_at_ms.is_none_or(|at| at > now_ms)))
@@ -678,6 +641,7 @@ struct Plan {
     version: Version,
     write: Option<Write>,
     number: Option<i64>,
+    decimal: Option<Bytes>,
     previous: Option<Entry>,
     /// Whether the key was there before, if that was asked for.
     existed: Option<bool>,
@@ -695,71 +659,6 @@ enum Planned {
     All(Vec<Plan>),
     /// The condition of this number fails at a key of this version.
     ConditionFailed(usize, Version),
-}
-
-/// The answer to a write whose one-shot name was used for this.
-fn replay(once: Once, record: &OnceRecord, is_atomic: bool) -> Replay {
-    let is_same = record.digest == once.digest || planted(Bug::OnceIdOtherBody);
-    match (&record.answer, is_atomic) {
-        (OnceAnswer::Write(_), false) | (OnceAnswer::Atomic(_), true) if is_same => {
-            Replay::Answer(record.answer.clone().replayed())
-        }
-        _ => Replay::Refused(once_id_reused()),
-    }
-}
-
-fn shown(replay: Replay) -> ShardReply {
-    match replay {
-        Replay::Answer(answer) => reply_of(answer),
-        Replay::Refused(error) => ShardReply::Error(error),
-    }
-}
-
-fn reply_of(answer: OnceAnswer) -> ShardReply {
-    match answer {
-        OnceAnswer::Write(result) => ShardReply::Written(*result),
-        OnceAnswer::Atomic(result) => ShardReply::Atomic(*result),
-    }
-}
-
-/// Whether the answer to a write is to hold the entry that was there before.
-fn returns_entry(operation: &Operation) -> bool {
-    let mutations = match operation {
-        Operation::Write { mutation, .. } => std::slice::from_ref(mutation),
-        Operation::Atomic { request, .. } => &request.mutations[..],
-        Operation::Get(_) | Operation::Confirm | Operation::Await { .. } => &[],
-    };
-    mutations.iter().any(|mutation| mutation.return_previous == ReturnPrevious::Entry)
-}
-
-fn session_expired() -> ServerError {
-    let detail = "what this write may have done is no longer remembered; read the key before writing again";
-    ServerError::new(ErrorCode::SessionExpired, detail)
-}
-
-/// The same write is sent again while its first copy is being committed: the next try will find the answer.
-fn still_on_its_way() -> ServerError {
-    ServerError::new(ErrorCode::Unavailable, "this write is being committed; ask again").with_outcome(Outcome::Unknown)
-}
-
-fn once_id_reused() -> ServerError {
-    ServerError::new(ErrorCode::OnceIdReused, "another write was sent under this one-shot name")
-}
-
-/// What is remembered under such names is small.
-fn no_entry_under_a_name() -> ServerError {
-    let detail = "a write under a one-shot name can't return the entry that was there before";
-    ServerError::new(ErrorCode::InvalidArgument, detail)
-}
-
-fn sequence_too_high(sequence_max: u64) -> ServerError {
-    let detail = format!("the shard takes sequence numbers up to {sequence_max} now");
-    ServerError::new(ErrorCode::InvalidArgument, detail)
-}
-
-fn sequence_reused() -> ServerError {
-    let detail = "this sequence number was used for another kind of write";
-    ServerError::new(ErrorCode::InvalidArgument, detail)
 }
 
 /// The reader has noted it, and the next poll ends this replica; another one will lead.

@@ -22,9 +22,10 @@ use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, ReplyTo};
 use crate::snapshot::limits::BYTES_PER_SECOND_DEFAULT;
 use crate::snapshot::{Intake, OffersFull, PullBudget, SnapshotSource};
+use bytes::Bytes;
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::snapshot::{SnapshotId, SnapshotMessage};
-use kvorum_protocol::{ClientId, LogIndex, Mutation, ReplicaId, ShardId};
+use kvorum_protocol::{ClientId, LogIndex, Mutation, ReplicaId, ShardId, TransactionOperation};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::fmt;
@@ -609,10 +610,22 @@ impl ShardHost {
 
 /// Takes down which keys a request is for. `nth` tells requests apart that came at one time.
 fn note_heat(heat: &Heat, operation: &Operation, at: Nanos, nth: usize) {
-    let note = |(part, mutation): (u64, &Mutation)| heat.note_write(&mutation.key, at, nth as u64 + part);
+    let note_key = |part: u64, key: &Bytes| heat.note_write(key, at, nth as u64 + part);
+    let note = |(part, mutation): (u64, &Mutation)| note_key(part, &mutation.key);
     match operation {
         Operation::Write { mutation, .. } => note((0, mutation)),
         Operation::Atomic { request, .. } => (0..).zip(&request.mutations).for_each(note),
+        Operation::Transaction { request, .. } => {
+            for (part, operation) in (0..).zip(&request.operations) {
+                match operation {
+                    TransactionOperation::Read(key) => _ = heat.note_read(key, at, nth as u64 + part),
+                    TransactionOperation::Write(mutation) => note((part, mutation)),
+                    TransactionOperation::Rename { to, .. } | TransactionOperation::Copy { to, .. } => {
+                        note_key(part, to);
+                    }
+                }
+            }
+        }
         // The turn's time is counted as a whole.
         Operation::Get(key) => _ = heat.note_read(key, at, nth as u64),
         Operation::Confirm | Operation::Await { .. } => {}

@@ -9,6 +9,7 @@ mod backlog;
 mod checkpoint;
 mod confirm;
 mod decide;
+mod decimal;
 mod effects;
 mod error;
 mod evaluate;
@@ -770,6 +771,7 @@ fn evaluate(evaluation: &mut Evaluation<'_>, operation: &Operation) -> (ShardRep
             (evaluation.write(*client, *id, ack, mutation), ack)
         }
         Operation::Atomic { client, request } => (evaluation.atomic(*client, request), ack_of(request.id, request.ack)),
+        Operation::Transaction { client, request } => (evaluation.transaction(*client, request), Ack::Committed),
         Operation::Get(key) => (evaluation.get(key), Ack::Committed),
         Operation::Confirm | Operation::Await { .. } => unreachable!("what writes nothing never enters the backlog"),
     }
@@ -780,6 +782,7 @@ fn answered_too_early(reply: &ShardReply, takes_effect: bool) -> bool {
     match reply {
         ShardReply::Value(_) => planted(Bug::OrderedReadBeforeCommit),
         ShardReply::Written(_) | ShardReply::Atomic(_) => !takes_effect && planted(Bug::RefusalBeforeCommit),
+        ShardReply::Transaction(_) => planted(Bug::TransactionBeforeCommit),
         ShardReply::MayRead | ShardReply::Awaited(_) | ShardReply::Error(_) | ShardReply::Returned(_) => false,
     }
 }

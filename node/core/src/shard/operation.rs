@@ -2,7 +2,10 @@
 
 use crate::clock::Nanos;
 use bytes::Bytes;
-use kvorum_protocol::{Ack, Action, AtomicRequest, ClientId, Mutation, Receipt, Term, WriteId};
+use kvorum_protocol::{
+    Ack, AtomicCheck, AtomicRequest, ClientId, Condition, Mutation, Receipt, Term, TransactionOperation,
+    TransactionRequest, WriteId,
+};
 
 /// Names a request until it is answered. The caller's to choose; unique among its unanswered ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -44,6 +47,13 @@ pub enum Operation {
         /// What to write.
         request: AtomicRequest,
     },
+    /// Checks, then reads and writes in turn.
+    Transaction {
+        /// Who asks.
+        client: ClientId,
+        /// What is asked.
+        request: TransactionRequest,
+    },
     /// A read that keeps its place behind the writes that were sent before it.
     Get(Bytes),
     /// Whether this replica still leads, confirmed by a quorum.
@@ -66,6 +76,7 @@ impl Operation {
         match self {
             Self::Write { mutation, .. } => Self::mutation_bytes(mutation),
             Self::Atomic { request, .. } => Self::atomic_bytes(request),
+            Self::Transaction { request, .. } => Self::transaction_bytes(request),
             Self::Get(key) => key.len() + Self::OVERHEAD_BYTES,
             Self::Confirm | Self::Await { .. } => Self::OVERHEAD_BYTES,
         }
@@ -73,16 +84,35 @@ impl Operation {
 
     /// The same of a write.
     pub(crate) fn mutation_bytes(mutation: &Mutation) -> usize {
-        let value = match &mutation.action {
-            Action::Put { value, .. } | Action::Append { value } => value.len(),
-            _ => 0,
-        };
+        let value = mutation.action.operand().len() + Self::compared_bytes(&mutation.condition);
         mutation.key.len() + value + Self::OVERHEAD_BYTES
     }
 
     /// The same of an ATOMIC.
     pub(crate) fn atomic_bytes(request: &AtomicRequest) -> usize {
-        let checks: usize = request.checks.iter().map(|check| check.key.len() + Self::OVERHEAD_BYTES).sum();
+        let checks = Self::check_bytes(&request.checks);
         Self::OVERHEAD_BYTES + checks + request.mutations.iter().map(Self::mutation_bytes).sum::<usize>()
+    }
+
+    /// The same of a TRANSACTION.
+    pub(crate) fn transaction_bytes(request: &TransactionRequest) -> usize {
+        let of_operation = |operation: &TransactionOperation| match operation {
+            TransactionOperation::Write(mutation) => Self::mutation_bytes(mutation),
+            other => other.keys().map(Bytes::len).sum::<usize>() + Self::OVERHEAD_BYTES,
+        };
+        let operations: usize = request.operations.iter().map(of_operation).sum();
+        Self::OVERHEAD_BYTES + Self::check_bytes(&request.checks) + operations
+    }
+
+    fn check_bytes(checks: &[AtomicCheck]) -> usize {
+        let bytes = |check: &AtomicCheck| check.key.len() + Self::compared_bytes(&check.condition);
+        checks.iter().map(|check| bytes(check) + Self::OVERHEAD_BYTES).sum()
+    }
+
+    fn compared_bytes(condition: &Condition) -> usize {
+        match condition {
+            Condition::IfEquals(value) => value.len(),
+            _ => 0,
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::{Operation, Shard, ShardError, ShardReply};
 use crate::clock::{Clock, Nanos};
 use crate::consensus::Committed;
 use crate::measure::RetryAnswer;
-use kvorum_protocol::{AtomicResult, ErrorCode, Outcome, WriteStatus};
+use kvorum_protocol::{AtomicResult, ErrorCode, Outcome, TransactionResult, WriteStatus};
 use std::sync::Arc;
 
 /// What happened since the poll before.
@@ -53,6 +53,7 @@ fn is_retry(operation: &Operation) -> bool {
     match operation {
         Operation::Write { id, .. } => id.retry,
         Operation::Atomic { request, .. } => request.id.retry,
+        Operation::Transaction { request, .. } => request.id.retry,
         Operation::Get(_) | Operation::Confirm | Operation::Await { .. } => false,
     }
 }
@@ -74,6 +75,7 @@ fn answer(reply: &ShardReply, is_known: bool) -> RetryAnswer {
         ShardReply::Error(_) => return RetryAnswer::Refused,
         ShardReply::Written(result) => result.status == WriteStatus::Applied,
         ShardReply::Atomic(result) => matches!(result, AtomicResult::Applied(_)),
+        ShardReply::Transaction(result) => matches!(result, TransactionResult::Done(_)),
         _ => false,
     };
     match takes_effect {

@@ -19,6 +19,7 @@ mod shortage;
 mod slices;
 mod tally;
 mod time;
+mod transaction;
 mod turn;
 
 use super::*;

@@ -279,7 +279,8 @@ impl Store {
         if let Some(secret) = operations.secret().filter(|_| self.version == Version(0)) {
             reader.settle_secret(secret);
         }
-        let holds_atomic = sessions.iter().any(|session| matches!(session.reply, Remembered::Atomic(_)));
+        let is_one = |reply: &Remembered| matches!(reply, Remembered::Atomic(_) | Remembered::Transaction(_));
+        let holds_atomic = sessions.iter().any(|session| is_one(&session.reply));
         if holds_atomic {
             // Damage must be met before the first of its writes is shown: reads go on until the host has ended.
             for record in operations.records() {

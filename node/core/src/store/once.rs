@@ -292,6 +292,7 @@ mod tests {
             ack: Ack::Committed,
             durability: Durability::Fsync,
             number: Some(-1),
+            decimal: None,
             previous: None,
             receipt: None,
             existed: Some(true),

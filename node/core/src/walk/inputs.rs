@@ -10,7 +10,7 @@ use kvorum_protocol::limits::{
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, Condition, Hello, LogIndex, Mutation, Once,
     OnceId, ReadMode, Receipt, Request, RequestBody, RequestId, ResponseBody, ReturnPrevious, ScanCursor, ScanRequest,
-    ShardId, StatusScope, Term, TimeToLive, Version, WriteId,
+    ShardId, StatusScope, Term, TimeToLive, TransactionOperation, TransactionRequest, Version, WriteId,
 };
 use uuid::Uuid;
 
@@ -40,13 +40,14 @@ pub enum Kind {
     Write,
     Batch,
     Atomic,
+    Transaction,
     Await,
     Admin,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Hello,
         Self::Ping,
         Self::Topology,
@@ -58,6 +59,7 @@ impl Kind {
         Self::Write,
         Self::Batch,
         Self::Atomic,
+        Self::Transaction,
         Self::Await,
         Self::Admin,
     ];
@@ -76,6 +78,7 @@ impl Kind {
             RequestBody::Write { .. } => Self::Write,
             RequestBody::Batch { .. } => Self::Batch,
             RequestBody::Atomic(_) => Self::Atomic,
+            RequestBody::Transaction(_) => Self::Transaction,
             RequestBody::Await { .. } => Self::Await,
             RequestBody::Admin(_) => Self::Admin,
         }
@@ -83,7 +86,7 @@ impl Kind {
 
     fn inputs(self) -> Vec<(&'static str, What)> {
         use Condition::{Always, IfAbsent, IfVersion};
-        let wrong = IfVersion(Version(1 << 40));
+        let wrong = || IfVersion(Version(1 << 40));
         let linearizable = ReadMode::Linearizable;
         match self {
             Self::Hello => vec![("HELLO", What::Body(hello()))],
@@ -117,7 +120,7 @@ impl Kind {
             Self::Write => vec![
                 ("PUT of 16 MiB", What::Write(vec![mutation(key("fresh"), Always, put(VALUE_BYTES_MAX))])),
                 ("PUT over 16 MiB", What::Write(vec![mutation(key("fresh"), Always, put(VALUE_BYTES_MAX))])),
-                ("PUT, wrong version, over 16 MiB", What::Write(vec![mutation(key("largest"), wrong, put(1))])),
+                ("PUT, wrong version, over 16 MiB", What::Write(vec![mutation(key("largest"), wrong(), put(1))])),
                 (
                     "PUT that keeps the time to live, over 16 MiB",
                     What::Write(vec![mutation(key("fresh"), Always, keeping())]),
@@ -129,12 +132,18 @@ impl Kind {
                 ("EXPIRE of 16 MiB", What::Write(vec![mutation(key("largest"), Always, expire())])),
                 ("PERSIST of 16 MiB", What::Write(vec![mutation(key("largest"), Always, Action::Persist)])),
                 ("DELETE of 16 MiB", What::Write(vec![mutation(key("fresh"), Always, Action::Delete)])),
+                ("SET-RANGE in 16 MiB", What::Write(vec![mutation(key("largest"), Always, range(0))])),
+                (
+                    "SET-RANGE at the end of 16 MiB",
+                    What::Write(vec![mutation(key("far"), Always, range(VALUE_BYTES_MAX - 1))]),
+                ),
+                ("SET-BIT in 16 MiB", What::Write(vec![mutation(key("largest"), Always, bit())])),
                 ("PUT of a key of 64 KiB", What::Write(vec![mutation(large_key(0), Always, put(1))])),
             ],
             Self::Batch => vec![
                 ("BATCH of 4,096 PUTs", batch(|at| mutation(small_key(at), Always, put(100)))),
                 ("BATCH of 4,096 PUTs of new keys", batch(|at| mutation(key(&format!("new {at}")), IfAbsent, put(1)))),
-                ("BATCH of 4,096 PUTs, wrong version, on 16 MiB", batch(|_| mutation(key("largest"), wrong, put(1)))),
+                ("BATCH of 4,096 PUTs, wrong version, on 16 MiB", batch(|_| mutation(key("largest"), wrong(), put(1)))),
                 ("BATCH of 4,096 INCRs of one key", batch(|_| mutation(key("number"), Always, Action::Incr { by: 1 }))),
                 ("BATCH of 4,096 INCRs of 16 MiB", batch(|_| mutation(key("largest"), Always, Action::Incr { by: 1 }))),
                 (
@@ -176,6 +185,57 @@ impl Kind {
                     ),
                 ),
             ],
+            Self::Transaction => vec![
+                (
+                    "TRANSACTION of 2,048 checks and 2,048 PUTs",
+                    What::Transaction(
+                        checks(key("largest"), 2_048),
+                        (0..2_048)
+                            .map(|at| TransactionOperation::Write(mutation(small_key(at), Always, put(1))))
+                            .collect(),
+                    ),
+                ),
+                (
+                    "TRANSACTION of 4,096 GETs",
+                    What::Transaction(
+                        Vec::new(),
+                        (0..4_096).map(|at| TransactionOperation::Read(small_key(at))).collect(),
+                    ),
+                ),
+                (
+                    "TRANSACTION that reads 16 MiB and compares nearly as much",
+                    What::Transaction(
+                        vec![AtomicCheck {
+                            key: key("nearly"),
+                            condition: Condition::IfEquals(zeros(VALUE_BYTES_MAX - 63)),
+                        }],
+                        vec![TransactionOperation::Read(key("largest"))],
+                    ),
+                ),
+                (
+                    "TRANSACTION that renames 16 MiB",
+                    What::Transaction(
+                        Vec::new(),
+                        vec![
+                            TransactionOperation::Rename { from: key("largest"), to: key("renamed"), if_absent: true },
+                            TransactionOperation::Read(key("renamed")),
+                        ],
+                    ),
+                ),
+                (
+                    "TRANSACTION of 4,096 COPYs",
+                    What::Transaction(
+                        Vec::new(),
+                        (0..4_096)
+                            .map(|at| TransactionOperation::Copy {
+                                from: small_key(at),
+                                to: small_key((at + 1) % 4_096),
+                                if_absent: false,
+                            })
+                            .collect(),
+                    ),
+                ),
+            ],
             Self::Await => vec![("AWAIT of what is applied", What::Body(await_first()))],
             Self::Admin => {
                 let shard = ShardId(0);
@@ -194,6 +254,7 @@ enum What {
     /// A write, or a BATCH of them, with fresh numbers.
     Write(Vec<Mutation>),
     Atomic(Vec<AtomicCheck>, Vec<Mutation>),
+    Transaction(Vec<AtomicCheck>, Vec<TransactionOperation>),
     /// In a cluster of as many shards as may be.
     Topology,
 }
@@ -229,6 +290,11 @@ pub(super) fn requests(group: &mut Group) -> Vec<Walked> {
                         WriteId { sequence: group.next_sequence(1), first_unanswered: 1, retry: false, once: None };
                     let atomic = AtomicRequest { id, ack: Ack::Committed, checks, mutations };
                     group.request(RequestBody::Atomic(atomic)).1
+                }
+                What::Transaction(checks, operations) => {
+                    let id =
+                        WriteId { sequence: group.next_sequence(1), first_unanswered: 1, retry: false, once: None };
+                    group.request(RequestBody::Transaction(TransactionRequest { id, checks, operations })).1
                 }
             };
             walked.push(Walked { kind: Some(kind), name, steps });
@@ -346,6 +412,14 @@ fn keeping() -> Action {
 
 fn append(bytes: usize) -> Action {
     Action::Append { value: zeros(bytes) }
+}
+
+fn range(offset: usize) -> Action {
+    Action::SetRange { offset: offset as u64, value: zeros(1) }
+}
+
+fn bit() -> Action {
+    Action::SetBit { offset: 8 * VALUE_BYTES_MAX as u64 - 1, bit: false }
 }
 
 fn expire() -> Action {

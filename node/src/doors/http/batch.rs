@@ -144,7 +144,7 @@ fn written_result(mutation: &Mutation, result: &WriteResult) -> BatchResult {
         WriteStatus::Applied => {
             let deleted = mutation.action == Action::Delete;
             let written = WrittenJson::new(&mutation.key, result, deleted);
-            let status = status_of_write(&mutation.action, mutation.condition, result).as_u16();
+            let status = status_of_write(&mutation.action, &mutation.condition, result).as_u16();
             let replayed = result.replayed.then_some(true);
             BatchResult { status, entry: None, written: Some(written), problem: None, replayed }
         }
@@ -279,7 +279,7 @@ pub(super) fn read_operation(operation: BatchOperation, ack: Ack) -> Result<Oper
         BatchOperation::Persist { key, key_base64, if_version } => (key, key_base64, if_version, Action::Persist),
     };
     let (key, condition) = (read_key(key, key_base64)?, condition_of(if_version));
-    let return_previous = previous_of(&action, condition, ack);
+    let return_previous = previous_of(&action, &condition, ack);
     Ok(Operation::Write(Mutation { key, condition, return_previous, action }))
 }
 

@@ -478,8 +478,8 @@ async fn write(
         (None, None) => preconditions.as_condition(),
     };
     for _ in 0..LOOKS_MAX {
-        let (condition, is_final) = match plain {
-            Some(condition) => (condition, true),
+        let (condition, is_final) = match &plain {
+            Some(condition) => (condition.clone(), true),
             // Only a look at the key tells what the conditions come to.
             None => {
                 let found = look_up(api, asked, key.clone(), ReadMode::Linearizable).await?;
@@ -492,19 +492,20 @@ async fn write(
                 }
             }
         };
-        let mut return_previous = previous_of(&action, condition, options.ack);
+        let mut return_previous = previous_of(&action, &condition, options.ack);
         if plain.is_none() && options.once.is_some() && matches!(action, Action::Put { .. }) {
             // A repetition finds another condition, which says nothing of what the first one found.
             return_previous = ReturnPrevious::Existence;
         }
-        let mutation = Mutation { key: key.clone(), condition, return_previous, action: action.clone() };
+        let mutation =
+            Mutation { key: key.clone(), condition: condition.clone(), return_previous, action: action.clone() };
         let once = options.once.map(|once| Once { keeps_refusal: is_final, ..once });
         let id = WriteId { sequence: 0, first_unanswered: 0, retry: false, once };
         let body = RequestBody::Write { id, ack: options.ack, mutation };
         let reply = api.caller.write(asked.connection, body, 1, asked.within).await?;
         let ResponseBody::Written(result) = reply.body else { return Err(unexpected()) };
         match result.status {
-            WriteStatus::Applied => return Ok((status_of_write(&action, condition, &result), result)),
+            WriteStatus::Applied => return Ok((status_of_write(&action, &condition, &result), result)),
             WriteStatus::Missing => return Err(Problem::no_such_key().replayed(result.replayed)),
             WriteStatus::ConditionFailed if is_final || result.replayed => {
                 return Err(Problem::condition_failed(result.version).replayed(result.replayed));

@@ -204,7 +204,7 @@ pub(super) fn time_to_live(ttl_ms: Option<u64>, keep: bool) -> Result<TimeToLive
 
 /// What a write asks of what was there before: a put whether it makes a new key, if neither its condition says so nor its answer
 /// has another status anyhow.
-pub(super) fn previous_of(action: &Action, condition: Condition, ack: Ack) -> ReturnPrevious {
+pub(super) fn previous_of(action: &Action, condition: &Condition, ack: Ack) -> ReturnPrevious {
     match (action, condition, ack) {
         (Action::Put { .. }, Condition::Always | Condition::IfAbsentOrVersion(_), Ack::Committed) => {
             ReturnPrevious::Existence
@@ -215,8 +215,8 @@ pub(super) fn previous_of(action: &Action, condition: Condition, ack: Ack) -> Re
 
 /// What a write that took effect is answered with: 201 for a put that is committed and made a new key. An answer to a write that was
 /// sent again may not tell whether it did.
-pub(super) fn status_of_write(action: &Action, condition: Condition, result: &WriteResult) -> StatusCode {
-    let creates = result.existed.map_or(condition == Condition::IfAbsent, |existed| !existed);
+pub(super) fn status_of_write(action: &Action, condition: &Condition, result: &WriteResult) -> StatusCode {
+    let creates = result.existed.map_or(*condition == Condition::IfAbsent, |existed| !existed);
     match status_of(result.ack) {
         StatusCode::OK if creates && matches!(action, Action::Put { .. }) => StatusCode::CREATED,
         status => status,

@@ -61,6 +61,7 @@ impl Recorder {
                 ack: Ack::Committed,
                 durability: Durability::Fsync,
                 number: None,
+                decimal: None,
                 previous: (answer_bytes > 0).then_some(previous),
                 receipt: None,
                 existed: None,
