@@ -188,6 +188,20 @@ macro_rules! condition_setters {
             self.condition(Condition::IfAbsentOrVersion(version))
         }
 
+        /// Writes only if the key has this very value: who has taken a lock can let go of it, and of no other one's.
+        ///
+        /// # Examples
+        /// ```no_run
+        /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+        #[doc = concat!("let result = ", $builder, ".if_equals(\"old\").await?;")]
+        /// println!("written: {}", result.is_applied());
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn if_equals(self, value: impl Into<Bytes>) -> ConditionalWrite {
+            self.condition(Condition::IfEquals(value.into()))
+        }
+
         /// Writes only if this holds; the last condition that was set counts.
         ///
         /// # Examples

@@ -64,6 +64,18 @@ impl WriteOp {
         Self::new(key, Action::Append { value: value.into() })
     }
 
+    /// Overwrites a part of a value from this offset on, in bytes, with one byte at least; a missing key counts as empty. Zeros fill
+    /// the gap between the end of the value and the offset. The value has 16 MiB at most afterwards.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::set_range("greeting", 6, "there");
+    /// ```
+    #[must_use]
+    pub fn set_range(key: impl AsRef<[u8]>, offset: u64, bytes: impl Into<Bytes>) -> Self {
+        Self::new(key, Action::SetRange { offset, value: bytes.into() })
+    }
+
     /// Sets the time to live of an existing key, from one millisecond to 100 years.
     ///
     /// # Examples
@@ -178,6 +190,17 @@ impl WriteOp {
         self.condition(Condition::IfAbsentOrVersion(version))
     }
 
+    /// Writes only if the key has this very value: who has taken a lock can let go of it, and of no other one's.
+    ///
+    /// # Examples
+    /// ```
+    /// let op = kvorum_client::WriteOp::delete("lock").if_equals("me");
+    /// ```
+    #[must_use]
+    pub fn if_equals(self, value: impl Into<Bytes>) -> Self {
+        self.condition(Condition::IfEquals(value.into()))
+    }
+
     /// Writes only if this holds; the last condition that was set counts.
     ///
     /// # Examples
@@ -282,9 +305,19 @@ impl WriteOp {
             return Err(error);
         }
         check_key(&self.mutation.key)?;
+        let too_large = |what, size| Err(Error::TooLarge { what, size, limit: VALUE_BYTES_MAX });
         match &self.mutation.action {
             Action::Put { value, .. } | Action::Append { value } if value.len() > VALUE_BYTES_MAX => {
-                Err(Error::TooLarge { what: "the value's length in bytes", size: value.len(), limit: VALUE_BYTES_MAX })
+                too_large("the value's length in bytes", value.len())
+            }
+            Action::SetRange { value, .. } if value.is_empty() => {
+                Err(Error::InvalidArgument("there is nothing to overwrite with".to_owned()))
+            }
+            Action::SetRange { offset, value }
+                if offset.saturating_add(value.len() as u64) > VALUE_BYTES_MAX as u64 =>
+            {
+                let end = offset.saturating_add(value.len() as u64);
+                too_large("the value's length in bytes", usize::try_from(end).unwrap_or(usize::MAX))
             }
             _ => Ok(self.mutation),
         }

@@ -42,6 +42,7 @@ pub(crate) enum Verb {
     Increment,
     Decrement,
     Append,
+    SetRange,
     Expire,
     Persist,
     Ttl,
@@ -93,6 +94,7 @@ const PUT_OPTIONS: &[OptionSpec] = &[
     option("IFPRESENT", "", "only if there is such a key"),
     option("IFVERSION", "version", "only if the key has this version"),
     option("IFABSENTOR", "version", "only if there is no such key, or it has this version"),
+    option("IFEQUALS", "value", "only if the key has this very value"),
     option("RETURN", "", "show the value that was there before"),
     option("EXISTED", "", "say whether the key was there before"),
     redis("EX", "seconds"),
@@ -100,9 +102,14 @@ const PUT_OPTIONS: &[OptionSpec] = &[
     redis("NX", ""),
     redis("XX", ""),
     redis("GET", ""),
+    redis("IFEQ", "value"),
 ];
 
-const IF_VERSION: &[OptionSpec] = &[option("IFVERSION", "version", "only if the key has this version")];
+const DELETE_OPTIONS: &[OptionSpec] = &[
+    option("IFVERSION", "version", "only if the key has this version"),
+    option("IFEQUALS", "value", "only if the key has this very value"),
+    redis("IFEQ", "value"),
+];
 
 /// The views of CLUSTER.
 pub(crate) const CLUSTER_VIEWS: [(&str, &str); 9] = [
@@ -157,7 +164,7 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         name: "DEL",
         aliases: &["DELETE"],
         arguments: &["key"],
-        options: IF_VERSION,
+        options: DELETE_OPTIONS,
         group: Group::Values,
         help: "Remove a key.",
         example: "DEL greeting",
@@ -201,6 +208,16 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         group: Group::Values,
         help: "Append to a value.",
         example: "APPEND log \"one more line\\n\"",
+    },
+    CommandSpec {
+        verb: Verb::SetRange,
+        name: "SETRANGE",
+        aliases: &[],
+        arguments: &["key", "at", "value"],
+        options: &[],
+        group: Group::Values,
+        help: "Overwrite a value from a byte on, counted from 0.",
+        example: "SETRANGE greeting 6 there",
     },
     CommandSpec {
         verb: Verb::Expire,
@@ -573,7 +590,7 @@ mod tests {
     fn help_of_one_command() {
         assert_eq!(
             find("set").unwrap().full_help(),
-            "PUT key value [TTL duration] [KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN] [EXISTED]
+            "PUT key value [TTL duration] [KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [IFEQUALS value] [RETURN] [EXISTED]
   Store a value under a key.
   TTL duration        forget it after 10s, 500ms, 2h, ...
   KEEPTTL             keep the time to live that the key has
@@ -581,6 +598,7 @@ mod tests {
   IFPRESENT           only if there is such a key
   IFVERSION version   only if the key has this version
   IFABSENTOR version  only if there is no such key, or it has this version
+  IFEQUALS value      only if the key has this very value
   RETURN              show the value that was there before
   EXISTED             say whether the key was there before
   Also: SET

@@ -278,10 +278,10 @@ mod tests {
         assert_eq!(names("PUT k "), Vec::<String>::new(), "the value comes first");
         assert_eq!(
             names("PUT k v "),
-            ["TTL", "KEEPTTL", "IFABSENT", "IFPRESENT", "IFVERSION", "IFABSENTOR", "RETURN", "EXISTED"]
+            ["TTL", "KEEPTTL", "IFABSENT", "IFPRESENT", "IFVERSION", "IFABSENTOR", "IFEQUALS", "RETURN", "EXISTED"]
         );
         assert_eq!(names("PUT k v TTL "), Vec::<String>::new(), "the duration comes first");
-        assert_eq!(names("PUT k v TTL 10s IF"), ["IFABSENT", "IFPRESENT", "IFVERSION", "IFABSENTOR"]);
+        assert_eq!(names("PUT k v TTL 10s IF"), ["IFABSENT", "IFPRESENT", "IFVERSION", "IFABSENTOR", "IFEQUALS"]);
         assert_eq!(names("SCAN "), ["LIMIT", "VALUES"]);
         assert_eq!(names("FROB "), Vec::<String>::new());
         assert_eq!(candidates("cluster s").0, 8);
@@ -298,15 +298,18 @@ mod tests {
             ("GET k", ""),
             (
                 "PUT",
-                " key value [TTL duration] [KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN] [EXISTED]",
+                " key value [TTL duration] [KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [IFEQUALS value] [RETURN] [EXISTED]",
             ),
             (
                 "PUT k ",
-                "value [TTL duration] [KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [RETURN] [EXISTED]",
+                "value [TTL duration] [KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION version] [IFABSENTOR version] [IFEQUALS value] [RETURN] [EXISTED]",
             ),
-            ("DEL k", " [IFVERSION]"),
+            ("DEL k", " [IFVERSION] [IFEQUALS]"),
             ("DEL k IFVERSION ", "version"),
-            ("PUT k v TTL 1s RETURN ", "[KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION] [IFABSENTOR] [EXISTED]"),
+            (
+                "PUT k v TTL 1s RETURN ",
+                "[KEEPTTL] [IFABSENT] [IFPRESENT] [IFVERSION] [IFABSENTOR] [IFEQUALS] [EXISTED]",
+            ),
             ("FROB ", ""),
             ("PUT \"open", ""),
         ] {

@@ -146,6 +146,10 @@ impl Arguments<'_> {
                 Action::Write(WriteOp::incr(key, by.ok_or_else(|| self.wrong(problem()))?))
             }
             Verb::Append => Action::Write(WriteOp::append(self.key()?, self.bytes("value")?)),
+            Verb::SetRange => {
+                let (key, offset) = (self.key()?, self.number("offset")?);
+                Action::Write(WriteOp::set_range(key, offset, self.bytes("value")?))
+            }
             Verb::Expire => Action::Write(WriteOp::expire(self.key()?, self.duration()?)),
             Verb::Persist => Action::Write(WriteOp::persist(self.key()?)),
             Verb::CompareAndSet => {
@@ -214,6 +218,7 @@ impl Arguments<'_> {
                 "IFABSENT" | "NX" => Condition::IfAbsent,
                 "IFPRESENT" | "XX" => Condition::IfPresent,
                 "IFABSENTOR" => Condition::IfAbsentOrVersion(self.version()?),
+                "IFEQUALS" | "IFEQ" => Condition::IfEquals(self.bytes("value")?),
                 _ => Condition::IfVersion(self.version()?),
             };
             if condition.replace(wanted.clone()).is_some() {
@@ -404,7 +409,9 @@ mod tests {
             ("PUT k v EXISTED", Action::Write(put().return_existed())),
             ("PUT k TTL", Action::Write(WriteOp::put("k", "TTL"))),
             ("PUT k v IFABSENTOR 7", Action::Write(put().if_absent_or_version(Version(7)))),
+            ("PUT k v IFEQUALS old", Action::Write(put().if_equals("old"))),
             ("DEL k IFVERSION 3", Action::Write(WriteOp::delete("k").if_version(Version(3)))),
+            ("DEL k IFEQ \"\"", Action::Write(WriteOp::delete("k").if_equals(""))),
             ("AWAIT 3.7.1204", Action::Await { write, wait: Duration::from_secs(5) }),
             ("await 3.7.1204 1m", Action::Await { write, wait: Duration::from_secs(60) }),
             ("CAS k 7 v", Action::Write(put().if_version(Version(7)))),
@@ -413,6 +420,7 @@ mod tests {
             ("INCR k -5", Action::Write(WriteOp::incr("k", -5))),
             ("DECR k 5", Action::Write(WriteOp::incr("k", -5))),
             ("APPEND k v", Action::Write(WriteOp::append("k", "v"))),
+            ("SETRANGE k 5 v", Action::Write(WriteOp::set_range("k", 5, "v"))),
             ("EXPIRE k 10", Action::Write(WriteOp::expire("k", ten_seconds))),
             ("PERSIST k", Action::Write(WriteOp::persist("k"))),
             ("MGET k k", Action::MultiGet(vec![key(), key()])),
@@ -510,7 +518,7 @@ mod tests {
                 "EXPIRE k soon",
                 "the duration must look like 10s, 500ms, 5m, 2h or 1d, not soon\nusage: EXPIRE key duration",
             ),
-            ("DEL k IFVERSION", "the version is missing\nusage: DEL key [IFVERSION version]"),
+            ("DEL k IFVERSION", "the version is missing\nusage: DEL key [IFVERSION version] [IFEQUALS value]"),
             (
                 "SCAN p LIMIT -1",
                 "the count must be from 0 to 18446744073709551615, not -1\nusage: SCAN [prefix] [LIMIT count] [VALUES]",
@@ -520,7 +528,7 @@ mod tests {
                 "MATCH is not an option; SCAN takes a prefix, such as SCAN user: LIMIT 20\n\
                  usage: SCAN [prefix] [LIMIT count] [VALUES]",
             ),
-            ("DEL a b", "b is not an option; DEL removes one key at a time\nusage: DEL key [IFVERSION version]"),
+            ("DEL a b", "b is not an option; DEL removes one key at a time\nusage: DEL key [IFVERSION version] [IFEQUALS value]"),
             ("MPUT a 1 b", "the value of the last key is missing\nusage: MPUT key value ..."),
             ("CLUSTER frob", "frob is not a view of the cluster\nusage: CLUSTER [view]"),
             ("HELP frob", "there is no command frob"),
