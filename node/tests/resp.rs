@@ -2,71 +2,11 @@
 
 mod common;
 
-use common::{ClusterOptions, TestCluster};
-use std::net::SocketAddr;
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use common::resp::{Caller, REPLY_DEADLINE, Wire, encoded};
+use common::{ClusterOptions, TestCluster, let_run};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
-
-/// How long a reply may take. Generous: nothing is measured by it.
-const REPLY_DEADLINE: Duration = Duration::from_secs(20);
-
-/// A connection that sends bytes and reads as many as it expects.
-struct Wire(TcpStream);
-
-impl Wire {
-    async fn open(address: SocketAddr) -> Self {
-        Self(TcpStream::connect(address).await.expect("the door is open"))
-    }
-
-    async fn send(&mut self, bytes: &str) {
-        self.0.write_all(bytes.as_bytes()).await.expect("the connection is open");
-    }
-
-    /// Reads exactly as many bytes as are expected, and compares them.
-    async fn expect(&mut self, expected: &str) {
-        let mut reply = vec![0; expected.len()];
-        let mut length = 0;
-        while length < reply.len() && String::from_utf8_lossy(&reply[..length]) == expected[..length] {
-            let read = timeout(REPLY_DEADLINE, self.0.read(&mut reply[length..])).await;
-            match read.unwrap_or_else(|_| panic!("only {:?}", String::from_utf8_lossy(&reply[..length]))) {
-                Ok(read @ 1..) => length += read,
-                end => panic!("{end:?} behind {:?}", String::from_utf8_lossy(&reply[..length])),
-            }
-        }
-        assert_eq!(String::from_utf8_lossy(&reply[..length]), expected);
-    }
-
-    /// Sends commands as clients do, each on a line of words here, and expects their replies.
-    async fn exchange(&mut self, commands: &str, replies: &str) {
-        self.send(&encoded(commands)).await;
-        self.expect(replies).await;
-    }
-
-    /// Reads up to the end of the connection.
-    async fn rest(&mut self) -> String {
-        let mut rest = Vec::new();
-        let read = timeout(REPLY_DEADLINE, self.0.read_to_end(&mut rest)).await;
-        read.expect("the connection ends").expect("and is not reset");
-        String::from_utf8(rest).expect("replies are text here")
-    }
-
-    /// Whether the connection still answers, and has nothing else to say.
-    async fn ping(&mut self) {
-        self.exchange("PING here", "$4\r\nhere\r\n").await;
-    }
-}
-
-/// Each line a command of words; `""` is an empty word.
-fn encoded(commands: &str) -> String {
-    let command = |line: &str| {
-        let words: Vec<&str> = line.split(' ').map(|word| if word == "\"\"" { "" } else { word }).collect();
-        let bulks: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
-        format!("*{}\r\n{bulks}", words.len())
-    };
-    commands.lines().map(str::trim).filter(|line| !line.is_empty()).map(command).collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_are_answered_as_redis_answers_them() {
@@ -121,6 +61,39 @@ async fn commands_are_answered_as_redis_answers_them() {
         ),
         ("CLIENT REPLY SKIP\nSET s 1\nGET s", "$1\r\n1\r\n"),
         ("CLIENT REPLY OFF\nGET s\nINCR s\nCLIENT REPLY ON\nGET s", "+OK\r\n$1\r\n2\r\n"),
+        // All or nothing, of one shard.
+        (
+            "MSETNX {m}1 a {m}2 b\nMSETNX {m}2 c {m}3 d\nMGET {m}1 {m}2 {m}3",
+            ":1\r\n:0\r\n*3\r\n$1\r\na\r\n$1\r\nb\r\n$-1\r\n",
+        ),
+        ("MSETNX {n}1 a {n}1 b\nGET {n}1", ":1\r\n$1\r\nb\r\n"),
+        ("MSETNX foo 1 bar 2", "-CROSSSLOT Keys in request don't hash to the same slot\r\n"),
+        ("DEL {m}1 {m}2 {m}1 {n}1 foo", ":3\r\n"),
+        // Bits, and what Redis tells of values.
+        (
+            "SET v foobar\nBITCOUNT v\nBITCOUNT v 1 1\nBITCOUNT v 5 30 BIT\nGETBIT v 1\nGETBIT v 9999",
+            "+OK\r\n:26\r\n:6\r\n:17\r\n:1\r\n:0\r\n",
+        ),
+        (
+            "MSET l1 ohmytext l2 mynewtext\nLCS l1 l2\nLCS l1 l2 LEN\nLCS l1 missing",
+            "+OK\r\n$6\r\nmytext\r\n:6\r\n$0\r\n\r\n",
+        ),
+        (
+            "OBJECT ENCODING v\nOBJECT ENCODING missing\nOBJECT REFCOUNT v\nOBJECT IDLETIME v",
+            "$6\r\nembstr\r\n$-1\r\n:1\r\n:0\r\n",
+        ),
+        ("MEMORY USAGE v\nMEMORY USAGE missing", ":71\r\n$-1\r\n"),
+        // An answered write is with a quorum.
+        ("SET w 1\nWAIT 1 0\nWAITAOF 1 1 0", "+OK\r\n:1\r\n*2\r\n:1\r\n:1\r\n"),
+        ("LATENCY LATEST\nLATENCY HISTORY command\nLATENCY RESET", "*0\r\n*0\r\n:0\r\n"),
+        (
+            "CLIENT KILL 127.0.0.1:1\nCLIENT KILL ID 999\nCLIENT LIST TYPE master",
+            "-ERR No such client\r\n:0\r\n$0\r\n\r\n",
+        ),
+        (
+            "CONFIG SET port 1",
+            "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config\r\n",
+        ),
         // What is known and not there.
         ("RENAME a b", "-ERR RENAME is not there yet\r\n"),
         ("EXPIRE a 10 NX", "-ERR EXPIRE with NX, XX, GT or LT is not there yet\r\n"),
@@ -177,7 +150,12 @@ async fn keys_are_counted_found_and_removed() {
     wire.exchange("SCAN 0 TYPE hash COUNT 10000\nSCAN 1x", "*2\r\n$1\r\n0\r\n*0\r\n-ERR invalid cursor\r\n").await;
     let found = scan(&mut wire).await;
     assert_eq!(found.len(), 5_000, "each is found");
-    wire.exchange("FLUSHALL\nDBSIZE\nGET key-1", "+OK\r\n:0\r\n$-1\r\n").await;
+    wire.send(&encoded("INFO keyspace")).await;
+    wire.expect("$47\r\n# Keyspace\r\ndb0:keys=5000,expires=0,avg_ttl=0\r\n\r\n").await;
+    let mut caller = Caller::open(cluster.resp_address(3)).await.expect("open");
+    let random = caller.call("RANDOMKEY").await.expect("open");
+    assert!(found.contains(random.text()), "{random:?}");
+    wire.exchange("FLUSHALL\nDBSIZE\nGET key-1\nRANDOMKEY", "+OK\r\n:0\r\n$-1\r\n$-1\r\n").await;
 }
 
 /// All keys, page by page.
@@ -237,11 +215,25 @@ async fn both_versions_are_spoken_and_what_is_no_request_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_command_of_the_table_is_unknown() {
+async fn the_document_says_of_each_command_whether_it_is_there() {
+    let document =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/RESP.md")).expect("it is there");
+    let (works, absent) = document.split_once("## What is absent yet").expect("it has this section");
+    let names = |text: &str, name: &str| {
+        let is_word = |next: Option<char>| !next.is_some_and(|next| next.is_ascii_alphanumeric());
+        let name = name.to_ascii_uppercase();
+        text.match_indices(&name)
+            .any(|(at, _)| is_word(text[..at].chars().next_back()) && is_word(text[at + name.len()..].chars().next()))
+    };
     let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 4, ..ClusterOptions::default() }).await;
     let mut wire = Wire::open(cluster.resp_address(1)).await;
-    let leaving = ["quit", "client", "reset"];
-    for spec in kvorum_resp::table::commands().iter().filter(|spec| !leaving.contains(&spec.full_name)) {
+    // These leave the connection as it is not wanted here.
+    let leaving = ["quit", "client", "reset", "monitor"];
+    for spec in kvorum_resp::table::commands() {
+        if leaving.contains(&spec.full_name) {
+            assert!(names(works, spec.full_name), "{} is not in the document", spec.full_name);
+            continue;
+        }
         let mut words = vec![spec.full_name.to_owned()];
         words.extend(spec.subcommands.first().map(|subcommand| subcommand.name().to_owned()));
         words.resize(words.len().max(usize::from(spec.arity.unsigned_abs())), "1".to_owned());
@@ -255,5 +247,83 @@ async fn no_command_of_the_table_is_unknown() {
             text.push_str(&String::from_utf8_lossy(&piece[..read]));
         }
         assert!(!text.starts_with("-ERR unknown"), "{}: {text}", spec.full_name);
+        let is_there = !text.contains("is not there yet");
+        assert!(
+            names(if is_there { works } else { absent }, spec.full_name),
+            "the document errs about {}",
+            spec.full_name
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_see_each_other_and_may_end_each_other() {
+    let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 4, ..ClusterOptions::default() }).await;
+    let address = cluster.resp_address(1);
+    let (mut first, mut second, mut monitor) =
+        (Wire::open(address).await, Wire::open(address).await, Wire::open(address).await);
+    first.exchange("CLIENT SETNAME first", "+OK\r\n").await;
+    second.exchange("CLIENT SETNAME second", "+OK\r\n").await;
+    let mut caller = Caller::open(address).await.expect("open");
+    let list = caller.call("CLIENT LIST").await.expect("open");
+    for name in ["name=first", "name=second", "cmd=client|setname", "cmd=client|list"] {
+        assert!(list.text().contains(name), "{name} in {list:?}");
+    }
+    let id = caller.call("CLIENT ID").await.expect("open").integer();
+    let only = caller.call(&format!("CLIENT LIST ID {id} 99999")).await.expect("open");
+    assert_eq!(only.text().lines().count(), 1, "{only:?}");
+    // A monitor is told what the others do.
+    monitor.exchange("MONITOR", "+OK\r\n").await;
+    first.exchange("SET a 1", "+OK\r\n").await;
+    let mut told = vec![0; 200];
+    let read = timeout(REPLY_DEADLINE, monitor.0.read(&mut told)).await.expect("in time").expect("open");
+    let told = String::from_utf8_lossy(&told[..read]).into_owned();
+    assert!(told.starts_with('+') && told.ends_with("\"SET\" \"a\" \"1\"\r\n"), "{told}");
+    // Slow is what an operator calls so.
+    first.exchange("CONFIG SET slowlog-log-slower-than 0\nSET slow 1", "+OK\r\n+OK\r\n").await;
+    first.exchange("CONFIG SET slowlog-log-slower-than -1", "+OK\r\n").await;
+    let slow = caller.call("SLOWLOG GET").await.expect("open");
+    let commands: Vec<&str> = slow.items().iter().map(|entry| entry.items()[3].items()[0].text()).collect();
+    assert!(commands.contains(&"SET"), "{slow:?}");
+    first.exchange("SLOWLOG RESET\nSLOWLOG LEN", "+OK\r\n:0\r\n").await;
+    // All but the one that asks are ended; then that one.
+    first.exchange("CLIENT KILL TYPE normal", ":3\r\n").await;
+    assert_eq!(second.rest().await, "");
+    assert!(caller.call("PING").await.is_err());
+    first.exchange("CLIENT KILL TYPE normal SKIPME no", ":1\r\n").await;
+    assert_eq!(first.rest().await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_is_seen_after_its_time_nor_gone_before() {
+    const LIFE: Duration = Duration::from_millis(1_000);
+    let cluster = TestCluster::start(ClusterOptions::default()).await;
+    let mut wires = Vec::new();
+    for node in cluster.nodes() {
+        wires.push(Wire::open(cluster.resp_address(node)).await);
+    }
+    let keys: Vec<String> = (0..1_000).map(|number| format!("short-{number}")).collect();
+    let sets: String = keys.iter().map(|key| format!("SET {key} v PX {}\n", LIFE.as_millis())).collect();
+    let (all, gets) =
+        (format!("MGET {}", keys.join(" ")), keys.iter().map(|key| format!("GET {key}\n")).collect::<String>());
+    for _ in 0..3 {
+        let began = Instant::now();
+        wires[0].exchange(&sets, &"+OK\r\n".repeat(keys.len())).await;
+        let set = Instant::now();
+        // Nobody may have waited too long before this is a question.
+        for wire in &mut wires {
+            wire.send(&encoded(&all)).await;
+            let found = wire.values(keys.len()).await;
+            assert!(found == keys.len() || began.elapsed() >= LIFE, "{found} are there");
+        }
+        let_run((LIFE + Duration::from_millis(5)).saturating_sub(set.elapsed())).await;
+        // At once at all nodes, key by key and together.
+        let [first, second, third] = &mut wires[..] else { panic!("three nodes") };
+        let together = async {
+            second.send(&encoded(&all)).await;
+            assert_eq!(second.values(keys.len()).await, 0, "none is seen any more");
+        };
+        let none = "$-1\r\n".repeat(keys.len());
+        tokio::join!(first.exchange(&gets, &none), third.exchange(&gets, &none), together);
     }
 }

@@ -141,10 +141,22 @@ pub struct PeerHello {
     pub replaced: bool,
     /// `host:port` where clients reach the sender.
     pub client: String,
+    /// Where the sender speaks RESP.
+    pub resp: RespAddresses,
     /// The sender's program and its version.
     pub program: String,
     /// What a newer version has added.
     pub more: Bytes,
+}
+
+/// Where clients of Redis reach a node. Each is `host:port`, or `:port` at the host where other clients reach it, or empty if that
+/// door is closed; at most [`NAME_BYTES_MAX`] bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RespAddresses {
+    /// The door that answers for the whole cluster.
+    pub standalone: String,
+    /// The door of clients that follow slots.
+    pub cluster: String,
 }
 
 macro_rules! raft_kinds {
@@ -339,6 +351,8 @@ impl PeerMessage {
                 out.option(hello.knows, |out, folder| out.uuid(folder.0));
                 out.bool(hello.replaced);
                 out.text(&hello.client, NAME_BYTES_MAX);
+                out.text(&hello.resp.standalone, NAME_BYTES_MAX);
+                out.text(&hello.resp.cluster, NAME_BYTES_MAX);
                 out.text(&hello.program, NAME_BYTES_MAX);
                 out.put_slice(&hello.more);
             }
@@ -419,6 +433,10 @@ impl PeerMessage {
                 knows: reader.option("known data folder", Reader::folder_id)?,
                 replaced: reader.bool("replaced replica")?,
                 client: reader.text("address for clients", NAME_BYTES_MAX)?,
+                resp: RespAddresses {
+                    standalone: reader.text("RESP address", NAME_BYTES_MAX)?,
+                    cluster: reader.text("RESP address of a cluster", NAME_BYTES_MAX)?,
+                },
                 program: reader.text("program", NAME_BYTES_MAX)?,
                 more: reader.rest(),
             }),

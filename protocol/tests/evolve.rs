@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::codec::Reader;
-use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
+use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RespAddresses};
 use kvorum_protocol::{ClusterId, ErrorCode, FolderId, NodeId, Outcome, Retry, ServerError};
 use uuid::Uuid;
 
@@ -35,6 +35,7 @@ fn a_hello_may_say_more_and_a_message_may_be_of_another_kind() {
         knows: None,
         replaced: false,
         client: "localhost:7401".to_owned(),
+        resp: RespAddresses::default(),
         program: "kvorum 9".to_owned(),
         more: Bytes::new(),
     };

@@ -6,7 +6,9 @@ use kvorum_protocol::limits::{
     SEQUENCE_MAX, SNAPSHOT_HEADER_BYTES_MAX, TOKEN_MS_MAX, TTL_MS_MAX,
 };
 use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
-use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::peer::{
+    Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind, RespAddresses,
+};
 use kvorum_protocol::report::{DiskRoom, NodeReport, ShardLoad};
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
@@ -615,19 +617,22 @@ fn snapshot_message() -> impl Strategy<Value = SnapshotMessage> {
 
 fn peer_message() -> impl Strategy<Value = PeerMessage> {
     let of_process = (any::<(u16, u16)>(), any::<u128>(), any::<Option<u128>>(), any::<bool>());
-    let hello = (of_process, cluster_id(), node_id(), name(), name(), bytes()).prop_map(
-        |(((min, max), disk, knows, replaced), cluster, node, client, program, more)| PeerHello {
-            levels: Levels { min, max },
-            cluster,
-            node,
-            disk: FolderId(Uuid::from_u128(disk)),
-            starts: disk as u64 ^ 1,
-            process: (disk >> 64) as u64,
-            knows: knows.map(|folder| FolderId(Uuid::from_u128(folder))),
-            replaced,
-            client,
-            program,
-            more,
+    let hello = (of_process, cluster_id(), node_id(), [name(), name(), name()], name(), bytes()).prop_map(
+        |(((min, max), disk, knows, replaced), cluster, node, [client, standalone, resp_cluster], program, more)| {
+            PeerHello {
+                levels: Levels { min, max },
+                cluster,
+                node,
+                disk: FolderId(Uuid::from_u128(disk)),
+                starts: disk as u64 ^ 1,
+                process: (disk >> 64) as u64,
+                knows: knows.map(|folder| FolderId(Uuid::from_u128(folder))),
+                replaced,
+                client,
+                resp: RespAddresses { standalone, cluster: resp_cluster },
+                program,
+                more,
+            }
         },
     );
     let leading = (shard_id(), any::<u64>()).prop_map(|(shard, term)| (shard, Term(term)));

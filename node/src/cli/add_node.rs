@@ -81,7 +81,7 @@ pub(crate) fn lay_out(
     dir: &Path,
     shape: &Shape,
     wish: NewFolder<'_>,
-    is_free: impl Fn(&[SocketAddr; 4]) -> bool,
+    is_free: impl Fn(&[SocketAddr; init::DOORS]) -> bool,
 ) -> Result<u16, AddNodeError> {
     let members = members(dir)?;
     let doors = shape.new_doors(&members, wish.host, is_free)?;

@@ -33,8 +33,10 @@ pub const NODES_PER_HOST_MAX: u16 = 9;
 pub const NODES_MAX: u16 = 99;
 /// Ports of one door begin this far from those of the one before.
 pub(crate) const PORTS_PER_DOOR: u16 = 10;
-/// Ports above the base port that a host's nodes use: four doors.
-const PORTS_PER_HOST: u16 = 4 * PORTS_PER_DOOR;
+/// Doors of a node, each with a port of its own.
+pub(crate) const DOORS: usize = 5;
+/// Ports above the base port that a host's nodes use.
+const PORTS_PER_HOST: u16 = DOORS as u16 * PORTS_PER_DOOR;
 
 /// Size of a journal file of a development cluster: a quarter of the default.
 const DEVELOPMENT_JOURNAL_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -74,7 +76,7 @@ pub struct ShapeFlags {
     /// page cache)
     #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(["fsync", "memory"]).map(String::from))]
     pub durability: Option<String>,
-    /// First port: node i listens on this + i (binary door), this + 10 + i (peers), this + 20 + i (HTTP) and this + 30 + i (RESP); by
+    /// First port: node i listens on this + i (binary door), this + 10 + i (peers), this + 20 + i (HTTP), this + 30 + i and this + 40 + i (RESP); by
     /// default 7400
     #[arg(long, value_name = "PORT", value_parser = small_number)]
     pub base_port: Option<u16>,
@@ -458,14 +460,14 @@ pub fn create(dir: &Path, shape: &Shape, purpose: Purpose) -> Result<(), InitErr
 }
 
 impl Shape {
-    /// Where a node is going to listen: its binary door, that of its peers, its HTTP door, and its RESP door.
-    pub fn doors(&self, node: u16) -> [SocketAddr; 4] {
-        [0, 1, 2, 3].map(|door| self.listen(node, door))
+    /// Where a node is going to listen: its binary door, that of its peers, its HTTP door, and its two RESP doors.
+    pub fn doors(&self, node: u16) -> [SocketAddr; DOORS] {
+        [0, 1, 2, 3, 4].map(|door| self.listen(node, door))
     }
 
     /// The text of a founder's configuration file.
     fn node_config(&self, node: u16, members: &[Uuid], purpose: Purpose) -> String {
-        let listen = [0, 1, 2, 3].map(|door| self.listen(node, door));
+        let listen = self.doors(node);
         let mut text = self.config_head(&node_name(node), members[usize::from(node) - 1], &listen, purpose.fields());
         text.push_str(&purpose.tables());
         let member = |(node, id): (u16, &Uuid)| Member {
@@ -481,7 +483,7 @@ impl Shape {
 
     /// The text of a node's configuration file up to its members. `listen`: where its doors are, as of [`Shape::doors`]; `more`:
     /// further fields.
-    pub(crate) fn config_head(&self, name: &str, id: Uuid, listen: &[SocketAddr; 4], more: &str) -> String {
+    pub(crate) fn config_head(&self, name: &str, id: Uuid, listen: &[SocketAddr; DOORS], more: &str) -> String {
         format!(
             r#"# Configuration of {name}. Every field is described in docs/OPERATIONS.md.
 
@@ -498,6 +500,7 @@ client_listen = "{client_listen}"
 peer_listen = "{peer_listen}"
 http_listen = "{http_listen}"
 resp_listen = "{resp_listen}"
+resp_cluster_listen = "{resp_cluster_listen}"
 fault_hooks = {fault_hooks}
 {more}
 [tls]
@@ -513,6 +516,7 @@ key = "{key}"
             peer_listen = listen[1],
             http_listen = listen[2],
             resp_listen = listen[3],
+            resp_cluster_listen = listen[4],
             fault_hooks = self.fault_hooks,
             ca = cert::AUTHORITY_CERTIFICATE_FILE,
             certificate = cert::NODE_CERTIFICATE_FILE,
@@ -529,7 +533,7 @@ key = "{key}"
         &self,
         members: &[Member],
         host: Option<&str>,
-        is_free: impl Fn(&[SocketAddr; 4]) -> bool,
+        is_free: impl Fn(&[SocketAddr; DOORS]) -> bool,
     ) -> Result<NewDoors, InitError> {
         let of_one_host = self.hosts.len() == 1 && host.is_none_or(|host| without_brackets(host) == self.hosts[0]);
         if of_one_host {
@@ -550,7 +554,7 @@ key = "{key}"
         check("host", &host, reachable, || "a name or an IP address at which no other node is".to_owned())?;
         let port = |door: u16| self.base_port + door * PORTS_PER_DOOR;
         let [client, peer] = [0, 1].map(|door| address(&host, port(door)));
-        Ok(NewDoors { client, peer, listen: [0, 1, 2, 3].map(|door| SocketAddr::new(listen_at(&host), port(door))) })
+        Ok(NewDoors { client, peer, listen: [0, 1, 2, 3, 4].map(|door| SocketAddr::new(listen_at(&host), port(door))) })
     }
 
     /// The host of a node.
@@ -591,7 +595,7 @@ pub(crate) struct NewDoors {
     /// `host:port` of its peer door.
     pub(crate) peer: String,
     /// As [`Shape::doors`].
-    pub(crate) listen: [SocketAddr; 4],
+    pub(crate) listen: [SocketAddr; DOORS],
 }
 
 /// A member's table in a configuration file.

@@ -68,7 +68,13 @@ fields! {
     HTTP_LISTEN: "http_listen", "ip:port, such as 0.0.0.0:7420 or [::]:7420, or off", Some("\"0.0.0.0:7420\""),
         "Where the HTTP door listens (TCP)";
     RESP_LISTEN: "resp_listen", "ip:port, such as 0.0.0.0:7430 or [::]:7430, or off", Some("\"0.0.0.0:7430\""),
-        "Where the RESP door listens (TCP), for clients of Redis";
+        "Where the RESP door listens (TCP), for clients of Redis that know one server";
+    RESP_ANNOUNCE: "resp_announce", ADDRESS, None,
+        "Where clients of Redis reach that door; by default the host of client_advertise and the port of resp_listen";
+    RESP_CLUSTER_LISTEN: "resp_cluster_listen", "ip:port, such as 0.0.0.0:7440 or [::]:7440, or off", Some("\"0.0.0.0:7440\""),
+        "Where the RESP door for clients of Redis Cluster listens (TCP)";
+    RESP_CLUSTER_ANNOUNCE: "resp_cluster_announce", ADDRESS, None,
+        "Where clients of Redis Cluster reach that door; by default the host at which they reach it, and for those that ask another node the host of client_advertise";
     CONNECTIONS_MAX: "connections_max", "a number from 1 to 65536", Some("1024"),
         "Connections of clients, through all doors; one more is told TooManyConnections";
     WORKERS: "workers", "a number from 1 to 256", None,

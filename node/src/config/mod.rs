@@ -15,7 +15,7 @@ use figment::value::Dict;
 use kvorum_core::limits::ELECTION_TICKS;
 use kvorum_core::ring::address::is_address;
 use kvorum_protocol::limits::{NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
-use kvorum_protocol::peer::Levels;
+use kvorum_protocol::peer::{Levels, RespAddresses};
 use kvorum_protocol::{ClusterId, Durability, NodeId};
 use reading::Reading;
 use std::collections::HashSet;
@@ -57,6 +57,12 @@ pub struct Config {
     pub http_listen: Option<SocketAddr>,
     /// Where the RESP door listens, unless it is closed.
     pub resp_listen: Option<SocketAddr>,
+    /// `host:port` where clients of Redis reach that door, if it was said.
+    pub resp_announce: Option<String>,
+    /// Where the RESP door of clients that follow slots listens, unless it is closed.
+    pub resp_cluster_listen: Option<SocketAddr>,
+    /// `host:port` where they reach it, if it was said.
+    pub resp_cluster_announce: Option<String>,
     /// Most client connections at once.
     pub connections_max: u32,
     /// See [`Config::workers_on`].
@@ -172,6 +178,19 @@ impl Config {
         }
     }
 
+    /// Where clients of Redis reach this node, for its peers to know.
+    pub fn resp_addresses(&self) -> RespAddresses {
+        let address = |announce: &Option<String>, listen: Option<SocketAddr>| match (announce, listen) {
+            (_, None) => String::new(),
+            (Some(announced), Some(_)) => announced.clone(),
+            (None, Some(listen)) => format!(":{}", listen.port()),
+        };
+        RespAddresses {
+            standalone: address(&self.resp_announce, self.resp_listen),
+            cluster: address(&self.resp_cluster_announce, self.resp_cluster_listen),
+        }
+    }
+
     /// One tick of the consensus clock.
     pub fn tick(&self) -> Duration {
         self.election_timeout / ELECTION_TICKS
@@ -202,6 +221,9 @@ fn read(reading: &mut Reading) -> Option<Config> {
     };
     let http_listen = reading.required(&fields::HTTP_LISTEN, address_or_off);
     let resp_listen = reading.required(&fields::RESP_LISTEN, address_or_off);
+    let resp_announce = reading.optional(&fields::RESP_ANNOUNCE, address);
+    let resp_cluster_listen = reading.required(&fields::RESP_CLUSTER_LISTEN, address_or_off);
+    let resp_cluster_announce = reading.optional(&fields::RESP_CLUSTER_ANNOUNCE, address);
     let connections_max = reading.required(&fields::CONNECTIONS_MAX, |text| Some(number(text, 1, 65_536)? as u32));
     let workers = reading.optional(&fields::WORKERS, |text| number(text, 1, 256).map(|count| count as usize));
     let election_timeout = reading.required(&fields::ELECTION_TIMEOUT_MS, |text| {
@@ -245,6 +267,9 @@ fn read(reading: &mut Reading) -> Option<Config> {
         peer_advertise: own.peer,
         http_listen: http_listen?,
         resp_listen: resp_listen?,
+        resp_announce,
+        resp_cluster_listen: resp_cluster_listen?,
+        resp_cluster_announce,
         connections_max: connections_max?,
         workers,
         election_timeout: election_timeout?,

@@ -138,6 +138,7 @@ mod tests {
             knows: None,
             replaced: false,
             client: "node-2.example:7400".to_owned(),
+            resp: kvorum_protocol::peer::RespAddresses::default(),
             program: "kvorum 1".to_owned(),
             more: bytes::Bytes::new(),
         };

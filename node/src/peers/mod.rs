@@ -39,7 +39,7 @@ use join::JoinHost;
 use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::routing::network::{PeerLink, PeerNetwork, SendError};
 use kvorum_core::routing::peer_desk::AdmitError;
-use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage};
+use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RespAddresses};
 use kvorum_protocol::{ClusterId, FolderId, NodeId};
 use lane::{Lane, Lingering, Outbound};
 use parking_lot::RwLock;
@@ -66,6 +66,8 @@ pub struct PeerConfig {
     pub starts: u64,
     /// `host:port` where clients reach it, for its peers to know. At most 255 bytes.
     pub client: String,
+    /// Where clients of Redis reach it.
+    pub resp: RespAddresses,
     /// Where it waits for its peers (UDP); port 0 lets the system choose.
     pub listen: SocketAddr,
     /// The other nodes.
@@ -232,6 +234,7 @@ impl Peers {
                 knows: None,
                 replaced: false,
                 client: config.client,
+                resp: config.resp,
                 program: config.program,
                 more: bytes::Bytes::new(),
             },

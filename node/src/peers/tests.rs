@@ -117,6 +117,7 @@ impl Cluster {
             disk: FolderId(node.0),
             starts: 1,
             client,
+            resp: RespAddresses::default(),
             listen,
             peers: peers.collect(),
             seeds: BTreeMap::new(),

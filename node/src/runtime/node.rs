@@ -148,7 +148,8 @@ impl Node {
         let doors = ClientDoors::open(context, &registry, listener);
         let or_off = |address: Option<SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
         let (http, resp) = (or_off(config.http_listen), or_off(config.resp_listen));
-        info!(client = %config.client_listen, peer = %config.peer_listen, http, resp, "listening");
+        let resp_cluster = or_off(config.resp_cluster_listen);
+        info!(client = %config.client_listen, peer = %config.peer_listen, http, resp, resp_cluster, "listening");
         Ok(Self { router: registry.router, storage, network, shards, meta, timers, doors })
     }
 

@@ -134,6 +134,11 @@ impl TestCluster {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + 30 + node as u16))
     }
 
+    /// The address of a node's RESP door of clients that follow slots.
+    pub(crate) fn resp_cluster_address(&self, node: usize) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + 40 + node as u16))
+    }
+
     /// What clients connect to: the doors of these nodes.
     pub(crate) fn url(&self, nodes: impl IntoIterator<Item = usize>) -> String {
         let doors: Vec<String> = nodes.into_iter().map(|node| self.address(node).to_string()).collect();

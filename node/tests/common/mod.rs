@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod recorder;
+pub(crate) mod resp;
 pub(crate) mod wait;
 pub(crate) mod wire;
 pub(crate) mod workload;

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Ports that one cluster may use above its base port: four doors of ten nodes.
+/// Ports that one cluster may use above its base port: five doors of ten nodes.
 const BLOCK: u16 = 50;
 /// The range that blocks are taken from. It lies below the ports that Linux gives to outgoing connections (from 32768 on),
 /// so that nothing else is likely to take a port while its node is down.
@@ -11,7 +11,7 @@ const FIRST: u16 = 20_000;
 const BLOCKS: u16 = 240;
 
 /// A base port such that the binary doors (base + i, TCP), the peer doors (base + 10 + i, UDP) and the HTTP doors (base + 20 + i,
-/// TCP) and the RESP doors (base + 30 + i, TCP) of nodes 1 to 9 are free.
+/// TCP), the RESP doors (base + 30 + i, TCP) and those of clusters (base + 40 + i, TCP) of nodes 1 to 9 are free.
 ///
 /// # Panics
 /// If no block of ports is free.
@@ -27,6 +27,7 @@ pub(crate) fn free_base_port() -> u16 {
                 && UdpSocket::bind((Ipv4Addr::LOCALHOST, base + 10 + node)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, base + 20 + node)).is_ok()
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, base + 30 + node)).is_ok()
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, base + 40 + node)).is_ok()
         };
         if (1..=9).all(is_free) {
             return base;

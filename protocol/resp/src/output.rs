@@ -38,7 +38,7 @@ impl Output {
     }
 
     /// Adds a copy.
-    pub(crate) fn put(&mut self, bytes: &[u8]) {
+    pub fn put(&mut self, bytes: &[u8]) {
         self.tail.put_slice(bytes);
     }
 

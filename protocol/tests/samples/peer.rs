@@ -1,6 +1,8 @@
 use super::{bytes, uuid};
 use bytes::{Bytes, BytesMut};
-use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
+use kvorum_protocol::peer::{
+    Levels, PeerHello, PeerMessage, RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind, RespAddresses,
+};
 use kvorum_protocol::report::{DiskRoom, NodeReport, ShardLoad};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
@@ -20,6 +22,7 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         knows: None,
         replaced: false,
         client: "node-1.example:7400".into(),
+        resp: RespAddresses { standalone: ":7430".into(), cluster: "redis.example:7440".into() },
         program: "kvorum 0.1.0".into(),
         more: Bytes::new(),
     };

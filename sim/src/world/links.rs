@@ -7,7 +7,7 @@ use crate::plan::Network;
 use bytes::{Bytes, BytesMut};
 use kvorum_core::clock::Clock as _;
 use kvorum_core::routing::peer_desk::AdmitError;
-use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftMessageKind};
+use kvorum_protocol::peer::{Levels, PeerHello, PeerMessage, RaftMessageKind, RespAddresses};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage};
 use kvorum_protocol::{ClusterId, NodeId, Request, Response, ShardId, frame, limits::FRAME_BYTES_MAX};
 use rand::Rng as _;
@@ -260,6 +260,7 @@ impl World<'_> {
                 knows: known.folder,
                 replaced: known.replaced,
                 client: format!("node-{}:7400", guest + 1),
+                resp: RespAddresses::default(),
                 program: String::new(),
                 more: Bytes::new(),
             };

@@ -185,6 +185,7 @@ mod tests {
             knows: None,
             replaced: false,
             client: String::new(),
+            resp: kvorum_protocol::peer::RespAddresses::default(),
             program: String::new(),
             more: bytes::Bytes::new(),
         }

@@ -4,7 +4,7 @@ use crate::clock::Nanos;
 use crate::health::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
 use crate::ring::decide::{DiskOfNode, KnownOfPeer, Presence};
-use kvorum_protocol::peer::{Levels, PeerHello};
+use kvorum_protocol::peer::{Levels, PeerHello, RespAddresses};
 use kvorum_protocol::report::{NodeReport, ShardLoad};
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
 use parking_lot::RwLock;
@@ -30,6 +30,7 @@ struct Peer {
     knows: KnownOfPeer,
     levels: Levels,
     client: String,
+    resp: RespAddresses,
     connected_at: Option<Nanos>,
     report: NodeReport,
     reported_at: Nanos,
@@ -48,6 +49,7 @@ impl PeerTable {
             knows: KnownOfPeer { folder: hello.knows, replaced: hello.replaced },
             levels: hello.levels,
             client: hello.client.clone(),
+            resp: hello.resp.clone(),
             connected_at: None,
             report: NodeReport::default(),
             reported_at: Nanos(0),
@@ -133,6 +135,11 @@ impl PeerTable {
             known.connected_at.is_some() && !known.presence(Nanos(0)).is_stranger(ring, **peer)
         });
         known.map(|(peer, known)| (*peer, known.client.clone())).collect()
+    }
+
+    /// Where a peer speaks RESP, as it has said last, be it on an earlier connection.
+    pub fn resp(&self, peer: NodeId) -> Option<RespAddresses> {
+        self.peers.read().get(&peer).map(|known| known.resp.clone())
     }
 
     /// Where the peers that are connected and are no strangers wait for their peers, as they say.
@@ -280,6 +287,7 @@ mod tests {
             knows,
             replaced: false,
             client: format!("node-{number}.example:7400"),
+            resp: RespAddresses::default(),
             program: String::new(),
             more: bytes::Bytes::new(),
         }

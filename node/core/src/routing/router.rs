@@ -10,6 +10,7 @@ use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
 use crate::measure::{ForwardEnd, RefusedFor, ReplicaCounts};
 use crate::ring::RingMap;
 use crate::ring::decide::Words;
+use crate::routing::forwards::{Forward, Forwards};
 use crate::routing::network::{PeerNetwork, SendError};
 use crate::routing::peer_table::PeerTable;
 use crate::routing::topology_news::TopologyNews;
@@ -77,17 +78,6 @@ pub struct PassedOn {
     pub deadline: Nanos,
 }
 
-/// A request that another node is working on.
-#[derive(Debug)]
-struct Forward {
-    reply_to: ReplyTo,
-    node: NodeId,
-    shard: ShardId,
-    term: Term,
-    deadline: Nanos,
-    writes: bool,
-}
-
 /// A session that is to look again when somebody leads, or at this time.
 #[derive(Debug)]
 struct Awaiting {
@@ -126,7 +116,7 @@ pub struct Router {
     wall_clocks: Mutex<WallClocks>,
     /// What was made of them last.
     judged_clocks: Mutex<Judgement>,
-    forwards: Table<u64, Forward>,
+    forwards: Forwards,
     next_forward: AtomicU64,
     /// Sessions that hold requests of a shard until it is known who leads it.
     awaiting: Mutex<BTreeMap<ShardId, Vec<Awaiting>>>,
@@ -159,7 +149,7 @@ impl Router {
             clock: Arc::new(ClusterClock::new(clock)),
             wall_clocks: Mutex::default(),
             judged_clocks: Mutex::default(),
-            forwards: Table::default(),
+            forwards: Forwards::default(),
             next_forward: AtomicU64::new(first_forward),
             awaiting: Mutex::default(),
             held_bytes: AtomicUsize::new(0),
@@ -474,7 +464,7 @@ impl Router {
     /// Sends a request on to `node`; the answer comes through `reply_to`, an error if it can't be sent.
     pub fn forward(&self, node: NodeId, passed_on: PassedOn, reply_to: ReplyTo) {
         let PassedOn { shard, client, term, in_order, request, writes, deadline } = passed_on;
-        if self.forwards.len() >= FORWARDS_MAX {
+        if self.forwards_open() >= FORWARDS_MAX {
             self.counts.note_forward(ForwardEnd::Refused);
             reply_to.fail(ServerError::new(ErrorCode::Overloaded, "too many requests are being forwarded"));
             return;
@@ -502,15 +492,20 @@ impl Router {
                 (ForwardEnd::Unreachable, ServerError::new(ErrorCode::Unavailable, detail))
             }
         };
-        if let Some((_, forward)) = self.forwards.remove(&id) {
+        if let Some(forward) = self.forwards.take(id, |_| true) {
             self.counts.note_forward(end);
             forward.reply_to.fail(failure);
         }
     }
 
+    /// Requests that this node has passed on and that are not answered; more than [`FORWARDS_MAX`] are turned away.
+    pub fn forwards_open(&self) -> usize {
+        self.forwards.len()
+    }
+
     /// The answer to a forwarded request has come.
     pub fn forward_answered(&self, from: NodeId, id: u64, response: Bytes) {
-        let Some((_, forward)) = self.forwards.remove_if(&id, |_, forward| forward.node == from) else { return };
+        let Some(forward) = self.forwards.take(id, |forward| forward.node == from) else { return };
         match Response::decode(response) {
             Ok(response) => {
                 self.counts.note_forward(ForwardEnd::Answered);
@@ -526,7 +521,7 @@ impl Router {
 
     /// A forwarded request has come back.
     pub fn forward_returned(&self, from: NodeId, id: u64, request: Bytes) {
-        let Some((_, forward)) = self.forwards.remove_if(&id, |_, forward| forward.node == from) else { return };
+        let Some(forward) = self.forwards.take(id, |forward| forward.node == from) else { return };
         match Request::decode(request) {
             Ok(request) => {
                 self.counts.note_forward(ForwardEnd::Returned);
@@ -575,7 +570,7 @@ impl Router {
 
     /// Gives up forwarded requests whose deadline has passed, and has those looked at that were held for long.
     pub fn give_up_late(&self, now: Nanos) {
-        if !self.forwards.is_empty() {
+        if self.forwards.len() > 0 {
             self.give_up(|forward| forward.deadline <= now, "the shard's leader did not answer in time");
         }
         self.nudge_late(now);
@@ -585,17 +580,12 @@ impl Router {
     /// killed, nothing else would tell before its connection times out.
     fn hurry_forwards(&self, shard: ShardId, former: NodeId) {
         let soon = self.clock.monotonic().after_ms(FORWARD_GRACE_MS);
-        for mut forward in self.forwards.iter_mut().filter(|forward| forward.shard == shard && forward.node == former) {
-            forward.deadline = forward.deadline.min(soon);
-        }
+        self.forwards.hurry(soon, |forward| forward.shard == shard && forward.node == former);
     }
 
     fn give_up(&self, which: impl Fn(&Forward) -> bool, why: &str) {
-        let mut ids: Vec<u64> = self.forwards.iter().filter(|entry| which(entry)).map(|entry| *entry.key()).collect();
-        // In the order in which they were sent, not in that of a hash map.
-        ids.sort_unstable();
-        for id in ids {
-            if let Some((_, forward)) = self.forwards.remove(&id) {
+        for id in self.forwards.ids(which) {
+            if let Some(forward) = self.forwards.take(id, |_| true) {
                 self.counts.note_forward(ForwardEnd::Lost);
                 forward.reply_to.fail(lost(forward.writes, why));
             }

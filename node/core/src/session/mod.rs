@@ -118,6 +118,8 @@ struct Job<Origin> {
     deadline: Nanos,
     deadline_ms: u32,
     passed_on: Option<PassedOnAs>,
+    /// It is not passed on.
+    redirects: bool,
 }
 
 /// As what a peer has passed a request on.
@@ -149,6 +151,8 @@ pub struct Session<Origin> {
     /// What goes back to the peer that has passed it on.
     returned: Vec<(Origin, RequestBody)>,
     next_number: u64,
+    /// Whoever asks turns to the leader himself.
+    redirects: bool,
     /// The newest version, per shard of this node, of writes that were answered when they were merely accepted. It goes once the
     /// shard has applied it.
     accepted: HashMap<ShardId, Version>,
@@ -192,6 +196,7 @@ impl<Origin: Copy> Session<Origin> {
             held: HeldParts::new(),
             returned: Vec::new(),
             next_number: 0,
+            redirects: false,
             accepted: HashMap::new(),
             ahead: VecDeque::new(),
             door,
@@ -213,6 +218,12 @@ impl<Origin: Copy> Session<Origin> {
     /// Unanswered requests.
     pub fn unanswered(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Whether requests from here on are not passed on: for a shard that another node leads they are answered `NotLeader`, with that
+    /// node, and have no effect.
+    pub fn redirect(&mut self, redirects: bool) {
+        self.redirects = redirects;
     }
 
     /// Begins a request of `client` at `now`; answers it at once if it can.
@@ -248,6 +259,7 @@ impl<Origin: Copy> Session<Origin> {
             deadline: now.after_ms(deadline_ms.into()),
             deadline_ms,
             passed_on,
+            redirects: self.redirects,
         };
         (self.read_until, self.read_from) = (None, None);
         if let Some(body) = self.begin(&job, request.body) {
@@ -522,6 +534,8 @@ impl<Origin: Copy> Session<Origin> {
         let at = ReadAt { began: job.began, nth: self.gets };
         let at_once = || read::at_once(router, shard, &what, mode, at, LARGE_WORK_BYTES);
         let now = if in_order { None } else { at_once() };
+        let is_due = mode != ReadMode::Stale && now.as_ref().is_some_and(|(now, _)| read::is_due(router, now));
+        let (now, in_order) = if is_due { (None, true) } else { (now, in_order) };
         let path = if mode == ReadMode::Stale { ReadPath::Stale } else { ReadPath::Lease };
         if let Some((ReadNow::Done(body), ended)) = now {
             (self.read_until, self.read_from) = (ended, Some(ReadSource { path, apart: false }));
@@ -564,7 +578,10 @@ impl<Origin: Copy> Session<Origin> {
             let at_once = || read::at_once(router, shard, &what, mode, at, bytes_left);
             // What is read elsewhere is read after this looks at the lease: see `RequestBody::Scan`.
             let asks_first = far && mode == ReadMode::Linearizable;
-            match if in_order || asks_first { None } else { at_once() } {
+            let now = if in_order || asks_first { None } else { at_once() };
+            let is_due = mode != ReadMode::Stale && now.as_ref().is_some_and(|(now, _)| read::is_due(router, now));
+            let (now, in_order) = if is_due { (None, true) } else { (now, in_order) };
+            match now {
                 Some((ReadNow::Done(body), ended)) => {
                     self.read_until = ended;
                     if let ResponseBody::Value(Some(entry)) = &body {
@@ -746,6 +763,10 @@ impl<Origin: Copy> Session<Origin> {
                 let reply_to = self.sink.reply_to(slot, part);
                 let (client, queued_at, deadline) = (job.client, job.began, job.deadline);
                 handle.inbox.request(QueuedRequest { reply_to, client, queued_at, deadline, term, operation });
+            }
+            Route::Remote(node, _) if job.redirects => {
+                let error = ServerError::new(ErrorCode::NotLeader, format!("another node leads shard {shard}"));
+                self.sink.reply_to(slot, part).fail(error.with_leader(Some(node)));
             }
             Route::Remote(node, term) => {
                 let writes = matches!(what, Part::Write { .. } | Part::Atomic(_) | Part::Transaction(_));

@@ -11,6 +11,9 @@ use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
 use kvorum_protocol::{ErrorCode, LogIndex, Outcome, ReadMode, ResponseBody, ScanRequest, ServerError, ShardId};
 use std::sync::Arc;
 
+/// What expires so soon counts as due, in milliseconds: log time and the clocks of nodes differ a little.
+const DUE_MARGIN_MS: u64 = 50;
+
 /// What is read.
 #[derive(Debug)]
 pub(super) enum What {
@@ -128,6 +131,20 @@ pub(super) fn at_once(
     let read = read(&handle, what, at, bytes_max, router.clock());
     let now = router.clock().monotonic();
     handle.gate.still_open(pass, now).then_some((read, Some(now)))
+}
+
+/// Whether an answer tells of a record that expires about now, if not a moment ago: log time, by which it does, moves on with entries,
+/// and may be a tick behind. The same read in the shard's queue is answered as of its entry.
+pub(super) fn is_due(router: &Router, answer: &ReadNow) -> bool {
+    let expires_at_ms = match answer {
+        ReadNow::Done(ResponseBody::Value(Some(entry))) => entry.expires_at_ms,
+        ReadNow::Large(LargeRead { what: LargeWhat::Record(record), .. }) => record.expires_at_ms(),
+        _ => None,
+    };
+    expires_at_ms.is_some_and(|at_ms| {
+        let now = router.clock().now();
+        at_ms <= now.agreed_ms.unwrap_or(now.wall_ms).saturating_add(DUE_MARGIN_MS)
+    })
 }
 
 fn read(handle: &ShardHandle, what: &What, at: ReadAt, bytes_max: usize, clock: &dyn Clock) -> ReadNow {

@@ -136,7 +136,8 @@ impl Fleet {
     fn add(&mut self, zone: &str) -> Result<u16, DevError> {
         refuse_common_variables(self.nodes.len() as u16 + 1, super::variables())?;
         let wish = NewFolder { host: None, zone, purpose: Purpose::Development };
-        let is_free = |doors: &[std::net::SocketAddr; 4]| ports::check([Doors::new(String::new(), *doors)]).is_ok();
+        let is_free =
+            |doors: &[std::net::SocketAddr; init::DOORS]| ports::check([Doors::new(String::new(), *doors)]).is_ok();
         let number = add_node::lay_out(&self.dir, &self.shape, wish, is_free)?;
         let node = load_node(&self.dir, number)?;
         self.running.add(&node);

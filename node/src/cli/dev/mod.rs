@@ -116,9 +116,16 @@ struct DevNode {
 
 impl DevNode {
     fn doors(&self) -> Doors {
-        let Config { client_listen, peer_listen, http_listen, resp_listen, .. } = self.config;
+        let Config { client_listen, peer_listen, http_listen, resp_listen, resp_cluster_listen, .. } = self.config;
         let node = self.name.clone();
-        Doors { node, client: client_listen, peer: peer_listen, http: http_listen, resp: resp_listen }
+        Doors {
+            node,
+            client: client_listen,
+            peer: peer_listen,
+            http: http_listen,
+            resp: resp_listen,
+            resp_cluster: resp_cluster_listen,
+        }
     }
 }
 
@@ -215,6 +222,9 @@ async fn lead(
     if let Some(first) = nodes.iter().find_map(|node| node.config.resp_listen) {
         say(format_args!("RESP is spoken at redis://{first} and the like"));
     }
+    if let Some(first) = nodes.iter().find_map(|node| node.config.resp_cluster_listen) {
+        say(format_args!("clients of Redis Cluster begin at redis://{first}"));
+    }
     say(format_args!(
         "ready in {:.1} s: {} nodes, {} shards of {} replicas, durability {}",
         started.elapsed().as_secs_f32(),
@@ -264,7 +274,7 @@ async fn lead(
 }
 
 /// Fields of which each node has its own value.
-const FIELDS_OF_ONE_NODE: [&str; 10] = [
+const FIELDS_OF_ONE_NODE: [&str; 13] = [
     "node_id",
     "data_dir",
     "client_listen",
@@ -273,6 +283,9 @@ const FIELDS_OF_ONE_NODE: [&str; 10] = [
     "peer_advertise",
     "http_listen",
     "resp_listen",
+    "resp_announce",
+    "resp_cluster_listen",
+    "resp_cluster_announce",
     "tls.certificate",
     "tls.key",
 ];

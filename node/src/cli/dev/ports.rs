@@ -1,5 +1,6 @@
 //! Looks whether the ports of a cluster are free before anything starts, because a node can only say so in its log.
 
+use crate::cli::init::DOORS;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
@@ -30,23 +31,24 @@ pub(super) struct Doors {
     pub(super) peer: SocketAddr,
     pub(super) http: Option<SocketAddr>,
     pub(super) resp: Option<SocketAddr>,
+    pub(super) resp_cluster: Option<SocketAddr>,
 }
 
 impl Doors {
     /// Those of a node, as `Shape::doors` has them.
-    pub(super) fn new(node: String, [client, peer, http, resp]: [SocketAddr; 4]) -> Self {
-        Self { node, client, peer, http: Some(http), resp: Some(resp) }
+    pub(super) fn new(node: String, [client, peer, http, resp, cluster]: [SocketAddr; DOORS]) -> Self {
+        Self { node, client, peer, http: Some(http), resp: Some(resp), resp_cluster: Some(cluster) }
     }
 }
 
 /// # Errors
 /// The first port that is taken.
 pub(super) fn check(doors: impl IntoIterator<Item = Doors>) -> Result<(), PortTaken> {
-    for Doors { node, client, peer, http, resp } in doors {
+    for Doors { node, client, peer, http, resp, resp_cluster } in doors {
         let taken = |door, protocol, address, error| PortTaken { node: node.clone(), door, protocol, address, error };
         TcpListener::bind(client).map_err(|error| taken("binary door", "TCP", client, error))?;
         UdpSocket::bind(peer).map_err(|error| taken("peers", "UDP", peer, error))?;
-        for (door, address) in [("HTTP door", http), ("RESP door", resp)] {
+        for (door, address) in [("HTTP door", http), ("RESP door", resp), ("RESP cluster door", resp_cluster)] {
             if let Some(address) = address {
                 TcpListener::bind(address).map_err(|error| taken(door, "TCP", address, error))?;
             }

@@ -48,7 +48,7 @@ struct BegunIds {
 pub(super) struct Newcomer<'a> {
     pub(super) begun: &'a JoinBegun,
     pub(super) token: &'a JoinToken,
-    pub(super) listen: [SocketAddr; 4],
+    pub(super) listen: [SocketAddr; init::DOORS],
     pub(super) base_port: u16,
 }
 

@@ -50,7 +50,7 @@ pub struct JoinArgs {
     /// Where others reach it: a name or an IP address; by default the address from which this machine reaches the cluster
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
-    /// First port: it listens on this (binary door), this + 10 (peers) and this + 20 (HTTP)
+    /// First port: it listens on this (binary door), this + 10 (peers), this + 20 (HTTP), this + 30 and this + 40 (RESP)
     #[arg(long, value_name = "PORT", default_value_t = 7400)]
     base_port: u16,
     /// Run the node once it has joined
@@ -233,12 +233,13 @@ fn doors(args: &JoinArgs) -> Result<init::NewDoors, InitError> {
         let (value, allowed) = (value.to_owned(), allowed.to_owned());
         InitError::Flag { flag, value, allowed }
     };
-    let last_port = args.base_port.checked_add(3 * PORTS_PER_DOOR).filter(|_| args.base_port > 0);
+    let last_port =
+        args.base_port.checked_add((init::DOORS as u16 - 1) * PORTS_PER_DOOR).filter(|_| args.base_port > 0);
     if last_port.is_none() {
         return Err(flag(
             "base-port",
             &args.base_port.to_string(),
-            "a port, with room for more 10, 20 and 30 above it",
+            "a port, with room for more 10, 20, 30 and 40 above it",
         ));
     }
     let port = |door: u16| args.base_port + door * PORTS_PER_DOOR;
@@ -246,7 +247,7 @@ fn doors(args: &JoinArgs) -> Result<init::NewDoors, InitError> {
         return Err(flag("host", &host, "a name or an IP address at which others reach this node"));
     }
     let [client, peer] = [0, 1].map(|door| init::address(&host, port(door)));
-    let listen = [0, 1, 2, 3].map(|door| SocketAddr::new(init::listen_at(&host), port(door)));
+    let listen = [0, 1, 2, 3, 4].map(|door| SocketAddr::new(init::listen_at(&host), port(door)));
     Ok(init::NewDoors { client, peer, listen })
 }
 

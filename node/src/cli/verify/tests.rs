@@ -15,7 +15,7 @@ use kvorum_core::log::{Base, HardState, InlineSource, LogOptions, Membership, Sh
 use kvorum_core::map_keeper;
 use kvorum_core::ring::{RingMap, RingNode};
 use kvorum_core::store::{Fate, Store};
-use kvorum_protocol::peer::{Levels, PeerHello, RaftEntry, RaftEntryKind};
+use kvorum_protocol::peer::{Levels, PeerHello, RaftEntry, RaftEntryKind, RespAddresses};
 use kvorum_protocol::{ClusterId, Durability, FolderId, LogIndex, NodeId, ReplicaId, ShardId, Term, Version};
 use std::collections::BTreeMap;
 use std::fs;
@@ -150,6 +150,7 @@ fn small_folder() -> TempDir {
         knows: None,
         replaced: false,
         client: String::new(),
+        resp: RespAddresses::default(),
         program: String::new(),
         more: Bytes::new(),
     };

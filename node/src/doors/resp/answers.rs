@@ -1,12 +1,16 @@
 //! Answers of the session as replies, and its errors in words that Redis' clients know.
 
 use super::execute::ReplyForm;
-use super::walk::Walk;
+use super::values;
 use kvorum_protocol::{
-    Entry, ErrorCode, Outcome, ResponseBody, Retry, ServerError, ShardId, ShardRole, WriteResult, WriteStatus,
+    AtomicResult, Entry, ErrorCode, NodeStatus, Outcome, ResponseBody, Retry, ServerError, ShardId, ShardRole,
+    WriteResult, WriteStatus,
 };
 use kvorum_resp::ReplyWriter;
-use kvorum_resp::command::TtlForm;
+use kvorum_resp::command::{ObjectQuestion, TtlForm};
+
+/// What a record takes beside its key and its value, in the log and in the index, about.
+const RECORD_OVERHEAD_BYTES: usize = 64;
 
 /// The text of an error. Its prefix is one upon which clients try again only if the command certainly had no effect.
 pub(super) fn error_text(error: &ServerError, writes: bool) -> String {
@@ -44,12 +48,7 @@ fn failure(bodies: &[ResponseBody], writes: bool) -> Option<String> {
         match body {
             ResponseBody::Error(error) => note(error),
             ResponseBody::Values(values) => values.iter().filter_map(|value| value.as_ref().err()).for_each(&mut note),
-            ResponseBody::Batch(results) => {
-                results.iter().filter_map(|result| result.as_ref().err()).for_each(&mut note);
-                took_effect |= results.iter().any(Result::is_ok);
-            }
-            ResponseBody::Written(_) => took_effect = true,
-            _ => {}
+            _ => took_effect |= is_effect(body),
         }
     }
     let first = first?;
@@ -63,11 +62,27 @@ fn failure(bodies: &[ResponseBody], writes: bool) -> Option<String> {
     Some(error_text(&first, writes))
 }
 
+/// Whether a request took effect, by its answer.
+pub(super) fn is_effect(body: &ResponseBody) -> bool {
+    matches!(body, ResponseBody::Written(_) | ResponseBody::Atomic(AtomicResult::Applied(_)))
+}
+
+/// The failure that an answer tells of; of several reads, one that may pass by.
+pub(super) fn failure_of(body: &ResponseBody) -> Option<&ServerError> {
+    match body {
+        ResponseBody::Error(error) => Some(error),
+        ResponseBody::Values(values) => {
+            let mut failed = values.iter().filter_map(|value| value.as_ref().err());
+            failed.find(|error| error.retry != Retry::No)
+        }
+        _ => None,
+    }
+}
+
 /// Whether the number of a write was too low, and from which on the shard takes them.
 pub(super) fn sequence_min(body: &ResponseBody) -> Option<u64> {
     match body {
         ResponseBody::Error(error) => error.sequence_min,
-        ResponseBody::Batch(results) => results.iter().filter_map(|result| result.as_ref().err()?.sequence_min).max(),
         _ => None,
     }
 }
@@ -84,17 +99,7 @@ pub(super) fn value_bytes(body: &ResponseBody) -> usize {
 }
 
 /// Writes the reply of a command whose answers are all there. `now_ms`: the time, in milliseconds since 1970.
-pub(super) fn write(
-    form: ReplyForm,
-    bodies: &[ResponseBody],
-    walk: Option<&Walk>,
-    writes: bool,
-    now_ms: u64,
-    reply: &mut ReplyWriter<'_>,
-) {
-    if let Some(walk) = walk {
-        return write_walk(walk, reply);
-    }
+pub(super) fn write(form: ReplyForm, bodies: &[ResponseBody], writes: bool, now_ms: u64, reply: &mut ReplyWriter<'_>) {
     if let Some(text) = failure(bodies, writes) {
         return reply.error(text.as_bytes());
     }
@@ -107,32 +112,26 @@ pub(super) fn write(
         (ReplyForm::Present, bodies) => reply.count(bodies.iter().flat_map(entries_of).flatten().count()),
         (ReplyForm::Applied, bodies) => reply.count(bodies.iter().map(applied).sum()),
         (ReplyForm::Ok, _) => reply.ok(),
+        (ReplyForm::AllOrNothing, [body]) => reply.count(usize::from(is_effect(body))),
+        (ReplyForm::Lcs(form), [ResponseBody::Values(values)]) => {
+            let value = |at: usize| match values.get(at) {
+                Some(Ok(Some(entry))) => &entry.value[..],
+                _ => &[],
+            };
+            values::write_lcs(value(0), value(1), form, reply);
+        }
         (form, [ResponseBody::Value(entry)]) => write_entry(form, entry.as_ref(), now_ms, reply),
         (form, [ResponseBody::Written(result)]) => write_result(form, result, reply),
-        (ReplyForm::Keys, [ResponseBody::Status(nodes)]) => {
-            let shards = nodes
-                .iter()
-                .flat_map(|node| &node.shards)
-                .filter(|shard| shard.role == ShardRole::Leader && shard.shard != ShardId::META);
-            reply.count(shards.map(|shard| shard.keys as usize).sum());
-        }
+        (ReplyForm::Keys, [ResponseBody::Status(nodes)]) => reply.integer(led_keys(nodes) as i64),
         _ => reply.error(b"ERR the node has answered something else"),
     }
 }
 
-fn write_walk(walk: &Walk, reply: &mut ReplyWriter<'_>) {
-    if let Some(text) = walk.failed() {
-        return reply.error(text.as_bytes());
-    }
-    if walk.flushes() {
-        return reply.ok();
-    }
-    if let Some(cursor) = walk.told() {
-        reply.array(2);
-        reply.bulk_integer(cursor);
-    }
-    reply.array(walk.found().len());
-    walk.found().iter().for_each(|key| reply.bulk(key));
+/// Keys that the leaders hold, by the status of their nodes.
+pub(super) fn led_keys(nodes: &[NodeStatus]) -> u64 {
+    let shards = nodes.iter().flat_map(|node| &node.shards);
+    let led = shards.filter(|shard| shard.role == ShardRole::Leader && shard.shard != ShardId::META);
+    led.map(|shard| shard.keys).sum()
 }
 
 fn entries_of(body: &ResponseBody) -> Vec<Option<&Entry>> {
@@ -146,7 +145,7 @@ fn applied(body: &ResponseBody) -> usize {
     let is_applied = |result: &WriteResult| usize::from(result.status == WriteStatus::Applied);
     match body {
         ResponseBody::Written(result) => is_applied(result),
-        ResponseBody::Batch(results) => results.iter().flatten().map(is_applied).sum(),
+        ResponseBody::Atomic(AtomicResult::Applied(results)) => results.iter().map(is_applied).sum(),
         _ => 0,
     }
 }
@@ -165,6 +164,26 @@ fn write_entry(form: ReplyForm, entry: Option<&Entry>, now_ms: u64, reply: &mut 
         ReplyForm::Range { start, end } => reply.bulk(entry.map_or(&[], |entry| range(&entry.value, start, end))),
         ReplyForm::Type => reply.simple(if entry.is_some() { "string" } else { "none" }),
         ReplyForm::Ttl(form) => reply.integer(ttl(form, entry, now_ms)),
+        ReplyForm::Bit(offset) => {
+            reply.integer(entry.is_some_and(|entry| values::bit(&entry.value, offset)).into());
+        }
+        ReplyForm::BitCount(range) => {
+            reply.count(entry.map_or(0, |entry| values::count_bits(&entry.value, range)));
+        }
+        ReplyForm::Object(question) => match (entry, question) {
+            (None, _) => reply.null(),
+            (Some(entry), ObjectQuestion::Encoding) => reply.bulk(values::encoding(&entry.value).as_bytes()),
+            (Some(_), ObjectQuestion::Frequency) => reply.error(
+                b"ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
+                  switching between policies at runtime LRU and LFU data will take some time to adjust.",
+            ),
+            (Some(_), ObjectQuestion::IdleTime) => reply.integer(0),
+            (Some(_), ObjectQuestion::ReferenceCount) => reply.integer(1),
+        },
+        ReplyForm::MemoryUsage { key_bytes } => match entry {
+            Some(entry) => reply.count(key_bytes + entry.value.len() + RECORD_OVERHEAD_BYTES),
+            None => reply.null(),
+        },
         _ => write_value(entry, reply),
     }
 }
@@ -178,15 +197,9 @@ fn write_result(form: ReplyForm, result: &WriteResult, reply: &mut ReplyWriter<'
     }
 }
 
-/// A part of a value, as GETRANGE counts: negative numbers from the end, the last byte included.
+/// A part of a value, as GETRANGE counts.
 fn range(value: &[u8], start: i64, end: i64) -> &[u8] {
-    let length = i64::try_from(value.len()).unwrap_or(i64::MAX);
-    if start < 0 && end < 0 && start > end {
-        return &[];
-    }
-    let place = |at: i64| if at < 0 { at.saturating_add(length).max(0) } else { at };
-    let (start, end) = (place(start), place(end).min(length - 1));
-    if start > end { &[] } else { &value[start as usize..=end as usize] }
+    values::part(value.len(), start, end).map_or(&[], |(first, last)| &value[first..=last])
 }
 
 fn ttl(form: TtlForm, entry: Option<&Entry>, now_ms: u64) -> i64 {
@@ -206,7 +219,7 @@ mod tests {
 
     fn written(form: ReplyForm, bodies: &[ResponseBody], writes: bool) -> String {
         let mut output = Output::new();
-        write(form, bodies, None, writes, 1_000, &mut ReplyWriter::new(&mut output, RespVersion::Two));
+        write(form, bodies, writes, 1_000, &mut ReplyWriter::new(&mut output, RespVersion::Two));
         let length = output.len();
         String::from_utf8(output.copy_to_bytes(length).to_vec()).unwrap()
     }
@@ -230,11 +243,14 @@ mod tests {
     #[test]
     fn a_command_of_which_a_part_took_effect_does_not_look_as_if_none_did() {
         let error = ServerError::new(ErrorCode::Overloaded, "full");
-        let refused = ResponseBody::Batch(vec![Err(error.clone())]);
+        let refused = ResponseBody::Error(error.clone());
         assert_eq!(written(ReplyForm::Ok, std::slice::from_ref(&refused), true), "-TRYAGAIN full\r\n");
-        let unknown = ResponseBody::Batch(vec![Err(error.with_outcome(Outcome::Unknown))]);
-        let text = written(ReplyForm::Ok, &[refused, unknown], true);
+        let unknown = ResponseBody::Error(error.with_outcome(Outcome::Unknown));
+        let text = written(ReplyForm::Ok, &[refused.clone(), unknown], true);
         assert_eq!(text, "-ERR outcome unknown: some of the keys may be written: full\r\n");
+        let applied = ResponseBody::Atomic(AtomicResult::Applied(Vec::new()));
+        let text = written(ReplyForm::Ok, &[refused, applied], true);
+        assert_eq!(text, "-ERR outcome unknown: some of the keys were written: full\r\n");
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! What a command asks of the cluster: requests of the session, and how their answers become a reply.
 
-use super::walk::{Walk, WalkKind};
+use super::walk::{Ground, Walk, WalkKind};
 use bytes::Bytes;
-use kvorum_protocol::hash::hash64;
+use kvorum_protocol::hash::{SLOTS, hash64, shard_of, shard_of_position};
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, TTL_MS_MAX};
 use kvorum_protocol::{
-    Ack, Action, Condition, Mutation, ReadMode, RequestBody, ReturnPrevious, StatusScope, TimeToLive, WriteId,
+    Ack, Action, AtomicRequest, Condition, Mutation, ReadMode, RequestBody, ReturnPrevious, ShardId, TimeToLive,
+    WriteId,
 };
-use kvorum_resp::command::{Deadline, ExpireCondition, GetExpiry, Set, SetCondition, SetExpiry, SetReply, TtlForm};
+use kvorum_resp::command::{
+    BitRange, ClusterCommand, Deadline, ExpireCondition, GetExpiry, LcsForm, ObjectQuestion, Pairs, Set, SetCondition,
+    SetExpiry, SetReply, TtlForm,
+};
 use kvorum_resp::table::CommandSpec;
 use kvorum_resp::{Command, CommandError, Request};
+use std::collections::{BTreeMap, HashSet};
 
 /// What is to be done for a command.
 #[derive(Debug)]
@@ -22,6 +27,18 @@ pub(super) struct Planned {
     pub(super) form: ReplyForm,
     /// What it does to which keys.
     pub(super) touches: Touches,
+}
+
+/// What a command is planned by.
+pub(super) struct Circumstances<'a> {
+    /// The time, in milliseconds since 1970.
+    pub(super) now_ms: u64,
+    /// The shards that commands of all keys go through.
+    pub(super) ground: &'a dyn Fn() -> Ground,
+    /// How many shards the cluster has.
+    pub(super) shards: u16,
+    /// A random number.
+    pub(super) drawn: u64,
 }
 
 /// What a command does to which keys, of which the hashes are told.
@@ -39,6 +56,20 @@ pub(super) enum Touches {
 }
 
 impl Touches {
+    /// Whether two commands touch the same key.
+    pub(super) fn meet(&self, other: &Self) -> bool {
+        let (Self::Reads(keys) | Self::Writes(keys), Self::Reads(others) | Self::Writes(others)) = (self, other) else {
+            return true;
+        };
+        match (keys.len(), others.len()) {
+            (0..8, _) | (_, 0..8) => keys.iter().any(|key| others.contains(key)),
+            _ => {
+                let keys: HashSet<u64> = keys.iter().copied().collect();
+                others.iter().any(|key| keys.contains(key))
+            }
+        }
+    }
+
     /// Whether it writes.
     pub(super) fn writes(&self) -> bool {
         matches!(self, Self::Writes(_) | Self::All { writes: true })
@@ -79,6 +110,30 @@ pub(super) enum ReplyForm {
     Applied,
     /// How many keys the leaders hold.
     Keys,
+    /// The text that is at hand.
+    Text,
+    /// How many keys this node leads.
+    KeysHere,
+    /// INFO, of which the text so far is at hand. So many keys there are if nobody says.
+    Info {
+        /// Keys that this node has copies of.
+        held_keys: u64,
+    },
+    /// 1 if all was written, 0 if nothing was.
+    AllOrNothing,
+    /// What two values have in common.
+    Lcs(LcsForm),
+    /// A bit of the value.
+    Bit(usize),
+    /// How many of its bits are 1.
+    BitCount(Option<BitRange>),
+    /// What Redis knows of it.
+    Object(ObjectQuestion),
+    /// Bytes that it takes.
+    MemoryUsage {
+        /// Those of the key.
+        key_bytes: usize,
+    },
     /// What the walk has found.
     Walked,
 }
@@ -88,8 +143,8 @@ pub(super) enum ReplyForm {
 pub(super) enum Refusal {
     /// Its arguments are wrong.
     Command(CommandError),
-    /// Kvorum does not have it yet: this text says what.
-    Absent(String),
+    /// As this text says.
+    Text(String),
 }
 
 impl From<CommandError> for Refusal {
@@ -98,7 +153,7 @@ impl From<CommandError> for Refusal {
     }
 }
 
-/// What to do for a command of keys. `now_ms`: the time, in milliseconds since 1970. `shards`: how many the cluster has.
+/// What to do for a command of keys.
 ///
 /// # Errors
 /// It is not there yet, or what it asks for can't be written.
@@ -106,10 +161,10 @@ pub(super) fn plan(
     command: &Command<'_>,
     spec: &'static CommandSpec,
     request: &Request,
-    now_ms: u64,
-    shards: u16,
+    place: &Circumstances<'_>,
 ) -> Result<Planned, Refusal> {
-    let planner = Planner { request, spec, now_ms };
+    let planner = Planner { request, spec, now_ms: place.now_ms, shards: place.shards };
+    let ground = place.ground;
     let get = |key: &[u8], form| planner.read(key, form);
     let write = |key: &[u8], action, form| planner.write(key, Condition::Always, ReturnPrevious::Nothing, action, form);
     Ok(match *command {
@@ -118,6 +173,11 @@ pub(super) fn plan(
         Command::GetRange { key, start, end } => get(key, ReplyForm::Range { start, end }),
         Command::Type(key) => get(key, ReplyForm::Type),
         Command::Ttl { key, form } => get(key, ReplyForm::Ttl(form)),
+        Command::GetBit { key, offset } => get(key, ReplyForm::Bit(offset)),
+        Command::BitCount { key, range } => get(key, ReplyForm::BitCount(range)),
+        Command::Object { key, question } => get(key, ReplyForm::Object(question)),
+        Command::MemoryUsage(key) => get(key, ReplyForm::MemoryUsage { key_bytes: key.len() }),
+        Command::Lcs { left, right, form } => planner.reads([left, right].into_iter(), ReplyForm::Lcs(form)),
         Command::MGet(keys) => planner.reads(keys, ReplyForm::Values),
         Command::Exists(keys) => planner.reads(keys, ReplyForm::Present),
         Command::Set(set) => planner.set(&set)?,
@@ -135,21 +195,23 @@ pub(super) fn plan(
             };
             planner.writes(pairs.map(put), ReplyForm::Ok)
         }
+        Command::MSetNx(pairs) => planner.set_all_or_nothing(pairs)?,
         Command::Delete(keys) => {
             planner.writes(keys.map(|key| mutation(request.share(key), Action::Delete)), ReplyForm::Applied)
         }
         Command::Expire { key, deadline, condition: ExpireCondition::Always } => {
             write(key, planner.expire(deadline)?, ReplyForm::Applied)
         }
-        Command::DbSize => Planned {
-            asked: vec![RequestBody::Status(StatusScope::Cluster)],
-            walk: None,
-            form: ReplyForm::Keys,
-            touches: Touches::All { writes: false },
-        },
-        Command::Scan(scan) => walked(Walk::scan(&scan, shards)?, false),
-        Command::Keys(pattern) => walked(Walk::keys(pattern, shards), false),
-        Command::Flush { .. } => walked(Walk::new(WalkKind::Flush, shards), true),
+        Command::Scan(scan) => walked(Walk::scan(&scan, ground())?, false),
+        Command::Keys(pattern) => walked(Walk::keys(pattern, ground()), false),
+        Command::RandomKey => walked(Walk::random(ground(), place.drawn), false),
+        Command::Flush { .. } => walked(Walk::new(WalkKind::Flush, ground()), true),
+        Command::Cluster(ClusterCommand::CountKeysInSlot(slot)) => {
+            walked(Walk::count_of_slot(slot, planner.shard_of_slot(slot), ground()), false)
+        }
+        Command::Cluster(ClusterCommand::GetKeysInSlot { slot, count }) => {
+            walked(Walk::keys_of_slot(slot, count, planner.shard_of_slot(slot), ground()), false)
+        }
         Command::Expire { .. } => return Err(planner.absent("with NX, XX, GT or LT")),
         _ => return Err(planner.absent("")),
     })
@@ -170,12 +232,17 @@ struct Planner<'a> {
     request: &'a Request,
     spec: &'static CommandSpec,
     now_ms: u64,
+    shards: u16,
 }
 
 impl Planner<'_> {
     fn absent(&self, how: &str) -> Refusal {
         let name = self.spec.full_name.replace('|', " ").to_ascii_uppercase();
-        Refusal::Absent(format!("ERR {} is not there yet", format!("{name} {how}").trim_end()))
+        Refusal::Text(format!("ERR {} is not there yet", format!("{name} {how}").trim_end()))
+    }
+
+    fn shard_of_slot(&self, slot: u16) -> ShardId {
+        shard_of_position(u64::from(slot) << (u64::BITS - SLOTS.ilog2()), self.shards)
     }
 
     fn read(&self, key: &[u8], form: ReplyForm) -> Planned {
@@ -206,7 +273,25 @@ impl Planner<'_> {
     fn writes(&self, mutations: impl Iterator<Item = Mutation>, form: ReplyForm) -> Planned {
         let mutations: Vec<Mutation> = mutations.collect();
         let touches = Touches::Writes(mutations.iter().map(|mutation| hash64(&mutation.key)).collect());
-        Planned { asked: batches(mutations), walk: None, form, touches }
+        Planned { asked: grouped(mutations, self.shards), walk: None, form, touches }
+    }
+
+    /// MSETNX: all of it or nothing, so all of one shard.
+    fn set_all_or_nothing(&self, pairs: Pairs<'_>) -> Result<Planned, Refusal> {
+        if pairs.len() > BATCH_OPERATIONS_MAX {
+            return Err(Refusal::Text(format!("ERR MSETNX takes {BATCH_OPERATIONS_MAX} keys at most")));
+        }
+        let mut seen: HashSet<&[u8]> = HashSet::new();
+        let put = |(key, value)| {
+            // A key that is named again is there by then.
+            let condition = if seen.insert(key) { Condition::IfAbsent } else { Condition::Always };
+            let action = Action::Put { value: self.request.share(value), ttl: TimeToLive::Forever };
+            Mutation { condition, ..mutation(self.request.share(key), action) }
+        };
+        let mutations: Vec<Mutation> = pairs.map(put).collect();
+        let touches = Touches::Writes(mutations.iter().map(|mutation| hash64(&mutation.key)).collect());
+        let asked = vec![atomic(mutations)];
+        Ok(Planned { asked, walk: None, form: ReplyForm::AllOrNothing, touches })
     }
 
     fn set(&self, set: &Set<'_>) -> Result<Planned, Refusal> {
@@ -260,26 +345,94 @@ impl Planner<'_> {
     }
 }
 
-/// Requests that write all of these.
-pub(super) fn batches(mut mutations: Vec<Mutation>) -> Vec<RequestBody> {
-    if mutations.len() == 1 {
-        let mutation = mutations.remove(0);
-        return vec![RequestBody::Write { id: UNNUMBERED, ack: Ack::Committed, mutation }];
+/// Requests that write all of these: one for each shard, which goes through or leaves nothing, or more where these are many.
+pub(super) fn grouped(mutations: Vec<Mutation>, shards: u16) -> Vec<RequestBody> {
+    let mut of_shards: BTreeMap<ShardId, Vec<Vec<Mutation>>> = BTreeMap::new();
+    let mut bytes: BTreeMap<ShardId, usize> = BTreeMap::new();
+    for mutation in mutations {
+        let shard = shard_of(&mutation.key, shards);
+        let (groups, bytes) = (of_shards.entry(shard).or_default(), bytes.entry(shard).or_default());
+        let added = mutation.key.len() + value_bytes(&mutation.action);
+        match groups.last_mut() {
+            Some(group) if group.len() < BATCH_OPERATIONS_MAX && *bytes + added <= GROUP_BYTES_MAX => {
+                group.push(mutation);
+                *bytes += added;
+            }
+            _ => {
+                groups.push(vec![mutation]);
+                *bytes = added;
+            }
+        }
     }
-    let mut asked = Vec::new();
-    while !mutations.is_empty() {
-        let rest = mutations.split_off(mutations.len().min(BATCH_OPERATIONS_MAX));
-        asked.push(RequestBody::Batch { id: UNNUMBERED, ack: Ack::Committed, mutations });
-        mutations = rest;
-    }
-    asked
+    of_shards.into_values().flatten().map(one_request).collect()
 }
 
-/// Writes in a request, each of which has a number.
-pub(super) fn writes_in(body: &RequestBody) -> u64 {
-    match body {
-        RequestBody::Write { .. } => 1,
-        RequestBody::Batch { mutations, .. } => mutations.len() as u64,
+/// Most bytes of keys and values that one request writes, unless it is a single write.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+
+fn value_bytes(action: &Action) -> usize {
+    match action {
+        Action::Put { value, .. } | Action::Append { value } => value.len(),
         _ => 0,
+    }
+}
+
+fn one_request(mut mutations: Vec<Mutation>) -> RequestBody {
+    if mutations.len() == 1 {
+        let mutation = mutations.remove(0);
+        return RequestBody::Write { id: UNNUMBERED, ack: Ack::Committed, mutation };
+    }
+    atomic(mutations)
+}
+
+fn atomic(mutations: Vec<Mutation>) -> RequestBody {
+    let checks = Vec::new();
+    RequestBody::Atomic(AtomicRequest { id: UNNUMBERED, ack: Ack::Committed, checks, mutations })
+}
+
+/// Whether a request writes: then it has a number.
+pub(super) fn is_write(body: &RequestBody) -> bool {
+    matches!(body, RequestBody::Write { .. } | RequestBody::Atomic(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: String, bytes: usize) -> Mutation {
+        mutation(key.into(), Action::Put { value: vec![0; bytes].into(), ttl: TimeToLive::Forever })
+    }
+
+    #[test]
+    fn writes_of_a_shard_go_together_in_their_order() {
+        let all: Vec<Mutation> = (0..200).map(|number| put(format!("key-{}", number % 60), number)).collect();
+        let asked = grouped(all.clone(), 4);
+        assert_eq!(asked.len(), 4);
+        let mut seen = 0;
+        for body in asked {
+            let RequestBody::Atomic(AtomicRequest { mutations, .. }) = body else { panic!("{body:?}") };
+            let shard = shard_of(&mutations[0].key, 4);
+            let expected = all.iter().filter(|mutation| shard_of(&mutation.key, 4) == shard);
+            assert!(mutations.iter().eq(expected));
+            seen += mutations.len();
+        }
+        assert_eq!(seen, 200);
+    }
+
+    #[test]
+    fn what_is_too_much_for_one_request_is_divided() {
+        let many = grouped((0..BATCH_OPERATIONS_MAX + 1).map(|number| put(number.to_string(), 1)).collect(), 1);
+        assert!(matches!(&many[..], [RequestBody::Atomic(_), RequestBody::Write { .. }]));
+        let large = grouped((0..3).map(|number| put(number.to_string(), GROUP_BYTES_MAX / 2)).collect(), 1);
+        assert_eq!(large.len(), 3);
+        assert!(grouped(Vec::new(), 1).is_empty());
+    }
+
+    #[test]
+    fn commands_meet_in_their_keys() {
+        let (few, many) = (Touches::Reads(vec![1, 2]), Touches::Writes((2..100).collect()));
+        assert!(few.meet(&many) && many.meet(&few) && many.meet(&many));
+        assert!(!few.meet(&Touches::Reads(vec![3])) && few.meet(&Touches::All { writes: false }));
+        assert!(!many.meet(&Touches::Writes((200..300).collect())));
     }
 }

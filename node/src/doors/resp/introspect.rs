@@ -1,102 +1,31 @@
 //! What a node answers of itself: about the connection, the server and its commands.
 
-use super::RespDoor;
-use crate::runtime::process::ProcessUse;
+use super::clients::Client;
+use super::{RespDoor, cluster, settings};
 use crate::runtime::system_clock;
-use kvorum_core::measure::meter::{Door, OperationKind};
-use kvorum_protocol::ShardId;
+use kvorum_protocol::Durability;
 use kvorum_resp::command::{
-    ClientCommand, ClientInfo, ClientListFilter, ClientReply, ConfigCommand, Credentials, Hello, IntrospectionCommand,
+    ClientCommand, ClientFilter, ClientInfo, ClientReply, Credentials, Hello, IntrospectionCommand, LatencyCommand,
 };
-use kvorum_resp::glob::Pattern;
 use kvorum_resp::{Command, ReplyWriter, RespVersion, table};
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The version of Redis whose commands and texts these are.
 pub(super) const REDIS_VERSION: &str = "7.2.4";
-/// Steps that a pattern may take for the names of settings or commands.
+/// Steps that a pattern may take for the names of commands.
 const PATTERN_STEPS: u64 = 1_000_000;
-/// Longest value of an inert setting.
-const SETTING_BYTES_MAX: usize = 1024;
 
-/// Settings that clients and tools ask for, and change, without any effect.
-const INERT: &[(&str, &str)] = &[
-    ("active-expire-effort", "1"),
-    ("activedefrag", "no"),
-    ("appendfsync", "always"),
-    ("appendonly", "yes"),
-    ("auto-aof-rewrite-percentage", "100"),
-    ("bind", "*"),
-    ("close-on-oom", "no"),
-    ("cluster-enabled", "no"),
-    ("databases", "1"),
-    ("hash-max-listpack-entries", "128"),
-    ("hash-max-listpack-value", "64"),
-    ("hash-max-ziplist-entries", "128"),
-    ("hash-max-ziplist-value", "64"),
-    ("hz", "10"),
-    ("latency-monitor-threshold", "0"),
-    ("lazyfree-lazy-user-del", "no"),
-    ("lazyfree-lazy-user-flush", "no"),
-    ("list-compress-depth", "0"),
-    ("list-max-listpack-size", "-2"),
-    ("list-max-ziplist-size", "-2"),
-    ("lua-time-limit", "5000"),
-    ("maxmemory", "0"),
-    ("maxmemory-policy", "noeviction"),
-    ("maxmemory-samples", "5"),
-    ("min-replicas-to-write", "0"),
-    ("notify-keyspace-events", ""),
-    ("port", "7430"),
-    ("proto-max-bulk-len", "16777216"),
-    ("rdb-key-save-delay", "0"),
-    ("replica-read-only", "no"),
-    ("save", ""),
-    ("set-max-intset-entries", "512"),
-    ("set-max-listpack-entries", "128"),
-    ("set-max-listpack-value", "64"),
-    ("slave-read-only", "no"),
-    ("slowlog-log-slower-than", "10000"),
-    ("slowlog-max-len", "128"),
-    ("stream-node-max-bytes", "4096"),
-    ("stream-node-max-entries", "100"),
-    ("tcp-keepalive", "300"),
-    ("timeout", "0"),
-    ("zset-max-listpack-entries", "128"),
-    ("zset-max-listpack-value", "64"),
-    ("zset-max-ziplist-entries", "128"),
-    ("zset-max-ziplist-value", "64"),
-];
-
-/// Settings that can't be changed.
-const FIXED: &[&str] = &["bind", "cluster-enabled", "databases", "maxmemory-policy", "port", "proto-max-bulk-len"];
-
-/// What inert settings were set to; of one node, until it ends.
+/// How a connection is spoken with.
 #[derive(Debug)]
-pub(super) struct Settings(BTreeMap<&'static str, Vec<u8>>);
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self(INERT.iter().map(|(name, value)| (*name, value.as_bytes().to_vec())).collect())
-    }
-}
-
-/// What a connection has said of itself.
-#[derive(Debug)]
-pub(super) struct Client {
-    /// Its number, of this node.
-    pub(super) number: u64,
-    /// Where it comes from.
-    pub(super) from: SocketAddr,
+pub(super) struct Manners {
+    /// The connection, as others see it.
+    pub(super) client: Arc<Client>,
     /// What it speaks.
     pub(super) version: RespVersion,
     /// Which replies it wants.
     pub(super) replies: Replies,
-    name: Vec<u8>,
-    library: Vec<u8>,
-    library_version: Vec<u8>,
+    /// It is to be closed once it has its reply.
+    pub(super) ends: bool,
 }
 
 /// Which replies a client wants.
@@ -110,23 +39,15 @@ pub(super) enum Replies {
     SkipNext,
 }
 
-impl Client {
-    /// One that has said nothing.
-    pub(super) fn new(number: u64, from: SocketAddr) -> Self {
-        Self {
-            number,
-            from,
-            version: RespVersion::Two,
-            replies: Replies::On,
-            name: Vec::new(),
-            library: Vec::new(),
-            library_version: Vec::new(),
-        }
+impl Manners {
+    /// With a client that has said nothing.
+    pub(super) fn new(client: Arc<Client>) -> Self {
+        Self { client, version: RespVersion::Two, replies: Replies::On, ends: false }
     }
 
-    /// As it was when it was new.
-    fn reset(&mut self) {
-        *self = Self { library: std::mem::take(&mut self.library), ..Self::new(self.number, self.from) };
+    fn speak(&mut self, version: RespVersion) {
+        self.version = version;
+        self.client.about(|about| about.version = version);
     }
 
     /// Whether replies are wanted from here on, other than the next one.
@@ -148,7 +69,12 @@ impl Client {
 }
 
 /// Answers a command that needs no key. Gives false, and writes nothing, if it is none of these.
-pub(super) fn answer(door: &RespDoor, client: &mut Client, command: &Command<'_>, reply: &mut ReplyWriter<'_>) -> bool {
+pub(super) fn answer(
+    door: &RespDoor,
+    manners: &mut Manners,
+    command: &Command<'_>,
+    reply: &mut ReplyWriter<'_>,
+) -> bool {
     match *command {
         Command::Ping(None) => reply.simple("PONG"),
         Command::Ping(Some(text)) | Command::Echo(text) => reply.bulk(text),
@@ -160,14 +86,19 @@ pub(super) fn answer(door: &RespDoor, client: &mut Client, command: &Command<'_>
         | Command::ReadWrite
         | Command::FunctionFlush
         | Command::Select(0) => reply.ok(),
+        Command::Select(_) if door.is_cluster() => reply.error(b"ERR SELECT is not allowed in cluster mode"),
         Command::Select(_) => reply.error(b"ERR DB index is out of range: Kvorum has database 0"),
         Command::Reset => {
-            client.reset();
+            // It answers in the version that it goes back to.
+            manners.speak(RespVersion::Two);
+            manners.replies = Replies::On;
+            manners.client.about(|about| about.name.clear());
+            door.node.clients.stop_monitoring(&manners.client);
             reply.simple("RESET");
         }
-        Command::Client(command) => return answer_client(door, client, &command, reply),
+        Command::Client(command) => answer_client(door, manners, &command, reply),
         Command::Time => {
-            let now_us = door.context.router.clock().now().wall_ms * 1000;
+            let now_us = door.wall_ms() * 1000;
             reply.array(2);
             reply.bulk((now_us / 1_000_000).to_string().as_bytes());
             reply.bulk((now_us % 1_000_000).to_string().as_bytes());
@@ -178,29 +109,48 @@ pub(super) fn answer(door: &RespDoor, client: &mut Client, command: &Command<'_>
             reply.integer(0);
             reply.array(0);
         }
-        Command::Info(sections) => reply.verbatim(info(door, sections.rest()).as_bytes()),
-        Command::Config(command) => answer_config(door, &command, reply),
+        Command::Config(command) => settings::answer(door, &command, reply),
         Command::Introspection(command) => answer_introspection(&command, reply),
         Command::ModuleList => reply.array(0),
+        Command::Slowlog(command) => door.node.slowlog.answer(&command, reply),
+        Command::Latency(command) => answer_latency(&command, reply),
+        // An answered write is with a quorum, and this is told behind the answers to the writes before it.
+        Command::Wait { .. } => reply.integer(door.acked_replicas()),
+        Command::WaitAof { .. } => {
+            let is_synced = door.node.context.router.ring().durability == Durability::Fsync;
+            reply.array(2);
+            reply.integer(i64::from(is_synced));
+            reply.integer(if is_synced { door.acked_replicas() } else { 0 });
+        }
+        Command::Monitor => {
+            door.node.clients.begin_monitoring(&manners.client);
+            reply.ok();
+        }
         Command::Help(spec) => table::write_help(reply, spec),
-        Command::Cluster(_) => reply.error(b"ERR This instance has cluster support disabled"),
+        Command::Cluster(_) if !door.is_cluster() => reply.error(b"ERR This instance has cluster support disabled"),
+        Command::Cluster(command) => return cluster::answer(door, &command, manners.client.to.ip(), reply),
         _ => return false,
     }
     true
 }
 
 /// HELLO. The reply has the version that it asks for.
-pub(super) fn answer_hello(client: &mut Client, hello: &Hello<'_>, output: &mut kvorum_resp::Output) {
+pub(super) fn answer_hello(
+    door: &RespDoor,
+    manners: &mut Manners,
+    hello: &Hello<'_>,
+    output: &mut kvorum_resp::Output,
+) {
     if let Some(credentials) = &hello.credentials
         && !is_known(credentials)
     {
-        return ReplyWriter::new(output, client.version).error(WRONG_PASSWORD);
+        return ReplyWriter::new(output, manners.version).error(WRONG_PASSWORD);
     }
-    client.version = hello.version.unwrap_or(client.version);
+    manners.speak(hello.version.unwrap_or(manners.version));
     if let Some(name) = hello.client_name {
-        client.name = name.to_vec();
+        manners.client.about(|about| about.name = name.to_vec());
     }
-    let mut reply = ReplyWriter::new(output, client.version);
+    let mut reply = ReplyWriter::new(output, manners.version);
     reply.map(7);
     let text = |reply: &mut ReplyWriter<'_>, name: &str, value: &str| {
         reply.bulk(name.as_bytes());
@@ -209,10 +159,10 @@ pub(super) fn answer_hello(client: &mut Client, hello: &Hello<'_>, output: &mut 
     text(&mut reply, "server", "redis");
     text(&mut reply, "version", REDIS_VERSION);
     reply.bulk(b"proto");
-    reply.integer(client.version.number());
+    reply.integer(manners.version.number());
     reply.bulk(b"id");
-    reply.integer(client.number as i64);
-    text(&mut reply, "mode", "standalone");
+    reply.integer(manners.client.number as i64);
+    text(&mut reply, "mode", if door.is_cluster() { "cluster" } else { "standalone" });
     text(&mut reply, "role", "master");
     reply.bulk(b"modules");
     reply.array(0);
@@ -236,57 +186,78 @@ fn authenticate(credentials: &Credentials<'_>, reply: &mut ReplyWriter<'_>) {
     }
 }
 
-fn answer_client(
-    door: &RespDoor,
-    client: &mut Client,
-    command: &ClientCommand<'_>,
-    reply: &mut ReplyWriter<'_>,
-) -> bool {
+fn answer_client(door: &RespDoor, manners: &mut Manners, command: &ClientCommand<'_>, reply: &mut ReplyWriter<'_>) {
+    let client = &manners.client;
     match *command {
         ClientCommand::Id => reply.integer(client.number as i64),
-        ClientCommand::GetName if client.name.is_empty() => reply.null(),
-        ClientCommand::GetName => reply.bulk(&client.name),
+        ClientCommand::GetName => match client.about(|about| about.name.clone()) {
+            name if name.is_empty() => reply.null(),
+            name => reply.bulk(&name),
+        },
         ClientCommand::SetName(name) => {
-            client.name = name.to_vec();
+            client.about(|about| about.name = name.to_vec());
             reply.ok();
         }
-        ClientCommand::SetInfo(ClientInfo::LibraryName(name)) => {
-            client.library = name.to_vec();
+        ClientCommand::SetInfo(info) => {
+            client.about(|about| match info {
+                ClientInfo::LibraryName(name) => about.library = name.to_vec(),
+                ClientInfo::LibraryVersion(version) => about.library_version = version.to_vec(),
+            });
             reply.ok();
         }
-        ClientCommand::SetInfo(ClientInfo::LibraryVersion(version)) => {
-            client.library_version = version.to_vec();
-            reply.ok();
-        }
-        ClientCommand::Info => reply.verbatim(&about(door, client)),
-        // The others are not told: a node keeps no list of them yet.
-        ClientCommand::List(ClientListFilter::All) => reply.verbatim(&about(door, client)),
+        ClientCommand::Info => reply.verbatim(&client.line(system_clock::monotonic())),
+        ClientCommand::List(filter) => reply.verbatim(&door.node.clients.list(filter)),
         ClientCommand::NoEvict(_) | ClientCommand::NoTouch(_) => reply.ok(),
         ClientCommand::GetRedirection => reply.integer(-1),
         ClientCommand::Reply(wanted) => {
-            client.replies = match wanted {
+            manners.replies = match wanted {
                 ClientReply::On => Replies::On,
                 ClientReply::Off => Replies::Off,
-                ClientReply::SkipNext if client.replies == Replies::Off => Replies::Off,
+                ClientReply::SkipNext if manners.replies == Replies::Off => Replies::Off,
                 ClientReply::SkipNext => Replies::SkipNext,
             };
             reply.ok();
         }
-        ClientCommand::List(_) | ClientCommand::Kill(_) | ClientCommand::KillAddress(_) => return false,
+        ClientCommand::KillAddress(address) => {
+            let filter = ClientFilter {
+                id: None,
+                kind: None,
+                address: Some(address),
+                local_address: None,
+                user: None,
+                age_min_s: None,
+                skips_me: false,
+            };
+            let (killed, is_asking) = door.node.clients.kill(&filter, client.number);
+            manners.ends |= is_asking;
+            if killed > 0 { reply.ok() } else { reply.error(b"ERR No such client") }
+        }
+        ClientCommand::Kill(ClientFilter { user: Some(user), .. }) if user != b"default" => {
+            let user = String::from_utf8_lossy(&user[..user.len().min(128)]).into_owned();
+            reply.error(format!("ERR No such user '{user}'").as_bytes());
+        }
+        ClientCommand::Kill(filter) => {
+            let (killed, is_asking) = door.node.clients.kill(&filter, client.number);
+            manners.ends |= is_asking;
+            reply.count(killed);
+        }
     }
-    true
 }
 
-fn about(door: &RespDoor, client: &Client) -> Vec<u8> {
-    let mut line = format!("id={} addr={} laddr={} name=", client.number, client.from, door.address).into_bytes();
-    line.extend_from_slice(&client.name);
-    let resp = client.version.number();
-    line.extend_from_slice(format!(" db=0 sub=0 psub=0 multi=-1 user=default resp={resp} lib-name=").as_bytes());
-    line.extend_from_slice(&client.library);
-    line.extend_from_slice(b" lib-ver=");
-    line.extend_from_slice(&client.library_version);
-    line.push(b'\n');
-    line
+/// LATENCY: nothing is watched, as in a Redis whose `latency-monitor-threshold` is 0.
+fn answer_latency(command: &LatencyCommand<'_>, reply: &mut ReplyWriter<'_>) {
+    match *command {
+        LatencyCommand::Doctor => reply.verbatim(
+            b"Kvorum watches latency in its metrics (docs/METRICS.md), not here. SLOWLOG has the commands that took long.\n",
+        ),
+        LatencyCommand::Graph(event) => {
+            let event = String::from_utf8_lossy(&event[..event.len().min(128)]).into_owned();
+            reply.error(format!("ERR No samples available for event '{event}'").as_bytes());
+        }
+        LatencyCommand::Histogram(_) => reply.map(0),
+        LatencyCommand::History(_) | LatencyCommand::Latest => reply.array(0),
+        LatencyCommand::Reset(_) => reply.integer(0),
+    }
 }
 
 fn answer_introspection(command: &IntrospectionCommand<'_>, reply: &mut ReplyWriter<'_>) {
@@ -301,123 +272,4 @@ fn answer_introspection(command: &IntrospectionCommand<'_>, reply: &mut ReplyWri
             }
         }
     }
-}
-
-fn answer_config(door: &RespDoor, command: &ConfigCommand<'_>, reply: &mut ReplyWriter<'_>) {
-    let mut settings = door.settings.lock();
-    match *command {
-        ConfigCommand::Get(patterns) => {
-            let patterns: Vec<Pattern> = patterns.map(|pattern| Pattern::new(pattern, true)).collect();
-            let mut steps = PATTERN_STEPS;
-            let mut is_asked =
-                |name: &str| patterns.iter().any(|pattern| pattern.matches(name.as_bytes(), &mut steps) == Ok(true));
-            let asked: Vec<_> = settings.0.iter().filter(|(name, _)| is_asked(name)).collect();
-            reply.map(asked.len());
-            for (name, value) in asked {
-                reply.bulk(name.as_bytes());
-                reply.bulk(value);
-            }
-        }
-        ConfigCommand::Set(pairs) => {
-            let mut changes = Vec::new();
-            for (name, value) in pairs {
-                let known = INERT.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
-                let Some((known, _)) = known else {
-                    let name = String::from_utf8_lossy(&name[..name.len().min(128)]);
-                    let text = format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'");
-                    return reply.error(text.as_bytes());
-                };
-                let is_fixed = FIXED.contains(known) || value.len() > SETTING_BYTES_MAX;
-                if is_fixed && settings.0.get(known).is_none_or(|now| now != value) {
-                    let text = format!(
-                        "ERR CONFIG SET failed (possibly related to argument '{known}') - can't set immutable config"
-                    );
-                    return reply.error(text.as_bytes());
-                }
-                changes.push((*known, value.to_vec()));
-            }
-            settings.0.extend(changes);
-            reply.ok();
-        }
-        ConfigCommand::ResetStat => reply.ok(),
-    }
-}
-
-/// Sections of INFO.
-const SECTIONS: [&str; 8] =
-    ["server", "clients", "memory", "persistence", "stats", "replication", "cluster", "keyspace"];
-
-fn info<'a>(door: &RespDoor, asked: impl Iterator<Item = &'a [u8]> + Clone) -> String {
-    let any = |word: &str| asked.clone().any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
-    let is_all = asked.clone().next().is_none() || ["all", "everything", "default"].into_iter().any(any);
-    let sections = SECTIONS.into_iter().filter(|section| is_all || any(section));
-    let texts: Vec<String> =
-        sections.map(|section| format!("# {}\r\n{}", title(section), fields(door, section))).collect();
-    texts.join("\r\n")
-}
-
-fn title(section: &str) -> String {
-    let (first, rest) = section.split_at(1);
-    first.to_ascii_uppercase() + rest
-}
-
-fn fields(door: &RespDoor, section: &str) -> String {
-    let mut text = String::new();
-    let mut field = |name: &str, value: &dyn std::fmt::Display| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{name}:{value}\r\n");
-    };
-    match section {
-        "server" => {
-            let uptime_s = system_clock::monotonic().0.saturating_sub(door.started.0) / 1_000_000_000;
-            field("redis_version", &REDIS_VERSION);
-            field("server_name", &"kvorum");
-            field("kvorum_version", &env!("CARGO_PKG_VERSION"));
-            field("redis_mode", &"standalone");
-            field("os", &std::env::consts::OS);
-            field("arch_bits", &usize::BITS);
-            field("process_id", &std::process::id());
-            field("run_id", &door.run_id);
-            field("tcp_port", &door.address.port());
-            field("uptime_in_seconds", &uptime_s);
-            field("uptime_in_days", &(uptime_s / 86_400));
-        }
-        "clients" => {
-            field("connected_clients", &door.places.open(Door::Resp));
-            field("maxclients", &door.places.max());
-            field("blocked_clients", &0);
-        }
-        "memory" => {
-            field("used_memory", &ProcessUse::look().resident_bytes);
-            field("maxmemory", &0);
-            field("maxmemory_policy", &"noeviction");
-        }
-        "persistence" => field("loading", &0),
-        "stats" => {
-            let (received, sent) = door.counts.bytes(Door::Resp);
-            let (let_in, turned_away) = door.places.let_in_and_turned_away(Door::Resp);
-            let answered = OperationKind::ALL.iter().map(|kind| door.counts.durations(Door::Resp, *kind).count());
-            field("total_connections_received", &let_in);
-            field("total_commands_processed", &answered.sum::<u64>());
-            field("total_net_input_bytes", &received);
-            field("total_net_output_bytes", &sent);
-            field("rejected_connections", &turned_away);
-        }
-        "replication" => {
-            field("role", &"master");
-            field("connected_slaves", &0);
-            field("master_replid", &door.run_id);
-            field("master_repl_offset", &0);
-        }
-        "cluster" => field("cluster_enabled", &0),
-        _ => {
-            let held = door.context.router.all_local();
-            let held = held.iter().filter(|handle| handle.shard != ShardId::META);
-            let keys: u64 = held.map(|handle| handle.reader.keys()).sum();
-            if keys > 0 {
-                field("db0", &format!("keys={keys},expires=0,avg_ttl=0"));
-            }
-        }
-    }
-    text
 }

@@ -1,12 +1,23 @@
-//! The RESP door: Redis' protocol over TCP, for one client library after the other that speaks nothing else (docs/RESP.md).
+//! The RESP doors: Redis' protocol over TCP, for one client library after the other that speaks nothing else (docs/RESP.md).
 //!
-//! To its clients the cluster is one server: it redirects nobody, and what another node leads is passed on.
+//! There are two of them. To the clients of the standalone door the cluster is one server: it redirects nobody, and what another
+//! node leads is passed on. To those of the cluster door each node is a master of the slots that it leads, and they are sent to
+//! the others.
 
 mod answers;
+mod asking;
+mod clients;
+mod cluster;
+mod commands;
 mod connection;
 mod execute;
+mod info;
 mod introspect;
 mod replies;
+mod settings;
+mod slots;
+mod slowlog;
+mod values;
 mod walk;
 
 use super::accepting::{accept, turn_away};
@@ -15,44 +26,49 @@ use super::places::Places;
 use super::writers::Writers;
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::system_clock;
+use clients::Clients;
 use connection::Connection;
-use introspect::Settings;
 use kvorum_core::clock::Nanos;
 use kvorum_core::measure::meter::Door;
+use kvorum_core::routing::topology_news::TopologyNews;
 use kvorum_core::session::SessionContext;
 use parking_lot::Mutex;
+use settings::Settings;
+use slots::Slots;
+use slowlog::Slowlog;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
-/// What the connections of the door share.
-pub struct RespDoor {
+/// What the RESP doors of a node share.
+pub struct RespNode {
     context: Arc<SessionContext>,
     places: Arc<Places>,
     inflow: Arc<Inflow>,
     counts: Arc<DoorCounts>,
     writers: Writers,
     settings: Mutex<Settings>,
-    /// Where it listens.
-    address: SocketAddr,
+    clients: Clients,
+    slowlog: Slowlog,
+    slots: Slots,
     /// Another one after each start, of 40 hexadecimal digits.
     run_id: String,
     started: Nanos,
-    connections: AtomicU64,
     drain: CancellationToken,
     stop: CancellationToken,
 }
 
-impl RespDoor {
-    /// A door at `address` for connections that find one of the `places`. It takes no more of them when `drain` is cancelled, and
-    /// closes those that are idle; it closes when `stop` is.
+impl RespNode {
+    /// What doors share whose connections find one of the `places`. They take no more of them when `drain` is cancelled, and close
+    /// those that are idle; they close when `stop` is. `announce`: `host:port` where clients reach the cluster door, if it was
+    /// said.
     pub fn new(
         context: Arc<SessionContext>,
-        address: SocketAddr,
+        announce: Option<String>,
         places: Arc<Places>,
         inflow: Arc<Inflow>,
         counts: Arc<DoorCounts>,
@@ -60,6 +76,7 @@ impl RespDoor {
         stop: CancellationToken,
     ) -> Arc<Self> {
         let digits = [Uuid::new_v4(), Uuid::new_v4()].map(|id| id.simple().to_string()).concat();
+        let slots = Slots::new(Arc::clone(&context.router), announce);
         Arc::new(Self {
             context,
             places,
@@ -67,34 +84,93 @@ impl RespDoor {
             counts,
             writers: Writers::new(),
             settings: Mutex::default(),
-            address,
+            clients: Clients::default(),
+            slowlog: Slowlog::default(),
+            slots,
             run_id: digits[..40].to_owned(),
             started: system_clock::monotonic(),
-            connections: AtomicU64::new(0),
             drain,
             stop,
         })
     }
 
+    /// Notes who leads which slots, until the doors are told to stop.
+    pub async fn follow(self: Arc<Self>, mut topology: watch::Receiver<Arc<TopologyNews>>) {
+        loop {
+            let news = Arc::clone(&topology.borrow_and_update());
+            self.slots.note(news.topology(), system_clock::monotonic());
+            tokio::select! {
+                changed = topology.changed() => if changed.is_err() { return },
+                () = self.drain.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// Whose clients a door serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RespMode {
+    /// Those that know one server.
+    Standalone,
+    /// Those that follow slots.
+    Cluster,
+}
+
+/// A RESP door of a node.
+pub struct RespDoor {
+    node: Arc<RespNode>,
+    mode: RespMode,
+    /// Where it listens.
+    address: SocketAddr,
+}
+
+impl RespDoor {
+    /// A door at `address`.
+    pub fn new(node: Arc<RespNode>, mode: RespMode, address: SocketAddr) -> Arc<Self> {
+        if mode == RespMode::Cluster {
+            node.slots.open(address.port());
+        }
+        Arc::new(Self { node, mode, address })
+    }
+
     /// Accepts connections until the door is told to stop.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        accept(listener, &self.drain, |stream, from| self.admit(stream, from)).await;
+        accept(listener, &self.node.drain, |stream, from| self.admit(stream, from)).await;
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let door = Arc::clone(self);
-        let Some(place) = self.places.take(Door::Resp) else {
+        let Some(place) = self.node.places.take(Door::Resp) else {
             tokio::spawn(async move {
-                turn_away(stream, b"-ERR max number of clients reached\r\n", door.places.to_linger()).await;
+                let why = b"-ERR max number of clients reached\r\n";
+                turn_away(stream, why, door.node.places.to_linger()).await;
             });
             return;
         };
-        let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         tokio::spawn(async move {
-            if let Err(error) = Connection::new(&door, number, stream, from).run().await {
+            let ended = match Connection::new(&door, stream, from) {
+                Ok(connection) => connection.run().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
                 debug!(%from, %error, "closed a connection");
             }
             drop(place);
         });
+    }
+
+    /// The time, in milliseconds since 1970.
+    fn wall_ms(&self) -> u64 {
+        self.node.context.router.clock().now().wall_ms
+    }
+
+    /// Replicas beside the leader's that certainly hold an answered write.
+    fn acked_replicas(&self) -> i64 {
+        (self.node.context.router.ring().replication_factor / 2).into()
+    }
+
+    /// Whether its clients follow slots.
+    fn is_cluster(&self) -> bool {
+        self.mode == RespMode::Cluster
     }
 }

@@ -17,6 +17,28 @@ pub(super) enum Begins {
     AtHead,
 }
 
+/// How a command stands that others of its keys must not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// Nothing of it has taken effect, and nothing is on its way.
+    Harmless,
+    /// Something of it is on its way.
+    UnderWay,
+    /// It took effect, or may have.
+    TookEffect,
+}
+
+/// Whether a refused command may be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeats {
+    /// Yes.
+    Now,
+    /// Once others are answered.
+    Later,
+    /// No: a later one of its keys took effect.
+    Never,
+}
+
 #[derive(Debug)]
 struct Slot<T> {
     of: T,
@@ -127,18 +149,39 @@ impl<T> ReplyQueue<T> {
         if std::mem::replace(&mut slot.is_done, true) {
             return;
         }
-        match slot.touches.take() {
+        match &slot.touches {
             Some(Touches::Writes(keys)) => {
                 self.writes -= 1;
-                remove(&mut self.written, &keys);
+                remove(&mut self.written, keys);
             }
-            Some(Touches::Reads(keys)) if slot.is_loose => remove(&mut self.loose, &keys),
+            Some(Touches::Reads(keys)) if slot.is_loose => remove(&mut self.loose, keys),
             Some(Touches::All { writes }) => {
                 self.of_all -= 1;
-                self.writes -= usize::from(writes);
+                self.writes -= usize::from(*writes);
             }
             Some(Touches::Reads(_)) | None => {}
         }
+    }
+
+    /// Whether a command that was refused may be asked again: it must not change places with another one of its keys. `stands` says
+    /// how a command stands.
+    pub(super) fn may_repeat(&self, number: u64, stands: impl Fn(&T) -> Stands) -> Repeats {
+        let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        let touches = |place: usize| self.slots.get(place).and_then(|slot| slot.touches.as_ref());
+        let Some((place, own)) = place.and_then(|place| Some((place, touches(place)?))) else { return Repeats::Never };
+        let others = self.slots.iter().enumerate().filter(|(other, slot)| {
+            *other != place && !slot.is_held && slot.touches.as_ref().is_some_and(|touches| touches.meet(own))
+        });
+        let mut repeats = Repeats::Now;
+        for (other, slot) in others {
+            match (other < place, slot.is_done, stands(&slot.of)) {
+                // What came before is through, or comes first.
+                (true, true, _) | (false, _, Stands::Harmless) => {}
+                (true, false, _) | (false, false, Stands::UnderWay) => repeats = Repeats::Later,
+                (false, _, Stands::TookEffect) | (false, true, Stands::UnderWay) => return Repeats::Never,
+            }
+        }
+        repeats
     }
 
     /// Takes the first command, if its answers are all there.
@@ -239,6 +282,26 @@ mod tests {
         let all = Touches::All { writes: true };
         assert_eq!(at_once(&[all.clone(), read(&[1]), write(&[1])]), [true, false, false]);
         assert_eq!(at_once(&[read(&[1]), all]), [true, false]);
+    }
+
+    #[test]
+    fn a_refused_command_does_not_change_places_with_others_of_its_keys() {
+        let mut queue = ReplyQueue::default();
+        let (first, _) = queue.push(Stands::UnderWay, write(&[1]));
+        let (second, _) = queue.push(Stands::Harmless, write(&[1, 2]));
+        let (third, _) = queue.push(Stands::UnderWay, write(&[2]));
+        let (other, _) = queue.push(Stands::TookEffect, write(&[3]));
+        let repeats = |queue: &ReplyQueue<Stands>, command| queue.may_repeat(command, |stands| *stands);
+        assert_eq!(repeats(&queue, other), Repeats::Now, "nobody else has its key");
+        assert_eq!(repeats(&queue, second), Repeats::Later, "the first one may be refused as well");
+        queue.complete(first);
+        assert_eq!(repeats(&queue, second), Repeats::Later, "so may the third");
+        *queue.get_mut(third).unwrap() = Stands::Harmless;
+        assert_eq!(repeats(&queue, second), Repeats::Now);
+        assert_eq!(repeats(&queue, third), Repeats::Later, "the second one comes first");
+        *queue.get_mut(third).unwrap() = Stands::TookEffect;
+        queue.complete(third);
+        assert_eq!(repeats(&queue, second), Repeats::Never);
     }
 
     #[test]

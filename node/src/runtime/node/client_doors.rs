@@ -8,7 +8,7 @@ use crate::doors::binary::BinaryDoor;
 use crate::doors::http::{Api, HttpDoor};
 use crate::doors::inflow::Inflow;
 use crate::doors::places::Places;
-use crate::doors::resp::RespDoor;
+use crate::doors::resp::{RespDoor, RespMode, RespNode};
 use kvorum_core::limits::{DRAIN_TIMEOUT, STOP_ALONE_TIMEOUT};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tracing::warn;
 pub(super) struct Listeners {
     binary: TcpListener,
     http: Option<TcpListener>,
-    resp: Option<(SocketAddr, TcpListener)>,
+    resp: Vec<(RespMode, SocketAddr, TcpListener)>,
 }
 
 /// The open doors of a running node.
@@ -43,10 +43,15 @@ impl ClientDoors {
             Some(address) => Some(listen("http_listen", address).await?),
             None => None,
         };
-        let resp = match config.resp_listen {
-            Some(address) => Some((address, listen("resp_listen", address).await?)),
-            None => None,
-        };
+        let mut resp = Vec::new();
+        for (mode, field, address) in [
+            (RespMode::Standalone, "resp_listen", config.resp_listen),
+            (RespMode::Cluster, "resp_cluster_listen", config.resp_cluster_listen),
+        ] {
+            if let Some(address) = address {
+                resp.push((mode, address, listen(field, address).await?));
+            }
+        }
         Ok(Listeners { binary, http, resp })
     }
 
@@ -65,17 +70,22 @@ impl ClientDoors {
         );
         let accepting = binary.accept(listeners.binary);
         spawn_essential("the clients' door", accepting, drain.clone(), context.fatal.clone());
-        if let Some((address, listener)) = listeners.resp {
-            let resp = RespDoor::new(
+        if !listeners.resp.is_empty() {
+            let node = RespNode::new(
                 Arc::clone(&registry.sessions),
-                address,
+                context.config.resp_cluster_announce.clone(),
                 Arc::clone(&places),
                 Arc::clone(&inflow),
                 Arc::clone(registry.inspector.doors()),
                 drain.clone(),
                 closed.clone(),
             );
-            spawn_essential("the RESP door", resp.accept(listener), drain.clone(), context.fatal.clone());
+            let following = Arc::clone(&node).follow(registry.topology.clone());
+            spawn_essential("the owners of slots", following, drain.clone(), context.fatal.clone());
+            for (mode, address, listener) in listeners.resp {
+                let resp = RespDoor::new(Arc::clone(&node), mode, address);
+                spawn_essential("a RESP door", resp.accept(listener), drain.clone(), context.fatal.clone());
+            }
         }
         if let Some(listener) = listeners.http {
             let api = Api::new(

@@ -94,6 +94,7 @@ fn peer_config(config: &Config, known: Option<&RingMap>, folder: &DataFolder, tl
         disk: folder.disk(),
         starts: folder.starts(),
         client: config.client_advertise.clone(),
+        resp: config.resp_addresses(),
         listen: config.peer_listen,
         peers: known.map_or_else(configured, |ring| peers_of(ring, config.node_id)),
         seeds: others().map(|member| (member.id, member.peer.clone())).collect(),

@@ -39,6 +39,7 @@ impl Alone {
             peer_listen = "{peer_listen}"
             http_listen = "off"
             resp_listen = "off"
+            resp_cluster_listen = "off"
             journal.file_bytes = 8388608
             tls = {{ ca = "ca.pem", certificate = "node.pem", key = "node.key" }}
             [[members]]

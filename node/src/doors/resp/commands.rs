@@ -1,0 +1,203 @@
+//! From a request to what is done for it.
+
+use super::asking::{AskedPart, Asking, Waiting, What};
+use super::connection::Connection;
+use super::execute::{Circumstances, Planned, Refusal, ReplyForm, Touches, plan};
+use super::info;
+use super::introspect::{self, Replies};
+use super::replies::Begins;
+use super::walk::Ground;
+use crate::runtime::system_clock;
+use kvorum_protocol::hash::slot;
+use kvorum_protocol::{RequestBody, StatusScope};
+use kvorum_resp::table::{self, CommandSpec, Flags};
+use kvorum_resp::{Command, CommandError, Output, ProtocolError, ReplyWriter, Request, RespVersion};
+
+const CROSS_SLOT: &[u8] = b"CROSSSLOT Keys in request don't hash to the same slot";
+
+impl Connection<'_> {
+    pub(super) fn handle_request(&mut self, request: &Request) {
+        let spec = match table::resolve(request) {
+            Ok(spec) => spec,
+            Err(error) => return self.refuse(&error),
+        };
+        let command = match Command::parse(spec, request) {
+            Ok(command) => command,
+            Err(error) => return self.refuse(&error),
+        };
+        self.last_command = spec.full_name;
+        if spec.full_name.starts_with("client|") {
+            // It may look at itself.
+            self.tell_others();
+        }
+        self.tell_monitors(spec, request);
+        if self.answer_of_itself(&command) {
+            return self.note_quick(spec, request);
+        }
+        let slot = match self.slot_of(spec, request) {
+            Ok(slot) => slot,
+            Err(error) => return self.reply_with(|reply| reply.error(error)),
+        };
+        let router = &self.door.node.context.router;
+        let (slots, shards, is_cluster) = (&self.door.node.slots, router.shards(), self.door.is_cluster());
+        let ground = || if is_cluster { Ground::Led(shards, slots.led()) } else { Ground::All(shards) };
+        let place = Circumstances { now_ms: self.door.wall_ms(), ground: &ground, shards, drawn: rand::random() };
+        let planned = match self.plan_of_node(&command) {
+            Some(planned) => Ok(planned),
+            None => plan(&command, spec, request, &place).map(|planned| (planned, String::new())),
+        };
+        match planned {
+            Ok((planned, text)) => self.begin(planned, slot, text, spec, request),
+            Err(Refusal::Command(error)) => self.refuse(&error),
+            Err(Refusal::Text(text)) => self.reply_with(|reply| reply.error(text.as_bytes())),
+        }
+    }
+
+    /// What is asked for commands about the node as a whole, and what their replies begin with. Those that ask nobody are planned all
+    /// the same: so they keep their place behind the writes before them.
+    fn plan_of_node(&self, command: &Command<'_>) -> Option<(Planned, String)> {
+        let (form, asks, text) = match command {
+            Command::DbSize if self.door.is_cluster() => (ReplyForm::KeysHere, false, String::new()),
+            Command::DbSize => (ReplyForm::Keys, true, String::new()),
+            Command::Info(sections) => match info::text(self.door, sections.rest()) {
+                (text, false) => (ReplyForm::Text, false, text),
+                (text, true) => {
+                    let held_keys = info::held_keys(self.door);
+                    (ReplyForm::Info { held_keys }, !self.door.is_cluster(), text)
+                }
+            },
+            _ => return None,
+        };
+        let asked = asks.then_some(RequestBody::Status(StatusScope::Cluster)).into_iter().collect();
+        Some((Planned { asked, walk: None, form, touches: Touches::All { writes: false } }, text))
+    }
+
+    /// The slot of a command's keys, if the client follows slots.
+    fn slot_of(&self, spec: &CommandSpec, request: &Request) -> Result<Option<u16>, &'static [u8]> {
+        if !self.door.is_cluster() {
+            return Ok(None);
+        }
+        let mut slots = spec.keys(request).map(|key| slot(key.name));
+        let first = slots.next();
+        if slots.any(|other| Some(other) != first) { Err(CROSS_SLOT) } else { Ok(first) }
+    }
+
+    fn tell_monitors(&self, spec: &CommandSpec, request: &Request) {
+        let clients = &self.door.node.clients;
+        // Passwords are nobody's business.
+        let is_secret = matches!(spec.full_name, "auth" | "hello");
+        if clients.are_monitored() && !is_secret && !spec.flags.has(Flags::ADMIN) {
+            clients.tell_monitors(&self.manners.client, request, self.door.wall_ms() * 1_000);
+        }
+    }
+
+    /// A command was answered at once: it may be slow by what an operator calls slow.
+    fn note_quick(&self, spec: &CommandSpec, request: &Request) {
+        let slowlog = &self.door.node.slowlog;
+        if slowlog.may_be_quick() && !spec.flags.has(Flags::SKIP_SLOWLOG) {
+            let took_us = system_clock::monotonic().0.saturating_sub(self.now.0) / 1_000;
+            if slowlog.is_slow(took_us) {
+                self.log_slow(request, took_us);
+            }
+        }
+    }
+
+    /// Answers a command that needs no key, and tells whether it was one.
+    fn answer_of_itself(&mut self, command: &Command<'_>) -> bool {
+        let is_silent = !self.manners.wants_reply();
+        let before = self.manners.replies;
+        let mut output = Output::new();
+        let is_answered = match command {
+            Command::Hello(hello) => {
+                introspect::answer_hello(self.door, &mut self.manners, hello, &mut output);
+                true
+            }
+            command => {
+                // RESET answers in the version that it goes back to.
+                let version = if matches!(command, Command::Reset) { RespVersion::Two } else { self.manners.version };
+                let mut reply = ReplyWriter::new(&mut output, version);
+                introspect::answer(self.door, &mut self.manners, command, &mut reply)
+            }
+        };
+        if !is_answered {
+            self.skip_again(is_silent);
+            return false;
+        }
+        // CLIENT REPLY answers only if it switches replies on.
+        let is_silent = if self.manners.replies == before { is_silent } else { !self.manners.wants_replies() };
+        self.push(is_silent, output);
+        self.is_ending |= matches!(command, Command::Quit) || self.manners.ends;
+        true
+    }
+
+    /// A command that was looked at and not answered still has to be silent, if it was to be.
+    fn skip_again(&mut self, is_silent: bool) {
+        if is_silent && self.manners.wants_replies() {
+            self.manners.replies = Replies::SkipNext;
+        }
+    }
+
+    pub(super) fn refuse(&mut self, error: &CommandError) {
+        self.reply_with(|reply| reply.command_error(error));
+    }
+
+    fn reply_with(&mut self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
+        let is_silent = !self.manners.wants_reply();
+        let mut output = Output::new();
+        write(&mut ReplyWriter::new(&mut output, self.manners.version));
+        self.push(is_silent, output);
+    }
+
+    fn push(&mut self, is_silent: bool, output: Output) {
+        if self.queue.is_empty() {
+            if !is_silent {
+                self.output.append(output);
+            }
+            return;
+        }
+        self.queued_bytes += output.len();
+        self.queue.push_done(Waiting { version: self.manners.version, is_silent, what: What::Replied(output) });
+    }
+
+    /// The bytes make no sense, and where the next request begins is not known: answers what was begun, says so, and closes.
+    pub(super) fn end_malformed(&mut self, error: ProtocolError) {
+        self.reply_with(|reply| reply.protocol_error(error));
+        self.is_ending = true;
+    }
+
+    /// Takes up a command of keys.
+    fn begin(&mut self, planned: Planned, slot: Option<u16>, text: String, spec: &CommandSpec, request: &Request) {
+        let Planned { asked, walk, form, touches } = planned;
+        let writes = touches.writes();
+        let asking = Asking {
+            form,
+            writes,
+            slot,
+            parts: asked.into_iter().map(AskedPart::new).collect(),
+            walk,
+            answers: Vec::new(),
+            left: 1,
+            refused: 0,
+            moved: None,
+            text,
+            held_bytes: 0,
+            began: self.now,
+            request: None,
+        };
+        let is_silent = !self.manners.wants_reply();
+        let what = What::Asking(Box::new(asking));
+        let waiting = Waiting { version: self.manners.version, is_silent, what };
+        let (command, begins) = self.queue.push(waiting, touches);
+        if begins == Begins::AtOnce {
+            self.ask_all(command);
+        }
+        if self.asking(command).is_some_and(|asking| asking.left > 0) {
+            self.hold(command, request.held_bytes());
+            if let Some(asking) = self.asking(command).filter(|_| !spec.flags.has(Flags::SKIP_SLOWLOG)) {
+                asking.request = Some(request.clone());
+            }
+        } else {
+            self.note_quick(spec, request);
+        }
+    }
+}
