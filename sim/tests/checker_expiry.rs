@@ -151,7 +151,7 @@ fn write() -> impl Strategy<Value = (Call, Reply)> {
     let existed = prop::option::weighted(0.3, any::<bool>());
     (condition(), action(), 0..10u32, told_version(), prop::option::weighted(0.5, 1..4i64), existed).prop_map(
         |(condition, action, luck, version, number, existed)| {
-            let status = match (luck, &action, condition) {
+            let status = match (luck, &action, &condition) {
                 (0..2, Action::Delete | Action::Expire | Action::Persist, _) => WriteStatus::Missing,
                 (2..4, _, Condition::IfAbsent | Condition::IfPresent | Condition::IfVersion(_)) => {
                     WriteStatus::ConditionFailed

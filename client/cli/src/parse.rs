@@ -528,7 +528,10 @@ mod tests {
                 "MATCH is not an option; SCAN takes a prefix, such as SCAN user: LIMIT 20\n\
                  usage: SCAN [prefix] [LIMIT count] [VALUES]",
             ),
-            ("DEL a b", "b is not an option; DEL removes one key at a time\nusage: DEL key [IFVERSION version] [IFEQUALS value]"),
+            (
+                "DEL a b",
+                "b is not an option; DEL removes one key at a time\nusage: DEL key [IFVERSION version] [IFEQUALS value]",
+            ),
             ("MPUT a 1 b", "the value of the last key is missing\nusage: MPUT key value ..."),
             ("CLUSTER frob", "frob is not a view of the cluster\nusage: CLUSTER [view]"),
             ("HELP frob", "there is no command frob"),

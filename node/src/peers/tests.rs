@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+#[expect(clippy::large_enum_variant, reason = "a few of them live for the length of a test")]
 #[derive(Debug, PartialEq)]
 enum Event {
     Connected(NodeId),

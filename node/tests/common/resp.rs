@@ -1,5 +1,7 @@
 //! Connections to RESP doors: byte by byte, and as a client that follows MOVED.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -189,8 +191,8 @@ fn parsed(input: &[u8]) -> Option<(Reply, usize)> {
 pub(crate) struct Follower {
     doors: Vec<SocketAddr>,
     /// Of each slot that was asked for, who answered last.
-    known: std::collections::HashMap<u16, SocketAddr>,
-    open: std::collections::HashMap<SocketAddr, Caller>,
+    known: HashMap<u16, SocketAddr>,
+    open: HashMap<SocketAddr, Caller>,
     next: usize,
     /// How often it was sent elsewhere.
     pub(crate) moved: usize,
@@ -210,9 +212,10 @@ impl Follower {
         let mut asked = Vec::new();
         loop {
             let door = self.known.get(&slot).copied().unwrap_or(self.doors[self.next % self.doors.len()]);
-            if !self.open.contains_key(&door) {
-                match Caller::open(door).await {
-                    Ok(caller) => drop(self.open.insert(door, caller)),
+            let caller = match self.open.entry(door) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(place) => match Caller::open(door).await {
+                    Ok(caller) => place.insert(caller),
                     Err(_) => {
                         // Nothing was sent.
                         self.known.remove(&slot);
@@ -220,9 +223,9 @@ impl Follower {
                         assert!(self.next < 100_000, "some node is there");
                         continue;
                     }
-                }
-            }
-            let reply = self.open.get_mut(&door).expect("it is open").call(command).await;
+                },
+            };
+            let reply = caller.call(command).await;
             if reply.is_err() {
                 self.open.remove(&door);
                 self.known.remove(&slot);

@@ -315,7 +315,8 @@ mod tests {
         let client = kvorum_protocol::ClientId(uuid::Uuid::from_u128(1));
         let (began, deadline) = Default::default();
         let operation = crate::measure::meter::OperationKind::MultiGet;
-        let job = Job { client, origin: (), operation, began, deadline, deadline_ms: 0, passed_on: None };
+        let job =
+            Job { client, origin: (), operation, began, deadline, deadline_ms: 0, passed_on: None, redirects: false };
         let source = ReadSource::default();
         let mut pending = Pending { job, number: 1, work, writes: Writes::NONE, forwarded: false, source };
         assert_eq!(pending.complete(2, ResponseBody::Value(None), false), None);
