@@ -511,7 +511,7 @@ fn text_that_is_no_history_is_refused_with_its_line() {
         ("client 1: [0..1] get x none none", "line 1: expected the end of the line"),
         ("client 1: [0..?] get x none", "line 1: expected `unknown` after `..?`"),
         ("client 1: [0..1] put x=\\x2 ok", "line 1: expected `\\x` and two digits"),
-        ("client 1: [0..1] put x=1 if v ok", "line 1: expected absent, present or a version after `if`"),
+        ("client 1: [0..1] put x=1 if v ok", "line 1: expected absent, present, a version or =VALUE after `if`"),
     ] {
         assert_eq!(text.parse::<History>().expect_err("not a history").to_string(), message);
     }
@@ -617,6 +617,12 @@ fn values_are_compared_and_changed_in_part() {
          client 1: [14..15] quarters y 3 ok v6 = 0.75
          client 1: [16..17] quarters y -7 ok v7 = -1
          client 1: [18..19] get y = -1 v7",
+    );
+    accept(
+        "a value that nobody has read is not any other one that nobody has",
+        "client 1: [0..?] put x=1 unknown
+         client 2: [1..?] put x=2 unknown
+         client 3: [5..6] put x=2 if =2 ok v3",
     );
     reject("a bit that is not set", "= 1", "client 1: [0..1] bit x 3 1 ok v1 = 1");
     reject("another sum", "= 1.5", "client 1: [0..1] quarters x 5 ok v1 = 1.5");

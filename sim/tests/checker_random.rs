@@ -188,7 +188,6 @@ fn condition() -> impl Strategy<Value = Condition> {
         1 => Just(Condition::IfPresent),
         2 => (1..100u64).prop_map(Condition::IfVersion),
         1 => (1..100u64).prop_map(Condition::IfAbsentOrVersion),
-        1 => (0..4u8).prop_map(|value| Condition::IfEquals(value.to_string().into_bytes())),
     ]
 }
 

@@ -142,13 +142,15 @@ fn put_value(operation: &Operation) -> Option<&[u8]> {
     }
 }
 
-/// Whether other operations than puts may make values that puts write, or others of them.
+/// Whether other operations than puts may make values that puts write, or others of them; or than gets tell values apart.
 fn derive_values(operations: &[&Operation]) -> bool {
     let is_number = |value: &[u8]| decimal(value).is_some();
     let puts_number = || operations.iter().filter_map(|operation| put_value(operation)).any(is_number);
     operations.iter().any(|operation| match &operation.call {
         Call::Write { action: Action::Append(_) | Action::SetRange { .. } | Action::SetBit { .. }, .. } => true,
         Call::Write { action: Action::IncrQuarters(_), .. } | Call::Together { .. } => true,
+        // What is compared with counts as found by others than gets.
+        Call::Write { condition: Condition::IfEquals(_), .. } => true,
         Call::Write { action: Action::Incr(_), .. } => puts_number(),
         _ => false,
     })
