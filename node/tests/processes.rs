@@ -39,9 +39,10 @@ fn stderr(output: &Output) -> String {
 fn base_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = (std::process::id() % 200) as u16;
-    for _ in 0..300 {
-        let slot = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 300;
-        let base = 20_000 + slot * 40;
+    for _ in 0..240 {
+        let slot = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 240;
+        // Five doors of up to nine nodes.
+        let base = 20_000 + slot * 50;
         let is_free = (1..=3).all(|node| {
             let client = TcpListener::bind(("127.0.0.1", base + node));
             client.is_ok() && UdpSocket::bind(("127.0.0.1", base + 10 + node)).is_ok()

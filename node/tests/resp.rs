@@ -94,9 +94,57 @@ async fn commands_are_answered_as_redis_answers_them() {
             "CONFIG SET port 1",
             "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config\r\n",
         ),
-        // What is known and not there.
-        ("RENAME a b", "-ERR RENAME is not there yet\r\n"),
-        ("EXPIRE a 10 NX", "-ERR EXPIRE with NX, XX, GT or LT is not there yet\r\n"),
+        // Parts of values, and decimal numbers.
+        (
+            "SET r Hello\nSETRANGE r 7 World\nSTRLEN r\nSETRANGE r 0 \"\"\nSETBIT r 7 1\nGETRANGE r 0 0",
+            "+OK\r\n:12\r\n:12\r\n:12\r\n:0\r\n$1\r\nI\r\n",
+        ),
+        ("SET f 10.5\nINCRBYFLOAT f 0.1\nINCRBYFLOAT r 1", "+OK\r\n$4\r\n10.6\r\n-ERR value is not a valid float\r\n"),
+        // Conditions.
+        ("SET c a\nSET c b IFEQ x\nSET c b IFEQ a\nDELIFEQ c a\nDELIFEQ c b", "+OK\r\n$-1\r\n+OK\r\n:0\r\n:1\r\n"),
+        (
+            "SET c a\nEXPIRE c 100 XX\nEXPIRE c 100 NX\nEXPIRE c 50 GT\nEXPIRE c 200 GT\nEXPIRE c 100 LT\nTTL c",
+            "+OK\r\n:0\r\n:1\r\n:0\r\n:1\r\n:1\r\n:100\r\n",
+        ),
+        // Keys that move.
+        (
+            "SET {k}1 v\nRENAME {k}1 {k}2\nGET {k}1\nGET {k}2\nRENAME {k}1 {k}3",
+            "+OK\r\n+OK\r\n$-1\r\n$1\r\nv\r\n-ERR no such key\r\n",
+        ),
+        (
+            "COPY {k}2 {k}3\nCOPY {k}2 {k}3\nCOPY {k}2 {k}3 REPLACE\nRENAMENX {k}2 {k}3\nRENAMENX {k}2 {k}4\nMGET {k}3 {k}4",
+            ":1\r\n:0\r\n:1\r\n:0\r\n:1\r\n*2\r\n$1\r\nv\r\n$1\r\nv\r\n",
+        ),
+        (
+            "RENAME foo bar\nCOPY foo bar",
+            "-CROSSSLOT Keys in request don't hash to the same slot\r\n-CROSSSLOT Keys in request don't hash to the same slot\r\n",
+        ),
+        // Transactions.
+        (
+            "MULTI\nSET {t}a 1\nINCR {t}a\nGET {t}a\nMGET {t}a {t}b\nDEL {t}a {t}b\nPING\nEXEC",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*6\r\n+OK\r\n:2\r\n$1\r\n2\r\n*2\r\n$1\r\n2\r\n$-1\r\n:1\r\n+PONG\r\n",
+        ),
+        (
+            "MULTI\nSET {t}a x\nINCR {t}a\nGET {t}a\nEXEC",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n-ERR value is not an integer or out of range\r\n$1\r\nx\r\n",
+        ),
+        (
+            "MULTI\nMULTI\nNOSUCH\nGET {t}a\nEXEC",
+            "+OK\r\n-ERR MULTI calls can not be nested\r\n-ERR unknown command 'NOSUCH', with args beginning with: \r\n+QUEUED\r\n-EXECABORT Transaction discarded because of previous errors.\r\n",
+        ),
+        (
+            "MULTI\nSET {t}a y\nDISCARD\nGET {t}a\nEXEC\nDISCARD\nMULTI\nEXEC",
+            "+OK\r\n+QUEUED\r\n+OK\r\n$1\r\nx\r\n-ERR EXEC without MULTI\r\n-ERR DISCARD without MULTI\r\n+OK\r\n*0\r\n",
+        ),
+        ("WATCH {t}a\nSET {t}a z\nMULTI\nGET {t}a\nEXEC", "+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*-1\r\n"),
+        (
+            "WATCH {t}a {t}b\nMULTI\nSET {t}b 1\nWATCH c\nEXEC\nMULTI\nDEL {t}b\nEXEC",
+            "+OK\r\n+OK\r\n+QUEUED\r\n-ERR WATCH inside MULTI is not allowed\r\n*1\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n:1\r\n",
+        ),
+        (
+            "WATCH {t}b\nSET {t}b 1\nUNWATCH\nMULTI\nGET {t}b\nEXEC",
+            "+OK\r\n+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n$1\r\n1\r\n",
+        ),
         ("GET", "-ERR wrong number of arguments for 'get' command\r\n"),
         ("GET \"\"", "-ERR a key of 0 bytes is not supported\r\n"),
     ] {
@@ -238,6 +286,10 @@ async fn the_document_says_of_each_command_whether_it_is_there() {
         words.extend(spec.subcommands.first().map(|subcommand| subcommand.name().to_owned()));
         words.resize(words.len().max(usize::from(spec.arity.unsigned_abs())), "1".to_owned());
         wire.send(&encoded(&words.join(" "))).await;
+        if spec.full_name == "multi" {
+            // Else ECHO would be queued.
+            wire.send(&encoded("DISCARD")).await;
+        }
         wire.send(&encoded("ECHO end-of-reply")).await;
         let mut text = String::new();
         while !text.ends_with("$12\r\nend-of-reply\r\n") {

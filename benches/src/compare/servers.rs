@@ -137,7 +137,7 @@ fn start_kvorum(family: Family, options: &CompareOptions) -> Result<Running, Sto
 
 fn start_redis(family: Family, options: &CompareOptions) -> Result<Running, StorageError> {
     let folder = folder("redis", options)?;
-    let first = options.base_port + 40;
+    let first = options.base_port + 50;
     let replicas = if family == Family::Get { 0 } else { REPLICAS };
     let mut processes = Vec::new();
     for number in 0..=replicas {

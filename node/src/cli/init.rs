@@ -717,11 +717,11 @@ mod tests {
             ),
             (
                 ShapeFlags { base_port: Some(65_500), ..flags() },
-                "--base-port 65500 is not allowed; expected a port from 1 to 65495",
+                "--base-port 65500 is not allowed; expected a port from 1 to 65485",
             ),
             (
                 ShapeFlags { base_port: Some(0), ..flags() },
-                "--base-port 0 is not allowed; expected a port from 1 to 65495",
+                "--base-port 0 is not allowed; expected a port from 1 to 65485",
             ),
             (
                 ShapeFlags { host: Some(vec!["a".to_owned(), "b".to_owned()]), nodes: Some(3), ..flags() },

@@ -75,6 +75,8 @@ fields! {
         "Where the RESP door for clients of Redis Cluster listens (TCP)";
     RESP_CLUSTER_ANNOUNCE: "resp_cluster_announce", ADDRESS, None,
         "Where clients of Redis Cluster reach that door; by default the host at which they reach it, and for those that ask another node the host of client_advertise";
+    RESP_EXEC_ACROSS_SHARDS: "resp.exec_across_shards", "refuse or split", Some("\"refuse\""),
+        "What EXEC does at the standalone door if its keys are in several shards: refuse, or do its part in each, which is atomic per shard only";
     CONNECTIONS_MAX: "connections_max", "a number from 1 to 65536", Some("1024"),
         "Connections of clients, through all doors; one more is told TooManyConnections";
     WORKERS: "workers", "a number from 1 to 256", None,

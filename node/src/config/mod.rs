@@ -63,6 +63,8 @@ pub struct Config {
     pub resp_cluster_listen: Option<SocketAddr>,
     /// `host:port` where they reach it, if it was said.
     pub resp_cluster_announce: Option<String>,
+    /// EXEC may do its part in each of several shards.
+    pub resp_splits_exec: bool,
     /// Most client connections at once.
     pub connections_max: u32,
     /// See [`Config::workers_on`].
@@ -224,6 +226,11 @@ fn read(reading: &mut Reading) -> Option<Config> {
     let resp_announce = reading.optional(&fields::RESP_ANNOUNCE, address);
     let resp_cluster_listen = reading.required(&fields::RESP_CLUSTER_LISTEN, address_or_off);
     let resp_cluster_announce = reading.optional(&fields::RESP_CLUSTER_ANNOUNCE, address);
+    let resp_splits_exec = reading.required(&fields::RESP_EXEC_ACROSS_SHARDS, |text| match text {
+        "refuse" => Some(false),
+        "split" => Some(true),
+        _ => None,
+    });
     let connections_max = reading.required(&fields::CONNECTIONS_MAX, |text| Some(number(text, 1, 65_536)? as u32));
     let workers = reading.optional(&fields::WORKERS, |text| number(text, 1, 256).map(|count| count as usize));
     let election_timeout = reading.required(&fields::ELECTION_TIMEOUT_MS, |text| {
@@ -270,6 +277,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
         resp_announce,
         resp_cluster_listen: resp_cluster_listen?,
         resp_cluster_announce,
+        resp_splits_exec: resp_splits_exec?,
         connections_max: connections_max?,
         workers,
         election_timeout: election_timeout?,

@@ -48,6 +48,11 @@ impl<'a> ReplyWriter<'a> {
         self.version
     }
 
+    /// A reply that was written before, in the same version.
+    pub fn written(&mut self, reply: Output) {
+        self.output.append(reply);
+    }
+
     /// `+OK`.
     pub fn ok(&mut self) {
         self.output.put(b"+OK\r\n");

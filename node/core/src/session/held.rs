@@ -257,6 +257,20 @@ impl<Origin: Copy> Session<Origin> {
 }
 
 impl Part {
+    /// As it is passed on.
+    pub(super) fn into_request(self) -> RequestBody {
+        match self {
+            Self::Read { what: What::Get { key, .. } | What::GetElsewhere(key), mode, .. } => {
+                RequestBody::Get { key, mode }
+            }
+            Self::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
+            Self::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
+            Self::Atomic(request) => RequestBody::Atomic(request),
+            Self::Transaction(request) => RequestBody::Transaction(request),
+            Self::Await { receipt, wait_ms } => RequestBody::Await { receipt, wait_ms },
+        }
+    }
+
     /// What came back, as it was sent.
     pub(super) fn of_returned(returned: Returned, waited: impl FnOnce() -> What) -> (Self, Term) {
         let Returned { operation, term } = returned;

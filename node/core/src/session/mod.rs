@@ -12,6 +12,7 @@
 mod held;
 mod large;
 mod of_node;
+mod offload;
 mod outcome;
 mod pending;
 mod read;
@@ -39,6 +40,7 @@ use kvorum_protocol::{
     Version, WriteId,
 };
 use large::LargeQueue;
+pub use offload::{Inline, Offload};
 use pending::{Awaiting, Keys, ManyKind, Pending, Writes, WrittenKey};
 use read::{LargeRead, ReadAt, ReadNow, ReadPlan, What};
 use slab::Slab;
@@ -62,23 +64,6 @@ pub trait NodeAdmin: Send + Sync {
     fn authority(&self) -> Authority;
     /// Stops the node gracefully.
     fn stop_node(&self);
-}
-
-/// Where work that takes milliseconds is done, so that it keeps no one waiting.
-pub trait Offload: Send + Sync {
-    /// Runs `work`, now or later, here or on another thread: what came first begins first. A session has one piece of work here at
-    /// a time, so that each waits for no more than one of every other.
-    fn run(&self, work: Box<dyn FnOnce() + Send>);
-}
-
-/// Does everything at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Inline;
-
-impl Offload for Inline {
-    fn run(&self, work: Box<dyn FnOnce() + Send>) {
-        work();
-    }
 }
 
 /// What sessions share.
@@ -786,21 +771,6 @@ impl<Origin: Copy> Session<Origin> {
             }
             Route::Nowhere if self.forwards() => self.hold(slot, part, shard, what, Term(0), false),
             Route::Nowhere => self.take_back(slot, part, what, Term(0)),
-        }
-    }
-}
-
-impl Part {
-    fn into_request(self) -> RequestBody {
-        match self {
-            Self::Read { what: What::Get { key, .. } | What::GetElsewhere(key), mode, .. } => {
-                RequestBody::Get { key, mode }
-            }
-            Self::Read { what: What::Scan(scan), .. } => RequestBody::Scan(scan),
-            Self::Write { id, ack, mutation } => RequestBody::Write { id, ack, mutation },
-            Self::Atomic(request) => RequestBody::Atomic(request),
-            Self::Transaction(request) => RequestBody::Transaction(request),
-            Self::Await { receipt, wait_ms } => RequestBody::Await { receipt, wait_ms },
         }
     }
 }

@@ -279,7 +279,7 @@ pub(super) fn kind_of(code: ErrorCode) -> &'static Kind {
         ErrorCode::Unavailable | ErrorCode::NotLeader => &UNAVAILABLE,
         ErrorCode::DeadlineExceeded => &DEADLINE_EXCEEDED,
         ErrorCode::SessionExpired | ErrorCode::SequenceTooLow => &SESSION_EXPIRED,
-        ErrorCode::NotAnInteger => &NOT_AN_INTEGER,
+        ErrorCode::NotAnInteger | ErrorCode::NotADecimal => &NOT_AN_INTEGER,
         ErrorCode::IntegerOverflow => &INTEGER_OVERFLOW,
         ErrorCode::CrossShard => &CROSS_SHARD,
         ErrorCode::OnceIdReused => &IDEMPOTENCY_KEY_REUSED,

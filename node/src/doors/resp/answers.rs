@@ -4,7 +4,7 @@ use super::execute::ReplyForm;
 use super::values;
 use kvorum_protocol::{
     AtomicResult, Entry, ErrorCode, NodeStatus, Outcome, ResponseBody, Retry, ServerError, ShardId, ShardRole,
-    WriteResult, WriteStatus,
+    TransactionReply, TransactionResult, WriteResult, WriteStatus,
 };
 use kvorum_resp::ReplyWriter;
 use kvorum_resp::command::{ObjectQuestion, TtlForm};
@@ -31,6 +31,7 @@ pub(super) fn error_text(error: &ServerError, writes: bool) -> String {
         ErrorCode::CrossShard => "CROSSSLOT Keys in request don't hash to the same slot".to_owned(),
         ErrorCode::NotAnInteger => "ERR value is not an integer or out of range".to_owned(),
         ErrorCode::IntegerOverflow => "ERR increment or decrement would overflow".to_owned(),
+        ErrorCode::NotADecimal => "ERR value is not a valid float".to_owned(),
         _ if error.retry != Retry::No => format!("TRYAGAIN {detail}"),
         _ => format!("ERR {detail}"),
     }
@@ -64,7 +65,12 @@ fn failure(bodies: &[ResponseBody], writes: bool) -> Option<String> {
 
 /// Whether a request took effect, by its answer.
 pub(super) fn is_effect(body: &ResponseBody) -> bool {
-    matches!(body, ResponseBody::Written(_) | ResponseBody::Atomic(AtomicResult::Applied(_)))
+    matches!(
+        body,
+        ResponseBody::Written(_)
+            | ResponseBody::Atomic(AtomicResult::Applied(_))
+            | ResponseBody::Transaction(TransactionResult::Done(_))
+    )
 }
 
 /// The failure that an answer tells of; of several reads, one that may pass by.
@@ -94,12 +100,25 @@ pub(super) fn value_bytes(body: &ResponseBody) -> usize {
         ResponseBody::Value(entry) => of(entry),
         ResponseBody::Values(values) => values.iter().filter_map(|value| value.as_ref().ok()).map(of).sum(),
         ResponseBody::Written(result) => of(&result.previous),
+        ResponseBody::Transaction(TransactionResult::Done(results)) => {
+            let bytes = |result: &TransactionReply| match result {
+                TransactionReply::Value(entry) => of(entry),
+                TransactionReply::Written(result) => of(&result.previous),
+                TransactionReply::Failed(_) => 0,
+            };
+            results.iter().map(bytes).sum()
+        }
         _ => 0,
     }
 }
 
 /// Writes the reply of a command whose answers are all there. `now_ms`: the time, in milliseconds since 1970.
 pub(super) fn write(form: ReplyForm, bodies: &[ResponseBody], writes: bool, now_ms: u64, reply: &mut ReplyWriter<'_>) {
+    if let (ReplyForm::Decimal, [ResponseBody::Error(error)]) = (form, bodies)
+        && error.code == ErrorCode::IntegerOverflow
+    {
+        return reply.error(b"ERR increment would produce NaN or Infinity");
+    }
     if let Some(text) = failure(bodies, writes) {
         return reply.error(text.as_bytes());
     }
@@ -111,7 +130,7 @@ pub(super) fn write(form: ReplyForm, bodies: &[ResponseBody], writes: bool, now_
         }
         (ReplyForm::Present, bodies) => reply.count(bodies.iter().flat_map(entries_of).flatten().count()),
         (ReplyForm::Applied, bodies) => reply.count(bodies.iter().map(applied).sum()),
-        (ReplyForm::Ok, _) => reply.ok(),
+        (ReplyForm::Ok | ReplyForm::Watch, _) => reply.ok(),
         (ReplyForm::AllOrNothing, [body]) => reply.count(usize::from(is_effect(body))),
         (ReplyForm::Lcs(form), [ResponseBody::Values(values)]) => {
             let value = |at: usize| match values.get(at) {
@@ -190,6 +209,11 @@ fn write_entry(form: ReplyForm, entry: Option<&Entry>, now_ms: u64, reply: &mut 
 
 fn write_result(form: ReplyForm, result: &WriteResult, reply: &mut ReplyWriter<'_>) {
     match (form, result.number) {
+        (ReplyForm::Decimal, _) => reply.bulk(result.decimal.as_deref().unwrap_or_default()),
+        (ReplyForm::Renamed { .. }, _) if result.status == WriteStatus::Missing => reply.error(b"ERR no such key"),
+        (ReplyForm::Renamed { only_if_absent: true }, _) => {
+            reply.count(usize::from(result.status == WriteStatus::Applied));
+        }
         (ReplyForm::Previous, _) => write_value(result.previous.as_ref(), reply),
         (ReplyForm::Number, Some(number)) => reply.integer(number),
         (ReplyForm::OkOrNull, _) if result.status == WriteStatus::ConditionFailed => reply.null(),

@@ -8,6 +8,7 @@ use super::answers::{self, failure_of, is_effect, sequence_min, value_bytes};
 use super::connection::Connection;
 use super::execute::{ReplyForm, is_write};
 use super::info;
+use super::multi::{Exec, unwrapped};
 use super::replies::{Repeats, Stands};
 use super::walk::Walk;
 use crate::doors::writers::WriteNumbers;
@@ -69,6 +70,8 @@ pub(super) struct Asking {
     pub(super) refused: usize,
     /// What is told, whatever the answers say.
     pub(super) moved: Option<String>,
+    /// How the answers to a transaction become a reply.
+    pub(super) exec: Option<Exec>,
     /// What stands before the answer.
     pub(super) text: String,
     /// Bytes that the queue holds for it.
@@ -259,7 +262,7 @@ impl Connection<'_> {
         let bytes = value_bytes(&body);
         let parts = asking.parts.len();
         asking.answers.resize(parts, ResponseBody::Done);
-        asking.answers[origin.part as usize] = body;
+        asking.answers[origin.part as usize] = if asking.exec.is_some() { body } else { unwrapped(body) };
         asking.parts[origin.part as usize].numbers = None;
         asking.left -= 1;
         let is_done = asking.left == 0;
@@ -272,6 +275,13 @@ impl Connection<'_> {
     fn complete(&mut self, command: u64) {
         if let Some(asking) = self.asking(command) {
             asking.parts.clear();
+            if asking.form == ReplyForm::Watch {
+                let answers = std::mem::take(&mut asking.answers);
+                let failed = self.watch(&answers);
+                if let Some(asking) = self.asking(command) {
+                    asking.answers.extend(failed);
+                }
+            }
         }
         self.note_slow(command);
         self.queue.complete(command);
@@ -439,13 +449,16 @@ impl Connection<'_> {
 
 /// Writes the reply of a command whose answers are all there.
 fn write(door: &super::RespDoor, asking: Asking, reply: &mut ReplyWriter<'_>) {
-    let Asking { form, writes, answers, walk, moved, mut text, .. } = asking;
+    let Asking { form, writes, answers, walk, moved, exec, mut text, .. } = asking;
     if let Some(walk) = walk {
         return walk.write(reply);
     }
     // Where some of it took effect, the client must not send all of it again.
     if let Some(moved) = moved.filter(|_| !(writes && answers.iter().any(is_effect))) {
         return reply.error(moved.as_bytes());
+    }
+    if let Some(exec) = exec {
+        return exec.write(&answers, door.wall_ms(), reply);
     }
     match form {
         ReplyForm::Text => reply.verbatim(text.as_bytes()),

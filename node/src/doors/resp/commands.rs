@@ -5,6 +5,7 @@ use super::connection::Connection;
 use super::execute::{Circumstances, Planned, Refusal, ReplyForm, Touches, plan};
 use super::info;
 use super::introspect::{self, Replies};
+use super::multi::Exec;
 use super::replies::Begins;
 use super::walk::Ground;
 use crate::runtime::system_clock;
@@ -19,8 +20,15 @@ impl Connection<'_> {
     pub(super) fn handle_request(&mut self, request: &Request) {
         let spec = match table::resolve(request) {
             Ok(spec) => spec,
-            Err(error) => return self.refuse(&error),
+            Err(error) => {
+                self.break_queue();
+                return self.refuse(&error);
+            }
         };
+        let is_control = matches!(spec.full_name, "multi" | "exec" | "discard" | "watch" | "quit" | "reset");
+        if self.multi.queue.is_some() && !is_control {
+            return self.enqueue(spec, request);
+        }
         let command = match Command::parse(spec, request) {
             Ok(command) => command,
             Err(error) => return self.refuse(&error),
@@ -31,6 +39,9 @@ impl Connection<'_> {
             self.tell_others();
         }
         self.tell_monitors(spec, request);
+        if self.transact(&command, spec, request) {
+            return;
+        }
         if self.answer_of_itself(&command) {
             return self.note_quick(spec, request);
         }
@@ -47,7 +58,7 @@ impl Connection<'_> {
             None => plan(&command, spec, request, &place).map(|planned| (planned, String::new())),
         };
         match planned {
-            Ok((planned, text)) => self.begin(planned, slot, text, spec, request),
+            Ok((planned, text)) => self.begin(planned, slot, text, None, spec, request),
             Err(Refusal::Command(error)) => self.refuse(&error),
             Err(Refusal::Text(text)) => self.reply_with(|reply| reply.error(text.as_bytes())),
         }
@@ -73,7 +84,7 @@ impl Connection<'_> {
     }
 
     /// The slot of a command's keys, if the client follows slots.
-    fn slot_of(&self, spec: &CommandSpec, request: &Request) -> Result<Option<u16>, &'static [u8]> {
+    pub(super) fn slot_of(&self, spec: &CommandSpec, request: &Request) -> Result<Option<u16>, &'static [u8]> {
         if !self.door.is_cluster() {
             return Ok(None);
         }
@@ -126,6 +137,9 @@ impl Connection<'_> {
         // CLIENT REPLY answers only if it switches replies on.
         let is_silent = if self.manners.replies == before { is_silent } else { !self.manners.wants_replies() };
         self.push(is_silent, output);
+        if matches!(command, Command::Reset) {
+            self.forget_transaction();
+        }
         self.is_ending |= matches!(command, Command::Quit) || self.manners.ends;
         true
     }
@@ -141,14 +155,14 @@ impl Connection<'_> {
         self.reply_with(|reply| reply.command_error(error));
     }
 
-    fn reply_with(&mut self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
+    pub(super) fn reply_with(&mut self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
         let is_silent = !self.manners.wants_reply();
         let mut output = Output::new();
         write(&mut ReplyWriter::new(&mut output, self.manners.version));
         self.push(is_silent, output);
     }
 
-    fn push(&mut self, is_silent: bool, output: Output) {
+    pub(super) fn push(&mut self, is_silent: bool, output: Output) {
         if self.queue.is_empty() {
             if !is_silent {
                 self.output.append(output);
@@ -166,7 +180,15 @@ impl Connection<'_> {
     }
 
     /// Takes up a command of keys.
-    fn begin(&mut self, planned: Planned, slot: Option<u16>, text: String, spec: &CommandSpec, request: &Request) {
+    pub(super) fn begin(
+        &mut self,
+        planned: Planned,
+        slot: Option<u16>,
+        text: String,
+        exec: Option<Exec>,
+        spec: &CommandSpec,
+        request: &Request,
+    ) {
         let Planned { asked, walk, form, touches } = planned;
         let writes = touches.writes();
         let asking = Asking {
@@ -179,6 +201,7 @@ impl Connection<'_> {
             left: 1,
             refused: 0,
             moved: None,
+            exec,
             text,
             held_bytes: 0,
             began: self.now,

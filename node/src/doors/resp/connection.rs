@@ -5,6 +5,7 @@
 use super::RespDoor;
 use super::asking::{AskedBy, Refused, Waiting};
 use super::introspect::Manners;
+use super::multi::Multi;
 use super::replies::ReplyQueue;
 use crate::doors::accepting::linger;
 use crate::doors::inflow::Share;
@@ -52,6 +53,7 @@ pub(super) struct Connection<'a> {
     pub(super) session: Session<AskedBy>,
     pub(super) writer: Arc<Writer>,
     pub(super) manners: Manners,
+    pub(super) multi: Multi,
     parser: RequestParser,
     /// What the parser has understood last; its memory is used again.
     request: RespRequest,
@@ -104,6 +106,7 @@ impl<'a> Connection<'a> {
             session: Session::new(Arc::clone(&door.node.context), Door::Resp),
             writer: Arc::clone(door.node.writers.of(client.number)),
             manners: Manners::new(client),
+            multi: Multi::default(),
             parser: RequestParser::new(true),
             request: RespRequest::new(),
             input: BytesMut::new(),
@@ -216,6 +219,7 @@ impl<'a> Connection<'a> {
     fn takes_requests(&self) -> bool {
         !self.is_ending
             && self.refused.is_empty()
+            && !self.multi.is_watching
             && (self.queue.is_empty() || !self.is_strained())
             && self.queue.len() < SESSION_REQUESTS_MAX
             && self.queued_bytes < SESSION_VALUES_BYTES_MAX

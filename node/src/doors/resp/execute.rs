@@ -3,10 +3,10 @@
 use super::walk::{Ground, Walk, WalkKind};
 use bytes::Bytes;
 use kvorum_protocol::hash::{SLOTS, hash64, shard_of, shard_of_position};
-use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, TTL_MS_MAX};
+use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, TTL_MS_MAX};
 use kvorum_protocol::{
-    Ack, Action, AtomicRequest, Condition, Mutation, ReadMode, RequestBody, ReturnPrevious, ShardId, TimeToLive,
-    WriteId,
+    Ack, Action, AtomicRequest, Condition, ExpireWhen, Mutation, ReadMode, RequestBody, ReturnPrevious, ShardId,
+    TimeToLive, TransactionOperation, TransactionRequest, WriteId,
 };
 use kvorum_resp::command::{
     BitRange, ClusterCommand, Deadline, ExpireCondition, GetExpiry, LcsForm, ObjectQuestion, Pairs, Set, SetCondition,
@@ -119,6 +119,17 @@ pub(super) enum ReplyForm {
         /// Keys that this node has copies of.
         held_keys: u64,
     },
+    /// What all commands of a transaction answer.
+    Exec,
+    /// OK: the keys are watched.
+    Watch,
+    /// The new decimal number.
+    Decimal,
+    /// OK, or 1 and 0; an error without the key.
+    Renamed {
+        /// RENAMENX.
+        only_if_absent: bool,
+    },
     /// 1 if all was written, 0 if nothing was.
     AllOrNothing,
     /// What two values have in common.
@@ -199,8 +210,34 @@ pub(super) fn plan(
         Command::Delete(keys) => {
             planner.writes(keys.map(|key| mutation(request.share(key), Action::Delete)), ReplyForm::Applied)
         }
-        Command::Expire { key, deadline, condition: ExpireCondition::Always } => {
-            write(key, planner.expire(deadline)?, ReplyForm::Applied)
+        Command::Expire { key, deadline, condition } => {
+            write(key, planner.expire_if(deadline, condition)?, ReplyForm::Applied)
+        }
+        Command::SetRange { key, value: [], .. } => get(key, ReplyForm::Length),
+        Command::SetRange { key, offset, value } => {
+            let action = Action::SetRange { offset: offset as u64, value: request.share(value) };
+            write(key, action, ReplyForm::Number)
+        }
+        Command::SetBit { key, offset, bit } => {
+            write(key, Action::SetBit { offset: offset as u64, bit }, ReplyForm::Number)
+        }
+        Command::IncrByFloat { by, .. } if by.len() > DECIMAL_BYTES_MAX => return Err(CommandError::NotAFloat.into()),
+        Command::IncrByFloat { key, by } => {
+            write(key, Action::IncrDecimal { by: request.share(by) }, ReplyForm::Decimal)
+        }
+        Command::DelIfEqual { key, value } => {
+            let condition = Condition::IfEquals(request.share(value));
+            planner.write(key, condition, ReturnPrevious::Nothing, Action::Delete, ReplyForm::Applied)
+        }
+        Command::Rename { from, to, only_if_absent } => {
+            let (from, to) = (request.share(from), request.share(to));
+            let form = ReplyForm::Renamed { only_if_absent };
+            planner.moves(TransactionOperation::Rename { from, to, if_absent: only_if_absent }, form)
+        }
+        Command::Copy { database: Some(1..), .. } => return Err(CommandError::DatabaseOutOfRange.into()),
+        Command::Copy { from, to, replace, .. } => {
+            let (from, to) = (request.share(from), request.share(to));
+            planner.moves(TransactionOperation::Copy { from, to, if_absent: !replace }, ReplyForm::Applied)
         }
         Command::Scan(scan) => walked(Walk::scan(&scan, ground())?, false),
         Command::Keys(pattern) => walked(Walk::keys(pattern, ground()), false),
@@ -212,8 +249,7 @@ pub(super) fn plan(
         Command::Cluster(ClusterCommand::GetKeysInSlot { slot, count }) => {
             walked(Walk::keys_of_slot(slot, count, planner.shard_of_slot(slot), ground()), false)
         }
-        Command::Expire { .. } => return Err(planner.absent("with NX, XX, GT or LT")),
-        _ => return Err(planner.absent("")),
+        _ => return Err(planner.absent()),
     })
 }
 
@@ -236,9 +272,22 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn absent(&self, how: &str) -> Refusal {
-        let name = self.spec.full_name.replace('|', " ").to_ascii_uppercase();
-        Refusal::Text(format!("ERR {} is not there yet", format!("{name} {how}").trim_end()))
+    fn absent(&self) -> Refusal {
+        Refusal::Text(format!("ERR {} is not there yet", self.spec.full_name.replace('|', " ").to_ascii_uppercase()))
+    }
+
+    /// RENAME and COPY: a transaction of one operation.
+    fn moves(&self, operation: TransactionOperation, form: ReplyForm) -> Planned {
+        let keys = match &operation {
+            TransactionOperation::Rename { from, to, .. } | TransactionOperation::Copy { from, to, .. } => {
+                vec![from, to]
+            }
+            TransactionOperation::Read(key) => vec![key],
+            TransactionOperation::Write(mutation) => vec![&mutation.key],
+        };
+        let touches = Touches::Writes(keys.into_iter().map(|key| hash64(key)).collect());
+        let transaction = TransactionRequest { id: UNNUMBERED, checks: Vec::new(), operations: vec![operation] };
+        Planned { asked: vec![RequestBody::Transaction(transaction)], walk: None, form, touches }
     }
 
     fn shard_of_slot(&self, slot: u16) -> ShardId {
@@ -299,7 +348,7 @@ impl Planner<'_> {
             SetCondition::Always => Condition::Always,
             SetCondition::IfAbsent => Condition::IfAbsent,
             SetCondition::IfPresent => Condition::IfPresent,
-            SetCondition::IfEqual(_) => return Err(self.absent("with IFEQ")),
+            SetCondition::IfEqual(value) => Condition::IfEquals(self.request.share(value)),
         };
         let value = self.request.share(set.value);
         let action = match set.expiry {
@@ -330,6 +379,19 @@ impl Planner<'_> {
 
     fn expire(&self, deadline: Deadline) -> Result<Action, Refusal> {
         Ok(self.ttl_ms(deadline)?.map_or(Action::Delete, |ttl_ms| Action::Expire { ttl_ms }))
+    }
+
+    /// EXPIRE, if something holds for the key's expiry.
+    fn expire_if(&self, deadline: Deadline, condition: ExpireCondition) -> Result<Action, Refusal> {
+        let when = match condition {
+            ExpireCondition::Always => return self.expire(deadline),
+            ExpireCondition::IfNone => ExpireWhen::None,
+            ExpireCondition::IfSome => ExpireWhen::Some,
+            ExpireCondition::IfLater => ExpireWhen::Longer,
+            ExpireCondition::IfEarlier => ExpireWhen::Shorter,
+            ExpireCondition::IfSomeAndEarlier => ExpireWhen::SomeAndShorter,
+        };
+        Ok(Action::ExpireIf { ttl_ms: self.ttl_ms(deadline)?.unwrap_or(0), when })
     }
 
     /// How long something lives that expires then; nothing if that has passed.
@@ -372,7 +434,7 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 
 fn value_bytes(action: &Action) -> usize {
     match action {
-        Action::Put { value, .. } | Action::Append { value } => value.len(),
+        Action::Put { value, .. } | Action::Append { value } | Action::SetRange { value, .. } => value.len(),
         _ => 0,
     }
 }
@@ -392,7 +454,7 @@ fn atomic(mutations: Vec<Mutation>) -> RequestBody {
 
 /// Whether a request writes: then it has a number.
 pub(super) fn is_write(body: &RequestBody) -> bool {
-    matches!(body, RequestBody::Write { .. } | RequestBody::Atomic(_))
+    matches!(body, RequestBody::Write { .. } | RequestBody::Atomic(_) | RequestBody::Transaction(_))
 }
 
 #[cfg(test)]

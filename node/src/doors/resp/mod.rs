@@ -13,10 +13,12 @@ mod connection;
 mod execute;
 mod info;
 mod introspect;
+mod multi;
 mod replies;
 mod settings;
 mod slots;
 mod slowlog;
+mod transact;
 mod values;
 mod walk;
 
@@ -55,6 +57,8 @@ pub struct RespNode {
     clients: Clients,
     slowlog: Slowlog,
     slots: Slots,
+    /// EXEC may do its part in each of several shards.
+    splits_exec: bool,
     /// Another one after each start, of 40 hexadecimal digits.
     run_id: String,
     started: Nanos,
@@ -62,13 +66,21 @@ pub struct RespNode {
     stop: CancellationToken,
 }
 
+/// What an operator has said of the doors.
+#[derive(Clone, Debug, Default)]
+pub struct RespOptions {
+    /// `host:port` where clients reach the cluster door.
+    pub announce: Option<String>,
+    /// EXEC may do its part in each of several shards.
+    pub splits_exec: bool,
+}
+
 impl RespNode {
     /// What doors share whose connections find one of the `places`. They take no more of them when `drain` is cancelled, and close
-    /// those that are idle; they close when `stop` is. `announce`: `host:port` where clients reach the cluster door, if it was
-    /// said.
+    /// those that are idle; they close when `stop` is.
     pub fn new(
         context: Arc<SessionContext>,
-        announce: Option<String>,
+        options: RespOptions,
         places: Arc<Places>,
         inflow: Arc<Inflow>,
         counts: Arc<DoorCounts>,
@@ -76,7 +88,7 @@ impl RespNode {
         stop: CancellationToken,
     ) -> Arc<Self> {
         let digits = [Uuid::new_v4(), Uuid::new_v4()].map(|id| id.simple().to_string()).concat();
-        let slots = Slots::new(Arc::clone(&context.router), announce);
+        let slots = Slots::new(Arc::clone(&context.router), options.announce);
         Arc::new(Self {
             context,
             places,
@@ -87,6 +99,7 @@ impl RespNode {
             clients: Clients::default(),
             slowlog: Slowlog::default(),
             slots,
+            splits_exec: options.splits_exec,
             run_id: digits[..40].to_owned(),
             started: system_clock::monotonic(),
             drain,

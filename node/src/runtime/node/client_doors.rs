@@ -8,7 +8,7 @@ use crate::doors::binary::BinaryDoor;
 use crate::doors::http::{Api, HttpDoor};
 use crate::doors::inflow::Inflow;
 use crate::doors::places::Places;
-use crate::doors::resp::{RespDoor, RespMode, RespNode};
+use crate::doors::resp::{RespDoor, RespMode, RespNode, RespOptions};
 use kvorum_core::limits::{DRAIN_TIMEOUT, STOP_ALONE_TIMEOUT};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -73,7 +73,10 @@ impl ClientDoors {
         if !listeners.resp.is_empty() {
             let node = RespNode::new(
                 Arc::clone(&registry.sessions),
-                context.config.resp_cluster_announce.clone(),
+                RespOptions {
+                    announce: context.config.resp_cluster_announce.clone(),
+                    splits_exec: context.config.resp_splits_exec,
+                },
                 Arc::clone(&places),
                 Arc::clone(&inflow),
                 Arc::clone(registry.inspector.doors()),
