@@ -1,4 +1,6 @@
 //! Any message whatever comes back from its bytes as it went in.
+//!
+//! Long because every part of every message has a strategy, and they are made of each other.
 
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::limits::{

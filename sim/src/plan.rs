@@ -289,7 +289,7 @@ pub enum Act {
         /// When it expires, in milliseconds.
         ttl_ms: u64,
         /// What must hold.
-        when: ExpireWhen,
+        when: LifeTest,
     },
     /// Reads a text.
     ReadText(u32),
@@ -302,10 +302,10 @@ pub enum Act {
     },
 }
 
-/// What must hold of the time to live that a key has.
+/// What must hold of the time to live that a key has, for it to be given another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ExpireWhen {
+pub enum LifeTest {
     /// It has none.
     None,
     /// It has one.

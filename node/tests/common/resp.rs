@@ -219,7 +219,7 @@ impl Follower {
                     Err(_) => {
                         // Nothing was sent. Until another leader is elected all nodes name the one that is gone: as clients do,
                         // this one asks less often than it could.
-                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        super::let_run(Duration::from_millis(5)).await;
                         self.known.remove(&slot);
                         self.next += 1;
                         assert!(self.next < 100_000, "some node is there");

@@ -2,7 +2,7 @@
 
 use super::draw::pick;
 use super::steps::moment;
-use super::{Act, ExpireWhen, Fault, FaultKind, Options, Step};
+use super::{Act, Fault, FaultKind, LifeTest, Options, Step};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -28,6 +28,11 @@ const FIRST_LOST_PAIR: u32 = 4_000;
 const READS: u32 = 1 << 7;
 /// Writes both keys.
 const WRITES: u32 = 4 << 3 | 5 << 7;
+/// Most clients that are drawn here, and most steps of all of them together.
+#[cfg(test)]
+pub(super) const CLIENTS_MAX: usize = *CLIENTS.end() + CUT_MAX * LOSERS as usize;
+#[cfg(test)]
+pub(super) const OPERATIONS_MAX: usize = *CLIENTS.end() * *ACTS.end() + CUT_MAX * LOSERS as usize * 2;
 /// Values that are compared: few, and as long as each other.
 const VALUES: u8 = 3;
 
@@ -99,7 +104,7 @@ fn act(keys: u32, watches_percent: u32, random: &mut ChaCha8Rng) -> Act {
         16 => Act::Bit { key, offset: random.random_range(0..100), bit: random.random_bool(0.5) },
         17 => Act::Quarters { key, by: random.random_range(-9..10) },
         18 => {
-            let when = pick(random, &[ExpireWhen::None, ExpireWhen::Some, ExpireWhen::Longer, ExpireWhen::Shorter]);
+            let when = pick(random, &[LifeTest::None, LifeTest::Some, LifeTest::Longer, LifeTest::Shorter]);
             Act::ExpireIf { key, ttl_ms: pick(random, &[200, 5_000, 60_000]), when }
         }
         _ => Act::ReadText(key),

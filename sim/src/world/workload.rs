@@ -218,10 +218,10 @@ impl Maker<'_> {
             }
             Act::ExpireIf { key, ttl_ms, when } => {
                 let when = match when {
-                    plan::ExpireWhen::None => ExpireWhen::None,
-                    plan::ExpireWhen::Some => ExpireWhen::Some,
-                    plan::ExpireWhen::Longer => ExpireWhen::Longer,
-                    plan::ExpireWhen::Shorter => ExpireWhen::Shorter,
+                    plan::LifeTest::None => ExpireWhen::None,
+                    plan::LifeTest::Some => ExpireWhen::Some,
+                    plan::LifeTest::Longer => ExpireWhen::Longer,
+                    plan::LifeTest::Shorter => ExpireWhen::Shorter,
                 };
                 let expire = plain(text_key(key), Action::ExpireIf { ttl_ms, when });
                 vec![self.write(expire, Ack::Committed, recorder)]

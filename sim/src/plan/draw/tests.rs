@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Most clients that duels bring, which do one thing each, those that look at held leaders, and those that write to leaders which are
 /// cut off, and those that share one-shot names.
-const MORE_CLIENTS_MAX: usize = 12 + 3 * 4 + 3 * 6 + once::CLIENTS;
+const MORE_CLIENTS_MAX: usize = 12 + 3 * 4 + 3 * 6 + once::CLIENTS + transactions::CLIENTS_MAX;
 /// Most operations of all of these: a writer writes five times a second for four, the others read twice;
 /// who writes to a leader that is cut off has read before; all that share a name write once.
-const MORE_OPERATIONS_MAX: usize = 12 + 3 * (20 + 3 * 2) + 3 * 6 * 2 + once::NAMES_MAX as usize * once::CLIENTS;
+const MORE_OPERATIONS_MAX: usize =
+    12 + 3 * (20 + 3 * 2) + 3 * 6 * 2 + once::NAMES_MAX as usize * once::CLIENTS + transactions::OPERATIONS_MAX;
 
 /// A fault's kind, without its numbers.
 fn kind_name(kind: &FaultKind) -> String {
