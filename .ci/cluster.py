@@ -50,12 +50,14 @@ def install(name, packages):
 class Cluster:
     """Nodes are counted from 1. They end with this process, whatever happens to it: they watch their standard input."""
 
-    def __init__(self, base_port, nodes=3, **environment):
+    def __init__(self, base_port, nodes=3, shards=None, **environment):
         self.folder = tempfile.TemporaryDirectory()
         self.environment = {**os.environ, **environment}
         self.http = {node: f"127.0.0.1:{base_port + 20 + node}" for node in range(1, nodes + 1)}
         self.processes = {}
         shape = ["--nodes", str(nodes), "--base-port", str(base_port)]
+        if shards:
+            shape += ["--shards", str(shards)]
         if nodes < 3:
             shape += ["--replication-factor", "1"]
         subprocess.run([program(), "init", "--dir", f"{self.folder.name}/c", *shape], check=True, stdout=subprocess.DEVNULL)
