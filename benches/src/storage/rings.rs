@@ -69,7 +69,7 @@ fn meta_factor(nodes: &[Candidate<'_>]) -> u8 {
 }
 
 fn candidate(zone: &str, may_hold: bool) -> Candidate<'_> {
-    Candidate { zone, weight: 1, eligible: may_hold, may_receive: may_hold }
+    Candidate { zone, weight: 1, leads: 1, eligible: may_hold, may_receive: may_hold }
 }
 
 /// The positions of the nodes that hold each group.

@@ -495,7 +495,7 @@ impl RingMap {
 
 /// A node of a new cluster as a placement sees it.
 fn founder(node: &RingNode) -> Candidate<'_> {
-    Candidate { zone: node.zone(), weight: node.share(), eligible: true, may_receive: true }
+    Candidate { zone: node.zone(), weight: node.share(), leads: node.weight, eligible: true, may_receive: true }
 }
 
 #[cfg(test)]

@@ -145,6 +145,7 @@ pub fn wanted<'a>(ring: &'a RingMap, standings: &[Standing]) -> Result<Wanted, P
     let candidate = |(node, standing): (&'a RingNode, &Standing)| Candidate {
         zone: node.zone(),
         weight: node.share(),
+        leads: node.weight,
         eligible: standing.eligible || waits_for_heir(node),
         may_receive: standing.may_receive,
     };

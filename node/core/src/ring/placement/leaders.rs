@@ -39,7 +39,7 @@ impl Leaders {
             let holders = table.holders(shard).iter().copied();
             // A replica that is new must catch up before it can lead.
             let next = holders.min_by_key(|&node| {
-                let led = weighted(leaders.count(node), table.sites().weight(node));
+                let led = weighted(leaders.count(node), table.sites().leads(node));
                 (!table.sites().receives(node), led, !table.was_on(shard, node))
             });
             leaders.begin(shard, next.expect("each shard has a holder"));
@@ -60,7 +60,7 @@ impl Leaders {
     /// ends; whether there was any. Each path lowers the larger of two counts, so they come to an end.
     fn even_out(&mut self, table: &Table<'_>) -> bool {
         let mut sources: Vec<u16> = table.sites().receivers().collect();
-        sources.sort_by_key(|&node| Reverse(weighted(self.count(node), table.sites().weight(node))));
+        sources.sort_by_key(|&node| Reverse(weighted(self.count(node), table.sites().leads(node))));
         let mut has_moved = false;
         for source in sources {
             while let Some(path) = self.shortest_path(table, source) {
@@ -80,7 +80,7 @@ impl Leaders {
     fn shortest_path(&self, table: &Table<'_>, source: u16) -> Option<Vec<(usize, u16)>> {
         let sites = table.sites();
         let leads_less = |node: u16| {
-            (self.count(node) as u64 + 1) * sites.weight(source) < self.count(source) as u64 * sites.weight(node)
+            (self.count(node) as u64 + 1) * sites.leads(source) < self.count(source) as u64 * sites.leads(node)
         };
         // How far a node is, and the shard and node by which it was reached.
         let mut reached: Vec<Option<(usize, usize, u16)>> = vec![None; sites.count()];
@@ -98,7 +98,7 @@ impl Leaders {
                     reached[usize::from(to)] = Some((distance + 1, usize::from(shard), from));
                     queue.push_back((distance + 1, to));
                     if leads_less(to) {
-                        let found = (distance + 1, weighted(self.count(to) + 1, sites.weight(to)), to);
+                        let found = (distance + 1, weighted(self.count(to) + 1, sites.leads(to)), to);
                         best = Some(best.map_or(found, |best| best.min(found)));
                     }
                 }

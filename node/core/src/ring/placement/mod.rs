@@ -33,6 +33,8 @@ pub struct Candidate<'a> {
     pub zone: &'a str,
     /// How much it takes, relative to the others; at least 1.
     pub weight: u32,
+    /// How much of what it holds it leads, relative to the others; at least 1. Leading takes no room on a disk.
+    pub leads: u32,
     /// Whether it may hold replicas at all. False while it is drained for removal, is down, or joins.
     pub eligible: bool,
     /// Whether it may take replicas, and leaderships, that it does not have yet. If false, what it has stays.
@@ -111,7 +113,7 @@ fn checked(nodes: &[Candidate<'_>], shards: u16, replication_factor: u8) -> Resu
         && usize::from(shards) <= SHARDS_MAX
         && (1..=REPLICAS_MAX).contains(&usize::from(replication_factor))
         && nodes.len() <= NODES_MAX
-        && nodes.iter().all(|node| node.weight >= 1);
+        && nodes.iter().all(|node| node.weight >= 1 && node.leads >= 1);
     if sensible { Ok(Sites::new(nodes)) } else { Err(PlacementError::OutOfRange) }
 }
 

@@ -11,6 +11,7 @@ pub(super) struct Sites {
 struct Site {
     zone: u16,
     weight: u32,
+    leads: u32,
     eligible: bool,
     receives: bool,
 }
@@ -21,6 +22,7 @@ impl Sites {
         let sites = (0..).zip(nodes).map(|(position, node)| Site {
             zone: *zones.entry(node.zone).or_insert(position),
             weight: node.weight,
+            leads: node.leads,
             eligible: node.eligible,
             receives: node.eligible && node.may_receive,
         });
@@ -37,6 +39,11 @@ impl Sites {
 
     pub(super) fn weight(&self, node: u16) -> u64 {
         self.sites[usize::from(node)].weight.into()
+    }
+
+    /// How much a node leads, relative to the others.
+    pub(super) fn leads(&self, node: u16) -> u64 {
+        self.sites[usize::from(node)].leads.into()
     }
 
     /// Whether a node may take what it does not have. If not, what it has stays there.

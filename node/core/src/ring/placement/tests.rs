@@ -43,6 +43,7 @@ fn with_candidates<T>(nodes: &[Node], then: impl FnOnce(&[Candidate<'_>]) -> T) 
         .map(|(node, zone)| Candidate {
             zone,
             weight: node.weight,
+            leads: node.weight,
             eligible: node.eligible,
             may_receive: node.may_receive,
         })
