@@ -352,8 +352,12 @@ impl<'a> World<'a> {
 
     /// The next event. Returns whether the run is over.
     fn step(&mut self) -> bool {
-        let Some((now, event)) = self.queue.pop() else { return true };
+        let Some((now, number, event)) = self.queue.pop() else { return true };
         self.time.set(now);
+        if let Some(until) = self.held_up(&event) {
+            self.queue.put_off(until, number, event);
+            return false;
+        }
         self.handle(event)
     }
 
@@ -377,10 +381,6 @@ impl<'a> World<'a> {
 
     /// Handles one event. Returns whether the run is over.
     fn handle(&mut self, event: Event) -> bool {
-        if let Some(until) = self.held_up(&event) {
-            self.queue.push(until, event);
-            return false;
-        }
         match event {
             Event::Start(node) => self.start(node),
             Event::Tick(node, process) => self.tick(node, process),

@@ -59,8 +59,15 @@ impl<Event> Queue<Event> {
         self.heap = planned.into();
     }
 
-    pub(super) fn pop(&mut self) -> Option<(Moment, Event)> {
-        self.heap.pop().map(|Reverse(planned)| (planned.at, planned.event))
+    /// Plans what was popped for later. Of what is put off to one moment, in whatever steps, the order stays: bytes of one connection
+    /// don't overtake each other.
+    pub(super) fn put_off(&mut self, until: Moment, number: u64, event: Event) {
+        self.heap.push(Reverse(Planned { at: until, number, event }));
+    }
+
+    /// What comes next: when, its number, and what.
+    pub(super) fn pop(&mut self) -> Option<(Moment, u64, Event)> {
+        self.heap.pop().map(|Reverse(planned)| (planned.at, planned.number, planned.event))
     }
 }
 
@@ -83,3 +90,24 @@ impl<Event> PartialEq for Planned<Event> {
 }
 
 impl<Event> Eq for Planned<Event> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_off_twice_stays_before_what_was_planned_later() {
+        let mut queue = Queue::new();
+        let at = |ms| Moment::default().after_ms(ms);
+        queue.push(at(1), "first");
+        queue.push(at(6), "second");
+        let (_, first, event) = queue.pop().expect("it is due");
+        queue.put_off(at(5), first, event);
+        let (_, first, event) = queue.pop().expect("it is due again");
+        assert_eq!(event, "first");
+        let (_, second, other) = queue.pop().expect("it is due");
+        queue.put_off(at(9), second, other);
+        queue.put_off(at(9), first, event);
+        assert_eq!([queue.pop().map(|next| next.2), queue.pop().map(|next| next.2)], [Some("first"), Some("second")]);
+    }
+}
