@@ -33,16 +33,21 @@ pub(super) fn with_sizes(ring: &RingMap, disks: &BTreeMap<NodeId, DiskOfNode>) -
     let mut sizes = ring.nodes.iter().filter(is_here).map(size).collect::<Option<Vec<u64>>>()?;
     sizes.sort_unstable();
     let median = u128::from(*sizes.get(sizes.len() / 2)?);
-    let mut next = ring.next_epoch();
-    for node in &mut next.nodes {
-        let Some(bytes) = size(node) else { continue };
+    let quarters = |node: &RingNode| -> u32 {
+        let Some(bytes) = size(node) else { return node.disk_quarters };
         let thousandths = u128::from(bytes) * 1_000 / median;
-        if thousandths.abs_diff(u128::from(node.disk_quarters) * QUARTER) >= OFF_MIN {
-            let quarters = (thousandths + QUARTER / 2) / QUARTER;
-            node.disk_quarters = u32::try_from(quarters).unwrap_or(LARGEST).clamp(1, LARGEST);
+        if thousandths.abs_diff(u128::from(node.disk_quarters) * QUARTER) < OFF_MIN {
+            return node.disk_quarters;
         }
+        u32::try_from((thousandths + QUARTER / 2) / QUARTER).unwrap_or(LARGEST).clamp(1, LARGEST)
+    };
+    // This is asked ten times a second, and a copy of a large map is not free.
+    if ring.nodes.iter().all(|node| quarters(node) == node.disk_quarters) {
+        return None;
     }
-    (next.nodes != ring.nodes).then_some(next)
+    let mut next = ring.next_epoch();
+    next.nodes.iter_mut().for_each(|node| node.disk_quarters = quarters(node));
+    Some(next)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
 use kvorum_client::verdict;
-use kvorum_protocol::limits::{ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NAME_BYTES_MAX, NODE_WEIGHT_MAX};
+use kvorum_protocol::limits::{ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NODE_WEIGHT_MAX};
 use kvorum_protocol::{
     AdminCommand, ClusterPlan, ClusterVerb, MovePurpose, NodeId, NodeInfo, PlannedMove, RequestBody, ResponseBody,
     ShardId, StatusScope, Topology,
@@ -473,11 +473,8 @@ pub(super) async fn set(
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let asked = Asked::of_parts(&parts, &["zone", "weight"])?;
-    let zone = asked.query.text("zone")?.map(str::to_owned);
+    let zone = asked.query.name("zone")?;
     let weight: Option<u32> = asked.query.value("weight", "a number")?;
-    if zone.as_ref().is_some_and(|zone| zone.len() > NAME_BYTES_MAX) {
-        return Err(Problem::invalid("zone has 255 bytes at most"));
-    }
     if weight.is_some_and(|weight| !(1..=NODE_WEIGHT_MAX).contains(&weight)) {
         return Err(Problem::invalid("weight is 1 to 1000"));
     }

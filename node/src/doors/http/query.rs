@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use kvorum_protocol::limits::NAME_BYTES_MAX;
 use percent_encoding::percent_decode_str;
 use std::str::FromStr;
 
@@ -109,6 +110,19 @@ impl Query {
         let Some(value) = self.bytes(name) else { return Ok(None) };
         let text = std::str::from_utf8(value);
         text.map(Some).map_err(|_| Problem::malformed(format!("the parameter {name} is no UTF-8")))
+    }
+
+    /// A parameter that names something, in 255 bytes at most.
+    ///
+    /// # Errors
+    /// `Malformed`, if it is no UTF-8; `InvalidArgument`, if it is longer.
+    pub(super) fn name(&self, name: &str) -> Result<Option<String>, Problem> {
+        match self.text(name)? {
+            Some(text) if text.len() > NAME_BYTES_MAX => {
+                Err(Problem::invalid(format!("{name} has {NAME_BYTES_MAX} bytes at most")))
+            }
+            text => Ok(text.map(str::to_owned)),
+        }
     }
 
     /// A parameter of some type.

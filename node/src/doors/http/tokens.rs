@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use kvorum_client::TokenWish;
-use kvorum_protocol::limits::{NAME_BYTES_MAX, TOKEN_MS_MAX};
+use kvorum_protocol::limits::TOKEN_MS_MAX;
 use kvorum_protocol::{AdminCommand, ClusterVerb, RequestBody, ResponseBody};
 use serde::Serialize;
 use std::sync::Arc;
@@ -47,14 +47,7 @@ pub(super) struct TokenJson {
 pub(super) async fn make(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let asked = Asked::of_parts(&parts, &["name", "zone", "for_ms"])?;
-    let text = |what| -> Result<Option<String>, Problem> {
-        let text = asked.query.text(what)?.map(str::to_owned);
-        match text.as_ref().is_some_and(|text| text.len() > NAME_BYTES_MAX) {
-            true => Err(Problem::invalid(format!("{what} has 255 bytes at most"))),
-            false => Ok(text),
-        }
-    };
-    let (name, zone) = (text("name")?, text("zone")?);
+    let (name, zone) = (asked.query.name("name")?, asked.query.name("zone")?);
     let life = asked.query.value("for_ms", "milliseconds")?.map(Duration::from_millis);
     let wish = TokenWish { name, zone, life: life.unwrap_or(TokenWish::default().life) };
     let for_ms = u64::try_from(wish.life.as_millis()).unwrap_or(u64::MAX);

@@ -252,29 +252,29 @@ mod tests {
         clients.enter(([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], 7430).into(), RespMode::Standalone)
     }
 
-    const ANY: ClientFilter<'_> = ClientFilter {
-        id: None,
-        kind: None,
-        address: None,
-        local_address: None,
-        user: None,
-        age_min_s: None,
-        skips_me: true,
-    };
-
     #[test]
     fn those_that_a_filter_names_are_killed() {
         let clients = Clients::default();
         let (first, second, third) = (client(&clients, 1), client(&clients, 2), client(&clients, 3));
-        assert_eq!(clients.kill(&ClientFilter { address: Some(b"127.0.0.1:2"), ..ANY }, 1), (1, false));
+        assert_eq!(
+            clients.kill(&ClientFilter { address: Some(b"127.0.0.1:2"), ..ClientFilter::OTHERS }, 1),
+            (1, false)
+        );
         assert!(second.killed.is_cancelled() && !third.killed.is_cancelled());
-        assert_eq!(clients.kill(&ClientFilter { id: Some(1), ..ANY }, 1), (0, false), "not the one that asks");
-        assert_eq!(clients.kill(&ClientFilter { id: Some(1), skips_me: false, ..ANY }, 1), (1, true));
+        assert_eq!(
+            clients.kill(&ClientFilter { id: Some(1), ..ClientFilter::OTHERS }, 1),
+            (0, false),
+            "not the one that asks"
+        );
+        assert_eq!(clients.kill(&ClientFilter { id: Some(1), skips_me: false, ..ClientFilter::OTHERS }, 1), (1, true));
         assert!(!first.killed.is_cancelled(), "it is answered first");
-        assert_eq!(clients.kill(&ClientFilter { kind: Some(ClientKind::PubSub), ..ANY }, 1), (0, false));
-        assert_eq!(clients.kill(&ClientFilter { age_min_s: Some(1_000), ..ANY }, 1), (0, false));
+        assert_eq!(
+            clients.kill(&ClientFilter { kind: Some(ClientKind::PubSub), ..ClientFilter::OTHERS }, 1),
+            (0, false)
+        );
+        assert_eq!(clients.kill(&ClientFilter { age_min_s: Some(1_000), ..ClientFilter::OTHERS }, 1), (0, false));
         clients.leave(&second);
-        assert_eq!(clients.kill(&ANY, 1), (1, false));
+        assert_eq!(clients.kill(&ClientFilter::OTHERS, 1), (1, false));
         let list = String::from_utf8(clients.list(ClientListFilter::All)).unwrap();
         assert_eq!(list.lines().count(), 2, "{list}");
         assert!(clients.list(ClientListFilter::Kind(ClientKind::Master)).is_empty());

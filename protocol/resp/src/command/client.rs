@@ -93,6 +93,12 @@ pub struct ClientFilter<'a> {
     pub skips_me: bool,
 }
 
+impl ClientFilter<'_> {
+    /// All but the one that asks.
+    pub const OTHERS: Self =
+        Self { id: None, kind: None, address: None, local_address: None, user: None, age_min_s: None, skips_me: true };
+}
+
 /// What CLIENT SETINFO tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientInfo<'a> {
@@ -192,15 +198,7 @@ pub(crate) fn kill(args: Args<'_>) -> Parsed<'_> {
     if args.len() == 3 {
         return Ok(Command::Client(ClientCommand::KillAddress(args.at(2))));
     }
-    let mut filter = ClientFilter {
-        id: None,
-        kind: None,
-        address: None,
-        local_address: None,
-        user: None,
-        age_min_s: None,
-        skips_me: true,
-    };
+    let mut filter = ClientFilter::OTHERS;
     let mut at = 2;
     while at < args.len() {
         let value = args.get(at + 1).ok_or(CommandError::Syntax)?;
