@@ -82,7 +82,11 @@ async fn a_machine_joins_once_by_a_token_and_takes_its_share() {
         let topology = client.topology().await.map_err(|error| error.to_string())?;
         let at = topology.nodes.iter().position(|node| node.name == "node-4").ok_or("it is no node yet")?;
         let holds = topology.shards.iter().filter(|shard| shard.replicas.contains(&(at as u16))).count();
-        if holds == 3 { Ok(()) } else { Err(format!("it holds {holds} of 4 shards")) }
+        if holds == 3 {
+            return Ok(());
+        }
+        let plan = client.admin().plan(None).await.map_err(|error| error.to_string())?;
+        Err(format!("it holds {holds} of 4 shards; moves {:?}; {:?}", plan.moves, plan.reasons))
     })
     .await;
     let through_it = cluster.client_of([new]).await;

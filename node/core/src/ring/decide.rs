@@ -21,7 +21,7 @@
 //! rule brings it back.
 
 use super::rebalance::{self, Step};
-use super::{DOWN_AFTER_MS, Holder, NodeState, RingMap, RingNode, UP_AGAIN_AFTER_MS};
+use super::{DOWN_AFTER_MS, FREE_MIN_BYTES, FREE_TIMES_HELD, Holder, NodeState, RingMap, RingNode, UP_AGAIN_AFTER_MS};
 use super::{PlacementError, by_disk};
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
@@ -70,13 +70,6 @@ pub struct DiskOfNode {
     pub room: DiskRoom,
     /// Bytes that copies of all its replicas would take, about.
     pub held_bytes: u64,
-}
-
-impl DiskOfNode {
-    /// How many bytes may be written to it if so much is to be left free: hundredths of it, or bytes if that is less.
-    pub(super) fn room_above(&self, (percent, bytes): (u64, u64)) -> u64 {
-        self.room.room_above(percent, bytes)
-    }
 }
 
 /// What the leader of `meta` sees of its cluster.
@@ -282,6 +275,18 @@ impl Seen {
     /// Whether a node is connected, with the folder that it should have.
     pub(super) fn is_there(&self, ring: &RingMap, node: NodeId) -> bool {
         node == self.me || self.peers.get(&node).is_some_and(|presence| !presence.is_stranger(ring, node))
+    }
+
+    /// How many bytes moves may write to a node's disk if so much is to be left free ([`super::FREE_AFTER_REPAIR`]); all there are if
+    /// the disk is not known.
+    pub(super) fn room_on(&self, node: NodeId, left_free: (u64, u64)) -> u64 {
+        self.disks.get(&node).map_or(u64::MAX, |disk| disk.room.room_above(left_free.0, self.left_free_max(left_free)))
+    }
+
+    /// The most bytes that moves leave free of any disk.
+    pub(super) fn left_free_max(&self, (_, bytes): (u64, u64)) -> u64 {
+        let held = self.disks.values().map(|disk| disk.held_bytes).max().unwrap_or(0);
+        bytes.min(FREE_MIN_BYTES.saturating_add(held.saturating_mul(FREE_TIMES_HELD)))
     }
 
     /// The highest level that every node of the map speaks; `None` unless all are there.

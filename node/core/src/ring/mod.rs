@@ -61,6 +61,10 @@ pub const ZONE_HOLD_FACTOR: u64 = 36;
 pub const FREE_AFTER_REPAIR: (u64, u64) = (15, 2 << 30);
 /// Other moves leave so much.
 pub const FREE_AFTER_BALANCE: (u64, u64) = (25, 4 << 30);
+/// No move needs to leave more than these bytes, which are a quarter above the usual headroom ...
+pub const FREE_MIN_BYTES: u64 = 1_280 << 20;
+/// ... and so many times what the node holds that holds most: a small cluster on a disk full of other things grows little.
+pub const FREE_TIMES_HELD: u64 = 4;
 /// A node that has said that it stops is waited for this long, in milliseconds.
 pub const PLANNED_ABSENCE_MS: u64 = 600_000;
 /// Most removed nodes that the map remembers, to say why they are turned away. One that was forgotten is turned away as a node

@@ -2,7 +2,7 @@
 
 use super::decide::{self, Change, MapDecision, Seen};
 use super::rebalance::{self, Wanted};
-use super::{NodeSlot, NodeState, RingMap, RingNode, ShardGroup};
+use super::{FREE_AFTER_BALANCE, FREE_AFTER_REPAIR, NodeSlot, NodeState, RingMap, RingNode, ShardGroup};
 use kvorum_protocol::limits::PLAN_REASONS_MAX;
 use kvorum_protocol::{
     ClusterPlan, Epoch, MovePurpose, NodeId, NodeOutlook, NodeStanding, PlanReason, PlannedMove, ShardId,
@@ -39,6 +39,7 @@ pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
         let of_repair = ring.nodes.iter().any(|node| node.down);
         reasons.insert(0, reason(of_repair, format!("replicas that should move have nowhere to go: {why}")));
     }
+    reasons.extend(ring.nodes.iter().filter_map(|node| has_no_room(seen, node, &moves)));
     if ring.paused {
         let what = "moves are paused; CLUSTER REBALANCE RESUME lets them go on";
         reasons.insert(0, reason(false, what.to_owned()));
@@ -127,6 +128,26 @@ fn waits_for(ring: &RingMap, seen: &Seen, shard: ShardId, planned: &PlannedMove)
         .filter_map(|held| Some(name(ring, id_at(ring, held.node)?)))
         .collect();
     Some(format!("{} waits: its replica on {} is away, or is not well", group_name(shard), away.join(" and ")))
+}
+
+/// A node whose disk is too full for what it is to take, or for anything.
+fn has_no_room(seen: &Seen, node: &RingNode, moves: &[PlannedMove]) -> Option<PlanReason> {
+    let id = NodeId(node.id);
+    let room = seen.disks.get(&id).filter(|_| node.state != NodeState::Removing)?.room;
+    let waits =
+        |planned: &PlannedMove| planned.to == Some(id) && !planned.under_way && planned.purpose != MovePurpose::Repair;
+    let (what, left_free) = if seen.room_on(id, FREE_AFTER_REPAIR) == 0 {
+        (format!("{} is given no replicas", node.name), FREE_AFTER_REPAIR)
+    } else if seen.room_on(id, FREE_AFTER_BALANCE) == 0 && moves.iter().any(waits) {
+        (format!("replicas that should move to {} wait", node.name), FREE_AFTER_BALANCE)
+    } else {
+        return None;
+    };
+    let mib = |bytes: u64| bytes >> 20;
+    let (free, total, most) = (mib(room.free_bytes), mib(room.total_bytes), mib(seen.left_free_max(left_free)));
+    let percent = left_free.0;
+    let why = format!("its disk has {free} of {total} MiB free, and moves leave {percent} % or {most} MiB free");
+    Some(reason(false, format!("{what}: {why}; make room or add a node")))
 }
 
 /// A group whose lost replica may not be replaced.

@@ -89,7 +89,7 @@ pub fn standings(ring: &RingMap, seen: &Seen) -> Vec<Standing> {
         let steady =
             id == seen.me || seen.peers.get(&id).is_some_and(|peer| peer.connected_ms >= RECEIVER_CONNECTED_MS);
         // A folder that nobody knows yet, or another one than the map names, can't be given anything.
-        let has_room = seen.disks.get(&id).is_none_or(|disk| disk.room_above(FREE_AFTER_REPAIR) > 0);
+        let has_room = seen.room_on(id, FREE_AFTER_REPAIR) > 0;
         let may_receive = eligible
             && has_room
             && node.state == NodeState::Up
@@ -229,10 +229,8 @@ pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingM
     moves.sort_by_key(|(purpose, _)| *purpose);
     let mut load = Load::of(ring);
     // Repair needs the last of the room more than anything else.
-    let is_roomy = |slot: NodeSlot| {
-        let disk = ring.node_at(slot).and_then(|node| seen.disks.get(&NodeId(node.id)));
-        disk.is_none_or(|disk| disk.room_above(FREE_AFTER_BALANCE) > 0)
-    };
+    let is_roomy =
+        |slot: NodeSlot| ring.node_at(slot).is_none_or(|node| seen.room_on(NodeId(node.id), FREE_AFTER_BALANCE) > 0);
     let may_begin = |step: Step, purpose: MovePurpose| {
         purpose == MovePurpose::Repair || !ring.paused && step.nodes().1.is_none_or(is_roomy)
     };

@@ -283,6 +283,9 @@ fn disks_that_are_almost_full_are_given_nothing_and_a_removal_that_would_fill_th
     // Between the two limits only repairs come.
     let some = with_disks(seen(&removing, &[]), &removing, (1_000, 200, 200));
     assert_eq!(decide(&removing, &some), MapDecision::Rest);
+    let said = "its disk has 200 of 1000 MiB free, and moves leave 25 % or 2080 MiB free; make room or add a node";
+    let waiting: Vec<_> = plan(&removing, &some).reasons.into_iter().map(|reason| reason.text).collect();
+    assert!(waiting.contains(&format!("replicas that should move to node-1 wait: {said}")), "{waiting:?}");
     let lost = with_disks(silent(&ring, &[4], HOLD), &ring, (1_000, 200, 200));
     let MapDecision::Change(down, _) = decide(&ring, &lost) else { panic!() };
     let MapDecision::Change(_, Change::Steps(steps)) = decide(&down, &lost) else { panic!("a repair has room") };
@@ -293,6 +296,11 @@ fn disks_that_are_almost_full_are_given_nothing_and_a_removal_that_would_fill_th
     // Of a large disk a few GiB are enough, however small a part of it they are.
     let large = with_disks(seen(&ring, &[]), &ring, (10_000_000, 8_000, 200));
     assert!(admit(&ring, &large, &remove).is_ok());
+    // The less is held, the less: it is other things that fill the disk.
+    let others = with_disks(seen(&removing, &[]), &removing, (20_000, 1_500, 10));
+    assert!(matches!(decide(&removing, &others), MapDecision::Change(_, Change::Steps(_))));
+    let other = with_disks(seen(&removing, &[]), &removing, (20_000, 1_300, 10));
+    assert!(matches!(decide(&removing, &other), MapDecision::Blocked(_)));
 }
 
 #[test]

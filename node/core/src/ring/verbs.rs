@@ -255,14 +255,10 @@ fn admit_going(
     let standings: Vec<Standing> = next.nodes.iter().map(standing).collect();
     rebalance::wanted(next, &standings).map_err(VerbRefusal::NoPlacement)?;
     let stays = |other: &&RingNode| other.state != NodeState::Removing;
-    let disks: Option<Vec<_>> =
-        next.nodes.iter().filter(stays).map(|other| seen.disks.get(&NodeId(other.id))).collect();
-    // Where a disk is not known, nothing is to be said.
-    if let (Some(disks), Some(of_node)) = (disks, seen.disks.get(&node)) {
-        let has = disks.iter().map(|disk| disk.room_above(FREE_AFTER_REPAIR)).sum();
-        if of_node.held_bytes > has {
-            return Err(VerbRefusal::NoRoom { needed: of_node.held_bytes, has });
-        }
+    let rooms = next.nodes.iter().filter(stays).map(|other| seen.room_on(NodeId(other.id), FREE_AFTER_REPAIR));
+    let has = rooms.fold(0_u64, u64::saturating_add);
+    if let Some(needed) = seen.disks.get(&node).map(|disk| disk.held_bytes).filter(|needed| *needed > has) {
+        return Err(VerbRefusal::NoRoom { needed, has });
     }
     let (before, after) = (zones(ring), zones(next));
     if after < before && !accept_fewer_zones {
