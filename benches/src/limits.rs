@@ -66,6 +66,8 @@ pub(crate) const LEADERS_WAIT: Duration = Duration::from_secs(5);
 pub(crate) const LEADERS_PAUSE: Duration = Duration::from_millis(100);
 /// The HTTP door of a node is so many ports above its binary one.
 pub(crate) const HTTP_PORT_ABOVE: u16 = 20;
+/// The RESP door for clients of Redis Cluster likewise.
+pub(crate) const RESP_CLUSTER_PORT_ABOVE: u16 = 40;
 /// Bytes of an answer's head over HTTP.
 pub(crate) const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The time that a node takes for a request over HTTP that does not say how long it may take.

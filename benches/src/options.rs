@@ -106,6 +106,8 @@ pub enum BenchProtocol {
     Binary,
     /// HTTP/1.1, 20 ports above the binary door; one request at a time on each connection.
     Http,
+    /// Redis's protocol, RESP2, 40 ports above the binary door: the one for clients that know which node leads which slot.
+    Resp,
 }
 
 /// What to do.
@@ -258,6 +260,14 @@ impl Options {
         if self.protocol == BenchProtocol::Http && self.pipeline > 1 {
             let problem = "HTTP/1.1 has one request at a time on a connection; open more of them";
             return Err(OptionError { option: "pipeline", problem: problem.into() });
+        }
+        if self.protocol == BenchProtocol::Resp && self.ack != AckOption::Committed {
+            let problem = "RESP answers a write once it is committed";
+            return Err(OptionError { option: "ack", problem: problem.into() });
+        }
+        if self.protocol == BenchProtocol::Resp && self.read_mode != ReadModeOption::Linearizable {
+            let problem = "reads over RESP are linearizable here";
+            return Err(OptionError { option: "read-mode", problem: problem.into() });
         }
         within("keys", self.keys as usize, 1, KEYS_MAX as usize)?;
         within("key-size", self.key_size, key_bytes_min(self.keys), KEY_BYTES_MAX)?;

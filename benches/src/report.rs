@@ -270,7 +270,11 @@ impl fmt::Display for Report {
             }
         };
         let pace = load.rate.map_or("closed loop".to_owned(), |rate| format!("{rate} operations/s are due"));
-        let over = if load.protocol == BenchProtocol::Http { " over HTTP" } else { "" };
+        let over = match load.protocol {
+            BenchProtocol::Binary => "",
+            BenchProtocol::Http => " over HTTP",
+            BenchProtocol::Resp => " over RESP",
+        };
         writeln!(
             f,
             "load        {workload}{over}; {} connections × {} in flight; {pace}",

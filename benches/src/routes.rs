@@ -1,6 +1,7 @@
 //! Which keys a connection sends to its node: those of the shards that the node leads.
 
 use crate::keys::KeySpace;
+use kvorum_protocol::hash::{SLOTS, shard_of_slot};
 use kvorum_protocol::{NodeId, Topology};
 use rand::Rng;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -111,6 +112,21 @@ impl Router {
         }
     }
 
+    /// Takes over that the node at this address leads the shard of a slot, as that shard's last leader says.
+    pub(crate) fn follow(&self, slot: u16, address: &str) {
+        let mut current = self.lock();
+        let held = &current.topology;
+        let shard = usize::from(shard_of_slot(slot % SLOTS, held.shards.len() as u16).0);
+        let node = held.nodes.iter().position(|node| node.client_address == address).map(|node| node as u16);
+        if node.is_none() || held.shards[shard].leader == node {
+            return;
+        }
+        let mut next = held.clone();
+        next.shards[shard].leader = node;
+        *current = Arc::new(Routes::new(next, &self.keys));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
     /// The routes are replaced whole, so they are sound even if a thread died while it held the lock.
     fn lock(&self) -> MutexGuard<'_, Arc<Routes>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
@@ -197,5 +213,16 @@ mod tests {
         next.epoch = Epoch(2);
         router.offer(&next);
         assert_eq!(router.current().topology, next, "a higher epoch is taken whole");
+    }
+
+    #[test]
+    fn whoever_is_told_that_a_slot_has_moved_goes_there() {
+        let (_, router) = router(&[Some(0), Some(1)]);
+        let leaders = || router.current().topology.shards.iter().map(|shard| shard.leader).collect::<Vec<_>>();
+        router.follow(SLOTS / 2, "127.0.0.1:1");
+        assert_eq!((leaders(), router.generation()), (vec![Some(0), Some(0)], 2));
+        router.follow(SLOTS - 1, "127.0.0.1:1");
+        router.follow(0, "127.0.0.1:99");
+        assert_eq!(router.generation(), 2, "that is known, and that is nobody");
     }
 }

@@ -5,14 +5,16 @@ use crate::draw::Draw;
 use crate::engine::{ConnectionError, Schedule, Settings};
 use crate::fleet::{Fleet, FleetPlan};
 use crate::keys::KeySpace;
-use crate::limits::{FILL_DURATION_MAX, FILL_PIPELINE, FILL_STALL_MAX, LEADERS_PAUSE, LEADERS_WAIT};
+use crate::limits::{
+    FILL_DURATION_MAX, FILL_PIPELINE, FILL_STALL_MAX, LEADERS_PAUSE, LEADERS_WAIT, RESP_CLUSTER_PORT_ABOVE,
+};
 use crate::options::{BenchProtocol, Distribution, Plan, Workload};
 use crate::recorder::Recorder;
 use crate::report::{Latency, Measured, Report};
 use crate::routes::Router;
 use crate::server_use::{self, NodeUse};
 use crate::stop::{Stopped, unless_stopped};
-use crate::wire::{Http, Kvorum, Protocol};
+use crate::wire::{Http, Kvorum, Protocol, Resp, above};
 use crate::work::{Fill, FillClaims, Kind, Load, Work};
 use kvorum_protocol::{NodeInfo, NodeStatus, Topology};
 use std::io;
@@ -89,6 +91,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress) + Send) -> Result<Rep
     match plan.protocol {
         BenchProtocol::Binary => Run::<Kvorum>::new(plan, target).go(&runtime, &mut progress),
         BenchProtocol::Http => Run::<Http>::new(plan, target).go(&runtime, &mut progress),
+        BenchProtocol::Resp => Run::<Resp>::new(plan, target.by_resp()).go(&runtime, &mut progress),
     }
 }
 
@@ -136,6 +139,17 @@ impl Target {
             .map_err(|error| BenchError::Unreachable { seeds: seeds.join(", "), reason: error.to_string() })?;
         let addresses = topology.nodes.iter().map(|node| node.client_address.clone()).collect();
         Ok(Self { topology, servers: Servers::Cluster(Control::new(addresses)) })
+    }
+}
+
+impl Target {
+    /// The same nodes where clients of Redis Cluster find them.
+    pub(crate) fn by_resp(mut self) -> Self {
+        for node in &mut self.topology.nodes {
+            // An address that is none is told when it can't be connected to.
+            node.client_address = above(&node.client_address, RESP_CLUSTER_PORT_ABOVE).unwrap_or_default();
+        }
+        self
     }
 }
 

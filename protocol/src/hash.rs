@@ -63,6 +63,11 @@ pub fn shard_of_position(position: u64, shards: u16) -> ShardId {
     ShardId(((u128::from(position) * u128::from(shards)) >> 64) as u16)
 }
 
+/// The shard that owns a slot, of `shards` that are no more than there are slots.
+pub fn shard_of_slot(slot: u16, shards: u16) -> ShardId {
+    shard_of_position(u64::from(slot) << (u64::BITS - SLOT_BITS), shards)
+}
+
 /// The shard that owns a key.
 pub fn shard_of(key: &[u8], shards: u16) -> ShardId {
     shard_of_position(ring_position(key), shards)

@@ -153,6 +153,8 @@ impl Systems {
         stop::sleep(options.pause)?;
         let replicated = match system {
             System::RedisBatch => Replicated::Batch,
+            // An OK of Kvorum says that already.
+            System::KvorumResp => Replicated::No,
             _ if load.family == Family::Get => Replicated::No,
             _ => Replicated::Each,
         };
@@ -184,7 +186,11 @@ fn plan(options: &CompareOptions, system: System, load: ComparedLoad, replicated
     let reads = load.family == Family::Get;
     Plan {
         seeds: Vec::new(),
-        protocol: if system == System::KvorumHttp { BenchProtocol::Http } else { BenchProtocol::Binary },
+        protocol: match system {
+            System::KvorumHttp => BenchProtocol::Http,
+            System::KvorumResp => BenchProtocol::Resp,
+            _ => BenchProtocol::Binary,
+        },
         workload: if reads { Workload::Get } else { Workload::Put },
         read_ratio: if reads { 1.0 } else { 0.0 },
         connections: load.connections,

@@ -98,6 +98,8 @@ pub(super) enum System {
     Null,
     /// Kvorum's nodes through their HTTP doors; only without pipelining
     KvorumHttp,
+    /// Kvorum's nodes through their RESP doors for Redis Cluster's clients
+    KvorumResp,
 }
 
 impl System {
@@ -105,6 +107,7 @@ impl System {
         match self {
             Self::Kvorum => "Kvorum",
             Self::KvorumHttp => "Kvorum, HTTP",
+            Self::KvorumResp => "Kvorum, RESP",
             Self::Redis => "Redis",
             Self::RedisBatch => "Redis, WAIT per batch",
             Self::Etcd => "etcd",
@@ -121,7 +124,7 @@ impl System {
     /// Whose servers it uses: two ways to use a system share them.
     pub(super) fn servers(self) -> Self {
         match self {
-            Self::KvorumHttp => Self::Kvorum,
+            Self::KvorumHttp | Self::KvorumResp => Self::Kvorum,
             Self::RedisBatch => Self::Redis,
             own => own,
         }
@@ -270,5 +273,6 @@ mod tests {
         assert!(takes_part("get:50") && takes_part("put:50") && !takes_part("get:50x16"));
         assert_eq!(System::KvorumHttp.servers(), System::Kvorum);
         assert_eq!(System::KvorumHttp.option(), "kvorum-http");
+        assert_eq!(System::KvorumResp.servers(), System::Kvorum);
     }
 }

@@ -40,7 +40,7 @@ impl Deployed {
     /// Starts the servers that `system` has for loads of this family, and waits until they serve.
     pub(super) fn start(system: System, family: Family, options: &CompareOptions) -> Result<Self, StorageError> {
         let servers = match system {
-            System::Kvorum | System::KvorumHttp => start_kvorum(family, options)?,
+            System::Kvorum | System::KvorumHttp | System::KvorumResp => start_kvorum(family, options)?,
             System::Redis | System::RedisBatch => start_redis(family, options)?,
             System::Etcd => start_etcd(options)?,
             System::Null => start_null(family, options)?,
@@ -86,6 +86,7 @@ impl Deployed {
                 match plan.protocol {
                     BenchProtocol::Binary => run_on::<Kvorum>(plan, target)?,
                     BenchProtocol::Http => run_on::<Http>(plan, target)?,
+                    BenchProtocol::Resp => run_on::<Resp>(plan, target.by_resp())?,
                 }
             }
             Running::Null { addresses, .. } => run_on::<Kvorum>(plan, Target { servers, ..find(addresses)? })?,

@@ -3,7 +3,7 @@
 //! As much of HTTP as such a client needs, in the same shape as the other protocols. One request is under way at a time: what comes
 //! back belongs to it.
 
-use super::{Answer, Outcome, Protocol, Refusal, Value};
+use super::{Answer, Outcome, Protocol, Refusal, Value, above};
 use crate::engine::{ConnectionError, Settings};
 use crate::keys::KeySpace;
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_PORT_ABOVE, HTTP_TIMEOUT_DEFAULT};
@@ -76,7 +76,8 @@ impl Protocol for Http {
     }
 
     async fn open(node: &NodeInfo, _: ClientId, deadline: Instant) -> Result<Socket, ConnectionError> {
-        let address = door_of(&node.client_address).ok_or(ConnectionError::Connect(ErrorKind::InvalidInput))?;
+        let address =
+            above(&node.client_address, HTTP_PORT_ABOVE).ok_or(ConnectionError::Connect(ErrorKind::InvalidInput))?;
         let socket = Socket::connect(&address, deadline.into()).await?;
         Ok(Socket { node: node.id, ..socket })
     }
@@ -131,13 +132,6 @@ impl Protocol for Http {
     }
 
     fn give_up(&mut self, _: u32) {}
-}
-
-/// The HTTP door of a node, by the address of its binary one: where `init` and `dev` place it.
-fn door_of(client_address: &str) -> Option<String> {
-    let (host, port) = client_address.rsplit_once(':')?;
-    let port = port.parse::<u16>().ok()?.checked_add(HTTP_PORT_ABOVE)?;
-    Some(format!("{host}:{port}"))
 }
 
 fn refusal(status: u16, body: &[u8]) -> Refusal {
@@ -308,8 +302,8 @@ mod tests {
 
     #[test]
     fn the_door_is_where_a_cluster_places_it() {
-        assert_eq!(door_of("127.0.0.1:7401").as_deref(), Some("127.0.0.1:7421"));
-        assert_eq!(door_of("[::1]:7400").as_deref(), Some("[::1]:7420"));
-        assert_eq!((door_of("nowhere"), door_of("a:65530")), (None, None));
+        assert_eq!(above("127.0.0.1:7401", 20).as_deref(), Some("127.0.0.1:7421"));
+        assert_eq!(above("[::1]:7400", 20).as_deref(), Some("[::1]:7420"));
+        assert_eq!((above("nowhere", 20), above("a:65530", 20)), (None, None));
     }
 }

@@ -21,6 +21,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Another door of a node, by the address of its binary one: where `init` and `dev` place it. `None` if that is no address.
+pub(crate) fn above(client_address: &str, ports: u16) -> Option<String> {
+    let (host, port) = client_address.rsplit_once(':')?;
+    let port = port.parse::<u16>().ok()?.checked_add(ports)?;
+    Some(format!("{host}:{port}"))
+}
+
 /// One connection's half of a wire protocol. Requests are told apart by their slot, a number below the pipeline's depth.
 pub(crate) trait Protocol: std::fmt::Debug + Send + Sized + 'static {
     fn new(settings: &Arc<Settings>, keys: &Arc<KeySpace>, router: &Arc<Router>) -> Self;

@@ -27,6 +27,7 @@ const BULK_BYTES_MAX: usize = 512 << 20;
 #[derive(Debug)]
 pub(crate) struct Resp {
     keys: Arc<KeySpace>,
+    router: Arc<Router>,
     replicated: Replicated,
     key_head: Vec<u8>,
     value_head: Vec<u8>,
@@ -61,10 +62,11 @@ enum Line<'a> {
 }
 
 impl Protocol for Resp {
-    fn new(settings: &Arc<Settings>, keys: &Arc<KeySpace>, _: &Arc<Router>) -> Self {
+    fn new(settings: &Arc<Settings>, keys: &Arc<KeySpace>, router: &Arc<Router>) -> Self {
         let timeout_ms = settings.timeout.as_millis().to_string();
         Self {
             keys: Arc::clone(keys),
+            router: Arc::clone(router),
             replicated: settings.replicated,
             key_head: format!("\r\n${}\r\n", keys.key_bytes()).into_bytes(),
             value_head: format!("\r\n${}\r\n", settings.value_bytes).into_bytes(),
@@ -78,7 +80,8 @@ impl Protocol for Resp {
     }
 
     async fn open(node: &NodeInfo, _: ClientId, deadline: Instant) -> Result<Socket, ConnectionError> {
-        Socket::connect(&node.client_address, deadline.into()).await
+        let socket = Socket::connect(&node.client_address, deadline.into()).await?;
+        Ok(Socket { node: node.id, ..socket })
     }
 
     fn handle_connected(&mut self) {
@@ -166,9 +169,12 @@ impl Resp {
                 (length + bytes + 2, answer(slot, Outcome::Value { found: true }))
             }
             (Asked::Get(slot), Line::Bulk(None)) => (length, answer(slot, Outcome::Value { found: false })),
-            (Asked::Get(slot), Line::Error(text)) => (length, answer(slot, refused(text))),
+            (Asked::Get(slot), Line::Error(text)) => (length, answer(slot, self.refused(text))),
             (Asked::Set(slot), Line::Simple) => (length, self.set(slot, Outcome::Written)),
-            (Asked::Set(slot), Line::Error(text)) => (length, self.set(slot, refused(text))),
+            (Asked::Set(slot), Line::Error(text)) => {
+                let refused = self.refused(text);
+                (length, self.set(slot, refused))
+            }
             (Asked::Wait(sets), Line::Integer(replicas)) => {
                 self.confirmed = sets as usize;
                 self.confirmation = (replicas < 1).then_some(Cow::Borrowed("WAIT: no replica in time"));
@@ -181,6 +187,17 @@ impl Resp {
             }
             _ => return Err(ConnectionError::Unexpected),
         })
+    }
+
+    /// An error. What was asked for has to be asked again, of the node that leads the slot if another one does.
+    fn refused(&self, text: &[u8]) -> Outcome {
+        let moved = std::str::from_utf8(text).ok().and_then(|text| text.strip_prefix("MOVED ")?.split_once(' '));
+        if let Some((slot, address)) = moved
+            && let Ok(slot) = slot.parse()
+        {
+            self.router.follow(slot, address);
+        }
+        refusal(error_name(text))
     }
 
     fn set(&mut self, slot: u32, outcome: Outcome) -> ControlFlow<Answer> {
@@ -201,10 +218,6 @@ impl Resp {
         };
         Ok(Answer { slot, forwarded: false, outcome })
     }
-}
-
-fn refused(text: &[u8]) -> Outcome {
-    refusal(error_name(text))
 }
 
 fn refusal(name: Cow<'static, str>) -> Outcome {

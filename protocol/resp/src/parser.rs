@@ -161,6 +161,11 @@ impl RequestParser {
         missing.min(input.len()).max(READ_BYTES_MIN)
     }
 
+    /// Whether the next byte begins a request.
+    pub fn is_at_start(&self) -> bool {
+        matches!(self.state, State::Begin) && self.scanned == 0
+    }
+
     /// Bytes of memory that the request under way has beyond `input`.
     pub fn held_bytes(&self) -> usize {
         self.spans.capacity() * size_of::<Span>()
@@ -390,7 +395,7 @@ impl RequestParser {
 
 /// The number on the line that `input` begins with, and the line's length without its end. Only for a line that is all there,
 /// with its `kind` in front and a few digits as they should be: nearly every one. Others are looked at with more care.
-fn short_number(kind: u8, input: &[u8]) -> Option<(usize, i64)> {
+pub(crate) fn short_number(kind: u8, input: &[u8]) -> Option<(usize, i64)> {
     const DIGITS_MAX: usize = 8;
     let digits = input.strip_prefix(&[kind])?;
     let mut value = 0;

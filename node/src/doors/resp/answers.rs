@@ -139,7 +139,7 @@ pub(super) fn write(form: ReplyForm, bodies: &[ResponseBody], writes: bool, now_
             };
             values::write_lcs(value(0), value(1), form, reply);
         }
-        (form, [ResponseBody::Value(entry)]) => write_entry(form, entry.as_ref(), now_ms, reply),
+        (form, [ResponseBody::Value(entry)]) => write_entry(form, entry.as_ref(), &|| now_ms, reply),
         (form, [ResponseBody::Written(result)]) => write_result(form, result, reply),
         (ReplyForm::Keys, [ResponseBody::Status(nodes)]) => reply.integer(led_keys(nodes) as i64),
         _ => reply.error(b"ERR the node has answered something else"),
@@ -177,12 +177,18 @@ fn write_value(entry: Option<&Entry>, reply: &mut ReplyWriter<'_>) {
     }
 }
 
-fn write_entry(form: ReplyForm, entry: Option<&Entry>, now_ms: u64, reply: &mut ReplyWriter<'_>) {
+/// Writes what a reply tells of an entry, or that there is none.
+pub(super) fn write_entry(
+    form: ReplyForm,
+    entry: Option<&Entry>,
+    now_ms: &dyn Fn() -> u64,
+    reply: &mut ReplyWriter<'_>,
+) {
     match form {
         ReplyForm::Length => reply.count(entry.map_or(0, |entry| entry.value.len())),
         ReplyForm::Range { start, end } => reply.bulk(entry.map_or(&[], |entry| range(&entry.value, start, end))),
         ReplyForm::Type => reply.simple(if entry.is_some() { "string" } else { "none" }),
-        ReplyForm::Ttl(form) => reply.integer(ttl(form, entry, now_ms)),
+        ReplyForm::Ttl(form) => reply.integer(ttl(form, entry, now_ms())),
         ReplyForm::Bit(offset) => {
             reply.integer(entry.is_some_and(|entry| values::bit(&entry.value, offset)).into());
         }

@@ -23,7 +23,7 @@ use kvorum_resp::{Output, ReplyWriter, Request as RespRequest, RespVersion};
 use std::time::Duration;
 
 /// What a command is given, in milliseconds: less than the five seconds after which clients give up, more than a failover takes.
-const DEADLINE_MS: u64 = 2_000;
+pub(super) const DEADLINE_MS: u64 = 2_000;
 /// Most bytes of values that wait in the queue; a read past it is answered `TRYAGAIN`.
 const QUEUED_BYTES_MAX: usize = 2 * SESSION_VALUES_BYTES_MAX;
 /// With so many requests passed on and unanswered, each connection has one command under way at a time.
@@ -182,7 +182,7 @@ impl Connection<'_> {
     }
 
     fn ask(&mut self, origin: AskedBy) {
-        let (now, is_cluster, writer) = (self.now, self.door.is_cluster(), std::sync::Arc::clone(&self.writer));
+        let (is_cluster, writer) = (self.door.is_cluster(), std::sync::Arc::clone(&self.writer));
         let Some(asking) = self.asking(origin.command) else { return };
         let until = asking.began.after_ms(DEADLINE_MS);
         let part = &mut asking.parts[origin.part as usize];
@@ -198,11 +198,24 @@ impl Connection<'_> {
             attempts.handle_sent();
         }
         let redirects = is_cluster && !is_retry && !part.is_passed_on;
-        let deadline_ms = u32::try_from(until.ms_since(now)).unwrap_or(u32::MAX).max(1);
+        self.send(origin, until, redirects, body);
+    }
+
+    /// Asks the session, which may answer at once. `until`: when it is too late.
+    pub(super) fn send(&mut self, origin: AskedBy, until: Nanos, redirects: bool, body: RequestBody) {
+        let deadline_ms = u32::try_from(until.ms_since(self.now)).unwrap_or(u32::MAX).max(1);
         let request = Request { id: RequestId(1), deadline_ms, body };
         self.session.redirect(redirects);
         let answered = &mut self.answered;
-        self.session.handle(writer.client(), origin, now, request, &mut |answer| answered.push(answer));
+        self.session.handle(self.writer.client(), origin, self.now, request, &mut |answer| answered.push(answer));
+    }
+
+    /// A command's only request was sent.
+    pub(super) fn note_asked(&mut self, command: u64) {
+        let now = self.now;
+        if let Some(asking) = self.asking(command) {
+            (asking.began, asking.left) = (now, 1);
+        }
     }
 
     pub(super) fn collect(&mut self) {
@@ -214,10 +227,15 @@ impl Connection<'_> {
     }
 
     /// Gives answers to the commands that have asked. What a walk asks next may be answered at once, too.
-    fn take_answers(&mut self) {
+    pub(super) fn take_answers(&mut self) {
         while !self.answered.is_empty() {
-            for Answered { origin, body, .. } in std::mem::take(&mut self.answered) {
+            let mut answered = std::mem::take(&mut self.answered);
+            for Answered { origin, body, .. } in answered.drain(..) {
                 self.take_answer(origin, body);
+            }
+            if self.answered.is_empty() {
+                // Its memory is used again.
+                self.answered = answered;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::asking::{AskedPart, Asking, Waiting, What};
 use super::connection::Connection;
-use super::execute::{Circumstances, Planned, Refusal, ReplyForm, Touches, plan};
+use super::execute::{Circumstances, Planned, Refusal, ReplyForm, Touches, plan, single_read};
 use super::info;
 use super::introspect::{self, Replies};
 use super::multi::Exec;
@@ -49,6 +49,9 @@ impl Connection<'_> {
             Ok(slot) => slot,
             Err(error) => return self.reply_with(|reply| reply.error(error)),
         };
+        if let Some((key, form)) = single_read(&command) {
+            return self.read(key, form, slot, spec, request);
+        }
         let router = &self.door.node.context.router;
         let (slots, shards, is_cluster) = (&self.door.node.slots, router.shards(), self.door.is_cluster());
         let ground = || if is_cluster { Ground::Led(shards, slots.led()) } else { Ground::All(shards) };
@@ -103,7 +106,7 @@ impl Connection<'_> {
     }
 
     /// A command was answered at once: it may be slow by what an operator calls slow.
-    fn note_quick(&self, spec: &CommandSpec, request: &Request) {
+    pub(super) fn note_quick(&self, spec: &CommandSpec, request: &Request) {
         let slowlog = &self.door.node.slowlog;
         if slowlog.may_be_quick() && !spec.flags.has(Flags::SKIP_SLOWLOG) {
             let took_us = system_clock::monotonic().0.saturating_sub(self.now.0) / 1_000;
@@ -186,9 +189,24 @@ impl Connection<'_> {
         slot: Option<u16>,
         text: String,
         exec: Option<Exec>,
-        spec: &CommandSpec,
+        spec: &'static CommandSpec,
         request: &Request,
     ) {
+        let (command, begins) = self.enqueue_planned(planned, slot, text, exec);
+        if begins == Begins::AtOnce {
+            self.ask_all(command);
+        }
+        self.keep(command, spec, request);
+    }
+
+    /// Puts a command of keys into the queue. Gives its number, and when it begins.
+    pub(super) fn enqueue_planned(
+        &mut self,
+        planned: Planned,
+        slot: Option<u16>,
+        text: String,
+        exec: Option<Exec>,
+    ) -> (u64, Begins) {
         let Planned { asked, walk, form, touches } = planned;
         let writes = touches.writes();
         let asking = Asking {
@@ -210,10 +228,11 @@ impl Connection<'_> {
         let is_silent = !self.manners.wants_reply();
         let what = What::Asking(Box::new(asking));
         let waiting = Waiting { version: self.manners.version, is_silent, what };
-        let (command, begins) = self.queue.push(waiting, touches);
-        if begins == Begins::AtOnce {
-            self.ask_all(command);
-        }
+        self.queue.push(waiting, touches)
+    }
+
+    /// A command was taken up: what the queue holds for it counts, and it may be slow.
+    pub(super) fn keep(&mut self, command: u64, spec: &CommandSpec, request: &Request) {
         if self.asking(command).is_some_and(|asking| asking.left > 0) {
             self.hold(command, request.held_bytes());
             if let Some(asking) = self.asking(command).filter(|_| !spec.flags.has(Flags::SKIP_SLOWLOG)) {

@@ -54,10 +54,12 @@ pub(super) struct Connection<'a> {
     pub(super) writer: Arc<Writer>,
     pub(super) manners: Manners,
     pub(super) multi: Multi,
-    parser: RequestParser,
+    pub(super) parser: RequestParser,
     /// What the parser has understood last; its memory is used again.
     request: RespRequest,
-    input: BytesMut,
+    pub(super) input: BytesMut,
+    /// So many of the next requests are GETs that were looked at ahead.
+    pub(super) looked_ahead: usize,
     pub(super) queue: ReplyQueue<Waiting>,
     /// Bytes of requests and answers that the queue holds.
     pub(super) queued_bytes: usize,
@@ -110,6 +112,7 @@ impl<'a> Connection<'a> {
             parser: RequestParser::new(true),
             request: RespRequest::new(),
             input: BytesMut::new(),
+            looked_ahead: 0,
             queue: ReplyQueue::default(),
             queued_bytes: 0,
             answered: Vec::new(),
@@ -236,10 +239,10 @@ impl<'a> Connection<'a> {
                 tokio::task::yield_now().await;
                 self.now = system_clock::monotonic();
             }
+            self.look_ahead();
             match self.parser.next(&mut self.input, &mut self.request) {
                 Ok(Progress::Request) => {
                     self.request_since = None;
-                    self.busy_at = Instant::now();
                     handled = handled.saturating_add(1);
                     done += self.request.held_bytes() + SESSION_REQUEST_BYTES;
                     let request = std::mem::take(&mut self.request);
@@ -258,6 +261,7 @@ impl<'a> Connection<'a> {
             }
         }
         if handled > 0 {
+            self.busy_at = Instant::now();
             self.tell_others();
         }
         self.reply();

@@ -2,7 +2,7 @@
 
 use super::walk::{Ground, Walk, WalkKind};
 use bytes::Bytes;
-use kvorum_protocol::hash::{SLOTS, hash64, shard_of, shard_of_position};
+use kvorum_protocol::hash::{hash64, shard_of, shard_of_slot};
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, TTL_MS_MAX};
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, Condition, ExpireWhen, Mutation, ReadMode, RequestBody, ReturnPrevious, ShardId,
@@ -27,6 +27,13 @@ pub(super) struct Planned {
     pub(super) form: ReplyForm,
     /// What it does to which keys.
     pub(super) touches: Touches,
+}
+
+impl Planned {
+    /// One read of one key.
+    pub(super) fn read(key: &[u8], body: RequestBody, form: ReplyForm) -> Self {
+        Self { asked: vec![body], walk: None, form, touches: Touches::Reads(vec![hash64(key)]) }
+    }
 }
 
 /// What a command is planned by.
@@ -164,6 +171,23 @@ impl From<CommandError> for Refusal {
     }
 }
 
+/// The key of a command that reads a single one, and how its entry becomes a reply.
+pub(super) fn single_read<'k>(command: &Command<'k>) -> Option<(&'k [u8], ReplyForm)> {
+    Some(match *command {
+        Command::Get(key) => (key, ReplyForm::Value),
+        Command::StrLen(key) => (key, ReplyForm::Length),
+        Command::GetRange { key, start, end } => (key, ReplyForm::Range { start, end }),
+        Command::Type(key) => (key, ReplyForm::Type),
+        Command::Ttl { key, form } => (key, ReplyForm::Ttl(form)),
+        Command::GetBit { key, offset } => (key, ReplyForm::Bit(offset)),
+        Command::BitCount { key, range } => (key, ReplyForm::BitCount(range)),
+        Command::Object { key, question } => (key, ReplyForm::Object(question)),
+        Command::MemoryUsage(key) => (key, ReplyForm::MemoryUsage { key_bytes: key.len() }),
+        Command::SetRange { key, value: [], .. } => (key, ReplyForm::Length),
+        _ => return None,
+    })
+}
+
 /// What to do for a command of keys.
 ///
 /// # Errors
@@ -176,18 +200,11 @@ pub(super) fn plan(
 ) -> Result<Planned, Refusal> {
     let planner = Planner { request, spec, now_ms: place.now_ms, shards: place.shards };
     let ground = place.ground;
-    let get = |key: &[u8], form| planner.read(key, form);
+    if let Some((key, form)) = single_read(command) {
+        return Ok(planner.read(key, form));
+    }
     let write = |key: &[u8], action, form| planner.write(key, Condition::Always, ReturnPrevious::Nothing, action, form);
     Ok(match *command {
-        Command::Get(key) => get(key, ReplyForm::Value),
-        Command::StrLen(key) => get(key, ReplyForm::Length),
-        Command::GetRange { key, start, end } => get(key, ReplyForm::Range { start, end }),
-        Command::Type(key) => get(key, ReplyForm::Type),
-        Command::Ttl { key, form } => get(key, ReplyForm::Ttl(form)),
-        Command::GetBit { key, offset } => get(key, ReplyForm::Bit(offset)),
-        Command::BitCount { key, range } => get(key, ReplyForm::BitCount(range)),
-        Command::Object { key, question } => get(key, ReplyForm::Object(question)),
-        Command::MemoryUsage(key) => get(key, ReplyForm::MemoryUsage { key_bytes: key.len() }),
         Command::Lcs { left, right, form } => planner.reads([left, right].into_iter(), ReplyForm::Lcs(form)),
         Command::MGet(keys) => planner.reads(keys, ReplyForm::Values),
         Command::Exists(keys) => planner.reads(keys, ReplyForm::Present),
@@ -213,7 +230,6 @@ pub(super) fn plan(
         Command::Expire { key, deadline, condition } => {
             write(key, planner.expire_if(deadline, condition)?, ReplyForm::Applied)
         }
-        Command::SetRange { key, value: [], .. } => get(key, ReplyForm::Length),
         Command::SetRange { key, offset, value } => {
             let action = Action::SetRange { offset: offset as u64, value: request.share(value) };
             write(key, action, ReplyForm::Number)
@@ -291,12 +307,12 @@ impl Planner<'_> {
     }
 
     fn shard_of_slot(&self, slot: u16) -> ShardId {
-        shard_of_position(u64::from(slot) << (u64::BITS - SLOTS.ilog2()), self.shards)
+        shard_of_slot(slot, self.shards)
     }
 
     fn read(&self, key: &[u8], form: ReplyForm) -> Planned {
         let body = RequestBody::Get { key: self.request.share(key), mode: ReadMode::Linearizable };
-        Planned { asked: vec![body], walk: None, form, touches: Touches::Reads(vec![hash64(key)]) }
+        Planned::read(key, body, form)
     }
 
     fn reads<'k>(&self, keys: impl Iterator<Item = &'k [u8]>, form: ReplyForm) -> Planned {

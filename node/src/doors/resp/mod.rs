@@ -14,6 +14,7 @@ mod execute;
 mod info;
 mod introspect;
 mod multi;
+mod quick;
 mod replies;
 mod settings;
 mod slots;

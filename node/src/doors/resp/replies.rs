@@ -93,6 +93,11 @@ impl<T> ReplyQueue<T> {
         self.slots.is_empty()
     }
 
+    /// The number that the next command will have.
+    pub(super) fn next_number(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
     /// Adds a command that needs nobody else: it is answered once those before it are.
     pub(super) fn push_done(&mut self, of: T) {
         self.slots.push_back(Slot { of, touches: None, is_held: false, is_loose: false, is_done: true });
@@ -120,8 +125,9 @@ impl<T> ReplyQueue<T> {
             _ => {}
         }
         is_loose &= !is_held;
+        let number = self.next_number();
         self.slots.push_back(Slot { of, touches: Some(touches), is_held, is_loose, is_done: false });
-        (self.first + self.slots.len() as u64 - 1, begins)
+        (number, begins)
     }
 
     fn begins(&self, touches: &Touches) -> Begins {
