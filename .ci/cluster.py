@@ -54,6 +54,7 @@ class Cluster:
         self.folder = tempfile.TemporaryDirectory()
         self.environment = {**os.environ, **environment}
         self.http = {node: f"127.0.0.1:{base_port + 20 + node}" for node in range(1, nodes + 1)}
+        self.resp = {node: f"127.0.0.1:{base_port + 30 + node}" for node in range(1, nodes + 1)}
         self.processes = {}
         shape = ["--nodes", str(nodes), "--base-port", str(base_port)]
         if shards:
