@@ -2,6 +2,7 @@
 PyPI."""
 
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -36,14 +37,16 @@ def await_ready(address, process):
 
 
 def install(name, packages):
-    """Installs packages of PyPI into a folder of the target folder, once. Returns that folder."""
+    """Installs packages of PyPI into a folder of the target folder, unless they are there. Returns that folder."""
     folder = f"{TARGET}/tools/{name}"
-    if not os.path.exists(f"{folder}/installed"):
+    # It names what is there: a folder of before, with less in it, is filled up.
+    note, wanted = pathlib.Path(folder, "installed"), "\n".join(packages)
+    if not note.exists() or note.read_text(encoding="utf-8") != wanted:
         if subprocess.run([sys.executable, "-m", "venv", folder], check=False).returncode != 0:
             subprocess.run(["apt-get", "install", "-y", "-q", "python3-venv"], check=True)
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         subprocess.run([f"{folder}/bin/pip", "install", "--quiet", *packages], check=True)
-        open(f"{folder}/installed", "w", encoding="utf-8").close()
+        note.write_text(wanted, encoding="utf-8")
     return folder
 
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
 
@@ -15,6 +16,7 @@ OTHER = int(os.environ["KVORUM_OTHER"])
 CLUSTER = int(os.environ["KVORUM_CLUSTER"])
 IS_ONE_SHARD = os.environ["KVORUM_SHARDS"] == "1"
 HOST = "127.0.0.1"
+CELERY_WITHIN_S = 10
 CHECKS = []
 
 
@@ -238,6 +240,57 @@ def django_cache():
     if IS_ONE_SHARD:
         cache.clear()
         equal(cache.get("a"), None)
+
+
+@check
+def celery_results():
+    """Celery keeps its results here. A result that nobody has yet is asked for again and again: nobody can subscribe to it."""
+    from celery import Celery, group
+    from celery.contrib.testing.worker import start_worker
+    from redis import ResponseError
+
+    app = Celery("check", broker="memory://", backend=f"redis://{HOST}:{STANDALONE}/0")
+    app.conf.update(result_expires=600, broker_transport_options={"polling_interval": 0.02})
+    release = threading.Event()
+
+    @app.task
+    def add(left, right):
+        return left + right
+
+    @app.task
+    def fail():
+        raise ValueError("as it should")
+
+    @app.task
+    def wait():
+        return release.wait(CELERY_WITHIN_S)
+
+    def polled(result):
+        deadline = time.monotonic() + CELERY_WITHIN_S
+        while not result.ready():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{result} is not ready")
+            time.sleep(0.01)
+        return result
+
+    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="CRITICAL"):
+        equal(polled(add.delay(4, 4)).get(), 8)
+        equal(str(polled(fail.delay()).result), "as it should")
+        results = polled(group(add.s(number, number) for number in range(10)).apply_async())
+        equal(results.get(), [2 * number for number in range(10)])
+        waiting = wait.delay()
+        equal(waiting.state, "PENDING")
+        fails(ResponseError, lambda: waiting.get(timeout=CELERY_WITHIN_S), "unknown command 'SUBSCRIBE'")
+        release.set()
+        equal(polled(waiting).get(), True)
+    # What one node has stored, another one knows.
+    elsewhere = Celery("elsewhere", backend=f"redis://{HOST}:{OTHER}/0")
+    stored = app.backend.store_result("check-task", {"a": [1]}, "SUCCESS")
+    equal((stored, elsewhere.AsyncResult("check-task").result), ({"a": [1]}, {"a": [1]}))
+    expires = app.backend.client.ttl(app.backend.get_key_for_task("check-task"))
+    equal(590 < expires <= 600, True)
+    elsewhere.AsyncResult("check-task").forget()
+    equal(app.AsyncResult("check-task").state, "PENDING")
 
 
 @check

@@ -145,6 +145,11 @@ async fn commands_are_answered_as_redis_answers_them() {
             "WATCH {t}b\nSET {t}b 1\nUNWATCH\nMULTI\nGET {t}b\nEXEC",
             "+OK\r\n+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n$1\r\n1\r\n",
         ),
+        // As Celery stores a result.
+        (
+            "MULTI\nSETEX {t}r 100 v\nPUBLISH {t}r v\nEXEC\nPUBLISH {t}r v\nSUBSCRIBE {t}r",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:0\r\n:0\r\n-ERR unknown command 'SUBSCRIBE', with args beginning with: '{t}r' \r\n",
+        ),
         ("GET", "-ERR wrong number of arguments for 'get' command\r\n"),
         ("GET \"\"", "-ERR a key of 0 bytes is not supported\r\n"),
     ] {

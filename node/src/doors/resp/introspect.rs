@@ -126,6 +126,8 @@ pub(super) fn answer(
             door.node.clients.begin_monitoring(&manners.client);
             reply.ok();
         }
+        // Nobody can subscribe yet.
+        Command::Publish { .. } => reply.integer(0),
         Command::Help(spec) => table::write_help(reply, spec),
         Command::Cluster(_) if !door.is_cluster() => reply.error(b"ERR This instance has cluster support disabled"),
         Command::Cluster(command) => return cluster::answer(door, &command, manners.client.to.ip(), reply),

@@ -11,6 +11,7 @@ mod deadline;
 mod error;
 pub(crate) mod introspection;
 pub(crate) mod keys;
+pub(crate) mod pubsub;
 pub(crate) mod server;
 pub(crate) mod strings;
 pub(crate) mod transactions;
@@ -244,6 +245,14 @@ pub enum Command<'a> {
     Watch(Arguments<'a>),
     /// UNWATCH.
     Unwatch,
+
+    /// PUBLISH.
+    Publish {
+        /// Through this channel.
+        channel: &'a [u8],
+        /// What is told.
+        message: &'a [u8],
+    },
 
     /// DBSIZE.
     DbSize,

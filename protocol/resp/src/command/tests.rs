@@ -239,6 +239,12 @@ fn scan_and_copy_take_options() {
 }
 
 #[test]
+fn a_message_goes_through_a_channel() {
+    is("publish a b", Command::Publish { channel: b"a", message: b"b" });
+    are_errors(&["PUBLISH a", "PUBLISH a b c"], "wrong number of arguments for 'publish' command");
+}
+
+#[test]
 fn waiting_has_a_time() {
     is("wait 1 0", Command::Wait { replicas: 1, timeout_ms: 0 });
     is("waitaof 1 2 100", Command::WaitAof { local: true, replicas: 2, timeout_ms: 100 });

@@ -2,7 +2,7 @@
 
 use super::subcommands::{CLIENT, CLUSTER, COMMAND, CONFIG, FUNCTION, LATENCY, MEMORY, MODULE, OBJECT, SLOWLOG};
 use super::{Categories, CommandSpec, Flags, Group, KeyAccess, KeySpec, Tier};
-use crate::command::{connection, keys, server, strings, transactions};
+use crate::command::{connection, keys, pubsub, server, strings, transactions};
 
 /// The sum of the named bits of a set.
 macro_rules! bits {
@@ -39,7 +39,7 @@ pub(super) use {bits, spec};
 
 /// Every command, in the order of names.
 #[rustfmt::skip]
-pub(super) static COMMANDS: [CommandSpec; 80] = [
+pub(super) static COMMANDS: [CommandSpec; 81] = [
     spec!("append" 3 String "2.0.0" Start [WRITE DENYOOM FAST] [STRING] [1..0/1 MODIFY INSERT] []
         strings::append, "key value", "Adds bytes to the end of a value, and makes the key if it is missing."),
     spec!("asking" 1 Cluster "3.0.0" Start [FAST] [CONNECTION] [] []
@@ -161,6 +161,8 @@ pub(super) static COMMANDS: [CommandSpec; 80] = [
         strings::psetex, "key milliseconds value", "Sets a key that expires after some milliseconds."),
     spec!("pttl" 2 Generic "2.6.0" Start [READONLY FAST] [KEYSPACE] [1..0/1 READ ACCESS] ["nondeterministic_output"]
         keys::pttl, "key", "Tells how long a key has still to live, in milliseconds."),
+    spec!("publish" 3 PubSub "2.0.0" Messages [PUBSUB LOADING STALE FAST] [PUBSUB] [] []
+        pubsub::publish, "channel message", "Answers 0: nobody can subscribe to a channel yet."),
     spec!("quit" -1 Connection "1.0.0" Start [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [CONNECTION] [] []
         connection::quit, "", "Closes the connection."),
     spec!("randomkey" 1 Generic "1.0.0" Strings [READONLY] [KEYSPACE] []

@@ -25,6 +25,8 @@ pub enum Tier {
     Cluster,
     /// Several commands as one.
     Transactions,
+    /// Messages from client to client.
+    Messages,
 }
 
 /// What COMMAND DOCS sorts a command under.
@@ -38,6 +40,8 @@ pub enum Group {
     Connection,
     /// Keys of any type.
     Generic,
+    /// Messages from client to client.
+    PubSub,
     /// Scripts and functions.
     Scripting,
     /// The server as a whole.
@@ -56,6 +60,7 @@ impl Group {
             Self::Cluster => "cluster",
             Self::Connection => "connection",
             Self::Generic => "generic",
+            Self::PubSub => "pubsub",
             Self::Scripting => "scripting",
             Self::Server => "server",
             Self::String => "string",
@@ -108,6 +113,7 @@ bit_set! {
     1 READONLY "readonly" "Reads keys.",
     2 DENYOOM "denyoom" "Needs room on the disk.",
     3 ADMIN "admin" "For operators.",
+    12 PUBSUB "pubsub" "About messages from client to client.",
     4 NOSCRIPT "noscript" "Not in scripts.",
     5 BLOCKING "blocking" "May wait.",
     6 LOADING "loading" "Also while the node starts.",
@@ -126,6 +132,7 @@ bit_set! {
     2 WRITE "write" "Changes keys.",
     3 STRING "string" "Strings.",
     4 BITMAP "bitmap" "Bits of strings.",
+    13 PUBSUB "pubsub" "Messages from client to client.",
     5 ADMIN "admin" "For operators.",
     6 FAST "fast" "Takes about the same time for any value.",
     7 SLOW "slow" "All that are not fast.",

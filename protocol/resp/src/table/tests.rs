@@ -158,6 +158,7 @@ fn categories_follow_from_flags() {
     assert_eq!(names(b"set"), ["write", "string", "slow"]);
     assert_eq!(names(b"client|kill"), ["admin", "slow", "dangerous", "connection"]);
     assert_eq!(names(b"flushall"), ["keyspace", "write", "slow", "dangerous"]);
+    assert_eq!(names(b"publish"), ["pubsub", "fast"]);
     assert_eq!(names(b"wait"), ["slow", "blocking", "connection"]);
 }
 
