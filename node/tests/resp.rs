@@ -3,7 +3,7 @@
 mod common;
 
 use common::resp::{Caller, REPLY_DEADLINE, Wire, encoded};
-use common::{ClusterOptions, TestCluster, let_run};
+use common::{ClusterOptions, TestCluster, eventually, let_run};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
@@ -231,6 +231,42 @@ async fn scan(wire: &mut Wire) -> std::collections::BTreeSet<String> {
         if cursor == "0" {
             return found;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wait_waits_for_more_replicas_than_have_to_answer() {
+    let mut cluster = TestCluster::start(ClusterOptions { shards: 4, ..ClusterOptions::default() }).await;
+    let doors = [cluster.resp_address(1), cluster.resp_cluster_address(1)];
+    let mut wires = [Wire::open(doors[0]).await, Wire::open(doors[1]).await];
+    wires[0].exchange("SET k v", "+OK\r\n").await;
+    for wire in &mut wires {
+        wire.exchange("WAIT 2 20000\nPING", ":2\r\n+PONG\r\n").await;
+        wire.exchange("MULTI\nWAIT 2 0\nEXEC", "+OK\r\n+QUEUED\r\n*1\r\n:1\r\n").await;
+    }
+    cluster.kill(3);
+    for wire in &mut wires {
+        let began = Instant::now();
+        wire.exchange("WAIT 1 0\nWAIT 2 300\nPING", ":1\r\n:1\r\n+PONG\r\n").await;
+        assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    }
+    // Who waits may go.
+    let mut leaving = Wire::open(doors[0]).await;
+    leaving.exchange("CLIENT SETNAME leaving", "+OK\r\n").await;
+    leaving.send(&encoded("WAIT 2 0")).await;
+    drop(leaving);
+    let mut caller = Caller::open(doors[0]).await.expect("open");
+    eventually("the connection ends", REPLY_DEADLINE, async || {
+        let list = caller.call("CLIENT LIST").await.expect("open");
+        if list.text().contains("name=leaving") { Err("it is there") } else { Ok(()) }
+    })
+    .await;
+    for wire in &mut wires {
+        wire.send(&encoded("WAIT 2 0\nPING")).await;
+    }
+    cluster.start_node(3);
+    for wire in &mut wires {
+        wire.expect(":2\r\n+PONG\r\n").await;
     }
 }
 

@@ -172,12 +172,24 @@ impl Connection<'_> {
         if let Some(walk) = &asking.walk {
             asking.parts.extend(walk.begin().map(AskedPart::new));
         }
-        let parts = asking.parts.len() as u32;
+        let (parts, form) = (asking.parts.len() as u32, asking.form);
         asking.left = asking.parts.len();
         if parts == 0 {
             return self.queue.complete(command);
         }
+        if let ReplyForm::Wait { replicas, timeout_ms } = form {
+            self.begin_wait(command, replicas, timeout_ms);
+        }
         (0..parts).for_each(|part| self.ask(AskedBy { command, part }));
+        self.take_answers();
+    }
+
+    /// Asks once more what was answered, with the time that a command is given.
+    pub(super) fn ask_again(&mut self, origin: AskedBy) {
+        let now = self.now;
+        let Some(asking) = self.asking(origin.command) else { return };
+        asking.began = now;
+        self.ask(origin);
         self.take_answers();
     }
 
@@ -241,6 +253,9 @@ impl Connection<'_> {
     }
 
     fn take_answer(&mut self, origin: AskedBy, body: ResponseBody) {
+        if self.wait.as_ref().is_some_and(|wait| wait.has_asked(origin)) {
+            return self.take_how_far(&body);
+        }
         if let Some(sequence_min) = sequence_min(&body) {
             self.writer.raise(sequence_min);
         }
@@ -254,7 +269,7 @@ impl Connection<'_> {
     }
 
     /// A part is answered, for good.
-    fn finish(&mut self, origin: AskedBy, mut body: ResponseBody) {
+    pub(super) fn finish(&mut self, origin: AskedBy, mut body: ResponseBody) {
         let (bytes, now) = (value_bytes(&body), self.now);
         let is_full = bytes > 0 && self.queued_bytes + bytes > QUEUED_BYTES_MAX;
         let Some(asking) = self.asking(origin.command) else { return };
@@ -401,11 +416,12 @@ impl Connection<'_> {
     /// When something is to be asked again, or given up.
     pub(super) fn repeat_by(&self) -> Option<Nanos> {
         let due = |refused: &Refused| if refused.at > self.now { refused.at } else { refused.until };
-        self.refused.iter().map(due).min()
+        self.refused.iter().map(due).chain(self.wait_by()).min()
     }
 
     /// Asks again what is due and may be.
     pub(super) fn repeat_due(&mut self) {
+        self.go_on_waiting();
         // What was refused at once again waits for the next time.
         let mut rounds = self.refused.len();
         while rounds > 0 {
@@ -480,6 +496,7 @@ fn write(door: &super::RespDoor, asking: Asking, reply: &mut ReplyWriter<'_>) {
     }
     match form {
         ReplyForm::Text => reply.verbatim(text.as_bytes()),
+        ReplyForm::Reached(replicas) => reply.integer(replicas),
         ReplyForm::KeysHere => reply.integer(door.node.slots.led_keys() as i64),
         ReplyForm::Info { held_keys } => {
             let keys = match &answers[..] {

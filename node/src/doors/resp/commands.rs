@@ -80,6 +80,9 @@ impl Connection<'_> {
                     (ReplyForm::Info { held_keys }, !self.door.is_cluster(), text)
                 }
             },
+            Command::Wait { replicas, timeout_ms } => {
+                (ReplyForm::Wait { replicas: *replicas, timeout_ms: *timeout_ms }, true, String::new())
+            }
             _ => return None,
         };
         let asked = asks.then_some(RequestBody::Status(StatusScope::Cluster)).into_iter().collect();

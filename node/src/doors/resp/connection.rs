@@ -7,6 +7,7 @@ use super::asking::{AskedBy, Refused, Waiting};
 use super::introspect::Manners;
 use super::multi::Multi;
 use super::replies::ReplyQueue;
+use super::waits::Wait;
 use crate::doors::accepting::linger;
 use crate::doors::inflow::Share;
 use crate::doors::stream::{keep_alive, read_some, sleep_until};
@@ -66,6 +67,8 @@ pub(super) struct Connection<'a> {
     pub(super) answered: Vec<Answered<AskedBy>>,
     /// Parts of commands that are to be asked again: nothing is taken from the client meanwhile.
     pub(super) refused: Vec<Refused>,
+    /// A WAIT under way. There is one at a time, since the next one begins when it is answered.
+    pub(super) wait: Option<Box<Wait>>,
     /// A queue was full; until then there is one command under way at a time.
     pub(super) strained_until: Nanos,
     pub(super) output: Output,
@@ -117,6 +120,7 @@ impl<'a> Connection<'a> {
             queued_bytes: 0,
             answered: Vec::new(),
             refused: Vec::new(),
+            wait: None,
             strained_until: Nanos(0),
             output: Output::new(),
             now: system_clock::monotonic(),

@@ -121,6 +121,15 @@ pub(super) enum ReplyForm {
     Text,
     /// How many keys this node leads.
     KeysHere,
+    /// How many replicas have what was written before, once they are enough or the time is over.
+    Wait {
+        /// So many are enough.
+        replicas: i64,
+        /// So long; 0 for ever.
+        timeout_ms: u64,
+    },
+    /// So many replicas.
+    Reached(i64),
     /// INFO, of which the text so far is at hand. So many keys there are if nobody says.
     Info {
         /// Keys that this node has copies of.

@@ -115,7 +115,7 @@ pub(super) fn answer(
         Command::Slowlog(command) => door.node.slowlog.answer(&command, reply),
         Command::Latency(command) => answer_latency(&command, reply),
         // An answered write is with a quorum, and this is told behind the answers to the writes before it.
-        Command::Wait { .. } => reply.integer(door.acked_replicas()),
+        Command::Wait { replicas, .. } if replicas <= door.acked_replicas() => reply.integer(door.acked_replicas()),
         Command::WaitAof { .. } => {
             let is_synced = door.node.context.router.ring().durability == Durability::Fsync;
             reply.array(2);

@@ -21,6 +21,7 @@ mod slots;
 mod slowlog;
 mod transact;
 mod values;
+mod waits;
 mod walk;
 
 use super::accepting::{accept, turn_away};
