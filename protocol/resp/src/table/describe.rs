@@ -1,5 +1,6 @@
 //! What clients ask about commands: COMMAND and its subcommands, and HELP.
 
+use super::arguments::{arguments_of, write_arguments};
 use super::{Categories, CommandSpec, KeySpec, command, command_of_full_name, commands};
 use crate::command::{CommandError, CommandFilter};
 use crate::glob::Pattern;
@@ -71,8 +72,6 @@ fn typed(reply: &mut ReplyWriter<'_>, kind: &[u8], fields: &[(&[u8], i64)]) {
 }
 
 /// Answers COMMAND DOCS: a map of the commands of these names, without unknown ones; of all without names.
-///
-/// Their arguments are not described, so redis-cli has a summary of each command, and no hints.
 pub fn write_docs(reply: &mut ReplyWriter<'_>, names: Arguments<'_>) {
     if names.len() == 0 {
         write_docs_of(reply, commands());
@@ -90,10 +89,16 @@ fn write_docs_of(reply: &mut ReplyWriter<'_>, specs: &[CommandSpec]) {
 fn named_docs(reply: &mut ReplyWriter<'_>, spec: &CommandSpec) {
     reply.bulk(spec.full_name.as_bytes());
     let fields = [("summary", spec.summary), ("since", spec.since), ("group", spec.group.name())];
-    reply.map(fields.len() + usize::from(!spec.subcommands.is_empty()));
+    let arguments = arguments_of(spec.syntax);
+    let others = [!arguments.is_empty(), !spec.subcommands.is_empty()];
+    reply.map(fields.len() + others.into_iter().filter(|is_there| *is_there).count());
     for (name, text) in fields {
         reply.bulk(name.as_bytes());
         reply.bulk(text.as_bytes());
+    }
+    if !arguments.is_empty() {
+        reply.bulk(b"arguments");
+        write_arguments(reply, &arguments);
     }
     if !spec.subcommands.is_empty() {
         reply.bulk(b"subcommands");

@@ -2,6 +2,7 @@
 //!
 //! One table says it all: [`commands::COMMANDS`]. A command that has no line there is unknown to clients.
 
+mod arguments;
 mod commands;
 mod describe;
 mod index;

@@ -177,8 +177,10 @@ fn command_info_has_the_form_of_redis_seven() {
 #[test]
 fn command_docs_is_a_map() {
     let docs = written(RespVersion::Three, |reply| write_docs(reply, request("get nope config|get").iter()));
-    assert!(docs.starts_with("%2\r\n$3\r\nget\r\n%3\r\n$7\r\nsummary\r\n"), "{docs}");
-    assert!(docs.contains("$10\r\nconfig|get\r\n%3\r\n"), "{docs}");
+    assert!(docs.starts_with("%2\r\n$3\r\nget\r\n%4\r\n$7\r\nsummary\r\n"), "{docs}");
+    let key = "$9\r\narguments\r\n*1\r\n%2\r\n$4\r\nname\r\n$3\r\nkey\r\n$4\r\ntype\r\n$3\r\nkey\r\n";
+    assert!(docs.contains(key), "{docs}");
+    assert!(docs.contains("$10\r\nconfig|get\r\n%4\r\n"), "{docs}");
     let client = written(RespVersion::Two, |reply| write_docs(reply, request("client").iter()));
     assert!(client.starts_with("*2\r\n$6\r\nclient\r\n*8\r\n") && client.contains("$11\r\nsubcommands\r\n*24\r\n"));
 }
