@@ -6,6 +6,7 @@ Every check takes keys of its own, looks at what came back, and raises if it is 
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ CLUSTER = int(os.environ["KVORUM_CLUSTER"])
 IS_ONE_SHARD = os.environ["KVORUM_SHARDS"] == "1"
 HOST = "127.0.0.1"
 CELERY_WITHIN_S = 10
+CLI_WITHIN_S = 60
 CHECKS = []
 
 
@@ -312,6 +314,61 @@ def expiry():
         while time.monotonic() < written + 0.205:
             time.sleep(0.001)
         equal((client.mget(keys), other.mget(keys)), ([None] * len(keys),) * 2)
+
+
+def cli(*arguments, port=STANDALONE, **options):
+    """What redis-cli prints."""
+    options.setdefault("timeout", CLI_WITHIN_S)
+    done = subprocess.run(["redis-cli", "-p", str(port), *arguments], check=True, capture_output=True, **options)
+    return done.stdout
+
+
+def holds(text, *words):
+    for word in words:
+        if word not in text:
+            raise AssertionError(f"{word!r} is not in {text!r}")
+
+
+@check
+def redis_cli():
+    binary = bytes(range(256)) * 32_768
+    pipe = b"".join(b"SET cli:%d %s\r\n" % (number, b"x" * (1 + number % 499)) for number in range(1, 1_001))
+    for version in ("-2", "-3"):
+        equal(cli(version, "FLUSHALL"), b"OK\n")
+        equal(cli(version, "-x", "SET", "cli", input=binary), b"OK\n")
+        equal(cli(version, "GET", "cli") == binary + b"\n", True)
+        equal(cli(version, "DEL", "cli"), b"1\n")
+        holds(cli(version, "--pipe", input=pipe), b"errors: 0, replies: 1000")
+        equal(len(set(cli(version, "--scan").split())), 1_000)
+        equal(sorted(cli(version, "--scan", "--pattern", "cli:99[89]").split()), [b"cli:998", b"cli:999"])
+        sizes = cli(version, "--bigkeys")
+        holds(sizes, b"Sampled 1000 keys", b"has 499 bytes", b"1000 strings with 249505 bytes (100.00% of keys")
+        holds(cli(version, "--memkeys"), b"Sampled 1000 keys", b"1000 strings with ")
+        holds(cli(version, "INFO"), b"server_name:kvorum", b"redis_version:7.")
+    holds(cli("HELP", "EXPIRE"), b"key seconds [NX|XX|GT|LT]", b"Lets a key expire")
+    equal(len(cli("--raw", "--latency", "-i", "1").split()), 4)
+    # It runs until it is killed, and keeps back what it prints into a pipe.
+    told = subprocess.run(
+        ["timeout", "2", "stdbuf", "-oL", "redis-cli", "-p", str(STANDALONE), "--stat", "-i", "0.2"],
+        check=False,
+        capture_output=True,
+        timeout=CLI_WITHIN_S,
+    )
+    lines = told.stdout.splitlines()
+    equal((len(lines) >= 5, lines[2].split()[0]), (True, b"1000"))
+    equal(cli("FLUSHALL"), b"OK\n")
+
+
+@check
+def redis_cli_of_a_cluster():
+    for number in range(40):
+        equal(cli("-c", "SET", f"cli:{number}", str(number), port=CLUSTER), b"OK\n")
+        equal(cli("-c", "-3", "GET", f"cli:{number}", port=CLUSTER), b"%d\n" % number)
+    checked = cli("--cluster", "check", f"{HOST}:{CLUSTER}")
+    holds(checked, b"[OK] All nodes agree about slots configuration.", b"[OK] All 16384 slots covered.")
+    holds(cli("--cluster", "info", f"{HOST}:{CLUSTER}"), b" keys in 3 masters.")
+    holds(cli("--cluster", "call", f"{HOST}:{CLUSTER}", "PING"), *(f"{HOST}:{CLUSTER + node}: PONG".encode() for node in range(3)))
+    equal(cli("DEL", *(f"cli:{number}" for number in range(40))), b"40\n")
 
 
 @check
