@@ -91,7 +91,12 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress) + Send) -> Result<Rep
     match plan.protocol {
         BenchProtocol::Binary => Run::<Kvorum>::new(plan, target).go(&runtime, &mut progress),
         BenchProtocol::Http => Run::<Http>::new(plan, target).go(&runtime, &mut progress),
-        BenchProtocol::Resp => Run::<Resp>::new(plan, target.by_resp()).go(&runtime, &mut progress),
+        BenchProtocol::Resp => {
+            // Keys are written through the binary door, whose nodes pass on what they don't lead.
+            let filled = Run::<Kvorum>::new(plan, target).filled(&runtime, &mut progress)?;
+            let target = runtime.block_on(unless_stopped(Target::find(&plan.seeds)))?;
+            Run::<Resp>::new(plan, target.by_resp()).loaded(filled, &runtime, &mut progress)
+        }
     }
 }
 
@@ -183,11 +188,28 @@ impl<'a, P: Protocol> Run<'a, P> {
     }
 
     fn go(
-        mut self,
+        self,
         runtime: &tokio::runtime::Runtime,
         progress: &mut (impl FnMut(Progress) + Send),
     ) -> Result<Report, BenchError> {
-        let filled = if self.plan.fill { runtime.block_on(unless_stopped(self.fill(progress)))? } else { 0 };
+        let filled = self.filled(runtime, progress)?;
+        self.loaded(filled, runtime, progress)
+    }
+
+    fn filled(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        progress: &mut (impl FnMut(Progress) + Send),
+    ) -> Result<u64, BenchError> {
+        if self.plan.fill { runtime.block_on(unless_stopped(self.fill(progress))) } else { Ok(0) }
+    }
+
+    fn loaded(
+        mut self,
+        filled: u64,
+        runtime: &tokio::runtime::Runtime,
+        progress: &mut (impl FnMut(Progress) + Send),
+    ) -> Result<Report, BenchError> {
         runtime.block_on(unless_stopped(self.load(filled, progress)))
     }
 

@@ -123,6 +123,18 @@ impl Recorder {
         panic!("{problem}\nthe history is in {}", path.display());
     }
 
+    /// Records a read of a value by a client that is told no versions.
+    pub(crate) fn record_value(&self, client: u32, invoked_at: u64, key: &str, value: Option<Vec<u8>>) {
+        let found = value.map(|value| Found { value, version: None, expires: None });
+        let completion = Completion::Answered { at: self.now(), reply: Reply::Value(found) };
+        self.push(Operation { client, invoked_at, key: key.into(), call: Call::Get, completion });
+    }
+
+    /// Records an operation of a client that is none of the library's.
+    pub(crate) fn record(&self, operation: Operation) {
+        self.push(operation);
+    }
+
     fn push(&self, operation: Operation) {
         self.history.lock().expect("no thread panics while it records").push(operation);
     }

@@ -9,8 +9,10 @@ use super::execute::ReplyForm;
 use kvorum_core::clock::Nanos;
 use kvorum_protocol::{LogIndex, ResponseBody, ShardId, ShardRole, ShardStatus};
 
-/// Between two questions.
-const PAUSE_MS: u64 = 10;
+/// Between the first two questions. Each pause is twice the one before, since all nodes answer each.
+const PAUSE_MS_FIRST: u64 = 10;
+/// The longest pause.
+const PAUSE_MS_MAX: u64 = 320;
 
 /// A WAIT under way.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Wait {
     /// Nothing if it waits for ever.
     until: Option<Nanos>,
     question: Question,
+    /// After the next answer.
+    pause_ms: u64,
     /// The client has its answer.
     is_over: bool,
     how_far: HowFar,
@@ -90,6 +94,7 @@ impl Connection<'_> {
             wanted,
             until: (timeout_ms > 0).then(|| self.now.after_ms(timeout_ms)),
             question: Question::Asked,
+            pause_ms: PAUSE_MS_FIRST,
             is_over: false,
             how_far: HowFar::new(self.door.node.context.router.shards(), self.door.acked_replicas()),
         }));
@@ -97,9 +102,10 @@ impl Connection<'_> {
 
     /// Takes an answer that WAIT has asked for.
     pub(super) fn take_how_far(&mut self, body: &ResponseBody) {
-        let again_at = self.now.after_ms(PAUSE_MS);
+        let now = self.now;
         let Some(wait) = &mut self.wait else { return };
-        wait.question = Question::At(again_at);
+        wait.question = Question::At(now.after_ms(wait.pause_ms));
+        wait.pause_ms = (2 * wait.pause_ms).min(PAUSE_MS_MAX);
         if let ResponseBody::Status(nodes) = body {
             wait.how_far.take(nodes.iter().flat_map(|node| &node.shards));
         }
