@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 /// Reads no more at once than what a connection's share of memory grows by.
 pub(super) async fn read_some(stream: &mut ReadHalf<'_>, input: &mut BytesMut) -> io::Result<usize> {
+    // Whoever sends nothing needs no memory to read it into.
+    stream.readable().await?;
     input.reserve(SESSION_READ_BYTES / 4);
     stream.read_buf(&mut input.limit(INFLOW_STEP_BYTES)).await
 }

@@ -89,6 +89,12 @@ impl Request {
         self.frame.slice_ref(part)
     }
 
+    /// Lets go of what was sent. The request has no arguments then.
+    pub fn forget(&mut self) {
+        self.frame = Bytes::new();
+        self.spans.clear();
+    }
+
     /// Bytes that this request holds in memory: what was sent, and the places of its arguments.
     pub fn held_bytes(&self) -> usize {
         self.frame.len() + self.spans.capacity() * size_of::<Span>()

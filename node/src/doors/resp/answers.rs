@@ -172,7 +172,7 @@ fn applied(body: &ResponseBody) -> usize {
 /// Copies the value. Where it lies, it may be lost before it is written to the client, and it was verified just now.
 fn write_value(entry: Option<&Entry>, reply: &mut ReplyWriter<'_>) {
     match entry {
-        Some(entry) => reply.bulk(&entry.value),
+        Some(entry) => reply.bulk_shared(&entry.value),
         None => reply.null(),
     }
 }

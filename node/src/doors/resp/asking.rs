@@ -16,16 +16,19 @@ use crate::runtime::system_clock;
 use kvorum_client_core::Error;
 use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, RetryPolicy};
 use kvorum_core::clock::Nanos;
-use kvorum_core::limits::{FORWARDS_MAX, SESSION_OUTPUT_BYTES, SESSION_VALUES_BYTES_MAX};
+use kvorum_core::limits::{FORWARDS_MAX, LARGE_WORK_BYTES, SESSION_OUTPUT_BYTES, SESSION_VALUES_BYTES_MAX};
 use kvorum_core::session::Answered;
 use kvorum_protocol::{ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, ResponseBody, ServerError};
 use kvorum_resp::{Output, ReplyWriter, Request as RespRequest, RespVersion};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a command is given, in milliseconds: less than the five seconds after which clients give up, more than a failover takes.
 pub(super) const DEADLINE_MS: u64 = 2_000;
 /// Most bytes of values that wait in the queue; a read past it is answered `TRYAGAIN`.
 const QUEUED_BYTES_MAX: usize = 2 * SESSION_VALUES_BYTES_MAX;
+/// Most bytes of values that connections of all RESP doors hold, of which each holds many; a large read past it is answered `TRYAGAIN`.
+const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// With so many requests passed on and unanswered, each connection has one command under way at a time.
 const STRAINED_FORWARDS: usize = FORWARDS_MAX / 2;
 /// For so long after a queue was full a connection has one command under way at a time.
@@ -149,6 +152,9 @@ impl Connection<'_> {
         if let Some(asking) = self.asking(command) {
             asking.held_bytes += bytes;
             self.queued_bytes += bytes;
+            if bytes > LARGE_WORK_BYTES {
+                self.count_held();
+            }
         }
     }
 
@@ -219,7 +225,14 @@ impl Connection<'_> {
         let request = Request { id: RequestId(1), deadline_ms, body };
         self.session.redirect(redirects);
         let answered = &mut self.answered;
-        self.session.handle(self.writer.client(), origin, self.now, request, &mut |answer| answered.push(answer));
+        let mut take = |answer| {
+            // Mostly there is one, and an idle connection keeps its memory.
+            if answered.capacity() == 0 {
+                answered.reserve_exact(1);
+            }
+            answered.push(answer);
+        };
+        self.session.handle(self.writer.client(), origin, self.now, request, &mut take);
     }
 
     /// A command's only request was sent.
@@ -271,7 +284,9 @@ impl Connection<'_> {
     /// A part is answered, for good.
     pub(super) fn finish(&mut self, origin: AskedBy, mut body: ResponseBody) {
         let (bytes, now) = (value_bytes(&body), self.now);
-        let is_full = bytes > 0 && self.queued_bytes + bytes > QUEUED_BYTES_MAX;
+        let held_bytes = || self.door.node.held_bytes.load(Ordering::Relaxed);
+        let is_full = bytes > 0 && self.queued_bytes + bytes > QUEUED_BYTES_MAX
+            || bytes > LARGE_WORK_BYTES && held_bytes() + bytes > HELD_BYTES_MAX;
         let Some(asking) = self.asking(origin.command) else { return };
         if let Some(walk) = &mut asking.walk {
             asking.parts.clear();
@@ -289,7 +304,8 @@ impl Connection<'_> {
             return;
         }
         if is_full && !asking.writes {
-            let error = ServerError::new(ErrorCode::Overloaded, "too many large values wait for this connection");
+            let detail = "clients that are slow to take large values hold all memory for them";
+            let error = ServerError::new(ErrorCode::Overloaded, detail);
             body = ResponseBody::Error(error);
         }
         let bytes = value_bytes(&body);

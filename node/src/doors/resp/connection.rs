@@ -17,8 +17,9 @@ use bytes::{Buf, BytesMut};
 use kvorum_core::clock::Nanos;
 use kvorum_core::disk::lost_pages;
 use kvorum_core::limits::{
-    DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_TIMEOUT, FRAME_TIMEOUT, SESSION_OUTPUT_BYTES, SESSION_READ_BYTES,
-    SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX, WRITE_TIMEOUT,
+    DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_TIMEOUT, FRAME_TIMEOUT, LARGE_WORK_BYTES, SESSION_OUTPUT_BYTES,
+    SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX,
+    WRITE_TIMEOUT,
 };
 use kvorum_core::measure::meter::Door;
 use kvorum_core::session::{Answered, Session};
@@ -27,6 +28,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -64,6 +66,8 @@ pub(super) struct Connection<'a> {
     pub(super) queue: ReplyQueue<Waiting>,
     /// Bytes of requests and answers that the queue holds.
     pub(super) queued_bytes: usize,
+    /// So many bytes count as held by this connection, for all of the node's RESP doors.
+    pub(super) counted_bytes: usize,
     pub(super) answered: Vec<Answered<AskedBy>>,
     /// Parts of commands that are to be asked again: nothing is taken from the client meanwhile.
     pub(super) refused: Vec<Refused>,
@@ -95,6 +99,7 @@ pub(super) struct Connection<'a> {
 impl Drop for Connection<'_> {
     fn drop(&mut self) {
         self.door.node.clients.leave(&self.manners.client);
+        self.door.node.held_bytes.fetch_sub(self.counted_bytes, Ordering::Relaxed);
     }
 }
 
@@ -103,9 +108,14 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// The socket is gone already.
-    pub(super) fn new(door: &'a RespDoor, stream: TcpStream, from: SocketAddr) -> Result<Self, RespConnectionError> {
+    pub(super) fn new(
+        door: &'a RespDoor,
+        stream: TcpStream,
+        from: SocketAddr,
+    ) -> Result<Box<Self>, RespConnectionError> {
         let client = door.node.clients.enter(from, stream.local_addr()?, door.mode);
-        Ok(Self {
+        // In a box: by value it would lie several times in the future that serves it, as long as the client stays.
+        Ok(Box::new(Self {
             door,
             stream,
             session: Session::new(Arc::clone(&door.node.context), Door::Resp),
@@ -118,6 +128,7 @@ impl<'a> Connection<'a> {
             looked_ahead: 0,
             queue: ReplyQueue::default(),
             queued_bytes: 0,
+            counted_bytes: 0,
             answered: Vec::new(),
             refused: Vec::new(),
             wait: None,
@@ -132,11 +143,11 @@ impl<'a> Connection<'a> {
             leaves_by: None,
             busy_at: Instant::now(),
             lost_pages: lost_pages(),
-        })
+        }))
     }
 
     /// Serves the client until one of the two closes.
-    pub(super) async fn run(mut self) -> Result<(), RespConnectionError> {
+    pub(super) async fn run(mut self: Box<Self>) -> Result<(), RespConnectionError> {
         self.stream.set_nodelay(true)?;
         keep_alive(&self.stream)?;
         let sink = Arc::clone(self.session.sink());
@@ -281,8 +292,9 @@ impl<'a> Connection<'a> {
     fn await_rest(&mut self) {
         if self.parser.is_idle(&self.input) {
             self.request_since = None;
-            // An idle connection holds no buffer.
+            // An idle connection holds no buffer, and the last request is a part of one.
             self.input = BytesMut::new();
+            self.request.forget();
             return;
         }
         self.request_since.get_or_insert_with(Instant::now);
@@ -315,6 +327,19 @@ impl<'a> Connection<'a> {
         } else {
             self.write_by.get_or_insert_with(|| Instant::now() + WRITE_TIMEOUT);
         }
+        self.count_held();
         Ok(())
+    }
+
+    /// Counts what this connection holds, if that is much: values lie in memory, or keep their segments, until the client takes them.
+    pub(super) fn count_held(&mut self) {
+        let bytes = self.queued_bytes + self.output.len();
+        let counted = if bytes > LARGE_WORK_BYTES { bytes } else { 0 };
+        let before = std::mem::replace(&mut self.counted_bytes, counted);
+        if counted > before {
+            self.door.node.held_bytes.fetch_add(counted - before, Ordering::Relaxed);
+        } else if counted < before {
+            self.door.node.held_bytes.fetch_sub(before - counted, Ordering::Relaxed);
+        }
     }
 }

@@ -42,6 +42,7 @@ use slots::Slots;
 use slowlog::Slowlog;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,8 @@ pub struct RespNode {
     clients: Clients,
     slowlog: Slowlog,
     slots: Slots,
+    /// Bytes of values and replies that connections hold which hold many.
+    held_bytes: AtomicUsize,
     /// EXEC may do its part in each of several shards.
     splits_exec: bool,
     /// Another one after each start, of 40 hexadecimal digits.
@@ -101,6 +104,7 @@ impl RespNode {
             clients: Clients::default(),
             slowlog: Slowlog::default(),
             slots,
+            held_bytes: AtomicUsize::new(0),
             splits_exec: options.splits_exec,
             run_id: digits[..40].to_owned(),
             started: system_clock::monotonic(),
