@@ -75,6 +75,10 @@ async fn commands_are_answered_as_redis_answers_them() {
             "+OK\r\n:26\r\n:6\r\n:17\r\n:1\r\n:0\r\n",
         ),
         (
+            "BITPOS v 0\nBITPOS v 1 2 -1 BYTE\nBITPOS v 0 1 3 BIT\nBITPOS missing 0\nBITPOS missing 1\nBITPOS v 2",
+            ":0\r\n:17\r\n:3\r\n:0\r\n:-1\r\n-ERR The bit argument must be 1 or 0.\r\n",
+        ),
+        (
             "MSET l1 ohmytext l2 mynewtext\nLCS l1 l2\nLCS l1 l2 LEN\nLCS l1 missing",
             "+OK\r\n$6\r\nmytext\r\n:6\r\n$0\r\n\r\n",
         ),

@@ -195,6 +195,17 @@ pub(super) fn write_entry(
         ReplyForm::BitCount(range) => {
             reply.count(entry.map_or(0, |entry| values::count_bits(&entry.value, range)));
         }
+        ReplyForm::BitPosition { bit, range } => reply.integer(match entry {
+            Some(entry) => values::find_bit(&entry.value, bit, range).map_or(-1, |place| place as i64),
+            // It stands for a value of zeros without end.
+            None => {
+                if bit {
+                    -1
+                } else {
+                    0
+                }
+            }
+        }),
         ReplyForm::Object(question) => match (entry, question) {
             (None, _) => reply.null(),
             (Some(entry), ObjectQuestion::Encoding) => reply.bulk(values::encoding(&entry.value).as_bytes()),

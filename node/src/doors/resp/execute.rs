@@ -9,8 +9,8 @@ use kvorum_protocol::{
     TimeToLive, TransactionOperation, TransactionRequest, WriteId,
 };
 use kvorum_resp::command::{
-    BitRange, ClusterCommand, Deadline, ExpireCondition, GetExpiry, LcsForm, ObjectQuestion, Pairs, Set, SetCondition,
-    SetExpiry, SetReply, TtlForm,
+    BitRange, BitSearch, ClusterCommand, Deadline, ExpireCondition, GetExpiry, LcsForm, ObjectQuestion, Pairs, Set,
+    SetCondition, SetExpiry, SetReply, TtlForm,
 };
 use kvorum_resp::table::CommandSpec;
 use kvorum_resp::{Command, CommandError, Request};
@@ -154,6 +154,13 @@ pub(super) enum ReplyForm {
     Bit(usize),
     /// How many of its bits are 1.
     BitCount(Option<BitRange>),
+    /// Where its first bit of this kind is.
+    BitPosition {
+        /// One that is 1.
+        bit: bool,
+        /// In this part.
+        range: Option<BitSearch>,
+    },
     /// What Redis knows of it.
     Object(ObjectQuestion),
     /// Bytes that it takes.
@@ -190,6 +197,7 @@ pub(super) fn single_read<'k>(command: &Command<'k>) -> Option<(&'k [u8], ReplyF
         Command::Ttl { key, form } => (key, ReplyForm::Ttl(form)),
         Command::GetBit { key, offset } => (key, ReplyForm::Bit(offset)),
         Command::BitCount { key, range } => (key, ReplyForm::BitCount(range)),
+        Command::BitPosition { key, bit, range } => (key, ReplyForm::BitPosition { bit, range }),
         Command::Object { key, question } => (key, ReplyForm::Object(question)),
         Command::MemoryUsage(key) => (key, ReplyForm::MemoryUsage { key_bytes: key.len() }),
         Command::SetRange { key, value: [], .. } => (key, ReplyForm::Length),
@@ -419,15 +427,14 @@ impl Planner<'_> {
         Ok(Action::ExpireIf { ttl_ms: self.ttl_ms(deadline)?.unwrap_or(0), when })
     }
 
-    /// How long something lives that expires then; nothing if that has passed.
+    /// How long something lives that expires then, at most [`TTL_MS_MAX`]; nothing if that has passed.
     fn ttl_ms(&self, deadline: Deadline) -> Result<Option<u64>, Refusal> {
         let invalid = CommandError::InvalidExpireTime(self.spec.full_name);
         let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
-        let at_ms = deadline.at_ms(now_ms).ok_or(invalid.clone())?;
+        let at_ms = deadline.at_ms(now_ms).ok_or(invalid)?;
         match u64::try_from(at_ms.saturating_sub(now_ms)) {
             Err(_) | Ok(0) => Ok(None),
-            Ok(ttl_ms) if ttl_ms <= TTL_MS_MAX => Ok(Some(ttl_ms)),
-            Ok(_) => Err(invalid.into()),
+            Ok(ttl_ms) => Ok(Some(ttl_ms.min(TTL_MS_MAX))),
         }
     }
 }
@@ -513,6 +520,24 @@ mod tests {
         let large = grouped((0..3).map(|number| put(number.to_string(), GROUP_BYTES_MAX / 2)).collect(), 1);
         assert_eq!(large.len(), 3);
         assert!(grouped(Vec::new(), 1).is_empty());
+    }
+
+    #[test]
+    fn what_expires_in_many_years_lives_for_a_hundred() {
+        let ttl_ms = |words: &[&[u8]]| {
+            let request = Request::of(words);
+            let spec = kvorum_resp::table::resolve(&request).unwrap();
+            let command = Command::parse(spec, &request).unwrap();
+            let place = Circumstances { now_ms: 1_000, ground: &|| Ground::All(1), shards: 1, drawn: 0 };
+            let mut planned = plan(&command, spec, &request, &place).unwrap();
+            match planned.asked.remove(0) {
+                RequestBody::Write { mutation: Mutation { action: Action::Expire { ttl_ms }, .. }, .. } => ttl_ms,
+                body => panic!("{body:?}"),
+            }
+        };
+        assert_eq!(ttl_ms(&[b"PEXPIREAT", b"k", b"1001"]), 1);
+        assert_eq!(ttl_ms(&[b"PEXPIREAT", b"k", b"9223372036854770000"]), TTL_MS_MAX);
+        assert_eq!(ttl_ms(&[b"EXPIRE", b"k", b"9223372036854"]), TTL_MS_MAX);
     }
 
     #[test]

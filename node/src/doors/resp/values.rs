@@ -1,7 +1,7 @@
 //! What is told of strings: their bits, how Redis would keep them, and what two of them have in common. Pure.
 
 use kvorum_resp::ReplyWriter;
-use kvorum_resp::command::{BitRange, LcsForm};
+use kvorum_resp::command::{BitRange, BitSearch, LcsForm};
 use kvorum_resp::number::parse_integer;
 
 /// Most steps of LCS, which are the product of both lengths: about ten milliseconds.
@@ -28,6 +28,32 @@ pub(super) fn count_bits(value: &[u8], range: Option<BitRange>) -> usize {
     let before = ones(&[value[first] & !(0xff >> (start % 8))]);
     let behind = ones(&[value[last] & (0x7f >> (end % 8))]);
     all - before - behind
+}
+
+/// The place of a value's first bit that is `wanted`, in a part of it. Where the part has no end of its own, zeros follow the value.
+pub(super) fn find_bit(value: &[u8], wanted: bool, range: Option<BitSearch>) -> Option<usize> {
+    let BitSearch { start, end, in_bits } = range.unwrap_or(BitSearch { start: 0, end: None, in_bits: false });
+    let length = i64::try_from(if in_bits { value.len() * 8 } else { value.len() }).unwrap_or(i64::MAX);
+    let place = |at: i64| if at < 0 { at.saturating_add(length).max(0) } else { at };
+    let (start, last) = (place(start), place(end.unwrap_or(-1)).min(length - 1));
+    if start > last {
+        return None;
+    }
+    let (start, behind) = if in_bits { (start, last + 1) } else { (start * 8, (last + 1) * 8) };
+    let (start, behind) = (start as usize, behind as usize);
+    // Whole bytes without such a bit are passed over.
+    let poor = if wanted { 0 } else { 0xff };
+    let mut at = start;
+    while at < behind {
+        if at.is_multiple_of(8) && value[at / 8] == poor {
+            at += 8;
+        } else if bit(value, at) == wanted {
+            return Some(at);
+        } else {
+            at += 1;
+        }
+    }
+    (!wanted && end.is_none()).then_some(behind)
 }
 
 /// First and last place of a part, as GETRANGE counts: negative numbers from the end, the last place included. Nothing if there is
@@ -197,6 +223,33 @@ mod tests {
         }
         assert_eq!(count_bits(b"", Some(BitRange { start: 0, end: -1, in_bits: true })), 0);
         assert!(!bit(value, 1_000) && bit(b"\x80", 0) && !bit(b"\x80", 1));
+    }
+
+    #[test]
+    fn the_first_bit_of_a_kind_is_found_as_redis_finds_it() {
+        let find = |value: &[u8], bit, range| find_bit(value, bit, range);
+        let bytes = |start, end| Some(BitSearch { start, end, in_bits: false });
+        let bits = |start, end| Some(BitSearch { start, end: Some(end), in_bits: true });
+        let value = b"\xff\xf0\x00";
+        assert_eq!((find(value, false, None), find(value, true, None)), (Some(12), Some(0)));
+        assert_eq!(find(b"\x00\xff\xf0", true, bytes(0, None)), Some(8));
+        assert_eq!((find(b"\x00\xff\xf0", true, bytes(2, None)), find(b"\0\0", true, None)), (Some(16), None));
+        assert_eq!(find(b"\xff\xff", false, None), Some(16), "zeros follow");
+        assert_eq!(find(b"\xff\xff", false, bytes(1, None)), Some(16));
+        assert_eq!(find(b"\xff\xff", false, bytes(0, Some(-1))), None, "and do not belong to a part that has an end");
+        assert_eq!((find(b"", false, None), find(b"", true, None)), (None, None));
+        assert_eq!((find(value, true, bytes(2, Some(1))), find(value, false, bytes(5, None))), (None, None));
+        assert_eq!((find(value, false, bits(7, 15)), find(value, true, bits(12, -1))), (Some(12), None));
+        assert_eq!(find(value, false, bits(16, 20)), Some(16));
+        for start in 0..24 {
+            for end in start..24 {
+                for bit_wanted in [false, true] {
+                    let expected = (start..=end).find(|place| bit(value, *place as usize) == bit_wanted);
+                    let found = find(value, bit_wanted, bits(start, end));
+                    assert_eq!(found, expected.map(|place| place as usize), "{start} {end}");
+                }
+            }
+        }
     }
 
     #[test]

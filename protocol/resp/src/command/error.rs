@@ -79,6 +79,8 @@ pub enum CommandError {
     BitOffset,
     /// A bit is neither 0 nor 1.
     Bit,
+    /// The bit that BITPOS looks for is neither 0 nor 1.
+    BitWanted,
     /// DECRBY of the lowest number.
     DecrementOverflow,
     /// LCS with LEN and IDX.
@@ -169,6 +171,7 @@ impl CommandError {
             Self::OffsetOutOfRange => "ERR offset is out of range",
             Self::BitOffset => "ERR bit offset is not an integer or out of range",
             Self::Bit => "ERR bit is not an integer or out of range",
+            Self::BitWanted => "ERR The bit argument must be 1 or 0.",
             Self::DecrementOverflow => "ERR decrement would overflow",
             Self::LcsLengthAndIndexes => "ERR If you want both the length and indexes, please just use IDX.",
             Self::SameObject => "ERR source and destination objects are the same",

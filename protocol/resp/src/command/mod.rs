@@ -25,7 +25,7 @@ pub use error::{CommandError, Excerpt};
 pub use introspection::{CommandFilter, IntrospectionCommand};
 pub use keys::{ExpireCondition, Scan, TtlForm};
 pub use server::{ConfigCommand, LatencyCommand, ObjectQuestion, SlowlogCommand};
-pub use strings::{BitRange, GetExpiry, LcsForm, Pairs, Set, SetCondition, SetExpiry, SetReply};
+pub use strings::{BitRange, BitSearch, GetExpiry, LcsForm, Pairs, Set, SetCondition, SetExpiry, SetReply};
 
 use crate::request::{Arguments, Request};
 use crate::table::CommandSpec;
@@ -95,6 +95,15 @@ pub enum Command<'a> {
         key: &'a [u8],
         /// In this part; without it in all of it.
         range: Option<BitRange>,
+    },
+    /// BITPOS.
+    BitPosition {
+        /// Of this value.
+        key: &'a [u8],
+        /// Whether a bit is looked for that is 1.
+        bit: bool,
+        /// In this part; without it in all of it.
+        range: Option<BitSearch>,
     },
 
     /// SET and its kin.

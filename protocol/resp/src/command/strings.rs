@@ -102,6 +102,17 @@ pub struct BitRange {
     pub in_bits: bool,
 }
 
+/// The part of a value in which a bit is looked for. Negative numbers count from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitSearch {
+    /// The first.
+    pub start: i64,
+    /// The last. Without it the part ends with the value, and bits that are 0 follow.
+    pub end: Option<i64>,
+    /// The numbers are those of bits, not of bytes.
+    pub in_bits: bool,
+}
+
 /// Keys and their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pairs<'a>(Arguments<'a>);
@@ -374,13 +385,36 @@ pub(crate) fn bitcount(args: Args<'_>) -> Parsed<'_> {
         2 => None,
         4 | 5 => {
             let (start, end) = (args.integer(2)?, args.integer(3)?);
-            let in_bits = args.is(4, "bit");
-            if args.len() == 5 && !in_bits && !args.is(4, "byte") {
-                return Err(CommandError::Syntax);
-            }
-            Some(BitRange { start, end, in_bits })
+            Some(BitRange { start, end, in_bits: is_in_bits(args, 4)? })
         }
         _ => return Err(CommandError::Syntax),
     };
     Ok(Command::BitCount { key: args.key(1)?, range })
+}
+
+/// Whether the numbers before an argument, which may be missing, are those of bits.
+fn is_in_bits(args: Args<'_>, at: usize) -> Result<bool, CommandError> {
+    match args.len() > at {
+        true if args.is(at, "bit") => Ok(true),
+        true if !args.is(at, "byte") => Err(CommandError::Syntax),
+        _ => Ok(false),
+    }
+}
+
+pub(crate) fn bitpos(args: Args<'_>) -> Parsed<'_> {
+    let bit = match args.integer(2)? {
+        0 => false,
+        1 => true,
+        _ => return Err(CommandError::BitWanted),
+    };
+    let range = match args.len() {
+        3 => None,
+        4 => Some(BitSearch { start: args.integer(3)?, end: None, in_bits: false }),
+        5 | 6 => {
+            let (start, in_bits) = (args.integer(3)?, is_in_bits(args, 5)?);
+            Some(BitSearch { start, end: Some(args.integer(4)?), in_bits })
+        }
+        _ => return Err(CommandError::Syntax),
+    };
+    Ok(Command::BitPosition { key: args.key(1)?, bit, range })
 }

@@ -191,6 +191,13 @@ fn parts_of_values_have_places() {
     is("bitcount k 0 -1 byte", count(Some(BitRange { start: 0, end: -1, in_bits: false })));
     is("bitcount k 5 30 bit", count(Some(BitRange { start: 5, end: 30, in_bits: true })));
     are_errors(&["BITCOUNT k 0", "BITCOUNT k 0 1 NIBBLE", "BITCOUNT k 0 1 BIT x"], "syntax error");
+    let find = |bit, range| Command::BitPosition { key: b"k", bit, range };
+    is("bitpos k 1", find(true, None));
+    is("bitpos k 0 2", find(false, Some(BitSearch { start: 2, end: None, in_bits: false })));
+    is("bitpos k 0 2 -1 byte", find(false, Some(BitSearch { start: 2, end: Some(-1), in_bits: false })));
+    is("bitpos k 1 7 15 bit", find(true, Some(BitSearch { start: 7, end: Some(15), in_bits: true })));
+    are_errors(&["BITPOS k 2", "BITPOS k -1"], "The bit argument must be 1 or 0.");
+    are_errors(&["BITPOS k 1 0 1 NIBBLE", "BITPOS k 1 0 1 BIT x"], "syntax error");
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(super) use {bits, spec};
 
 /// Every command, in the order of names.
 #[rustfmt::skip]
-pub(super) static COMMANDS: [CommandSpec; 81] = [
+pub(super) static COMMANDS: [CommandSpec; 82] = [
     spec!("append" 3 String "2.0.0" Start [WRITE DENYOOM FAST] [STRING] [1..0/1 MODIFY INSERT] []
         strings::append, "key value", "Adds bytes to the end of a value, and makes the key if it is missing."),
     spec!("asking" 1 Cluster "3.0.0" Start [FAST] [CONNECTION] [] []
@@ -48,6 +48,8 @@ pub(super) static COMMANDS: [CommandSpec; 81] = [
         connection::auth, "[username] password", "Authenticates the connection."),
     spec!("bitcount" -2 Bitmap "2.6.0" Strings [READONLY] [BITMAP] [1..0/1 READ ACCESS] []
         strings::bitcount, "key [start end [BYTE | BIT]]", "Counts the bits that are set in a value."),
+    spec!("bitpos" -3 Bitmap "2.8.7" Strings [READONLY] [BITMAP] [1..0/1 READ ACCESS] []
+        strings::bitpos, "key bit [start [end [BYTE | BIT]]]", "Finds the first bit that is set, or is not."),
     spec!("client" -2 Connection "2.4.0" Start [] [] [] []
         server::no_subcommand, "", "Looks at connections, and changes them.", CLIENT),
     spec!("cluster" -2 Cluster "3.0.0" Cluster [] [] [] []

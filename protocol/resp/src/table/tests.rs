@@ -104,6 +104,7 @@ fn keys_are_those_that_redis_names() {
         ("WATCH x y", &["x", "y"]),
         ("EXPIRE k 1 NX", &["k"]),
         ("BITCOUNT k 0 1 BIT", &["k"]),
+        ("BITPOS k 0", &["k"]),
         ("PING a", &[]),
         ("CLUSTER KEYSLOT a", &[]),
         ("SCAN 0 MATCH a", &[]),
