@@ -61,6 +61,8 @@ async fn commands_are_answered_as_redis_answers_them() {
         ),
         ("CLIENT REPLY SKIP\nSET s 1\nGET s", "$1\r\n1\r\n"),
         ("CLIENT REPLY OFF\nGET s\nINCR s\nCLIENT REPLY ON\nGET s", "+OK\r\n$1\r\n2\r\n"),
+        ("CLIENT REPLY SKIP\nCLIENT REPLY ON\nGET s", "+OK\r\n$1\r\n2\r\n"),
+        ("CLIENT REPLY SKIP\nCLIENT REPLY SKIP\nGET s\nGET s", "$1\r\n2\r\n"),
         // All or nothing, of one shard.
         (
             "MSETNX {m}1 a {m}2 b\nMSETNX {m}2 c {m}3 d\nMGET {m}1 {m}2 {m}3",
@@ -90,6 +92,7 @@ async fn commands_are_answered_as_redis_answers_them() {
         // An answered write is with a quorum.
         ("SET w 1\nWAIT 1 0\nWAITAOF 1 1 0", "+OK\r\n:1\r\n*2\r\n:1\r\n:1\r\n"),
         ("LATENCY LATEST\nLATENCY HISTORY command\nLATENCY RESET", "*0\r\n*0\r\n:0\r\n"),
+        ("CONFIG REWRITE", "-ERR The server is running without a config file\r\n"),
         (
             "CLIENT KILL 127.0.0.1:1\nCLIENT KILL ID 999\nCLIENT LIST TYPE master",
             "-ERR No such client\r\n:0\r\n$0\r\n\r\n",
@@ -376,6 +379,33 @@ async fn connections_see_each_other_and_may_end_each_other() {
     let read = timeout(REPLY_DEADLINE, monitor.0.read(&mut told)).await.expect("in time").expect("open");
     let told = String::from_utf8_lossy(&told[..read]).into_owned();
     assert!(told.starts_with('+') && told.ends_with("\"SET\" \"a\" \"1\"\r\n"), "{told}");
+    first.exchange("MULTI\nSET a 2\nGET a\nEXEC", "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n$1\r\n2\r\n").await;
+    let told = read_until(&mut monitor, "\"EXEC\"\r\n").await;
+    let commands: Vec<&str> =
+        told.lines().filter_map(|line| line.split_once("] ")).map(|(_, command)| command).collect();
+    assert_eq!(commands, ["\"MULTI\"", "\"SET\" \"a\" \"2\"", "\"GET\" \"a\"", "\"EXEC\""]);
+    // What came is counted, and what was refused.
+    first.exchange("CONFIG RESETSTAT\nGET a\nGET a", "+OK\r\n$1\r\n2\r\n$1\r\n2\r\n").await;
+    first
+        .exchange(
+            "GET\nINCRBY a x",
+            "-ERR wrong number of arguments for 'get' command\r\n-ERR value is not an integer or out of range\r\n",
+        )
+        .await;
+    let stats = caller.call("INFO commandstats").await.expect("open");
+    for (begin, end) in [
+        ("cmdstat_get:calls=2,usec=", ",rejected_calls=1,failed_calls=0"),
+        ("cmdstat_incrby:calls=1,usec=", ",rejected_calls=0,failed_calls=1"),
+    ] {
+        let is_it = |line: &str| line.starts_with(begin) && line.ends_with(end);
+        assert!(stats.text().lines().any(is_it), "{begin} in {stats:?}");
+    }
+    let histogram = caller.call("LATENCY HISTOGRAM get nosuch").await.expect("open");
+    assert_eq!(histogram.items()[1].items()[1].integer(), 2, "{histogram:?}");
+    assert!(
+        !caller.call("INFO").await.expect("open").text().contains("cmdstat_"),
+        "they are not among the usual sections"
+    );
     // Slow is what an operator calls so.
     first.exchange("CONFIG SET slowlog-log-slower-than 0\nSET slow 1", "+OK\r\n+OK\r\n").await;
     first.exchange("CONFIG SET slowlog-log-slower-than -1", "+OK\r\n").await;
@@ -384,11 +414,28 @@ async fn connections_see_each_other_and_may_end_each_other() {
     assert!(commands.contains(&"SET"), "{slow:?}");
     first.exchange("SLOWLOG RESET\nSLOWLOG LEN", "+OK\r\n:0\r\n").await;
     // All but the one that asks are ended; then that one.
+    let clients = "# Clients\r\nconnected_clients";
+    assert!(caller.call("INFO clients").await.expect("open").text().starts_with(&format!("{clients}:4\r\n")));
     first.exchange("CLIENT KILL TYPE normal", ":3\r\n").await;
+    first.send(&encoded("INFO clients")).await;
+    let told = read_until(&mut first, "blocked_clients:0\r\n\r\n").await;
+    assert!(told.contains(&format!("{clients}:1\r\n")), "those that are ended are not counted any more: {told}");
     assert_eq!(second.rest().await, "");
     assert!(caller.call("PING").await.is_err());
     first.exchange("CLIENT KILL TYPE normal SKIPME no", ":1\r\n").await;
     assert_eq!(first.rest().await, "");
+}
+
+/// Reads up to this end.
+async fn read_until(wire: &mut Wire, end: &str) -> String {
+    let mut text = String::new();
+    while !text.ends_with(end) {
+        let mut piece = [0; 1_000];
+        let read = timeout(REPLY_DEADLINE, wire.0.read(&mut piece)).await.expect("in time").expect("open");
+        assert!(read > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&piece[..read]));
+    }
+    text
 }
 
 #[tokio::test(flavor = "multi_thread")]

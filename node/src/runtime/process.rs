@@ -22,6 +22,8 @@ pub struct ProcessUse {
     pub resident_file_bytes: u64,
     /// Processor time, in microseconds.
     pub cpu_us: u64,
+    /// Of this, what the system spent for the process.
+    pub system_us: u64,
     /// Threads.
     pub threads: u64,
 }
@@ -47,6 +49,7 @@ impl ProcessUse {
             resident_bytes: number("VmRSS") * 1_024,
             resident_file_bytes: number("RssFile") * 1_024,
             cpu_us: (ticks(11) + ticks(12)) * 1_000_000 / ticks_per_second,
+            system_us: ticks(12) * 1_000_000 / ticks_per_second,
             threads: number("Threads"),
         }
     }
@@ -71,7 +74,13 @@ mod tests {
         let seen = ProcessUse::read(status, stat, 100);
         assert_eq!(
             seen,
-            ProcessUse { resident_bytes: 2 << 20, resident_file_bytes: 512 << 10, cpu_us: 2_000_000, threads: 7 }
+            ProcessUse {
+                resident_bytes: 2 << 20,
+                resident_file_bytes: 512 << 10,
+                cpu_us: 2_000_000,
+                system_us: 500_000,
+                threads: 7
+            }
         );
         assert_eq!(ProcessUse::read("", "", 100), ProcessUse::default());
     }

@@ -100,6 +100,13 @@ impl Request {
         self.frame.len() + self.spans.capacity() * size_of::<Span>()
     }
 
+    /// Bytes of this request as an array of bulk strings, as clients send it.
+    pub fn encoded_bytes(&self) -> usize {
+        let head = |number: usize| "*\r\n".len() + number.checked_ilog10().unwrap_or(0) as usize + 1;
+        let bulk = |span: &Span| head(span.length as usize) + span.length as usize + "\r\n".len();
+        head(self.spans.len()) + self.spans.iter().map(bulk).sum::<usize>()
+    }
+
     fn at(&self, span: Span) -> &[u8] {
         let start = span.start as usize;
         &self.frame[start..start + span.length as usize]
@@ -168,3 +175,14 @@ impl PartialEq for Arguments<'_> {
 }
 
 impl Eq for Arguments<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_that_a_client_sends_are_counted() {
+        assert_eq!(Request::of(&[b"client", b"list"]).encoded_bytes(), "*2\r\n$6\r\nclient\r\n$4\r\nlist\r\n".len());
+        assert_eq!(Request::of(&[b"get", b"", &[0; 10]]).encoded_bytes(), 4 + 9 + 6 + 17);
+    }
+}

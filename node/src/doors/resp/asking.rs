@@ -19,6 +19,7 @@ use kvorum_core::clock::Nanos;
 use kvorum_core::limits::{FORWARDS_MAX, LARGE_WORK_BYTES, SESSION_OUTPUT_BYTES, SESSION_VALUES_BYTES_MAX};
 use kvorum_core::session::Answered;
 use kvorum_protocol::{ErrorCode, NodeId, Outcome, Request, RequestBody, RequestId, ResponseBody, ServerError};
+use kvorum_resp::table::CommandSpec;
 use kvorum_resp::{Output, ReplyWriter, Request as RespRequest, RespVersion};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -83,6 +84,8 @@ pub(super) struct Asking {
     pub(super) began: Nanos,
     /// As the client sent it, for the log of slow commands.
     pub(super) request: Option<RespRequest>,
+    /// Which command it is, if it was not answered at once.
+    pub(super) spec: Option<&'static CommandSpec>,
 }
 
 /// One request of a command.
@@ -113,6 +116,11 @@ pub(super) struct Refused {
 }
 
 impl Asking {
+    /// Whether an answer is an error.
+    pub(super) fn has_failed(&self) -> bool {
+        self.answers.iter().any(|body| failure_of(body).is_some())
+    }
+
     fn stands(&self) -> Stands {
         let may_have = |body: &ResponseBody| match body {
             ResponseBody::Error(error) => error.outcome != Outcome::NotApplied,
@@ -340,7 +348,10 @@ impl Connection<'_> {
         let now = self.now;
         let Some(asking) = self.asking(command) else { return };
         let took_us = now.0.saturating_sub(asking.began.0) / 1_000;
-        let request = asking.request.take();
+        let (request, spec) = (asking.request.take(), asking.spec.take());
+        if let Some((spec, failed)) = spec.map(|spec| (spec, asking.has_failed())) {
+            self.tally.note(spec.full_name, Some(took_us), failed);
+        }
         if let Some(request) = request.filter(|_| self.door.node.slowlog.is_slow(took_us)) {
             self.log_slow(&request, took_us);
         }

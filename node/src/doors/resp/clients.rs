@@ -62,6 +62,8 @@ pub(super) struct About {
     pub(super) command: &'static str,
     /// When that was.
     pub(super) busy_at: Nanos,
+    /// Bytes of the command that is being handled.
+    pub(super) request_bytes: usize,
     /// How many commands a transaction has queued, if one was begun.
     pub(super) queued: Option<usize>,
     /// Keys that are watched.
@@ -79,6 +81,7 @@ impl Clients {
             version: RespVersion::Two,
             command: "NULL",
             busy_at: now,
+            request_bytes: 0,
             queued: None,
             watched: 0,
         };
@@ -115,29 +118,38 @@ impl Clients {
         all.iter().flat_map(|client| client.line(now)).collect()
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all.lock().len()
+    }
+
     /// Closes the connections that a filter names, and says how many those were, and whether the one of `asking` is among them.
+    /// Nobody sees the others any more.
     pub(super) fn kill(&self, filter: &ClientFilter<'_>, asking: u64) -> (usize, bool) {
         let now = system_clock::monotonic();
         let address_is = |wanted: Option<&[u8]>, address: SocketAddr| {
             wanted.is_none_or(|wanted| wanted == address.to_string().as_bytes())
         };
         let (mut killed, mut is_asking) = (0, false);
-        for client in self.all.lock().values() {
+        self.all.lock().retain(|_, client| {
             let is_meant = filter.id.is_none_or(|id| u64::try_from(id) == Ok(client.number))
                 && filter.kind.is_none_or(|kind| kind == ClientKind::Normal)
                 && address_is(filter.address, client.from)
                 && address_is(filter.local_address, client.to)
                 && filter.age_min_s.is_none_or(|age_s| client.age_s(now) >= u64::try_from(age_s).unwrap_or(0))
                 && !(filter.skips_me && client.number == asking);
-            if is_meant {
-                killed += 1;
-                if client.number == asking {
-                    is_asking = true;
-                } else {
-                    client.killed.cancel();
-                }
+            if !is_meant {
+                return true;
             }
-        }
+            killed += 1;
+            if client.number == asking {
+                // It is answered first.
+                is_asking = true;
+            } else {
+                client.killed.cancel();
+            }
+            client.number == asking
+        });
         (killed, is_asking)
     }
 
@@ -213,7 +225,7 @@ impl Client {
 
     /// Its line of CLIENT LIST.
     pub(super) fn line(&self, now: Nanos) -> Vec<u8> {
-        let About { name, library, library_version, version, command, busy_at, queued, watched } =
+        let About { name, library, library_version, version, command, busy_at, request_bytes, queued, watched } =
             self.about.lock().clone();
         let (age, idle) = (self.age_s(now), now.ms_since(busy_at) / 1000);
         let Self { number, from, to, .. } = self;
@@ -228,14 +240,15 @@ impl Client {
         let multi = queued.and_then(|queued| i64::try_from(queued).ok()).unwrap_or(-1);
         let resp = version.number();
         let rest = format!(
-            " age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 ssub=0 multi={multi} watch={watched} qbuf=0 qbuf-free=0 \
-             argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user=default redir=-1 \
+            " age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 ssub=0 multi={multi} qbuf={request_bytes} \
+             qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user=default redir=-1 \
              resp={resp} lib-name="
         );
         line.extend_from_slice(rest.as_bytes());
         line.extend_from_slice(&library);
         line.extend_from_slice(b" lib-ver=");
         line.extend_from_slice(&library_version);
+        line.extend_from_slice(format!(" watch={watched}").as_bytes());
         if self.mode == RespMode::Cluster {
             line.extend_from_slice(b" door=cluster");
         }
@@ -261,6 +274,7 @@ mod tests {
             (1, false)
         );
         assert!(second.killed.is_cancelled() && !third.killed.is_cancelled());
+        assert_eq!(clients.count(), 2, "a connection that is killed is not seen any more");
         assert_eq!(
             clients.kill(&ClientFilter { id: Some(1), ..ClientFilter::OTHERS }, 1),
             (0, false),
@@ -273,11 +287,25 @@ mod tests {
             (0, false)
         );
         assert_eq!(clients.kill(&ClientFilter { age_min_s: Some(1_000), ..ClientFilter::OTHERS }, 1), (0, false));
-        clients.leave(&second);
-        assert_eq!(clients.kill(&ClientFilter::OTHERS, 1), (1, false));
         let list = String::from_utf8(clients.list(ClientListFilter::All)).unwrap();
         assert_eq!(list.lines().count(), 2, "{list}");
+        assert_eq!(clients.kill(&ClientFilter::OTHERS, 1), (1, false));
+        assert_eq!(clients.count(), 1);
         assert!(clients.list(ClientListFilter::Kind(ClientKind::Master)).is_empty());
+    }
+
+    #[test]
+    fn a_line_has_the_fields_of_redis_in_their_order() {
+        let clients = Clients::default();
+        let client = client(&clients, 1);
+        client.about(|about| (about.name, about.request_bytes, about.watched) = (b"me".to_vec(), 26, 2));
+        let line = String::from_utf8(client.line(client.since)).unwrap();
+        assert_eq!(
+            line,
+            "id=1 addr=127.0.0.1:1 laddr=127.0.0.1:7430 fd=1 name=me age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 \
+             multi=-1 qbuf=26 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r \
+             cmd=NULL user=default redir=-1 resp=2 lib-name= lib-ver= watch=2\n"
+        );
     }
 
     #[test]

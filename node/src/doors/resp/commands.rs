@@ -9,8 +9,10 @@ use super::multi::Exec;
 use super::replies::Begins;
 use super::walk::Ground;
 use crate::runtime::system_clock;
+use bytes::Buf as _;
 use kvorum_protocol::hash::slot;
 use kvorum_protocol::{RequestBody, StatusScope};
+use kvorum_resp::command::ClientCommand;
 use kvorum_resp::table::{self, CommandSpec, Flags};
 use kvorum_resp::{Command, CommandError, Output, ProtocolError, ReplyWriter, Request, RespVersion};
 
@@ -22,6 +24,9 @@ impl Connection<'_> {
             Ok(spec) => spec,
             Err(error) => {
                 self.break_queue();
+                if let CommandError::WrongNumberOfArguments(name) = error {
+                    self.door.node.command_counts.reject(self.manners.client.number, name);
+                }
                 return self.refuse(&error);
             }
         };
@@ -31,19 +36,23 @@ impl Connection<'_> {
         }
         let command = match Command::parse(spec, request) {
             Ok(command) => command,
-            Err(error) => return self.refuse(&error),
+            Err(error) => {
+                self.tally.note(spec.full_name, None, true);
+                return self.refuse(&error);
+            }
         };
         self.last_command = spec.full_name;
         if spec.full_name.starts_with("client|") {
             // It may look at itself.
             self.tell_others();
+            self.manners.client.about(|about| about.request_bytes = request.encoded_bytes());
         }
         self.tell_monitors(spec, request);
         if self.transact(&command, spec, request) {
             return;
         }
-        if self.answer_of_itself(&command) {
-            return self.note_quick(spec, request);
+        if self.answer_of_itself(&command, spec, request) {
+            return;
         }
         let slot = match self.slot_of(spec, request) {
             Ok(slot) => slot,
@@ -101,15 +110,23 @@ impl Connection<'_> {
 
     fn tell_monitors(&self, spec: &CommandSpec, request: &Request) {
         let clients = &self.door.node.clients;
+        if !clients.are_monitored() {
+            return;
+        }
+        if let Some(queue) = self.multi.queue.as_ref().filter(|queue| spec.full_name == "exec" && !queue.is_broken) {
+            // What EXEC carries out comes before it.
+            queue.commands.iter().for_each(|(spec, request)| self.tell_monitors(spec, request));
+        }
         // Passwords are nobody's business.
         let is_secret = matches!(spec.full_name, "auth" | "hello");
-        if clients.are_monitored() && !is_secret && !spec.flags.has(Flags::ADMIN) {
+        if !is_secret && !spec.flags.has(Flags::ADMIN) {
             clients.tell_monitors(&self.manners.client, request, self.door.wall_ms() * 1_000);
         }
     }
 
     /// A command was answered at once: it may be slow by what an operator calls slow.
-    pub(super) fn note_quick(&self, spec: &CommandSpec, request: &Request) {
+    pub(super) fn note_quick(&mut self, spec: &CommandSpec, request: &Request, failed: bool) {
+        self.tally.note(spec.full_name, None, failed);
         let slowlog = &self.door.node.slowlog;
         if slowlog.may_be_quick() && !spec.flags.has(Flags::SKIP_SLOWLOG) {
             let took_us = system_clock::monotonic().0.saturating_sub(self.now.0) / 1_000;
@@ -120,9 +137,8 @@ impl Connection<'_> {
     }
 
     /// Answers a command that needs no key, and tells whether it was one.
-    fn answer_of_itself(&mut self, command: &Command<'_>) -> bool {
+    fn answer_of_itself(&mut self, command: &Command<'_>, spec: &CommandSpec, request: &Request) -> bool {
         let is_silent = !self.manners.wants_reply();
-        let before = self.manners.replies;
         let mut output = Output::new();
         let is_answered = match command {
             Command::Hello(hello) => {
@@ -140,9 +156,12 @@ impl Connection<'_> {
             self.skip_again(is_silent);
             return false;
         }
-        // CLIENT REPLY answers only if it switches replies on.
-        let is_silent = if self.manners.replies == before { is_silent } else { !self.manners.wants_replies() };
+        // These answer if replies are wanted behind them, whatever was wanted before.
+        let is_switch = matches!(command, Command::Reset | Command::Client(ClientCommand::Reply(_)));
+        let is_silent = if is_switch { !self.manners.wants_replies() } else { is_silent };
+        let failed = output.chunk().first() == Some(&b'-');
         self.push(is_silent, output);
+        self.note_quick(spec, request, failed);
         if matches!(command, Command::Reset) {
             self.forget_transaction();
         }
@@ -227,6 +246,7 @@ impl Connection<'_> {
             held_bytes: 0,
             began: self.now,
             request: None,
+            spec: None,
         };
         let is_silent = !self.manners.wants_reply();
         let what = What::Asking(Box::new(asking));
@@ -235,14 +255,17 @@ impl Connection<'_> {
     }
 
     /// A command was taken up: what the queue holds for it counts, and it may be slow.
-    pub(super) fn keep(&mut self, command: u64, spec: &CommandSpec, request: &Request) {
-        if self.asking(command).is_some_and(|asking| asking.left > 0) {
-            self.hold(command, request.held_bytes());
-            if let Some(asking) = self.asking(command).filter(|_| !spec.flags.has(Flags::SKIP_SLOWLOG)) {
-                asking.request = Some(request.clone());
+    pub(super) fn keep(&mut self, command: u64, spec: &'static CommandSpec, request: &Request) {
+        match self.asking(command) {
+            Some(asking) if asking.left > 0 => {
+                asking.spec = Some(spec);
+                asking.request = (!spec.flags.has(Flags::SKIP_SLOWLOG)).then(|| request.clone());
+                self.hold(command, request.held_bytes());
             }
-        } else {
-            self.note_quick(spec, request);
+            asking => {
+                let failed = asking.is_some_and(|asking| asking.has_failed());
+                self.note_quick(spec, request, failed);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::RespDoor;
 use super::asking::{AskedBy, Refused, Waiting};
+use super::command_counts::Tally;
 use super::introspect::Manners;
 use super::multi::Multi;
 use super::replies::ReplyQueue;
@@ -80,6 +81,7 @@ pub(super) struct Connection<'a> {
     pub(super) now: Nanos,
     /// The command that came last.
     pub(super) last_command: &'static str,
+    pub(super) tally: Tally,
     /// When the request under way began to come in.
     request_since: Option<Instant>,
     /// Of the memory for what has come in and is not whole.
@@ -136,6 +138,7 @@ impl<'a> Connection<'a> {
             output: Output::new(),
             now: system_clock::monotonic(),
             last_command: "NULL",
+            tally: Tally::default(),
             request_since: None,
             share: door.node.inflow.share(from.ip()),
             write_by: None,
@@ -158,6 +161,7 @@ impl<'a> Connection<'a> {
         let mut stopped = pin!(self.door.node.stop.cancelled());
         loop {
             if self.is_ending && self.queue.is_empty() && self.output.is_empty() {
+                self.door.node.clients.leave(&self.manners.client);
                 linger(&mut self.stream).await;
                 return Ok(());
             }
@@ -222,6 +226,7 @@ impl<'a> Connection<'a> {
                 }
                 () = &mut stopped => return self.write(),
             }
+            self.tell_counts();
             self.write()?;
         }
     }
@@ -251,6 +256,7 @@ impl<'a> Connection<'a> {
         while self.takes_requests() {
             if done >= SESSION_TURN_BYTES {
                 done = 0;
+                self.tell_counts();
                 tokio::task::yield_now().await;
                 self.now = system_clock::monotonic();
             }
@@ -285,7 +291,15 @@ impl<'a> Connection<'a> {
     /// Notes for others which command came last, and when.
     pub(super) fn tell_others(&self) {
         let (command, now) = (self.last_command, self.now);
-        self.manners.client.about(|about| (about.command, about.busy_at) = (command, now));
+        self.manners.client.about(|about| (about.command, about.busy_at, about.request_bytes) = (command, now, 0));
+    }
+
+    /// Notes for the node which commands were carried out.
+    fn tell_counts(&mut self) {
+        if !self.tally.is_empty() {
+            let handled_ns = system_clock::monotonic().0.saturating_sub(self.now.0);
+            self.tally.tell(&self.door.node.command_counts, self.manners.client.number, handled_ns);
+        }
     }
 
     /// The request at the front is not whole yet.

@@ -9,17 +9,22 @@ use kvorum_protocol::ShardId;
 use std::fmt::Write as _;
 
 /// Sections of INFO but the last one, `keyspace`.
-const SECTIONS: [&str; 7] = ["server", "clients", "memory", "persistence", "stats", "replication", "cluster"];
+const SECTIONS: [&str; 9] =
+    ["server", "clients", "memory", "persistence", "stats", "replication", "cpu", COMMAND_STATS, "cluster"];
+/// Not among the usual ones.
+const COMMAND_STATS: &str = "commandstats";
 
 /// The text of INFO for the sections that are asked for; the usual ones if none is named. And whether the keyspace is one of them,
 /// which comes behind it.
 pub(super) fn text<'a>(door: &RespDoor, asked: impl Iterator<Item = &'a [u8]> + Clone) -> (String, bool) {
     let any = |word: &str| asked.clone().any(|name| name.eq_ignore_ascii_case(word.as_bytes()));
-    let is_all = asked.clone().next().is_none() || ["all", "everything", "default"].into_iter().any(any);
-    let sections = SECTIONS.into_iter().filter(|section| is_all || any(section));
+    let is_all = ["all", "everything"].into_iter().any(any);
+    let is_usual = is_all || asked.clone().next().is_none() || any("default");
+    let is_asked = |section: &str| any(section) || if section == COMMAND_STATS { is_all } else { is_usual };
+    let sections = SECTIONS.into_iter().filter(|section| is_asked(section));
     let texts: Vec<String> =
         sections.map(|section| format!("# {}\r\n{}", title(section), fields(door, section))).collect();
-    (texts.join("\r\n"), is_all || any("keyspace"))
+    (texts.join("\r\n"), is_asked("keyspace"))
 }
 
 /// Adds the keyspace to a text of INFO. `keys`: how many the leaders hold.
@@ -67,7 +72,7 @@ fn fields(door: &RespDoor, section: &str) -> String {
             field("uptime_in_days", &(uptime_s / 86_400));
         }
         "clients" => {
-            field("connected_clients", &door.node.places.open(Door::Resp));
+            field("connected_clients", &door.node.clients.count());
             field("maxclients", &door.node.places.max());
             field("blocked_clients", &0);
         }
@@ -93,6 +98,15 @@ fn fields(door: &RespDoor, section: &str) -> String {
             field("master_replid", &door.node.run_id);
             field("master_repl_offset", &0);
         }
+        "cpu" => {
+            let ProcessUse { cpu_us, system_us, .. } = ProcessUse::look();
+            let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+            field("used_cpu_sys", &seconds(system_us));
+            field("used_cpu_user", &seconds(cpu_us.saturating_sub(system_us)));
+            field("used_cpu_sys_children", &seconds(0));
+            field("used_cpu_user_children", &seconds(0));
+        }
+        COMMAND_STATS => text = door.node.command_counts.fields(),
         _ => field("cluster_enabled", &u8::from(door.is_cluster())),
     }
     text

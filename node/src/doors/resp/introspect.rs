@@ -113,6 +113,7 @@ pub(super) fn answer(
         Command::Introspection(command) => answer_introspection(&command, reply),
         Command::ModuleList => reply.array(0),
         Command::Slowlog(command) => door.node.slowlog.answer(&command, reply),
+        Command::Latency(LatencyCommand::Histogram(names)) => door.node.command_counts.answer_histogram(names, reply),
         Command::Latency(command) => answer_latency(&command, reply),
         // An answered write is with a quorum, and this is told behind the answers to the writes before it.
         Command::Wait { replicas, .. } if replicas <= door.acked_replicas() => reply.integer(door.acked_replicas()),
@@ -256,8 +257,7 @@ fn answer_latency(command: &LatencyCommand<'_>, reply: &mut ReplyWriter<'_>) {
             let event = String::from_utf8_lossy(&event[..event.len().min(128)]).into_owned();
             reply.error(format!("ERR No samples available for event '{event}'").as_bytes());
         }
-        LatencyCommand::Histogram(_) => reply.map(0),
-        LatencyCommand::History(_) | LatencyCommand::Latest => reply.array(0),
+        LatencyCommand::Histogram(_) | LatencyCommand::History(_) | LatencyCommand::Latest => reply.array(0),
         LatencyCommand::Reset(_) => reply.integer(0),
     }
 }

@@ -8,6 +8,7 @@ mod answers;
 mod asking;
 mod clients;
 mod cluster;
+mod command_counts;
 mod commands;
 mod connection;
 mod execute;
@@ -31,6 +32,7 @@ use super::writers::Writers;
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::system_clock;
 use clients::Clients;
+use command_counts::CommandCounts;
 use connection::Connection;
 use kvorum_core::clock::Nanos;
 use kvorum_core::measure::meter::Door;
@@ -59,6 +61,7 @@ pub struct RespNode {
     settings: Mutex<Settings>,
     clients: Clients,
     slowlog: Slowlog,
+    command_counts: CommandCounts,
     slots: Slots,
     /// Bytes of values and replies that connections hold which hold many.
     held_bytes: AtomicUsize,
@@ -103,6 +106,7 @@ impl RespNode {
             settings: Mutex::default(),
             clients: Clients::default(),
             slowlog: Slowlog::default(),
+            command_counts: CommandCounts::default(),
             slots,
             held_bytes: AtomicUsize::new(0),
             splits_exec: options.splits_exec,

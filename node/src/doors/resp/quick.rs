@@ -33,7 +33,7 @@ impl Connection<'_> {
                     answers::write_entry(form, entry.as_ref(), &|| self.door.wall_ms(), &mut reply);
                 }
                 self.answered.clear();
-                return self.note_quick(spec, request);
+                return self.note_quick(spec, request, false);
             }
             let command = self.enqueue_planned(Planned::read(key, body, form), slot, String::new(), None).0;
             debug_assert_eq!(command, origin.command, "the queue has not changed");

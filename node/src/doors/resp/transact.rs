@@ -62,6 +62,14 @@ impl Connection<'_> {
     /// Does what a command about transactions says, and tells whether it was one.
     pub(super) fn transact(&mut self, command: &Command<'_>, spec: &'static CommandSpec, request: &Request) -> bool {
         let is_queueing = self.multi.queue.is_some();
+        if matches!(command, Command::Multi | Command::Discard | Command::Unwatch) {
+            let failed = match command {
+                Command::Multi => is_queueing,
+                Command::Discard => !is_queueing,
+                _ => false,
+            };
+            self.tally.note(spec.full_name, None, failed);
+        }
         match *command {
             Command::Multi if is_queueing => self.reply_with(|reply| reply.error(b"ERR MULTI calls can not be nested")),
             Command::Multi => {
@@ -140,6 +148,7 @@ impl Connection<'_> {
         let mut slot = None;
         for (spec, request) in &queue.commands {
             slot = slot.or_else(|| self.slot_of(spec, request).ok().flatten());
+            self.tally.note(spec.full_name, None, false);
             self.add_to_exec(&mut builder, spec, request);
         }
         match builder.finish(watched, self.door.node.splits_exec && !self.door.is_cluster()) {

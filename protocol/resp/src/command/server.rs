@@ -18,6 +18,8 @@ pub enum ConfigCommand<'a> {
     Set(Pairs<'a>),
     /// Sets counters to 0.
     ResetStat,
+    /// Writes settings into their file, of which there is none.
+    Rewrite,
 }
 
 /// A subcommand of OBJECT.
@@ -141,6 +143,10 @@ pub(crate) fn config_set(args: Args<'_>) -> Parsed<'_> {
 
 pub(crate) fn config_resetstat(_args: Args<'_>) -> Parsed<'_> {
     Ok(Command::Config(ConfigCommand::ResetStat))
+}
+
+pub(crate) fn config_rewrite(_args: Args<'_>) -> Parsed<'_> {
+    Ok(Command::Config(ConfigCommand::Rewrite))
 }
 
 pub(crate) fn module_list(_args: Args<'_>) -> Parsed<'_> {

@@ -344,6 +344,7 @@ fn the_server_is_asked_in_many_ways() {
     are_errors(&["MEMORY USAGE k SAMPLES", "MEMORY USAGE k x 1", "MEMORY USAGE k SAMPLES -1"], "syntax error");
     is("object freq k", Command::Object { key: b"k", question: ObjectQuestion::Frequency });
     are_errors(&["CONFIG SET a 1 b"], "syntax error");
+    is("config rewrite", Command::Config(ConfigCommand::Rewrite));
     are_errors(&["COMMAND LIST FILTERBY x y", "COMMAND LIST x", "COMMAND LIST FILTERBY PATTERN"], "syntax error");
     let request = request("object help");
     assert_eq!(parse(&request), Ok(Command::Help(table::command(b"object").unwrap())));

@@ -88,7 +88,7 @@ pub(super) static COMMAND: [CommandSpec; 7] = [
 ];
 
 #[rustfmt::skip]
-pub(super) static CONFIG: [CommandSpec; 4] = [
+pub(super) static CONFIG: [CommandSpec; 5] = [
     spec!("config|get" -3 Server "2.0.0" Start [ADMIN NOSCRIPT LOADING STALE] [] [] []
         server::config_get, "parameter [parameter ...]", "Gives the settings that match patterns."),
     spec!("config|help" 2 Server "5.0.0" Start [LOADING STALE] [] [] []
@@ -96,6 +96,9 @@ pub(super) static CONFIG: [CommandSpec; 4] = [
     spec!("config|resetstat" 2 Server "2.0.0" Start [ADMIN NOSCRIPT LOADING STALE] [] []
         ["request_policy:all_nodes" "response_policy:all_succeeded"]
         server::config_resetstat, "", "Sets the counters of INFO to 0."),
+    spec!("config|rewrite" 2 Server "2.8.0" Start [ADMIN NOSCRIPT LOADING STALE] [] []
+        ["request_policy:all_nodes" "response_policy:all_succeeded"]
+        server::config_rewrite, "", "Is an error: settings that are set here are in no file."),
     spec!("config|set" -4 Server "2.0.0" Start [ADMIN NOSCRIPT LOADING STALE] [] []
         ["request_policy:all_nodes" "response_policy:all_succeeded"]
         server::config_set, "parameter value [parameter value ...]", "Changes settings."),
