@@ -435,6 +435,7 @@ impl MapKeeper {
             steady: self.watch.steady(now),
             drained: self.watch.drained(now),
             tokens: self.watch.tokens(now),
+            moving: self.watch.moving(now),
             planned: router.peer_table().stopping(),
             disks,
             loads,

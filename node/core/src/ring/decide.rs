@@ -95,6 +95,8 @@ pub struct Seen {
     pub drained: BTreeMap<NodeId, u64>,
     /// For how long tokens have been known, in milliseconds.
     pub tokens: BTreeMap<TokenId, u64>,
+    /// For how long groups have been at their moves, in milliseconds.
+    pub moving: BTreeMap<ShardId, u64>,
     /// Nodes that have said that they stop, and are expected back.
     pub planned: BTreeSet<NodeId>,
     /// The disks of the nodes that have told of them.
@@ -454,6 +456,7 @@ mod tests {
             steady: BTreeMap::new(),
             drained: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            moving: BTreeMap::new(),
             planned: BTreeSet::new(),
             disks: BTreeMap::new(),
             loads: BTreeMap::new(),

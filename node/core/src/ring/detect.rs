@@ -5,7 +5,7 @@
 
 use super::{NodeState, RingMap};
 use crate::clock::Nanos;
-use kvorum_protocol::{NodeId, TokenId};
+use kvorum_protocol::{NodeId, ShardId, TokenId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was seen.
@@ -16,6 +16,8 @@ pub struct NodeWatch {
     drained: BTreeMap<NodeId, (Nanos, Option<u64>)>,
     /// Since when tokens are known.
     tokens: BTreeMap<TokenId, Nanos>,
+    /// Which groups move, by the epoch that has begun it, and since when.
+    moving: BTreeMap<ShardId, (u64, Nanos)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,11 @@ impl NodeWatch {
         let tokens_before = std::mem::take(&mut self.tokens);
         let since = |id: TokenId| (id, tokens_before.get(&id).copied().unwrap_or(now));
         self.tokens = ring.tokens.iter().map(|token| since(TokenId(token.id))).collect();
+        let moving_before = std::mem::take(&mut self.moving);
+        for (shard, group) in ring.group_ids().zip(ring.groups()).filter(|(_, group)| group.is_moving()) {
+            let same = moving_before.get(&shard).copied().filter(|(epoch, _)| *epoch == group.since);
+            self.moving.insert(shard, same.unwrap_or((group.since, now)));
+        }
     }
 
     /// Forgets everything: another node looks now.
@@ -70,6 +77,7 @@ impl NodeWatch {
         self.of.clear();
         self.drained.clear();
         self.tokens.clear();
+        self.moving.clear();
     }
 
     /// For how long each node was not heard, in milliseconds; those that are heard are left out.
@@ -86,6 +94,11 @@ impl NodeWatch {
     /// For how long each token has been known, in milliseconds.
     pub fn tokens(&self, now: Nanos) -> BTreeMap<TokenId, u64> {
         self.tokens.iter().map(|(token, since)| (*token, now.ms_since(*since))).collect()
+    }
+
+    /// For how long each group that moves has been at this move, in milliseconds.
+    pub fn moving(&self, now: Nanos) -> BTreeMap<ShardId, u64> {
+        self.moving.iter().map(|(shard, (_, since))| (*shard, now.ms_since(*since))).collect()
     }
 
     /// For how long each node was heard without a break, in milliseconds.

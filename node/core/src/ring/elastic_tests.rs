@@ -58,6 +58,7 @@ pub(super) fn seen(ring: &RingMap, away: &[u128]) -> Seen {
         steady: BTreeMap::new(),
         drained: BTreeMap::new(),
         tokens: BTreeMap::new(),
+        moving: BTreeMap::new(),
         planned: BTreeSet::new(),
         disks: BTreeMap::new(),
         loads: BTreeMap::new(),

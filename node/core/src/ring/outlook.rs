@@ -8,6 +8,9 @@ use kvorum_protocol::{
     ClusterPlan, Epoch, MovePurpose, NodeId, NodeOutlook, NodeStanding, PlanReason, PlannedMove, ShardId,
 };
 
+/// A move that takes longer than this is told of, in milliseconds. It may be a large one.
+const MOVE_LONG_MS: u64 = 600_000;
+
 /// The plan for a map, as the leader of `meta` sees its cluster.
 ///
 /// Cost: that of a placement, [`super::place`].
@@ -19,6 +22,7 @@ pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
     for (at, (shard, group)) in ring.group_ids().zip(ring.groups()).enumerate() {
         if group.is_moving() {
             moves.push(under_way(ring, shard, group));
+            reasons.extend(takes_long(ring, seen, shard, group));
             continue;
         }
         let Ok(Wanted(slots)) = &wanted else { continue };
@@ -128,6 +132,19 @@ fn waits_for(ring: &RingMap, seen: &Seen, shard: ShardId, planned: &PlannedMove)
         .filter_map(|held| Some(name(ring, id_at(ring, held.node)?)))
         .collect();
     Some(format!("{} waits: its replica on {} is away, or is not well", group_name(shard), away.join(" and ")))
+}
+
+/// A move that has not come to its end for long.
+fn takes_long(ring: &RingMap, seen: &Seen, shard: ShardId, group: &ShardGroup) -> Option<PlanReason> {
+    let ms = seen.moving.get(&shard).copied().filter(|ms| *ms >= MOVE_LONG_MS)?;
+    let not_well = group.replicas.iter().filter(|held| seen.well_node_of(ring, shard, **held).is_none());
+    let not_well: Vec<&str> = not_well.filter_map(|held| Some(name(ring, id_at(ring, held.node)?))).collect();
+    let why = match (not_well.is_empty(), group.newcomer().and_then(|held| id_at(ring, held.node))) {
+        (false, _) => format!("its replica on {} is away, or is not well", not_well.join(" and ")),
+        (true, Some(taker)) => format!("look at what {} takes in", name(ring, taker)),
+        (true, None) => "its group does not let go of a replica".to_owned(),
+    };
+    Some(reason(false, format!("{} has been moving for {} min: {why}", group_name(shard), ms / 60_000)))
 }
 
 /// A node whose disk is too full for what it is to take, or for anything.

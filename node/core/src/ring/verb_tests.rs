@@ -259,6 +259,18 @@ fn a_plan_says_whose_absence_holds_a_move_up() {
     assert!(outlook.reasons.iter().all(|reason| reason.text.contains("its replica on node-3 is away")));
 }
 
+#[test]
+fn a_plan_tells_of_a_move_that_takes_long() {
+    let ring = cluster(5, 4);
+    let removing = ring.with_state(node(2), NodeState::Removing).unwrap();
+    let MapDecision::Change(moving, _) = decide(&removing, &seen(&removing, &[])) else { panic!() };
+    let shard = moving.group_ids().zip(moving.groups()).find(|(_, group)| group.is_moving()).unwrap().0;
+    let since = |ms| Seen { moving: [(shard, ms)].into(), ..seen(&moving, &[]) };
+    assert_eq!(plan(&moving, &since(599_999)).reasons, []);
+    let reasons = plan(&moving, &since(12 * 60_000)).reasons;
+    assert!(reasons[0].text.contains(" has been moving for 12 min: look at what node-"), "{reasons:?}");
+}
+
 /// Every disk has so many MiB, of which so many are free, and holds so much.
 fn with_disks(seen: Seen, ring: &RingMap, (total, free, held): (u64, u64, u64)) -> Seen {
     let room = DiskRoom { free_bytes: free << 20, total_bytes: total << 20 };
