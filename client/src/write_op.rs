@@ -284,6 +284,7 @@ impl WriteOp {
     pub fn is_idempotent(&self) -> bool {
         let is_absolute = match self.mutation.action {
             Action::Put { .. } | Action::Delete | Action::Expire { .. } | Action::Persist => true,
+            Action::ExpireAt { when, .. } => when.is_none(),
             Action::SetRange { .. } => true,
             Action::Incr { .. } | Action::Append { .. } | Action::IncrDecimal { .. } => false,
             // The second one is answered something else.

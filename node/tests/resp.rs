@@ -39,6 +39,11 @@ async fn commands_are_answered_as_redis_answers_them() {
         ("PERSIST t\nPERSIST t\nTTL t\nPTTL missing", ":1\r\n:0\r\n:-1\r\n:-2\r\n"),
         ("EXPIRE t 100\nTTL t\nEXPIRE missing 100", ":1\r\n:100\r\n:0\r\n"),
         ("EXPIREAT t 4102444800\nEXPIRETIME t", ":1\r\n:4102444800\r\n"),
+        (
+            "PEXPIREAT t 4102444800123\nPEXPIRETIME t\nPEXPIREAT t 4102444800124 LT\nPEXPIREAT t 4102444800000 LT",
+            ":1\r\n:4102444800123\r\n:0\r\n:1\r\n",
+        ),
+        ("SET p v PXAT 4102444800001\nPEXPIRETIME p\nDEL p", "+OK\r\n:4102444800001\r\n:1\r\n"),
         ("SET t w KEEPTTL\nEXPIRETIME t\nSET t w\nTTL t", "+OK\r\n:4102444800\r\n+OK\r\n:-1\r\n"),
         ("GETEX t EX 100\nTTL t\nGETEX t PERSIST\nTTL t", "$1\r\nw\r\n:100\r\n$1\r\nw\r\n:-1\r\n"),
         ("PEXPIRE t -1\nEXISTS t", ":1\r\n:0\r\n"),

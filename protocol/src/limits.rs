@@ -47,6 +47,8 @@ pub const SHARDS_MAX: usize = 4096;
 pub const REPLICAS_MAX: usize = 15;
 /// Longest time to live, in milliseconds: 100 years.
 pub const TTL_MS_MAX: u64 = 100 * 365 * 24 * 3600 * 1000;
+/// Latest time of expiry, in milliseconds since 1970.
+pub const EXPIRY_MS_MAX: u64 = (1 << 48) - 1;
 /// Longest deadline of a request, in milliseconds: 10 minutes.
 pub const DEADLINE_MS_MAX: u32 = 600_000;
 /// Largest ring map that nodes send to each other, in bytes. The largest cluster's, with replicas of every shard on

@@ -1,7 +1,7 @@
 //! One write to one key: what must hold, what it does, what it is answered.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::limits::{BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX};
+use crate::limits::{BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, EXPIRY_MS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX};
 use crate::request::decode_key;
 use crate::types::Version;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -85,6 +85,13 @@ pub enum Action {
         /// What must hold of the time to live that the key has.
         when: ExpireWhen,
     },
+    /// Sets the time at which an existing key expires.
+    ExpireAt {
+        /// In milliseconds since 1970, as [`TimeToLive::Until`].
+        at_ms: u64,
+        /// What must hold of the time to live that the key has, if anything must.
+        when: Option<ExpireWhen>,
+    },
     /// Overwrites part of the value; a missing key counts as empty. Zeros fill what lies between the end of the value and the
     /// offset. Keeps the time to live. Answered with the new length.
     SetRange {
@@ -120,6 +127,7 @@ impl Action {
             | Self::Expire { .. }
             | Self::Persist
             | Self::ExpireIf { .. }
+            | Self::ExpireAt { .. }
             | Self::SetBit { .. } => &[],
         }
     }
@@ -148,6 +156,9 @@ pub enum TimeToLive {
     Forever,
     /// So many milliseconds, 1 to [`TTL_MS_MAX`].
     Ms(u64),
+    /// Up to this time, in milliseconds since 1970, at most [`EXPIRY_MS_MAX`]. By the shard's log time it lives for a millisecond at
+    /// least, and for [`TTL_MS_MAX`] at most.
+    Until(u64),
     /// As long as what is there now. A key that does not exist, or has expired, has no time to live afterwards.
     Keep,
 }
@@ -189,10 +200,19 @@ const KEEP_TTL: u64 = u64::MAX;
 
 const _: () = assert!(TTL_MS_MAX < KEEP_TTL, "no time to live reads as keeping it");
 
-/// In the argument of EXPIRE-IF, what must hold stands above as many bits of milliseconds.
+/// Set in the argument of a PUT that says at which time the value expires.
+const UNTIL: u64 = 1 << 63;
+
+const _: () = assert!(
+    TTL_MS_MAX < UNTIL && EXPIRY_MS_MAX < UNTIL - 1,
+    "a time to live is no time, and no time reads as keeping it"
+);
+
+/// In the arguments of EXPIRE-IF and EXPIRE-AT, what must hold stands above as many bits of milliseconds.
 const WHEN_SHIFT: u32 = 48;
 
 const _: () = assert!(TTL_MS_MAX < 1 << WHEN_SHIFT, "a time to live leaves room for what must hold");
+const _: () = assert!(EXPIRY_MS_MAX < 1 << WHEN_SHIFT, "so does a time");
 
 mod action {
     pub(super) const PUT: u8 = 1;
@@ -205,6 +225,7 @@ mod action {
     pub(super) const SET_RANGE: u8 = 8;
     pub(super) const SET_BIT: u8 = 9;
     pub(super) const INCR_DECIMAL: u8 = 10;
+    pub(super) const EXPIRE_AT: u8 = 11;
 }
 
 pub(crate) fn encode_mutation(out: &mut BytesMut, mutation: &Mutation) {
@@ -219,7 +240,29 @@ pub(crate) fn encode_mutation(out: &mut BytesMut, mutation: &Mutation) {
         | Action::Expire { .. }
         | Action::Persist
         | Action::ExpireIf { .. }
+        | Action::ExpireAt { .. }
         | Action::SetBit { .. } => {}
+    }
+}
+
+fn code_of(when: ExpireWhen) -> u64 {
+    match when {
+        ExpireWhen::None => 1,
+        ExpireWhen::Some => 2,
+        ExpireWhen::Longer => 3,
+        ExpireWhen::Shorter => 4,
+        ExpireWhen::SomeAndShorter => 5,
+    }
+}
+
+fn when_of(code: u64) -> Result<ExpireWhen, DecodeError> {
+    match code {
+        1 => Ok(ExpireWhen::None),
+        2 => Ok(ExpireWhen::Some),
+        3 => Ok(ExpireWhen::Longer),
+        4 => Ok(ExpireWhen::Shorter),
+        5 => Ok(ExpireWhen::SomeAndShorter),
+        value => Err(DecodeError::UnknownValue { field: "what must hold of a time to live", value }),
     }
 }
 
@@ -228,22 +271,15 @@ pub(crate) fn encode_mutation_head(out: &mut BytesMut, mutation: &Mutation) {
     let (code, argument) = match &mutation.action {
         Action::Put { ttl: TimeToLive::Forever, .. } => (action::PUT, 0),
         Action::Put { ttl: TimeToLive::Ms(ms), .. } => (action::PUT, *ms),
+        Action::Put { ttl: TimeToLive::Until(at_ms), .. } => (action::PUT, UNTIL | at_ms),
         Action::Put { ttl: TimeToLive::Keep, .. } => (action::PUT, KEEP_TTL),
         Action::Delete => (action::DELETE, 0),
         Action::Incr { by } => (action::INCR, by.cast_unsigned()),
         Action::Append { .. } => (action::APPEND, 0),
         Action::Expire { ttl_ms } => (action::EXPIRE, *ttl_ms),
         Action::Persist => (action::PERSIST, 0),
-        Action::ExpireIf { ttl_ms, when } => {
-            let when: u64 = match when {
-                ExpireWhen::None => 1,
-                ExpireWhen::Some => 2,
-                ExpireWhen::Longer => 3,
-                ExpireWhen::Shorter => 4,
-                ExpireWhen::SomeAndShorter => 5,
-            };
-            (action::EXPIRE_IF, when << WHEN_SHIFT | ttl_ms)
-        }
+        Action::ExpireIf { ttl_ms, when } => (action::EXPIRE_IF, code_of(*when) << WHEN_SHIFT | ttl_ms),
+        Action::ExpireAt { at_ms, when } => (action::EXPIRE_AT, when.map_or(0, code_of) << WHEN_SHIFT | at_ms),
         Action::SetRange { offset, .. } => (action::SET_RANGE, *offset),
         Action::SetBit { offset, bit } => (action::SET_BIT, offset << 1 | u64::from(*bit)),
         Action::IncrDecimal { .. } => (action::INCR_DECIMAL, 0),
@@ -279,6 +315,14 @@ pub(crate) fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeErr
         }
         Ok(argument)
     };
+    let expiry = |argument: u64| {
+        if argument > EXPIRY_MS_MAX {
+            let field = "time of expiry in milliseconds";
+            return Err(DecodeError::OverLimit { field, value: argument, limit: EXPIRY_MS_MAX });
+        }
+        Ok(argument)
+    };
+    let below_when = |argument: u64| argument & ((1 << WHEN_SHIFT) - 1);
     let unused = |argument: u64| match argument {
         0 => Ok(()),
         value => Err(DecodeError::UnknownValue { field: "unused argument", value }),
@@ -288,6 +332,7 @@ pub(crate) fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeErr
             ttl: match argument {
                 0 => TimeToLive::Forever,
                 KEEP_TTL => TimeToLive::Keep,
+                until if until & UNTIL != 0 => TimeToLive::Until(expiry(until & !UNTIL)?),
                 ms => TimeToLive::Ms(ttl(ms)?),
             },
             value: reader.bytes("value length", VALUE_BYTES_MAX)?,
@@ -304,15 +349,15 @@ pub(crate) fn decode_mutation(reader: &mut Reader) -> Result<Mutation, DecodeErr
         },
         action::PERSIST => unused(argument).map(|()| Action::Persist)?,
         action::EXPIRE_IF => {
+            let when = when_of(argument >> WHEN_SHIFT)?;
+            Action::ExpireIf { ttl_ms: ttl(below_when(argument))?, when }
+        }
+        action::EXPIRE_AT => {
             let when = match argument >> WHEN_SHIFT {
-                1 => ExpireWhen::None,
-                2 => ExpireWhen::Some,
-                3 => ExpireWhen::Longer,
-                4 => ExpireWhen::Shorter,
-                5 => ExpireWhen::SomeAndShorter,
-                value => return Err(DecodeError::UnknownValue { field: "what must hold of a time to live", value }),
+                0 => None,
+                code => Some(when_of(code)?),
             };
-            Action::ExpireIf { ttl_ms: ttl(argument & ((1 << WHEN_SHIFT) - 1))?, when }
+            Action::ExpireAt { at_ms: below_when(argument), when }
         }
         action::SET_RANGE => {
             let value = reader.bytes("value length", VALUE_BYTES_MAX)?;

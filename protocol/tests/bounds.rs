@@ -5,8 +5,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::limits::{
-    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, ERROR_TEXT_BYTES_MAX, FRAME_BYTES_MAX, HOT_KEY_BYTES_MAX, HOT_KEYS_MAX,
-    JOIN_PEM_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, RAFT_ENTRIES_MAX,
+    BATCH_OPERATIONS_MAX, DEADLINE_MS_MAX, ERROR_TEXT_BYTES_MAX, EXPIRY_MS_MAX, FRAME_BYTES_MAX, HOT_KEY_BYTES_MAX,
+    HOT_KEYS_MAX, JOIN_PEM_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, RAFT_ENTRIES_MAX,
     RAFT_ENTRY_BYTES_MAX, REPLICAS_MAX, RING_BYTES_MAX, SCAN_ENTRIES_MAX, SEQUENCE_MAX, SHARDS_MAX,
     SIGNING_REQUEST_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
@@ -227,6 +227,10 @@ fn numbers_out_of_range_are_refused() {
     };
     assert_eq!(write(1, TTL_MS_MAX, 1, 1), Ok(()));
     assert!(matches!(write(1, TTL_MS_MAX + 1, 1, 1), Err(DecodeError::OverLimit { .. })));
+    assert_eq!(write(1, 1 << 63 | EXPIRY_MS_MAX, 1, 1), Ok(()), "a time, not how long it is until then");
+    assert!(matches!(write(1, 1 << 63 | (EXPIRY_MS_MAX + 1), 1, 1), Err(DecodeError::OverLimit { .. })));
+    assert_eq!(write(11, 5 << 48 | EXPIRY_MS_MAX, 1, 1), Ok(()));
+    assert!(matches!(write(11, 6 << 48, 1, 1), Err(DecodeError::UnknownValue { .. })));
     for (action, argument) in [(2, 1), (4, 1), (5, 0), (6, 1), (7, 0), (0, 0)] {
         assert!(matches!(write(action, argument, 1, 1), Err(DecodeError::UnknownValue { .. })), "{action} {argument}");
     }

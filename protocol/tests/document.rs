@@ -90,6 +90,7 @@ fn limits_are_the_codes() {
         ("shards of a cluster", limits::SHARDS_MAX as u64, ""),
         ("replicas of a shard", limits::REPLICAS_MAX as u64, ""),
         ("time to live", limits::TTL_MS_MAX, "ms"),
+        ("time of expiry", limits::EXPIRY_MS_MAX, "ms"),
         ("deadline", limits::DEADLINE_MS_MAX.into(), "ms"),
         ("entries of a consensus message", limits::RAFT_ENTRIES_MAX as u64, ""),
         ("payload of an entry", limits::RAFT_ENTRY_BYTES_MAX as u64, "bytes"),

@@ -4,8 +4,8 @@
 
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::limits::{
-    ABSENCE_MS_MAX, DEADLINE_MS_MAX, FRAME_BYTES_MAX, MOVE_RATE_MB_MAX, NODE_WEIGHT_MAX, SCAN_ENTRIES_MAX,
-    SEQUENCE_MAX, SNAPSHOT_HEADER_BYTES_MAX, TOKEN_MS_MAX, TTL_MS_MAX,
+    ABSENCE_MS_MAX, DEADLINE_MS_MAX, EXPIRY_MS_MAX, FRAME_BYTES_MAX, MOVE_RATE_MB_MAX, NODE_WEIGHT_MAX,
+    SCAN_ENTRIES_MAX, SEQUENCE_MAX, SNAPSHOT_HEADER_BYTES_MAX, TOKEN_MS_MAX, TTL_MS_MAX,
 };
 use kvorum_protocol::part::{Assembler, PART_KIND, Parts};
 use kvorum_protocol::peer::{
@@ -100,7 +100,12 @@ fn once() -> impl Strategy<Value = Once> {
 }
 
 fn ttl() -> impl Strategy<Value = TimeToLive> {
-    prop_oneof![Just(TimeToLive::Forever), (1..=TTL_MS_MAX).prop_map(TimeToLive::Ms), Just(TimeToLive::Keep)]
+    prop_oneof![
+        Just(TimeToLive::Forever),
+        (1..=TTL_MS_MAX).prop_map(TimeToLive::Ms),
+        (0..=EXPIRY_MS_MAX).prop_map(TimeToLive::Until),
+        Just(TimeToLive::Keep)
+    ]
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -112,6 +117,7 @@ fn action() -> impl Strategy<Value = Action> {
         (1..=TTL_MS_MAX).prop_map(|ttl_ms| Action::Expire { ttl_ms }),
         Just(Action::Persist),
         (0..=TTL_MS_MAX, expire_when()).prop_map(|(ttl_ms, when)| Action::ExpireIf { ttl_ms, when }),
+        (0..=EXPIRY_MS_MAX, option::of(expire_when())).prop_map(|(at_ms, when)| Action::ExpireAt { at_ms, when }),
         (any::<u64>(), vec(any::<u8>(), 1..60))
             .prop_map(|(offset, value)| Action::SetRange { offset, value: value.into() }),
         (any::<u64>(), any::<bool>()).prop_map(|(offset, bit)| Action::SetBit { offset: offset >> 1, bit }),

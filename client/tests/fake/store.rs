@@ -118,6 +118,7 @@ impl Store {
                 let expires_at_ms = match ttl {
                     TimeToLive::Forever => None,
                     TimeToLive::Ms(ms) => Some(NOW_MS + ms),
+                    TimeToLive::Until(at_ms) => Some(*at_ms),
                     TimeToLive::Keep => expiry,
                 };
                 Some((value.clone(), expires_at_ms))
@@ -136,7 +137,11 @@ impl Store {
             }
             Action::Expire { ttl_ms } if old.is_some() => Some((value, Some(NOW_MS + ttl_ms))),
             Action::Persist if expiry.is_some() => Some((value, None)),
-            Action::ExpireIf { .. } | Action::SetRange { .. } | Action::SetBit { .. } | Action::IncrDecimal { .. } => {
+            Action::ExpireIf { .. }
+            | Action::ExpireAt { .. }
+            | Action::SetRange { .. }
+            | Action::SetBit { .. }
+            | Action::IncrDecimal { .. } => {
                 unreachable!("the client has no such writes")
             }
             Action::Delete | Action::Expire { .. } | Action::Persist => {

@@ -59,10 +59,11 @@ impl Recorder {
             Action::Delete => WriteOp::delete(key),
             Action::Incr { by } => WriteOp::incr(key, by),
             Action::Append { value } => WriteOp::append(key, value),
-            Action::Put { ttl: TimeToLive::Ms(_), .. }
+            Action::Put { ttl: TimeToLive::Ms(_) | TimeToLive::Until(_), .. }
             | Action::Expire { .. }
             | Action::Persist
             | Action::ExpireIf { .. }
+            | Action::ExpireAt { .. }
             | Action::SetRange { .. }
             | Action::SetBit { .. }
             | Action::IncrDecimal { .. } => {
@@ -177,7 +178,11 @@ fn checked_action(action: Action) -> checker::Action {
         Action::Append { value } => checker::Action::Append(value.to_vec()),
         Action::Expire { .. } => checker::Action::Expire,
         Action::Persist => checker::Action::Persist,
-        Action::ExpireIf { .. } | Action::SetRange { .. } | Action::SetBit { .. } | Action::IncrDecimal { .. } => {
+        Action::ExpireIf { .. }
+        | Action::ExpireAt { .. }
+        | Action::SetRange { .. }
+        | Action::SetBit { .. }
+        | Action::IncrDecimal { .. } => {
             panic!("the workload has none of these")
         }
     }

@@ -106,6 +106,24 @@ fn of_resp() -> Vec<(&'static str, RequestBody)> {
         ("write incr decimal", committed(55, mutation("price", Action::IncrDecimal { by: bytes("-1.5e2") }))),
         ("transaction", RequestBody::Transaction(transaction)),
         ("transaction of a rename", RequestBody::Transaction(renaming)),
+        (
+            "write put until a time",
+            committed(
+                58,
+                mutation("user:1", Action::Put { value: bytes("Ada"), ttl: TimeToLive::Until(1_795_983_627_210) }),
+            ),
+        ),
+        (
+            "write expire at a time",
+            committed(59, mutation("user:1", Action::ExpireAt { at_ms: 1_795_983_627_210, when: None })),
+        ),
+        (
+            "write expire at a time if earlier",
+            committed(
+                60,
+                mutation("user:1", Action::ExpireAt { at_ms: 1_795_983_627_210, when: Some(ExpireWhen::Shorter) }),
+            ),
+        ),
     ]
 }
 

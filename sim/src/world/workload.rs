@@ -618,14 +618,16 @@ pub(super) fn call_of(mutation: &Mutation) -> Call {
         Action::Delete => checker::Action::Delete,
         Action::Incr { by } => checker::Action::Incr(*by),
         Action::Append { value } => checker::Action::Append(value.to_vec()),
-        Action::Expire { .. } => checker::Action::Expire,
+        Action::Expire { .. } | Action::ExpireAt { when: None, .. } => checker::Action::Expire,
         Action::Persist => checker::Action::Persist,
-        Action::ExpireIf { when, .. } => checker::Action::ExpireIf(match when {
-            ExpireWhen::None => checker::ExpireWhen::None,
-            ExpireWhen::Some => checker::ExpireWhen::Some,
-            ExpireWhen::Longer => checker::ExpireWhen::Longer,
-            ExpireWhen::Shorter | ExpireWhen::SomeAndShorter => checker::ExpireWhen::Shorter,
-        }),
+        Action::ExpireIf { when, .. } | Action::ExpireAt { when: Some(when), .. } => {
+            checker::Action::ExpireIf(match when {
+                ExpireWhen::None => checker::ExpireWhen::None,
+                ExpireWhen::Some => checker::ExpireWhen::Some,
+                ExpireWhen::Longer => checker::ExpireWhen::Longer,
+                ExpireWhen::Shorter | ExpireWhen::SomeAndShorter => checker::ExpireWhen::Shorter,
+            })
+        }
         Action::SetRange { offset, value } => {
             checker::Action::SetRange { offset: *offset as usize, bytes: value.to_vec() }
         }

@@ -103,7 +103,7 @@ impl OperationKind {
                 Action::Delete => Self::Delete,
                 Action::Incr { .. } => Self::Incr,
                 Action::Append { .. } => Self::Append,
-                Action::Expire { .. } | Action::ExpireIf { .. } => Self::Expire,
+                Action::Expire { .. } | Action::ExpireIf { .. } | Action::ExpireAt { .. } => Self::Expire,
                 Action::Persist => Self::Persist,
                 Action::SetRange { .. } => Self::SetRange,
                 Action::SetBit { .. } => Self::SetBit,

@@ -4,7 +4,7 @@ use super::decimal::{self, NoSum};
 use crate::seeded::{Bug, planted};
 use crate::store::{ReadError, StoredRecord};
 use bytes::Bytes;
-use kvorum_protocol::limits::{DECIMAL_BYTES_MAX, VALUE_BYTES_MAX};
+use kvorum_protocol::limits::{DECIMAL_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{
     Action, Condition, ErrorCode, ExpireWhen, Mutation, ReturnPrevious, ServerError, TimeToLive, Version,
 };
@@ -136,6 +136,7 @@ pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -
             let expires_at_ms = match ttl {
                 TimeToLive::Forever => None,
                 TimeToLive::Ms(ms) => Some(now_ms + ms),
+                TimeToLive::Until(at_ms) => Some(within_reach(*at_ms, now_ms)),
                 TimeToLive::Keep => keep.filter(|_| !planted(Bug::KeepTtlForgets)),
             };
             write(Some(NewValue::Given(value.clone())), expires_at_ms, None)
@@ -171,29 +172,49 @@ pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -
             let value = Some(NewValue::Given(decimal.clone()));
             Ok(WriteDecision::Write { value, expires_at_ms: keep, number: None, decimal: Some(decimal) })
         }
-        (Action::Delete | Action::Expire { .. } | Action::ExpireIf { .. } | Action::Persist, None) => {
-            Ok(WriteDecision::Missing)
-        }
+        (
+            Action::Delete
+            | Action::Expire { .. }
+            | Action::ExpireIf { .. }
+            | Action::ExpireAt { .. }
+            | Action::Persist,
+            None,
+        ) => Ok(WriteDecision::Missing),
         (Action::ExpireIf { ttl_ms, when }, Some(state)) => {
             let at_ms = now_ms + ttl_ms;
-            let has = state.expires_at_ms;
-            let is_wanted = match when {
-                ExpireWhen::None => has.is_none(),
-                ExpireWhen::Some => has.is_some(),
-                ExpireWhen::Longer => has.is_some_and(|has| at_ms > has),
-                ExpireWhen::Shorter => has.is_none_or(|has| at_ms < has),
-                ExpireWhen::SomeAndShorter => has.is_some_and(|has| at_ms < has),
-            };
-            match (is_wanted, ttl_ms) {
+            match (is_wanted(*when, state.expires_at_ms, at_ms), ttl_ms) {
                 (false, _) => Ok(WriteDecision::ConditionFailed),
                 (true, 0) => write(None, None, None),
                 (true, _) => write(Some(NewValue::Unchanged), Some(at_ms), None),
             }
         }
+        (Action::ExpireAt { at_ms, when }, Some(state)) => {
+            let at_ms = within_reach(*at_ms, now_ms);
+            if when.is_some_and(|when| !is_wanted(when, state.expires_at_ms, at_ms)) {
+                return Ok(WriteDecision::ConditionFailed);
+            }
+            write(Some(NewValue::Unchanged), Some(at_ms), None)
+        }
         (Action::Delete, Some(_)) => write(None, None, None),
         (Action::Expire { ttl_ms }, Some(_)) => write(Some(NewValue::Unchanged), Some(now_ms + ttl_ms), None),
         (Action::Persist, Some(state)) if state.expires_at_ms.is_none() => Ok(WriteDecision::Missing),
         (Action::Persist, Some(_)) => write(Some(NewValue::Unchanged), None, None),
+    }
+}
+
+/// A time of expiry, or the nearest one that is not over and no longer away than a time to live may be.
+fn within_reach(at_ms: u64, now_ms: u64) -> u64 {
+    at_ms.clamp(now_ms + 1, now_ms + TTL_MS_MAX)
+}
+
+/// Whether a new time of expiry is wanted, by the one that the key has.
+fn is_wanted(when: ExpireWhen, has: Option<u64>, at_ms: u64) -> bool {
+    match when {
+        ExpireWhen::None => has.is_none(),
+        ExpireWhen::Some => has.is_some(),
+        ExpireWhen::Longer => has.is_some_and(|has| at_ms > has),
+        ExpireWhen::Shorter => has.is_none_or(|has| at_ms < has),
+        ExpireWhen::SomeAndShorter => has.is_some_and(|has| at_ms < has),
     }
 }
 
@@ -332,6 +353,22 @@ mod tests {
         assert_eq!(decided(Always, Action::Persist, Some(&old)), r#"Some("old") until None number None"#);
         assert_eq!(decided(Always, Action::Persist, Some(&entry("old", 5, None))), "missing");
         assert_eq!(decided(Always, Action::Expire { ttl_ms: 7 }, None), "missing");
+    }
+
+    #[test]
+    fn a_time_of_expiry_is_kept_as_it_was_given() {
+        use Condition::Always;
+        let old = entry("old", 5, Some(2000));
+        let put = |at_ms| Action::Put { value: "new".into(), ttl: TimeToLive::Until(at_ms) };
+        let expire = |at_ms, when| Action::ExpireAt { at_ms, when };
+        let until = |at_ms: u64| format!(r#"Some("old") until Some({at_ms}) number None"#);
+        assert_eq!(decided(Always, put(1234), None), r#"Some("new") until Some(1234) number None"#);
+        assert_eq!(decided(Always, expire(1234, None), Some(&old)), until(1234));
+        assert_eq!(decided(Always, expire(999, None), Some(&old)), until(1001), "over by this shard's time");
+        assert_eq!(decided(Always, expire(u64::MAX >> 16, None), Some(&old)), until(1000 + TTL_MS_MAX));
+        assert_eq!(decided(Always, expire(1999, Some(ExpireWhen::Shorter)), Some(&old)), until(1999));
+        assert_eq!(decided(Always, expire(2000, Some(ExpireWhen::Shorter)), Some(&old)), "condition failed");
+        assert_eq!(decided(Always, expire(1234, None), None), "missing");
     }
 
     #[test]

@@ -398,8 +398,10 @@ impl<'a> Evaluation<'a> {
 
     fn mutate(&mut self, mutation: &Mutation, ack: Ack) -> Result<WriteResult, ServerError> {
         // A plain PUT takes effect whatever was there before.
-        let is_blind = matches!(mutation.action, Action::Put { ttl: TimeToLive::Forever | TimeToLive::Ms(_), .. })
-            && mutation.condition == Condition::Always
+        let is_blind = matches!(
+            mutation.action,
+            Action::Put { ttl: TimeToLive::Forever | TimeToLive::Ms(_) | TimeToLive::Until(_), .. }
+        ) && mutation.condition == Condition::Always
             && mutation.return_previous == ReturnPrevious::Nothing
             && !self.room.refuses_new_keys();
         let before = if is_blind { None } else { self.current(&mutation.key)? };

@@ -3,7 +3,7 @@
 use super::walk::{Ground, Walk, WalkKind};
 use bytes::Bytes;
 use kvorum_protocol::hash::{hash64, shard_of, shard_of_slot};
-use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, TTL_MS_MAX};
+use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, EXPIRY_MS_MAX, TTL_MS_MAX};
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, Condition, ExpireWhen, Mutation, ReadMode, RequestBody, ReturnPrevious, ShardId,
     TimeToLive, TransactionOperation, TransactionRequest, WriteId,
@@ -297,6 +297,24 @@ fn mutation(key: Bytes, action: Action) -> Mutation {
 /// A write that has no number yet.
 pub(super) const UNNUMBERED: WriteId = WriteId { sequence: 0, first_unanswered: 0, retry: false, once: None };
 
+/// How long something lives.
+#[derive(Clone, Copy)]
+enum Life {
+    /// So many milliseconds.
+    Ms(u64),
+    /// Up to this time of the clock, in milliseconds since 1970.
+    Until(u64),
+}
+
+impl From<Life> for TimeToLive {
+    fn from(life: Life) -> Self {
+        match life {
+            Life::Ms(ttl_ms) => Self::Ms(ttl_ms),
+            Life::Until(at_ms) => Self::Until(at_ms),
+        }
+    }
+}
+
 struct Planner<'a> {
     request: &'a Request,
     spec: &'static CommandSpec,
@@ -387,8 +405,8 @@ impl Planner<'_> {
         let action = match set.expiry {
             SetExpiry::Never => Action::Put { value, ttl: TimeToLive::Forever },
             SetExpiry::Keep => Action::Put { value, ttl: TimeToLive::Keep },
-            SetExpiry::At(deadline) => match self.ttl_ms(deadline)? {
-                Some(ttl_ms) => Action::Put { value, ttl: TimeToLive::Ms(ttl_ms) },
+            SetExpiry::At(deadline) => match self.life(deadline)? {
+                Some(ttl) => Action::Put { value, ttl: ttl.into() },
                 // It has expired before it is there.
                 None => Action::Delete,
             },
@@ -411,7 +429,11 @@ impl Planner<'_> {
     }
 
     fn expire(&self, deadline: Deadline) -> Result<Action, Refusal> {
-        Ok(self.ttl_ms(deadline)?.map_or(Action::Delete, |ttl_ms| Action::Expire { ttl_ms }))
+        Ok(match self.life(deadline)? {
+            Some(Life::Ms(ttl_ms)) => Action::Expire { ttl_ms },
+            Some(Life::Until(at_ms)) => Action::ExpireAt { at_ms, when: None },
+            None => Action::Delete,
+        })
     }
 
     /// EXPIRE, if something holds for the key's expiry.
@@ -424,18 +446,25 @@ impl Planner<'_> {
             ExpireCondition::IfEarlier => ExpireWhen::Shorter,
             ExpireCondition::IfSomeAndEarlier => ExpireWhen::SomeAndShorter,
         };
-        Ok(Action::ExpireIf { ttl_ms: self.ttl_ms(deadline)?.unwrap_or(0), when })
+        Ok(match self.life(deadline)? {
+            Some(Life::Ms(ttl_ms)) => Action::ExpireIf { ttl_ms, when },
+            Some(Life::Until(at_ms)) => Action::ExpireAt { at_ms, when: Some(when) },
+            None => Action::ExpireIf { ttl_ms: 0, when },
+        })
     }
 
-    /// How long something lives that expires then, at most [`TTL_MS_MAX`]; nothing if that has passed.
-    fn ttl_ms(&self, deadline: Deadline) -> Result<Option<u64>, Refusal> {
+    /// How long something lives that expires then; nothing if that has passed. What is too far away is brought nearer.
+    fn life(&self, deadline: Deadline) -> Result<Option<Life>, Refusal> {
         let invalid = CommandError::InvalidExpireTime(self.spec.full_name);
         let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
         let at_ms = deadline.at_ms(now_ms).ok_or(invalid)?;
-        match u64::try_from(at_ms.saturating_sub(now_ms)) {
-            Err(_) | Ok(0) => Ok(None),
-            Ok(ttl_ms) => Ok(Some(ttl_ms.min(TTL_MS_MAX))),
-        }
+        let (Ok(ttl_ms @ 1..), Ok(at_ms)) = (u64::try_from(at_ms.saturating_sub(now_ms)), u64::try_from(at_ms)) else {
+            return Ok(None);
+        };
+        Ok(Some(match deadline {
+            Deadline::After(_) => Life::Ms(ttl_ms.min(TTL_MS_MAX)),
+            Deadline::At(_) => Life::Until(at_ms.min(EXPIRY_MS_MAX)),
+        }))
     }
 }
 
@@ -523,21 +552,30 @@ mod tests {
     }
 
     #[test]
-    fn what_expires_in_many_years_lives_for_a_hundred() {
-        let ttl_ms = |words: &[&[u8]]| {
+    fn times_of_the_clock_stay_what_they_are_and_what_is_far_away_is_brought_nearer() {
+        let action = |words: &[&[u8]]| {
             let request = Request::of(words);
             let spec = kvorum_resp::table::resolve(&request).unwrap();
             let command = Command::parse(spec, &request).unwrap();
             let place = Circumstances { now_ms: 1_000, ground: &|| Ground::All(1), shards: 1, drawn: 0 };
-            let mut planned = plan(&command, spec, &request, &place).unwrap();
-            match planned.asked.remove(0) {
-                RequestBody::Write { mutation: Mutation { action: Action::Expire { ttl_ms }, .. }, .. } => ttl_ms,
+            match plan(&command, spec, &request, &place).unwrap().asked.remove(0) {
+                RequestBody::Write { mutation, .. } => mutation.action,
                 body => panic!("{body:?}"),
             }
         };
-        assert_eq!(ttl_ms(&[b"PEXPIREAT", b"k", b"1001"]), 1);
-        assert_eq!(ttl_ms(&[b"PEXPIREAT", b"k", b"9223372036854770000"]), TTL_MS_MAX);
-        assert_eq!(ttl_ms(&[b"EXPIRE", b"k", b"9223372036854"]), TTL_MS_MAX);
+        let at = |at_ms| Action::ExpireAt { at_ms, when: None };
+        assert_eq!(action(&[b"PEXPIREAT", b"k", b"1001"]), at(1001));
+        assert_eq!(action(&[b"PEXPIREAT", b"k", b"1000"]), Action::Delete);
+        assert_eq!(action(&[b"PEXPIREAT", b"k", b"-9223372036854770000"]), Action::Delete);
+        assert_eq!(action(&[b"GETEX", b"k", b"PXAT", b"1001"]), at(1001));
+        assert_eq!(action(&[b"PEXPIREAT", b"k", b"9223372036854770000"]), at(EXPIRY_MS_MAX));
+        assert_eq!(action(&[b"EXPIRE", b"k", b"9223372036854"]), Action::Expire { ttl_ms: TTL_MS_MAX });
+        assert_eq!(action(&[b"EXPIRE", b"k", b"7", b"NX"]), Action::ExpireIf { ttl_ms: 7_000, when: ExpireWhen::None });
+        let when = Some(ExpireWhen::Longer);
+        assert_eq!(action(&[b"EXPIREAT", b"k", b"7", b"GT"]), Action::ExpireAt { at_ms: 7_000, when });
+        let put = |ttl| Action::Put { value: "v".into(), ttl };
+        assert_eq!(action(&[b"SET", b"k", b"v", b"PXAT", b"1001"]), put(TimeToLive::Until(1001)));
+        assert_eq!(action(&[b"SET", b"k", b"v", b"PX", b"1"]), put(TimeToLive::Ms(1)));
     }
 
     #[test]
