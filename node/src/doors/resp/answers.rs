@@ -172,7 +172,7 @@ fn applied(body: &ResponseBody) -> usize {
 /// Copies the value. Where it lies, it may be lost before it is written to the client, and it was verified just now.
 fn write_value(entry: Option<&Entry>, reply: &mut ReplyWriter<'_>) {
     match entry {
-        Some(entry) => reply.bulk_shared(&entry.value),
+        Some(entry) => reply.bulk(&entry.value),
         None => reply.null(),
     }
 }
@@ -198,13 +198,8 @@ pub(super) fn write_entry(
         ReplyForm::BitPosition { bit, range } => reply.integer(match entry {
             Some(entry) => values::find_bit(&entry.value, bit, range).map_or(-1, |place| place as i64),
             // It stands for a value of zeros without end.
-            None => {
-                if bit {
-                    -1
-                } else {
-                    0
-                }
-            }
+            None if bit => -1,
+            None => 0,
         }),
         ReplyForm::Object(question) => match (entry, question) {
             (None, _) => reply.null(),

@@ -29,7 +29,7 @@ pub(super) const DEADLINE_MS: u64 = 2_000;
 /// Most bytes of values that wait in the queue; a read past it is answered `TRYAGAIN`.
 const QUEUED_BYTES_MAX: usize = 2 * SESSION_VALUES_BYTES_MAX;
 /// Most bytes of values that connections of all RESP doors hold, of which each holds many; a large read past it is answered `TRYAGAIN`.
-const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
+const HELD_BYTES_MAX: usize = 192 * 1024 * 1024;
 /// With so many requests passed on and unanswered, each connection has one command under way at a time.
 const STRAINED_FORWARDS: usize = FORWARDS_MAX / 2;
 /// For so long after a queue was full a connection has one command under way at a time.

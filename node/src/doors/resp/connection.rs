@@ -348,6 +348,8 @@ impl<'a> Connection<'a> {
     /// Counts what this connection holds, if that is much: values lie in memory, or keep their segments, until the client takes them.
     pub(super) fn count_held(&mut self) {
         let bytes = self.queued_bytes + self.output.len();
+        // What has left of the output keeps its memory until all of it has.
+        let bytes = if self.output.is_empty() { bytes } else { bytes.max(self.counted_bytes) };
         let counted = if bytes > LARGE_WORK_BYTES { bytes } else { 0 };
         let before = std::mem::replace(&mut self.counted_bytes, counted);
         if counted > before {
