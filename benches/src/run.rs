@@ -145,9 +145,7 @@ impl Target {
         let addresses = topology.nodes.iter().map(|node| node.client_address.clone()).collect();
         Ok(Self { topology, servers: Servers::Cluster(Control::new(addresses)) })
     }
-}
 
-impl Target {
     /// The same nodes where clients of Redis Cluster find them.
     pub(crate) fn by_resp(mut self) -> Self {
         for node in &mut self.topology.nodes {

@@ -5,7 +5,7 @@ mod common;
 
 use common::recorder::Recorder;
 use common::resp::{Caller, Reply};
-use common::workload::read_all;
+use common::workload::{COUNTERS, REGISTERS, TEXTS, counter, read_all, register, text};
 use common::{ClusterOptions, TestCluster, eventually};
 use kvorum_sim::checker::{Action, Call, Completion, Condition, Operation, WriteStatus, Written};
 use rand::rngs::StdRng;
@@ -61,9 +61,9 @@ impl Client {
 
     async fn step(&mut self, operation: u64) {
         let value = format!("{}.{operation}", self.number);
-        let (register, counter) = (self.rng.random_range(0..16), self.rng.random_range(0..4));
-        let (register, counter, text) =
-            (format!("register-{register}"), format!("counter-{counter}"), format!("text-{counter}"));
+        let register = register(self.rng.random_range(0..REGISTERS));
+        let counter = counter(self.rng.random_range(0..COUNTERS));
+        let text = text(self.rng.random_range(0..TEXTS));
         let put = || Action::Put { value: value.clone().into_bytes(), expires: false };
         let write = |condition, action| Call::Write { condition, action };
         let (key, call, command) = match self.rng.random_range(0..100) {

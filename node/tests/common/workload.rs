@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 /// Clients of a workload, each with connections and a session of its own.
 pub(crate) const CLIENTS: u32 = 32;
 /// Keys of each kind: few, so that clients meet on them.
-const REGISTERS: u32 = 16;
-const COUNTERS: u32 = 4;
-const TEXTS: u32 = 4;
+pub(crate) const REGISTERS: u32 = 16;
+pub(crate) const COUNTERS: u32 = 4;
+pub(crate) const TEXTS: u32 = 4;
 
 /// A workload that runs. Choices are random with a fixed seed, which [`Workload::start`] prints; the interleaving is the
 /// machine's.
@@ -113,15 +113,15 @@ pub(crate) async fn read_all(recorder: &Recorder, client: &Client) {
     }
 }
 
-fn register(number: u32) -> String {
+pub(crate) fn register(number: u32) -> String {
     format!("register-{number}")
 }
 
-fn counter(number: u32) -> String {
+pub(crate) fn counter(number: u32) -> String {
     format!("counter-{number}")
 }
 
-fn text(number: u32) -> String {
+pub(crate) fn text(number: u32) -> String {
     format!("text-{number}")
 }
 

@@ -2,7 +2,7 @@
 
 use super::decide::{self, Change, MapDecision, Seen};
 use super::rebalance::{self, Wanted};
-use super::{FREE_AFTER_BALANCE, FREE_AFTER_REPAIR, NodeSlot, NodeState, RingMap, RingNode, ShardGroup};
+use super::{FREE_AFTER_BALANCE, FREE_AFTER_REPAIR, Holder, NodeSlot, NodeState, RingMap, RingNode, ShardGroup};
 use kvorum_protocol::limits::PLAN_REASONS_MAX;
 use kvorum_protocol::{
     ClusterPlan, Epoch, MovePurpose, NodeId, NodeOutlook, NodeStanding, PlanReason, PlannedMove, ShardId,
@@ -126,24 +126,32 @@ fn waits_for(ring: &RingMap, seen: &Seen, shard: ShardId, planned: &PlannedMove)
     if seen.others_are_well(ring, shard, from) || ring.paused && planned.purpose != MovePurpose::Repair {
         return None;
     }
-    let away = ring.replicas(shard).iter().filter(|held| Some(held.node) != from);
-    let away: Vec<&str> = away
+    let others = ring.replicas(shard).iter().filter(|held| Some(held.node) != from);
+    Some(format!("{} waits: {}", group_name(shard), who_is_not_well(ring, seen, shard, others)?))
+}
+
+/// Whose replica of these is not there, or not well; nothing if all are.
+fn who_is_not_well<'a>(
+    ring: &RingMap,
+    seen: &Seen,
+    shard: ShardId,
+    replicas: impl Iterator<Item = &'a Holder>,
+) -> Option<String> {
+    let away: Vec<&str> = replicas
         .filter(|held| seen.well_node_of(ring, shard, **held).is_none())
         .filter_map(|held| Some(name(ring, id_at(ring, held.node)?)))
         .collect();
-    Some(format!("{} waits: its replica on {} is away, or is not well", group_name(shard), away.join(" and ")))
+    (!away.is_empty()).then(|| format!("its replica on {} is away, or is not well", away.join(" and ")))
 }
 
 /// A move that has not come to its end for long.
 fn takes_long(ring: &RingMap, seen: &Seen, shard: ShardId, group: &ShardGroup) -> Option<PlanReason> {
     let ms = seen.moving.get(&shard).copied().filter(|ms| *ms >= MOVE_LONG_MS)?;
-    let not_well = group.replicas.iter().filter(|held| seen.well_node_of(ring, shard, **held).is_none());
-    let not_well: Vec<&str> = not_well.filter_map(|held| Some(name(ring, id_at(ring, held.node)?))).collect();
-    let why = match (not_well.is_empty(), group.newcomer().and_then(|held| id_at(ring, held.node))) {
-        (false, _) => format!("its replica on {} is away, or is not well", not_well.join(" and ")),
-        (true, Some(taker)) => format!("look at what {} takes in", name(ring, taker)),
-        (true, None) => "its group does not let go of a replica".to_owned(),
-    };
+    let taker = group.newcomer().and_then(|held| id_at(ring, held.node));
+    let why = who_is_not_well(ring, seen, shard, group.replicas.iter()).unwrap_or_else(|| match taker {
+        Some(taker) => format!("look at what {} takes in", name(ring, taker)),
+        None => "its group does not let go of a replica".to_owned(),
+    });
     Some(reason(false, format!("{} has been moving for {} min: {why}", group_name(shard), ms / 60_000)))
 }
 

@@ -277,10 +277,10 @@ pub(super) fn plan(
         Command::RandomKey => walked(Walk::random(ground(), place.drawn), false),
         Command::Flush { .. } => walked(Walk::new(WalkKind::Flush, ground()), true),
         Command::Cluster(ClusterCommand::CountKeysInSlot(slot)) => {
-            walked(Walk::count_of_slot(slot, planner.shard_of_slot(slot), ground()), false)
+            walked(Walk::count_of_slot(slot, shard_of_slot(slot, planner.shards), ground()), false)
         }
         Command::Cluster(ClusterCommand::GetKeysInSlot { slot, count }) => {
-            walked(Walk::keys_of_slot(slot, count, planner.shard_of_slot(slot), ground()), false)
+            walked(Walk::keys_of_slot(slot, count, shard_of_slot(slot, planner.shards), ground()), false)
         }
         _ => return Err(planner.absent()),
     })
@@ -339,10 +339,6 @@ impl Planner<'_> {
         let touches = Touches::Writes(keys.into_iter().map(|key| hash64(key)).collect());
         let transaction = TransactionRequest { id: UNNUMBERED, checks: Vec::new(), operations: vec![operation] };
         Planned { asked: vec![RequestBody::Transaction(transaction)], walk: None, form, touches }
-    }
-
-    fn shard_of_slot(&self, slot: u16) -> ShardId {
-        shard_of_slot(slot, self.shards)
     }
 
     fn read(&self, key: &[u8], form: ReplyForm) -> Planned {

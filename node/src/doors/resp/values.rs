@@ -33,14 +33,9 @@ pub(super) fn count_bits(value: &[u8], range: Option<BitRange>) -> usize {
 /// The place of a value's first bit that is `wanted`, in a part of it. Where the part has no end of its own, zeros follow the value.
 pub(super) fn find_bit(value: &[u8], wanted: bool, range: Option<BitSearch>) -> Option<usize> {
     let BitSearch { start, end, in_bits } = range.unwrap_or(BitSearch { start: 0, end: None, in_bits: false });
-    let length = i64::try_from(if in_bits { value.len() * 8 } else { value.len() }).unwrap_or(i64::MAX);
-    let place = |at: i64| if at < 0 { at.saturating_add(length).max(0) } else { at };
-    let (start, last) = (place(start), place(end.unwrap_or(-1)).min(length - 1));
-    if start > last {
-        return None;
-    }
+    let length = if in_bits { value.len() * 8 } else { value.len() };
+    let (start, last) = places(length, start, end.unwrap_or(-1))?;
     let (start, behind) = if in_bits { (start, last + 1) } else { (start * 8, (last + 1) * 8) };
-    let (start, behind) = (start as usize, behind as usize);
     // Whole bytes without such a bit are passed over.
     let poor = if wanted { 0 } else { 0xff };
     let mut at = start;
@@ -62,6 +57,11 @@ pub(super) fn part(length: usize, start: i64, end: i64) -> Option<(usize, usize)
     if start < 0 && end < 0 && start > end {
         return None;
     }
+    places(length, start, end)
+}
+
+/// The same where the last place may be before the first one and both count from the end, as BITPOS counts.
+fn places(length: usize, start: i64, end: i64) -> Option<(usize, usize)> {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     let place = |at: i64| if at < 0 { at.saturating_add(length).max(0) } else { at };
     let (start, end) = (place(start), place(end).min(length - 1));
