@@ -5,15 +5,16 @@ use crate::limits::{DRAIN, READ_BYTES, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN,
 use crate::pacer::due;
 use crate::recorder::Recorder;
 use crate::routes::{Router, Routes};
+use crate::secure::Stream;
 use crate::socket::Socket;
 use crate::wire::Protocol;
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use kvorum_protocol::{ClientId, NodeInfo};
 use rand::Rng;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// A thread's recorder. Its counters are sound even if a task died while it held the lock.
@@ -101,10 +102,29 @@ impl<P: Protocol> Connection<P> {
 
     /// Drives the engine until it is finished or the socket fails.
     async fn serve(&self, engine: &mut Engine<P>, socket: &mut Socket) -> Result<(), ConnectionError> {
-        let io_error = |error: std::io::Error| ConnectionError::Io(error.kind());
         engine.handle_connected(socket.node);
         let Socket { stream, input, output, .. } = socket;
-        let (mut reader, mut writer) = stream.split();
+        match stream {
+            Stream::Plain(stream) => {
+                let (reader, writer) = stream.split();
+                self.drive(engine, reader, writer, input, output).await
+            }
+            Stream::Tls(stream) => {
+                let (reader, writer) = tokio::io::split(stream);
+                self.drive(engine, reader, writer, input, output).await
+            }
+        }
+    }
+
+    async fn drive(
+        &self,
+        engine: &mut Engine<P>,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+        input: &mut BytesMut,
+        output: &mut BytesMut,
+    ) -> Result<(), ConnectionError> {
+        let io_error = |error: std::io::Error| ConnectionError::Io(error.kind());
         let mut now = Instant::now();
         let wake = tokio::time::sleep_until(engine.next_wake(now).into());
         tokio::pin!(wake);
@@ -125,6 +145,8 @@ impl<P: Protocol> Connection<P> {
                 written = writer.write(output), if !output.is_empty() => {
                     let written = written.map_err(io_error)?;
                     output.advance(written);
+                    // TLS may have kept some of it; else it costs nothing.
+                    writer.flush().await.map_err(io_error)?;
                     now = Instant::now();
                 }
                 read = reader.read_buf(input) => {

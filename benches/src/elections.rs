@@ -71,7 +71,7 @@ pub struct ElectionsOptions {
 /// The cluster can't be started, loaded or asked for its state. Everything that was started is gone by then.
 pub fn elections(options: &ElectionsOptions, progress: &mut (dyn FnMut(String) + Send)) -> Result<Table, MeasureError> {
     options.check()?;
-    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
+    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[], secure: false };
     let nodes = Nodes::start_filled(&options.place, &shape, options.data.keys, options.data.value_size)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StorageError::system("a runtime"))?;

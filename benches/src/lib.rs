@@ -41,6 +41,7 @@ mod pacer;
 mod plot;
 mod recorder;
 mod routes;
+mod secure;
 mod sequence;
 mod server_use;
 mod socket;

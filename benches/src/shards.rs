@@ -68,7 +68,7 @@ pub fn shards(options: &ShardsOptions, progress: &mut dyn FnMut(String)) -> Resu
     let mut clusters = Vec::new();
     for (number, &count) in options.counts.iter().enumerate() {
         let port_offset = number as u16 * CLUSTER_PORTS;
-        let shape = Shape { nodes: NODES, shards: count, port_offset, environment: &[] };
+        let shape = Shape { nodes: NODES, shards: count, port_offset, environment: &[], secure: false };
         let nodes = Nodes::start_filled(&options.place, &shape, options.data.keys, options.data.value_size)?;
         progress(format!("a cluster with {count} shard(s) runs"));
         clusters.push(nodes);

@@ -1,12 +1,12 @@
-//! An open connection: the TCP stream with its buffers, after HELLO where the protocol has one.
+//! An open connection: the stream with its buffers, after HELLO where the protocol has one.
 
 use crate::engine::ConnectionError;
 use crate::limits::{CONNECT_TIMEOUT, READ_BYTES};
+use crate::secure::Stream;
 use bytes::BytesMut;
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{Hello, HelloReply, NodeId, Request, RequestBody, RequestId, Response, ResponseBody, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 const HELLO_ID: RequestId = RequestId(1);
@@ -14,7 +14,7 @@ const HELLO_ID: RequestId = RequestId(1);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// Bytes that have come and are not yet taken; up to one whole frame and a read.
     pub(crate) input: BytesMut,
     /// Bytes that wait to be sent.
@@ -50,8 +50,7 @@ impl Socket {
 
     async fn dial(address: &str) -> Result<Self, ConnectionError> {
         let connect_error = |error: std::io::Error| ConnectionError::Connect(error.kind());
-        let stream = TcpStream::connect(address).await.map_err(connect_error)?;
-        stream.set_nodelay(true).map_err(connect_error)?;
+        let stream = Stream::connect(address).await.map_err(connect_error)?;
         let (input, output) = (BytesMut::with_capacity(READ_BYTES), BytesMut::with_capacity(READ_BYTES));
         Ok(Self { stream, input, output, node: NodeId(uuid::Uuid::nil()) })
     }
@@ -66,6 +65,7 @@ impl Socket {
         while !self.output.is_empty() {
             self.stream.write_buf(&mut self.output).await.map_err(io_error)?;
         }
+        self.stream.flush().await.map_err(io_error)?;
         let body = loop {
             if let Some(body) = frame::decode(&mut self.input, FRAME_BYTES_MAX)? {
                 break body;

@@ -265,11 +265,15 @@ impl Admin {
         self.done(need, Kind::Command, command).await
     }
 
-    async fn done(&self, need: Need, kind: Kind, command: AdminCommand) -> Result<(), Error> {
-        match self.client.call(need, kind, RequestBody::Admin(command), None).await? {
+    pub(crate) async fn done(&self, need: Need, kind: Kind, command: AdminCommand) -> Result<(), Error> {
+        match self.call(need, kind, RequestBody::Admin(command)).await? {
             ResponseBody::Done => Ok(()),
             other => Err(unexpected(&other, kind)),
         }
+    }
+
+    pub(crate) async fn call(&self, need: Need, kind: Kind, body: RequestBody) -> Result<ResponseBody, Error> {
+        self.client.call(need, kind, body, None).await
     }
 
     /// A node is found by its identity only once the topology is known.

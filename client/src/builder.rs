@@ -3,6 +3,9 @@
 use crate::client::Client;
 use crate::core::Core;
 use crate::limits::{CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX};
+use crate::login::Credentials;
+#[cfg(feature = "tls")]
+use crate::tls::{Dialler, Tls};
 use kvorum_client_core::retry::RetryPolicy;
 use kvorum_client_core::{Error, url};
 use kvorum_protocol::limits::NAME_BYTES_MAX;
@@ -24,6 +27,11 @@ pub(crate) struct Options {
     pub(crate) name: String,
     pub(crate) client: ClientId,
     pub(crate) cluster: Option<ClusterId>,
+    pub(crate) credentials: Option<Credentials>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
+    #[cfg(feature = "tls")]
+    pub(crate) dialler: Option<Dialler>,
     pub(crate) connect_timeout: Duration,
     pub(crate) deadline: Duration,
     pub(crate) in_flight_max: usize,
@@ -41,6 +49,11 @@ impl ClientBuilder {
                 name: format!("kvorum-client/{}", env!("CARGO_PKG_VERSION")),
                 client: ClientId(Uuid::new_v4()),
                 cluster: None,
+                credentials: None,
+                #[cfg(feature = "tls")]
+                tls: None,
+                #[cfg(feature = "tls")]
+                dialler: None,
                 connect_timeout: CONNECT_TIMEOUT_DEFAULT,
                 deadline: DEADLINE_DEFAULT,
                 in_flight_max: IN_FLIGHT_DEFAULT,
@@ -52,7 +65,8 @@ impl ClientBuilder {
     }
 
     /// Sets the cluster's address, `kv://host:port,host:port`, of up to 64 seeds; [`URL_DEFAULT`](crate::URL_DEFAULT) unless
-    /// set. The scheme may be left out, and so may the port 7400. Names are resolved again at each connect.
+    /// set. With `kvs://` TLS is spoken, which needs the feature `tls` and `ClientBuilder::tls`. The scheme may be left out, and so may
+    /// the port 7400. Names are resolved again at each connect.
     ///
     /// # Examples
     /// ```no_run
@@ -130,6 +144,44 @@ impl ClientBuilder {
     #[must_use]
     pub fn cluster_id(mut self, cluster: ClusterId) -> Self {
         self.options.cluster = Some(cluster);
+        self
+    }
+
+    /// Speaks TLS with the nodes, whatever the address says.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example() -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::{Client, Tls};
+    ///
+    /// let tls = Tls::from_file("ca.pem")?.certificate_files("ada.pem", "ada.key")?;
+    /// let client = Client::builder().url("kvs://db1.example").tls(tls).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.options.tls = Some(tls);
+        self
+    }
+
+    /// Says who the client is, at each of its connections; nobody by default. Where clients must say who they are, that lets nobody
+    /// in but those who come with a certificate.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example() -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::{Client, Credentials};
+    ///
+    /// let token = std::env::var("KVORUM_TOKEN").unwrap_or_default();
+    /// let client = Client::builder().url("kv://db1.example").credentials(Credentials::Token(token)).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.options.credentials = Some(credentials);
         self
     }
 
@@ -255,7 +307,19 @@ impl ClientBuilder {
 
     fn validate(mut self) -> Result<Options, Error> {
         let invalid = |problem: &str| Err(Error::InvalidArgument(problem.to_owned()));
-        self.options.seeds = url::parse(self.url.as_deref().unwrap_or(url::URL_DEFAULT))?;
+        let address = self.url.as_deref().unwrap_or(url::URL_DEFAULT);
+        self.options.seeds = url::parse(address)?;
+        #[cfg(feature = "tls")]
+        {
+            self.options.dialler = self.options.tls.as_ref().map(Tls::dialler).transpose()?;
+            if url::is_encrypted(address) && self.options.dialler.is_none() {
+                return invalid("kvs:// needs the cluster's authority, as ca.pem: ClientBuilder::tls, or --ca");
+            }
+        }
+        #[cfg(not(feature = "tls"))]
+        if url::is_encrypted(address) {
+            return invalid("kvs:// needs the feature tls of this library");
+        }
         if self.options.name.len() > NAME_BYTES_MAX {
             return Err(Error::TooLarge {
                 what: "the length of the client's name in bytes",

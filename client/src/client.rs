@@ -9,6 +9,7 @@ use crate::get::{Get, GetMany};
 use crate::key::checked_key;
 use crate::scan::Scan;
 use crate::status::NodeStatus;
+use crate::transaction::Transaction;
 use crate::write::{Append, ConditionalWrite, Incr, Write};
 use crate::write_op::WriteOp;
 use bytes::Bytes;
@@ -294,6 +295,27 @@ impl Client {
     /// ```
     pub fn atomic(&self, tag: impl AsRef<[u8]>) -> Atomic {
         Atomic::new(self, tag.as_ref())
+    }
+
+    /// Begins operations that are done in turn, with nothing between them: reads, writes, renames, copies. Each has a reply of its own.
+    /// All keys must be in the shard of `tag`, as for [`Client::atomic`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::{TransactionReply, TransactionResult};
+    ///
+    /// let work = client.transaction("job").rename("{job}.new", "{job}.taken").get("{job}.taken");
+    /// if let TransactionResult::Done(replies) = work.await?
+    ///     && let TransactionReply::Value(Some(job)) = &replies[1]
+    /// {
+    ///     println!("{:?}", job.value);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn transaction(&self, tag: impl AsRef<[u8]>) -> Transaction {
+        Transaction::new(self, tag.as_ref())
     }
 
     /// Walks all keys that begin with `prefix`, shard by shard, in no order that means anything. A prefix with a whole

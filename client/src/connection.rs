@@ -5,7 +5,10 @@
 use crate::limits::{
     PROBE_INTERVAL, READ_BUFFER_BYTES, SILENT_PROBES_MAX, SMALL_REQUEST_BYTES, WRITE_BUFFER_KEPT_BYTES,
 };
+use crate::login::{Credentials, Greeted};
 use crate::outgoing::Outgoing;
+#[cfg(feature = "tls")]
+use crate::tls::{self, Dialler};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{FutureExt, select_all};
 use kvorum_client_core::{CloseReason, ConnectionError};
@@ -14,7 +17,7 @@ use kvorum_protocol::part::Assembler;
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     ClientId, ClusterId, DecodeError, Epoch, ErrorCode, Hello, HelloReply, NodeId, Request, RequestBody, RequestId,
-    Response, ResponseBody, Topology, frame,
+    Response, ResponseBody, ServerError, Topology, frame,
 };
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -24,10 +27,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot};
+#[cfg(feature = "tls")]
+use tokio_rustls::client::TlsStream;
 
 /// What the client tells a node in HELLO, and how long a connection may take to open.
 #[derive(Clone, Debug)]
@@ -35,6 +39,9 @@ pub(crate) struct Introduction {
     pub(crate) client: ClientId,
     pub(crate) name: String,
     pub(crate) cluster: Option<ClusterId>,
+    pub(crate) credentials: Option<Credentials>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Dialler>,
     pub(crate) timeout: Duration,
 }
 
@@ -95,14 +102,24 @@ impl Connection {
         let (stream, buffer, hello) = opened.map_err(|_| timed_out())??;
         let shared = Arc::new(Shared {
             address: address.to_owned(),
-            next_id: AtomicU32::new(HELLO_ID + 1),
+            next_id: AtomicU32::new(FIRST_ID),
             frames: AtomicU64::new(0),
             state: Mutex::default(),
             outgoing_ready: Notify::new(),
             stop: Notify::new(),
             closed: AtomicBool::new(false),
         });
-        tokio::spawn(run(shared.clone(), hello.node, stream, buffer, observer));
+        match stream {
+            NodeStream::Plain(stream) => {
+                let (read_half, write_half) = stream.into_split();
+                tokio::spawn(run(shared.clone(), hello.node, read_half, write_half, buffer, observer));
+            }
+            #[cfg(feature = "tls")]
+            NodeStream::Tls(stream) => {
+                let (read_half, write_half) = tokio::io::split(stream);
+                tokio::spawn(run(shared.clone(), hello.node, read_half, write_half, buffer, observer));
+            }
+        }
         tracing::debug!(address, node = %hello.node, "connected");
         Ok(Arc::new(Self { hello, shared }))
     }
@@ -201,19 +218,47 @@ impl Drop for Reply {
 }
 
 const HELLO_ID: u32 = 1;
+/// Behind those of HELLO and of the login.
+const FIRST_ID: u32 = 3;
+
+/// What a node's bytes come by.
+enum NodeStream {
+    Plain(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream<TcpStream>>),
+}
 
 async fn open(
     address: &str,
     introduction: &Introduction,
-) -> Result<(TcpStream, BytesMut, HelloReply), ConnectionError> {
+) -> Result<(NodeStream, BytesMut, HelloReply), ConnectionError> {
     let failed = |error| ConnectionError::Io { address: address.to_owned(), source: Arc::new(error) };
-    let malformed = |source| ConnectionError::Malformed { address: address.to_owned(), source };
     let mut stream = TcpStream::connect(address).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
+    #[cfg(feature = "tls")]
+    if let Some(dialler) = &introduction.tls {
+        let mut stream = Box::new(dialler.begin(address, stream).await.map_err(failed)?);
+        let binding = tls::binding(&stream);
+        let (buffer, hello) = introduce(address, &mut stream, introduction, binding).await?;
+        return Ok((NodeStream::Tls(stream), buffer, hello));
+    }
+    let (buffer, hello) = introduce(address, &mut stream, introduction, None).await?;
+    Ok((NodeStream::Plain(stream), buffer, hello))
+}
+
+/// Says hello, and who the client is. `binding`: what both ends see of the channel alone, if TLS is spoken.
+async fn introduce<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    address: &str,
+    stream: &mut S,
+    introduction: &Introduction,
+    binding: Option<[u8; 32]>,
+) -> Result<(BytesMut, HelloReply), ConnectionError> {
+    let failed = |error| ConnectionError::Io { address: address.to_owned(), source: Arc::new(error) };
+    let malformed = |source| ConnectionError::Malformed { address: address.to_owned(), source };
     let hello = Hello {
         version_min: PROTOCOL_VERSION,
         version_max: PROTOCOL_VERSION,
-        features: feature::TOPOLOGY_PUSH | feature::PARTS,
+        features: feature::TOPOLOGY_PUSH | feature::PARTS | feature::AUTH,
         cluster: introduction.cluster,
         client: introduction.client,
         name: introduction.name.clone(),
@@ -221,6 +266,7 @@ async fn open(
     let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
     Request { id: RequestId(HELLO_ID), deadline_ms: 0, body: RequestBody::Hello(hello) }.encode(&mut buffer);
     stream.write_all(&buffer).await.map_err(failed)?;
+    stream.flush().await.map_err(failed)?;
     buffer.clear();
     let body = loop {
         if let Some(body) = frame::decode(&mut buffer, FRAME_BYTES_MAX).map_err(malformed)? {
@@ -231,15 +277,32 @@ async fn open(
         }
     };
     match Response::decode(body).map_err(malformed)?.body {
-        ResponseBody::Hello(hello) => Ok((stream, buffer, hello)),
+        ResponseBody::Hello(hello) => {
+            if let Some(credentials) = &introduction.credentials {
+                if hello.features & feature::AUTH == 0 {
+                    let detail = "the node is of a version that asks nobody who he is";
+                    let source = ServerError::new(ErrorCode::Unauthenticated, detail);
+                    return Err(ConnectionError::Refused { address: address.to_owned(), source });
+                }
+                let mut greeted = Greeted { address, stream, buffer: &mut buffer, binding };
+                greeted.log_in(credentials).await?;
+            }
+            Ok((buffer, hello))
+        }
         ResponseBody::Error(source) => Err(ConnectionError::Refused { address: address.to_owned(), source }),
         _ => Err(malformed(DecodeError::UnknownValue { field: "reply to HELLO", value: 0 })),
     }
 }
 
 /// The connection's task: it ends with the connection, and then fails everything that still waits.
-async fn run(shared: Arc<Shared>, node: NodeId, stream: TcpStream, buffer: BytesMut, observer: Arc<dyn Observer>) {
-    let (read_half, write_half) = stream.into_split();
+async fn run(
+    shared: Arc<Shared>,
+    node: NodeId,
+    read_half: impl AsyncRead + Unpin + Send,
+    write_half: impl AsyncWrite + Unpin + Send,
+    buffer: BytesMut,
+    observer: Arc<dyn Observer>,
+) {
     let ends = [
         read(&shared, node, read_half, buffer, &*observer).boxed(),
         async { shared.failed(write(&shared, write_half).await) }.boxed(),
@@ -264,7 +327,7 @@ async fn run(shared: Arc<Shared>, node: NodeId, stream: TcpStream, buffer: Bytes
 async fn read(
     shared: &Shared,
     node: NodeId,
-    mut half: OwnedReadHalf,
+    mut half: impl AsyncRead + Unpin,
     mut buffer: BytesMut,
     observer: &dyn Observer,
 ) -> ConnectionError {
@@ -331,7 +394,7 @@ fn dispatch(
     Ok(())
 }
 
-async fn write(shared: &Shared, mut half: OwnedWriteHalf) -> std::io::Error {
+async fn write(shared: &Shared, mut half: impl AsyncWrite + Unpin) -> std::io::Error {
     let mut buffer = BytesMut::new();
     loop {
         shared.outgoing_ready.notified().await;
@@ -340,6 +403,10 @@ async fn write(shared: &Shared, mut half: OwnedWriteHalf) -> std::io::Error {
         loop {
             shared.state.lock().outgoing.take(&mut buffer);
             if buffer.is_empty() {
+                // What was encrypted may still have to leave.
+                if let Err(error) = half.flush().await {
+                    return error;
+                }
                 break;
             }
             if let Err(error) = half.write_all(&buffer).await {

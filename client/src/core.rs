@@ -79,6 +79,9 @@ impl Core {
             client: options.client,
             name: options.name.clone(),
             cluster: options.cluster,
+            credentials: options.credentials.clone(),
+            #[cfg(feature = "tls")]
+            tls: options.dialler.clone(),
             timeout: options.connect_timeout,
         };
         let core = Arc::new(Self {
@@ -444,6 +447,9 @@ pub(crate) fn unexpected(body: &ResponseBody, kind: Kind) -> Error {
         ResponseBody::Done => "DONE",
         ResponseBody::Plan(_) => "PLAN",
         ResponseBody::Authority(_) => "AUTHORITY",
+        ResponseBody::Challenge(_) => "CHALLENGE",
+        ResponseBody::Authenticated { .. } => "AUTHENTICATED",
+        ResponseBody::AuthView(_) => "AUTH-VIEW",
         ResponseBody::Value(_) => "VALUE",
         ResponseBody::Values(_) => "VALUES",
         ResponseBody::Page(_) => "PAGE",

@@ -57,7 +57,7 @@
 //! otherwise, and up to 128 MiB of large requests; further ones wait within their deadline and fail with
 //! [`Error::TooManyInFlight`]. The module [`limits`] has all of them. What is over a limit is refused before it is sent.
 //!
-//! The client speaks plain TCP: nodes have no TLS for clients yet.
+//! Without the feature `tls` the client speaks plain TCP only: whoever listens can read it.
 #![warn(
     clippy::future_not_send,
     clippy::large_futures,
@@ -78,14 +78,19 @@ mod entry;
 mod get;
 mod grouped;
 mod key;
+mod login;
 mod once;
 mod outgoing;
 mod pool;
 mod scan;
 mod setters;
 mod status;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "tokens")]
 mod token;
+mod transaction;
+mod users;
 mod write;
 mod write_op;
 
@@ -100,10 +105,16 @@ pub use builder::ClientBuilder;
 pub use client::{Client, Mapping};
 pub use entry::Entry;
 pub use get::{Get, GetMany};
+pub use login::Credentials;
 pub use scan::Scan;
 pub use status::{HotKey, NodeStatus, ShardStatus};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 #[cfg(feature = "tokens")]
 pub use token::TokenWish;
+pub use transaction::{Transaction, TransactionReply, TransactionResult};
+#[cfg(feature = "passwords")]
+pub use users::{draw_token, verifier_of};
 pub use write::{Append, ConditionalResult, ConditionalWrite, Incr, Write, WriteResult};
 pub use write_op::WriteOp;
 
@@ -114,10 +125,11 @@ pub use kvorum_client_core::{CloseReason, ConnectionError, Error};
 pub use bytes::Bytes;
 pub use kvorum_protocol::response::StoredEntry;
 pub use kvorum_protocol::{
-    Ack, Authority, AuthorityHash, Awaited, ClientId, ClusterId, ClusterPlan, ClusterVerb, Condition, DecodeError,
-    Durability, Epoch, ErrorCode, Explanation, JoinToken, LogIndex, MovePurpose, NewNode, NewToken, NodeId, NodeInfo,
-    NodeOutlook, NodeStanding, Outcome, ParseReceiptError, PlanReason, PlannedMove, ReadMode, Receipt, Receiving,
-    Retry, ServerError, ShardId, ShardInfo, ShardRole, Term, TokenId, TokenKey, TokenSecret, Topology, Version,
-    WriteStatus,
+    Ack, AuthVerb, AuthView, Authority, AuthorityHash, Awaited, ClientId, ClusterClasses, ClusterId, ClusterPlan,
+    ClusterVerb, Condition, DecodeError, Durability, EncryptVerb, Epoch, ErrorCode, Explanation, Grant, JoinToken,
+    KeyClasses, LogIndex, MovePurpose, NewNode, NewToken, NodeId, NodeInfo, NodeOutlook, NodeStanding, Outcome,
+    ParseReceiptError, PlanReason, PlannedMove, ReadMode, Receipt, Receiving, Retry, RoleView, SealingOutlook,
+    ServerError, ShardId, ShardInfo, ShardRole, Term, TokenId, TokenKey, TokenSecret, TokenView, Topology, UserLimits,
+    UserTokenId, UserView, Version, WriteStatus,
 };
 pub use uuid::Uuid;

@@ -88,6 +88,7 @@ fn key_hashes(body: &RequestBody) -> Vec<u64> {
         | RequestBody::Explain(_)
         | RequestBody::Scan(_)
         | RequestBody::Await { .. }
+        | RequestBody::Auth(_)
         | RequestBody::Admin(_) => Vec::new(),
     }
 }

@@ -401,6 +401,7 @@ mod tests {
             moves: Vec::new(),
             leads: 0,
             reasons: Vec::new(),
+            sealing: None,
         }
     }
 

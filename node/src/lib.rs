@@ -3,10 +3,12 @@
 // They panic if what they print can't be written, and a log that can't be written is no reason to end.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod doors;
 pub mod folder;
+pub mod kek;
 pub mod peers;
 pub mod runtime;

@@ -5,13 +5,13 @@
 
 mod common;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use common::wait::pause_as_advised;
 use common::wire::{Received, get, hello, new_client, put};
 use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
 use kvorum_client::{ErrorCode, ShardId};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
-use kvorum_protocol::{ResponseBody, WriteStatus};
+use kvorum_protocol::{Request, RequestId, ResponseBody, WriteStatus};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpSocket, TcpStream};
@@ -205,4 +205,34 @@ fn timer_of(node: SocketAddr, client: SocketAddr) -> Result<Option<String>, Stri
     let mut rows = sockets.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
     let row = rows.find(|row| row.get(1..4).is_some_and(|ends| ends == [&*node, &*client, "01"]));
     Ok(row.map(|row| row[5].to_owned()))
+}
+
+/// Reads that follow a write of their key are answered together, more of them than may wait unwritten, and further requests have come
+/// in with them. These go on once the answers have left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_held_back_goes_on_when_many_answers_leave_at_once() {
+    const READS: u32 = 3_000;
+    let cluster = TestCluster::start(ClusterOptions { shards: 1, ..ClusterOptions::default() }).await;
+    let client = cluster.client().await;
+    let topology = cluster.settled_topology(&client).await;
+    let leader = cluster.leader_of(&topology, ShardId(0));
+    client.put("key", "v".repeat(4_096)).await.expect("it is stored");
+    let mut connection = RawConnection::greet(cluster.address(leader), new_client()).await.expect("the door is open");
+    for round in 1..=3_u64 {
+        let mut frames = BytesMut::new();
+        let ask = |id: u32, body| Request { id: RequestId(id), deadline_ms: 20_000, body };
+        ask(1 << 20, put(round, "key", "w".repeat(4_096))).encode(&mut frames);
+        (1..=READS).for_each(|id| ask(id, get("key")).encode(&mut frames));
+        connection.send_bytes(&frames).await.expect("the connection lasts");
+        let mut found = 0;
+        for _ in 0..=READS {
+            let Received::Response(response) = connection.receive().await else { panic!("the connection lasts") };
+            match response.body {
+                ResponseBody::Value(entry) => found += u32::from(entry.is_some_and(|entry| entry.value.len() == 4_096)),
+                ResponseBody::Written(result) => assert_eq!(result.status, WriteStatus::Applied),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(found, READS);
+    }
 }

@@ -10,7 +10,8 @@ use common::{ClusterOptions, TestCluster, eventually, key_in_shard};
 use kvorum_core::folder::mirrored::copy_of;
 use kvorum_core::map_keeper::RING_COPY;
 use kvorum_core::ring::RingMap;
-use kvorum_node::auth::cert::{NodeCertificate, TlsIdentity};
+use kvorum_node::auth::cert::Identity;
+use kvorum_node::auth::certificates::NodeCertificates;
 use kvorum_node::cli::telemetry::LogFormat;
 use kvorum_node::cli::{start, stop, telemetry};
 use kvorum_node::folder::{self, DataFolder, Owner};
@@ -18,6 +19,7 @@ use kvorum_node::runtime::node;
 use kvorum_protocol::ShardId;
 use kvorum_protocol::peer::Levels;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -37,9 +39,9 @@ fn programs_of_two_levels_are_one_cluster_and_a_third_is_told_what_to_start() {
 
 async fn upgrade() {
     let mut cluster = TestCluster::laid_out(ClusterOptions::default());
-    start_node(&mut cluster, 1, Levels { min: 1, max: 1 });
-    start_node(&mut cluster, 2, Levels { min: 1, max: 2 });
-    start_node(&mut cluster, 3, Levels { min: 1, max: 2 });
+    start_node(&mut cluster, 1, Levels { min: 2, max: 2 });
+    start_node(&mut cluster, 2, Levels { min: 2, max: 3 });
+    start_node(&mut cluster, 3, Levels { min: 2, max: 3 });
     cluster.wait_ready().await;
     for node in cluster.nodes() {
         eventually("the map names every folder", PATIENCE, async || {
@@ -52,16 +54,16 @@ async fn upgrade() {
 
     // The third node's program is exchanged for one that speaks the next level only: too early.
     cluster.kill(3);
-    start_node(&mut cluster, 3, Levels { min: 2, max: 2 });
+    start_node(&mut cluster, 3, Levels { min: 3, max: 3 });
     for (node, said) in [
         (1, "no common version of the protocol"),
         (
             2,
-            "no common version of the protocol: it speaks level 2, and the cluster is at level 1: start an older program",
+            "no common version of the protocol: it speaks level 3, and the cluster is at level 2: start an older program",
         ),
         (
             3,
-            "no common version of the protocol: it speaks level 2, and the cluster is at level 1: start an older program",
+            "no common version of the protocol: it speaks level 3, and the cluster is at level 2: start an older program",
         ),
     ] {
         let log = cluster.log(node);
@@ -80,10 +82,10 @@ async fn upgrade() {
 
     // With the program before it is welcome again, and the level is what all have spoken all the time.
     cluster.kill(3);
-    start_node(&mut cluster, 3, Levels { min: 1, max: 2 });
+    start_node(&mut cluster, 3, Levels { min: 2, max: 3 });
     cluster.wait_ready().await;
     for node in cluster.nodes() {
-        assert_eq!(ring_of(&cluster, node).expect("it has a copy of the map").level, 1, "node {node}");
+        assert_eq!(ring_of(&cluster, node).expect("it has a copy of the map").level, 2, "node {node}");
     }
 }
 
@@ -112,12 +114,8 @@ fn run_node(order: &str) {
     telemetry::start(LogFormat::Text, None).expect("nothing logs yet");
     let mut config = start::load(Some(Path::new(config)), Vec::new()).expect("the configuration is sound");
     config.levels = Levels { min: level(min), max: level(max) };
-    let pem = |path| std::fs::read_to_string(path).expect("a certificate or a key");
-    let tls = TlsIdentity::from_pem(&NodeCertificate {
-        authority_pem: pem(&config.tls.ca),
-        certificate_pem: pem(&config.tls.certificate),
-        key_pem: pem(&config.tls.key),
-    });
+    let own = Identity { cluster: config.cluster_id, node: config.node_id };
+    let certificates = NodeCertificates::load(&config.tls, own).expect("the certificate is sound");
     let owner = Owner {
         cluster: config.cluster_id,
         node: config.node_id,
@@ -129,7 +127,7 @@ fn run_node(order: &str) {
     let stopped = Runtime::new().expect("a runtime").block_on(async {
         let stop = CancellationToken::new();
         stop::with_stdin(stop.clone()).expect("a thread");
-        node::run(config, tls.expect("the certificate is sound"), folder, stop).await
+        node::run(config, certificates, folder, Arc::default(), stop).await
     });
     stopped.expect("it runs until it is told to stop").stop_clean().expect("the folder can be written");
 }

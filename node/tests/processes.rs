@@ -362,7 +362,7 @@ fn what_another_program_has_written_is_not_for_another_start() {
     let ring = fs::read(&paths[0]).unwrap();
     let next = RingMap::from_copy(&ring).unwrap().with_level(9).to_copy();
     paths.iter().for_each(|path| fs::write(path, &next).unwrap());
-    assert_refused("the cluster is at level 9, and this program speaks level 1: start a newer one");
+    assert_refused("the cluster is at level 9, and this program speaks levels 1 to 2: start a newer one");
     assert!(place.run_state("node-1").contains("state clean\n"), "nothing was done since the clean stop");
     paths.iter().for_each(|path| fs::write(path, &ring).unwrap());
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::process::{run, run_well};
 use common::{ClusterOptions, TestCluster, eventually};
-use kvorum_client::{Client, ShardId, ShardRole, health};
+use kvorum_client::{Client, ClusterVerb, EncryptVerb, ShardId, ShardRole, health};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
@@ -194,6 +194,53 @@ async fn one_of_three_nodes_is_left_and_the_cluster_grows_whole_again() {
     cluster.kill(1);
     let client = cluster.client_of([fourth, fourth + 1]).await;
     check_all(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sealed_is_recovered_with_its_key_and_touched_with_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = |name: &str, fill: u8| {
+        let path = folder.path().join(name);
+        fs::write(&path, [fill; 32]).expect("the folder is there");
+        format!("file:{}", path.display())
+    };
+    let (right, wrong) = (key("right", 1), key("wrong", 2));
+    let environment = vec![("KVORUM_ENCRYPTION_KEY", right.clone())];
+    let mut cluster = TestCluster::start(ClusterOptions { shards: 2, environment, ..ClusterOptions::default() }).await;
+    let client = cluster.client().await;
+    eventually("the cluster seals", PATIENCE, async || {
+        let asked = client.admin().ask(ClusterVerb::Encrypt(EncryptVerb::On)).await;
+        let plan = client.admin().plan(None).await.map_err(|error| error.to_string())?;
+        let seals = plan.sealing.is_some_and(|sealing| sealing.active == 1 && sealing.waits_for.is_empty());
+        if seals { Ok(()) } else { Err(format!("{asked:?}")) }
+    })
+    .await;
+    write_all(&client).await;
+    cluster.wait_caught_up(1).await;
+    cluster.kill_all();
+    for node in [2, 3] {
+        fs::remove_dir_all(cluster.node_dir(node).join("data")).expect("the folder can be removed");
+    }
+    let (data, report, plan) =
+        (cluster.node_dir(1).join("data"), cluster.dir().join("node-1.json"), cluster.dir().join("plan.json"));
+    let inspect = ["recover", "inspect", text(&data)];
+    let (status, said) = run(&inspect);
+    assert!(status.code() == Some(1) && said.contains("say --key SOURCE"), "{said}");
+    let (status, said) = run(&[&inspect[..], &["--key", &wrong]].concat());
+    assert!(status.code() == Some(1) && said.contains("another encryption.key"), "{said}");
+    let said = run_well(&[&inspect[..], &["--key", &right]].concat());
+    fs::write(&report, said).expect("a report can be written");
+    let (status, said) = run(&["recover", "plan", "--out", text(&plan), "--gone", "node-2,node-3", text(&report)]);
+    assert!(status.success(), "{said}");
+    let apply = ["recover", "apply", text(&plan), text(&data), "--accept-loss"];
+    let (status, said) = run(&apply);
+    assert!(status.code() == Some(1) && said.contains("say --key SOURCE"), "{said}");
+    run_well(&[&apply[..], &["--key", &right]].concat());
+    cluster.start_node(1);
+    cluster.wait_ready().await;
+    let client = cluster.client_of([1]).await;
+    check_all(&client).await;
+    client.put("after", "the loss").await.expect("it takes writes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ mod common;
 
 use common::resp::{Caller, REPLY_DEADLINE, Wire, encoded};
 use common::{ClusterOptions, TestCluster, eventually, let_run};
+use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
@@ -431,6 +432,72 @@ async fn connections_see_each_other_and_may_end_each_other() {
     assert_eq!(first.rest().await, "");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_parked_comes_back_as_he_was() {
+    let mut cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 4, ..ClusterOptions::default() }).await;
+    let address = cluster.resp_address(1);
+    let mut caller = Caller::open(address).await.expect("open");
+    let (mut begun, mut half, mut monitor) =
+        (Wire::open(address).await, Wire::open(address).await, Wire::open(address).await);
+    let (mut named, mut mute) = (Wire::open(address).await, Wire::open(address).await);
+    // What these have begun is under way for as long as they like: none of them is parked.
+    begun.exchange("MULTI\nPING", "+OK\r\n+QUEUED\r\n").await;
+    half.exchange("CLIENT SETNAME half", "+OK\r\n").await;
+    half.send("*1\r\n$4\r\nPI").await;
+    monitor.exchange("MONITOR", "+OK\r\n").await;
+    // These have not.
+    mute.exchange("CLIENT SETNAME mute\nCLIENT REPLY OFF\nPING", "+OK\r\n").await;
+    named.send(&encoded("HELLO 3 SETNAME named")).await;
+    read_until(&mut named, "modules\r\n*0\r\n").await;
+    named.exchange("CLIENT SETINFO LIB-NAME lib\nGET missing", "+OK\r\n_\r\n").await;
+    for _ in 0..2 {
+        let line = await_parked(&mut caller, 2).await;
+        for part in [" name=named ", " flags=N ", " cmd=get ", " resp=3 ", " lib-name=lib "] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        named.exchange("CLIENT GETNAME\nGET missing", "$5\r\nnamed\r\n_\r\n").await;
+        mute.send(&encoded("INCR muttered")).await;
+    }
+    eventually("the silent commands are carried out", REPLY_DEADLINE, async || {
+        let muttered = caller.call("GET muttered").await.map_err(|error| error.to_string())?;
+        if muttered.text() == "2" { Ok(()) } else { Err(format!("{muttered:?}")) }
+    })
+    .await;
+    mute.exchange("CLIENT REPLY ON\nCLIENT GETNAME", "+OK\r\n$4\r\nmute\r\n").await;
+    begun.exchange("EXEC", "*1\r\n+PONG\r\n").await;
+    half.send("NG\r\n").await;
+    half.expect("+PONG\r\n").await;
+    drop(monitor);
+    // A command that does not become whole is waited for, and the end of a connection is seen.
+    half.send("*1\r\n").await;
+    drop(begun);
+    let line = await_parked(&mut caller, 2).await;
+    let id = line.split([' ', '=']).nth(1).expect("it begins with id=");
+    assert_eq!(caller.call(&format!("CLIENT KILL ID {id}")).await.expect("open").integer(), 1);
+    assert_eq!(named.rest().await, "");
+    let list = caller.call("CLIENT LIST").await.expect("open");
+    assert!(!list.text().contains("name=named") && list.text().contains("name=mute"), "{list:?}");
+    // A node that stops ends those that are parked, too.
+    let process = Pid::from_raw(cluster.process(1).id() as i32).expect("a process has an id");
+    kill_process(process, Signal::TERM).expect("the process is a child of ours");
+    assert_eq!(mute.rest().await, "");
+    assert!(cluster.wait_exit(1, REPLY_DEADLINE).await.success());
+}
+
+/// Waits until so many connections are parked, and have been silent for a second by what others are told. Returns the line about the one
+/// that is called `named`.
+async fn await_parked(caller: &mut Caller, count: usize) -> String {
+    let field = format!("\r\nparked_clients:{count}\r\n");
+    eventually("connections are parked", REPLY_DEADLINE, async || {
+        let info = caller.call("INFO clients").await.map_err(|error| error.to_string())?;
+        let list = caller.call("CLIENT LIST").await.map_err(|error| error.to_string())?;
+        let line = list.text().lines().find(|line| line.contains(" name=named ")).unwrap_or_default().to_owned();
+        let is_idle = !line.contains(" idle=0 ") && line.contains(" idle=");
+        if info.text().contains(&field) && is_idle { Ok(line) } else { Err(format!("{info:?} {line}")) }
+    })
+    .await
+}
+
 /// Reads up to this end.
 async fn read_until(wire: &mut Wire, end: &str) -> String {
     let mut text = String::new();
@@ -474,5 +541,19 @@ async fn no_key_is_seen_after_its_time_nor_gone_before() {
         };
         let none = "$-1\r\n".repeat(keys.len());
         tokio::join!(first.exchange(&gets, &none), third.exchange(&gets, &none), together);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_behind_a_large_reply_is_answered_though_the_socket_takes_all_of_it_at_once() {
+    let cluster = TestCluster::start(ClusterOptions { shards: 1, ..ClusterOptions::default() }).await;
+    let mut wire = Wire::open(cluster.resp_address(1)).await;
+    // More than the node lets wait unwritten, and about as much as a socket takes.
+    for bytes in [1_100_000, 1_500_000, 3_000_000] {
+        let value = "v".repeat(bytes);
+        wire.exchange(&format!("SET large {value}"), "+OK\r\n").await;
+        for _ in 0..3 {
+            wire.exchange("GET large\nPING\nPING", &format!("${bytes}\r\n{value}\r\n+PONG\r\n+PONG\r\n")).await;
+        }
     }
 }

@@ -6,7 +6,9 @@ mod common;
 use common::cluster::OPERATION_DEADLINE;
 use common::wire::{get, new_client, write};
 use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
-use kvorum_client::{ClientId, ErrorCode, Outcome, ShardId, WriteOp};
+use kvorum_client::{
+    ClientId, Condition, ErrorCode, Outcome, ShardId, TransactionReply, TransactionResult, Version, WriteOp,
+};
 use kvorum_protocol::{Action, ResponseBody, WriteResult, WriteStatus};
 use std::time::Duration;
 
@@ -27,6 +29,41 @@ async fn an_answered_write_that_is_sent_again_gets_the_same_answer() {
         scenario.revive(leader).await;
     }
     scenario.assert_counter(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_done_in_turn_and_each_operation_has_its_reply() {
+    let scenario = Scenario::start().await;
+    let client = scenario.cluster.client().await;
+    client.put("{job}.text", "no number").await.unwrap();
+    let begun = client.put("{job}.new", "dig").await.unwrap();
+    let unchanged = Condition::IfVersion(begun.version);
+    let work = || {
+        let work = client.transaction("job").check("{job}.new", unchanged.clone()).rename("{job}.new", "{job}.taken");
+        let work = work.get("{job}.taken").incr("{job}.text", 1).incr("{job}.count", 2).copy("{job}.none", "{job}.x");
+        work.copy_if_absent("{job}.taken", "{job}.text").get("{job}.new")
+    };
+    let replies = work().await.unwrap().done().unwrap();
+    let status = |at: usize| match &replies[at] {
+        TransactionReply::Written(result) => result.status,
+        other => panic!("reply {at} is {other:?}"),
+    };
+    assert_eq!(
+        (status(0), status(4), status(5)),
+        (WriteStatus::Applied, WriteStatus::Missing, WriteStatus::ConditionFailed)
+    );
+    let TransactionReply::Value(Some(taken)) = &replies[1] else { panic!("{replies:?}") };
+    assert_eq!((&taken.key[..], &taken.value[..]), (&b"{job}.taken"[..], &b"dig"[..]));
+    assert!(
+        matches!(&replies[2], TransactionReply::Failed(error) if error.code == ErrorCode::NotAnInteger),
+        "{replies:?}"
+    );
+    assert!(matches!(&replies[3], TransactionReply::Written(result) if result.number == Some(2)), "{replies:?}");
+    assert_eq!(replies[6], TransactionReply::Value(None), "a later one sees what an earlier one did");
+    assert_eq!(work().await.unwrap(), TransactionResult::Aborted { position: 0, version: Version(0) });
+    let [one, other] = [0, 1].map(|shard| key_in_shard("key", ShardId(shard), scenario.cluster.shards()));
+    let across = client.transaction("job").get(one).get(other).await;
+    assert_eq!(across.unwrap_err().code(), ErrorCode::CrossShard);
 }
 
 #[tokio::test(flavor = "multi_thread")]

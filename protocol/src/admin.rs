@@ -1,9 +1,11 @@
 //! What operators ask of a node, and of the cluster.
 
+use crate::auth::{AuthVerb, KeyClasses};
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::limits::{AUTH_NAME_BYTES_MAX, KEY_BYTES_MAX};
 use crate::types::{NodeId, ShardId};
 use crate::verb::ClusterVerb;
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// An operator's command to the asked node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +25,21 @@ pub enum AdminCommand {
     Plan(Option<ClusterVerb>),
     /// Say which cluster this is and which authority it has, so that a token can be written.
     Authority,
+    /// Change who may do what. Answered once that is recorded.
+    Auth(Box<AuthVerb>),
+    /// Say who may do what.
+    ShowAuth,
+    /// Say who is asking.
+    WhoAmI,
+    /// Say whether a user may do something with a key: an error says that it may not, and why.
+    CheckAccess {
+        /// The user.
+        user: String,
+        /// What it would do: each of these.
+        classes: KeyClasses,
+        /// The key, or the prefix of a scan.
+        key: Bytes,
+    },
     /// Fault hook: panic in a shard's actor. Refused unless the node runs with fault hooks on.
     PanicShard(ShardId),
     /// Fault hook: drop everything to and from all peers, or stop doing so. Refused unless fault hooks are on.
@@ -49,6 +66,18 @@ impl AdminCommand {
                 out.option(verb.as_ref(), |out, verb| verb.encode(out));
             }
             Self::Authority => out.put_u8(5),
+            Self::Auth(verb) => {
+                out.put_u8(6);
+                verb.encode(out);
+            }
+            Self::ShowAuth => out.put_u8(7),
+            Self::WhoAmI => out.put_u8(8),
+            Self::CheckAccess { user, classes, key } => {
+                out.put_u8(9);
+                out.text(user, AUTH_NAME_BYTES_MAX);
+                out.put_u8(classes.0);
+                out.bytes(key);
+            }
             Self::PanicShard(shard) => {
                 out.put_u8(100);
                 out.put_u16_le(shard.0);
@@ -71,6 +100,14 @@ impl AdminCommand {
             3 => Self::Ask(ClusterVerb::decode(reader)?),
             4 => Self::Plan(reader.option("verb", ClusterVerb::decode)?),
             5 => Self::Authority,
+            6 => Self::Auth(Box::new(AuthVerb::decode(reader)?)),
+            7 => Self::ShowAuth,
+            8 => Self::WhoAmI,
+            9 => Self::CheckAccess {
+                user: reader.text("user's name", AUTH_NAME_BYTES_MAX)?,
+                classes: KeyClasses::decode(reader.u8()?)?,
+                key: reader.bytes("key length", KEY_BYTES_MAX)?,
+            },
             100 => Self::PanicShard(ShardId(reader.u16()?)),
             101 => Self::CutPeers(reader.bool("cut")?),
             102 => Self::SkewClock(reader.i64()?),

@@ -161,6 +161,11 @@ impl Reader {
         Ok(self.bytes.split_to(length))
     }
 
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// All that is left.
     pub fn rest(&mut self) -> Bytes {
         std::mem::take(&mut self.bytes)

@@ -96,6 +96,10 @@ error_codes! {
     Refused = 23,
     /// Something is to be added to a value that is not a decimal number, or what is to be added is none.
     NotADecimal = 24,
+    /// The client has not said who it is, or nobody of that name and with that proof may log in.
+    Unauthenticated = 25,
+    /// Whoever the client is may not do this.
+    PermissionDenied = 26,
 }
 
 impl ErrorCode {

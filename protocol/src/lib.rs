@@ -8,10 +8,12 @@
 //! discriminant is checked, and no input makes a decoder panic.
 
 pub mod admin;
+pub mod auth;
 pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod hash;
+pub mod hexadecimal;
 pub mod join;
 pub mod limits;
 pub mod mutation;
@@ -31,11 +33,15 @@ pub mod verb;
 pub mod write_id;
 
 pub use admin::AdminCommand;
+pub use auth::{
+    AuthRequest, AuthVerb, AuthView, ClusterClasses, Grant, KeyClasses, RoleView, TokenView, UserLimits, UserTokenId,
+    UserView,
+};
 pub use codec::DecodeError;
 pub use error::{ErrorCode, Outcome, Retry, ServerError};
 pub use join::{Admitted, JoinReply, JoinRequest};
 pub use mutation::{Action, Condition, ExpireWhen, Mutation, ReturnPrevious, TimeToLive};
-pub use plan::{ClusterPlan, MovePurpose, NodeOutlook, NodeStanding, PlanReason, PlannedMove};
+pub use plan::{ClusterPlan, MovePurpose, NodeOutlook, NodeStanding, PlanReason, PlannedMove, SealingOutlook};
 pub use request::{
     AtomicCheck, AtomicRequest, Hello, ReadMode, Request, RequestBody, ScanCursor, ScanRequest, StatusScope,
 };
@@ -52,5 +58,5 @@ pub use types::{
     Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, OnceId, ParseReceiptError, Receipt,
     ReplicaId, RequestId, ShardId, Term, Version,
 };
-pub use verb::{ClusterVerb, NewNode};
+pub use verb::{ClusterVerb, EncryptVerb, NewNode};
 pub use write_id::{Once, WriteId};

@@ -80,6 +80,28 @@ pub const JOIN_FRAME_BYTES_MAX: usize = 8 * 1024;
 pub const JOIN_PEM_BYTES_MAX: usize = 64 * 1024;
 /// Largest body of the frame with the answer, in bytes.
 pub const JOIN_REPLY_BYTES_MAX: usize = RING_BYTES_MAX + 2 * JOIN_PEM_BYTES_MAX + 64;
+/// Longest message in which a client says who it is, in bytes.
+pub const AUTH_BYTES_MAX: usize = 1024;
+/// Longest name of a user or a role, in bytes.
+pub const AUTH_NAME_BYTES_MAX: usize = 128;
+/// Longest verifier of a password, in bytes.
+pub const VERIFIER_BYTES_MAX: usize = 256;
+/// Most users of a cluster.
+pub const USERS_MAX: usize = 10_000;
+/// Most roles of a cluster, without those that are built in.
+pub const ROLES_MAX: usize = 1_000;
+/// Most roles of one user.
+pub const ROLES_OF_USER_MAX: usize = 64;
+/// Most prefixes for which one role says what may be done.
+pub const GRANTS_MAX: usize = 64;
+/// Most tokens of users that a cluster knows.
+pub const USER_TOKENS_MAX: usize = 10_000;
+/// Most certificates that a cluster does not take any more. One whose time is over need not be among them.
+pub const DENIED_SERIALS_MAX: usize = 4096;
+/// Longest serial number of a certificate, in bytes (RFC 5280).
+pub const SERIAL_BYTES_MAX: usize = 20;
+/// Largest table of users that nodes send to each other, in bytes.
+pub const AUTH_TABLE_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Most reasons that a plan gives for what does not go on; there may be more of them.
 pub const PLAN_REASONS_MAX: usize = 64;
 
@@ -93,6 +115,7 @@ const _: () =
     assert!(SCAN_PAGE_BYTES + 64 * SCAN_ENTRIES_MAX as usize + 64 * 1024 < FRAME_BYTES_MAX, "so does any page");
 const _: () = assert!(RAFT_ENTRY_BYTES_MAX + 64 * 1024 < PEER_FRAME_BYTES_MAX, "the largest entry fits a peer frame");
 const _: () = assert!(RING_BYTES_MAX < PEER_FRAME_BYTES_MAX, "the largest ring map fits a peer frame");
+const _: () = assert!(AUTH_TABLE_BYTES_MAX < PEER_FRAME_BYTES_MAX, "so does the largest table of users");
 const _: () = assert!(SIGNING_REQUEST_BYTES_MAX + 5 * NAME_BYTES_MAX + 256 < JOIN_FRAME_BYTES_MAX, "it may ask that");
 const _: () = assert!(VALUE_BYTES_MAX * 2 < RAFT_ENTRY_BYTES_MAX, "a value and the value it replaced fit an entry");
 const _: () =

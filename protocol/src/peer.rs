@@ -4,7 +4,8 @@
 
 use crate::codec::{DecodeError, Reader, Writer, announce_last};
 use crate::limits::{
-    FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, RING_BYTES_MAX, SHARDS_MAX,
+    AUTH_TABLE_BYTES_MAX, FRAME_BYTES_MAX, NAME_BYTES_MAX, RAFT_ENTRIES_MAX, RAFT_ENTRY_BYTES_MAX, RING_BYTES_MAX,
+    SHARDS_MAX,
 };
 use crate::report::NodeReport;
 use crate::snapshot::{SnapshotBody, SnapshotMessage};
@@ -25,7 +26,7 @@ pub struct Levels {
 
 impl Levels {
     /// Those of this version.
-    pub const OWN: Self = Self { min: 1, max: 1 };
+    pub const OWN: Self = Self { min: 1, max: 2 };
 
     /// Whether a program with these levels can be part of a cluster of this level.
     pub fn speaks(self, level: u16) -> bool {
@@ -60,6 +61,10 @@ mod kind {
     pub(super) const UNFIT: u8 = 12;
     pub(super) const CLOCK: u8 = 13;
     pub(super) const RETURNED: u8 = 14;
+    pub(super) const AUTH_NEWS: u8 = 15;
+    pub(super) const AUTH_WANTED: u8 = 16;
+    pub(super) const AUTH_TABLE: u8 = 17;
+    pub(super) const DATA_KEYS: u8 = 18;
     pub(super) const SNAPSHOT: u8 = 6;
 }
 
@@ -101,6 +106,25 @@ pub enum PeerMessage {
     Leading(Vec<(ShardId, Term)>),
     /// The ring map that the sender has in force, in its stored form, of at most [`RING_BYTES_MAX`] bytes.
     Ring(Bytes),
+    /// The table of users that the sender has in force has this epoch.
+    AuthNews {
+        /// The epoch.
+        epoch: u64,
+        /// The sender leads the group that keeps it: this is the newest there is.
+        leads: bool,
+    },
+    /// The sender wants the table.
+    AuthWanted,
+    /// The table of users that the sender has in force, in its stored form, of at most
+    /// [`AUTH_TABLE_BYTES_MAX`] bytes.
+    AuthTable(Bytes),
+    /// How far the sender is with data keys. Only nodes send it that have a key-encryption key.
+    DataKeys {
+        /// Tells the sender's key-encryption key from others.
+        kek: u64,
+        /// The ring map of this epoch is in its folder. It has all data keys of that, and seals as that says.
+        epoch: u64,
+    },
     /// What the sender has to say of itself.
     Report(NodeReport),
     /// Why the sender should not lead, a bit per reason; 0 if it may.
@@ -288,12 +312,14 @@ impl PeerMessage {
             Self::Returned { request, .. } => request.len(),
             Self::Leading(shards) => 10 * shards.len(),
             Self::Ring(map) => map.len(),
+            Self::AuthTable(table) => table.len(),
             Self::Report(report) => 10 * (report.faulty.len() + report.settled.len()) + 16 * report.hears.len(),
             Self::Snapshot(_, message) => match &message.body {
                 SnapshotBody::Chunk { bytes, .. } => bytes.len(),
                 _ => 0,
             },
-            Self::Hello(_) | Self::Unfit(_) | Self::Clock(_) => 0,
+            Self::Hello(_) | Self::Unfit(_) | Self::Clock(_) | Self::AuthNews { .. } | Self::AuthWanted => 0,
+            Self::DataKeys { .. } => 0,
             Self::Unknown { body, .. } => body.len(),
         }
     }
@@ -324,6 +350,10 @@ impl PeerMessage {
             | Self::Unknown { .. }
             | Self::Leading(_)
             | Self::Ring(_)
+            | Self::AuthNews { .. }
+            | Self::AuthWanted
+            | Self::AuthTable(_)
+            | Self::DataKeys { .. }
             | Self::Report(_)
             | Self::Unfit(_)
             | Self::Clock(_)
@@ -390,6 +420,21 @@ impl PeerMessage {
             Self::Ring(map) => {
                 out.put_u8(kind::RING);
                 out.bytes(map);
+            }
+            Self::AuthNews { epoch, leads } => {
+                out.put_u8(kind::AUTH_NEWS);
+                out.put_u64_le(*epoch);
+                out.bool(*leads);
+            }
+            Self::AuthWanted => out.put_u8(kind::AUTH_WANTED),
+            Self::AuthTable(table) => {
+                out.put_u8(kind::AUTH_TABLE);
+                out.bytes(table);
+            }
+            Self::DataKeys { kek, epoch } => {
+                out.put_u8(kind::DATA_KEYS);
+                out.put_u64_le(*kek);
+                out.put_u64_le(*epoch);
             }
             Self::Report(report) => {
                 out.put_u8(kind::REPORT);
@@ -460,6 +505,10 @@ impl PeerMessage {
                 Self::Leading(leading.collect::<Result<_, DecodeError>>()?)
             }
             kind::RING => Self::Ring(reader.bytes("ring map", RING_BYTES_MAX)?),
+            kind::AUTH_NEWS => Self::AuthNews { epoch: reader.u64()?, leads: reader.bool("leads")? },
+            kind::AUTH_WANTED => Self::AuthWanted,
+            kind::DATA_KEYS => Self::DataKeys { kek: reader.u64()?, epoch: reader.u64()? },
+            kind::AUTH_TABLE => Self::AuthTable(reader.bytes("table of users", AUTH_TABLE_BYTES_MAX)?),
             kind::REPORT => Self::Report(NodeReport::decode(&mut reader)?),
             kind::UNFIT => Self::Unfit(reader.u32()?),
             kind::CLOCK => Self::Clock(reader.u64()?),

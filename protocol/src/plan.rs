@@ -30,6 +30,23 @@ pub struct ClusterPlan {
     pub leads: u16,
     /// Why something does not go on; at most [`PLAN_REASONS_MAX`].
     pub reasons: Vec<PlanReason>,
+    /// With which keys the cluster seals what it stores, if it does, or is about to.
+    pub sealing: Option<SealingOutlook>,
+}
+
+/// How far a cluster is with sealing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SealingOutlook {
+    /// The data key that new records are sealed with; 0 for none yet.
+    pub active: u16,
+    /// The newest data key. It is used once all nodes have it.
+    pub newest: u16,
+    /// How many data keys are kept.
+    pub keys: u16,
+    /// The data keys are wrapped with the key-encryption key of the node that answers, and with no older one.
+    pub wrapped: bool,
+    /// Nodes that have not said yet that they have all keys, wrapped as now, in their folder, and seal with the active one.
+    pub waits_for: Vec<NodeId>,
 }
 
 /// Why something does not go on.
@@ -135,6 +152,15 @@ impl ClusterPlan {
             out.text(&reason.text, ERROR_TEXT_BYTES_MAX);
             out.bool(reason.of_repair);
         }
+        // Of a plain cluster nothing is said: clients of earlier versions read no more.
+        if let Some(sealing) = &self.sealing {
+            out.put_u16_le(sealing.active);
+            out.put_u16_le(sealing.newest);
+            out.put_u16_le(sealing.keys);
+            out.bool(sealing.wrapped);
+            out.count(sealing.waits_for.len());
+            sealing.waits_for.iter().for_each(|node| out.uuid(node.0));
+        }
     }
 
     /// Reads a plan that must fill `bytes`.
@@ -174,6 +200,7 @@ impl ClusterPlan {
                 let count = reader.count("reasons", PLAN_REASONS_MAX, 3)?;
                 (0..count).map(|_| decode_reason(reader)).collect::<Result<_, _>>()?
             },
+            sealing: if reader.remaining() == 0 { None } else { Some(decode_sealing(reader)?) },
         })
     }
 }
@@ -195,6 +222,19 @@ fn decode_move(reader: &mut Reader) -> Result<PlannedMove, DecodeError> {
         to: reader.option("to", Reader::node_id)?,
         purpose: one_of("what a move is for", reader.u8()?, &MovePurpose::ALL)?,
         under_way: reader.bool("under way")?,
+    })
+}
+
+fn decode_sealing(reader: &mut Reader) -> Result<SealingOutlook, DecodeError> {
+    Ok(SealingOutlook {
+        active: reader.u16()?,
+        newest: reader.u16()?,
+        keys: reader.u16()?,
+        wrapped: reader.bool("wrapped")?,
+        waits_for: {
+            let count = reader.count("nodes without a data key", NODES_MAX, 16)?;
+            (0..count).map(|_| reader.node_id()).collect::<Result<_, _>>()?
+        },
     })
 }
 

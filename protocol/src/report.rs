@@ -24,6 +24,9 @@ pub struct NodeReport {
     pub peer_address: String,
     /// What the shards cost that the node leads, each at most once.
     pub loads: Vec<ShardLoad>,
+    /// Replicas that are coming to the node by a move, with a number that changes while they take something in. `None` from a program
+    /// that does not tell.
+    pub coming: Option<Vec<(ShardId, u64)>>,
     /// What a newer version has added.
     pub more: Bytes,
 }
@@ -76,7 +79,10 @@ impl NodeReport {
             out.put_u32_le(load.micros_per_second);
             out.put_u32_le(load.led_ms);
         }
-        out.put_slice(&self.more);
+        if let Some(coming) = &self.coming {
+            put_pairs(out, coming.clone());
+            out.put_slice(&self.more);
+        }
     }
 
     pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -98,8 +104,14 @@ impl NodeReport {
             Ok(ShardLoad { shard: ShardId(reader.u16()?), micros_per_second: reader.u32()?, led_ms: reader.u32()? })
         };
         let loads = (0..count).map(load).collect::<Result<_, DecodeError>>()?;
+        let told = !reader.is_empty();
+        let coming = told.then(|| {
+            let count = reader.count("replicas that come", SHARDS_MAX + 1, 10)?;
+            (0..count).map(|_| Ok((ShardId(reader.u16()?), reader.u64()?))).collect::<Result<_, DecodeError>>()
+        });
+        let coming = coming.transpose()?;
         let more = reader.rest();
-        Ok(Self { epoch, faulty, settled, hears, disk, held_bytes, peer_address, loads, more })
+        Ok(Self { epoch, faulty, settled, hears, disk, held_bytes, peer_address, loads, coming, more })
     }
 }
 

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::admin::AdminCommand;
+use crate::auth::AuthRequest;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::frame;
 use crate::limits::{
@@ -23,6 +24,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// The newest protocol version this crate speaks.
 pub const PROTOCOL_VERSION: u16 = 3;
+/// What a client says over TLS that it speaks (ALPN): this protocol.
+pub const CLIENT_ALPN: &[u8] = b"kvorum/1";
 
 /// Feature bits of HELLO.
 pub mod feature {
@@ -30,8 +33,10 @@ pub mod feature {
     pub const TOPOLOGY_PUSH: u64 = 1;
     /// Both sides may send long messages in parts, see [`crate::part`].
     pub const PARTS: u64 = 2;
+    /// The node answers AUTH. Without it nobody can say who he is.
+    pub const AUTH: u64 = 8;
     /// Every feature that this crate knows.
-    pub const ALL: u64 = TOPOLOGY_PUSH | PARTS;
+    pub const ALL: u64 = TOPOLOGY_PUSH | PARTS | AUTH;
 }
 
 pub(crate) mod operation {
@@ -40,6 +45,7 @@ pub(crate) mod operation {
     pub(crate) const TOPOLOGY: u8 = 0x03;
     pub(crate) const STATUS: u8 = 0x04;
     pub(crate) const EXPLAIN: u8 = 0x05;
+    pub(crate) const AUTH: u8 = 0x06;
     pub(crate) const GET: u8 = 0x10;
     pub(crate) const MULTI_GET: u8 = 0x11;
     pub(crate) const SCAN: u8 = 0x12;
@@ -75,6 +81,8 @@ pub enum RequestBody {
     Status(StatusScope),
     /// Where a key lives and how it is stored.
     Explain(Bytes),
+    /// Who the client is.
+    Auth(AuthRequest),
     /// One key's value.
     Get {
         /// The key.
@@ -287,6 +295,10 @@ impl Request {
                 header(out, operation::EXPLAIN);
                 out.bytes(key);
             }
+            RequestBody::Auth(auth) => {
+                header(out, operation::AUTH);
+                auth.encode(out);
+            }
             RequestBody::Get { key, mode } => {
                 header(out, operation::GET);
                 encode_mode(out, *mode);
@@ -398,6 +410,7 @@ fn decode_body(operation: u8, reader: &mut Reader) -> Result<RequestBody, Decode
             value => return Err(DecodeError::UnknownValue { field: "status scope", value: value.into() }),
         }),
         operation::EXPLAIN => RequestBody::Explain(decode_key(reader)?),
+        operation::AUTH => RequestBody::Auth(AuthRequest::decode(reader)?),
         operation::GET => {
             let mode = decode_mode(reader)?;
             RequestBody::Get { mode, key: decode_key(reader)? }

@@ -8,12 +8,13 @@
 //! fields of the kind
 //! ```
 
+use crate::auth::AuthView;
 use crate::codec::{DecodeError, Reader, Writer, announce_last};
 use crate::error::ServerError;
 use crate::frame;
 use crate::limits::{
-    BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, PING_BYTES_MAX, REPLICAS_MAX,
-    SCAN_ENTRIES_MAX, VALUE_BYTES_MAX,
+    AUTH_BYTES_MAX, AUTH_NAME_BYTES_MAX, BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX,
+    NODES_MAX, PING_BYTES_MAX, REPLICAS_MAX, SCAN_ENTRIES_MAX, VALUE_BYTES_MAX,
 };
 use crate::plan::ClusterPlan;
 use crate::request::ScanCursor;
@@ -33,6 +34,9 @@ mod kind {
     pub(super) const DONE: u8 = 0x06;
     pub(super) const PLAN: u8 = 0x07;
     pub(super) const AUTHORITY: u8 = 0x08;
+    pub(super) const CHALLENGE: u8 = 0x09;
+    pub(super) const AUTHENTICATED: u8 = 0x0a;
+    pub(super) const AUTH_VIEW: u8 = 0x0b;
     pub(super) const VALUE: u8 = 0x10;
     pub(super) const VALUES: u8 = 0x11;
     pub(super) const PAGE: u8 = 0x12;
@@ -78,6 +82,17 @@ pub enum ResponseBody {
     Plan(Box<ClusterPlan>),
     /// The cluster's authority.
     Authority(Authority),
+    /// To AUTH by a password: what the client is to answer, of at most [`AUTH_BYTES_MAX`] bytes.
+    Challenge(Bytes),
+    /// To AUTH, once it is known who the client is; and to the admin command that asks.
+    Authenticated {
+        /// The user; empty for somebody whom nobody has asked.
+        user: String,
+        /// What proves that the node knows the password, of at most [`AUTH_BYTES_MAX`] bytes; else empty.
+        proof: Bytes,
+    },
+    /// To the admin command that asks who may do what.
+    AuthView(Box<AuthView>),
     /// To GET: the entry, if there is one.
     Value(Option<Entry>),
     /// To MULTI-GET: a result per key, in the order asked.
@@ -306,6 +321,19 @@ impl Response {
                 header(out, kind::PLAN);
                 plan.encode(out);
             }
+            ResponseBody::Challenge(challenge) => {
+                header(out, kind::CHALLENGE);
+                out.bytes(challenge);
+            }
+            ResponseBody::Authenticated { user, proof } => {
+                header(out, kind::AUTHENTICATED);
+                out.text(user, AUTH_NAME_BYTES_MAX);
+                out.bytes(proof);
+            }
+            ResponseBody::AuthView(view) => {
+                header(out, kind::AUTH_VIEW);
+                view.encode(out);
+            }
             ResponseBody::Value(entry) => {
                 header(out, kind::VALUE);
                 out.option(entry.as_ref(), encode_entry);
@@ -394,6 +422,12 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
         kind::DONE => ResponseBody::Done,
         kind::AUTHORITY => ResponseBody::Authority(Authority::decode(reader)?),
         kind::PLAN => ResponseBody::Plan(Box::new(ClusterPlan::decode(reader)?)),
+        kind::CHALLENGE => ResponseBody::Challenge(reader.bytes("challenge", AUTH_BYTES_MAX)?),
+        kind::AUTHENTICATED => ResponseBody::Authenticated {
+            user: reader.text("user's name", AUTH_NAME_BYTES_MAX)?,
+            proof: reader.bytes("proof", AUTH_BYTES_MAX)?,
+        },
+        kind::AUTH_VIEW => ResponseBody::AuthView(Box::new(AuthView::decode(reader)?)),
         kind::VALUE => ResponseBody::Value(reader.option("entry", decode_entry)?),
         kind::VALUES => ResponseBody::Values(decode_results(reader, |reader| reader.option("entry", decode_entry))?),
         kind::PAGE => {

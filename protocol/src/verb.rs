@@ -65,6 +65,23 @@ pub enum ClusterVerb {
         /// The node. If its name is empty the cluster gives it one; if its zone is, the token's counts.
         node: Box<NewNode>,
     },
+    /// What clients store is sealed from now on, or with another key.
+    Encrypt(EncryptVerb),
+}
+
+/// What is asked of the keys with which a cluster seals what it stores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EncryptVerb {
+    /// Seal from now on. There is no way back.
+    On,
+    /// Begin another data key.
+    Rotate,
+    /// Wrap the data keys with the key-encryption key of now.
+    Rewrap,
+}
+
+impl EncryptVerb {
+    const ALL: [Self; 3] = [Self::On, Self::Rotate, Self::Rewrap];
 }
 
 /// A node that joins, as it says itself.
@@ -143,6 +160,10 @@ impl ClusterVerb {
                 out.put_slice(&key.0);
                 node.encode(out);
             }
+            Self::Encrypt(what) => {
+                out.put_u8(14);
+                out.put_u8(*what as u8);
+            }
         }
     }
 
@@ -182,6 +203,12 @@ impl ClusterVerb {
                 key: NodeKey(reader.array()?),
                 node: Box::new(NewNode::decode(reader)?),
             },
+            14 => {
+                let value = reader.u8()?;
+                let what = EncryptVerb::ALL.get(usize::from(value)).copied();
+                let unknown = DecodeError::UnknownValue { field: "what is asked of keys", value: value.into() };
+                Self::Encrypt(what.ok_or(unknown)?)
+            }
             value => {
                 return Err(DecodeError::UnknownValue { field: "what is asked of the cluster", value: value.into() });
             }

@@ -100,6 +100,14 @@ fn limits_are_the_codes() {
         ("certificate signing request in it", limits::SIGNING_REQUEST_BYTES_MAX as u64, "bytes"),
         ("life of a token", limits::TOKEN_MS_MAX, "ms"),
         ("tokens of a cluster", limits::TOKENS_MAX as u64, ""),
+        ("message of AUTH", limits::AUTH_BYTES_MAX as u64, "bytes"),
+        ("name of a user or a role", limits::AUTH_NAME_BYTES_MAX as u64, "bytes"),
+        ("users", limits::USERS_MAX as u64, ""),
+        ("roles", limits::ROLES_MAX as u64, ""),
+        ("roles of a user", limits::ROLES_OF_USER_MAX as u64, ""),
+        ("prefixes of a role", limits::GRANTS_MAX as u64, ""),
+        ("tokens of users", limits::USER_TOKENS_MAX as u64, ""),
+        ("denied certificates", limits::DENIED_SERIALS_MAX as u64, ""),
     ];
     let row =
         |(what, limit, unit): (&str, u64, &str)| format!("| {what} | {limit} {unit}").trim_end().to_owned() + " |";

@@ -16,13 +16,14 @@ use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, Admitted, AtomicCheck, AtomicRequest, AtomicResult, Authority, AuthorityHash, Awaited,
-    ClientId, ClusterId, ClusterPlan, ClusterVerb, Condition, Durability, Entry, Epoch, ErrorCode, ExpireWhen,
-    Explanation, FolderId, Hello, HelloReply, HotKey, JoinReply, JoinRequest, LogIndex, MovePurpose, Mutation, NewNode,
-    NewToken, NodeId, NodeInfo, NodeKey, NodeOutlook, NodeStanding, NodeStatus, Once, OnceId, Outcome, PlanReason,
-    PlannedMove, ReadMode, Receipt, Receiving, ReplicaId, Request, RequestBody, RequestId, Response, ResponseBody,
-    Retry, ReturnPrevious, ScanCursor, ScanPage, ScanRequest, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus,
-    StatusScope, Term, TimeToLive, TokenId, TokenKey, Topology, TransactionOperation, TransactionReply,
-    TransactionRequest, TransactionResult, Version, WriteId, WriteResult, WriteStatus, frame,
+    ClientId, ClusterId, ClusterPlan, ClusterVerb, Condition, Durability, EncryptVerb, Entry, Epoch, ErrorCode,
+    ExpireWhen, Explanation, FolderId, Hello, HelloReply, HotKey, JoinReply, JoinRequest, LogIndex, MovePurpose,
+    Mutation, NewNode, NewToken, NodeId, NodeInfo, NodeKey, NodeOutlook, NodeStanding, NodeStatus, Once, OnceId,
+    Outcome, PlanReason, PlannedMove, ReadMode, Receipt, Receiving, ReplicaId, Request, RequestBody, RequestId,
+    Response, ResponseBody, Retry, ReturnPrevious, ScanCursor, ScanPage, ScanRequest, SealingOutlook, ServerError,
+    ShardId, ShardInfo, ShardRole, ShardStatus, StatusScope, Term, TimeToLive, TokenId, TokenKey, Topology,
+    TransactionOperation, TransactionReply, TransactionRequest, TransactionResult, Version, WriteId, WriteResult,
+    WriteStatus, frame,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -249,6 +250,8 @@ fn verb() -> impl Strategy<Value = ClusterVerb> {
         option::of(1..=MOVE_RATE_MB_MAX).prop_map(ClusterVerb::Rate),
         Just(ClusterVerb::AllowRepair),
         Just(ClusterVerb::Finalize),
+        prop_oneof![Just(EncryptVerb::On), Just(EncryptVerb::Rotate), Just(EncryptVerb::Rewrap)]
+            .prop_map(ClusterVerb::Encrypt),
         new_token().prop_map(|token| ClusterVerb::Token(Box::new(token))),
         (any::<u128>(), any::<[u8; 32]>(), new_node()).prop_map(|(token, key, node)| ClusterVerb::JoinByToken {
             token: TokenId(Uuid::from_u128(token)),
@@ -268,8 +271,15 @@ fn plan() -> impl Strategy<Value = ClusterPlan> {
         .prop_map(|(shard, from, to, purpose, under_way)| PlannedMove { shard, from, to, purpose, under_way });
     let reason = (name(), any::<bool>()).prop_map(|(text, of_repair)| PlanReason { text, of_repair });
     let numbers = (any::<(u64, u16, u8, u16, bool)>(), any::<(Option<u16>, Option<u32>)>());
-    (numbers, vec(node_id(), 0..4), vec(node, 0..4), vec(planned, 0..4), vec(reason, 0..3)).prop_map(
-        |(((epoch, level, replication_factor, leads, paused), (next_level, rate_mb)), meta, nodes, moves, reasons)| {
+    let sealing = (any::<(u16, u16, u16, bool)>(), vec(node_id(), 0..3)).prop_map(
+        |((active, newest, keys, wrapped), waits_for)| SealingOutlook { active, newest, keys, wrapped, waits_for },
+    );
+    let lists = (vec(node_id(), 0..4), vec(node, 0..4), vec(planned, 0..4), vec(reason, 0..3), option::of(sealing));
+    (numbers, lists).prop_map(
+        |(
+            ((epoch, level, replication_factor, leads, paused), (next_level, rate_mb)),
+            (meta, nodes, moves, reasons, sealing),
+        )| {
             ClusterPlan {
                 epoch: Epoch(epoch),
                 level,
@@ -282,6 +292,7 @@ fn plan() -> impl Strategy<Value = ClusterPlan> {
                 moves,
                 leads,
                 reasons,
+                sealing,
             }
         },
     )
@@ -672,6 +683,9 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
                     led_ms: (number >> 32) as u32,
                 });
                 let loads = loads.collect();
+                // Whoever tells more tells of what comes, too.
+                let coming = (epoch % 2 > 0).then(|| settled.clone());
+                let more = if coming.is_some() { more } else { Bytes::new() };
                 PeerMessage::Report(NodeReport {
                     epoch,
                     faulty,
@@ -681,6 +695,7 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
                     held_bytes,
                     peer_address,
                     loads,
+                    coming,
                     more,
                 })
             }

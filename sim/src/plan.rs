@@ -4,6 +4,7 @@ mod draw;
 mod faults;
 mod once;
 mod steps;
+mod theme;
 mod transactions;
 
 pub use draw::{FAULTS_MIN, OPERATIONS_MAX, OPERATIONS_MIN};
@@ -89,6 +90,10 @@ pub struct Options {
     /// How many bits of a key's hash its place in an index has; 0 for production's, with which no two keys share one.
     #[serde(default)]
     pub order_bits: u32,
+    /// 0: nothing is sealed; 1: everything is, with one key; 2: nodes begin plain, and each of their processes seals with another key
+    /// than the one before.
+    #[serde(default)]
+    pub sealed: u32,
 }
 
 /// How a network treats messages.
@@ -220,6 +225,20 @@ pub enum Act {
         /// When it expires, in milliseconds.
         ttl_ms: u64,
     },
+    /// Stores a fresh value that expires at a time of the clock.
+    PutUntil {
+        /// The key.
+        key: u32,
+        /// How far that is ahead of true time, in milliseconds; it may be over.
+        in_ms: i64,
+    },
+    /// Has an existing key expire at a time of the clock.
+    ExpireAt {
+        /// The key.
+        key: u32,
+        /// As of [`Act::PutUntil`].
+        in_ms: i64,
+    },
     /// Takes a key's time to live away.
     Persist(u32),
     /// Writes the same fresh value to both keys of a pair (`{p<number>}a` and `{p<number>}b`), all or nothing, on condition
@@ -288,6 +307,15 @@ pub enum Act {
         key: u32,
         /// When it expires, in milliseconds.
         ttl_ms: u64,
+        /// What must hold.
+        when: LifeTest,
+    },
+    /// Has a text expire at a time of the clock, depending on the time to live that it has.
+    ExpireAtIf {
+        /// The key.
+        key: u32,
+        /// As of [`Act::PutUntil`].
+        in_ms: i64,
         /// What must hold.
         when: LifeTest,
     },
@@ -394,6 +422,10 @@ pub enum FaultKind {
         before: HeldUp,
         /// For how long: 10 to 3,000.
         ms: u64,
+        /// If not 0, the turn goes on once a heartbeat has come in for it after all that time, and nothing else of that leader's node
+        /// comes for so long then.
+        #[serde(default)]
+        deaf_ms: u64,
     },
     /// One shard's actor panics.
     PanicShard {
@@ -492,6 +524,9 @@ pub enum FaultKind {
     MisdirectWrite {
         /// The node.
         node: u16,
+        /// If not 0, the machine loses power for so long, as soon as the node has promised something that rests on that write.
+        #[serde(default)]
+        down_ms: u64,
     },
     /// The unlucky node dies and comes back with an empty disk.
     Wipe {

@@ -87,6 +87,21 @@ fn no_cut_of_one_link_makes_a_node_count_as_down() {
 }
 
 #[test]
+fn a_move_to_a_disk_that_is_full_for_long_goes_to_another_node() {
+    let mut elsewhere = 0;
+    for lag_ms in (5_000..14_000).step_by(1_000) {
+        let full = FaultKind::DiskFills { node: 3, room_bytes: 0, ms: 90_000 };
+        let joins = |node, ms| (BEGINS_MS + ms, FaultKind::Join { node });
+        let remove = (BEGINS_MS + 40_000, FaultKind::Remove { node: 2 });
+        let run = run(lag_ms, (3, 2), [joins(3, 0), (BEGINS_MS + lag_ms, full), joins(4, 15_000), remove]);
+        assert_eq!(run.violation, None, "full after {lag_ms} ms");
+        assert_eq!(run.coverage["nodes removed"], 1, "full after {lag_ms} ms");
+        elsewhere += run.coverage["moves whose target was lost"];
+    }
+    assert!(elsewhere > 0, "the disk never filled during a move");
+}
+
+#[test]
 fn a_target_whose_disk_fills_holds_nothing_up() {
     for room_bytes in [0, 4_096, 20_000, 60_000, 120_000] {
         let full = FaultKind::DiskFills { node: 3, room_bytes, ms: 15_000 };

@@ -13,11 +13,12 @@ const LONG_MARK: &str = "//! Long because";
 const CRATES: [&str; 5] = ["protocol", "node", "client", "sim", "benches"];
 
 /// Crates that lie in the folder of another one.
-const NESTED: [&str; 4] = ["client/cli", "client/core", "node/core", "protocol/resp"];
+const NESTED: [&str; 5] = ["client/cli", "client/core", "node/core", "protocol/resp", "protocol/scram"];
 
 /// Code that is given the time and draws its randomness from a seed, so that the simulator can repeat it. A path names a
 /// file or a folder.
-const PURE: [&str; 5] = ["protocol/src", "protocol/resp/src", "sim/src", "node/core/src", "client/core/src"];
+const PURE: [&str; 6] =
+    ["protocol/src", "protocol/resp/src", "protocol/scram/src", "sim/src", "node/core/src", "client/core/src"];
 /// Parts of pure folders that meet the world, by design: the real file system, the mappings, the simulator's command line; and
 /// the tables that threads share, in which nothing's order counts.
 const IMPURE: [&str; 8] = [

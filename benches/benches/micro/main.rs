@@ -15,6 +15,7 @@ mod log;
 mod replica;
 mod ring;
 mod sample;
+mod sealing;
 
 use criterion::Criterion;
 use std::time::{Duration, Instant};
@@ -37,6 +38,7 @@ fn main() {
     log::bench(&mut criterion);
     journal::bench(&mut criterion);
     replica::bench(&mut criterion);
+    sealing::bench(&mut criterion);
     criterion.final_summary();
 }
 

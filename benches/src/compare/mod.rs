@@ -154,7 +154,7 @@ impl Systems {
         let replicated = match system {
             System::RedisBatch => Replicated::Batch,
             // An OK of Kvorum says that already.
-            System::KvorumResp => Replicated::No,
+            System::KvorumResp | System::KvorumTlsResp => Replicated::No,
             _ if load.family == Family::Get => Replicated::No,
             _ => Replicated::Each,
         };
@@ -187,8 +187,8 @@ fn plan(options: &CompareOptions, system: System, load: ComparedLoad, replicated
     Plan {
         seeds: Vec::new(),
         protocol: match system {
-            System::KvorumHttp => BenchProtocol::Http,
-            System::KvorumResp => BenchProtocol::Resp,
+            System::KvorumHttp | System::KvorumTlsHttp => BenchProtocol::Http,
+            System::KvorumResp | System::KvorumTlsResp => BenchProtocol::Resp,
             _ => BenchProtocol::Binary,
         },
         workload: if reads { Workload::Get } else { Workload::Put },

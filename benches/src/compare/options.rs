@@ -67,7 +67,7 @@ pub struct CompareOptions {
     /// The folder in which the servers' folders are made [default: the system's for temporary files]
     #[arg(long)]
     pub(super) dir: Option<PathBuf>,
-    /// The first of the ports that are used, 100 in all
+    /// The first of the ports that are used, 300 in all
     #[arg(long, default_value_t = 19_600)]
     pub(super) base_port: u16,
     /// Print everything that was measured as JSON
@@ -100,6 +100,14 @@ pub(super) enum System {
     KvorumHttp,
     /// Kvorum's nodes through their RESP doors for Redis Cluster's clients
     KvorumResp,
+    /// As Kvorum, with all that is stored encrypted
+    KvorumSealed,
+    /// As Kvorum, with TLS at its doors and an authenticated user
+    KvorumTls,
+    /// As KvorumTls, through the HTTP doors
+    KvorumTlsHttp,
+    /// As KvorumTls, through the RESP doors for Redis Cluster's clients
+    KvorumTlsResp,
 }
 
 impl System {
@@ -108,6 +116,10 @@ impl System {
             Self::Kvorum => "Kvorum",
             Self::KvorumHttp => "Kvorum, HTTP",
             Self::KvorumResp => "Kvorum, RESP",
+            Self::KvorumSealed => "Kvorum, sealed",
+            Self::KvorumTls => "Kvorum, TLS",
+            Self::KvorumTlsHttp => "Kvorum, HTTPS",
+            Self::KvorumTlsResp => "Kvorum, RESP, TLS",
             Self::Redis => "Redis",
             Self::RedisBatch => "Redis, WAIT per batch",
             Self::Etcd => "etcd",
@@ -125,6 +137,7 @@ impl System {
     pub(super) fn servers(self) -> Self {
         match self {
             Self::KvorumHttp | Self::KvorumResp => Self::Kvorum,
+            Self::KvorumTlsHttp | Self::KvorumTlsResp => Self::KvorumTls,
             Self::RedisBatch => Self::Redis,
             own => own,
         }
@@ -134,7 +147,7 @@ impl System {
     pub(super) fn takes_part(self, load: &ComparedLoad) -> bool {
         match self {
             Self::RedisBatch => load.family != Family::Get && load.pipeline > 1,
-            Self::KvorumHttp => load.pipeline == 1,
+            Self::KvorumHttp | Self::KvorumTlsHttp => load.pipeline == 1,
             // It has no such mode.
             Self::Etcd => load.family != Family::Memory,
             _ => true,
@@ -228,7 +241,7 @@ impl CompareOptions {
     /// The first option that is out of its bounds.
     pub(super) fn check(&self) -> Result<(), OptionError> {
         within("rounds", self.rounds as usize, 1, 1000)?;
-        within("base-port", self.base_port.into(), 1024, 65_400)?;
+        within("base-port", self.base_port.into(), 1024, 65_200)?;
         if !(0.0..=1.0).contains(&self.latency_at) {
             return Err(OptionError::new("latency-at", "must be from 0 to 1"));
         }

@@ -7,20 +7,25 @@ use crate::options::{BenchProtocol, Plan, Replicated, Route};
 use crate::run::{Servers, Target, run_on};
 use crate::stop::unless_stopped;
 use crate::storage::StorageError;
-use crate::storage::nodes::{Nodes, Shape};
+use crate::storage::nodes::{Nodes, START_LIMIT, Shape};
 use crate::storage::options::Place;
 use crate::wire::{Grpc, Http, Kvorum, Resp, command};
 use crate::{Report, null};
+use kvorum_client::{Client, ClusterVerb, EncryptVerb};
 use kvorum_protocol::{ClusterId, Durability, Epoch, NodeId, NodeInfo, ShardInfo, Term, Topology};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Replicas of Redis's node.
 const REPLICAS: u16 = 2;
 /// More than the longest such answer has.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Clusters that run beside each other have their ports so far apart.
+pub(super) const OTHER_PORTS_ABOVE: u16 = 100;
+/// The pause between two looks at a cluster that begins to seal.
+const SEALED_PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait for a server's answer while it starts.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -40,7 +45,11 @@ impl Deployed {
     /// Starts the servers that `system` has for loads of this family, and waits until they serve.
     pub(super) fn start(system: System, family: Family, options: &CompareOptions) -> Result<Self, StorageError> {
         let servers = match system {
-            System::Kvorum | System::KvorumHttp | System::KvorumResp => start_kvorum(family, options)?,
+            System::Kvorum | System::KvorumHttp | System::KvorumResp => start_kvorum(family, options, Extra::None)?,
+            System::KvorumSealed => start_kvorum(family, options, Extra::Sealed)?,
+            System::KvorumTls | System::KvorumTlsHttp | System::KvorumTlsResp => {
+                start_kvorum(family, options, Extra::Tls)?
+            }
             System::Redis | System::RedisBatch => start_redis(family, options)?,
             System::Etcd => start_etcd(options)?,
             System::Null => start_null(family, options)?,
@@ -128,12 +137,61 @@ fn without_shards(addresses: &[String]) -> Topology {
     }
 }
 
-fn start_kvorum(family: Family, options: &CompareOptions) -> Result<Running, StorageError> {
-    let place = Place { kvorum: options.kvorum.clone(), dir: options.dir.clone(), base_port: options.base_port };
+/// What a cluster does besides.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extra {
+    None,
+    /// It seals what it stores.
+    Sealed,
+    /// Its doors speak TLS, and let in users only.
+    Tls,
+}
+
+fn start_kvorum(family: Family, options: &CompareOptions, extra: Extra) -> Result<Running, StorageError> {
+    // Each has ports of its own: they run beside each other.
+    let above = match extra {
+        Extra::None => 0,
+        Extra::Sealed => OTHER_PORTS_ABOVE,
+        Extra::Tls => 2 * OTHER_PORTS_ABOVE,
+    };
+    let base_port = options.base_port + above;
+    let place = Place { kvorum: options.kvorum.clone(), dir: options.dir.clone(), base_port };
     let durability = if family == Family::Memory { "memory" } else { "fsync" };
-    let environment = [("KVORUM_DURABILITY", durability.to_owned())];
-    let shape = Shape { nodes: 3, shards: options.shards, port_offset: 0, environment: &environment };
-    Ok(Running::Kvorum(Nodes::start_new(&place, &shape)?))
+    let mut environment = vec![("KVORUM_DURABILITY", durability.to_owned())];
+    if extra == Extra::Sealed {
+        environment.extend([("KVORUM_ENCRYPTION_KEY", "env:KVORUM_BENCH_KEY".to_owned())]);
+        environment.extend([("KVORUM_BENCH_KEY", "5a".repeat(32))]);
+    }
+    let secure = extra == Extra::Tls;
+    let shape = Shape { nodes: 3, shards: options.shards, port_offset: 0, environment: &environment, secure };
+    let nodes = Nodes::start_new(&place, &shape)?;
+    if extra == Extra::Sealed {
+        seal(&nodes)?;
+    }
+    Ok(Running::Kvorum(nodes))
+}
+
+/// Has a cluster seal what it stores, and waits until all of its nodes do.
+fn seal(nodes: &Nodes) -> Result<(), StorageError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StorageError::system("a runtime"))?;
+    runtime.block_on(async {
+        let client = Client::builder().seeds(nodes.addresses()).connect().await;
+        let client = client.map_err(StorageError::cluster("a client"))?;
+        let began = Instant::now();
+        loop {
+            // Refused until every node has said that it has the key.
+            let asked = client.admin().ask(ClusterVerb::Encrypt(EncryptVerb::On)).await;
+            let plan = client.admin().plan(None).await.map_err(StorageError::cluster("looking at the plan"))?;
+            if plan.sealing.is_some_and(|sealing| sealing.active != 0 && sealing.waits_for.is_empty()) {
+                return Ok(());
+            }
+            if began.elapsed() > START_LIMIT {
+                return asked.map_err(StorageError::cluster("switching encryption on"));
+            }
+            tokio::time::sleep(SEALED_PAUSE).await;
+        }
+    })
 }
 
 fn start_redis(family: Family, options: &CompareOptions) -> Result<Running, StorageError> {

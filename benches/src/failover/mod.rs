@@ -60,7 +60,7 @@ struct Outcome {
 /// then.
 pub fn failover(options: &FailoverOptions, progress: &mut dyn FnMut(String)) -> Result<Table, MeasureError> {
     options.check()?;
-    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
+    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[], secure: false };
     let nodes = Nodes::start_new(&options.place, &shape)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StorageError::system("a runtime"))?;

@@ -58,7 +58,7 @@ fn under(
     progress: &mut dyn FnMut(String),
 ) -> Result<LoadOutcome, StorageError> {
     let hold = [("KVORUM_REPAIR_HOLD_S", options.hold.as_secs().to_string())];
-    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &hold };
+    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &hold, secure: false };
     let nodes = Nodes::start_new(&options.place, &shape)?;
     let sizes = Sizes { min: options.value_min, max: options.value_max };
     let keys = u64::from(options.preload_mb) * (1 << 20) / ((sizes.min + sizes.max) as u64 / 2);

@@ -88,7 +88,7 @@ pub fn rolling(options: &RollingOptions, progress: &mut dyn FnMut(String)) -> Re
     let newer = program(options.place.kvorum.as_ref());
     let mut place = options.place.clone();
     place.kvorum = Some(options.from.clone().unwrap_or_else(|| newer.clone()));
-    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
+    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[], secure: false };
     let nodes = Nodes::start_new(&place, &shape)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StorageError::system("a runtime"))?;

@@ -4,10 +4,12 @@ use super::options::Place;
 use super::{StorageError, fill, program};
 use crate::control::Control;
 use crate::limits::HTTP_PORT_ABOVE;
+use crate::secure::{self, Certificates};
 use crate::stop;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +19,8 @@ use tempfile::TempDir;
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(300);
 /// How long a clean stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
+/// A cluster's doors are at so many ports from its base port on.
+const PORTS: u16 = 50;
 /// The pause between two looks at a process.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// The exit code of a node that was removed from the cluster.
@@ -32,6 +36,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) port_offset: u16,
     /// Settings of every node, as environment variables.
     pub(crate) environment: &'a [(&'static str, String)],
+    /// All doors speak TLS, and only users are let in; the load is one by its certificate.
+    pub(crate) secure: bool,
 }
 
 /// A cluster; its nodes are counted from 1. They are killed when this is dropped, and end by themselves with this process.
@@ -50,6 +56,10 @@ impl Nodes {
     /// Lays out a cluster, starts every node and waits until all shards have a leader.
     pub(crate) fn start_new(place: &Place, shape: &Shape<'_>) -> Result<Self, StorageError> {
         let mut nodes = Self::lay_out(place, shape)?;
+        match shape.secure {
+            true => nodes.speak_tls()?,
+            false => secure::speak_plain(&nodes.ports()),
+        }
         nodes.start_all()?;
         Ok(nodes)
     }
@@ -90,9 +100,23 @@ impl Nodes {
             .arg("--dir")
             .arg(nodes.cluster_dir())
             .args(["--nodes", &count, "--replication-factor", factor, "--shards", &shape.shards.to_string()])
-            .args(["--base-port", &nodes.base_port.to_string()]);
+            .args(["--base-port", &nodes.base_port.to_string()])
+            .args(if shape.secure { ["--auth", "required", "--tls", "all"].as_slice() } else { &[] });
         nodes.run("kvorum init", &mut command)?;
         Ok(nodes)
+    }
+
+    /// The ports of its doors.
+    fn ports(&self) -> Range<u16> {
+        self.base_port..self.base_port + PORTS
+    }
+
+    /// Connections to this cluster speak TLS, with the certificate of its administrator.
+    fn speak_tls(&self) -> Result<(), StorageError> {
+        let file = |name: &str| self.cluster_dir().join("admin").join(name);
+        let (authority, certificate, key) = (file("ca.pem"), file("admin.pem"), file("admin.key"));
+        let certificates = Certificates { authority: &authority, certificate: &certificate, key: &key };
+        secure::speak_tls(self.ports(), &certificates).map_err(StorageError::system("the certificates"))
     }
 
     /// Runs a command that ends soon.

@@ -102,7 +102,8 @@ impl Side {
         port_offset: u16,
     ) -> Result<Self, StorageError> {
         let environment = [("KVORUM_COMPACTION_RATE_MB", rate_mb.to_string())];
-        let shape = Shape { nodes: NODES, shards: options.shards, port_offset, environment: &environment };
+        let shape =
+            Shape { nodes: NODES, shards: options.shards, port_offset, environment: &environment, secure: false };
         let nodes = Nodes::start_filled(place, &shape, keys, options.value_size)?;
         let written_before = settle(&nodes)?;
         Ok(Self {

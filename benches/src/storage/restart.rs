@@ -79,7 +79,8 @@ fn measure_kvorum(
     progress: &mut dyn FnMut(String),
 ) -> Result<(), StorageError> {
     let RestartOptions { keys, value_size, shards, rounds, .. } = *options;
-    let mut nodes = Nodes::start_new(place, &Shape { nodes: 1, shards, port_offset: 0, environment: &[] })?;
+    let mut nodes =
+        Nodes::start_new(place, &Shape { nodes: 1, shards, port_offset: 0, environment: &[], secure: false })?;
     let empty = anonymous_bytes(nodes.process(1));
     let began = Instant::now();
     fill(&nodes.addresses(), keys, value_size)?;

@@ -33,7 +33,7 @@ pub(super) fn measure(
     options: &WipedOptions,
     progress: &mut dyn FnMut(String),
 ) -> Result<Table, StorageError> {
-    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[] };
+    let shape = Shape { nodes: NODES, shards: options.shards, port_offset: 0, environment: &[], secure: false };
     let mut nodes = Nodes::start_filled(place, &shape, options.keys, options.value_size)?;
     let data = disk_bytes(&nodes.data_dir(WIPED)) as f64 / MEBIBYTE;
     progress(format!("{} keys are written; the node holds {data:.0} MiB", options.keys));

@@ -24,6 +24,30 @@ pub(crate) struct Args {
     /// The cluster; one address that answers is enough.
     #[arg(short, long, env = "KVORUM_URL", default_value = URL_DEFAULT, value_name = "URL")]
     pub(crate) url: String,
+    /// Who you are. The password comes from --password-file or KVORUM_PASSWORD, or is asked for.
+    #[arg(long, env = "KVORUM_USER", value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The file that holds your password.
+    #[arg(long, env = "KVORUM_PASSWORD_FILE", value_name = "FILE", requires = "user")]
+    pub(crate) password_file: Option<String>,
+    /// The file that holds your token, if you have one instead; or KVORUM_TOKEN is it.
+    #[arg(long, env = "KVORUM_TOKEN_FILE", value_name = "FILE", conflicts_with = "user")]
+    pub(crate) token_file: Option<String>,
+    /// Speak TLS, as with an address that begins with kvs://.
+    #[arg(long, env = "KVORUM_TLS")]
+    pub(crate) tls: bool,
+    /// The file with the cluster's authority: TLS is spoken, with nodes that it has signed.
+    #[arg(long, env = "KVORUM_CA", value_name = "FILE")]
+    pub(crate) ca: Option<String>,
+    /// The file with your certificate, if you have one: you are whom it names.
+    #[arg(long, env = "KVORUM_CERT", value_name = "FILE", requires_all = ["ca", "key"])]
+    pub(crate) cert: Option<String>,
+    /// The file with the key of that certificate.
+    #[arg(long, env = "KVORUM_KEY", value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<String>,
+    /// The name that nodes' certificates must have; by default that of the host, or that of any node.
+    #[arg(long, env = "KVORUM_SERVER_NAME", value_name = "NAME", requires = "ca")]
+    pub(crate) server_name: Option<String>,
     /// Print JSON, an object per line; bytes that are not UTF-8 go by key_base64, value_base64, previous_base64.
     #[arg(long, group = "format")]
     pub(crate) json: bool,

@@ -59,6 +59,10 @@ pub(crate) enum Verb {
     Transfer,
     Node,
     Repair,
+    Encryption,
+    User,
+    Role,
+    Acl,
     AddNode,
     Scale,
     Shutdown,
@@ -135,6 +139,28 @@ const NODE_VERBS: [(&str, &str); 6] = [
     ("KEEP node", "it is not removed after all"),
     ("REPLACE old new", "old gives what it holds to new, and leaves for good"),
     ("SET node", "changes its zone or weight"),
+];
+
+/// What ENCRYPTION does.
+const ENCRYPTION_VERBS: [(&str, &str); 4] = [
+    ("STATUS", "whether what is stored is sealed, and which keys are in use; the default"),
+    ("ON", "what is stored from now on is sealed; there is no way back"),
+    ("ROTATE", "another data key seals from now on"),
+    ("REWRAP", "the data keys are wrapped with the new encryption.key"),
+];
+
+/// What USER does.
+const USER_VERBS: [(&str, &str); 10] = [
+    ("LIST", "every user, its roles and tokens; the default"),
+    ("ADD user", "asks for a password, which never stands on the command line"),
+    ("PASSWD user", "gives it another password; its connections by the old one end"),
+    ("ROLES user a,b", "gives it these roles and no others"),
+    ("DISABLE user", "it may not log in, and its connections end; ENABLE ends that"),
+    ("LIMIT user", "it may ask so much of each node per second, and no more"),
+    ("REMOVE user", "with all its tokens"),
+    ("TOKEN user", "makes a token for a program, and shows it this once"),
+    ("REVOKE number", "a token is good no more"),
+    ("DENY serial", "a certificate is not taken any more, at any door; ALLOW ends that"),
 ];
 
 /// Every command, in the order of help.
@@ -377,6 +403,62 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         example: "REPAIR ALLOW",
     },
     CommandSpec {
+        verb: Verb::Encryption,
+        name: "ENCRYPTION",
+        aliases: &[],
+        arguments: &["[what]"],
+        options: &[],
+        group: Group::Cluster,
+        help: "Seal what the cluster stores on its disks.",
+        example: "ENCRYPTION STATUS",
+    },
+    CommandSpec {
+        verb: Verb::User,
+        name: "USER",
+        aliases: &[],
+        arguments: &["[what]"],
+        options: &[
+            option("ROLES", "a,b", "ADD and TOKEN: with these roles"),
+            option("PASSWORDFILE", "file", "ADD and PASSWD: the new password stands in a file; else it is asked for"),
+            option("NOPASSWORD", "", "ADD and PASSWD: it logs in by token only"),
+            option("REQUESTS", "n", "LIMIT: so many per second"),
+            option("MB", "n", "LIMIT: so many MiB of requests and answers per second"),
+            option("OFF", "", "LIMIT: as much as it likes"),
+            option("FOR", "duration", "TOKEN: how long it is good; for ever by default"),
+        ],
+        group: Group::Cluster,
+        help: "Keep users and their tokens.",
+        example: "USER ADD ada ROLES app",
+    },
+    CommandSpec {
+        verb: Verb::Role,
+        name: "ROLE",
+        aliases: &[],
+        arguments: &["[what]"],
+        options: &[
+            option(
+                "ON",
+                "prefix rights",
+                "SET: what may be done with keys that begin so: read,write,delete,scan,watch or all",
+            ),
+            option("ALLKEYS", "rights", "SET: what may be done with all keys"),
+            option("CLUSTER", "rights", "SET: status,metrics,admin,users,backup,faults"),
+        ],
+        group: Group::Cluster,
+        help: "Keep roles: what users may do.",
+        example: "ROLE SET app ON app/ read,write,scan",
+    },
+    CommandSpec {
+        verb: Verb::Acl,
+        name: "ACL",
+        aliases: &[],
+        arguments: &["[what]"],
+        options: &[],
+        group: Group::Cluster,
+        help: "See who you are, and CHECK who may do what.",
+        example: "ACL CHECK ada write app/1",
+    },
+    CommandSpec {
         verb: Verb::Shutdown,
         name: "SHUTDOWN",
         aliases: &[],
@@ -522,6 +604,11 @@ impl CommandSpec {
                 let options = self.offered_options().map(|option| (option.usage(), option.help));
                 NODE_VERBS.iter().map(|(name, help)| ((*name).to_owned(), *help)).chain(options).collect()
             }
+            Verb::User => {
+                let options = self.offered_options().map(|option| (option.usage(), option.help));
+                USER_VERBS.iter().map(|(name, help)| ((*name).to_owned(), *help)).chain(options).collect()
+            }
+            Verb::Encryption => ENCRYPTION_VERBS.iter().map(|(name, help)| ((*name).to_owned(), *help)).collect(),
             _ => self.offered_options().map(|option| (option.usage(), option.help)).collect(),
         };
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();

@@ -26,6 +26,7 @@ mod session;
 mod standing;
 mod terminal;
 mod text;
+mod users;
 mod words;
 
 pub use nodes::{NodeAnswer, NodeRequest, NodeRequester, NodeRequests, NodeWish, node_requests};
@@ -35,6 +36,7 @@ use args::Args;
 use console::complain;
 use exit::{Ended, Exit};
 use kvorum_client::limits::DEADLINE_DEFAULT;
+use kvorum_client::{Credentials, Tls};
 use output::{Format, Printer};
 use repl::Notices;
 use run::Settings;
@@ -62,12 +64,20 @@ pub struct ReplOptions {
     url: String,
     notices: Option<Notices>,
     nodes: Option<NodeRequester>,
+    tls: Option<Tls>,
 }
 
 impl ReplOptions {
     /// A REPL in front of the cluster of this address.
     pub fn new(url: String) -> Self {
-        Self { url, notices: None, nodes: None }
+        Self { url, notices: None, nodes: None, tls: None }
+    }
+
+    /// Speaks TLS with the cluster.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Has NODE ADD and SCALE ask for nodes there. Without it they say that they work in `kvorum dev` only.
@@ -120,7 +130,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         args.command = vec!["CLUSTER".into(), "HOTKEYS".into()];
     }
-    with_session(setup(&args), |session, colors| match args.command.is_empty() {
+    let setup = match setup(&args) {
+        Ok(setup) => setup,
+        Err(failure) => {
+            complain(&format!("error: {failure}\n"));
+            return Exit::Usage.into();
+        }
+    };
+    with_session(setup, |session, colors| match args.command.is_empty() {
         true => read_commands(session, colors, None, args.pipeline).exit,
         false => run_command(session, args),
     })
@@ -151,6 +168,8 @@ pub fn repl(options: ReplOptions) -> ReplEnd {
         printer: printer(format),
         yes: false,
         is_interactive: io::stdin().is_terminal(),
+        credentials: None,
+        tls: options.tls,
         nodes: options.nodes,
     };
     let mut input_ended = false;
@@ -176,21 +195,78 @@ fn with_session(setup: Setup, work: impl FnOnce(&mut Session, bool) -> Exit) -> 
     exit.into()
 }
 
-fn setup(args: &Args) -> Setup {
+fn setup(args: &Args) -> Result<Setup, String> {
     let format = args.format(io::stdout().is_terminal());
     let is_shell = args.command.is_empty();
     let mut printer = printer(format);
     // A single value can be taken as it is; of several, each needs a line.
     printer.exact = !is_shell && args.repeat == 1;
-    Setup {
+    Ok(Setup {
         url: args.url.clone(),
+        credentials: credentials(args)?,
+        tls: tls(args)?,
         deadline: Duration::from_millis(args.timeout.into()),
         settings: Settings { ack: args.ack.into(), stale: args.stale, ..settings(format) },
         printer,
         yes: args.yes,
         is_interactive: is_shell && io::stdin().is_terminal(),
         nodes: None,
+    })
+}
+
+/// A variable of the environment; an empty one says nothing.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Who the client is, as `KVORUM_USER` with `KVORUM_PASSWORD` or `KVORUM_PASSWORD_FILE`, or `KVORUM_TOKEN` or
+/// `KVORUM_TOKEN_FILE`, say; `None` if they say nothing that can be used. Nobody is asked.
+pub fn credentials_from_environment() -> Option<Credentials> {
+    let secret = |name: &str, file: &str| {
+        let read = || users::read_file(&variable(file)?).ok();
+        variable(name).or_else(read)
+    };
+    match variable("KVORUM_USER") {
+        Some(user) => {
+            let password = secret("KVORUM_PASSWORD", "KVORUM_PASSWORD_FILE")?;
+            Some(Credentials::Password { user, password })
+        }
+        None => secret("KVORUM_TOKEN", "KVORUM_TOKEN_FILE").map(Credentials::Token),
     }
+}
+
+/// How TLS is spoken, if it is.
+fn tls(args: &Args) -> Result<Option<Tls>, String> {
+    let Some(ca) = &args.ca else {
+        let wanted = args.tls.then(|| "--tls needs the cluster's authority: --ca ca.pem".to_owned());
+        return wanted.map_or(Ok(None), Err);
+    };
+    let said = |error: kvorum_client::Error| error.to_string();
+    let mut tls = Tls::from_file(ca).map_err(said)?;
+    if let (Some(certificate), Some(key)) = (&args.cert, &args.key) {
+        tls = tls.certificate_files(certificate, key).map_err(said)?;
+    }
+    if let Some(name) = &args.server_name {
+        tls = tls.server_name(name).map_err(said)?;
+    }
+    Ok(Some(tls))
+}
+
+/// Who the client is. What is secret comes from the environment, a file, or whoever sits at the terminal.
+fn credentials(args: &Args) -> Result<Option<Credentials>, String> {
+    if let Some(user) = &args.user {
+        let password = match (&args.password_file, variable("KVORUM_PASSWORD")) {
+            (Some(path), _) => users::read_file(path)?,
+            (None, Some(password)) => password,
+            (None, None) => users::ask(&format!("password of {user}: "))?,
+        };
+        return Ok(Some(Credentials::Password { user: user.clone(), password }));
+    }
+    let token = match &args.token_file {
+        Some(path) => Some(users::read_file(path)?),
+        None => variable("KVORUM_TOKEN"),
+    };
+    Ok(token.map(Credentials::Token))
 }
 
 fn settings(format: Format) -> Settings {

@@ -6,7 +6,7 @@ use crate::parse::{Asked, Manner};
 use crate::run::{Emit, Failure, find_node};
 use crate::standing;
 use kvorum_client::verdict::{about, verdict};
-use kvorum_client::{Client, ClusterVerb, NodeId, TokenWish};
+use kvorum_client::{Client, ClusterVerb, EncryptVerb, NodeId, TokenWish};
 use std::time::Duration;
 
 /// How often a command that waits looks how far the cluster is.
@@ -98,6 +98,7 @@ async fn verb_of(client: &Client, asked: &Asked) -> Result<ClusterVerb, Failure>
         }
         Asked::AllowRepair => ClusterVerb::AllowRepair,
         Asked::Finalize => ClusterVerb::Finalize,
+        Asked::Encrypt(what) => ClusterVerb::Encrypt(*what),
     })
 }
 
@@ -117,6 +118,13 @@ fn done(asked: &Asked) -> String {
         Asked::Rate(None) => "each node sends snapshots at the default rate".to_owned(),
         Asked::AllowRepair => "what nodes that are down hold is made anew now".to_owned(),
         Asked::Finalize => "the cluster is at the highest level that all its nodes speak".to_owned(),
+        Asked::Encrypt(EncryptVerb::On) => {
+            "what is written from now on is sealed; ENCRYPTION STATUS tells how far it is".to_owned()
+        }
+        Asked::Encrypt(EncryptVerb::Rotate) => "another data key is used as soon as all nodes have it".to_owned(),
+        Asked::Encrypt(EncryptVerb::Rewrap) => {
+            "all data keys are wrapped with the key-encryption key of now".to_owned()
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Words become commands. Pure.
 
 mod operate;
+mod users;
 
 pub(crate) use operate::{Asked, Manner};
+pub(crate) use users::{NewPassword, UserAction};
 
 use crate::commands::{self, CommandSpec, Verb};
 use crate::text::{parse_duration, printable, word};
@@ -50,6 +52,8 @@ pub(crate) enum Action {
         zone: Option<String>,
         life: Duration,
     },
+    /// Something about who may do what.
+    Users(UserAction),
     /// One more node, in this zone; empty for none.
     AddNode(String),
     /// So many nodes.
@@ -70,6 +74,7 @@ pub(crate) enum ClusterView {
     Check,
     Plan,
     Version,
+    Encryption,
 }
 
 /// Why words are no command, in a sentence.
@@ -169,6 +174,10 @@ impl Arguments<'_> {
             Verb::Transfer => Action::Transfer { shard: self.number("shard")?, node: self.text("node")? },
             Verb::Node => self.node()?,
             Verb::Repair => self.repair()?,
+            Verb::Encryption => self.encryption()?,
+            Verb::User => self.user()?,
+            Verb::Role => self.role()?,
+            Verb::Acl => self.acl()?,
             Verb::AddNode => Action::AddNode(self.optional_text().unwrap_or_default()),
             Verb::Scale => Action::Scale(self.number("number of nodes")?),
             Verb::Shutdown => Action::Shutdown(self.text("node")?),
@@ -362,6 +371,11 @@ trait Bounded {
 }
 
 impl Bounded for u16 {
+    const LEAST: i128 = Self::MIN as i128;
+    const MOST: i128 = Self::MAX as i128;
+}
+
+impl Bounded for u32 {
     const LEAST: i128 = Self::MIN as i128;
     const MOST: i128 = Self::MAX as i128;
 }

@@ -8,6 +8,7 @@ use crate::output::{Cell, Output};
 use crate::parse::{Action, ClusterView};
 use crate::standing;
 use crate::text::duration;
+use crate::users;
 use futures_util::stream::StreamExt;
 use kvorum_client::{Ack, Awaited, Bytes, Client, Entry, Error, NodeId, ShardId, WriteResult};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -112,6 +113,7 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
         Action::Status(node) => status(client, node.as_deref(), emit).await,
         Action::Transfer { shard, node } => transfer(client, ShardId(*shard), node, emit).await,
         Action::Ask(asked, manner) => operate::ask(client, asked, *manner, emit).await,
+        Action::Users(action) => users::run(client, action, emit).await,
         Action::Token { name, zone, life } => operate::token(client, name, zone, *life, emit).await,
         Action::AddNode(_) | Action::Scale(_) => {
             Err(Failure::Usage(nodes::only_with_host(action).unwrap_or_default().to_owned()))
@@ -255,6 +257,7 @@ async fn view_cluster(client: &Client, view: ClusterView, emit: Emit<'_>) -> Res
             }
             return Ok(Exit::Ok);
         }
+        ClusterView::Encryption => standing::encryption(&topology, &client.admin().plan(None).await?),
         ClusterView::Version => standing::version(&topology, &statuses, &client.admin().plan(None).await?),
     });
     Ok(exit)

@@ -280,6 +280,7 @@ fn keys(action: &Action) -> Option<Vec<Bytes>> {
         | Action::Status(_)
         | Action::Transfer { .. }
         | Action::Ask(..)
+        | Action::Users(_)
         | Action::Token { .. }
         | Action::AddNode(_)
         | Action::Scale(_)

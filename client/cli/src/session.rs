@@ -13,7 +13,7 @@ use crate::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run
 use crate::terminal::{Terminal, Typed};
 use crate::text::duration;
 use crate::words;
-use kvorum_client::{Client, ConnectionError, Error, Outcome};
+use kvorum_client::{Client, ConnectionError, Credentials, Error, Outcome, Tls};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -28,6 +28,10 @@ const WORTH_SAYING: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) url: String,
+    /// Who the client is.
+    pub(crate) credentials: Option<Credentials>,
+    /// How TLS is spoken, if it is.
+    pub(crate) tls: Option<Tls>,
     pub(crate) deadline: Duration,
     pub(crate) settings: Settings,
     pub(crate) printer: Printer,
@@ -254,6 +258,14 @@ impl Session {
             .name(format!("kvorum-cli/{}", env!("CARGO_PKG_VERSION")))
             .connect_timeout(deadline.min(kvorum_client::limits::CONNECT_TIMEOUT_DEFAULT))
             .deadline(deadline);
+        let builder = match &self.setup.credentials {
+            Some(credentials) => builder.credentials(credentials.clone()),
+            None => builder,
+        };
+        let builder = match &self.setup.tls {
+            Some(tls) => builder.tls(tls.clone()),
+            None => builder,
+        };
         let connecting = async { tokio::time::timeout(deadline, builder.connect()).await };
         let no_answer = ConnectionError::TimedOut { address: self.setup.url.clone(), timeout: deadline };
         let connecting = async {
@@ -392,6 +404,8 @@ mod tests {
         // The system takes the connection, and nobody says hello.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let setup = Setup {
+            credentials: None,
+            tls: None,
             url: format!("kv://{}", silent.local_addr().unwrap()),
             deadline: Duration::from_secs(60),
             settings: Settings { ack: kvorum_client::Ack::Committed, stale: false, scan_limit: None, scan_chunk: 1 },

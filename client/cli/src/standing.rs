@@ -1,4 +1,4 @@
-//! CLUSTER STATUS, PLAN and VERSION: how the cluster stands, what it does and what is to come. Pure.
+//! CLUSTER STATUS, PLAN and VERSION, and ENCRYPTION STATUS: how the cluster stands, what it does and what is to come. Pure.
 
 use crate::cluster::{keys, name};
 use crate::output::{Cell, Output};
@@ -175,6 +175,32 @@ fn summary(topology: &Topology, statuses: &[NodeStatus], plan: &ClusterPlan) -> 
 fn bytes_of(statuses: &[NodeStatus], shard: ShardId) -> u64 {
     let replicas = statuses.iter().flat_map(|status| &status.shards).filter(|replica| replica.shard == shard);
     replicas.map(|replica| replica.live_bytes).max().unwrap_or(0)
+}
+
+/// ENCRYPTION STATUS.
+pub(crate) fn encryption(topology: &Topology, plan: &ClusterPlan) -> Output {
+    let Some(sealing) = &plan.sealing else {
+        let off = "no: ENCRYPTION ON begins it, once every node has an encryption.key";
+        return Output::Facts(vec![("sealed", Cell::shown(false, off.to_owned()))]);
+    };
+    let waits_for: Vec<String> = sealing.waits_for.iter().map(|node| name(topology, *node)).collect();
+    let wrapped = match sealing.wrapped {
+        true => "with the encryption.key of now",
+        false => "some with an older encryption.key: ENCRYPTION REWRAP wraps them anew",
+    };
+    let shown = match sealing.active {
+        0 => "not yet: the first data key is not with all nodes".to_owned(),
+        active if sealing.waits_for.is_empty() => format!("new records, with data key {active}"),
+        active => format!("new records, with data key {active}; some nodes do not do so yet"),
+    };
+    Output::Facts(vec![
+        ("sealed", Cell::shown(sealing.active != 0, shown)),
+        ("active_key", Cell::plain(sealing.active)),
+        ("newest_key", Cell::plain(sealing.newest)),
+        ("keys", Cell::plain(sealing.keys)),
+        ("wrapped", Cell::shown(sealing.wrapped, wrapped.to_owned())),
+        ("waits_for", Cell::shown(waits_for.clone(), waits_for.join(", "))),
+    ])
 }
 
 /// CLUSTER VERSION.

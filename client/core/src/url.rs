@@ -1,4 +1,4 @@
-//! The address of a cluster: `kv://host:port,host:port`. Pure.
+//! The address of a cluster: `kv://host:port,host:port`, or `kvs://` for TLS. Pure.
 
 use crate::error::Error;
 use crate::limits::SEEDS_MAX;
@@ -22,8 +22,8 @@ pub fn parse(url: &str) -> Result<Vec<String>, Error> {
         ))
     };
     let rest = match url.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("kv") => rest,
-        Some((scheme, _)) => return Err(invalid(format!("the scheme is \"{scheme}\", not \"kv\""))),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("kv") || scheme.eq_ignore_ascii_case("kvs") => rest,
+        Some((scheme, _)) => return Err(invalid(format!("the scheme is \"{scheme}\", not \"kv\" or \"kvs\""))),
         None => url,
     };
     let seeds = rest
@@ -35,6 +35,11 @@ pub fn parse(url: &str) -> Result<Vec<String>, Error> {
         return Err(invalid(format!("it has {} seeds, the limit is {SEEDS_MAX}", seeds.len())));
     }
     Ok(seeds)
+}
+
+/// Whether an address says that TLS is spoken.
+pub fn is_encrypted(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("kvs"))
 }
 
 fn parse_seed(seed: &str) -> Result<String, &'static str> {
@@ -84,9 +89,16 @@ mod tests {
             ("kv://[fe80::1]", vec!["[fe80::1]:7400"]),
             ("kv://a:1, b:2", vec!["a:1", "b:2"]),
             ("KV://a:1", vec!["a:1"]),
+            ("kvs://a:1", vec!["a:1"]),
         ] {
             assert_eq!(parse(url).unwrap(), seeds, "{url}");
         }
+    }
+
+    #[test]
+    fn only_kvs_is_encrypted() {
+        assert!(is_encrypted("kvs://a") && is_encrypted("KVS://a:1,b"));
+        assert!(!is_encrypted("kv://a") && !is_encrypted("kvs") && !is_encrypted("kvs:1"));
     }
 
     #[test]

@@ -19,9 +19,13 @@ pub const SEGMENT: Format = Format::new("the segment", 3, 3, &[(1, 3)]);
 /// A shard's manifest, but for the base in it.
 pub const MANIFEST: Format = Format::new("the manifest", 3, 3, &[(1, 3)]);
 /// A shard's state at one entry apart from its records, in manifests and in snapshots.
-pub const BASE: Format = Format::new("the base", 1, 1, &[(1, 1)]);
+pub const BASE: Format = Format::new("the base", 1, BASE_SEALED, &[(1, 1)]);
+/// The version of a base whose state is sealed: written where keys are in use, whatever the level is.
+pub const BASE_SEALED: u32 = 2;
 /// The index beside a manifest.
-pub const HINT: Format = Format::new("the hint", 2, 2, &[(1, 2)]);
+pub const HINT: Format = Format::new("the hint", 2, HINT_SEALED, &[(1, 2)]);
+/// The version of a hint that is sealed.
+pub const HINT_SEALED: u32 = 3;
 /// A round of the journal.
 pub const JOURNAL: Format = Format::new("the journal", 1, 1, &[(1, 1)]);
 
@@ -149,8 +153,8 @@ mod tests {
         let text = |found| MADE_UP.check(found).unwrap_err().to_string();
         assert_eq!(text(5), "the ledger has version 5, and this program reads versions 2 to 4: start a newer program");
         assert_eq!(text(1), "the ledger has version 1, and this program reads versions 2 to 4: start an older program");
-        let text = BASE.check(2).unwrap_err().to_string();
-        assert_eq!(text, "the base has version 2, and this program reads version 1: start a newer program");
+        let text = SEGMENT.check(4).unwrap_err().to_string();
+        assert_eq!(text, "the segment has version 4, and this program reads version 3: start a newer program");
     }
 
     #[test]

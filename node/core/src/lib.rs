@@ -7,6 +7,8 @@
 // A log that can't be written is no reason to end.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod audit;
+pub mod auth;
 pub mod clock;
 pub mod consensus;
 pub mod cost;
@@ -19,11 +21,13 @@ pub mod limits;
 pub mod log;
 pub mod map_keeper;
 pub mod measure;
+mod meta_key;
 pub mod rare;
 pub mod recover;
 pub mod ring;
 pub mod roster;
 pub mod routing;
+pub mod sealing;
 pub mod seeded;
 pub mod session;
 pub mod shard;

@@ -65,6 +65,8 @@ pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// and its connection ends after so many questions without an answer.
 pub const KEEP_ALIVE_PROBES: u32 = 6;
+/// A connection that was asked nothing for this long, and has nothing under way, keeps no more than it needs to be woken.
+pub const PARK_AFTER: Duration = Duration::from_millis(500);
 /// What a peer does that it should not is logged at most once in this long for each shard.
 pub const MISDEED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Connections that can't be accepted are logged at most once in this long.
@@ -85,6 +87,12 @@ pub const PINNED_LOG_REST_MS: u64 = 30_000;
 pub const OPENINGS_MAX: usize = 32;
 /// A frame that has begun must be whole within this time.
 pub const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client's TLS handshake must be over within this time.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes that a client may send until it is: a chain of a few certificates.
+pub const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+/// TLS handshakes that fail in one way are told of at most once in this time.
+pub const HANDSHAKE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// A client must take its answers within this time.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection that is closed for what it sent is read from for this long, so that the client sees why.
@@ -115,7 +123,7 @@ pub const INFLOW_STEP_BYTES: usize = 256 * 1024;
 /// Once all are taken, one connection at a time may go beyond them, and must have its message whole within this time.
 pub const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest frame before HELLO has been said: HELLO is shorter.
-pub const HELLO_FRAME_BYTES_MAX: usize = 1024;
+pub const HELLO_FRAME_BYTES_MAX: usize = 2048;
 /// What a request without a deadline of its own is given, in milliseconds.
 pub const DEADLINE_DEFAULT_MS: u32 = 5_000;
 /// Most requests forwarded to other nodes and not answered.
@@ -165,6 +173,8 @@ pub const DISK_STALL_FATAL: Duration = Duration::from_secs(10);
 pub const HEADROOM_PERCENT_MAX: u64 = 5;
 /// A shard that needs room on a full disk to be opened is tried again after this time.
 pub const AWAIT_SPACE: Duration = Duration::from_secs(2);
+/// A replica whose data key is not here is opened again after so long.
+pub const AWAIT_KEY: Duration = Duration::from_millis(500);
 
 const _: () = assert!(WATCH_EVERY.as_millis() < DISK_STALL_HAND_OVER.as_millis(), "a stall is not missed");
 const _: () = assert!(DISK_STALL_HAND_OVER.as_millis() < DISK_STALL_FATAL.as_millis());

@@ -6,40 +6,31 @@
 //! than before, or a replica can't be used any more ([`crate::ring::decide`] decides, this module proposes). Every node
 //! puts newer maps in force, from its own replica of the group or from its peers, which pass them on; and keeps a copy in
 //! its data folder so that a restart needn't wait for the group.
-//!
-//! # Who speaks for the group
-//!
-//! A replica that leads it and has applied an entry of its own term. No lease is asked for: a change names the version of
-//! the key that it was decided on, so the group's log says whether it counts. A lease would even be wrong to ask for. A
-//! leader gives its own up for the rest of a term when it hands over, and leads on in that term if nobody takes over.
 
+mod keys;
+
+use crate::auth::keeper::AUTH_LEVEL;
 use crate::clock::Nanos;
 use crate::disk::{Disk, DiskError};
 use crate::folder::mirrored::{self, KeptError};
-use crate::limits::DEADLINE_DEFAULT_MS;
+use crate::meta_key::{MetaKey, speaks_for_group};
 use crate::ring::decide::{self, Change, DiskOfNode, MapDecision, Seen};
 use crate::ring::detect::{Heard, NodeWatch};
 use crate::ring::outlook;
+use crate::ring::sealing::{KeysOfNode, SEALING_LEVEL};
 use crate::ring::verbs::{self, Verb, VerbRefusal};
 use crate::ring::{PlacementError, RING_KEY, RingError, RingMap};
 use crate::routing::network::SendError;
 use crate::routing::router::Router;
-use crate::seeded::{Bug, planted};
-use crate::session::reply::{Answer, Reply, ReplySink};
+use crate::sealing::{KeyFailure, NodeKeys};
 use crate::shard::ShardHandle;
-use crate::shard::inbox::QueuedRequest;
-use crate::shard::{Operation, ShardReply};
-use bytes::Bytes;
 use kvorum_protocol::peer::{Levels, PeerMessage};
 use kvorum_protocol::report::NodeReport;
-use kvorum_protocol::{
-    Ack, Action, ClientId, ClusterPlan, Condition, FolderId, Mutation, NodeId, ReturnPrevious, ShardId, Term,
-    TimeToLive, Version, WriteId,
-};
+use kvorum_protocol::{ClientId, ClusterPlan, FolderId, NodeId, ShardId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// The name of the map's copy in the data folder.
 pub const RING_COPY: &str = "ring.json";
@@ -89,6 +80,8 @@ pub struct Looked {
     pub removed: bool,
     /// An operator has recovered the cluster from a loss, and has given the node up.
     pub given_up: bool,
+    /// The cluster seals what it stores, and this node can't open it.
+    pub closed: Option<KeyFailure>,
 }
 
 /// What became of what an operator asked for.
@@ -142,17 +135,13 @@ pub struct MapKeeper {
     own: Own,
     /// What this node's program speaks.
     levels: Levels,
+    /// By its configuration, clients must say who they are.
+    auth_required: bool,
     /// The map of a new cluster.
     initial: RingMap,
     /// This node may have to help to found the group; not any more once a map is known.
     may_bootstrap: bool,
-    /// The key as this node's replica of the group has it.
-    stored: Option<(Version, RingMap)>,
-    sequence: u64,
-    sink: Arc<ReplySink>,
-    /// Nothing is proposed before then.
-    propose_at: Nanos,
-    propose_again_ms: u64,
+    key: MetaKey<RingMap>,
     /// What is to be replaced and waits; logged once.
     waits: Option<Change>,
     /// Why replicas can't move; logged once.
@@ -166,6 +155,17 @@ pub struct MapKeeper {
     /// When it was sent to all.
     sent_at: Nanos,
     reported_at: Nanos,
+    /// The map of this epoch is in the folder; 0 for none.
+    copied: u64,
+    keys: Arc<NodeKeys>,
+    /// The data keys of the map of this epoch are here; 0 for none.
+    followed: u64,
+    /// Why data keys of a map can't be had, or made; logged once.
+    closed: Option<KeyFailure>,
+    /// That failed with the map of this epoch,
+    keys_failed: u64,
+    /// and is tried again with it from then on: it may be a program that is asked.
+    keys_again_at: Nanos,
     looked: Looked,
 }
 
@@ -173,18 +173,18 @@ impl MapKeeper {
     /// A keeper that has looked at nothing yet. `initial` is the map of a new cluster; `may_bootstrap` says that this node knows no
     /// map and has never opened the replica of `meta` that the first map gives it.
     pub fn new(router: Arc<Router>, disk: Arc<dyn Disk>, own: Own, initial: RingMap, may_bootstrap: bool) -> Self {
+        let again_ms = PROPOSE_AGAIN_MIN_MS..=PROPOSE_AGAIN_MAX_MS;
+        // What a router has agreed on before anybody has told it anything is what the folder holds.
+        let copied = router.agreed_ring().map_or(0, |ring| ring.epoch);
         Self {
             router,
             disk,
+            key: MetaKey::new(RING_KEY, "ring map", own.client, again_ms),
             own,
             levels: Levels::OWN,
+            auth_required: initial.auth_required,
             initial,
             may_bootstrap,
-            stored: None,
-            sequence: 0,
-            sink: Arc::default(),
-            propose_at: Nanos(0),
-            propose_again_ms: PROPOSE_AGAIN_MIN_MS,
             waits: None,
             blocked: None,
             place_at: Nanos(0),
@@ -192,8 +192,20 @@ impl MapKeeper {
             unsent: BTreeSet::new(),
             sent_at: Nanos(0),
             reported_at: Nanos(0),
+            copied,
+            keys: Arc::default(),
+            followed: 0,
+            closed: None,
+            keys_failed: 0,
+            keys_again_at: Nanos(0),
             looked: Looked::default(),
         }
+    }
+
+    /// A keeper that has data keys follow the map.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<NodeKeys>) -> Self {
+        Self { keys, ..self }
     }
 
     /// A keeper that says other levels than [`Levels::OWN`] of its node: in tests, for a program to come.
@@ -204,13 +216,15 @@ impl MapKeeper {
 
     /// Looks at the key and at the cluster, and does what is due. Cheap unless there is a newer map, of which a copy is written.
     pub fn look(&mut self, now: Nanos) -> Looked {
-        self.hear_answers();
+        self.key.hear_answers();
         if let Some(ring) = self.router.take_offered_ring() {
             self.take_map(&ring);
         }
         self.bootstrap_if_due();
         if let Some(handle) = self.router.local(ShardId::META) {
-            self.read_key(&handle);
+            if let Some(ring) = self.key.read(&handle, RingMap::from_bytes).cloned() {
+                self.take_map(&ring);
+            }
             if speaks_for_group(&handle, now) {
                 self.watch_nodes(now);
                 self.lead(&handle, now);
@@ -218,6 +232,7 @@ impl MapKeeper {
                 self.watch.forget();
             }
         }
+        self.follow_keys(now);
         self.send_unsent(now);
         self.report(now);
         let (router, ring) = (&self.router, self.router.ring());
@@ -226,48 +241,16 @@ impl MapKeeper {
         std::mem::take(&mut self.looked)
     }
 
-    /// Answers to proposals say nothing that the key doesn't, but for one thing: a group that has forgotten who wrote to it takes
-    /// higher numbers only.
-    fn hear_answers(&mut self) {
-        let mut replies: Vec<Reply> = Vec::new();
-        self.sink.take(&mut replies);
-        for reply in replies {
-            if let Answer::Shard(ShardReply::Error(error)) = reply.answer
-                && let Some(sequence_min) = error.sequence_min
-            {
-                self.sequence = self.sequence.max(sequence_min.saturating_sub(1));
-            }
-        }
-    }
-
     /// Looks who is heard.
     fn watch_nodes(&mut self, now: Nanos) {
-        let Some((_, ring)) = &self.stored else { return };
+        let Some(ring) = self.key.stored() else { return };
         let table = self.router.peer_table();
         let connected = table.presences(now).into_keys().collect();
         let (by, reports) = table.heard(now);
-        self.watch.look(now, ring, self.router.me(), &Heard { connected, by: &by, reports });
-    }
-
-    /// Reads the key, and puts a newer map in force.
-    fn read_key(&mut self, handle: &ShardHandle) {
-        let known = self.stored.as_ref().map(|(version, _)| *version);
-        let found = match handle.reader.get(RING_KEY) {
-            Ok(Some(found)) if Some(found.entry.version) != known => found.entry,
-            Ok(_) => return,
-            Err(failure) => {
-                error!(error = %failure, "the ring map can't be read");
-                return;
-            }
-        };
-        match RingMap::from_bytes(&found.value) {
-            Ok(ring) => {
-                self.take_map(&ring);
-                self.stored = Some((found.version, ring));
-                (self.propose_at, self.propose_again_ms) = (Nanos(0), PROPOSE_AGAIN_MIN_MS);
-            }
-            Err(failure) => error!(error = %failure, "a committed ring map was refused; the one before stays in force"),
-        }
+        let me = self.router.me();
+        let mut coming = table.coming(now);
+        coming.extend(self.router.coming().into_iter().map(|(shard, number)| ((shard, me), number)));
+        self.watch.look(now, ring, me, &Heard { connected, by: &by, reports, coming: &coming });
     }
 
     fn take_map(&mut self, ring: &RingMap) {
@@ -276,8 +259,11 @@ impl MapKeeper {
         }
         // First the copy: a node that has acted on a map should begin with it next time. It can do without: what it has
         // done is noted with each shard's files.
-        if let Err(failure) = write_copy(&*self.disk, ring) {
-            warn!(error = %failure, "the ring map's copy was not written; the next start waits for the meta group");
+        match write_copy(&*self.disk, ring) {
+            Ok(()) => self.copied = ring.epoch,
+            Err(failure) => {
+                warn!(error = %failure, "the ring map's copy was not written; the next start waits for the meta group");
+            }
         }
         if !self.router.set_ring(ring.clone()) {
             return;
@@ -318,17 +304,16 @@ impl MapKeeper {
 
     /// What the group's leader does: writes the first map, and changes it when that is due.
     fn lead(&mut self, handle: &ShardHandle, now: Nanos) {
-        if now < self.propose_at {
+        if !self.key.may_propose(now) {
             return;
         }
         if let Some(recovered) = self.recovered() {
-            let condition =
-                self.stored.as_ref().map_or(Condition::IfAbsent, |(version, _)| Condition::IfVersion(*version));
             info!(epoch = recovered.epoch, "the group takes over the ring map of a recovery");
             self.looked.proposed = Some((None, recovered.epoch));
-            return self.propose(handle, now, condition, &recovered);
+            return self.key.propose(handle, now, recovered.to_bytes());
         }
-        let Some((version, ring)) = &self.stored else {
+        let another_key = self.next_data_key(now);
+        let Some(ring) = self.key.stored() else {
             let initial = &self.initial;
             let seen = self.seen(initial, now);
             let first = match decide::decide(initial, &seen) {
@@ -336,21 +321,32 @@ impl MapKeeper {
                 _ => initial.clone(),
             };
             self.looked.proposed = Some((None, first.epoch));
-            self.propose(handle, now, Condition::IfAbsent, &first);
+            self.key.propose(handle, now, first.to_bytes());
             return;
         };
+        if self.auth_required && !ring.auth_required && ring.level >= AUTH_LEVEL {
+            // A node that joins later must not let everybody in.
+            let next = RingMap { auth_required: true, epoch: ring.epoch + 1, ..ring.clone() };
+            info!(epoch = next.epoch, "clients must say who they are, in the whole cluster");
+            self.looked.proposed = Some((None, next.epoch));
+            return self.key.propose(handle, now, next.to_bytes());
+        }
         let seen = self.seen(ring, now);
         if seen.places {
             self.place_at = now.after_ms(PLACE_EVERY_MS);
         }
+        if let Some(next) = another_key {
+            info!(epoch = next.epoch, key = %next.sealing.newest(), "the data key has served its time: another one is made");
+            self.looked.proposed = Some((None, next.epoch));
+            return self.key.propose(handle, now, next.to_bytes());
+        }
         match decide::decide(ring, &seen) {
             MapDecision::Rest => self.waits = None,
             MapDecision::Change(next, change) => {
-                let condition = Condition::IfVersion(*version);
                 info!(epoch = next.epoch, ?change, "changing the ring map");
                 self.waits = None;
                 self.looked.proposed = Some((Some(change), next.epoch));
-                self.propose(handle, now, condition, &next);
+                self.key.propose(handle, now, next.to_bytes());
             }
             MapDecision::Blocked(why) => {
                 if self.blocked.as_ref() != Some(&why) {
@@ -376,15 +372,19 @@ impl MapKeeper {
         if self.recovered().is_some() {
             return Asked::Soon { proposed: None };
         }
-        let Some((version, ring)) = &self.stored else { return Asked::Soon { proposed: None } };
-        match verbs::admit(ring, &self.seen(ring, now), verb) {
+        let Some(ring) = self.key.stored() else { return Asked::Soon { proposed: None } };
+        let seen = self.seen(ring, now);
+        let admitted = match verb {
+            Verb::Encrypt(what) => self.keys_as_asked(ring, &seen, *what),
+            verb => verbs::admit(ring, &seen, verb),
+        };
+        match admitted {
             Err(refusal) => Asked::Refused(refusal),
             Ok(None) => Asked::Done { epoch: ring.epoch },
-            Ok(Some(_)) if now < self.propose_at => Asked::Soon { proposed: None },
+            Ok(Some(_)) if !self.key.may_propose(now) => Asked::Soon { proposed: None },
             Ok(Some(next)) => {
-                let condition = Condition::IfVersion(*version);
                 info!(epoch = next.epoch, ?verb, "changing the ring map, as asked for");
-                self.propose(&handle, now, condition, &next);
+                self.key.propose(&handle, now, next.to_bytes());
                 Asked::Soon { proposed: Some(next.epoch) }
             }
         }
@@ -393,7 +393,7 @@ impl MapKeeper {
     /// What the cluster does and what is to come; or what would come if `verb` were asked of it. It costs what a placement does.
     pub fn plan(&self, verb: Option<&Verb>, now: Nanos) -> Planned {
         let speaks = self.router.local(ShardId::META).is_some_and(|handle| speaks_for_group(&handle, now));
-        let Some((_, ring)) = self.stored.as_ref().filter(|_| speaks) else { return Planned::Elsewhere };
+        let Some(ring) = self.key.stored().filter(|_| speaks) else { return Planned::Elsewhere };
         let seen = self.seen(ring, now);
         let next = verb.map(|verb| verbs::admit(ring, &seen, verb)).transpose();
         match next {
@@ -405,7 +405,7 @@ impl MapKeeper {
     /// The map in force, if an operator's recovery has made it and the group does not have it yet: `kvorum recover` writes maps
     /// into data folders, and none into the group's log.
     fn recovered(&self) -> Option<RingMap> {
-        let stored = self.stored.as_ref().map_or(0, |(_, ring)| ring.recoveries());
+        let stored = self.key.stored().map_or(0, RingMap::recoveries);
         self.router.agreed_ring().filter(|agreed| agreed.recoveries() > stored).map(|agreed| RingMap::clone(&agreed))
     }
 
@@ -424,6 +424,8 @@ impl MapKeeper {
         peer_addresses.insert(router.me(), self.own.peer_address.clone());
         let mut clients = router.peer_table().clients(ring);
         clients.insert(router.me(), self.own.address.clone());
+        let mut data_keys = router.peer_table().data_keys();
+        data_keys.extend(self.own_keys().map(|keys| (router.me(), keys)));
         Seen {
             me: router.me(),
             folder: self.own.folder,
@@ -436,35 +438,16 @@ impl MapKeeper {
             drained: self.watch.drained(now),
             tokens: self.watch.tokens(now),
             moving: self.watch.moving(now),
+            idle: self.watch.idle(now),
+            declined: self.watch.declined(now),
             planned: router.peer_table().stopping(),
             disks,
             loads,
             places: now >= self.place_at,
             clients,
             peer_addresses,
+            data_keys,
         }
-    }
-
-    /// Proposes a map, which takes effect only if the key is as it was looked at. Whether it did shows in the key.
-    fn propose(&mut self, handle: &ShardHandle, now: Nanos, condition: Condition, ring: &RingMap) {
-        self.propose_at = now.after_ms(self.propose_again_ms);
-        self.propose_again_ms = (self.propose_again_ms * 2).min(PROPOSE_AGAIN_MAX_MS);
-        self.sequence += 1;
-        let mutation = Mutation {
-            key: Bytes::from_static(RING_KEY),
-            condition,
-            return_previous: ReturnPrevious::Nothing,
-            action: Action::Put { value: ring.to_bytes().into(), ttl: TimeToLive::Forever },
-        };
-        let id = WriteId { sequence: self.sequence, first_unanswered: self.sequence, retry: false, once: None };
-        handle.inbox.request(QueuedRequest {
-            reply_to: self.sink.reply_to(0, 0),
-            client: self.own.client,
-            queued_at: now,
-            deadline: now.after_ms(DEADLINE_DEFAULT_MS.into()),
-            term: Term(0),
-            operation: Operation::Write { client: self.own.client, id, ack: Ack::Committed, mutation },
-        });
     }
 
     /// Tells those who may lead `meta` which replicas of this node wait to be replaced, which groups that it leads are settled, and
@@ -479,16 +462,15 @@ impl MapKeeper {
         let message = PeerMessage::Report(report);
         // One that holds the group may be on its way into it, or out of it.
         let ring = self.router.ring();
+        if let Some(KeysOfNode { kek, epoch }) = self.own_keys().filter(|_| ring.level >= SEALING_LEVEL) {
+            for peer in peers.up() {
+                let _ = peers.send(peer, &PeerMessage::DataKeys { kek, epoch });
+            }
+        }
         let of_group = |peer: &NodeId| ring.replica_on(ShardId::META, *peer).is_some();
         for peer in peers.up().into_iter().filter(of_group) {
             // Sent again in a second.
             let _ = peers.send(peer, &message);
         }
     }
-}
-
-/// Whether this node's replica of the group speaks for it.
-fn speaks_for_group(handle: &ShardHandle, now: Nanos) -> bool {
-    let leads = handle.status.lock().serving;
-    leads && (!planted(Bug::MapNeedsLease) || handle.gate.pass(now).is_some())
 }

@@ -11,7 +11,7 @@
 use crate::clock::Nanos;
 use crate::folder::replica_files::{Readiness, WantedReplica};
 use crate::health::restart_policy::{GaveUp, RestartDecision, RestartPolicy};
-use crate::limits::AWAIT_SPACE;
+use crate::limits::{AWAIT_KEY, AWAIT_SPACE};
 use crate::log::LogError;
 use crate::shard::{FolderStanding, Orders, Remedy, ShardConfig, ShardError, Target};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, ShardRole};
@@ -356,6 +356,11 @@ impl Roster {
                 let reason = failure.to_string();
                 warn!(%shard, error = %reason, "a shard waits for room on the disk");
                 actions.push(Action::RestartAfter { shard, delay: AWAIT_SPACE, reopens: false, reason });
+            }
+            Remedy::AwaitKey => {
+                let reason = failure.to_string();
+                warn!(%shard, error = %reason, "a shard waits for a data key");
+                actions.push(Action::RestartAfter { shard, delay: AWAIT_KEY, reopens: false, reason });
             }
             Remedy::EndProcess => actions.push(Action::EndProcess(ProcessEnd::Disk { shard, source: failure })),
             Remedy::AwaitProgram => {

@@ -251,6 +251,12 @@ bugs! {
     /// A PUT that keeps the time to live sees the one that is applied, not that of a write before it on its way. Breaks: writes are
     /// decided on everything before them.
     KeepTtlSeesOld = "keep-ttl-sees-old",
+    /// A time at which a value is to expire is taken for how long it is to live. Breaks: as above.
+    UntilTakenForDuration = "until-taken-for-duration",
+    /// A key that is to expire at a time that is over lives for ever. Breaks: as above.
+    PastExpiryIgnored = "past-expiry-ignored",
+    /// A time at which a key is to expire is set whatever time to live it has. Breaks: nothing is written unless its condition holds.
+    ExpireAtUnconditional = "expire-at-unconditional",
     /// One-shot names are missing from checkpoints and snapshots. Breaks: a write under a name that was used has no second effect.
     OnceIdNotRemembered = "once-id-not-remembered",
     /// A write under the name of one that is on its way is done as well. Breaks: as above.
@@ -297,6 +303,10 @@ bugs! {
     SessionsMissingFromCheckpoint = "sessions-missing-from-checkpoint",
     /// The index is read from a hint that belongs to another manifest. Breaks: what a start shows is the state at its base.
     HintOfAnotherManifestUsed = "hint-of-another-manifest-used",
+    /// Two entries of a leader are sealed under the same nonces. Breaks: no two texts of a shard are sealed under one nonce.
+    NonceUsedTwice = "nonce-used-twice",
+    /// A record is bound to another shard than it is written in. Breaks: what is sealed opens in its place.
+    SealedForAnotherShard = "sealed-for-another-shard",
     /// A segment that holds superseded entries leaves the log as it is, and a rebuilt index counts their records. Breaks:
     /// only committed entries have effects.
     StaleSegmentRetired = "stale-segment-retired",
@@ -327,6 +337,10 @@ bugs! {
     /// Compaction drops every tombstone, and every expired record, although an older record of the key is kept elsewhere
     /// and comes back when the index is rebuilt. Breaks: what was removed stays so.
     TombstoneDroppedEarly = "tombstone-dropped-early",
+
+    /// A segment that the log has left for another one, so that what has an old key can move, is emptied before its seal is durable. Breaks:
+    /// what is listed as durable is.
+    RolledSegmentNotSynced = "rolled-segment-not-synced",
 
     /// The files that a compaction has replaced stay on the disk until the next start. Breaks: what is stored is bounded by
     /// what lives.

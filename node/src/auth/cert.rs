@@ -6,6 +6,7 @@
 //! Certificates are valid until 2100. A cluster must not stop on the day a certificate expires, and a node whose clock is
 //! wrong must still be able to join: a node is shut out by removing it from the membership, not by the calendar.
 
+use super::user_cert::{Holder, holder_of};
 use kvorum_protocol::{AuthorityHash, ClusterId, NodeId};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -22,7 +23,6 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use uuid::Uuid;
-use x509_parser::extensions::GeneralName;
 
 /// The authority's certificate: public, on every node.
 pub const AUTHORITY_CERTIFICATE_FILE: &str = "ca.pem";
@@ -32,6 +32,9 @@ pub const AUTHORITY_KEY_FILE: &str = "ca.key";
 pub const NODE_CERTIFICATE_FILE: &str = "node.pem";
 /// A node's key: secret.
 pub const NODE_KEY_FILE: &str = "node.key";
+
+/// A name of every node of every cluster: a client that trusts the cluster's authority needs to know only that it talks to a node.
+pub const NODE_NAME: &str = "node.kvorum";
 
 /// What goes wrong with certificates and their files.
 #[derive(Debug, thiserror::Error)]
@@ -55,12 +58,15 @@ pub enum CertError {
         /// What the parser said.
         reason: String,
     },
-    /// A certificate without exactly one `<node id>.node.<cluster id>.kvorum` name, or one that isn't a certificate.
-    #[error("the certificate names no node of a Kvorum cluster: {0}")]
+    /// A certificate that doesn't name exactly one holder, or not the kind that is wanted, or one that isn't a certificate.
+    #[error("the certificate can't be used: {0}")]
     NoIdentity(&'static str),
     /// The files contradict each other: one is damaged, or is another cluster's or node's.
     #[error("{0} do not belong together; one of them is damaged, or another cluster's or node's: {1}")]
     Contradiction(&'static str, rustls::Error),
+    /// No user can have this name.
+    #[error("{0:?} is no name of a user: it has 1 to 128 letters, digits and characters of - _ . @")]
+    UserName(String),
     /// The library could not make a key or a certificate.
     #[error("can't make a certificate: {0}")]
     Generate(#[from] rcgen::Error),
@@ -87,7 +93,8 @@ pub fn create_authority(directory: &Path) -> Result<ClusterAuthority, CertError>
 }
 
 /// Issues a node's certificate with the authority in `authority_directory` and writes the three files that the node needs,
-/// `ca.pem`, `node.pem` and `node.key` (mode 0600), into `directory`.
+/// `ca.pem`, `node.pem` and `node.key` (mode 0600), into `directory`. `hosts`: names and IP addresses at which clients reach it; what
+/// is none is left out.
 ///
 /// # Errors
 /// `Exists` if there is a node's key in `directory` already; `File`, `Pem` and `Generate`.
@@ -96,9 +103,10 @@ pub fn issue_node(
     directory: &Path,
     cluster: ClusterId,
     node: NodeId,
+    hosts: &[String],
 ) -> Result<(), CertError> {
     refuse_existing(&directory.join(NODE_KEY_FILE))?;
-    ClusterAuthority::load(authority_directory)?.issue(cluster, node, &[])?.write(directory)
+    ClusterAuthority::load(authority_directory)?.issue(cluster, node, hosts)?.write(directory)
 }
 
 /// The key and certificate that sign a cluster's node certificates.
@@ -144,6 +152,11 @@ impl ClusterAuthority {
         Self::from_pem(&certificate, &key)
     }
 
+    /// The authority's certificate.
+    pub(super) fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
     pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
         &self.issuer
     }
@@ -159,8 +172,8 @@ impl ClusterAuthority {
         write(&directory.join(AUTHORITY_KEY_FILE), &self.issuer.key().serialize_pem(), 0o600)
     }
 
-    /// A new key and certificate for `node`. `extra_names` are further DNS names or IP addresses, for tools that
-    /// insist on them; Kvorum doesn't look at them.
+    /// A new key and certificate for `node`. `extra_names` are the DNS names or IP addresses at which clients reach it: most of them
+    /// insist on that.
     ///
     /// # Errors
     /// `Generate`, for a name that is none.
@@ -182,7 +195,7 @@ impl ClusterAuthority {
 
 /// What a node's certificate says.
 pub(super) fn node_params(identity: Identity, extra_names: &[String]) -> Result<CertificateParams, rcgen::Error> {
-    let mut names = vec![identity.name()];
+    let mut names = vec![identity.name(), NODE_NAME.to_owned()];
     names.extend_from_slice(extra_names);
     let mut params = valid_for_long(CertificateParams::new(names)?);
     params.distinguished_name.push(DnType::CommonName, format!("Kvorum node {}", identity.node));
@@ -224,6 +237,13 @@ pub struct TlsIdentity {
     authorities: Vec<CertificateDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+}
+
+impl Clone for TlsIdentity {
+    fn clone(&self) -> Self {
+        let (authority_pem, authorities) = (self.authority_pem.clone(), self.authorities.clone());
+        Self { identity: self.identity, authority_pem, authorities, chain: self.chain.clone(), key: self.key() }
+    }
 }
 
 impl TlsIdentity {
@@ -347,22 +367,13 @@ impl Identity {
     /// The identity that a certificate names. It says nothing about who signed it.
     ///
     /// # Errors
-    /// `NoIdentity` unless the certificate carries exactly one such name: with two, its holder could choose.
+    /// `NoIdentity` unless the certificate carries exactly one such name, and none of a user: with two, its holder could choose.
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, CertError> {
         let (_, parsed) =
             x509_parser::parse_x509_certificate(certificate).map_err(|_| CertError::NoIdentity("not a certificate"))?;
-        let names = parsed
-            .subject_alternative_name()
-            .map_err(|_| CertError::NoIdentity("damaged subject alternative names"))?
-            .ok_or(CertError::NoIdentity("no subject alternative names"))?;
-        let mut identities = names.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Self::from_name(name),
-            _ => None,
-        });
-        match (identities.next(), identities.next()) {
-            (Some(identity), None) => Ok(identity),
-            (None, _) => Err(CertError::NoIdentity("no name of the form <node id>.node.<cluster id>.kvorum")),
-            (Some(_), Some(_)) => Err(CertError::NoIdentity("it names two nodes")),
+        match holder_of(&parsed)? {
+            Holder::Node(identity) => Ok(identity),
+            Holder::User { .. } => Err(CertError::NoIdentity("it is a user's, and users are no nodes")),
         }
     }
 }
@@ -385,7 +396,7 @@ pub(super) fn valid_for_long(mut params: CertificateParams) -> CertificateParams
     params
 }
 
-pub(super) fn certificates(file: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, CertError> {
+pub(crate) fn certificates(file: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, CertError> {
     let bad = |reason: String| CertError::Pem { path: file.into(), reason };
     let parsed: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
@@ -449,7 +460,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (authority, own) = (directory.path().join("authority"), directory.path().join("node"));
         create_authority(&authority).unwrap();
-        issue_node(&authority, &own, cluster, node).unwrap();
+        issue_node(&authority, &own, cluster, node, &[]).unwrap();
         assert_eq!(TlsIdentity::load(&own).unwrap().identity(), Identity { cluster, node });
         for key in [authority.join(AUTHORITY_KEY_FILE), own.join(NODE_KEY_FILE)] {
             assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600, "{key:?}");
@@ -480,9 +491,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         create_authority(directory.path()).unwrap();
         assert!(matches!(create_authority(directory.path()), Err(CertError::Exists(_))));
-        issue_node(directory.path(), directory.path(), cluster, node).unwrap();
+        issue_node(directory.path(), directory.path(), cluster, node, &[]).unwrap();
         assert!(matches!(
-            issue_node(directory.path(), directory.path(), cluster, node),
+            issue_node(directory.path(), directory.path(), cluster, node, &[]),
             Err(CertError::Exists(path)) if path.ends_with(NODE_KEY_FILE)
         ));
     }

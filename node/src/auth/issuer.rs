@@ -63,12 +63,12 @@ impl NodeIssuer {
     }
 
     /// A certificate for the node with that identity and the key of the request, followed by the issuer's own, as PEM. Of the
-    /// request nothing counts but the key.
+    /// request nothing counts but the key. `hosts`: by which names clients reach it.
     ///
     /// # Errors
     /// `Generate`.
-    pub fn sign(&self, identity: Identity, request: &SigningRequest) -> Result<String, CertError> {
-        let certificate = cert::node_params(identity, &[])?.signed_by(&request.0.public_key, &self.issuer)?;
+    pub fn sign(&self, identity: Identity, request: &SigningRequest, hosts: &[String]) -> Result<String, CertError> {
+        let certificate = cert::node_params(identity, hosts)?.signed_by(&request.0.public_key, &self.issuer)?;
         Ok(certificate.pem() + &self.certificate_pem)
     }
 }
@@ -135,7 +135,7 @@ mod tests {
         let request = SigningRequest::from_der(&SigningRequest::make(&key_pem).unwrap()).unwrap();
         let issuer = NodeIssuer::load(&node).unwrap().expect("it is there");
         let (identity, authority_pem) = (identity(), fs::read_to_string(authority.join("ca.pem")).unwrap());
-        let certificate_pem = issuer.sign(identity, &request).unwrap();
+        let certificate_pem = issuer.sign(identity, &request, &[]).unwrap();
         let tls = TlsIdentity::from_pem(&NodeCertificate { authority_pem, certificate_pem, key_pem }).unwrap();
         tls.check().unwrap();
         assert_eq!((tls.identity(), tls.chain().len()), (identity, 2));

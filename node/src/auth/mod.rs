@@ -1,5 +1,9 @@
-//! Who is who: certificates of nodes, what signs them for nodes that join, and the proof of a token.
+//! Who is who: certificates of nodes, what signs them for nodes that join, the proof of a token, and the logins of clients.
 
 pub mod cert;
+pub mod certificates;
 pub mod issuer;
+pub mod login;
+mod password_threads;
 pub mod proof;
+pub mod user_cert;

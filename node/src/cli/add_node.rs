@@ -4,7 +4,7 @@ use crate::auth::cert;
 use crate::cli::exit::Exit;
 use crate::cli::init::{self, InitError, Purpose, Shape};
 use crate::cli::{say, start};
-use crate::config::{ConfigErrors, Member};
+use crate::config::{AuthMode, ConfigErrors, Member};
 use kvorum_protocol::{ClusterId, NodeId};
 use std::fs;
 use std::net::SocketAddr;
@@ -89,7 +89,12 @@ pub(crate) fn lay_out(
     let id = Uuid::new_v4();
     let folder = init::node_folder(dir, number);
     let cluster = ClusterId(shape.cluster_id);
-    cert::issue_node(&dir.join(init::AUTHORITY_FOLDER), &folder, cluster, NodeId(id)).map_err(InitError::from)?;
+    let host = doors.client.rsplit_once(':').map_or("", |(host, _)| host);
+    let names = init::names_of(&init::without_brackets(host));
+    let (signs, authorities) = super::cert::signing(dir).map_err(InitError::from)?;
+    cert::issue_node(&signs, &folder, cluster, NodeId(id), &names).map_err(InitError::from)?;
+    let of_node = folder.join(cert::AUTHORITY_CERTIFICATE_FILE);
+    cert::write(&of_node, &authorities, 0o644).map_err(InitError::from)?;
     let own = Member {
         id: NodeId(id),
         name: init::node_name(number),
@@ -99,11 +104,21 @@ pub(crate) fn lay_out(
     };
     let joins = "\n# It is none of the founders: it asks the members to let it in.\njoins = true\n";
     let fields = format!("{joins}{}", wish.purpose.fields());
-    let mut text = shape.config_head(&own.name, id, &doors.listen, &fields) + &wish.purpose.tables();
+    let first = start::load(Some(&init::config_path(dir, first_of(dir)?)), Vec::new())?;
+    let auth = &first.auth;
+    let listen = (&doors.listen, first.tls.doors);
+    let mut text = shape.config_head(&own.name, id, listen, &fields) + &wish.purpose.tables();
+    let is_local = doors.listen.iter().all(|door| door.ip().is_loopback());
+    text.push_str(&init::auth_text(auth.mode == AuthMode::Required, is_local));
     text.extend(members.iter().chain([&own]).map(init::member_text));
     let path = init::config_path(dir, number);
     fs::write(&path, text).map_err(|error| InitError::File { path, error })?;
     Ok(number)
+}
+
+/// The number of a node that has a folder here.
+fn first_of(dir: &Path) -> Result<u16, AddNodeError> {
+    Ok(init::nodes_in(dir)?.into_iter().next().unwrap_or(1))
 }
 
 /// The nodes that have a folder here, each as its own configuration has it.

@@ -2,16 +2,23 @@
 
 use super::say;
 use super::start;
-use crate::config::ConfigErrors;
+use crate::auth::cert::Identity;
+use crate::config::{Config, ConfigErrors};
 use clap::Args;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// How long an answer is waited for.
 const WITHIN: Duration = Duration::from_secs(4);
@@ -44,6 +51,9 @@ pub enum HealthError {
     /// The node has no HTTP door.
     #[error("http_listen is off: this node can't be asked")]
     Off,
+    /// The node's authority can't be used.
+    #[error("tls.ca: {0}")]
+    Tls(String),
     /// The process could not be set up.
     #[error("can't set up the process: {0}")]
     Process(io::Error),
@@ -70,10 +80,12 @@ pub enum HealthError {
 /// # Errors
 /// There is no answer.
 pub fn run(args: HealthArgs) -> Result<ExitCode, HealthError> {
+    let config = args.config.as_deref().map(|path| start::load(Some(path), Vec::new())).transpose()?;
     let address = match args.address {
         Some(address) => address,
-        None => door_of(args.config.as_deref())?,
+        None => door_of(config.as_ref())?,
     };
+    let tls = config.as_ref().filter(|config| config.tls.doors.http).map(tls_of).transpose()?;
     let path = match (args.ready, args.live) {
         (true, _) => "/health/ready",
         (false, true) => "/health/live",
@@ -82,7 +94,7 @@ pub fn run(args: HealthArgs) -> Result<ExitCode, HealthError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HealthError::Process)?;
     let asked = async {
         let late = |_| HealthError::NoAnswer { address, detail: format!("nothing came within {} s", WITHIN.as_secs()) };
-        tokio::time::timeout(WITHIN, ask(address, path)).await.map_err(late)?
+        tokio::time::timeout(WITHIN, ask(address, tls, path)).await.map_err(late)?
     };
     let (is_well, text) = runtime.block_on(asked)?;
     say(text);
@@ -90,9 +102,9 @@ pub fn run(args: HealthArgs) -> Result<ExitCode, HealthError> {
 }
 
 /// Where a node of this configuration is asked from its own machine.
-fn door_of(config: Option<&std::path::Path>) -> Result<SocketAddr, HealthError> {
-    let Some(path) = config else { return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 7420))) };
-    let mut address = start::load(Some(path), Vec::new())?.http_listen.ok_or(HealthError::Off)?;
+fn door_of(config: Option<&Config>) -> Result<SocketAddr, HealthError> {
+    let Some(config) = config else { return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 7420))) };
+    let mut address = config.http_listen.ok_or(HealthError::Off)?;
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -102,8 +114,44 @@ fn door_of(config: Option<&std::path::Path>) -> Result<SocketAddr, HealthError> 
     Ok(address)
 }
 
-async fn ask(address: SocketAddr, path: &str) -> Result<(bool, String), HealthError> {
+/// How TLS is spoken with the node of this configuration, and the name that its certificate has.
+fn tls_of(config: &Config) -> Result<(TlsConnector, ServerName<'static>), HealthError> {
+    let unusable = |detail: String| HealthError::Tls(detail);
+    let pem = std::fs::read(&config.tls.ca).map_err(|error| unusable(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(&pem) {
+        let authority = authority.map_err(|error| unusable(error.to_string()))?;
+        roots.add(authority).map_err(|error| unusable(error.to_string()))?;
+    }
+    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = Identity { cluster: config.cluster_id, node: config.node_id }.name();
+    Ok((Arc::new(tls).into(), ServerName::try_from(name).map_err(|error| unusable(error.to_string()))?))
+}
+
+async fn ask(
+    address: SocketAddr,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    path: &str,
+) -> Result<(bool, String), HealthError> {
     let stream = TcpStream::connect(address).await.map_err(|error| HealthError::Unreachable { address, error })?;
+    match tls {
+        None => ask_on(stream, address, path).await,
+        Some((connector, name)) => {
+            let begun = connector.connect(name, stream).await;
+            let failed = |error: io::Error| HealthError::NoAnswer { address, detail: error.to_string() };
+            ask_on(begun.map_err(failed)?, address, path).await
+        }
+    }
+}
+
+async fn ask_on<S>(stream: S, address: SocketAddr, path: &str) -> Result<(bool, String), HealthError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let no_answer = |detail: String| HealthError::NoAnswer { address, detail };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await

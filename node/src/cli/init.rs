@@ -6,14 +6,20 @@
 //! node-1/kvorum.toml      the configuration of node 1
 //! node-1/ca.pem, node.pem, node.key
 //! node-1/issuer.pem, issuer.key  what lets node 1 give certificates to nodes that join by a token
+//! admin/password          the first password of the user admin, if clients must log in; nodes know what checks it only
 //! node-1/data/            its data folder, made by its first start
 //! ```
+
+mod auth;
+
+pub use self::auth::{NewAccess, NewAuth};
+pub(crate) use self::auth::{admin_files, auth_text, by_certificate, doors, names_of};
 
 use crate::auth::cert::{self, CertError};
 use crate::auth::issuer;
 use crate::cli::exit::Exit;
 use crate::cli::say;
-use crate::config::Member;
+use crate::config::{Member, TlsDoors};
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
 use kvorum_core::ring::address::{is_address, is_unspecified};
@@ -56,6 +62,12 @@ pub struct InitArgs {
     /// Do nothing, and succeed, if the folder holds a cluster that these flags describe
     #[arg(long)]
     if_absent: bool,
+    /// Whether clients must say who they are: required or open. By default required, unless all nodes are on this machine only
+    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(["required", "open"]).map(String::from))]
+    auth: Option<String>,
+    /// Which doors of clients speak TLS: off (the default), all, or a list of client, http, resp and resp_cluster
+    #[arg(long, value_name = "DOORS", value_parser = doors)]
+    tls: Option<TlsDoors>,
     #[command(flatten)]
     shape: ShapeFlags,
 }
@@ -239,8 +251,11 @@ impl InitError {
 /// # Errors
 /// Whatever is wrong with the flags or the folder.
 pub fn run(args: InitArgs) -> Result<(), InitError> {
-    let (shape, is_new) = open_or_create(&args.dir, &args.shape, Purpose::Production)?;
-    if !is_new {
+    let (shape, is_new) = open_or_plan(&args.dir, &args.shape)?;
+    if is_new {
+        let auth = args.auth.as_deref().map(|mode| if mode == "open" { NewAuth::Open } else { NewAuth::Required });
+        create(&args.dir, &shape, Purpose::Production, NewAccess { auth, doors: args.tls.unwrap_or_default() })?;
+    } else {
         if !args.if_absent {
             return Err(InitError::Exists(args.dir));
         }
@@ -252,19 +267,8 @@ pub fn run(args: InitArgs) -> Result<(), InitError> {
     for node in 1..=shape.nodes {
         say(format_args!("  kvorum start --config {}", config_path(&args.dir, node).display()));
     }
+    auth::tell(&args.dir, shape.is_local(), args.tls.unwrap_or_default());
     Ok(())
-}
-
-/// The cluster of a folder, made first if the folder is empty or not there; says whether it is new.
-///
-/// # Errors
-/// Flags that make no sense or differ from what the cluster was created with; a folder that holds something else.
-pub fn open_or_create(dir: &Path, flags: &ShapeFlags, purpose: Purpose) -> Result<(Shape, bool), InitError> {
-    let (shape, is_new) = open_or_plan(dir, flags)?;
-    if is_new {
-        create(dir, &shape, purpose)?;
-    }
-    Ok((shape, is_new))
 }
 
 /// The cluster of a folder, or the one that [`create`] would make there; says whether it is new. Changes nothing.
@@ -431,7 +435,7 @@ fn refuse_difference(dir: &Path, flags: &ShapeFlags, shape: &Shape) -> Result<()
 ///
 /// # Errors
 /// A folder that holds something else; a file or certificate that can't be made.
-pub fn create(dir: &Path, shape: &Shape, purpose: Purpose) -> Result<(), InitError> {
+pub fn create(dir: &Path, shape: &Shape, purpose: Purpose, access: NewAccess) -> Result<(), InitError> {
     let file = |path: &Path| {
         let path = path.to_owned();
         move |error| InitError::File { path, error }
@@ -444,13 +448,14 @@ pub fn create(dir: &Path, shape: &Shape, purpose: Purpose) -> Result<(), InitErr
     let cluster = ClusterId(shape.cluster_id);
     let authority = dir.join(AUTHORITY_FOLDER);
     cert::create_authority(&authority)?;
+    let auth = auth::lay_out(dir, &authority, shape, access.auth)?;
     let members: Vec<Uuid> = (0..shape.nodes).map(|_| Uuid::new_v4()).collect();
     for (node, id) in (1..).zip(&members) {
         let folder = node_folder(dir, node);
-        cert::issue_node(&authority, &folder, cluster, NodeId(*id))?;
+        cert::issue_node(&authority, &folder, cluster, NodeId(*id), &names_of(shape.host(node)))?;
         issuer::create_issuer(&authority, &folder)?;
         let path = folder.join(CONFIG_FILE);
-        fs::write(&path, shape.node_config(node, &members, purpose)).map_err(file(&path))?;
+        fs::write(&path, shape.node_config(node, &members, purpose, (&auth, access.doors))).map_err(file(&path))?;
     }
     let path = dir.join(SHAPE_FILE);
     let text =
@@ -465,11 +470,18 @@ impl Shape {
         [0, 1, 2, 3, 4].map(|door| self.listen(node, door))
     }
 
+    /// Whether no other machine reaches the nodes.
+    pub(crate) fn is_local(&self) -> bool {
+        (1..=self.nodes).flat_map(|node| self.doors(node)).all(|door| door.ip().is_loopback())
+    }
+
     /// The text of a founder's configuration file.
-    fn node_config(&self, node: u16, members: &[Uuid], purpose: Purpose) -> String {
+    fn node_config(&self, node: u16, members: &[Uuid], purpose: Purpose, (auth, doors): (&str, TlsDoors)) -> String {
         let listen = self.doors(node);
-        let mut text = self.config_head(&node_name(node), members[usize::from(node) - 1], &listen, purpose.fields());
+        let mut text =
+            self.config_head(&node_name(node), members[usize::from(node) - 1], (&listen, doors), purpose.fields());
         text.push_str(&purpose.tables());
+        text.push_str(auth);
         let member = |(node, id): (u16, &Uuid)| Member {
             id: NodeId(*id),
             name: node_name(node),
@@ -481,9 +493,19 @@ impl Shape {
         text
     }
 
-    /// The text of a node's configuration file up to its members. `listen`: where its doors are, as of [`Shape::doors`]; `more`:
-    /// further fields.
-    pub(crate) fn config_head(&self, name: &str, id: Uuid, listen: &[SocketAddr; DOORS], more: &str) -> String {
+    /// The text of a node's configuration file up to its members. `listen`: where its doors are, as of [`Shape::doors`], and which of
+    /// them speak TLS; `more`: further fields.
+    pub(crate) fn config_head(
+        &self,
+        name: &str,
+        id: Uuid,
+        (listen, doors): (&[SocketAddr; DOORS], TlsDoors),
+        more: &str,
+    ) -> String {
+        let doors = match doors == TlsDoors::default() {
+            true => String::new(),
+            false => format!("doors = \"{doors}\"\n"),
+        };
         format!(
             r#"# Configuration of {name}. Every field is described in docs/OPERATIONS.md.
 
@@ -507,7 +529,7 @@ fault_hooks = {fault_hooks}
 ca = "{ca}"
 certificate = "{certificate}"
 key = "{key}"
-"#,
+{doors}"#,
             cluster = self.cluster_id,
             shards = self.shards,
             replication_factor = self.replication_factor,
@@ -634,8 +656,18 @@ pub(crate) fn address(host: &str, port: u16) -> String {
 mod tests {
     use super::*;
     use crate::cli::start;
+    use crate::config::AuthMode;
     use kvorum_protocol::Durability;
     use tempfile::TempDir;
+
+    /// The cluster of a folder, made first if the folder is empty or not there; says whether it is new.
+    fn open_or_create(dir: &Path, flags: &ShapeFlags, purpose: Purpose) -> Result<(Shape, bool), InitError> {
+        let (shape, is_new) = open_or_plan(dir, flags)?;
+        if is_new {
+            create(dir, &shape, purpose, NewAccess::default())?;
+        }
+        Ok((shape, is_new))
+    }
 
     fn flags() -> ShapeFlags {
         ShapeFlags::default()
@@ -670,6 +702,9 @@ mod tests {
         assert_eq!(open_or_create(folder.path(), &flags, Purpose::Production).unwrap(), (shape, false));
         let config = start::load(Some(&config_path(folder.path(), 1)), Vec::new()).unwrap();
         assert_eq!(config.client_listen.to_string(), "0.0.0.0:7400");
+        assert_eq!(config.auth.mode, AuthMode::Required);
+        let password = fs::read_to_string(folder.path().join("admin/password")).unwrap();
+        assert!(config.auth.bootstrap_verifier.unwrap().matches(password.trim_end().as_bytes()));
         let peers: Vec<&str> = config.members.iter().map(|member| member.peer.as_str()).collect();
         assert_eq!(peers, ["a.example:7410", "10.0.0.2:7410", "[::1]:7410"]);
         let config = start::load(Some(&config_path(folder.path(), 3)), Vec::new()).unwrap();

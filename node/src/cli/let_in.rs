@@ -1,7 +1,7 @@
 //! What a node that joins does at its first start: it asks the members that it knows to let it in.
 
 use crate::config::Config;
-use kvorum_client::{Client, ErrorCode};
+use kvorum_client::{Client, ErrorCode, Tls};
 use kvorum_protocol::{FolderId, NewNode};
 use std::time::Duration;
 use tracing::{info, warn};
@@ -31,10 +31,15 @@ pub async fn ask(config: &Config, folder: FolderId) -> Result<(), JoinRefused> {
         levels: config.levels,
     };
     let members = config.members.iter().filter(|member| member.id != config.node_id);
-    let url = format!("kv://{}", members.map(|member| &*member.client).collect::<Vec<_>>().join(","));
+    // All nodes' doors are alike.
+    let (scheme, tls) = match config.tls.doors.client {
+        true => ("kvs", Some(tls_of(config).map_err(|error| JoinRefused(error.to_string()))?)),
+        false => ("kv", None),
+    };
+    let url = format!("{scheme}://{}", members.map(|member| &*member.client).collect::<Vec<_>>().join(","));
     let mut told = false;
     loop {
-        match try_once(&url, node.clone()).await {
+        match try_once(&url, tls.clone(), node.clone()).await {
             Ok(()) => {
                 info!(name = %config.name, "the cluster lets this node in");
                 return Ok(());
@@ -50,7 +55,26 @@ pub async fn ask(config: &Config, folder: FolderId) -> Result<(), JoinRefused> {
     }
 }
 
-async fn try_once(url: &str, node: NewNode) -> Result<(), kvorum_client::Error> {
-    let client = Client::builder().url(url).name("joins").deadline(TRY_FOR).connect().await?;
+/// As the administrator whose certificate the environment names, as for kvorum-cli, if it does. The node's own is no user's.
+fn tls_of(config: &Config) -> Result<Tls, kvorum_client::Error> {
+    let tls = Tls::from_file(&config.tls.ca)?;
+    match (std::env::var_os("KVORUM_CERT"), std::env::var_os("KVORUM_KEY")) {
+        (Some(certificate), Some(key)) => tls.certificate_files(certificate, key),
+        _ => Ok(tls),
+    }
+}
+
+async fn try_once(url: &str, tls: Option<Tls>, node: NewNode) -> Result<(), kvorum_client::Error> {
+    let builder = Client::builder().url(url).name("joins").deadline(TRY_FOR);
+    // Where clients must log in an administrator lets it in, who is named as for kvorum-cli.
+    let builder = match kvorum_cli::credentials_from_environment() {
+        Some(credentials) => builder.credentials(credentials),
+        None => builder,
+    };
+    let builder = match tls {
+        Some(tls) => builder.tls(tls),
+        None => builder,
+    };
+    let client = builder.connect().await?;
     client.admin().add_node(node).await
 }

@@ -1,6 +1,8 @@
 //! The command line of `kvorum`.
 
 pub mod add_node;
+pub mod audit;
+pub mod cert;
 pub mod dev;
 pub mod exit;
 pub mod health;
@@ -14,6 +16,8 @@ pub mod telemetry;
 pub mod verify;
 
 use self::add_node::AddNodeArgs;
+use self::audit::AuditVerb;
+use self::cert::CertVerb;
 use self::dev::DevArgs;
 use self::health::HealthArgs;
 use self::init::InitArgs;
@@ -21,16 +25,12 @@ use self::join::JoinArgs;
 use self::recover::RecoverVerb;
 use self::start::StartArgs;
 use self::verify::VerifyArgs;
-use crate::auth::{cert, issuer};
 use crate::cli::exit::Exit;
 use crate::config::{self, FIELDS};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
-use kvorum_protocol::{ClusterId, NodeId};
 use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use uuid::Uuid;
 
 /// Kvorum: a sharded, replicated key-value store, linearizable and durable by default.
 #[derive(Debug, Parser)]
@@ -65,43 +65,12 @@ enum Verb {
     ///
     /// Ends with 0 if it is well, with 1 if it is not or does not answer.
     Health(HealthArgs),
-    /// Make certificates
+    /// Make, show and exchange certificates
     #[command(subcommand)]
     Cert(CertVerb),
-}
-
-#[derive(Debug, Subcommand)]
-enum CertVerb {
-    /// Make a cluster's certificate authority: ca.pem and the secret ca.key
-    Authority {
-        /// Where to put it
-        #[arg(long, value_name = "FOLDER")]
-        dir: PathBuf,
-    },
-    /// Make an issuer, which lets a node give certificates to nodes that join: issuer.pem and the secret issuer.key
-    Issuer {
-        /// The authority's folder
-        #[arg(long, value_name = "FOLDER")]
-        ca: PathBuf,
-        /// Where to put the files: where the node's key is
-        #[arg(long, value_name = "FOLDER")]
-        out: PathBuf,
-    },
-    /// Make a node's certificate: ca.pem, node.pem and the secret node.key
-    Node {
-        /// The authority's folder
-        #[arg(long, value_name = "FOLDER")]
-        ca: PathBuf,
-        /// Where to put the files
-        #[arg(long, value_name = "FOLDER")]
-        out: PathBuf,
-        /// The cluster's id
-        #[arg(long, value_name = "UUID")]
-        cluster: Uuid,
-        /// The node's id
-        #[arg(long, value_name = "UUID")]
-        node: Uuid,
-    },
+    /// Check audit logs
+    #[command(subcommand)]
+    Audit(AuditVerb),
 }
 
 impl Cli {
@@ -120,35 +89,9 @@ impl Cli {
             }),
             Verb::Recover(verb) => ended(verb.run().map(done), recover::RecoverError::exit),
             Verb::Health(args) => ended(health::run(args), |_| Exit::Failure),
-            Verb::Cert(verb) => ended(verb.run().map(done), |_| Exit::Failure),
+            Verb::Cert(verb) => ended(verb.run().map(done), cert::CertVerbError::exit),
+            Verb::Audit(verb) => verb.run(),
         }
-    }
-}
-
-impl CertVerb {
-    fn run(self) -> Result<(), cert::CertError> {
-        match self {
-            Self::Authority { dir } => {
-                cert::create_authority(&dir)?;
-                say(format_args!(
-                    "{}: {} and {}",
-                    dir.display(),
-                    cert::AUTHORITY_CERTIFICATE_FILE,
-                    cert::AUTHORITY_KEY_FILE
-                ));
-            }
-            Self::Issuer { ca, out } => {
-                issuer::create_issuer(&ca, &out)?;
-                let (certificate, key) = (issuer::ISSUER_CERTIFICATE_FILE, issuer::ISSUER_KEY_FILE);
-                say(format_args!("{}: {certificate} and {key}", out.display()));
-            }
-            Self::Node { ca, out, cluster, node } => {
-                cert::issue_node(&ca, &out, ClusterId(cluster), NodeId(node))?;
-                let (certificate, key) = (cert::NODE_CERTIFICATE_FILE, cert::NODE_KEY_FILE);
-                say(format_args!("{}: {}, {certificate} and {key}", out.display(), cert::AUTHORITY_CERTIFICATE_FILE));
-            }
-        }
-        Ok(())
     }
 }
 

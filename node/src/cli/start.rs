@@ -1,6 +1,8 @@
 //! `kvorum start`: one node, from its configuration to its clean stop.
 
-use crate::auth::cert::{CertError, NodeCertificate, TlsIdentity};
+use crate::audit::file::AuditFile;
+use crate::auth::cert::Identity;
+use crate::auth::certificates::{LoadTlsError, NodeCertificates};
 use crate::cli::FieldFlags;
 use crate::cli::exit::Exit;
 use crate::cli::let_in::{self, JoinRefused};
@@ -8,10 +10,11 @@ use crate::cli::stop;
 use crate::cli::telemetry::{self, LogFormat, TelemetryError};
 use crate::config::{Config, ConfigErrors, ConfigProblem, Sources};
 use crate::folder::{self, DataFolder, FolderError, Owner, StartKind};
+use crate::kek;
 use crate::runtime::descriptors::{self, TooFewDescriptors};
 use crate::runtime::node::{self, NodeError};
 use kvorum_core::disk::copies_on_write;
-use kvorum_protocol::{ClusterId, NodeId};
+use kvorum_core::sealing::KeyFailure;
 use std::io;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +59,12 @@ pub enum StartError {
     /// The certificates are not this node's.
     #[error(transparent)]
     Tls(#[from] LoadTlsError),
+    /// The audit log can't be written.
+    #[error("audit.file: {0}")]
+    Audit(io::Error),
+    /// What the data folder holds is sealed, and can't be opened.
+    #[error("encryption.key: {0}")]
+    Keys(#[from] KeyFailure),
     /// The data folder can't be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -75,43 +84,17 @@ pub enum StartError {
     Node(#[from] NodeError),
 }
 
-/// Why the certificates can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadTlsError {
-    /// A file can't be read.
-    #[error("{field}: {path}: {error}")]
-    Unreadable {
-        /// The configuration field that names it.
-        field: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// A file does not hold what it should.
-    #[error("tls: {0}")]
-    Unusable(#[from] CertError),
-    /// The certificate is another node's.
-    #[error(
-        "tls.certificate: {path} is the certificate of node {node} in cluster {cluster}, not of this one ({expected})"
-    )]
-    NotOurs {
-        /// The file.
-        path: PathBuf,
-        /// The node that it names.
-        node: NodeId,
-        /// The cluster that it names.
-        cluster: ClusterId,
-        /// The node of the configuration.
-        expected: NodeId,
-    },
-}
-
 impl StartError {
     /// How the process ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Telemetry(_) | Self::Config(_) | Self::Descriptors(_) | Self::Tls(_) | Self::Join(_) => Exit::Config,
+            Self::Telemetry(_)
+            | Self::Config(_)
+            | Self::Descriptors(_)
+            | Self::Tls(_)
+            | Self::Audit(_)
+            | Self::Keys(_)
+            | Self::Join(_) => Exit::Config,
             Self::Folder(error) => error.exit(),
             Self::Process { .. } => Exit::Failure,
             Self::Node(error) => error.exit(),
@@ -138,7 +121,12 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
     if !config.huge_pages {
         without_huge_pages();
     }
-    let tls = load_tls(&config)?;
+    let own = Identity { cluster: config.cluster_id, node: config.node_id };
+    let certificates = NodeCertificates::load(&config.tls, own)?;
+    look_at_audit_log(&config)?;
+    // Before anything is written, or even locked: with another key the folder stays as it is.
+    let keys = kek::open(&config.encryption, config.cluster_id)?;
+    keys.follow(&kek::of_folder(&config.data_dir))?;
     let process = |what| move |error| StartError::Process { what, error };
     let boot = folder::boot_id().map_err(process("the kernel's boot id"))?;
     let owner = Owner {
@@ -179,7 +167,7 @@ pub fn run(args: StartArgs) -> Result<(), StartError> {
                 () = stop.cancelled() => return Ok(folder),
             }
         }
-        Ok::<_, StartError>(node::run(config, tls, folder, stop).await?)
+        Ok::<_, StartError>(node::run(config, certificates, folder, keys, stop).await?)
     });
     if ended.is_err() {
         // A thread that waits for a disk may never end; the process must.
@@ -212,25 +200,10 @@ pub fn load(file: Option<&Path>, flags: Vec<(String, String)>) -> Result<Config,
     Config::parse(&Sources { file, environment: environment.collect(), flags })
 }
 
-/// Reads the certificates and makes sure that they are this node's: a node under a wrong certificate would be turned
-/// away by each of its peers, in their logs and not in its own.
-fn load_tls(config: &Config) -> Result<TlsIdentity, LoadTlsError> {
-    let text = |field, path: &Path| {
-        std::fs::read_to_string(path).map_err(|error| LoadTlsError::Unreadable { field, path: path.to_owned(), error })
-    };
-    let tls = TlsIdentity::from_pem(&NodeCertificate {
-        authority_pem: text("tls.ca", &config.tls.ca)?,
-        certificate_pem: text("tls.certificate", &config.tls.certificate)?,
-        key_pem: text("tls.key", &config.tls.key)?,
-    })?;
-    let identity = tls.identity();
-    if (identity.cluster, identity.node) != (config.cluster_id, config.node_id) {
-        let path = config.tls.certificate.clone();
-        let (node, cluster, expected) = (identity.node, identity.cluster, config.node_id);
-        return Err(LoadTlsError::NotOurs { path, node, cluster, expected });
-    }
-    tls.check()?;
-    Ok(tls)
+/// A node of which nobody would know who did what does not start.
+fn look_at_audit_log(config: &Config) -> Result<(), StartError> {
+    let target = config.audit.clone();
+    target.map_or(Ok(()), |target| AuditFile::new(target, config.name.clone()).check().map_err(StartError::Audit))
 }
 
 /// On such a file system a full disk may cost replicas, where it costs only writes elsewhere.

@@ -25,6 +25,8 @@ pub fn on_signals(stop: CancellationToken) -> io::Result<()> {
 pub fn on_signals_but(stop: CancellationToken, interrupts_are_taken: Arc<AtomicBool>) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // It is for the certificates, once the node runs. Until then it would end the process.
+    drop(signal(SignalKind::hangup())?);
     tokio::spawn(async move {
         let first = loop {
             tokio::select! {

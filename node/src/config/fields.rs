@@ -40,6 +40,7 @@ macro_rules! fields {
 
 const UUID: &str = "a UUID such as 0191d1c6-7f3e-7c5a-9b2e-3a4f5b6c7d8e";
 const PEM: &str = "the path of a PEM file";
+const KEK: &str = "file:PATH, env:NAME or exec:/PROGRAM";
 const NAME: &str = "1 to 255 bytes of text";
 const ADDRESS: &str = "host:port with a host that others can reach (not 0.0.0.0 or [::]) and a port from 1 to 65535, \
                        such as node-1.example:7400";
@@ -98,11 +99,37 @@ fields! {
     SCRUB_RATE_MB: "scrub.rate_mb", "a number from 0 to 1048576", Some("8"),
         "How many MiB per second of data that does not change any more are read again and verified, 0 for none";
     TLS_CA: "tls.ca", PEM, None,
-        "The cluster's certificate authority";
+        "The cluster's certificate authority; several while one takes the place of another";
     TLS_CERTIFICATE: "tls.certificate", PEM, None,
         "This node's certificate";
     TLS_KEY: "tls.key", PEM, None,
         "The private key of this node's certificate";
+    TLS_DOORS: "tls.doors", "off, all, or a list of client, http, resp and resp_cluster with commas between them", Some("\"off\""),
+        "Which doors of clients speak TLS, and nothing else; peers always do";
+    AUTH_MODE: "auth.mode", "open or required", Some("\"open\""),
+        "Whether clients must say who they are; open lets everybody do everything";
+    AUTH_INSECURE_OPEN: "auth.insecure_open", "true or false", Some("false"),
+        "Let everybody do everything at addresses that other machines can reach, too";
+    AUTH_BOOTSTRAP_PASSWORD_FILE: "auth.bootstrap_password_file", "the path of a file", None,
+        "Holds the first password of the user admin; it counts only while the cluster has no table of users";
+    AUTH_BOOTSTRAP_VERIFIER: "auth.bootstrap_verifier", "a verifier of a password, such as SCRAM-SHA-256$100000:<salt>$<stored key>:<server key>", None,
+        "The same, of which only the verifier is known here: kvorum init writes it";
+    LIMITS_ADDRESS_REQUESTS: "limits.address_requests_per_s", "a number from 0 to 4294967295", Some("0"),
+        "Requests per second that clients at one address may send to this node, 0 for no limit; of IPv6 a /64 is one address";
+    LIMITS_ADDRESS_MB: "limits.address_mb_per_s", "a number from 0 to 1048576", Some("0"),
+        "MiB of requests and answers per second of one address, 0 for no limit";
+    LIMITS_ADDRESS_CONNECTIONS: "limits.address_connections", "a number from 0 to 65536", Some("0"),
+        "Connections of one address, through all doors, 0 for no limit; one more is told TooManyConnections";
+    AUDIT_FILE: "audit.file", "the path of a file, stderr or off", Some("\"off\""),
+        "Where logins, refusals and changes by operators are written down, as JSON lines that hold on to each other";
+    AUDIT_FILE_MB: "audit.file_mb", "a number from 1 to 1048576", Some("64"),
+        "A file of the audit log that is larger, in MiB, gets a number, and a new one begins";
+    AUDIT_FILES: "audit.files", "a number from 0 to 1000", Some("8"),
+        "How many such files are kept; the oldest one goes";
+    ENCRYPTION_KEY: "encryption.key", KEK, None,
+        "The key-encryption key, the same on all nodes: 32 bytes in a file, as such or as 64 hexadecimal digits; those digits in a variable; or a program that wraps and unwraps";
+    ENCRYPTION_OLD_KEY: "encryption.old_key", KEK, None,
+        "The key-encryption key before it, until all data keys are wrapped anew";
     REPAIR_HOLD_S: "repair_hold_s", "a number from 0 to 86400", Some("50"),
         "Seconds after which a node that is down is given up, and what it holds is made anew on others; fixed when the cluster is created";
     JOINS: "joins", "true or false", Some("false"),

@@ -11,14 +11,17 @@ pub use fields::{FIELDS, Field, PREFIX};
 pub use problem::{ConfigErrors, ConfigProblem, Origin};
 pub use reading::Sources;
 
+use crate::audit::file::AuditTarget;
 use figment::value::Dict;
 use kvorum_core::limits::ELECTION_TICKS;
 use kvorum_core::ring::address::is_address;
 use kvorum_protocol::limits::{NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX, SHARDS_MAX};
 use kvorum_protocol::peer::{Levels, RespAddresses};
-use kvorum_protocol::{ClusterId, Durability, NodeId};
+use kvorum_protocol::{ClusterId, Durability, NodeId, UserLimits};
+use kvorum_scram::Verifier;
 use reading::Reading;
 use std::collections::HashSet;
+use std::fmt;
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -87,6 +90,14 @@ pub struct Config {
     pub fault_hooks: bool,
     /// Where the certificates are.
     pub tls: TlsConfig,
+    /// Who is let in.
+    pub auth: AuthConfig,
+    /// How much may come from one address.
+    pub limits: LimitsConfig,
+    /// Where it is written down who did what.
+    pub audit: Option<AuditTarget>,
+    /// Where the key-encryption key is, if the node has one.
+    pub encryption: EncryptionConfig,
     /// What this program speaks: [`Levels::OWN`]. Not a setting; a test of programs to come puts another value here.
     pub levels: Levels,
     /// How long a node that is down is waited for before what it holds is made anew.
@@ -95,6 +106,57 @@ pub struct Config {
     pub joins: bool,
     /// The cluster's initial members, this node among them; its own entry holds the advertised addresses.
     pub members: Vec<Member>,
+}
+
+/// Whether clients must say who they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuthMode {
+    /// Everybody may do everything.
+    Open,
+    /// Who has not logged in may do nothing.
+    Required,
+}
+
+/// Who is let in at the doors of clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AuthConfig {
+    /// Whether clients must say who they are.
+    pub mode: AuthMode,
+    /// Everybody may do everything, whatever the cluster says and whoever can reach the node.
+    pub insecure_open: bool,
+    /// Where the first password of the user `admin` stands.
+    pub bootstrap_password_file: Option<PathBuf>,
+    /// What checks the first password of the user `admin`, unless a file holds it.
+    pub bootstrap_verifier: Option<Verifier>,
+}
+
+/// How much may come from one address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LimitsConfig {
+    /// Requests and bytes.
+    pub rates: UserLimits,
+    /// Connections; 0 for no limit.
+    pub connections: u32,
+}
+
+/// What wraps the keys with which stored data is sealed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct EncryptionConfig {
+    /// The key-encryption key.
+    pub key: Option<KekSource>,
+    /// The one before it.
+    pub old_key: Option<KekSource>,
+}
+
+/// Where a key-encryption key is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KekSource {
+    /// In a file.
+    File(PathBuf),
+    /// In a variable of the environment.
+    Variable(String),
+    /// With a program, which does not give it away.
+    Program(PathBuf),
 }
 
 /// What the indexes of a node may take in memory.
@@ -128,7 +190,59 @@ pub struct JournalConfig {
     pub files: u16,
 }
 
-/// PEM files of the mutual TLS between nodes.
+/// The doors of clients that speak TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TlsDoors {
+    /// The binary door.
+    pub client: bool,
+    /// The HTTP door.
+    pub http: bool,
+    /// The RESP door for clients that know one server.
+    pub resp: bool,
+    /// The RESP door for clients that follow slots.
+    pub resp_cluster: bool,
+}
+
+impl TlsDoors {
+    /// All of them.
+    pub const ALL: Self = Self { client: true, http: true, resp: true, resp_cluster: true };
+
+    /// Those of a text such as `http,resp`; `off` for none, `all` for all.
+    pub fn read(text: &str) -> Option<Self> {
+        let mut doors = match text {
+            "off" => return Some(Self::default()),
+            "all" => return Some(Self::ALL),
+            _ => Self::default(),
+        };
+        for name in text.split(',') {
+            let door = match name.trim() {
+                "client" => &mut doors.client,
+                "http" => &mut doors.http,
+                "resp" => &mut doors.resp,
+                "resp_cluster" => &mut doors.resp_cluster,
+                _ => return None,
+            };
+            *door = true;
+        }
+        Some(doors)
+    }
+}
+
+impl fmt::Display for TlsDoors {
+    /// As it is read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named =
+            [(self.client, "client"), (self.http, "http"), (self.resp, "resp"), (self.resp_cluster, "resp_cluster")];
+        let names: Vec<&str> = named.into_iter().filter_map(|(speaks, name)| speaks.then_some(name)).collect();
+        f.write_str(&match names.len() {
+            0 => "off".to_owned(),
+            4 => "all".to_owned(),
+            _ => names.join(","),
+        })
+    }
+}
+
+/// TLS: PEM files, for peers and for clients, and which doors of clients speak it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TlsConfig {
     /// The cluster's certificate authority.
@@ -137,6 +251,8 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// This node's private key.
     pub key: PathBuf,
+    /// The doors of clients that speak TLS. Peers always do.
+    pub doors: TlsDoors,
 }
 
 /// One of the nodes that the cluster is created with.
@@ -244,6 +360,13 @@ fn read(reading: &mut Reading) -> Option<Config> {
     let huge_pages = reading.required(&fields::MEMORY_HUGE_PAGES, |text| bool::from_str(text).ok());
     let scrub_bytes_per_second = reading.required(&fields::SCRUB_RATE_MB, mebibytes);
     let tls = read_tls(reading);
+    let auth = read_auth(
+        reading,
+        &[client_listen, http_listen.flatten(), resp_listen.flatten(), resp_cluster_listen.flatten()],
+    );
+    let audit = read_audit(reading);
+    let limits = read_limits(reading);
+    let encryption = read_encryption(reading);
     let fault_hooks = reading.required(&fields::FAULT_HOOKS, |text| bool::from_str(text).ok());
     let repair_hold = reading.required(&fields::REPAIR_HOLD_S, |text| number(text, 0, 86_400).map(Duration::from_secs));
     let joins = reading.required(&fields::JOINS, |text| bool::from_str(text).ok());
@@ -293,6 +416,10 @@ fn read(reading: &mut Reading) -> Option<Config> {
         huge_pages: huge_pages?,
         fault_hooks: fault_hooks?,
         tls: tls?,
+        auth: auth?,
+        limits: limits?,
+        audit: audit?,
+        encryption,
         levels: Levels::OWN,
         repair_hold: repair_hold?,
         joins: joins?,
@@ -316,7 +443,80 @@ fn read_tls(reading: &mut Reading) -> Option<TlsConfig> {
     let ca = reading.required_with_origin(&fields::TLS_CA, path);
     let certificate = reading.required_with_origin(&fields::TLS_CERTIFICATE, path);
     let key = reading.required_with_origin(&fields::TLS_KEY, path);
-    Some(TlsConfig { ca: ca?, certificate: certificate?, key: key? })
+    let doors = reading.required(&fields::TLS_DOORS, TlsDoors::read);
+    Some(TlsConfig { ca: ca?, certificate: certificate?, key: key?, doors: doors? })
+}
+
+fn read_auth(reading: &mut Reading, doors: &[Option<SocketAddr>]) -> Option<AuthConfig> {
+    let mode = reading.required(&fields::AUTH_MODE, |text| match text {
+        "open" => Some(AuthMode::Open),
+        "required" => Some(AuthMode::Required),
+        _ => None,
+    });
+    let insecure_open = reading.required(&fields::AUTH_INSECURE_OPEN, |text| bool::from_str(text).ok());
+    let bootstrap_password_file = reading.with_origin(&fields::AUTH_BOOTSTRAP_PASSWORD_FILE, path);
+    let open_door = doors.iter().flatten().find(|door| !door.ip().is_loopback());
+    if let (Some(AuthMode::Open), Some(false), Some(door)) = (mode, insecure_open, open_door) {
+        reading.contradiction(
+            "auth.mode",
+            format!(
+                "everybody who reaches {door} may do everything: set auth.mode = \"required\", or auth.insecure_open = true if \
+                 that is wanted"
+            ),
+        );
+    }
+    let bootstrap_verifier = reading.optional(&fields::AUTH_BOOTSTRAP_VERIFIER, |text| text.parse().ok());
+    if mode == Some(AuthMode::Required) && insecure_open == Some(true) {
+        reading.contradiction("auth.insecure_open", "auth.mode is \"required\": leave one of the two out".to_owned());
+    }
+    Some(AuthConfig { mode: mode?, insecure_open: insecure_open?, bootstrap_password_file, bootstrap_verifier })
+}
+
+fn read_limits(reading: &mut Reading) -> Option<LimitsConfig> {
+    let requests = reading.required(&fields::LIMITS_ADDRESS_REQUESTS, |text| number(text, 0, u32::MAX.into()));
+    let bytes_per_s = reading.required(&fields::LIMITS_ADDRESS_MB, mebibytes);
+    let connections = reading.required(&fields::LIMITS_ADDRESS_CONNECTIONS, |text| number(text, 0, 65_536));
+    let rates = UserLimits { requests_per_s: requests? as u32, bytes_per_s: bytes_per_s? };
+    Some(LimitsConfig { rates, connections: connections? as u32 })
+}
+
+fn read_audit(reading: &mut Reading) -> Option<Option<AuditTarget>> {
+    let bytes_max = reading.required(&fields::AUDIT_FILE_MB, |text| Some(number(text, 1, 1024 * 1024)? << 20));
+    let kept = reading.required(&fields::AUDIT_FILES, |text| Some(number(text, 0, 1000)? as u32));
+    let (bytes_max, kept) = (bytes_max?, kept?);
+    reading.required_with_origin(&fields::AUDIT_FILE, |text, origin| {
+        Some(match text {
+            "off" => None,
+            "stderr" => Some(AuditTarget::Stderr),
+            _ => Some(AuditTarget::File { path: path(text, origin)?, bytes_max, kept }),
+        })
+    })
+}
+
+fn read_encryption(reading: &mut Reading) -> EncryptionConfig {
+    let key = reading.with_origin(&fields::ENCRYPTION_KEY, kek_source);
+    let old_key = reading.with_origin(&fields::ENCRYPTION_OLD_KEY, kek_source);
+    if old_key.is_some() && key.is_none() {
+        reading.contradiction("encryption.old_key", "there is no encryption.key that has taken its place".to_owned());
+    }
+    EncryptionConfig { key, old_key }
+}
+
+impl KekSource {
+    /// Reads `file:PATH`, `env:NAME` or `exec:/PROGRAM`. A relative path begins at `folder`.
+    pub fn parse(text: &str, folder: &Path) -> Option<Self> {
+        let (kind, rest) = text.split_once(':').filter(|(_, rest)| !rest.is_empty())?;
+        match kind {
+            "file" => Some(Self::File(folder.join(rest))),
+            "env" => Some(Self::Variable(rest.to_owned())),
+            "exec" => Some(Self::Program(rest.into())).filter(|_| Path::new(rest).is_absolute()),
+            _ => None,
+        }
+    }
+}
+
+fn kek_source(text: &str, origin: &Origin) -> Option<KekSource> {
+    KekSource::parse(text, folder_of(origin))
 }
 
 fn read_members(reading: &mut Reading) -> Option<Vec<Member>> {
@@ -397,11 +597,15 @@ fn address(text: &str) -> Option<String> {
 
 /// A relative path in the file starts at the file's folder, anywhere else at the current one.
 fn path(text: &str, origin: &Origin) -> Option<PathBuf> {
-    let folder = match origin {
+    (!text.is_empty()).then(|| folder_of(origin).join(text))
+}
+
+/// Where relative paths begin.
+fn folder_of(origin: &Origin) -> &Path {
+    match origin {
         Origin::File(file) => Path::new(file).parent().unwrap_or(Path::new("")),
         _ => Path::new(""),
-    };
-    (!text.is_empty()).then(|| folder.join(text))
+    }
 }
 
 #[cfg(test)]

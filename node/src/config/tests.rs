@@ -5,6 +5,7 @@ cluster_id = "6ff5c4a2-1b1f-4c2a-9f43-0a5a54b7a001"
 node_id = "6ff5c4a2-1b1f-4c2a-9f43-0a5a54b7a012"
 data_dir = "data"
 tls = { ca = "ca.pem", certificate = "node.pem", key = "/etc/kvorum/node.key" }
+auth = { mode = "required" }
 
 [[members]]
 id = "6ff5c4a2-1b1f-4c2a-9f43-0a5a54b7a011"
@@ -106,13 +107,14 @@ fn nothing_at_all_names_what_must_be_set() {
     assert_eq!(
         errors(&Sources::default()),
         format!(
-            "configuration: 7 things are wrong
+            "configuration: 8 things are wrong
   cluster_id: is not set; expected {uuid}
   node_id: is not set; expected {uuid}
   data_dir: is not set; expected the path of a folder
   tls.ca: is not set; expected the path of a PEM file
   tls.certificate: is not set; expected the path of a PEM file
   tls.key: is not set; expected the path of a PEM file
+  auth.mode: everybody who reaches 0.0.0.0:7400 may do everything: set auth.mode = \"required\", or auth.insecure_open = true if that is wanted
   members: is not set; expected a list of tables [[members]] with id, name, client and peer"
         )
     );
@@ -235,6 +237,24 @@ fn addresses() {
         assert_eq!(address(bad), None, "{bad}");
     }
     assert_eq!(address(&format!("{}:1", "a".repeat(NAME_BYTES_MAX))), None);
+}
+
+#[test]
+fn a_node_that_is_open_where_others_reach_it_needs_to_be_told_twice() {
+    let auth = |text: &str, listen: &str| {
+        let mut sources = with("auth = { mode = \"required\" }", &format!("auth = {{ {text} }}"));
+        let doors = ["CLIENT_LISTEN", "HTTP_LISTEN", "RESP_LISTEN", "RESP_CLUSTER_LISTEN"];
+        sources.environment = doors.iter().map(|door| (format!("KVORUM_{door}"), listen.to_owned())).collect();
+        Config::parse(&sources).map(|config| (config.auth.mode, config.auth.insecure_open))
+    };
+    assert_eq!(auth("", "127.0.0.1:7400"), Ok((AuthMode::Open, false)));
+    assert_eq!(auth("mode = \"open\"", "[::1]:7400"), Ok((AuthMode::Open, false)));
+    let refused = auth("mode = \"open\"", "10.0.0.2:7400").unwrap_err().to_string();
+    assert!(refused.contains("auth.mode: everybody who reaches 10.0.0.2:7400 may do everything"), "{refused}");
+    assert_eq!(auth("insecure_open = true", "10.0.0.2:7400"), Ok((AuthMode::Open, true)));
+    assert_eq!(auth("mode = \"required\"", "10.0.0.2:7400"), Ok((AuthMode::Required, false)));
+    let both = auth("mode = \"required\", insecure_open = true", "10.0.0.2:7400").unwrap_err().to_string();
+    assert!(both.contains("leave one of the two out"), "{both}");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What doors have in common: taking connections in, and turning away those that are too many.
 
+use super::tls::{CameIn, DoorTls, arrive};
 use crate::runtime::system_clock;
 use kvorum_core::limits::{ACCEPT_ERROR_LOG_INTERVAL, LINGER_BYTES_MAX, LINGER_READ_BYTES, LINGER_TIMEOUT};
 use kvorum_core::rare::Rare;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -46,8 +47,25 @@ pub(super) async fn accept(
 }
 
 /// Says why, and closes. The client has sent its first request, most likely: closing outright would reset the connection, and what is said
-/// with it. That happens to those who find no place to linger, so that they can't pile up.
-pub(super) async fn turn_away(mut stream: TcpStream, why: &[u8], places: &Semaphore) {
+/// with it. That happens to those who find no place to linger, so that they can't pile up; over TLS they hear nothing.
+pub(super) async fn turn_away(
+    tls: Option<&DoorTls>,
+    socket: TcpStream,
+    came_in: CameIn<'_>,
+    why: &[u8],
+    places: &Semaphore,
+) {
+    if tls.is_some() {
+        let Ok(_place) = places.try_acquire() else { return };
+        if let Ok(Some(arrived)) = timeout(LINGER_TIMEOUT, arrive(tls, socket, came_in)).await {
+            let mut stream = arrived.stream;
+            if matches!(timeout(LINGER_TIMEOUT, stream.write_all(why)).await, Ok(Ok(()))) {
+                linger(&mut stream).await;
+            }
+        }
+        return;
+    }
+    let mut stream = socket;
     // It is short: a new socket takes it at once.
     if matches!(timeout(LINGER_TIMEOUT, stream.write_all(why)).await, Ok(Ok(())))
         && let Ok(_place) = places.try_acquire()
@@ -58,8 +76,9 @@ pub(super) async fn turn_away(mut stream: TcpStream, why: &[u8], places: &Semaph
 
 /// Closes so that the client sees the reason: half a close first, since closing outright with bytes unread would reset the
 /// connection. Reads and drops what the client has sent before it could know: a bounded number of bytes, for a bounded time.
-pub(super) async fn linger(stream: &mut TcpStream) {
-    if stream.shutdown().await.is_err() {
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    // What is encrypted has to be taken first.
+    if !matches!(timeout(LINGER_TIMEOUT, stream.shutdown()).await, Ok(Ok(()))) {
         return;
     }
     // Not an array: it would be part of every future that may come to here, and move with each of them.
@@ -81,6 +100,11 @@ pub(super) async fn linger(stream: &mut TcpStream) {
 mod tests {
     use super::*;
     use tokio::time::Instant;
+
+    fn came_in() -> CameIn<'static> {
+        let from = SocketAddr::from(([127, 0, 0, 1], 1));
+        CameIn { door: kvorum_core::measure::meter::Door::Binary, from, to_plain: b"" }
+    }
 
     /// A client that has sent something that nobody has read, and the other end.
     async fn connected() -> (TcpStream, TcpStream) {
@@ -116,7 +140,7 @@ mod tests {
     async fn who_is_turned_away_learns_why() {
         let (mut client, stream) = connected().await;
         client.shutdown().await.unwrap();
-        turn_away(stream, b"too many", &Semaphore::new(1)).await;
+        turn_away(None, stream, came_in(), b"too many", &Semaphore::new(1)).await;
         let mut why = Vec::new();
         client.read_to_end(&mut why).await.expect("the connection is not reset");
         assert_eq!(why, b"too many");
@@ -126,11 +150,13 @@ mod tests {
     async fn who_finds_no_place_to_linger_is_gone_at_once() {
         let (_silent, stream) = connected().await;
         let places = Semaphore::new(0);
-        timeout(LINGER_TIMEOUT / 2, turn_away(stream, b"too many", &places)).await.expect("nobody waits");
+        timeout(LINGER_TIMEOUT / 2, turn_away(None, stream, came_in(), b"too many", &places))
+            .await
+            .expect("nobody waits");
         let (_silent, stream) = connected().await;
         let places = Semaphore::new(1);
         let begun = Instant::now();
-        turn_away(stream, b"too many", &places).await;
+        turn_away(None, stream, came_in(), b"too many", &places).await;
         assert!(begun.elapsed() >= LINGER_TIMEOUT, "there the client has time to read");
         assert_eq!(places.available_permits(), 1, "and its place is free again");
     }

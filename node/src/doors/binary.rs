@@ -5,13 +5,18 @@
 //! down by TCP and costs a bounded amount of memory.
 
 use super::accepting::{accept, linger, turn_away};
+use super::commons::DoorCommons;
 use super::inflow::{Inflow, Share};
 use super::outgoing::Outgoing;
 use super::places::Places;
-use super::stream::{keep_alive, read_some, sleep_until};
+use super::stream::{DoorStream, Moved, keep_alive, sleep_until};
+use super::tls::{Arrived, CameIn, DoorTls, arrive};
+use crate::auth::login::{Challenged, LoginFailure, Logins};
+use crate::auth::user_cert::UserCertificate;
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::system_clock;
 use bytes::{Buf, Bytes, BytesMut};
+use kvorum_core::auth::LoginError;
 use kvorum_core::clock::Nanos;
 use kvorum_core::disk::lost_pages;
 use kvorum_core::limits::{
@@ -28,8 +33,8 @@ use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use kvorum_protocol::part::{Assembler, EARNEST_BYTES};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    ClientId, DecodeError, ErrorCode, Hello, HelloReply, Outcome, Request, RequestBody, RequestId, Response,
-    ResponseBody, ServerError,
+    AuthRequest, ClientId, DecodeError, ErrorCode, Hello, HelloReply, Outcome, Request, RequestBody, RequestId,
+    Response, ResponseBody, ServerError,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -42,6 +47,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+/// After so many logins that failed the connection ends.
+const LOGINS_REFUSED_MAX: u32 = 3;
+
 /// What the connections of the door share.
 pub struct BinaryDoor {
     context: Arc<SessionContext>,
@@ -49,23 +57,36 @@ pub struct BinaryDoor {
     places: Arc<Places>,
     inflow: Arc<Inflow>,
     counts: Arc<DoorCounts>,
+    logins: Arc<Logins>,
+    /// Unless it is plain.
+    tls: Option<DoorTls>,
+    /// What a client hears that does not speak TLS.
+    to_plain: Bytes,
     drain: CancellationToken,
     stop: CancellationToken,
 }
 
 impl BinaryDoor {
-    /// A door for connections that find one of the `places`. It takes no more of them when `drain` is cancelled, and asks those that
+    /// A door for connections that find one of the places. It takes no more of them when `drain` is cancelled, and asks those that
     /// are there to leave; it closes when `stop` is.
     pub fn new(
         context: Arc<SessionContext>,
         topology: watch::Receiver<Arc<TopologyNews>>,
-        places: Arc<Places>,
-        inflow: Arc<Inflow>,
-        counts: Arc<DoorCounts>,
-        drain: CancellationToken,
-        stop: CancellationToken,
+        commons: DoorCommons,
+        tls: Option<DoorTls>,
     ) -> Arc<Self> {
-        Arc::new(Self { context, topology, places, inflow, counts, drain, stop })
+        let DoorCommons { places, inflow, counts, logins, drain, stop } = commons;
+        let mut door =
+            Self { context, topology, places, inflow, counts, logins, tls, to_plain: Bytes::new(), drain, stop };
+        let mut out = Outgoing::with_capacity(0);
+        let speaks_tls = ServerError::new(ErrorCode::Malformed, "this door speaks TLS only: kvs:// instead of kv://");
+        encode_error(&mut out, &door, RequestId(0), speaks_tls);
+        door.to_plain = out.frames.freeze();
+        Arc::new(door)
+    }
+
+    fn came_in(&self, from: SocketAddr) -> CameIn<'_> {
+        CameIn { door: Door::Binary, from, to_plain: &self.to_plain }
     }
 
     /// Accepts connections until the door is told to stop.
@@ -75,13 +96,14 @@ impl BinaryDoor {
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let door = Arc::clone(self);
-        let Some(place) = self.places.take(Door::Binary) else {
-            tokio::spawn(async move { door.refuse(stream).await });
+        let Some(place) = self.places.take(Door::Binary, from.ip()) else {
+            tokio::spawn(async move { door.refuse(stream, from).await });
             return;
         };
         tokio::spawn(async move {
-            let end = Connection::new(&door, stream, from).run().await;
-            if let Err(error) = end {
+            if let Some(arrived) = arrive(door.tls.as_ref(), stream, door.came_in(from)).await
+                && let Err(error) = Connection::new(&door, arrived, from).run().await
+            {
                 debug!(%from, %error, "closed a connection");
             }
             drop(place);
@@ -89,11 +111,11 @@ impl BinaryDoor {
     }
 
     /// Tells a client that there are too many, and closes.
-    async fn refuse(&self, stream: TcpStream) {
+    async fn refuse(&self, stream: TcpStream, from: SocketAddr) {
         let detail = format!("the node has {} connections, as many as it accepts", self.places.max());
         let mut out = Outgoing::with_capacity(0);
         encode_error(&mut out, self, RequestId(0), ServerError::new(ErrorCode::TooManyConnections, detail));
-        turn_away(stream, &out.frames, self.places.to_linger()).await;
+        turn_away(self.tls.as_ref(), stream, self.came_in(from), &out.frames, self.places.to_linger()).await;
     }
 }
 
@@ -108,6 +130,10 @@ enum ConnectionError {
     NoHello,
     #[error("HELLO was refused")]
     Refused,
+    #[error("the client has said often enough who it is not")]
+    NotLetIn,
+    #[error("the client may not be here any more")]
+    Revoked,
     #[error("a frame was not whole in time")]
     SlowFrame,
     #[error("the client does not take its answers")]
@@ -118,9 +144,17 @@ enum ConnectionError {
 
 struct Connection<'a> {
     door: &'a BinaryDoor,
-    stream: TcpStream,
+    stream: DoorStream,
+    /// Who the client is, if its certificate says so.
+    certificate: Option<UserCertificate>,
     session: Session<RequestId>,
     client: Option<ClientId>,
+    /// It has still to say who it is.
+    is_nobody: bool,
+    /// A login that waits for the client's proof.
+    challenged: Option<Challenged>,
+    /// Logins that failed.
+    refused_logins: u32,
     pushes: bool,
     input: BytesMut,
     /// How many more frames at the front of `input` were looked at ahead.
@@ -148,12 +182,19 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn new(door: &'a BinaryDoor, stream: TcpStream, from: SocketAddr) -> Self {
+    fn new(door: &'a BinaryDoor, arrived: Arrived, from: SocketAddr) -> Self {
+        let Arrived { stream, certificate } = arrived;
+        let mut session = Session::new(Arc::clone(&door.context), Door::Binary);
+        session.comes_from(from.ip());
         Connection {
             door,
             stream,
-            session: Session::new(Arc::clone(&door.context), Door::Binary),
+            certificate,
+            is_nobody: session.is_nobody(),
+            session,
             client: None,
+            challenged: None,
+            refused_logins: 0,
             pushes: false,
             input: BytesMut::with_capacity(SESSION_READ_BYTES),
             looked_ahead: 0,
@@ -187,8 +228,8 @@ impl<'a> Connection<'a> {
     }
 
     async fn serve(&mut self) -> Result<(), ConnectionError> {
-        self.stream.set_nodelay(true)?;
-        keep_alive(&self.stream)?;
+        self.stream.socket().set_nodelay(true)?;
+        keep_alive(self.stream.socket())?;
         let mut topology = self.door.topology.clone();
         topology.mark_unchanged();
         let mut changed = pin!(next_topology(topology));
@@ -196,38 +237,43 @@ impl<'a> Connection<'a> {
         let mut ready = pin!(sink.ready());
         let mut drained = pin!(self.door.drain.cancelled());
         let mut stopped = pin!(self.door.stop.cancelled());
+        let mut rights = pin!(next_rights(self.door.logins.changes()));
         let hello_by = Instant::now() + HELLO_TIMEOUT;
         loop {
             let takes = self.takes_requests();
             let reads = takes && self.share.covers(self.input.len() + self.assembler.held());
             let deadline = match self.client {
                 None => Some(hello_by),
+                Some(_) if self.is_nobody => Some(hello_by),
                 Some(_) => {
                     let begun = self.frame_since.into_iter().chain(self.message_since).min();
                     begun.map(|since| since + FRAME_TIMEOUT).into_iter().chain(self.share.finish_by()).min()
                 }
             };
             let (write_by, close_at) = (self.write_by, self.close_at());
-            let (mut reader, mut writer) = self.stream.split();
+            let writes = write_by.is_some();
+            let takes_answers = self.output.long_bytes() < SESSION_VALUES_BYTES_MAX;
+            let takes_news = self.pushes && !self.is_nobody && self.output.bytes() < SESSION_OUTPUT_BYTES;
+            let input = reads.then_some(&mut self.input);
+            let output = writes.then_some(&mut self.output.frames);
             tokio::select! {
-                read = read_some(&mut reader, &mut self.input), if reads => {
-                    let read = read?;
-                    if read == 0 {
-                        return Ok(());
-                    }
-                    self.door.counts.note_received(Door::Binary, read);
-                    self.handle_input().await?;
-                }
-                () = self.share.granted(), if takes && !reads => {}
-                written = writer.write_buf(&mut self.output.frames), if write_by.is_some() => {
-                    self.door.counts.note_sent(Door::Binary, written?);
-                    self.write_by = None;
-                    // What was held back by the bound on answers may go on.
-                    if !self.input.is_empty() {
+                moved = self.stream.exchange(input, output), if reads || writes => match moved? {
+                    Moved::Read(0) => return Ok(()),
+                    Moved::Read(read) => {
+                        self.door.counts.note_received(Door::Binary, read);
                         self.handle_input().await?;
                     }
-                }
-                () = &mut ready, if self.output.long_bytes() < SESSION_VALUES_BYTES_MAX => {
+                    Moved::Written(written) => {
+                        self.door.counts.note_sent(Door::Binary, written);
+                        self.write_by = None;
+                        // What was held back by the bound on answers may go on.
+                        if !self.input.is_empty() {
+                            self.handle_input().await?;
+                        }
+                    }
+                },
+                () = self.share.granted(), if takes && !reads => {}
+                () = &mut ready, if takes_answers => {
                     ready.set(sink.ready());
                     // Shards that are about to answer, too, go first: all answers leave with one call.
                     tokio::task::yield_now().await;
@@ -236,13 +282,21 @@ impl<'a> Connection<'a> {
                     self.handle_input().await?;
                 }
                 // A client that does not take its answers hears the newest only, once it does.
-                topology = &mut changed, if self.pushes && self.output.bytes() < SESSION_OUTPUT_BYTES => {
+                topology = &mut changed, if takes_news => {
                     let news = Arc::clone(&topology.borrow());
                     changed.set(next_topology(topology));
                     self.output.push_frame(news.frame());
                 }
+                changes = &mut rights => {
+                    rights.set(next_rights(changes));
+                    let denied = |shown: &UserCertificate| self.door.context.router.auth().denies(&shown.serial);
+                    if !self.session.may_stay() || self.certificate.as_ref().is_some_and(denied) {
+                        return self.end_revoked().await;
+                    }
+                    self.is_nobody = self.session.is_nobody();
+                }
                 () = sleep_until(deadline), if deadline.is_some() && takes => {
-                    return Err(if self.client.is_none() { ConnectionError::NoHello } else { ConnectionError::SlowFrame });
+                    return Err(if self.client.is_none() || self.is_nobody { ConnectionError::NoHello } else { ConnectionError::SlowFrame });
                 }
                 () = sleep_until(write_by), if write_by.is_some() => return Err(ConnectionError::SlowReader),
                 () = &mut drained, if self.leaves_by.is_none() => {
@@ -256,7 +310,10 @@ impl<'a> Connection<'a> {
                 }
                 () = &mut stopped => return self.flush().await,
             }
-            self.write().await?;
+            while self.write_and_has_room().await? {
+                // What was held back by the bound on answers may go on, and nothing else would tell.
+                self.handle_input().await?;
+            }
             if self.output.long_bytes() > 0 || self.assembler.is_under_way() {
                 // A long value must not keep the thread from small requests until all of it has passed.
                 tokio::task::yield_now().await;
@@ -286,15 +343,13 @@ impl<'a> Connection<'a> {
             }
             let reads = self.share.covers(self.input.len() + self.assembler.held());
             let end = if self.session.unanswered() > 0 { last } else { until.min(last) };
-            let (mut reader, _) = self.stream.split();
+            let nothing = None::<&mut BytesMut>;
             tokio::select! {
-                read = read_some(&mut reader, &mut self.input), if reads => {
-                    let read = read?;
-                    if read == 0 {
-                        return Ok(());
-                    }
-                    self.door.counts.note_received(Door::Binary, read);
-                }
+                moved = self.stream.exchange(Some(&mut self.input), nothing), if reads => match moved? {
+                    Moved::Read(0) => return Ok(()),
+                    Moved::Read(read) => self.door.counts.note_received(Door::Binary, read),
+                    Moved::Written(_) => {}
+                },
                 // Whoever has waited for an answer may ask once more.
                 () = sink.ready() => until = Instant::now() + DRAIN_REFUSES,
                 () = tokio::time::sleep_until(end) => break,
@@ -311,6 +366,13 @@ impl<'a> Connection<'a> {
             && self.output.long_bytes() < SESSION_VALUES_BYTES_MAX
     }
 
+    /// Writes, and says whether that has made room for requests that were held back.
+    async fn write_and_has_room(&mut self) -> Result<bool, ConnectionError> {
+        let was_full = self.output.frames.len() >= SESSION_OUTPUT_BYTES;
+        self.write().await?;
+        Ok(was_full && self.takes_requests() && !self.input.is_empty())
+    }
+
     /// Writes what there is. While long answers wait only what the socket takes at once: the rest is written between
     /// reading requests.
     async fn write(&mut self) -> Result<(), ConnectionError> {
@@ -319,7 +381,7 @@ impl<'a> Connection<'a> {
         if self.output.long_bytes() == 0 && self.write_by.is_none() {
             self.flush().await?;
         }
-        if self.output.frames.is_empty() {
+        if self.output.frames.is_empty() && !self.stream.holds_output() {
             self.write_by = None;
         } else {
             self.write_by.get_or_insert_with(|| Instant::now() + WRITE_TIMEOUT);
@@ -394,9 +456,9 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Whoever has not said HELLO sends that and nothing longer.
+    /// Whoever has not said HELLO, or not who he is, sends that and nothing longer.
     fn too_long_before_hello(&self) -> Option<DecodeError> {
-        if self.client.is_some() {
+        if self.client.is_some() && !self.is_nobody {
             return None;
         }
         // What can't be a length is for whoever decodes it.
@@ -452,6 +514,9 @@ impl<'a> Connection<'a> {
             return Ok(());
         }
         let Some(client) = self.client else { return self.hello(request).await };
+        if let RequestBody::Auth(auth) = &request.body {
+            return self.log_in(request.id, auth).await;
+        }
         let (door, output, now) = (self.door, &mut self.output, self.now);
         self.session.handle(client, request.id, now, request, &mut |answered| {
             encode_answer(output, door, answered);
@@ -474,6 +539,7 @@ impl<'a> Connection<'a> {
             RequestBody::Hello(hello) => refusal(hello, kvorum_protocol::ClusterId(ring.cluster)),
             _ => Some(ServerError::new(ErrorCode::HelloExpected, "the first request of a connection must be HELLO")),
         };
+        let refusal = refusal.or_else(|| self.log_in_by_certificate().err().map(LoginFailure::error));
         match (refusal, request.body) {
             (None, RequestBody::Hello(hello)) => {
                 let features = hello.features & feature::ALL;
@@ -502,6 +568,75 @@ impl<'a> Connection<'a> {
                 Err(ConnectionError::Refused)
             }
         }
+    }
+
+    /// The client is who its certificate says, if it has shown one. Who shows one that is not taken is not taken for nobody.
+    fn log_in_by_certificate(&mut self) -> Result<(), LoginFailure> {
+        let Some(UserCertificate { user, serial }) = &self.certificate else { return Ok(()) };
+        self.session.log_in(self.door.logins.by_certificate(user, serial)?)?;
+        self.is_nobody = self.session.is_nobody();
+        Ok(())
+    }
+
+    /// The client says who it is.
+    async fn log_in(&mut self, id: RequestId, auth: &AuthRequest) -> Result<(), ConnectionError> {
+        let logins = &self.door.logins;
+        // Whom the client says that it is, as far as it has said.
+        let said = self.challenged.as_ref().map_or_else(String::new, |challenged| challenged.user().to_owned());
+        let known = match auth {
+            AuthRequest::Token(token) => logins.by_token(token).map(|principal| (principal, String::new())),
+            AuthRequest::Scram(first) => match logins.challenge(first) {
+                Ok((challenged, challenge)) => {
+                    self.challenged = Some(challenged);
+                    self.encode(id, false, ResponseBody::Challenge(challenge.into()));
+                    return Ok(());
+                }
+                Err(failure) => Err(failure),
+            },
+            AuthRequest::Proof(proof) => match self.challenged.take() {
+                Some(challenged) => logins.prove(challenged, proof, self.stream.binding()),
+                None => Err(LoginFailure::Malformed),
+            },
+        };
+        let known = known.and_then(|(principal, proof)| Ok(self.session.log_in(principal).map(|()| proof)?));
+        match known {
+            Ok(proof) => {
+                let access = self.session.access();
+                (self.is_nobody, self.refused_logins) = (access.is_nobody(), 0);
+                let user = access.user().to_owned();
+                self.encode(id, false, ResponseBody::Authenticated { user, proof: proof.into() });
+                Ok(())
+            }
+            Err(failure) => {
+                debug!(%failure, "a login was refused");
+                self.session.note_refused(&said, &failure.to_string());
+                encode_error(&mut self.output, self.door, id, failure.error());
+                self.refused_logins += 1;
+                if self.refused_logins < LOGINS_REFUSED_MAX {
+                    return Ok(());
+                }
+                self.flush().await?;
+                linger(&mut self.stream).await;
+                Err(ConnectionError::NotLetIn)
+            }
+        }
+    }
+
+    /// The client is nobody any more: answers what was begun, which may be the very change that ends it, says so, and closes.
+    async fn end_revoked(&mut self) -> Result<(), ConnectionError> {
+        let (sink, last) = (Arc::clone(self.session.sink()), Instant::now() + DRAIN_ANSWERS);
+        while self.session.unanswered() > 0 {
+            tokio::select! {
+                () = sink.ready() => self.collect(),
+                () = tokio::time::sleep_until(last) => break,
+            }
+            self.output.refill();
+            self.flush().await?;
+        }
+        encode_error(&mut self.output, self.door, RequestId(0), LoginError::Refused.error());
+        self.flush().await?;
+        linger(&mut self.stream).await;
+        Err(ConnectionError::Revoked)
     }
 
     /// The bytes make no sense, and where the next frame begins is not known: answer and close.
@@ -540,9 +675,13 @@ impl<'a> Connection<'a> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
-        if !frames.is_empty() {
-            let written = timeout(WRITE_TIMEOUT, self.stream.write_all(frames)).await;
-            written.map_err(|_| ConnectionError::SlowReader)??;
+        if !frames.is_empty() || self.stream.holds_output() {
+            let stream = &mut self.stream;
+            let writing = async {
+                stream.write_all(frames).await?;
+                stream.flush().await
+            };
+            timeout(WRITE_TIMEOUT, writing).await.map_err(|_| ConnectionError::SlowReader)??;
         }
         frames.clear();
         self.write_by = None;
@@ -577,6 +716,14 @@ async fn next_topology(mut topology: watch::Receiver<Arc<TopologyNews>>) -> watc
     }
     topology.borrow_and_update();
     topology
+}
+
+/// Waits until another table of users is in force; for ever once there is nobody left to change it.
+async fn next_rights(mut changes: watch::Receiver<u64>) -> watch::Receiver<u64> {
+    if changes.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    changes
 }
 
 fn encode_answer(output: &mut Outgoing, door: &BinaryDoor, answered: Answered<RequestId>) {

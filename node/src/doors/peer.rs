@@ -91,6 +91,10 @@ impl PeerHandler for PeerDoor {
         self.desk.rumoured_address(node)
     }
 
+    fn denies(&self, serial: &[u8]) -> bool {
+        self.desk.denies(serial)
+    }
+
     fn was_removed(&self, node: NodeId) -> Option<Removal> {
         match (self.desk.was_removed(node), self.desk.is_recovered()) {
             (false, _) => None,

@@ -155,6 +155,23 @@ fn holder(process: &Option<u32>) -> String {
     process.map_or("another process".to_owned(), |process| format!("process {process}"))
 }
 
+/// The process that uses a data folder, if one does, and has said so.
+///
+/// # Errors
+/// The folder can't be looked at.
+pub fn process_of(path: &Path) -> io::Result<Option<i32>> {
+    let mut file = File::open(path.join(LOCK))?;
+    match file.try_lock() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            (&mut file).take(32).read_to_string(&mut text)?;
+            Ok(text.trim().parse().ok())
+        }
+    }
+}
+
 impl DataFolder {
     /// Opens the folder for its owner: creates it if it is not there, locks it, gives it an identity if it is new, and
     /// notes durably that a process runs. `boot` is the kernel's boot id, see [`boot_id`]. Costs a few fsyncs.

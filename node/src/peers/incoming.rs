@@ -9,7 +9,7 @@ use super::peer::DialError;
 use super::supervisor::SupervisorMessage;
 use super::transport::{Transport, is_peer};
 use super::{Removal, Shared};
-use crate::auth::cert::Identity;
+use crate::auth::user_cert::{CertificateView, Holder};
 use crate::runtime::system_clock;
 use kvorum_core::rare::Rare;
 use kvorum_protocol::NodeId;
@@ -136,15 +136,38 @@ fn joins(connection: &Connection) -> bool {
     agreed.is_some_and(|agreed| agreed.protocol.as_deref() == Some(JOIN_ALPN))
 }
 
+/// What the certificate says that the other end has shown.
+fn certificate_of(connection: &Connection) -> Result<CertificateView, String> {
+    let chain = connection.peer_identity();
+    let chain = chain.and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let certificate = chain.as_ref().and_then(|chain| chain.first()).ok_or_else(|| "no certificate".to_owned())?;
+    CertificateView::of(certificate).map_err(|error| error.to_string())
+}
+
+/// Returns once the certificate of the other end is denied.
+pub(super) async fn denied(shared: &Shared, connection: &Connection) {
+    let mut changes = shared.rights.subscribe();
+    let view = certificate_of(connection);
+    loop {
+        if view.as_ref().is_ok_and(|view| shared.handler.denies(&view.serial)) {
+            return;
+        }
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// The peer at the other end: of this cluster, and known.
 fn identify(shared: &Shared, connection: &Connection) -> Result<NodeId, (CloseCode, String)> {
     let unknown = |detail: String| (CloseCode::UnknownNode, detail);
-    let chain = connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
-        .ok_or_else(|| unknown("no certificate".to_owned()))?;
-    let certificate = chain.first().ok_or_else(|| unknown("no certificate".to_owned()))?;
-    let identity = Identity::of_certificate(certificate).map_err(|error| unknown(error.to_string()))?;
+    let view = certificate_of(connection).map_err(unknown)?;
+    let Holder::Node(identity) = view.holder else {
+        return Err(unknown("the certificate is a user's, and users are no nodes".to_owned()));
+    };
+    if shared.handler.denies(&view.serial) {
+        return Err(unknown(format!("the certificate of node {} is denied", identity.node)));
+    }
     let own = &shared.hello;
     if identity.cluster != own.cluster {
         let detail = format!("the certificate is for cluster {}, this is {}", identity.cluster, own.cluster);

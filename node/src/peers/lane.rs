@@ -62,9 +62,13 @@ impl Lane {
         let is_large = || message.bytes_about() > BULK_MESSAGE_BYTES;
         match message {
             PeerMessage::Raft(..) | PeerMessage::ForwardReply { .. } if is_large() => Some(Self::Bulk),
+            PeerMessage::AuthTable(_) => Some(Self::Bulk),
             PeerMessage::Raft(..)
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
+            | PeerMessage::AuthNews { .. }
+            | PeerMessage::AuthWanted
+            | PeerMessage::DataKeys { .. }
             | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => Some(Self::Consensus),
@@ -80,8 +84,12 @@ impl Lane {
     pub(super) fn carries(self, message: &PeerMessage) -> bool {
         match message {
             PeerMessage::Raft(..) => matches!(self, Self::Consensus | Self::Bulk),
+            PeerMessage::AuthTable(_) => self == Self::Bulk,
             PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
+            | PeerMessage::AuthNews { .. }
+            | PeerMessage::AuthWanted
+            | PeerMessage::DataKeys { .. }
             | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => self == Self::Consensus,

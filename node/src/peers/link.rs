@@ -1,7 +1,8 @@
 //! One connection with one peer, from the hellos to its end.
 
-use super::close::LinkError;
+use super::close::{CloseCode, LinkError};
 use super::hello::{self, Greeted};
+use super::incoming::denied;
 use super::lane::{Inbound, Lane, LaneError};
 use super::limits::{BULK_PARTS_AT_ONCE, BULK_PAUSE};
 use super::session;
@@ -116,6 +117,14 @@ async fn serve(link: Arc<Link>, greeted: Option<Greeted>, since: &mut Option<Ins
     tasks.spawn({
         let link = link.clone();
         async move { Ok(session::keep_attached(&link).await?) }
+    });
+    tasks.spawn({
+        let link = link.clone();
+        async move {
+            denied(&link.shared, &link.connection).await;
+            let detail = format!("the certificate of node {} is denied", link.slot.node);
+            Err(LinkError::Refused { code: CloseCode::UnknownNode, detail })
+        }
     });
     let error = match tasks.join_next().await.expect("tasks were spawned") {
         Ok(Err(error)) => error,

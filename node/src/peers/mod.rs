@@ -119,6 +119,11 @@ pub trait PeerHandler: Send + Sync + 'static {
     fn message(&self, from: NodeId, message: PeerMessage);
     /// The peer says that this node was removed from the cluster.
     fn removed(&self, by: NodeId, how: Removal);
+    /// Whether certificates of that serial number, which is without leading zeros, are not taken.
+    fn denies(&self, serial: &[u8]) -> bool {
+        let _ = serial;
+        false
+    }
     /// Whether a node was removed from the cluster, and how: it is told so when it dials.
     fn was_removed(&self, node: NodeId) -> Option<Removal>;
 }
@@ -163,6 +168,7 @@ pub enum PeerError {
 #[derive(Clone)]
 pub struct Peers {
     shared: Arc<Shared>,
+    transport: Arc<Transport>,
     supervisor: ActorRef<SupervisorMessage>,
 }
 
@@ -177,6 +183,8 @@ struct Shared {
     slots: RwLock<BTreeMap<NodeId, Arc<Slot>>>,
     cut: AtomicBool,
     cut_changes: watch::Sender<bool>,
+    /// Told when certificates may be denied that were not.
+    rights: watch::Sender<()>,
     /// How many messages the cut has swallowed, in both directions.
     lost_to_cut: AtomicU64,
     /// Who decides whether nodes may join, once that is known.
@@ -245,6 +253,7 @@ impl Peers {
             slots: RwLock::new(slots),
             cut: AtomicBool::new(false),
             cut_changes: watch::Sender::new(false),
+            rights: watch::Sender::new(()),
             lost_to_cut: AtomicU64::new(0),
             joins: OnceLock::new(),
             join_places: Semaphore::new(limits::JOINS_MAX),
@@ -252,10 +261,10 @@ impl Peers {
         let actor = PeersSupervisor { shared: shared.clone() };
         let (name, transport) = (Some(format!("node/{}/peers", own.node)), Arc::new(transport));
         let (actor, _) = match supervisor {
-            Some(supervisor) => Actor::spawn_linked(name, actor, transport, supervisor).await?,
-            None => Actor::spawn(name, actor, transport).await?,
+            Some(supervisor) => Actor::spawn_linked(name, actor, transport.clone(), supervisor).await?,
+            None => Actor::spawn(name, actor, transport.clone()).await?,
         };
-        Ok((actor.get_cell(), Self { shared, supervisor: actor }))
+        Ok((actor.get_cell(), Self { shared, transport, supervisor: actor }))
     }
 
     /// These are the peers from now on: connects with those that are new, and soon ends the connections with those that are none
@@ -289,6 +298,19 @@ impl Peers {
     /// Lets nodes join from now on, as `host` says; once.
     pub fn serve_joins(&self, host: Arc<dyn JoinHost>) {
         assert!(self.shared.joins.set(host).is_ok(), "one host decides");
+    }
+
+    /// Connections from here on are made with this certificate, and accepted from whom its authorities have signed.
+    ///
+    /// # Errors
+    /// It can't be used; then all stays as it was.
+    pub fn renew(&self, tls: &TlsIdentity) -> Result<(), TlsError> {
+        self.transport.renew(tls)
+    }
+
+    /// Ends the connections with peers whose certificates are denied.
+    pub fn note_rights(&self) {
+        self.shared.rights.send_replace(());
     }
 
     /// Where this node waits for its peers.

@@ -8,6 +8,7 @@ use super::limits::{
 };
 use super::tls::{self, TlsError};
 use crate::auth::cert::{Identity, TlsIdentity};
+use parking_lot::RwLock;
 use quinn::congestion::CubicConfig;
 use quinn::{
     AckFrequencyConfig, ClientConfig, Connecting, Connection, ConnectionId, ConnectionIdGenerator, Endpoint,
@@ -25,22 +26,22 @@ pub(super) const ALPN: &[u8] = b"kvorum-peer/1";
 /// The endpoint with the two ways it is configured per connection: for loopback and for real networks.
 pub(super) struct Transport {
     endpoint: Endpoint,
-    client: Arc<quinn::crypto::rustls::QuicClientConfig>,
-    server_loopback: Arc<ServerConfig>,
-    server_network: Arc<ServerConfig>,
+    mtu: Option<u16>,
+    credentials: RwLock<PeerCredentials>,
     loopback: Arc<TransportConfig>,
     network: Arc<TransportConfig>,
 }
 
-impl Transport {
-    /// Binds the socket. `mtu` is the UDP payload in bytes that the network between the nodes is known to carry; without
-    /// it discovery starts at [`MTU_BYTES_MIN`]; beyond the limits it is taken for the nearest of them.
-    pub(super) fn bind(listen: SocketAddr, identity: &TlsIdentity, mtu: Option<u16>) -> Result<Self, BindError> {
-        let mtu = mtu.map(|mtu| mtu.clamp(MTU_BYTES_MIN, MTU_BYTES_MAX));
-        let client = Arc::new(tls::client(identity)?);
+/// How this node proves who it is, and whom it believes.
+struct PeerCredentials {
+    client: Arc<quinn::crypto::rustls::QuicClientConfig>,
+    server_loopback: Arc<ServerConfig>,
+    server_network: Arc<ServerConfig>,
+}
+
+impl PeerCredentials {
+    fn new(identity: &TlsIdentity, mtu: Option<u16>) -> Result<Self, TlsError> {
         let server_crypto = Arc::new(tls::server(identity)?);
-        let loopback = Arc::new(transport(Some(mtu.unwrap_or(LOOPBACK_MTU_BYTES))));
-        let network = Arc::new(transport(mtu));
         let server = |transport: TransportConfig| {
             let mut config = ServerConfig::with_crypto(server_crypto.clone());
             config
@@ -51,14 +52,32 @@ impl Transport {
         };
         let loopback_mtu = Some(mtu.unwrap_or(LOOPBACK_MTU_BYTES));
         let (server_loopback, server_network) = (server(transport(loopback_mtu)), server(transport(mtu)));
+        Ok(Self { client: Arc::new(tls::client(identity)?), server_loopback, server_network })
+    }
+}
+
+impl Transport {
+    /// Binds the socket. `mtu` is the UDP payload in bytes that the network between the nodes is known to carry; without
+    /// it discovery starts at [`MTU_BYTES_MIN`]; beyond the limits it is taken for the nearest of them.
+    pub(super) fn bind(listen: SocketAddr, identity: &TlsIdentity, mtu: Option<u16>) -> Result<Self, BindError> {
+        let mtu = mtu.map(|mtu| mtu.clamp(MTU_BYTES_MIN, MTU_BYTES_MAX));
+        let credentials = PeerCredentials::new(identity, mtu)?;
+        let loopback = Arc::new(transport(Some(mtu.unwrap_or(LOOPBACK_MTU_BYTES))));
+        let network = Arc::new(transport(mtu));
         let payload_max = mtu.unwrap_or(0).max(LOOPBACK_MTU_BYTES);
         let endpoint = Endpoint::new(
             endpoint_config(identity, payload_max),
-            Some((*server_network).clone()),
+            Some((*credentials.server_network).clone()),
             socket(listen)?,
             Arc::new(TokioRuntime),
         )?;
-        Ok(Self { endpoint, client, server_loopback, server_network, loopback, network })
+        Ok(Self { endpoint, mtu, credentials: RwLock::new(credentials), loopback, network })
+    }
+
+    /// Connections from here on are made with this identity. Those that are open stay as they are.
+    pub(super) fn renew(&self, identity: &TlsIdentity) -> Result<(), TlsError> {
+        *self.credentials.write() = PeerCredentials::new(identity, self.mtu)?;
+        Ok(())
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -67,7 +86,7 @@ impl Transport {
 
     /// Begins a connection to `address`, where only the node with that identity is accepted.
     pub(super) fn dial(&self, address: SocketAddr, expected: Identity) -> Result<Connecting, quinn::ConnectError> {
-        let mut config = ClientConfig::new(self.client.clone());
+        let mut config = ClientConfig::new(self.credentials.read().client.clone());
         let transport = if address.ip().is_loopback() { &self.loopback } else { &self.network };
         config.transport_config(transport.clone());
         self.endpoint.connect_with(config, address, &expected.name())
@@ -76,7 +95,11 @@ impl Transport {
     /// Begins the handshake of a connection that came in.
     pub(super) fn accept(&self, incoming: Incoming) -> Result<Connecting, quinn::ConnectionError> {
         let loopback = incoming.remote_address().ip().is_loopback();
-        incoming.accept_with(if loopback { self.server_loopback.clone() } else { self.server_network.clone() })
+        let config = {
+            let credentials = self.credentials.read();
+            Arc::clone(if loopback { &credentials.server_loopback } else { &credentials.server_network })
+        };
+        incoming.accept_with(config)
     }
 }
 

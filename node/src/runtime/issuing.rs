@@ -3,6 +3,7 @@
 
 use crate::auth::cert::Identity;
 use crate::auth::issuer::{NodeIssuer, SigningRequest};
+use crate::cli::init::{names_of, without_brackets};
 use crate::runtime::control::VerbAnswer;
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_core::ring::RingMap;
@@ -72,7 +73,9 @@ impl Issuing {
         let admits = |ring: &Arc<RingMap>| ring.admits(asked.token, asked.node, request.key());
         let Some(ring) = self.router.agreed_ring().filter(|ring| admits(ring)) else { return VerbAnswer::AskAgain };
         let identity = Identity { cluster: ClusterId(ring.cluster), node: asked.node };
-        match issuer.sign(identity, &request) {
+        let own = ring.nodes.iter().find(|node| node.id == asked.node.0);
+        let host = own.and_then(|node| Some(without_brackets(node.client.rsplit_once(':')?.0)));
+        match issuer.sign(identity, &request, &host.map(|host| names_of(&host)).unwrap_or_default()) {
             Ok(pem) => {
                 tracing::info!(node = %asked.node, token = %asked.token, "signed the certificate of a node that joins");
                 VerbAnswer::Done(pem.into_bytes())

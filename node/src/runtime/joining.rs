@@ -38,8 +38,6 @@ pub struct JoinDesk {
     inspector: Arc<Inspector>,
     control: Control,
     issuing: Arc<Issuing>,
-    /// The cluster's authorities, as PEM.
-    authorities: String,
 }
 
 impl JoinHost for JoinDesk {
@@ -57,14 +55,8 @@ impl JoinHost for JoinDesk {
 
 impl JoinDesk {
     /// A desk that is told nothing more.
-    pub fn new(
-        router: Arc<Router>,
-        inspector: Arc<Inspector>,
-        control: Control,
-        issuing: Arc<Issuing>,
-        authorities: String,
-    ) -> Arc<Self> {
-        Arc::new(Self { router, inspector, control, issuing, authorities })
+    pub fn new(router: Arc<Router>, inspector: Arc<Inspector>, control: Control, issuing: Arc<Issuing>) -> Arc<Self> {
+        Arc::new(Self { router, inspector, control, issuing })
     }
 
     async fn admit(&self, asked: JoinRequest, binding: [u8; 32]) -> Result<Admitted, String> {
@@ -83,7 +75,8 @@ impl JoinDesk {
         let certificate = self.issue(signer, issue).await?;
         let map = self.when(|ring| ring.admits(token, id, key).then(|| ring.to_bytes())).await;
         let certificate = String::from_utf8(certificate).map_err(|_| "the certificate is no text".to_owned())?;
-        Ok(Admitted { certificate, authorities: self.authorities.clone(), map: map.into() })
+        let authorities = self.inspector.certificates().in_force().identity().authority_pem().to_owned();
+        Ok(Admitted { certificate, authorities, map: map.into() })
     }
 
     /// What the map in force says, once it says so.

@@ -1,10 +1,13 @@
-//! The actor that keeps the ring map on this node: it lets a [`MapKeeper`] look at the map now and then, and has what it finds
-//! carried out.
+//! The actor that keeps the ring map and the table of users on this node: it lets a [`MapKeeper`] and an [`AuthKeeper`] look at them now
+//! and then, and has what they find carried out.
 
 use crate::runtime::system_clock;
+use kvorum_core::auth::keeper::{AuthAsked, AuthKeeper};
 use kvorum_core::map_keeper::{Asked, LOOK_EVERY, Looked, MapKeeper, Planned};
 use kvorum_core::ring::RingMap;
 use kvorum_core::ring::verbs::Verb;
+use kvorum_core::sealing::KeyFailure;
+use kvorum_protocol::AuthVerb;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
@@ -17,6 +20,8 @@ pub enum MetaMessage {
     Ask(Verb, oneshot::Sender<Asked>),
     /// An operator wants to know what the cluster does, or would do if this were asked of it.
     Plan(Option<Verb>, oneshot::Sender<Planned>),
+    /// An operator wants to change who may do what: what becomes of it is said at once.
+    ChangeAuth(Box<AuthVerb>, oneshot::Sender<AuthAsked>),
 }
 
 impl ractor::Message for MetaMessage {}
@@ -25,10 +30,16 @@ impl ractor::Message for MetaMessage {}
 pub struct MetaArguments {
     /// What decides.
     pub keeper: MapKeeper,
+    /// What follows the table of users.
+    pub auth: AuthKeeper,
+    /// Told whenever a newer table of users is in force.
+    pub auth_changed: Box<dyn Fn() + Send + Sync>,
     /// Told whenever a newer map is in force.
     pub changed: Box<dyn Fn(&RingMap) + Send + Sync>,
     /// The node was removed from the cluster, perhaps by an operator who has given it up: ends the process.
     pub removed: Box<dyn Fn(bool) + Send + Sync>,
+    /// The node can't open what the cluster stores: ends the process.
+    pub closed: Box<dyn Fn(KeyFailure) + Send + Sync>,
     /// Opens this node's replica of `meta`, to found the group.
     pub bootstrap: Box<dyn Fn() + Send + Sync>,
 }
@@ -64,6 +75,10 @@ impl Actor for MetaActor {
                 let _ = reply.send(state.keeper.ask(&verb, now));
                 return Ok(());
             }
+            MetaMessage::ChangeAuth(verb, reply) => {
+                let _ = reply.send(state.auth.ask(&verb, now));
+                return Ok(());
+            }
             MetaMessage::Plan(verb, reply) => {
                 if !reply.is_closed() {
                     let _ = reply.send(state.keeper.plan(verb.as_ref(), now));
@@ -71,7 +86,13 @@ impl Actor for MetaActor {
                 return Ok(());
             }
         }
-        let Looked { in_force, bootstraps, removed, given_up, .. } = state.keeper.look(now);
+        if state.auth.look(now) {
+            (state.auth_changed)();
+        }
+        let Looked { in_force, bootstraps, removed, given_up, closed, .. } = state.keeper.look(now);
+        if let Some(failure) = closed {
+            (state.closed)(failure);
+        }
         if bootstraps {
             (state.bootstrap)();
         }

@@ -1,5 +1,6 @@
 //! What runs a node's core: the actors that host shards and the map's keeper, the threads for disks, and their supervision.
 
+mod audit_writer;
 pub mod cache_figures;
 pub mod control;
 pub mod descriptors;

@@ -30,7 +30,7 @@ mod timers;
 pub use error::NodeError;
 pub use storage::{check_fixed, knows_ring};
 
-use crate::auth::cert::TlsIdentity;
+use crate::auth::certificates::NodeCertificates;
 use crate::config::Config;
 use crate::folder::DataFolder;
 use client_doors::ClientDoors;
@@ -38,6 +38,7 @@ use hand_over::hand_over;
 use kvorum_core::health::fitness::Unfit;
 use kvorum_core::ring::RingMap;
 use kvorum_core::routing::router::Router;
+use kvorum_core::sealing::NodeKeys;
 use meta::{Meta, initial_ring};
 use network::Network;
 use ractor::{Actor, ActorCell};
@@ -58,13 +59,21 @@ use tracing::info;
 /// What ended it early.
 pub async fn run(
     config: Config,
-    tls: TlsIdentity,
+    certificates: Arc<NodeCertificates>,
     mut folder: DataFolder,
+    keys: Arc<NodeKeys>,
     stop: CancellationToken,
 ) -> Result<DataFolder, NodeError> {
     let (fatal, mut failed) = mpsc::channel(4);
     let (root, _) = Actor::spawn(Some(format!("node/{}", config.node_id)), Root, fatal.clone()).await?;
-    let started = Node::start(&config, tls, &mut folder, root.get_cell(), fatal, stop.clone()).await;
+    let started = Node::start(
+        &config,
+        certificates,
+        &mut folder,
+        keys,
+        Outer { root: root.get_cell(), fatal, stop: stop.clone() },
+    )
+    .await;
     let node = started.inspect_err(|_| root.stop(None))?;
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
@@ -89,6 +98,8 @@ pub async fn run(
 /// What each part is started with.
 struct StartContext<'a> {
     config: &'a Config,
+    /// What is sealed, and with which keys.
+    keys: Arc<NodeKeys>,
     /// The map of a new cluster.
     initial: RingMap,
     /// The supervisor of the parts' actors.
@@ -96,6 +107,13 @@ struct StartContext<'a> {
     /// Takes what ends the node.
     fatal: mpsc::Sender<NodeError>,
     /// Stops the node.
+    stop: CancellationToken,
+}
+
+/// What a node runs in.
+struct Outer {
+    root: ActorCell,
+    fatal: mpsc::Sender<NodeError>,
     stop: CancellationToken,
 }
 
@@ -114,19 +132,18 @@ impl Node {
     /// Starts one part after the other. If one of them can't be started, those before it are stopped, the newest first.
     async fn start(
         config: &Config,
-        tls: TlsIdentity,
+        certificates: Arc<NodeCertificates>,
         folder: &mut DataFolder,
-        root: ActorCell,
-        fatal: mpsc::Sender<NodeError>,
-        stop: CancellationToken,
+        keys: Arc<NodeKeys>,
+        Outer { root, fatal, stop }: Outer,
     ) -> Result<Self, NodeError> {
         let listener = ClientDoors::bind(config).await?;
-        let context = &StartContext { config, initial: initial_ring(config)?, root, fatal, stop };
+        let context = &StartContext { config, keys, initial: initial_ring(config)?, root, fatal, stop };
         let mut storage = Storage::open(context, folder).await?;
-        let registry = Registry::new(context, folder, &storage, &tls).map_err(NodeError::from);
+        let registry = Registry::new(context, folder, &storage, &certificates);
         let registry = or_stop(registry, storage.stop()).await?;
 
-        let network = Network::start(context, &registry, &storage, folder, tls).await;
+        let network = Network::start(context, &registry, &storage, folder).await;
         let network = or_stop(network, storage.stop()).await?;
 
         let shards = Shards::start(context, &registry, &storage, folder).await;
@@ -163,7 +180,7 @@ impl Node {
         hand_over(&self.router).await;
         self.doors.drain().await;
         self.doors.close();
-        self.timers.stop();
+        self.timers.stop().await;
         self.shards.stop().await;
         // Whatever peers have passed on until here is back with them.
         self.network.stop();

@@ -1,6 +1,8 @@
 //! How this node is doing, and asking all nodes the same.
 
+use crate::auth::certificates::NodeCertificates;
 use crate::doors::places::Places;
+use crate::doors::tls::Handshakes;
 use crate::runtime::cache_figures::CacheFigures;
 use crate::runtime::control::{Control, VerbAnswer};
 use crate::runtime::door_counts::DoorCounts;
@@ -9,6 +11,7 @@ use crate::runtime::meta::MetaMessage;
 use crate::runtime::process::ProcessUse;
 use crate::runtime::system_clock;
 use bytes::{Bytes, BytesMut};
+use kvorum_core::auth::keeper::AuthAsked;
 use kvorum_core::clock::Nanos;
 use kvorum_core::consensus::Role;
 use kvorum_core::health::pressure::Pressure;
@@ -21,8 +24,8 @@ use kvorum_core::session::reply::{Answer, ReplyTo};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::limits::HOT_KEYS_MAX;
 use kvorum_protocol::{
-    Authority, ClusterPlan, Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, Outcome, ResponseBody,
-    ServerError, ShardId, ShardRole, ShardStatus, StatusScope,
+    AuthVerb, Authority, ClusterPlan, Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, Outcome,
+    ResponseBody, ServerError, ShardId, ShardRole, ShardStatus, StatusScope,
 };
 use parking_lot::Mutex;
 use ractor::ActorRef;
@@ -69,6 +72,10 @@ pub struct Observed {
     pub places: Arc<Places>,
     /// What the doors have answered.
     pub doors: Arc<DoorCounts>,
+    /// The certificates.
+    pub certificates: Arc<NodeCertificates>,
+    /// The TLS handshakes of clients.
+    pub handshakes: Arc<Handshakes>,
 }
 
 /// Looks at every part of the node.
@@ -86,16 +93,7 @@ pub struct Inspector {
 
 impl NodeAdmin for Inspector {
     fn ask(self: Arc<Self>, verb: Verb, wait: Duration, reply_to: ReplyTo) {
-        tokio::spawn(async move {
-            match timeout(wait, self.ask_until_done(verb)).await {
-                Ok(Ok(())) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Done))),
-                Ok(Err(why)) => reply_to.fail(ServerError::new(ErrorCode::Refused, why)),
-                Err(_) => reply_to.fail({
-                    let what = "the cluster has not said in time that it is done: ask again";
-                    ServerError::new(ErrorCode::DeadlineExceeded, what).with_outcome(Outcome::Unknown)
-                }),
-            }
-        });
+        tokio::spawn(async move { answer_once_done(wait, self.ask_until_done(verb), reply_to).await });
     }
 
     fn plan(self: Arc<Self>, verb: Option<Verb>, wait: Duration, reply_to: ReplyTo) {
@@ -109,6 +107,10 @@ impl NodeAdmin for Inspector {
                 }
             }
         });
+    }
+
+    fn change_auth(self: Arc<Self>, verb: AuthVerb, wait: Duration, reply_to: ReplyTo) {
+        tokio::spawn(async move { answer_once_done(wait, self.change_auth_until_done(verb), reply_to).await });
     }
 
     fn authority(&self) -> Authority {
@@ -156,6 +158,18 @@ impl NodeAdmin for Inspector {
     }
 }
 
+/// Answers once what an operator asked for is done, or refused, or has not been said in time.
+async fn answer_once_done(wait: Duration, doing: impl Future<Output = Result<(), String>>, reply_to: ReplyTo) {
+    match timeout(wait, doing).await {
+        Ok(Ok(())) => reply_to.answer(Answer::Body(Box::new(ResponseBody::Done))),
+        Ok(Err(why)) => reply_to.fail(ServerError::new(ErrorCode::Refused, why)),
+        Err(_) => reply_to.fail({
+            let what = "the cluster has not said in time that it is done: ask again";
+            ServerError::new(ErrorCode::DeadlineExceeded, what).with_outcome(Outcome::Unknown)
+        }),
+    }
+}
+
 impl Inspector {
     /// Gives it the keeper of the ring map, to ask for an operator; once.
     pub fn set_meta(&self, meta: ActorRef<MetaMessage>) {
@@ -182,6 +196,26 @@ impl Inspector {
             Some(Planned::Refused(refusal)) => VerbAnswer::Refused(refusal.to_string()),
             Some(Planned::Elsewhere) | None => VerbAnswer::AskAgain,
         }
+    }
+
+    /// Has this node's keeper of the table of users change it. Done is what the group has committed.
+    pub async fn change_auth_here(&self, verb: AuthVerb) -> VerbAnswer {
+        match self.keeper(|reply| MetaMessage::ChangeAuth(Box::new(verb), reply)).await {
+            Some(AuthAsked::Done) => VerbAnswer::Done(Vec::new()),
+            Some(AuthAsked::Refused(refusal)) => VerbAnswer::Refused(refusal.to_string()),
+            Some(AuthAsked::Soon | AuthAsked::Elsewhere) | None => VerbAnswer::AskAgain,
+        }
+    }
+
+    /// Asks whoever leads `meta` to change who may do what, until it is done, or refused.
+    async fn change_auth_until_done(&self, verb: AuthVerb) -> Result<(), String> {
+        let ask = || async {
+            match self.leader_elsewhere() {
+                Some((leader, control)) => control.change_auth(leader, verb.clone()).await,
+                None => self.change_auth_here(verb.clone()).await,
+            }
+        };
+        until_answered(ask).await.map(drop)
     }
 
     /// What the keeper answers; `None` if it is not started yet, or ended.
@@ -256,6 +290,16 @@ impl Inspector {
     /// When the node started, in milliseconds since 1970.
     pub fn started_unix_ms(&self) -> u64 {
         self.started_unix_ms
+    }
+
+    /// The certificates.
+    pub fn certificates(&self) -> &Arc<NodeCertificates> {
+        &self.node.certificates
+    }
+
+    /// The TLS handshakes of clients.
+    pub fn handshakes(&self) -> &Arc<Handshakes> {
+        &self.node.handshakes
     }
 
     /// What the doors have answered.

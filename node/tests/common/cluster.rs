@@ -3,7 +3,7 @@
 use super::ports::free_base_port;
 use super::process::{Log, NodeProcess, Surroundings, run_well};
 use super::wait::eventually;
-use kvorum_client::{Client, NodeId, NodeStatus, ShardId, ShardRole, Topology};
+use kvorum_client::{Client, Credentials, NodeId, NodeStatus, ShardId, ShardRole, Tls, Topology};
 use kvorum_protocol::hash;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,13 +29,26 @@ pub(crate) struct ClusterOptions {
     pub(crate) environment: Vec<(&'static str, String)>,
     /// How many file descriptors each node may have; `None` for as many as the test has.
     pub(crate) descriptors: Option<u64>,
+    /// Who the test's clients are, where nodes ask.
+    pub(crate) credentials: Option<Credentials>,
+    /// Its doors speak TLS, and so do the test's clients.
+    pub(crate) tls: bool,
     /// Where its folder is made, if not where the system keeps temporary files.
     pub(crate) within: Option<PathBuf>,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: 3, shards: 8, fault_hooks: false, environment: Vec::new(), descriptors: None, within: None }
+        Self {
+            nodes: 3,
+            shards: 8,
+            fault_hooks: false,
+            environment: Vec::new(),
+            descriptors: None,
+            credentials: None,
+            tls: false,
+            within: None,
+        }
     }
 }
 
@@ -147,7 +160,12 @@ impl TestCluster {
 
     /// Starts a node that does not run. Does not wait for it.
     pub(crate) fn start_node(&mut self, node: usize) {
-        self.start_node_with(node, &[], Surroundings { descriptors: self.options.descriptors, ..Default::default() });
+        let doors = if self.options.tls { "all" } else { "off" };
+        self.start_node_with(
+            node,
+            &[("KVORUM_TLS_DOORS", doors.to_owned())],
+            Surroundings { descriptors: self.options.descriptors, ..Default::default() },
+        );
     }
 
     /// [`TestCluster::start_node`], with settings and in surroundings of its own.
@@ -234,11 +252,35 @@ impl TestCluster {
 
     /// A client that begins with the doors of these nodes.
     pub(crate) async fn client_of(&self, nodes: impl IntoIterator<Item = usize>) -> Client {
+        self.client_as(nodes, self.options.credentials.clone()).await
+    }
+
+    /// A client that begins with the doors of these nodes and says that it is this one.
+    pub(crate) async fn client_as(
+        &self,
+        nodes: impl IntoIterator<Item = usize>,
+        credentials: Option<Credentials>,
+    ) -> Client {
         let url = self.url(nodes);
         eventually("a client connects", READY_DEADLINE, async || {
-            Client::builder().url(&url).name("scenario").deadline(OPERATION_DEADLINE).connect().await
+            let builder = Client::builder().url(&url).name("scenario").deadline(OPERATION_DEADLINE);
+            let builder = match self.options.tls {
+                true => builder.tls(self.tls()),
+                false => builder,
+            };
+            match credentials.clone() {
+                Some(credentials) => builder.credentials(credentials),
+                None => builder,
+            }
+            .connect()
+            .await
         })
         .await
+    }
+
+    /// Whom clients believe: the cluster's authorities, as the first node has them.
+    pub(crate) fn tls(&self) -> Tls {
+        Tls::from_file(self.node_dir(1).join("ca.pem")).expect("the node's folder has it")
     }
 
     /// Waits until every node that was started knows a leader of every shard, is connected to all others that were, and

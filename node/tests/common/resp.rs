@@ -37,6 +37,23 @@ impl Wire {
         assert_eq!(String::from_utf8_lossy(&reply[..length]), expected);
     }
 
+    /// Reads a line, without its end.
+    pub(crate) async fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let byte = timeout(REPLY_DEADLINE, self.0.read_u8()).await.expect("in time");
+            line.push(byte.unwrap_or_else(|error| panic!("{error} behind {:?}", String::from_utf8_lossy(&line))));
+        }
+        line.truncate(line.len() - 2);
+        String::from_utf8(line).expect("text")
+    }
+
+    /// Waits until the node has ended the connection.
+    pub(crate) async fn closed(&mut self) {
+        let mut rest = [0; 1024];
+        while let Ok(1..) = self.0.read(&mut rest).await {}
+    }
+
     /// Sends commands as clients do, each on a line of words here, and expects their replies.
     pub(crate) async fn exchange(&mut self, commands: &str, replies: &str) {
         self.send(&encoded(commands)).await;

@@ -95,6 +95,10 @@ pub fn peer_message(data: &[u8]) -> bool {
             | PeerMessage::Raft(..)
             | PeerMessage::Leading(_)
             | PeerMessage::Ring(_)
+            | PeerMessage::AuthNews { .. }
+            | PeerMessage::AuthWanted
+            | PeerMessage::AuthTable(_)
+            | PeerMessage::DataKeys { .. }
             | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_)

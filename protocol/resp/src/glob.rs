@@ -134,6 +134,15 @@ impl Pattern {
         if self.ignores_case { None } else { self.tokens.iter().map(byte).collect() }
     }
 
+    /// What every text begins with that matches: the bytes before the first wildcard. Empty for a pattern that does not heed case.
+    pub fn prefix(&self) -> Vec<u8> {
+        let byte = |token: &Token| match token {
+            Token::Byte(byte) if !self.ignores_case => Some(*byte),
+            _ => None,
+        };
+        self.tokens.iter().map_while(byte).collect()
+    }
+
     /// Whether `text` matches. A step is a comparison of one byte, and taken from `steps`. There are at most as many as the product
     /// of both lengths, for only the last `*` is ever gone back to.
     ///
@@ -248,6 +257,11 @@ mod tests {
     fn a_literal_pattern_is_told() {
         assert_eq!(Pattern::new(br"a\*b", false).literal().as_deref(), Some(&b"a*b"[..]));
         assert_eq!(Pattern::new(b"a?", false).literal(), None);
+        for (pattern, prefix) in [(&br"app/\**"[..], &b"app/*"[..]), (b"app/[a-c]", b"app/"), (b"*", b""), (b"k", b"k")]
+        {
+            assert_eq!(Pattern::new(pattern, false).prefix(), prefix);
+            assert_eq!(Pattern::new(pattern, true).prefix(), b"");
+        }
         assert_eq!(Pattern::new(b"a", true).literal(), None);
         assert!(Pattern::new(b"**", false).is_everything() && !Pattern::new(b"*a", false).is_everything());
     }

@@ -53,21 +53,13 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         ("leading".to_owned(), PeerMessage::Leading(vec![(ShardId(3), Term(7)), (ShardId::META, Term(2))])),
         ("leading nothing".to_owned(), PeerMessage::Leading(Vec::new())),
         ("ring".to_owned(), PeerMessage::Ring(bytes("the map's stored form"))),
+        ("auth news".to_owned(), PeerMessage::AuthNews { epoch: 7, leads: true }),
+        ("auth wanted".to_owned(), PeerMessage::AuthWanted),
+        ("data keys".to_owned(), PeerMessage::DataKeys { kek: 0x0102_0304_0506_0708, epoch: 9 }),
+        ("auth table".to_owned(), PeerMessage::AuthTable(bytes("the table's stored form"))),
         ("clock".to_owned(), PeerMessage::Clock(1_700_000_000_456)),
-        (
-            "report".to_owned(),
-            PeerMessage::Report(NodeReport {
-                epoch: 9,
-                faulty: vec![(ShardId(3), ReplicaId(2)), (ShardId::META, ReplicaId(17))],
-                settled: vec![(ShardId(4), 8)],
-                hears: vec![NodeId(uuid(2))],
-                disk: Some(DiskRoom { free_bytes: 60 << 30, total_bytes: 100 << 30 }),
-                held_bytes: 7 << 30,
-                peer_address: "10.0.0.1:7410".to_owned(),
-                loads: vec![ShardLoad { shard: ShardId(4), micros_per_second: 125_000, led_ms: 61_000 }],
-                more: Bytes::new(),
-            }),
-        ),
+        ("report".to_owned(), PeerMessage::Report(report(None))),
+        ("report with what comes".to_owned(), PeerMessage::Report(report(Some(vec![(ShardId(6), 4_096)])))),
         ("unfit".to_owned(), PeerMessage::Unfit(5)),
         ("fit".to_owned(), PeerMessage::Unfit(0)),
     ];
@@ -96,6 +88,21 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
     all.push(("raft AppendResponse, refused".to_owned(), PeerMessage::Raft(ShardId(3), refusal)));
     all.extend(snapshot_messages());
     all
+}
+
+fn report(coming: Option<Vec<(ShardId, u64)>>) -> NodeReport {
+    NodeReport {
+        epoch: 9,
+        faulty: vec![(ShardId(3), ReplicaId(2)), (ShardId::META, ReplicaId(17))],
+        settled: vec![(ShardId(4), 8)],
+        hears: vec![NodeId(uuid(2))],
+        disk: Some(DiskRoom { free_bytes: 60 << 30, total_bytes: 100 << 30 }),
+        held_bytes: 7 << 30,
+        peer_address: "10.0.0.1:7410".to_owned(),
+        loads: vec![ShardLoad { shard: ShardId(4), micros_per_second: 125_000, led_ms: 61_000 }],
+        coming,
+        more: Bytes::new(),
+    }
 }
 
 fn snapshot_messages() -> impl Iterator<Item = (String, PeerMessage)> {

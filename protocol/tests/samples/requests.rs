@@ -2,10 +2,11 @@ use super::join::new_node;
 use super::{bytes, uuid};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
-    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, ClientId, ClusterId, ClusterVerb, Condition, ExpireWhen,
-    Hello, LogIndex, Mutation, NewToken, NodeId, NodeKey, Once, OnceId, ReadMode, Receipt, Request, RequestBody,
-    RequestId, ReturnPrevious, ScanCursor, ScanRequest, ShardId, StatusScope, Term, TimeToLive, TokenId, TokenKey,
-    TransactionOperation, TransactionRequest, Version, WriteId,
+    Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AuthRequest, AuthVerb, ClientId, ClusterClasses, ClusterId,
+    ClusterVerb, Condition, EncryptVerb, ExpireWhen, Grant, Hello, KeyClasses, LogIndex, Mutation, NewToken, NodeId,
+    NodeKey, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId, ReturnPrevious, ScanCursor, ScanRequest,
+    ShardId, StatusScope, Term, TimeToLive, TokenId, TokenKey, TransactionOperation, TransactionRequest, UserLimits,
+    UserTokenId, Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -14,6 +15,7 @@ pub(crate) fn requests() -> Vec<(String, Request)> {
     all.extend(writes());
     all.extend(admin());
     all.extend(of_resp());
+    all.extend(of_auth());
     // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
     let numbered = |(number, (name, body)): (usize, (&str, RequestBody))| {
         (name.to_owned(), Request { id: RequestId(number as u32 + 1), deadline_ms: 5000, body })
@@ -218,5 +220,63 @@ fn admin() -> Vec<(&'static str, RequestBody)> {
         ("admin token of one node", ask(ClusterVerb::Token(Box::new(token(Some("node-4"), Some("b")))))),
         ("admin join by token", ask(joins_by_token)),
         ("admin authority", RequestBody::Admin(AdminCommand::Authority)),
+    ]
+}
+
+/// Who may do what, and with which keys nodes seal what they store.
+fn of_auth() -> Vec<(&'static str, RequestBody)> {
+    let change = |verb| RequestBody::Admin(AdminCommand::Auth(Box::new(verb)));
+    let user = |verifier: Option<&str>, roles: Option<Vec<String>>, disabled| AuthVerb::PutUser {
+        name: "ada".to_owned(),
+        exists: verifier.is_some().then_some(false),
+        verifier: verifier.map(str::to_owned),
+        roles,
+        disabled,
+    };
+    let grants = vec![
+        Grant { prefix: bytes("app/"), classes: KeyClasses::READ.with(KeyClasses::SCAN) },
+        Grant { prefix: bytes(""), classes: KeyClasses::WATCH },
+    ];
+    let token = |roles, expires_at_ms| AuthVerb::AddToken {
+        id: UserTokenId(0xa7),
+        user: "ada".to_owned(),
+        roles,
+        digest: [0xdd; 32],
+        expires_at_ms,
+    };
+    let classes = KeyClasses::READ.with(KeyClasses::WRITE);
+    let encrypt = |what| RequestBody::Admin(AdminCommand::Ask(ClusterVerb::Encrypt(what)));
+    vec![
+        ("auth by token", RequestBody::Auth(AuthRequest::Token(bytes("kvt_00000000000000a7_secret")))),
+        ("auth by password", RequestBody::Auth(AuthRequest::Scram(bytes("n,,n=ada,r=abc")))),
+        ("auth proof", RequestBody::Auth(AuthRequest::Proof(bytes("c=biws,r=abcdef,p=xyz=")))),
+        ("admin put user", change(user(Some("a verifier"), Some(vec!["readonly".to_owned()]), None))),
+        ("admin disable user", change(user(None, None, Some(true)))),
+        ("admin remove user", change(AuthVerb::RemoveUser("ada".to_owned()))),
+        (
+            "admin put role",
+            change(AuthVerb::PutRole { name: "app".to_owned(), grants, cluster: ClusterClasses::STATUS }),
+        ),
+        ("admin remove role", change(AuthVerb::RemoveRole("app".to_owned()))),
+        ("admin add token", change(token(None, None))),
+        ("admin add token of a role", change(token(Some(vec!["app".to_owned()]), Some(1_700_000_000_000)))),
+        ("admin remove token", change(AuthVerb::RemoveToken(UserTokenId(0xa7)))),
+        ("admin deny certificate", change(AuthVerb::Deny { serial: bytes("serial"), denied: true })),
+        (
+            "admin limit user",
+            change(AuthVerb::Limit {
+                name: "ada".to_owned(),
+                limits: UserLimits { requests_per_s: 1_000, bytes_per_s: 8 << 20 },
+            }),
+        ),
+        ("admin show auth", RequestBody::Admin(AdminCommand::ShowAuth)),
+        ("admin who am i", RequestBody::Admin(AdminCommand::WhoAmI)),
+        (
+            "admin check access",
+            RequestBody::Admin(AdminCommand::CheckAccess { user: "ada".to_owned(), classes, key: bytes("app/1") }),
+        ),
+        ("admin encryption on", encrypt(EncryptVerb::On)),
+        ("admin encryption rotate", encrypt(EncryptVerb::Rotate)),
+        ("admin encryption rewrap", encrypt(EncryptVerb::Rewrap)),
     ]
 }

@@ -2,11 +2,12 @@ use super::{bytes, uuid};
 use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
-    Ack, AtomicResult, Authority, AuthorityHash, Awaited, ClusterId, ClusterPlan, Durability, Entry, Epoch, ErrorCode,
-    Explanation, HelloReply, HotKey, LogIndex, MovePurpose, NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus,
-    Outcome, PlanReason, PlannedMove, Receipt, Receiving, RequestId, Response, ResponseBody, Retry, ScanCursor,
-    ScanPage, ServerError, ShardId, ShardInfo, ShardRole, ShardStatus, Term, Topology, TransactionReply,
-    TransactionResult, Version, WriteResult, WriteStatus,
+    Ack, AtomicResult, AuthView, Authority, AuthorityHash, Awaited, ClusterClasses, ClusterId, ClusterPlan, Durability,
+    Entry, Epoch, ErrorCode, Explanation, Grant, HelloReply, HotKey, KeyClasses, LogIndex, MovePurpose, NodeId,
+    NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Outcome, PlanReason, PlannedMove, Receipt, Receiving, RequestId,
+    Response, ResponseBody, Retry, RoleView, ScanCursor, ScanPage, ServerError, ShardId, ShardInfo, ShardRole,
+    ShardStatus, Term, TokenView, Topology, TransactionReply, TransactionResult, UserLimits, UserTokenId, UserView,
+    Version, WriteResult, WriteStatus,
 };
 
 /// Every response, every error.
@@ -21,6 +22,7 @@ pub(crate) fn responses() -> Vec<(String, Response)> {
     all.push(("error with a sequence number".into(), ResponseBody::Error(too_low)));
     let authority = Authority { cluster: ClusterId(uuid(9)), hash: AuthorityHash([0xef; 32]) };
     all.push(("authority".into(), ResponseBody::Authority(authority)));
+    all.extend(of_auth().into_iter().map(|(name, body)| (name.into(), body)));
     all.extend(of_resp().into_iter().map(|(name, body)| (name.into(), body)));
     // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
     let numbered = |(number, (name, body)): (usize, (String, ResponseBody))| {
@@ -107,6 +109,35 @@ fn answers() -> Vec<(&'static str, ResponseBody)> {
 }
 
 /// What RESP has asked for.
+fn of_auth() -> [(&'static str, ResponseBody); 3] {
+    let roles = vec!["app".to_owned(), "monitor".to_owned()];
+    let grants = vec![Grant { prefix: bytes("app/"), classes: KeyClasses::ALL }];
+    let view = AuthView {
+        epoch: 7,
+        required: true,
+        users: vec![UserView {
+            name: "ada".to_owned(),
+            has_password: true,
+            disabled: false,
+            roles: roles.clone(),
+            limits: UserLimits { requests_per_s: 1_000, bytes_per_s: 0 },
+        }],
+        roles: vec![RoleView { name: "app".to_owned(), built_in: false, grants, cluster: ClusterClasses::NONE }],
+        tokens: vec![TokenView {
+            id: UserTokenId(0xa7),
+            user: "ada".to_owned(),
+            roles: Some(roles),
+            expires_at_ms: Some(1_700_000_000_000),
+        }],
+        denied: vec![bytes("serial")],
+    };
+    [
+        ("challenge", ResponseBody::Challenge(bytes("r=abcdef,s=c2FsdA==,i=100000"))),
+        ("authenticated", ResponseBody::Authenticated { user: "ada".to_owned(), proof: bytes("v=xyz=") }),
+        ("auth view", ResponseBody::AuthView(Box::new(view))),
+    ]
+}
+
 fn of_resp() -> Vec<(&'static str, ResponseBody)> {
     let decimal = WriteResult { decimal: Some(bytes("10.6")), ..write_result(WriteStatus::Applied, 24) };
     let failed_alone = ServerError::new(ErrorCode::NotAnInteger, "the value is not a decimal 64-bit integer");
@@ -163,6 +194,7 @@ fn plan() -> ClusterPlan {
         ],
         leads: 2,
         reasons: vec![PlanReason { text: "moves are paused".to_owned(), of_repair: false }],
+        sealing: None,
     }
 }
 

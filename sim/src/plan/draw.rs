@@ -1,6 +1,7 @@
 //! Plans from seeds, by swarm testing (Groce and others, 2012): each seed switches a random subset of all that can go wrong
 //! on and draws all sizes anew. A fault that hides another one is off in half of the runs.
 
+use super::theme::Theme;
 use super::{DiskOptions, Network, Options, Plan, faults, once, steps, transactions};
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -10,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 pub const OPERATIONS_MIN: usize = 1_000;
 /// Most operations of a plan that is drawn at full scale.
 pub const OPERATIONS_MAX: usize = 2_000;
-/// Fewest faults of a plan.
+/// Fewest faults of a plan that is not about one thing.
 pub const FAULTS_MIN: usize = 20;
 /// Shortest phase of faults, in milliseconds.
 pub(super) const SAFETY_MS_MIN: u64 = 30_000;
@@ -34,18 +35,30 @@ impl Plan {
     pub fn draw_scaled(seed: u64, operations_percent: u32) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut options = options(&mut random);
-        let faults = faults::draw(&options, &mut random);
+        let theme = Theme::draw(&mut options, &mut random);
+        let faults = faults::draw(&options, theme, &mut random);
         let operations = random.random_range(OPERATIONS_MIN..=OPERATIONS_MAX);
         let operations = (operations as u64 * u64::from(operations_percent) / 100).max(1) as usize;
-        let mut clients = steps::draw(&options, &faults, operations, &mut random);
+        let mut clients = steps::draw(&options, theme, &faults, operations, &mut random);
         clients.extend(once::draw(&mut options, &faults, &mut random));
         clients.extend(transactions::draw(&options, &faults, &mut random));
+        options.sealed = sealed(seed);
         Self { seed, options, clients, faults }
     }
 
     /// How many operations the clients of this plan begin.
     pub fn operations(&self) -> usize {
         self.clients.iter().map(Vec::len).sum()
+    }
+}
+
+impl Options {
+    /// So many founders and other machines, with clocks of their own.
+    pub(super) fn set_nodes(&mut self, nodes: u16, spares: u16, random: &mut ChaCha8Rng) {
+        (self.nodes, self.spares) = (nodes, spares);
+        let drifts = random.random_bool(0.6);
+        self.clock_rate_ppm = (0..nodes + spares).map(|_| if drifts { clock_rate(random) } else { 0 }).collect();
+        self.wall_offset_ms = wall_offsets(nodes, random);
     }
 }
 
@@ -85,7 +98,13 @@ fn options(random: &mut ChaCha8Rng) -> Options {
         late_copies_permille: sometimes(random, &[5, 20, 50]),
         repair_hold_ms: pick(random, &[0, 0, 3_000, 50_000]),
         order_bits: sometimes(random, &[1, 2, 4]),
+        sealed: 0,
     }
+}
+
+/// A third of all plans are sealed, half of them with other keys as time goes on. Of a randomness of its own: what else is drawn stays.
+fn sealed(seed: u64) -> u32 {
+    pick(&mut ChaCha8Rng::seed_from_u64(!seed), &[0, 0, 0, 0, 1, 2])
 }
 
 fn peers(random: &mut ChaCha8Rng) -> Network {

@@ -1,6 +1,7 @@
 //! What the clients of a plan do, and when: half of it spread over the whole time, half of it close to faults.
 
 use super::draw::{JOURNAL_FILE_BYTES_MIN, pick};
+use super::theme::Theme;
 use super::{Act, Fault, FaultKind, Options, Step};
 use kvorum_protocol::hash::shard_of;
 use rand::Rng as _;
@@ -54,6 +55,9 @@ const LOSERS: u32 = 6;
 /// Their keys are not those of others, and each is written once: if the write is lost, nothing hides that.
 const FIRST_LOST_KEY: u32 = 4_000;
 
+/// A time that is further away than any time to live may be, in milliseconds: two hundred years.
+const FAR_AWAY_MS: i64 = 200 * 365 * 24 * 3_600 * 1_000;
+
 /// Kinds of acts, as the swarm switches them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
@@ -85,8 +89,17 @@ const KINDS: [Kind; 11] = [
 ];
 
 /// The steps of each client, `operations` in all.
-pub(super) fn draw(options: &Options, faults: &[Fault], operations: usize, random: &mut ChaCha8Rng) -> Vec<Vec<Step>> {
-    let taste = Taste::draw(options, random);
+pub(super) fn draw(
+    options: &Options,
+    theme: Theme,
+    faults: &[Fault],
+    operations: usize,
+    random: &mut ChaCha8Rng,
+) -> Vec<Vec<Step>> {
+    let taste = match theme {
+        Theme::SlowSnapshots => Taste::large_writes(),
+        Theme::Swarm | Theme::TakenBack | Theme::HeldFollowers | Theme::Overtaken => Taste::draw(options, random),
+    };
     let count = random.random_range(CLIENTS).min(operations);
     let mut times: Vec<Vec<u64>> = vec![Vec::new(); count];
     for operation in 0..operations {
@@ -197,6 +210,17 @@ pub(super) fn moment(options: &Options, faults: &[Fault], random: &mut ChaCha8Rn
     }
 }
 
+/// How far a time of the clock is ahead that a key is to expire at, in milliseconds: mostly as far as a time to live; now and then it is
+/// over, or further away than any time to live may be.
+pub(super) fn at_a_time(ttl_ms: u64, random: &mut ChaCha8Rng) -> i64 {
+    let ahead_ms = i64::try_from(ttl_ms).unwrap_or(i64::MAX);
+    match random.random_range(0..20) {
+        0..3 => -ahead_ms,
+        3 => FAR_AWAY_MS,
+        _ => ahead_ms,
+    }
+}
+
 /// What the clients of one plan like to do.
 struct Taste {
     kinds: Vec<Kind>,
@@ -211,6 +235,19 @@ struct Taste {
 }
 
 impl Taste {
+    /// A state that is large, and entries that take as much soon.
+    fn large_writes() -> Self {
+        Self {
+            kinds: vec![Kind::Put],
+            reads_percent: 10,
+            keys: 100,
+            objects: 1,
+            bytes_max: 2_500,
+            ttl_ms_max: 1,
+            accepted_percent: 0,
+        }
+    }
+
     fn draw(options: &Options, random: &mut ChaCha8Rng) -> Self {
         let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| random.random_bool(0.5)).collect();
         if !kinds.iter().any(|kind| matches!(kind, Kind::Put | Kind::CompareAndSet | Kind::Incr)) {
@@ -262,11 +299,13 @@ impl Taste {
             Kind::Runs => Act::Batch { first: key, count },
             Kind::Expiry => {
                 let ttl_ms = random.random_range(1..=self.ttl_ms_max);
-                match random.random_range(0..6) {
+                match random.random_range(0..8) {
                     0 => Act::Expire { key, ttl_ms },
                     1 => Act::Persist(key),
                     2 => Act::PutKeeping(key),
                     3 => Act::ExpireAndPut { key, ttl_ms },
+                    4 => Act::PutUntil { key, in_ms: at_a_time(ttl_ms, random) },
+                    5 => Act::ExpireAt { key, in_ms: at_a_time(ttl_ms, random) },
                     _ => self.put(key, Some(ttl_ms), random),
                 }
             }

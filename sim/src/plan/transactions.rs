@@ -1,7 +1,7 @@
 //! Clients that send transactions, and the writes that RESP has brought: on few keys of their own, so that they meet.
 
 use super::draw::pick;
-use super::steps::moment;
+use super::steps::{at_a_time, moment};
 use super::{Act, Fault, FaultKind, LifeTest, Options, Step};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
@@ -105,7 +105,11 @@ fn act(keys: u32, watches_percent: u32, random: &mut ChaCha8Rng) -> Act {
         17 => Act::Quarters { key, by: random.random_range(-9..10) },
         18 => {
             let when = pick(random, &[LifeTest::None, LifeTest::Some, LifeTest::Longer, LifeTest::Shorter]);
-            Act::ExpireIf { key, ttl_ms: pick(random, &[200, 5_000, 60_000]), when }
+            let ttl_ms = pick(random, &[200, 5_000, 60_000]);
+            match random.random_bool(0.5) {
+                true => Act::ExpireIf { key, ttl_ms, when },
+                false => Act::ExpireAtIf { key, in_ms: at_a_time(ttl_ms, random), when },
+            }
         }
         _ => Act::ReadText(key),
     }

@@ -1,6 +1,6 @@
 //! What goes wrong: how each fault of a plan begins and ends.
 
-use super::node::{Crash, Medium};
+use super::node::{Crash, LosesPower, Medium};
 use super::replicas::Hold;
 use super::{Event, World, node_of};
 use crate::disk::FileKind;
@@ -73,7 +73,7 @@ impl World<'_> {
                     world.plan_partings(at);
                 }
             }),
-            FaultKind::HoldTurn { node, shard, before, ms } => self.on_running(node, |world, at| {
+            FaultKind::HoldTurn { node, shard, before, ms, deaf_ms } => self.on_running(node, |world, at| {
                 let Some(process) = &mut world.nodes[at].process else { return };
                 let after = match before {
                     HeldUp::Drain => TurnStep::Begun,
@@ -81,7 +81,7 @@ impl World<'_> {
                     HeldUp::Work => TurnStep::Timed,
                     HeldUp::Effects => TurnStep::Worked,
                 };
-                process.holds.push(Hold { shard: ShardId(shard), after, ms });
+                process.holds.push(Hold { shard: ShardId(shard), after, ms, deaf_ms });
             }),
             FaultKind::PanicShard { node, shard } => self.panic_shard(node, ShardId(shard)),
             FaultKind::Isolate { node, ms } => self.isolate(node, ms, true),
@@ -135,9 +135,12 @@ impl World<'_> {
                 }
                 true
             }
-            FaultKind::MisdirectWrite { node } => self.on_running(node, |world, at| {
-                world.nodes[at].files.misdirect_next_write();
-                world.nodes[at].medium = world.nodes[at].medium.max(Medium::Damaged);
+            FaultKind::MisdirectWrite { node, down_ms } => self.on_running(node, |world, at| {
+                let node = &mut world.nodes[at];
+                node.files.misdirect_next_write();
+                node.medium = node.medium.max(Medium::Damaged);
+                let misdirected = node.files.counts().faults.misdirected_writes;
+                node.loses_power = (down_ms > 0).then_some(LosesPower { down_ms, misdirected, round: None });
             }),
             FaultKind::Wipe { node, down_ms } => {
                 let wiped = self.crash(node, Crash { power: false, down_ms });
@@ -283,7 +286,7 @@ impl World<'_> {
         })
     }
 
-    fn cut(&mut self, ways: Vec<(usize, usize)>, ms: u64) {
+    pub(super) fn cut(&mut self, ways: Vec<(usize, usize)>, ms: u64) {
         ways.iter().for_each(|(from, to)| self.peer_links.cut(*from, *to, true));
         self.queue.push(self.now().after_ms(ms), Event::Ends(Ending::Cut(ways)));
     }
@@ -323,7 +326,7 @@ impl World<'_> {
             connections.into_iter().for_each(|connection| self.break_client_link(connection));
             let node = &mut self.nodes[at];
             node.files.clear_faults();
-            node.crash = None;
+            (node.crash, node.loses_power) = (None, None);
             node.stalled_until = now;
             // A round that was to take long ends now.
             if let Some(process) = &node.process {

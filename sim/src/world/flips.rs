@@ -546,6 +546,7 @@ fn plan(seed: u64) -> Plan {
         snapshots_lost_permille: 0,
         snapshots_late_ms: 0,
         loses_hints: false,
+        sealed: 0,
         queue_requests_max: 0,
         queue_bytes_max: 0,
         sessions_max: 0,

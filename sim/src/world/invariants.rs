@@ -4,6 +4,7 @@ use super::node::Node;
 use kvorum_core::consensus::Role;
 use kvorum_core::log::operations::Operations;
 use kvorum_core::log::{Membership, ShardLog};
+use kvorum_core::sealing::{KeyEpoch, SealNonce};
 use kvorum_core::shard::{ReplicaStatus, Shard};
 use kvorum_protocol::peer::{RaftEntry, RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId, Term, Version};
@@ -36,6 +37,8 @@ pub(super) struct Invariants {
     digests: BTreeMap<(ShardId, LogIndex), u64>,
     /// Replicas that ended, or leaders that lost leadership, in a joint state.
     pub(super) joint_ends: u64,
+    /// What was sealed under each nonce, by the version of the record.
+    nonces: BTreeMap<(ShardId, KeyEpoch, SealNonce), u64>,
     /// Log time and version of the newest entry that anyone applied.
     newest: BTreeMap<ShardId, (u64, Version)>,
     /// How many segments each replica's log has.
@@ -189,13 +192,15 @@ impl Invariants {
         self.transfers.insert(shard, to);
     }
 
-    /// A promise leaves a replica, whose log is `log`.
-    pub(super) fn handle_promise(&mut self, shard: ShardId, log: &ShardLog, message: &RaftMessage) {
+    /// A promise leaves a replica, whose log is `log`. Returns whether it goes further than those before it: a vote, or an entry behind
+    /// those that the replica has said to hold.
+    pub(super) fn handle_promise(&mut self, shard: ShardId, log: &ShardLog, message: &RaftMessage) -> bool {
         let promise = self.promises.entry((shard, message.from)).or_default();
         promise.term = promise.term.max(message.term);
         if message.reject {
-            return;
+            return false;
         }
+        let (vote, entry) = (promise.vote, promise.entry);
         match message.kind {
             RaftMessageKind::RequestVoteResponse => promise.vote = Some((message.term, message.to)),
             RaftMessageKind::AppendResponse if message.index.0 > 0 => {
@@ -209,6 +214,7 @@ impl Invariants {
             }
             _ => {}
         }
+        promise.vote != vote || promise.entry.map(|(index, _)| index) > entry.map(|(index, _)| index)
     }
 
     /// A leader of a later term may have taken the promised entry back.
@@ -384,6 +390,12 @@ impl Invariants {
                     return Some(("order", detail));
                 }
                 *newest = (time, operations.last_version());
+                if let Some(nonce) = sealed_twice(&mut self.nonces, shard_id, &operations) {
+                    let detail = format!(
+                        "shard {shard_id}: entry {index} is sealed under nonce {nonce:02x?}, as another one was"
+                    );
+                    return Some(("nonces", detail));
+                }
             }
         }
         (snapshot.applied.0 > known.len() as u64).then(|| {
@@ -503,6 +515,23 @@ fn majorities_meet(one: &Membership, other: &Membership) -> bool {
     (0..1_u32 << all.len()).all(|part| {
         let is_in = |id: &ReplicaId| all.iter().position(|known| known == id).is_some_and(|at| part >> at & 1 == 1);
         !(agree(one, &is_in) && agree(other, &|id| !is_in(id)))
+    })
+}
+
+/// A nonce of this entry under which another text was sealed before, with the same key.
+fn sealed_twice(
+    nonces: &mut BTreeMap<(ShardId, KeyEpoch, SealNonce), u64>,
+    shard: ShardId,
+    operations: &Operations,
+) -> Option<SealNonce> {
+    let records = operations.records().filter_map(Result::ok).filter_map(|(_, record)| {
+        let (epoch, nonce) = record.sealed_with()?;
+        Some((epoch, nonce, record.version.0))
+    });
+    let sessions = operations.sessions_sealed_with().map(|(epoch, nonce)| (epoch, nonce, operations.first_version().0));
+    records.chain(sessions).find_map(|(epoch, nonce, version)| {
+        let before = nonces.insert((shard, epoch, nonce), version);
+        before.filter(|before| *before != version).map(|_| nonce)
     })
 }
 

@@ -1,5 +1,6 @@
 //! The end of a run: everything heals, progress is required, and what clients saw is judged.
 
+use super::lives::SeenOfLogTime;
 use super::queue::Moment;
 use super::{Event, PROGRESS_MS, Phase, SETTLE_MS, SETTLES_MAX, World};
 use crate::checker::{self, Limits, Verdict};
@@ -176,8 +177,10 @@ impl World<'_> {
         let settled = self.settled.unwrap_or(Moment(u64::MAX));
         let (log_times, shards) = (&self.log_times, self.plan.options.shards);
         let made_up_ms = |key: &[u8], from, to| log_times.made_up_ms(shard_of(key, shards), from, to);
+        let apart = |key: &[u8]| log_times.apart(shard_of(key, shards));
+        let log_times = SeenOfLogTime { made_up_ms: &made_up_ms, apart: &apart };
         if self.violation.is_none()
-            && let Some(detail) = self.recorder.lives().broken(self.plan, settled, &made_up_ms)
+            && let Some(detail) = self.recorder.lives().broken(self.plan, settled, &log_times)
         {
             self.violate("ttl", detail);
         }

@@ -213,7 +213,14 @@ impl World<'_> {
         self.trace.bytes(&packet.bytes);
         match PeerMessage::decode(packet.bytes) {
             Ok(message) => {
+                let heartbeat_of = match &message {
+                    PeerMessage::Raft(shard, raft) if raft.kind == RaftMessageKind::Heartbeat => Some(*shard),
+                    _ => None,
+                };
                 running.desk.message(from_id, message, now);
+                if let Some(shard) = heartbeat_of {
+                    self.heartbeat_arrives(shard, (from, to));
+                }
                 self.flush(to);
             }
             Err(error) => self.violate("protocol", format!("node {to} can't read a message of node {from}: {error}")),
@@ -573,6 +580,10 @@ pub(super) fn describe(bytes: &Bytes) -> impl fmt::Display {
                 Ok(PeerMessage::Returned { id, .. }) => write!(f, "returns forwarded request {id}"),
                 Ok(PeerMessage::Leading(shards)) => write!(f, "leads {shards:?}"),
                 Ok(PeerMessage::Ring(_)) => write!(f, "a ring map"),
+                Ok(PeerMessage::AuthNews { epoch, .. }) => write!(f, "a table of users of epoch {epoch} is known"),
+                Ok(PeerMessage::AuthWanted) => write!(f, "a table of users is wanted"),
+                Ok(PeerMessage::AuthTable(_)) => write!(f, "a table of users"),
+                Ok(PeerMessage::DataKeys { kek, epoch }) => write!(f, "data keys of epoch {epoch}, by {kek:x}"),
                 Ok(PeerMessage::Report(report)) => write!(f, "report: {report:?}"),
                 Ok(PeerMessage::Unfit(reasons)) => write!(f, "unfit: {reasons:#x}"),
                 Ok(PeerMessage::Clock(wall_ms)) => write!(f, "its wall clock shows {wall_ms} ms"),

@@ -3,6 +3,7 @@
 //! The checker lets such a key vanish at any moment, since no answer tells log time. Here true time is compared: a key may be gone
 //! once its time to live may be over by the fastest clock, and must be once it is over by the slowest.
 
+use super::log_times::Apart;
 use super::queue::Moment;
 use crate::plan::{FaultKind, Plan};
 use bytes::Bytes;
@@ -37,8 +38,8 @@ pub(super) struct Event {
 /// What it came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum What {
-    /// A value was stored for so many milliseconds, under this version.
-    Stored { ttl_ms: u64, version: Version },
+    /// A key got a time to live, and with it this version.
+    Stored { span: Span, version: Version },
     /// Any other write that took effect, or may have.
     Written,
     /// A read found this version.
@@ -47,72 +48,92 @@ pub(super) enum What {
     Missed,
 }
 
+/// How long a key lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Span {
+    /// For so many milliseconds from when the leader has decided it.
+    For(u64),
+    /// Until a right wall clock shows what it does at this moment, or so little longer that nobody sees it.
+    Until(Moment),
+}
+
+/// What was seen of the log time by which a key lives.
+pub(super) struct SeenOfLogTime<'a> {
+    /// What it has made up for between two moments, in milliseconds.
+    pub(super) made_up_ms: &'a dyn Fn(&[u8], Moment, Moment) -> u64,
+    /// How far it was away from true time at the most.
+    pub(super) apart: &'a dyn Fn(&[u8]) -> Apart,
+}
+
 impl Lives {
     pub(super) fn note(&mut self, key: &Bytes, event: Event) {
         self.keys.entry(key.clone()).or_default().push(event);
     }
 
     /// The first life that was too short or too long. Reads that began before `settled` don't count as too late: perhaps there was
-    /// nobody who could have removed the key. A life may be shorter by what log time has made up for while it lasted, in
-    /// milliseconds: `made_up_ms` tells of a key and two moments.
-    pub(super) fn broken(
-        &self,
-        plan: &Plan,
-        settled: Moment,
-        made_up_ms: &dyn Fn(&[u8], Moment, Moment) -> u64,
-    ) -> Option<String> {
+    /// nobody who could have removed the key. A life may be shorter by what log time has made up for while it lasted; one that lasts
+    /// until a time of the clock, by what log time is away from that.
+    pub(super) fn broken(&self, plan: &Plan, settled: Moment, log_time: &SeenOfLogTime<'_>) -> Option<String> {
         if !most_clocks_are_right(plan) {
             // Whoever starts all over has to believe them.
             return None;
         }
         let late_ms = LATE_MS + outages_ms(plan);
         self.keys.iter().find_map(|(key, events)| {
+            let apart = (log_time.apart)(key);
             let lives = events.iter().filter_map(|life| match life.what {
-                What::Stored { ttl_ms, version } => Some((life, ttl_ms, version)),
+                What::Stored { span, version } => Some((life, span, version)),
                 _ => None,
             });
-            let mut lives = lives.filter_map(|(life, ttl_ms, version)| {
-                early(events, life, ttl_ms, &|from, to| made_up_ms(key, from, to))
-                    .or_else(|| late(events, life, (ttl_ms, version), late_ms, settled))
+            let mut lives = lives.filter_map(|(life, span, version)| {
+                // No read that is over by then can have found it gone, if nobody else has written.
+                let least = |ended: Moment| match span {
+                    Span::For(ttl_ms) => {
+                        let least_ms = (ttl_ms * 100 / (100 + RATE_PERCENT)).saturating_sub(EARLY_MS);
+                        let made_up_ms = (log_time.made_up_ms)(key, life.began, ended);
+                        life.began.after_ms(least_ms.saturating_sub(made_up_ms))
+                    }
+                    Span::Until(at) => Moment(0).after_ms(at.ms().saturating_sub(apart.ahead_ms + EARLY_MS)),
+                };
+                let most = |stored: Moment| match span {
+                    Span::For(ttl_ms) => stored.after_ms(ttl_ms * (100 + RATE_PERCENT) / 100 + late_ms),
+                    Span::Until(at) => stored.max(at).after_ms(apart.behind_ms + late_ms),
+                };
+                let broken = early(events, life, &least)
+                    .map(|ended| format!("gone within {} ms", ended.ms() - life.began.ms()))
+                    .or_else(|| {
+                        let began = late(events, version, most(life.ended?), settled)?;
+                        Some(format!("still there {} ms later", began.ms() - life.began.ms()))
+                    })?;
+                let span = match span {
+                    Span::For(ttl_ms) => format!("for {ttl_ms} ms"),
+                    Span::Until(at) => format!("until {} ms", at.ms()),
+                };
+                Some(format!("stored at {} ms {span}, and {broken}", life.began.ms()))
             });
             lives.next().map(|what| format!("{}: {what}", key.escape_ascii()))
         })
     }
 }
 
-/// A read that found nothing although nobody else has written, and the life can't have been over.
-fn early(events: &[Event], life: &Event, ttl_ms: u64, made_up_ms: &dyn Fn(Moment, Moment) -> u64) -> Option<String> {
+/// When a read was over that found nothing although nobody else has written, and the life can't have been over.
+fn early(events: &[Event], life: &Event, least: &dyn Fn(Moment) -> Moment) -> Option<Moment> {
     let stored = life.ended?;
-    let least_ms = (ttl_ms * 100 / (100 + RATE_PERCENT)).saturating_sub(EARLY_MS);
     events.iter().filter(|read| read.what == What::Missed && read.began > stored).find_map(|read| {
         let ended = read.ended?;
         let between = |other: &Event| {
             let writes = matches!(other.what, What::Written | What::Stored { .. });
             writes && other.began != life.began && other.ended.is_none_or(|at| at >= life.began) && other.began <= ended
         };
-        let least_ms = least_ms.saturating_sub(made_up_ms(life.began, ended));
-        let too_soon = ended < life.began.after_ms(least_ms) && !events.iter().any(between);
-        too_soon.then(|| {
-            let after_ms = ended.ms() - life.began.ms();
-            format!("stored at {} ms for {ttl_ms} ms, and gone within {after_ms} ms", life.began.ms())
-        })
+        let too_soon = ended < least(ended) && !events.iter().any(between);
+        too_soon.then_some(ended)
     })
 }
 
-/// A read that found the very value although its life was over long ago.
-fn late(
-    events: &[Event],
-    life: &Event,
-    (ttl_ms, version): (u64, Version),
-    late_ms: u64,
-    settled: Moment,
-) -> Option<String> {
-    let over = life.ended?.after_ms(ttl_ms * (100 + RATE_PERCENT) / 100 + late_ms);
+/// When a read began that found the very value although its life was over at `over`, at the latest.
+fn late(events: &[Event], version: Version, over: Moment, settled: Moment) -> Option<Moment> {
     let found = |read: &&Event| read.what == What::Found(version) && read.began >= settled && read.began > over;
-    events.iter().find(found).map(|read| {
-        let after_ms = read.began.ms() - life.began.ms();
-        format!("stored at {} ms for {ttl_ms} ms, and still there {after_ms} ms later", life.began.ms())
-    })
+    events.iter().find(found).map(|read| read.began)
 }
 
 /// Whether a majority of the nodes never have a wall clock that is off by more than its rate.
@@ -140,14 +161,14 @@ fn outages_ms(plan: &Plan) -> u64 {
         | FaultKind::CrashAtOperation { down_ms, .. }
         | FaultKind::CrashAtJournalFile { down_ms, .. }
         | FaultKind::Restart { down_ms, .. }
+        | FaultKind::MisdirectWrite { down_ms, .. }
         | FaultKind::Wipe { down_ms, .. } => Some(down_ms),
         FaultKind::PanicShard { .. }
         | FaultKind::SyncFails { .. }
         | FaultKind::WriteFails { .. }
         | FaultKind::ReadsFail { .. }
         | FaultKind::DiskStalls { .. }
-        | FaultKind::FlipBit { .. }
-        | FaultKind::MisdirectWrite { .. } => Some(0),
+        | FaultKind::FlipBit { .. } => Some(0),
         _ => None,
     });
     down.map(|ms| ms + OUTAGE_MS).sum()
@@ -168,7 +189,9 @@ mod tests {
         plan.options.wall_offset_ms.clear();
         let mut lives = Lives::default();
         events.iter().for_each(|event| lives.note(&Bytes::from_static(b"k"), *event));
-        lives.broken(&plan, Moment(0).after_ms(50_000), &|_, _, _| 0)
+        let log_time =
+            SeenOfLogTime { made_up_ms: &|_, _, _| 0, apart: &|_| Apart { ahead_ms: 2_000, behind_ms: 1_000 } };
+        lives.broken(&plan, Moment(0).after_ms(50_000), &log_time)
     }
 
     fn plan() -> Plan {
@@ -177,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_key_must_not_be_gone_before_its_time_unless_somebody_wrote() {
-        let stored = event(0, 10, What::Stored { ttl_ms: 20_000, version: V });
+        let stored = event(0, 10, What::Stored { span: Span::For(20_000), version: V });
         let missed = |ms| event(ms, ms + 5, What::Missed);
         assert!(broken(plan(), &[stored, missed(1_000)]).is_some());
         assert!(broken(plan(), &[stored, missed(17_000)]).is_some());
@@ -192,13 +215,27 @@ mod tests {
 
     #[test]
     fn a_key_must_be_gone_in_the_end() {
-        let stored = event(0, 10, What::Stored { ttl_ms: 20_000, version: V });
+        let stored = event(0, 10, What::Stored { span: Span::For(20_000), version: V });
         let found = |ms, version| event(ms, ms + 5, What::Found(version));
         assert_eq!(broken(plan(), &[stored, found(45_000, V)]), None, "not settled");
         assert!(broken(plan(), &[stored, found(55_000, V)]).is_some());
         assert_eq!(broken(plan(), &[stored, found(55_000, Version(9))]), None, "another value");
-        let long = event(0, 10, What::Stored { ttl_ms: 47_000, version: V });
+        let long = event(0, 10, What::Stored { span: Span::For(47_000), version: V });
         assert_eq!(broken(plan(), &[long, found(54_000, V)]), None, "a slow clock");
+    }
+
+    #[test]
+    fn a_key_that_lives_until_a_time_of_the_clock_is_gone_then_and_not_before() {
+        let until = |ms| event(0, 10, What::Stored { span: Span::Until(Moment(0).after_ms(ms)), version: V });
+        let missed = |ms| event(ms, ms + 5, What::Missed);
+        assert!(broken(plan(), &[until(20_000), missed(16_000)]).is_some());
+        assert_eq!(broken(plan(), &[until(20_000), missed(16_600)]), None, "log time may have been ahead");
+        let found = |ms| event(ms, ms + 5, What::Found(V));
+        assert!(broken(plan(), &[until(43_000), found(50_000)]).is_some());
+        assert_eq!(broken(plan(), &[until(45_000), found(50_000)]), None, "log time may have been behind");
+        assert!(broken(plan(), &[until(0), found(50_000)]).is_some(), "it was over when it was stored");
+        assert_eq!(broken(plan(), &[until(1 << 43), found(50_000)]), None);
+        assert!(broken(plan(), &[until(1 << 43), missed(50_000)]).is_some());
     }
 
     #[test]

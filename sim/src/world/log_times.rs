@@ -17,6 +17,14 @@ pub(super) struct LogTimes {
     shards: BTreeMap<ShardId, Leadership>,
     /// What new leaders have made up for, and when, in milliseconds.
     made_up: Vec<(ShardId, Moment, u64)>,
+    apart: BTreeMap<ShardId, Apart>,
+}
+
+/// How far log time was away from true time at the most, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Apart {
+    pub(super) ahead_ms: u64,
+    pub(super) behind_ms: u64,
 }
 
 /// A leader's log time when it was first and last looked at.
@@ -68,6 +76,18 @@ impl LogTimes {
         None
     }
 
+    /// Whoever leads `shard` would write `time_ms` now, when a right wall clock shows `true_ms`.
+    pub(super) fn note(&mut self, shard: ShardId, time_ms: u64, true_ms: u64) {
+        let apart = self.apart.entry(shard).or_default();
+        apart.ahead_ms = apart.ahead_ms.max(time_ms.saturating_sub(true_ms));
+        apart.behind_ms = apart.behind_ms.max(true_ms.saturating_sub(time_ms));
+    }
+
+    /// How far a shard's log time was away from true time at the most.
+    pub(super) fn apart(&self, shard: ShardId) -> Apart {
+        self.apart.get(&shard).copied().unwrap_or_default()
+    }
+
     /// What log time was behind and new leaders of the shard have made up for between two moments, in milliseconds. A shard is
     /// behind if its replicas were all down, and it heard no majority of clocks when it began anew; the next time that all of them
     /// begin anew makes up for it at once.
@@ -103,6 +123,16 @@ mod tests {
         }
         assert!(!look(&mut times, ONE, 100_000, 3_600_000, false), "a jump");
         assert!(!look(&mut times, ONE, 110_000, 95_000, false), "it stands still");
+    }
+
+    #[test]
+    fn how_far_it_was_away_from_true_time_is_known_of_each_shard() {
+        let mut times = LogTimes::default();
+        for (time_ms, true_ms) in [(1_000, 1_000), (1_300, 1_100), (1_150, 1_200)] {
+            times.note(ShardId(0), time_ms, true_ms);
+        }
+        assert_eq!(times.apart(ShardId(0)), Apart { ahead_ms: 200, behind_ms: 50 });
+        assert_eq!(times.apart(ShardId(1)), Apart::default());
     }
 
     #[test]

@@ -30,6 +30,7 @@ impl World<'_> {
                 | Some(
                     Change::Named(_) | Change::Addresses | Change::Disks | Change::Undrained(_) | Change::TokensOver(_),
                 ) => {}
+                Some(Change::DataKey(_)) => self.count("data keys taken into use"),
                 Some(Change::Down(_)) => self.count("nodes found down, or up again"),
                 Some(Change::Steps(steps)) => {
                     let instead = |step: &&Step| matches!(step, Step::Retarget { .. } | Step::Restore { .. });

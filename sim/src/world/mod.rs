@@ -109,6 +109,8 @@ enum Event {
     Timer { client: usize, number: u64 },
     /// A node that stops looks whether it may go on; at last at `until`.
     Stops { node: usize, process: u64, until: Moment, down_ms: u64 },
+    /// A machine loses power, because of what the node has promised.
+    LosesPower { node: usize, process: u64, down_ms: u64 },
     /// A fault of the plan begins.
     Fault(usize),
     /// A fault ends.
@@ -189,7 +191,7 @@ enum Phase {
 }
 
 /// States that are reached seldom by chance. A counter that stays at zero over many seeds is a defect of the simulator.
-const COVERAGE: [&str; 56] = [
+const COVERAGE: [&str; 58] = [
     "elections",
     "leaders that lost leadership",
     "hand-overs asked for",
@@ -245,6 +247,8 @@ const COVERAGE: [&str; 56] = [
     "requests turned away by a full queue",
     "answers that found a full lane",
     "turns held up",
+    "turns held up until a heartbeat",
+    "power lost behind a misdirected round",
     "wall clocks found to be off",
 ];
 
@@ -402,6 +406,7 @@ impl<'a> World<'a> {
                 self.with_client(client, |client, context| client.handle_timer(number, context));
             }
             Event::Stops { node, process, until, down_ms } => self.go_on_stopping(node, process, until, down_ms),
+            Event::LosesPower { node, process, down_ms } => self.lose_power(node, process, down_ms),
             Event::Fault(number) => self.begin_fault(number),
             Event::Ends(ending) => self.end_fault(ending),
             Event::Asks(verb, until) => self.ask(verb, until),

@@ -2,15 +2,23 @@
 //! keeps.
 
 use super::World;
-use super::node::Node;
+use super::node::{HEADROOM_BYTES, Node};
 use crate::plan::FaultKind;
 use kvorum_core::consensus::Role;
 use kvorum_core::log::Membership;
 use kvorum_core::shard::Shard;
+use kvorum_protocol::report::DiskRoom;
 use kvorum_protocol::{LogIndex, ReplicaId, ShardId};
 
 /// Entries that a replica may lack that takes the lead: what production allows (`LAG_MAX`), and those of one turn.
 const LAG_MAX: u64 = 64 + 16;
+
+/// What is free of a disk, as that of a large one: what decides on moves thinks in GiB. All disks are of one size.
+pub(super) fn as_large_disk(free_bytes: u64) -> DiskRoom {
+    const TOTAL_BYTES: u64 = 1 << 40;
+    const SCALE: u64 = (1 << 30) / HEADROOM_BYTES;
+    DiskRoom { free_bytes: free_bytes.saturating_mul(SCALE).min(TOTAL_BYTES), total_bytes: TOTAL_BYTES }
+}
 
 impl World<'_> {
     /// Looks at a replica after its turn, in which these replicas have come to vote.

@@ -5,9 +5,11 @@
 
 use super::clock::NodeClock;
 use super::journal::{Journal, LateSync};
+use super::moves;
 use super::peers::Outbox;
 use super::queue::Moment;
-use super::replicas::{Ended, Hold, Replica, panic_text};
+use super::replicas::{Ended, Hold, Listening, Replica, panic_text};
+use super::storage;
 use crate::disk::SimFileSystem;
 use crate::plan::Options;
 use bytes::BytesMut;
@@ -38,8 +40,8 @@ use kvorum_core::shard::{EntryLimits, Held, ORDER_BITS, ReplicaPlan};
 use kvorum_core::store::{CaptureSlice, OnceLimits, SessionLimits};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
-    Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, ReplicaId, Request,
-    RequestId, Response, ResponseBody, ServerError, ShardId, StatusScope, Topology, frame,
+    AuthVerb, Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, ReplicaId,
+    Request, RequestId, Response, ResponseBody, ServerError, ShardId, StatusScope, Topology, frame,
 };
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
@@ -56,7 +58,7 @@ pub(super) const TICK_MS: u64 = 50;
 const LIGHT_BYTES: usize = 512;
 
 /// What is left free of a disk.
-const HEADROOM_BYTES: u64 = 32 << 10;
+pub(super) const HEADROOM_BYTES: u64 = 32 << 10;
 
 /// Small, so that a short run has checkpoints and compactions, and replicas that lag have to be given a snapshot.
 pub(super) const UPKEEP: UpkeepOptions = UpkeepOptions {
@@ -146,6 +148,8 @@ pub(super) struct Node {
     pub(super) stalled_until: Moment,
     /// What to do if the disk's crash point is reached.
     pub(super) crash: Option<Crash>,
+    /// It is to lose power once it has promised what rests on a write that landed elsewhere.
+    pub(super) loses_power: Option<LosesPower>,
     /// What became of what it stored.
     pub(super) medium: Medium,
     /// A bit of the journal was turned during this round or after it, and none has begun and ended since: perhaps it was one of the
@@ -168,6 +172,16 @@ pub(super) struct Node {
 pub(super) struct Crash {
     pub(super) power: bool,
     pub(super) down_ms: u64,
+}
+
+/// When a machine is to lose power.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LosesPower {
+    pub(super) down_ms: u64,
+    /// How many writes had landed elsewhere before.
+    pub(super) misdirected: u64,
+    /// The round of the one that is meant has ended: it is this one.
+    pub(super) round: Option<u64>,
 }
 
 /// A running process.
@@ -221,6 +235,8 @@ pub(super) struct Process {
     pub(super) clock_off: bool,
     /// Turns that are to be held up.
     pub(super) holds: Vec<Hold>,
+    /// One of them, which goes on once a heartbeat has come in.
+    pub(super) listening: Option<Listening>,
     /// It stops, and has asked for successors then.
     pub(super) handed_over_at: Option<Nanos>,
 }
@@ -271,6 +287,10 @@ impl NodeAdmin for NoAdmin {
         reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
     }
 
+    fn change_auth(self: Arc<Self>, _verb: AuthVerb, _wait: Duration, reply_to: ReplyTo) {
+        reply_to.fail(ServerError::new(ErrorCode::NotPermitted, "not part of the simulation"));
+    }
+
     fn authority(&self) -> Authority {
         Authority { cluster: ClusterId(Uuid::nil()), hash: AuthorityHash([0; 32]) }
     }
@@ -297,6 +317,7 @@ impl Node {
             paused_until: None,
             stalled_until: Moment(0),
             crash: None,
+            loses_power: None,
             medium: Medium::Sound,
             newest_round_rots: None,
             started_on_rot: None,
@@ -311,6 +332,19 @@ impl Node {
     /// journal, or of a log whose manifest is gone, from what never did.
     pub(super) fn may_have_forgotten(&self) -> bool {
         self.medium == Medium::MayForget || (self.number().is_some() && self.number() == self.started_on_rot)
+    }
+
+    /// A round of the journal has ended: perhaps it was the one whose write was to land elsewhere.
+    fn landed_elsewhere(&self, loses: &LosesPower) -> bool {
+        self.files.counts().faults.misdirected_writes > loses.misdirected
+    }
+
+    /// A round of the journal has ended. What is promised after one that landed elsewhere rests on it, until the next one ends.
+    pub(super) fn note_misdirected(&mut self, round: u64) {
+        let Some(mut loses) = self.loses_power.filter(|loses| self.landed_elsewhere(loses)) else { return };
+        let is_first = loses.round.is_none();
+        loses.round = Some(round);
+        self.loses_power = is_first.then_some(loses);
     }
 
     /// Whether its process may start.
@@ -372,6 +406,7 @@ impl Node {
             segment_bytes_max: options.disk.segment_bytes_max,
             recent_bytes_max: 4096,
             source: Arc::new(InlineSource::new(Arc::clone(&disk))),
+            keys: storage::keyring(options, self.processes),
         };
         let plan = ReplicaPlan::new(self.id, ClusterId(ring.cluster), TICK_MS);
         let began_meta = !disk.list_segments(ShardId::META)?.is_empty();
@@ -417,6 +452,7 @@ impl Node {
             collects: false,
             clock_off: false,
             holds: Vec::new(),
+            listening: None,
             handed_over_at: None,
             shards: BTreeMap::new(),
             folder: self.folder_id,
@@ -560,6 +596,7 @@ impl Process {
         let actions = self.watch.observe(seen);
         if let Some(free) = free_bytes {
             self.pressure.set_disk(free, actions.full);
+            self.router.note_disk(moves::as_large_disk(free));
         }
         actions.note_fitness(self.router.fitness());
         actions
@@ -730,6 +767,8 @@ fn name_of(done: &Done) -> &'static str {
     match done {
         Done::Compacted(Some(_)) => "compacted",
         Done::Compacted(None) => "given up",
+        Done::LookedForKeys => "looked at",
+        Done::Synced => "synced",
         Done::Written => "written",
         Done::Removed => "removed",
         Done::Cancelled => "cancelled",

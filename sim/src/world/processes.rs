@@ -1,12 +1,15 @@
 //! What happens on the nodes: processes start, work and end.
 
 use super::node::{Crash, Medium, StartError, TICK_MS};
-use super::replicas::{Ended, Turned};
+use super::replicas::{Ended, Hold, Listening, Turned};
 use super::{Event, World};
 use kvorum_core::clock::Clock as _;
 use kvorum_protocol::{FolderId, ShardId};
 use rand::Rng as _;
 use uuid::Uuid;
+
+/// A turn that waits for a heartbeat waits no longer than so many milliseconds.
+const HEARTBEAT_AWAITED_MS: u64 = 150;
 
 impl World<'_> {
     pub(super) fn start(&mut self, at: usize) {
@@ -93,7 +96,7 @@ impl World<'_> {
         );
         let node = &mut self.nodes[at];
         node.paused_until = None;
-        node.crash = None;
+        (node.crash, node.loses_power) = (None, None);
         let ring = self.plan.options.disk.journal_files;
         let again = node.process.as_ref().map_or(0, |process| process.journal.files_used_again(ring));
         *self.coverage.entry("journal files used again").or_default() += again;
@@ -107,6 +110,24 @@ impl World<'_> {
         self.invariants.handle_process_end(at);
         self.break_links(at);
         self.queue.push(self.now().after_ms(down_ms), Event::Start(at));
+    }
+
+    /// A node has promised more than before. If it rests on a write that landed elsewhere, the machine may have to lose power now.
+    pub(super) fn loses_power_if_due(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let (Some(process), Some(loses)) = (&node.process, &node.loses_power) else { return };
+        if loses.round.is_some() {
+            let (process, down_ms) = (process.number, loses.down_ms);
+            node.loses_power = None;
+            self.queue.push(self.time.now(), Event::LosesPower { node: at, process, down_ms });
+        }
+    }
+
+    pub(super) fn lose_power(&mut self, at: usize, process: u64, down_ms: u64) {
+        if self.is_current(at, process) && !self.healed {
+            self.count("power lost behind a misdirected round");
+            self.kill(at, Crash { power: true, down_ms }, "its newest round lies elsewhere");
+        }
     }
 
     /// The disk has come to its crash point: the process, or the machine, ends there.
@@ -178,7 +199,7 @@ impl World<'_> {
                 }
                 self.replicas_became(at, became);
             }
-            Turned::HeldUp(ms) => {
+            Turned::HeldUp(Hold { ms, deaf_ms, .. }) => {
                 self.count("turns held up");
                 self.trace.note(
                     self.time.now(),
@@ -186,9 +207,28 @@ impl World<'_> {
                     &[at as u64, shard.0.into(), ms],
                     format_args!("node {at} shard {shard} for {ms} ms, in the middle of its turn"),
                 );
-                self.queue.push(self.now().after_ms(ms), Event::Turn(at, process, shard));
+                let until = self.now().after_ms(ms);
+                if let Some(running) = self.nodes[at].process.as_mut().filter(|_| deaf_ms > 0) {
+                    running.listening = Some(Listening { shard, since: until, deaf_ms });
+                }
+                let longest = if deaf_ms > 0 { until.after_ms(HEARTBEAT_AWAITED_MS) } else { until };
+                self.queue.push(longest, Event::Turn(at, process, shard));
                 self.flush(at);
             }
+        }
+    }
+
+    /// A heartbeat has come in on the way from one node to another. A turn that has waited for it goes on, and nothing more comes that way
+    /// for a while.
+    pub(super) fn heartbeat_arrives(&mut self, shard: ShardId, (from, to): (usize, usize)) {
+        let now = self.now();
+        let Some(running) = &mut self.nodes[to].process else { return };
+        let heard = running.listening.take_if(|listening| listening.shard == shard && listening.since <= now);
+        let (Some(Listening { deaf_ms, .. }), process) = (heard, running.number) else { return };
+        if running.shards.get(&shard).is_some_and(|replica| replica.held_up) {
+            self.count("turns held up until a heartbeat");
+            self.queue.push(now, Event::Turn(to, process, shard));
+            self.cut(vec![(from, to)], deaf_ms);
         }
     }
 
@@ -301,6 +341,7 @@ impl World<'_> {
         if ended.is_ok() {
             // Another round is the newest, and whatever is wrong with those before shows at the next start.
             self.nodes[at].newest_round_rots.take_if(|during| *during < round);
+            self.nodes[at].note_misdirected(round);
         }
         self.journal_did(at, ended.map(drop).map_err(|error| error.to_string()));
     }

@@ -3,6 +3,7 @@
 
 use super::clock::NodeClock;
 use super::node::{Process, UPKEEP};
+use super::queue::Moment;
 use crate::disk::SimFileSystem;
 use kvorum_core::clock::Clock as _;
 use kvorum_core::folder::replica_files::{Noted, Readiness, ReplicaFiles, RetireReason, WantedReplica};
@@ -25,6 +26,16 @@ pub(super) struct Hold {
     pub(super) shard: ShardId,
     pub(super) after: TurnStep,
     pub(super) ms: u64,
+    /// If not 0, the turn goes on once a heartbeat has come in after that, and its sender is not heard for so long then.
+    pub(super) deaf_ms: u64,
+}
+
+/// A replica whose turn is held up waits for a heartbeat.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listening {
+    pub(super) shard: ShardId,
+    pub(super) since: Moment,
+    pub(super) deaf_ms: u64,
 }
 
 /// What a shard's turn has come to.
@@ -32,8 +43,8 @@ pub(super) struct Hold {
 pub(super) enum Turned {
     /// It is over, and all is well if nothing became of the replica.
     Over(Vec<(ShardId, Ended)>),
-    /// It goes on after so many milliseconds.
-    HeldUp(u64),
+    /// It goes on when this is over.
+    HeldUp(Hold),
 }
 
 /// A shard of which a process has, or had, a replica.
@@ -257,7 +268,7 @@ impl Process {
                     let hold = self.holds.iter().position(|hold| hold.shard == shard && hold.after == step);
                     if let Some(hold) = hold {
                         (replica.turn_planned, replica.held_up) = (true, true);
-                        return Turned::HeldUp(self.holds.remove(hold).ms);
+                        return Turned::HeldUp(self.holds.remove(hold));
                     }
                 }
                 Ok(Err(error)) => break error.into(),
@@ -271,6 +282,7 @@ impl Process {
     /// Nothing is held up any more. Returns the shards whose turns go on.
     pub(super) fn end_holds(&mut self) -> Vec<ShardId> {
         self.holds.clear();
+        self.listening = None;
         let held = self.shards.iter_mut().filter(|(_, replica)| replica.held_up);
         held.map(|(shard, _)| *shard).collect()
     }

@@ -71,7 +71,7 @@ impl World<'_> {
         let crashed = self.nodes[at].files.crashed();
         self.nodes[at].files.kill();
         self.nodes[at].stopped_cleanly = stopped.is_ok() && !crashed;
-        self.nodes[at].crash = None;
+        (self.nodes[at].crash, self.nodes[at].loses_power) = (None, None);
         self.trace.note(
             self.time.now(),
             "stop",

@@ -3,9 +3,12 @@
 
 use super::node::{Crash, Node, UPKEEP};
 use super::{Event, World};
+use crate::plan::Options;
 use kvorum_core::health::scrub::Checked;
+use kvorum_core::sealing::{DATA_KEY_BYTES, DataKey, KeyEpoch, Keyring};
 use kvorum_protocol::ShardId;
 use rand::Rng as _;
+use std::sync::Arc;
 
 /// Cold data is checked again so long after a pass has ended, in milliseconds.
 const SCRUB_PASS_EVERY_MS: u64 = 6_000;
@@ -110,4 +113,20 @@ fn segments_allowed(live: u64, largest: u64) -> u64 {
     let left_free = if largest < 2 * LARGEST_RECORD_BYTES { live } else { 0 };
     let garbage = UPKEEP.garbage_bytes_min.max(live * UPKEEP.garbage_percent / 100).max(left_free);
     live + garbage + 2 * (UPKEEP.retain_bytes + 2 * largest)
+}
+
+/// The keys of a node's process of this number, from 1: all keys that there will be, since the ring map brings a key before it is used.
+pub(super) fn keyring(options: &Options, process: u64) -> Arc<Keyring> {
+    const KEYS: u16 = 3;
+    let ring = Keyring::default();
+    let active = match options.sealed {
+        0 => return Arc::new(ring),
+        1 => 1,
+        _ => (process as u16 - 1).min(KEYS),
+    };
+    (1..=KEYS).for_each(|epoch| ring.insert(KeyEpoch(epoch), DataKey::new([epoch as u8; DATA_KEY_BYTES])));
+    if active > 0 {
+        ring.activate(KeyEpoch(active));
+    }
+    Arc::new(ring)
 }

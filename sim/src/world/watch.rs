@@ -43,8 +43,10 @@ impl World<'_> {
         let Ok(PeerMessage::Raft(shard, message)) = PeerMessage::decode(bytes.clone()) else { return };
         let process = self.nodes[at].process.as_ref();
         let host = process.and_then(|process| process.shards.get(&shard)?.host.as_ref());
-        if let Some(host) = host.filter(|_| message.kind != RaftMessageKind::TimeoutNow) {
-            self.invariants.handle_promise(shard, host.shard().log(), &message);
+        if let Some(host) = host.filter(|_| message.kind != RaftMessageKind::TimeoutNow)
+            && self.invariants.handle_promise(shard, host.shard().log(), &message)
+        {
+            self.loses_power_if_due(at);
         }
         let lease_until = self.lease_until(shard, &message);
         if let Some(broken) = self.refusals.look(self.time.now(), shard, &message, lease_until) {
@@ -143,7 +145,9 @@ impl World<'_> {
         }
         let time_ms = replica.log_time_ms(node.clock.monotonic()).filter(|_| snapshot.serving)?;
         let leader = (at, process.number, snapshot.term.0);
-        let right_ms = self.most_clocks_are_right.then(|| clock::WALL_ORIGIN_MS as u64 + self.time.now().ms());
+        let true_ms = clock::WALL_ORIGIN_MS as u64 + self.time.now().ms();
+        self.log_times.note(shard, time_ms, true_ms);
+        let right_ms = self.most_clocks_are_right.then_some(true_ms);
         let wrong = self.log_times.look(shard, leader, self.time.now(), time_ms, right_ms)?;
         Some(("log-time", format!("node {at} shard {shard}: {wrong}")))
     }
@@ -234,6 +238,8 @@ impl World<'_> {
 
 /// An entry, for the trace.
 fn describe_entry(log: &ShardLog, index: LogIndex) -> String {
+    let view = log.view();
+    let keys = view.keys();
     let entry = match log.entry(index) {
         Ok(entry) => entry,
         Err(error) => return format!("entry {index}: {error}"),
@@ -247,13 +253,16 @@ fn describe_entry(log: &ShardLog, index: LogIndex) -> String {
         .records()
         .filter_map(Result::ok)
         .map(|(_, record)| {
-            let key = record.key.escape_ascii();
-            let what = if record.tombstone { "removed".to_owned() } else { record.value.escape_ascii().to_string() };
+            let Ok((key, value)) = record.open(keys) else {
+                return format!("a record that does not open, v{}", record.version);
+            };
+            let key = key.escape_ascii();
+            let what = if record.tombstone { "removed".to_owned() } else { value.escape_ascii().to_string() };
             format!("{key}={what} v{}", record.version)
         })
         .collect();
     let sessions: Vec<String> = operations
-        .sessions()
+        .sessions(keys)
         .unwrap_or_default()
         .iter()
         .map(|session| format!("{}/{} from {}", session.client, session.sequence, session.first_unanswered))

@@ -1,9 +1,8 @@
 //! From the acts of a plan to requests, and from answers to a history.
 
-use super::client;
-use super::lives::{Event, Lives, What};
+use super::lives::{Event, Lives, Span, What};
 use super::queue::Moment;
-use super::transactions;
+use super::{client, clock, transactions};
 use crate::checker::{self, Call, Completion, Found, History, Reply, Written};
 use crate::plan::{self, Act};
 use bytes::Bytes;
@@ -38,7 +37,7 @@ pub(super) struct ClientOperation {
 #[derive(Debug)]
 struct AcceptedWrite {
     result: WriteResult,
-    ttl_ms: Option<u64>,
+    span: Option<Span>,
 }
 
 impl ClientOperation {
@@ -65,7 +64,7 @@ impl ClientOperation {
     /// What its client does once it is answered; itself, if it awaits nothing.
     pub(super) fn then_await(self, result: &WriteResult) -> Self {
         let (Some(receipt), 1..) = (result.receipt, self.await_ms) else { return self };
-        let awaits = Some(AcceptedWrite { result: result.clone(), ttl_ms: ttl_of(&self.body) });
+        let awaits = Some(AcceptedWrite { result: result.clone(), span: span_of(&self.body) });
         let body = RequestBody::Await { receipt, wait_ms: self.await_ms };
         Self { body, accepted: false, await_ms: 0, late_ms: 0, awaits, ..self }
     }
@@ -189,6 +188,18 @@ impl Maker<'_> {
             Act::Expire { key, ttl_ms } => {
                 vec![self.write(plain(plain_key(key), Action::Expire { ttl_ms }), Ack::Committed, recorder)]
             }
+            Act::PutUntil { key, in_ms } => {
+                let put = Action::Put { value: self.value(0), ttl: TimeToLive::Until(recorder.wall_ms(in_ms)) };
+                vec![self.write(plain(plain_key(key), put), Ack::Committed, recorder)]
+            }
+            Act::ExpireAt { key, in_ms } => {
+                let expire = Action::ExpireAt { at_ms: recorder.wall_ms(in_ms), when: None };
+                vec![self.write(plain(plain_key(key), expire), Ack::Committed, recorder)]
+            }
+            Act::ExpireAtIf { key, in_ms, when } => {
+                let expire = Action::ExpireAt { at_ms: recorder.wall_ms(in_ms), when: Some(when_of(when)) };
+                vec![self.write(plain(text_key(key), expire), Ack::Committed, recorder)]
+            }
             Act::Persist(key) => vec![self.write(plain(plain_key(key), Action::Persist), Ack::Committed, recorder)],
             Act::AtomicPair(pair) => {
                 let value = self.value(0);
@@ -217,13 +228,7 @@ impl Maker<'_> {
                 vec![self.write(plain(text_key(key), set), Ack::Committed, recorder)]
             }
             Act::ExpireIf { key, ttl_ms, when } => {
-                let when = match when {
-                    plan::LifeTest::None => ExpireWhen::None,
-                    plan::LifeTest::Some => ExpireWhen::Some,
-                    plan::LifeTest::Longer => ExpireWhen::Longer,
-                    plan::LifeTest::Shorter => ExpireWhen::Shorter,
-                };
-                let expire = plain(text_key(key), Action::ExpireIf { ttl_ms, when });
+                let expire = plain(text_key(key), Action::ExpireIf { ttl_ms, when: when_of(when) });
                 vec![self.write(expire, Ack::Committed, recorder)]
             }
             Act::ReadText(key) => vec![self.read(vec![text_key(key)], recorder)],
@@ -340,6 +345,11 @@ impl Recorder {
         self.clock
     }
 
+    /// What a right wall clock shows so far ahead of now, in milliseconds since 1970.
+    fn wall_ms(&self, in_ms: i64) -> u64 {
+        (clock::WALL_ORIGIN_MS + self.now.ms() as i64).saturating_add(in_ms).max(0) as u64
+    }
+
     /// A read did not see the write of this value that its client had sent before it on the same connection. That is right
     /// only if the write is lost.
     pub(super) fn missed(&mut self, key: Bytes, value: Bytes, how: String) {
@@ -360,7 +370,7 @@ impl Recorder {
     }
 
     /// Notes what a call came to.
-    fn note_life(&mut self, key: &Bytes, ttl_ms: Option<u64>, invoked_at: u64, completion: &Completion) {
+    fn note_life(&mut self, key: &Bytes, span: Option<Span>, invoked_at: u64, completion: &Completion) {
         let at = |clock: u64| self.times[clock as usize - 1];
         let what = match completion {
             Completion::Answered { reply: Reply::Value(Some(found)), .. } => {
@@ -368,9 +378,9 @@ impl Recorder {
             }
             Completion::Answered { reply: Reply::Value(None), .. } => What::Missed,
             Completion::Answered { reply: Reply::Written(written), .. } => {
-                match (written.status, ttl_ms, written.version) {
-                    (checker::WriteStatus::Applied, Some(ttl_ms), Some(version)) => {
-                        What::Stored { ttl_ms, version: Version(version) }
+                match (written.status, span, written.version) {
+                    (checker::WriteStatus::Applied, Some(span), Some(version)) => {
+                        What::Stored { span, version: Version(version) }
                     }
                     (checker::WriteStatus::Applied, ..) => What::Written,
                     (checker::WriteStatus::ConditionFailed | checker::WriteStatus::Missing, ..) => return,
@@ -419,7 +429,7 @@ impl Recorder {
         let once = operation.once();
         let ClientOperation { body, client, invoked_at, calls, accepted, awaits, .. } = operation;
         self.keys.extend(calls.iter().map(|(key, _)| key.clone()));
-        if let Some(AcceptedWrite { result: write, ttl_ms }) = awaits {
+        if let Some(AcceptedWrite { result: write, span }) = awaits {
             let completion = match result {
                 // What it was told when it was accepted is what it has come to,
                 Ok(ResponseBody::Awaited(Awaited::Applied)) => {
@@ -434,7 +444,7 @@ impl Recorder {
                     return;
                 }
             };
-            return self.keep((client, invoked_at), calls, vec![completion], ttl_ms);
+            return self.keep((client, invoked_at), calls, vec![completion], span);
         }
         if let RequestBody::Transaction(request) = &body {
             return self.end_transaction((client, invoked_at), request, calls, result, seen, at);
@@ -481,7 +491,7 @@ impl Recorder {
         }
         match once {
             Some(once) => self.keep_once(once, (client, invoked_at), calls, completions),
-            None => self.keep((client, invoked_at), calls, completions, ttl_of(&body)),
+            None => self.keep((client, invoked_at), calls, completions, span_of(&body)),
         }
     }
 
@@ -555,24 +565,36 @@ impl Recorder {
         (client, invoked_at): (u32, u64),
         calls: Vec<(Bytes, Call)>,
         completions: Vec<Option<Completion>>,
-        ttl_ms: Option<u64>,
+        span: Option<Span>,
     ) {
         for ((key, call), completion) in calls.into_iter().zip(completions) {
             let Some(completion) = completion else { continue };
-            self.note_life(&key, ttl_ms, invoked_at, &completion);
+            self.note_life(&key, span, invoked_at, &completion);
             let key = key.to_vec();
             self.history.push(checker::Operation { client, invoked_at, key, call, completion });
         }
     }
 }
 
-/// The time to live that a value is stored with, if the request is a PUT that has one.
-fn ttl_of(body: &RequestBody) -> Option<u64> {
-    match body {
-        RequestBody::Write {
-            mutation: Mutation { action: Action::Put { ttl: TimeToLive::Ms(ms), .. }, .. }, ..
-        } => Some(*ms),
+/// How long a key lives by a request: a PUT with a time to live, or one that says when it ends.
+fn span_of(body: &RequestBody) -> Option<Span> {
+    let RequestBody::Write { mutation: Mutation { action, .. }, .. } = body else { return None };
+    match action {
+        Action::Put { ttl: TimeToLive::Ms(ms), .. } => Some(Span::For(*ms)),
+        Action::Put { ttl: TimeToLive::Until(at_ms), .. } | Action::ExpireAt { at_ms, .. } => {
+            // Before the beginning is long over.
+            Some(Span::Until(Moment(0).after_ms(at_ms.saturating_sub(clock::WALL_ORIGIN_MS as u64))))
+        }
         _ => None,
+    }
+}
+
+fn when_of(when: plan::LifeTest) -> ExpireWhen {
+    match when {
+        plan::LifeTest::None => ExpireWhen::None,
+        plan::LifeTest::Some => ExpireWhen::Some,
+        plan::LifeTest::Longer => ExpireWhen::Longer,
+        plan::LifeTest::Shorter => ExpireWhen::Shorter,
     }
 }
 

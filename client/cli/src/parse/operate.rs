@@ -3,6 +3,7 @@
 use super::{Action, Arguments, ClusterView, UsageError};
 use crate::nodes;
 use crate::text::printable;
+use kvorum_client::EncryptVerb;
 use std::time::Duration;
 
 /// How long a node is drained, unless said otherwise.
@@ -24,6 +25,7 @@ pub(crate) enum Asked {
     Rate(Option<u32>),
     AllowRepair,
     Finalize,
+    Encrypt(EncryptVerb),
 }
 
 /// How it is asked.
@@ -135,6 +137,21 @@ impl Arguments<'_> {
             _ => return Err(self.wrong(format!("REBALANCE PAUSE, RESUME or RATE, not {}", printable(word.as_bytes())))),
         };
         Ok(Action::Ask(asked, Manner::default()))
+    }
+
+    pub(super) fn encryption(&mut self) -> Result<Action, UsageError> {
+        let word = self.optional_text().unwrap_or_else(|| "STATUS".to_owned());
+        let what = match word.to_ascii_uppercase().as_str() {
+            "ON" => EncryptVerb::On,
+            "ROTATE" => EncryptVerb::Rotate,
+            "REWRAP" => EncryptVerb::Rewrap,
+            "STATUS" => return Ok(Action::Cluster(ClusterView::Encryption)),
+            _ => {
+                let word = printable(word.as_bytes());
+                return Err(self.wrong(format!("ENCRYPTION ON, ROTATE, REWRAP or STATUS, not {word}")));
+            }
+        };
+        Ok(Action::Ask(Asked::Encrypt(what), Manner::default()))
     }
 
     pub(super) fn repair(&mut self) -> Result<Action, UsageError> {

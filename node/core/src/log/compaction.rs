@@ -6,11 +6,13 @@
 
 use super::data::{self, DataSegment, DataWriter};
 use super::error::{Damage, LogError};
-use super::operations::{Operations, Record, encode_tombstone};
+use super::operations::{Operations, Record};
 use super::record::{HEADER_BYTES, RecordKind};
+use super::sealed;
 use super::segment::{Chunk, SEGMENT_HEADER_BYTES, Segment};
 use super::state::Position;
 use crate::disk::DATA_SEGMENT;
+use crate::sealing::ShardKeys;
 use bytes::Bytes;
 use kvorum_protocol::Version;
 use std::collections::BTreeSet;
@@ -54,6 +56,8 @@ pub struct Compaction {
     /// No record outside of the victims, of those that are older than the log's retained part, has a lower version.
     pub(super) lowest_elsewhere: Option<Version>,
     pub(super) writer: DataWriter,
+    /// What records are sealed with.
+    pub(super) keys: Arc<ShardKeys>,
     /// The part of the log from this segment on stays as it is.
     pub(super) retire_before: u32,
     /// About what will be copied.
@@ -92,7 +96,7 @@ impl Compaction {
         decide: &mut dyn FnMut(&Record<'_>, Position, Option<Version>) -> Verdict,
         pace: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Option<Compacted>, LogError> {
-        let Self { victims, lowest_elsewhere, mut writer, retire_before, live_bytes } = self;
+        let Self { victims, lowest_elsewhere, mut writer, keys, retire_before, live_bytes } = self;
         let mut copying = Copying { moved: Vec::new(), unpaced: 0, read: 0, written: 0, stopped: false };
         for victim in &victims {
             let segment = &victim.segment;
@@ -104,14 +108,16 @@ impl Compaction {
                 copying.read += stored.len() as u64;
                 let to_come = live_bytes.saturating_sub(copying.written).max(data::frame_bytes(stored.len()).into());
                 let verdict = decide(record, from, lowest_elsewhere);
+                let closed = |error| LogError::of_operations(segment.shard(), from, Damage::StoredRecord, error);
                 let bytes = match verdict {
                     Verdict::Keep { order } => {
-                        let to = writer.append(stored, record.version, Some(to_come))?;
+                        let copy = sealed::kept(record, stored, &keys).map_err(closed)?;
+                        let to = writer.append(&copy, record.version, Some(to_come))?;
                         copying.moved.push(Moved { order, from, to });
-                        stored.len()
+                        copy.len()
                     }
                     Verdict::KeepTombstone => {
-                        let tombstone = encode_tombstone(record.key, record.version);
+                        let tombstone = sealed::tombstone_of(record, stored, &keys).map_err(closed)?;
                         writer.append(&tombstone, record.version, Some(to_come))?;
                         tombstone.len()
                     }

@@ -10,11 +10,14 @@
 
 use super::error::{Damage, LogError};
 use super::limits::{DATA_SYNC_BYTES, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_UNIT};
+use super::oldest_key::{NO_RECORDS, key_of_bytes};
 use super::operations::{RECORD_HEADER_BYTES, Record, RecordHeader};
+use super::sealed::SEAL_APART_BYTES;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use super::state::Position;
 use crate::disk::map::MappingWriter;
 use crate::disk::{DATA_SEGMENT, Disk, DiskError};
+use crate::sealing::KeyEpoch;
 use kvorum_protocol::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{ShardId, Version};
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Bytes in front of a record.
 pub(super) const FRAME_BYTES: u32 = 4;
 /// The longest record, and a little more.
-const RECORD_BYTES_MAX: usize = 2 * RECORD_HEADER_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX;
+const RECORD_BYTES_MAX: usize = 2 * RECORD_HEADER_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX + SEAL_APART_BYTES;
 
 /// A finished data segment.
 #[derive(Clone, Debug)]
@@ -54,6 +57,7 @@ struct Open {
     segment: Arc<Segment>,
     writer: MappingWriter,
     lowest: Version,
+    oldest_key: KeyEpoch,
     unsynced: u32,
 }
 
@@ -89,6 +93,7 @@ impl DataWriter {
         body.copy_from_slice(record);
         open.writer.advance(bytes);
         open.lowest = open.lowest.min(version);
+        open.oldest_key = open.oldest_key.min(key_of_bytes(record));
         open.unsynced += bytes;
         if open.unsynced >= DATA_SYNC_BYTES {
             // In slices, so that no sync of the journal waits behind a whole segment's worth of writing.
@@ -107,16 +112,13 @@ impl DataWriter {
         let bytes = u32::try_from(wanted).unwrap_or(u32::MAX).min(self.bytes_max).max(needed);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) | DATA_SEGMENT;
         let (segment, writer) = Segment::create(&*self.disk, self.shard, number, bytes)?;
-        Ok(Open { segment: Arc::new(segment), writer, lowest: Version(u64::MAX), unsynced: 0 })
+        Ok(Open { segment: Arc::new(segment), writer, lowest: Version(u64::MAX), oldest_key: NO_RECORDS, unsynced: 0 })
     }
 
     fn close(&mut self) -> Result<(), LogError> {
-        if let Some(Open { segment, lowest, .. }) = self.open.take() {
-            segment.sync()?;
-            if segment.has_lost_pages() {
-                let position = Position { segment: segment.number(), offset: 0 };
-                return Err(LogError::Damaged { shard: self.shard, position, damage: Damage::Unreadable });
-            }
+        if let Some(Open { segment, lowest, oldest_key, .. }) = self.open.take() {
+            segment.sync_whole()?;
+            segment.note_oldest_key(oldest_key);
             self.done.push(DataSegment { segment, lowest });
         }
         Ok(())

@@ -4,6 +4,7 @@ use super::operations::{OperationsError, Reserved};
 use super::state::Position;
 use crate::disk::DiskError;
 use crate::formats::{FormatError, UnsupportedVersion};
+use crate::sealing::{KeyEpoch, SealError};
 use kvorum_protocol::ShardId;
 
 /// Why a log could not be opened, read or appended to.
@@ -35,6 +36,14 @@ pub enum LogError {
         shard: ShardId,
         /// What they hold.
         what: Unsupported,
+    },
+    /// What they hold is sealed with a key that this node has not got yet.
+    #[error("shard {shard} is sealed with the data key of epoch {epoch}, which is not here yet")]
+    NoKey {
+        /// The shard.
+        shard: ShardId,
+        /// The key's number.
+        epoch: KeyEpoch,
     },
     /// An entry's payload is over `RAFT_ENTRY_BYTES_MAX`. Nothing was appended.
     #[error("an entry of {bytes} bytes is over the limit")]
@@ -74,7 +83,16 @@ impl LogError {
     pub(crate) fn of_operations(shard: ShardId, position: Position, damage: Damage, error: OperationsError) -> Self {
         match error {
             OperationsError::Reserved(what) => Self::Unsupported { shard, what: what.into() },
+            OperationsError::Sealed(error) => Self::of_seal(shard, position, damage, error),
             OperationsError::Malformed(_) | OperationsError::BadChecksum => Self::Damaged { shard, position, damage },
+        }
+    }
+
+    /// As [`LogError::of_format`], of what does not open.
+    pub(crate) fn of_seal(shard: ShardId, position: Position, damage: Damage, error: SealError) -> Self {
+        match error {
+            SealError::NoKey(epoch) => Self::NoKey { shard, epoch },
+            SealError::Forged => Self::Damaged { shard, position, damage },
         }
     }
 }

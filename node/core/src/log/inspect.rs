@@ -12,6 +12,7 @@ use super::shard_log::read_manifest;
 use super::state::{HardState, Position};
 use crate::disk::{self, DATA_SEGMENT, Disk, DiskError, HINT_FILE, MANIFEST_FILE};
 use crate::formats::{FormatError, UnsupportedVersion};
+use crate::sealing::{SealError, ShardKeys};
 use bytes::Bytes;
 use kvorum_protocol::{LogIndex, ShardId};
 
@@ -33,6 +34,8 @@ pub enum Hint {
     Damaged,
     /// It is sound, and of a version that is not read. It is of no use, and no harm.
     Unsupported(UnsupportedVersion),
+    /// It is sound, and sealed with a key that is not here.
+    Closed(SealError),
     /// The index as of the base.
     Fresh(Bytes),
 }
@@ -87,11 +90,14 @@ impl Layout {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn hint(&self, disk: &dyn Disk) -> Result<Hint, DiskError> {
+    pub fn hint(&self, disk: &dyn Disk, keys: &ShardKeys) -> Result<Hint, DiskError> {
         let Some(manifest) = &self.manifest else { return Ok(Hint::Missing) };
         let Some(bytes) = disk.map_shard_file(self.shard, HINT_FILE)? else { return Ok(Hint::Missing) };
         Ok(match manifest::decode_hint(self.shard, &bytes) {
-            Ok(found) => found.of_manifest(manifest.sequence).map_or(Hint::Stale, Hint::Fresh),
+            Ok(found) => match found.open(keys) {
+                Ok(found) => found.of_manifest(manifest.sequence).map_or(Hint::Stale, Hint::Fresh),
+                Err(error) => Hint::Closed(error),
+            },
             Err(FormatError::Damaged) => Hint::Damaged,
             Err(FormatError::Unsupported(version)) => Hint::Unsupported(version),
         })

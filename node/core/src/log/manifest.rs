@@ -9,6 +9,7 @@
 
 use super::state::{HardState, Membership};
 use crate::formats::{self, FormatError, UnsupportedVersion};
+use crate::sealing::{SealError, ShardKeys};
 use crate::seeded::{Bug, planted};
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::codec::{DecodeError, Reader, Writer};
@@ -36,6 +37,8 @@ pub struct Base {
     pub membership: Membership,
     /// What the store keeps besides its records, encoded by it.
     pub state: Bytes,
+    /// The state is sealed as a whole.
+    pub sealed: bool,
 }
 
 /// Why bytes are not a base that can be read.
@@ -50,6 +53,34 @@ pub enum BaseError {
 }
 
 impl Base {
+    /// What its state is bound to if it is sealed: the position that it stands for.
+    fn bound_to(&self, keys: &ShardKeys) -> Vec<u8> {
+        let mut out = b"base".to_vec();
+        out.put_u16_le(keys.shard().0);
+        out.put_u64_le(self.index.0);
+        out.put_u64_le(self.term.0);
+        out
+    }
+
+    /// The base with its state sealed, if keys are in use.
+    #[must_use]
+    pub fn seal(&self, keys: &ShardKeys) -> Self {
+        let Some(epoch) = keys.active().filter(|_| !self.sealed) else { return self.clone() };
+        let state = keys.seal_whole(epoch, &self.bound_to(keys), &self.state).into();
+        Self { state, sealed: true, membership: self.membership.clone(), ..*self }
+    }
+
+    /// Its state in the clear.
+    ///
+    /// # Errors
+    /// If it does not open.
+    pub fn open_state(&self, keys: &ShardKeys) -> Result<Bytes, SealError> {
+        match self.sealed {
+            true => keys.open_whole(&self.bound_to(keys), &self.state).map(Bytes::from),
+            false => Ok(self.state.clone()),
+        }
+    }
+
     /// Appends the base, with its version in front.
     pub fn encode(&self, out: &mut BytesMut) {
         self.encode_front(out);
@@ -58,8 +89,8 @@ impl Base {
 
     /// As [`Base::encode`], but for the last field, the state itself.
     pub fn encode_front(&self, out: &mut BytesMut) {
-        const VERSION: u16 = formats::BASE.written() as u16;
-        out.put_u16_le(VERSION);
+        const PLAIN: u16 = formats::BASE.written() as u16;
+        out.put_u16_le(if self.sealed { formats::BASE_SEALED as u16 } else { PLAIN });
         out.put_u64_le(self.index.0);
         out.put_u64_le(self.term.0);
         let mut membership = Vec::new();
@@ -73,8 +104,10 @@ impl Base {
     /// # Errors
     /// For anything else.
     pub fn decode(reader: &mut Reader) -> Result<Self, BaseError> {
-        formats::BASE.check(reader.u16()?.into())?;
+        let version = reader.u16()?.into();
+        formats::BASE.check(version)?;
         Ok(Self {
+            sealed: version == formats::BASE_SEALED,
             index: LogIndex(reader.u64()?),
             term: Term(reader.u64()?),
             membership: Membership::decode(reader.bytes("membership", MEMBERSHIP_BYTES_MAX)?)?,
@@ -198,10 +231,21 @@ impl Manifest {
     }
 }
 
-/// What a hint's file has in front of the index as the store wrote it down. Costs a checksum of that.
-pub(super) fn encode_hint_header(shard: ShardId, sequence: u64, body: &[u8]) -> Vec<u8> {
+/// What a hint is bound to if it is sealed.
+pub(super) fn hint_bound_to(shard: ShardId, sequence: u64) -> Vec<u8> {
+    let mut out = b"hint".to_vec();
+    out.put_u16_le(shard.0);
+    out.put_u64_le(sequence);
+    out
+}
+
+/// What a hint's file has in front of the index as the store wrote it down, sealed or not. Costs a checksum of that.
+pub(super) fn encode_hint_header(shard: ShardId, sequence: u64, body: &[u8], sealed: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(HINT_HEADER_BYTES);
     out.extend_from_slice(&HINT_MAGIC);
+    if sealed {
+        out[HINT_MAGIC.len() - 1] = formats::HINT_SEALED as u8;
+    }
     out.extend_from_slice(&sequence.to_le_bytes());
     out.extend_from_slice(&shard.0.to_le_bytes());
     out.extend_from_slice(&[0; 2]);
@@ -216,9 +260,22 @@ pub(super) struct FoundHint {
     /// The manifest that it belongs to.
     sequence: u64,
     body: Bytes,
+    sealed: bool,
 }
 
 impl FoundHint {
+    /// The body in the clear.
+    ///
+    /// # Errors
+    /// If it does not open.
+    pub(super) fn open(self, keys: &ShardKeys) -> Result<Self, SealError> {
+        if !self.sealed {
+            return Ok(self);
+        }
+        let body = keys.open_whole(&hint_bound_to(keys.shard(), self.sequence), &self.body)?;
+        Ok(Self { body: body.into(), sealed: false, ..self })
+    }
+
     /// The body, if the hint belongs to the manifest with this sequence number.
     pub(super) fn of_manifest(self, sequence: u64) -> Option<Bytes> {
         let is_its_own = self.sequence == sequence || planted(Bug::HintOfAnotherManifestUsed);
@@ -240,7 +297,7 @@ pub(super) fn decode_hint(shard: ShardId, bytes: &Bytes) -> Result<FoundHint, Fo
     if header[16..18] != shard.0.to_le_bytes() || crc32fast::hash(body) != crc(20) {
         return Err(FormatError::Damaged);
     }
-    Ok(FoundHint { sequence, body: bytes.slice(HINT_HEADER_BYTES..) })
+    Ok(FoundHint { sequence, body: bytes.slice(HINT_HEADER_BYTES..), sealed: version == formats::HINT_SEALED })
 }
 
 #[cfg(test)]
@@ -257,6 +314,7 @@ mod tests {
                 term: Term(4),
                 membership: Membership { voters: vec![ReplicaId(1), ReplicaId(2)], ..Membership::default() },
                 state: Bytes::from_static(b"sessions and all"),
+                sealed: false,
             },
             hard_state: HardState { term: Term(6), vote: Some(ReplicaId(2)), commit: LogIndex(95) },
             start: LogStart { segment: 7, previous: 0xaabb_ccdd, before: (LogIndex(80), Term(3)) },
@@ -285,7 +343,7 @@ mod tests {
     }
 
     fn hint() -> Vec<u8> {
-        [&encode_hint_header(SHARD, 3, b"slots")[..], b"slots"].concat()
+        [&encode_hint_header(SHARD, 3, b"slots", false)[..], b"slots"].concat()
     }
 
     #[test]
@@ -347,14 +405,14 @@ mod tests {
         assert_eq!(refused(manifest_of(4, 1)), next);
         let before = "the manifest has version 2, and this program reads version 3: start an older program";
         assert_eq!(refused(manifest_of(2, 1)), before);
-        let next = "the base has version 2, and this program reads version 1: start a newer program";
-        assert_eq!(refused(manifest_of(3, 2)), next);
+        let next = "the base has version 3, and this program reads versions 1 to 2: start a newer program";
+        assert_eq!(refused(manifest_of(3, 3)), next);
         let mut hint = hint();
-        hint[7] = 3;
+        hint[7] = 4;
         let crc = crc32fast::hash(&hint[..24]);
         hint[24..28].copy_from_slice(&crc.to_le_bytes());
         let refused = decode_hint(SHARD, &hint.into()).unwrap_err().to_string();
-        assert_eq!(refused, "the hint has version 3, and this program reads version 2: start a newer program");
+        assert_eq!(refused, "the hint has version 4, and this program reads versions 2 to 3: start a newer program");
     }
 
     /// What a newer version has behind what is known does not matter: its number is looked at first.

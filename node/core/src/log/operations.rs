@@ -14,23 +14,26 @@
 //! records, one behind the other
 //!   0  crc            u32   CRC-32 of the rest of the record; without the value, if that has a checksum of its own
 //!   4  a number of 96 bits, from the lowest: value length 25, key length 17, tombstone 1, expires 1, version 50, sealed 1,
-//!      typed 1; the last two are reserved
+//!      typed 1; the last one is reserved
 //!  16  expires at     u64   log time in milliseconds; only if the record says that it expires
 //!      value crc      u32   CRC-32 of the value; only if the value is longer than 256 bytes
-//!      key, value
-//! session section: see `session_section`
+//!      key, value; of a sealed record see `sealed`
+//! session section: see `session_section`. With bit 30 of the number of records set it is sealed: epoch u16, nonce 12, sealed, tag 16
 //! ```
 //!
 //! Integers are little-endian unless said otherwise.
 
+use super::sealed::{Sealed, Unsealed, put_sealed, value_bytes_of};
 use crate::cost;
 use crate::log::session_section::{SessionRecord, SessionsBuilder, decode_sessions};
+use crate::sealing::{KeyEpoch, SEAL_BYTES, SealError, SealNonce, ShardKeys, TAG_BYTES, decode_front, encode_front};
 use crate::seeded::{Bug, planted};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_protocol::codec::Reader;
 use kvorum_protocol::limits::{BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, RAFT_ENTRY_BYTES_MAX, VALUE_BYTES_MAX};
-use kvorum_protocol::{DecodeError, Version};
+use kvorum_protocol::{DecodeError, LogIndex, Term, Version};
 use std::fmt;
+use std::sync::Arc;
 
 /// Bytes of a payload's header.
 pub(super) const HEADER_BYTES: usize = 24;
@@ -38,8 +41,10 @@ pub(super) const HEADER_BYTES: usize = 24;
 pub const RECORD_HEADER_BYTES: usize = 16;
 /// Set in the number of records if the secret follows.
 const HAS_SECRET: u32 = 1 << 31;
+/// Set in the number of records if the session section is sealed.
+const SEALED_SESSIONS: u32 = 1 << 30;
 const EXPIRY_BYTES: usize = 8;
-const VALUE_CRC_BYTES: usize = 4;
+pub(super) const VALUE_CRC_BYTES: usize = 4;
 /// A longer value has a checksum of its own, so that what is asked about its record without the value needn't read it. A
 /// shorter one is read in less time than a second checksum takes.
 pub const HEAD_VALUE_BYTES_MAX: usize = 256;
@@ -49,14 +54,17 @@ const VERSION_BITS: u32 = 50;
 /// The highest version that a record can have: at a million writes per second into one shard it is reached in 35 years.
 pub const VERSION_MAX: u64 = (1 << VERSION_BITS) - 1;
 
+const _: () = assert!(SEAL_BYTES + TAG_BYTES <= SEALED_OVERHEAD_BYTES_MAX);
 const _: () = assert!(
     VALUE_BYTES_MAX + SEALED_OVERHEAD_BYTES_MAX < 1 << VALUE_LENGTH_BITS && KEY_BYTES_MAX < 1 << KEY_LENGTH_BITS
 );
 const _: () = assert!(VALUE_LENGTH_BITS + KEY_LENGTH_BITS + 4 + VERSION_BITS == 96);
-/// What may be added to the value of a sealed record: lengths count it, and it has 30 bytes by the design.
+/// What may be added to the value of a sealed record: lengths count it.
 const SEALED_OVERHEAD_BYTES_MAX: usize = 64;
 /// Most records of one entry: a batch of the largest ATOMIC's size on top of a full batch.
 pub const RECORDS_MAX: usize = 4 * BATCH_OPERATIONS_MAX;
+
+const _: () = assert!(RECORDS_MAX <= crate::sealing::RECORDS_MAX, "each has a nonce");
 
 /// Why bytes are not an operation entry, or not the record that they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +78,9 @@ pub enum OperationsError {
     /// They are sound, and say something that the format reserves.
     #[error(transparent)]
     Reserved(#[from] Reserved),
+    /// They are sound, and do not open.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
 }
 
 /// What the format has a place for, and this program does not read. `docs/LOG_FORMAT.md` says what each will be for. None of them is
@@ -79,9 +90,6 @@ pub enum Reserved {
     /// The key holds a collection, or is a part of one.
     #[error("a record has a type, which this program does not read: start a newer program")]
     TypedRecord,
-    /// Key and value are encrypted.
-    #[error("a record is sealed, which this program does not read: start a newer program")]
-    SealedRecord,
     /// What is remembered is neither an answer nor a one-shot name.
     #[error("a session record is extended in a way that this program does not read: start a newer program")]
     ExtendedSession,
@@ -106,10 +114,12 @@ impl fmt::Debug for IndexSecret {
 /// One stored record, borrowed from the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
-    /// The key.
+    /// The key; empty if it is sealed ([`Record::open_key`]).
     pub key: &'a [u8],
-    /// The value; empty for a tombstone.
+    /// The value; empty for a tombstone, and if it is sealed ([`Record::open`]).
     pub value: &'a [u8],
+    /// What it has in place of both, if they are sealed.
+    pub sealed: Option<Sealed<'a>>,
     /// The version that this write was given.
     pub version: Version,
     /// When it expires, in milliseconds of log time.
@@ -121,14 +131,18 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// Bytes of the whole record.
     pub fn bytes(&self) -> usize {
-        front_bytes(self.expires_at_ms.is_some(), self.value.len()) + self.key.len() + self.value.len()
+        let (key_bytes, value_bytes) = match self.sealed {
+            Some(Sealed { stored, key_bytes }) => (key_bytes as usize, stored.len() - key_bytes as usize),
+            None => (self.key.len(), self.value.len()),
+        };
+        front_bytes(self.expires_at_ms.is_some(), value_bytes) + key_bytes + value_bytes
     }
 }
 
 /// All of a stored record but its value, borrowed from the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head<'a> {
-    /// The key.
+    /// The key; empty if it is sealed ([`RecordHeader::open_head`]).
     pub key: &'a [u8],
     /// The version that this write was given.
     pub version: Version,
@@ -155,19 +169,19 @@ fn front_bytes(expires: bool, value_bytes: usize) -> usize {
 /// The fixed front of a record, from which its full length follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordHeader {
-    crc: u32,
-    key_bytes: u32,
-    value_bytes: u32,
-    tombstone: bool,
-    expires: bool,
-    version: u64,
-    sealed: bool,
-    typed: bool,
+    pub(super) crc: u32,
+    pub(super) key_bytes: u32,
+    pub(super) value_bytes: u32,
+    pub(super) tombstone: bool,
+    pub(super) expires: bool,
+    pub(super) version: u64,
+    pub(super) sealed: bool,
+    pub(super) typed: bool,
 }
 
 impl RecordHeader {
     /// Reads the first [`RECORD_HEADER_BYTES`] bytes of a record. Lengths mean the same whether or not it is typed or sealed; the
-    /// rest of such a record is refused once its checksum is known to be right ([`RecordHeader::head`]).
+    /// rest of a typed record is refused once its checksum is known to be right ([`RecordHeader::head`]).
     ///
     /// # Errors
     /// `Malformed` if a length is over its limit.
@@ -196,10 +210,14 @@ impl RecordHeader {
         within("record key length", header.key_bytes, KEY_BYTES_MAX)?;
         let overhead = if header.sealed { SEALED_OVERHEAD_BYTES_MAX } else { 0 };
         within("record value length", header.value_bytes, VALUE_BYTES_MAX + overhead)?;
+        if header.sealed && value_bytes_of(header.value_bytes()).is_none() {
+            let value = header.value_bytes.into();
+            return Err(DecodeError::UnknownValue { field: "length of a sealed record", value }.into());
+        }
         Ok(header)
     }
 
-    fn encode(&self) -> [u8; RECORD_HEADER_BYTES] {
+    pub(super) fn encode(&self) -> [u8; RECORD_HEADER_BYTES] {
         assert!(self.version <= VERSION_MAX, "versions are counted one by one");
         let mut number = u128::from(self.crc);
         let mut at = 32;
@@ -217,11 +235,16 @@ impl RecordHeader {
         number.to_le_bytes()
     }
 
-    fn front_bytes(&self) -> usize {
+    pub(super) fn front_bytes(&self) -> usize {
         front_bytes(self.expires, self.value_bytes())
     }
 
-    /// Bytes of the value.
+    /// Whether key and value are sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Bytes of the value, and of what seals it.
     pub fn value_bytes(&self) -> usize {
         self.value_bytes as usize
     }
@@ -245,20 +268,20 @@ impl RecordHeader {
     /// checksum, which costs about 0.1 ns per byte.
     ///
     /// # Errors
-    /// `BadChecksum`; `Reserved` of a sound record that is typed or sealed.
+    /// `BadChecksum`; `Reserved` of a sound record that is typed.
     pub fn head<'a>(&self, bytes: &'a [u8]) -> Result<Head<'a>, OperationsError> {
         assert_eq!(bytes.len(), self.head_bytes());
         if checksum(&bytes[4..]) != self.crc && !planted(Bug::RecordChecksumsIgnored) {
             return Err(OperationsError::BadChecksum);
         }
-        if self.typed || self.sealed {
-            let reserved = if self.sealed { Reserved::SealedRecord } else { Reserved::TypedRecord };
-            return Err(reserved.into());
+        if self.typed {
+            return Err(Reserved::TypedRecord.into());
         }
         let mut front = &bytes[RECORD_HEADER_BYTES..self.front_bytes()];
         let expires_at_ms = self.expires.then(|| front.get_u64_le());
         let value_crc = is_apart(self.value_bytes()).then(|| front.get_u32_le());
-        let key = &bytes[self.front_bytes()..][..self.key_bytes as usize];
+        let key_bytes = if self.sealed { 0 } else { self.key_bytes as usize };
+        let key = &bytes[self.front_bytes()..][..key_bytes];
         Ok(Head { key, version: Version(self.version), expires_at_ms, tombstone: self.tombstone, value_crc })
     }
 
@@ -270,9 +293,17 @@ impl RecordHeader {
     pub fn record<'a>(&self, bytes: &'a [u8]) -> Result<Record<'a>, OperationsError> {
         assert_eq!(bytes.len(), self.record_bytes());
         let head = self.head(&bytes[..self.head_bytes()])?;
-        let value = head.verify(&bytes[self.record_bytes() - self.value_bytes()..])?;
-        let Head { key, version, expires_at_ms, tombstone, .. } = head;
-        Ok(Record { key, value, version, expires_at_ms, tombstone })
+        head.verify(&bytes[self.record_bytes() - self.value_bytes()..])?;
+        Ok(self.of_verified(&head, bytes))
+    }
+
+    /// As [`RecordHeader::record`], of bytes that were verified, and whose head this is.
+    pub(crate) fn of_verified<'a>(&self, head: &Head<'a>, bytes: &'a [u8]) -> Record<'a> {
+        let Head { key, version, expires_at_ms, tombstone, .. } = *head;
+        let (stored, value) = (&bytes[self.front_bytes()..], &bytes[self.record_bytes() - self.value_bytes()..]);
+        let sealed = self.sealed.then_some(Sealed { stored, key_bytes: self.key_bytes });
+        let value = if self.sealed { &[] } else { value };
+        Record { key, value, sealed, version, expires_at_ms, tombstone }
     }
 }
 
@@ -336,7 +367,7 @@ fn put_record(out: &mut BytesMut, key: &[u8], value: Option<&[u8]>, version: Ver
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
     cost::hashed(bytes.len());
     crc32fast::hash(bytes)
 }
@@ -355,6 +386,16 @@ pub struct OperationsBuilder {
     first_version: Version,
     records: u32,
     sessions: SessionsBuilder,
+    seal: Option<EntrySeal>,
+}
+
+/// With what an entry is sealed.
+#[derive(Debug)]
+struct EntrySeal {
+    keys: Arc<ShardKeys>,
+    epoch: KeyEpoch,
+    term: Term,
+    index: LogIndex,
 }
 
 impl OperationsBuilder {
@@ -364,7 +405,14 @@ impl OperationsBuilder {
         out.put_bytes(0, HEADER_BYTES);
         let first_version = Version(last_version.0 + 1);
         let sessions = SessionsBuilder::new(first_version);
-        Self { out, has_secret: false, log_time_ms, first_version, records: 0, sessions }
+        Self { out, has_secret: false, log_time_ms, first_version, records: 0, sessions, seal: None }
+    }
+
+    /// What is added from here on is sealed, if the shard's records are now. Consensus gives this term and this index to no other entry:
+    /// if it gives others to this one, the payload must be thrown away.
+    pub fn seal_at(&mut self, keys: &Arc<ShardKeys>, term: Term, index: LogIndex) {
+        let index = if planted(Bug::NonceUsedTwice) { LogIndex(index.0 & !1) } else { index };
+        self.seal = keys.active().map(|epoch| EntrySeal { keys: Arc::clone(keys), epoch, term, index });
     }
 
     /// An empty entry that brings the shard its secret.
@@ -408,7 +456,13 @@ impl OperationsBuilder {
     /// Adds a record; `None` as value is a removal. Returns its version.
     pub fn push_record(&mut self, key: &[u8], value: Option<&[u8]>, expires_at_ms: Option<u64>) -> Version {
         let version = self.next_version();
-        put_record(&mut self.out, key, value, version, expires_at_ms);
+        match &self.seal {
+            None => put_record(&mut self.out, key, value, version, expires_at_ms),
+            Some(EntrySeal { keys, epoch, term, index }) => {
+                let nonce = SealNonce::of_entry(*term, *index, self.records as usize);
+                put_sealed(&mut self.out, keys, *epoch, nonce, &Unsealed { key, value, version, expires_at_ms });
+            }
+        }
         self.records += 1;
         version
     }
@@ -423,10 +477,26 @@ impl OperationsBuilder {
         let sessions_at = self.out.len() as u32;
         self.out[0..8].copy_from_slice(&self.log_time_ms.to_le_bytes());
         self.out[8..16].copy_from_slice(&self.first_version.0.to_le_bytes());
+        let seal = self.seal.take().filter(|_| !self.sessions.is_empty());
         let has_secret = if self.has_secret { HAS_SECRET } else { 0 };
-        self.out[16..20].copy_from_slice(&(self.records | has_secret).to_le_bytes());
+        let sealed = if seal.is_some() { SEALED_SESSIONS } else { 0 };
+        self.out[16..20].copy_from_slice(&(self.records | has_secret | sealed).to_le_bytes());
         self.out[20..24].copy_from_slice(&sessions_at.to_le_bytes());
-        self.sessions.finish(&mut self.out);
+        match seal {
+            None => self.sessions.finish(&mut self.out),
+            Some(EntrySeal { keys, epoch, term, index }) => {
+                let nonce = SealNonce::of_sessions(term, index);
+                self.out.put_slice(&encode_front(epoch, &nonce));
+                let mut front = BytesMut::from(&self.out[..HEADER_BYTES]);
+                let mut sealed = self.out.split_off(self.out.len());
+                self.sessions.finish(&mut sealed);
+                front.put_u16_le(keys.shard().0);
+                let tag = keys.seal(epoch, &nonce, &front, &mut sealed);
+                self.out.unsplit(sealed);
+                self.out.put_slice(&tag);
+                keys.ring().note_sealed(self.records.into());
+            }
+        }
         assert!(self.out.len() <= RAFT_ENTRY_BYTES_MAX, "the batch limits keep entries under the limit");
         self.out.into()
     }
@@ -441,6 +511,7 @@ pub struct Operations {
     secret: Option<IndexSecret>,
     records: u32,
     sessions_at: usize,
+    sealed_sessions: bool,
 }
 
 impl Operations {
@@ -453,7 +524,8 @@ impl Operations {
         let log_time_ms = reader.u64()?;
         let first_version = Version(reader.u64()?);
         let records = reader.u32()?;
-        let (records, has_secret) = (records & !HAS_SECRET, records & HAS_SECRET != 0);
+        let (has_secret, sealed_sessions) = (records & HAS_SECRET != 0, records & SEALED_SESSIONS != 0);
+        let records = records & !(HAS_SECRET | SEALED_SESSIONS);
         let sessions_at = reader.u32()? as usize;
         if !(1..=VERSION_MAX).contains(&first_version.0) {
             return Err(DecodeError::UnknownValue { field: "first version", value: first_version.0 }.into());
@@ -468,7 +540,7 @@ impl Operations {
             let (value, limit) = (records.into(), RECORDS_MAX as u64);
             return Err(DecodeError::OverLimit { field: "records", value, limit }.into());
         }
-        Ok(Self { payload, log_time_ms, first_version, secret, records, sessions_at })
+        Ok(Self { payload, log_time_ms, first_version, secret, records, sessions_at, sealed_sessions })
     }
 
     /// The entry's log time, in milliseconds.
@@ -497,7 +569,7 @@ impl Operations {
     }
 
     /// The records with their offsets in the payload, in order. Ends with the first error: `Reserved` for a sound record that is
-    /// typed or sealed.
+    /// typed.
     pub fn records(&self) -> impl Iterator<Item = Result<(u32, Record<'_>), OperationsError>> {
         let mut at = HEADER_BYTES + if self.secret.is_some() { IndexSecret::BYTES } else { 0 };
         let mut left = self.records;
@@ -524,12 +596,28 @@ impl Operations {
     /// What the session table is to remember, in order.
     ///
     /// # Errors
-    /// `Malformed`; `Reserved` if one of them is extended, and no one-shot name.
-    pub fn sessions(&self) -> Result<Vec<SessionRecord>, OperationsError> {
-        let mut reader = Reader::new(self.payload.slice(self.sessions_at..));
+    /// `Malformed`; `Reserved` if one of them is extended, and no one-shot name; `Sealed` if they do not open.
+    pub fn sessions(&self, keys: &ShardKeys) -> Result<Vec<SessionRecord>, OperationsError> {
+        let section = self.payload.slice(self.sessions_at..);
+        let section = if self.sealed_sessions { self.open_sessions(&section, keys)? } else { section };
+        let mut reader = Reader::new(section);
         let sessions = decode_sessions(&mut reader, self.first_version)?;
         reader.finish()?;
         Ok(sessions)
+    }
+
+    fn open_sessions(&self, section: &[u8], keys: &ShardKeys) -> Result<Bytes, OperationsError> {
+        let (epoch, nonce, sealed) = decode_front(section).ok_or(DecodeError::Truncated)?;
+        let mut front = BytesMut::from(&self.payload[..HEADER_BYTES]);
+        front.put_u16_le(keys.shard().0);
+        Ok(keys.open(epoch, &nonce, &front, sealed)?.into())
+    }
+
+    /// Epoch and nonce of the session section, if that is sealed.
+    pub fn sessions_sealed_with(&self) -> Option<(KeyEpoch, SealNonce)> {
+        let section = &self.payload[self.sessions_at..];
+        let (epoch, nonce, _) = decode_front(section).filter(|_| self.sealed_sessions)?;
+        Some((epoch, nonce))
     }
 }
 
@@ -540,261 +628,4 @@ fn record_at(bytes: &[u8], at: usize) -> Result<Record<'_>, OperationsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::remembered::Remembered;
-    use kvorum_protocol::{Ack, ClientId, Durability, ErrorCode, ServerError, WriteResult, WriteStatus};
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    fn sample() -> (Vec<u8>, Vec<SessionRecord>) {
-        let mut builder = OperationsBuilder::new(1234, Version(9));
-        assert!(builder.is_empty());
-        assert_eq!(builder.push_record(b"a", Some(b"first"), None), Version(10));
-        assert_eq!(builder.push_record(b"key of some length", None, None), Version(11));
-        assert_eq!(builder.push_record(b"b", Some(b""), Some(5678)), Version(12));
-        let client = ClientId(Uuid::from_u128(7));
-        let written = WriteResult {
-            status: WriteStatus::Applied,
-            version: Version(11),
-            ack: Ack::Committed,
-            durability: Durability::Fsync,
-            number: Some(-4),
-            decimal: None,
-            previous: None,
-            receipt: None,
-            existed: None,
-            replayed: false,
-        };
-        let refused = ServerError::new(ErrorCode::NotAnInteger, "no");
-        let sessions = vec![
-            SessionRecord {
-                client,
-                sequence: 3,
-                first_unanswered: 2,
-                reply: Remembered::Applied(Version(10)),
-                once: None,
-            },
-            SessionRecord {
-                client,
-                sequence: 4,
-                first_unanswered: 2,
-                reply: Remembered::of_write(&written),
-                once: None,
-            },
-            SessionRecord {
-                client,
-                sequence: 5,
-                first_unanswered: 2,
-                reply: Remembered::Refused(Box::new(refused)),
-                once: None,
-            },
-        ];
-        sessions.iter().for_each(|session| builder.push_session(session));
-        (builder.finish(), sessions)
-    }
-
-    #[test]
-    fn comes_back_as_it_was_built() {
-        let (payload, sessions) = sample();
-        let operations = Operations::parse(payload.into()).unwrap();
-        assert_eq!(operations.log_time_ms(), 1234);
-        assert_eq!(operations.last_version(), Version(12));
-        let records: Vec<_> = operations.records().map(|record| record.unwrap().1).collect();
-        assert_eq!(records[0].value, b"first");
-        assert!(records[1].tombstone);
-        assert_eq!(records[2].expires_at_ms, Some(5678));
-        assert_eq!(records.iter().map(|record| record.version.0).collect::<Vec<_>>(), [10, 11, 12]);
-        assert_eq!(operations.sessions().unwrap(), sessions);
-    }
-
-    /// docs/LOG_FORMAT.md describes these bytes; logs on disks hold them.
-    #[test]
-    fn bytes_are_frozen() {
-        let frozen = concat!(
-            "d2040000000000000a0000000000000003000000690000006cb488af05000002",
-            "00a00000000000006166697273744fd2ea150000002400b40000000000006b65",
-            "79206f6620736f6d65206c656e677468a04b1b160000000200c8000000000000",
-            "2e16000000000000620100000000000000000000000000000000000007030000",
-            "000006020001020415000000000b00000000000000000001fcffffffffffffff",
-            "000302060d0000000e0000ffffffff000002006e6f",
-        );
-        assert_eq!(hex(&sample().0), frozen);
-    }
-
-    #[test]
-    fn a_header_holds_the_largest_of_everything() {
-        let (key, value) = (vec![1; KEY_BYTES_MAX], vec![2; VALUE_BYTES_MAX]);
-        for (value, expires_at_ms) in [(Some(&value[..]), Some(u64::MAX)), (Some(&value[..]), None), (None, None)] {
-            let mut out = BytesMut::new();
-            put_record(&mut out, &key, value, Version(VERSION_MAX), expires_at_ms);
-            let header = RecordHeader::parse(out.first_chunk().unwrap()).unwrap();
-            assert_eq!(header.record_bytes(), out.len());
-            assert_eq!(header.head(&out[..header.head_bytes()]).unwrap().key, key);
-            let record = header.record(&out).unwrap();
-            let expected = Record {
-                key: &key,
-                value: value.unwrap_or_default(),
-                version: Version(VERSION_MAX),
-                expires_at_ms,
-                tombstone: value.is_none(),
-            };
-            assert_eq!((record, record.bytes()), (expected, out.len()));
-        }
-        for over in [KEY_BYTES_MAX as u128 + 1, (1 << KEY_LENGTH_BITS) - 1] {
-            assert!(RecordHeader::parse(&(over << (32 + VALUE_LENGTH_BITS)).to_le_bytes()).is_err());
-        }
-        assert!(RecordHeader::parse(&((VALUE_BYTES_MAX as u128 + 1) << 32).to_le_bytes()).is_err());
-    }
-
-    /// docs/LOG_FORMAT.md describes these bytes; logs on disks hold them.
-    #[test]
-    fn the_secret_lies_between_header_and_records() {
-        let secret = IndexSecret(*b"sixteen  secrets");
-        let mut builder = OperationsBuilder::with_secret(1234, Version(9), secret);
-        assert!(builder.is_empty());
-        builder.push_record(b"a", Some(b"first"), None);
-        let payload = builder.finish();
-        let without = {
-            let mut builder = OperationsBuilder::new(1234, Version(9));
-            builder.push_record(b"a", Some(b"first"), None);
-            builder.finish()
-        };
-        assert_eq!(payload[16..24], [1, 0, 0, 0x80, 62, 0, 0, 0]);
-        assert_eq!((&payload[24..40], &payload[40..]), (&secret.0[..], &without[24..]));
-        let operations = Operations::parse(payload.clone().into()).unwrap();
-        assert_eq!((operations.secret(), operations.count()), (Some(secret), 1));
-        assert_eq!(operations.records().next().unwrap().unwrap().0, 40);
-        assert_eq!(Operations::parse(without.into()).unwrap().secret(), None);
-        for end in 0..40 {
-            assert!(Operations::parse(Bytes::copy_from_slice(&payload[..end])).is_err(), "cut at {end}");
-        }
-        assert_eq!(format!("{secret:?}"), "IndexSecret", "it does not get into a line of the log");
-    }
-
-    #[test]
-    fn versions_out_of_range_are_refused() {
-        let (payload, _) = sample();
-        for version in [0, VERSION_MAX + 1, u64::MAX] {
-            let mut payload = payload.clone();
-            payload[8..16].copy_from_slice(&version.to_le_bytes());
-            assert!(Operations::parse(payload.into()).is_err(), "{version}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            if let Ok(operations) = Operations::parse(bytes.into()) {
-                let _ = operations.last_version();
-                prop_assert!(operations.records().count() <= RECORDS_MAX);
-            }
-        }
-    }
-
-    /// A record in whose last byte of numbers these bits are set, with the checksum of that.
-    fn with_bits(bits: u8, value_bytes: usize) -> BytesMut {
-        let mut out = BytesMut::new();
-        put_record(&mut out, b"k", Some(&vec![7; value_bytes]), Version(VERSION_MAX), None);
-        out[RECORD_HEADER_BYTES - 1] |= bits;
-        let head = RecordHeader::parse(out.first_chunk().unwrap()).unwrap().head_bytes();
-        let crc = checksum(&out[4..head]);
-        out[..4].copy_from_slice(&crc.to_le_bytes());
-        out
-    }
-
-    /// docs/LOG_FORMAT.md reserves these bits; the next versions write them.
-    #[test]
-    fn records_that_are_typed_or_sealed_are_refused_by_name() {
-        const SEALED: u8 = 1 << 6;
-        const TYPED: u8 = 1 << 7;
-        for (bits, expected) in
-            [(SEALED, Reserved::SealedRecord), (TYPED, Reserved::TypedRecord), (SEALED | TYPED, Reserved::SealedRecord)]
-        {
-            for value_bytes in [0, HEAD_VALUE_BYTES_MAX, HEAD_VALUE_BYTES_MAX + 1] {
-                let (plain, record) = (with_bits(0, value_bytes), with_bits(bits, value_bytes));
-                let header = RecordHeader::parse(record.first_chunk().unwrap()).unwrap();
-                assert_eq!(header.record_bytes(), plain.len(), "lengths mean the same");
-                assert_eq!(header.record(&record), Err(expected.into()));
-                assert_eq!(header.head(&record[..header.head_bytes()]), Err(expected.into()));
-                // A bit that flips is damage, and no record of another kind.
-                let mut flipped = plain;
-                flipped[RECORD_HEADER_BYTES - 1] |= bits;
-                let flipped_header = RecordHeader::parse(flipped.first_chunk().unwrap()).unwrap();
-                assert_eq!(flipped_header.record(&flipped), Err(OperationsError::BadChecksum));
-            }
-        }
-        assert_eq!(hex(&with_bits(0, 1)), "ef41acf10100000200f0ffffffffff3f6b07");
-        assert_eq!(hex(&with_bits(SEALED, 1)), "2fcc36810100000200f0ffffffffff7f6b07");
-        assert_eq!(hex(&with_bits(TYPED, 1)), "6f5a99100100000200f0ffffffffffbf6b07");
-    }
-
-    #[test]
-    fn an_entry_with_a_reserved_record_is_refused_where_that_begins() {
-        let mut payload = OperationsBuilder::new(1, Version(VERSION_MAX - 2)).finish();
-        let record = with_bits(1 << 7, 3);
-        payload[16] = 1;
-        payload[20] += record.len() as u8;
-        payload.splice(HEADER_BYTES..HEADER_BYTES, record);
-        let operations = Operations::parse(payload.into()).unwrap();
-        let records: Vec<_> = operations.records().collect();
-        assert_eq!(records, [Err(Reserved::TypedRecord.into())]);
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    #[test]
-    fn every_truncation_is_an_error() {
-        let (payload, _) = sample();
-        for end in 1..payload.len() {
-            let parsed = Operations::parse(Bytes::copy_from_slice(&payload[..end]));
-            let whole = parsed.is_ok_and(|operations| {
-                operations.records().all(|record| record.is_ok()) && operations.sessions().is_ok()
-            });
-            assert!(!whole, "cut at {end}");
-        }
-    }
-
-    /// What is asked without the value reads no long one, and a long one is bound to its record.
-    #[test]
-    fn a_long_value_has_a_checksum_of_its_own() {
-        for (value_bytes, apart) in [(HEAD_VALUE_BYTES_MAX, false), (HEAD_VALUE_BYTES_MAX + 1, true)] {
-            let mut out = BytesMut::new();
-            put_record(&mut out, b"key", Some(&vec![7; value_bytes]), Version(5), Some(9));
-            let header = RecordHeader::parse(out.first_chunk().unwrap()).unwrap();
-            let front = RECORD_HEADER_BYTES + EXPIRY_BYTES + if apart { VALUE_CRC_BYTES } else { 0 };
-            assert_eq!(header.record_bytes(), front + 3 + value_bytes);
-            assert_eq!(header.head_bytes(), front + 3 + if apart { 0 } else { value_bytes });
-            for position in 0..out.len() {
-                let mut damaged = out.clone();
-                damaged[position] ^= 0x10;
-                let found = RecordHeader::parse(damaged.first_chunk().unwrap());
-                let same_length = |header: &RecordHeader| header.record_bytes() == out.len();
-                let Some(found) = found.ok().filter(same_length) else { continue };
-                assert!(found.record(&damaged).is_err(), "byte {position}");
-                let head = found.head(&damaged[..found.head_bytes()]);
-                assert_eq!(head.is_err(), position < header.head_bytes(), "byte {position}");
-                if let Ok(head) = head {
-                    assert_eq!((head.key, head.version, head.expires_at_ms), (&b"key"[..], Version(5), Some(9)));
-                    assert!(head.verify(&damaged[front + 3..]).is_err(), "the value is another one");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_flip_in_a_record_is_seen() {
-        let (payload, _) = sample();
-        let record = HEADER_BYTES..HEADER_BYTES + RECORD_HEADER_BYTES + 6;
-        for position in record {
-            for bit in 0..8 {
-                let mut damaged = payload.clone();
-                damaged[position] ^= 1 << bit;
-                let operations = Operations::parse(damaged.into()).unwrap();
-                assert!(operations.records().any(|record| record.is_err()), "byte {position} bit {bit}");
-            }
-        }
-    }
-}
+mod tests;

@@ -12,17 +12,19 @@
 //! ```
 
 use super::data;
+use super::error::{Damage, LogError};
 use super::record::{self, CheckedRecord, SegmentSeed};
 use super::state::Position;
 use crate::disk::map::{Mapping, MappingWriter};
 use crate::disk::{DATA_SEGMENT, Disk, DiskError, OpenedSegment, SegmentFile};
 use crate::formats::{self, FormatError};
+use crate::sealing::{KeyEpoch, ShardKeys};
 use kvorum_protocol::ShardId;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Bytes in front of a segment's first record.
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
@@ -39,6 +41,8 @@ pub struct Segment {
     seed: SegmentSeed,
     mapping: Arc<Mapping>,
     file: Box<dyn SegmentFile>,
+    /// See [`Segment::oldest_key`].
+    oldest_key: OnceLock<KeyEpoch>,
 }
 
 impl Segment {
@@ -76,7 +80,15 @@ impl Segment {
 
     fn new(shard: ShardId, number: u32, generation: u64, opened: OpenedSegment) -> Self {
         let seed = SegmentSeed::new(shard, number, generation);
-        Self { shard, number, generation, seed, mapping: opened.mapping, file: opened.file }
+        Self {
+            shard,
+            number,
+            generation,
+            seed,
+            mapping: opened.mapping,
+            file: opened.file,
+            oldest_key: OnceLock::new(),
+        }
     }
 
     /// The shard whose log it is part of.
@@ -118,6 +130,19 @@ impl Segment {
         self.file.sync()
     }
 
+    /// As [`Segment::sync`], and sees to it that no page was lost.
+    ///
+    /// # Errors
+    /// Never retry.
+    pub fn sync_whole(&self) -> Result<(), LogError> {
+        self.sync()?;
+        if self.has_lost_pages() {
+            let position = Position { segment: self.number, offset: 0 };
+            return Err(LogError::Damaged { shard: self.shard, position, damage: Damage::Unreadable });
+        }
+        Ok(())
+    }
+
     /// Asks for bytes of it to be in memory soon: see [`Mapping::read_ahead`].
     pub(crate) fn read_ahead(&self, offset: u32, length: u32) {
         self.mapping.read_ahead(offset, length);
@@ -142,6 +167,17 @@ impl Segment {
     /// Whether it is a data segment.
     pub fn is_data(&self) -> bool {
         self.number & DATA_SEGMENT != 0
+    }
+
+    /// The oldest data key with which one of its records is sealed, epoch 0 for a plain record. `None`: nobody has looked since the segment
+    /// was opened, or it had no record then.
+    pub fn oldest_key(&self) -> Option<KeyEpoch> {
+        self.oldest_key.get().copied()
+    }
+
+    /// Somebody has looked. Who looked first is right: what comes later is sealed with newer keys.
+    pub(super) fn note_oldest_key(&self, oldest: KeyEpoch) {
+        let _ = self.oldest_key.set(oldest);
     }
 
     pub(super) fn seed(&self) -> &SegmentSeed {
@@ -236,9 +272,21 @@ pub struct LogView {
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
     /// Of all segments' files.
     bytes: AtomicU64,
+    /// What its records are sealed with.
+    keys: Arc<ShardKeys>,
 }
 
 impl LogView {
+    /// A log without segments, whose records are sealed with these keys.
+    pub(crate) fn new(keys: Arc<ShardKeys>) -> Self {
+        Self { keys, ..Self::default() }
+    }
+
+    /// What its records are sealed with.
+    pub fn keys(&self) -> &Arc<ShardKeys> {
+        &self.keys
+    }
+
     /// The segment of a number.
     pub fn segment(&self, number: u32) -> Option<Arc<Segment>> {
         self.segments.read().get(&number).cloned()

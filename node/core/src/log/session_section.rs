@@ -239,6 +239,7 @@ mod tests {
     use super::*;
     use crate::log::once::OnceAnswer;
     use crate::log::operations::{HEADER_BYTES, Operations, OperationsBuilder, RECORD_HEADER_BYTES};
+    use crate::sealing::ShardKeys;
     use kvorum_protocol::{Ack, AtomicResult, Durability, ErrorCode, OnceId, ServerError, WriteResult, WriteStatus};
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -285,7 +286,7 @@ mod tests {
                 builder.push_session(expected.last().unwrap());
             }
             let operations = Operations::parse(builder.finish().into()).unwrap();
-            prop_assert_eq!(operations.sessions().unwrap(), expected);
+            prop_assert_eq!(operations.sessions(&ShardKeys::default()).unwrap(), expected);
         }
 
         #[test]
@@ -324,7 +325,7 @@ mod tests {
         assert!(!builder.is_empty());
         let payload = builder.finish();
         let operations = Operations::parse(payload.clone().into()).unwrap();
-        assert_eq!(operations.sessions().unwrap(), [record, other]);
+        assert_eq!(operations.sessions(&ShardKeys::default()).unwrap(), [record, other]);
         let frozen = concat!(
             "010000000000000000000000000000000000000702000000",
             "030602",
@@ -340,7 +341,7 @@ mod tests {
         assert_eq!(hex(&payload[HEADER_BYTES..]), frozen);
         for end in HEADER_BYTES..payload.len() {
             let cut = Operations::parse(Bytes::copy_from_slice(&payload[..end])).unwrap();
-            assert!(cut.sessions().is_err(), "cut at {end}");
+            assert!(cut.sessions(&ShardKeys::default()).is_err(), "cut at {end}");
         }
     }
 
@@ -357,7 +358,7 @@ mod tests {
         assert_eq!(hex(&payload[length - 3..length + 4]), "030a060d000000", "an error of 13 bytes");
         payload[length + 3] |= 0x80;
         let operations = Operations::parse(payload.into()).unwrap();
-        assert_eq!(operations.sessions(), Err(Reserved::ExtendedSession.into()));
+        assert_eq!(operations.sessions(&ShardKeys::default()), Err(Reserved::ExtendedSession.into()));
         assert!(operations.records().all(|record| record.is_ok()));
         // Of the other kinds no such length is reserved.
         let mut other = BytesMut::new();

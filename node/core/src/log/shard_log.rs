@@ -1,7 +1,12 @@
+//! Long because a log is one value: what opens, appends, retires and checkpoints it shares all of its fields.
+//!
 //! The one writer of a shard's log.
 
 mod alone;
+mod old_keys;
 mod room;
+
+pub use old_keys::SealingProgress;
 
 use super::compaction::{self, Compacted, Compaction, Victim};
 use super::data::{DataSegment, DataWriter};
@@ -20,6 +25,7 @@ use super::source::{PreparedSegment, SegmentSource};
 use super::state::{HardState, Membership, Position};
 use crate::disk::map::MappingWriter;
 use crate::disk::{DATA_SEGMENT, Disk, HINT_FILE, MANIFEST_FILE};
+use crate::sealing::{Keyring, ShardKeys};
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::limits::RAFT_ENTRY_BYTES_MAX;
@@ -44,6 +50,8 @@ pub struct LogOptions {
     pub recent_bytes_max: usize,
     /// Where new segments come from; one for all shards of a node.
     pub source: Arc<dyn SegmentSource>,
+    /// What is sealed, and with which keys; one for all shards of a node.
+    pub keys: Arc<Keyring>,
 }
 
 impl LogOptions {
@@ -54,7 +62,15 @@ impl LogOptions {
             segment_bytes_max: SEGMENT_BYTES_MAX,
             recent_bytes_max: RECENT_BYTES_MAX,
             source,
+            #[cfg(not(test))]
+            keys: Arc::default(),
+            #[cfg(test)]
+            keys: crate::sealing::testing::keyring(),
         }
+    }
+
+    fn view(&self, shard: ShardId) -> Arc<LogView> {
+        Arc::new(LogView::new(Arc::new(ShardKeys::new(shard, Arc::clone(&self.keys)))))
     }
 }
 
@@ -81,6 +97,8 @@ pub struct ShardLog {
     appended: Vec<Chunk>,
     /// Bytes of all records since the newest manifest, or since the log was opened.
     grown: u64,
+    /// See [`ShardLog::roll`].
+    unsynced: Option<u32>,
 }
 
 impl ShardLog {
@@ -123,7 +141,7 @@ impl ShardLog {
     fn create(disk: Arc<dyn Disk>, shard: ShardId, options: LogOptions) -> Result<(Self, Recovered), LogError> {
         let PreparedSegment { segment, writer } = options.source.take(shard, 1, options.segment_bytes_first)?;
         let active = Arc::new(segment);
-        let view = Arc::new(LogView::default());
+        let view = options.view(shard);
         view.insert(Arc::clone(&active));
         let log = Self {
             shard,
@@ -139,6 +157,7 @@ impl ShardLog {
             previous: 0,
             appended: Vec::new(),
             grown: 0,
+            unsynced: None,
         };
         Ok((log, Recovered { created: true, ..Recovered::default() }))
     }
@@ -150,7 +169,7 @@ impl ShardLog {
         manifest: Option<Manifest>,
         found: RecoveredLog,
     ) -> Result<(Self, Recovered), LogError> {
-        let view = Arc::new(LogView::default());
+        let view = options.view(shard);
         let active = Arc::clone(found.segments.last().expect("a recovered log has segments"));
         let last_data = found.listed.last().map_or(0, |last| last.number());
         for segment in found.listed.into_iter().chain(found.segments) {
@@ -173,6 +192,7 @@ impl ShardLog {
             previous,
             appended: Vec::new(),
             grown: 0,
+            unsynced: None,
         };
         if found.sealed {
             let next = log.next_segment(0)?;
@@ -434,6 +454,8 @@ pub struct SegmentUse {
     pub file_bytes: u32,
     /// Entries in it were superseded: it can't stay as it is once consensus has done with it.
     pub stale: bool,
+    /// Something in it is plain, or sealed with an older data key than the one in use.
+    pub old_key: bool,
 }
 
 /// A manifest and a hint on their way to the disk.
@@ -442,6 +464,8 @@ pub struct Checkpoint {
     shard: ShardId,
     manifest: Manifest,
     index: Bytes,
+    /// What both are sealed with.
+    keys: Arc<ShardKeys>,
     /// Segments that the manifest has replaced.
     dropped: Vec<u32>,
     /// How much of what the log has grown by lies before its base.
@@ -457,9 +481,13 @@ impl Checkpoint {
         if !self.dropped.is_empty() && planted(Bug::CompactionDropsLive) {
             self.remove_dropped(disk)?;
         }
-        disk.write_shard_file(self.shard, MANIFEST_FILE, &[&self.manifest.encode(self.shard)])?;
-        let hint = manifest::encode_hint_header(self.shard, self.manifest.sequence, &self.index);
-        match disk.write_shard_file(self.shard, HINT_FILE, &[&hint, &self.index]) {
+        let manifest = Manifest { base: self.manifest.base.seal(&self.keys), ..self.manifest.clone() };
+        disk.write_shard_file(self.shard, MANIFEST_FILE, &[&manifest.encode(self.shard)])?;
+        let bound_to = manifest::hint_bound_to(self.shard, manifest.sequence);
+        let sealed = self.keys.active().map(|epoch| self.keys.seal_whole(epoch, &bound_to, &self.index));
+        let index = sealed.as_deref().unwrap_or(&self.index);
+        let hint = manifest::encode_hint_header(self.shard, manifest.sequence, index, sealed.is_some());
+        match disk.write_shard_file(self.shard, HINT_FILE, &[&hint, index]) {
             // The next start scans the segments.
             Err(full) if full.is_full() => {
                 tracing::debug!(shard = %self.shard, "no room for a hint");
@@ -499,7 +527,8 @@ impl ShardLog {
     /// The first segment that must stay part of the log, if entries from `keep_from` on must.
     fn retire_before(&self, keep_from: LogIndex) -> u32 {
         let oldest = *self.starts.keys().next().expect("the active segment has a start");
-        let first_kept = (oldest..=self.active.number()).rev();
+        let newest = self.unsynced.unwrap_or(self.active.number());
+        let first_kept = (oldest..=newest).rev();
         first_kept
             .into_iter()
             .find(|&segment| segment == oldest || self.state.entries.last_before(segment).0 < keep_from)
@@ -547,6 +576,7 @@ impl ShardLog {
                 number: segment.number(),
                 file_bytes: segment.bytes(),
                 stale: self.state.stale.contains(&segment.number()),
+                old_key: self.has_old_key(&segment) == Some(true),
             })
             .collect()
     }
@@ -570,6 +600,7 @@ impl ShardLog {
                 .map(|segment| Victim { effective: self.effective(segment.number()), segment })
                 .collect(),
             writer: self.data_writer(),
+            keys: Arc::clone(self.view.keys()),
             retire_before,
             live_bytes,
         }
@@ -662,6 +693,7 @@ impl ShardLog {
         Checkpoint {
             shard: self.shard,
             index,
+            keys: Arc::clone(self.view.keys()),
             manifest: Manifest { sequence, base, hard_state, start, listed },
             dropped: victims.to_vec(),
             grown: self.grown,
@@ -731,7 +763,12 @@ impl ShardLog {
         if let Some(Err(error)) = &hint {
             warn!(shard = %self.shard, %error, "the index on the disk can't be used");
         }
-        Ok(hint.and_then(Result::ok).and_then(|hint| hint.of_manifest(manifest.sequence)))
+        let opened = hint.and_then(Result::ok).map(|hint| hint.open(self.view.keys())).transpose();
+        let opened = opened.unwrap_or_else(|error| {
+            warn!(shard = %self.shard, %error, "the index on the disk can't be used");
+            None
+        });
+        Ok(opened.and_then(|hint| hint.of_manifest(manifest.sequence)))
     }
 
     /// Visits every record that the state at the base may rest on: those of the listed segments, and of the entries up to

@@ -118,6 +118,7 @@ impl OperationKind {
             | RequestBody::Topology
             | RequestBody::Status(_)
             | RequestBody::Explain(_)
+            | RequestBody::Auth(_)
             | RequestBody::Admin(_) => Self::Other,
         }
     }

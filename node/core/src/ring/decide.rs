@@ -21,8 +21,10 @@
 //! rule brings it back.
 
 use super::rebalance::{self, Step};
+use super::sealing::{self, KeysOfNode};
 use super::{DOWN_AFTER_MS, FREE_MIN_BYTES, FREE_TIMES_HELD, Holder, NodeState, RingMap, RingNode, UP_AGAIN_AFTER_MS};
 use super::{PlacementError, by_disk};
+use crate::sealing::KeyEpoch;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::peer::Levels;
 use kvorum_protocol::report::{DiskRoom, ShardLoad};
@@ -97,6 +99,10 @@ pub struct Seen {
     pub tokens: BTreeMap<TokenId, u64>,
     /// For how long groups have been at their moves, in milliseconds.
     pub moving: BTreeMap<ShardId, u64>,
+    /// For how long the newcomers of groups that move have taken nothing in, in milliseconds.
+    pub idle: BTreeMap<ShardId, u64>,
+    /// Nodes that took nothing of a move for so long that it went elsewhere, and how long ago, in milliseconds.
+    pub declined: BTreeMap<NodeId, u64>,
     /// Nodes that have said that they stop, and are expected back.
     pub planned: BTreeSet<NodeId>,
     /// The disks of the nodes that have told of them.
@@ -109,6 +115,8 @@ pub struct Seen {
     pub clients: BTreeMap<NodeId, String>,
     /// Where their peers reach them, likewise.
     pub peer_addresses: BTreeMap<NodeId, String>,
+    /// How far nodes are with data keys.
+    pub data_keys: BTreeMap<NodeId, KeysOfNode>,
 }
 
 /// What a change of the map is for.
@@ -136,6 +144,8 @@ pub enum Change {
     Addresses,
     /// Nodes have disks of other sizes, relative to each other, than before.
     Disks,
+    /// All nodes have this data key, and it is used from now on.
+    DataKey(KeyEpoch),
 }
 
 /// What to do about the map.
@@ -196,6 +206,10 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
     if let Some((next, old)) = ring.without_old_tokens(seen) {
         return MapDecision::Change(Box::new(next), Change::TokensOver(old));
     }
+    if ring.sealing.is_staged() && sealing::behind(ring, seen).is_empty() {
+        let change = Change::DataKey(ring.sealing.newest());
+        return MapDecision::Change(Box::new(ring.with_newest_key_active()), change);
+    }
     if let Some((node, next)) = without_an_empty_node(ring) {
         return MapDecision::Change(Box::new(next), Change::Removed(node));
     }
@@ -209,7 +223,7 @@ pub fn decide(ring: &RingMap, seen: &Seen) -> MapDecision {
     if !seen.places {
         return waits;
     }
-    match rebalance::wanted(ring, &rebalance::standings(ring, seen)) {
+    match rebalance::wanted_of(ring, seen) {
         Ok(wanted) => match rebalance::next_steps(ring, seen, &wanted) {
             Some((next, steps)) => MapDecision::Change(Box::new(next), Change::Steps(steps)),
             None => waits,
@@ -457,12 +471,15 @@ mod tests {
             drained: BTreeMap::new(),
             tokens: BTreeMap::new(),
             moving: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            declined: BTreeMap::new(),
             planned: BTreeSet::new(),
             disks: BTreeMap::new(),
             loads: BTreeMap::new(),
             places: true,
             clients: BTreeMap::new(),
             peer_addresses: BTreeMap::new(),
+            data_keys: BTreeMap::new(),
         }
     }
 

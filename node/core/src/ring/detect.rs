@@ -3,7 +3,7 @@
 //! A node is heard if the leader is connected with it, or if at least half of the nodes that report are: a link that only the leader
 //! has lost is no reason to give a node up (partial partitions, cockroachdb/cockroach#84289).
 
-use super::{NodeState, RingMap};
+use super::{DECLINED_FOR_MS, MOVE_IDLE_MAX_MS, NodeState, RingMap};
 use crate::clock::Nanos;
 use kvorum_protocol::{NodeId, ShardId, TokenId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +16,22 @@ pub struct NodeWatch {
     drained: BTreeMap<NodeId, (Nanos, Option<u64>)>,
     /// Since when tokens are known.
     tokens: BTreeMap<TokenId, Nanos>,
-    /// Which groups move, by the epoch that has begun it, and since when.
-    moving: BTreeMap<ShardId, (u64, Nanos)>,
+    moving: BTreeMap<ShardId, Moving>,
+    /// When nodes were last seen to take nothing of a move for too long.
+    declined: BTreeMap<NodeId, Nanos>,
+}
+
+/// A group's move.
+#[derive(Clone, Copy, Debug)]
+struct Moving {
+    /// The epoch that has begun it.
+    of: u64,
+    /// When it was first seen.
+    since: Nanos,
+    /// How far the newcomer was last, if its node tells.
+    taken_in: Option<u64>,
+    /// When that changed.
+    changed_at: Nanos,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +51,8 @@ pub struct Heard<'a> {
     pub by: &'a BTreeMap<NodeId, usize>,
     /// How many of the others report.
     pub reports: usize,
+    /// How far the replicas are that come to nodes by moves, as these tell: numbers that change while they take something in.
+    pub coming: &'a BTreeMap<(ShardId, NodeId), u64>,
 }
 
 impl NodeWatch {
@@ -67,9 +83,21 @@ impl NodeWatch {
         self.tokens = ring.tokens.iter().map(|token| since(TokenId(token.id))).collect();
         let moving_before = std::mem::take(&mut self.moving);
         for (shard, group) in ring.group_ids().zip(ring.groups()).filter(|(_, group)| group.is_moving()) {
-            let same = moving_before.get(&shard).copied().filter(|(epoch, _)| *epoch == group.since);
-            self.moving.insert(shard, same.unwrap_or((group.since, now)));
+            let newcomer = group.newcomer().and_then(|held| ring.node_at(held.node)).map(|node| NodeId(node.id));
+            let taken_in = newcomer.and_then(|node| heard.coming.get(&(shard, node)).copied());
+            let begun = Moving { of: group.since, since: now, taken_in, changed_at: now };
+            let before = moving_before.get(&shard).copied().filter(|before| before.of == group.since);
+            let mut moving = before.unwrap_or(begun);
+            // Who does not tell may be at it.
+            if taken_in.is_none() || taken_in != moving.taken_in {
+                (moving.taken_in, moving.changed_at) = (taken_in, now);
+            }
+            if now.ms_since(moving.changed_at) >= MOVE_IDLE_MAX_MS {
+                self.declined.extend(newcomer.map(|node| (node, now)));
+            }
+            self.moving.insert(shard, moving);
         }
+        self.declined.retain(|_, at| now.ms_since(*at) < DECLINED_FOR_MS);
     }
 
     /// Forgets everything: another node looks now.
@@ -78,6 +106,7 @@ impl NodeWatch {
         self.drained.clear();
         self.tokens.clear();
         self.moving.clear();
+        self.declined.clear();
     }
 
     /// For how long each node was not heard, in milliseconds; those that are heard are left out.
@@ -98,7 +127,17 @@ impl NodeWatch {
 
     /// For how long each group that moves has been at this move, in milliseconds.
     pub fn moving(&self, now: Nanos) -> BTreeMap<ShardId, u64> {
-        self.moving.iter().map(|(shard, (_, since))| (*shard, now.ms_since(*since))).collect()
+        self.moving.iter().map(|(shard, moving)| (*shard, now.ms_since(moving.since))).collect()
+    }
+
+    /// For how long the newcomer of each group that moves has taken nothing in, in milliseconds.
+    pub fn idle(&self, now: Nanos) -> BTreeMap<ShardId, u64> {
+        self.moving.iter().map(|(shard, moving)| (*shard, now.ms_since(moving.changed_at))).collect()
+    }
+
+    /// For how long nodes are known that took nothing of a move for too long, in milliseconds.
+    pub fn declined(&self, now: Nanos) -> BTreeMap<NodeId, u64> {
+        self.declined.iter().map(|(node, at)| (*node, now.ms_since(*at))).collect()
     }
 
     /// For how long each node was heard without a break, in milliseconds.
@@ -128,7 +167,12 @@ mod tests {
         let mut watch = NodeWatch::default();
         let mut look = |ms, connected: &[u128], by: &[(u128, usize)]| {
             let by = by.iter().map(|(number, count)| (node(*number), *count)).collect();
-            let heard = Heard { connected: connected.iter().copied().map(node).collect(), by: &by, reports: 3 };
+            let heard = Heard {
+                connected: connected.iter().copied().map(node).collect(),
+                by: &by,
+                reports: 3,
+                coming: &BTreeMap::new(),
+            };
             watch.look(at(ms), &ring, node(1), &heard);
             (watch.silent(at(ms)), watch.steady(at(ms)))
         };
@@ -143,6 +187,31 @@ mod tests {
     }
 
     #[test]
+    fn a_move_is_idle_from_when_its_newcomer_took_something_in_last() {
+        let ring = RingMap::initial(ClusterId(Uuid::from_u128(9)), Durability::Fsync, nodes(4), 1, 3).unwrap();
+        let group = &ring.shards[0];
+        let to = ring.nodes.iter().map(|node| node.slot).find(|slot| group.held().all(|held| held.node != *slot));
+        let (to, shard) = (to.unwrap(), ShardId(0));
+        let ring = ring.move_replica(shard, group.replicas[0].node, to).unwrap();
+        let taker = NodeId(ring.node_at(to).unwrap().id);
+        let mut watch = NodeWatch::default();
+        let mut look = |ms, taken_in: Option<u64>| {
+            let coming = taken_in.map(|number| ((shard, taker), number)).into_iter().collect();
+            let heard = Heard { connected: BTreeSet::new(), by: &BTreeMap::new(), reports: 0, coming: &coming };
+            watch.look(at(ms), &ring, node(1), &heard);
+            (watch.idle(at(ms))[&shard], watch.declined(at(ms)).contains_key(&taker))
+        };
+        assert_eq!(look(1_000, Some(0)), (0, false));
+        assert_eq!(look(3_000, Some(0)), (2_000, false));
+        assert_eq!(look(4_000, Some(9)), (0, false));
+        assert_eq!(look(6_000, None), (0, false), "a program that does not tell may be at it");
+        assert_eq!(look(7_000, Some(9)), (0, false));
+        assert_eq!(look(7_000 + MOVE_IDLE_MAX_MS, Some(9)), (MOVE_IDLE_MAX_MS, true));
+        assert_eq!(look(8_000 + MOVE_IDLE_MAX_MS, Some(10)), (0, true), "it is still given nothing else");
+        assert_eq!(look(8_000 + MOVE_IDLE_MAX_MS + DECLINED_FOR_MS, Some(11)), (0, false));
+    }
+
+    #[test]
     fn a_token_ages_from_when_this_leader_sees_it() {
         use super::super::RingToken;
         let mut ring = RingMap::initial(ClusterId(Uuid::from_u128(9)), Durability::Fsync, nodes(3), 1, 3).unwrap();
@@ -153,7 +222,8 @@ mod tests {
         };
         let mut watch = NodeWatch::default();
         let mut look = |ms, ring: &RingMap| {
-            let heard = Heard { connected: BTreeSet::new(), by: &BTreeMap::new(), reports: 0 };
+            let heard =
+                Heard { connected: BTreeSet::new(), by: &BTreeMap::new(), reports: 0, coming: &BTreeMap::new() };
             watch.look(at(ms), ring, node(1), &heard);
             watch.tokens(at(ms)).into_values().collect::<Vec<_>>()
         };

@@ -1,12 +1,13 @@
 //! Nodes join and leave, and the map comes to rest: the decisions of `meta`'s leader one after the other, with groups that settle
 //! whenever they are asked to.
 
-use super::decide::{Change, MapDecision, Presence, Seen, decide};
+use super::decide::{Change, DiskOfNode, MapDecision, Presence, Seen, decide};
 use super::rebalance::{self, Step};
 use super::tests::nodes;
 use super::verbs::{NewNode, Verb, VerbRefusal, admit};
 use super::*;
 use crate::limits::{MOVES_OF_REMOVAL_MAX, MOVES_OF_REPAIR_MAX};
+use kvorum_protocol::report::DiskRoom;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,12 +60,15 @@ pub(super) fn seen(ring: &RingMap, away: &[u128]) -> Seen {
         drained: BTreeMap::new(),
         tokens: BTreeMap::new(),
         moving: BTreeMap::new(),
+        idle: BTreeMap::new(),
+        declined: BTreeMap::new(),
         planned: BTreeSet::new(),
         disks: BTreeMap::new(),
         loads: BTreeMap::new(),
         places: true,
         clients: BTreeMap::new(),
         peer_addresses: BTreeMap::new(),
+        data_keys: BTreeMap::new(),
     }
 }
 
@@ -205,6 +209,49 @@ fn a_node_that_is_silent_is_down_and_what_it_holds_is_made_anew_after_the_hold()
 }
 
 #[test]
+fn a_move_of_which_nothing_is_taken_in_goes_elsewhere_while_there_is_a_place() {
+    for (count, idle_ms, is_full, expected) in [
+        (5, MOVE_IDLE_MAX_MS, false, true),
+        (5, MOVE_IDLE_MAX_MS - 1, false, false),
+        (5, MOVE_IDLE_FULL_MS, true, true),
+        (5, MOVE_IDLE_FULL_MS - 1, true, false),
+        // One is being removed, and the others hold the group: it waits.
+        (4, MOVE_IDLE_MAX_MS, false, false),
+    ] {
+        let ring = cluster(count, 1);
+        let group = &ring.shards[0];
+        let to = ring.nodes.iter().map(|node| node.slot).find(|slot| group.held().all(|held| held.node != *slot));
+        let (from, to) = (group.replicas[0].node, to.unwrap());
+        let ring = ring.with_state(NodeId(ring.node_at(from).unwrap().id), NodeState::Removing).unwrap();
+        let moving = ring.move_replica(ShardId(0), from, to).unwrap();
+        let taker = NodeId(moving.node_at(to).unwrap().id);
+        let mut sees = Seen { idle: [(ShardId(0), idle_ms)].into(), ..seen(&moving, &[]) };
+        if is_full {
+            let room = DiskRoom { free_bytes: 1 << 30, total_bytes: 100 << 30 };
+            sees.disks.insert(taker, DiskOfNode { room, held_bytes: 20 << 30 });
+        } else if idle_ms >= MOVE_IDLE_MAX_MS {
+            sees.declined.insert(taker, 0);
+        }
+        let next = match decide(&moving, &sees) {
+            MapDecision::Change(next, Change::Steps(steps))
+                if steps.iter().any(|step| matches!(step, Step::Retarget { .. })) =>
+            {
+                next
+            }
+            _ => {
+                assert!(!expected, "{count} nodes, {idle_ms} ms");
+                continue;
+            }
+        };
+        assert!(expected, "{count} nodes, {idle_ms} ms");
+        let group = &next.shards[0];
+        assert!(group.replicas.iter().all(|held| held.node != to) && group.leaving.len() == 2, "{group:?}");
+        let said: Vec<_> = outlook::plan(&next, &sees).reasons.into_iter().map(|reason| reason.text).collect();
+        assert!(is_full || said.iter().any(|text| text.contains("it took nothing of a move for 10 min")), "{said:?}");
+    }
+}
+
+#[test]
 fn a_move_whose_target_is_lost_goes_elsewhere_or_is_taken_back() {
     let hold = DOWN_AFTER_MS + REPAIR_HOLD_MS;
     for (count, elsewhere) in [(5, true), (4, false)] {
@@ -330,7 +377,7 @@ fn what_the_cluster_can_not_do_is_refused_with_the_reason() {
         ),
         (
             NewNode { levels: Levels { min: 7, max: 9 }, ..new_node(4) },
-            "the node speaks levels 7 to 9, the cluster is at level 1",
+            "the node speaks levels 7 to 9, the cluster is at level 2",
         ),
         (
             NewNode { folder: folder(1), ..new_node(4) },

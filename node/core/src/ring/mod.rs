@@ -14,6 +14,7 @@ mod placement;
 pub mod rebalance;
 mod recover;
 mod replace;
+pub mod sealing;
 mod tokens;
 pub mod verbs;
 
@@ -34,6 +35,7 @@ use kvorum_protocol::peer::Levels;
 use kvorum_protocol::{
     ClusterId, Durability, Epoch, FolderId, NodeId, NodeInfo, ReplicaId, ShardId, ShardInfo, Term, Topology,
 };
+use sealing::RingSealing;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -52,6 +54,12 @@ pub const RETIRED_FOLDERS_MAX: usize = 256;
 pub const DOWN_AFTER_MS: u64 = 8_000;
 /// A node that was down is up again once it was heard for this long, in milliseconds: one that flaps is given nothing.
 pub const UP_AGAIN_AFTER_MS: u64 = 30_000;
+/// A move of which the newcomer takes nothing in for this long goes elsewhere, in milliseconds ...
+pub const MOVE_IDLE_MAX_MS: u64 = 600_000;
+/// ... or for this long, if the disk is full to which it moves.
+pub const MOVE_IDLE_FULL_MS: u64 = 30_000;
+/// A node that took nothing of a move for [`MOVE_IDLE_MAX_MS`] is given nothing for this long, in milliseconds.
+pub const DECLINED_FOR_MS: u64 = 1_800_000;
 /// How much longer a node is waited for before what it holds is made anew, in milliseconds, unless the cluster was created with
 /// another value: most machines restart within a minute.
 pub const REPAIR_HOLD_MS: u64 = 50_000;
@@ -177,6 +185,12 @@ pub struct RingMap {
     /// [`TOKENS_MAX`](kvorum_protocol::limits::TOKENS_MAX).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<RingToken>,
+    /// Clients must say who they are, at every node that does not insist on another thing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub auth_required: bool,
+    /// With which keys nodes seal what they store.
+    #[serde(default, skip_serializing_if = "RingSealing::is_plain")]
+    pub sealing: RingSealing,
     /// What a newer version has added: kept as it is.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -296,7 +310,8 @@ impl RingMap {
         let meta = place(&candidates, 1, meta_replication_factor(candidates.len()), &[])?;
         let group = |holders: &Vec<u16>| ShardGroup::new(holders.iter().map(|at| nodes[usize::from(*at)].slot), 1);
         Ok(Self {
-            level: first_level(),
+            // Whoever founds it speaks the newest level. A founder of an older program refuses the map, and says so.
+            level: Levels::OWN.max,
             ring_position: ring_position(),
             unknown: Unknown::new(),
             epoch: 1,
@@ -314,6 +329,8 @@ impl RingMap {
             retired_folders: Vec::new(),
             removed: Vec::new(),
             tokens: Vec::new(),
+            auth_required: false,
+            sealing: RingSealing::default(),
         })
     }
 
@@ -572,22 +589,22 @@ mod tests {
         newer["nodes"][1]["labels"] = "ssd".into();
         newer["shards"][0]["replicas"][0]["since"] = 3.into();
         let read = RingMap::from_bytes(newer.to_string().as_bytes()).unwrap();
-        let changed = read.with_level(1).with_folder(NodeId(read.nodes[0].id), FolderId(Uuid::from_u128(5))).unwrap();
+        let changed = read.with_level(2).with_folder(NodeId(read.nodes[0].id), FolderId(Uuid::from_u128(5))).unwrap();
         let written: serde_json::Value = serde_json::from_slice(&changed.to_bytes()).unwrap();
         assert_eq!((&written["issuer_epoch"], &written["nodes"][1]["labels"]), (&7.into(), &"ssd".into()));
-        assert_eq!((map.level, &*map.ring_position), (1, "slot14-xxh3"));
+        assert_eq!((map.level, &*map.ring_position), (2, "slot14-xxh3"));
 
-        for (field, value) in [("level", 2.into()), ("ring_position", serde_json::Value::from("xxh3"))] {
+        for (field, value) in [("level", 3.into()), ("ring_position", serde_json::Value::from("xxh3"))] {
             let mut other = newer.clone();
             other[field] = value;
             let refused = RingMap::from_bytes(other.to_string().as_bytes()).unwrap_err();
             assert!(
-                matches!((field, &refused), ("level", RingError::Level { level: 2 }) | (_, RingError::Invalid(_))),
+                matches!((field, &refused), ("level", RingError::Level { level: 3 }) | (_, RingError::Invalid(_))),
                 "{refused}"
             );
         }
-        let copy = checked_json::seal(r#"{"epoch":9,"level":2,"shards":"of another shape"}"#);
+        let copy = checked_json::seal(r#"{"epoch":9,"level":3,"shards":"of another shape"}"#);
         let refused = RingMap::from_copy(&copy).unwrap_err().to_string();
-        assert_eq!(refused, "the cluster is at level 2, and this program speaks level 1: start a newer one");
+        assert_eq!(refused, "the cluster is at level 3, and this program speaks levels 1 to 2: start a newer one");
     }
 }

@@ -205,6 +205,13 @@ impl RingMap {
         Ok(next)
     }
 
+    /// The groups of which a replica is coming to a node by a move.
+    pub fn coming_to(&self, node: NodeId) -> impl Iterator<Item = ShardId> {
+        let slot = self.slot_of(node);
+        let comes = move |group: &ShardGroup| slot.is_some() && group.newcomer().map(|held| held.node) == slot;
+        self.group_ids().zip(self.groups()).filter(move |(_, group)| comes(group)).map(|(shard, _)| shard)
+    }
+
     /// Whether a node was removed, as far as the map remembers.
     pub fn was_removed(&self, node: NodeId) -> bool {
         self.removed.contains(&node.0)

@@ -2,7 +2,11 @@
 
 use super::decide::{self, Change, MapDecision, Seen};
 use super::rebalance::{self, Wanted};
-use super::{FREE_AFTER_BALANCE, FREE_AFTER_REPAIR, Holder, NodeSlot, NodeState, RingMap, RingNode, ShardGroup};
+use super::sealing;
+use super::{
+    DECLINED_FOR_MS, FREE_AFTER_BALANCE, FREE_AFTER_REPAIR, Holder, MOVE_IDLE_MAX_MS, NodeSlot, NodeState, RingMap,
+    RingNode, ShardGroup,
+};
 use kvorum_protocol::limits::PLAN_REASONS_MAX;
 use kvorum_protocol::{
     ClusterPlan, Epoch, MovePurpose, NodeId, NodeOutlook, NodeStanding, PlanReason, PlannedMove, ShardId,
@@ -16,7 +20,7 @@ const MOVE_LONG_MS: u64 = 600_000;
 /// Cost: that of a placement, [`super::place`].
 pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
     let mut reasons = Vec::new();
-    let wanted = rebalance::wanted(ring, &rebalance::standings(ring, seen));
+    let wanted = rebalance::wanted_of(ring, seen);
     let mut moves = Vec::new();
     let mut leads = 0;
     for (at, (shard, group)) in ring.group_ids().zip(ring.groups()).enumerate() {
@@ -44,6 +48,7 @@ pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
         reasons.insert(0, reason(of_repair, format!("replicas that should move have nowhere to go: {why}")));
     }
     reasons.extend(ring.nodes.iter().filter_map(|node| has_no_room(seen, node, &moves)));
+    reasons.extend(ring.nodes.iter().filter_map(|node| has_declined(seen, node)));
     if ring.paused {
         let what = "moves are paused; CLUSTER REBALANCE RESUME lets them go on";
         reasons.insert(0, reason(false, what.to_owned()));
@@ -71,6 +76,7 @@ pub fn plan(ring: &RingMap, seen: &Seen) -> ClusterPlan {
         moves,
         leads,
         reasons,
+        sealing: sealing::outlook(ring, seen),
     }
 }
 
@@ -153,6 +159,14 @@ fn takes_long(ring: &RingMap, seen: &Seen, shard: ShardId, group: &ShardGroup) -
         None => "its group does not let go of a replica".to_owned(),
     });
     Some(reason(false, format!("{} has been moving for {} min: {why}", group_name(shard), ms / 60_000)))
+}
+
+/// A node that took nothing of a move for too long, and is given nothing for a while.
+fn has_declined(seen: &Seen, node: &RingNode) -> Option<PlanReason> {
+    let ago_ms = seen.declined.get(&NodeId(node.id))?;
+    let again_min = DECLINED_FOR_MS.saturating_sub(*ago_ms).div_ceil(60_000);
+    let why = format!("it took nothing of a move for {} min", MOVE_IDLE_MAX_MS / 60_000);
+    Some(reason(false, format!("{} is given no replicas for {again_min} min: {why}; look at its log", node.name)))
 }
 
 /// A node whose disk is too full for what it is to take, or for anything.

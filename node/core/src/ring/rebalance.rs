@@ -7,12 +7,12 @@ use super::by_load::{self, Balance};
 use super::decide::Seen;
 use super::placement::{Candidate, PlacementError, meta_replication_factor, place};
 use super::{
-    DOWN_AFTER_MS, FREE_AFTER_BALANCE, FREE_AFTER_REPAIR, Holder, NodeSlot, NodeState, PLANNED_ABSENCE_MS, RingMap,
-    RingNode, ShardGroup, ZONE_HOLD_FACTOR,
+    DOWN_AFTER_MS, FREE_AFTER_BALANCE, FREE_AFTER_REPAIR, Holder, MOVE_IDLE_FULL_MS, MOVE_IDLE_MAX_MS, NodeSlot,
+    NodeState, PLANNED_ABSENCE_MS, RingMap, RingNode, ShardGroup, ZONE_HOLD_FACTOR,
 };
 use crate::limits::{MAP_STEPS_MAX, MOVES_OF_BALANCE_MAX, MOVES_OF_REMOVAL_MAX, MOVES_OF_REPAIR_MAX};
 use kvorum_protocol::{MovePurpose, NodeId, ShardId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A node that takes replicas has been connected for this long: one that flaps is given nothing.
 pub const RECEIVER_CONNECTED_MS: u64 = 5_000;
@@ -43,14 +43,14 @@ pub enum Step {
         /// Of this node.
         from: NodeSlot,
     },
-    /// The node to which a replica moves is lost: it moves to another one.
+    /// The node to which a replica moves is lost, or takes nothing in: it moves to another one.
     Retarget {
         /// The shard's.
         shard: ShardId,
         /// This one.
         to: NodeSlot,
     },
-    /// The node to which a replica moves is lost: it stays.
+    /// The node to which a replica moves is lost, or takes nothing in: it stays.
     Restore {
         /// The shard's.
         shard: ShardId,
@@ -96,6 +96,7 @@ pub fn standings(ring: &RingMap, seen: &Seen) -> Vec<Standing> {
             && !node.down
             && steady
             && node.disk.is_some()
+            && !seen.declined.contains_key(&id)
             && seen.is_there(ring, id);
         Standing { eligible, may_receive }
     };
@@ -133,11 +134,32 @@ pub(super) fn given_up_after_ms(ring: &RingMap, seen: &Seen, node: &RingNode) ->
     (node.state != NodeState::Draining).then(|| DOWN_AFTER_MS.saturating_add(hold_ms))
 }
 
-/// Where everything should be.
+/// Where everything should be. A move that does not go on goes elsewhere, if there is a place for all that.
 ///
 /// # Errors
 /// If there is no placement on the nodes that may hold something.
-pub fn wanted<'a>(ring: &'a RingMap, standings: &[Standing]) -> Result<Wanted, PlacementError> {
+pub fn wanted_of(ring: &RingMap, seen: &Seen) -> Result<Wanted, PlacementError> {
+    let standings = standings(ring, seen);
+    let stuck: BTreeSet<u64> =
+        ring.group_ids().filter_map(|shard| seen.stuck(ring, shard)).map(|held| held.replica).collect();
+    if !stuck.is_empty()
+        && let Ok(elsewhere) = place_all(ring, &standings, &stuck)
+    {
+        return Ok(elsewhere);
+    }
+    wanted(ring, &standings)
+}
+
+/// Where everything should be, given how each node stands.
+///
+/// # Errors
+/// As [`wanted_of`].
+pub fn wanted(ring: &RingMap, standings: &[Standing]) -> Result<Wanted, PlacementError> {
+    place_all(ring, standings, &BTreeSet::new())
+}
+
+/// Where everything should be if these replicas count for nothing.
+fn place_all<'a>(ring: &'a RingMap, standings: &[Standing], without: &BTreeSet<u64>) -> Result<Wanted, PlacementError> {
     let position = |slot: NodeSlot| ring.nodes.iter().position(|node| node.slot == slot);
     // What a node leaves to another one counts as that one's. While that one can't take it, it stays.
     let heir = |node: &RingNode| node.heir.and_then(position).filter(|at| standings[*at].eligible);
@@ -157,7 +179,7 @@ pub fn wanted<'a>(ring: &'a RingMap, standings: &[Standing]) -> Result<Wanted, P
             let heir = heir(&ring.nodes[at]).filter(|heir| standings[*heir].may_receive && !holds(*heir));
             Some(heir.unwrap_or(at) as u16)
         };
-        group.replicas.iter().filter_map(place).collect()
+        group.replicas.iter().filter(|held| !without.contains(&held.replica)).filter_map(place).collect()
     };
     let stay = ring.nodes.iter().filter(|node| node.state != NodeState::Removing).count();
     let of_meta = meta_replication_factor(stay);
@@ -199,8 +221,9 @@ pub fn next_steps(ring: &RingMap, seen: &Seen, wanted: &Wanted) -> Option<(RingM
     let mut leads = Vec::new();
     for ((shard, group), slots) in ring.group_ids().zip(ring.groups()).zip(&wanted.0) {
         if group.is_moving() {
-            let lost =
-                group.newcomer().map(|held| held.node).filter(|slot| is_lost(ring, *slot) && !slots.contains(slot));
+            let is_stuck = seen.stuck(ring, shard).is_some();
+            let newcomer = group.newcomer().map(|held| held.node);
+            let lost = newcomer.filter(|slot| (is_stuck || is_lost(ring, *slot)) && !slots.contains(slot));
             if let Some(lost) = lost
                 && seen.others_are_well(ring, shard, Some(lost))
             {
@@ -342,6 +365,16 @@ impl Load {
 }
 
 impl Seen {
+    /// The newcomer of a group that moves, if it takes nothing in, and has not for long.
+    pub(super) fn stuck(&self, ring: &RingMap, shard: ShardId) -> Option<Holder> {
+        let idle_ms = self.idle.get(&shard).copied()?;
+        let newcomer = ring.group(shard)?.newcomer()?;
+        let node = NodeId(ring.node_at(newcomer.node)?.id);
+        let is_full = self.room_on(node, FREE_AFTER_REPAIR) == 0;
+        let most_ms = if is_full { MOVE_IDLE_FULL_MS } else { MOVE_IDLE_MAX_MS };
+        (idle_ms >= most_ms).then_some(newcomer)
+    }
+
     /// Whether all replicas of a group that should vote are there and well, but for the one on the node `without`.
     pub(super) fn others_are_well(&self, ring: &RingMap, shard: ShardId, without: Option<NodeSlot>) -> bool {
         let mut others = ring.replicas(shard).iter().filter(|held| Some(held.node) != without);

@@ -203,8 +203,8 @@ fn zones_and_weights_are_set_and_replicas_follow() {
 
 #[test]
 fn the_level_rises_when_an_operator_says_so_and_every_node_speaks_it() {
-    let ring = cluster(3, 4);
-    let two = Levels { min: 1, max: 2 };
+    let ring = RingMap { level: 2, ..cluster(3, 4) };
+    let three = Levels { min: 1, max: 3 };
     let of = |levels: [Levels; 3]| {
         let mut seen = seen(&ring, &[]);
         seen.levels = levels[0];
@@ -216,17 +216,17 @@ fn the_level_rises_when_an_operator_says_so_and_every_node_speaks_it() {
         set((3, levels[2]), seen.peers.get_mut(&node(3)).unwrap());
         seen
     };
-    let some = of([two, Levels::OWN, two]);
+    let some = of([three, Levels::OWN, three]);
     assert_eq!(decide(&ring, &some), MapDecision::Rest);
     assert_eq!(plan(&ring, &some).next_level, None);
     let refused = admit(&ring, &some, &Verb::Finalize).unwrap_err();
     assert_eq!(refused.to_string(), "no node may be away or run an older version: node-2");
-    let all = of([two, Levels { min: 1, max: 3 }, two]);
+    let all = of([three, Levels { min: 1, max: 4 }, three]);
     assert_eq!(decide(&ring, &all), MapDecision::Rest, "never by itself: there is no way back");
-    assert_eq!(plan(&ring, &all).next_level, Some(2));
+    assert_eq!(plan(&ring, &all).next_level, Some(3));
     // This program can't read a map of that level.
     let raised = admit(&ring, &all, &Verb::Finalize).unwrap().unwrap();
-    assert_eq!((raised.level, raised.epoch), (2, ring.epoch + 1));
+    assert_eq!((raised.level, raised.epoch), (3, ring.epoch + 1));
     assert_eq!(admit(&raised, &all, &Verb::Finalize), Ok(None));
     let mut away = all.clone();
     away.peers.remove(&node(3));

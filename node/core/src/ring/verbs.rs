@@ -111,6 +111,12 @@ pub enum VerbRefusal {
     /// The cluster knows as many tokens as it may.
     #[error("the cluster knows {TOKENS_MAX} tokens, which is the most: wait until the time of some is over")]
     TooManyTokens,
+    /// Some nodes have no key-encryption key, or another one.
+    #[error("every node must be there, with the encryption.key of the node that leads the ring map's group: {}", .0.join(", "))]
+    KeysDiffer(Vec<String>),
+    /// It can't be done with the keys as they are.
+    #[error("{0}")]
+    Keys(String),
     /// A number is out of its range.
     #[error("{what} must be {least} to {most}, and {value} is not")]
     OutOfRange {
@@ -161,6 +167,7 @@ pub fn admit(ring: &RingMap, seen: &Seen, verb: &Verb) -> Result<Option<RingMap>
         Verb::Finalize => finalize(ring, seen),
         Verb::Token(new) => tokens::add(ring, new),
         Verb::JoinByToken { token, key, node } => tokens::join_by(ring, seen, *token, *key, node),
+        Verb::Encrypt(_) => Err(VerbRefusal::Keys("there is nothing to plan about keys".to_owned())),
     }
 }
 

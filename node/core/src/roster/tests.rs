@@ -5,6 +5,7 @@ use crate::consensus::{ConsensusConfig, ConsensusError};
 use crate::disk::DiskError;
 use crate::formats;
 use crate::log::{Damage, Position};
+use crate::sealing::KeyEpoch;
 use crate::shard::ORDER_BITS;
 use crate::store::SessionLimits;
 use kvorum_protocol::Durability;
@@ -87,6 +88,7 @@ fn failure(remedy: Remedy) -> Failure {
             LogError::Unsupported { shard, what }.into()
         }
         Remedy::AwaitSpace => disk(io::ErrorKind::StorageFull),
+        Remedy::AwaitKey => LogError::NoKey { shard, epoch: KeyEpoch(3) }.into(),
     };
     assert_eq!(failure.remedy(), remedy);
     failure
@@ -189,6 +191,7 @@ fn each_remedy_is_carried_out_and_a_replica_past_use_stays_closed() {
     assert_eq!(failed(Remedy::Reopen), of(&["close 0", "restart 0 after 0 ms"], 1));
     assert_eq!(failed(Remedy::Restart), of(&["close 0", "restart 0 after 10 ms"], 1));
     assert_eq!(failed(Remedy::AwaitSpace), of(&["close 0", "restart 0 after 2000 ms"], 1));
+    assert_eq!(failed(Remedy::AwaitKey), of(&["close 0", "restart 0 after 500 ms"], 1));
     assert_eq!(failed(Remedy::LeaveOut), of(&["close 0", "unusable 0: Faulty"], 0));
     assert_eq!(failed(Remedy::EndLife), of(&["close 0", "unusable 0: Amnesiac", "retire 0/1"], 0));
     let line = "end the process: shard 0: could not write a file: permission denied";

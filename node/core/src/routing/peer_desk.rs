@@ -8,6 +8,7 @@ use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX, MISDEED_LOG_INTERVAL};
 use crate::measure::meter::Door;
 use crate::rare::RareEach;
 use crate::ring::decide::{KnownOfPeer, Presence};
+use crate::ring::sealing::KeysOfNode;
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
 use crate::routing::network::{BULK_MESSAGE_BYTES, SendError};
 use crate::routing::router::Router;
@@ -155,6 +156,11 @@ impl PeerDesk {
         self.router().rumoured_address(node)
     }
 
+    /// Whether certificates of that serial number, which is without leading zeros, are not taken.
+    pub fn denies(&self, serial: &[u8]) -> bool {
+        self.router().auth().denies(serial)
+    }
+
     /// Whether a node was removed from the cluster, by the map in force.
     pub fn was_removed(&self, node: NodeId) -> bool {
         self.router().ring().was_removed(node)
@@ -252,7 +258,13 @@ impl PeerDesk {
                 Ok(ring) => self.router().offer_ring(from, ring),
                 Err(error) => self.complain(from, ShardId::META, &error, "a peer's ring map was refused"),
             },
+            message @ (PeerMessage::AuthNews { .. } | PeerMessage::AuthWanted | PeerMessage::AuthTable(_)) => {
+                self.router().auth().hear(from, &message, now);
+            }
             PeerMessage::Report(report) => self.router().peer_table().note_report(from, report, now),
+            PeerMessage::DataKeys { kek, epoch } => {
+                self.router().peer_table().note_data_keys(from, KeysOfNode { kek, epoch });
+            }
             PeerMessage::Unfit(reasons) => self.router().peer_table().note_unfit(from, Reasons(reasons)),
             PeerMessage::Clock(wall_ms) => {
                 self.router().hear_clock(from, wall_ms, now);

@@ -4,6 +4,7 @@ use crate::clock::Nanos;
 use crate::health::fitness::{Reasons, Unfit};
 use crate::ring::RingMap;
 use crate::ring::decide::{DiskOfNode, KnownOfPeer, Presence};
+use crate::ring::sealing::KeysOfNode;
 use kvorum_protocol::peer::{Levels, PeerHello, RespAddresses};
 use kvorum_protocol::report::{NodeReport, ShardLoad};
 use kvorum_protocol::{FolderId, NodeId, ReplicaId, ShardId};
@@ -38,6 +39,8 @@ struct Peer {
     unfit: Option<Reasons>,
     /// It was about to stop when it last spoke, be it on an earlier connection.
     stops: bool,
+    /// What it has said of its keys on this connection: see [`PeerMessage::DataKeys`](kvorum_protocol::peer::PeerMessage::DataKeys).
+    data_keys: Option<KeysOfNode>,
 }
 
 impl PeerTable {
@@ -55,6 +58,7 @@ impl PeerTable {
             reported_at: Nanos(0),
             unfit: None,
             stops: false,
+            data_keys: None,
         };
         self.peers.write().insert(hello.node, news);
     }
@@ -72,6 +76,7 @@ impl PeerTable {
             known.connected_at = None;
             known.report = NodeReport::default();
             known.unfit = None;
+            known.data_keys = None;
         }
     }
 
@@ -98,6 +103,18 @@ impl PeerTable {
         let peers = self.peers.read();
         let connected = peers.iter().filter(|(_, known)| known.connected_at.is_some());
         connected.map(|(peer, known)| (*peer, known.presence(now))).collect()
+    }
+
+    /// A peer says how far it is with data keys.
+    pub fn note_data_keys(&self, peer: NodeId, keys: KeysOfNode) {
+        if let Some(known) = self.peers.write().get_mut(&peer) {
+            known.data_keys = Some(keys);
+        }
+    }
+
+    /// How far peers are with data keys.
+    pub fn data_keys(&self) -> BTreeMap<NodeId, KeysOfNode> {
+        self.peers.read().iter().filter_map(|(peer, known)| Some((*peer, known.data_keys?))).collect()
     }
 
     /// A peer says why it should not lead.
@@ -218,6 +235,17 @@ impl PeerTable {
             }
         }
         loads
+    }
+
+    /// How far the replicas are that come to peers by moves, by the reports that still hold; see [`NodeReport::coming`].
+    pub fn coming(&self, now: Nanos) -> BTreeMap<(ShardId, NodeId), u64> {
+        let peers = self.peers.read();
+        let reports = peers.iter().filter(|(_, known)| known.report_holds(now));
+        let coming = |(peer, known): (&NodeId, &Peer)| {
+            let coming = known.report.coming.iter().flatten();
+            coming.map(|(shard, number)| ((*shard, *peer), *number)).collect::<Vec<_>>()
+        };
+        reports.flat_map(coming).collect()
     }
 
     /// How many of the peers are connected with each node, by the reports that still hold; and how many such reports there are.

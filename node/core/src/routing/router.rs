@@ -2,6 +2,10 @@
 //!
 //! The router owns no requests: it is the one table that sessions, shard actors and peers share.
 
+mod telling;
+
+use crate::audit::AuditDesk;
+use crate::auth::AuthGate;
 use crate::clock::{Clock, ClusterClock, Nanos};
 use crate::consensus::Role;
 use crate::health::fitness::{Fitness, Unfit};
@@ -26,7 +30,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
 use kvorum_protocol::peer::{PeerMessage, RaftMessage};
-use kvorum_protocol::report::{DiskRoom, NodeReport, ShardLoad};
+use kvorum_protocol::report::DiskRoom;
 use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{
     ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Request, Response, ResponseBody, ServerError, ShardId,
@@ -124,6 +128,8 @@ pub struct Router {
     snapshots: Mutex<SnapshotOffers>,
     pull_budget: Arc<PullBudget>,
     counts: ReplicaCounts,
+    auth: AuthGate,
+    audit: AuditDesk,
 }
 
 impl Router {
@@ -132,6 +138,8 @@ impl Router {
     /// answer must not be taken for another request's. [`crate::disk::Disk::fresh_number`] gives such a number.
     pub fn new(me: NodeId, ring: RingMap, clock: Arc<dyn Clock>, first_forward: u64) -> Arc<Self> {
         let topology = TopologyNews::new(ring.topology(|_| None));
+        let auth = AuthGate::default();
+        auth.cluster_requires(ring.auth_required);
         Arc::new(Self {
             me,
             ring: RwLock::new(Arc::new(ring)),
@@ -157,12 +165,24 @@ impl Router {
             snapshots: Mutex::new(SnapshotOffers::new(first_forward, BYTES_PER_SECOND_DEFAULT)),
             pull_budget: Arc::new(PullBudget::new(BYTES_PER_SECOND_DEFAULT)),
             counts: ReplicaCounts::default(),
+            auth,
+            audit: AuditDesk::default(),
         })
     }
 
     /// Gives the router its way to other nodes; once.
     pub fn set_peers(&self, peers: Arc<dyn PeerNetwork>) {
         assert!(self.peers.set(peers).is_ok(), "the peers are started once");
+    }
+
+    /// What is written down of who did what.
+    pub fn audit(&self) -> &AuditDesk {
+        &self.audit
+    }
+
+    /// Who may do what.
+    pub fn auth(&self) -> &AuthGate {
+        &self.auth
     }
 
     /// This node.
@@ -233,6 +253,7 @@ impl Router {
             self.fitness.set(Unfit::Draining, ring.is_draining(self.me));
             self.snapshots.lock().set_rate(ring.snapshot_rate());
             self.pull_budget.set_rate(ring.snapshot_rate());
+            self.auth.cluster_requires(ring.auth_required);
             *current = Arc::new(ring);
             self.agreed.store(true, Ordering::Release);
         }
@@ -589,34 +610,6 @@ impl Router {
                 self.counts.note_forward(ForwardEnd::Lost);
                 forward.reply_to.fail(lost(forward.writes, why));
             }
-        }
-    }
-
-    /// This is what there is of this node's disk.
-    pub fn note_disk(&self, room: DiskRoom) {
-        *self.disk.lock() = Some(room);
-    }
-
-    /// What this node tells the others of itself.
-    pub fn report(&self, now: Nanos) -> NodeReport {
-        let local = self.all_local();
-        let load = |handle: &ShardHandle| {
-            let status = *handle.status.lock();
-            let load = status.serving.then(|| handle.counts.led_load(status.term, now)).flatten()?;
-            let led_ms = load.led_ms.try_into().unwrap_or(u32::MAX);
-            Some(ShardLoad { shard: handle.shard, micros_per_second: load.micros_per_second, led_ms })
-        };
-        let settled = local.iter().filter_map(|handle| Some((handle.shard, handle.status.lock().settled?)));
-        NodeReport {
-            epoch: self.ring.read().epoch,
-            faulty: self.faulty(),
-            settled: settled.collect(),
-            hears: self.peers().map(|peers| peers.up()).unwrap_or_default(),
-            disk: *self.disk.lock(),
-            held_bytes: local.iter().map(|handle| handle.reader.live_bytes_total()).sum(),
-            peer_address: String::new(),
-            loads: local.iter().filter_map(|handle| load(handle)).collect(),
-            more: Default::default(),
         }
     }
 

@@ -9,6 +9,9 @@
 //! has an unanswered write follows it through the same queue. So does a GET in a shard that has answered a write of this
 //! session early and not applied it yet. A stale GET promises no order, and never waits.
 
+mod admin;
+mod audited;
+mod caller;
 mod held;
 mod large;
 mod of_node;
@@ -22,22 +25,23 @@ use crate::clock::Nanos;
 use crate::cost;
 use crate::limits::{DEADLINE_DEFAULT_MS, LARGE_WORK_BYTES};
 use crate::measure::meter::{self, Door, Finished, Meter, ReadPath, ReadSource};
-use crate::ring::verbs::Verb;
 use crate::routing::router::{PassedOn, Route, Router};
 use crate::seeded::{Bug, planted};
-use crate::session::reply::{Answer, Reply, ReplySink, ReplyTo};
+use crate::session::reply::{Answer, Reply, ReplySink};
 use crate::shard::inbox::QueuedRequest;
 use crate::shard::{Operation, ShardReply};
 use crate::store::{PREFETCH_KEYS, prefetch_keys};
+pub use admin::NodeAdmin;
+use audited::Audited;
 use bytes::{Bytes, BytesMut};
+use caller::Caller;
 use hashbrown::HashMap;
 use held::{HeldParts, UnansweredWrites};
 use kvorum_protocol::hash::{hash_tag, hash64, position_of_tag, ring_position, shard_of_position};
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
-    Ack, AdminCommand, AtomicRequest, Authority, ClientId, ErrorCode, Mutation, NodeId, Outcome, ReadMode, Receipt,
-    Request, RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope, Term, TransactionRequest,
-    Version, WriteId,
+    Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Mutation, Outcome, ReadMode, Receipt, Request, RequestBody,
+    RequestId, ResponseBody, ServerError, ShardId, Term, TransactionRequest, Version, WriteId,
 };
 use large::LargeQueue;
 pub use offload::{Inline, Offload};
@@ -47,24 +51,6 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What sessions ask of the node as a whole.
-pub trait NodeAdmin: Send + Sync {
-    /// Answers STATUS, now or later; waits no longer than this for other nodes.
-    fn answer_status(self: Arc<Self>, scope: StatusScope, wait: Duration, reply_to: ReplyTo);
-    /// Has leadership of a shard handed to `to`, by whichever node leads it; answers once that has begun.
-    fn transfer(self: Arc<Self>, shard: ShardId, to: NodeId, reply_to: ReplyTo);
-    /// Has the leader of `meta` do what is asked; answers once the ring map says so, or it is refused, and waits no longer than
-    /// this.
-    fn ask(self: Arc<Self>, verb: Verb, wait: Duration, reply_to: ReplyTo);
-    /// Has the leader of `meta` say what the cluster does and what is to come, or what would come if `verb` were asked of it; waits
-    /// no longer than this.
-    fn plan(self: Arc<Self>, verb: Option<Verb>, wait: Duration, reply_to: ReplyTo);
-    /// Which cluster this is, and which authority it has.
-    fn authority(&self) -> Authority;
-    /// Stops the node gracefully.
-    fn stop_node(&self);
-}
 
 /// What sessions share.
 pub struct SessionContext {
@@ -143,6 +129,9 @@ pub struct Session<Origin> {
     accepted: HashMap<ShardId, Version>,
     /// Where the keys that were fetched ahead stand in their index's order: of the GETs that come next, in their order.
     ahead: VecDeque<Option<u64>>,
+    /// Whose its requests are.
+    caller: Caller,
+    audited: Audited,
     /// Which way its requests come in. What a peer has passed on goes no further.
     door: Door,
     /// The newest time that a read has looked at: requests that are answered at once need not look again.
@@ -173,6 +162,7 @@ impl<Origin: Copy> Session<Origin> {
     /// A session of a connection to this door.
     pub fn new(context: Arc<SessionContext>, door: Door) -> Self {
         let large = LargeQueue::new(Arc::clone(&context.offload));
+        let caller = Caller::new(context.router.auth(), door);
         Self {
             context,
             sink: Arc::default(),
@@ -184,6 +174,8 @@ impl<Origin: Copy> Session<Origin> {
             redirects: false,
             accepted: HashMap::new(),
             ahead: VecDeque::new(),
+            caller,
+            audited: Audited::default(),
             door,
             read_until: None,
             read_from: None,
@@ -203,6 +195,13 @@ impl<Origin: Copy> Session<Origin> {
     /// Unanswered requests.
     pub fn unanswered(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Whether a new session would do the same with whatever comes next: nothing is unanswered, and all that was answered is applied, as
+    /// far as is known.
+    pub fn remembers_nothing(&self) -> bool {
+        let Self { pending, held, returned, accepted, .. } = self;
+        pending.is_empty() && held.is_empty() && returned.is_empty() && accepted.is_empty()
     }
 
     /// Whether requests from here on are not passed on: for a shard that another node leads they are answered `NotLeader`, with that
@@ -247,7 +246,10 @@ impl<Origin: Copy> Session<Origin> {
             redirects: self.redirects,
         };
         (self.read_until, self.read_from) = (None, None);
-        if let Some(body) = self.begin(&job, request.body) {
+        let refusal = self.refusal(&request.body, now).map(ResponseBody::Error);
+        let answered = refusal.or_else(|| self.begin(&job, request.body));
+        self.note_begun(answered.as_ref(), self.next_number);
+        if let Some(body) = answered {
             let ended = self.read_until.unwrap_or_else(|| self.context.router.clock().monotonic());
             let source = self.read_from;
             self.tell(&job, &body, ended, source, false);
@@ -280,6 +282,7 @@ impl<Origin: Copy> Session<Origin> {
 
     /// Tells the meter of a request that was answered at `ended`.
     fn tell(&self, job: &Job<Origin>, body: &ResponseBody, ended: Nanos, source: Option<ReadSource>, waited: bool) {
+        self.charge_answer(body, ended);
         let took = Nanos(ended.0.saturating_sub(job.began.0));
         let finished = Finished::new(self.door, job.operation, body, took);
         self.context.meter.finished(&Finished { source, waited, ..finished });
@@ -360,7 +363,11 @@ impl<Origin: Copy> Session<Origin> {
             }
             RequestBody::Admin(AdminCommand::Ask(verb)) => self.ask(job, verb),
             RequestBody::Admin(AdminCommand::Plan(verb)) => self.plan(job, verb),
+            RequestBody::Admin(AdminCommand::Auth(verb)) => self.change_auth(job, *verb),
             RequestBody::Admin(command) => Some(self.admin(command)),
+            RequestBody::Auth(_) => {
+                Some(error(ErrorCode::InvalidArgument, "whoever asks here has been asked who he is by another node"))
+            }
             RequestBody::Hello(_) => {
                 Some(error(ErrorCode::HelloExpected, "HELLO comes once, at the beginning of a connection"))
             }
@@ -457,6 +464,7 @@ impl<Origin: Copy> Session<Origin> {
         if done.writes.is_retry {
             outcome::speak_of_the_write(&mut body);
         }
+        self.note_answered(done.number, &body);
         let source = (done.job.operation == meter::OperationKind::Get).then_some(done.source);
         self.tell(&done.job, &body, self.collected_at, source, true);
         out(Answered { origin: done.job.origin, forwarded: done.forwarded, source, body });

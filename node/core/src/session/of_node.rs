@@ -2,10 +2,12 @@
 
 use super::pending::{Awaiting, Writes};
 use super::{Job, Session, error, read};
+use crate::auth::authorise::may_key;
 use crate::ring::verbs::Verb;
 use crate::shard::inbox::ShardCommand;
+use bytes::Bytes;
 use kvorum_protocol::hash::ring_position;
-use kvorum_protocol::{AdminCommand, ErrorCode, Explanation, ResponseBody};
+use kvorum_protocol::{AdminCommand, AuthVerb, ErrorCode, Explanation, ResponseBody};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +57,16 @@ impl<Origin: Copy> Session<Origin> {
         None
     }
 
-    pub(super) fn admin(&self, command: AdminCommand) -> ResponseBody {
+    /// Has it changed who may do what, by whichever node leads `meta`.
+    pub(super) fn change_auth(&mut self, job: &Job<Origin>, verb: AuthVerb) -> Option<ResponseBody> {
+        let wait = Duration::from_millis(u64::from(job.deadline_ms) * 3 / 4);
+        let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
+        Arc::clone(&self.context.admin).change_auth(verb, wait, self.sink.reply_to(slot, 0));
+        None
+    }
+
+    pub(super) fn admin(&mut self, command: AdminCommand) -> ResponseBody {
+        let user = self.access().user().to_owned();
         let router = &self.context.router;
         let is_hook =
             matches!(command, AdminCommand::PanicShard(_) | AdminCommand::CutPeers(_) | AdminCommand::SkewClock(_));
@@ -63,10 +74,22 @@ impl<Origin: Copy> Session<Origin> {
             return error(ErrorCode::NotPermitted, "fault hooks are off on this node");
         }
         match command {
-            AdminCommand::TransferLeadership { .. } | AdminCommand::Ask(_) | AdminCommand::Plan(_) => {
+            AdminCommand::TransferLeadership { .. }
+            | AdminCommand::Ask(_)
+            | AdminCommand::Plan(_)
+            | AdminCommand::Auth(_) => {
                 unreachable!("it is answered later, by whoever leads")
             }
             AdminCommand::Authority => ResponseBody::Authority(self.context.admin.authority()),
+            AdminCommand::WhoAmI => ResponseBody::Authenticated { user, proof: Bytes::new() },
+            AdminCommand::ShowAuth => ResponseBody::AuthView(Box::new(router.auth().view())),
+            AdminCommand::CheckAccess { user, classes, key } => match router.auth().access_of(&user) {
+                None => error(ErrorCode::PermissionDenied, format!("the user {user:?} may not log in")),
+                Some(access) => match may_key(&access, classes, &key) {
+                    Ok(()) => ResponseBody::Done,
+                    Err(denied) => ResponseBody::Error(denied.error(&user)),
+                },
+            },
             AdminCommand::Shutdown => {
                 self.context.admin.stop_node();
                 ResponseBody::Done

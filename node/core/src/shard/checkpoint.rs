@@ -3,11 +3,12 @@
 use super::transfer::Received;
 use super::{Shard, ShardError};
 use crate::consensus::SnapshotBase;
-use crate::log::{Base, Checkpoint, Compacted, Damage, LogError, Moved, Position, ShardLog};
+use crate::log::{Base, Checkpoint, Compacted, Damage, LogError, Moved, Position, Segment, ShardLog};
 use crate::seeded::{Bug, planted};
 use crate::store::{CaptureId, CaptureSlice, Captured, IndexDump, Store};
 use bytes::Bytes;
 use kvorum_protocol::{LogIndex, ReplicaId};
+use std::sync::Arc;
 use tracing::{info, warn};
 
 /// A line is written for every so many records that a start has to read.
@@ -56,7 +57,10 @@ pub(super) fn restore(log: &mut ShardLog, order_bits: u32) -> Result<(Store, Res
     let shard = log.shard();
     let damaged =
         |_| LogError::Damaged { shard, position: Position { segment: 0, offset: 0 }, damage: Damage::Manifest };
-    let mut store = Store::restore_with_order_bits(log.view(), &base.state, order_bits).map_err(damaged)?;
+    let at = Position { segment: 0, offset: 0 };
+    let closed = |error| LogError::of_seal(shard, at, Damage::Manifest, error);
+    let state = base.open_state(log.view().keys()).map_err(closed)?;
+    let mut store = Store::restore_with_order_bits(log.view(), &state, order_bits).map_err(damaged)?;
     if let Some(hint) = log.read_hint()? {
         match store.load_index(&hint) {
             Ok(()) => return Ok((store, Restored::Hint)),
@@ -99,6 +103,19 @@ impl Shard {
             self.store.relocate(moved.order, moved.from, moved.to).map_err(damaged)?;
         }
         Ok(())
+    }
+
+    /// Goes on in another segment of the log, so that the active one can be emptied once it is synced: see [`ShardLog::roll`].
+    ///
+    /// # Errors
+    /// If the disk has failed.
+    pub(super) fn roll_log(&mut self) -> Result<Option<Arc<Segment>>, ShardError> {
+        Ok(self.consensus.log_mut().roll()?)
+    }
+
+    /// What [`Shard::roll_log`] has returned is synced.
+    pub(super) fn note_synced(&mut self) {
+        self.consensus.log_mut().note_synced();
     }
 
     /// A checkpoint is durable.
@@ -144,6 +161,6 @@ impl Shard {
             self.store.encode_base(&mut later);
             state = Bytes::from(later);
         }
-        Some((Base { index: of.index, term: of.term, membership: of.membership, state }, index))
+        Some((Base { index: of.index, term: of.term, membership: of.membership, state, sealed: false }, index))
     }
 }

@@ -136,6 +136,9 @@ pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -
             let expires_at_ms = match ttl {
                 TimeToLive::Forever => None,
                 TimeToLive::Ms(ms) => Some(now_ms + ms),
+                TimeToLive::Until(at_ms) if planted(Bug::UntilTakenForDuration) => {
+                    Some(within_reach(now_ms.saturating_add(*at_ms), now_ms))
+                }
                 TimeToLive::Until(at_ms) => Some(within_reach(*at_ms, now_ms)),
                 TimeToLive::Keep => keep.filter(|_| !planted(Bug::KeepTtlForgets)),
             };
@@ -189,11 +192,13 @@ pub(super) fn decide(mutation: &Mutation, before: Option<&State>, now_ms: u64) -
             }
         }
         (Action::ExpireAt { at_ms, when }, Some(state)) => {
-            let at_ms = within_reach(*at_ms, now_ms);
-            if when.is_some_and(|when| !is_wanted(when, state.expires_at_ms, at_ms)) {
+            let expires_at_ms = within_reach(*at_ms, now_ms);
+            let is_refused = when.is_some_and(|when| !is_wanted(when, state.expires_at_ms, expires_at_ms));
+            if is_refused && !planted(Bug::ExpireAtUnconditional) {
                 return Ok(WriteDecision::ConditionFailed);
             }
-            write(Some(NewValue::Unchanged), Some(at_ms), None)
+            let is_over = *at_ms <= now_ms && planted(Bug::PastExpiryIgnored);
+            write(Some(NewValue::Unchanged), Some(expires_at_ms).filter(|_| !is_over), None)
         }
         (Action::Delete, Some(_)) => write(None, None, None),
         (Action::Expire { ttl_ms }, Some(_)) => write(Some(NewValue::Unchanged), Some(now_ms + ttl_ms), None),

@@ -3,6 +3,7 @@
 use crate::consensus::ConsensusError;
 use crate::log::LogError;
 use crate::log::operations::OperationsError;
+use crate::sealing::SealError;
 use kvorum_protocol::LogIndex;
 
 /// Why a shard replica can't go on. It is rebuilt from its log.
@@ -46,6 +47,8 @@ pub enum Remedy {
     AwaitProgram,
     /// The disk is full. Open it again after a while, however often it takes: that is not its failure.
     AwaitSpace,
+    /// A data key is not here yet. As with a full disk: the key comes from a peer.
+    AwaitKey,
 }
 
 impl ShardError {
@@ -57,10 +60,12 @@ impl ShardError {
                 LogError::Disk(_) => Remedy::EndProcess,
                 LogError::Unsupported { .. } => Remedy::AwaitProgram,
                 LogError::DiskFull(_) => Remedy::AwaitSpace,
+                LogError::NoKey { .. } => Remedy::AwaitKey,
                 _ => Remedy::Restart,
             },
             Self::Consensus(ConsensusError::Forgotten { .. }) => Remedy::EndLife,
             Self::Entry { reason: OperationsError::Reserved(_), .. } => Remedy::AwaitProgram,
+            Self::Entry { reason: OperationsError::Sealed(SealError::NoKey(_)), .. } => Remedy::AwaitKey,
             Self::Consensus(_) | Self::Entry { .. } => Remedy::Restart,
         }
     }

@@ -208,10 +208,11 @@ impl<'a> Evaluation<'a> {
         secret: Option<IndexSecret>,
     ) -> Self {
         let last_version = overlay.last_version(store);
-        let builder = match secret {
+        let mut builder = match secret {
             Some(secret) => OperationsBuilder::with_secret(time_ms, last_version, secret),
             None => OperationsBuilder::new(time_ms, last_version),
         };
+        builder.seal_at(store.reader().keys_of_log(), place.term, place.index);
         Evaluation {
             store,
             overlay,

@@ -34,6 +34,12 @@ pub struct ShardHandle {
 }
 
 impl ShardHandle {
+    /// A number that changes while the replica takes something in: entries, or the bytes of a snapshot.
+    pub fn taken_in(&self) -> u64 {
+        let received = self.receiving.lock().as_ref().map_or(0, |receiving| receiving.bytes);
+        self.status.lock().last_index.0.wrapping_add(received)
+    }
+
     /// What waits for its replica. Takes the lock of its queues.
     pub fn queued(&self) -> QueueUse {
         self.inbox.queued()

@@ -400,7 +400,7 @@ impl ShardHost {
             let next = self.keeper.go_on(&mut self.shard, now.monotonic)?;
             self.submit(next);
         } else if tick {
-            let due = self.keeper.handle_tick(&mut self.shard, now.monotonic);
+            let due = self.keeper.handle_tick(&mut self.shard, now.monotonic)?;
             self.submit(due);
         }
         for command in commands.drain(..) {

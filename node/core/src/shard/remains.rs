@@ -14,6 +14,7 @@ use crate::limits::{ELECTION_TICKS, HEARTBEAT_TICKS};
 use crate::log::inspect::Layout;
 use crate::log::{Base, HardState, InlineSource, LogError, LogOptions, Membership, Position, SegmentSource, ShardLog};
 use crate::ring::{FIRST_REPLICAS_MAX, RingMap};
+use crate::sealing::Keyring;
 use crate::store::{CaptureSlice, SessionLimits, Store};
 use bytes::Bytes;
 use kvorum_protocol::peer::RaftEntryKind;
@@ -62,12 +63,14 @@ pub struct RemainsOptions<'a> {
     pub ring: &'a RingMap,
     /// The shard.
     pub shard: ShardId,
+    /// What its records are sealed with, if they are.
+    pub keys: &'a Arc<Keyring>,
 }
 
 impl RemainsOptions<'_> {
     fn log(&self) -> LogOptions {
         let source: Arc<dyn SegmentSource> = Arc::new(InlineSource::new(Arc::clone(self.disk)));
-        LogOptions::new(source)
+        LogOptions { keys: Arc::clone(self.keys), ..LogOptions::new(source) }
     }
 
     fn config(&self, replica: ReplicaId) -> ShardConfig {
@@ -164,7 +167,7 @@ impl RemainsOptions<'_> {
         store.skip_versions(VERSIONS_SKIPPED, log.fresh_secret());
         let mut state = Vec::new();
         store.encode_base(&mut state);
-        let base = Base { index, term, membership: alone(replica), state: Bytes::from(state) };
+        let base = Base { index, term, membership: alone(replica), state: Bytes::from(state), sealed: false };
         Ok(log.install(base, &[])?)
     }
 }

@@ -13,6 +13,7 @@ mod names;
 mod offering;
 mod once;
 mod remains;
+mod sealed;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
 mod shortage;

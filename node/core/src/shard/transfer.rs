@@ -2,6 +2,7 @@
 //! puts what it gets.
 
 use crate::log::{Base, BaseError, DataSegment, DataWriter, Membership, Segment};
+use crate::sealing::ShardKeys;
 use crate::seeded::{Bug, planted};
 use crate::snapshot::{Finish, Run, SnapshotError, SnapshotSink, SnapshotSinks, SnapshotSource, StoredRecords};
 use crate::store::{IndexDump, ReadError, StoreReader, stored_record};
@@ -11,14 +12,18 @@ use kvorum_protocol::snapshot::SnapshotId;
 use kvorum_protocol::{LogIndex, ShardId, Term};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// The state of a shard at one entry. Holds where its records lie, 16 bytes per key, and the segments that they lie in:
 /// those stay readable whatever compaction does to their files.
 pub(super) struct StateSnapshot {
     base: (Term, LogIndex),
-    /// The header: the base, up to its part of the state, and that.
-    header: [Bytes; 2],
+    /// What it is bound to and sealed from.
+    whole: Base,
+    keys: Arc<ShardKeys>,
+    /// The header: the base, up to its part of the state, and that. Made when it is first asked for, since sealing a large
+    /// state takes long.
+    header: OnceLock<[Bytes; 2]>,
     index: IndexDump,
     segments: BTreeMap<u32, Arc<Segment>>,
     /// Is told of damage. The replica may be gone before its snapshot is.
@@ -28,18 +33,28 @@ pub(super) struct StateSnapshot {
 impl StateSnapshot {
     /// The state at `base`, whose index is `index`. `segments` are those that the replica's log had then. Copies nothing that may be large.
     pub(super) fn new(base: &Base, index: IndexDump, segments: Vec<Arc<Segment>>, reader: &Arc<StoreReader>) -> Self {
-        let mut front = BytesMut::new();
-        match planted(Bug::SnapshotWithoutMembership) {
-            true => Base { membership: Membership::default(), ..base.clone() }.encode_front(&mut front),
-            false => base.encode_front(&mut front),
-        }
+        let whole = match planted(Bug::SnapshotWithoutMembership) {
+            true => Base { membership: Membership::default(), ..base.clone() },
+            false => base.clone(),
+        };
         Self {
             base: (base.term, base.index),
-            header: [front.freeze(), base.state.clone()],
+            whole,
+            keys: Arc::clone(reader.keys_of_log()),
+            header: OnceLock::new(),
             index,
             segments: segments.into_iter().map(|segment| (segment.number(), segment)).collect(),
             reader: Arc::downgrade(reader),
         }
+    }
+
+    fn header(&self) -> &[Bytes; 2] {
+        self.header.get_or_init(|| {
+            let base = self.whole.seal(&self.keys);
+            let mut front = BytesMut::new();
+            base.encode_front(&mut front);
+            [front.freeze(), base.state]
+        })
     }
 
     /// The bytes of a slot's record, their checksums verified.
@@ -65,12 +80,12 @@ impl SnapshotSource for StateSnapshot {
     }
 
     fn header_bytes(&self) -> u32 {
-        self.header.iter().map(Bytes::len).sum::<usize>() as u32
+        self.header().iter().map(Bytes::len).sum::<usize>() as u32
     }
 
     fn read_header(&self, at: u32, bytes_max: u32) -> Bytes {
-        let (at, front) = (at as usize, self.header[0].len());
-        let (part, at) = if at < front { (&self.header[0], at) } else { (&self.header[1], at - front) };
+        let (at, [first, state]) = (at as usize, self.header());
+        let (part, at) = if at < first.len() { (first, at) } else { (state, at - first.len()) };
         part.slice(at..(at + bytes_max as usize).min(part.len()))
     }
 

@@ -1,6 +1,7 @@
 //! What compaction does with a record.
 
 use super::reader::StoreReader;
+use super::stored::ReadError;
 use crate::log::Position;
 use crate::log::operations::Record;
 use crate::seeded::{Bug, planted};
@@ -29,7 +30,15 @@ impl StoreReader {
     ///
     /// Copies no value, but may read older records of the key, from the disk at worst.
     pub fn fate(&self, record: &Record<'_>, at: Position, lowest_version_elsewhere: Option<Version>) -> Fate {
-        let order = self.order(record.key);
+        let key = match record.open_key(self.keys_of_log()) {
+            Ok(key) => key,
+            Err(reason) => {
+                // The host ends this replica before it takes over what is copied.
+                self.report_damage(ReadError::Damaged { position: at, reason });
+                return Fate::Keep { order: 0 };
+            }
+        };
+        let order = self.order(&key);
         if self.index.points_at(order, at) {
             return Fate::Keep { order };
         }
@@ -40,7 +49,7 @@ impl StoreReader {
         // A record with a version that was not reached yet is of an entry that another leader's superseded. It never
         // counted, and its tombstone would outlive what is written next.
         // If the key's newest can't be read, the damage is noted and the host ends this replica; a tombstone more is no harm.
-        let newer = self.place_of(order, record.key).ok().flatten();
+        let newer = self.place_of(order, &key).ok().flatten();
         if record.version > self.version() || newer.is_some() {
             return Fate::Drop;
         }

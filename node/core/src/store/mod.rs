@@ -274,8 +274,9 @@ impl Store {
         index: LogIndex,
         payload_at: Position,
     ) -> Result<(), ApplyError> {
-        let sessions = operations.sessions()?;
         let reader = Arc::clone(&self.reader);
+        let keys = reader.keys_of_log();
+        let sessions = operations.sessions(keys)?;
         if let Some(secret) = operations.secret().filter(|_| self.version == Version(0)) {
             reader.settle_secret(secret);
         }
@@ -285,7 +286,8 @@ impl Store {
             // Damage must be met before the first of its writes is shown: reads go on until the host has ended.
             for record in operations.records() {
                 let (_, record) = record?;
-                reader.place_of(reader.order(record.key), record.key)?;
+                let key = record.open_key(keys)?;
+                reader.place_of(reader.order(&key), &key)?;
             }
         }
         let _shown_at_once = holds_atomic.then(|| reader.hold_back());
@@ -294,7 +296,8 @@ impl Store {
         loop {
             for record in records.by_ref().take(PREFETCH_KEYS) {
                 let (offset, record) = record?;
-                ahead.push((reader.order(record.key), offset, record));
+                let key = record.open_key(keys)?;
+                ahead.push((reader.order(&key), key, offset, record));
             }
             if ahead.is_empty() {
                 break;
@@ -302,9 +305,9 @@ impl Store {
             if ahead.len() > 1 {
                 prefetch_keys(ahead.iter().map(|(order, ..)| (&*reader, *order)));
             }
-            for (order, offset, record) in ahead.drain(..) {
+            for (order, key, offset, record) in ahead.drain(..) {
                 let position = Position { segment: payload_at.segment, offset: payload_at.offset + offset };
-                self.apply_record(order, &record, position)?;
+                self.apply_record(order, &key, &record, position)?;
             }
         }
         self.once.advance(operations.log_time_ms().saturating_sub(self.log_time_ms));
@@ -329,8 +332,14 @@ impl Store {
         Ok(())
     }
 
-    fn apply_record(&mut self, order: u64, record: &Record<'_>, position: Position) -> Result<(), ReadError> {
-        let old = self.reader.place_of(order, record.key)?;
+    fn apply_record(
+        &mut self,
+        order: u64,
+        key: &[u8],
+        record: &Record<'_>,
+        position: Position,
+    ) -> Result<(), ReadError> {
+        let old = self.reader.place_of(order, key)?;
         if record.tombstone {
             if let Some(old) = old {
                 self.remove(order, old);

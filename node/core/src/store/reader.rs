@@ -7,6 +7,7 @@ use super::stored::{Found, ReadError, RecordRef, Stored, StoredRecord, stored_he
 use crate::cost;
 use crate::log::operations::{IndexSecret, Record};
 use crate::log::{LogView, Position, Segment};
+use crate::sealing::ShardKeys;
 use crate::seeded::{Bug, planted};
 use crate::store::prefetch::prefetch_bytes;
 use kvorum_protocol::Version;
@@ -135,6 +136,11 @@ impl StoreReader {
         &self.log
     }
 
+    /// What the log's records are sealed with.
+    pub fn keys_of_log(&self) -> &Arc<ShardKeys> {
+        self.log.keys()
+    }
+
     /// How many keys there are. May count keys that have expired and were not yet taken out.
     pub fn keys(&self) -> u64 {
         self.index.keys()
@@ -200,9 +206,9 @@ impl StoreReader {
                     Ok(if stored.has_expired(log_time_ms) {
                         Located::Small(None)
                     } else if stored.bytes() > bytes_max {
-                        Located::Large(stored.keep(segment))
+                        Located::Large(stored.keep(segment, self.keys_of_log()))
                     } else {
-                        Located::Small(Some(Found { entry: stored.entry()?, position }))
+                        Located::Small(Some(Found { entry: stored.entry(self.keys_of_log())?, position }))
                     })
                 })
             })
@@ -225,7 +231,7 @@ impl StoreReader {
     pub fn find(&self, key: &[u8]) -> Result<Option<StoredRecord>, ReadError> {
         self.wait_for_atomic();
         self.look_up(self.order(key), |position| {
-            self.with_key_at(position, key, |stored, segment| Ok(stored.keep(segment)))
+            self.with_key_at(position, key, |stored, segment| Ok(stored.keep(segment, self.keys_of_log())))
         })
     }
 
@@ -253,8 +259,8 @@ impl StoreReader {
         use_it: impl FnOnce(&Stored<'_>, &Arc<Segment>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
         let segment = self.segment_of(position)?;
-        let stored = Stored::at(&segment, position)?;
-        if stored.head.key == key { use_it(&stored, &segment).map(Some) } else { Ok(None) }
+        let stored = Stored::at(&segment, position, self.keys_of_log())?;
+        if stored.key() == key { use_it(&stored, &segment).map(Some) } else { Ok(None) }
     }
 
     /// Calls `read` with each position whose key may have this place, until it returns something. If a segment is gone,
@@ -303,7 +309,7 @@ impl StoreReader {
         use_it: impl FnOnce(&Stored<'_>) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         let segment = self.segment_of(position)?;
-        use_it(&Stored::at(&segment, position)?)
+        use_it(&Stored::at(&segment, position, self.keys_of_log())?)
     }
 
     pub(super) fn segment_of(&self, position: Position) -> Result<Arc<Segment>, ReadError> {
@@ -394,10 +400,16 @@ impl StoreReader {
     pub(super) fn relocate(&self, order: u64, old: Position, new: Position) -> Result<bool, ReadError> {
         cost::records(1);
         let segment = self.segment_of(new)?;
-        let bytes = stored_header(&segment, new)?.record_bytes() as u64;
+        let header = stored_header(&segment, new)?;
+        let bytes = header.record_bytes() as u64;
+        // Only one that was sealed on the way may have had another length.
+        let old_bytes = match header.is_sealed() {
+            true => stored_header(&*self.segment_of(old)?, old)?.record_bytes() as u64,
+            false => bytes,
+        };
         let moved = self.index.relocate(order, old, new);
         if !moved && planted(Bug::OverwrittenRecordMovedBack) {
-            let key = self.read_at(new, |stored| Ok(stored.head.key.to_vec()))?;
+            let key = self.read_at(new, |stored| Ok(stored.key().to_vec()))?;
             if let Some(now) = self.place_of(order, &key)? {
                 self.index.put(order, Some(now.position), new);
                 self.live.add(new.segment, bytes);
@@ -406,7 +418,7 @@ impl StoreReader {
         }
         if moved {
             self.live.add(new.segment, bytes);
-            self.live.take(old.segment, bytes);
+            self.live.take(old.segment, old_bytes);
         }
         Ok(moved)
     }

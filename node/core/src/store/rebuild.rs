@@ -29,8 +29,10 @@ impl Store {
         if record.version > self.version {
             return Ok(());
         }
-        let order = self.reader.order(record.key);
-        let old = self.reader.place_of(order, record.key)?;
+        let keys = self.reader.keys_of_log();
+        let key = record.open_key(keys).map_err(|reason| ReadError::Damaged { position, reason })?;
+        let order = self.reader.order(&key);
+        let old = self.reader.place_of(order, &key)?;
         if old.is_some_and(|old| old.version >= record.version) {
             return Ok(());
         }

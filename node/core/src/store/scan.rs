@@ -4,7 +4,6 @@ use super::index::Slot;
 use super::reader::{LOOK_UPS_MAX, StoreReader};
 use super::stored::{ReadError, Stored, StoredRecord};
 use crate::cost;
-use crate::log::operations::Head;
 use crate::seeded::{Bug, planted};
 use bytes::Bytes;
 use kvorum_protocol::limits::SCAN_PAGE_BYTES;
@@ -73,8 +72,7 @@ impl StoreReader {
     pub fn scan(&self, from: ScanCursor, prefix: &[u8], limit: usize, values: bool) -> Result<ScanPage, ReadError> {
         self.wait_for_atomic();
         let log_time_ms = self.log_time_ms();
-        let wanted =
-            |head: &Head<'_>| head.expires_at_ms.is_none_or(|at| at > log_time_ms) && head.key.starts_with(prefix);
+        let wanted = |stored: &Stored<'_>| !stored.has_expired(log_time_ms) && stored.key().starts_with(prefix);
         let mut page = Page { entries: Vec::new(), limit, values, bytes: 0, looked_at: 0, has_moved: false };
         let (mut tie, mut next) = (Vec::new(), Some(from.order));
         while let Some(order) = next {
@@ -106,7 +104,7 @@ impl StoreReader {
     fn look_at_tie(
         &self,
         group: &[Slot],
-        wanted: &impl Fn(&Head<'_>) -> bool,
+        wanted: &impl Fn(&Stored<'_>) -> bool,
         tie: &mut Vec<Seen>,
     ) -> Result<usize, ReadError> {
         let (mut slots, mut look_ups, mut looked_at) = (Cow::Borrowed(group), 1, 0);
@@ -115,10 +113,10 @@ impl StoreReader {
             let result = slots.iter().try_for_each(|slot| {
                 cost::records(1);
                 let segment = self.segment_of(slot.position)?;
-                let stored = Stored::at(&segment, slot.position)?;
+                let stored = Stored::at(&segment, slot.position, self.keys_of_log())?;
                 looked_at += LOOK_UP_BYTES + stored.head_bytes();
-                let entry = || (Bytes::copy_from_slice(stored.head.key), stored.keep(&segment));
-                tie.push(Seen { version: stored.head.version, entry: wanted(&stored.head).then(entry) });
+                let entry = || (Bytes::copy_from_slice(stored.key()), stored.keep(&segment, self.keys_of_log()));
+                tie.push(Seen { version: stored.head.version, entry: wanted(&stored).then(entry) });
                 Ok(())
             });
             if !matches!(result, Err(ReadError::Missing(..))) || look_ups == LOOK_UPS_MAX {

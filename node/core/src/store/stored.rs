@@ -2,7 +2,8 @@
 
 use crate::cost;
 use crate::log::operations::{Head, OperationsError, RECORD_HEADER_BYTES, Record, RecordHeader, verify_value};
-use crate::log::{Damage, LogError, Position, Segment};
+use crate::log::{Damage, LogError, OpenedHead, Position, SealedValue, Segment};
+use crate::sealing::{SealError, ShardKeys};
 use bytes::Bytes;
 use kvorum_protocol::{Entry, ShardId, Version};
 use std::sync::Arc;
@@ -80,6 +81,18 @@ pub struct StoredRecord {
     version: Version,
     expires_at_ms: Option<u64>,
     value: ValuePlace,
+    text: KeptText,
+}
+
+/// Where a value is read from.
+#[derive(Clone, Debug)]
+enum KeptText {
+    /// Where it lies.
+    Plain,
+    /// It was opened with its key.
+    Opened(Bytes),
+    /// It is to be opened with this.
+    Sealed(SealedValue, Arc<ShardKeys>),
 }
 
 /// Where a record's value is, and what it is verified with if it was not verified with the rest.
@@ -122,7 +135,11 @@ impl StoredRecord {
 
     /// Bytes of its value.
     pub fn value_bytes(&self) -> usize {
-        self.value.length as usize
+        match &self.text {
+            KeptText::Plain => self.value.length as usize,
+            KeptText::Opened(value) => value.len(),
+            KeptText::Sealed(sealed, _) => sealed.value_bytes(),
+        }
     }
 
     /// Verifies the value. A long one is not copied: it keeps the segment's mapping.
@@ -132,10 +149,17 @@ impl StoredRecord {
     pub fn read(&self) -> Result<Found, ReadError> {
         let Position { segment, offset } = self.position;
         let ValuePlace { offset: value_at, length, crc } = self.value;
+        if let KeptText::Opened(value) = &self.text {
+            let entry = Entry { value: value.clone(), version: self.version, expires_at_ms: self.expires_at_ms };
+            return Ok(Found { entry, position: self.position });
+        }
         note_read(if crc.is_some() { length as usize } else { 0 });
         let bytes = self.segment.read(value_at, length).ok_or(ReadError::Missing(segment, offset))?;
         verify_value(crc, bytes).map_err(|reason| ReadError::Damaged { position: self.position, reason })?;
-        let value = if bytes.len() < COPIED_VALUE_BYTES {
+        let value = if let KeptText::Sealed(sealed, keys) = &self.text {
+            let opened = sealed.open(bytes, keys).map_err(|error| not_opened(self.position, error))?;
+            opened.into()
+        } else if bytes.len() < COPIED_VALUE_BYTES {
             cost::copied(bytes.len());
             Bytes::copy_from_slice(bytes)
         } else {
@@ -154,12 +178,18 @@ pub(super) fn stored_header(segment: &Segment, position: Position) -> Result<Rec
     header.map_err(|reason| ReadError::Damaged { position, reason })
 }
 
+fn not_opened(position: Position, error: SealError) -> ReadError {
+    ReadError::Damaged { position, reason: error.into() }
+}
+
 /// A record where it lies, whose head is sound.
 pub(super) struct Stored<'a> {
     segment: &'a Segment,
     position: Position,
     header: RecordHeader,
     pub(super) head: Head<'a>,
+    /// The key of a sealed record, and its value or how to open that.
+    opened: Option<(OpenedHead, Option<SealedValue>)>,
 }
 
 impl<'a> Stored<'a> {
@@ -168,7 +198,16 @@ impl<'a> Stored<'a> {
     ///
     /// # Errors
     /// If it is not: the log is damaged.
-    pub(super) fn at(segment: &'a Segment, position: Position) -> Result<Self, ReadError> {
+    pub(super) fn at(segment: &'a Segment, position: Position, keys: &ShardKeys) -> Result<Self, ReadError> {
+        let mut stored = Self::unopened(segment, position)?;
+        if stored.header.is_sealed() {
+            stored.open(keys)?;
+        }
+        Ok(stored)
+    }
+
+    /// As [`Stored::at`], but of a sealed record nothing is opened.
+    fn unopened(segment: &'a Segment, position: Position) -> Result<Self, ReadError> {
         let missing = ReadError::Missing(position.segment, position.offset);
         let damaged = |reason| ReadError::Damaged { position, reason };
         let header = stored_header(segment, position)?;
@@ -176,14 +215,34 @@ impl<'a> Stored<'a> {
         let bytes = segment.read(position.offset, header.head_bytes() as u32).ok_or(missing)?;
         let head = header.head(bytes).map_err(damaged)?;
         match segment.is_in_place(position.offset, bytes) {
-            true => Ok(Stored { segment, position, header, head }),
+            true => Ok(Stored { segment, position, header, head, opened: None }),
             false => Err(ReadError::Misplaced(position)),
         }
     }
 
+    fn open(&mut self, keys: &ShardKeys) -> Result<(), ReadError> {
+        let Position { segment, offset } = self.position;
+        let bytes = self.segment.read(offset, self.header.look_bytes() as u32);
+        let bytes = bytes.ok_or(ReadError::Missing(segment, offset))?;
+        match self.header.open_head(&self.head, bytes, keys) {
+            Ok(opened) => self.opened = Some(opened),
+            Err(error) => {
+                // What names the key may lie behind what was verified. If that is damaged, no key is missing.
+                self.stored_value()?;
+                return Err(not_opened(self.position, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// The key.
+    pub(super) fn key(&self) -> &[u8] {
+        self.opened.as_ref().map_or(self.head.key, |(opened, _)| opened.key())
+    }
+
     /// What looking at it reads, in bytes.
     pub(super) fn head_bytes(&self) -> usize {
-        self.header.head_bytes()
+        self.header.look_bytes()
     }
 
     /// Bytes of the whole record.
@@ -206,8 +265,8 @@ impl<'a> Stored<'a> {
         ValuePlace { offset, length, crc: self.head.value_crc() }
     }
 
-    /// The value, verified.
-    fn value(&self) -> Result<&'a [u8], ReadError> {
+    /// What is stored as the value, verified.
+    fn stored_value(&self) -> Result<&'a [u8], ReadError> {
         let ValuePlace { offset, length, crc } = self.value_place();
         let Position { segment, offset: at } = self.position;
         note_read(if crc.is_some() { length as usize } else { 0 });
@@ -216,32 +275,47 @@ impl<'a> Stored<'a> {
     }
 
     /// The record with a copy of its value.
-    pub(super) fn entry(&self) -> Result<Entry, ReadError> {
-        let value = Bytes::copy_from_slice(self.value()?);
+    pub(super) fn entry(&self, keys: &ShardKeys) -> Result<Entry, ReadError> {
+        let value = match &self.opened {
+            None => Bytes::copy_from_slice(self.stored_value()?),
+            Some((opened, None)) => Bytes::copy_from_slice(opened.value()),
+            Some((_, Some(sealed))) => {
+                let opened = sealed.open(self.stored_value()?, keys);
+                opened.map_err(|error| not_opened(self.position, error))?.into()
+            }
+        };
         cost::copied(value.len());
         Ok(Entry { value, version: self.head.version, expires_at_ms: self.head.expires_at_ms })
     }
 
     /// The record for whoever may read its value later. `segment` is the one that it lies in.
-    pub(super) fn keep(&self, segment: &Arc<Segment>) -> StoredRecord {
+    pub(super) fn keep(&self, segment: &Arc<Segment>, keys: &Arc<ShardKeys>) -> StoredRecord {
+        let text = match &self.opened {
+            None => KeptText::Plain,
+            Some((opened, None)) => KeptText::Opened(Bytes::copy_from_slice(opened.value())),
+            Some((_, Some(sealed))) => KeptText::Sealed(*sealed, Arc::clone(keys)),
+        };
         StoredRecord {
             segment: Arc::clone(segment),
             position: self.position,
             version: self.head.version,
             expires_at_ms: self.head.expires_at_ms,
             value: self.value_place(),
+            text,
         }
     }
 }
 
-/// The record at a position of this segment, if its checksums are right and it was written there.
+/// The record at a position of this segment, if its checksums are right and it was written there. A sealed one stays so.
 ///
 /// # Errors
 /// If it is not: the log is damaged.
 pub(crate) fn stored_record(segment: &Segment, position: Position) -> Result<Record<'_>, ReadError> {
-    let stored = Stored::at(segment, position)?;
-    let Head { key, version, expires_at_ms, tombstone, .. } = stored.head;
-    Ok(Record { key, value: stored.value()?, version, expires_at_ms, tombstone })
+    let stored = Stored::unopened(segment, position)?;
+    stored.stored_value()?;
+    let bytes = segment.read(position.offset, stored.bytes() as u32);
+    let bytes = bytes.ok_or(ReadError::Missing(position.segment, position.offset))?;
+    Ok(stored.header.of_verified(&stored.head, bytes))
 }
 
 #[cfg(test)]

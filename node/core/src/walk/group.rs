@@ -19,8 +19,8 @@ use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
 use crate::shard::{ReplicaPlan, ReplicaStatus};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request, RequestBody,
-    RequestId, ResponseBody, ServerError, ShardId, StatusScope,
+    AuthVerb, Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request,
+    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -111,6 +111,10 @@ impl NodeAdmin for Admin {
     }
 
     fn plan(self: Arc<Self>, _verb: Option<Verb>, _wait: Duration, reply_to: ReplyTo) {
+        reply_to.fail(ServerError::new(ErrorCode::Unavailable, "there is no node"));
+    }
+
+    fn change_auth(self: Arc<Self>, _verb: AuthVerb, _wait: Duration, reply_to: ReplyTo) {
         reply_to.fail(ServerError::new(ErrorCode::Unavailable, "there is no node"));
     }
 

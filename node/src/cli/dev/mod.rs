@@ -12,12 +12,13 @@ mod repl;
 
 use crate::cli::add_node::AddNodeError;
 use crate::cli::exit::Exit;
-use crate::cli::init::{self, InitError, Purpose, Shape, ShapeFlags};
+use crate::cli::init::{self, InitError, NewAccess, NewAuth, Purpose, Shape, ShapeFlags};
 use crate::cli::say;
 use crate::cli::{start, stop};
-use crate::config::{Config, ConfigErrors, FIELDS};
+use crate::config::{Config, ConfigErrors, FIELDS, TlsDoors};
 use fleet::Fleet;
 use kvorum_cli::{NodeRequester, ReplOptions};
+use kvorum_client::Tls;
 use ports::{Doors, PortTaken};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,9 @@ pub struct DevArgs {
     dir: PathBuf,
     #[command(flatten)]
     shape: ShapeFlags,
+    /// Have clients log in, and all doors speak TLS
+    #[arg(long)]
+    secure: bool,
     /// No REPL: run until SIGINT (ctrl-c) or SIGTERM
     #[arg(long)]
     no_repl: bool,
@@ -68,6 +72,9 @@ pub enum DevError {
         /// How many nodes there are.
         nodes: u16,
     },
+    /// The certificates of the cluster's folder can't be used.
+    #[error("{0}")]
+    Tls(String),
     /// The process could not be set up.
     #[error("{what}: {error}")]
     Process {
@@ -98,7 +105,7 @@ impl DevError {
         match self {
             Self::Init(error) => error.exit(),
             Self::AddNode(error) => error.exit(),
-            Self::Config(_) | Self::SameForAll { .. } => Exit::Config,
+            Self::Config(_) | Self::SameForAll { .. } | Self::Tls(_) => Exit::Config,
             Self::Port(_) | Self::Process { .. } | Self::NotReady { .. } | Self::GaveUp { .. } => Exit::Failure,
         }
     }
@@ -112,6 +119,10 @@ struct DevNode {
     config: Config,
     config_path: PathBuf,
     log_path: PathBuf,
+    /// How TLS is spoken with it, as the first administrator, if it is.
+    tls: Option<Tls>,
+    /// The administrator's certificate and key, by which a new node has itself let in.
+    admin: Option<[PathBuf; 2]>,
 }
 
 impl DevNode {
@@ -141,11 +152,19 @@ pub fn run(args: DevArgs) -> Result<ExitCode, DevError> {
         refuse_common_variables(shape.nodes, variables())?;
         // Before anything is made, so that a cluster that can't run leaves nothing behind.
         ports::check((1..=shape.nodes).map(|node| Doors::new(init::node_name(node), shape.doors(node))))?;
-        init::create(&args.dir, &shape, Purpose::Development)?;
+        let access = match args.secure {
+            true => NewAccess { auth: Some(NewAuth::Required), doors: TlsDoors::ALL },
+            false => NewAccess::default(),
+        };
+        init::create(&args.dir, &shape, Purpose::Development, access)?;
     }
     let numbers = init::nodes_in(&args.dir)?;
     refuse_common_variables(numbers.len() as u16, variables())?;
     let nodes = numbers.into_iter().map(|number| load_node(&args.dir, number)).collect::<Result<Vec<_>, _>>()?;
+    if args.secure && nodes.iter().any(|node| node.tls.is_none()) {
+        let (dir, flag) = (args.dir.clone(), "secure");
+        return Err(InitError::Differs { dir, flag, found: "off".to_owned(), wanted: "on".to_owned() }.into());
+    }
     ports::check(nodes.iter().map(DevNode::doors))?;
     let program = std::env::current_exe().map_err(process("the path of this program"))?;
     let runtime = tokio::runtime::Runtime::new().map_err(process("the runtime"))?;
@@ -216,14 +235,20 @@ async fn lead(
     let url = url(nodes);
     say(format_args!("clients connect to {url}"));
     let http: Vec<_> = nodes.iter().filter_map(|node| node.config.http_listen).collect();
+    let doors = nodes.first().map(|node| node.config.tls.doors).unwrap_or_default();
+    let s = |speaks_tls: bool| if speaks_tls { "s" } else { "" };
     if let Some(first) = http.first() {
-        say(format_args!("HTTP is spoken at http://{first} and the like; http://{first}/docs shows how"));
+        let http = format!("http{}://{first}", s(doors.http));
+        say(format_args!("HTTP is spoken at {http} and the like; {http}/docs shows how"));
     }
     if let Some(first) = nodes.iter().find_map(|node| node.config.resp_listen) {
-        say(format_args!("RESP is spoken at redis://{first} and the like"));
+        say(format_args!("RESP is spoken at redis{}://{first} and the like", s(doors.resp)));
     }
     if let Some(first) = nodes.iter().find_map(|node| node.config.resp_cluster_listen) {
-        say(format_args!("clients of Redis Cluster begin at redis://{first}"));
+        say(format_args!("clients of Redis Cluster begin at redis{}://{first}", s(doors.resp_cluster)));
+    }
+    if let Some(node) = nodes.iter().find(|node| node.tls.is_some()) {
+        tell_secure(&args.dir, &node.config, &url);
     }
     say(format_args!(
         "ready in {:.1} s: {} nodes, {} shards of {} replicas, durability {}",
@@ -239,7 +264,8 @@ async fn lead(
             () = stop.token.cancelled() => Ok(ExitCode::SUCCESS),
         };
     }
-    let mut options = ReplOptions::new(url).with_nodes(requester);
+    let tls = nodes.iter().find_map(|node| node.tls.clone());
+    let mut options = ReplOptions::new(url).with_nodes(requester).with_tls(tls);
     let notifier = options.notifier();
     let tell = |line: String| match &notifier {
         Some(notifier) => notifier.notify(line),
@@ -270,6 +296,23 @@ async fn lead(
             }
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Says how the first administrator comes in by each door.
+fn tell_secure(dir: &Path, config: &Config, url: &str) {
+    let [certificate, key, authority] = init::admin_files(dir);
+    say("clients must log in; the administrator's certificate does that:");
+    say(format_args!("  kvorum-cli -u {url} {} STATUS", init::by_certificate(dir)));
+    let (certificate, key, authority) = (certificate.display(), key.display(), authority.display());
+    if let Some(http) = config.http_listen {
+        say(format_args!("  curl --cacert {authority} --cert {certificate} --key {key} https://{http}/health"));
+    }
+    if let Some(resp) = config.resp_listen {
+        let (host, port) = (resp.ip(), resp.port());
+        say(format_args!(
+            "  redis-cli -h {host} -p {port} --tls --cacert {authority} --cert {certificate} --key {key} PING"
+        ));
     }
 }
 
@@ -306,12 +349,23 @@ fn refuse_common_variables(nodes: u16, names: impl Iterator<Item = String>) -> R
     }
 }
 
-fn load_node(dir: &Path, number: u16) -> Result<DevNode, ConfigErrors> {
+fn load_node(dir: &Path, number: u16) -> Result<DevNode, DevError> {
     let config_path = init::config_path(dir, number);
     // As its process will see it: with this process's environment, which it inherits.
     let config = start::load(Some(&config_path), Vec::new())?;
     let log_path = init::node_folder(dir, number).join("node.log");
-    Ok(DevNode { number, name: config.name.clone(), config, config_path, log_path })
+    let [certificate, key, _] = init::admin_files(dir);
+    // A cluster that was made in another way has no such certificate.
+    let admin = (config.tls.doors.client && key.exists()).then_some([certificate, key]);
+    let tls = config.tls.doors.client.then(|| {
+        let tls = Tls::from_file(&config.tls.ca)?;
+        match &admin {
+            Some([certificate, key]) => tls.certificate_files(certificate, key),
+            None => Ok(tls),
+        }
+    });
+    let tls = tls.transpose().map_err(|error| DevError::Tls(error.to_string()))?;
+    Ok(DevNode { number, name: config.name.clone(), config, config_path, log_path, tls, admin })
 }
 
 /// Waits until every node says that every shard has a leader.
@@ -330,7 +384,7 @@ async fn wait_ready(nodes: &[DevNode], deadline: Instant) -> Result<(), DevError
 
 async fn first_lacking(nodes: &[DevNode]) -> Option<String> {
     for node in nodes {
-        match probe::topology(&node.config.client_advertise).await {
+        match probe::topology(&node.config.client_advertise, node.tls.as_ref()).await {
             Err(error) => return Some(format!("{} does not answer: {error}", node.name)),
             Ok(topology) => {
                 let leaderless = topology.shards.iter().filter(|shard| shard.leader.is_none()).count();
@@ -366,7 +420,8 @@ fn show_log(node: &DevNode) {
 
 fn url(nodes: &[DevNode]) -> String {
     let addresses: Vec<&str> = nodes.iter().map(|node| node.config.client_advertise.as_str()).collect();
-    format!("kv://{}", addresses.join(","))
+    let scheme = if nodes.iter().any(|node| node.tls.is_some()) { "kvs" } else { "kv" };
+    format!("{scheme}://{}", addresses.join(","))
 }
 
 #[cfg(test)]

@@ -129,7 +129,11 @@ impl Keeper {
                 self.node.log_path.display()
             ));
         }
-        Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        if let Some([certificate, key]) = &self.node.admin {
+            command.env("KVORUM_CERT", certificate).env("KVORUM_KEY", key);
+        }
+        command
             .arg("start")
             .arg("--exit-with-stdin")
             .arg("--config")

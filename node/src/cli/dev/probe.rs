@@ -2,6 +2,7 @@
 //! retry, route or remember.
 
 use bytes::BytesMut;
+use kvorum_client::{Client, Tls};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::{
@@ -31,6 +32,8 @@ pub(super) enum ProbeError {
     Decode(#[from] DecodeError),
     #[error(transparent)]
     Server(#[from] ServerError),
+    #[error(transparent)]
+    Client(#[from] kvorum_client::Error),
     #[error("it answered something else")]
     Unexpected,
 }
@@ -39,8 +42,18 @@ pub(super) enum ProbeError {
 ///
 /// # Errors
 /// Whatever keeps it from answering within half a second.
-pub(super) async fn topology(address: &str) -> Result<Topology, ProbeError> {
-    tokio::time::timeout(TIMEOUT, ask(address)).await?
+pub(super) async fn topology(address: &str, tls: Option<&Tls>) -> Result<Topology, ProbeError> {
+    match tls {
+        None => tokio::time::timeout(TIMEOUT, ask(address)).await?,
+        Some(tls) => tokio::time::timeout(TIMEOUT, ask_encrypted(address, tls)).await?,
+    }
+}
+
+/// By the library: this much TLS is not written twice.
+async fn ask_encrypted(address: &str, tls: &Tls) -> Result<Topology, ProbeError> {
+    let client = Client::builder().seeds([address]).tls(tls.clone()).name("kvorum dev").deadline(TIMEOUT);
+    let topology = client.connect().await?.topology().await?;
+    Ok(Topology::clone(&topology))
 }
 
 async fn ask(address: &str) -> Result<Topology, ProbeError> {

@@ -13,7 +13,7 @@ use crate::auth::cert::{self, Identity, NODE_KEY_FILE, NodeCertificate, TlsIdent
 use crate::auth::issuer;
 use crate::cli::init::{self, CONFIG_FILE, InitError, Shape};
 use crate::cli::start;
-use crate::config::Member;
+use crate::config::{Member, TlsDoors};
 use crate::folder::{self, DataFolder, Owner};
 use kvorum_core::disk::RealDisk;
 use kvorum_core::map_keeper;
@@ -50,6 +50,8 @@ pub(super) struct Newcomer<'a> {
     pub(super) token: &'a JoinToken,
     pub(super) listen: [SocketAddr; init::DOORS],
     pub(super) base_port: u16,
+    /// Which of its doors speak TLS.
+    pub(super) doors: TlsDoors,
 }
 
 impl JoinBegun {
@@ -196,7 +198,8 @@ fn config_text(node: &Newcomer<'_>, ring: &RingMap, own: &RingNode) -> String {
         client: known.client.clone(),
         peer: known.peer.clone(),
     };
-    let mut text = shape.config_head(&own.name, own.id, &node.listen, joins);
+    let mut text = shape.config_head(&own.name, own.id, (&node.listen, node.doors), joins);
+    text.push_str(&init::auth_text(ring.auth_required, node.listen.iter().all(|door| door.ip().is_loopback())));
     text.extend(ring.nodes.iter().map(|known| init::member_text(&member(known))));
     text
 }

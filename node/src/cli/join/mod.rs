@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::init::{self, InitError, PORTS_PER_DOOR};
 use crate::cli::say;
 use crate::cli::start::{self, StartArgs, StartError};
-use crate::config::ConfigErrors;
+use crate::config::{ConfigErrors, TlsDoors};
 use crate::folder::FolderError;
 use crate::peers::join::{JoinDialError, dial};
 use kvorum_core::disk::DiskError;
@@ -53,6 +53,9 @@ pub struct JoinArgs {
     /// First port: it listens on this (binary door), this + 10 (peers), this + 20 (HTTP), this + 30 and this + 40 (RESP)
     #[arg(long, value_name = "PORT", default_value_t = 7400)]
     base_port: u16,
+    /// Which of its doors speak TLS, as the other nodes' do: off, all, or a list of client, http, resp and resp_cluster
+    #[arg(long, value_name = "DOORS", default_value = "off", value_parser = init::doors)]
+    tls: TlsDoors,
     /// Run the node once it has joined
     #[arg(long)]
     run: bool,
@@ -192,7 +195,7 @@ fn join(args: &JoinArgs, token: &JoinToken) -> Result<PathBuf, JoinError> {
         .map_err(|error| JoinError::Process { what: "the runtime", error })?;
     let admitted = runtime.block_on(ask(&args.to, token, &node, &signing_request))?;
     drop(runtime);
-    let node = Newcomer { begun: &begun, token, listen: doors.listen, base_port: args.base_port };
+    let node = Newcomer { begun: &begun, token, listen: doors.listen, base_port: args.base_port, doors: args.tls };
     let (name, config) = folder::write(&args.data_dir, &node, admitted)?;
     say(format_args!("this machine is {name} of cluster {}, in {}", token.cluster, args.data_dir.display()));
     Ok(config)

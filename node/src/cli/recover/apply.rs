@@ -9,7 +9,7 @@
 //! The first step of a group takes its files from the replica that they were of. A node that is started in between follows its old ring
 //! map, and leaves such files alone, since they came with a later one. The ring map comes last: where it is, all is done.
 
-use super::{Durable, Place, RecoverError};
+use super::{Durable, Place, RecoverError, keys};
 use crate::cli::verify::scratch::ScratchFileSystem;
 use crate::folder::{self, StartKind};
 use kvorum_core::disk::{Disk, FileDisk, RealDisk};
@@ -18,6 +18,7 @@ use kvorum_core::journal::{self, ShardJournal};
 use kvorum_core::log::{InlineSource, Position};
 use kvorum_core::map_keeper;
 use kvorum_core::recover::{FolderPlan, PlannedReplica, RecoveryPlan};
+use kvorum_core::sealing::Keyring;
 use kvorum_core::shard::remains::RemainsOptions;
 use kvorum_protocol::{LogIndex, ShardId, Term};
 use std::path::Path;
@@ -43,7 +44,7 @@ pub enum Applied {
 /// # Errors
 /// If the plan says nothing of the folder, its node runs, or it has changed since the plan was made: nothing has changed then. If the
 /// disk fails: repeat it.
-pub fn apply(plan: &RecoveryPlan, path: &Path) -> Result<Applied, RecoverError> {
+pub fn apply(plan: &RecoveryPlan, path: &Path, key: Option<&str>) -> Result<Applied, RecoverError> {
     let place = Place(path);
     let before = folder::inspect(path);
     let (owner, id) = before.owner().ok_or_else(|| place.unknown("identity"))?;
@@ -60,6 +61,7 @@ pub fn apply(plan: &RecoveryPlan, path: &Path) -> Result<Applied, RecoverError> 
         }));
     };
     let _lock = folder::lock(path)?;
+    let keys = keys(path, key)?;
     let inspected = folder::inspect(path);
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(path).map_err(|error| place.disk(error))?);
     let ring = map_keeper::read_copy(&*disk).map_err(|error| place.ring(error))?;
@@ -72,7 +74,7 @@ pub fn apply(plan: &RecoveryPlan, path: &Path) -> Result<Applied, RecoverError> 
     }
     let boot = folder::boot_id().map_err(|error| RecoverError::File { path: "/proc".into(), error })?;
     let start = inspected.start_kind(owner.durability, &boot);
-    let carrying = Carrying { place, plan, planned, after_clean_stop: start == StartKind::AfterCleanStop };
+    let carrying = Carrying { place, plan, planned, keys, after_clean_stop: start == StartKind::AfterCleanStop };
     carrying.check(path)?;
     carrying.carry_out(&disk)?;
     if planned.heals {
@@ -86,6 +88,7 @@ struct Carrying<'a> {
     place: Place<'a>,
     plan: &'a RecoveryPlan,
     planned: &'a FolderPlan,
+    keys: Arc<Keyring>,
     after_clean_stop: bool,
 }
 
@@ -108,7 +111,7 @@ impl Carrying<'_> {
     }
 
     fn options<'a>(&'a self, opened: &'a Opened<'_>, shard: ShardId) -> RemainsOptions<'a> {
-        RemainsOptions { disk: opened.disk, ring: &self.plan.ring, shard }
+        RemainsOptions { disk: opened.disk, ring: &self.plan.ring, shard, keys: &self.keys }
     }
 
     fn durable(&self, opened: &Opened<'_>, planned: &PlannedReplica) -> Result<Option<Position>, RecoverError> {

@@ -1,7 +1,7 @@
 //! `kvorum recover inspect`: how far each replica in a stopped node's folder has come. Changes nothing: what a start would write stays
 //! in memory.
 
-use super::{Durable, Place, RecoverError};
+use super::{Durable, Place, RecoverError, keys};
 use crate::cli::verify;
 use crate::cli::verify::scratch::ScratchFileSystem;
 use crate::folder::{self, StartKind};
@@ -12,6 +12,7 @@ use kvorum_core::log::InlineSource;
 use kvorum_core::map_keeper;
 use kvorum_core::recover::{FolderReport, RECOVERY_FORMAT, ReplicaReport};
 use kvorum_core::ring::RingMap;
+use kvorum_core::sealing::Keyring;
 use kvorum_core::shard::remains::RemainsOptions;
 use kvorum_protocol::{NodeId, ReplicaId, ShardId};
 use std::path::Path;
@@ -22,8 +23,9 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// If it can't be looked at, or does not say whose it is.
-pub fn inspect(path: &Path) -> Result<FolderReport, RecoverError> {
+pub fn inspect(path: &Path, key: Option<&str>) -> Result<FolderReport, RecoverError> {
     let _locks = verify::hold(path)?;
+    let keys = keys(path, key)?;
     let place = Place(path);
     let inspected = folder::inspect(path);
     let (owner, id) = inspected.owner().ok_or_else(|| place.unknown("identity"))?;
@@ -42,8 +44,8 @@ pub fn inspect(path: &Path) -> Result<FolderReport, RecoverError> {
     };
     let mut replicas = Vec::new();
     if let Some(ring) = &ring {
-        let looking =
-            Looking { place, disk: &disk, ring, node: owner.node, durable: Arc::new(Durable(replayed.durable)) };
+        let durable = Arc::new(Durable(replayed.durable));
+        let looking = Looking { place, disk: &disk, ring, keys: &keys, node: owner.node, durable };
         replicas = looking.replicas()?;
     }
     Ok(FolderReport {
@@ -62,6 +64,7 @@ struct Looking<'a> {
     place: Place<'a>,
     disk: &'a Arc<dyn Disk>,
     ring: &'a RingMap,
+    keys: &'a Arc<Keyring>,
     node: NodeId,
     durable: Arc<Durable>,
 }
@@ -89,7 +92,7 @@ impl Looking<'_> {
         };
         let journal: Arc<dyn ShardJournal> = Arc::clone(&self.durable) as _;
         let journal = files.journal_of(shard, &journal).map_err(self.place.log(shard))?;
-        let options = RemainsOptions { disk: self.disk, ring: self.ring, shard };
+        let options = RemainsOptions { disk: self.disk, ring: self.ring, shard, keys: self.keys };
         // Whoever it was, the log says the same.
         let id = replica.unwrap_or(ReplicaId(1));
         // What was given up is read as far as it goes.

@@ -18,15 +18,18 @@ use crate::cli::exit::Exit;
 use crate::cli::say;
 use crate::cli::verify::VerifyError;
 use crate::folder::FolderError;
+use crate::kek;
 use kvorum_core::disk::DiskError;
 use kvorum_core::journal::{JournalError, ShardJournal, Submission};
 use kvorum_core::log::{LogError, Position};
 use kvorum_core::recover::{PlanRefusal, RecoveryPlan};
+use kvorum_core::sealing::{KeyFailure, Keyring};
 use kvorum_core::shard::ShardError;
 use kvorum_protocol::ShardId;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The steps of a recovery, in their order.
 #[derive(Debug, clap::Subcommand)]
@@ -38,6 +41,9 @@ pub enum RecoverVerb {
         /// The data folders
         #[arg(value_name = "DIR", required = true)]
         folders: Vec<PathBuf>,
+        /// Where the key-encryption key is, as encryption.key says it: needed if the cluster seals what it stores
+        #[arg(long, value_name = "SOURCE")]
+        key: Option<String>,
     },
     /// Say which groups are lost, from what each would go on, and what may be missing
     Plan {
@@ -67,6 +73,9 @@ pub enum RecoverVerb {
         /// The data folders
         #[arg(value_name = "DIR", required = true)]
         folders: Vec<PathBuf>,
+        /// As for inspect
+        #[arg(long, value_name = "SOURCE")]
+        key: Option<String>,
         /// Accept that what the plan says may be missing is lost
         #[arg(long)]
         accept_loss: bool,
@@ -123,6 +132,20 @@ pub enum RecoverError {
         shard: ShardId,
         /// Why.
         error: Box<ShardError>,
+    },
+    /// What is sealed can't be opened.
+    #[error("{path}: --key: {error}")]
+    Keys {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        error: KeyFailure,
+    },
+    /// The cluster seals what it stores.
+    #[error("{path}: the cluster seals what it stores: say --key SOURCE, where SOURCE is what encryption.key says")]
+    KeyMissing {
+        /// The folder.
+        path: PathBuf,
     },
     /// A file that was named can't be read or written.
     #[error("{path}: {error}")]
@@ -199,9 +222,9 @@ impl RecoverVerb {
     /// Why it is not done.
     pub fn run(self) -> Result<(), RecoverError> {
         match self {
-            Self::Inspect { folders } => {
+            Self::Inspect { folders, key } => {
                 for folder in folders {
-                    let report = inspect(&folder)?;
+                    let report = inspect(&folder, key.as_deref())?;
                     say(serde_json::to_string(&report).expect("a report has a form in JSON"));
                 }
                 Ok(())
@@ -214,16 +237,27 @@ impl RecoverVerb {
                     None => Ok(()),
                 }
             }
-            Self::Apply { plan: file, folders, accept_loss } => {
+            Self::Apply { plan: file, folders, key, accept_loss } => {
                 let plan = planning::read(&file)?;
                 if !accept_loss {
                     return Err(RecoverError::NotAccepted { plan: file });
                 }
                 folders.iter().try_for_each(|folder| {
-                    say(told(&plan, folder, apply(&plan, folder)?));
+                    say(told(&plan, folder, apply(&plan, folder, key.as_deref())?));
                     Ok(())
                 })
             }
+        }
+    }
+}
+
+/// What a folder's records are sealed with. With another key nothing is done.
+fn keys(path: &Path, key: Option<&str>) -> Result<Arc<Keyring>, RecoverError> {
+    match key {
+        None if kek::of_folder(path).is_plain() => Ok(Arc::default()),
+        None => Err(RecoverError::KeyMissing { path: path.to_owned() }),
+        Some(source) => {
+            kek::of_verify(source, path).map_err(|error| RecoverError::Keys { path: path.to_owned(), error })
         }
     }
 }

@@ -12,6 +12,7 @@ use kvorum_core::folder::replica_files;
 use kvorum_core::journal::{self, JournalError, Replayed};
 use kvorum_core::map_keeper::RING_COPY;
 use kvorum_core::ring::{RingError, RingMap};
+use kvorum_core::sealing::Keyring;
 use kvorum_protocol::{Durability, ShardId};
 use std::collections::BTreeSet;
 use std::io;
@@ -19,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Looks at everything.
-pub(super) fn look(path: &Path) -> Result<Report, VerifyError> {
+pub(super) fn look(path: &Path, keys: &Arc<Keyring>) -> Result<Report, VerifyError> {
     let io = |error| VerifyError::Io { path: path.to_owned(), error };
     let inspected = folder::inspect(path);
     let system = ScratchFileSystem::new(path);
@@ -42,7 +43,7 @@ pub(super) fn look(path: &Path) -> Result<Report, VerifyError> {
     let folders = disk.list_shards().map_err(|error| io(io::Error::other(error)))?;
     let shards: BTreeSet<ShardId> = folders.into_iter().chain(noted_shards(&names)).collect();
     for id in shards {
-        report.shards.push(shard::look(&disk, id, &journaled));
+        report.shards.push(shard::look(&disk, id, &journaled, keys));
     }
     look_at_leftovers(&mut report, &system, &names);
     if report.all_findings().next().is_some() {

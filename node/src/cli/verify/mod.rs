@@ -10,10 +10,13 @@ mod tests;
 pub use report::{Effect, Finding, JournalReport, OwnerReport, Report, ShardReport, Verdict};
 
 use crate::cli::say;
+use crate::kek;
+use kvorum_core::sealing::{KeyFailure, Keyring};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// What the process says by ending, if it found damage.
 const DAMAGED: u8 = 1;
@@ -26,6 +29,9 @@ pub struct VerifyArgs {
     /// The data folder of a node that does not run
     #[arg(value_name = "DIR")]
     folder: PathBuf,
+    /// Opens what is sealed, too: where the key-encryption key is, as encryption.key says it
+    #[arg(long, value_name = "SOURCE")]
+    key: Option<String>,
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
@@ -46,6 +52,9 @@ pub enum VerifyError {
         /// The folder.
         path: PathBuf,
     },
+    /// What is sealed can't be opened.
+    #[error("--key: {0}")]
+    Keys(#[from] KeyFailure),
     /// It can't be read.
     #[error("{path} can't be read: {error}")]
     Io {
@@ -61,7 +70,10 @@ pub enum VerifyError {
 /// # Errors
 /// If it can't look.
 pub fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
-    let report = verify(&args.folder)?;
+    let report = match &args.key {
+        None => verify(&args.folder)?,
+        Some(source) => verify_with(&args.folder, &kek::of_verify(source, &args.folder)?)?,
+    };
     if args.json {
         say(serde_json::to_string(&report).expect("a report has a form in JSON"));
     } else {
@@ -79,8 +91,16 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
 /// # Errors
 /// If it can't look.
 pub fn verify(path: &Path) -> Result<Report, VerifyError> {
+    verify_with(path, &Arc::default())
+}
+
+/// As [`verify`]; what is sealed with these keys is opened as well.
+///
+/// # Errors
+/// If it can't look.
+pub fn verify_with(path: &Path, keys: &Arc<Keyring>) -> Result<Report, VerifyError> {
     let _locks = hold(path)?;
-    folder::look(path)
+    folder::look(path, keys)
 }
 
 /// Keeps everybody from starting a node with a folder, for as long as the result lives. Others may look at it, too.

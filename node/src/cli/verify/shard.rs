@@ -6,7 +6,10 @@ use kvorum_core::disk::{DATA_SEGMENT, Disk, DiskError, HINT_FILE, MANIFEST_FILE}
 use kvorum_core::folder::replica_files::{Noted, ReplicaFiles, note_name};
 use kvorum_core::journal::{ShardJournal, Submission};
 use kvorum_core::log::inspect::{Hint, Layout, LogSummary, file_of};
-use kvorum_core::log::{Base, Damage, InlineSource, LogError, LogView, Position, SegmentPlace, scrub};
+use kvorum_core::log::{
+    Base, Damage, InlineSource, LogError, LogOptions, LogView, Position, SegmentPlace, ShardLog, scrub,
+};
+use kvorum_core::sealing::{Keyring, SealError, ShardKeys};
 use kvorum_core::store::Store;
 use kvorum_protocol::ShardId;
 use std::collections::BTreeMap;
@@ -35,8 +38,9 @@ impl ShardJournal for Journaled {
 }
 
 /// Looks at a shard.
-pub(super) fn look(disk: &Arc<dyn Disk>, shard: ShardId, journaled: &Journaled) -> ShardReport {
-    let mut looking = Looking { disk, shard, report: empty(shard) };
+pub(super) fn look(disk: &Arc<dyn Disk>, shard: ShardId, journaled: &Journaled, keys: &Arc<Keyring>) -> ShardReport {
+    let keys = &ShardKeys::new(shard, Arc::clone(keys));
+    let mut looking = Looking { disk, shard, keys, report: empty(shard) };
     if let Err(error) = looking.run(journaled) {
         looking.unreadable(&error);
     }
@@ -65,6 +69,8 @@ fn empty(shard: ShardId) -> ShardReport {
 struct Looking<'a> {
     disk: &'a Arc<dyn Disk>,
     shard: ShardId,
+    /// What opens its records; without any key nothing is opened.
+    keys: &'a ShardKeys,
     report: ShardReport,
 }
 
@@ -111,12 +117,15 @@ impl Looking<'_> {
         // A mapping of what can't be read would end this process.
         if is_readable {
             match layout.recover(&**self.disk, durable) {
-                Ok(log) => self.look_at_log(log, durable, journaled.is_complete),
+                Ok(log) => {
+                    self.look_at_log(log, durable, journaled.is_complete);
+                    self.open_records(durable);
+                }
                 Err(error) => self.failed(error),
             }
         }
         if let Some(base) = layout.base() {
-            self.look_at_base(base, layout.hint(&**self.disk)?);
+            self.look_at_base(base, layout.hint(&**self.disk, self.keys)?);
         }
         Ok(())
     }
@@ -173,6 +182,23 @@ impl Looking<'_> {
         Ok(true)
     }
 
+    /// Opens all records, if there is a key: those of the base, and of the entries behind it.
+    fn open_records(&mut self, durable: Option<Position>) {
+        let ring = self.keys.ring();
+        if ring.epochs().is_empty() || !self.report.findings.is_empty() {
+            return;
+        }
+        let source = Arc::new(InlineSource::new(Arc::clone(self.disk)));
+        let options = LogOptions { keys: Arc::clone(ring), ..LogOptions::new(source) };
+        let opened = ShardLog::open(self.disk, self.shard, durable, options).and_then(|(log, _)| log.open_records());
+        match opened {
+            Ok((sealed, plain)) => {
+                self.report.notes.push(format!("{sealed} records are sealed and open, {plain} are plain"));
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
     fn look_at_log(&mut self, log: Option<LogSummary>, durable: Option<Position>, journal_is_complete: bool) {
         let Some(log) = log else {
             if let Some(durable) = durable {
@@ -203,7 +229,16 @@ impl Looking<'_> {
     fn look_at_base(&mut self, base: &Base, hint: Hint) {
         self.report.base = base.index.0;
         let view: Arc<LogView> = Arc::default();
-        let mut store = match Store::restore(view, &base.state) {
+        let state = match base.open_state(self.keys) {
+            Ok(state) => state,
+            Err(error @ SealError::NoKey(_)) => {
+                return self.report.notes.push(format!("{error}: say --key, and the state is looked at, too"));
+            }
+            Err(error) => {
+                return self.found(file_of(self.shard, 0), None, error.to_string(), Effect::ReplacesReplica);
+            }
+        };
+        let mut store = match Store::restore(view, &state) {
             Ok(store) => store,
             Err(error) => {
                 return self.found(file_of(self.shard, 0), None, error.to_string(), Effect::ReplacesReplica);
@@ -218,6 +253,10 @@ impl Looking<'_> {
                 }
                 Err(error) => self.found(file, None, format!("the index has no meaning: {error}"), Effect::GetsBy),
             },
+            Hint::Closed(SealError::NoKey(epoch)) => {
+                self.report.notes.push(format!("the index is sealed with data key {epoch}, which is not here"));
+            }
+            Hint::Closed(error) => self.found(file, None, error.to_string(), Effect::GetsBy),
             Hint::Unsupported(version) => {
                 self.report.notes.push(format!("{version}; until then a start makes the index anew"));
             }

@@ -81,7 +81,7 @@ impl Replica {
         let mut state = Vec::new();
         self.store.encode_base(&mut state);
         let membership = self.log.membership().unwrap().clone();
-        Base { index: self.store.applied(), term: Term(1), membership, state: Bytes::from(state) }
+        Base { index: self.store.applied(), term: Term(1), membership, state: Bytes::from(state), sealed: false }
     }
 
     /// Empties the first segment into a data segment, and writes a checkpoint.

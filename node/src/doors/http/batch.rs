@@ -12,6 +12,7 @@ use super::openapi::{AckName, Consistency};
 use super::outflow::Held;
 use super::problem::{Problem, ProblemBody, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE};
 use super::request::{Asked, WriteOptions, previous_of, status_of, status_of_write, time_to_live};
+use super::whose::Whose;
 use super::{Api, address};
 use axum::extract::State;
 use axum::response::Response;
@@ -60,7 +61,7 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::R
     let asked = Asked::of_parts(&parts, &["ack", "consistency"])?;
     let (mode, mut options) = (asked.mode()?, WriteOptions::read(&asked)?);
     options.once = IdempotencyKey::read(&parts)?.map(|named| named.once_of_each());
-    let terms = Terms { connection: asked.connection, within: asked.within, mode, options };
+    let terms = Terms { whose: asked.whose.clone(), within: asked.within, mode, options };
     if negotiate::is_ndjson(asked.headers)? {
         let share = api.inflow.share(address(&parts));
         return Ok(super::bulk::answer(api, terms, body, share));
@@ -83,7 +84,7 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, request: axum::extract::R
 
 /// What all operations of a batch have in common.
 pub(super) struct Terms {
-    pub(super) connection: u64,
+    pub(super) whose: Whose,
     pub(super) within: Duration,
     pub(super) mode: ReadMode,
     pub(super) options: WriteOptions,
@@ -128,7 +129,7 @@ async fn write_all(
     let count = mutations.len() as u64;
     let id = WriteId { once: terms.options.once, ..NEW };
     let body = RequestBody::Batch { id, ack: terms.options.ack, mutations: mutations.clone() };
-    let reply = api.caller.write(terms.connection, body, count, terms.within).await?;
+    let reply = api.caller.write(&terms.whose, body, count, terms.within).await?;
     let ResponseBody::Batch(written) = reply.body else { return Err(unexpected()) };
     for ((at, mutation), result) in places.into_iter().zip(mutations).zip(written) {
         results[at] = Some(match result {
@@ -162,7 +163,7 @@ async fn read_all(
     let (places, keys): (Vec<usize>, Vec<Bytes>) = keys.into_iter().unzip();
     let before = lost_pages();
     let body = RequestBody::MultiGet { keys: keys.clone(), mode: terms.mode };
-    let reply = api.caller.read(terms.connection, body, terms.within).await?;
+    let reply = api.caller.read(&terms.whose, body, terms.within).await?;
     let ResponseBody::Values(values) = reply.body else { return Err(unexpected()) };
     let sizes =
         values.iter().map(|value| value.as_ref().ok().and_then(Option::as_ref).map_or(0, |entry| entry.value.len()));
@@ -223,7 +224,7 @@ pub(super) async fn atomic(State(api): State<Arc<Api>>, request: axum::extract::
         return Err(Problem::conflicting("an atomic batch writes something"));
     }
     let atomic = AtomicRequest { id, ack: options.ack, checks, mutations: mutations.clone() };
-    let reply = api.caller.write(asked.connection, RequestBody::Atomic(atomic), 1, asked.within).await?;
+    let reply = api.caller.write(&asked.whose, RequestBody::Atomic(atomic), 1, asked.within).await?;
     let ResponseBody::Atomic(result) = reply.body else { return Err(unexpected()) };
     let replayed = result.is_replayed();
     match result {

@@ -4,6 +4,7 @@
 //! effect, is repeated here under the same number until the deadline, by the rules of the client library.
 
 use super::problem::{INTERNAL, Problem};
+use super::whose::Whose;
 use crate::doors::writers::{WriteNumbers, Writers};
 use crate::runtime::system_clock;
 use bytes::Bytes;
@@ -54,8 +55,8 @@ impl Caller {
     ///
     /// # Errors
     /// What repeating did not mend.
-    pub(super) async fn read(&self, connection: u64, body: RequestBody, within: Duration) -> Result<Reply, Error> {
-        self.call(connection, Kind::Read, body, within, |_, _| {}).await
+    pub(super) async fn read(&self, whose: &Whose, body: RequestBody, within: Duration) -> Result<Reply, Error> {
+        self.call(whose, Kind::Read, body, within, |_, _| {}).await
     }
 
     /// Writes, for the client on a connection. The body's number is chosen here; a batch of `count` writes takes as many.
@@ -64,28 +65,28 @@ impl Caller {
     /// What repeating did not mend. The outcome covers all attempts.
     pub(super) async fn write(
         &self,
-        connection: u64,
+        whose: &Whose,
         mut body: RequestBody,
         count: u64,
         within: Duration,
     ) -> Result<Reply, Error> {
-        let mut numbers = WriteNumbers::new(self.writers.of(connection), count, &mut body);
+        let mut numbers = WriteNumbers::new(self.writers.of(whose.connection), count, &mut body);
         let stamp = |body: &mut RequestBody, step: Step| match step {
             Step::Attempt { retry } => numbers.stamp(body, retry),
             Step::Renumber { sequence_min } => numbers.take_others(sequence_min, body),
         };
-        self.call(connection, Kind::Write, body, within, stamp).await
+        self.call(whose, Kind::Write, body, within, stamp).await
     }
 
     async fn call(
         &self,
-        connection: u64,
+        whose: &Whose,
         kind: Kind,
         mut body: RequestBody,
         within: Duration,
         mut prepare: impl FnMut(&mut RequestBody, Step),
     ) -> Result<Reply, Error> {
-        let client = self.writers.of(connection).client();
+        let client = self.writers.of(whose.connection).client();
         let began = now();
         let deadline = began + within;
         let mut attempts = Attempts::new(self.policy, kind, began, deadline);
@@ -95,7 +96,7 @@ impl Caller {
             attempts.handle_sent();
             let left = deadline.saturating_sub(now());
             let request = Request { id: RequestId(0), deadline_ms: node_deadline_ms(left).max(1), body: body.clone() };
-            let (mut asking, at_once) = Asking::begin(&self.context, client, request);
+            let (mut asking, at_once) = Asking::begin(&self.context, whose, client, request);
             let reply = match at_once {
                 Some(reply) => reply,
                 None => match tokio::time::timeout(left + GRACE, asking.reply()).await {
@@ -106,6 +107,9 @@ impl Caller {
             let ResponseBody::Error(error) = reply.body else {
                 return Ok(Reply { body: attempts.handle_answer(reply.body), ..reply });
             };
+            if asking.0.is_over_limit() {
+                return Err(Error::Server(error));
+            }
             let decision = attempts.handle_failure(Failure::Answered(error), now(), &mut rand::rng());
             match decision {
                 Decision::AtOnce => {}
@@ -128,9 +132,19 @@ struct Asking(Session<()>);
 
 impl Asking {
     /// Asks. Many reads are answered at once: then there is nothing to wait for.
-    fn begin(context: &Arc<SessionContext>, client: ClientId, request: Request) -> (Self, Option<Reply>) {
+    fn begin(
+        context: &Arc<SessionContext>,
+        whose: &Whose,
+        client: ClientId,
+        request: Request,
+    ) -> (Self, Option<Reply>) {
         let mut session = Session::new(Arc::clone(context), Door::Http);
+        session.comes_from(whose.address);
         let mut reply = None;
+        if let Err(error) = session.log_in_as(&whose.principal, &whose.access) {
+            reply = Some(Reply { body: ResponseBody::Error(error.error()), source: None });
+            return (Self(session), reply);
+        }
         session.handle(client, (), system_clock::monotonic(), request, &mut |answered| reply = Some(taken(answered)));
         (Self(session), reply)
     }

@@ -59,6 +59,7 @@ pub(super) struct MappingJson {
 pub(super) async fn mapping(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &["key", "key_base64"])?;
     let key = asked.query.key()?;
+    asked.whose.may_read(&key)?;
     let topology = api.topology();
     let shard = topology.shard_of(&key);
     let leader = topology.leader_of(shard);
@@ -137,7 +138,7 @@ pub(super) struct NodeJson {
 pub(super) async fn nodes(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &[])?;
     let body = RequestBody::Status(StatusScope::Cluster);
-    let reply = api.caller.read(asked.connection, body, asked.within.min(NODES_WITHIN)).await?;
+    let reply = api.caller.read(&asked.whose, body, asked.within.min(NODES_WITHIN)).await?;
     let ResponseBody::Status(statuses) = reply.body else { return Err(unexpected()) };
     let (topology, ring) = (api.topology(), api.caller.context().router.ring());
     let nodes = (0..topology.nodes.len()).map(|at| node_json(&ring, &topology, at, &statuses)).collect();
@@ -319,7 +320,7 @@ pub(super) async fn rebalance(
         for (shard, to, _) in moves {
             let command = RequestBody::Admin(AdminCommand::TransferLeadership { shard, to });
             // Asks the leader to begin, and does not wait for the new one.
-            api.caller.read(asked.connection, command, asked.within).await?;
+            api.caller.read(&asked.whose, command, asked.within).await?;
         }
     }
     let status = if only_looks { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -4,7 +4,8 @@
 use super::Api;
 use super::kv::get_asked;
 use super::metrics::KEY_ROUTE;
-use super::request::{Asked, From};
+use super::request::Asked;
+use super::whose::Whose;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, Request, Uri};
 use std::time::Instant;
@@ -21,9 +22,9 @@ pub(super) fn takes<B>(request: &Request<B>) -> bool {
 const PREFIX: &str = "/kv/";
 
 /// Answers such a request.
-pub(super) async fn answer(api: &Api, from: From, uri: &Uri, headers: &HeaderMap) -> Response {
+pub(super) async fn answer(api: &Api, whose: Whose, uri: &Uri, headers: &HeaderMap) -> Response {
     let began = Instant::now();
-    let answered = match Asked::of(uri, headers, from.connection, &[]) {
+    let answered = match Asked::of(uri, headers, whose, &[]) {
         Ok(asked) => get_asked(api, &asked).await,
         Err(problem) => Err(problem),
     };

@@ -2,6 +2,7 @@
 //! (draft-ietf-httpapi-idempotency-key-header-07). Pure.
 
 use super::problem::Problem;
+use super::whose::Whose;
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
@@ -47,9 +48,9 @@ impl IdempotencyKey {
             Problem::invalid(format!("the header Idempotency-Key is not as it must be: {expected}"))
         })?;
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        // Until there is authentication, nobody's keys are kept apart from anybody else's.
-        let user = b"";
-        let id = id_of(&[user, &key, parts.method.as_str().as_bytes(), target.as_bytes()]);
+        // Nobody is answered what somebody else was.
+        let user = parts.extensions.get::<Whose>().map_or("", |whose| whose.access.user());
+        let id = id_of(&[user.as_bytes(), &key, parts.method.as_str().as_bytes(), target.as_bytes()]);
         Ok(Some(Self { id, head: telling(&parts.headers) }))
     }
 

@@ -157,7 +157,7 @@ async fn await_write(api: &Api, asked: &Asked<'_>) -> Result<(), Problem> {
         return Err(Problem::new(&INVALID_RECEIPT, format!("there is no shard {}", receipt.shard)));
     }
     let body = RequestBody::Await { receipt, wait_ms: wait.as_millis() as u32 };
-    let reply = api.caller.read(asked.connection, body, wait).await;
+    let reply = api.caller.read(&asked.whose, body, wait).await;
     match reply.map_err(|error| Problem::from(error).of_read())?.body {
         ResponseBody::Awaited(Awaited::Applied) => Ok(()),
         ResponseBody::Awaited(Awaited::Lost) => {
@@ -173,7 +173,7 @@ async fn await_write(api: &Api, asked: &Asked<'_>) -> Result<(), Problem> {
 async fn look_up(api: &Api, asked: &Asked<'_>, key: Bytes, mode: ReadMode) -> Result<Found, Problem> {
     let before = lost_pages();
     let body = RequestBody::Get { key: key.clone(), mode };
-    let reply = api.caller.read(asked.connection, body, asked.within).await?;
+    let reply = api.caller.read(&asked.whose, body, asked.within).await?;
     let source = reply.source.unwrap_or_default();
     let ResponseBody::Value(entry) = reply.body else { return Err(unexpected()) };
     let bytes = entry.as_ref().map_or(0, |entry| entry.value.len());
@@ -502,7 +502,7 @@ async fn write(
         let once = options.once.map(|once| Once { keeps_refusal: is_final, ..once });
         let id = WriteId { sequence: 0, first_unanswered: 0, retry: false, once };
         let body = RequestBody::Write { id, ack: options.ack, mutation };
-        let reply = api.caller.write(asked.connection, body, 1, asked.within).await?;
+        let reply = api.caller.write(&asked.whose, body, 1, asked.within).await?;
         let ResponseBody::Written(result) = reply.body else { return Err(unexpected()) };
         match result.status {
             WriteStatus::Applied => return Ok((status_of_write(&action, &condition, &result), result)),

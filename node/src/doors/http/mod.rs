@@ -28,9 +28,11 @@ mod scan;
 mod serve;
 mod slow;
 mod tokens;
+mod whose;
 
 pub use serve::HttpDoor;
 
+use crate::auth::login::Logins;
 use crate::doors::inflow::Inflow;
 use crate::runtime::status::Inspector;
 use axum::Router;
@@ -55,6 +57,7 @@ pub struct Api {
     caller: Caller,
     inspector: Arc<Inspector>,
     pressure: Arc<Pressure>,
+    logins: Arc<Logins>,
     inflow: Arc<Inflow>,
     outflow: Outflow,
     /// The node's name.
@@ -70,6 +73,7 @@ impl Api {
         context: Arc<SessionContext>,
         inspector: Arc<Inspector>,
         pressure: Arc<Pressure>,
+        logins: Arc<Logins>,
         inflow: Arc<Inflow>,
         name: String,
     ) -> Arc<Self> {
@@ -77,6 +81,7 @@ impl Api {
             caller: Caller::new(context),
             inspector,
             pressure,
+            logins,
             inflow,
             outflow: Outflow::default(),
             name,

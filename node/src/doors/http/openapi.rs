@@ -191,6 +191,19 @@ pub(super) async fn document(request: axum::extract::Request) -> Result<Response
     Ok(response)
 }
 
+/// Every address that is described, with its methods.
+#[cfg(test)]
+pub(super) fn addresses() -> Vec<(String, Vec<http::Method>)> {
+    let document = serde_json::to_value(Description::openapi()).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths").clone();
+    let methods = |methods: Value| {
+        let named =
+            methods.as_object().expect("methods").keys().map(|name| name.to_uppercase().parse().expect("a method"));
+        named.collect()
+    };
+    paths.into_iter().map(|(path, of_path)| (path, methods(of_path))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,8 +69,8 @@ pub(super) struct ClusterJson {
 pub(super) async fn cluster(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &[])?;
     let within = asked.within.min(CLUSTER_WITHIN);
-    let status = api.caller.read(asked.connection, RequestBody::Status(StatusScope::Cluster), within);
-    let plan = api.caller.read(asked.connection, RequestBody::Admin(AdminCommand::Plan(None)), within);
+    let status = api.caller.read(&asked.whose, RequestBody::Status(StatusScope::Cluster), within);
+    let plan = api.caller.read(&asked.whose, RequestBody::Admin(AdminCommand::Plan(None)), within);
     let (status, plan) = tokio::join!(status, plan);
     let ResponseBody::Status(statuses) = status?.body else { return Err(unexpected()) };
     // That nobody speaks for the ring map is part of how the cluster stands.
@@ -189,7 +189,7 @@ pub(super) async fn plan(State(api): State<Arc<Api>>, request: axum::extract::Re
 
 async fn plan_of(api: &Api, asked: &Asked<'_>, verb: Option<ClusterVerb>) -> Result<Response, Problem> {
     let body = RequestBody::Admin(AdminCommand::Plan(verb));
-    let reply = api.caller.read(asked.connection, body, asked.within).await?;
+    let reply = api.caller.read(&asked.whose, body, asked.within).await?;
     let ResponseBody::Plan(plan) = reply.body else { return Err(unexpected()) };
     Ok(json_response(StatusCode::OK, &PlanJson::new(&api.topology(), *plan)))
 }
@@ -214,7 +214,7 @@ async fn ask_of(
     verb: ClusterVerb,
     (status, state): (StatusCode, &'static str),
 ) -> Result<Response, Problem> {
-    api.caller.read(asked.connection, RequestBody::Admin(AdminCommand::Ask(verb)), asked.within).await?;
+    api.caller.read(&asked.whose, RequestBody::Admin(AdminCommand::Ask(verb)), asked.within).await?;
     Ok(json_response(status, &NodeStateJson { node: node.name, state, epoch: api.topology().epoch.0 }))
 }
 
@@ -489,6 +489,6 @@ async fn ask_cluster(api: &Api, request: axum::extract::Request, verb: ClusterVe
 }
 
 async fn ask_and_plan(api: &Api, asked: &Asked<'_>, verb: ClusterVerb) -> Result<Response, Problem> {
-    api.caller.read(asked.connection, RequestBody::Admin(AdminCommand::Ask(verb)), asked.within).await?;
+    api.caller.read(&asked.whose, RequestBody::Admin(AdminCommand::Ask(verb)), asked.within).await?;
     plan_of(api, asked, None).await
 }

@@ -2,7 +2,7 @@
 
 use super::idempotency::REPLAYED;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use kvorum_client_core::error::Error;
 use kvorum_protocol::{ErrorCode, NodeId, Outcome, Retry, ServerError, Version};
@@ -40,6 +40,12 @@ kinds! {
     INVALID_ARGUMENT = "invalid-argument", 400, "An argument makes no sense",
         "The request is well formed, and one of its values is not allowed.",
         "Correct the value. The detail names it and says what is allowed.";
+    UNAUTHENTICATED = "unauthenticated", 401, "The node wants to know who asks",
+        "The request does not say who asks, or nobody of that name and with that proof may log in.",
+        "Send Authorization: Bearer with a token, or Basic with a user and a password.";
+    PERMISSION_DENIED = "permission-denied", 403, "Whoever asks may not do this",
+        "The user's roles do not say that it may.",
+        "Ask an administrator for a role that does: kvorum-cli acl check says what a user may do.";
     NOT_PERMITTED = "not-permitted", 403, "This is switched off here",
         "The cluster's configuration does not allow the operation.",
         "Ask the operator.";
@@ -188,6 +194,11 @@ impl Problem {
         }
     }
 
+    /// What is wrong, for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The request can't be read.
     pub(super) fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(&MALFORMED, detail)
@@ -286,6 +297,8 @@ pub(super) fn kind_of(code: ErrorCode) -> &'static Kind {
         ErrorCode::DiskFull => &DISK_FULL,
         ErrorCode::ShuttingDown => &STOPPING,
         ErrorCode::TooManyConnections => &TOO_MANY_CONNECTIONS,
+        ErrorCode::Unauthenticated => &UNAUTHENTICATED,
+        ErrorCode::PermissionDenied => &PERMISSION_DENIED,
         ErrorCode::NotPermitted => &NOT_PERMITTED,
         ErrorCode::Refused => &CLUSTER_REFUSES,
         _ => &INTERNAL,
@@ -330,6 +343,10 @@ impl IntoResponse for Problem {
         if let Some(ms) = self.retry_after_ms {
             // The header knows whole seconds only.
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::from(ms).div_ceil(1000)));
+        }
+        if self.kind.code == UNAUTHENTICATED.code {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"kvorum\""));
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"kvorum\", charset=\"UTF-8\""));
         }
         if self.replayed {
             headers.insert(REPLAYED, HeaderValue::from_static("true"));

@@ -1,8 +1,10 @@
 //! What requests have in common: who asks, the parameters, the time, and how to write.
 
 use super::negotiate::header_text;
-use super::problem::Problem;
+use super::problem::{Problem, UNAUTHENTICATED};
 use super::query::Query;
+use super::whose::Whose;
+use crate::auth::user_cert::UserCertificate;
 use axum::extract::Request;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -10,15 +12,18 @@ use kvorum_core::limits::DEADLINE_DEFAULT_MS;
 use kvorum_protocol::limits::{DEADLINE_MS_MAX, TTL_MS_MAX};
 use kvorum_protocol::{Ack, Action, Condition, Once, ReadMode, Receipt, ReturnPrevious, TimeToLive, WriteResult};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The connection that a request came on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct From {
     /// Its number.
     pub(super) connection: u64,
     /// Where it comes from.
     pub(super) address: IpAddr,
+    /// Who has opened it, if its certificate says so.
+    pub(super) certificate: Option<Arc<UserCertificate>>,
 }
 
 /// The time within which an answer is wanted, in milliseconds.
@@ -38,8 +43,8 @@ pub(super) struct Asked<'a> {
     pub(super) headers: &'a HeaderMap,
     /// The parameters.
     pub(super) query: Query,
-    /// The connection's number.
-    pub(super) connection: u64,
+    /// Whose it is.
+    pub(super) whose: Whose,
     /// The time within which an answer is wanted.
     pub(super) within: Duration,
 }
@@ -50,8 +55,8 @@ impl<'a> Asked<'a> {
     /// # Errors
     /// As [`Query::parse`].
     pub(super) fn read(request: &'a Request, parameters: &[&'static str]) -> Result<Self, Problem> {
-        let connection = request.extensions().get::<From>().map_or(0, |from| from.connection);
-        Self::of(request.uri(), request.headers(), connection, parameters)
+        let whose = request.extensions().get::<Whose>().ok_or_else(nobody)?.clone();
+        Self::of(request.uri(), request.headers(), whose, parameters)
     }
 
     /// The same of a head whose body is read apart.
@@ -59,8 +64,8 @@ impl<'a> Asked<'a> {
     /// # Errors
     /// As [`Query::parse`].
     pub(super) fn of_parts(parts: &'a Parts, parameters: &[&'static str]) -> Result<Self, Problem> {
-        let connection = parts.extensions.get::<From>().map_or(0, |from| from.connection);
-        Self::of(&parts.uri, &parts.headers, connection, parameters)
+        let whose = parts.extensions.get::<Whose>().ok_or_else(nobody)?.clone();
+        Self::of(&parts.uri, &parts.headers, whose, parameters)
     }
 
     /// The same of the parts that count.
@@ -70,12 +75,12 @@ impl<'a> Asked<'a> {
     pub(super) fn of(
         uri: &'a http::Uri,
         headers: &'a HeaderMap,
-        connection: u64,
+        whose: Whose,
         parameters: &[&'static str],
     ) -> Result<Self, Problem> {
         let ms = number(headers, &TIMEOUT, 1..=u64::from(DEADLINE_MS_MAX))?;
         let within = Duration::from_millis(ms.unwrap_or(DEADLINE_DEFAULT_MS.into()));
-        Ok(Asked { path: uri.path(), headers, query: Query::parse(uri.query(), parameters)?, connection, within })
+        Ok(Asked { path: uri.path(), headers, query: Query::parse(uri.query(), parameters)?, whose, within })
     }
 
     /// The write that a read waits for, and for how long.
@@ -111,6 +116,11 @@ impl<'a> Asked<'a> {
             Some(other) => Err(Problem::invalid(format!("consistency is {other:?}, expected linearizable or stale"))),
         }
     }
+}
+
+/// A request that nobody has looked at is nobody's.
+fn nobody() -> Problem {
+    Problem::new(&UNAUTHENTICATED, "nobody has looked at who asks")
 }
 
 /// A header that is a number within a range.

@@ -93,7 +93,7 @@ pub(super) async fn page(api: &Api, asked: &Asked<'_>) -> Result<Response, Probl
         let before = lost_pages();
         let scan =
             ScanRequest { shard: place.shard, cursor: place.cursor, prefix: prefix.clone(), limit, values, mode };
-        let reply = api.caller.read(asked.connection, RequestBody::Scan(scan), within).await?;
+        let reply = api.caller.read(&asked.whose, RequestBody::Scan(scan), within).await?;
         let ResponseBody::Page(page) = reply.body else { return Err(unexpected()) };
         let bytes = page.entries.iter().map(|(_, entry)| entry.value.len()).sum();
         let held = api.outflow.reserve(bytes, within).await?;

@@ -7,9 +7,11 @@ use super::outflow::Held;
 use super::problem::{NOT_PERMITTED, Problem, TOO_MANY_CONNECTIONS, URI_TOO_LONG};
 use super::request::From;
 use super::slow::{Answering, Guarded, Phase};
+use super::whose::Whose;
 use super::{Api, fast, routes};
 use crate::doors::accepting::{accept, turn_away};
 use crate::doors::places::Places;
+use crate::doors::tls::{Arrived, CameIn, DoorTls, arrive};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
@@ -40,6 +42,8 @@ pub struct HttpDoor {
     api: Arc<Api>,
     routes: axum::Router,
     places: Arc<Places>,
+    /// Unless it is plain.
+    tls: Option<DoorTls>,
     builder: Builder<TokioExecutor>,
     numbers: AtomicU64,
     drain: CancellationToken,
@@ -49,7 +53,13 @@ pub struct HttpDoor {
 impl HttpDoor {
     /// A door to `api`. It takes no more connections when `drain` is cancelled, and asks those that are there to leave; it closes when
     /// `stop` is.
-    pub fn new(api: Arc<Api>, places: Arc<Places>, drain: CancellationToken, stop: CancellationToken) -> Arc<Self> {
+    pub fn new(
+        api: Arc<Api>,
+        places: Arc<Places>,
+        tls: Option<DoorTls>,
+        drain: CancellationToken,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -73,6 +83,7 @@ impl HttpDoor {
             routes: routes(Arc::clone(&api)),
             api,
             places,
+            tls,
             builder,
             numbers: AtomicU64::new(0),
             drain,
@@ -87,18 +98,20 @@ impl HttpDoor {
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let door = Arc::clone(self);
-        let Some(place) = self.places.take(Door::Http) else {
-            tokio::spawn(async move { door.refuse(stream).await });
+        let Some(place) = self.places.take(Door::Http, from.ip()) else {
+            tokio::spawn(async move { door.refuse(stream, from).await });
             return;
         };
         tokio::spawn(async move {
-            door.serve(stream, from).await;
+            if let Some(arrived) = arrive(door.tls.as_ref(), stream, came_in(from)).await {
+                door.serve(arrived, from).await;
+            }
             drop(place);
         });
     }
 
     /// Tells a client that there are too many, and closes.
-    async fn refuse(&self, stream: TcpStream) {
+    async fn refuse(&self, stream: TcpStream, from: SocketAddr) {
         let detail = format!("the node has {} connections, as many as it accepts", self.places.max());
         let body = serde_json::to_string(&Problem::new(&TOO_MANY_CONNECTIONS, detail).body()).unwrap_or_default();
         let answer = format!(
@@ -106,22 +119,24 @@ impl HttpDoor {
              close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        turn_away(stream, answer.as_bytes(), self.places.to_linger()).await;
+        turn_away(self.tls.as_ref(), stream, came_in(from), answer.as_bytes(), self.places.to_linger()).await;
     }
 
-    async fn serve(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
-        if let Err(error) = stream.set_nodelay(true) {
+    async fn serve(self: &Arc<Self>, arrived: Arrived, from: SocketAddr) {
+        let Arrived { stream, certificate } = arrived;
+        if let Err(error) = stream.socket().set_nodelay(true) {
             debug!(%from, %error, "closed a connection");
             return;
         }
         let phase = Phase::new();
         let connection = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let whose = From { connection, address: from.ip() };
+        let certificate = certificate.map(Arc::new);
+        let opened = From { connection, address: from.ip(), certificate: certificate.clone() };
         let service = {
             let (door, phase) = (Arc::clone(self), Arc::clone(&phase));
             hyper::service::service_fn(move |request: http::Request<Incoming>| {
                 let answering = phase.begin(request.version() == http::Version::HTTP_2);
-                answer(Arc::clone(&door), whose, answering, request)
+                answer(Arc::clone(&door), opened.clone(), answering, request)
             })
         };
         let counts = Arc::clone(self.api.inspector.doors());
@@ -129,6 +144,7 @@ impl HttpDoor {
         let mut served = pin!(self.builder.serve_connection(io, service));
         let mut leaves_within = None;
         let mut steps = [DRAIN_TIMEOUT, DRAIN_ANSWERS].into_iter();
+        let mut rights = self.api.logins.changes();
         loop {
             tokio::select! {
                 ended = &mut served => {
@@ -140,6 +156,14 @@ impl HttpDoor {
                 () = self.drain.cancelled(), if leaves_within.is_none() => phase.leave(),
                 () = tokio::time::sleep(leaves_within.unwrap_or_default()), if leaves_within.is_some() => {}
                 () = self.stop.cancelled() => return,
+                // Each request is looked at by itself. A connection ends with its certificate.
+                changed = rights.changed(), if certificate.is_some() => {
+                    let may_stay = certificate.as_ref().is_none_or(|shown| self.api.logins.takes(shown));
+                    if changed.is_err() || !may_stay {
+                        return;
+                    }
+                    continue;
+                }
             }
             // HTTP/2 says at once which requests it takes. A client of HTTP/1.1 hears with its next answer that it is the last one: if
             // a connection was closed while it waits for a request, one that is on its way would be lost, and nobody could tell
@@ -155,6 +179,14 @@ impl HttpDoor {
     }
 }
 
+/// What a client hears that does not speak TLS.
+const TO_PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+    this door speaks TLS only: https:// instead of http://\n";
+
+fn came_in(from: SocketAddr) -> CameIn<'static> {
+    CameIn { door: Door::Http, from, to_plain: TO_PLAIN }
+}
+
 async fn answer(
     door: Arc<HttpDoor>,
     from: From,
@@ -167,16 +199,9 @@ async fn answer(
             .into_response()
     } else if is_from_another_site(&request) {
         Problem::new(&NOT_PERMITTED, "pages of other sites may not change anything here").into_response()
-    } else if fast::takes(&request) {
-        // Not in place: a connection keeps the room for its longest request.
-        Box::pin(fast::answer(&door.api, from, request.uri(), request.headers())).await
     } else {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(from);
-        match door.routes.clone().oneshot(Request::from(request)).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        // Not in place: a connection keeps the room for its longest request.
+        Box::pin(answer_somebody(&door, from, request)).await
     };
     let mut response = response;
     let headers = response.headers_mut();
@@ -187,6 +212,27 @@ async fn answer(
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let held = response.extensions_mut().remove::<Held>();
     Ok(response.map(|body| Answer { body, _answering: answering, held }))
+}
+
+/// Answers whoever has the right to ask.
+async fn answer_somebody(door: &HttpDoor, from: From, request: http::Request<Incoming>) -> Response {
+    let whose = match Whose::read(&door.api, &from, request.headers()).await {
+        Ok(whose) => whose,
+        Err(problem) => return problem.into_response(),
+    };
+    if fast::takes(&request) {
+        return fast::answer(&door.api, whose, request.uri(), request.headers()).await;
+    }
+    if let Err(problem) = whose.check(&door.api, request.method(), request.uri().path()) {
+        return problem.into_response();
+    }
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(from);
+    request.extensions_mut().insert(whose);
+    match door.routes.clone().oneshot(Request::from(request)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
 /// A browser sends this for a page of another site, which must not write here with the rights of whoever looks at it. Programs do not

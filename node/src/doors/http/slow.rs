@@ -4,6 +4,7 @@
 //! idle for long, and once a head begins it must be whole soon.
 
 use super::limits::{HEAD_WITHIN, IDLE, TAKES_WITHIN};
+use crate::doors::stream::DoorStream;
 use crate::runtime::door_counts::DoorCounts;
 use kvorum_core::measure::meter::Door;
 use parking_lot::Mutex;
@@ -12,7 +13,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// What a connection is doing, as its requests know it.
@@ -113,7 +113,7 @@ fn joined<'a>(slices: &[io::IoSlice<'_>], into: &'a mut [u8; SHORT_BYTES]) -> Op
 
 /// The socket.
 pub(super) struct Guarded {
-    stream: TcpStream,
+    stream: DoorStream,
     phase: Arc<Phase>,
     counts: Arc<DoorCounts>,
     timer: Pin<Box<Sleep>>,
@@ -122,7 +122,7 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>, counts: Arc<DoorCounts>) -> Self {
+    pub(super) fn new(stream: DoorStream, phase: Arc<Phase>, counts: Arc<DoorCounts>) -> Self {
         Self { stream, phase, counts, timer: Box::pin(tokio::time::sleep(IDLE)), stuck_since: None }
     }
 
@@ -201,7 +201,10 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.get_mut().stream).poll_flush(context))?;
+        let this = self.get_mut();
+        // What is encrypted may still have to leave.
+        let polled = Pin::new(&mut this.stream).poll_flush(context).map_ok(|()| 0);
+        ready!(this.progress(context, polled))?;
         Poll::Ready(Ok(()))
     }
 

@@ -55,10 +55,10 @@ pub(super) async fn make(State(api): State<Arc<Api>>, request: axum::extract::Re
         return Err(Problem::invalid("for_ms is 1 to 86400000, which is a day"));
     }
     let body = RequestBody::Admin(AdminCommand::Authority);
-    let reply = api.caller.read(asked.connection, body, asked.within).await?;
+    let reply = api.caller.read(&asked.whose, body, asked.within).await?;
     let ResponseBody::Authority(authority) = reply.body else { return Err(unexpected()) };
     let (token, new) = wish.draw(authority);
     let verb = AdminCommand::Ask(ClusterVerb::Token(Box::new(new)));
-    api.caller.read(asked.connection, RequestBody::Admin(verb), asked.within).await?;
+    api.caller.read(&asked.whose, RequestBody::Admin(verb), asked.within).await?;
     Ok(json_response(StatusCode::CREATED, &TokenJson { token: token.to_string(), for_ms }))
 }

@@ -31,6 +31,8 @@ pub(super) fn error_text(error: &ServerError, writes: bool) -> String {
         ErrorCode::CrossShard => "CROSSSLOT Keys in request don't hash to the same slot".to_owned(),
         ErrorCode::NotAnInteger => "ERR value is not an integer or out of range".to_owned(),
         ErrorCode::IntegerOverflow => "ERR increment or decrement would overflow".to_owned(),
+        ErrorCode::Unauthenticated => "NOAUTH Authentication required.".to_owned(),
+        ErrorCode::PermissionDenied => format!("NOPERM {}", error.detail),
         ErrorCode::NotADecimal => "ERR value is not a valid float".to_owned(),
         _ if error.retry != Retry::No => format!("TRYAGAIN {detail}"),
         _ => format!("ERR {detail}"),

@@ -3,6 +3,7 @@
 use super::RespMode;
 use crate::runtime::system_clock;
 use bytes::{BufMut, BytesMut};
+use kvorum_core::auth::Principal;
 use kvorum_core::clock::Nanos;
 use kvorum_resp::command::{ClientFilter, ClientKind, ClientListFilter};
 use kvorum_resp::{Request, RespVersion};
@@ -25,6 +26,18 @@ pub(super) struct Clients {
     all: Mutex<BTreeMap<u64, Arc<Client>>>,
     last: AtomicU64,
     monitors: AtomicUsize,
+    /// Those that are parked.
+    parked: AtomicUsize,
+}
+
+/// One of the parked connections.
+#[derive(Debug)]
+pub(super) struct ParkedCount<'a>(&'a AtomicUsize);
+
+impl Drop for ParkedCount<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection, as others see it.
@@ -37,6 +50,8 @@ pub(super) struct Client {
     /// Where it has reached the node.
     pub(super) to: SocketAddr,
     mode: RespMode,
+    /// The serial number of the certificate that it has shown.
+    serial: Option<Vec<u8>>,
     since: Nanos,
     about: Mutex<About>,
     /// Cancelled to close it.
@@ -68,11 +83,28 @@ pub(super) struct About {
     pub(super) queued: Option<usize>,
     /// Keys that are watched.
     pub(super) watched: usize,
+    /// Who it is.
+    pub(super) principal: Principal,
+    /// The user's name, if it has said one.
+    pub(super) user: String,
+}
+
+impl About {
+    /// Whether it is this user, which is `default` for those that have said no name.
+    fn is_user(&self, user: &[u8]) -> bool {
+        user == if self.user.is_empty() { b"default" } else { self.user.as_bytes() }
+    }
 }
 
 impl Clients {
     /// Takes a connection in.
-    pub(super) fn enter(&self, from: SocketAddr, to: SocketAddr, mode: RespMode) -> Arc<Client> {
+    pub(super) fn enter(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        mode: RespMode,
+        serial: Option<Vec<u8>>,
+    ) -> Arc<Client> {
         let now = system_clock::monotonic();
         let about = About {
             name: Vec::new(),
@@ -84,12 +116,15 @@ impl Clients {
             request_bytes: 0,
             queued: None,
             watched: 0,
+            principal: Principal::Nobody,
+            user: String::new(),
         };
         let client = Arc::new(Client {
             number: self.last.fetch_add(1, Ordering::Relaxed) + 1,
             from,
             to,
             mode,
+            serial,
             since: now,
             about: Mutex::new(about),
             killed: CancellationToken::new(),
@@ -104,6 +139,15 @@ impl Clients {
     pub(super) fn leave(&self, client: &Client) {
         self.stop_monitoring(client);
         self.all.lock().remove(&client.number);
+    }
+
+    /// Ends the connections of these. They are told apart by who the client is, and by the serial number of its certificate.
+    pub(super) fn end_those_of(&self, is_nobody: impl Fn(&Principal, Option<&[u8]>) -> bool) {
+        for client in self.all.lock().values() {
+            if is_nobody(&client.about.lock().principal, client.serial.as_deref()) {
+                client.killed.cancel();
+            }
+        }
     }
 
     /// Lines about the connections that a filter names.
@@ -123,6 +167,17 @@ impl Clients {
         self.all.lock().len()
     }
 
+    /// How many of them are parked.
+    pub(super) fn parked(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection as parked until that is dropped.
+    pub(super) fn park(&self) -> ParkedCount<'_> {
+        self.parked.fetch_add(1, Ordering::Relaxed);
+        ParkedCount(&self.parked)
+    }
+
     /// Closes the connections that a filter names, and says how many those were, and whether the one of `asking` is among them.
     /// Nobody sees the others any more.
     pub(super) fn kill(&self, filter: &ClientFilter<'_>, asking: u64) -> (usize, bool) {
@@ -137,6 +192,7 @@ impl Clients {
                 && address_is(filter.address, client.from)
                 && address_is(filter.local_address, client.to)
                 && filter.age_min_s.is_none_or(|age_s| client.age_s(now) >= u64::try_from(age_s).unwrap_or(0))
+                && filter.user.is_none_or(|user| client.about.lock().is_user(user))
                 && !(filter.skips_me && client.number == asking);
             if !is_meant {
                 return true;
@@ -219,20 +275,36 @@ impl Client {
         self.feed.lock().as_mut().map(BytesMut::split).unwrap_or_default()
     }
 
+    /// Whether it is told what others ask.
+    pub(super) fn is_monitor(&self) -> bool {
+        self.feed.lock().is_some()
+    }
+
     fn age_s(&self, now: Nanos) -> u64 {
         now.ms_since(self.since) / 1000
     }
 
     /// Its line of CLIENT LIST.
     pub(super) fn line(&self, now: Nanos) -> Vec<u8> {
-        let About { name, library, library_version, version, command, busy_at, request_bytes, queued, watched } =
-            self.about.lock().clone();
+        let About {
+            name,
+            library,
+            library_version,
+            version,
+            command,
+            busy_at,
+            request_bytes,
+            queued,
+            watched,
+            user,
+            ..
+        } = self.about.lock().clone();
+        let user = if user.is_empty() { "default" } else { &user };
         let (age, idle) = (self.age_s(now), now.ms_since(busy_at) / 1000);
         let Self { number, from, to, .. } = self;
         let mut line = format!("id={number} addr={from} laddr={to} fd={number} name=").into_bytes();
         line.extend_from_slice(&name);
-        let is_monitor = self.feed.lock().is_some();
-        let flags = match (is_monitor, queued) {
+        let flags = match (self.is_monitor(), queued) {
             (true, _) => "O",
             (false, Some(_)) => "x",
             (false, None) => "N",
@@ -241,7 +313,7 @@ impl Client {
         let resp = version.number();
         let rest = format!(
             " age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 ssub=0 multi={multi} qbuf={request_bytes} \
-             qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user=default redir=-1 \
+             qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user={user} redir=-1 \
              resp={resp} lib-name="
         );
         line.extend_from_slice(rest.as_bytes());
@@ -262,7 +334,7 @@ mod tests {
     use super::*;
 
     fn client(clients: &Clients, port: u16) -> Arc<Client> {
-        clients.enter(([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], 7430).into(), RespMode::Standalone)
+        clients.enter(([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], 7430).into(), RespMode::Standalone, None)
     }
 
     #[test]
@@ -292,6 +364,17 @@ mod tests {
         assert_eq!(clients.kill(&ClientFilter::OTHERS, 1), (1, false));
         assert_eq!(clients.count(), 1);
         assert!(clients.list(ClientListFilter::Kind(ClientKind::Master)).is_empty());
+    }
+
+    #[test]
+    fn who_is_parked_is_counted_until_that_ends() {
+        let clients = Clients::default();
+        let (first, second) = (clients.park(), clients.park());
+        assert_eq!(clients.parked(), 2);
+        drop(first);
+        assert_eq!(clients.parked(), 1);
+        drop(second);
+        assert_eq!(clients.parked(), 0);
     }
 
     #[test]

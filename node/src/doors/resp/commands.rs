@@ -7,6 +7,7 @@ use super::info;
 use super::introspect::{self, Replies};
 use super::multi::Exec;
 use super::replies::Begins;
+use super::rights::is_login;
 use super::walk::Ground;
 use crate::runtime::system_clock;
 use bytes::Buf as _;
@@ -30,9 +31,18 @@ impl Connection<'_> {
                 return self.refuse(&error);
             }
         };
+        if let Some(error) = self.forbidden(spec) {
+            self.break_queue();
+            self.tally.note(spec.full_name, None, true);
+            return self.reply_with(|reply| reply.error(&error));
+        }
         let is_control = matches!(spec.full_name, "multi" | "exec" | "discard" | "watch" | "quit" | "reset");
         if self.multi.queue.is_some() && !is_control {
             return self.enqueue(spec, request);
+        }
+        if is_login(spec) {
+            self.login = Some(request.clone());
+            return;
         }
         let command = match Command::parse(spec, request) {
             Ok(command) => command,
@@ -41,7 +51,7 @@ impl Connection<'_> {
                 return self.refuse(&error);
             }
         };
-        self.last_command = spec.full_name;
+        self.manners.last_command = spec.full_name;
         if spec.full_name.starts_with("client|") {
             // It may look at itself.
             self.tell_others();
@@ -142,14 +152,14 @@ impl Connection<'_> {
         let mut output = Output::new();
         let is_answered = match command {
             Command::Hello(hello) => {
-                introspect::answer_hello(self.door, &mut self.manners, hello, &mut output);
+                introspect::answer_hello(self.door, self.manners, hello, &mut output);
                 true
             }
             command => {
                 // RESET answers in the version that it goes back to.
                 let version = if matches!(command, Command::Reset) { RespVersion::Two } else { self.manners.version };
                 let mut reply = ReplyWriter::new(&mut output, version);
-                introspect::answer(self.door, &mut self.manners, command, &mut reply)
+                introspect::answer(self.door, self.manners, command, &mut reply)
             }
         };
         if !is_answered {
@@ -163,6 +173,8 @@ impl Connection<'_> {
         self.push(is_silent, output);
         self.note_quick(spec, request, failed);
         if matches!(command, Command::Reset) {
+            self.session.log_out();
+            self.note_who();
             self.forget_transaction();
         }
         self.is_ending |= matches!(command, Command::Quit) || self.manners.ends;

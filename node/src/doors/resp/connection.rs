@@ -11,14 +11,14 @@ use super::replies::ReplyQueue;
 use super::waits::Wait;
 use crate::doors::accepting::linger;
 use crate::doors::inflow::Share;
-use crate::doors::stream::{keep_alive, read_some, sleep_until};
+use crate::doors::stream::{DoorStream, Moved, sleep_until};
 use crate::doors::writers::Writer;
 use crate::runtime::system_clock;
 use bytes::{Buf, BytesMut};
 use kvorum_core::clock::Nanos;
 use kvorum_core::disk::lost_pages;
 use kvorum_core::limits::{
-    DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_TIMEOUT, FRAME_TIMEOUT, LARGE_WORK_BYTES, SESSION_OUTPUT_BYTES,
+    DRAIN_ANSWERS, DRAIN_IDLE, DRAIN_TIMEOUT, FRAME_TIMEOUT, LARGE_WORK_BYTES, PARK_AFTER, SESSION_OUTPUT_BYTES,
     SESSION_READ_BYTES, SESSION_REQUEST_BYTES, SESSION_REQUESTS_MAX, SESSION_TURN_BYTES, SESSION_VALUES_BYTES_MAX,
     WRITE_TIMEOUT,
 };
@@ -26,13 +26,10 @@ use kvorum_core::measure::meter::Door;
 use kvorum_core::session::{Answered, Session};
 use kvorum_resp::{CommandError, Output, Progress, Request as RespRequest, RequestParser};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// Pieces of output that one call writes.
@@ -51,12 +48,24 @@ pub(super) enum RespConnectionError {
     LostPages,
 }
 
+/// How serving a client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// The connection is closed.
+    Closed,
+    /// There is nothing to do until more comes.
+    Parked,
+}
+
+/// What serves a client. It is there while the client has something to be done; [`super::parked`] has what outlives it.
 pub(super) struct Connection<'a> {
     pub(super) door: &'a RespDoor,
-    stream: TcpStream,
+    stream: &'a mut DoorStream,
     pub(super) session: Session<AskedBy>,
+    /// The client says who it is: that takes a moment.
+    pub(super) login: Option<RespRequest>,
     pub(super) writer: Arc<Writer>,
-    pub(super) manners: Manners,
+    pub(super) manners: &'a mut Manners,
     pub(super) multi: Multi,
     pub(super) parser: RequestParser,
     /// What the parser has understood last; its memory is used again.
@@ -79,8 +88,6 @@ pub(super) struct Connection<'a> {
     pub(super) output: Output,
     /// When the requests that are being handled were taken up: they count from then.
     pub(super) now: Nanos,
-    /// The command that came last.
-    pub(super) last_command: &'static str,
     pub(super) tally: Tally,
     /// When the request under way began to come in.
     request_since: Option<Instant>,
@@ -100,31 +107,30 @@ pub(super) struct Connection<'a> {
 
 impl Drop for Connection<'_> {
     fn drop(&mut self) {
-        self.door.node.clients.leave(&self.manners.client);
         self.door.node.held_bytes.fetch_sub(self.counted_bytes, Ordering::Relaxed);
     }
 }
 
 impl<'a> Connection<'a> {
-    /// A new connection.
-    ///
-    /// # Errors
-    /// The socket is gone already.
-    pub(super) fn new(
-        door: &'a RespDoor,
-        stream: TcpStream,
-        from: SocketAddr,
-    ) -> Result<Box<Self>, RespConnectionError> {
-        let client = door.node.clients.enter(from, stream.local_addr()?, door.mode);
-        // In a box: by value it would lie several times in the future that serves it, as long as the client stays.
-        Ok(Box::new(Self {
+    /// Serves the client of a parked connection.
+    pub(super) fn new(door: &'a RespDoor, stream: &'a mut DoorStream, manners: &'a mut Manners) -> Box<Self> {
+        let (number, from) = (manners.client.number, manners.client.from);
+        let mut session = Session::new(Arc::clone(&door.node.context), Door::Resp);
+        session.comes_from(from.ip());
+        let principal = manners.client.about(|about| about.principal.clone());
+        // Whoever may not be here any more is nobody, and the connection is about to end.
+        let _ = session.log_in_again(principal);
+        let is_known = !session.is_nobody();
+        // In a box: by value it would lie several times in the future that serves it.
+        Box::new(Self {
             door,
             stream,
-            session: Session::new(Arc::clone(&door.node.context), Door::Resp),
-            writer: Arc::clone(door.node.writers.of(client.number)),
-            manners: Manners::new(client),
+            session,
+            login: None,
+            writer: Arc::clone(door.node.writers.of(number)),
+            manners,
             multi: Multi::default(),
-            parser: RequestParser::new(true),
+            parser: RequestParser::new(is_known),
             request: RespRequest::new(),
             input: BytesMut::new(),
             looked_ahead: 0,
@@ -137,7 +143,6 @@ impl<'a> Connection<'a> {
             strained_until: Nanos(0),
             output: Output::new(),
             now: system_clock::monotonic(),
-            last_command: "NULL",
             tally: Tally::default(),
             request_since: None,
             share: door.node.inflow.share(from.ip()),
@@ -146,24 +151,25 @@ impl<'a> Connection<'a> {
             leaves_by: None,
             busy_at: Instant::now(),
             lost_pages: lost_pages(),
-        }))
+        })
     }
 
-    /// Serves the client until one of the two closes.
-    pub(super) async fn run(mut self: Box<Self>) -> Result<(), RespConnectionError> {
-        self.stream.set_nodelay(true)?;
-        keep_alive(&self.stream)?;
+    /// Serves the client until one of the two closes, or nothing has been asked for a while and nothing is under way.
+    pub(super) async fn run(mut self: Box<Self>) -> Result<Served, RespConnectionError> {
         let sink = Arc::clone(self.session.sink());
         let mut ready = pin!(sink.ready());
         let mut drained = pin!(self.door.node.drain.cancelled());
         let client = Arc::clone(&self.manners.client);
         let mut killed = pin!(client.killed.cancelled());
         let mut stopped = pin!(self.door.node.stop.cancelled());
+        // One timer for as long as the connection is served: it is not moved with every request.
+        let mut parks = pin!(tokio::time::sleep(PARK_AFTER));
+        let mut may_come_to_park = true;
         loop {
-            if self.is_ending && self.queue.is_empty() && self.output.is_empty() {
+            if self.is_ending && self.queue.is_empty() && self.output.is_empty() && !self.stream.holds_output() {
                 self.door.node.clients.leave(&self.manners.client);
-                linger(&mut self.stream).await;
-                return Ok(());
+                linger(self.stream).await;
+                return Ok(Served::Closed);
             }
             let takes = self.takes_requests();
             let reads = takes && self.share.covers(self.input.len() + self.parser.held_bytes());
@@ -173,24 +179,26 @@ impl<'a> Connection<'a> {
             let repeat_by = self
                 .repeat_by()
                 .map(|at| Instant::now() + Duration::from_nanos(at.0.saturating_sub(system_clock::monotonic().0)));
-            let (mut reader, mut writer) = self.stream.split();
+            let writes = write_by.is_some();
+            let takes_feed = self.output.len() < SESSION_OUTPUT_BYTES;
+            let input = reads.then_some(&mut self.input);
+            let output = writes.then_some(&mut self.output);
             tokio::select! {
-                read = read_some(&mut reader, &mut self.input), if reads => {
-                    let read = read?;
-                    if read == 0 {
-                        return Ok(());
+                moved = self.stream.exchange(input, output), if reads || writes => match moved? {
+                    Moved::Read(0) => return Ok(Served::Closed),
+                    Moved::Read(read) => {
+                        self.door.node.counts.note_received(Door::Resp, read);
+                        self.handle_input().await;
                     }
-                    self.door.node.counts.note_received(Door::Resp, read);
-                    self.handle_input().await;
-                }
+                    Moved::Written(written) => {
+                        self.door.node.counts.note_sent(Door::Resp, written);
+                        self.write_by = None;
+                        // What was held back by the bound on replies may go on.
+                        self.reply();
+                        self.handle_input().await;
+                    }
+                },
                 () = self.share.granted(), if takes && !reads => {}
-                written = writer.write_buf(&mut self.output), if write_by.is_some() => {
-                    self.door.node.counts.note_sent(Door::Resp, written?);
-                    self.write_by = None;
-                    // What was held back by the bound on replies may go on.
-                    self.reply();
-                    self.handle_input().await;
-                }
                 () = &mut ready => {
                     ready.set(sink.ready());
                     // Shards that are about to answer, too, go first: all replies leave with one call.
@@ -207,10 +215,10 @@ impl<'a> Connection<'a> {
                     self.reply();
                     self.handle_input().await;
                 }
-                () = client.fed.notified(), if self.output.len() < SESSION_OUTPUT_BYTES => {
+                () = client.fed.notified(), if takes_feed => {
                     self.output.put(&client.take_feed());
                 }
-                () = &mut killed => return Ok(()),
+                () = &mut killed => return Ok(Served::Closed),
                 () = sleep_until(request_by), if request_by.is_some() && takes => {
                     return Err(RespConnectionError::SlowRequest);
                 }
@@ -222,13 +230,51 @@ impl<'a> Connection<'a> {
                 // What comes from here on is not carried out. The client sees the end of the connection, and sends it to another node.
                 () = sleep_until(close_at), if close_at.is_some() && !self.is_ending => self.is_ending = true,
                 () = sleep_until(close_at.map(|at| at + DRAIN_ANSWERS)), if close_at.is_some() && self.is_ending => {
-                    return Ok(());
+                    return Ok(Served::Closed);
                 }
-                () = &mut stopped => return self.write(),
+                () = &mut stopped => return self.write().map(|()| Served::Closed),
+                () = &mut parks, if may_come_to_park => {
+                    may_come_to_park = self.has_nothing_to_do();
+                    let idle = self.busy_at.elapsed();
+                    if may_come_to_park && idle >= PARK_AFTER {
+                        return Ok(Served::Parked);
+                    }
+                    parks.as_mut().reset(Instant::now() + PARK_AFTER.saturating_sub(idle).max(PARK_AFTER / 4));
+                    continue;
+                }
+            }
+            if !may_come_to_park {
+                // Something has come to an end, perhaps all that was under way.
+                may_come_to_park = true;
+                parks.as_mut().reset(Instant::now() + PARK_AFTER);
             }
             self.tell_counts();
-            self.write()?;
+            self.write_and_go_on().await?;
         }
+    }
+
+    /// Writes, and takes up again what was held back by the bound on replies if that makes room for it: the socket may take all of
+    /// them at once, if its client reads as fast as they are written, and then nothing else would tell.
+    async fn write_and_go_on(&mut self) -> Result<(), RespConnectionError> {
+        loop {
+            let was_full = self.output.len() >= SESSION_OUTPUT_BYTES;
+            self.write()?;
+            if !was_full || self.output.len() >= SESSION_OUTPUT_BYTES {
+                return Ok(());
+            }
+            self.reply();
+            self.handle_input().await;
+            self.tell_counts();
+        }
+    }
+
+    /// Whether nothing would be missed if all but the stream and the manners were forgotten.
+    fn has_nothing_to_do(&self) -> bool {
+        let is_answered = self.session.remembers_nothing() && self.queue.is_empty() && self.output.is_empty();
+        let is_read = self.parser.is_idle(&self.input) && self.input.is_empty() && !self.stream.holds_input();
+        let is_written = !self.stream.holds_output();
+        let ends = self.is_ending || self.leaves_by.is_some();
+        is_answered && is_read && is_written && !ends && self.multi.is_empty() && !self.manners.client.is_monitor()
     }
 
     /// When to close the connection because the node is stopping: once the client has nothing to wait for, and soon in any case.
@@ -268,6 +314,10 @@ impl<'a> Connection<'a> {
                     done += self.request.held_bytes() + SESSION_REQUEST_BYTES;
                     let request = std::mem::take(&mut self.request);
                     self.handle_request(&request);
+                    if let Some(login) = self.login.take() {
+                        // Nothing behind it is looked at before it is known who asks.
+                        self.log_in(&login).await;
+                    }
                     self.request = request;
                 }
                 Ok(Progress::TooLarge) => {
@@ -290,7 +340,7 @@ impl<'a> Connection<'a> {
 
     /// Notes for others which command came last, and when.
     pub(super) fn tell_others(&self) {
-        let (command, now) = (self.last_command, self.now);
+        let (command, now) = (self.manners.last_command, self.now);
         self.manners.client.about(|about| (about.command, about.busy_at, about.request_bytes) = (command, now, 0));
     }
 
@@ -336,7 +386,7 @@ impl<'a> Connection<'a> {
                 Err(error) => return Err(error.into()),
             }
         }
-        if self.output.is_empty() {
+        if self.output.is_empty() && !self.stream.holds_output() {
             self.write_by = None;
         } else {
             self.write_by.get_or_insert_with(|| Instant::now() + WRITE_TIMEOUT);

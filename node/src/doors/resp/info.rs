@@ -74,6 +74,7 @@ fn fields(door: &RespDoor, section: &str) -> String {
         "clients" => {
             field("connected_clients", &door.node.clients.count());
             field("maxclients", &door.node.places.max());
+            field("parked_clients", &door.node.clients.parked());
             field("blocked_clients", &0);
         }
         "memory" => {

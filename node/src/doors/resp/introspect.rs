@@ -5,7 +5,7 @@ use super::{RespDoor, cluster, settings};
 use crate::runtime::system_clock;
 use kvorum_protocol::Durability;
 use kvorum_resp::command::{
-    ClientCommand, ClientFilter, ClientInfo, ClientReply, Credentials, Hello, IntrospectionCommand, LatencyCommand,
+    ClientCommand, ClientFilter, ClientInfo, ClientReply, Hello, IntrospectionCommand, LatencyCommand,
 };
 use kvorum_resp::{Command, ReplyWriter, RespVersion, table};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) const REDIS_VERSION: &str = "7.2.4";
 /// Steps that a pattern may take for the names of commands.
 const PATTERN_STEPS: u64 = 1_000_000;
 
-/// How a connection is spoken with.
+/// How a connection is spoken with. All that it has and keeps while it is parked, beside its stream.
 #[derive(Debug)]
 pub(super) struct Manners {
     /// The connection, as others see it.
@@ -26,6 +26,8 @@ pub(super) struct Manners {
     pub(super) replies: Replies,
     /// It is to be closed once it has its reply.
     pub(super) ends: bool,
+    /// The command that came last.
+    pub(super) last_command: &'static str,
 }
 
 /// Which replies a client wants.
@@ -42,7 +44,7 @@ pub(super) enum Replies {
 impl Manners {
     /// With a client that has said nothing.
     pub(super) fn new(client: Arc<Client>) -> Self {
-        Self { client, version: RespVersion::Two, replies: Replies::On, ends: false }
+        Self { client, version: RespVersion::Two, replies: Replies::On, ends: false, last_command: "NULL" }
     }
 
     fn speak(&mut self, version: RespVersion) {
@@ -79,7 +81,7 @@ pub(super) fn answer(
         Command::Ping(None) => reply.simple("PONG"),
         Command::Ping(Some(text)) | Command::Echo(text) => reply.bulk(text),
         Command::Hello(hello) => unreachable!("{hello:?} is answered in the version that it asks for"),
-        Command::Auth(credentials) => authenticate(&credentials, reply),
+        Command::Auth(_) => reply.error(b"ERR AUTH inside MULTI is not allowed"),
         Command::Quit
         | Command::Asking
         | Command::ReadOnly
@@ -144,11 +146,6 @@ pub(super) fn answer_hello(
     hello: &Hello<'_>,
     output: &mut kvorum_resp::Output,
 ) {
-    if let Some(credentials) = &hello.credentials
-        && !is_known(credentials)
-    {
-        return ReplyWriter::new(output, manners.version).error(WRONG_PASSWORD);
-    }
     manners.speak(hello.version.unwrap_or(manners.version));
     if let Some(name) = hello.client_name {
         manners.client.about(|about| about.name = name.to_vec());
@@ -171,22 +168,12 @@ pub(super) fn answer_hello(
     reply.array(0);
 }
 
-const WRONG_PASSWORD: &[u8] = b"WRONGPASS invalid username-password pair or user is disabled.";
+pub(super) const WRONG_PASSWORD: &[u8] = b"WRONGPASS invalid username-password pair or user is disabled.";
 
-/// There is the user `default`, who needs no password.
-fn is_known(credentials: &Credentials<'_>) -> bool {
-    credentials.user.is_none_or(|user| user == b"default")
-}
-
-fn authenticate(credentials: &Credentials<'_>, reply: &mut ReplyWriter<'_>) {
-    match credentials.user {
-        None => reply.error(
-            b"ERR AUTH <password> called without any password configured for the default user. Are you sure your \
-              configuration is correct?",
-        ),
-        Some(_) if is_known(credentials) => reply.ok(),
-        Some(_) => reply.error(WRONG_PASSWORD),
-    }
+/// Whether there is a user of that name. Who has said none is called `default`.
+fn is_user(door: &RespDoor, user: &[u8]) -> bool {
+    let table = door.node.context.router.auth().table();
+    user == b"default" || std::str::from_utf8(user).is_ok_and(|user| table.users.contains_key(user))
 }
 
 fn answer_client(door: &RespDoor, manners: &mut Manners, command: &ClientCommand<'_>, reply: &mut ReplyWriter<'_>) {
@@ -235,7 +222,7 @@ fn answer_client(door: &RespDoor, manners: &mut Manners, command: &ClientCommand
             manners.ends |= is_asking;
             if killed > 0 { reply.ok() } else { reply.error(b"ERR No such client") }
         }
-        ClientCommand::Kill(ClientFilter { user: Some(user), .. }) if user != b"default" => {
+        ClientCommand::Kill(ClientFilter { user: Some(user), .. }) if !is_user(door, user) => {
             let user = String::from_utf8_lossy(&user[..user.len().min(128)]).into_owned();
             reply.error(format!("ERR No such user '{user}'").as_bytes());
         }

@@ -15,8 +15,10 @@ mod execute;
 mod info;
 mod introspect;
 mod multi;
+mod parked;
 mod quick;
 mod replies;
+mod rights;
 mod settings;
 mod slots;
 mod slowlog;
@@ -26,18 +28,21 @@ mod waits;
 mod walk;
 
 use super::accepting::{accept, turn_away};
+use super::commons::DoorCommons;
 use super::inflow::Inflow;
 use super::places::Places;
+use super::tls::{CameIn, DoorTls, arrive};
 use super::writers::Writers;
+use crate::auth::login::Logins;
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::system_clock;
 use clients::Clients;
 use command_counts::CommandCounts;
-use connection::Connection;
 use kvorum_core::clock::Nanos;
 use kvorum_core::measure::meter::Door;
 use kvorum_core::routing::topology_news::TopologyNews;
 use kvorum_core::session::SessionContext;
+use parked::Parked;
 use parking_lot::Mutex;
 use settings::Settings;
 use slots::Slots;
@@ -57,6 +62,7 @@ pub struct RespNode {
     places: Arc<Places>,
     inflow: Arc<Inflow>,
     counts: Arc<DoorCounts>,
+    logins: Arc<Logins>,
     writers: Writers,
     settings: Mutex<Settings>,
     clients: Clients,
@@ -84,17 +90,10 @@ pub struct RespOptions {
 }
 
 impl RespNode {
-    /// What doors share whose connections find one of the `places`. They take no more of them when `drain` is cancelled, and close
+    /// What doors share whose connections find one of the places. They take no more of them when `drain` is cancelled, and close
     /// those that are idle; they close when `stop` is.
-    pub fn new(
-        context: Arc<SessionContext>,
-        options: RespOptions,
-        places: Arc<Places>,
-        inflow: Arc<Inflow>,
-        counts: Arc<DoorCounts>,
-        drain: CancellationToken,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
+    pub fn new(context: Arc<SessionContext>, options: RespOptions, commons: DoorCommons) -> Arc<Self> {
+        let DoorCommons { places, inflow, counts, logins, drain, stop } = commons;
         let digits = [Uuid::new_v4(), Uuid::new_v4()].map(|id| id.simple().to_string()).concat();
         let slots = Slots::new(Arc::clone(&context.router), options.announce);
         Arc::new(Self {
@@ -102,6 +101,7 @@ impl RespNode {
             places,
             inflow,
             counts,
+            logins,
             writers: Writers::new(),
             settings: Mutex::default(),
             clients: Clients::default(),
@@ -117,6 +117,21 @@ impl RespNode {
         })
     }
 
+    /// Ends the connections of clients that are nobody any more, until the doors are told to stop.
+    pub async fn follow_rights(self: Arc<Self>) {
+        let mut changes = self.logins.changes();
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = self.drain.cancelled() => return,
+            }
+            let (gate, wall_ms) = (self.context.router.auth(), self.context.router.clock().now().wall_ms);
+            self.clients.end_those_of(|principal, serial| {
+                gate.access(principal, wall_ms).is_err() || serial.is_some_and(|serial| gate.denies(serial))
+            });
+        }
+    }
+
     /// Notes who leads which slots, until the doors are told to stop.
     pub async fn follow(self: Arc<Self>, mut topology: watch::Receiver<Arc<TopologyNews>>) {
         loop {
@@ -128,6 +143,10 @@ impl RespNode {
             }
         }
     }
+}
+
+fn came_in(from: SocketAddr) -> CameIn<'static> {
+    CameIn { door: Door::Resp, from, to_plain: b"-ERR this door speaks TLS only: rediss:// instead of redis://\r\n" }
 }
 
 /// Whose clients a door serves.
@@ -145,15 +164,17 @@ pub struct RespDoor {
     mode: RespMode,
     /// Where it listens.
     address: SocketAddr,
+    /// Unless it is plain.
+    tls: Option<DoorTls>,
 }
 
 impl RespDoor {
     /// A door at `address`.
-    pub fn new(node: Arc<RespNode>, mode: RespMode, address: SocketAddr) -> Arc<Self> {
+    pub fn new(node: Arc<RespNode>, mode: RespMode, address: SocketAddr, tls: Option<DoorTls>) -> Arc<Self> {
         if mode == RespMode::Cluster {
             node.slots.open(address.port());
         }
-        Arc::new(Self { node, mode, address })
+        Arc::new(Self { node, mode, address, tls })
     }
 
     /// Accepts connections until the door is told to stop.
@@ -163,20 +184,23 @@ impl RespDoor {
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let door = Arc::clone(self);
-        let Some(place) = self.node.places.take(Door::Resp) else {
+        let Some(place) = self.node.places.take(Door::Resp, from.ip()) else {
             tokio::spawn(async move {
                 let why = b"-ERR max number of clients reached\r\n";
-                turn_away(stream, why, door.node.places.to_linger()).await;
+                turn_away(door.tls.as_ref(), stream, came_in(from), why, door.node.places.to_linger()).await;
             });
             return;
         };
         tokio::spawn(async move {
-            let ended = match Connection::new(&door, stream, from) {
-                Ok(connection) => connection.run().await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = ended {
-                debug!(%from, %error, "closed a connection");
+            // Nothing that is large lies in here: this is there as long as the client is.
+            if let Some(arrived) = arrive(door.tls.as_ref(), stream, came_in(from)).await {
+                let ended = match Parked::new(&door, arrived, from) {
+                    Ok(mut parked) => parked.serve().await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = ended {
+                    debug!(%from, %error, "closed a connection");
+                }
             }
             drop(place);
         });

@@ -34,6 +34,14 @@ pub(super) struct Multi {
     pub(super) is_watching: bool,
 }
 
+impl Multi {
+    /// Whether nothing was begun.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { queue, watched, watching, is_watching } = self;
+        queue.is_none() && watched.is_empty() && watching.is_empty() && !is_watching
+    }
+}
+
 /// Commands between MULTI and EXEC.
 #[derive(Debug, Default)]
 pub(super) struct Queue {

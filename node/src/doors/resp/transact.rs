@@ -168,7 +168,7 @@ impl Connection<'_> {
             }
         };
         if let Command::Hello(hello) = &command {
-            introspect::answer_hello(self.door, &mut self.manners, hello, &mut output);
+            introspect::answer_hello(self.door, self.manners, hello, &mut output);
             return builder.done(output);
         }
         let mut reply = ReplyWriter::new(&mut output, version);
@@ -205,7 +205,7 @@ impl Connection<'_> {
             Command::Unwatch => reply.ok(),
             // A transaction waits for nothing.
             Command::Wait { .. } => reply.integer(self.door.acked_replicas()),
-            command => return introspect::answer(self.door, &mut self.manners, command, reply),
+            command => return introspect::answer(self.door, self.manners, command, reply),
         }
         true
     }

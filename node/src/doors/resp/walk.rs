@@ -6,7 +6,7 @@ use super::execute::{Refusal, grouped};
 use bytes::Bytes;
 use kvorum_core::limits::SESSION_VALUES_BYTES_MAX;
 use kvorum_protocol::hash::slot;
-use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
+use kvorum_protocol::limits::{KEY_BYTES_MAX, SCAN_ENTRIES_MAX};
 use kvorum_protocol::{
     Action, Condition, ErrorCode, Mutation, ReadMode, RequestBody, ResponseBody, ReturnPrevious, ScanCursor, ScanPage,
     ScanRequest, ShardId,
@@ -81,6 +81,8 @@ pub(super) struct Walk {
     /// Where this SCAN began: it gets further, however many keys share a place.
     began: u64,
     pattern: Option<Pattern>,
+    /// What the pattern's keys begin with. Whoever may list those need not be allowed to list all.
+    prefix: Bytes,
     /// Keys of other types than strings are wanted: there are none.
     finds_nothing: bool,
     /// Keys that SCAN still looks at; of a slot, that are still wanted.
@@ -113,6 +115,7 @@ impl Walk {
             cursor: ScanCursor::default(),
             began: 0,
             pattern: None,
+            prefix: Bytes::new(),
             finds_nothing: false,
             left: 0,
             drawn: 0,
@@ -129,7 +132,9 @@ impl Walk {
 
     /// KEYS of a pattern.
     pub(super) fn keys(pattern: &[u8], ground: Ground) -> Self {
-        Self { pattern: Some(Pattern::new(pattern, false)), ..Self::new(WalkKind::Keys, ground) }
+        let pattern = Pattern::new(pattern, false);
+        let prefix = prefix_of(&pattern);
+        Self { pattern: Some(pattern), prefix, ..Self::new(WalkKind::Keys, ground) }
     }
 
     /// RANDOMKEY, with a random number.
@@ -164,11 +169,13 @@ impl Walk {
         let asked = shard.ok_or(CommandError::InvalidCursor)?;
         let shard = ground.from(asked);
         let order = if shard == Some(asked) { scan.cursor << (u64::BITS - PLACE_BITS) } else { 0 };
+        let pattern = scan.pattern.map(|pattern| Pattern::new(pattern, false));
         Ok(Self {
             shard,
+            prefix: pattern.as_ref().map(prefix_of).unwrap_or_default(),
             cursor: ScanCursor { order, ..ScanCursor::default() },
             began: scan.cursor,
-            pattern: scan.pattern.map(|pattern| Pattern::new(pattern, false)),
+            pattern,
             finds_nothing: scan.value_type.is_some_and(|wanted| !wanted.eq_ignore_ascii_case(b"string")),
             left: scan.count,
             ..Self::new(WalkKind::Scan, ground)
@@ -345,12 +352,18 @@ impl Walk {
         Some(RequestBody::Scan(ScanRequest {
             shard: ShardId(self.shard?),
             cursor: self.cursor,
-            prefix: Bytes::new(),
+            prefix: self.prefix.clone(),
             limit,
             values: false,
             mode: ReadMode::Linearizable,
         }))
     }
+}
+
+fn prefix_of(pattern: &Pattern) -> Bytes {
+    let mut prefix = pattern.prefix();
+    prefix.truncate(KEY_BYTES_MAX);
+    prefix.into()
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ impl Actor for Admin {
         let asking = match AdminRequest::decode(request) {
             Ok(AdminRequest::Ask(verb)) => Arc::clone(&self.handler).ask(verb),
             Ok(AdminRequest::Plan(verb)) => Arc::clone(&self.handler).plan(verb),
+            Ok(AdminRequest::ChangeAuth(verb)) => Arc::clone(&self.handler).change_auth(verb),
             Ok(AdminRequest::CanIssue) => Arc::clone(&self.handler).issue(None),
             Ok(AdminRequest::Issue(asked)) => Arc::clone(&self.handler).issue(Some(asked)),
             other => {
@@ -66,9 +67,13 @@ impl Admin {
                 Err(text) => AdminReply::Refused(text),
             },
             // It was answered before.
-            Ok(AdminRequest::Ask(_) | AdminRequest::Plan(_) | AdminRequest::CanIssue | AdminRequest::Issue(_)) => {
-                AdminReply::AskAgain
-            }
+            Ok(
+                AdminRequest::Ask(_)
+                | AdminRequest::Plan(_)
+                | AdminRequest::ChangeAuth(_)
+                | AdminRequest::CanIssue
+                | AdminRequest::Issue(_),
+            ) => AdminReply::AskAgain,
             Err(error) => {
                 tracing::warn!(%error, "a node asks what this one does not understand");
                 AdminReply::NotUnderstood

@@ -17,7 +17,7 @@ use crate::peers::SessionHost;
 use crate::runtime::issuing::IssueRequest;
 use admin::AdminMessage;
 use kvorum_core::ring::verbs::Verb;
-use kvorum_protocol::{ClusterId, NodeId, ShardId};
+use kvorum_protocol::{AuthVerb, ClusterId, NodeId, ShardId};
 use parking_lot::Mutex;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr, pg};
@@ -49,6 +49,8 @@ pub trait AdminHandler: Send + Sync + 'static {
     fn ask(self: Arc<Self>, verb: Verb) -> KeeperAnswer;
     /// Has this node's keeper of the ring map tell the cluster's plan, or what it would be if `verb` were asked of it.
     fn plan(self: Arc<Self>, verb: Option<Verb>) -> KeeperAnswer;
+    /// Has this node's keeper of the table of users change it.
+    fn change_auth(self: Arc<Self>, verb: AuthVerb) -> KeeperAnswer;
     /// Signs the certificate of a node that joins; without one, says whether this node could.
     fn issue(self: Arc<Self>, asked: Option<IssueRequest>) -> KeeperAnswer;
 }
@@ -233,6 +235,11 @@ impl Control {
     /// Asks the node `on`, which should lead `meta`, for the cluster's plan, or for what it would be if `verb` were asked of it.
     pub async fn ask_plan(&self, on: NodeId, verb: Option<Verb>) -> VerbAnswer {
         self.ask_keeper(on, AdminRequest::Plan(verb)).await
+    }
+
+    /// Asks the node `on`, which should lead `meta`, to change who may do what.
+    pub async fn change_auth(&self, on: NodeId, verb: AuthVerb) -> VerbAnswer {
+        self.ask_keeper(on, AdminRequest::ChangeAuth(verb)).await
     }
 
     /// Which present nodes can sign the certificates of nodes that join: those whose answer is no error. It takes `timeout` at most.

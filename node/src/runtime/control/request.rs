@@ -6,7 +6,7 @@
 use crate::runtime::issuing::IssueRequest;
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_protocol::codec::{DecodeError, Reader, Writer};
-use kvorum_protocol::{ClusterVerb, NodeId, ShardId};
+use kvorum_protocol::{AuthVerb, ClusterVerb, NodeId, ShardId};
 
 /// Longest text of a refusal, in bytes; a longer one is cut.
 const REFUSAL_BYTES_MAX: usize = 1024;
@@ -25,6 +25,8 @@ pub(super) enum AdminRequest {
     Ask(ClusterVerb),
     /// Asks whoever leads `meta` for the cluster's plan, or for what it would be if something were asked of the cluster.
     Plan(Option<ClusterVerb>),
+    /// Asks whoever leads `meta` to change who may do what.
+    ChangeAuth(AuthVerb),
     /// What reads found in the node's memory.
     CacheFigures,
     /// Whether the node can sign the certificates of nodes that join.
@@ -63,6 +65,10 @@ impl AdminRequest {
                 out.put_u8(4);
                 out.option(verb.as_ref(), |out, verb| verb.encode(out));
             }
+            Self::ChangeAuth(verb) => {
+                out.put_u8(5);
+                verb.encode(&mut out);
+            }
             Self::CacheFigures => out.put_u8(16),
             Self::CanIssue => out.put_u8(17),
             Self::Issue(asked) => {
@@ -80,6 +86,7 @@ impl AdminRequest {
             2 => Self::TransferLeadership { shard: ShardId(reader.u16()?), to: reader.node_id()? },
             3 => Self::Ask(ClusterVerb::decode(&mut reader)?),
             4 => Self::Plan(reader.option("verb", ClusterVerb::decode)?),
+            5 => Self::ChangeAuth(AuthVerb::decode(&mut reader)?),
             16 => Self::CacheFigures,
             17 => Self::CanIssue,
             18 => Self::Issue(IssueRequest::decode(&mut reader)?),
@@ -136,6 +143,7 @@ mod tests {
             AdminRequest::TransferLeadership { shard: ShardId(3), to },
             AdminRequest::Ask(ClusterVerb::Remove { node: to, accept_fewer_zones: true }),
             AdminRequest::Plan(None),
+            AdminRequest::ChangeAuth(AuthVerb::RemoveUser("ada".to_owned())),
             AdminRequest::CacheFigures,
             AdminRequest::CanIssue,
             AdminRequest::Issue(IssueRequest {

@@ -9,8 +9,8 @@ use kvorum_core::ring::decide::KnownOfPeer;
 use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::network::PeerNetwork as _;
 use kvorum_core::routing::peer_desk::AdmitError;
-use kvorum_protocol::FolderId;
 use kvorum_protocol::peer::{Levels, PeerMessage};
+use kvorum_protocol::{AuthVerb, FolderId};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -60,6 +60,10 @@ impl AdminHandler for Handler {
 
     fn plan(self: Arc<Self>, _verb: Option<Verb>) -> KeeperAnswer {
         Box::pin(async { VerbAnswer::Done(b"the plan".to_vec()) })
+    }
+
+    fn change_auth(self: Arc<Self>, _verb: AuthVerb) -> KeeperAnswer {
+        Box::pin(async { VerbAnswer::Refused("there is no such user".to_owned()) })
     }
 
     fn ask(self: Arc<Self>, verb: Verb) -> KeeperAnswer {

@@ -5,10 +5,12 @@ use super::root::spawn_essential;
 use super::{NodeError, StartContext};
 use crate::config::Config;
 use crate::doors::binary::BinaryDoor;
+use crate::doors::commons::DoorCommons;
 use crate::doors::http::{Api, HttpDoor};
 use crate::doors::inflow::Inflow;
 use crate::doors::places::Places;
 use crate::doors::resp::{RespDoor, RespMode, RespNode, RespOptions};
+use crate::doors::tls::DoorTls;
 use kvorum_core::limits::{DRAIN_TIMEOUT, STOP_ALONE_TIMEOUT};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,15 +61,20 @@ impl ClientDoors {
     pub(super) fn open(context: &StartContext<'_>, registry: &Registry, listeners: Listeners) -> Self {
         let (drain, closed) = (CancellationToken::new(), CancellationToken::new());
         let (places, inflow) = (Arc::clone(&registry.places), Inflow::new());
-        let binary = BinaryDoor::new(
-            Arc::clone(&registry.sessions),
-            registry.topology.clone(),
-            Arc::clone(&places),
-            Arc::clone(&inflow),
-            Arc::clone(registry.inspector.doors()),
-            drain.clone(),
-            closed.clone(),
-        );
+        let commons = DoorCommons {
+            places: Arc::clone(&places),
+            inflow: Arc::clone(&inflow),
+            counts: Arc::clone(registry.inspector.doors()),
+            logins: Arc::clone(&registry.logins),
+            drain: drain.clone(),
+            stop: closed.clone(),
+        };
+        let inspector = &registry.inspector;
+        let tls = DoorTls::new(Arc::clone(inspector.certificates()), Arc::clone(inspector.handshakes()));
+        let encrypted = context.config.tls.doors;
+        let of = |speaks_tls: bool| speaks_tls.then(|| tls.clone());
+        let (sessions, topology) = (Arc::clone(&registry.sessions), registry.topology.clone());
+        let binary = BinaryDoor::new(sessions, topology, commons.clone(), of(encrypted.client));
         let accepting = binary.accept(listeners.binary);
         spawn_essential("the clients' door", accepting, drain.clone(), context.fatal.clone());
         if !listeners.resp.is_empty() {
@@ -77,16 +84,18 @@ impl ClientDoors {
                     announce: context.config.resp_cluster_announce.clone(),
                     splits_exec: context.config.resp_splits_exec,
                 },
-                Arc::clone(&places),
-                Arc::clone(&inflow),
-                Arc::clone(registry.inspector.doors()),
-                drain.clone(),
-                closed.clone(),
+                commons,
             );
+            let rights = Arc::clone(&node).follow_rights();
+            spawn_essential("who may stay at the RESP doors", rights, drain.clone(), context.fatal.clone());
             let following = Arc::clone(&node).follow(registry.topology.clone());
             spawn_essential("the owners of slots", following, drain.clone(), context.fatal.clone());
             for (mode, address, listener) in listeners.resp {
-                let resp = RespDoor::new(Arc::clone(&node), mode, address);
+                let speaks_tls = match mode {
+                    RespMode::Standalone => encrypted.resp,
+                    RespMode::Cluster => encrypted.resp_cluster,
+                };
+                let resp = RespDoor::new(Arc::clone(&node), mode, address, of(speaks_tls));
                 spawn_essential("a RESP door", resp.accept(listener), drain.clone(), context.fatal.clone());
             }
         }
@@ -95,10 +104,11 @@ impl ClientDoors {
                 Arc::clone(&registry.sessions),
                 Arc::clone(&registry.inspector),
                 Arc::clone(&registry.pressure),
+                Arc::clone(&registry.logins),
                 inflow,
                 context.config.name.clone(),
             );
-            let http = HttpDoor::new(api, Arc::clone(&places), drain.clone(), closed.clone());
+            let http = HttpDoor::new(api, Arc::clone(&places), of(encrypted.http), drain.clone(), closed.clone());
             spawn_essential("the HTTP door", http.accept(listener), drain.clone(), context.fatal.clone());
         }
         Self { places, drain, closed }

@@ -6,6 +6,7 @@ use crate::peers::PeerError;
 use kvorum_core::journal::JournalError;
 use kvorum_core::ring::{PlacementError, RingError};
 use kvorum_core::roster::ProcessEnd;
+use kvorum_core::sealing::KeyFailure;
 use kvorum_protocol::Durability;
 use std::error::Error;
 use std::io;
@@ -72,15 +73,24 @@ pub enum NodeError {
          hold writes that the cluster has lost"
     )]
     GivenUp,
+    /// What the cluster stores is sealed, and this node can't open it.
+    #[error("encryption.key: {0}")]
+    Keys(#[from] KeyFailure),
     /// The certificates can't be used.
     #[error("tls: {0}")]
     Certificate(#[from] CertError),
+    /// The first password can't be read.
+    #[error("auth.bootstrap_password_file: {0}")]
+    BootstrapPassword(String),
     /// A task that runs as long as the node does has ended.
     #[error("{0} has ended: it panicked")]
     Task(&'static str),
     /// An actor can't be started.
     #[error("can't start an actor: {0}")]
     Spawn(#[from] ractor::SpawnErr),
+    /// The threads that hash passwords can't be started.
+    #[error("can't start a thread: {0}")]
+    Thread(#[source] io::Error),
 }
 
 impl NodeError {
@@ -99,8 +109,10 @@ impl NodeError {
             | Self::Durability { .. }
             | Self::Unsupported(_)
             | Self::Certificate(_)
+            | Self::BootstrapPassword(_)
             | Self::Removed
-            | Self::GivenUp => Exit::Config,
+            | Self::GivenUp
+            | Self::Keys(_) => Exit::Config,
             _ => Exit::Failure,
         }
     }

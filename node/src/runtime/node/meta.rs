@@ -5,14 +5,18 @@ use super::registry::Registry;
 use super::shards::Shards;
 use super::storage::Storage;
 use super::{NodeError, StartContext};
-use crate::config::{Config, Member};
+use crate::config::{AuthMode, Config, Member};
 use crate::folder::DataFolder;
 use crate::runtime::meta::{MetaActor, MetaArguments, MetaMessage};
 use crate::runtime::shards::ShardsMessage;
+use kvorum_core::auth::AuthTable;
+use kvorum_core::auth::keeper::AuthKeeper;
 use kvorum_core::map_keeper::{MapKeeper, Own};
 use kvorum_core::ring::{PlacementError, RingMap, RingNode};
+use kvorum_core::sealing::KeyFailure;
 use kvorum_core::shard::{FolderStanding, ReplicaPlan};
 use kvorum_protocol::{ClientId, FolderId, ShardId};
+use kvorum_scram::{ITERATIONS_DEFAULT, Verifier};
 use ractor::{Actor, ActorRef};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -60,11 +64,20 @@ impl Meta {
             client: ClientId(Uuid::new_v4()),
         };
         let keeper = MapKeeper::new(Arc::clone(router), Arc::clone(&storage.disk), own, initial.clone(), may_bootstrap)
-            .with_levels(config.levels);
+            .with_levels(config.levels)
+            .with_keys(Arc::clone(&context.keys));
+        let first_users = AuthTable::initial(first_password(config)?.as_ref());
+        let auth =
+            AuthKeeper::new(Arc::clone(router), Arc::clone(&storage.disk), ClientId(Uuid::new_v4()), first_users);
+        auth.read_copy().map_err(NodeError::disk)?;
+        let logins = Arc::clone(&registry.logins);
         let arguments = MetaArguments {
             keeper,
+            auth,
+            auth_changed: Box::new(move || logins.note_change()),
             changed: Box::new(follow),
             removed: Box::new(removed(&context.fatal)),
+            closed: Box::new(closed(&context.fatal)),
             bootstrap: Box::new(bootstrap),
         };
         let name = Some(format!("node/{}/meta", config.node_id));
@@ -77,6 +90,21 @@ impl Meta {
     pub(super) fn stop(&self) {
         self.actor.stop(None);
     }
+}
+
+/// The verifier of the password with which the user `admin` begins, if there is one.
+///
+/// # Errors
+/// `BootstrapPassword`.
+fn first_password(config: &Config) -> Result<Option<Verifier>, NodeError> {
+    let Some(path) = &config.auth.bootstrap_password_file else { return Ok(config.auth.bootstrap_verifier.clone()) };
+    let failed = |why: String| NodeError::BootstrapPassword(format!("{}: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let end = text.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+    if end == 0 {
+        return Err(failed("it is empty".to_owned()));
+    }
+    Ok(Some(Verifier::new(&text[..end], rand::random(), ITERATIONS_DEFAULT)))
 }
 
 /// The map of a new cluster.
@@ -96,7 +124,8 @@ pub(super) fn initial_ring(config: &Config) -> Result<RingMap, PlacementError> {
     let nodes: Vec<RingNode> = nodes.collect();
     let replicas = if config.joins { replicas.min(nodes.len() as u8) } else { replicas };
     let ring = RingMap::initial(config.cluster_id, config.durability, nodes, shards, replicas)?;
-    Ok(RingMap { repair_hold_ms: config.repair_hold.as_millis() as u64, ..ring })
+    let auth_required = config.auth.mode == AuthMode::Required;
+    Ok(RingMap { repair_hold_ms: config.repair_hold.as_millis() as u64, auth_required, ..ring })
 }
 
 /// Follows maps of a cluster that was created with what the configuration says. Another one ends the process: a node that joins
@@ -128,6 +157,13 @@ fn removed(fatal: &mpsc::Sender<NodeError>) -> impl Fn(bool) + Send + Sync + use
     let fatal = fatal.clone();
     // A full channel holds a reason already.
     move |given_up| drop(fatal.try_send(if given_up { NodeError::GivenUp } else { NodeError::Removed }))
+}
+
+/// Ends the process of a node that can't open what the cluster stores.
+fn closed(fatal: &mpsc::Sender<NodeError>) -> impl Fn(KeyFailure) + Send + Sync + use<> {
+    let fatal = fatal.clone();
+    // A full channel holds a reason already.
+    move |failure| drop(fatal.try_send(NodeError::Keys(failure)))
 }
 
 /// Has the replicas run that a map gives to this node's folder, and connects with the map's nodes.

@@ -16,7 +16,7 @@ use kvorum_core::folder::known_folders::KnownFolders;
 use kvorum_core::ring::RingMap;
 use kvorum_core::ring::verbs::Verb;
 use kvorum_core::routing::router::Router;
-use kvorum_protocol::{NodeId, ShardId};
+use kvorum_protocol::{AuthVerb, NodeId, ShardId};
 use ractor::ActorCell;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,6 @@ impl Network {
         registry: &Registry,
         storage: &Storage,
         folder: &DataFolder,
-        tls: TlsIdentity,
     ) -> Result<Self, NodeError> {
         let (config, root) = (context.config, &context.root);
         let known_folders = KnownFolders::open(Arc::clone(&storage.disk)).map_err(NodeError::disk)?;
@@ -60,13 +59,14 @@ impl Network {
         registry.inspector.set_control(control.clone());
         let answers = CancellationToken::new();
         let door = PeerDoor::new(Arc::clone(&registry.sessions), known_folders, answers.clone());
-        let authorities = tls.authority_pem().to_owned();
+        let certificates = registry.inspector.certificates();
+        let tls = certificates.in_force().identity().clone();
         let peers = peer_config(config, storage.known_ring.as_ref(), folder, tls);
         let started =
             Peers::start(peers, Arc::clone(&door) as _, Some(control.session_host()), Some(root.clone())).await;
         let (peers_actor, peers) = started.inspect_err(|_| control_actor.stop(None))?;
         let (router, inspector) = (Arc::clone(&registry.router), Arc::clone(&registry.inspector));
-        peers.serve_joins(JoinDesk::new(router, inspector, control.clone(), issuing, authorities));
+        peers.serve_joins(JoinDesk::new(router, inspector, control.clone(), issuing));
         registry.router.set_peers(Arc::new(peers.clone()));
         Ok(Self { control, door, control_actor, peers_actor, peers, answers })
     }
@@ -131,6 +131,10 @@ impl AdminHandler for Admin {
 
     fn plan(self: Arc<Self>, verb: Option<Verb>) -> KeeperAnswer {
         Box::pin(async move { self.inspector.plan_here(verb).await })
+    }
+
+    fn change_auth(self: Arc<Self>, verb: AuthVerb) -> KeeperAnswer {
+        Box::pin(async move { self.inspector.change_auth_here(verb).await })
     }
 
     fn issue(self: Arc<Self>, asked: Option<IssueRequest>) -> KeeperAnswer {

@@ -46,7 +46,7 @@ impl Shards {
             router: Arc::clone(router),
             inspector: Arc::clone(&registry.inspector),
             disk: Arc::clone(disk),
-            log: LogOptions::new(storage.segments()),
+            log: LogOptions { keys: Arc::clone(context.keys.ring()), ..LogOptions::new(storage.segments()) },
             journal: Arc::new(storage.journal.clone()),
             pressure: Arc::clone(&registry.pressure),
             upkeep,

@@ -1,7 +1,7 @@
 //! A start that fails stops what had begun. Everything waits for events, nothing for time to pass.
 
 use super::*;
-use crate::auth::cert::ClusterAuthority;
+use crate::auth::cert::{ClusterAuthority, Identity};
 use crate::config::Sources;
 use crate::folder::Owner;
 use kvorum_core::disk::{DiskError, RealDisk};
@@ -72,8 +72,8 @@ impl Alone {
     async fn run(&self, folder: DataFolder) -> NodeError {
         let (cluster, node) = (self.config.cluster_id, self.config.node_id);
         let issued = ClusterAuthority::create().unwrap().issue(cluster, node, &[]).unwrap();
-        let tls = TlsIdentity::from_pem(&issued).unwrap();
-        let running = run(self.config.clone(), tls, folder, CancellationToken::new());
+        let certificates = NodeCertificates::of(issued, Identity { cluster, node });
+        let running = run(self.config.clone(), certificates, folder, Arc::default(), CancellationToken::new());
         let ended = timeout(PATIENCE, running).await.expect("the start fails at once");
         ended.expect_err("the node does not start")
     }

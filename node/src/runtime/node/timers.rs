@@ -5,17 +5,28 @@ use super::registry::Registry;
 use super::root::spawn_essential;
 use super::storage::Storage;
 use super::{NodeError, StartContext};
+use crate::audit::file::AuditFile;
+use crate::auth::certificates::NodeCertificates;
+use crate::auth::login::Logins;
 use crate::doors::peer::PeerDoor;
+use crate::peers::Peers;
+use crate::runtime::audit_writer;
 use crate::runtime::disk_loop::{self, WatchArguments};
 use crate::runtime::system_clock;
 use kvorum_core::routing::router::Router;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// How long a node that stops waits for the last lines of the audit log.
+const AUDIT_WITHIN: Duration = Duration::from_secs(2);
 
 /// The periodic tasks of a running node.
 pub(super) struct Timers {
     stop: CancellationToken,
+    /// Writes the audit log.
+    audit: Option<JoinHandle<()>>,
 }
 
 impl Timers {
@@ -39,12 +50,58 @@ impl Timers {
         spawn_essential("the watch of the disk", watching, stop.clone(), fatal.clone());
         let ticking = tick(Arc::clone(&registry.router), Arc::clone(&network.door), config.tick(), stop.clone());
         spawn_essential("the ticker", ticking, stop.clone(), fatal.clone());
-        Self { stop }
+        match Arc::clone(registry.inspector.certificates()).follow(stop.clone()) {
+            Ok(following) => spawn_essential("the files of certificates", following, stop.clone(), fatal.clone()),
+            Err(error) => tracing::error!(%error, "certificates are not exchanged while this node runs"),
+        }
+        let renewing = renew(Arc::clone(registry.inspector.certificates()), network.peers.clone(), stop.clone());
+        spawn_essential("the certificate towards peers", renewing, stop.clone(), fatal.clone());
+        let denying = deny(Arc::clone(&registry.logins), network.peers.clone(), stop.clone());
+        spawn_essential("the denied certificates of peers", denying, stop.clone(), fatal.clone());
+        let audit = config.audit.clone().map(|target| {
+            let writing = audit_writer::run(
+                Arc::clone(&registry.router),
+                AuditFile::new(target, config.name.clone()),
+                stop.clone(),
+            );
+            tokio::spawn(writing)
+        });
+        Self { stop, audit }
     }
 
-    /// Ends the tasks, soon after this returns.
-    pub(super) fn stop(&self) {
+    /// Ends the tasks, soon after this returns; but for the audit log, which is written to its end.
+    pub(super) async fn stop(&mut self) {
         self.stop.cancel();
+        if let Some(audit) = self.audit.take() {
+            // A disk that stalls must not keep the node from ending.
+            let _ = tokio::time::timeout(AUDIT_WITHIN, audit).await;
+        }
+    }
+}
+
+/// Has connections with peers made with the certificates in force.
+async fn renew(certificates: Arc<NodeCertificates>, peers: Peers, stop: CancellationToken) {
+    let mut changes = certificates.changes();
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return stop.cancelled().await },
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = peers.renew(certificates.in_force().identity()) {
+            tracing::error!(%error, "peers see the certificate from before");
+        }
+    }
+}
+
+/// Has the connections with peers ended whose certificates are not taken any more.
+async fn deny(logins: Arc<Logins>, peers: Peers, stop: CancellationToken) {
+    let mut changes = logins.changes();
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return stop.cancelled().await },
+            () = stop.cancelled() => return,
+        }
+        peers.note_rights();
     }
 }
 

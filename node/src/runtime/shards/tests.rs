@@ -1,6 +1,8 @@
 //! The supervisor with real actors, over a disk in memory on which one shard's recovery can be held up.
 
 use super::*;
+use crate::auth::cert::{ClusterAuthority, Identity};
+use crate::auth::certificates::NodeCertificates;
 use crate::doors::places::Places;
 use crate::runtime::journal_threads::Journal;
 use crate::runtime::status::Observed;
@@ -108,6 +110,7 @@ impl Node {
         let (journal, handle) =
             Journal::start(&*disk, options, Durability::Memory, Replayed::default(), Box::new(|_| {})).unwrap();
         let pressure: Arc<Pressure> = Arc::default();
+        let issued = ClusterAuthority::create().unwrap().issue(cluster, me, &[]).unwrap();
         let observed = Observed {
             name: "node-1".to_owned(),
             http_port: 0,
@@ -116,8 +119,10 @@ impl Node {
             router: Arc::clone(&router),
             journal: handle.clone(),
             pressure: Arc::clone(&pressure),
-            places: Places::new(1),
+            places: Places::new(1, 0),
             doors: Arc::default(),
+            certificates: NodeCertificates::of(issued, Identity { cluster, node: me }),
+            handshakes: Arc::default(),
         };
         let inspector = Inspector::new(observed, CancellationToken::new());
         let gate: Arc<Gate> = Arc::default();

@@ -55,7 +55,7 @@ impl Model {
         let index = self.log.last_index();
         let membership = Membership { voters: vec![ReplicaId(1), ReplicaId(2)], ..Membership::default() };
         let state = Bytes::from(self.version.0.to_le_bytes().to_vec());
-        Base { index, term: self.log.term_of(index).unwrap(), membership, state }
+        Base { index, term: self.log.term_of(index).unwrap(), membership, state, sealed: false }
     }
 
     fn compact(&mut self, victims: &[u32], keep_from: LogIndex) -> Compacted {

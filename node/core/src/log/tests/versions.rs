@@ -48,7 +48,7 @@ fn a_manifest_or_a_base_of_the_next_version_is_refused() {
     let (mut log, _) = open(&disk, None);
     append(&mut log, &numbered(3));
     let (index, term, state) = (LogIndex(2), Term(1), Bytes::from_static(b"state"));
-    let base = Base { index, term, membership: Membership::default(), state };
+    let base = Base { index, term, membership: Membership::default(), state, sealed: false };
     let front = {
         let mut out = bytes::BytesMut::new();
         base.encode(&mut out);
@@ -59,7 +59,7 @@ fn a_manifest_or_a_base_of_the_next_version_is_refused() {
     let written = disk.read_shard_file(SHARD, MANIFEST_FILE).unwrap().unwrap();
     let end = written.len() - 4;
     for (at, version, expected) in
-        [(7, 4, unsupported(formats::MANIFEST, 4)), (end - front, 2, unsupported(formats::BASE, 2))]
+        [(7, 4, unsupported(formats::MANIFEST, 4)), (end - front, 3, unsupported(formats::BASE, 3))]
     {
         let mut bytes = written.clone();
         bytes[at] = version;
@@ -71,7 +71,7 @@ fn a_manifest_or_a_base_of_the_next_version_is_refused() {
     disk.write_shard_file(SHARD, MANIFEST_FILE, &[&written]).unwrap();
     let mut hint = disk.read_shard_file(SHARD, HINT_FILE).unwrap().unwrap();
     assert!(open(&disk.after_kill(), Some(log.end())).0.read_hint().unwrap().is_some());
-    hint[7] = 3;
+    hint[7] = 4;
     let crc = crc32fast::hash(&hint[..24]);
     hint[24..28].copy_from_slice(&crc.to_le_bytes());
     disk.write_shard_file(SHARD, HINT_FILE, &[&hint]).unwrap();

@@ -12,8 +12,8 @@ use crate::session::{Answered, Inline, NodeAdmin, SessionContext};
 use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
-    Ack, Action, AtomicRequest, Authority, AuthorityHash, ClientId, ClusterId, Condition, Durability, Epoch, Mutation,
-    NodeId, Request, RequestId, Response, ResponseBody, ReturnPrevious, StatusScope, TimeToLive, WriteId,
+    Ack, Action, AtomicRequest, AuthVerb, Authority, AuthorityHash, ClientId, ClusterId, Condition, Durability, Epoch,
+    Mutation, NodeId, Request, RequestId, Response, ResponseBody, ReturnPrevious, StatusScope, TimeToLive, WriteId,
 };
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -64,6 +64,8 @@ impl NodeAdmin for NoAdmin {
     fn ask(self: Arc<Self>, _verb: Verb, _wait: Duration, _reply_to: ReplyTo) {}
 
     fn plan(self: Arc<Self>, _verb: Option<Verb>, _wait: Duration, _reply_to: ReplyTo) {}
+
+    fn change_auth(self: Arc<Self>, _verb: AuthVerb, _wait: Duration, _reply_to: ReplyTo) {}
 
     fn authority(&self) -> Authority {
         Authority { cluster: ClusterId(Uuid::nil()), hash: AuthorityHash([0; 32]) }
@@ -293,6 +295,7 @@ fn what_nobody_takes_in_time_is_certainly_not_applied() {
     let (write, read) = (entered.put("k", "1"), entered.get("k"));
     assert!(entered.passed_on().is_empty() && entered.answers.is_empty());
     assert_eq!(entered.session.unanswered(), 2);
+    assert!(!entered.session.remembers_nothing());
     entered.passes(HELD_MS_MAX - 1);
     assert!(!entered.session.sink().has_replies());
     entered.passes(1);
@@ -305,6 +308,7 @@ fn what_nobody_takes_in_time_is_certainly_not_applied() {
     let refused = |asked| (asked, ErrorCode::Unavailable, Outcome::NotApplied);
     assert_eq!(codes.collect::<Vec<_>>(), [refused(write), refused(read)]);
     assert_eq!((entered.session.unanswered(), entered.router.held_bytes().load(Ordering::Relaxed)), (0, 0));
+    assert!(entered.session.remembers_nothing());
     // Nothing of it is left to hold up what comes later.
     entered.leads(2, 5);
     entered.put("k", "2");

@@ -88,7 +88,7 @@ fn a_repetition_waits_for_the_first_and_has_its_answer() {
 }
 
 #[test]
-fn the_next_leader_knows_the_names_and_so_does_who_starts_again() {
+pub(super) fn the_next_leader_knows_the_names_and_so_does_who_starts_again() {
     let mut group = Group::led();
     let first = group.told(0, of(11, name(1, 7), mutation("n", INCR)));
     group.kill(0);

@@ -89,9 +89,9 @@ fn a_snapshot_is_the_state_at_which_its_slices_began() {
     assert!(header.ends_with(&state), "the base's own part is of that entry, too");
     accepts(&mut group, source.last(), header.clone()).expect("a follower of the same version takes it");
     assert_eq!(header[..2], [1, 0], "the version of the base");
-    header[0] = 2;
+    header[0] = 3;
     let refused = accepts(&mut group, source.last(), header).unwrap_err().to_string();
-    let expected = "the base has version 2, and this program reads version 1: start a newer program";
+    let expected = "the base has version 3, and this program reads versions 1 to 2: start a newer program";
     assert!(refused.contains(expected), "{refused}");
 
     while offering.is_at_work() {

@@ -4,6 +4,7 @@ use super::*;
 use crate::disk::memory::Faults;
 use crate::folder::replica_files::{ReplicaFiles, WantedReplica};
 use crate::ring::{RingMap, RingNode};
+use crate::sealing::testing::keyring;
 use crate::shard::remains::{Reach, RemainsOptions, TERMS_SKIPPED, VERSIONS_SKIPPED};
 use kvorum_protocol::ClusterId;
 
@@ -32,7 +33,7 @@ fn left() -> Arc<MemoryDisk> {
 
 fn on<T>(disk: &Arc<MemoryDisk>, with: impl FnOnce(&RemainsOptions<'_>) -> T) -> T {
     let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
-    with(&RemainsOptions { disk: &disk, ring: &ring(), shard: SHARD })
+    with(&RemainsOptions { disk: &disk, ring: &ring(), shard: SHARD, keys: &keyring() })
 }
 
 fn reach(disk: &Arc<MemoryDisk>) -> Reach {
@@ -96,7 +97,7 @@ fn value(shard: &Shard, key: &str) -> Option<String> {
 }
 
 #[test]
-fn all_of_its_log_counts_what_it_did_not_know_to_be_committed_too() {
+pub(super) fn all_of_its_log_counts_what_it_did_not_know_to_be_committed_too() {
     let disk = left();
     let reach = reach(&disk);
     assert!(reach.last_index > reach.committed, "it has not heard of the last commit");

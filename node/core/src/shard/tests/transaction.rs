@@ -74,7 +74,7 @@ fn shown(reply: &TransactionReply) -> String {
 }
 
 #[test]
-fn operations_are_done_in_turn_and_one_that_fails_does_not_stop_the_others() {
+pub(super) fn operations_are_done_in_turn_and_one_that_fails_does_not_stop_the_others() {
     let mut group = Group::led();
     group.written(0, "text", put("abc"));
     let absent = Mutation { condition: Condition::IfAbsent, ..mutation("n", put("mine")) };
@@ -158,7 +158,7 @@ fn checks_see_what_is_on_its_way_and_one_that_fails_keeps_all_from_being_done() 
 }
 
 #[test]
-fn a_key_is_renamed_and_copied_with_its_time_to_live() {
+pub(super) fn a_key_is_renamed_and_copied_with_its_time_to_live() {
     let mut group = Group::led();
     group.written(0, "a", Action::Put { value: "v".into(), ttl: TimeToLive::Ms(60_000) });
     group.written(0, "there", put("w"));
@@ -331,7 +331,7 @@ fn what_reads_much_waits_for_a_long_turn_and_leaves_nothing_before() {
 
 /// As many operations as there may be, each with the longest error or with two records.
 #[test]
-fn the_longest_transactions_are_done_and_remembered() {
+pub(super) fn the_longest_transactions_are_done_and_remembered() {
     let mut group = Group::led();
     group.written(0, "n", put(&i64::MIN.to_string()));
     let failing = vec![written("n", Action::Incr { by: i64::MIN }); limits::BATCH_OPERATIONS_MAX - 1];

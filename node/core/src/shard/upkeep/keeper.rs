@@ -44,10 +44,14 @@ pub struct UpkeepCounts {
     pub compaction_bytes_read: u64,
     /// Bytes that they wrote.
     pub compaction_bytes_written: u64,
+    /// As of now: bytes of segments with something that is plain, or sealed with an older data key than the one in use. 0 if nothing is sealed.
+    pub old_key_bytes: u64,
 }
 
 enum State {
     Resting,
+    LookingForKeys,
+    Syncing,
     Compacting,
     /// The index is being pointed at the copies, slice by slice: those before that number are done.
     TakingOver(Compacted, usize),
@@ -85,9 +89,12 @@ impl Keeper {
     }
 
     /// What is due, if anything is.
-    pub(in crate::shard) fn handle_tick(&mut self, shard: &mut Shard, now: Nanos) -> Option<Job> {
+    ///
+    /// # Errors
+    /// If the replica can't go on.
+    pub(in crate::shard) fn handle_tick(&mut self, shard: &mut Shard, now: Nanos) -> Result<Option<Job>, ShardError> {
         if now < self.look_at {
-            return None;
+            return Ok(None);
         }
         match std::mem::replace(&mut self.state, State::Resting) {
             State::Resting => {
@@ -96,17 +103,43 @@ impl Keeper {
             }
             State::Unnamed(compacted) => {
                 self.look_at = now.after_ms(FULL_RETRY_MS);
-                self.write(shard, now, Some(compacted))
+                Ok(self.write(shard, now, Some(compacted)))
             }
             busy => {
                 self.state = busy;
-                None
+                Ok(None)
             }
         }
     }
 
-    fn look(&mut self, shard: &mut Shard, now: Nanos) -> Option<Job> {
+    fn look(&mut self, shard: &mut Shard, now: Nanos) -> Result<Option<Job>, ShardError> {
         self.in_use = if shard.disk_is_full() { self.options.on_a_full_disk() } else { self.options };
+        let sealing = shard.log().sealing_progress(self.keep_from(shard));
+        self.counts.old_key_bytes = sealing.old_bytes;
+        if !sealing.unknown.is_empty() {
+            let look = shard.log().look_for_keys(sealing.unknown, self.options.round_bytes_max);
+            self.state = State::LookingForKeys;
+            return Ok(Some(self.job(JobKind::LookForKeys(look))));
+        }
+        if sealing.active
+            && let Some(left) = shard.roll_log()?
+        {
+            if planted(Bug::RolledSegmentNotSynced) {
+                shard.note_synced();
+                self.in_use.retain_bytes = 0;
+                return Ok(self.look_at_files(shard, now));
+            }
+            self.state = State::Syncing;
+            return Ok(Some(self.job(JobKind::Sync(left))));
+        }
+        if sealing.retained {
+            // Nothing old is kept for replicas that lag: they get a snapshot.
+            self.in_use.retain_bytes = 0;
+        }
+        Ok(self.look_at_files(shard, now))
+    }
+
+    fn look_at_files(&mut self, shard: &mut Shard, now: Nanos) -> Option<Job> {
         let (log, reader) = (shard.log(), shard.reader());
         let keep_from = self.keep_from(shard);
         let usage = |segment: SegmentUse| Usage { segment, live_bytes: reader.live_bytes(segment.number) };
@@ -253,6 +286,15 @@ impl Keeper {
                 shard.show_copies(&compacted);
                 self.state = State::TakingOver(compacted, 0);
                 self.go_on(shard, now)
+            }
+            (Done::LookedForKeys, State::LookingForKeys) => {
+                self.look_at = now;
+                Ok(None)
+            }
+            (Done::Synced, State::Syncing) => {
+                shard.note_synced();
+                self.look_at = now;
+                Ok(None)
             }
             (Done::Written, State::Writing(checkpoint, _, permit)) => {
                 self.counts.checkpoints += 1;

@@ -15,7 +15,7 @@ pub use policy::{Plan, Slice, UpkeepOptions, Usage, decide};
 use super::inbox::Inbox;
 use crate::disk::Disk;
 use crate::log::operations::Record;
-use crate::log::{Checkpoint, Compacted, Compaction, LogError, Verdict};
+use crate::log::{Checkpoint, Compacted, Compaction, KeyLook, LogError, Segment, Verdict};
 use crate::seeded::{Bug, planted};
 use crate::store::{Fate, StoreReader};
 use kvorum_protocol::ShardId;
@@ -36,6 +36,10 @@ pub(super) enum JobKind {
         /// Knows what lives.
         reader: Arc<StoreReader>,
     },
+    /// Finds out which segments have old data keys.
+    LookForKeys(KeyLook),
+    /// Makes a segment durable that the log has left for another one.
+    Sync(Arc<Segment>),
     /// Writes a manifest and a hint.
     Write(Arc<Checkpoint>),
     /// Removes the files that a checkpoint has replaced.
@@ -47,6 +51,10 @@ pub(super) enum JobKind {
 pub enum Done {
     /// Segments were emptied; `None` if that was cut short.
     Compacted(Option<Compacted>),
+    /// Segments were looked at for old data keys.
+    LookedForKeys,
+    /// The segment is durable.
+    Synced,
     /// The checkpoint is durable.
     Written,
     /// The files are gone.
@@ -83,6 +91,14 @@ impl Job {
                 let mut pace = |bytes| !leash.is_cut() && pace(bytes) && !leash.is_cut();
                 Ok(Done::Compacted(compaction.run(&mut decide, &mut pace)?))
             }
+            JobKind::LookForKeys(look) => {
+                look.run(&mut |bytes| !leash.is_cut() && pace(bytes) && !leash.is_cut())?;
+                Ok(Done::LookedForKeys)
+            }
+            JobKind::Sync(segment) => {
+                segment.sync_whole()?;
+                Ok(Done::Synced)
+            }
             JobKind::Write(checkpoint) => {
                 checkpoint.write(disk)?;
                 Ok(Done::Written)
@@ -101,6 +117,8 @@ impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.work {
             JobKind::Compact { .. } => "Compact",
+            JobKind::LookForKeys(_) => "LookForKeys",
+            JobKind::Sync(_) => "Sync",
             JobKind::Write(_) => "Write",
             JobKind::Remove(_) => "Remove",
         })

@@ -119,7 +119,8 @@ pub enum Plan {
 /// much the log has grown since the last checkpoint, `index_bytes` what the index takes on the disk.
 ///
 /// The fullest of garbage go first (the greedy policy of Rosenblum and Ousterhout, 1991), until half of the garbage would be
-/// gone: so each round gains more than it copies, and the disk holds at most about twice what lives, and the retained log.
+/// gone: so each round gains more than it copies, and the disk holds at most about twice what lives, and the retained log. With little
+/// garbage, segments with old data keys are emptied: what lives there is sealed with the key of now as it moves.
 pub fn decide(options: &UpkeepOptions, segments: &[Usage], live_bytes: u64, appended: u64, index_bytes: u64) -> Plan {
     let garbage: u64 = segments.iter().map(Usage::garbage).sum();
     let allowed = options.garbage_bytes_min.max(live_bytes.saturating_mul(options.garbage_percent) / 100);
@@ -141,6 +142,18 @@ pub fn decide(options: &UpkeepOptions, segments: &[Usage], live_bytes: u64, appe
         victims.sort_unstable();
         return Plan::Compact { victims, live_bytes: live };
     }
+    let (mut victims, mut read, mut live) = (Vec::new(), 0, 0);
+    for usage in segments.iter().filter(|usage| usage.segment.old_key) {
+        if read >= options.round_bytes_max {
+            break;
+        }
+        victims.push(usage.segment.number);
+        read += u64::from(usage.segment.file_bytes);
+        live += usage.live_bytes;
+    }
+    if !victims.is_empty() {
+        return Plan::Compact { victims, live_bytes: live };
+    }
     let due = appended >= options.checkpoint_bytes.max(index_bytes.saturating_mul(8));
     if due { Plan::Checkpoint } else { Plan::Rest }
 }
@@ -150,7 +163,7 @@ mod tests {
     use super::*;
 
     fn usage(number: u32, file_bytes: u32, live_bytes: u64) -> Usage {
-        Usage { segment: SegmentUse { number, file_bytes, stale: false }, live_bytes }
+        Usage { segment: SegmentUse { number, file_bytes, stale: false, old_key: false }, live_bytes }
     }
 
     fn options() -> UpkeepOptions {
@@ -180,6 +193,26 @@ mod tests {
         }
         let off = UpkeepOptions { garbage_bytes_min: u64::MAX, ..usual };
         assert_eq!(off.of_replica(ShardId(1), ReplicaId(1)).garbage_bytes_min, u64::MAX, "compaction is off");
+    }
+
+    #[test]
+    fn segments_with_old_keys_are_emptied_once_there_is_little_garbage() {
+        let old = |number| {
+            let mut usage = usage(number, 100, 90);
+            usage.segment.old_key = true;
+            usage
+        };
+        let segments = [usage(1, 100, 90), old(2), old(3), old(4), old(5)];
+        let plan = decide(&options(), &segments, 450, 0, 0);
+        assert_eq!(plan, Plan::Compact { victims: vec![2, 3, 4], live_bytes: 270 }, "as much as is done in a round");
+        let mut dead = old(6);
+        dead.live_bytes = 20;
+        let segments = [dead, old(7), old(8), old(9)];
+        let plan = decide(&options(), &segments, 290, 0, 0);
+        assert_eq!(plan, Plan::Compact { victims: vec![6, 7, 8], live_bytes: 200 }, "it is reading that takes time");
+        let segments = [usage(1, 100, 0), usage(2, 100, 0), old(3)];
+        let plan = decide(&options(), &segments, 90, 0, 0);
+        assert_eq!(plan, Plan::Compact { victims: vec![1, 2], live_bytes: 0 }, "garbage first");
     }
 
     #[test]

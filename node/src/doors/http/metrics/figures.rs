@@ -4,6 +4,7 @@ use super::super::Api;
 use super::super::entry::durability_name;
 use super::super::health;
 use super::encode::{Labels, Metrics, by};
+use crate::doors::tls::HandshakeEnd;
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::process;
 use crate::runtime::status::Inspector;
@@ -48,6 +49,7 @@ pub(super) fn look_up(api: &Api, by_shard: bool) -> Metrics {
     add_requests(inspector.doors(), &mut metrics);
     add_ways(&seen, &mut metrics);
     add_connections(inspector, &mut metrics);
+    add_tls(inspector, &mut metrics);
     add_queues(&seen, &mut metrics);
     add_storage(&seen, &mut metrics);
     add_consensus(&seen, &mut metrics);
@@ -153,6 +155,24 @@ fn add_connections(inspector: &Inspector, metrics: &mut Metrics) {
     metrics.counters("kvorum_connections", "Connections of clients so far", so_far.collect());
 }
 
+fn add_tls(inspector: &Inspector, metrics: &mut Metrics) {
+    let handshakes = Door::OF_CLIENTS.into_iter().flat_map(|door| {
+        HandshakeEnd::ALL.into_iter().map(move |end| {
+            let count = inspector.handshakes().ended(door, end);
+            (labels([("door", door.name()), ("result", end.name())]), count as f64)
+        })
+    });
+    metrics.counters("kvorum_tls_handshakes", "TLS handshakes of clients, by how they ended", handshakes.collect());
+    let certificates = inspector.certificates();
+    let (exchanged, refused) = certificates.exchanged_and_refused();
+    let reloads = by("result", [("exchanged", exchanged as f64), ("refused", refused as f64)]);
+    metrics.counters("kvorum_tls_reloads", "How often the files of certificates had changed", reloads);
+    let help = "Whether the files of certificates can't be used, so that those from before are in force";
+    metrics.gauge("kvorum_tls_files_refused", help, flag(certificates.is_refused()));
+    let help = "Until when the node's certificate is valid, in Unix time";
+    metrics.gauge("kvorum_tls_not_after_seconds", help, certificates.in_force().own().not_after_s as f64);
+}
+
 /// The durations of all replicas together.
 fn durations(seen: &Seen<'_>, of: impl Fn(&ShardCounts) -> &Durations) -> Vec<(Labels, DurationsSum)> {
     vec![(Labels::default(), DurationsSum::of(seen.counts.iter().map(|(_, counts)| of(counts))))]
@@ -212,6 +232,15 @@ fn add_storage(seen: &Seen<'_>, metrics: &mut Metrics) {
         metrics.gauge("kvorum_disk_headroom_bytes", help, pressure.disk_headroom_bytes() as f64);
     }
     metrics.gauge("kvorum_disk_full", "Whether writes are refused for want of room", flag(status.disk_full));
+    let router = seen.inspector.router();
+    let ring = router.ring();
+    let help = "The data key that new records are sealed with; 0 for none";
+    metrics.gauge("kvorum_data_key", help, f64::from(ring.sealing.active));
+    let help = "Data keys that are kept, since records may be sealed with them";
+    metrics.gauge("kvorum_data_keys", help, ring.sealing.keys.len() as f64);
+    let old: u64 = router.all_local().iter().map(|handle| handle.upkeep.lock().old_key_bytes).sum();
+    let help = "Bytes of segments with something that is plain, or sealed with an older data key than the one in use";
+    metrics.gauge("kvorum_old_key_bytes", help, old as f64);
     metrics.gauge("kvorum_log_bytes", "Bytes of the logs", sum_of_shards(status, |shard| shard.log_bytes));
     let help = "Of these, bytes that compaction can't give back";
     metrics.gauge("kvorum_live_bytes", help, sum_of_shards(status, |shard| shard.live_bytes));
@@ -223,6 +252,9 @@ fn add_storage(seen: &Seen<'_>, metrics: &mut Metrics) {
     metrics.counters("kvorum_compaction_bytes", "Bytes that compactions moved", by("direction", compacted));
     let scrubbed = seen.inspector.router().counts().scrubbed_bytes.get();
     metrics.counter("kvorum_scrub_bytes", "Bytes of cold data that were checked again", scrubbed);
+    let (audit, help) = (seen.inspector.router().audit(), "Events of which the audit log has no line");
+    metrics.counter("kvorum_audit_dropped", help, audit.dropped());
+    metrics.gauge("kvorum_audit_failing", "Whether the audit log can't be written", flag(audit.fails()));
     let help = "How often damage was found in a replica's files";
     metrics.counter("kvorum_damage", help, sum(seen, |counts| counts.damage.get()));
     let help = "Keys that replicas on this node took out since their time had come";

@@ -1,0 +1,212 @@
+//! Where events wait for their line.
+
+use super::{AuditEvent, AuditKind};
+use crate::clock::{Nanos, Now};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Most events that wait. With [`super::AUDIT_TEXT_BYTES_MAX`] bytes in each of two texts that is 4 MiB.
+const WAITING_MAX: usize = 4096;
+/// Most different events that are known not to be repeated.
+const KNOWN_MAX: usize = 4096;
+/// A login that is like another one is written once in so long, in milliseconds: over HTTP each request is one.
+const LOGIN_AGAIN_MS: u64 = 5 * 60_000;
+/// What is refused is written once in so long, if it is alike.
+const REFUSED_AGAIN_MS: u64 = 1_000;
+
+/// Where events wait until their line is written. What is alike and comes often is written once, and counted.
+#[derive(Default)]
+pub struct AuditDesk {
+    /// The last line could not be written.
+    fails: AtomicBool,
+    waiting: Mutex<Waiting>,
+    dropped: AtomicU64,
+    /// Wakes whoever writes, if somebody does.
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<AuditEvent>,
+    /// By what an event is about: when it was written last, and how often it came since.
+    known: HashMap<u64, (Nanos, u32)>,
+    /// So many were dropped that no line tells of yet.
+    untold: u64,
+}
+
+impl AuditDesk {
+    /// Somebody writes from here on, and is woken by `wake` when something waits.
+    pub fn open(&self, now: Now, wake: Box<dyn Fn() + Send + Sync>) {
+        if self.wake.set(wake).is_ok() {
+            self.push(
+                AuditEvent::of_log(AuditKind::Opened, format!("kvorum {}", env!("CARGO_PKG_VERSION"))),
+                now.wall_ms,
+            );
+        }
+    }
+
+    /// Whether anything is written at all.
+    pub fn is_on(&self) -> bool {
+        self.wake.get().is_some()
+    }
+
+    /// Whether what must be written down can't be: nothing may be changed then.
+    pub fn fails(&self) -> bool {
+        self.is_on() && self.fails.load(Ordering::Acquire)
+    }
+
+    /// Whether the last line could be written.
+    pub fn note_written(&self, written: bool) {
+        self.fails.store(!written, Ordering::Release);
+    }
+
+    /// Takes down an event. Costs little if nobody writes.
+    pub fn note(&self, now: Now, mut event: AuditEvent) {
+        if !self.is_on() {
+            return;
+        }
+        let again_ms = match event.kind {
+            AuditKind::Login => LOGIN_AGAIN_MS,
+            AuditKind::LoginFailed | AuditKind::Denied => REFUSED_AGAIN_MS,
+            AuditKind::Opened | AuditKind::Asked | AuditKind::Answered | AuditKind::Dropped => 0,
+        };
+        if again_ms > 0 {
+            let mut hasher = DefaultHasher::new();
+            (event.kind, event.from, &event.user, &event.what).hash(&mut hasher);
+            let mut waiting = self.waiting.lock();
+            if waiting.known.len() >= KNOWN_MAX {
+                let is_fresh = |at: Nanos| now.monotonic.ms_since(at) < again_ms;
+                waiting.known.retain(|_, (at, _)| is_fresh(*at));
+                if waiting.known.len() >= KNOWN_MAX {
+                    waiting.known.clear();
+                }
+            }
+            match waiting.known.get_mut(&hasher.finish()) {
+                Some((at, repeats)) if now.monotonic.ms_since(*at) < again_ms => {
+                    *repeats = repeats.saturating_add(1);
+                    return;
+                }
+                Some((at, repeats)) => {
+                    event.repeats = std::mem::take(repeats);
+                    *at = now.monotonic;
+                }
+                None => drop(waiting.known.insert(hasher.finish(), (now.monotonic, 0))),
+            }
+        }
+        self.push(event, now.wall_ms);
+    }
+
+    fn push(&self, mut event: AuditEvent, wall_ms: u64) {
+        event.at_ms = wall_ms;
+        let mut waiting = self.waiting.lock();
+        if waiting.events.len() >= WAITING_MAX {
+            waiting.untold += 1;
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if waiting.untold > 0 && waiting.events.len() < WAITING_MAX / 2 {
+            let untold = std::mem::take(&mut waiting.untold);
+            let mut told = AuditEvent::of_log(AuditKind::Dropped, format!("{untold} events"));
+            told.at_ms = wall_ms;
+            waiting.events.push_back(told);
+        }
+        waiting.events.push_back(event);
+        drop(waiting);
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+
+    /// Takes what waits.
+    pub fn take(&self) -> VecDeque<AuditEvent> {
+        std::mem::take(&mut self.waiting.lock().events)
+    }
+
+    /// Events of which no line was written.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Events that were taken, of which no line could be written.
+    pub fn note_dropped(&self, events: u64) {
+        self.dropped.fetch_add(events, Ordering::Relaxed);
+        self.waiting.lock().untold += events;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::meter::Door;
+
+    fn at(ms: u64) -> Now {
+        Now { monotonic: Nanos(0).after_ms(ms), wall_ms: 1_000_000 + ms, agreed_ms: None }
+    }
+
+    fn event(kind: AuditKind, what: &str) -> AuditEvent {
+        AuditEvent::at_door(kind, Door::Http, None, "ada", what)
+    }
+
+    fn open() -> AuditDesk {
+        let desk = AuditDesk::default();
+        desk.open(at(0), Box::new(|| {}));
+        desk.take();
+        desk
+    }
+
+    #[test]
+    fn nothing_waits_where_nobody_writes() {
+        let desk = AuditDesk::default();
+        desk.note(at(0), event(AuditKind::Asked, "NODE REMOVE"));
+        desk.note_written(false);
+        assert!(desk.take().is_empty() && !desk.fails());
+    }
+
+    #[test]
+    fn what_is_alike_is_written_once_and_counted() {
+        let desk = open();
+        for ms in 0..500 {
+            desk.note(at(ms), event(AuditKind::Denied, "GET"));
+        }
+        desk.note(at(500), event(AuditKind::Denied, "PUT"));
+        desk.note(at(1_000), event(AuditKind::Denied, "GET"));
+        desk.note(at(1_000), event(AuditKind::Asked, "DRAIN"));
+        desk.note(at(1_000), event(AuditKind::Asked, "DRAIN"));
+        let told: Vec<_> = desk.take().into_iter().map(|event| (event.what, event.repeats, event.at_ms)).collect();
+        let expected = [
+            ("GET", 0, 1_000_000),
+            ("PUT", 0, 1_000_500),
+            ("GET", 499, 1_001_000),
+            ("DRAIN", 0, 1_001_000),
+            ("DRAIN", 0, 1_001_000),
+        ];
+        assert_eq!(told, expected.map(|(what, repeats, at_ms)| (what.to_owned(), repeats, at_ms)));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_told() {
+        let desk = open();
+        for _ in 0..WAITING_MAX + 7 {
+            desk.note(at(0), event(AuditKind::Asked, "DRAIN"));
+        }
+        assert_eq!((desk.take().len(), desk.dropped()), (WAITING_MAX, 7));
+        desk.note(at(1), event(AuditKind::Asked, "DRAIN"));
+        let told: Vec<_> = desk.take().into_iter().map(|event| (event.kind, event.what)).collect();
+        assert_eq!(told[0], (AuditKind::Dropped, "7 events".to_owned()));
+        assert_eq!(told.len(), 2);
+    }
+
+    #[test]
+    fn many_different_events_take_no_more_room() {
+        let desk = open();
+        for number in 0..3 * KNOWN_MAX {
+            desk.note(at(0), event(AuditKind::Denied, &number.to_string()));
+            desk.take();
+        }
+        assert!(desk.waiting.lock().known.len() <= KNOWN_MAX);
+    }
+}

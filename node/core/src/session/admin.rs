@@ -1,0 +1,27 @@
+//! What sessions leave to the node.
+
+use crate::ring::verbs::Verb;
+use crate::session::reply::ReplyTo;
+use kvorum_protocol::{AuthVerb, Authority, NodeId, ShardId, StatusScope};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What sessions ask of the node as a whole.
+pub trait NodeAdmin: Send + Sync {
+    /// Answers STATUS, now or later; waits no longer than this for other nodes.
+    fn answer_status(self: Arc<Self>, scope: StatusScope, wait: Duration, reply_to: ReplyTo);
+    /// Has leadership of a shard handed to `to`, by whichever node leads it; answers once that has begun.
+    fn transfer(self: Arc<Self>, shard: ShardId, to: NodeId, reply_to: ReplyTo);
+    /// Has the leader of `meta` do what is asked; answers once the ring map says so, or it is refused, and waits no longer than
+    /// this.
+    fn ask(self: Arc<Self>, verb: Verb, wait: Duration, reply_to: ReplyTo);
+    /// Has the leader of `meta` say what the cluster does and what is to come, or what would come if `verb` were asked of it; waits
+    /// no longer than this.
+    fn plan(self: Arc<Self>, verb: Option<Verb>, wait: Duration, reply_to: ReplyTo);
+    /// Has the leader of `meta` change who may do what; answers once that is recorded, or refused, and waits no longer than this.
+    fn change_auth(self: Arc<Self>, verb: AuthVerb, wait: Duration, reply_to: ReplyTo);
+    /// Which cluster this is, and which authority it has.
+    fn authority(&self) -> Authority;
+    /// Stops the node gracefully.
+    fn stop_node(&self);
+}

@@ -1,0 +1,192 @@
+//! Who asks over HTTP, and what he may see that is no request to the cluster. Those that are, are looked at by the session.
+
+use super::Api;
+use super::problem::{OVERLOADED, Problem, UNAUTHENTICATED, UNAVAILABLE};
+use super::request::From;
+use crate::auth::login::LoginFailure;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method};
+use kvorum_core::audit::{AuditEvent, AuditKind};
+use kvorum_core::auth::authorise::{anybody, may_cluster, may_key};
+use kvorum_core::auth::{Access, Principal};
+use kvorum_core::measure::meter::Door;
+use kvorum_protocol::{ClusterClasses, ErrorCode, KeyClasses};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Longest header that says who asks, in bytes.
+const AUTHORIZATION_BYTES_MAX: usize = 4096;
+
+/// Whose a request is.
+#[derive(Clone, Debug)]
+pub(super) struct Whose {
+    /// The number of its connection.
+    pub(super) connection: u64,
+    /// Where it comes from.
+    pub(super) address: IpAddr,
+    /// Who has said what he is.
+    pub(super) principal: Principal,
+    /// What he may do.
+    pub(super) access: Arc<Access>,
+}
+
+/// What an address needs besides what the session looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needed {
+    /// It tells nothing of this cluster.
+    Nothing,
+    /// The session looks at the request.
+    Login,
+    /// This, of the cluster.
+    Cluster(ClusterClasses),
+}
+
+impl Whose {
+    /// Who a request says that it is from. The certificate of the connection counts unless a header says somebody else.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, `Overloaded`, `Unavailable`.
+    pub(super) async fn read(api: &Api, from: &From, headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let principal = match (values.next(), values.next()) {
+            (None, _) => match &from.certificate {
+                // A certificate that is not taken is not taken for nobody.
+                Some(shown) => {
+                    let found = api.logins.by_certificate(&shown.user, &shown.serial).map_err(refused);
+                    found.inspect_err(|problem| {
+                        note(api, from.address, AuditKind::LoginFailed, &shown.user, problem);
+                    })?
+                }
+                None => Principal::Nobody,
+            },
+            (Some(value), None) => log_in(api, value.as_bytes()).await.inspect_err(|problem| {
+                note(api, from.address, AuditKind::LoginFailed, "", problem);
+            })?,
+            (Some(_), Some(_)) => return Err(unauthenticated("the header Authorization comes twice")),
+        };
+        let router = &api.caller.context().router;
+        let access = router.auth().access(&principal, router.clock().now().wall_ms);
+        let access = access.map_err(|error| Problem::from(error.error()))?;
+        Ok(Self { connection: from.connection, address: from.address, principal, access })
+    }
+
+    /// Looks whether the address may be asked for.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, `PermissionDenied`.
+    pub(super) fn check(&self, api: &Api, method: &Method, path: &str) -> Result<(), Problem> {
+        let allowed = match needed(method, path) {
+            Needed::Nothing => Ok(()),
+            Needed::Login => anybody(&self.access),
+            Needed::Cluster(classes) => may_cluster(&self.access, classes),
+        };
+        allowed.map_err(|denied| {
+            let problem = denied.error(self.access.user()).into();
+            note(api, self.address, AuditKind::Denied, self.access.user(), &problem);
+            problem
+        })
+    }
+
+    /// Looks whether a key may be read.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, `PermissionDenied`.
+    pub(super) fn may_read(&self, key: &[u8]) -> Result<(), Problem> {
+        may_key(&self.access, KeyClasses::READ, key).map_err(|denied| denied.error(self.access.user()).into())
+    }
+}
+
+/// Writes down what was refused before there was a request.
+fn note(api: &Api, from: IpAddr, kind: AuditKind, user: &str, problem: &Problem) {
+    let router = &api.caller.context().router;
+    if router.audit().is_on() {
+        router
+            .audit()
+            .note(router.clock().now(), AuditEvent::at_door(kind, Door::Http, Some(from), user, problem.detail()));
+    }
+}
+
+fn unauthenticated(detail: &'static str) -> Problem {
+    Problem::new(&UNAUTHENTICATED, detail)
+}
+
+async fn log_in(api: &Api, value: &[u8]) -> Result<Principal, Problem> {
+    let malformed = || {
+        unauthenticated("the header Authorization is neither Bearer with a token nor Basic with a user and a password")
+    };
+    if value.len() > AUTHORIZATION_BYTES_MAX {
+        return Err(malformed());
+    }
+    let at = value.iter().position(|byte| *byte == b' ').ok_or_else(malformed)?;
+    let (scheme, credentials) = (&value[..at], value[at..].trim_ascii());
+    let found = if scheme.eq_ignore_ascii_case(b"bearer") {
+        api.logins.by_token(credentials)
+    } else if scheme.eq_ignore_ascii_case(b"basic") {
+        let decoded = STANDARD.decode(credentials).map_err(|_| malformed())?;
+        let colon = decoded.iter().position(|byte| *byte == b':').ok_or_else(malformed)?;
+        let user = std::str::from_utf8(&decoded[..colon]).map_err(|_| malformed())?;
+        api.logins.by_password(user, &decoded[colon + 1..]).await
+    } else {
+        return Err(malformed());
+    };
+    found.map_err(refused)
+}
+
+fn refused(failure: LoginFailure) -> Problem {
+    let error = failure.error();
+    let kind = match error.code {
+        ErrorCode::Overloaded => &OVERLOADED,
+        ErrorCode::Unavailable => &UNAVAILABLE,
+        _ => &UNAUTHENTICATED,
+    };
+    Problem::new(kind, error.detail)
+}
+
+/// What an address needs. One that nobody has thought of is for administrators.
+fn needed(method: &Method, path: &str) -> Needed {
+    let mut segments = path.split('/').skip(1);
+    let (first, second) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    let status = Needed::Cluster(ClusterClasses::STATUS);
+    match (first, second) {
+        // Probes ask without knowing anybody.
+        ("health", "live" | "ready") => Needed::Nothing,
+        ("docs" | "openapi.json" | "problems", _) | ("", "") => Needed::Nothing,
+        ("kv" | "batch" | "atomic" | "mapping", _) => Needed::Login,
+        ("metrics", "") => Needed::Cluster(ClusterClasses::METRICS),
+        ("health", "") | ("cache", "stats") | ("heartbeat", "") => status,
+        ("nodes" | "rebalance", "") | ("cluster", "" | "plan") if method.is_safe() => status,
+        _ => Needed::Cluster(ClusterClasses::ADMIN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doors::http::openapi;
+
+    /// Every address that is documented, and what it needs: a new one has to be decided here.
+    #[test]
+    fn every_address_is_decided() {
+        let mut lines = Vec::new();
+        for (path, methods) in openapi::addresses() {
+            for method in methods {
+                let needed = match needed(&method, &path.replace(['{', '}'], "")) {
+                    Needed::Nothing => "nothing".to_owned(),
+                    Needed::Login => "the session".to_owned(),
+                    Needed::Cluster(classes) => classes.to_string(),
+                };
+                lines.push(format!("{method} {path}: {needed}"));
+            }
+        }
+        lines.sort();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/doors/http/whose_needs_what.txt");
+        let text = lines.join("\n") + "\n";
+        if std::env::var_os("KVORUM_BLESS").is_some() {
+            std::fs::write(&path, &text).expect("the file can be written");
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(text, expected, "decide on it in `needed`, look at the list, and bless it with KVORUM_BLESS=1");
+    }
+}

@@ -1,0 +1,262 @@
+//! Encryption at rest with real processes: switched on while a cluster works, nothing in the clear in any file or log line afterwards, a
+//! wrong key that changes nothing, and both kinds of keys rotated.
+
+mod common;
+
+use common::cluster::{OPERATION_DEADLINE, config_path};
+use common::process::run;
+use common::{ClusterOptions, TestCluster, eventually};
+use kvorum_client::{AuthVerb, Client, ClusterVerb, Credentials, EncryptVerb, SealingOutlook, verifier_of};
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many keys and values are planted.
+const PLANTED: usize = 1_000;
+/// How many passwords.
+const PASSWORDS: usize = 20;
+/// What no file may hold: the beginnings of keys, values and passwords.
+const MARKS: [&str; 4] = ["planted-key-", "planted-value-", "planted-before-", "planted-password-"];
+/// What is written before the switch.
+const BEFORE: &str = "in-the-clear-";
+
+fn key_file(folder: &Path, name: &str, fill: u8) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, [fill; 32]).expect("the folder is there");
+    format!("file:{}", path.display())
+}
+
+fn all_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the folder is there");
+    let paths = entries.map(|entry| entry.expect("it can be listed").path());
+    paths.flat_map(|path| if path.is_dir() { all_files(&path) } else { vec![path] }).collect()
+}
+
+/// The files of a folder with all their bytes.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = all_files(folder).into_iter();
+    files.map(|path| (path.clone(), std::fs::read(&path).expect("it can be read"))).collect()
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    let (first, text) = (text.as_bytes()[0], text.as_bytes());
+    let begins = bytes.iter().enumerate().filter(|(_, byte)| **byte == first);
+    begins.into_iter().any(|(at, _)| bytes[at..].starts_with(text))
+}
+
+/// In which files of the nodes' data folders a text is.
+fn found(cluster: &TestCluster, text: &str) -> Vec<PathBuf> {
+    let files = cluster.nodes().flat_map(|node| all_files(&cluster.node_dir(node).join("data")));
+    files.filter(|path| holds(&std::fs::read(path).expect("it can be read"), text)).collect()
+}
+
+/// Waits until all nodes do as is wanted.
+async fn sealing(client: &Client, wanted: fn(&SealingOutlook) -> bool) -> SealingOutlook {
+    eventually("the cluster seals", PATIENCE, async || {
+        let plan = client.admin().plan(None).await.map_err(|error| error.to_string())?;
+        let there = plan.sealing.as_ref().is_some_and(|sealing| wanted(sealing) && sealing.waits_for.is_empty());
+        plan.sealing.clone().filter(|_| there).ok_or_else(|| format!("it does not yet: {:?}", plan.sealing))
+    })
+    .await
+}
+
+async fn encrypt(client: &Client, what: EncryptVerb) {
+    eventually("the keys are as asked", PATIENCE, async || {
+        client.admin().ask(ClusterVerb::Encrypt(what)).await.map_err(|error| error.to_string())
+    })
+    .await;
+}
+
+fn value(number: usize) -> String {
+    let long = if number.is_multiple_of(10) { 300 } else { 1 };
+    format!("planted-value-{number};").repeat(long)
+}
+
+async fn stop_all(cluster: &mut TestCluster) {
+    let client = cluster.client().await;
+    let topology = client.topology().await.expect("it answers");
+    for node in cluster.nodes() {
+        let client = cluster.client_of([node]).await;
+        client.admin().shutdown(cluster.id_of(&topology, node)).await.expect("it stops");
+        assert!(cluster.wait_exit(node, PATIENCE).await.success(), "node {node} stops cleanly");
+    }
+}
+
+async fn read_all(client: &Client) {
+    for number in 0..PLANTED {
+        let read = client.get(format!("planted-key-{number}")).await.expect("it is served").expect("it is there");
+        assert_eq!(read.value, value(number), "key {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_in_the_clear_and_another_key_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (right, wrong) = (key_file(folder.path(), "right", 1), key_file(folder.path(), "wrong", 2));
+    let password = folder.path().join("password");
+    std::fs::write(&password, "planted-password-of-admin\n").expect("the folder is there");
+    let credentials =
+        Credentials::Password { user: "admin".to_owned(), password: "planted-password-of-admin".to_owned() };
+    let environment = vec![
+        ("KVORUM_ENCRYPTION_KEY", right.clone()),
+        ("KVORUM_LOG", "info".to_owned()),
+        ("KVORUM_AUTH_MODE", "required".to_owned()),
+        ("KVORUM_AUTH_BOOTSTRAP_PASSWORD_FILE", password.to_str().expect("UTF-8").to_owned()),
+    ];
+    let options =
+        ClusterOptions { shards: 4, environment, credentials: Some(credentials), ..ClusterOptions::default() };
+    let mut cluster = TestCluster::start(options).await;
+    let client = cluster.client().await;
+    client.put(format!("{BEFORE}key"), "1").await.expect("it is written");
+    assert_eq!(client.admin().plan(None).await.expect("it answers").sealing, None, "nothing is sealed yet");
+
+    encrypt(&client, EncryptVerb::On).await;
+    let now = sealing(&client, |sealing| sealing.active == 1).await;
+    assert_eq!((now.newest, now.keys, now.wrapped), (1, 1, true));
+    for number in 0..PLANTED {
+        let key = format!("planted-key-{number}");
+        if number.is_multiple_of(4) {
+            client.put(&*key, format!("planted-before-{number}")).await.expect("it is written");
+        }
+        // What a write replaces is remembered with its answer.
+        client.put(&*key, value(number)).return_previous().await.expect("it is written");
+    }
+    for number in 0..PASSWORDS {
+        let verb = AuthVerb::PutUser {
+            name: format!("user-{number}"),
+            exists: None,
+            verifier: Some(verifier_of(&format!("planted-password-{number}"))),
+            roles: Some(vec!["readonly".to_owned()]),
+            disabled: None,
+        };
+        client.admin().change_auth(verb).await.expect("the administrator may");
+    }
+    read_all(&client).await;
+    // A node whose disk is gone is given all of it by the others.
+    cluster.kill(3);
+    std::fs::remove_dir_all(cluster.node_dir(3).join("data")).expect("it is gone");
+    cluster.start_node(3);
+    cluster.wait_caught_up(3).await;
+    read_all(&client).await;
+
+    stop_all(&mut cluster).await;
+    assert!(!found(&cluster, BEFORE).is_empty(), "the search finds what is in the clear");
+    for mark in MARKS {
+        assert_eq!(found(&cluster, mark), Vec::<PathBuf>::new(), "{mark}");
+        for node in cluster.nodes() {
+            let told: Vec<String> = cluster.log(node).lines().into_iter().filter(|line| line.contains(mark)).collect();
+            assert!(told.is_empty(), "node {node} has logged {told:?}");
+        }
+    }
+
+    // Another key, and none.
+    let data = cluster.node_dir(1).join("data");
+    let before = contents(&data);
+    let config = config_path(&cluster.node_dir(1));
+    for arguments in [&["start", "--config", &config, "--encryption-key", &wrong][..], &["start", "--config", &config]]
+    {
+        let (status, text) = run(arguments);
+        assert_eq!(status.code(), Some(78), "{text}");
+        assert!(text.contains("encryption.key"), "{text}");
+        assert!(contents(&data) == before, "the folder is as it was");
+    }
+    // Looking needs no key, and with the key everything opens.
+    let data = data.to_str().expect("UTF-8");
+    let (status, text) = run(&["verify", data]);
+    assert!(status.success(), "{text}");
+    let (status, text) = run(&["verify", data, "--key", &right]);
+    assert!(status.success() && text.contains("records are sealed and open"), "{text}");
+    let (status, text) = run(&["verify", data, "--key", &wrong]);
+    assert!(!status.success() && text.contains("another encryption.key"), "{text}");
+
+    for node in cluster.nodes() {
+        cluster.start_node(node);
+    }
+    cluster.wait_ready().await;
+    read_all(&cluster.client().await).await;
+}
+
+/// A data key, then the key-encryption key, while the cluster works and is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_kinds_of_keys_are_rotated_while_the_cluster_works() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (key_file(folder.path(), "old", 1), key_file(folder.path(), "new", 2));
+    let environment = vec![("KVORUM_ENCRYPTION_KEY", old.clone())];
+    let mut cluster = TestCluster::start(ClusterOptions { shards: 2, environment, ..ClusterOptions::default() }).await;
+    let client = cluster.client().await;
+    encrypt(&client, EncryptVerb::On).await;
+    sealing(&client, |sealing| sealing.active == 1).await;
+    client.put("first", "1").await.expect("it is written");
+    encrypt(&client, EncryptVerb::Rotate).await;
+    sealing(&client, |sealing| sealing.active == 2 && sealing.keys == 2).await;
+    client.put("second", "2").await.expect("it is written");
+    let refused = client.admin().ask(ClusterVerb::Encrypt(EncryptVerb::Rewrap)).await;
+    assert!(refused.is_ok(), "all are wrapped with the key of now: {refused:?}");
+
+    // The new key-encryption key, on one node after the other; until the last has it, nothing is wrapped anew.
+    let both = [("KVORUM_ENCRYPTION_KEY", new.clone()), ("KVORUM_ENCRYPTION_OLD_KEY", old)];
+    for node in cluster.nodes() {
+        cluster.kill(node);
+        cluster.start_node_with(node, &both, common::process::Surroundings::default());
+        cluster.wait_caught_up(node).await;
+    }
+    encrypt(&client, EncryptVerb::Rewrap).await;
+    sealing(&client, |sealing| sealing.wrapped).await;
+    let only_new = [("KVORUM_ENCRYPTION_KEY", new)];
+    cluster.kill_all();
+    for node in cluster.nodes() {
+        cluster.start_node_with(node, &only_new, common::process::Surroundings::default());
+    }
+    cluster.wait_ready().await;
+    let client = cluster.client().await;
+    for (key, value) in [("first", "1"), ("second", "2")] {
+        let read = tokio::time::timeout(OPERATION_DEADLINE, client.get(key)).await.expect("in time");
+        assert_eq!(read.expect("it is served").expect("it is there").value, value);
+    }
+}
+
+/// It stands for a key management service that is out of reach for one node: that node must not storm it, and goes on when it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_fails_is_asked_again_once_a_second() {
+    const CALLS: usize = 7;
+    /// So many more than seconds there may be: a newer ring map is a reason of its own.
+    const MORE: usize = 4;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (program, calls, mended) =
+        (folder.path().join("kek"), folder.path().join("calls"), folder.path().join("mended"));
+    let script = format!(
+        "#!/bin/sh\nif [ -n \"$FAR_AWAY\" ]; then echo \"$1\" >> {calls}; [ -e {mended} ] || exit 1; fi\ncat\n",
+        calls = calls.display(),
+        mended = mended.display()
+    );
+    std::fs::write(&program, script).expect("the folder is there");
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("it is ours");
+    std::fs::write(&mended, "").expect("the folder is there");
+    let environment = vec![("KVORUM_ENCRYPTION_KEY", format!("exec:{}", program.display()))];
+    let mut cluster = TestCluster::start(ClusterOptions { shards: 2, environment, ..ClusterOptions::default() }).await;
+    let client = cluster.client().await;
+    encrypt(&client, EncryptVerb::On).await;
+    sealing(&client, |sealing| sealing.active == 1).await;
+    cluster.kill(3);
+    cluster.start_node_with(3, &[("FAR_AWAY", "1".to_owned())], common::process::Surroundings::default());
+    cluster.wait_caught_up(3).await;
+
+    std::fs::remove_file(&mended).expect("it is there");
+    std::fs::write(&calls, "").expect("the folder is there");
+    let began = Instant::now();
+    encrypt(&client, EncryptVerb::Rotate).await;
+    let count = eventually("the program is asked again", PATIENCE, async || {
+        let count = std::fs::read_to_string(&calls).expect("it is there").lines().count();
+        if count >= CALLS { Ok(count) } else { Err(format!("{count} calls")) }
+    })
+    .await;
+    let seconds = began.elapsed().as_secs() as usize;
+    assert!(count <= seconds + MORE, "{count} calls in {seconds} s");
+    client.put("meanwhile", "1").await.expect("the key before seals what is written meanwhile");
+    std::fs::write(&mended, "").expect("the folder is there");
+    sealing(&client, |sealing| sealing.active == 2).await;
+    assert!(cluster.process(3).is_running(), "node 3 has ended: {}", cluster.log(3).last_line());
+}
