@@ -26,6 +26,7 @@ pub mod resize;
 pub mod rolling;
 pub mod run;
 pub mod shards;
+pub mod small_gets;
 pub mod stop;
 pub mod storage;
 

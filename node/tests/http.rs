@@ -504,7 +504,12 @@ async fn a_killed_node_costs_slow_answers_and_a_lost_majority_costs_problems() {
     let mut cluster = TestCluster::start(ClusterOptions::default()).await;
     let [first, second, _] = [1, 2, 3].map(|node| cluster.http_address(node));
     for address in [first, second] {
-        assert_eq!(request(address, "GET", "/health/ready", &[], "").await.status, 200);
+        // A cluster serves a moment before each of its nodes has looked at itself again.
+        eventually("the node is ready", Duration::from_secs(20), async || {
+            let answer = request(address, "GET", "/health/ready", &[], "").await;
+            if answer.status == 200 { Ok(()) } else { Err(format!("{} {:?}", answer.status, answer.body)) }
+        })
+        .await;
     }
     cluster.kill(3);
     // Every shard is asked through both: who waits for a new leader waits, and none fails.

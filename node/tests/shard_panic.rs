@@ -19,11 +19,14 @@ const EXIT_RESTART_INTENSITY: i32 = 70;
 const GIVE_UP_DEADLINE: Duration = Duration::from_secs(30);
 /// Panics of one shard while the neighbours are watched; few enough for any policy.
 const PANICS: u32 = 3;
+/// Longer than a busy machine holds a node up: the neighbour must not change its leader for another reason than the panics.
+const ELECTION_TIMEOUT_MS: u32 = 2_000;
 /// So often at least the neighbour is written and read around each of them.
 const USES: u64 = 20;
 
 async fn cluster() -> TestCluster {
-    TestCluster::start(ClusterOptions { fault_hooks: true, ..ClusterOptions::default() }).await
+    let environment = vec![("KVORUM_ELECTION_TIMEOUT_MS", ELECTION_TIMEOUT_MS.to_string())];
+    TestCluster::start(ClusterOptions { fault_hooks: true, environment, ..ClusterOptions::default() }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

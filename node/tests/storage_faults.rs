@@ -13,8 +13,9 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a node that lost its data may take to be whole again on a busy machine.
 const WHOLE_DEADLINE: Duration = Duration::from_secs(90);
@@ -150,18 +151,44 @@ async fn a_segment_cut_short_under_a_running_node_costs_replicas_and_not_the_pro
 /// write to them.
 async fn read_own(cluster: &TestCluster, node: usize, expected: &Values) {
     for (key, value) in expected {
-        let answer = eventually("the node answers", WHOLE_DEADLINE, async || {
-            let mut connection = RawConnection::greet(cluster.address(node), new_client()).await?;
-            connection.call(RequestBody::Get { key: key.clone().into(), mode: ReadMode::Stale }).await
-        });
-        match answer.await {
-            ResponseBody::Value(entry) => {
-                let found = entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
-                assert!(found == *value, "{key} holds {found:?}");
+        eventually("the node answers", WHOLE_DEADLINE, async || {
+            let asked =
+                async { RawConnection::greet(cluster.address(node), new_client()).await?.call(stale_get(key)).await };
+            let answer = asked.await.map_err(|error: io::Error| error.to_string())?;
+            check_answer(key, value.as_ref(), &answer)
+        })
+        .await;
+    }
+}
+
+fn stale_get(key: &str) -> RequestBody {
+    RequestBody::Get { key: key.to_owned().into(), mode: ReadMode::Stale }
+}
+
+/// Whether a stale read of a key found its last value. It may find an older one, or nothing, for a while: the replica is being
+/// filled, or the node has asked another one, which has not applied the last write yet. It may never find what was not written.
+fn check_answer(key: &str, value: Option<&String>, answer: &ResponseBody) -> Result<(), String> {
+    match answer {
+        ResponseBody::Value(found) => {
+            let found = found.as_ref().map(|entry| String::from_utf8_lossy(&entry.value));
+            let (found, value) = (found.as_deref(), value.map(String::as_str));
+            if found == value {
+                return Ok(());
             }
-            ResponseBody::Error(error) => assert_eq!(error.code, ErrorCode::Unavailable, "{key}: {error}"),
-            other => panic!("{other:?} to a GET"),
+            let start = |value: &str| value.trim_end_matches('x').to_owned();
+            let of_length = |found: &str, filler: usize| found.len() == start(found).len() + filler;
+            let was_written = found.is_none_or(|found| {
+                value.is_some_and(|value| start(value) == start(found))
+                    && (of_length(found, VALUE_BYTES) || of_length(found, LONG_VALUE_BYTES))
+            });
+            assert!(was_written, "{key} holds {found:?}");
+            Err(format!("{key} holds what was there before: {} bytes", found.map_or(0, str::len)))
         }
+        ResponseBody::Error(error) => {
+            assert_eq!(error.code, ErrorCode::Unavailable, "{key}: {error}");
+            Ok(())
+        }
+        other => panic!("{other:?} to a GET"),
     }
 }
 
@@ -234,18 +261,17 @@ fn flip_some(data: &Path, rng: &mut StdRng) -> Vec<String> {
     flips
 }
 
-/// Reads every key from a node's own replicas. One that has met damage does not answer; what it answers is right.
+/// Reads every key from a node's own replicas, each until [`check_answer`] is content. A replica that has met damage does not answer.
 async fn read_through(cluster: &TestCluster, node: usize, expected: &Values) {
     let mut connection = RawConnection::greet(cluster.address(node), new_client()).await.expect("the node listens");
     for (key, value) in expected {
-        let get = RequestBody::Get { key: key.clone().into(), mode: ReadMode::Stale };
-        match connection.call(get).await.expect("the connection lasts") {
-            ResponseBody::Value(entry) => {
-                let found = entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
-                assert!(found == *value, "{key} holds {found:?}");
+        let ends = Instant::now() + WHOLE_DEADLINE;
+        loop {
+            let answer = connection.call(stale_get(key)).await.expect("the connection lasts");
+            match check_answer(key, value.as_ref(), &answer) {
+                Ok(()) => break,
+                Err(missing) => assert!(Instant::now() < ends, "{missing} at node {node} after {WHOLE_DEADLINE:?}"),
             }
-            ResponseBody::Error(error) => assert_eq!(error.code, ErrorCode::Unavailable, "{key}: {error}"),
-            other => panic!("{other:?} to a GET"),
         }
     }
 }

@@ -11,22 +11,17 @@
 
 use bytes::Bytes;
 use clap::Parser;
-use hdrhistogram::Histogram;
+use kvorum_benches::small_gets::{Latencies, probe, write_small};
 use kvorum_client::Client;
-use std::fmt;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::{self, Runtime};
 use tokio_util::sync::CancellationToken;
 
 /// Keys that the large values are written to, in turn: the log keeps what is overwritten until it is compacted.
 const LARGE_KEYS: u64 = 8;
-const SMALL_KEYS: u64 = 1_000;
-const SMALL_VALUE_BYTES: usize = 100;
-/// A GET that takes longer is counted as this long.
-const LATENCY_MAX: Duration = Duration::from_secs(60);
 
 /// Measures small GETs beside large values being read and written.
 #[derive(Parser, Debug)]
@@ -56,39 +51,6 @@ struct Options {
     /// Rounds of a quiet, a paced and a closed phase
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-}
-
-/// Latencies of small GETs in microseconds.
-#[derive(Clone)]
-struct Latencies(Arc<Mutex<Histogram<u64>>>);
-
-impl Latencies {
-    fn new() -> Self {
-        let most = LATENCY_MAX.as_micros() as u64;
-        Self(Arc::new(Mutex::new(Histogram::new_with_max(most, 3).expect("the bounds are sound"))))
-    }
-
-    fn record(&self, latency: Duration) {
-        let mut histogram = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        histogram.saturating_record(latency.as_micros() as u64);
-    }
-
-    fn quantile(&self, quantile: f64) -> f64 {
-        let histogram = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        histogram.value_at_quantile(quantile) as f64 / 1000.0
-    }
-
-    fn add(&self, other: &Self) {
-        let other = other.0.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(&*other).expect("both have the same bounds");
-    }
-}
-
-impl fmt::Display for Latencies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [p50, p90, p99, most] = [0.5, 0.9, 0.99, 1.0].map(|quantile| self.quantile(quantile));
-        write!(f, "p50 {p50:>8.2}  p90 {p90:>8.2}  p99 {p99:>8.2}  longest {most:>8.2} ms")
-    }
 }
 
 /// What went on beside the small GETs.
@@ -150,22 +112,13 @@ fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn small_key(number: u64) -> String {
-    format!("bench-small-{}", number % SMALL_KEYS)
-}
-
 fn large_key(number: u64) -> String {
     format!("bench-large-{}", number % LARGE_KEYS)
 }
 
 fn measure(options: &Options, alone: &Host, busy: &Host) -> Result<(), kvorum_client::Error> {
     let value = large_value(options.large_size as usize);
-    alone.runtime.block_on(async {
-        for number in 0..SMALL_KEYS {
-            alone.client.put(small_key(number), vec![b's'; SMALL_VALUE_BYTES]).await?;
-        }
-        Ok::<_, kvorum_client::Error>(())
-    })?;
+    alone.runtime.block_on(write_small(&alone.client))?;
     busy.runtime.block_on(async {
         for number in 0..LARGE_KEYS {
             busy.client.put(large_key(number), value.clone()).deadline(Duration::from_secs(30)).await?;
@@ -173,7 +126,8 @@ fn measure(options: &Options, alone: &Host, busy: &Host) -> Result<(), kvorum_cl
         Ok::<_, kvorum_client::Error>(())
     })?;
     let names = ["another client", "the same client"];
-    let totals = Phase::ALL.map(|phase| (phase, [Latencies::new(), Latencies::new()], Arc::<Counts>::default()));
+    let totals =
+        Phase::ALL.map(|phase| (phase, [Latencies::default(), Latencies::default()], Arc::<Counts>::default()));
     let mut loaded_for = [Duration::ZERO; 3];
     for round in 1..=options.rounds {
         for ((phase, total, counts), loaded_for) in totals.iter().zip(&mut loaded_for) {
@@ -183,12 +137,13 @@ fn measure(options: &Options, alone: &Host, busy: &Host) -> Result<(), kvorum_cl
                 let _context = busy.runtime.enter();
                 move_large(options, *phase, &busy.client, &value, counts, &stop)
             });
-            let seen = [Latencies::new(), Latencies::new()];
+            let seen = [Latencies::default(), Latencies::default()];
             std::thread::scope(|scope| {
                 for (host, latencies) in [alone, busy].into_iter().zip(&seen) {
                     scope.spawn(|| {
-                        let probed = probe(options, &host.client, latencies.clone(), Arc::clone(counts));
-                        host.runtime.block_on(probed);
+                        let failed =
+                            host.runtime.block_on(probe(&host.client, options.rate, options.seconds, latencies));
+                        counts.errors.fetch_add(failed, Ordering::Relaxed);
                     });
                 }
             });
@@ -284,31 +239,4 @@ fn move_large(
         });
     }
     tasks
-}
-
-/// Sends small GETs at the wanted rate and waits for all of them.
-async fn probe(options: &Options, client: &Client, latencies: Latencies, counts: Arc<Counts>) {
-    let (rate, total) = (options.rate, options.rate * options.seconds);
-    let runtime = runtime::Handle::current();
-    let client = client.clone();
-    // A thread of its own: the runtime's timer has steps of a millisecond.
-    let sent = tokio::task::spawn_blocking(move || {
-        let begin = Instant::now();
-        let send = |number: u64| {
-            let due = begin + Duration::from_nanos(number * 1_000_000_000 / rate);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let (client, latencies, counts) = (client.clone(), latencies.clone(), Arc::clone(&counts));
-            runtime.spawn(async move {
-                match client.get(small_key(number)).await {
-                    Ok(_) => latencies.record(due.elapsed()),
-                    Err(_) => drop(counts.errors.fetch_add(1, Ordering::Relaxed)),
-                }
-            })
-        };
-        (0..total).map(send).collect::<Vec<_>>()
-    });
-    for task in sent.await.unwrap_or_default() {
-        // A task that panicked has recorded nothing; the panic is on the terminal.
-        let _ = task.await;
-    }
 }
