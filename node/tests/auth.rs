@@ -5,11 +5,13 @@ mod common;
 
 use common::cluster::OPERATION_DEADLINE;
 use common::http::HttpConnection;
-use common::resp::Wire;
-use common::{ClusterOptions, TestCluster, eventually};
+use common::resp::{Wire, encoded};
+use common::wire::new_client;
+use common::{ClusterOptions, RawConnection, TestCluster, eventually};
 use kvorum_client::{
     AuthVerb, Client, ClusterClasses, Credentials, ErrorCode, Grant, KeyClasses, UserLimits, draw_token, verifier_of,
 };
+use kvorum_protocol::{AuthRequest, RequestBody, ResponseBody};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -203,7 +205,7 @@ async fn over_resp(cluster: &TestCluster, token: &str) {
     let mut cluster_door = Wire::open(cluster.resp_cluster_address(1)).await;
     cluster_door.exchange("CLUSTER SLOTS", noauth).await;
     cluster_door.exchange("HELLO 3 AUTH ada byron", wrong).await;
-    cluster_door.send(&common::resp::encoded("HELLO 3 AUTH ada lovelace")).await;
+    cluster_door.send(&encoded("HELLO 3 AUTH ada lovelace")).await;
     cluster_door.expect("%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n").await;
 }
 
@@ -218,7 +220,7 @@ async fn a_user_whose_rights_are_taken_away_is_gone_from_every_node_and_others_s
     for node in cluster.nodes() {
         let ada = eventually("the node knows ada", PATIENCE, async || {
             let mut wire = Wire::open(cluster.resp_address(node)).await;
-            wire.send(&common::resp::encoded("AUTH ada lovelace")).await;
+            wire.send(&encoded("AUTH ada lovelace")).await;
             let line = wire.line().await;
             if line == "+OK" { Ok(wire) } else { Err(line) }
         })
@@ -396,7 +398,7 @@ async fn whoever_asks_too_much_is_told_when_to_come_again_and_others_are_not() {
     let admin = cluster.client().await;
     make_ada(&admin).await;
     admin.put("app/x", "1").await.expect("he may");
-    let limits = UserLimits { requests_per_s: 5, bytes_per_s: 0 };
+    let limits = UserLimits { requests_per_s: 5, ..UserLimits::default() };
     admin.admin().change_auth(AuthVerb::Limit { name: "ada".to_owned(), limits }).await.expect("he may");
     let basic = |text: &str| format!("authorization: Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
     let mut http = HttpConnection::open(cluster.http_address(1)).await.expect("the door is open");
@@ -420,4 +422,58 @@ async fn whoever_asks_too_much_is_told_when_to_come_again_and_others_are_not() {
     }
     let view = admin.admin().auth().await.expect("he may");
     assert_eq!(view.users.iter().find(|user| user.name == "ada").map(|user| user.limits), Some(limits));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_has_as_many_connections_as_its_limit_says_at_all_doors_together() {
+    use base64::Engine as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = cluster(&folder).await;
+    let admin = cluster.client().await;
+    let token = make_ada(&admin).await;
+    let limits = UserLimits { connections: 2, ..UserLimits::default() };
+    admin.admin().change_auth(AuthVerb::Limit { name: "ada".to_owned(), limits }).await.expect("he may");
+    let ada = format!("authorization: Basic {}", base64::engine::general_purpose::STANDARD.encode("ada:lovelace"));
+    let resp = || async {
+        let mut connection = Wire::open(cluster.resp_address(1)).await;
+        connection.send(&encoded("AUTH ada lovelace")).await;
+        let answer = connection.line().await;
+        (connection, answer)
+    };
+    let (mut first, second) = eventually("the node knows the limit", PATIENCE, async || {
+        let [first, second, third] = [resp().await, resp().await, resp().await];
+        match (&*first.1, &*second.1, &*third.1) {
+            ("+OK", "+OK", refused) if refused.starts_with("-ERR the user has as many") => Ok((first.0, second.0)),
+            answers => Err(format!("{answers:?}")),
+        }
+    })
+    .await;
+    first.exchange("AUTH ada lovelace", "+OK\r\n").await;
+    let mut http = HttpConnection::open(cluster.http_address(1)).await.expect("the door is open");
+    let answer = http.request("GET", "/kv/app%2Fx", &[&ada], "").await.expect("an answer");
+    assert_eq!(answer.json()["code"], "too-many-connections", "{:?}", answer.body);
+    let mut binary = RawConnection::greet(cluster.address(1), new_client()).await.expect("the door is open");
+    let refused = binary.call(RequestBody::Auth(AuthRequest::Token(token.clone().into()))).await.expect("an answer");
+    assert!(
+        matches!(&refused, ResponseBody::Error(error) if error.code == ErrorCode::TooManyConnections),
+        "{refused:?}"
+    );
+    // Those that are there stay; each node counts by itself.
+    first.exchange("GET app/x", "$-1\r\n").await;
+    let mut elsewhere = HttpConnection::open(cluster.http_address(2)).await.expect("the door is open");
+    eventually("another node has places", PATIENCE, async || {
+        let answer = elsewhere.request("GET", "/kv/app%2Fx", &[&ada], "").await.map_err(|error| error.to_string())?;
+        if answer.status == 404 { Ok(()) } else { Err(format!("{:?}", answer.body)) }
+    })
+    .await;
+    // Who is somebody else has another's place.
+    first.exchange("AUTH admin correct-horse", "+OK\r\n").await;
+    let let_in = binary.call(RequestBody::Auth(AuthRequest::Token(token.clone().into()))).await.expect("an answer");
+    assert!(matches!(let_in, ResponseBody::Authenticated { .. }), "{let_in:?}");
+    drop((second, binary));
+    eventually("their places are free", PATIENCE, async || {
+        let answer = http.request("GET", "/kv/app%2Fx", &[&ada], "").await.map_err(|error| error.to_string())?;
+        if answer.status == 404 { Ok(()) } else { Err(format!("{:?}", answer.body)) }
+    })
+    .await;
 }

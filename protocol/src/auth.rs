@@ -227,6 +227,8 @@ pub struct UserLimits {
     pub requests_per_s: u32,
     /// Bytes of requests and answers per second.
     pub bytes_per_s: u64,
+    /// Connections at a time. One that comes over HTTP counts while a request of the user is worked at.
+    pub connections: u32,
 }
 
 impl UserLimits {
@@ -238,10 +240,11 @@ impl UserLimits {
     fn encode(self, out: &mut BytesMut) {
         out.put_u32_le(self.requests_per_s);
         out.put_u64_le(self.bytes_per_s);
+        out.put_u32_le(self.connections);
     }
 
     fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { requests_per_s: reader.u32()?, bytes_per_s: reader.u64()? })
+        Ok(Self { requests_per_s: reader.u32()?, bytes_per_s: reader.u64()?, connections: reader.u32()? })
     }
 }
 

@@ -62,16 +62,16 @@ fn verb() -> impl Strategy<Value = AuthVerb> {
         ),
         any::<u64>().prop_map(|id| AuthVerb::RemoveToken(UserTokenId(id))),
         (serial(), any::<bool>()).prop_map(|(serial, denied)| AuthVerb::Deny { serial, denied }),
-        (name(), any::<(u32, u64)>()).prop_map(|(name, (requests_per_s, bytes_per_s))| AuthVerb::Limit {
-            name,
-            limits: UserLimits { requests_per_s, bytes_per_s }
+        (name(), any::<(u32, u64, u32)>()).prop_map(|(name, (requests_per_s, bytes_per_s, connections))| {
+            AuthVerb::Limit { name, limits: UserLimits { requests_per_s, bytes_per_s, connections } }
         }),
     ]
 }
 
 fn view() -> impl Strategy<Value = AuthView> {
     let user = (name(), any::<bool>(), any::<bool>(), names()).prop_map(|(name, has_password, disabled, roles)| {
-        let limits = UserLimits { requests_per_s: name.len() as u32, bytes_per_s: u64::from(disabled) << 40 };
+        let limits =
+            UserLimits { requests_per_s: name.len() as u32, bytes_per_s: u64::from(disabled) << 40, connections: 7 };
         UserView { name, has_password, disabled, roles, limits }
     });
     let role = (name(), any::<bool>(), grants(), cluster_classes())

@@ -423,6 +423,7 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
             option("NOPASSWORD", "", "ADD and PASSWD: it logs in by token only"),
             option("REQUESTS", "n", "LIMIT: so many per second"),
             option("MB", "n", "LIMIT: so many MiB of requests and answers per second"),
+            option("CONNECTIONS", "n", "LIMIT: so many to each node at a time"),
             option("OFF", "", "LIMIT: as much as it likes"),
             option("FOR", "duration", "TOKEN: how long it is good; for ever by default"),
         ],

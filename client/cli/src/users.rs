@@ -145,9 +145,10 @@ fn list_users(view: &AuthView, emit: Emit<'_>) {
             Cell::plain(tokens.join(",")),
             Cell::plain(user.limits.requests_per_s),
             Cell::plain(user.limits.bytes_per_s),
+            Cell::plain(user.limits.connections),
         ]
     });
-    let columns = &["user", "roles", "password", "enabled", "tokens", "requests_per_s", "bytes_per_s"];
+    let columns = &["user", "roles", "password", "enabled", "tokens", "requests_per_s", "bytes_per_s", "connections"];
     emit(Output::Table { columns, rows: rows.collect() });
     if !view.required {
         emit(Output::Note("clients need not say who they are here: auth.mode is open".to_owned()));

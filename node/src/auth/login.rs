@@ -6,7 +6,7 @@
 use super::password_threads::PasswordThreads;
 use super::user_cert::UserCertificate;
 use crate::runtime::system_clock;
-use kvorum_core::auth::{LoginError, Principal};
+use kvorum_core::auth::{LoginError, Principal, UserPlace};
 use kvorum_core::clock::Nanos;
 use kvorum_core::routing::router::Router;
 use kvorum_protocol::{ErrorCode, ServerError, UserTokenId};
@@ -190,6 +190,16 @@ impl Logins {
         let Challenged { user, mark, exchange } = challenged;
         let server_final = exchange.finish(proof, binding).map_err(of_scram)?;
         Ok((self.check(Principal::Password { user, mark })?, server_final))
+    }
+
+    /// A place among the connections that a user may have here. `held`: what the connection has from an earlier login.
+    ///
+    /// # Errors
+    /// As the table in force says; `TooMany` if the user has as many as it may. Nothing is held then.
+    pub fn place(&self, principal: &Principal, held: Option<UserPlace>) -> Result<UserPlace, LoginFailure> {
+        let gate = self.router.auth();
+        let access = gate.access(principal, self.router.clock().now().wall_ms)?;
+        Ok(gate.place_of(&access, held)?)
     }
 
     /// Looks whether the table in force lets it be here.

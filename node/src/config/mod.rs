@@ -476,7 +476,7 @@ fn read_limits(reading: &mut Reading) -> Option<LimitsConfig> {
     let requests = reading.required(&fields::LIMITS_ADDRESS_REQUESTS, |text| number(text, 0, u32::MAX.into()));
     let bytes_per_s = reading.required(&fields::LIMITS_ADDRESS_MB, mebibytes);
     let connections = reading.required(&fields::LIMITS_ADDRESS_CONNECTIONS, |text| number(text, 0, 65_536));
-    let rates = UserLimits { requests_per_s: requests? as u32, bytes_per_s: bytes_per_s? };
+    let rates = UserLimits { requests_per_s: requests? as u32, bytes_per_s: bytes_per_s?, connections: 0 };
     Some(LimitsConfig { rates, connections: connections? as u32 })
 }
 

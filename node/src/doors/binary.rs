@@ -16,7 +16,7 @@ use crate::auth::user_cert::UserCertificate;
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::system_clock;
 use bytes::{Buf, Bytes, BytesMut};
-use kvorum_core::auth::LoginError;
+use kvorum_core::auth::{LoginError, UserPlace};
 use kvorum_core::clock::Nanos;
 use kvorum_core::disk::lost_pages;
 use kvorum_core::limits::{
@@ -151,6 +151,8 @@ struct Connection<'a> {
     client: Option<ClientId>,
     /// It has still to say who it is.
     is_nobody: bool,
+    /// Its place among the connections of its user.
+    place: Option<UserPlace>,
     /// A login that waits for the client's proof.
     challenged: Option<Challenged>,
     /// Logins that failed.
@@ -191,6 +193,7 @@ impl<'a> Connection<'a> {
             stream,
             certificate,
             is_nobody: session.is_nobody(),
+            place: None,
             session,
             client: None,
             challenged: None,
@@ -573,7 +576,9 @@ impl<'a> Connection<'a> {
     /// The client is who its certificate says, if it has shown one. Who shows one that is not taken is not taken for nobody.
     fn log_in_by_certificate(&mut self) -> Result<(), LoginFailure> {
         let Some(UserCertificate { user, serial }) = &self.certificate else { return Ok(()) };
-        self.session.log_in(self.door.logins.by_certificate(user, serial)?)?;
+        let principal = self.door.logins.by_certificate(user, serial)?;
+        self.place = Some(self.door.logins.place(&principal, self.place.take())?);
+        self.session.log_in(principal)?;
         self.is_nobody = self.session.is_nobody();
         Ok(())
     }
@@ -598,7 +603,12 @@ impl<'a> Connection<'a> {
                 None => Err(LoginFailure::Malformed),
             },
         };
-        let known = known.and_then(|(principal, proof)| Ok(self.session.log_in(principal).map(|()| proof)?));
+        let known = known.and_then(|(principal, proof)| {
+            let place = logins.place(&principal, self.place.take()).inspect_err(|_| self.session.log_out())?;
+            self.session.log_in(principal)?;
+            self.place = Some(place);
+            Ok(proof)
+        });
         match known {
             Ok(proof) => {
                 let access = self.session.access();
@@ -610,6 +620,7 @@ impl<'a> Connection<'a> {
             Err(failure) => {
                 debug!(%failure, "a login was refused");
                 self.session.note_refused(&said, &failure.to_string());
+                self.is_nobody = self.session.is_nobody();
                 encode_error(&mut self.output, self.door, id, failure.error());
                 self.refused_logins += 1;
                 if self.refused_logins < LOGINS_REFUSED_MAX {

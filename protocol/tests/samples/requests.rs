@@ -266,7 +266,7 @@ fn of_auth() -> Vec<(&'static str, RequestBody)> {
             "admin limit user",
             change(AuthVerb::Limit {
                 name: "ada".to_owned(),
-                limits: UserLimits { requests_per_s: 1_000, bytes_per_s: 8 << 20 },
+                limits: UserLimits { requests_per_s: 1_000, bytes_per_s: 8 << 20, connections: 50 },
             }),
         ),
         ("admin show auth", RequestBody::Admin(AdminCommand::ShowAuth)),

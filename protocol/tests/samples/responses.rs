@@ -120,7 +120,7 @@ fn of_auth() -> [(&'static str, ResponseBody); 3] {
             has_password: true,
             disabled: false,
             roles: roles.clone(),
-            limits: UserLimits { requests_per_s: 1_000, bytes_per_s: 0 },
+            limits: UserLimits { requests_per_s: 1_000, bytes_per_s: 0, connections: 50 },
         }],
         roles: vec![RoleView { name: "app".to_owned(), built_in: false, grants, cluster: ClusterClasses::NONE }],
         tokens: vec![TokenView {

@@ -94,6 +94,7 @@ impl Arguments<'_> {
                             let mb: u32 = self.number("MiB per second")?;
                             limits.bytes_per_s = u64::from(mb) << 20;
                         }
+                        "CONNECTIONS" => limits.connections = self.number("connections")?,
                         "OFF" => limits = UserLimits::default(),
                         option => return Err(self.wrong(format!("{option} is of no use to USER LIMIT"))),
                     }

@@ -1,6 +1,6 @@
 //! What is asked of a cluster or node, as the audit log says it: in the words of `kvorum-cli`, without anything secret.
 
-use kvorum_protocol::{AdminCommand, AuthVerb, ClusterVerb, EncryptVerb};
+use kvorum_protocol::{AdminCommand, AuthVerb, ClusterVerb, EncryptVerb, UserLimits};
 
 /// What changes by a command; `None` if nothing does. A new command does not compile until it is decided.
 pub fn change(command: &AdminCommand) -> Option<String> {
@@ -66,7 +66,8 @@ fn of_auth(verb: &AuthVerb) -> String {
         }
         AuthVerb::RemoveToken(id) => format!("USER REVOKE {id}"),
         AuthVerb::Limit { name, limits } => {
-            format!("USER LIMIT {name} REQUESTS {} BYTES {}", limits.requests_per_s, limits.bytes_per_s)
+            let UserLimits { requests_per_s, bytes_per_s, connections } = limits;
+            format!("USER LIMIT {name} REQUESTS {requests_per_s} BYTES {bytes_per_s} CONNECTIONS {connections}")
         }
         AuthVerb::Deny { serial, denied } => {
             let serial = kvorum_protocol::hexadecimal::encode(serial);

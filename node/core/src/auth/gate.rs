@@ -64,6 +64,9 @@ pub enum LoginError {
     /// This node does not know what the newest table is.
     #[error("this node has not heard from the cluster lately who may log in: try another one")]
     Stale,
+    /// The user has as many connections to this node as its limit says.
+    #[error("the user has as many connections to this node as its limit says: close one, or try another node")]
+    TooMany,
 }
 
 impl LoginError {
@@ -72,10 +75,15 @@ impl LoginError {
         let code = match self {
             Self::Refused => ErrorCode::Unauthenticated,
             Self::Stale => ErrorCode::Unavailable,
+            Self::TooMany => ErrorCode::TooManyConnections,
         };
         ServerError::new(code, self.to_string()).with_outcome(Outcome::NotApplied)
     }
 }
+
+/// One of the connections that a user may have to this node.
+#[derive(Debug)]
+pub struct UserPlace(Arc<()>);
 
 /// What peers have said, for the keeper.
 #[derive(Debug, Default)]
@@ -114,6 +122,8 @@ pub struct AuthGate {
     heard: Mutex<FromPeers>,
     /// What users with a limit have asked of this node lately. As many as the table has at most.
     usages: Mutex<HashMap<String, Arc<Spent>>>,
+    /// Connections of users: each holds a reference. As many as the table has at most.
+    connections: Mutex<HashMap<String, Arc<()>>>,
     /// How much may come from one address.
     address_limits: OnceLock<UserLimits>,
     /// What came from addresses lately, at most [`ADDRESSES_MAX`].
@@ -139,6 +149,7 @@ impl Default for AuthGate {
             heard_at: AtomicU64::new(0),
             heard: Mutex::default(),
             usages: Mutex::default(),
+            connections: Mutex::default(),
             address_limits: OnceLock::new(),
             addresses: Mutex::default(),
         }
@@ -255,6 +266,26 @@ impl AuthGate {
             }
             Arc::clone(usages.entry(access.user().to_owned()).or_default())
         })
+    }
+
+    /// A connection of a user is counted as long as what this gives is held. `held`: what the connection has from an earlier login.
+    ///
+    /// # Errors
+    /// `TooMany`: the user has as many as it may. Nothing is held then.
+    pub fn place_of(&self, access: &Access, held: Option<UserPlace>) -> Result<UserPlace, LoginError> {
+        let mut connections = self.connections.lock();
+        if connections.len() > USERS_MAX {
+            connections.retain(|_, places| Arc::strong_count(places) > 1);
+        }
+        let places = connections.entry(access.user().to_owned()).or_default();
+        if let Some(held) = held.filter(|held| Arc::ptr_eq(&held.0, places)) {
+            return Ok(held);
+        }
+        let (most, taken) = (access.limits().connections, Arc::strong_count(places) - 1);
+        if most > 0 && taken >= most as usize {
+            return Err(LoginError::TooMany);
+        }
+        Ok(UserPlace(Arc::clone(places)))
     }
 
     /// So much may come from one address. Said before the first client comes.

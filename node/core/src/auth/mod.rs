@@ -13,6 +13,6 @@ pub mod verbs;
 
 pub use access::Access;
 pub use authorise::{Denied, authorise};
-pub use gate::{AuthGate, LoginError, Principal};
+pub use gate::{AuthGate, LoginError, Principal, UserPlace};
 pub use table::{AuthTable, AuthTableError};
 pub use verbs::AuthRefusal;

@@ -78,7 +78,7 @@ mod tests {
     }
 
     fn limits(requests_per_s: u32, bytes_per_s: u64) -> UserLimits {
-        UserLimits { requests_per_s, bytes_per_s }
+        UserLimits { requests_per_s, bytes_per_s, connections: 0 }
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub struct User {
     /// How many bytes of requests and answers per second; 0 for no limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes_per_s: u64,
+    /// How many connections it may have to each node; 0 for no limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub connections: u32,
     /// What a newer version has added: kept as it is.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -72,7 +75,7 @@ fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
 impl User {
     /// How much it may ask.
     pub fn limits(&self) -> UserLimits {
-        UserLimits { requests_per_s: self.requests_per_s, bytes_per_s: self.bytes_per_s }
+        UserLimits { requests_per_s: self.requests_per_s, bytes_per_s: self.bytes_per_s, connections: self.connections }
     }
 
     /// What checks its password.

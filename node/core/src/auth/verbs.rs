@@ -3,7 +3,7 @@
 use super::keeper::AUTH_LEVEL;
 use super::table::{AuthTable, User, UserRole, UserToken, built_in};
 use kvorum_protocol::limits::{AUTH_NAME_BYTES_MAX, SERIAL_BYTES_MAX};
-use kvorum_protocol::{AuthVerb, Grant, hexadecimal};
+use kvorum_protocol::{AuthVerb, Grant, UserLimits, hexadecimal};
 use kvorum_scram::Verifier;
 use std::collections::BTreeSet;
 
@@ -120,7 +120,8 @@ pub fn admit(table: &AuthTable, verb: &AuthVerb) -> Result<Option<AuthTable>, Au
         }
         AuthVerb::Limit { name, limits } => {
             let user = next.users.get_mut(name).ok_or_else(|| AuthRefusal::Absent("user", name.clone()))?;
-            (user.requests_per_s, user.bytes_per_s) = (limits.requests_per_s, limits.bytes_per_s);
+            let UserLimits { requests_per_s, bytes_per_s, connections } = *limits;
+            (user.requests_per_s, user.bytes_per_s, user.connections) = (requests_per_s, bytes_per_s, connections);
         }
     }
     if next == *table {

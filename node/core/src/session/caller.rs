@@ -205,7 +205,7 @@ impl<Origin: Copy> Session<Origin> {
 }
 
 fn over(whose: &str, limits: UserLimits, wait_ms: u64) -> ServerError {
-    let UserLimits { requests_per_s, bytes_per_s } = limits;
+    let UserLimits { requests_per_s, bytes_per_s, .. } = limits;
     let detail = format!(
         "the {whose} asks more of this node than the limit of {requests_per_s} requests and {bytes_per_s} bytes per second (0 is \
          none): try again in {wait_ms} ms"

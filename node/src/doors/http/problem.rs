@@ -119,7 +119,7 @@ kinds! {
         "The node takes no more requests. Others go on.",
         "Ask another node.";
     TOO_MANY_CONNECTIONS = "too-many-connections", 503, "The node has as many connections as it takes",
-        "The setting connections_max is reached.",
+        "The setting connections_max is reached, or a limit of the address or of the user.",
         "Close connections that are not needed, or ask another node.";
     DEADLINE_EXCEEDED = "deadline-exceeded", 504, "No answer in time",
         "The deadline passed. outcome says whether a write took effect.",

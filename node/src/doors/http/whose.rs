@@ -10,7 +10,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method};
 use kvorum_core::audit::{AuditEvent, AuditKind};
 use kvorum_core::auth::authorise::{anybody, may_cluster, may_key};
-use kvorum_core::auth::{Access, Principal};
+use kvorum_core::auth::{Access, Principal, UserPlace};
 use kvorum_core::measure::meter::Door;
 use kvorum_protocol::{ClusterClasses, ErrorCode, KeyClasses};
 use std::net::IpAddr;
@@ -30,6 +30,9 @@ pub(super) struct Whose {
     pub(super) principal: Principal,
     /// What he may do.
     pub(super) access: Arc<Access>,
+    /// One of the connections that he may have, as long as the request is worked at.
+    #[expect(dead_code, reason = "it is held, and never looked at")]
+    place: Option<Arc<UserPlace>>,
 }
 
 /// What an address needs besides what the session looks at.
@@ -69,7 +72,12 @@ impl Whose {
         let router = &api.caller.context().router;
         let access = router.auth().access(&principal, router.clock().now().wall_ms);
         let access = access.map_err(|error| Problem::from(error.error()))?;
-        Ok(Self { connection: from.connection, address: from.address, principal, access })
+        let place = match principal {
+            Principal::Nobody => None,
+            _ => Some(router.auth().place_of(&access, None).map_err(|error| Problem::from(error.error()))?),
+        };
+        let place = place.map(Arc::new);
+        Ok(Self { place, connection: from.connection, address: from.address, principal, access })
     }
 
     /// Looks whether the address may be asked for.

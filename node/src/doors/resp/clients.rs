@@ -3,7 +3,7 @@
 use super::RespMode;
 use crate::runtime::system_clock;
 use bytes::{BufMut, BytesMut};
-use kvorum_core::auth::Principal;
+use kvorum_core::auth::{Principal, UserPlace};
 use kvorum_core::clock::Nanos;
 use kvorum_resp::command::{ClientFilter, ClientKind, ClientListFilter};
 use kvorum_resp::{Request, RespVersion};
@@ -54,6 +54,8 @@ pub(super) struct Client {
     serial: Option<Vec<u8>>,
     since: Nanos,
     about: Mutex<About>,
+    /// Its place among the connections of its user.
+    place: Mutex<Option<UserPlace>>,
     /// Cancelled to close it.
     pub(super) killed: CancellationToken,
     /// Lines that it is to be told as a monitor.
@@ -127,6 +129,7 @@ impl Clients {
             serial,
             since: now,
             about: Mutex::new(about),
+            place: Mutex::default(),
             killed: CancellationToken::new(),
             feed: Mutex::default(),
             fed: Notify::new(),
@@ -265,6 +268,21 @@ fn put_escaped(line: &mut Vec<u8>, byte: u8) {
 }
 
 impl Client {
+    /// Takes a place among the connections of a user for this one, which gives up the one that it has.
+    ///
+    /// # Errors
+    /// That of `take`. It has none then.
+    pub(super) fn take_place<E>(&self, take: impl FnOnce(Option<UserPlace>) -> Result<UserPlace, E>) -> Result<(), E> {
+        let mut place = self.place.lock();
+        *place = Some(take(place.take())?);
+        Ok(())
+    }
+
+    /// Gives up the place among the connections of a user.
+    pub(super) fn leave_place(&self) {
+        *self.place.lock() = None;
+    }
+
     /// Looks at what it has said, or notes it.
     pub(super) fn about<T>(&self, look: impl FnOnce(&mut About) -> T) -> T {
         look(&mut self.about.lock())

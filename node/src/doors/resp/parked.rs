@@ -85,7 +85,13 @@ impl<'a> Parked<'a> {
 /// What it is told. Who shows a certificate that is not taken is not taken for nobody.
 fn log_in(door: &RespDoor, client: &Client, certificate: UserCertificate) -> Result<(), Vec<u8>> {
     let UserCertificate { user, serial } = certificate;
-    match door.node.logins.by_certificate(&user, &serial) {
+    let logins = &door.node.logins;
+    let known = logins.by_certificate(&user, &serial);
+    let placed = known.and_then(|principal| {
+        client.take_place(|held| logins.place(&principal, held))?;
+        Ok(principal)
+    });
+    match placed {
         Ok(principal) => {
             client.about(|about| (about.principal, about.user) = (principal, user));
             Ok(())
@@ -93,6 +99,7 @@ fn log_in(door: &RespDoor, client: &Client, certificate: UserCertificate) -> Res
         Err(failure) => {
             let kind = match failure.error().code {
                 ErrorCode::Unauthenticated => "WRONGPASS",
+                ErrorCode::TooManyConnections => "ERR",
                 _ => "TRYAGAIN",
             };
             Err(format!("-{kind} {failure}\r\n").into_bytes())

@@ -98,6 +98,13 @@ impl Connection<'_> {
             self.session.note_refused(user, &failure.to_string());
             text_of(failure)
         })?;
+        let placed = self.manners.client.take_place(|held| logins.place(&principal, held));
+        if let Err(failure) = placed {
+            self.session.note_refused(user, &failure.to_string());
+            self.session.log_out();
+            self.note_who();
+            return Err(text_of(failure));
+        }
         self.session.log_in(principal.clone()).map_err(|_| wrong())?;
         let access = self.session.access();
         if matches!(principal, Principal::Token(_)) && !is_default && access.user() != user {
@@ -114,6 +121,9 @@ impl Connection<'_> {
         let access = self.session.access();
         self.parser.set_authenticated(!access.is_nobody());
         let (principal, user) = (self.session.principal().clone(), access.user().to_owned());
+        if principal == Principal::Nobody {
+            self.manners.client.leave_place();
+        }
         self.manners.client.about(|about| (about.principal, about.user) = (principal, user));
     }
 }
