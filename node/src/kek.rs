@@ -135,6 +135,12 @@ fn call(program: &Path, what: &str, input: &str) -> Result<String, KeyFailure> {
     Ok(output.trim().to_owned())
 }
 
+/// The data key that a program has answered: its hexadecimal digits.
+pub fn answered_key(answer: &str) -> Option<DataKey> {
+    let key: [u8; DATA_KEY_BYTES] = hexadecimal::decode(answer)?.try_into().ok()?;
+    Some(DataKey::new(key))
+}
+
 /// Waits for a program that has answered.
 fn ended(child: &mut Child, until: Instant) -> Result<ExitStatus, String> {
     loop {
@@ -156,8 +162,8 @@ impl Keks {
     fn unwrap_with(&self, kek: &Kek, key: &WrappedKey) -> Result<DataKey, KeyFailure> {
         let opened = match kek {
             Kek::Program { path, .. } => {
-                let opened = hexadecimal::decode(&call(path, "unwrap", &key.wrapped)?);
-                opened.ok_or_else(|| failure(format!("{} unwrap: it has answered no key", path.display())))?
+                let opened = answered_key(&call(path, "unwrap", &key.wrapped)?);
+                return opened.ok_or_else(|| failure(format!("{} unwrap: it has answered no key", path.display())));
             }
             Kek::Key { wraps, .. } => {
                 let wrong = || failure(format!("data key {} is wrapped with another encryption.key", key.epoch));

@@ -3,12 +3,18 @@
 
 mod common;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::cluster::{OPERATION_DEADLINE, config_path};
+use common::http::HttpConnection;
 use common::process::run;
+use common::resp::Wire;
 use common::{ClusterOptions, TestCluster, eventually};
 use kvorum_client::{AuthVerb, Client, ClusterVerb, Credentials, EncryptVerb, SealingOutlook, verifier_of};
+use kvorum_scram::{ITERATIONS_MIN, SALT_BYTES, Verifier};
 use std::collections::BTreeMap;
 use std::fs::Permissions;
+use std::iter;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,12 +22,18 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many keys and values are planted.
 const PLANTED: usize = 1_000;
-/// How many passwords.
-const PASSWORDS: usize = 20;
+/// How many passwords users have. It takes a while to change one.
+const PASSWORDS: usize = 100;
+/// How many wrong ones are typed for each: a thousand passwords reach a node as they are.
+const WRONG_PASSWORDS: usize = 9;
+/// Users who have them, one after the other. Those of the first user are hashed as often as programs hash them; the others as seldom as
+/// is allowed, to save half a minute.
+const USERS: usize = 50;
 /// What no file may hold: the beginnings of keys, values and passwords.
-const MARKS: [&str; 4] = ["planted-key-", "planted-value-", "planted-before-", "planted-password-"];
+const MARKS: [&str; 5] = ["planted-key-", "planted-value-", "planted-before-", "planted-password-", "planted-wrong-"];
 /// What is written before the switch.
 const BEFORE: &str = "in-the-clear-";
+const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 
 fn key_file(folder: &Path, name: &str, fill: u8) -> String {
     let path = folder.join(name);
@@ -47,10 +59,24 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     begins.into_iter().any(|(at, _)| bytes[at..].starts_with(text))
 }
 
-/// In which files of the nodes' data folders a text is.
-fn found(cluster: &TestCluster, text: &str) -> Vec<PathBuf> {
-    let files = cluster.nodes().flat_map(|node| all_files(&cluster.node_dir(node).join("data")));
-    files.filter(|path| holds(&std::fs::read(path).expect("it can be read"), text)).collect()
+/// Which of these texts are in the files of the nodes' folders: their data, and their audit logs.
+fn found(cluster: &TestCluster, texts: &[String]) -> Vec<(PathBuf, String)> {
+    let files = cluster.nodes().flat_map(|node| all_files(&cluster.node_dir(node)));
+    let found_in = |path: PathBuf| {
+        let bytes = std::fs::read(&path).expect("it can be read");
+        let there: Vec<_> = texts.iter().filter(|text| holds(&bytes, text)).cloned().collect();
+        there.into_iter().map(move |text| (path.clone(), text))
+    };
+    files.flat_map(found_in).collect()
+}
+
+/// What of a text any base64 shows, at whichever place it begins.
+fn in_base64(text: &str) -> [String; 3] {
+    [0, 1, 2].map(|front| {
+        let whole = STANDARD.encode([&b"xx"[..front], text.as_bytes()].concat());
+        // What a byte before the text or behind it would change.
+        whole[if front == 0 { 0 } else { front + 1 }..(front + text.len()) / 3 * 4].to_owned()
+    })
 }
 
 /// Waits until all nodes do as is wanted.
@@ -85,6 +111,61 @@ async fn stop_all(cluster: &mut TestCluster) {
     }
 }
 
+fn password(number: usize) -> String {
+    format!("planted-password-{number}")
+}
+
+/// Gives every user another password, of the numbers from `first` on. All nodes know them when this ends.
+async fn plant_passwords(cluster: &TestCluster, client: &Client, first: usize) {
+    for user in 0..USERS {
+        let text = password(first + user);
+        let seldom = || Verifier::new(text.as_bytes(), [user as u8; SALT_BYTES], ITERATIONS_MIN).to_string();
+        let verb = AuthVerb::PutUser {
+            name: format!("user-{user}"),
+            exists: None,
+            verifier: Some(if user == 0 { verifier_of(&text) } else { seldom() }),
+            roles: Some(vec!["readonly".to_owned()]),
+            disabled: None,
+        };
+        client.admin().change_auth(verb).await.expect("the administrator may");
+    }
+    let last = USERS - 1;
+    for node in cluster.nodes() {
+        eventually("the last password is known", PATIENCE, async || {
+            let mut wire = Wire::open(cluster.resp_address(node)).await;
+            wire.send(&format!("AUTH user-{last} {}\r\n", password(first + last))).await;
+            let answer = wire.line().await;
+            if answer == "+OK" { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    }
+}
+
+/// Logs every user in, once with the password and then with wrong ones, at the doors to which passwords come as they are: at RESP
+/// and at HTTP.
+async fn type_passwords(cluster: &TestCluster, first: usize) {
+    let mut wire = Wire::open(cluster.resp_address(1)).await;
+    let mut http = HttpConnection::open(cluster.http_address(2)).await.expect("the door is open");
+    for user in 0..USERS {
+        let number = first + user;
+        let wrong = (0..WRONG_PASSWORDS).map(|other| (format!("planted-wrong-{number}-{other}"), false));
+        for (text, is_right) in iter::once((password(number), true)).chain(wrong) {
+            let (expected, status) = if is_right { ("+OK\r\n", 404) } else { (WRONG, 401) };
+            if number.is_multiple_of(2) {
+                wire.exchange(&format!("AUTH user-{user} {text}"), expected).await;
+            } else {
+                let header = format!("authorization: Basic {}", STANDARD.encode(format!("user-{user}:{text}")));
+                let answer = http.request("GET", "/kv/nothing", &[&header], "").await.expect("it is answered");
+                assert_eq!(answer.status, status, "user {user}, {text}: {answer:?}");
+            }
+        }
+    }
+    // At the binary door a wrong password does not come at all: one is enough.
+    let wrong = Credentials::Password { user: "user-1".to_owned(), password: format!("planted-wrong-{first}") };
+    let builder = Client::builder().url(&cluster.url([3])).credentials(wrong);
+    assert!(builder.connect().await.is_err(), "nobody is let in by a wrong password");
+}
+
 async fn read_all(client: &Client) {
     for number in 0..PLANTED {
         let read = client.get(format!("planted-key-{number}")).await.expect("it is served").expect("it is there");
@@ -108,7 +189,14 @@ async fn nothing_is_in_the_clear_and_another_key_changes_nothing() {
     ];
     let options =
         ClusterOptions { shards: 4, environment, credentials: Some(credentials), ..ClusterOptions::default() };
-    let mut cluster = TestCluster::start(options).await;
+    let mut cluster = TestCluster::laid_out(options);
+    for node in cluster.nodes() {
+        let path = config_path(&cluster.node_dir(node));
+        let text = std::fs::read_to_string(&path).expect("the configuration");
+        std::fs::write(&path, format!("{text}\n[audit]\nfile = \"audit.jsonl\"\n")).expect("it can be written");
+        cluster.start_node(node);
+    }
+    cluster.wait_ready().await;
     let client = cluster.client().await;
     client.put(format!("{BEFORE}key"), "1").await.expect("it is written");
     assert_eq!(client.admin().plan(None).await.expect("it answers").sealing, None, "nothing is sealed yet");
@@ -124,15 +212,9 @@ async fn nothing_is_in_the_clear_and_another_key_changes_nothing() {
         // What a write replaces is remembered with its answer.
         client.put(&*key, value(number)).return_previous().await.expect("it is written");
     }
-    for number in 0..PASSWORDS {
-        let verb = AuthVerb::PutUser {
-            name: format!("user-{number}"),
-            exists: None,
-            verifier: Some(verifier_of(&format!("planted-password-{number}"))),
-            roles: Some(vec!["readonly".to_owned()]),
-            disabled: None,
-        };
-        client.admin().change_auth(verb).await.expect("the administrator may");
+    for first in (0..PASSWORDS).step_by(USERS) {
+        plant_passwords(&cluster, &client, first).await;
+        type_passwords(&cluster, first).await;
     }
     read_all(&client).await;
     // A node whose disk is gone is given all of it by the others.
@@ -143,13 +225,16 @@ async fn nothing_is_in_the_clear_and_another_key_changes_nothing() {
     read_all(&client).await;
 
     stop_all(&mut cluster).await;
-    assert!(!found(&cluster, BEFORE).is_empty(), "the search finds what is in the clear");
-    for mark in MARKS {
-        assert_eq!(found(&cluster, mark), Vec::<PathBuf>::new(), "{mark}");
-        for node in cluster.nodes() {
-            let told: Vec<String> = cluster.log(node).lines().into_iter().filter(|line| line.contains(mark)).collect();
-            assert!(told.is_empty(), "node {node} has logged {told:?}");
-        }
+    assert!(!found(&cluster, &[BEFORE.to_owned()]).is_empty(), "the search finds what is in the clear");
+    let audited = found(&cluster, &["user-49".to_owned()]);
+    assert!(audited.iter().any(|(path, _)| path.ends_with("audit.jsonl")), "and who has logged in");
+    let marks: Vec<String> =
+        MARKS.iter().flat_map(|mark| [vec![(*mark).to_owned()], in_base64(mark).into()].concat()).collect();
+    assert_eq!(found(&cluster, &marks), []);
+    for node in cluster.nodes() {
+        let holds_one = |line: &String| marks.iter().any(|mark| line.contains(mark));
+        let told: Vec<String> = cluster.log(node).lines().into_iter().filter(holds_one).collect();
+        assert!(told.is_empty(), "node {node} has logged {told:?}");
     }
 
     // Another key, and none.

@@ -13,6 +13,9 @@ mod commands;
 mod console;
 mod editor;
 mod exit;
+#[cfg(any(test, feature = "testing"))]
+#[path = "../fuzz/src/bodies.rs"]
+pub mod fuzz_bodies;
 mod history;
 mod nodes;
 mod operate;

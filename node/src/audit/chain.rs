@@ -87,7 +87,7 @@ impl ChainEnd {
             repeats: event.repeats,
         };
         let mut text = serde_json::to_string(&line).expect("texts and numbers can be written");
-        *self = Self { last: hash(text.as_bytes()), next: self.next + 1 };
+        *self = Self { last: hash(text.as_bytes()), next: self.next.saturating_add(1) };
         text.push('\n');
         text
     }
@@ -212,8 +212,9 @@ impl Checker {
             if parsed.prev != is {
                 return Err(ChainError::Broken { line, says: parsed.prev.into_owned(), is });
             }
-            if !self.doubt && parsed.n != number + 1 {
-                return Err(ChainError::Number { line, says: parsed.n, expected: number + 1 });
+            let expected = number.saturating_add(1);
+            if !self.doubt && parsed.n != expected {
+                return Err(ChainError::Number { line, says: parsed.n, expected });
             }
         }
         self.found.cut_short += u64::from(std::mem::take(&mut self.doubt));
@@ -323,6 +324,14 @@ mod tests {
         assert_eq!((found.lines, found.cut_short), (3, 1));
         lines[2] = lines[2].replace("prev", "pref");
         assert!(matches!(check(lines.concat().as_bytes()), Err(ChainError::Broken { line: 4, .. })));
+    }
+
+    #[test]
+    fn the_highest_number_is_followed_by_itself() {
+        let first = log(1)[0].replace("\"n\":1,", &format!("\"n\":{},", u64::MAX));
+        let mut end = ChainEnd::after(first.trim_end().as_bytes());
+        let lines = [first, end.line("node-1", &event(1)), end.line("node-1", &event(2))];
+        assert_eq!(check(lines.concat().as_bytes()).unwrap().0.lines, 3);
     }
 
     #[test]

@@ -246,11 +246,12 @@ fn of_scram(error: ScramError) -> LoginFailure {
 }
 
 /// The number in the text of a token, `kvt_<16 hexadecimal digits>_<secret>`.
-fn token_id(text: &[u8]) -> Option<UserTokenId> {
+pub fn token_id(text: &[u8]) -> Option<UserTokenId> {
     let rest = std::str::from_utf8(text).ok()?.strip_prefix(TOKEN_PREFIX)?;
-    let (id, secret) = rest.split_once('_')?;
-    let is_whole = id.len() == 16 && secret.len() == 64;
-    is_whole.then(|| u64::from_str_radix(id, 16).ok().map(UserTokenId)).flatten()
+    let (digits, _) = rest.split_once('_').filter(|(_, secret)| secret.len() == 64)?;
+    let id = UserTokenId(u64::from_str_radix(digits, 16).ok()?);
+    // One spelling only: with a sign or large letters it would be another text.
+    (id.to_string() == digits).then_some(id)
 }
 
 #[cfg(test)]
@@ -263,6 +264,9 @@ mod tests {
         let text = format!("kvt_00000000000000a7_{secret}");
         assert_eq!(token_id(text.as_bytes()), Some(UserTokenId(0xa7)));
         for other in [&text[1..], &text[..text.len() - 1], "kvt_", "kvt__", "", &text.replace("a7", "g7")] {
+            assert_eq!(token_id(other.as_bytes()), None, "{other}");
+        }
+        for other in [&text.replace("a7", "A7"), &text.replace("_00", "_+0")] {
             assert_eq!(token_id(other.as_bytes()), None, "{other}");
         }
         assert_eq!(token_id(b"\xff"), None);

@@ -39,6 +39,17 @@ fn a_data_key_is_unwrapped_with_the_key_that_wrapped_it() {
     assert!(other.wrap().unwrap().unwrap(&wrapped).is_err(), "and to its cluster");
 }
 
+/// Ring maps hold such bytes; the fuzz targets begin with them.
+#[test]
+fn wrapped_bytes_are_frozen() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys(&file(folder.path(), "one", &[1; 32]), None);
+    let wrap = keys.wrap().unwrap();
+    let wrapped = "000102030405060708090a0b57c929d1bfce22090821e6b2d208c714884d634ebaa1ca2d400f83de6d2b65005198c3d57e8cd640384fa347ba3de6ba";
+    let key = WrappedKey { epoch: 3, kek: wrap.kek(), wrapped: wrapped.to_owned(), made_ms: 0 };
+    assert_eq!(*wrap.unwrap(&key).unwrap().bytes(), [7; DATA_KEY_BYTES]);
+}
+
 #[test]
 fn a_program_may_have_the_key() {
     let folder = tempfile::tempdir().unwrap();

@@ -37,9 +37,17 @@ const NUMBERS: [&[u8]; 8] = [
     b"1e308",
     b"inf",
 ];
+const LOGINS: [&[u8]; 5] = [
+    b"AUTH\npassword",
+    b"auth\nada\npassword",
+    b"HELLO\n3\nAUTH\nada\npassword\nSETNAME\nclient",
+    b"hello\n2\nsetname\nn\nauth\n\n",
+    b"HELLO\n3\nAUTH\nauth\nAUTH\nAUTH\nada\nlovelace",
+];
 
 /// Pieces of what is put in.
-const WORDS: [&[u8]; 12] = [b"\r\n", b"*", b"$", b"-1", b"0", b"\"", b"'", b"\\", b"[", b"e9", b"16777217", b"\0"];
+const WORDS: [&[u8]; 13] =
+    [b"\r\n", b"\n", b"*", b"$", b"-1", b"0", b"\"", b"'", b"\\", b"[", b"e9", b"16777217", b"\0"];
 
 fn environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -116,4 +124,9 @@ fn patterns() {
 #[test]
 fn numbers() {
     smoke(&NUMBERS, bodies::number);
+}
+
+#[test]
+fn logins() {
+    smoke(&LOGINS, bodies::login);
 }

@@ -2,7 +2,8 @@
 
 use crate::ChannelBinding;
 use crate::message::{
-    HEADER_BOUND, HEADER_UNBOUND, NONCE_BYTES, ScramError, attribute, decoded, encoded, escaped, is_nonce, text_of,
+    HEADER_BOUND, HEADER_UNBOUND, NONCE_BYTES, ScramError, attribute, count_of, decoded, encoded, escaped, is_nonce,
+    text_of,
 };
 use crate::verifier::{ITERATIONS_MAX, ITERATIONS_MIN, Keys, same, signature, xor};
 use std::num::NonZeroU32;
@@ -16,7 +17,7 @@ pub struct Client {
 }
 
 /// A client that has sent its proof.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientFinal {
     expected: [u8; 32],
 }
@@ -44,7 +45,7 @@ impl Client {
         if !is_nonce(added) || !rest.is_empty() {
             return Err(ScramError::Malformed);
         }
-        let iterations: u32 = iterations.parse().map_err(|_| ScramError::Malformed)?;
+        let iterations = count_of(iterations).ok_or(ScramError::Malformed)?;
         let counted = NonZeroU32::new(iterations)
             .filter(|count| (ITERATIONS_MIN..=ITERATIONS_MAX).contains(&count.get()))
             .ok_or(ScramError::Iterations(iterations))?;

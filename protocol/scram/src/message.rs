@@ -39,7 +39,17 @@ pub enum ScramError {
 /// Takes the value of the next attribute, which must have this name, and the rest behind the comma.
 pub(crate) fn attribute(text: &str, name: char) -> Result<(&str, &str), ScramError> {
     let value = text.strip_prefix(name).and_then(|text| text.strip_prefix('=')).ok_or(ScramError::Malformed)?;
-    Ok(value.split_once(',').unwrap_or((value, "")))
+    match value.split_once(',') {
+        // A comma parts attributes: behind it comes one.
+        Some((_, "")) => Err(ScramError::Malformed),
+        Some(parts) => Ok(parts),
+        None => Ok((value, "")),
+    }
+}
+
+/// A number of iterations, in the one way to write it.
+pub(crate) fn count_of(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|count: &u32| count.to_string() == text)
 }
 
 /// The bytes of a text in base64.

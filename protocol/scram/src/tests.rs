@@ -100,6 +100,23 @@ fn verifiers_are_written_and_read() {
     }
 }
 
+#[test]
+fn messages_and_verifiers_have_one_writing() {
+    let (own, added) = (encoded(&[1; NONCE_BYTES]), encoded(&[2; NONCE_BYTES]));
+    let challenge = |iterations: &str| {
+        let (client, _) = Client::begin("ada", [1; NONCE_BYTES], None);
+        client.prove(format!("r={own}{added},s={},i={iterations}", encoded(&SALT)).as_bytes(), b"geheim").map(drop)
+    };
+    assert_eq!(challenge("4096"), Ok(()));
+    let text = verifier(b"geheim").to_string();
+    for iterations in ["+4096", "04096", "4096,"] {
+        assert_eq!(challenge(iterations), Err(ScramError::Malformed), "{iterations}");
+        assert_eq!(text.replace("4096", iterations).parse::<Verifier>(), Err(VerifierError), "{iterations}");
+    }
+    assert!(ClientFirst::read(b"n,,n=ada,r=012345678901234567").is_ok());
+    assert_eq!(ClientFirst::read(b"n,,n=ada,r=012345678901234567,"), Err(ScramError::Malformed));
+}
+
 proptest! {
     #[test]
     fn no_message_makes_an_end_panic(message in proptest::collection::vec(any::<u8>(), 0..200), cut in 0_usize..100) {

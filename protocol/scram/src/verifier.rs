@@ -1,6 +1,6 @@
 //! What a server keeps of a password.
 
-use crate::message::{decoded, encoded};
+use crate::message::{count_of, decoded, encoded};
 use ring::{digest, hmac, pbkdf2};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -96,7 +96,7 @@ impl FromStr for Verifier {
         };
         let (iterations, salt) = first.split_once(':').ok_or(VerifierError)?;
         let (stored, server) = second.split_once(':').ok_or(VerifierError)?;
-        let iterations: u32 = iterations.parse().map_err(|_| VerifierError)?;
+        let iterations = count_of(iterations).ok_or(VerifierError)?;
         if !(ITERATIONS_MIN..=ITERATIONS_MAX).contains(&iterations) {
             return Err(VerifierError);
         }

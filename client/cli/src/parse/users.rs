@@ -177,3 +177,19 @@ impl Arguments<'_> {
         hexadecimal::decode(&digits).filter(|serial| !serial.is_empty()).map(Bytes::from).ok_or_else(wrong)
     }
 }
+
+#[cfg(test)]
+#[path = "../../../../protocol/fuzz/src/smoke.rs"]
+#[allow(unreachable_pub, reason = "tests of several crates share it")]
+mod smoke;
+
+#[cfg(test)]
+mod tests {
+    use super::smoke::smoke;
+    use crate::fuzz_bodies::{genuine, user_line};
+
+    #[test]
+    fn what_a_line_grants_is_what_it_says() {
+        smoke("user_line", &genuine(), 20_000, user_line);
+    }
+}

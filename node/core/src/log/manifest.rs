@@ -303,6 +303,8 @@ pub(super) fn decode_hint(shard: ShardId, bytes: &Bytes) -> Result<FoundHint, Fo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sealing::{DATA_KEY_BYTES, DataKey, KeyEpoch, Keyring};
+    use std::sync::Arc;
 
     const SHARD: ShardId = ShardId(5);
 
@@ -361,6 +363,18 @@ mod tests {
             }
             assert_eq!(decode_hint(SHARD, &bytes.slice(..at)), Err(FormatError::Damaged), "cut at {at}");
         }
+    }
+
+    /// Files on disks hold these bytes; the fuzz targets begin with them.
+    #[test]
+    fn sealed_bytes_are_frozen() {
+        let ring = Keyring::with_key(KeyEpoch(3), DataKey::new([3; DATA_KEY_BYTES]));
+        let keys = ShardKeys::new(SHARD, Arc::new(ring));
+        let whole = keys.seal_whole(KeyEpoch(3), &hint_bound_to(SHARD, 3), b"slots");
+        assert_eq!(hex(&whole), "03005c29ea5b744e8c15892259d91cf00f68538ba9acc97377635ae3a98c5b2b739893");
+        let file = [encode_hint_header(SHARD, 3, &whole, true), whole].concat();
+        let found = decode_hint(SHARD, &file.into()).unwrap().open(&keys).unwrap();
+        assert_eq!(found.of_manifest(3), Some(Bytes::from_static(b"slots")));
     }
 
     /// These bytes are in docs/LOG_FORMAT.md; files on disks hold them.

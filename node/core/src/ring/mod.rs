@@ -397,6 +397,7 @@ impl RingMap {
             return invalid("a node with a retired data folder");
         }
         map.check_tokens().map_err(RingError::Invalid)?;
+        map.sealing.check().map_err(RingError::Invalid)?;
         Ok(map)
     }
 

@@ -62,6 +62,23 @@ impl RingSealing {
         KeyEpoch(self.keys.last().map_or(0, |key| key.epoch))
     }
 
+    /// Looks whether the keys are counted from 1, and the one in use is among them.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.keys.len() > DATA_KEYS_MAX {
+            return Err("its number of data keys");
+        }
+        if !self.keys.iter().map(|key| key.epoch).eq(1..=self.keys.len() as u16) {
+            return Err("the numbers of its data keys");
+        }
+        if self.active > self.newest().0 {
+            return Err("a data key that is in use, and not there");
+        }
+        Ok(())
+    }
+
     /// Whether the newest key is yet to be used.
     pub fn is_staged(&self) -> bool {
         self.newest().0 != self.active
@@ -110,4 +127,26 @@ pub(super) fn outlook(ring: &RingMap, seen: &Seen) -> Option<SealingOutlook> {
         wrapped: ring.sealing.keys.iter().all(|key| Some(key.kek) == own),
         waits_for: behind(ring, seen),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_counted_from_1_and_the_one_in_use_is_there() {
+        let key = |epoch| WrappedKey { epoch, kek: 1, wrapped: String::new(), made_ms: 0 };
+        let check = |active, epochs: &[u16]| {
+            RingSealing { active, keys: epochs.iter().copied().map(key).collect(), since: 0 }.check()
+        };
+        for (active, epochs) in [(0, &[][..]), (0, &[1]), (1, &[1]), (1, &[1, 2]), (2, &[1, 2])] {
+            assert_eq!(check(active, epochs), Ok(()), "{active} of {epochs:?}");
+        }
+        // A node that took these over would panic.
+        for (active, epochs) in [(1, &[][..]), (0, &[0]), (2, &[1]), (1, &[1, 1]), (1, &[2]), (1, &[1, 3])] {
+            assert!(check(active, epochs).is_err(), "{active} of {epochs:?}");
+        }
+        let many: Vec<u16> = (1..=DATA_KEYS_MAX as u16 + 1).collect();
+        assert!(check(1, &many).is_err() && check(1, &many[1..]).is_err() && check(1, &many[..DATA_KEYS_MAX]).is_ok());
+    }
 }

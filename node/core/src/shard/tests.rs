@@ -22,6 +22,7 @@ mod tally;
 mod time;
 mod transaction;
 mod turn;
+mod wire;
 
 use super::*;
 use crate::consensus::Promise;
@@ -52,6 +53,8 @@ struct Group {
     disks: Vec<Arc<MemoryDisk>>,
     replicas: Vec<Option<Replica>>,
     network: VecDeque<RaftMessage>,
+    /// All that was sent, if somebody wants to know.
+    sent: Option<Vec<RaftMessage>>,
     /// Replicas that reach nobody.
     cut: BTreeSet<usize>,
     /// Replicas whose disks hang.
@@ -119,6 +122,7 @@ impl Group {
             disks,
             replicas,
             network: VecDeque::new(),
+            sent: None,
             cut: BTreeSet::new(),
             hanging: BTreeSet::new(),
             now,
@@ -203,6 +207,9 @@ impl Group {
         }
         while let Some(message) = self.network.pop_front() {
             idle = false;
+            if let Some(sent) = &mut self.sent {
+                sent.push(message.clone());
+            }
             let (from, to) = (message.from.0 as usize - 1, message.to.0 as usize - 1);
             let now = self.now.monotonic;
             if !self.cut.contains(&from)

@@ -3,9 +3,8 @@
 use super::Api;
 use super::problem::{OVERLOADED, Problem, UNAUTHENTICATED, UNAVAILABLE};
 use super::request::From;
+use crate::auth::authorization::HeaderCredentials;
 use crate::auth::login::LoginFailure;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method};
 use kvorum_core::audit::{AuditEvent, AuditKind};
@@ -15,9 +14,6 @@ use kvorum_core::measure::meter::Door;
 use kvorum_protocol::{ClusterClasses, ErrorCode, KeyClasses};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// Longest header that says who asks, in bytes.
-const AUTHORIZATION_BYTES_MAX: usize = 4096;
 
 /// Whose a request is.
 #[derive(Clone, Debug)]
@@ -121,23 +117,14 @@ fn unauthenticated(detail: &'static str) -> Problem {
 }
 
 async fn log_in(api: &Api, value: &[u8]) -> Result<Principal, Problem> {
-    let malformed = || {
-        unauthenticated("the header Authorization is neither Bearer with a token nor Basic with a user and a password")
-    };
-    if value.len() > AUTHORIZATION_BYTES_MAX {
-        return Err(malformed());
-    }
-    let at = value.iter().position(|byte| *byte == b' ').ok_or_else(malformed)?;
-    let (scheme, credentials) = (&value[..at], value[at..].trim_ascii());
-    let found = if scheme.eq_ignore_ascii_case(b"bearer") {
-        api.logins.by_token(credentials)
-    } else if scheme.eq_ignore_ascii_case(b"basic") {
-        let decoded = STANDARD.decode(credentials).map_err(|_| malformed())?;
-        let colon = decoded.iter().position(|byte| *byte == b':').ok_or_else(malformed)?;
-        let user = std::str::from_utf8(&decoded[..colon]).map_err(|_| malformed())?;
-        api.logins.by_password(user, &decoded[colon + 1..]).await
-    } else {
-        return Err(malformed());
+    let found = match HeaderCredentials::read(value) {
+        Some(HeaderCredentials::Token(token)) => api.logins.by_token(&token),
+        Some(HeaderCredentials::Password { user, password }) => api.logins.by_password(&user, &password).await,
+        None => {
+            return Err(unauthenticated(
+                "the header Authorization is neither Bearer with a token nor Basic with a user and a password",
+            ));
+        }
     };
     found.map_err(refused)
 }

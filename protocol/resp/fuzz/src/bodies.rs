@@ -4,6 +4,7 @@
 //! Each function takes any bytes, must not panic, and says whether they meant anything.
 
 use bytes::{Bytes, BytesMut};
+use kvorum_resp::command::Credentials;
 use kvorum_resp::glob::Pattern;
 use kvorum_resp::number::decimal::Decimal;
 use kvorum_resp::number::{IntegerText, parse_cursor, parse_integer};
@@ -107,6 +108,43 @@ fn is_plain(data: &[u8], requests: &[Vec<Bytes>]) -> bool {
     let frame = |request: &Vec<Bytes>| resp2::Frame::Array(Some(request.iter().map(argument).collect()));
     let encoded: Vec<u8> = requests.iter().flat_map(|request| resp2::frame_to_bytes(&frame(request))).collect();
     encoded == data
+}
+
+/// AUTH or HELLO, whose arguments line ends part. Who a client says that it is stands there word for word, and what is secret is not
+/// shown.
+pub fn login(data: &[u8]) -> bool {
+    let words: Vec<&[u8]> = data.split(|byte| *byte == b'\n').collect();
+    let mut input = BytesMut::from(format!("*{}\r\n", words.len()).as_bytes());
+    for word in &words {
+        input.extend_from_slice(&[format!("${}\r\n", word.len()).as_bytes(), word, b"\r\n"].concat());
+    }
+    let mut request = Request::new();
+    if RequestParser::new(true).next(&mut input, &mut request) != Ok(Progress::Request) {
+        return false;
+    }
+    let Ok(spec) = table::resolve(&request) else { return false };
+    let Ok(command) = Command::parse(spec, &request) else { return false };
+    let shown = format!("{command:?}");
+    let (credentials, name) = match command {
+        Command::Auth(credentials) => {
+            let user = (words.len() == 3).then(|| words[1]);
+            assert_eq!((credentials.user, words.last()), (user, Some(&credentials.password.0)));
+            (Some(credentials), None)
+        }
+        Command::Hello(hello) => {
+            let places = words.windows(3).filter(|three| three[0].eq_ignore_ascii_case(b"auth"));
+            let is_there = |said: &Credentials<'_>| {
+                places.clone().any(|three| said.user == Some(three[1]) && said.password.0 == three[2])
+            };
+            assert!(hello.credentials.as_ref().is_none_or(is_there));
+            (hello.credentials, hello.client_name)
+        }
+        _ => return false,
+    };
+    let Some(Credentials { user, password }) = credentials else { return true };
+    let is_said_elsewhere = [user, name].contains(&Some(password.0));
+    assert!(is_said_elsewhere || !shown.contains(&format!("{:?}", password.0)), "{shown}");
+    true
 }
 
 /// A pattern and a text, which the first byte parts. They are compared in no more steps than there can be.

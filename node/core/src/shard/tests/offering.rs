@@ -9,13 +9,13 @@ use crate::store::CaptureSlice;
 use kvorum_protocol::snapshot::SnapshotId;
 use parking_lot::Mutex;
 
-type Offered = (ReplicaId, Arc<dyn SnapshotSource>);
+pub(super) type Offered = (ReplicaId, Arc<dyn SnapshotSource>);
 
 /// Keeps what is offered, if there is room.
 #[derive(Default)]
-struct Offers {
-    is_full: bool,
-    offered: Mutex<Vec<Offered>>,
+pub(super) struct Offers {
+    pub(super) is_full: bool,
+    pub(super) offered: Mutex<Vec<Offered>>,
 }
 
 impl ShardOutlet for Offers {

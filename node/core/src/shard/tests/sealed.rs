@@ -107,3 +107,33 @@ fn what_is_plain_or_has_an_old_key_is_sealed_with_the_key_in_use() {
         assert_eq!(group.value(0, "gone"), None);
     });
 }
+
+/// The leader may seal with the key before for a while. A replica that has the newer one must not go on in another segment each time.
+#[test]
+fn a_leader_with_an_older_key_does_not_keep_files_from_being_tidied_up() {
+    sealed(|| {
+        let ring = keyring();
+        ring.insert(KeyEpoch(2), key(2));
+        let mut group = Group::led();
+        let mut keeper = Keeper::new(UpkeepOptions::default(), Arc::default());
+        let (mut job, mut jobs) = (None, Vec::new());
+        for number in 0..60 {
+            ring.activate(KeyEpoch(1));
+            group.written(0, &format!("key {}", number % 10), put(&format!("a value {number}")));
+            ring.activate(KeyEpoch(2));
+            let now = group.now.monotonic;
+            job = match job.take() {
+                None if keeper.is_at_work() => keeper.go_on(group.shard(0), now).unwrap(),
+                None => keeper.handle_tick(group.shard(0), now).unwrap(),
+                Some(job) => {
+                    jobs.push(format!("{job:?}"));
+                    slices::run(&mut group, &mut keeper, job)
+                }
+            };
+            group.advance(500);
+        }
+        let count = |name: &str| jobs.iter().filter(|job| *job == name).count();
+        assert!((1..=4).contains(&count("Sync")), "in 30 s: {jobs:?}");
+        assert!(count("Compact") > 0, "{jobs:?}");
+    });
+}

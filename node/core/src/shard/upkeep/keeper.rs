@@ -12,6 +12,9 @@ use kvorum_protocol::LogIndex;
 use std::sync::Arc;
 use tracing::{debug, info, warn};
 
+/// The log goes on in another segment no more often, whatever it holds: a leader that has not heard of the key in use yet seals with the one
+/// before, and each entry of it makes the active segment one with an old key.
+const ROLL_EVERY_MS: u64 = 10_000;
 /// How often the files are looked at.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// After this long, what found no room is tried again.
@@ -30,6 +33,8 @@ pub(in crate::shard) struct Keeper {
     leash: Arc<Leash>,
     state: State,
     look_at: Nanos,
+    /// The log may go on in another segment from then on, to have the active one emptied.
+    roll_at: Nanos,
     counts: UpkeepCounts,
 }
 
@@ -67,7 +72,8 @@ enum State {
 impl Keeper {
     pub(in crate::shard) fn new(options: UpkeepOptions, permits: Arc<DumpPermits>) -> Self {
         let (state, counts) = (State::Resting, UpkeepCounts::default());
-        Self { options, in_use: options, permits, leash: Leash::new(), state, look_at: Nanos::default(), counts }
+        let (look_at, roll_at) = Default::default();
+        Self { options, in_use: options, permits, leash: Leash::new(), state, look_at, roll_at, counts }
     }
 
     pub(in crate::shard) fn counts(&self) -> UpkeepCounts {
@@ -122,8 +128,10 @@ impl Keeper {
             return Ok(Some(self.job(JobKind::LookForKeys(look))));
         }
         if sealing.active
+            && now >= self.roll_at
             && let Some(left) = shard.roll_log()?
         {
+            self.roll_at = now.after_ms(ROLL_EVERY_MS);
             if planted(Bug::RolledSegmentNotSynced) {
                 shard.note_synced();
                 self.in_use.retain_bytes = 0;

@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    kvorum_cli_fuzz::bodies::user_line(data);
+});

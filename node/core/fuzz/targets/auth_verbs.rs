@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    kvorum_core_fuzz::bodies::auth_verbs(data);
+});

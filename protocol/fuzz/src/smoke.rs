@@ -1,0 +1,108 @@
+//! Runs a fuzz target without a fuzzer, for the tests of several crates: a bounded number of changed inputs.
+//!
+//! `KVORUM_SEED=n` replays a failure, `KVORUM_FUZZ_ROUNDS=n` goes on for longer. `KVORUM_FUZZ_CORPUS=folder` writes what is
+//! changed into `folder/<target>`, where a fuzzer begins.
+
+use proptest::prelude::Rng;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use std::path::Path;
+
+/// Most changes made to an input.
+const CHANGES_MAX: u64 = 4;
+/// Longest input made from nothing, in bytes.
+const RANDOM_BYTES_MAX: u64 = 100;
+
+fn environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+struct Mutator<'a> {
+    random: TestRng,
+    inputs: &'a [Vec<u8>],
+}
+
+impl Mutator<'_> {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random.next_u64() % limit.max(1)
+    }
+
+    fn random_bytes(&mut self, length_max: u64) -> Vec<u8> {
+        let mut bytes = vec![0; self.below(length_max + 1) as usize];
+        self.random.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    fn genuine(&mut self) -> Vec<u8> {
+        self.inputs[self.below(self.inputs.len() as u64) as usize].clone()
+    }
+
+    /// One in eight from nothing, one in eight unchanged, else with a few changes.
+    fn input(&mut self) -> Vec<u8> {
+        match self.below(8) {
+            0 => return self.random_bytes(RANDOM_BYTES_MAX),
+            1 => return self.genuine(),
+            _ => {}
+        }
+        let mut input = self.genuine();
+        for _ in 0..=self.below(CHANGES_MAX) {
+            self.change(&mut input);
+        }
+        input
+    }
+
+    fn change(&mut self, input: &mut Vec<u8>) {
+        let at = self.below(input.len() as u64 + 1) as usize;
+        let end = at + self.below((input.len() - at) as u64 + 1) as usize;
+        match self.below(6) {
+            0 => input.truncate(at),
+            1 => drop(input.drain(at..end)),
+            2 => {
+                let inserted = self.random_bytes(16);
+                drop(input.splice(at..at, inserted));
+            }
+            3 => {
+                let other = self.genuine();
+                drop(input.splice(at.., other));
+            }
+            4 => {
+                // What has more than one writing in many a format.
+                const WORDS: [&[u8]; 8] = [b"+", b"0", b"=", b",", b" ", b"\n", b"\xff\xff\xff\xff", b"\0\0\0\0"];
+                let word = WORDS[self.below(WORDS.len() as u64) as usize];
+                drop(input.splice(at..at, word.iter().copied()));
+            }
+            _ => {
+                if let Some(byte) = input.get_mut(at) {
+                    *byte ^= 1 << (self.random.next_u32() % 8);
+                }
+            }
+        }
+    }
+}
+
+/// Runs a target. It accepts all genuine inputs, and some that were changed, else it would test only how inputs are refused.
+#[track_caller]
+pub fn smoke(name: &str, inputs: &[Vec<u8>], rounds: u64, target: fn(&[u8]) -> bool) {
+    if let Some(folder) = std::env::var_os("KVORUM_FUZZ_CORPUS") {
+        let folder = Path::new(&folder).join(name);
+        std::fs::create_dir_all(&folder).expect("the folder can be made");
+        for (at, input) in inputs.iter().enumerate() {
+            std::fs::write(folder.join(format!("genuine-{at}")), input).expect("the file can be written");
+        }
+    }
+    for (at, input) in inputs.iter().enumerate() {
+        assert!(target(input), "{name} accepts what nobody changed: {at}");
+    }
+    let rounds = environment("KVORUM_FUZZ_ROUNDS").unwrap_or(rounds);
+    let seeds = environment("KVORUM_SEED").map_or(0..rounds, |seed| seed..seed + 1);
+    let mut accepted = 0;
+    for seed in seeds.clone() {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let input = Mutator { random: TestRng::from_seed(RngAlgorithm::ChaCha, &bytes), inputs }.input();
+        let Ok(is_accepted) = std::panic::catch_unwind(|| target(&input)) else {
+            panic!("{name}: KVORUM_SEED={seed} repeats it: {:?}", input.escape_ascii().to_string())
+        };
+        accepted += u64::from(is_accepted);
+    }
+    assert!(seeds.end - seeds.start < 100 || accepted > 0, "{name} accepts none of {} inputs", seeds.end);
+}
