@@ -38,6 +38,7 @@ pub(super) fn draw(options: &Options, theme: Theme, random: &mut ChaCha8Rng) -> 
         Theme::TakenBack => draft.rounds(Draft::placed_and_taken_back),
         Theme::HeldFollowers => draft.rounds(Draft::held_follower),
         Theme::Overtaken => draft.rounds(Draft::overtaken_while_quiet),
+        Theme::ColdDamage => draft.rounds(Draft::cold_damage),
     }
     let mut faults = draft.faults;
     faults.iter_mut().for_each(|fault| fault.at_ms = fault.at_ms.min(options.safety_ms - 1));

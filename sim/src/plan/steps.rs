@@ -98,7 +98,8 @@ pub(super) fn draw(
 ) -> Vec<Vec<Step>> {
     let taste = match theme {
         Theme::SlowSnapshots => Taste::large_writes(),
-        Theme::Swarm | Theme::TakenBack | Theme::HeldFollowers | Theme::Overtaken => Taste::draw(options, random),
+        Theme::Overtaken => Taste::small_writes(),
+        Theme::Swarm | Theme::TakenBack | Theme::HeldFollowers | Theme::ColdDamage => Taste::draw(options, random),
     };
     let count = random.random_range(CLIENTS).min(operations);
     let mut times: Vec<Vec<u64>> = vec![Vec::new(); count];
@@ -243,6 +244,19 @@ impl Taste {
             keys: 100,
             objects: 1,
             bytes_max: 2_500,
+            ttl_ms_max: 1,
+            accepted_percent: 0,
+        }
+    }
+
+    /// Few bytes of entries within some seconds: less than a log keeps.
+    fn small_writes() -> Self {
+        Self {
+            kinds: vec![Kind::Put],
+            reads_percent: 60,
+            keys: 30,
+            objects: 1,
+            bytes_max: 60,
             ttl_ms_max: 1,
             accepted_percent: 0,
         }

@@ -5,14 +5,14 @@ use super::{Network, Options};
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
-/// How many plans are about slow snapshots.
-const SLOW_SNAPSHOTS_SHARE: f64 = 0.02;
-/// How many are about moves that are taken back.
-const TAKEN_BACK_SHARE: f64 = 0.02;
-/// How many are about followers that are held up.
-const HELD_FOLLOWERS_SHARE: f64 = 0.02;
-/// How many are about snapshots that are overtaken by entries.
-const OVERTAKEN_SHARE: f64 = 0.02;
+/// How many plans are about each theme. New ones come last: so the plans of other themes stay as they are.
+const SHARES: [(Theme, f64); 5] = [
+    (Theme::SlowSnapshots, 0.02),
+    (Theme::TakenBack, 0.02),
+    (Theme::HeldFollowers, 0.02),
+    (Theme::Overtaken, 0.02),
+    (Theme::ColdDamage, 0.02),
+];
 
 /// What a plan is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,27 +27,29 @@ pub(super) enum Theme {
     HeldFollowers,
     /// A follower is given a snapshot by one leader, slowly, and the entries by the next one meanwhile.
     Overtaken,
+    /// Files of one node are damaged, and nobody starts or reads them until the scrubber comes by.
+    ColdDamage,
 }
 
 impl Theme {
     /// Draws it, and fits the sizes to it.
     pub(super) fn draw(options: &mut Options, random: &mut ChaCha8Rng) -> Self {
         let of = random.random_range(0.0..1.0);
-        if of < SLOW_SNAPSHOTS_SHARE {
-            Self::fit_slow_snapshots(options, random);
-            Self::SlowSnapshots
-        } else if of < SLOW_SNAPSHOTS_SHARE + TAKEN_BACK_SHARE {
-            Self::fit_taken_back(options, random);
-            Self::TakenBack
-        } else if of < SLOW_SNAPSHOTS_SHARE + TAKEN_BACK_SHARE + HELD_FOLLOWERS_SHARE {
-            Self::fit_held_followers(options, random);
-            Self::HeldFollowers
-        } else if of < SLOW_SNAPSHOTS_SHARE + TAKEN_BACK_SHARE + HELD_FOLLOWERS_SHARE + OVERTAKEN_SHARE {
-            Self::fit_overtaken(options, random);
-            Self::Overtaken
-        } else {
-            Self::Swarm
+        let mut end = 0.0;
+        let theme = SHARES.into_iter().find_map(|(theme, share)| {
+            end += share;
+            (of < end).then_some(theme)
+        });
+        let theme = theme.unwrap_or(Self::Swarm);
+        match theme {
+            Self::Swarm => {}
+            Self::SlowSnapshots => Self::fit_slow_snapshots(options, random),
+            Self::TakenBack => Self::fit_taken_back(options, random),
+            Self::HeldFollowers => Self::fit_held_followers(options, random),
+            Self::Overtaken => Self::fit_overtaken(options, random),
+            Self::ColdDamage => Self::fit_cold_damage(options),
         }
+        theme
     }
 
     /// One shard of small segments, so that the state is large in comparison with what is kept of the log.
@@ -70,17 +72,24 @@ impl Theme {
         options.disk.sync_max_us = options.disk.sync_min_us + 500;
     }
 
-    /// One shard of small segments: a leader whose disk is full keeps few entries. What is offered and pulled of a snapshot comes late, and
-    /// everything else in time.
+    /// One shard of small segments: a leader whose disk is full keeps few entries. What is offered and pulled of a snapshot comes late,
+    /// and everything else in time. But not so late that the leader offers it once more, and hears that it is not needed.
     fn fit_overtaken(options: &mut Options, random: &mut ChaCha8Rng) {
         options.set_nodes(3, 0, random);
         options.shards = 1;
+        options.safety_ms = options.safety_ms.min(SAFETY_MS_MIN * 2);
         options.disk.segment_bytes_first = 4_096;
         options.disk.segment_bytes_max = 4_096;
         options.disk.sync_max_us = options.disk.sync_min_us + 2_000;
-        options.peers = Network { delay_max_us: options.peers.delay_min_us + 2_000, ..options.peers };
-        (options.snapshots_lost_permille, options.snapshots_late_ms) = (0, pick(random, &[400, 1_000]));
+        options.peers = Network::CALM;
+        (options.snapshots_lost_permille, options.snapshots_late_ms) = (0, pick(random, &[250, 400]));
         (options.queue_requests_max, options.queue_bytes_max) = (0, 0);
+    }
+
+    /// Small segments: many of them don't change any more.
+    fn fit_cold_damage(options: &mut Options) {
+        options.disk.segment_bytes_first = 4_096;
+        options.disk.segment_bytes_max = 4_096;
     }
 
     /// Nodes of which none joins later, so that it is known who holds what, and shards enough. A network that gets a move under way within a second.

@@ -8,6 +8,8 @@ use rand::Rng as _;
 
 /// More failures than a supervisor puts up with; some hit nothing, since a replica that recovers takes its time.
 const PANICS_WITHOUT_END: u32 = 14;
+/// Less than the world's disks leave free, and enough for a compaction.
+const NEARLY_FULL_BYTES: u32 = 24_576;
 
 impl Draft<'_> {
     pub(super) fn kill(&mut self, in_turn: bool) {
@@ -175,10 +177,22 @@ impl Draft<'_> {
         }
     }
 
-    /// As [`Draft::overtaken`], and nothing else until all have caught up.
+    /// A node is out of touch for about two seconds, in which less is written than a log keeps. The disk of another one is nearly full
+    /// meanwhile: it drops all entries at its next look, and has room for that. It leads when the node is back, and offers a snapshot.
+    /// The third one leads before all of that has come, and has the entries. All is quiet until they have caught up.
     pub(super) fn overtaken_while_quiet(&mut self) {
-        self.overtaken();
-        self.at_ms += self.random.random_range(3_000..6_000);
+        let node = self.node();
+        let leader = self.other(node);
+        let next = (0..self.options.nodes).find(|other| ![node, leader].contains(other)).expect("there are three");
+        let ms = self.random.random_range(2_100..2_600);
+        self.now(FaultKind::Isolate { node, ms });
+        // Files are looked at once a second.
+        let (lag_ms, room_bytes) = (self.random.random_range(400..600), NEARLY_FULL_BYTES);
+        self.after(lag_ms, FaultKind::DiskFills { node: leader, room_bytes, ms: ms - 450 - lag_ms });
+        self.after(ms - 300, FaultKind::Transfer { shard: 0, to: leader });
+        self.at_ms += ms + self.random.random_range(200..900);
+        self.now(FaultKind::Transfer { shard: 0, to: next });
+        self.at_ms += self.random.random_range(3_000..5_000);
     }
 
     /// One node is out of touch until entries can't help it, and all is quiet while it is given a snapshot.
@@ -242,6 +256,13 @@ impl Draft<'_> {
             false => FaultKind::Kill { node, down_ms },
         };
         self.after(lag_ms, kind);
+    }
+
+    /// A file is damaged, and its node goes on. The scrubber comes by every few seconds.
+    pub(super) fn cold_damage(&mut self) {
+        let node = self.unlucky;
+        self.now(FaultKind::FlipBit { node, journal: false });
+        self.at_ms += self.random.random_range(500..4_000);
     }
 
     /// Nothing but what lies elsewhere tells a round that was promised from a torn one. Several times: another fault may come between, or
