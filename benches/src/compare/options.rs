@@ -104,9 +104,9 @@ pub(super) enum System {
     KvorumSealed,
     /// As Kvorum, with TLS at its doors and an authenticated user
     KvorumTls,
-    /// As KvorumTls, through the HTTP doors
+    /// As kvorum-tls, through the HTTP doors
     KvorumTlsHttp,
-    /// As KvorumTls, through the RESP doors for Redis Cluster's clients
+    /// As kvorum-tls, through the RESP doors for Redis Cluster's clients
     KvorumTlsResp,
 }
 
