@@ -1,6 +1,7 @@
 """What the scripts beside this one share: a cluster of processes, each of which can be stopped and started by itself, and tools from
 PyPI."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -121,6 +122,19 @@ class Cluster:
 
     def await_ready(self, node):
         await_ready(self.http[node], self.processes[node])
+
+    def await_balanced(self):
+        """Waits until every node leads as many shards as any other, but for one. Right after a start the last node leads fewer, and shards
+        are handed over to it some seconds later."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while True:
+            with urllib.request.urlopen(f"http://{self.http[1]}/nodes", timeout=5) as answer:
+                leads = [node["leads"] for node in json.load(answer)["nodes"]]
+            if max(leads) - min(leads) <= 1:
+                return
+            if time.monotonic() > deadline:
+                sys.exit(f"nodes lead {leads} shards after {READY_WITHIN_S} s")
+            time.sleep(0.2)
 
     def log(self, node):
         with open(f"{self.folder.name}/log-{node}", encoding="utf-8", errors="replace") as log:
