@@ -3,7 +3,7 @@
 use super::*;
 use crate::sealing::KeyEpoch;
 use crate::sealing::testing::{key, keyring, sealed};
-use crate::shard::upkeep::{Keeper, UpkeepOptions};
+use crate::shard::upkeep::{Job, Keeper, UpkeepOptions};
 
 #[test]
 fn what_holds_of_plain_groups_holds_of_sealed_ones() {
@@ -63,6 +63,19 @@ fn keys_are_switched_on_and_rotated_while_a_group_works() {
     });
 }
 
+/// The next step of upkeep at the first replica: the job that is due is done, and noted.
+fn step(group: &mut Group, keeper: &mut Keeper, job: Option<Job>, jobs: &mut Vec<String>) -> Option<Job> {
+    let now = group.now.monotonic;
+    match job {
+        None if keeper.is_at_work() => keeper.go_on(group.shard(0), now).unwrap(),
+        None => keeper.handle_tick(group.shard(0), now).unwrap(),
+        Some(job) => {
+            jobs.push(format!("{job:?}"));
+            slices::run(group, keeper, job)
+        }
+    }
+}
+
 /// Nothing of what was written before stays as it was, be it that nobody writes any more.
 #[test]
 fn what_is_plain_or_has_an_old_key_is_sealed_with_the_key_in_use() {
@@ -81,15 +94,7 @@ fn what_is_plain_or_has_an_old_key_is_sealed_with_the_key_in_use() {
         let mut keeper = Keeper::new(UpkeepOptions::default(), Arc::default());
         let (mut job, mut jobs) = (None, Vec::new());
         for _ in 0..20 {
-            let now = group.now.monotonic;
-            job = match job.take() {
-                None if keeper.is_at_work() => keeper.go_on(group.shard(0), now).unwrap(),
-                None => keeper.handle_tick(group.shard(0), now).unwrap(),
-                Some(job) => {
-                    jobs.push(format!("{job:?}"));
-                    slices::run(&mut group, &mut keeper, job)
-                }
-            };
+            job = step(&mut group, &mut keeper, job, &mut jobs);
             group.advance(1_000);
         }
         assert_eq!(jobs, ["LookForKeys", "Sync", "LookForKeys", "Compact", "Write", "Remove"]);
@@ -121,15 +126,7 @@ fn a_leader_with_an_older_key_does_not_keep_files_from_being_tidied_up() {
             ring.activate(KeyEpoch(1));
             group.written(0, &format!("key {}", number % 10), put(&format!("a value {number}")));
             ring.activate(KeyEpoch(2));
-            let now = group.now.monotonic;
-            job = match job.take() {
-                None if keeper.is_at_work() => keeper.go_on(group.shard(0), now).unwrap(),
-                None => keeper.handle_tick(group.shard(0), now).unwrap(),
-                Some(job) => {
-                    jobs.push(format!("{job:?}"));
-                    slices::run(&mut group, &mut keeper, job)
-                }
-            };
+            job = step(&mut group, &mut keeper, job, &mut jobs);
             group.advance(500);
         }
         let count = |name: &str| jobs.iter().filter(|job| *job == name).count();
