@@ -10,6 +10,8 @@ use rand_chacha::ChaCha8Rng;
 
 /// Fewest and most clients.
 const CLIENTS: std::ops::RangeInclusive<usize> = 4..=16;
+/// Clients where all write one key: few, so that each sends much on its connection.
+const CLIENTS_OF_ONE_KEY: usize = 3;
 /// Share of plain PUTs that ask whether the key existed.
 const ASKING_SHARE: f64 = 0.25;
 /// Most keys of one BATCH or MULTI-GET.
@@ -99,9 +101,14 @@ pub(super) fn draw(
     let taste = match theme {
         Theme::SlowSnapshots => Taste::large_writes(),
         Theme::Overtaken => Taste::small_writes(),
+        Theme::PassedOn => Taste::one_key(),
         Theme::Swarm | Theme::TakenBack | Theme::HeldFollowers | Theme::ColdDamage => Taste::draw(options, random),
     };
-    let count = random.random_range(CLIENTS).min(operations);
+    let count = match theme {
+        Theme::PassedOn => CLIENTS_OF_ONE_KEY,
+        _ => random.random_range(CLIENTS),
+    };
+    let count = count.min(operations);
     let mut times: Vec<Vec<u64>> = vec![Vec::new(); count];
     for operation in 0..operations {
         let time = moment(options, faults, random);
@@ -257,6 +264,19 @@ impl Taste {
             keys: 30,
             objects: 1,
             bytes_max: 60,
+            ttl_ms_max: 1,
+            accepted_percent: 0,
+        }
+    }
+
+    /// Whatever changes places with something else shows.
+    fn one_key() -> Self {
+        Self {
+            kinds: vec![Kind::Put],
+            reads_percent: 20,
+            keys: 1,
+            objects: 1,
+            bytes_max: 16,
             ttl_ms_max: 1,
             accepted_percent: 0,
         }

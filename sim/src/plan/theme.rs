@@ -6,12 +6,13 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 /// How many plans are about each theme. New ones come last: so the plans of other themes stay as they are.
-const SHARES: [(Theme, f64); 5] = [
+const SHARES: [(Theme, f64); 6] = [
     (Theme::SlowSnapshots, 0.02),
     (Theme::TakenBack, 0.02),
     (Theme::HeldFollowers, 0.02),
     (Theme::Overtaken, 0.02),
     (Theme::ColdDamage, 0.02),
+    (Theme::PassedOn, 0.02),
 ];
 
 /// What a plan is about.
@@ -29,6 +30,8 @@ pub(super) enum Theme {
     Overtaken,
     /// Files of one node are damaged, and nobody starts or reads them until the scrubber comes by.
     ColdDamage,
+    /// Clients write one key again and again while its shard is handed on and on: their nodes pass writes on to leaders that lead no more.
+    PassedOn,
 }
 
 impl Theme {
@@ -48,6 +51,7 @@ impl Theme {
             Self::HeldFollowers => Self::fit_held_followers(options, random),
             Self::Overtaken => Self::fit_overtaken(options, random),
             Self::ColdDamage => Self::fit_cold_damage(options),
+            Self::PassedOn => Self::fit_passed_on(options, random),
         }
         theme
     }
@@ -90,6 +94,22 @@ impl Theme {
     fn fit_cold_damage(options: &mut Options) {
         options.disk.segment_bytes_first = 4_096;
         options.disk.segment_bytes_max = 4_096;
+    }
+
+    /// One shard, and many unanswered writes. A write that is passed on is held up for longer than a hand-over takes. No connection ends
+    /// and no write is sent twice: what is sent again has no place in the order.
+    fn fit_passed_on(options: &mut Options, random: &mut ChaCha8Rng) {
+        options.set_nodes(3, 0, random);
+        options.shards = 1;
+        options.window = 16;
+        options.deadline_ms = 10_000;
+        options.safety_ms = options.safety_ms.min(SAFETY_MS_MIN * 2);
+        let delay_max_us = pick(random, &[5_000, 20_000]);
+        options.peers = Network { delay_max_us, held_up_permille: 20, ..Network::CALM };
+        options.client_links = Network::CALM;
+        options.disk.sync_max_us = options.disk.sync_min_us + 2_000;
+        (options.queue_requests_max, options.queue_bytes_max) = (0, 0);
+        (options.sessions_max, options.session_bytes_max, options.late_copies_permille) = (0, 0, 0);
     }
 
     /// Nodes of which none joins later, so that it is known who holds what, and shards enough. A network that gets a move under way within a second.

@@ -166,6 +166,18 @@ impl Draft<'_> {
         }
     }
 
+    /// A shard is handed on before those who pass requests on to its leader have heard of the hand-over before.
+    pub(super) fn handed_on(&mut self) {
+        let shard = self.random.random_range(0..self.options.shards);
+        let mut to = self.node();
+        for _ in 0..self.random.random_range(2..=6) {
+            self.now(FaultKind::Transfer { shard, to });
+            self.at_ms += self.random.random_range(5..200);
+            to = self.other(to);
+        }
+        self.at_ms += self.random.random_range(200..2_000);
+    }
+
     pub(super) fn transfer_and_pause(&mut self) {
         let old = self.make_leader();
         let (shard, new) = (self.shard(), self.other(old));
