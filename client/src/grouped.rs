@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use kvorum_client_core::error::{Error, with_outcome};
 use kvorum_client_core::limits::RENUMBERINGS_MAX;
-use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind};
+use kvorum_client_core::retry::{Attempts, Decision, Failure, Kind, above};
 use kvorum_client_core::routing::Need;
 use kvorum_protocol::limits::BATCH_OPERATIONS_MAX;
 use kvorum_protocol::{ErrorCode, NodeId, Outcome, RequestBody, ResponseBody, Retry, ServerError};
@@ -158,7 +158,7 @@ fn settle<T>(
         };
         member.is_unresolved |= kind == Kind::Write && error.outcome == Outcome::Unknown;
         if let Some(sequence_min) = error.sequence_min.filter(|_| kind == Kind::Write && member.may_renumber(&error)) {
-            let sequence = core.sequence_from(sequence_min);
+            let sequence = core.sequence_from(above(sequence_min, member.renumberings));
             member.sequence = sequence.first;
             member.renumbered = Some(Arc::new(sequence));
             member.renumberings += 1;

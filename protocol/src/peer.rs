@@ -65,6 +65,8 @@ mod kind {
     pub(super) const AUTH_WANTED: u8 = 16;
     pub(super) const AUTH_TABLE: u8 = 17;
     pub(super) const DATA_KEYS: u8 = 18;
+    pub(super) const MAP_ASKED: u8 = 19;
+    pub(super) const MAP_IS: u8 = 20;
     pub(super) const SNAPSHOT: u8 = 6;
 }
 
@@ -123,6 +125,18 @@ pub enum PeerMessage {
         /// Tells the sender's key-encryption key from others.
         kek: u64,
         /// The ring map of this epoch is in its folder. It has all data keys of that, and seals as that says.
+        epoch: u64,
+    },
+    /// Which ring map is the newest? Whoever leads the group that keeps it answers, as soon as it has proof that it led after this came.
+    MapAsked {
+        /// Ties the answer to it.
+        number: u64,
+    },
+    /// The newest ring map, at a moment after the question came.
+    MapIs {
+        /// The question's.
+        number: u64,
+        /// The epoch of that map.
         epoch: u64,
     },
     /// What the sender has to say of itself.
@@ -319,7 +333,7 @@ impl PeerMessage {
                 _ => 0,
             },
             Self::Hello(_) | Self::Unfit(_) | Self::Clock(_) | Self::AuthNews { .. } | Self::AuthWanted => 0,
-            Self::DataKeys { .. } => 0,
+            Self::DataKeys { .. } | Self::MapAsked { .. } | Self::MapIs { .. } => 0,
             Self::Unknown { body, .. } => body.len(),
         }
     }
@@ -354,6 +368,8 @@ impl PeerMessage {
             | Self::AuthWanted
             | Self::AuthTable(_)
             | Self::DataKeys { .. }
+            | Self::MapAsked { .. }
+            | Self::MapIs { .. }
             | Self::Report(_)
             | Self::Unfit(_)
             | Self::Clock(_)
@@ -436,6 +452,15 @@ impl PeerMessage {
                 out.put_u64_le(*kek);
                 out.put_u64_le(*epoch);
             }
+            Self::MapAsked { number } => {
+                out.put_u8(kind::MAP_ASKED);
+                out.put_u64_le(*number);
+            }
+            Self::MapIs { number, epoch } => {
+                out.put_u8(kind::MAP_IS);
+                out.put_u64_le(*number);
+                out.put_u64_le(*epoch);
+            }
             Self::Report(report) => {
                 out.put_u8(kind::REPORT);
                 report.encode(out);
@@ -508,6 +533,8 @@ impl PeerMessage {
             kind::AUTH_NEWS => Self::AuthNews { epoch: reader.u64()?, leads: reader.bool("leads")? },
             kind::AUTH_WANTED => Self::AuthWanted,
             kind::DATA_KEYS => Self::DataKeys { kek: reader.u64()?, epoch: reader.u64()? },
+            kind::MAP_ASKED => Self::MapAsked { number: reader.u64()? },
+            kind::MAP_IS => Self::MapIs { number: reader.u64()?, epoch: reader.u64()? },
             kind::AUTH_TABLE => Self::AuthTable(reader.bytes("table of users", AUTH_TABLE_BYTES_MAX)?),
             kind::REPORT => Self::Report(NodeReport::decode(&mut reader)?),
             kind::UNFIT => Self::Unfit(reader.u32()?),

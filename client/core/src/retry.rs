@@ -162,6 +162,12 @@ pub enum Failure {
     Unresponsive,
 }
 
+/// The number for a write that was given another one so often before. A shard that forgets clients, for want of room, takes numbers from
+/// where all that it has forgotten had got to. Others get further while a write is on its way: so each time it gets twice as far ahead.
+pub fn above(sequence_min: u64, renumberings: u32) -> u64 {
+    sequence_min.saturating_add((1 << renumberings.min(RENUMBERINGS_MAX)) - 1)
+}
+
 /// What to do about a failed attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Decision {
@@ -318,6 +324,7 @@ impl Attempts {
             && self.renumberings < RENUMBERINGS_MAX
             && now < self.deadline
         {
+            let sequence_min = above(sequence_min, self.renumberings);
             self.renumberings += 1;
             return Decision::Renumber { sequence_min };
         }
@@ -498,9 +505,10 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(7);
         let too_low = || Failure::Answered(ServerError::sequence_too_low(40));
         let mut once = attempts(Kind::Write);
-        for _ in 0..RENUMBERINGS_MAX {
+        for before in 0..RENUMBERINGS_MAX {
             once.handle_sent();
-            assert_eq!(once.handle_failure(too_low(), MS, &mut rng), Decision::Renumber { sequence_min: 40 });
+            let ahead = Decision::Renumber { sequence_min: 39 + (1 << before) };
+            assert_eq!(once.handle_failure(too_low(), MS, &mut rng), ahead);
             assert!(!once.is_retry());
         }
         once.handle_sent();

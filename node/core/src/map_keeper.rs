@@ -20,8 +20,9 @@ use crate::ring::outlook;
 use crate::ring::sealing::{KeysOfNode, SEALING_LEVEL};
 use crate::ring::verbs::{self, Verb, VerbRefusal};
 use crate::ring::{PlacementError, RING_KEY, RingError, RingMap};
+use crate::routing::map_news::Newest;
 use crate::routing::network::SendError;
-use crate::routing::router::Router;
+use crate::routing::router::{NEWS_LEVEL, Router};
 use crate::sealing::{KeyFailure, NodeKeys};
 use crate::shard::ShardHandle;
 use kvorum_protocol::peer::{Levels, PeerMessage};
@@ -222,8 +223,13 @@ impl MapKeeper {
         }
         self.bootstrap_if_due();
         if let Some(handle) = self.router.local(ShardId::META) {
+            // Before the map is read: that is then the newest of this moment, or a later one.
+            let status = *handle.status.lock();
             if let Some(ring) = self.key.read(&handle, RingMap::from_bytes).cloned() {
                 self.take_map(&ring);
+            }
+            if status.serving && status.applied >= status.committed {
+                self.tell_newest(status.proved_at);
             }
             if speaks_for_group(&handle, now) {
                 self.watch_nodes(now);
@@ -239,6 +245,18 @@ impl MapKeeper {
         self.looked.given_up = router.peer_table().is_given_up();
         self.looked.removed = ring.was_removed(router.me()) || router.peer_table().is_removed(&ring);
         std::mem::take(&mut self.looked)
+    }
+
+    /// This node led the map's group at that moment: the map in its log was the newest then. Answers who has asked before.
+    fn tell_newest(&self, proved_at: Nanos) {
+        let news = self.router.map_news();
+        let Some(epoch) = self.key.stored().map(|ring| ring.epoch).filter(|_| proved_at > Nanos(0)) else { return };
+        news.note(Newest { from: proved_at, epoch });
+        let Some(peers) = self.router.peers() else { return };
+        for (peer, number) in news.take_questions(proved_at) {
+            // It asks again in a second.
+            let _ = peers.send(peer, &PeerMessage::MapIs { number, epoch });
+        }
     }
 
     /// Looks who is heard.
@@ -468,9 +486,13 @@ impl MapKeeper {
             }
         }
         let of_group = |peer: &NodeId| ring.replica_on(ShardId::META, *peer).is_some();
+        let asks = PeerMessage::MapAsked { number: self.router.map_news().ask(now) };
         for peer in peers.up().into_iter().filter(of_group) {
             // Sent again in a second.
             let _ = peers.send(peer, &message);
+            if ring.level >= NEWS_LEVEL {
+                let _ = peers.send(peer, &asks);
+            }
         }
     }
 }

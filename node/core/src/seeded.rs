@@ -303,6 +303,8 @@ bugs! {
     SessionsMissingFromCheckpoint = "sessions-missing-from-checkpoint",
     /// The index is read from a hint that belongs to another manifest. Breaks: what a start shows is the state at its base.
     HintOfAnotherManifestUsed = "hint-of-another-manifest-used",
+    /// A leader brings back what an old ring map wants of its shard. Breaks: a replica is erased only when its group has no such member.
+    OldMapFollowed = "old-map-followed",
     /// Two entries of a leader are sealed under the same nonces. Breaks: no two texts of a shard are sealed under one nonce.
     NonceUsedTwice = "nonce-used-twice",
     /// A record is bound to another shard than it is written in. Breaks: what is sealed opens in its place.

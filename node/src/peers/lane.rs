@@ -69,6 +69,8 @@ impl Lane {
             | PeerMessage::AuthNews { .. }
             | PeerMessage::AuthWanted
             | PeerMessage::DataKeys { .. }
+            | PeerMessage::MapAsked { .. }
+            | PeerMessage::MapIs { .. }
             | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => Some(Self::Consensus),
@@ -90,6 +92,8 @@ impl Lane {
             | PeerMessage::AuthNews { .. }
             | PeerMessage::AuthWanted
             | PeerMessage::DataKeys { .. }
+            | PeerMessage::MapAsked { .. }
+            | PeerMessage::MapIs { .. }
             | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => self == Self::Consensus,

@@ -99,6 +99,8 @@ pub fn peer_message(data: &[u8]) -> bool {
             | PeerMessage::AuthWanted
             | PeerMessage::AuthTable(_)
             | PeerMessage::DataKeys { .. }
+            | PeerMessage::MapAsked { .. }
+            | PeerMessage::MapIs { .. }
             | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_)

@@ -57,6 +57,8 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
         ("auth wanted".to_owned(), PeerMessage::AuthWanted),
         ("data keys".to_owned(), PeerMessage::DataKeys { kek: 0x0102_0304_0506_0708, epoch: 9 }),
         ("auth table".to_owned(), PeerMessage::AuthTable(bytes("the table's stored form"))),
+        ("map asked".to_owned(), PeerMessage::MapAsked { number: 0x0102_0304_0506_0708 }),
+        ("map is".to_owned(), PeerMessage::MapIs { number: 0x0102_0304_0506_0708, epoch: 9 }),
         ("clock".to_owned(), PeerMessage::Clock(1_700_000_000_456)),
         ("report".to_owned(), PeerMessage::Report(report(None))),
         ("report with what comes".to_owned(), PeerMessage::Report(report(Some(vec![(ShardId(6), 4_096)])))),

@@ -102,7 +102,9 @@ pub(super) fn draw(
         Theme::SlowSnapshots => Taste::large_writes(),
         Theme::Overtaken => Taste::small_writes(),
         Theme::PassedOn => Taste::one_key(),
-        Theme::Swarm | Theme::TakenBack | Theme::HeldFollowers | Theme::ColdDamage => Taste::draw(options, random),
+        Theme::Swarm | Theme::TakenBack | Theme::HeldFollowers | Theme::ColdDamage | Theme::OldMaps => {
+            Taste::draw(options, random)
+        }
     };
     let count = match theme {
         Theme::PassedOn => CLIENTS_OF_ONE_KEY,

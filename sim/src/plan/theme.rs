@@ -6,13 +6,14 @@ use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 /// How many plans are about each theme. New ones come last: so the plans of other themes stay as they are.
-const SHARES: [(Theme, f64); 6] = [
+const SHARES: [(Theme, f64); 7] = [
     (Theme::SlowSnapshots, 0.02),
     (Theme::TakenBack, 0.02),
     (Theme::HeldFollowers, 0.02),
     (Theme::Overtaken, 0.02),
     (Theme::ColdDamage, 0.02),
     (Theme::PassedOn, 0.02),
+    (Theme::OldMaps, 0.02),
 ];
 
 /// What a plan is about.
@@ -32,6 +33,8 @@ pub(super) enum Theme {
     ColdDamage,
     /// Clients write one key again and again while its shard is handed on and on: their nodes pass writes on to leaders that lead no more.
     PassedOn,
+    /// A node that was cut off while another one left comes to lead with the map of before.
+    OldMaps,
 }
 
 impl Theme {
@@ -52,6 +55,7 @@ impl Theme {
             Self::Overtaken => Self::fit_overtaken(options, random),
             Self::ColdDamage => Self::fit_cold_damage(options),
             Self::PassedOn => Self::fit_passed_on(options, random),
+            Self::OldMaps => Self::fit_old_maps(options, random),
         }
         theme
     }
@@ -110,6 +114,18 @@ impl Theme {
         options.disk.sync_max_us = options.disk.sync_min_us + 2_000;
         (options.queue_requests_max, options.queue_bytes_max) = (0, 0);
         (options.sessions_max, options.session_bytes_max, options.late_copies_permille) = (0, 0, 0);
+    }
+
+    /// Nodes of which none joins later, so that there is one that leaves, and groups go without it. Moves that are over within a second or two.
+    fn fit_old_maps(options: &mut Options, random: &mut ChaCha8Rng) {
+        options.set_nodes(5, 0, random);
+        options.shards = pick(random, &[4, 8]);
+        options.safety_ms = options.safety_ms.max(SAFETY_MS_MIN * 2);
+        options.repair_hold_ms = 50_000;
+        options.peers = Network { delay_max_us: options.peers.delay_min_us + 500, ..Network::CALM };
+        options.disk.sync_max_us = options.disk.sync_min_us + 500;
+        (options.snapshots_lost_permille, options.snapshots_late_ms) = (0, 0);
+        (options.queue_requests_max, options.queue_bytes_max) = (0, 0);
     }
 
     /// Nodes of which none joins later, so that it is known who holds what, and shards enough. A network that gets a move under way within a second.

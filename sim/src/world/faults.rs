@@ -266,7 +266,7 @@ impl World<'_> {
                 .is_some_and(|process| process.router.transfer(shard, target).is_ok());
         if asked {
             self.count("hand-overs asked for");
-            self.invariants.handle_transfer(shard, to);
+            self.invariants.handle_transfer(leader, shard, to);
             self.flush(leader);
         }
         asked

@@ -45,6 +45,8 @@ pub(super) struct Invariants {
     segments: BTreeMap<(usize, ShardId), usize>,
     /// Hand-overs that were asked for and not seen to happen.
     transfers: BTreeMap<ShardId, usize>,
+    /// To which node a leader was asked to hand over last. One that is paused then does so when it goes on, whoever leads by now.
+    asked: BTreeMap<(usize, ShardId), usize>,
     /// Hand-overs under way, by their leaders.
     successors: BTreeMap<(usize, ShardId), ReplicaId>,
 }
@@ -94,6 +96,9 @@ impl Invariants {
         let leads = snapshot.role == Role::Leader;
         let led = before.is_some_and(|before| before.role == Role::Leader);
         let (mut incomplete, mut beyond_help) = (None, false);
+        if led && !leads {
+            self.asked.remove(&(at, shard_id));
+        }
         if leads && !led {
             counted.push("elections");
             if let Err((detail, is_excused)) = self.is_complete(at, shard_id, shard) {
@@ -157,9 +162,9 @@ impl Invariants {
         Seen { broken, counted, promoted, begins_hand_over, settled_elsewhere, beyond_help }
     }
 
-    /// To which node the plan wants this shard handed over, if that was not seen to happen.
-    pub(super) fn asked_to_hand_over(&self, shard: ShardId) -> Option<usize> {
-        self.transfers.get(&shard).copied()
+    /// To which node the plan wants this leader to hand the shard over.
+    pub(super) fn asked_to_hand_over(&self, leader: usize, shard: ShardId) -> Option<usize> {
+        self.asked.get(&(leader, shard)).copied()
     }
 
     /// Notes to whom a leader hands over. Returns that one if it has just begun.
@@ -188,8 +193,9 @@ impl Invariants {
     }
 
     /// A hand-over was asked for.
-    pub(super) fn handle_transfer(&mut self, shard: ShardId, to: usize) {
+    pub(super) fn handle_transfer(&mut self, leader: usize, shard: ShardId, to: usize) {
         self.transfers.insert(shard, to);
+        self.asked.insert((leader, shard), to);
     }
 
     /// A promise leaves a replica, whose log is `log`. Returns whether it goes further than those before it: a vote, or an entry behind

@@ -584,6 +584,10 @@ pub(super) fn describe(bytes: &Bytes) -> impl fmt::Display {
                 Ok(PeerMessage::AuthWanted) => write!(f, "a table of users is wanted"),
                 Ok(PeerMessage::AuthTable(_)) => write!(f, "a table of users"),
                 Ok(PeerMessage::DataKeys { kek, epoch }) => write!(f, "data keys of epoch {epoch}, by {kek:x}"),
+                Ok(PeerMessage::MapAsked { number }) => write!(f, "which ring map is the newest? {number}"),
+                Ok(PeerMessage::MapIs { number, epoch }) => {
+                    write!(f, "the newest ring map is epoch {epoch}, to {number}")
+                }
                 Ok(PeerMessage::Report(report)) => write!(f, "report: {report:?}"),
                 Ok(PeerMessage::Unfit(reasons)) => write!(f, "unfit: {reasons:#x}"),
                 Ok(PeerMessage::Clock(wall_ms)) => write!(f, "its wall clock shows {wall_ms} ms"),

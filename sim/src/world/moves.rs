@@ -70,7 +70,7 @@ impl World<'_> {
     ) -> Option<(&'static str, String)> {
         let stops = self.nodes[at].process.as_ref().is_some_and(|process| process.handed_over_at.is_some());
         let holds = |node: usize| shard_on(&self.nodes[node], shard_id).is_some_and(|held| held.replica() == to);
-        let asked = self.invariants.asked_to_hand_over(shard_id).is_some_and(holds);
+        let asked = self.invariants.asked_to_hand_over(at, shard_id).is_some_and(holds);
         let last = self.last_of(shard_id, to)?;
         let lacks = shard.log().last_index().0.saturating_sub(last.0);
         (lacks > LAG_MAX && !stops && !asked).then(|| {

@@ -12,7 +12,7 @@ pub mod table;
 pub mod verbs;
 
 pub use access::Access;
-pub use authorise::{Denied, authorise};
+pub use authorise::{Denied, authorise, may_cluster};
 pub use gate::{AuthGate, LoginError, Principal, UserPlace};
-pub use table::{AuthTable, AuthTableError};
+pub use table::{AuthTable, AuthTableError, UserRole};
 pub use verbs::AuthRefusal;

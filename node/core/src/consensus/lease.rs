@@ -119,6 +119,14 @@ impl Lease {
         Some(Nanos(oldest.0.saturating_add(self.length.nanos)))
     }
 
+    /// The latest moment such that a majority of each of these voter sets has answered, in this term, something that was sent from then on;
+    /// `None` if there is none.
+    pub fn heard_by_majority_at(&self, me: ReplicaId, now: Nanos, quorums: &[Vec<ReplicaId>]) -> Option<Nanos> {
+        let sets = quorums.iter().filter(|voters| !voters.is_empty());
+        sets.map(|voters| self.majority_heard_at(me, now, voters))
+            .try_fold(now, |oldest, heard| Some(oldest.min(heard?)))
+    }
+
     /// The latest moment by which a majority of `voters` is known to have heard the leader.
     fn majority_heard_at(&self, me: ReplicaId, now: Nanos, voters: &[ReplicaId]) -> Option<Nanos> {
         let mut heard: Vec<Nanos> = voters

@@ -300,6 +300,14 @@ impl Consensus {
         self.token
     }
 
+    /// The latest moment at which a leader has proof that it led; `None` without any, and for others. Such a proof outlasts a lease that is
+    /// given up.
+    pub fn heard_by_majority_at(&self, now: Nanos) -> Option<Nanos> {
+        let (term, lease) = self.lease.as_ref()?;
+        let leads = self.role() == Role::Leader && *term == self.term();
+        leads.then(|| lease.heard_by_majority_at(self.replica(), now, &self.voters)).flatten()
+    }
+
     /// Until when reads may be answered from this replica's applied state; `None` if it holds no lease.
     pub fn lease_until(&self, now: Nanos) -> Option<Nanos> {
         let (term, lease) = self.lease.as_ref()?;

@@ -265,6 +265,8 @@ impl PeerDesk {
             PeerMessage::DataKeys { kek, epoch } => {
                 self.router().peer_table().note_data_keys(from, KeysOfNode { kek, epoch });
             }
+            PeerMessage::MapAsked { number } => self.router().map_news().hear_question(from, number, now),
+            PeerMessage::MapIs { number, epoch } => self.router().map_news().hear_answer(number, epoch),
             PeerMessage::Unfit(reasons) => self.router().peer_table().note_unfit(from, Reasons(reasons)),
             PeerMessage::Clock(wall_ms) => {
                 self.router().hear_clock(from, wall_ms, now);

@@ -15,6 +15,7 @@ use crate::measure::{ForwardEnd, RefusedFor, ReplicaCounts};
 use crate::ring::RingMap;
 use crate::ring::decide::Words;
 use crate::routing::forwards::{Forward, Forwards};
+use crate::routing::map_news::MapNews;
 use crate::routing::network::{PeerNetwork, SendError};
 use crate::routing::peer_table::PeerTable;
 use crate::routing::topology_news::TopologyNews;
@@ -92,6 +93,9 @@ struct Awaiting {
 /// Its keys come from nobody who could choose them so that they collide: the quick hasher will do.
 type Table<K, V> = DashMap<K, V, DefaultHashBuilder>;
 
+/// From this feature level of the cluster on nodes ask which ring map is the newest.
+pub const NEWS_LEVEL: u16 = 2;
+
 /// Hears of each new topology. Must not block, nor ask the router.
 pub type TopologyListener = Box<dyn Fn(&Arc<TopologyNews>) + Send + Sync>;
 
@@ -103,6 +107,7 @@ pub struct Router {
     agreed: AtomicBool,
     /// What peers have sent lately as the ring map, if it is news.
     offered: Mutex<Words>,
+    map_news: MapNews,
     peer_table: PeerTable,
     fitness: Fitness,
     /// What there is of this node's disk, if it was looked at.
@@ -145,6 +150,7 @@ impl Router {
             ring: RwLock::new(Arc::new(ring)),
             agreed: AtomicBool::new(false),
             offered: Mutex::default(),
+            map_news: MapNews::default(),
             peer_table: PeerTable::default(),
             fitness: Fitness::default(),
             disk: Mutex::default(),
@@ -290,6 +296,11 @@ impl Router {
     /// Where a peer is by a map that is not in force here: see [`Words::address_of`].
     pub fn rumoured_address(&self, node: NodeId) -> Option<String> {
         self.offered.lock().address_of(node)
+    }
+
+    /// Which ring map was the newest, and when.
+    pub fn map_news(&self) -> &MapNews {
+        &self.map_news
     }
 
     /// What the peers have said.
@@ -731,6 +742,12 @@ impl ShardOutlet for Router {
         let now = self.clock.monotonic();
         // It leaves with the node's next tick.
         self.snapshots.lock().offer(now, shard, from, to, source).map(drop)
+    }
+
+    fn may_follow(&self, shard: ShardId, change: u64, since: Nanos) -> bool {
+        let Some(ring) = self.agreed_ring() else { return false };
+        let is_that = ring.group(shard).is_some_and(|group| group.since == change);
+        is_that && (ring.level < NEWS_LEVEL || self.map_news.was_newest(ring.epoch, since))
     }
 
     fn is_fit(&self, shard: ShardId, replica: ReplicaId) -> bool {

@@ -18,6 +18,10 @@ use crate::consensus::Role;
 use crate::seeded::{Bug, planted};
 use kvorum_protocol::{ReplicaId, Term};
 
+/// A leader that is not fit brings its group on for so long before it hands over to a replica that is to leave, which would only hand the
+/// shard back, in milliseconds.
+const STAYS_MS: u64 = 3_000;
+
 /// A request that was not proposed and never will be by this replica, on its way back to whoever sent it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Returned {
@@ -132,8 +136,11 @@ impl Shard {
         if !rested || !self.may_propose() || (self.fitness)(self.consensus.replica()) {
             return;
         }
+        let had_its_time = now.ms_since(self.leader_since) >= STAYS_MS;
+        let stays = |replica| self.config.target.voters.contains(&replica);
         let may_lead = |replica| {
             (self.fitness)(replica)
+                && (stays(replica) || had_its_time)
                 && self.consensus.is_caught_up(replica, LAG_MAX)
                 && self.consensus.would_campaign(replica, now)
         };

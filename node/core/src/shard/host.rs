@@ -77,6 +77,12 @@ pub trait ShardOutlet: Send + Sync + 'static {
         let _ = (shard, replica);
         true
     }
+    /// Whether who leads the shard since `since` may bring about what the ring map wants since its epoch `change`: that map is in
+    /// force, and was the newest at some moment after `since`.
+    fn may_follow(&self, shard: ShardId, change: u64, since: Nanos) -> bool {
+        let _ = (shard, change, since);
+        true
+    }
     /// A replica has been opened and takes requests.
     fn opened(&self, handle: Arc<ShardHandle>) {
         let _ = handle;
@@ -242,6 +248,8 @@ impl ShardHost {
         let pull_budget = outlet.pull_budget();
         let judge = Arc::clone(&outlet);
         shard.set_fitness(Box::new(move |replica| judge.is_fit(id, replica)));
+        let judge = Arc::clone(&outlet);
+        shard.set_may_follow(Box::new(move |change, since| judge.may_follow(id, change, since)));
         let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet), Arc::clone(&counts)));
         let last = shard.status();
         let handle = Arc::new(ShardHandle {

@@ -137,6 +137,9 @@ struct Waiting {
     reply: ShardReply,
 }
 
+/// Says whether the change of the ring map with this epoch may be followed by who leads since then.
+pub type MayFollow = Box<dyn Fn(u64, Nanos) -> bool + Send + Sync>;
+
 /// Says of a replica of the group whether its node is fit to lead.
 pub type FitToLead = Box<dyn Fn(ReplicaId) -> bool + Send + Sync>;
 
@@ -165,6 +168,7 @@ pub struct Shard {
     campaign_at_once: bool,
     pressure: Arc<Pressure>,
     fitness: FitToLead,
+    may_follow: MayFollow,
     /// When it last tried to hand over because its node is unfit.
     withdrew_at: Option<Nanos>,
     /// When keys expired last by an entry out of the log's reserve.
@@ -217,6 +221,7 @@ impl Shard {
             handing_over: None,
             pressure: Arc::default(),
             fitness: Box::new(|_| true),
+            may_follow: Box::new(|_, _| true),
             withdrew_at: None,
             expired_urgently_at: None,
             log_time: LogTime::default(),
@@ -236,6 +241,11 @@ impl Shard {
     /// Tells it whom to ask which replicas are fit to lead, itself among them. Until then all are.
     pub fn set_fitness(&mut self, fitness: FitToLead) {
         self.fitness = fitness;
+    }
+
+    /// Tells it whom to ask whether a map is new enough to be followed. Until then all are.
+    pub fn set_may_follow(&mut self, may_follow: MayFollow) {
+        self.may_follow = may_follow;
     }
 
     /// Whether its node has so little room that writes are refused.
@@ -359,8 +369,14 @@ impl Shard {
             version: self.store.version(),
             keys: self.store.reader().keys(),
             log_bytes: self.consensus.log().bytes(),
+            proved_at: self.proved_at(),
             settled: self.settled(),
         }
+    }
+
+    fn proved_at(&self) -> Nanos {
+        let is_asked = self.config.shard == ShardId::META;
+        is_asked.then(|| self.consensus.heard_by_majority_at(self.ticked_at)).flatten().unwrap_or_default()
     }
 
     /// Time has passed: elections, heartbeats, deadlines, expiry, membership, balance.

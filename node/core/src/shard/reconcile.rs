@@ -49,7 +49,7 @@ impl Shard {
 
     /// Takes the next step towards the replicas that the shard should have.
     pub(super) fn reconcile(&mut self, now: Now) {
-        if !self.may_propose() {
+        if !self.may_propose() || !self.follows_newest() {
             self.settling = Settling::No;
             return;
         }
@@ -77,6 +77,12 @@ impl Shard {
             Some(ReconcileStep::HandOver(_)) => {}
             None => self.settle(now),
         }
+    }
+
+    /// Whether what it knows of the map's wishes is not older than its leadership. What is older may have been done and undone: replicas that
+    /// it names may be erased by now.
+    fn follows_newest(&self) -> bool {
+        (self.may_follow)(self.config.target.since, self.leader_since) || planted(Bug::OldMapFollowed)
     }
 
     /// Whether a replica holds as good as the whole log, and was heard lately. One that has just gone passes for caught up a

@@ -1,5 +1,6 @@
 //! What others may know of a replica.
 
+use crate::clock::Nanos;
 use crate::consensus::Role;
 use kvorum_protocol::{LogIndex, ReplicaId, Term, Version};
 
@@ -26,6 +27,9 @@ pub struct ReplicaStatus {
     pub keys: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
+    /// The latest moment at which it has proof that it led: a majority has answered, in its term, something that it sent then. 0 if it does
+    /// not lead. Of the ring map's group only.
+    pub proved_at: Nanos,
     /// The change of the ring map that the group has followed to its end, if this replica leads and the map asks.
     pub settled: Option<u64>,
 }

@@ -71,19 +71,26 @@ impl Connection<'_> {
         if let Some((key, form)) = single_read(&command) {
             return self.read(key, form, slot, spec, request);
         }
-        let router = &self.door.node.context.router;
-        let (slots, shards, is_cluster) = (&self.door.node.slots, router.shards(), self.door.is_cluster());
-        let ground = || if is_cluster { Ground::Led(shards, slots.led()) } else { Ground::All(shards) };
-        let place = Circumstances { now_ms: self.door.wall_ms(), ground: &ground, shards, drawn: rand::random() };
         let planned = match self.plan_of_node(&command) {
             Some(planned) => Ok(planned),
-            None => plan(&command, spec, request, &place).map(|planned| (planned, String::new())),
+            None => {
+                let planned = self.with_circumstances(|place| plan(&command, spec, request, place));
+                planned.map(|planned| (planned, String::new()))
+            }
         };
         match planned {
             Ok((planned, text)) => self.begin(planned, slot, text, None, spec, request),
             Err(Refusal::Command(error)) => self.refuse(&error),
             Err(Refusal::Text(text)) => self.reply_with(|reply| reply.error(text.as_bytes())),
         }
+    }
+
+    /// Lends what commands are planned by at the moment.
+    pub(super) fn with_circumstances<T>(&self, plan: impl FnOnce(&Circumstances<'_>) -> T) -> T {
+        let shards = self.door.node.context.router.shards();
+        let (slots, is_cluster) = (&self.door.node.slots, self.door.is_cluster());
+        let ground = || if is_cluster { Ground::Led(shards, slots.led()) } else { Ground::All(shards) };
+        plan(&Circumstances { now_ms: self.door.wall_ms(), ground: &ground, shards, drawn: rand::random() })
     }
 
     /// What is asked for commands about the node as a whole, and what their replies begin with. Those that ask nobody are planned all
@@ -153,6 +160,10 @@ impl Connection<'_> {
         let is_answered = match command {
             Command::Hello(hello) => {
                 introspect::answer_hello(self.door, self.manners, hello, &mut output);
+                true
+            }
+            Command::Acl(command) => {
+                self.answer_acl(command, &mut ReplyWriter::new(&mut output, self.manners.version));
                 true
             }
             command => {

@@ -4,6 +4,7 @@
 //! node leads is passed on. To those of the cluster door each node is a master of the slots that it leads, and they are sent to
 //! the others.
 
+mod acl;
 mod answers;
 mod asking;
 mod clients;

@@ -1,5 +1,6 @@
 //! Who a client is, and which commands it may give that are no requests to the cluster. Those that are, are looked at by the session.
 
+use super::acl::DEFAULT_USER;
 use super::connection::Connection;
 use super::introspect::{self, WRONG_PASSWORD};
 use crate::auth::login::{LoginFailure, TOKEN_PREFIX};
@@ -10,8 +11,6 @@ use kvorum_resp::command::{Credentials, Hello};
 use kvorum_resp::table::{CommandSpec, Flags};
 use kvorum_resp::{Command, Output, ReplyWriter, Request};
 
-/// The user of clients that say a password and no name.
-const DEFAULT_USER: &str = "default";
 const NOAUTH: &[u8] = b"NOAUTH Authentication required.";
 const NOAUTH_HELLO: &[u8] = b"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
     AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
@@ -155,13 +154,14 @@ fn changes(spec: &CommandSpec) -> bool {
 }
 
 /// What a command does with the node or the cluster that it is no request for.
-fn needed(spec: &CommandSpec) -> Option<ClusterClasses> {
+pub(super) fn needed(spec: &CommandSpec) -> Option<ClusterClasses> {
     if !spec.key_specs.is_empty() {
         // The session looks at its keys.
         return None;
     }
     match spec.full_name {
         "info" | "dbsize" => Some(ClusterClasses::STATUS),
+        "acl|dryrun" | "acl|getuser" | "acl|list" | "acl|users" => Some(ClusterClasses::USERS),
         // A topic of the topology, which every client may ask for.
         "cluster|replicas" | "module|list" => None,
         _ if spec.flags.has(Flags::ADMIN) => Some(ClusterClasses::ADMIN),

@@ -3,6 +3,7 @@
 //! Errors come in the order in which Redis finds them, so that its texts are the ones that a client sees. Only what depends on
 //! the value of a key is left to who carries the command out.
 
+pub(crate) mod acl;
 mod args;
 pub(crate) mod client;
 pub(crate) mod cluster;
@@ -16,6 +17,7 @@ pub(crate) mod server;
 pub(crate) mod strings;
 pub(crate) mod transactions;
 
+pub use acl::AclCommand;
 pub use args::Args;
 pub use client::{ClientCommand, ClientFilter, ClientIds, ClientInfo, ClientKind, ClientListFilter, ClientReply};
 pub use cluster::ClusterCommand;
@@ -284,6 +286,8 @@ pub enum Command<'a> {
     Config(ConfigCommand<'a>),
     /// COMMAND.
     Introspection(IntrospectionCommand<'a>),
+    /// ACL.
+    Acl(AclCommand<'a>),
     /// MODULE LIST: an empty array.
     ModuleList,
     /// SLOWLOG.

@@ -1,6 +1,6 @@
 //! The commands themselves.
 
-use super::subcommands::{CLIENT, CLUSTER, COMMAND, CONFIG, FUNCTION, LATENCY, MEMORY, MODULE, OBJECT, SLOWLOG};
+use super::subcommands::{ACL, CLIENT, CLUSTER, COMMAND, CONFIG, FUNCTION, LATENCY, MEMORY, MODULE, OBJECT, SLOWLOG};
 use super::{Categories, CommandSpec, Flags, Group, KeyAccess, KeySpec, Tier};
 use crate::command::{connection, keys, pubsub, server, strings, transactions};
 
@@ -39,7 +39,9 @@ pub(super) use {bits, spec};
 
 /// Every command, in the order of names.
 #[rustfmt::skip]
-pub(super) static COMMANDS: [CommandSpec; 82] = [
+pub(super) static COMMANDS: [CommandSpec; 83] = [
+    spec!("acl" -2 Server "6.0.0" Start [] [] [] []
+        server::no_subcommand, "", "Tells who may do what.", ACL),
     spec!("append" 3 String "2.0.0" Start [WRITE DENYOOM FAST] [STRING] [1..0/1 MODIFY INSERT] []
         strings::append, "key value", "Adds bytes to the end of a value, and makes the key if it is missing."),
     spec!("asking" 1 Cluster "3.0.0" Start [FAST] [CONNECTION] [] []

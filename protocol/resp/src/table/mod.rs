@@ -82,6 +82,9 @@ macro_rules! bit_set {
             pub const NONE: Self = Self(0);
             $(#[doc = $about] pub const $constant: Self = Self(1 << $bit);)*
 
+            /// All.
+            pub const ALL: Self = Self($((1 << $bit))|*);
+
             /// Those of both sets.
             pub const fn and(self, other: Self) -> Self {
                 Self(self.0 | other.0)

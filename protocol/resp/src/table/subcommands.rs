@@ -2,7 +2,25 @@
 
 use super::commands::{bits, spec};
 use super::{Categories, CommandSpec, Flags, Group, KeyAccess, KeySpec, Tier};
-use crate::command::{client, cluster, introspection, server};
+use crate::command::{acl, client, cluster, introspection, server};
+
+#[rustfmt::skip]
+pub(super) static ACL: [CommandSpec; 7] = [
+    spec!("acl|cat" -2 Server "6.0.0" Start [NOSCRIPT LOADING STALE] [] [] []
+        acl::cat, "[category]", "Names the categories of commands, or the commands of one."),
+    spec!("acl|dryrun" -4 Server "7.0.0" Start [ADMIN NOSCRIPT LOADING STALE] [] [] []
+        acl::dryrun, "username command [arg [arg ...]]", "Tells whether a user may give a command. It is not carried out."),
+    spec!("acl|getuser" 3 Server "6.0.0" Start [ADMIN NOSCRIPT LOADING STALE] [] [] []
+        acl::getuser, "username", "Tells what a user may do."),
+    spec!("acl|help" 2 Server "6.0.0" Start [LOADING STALE] [] [] []
+        server::help, "", "Gives this text."),
+    spec!("acl|list" 2 Server "6.0.0" Start [ADMIN NOSCRIPT LOADING STALE] [] [] []
+        acl::list, "", "Tells what each user may do."),
+    spec!("acl|users" 2 Server "6.0.0" Start [ADMIN NOSCRIPT LOADING STALE] [] [] []
+        acl::users, "", "Names the users."),
+    spec!("acl|whoami" 2 Server "6.0.0" Start [NOSCRIPT LOADING STALE] [] [] []
+        acl::whoami, "", "Names the user of this connection."),
+];
 
 #[rustfmt::skip]
 pub(super) static CLIENT: [CommandSpec; 12] = [

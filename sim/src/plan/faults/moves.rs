@@ -11,6 +11,42 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use std::collections::BTreeSet;
 
 impl Draft<'_> {
+    /// A node hears but one other, which is too few for it to believe a new ring map, and not the one that leads the map's group. That other
+    /// one leads shards, and goes on without a third node, which
+    /// leaves. Then it hands over: by the map of its successor the third node is still there.
+    pub(super) fn led_by_an_old_map(&mut self) {
+        let stale = self.node();
+        let leaves = self.other(stale);
+        let mut others = self.machines_but(&[stale, leaves]);
+        others.shuffle(self.random);
+        let (leads, keeps_map) = (others[0], others[1]);
+        self.hand_all_to(leads);
+        self.now(FaultKind::Transfer { shard: ShardId::META.0, to: keeps_map });
+        self.at_ms += self.random.random_range(200..500);
+        let ms = self.random.random_range(3_000..5_000);
+        for from in self.machines_but(&[stale, leads]) {
+            self.now(FaultKind::CutOneWay { from, to: stale, ms });
+        }
+        let lag_ms = self.random.random_range(20..200);
+        self.after(lag_ms, FaultKind::Remove { node: leaves });
+        let ends_ms = self.at_ms + ms;
+        while self.at_ms < ends_ms {
+            self.at_ms += self.random.random_range(300..800);
+            self.hand_all_to(stale);
+            self.at_ms += self.random.random_range(200..600);
+            self.hand_all_to(leads);
+        }
+        self.at_ms += self.random.random_range(500..2_000);
+        self.now(FaultKind::Keep { node: leaves });
+        self.at_ms += self.random.random_range(3_000..5_000);
+    }
+
+    fn hand_all_to(&mut self, node: u16) {
+        for shard in 0..self.options.shards {
+            self.now(FaultKind::Transfer { shard, to: node });
+        }
+    }
+
     pub(super) fn gone(&mut self) {
         for node in self.options.nodes..self.options.nodes + self.options.spares {
             self.now(FaultKind::Join { node });

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::operations::Operations;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const TICKS_MAX: usize = 200;
 
@@ -168,6 +169,24 @@ fn a_replica_whose_log_holds_a_change_knows_durably_that_the_one_before_is_commi
         assert_eq!(changes.len(), 4, "a learner joins, the joint state, out of it, and the demoted voter leaves");
         assert!(log.hard_state().commit >= changes[2], "replica {position}");
     }
+}
+
+#[test]
+fn a_leader_brings_about_nothing_that_is_older_than_its_election() {
+    let mut group = Group::new();
+    let leader = group.await_leader(&[0, 1, 2]);
+    let newest = Arc::new(AtomicU64::new(0));
+    for replica in group.replicas.iter_mut().flatten() {
+        let newest = Arc::clone(&newest);
+        let asked = move |_, since: Nanos| newest.load(Ordering::Relaxed) > since.0;
+        replica.shard.set_may_follow(Box::new(asked));
+    }
+    let stays: Vec<usize> = (0..3).filter(|position| *position != (leader + 1) % 3).collect();
+    group.set_target(&stays);
+    group.advance(50 * TICK_MS);
+    assert_eq!(group.membership(leader), members(&[0, 1, 2]), "what the map wants may be done and undone by now");
+    newest.store(u64::MAX, Ordering::Relaxed);
+    group.await_voters(&stays);
 }
 
 #[test]
