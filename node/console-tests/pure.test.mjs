@@ -2,7 +2,7 @@
 import test from "node:test";
 import assert from "node:assert/strict";
 import { Sample, UGLY } from "./contract.mjs";
-import { apply, widen, model, whatIf, history, LINES } from "../console/data/model.js";
+import { apply, widen, model, whatIf, sixHours, LINES } from "../console/data/model.js";
 import * as b from "../console/data/bytes.js";
 import * as f from "../console/lib/format.js";
 import { Problem, Store, url } from "../console/data/node.js";
@@ -107,7 +107,7 @@ test("4,096 shards and 100 nodes are made in a few milliseconds", () => {
 });
 
 test("six hours come in minutes", () => {
-  const line = history({ step_ms: 10_000, to_ms: 6 * 3600_000, get: Array(2160).fill(6), read_p99: Array(2160).fill(1500) });
+  const line = sixHours({ step_ms: 10_000, to_ms: 6 * 3600_000, get: Array(2160).fill(6), read_p99: Array(2160).fill(1500) });
   assert.equal(line("get").length, 360); assert.equal(line("get")[100], 6); assert.equal(line("read_p99")[5], 1.5); assert.ok(Number.isNaN(line("put")[0]));
 });
 
@@ -146,4 +146,22 @@ test("what a page asks for is asked once, again when old, and after a failure", 
   now = 1500; store.want("/a", 1000); await settle(); assert.equal(asked, 2);
   fail = true; now = 3000; store.want("/a", 1000); await settle(); const w = store.want("/a", 1000); assert.equal(w.data, 2); assert.ok(w.error);
   now = 100_000; store.sweep(); assert.equal(store.all.size, 0);
+});
+
+test("all modules make one: names are unique, hide nothing of the browser, and imports rename nothing", async () => {
+  const { readFile } = await import("node:fs/promises"), { spawnSync } = await import("node:child_process"), folder = new URL("../console/", import.meta.url), done = new Set();
+  // As the build does it: each module after those that it imports, without its imports and exports.
+  const bundle = async (name) => {
+    if (done.has(name)) return "";
+    done.add(name);
+    const text = await readFile(new URL(name, folder), "utf8");
+    let out = "";
+    for (const [line, path] of text.matchAll(/^import .*?"([^"]+)";$/gm)) { assert.match(line, /^import (\{ [\w, ]+ \} from )?"\.\.?\/[\w./]+\.js";$/, `${name}: ${line}`); out += await bundle(new URL(path, new URL(name, "http://x/")).pathname.slice(1)); }
+    assert.doesNotMatch(text, /^export (default|\{|\*)/m, name);
+    return out + text.replace(/^import .*$/gm, "").replace(/^export /gm, "");
+  };
+  const whole = await bundle("app.js"), checked = spawnSync(process.execPath, ["--check", "--input-type=module", "-"], { input: whole, encoding: "utf8" });
+  assert.equal(checked.status, 0, checked.stderr.slice(0, 600));
+  const taken = /^(?:const|let|function|class) (history|location|performance|document|navigator|fetch|URL|event|top|self|scrollTo|crypto)\b/m;
+  assert.doesNotMatch(whole, taken);
 });

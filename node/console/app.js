@@ -11,16 +11,16 @@ import { nodePage, jobsPage, securityPage, apiPage, login } from "./pages/operat
 
 /** path, name, letter after g, page */
 const PAGES = [["overview", "Overview", "o", overviewPage], ["cluster", "Cluster", "c", clusterPage], ["shards", "Shards", "s", shardsPage], ["heat", "Heat", "h", heatPage], ["performance", "Performance", "p", performancePage], ["keys", "Keys", "k", keysPage], ["watch", "Watch", "w", watchPage], ["node", "Node", "n", nodePage], ["jobs", "Jobs", "j", jobsPage], ["security", "Security", "y", securityPage], ["api", "API", "a", apiPage]];
-const GROUPS = [["Observe", 0, 5], ["Data", 5, 7], ["Operate", 7, 11]], TABS = [0, 1, 2, 5];
+const GROUPS = [["Observe", 0, 5], ["Data", 5, 7], ["Operate", 7, 11]], BELOW = [0, 1, 2, 5];
 const NODES_TRACED = 12, TRACE_MAX = 60, TRACE_MS = 2000;
 
 const root = document.getElementById("app"), html = document.documentElement, params = new URLSearchParams(location.search);
-let shown = null, page = null, at = 0, routes = 0, timed = null, broken = "";
+let before = null, page = null, at = 0, routes = 0, timed = null, broken = "";
 const after = [], memos = new Map(), traces = [];
 
 // Drawing: at most once a frame, and not while nobody sees the tab.
-let asked = false;
-function redraw() { if (asked) return; asked = true; requestAnimationFrame(() => { asked = false; draw(); }); }
+let due = false;
+function redraw() { if (due) return; due = true; requestAnimationFrame(() => { due = false; draw(); }); }
 const live = new Live(() => { trace(); redraw(); }), store = new Store(redraw);
 
 /** Operations of single nodes since this tab looks: the state has them only as of now. */
@@ -88,7 +88,7 @@ function frame(content) {
       h("footer", h("span.clip", `Seen by ${m.me}`), m.rights.open ? h("span.faint", "open to everybody") : h("span.clip", { title: m.rights.untilMs ? `until ${clock(m.rights.untilMs, m.now)}` : null }, `Signed in as ${m.rights.name ?? "?"}`), !m.rights.open && m.rights.untilMs !== null && h("button.linkish", { type: "button", onclick: signOut }, "Sign out"), h("span.faint", m.cluster.version))),
     h("div.strips", strips(m)),
     h("main", { id: "main", key: `main${routes}`, tabindex: -1 }, content),
-    h("nav.tabs", { "aria-label": "Main pages" }, TABS.map((i) => h("a", { href: `#/${PAGES[i][0]}`, "aria-current": here(i) }, icon(PAGES[i][0], 20), PAGES[i][1])), h("button", { type: "button", onclick: search }, icon("more", 20), "More")));
+    h("nav.tabs", { "aria-label": "Main pages" }, BELOW.map((i) => h("a", { href: `#/${PAGES[i][0]}`, "aria-current": here(i) }, icon(PAGES[i][0], 20), PAGES[i][1])), h("button", { type: "button", onclick: search }, icon("more", 20), "More")));
 }
 /** What stands there while nothing is known. */
 function alone() {
@@ -102,9 +102,9 @@ function alone() {
 function draw() {
   const began = globalThis.performance.now();
   ctx.high = innerHeight;
-  if (!live.raw || live.phase === "refused") { shown = ctx.model = null; page = null; fill(root, [alone()]); document.title = "Kvorum"; return; }
-  const m = ctx.model = shown = model(live.raw, { ageMs: live.age ?? 0, last: shown });
-  if (!page) open();
+  if (!live.raw || live.phase === "refused") { before = ctx.model = null; page = null; fill(root, [alone()]); document.title = "Kvorum"; return; }
+  const m = ctx.model = before = model(live.raw, { ageMs: live.age ?? 0, last: before });
+  if (!page) enter();
   let content;
   try { content = page.view(m); }
   catch (error) { content = h("section.panel", h("div.empty", { role: "alert" }, h("span.tint.s-bad", glyph("bad", 30)), h("h2", "The console failed"), h("p", `${error.message}. Reload the page; the cluster is not touched.`))); if (broken !== error.message) { broken = error.message; console.error(error); } }
@@ -115,7 +115,7 @@ function draw() {
   if (timed) { html.dataset.took = (globalThis.performance.now() - began).toFixed(1); html.dataset.page = timed; globalThis.performance.measure(`page ${timed}`, { start: began }); timed = null; }
   for (const what of after.splice(0)) what();
 }
-function open() {
+function enter() {
   page?.leave?.();
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   at = Math.max(0, PAGES.findIndex((p) => p[0] === path)); ctx.query = new URLSearchParams(query); timed = PAGES[at][0];
@@ -125,7 +125,7 @@ function open() {
 function route(moved) {
   closeAll();
   if (!ctx.model) return;
-  open(); draw();
+  enter(); draw();
   if (moved) { scrollTo(0, 0); document.getElementById("main")?.focus({ preventScroll: true }); }
 }
 addEventListener("hashchange", () => route(true));

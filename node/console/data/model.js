@@ -225,7 +225,7 @@ export function model(raw, { ageMs, last }) {
 }
 
 /** Points of the last 6 hours in steps of a minute: 360 of each line. */
-export function history(data) {
+export function sixHours(data) {
   return (name) => {
     const time = /_p\d|sync|queue|propose|quorum|apply|commit/.test(name), list = data[name] ? widen(data[name], data.step_ms, data.to_ms, 60_000, /p99/.test(name) ? "max" : "mean", 360) : new Array(360).fill(NaN);
     return time ? list.map((x) => x / 1000) : list;

@@ -28,7 +28,7 @@ export const s = (name, props, ...kids) => describe(true, name, props, kids);
 
 function fire(e) { this.kvOn[e.type]?.call(this, e); }
 /** Changes only what differs: no layout for what stays. */
-function apply(el, old, now) {
+function change(el, old, now) {
   for (const name in old) if (!(name in now) && name !== "set" && name !== "css" && name !== "key" && name !== "ref") { if (name.startsWith("on")) el.kvOn[name.slice(2)] = null; else el.removeAttribute(name); }
   for (const name in now) {
     const v = now[name];
@@ -50,7 +50,7 @@ export function make(v) {
   if (!(v instanceof Described)) return document.createTextNode(String(v));
   const el = v.svg ? document.createElementNS(SVG, v.tag) : document.createElement(v.tag);
   el.kv = v;
-  apply(el, {}, v.props);
+  change(el, {}, v.props);
   for (const kid of v.kids) el.append(make(kid));
   v.props.ref?.(el);
   return el;
@@ -60,7 +60,7 @@ export function patch(el, v) {
   const old = el.kv;
   if (old === v) return;
   el.kv = v;
-  apply(el, old?.props ?? {}, v.props);
+  change(el, old?.props ?? {}, v.props);
   if (!v.tag.includes("-") || v.kids.length) fill(el, v.kids);
 }
 /** Makes the children of `el` those that are described; `key` says which one is which when they change places. */
@@ -127,14 +127,14 @@ export const head = (title, says, ...acts) => h("div.head", h("h1", title), says
 export const pick = (label, options, now, onpick) => h("div.pick", { role: "group", "aria-label": label }, options.map(([v, t]) => h("button", { type: "button", "aria-pressed": String(v === now), onclick: () => onpick(v) }, t)));
 
 /** A colour token as the canvas wants it; asked once per theme. */
-const known = new Map();
+const inks = new Map();
 let probe;
 export function color(token) {
-  if (!known.has(token)) {
+  if (!inks.has(token)) {
     probe ??= document.body.appendChild(make(h("i", { hidden: true })));
     probe.style.color = `var(--${token})`;
-    known.set(token, getComputedStyle(probe).color);
+    inks.set(token, getComputedStyle(probe).color);
   }
-  return known.get(token);
+  return inks.get(token);
 }
-export const forgetColors = () => known.clear();
+export const forgetColors = () => inks.clear();

@@ -1,6 +1,6 @@
 // The pages that observe: Overview, Cluster, Shards, Heat, Performance.
 import { keyOf, linkTo, shown } from "../data/bytes.js";
-import { RANK, STAGES, history, last } from "../data/model.js";
+import { RANK, STAGES, last, sixHours } from "../data/model.js";
 import { bar, chip, empty, facts, glyph, h, head, icon, make, meter, none, note, or, panel, pick, status } from "../lib/dom.js";
 import { ago, bytes, clock, count, many, ms, percent, short, upper } from "../lib/format.js";
 import { back, chart, ring, spark } from "../ui/chart.js";
@@ -166,7 +166,7 @@ export function shardsPage(ctx) {
 
 const SLICES = 256;
 /** Cells in one array, the columns to the right end, and what the hottest step begins under: twice the last but one of its seven. */
-function layOut(data) {
+function cellsOf(data) {
   const columns = data.steps, cells = new Float32Array(SLICES * columns).fill(NaN);
   let top = 0;
   data.cells.forEach((list, b) => list.forEach((v, k) => { if (v === null) return; cells[b * columns + columns - list.length + k] = v; if (v > top) top = v; }));
@@ -180,7 +180,7 @@ export function heatPage(ctx) {
     const w = ctx.want("/console/heat", 10_000), n = m.shards.length, of = (b) => m.shards[Math.min(n - 1, Math.floor((b / SLICES) * n))];
     const says = head("Heat", "256 slices of the ring, 10 minutes in steps of 10 s, estimated from samples");
     if (w.data === null) return h("div", says, asked("Operations by ring position", w, m.me, () => null));
-    const d = ctx.memo("heat", w.data, () => layOut(w.data)), step = w.data.step_ms / 1000;
+    const d = ctx.memo("heat", w.data, () => cellsOf(w.data)), step = w.data.step_ms / 1000;
     if (d.top === 0) return h("div", says, h("section.panel", { "aria-label": "Heat" }, empty("heat", "No traffic in the last 10 minutes", "The map fills by itself, every 10 s, as soon as keys are read or written.")));
     const describe = (b, t, v) => { const x = of(b), leader = x.leader >= 0 ? m.nodes[x.leader].name : x.level === "bad" ? "no leader" : "leader unknown"; return `Slice ${b.toString(16).padStart(2, "0")}, shard ${x.id}, ${leader}, ${back((d.columns - 1 - t) * step)}: ${v === v ? `${short(v)} operations/s` : "not known"}`; };
     const onpick = (b, says2) => { if (b !== slice || says2 !== text) { slice = b; text = says2; ctx.soon(ctx.redraw); } };
@@ -222,7 +222,7 @@ function path(m) {
 export function performancePage(ctx) {
   let wide = ctx.query.get("window") === "6h";
   return { view(m) {
-    const w = wide ? ctx.want("/console/history", 60_000) : null, L = w?.data ? ctx.memo("history", w.data, () => { const f = history(w.data), known = new Map(); return (name) => { if (!known.has(name)) known.set(name, f(name)); return known.get(name); }; }) : m.line, step = w?.data ? 60 : 5, span = w?.data ? "6 hours" : "15 minutes";
+    const w = wide ? ctx.want("/console/history", 60_000) : null, L = w?.data ? ctx.memo("history", w.data, () => { const f = sixHours(w.data), known = new Map(); return (name) => { if (!known.has(name)) known.set(name, f(name)); return known.get(name); }; }) : m.line, step = w?.data ? 60 : 5, span = w?.data ? "6 hours" : "15 minutes";
     const reads = m.reads ? ANSWERED.filter(([k]) => m.reads[k] !== undefined) : [], total = reads.reduce((a, [k]) => a + m.reads[k], 0);
     const has = (name) => L(name).some((v) => v === v), now = (name) => last(m.line(name));
     const lines = { label: `Latency of writes, ${span}`, log: true, format: ms, step, mark: wide ? -1 : m.mark, nothing: "No write in this window", series: [["p50", "write_p50", "c1"], ["p99", "write_p99", "c2", "dash"], ["p99.9", "write_p999", "c7", "dot"]].map(([name, k, token, dash]) => ({ name, values: L(k), token, dash })) };

@@ -9,7 +9,7 @@ import { act, asked, drain, keep, moveName, moveSays, nodeWord, rebalance, remov
 import { table } from "../ui/table.js";
 
 const LINES_MAX = 400, POLL_MS = 2000;
-const KIND = { error: "e", warn: "w", info: "i", debug: "i", trace: "i" };
+const LEVELS = { error: "e", warn: "w", info: "i", debug: "i", trace: "i" };
 
 /** The log of the node that is asked: the last lines, then what comes. */
 class Log {
@@ -38,7 +38,7 @@ export function nodePage(ctx) {
     const el = shown.el, end = el.scrollHeight - el.scrollTop - el.clientHeight < 24;
     if (shown.lines !== log.last || shown.level !== log.level) {
       shown.lines = log.last; shown.level = log.level;
-      el.replaceChildren(...log.lines.map(([n, at, level, message, fields, target]) => make(h("div", { title: target }, h("time", clock(at, m.now).slice(-8)), h("span", { class: KIND[level] ?? "i" }, level), h("span", message, fields && h("span.faint", `  ${fields}`))))));
+      el.replaceChildren(...log.lines.map(([n, at, level, message, fields, target]) => make(h("div", { title: target }, h("time", clock(at, m.now).slice(-8)), h("span", { class: LEVELS[level] ?? "i" }, level), h("span", message, fields && h("span.faint", `  ${fields}`))))));
       if (end || !shown.once) ctx.soon(() => { el.scrollTop = el.scrollHeight; });
       shown.once = true;
     }

@@ -215,8 +215,8 @@ customElements.define("kv-heat", class extends Drawn {
 
 // kv-ring: the hash ring. Outer band = leaders, thin inner bands = the other replicas. One stop for Tab, arrows walk the shards.
 
-const at = (r, a) => `${(Math.sin(a) * r).toFixed(2)} ${(-Math.cos(a) * r).toFixed(2)}`;
-const arc = (r0, r1, a, b) => { const big = b - a > Math.PI ? 1 : 0; return b - a > 6.28 ? `M${at(r1, a)}A${r1} ${r1} 0 1 1 ${at(r1, a + Math.PI)}A${r1} ${r1} 0 1 1 ${at(r1, b)}M${at(r0, a)}A${r0} ${r0} 0 1 0 ${at(r0, a + Math.PI)}A${r0} ${r0} 0 1 0 ${at(r0, b)}Z` : `M${at(r1, a)}A${r1} ${r1} 0 ${big} 1 ${at(r1, b)}L${at(r0, b)}A${r0} ${r0} 0 ${big} 0 ${at(r0, a)}Z`; };
+const onRing = (r, a) => `${(Math.sin(a) * r).toFixed(2)} ${(-Math.cos(a) * r).toFixed(2)}`;
+const arc = (r0, r1, a, b) => { const big = b - a > Math.PI ? 1 : 0; return b - a > 6.28 ? `M${onRing(r1, a)}A${r1} ${r1} 0 1 1 ${onRing(r1, a + Math.PI)}A${r1} ${r1} 0 1 1 ${onRing(r1, b)}M${onRing(r0, a)}A${r0} ${r0} 0 1 0 ${onRing(r0, a + Math.PI)}A${r0} ${r0} 0 1 0 ${onRing(r0, b)}Z` : `M${onRing(r1, a)}A${r1} ${r1} 0 ${big} 1 ${onRing(r1, b)}L${onRing(r0, b)}A${r0} ${r0} 0 ${big} 0 ${onRing(r0, a)}Z`; };
 const MARK = { heal: "M-1.2-4h2.4v2.800h2.800v2.400h-2.800v2.800h-2.400v-2.800h-2.800v-2.400h2.800z", risk: "M0-4 4.5 4h-9z", bad: "M-3.5-3.500h7v7h-7z" };
 const PIECES_MAX = 256, LABELS_MAX = 96;
 

@@ -34,7 +34,7 @@ export function act(name, go, { why = null, cls = "", label, ic } = {}) {
 /** Why somebody may not change the cluster now, or null. */
 export const whyNot = (m) => (m.old ? `${m.me} does not answer. Use another node's console.` : !m.rights.has("admin") ? "Your roles lack the class admin. Ask whoever holds root." : m.said && !m.said.spoken_for ? `Nobody speaks for the ring map: ${m.me} hears no quorum of its group.` : null);
 
-const at = (n, verb) => `/nodes/${encodeURIComponent(n.id)}/${verb}`;
+const nodeAt = (n, verb) => `/nodes/${encodeURIComponent(n.id)}/${verb}`;
 /** Leadership leaves the node for a while; no data moves. */
 export function drain(m, n) {
   const lost = m.what.nodes[n.i].stop;
@@ -42,23 +42,23 @@ export function drain(m, n) {
   const minutes = h("div", h("label", { for: "minutes" }, "Minutes until it counts as up again"), h("input.field", { id: "minutes", name: "minutes", type: "number", min: 1, max: 1440, value: 10, required: true }));
   confirm({ title: `Drain ${n.name}?`, word: n.name, verb: "Drain", safe: true, fields: minutes,
     says: [h("p", `Leadership of ${many(n.leads, "shard")} moves away, each in under 1 s. No data moves, no request fails.`), h("p", "Until then the cluster waits for this node, and makes nothing anew elsewhere.")],
-    run: async (form) => { const min = Number(form.get("minutes")); await post(url(at(n, "drain"), { for_ms: Math.round(min * 60_000) })); return `${n.name} drains for ${min} min: leadership moves away.`; } });
+    run: async (form) => { const min = Number(form.get("minutes")); await post(url(nodeAt(n, "drain"), { for_ms: Math.round(min * 60_000) })); return `${n.name} drains for ${min} min: leadership moves away.`; } });
 }
 export function undrain(m, n) {
-  confirm({ title: `End the drain of ${n.name}?`, verb: "Undrain", safe: true, says: h("p", `${n.name} leads shards again as soon as it is heard.`), run: async () => { await post(at(n, "undrain")); return `${n.name} is no longer drained.`; } });
+  confirm({ title: `End the drain of ${n.name}?`, verb: "Undrain", safe: true, says: h("p", `${n.name} leads shards again as soon as it is heard.`), run: async () => { await post(nodeAt(n, "undrain")); return `${n.name} is no longer drained.`; } });
 }
 export function keep(m, n) {
-  confirm({ title: `Keep ${n.name}?`, verb: "Keep node", safe: true, says: h("p", "Its removal ends. Replicas that it has given away already stay where they are."), run: async () => { await post(at(n, "keep")); return `${n.name} stays.`; } });
+  confirm({ title: `Keep ${n.name}?`, verb: "Keep node", safe: true, says: h("p", "Its removal ends. Replicas that it has given away already stay where they are."), run: async () => { await post(nodeAt(n, "keep")); return `${n.name} stays.`; } });
 }
 /** Asks first what would move, then wants the name typed. */
 export async function remove(m, n) {
   let plan;
-  try { plan = await post(`${at(n, "remove")}?dry_run=true`); }
+  try { plan = await post(`${nodeAt(n, "remove")}?dry_run=true`); }
   catch (error) { toast("bad", `Can't remove ${n.name}. ${error.message}`); return; }
   const moves = plan.moves?.length ?? 0;
   confirm({ title: `Remove ${n.name} for good?`, word: n.name, verb: "Remove node",
     says: [h("p", moves ? `${many(moves, "replica")} ${moves === 1 ? "is" : "are"} copied to other nodes first, one after the other. Then ${n.name} leaves the ring map.` : `${n.name} holds nothing that must move. It leaves the ring map.`), h("p", `Until it has left, Keep ends the removal. After that the node can't come back with this folder.`)],
-    run: async () => { await post(at(n, "remove")); return `${n.name} gives away what it holds. Jobs shows how far it is.`; } });
+    run: async () => { await post(nodeAt(n, "remove")); return `${n.name} gives away what it holds. Jobs shows how far it is.`; } });
 }
 /** A node is stopped on its machine: there is no address for it. */
 export function stopping(m, n) {
