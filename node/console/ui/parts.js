@@ -62,7 +62,7 @@ export async function remove(m, n) {
 }
 /** A node is stopped on its machine: there is no address for it. */
 export function stopping(m, n) {
-  confirm({ title: `Stop ${n.name}`, verb: "Close", safe: true, says: [h("p", `A node is stopped from the command line or by its machine's service manager. It hands over ${many(n.leads, "shard")}, syncs, and exits. Nothing acknowledged is lost. It can't be started from here.`), command(`kvorum-cli --url kv://${n.address} NODE SHUTDOWN`)], run: async () => "" });
+  confirm({ title: `Stop ${n.name}`, verb: "Close", safe: true, says: [h("p", `A node is stopped from the command line or by its machine's service manager. It hands over ${many(n.leads, "shard")}, syncs, and exits. Nothing acknowledged is lost. It can't be started from here.`), command(`kvorum-cli --url kv://${n.address} SHUTDOWN ${n.name}`)], run: async () => "" });
 }
 
 /** Makes a token by which one machine may join. */
