@@ -120,7 +120,7 @@ export const none = () => h("span.faint", "—");
 /** `v` as `how` writes it, or the dash if it is not known. */
 export const or = (v, how) => (v === null || v === undefined || v !== v ? none() : how(v));
 export const facts = (rows) => h("dl.facts", rows.filter(Boolean).map(([k, v]) => [h("dt", k), h("dd", v ?? none())]));
-export const empty = (ic, title, text, ...acts) => h("div.empty", typeof ic === "string" ? icon(ic, 30) : ic, h("h3", title), text && h("p", text), acts);
+export const empty = (ic, title, text, ...acts) => h("div.empty", typeof ic === "string" ? icon(ic, 30) : ic, h("p.et", title), text && h("p", text), acts);
 export const note = (level, title, ...body) => h("div", { class: `note ${level ? `s-${level}` : ""}` }, level ? glyph(level, 16) : icon("security"), h("div.grow", h("b", title), body));
 export const head = (title, says, ...acts) => h("div.head", h("h1", title), says && (typeof says === "string" ? h("p", says) : says), acts.length > 0 && h("div.acts", acts));
 /** One of a few. `options`: [value, text] pairs. */

@@ -23,6 +23,7 @@ export function keysPage(ctx) {
 
   /** Reads a key: its bytes with what the headers say of them, and where it lives. */
   async function open(k, how = mode) {
+    if (edit && !edit.busy && edit.area.value !== edit.text) { confirm({ title: "Leave your text?", verb: "Leave it", says: h("p", "What you typed is not saved."), run: async () => { edit = null; open(k, how); return ""; } }); return; }
     const mine = run += 1;
     if (!sameKey(k, key)) { tab = null; explained = null; }
     key = k; edit = null; input.value = k.text ?? shown(k); got = { is: "asking" }; put(); ctx.redraw();
@@ -58,7 +59,7 @@ export function keysPage(ctx) {
   const begin = (text, version) => {
     const area = make(h("textarea.field.mono", { rows: 14, "aria-label": "Value", spellcheck: "false", oninput: () => { edit.size = sizeOf(area.value); edit.unsure = null; ctx.redraw(); } }));
     area.value = text;
-    edit = { area, began: version, version, crlf: text.includes("\r"), size: sizeOf(text), clash: null, diff: null, error: null, busy: false, name: null, ttl: version ? null : make(h("input.field.narrow", { type: "number", min: 1, step: 1, "aria-label": "Seconds to live", placeholder: "lives on" })) };
+    edit = { area, text, began: version, version, crlf: text.includes("\r"), size: sizeOf(text), clash: null, diff: null, error: null, busy: false, name: null, ttl: version ? null : make(h("input.field.narrow", { type: "number", min: 1, step: 1, "aria-label": "Seconds to live", placeholder: "lives on" })) };
     ctx.redraw(); ctx.soon(() => area.focus());
   };
   /** Writes if the version is still `version`; 0: if there is no such key. */
@@ -69,7 +70,7 @@ export function keysPage(ctx) {
     try {
       const { data } = await ask("/kv", { method: "PUT", wait: 8000, headers: { ...(version ? { "if-match": `"${version}"` } : { "if-none-match": "*" }), "idempotency-key": mine.name }, json: { data: { ...named(key), value: mine.area.value, ...(ttl > 0 ? { ttl_ms: Math.round(ttl * 1000) } : { keep_ttl: true }) } } });
       toast("ok", `Saved as version ${count(data.version)}${ctx.model?.cluster.durability === "fsync" ? ", synced by a quorum" : ", taken by a quorum"}.`);
-      if (edit === mine) { await open(key, "linearizable"); if (look.begun && !look.found.some((k) => sameKey(k, key)) && key.text?.startsWith(look.prefix)) { look.found.unshift(key); ctx.redraw(); } }
+      if (edit === mine) { edit = null; await open(key, "linearizable"); if (look.begun && !look.found.some((k) => sameKey(k, key)) && key.text?.startsWith(look.prefix)) { look.found.unshift(key); ctx.redraw(); } }
     } catch (error) {
       mine.busy = false;
       if (error.status === 412) Object.assign(mine, { clash: { version: error.keyVersion }, diff: null, unsure: null });
@@ -138,14 +139,14 @@ export function keysPage(ctx) {
     return h("section.panel", { "aria-label": "Value" },
       h("header", h("h2.keyname", shown(key)), copy(shown(key)), h("div.end.row.wrap", tabs, act("Edit", () => begin(got.text, got.version), { cls: "slim", why, ic: "edit" }), act("Delete", drop, { cls: "slim warn", why: got.stale ? "This is a stale read. Read it linearizably first." : null, ic: "trash" }))),
       h("div.meta", tags.map((t) => h("span.tag", t))),
-      !got.whole && h("div.body", note("", `The first ${bytes(got.bytes.length)} of ${bytes(got.size)}`, h("p.small.dim", "The rest is not loaded."), h("button.btn.slim.gap-top", { type: "button", onclick: download }, "Download all"))),
+      !got.whole && h("div.body", note("quiet", `The first ${bytes(got.bytes.length)} of ${bytes(got.size)}`, h("p.small.dim", "The rest is not loaded."), h("button.btn.slim.gap-top", { type: "button", onclick: download }, "Download all"))),
       h("pre.code", { key: tab, id: "value", role: "tabpanel", tabindex: 0, "aria-labelledby": `tab-${tab}` }, got.size === 0 ? h("span.p", "The value is empty.") : body),
       tab === "Hex" && got.bytes.length > 4096 && h("p.body.dim.small", `The first 4,096 of ${count(got.size)} bytes.`));
   }
   function editor() {
     const e = edit, v = e.clash?.version;
     return h("form.edit", { onsubmit(ev) { ev.preventDefault(); save(e.version); } }, e.area,
-      e.crlf && note("", "Line ends change", h("p.small.dim", "The value has CR LF. A browser's field writes LF.")),
+      e.crlf && note("quiet", "Line ends change", h("p.small.dim", "The value has CR LF. A browser's field writes LF.")),
       e.clash && h("div", { role: "alert" }, note("risk", "Not saved: someone was faster.", h("p", e.began === 0 ? `You wanted a new key; it has version ${count(v)} now.` : v ? `You began with version ${count(e.began)}; the key has ${count(v)} now.` : `You began with version ${count(e.began)}; the key is gone now.`, " Your text is still here."),
         h("div.row.wrap.gap-top", v > 0 && h("button.btn.slim", { type: "button", onclick: differ }, "Show the difference"), h("button.btn.slim", { type: "button", onclick: () => save(v ?? 0) }, v ? `Save over ${count(v)}` : "Create it anew")),
         e.diff && h("pre.code.diff", { tabindex: 0, "aria-label": "Difference" }, e.diff.slice(0, 300).map(([s, t]) => h("span", { class: s === "+" ? "s" : s === "-" ? "d" : "p" }, `${s === "=" ? " " : s} ${t}\n`)), e.diff.length > 300 && "…"))),

@@ -118,7 +118,7 @@ const chips = (m, x) => h("span.chips", x.replicas.map((r) => { const n = m.node
 /** Where a shard lies on the ring: the first four digits of its first and last position. */
 const span = (id, n) => { const at = (k) => (BigInt(k) * (1n << 64n)) / BigInt(n), hex = (v) => v.toString(16).padStart(16, "0").slice(0, 4); return `${hex(at(id))}… to ${hex(at(id + 1) - 1n)}…`; };
 
-export function openShard(ctx, id) {
+export function openShard(ctx, id, closed) {
   drawer(() => {
     const m = ctx.model, x = m?.shards[id];
     if (!x) return null;
@@ -128,17 +128,19 @@ export function openShard(ctx, id) {
       h("section", h("h3.dim.small", "Replicas"), h("ul.list", x.replicas.map((r) => { const n = m.nodes[r.node]; return h("li", { key: r.node }, chip(n, HOW[r.state] === "gone" ? "gone" : ""), h("div.grow", h("a", { href: `#/node?node=${encodeURIComponent(n.name)}` }, n.name), n.zone && h("span.dim", `, zone ${n.zone}`), r.state === "new" && r.part !== null && h("div.gap-top", bar(r.part, "heal", `${n.name} has caught up`))), h("span.small", r.node === x.leader ? "leads" : r.state === "new" && r.part !== null ? `${Math.round(r.part * 100)} %` : SAYS[r.state])); }))),
       h("section.stack.tight", h("h3.dim.small", "Hand over leadership"), x.leader < 0 ? h("p.dim", "There is no leader that could hand over.") : !ready.length ? h("p.dim", "No other replica is well.") : h("div.row.wrap", ready.map((r) => act(`To ${m.nodes[r.node].name}`, () => handOver(m, x, r.node), { why })))),
       h("section.stack.tight", h("h3.dim.small", "By hand"), command("kvorum-cli CLUSTER SHARDS"), h("div.row.wrap", h("a.btn", { href: `#/heat?shard=${id}` }, "Show heat")))] };
-  });
+  }, closed);
 }
 
 export function shardsPage(ctx) {
   let only = ctx.query.get("only") ?? "all", text = ctx.query.get("filter") ?? "";
   const wanted = ctx.query.get("shard");
-  if (wanted !== null) ctx.soon(() => openShard(ctx, Number(wanted)));
+  let here = true;
+  const show = (id) => { ctx.put({ shard: id }); openShard(ctx, id, () => here && ctx.put({ shard: null })); };
+  if (wanted !== null) ctx.soon(() => show(Number(wanted)));
   const keep = () => { ctx.put({ only: only === "all" ? null : only, filter: text || null, shard: null }); ctx.redraw(); };
   const input = make(h("input.field.narrow", { type: "search", "aria-label": "Filter by shard or node", placeholder: "Shard or node", oninput: () => { text = input.value.trim(); keep(); } }));
   input.value = text;
-  return { view(m) {
+  return { leave: () => { here = false; }, view(m) {
     const bad = m.shards.filter((x) => x.level !== "ok"), most = Math.max(1, ...bad.map(() => 1), m.shards.reduce((a, x) => Math.max(a, x.writes ?? 0), 0)), unknown = bad.length > 0 && bad.every((x) => x.level === "quiet");
     const name = (x) => (x.leader >= 0 ? m.nodes[x.leader].name : h("span.faint", x.level === "bad" ? "none" : "unknown"));
     let rows = only === "bad" ? bad : m.shards;
@@ -160,7 +162,7 @@ export function shardsPage(ctx) {
     return h("div", null,
       head("Shards", h("p", m.cut ? `As ${m.me} knows them; who leads is unknown` : unknown ? `${many(bad.length, "shard")} can't be told from here` : bad.length ? `${count(bad.length)} of ${many(m.shards.length, "shard")} ${bad.length === 1 ? "needs" : "need"} a look` : "Problems come first; there are none", h("span.dim", { role: "status" }, rows.length === m.shards.length ? "" : ` · ${count(rows.length)} of ${count(m.shards.length)} shown`)),
         pick("Show", [["all", `All ${count(m.shards.length)}`], ["bad", `Not well ${count(bad.length)}`], ["hot", "10 most written"]], only, (k) => { only = k; keep(); }), input),
-      h("section", { class: `panel ${m.cut || m.old ? "is-stale" : ""}`, "aria-label": "Shards" }, rows.length ? table({ label: "Shards", rows, columns, key: (x) => x.id, sort: only === "hot" ? [4, -1] : [0, 1], height: Math.max(320, ctx.high - 148), onopen: (x) => openShard(ctx, x.id) }) : nothing));
+      h("section", { class: `panel ${m.cut || m.old ? "is-stale" : ""}`, "aria-label": "Shards" }, rows.length ? table({ label: "Shards", rows, columns, key: (x) => x.id, sort: only === "hot" ? [4, -1] : [0, 1], height: Math.max(320, ctx.high - 148), onopen: (x) => show(x.id) }) : nothing));
   } };
 }
 

@@ -35,8 +35,9 @@ export function nodePage(ctx) {
     if (!m.rights.has("admin")) return h("div.body", h("p.dim", "The log needs the class admin. Ask whoever holds root."));
     log.poll(performance.now());
     shown.el ??= box(m.me);
-    const el = shown.el, end = el.scrollHeight - el.scrollTop - el.clientHeight < 24;
+    const el = shown.el;
     if (shown.lines !== log.last || shown.level !== log.level) {
+      const end = el.scrollHeight - el.scrollTop - el.clientHeight < 24;
       shown.lines = log.last; shown.level = log.level;
       el.replaceChildren(...log.lines.map(([n, at, level, message, fields, target]) => make(h("div", { title: target }, h("time", clock(at, m.now).slice(-8)), h("span", { class: LEVELS[level] ?? "i" }, level), h("span", message, fields && h("span.faint", `  ${fields}`))))));
       if (end || !shown.once) ctx.soon(() => { el.scrollTop = el.scrollHeight; });

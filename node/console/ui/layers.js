@@ -46,6 +46,7 @@ export function confirm({ title, says, word, verb, safe, fields, run }) {
 let drawn = null;
 /** Detail over the list. `view` gives the title and the parts, and is asked again whenever the state changes; null closes it. */
 export function drawer(view, closed) {
+  if (!view()) return null;
   const paint = () => { const now = view(); if (!now) { d.close(); return; } d.setAttribute("aria-label", now.title); patch(body, h("div", h("div.row", h("h2.grow", now.title), closer()), now.parts)); };
   const body = make(h("div")), d = make(h("dialog.drawer", body));
   paint(); open(d, () => { drawn = null; closed?.(); }); drawn = paint;

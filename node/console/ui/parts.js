@@ -25,7 +25,7 @@ export function asked(title, w, me, body, end) {
   if (top?.tag === "header") top.kids.push(note);
   return made;
 }
-export const failed = (w) => h("div.empty.small", { role: "alert" }, h("span.tint.s-bad", glyph("bad", 28)), h("h3", w.error.status === 403 ? "You may not see this" : w.error.status === 404 ? "This node's program does not tell" : "This part did not come"), h("p", w.error.message), w.error.status !== 403 && w.error.status !== 404 && h("button.btn", { type: "button", onclick: () => w.again() }, icon("refresh", 13), "Try again"));
+export const failed = (w) => h("div.empty.small", { role: "alert" }, h("span.tint.s-bad", glyph("bad", 28)), h("p.et", w.error.status === 403 ? "You may not see this" : w.error.status === 404 ? "This node's program does not tell" : "This part did not come"), h("p", w.error.message), w.error.status !== 403 && w.error.status !== 404 && h("button.btn", { type: "button", onclick: () => w.again() }, icon("refresh", 13), "Try again"));
 
 /** A button; where there is a reason against the act, it says the reason instead of acting. */
 export function act(name, go, { why = null, cls = "", label, ic } = {}) {
