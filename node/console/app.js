@@ -29,7 +29,7 @@ function trace() {
   const raw = live.raw, now = performance.now();
   if (!raw || raw.nodes.length > NODES_TRACED || now - tracedAt < TRACE_MS) return;
   tracedAt = now;
-  raw.nodes.forEach((n, i) => { const t = (traces[i] ??= []), heard = raw.heard_ms?.[i]; t.push(n.ops === null || n.ops === undefined || heard === null || heard > 5000 ? NaN : n.ops); if (t.length > TRACE_MAX) t.shift(); });
+  raw.nodes.forEach((n, i) => { const t = (traces[i] ??= []), heard = raw.heard_ms?.[i]; t.push(n.ops == null || heard === null || heard > 5000 ? NaN : n.ops); if (t.length > TRACE_MAX) t.shift(); });
 }
 
 const ctx = {
@@ -107,7 +107,7 @@ function draw() {
   if (!page) enter();
   let content;
   try { content = page.view(m); }
-  catch (error) { content = h("section.panel", h("div.empty", { role: "alert" }, h("span.tint.s-bad", glyph("bad", 30)), h("h2", "The console failed"), h("p", `${error.message}. Reload the page; the cluster is not touched.`))); if (broken !== error.message) { broken = error.message; console.error(error); } }
+  catch (error) { content = h("section.panel", h("div.empty", { role: "alert" }, h("span.tint.s-bad", glyph("bad", 30)), h("h2", "The console failed"), h("p", failure(error.message)))); if (broken !== error.message) { broken = error.message; console.error(error); } }
   fill(root, [frame(content)]);
   const v = m.verdict;
   document.title = `${v.level === "ok" ? "" : `${v.word}: `}${PAGES[at][1]} · ${m.cluster.name} · Kvorum`;
@@ -130,8 +130,9 @@ function route(moved) {
 }
 addEventListener("hashchange", () => route(true));
 addEventListener("resize", redraw);
-addEventListener("error", (e) => toast("bad", `The console failed: ${e.message}. Reload the page; the cluster is not touched.`));
-addEventListener("unhandledrejection", (e) => toast("bad", `The console failed: ${e.reason?.message ?? e.reason}. Reload the page; the cluster is not touched.`));
+const failure = (text) => `${text}. Reload the page; the cluster is not touched.`;
+addEventListener("error", (e) => toast("bad", failure(`The console failed: ${e.message}`)));
+addEventListener("unhandledrejection", (e) => toast("bad", failure(`The console failed: ${e.reason?.message ?? e.reason}`)));
 
 let second = 0;
 addEventListener("keydown", (e) => {

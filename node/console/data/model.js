@@ -44,7 +44,7 @@ export function widen(values, stepMs, toMs, wideMs, how, most) {
     const k = most - 1 - (last - Math.floor((t - 1) / wideMs));
     if (k < 0) break;
     const v = values[i];
-    if (v === null || v === undefined || v !== v) continue;
+    if (v == null || v !== v) continue;
     out[k] = counts[k] === 0 ? v : how === "max" ? Math.max(out[k], v) : out[k] + v;
     counts[k] += 1;
   }
@@ -61,8 +61,8 @@ const REPLICA = ["ok", "new", "gone", "unknown", "faulty", "missing"];
 const FRESH_S = 5;
 /** Without a frame for so long, what is shown is called old. */
 export const OLD_MS = 10_000;
-const part = (a, b) => (a === null || a === undefined || !b ? null : Math.max(0, Math.min(1, a / b)));
-const us = (v) => (v === null || v === undefined ? null : v / 1000);
+const part = (a, b) => (a == null || !b ? null : Math.max(0, Math.min(1, a / b)));
+const us = (v) => (v == null ? null : v / 1000);
 const known = (v) => v ?? null;
 
 /** What is written in a node's chip: the number that its name ends in if no two share one, else its place. */
@@ -89,14 +89,14 @@ function hues(nodes, zones) {
 function nodesOf(raw, ageS) {
   const zones = [...new Set(raw.nodes.map((n) => n.zone))].sort(), hue = hues(raw.nodes, zones), label = labels(raw.nodes.map((n) => n.name));
   const nodes = raw.nodes.map((n, i) => {
-    const heard = raw.heard_ms?.[i], heardS = heard === null || heard === undefined ? null : heard / 1000 + ageS;
+    const heard = raw.heard_ms?.[i], heardS = heard == null ? null : heard / 1000 + ageS;
     // A node that does not answer has no figures of now; what it told last stays, with its age.
     const told = heardS !== null, fresh = told && heardS <= FRESH_S && n.level !== "bad" && n.level !== "quiet";
     return {
       i, id: n.id, name: n.name, short: label[i], hue: hue[i], zone: n.zone, address: n.address, http: n.http, state: n.state, self: i === raw.self, level: n.level, word: n.word,
-      down: n.level === "bad" && Boolean(n.down), quiet: n.level === "quiet", heardS, fresh, told, silentS: n.silent_ms === null || n.silent_ms === undefined ? null : n.silent_ms / 1000, endsS: n.ends_in_ms === null || n.ends_in_ms === undefined ? null : n.ends_in_ms / 1000,
-      leads: n.leads, holds: n.holds, connections: known(n.connections), version: known(n.version), upS: n.uptime_ms === null || n.uptime_ms === undefined ? null : n.uptime_ms / 1000,
-      diskFree: known(n.disk_free), diskTotal: known(n.disk_total), disk: n.disk_free === null || n.disk_free === undefined ? null : part(n.disk_total - n.disk_free, n.disk_total), diskFull: Boolean(n.disk_full),
+      down: n.level === "bad" && Boolean(n.down), quiet: n.level === "quiet", heardS, fresh, told, silentS: n.silent_ms == null ? null : n.silent_ms / 1000, endsS: n.ends_in_ms == null ? null : n.ends_in_ms / 1000,
+      leads: n.leads, holds: n.holds, connections: known(n.connections), version: known(n.version), upS: n.uptime_ms == null ? null : n.uptime_ms / 1000,
+      diskFree: known(n.disk_free), diskTotal: known(n.disk_total), disk: n.disk_free == null ? null : part(n.disk_total - n.disk_free, n.disk_total), diskFull: Boolean(n.disk_full),
       indexBytes: known(n.index_bytes), indexLimit: known(n.index_limit), index: part(n.index_bytes, n.index_limit), memory: known(n.memory_bytes), cpu: known(n.cpu), queue: known(n.queue),
       ops: known(n.ops), failed: known(n.failed), read99: us(n.read_p99_us), write99: us(n.write_p99_us), sync99: us(n.sync_p99_us), rounds: known(n.rounds_s), clockMs: known(n.clock_ahead_ms),
     };
@@ -122,7 +122,7 @@ function shardsOf(raw, nodes) {
   const ill = new Map((raw.ill ?? []).map((x) => [x[0], x])), blocked = raw.alarms.some((a) => a.code === "repair_blocked");
   return raw.shards.map(([leader, term, replicas, keys, bytes, lag, writes], id) => {
     const bad = ill.get(id), level = bad ? bad[1] : "ok";
-    const x = { id, level, leader: level === "bad" || leader === null || leader === undefined ? -1 : leader, term: known(term), keys: known(keys), bytes: known(bytes), lag: known(lag), writes: known(writes), text: "",
+    const x = { id, level, leader: level === "bad" || leader == null ? -1 : leader, term: known(term), keys: known(keys), bytes: known(bytes), lag: known(lag), writes: known(writes), text: "",
       replicas: replicas.map((node, k) => ({ node, state: bad ? REPLICA[bad[2]?.[k] ?? 3] ?? "unknown" : "ok", part: bad?.[3]?.[k] ?? null })) };
     x.word = x.level === "heal" && !x.replicas.some((r) => r.state === "new") ? "Waits" : WORD[level];
     x.text = trouble(x, nodes, blocked);
@@ -148,7 +148,6 @@ export function whatIf(shards, nodes, zones) {
 }
 
 const dot = (t) => { const text = upper(t.trim()); return /[.!?:]$/.test(text) || !text ? text : `${text}.`; };
-export const about = (s) => (s < 90 ? `${Math.max(1, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`);
 /** "CLUSTER REBALANCE RESUME, once …" names what to type. */
 function commandIn(text) { const m = text.match(/\b(?:CLUSTER|NODE)(?: [A-Z]{2,})+/); return m && !/NODE RE(PLACE|MOVE)/.test(m[0]) ? `kvorum-cli ${m[0]}` : null; }
 
@@ -162,7 +161,7 @@ function verdictOf(raw, { nodes, zones, what, empty }) {
     return { level: "quiet", word: "NO QUORUM SEEN", full: "NO QUORUM SEEN", line: `${me} hears none of the ${count(others)} other nodes. It can't tell how they are.`, lose: `Unknown: seen from ${me} alone`, why: [`${me} itself runs; its network may be cut, or the other nodes are down.`, `What follows is ${me}'s own memory. All else is greyed, with its age.`],
       moves: 0, next: other.length ? `Look from another node first: ${list(other.map((n) => n.name))}. Then check the network of ${me}.` : `Check the network of ${me}.`, command: other.length ? `kvorum-cli --url kv://${other[0].address} CLUSTER STATUS` : null, endsS: null };
   }
-  const endsS = v.moves_end_in_s ?? null, full = v.level === "heal" && endsS !== null ? `${v.word} · about ${about(endsS)} left` : v.word;
+  const endsS = v.moves_end_in_s ?? null, full = v.level === "heal" && endsS !== null ? `${v.word} · about ${ago(endsS)} left` : v.word;
   const line = empty && v.level === "ok" ? "The cluster is ready. It holds no keys yet." : v.level === "ok" ? "Every shard has a leader and all of its replicas." : dot(v.summary);
   let lose;
   const n = v.can_lose_nodes, z = v.can_lose_zones, serving = raw.shards.length - (raw.ill ?? []).filter((x) => x[1] === "bad").length;
@@ -171,7 +170,7 @@ function verdictOf(raw, { nodes, zones, what, empty }) {
   else {
     const free = what.nodes.filter((w) => w.stop === 0 && nodes[w.i].level !== "bad" && nodes[w.i].level !== "quiet").map((w) => w.name);
     lose = !free.length ? "Can lose no node now" : free.length <= 3 ? `Can lose ${list(free).replace(" and ", " or ")} only; all others are needed` : `Can lose one of ${count(free.length)} nodes; the others are needed`;
-    if (v.can_lose_when_whole >= 1 && endsS !== null && v.level === "heal") lose = `${lose.split(";")[0]}; any ${v.can_lose_when_whole === 1 ? "node" : count(v.can_lose_when_whole)} again in about ${about(endsS)}`;
+    if (v.can_lose_when_whole >= 1 && endsS !== null && v.level === "heal") lose = `${lose.split(";")[0]}; any ${v.can_lose_when_whole === 1 ? "node" : count(v.can_lose_when_whole)} again in about ${ago(endsS)}`;
   }
   const next = v.next && !(v.level === "ok" && v.next === "nothing to do") ? dot(v.next) : "";
   return { level: v.level, word: v.word, full, line, lose, why, moves: (v.moves_under_way ?? 0) + (v.moves_to_come ?? 0), running: v.moves_under_way ?? 0, waiting: v.moves_to_come ?? 0, next, command: commandIn(v.next ?? ""), endsS };
@@ -184,7 +183,7 @@ function rightsOf(raw) {
 }
 
 const KIND = { node_down: "cluster", node_silent: "cluster", no_leader: "shards?only=bad", thin: "shards?only=bad", repair_blocked: "jobs", disk_full: "node", disk_low: "node", clock_off: "node", damaged: "jobs", overloaded: "performance", failing: "performance", cert_expires: "security", hot_shard: "heat", alone: "cluster" };
-const where = (a, nodes) => { const page = KIND[a.code] ?? "overview"; return a.node !== null && a.node !== undefined && nodes[a.node] && (page === "node" || page === "cluster") ? `#/node?node=${encodeURIComponent(nodes[a.node].name)}` : a.shard !== null && a.shard !== undefined && page.startsWith("shards") ? `#/shards?shard=${a.shard}` : `#/${page}`; };
+const where = (a, nodes) => { const page = KIND[a.code] ?? "overview"; return a.node != null && nodes[a.node] && (page === "node" || page === "cluster") ? `#/node?node=${encodeURIComponent(nodes[a.node].name)}` : a.shard != null && page.startsWith("shards") ? `#/shards?shard=${a.shard}` : `#/${page}`; };
 
 /**
  * @param {any} raw what the node told, kept up to date by `apply`

@@ -53,7 +53,7 @@ export const post = (path, json) => ask(path, { method: "POST", json });
 /** A path with parameters; those that are null or undefined are left out. */
 export function url(path, params) {
   const q = new URLSearchParams();
-  for (const [k, v] of Object.entries(params)) if (v !== null && v !== undefined) q.set(k, String(v));
+  for (const [k, v] of Object.entries(params)) if (v != null) q.set(k, String(v));
   const text = q.toString();
   return text ? `${path}?${text}` : path;
 }

@@ -7,7 +7,7 @@ const SVG = "http://www.w3.org/2000/svg";
 class Described { constructor(tag, svg, props, kids) { this.tag = tag; this.svg = svg; this.props = props; this.kids = kids; } }
 function flat(list, out) {
   for (const x of list) {
-    if (x === null || x === undefined || x === false || x === true || x === "") continue;
+    if (x == null || x === false || x === true || x === "") continue;
     if (Array.isArray(x)) flat(x, out); else out.push(x instanceof Described || x instanceof Node ? x : String(x));
   }
   return out;
@@ -15,7 +15,7 @@ function flat(list, out) {
 const tags = new Map();
 /** "div.panel.card": a tag and its classes. Properties may be left out. */
 function describe(svg, name, props, kids) {
-  if (props === null || props === undefined || Object.getPrototypeOf(props) !== Object.prototype) { kids.unshift(props); props = {}; }
+  if (props == null || Object.getPrototypeOf(props) !== Object.prototype) { kids.unshift(props); props = {}; }
   let known = tags.get(name);
   if (!known) { const [tag, ...classes] = name.split("."); known = { tag, cls: classes.join(" ") }; tags.set(name, known); }
   if (known.cls) props = { ...props, class: props.class ? `${known.cls} ${props.class}` : known.cls };
@@ -41,7 +41,7 @@ function change(el, old, now) {
       el.kvOn[type] = v; continue;
     }
     if (old[name] === v) continue;
-    if (v === null || v === undefined || v === false) el.removeAttribute(name); else el.setAttribute(name, v === true ? "" : String(v));
+    if (v == null || v === false) el.removeAttribute(name); else el.setAttribute(name, v === true ? "" : String(v));
   }
 }
 /** The element that a description describes. */
@@ -89,7 +89,7 @@ const PATHS = {
   security: "M8 1.8 13 4v4c0 3-2 5-5 6.2C5 13 3 11 3 8V4zM6 8l1.5 1.5L10.2 6.6", node: "M2.5 3h11v4h-11zM2.5 9h11v4h-11zM5 5h0M5 11h0",
   api: "M5.5 4 2 8l3.5 4M10.5 4 14 8l-3.5 4", search: "M7 2.5a4.5 4.5 0 1 1 0 9 4.5 4.5 0 0 1 0-9M10.4 10.4l3.4 3.4", copy: "M5.5 5.5h8v8h-8zM10.5 3v-.5h-8v8H3",
   theme: "M8 2.5a5.5 5.5 0 1 0 0 11zM8 2.5a5.5 5.5 0 0 1 0 11", more: "M3 8h.1M8 8h.1M13 8h.1", close: "M3.5 3.5l9 9M12.5 3.5l-9 9", up: "M8 12.5v-9M4.5 7 8 3.5 11.5 7", down: "M8 3.5v9M4.5 9 8 12.5 11.5 9",
-  edit: "M3 13l.6-3L10.5 3 13 5.5 6 12.400z", trash: "M3 4.500h10M6 4.500V3h4v1.500M4.5 4.5 5 13.500h6l.5-9", refresh: "M13 8a5 5 0 1 1-1.5-3.500M13 2.500v2.500h-2.5", arrow: "M3 8h10M9 4l4 4-4 4", inbox: "M2.5 9l2-6h7l2 6v4h-11zM2.5 9h3l1 2h3l1-2h3",
+  edit: "M3 13l.6-3L10.5 3 13 5.5 6 12.4z", trash: "M3 4.5h10M6 4.5V3h4v1.5M4.5 4.5 5 13.5h6l.5-9", refresh: "M13 8a5 5 0 1 1-1.5-3.5M13 2.5v2.5h-2.5", arrow: "M3 8h10M9 4l4 4-4 4", inbox: "M2.5 9l2-6h7l2 6v4h-11zM2.5 9h3l1 2h3l1-2h3",
 };
 /** @param {keyof typeof PATHS} name */
 export const icon = (name, size = 16) => s("svg", { width: size, height: size, viewBox: "0 0 16 16", fill: "none", stroke: "currentColor", "stroke-width": size > 20 ? 1.1 : 1.5, "stroke-linecap": "round", "stroke-linejoin": "round", "aria-hidden": "true" }, s("path", { d: PATHS[name] }));
@@ -97,15 +97,15 @@ export const icon = (name, size = 16) => s("svg", { width: size, height: size, v
 /** Each state has a shape of its own, so that none depends on its colour. */
 const SHAPES = {
   ok: () => [s("circle", { cx: 8, cy: 8, r: 7, fill: "currentColor" }), s("path", { d: "M4.8 8.2 7 10.4 11.2 5.8", stroke: "var(--surface)", "stroke-width": 1.8, fill: "none" })],
-  heal: () => [s("circle", { cx: 8, cy: 8, r: 6, stroke: "currentColor", "stroke-width": 2, fill: "none", opacity: .3 }), s("path.spin", { d: "M8 2a6 6 0 0 1 6 6", stroke: "currentColor", "stroke-width": 2, fill: "none" }), s("path", { d: "M8 5.500v5M5.5 8h5", stroke: "currentColor", "stroke-width": 1.7, fill: "none" })],
-  risk: () => [s("path", { d: "M8 1.5 15.2 14.200H.8z", fill: "currentColor", stroke: "currentColor", "stroke-width": 1, "stroke-linejoin": "round" }), s("path", { d: "M8 6v3.800M8 12v.2", stroke: "var(--surface)", "stroke-width": 1.7 })],
-  bad: () => [s("path", { d: "M5 1h6l4 4v6l-4 4H5l-4-4V5z", fill: "currentColor" }), s("path", { d: "M5.3 5.300l5.4 5.400M10.7 5.300l-5.4 5.4", stroke: "var(--surface)", "stroke-width": 1.8 })],
+  heal: () => [s("circle", { cx: 8, cy: 8, r: 6, stroke: "currentColor", "stroke-width": 2, fill: "none", opacity: .3 }), s("path.spin", { d: "M8 2a6 6 0 0 1 6 6", stroke: "currentColor", "stroke-width": 2, fill: "none" }), s("path", { d: "M8 5.5v5M5.5 8h5", stroke: "currentColor", "stroke-width": 1.7, fill: "none" })],
+  risk: () => [s("path", { d: "M8 1.5 15.2 14.2H.8z", fill: "currentColor", stroke: "currentColor", "stroke-width": 1, "stroke-linejoin": "round" }), s("path", { d: "M8 6v3.8M8 12v.2", stroke: "var(--surface)", "stroke-width": 1.7 })],
+  bad: () => [s("path", { d: "M5 1h6l4 4v6l-4 4H5l-4-4V5z", fill: "currentColor" }), s("path", { d: "M5.3 5.3l5.4 5.4M10.7 5.3l-5.4 5.4", stroke: "var(--surface)", "stroke-width": 1.8 })],
   quiet: () => [s("circle", { cx: 8, cy: 8, r: 6.2, stroke: "currentColor", "stroke-width": 1.6, "stroke-dasharray": "2.6 2.270", fill: "none" }), s("path", { d: "M8 8h.05", stroke: "currentColor", "stroke-width": 2.4 })],
 };
 /** @param {keyof typeof SHAPES} level */
 export const glyph = (level, size = 14) => s("svg", { width: size, height: size, viewBox: "0 0 16 16", "stroke-linecap": "round", "aria-hidden": "true" }, SHAPES[level]());
 export const logo = (size = 22) => s("svg", { width: size, height: size, viewBox: "0 0 24 24", fill: "none", "stroke-width": 3.8, "stroke-linecap": "round", "aria-hidden": "true" },
-  s("path", { stroke: "var(--accent)", d: "M13.7 3.200A9 9 0 0 1 19.6 16.600M16.7 19.700A9 9 0 0 1 7.3 19.7" }), s("path", { stroke: "var(--line-control)", d: "M4.4 16.600A9 9 0 0 1 10.3 3.2" }));
+  s("path", { stroke: "var(--accent)", d: "M13.7 3.2A9 9 0 0 1 19.6 16.6M16.7 19.7A9 9 0 0 1 7.3 19.7" }), s("path", { stroke: "var(--line-control)", d: "M4.4 16.6A9 9 0 0 1 10.3 3.2" }));
 
 
 export const status = (level, word) => h("span", { class: `status s-${level}` }, glyph(level), word);
@@ -118,7 +118,7 @@ export const meter = (name, part, text, of) => h("div.meter", h("span", name), p
 /** What is not known, or has nothing to say. */
 export const none = () => h("span.faint", "—");
 /** `v` as `how` writes it, or the dash if it is not known. */
-export const or = (v, how) => (v === null || v === undefined || v !== v ? none() : how(v));
+export const or = (v, how) => (v == null || v !== v ? none() : how(v));
 export const facts = (rows) => h("dl.facts", rows.filter(Boolean).map(([k, v]) => [h("dt", k), h("dd", v ?? none())]));
 export const empty = (ic, title, text, ...acts) => h("div.empty", typeof ic === "string" ? icon(ic, 30) : ic, h("p.et", title), text && h("p", text), acts);
 export const note = (level, title, ...body) => h("div", { class: `note ${level ? `s-${level}` : ""}` }, level ? glyph(level, 16) : icon("security"), h("div.grow", h("b", title), body));

@@ -1,6 +1,6 @@
 // How numbers are written. One rule per kind, used everywhere. What is not a number is a dash.
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
-const un = (n) => n === null || n === undefined || n !== n;
+const un = (n) => n == null || n !== n;
 /** 3 significant digits, never more. */
 const three = (n) => (n >= 99.95 ? n.toFixed(0) : n >= 9.995 ? n.toFixed(1) : n.toFixed(2));
 export const count = (n) => (un(n) ? "—" : whole.format(n));

@@ -4,7 +4,7 @@ import { color, fill, h, make, s } from "../lib/dom.js";
 // Own charts on canvas: kv-spark (a line without axes), kv-chart (lines or areas with axes, cursor and table view), kv-heat.
 
 const DASH = { solid: [], dash: [6, 4], dot: [2, 3] };
-const is = (v) => v !== null && v !== undefined && v === v;
+const is = (v) => v != null && v === v;
 function sized(canvas, w, hh) {
   const ratio = devicePixelRatio || 1, cw = Math.round(w * ratio), ch = Math.round(hh * ratio);
   if (canvas.width !== cw || canvas.height !== ch) { canvas.width = cw; canvas.height = ch; }
@@ -177,7 +177,7 @@ customElements.define("kv-heat", class extends Drawn {
     const first = !this.d;
     if (this.d?.cells !== d.cells || this.d?.top !== d.top) this.stale = true;
     this.d = d;
-    if (first && d.at !== null && d.at !== undefined) { this.cx = d.columns - 1; this.cy = d.at; }
+    if (first && d.at != null) { this.cx = d.columns - 1; this.cy = d.at; }
     else if (first) { this.cx = d.columns - 1; let best = -1; for (let y = 0; y < 256; y += 1) { const v = d.cells[y * d.columns + this.cx]; if (v > best) { best = v; this.cy = y; } } }
     this.go(this.cx, this.cy);
   }
@@ -216,8 +216,8 @@ customElements.define("kv-heat", class extends Drawn {
 // kv-ring: the hash ring. Outer band = leaders, thin inner bands = the other replicas. One stop for Tab, arrows walk the shards.
 
 const onRing = (r, a) => `${(Math.sin(a) * r).toFixed(2)} ${(-Math.cos(a) * r).toFixed(2)}`;
-const arc = (r0, r1, a, b) => { const big = b - a > Math.PI ? 1 : 0; return b - a > 6.28 ? `M${onRing(r1, a)}A${r1} ${r1} 0 1 1 ${onRing(r1, a + Math.PI)}A${r1} ${r1} 0 1 1 ${onRing(r1, b)}M${onRing(r0, a)}A${r0} ${r0} 0 1 0 ${onRing(r0, a + Math.PI)}A${r0} ${r0} 0 1 0 ${onRing(r0, b)}Z` : `M${onRing(r1, a)}A${r1} ${r1} 0 ${big} 1 ${onRing(r1, b)}L${onRing(r0, b)}A${r0} ${r0} 0 ${big} 0 ${onRing(r0, a)}Z`; };
-const MARK = { heal: "M-1.2-4h2.4v2.800h2.800v2.400h-2.800v2.800h-2.400v-2.800h-2.800v-2.400h2.800z", risk: "M0-4 4.5 4h-9z", bad: "M-3.5-3.500h7v7h-7z" };
+const arc = (r0, r1, a, to) => { const b = Math.min(to, a + 6.282), big = b - a > Math.PI ? 1 : 0; return `M${onRing(r1, a)}A${r1} ${r1} 0 ${big} 1 ${onRing(r1, b)}L${onRing(r0, b)}A${r0} ${r0} 0 ${big} 0 ${onRing(r0, a)}Z`; };
+const MARK = { heal: "M-1.2-4h2.4v2.8h2.8v2.4h-2.8v2.8h-2.4v-2.8h-2.8v-2.4h2.8z", risk: "M0-4 4.5 4h-9z", bad: "M-3.5-3.5h7v7h-7z" };
 const PIECES_MAX = 256, LABELS_MAX = 96;
 
 customElements.define("kv-ring", class extends HTMLElement {

@@ -1,5 +1,4 @@
 import { post, url } from "../data/node.js";
-import { about } from "../data/model.js";
 import { bar, glyph, h, icon, panel } from "../lib/dom.js";
 import { ago, bytes, count, list, many, percent } from "../lib/format.js";
 import { spark } from "./chart.js";
@@ -98,10 +97,10 @@ export const nodeWord = (n) => (n.level === "bad" && n.silentS !== null ? `${n.w
 /** A node's shape: what matters is whether it is there. */
 const shape = (n) => (n.level === "risk" || n.level === "heal" ? "ok" : n.level);
 export const moveName = (mv, m) => {
-  const name = (i) => (i === null || i === undefined ? null : typeof i === "string" ? i : m.nodes[i]?.name ?? "?"), from = name(mv.from), to = name(mv.to), what = mv.shard === "meta" ? "Ring map" : `Shard ${mv.shard}`;
+  const name = (i) => (i == null ? null : typeof i === "string" ? i : m.nodes[i]?.name ?? "?"), from = name(mv.from), to = name(mv.to), what = mv.shard === "meta" ? "Ring map" : `Shard ${mv.shard}`;
   return from && to ? (mv.purpose === "repair" ? `${what}: anew on ${to}, for ${from}` : `${what}: ${from} to ${to}`) : to ? `${what}: one more, on ${to}` : from ? `${what}: leaves ${from}` : what;
 };
-export const moveSays = (mv) => [mv.part !== null && mv.part !== undefined && mv.bytes ? `${percent(mv.part)} of ${bytes(mv.bytes)}` : mv.part !== null && mv.part !== undefined ? percent(mv.part) : mv.bytes ? bytes(mv.bytes) : null, mv.bytes_s ? `${bytes(mv.bytes_s)}/s` : null, mv.left_s !== null && mv.left_s !== undefined ? `about ${about(mv.left_s)} left` : null].filter(Boolean).join(", ");
+export const moveSays = (mv) => [mv.part != null && mv.bytes ? `${percent(mv.part)} of ${bytes(mv.bytes)}` : mv.part != null ? percent(mv.part) : mv.bytes ? bytes(mv.bytes) : null, mv.bytes_s ? `${bytes(mv.bytes_s)}/s` : null, mv.left_s != null ? `about ${ago(mv.left_s)} left` : null].filter(Boolean).join(", ");
 
 /** @param {any} m @param {any[]|null} moves what runs, if it is known */
 export function verdict(m, moves) {
@@ -116,6 +115,6 @@ export function verdict(m, moves) {
     h("div.tolerance", h("b", v.lose), zones),
     (why.length > 0 || v.moves > 0 || v.next) && h("dl.more",
       why.length > 0 && row("Why", why.map((t) => h("p", t)), rest > 0 && h("p.dim", `And ${count(rest)} more.`)),
-      v.moves > 0 && row("Running", shown.map((mv) => h("div.move", h("span", moveName(mv, m)), mv.part === null || mv.part === undefined ? h("span.dim", "copies") : bar(mv.part, "heal", moveName(mv, m)), h("span.dim.num", moveSays(mv)))), h("p.dim", list([run.length > shown.length ? `${count(run.length - shown.length)} more run` : null, `${count(v.running)} under way`, `${count(v.waiting)} to come`].filter(Boolean)), ". ", h("a", { href: "#/jobs" }, "Jobs"))),
+      v.moves > 0 && row("Running", shown.map((mv) => h("div.move", h("span", moveName(mv, m)), mv.part == null ? h("span.dim", "copies") : bar(mv.part, "heal", moveName(mv, m)), h("span.dim.num", moveSays(mv)))), h("p.dim", list([run.length > shown.length ? `${count(run.length - shown.length)} more run` : null, `${count(v.running)} under way`, `${count(v.waiting)} to come`].filter(Boolean)), ". ", h("a", { href: "#/jobs" }, "Jobs"))),
       v.next && row("What to do", h("p", v.next), v.command && command(v.command))));
 }

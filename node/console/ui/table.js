@@ -33,7 +33,7 @@ customElements.define("kv-table", class extends HTMLElement {
       const kept = this.rows.map((r) => now.get(key(r))).filter(Boolean);
       if (kept.length === rows.length) { this.rows = kept; return; }
     }
-    const of = (r) => { const v = by(r); return v === null || v === undefined || v !== v ? -Infinity : v; };
+    const of = (r) => { const v = by(r); return v == null || v !== v ? -Infinity : v; };
     this.rows = by ? [...rows].sort((a, b) => { const x = of(a), y = of(b); return (x < y ? -1 : x > y ? 1 : 0) * way; }) : rows;
   }
   get tall() { return compact.matches ? 44 : 36; }
