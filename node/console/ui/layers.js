@@ -4,9 +4,11 @@ import { h, make, fill, patch, icon, glyph } from "../lib/dom.js";
 let toasts;
 /** Good news goes by itself after 5 s; bad news stays until it is closed. */
 export function toast(level, ...text) {
-  toasts ??= document.body.appendChild(make(h("div.toasts", { role: "status", "aria-label": "Messages" })));
+  toasts ??= document.body.appendChild(make(h("div.toasts", { popover: "manual", role: "status", "aria-label": "Messages" })));
   const el = make(h("div", { class: `toast s-${level}` }, glyph(level, 16), h("div.grow", text), h("button.btn.ghost.icon.slim", { type: "button", "aria-label": "Close message", onclick: () => el.remove() }, icon("close", 12))));
   toasts.append(el);
+  // The newest layer is the topmost: messages stand above an open dialog.
+  toasts.hidePopover?.(); toasts.showPopover?.();
   while (toasts.children.length > 3) toasts.firstChild.remove();
   if (level === "ok") setTimeout(() => el.remove(), 5000);
 }
@@ -23,10 +25,10 @@ const closer = () => h("button.btn.ghost.icon", { type: "button", "aria-label": 
 /**
  * Asks before something is done. `word`: what must be typed first; without one the button is enough. `fields`: further
  * parts of the form. `run` gets the form's data and does it; what it throws is said in the dialog, which stays open.
- * What it returns is told as good news.
- * @param {{title:string, says:any, word?:string, verb:string, safe?:boolean, fields?:any, run:(data:FormData)=>Promise<any>}} how
+ * What it returns is told as good news. `only`: there is nothing to cancel.
+ * @param {{title:string, says:any, word?:string, verb:string, safe?:boolean, only?:boolean, fields?:any, run:(data:FormData)=>Promise<any>}} how
  */
-export function confirm({ title, says, word, verb, safe, fields, run }) {
+export function confirm({ title, says, word, verb, safe, fields, run, only }) {
   let busy = false;
   const go = make(h("button", { class: `btn ${safe ? "primary" : "danger"}`, disabled: Boolean(word) }, verb)), said = make(h("div", { role: "alert" }));
   const input = word && make(h("input.field.mono", { id: "typed", autocomplete: "off", spellcheck: "false", autocapitalize: "off", "aria-describedby": "ask-why", oninput: () => { go.disabled = busy || input.value !== word; } }));
@@ -38,7 +40,7 @@ export function confirm({ title, says, word, verb, safe, fields, run }) {
     catch (error) { fill(said, [h("div.note.s-bad", glyph("bad", 16), h("p.grow", error.message))]); busy = go.disabled = false; go.textContent = verb; }
   } }, h("h2", { id: "ask-title" }, title), h("div", { id: "ask-why", class: "dim says" }, says), fields,
   word && h("div", h("label", { for: "typed" }, "Type ", h("code", word), " to go on"), input), said,
-  h("div.acts", h("button.btn", { type: "button", onclick: () => d.close() }, "Cancel"), go)));
+  h("div.acts", !only && h("button.btn", { type: "button", onclick: () => d.close() }, "Cancel"), go)));
   const d = make(h("dialog", { "aria-labelledby": "ask-title", oncancel(e) { if (busy) e.preventDefault(); } }, form));
   open(d); (input ?? form.querySelector("input, select, textarea") ?? go).focus();
 }

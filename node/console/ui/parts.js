@@ -61,7 +61,7 @@ export async function remove(m, n) {
 }
 /** A node is stopped on its machine: there is no address for it. */
 export function stopping(m, n) {
-  confirm({ title: `Stop ${n.name}`, verb: "Close", safe: true, says: [h("p", `A node is stopped from the command line or by its machine's service manager. It hands over ${many(n.leads, "shard")}, syncs, and exits. Nothing acknowledged is lost. It can't be started from here.`), command(`kvorum-cli --url kv://${n.address} SHUTDOWN ${n.name}`)], run: async () => "" });
+  confirm({ title: `Stop ${n.name}`, verb: "Close", safe: true, only: true, says: [h("p", `A node is stopped from the command line or by its machine's service manager. It hands over ${many(n.leads, "shard")}, syncs, and exits. Nothing acknowledged is lost. It can't be started from here.`), command(`kvorum-cli --url kv://${n.address} SHUTDOWN ${n.name}`)], run: async () => "" });
 }
 
 /** Makes a token by which one machine may join. */
@@ -71,7 +71,7 @@ export function addNode(m) {
     run: async (form) => {
       const zone = String(form.get("zone") || ""), made = await post(url("/cluster/tokens", { name: String(form.get("name") || "") || null, zone: zone || null }));
       const host = (m.self?.address ?? "").replace(/:\d+$/, "");
-      setTimeout(() => confirm({ title: "On the new machine", verb: "Done", safe: true, says: [h("p", `The token is shown once. It is good for ${ago(made.for_ms / 1000)}.`), command(`export KVORUM_JOIN_TOKEN=${made.token}`), command(`kvorum join --to ${host || "NODE"}:7410 --data-dir /var/lib/kvorum${zone ? ` --zone ${zone}` : ""} --run`), h("p.small.dim", "--to names the peers' door (UDP) of any node; 7410 is the usual port.")], run: async () => "" }));
+      setTimeout(() => confirm({ title: "On the new machine", verb: "Done", safe: true, only: true, says: [h("p", `The token is shown once. It is good for ${ago(made.for_ms / 1000)}.`), command(`export KVORUM_JOIN_TOKEN=${made.token}`), command(`kvorum join --to ${host || "NODE"}:7410 --data-dir /var/lib/kvorum${zone ? ` --zone ${zone}` : ""} --run`), h("p.small.dim", "--to names the peers' door (UDP) of any node; 7410 is the usual port.")], run: async () => "" }));
       return "";
     } });
 }
