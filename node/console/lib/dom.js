@@ -112,6 +112,8 @@ export const status = (level, word) => h("span", { class: `status s-${level}` },
 /** A node by its number and colour. */
 export const chip = (node, how = "") => h("span", { class: `chip n${node.hue} ${how}` }, node.short);
 export const panel = (title, end, ...body) => h("section.panel", { "aria-label": title }, h("header", h("h2", title), end && h("div.end.row.wrap", end)), h("div.body", body));
+/** A panel whose contents reach its edges. */
+export const sheet = (title, says, ...body) => h("section.panel", { "aria-label": title }, h("header", h("h2", title), says && h("p.dim", says)), body);
 export const bar = (part, level = "", label = "") => h("span", { class: `bar ${level ? `s-${level}` : "plain"}`, role: label ? "meter" : null, "aria-label": label || null, "aria-valuenow": label ? Math.round(part * 100) : null, "aria-valuemin": label ? 0 : null, "aria-valuemax": label ? 100 : null }, h("i", { css: { width: `${Math.min(100, Math.max(0, part * 100)).toFixed(1)}%` } }));
 /** A part of something that is full at 1; `null` is not known. */
 export const meter = (name, part, text, of) => h("div.meter", h("span", name), part === null ? h("span.bar.unknown") : bar(part, part > .85 ? "risk" : "", `${name}${of}`), h("b", part === null ? "—" : text));

@@ -192,6 +192,5 @@ export function watchPage() {
     h("section.panel", { "aria-label": "Watch" }, h("div.empty", icon("watch", 32), h("h2", "This version of Kvorum can't watch keys yet"), h("p", "The place is kept. Until then, look at what is there:"),
       h("ul.stack.options",
         h("li", h("b", "One key, again and again"), h("p.dim", "A version that has grown says that the key was written."), command(`kvorum-cli --url kv://${m.self?.address} -r 1000 -i 1 GET KEY`)),
-        h("li", h("b", "All keys under a prefix"), h("p.dim", "Compare two lists; each entry has its version."), command(`kvorum-cli --url kv://${m.self?.address} SCAN PREFIX`)),
-        h("li", h("b", "How much is written, and where"), h("p.dim", h("a", { href: "#/heat" }, "Heat"), " shows it by ring position, ", h("a", { href: "#/shards?only=hot" }, "Shards"), " by shard."))))) ) };
+        h("li", h("b", "All keys under a prefix"), h("p.dim", "Compare two lists; each entry has its version."), command(`kvorum-cli --url kv://${m.self?.address} SCAN PREFIX`))))) ) };
 }

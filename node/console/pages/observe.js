@@ -1,7 +1,7 @@
 // The pages that observe: Overview, Cluster, Shards, Heat, Performance.
 import { keyOf, linkTo, shown } from "../data/bytes.js";
 import { RANK, STAGES, last, sixHours } from "../data/model.js";
-import { bar, chip, empty, facts, glyph, h, head, icon, make, meter, none, note, or, panel, pick, status } from "../lib/dom.js";
+import { bar, chip, empty, facts, glyph, h, head, icon, make, meter, none, note, or, panel, sheet, pick, status } from "../lib/dom.js";
 import { ago, bytes, clock, count, many, ms, percent, short, upper } from "../lib/format.js";
 import { back, chart, ring, spark } from "../ui/chart.js";
 import { command, copy, drawer } from "../ui/layers.js";
@@ -239,13 +239,13 @@ export function performancePage(ctx) {
       h("div.cols.wide-left.even", panel("Where a write's time goes", h("span.dim.small", "last minute, shares at each percentile"), path(m)),
         panel("How reads were answered", null, total > 0 ? h("ul.list", reads.map(([k, name, what]) => h("li", h("div.grow", h("b", name), h("p.dim.small", what)), h("span.num", percent(m.reads[k] / total))))) : empty("keys", "No read in the last minute"))),
       h("div.cols.two", panel("Write latency", h("span.dim.small", "logarithmic"), chart(lines, 240)), panel("Read latency", h("span.dim.small", "logarithmic"), chart(readLines, 240))),
-      h("div.cols.two", panel("Stages of a write over time", h("span.dim.small", "means, stacked"), chart(stages, 240)), panel("Processors", h("span.dim.small", `used by ${m.me}`), chart({ label: `Processors used by ${m.me}, ${span}`, format: (v) => v.toFixed(2), step, nothing: "Not measured in this window", series: [{ name: "CPU", values: L("cpu"), token: "c4" }] }, 240))),
+      h("div.cols", panel("Stages of a write over time", h("span.dim.small", "means, stacked"), chart(stages, 240))),
       h("div.tiles.four",
         tile("Journal rounds per second", "#/node", or2(now("rounds"), short), "each is one sync for all shards", m.line("rounds")),
         tile("Journal sync, p99", "#/node", or2(now("sync_p99"), ms), `disk of ${m.me}`, m.line("sync_p99"), "c2"),
         tile("Requests per entry", "#/performance", or2(now("per_entry"), (v) => v.toFixed(1)), "writes that share one round", m.line("per_entry"), "c3"),
         tile("Refused as Overloaded", "#/performance", or2(now("shed"), (v) => `${short(v)} /s`), m.totals.queue ? `fullest queue ${percent(m.totals.queue.queue)}, ${m.totals.queue.name}` : "queues not known", m.line("shed"), "bad", 1)),
-      h("section.panel", { "aria-label": "Slow operations" }, h("header", h("h2", "Slow operations"), h("p.dim", "over 100 ms; keys are never shown, only their hash")), slow));
+      sheet("Slow operations", "over 100 ms; keys are never shown, only their hash", slow));
   } };
 }
 const or2 = (v, how) => (v === v ? how(v) : "—");
