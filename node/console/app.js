@@ -130,6 +130,7 @@ function route(moved) {
 }
 addEventListener("hashchange", () => route(true));
 addEventListener("resize", redraw);
+document.querySelector(".skip")?.addEventListener("click", (e) => { e.preventDefault(); document.getElementById("main")?.focus(); });
 const failure = (text) => `${text}. Reload the page; the cluster is not touched.`;
 addEventListener("error", (e) => toast("bad", failure(`The console failed: ${e.message}`)));
 addEventListener("unhandledrejection", (e) => toast("bad", failure(`The console failed: ${e.reason?.message ?? e.reason}`)));
