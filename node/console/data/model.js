@@ -107,7 +107,7 @@ function nodesOf(raw, ageS) {
 export const WORD = { bad: "No leader", risk: "No spare", heal: "Catches up", quiet: "Unknown", ok: "Well" };
 /** What is the matter with a shard, in words. */
 function trouble(x, nodes, blocked) {
-  const names = (states) => x.replicas.filter((r) => states.includes(r.state)).map((r) => nodes[r.node]?.name ?? "?");
+  const names = (states) => x.replicas.filter((r) => states.includes(r.state)).map((r) => r.node).sort((a, b) => a - b).map((n) => nodes[n]?.name ?? "?");
   const well = x.replicas.filter((r) => r.state === "ok").length, have = `${well} of ${x.replicas.length} replicas`;
   if (x.level === "ok") return "well: has a leader and all replicas";
   if (x.level === "quiet") return "not known from here";

@@ -22,6 +22,7 @@ export function ago(seconds) {
   if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor(seconds / 60) % 60} min`;
+  if (seconds >= 8_640_000) return `${whole.format(Math.floor(seconds / 86400))} d`;
   return `${Math.floor(seconds / 86400)} d ${Math.floor(seconds / 3600) % 24} h`;
 }
 export const many = (n, one, more = `${one}s`) => `${count(n)} ${n === 1 ? one : more}`;

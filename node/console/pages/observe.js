@@ -80,7 +80,7 @@ export function clusterPage(ctx) {
             h("div", meter("Disk", n.disk, percent(n.disk), ` of ${n.name}`), meter("Index", n.index, percent(n.index), ` memory of ${n.name}`)),
             h("div.row", h("span.faint.small.grow.clip", old ? `as of ${ago(n.heardS)} ago` : n.state === "draining" && n.endsS !== null ? `${ago(n.endsS)} left` : n.upS === null ? "" : `up ${ago(n.upS)}`), acts(m, n))]);
     }
-    const mini = (n) => h("a", { key: n.id, class: `panel card mini s-${n.level}`, href: to(n), onpointerenter: point(n.i), onpointerleave: point(-1) }, h("span.tint", glyph(n.level, 12)), h("span.clip", n.name), h("span.sr", n.word), h("span.dim.num.grow.right", n.fresh ? short(n.ops) : "—"));
+    const mini = (n) => h("a", { key: n.id, class: `panel card mini s-${n.level}`, href: to(n), onpointerenter: point(n.i), onpointerleave: point(-1) }, n.level !== "ok" && [h("span.tint", glyph(n.level, 12)), h("span.sr", n.word)], h("span.clip", n.name), h("span.dim.num.grow.right", n.fresh ? short(n.ops) : "—"));
     const cards = m.zones.map((z) => {
       const list = large ? [...z.nodes].sort((a, b) => Number(a.level === "ok") - Number(b.level === "ok") || a.i - b.i) : z.nodes, up = list.filter((n) => n.level !== "bad" && n.level !== "quiet").length;
       return h("section.zone", { key: z.name, "aria-label": z.title }, h("h3", z.title, h("span.dim.small", up === list.length ? many(list.length, "node") : `${up} of ${list.length} ${m.cut ? "heard" : "up"}`)), h("div", { class: `cards ${large ? "dense" : ""}` }, list.map(large ? mini : card)));

@@ -114,7 +114,7 @@ customElements.define("kv-chart", class extends Drawn {
     const nothing = top === 0, tick = nice(top * 1.04 || 1);
     // Latencies of reads and writes lie a decade apart: a logarithmic axis, and said so, shows both.
     const log = this.d.log && !nothing, l0 = log ? Math.floor(Math.log10(least) * 2) / 2 : 0, l1 = log ? Math.max(l0 + .5, Math.ceil(Math.log10(top) * 2 + .1) / 2) : 0;
-    const max = tick * Math.max(1, Math.ceil((top * 1.02) / tick)), y = log ? (v) => low - ((Math.log10(Math.max(v, least)) - l0) / (l1 - l0)) * (low - high) : (v) => low - (v / max) * (low - high);
+    const max = tick * Math.max(1, Math.ceil((top * 1.02) / tick)), y = log ? (v) => low - ((Math.log10(Math.max(v, 10 ** l0)) - l0) / (l1 - l0)) * (low - high) : (v) => low - (v / max) * (low - high);
     const marks = []; if (log) { for (let e = Math.ceil(l0); e <= l1; e += 1) marks.push(10 ** e); if (marks.length < 2) marks.push(...[2, 5].map((k) => k * 10 ** Math.floor(l0)).filter((v) => Math.log10(v) > l0 && Math.log10(v) < l1)); } else for (let v = 0; v <= max + 1e-9; v += tick) marks.push(v);
     c.font = font(11); c.fillStyle = color("text-3"); c.strokeStyle = color("grid"); c.lineWidth = 1; c.textBaseline = "middle"; c.textAlign = "right";
     if (nothing) marks.length = 1;
