@@ -147,7 +147,8 @@ export function whatIf(shards, nodes, zones) {
   return { nodes: one, zones: zones.length > 1 ? all : [] };
 }
 
-const dot = (t) => { const text = upper(t.trim()); return /[.!?:]$/.test(text) || !text ? text : `${text}.`; };
+/** A sentence; a node's name at its beginning stays as it is. */
+const dot = (t, names = []) => { const given = t.trim(), text = names.some((n) => given.startsWith(n)) ? given : upper(given); return /[.!?:]$/.test(text) || !text ? text : `${text}.`; };
 /** "CLUSTER REBALANCE RESUME, once …" names what to type. */
 function commandIn(text) { const m = text.match(/\b(?:CLUSTER|NODE)(?: [A-Z]{2,})+/); return m && !/NODE RE(PLACE|MOVE)/.test(m[0]) ? `kvorum-cli ${m[0]}` : null; }
 
@@ -155,7 +156,7 @@ function commandIn(text) { const m = text.match(/\b(?:CLUSTER|NODE)(?: [A-Z]{2,}
 function verdictOf(raw, { nodes, zones, what, empty }) {
   const v = raw.verdict, me = nodes[raw.self]?.name ?? "this node", others = nodes.length - 1;
   if (!v) return { level: "quiet", word: "UNKNOWN", full: "UNKNOWN", line: `${me} asks the other nodes how they are.`, lose: "Not known yet", why: [], moves: 0, next: "", command: null, endsS: null };
-  const why = (v.findings ?? []).map(dot);
+  const names = nodes.map((n) => n.name), why = (v.findings ?? []).map((t) => dot(t, names));
   if (v.alone && others > 0) {
     const other = nodes.filter((n) => !n.self && n.address).slice(0, 3);
     return { level: "quiet", word: "NO QUORUM SEEN", full: "NO QUORUM SEEN", line: `${me} hears none of the ${count(others)} other nodes. It can't tell how they are.`, lose: `Unknown: seen from ${me} alone`, why: [`${me} itself runs; its network may be cut, or the other nodes are down.`, `What follows is ${me}'s own memory. All else is greyed, with its age.`],

@@ -15,11 +15,11 @@ export function overviewPage(ctx) {
     const L = m.line, all = L("get").map((v, i) => v + L("put")[i] + L("other")[i]), failed = L("failed");
     const wide = (name, or2) => { const l = L(name); return l.some((v) => v === v) ? l : or2; }, allOps = wide("all_ops", all), allFailed = wide("all_failed", failed);
     const sum = (a) => a.reduce((x, v) => x + (v === v ? v * 5 : 0), 0), asked = sum(allOps) + sum(allFailed), wrong = sum(allFailed), now = (name) => last(L(name));
-    const rate = t.ops === null ? null : t.failed === null ? null : t.ops + t.failed > 0 ? t.failed / (t.ops + t.failed) : 0;
+    const rate = t.ops === null ? null : t.failed === null ? null : t.ops + t.failed > 0 ? t.failed / (t.ops + t.failed) : null;
     const here = `at ${m.me}`, seen = allOps === all ? here : "at all nodes", full = t.disk;
     const some = (n, worst) => (worst && m.nodes.length > 1 ? `slowest: ${worst.name}` : n);
     const tiles = h("div.tiles",
-      tile("Operations per second", "#/performance", t.ops === null ? "—" : short(t.ops), t.ops === null ? (m.cut ? "the others are not heard" : "no node has told yet") : t.told < m.nodes.length ? `of ${t.told} of ${m.nodes.length} nodes` : `GET ${short(now("get"))} · PUT ${short(now("put"))} ${here}`, allOps),
+      tile("Operations per second", "#/performance", t.ops === null ? "—" : short(t.ops), t.ops === null ? (m.cut ? "the others are not heard" : "no node has told yet") : t.told < m.nodes.length ? `told by ${t.told} of ${m.nodes.length} nodes` : !asked ? "no traffic yet" : `GET ${short(now("get"))} · PUT ${short(now("put"))} ${here}`, allOps),
       tile("Read latency, p99", "#/performance", t.read ? ms(t.read.read99) : "—", t.read ? `${some("", t.read)}${now("read_p50") === now("read_p50") ? ` · p50 ${ms(now("read_p50"))} here` : ""}` : "no read now", wide("all_read_p99", L("read_p99")), "c3"),
       tile("Write latency, p99", "#/performance", t.write ? ms(t.write.write99) : "—", t.write ? `${some("", t.write)}${now("write_p50") === now("write_p50") ? ` · p50 ${ms(now("write_p50"))} here` : ""}` : "no write now", wide("all_write_p99", L("write_p99")), "c2"),
       // 2 failures a second of 50,000 are no mountain.
