@@ -1,7 +1,7 @@
 """Looks at the web console with a real browser.
 
     python browser.py MOCK_URL            all checks against the sample cluster of mock.mjs
-    python browser.py --real URL          walks every page of a running node
+    python browser.py --real URL          walks every page of a running node; --pages a,b: these; --read-only: writes no key
 
 Pictures go to --out. Exit code 1: something is not as it should be; each finding is a line.
 """
@@ -15,7 +15,7 @@ UGLY = "<img src=x onerror=alert(1)>"
 PAINT_MS, ELEMENTS = 100, 2000
 
 args = argparse.ArgumentParser()
-args.add_argument("url"); args.add_argument("--real", action="store_true"); args.add_argument("--out", default="/tmp/console-pictures"); args.add_argument("--only", default=""); args.add_argument("--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium")); args.add_argument("--user", default=""); args.add_argument("--password", default="")
+args.add_argument("url"); args.add_argument("--real", action="store_true"); args.add_argument("--out", default="/tmp/console-pictures"); args.add_argument("--only", default=""); args.add_argument("--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium")); args.add_argument("--pages", default=""); args.add_argument("--read-only", action="store_true"); args.add_argument("--user", default=""); args.add_argument("--password", default="")
 args = args.parse_args()
 URL = args.url.rstrip("/"); os.makedirs(args.out, exist_ok=True)
 found = []
@@ -210,10 +210,10 @@ def real(b):
         t = Tab(b, width, 900, f"theme={theme}", f"real {theme}"); g = t.g
         if args.user:
             g.goto(f"{URL}/?theme={theme}"); t.text("Sign in"); g.get_by_label("User").fill(args.user); g.get_by_label("Password").fill(args.password); g.keyboard.press("Enter"); t.wait("document.documentElement.dataset.page === 'overview'")
-        for page in PAGES:
+        for page in args.pages.split(",") if args.pages else PAGES:
             t.open(page); g.wait_for_timeout(2600); t.sane(f"real {page}"); t.shot(f"real-{page}-{theme}-{width}"); t.axe(f"real {page}")
             if "The console failed" in g.inner_text("body"): wrong(f"real {page}", "the page failed")
-        if width == 1440:
+        if width == 1440 and not args.read_only:
             t.open("keys", "?key=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"); t.wait("document.querySelector('main').innerText.includes('No such key') || document.querySelector('main .meta')")
             if g.get_by_role("button", name="Create it").count(): g.get_by_role("button", name="Create it").click(); g.locator("textarea").fill('{"a":[1,2,{"b":"<b>"}]}'); g.get_by_role("button", name="Create if absent").click(); t.text("Saved as version")
             t.sane("real ugly key"); t.shot("real-ugly"); t.axe("real key"); version = g.locator(".meta .tag").first.inner_text()
