@@ -179,10 +179,9 @@ def troubles(b):
     t = Tab(b, query="state=healthy&slow=security", where="loading"); t.open("security"); t.text("Asking node-3…", 2000); t.shot("panel-loading"); t.close()
     t = Tab(b, query="state=healthy&noread=1", where="hidden keys"); t.open("heat"); t.text("Keys are hidden"); t.axe("hidden keys"); t.close()
     t = Tab(b, query="state=healthy&run=offline", where="lost node"); t.open("overview"); t.text("live")
-    t.g.evaluate("() => { window.tick = performance.now(); }"); t.c.set_offline(True)
-    # The stream of a browser that goes offline may stay open: the mock's clock is what is missed.
-    if t.text("does not answer this page", 30_000): t.text("NO CONTACT", 15_000); t.axe("lost node"); t.shot("lost-node")
-    t.c.set_offline(False); t.wait("!document.body.innerText.includes('does not answer this page')", 15_000); t.errors.clear(); t.close()
+    tell = lambda what: urllib.request.urlopen(urllib.request.Request(f"{URL}/mock/{what}", method="POST", headers={"referer": f"{URL}/?{t.query}"}))
+    tell("stop"); t.text("does not answer this page", 12_000); t.text("NO CONTACT", 15_000); t.settle(); t.axe("lost node"); t.shot("lost-node")
+    tell("go"); t.wait("!document.body.innerText.includes('does not answer this page')", 12_000); t.errors.clear(); t.close()
     t = Tab(b, query="state=healthy&gone=1", where="node is gone"); t.g.goto(f"{URL}/?{t.query}"); t.text("does not answer"); t.axe("node is gone"); t.shot("node-gone"); t.errors.clear(); t.close()
     t = Tab(b, query="state=healthy&auth=1&run=login", where="login"); t.g.goto(f"{URL}/?{t.query}#/shards"); t.text("Sign in"); t.axe("login"); t.shot("login"); t.sane("login")
     t.g.get_by_label("User").fill("ada"); t.g.get_by_label("Password").fill("wrong"); t.g.keyboard.press("Enter"); t.text("Wrong name or password."); t.g.get_by_label("Password").fill("secret"); t.g.keyboard.press("Enter"); t.wait("document.documentElement.dataset.page === 'shards'"); t.text("Signed in as"); t.sane("signed in"); t.g.get_by_role("button", name="Sign out").click(); t.wait("document.querySelector('#password')"); t.close()

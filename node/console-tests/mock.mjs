@@ -26,6 +26,9 @@ export const server = createServer(async (request, response) => {
   const json = (status, value, headers = {}) => { response.writeHead(status, { "content-type": status < 400 ? "application/json" : "application/problem+json", "cache-control": "no-store", ...headers }); response.end(JSON.stringify(value)); };
   const problem = (status, code, detail, more = {}) => json(status, { type: `/problems/${code}`, title: detail, status, detail, code, ...more });
   try {
+    // A check lets the node die, and come back.
+    if (p === "/mock/stop" || p === "/mock/go") { s.gone = p === "/mock/stop"; if (s.gone) for (const l of s.listeners ?? []) l.destroy(); response.writeHead(204).end(); return; }
+    if (s.gone) { request.socket.destroy(); return; }
     const file = p === "/" ? "index.html" : p.match(/^\/console\/([\w/-]+\.(?:html|css|js|svg))$/)?.[1];
     if (file) {
       const text = await readFile(path.join(FOLDER, file));
