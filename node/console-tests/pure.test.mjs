@@ -123,10 +123,9 @@ test("JSON is laid out without touching a digit, and is text whatever it holds",
   assert.equal(b.pieces(nice).map(([, t]) => t).join(""), nice); assert.equal(b.layOut("{x"), null); assert.equal(b.layOut(""), null);
 });
 
-test("differences keep every line of both sides", () => {
-  const x = "a\nb\nc\nd", y = "a\nB\nc\nd\ne", d = b.difference(x, y);
-  assert.equal(d.filter(([s]) => s !== "+").map(([, t]) => t).join("\n"), x); assert.equal(d.filter(([s]) => s !== "-").map(([, t]) => t).join("\n"), y);
-  assert.equal(d.filter(([s]) => s === "=").length, 3); assert.deepEqual(b.difference("a", "a"), [["=", "a"]]);
+test("a difference is what was taken out and put in, with a few lines around it", () => {
+  assert.deepEqual(b.difference("1\n2\n3\n4\na\nb\nz", "1\n2\n3\n4\nA\nz", 2), [["=", "3"], ["=", "4"], ["-", "a"], ["-", "b"], ["+", "A"], ["=", "z"]]);
+  assert.deepEqual(b.difference("a\nb", "a\nb\nc"), [["=", "a"], ["=", "b"], ["+", "c"]]); assert.deepEqual(b.difference("a\na", "a"), [["=", "a"], ["-", "a"]]); assert.deepEqual(b.difference("same", "same"), [["=", "same"]]);
 });
 
 test("hex shows every byte", () => assert.equal(b.hexDump(Uint8Array.from([0, 65, 255])), `00000000  00 41 ff${" ".repeat(39)}  .A.`));

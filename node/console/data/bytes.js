@@ -64,22 +64,10 @@ export function pieces(text) {
   return out;
 }
 
-/** Lines of two texts, side by side: ["=", line], ["-", of the old], ["+", of the new]. Beyond `most` lines: whole blocks. */
-export function difference(a, b, most = 400) {
-  const x = a.split("\n"), y = b.split("\n");
-  let head = 0; while (head < x.length && head < y.length && x[head] === y[head]) head += 1;
-  let tail = 0; while (tail < x.length - head && tail < y.length - head && x[x.length - 1 - tail] === y[y.length - 1 - tail]) tail += 1;
-  const p = x.slice(head, x.length - tail), q = y.slice(head, y.length - tail), out = x.slice(0, head).map((t) => ["=", t]);
-  if (p.length > most || q.length > most) out.push(...p.map((t) => ["-", t]), ...q.map((t) => ["+", t]));
-  else {
-    const n = q.length + 1, len = new Uint16Array((p.length + 1) * n);
-    for (let i = p.length - 1; i >= 0; i -= 1) for (let j = q.length - 1; j >= 0; j -= 1) len[i * n + j] = p[i] === q[j] ? len[(i + 1) * n + j + 1] + 1 : Math.max(len[(i + 1) * n + j], len[i * n + j + 1]);
-    let i = 0, j = 0;
-    while (i < p.length || j < q.length) {
-      if (i < p.length && j < q.length && p[i] === q[j]) { out.push(["=", p[i]]); i += 1; j += 1; }
-      else if (i < p.length && (j === q.length || len[(i + 1) * n + j] >= len[i * n + j + 1])) { out.push(["-", p[i]]); i += 1; }
-      else { out.push(["+", q[j]]); j += 1; }
-    }
-  }
-  return [...out, ...x.slice(x.length - tail, x.length).map((t) => ["=", t])];
+/** What differs in two texts, by lines: ["-", of the old], ["+", of the new], with up to `around` lines of ["=", both] around it. */
+export function difference(a, b, around = 3) {
+  const x = a.split("\n"), y = b.split("\n"), n = Math.min(x.length, y.length), all = (sign, list) => list.map((t) => [sign, t]);
+  let head = 0; while (head < n && x[head] === y[head]) head += 1;
+  let tail = 0; while (tail < n - head && x.at(-1 - tail) === y.at(-1 - tail)) tail += 1;
+  return [...all("=", x.slice(Math.max(0, head - around), head)), ...all("-", x.slice(head, x.length - tail)), ...all("+", y.slice(head, y.length - tail)), ...all("=", x.slice(x.length - tail).slice(0, around))];
 }

@@ -96,14 +96,14 @@ export const icon = (name, size = 16) => s("svg", { width: size, height: size, v
 
 /** Each state has a shape of its own, so that none depends on its colour. */
 const SHAPES = {
-  ok: () => [s("circle", { cx: 8, cy: 8, r: 7, fill: "currentColor" }), s("path", { d: "M4.8 8.2 7 10.4 11.2 5.8", stroke: "var(--surface)", "stroke-width": 1.8, fill: "none" })],
-  heal: () => [s("circle", { cx: 8, cy: 8, r: 6, stroke: "currentColor", "stroke-width": 2, fill: "none", opacity: .3 }), s("path.spin", { d: "M8 2a6 6 0 0 1 6 6", stroke: "currentColor", "stroke-width": 2, fill: "none" }), s("path", { d: "M8 5.5v5M5.5 8h5", stroke: "currentColor", "stroke-width": 1.7, fill: "none" })],
-  risk: () => [s("path", { d: "M8 1.5 15.2 14.2H.8z", fill: "currentColor", stroke: "currentColor", "stroke-width": 1, "stroke-linejoin": "round" }), s("path", { d: "M8 6v3.8M8 12v.2", stroke: "var(--surface)", "stroke-width": 1.7 })],
-  bad: () => [s("path", { d: "M5 1h6l4 4v6l-4 4H5l-4-4V5z", fill: "currentColor" }), s("path", { d: "M5.3 5.3l5.4 5.4M10.7 5.3l-5.4 5.4", stroke: "var(--surface)", "stroke-width": 1.8 })],
-  quiet: () => [s("circle", { cx: 8, cy: 8, r: 6.2, stroke: "currentColor", "stroke-width": 1.6, "stroke-dasharray": "2.6 2.270", fill: "none" }), s("path", { d: "M8 8h.05", stroke: "currentColor", "stroke-width": 2.4 })],
+  ok: () => [s("circle.full", { cx: 8, cy: 8, r: 7 }), s("path.hole", { d: "M4.8 8.2 7 10.4 11.2 5.8" })],
+  heal: () => [s("circle", { cx: 8, cy: 8, r: 6, opacity: .3 }), s("path.spin", { d: "M8 2a6 6 0 0 1 6 6" }), s("path", { d: "M8 5.5v5M5.5 8h5" })],
+  risk: () => [s("path.full", { d: "M8 1.5 15.2 14.2H.8z" }), s("path.hole", { d: "M8 6v3.8M8 12v.2" })],
+  bad: () => [s("path.full", { d: "M5 1h6l4 4v6l-4 4H5l-4-4V5z" }), s("path.hole", { d: "M5.3 5.3l5.4 5.4M10.7 5.3l-5.4 5.4" })],
+  quiet: () => [s("circle", { cx: 8, cy: 8, r: 6.2, "stroke-width": 1.6, "stroke-dasharray": "2.6 2.27" }), s("path", { d: "M8 8h.05", "stroke-width": 2.4 })],
 };
 /** @param {keyof typeof SHAPES} level */
-export const glyph = (level, size = 14) => s("svg", { width: size, height: size, viewBox: "0 0 16 16", "stroke-linecap": "round", "aria-hidden": "true" }, SHAPES[level]());
+export const glyph = (level, size = 14) => s("svg.glyph", { width: size, height: size, viewBox: "0 0 16 16", "aria-hidden": "true" }, SHAPES[level]());
 export const logo = (size = 22) => s("svg", { width: size, height: size, viewBox: "0 0 24 24", fill: "none", "stroke-width": 3.8, "stroke-linecap": "round", "aria-hidden": "true" },
   s("path", { stroke: "var(--accent)", d: "M13.7 3.2A9 9 0 0 1 19.6 16.6M16.7 19.7A9 9 0 0 1 7.3 19.7" }), s("path", { stroke: "var(--line-control)", d: "M4.4 16.6A9 9 0 0 1 10.3 3.2" }));
 
@@ -114,7 +114,7 @@ export const chip = (node, how = "") => h("span", { class: `chip n${node.hue} ${
 export const panel = (title, end, ...body) => h("section.panel", { "aria-label": title }, h("header", h("h2", title), end && h("div.end.row.wrap", end)), h("div.body", body));
 /** A panel whose contents reach its edges. */
 export const sheet = (title, says, ...body) => h("section.panel", { "aria-label": title }, h("header", h("h2", title), says && h("p.dim", says)), body);
-export const bar = (part, level = "", label = "") => h("span", { class: `bar ${level ? `s-${level}` : "plain"}`, role: label ? "meter" : null, "aria-label": label || null, "aria-valuenow": label ? Math.round(part * 100) : null, "aria-valuemin": label ? 0 : null, "aria-valuemax": label ? 100 : null }, h("i", { css: { width: `${Math.min(100, Math.max(0, part * 100)).toFixed(1)}%` } }));
+export const bar = (part, level = "", label = "") => h("span.bar", { class: level ? `s-${level}` : "plain", ...(label && { role: "meter", "aria-label": label, "aria-valuenow": Math.round(part * 100), "aria-valuemin": 0, "aria-valuemax": 100 }) }, h("i", { css: { width: `${Math.min(100, Math.max(0, part * 100)).toFixed(1)}%` } }));
 /** A part of something that is full at 1; `null` is not known. */
 export const meter = (name, part, text, of) => h("div.meter", h("span", name), part === null ? h("span.bar.unknown") : bar(part, part > .85 ? "risk" : "", `${name}${of}`), h("b", part === null ? "—" : text));
 /** What is not known, or has nothing to say. */

@@ -43,12 +43,10 @@ export function drain(m, n) {
     says: [h("p", `Leadership of ${many(n.leads, "shard")} moves away, each in under 1 s. No data moves, no request fails.`), h("p", "Until then the cluster waits for this node, and makes nothing anew elsewhere.")],
     run: async (form) => { const min = Number(form.get("minutes")); await post(url(nodeAt(n, "drain"), { for_ms: Math.round(min * 60_000) })); return `${n.name} drains for ${min} min: leadership moves away.`; } });
 }
-export function undrain(m, n) {
-  confirm({ title: `End the drain of ${n.name}?`, verb: "Undrain", safe: true, says: h("p", `${n.name} leads shards again as soon as it is heard.`), run: async () => { await post(nodeAt(n, "undrain")); return `${n.name} is no longer drained.`; } });
-}
-export function keep(m, n) {
-  confirm({ title: `Keep ${n.name}?`, verb: "Keep node", safe: true, says: h("p", "Its removal ends. Replicas that it has given away already stay where they are."), run: async () => { await post(nodeAt(n, "keep")); return `${n.name} stays.`; } });
-}
+/** Does at once what takes nothing away, and says so. */
+export async function plainly(path, said) { try { await post(path); toast("ok", said); } catch (error) { toast("bad", error.message); } }
+export const undrain = (m, n) => plainly(nodeAt(n, "undrain"), `${n.name} is no longer drained.`);
+export const keep = (m, n) => plainly(nodeAt(n, "keep"), `${n.name} stays. What it has given away stays where it is.`);
 /** Asks first what would move, then wants the name typed. */
 export async function remove(m, n) {
   let plan;
