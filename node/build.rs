@@ -12,9 +12,15 @@ use std::{env, fs};
 const FILES: [&str; 2] = ["swagger-ui-bundle.js", "swagger-ui.css"];
 /// Where the console's files are.
 const CONSOLE: &str = "console";
+/// The script that imports all others; of these it is made one.
+const ENTRY: &str = "app.js";
+
+#[path = "build/squeeze.rs"]
+mod squeeze;
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build/squeeze.rs");
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
     swagger_ui(Path::new(&out))?;
     console(Path::new(&out))
@@ -59,22 +65,42 @@ fn console(out: &Path) -> io::Result<()> {
     let mut table = String::from("/// The files, in the order of their paths.\nstatic FILES: &[Embedded] = &[\n");
     for (number, path) in paths.iter().enumerate() {
         println!("cargo::rerun-if-changed={}", path.display());
-        let raw = fs::read(path)?;
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(&raw)?;
-        let gzip = packed.join(format!("{number}.gz"));
-        fs::write(&gzip, encoder.finish()?)?;
         let name = path.strip_prefix(&folder).map_err(io::Error::other)?;
         let name = name.to_str().ok_or_else(|| io::Error::other("a file's name is no text"))?;
-        let tag = format!("\"{:016x}{:x}\"", hash(&raw), raw.len());
+        let Some(bytes) = embedded(&folder, name)? else { continue };
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&bytes)?;
+        let (raw, gzip) = (packed.join(format!("{number}.raw")), packed.join(format!("{number}.gz")));
+        fs::write(&raw, &bytes)?;
+        fs::write(&gzip, encoder.finish()?)?;
+        let tag = format!("\"{:016x}{:x}\"", hash(&bytes), bytes.len());
         writeln!(
             table,
-            "    Embedded {{ path: {name:?}, raw: include_bytes!({path:?}), gzip: include_bytes!({gzip:?}), tag: {tag:?} }},"
+            "    Embedded {{ path: {name:?}, raw: include_bytes!({raw:?}), gzip: include_bytes!({gzip:?}), tag: {tag:?} }},"
         )
         .map_err(io::Error::other)?;
     }
     table.push_str("];\n");
     fs::write(out.join("console_files.rs"), table)
+}
+
+/// What of a file goes into the program: scripts as one, all without what only their readers need. `None`: it is part of another.
+fn embedded(folder: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+    let text = || fs::read_to_string(folder.join(name));
+    Ok(Some(match name.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("js") if name == ENTRY => {
+            squeeze::script(&squeeze::bundle(ENTRY, &mut |path| fs::read_to_string(folder.join(path)))?).into_bytes()
+        }
+        Some("js") => return Ok(None),
+        Some("css") => squeeze::style(&text()?).into_bytes(),
+        Some("html") => {
+            let text = text()?;
+            // There is nothing to load ahead: the script is one.
+            let lines = text.lines().filter(|line| !line.contains("modulepreload"));
+            lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
+        }
+        _ => fs::read(folder.join(name))?,
+    }))
 }
 
 /// The files in a folder and below, without tests, texts and what is hidden.

@@ -14,7 +14,13 @@ fn scripts_lose_what_separates_nothing() {
 
 #[test]
 fn what_is_quoted_stays() {
-    for text in ["\"a  //  b\"", "'it\\'s  /* so */'", "`a  ${b+`c  ${d}  e`}  // f`", "x=>x.match(/[/]  \\/  */g)", "`${{a:1}.a}  `"] {
+    for text in [
+        "\"a  //  b\"",
+        "'it\\'s  /* so */'",
+        "`a  ${b+`c  ${d}  e`}  // f`",
+        "x=>x.match(/[/]  \\/  */g)",
+        "`${{a:1}.a}  `",
+    ] {
         assert_eq!(script(text).trim_end(), text);
     }
 }
@@ -28,7 +34,8 @@ fn a_line_that_ends_a_statement_stays_one() {
 #[test]
 fn styles_lose_what_separates_nothing() {
     let text = "/* A */\n.a > .b, .c:not(.d) .e { margin: 0 auto; font: 1px/2 \"A  B\"; }\n@media (min-width: 9px) { .x { width: calc(1px + 2px); } }\n";
-    let wanted = ".a>.b,.c:not(.d) .e{margin:0 auto;font:1px/2 \"A  B\"}@media (min-width:9px){.x{width:calc(1px + 2px)}}\n";
+    let wanted =
+        ".a>.b,.c:not(.d) .e{margin:0 auto;font:1px/2 \"A  B\"}@media (min-width:9px){.x{width:calc(1px + 2px)}}\n";
     assert_eq!(style(text), wanted);
 }
 
