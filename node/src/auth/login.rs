@@ -135,6 +135,11 @@ impl Logins {
         self.check(principal).is_ok()
     }
 
+    /// Whether somebody who has logged in before may go on. A node that has not heard lately lets him, as it does a connection.
+    pub fn takes_login(&self, principal: &Principal) -> bool {
+        self.router.auth().access(principal, self.router.clock().now().wall_ms).is_ok()
+    }
+
     /// Who has this name and password. It takes tens of milliseconds, as long for a user that is not there, and 5 s at most.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ mod reading;
 
 pub use fields::{FIELDS, Field, PREFIX};
 pub use problem::{ConfigErrors, ConfigProblem, Origin};
-pub use reading::Sources;
+pub use reading::{Setting, Sources};
 
 use crate::audit::file::AuditTarget;
 use figment::value::Dict;
@@ -106,6 +106,8 @@ pub struct Config {
     pub joins: bool,
     /// The cluster's initial members, this node among them; its own entry holds the advertised addresses.
     pub members: Vec<Member>,
+    /// All fields with a single value, as they were given, for people.
+    pub settings: Vec<Setting>,
 }
 
 /// Whether clients must say who they are.
@@ -424,6 +426,7 @@ fn read(reading: &mut Reading) -> Option<Config> {
         repair_hold: repair_hold?,
         joins: joins?,
         members,
+        settings: std::mem::take(&mut reading.settings),
     })
 }
 

@@ -15,6 +15,18 @@ pub enum Origin {
     Default,
 }
 
+impl Origin {
+    /// What kind of source that is: `file`, `environment`, `flag` or `default`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Environment(_) => "environment",
+            Self::Flag(_) => "flag",
+            Self::Default => "default",
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

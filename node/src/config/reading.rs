@@ -56,6 +56,31 @@ pub(super) struct Reading {
     file: String,
     root: Dict,
     pub(super) problems: Vec<ConfigProblem>,
+    /// What every field is, and who says so.
+    pub(super) settings: Vec<Setting>,
+}
+
+/// What one field is, and who says so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// The field, such as `tls.ca`.
+    pub path: &'static str,
+    /// As it was given, or the default; `None` if nobody gave it and it follows from others.
+    pub value: Option<String>,
+    /// Who says so.
+    pub origin: Origin,
+}
+
+impl Setting {
+    /// The value as anybody may see it who keeps the node: what is secret, or says where a secret is, is left out.
+    pub fn shown(&self) -> Option<&str> {
+        let is_secret =
+            self.path == "tls.key" || self.path.starts_with("encryption.") || self.path.starts_with("auth.bootstrap_");
+        match &self.value {
+            Some(_) if is_secret => Some("[redacted]"),
+            value => value.as_deref(),
+        }
+    }
 }
 
 impl Reading {
@@ -86,7 +111,19 @@ impl Reading {
             .merge(Texts { name: ENVIRONMENT, values: environment.collect() })
             .merge(Texts { name: FLAGS, values: flags.collect() });
         let root = figment.data().ok().and_then(|mut data| data.remove(&Profile::Default)).unwrap_or_default();
-        Self { figment, file, root, problems }
+        let mut reading = Self { figment, file, root, problems, settings: Vec::new() };
+        reading.settings = FIELDS.iter().map(|field| reading.setting(field)).collect();
+        reading
+    }
+
+    fn setting(&self, field: &Field) -> Setting {
+        match find(&self.root, field.path) {
+            Some(value) => Setting { path: field.path, value: text_of(value), origin: self.origin(value, field.path) },
+            None => {
+                let value = field.default.map(|text| text.trim_matches('"').to_owned());
+                Setting { path: field.path, value, origin: Origin::Default }
+            }
+        }
     }
 
     /// Whether the file could be parsed; if not, missing fields say nothing.

@@ -1,6 +1,7 @@
 //! Writes the audit log: takes what waits, and has it written where waiting for a disk holds nobody up.
 
 use crate::audit::file::AuditFile;
+use crate::runtime::audit_tail::AuditTail;
 use kvorum_core::routing::router::Router;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tracing::{error, info};
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Writes what happens from here on, until it is stopped.
-pub(super) async fn run(router: Arc<Router>, mut file: AuditFile, stop: CancellationToken) {
+pub(super) async fn run(router: Arc<Router>, mut file: AuditFile, tail: Arc<AuditTail>, stop: CancellationToken) {
     let news = Arc::new(Notify::new());
     let wake = Arc::clone(&news);
     router.audit().open(router.clock().now(), Box::new(move || wake.notify_one()));
@@ -21,6 +22,7 @@ pub(super) async fn run(router: Arc<Router>, mut file: AuditFile, stop: Cancella
         let stopped = stop.is_cancelled();
         let events = Vec::from(router.audit().take());
         let count = events.len() as u64;
+        tail.add(&events);
         let written = tokio::task::spawn_blocking(move || {
             let written = file.append(&events);
             (file, written)

@@ -1,5 +1,6 @@
 //! What runs a node's core: the actors that host shards and the map's keeper, the threads for disks, and their supervision.
 
+pub mod audit_tail;
 mod audit_writer;
 pub mod cache_figures;
 pub mod control;
@@ -9,8 +10,10 @@ pub mod door_counts;
 pub mod issuing;
 pub mod joining;
 pub mod journal_threads;
+pub mod log_ring;
 pub mod meta;
 pub mod node;
+pub mod node_figures;
 mod pace;
 pub mod process;
 pub mod scrub_thread;
@@ -20,4 +23,5 @@ pub mod shards;
 pub mod status;
 pub mod striped;
 pub mod system_clock;
+pub mod threads;
 pub mod upkeep_thread;

@@ -3,11 +3,13 @@
 use crate::auth::certificates::NodeCertificates;
 use crate::doors::places::Places;
 use crate::doors::tls::Handshakes;
+use crate::runtime::audit_tail::AuditTail;
 use crate::runtime::cache_figures::CacheFigures;
 use crate::runtime::control::{Control, VerbAnswer};
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::journal_threads::JournalHandle;
 use crate::runtime::meta::MetaMessage;
+use crate::runtime::node_figures::NodeFigures;
 use crate::runtime::process::ProcessUse;
 use crate::runtime::system_clock;
 use bytes::{Bytes, BytesMut};
@@ -76,6 +78,8 @@ pub struct Observed {
     pub certificates: Arc<NodeCertificates>,
     /// The TLS handshakes of clients.
     pub handshakes: Arc<Handshakes>,
+    /// The newest events of the audit log.
+    pub audit_tail: Arc<AuditTail>,
 }
 
 /// Looks at every part of the node.
@@ -88,8 +92,13 @@ pub struct Inspector {
     idle: Mutex<BTreeMap<ShardId, ShardRole>>,
     control: OnceLock<Control>,
     meta: OnceLock<ActorRef<MetaMessage>>,
+    /// Tells what consoles of other nodes show of this one.
+    figures: OnceLock<FiguresOf>,
     stop: CancellationToken,
 }
+
+/// Tells what other nodes' consoles show of this one.
+pub type FiguresOf = Box<dyn Fn() -> Option<NodeFigures> + Send + Sync>;
 
 impl NodeAdmin for Inspector {
     fn ask(self: Arc<Self>, verb: Verb, wait: Duration, reply_to: ReplyTo) {
@@ -268,6 +277,7 @@ impl Inspector {
             idle: Mutex::default(),
             control: OnceLock::new(),
             meta: OnceLock::new(),
+            figures: OnceLock::new(),
             stop,
         })
     }
@@ -275,6 +285,41 @@ impl Inspector {
     /// Gives it the control plane, to ask other nodes; once.
     pub fn set_control(&self, control: Control) {
         assert!(self.control.set(control).is_ok(), "the control plane is started once");
+    }
+
+    /// Gives it what tells the figures of this node; once.
+    pub fn set_figures(&self, figures: FiguresOf) {
+        assert!(self.figures.set(figures).is_ok(), "one console keeps the figures");
+    }
+
+    /// What other nodes' consoles show of this one; `None` if nobody keeps that.
+    pub fn node_figures(&self) -> Option<NodeFigures> {
+        self.figures.get()?()
+    }
+
+    /// The status of every node that answers, this one among them; waits no longer than this for the others.
+    pub async fn statuses(&self, wait: Duration) -> Vec<NodeStatus> {
+        let mut all = vec![self.status()];
+        if let Some(control) = self.control.get() {
+            all.extend(others(control, all[0].node, wait).await);
+        }
+        all
+    }
+
+    /// The figures of every other node that tells them; waits no longer than this.
+    pub async fn figures_of_others(&self, wait: Duration) -> Vec<(NodeId, NodeFigures)> {
+        let me = self.node.router.me();
+        let answers = match self.control.get() {
+            Some(control) => control.node_figures(wait).await,
+            None => Vec::new(),
+        };
+        let others = answers.into_iter().filter(|(node, _)| *node != me);
+        others.filter_map(|(node, bytes)| Some((node, NodeFigures::decode(bytes.ok()?).ok()?))).collect()
+    }
+
+    /// The cluster's plan, if whoever leads `meta` tells it in time.
+    pub async fn plan_within(&self, wait: Duration) -> Option<ClusterPlan> {
+        timeout(wait, self.plan_until_told(None)).await.ok()?.ok()
     }
 
     /// A replica is held and not run.
@@ -300,6 +345,11 @@ impl Inspector {
     /// The TLS handshakes of clients.
     pub fn handshakes(&self) -> &Arc<Handshakes> {
         &self.node.handshakes
+    }
+
+    /// The newest events of the audit log.
+    pub fn audit_tail(&self) -> &Arc<AuditTail> {
+        &self.node.audit_tail
     }
 
     /// What the doors have answered.

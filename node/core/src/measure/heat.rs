@@ -7,12 +7,14 @@
 //! A busy shard is sampled: of its operations one in 2^n is looked at, and stands for all of them. So the cost is bounded by time,
 //! whatever the rate is, and a shard with little to do is counted exactly.
 
+use super::Count;
 use crate::clock::Nanos;
 use bytes::Bytes;
-use kvorum_protocol::hash::hash64;
+use kvorum_protocol::hash::{SLOTS, hash64, slot};
 use kvorum_protocol::limits::HOT_KEY_BYTES_MAX;
 use kvorum_protocol::{HotKey, ShardId};
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Keys that are counted at a time, per shard and kind of operation.
@@ -34,23 +36,62 @@ const SHARE_PERMILLE_MIN: u64 = 10;
 /// or was seen fewer times than this.
 const SAMPLES_TOLD_MIN: u64 = 3;
 
+/// Equal parts of the ring by which operations are counted.
+pub const RING_PARTS: usize = 256;
+
+const _: () = assert!((SLOTS as usize).is_multiple_of(RING_PARTS), "a slot lies in one part");
+
+/// How many operations fell on each part of the ring, of all shards of a node together: as far as samples tell, and exact for shards with
+/// little to do. Any thread may note. 2 KiB.
+#[derive(Debug)]
+pub struct RingHeat([Count; RING_PARTS]);
+
+impl Default for RingHeat {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
+}
+
+impl RingHeat {
+    /// A key was read or written, which stands for so many operations. Only what is looked at anyhow is noted, so the cost is bounded as
+    /// that of [`Heat`] is: its slot is computed, some tens of nanoseconds.
+    fn note(&self, key: &[u8], stands_for: u64) {
+        self.0[usize::from(slot(key)) * RING_PARTS / usize::from(SLOTS)].add_shared(stands_for);
+    }
+
+    /// Operations so far, by part. Part 0 begins at position 0.
+    pub fn counts(&self) -> [u64; RING_PARTS] {
+        std::array::from_fn(|part| self.0[part].get())
+    }
+}
+
 /// The keys of a shard that are asked for most. Any thread may note.
 #[derive(Debug, Default)]
 pub struct Heat {
     reads: Sampled,
     writes: Sampled,
+    ring: Arc<RingHeat>,
 }
 
 impl Heat {
+    /// Of a shard whose operations are also counted by where they fall on the ring.
+    pub fn on(ring: Arc<RingHeat>) -> Self {
+        Self { ring, ..Self::default() }
+    }
+
     /// A key is read at `now`. `draw` is a number that tells this read from others. If it is one of those that are looked at:
     /// the number of reads that it stands for.
     pub fn note_read(&self, key: &[u8], now: Nanos, draw: u64) -> Option<u64> {
-        self.reads.note(key, now, draw)
+        let stands_for = self.reads.note(key, now, draw)?;
+        self.ring.note(key, stands_for);
+        Some(stands_for)
     }
 
     /// A key was written at `now`, likewise.
     pub fn note_write(&self, key: &[u8], now: Nanos, draw: u64) {
-        let _ = self.writes.note(key, now, draw);
+        if let Some(stands_for) = self.writes.note(key, now, draw) {
+            self.ring.note(key, stands_for);
+        }
     }
 
     /// The keys that are read most, or written most, the hottest first.
@@ -280,6 +321,24 @@ mod tests {
         assert!(near(hot[0].share_permille.into(), 200) && near(hot[1].share_permille.into(), 100), "{hot:?}");
         let samples = heat.reads.sketch.lock().samples;
         assert!(heat.reads.shift.load(Ordering::Relaxed) >= 4 && samples <= SAMPLES_MAX, "{samples}");
+    }
+
+    #[test]
+    fn operations_are_counted_by_where_they_fall_on_the_ring() {
+        let ring = Arc::<RingHeat>::default();
+        let (one, other) = (Heat::on(Arc::clone(&ring)), Heat::on(Arc::clone(&ring)));
+        let part = |key: &[u8]| (kvorum_protocol::hash::ring_position(key) >> 56) as usize;
+        one.note_write(b"{tag}:a", Nanos(SECOND), 0);
+        other.note_read(b"{tag}:b", Nanos(SECOND), 0);
+        other.note_read(b"else", Nanos(SECOND), 1);
+        let counts = ring.counts();
+        assert_ne!(part(b"{tag}"), part(b"else"));
+        assert_eq!((counts[part(b"{tag}")], counts[part(b"else")], counts.iter().sum::<u64>()), (2, 1, 3));
+        // Samples stand for all: within a tenth.
+        let now = feed(&one, 200_000, 4, |nth| format!("key{}", nth % 1_000));
+        assert!(now > Nanos(SECOND));
+        let all = ring.counts().iter().sum::<u64>();
+        assert!(all.abs_diff(800_003) < 80_000, "{all}");
     }
 
     #[test]

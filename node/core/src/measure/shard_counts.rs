@@ -1,6 +1,6 @@
 //! What a node counts of its replicas, and of the way to those of others.
 
-use super::heat::Heat;
+use super::heat::{Heat, RingHeat};
 use super::load::{LedLoad, Load};
 use super::{Count, Durations};
 use crate::clock::Nanos;
@@ -146,6 +146,11 @@ pub struct ShardCounts {
 }
 
 impl ShardCounts {
+    /// Of a shard whose operations are also counted by where they fall on the ring.
+    fn on(ring: &Arc<RingHeat>) -> Self {
+        Self { heat: Heat::on(Arc::clone(ring)), ..Self::default() }
+    }
+
     /// A request was not taken.
     pub fn note_refused(&self, why: RefusedFor) {
         self.refused[why as usize].add_shared(1);
@@ -176,6 +181,8 @@ impl ShardCounts {
 #[derive(Debug, Default)]
 pub struct ReplicaCounts {
     shards: Mutex<BTreeMap<ShardId, Arc<ShardCounts>>>,
+    /// Where on the ring operations fall. Any thread.
+    ring: Arc<RingHeat>,
     /// Bytes of cold data that were checked again. The scrubber is the writer.
     pub scrubbed_bytes: Count,
     /// Requests that were passed on, by [`ForwardEnd`]. Several writers.
@@ -185,7 +192,13 @@ pub struct ReplicaCounts {
 impl ReplicaCounts {
     /// Those of a shard's replica.
     pub fn of(&self, shard: ShardId) -> Arc<ShardCounts> {
-        Arc::clone(self.shards.lock().entry(shard).or_default())
+        let new = || Arc::new(ShardCounts::on(&self.ring));
+        Arc::clone(self.shards.lock().entry(shard).or_insert_with(new))
+    }
+
+    /// Where on the ring operations fall, of all shards of this node.
+    pub fn ring(&self) -> &RingHeat {
+        &self.ring
     }
 
     /// All of them.

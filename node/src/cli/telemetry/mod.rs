@@ -8,6 +8,7 @@
 
 mod lines;
 
+use crate::runtime::log_ring::RingLayer;
 use lines::LogLines;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
@@ -15,7 +16,9 @@ use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// The environment variable that holds the filter.
 pub const FILTER_VARIABLE: &str = "KVORUM_LOG";
@@ -69,15 +72,17 @@ pub fn start(format: LogFormat, filter: Option<String>) -> Result<(), TelemetryE
     let lines = LogLines::start(io::stderr()).map_err(TelemetryError::Thread)?;
     LINES.set(lines.clone()).map_err(|_| TelemetryError::Twice)?;
     std::panic::set_hook(Box::new(report_panic));
-    let subscriber = tracing_subscriber::fmt()
+    let subscriber = fmt()
         .with_env_filter(filter)
         .with_writer(lines)
         .with_ansi(colour)
         // It would print what it can't write, and panic if it can't print.
         .log_internal_errors(false);
     match format {
-        LogFormat::Text => subscriber.compact().with_target(false).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => subscriber.compact().with_target(false).finish().with(RingLayer).try_init(),
+        LogFormat::Json => {
+            subscriber.json().flatten_event(true).with_current_span(false).finish().with(RingLayer).try_init()
+        }
     }
     .map_err(|_| TelemetryError::Twice)
 }

@@ -171,7 +171,7 @@ fn node_json(ring: &RingMap, topology: &Topology, at: usize, statuses: &[NodeSta
 }
 
 /// The HTTP door is at the host of the binary one.
-fn http_address(client_address: &str, port: u16) -> Option<String> {
+pub(super) fn http_address(client_address: &str, port: u16) -> Option<String> {
     let (host, _) = client_address.rsplit_once(':')?;
     (port != 0).then(|| format!("{host}:{port}"))
 }

@@ -9,7 +9,9 @@ mod bulk;
 mod cache;
 mod call;
 mod cluster;
+mod console;
 mod entry;
+mod explain;
 mod fast;
 mod health;
 mod idempotency;
@@ -30,6 +32,7 @@ mod slow;
 mod tokens;
 mod whose;
 
+pub(crate) use console::Console;
 pub use serve::HttpDoor;
 
 use crate::auth::login::Logins;
@@ -60,6 +63,7 @@ pub struct Api {
     logins: Arc<Logins>,
     inflow: Arc<Inflow>,
     outflow: Outflow,
+    console: Arc<Console>,
     /// The node's name.
     name: String,
     /// The node has caught up since it started.
@@ -75,6 +79,7 @@ impl Api {
         pressure: Arc<Pressure>,
         logins: Arc<Logins>,
         inflow: Arc<Inflow>,
+        console: Arc<Console>,
         name: String,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -84,6 +89,7 @@ impl Api {
             logins,
             inflow,
             outflow: Outflow::default(),
+            console,
             name,
             was_ready: AtomicBool::new(false),
             http_requests: HttpRequests::default(),
@@ -118,6 +124,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/batch", post(batch::batch))
         .route("/atomic", post(batch::atomic))
         .route("/mapping", get(cluster::mapping))
+        .route("/explain", get(explain::explain))
         .route("/nodes", get(cluster::nodes))
         .route("/nodes/{node}/drain", post(operate::drain))
         .route("/nodes/{node}/undrain", post(operate::undrain))
@@ -125,6 +132,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/nodes/{node}/keep", post(operate::keep))
         .route("/nodes/{node}/replace", post(operate::replace))
         .route("/nodes/{node}/set", post(operate::set))
+        .route("/shards/{shard}/leader", post(explain::lead))
         .route("/cluster", get(operate::cluster))
         .route("/cluster/plan", get(operate::plan))
         .route("/cluster/pause", post(operate::pause))
@@ -144,6 +152,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(pages::docs))
         .route("/docs/{file}", get(pages::docs_file))
+        .merge(console::routes())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), metrics::count))
@@ -165,7 +174,8 @@ async fn method_not_allowed(request: axum::extract::Request) -> Problem {
         "/rebalance" => "GET, HEAD, POST",
         "/batch" | "/atomic" | "/heartbeat" => "POST",
         _ if path.starts_with("/cluster/") && path != "/cluster/plan" => "POST",
-        _ if path.starts_with("/nodes/") => "POST",
+        _ if path.starts_with("/nodes/") || path.starts_with("/shards/") => "POST",
+        "/console/login" | "/console/logout" => "POST",
         _ if path.starts_with("/kv/") && path.ends_with("/incr") => "GET, HEAD, PUT, DELETE, POST",
         _ if path.starts_with("/kv/") => "GET, HEAD, PUT, DELETE",
         _ => "GET, HEAD",

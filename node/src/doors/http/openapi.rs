@@ -6,7 +6,7 @@ use super::metrics::Detail;
 use super::problem::{Problem, ProblemBody};
 use super::request::Asked;
 use super::scan::PageJson;
-use super::{batch, cache, cluster, health, kv, metrics, operate, pages, tokens};
+use super::{batch, cache, cluster, explain, health, kv, metrics, operate, pages, tokens};
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
@@ -35,7 +35,7 @@ use utoipa::{OpenApi, ToSchema};
     ),
     paths(
         kv::get, kv::put, kv::delete, kv::incr, kv::get_by_query, kv::put_envelope, kv::delete_by_query, batch::batch,
-        batch::atomic, cluster::mapping, cluster::nodes, cluster::heartbeat, cluster::rebalance,
+        batch::atomic, cluster::mapping, explain::explain, explain::lead, cluster::nodes, cluster::heartbeat, cluster::rebalance,
         cluster::rebalance_progress, operate::cluster, operate::plan, operate::drain, operate::undrain, operate::remove,
         operate::keep, operate::replace, operate::pause, operate::resume, operate::repair, operate::rate, operate::finalize, operate::set, tokens::make, health::health, health::live, health::ready, metrics::metrics,
         cache::cache_stats, pages::problem, document

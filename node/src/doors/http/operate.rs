@@ -8,11 +8,11 @@ use super::request::Asked;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
-use kvorum_client::verdict;
+use kvorum_client::verdict::{self, ClusterHealth};
 use kvorum_protocol::limits::{ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NODE_WEIGHT_MAX};
 use kvorum_protocol::{
-    AdminCommand, ClusterPlan, ClusterVerb, MovePurpose, NodeId, NodeInfo, PlannedMove, RequestBody, ResponseBody,
-    ShardId, StatusScope, Topology,
+    AdminCommand, ClusterPlan, ClusterVerb, Epoch, MovePurpose, NodeId, NodeInfo, PlannedMove, RequestBody,
+    ResponseBody, ShardId, StatusScope, Topology,
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const CLUSTER_WITHIN: Duration = Duration::from_millis(1_500);
 const ABSENCE_DEFAULT_MS: u64 = 600_000;
 
 /// How the cluster stands.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
 #[schema(as = Cluster)]
 pub(super) struct ClusterJson {
     /// `ok`; `healing`, while some shard lacks replicas and that mends itself; `at_risk`, if it does not; `unavailable`, if some
@@ -50,6 +50,24 @@ pub(super) struct ClusterJson {
     next: String,
     /// The epoch of the ring map.
     epoch: u64,
+}
+
+impl ClusterJson {
+    /// What was found, under the ring map of `epoch`.
+    pub(super) fn new(health: ClusterHealth, epoch: Epoch) -> Self {
+        Self {
+            verdict: health.verdict.name(),
+            summary: health.summary,
+            can_lose_nodes: health.can_lose_nodes,
+            can_lose_zones: health.can_lose_zones,
+            findings: health.findings,
+            moves_under_way: health.moves_under_way,
+            moves_to_come: health.moves_to_come,
+            moves_end_in_s: health.moves_end_in.map(|time| time.as_secs()),
+            next: health.advice,
+            epoch: epoch.0,
+        }
+    }
 }
 
 /// `GET /cluster`.
@@ -81,19 +99,7 @@ pub(super) async fn cluster(State(api): State<Arc<Api>>, request: axum::extract:
     let statuses: Vec<kvorum_client::NodeStatus> = statuses.into_iter().map(Into::into).collect();
     let topology = api.topology();
     let health = verdict::verdict(&topology, &statuses, plan.as_deref());
-    let json = ClusterJson {
-        verdict: health.verdict.name(),
-        summary: health.summary,
-        can_lose_nodes: health.can_lose_nodes,
-        can_lose_zones: health.can_lose_zones,
-        findings: health.findings,
-        moves_under_way: health.moves_under_way,
-        moves_to_come: health.moves_to_come,
-        moves_end_in_s: health.moves_end_in.map(|time| time.as_secs()),
-        next: health.advice,
-        epoch: topology.epoch.0,
-    };
-    Ok(json_response(StatusCode::OK, &json))
+    Ok(json_response(StatusCode::OK, &ClusterJson::new(health, topology.epoch)))
 }
 
 /// What the cluster does and what is to come.

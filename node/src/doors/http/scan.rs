@@ -14,10 +14,13 @@ use kvorum_core::disk::lost_pages;
 use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
 use kvorum_protocol::{RequestBody, ResponseBody, ScanCursor, ScanRequest, ShardId, Version};
 use serde::Serialize;
+use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
 /// Entries of a page, if the request does not say how many.
 const LIMIT_DEFAULT: u32 = 100;
+/// A page is answered after this, even if nothing was found.
+const EMPTY_WITHIN: Duration = Duration::from_secs(1);
 /// The form of cursors.
 const CURSOR_FORM: u8 = 1;
 
@@ -31,6 +34,10 @@ pub(super) struct PageJson {
     cursor: Option<String>,
     /// How many entries this page has.
     scanned: usize,
+    /// So many shards were looked through to their end, those of earlier pages among them.
+    shards_done: u16,
+    /// So many shards there are.
+    shards: u16,
 }
 
 /// Where a scan goes on.
@@ -88,7 +95,9 @@ pub(super) async fn page(api: &Api, asked: &Asked<'_>) -> Result<Response, Probl
     let mut place = start.ok_or_else(|| Problem::new(&INVALID_CURSOR, "begin the scan anew"))?;
     let (mode, within) = (asked.mode()?, asked.within);
     let prefix = prefix.unwrap_or_default();
-    // One page of one shard, or the first that has something: an empty answer for each empty shard would cost a round trip each.
+    // One page of one shard, or the first that has something: an empty answer for each empty shard would cost a round trip each. But
+    // whoever looks on is to see that it goes on, and may stop it.
+    let began = Instant::now();
     loop {
         let before = lost_pages();
         let scan =
@@ -105,10 +114,11 @@ pub(super) async fn page(api: &Api, asked: &Asked<'_>) -> Result<Response, Probl
             None => None,
         };
         match next {
-            Some(next) if entries.is_empty() && page.next.is_none() => place = next,
+            Some(next) if entries.is_empty() && page.next.is_none() && began.elapsed() < EMPTY_WITHIN => place = next,
             next => {
                 let scanned = entries.len();
-                let page = PageJson { entries, cursor: next.map(Place::encode), scanned };
+                let shards_done = next.map_or(shards, |next| next.shard.0);
+                let page = PageJson { entries, cursor: next.map(Place::encode), scanned, shards_done, shards };
                 let mut response = json_response(StatusCode::OK, &page);
                 hold(&mut response, held);
                 return Ok(response);

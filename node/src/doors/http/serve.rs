@@ -15,8 +15,8 @@ use crate::doors::tls::{Arrived, CameIn, DoorTls, arrive};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use http::HeaderValue;
-use http::header::{CONNECTION, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONNECTION, HOST, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -193,6 +193,7 @@ async fn answer(
     answering: Answering,
     request: http::Request<Incoming>,
 ) -> Result<http::Response<Answer>, Infallible> {
+    let is_by_script = is_by_script(&request);
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let response: Response = if target > TARGET_BYTES_MAX {
         Problem::new(&URI_TOO_LONG, format!("the address has {target} bytes, the limit is {TARGET_BYTES_MAX}"))
@@ -204,6 +205,10 @@ async fn answer(
         Box::pin(answer_somebody(&door, from, request)).await
     };
     let mut response = response;
+    if is_by_script && response.status() == StatusCode::UNAUTHORIZED {
+        // A browser would ask for a password by itself, in front of the page that does.
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"kvorum\""));
+    }
     let headers = response.headers_mut();
     if answering.is_last() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -220,6 +225,9 @@ async fn answer_somebody(door: &HttpDoor, from: From, request: http::Request<Inc
         Ok(whose) => whose,
         Err(problem) => return problem.into_response(),
     };
+    if whose.is_by_cookie() && !request.method().is_safe() && !is_from_this_site(&request) {
+        return Problem::new(&NOT_PERMITTED, "a login at the console counts for its own pages only").into_response();
+    }
     if fast::takes(&request) {
         return fast::answer(&door.api, whose, request.uri(), request.headers()).await;
     }
@@ -240,6 +248,25 @@ async fn answer_somebody(door: &HttpDoor, from: From, request: http::Request<Inc
 fn is_from_another_site<B>(request: &http::Request<B>) -> bool {
     let site = request.headers().get("sec-fetch-site");
     !request.method().is_safe() && site.is_some_and(|site| site != "same-origin" && site != "none")
+}
+
+/// Whether a browser says that a page of this very address has made a request. Who shows a cookie is a browser, and says so; old ones send
+/// `Origin` alone.
+fn is_from_this_site<B>(request: &http::Request<B>) -> bool {
+    let headers = request.headers();
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let host = authority.or_else(|| headers.get(HOST)?.to_str().ok());
+    let origin =
+        headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()).and_then(|origin| origin.split_once("://"));
+    matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
+}
+
+/// Whether a browser says that a script asks, and not whoever looks at the page.
+fn is_by_script<B>(request: &http::Request<B>) -> bool {
+    request.headers().get("sec-fetch-dest").is_some_and(|dest| dest == "empty")
 }
 
 /// The body of an answer. The request is answered once it has left.
@@ -270,5 +297,33 @@ impl http_body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> http::Request<()> {
+        let request = http::Request::post("/kv").header("host", "Node-1:7420");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.body(()).expect("a request")
+    }
+
+    #[test]
+    fn a_login_counts_for_pages_of_this_address() {
+        for (headers, counts) in [
+            (&[("sec-fetch-site", "same-origin")][..], true),
+            (&[("sec-fetch-site", "same-site"), ("origin", "http://node-1:7420")], false),
+            (&[("sec-fetch-site", "cross-site")], false),
+            (&[("sec-fetch-site", "none")], false),
+            (&[("origin", "https://node-1:7420")], true),
+            (&[("origin", "https://node-1")], false),
+            (&[("origin", "https://evil.example")], false),
+            (&[("origin", "null")], false),
+            (&[], false),
+        ] {
+            assert_eq!(is_from_this_site(&request(headers)), counts, "{headers:?}");
+        }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Whose {
     pub(super) principal: Principal,
     /// What he may do.
     pub(super) access: Arc<Access>,
+    /// When his login at the console is over, in Unix milliseconds, if it is a cookie that says who he is.
+    pub(super) login_until_ms: Option<u64>,
     /// One of the connections that he may have, as long as the request is worked at.
     #[expect(dead_code, reason = "it is held, and never looked at")]
     place: Option<Arc<UserPlace>>,
@@ -43,25 +45,33 @@ enum Needed {
 }
 
 impl Whose {
-    /// Who a request says that it is from. The certificate of the connection counts unless a header says somebody else.
+    /// Who a request says that it is from: by the header Authorization, else by a login at the console, else by the certificate of the
+    /// connection.
     ///
     /// # Errors
     /// `Unauthenticated`, `Overloaded`, `Unavailable`.
     pub(super) async fn read(api: &Api, from: &From, headers: &HeaderMap) -> Result<Self, Problem> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
-        let principal = match (values.next(), values.next()) {
-            (None, _) => match &from.certificate {
+        let value = values.next();
+        // A cookie that proves nothing, or no more, is none: whoever has it has to log in again.
+        let login = value.is_none().then(|| api.console.login_of(headers)).flatten();
+        let login = login.map(|login| (login.principal(), login.until_ms));
+        let login = login.filter(|(principal, _)| api.logins.takes_login(principal));
+        let login_until_ms = login.as_ref().map(|(_, until_ms)| *until_ms);
+        let principal = match (value, values.next()) {
+            (None, _) => match (login, &from.certificate) {
+                (Some((principal, _)), _) => principal,
                 // A certificate that is not taken is not taken for nobody.
-                Some(shown) => {
+                (None, Some(shown)) => {
                     let found = api.logins.by_certificate(&shown.user, &shown.serial).map_err(refused);
                     found.inspect_err(|problem| {
-                        note(api, from.address, AuditKind::LoginFailed, &shown.user, problem);
+                        note(api, from.address, AuditKind::LoginFailed, &shown.user, problem.detail());
                     })?
                 }
-                None => Principal::Nobody,
+                (None, None) => Principal::Nobody,
             },
             (Some(value), None) => log_in(api, value.as_bytes()).await.inspect_err(|problem| {
-                note(api, from.address, AuditKind::LoginFailed, "", problem);
+                note(api, from.address, AuditKind::LoginFailed, "", problem.detail());
             })?,
             (Some(_), Some(_)) => return Err(unauthenticated("the header Authorization comes twice")),
         };
@@ -73,7 +83,17 @@ impl Whose {
             _ => Some(router.auth().place_of(&access, None).map_err(|error| Problem::from(error.error()))?),
         };
         let place = place.map(Arc::new);
-        Ok(Self { place, connection: from.connection, address: from.address, principal, access })
+        Ok(Self { place, connection: from.connection, address: from.address, principal, access, login_until_ms })
+    }
+
+    /// The same, once somebody has logged in at the console.
+    pub(super) fn logged_in(self, principal: Principal, access: Arc<Access>, until_ms: u64) -> Self {
+        Self { principal, access, login_until_ms: Some(until_ms), ..self }
+    }
+
+    /// It is a cookie that says who he is: a browser sends it along whoever has made the request.
+    pub(super) fn is_by_cookie(&self) -> bool {
+        self.login_until_ms.is_some()
     }
 
     /// Looks whether the address may be asked for.
@@ -88,7 +108,8 @@ impl Whose {
         };
         allowed.map_err(|denied| {
             let problem = denied.error(self.access.user()).into();
-            note(api, self.address, AuditKind::Denied, self.access.user(), &problem);
+            let problem: Problem = problem;
+            note(api, self.address, AuditKind::Denied, self.access.user(), problem.detail());
             problem
         })
     }
@@ -102,13 +123,11 @@ impl Whose {
     }
 }
 
-/// Writes down what was refused before there was a request.
-fn note(api: &Api, from: IpAddr, kind: AuditKind, user: &str, problem: &Problem) {
+/// Writes down what was refused, or let in, before there was a request.
+pub(super) fn note(api: &Api, from: IpAddr, kind: AuditKind, user: &str, what: &str) {
     let router = &api.caller.context().router;
     if router.audit().is_on() {
-        router
-            .audit()
-            .note(router.clock().now(), AuditEvent::at_door(kind, Door::Http, Some(from), user, problem.detail()));
+        router.audit().note(router.clock().now(), AuditEvent::at_door(kind, Door::Http, Some(from), user, what));
     }
 }
 
@@ -129,7 +148,8 @@ async fn log_in(api: &Api, value: &[u8]) -> Result<Principal, Problem> {
     found.map_err(refused)
 }
 
-fn refused(failure: LoginFailure) -> Problem {
+/// What somebody is answered who is not let in.
+pub(super) fn refused(failure: LoginFailure) -> Problem {
     let error = failure.error();
     let kind = match error.code {
         ErrorCode::Overloaded => &OVERLOADED,
@@ -148,7 +168,12 @@ fn needed(method: &Method, path: &str) -> Needed {
         // Probes ask without knowing anybody.
         ("health", "live" | "ready") => Needed::Nothing,
         ("docs" | "openapi.json" | "problems", _) | ("", "") => Needed::Nothing,
-        ("kv" | "batch" | "atomic" | "mapping", _) => Needed::Login,
+        // The console's files tell nothing of this cluster; its data do.
+        ("console", "state" | "history" | "events" | "node" | "heat" | "jobs") => status,
+        ("console", "log") => Needed::Cluster(ClusterClasses::ADMIN),
+        ("console", "security") => Needed::Cluster(ClusterClasses::USERS),
+        ("console", _) => Needed::Nothing,
+        ("kv" | "batch" | "atomic" | "mapping" | "explain", _) => Needed::Login,
         ("metrics", "") => Needed::Cluster(ClusterClasses::METRICS),
         ("health", "") | ("cache", "stats") | ("heartbeat", "") => status,
         ("nodes" | "rebalance", "") | ("cluster", "" | "plan") if method.is_safe() => status,
@@ -159,13 +184,15 @@ fn needed(method: &Method, path: &str) -> Needed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doors::http::openapi;
+    use crate::doors::http::{console, openapi};
 
     /// Every address that is documented, and what it needs: a new one has to be decided here.
     #[test]
     fn every_address_is_decided() {
         let mut lines = Vec::new();
-        for (path, methods) in openapi::addresses() {
+        let of_console =
+            console::ADDRESSES.map(|(method, path)| (path.to_owned(), vec![method.parse().expect("a method")]));
+        for (path, methods) in openapi::addresses().into_iter().chain(of_console) {
             for method in methods {
                 let needed = match needed(&method, &path.replace(['{', '}'], "")) {
                     Needed::Nothing => "nothing".to_owned(),

@@ -62,6 +62,10 @@ impl Admin {
                 AdminReply::Done(status)
             }
             Ok(AdminRequest::CacheFigures) => AdminReply::Done(self.handler.cache_figures()),
+            Ok(AdminRequest::NodeFigures) => match self.handler.node_figures() {
+                Some(figures) => AdminReply::Done(figures),
+                None => AdminReply::Refused("the node has no HTTP door, and keeps no figures for a console".to_owned()),
+            },
             Ok(AdminRequest::TransferLeadership { shard, to }) => match self.handler.transfer_leadership(shard, to) {
                 Ok(()) => AdminReply::Done(Vec::new()),
                 Err(text) => AdminReply::Refused(text),

@@ -40,6 +40,8 @@ pub trait AdminHandler: Send + Sync + 'static {
     fn status(&self) -> Vec<u8>;
     /// What reads found in the node's memory, in whatever form the one who asks expects; at most 1 KiB.
     fn cache_figures(&self) -> Vec<u8>;
+    /// What another node's console shows of this one; `None` if that is not kept.
+    fn node_figures(&self) -> Option<Vec<u8>>;
     /// Begins to hand the leadership of a shard over to another node.
     ///
     /// # Errors
@@ -206,6 +208,11 @@ impl Control {
     /// [`Control::statuses`].
     pub async fn cache_figures(&self, timeout: Duration) -> Vec<(NodeId, Result<Vec<u8>, ControlError>)> {
         self.ask_all(AdminRequest::CacheFigures, timeout).await
+    }
+
+    /// What a console shows of every present node, as its [`AdminHandler::node_figures`] gives it; otherwise as [`Control::statuses`].
+    pub async fn node_figures(&self, timeout: Duration) -> Vec<(NodeId, Result<Vec<u8>, ControlError>)> {
+        self.ask_all(AdminRequest::NodeFigures, timeout).await
     }
 
     async fn ask_all(&self, request: AdminRequest, timeout: Duration) -> Vec<(NodeId, Result<Vec<u8>, ControlError>)> {

@@ -29,6 +29,8 @@ pub(super) enum AdminRequest {
     ChangeAuth(AuthVerb),
     /// What reads found in the node's memory.
     CacheFigures,
+    /// What the console of another node shows of this one, beside its status.
+    NodeFigures,
     /// Whether the node can sign the certificates of nodes that join.
     CanIssue,
     /// Asks it to sign one.
@@ -70,6 +72,7 @@ impl AdminRequest {
                 verb.encode(&mut out);
             }
             Self::CacheFigures => out.put_u8(16),
+            Self::NodeFigures => out.put_u8(19),
             Self::CanIssue => out.put_u8(17),
             Self::Issue(asked) => {
                 out.put_u8(18);
@@ -88,6 +91,7 @@ impl AdminRequest {
             4 => Self::Plan(reader.option("verb", ClusterVerb::decode)?),
             5 => Self::ChangeAuth(AuthVerb::decode(&mut reader)?),
             16 => Self::CacheFigures,
+            19 => Self::NodeFigures,
             17 => Self::CanIssue,
             18 => Self::Issue(IssueRequest::decode(&mut reader)?),
             value => return Err(DecodeError::UnknownValue { field: "admin request", value: value.into() }),
@@ -145,6 +149,7 @@ mod tests {
             AdminRequest::Plan(None),
             AdminRequest::ChangeAuth(AuthVerb::RemoveUser("ada".to_owned())),
             AdminRequest::CacheFigures,
+            AdminRequest::NodeFigures,
             AdminRequest::CanIssue,
             AdminRequest::Issue(IssueRequest {
                 token: TokenId(Uuid::from_u128(8)),

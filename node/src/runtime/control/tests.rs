@@ -45,6 +45,10 @@ impl AdminHandler for Handler {
         status_of(self.node, self.transfers.load(Ordering::Relaxed))
     }
 
+    fn node_figures(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     fn cache_figures(&self) -> Vec<u8> {
         self.node.0.as_bytes().to_vec()
     }

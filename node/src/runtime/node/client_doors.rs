@@ -6,7 +6,7 @@ use super::{NodeError, StartContext};
 use crate::config::Config;
 use crate::doors::binary::BinaryDoor;
 use crate::doors::commons::DoorCommons;
-use crate::doors::http::{Api, HttpDoor};
+use crate::doors::http::{Api, Console, HttpDoor};
 use crate::doors::inflow::Inflow;
 use crate::doors::places::Places;
 use crate::doors::resp::{RespDoor, RespMode, RespNode, RespOptions};
@@ -100,12 +100,16 @@ impl ClientDoors {
             }
         }
         if let Some(listener) = listeners.http {
+            let console = Console::new(Arc::clone(&registry.inspector), context.config);
+            let looking = Arc::clone(&console).run(drain.clone());
+            spawn_essential("the console's figures", looking, drain.clone(), context.fatal.clone());
             let api = Api::new(
                 Arc::clone(&registry.sessions),
                 Arc::clone(&registry.inspector),
                 Arc::clone(&registry.pressure),
                 Arc::clone(&registry.logins),
                 inflow,
+                console,
                 context.config.name.clone(),
             );
             let http = HttpDoor::new(api, Arc::clone(&places), of(encrypted.http), drain.clone(), closed.clone());

@@ -121,6 +121,10 @@ impl AdminHandler for Admin {
         self.inspector.cache_figures().encode()
     }
 
+    fn node_figures(&self) -> Option<Vec<u8>> {
+        Some(self.inspector.node_figures()?.encode())
+    }
+
     fn transfer_leadership(&self, shard: ShardId, to: NodeId) -> Result<(), String> {
         self.router.transfer(shard, to).map_err(|error| error.to_string())
     }

@@ -77,6 +77,7 @@ impl Registry {
             doors: Arc::clone(&doors),
             certificates: Arc::clone(certificates),
             handshakes: Arc::default(),
+            audit_tail: Arc::default(),
         };
         let inspector = Inspector::new(observed, context.stop.clone());
         let sessions = Arc::new(SessionContext {

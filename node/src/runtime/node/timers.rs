@@ -62,6 +62,7 @@ impl Timers {
             let writing = audit_writer::run(
                 Arc::clone(&registry.router),
                 AuditFile::new(target, config.name.clone()),
+                Arc::clone(registry.inspector.audit_tail()),
                 stop.clone(),
             );
             tokio::spawn(writing)

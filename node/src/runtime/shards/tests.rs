@@ -123,6 +123,7 @@ impl Node {
             doors: Arc::default(),
             certificates: NodeCertificates::of(issued, Identity { cluster, node: me }),
             handshakes: Arc::default(),
+            audit_tail: Arc::default(),
         };
         let inspector = Inspector::new(observed, CancellationToken::new());
         let gate: Arc<Gate> = Arc::default();

@@ -12,6 +12,11 @@ impl Router {
         *self.disk.lock() = Some(room);
     }
 
+    /// What there is of this node's disk, once somebody has looked.
+    pub fn disk_room(&self) -> Option<DiskRoom> {
+        *self.disk.lock()
+    }
+
     /// What this node tells the others of itself.
     pub fn report(&self, now: Nanos) -> NodeReport {
         let local = self.all_local();

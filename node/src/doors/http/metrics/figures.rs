@@ -49,6 +49,8 @@ pub(super) fn look_up(api: &Api, by_shard: bool) -> Metrics {
     add_requests(inspector.doors(), &mut metrics);
     add_ways(&seen, &mut metrics);
     add_connections(inspector, &mut metrics);
+    let help = "Pages of the console that listen to what each second brings";
+    metrics.gauge("kvorum_console_listeners", help, api.console.listeners() as f64);
     add_tls(inspector, &mut metrics);
     add_queues(&seen, &mut metrics);
     add_storage(&seen, &mut metrics);

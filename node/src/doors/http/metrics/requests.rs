@@ -13,7 +13,7 @@ pub(in super::super) const KEY_ROUTE: &str = "/kv/{*key}";
 const METHODS: [&str; 6] = ["GET", "PUT", "POST", "DELETE", "HEAD", "other"];
 
 /// Endpoints, the most frequent first; what is none of these is the last.
-const ENDPOINTS: [&str; 19] = [
+const ENDPOINTS: [&str; 27] = [
     "/kv/{key}",
     "/kv",
     "/kv/{key}/incr",
@@ -32,6 +32,14 @@ const ENDPOINTS: [&str; 19] = [
     "/openapi.json",
     "/docs",
     "/docs/{file}",
+    "/explain",
+    "/",
+    "/console/{*file}",
+    "/console/state",
+    "/console/events",
+    "/console/login",
+    "/console/logout",
+    "/console/log",
     "other",
 ];
 
