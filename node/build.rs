@@ -15,12 +15,11 @@ const CONSOLE: &str = "console";
 /// The script that imports all others; of these it is made one.
 const ENTRY: &str = "app.js";
 
-#[path = "build/squeeze.rs"]
 mod squeeze;
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=build/squeeze.rs");
+    println!("cargo::rerun-if-changed=squeeze.rs");
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
     swagger_ui(Path::new(&out))?;
     console(Path::new(&out))

@@ -225,7 +225,7 @@ def real(b):
 with sync_playwright() as p:
     browser = p.chromium.launch(executable_path=args.chromium, args=["--no-sandbox"] if os.geteuid() == 0 else [])
     began = time.time()
-    for part in ([real] if args.real else [looks, acts, keyboard, ugly, large, troubles, states]):
+    for part in ([real] if args.real else [acts, keyboard, ugly, troubles, looks, large, states]):
         if args.only and part.__name__ not in args.only.split(","): continue
         try: part(browser)
         except Exception as error: wrong(part.__name__, f"stopped: {str(error)[:600]}")

@@ -1,6 +1,6 @@
 //! What `build.rs` leaves out of the console's files.
 
-#[path = "../build/squeeze.rs"]
+#[path = "../squeeze.rs"]
 mod squeeze;
 
 use squeeze::{bundle, script, style};

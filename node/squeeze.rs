@@ -11,7 +11,7 @@ use std::io;
 ///
 /// # Errors
 /// Those of `read`, and `InvalidData` for an import of another form.
-pub fn bundle(entry: &str, read: &mut dyn FnMut(&str) -> io::Result<String>) -> io::Result<String> {
+pub(crate) fn bundle(entry: &str, read: &mut dyn FnMut(&str) -> io::Result<String>) -> io::Result<String> {
     let (mut out, mut done) = (String::new(), BTreeSet::new());
     append(entry, read, &mut done, &mut out)?;
     Ok(out)
@@ -59,7 +59,7 @@ fn beside(path: &str, target: &str) -> String {
 }
 
 /// A script without comments and without spaces that separate nothing. Strings, templates and patterns stay as they are.
-pub fn script(text: &str) -> String {
+pub(crate) fn script(text: &str) -> String {
     let mut squeezed = Squeezed { out: String::with_capacity(text.len()), gap: Gap::None };
     let mut rest = text;
     // For each template that is open: how many braces of the expression inside it are open.
@@ -204,7 +204,7 @@ fn template(rest: &str) -> (usize, bool) {
 }
 
 /// A style sheet without comments, and without spaces that separate nothing.
-pub fn style(text: &str) -> String {
+pub(crate) fn style(text: &str) -> String {
     let (mut out, mut rest, mut is_gap) = (String::with_capacity(text.len()), text, false);
     while let Some(letter) = rest.chars().next() {
         let length = match letter {
