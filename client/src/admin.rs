@@ -7,7 +7,8 @@ use kvorum_client_core::retry::Kind;
 use kvorum_client_core::routing::Need;
 use kvorum_protocol::limits::ABSENCE_MS_MAX;
 use kvorum_protocol::{
-    AdminCommand, Authority, ClusterPlan, ClusterVerb, NewNode, NodeId, RequestBody, ResponseBody, ShardId,
+    AdminCommand, Authority, ClusterPlan, ClusterVerb, NewNode, NodeId, RequestBody, ResponseBody, ShardId, SlowLogAsk,
+    SlowLogView,
 };
 use std::time::Duration;
 
@@ -201,6 +202,38 @@ impl Admin {
             ResponseBody::Authority(authority) => Ok(authority),
             other => Err(unexpected(&other, Kind::Read)),
         }
+    }
+
+    /// The newest operations that took long on a node, at most `count` of them and of what it keeps (1024), the newest first.
+    ///
+    /// # Errors
+    /// As [`Admin::shutdown`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let nodes = client.nodes().await?;
+    /// for slow in client.admin().slow_log(nodes[0].id, 10).await?.operations {
+    ///     println!("{} took {} us, {} of them for a quorum", slow.operation, slow.took_us, slow.stages.quorum_us);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn slow_log(&self, node: NodeId, count: u32) -> Result<SlowLogView, Error> {
+        self.topology().await?;
+        let body = RequestBody::Admin(AdminCommand::SlowLog(SlowLogAsk::Newest(count)));
+        match self.client.call(Need::Exactly(node), Kind::Read, body, None).await? {
+            ResponseBody::SlowLog(view) => Ok(*view),
+            other => Err(unexpected(&other, Kind::Read)),
+        }
+    }
+
+    /// Has a node forget the operations that took long.
+    ///
+    /// # Errors
+    /// As [`Admin::shutdown`].
+    pub async fn forget_slow_log(&self, node: NodeId) -> Result<(), Error> {
+        self.command_to(node, AdminCommand::SlowLog(SlowLogAsk::Forget)).await
     }
 
     /// Fault hook: makes one node's actor of a shard panic.

@@ -9,6 +9,7 @@ use crate::login::{Credentials, Greeted};
 use crate::outgoing::Outgoing;
 #[cfg(feature = "tls")]
 use crate::tls::{self, Dialler};
+use crate::traces;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{FutureExt, select_all};
 use kvorum_client_core::{CloseReason, ConnectionError};
@@ -154,9 +155,14 @@ impl Connection {
         let in_parts = bytes > PART_BYTES_MAX && self.hello.features & feature::PARTS != 0;
         let pieces = in_parts.then(|| request.encode_pieces());
         // A large request is encoded before the lock is taken, so that small ones do not wait for its checksum.
+        let trace = if in_parts { None } else { traces::current(&self.hello) };
+        let encode = |out: &mut BytesMut| {
+            trace.into_iter().for_each(|context| context.encode_frame(out));
+            request.encode(out);
+        };
         let large = (bytes > SMALL_REQUEST_BYTES && !in_parts).then(|| {
             let mut encoded = BytesMut::with_capacity(bytes + SMALL_REQUEST_BYTES);
-            request.encode(&mut encoded);
+            encode(&mut encoded);
             encoded
         });
         let (sender, receiver) = oneshot::channel();
@@ -171,7 +177,7 @@ impl Connection {
             match (pieces, large) {
                 (Some(pieces), _) => state.outgoing.push_parts(&request.body, pieces),
                 (None, Some(encoded)) => state.outgoing.push(&request.body, |out| out.extend_from_slice(&encoded)),
-                (None, None) => state.outgoing.push(&request.body, |out| request.encode(out)),
+                (None, None) => state.outgoing.push(&request.body, encode),
             }
             state.pending.insert(id, sender);
         }
@@ -258,7 +264,7 @@ async fn introduce<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let hello = Hello {
         version_min: PROTOCOL_VERSION,
         version_max: PROTOCOL_VERSION,
-        features: feature::TOPOLOGY_PUSH | feature::PARTS | feature::AUTH,
+        features: feature::TOPOLOGY_PUSH | feature::PARTS | feature::AUTH | traces::FEATURE,
         cluster: introduction.cluster,
         client: introduction.client,
         name: introduction.name.clone(),

@@ -450,6 +450,7 @@ pub(crate) fn unexpected(body: &ResponseBody, kind: Kind) -> Error {
         ResponseBody::Challenge(_) => "CHALLENGE",
         ResponseBody::Authenticated { .. } => "AUTHENTICATED",
         ResponseBody::AuthView(_) => "AUTH-VIEW",
+        ResponseBody::SlowLog(_) => "SLOW-LOG",
         ResponseBody::Value(_) => "VALUE",
         ResponseBody::Values(_) => "VALUES",
         ResponseBody::Page(_) => "PAGE",

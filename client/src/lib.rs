@@ -57,6 +57,14 @@
 //! otherwise, and up to 128 MiB of large requests; further ones wait within their deadline and fail with
 //! [`Error::TooManyInFlight`]. The module [`limits`] has all of them. What is over a limit is refused before it is sent.
 //!
+//! # Traces
+//!
+//! With the feature `tracing` a request says to which trace it belongs: that of the OpenTelemetry context which is current where its
+//! future is polled, if that is sampled. `tracing-opentelemetry` makes the context of a `tracing` span current. Nodes that trace go on with
+//! it, over all nodes that the request reaches. A request over 64 KiB says nothing.
+//!
+//! # Security
+//!
 //! Without the feature `tls` the client speaks plain TCP only: whoever listens can read it.
 #![warn(
     clippy::future_not_send,
@@ -89,6 +97,7 @@ mod status;
 mod tls;
 #[cfg(feature = "tokens")]
 mod token;
+mod traces;
 mod transaction;
 mod users;
 mod write;
@@ -129,7 +138,7 @@ pub use kvorum_protocol::{
     ClusterVerb, Condition, DecodeError, Durability, EncryptVerb, Epoch, ErrorCode, Explanation, Grant, JoinToken,
     KeyClasses, LogIndex, MovePurpose, NewNode, NewToken, NodeId, NodeInfo, NodeOutlook, NodeStanding, Outcome,
     ParseReceiptError, PlanReason, PlannedMove, ReadMode, Receipt, Receiving, Retry, RoleView, SealingOutlook,
-    ServerError, ShardId, ShardInfo, ShardRole, Term, TokenId, TokenKey, TokenSecret, TokenView, Topology, UserLimits,
-    UserTokenId, UserView, Version, WriteStatus,
+    ServerError, ShardId, ShardInfo, ShardRole, SlowLogView, SlowOperation, SlowStages, Term, TokenId, TokenKey,
+    TokenSecret, TokenView, Topology, TraceId, UserLimits, UserTokenId, UserView, Version, WriteStatus,
 };
 pub use uuid::Uuid;

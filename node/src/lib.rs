@@ -12,3 +12,4 @@ pub mod folder;
 pub mod kek;
 pub mod peers;
 pub mod runtime;
+pub mod traces;

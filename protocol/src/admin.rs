@@ -3,6 +3,7 @@
 use crate::auth::{AuthVerb, KeyClasses};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{AUTH_NAME_BYTES_MAX, KEY_BYTES_MAX};
+use crate::slow::SlowLogAsk;
 use crate::types::{NodeId, ShardId};
 use crate::verb::ClusterVerb;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -40,6 +41,8 @@ pub enum AdminCommand {
         /// The key, or the prefix of a scan.
         key: Bytes,
     },
+    /// Say which operations took long on the asked node, or forget them.
+    SlowLog(SlowLogAsk),
     /// Fault hook: panic in a shard's actor. Refused unless the node runs with fault hooks on.
     PanicShard(ShardId),
     /// Fault hook: drop everything to and from all peers, or stop doing so. Refused unless fault hooks are on.
@@ -78,6 +81,10 @@ impl AdminCommand {
                 out.put_u8(classes.0);
                 out.bytes(key);
             }
+            Self::SlowLog(ask) => {
+                out.put_u8(10);
+                ask.encode(out);
+            }
             Self::PanicShard(shard) => {
                 out.put_u8(100);
                 out.put_u16_le(shard.0);
@@ -108,6 +115,7 @@ impl AdminCommand {
                 classes: KeyClasses::decode(reader.u8()?)?,
                 key: reader.bytes("key length", KEY_BYTES_MAX)?,
             },
+            10 => Self::SlowLog(SlowLogAsk::decode(reader)?),
             100 => Self::PanicShard(ShardId(reader.u16()?)),
             101 => Self::CutPeers(reader.bool("cut")?),
             102 => Self::SkewClock(reader.i64()?),

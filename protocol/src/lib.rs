@@ -23,10 +23,12 @@ pub mod plan;
 pub mod report;
 pub mod request;
 pub mod response;
+pub mod slow;
 pub mod snapshot;
 pub mod status;
 pub mod token;
 pub mod topology;
+pub mod trace;
 pub mod transaction;
 pub mod types;
 pub mod verb;
@@ -48,11 +50,13 @@ pub use request::{
 pub use response::{
     AtomicResult, Awaited, Explanation, HelloReply, Response, ResponseBody, ScanPage, WriteResult, WriteStatus,
 };
+pub use slow::{SlowLogAsk, SlowLogView, SlowOperation, SlowStages};
 pub use status::{HotKey, NodeStatus, Receiving, ShardRole, ShardStatus};
 pub use token::{
     Authority, AuthorityHash, JoinToken, NewToken, NodeKey, ParseTokenError, TokenId, TokenKey, TokenSecret,
 };
 pub use topology::{NodeInfo, ShardInfo, Topology};
+pub use trace::{SpanId, TraceContext, TraceId};
 pub use transaction::{TransactionOperation, TransactionReply, TransactionRequest, TransactionResult};
 pub use types::{
     Ack, ClientId, ClusterId, Durability, Entry, Epoch, FolderId, LogIndex, NodeId, OnceId, ParseReceiptError, Receipt,

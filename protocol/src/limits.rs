@@ -102,6 +102,8 @@ pub const DENIED_SERIALS_MAX: usize = 4096;
 pub const SERIAL_BYTES_MAX: usize = 20;
 /// Largest table of users that nodes send to each other, in bytes.
 pub const AUTH_TABLE_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Most operations that took long that a node keeps, and tells of.
+pub const SLOW_OPERATIONS_MAX: usize = 1024;
 /// Most reasons that a plan gives for what does not go on; there may be more of them.
 pub const PLAN_REASONS_MAX: usize = 64;
 

@@ -9,6 +9,7 @@ use crate::limits::{
 };
 use crate::report::NodeReport;
 use crate::snapshot::{SnapshotBody, SnapshotMessage};
+use crate::trace::TraceContext;
 use crate::types::{ClientId, ClusterId, FolderId, LogIndex, NodeId, ReplicaId, ShardId, Term};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
@@ -67,6 +68,7 @@ mod kind {
     pub(super) const DATA_KEYS: u8 = 18;
     pub(super) const MAP_ASKED: u8 = 19;
     pub(super) const MAP_IS: u8 = 20;
+    pub(super) const TRACE: u8 = 21;
     pub(super) const SNAPSHOT: u8 = 6;
 }
 
@@ -89,6 +91,14 @@ pub enum PeerMessage {
         in_order: bool,
         /// The request, as [`crate::Request::encode_body`] wrote it.
         request: Bytes,
+    },
+    /// The forwarded request with this number, which comes right behind, is part of a trace. Whoever does not know this kind skips it,
+    /// and the trace lacks a part.
+    Trace {
+        /// The forwarded request's.
+        id: u64,
+        /// The trace, and the span that its parts on the receiver belong to.
+        context: TraceContext,
     },
     /// The answer to a forwarded request.
     ForwardReply {
@@ -333,7 +343,7 @@ impl PeerMessage {
                 _ => 0,
             },
             Self::Hello(_) | Self::Unfit(_) | Self::Clock(_) | Self::AuthNews { .. } | Self::AuthWanted => 0,
-            Self::DataKeys { .. } | Self::MapAsked { .. } | Self::MapIs { .. } => 0,
+            Self::DataKeys { .. } | Self::MapAsked { .. } | Self::MapIs { .. } | Self::Trace { .. } => 0,
             Self::Unknown { body, .. } => body.len(),
         }
     }
@@ -370,6 +380,7 @@ impl PeerMessage {
             | Self::DataKeys { .. }
             | Self::MapAsked { .. }
             | Self::MapIs { .. }
+            | Self::Trace { .. }
             | Self::Report(_)
             | Self::Unfit(_)
             | Self::Clock(_)
@@ -414,6 +425,11 @@ impl PeerMessage {
                 out.put_u64_le(term.0);
                 out.bool(*in_order);
                 out.bytes(request);
+            }
+            Self::Trace { id, context } => {
+                out.put_u8(kind::TRACE);
+                out.put_u64_le(*id);
+                context.encode(out);
             }
             Self::ForwardReply { id, response } => {
                 out.put_u8(kind::FORWARD_REPLY);
@@ -518,6 +534,7 @@ impl PeerMessage {
                 in_order: reader.bool("in order")?,
                 request: reader.bytes("forwarded request", FRAME_BYTES_MAX)?,
             },
+            kind::TRACE => Self::Trace { id: reader.u64()?, context: TraceContext::decode(&mut reader)? },
             kind::FORWARD_REPLY => {
                 Self::ForwardReply { id: reader.u64()?, response: reader.bytes("forwarded response", FRAME_BYTES_MAX)? }
             }

@@ -33,10 +33,12 @@ pub mod feature {
     pub const TOPOLOGY_PUSH: u64 = 1;
     /// Both sides may send long messages in parts, see [`crate::part`].
     pub const PARTS: u64 = 2;
+    /// Before a request the client may say to which trace it belongs, see [`crate::trace`].
+    pub const TRACE: u64 = 4;
     /// The node answers AUTH. Without it nobody can say who he is.
     pub const AUTH: u64 = 8;
     /// Every feature that this crate knows.
-    pub const ALL: u64 = TOPOLOGY_PUSH | PARTS | AUTH;
+    pub const ALL: u64 = TOPOLOGY_PUSH | PARTS | TRACE | AUTH;
 }
 
 pub(crate) mod operation {

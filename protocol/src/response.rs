@@ -18,6 +18,7 @@ use crate::limits::{
 };
 use crate::plan::ClusterPlan;
 use crate::request::ScanCursor;
+use crate::slow::SlowLogView;
 use crate::status::NodeStatus;
 use crate::token::Authority;
 use crate::topology::{Topology, decode_durability, encode_durability};
@@ -37,6 +38,7 @@ mod kind {
     pub(super) const CHALLENGE: u8 = 0x09;
     pub(super) const AUTHENTICATED: u8 = 0x0a;
     pub(super) const AUTH_VIEW: u8 = 0x0b;
+    pub(super) const SLOW_LOG: u8 = 0x0c;
     pub(super) const VALUE: u8 = 0x10;
     pub(super) const VALUES: u8 = 0x11;
     pub(super) const PAGE: u8 = 0x12;
@@ -93,6 +95,8 @@ pub enum ResponseBody {
     },
     /// To the admin command that asks who may do what.
     AuthView(Box<AuthView>),
+    /// To the admin command that asks which operations took long.
+    SlowLog(Box<SlowLogView>),
     /// To GET: the entry, if there is one.
     Value(Option<Entry>),
     /// To MULTI-GET: a result per key, in the order asked.
@@ -330,6 +334,10 @@ impl Response {
                 out.text(user, AUTH_NAME_BYTES_MAX);
                 out.bytes(proof);
             }
+            ResponseBody::SlowLog(view) => {
+                header(out, kind::SLOW_LOG);
+                view.encode(out);
+            }
             ResponseBody::AuthView(view) => {
                 header(out, kind::AUTH_VIEW);
                 view.encode(out);
@@ -428,6 +436,7 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
             proof: reader.bytes("proof", AUTH_BYTES_MAX)?,
         },
         kind::AUTH_VIEW => ResponseBody::AuthView(Box::new(AuthView::decode(reader)?)),
+        kind::SLOW_LOG => ResponseBody::SlowLog(Box::new(SlowLogView::decode(reader)?)),
         kind::VALUE => ResponseBody::Value(reader.option("entry", decode_entry)?),
         kind::VALUES => ResponseBody::Values(decode_results(reader, |reader| reader.option("entry", decode_entry))?),
         kind::PAGE => {

@@ -107,6 +107,7 @@ fn limits_are_the_codes() {
         ("roles of a user", limits::ROLES_OF_USER_MAX as u64, ""),
         ("prefixes of a role", limits::GRANTS_MAX as u64, ""),
         ("tokens of users", limits::USER_TOKENS_MAX as u64, ""),
+        ("slow operations that a node keeps", limits::SLOW_OPERATIONS_MAX as u64, ""),
         ("denied certificates", limits::DENIED_SERIALS_MAX as u64, ""),
     ];
     let row =

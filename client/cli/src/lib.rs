@@ -26,6 +26,7 @@ mod repl;
 mod run;
 mod script;
 mod session;
+mod slow_log;
 mod standing;
 mod terminal;
 mod text;

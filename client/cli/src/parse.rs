@@ -7,6 +7,7 @@ pub(crate) use operate::{Asked, Manner};
 pub(crate) use users::{NewPassword, UserAction};
 
 use crate::commands::{self, CommandSpec, Verb};
+use crate::slow_log::{self, SlowLogAction};
 use crate::text::{parse_duration, printable, word};
 use crate::words::Word;
 use kvorum_client::{Bytes, Condition, Receipt, Version, WriteOp};
@@ -40,6 +41,7 @@ pub(crate) enum Action {
     Ping(Option<String>),
     Cluster(ClusterView),
     Status(Option<String>),
+    SlowLog(SlowLogAction),
     Transfer {
         shard: u16,
         node: String,
@@ -171,6 +173,7 @@ impl Arguments<'_> {
             Verb::Ping => Action::Ping(self.optional_text()),
             Verb::Cluster => self.cluster()?,
             Verb::Status => Action::Status(self.optional_text()),
+            Verb::SlowLog => Action::SlowLog(self.slow_log()?),
             Verb::Transfer => Action::Transfer { shard: self.number("shard")?, node: self.text("node")? },
             Verb::Node => self.node()?,
             Verb::Repair => self.repair()?,
@@ -185,6 +188,22 @@ impl Arguments<'_> {
             Verb::Clear => Action::Clear,
             Verb::Quit => Action::Quit,
         })
+    }
+
+    fn slow_log(&mut self) -> Result<SlowLogAction, UsageError> {
+        let is = |word: &Word, name: &str| word.text().eq_ignore_ascii_case(name);
+        match self.rest.first() {
+            None => Ok(SlowLogAction::Newest(slow_log::COUNT_DEFAULT)),
+            Some(word) if is(word, "LEN") => {
+                self.rest = &self.rest[1..];
+                Ok(SlowLogAction::Length)
+            }
+            Some(word) if is(word, "RESET") => {
+                self.rest = &self.rest[1..];
+                Ok(SlowLogAction::Reset)
+            }
+            Some(_) => self.number("number of operations").map(SlowLogAction::Newest),
+        }
     }
 
     fn put(&mut self) -> Result<WriteOp, UsageError> {

@@ -6,6 +6,7 @@ use crate::nodes;
 use crate::operate;
 use crate::output::{Cell, Output};
 use crate::parse::{Action, ClusterView};
+use crate::slow_log;
 use crate::standing;
 use crate::text::duration;
 use crate::users;
@@ -111,6 +112,7 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
         Action::Ping(node) => ping(client, node.as_deref(), emit).await,
         Action::Cluster(view) => view_cluster(client, *view, emit).await,
         Action::Status(node) => status(client, node.as_deref(), emit).await,
+        Action::SlowLog(action) => slow_log::run(client, *action, emit).await,
         Action::Transfer { shard, node } => transfer(client, ShardId(*shard), node, emit).await,
         Action::Ask(asked, manner) => operate::ask(client, asked, *manner, emit).await,
         Action::Users(action) => users::run(client, action, emit).await,

@@ -124,6 +124,7 @@ impl<T> MetaKey<T> {
             queued_at: now,
             deadline: now.after_ms(DEADLINE_DEFAULT_MS.into()),
             term: Term(0),
+            traced: false,
             operation: Operation::Write { client: self.client, id, ack: Ack::Committed, mutation },
         });
     }

@@ -126,6 +126,12 @@ fields! {
         "A file of the audit log that is larger, in MiB, gets a number, and a new one begins";
     AUDIT_FILES: "audit.files", "a number from 0 to 1000", Some("8"),
         "How many such files are kept; the oldest one goes";
+    SLOW_MS: "slow_ms", "a number from 0 to 600000", Some("100"),
+        "Operations that take so many milliseconds or longer are kept, with where their time went; 0 keeps none";
+    TRACES_OTLP: "traces.otlp", "off, env, http://host:port or https://host:port", Some("\"off\""),
+        "Where traces go, by OTLP over gRPC; env: where OpenTelemetry's variables say, such as OTEL_EXPORTER_OTLP_ENDPOINT";
+    TRACES_ONE_OF: "traces.one_of", "a number from 0 to 4294967295", Some("10000"),
+        "One of so many requests is traced, 0 for none; others are if their clients ask for it or they are slow, 100 per second at most";
     ENCRYPTION_KEY: "encryption.key", KEK, None,
         "The key-encryption key, the same on all nodes: 32 bytes in a file, as such or as 64 hexadecimal digits; those digits in a variable; or a program that wraps and unwraps";
     ENCRYPTION_OLD_KEY: "encryption.old_key", KEK, None,

@@ -12,6 +12,7 @@ pub use problem::{ConfigErrors, ConfigProblem, Origin};
 pub use reading::{Setting, Sources};
 
 use crate::audit::file::AuditTarget;
+use crate::traces::{TraceReceiver, TracesConfig};
 use figment::value::Dict;
 use kvorum_core::limits::ELECTION_TICKS;
 use kvorum_core::ring::address::is_address;
@@ -96,6 +97,10 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Where it is written down who did what.
     pub audit: Option<AuditTarget>,
+    /// From how many milliseconds on an operation is slow; 0 if none is.
+    pub slow_ms: u64,
+    /// What is traced, and where it goes.
+    pub traces: TracesConfig,
     /// Where the key-encryption key is, if the node has one.
     pub encryption: EncryptionConfig,
     /// What this program speaks: [`Levels::OWN`]. Not a setting; a test of programs to come puts another value here.
@@ -368,6 +373,8 @@ fn read(reading: &mut Reading) -> Option<Config> {
     );
     let audit = read_audit(reading);
     let limits = read_limits(reading);
+    let slow_ms = reading.required(&fields::SLOW_MS, |text| number(text, 0, 600_000));
+    let traces = read_traces(reading);
     let encryption = read_encryption(reading);
     let fault_hooks = reading.required(&fields::FAULT_HOOKS, |text| bool::from_str(text).ok());
     let repair_hold = reading.required(&fields::REPAIR_HOLD_S, |text| number(text, 0, 86_400).map(Duration::from_secs));
@@ -421,6 +428,8 @@ fn read(reading: &mut Reading) -> Option<Config> {
         auth: auth?,
         limits: limits?,
         audit: audit?,
+        slow_ms: slow_ms?,
+        traces: traces?,
         encryption,
         levels: Levels::OWN,
         repair_hold: repair_hold?,
@@ -440,6 +449,15 @@ fn read_journal(reading: &mut Reading) -> Option<JournalConfig> {
     });
     let files = reading.required(&fields::JOURNAL_FILES, |text| Some(number(text, 2, 64)? as u16));
     Some(JournalConfig { file_bytes: file_bytes?, files: files? })
+}
+
+fn read_traces(reading: &mut Reading) -> Option<TracesConfig> {
+    let receiver = reading.required(&fields::TRACES_OTLP, |text| match text {
+        "off" => Some(None),
+        text => TraceReceiver::read(text).map(Some),
+    });
+    let one_of = reading.required(&fields::TRACES_ONE_OF, |text| Some(number(text, 0, u32::MAX.into())? as u32));
+    Some(TracesConfig { receiver: receiver?, one_of: one_of? })
 }
 
 fn read_tls(reading: &mut Reading) -> Option<TlsConfig> {

@@ -32,9 +32,10 @@ use kvorum_protocol::frame;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use kvorum_protocol::part::{Assembler, EARNEST_BYTES};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
+use kvorum_protocol::trace::TRACE_KIND;
 use kvorum_protocol::{
     AuthRequest, ClientId, DecodeError, ErrorCode, Hello, HelloReply, Outcome, Request, RequestBody, RequestId,
-    Response, ResponseBody, ServerError,
+    Response, ResponseBody, ServerError, TraceContext,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -158,6 +159,8 @@ struct Connection<'a> {
     /// Logins that failed.
     refused_logins: u32,
     pushes: bool,
+    /// It says to which traces its requests belong.
+    traces: bool,
     input: BytesMut,
     /// How many more frames at the front of `input` were looked at ahead.
     looked_ahead: usize,
@@ -199,6 +202,7 @@ impl<'a> Connection<'a> {
             challenged: None,
             refused_logins: 0,
             pushes: false,
+            traces: false,
             input: BytesMut::with_capacity(SESSION_READ_BYTES),
             looked_ahead: 0,
             now: system_clock::monotonic(),
@@ -419,6 +423,13 @@ impl<'a> Connection<'a> {
                 Ok(None) => continue,
                 Err(error) => return self.end_malformed(RequestId(0), error).await,
             };
+            if self.traces && body.first() == Some(&TRACE_KIND) {
+                match TraceContext::decode_body(&body) {
+                    Ok(context) => context.into_iter().for_each(|context| self.session.follows(context)),
+                    Err(error) => return self.end_malformed(RequestId(0), error).await,
+                }
+                continue;
+            }
             let peeked = Request::peek_id(&body);
             match Request::decode(body) {
                 Ok(request) => self.handle_request(request).await?,
@@ -545,7 +556,10 @@ impl<'a> Connection<'a> {
         let refusal = refusal.or_else(|| self.log_in_by_certificate().err().map(LoginFailure::error));
         match (refusal, request.body) {
             (None, RequestBody::Hello(hello)) => {
-                let features = hello.features & feature::ALL;
+                let router = &self.door.context.router;
+                // Where nothing is traced nobody need say to what it belongs.
+                let known = if router.tracing().is_on() { feature::ALL } else { feature::ALL & !feature::TRACE };
+                let features = hello.features & known;
                 let reply = HelloReply {
                     version: PROTOCOL_VERSION,
                     features,
@@ -557,6 +571,7 @@ impl<'a> Connection<'a> {
                 debug!(client = %hello.client, name = hello.name, "a client said hello");
                 self.client = Some(hello.client);
                 self.pushes = features & feature::TOPOLOGY_PUSH != 0;
+                self.traces = features & feature::TRACE != 0;
                 self.encode(request.id, false, ResponseBody::Hello(reply));
                 if features & feature::PARTS != 0 {
                     self.output.use_parts();

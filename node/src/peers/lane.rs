@@ -74,9 +74,10 @@ impl Lane {
             | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => Some(Self::Consensus),
-            PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } | PeerMessage::Returned { .. } => {
-                Some(Self::Forward)
-            }
+            PeerMessage::Forward { .. }
+            | PeerMessage::Trace { .. }
+            | PeerMessage::ForwardReply { .. }
+            | PeerMessage::Returned { .. } => Some(Self::Forward),
             PeerMessage::Snapshot(..) => Some(Self::Snapshot),
             PeerMessage::Hello(_) | PeerMessage::Unknown { .. } => None,
         }
@@ -97,7 +98,9 @@ impl Lane {
             | PeerMessage::Report(_)
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_) => self == Self::Consensus,
-            PeerMessage::Forward { .. } | PeerMessage::Returned { .. } => self == Self::Forward,
+            PeerMessage::Forward { .. } | PeerMessage::Trace { .. } | PeerMessage::Returned { .. } => {
+                self == Self::Forward
+            }
             PeerMessage::ForwardReply { .. } => matches!(self, Self::Forward | Self::Bulk),
             PeerMessage::Snapshot(..) => self == Self::Snapshot,
             // What a newer version sends by which lane is not known here.

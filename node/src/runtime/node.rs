@@ -33,6 +33,7 @@ pub use storage::{check_fixed, knows_ring};
 use crate::auth::certificates::NodeCertificates;
 use crate::config::Config;
 use crate::folder::DataFolder;
+use crate::traces::TraceExport;
 use client_doors::ClientDoors;
 use hand_over::hand_over;
 use kvorum_core::health::fitness::Unfit;
@@ -142,6 +143,8 @@ impl Node {
         let mut storage = Storage::open(context, folder).await?;
         let registry = Registry::new(context, folder, &storage, &certificates);
         let registry = or_stop(registry, storage.stop()).await?;
+        let traces = TraceExport::begin(&registry.router, &config.traces, &config.name).map_err(NodeError::Traces);
+        let traces = or_stop(traces, storage.stop()).await?;
 
         let network = Network::start(context, &registry, &storage, folder).await;
         let network = or_stop(network, storage.stop()).await?;
@@ -161,7 +164,7 @@ impl Node {
         };
         let meta = or_stop(meta, stop_begun).await?;
 
-        let timers = Timers::start(context, &registry, &storage, &network);
+        let timers = Timers::start(context, &registry, &storage, &network, traces);
         let doors = ClientDoors::open(context, &registry, listener);
         let or_off = |address: Option<SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
         let (http, resp) = (or_off(config.http_listen), or_off(config.resp_listen));

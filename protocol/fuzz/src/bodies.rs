@@ -105,6 +105,7 @@ pub fn peer_message(data: &[u8]) -> bool {
             | PeerMessage::Unfit(_)
             | PeerMessage::Clock(_)
             | PeerMessage::Snapshot(..)
+            | PeerMessage::Trace { .. }
             | PeerMessage::Unknown { .. } => {}
         }
         message.encode(out);

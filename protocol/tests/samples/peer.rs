@@ -7,7 +7,7 @@ use kvorum_protocol::report::{DiskRoom, NodeReport, ShardLoad};
 use kvorum_protocol::snapshot::{SnapshotBody, SnapshotId, SnapshotMessage, SnapshotPart};
 use kvorum_protocol::{
     ClientId, ClusterId, Epoch, FolderId, LogIndex, NodeId, ReadMode, ReplicaId, Request, RequestBody, RequestId,
-    Response, ResponseBody, ShardId, Term,
+    Response, ResponseBody, ShardId, SpanId, Term, TraceContext, TraceId,
 };
 
 /// Every message between nodes, every kind of consensus message.
@@ -46,6 +46,13 @@ pub(crate) fn peer_messages() -> Vec<(String, PeerMessage)> {
                 term: Term(7),
                 in_order: true,
                 request: request.clone(),
+            },
+        ),
+        (
+            "trace".to_owned(),
+            PeerMessage::Trace {
+                id: 77,
+                context: TraceContext::sampled(TraceId(*b"0123456789abcdef"), SpanId(*b"01234567")),
             },
         ),
         ("returned".to_owned(), PeerMessage::Returned { id: 77, request }),

@@ -5,8 +5,8 @@ use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AuthRequest, AuthVerb, ClientId, ClusterClasses, ClusterId,
     ClusterVerb, Condition, EncryptVerb, ExpireWhen, Grant, Hello, KeyClasses, LogIndex, Mutation, NewToken, NodeId,
     NodeKey, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId, ReturnPrevious, ScanCursor, ScanRequest,
-    ShardId, StatusScope, Term, TimeToLive, TokenId, TokenKey, TransactionOperation, TransactionRequest, UserLimits,
-    UserTokenId, Version, WriteId,
+    ShardId, SlowLogAsk, StatusScope, Term, TimeToLive, TokenId, TokenKey, TransactionOperation, TransactionRequest,
+    UserLimits, UserTokenId, Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -246,6 +246,7 @@ fn of_auth() -> Vec<(&'static str, RequestBody)> {
     };
     let classes = KeyClasses::READ.with(KeyClasses::WRITE);
     let encrypt = |what| RequestBody::Admin(AdminCommand::Ask(ClusterVerb::Encrypt(what)));
+    let slow = |ask| RequestBody::Admin(AdminCommand::SlowLog(ask));
     vec![
         ("auth by token", RequestBody::Auth(AuthRequest::Token(bytes("kvt_00000000000000a7_secret")))),
         ("auth by password", RequestBody::Auth(AuthRequest::Scram(bytes("n,,n=ada,r=abc")))),
@@ -278,5 +279,8 @@ fn of_auth() -> Vec<(&'static str, RequestBody)> {
         ("admin encryption on", encrypt(EncryptVerb::On)),
         ("admin encryption rotate", encrypt(EncryptVerb::Rotate)),
         ("admin encryption rewrap", encrypt(EncryptVerb::Rewrap)),
+        ("admin newest slow operations", slow(SlowLogAsk::Newest(10))),
+        ("admin how many slow operations", slow(SlowLogAsk::Length)),
+        ("admin forget slow operations", slow(SlowLogAsk::Forget)),
     ]
 }

@@ -6,8 +6,8 @@ use kvorum_protocol::{
     Entry, Epoch, ErrorCode, Explanation, Grant, HelloReply, HotKey, KeyClasses, LogIndex, MovePurpose, NodeId,
     NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Outcome, PlanReason, PlannedMove, Receipt, Receiving, RequestId,
     Response, ResponseBody, Retry, RoleView, ScanCursor, ScanPage, ServerError, ShardId, ShardInfo, ShardRole,
-    ShardStatus, Term, TokenView, Topology, TransactionReply, TransactionResult, UserLimits, UserTokenId, UserView,
-    Version, WriteResult, WriteStatus,
+    ShardStatus, SlowLogView, SlowOperation, SlowStages, Term, TokenView, Topology, TraceId, TransactionReply,
+    TransactionResult, UserLimits, UserTokenId, UserView, Version, WriteResult, WriteStatus,
 };
 
 /// Every response, every error.
@@ -24,6 +24,7 @@ pub(crate) fn responses() -> Vec<(String, Response)> {
     all.push(("authority".into(), ResponseBody::Authority(authority)));
     all.extend(of_auth().into_iter().map(|(name, body)| (name.into(), body)));
     all.extend(of_resp().into_iter().map(|(name, body)| (name.into(), body)));
+    all.push(("slow log".into(), slow_log()));
     // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
     let numbered = |(number, (name, body)): (usize, (String, ResponseBody))| {
         (name, Response { id: RequestId(number as u32 + 1), epoch: Epoch(4), forwarded: false, body })
@@ -37,6 +38,38 @@ pub(crate) fn responses() -> Vec<(String, Response)> {
     let value = ResponseBody::Value(Some(entry("Ada", None)));
     all.push(("forwarded value".into(), Response { id: RequestId(9), epoch: Epoch(5), forwarded: true, body: value }));
     all
+}
+
+fn slow_log() -> ResponseBody {
+    let put = SlowOperation {
+        number: 41,
+        node: NodeId(uuid(1)),
+        at_ms: 1_700_000_000_123,
+        door: "binary".into(),
+        operation: "put".into(),
+        outcome: "ok".into(),
+        error: None,
+        shard: Some(ShardId(3)),
+        key_hash: Some(0x0123_4567_89ab_cdef),
+        took_us: 140_000,
+        stages: SlowStages::of([20_000, 50, 90_000, 29_000, 150, 800, 0]),
+        trace: Some(TraceId(*b"0123456789abcdef")),
+    };
+    let scan = SlowOperation {
+        number: 40,
+        door: "peer".into(),
+        operation: "batch".into(),
+        outcome: "unknown".into(),
+        error: Some(ErrorCode::DeadlineExceeded),
+        shard: None,
+        key_hash: None,
+        took_us: 5_000_000,
+        stages: SlowStages { remote_us: 5_000_000, ..SlowStages::default() },
+        trace: None,
+        ..put.clone()
+    };
+    let view = SlowLogView { length: 2, slower_than_us: Some(100_000), operations: vec![put, scan] };
+    ResponseBody::SlowLog(Box::new(view))
 }
 
 fn answers() -> Vec<(&'static str, ResponseBody)> {

@@ -577,6 +577,7 @@ pub(super) fn describe(bytes: &Bytes) -> impl fmt::Display {
                     Ok(response) => write!(f, "answers forwarded request {id}: {:?}", response.body),
                     Err(error) => write!(f, "answers forwarded request {id}, unreadable: {error}"),
                 },
+                Ok(PeerMessage::Trace { id, context }) => write!(f, "request {id} is part of trace {}", context.trace),
                 Ok(PeerMessage::Returned { id, .. }) => write!(f, "returns forwarded request {id}"),
                 Ok(PeerMessage::Leading(shards)) => write!(f, "leads {shards:?}"),
                 Ok(PeerMessage::Ring(_)) => write!(f, "a ring map"),

@@ -1,6 +1,6 @@
 //! What is asked of a cluster or node, as the audit log says it: in the words of `kvorum-cli`, without anything secret.
 
-use kvorum_protocol::{AdminCommand, AuthVerb, ClusterVerb, EncryptVerb, UserLimits};
+use kvorum_protocol::{AdminCommand, AuthVerb, ClusterVerb, EncryptVerb, SlowLogAsk, UserLimits};
 
 /// What changes by a command; `None` if nothing does. A new command does not compile until it is decided.
 pub fn change(command: &AdminCommand) -> Option<String> {
@@ -9,6 +9,7 @@ pub fn change(command: &AdminCommand) -> Option<String> {
         AdminCommand::Shutdown => "NODE SHUTDOWN".to_owned(),
         AdminCommand::Ask(verb) => of_cluster(verb),
         AdminCommand::Auth(verb) => of_auth(verb),
+        AdminCommand::SlowLog(SlowLogAsk::Forget) => "SLOWLOG RESET".to_owned(),
         AdminCommand::PanicShard(shard) => format!("fault hook: panic of shard {shard}"),
         AdminCommand::CutPeers(cut) => format!("fault hook: cut from peers {cut}"),
         AdminCommand::SkewClock(ms) => format!("fault hook: clock {ms} ms ahead"),
@@ -16,7 +17,8 @@ pub fn change(command: &AdminCommand) -> Option<String> {
         | AdminCommand::Authority
         | AdminCommand::ShowAuth
         | AdminCommand::WhoAmI
-        | AdminCommand::CheckAccess { .. } => return None,
+        | AdminCommand::CheckAccess { .. }
+        | AdminCommand::SlowLog(SlowLogAsk::Newest(_) | SlowLogAsk::Length) => return None,
     })
 }
 

@@ -3,7 +3,7 @@
 use super::access::Access;
 use kvorum_protocol::{
     Action, AdminCommand, AtomicRequest, AuthVerb, ClusterClasses, Condition, ErrorCode, KeyClasses, Mutation,
-    ReadMode, RequestBody, ReturnPrevious, ServerError, TransactionOperation, TransactionRequest,
+    ReadMode, RequestBody, ReturnPrevious, ServerError, SlowLogAsk, TransactionOperation, TransactionRequest,
 };
 use std::fmt;
 
@@ -91,8 +91,10 @@ pub fn authorise(access: &Access, request: &RequestBody) -> Result<(), Denied> {
         RequestBody::Admin(command) => match command {
             AdminCommand::WhoAmI => anybody(access),
             AdminCommand::Plan(None) | AdminCommand::Authority => cluster(ClusterClasses::STATUS),
+            AdminCommand::SlowLog(SlowLogAsk::Newest(_) | SlowLogAsk::Length) => cluster(ClusterClasses::METRICS),
             AdminCommand::TransferLeadership { .. }
             | AdminCommand::Shutdown
+            | AdminCommand::SlowLog(SlowLogAsk::Forget)
             | AdminCommand::Ask(_)
             | AdminCommand::Plan(Some(_)) => cluster(ClusterClasses::ADMIN),
             AdminCommand::Auth(verb) => match &**verb {

@@ -39,7 +39,13 @@ impl Durations {
         self.sum_ns.add(ns);
     }
 
-    /// The same as one of several writers, all of which must use this.
+    /// So many things took so many nanoseconds each. As the only writer.
+    pub fn note_many(&self, ns: u64, things: u64) {
+        self.buckets[bucket_of(ns)].add(things);
+        self.sum_ns.add(ns.saturating_mul(things));
+    }
+
+    /// Something took so many nanoseconds. As one of several writers, all of which must use this.
     pub fn note_shared(&self, ns: u64) {
         self.buckets[bucket_of(ns)].add_shared(1);
         self.sum_ns.add_shared(ns);

@@ -8,9 +8,13 @@ pub mod heat;
 pub mod load;
 pub mod meter;
 mod shard_counts;
+pub mod slow;
+mod stages;
+pub mod tracing;
 
 pub use durations::{BUCKETS, Durations, DurationsSum, bucket_end_ns};
 pub use shard_counts::{ForwardEnd, RefusedFor, ReplicaCounts, RetryAnswer, ShardCounts};
+pub use stages::{EntryStamps, Stage, StageDurations};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -2,7 +2,7 @@
 
 use super::heat::{Heat, RingHeat};
 use super::load::{LedLoad, Load};
-use super::{Count, Durations};
+use super::{Count, Durations, StageDurations};
 use crate::clock::Nanos;
 use kvorum_protocol::{ShardId, Term};
 use parking_lot::Mutex;
@@ -113,6 +113,8 @@ pub struct ShardCounts {
     pub apply: Durations,
     /// How long turns kept their thread. The actor is the writer.
     pub turn: Durations,
+    /// Where the time of requests went that waited for entries of this leader.
+    pub stages: StageDurations,
     /// Entries that this leader proposed and applied.
     pub entries: Count,
     /// Requests that were answered with them.

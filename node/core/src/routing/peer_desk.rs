@@ -251,6 +251,7 @@ impl PeerDesk {
             PeerMessage::Forward { id, client, term, in_order, request } => {
                 self.forwarded(from, id, client, PassedOnAs { term, in_order }, request, now);
             }
+            PeerMessage::Trace { id, context } => self.session(from).lock().foretell(id, context),
             PeerMessage::ForwardReply { id, response } => self.router().forward_answered(from, id, response),
             PeerMessage::Returned { id, request } => self.router().forward_returned(from, id, request),
             PeerMessage::Leading(shards) => self.router().peer_leads(from, &shards),
@@ -450,6 +451,7 @@ impl PeerDesk {
                 let session = self.session(from);
                 let passed = Passed { id, until: now.after_ms(u64::from(request.deadline_ms) + FORWARD_GRACE_MS) };
                 let mut session = session.lock();
+                session.follow_foretold(id);
                 session.handle_as(client, passed, now, Some(as_what), request, &mut |answered| answers.push(answered));
                 returned = session.take_returned();
             }

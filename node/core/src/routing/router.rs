@@ -2,7 +2,10 @@
 //!
 //! The router owns no requests: it is the one table that sessions, shard actors and peers share.
 
+mod route;
 mod telling;
+
+pub use route::{PassedOn, Route};
 
 use crate::audit::AuditDesk;
 use crate::auth::AuthGate;
@@ -11,6 +14,8 @@ use crate::consensus::Role;
 use crate::health::fitness::{Fitness, Unfit};
 use crate::health::wall_clocks::{Judgement, WallClocks};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
+use crate::measure::slow::SlowLog;
+use crate::measure::tracing::Tracing;
 use crate::measure::{ForwardEnd, RefusedFor, ReplicaCounts};
 use crate::ring::RingMap;
 use crate::ring::decide::Words;
@@ -34,54 +39,13 @@ use kvorum_protocol::peer::{PeerMessage, RaftMessage};
 use kvorum_protocol::report::DiskRoom;
 use kvorum_protocol::snapshot::SnapshotMessage;
 use kvorum_protocol::{
-    ClientId, Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Request, Response, ResponseBody, ServerError, ShardId,
-    Term, Topology,
+    Epoch, ErrorCode, NodeId, Outcome, ReplicaId, Request, Response, ResponseBody, ServerError, ShardId, Term, Topology,
 };
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tracing::{debug, info, warn};
-
-/// Where a request for a shard goes.
-#[derive(Clone, Debug)]
-pub enum Route {
-    /// A replica on this node, which is believed to lead in this term.
-    Local(Arc<ShardHandle>, Term),
-    /// Another node, which is.
-    Remote(NodeId, Term),
-    /// Nobody is known to lead.
-    Nowhere,
-}
-
-impl Route {
-    /// The term of the leader that it leads to.
-    pub fn term(&self) -> Option<Term> {
-        match self {
-            Self::Local(_, term) | Self::Remote(_, term) => Some(*term),
-            Self::Nowhere => None,
-        }
-    }
-}
-
-/// A request that another node is to answer.
-#[derive(Debug)]
-pub struct PassedOn {
-    /// The shard that it concerns.
-    pub shard: ShardId,
-    /// Whose it is.
-    pub client: ClientId,
-    /// The term of the leader that it is for.
-    pub term: Term,
-    /// A read that keeps its place behind the writes that were passed on before it.
-    pub in_order: bool,
-    /// The request, as [`kvorum_protocol::Request::encode_body`] wrote it.
-    pub request: Bytes,
-    /// Whether it may have an effect.
-    pub writes: bool,
-    /// Until when an answer is any use.
-    pub deadline: Nanos,
-}
 
 /// A session that is to look again when somebody leads, or at this time.
 #[derive(Debug)]
@@ -135,6 +99,8 @@ pub struct Router {
     counts: ReplicaCounts,
     auth: AuthGate,
     audit: AuditDesk,
+    slow: SlowLog,
+    tracing: Tracing,
 }
 
 impl Router {
@@ -173,6 +139,8 @@ impl Router {
             counts: ReplicaCounts::default(),
             auth,
             audit: AuditDesk::default(),
+            slow: SlowLog::default(),
+            tracing: Tracing::default(),
         })
     }
 
@@ -184,6 +152,16 @@ impl Router {
     /// What is written down of who did what.
     pub fn audit(&self) -> &AuditDesk {
         &self.audit
+    }
+
+    /// The operations that took long.
+    pub fn slow(&self) -> &SlowLog {
+        &self.slow
+    }
+
+    /// Which requests are traced.
+    pub fn tracing(&self) -> &Tracing {
+        &self.tracing
     }
 
     /// Who may do what.
@@ -495,7 +473,7 @@ impl Router {
 
     /// Sends a request on to `node`; the answer comes through `reply_to`, an error if it can't be sent.
     pub fn forward(&self, node: NodeId, passed_on: PassedOn, reply_to: ReplyTo) {
-        let PassedOn { shard, client, term, in_order, request, writes, deadline } = passed_on;
+        let PassedOn { shard, client, term, in_order, request, writes, deadline, trace } = passed_on;
         if self.forwards_open() >= FORWARDS_MAX {
             self.counts.note_forward(ForwardEnd::Refused);
             reply_to.fail(ServerError::new(ErrorCode::Overloaded, "too many requests are being forwarded"));
@@ -506,6 +484,10 @@ impl Router {
         self.forwards.insert(id, Forward { reply_to, node, shard, term, deadline, writes });
         // It is gone on purpose: another node leads, or will in a moment.
         let is_leaving = || self.peer_table.is_stopping(node);
+        if let (Some(context), Some(peers)) = (trace, self.peers.get()) {
+            // If it finds no room, the other node's part of the trace is missing.
+            let _ = peers.send(node, &PeerMessage::Trace { id, context });
+        }
         let message = PeerMessage::Forward { id, client, term, in_order, request };
         let (end, failure) = match self.peers.get().map(|peers| peers.send(node, &message)) {
             Some(Ok(())) => return,
@@ -757,6 +739,10 @@ impl ShardOutlet for Router {
             Some(node) => self.peer_table.is_fit(&ring, node),
             None => false,
         }
+    }
+
+    fn slower_than_ns(&self) -> u64 {
+        self.slow.slower_than_ns()
     }
 
     fn opened(&self, handle: Arc<ShardHandle>) {

@@ -14,17 +14,21 @@ mod audited;
 mod caller;
 mod held;
 mod large;
+mod many;
 mod of_node;
 mod offload;
 mod outcome;
 mod pending;
 mod read;
 pub mod reply;
+mod timed;
 
 use crate::clock::Nanos;
 use crate::cost;
 use crate::limits::{DEADLINE_DEFAULT_MS, LARGE_WORK_BYTES};
+use crate::measure::EntryStamps;
 use crate::measure::meter::{self, Door, Finished, Meter, ReadPath, ReadSource};
+use crate::measure::slow::About;
 use crate::routing::router::{PassedOn, Route, Router};
 use crate::seeded::{Bug, planted};
 use crate::session::reply::{Answer, Reply, ReplySink};
@@ -38,19 +42,19 @@ use caller::Caller;
 use hashbrown::HashMap;
 use held::{HeldParts, UnansweredWrites};
 use kvorum_protocol::hash::{hash_tag, hash64, position_of_tag, ring_position, shard_of_position};
-use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
     Ack, AdminCommand, AtomicRequest, ClientId, ErrorCode, Mutation, Outcome, ReadMode, Receipt, Request, RequestBody,
     RequestId, ResponseBody, ServerError, ShardId, Term, TransactionRequest, Version, WriteId,
 };
 use large::LargeQueue;
 pub use offload::{Inline, Offload};
-use pending::{Awaiting, Keys, ManyKind, Pending, Writes, WrittenKey};
+use pending::{Awaiting, Keys, Pending, Writes, WrittenKey};
 use read::{LargeRead, ReadAt, ReadNow, ReadPlan, What};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use timed::{Told, Traces};
 
 /// What sessions share.
 pub struct SessionContext {
@@ -91,6 +95,8 @@ struct Job<Origin> {
     passed_on: Option<PassedOnAs>,
     /// It is not passed on.
     redirects: bool,
+    /// Its trace is recorded.
+    traced: bool,
 }
 
 /// As what a peer has passed a request on.
@@ -138,8 +144,11 @@ pub struct Session<Origin> {
     read_until: Option<Nanos>,
     /// Where the answer to a GET came from that was given at once. Not part of that answer, which is long and moves often.
     read_from: Option<ReadSource>,
+    /// The shard that was read at once.
+    read_of: Option<ShardId>,
     /// GETs so far, which tells those of one moment apart.
     gets: u64,
+    traces: Traces,
     replies: Vec<Reply>,
     /// When the answers came that are being taken.
     collected_at: Nanos,
@@ -179,7 +188,9 @@ impl<Origin: Copy> Session<Origin> {
             door,
             read_until: None,
             read_from: None,
+            read_of: None,
             gets: 0,
+            traces: Traces::default(),
             replies: Vec::new(),
             collected_at: Nanos(0),
             large,
@@ -235,6 +246,7 @@ impl<Origin: Copy> Session<Origin> {
     ) {
         let deadline_ms = if request.deadline_ms == 0 { DEADLINE_DEFAULT_MS } else { request.deadline_ms };
         let operation = meter::OperationKind::of(&request.body);
+        let traced = self.begin_trace(now);
         let job = Job {
             client,
             origin,
@@ -244,15 +256,21 @@ impl<Origin: Copy> Session<Origin> {
             deadline_ms,
             passed_on,
             redirects: self.redirects,
+            traced,
         };
-        (self.read_until, self.read_from) = (None, None);
+        (self.read_until, self.read_from, self.read_of) = (None, None, None);
         let refusal = self.refusal(&request.body, now).map(ResponseBody::Error);
         let answered = refusal.or_else(|| self.begin(&job, request.body));
         self.note_begun(answered.as_ref(), self.next_number);
         if let Some(body) = answered {
             let ended = self.read_until.unwrap_or_else(|| self.context.router.clock().monotonic());
             let source = self.read_from;
-            self.tell(&job, &body, ended, source, false);
+            let finished = self.tell(&job, &body, ended, source, false);
+            if self.is_of_interest(&job, &finished) {
+                let about = self.read_of.map(|shard| About { shard, key_hash: None });
+                let trace = self.traces.take();
+                self.note_times(&job, finished, ended, Told { about, trace, ..Told::default() });
+            }
             out(Answered { origin, forwarded: false, source, body });
         }
         if !self.held.is_empty() {
@@ -281,11 +299,19 @@ impl<Origin: Copy> Session<Origin> {
     }
 
     /// Tells the meter of a request that was answered at `ended`.
-    fn tell(&self, job: &Job<Origin>, body: &ResponseBody, ended: Nanos, source: Option<ReadSource>, waited: bool) {
+    fn tell(
+        &self,
+        job: &Job<Origin>,
+        body: &ResponseBody,
+        ended: Nanos,
+        source: Option<ReadSource>,
+        waited: bool,
+    ) -> Finished {
         self.charge_answer(body, ended);
         let took = Nanos(ended.0.saturating_sub(job.began.0));
-        let finished = Finished::new(self.door, job.operation, body, took);
-        self.context.meter.finished(&Finished { source, waited, ..finished });
+        let finished = Finished { source, waited, ..Finished::new(self.door, job.operation, body, took) };
+        self.context.meter.finished(&finished);
+        finished
     }
 
     /// Whether requests for shards led elsewhere are passed on.
@@ -332,6 +358,7 @@ impl<Origin: Copy> Session<Origin> {
                     ReadMode::Linearizable => None,
                 };
                 let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
+                self.pending[slot].read = Some(About { shard, key_hash: None });
                 match at_once {
                     Some((ReadNow::Large(read), _)) => self.read_large(read, slot, 0),
                     _ => self.send(job, slot, 0, shard, Part::Read { what, mode, in_order: false }),
@@ -382,8 +409,8 @@ impl<Origin: Copy> Session<Origin> {
             // One look at the clock for all that is answered now.
             self.collected_at = self.context.router.clock().monotonic();
         }
-        for Reply { slot, part, answer } in replies.drain(..) {
-            self.take_answer(slot, part, answer, out);
+        for Reply { slot, part, answer, stamps } in replies.drain(..) {
+            self.take_answer(slot, part, answer, stamps, out);
         }
         self.replies = replies;
         if !self.confirmed.is_empty() {
@@ -412,12 +439,19 @@ impl<Origin: Copy> Session<Origin> {
                 self.read_all_large(reads, slot);
             }
             for part in refused {
-                self.take_answer(slot, part, Answer::Body(Box::new(pending::no_room())), out);
+                self.take_answer(slot, part, Answer::Body(Box::new(pending::no_room())), None, out);
             }
         }
     }
 
-    fn take_answer(&mut self, slot: usize, part: u32, answer: Answer, out: &mut impl FnMut(Answered<Origin>)) {
+    fn take_answer(
+        &mut self,
+        slot: usize,
+        part: u32,
+        answer: Answer,
+        stamps: Option<Box<EntryStamps>>,
+        out: &mut impl FnMut(Answered<Origin>),
+    ) {
         cost::parts(1);
         let pending = self.pending.get_mut(slot).expect("a slot is freed by the last answer that it waits for");
         let (body, forwarded) = match answer {
@@ -460,21 +494,26 @@ impl<Origin: Copy> Session<Origin> {
             });
         }
         let Some(mut body) = pending.complete(part, body, forwarded) else { return };
-        let done = self.pending.remove(slot);
+        let mut done = self.pending.remove(slot);
         if done.writes.is_retry {
             outcome::speak_of_the_write(&mut body);
         }
         self.note_answered(done.number, &body);
         let source = (done.job.operation == meter::OperationKind::Get).then_some(done.source);
-        self.tell(&done.job, &body, self.collected_at, source, true);
+        let finished = self.tell(&done.job, &body, self.collected_at, source, true);
+        if self.is_of_interest(&done.job, &finished) {
+            let (about, trace) = (done.about(), done.trace.take());
+            let told = Told { about, stamps, is_forwarded: done.forwarded, trace };
+            self.note_times(&done.job, finished, self.collected_at, told);
+        }
         out(Answered { origin: done.job.origin, forwarded: done.forwarded, source, body });
     }
 
     fn remember(&mut self, job: &Job<Origin>, work: Awaiting, writes: Writes) -> usize {
         self.next_number += 1;
         self.context.meter.waits(self.door);
-        let source = ReadSource::default();
-        self.pending.insert(Pending { job: *job, number: self.next_number, work, writes, forwarded: false, source })
+        let (number, source, trace) = (self.next_number, ReadSource::default(), self.traces.take());
+        self.pending.insert(Pending { job: *job, number, work, writes, read: None, forwarded: false, source, trace })
     }
 
     /// Reads a large record elsewhere; the answer comes as if a shard had given it.
@@ -532,129 +571,17 @@ impl<Origin: Copy> Session<Origin> {
         let path = if mode == ReadMode::Stale { ReadPath::Stale } else { ReadPath::Lease };
         if let Some((ReadNow::Done(body), ended)) = now {
             (self.read_until, self.read_from) = (ended, Some(ReadSource { path, apart: false }));
+            self.read_of = Some(shard);
             return Some(body);
         }
         let slot = self.remember(job, Awaiting::One(None), Writes::NONE);
+        self.pending[slot].read = what.about(shard);
         if let Some((ReadNow::Large(read), _)) = now {
             self.pending[slot].source = ReadSource { path, apart: true };
             self.read_large(read, slot, 0);
             return None;
         }
         self.send(job, slot, 0, shard, Part::Read { what, mode, in_order });
-        None
-    }
-
-    fn multi_get(&mut self, job: &Job<Origin>, keys: Vec<Bytes>, mode: ReadMode) -> Option<ResponseBody> {
-        let mut many = pending::Many::new(ManyKind::Values, keys.len());
-        let (mut waiting, mut later) = (Vec::new(), Vec::new());
-        // Past as much as may be read here and now, values are only found, and read elsewhere.
-        let mut bytes_left = LARGE_WORK_BYTES;
-        // Looking keys up hashes and compares them. As many bytes of keys as a request may hold are looked up elsewhere, too.
-        let far = keys.iter().map(Bytes::len).sum::<usize>() > LARGE_WORK_BYTES;
-        let mut keys = keys.into_iter();
-        for part in 0.. {
-            if part % PREFETCH_KEYS as u32 == 0 && keys.len() > 1 && !far {
-                self.prefetch(keys.as_slice().iter().map(|key| &**key));
-            }
-            let Some(key) = keys.next() else { break };
-            let order = self.ahead.pop_front().flatten();
-            if many.refuses(part) {
-                many.put(part, pending::no_room());
-                continue;
-            }
-            let shard = self.shard_of(&key);
-            let in_order = mode != ReadMode::Stale && self.follows_a_write(shard, &key);
-            let what = if far && !in_order { What::GetElsewhere(key) } else { What::Get { key, order } };
-            let router = &self.context.router;
-            self.gets += 1;
-            let at = ReadAt { began: job.began, nth: self.gets };
-            let at_once = || read::at_once(router, shard, &what, mode, at, bytes_left);
-            // What is read elsewhere is read after this looks at the lease: see `RequestBody::Scan`.
-            let asks_first = far && mode == ReadMode::Linearizable;
-            let now = if in_order || asks_first { None } else { at_once() };
-            let is_due = mode != ReadMode::Stale && now.as_ref().is_some_and(|(now, _)| read::is_due(router, now));
-            let (now, in_order) = if is_due { (None, true) } else { (now, in_order) };
-            match now {
-                Some((ReadNow::Done(body), ended)) => {
-                    self.read_until = ended;
-                    if let ResponseBody::Value(Some(entry)) = &body {
-                        bytes_left = bytes_left.saturating_sub(entry.value.len());
-                    }
-                    many.put(part, body);
-                }
-                Some((ReadNow::Large(read), _)) => later.push((part, read)),
-                None => waiting.push((part, shard, Part::Read { what, mode, in_order })),
-            }
-        }
-        many.expect(later.iter().map(|(part, read)| (*part, read.value_bytes())));
-        later.retain(|(part, _)| {
-            let refused = many.refuses(*part);
-            if refused {
-                many.put(*part, pending::no_room());
-            }
-            !refused
-        });
-        if later.is_empty() {
-            return self.begin_many(job, many, waiting, Writes::NONE);
-        }
-        let slot = self.remember(job, Awaiting::Many(many), Writes::NONE);
-        for (part, shard, what) in waiting {
-            self.send(job, slot, part, shard, what);
-        }
-        self.read_all_large(later, slot);
-        None
-    }
-
-    /// Reads large records elsewhere, one after the other: as many as a reply has room for, while somebody waits for them.
-    fn read_all_large(&self, reads: Vec<(u32, LargeRead)>, slot: usize) {
-        let reads: Vec<_> = reads.into_iter().map(|(part, read)| (self.sink.reply_to(slot, part), read)).collect();
-        let (clock, deadline) = (self.context.router.shared_clock(), self.pending[slot].job.deadline);
-        self.large.push(Box::new(move || {
-            let mut bytes = 0;
-            for (reply_to, read) in reads {
-                let body = match () {
-                    () if !reply_to.is_heard() || clock.monotonic() >= deadline => late(),
-                    () if bytes > MULTI_GET_REPLY_BYTES_MAX => pending::no_room(),
-                    () => read.read(&*clock),
-                };
-                bytes += pending::value_bytes(&body);
-                reply_to.answer(Answer::Body(Box::new(body)));
-            }
-        }));
-    }
-
-    fn batch(&mut self, job: &Job<Origin>, id: WriteId, ack: Ack, mutations: Vec<Mutation>) -> Option<ResponseBody> {
-        let keys: Vec<_> = mutations.iter().map(|mutation| self.written(&mutation.key)).collect();
-        let many = pending::Many::new(ManyKind::Writes, mutations.len());
-        let waiting = (0..)
-            .zip(mutations.into_iter().zip(&keys))
-            .map(|(part, (mutation, key))| {
-                let once = id.once.map(|once| {
-                    // XXH3 is twice as fast as the checksum; the key was hashed before.
-                    cost::hashed((Operation::mutation_bytes(&mutation) - mutation.key.len()) / 2);
-                    once.nth(part, key.hash, &mutation)
-                });
-                let id = WriteId { sequence: id.sequence + u64::from(part), once, ..id };
-                (part, key.shard, Part::Write { id, ack, mutation })
-            })
-            .collect();
-        self.begin_many(job, many, waiting, Writes::new(id, ack, Keys::Many(keys)))
-    }
-
-    fn begin_many(
-        &mut self,
-        job: &Job<Origin>,
-        many: pending::Many,
-        waiting: Vec<(u32, ShardId, Part)>,
-        writes: Writes,
-    ) -> Option<ResponseBody> {
-        if waiting.is_empty() {
-            return Some(many.finish());
-        }
-        let slot = self.remember(job, Awaiting::Many(many), writes);
-        for (part, shard, what) in waiting {
-            self.send(job, slot, part, shard, what);
-        }
         None
     }
 
@@ -754,8 +681,8 @@ impl<Origin: Copy> Session<Origin> {
                     Part::Await { receipt, wait_ms } => Operation::Await { receipt, wait_ms },
                 };
                 let reply_to = self.sink.reply_to(slot, part);
-                let (client, queued_at, deadline) = (job.client, job.began, job.deadline);
-                handle.inbox.request(QueuedRequest { reply_to, client, queued_at, deadline, term, operation });
+                let (client, queued_at, deadline, traced) = (job.client, job.began, job.deadline, job.traced);
+                handle.inbox.request(QueuedRequest { reply_to, client, queued_at, deadline, term, traced, operation });
             }
             Route::Remote(node, _) if job.redirects => {
                 let error = ServerError::new(ErrorCode::NotLeader, format!("another node leads shard {shard}"));
@@ -769,8 +696,10 @@ impl<Origin: Copy> Session<Origin> {
                 let left_ms = job.deadline.ms_since(router.clock().monotonic());
                 let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX).clamp(1, job.deadline_ms);
                 Request { id: RequestId(1), deadline_ms, body: what.into_request() }.encode_body(&mut request);
+                let trace = if job.traced { self.trace_forward(slot, node) } else { None };
+                let router = &self.context.router;
                 let (client, deadline, request) = (job.client, job.deadline, request.freeze());
-                let passed_on = PassedOn { shard, client, term, in_order, request, writes, deadline };
+                let passed_on = PassedOn { shard, client, term, in_order, request, writes, deadline, trace };
                 router.forward(node, passed_on, self.sink.reply_to(slot, part));
             }
             Route::Nowhere if matches!(what, Part::Read { mode: ReadMode::Stale, .. }) => {

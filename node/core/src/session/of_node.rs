@@ -7,7 +7,7 @@ use crate::ring::verbs::Verb;
 use crate::shard::inbox::ShardCommand;
 use bytes::Bytes;
 use kvorum_protocol::hash::ring_position;
-use kvorum_protocol::{AdminCommand, AuthVerb, ErrorCode, Explanation, ResponseBody};
+use kvorum_protocol::{AdminCommand, AuthVerb, ErrorCode, Explanation, ResponseBody, SlowLogAsk};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +79,16 @@ impl<Origin: Copy> Session<Origin> {
             | AdminCommand::Plan(_)
             | AdminCommand::Auth(_) => {
                 unreachable!("it is answered later, by whoever leads")
+            }
+            AdminCommand::SlowLog(SlowLogAsk::Newest(count)) => {
+                ResponseBody::SlowLog(Box::new(router.slow().view(router.me(), count as usize)))
+            }
+            AdminCommand::SlowLog(SlowLogAsk::Length) => {
+                ResponseBody::SlowLog(Box::new(router.slow().view(router.me(), 0)))
+            }
+            AdminCommand::SlowLog(SlowLogAsk::Forget) => {
+                router.slow().forget();
+                ResponseBody::Done
             }
             AdminCommand::Authority => ResponseBody::Authority(self.context.admin.authority()),
             AdminCommand::WhoAmI => ResponseBody::Authenticated { user, proof: Bytes::new() },

@@ -3,6 +3,8 @@
 use super::Job;
 use super::read::ReadPlan;
 use crate::measure::meter::ReadSource;
+use crate::measure::slow::About;
+use crate::measure::tracing::Trace;
 use kvorum_protocol::limits::MULTI_GET_REPLY_BYTES_MAX;
 use kvorum_protocol::{
     Ack, AtomicResult, Entry, ErrorCode, Outcome, ResponseBody, ServerError, ShardId, Version, WriteId, WriteResult,
@@ -18,9 +20,13 @@ pub(super) struct Pending<Origin> {
     pub(super) number: u64,
     pub(super) work: Awaiting,
     pub(super) writes: Writes,
+    /// What it reads, if that is one shard's.
+    pub(super) read: Option<About>,
     pub(super) forwarded: bool,
     /// Where the answer to a GET comes from, as far as is known.
     pub(super) source: ReadSource,
+    /// Its trace, if that is recorded.
+    pub(super) trace: Option<Box<Trace>>,
 }
 
 /// What a request writes.
@@ -114,6 +120,17 @@ pub(super) struct Many {
 }
 
 impl<Origin> Pending<Origin> {
+    /// What it is about, if that is one shard's: its key, or the first one that it writes.
+    pub(super) fn about(&self) -> Option<About> {
+        let keys = self.writes.keys.as_slice();
+        match keys {
+            [first, rest @ ..] if rest.iter().all(|key| key.shard == first.shard) => {
+                Some(About { shard: first.shard, key_hash: Some(first.hash) })
+            }
+            _ => self.read,
+        }
+    }
+
     /// Notes a read that waits for confirmation.
     pub(super) fn plan_read(&mut self, part: u32, plan: ReadPlan) {
         match &mut self.work {
@@ -315,10 +332,19 @@ mod tests {
         let client = kvorum_protocol::ClientId(uuid::Uuid::from_u128(1));
         let (began, deadline) = Default::default();
         let operation = crate::measure::meter::OperationKind::MultiGet;
-        let job =
-            Job { client, origin: (), operation, began, deadline, deadline_ms: 0, passed_on: None, redirects: false };
-        let source = ReadSource::default();
-        let mut pending = Pending { job, number: 1, work, writes: Writes::NONE, forwarded: false, source };
+        let job = Job {
+            client,
+            origin: (),
+            operation,
+            began,
+            deadline,
+            deadline_ms: 0,
+            passed_on: None,
+            redirects: false,
+            traced: false,
+        };
+        let (writes, source) = (Writes::NONE, ReadSource::default());
+        let mut pending = Pending { job, number: 1, work, writes, read: None, forwarded: false, source, trace: None };
         assert_eq!(pending.complete(2, ResponseBody::Value(None), false), None);
         assert_eq!(pending.complete(0, value(3), true), None);
         let refused = ServerError::new(ErrorCode::Unavailable, "");

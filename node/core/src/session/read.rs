@@ -3,10 +3,12 @@
 use crate::clock::{Clock, Nanos};
 use crate::limits::LARGE_WORK_BYTES;
 use crate::measure::ShardCounts;
+use crate::measure::slow::About;
 use crate::routing::router::Router;
 use crate::shard::ShardHandle;
 use crate::store::{Found, Located, ReadError, StoreReader, StoredRecord};
 use bytes::Bytes;
+use kvorum_protocol::hash::hash64;
 use kvorum_protocol::limits::SCAN_ENTRIES_MAX;
 use kvorum_protocol::{ErrorCode, LogIndex, Outcome, ReadMode, ResponseBody, ScanRequest, ServerError, ShardId};
 use std::sync::Arc;
@@ -25,6 +27,17 @@ pub(super) enum What {
     /// One of many with long keys: it is looked up elsewhere.
     GetElsewhere(Bytes),
     Scan(ScanRequest),
+}
+
+impl What {
+    /// What it is about: for what is told of it, not for reading it.
+    pub(super) fn about(&self, shard: ShardId) -> Option<About> {
+        let key_hash = match self {
+            Self::Get { key, .. } | Self::GetElsewhere(key) => Some(hash64(key)),
+            Self::Scan(_) => None,
+        };
+        Some(About { shard, key_hash })
+    }
 }
 
 /// A read that waits until a quorum has confirmed that its shard's replica leads.

@@ -1,6 +1,7 @@
 //! How answers find their way back to whoever asked, across threads and past panics.
 
 use crate::limits::SESSION_VALUES_BYTES_MAX;
+use crate::measure::EntryStamps;
 use crate::shard::ShardReply;
 use kvorum_protocol::{Entry, ErrorCode, Outcome, RequestBody, ResponseBody, ServerError, Term};
 use parking_lot::Mutex;
@@ -17,6 +18,8 @@ pub struct Reply {
     pub part: u32,
     /// The answer.
     pub answer: Answer,
+    /// Where the time went, of a request that took long or is traced: the stamps of the entry that it waited for.
+    pub stamps: Option<Box<EntryStamps>>,
 }
 
 /// An answer.
@@ -148,8 +151,13 @@ pub struct ReplyTo {
 
 impl ReplyTo {
     /// Answers.
-    pub fn answer(mut self, answer: Answer) {
-        self.push(answer);
+    pub fn answer(self, answer: Answer) {
+        self.answer_stamped(answer, None);
+    }
+
+    /// Answers, and says where the time went.
+    pub fn answer_stamped(mut self, answer: Answer, stamps: Option<Box<EntryStamps>>) {
+        self.push(answer, stamps);
     }
 
     /// Whether somebody may take the answer.
@@ -162,9 +170,9 @@ impl ReplyTo {
         self.answer(Answer::Shard(ShardReply::Error(error)));
     }
 
-    fn push(&mut self, answer: Answer) {
+    fn push(&mut self, answer: Answer, stamps: Option<Box<EntryStamps>>) {
         if let Some(sink) = self.sink.take() {
-            sink.push(Reply { slot: self.slot, part: self.part, answer });
+            sink.push(Reply { slot: self.slot, part: self.part, answer, stamps });
         }
     }
 }
@@ -174,7 +182,7 @@ impl Drop for ReplyTo {
         if self.sink.is_some() {
             let error = ServerError::new(ErrorCode::Unavailable, "the shard was restarted while it worked on this")
                 .with_outcome(Outcome::Unknown);
-            self.push(Answer::Shard(ShardReply::Error(error)));
+            self.push(Answer::Shard(ShardReply::Error(error)), None);
         }
     }
 }

@@ -7,7 +7,8 @@ use super::offering::Offering;
 use super::transfer::{Reception, ReceptionSinks};
 use super::upkeep::{Job, Keeper, Upkeep, UpkeepCounts, UpkeepOptions};
 use super::{
-    Effects, Operation, ReplicaStatus, Shard, ShardConfig, ShardError, ShardReply, ShardRequest, Tally, Ticket,
+    AppliedEntry, Effects, Operation, ReplicaStatus, Shard, ShardConfig, ShardError, ShardReply, ShardRequest, Tally,
+    Ticket,
 };
 use crate::clock::{Clock, Nanos, Now};
 use crate::consensus::{ConsensusError, Role};
@@ -82,6 +83,10 @@ pub trait ShardOutlet: Send + Sync + 'static {
     fn may_follow(&self, shard: ShardId, change: u64, since: Nanos) -> bool {
         let _ = (shard, change, since);
         true
+    }
+    /// From how many nanoseconds on it is of interest where the time of a request went; `u64::MAX` where nobody asks.
+    fn slower_than_ns(&self) -> u64 {
+        u64::MAX
     }
     /// A replica has been opened and takes requests.
     fn opened(&self, handle: Arc<ShardHandle>) {
@@ -211,6 +216,8 @@ struct Unanswered {
     /// What it holds of the inbox's bound.
     bytes: usize,
     queued_at: Nanos,
+    /// Its trace is recorded.
+    traced: bool,
 }
 
 impl ShardHost {
@@ -250,7 +257,8 @@ impl ShardHost {
         shard.set_fitness(Box::new(move |replica| judge.is_fit(id, replica)));
         let judge = Arc::clone(&outlet);
         shard.set_may_follow(Box::new(move |change, since| judge.may_follow(id, change, since)));
-        let inbox = Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet), Arc::clone(&counts)));
+        let inbox =
+            Arc::new(Inbox::new(id, waker, queue_budget, Arc::clone(&outlet), Arc::clone(&counts), Arc::clone(&clock)));
         let last = shard.status();
         let handle = Arc::new(ShardHandle {
             shard: id,
@@ -379,12 +387,14 @@ impl ShardHost {
     /// Hands the shard what was taken, at `now`, and lets it work. Breaks off if a snapshot up to some entry was installed.
     fn work(&mut self, now: Now) -> Result<ControlFlow<LogIndex, Effects>, ShardError> {
         let mut drained = std::mem::take(&mut self.drained);
-        let Drained { requests, messages, snapshots, commands, upkeep, persisted, shared_until, tick } = &mut drained;
+        let Drained { requests, messages, snapshots, commands, upkeep, persisted, persisted_at, shared_until, tick } =
+            &mut drained;
         let (persisted, tick) = (*persisted, *tick);
         self.shard.set_shared(now.monotonic < *shared_until);
         if persisted > self.persisted {
             self.persisted = persisted;
             self.shard.handle_persisted(persisted);
+            self.shard.stamp_synced(persisted, *persisted_at);
         }
         // First: once a snapshot is in place the replica must not touch its old log any more.
         if let Some(index) = self.take_in(now.monotonic, snapshots.drain(..), tick)? {
@@ -416,12 +426,12 @@ impl ShardHost {
         }
         let (tickets, counts, leads) = (&mut self.tickets, &*self.counts, self.last.role == Role::Leader);
         self.shard.handle_requests(requests.drain(..).map(|request| {
-            let QueuedRequest { reply_to, client, queued_at, deadline, term, operation } = request;
+            let QueuedRequest { reply_to, client, queued_at, deadline, term, traced, operation } = request;
             counts.queue_wait.note(now.monotonic.0.saturating_sub(queued_at.0));
             if leads {
                 note_heat(&counts.heat, &operation, queued_at, tickets.len());
             }
-            let unanswered = Unanswered { reply_to, client, bytes: operation.bytes(), queued_at };
+            let unanswered = Unanswered { reply_to, client, bytes: operation.bytes(), queued_at, traced };
             ShardRequest { ticket: Ticket(tickets.insert(unanswered) as u64), client, deadline, term, operation }
         }));
         drained.clear();
@@ -441,6 +451,7 @@ impl ShardHost {
             counts.entries.add(1);
             counts.entry_requests.add(applied.requests as u64);
             counts.commit.note(now.0.saturating_sub(applied.proposed_at.0));
+            counts.stages.note_entry(&applied.stamps);
         }
         if let Some(took) = tally.applying {
             counts.apply.note(took.0);
@@ -473,13 +484,23 @@ impl ShardHost {
             let unanswered = effects.replies.iter().map(|(ticket, _)| &self.tickets[ticket.0 as usize]);
             self.inbox.release(unanswered.map(|unanswered| (unanswered.client, unanswered.bytes)));
         }
-        for (ticket, reply) in effects.replies {
+        let mut entries = effects.tally.applied.iter().peekable();
+        let slower_than_ns = self.outlet.slower_than_ns();
+        for (at, (ticket, reply)) in effects.replies.into_iter().enumerate() {
             // Goes on in the task of the connection that asked: `Session::collect`.
-            let Unanswered { reply_to, queued_at, .. } = self.tickets.remove(ticket.0 as usize);
+            let Unanswered { reply_to, queued_at, traced, .. } = self.tickets.remove(ticket.0 as usize);
             if matches!(reply, ShardReply::MayRead) {
                 self.counts.read_confirm.note(now.0.saturating_sub(queued_at.0));
             }
-            reply_to.answer(Answer::Shard(reply));
+            while entries.next_if(|entry| entry.answers.end <= at).is_some() {}
+            let mut stamps = None;
+            if let Some(AppliedEntry { stamps: of_entry, .. }) = entries.peek().filter(|of| of.answers.contains(&at)) {
+                self.counts.stages.note_queue(of_entry.begun.0.saturating_sub(queued_at.0));
+                // Whoever waits for it may find that it took longer, but hardly twice as long.
+                let is_slow = of_entry.applied.0.saturating_sub(queued_at.0) >= slower_than_ns / 2;
+                stamps = (traced || is_slow).then(|| Box::new(*of_entry));
+            }
+            reply_to.answer_stamped(Answer::Shard(reply), stamps);
         }
         let oldest = self.shard.oldest_waiting().map(|ticket| self.tickets[ticket.0 as usize].queued_at).min();
         self.inbox.set_oldest(oldest, self.shard.waits_since());

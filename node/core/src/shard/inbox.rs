@@ -5,7 +5,7 @@ use super::host::ShardOutlet;
 use super::shares::{Held, Shares};
 use super::upkeep::Done;
 use super::{EntryLimits, Expecting, Operation, Returned, ShardReply, Target};
-use crate::clock::Nanos;
+use crate::clock::{Clock, Nanos};
 use crate::consensus::Promise;
 use crate::journal::PersistListener;
 use crate::limits::{
@@ -43,6 +43,8 @@ pub struct QueuedRequest {
     pub deadline: Nanos,
     /// See [`super::ShardRequest`].
     pub term: Term,
+    /// Its trace is recorded: whoever asks wants to know where the time went.
+    pub traced: bool,
     /// See [`super::ShardRequest`].
     pub operation: Operation,
 }
@@ -108,8 +110,10 @@ struct Queues {
     expecting: Expecting,
     /// Messages that wait for a sync, in order.
     promises: VecDeque<Promise>,
-    /// The last sync that was reported.
+    /// The last sync that was reported,
     persisted: u64,
+    /// and when, if this replica did not merely follow.
+    persisted_at: Nanos,
     /// Where promises leave; `None` once the host is gone. An outlet holds on to the inboxes of its shards, so this must end.
     outlet: Option<Arc<dyn ShardOutlet>>,
 }
@@ -148,6 +152,7 @@ impl Queues {
             expecting,
             promises: _,
             persisted,
+            persisted_at,
             outlet: _,
         } = self;
         (*requests_bytes, *messages_bytes, *snapshots_bytes) = (0, 0, 0);
@@ -157,7 +162,7 @@ impl Queues {
         std::mem::swap(snapshots, &mut into.snapshots);
         std::mem::swap(commands, &mut into.commands);
         into.upkeep = upkeep.take();
-        into.persisted = *persisted;
+        (into.persisted, into.persisted_at) = (*persisted, *persisted_at);
         into.shared_until = shares.shared_until();
     }
 }
@@ -171,6 +176,8 @@ pub(super) struct Drained {
     pub(super) commands: Vec<ShardCommand>,
     pub(super) upkeep: Option<Result<Done, LogError>>,
     pub(super) persisted: u64,
+    /// When that was reported; 0 if nobody has looked.
+    pub(super) persisted_at: Nanos,
     /// See [`Shares::shared_until`].
     pub(super) shared_until: Nanos,
     pub(super) tick: bool,
@@ -278,10 +285,10 @@ pub struct QueueUse {
 
 /// The queues of one incarnation of a shard's host. A restarted one gets new queues, so that syncs and messages meant
 /// for the old one reach nobody.
-#[derive(Debug)]
 pub struct Inbox {
     shard: ShardId,
     waker: Waker,
+    clock: Arc<dyn Clock>,
     queues: Mutex<Queues>,
     tick: AtomicBool,
     armed: AtomicBool,
@@ -300,10 +307,12 @@ impl Inbox {
         node_budget: Arc<QueueBudget>,
         outlet: Arc<dyn ShardOutlet>,
         counts: Arc<ShardCounts>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             shard,
             waker,
+            clock,
             queues: Mutex::new(Queues { outlet: Some(outlet), ..Queues::default() }),
             tick: AtomicBool::new(false),
             armed: AtomicBool::new(false),
@@ -526,12 +535,22 @@ impl PersistListener for Inbox {
         let (due, wakes) = {
             let mut queues = self.queues.lock();
             queues.persisted = queues.persisted.max(token);
+            if queues.expecting != Expecting::Messages {
+                // Once for each entry of a leader. Nothing is decided by it.
+                queues.persisted_at = self.clock.monotonic();
+            }
             (queues.take_promises(), queues.expecting.note_persisted(token))
         };
         self.keep(due);
         if wakes {
             self.wake();
         }
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("shard", &self.shard).finish_non_exhaustive()
     }
 }
 
@@ -561,17 +580,35 @@ mod tests {
         }
     }
 
+    /// A clock that stands still.
+    struct Hand;
+
+    impl Clock for Hand {
+        fn now(&self) -> crate::clock::Now {
+            crate::clock::Now::default()
+        }
+
+        fn monotonic(&self) -> Nanos {
+            Nanos(1)
+        }
+    }
+
+    fn hand() -> Arc<dyn Clock> {
+        Arc::new(Hand)
+    }
+
     #[test]
     fn a_closed_inbox_lets_go_of_its_outlet() {
         // An outlet holds on to the inboxes of its shards: neither would ever be freed.
         let outlet = Arc::<Sent>::default();
-        let inbox = Inbox::new(ShardId(1), Waker::new(|| {}), Arc::default(), Arc::clone(&outlet) as _, Arc::default());
+        let inbox =
+            Inbox::new(ShardId(1), Waker::new(|| {}), Arc::default(), Arc::clone(&outlet) as _, Arc::default(), hand());
         inbox.close();
         assert_eq!(Arc::strong_count(&outlet), 1);
     }
 
     fn inbox(budget: &Arc<QueueBudget>) -> Inbox {
-        Inbox::new(ShardId(1), Waker::new(|| {}), Arc::clone(budget), Arc::<Sent>::default(), Arc::default())
+        Inbox::new(ShardId(1), Waker::new(|| {}), Arc::clone(budget), Arc::<Sent>::default(), Arc::default(), hand())
     }
 
     #[test]
@@ -585,6 +622,7 @@ mod tests {
             client: client(0),
             deadline: Nanos(u64::MAX),
             term: Term(0),
+            traced: false,
             operation: Operation::Get("k".into()),
         };
         inbox.request(get(0));
@@ -624,6 +662,7 @@ mod tests {
                 queued_at: Nanos(1),
                 deadline: Nanos(u64::MAX),
                 term: Term(0),
+                traced: false,
                 operation: Operation::Write { client: client(number), id, ack, mutation },
             });
         }
@@ -669,6 +708,7 @@ mod tests {
                 queued_at: at,
                 deadline: Nanos(u64::MAX),
                 term: Term(0),
+                traced: false,
                 operation: Operation::Get("k".into()),
             });
             !sink.has_replies()
@@ -744,7 +784,7 @@ mod tests {
             let waker = Waker::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
             });
-            let inbox = Inbox::new(ShardId(1), waker, Arc::default(), Arc::clone(&sent) as _, Arc::default());
+            let inbox = Inbox::new(ShardId(1), waker, Arc::default(), Arc::clone(&sent) as _, Arc::default(), hand());
             Self { inbox, sent, woken }
         }
 
@@ -762,7 +802,15 @@ mod tests {
         fn request(&self, sink: &Arc<ReplySink>, operation: Operation) {
             let reply_to = sink.reply_to(0, 0);
             let (client, queued_at, deadline) = (client(0), Nanos(1), Nanos(u64::MAX));
-            self.inbox.request(QueuedRequest { queued_at, client, reply_to, deadline, term: Term(0), operation });
+            self.inbox.request(QueuedRequest {
+                queued_at,
+                client,
+                reply_to,
+                deadline,
+                term: Term(0),
+                traced: false,
+                operation,
+            });
         }
     }
 

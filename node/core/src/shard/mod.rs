@@ -18,6 +18,7 @@ pub mod gate;
 mod hand_over;
 mod handle;
 pub mod host;
+mod in_flight;
 pub mod inbox;
 mod log_time;
 mod offering;
@@ -63,9 +64,10 @@ use crate::store::{ApplyError, SessionLimits, Store, StoreReader};
 use awaits::Awaits;
 use backlog::Backlog;
 use confirm::{AsksToRead, Confirmations};
-use evaluate::{Evaluation, Overlay, OverlayMarks, Recalled, ack_of};
+use evaluate::{Evaluation, Overlay, Recalled, ack_of};
 use gate::ReadGate;
 use hand_over::HandOver;
+use in_flight::{InFlight, Waiting};
 use kvorum_protocol::peer::{RaftEntryKind, RaftMessage, RaftMessageKind};
 use kvorum_protocol::{
     Ack, AtomicResult, Durability, ErrorCode, LogIndex, Outcome, Receipt, ReplicaId, ServerError, ShardId, Term,
@@ -120,23 +122,6 @@ pub struct ShardConfig {
     pub order_bits: u32,
 }
 
-/// A proposed entry and who waits for it.
-#[derive(Debug)]
-struct InFlight {
-    index: LogIndex,
-    term: Term,
-    marks: OverlayMarks,
-    waiting: Vec<Waiting>,
-    proposed_at: Nanos,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
-    deadline: Nanos,
-    reply: ShardReply,
-}
-
 /// Says whether the change of the ring map with this epoch may be followed by who leads since then.
 pub type MayFollow = Box<dyn Fn(u64, Nanos) -> bool + Send + Sync>;
 
@@ -160,6 +145,8 @@ pub struct Shard {
     replies: Vec<(Ticket, ShardReply)>,
     tally: Tally,
     stopwatch: Option<Arc<dyn Clock>>,
+    /// When this replica was last done with applying, by its stopwatch.
+    applied_at: Nanos,
     led_term: Option<Term>,
     leader_since: Nanos,
     balanced_at: Nanos,
@@ -214,6 +201,7 @@ impl Shard {
             replies: Vec::new(),
             tally: Tally::default(),
             stopwatch: None,
+            applied_at: now,
             led_term: None,
             leader_since: now,
             balanced_at: now,
@@ -493,6 +481,9 @@ impl Shard {
             let token = output.persist;
             if let Some(token) = token {
                 effects.append = Some((token, Vec::new()));
+                if proposed {
+                    self.stamp_appended(token);
+                }
             }
             for read in output.reads {
                 if self.confirmations.asked == Some(read.tag) {
@@ -637,7 +628,7 @@ impl Shard {
         }
         let (at, term) = self.consensus.propose(payload)?;
         assert_eq!((at, term), (index, place.term), "a leader's next entry has the next index");
-        self.in_flight.push_back(InFlight { index, term, marks, waiting, proposed_at: now.monotonic });
+        self.push_in_flight(InFlight::new(place, marks, waiting, now.monotonic));
         // They leave after the poll that follows has put the entry into the log.
         self.replies.extend(accepted.into_iter().map(|(ticket, reply)| (ticket, reply.with_receipt(place))));
         Ok(true)
@@ -665,25 +656,6 @@ impl Shard {
             self.answer(entry.index, entry.term);
         }
         Ok(())
-    }
-
-    /// Answers whoever waits for the entry at `index`, which turned out to have `term`.
-    fn answer(&mut self, index: LogIndex, term: Term) {
-        while self.in_flight.front().is_some_and(|front| front.index <= index) {
-            let front = self.in_flight.pop_front().expect("the front was just looked at");
-            let took_effect = front.index == index && (front.term == term || planted(Bug::SupersededToldApplied));
-            if took_effect || !planted(Bug::OverlayOutlivesLeadership) {
-                self.overlay.forget(front.index, front.marks);
-            }
-            if took_effect {
-                let (proposed_at, requests) = (front.proposed_at, front.waiting.len());
-                self.tally.applied.push(AppliedEntry { proposed_at, requests });
-            }
-            for waiting in front.waiting {
-                let reply = if took_effect { waiting.reply } else { ShardReply::Error(superseded()) };
-                self.replies.push((waiting.ticket, reply));
-            }
-        }
     }
 
     /// Opens or closes the gate, and gives waiting requests back when leadership is lost.
@@ -773,9 +745,8 @@ impl Shard {
         let place = Receipt { shard: self.config.shard, term: self.consensus.term(), index };
         let evaluation = Evaluation::new(&self.store, &mut self.overlay, room, place, time_ms, durability, None);
         let (payload, marks) = evaluation.finish();
-        if let Ok((index, term)) = self.consensus.propose(payload) {
-            let proposed_at = now.monotonic;
-            self.in_flight.push_back(InFlight { index, term, marks, waiting: Vec::new(), proposed_at });
+        if self.consensus.propose(payload).is_ok() {
+            self.push_in_flight(InFlight::new(place, marks, Vec::new(), now.monotonic));
         }
     }
 }

@@ -4,8 +4,9 @@ use super::evaluate::Recalled;
 use super::{Operation, Shard, ShardError, ShardReply};
 use crate::clock::{Clock, Nanos};
 use crate::consensus::Committed;
-use crate::measure::RetryAnswer;
+use crate::measure::{EntryStamps, RetryAnswer};
 use kvorum_protocol::{AtomicResult, ErrorCode, Outcome, TransactionResult, WriteStatus};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What happened since the poll before.
@@ -20,12 +21,16 @@ pub struct Tally {
 }
 
 /// An entry that its leader has applied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppliedEntry {
     /// When it was proposed.
     pub proposed_at: Nanos,
     /// Requests that waited for it.
     pub requests: usize,
+    /// Which of the replies that leave with this are to them.
+    pub answers: Range<usize>,
+    /// When it came how far.
+    pub stamps: EntryStamps,
 }
 
 impl Tally {
@@ -97,11 +102,16 @@ impl Shard {
             return Ok(());
         }
         let Some(stopwatch) = self.stopwatch.clone() else { return self.apply(committed) };
-        let began = stopwatch.monotonic();
+        let (began, first) = (stopwatch.monotonic(), self.tally.applied.len());
         self.apply(committed)?;
-        let took = stopwatch.monotonic().0.saturating_sub(began.0);
+        let ended = stopwatch.monotonic();
+        let took = ended.0.saturating_sub(began.0);
         let before = self.tally.applying.unwrap_or_default();
         self.tally.applying = Some(Nanos(before.0 + took));
+        self.applied_at = ended;
+        for entry in &mut self.tally.applied[first..] {
+            (entry.stamps.committed, entry.stamps.applied) = (began, ended);
+        }
         Ok(())
     }
 }

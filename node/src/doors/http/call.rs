@@ -145,6 +145,7 @@ impl Asking {
             reply = Some(Reply { body: ResponseBody::Error(error.error()), source: None });
             return (Self(session), reply);
         }
+        whose.trace.into_iter().for_each(|context| session.follows(context));
         session.handle(client, (), system_clock::monotonic(), request, &mut |answered| reply = Some(taken(answered)));
         (Self(session), reply)
     }

@@ -29,6 +29,7 @@ mod request;
 mod scan;
 mod serve;
 mod slow;
+mod slow_log;
 mod tokens;
 mod whose;
 
@@ -148,6 +149,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))
         .route("/cache/stats", get(cache::cache_stats))
+        .route("/slowlog", get(slow_log::slow_log))
         .route("/problems/{code}", get(pages::problem))
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(pages::docs))

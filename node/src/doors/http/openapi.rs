@@ -6,7 +6,7 @@ use super::metrics::Detail;
 use super::problem::{Problem, ProblemBody};
 use super::request::Asked;
 use super::scan::PageJson;
-use super::{batch, cache, cluster, explain, health, kv, metrics, operate, pages, tokens};
+use super::{batch, cache, cluster, explain, health, kv, metrics, operate, pages, slow_log, tokens};
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
@@ -38,7 +38,7 @@ use utoipa::{OpenApi, ToSchema};
         batch::atomic, cluster::mapping, explain::explain, explain::lead, cluster::nodes, cluster::heartbeat, cluster::rebalance,
         cluster::rebalance_progress, operate::cluster, operate::plan, operate::drain, operate::undrain, operate::remove,
         operate::keep, operate::replace, operate::pause, operate::resume, operate::repair, operate::rate, operate::finalize, operate::set, tokens::make, health::health, health::live, health::ready, metrics::metrics,
-        cache::cache_stats, pages::problem, document
+        cache::cache_stats, slow_log::slow_log, pages::problem, document
     ),
     components(schemas(EntryOrPage, Consistency, AckName, Detail, Scope, ProblemBody))
 )]

@@ -6,14 +6,17 @@ use super::request::From;
 use crate::auth::authorization::HeaderCredentials;
 use crate::auth::login::LoginFailure;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use kvorum_core::audit::{AuditEvent, AuditKind};
 use kvorum_core::auth::authorise::{anybody, may_cluster, may_key};
 use kvorum_core::auth::{Access, Principal, UserPlace};
 use kvorum_core::measure::meter::Door;
-use kvorum_protocol::{ClusterClasses, ErrorCode, KeyClasses};
+use kvorum_protocol::{ClusterClasses, ErrorCode, KeyClasses, TraceContext};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Whose a request is.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub(super) struct Whose {
     pub(super) access: Arc<Access>,
     /// When his login at the console is over, in Unix milliseconds, if it is a cookie that says who he is.
     pub(super) login_until_ms: Option<u64>,
+    /// The trace that the request is part of, as it says.
+    pub(super) trace: Option<TraceContext>,
     /// One of the connections that he may have, as long as the request is worked at.
     #[expect(dead_code, reason = "it is held, and never looked at")]
     place: Option<Arc<UserPlace>>,
@@ -83,7 +88,9 @@ impl Whose {
             _ => Some(router.auth().place_of(&access, None).map_err(|error| Problem::from(error.error()))?),
         };
         let place = place.map(Arc::new);
-        Ok(Self { place, connection: from.connection, address: from.address, principal, access, login_until_ms })
+        // Looked for only where it counts for something.
+        let trace = if router.tracing().is_on() { trace_of(headers) } else { None };
+        Ok(Self { place, connection: from.connection, address: from.address, principal, access, login_until_ms, trace })
     }
 
     /// The same, once somebody has logged in at the console.
@@ -107,8 +114,7 @@ impl Whose {
             Needed::Cluster(classes) => may_cluster(&self.access, classes),
         };
         allowed.map_err(|denied| {
-            let problem = denied.error(self.access.user()).into();
-            let problem: Problem = problem;
+            let problem: Problem = denied.error(self.access.user()).into();
             note(api, self.address, AuditKind::Denied, self.access.user(), problem.detail());
             problem
         })
@@ -121,6 +127,13 @@ impl Whose {
     pub(super) fn may_read(&self, key: &[u8]) -> Result<(), Problem> {
         may_key(&self.access, KeyClasses::READ, key).map_err(|denied| denied.error(self.access.user()).into())
     }
+}
+
+/// The trace that a request is part of. A header that says nothing, or comes twice, is none.
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    TraceContext::from_traceparent(value.to_str().ok()?)
 }
 
 /// Writes down what was refused, or let in, before there was a request.
@@ -174,7 +187,7 @@ fn needed(method: &Method, path: &str) -> Needed {
         ("console", "security") => Needed::Cluster(ClusterClasses::USERS),
         ("console", _) => Needed::Nothing,
         ("kv" | "batch" | "atomic" | "mapping" | "explain", _) => Needed::Login,
-        ("metrics", "") => Needed::Cluster(ClusterClasses::METRICS),
+        ("metrics" | "slowlog", "") => Needed::Cluster(ClusterClasses::METRICS),
         ("health", "") | ("cache", "stats") | ("heartbeat", "") => status,
         ("nodes" | "rebalance", "") | ("cluster", "" | "plan") if method.is_safe() => status,
         _ => Needed::Cluster(ClusterClasses::ADMIN),

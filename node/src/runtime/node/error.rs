@@ -8,6 +8,7 @@ use kvorum_core::ring::{PlacementError, RingError};
 use kvorum_core::roster::ProcessEnd;
 use kvorum_core::sealing::KeyFailure;
 use kvorum_protocol::Durability;
+use opentelemetry_otlp::ExporterBuildError;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -79,6 +80,9 @@ pub enum NodeError {
     /// The certificates can't be used.
     #[error("tls: {0}")]
     Certificate(#[from] CertError),
+    /// Traces can't be sent where they are to go.
+    #[error("traces.otlp: {0}")]
+    Traces(ExporterBuildError),
     /// The first password can't be read.
     #[error("auth.bootstrap_password_file: {0}")]
     BootstrapPassword(String),
@@ -110,6 +114,7 @@ impl NodeError {
             | Self::Unsupported(_)
             | Self::Certificate(_)
             | Self::BootstrapPassword(_)
+            | Self::Traces(_)
             | Self::Removed
             | Self::GivenUp
             | Self::Keys(_) => Exit::Config,

@@ -60,6 +60,7 @@ impl Registry {
             router.auth().insist_on_open();
         }
         router.auth().limit_addresses(config.limits.rates);
+        router.slow().set_slow_ms(config.slow_ms);
         let logins = Logins::new(Arc::clone(&router)).map_err(NodeError::Thread)?;
         let topology = topology_of(&router);
         let places = Places::new(config.connections_max as usize, config.limits.connections as usize);

@@ -13,6 +13,7 @@ use crate::peers::Peers;
 use crate::runtime::audit_writer;
 use crate::runtime::disk_loop::{self, WatchArguments};
 use crate::runtime::system_clock;
+use crate::traces::{LAST_WITHIN, TraceExport};
 use kvorum_core::routing::router::Router;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +28,19 @@ pub(super) struct Timers {
     stop: CancellationToken,
     /// Writes the audit log.
     audit: Option<JoinHandle<()>>,
+    /// Sends traces.
+    traces: Option<JoinHandle<()>>,
 }
 
 impl Timers {
     /// Starts the tasks. A disk that stalls for too long is reported as fatal.
-    pub(super) fn start(context: &StartContext<'_>, registry: &Registry, storage: &Storage, network: &Network) -> Self {
+    pub(super) fn start(
+        context: &StartContext<'_>,
+        registry: &Registry,
+        storage: &Storage,
+        network: &Network,
+        traces: Option<TraceExport>,
+    ) -> Self {
         let (config, fatal) = (context.config, &context.fatal);
         let stop = CancellationToken::new();
         let watch = WatchArguments {
@@ -67,7 +76,8 @@ impl Timers {
             );
             tokio::spawn(writing)
         });
-        Self { stop, audit }
+        let traces = traces.map(|export| tokio::spawn(export.run(stop.clone())));
+        Self { stop, audit, traces }
     }
 
     /// Ends the tasks, soon after this returns; but for the audit log, which is written to its end.
@@ -76,6 +86,10 @@ impl Timers {
         if let Some(audit) = self.audit.take() {
             // A disk that stalls must not keep the node from ending.
             let _ = tokio::time::timeout(AUDIT_WITHIN, audit).await;
+        }
+        if let Some(traces) = self.traces.take() {
+            // Nor must a receiver.
+            let _ = tokio::time::timeout(LAST_WITHIN, traces).await;
         }
     }
 }

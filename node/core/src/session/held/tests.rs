@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::{Clock, Now};
 use crate::limits::FORWARD_GRACE_MS;
 use crate::measure::meter::{Door, Finished, Meter};
+use crate::measure::tracing::{TracedRequest, Tracer};
 use crate::ring::verbs::Verb;
 use crate::ring::{RingMap, RingNode};
 use crate::routing::network::{PeerNetwork, SendError};
@@ -13,7 +14,8 @@ use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, AuthVerb, Authority, AuthorityHash, ClientId, ClusterId, Condition, Durability, Epoch,
-    Mutation, NodeId, Request, RequestId, Response, ResponseBody, ReturnPrevious, StatusScope, TimeToLive, WriteId,
+    Mutation, NodeId, Request, RequestId, Response, ResponseBody, ReturnPrevious, SpanId, StatusScope, TimeToLive,
+    TraceContext, TraceId, WriteId,
 };
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -351,4 +353,73 @@ fn requests_that_are_held_have_a_bound_in_bytes() {
     entered.passes(FORWARD_GRACE_MS);
     drop(entered.session);
     assert_eq!(entered.router.held_bytes().load(Ordering::Relaxed), 0);
+}
+
+/// Numbers that grow.
+#[derive(Default)]
+struct Tells(AtomicU64, Mutex<Vec<TracedRequest>>);
+
+impl Tracer for Tells {
+    fn fresh(&self) -> (TraceId, SpanId) {
+        let number = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        (TraceId(u128::from(number).to_be_bytes()), SpanId(number.to_be_bytes()))
+    }
+
+    fn finished(&self, request: TracedRequest) {
+        self.1.lock().push(request);
+    }
+}
+
+#[test]
+fn a_trace_goes_with_what_is_passed_on_and_what_was_slow_is_kept_with_it() {
+    let mut entered = Entered::new();
+    entered.leads(2, 5);
+    let told = Arc::<Tells>::default();
+    entered.router.tracing().begin(Arc::clone(&told) as _, 0);
+    entered.router.slow().set_slow_ms(100);
+    let client = TraceContext::sampled(TraceId([9; 16]), SpanId([8; 8]));
+    entered.session.follows(TraceContext { flags: 0, ..client });
+    entered.put("k", "0");
+    entered.session.follows(client);
+    entered.put("k", "1");
+    let sent = std::mem::take(&mut *entered.sent.0.lock());
+    let [(_, PeerMessage::Forward { id: first, .. }), (_, announced), (_, PeerMessage::Forward { id, .. })] = &sent[..]
+    else {
+        panic!("{sent:?}");
+    };
+    let PeerMessage::Trace { id: of, context } = announced else { panic!("{announced:?}") };
+    assert_eq!((of, context.trace), (id, client.trace), "the client asked for the second only");
+
+    entered.passes(150);
+    let response = Response { id: RequestId(1), epoch: Epoch(1), forwarded: false, body: ResponseBody::Done };
+    let mut bytes = BytesMut::new();
+    response.encode_body(&mut bytes);
+    let bytes = bytes.freeze();
+    entered.router.forward_answered(node(2), *id, bytes.clone());
+    entered.collect();
+    let request = told.1.lock().pop().expect("it was answered");
+    assert!(told.1.lock().is_empty());
+    assert_eq!((request.trace.context.trace, request.trace.parent), (client.trace, Some(client.span)));
+    assert_eq!(request.trace.forwards.iter().map(|forward| forward.span).collect::<Vec<_>>(), [context.span]);
+    let kept = entered.router.slow().view(node(1), 9);
+    let [slow] = &kept.operations[..] else { panic!("{kept:?}") };
+    assert_eq!((slow.took_us, slow.stages.remote_us, slow.trace), (150_000, 150_000, Some(client.trace)));
+    assert_eq!((slow.shard, slow.key_hash), (Some(ShardId(0)), Some(hash64(b"k"))));
+    entered.router.forward_answered(node(2), *first, bytes);
+    entered.collect();
+    let traced = told.1.lock().pop().expect("what was slow is told of, whoever asked");
+    assert!(traced.trace.parent.is_none() && traced.trace.context.trace != client.trace);
+
+    // What a peer has announced is for that request and no other.
+    let mut peer = Entered::through(Door::Peer);
+    peer.router.tracing().begin(Arc::clone(&told) as _, 1);
+    peer.session.foretell(7, client);
+    peer.session.follow_foretold(8);
+    peer.ask(RequestBody::Ping(Bytes::new()));
+    peer.session.foretell(9, client);
+    peer.session.follow_foretold(9);
+    peer.ask(RequestBody::Ping(Bytes::new()));
+    peer.ask(RequestBody::Ping(Bytes::new()));
+    let parents: Vec<_> = told.1.lock().drain(..).map(|request| request.trace.parent).collect();
+    assert_eq!(parents, [Some(client.span)]);
 }

@@ -4,6 +4,7 @@ use super::turn::Node;
 use super::*;
 use crate::clock::Clock;
 use crate::measure::RetryAnswer::{self, *};
+use crate::measure::Stage;
 use crate::session::reply::ReplySink;
 use crate::shard::host::{ShardHost, TurnEnd};
 use crate::shard::inbox::{QueuedRequest, Waker};
@@ -125,7 +126,8 @@ fn a_host_counts_expired_keys_and_reads_that_a_quorum_confirmed() {
     let ask = |host: &mut ShardHost, operation| {
         let (queued_at, reply_to) = (node.monotonic(), sink.reply_to(0, 0));
         let deadline = queued_at.after_ms(DEADLINE_MS);
-        let request = QueuedRequest { reply_to, client: client(), queued_at, deadline, term: Term(0), operation };
+        let request =
+            QueuedRequest { reply_to, client: client(), queued_at, deadline, term: Term(0), traced: false, operation };
         host.handle().inbox.request(request);
     };
     let short = Action::Put { value: "v".into(), ttl: TimeToLive::Ms(200) };
@@ -134,6 +136,7 @@ fn a_host_counts_expired_keys_and_reads_that_a_quorum_confirmed() {
     pass(&mut host, TICK_MS);
     assert_eq!((host.shard().status().keys, counts.expired_keys.get(), counts.retries(Done)), (1, 0, 1));
     assert!(counts.apply.count() > 0);
+    assert!(Stage::ALL.iter().all(|stage| counts.stages.of(*stage).count() == 1), "one request waited for an entry");
     (0..6).for_each(|_| pass(&mut host, TICK_MS));
     assert_eq!((host.shard().status().keys, counts.expired_keys.get()), (0, 1));
 

@@ -4,15 +4,7 @@ use super::history::{Line, Point};
 use crate::runtime::process::ProcessUse;
 use crate::runtime::status::Inspector;
 use kvorum_core::measure::meter::{Door, Ending, OperationKind, ReadPath};
-use kvorum_core::measure::{BUCKETS, DurationsSum, bucket_end_ns};
-
-/// Stages of a write, in the order of [`Counted::stages`].
-pub(super) const STAGES: usize = 5;
-const QUEUE: usize = 0;
-const PROPOSE: usize = 1;
-const SYNC: usize = 2;
-const QUORUM: usize = 3;
-const APPLY: usize = 4;
+use kvorum_core::measure::{BUCKETS, DurationsSum, Stage, bucket_end_ns};
 
 /// Counters of a node. They never go back while its process lives.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +21,8 @@ pub(super) struct Counted {
     pub(super) reads: DurationsSum,
     /// How long all took that writes.
     pub(super) writes: DurationsSum,
-    /// How long the stages of writes took: queue, propose, sync, quorum, apply. Nothing is counted of one that nobody measures.
-    pub(super) stages: [DurationsSum; STAGES],
+    /// How long the stages of writes took at their leader, by [`Stage`].
+    pub(super) stages: [DurationsSum; Stage::ALL.len()],
     /// From proposing an entry until it was applied.
     pub(super) commit: DurationsSum,
     /// How long rounds of the journal took.
@@ -117,13 +109,13 @@ impl Counted {
             }
         }
         for (_, counts) in router.counts().all() {
-            counts.queue_wait.add_to(&mut counted.stages[QUEUE]);
-            counts.apply.add_to(&mut counted.stages[APPLY]);
+            for (sum, stage) in counted.stages.iter_mut().zip(Stage::ALL) {
+                counts.stages.of(stage).add_to(sum);
+            }
             counts.commit.add_to(&mut counted.commit);
             counted.entries += counts.entries.get();
             counted.entry_requests += counts.entry_requests.get();
         }
-        counted.stages[SYNC] = counted.sync;
         counted
     }
 
@@ -163,11 +155,11 @@ impl Counted {
             .with(Line::WriteP50, percentile_us(&by.writes, 0.5))
             .with(Line::WriteP99, percentile_us(&by.writes, 0.99))
             .with(Line::WriteP999, percentile_us(&by.writes, 0.999))
-            .with(Line::Queue, mean_us(&by.stages[QUEUE]))
-            .with(Line::Propose, mean_us(&by.stages[PROPOSE]))
-            .with(Line::Sync, mean_us(&by.stages[SYNC]))
-            .with(Line::Quorum, mean_us(&by.stages[QUORUM]))
-            .with(Line::Apply, mean_us(&by.stages[APPLY]))
+            .with(Line::Queue, mean_us(&by.stages[Stage::Queue as usize]))
+            .with(Line::Propose, mean_us(&by.stages[Stage::Propose as usize]))
+            .with(Line::Sync, mean_us(&by.stages[Stage::Sync as usize]))
+            .with(Line::Quorum, mean_us(&by.stages[Stage::Quorum as usize]))
+            .with(Line::Apply, mean_us(&by.stages[Stage::Apply as usize]))
             .with(Line::Commit, mean_us(&by.commit))
             .with(Line::SyncP99, percentile_us(&by.sync, 0.99))
             .with(Line::Rounds, per_second(by.sync.count()))

@@ -8,7 +8,7 @@ use super::heard::{Found, Heard};
 use super::heat::{HeatMap, parts_led};
 use super::history::{History, Line, Others, Point, Steps};
 use super::model::{
-    ClusterView, IllShard, Known, Model, NodeView, ReadPaths, RoundTrips, ShardRow, VerdictView, WritePath,
+    ClusterView, IllShard, Known, Model, NodeView, ReadPaths, RoundTrips, ShardRow, SlowView, VerdictView, WritePath,
 };
 use crate::runtime::node_figures::NodeFigures;
 use crate::runtime::status::Inspector;
@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Shards whose figures are told anew in one frame; the others follow in turn.
 const SHARDS_TOLD_MAX: usize = 256;
+/// Slow operations that are told at a time.
+const SLOW_TOLD_MAX: usize = 100;
 /// What other nodes told counts as of now for so long, in milliseconds.
 const OTHERS_COUNT_FOR_MS: u64 = 6_000;
 
@@ -42,6 +44,8 @@ pub(super) struct Memory {
     /// What those who listen know, or whoever has asked for the state before anybody listened.
     told: Option<Told>,
     told_event: u64,
+    /// The number of the slow operation that is told next.
+    told_slow: u64,
     /// The shard whose figures are told next.
     turn: usize,
     /// The state, as everybody gets it, with the second and the look that it is of.
@@ -76,7 +80,9 @@ struct State<'a> {
     reads: Option<&'a ReadPaths>,
     alarms: &'a [Alarm],
     events: Vec<&'a Happening>,
-    slow: [(); 0],
+    /// The newest first.
+    slow: Vec<SlowView>,
+    /// Operations from some duration on are kept.
     slow_known: bool,
 }
 
@@ -117,6 +123,9 @@ struct Second<'a> {
     alarms: Option<&'a [Alarm]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     events: Vec<&'a Happening>,
+    /// Those that were kept since the last frame, the newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    slow: Vec<SlowView>,
 }
 
 impl Memory {
@@ -135,6 +144,7 @@ impl Memory {
             looks_again_at: None,
             told: None,
             told_event: 0,
+            told_slow: 0,
             turn: 0,
             encoded: None,
         }
@@ -237,6 +247,12 @@ impl Memory {
         model
     }
 
+    /// This node's place in the topology.
+    fn own_place(&self, inspector: &Inspector) -> Option<u16> {
+        let me = inspector.router().me();
+        self.shape_of.iter().position(|node| *node == me).map(|at| at as u16)
+    }
+
     fn look_age_ms(&self, now: Now) -> Option<u64> {
         self.heard.looked_at().map(|at| now.monotonic.ms_since(at))
     }
@@ -249,12 +265,12 @@ impl Memory {
             return bytes.clone();
         }
         let model = self.model(inspector, now);
-        let me = inspector.router().me();
+        let me = self.own_place(inspector);
         let state = State {
             shape: self.shape,
             seq: self.seq,
             now_ms: now.wall_ms,
-            me: self.shape_of.iter().position(|node| *node == me).map(|at| at as u16),
+            me,
             cluster: &model.cluster,
             verdict: model.verdict.as_ref().map(|view| Verdict { view, age_ms: self.look_age_ms(now) }),
             nodes: &model.nodes,
@@ -267,8 +283,8 @@ impl Memory {
             reads: model.reads.as_ref(),
             alarms: &model.alarms,
             events: self.happened.newest().collect(),
-            slow: [],
-            slow_known: false,
+            slow: slow_operations(inspector, 0, me),
+            slow_known: inspector.router().slow().slower_than_ns() != u64::MAX,
         };
         let bytes = Bytes::from(serde_json::to_vec(&state).unwrap_or_default());
         self.encoded = Some((stamp, bytes.clone()));
@@ -276,6 +292,7 @@ impl Memory {
             // The next frame says what has changed since.
             self.told = Some(Told { seq: self.seq, shape: self.shape, model });
             self.told_event = self.happened.last();
+            self.told_slow = next_slow(inspector);
         }
         bytes
     }
@@ -308,13 +325,26 @@ impl Memory {
             reads: news(was.reads != model.reads).map(|()| model.reads.as_ref()),
             alarms: news(was.alarms != model.alarms).map(|()| &model.alarms[..]),
             events: self.happened.newest().take_while(|event| event.n > self.told_event).collect(),
+            slow: slow_operations(inspector, self.told_slow, self.own_place(inspector)),
         };
         let frame = frame_of(self.seq, &second);
         drop(second);
         self.told_event = self.happened.last();
+        self.told_slow = next_slow(inspector);
         self.told = Some(Told { seq: self.seq, shape: self.shape, model: Model { shards: rows, ..model } });
         frame
     }
+}
+
+/// The slow operations of this node from a number on, the newest first.
+fn slow_operations(inspector: &Inspector, from: u64, me: Option<u16>) -> Vec<SlowView> {
+    let (kept, _) = inspector.router().slow().since(from);
+    kept.iter().rev().take(SLOW_TOLD_MAX).map(|entry| SlowView::new(entry, me)).collect()
+}
+
+/// The number that the next slow operation will have.
+fn next_slow(inspector: &Inspector) -> u64 {
+    inspector.router().slow().since(u64::MAX).1
 }
 
 /// The shards that are told anew, and what listeners know of all shards then: first those with another leader, term or replicas, then

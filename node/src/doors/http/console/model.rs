@@ -1,15 +1,19 @@
 //! What the pages show of the cluster: made anew out of what is known, and compared with what they were told last. Pure.
 
 use super::alarms::{Alarm, OwnState, alarms};
-use super::counted::{Counted, STAGES, mean_us, percentile_us};
+use super::counted::{Counted, mean_us, percentile_us};
 use super::heard::{Heard, HeardNode};
 use super::history::{Figure, Line, Point};
 use crate::runtime::node_figures::NodeFigures;
 use kvorum_client::verdict::{ClusterHealth, Verdict};
 use kvorum_core::clock::Nanos;
+use kvorum_core::measure::Stage;
 use kvorum_core::measure::meter::ReadPath;
+use kvorum_core::measure::slow::SlowEntry;
 use kvorum_core::ring::{NodeState, RingMap};
-use kvorum_protocol::{ClusterPlan, NodeId, NodeInfo, NodeStanding, ShardId, ShardRole, ShardStatus, Topology};
+use kvorum_protocol::{
+    ClusterPlan, NodeId, NodeInfo, NodeStanding, ShardId, ShardRole, ShardStatus, SlowStages, Topology,
+};
 use serde::Serialize;
 use serde::ser::{SerializeTuple as _, Serializer};
 use std::collections::BTreeMap;
@@ -177,9 +181,50 @@ pub(super) type RoundTrips = Vec<Option<Vec<Option<i64>>>>;
 /// Where the time of the writes of the last minute went.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(super) struct WritePath {
-    pub(super) p50: [Option<Figure>; STAGES],
-    pub(super) p99: [Option<Figure>; STAGES],
-    pub(super) p999: [Option<Figure>; STAGES],
+    pub(super) p50: [Option<Figure>; Stage::ALL.len()],
+    pub(super) p99: [Option<Figure>; Stage::ALL.len()],
+    pub(super) p999: [Option<Figure>; Stage::ALL.len()],
+}
+
+/// An operation that took long. The key is told by its hash only.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(super) struct SlowView {
+    n: u64,
+    at_ms: u64,
+    operation: &'static str,
+    door: &'static str,
+    outcome: &'static str,
+    shard: Option<u16>,
+    node: Option<u16>,
+    took_us: u64,
+    /// The stage that took most of it.
+    mostly: Option<&'static str>,
+    /// By stage, in microseconds.
+    stages: Vec<(&'static str, u32)>,
+    hash: Option<String>,
+    trace: Option<String>,
+}
+
+impl SlowView {
+    /// What this node, at its place in the topology, keeps of an operation.
+    pub(super) fn new(entry: &SlowEntry, node: Option<u16>) -> Self {
+        let stages: Vec<_> =
+            SlowStages::NAMES.into_iter().zip(entry.stages.all_us()).filter(|(_, us)| *us > 0).collect();
+        Self {
+            n: entry.number,
+            at_ms: entry.at_ms,
+            operation: entry.operation.name(),
+            door: entry.door.name(),
+            outcome: entry.ending.name(),
+            shard: entry.about.map(|about| about.shard.0),
+            node,
+            took_us: entry.took.0 / 1_000,
+            mostly: stages.iter().max_by_key(|(_, us)| *us).map(|(name, _)| *name),
+            stages,
+            hash: entry.about.and_then(|about| about.key_hash).map(|hash| format!("{hash:016x}")),
+            trace: entry.trace.map(|trace| trace.to_string()),
+        }
+    }
 }
 
 /// GETs per second of the last minute, by how they were answered.
@@ -231,7 +276,7 @@ impl Model {
 impl WritePath {
     /// `None` if nothing was written. A stage that nobody measures is `None`.
     fn of(counted: &Counted) -> Option<Self> {
-        mean_us(&counted.stages[0])?;
+        mean_us(&counted.stages[Stage::Queue as usize])?;
         let at = |share: f64| counted.stages.each_ref().map(|stage| percentile_us(stage, share).map(Figure));
         Some(Self { p50: at(0.5), p99: at(0.99), p999: at(0.999) })
     }

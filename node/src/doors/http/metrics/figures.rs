@@ -9,7 +9,8 @@ use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::process;
 use crate::runtime::status::Inspector;
 use kvorum_core::measure::meter::{Door, Ending, OperationKind, ReadPath};
-use kvorum_core::measure::{Durations, DurationsSum, ForwardEnd, RefusedFor, RetryAnswer, ShardCounts};
+use kvorum_core::measure::tracing::TraceEnd;
+use kvorum_core::measure::{Durations, DurationsSum, ForwardEnd, RefusedFor, RetryAnswer, ShardCounts, Stage};
 use kvorum_core::ring::{NodeState, RingMap, RingNode};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::{NodeStatus, ShardId, ShardRole, ShardStatus, Topology};
@@ -141,6 +142,8 @@ fn add_ways(seen: &Seen<'_>, metrics: &mut Metrics) {
     metrics.durations("kvorum_read_confirm_duration_seconds", help, durations(seen, |counts| &counts.read_confirm));
     let all = seen.inspector.router().counts();
     let forwards = ForwardEnd::ALL.map(|end| (end.name(), all.forwards(end) as f64));
+    let traced = TraceEnd::ALL.map(|end| (end.name(), seen.inspector.router().tracing().ended(end) as f64));
+    metrics.counters("kvorum_traces", "Traced requests, by what became of their spans", by("result", traced));
     metrics.counters("kvorum_forwards", "Requests that were passed on to another node", by("result", forwards));
 }
 
@@ -180,6 +183,12 @@ fn durations(seen: &Seen<'_>, of: impl Fn(&ShardCounts) -> &Durations) -> Vec<(L
     vec![(Labels::default(), DurationsSum::of(seen.counts.iter().map(|(_, counts)| of(counts))))]
 }
 
+/// Where the time of requests went, of all replicas together.
+fn stages(seen: &Seen<'_>) -> Vec<(Labels, DurationsSum)> {
+    let of = |stage: Stage| DurationsSum::of(seen.counts.iter().map(|(_, counts)| counts.stages.of(stage)));
+    Stage::ALL.map(|stage| (labels([("stage", stage.name())]), of(stage))).to_vec()
+}
+
 fn add_queues(seen: &Seen<'_>, metrics: &mut Metrics) {
     let queued: Vec<_> = seen.replicas.iter().map(|handle| handle.queued()).collect();
     let requests: usize = queued.iter().map(|queue| queue.counted).sum();
@@ -194,6 +203,8 @@ fn add_queues(seen: &Seen<'_>, metrics: &mut Metrics) {
     metrics.durations("kvorum_commit_duration_seconds", help, durations(seen, |counts| &counts.commit));
     let help = "How long a replica applied entries, per turn that applied any";
     metrics.durations("kvorum_apply_duration_seconds", help, durations(seen, |counts| &counts.apply));
+    let help = "Where the time of requests went that waited for an entry of a leader here";
+    metrics.durations("kvorum_write_stage_seconds", help, stages(seen));
     let help = "How long a shard's turn kept its thread";
     metrics.durations("kvorum_turn_duration_seconds", help, durations(seen, |counts| &counts.turn));
     metrics.counter(

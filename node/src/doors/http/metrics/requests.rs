@@ -13,7 +13,7 @@ pub(in super::super) const KEY_ROUTE: &str = "/kv/{*key}";
 const METHODS: [&str; 6] = ["GET", "PUT", "POST", "DELETE", "HEAD", "other"];
 
 /// Endpoints, the most frequent first; what is none of these is the last.
-const ENDPOINTS: [&str; 27] = [
+const ENDPOINTS: [&str; 28] = [
     "/kv/{key}",
     "/kv",
     "/kv/{key}/incr",
@@ -33,6 +33,7 @@ const ENDPOINTS: [&str; 27] = [
     "/docs",
     "/docs/{file}",
     "/explain",
+    "/slowlog",
     "/",
     "/console/{*file}",
     "/console/state",
