@@ -102,9 +102,10 @@ impl Whose {
     }
 }
 
-/// Writes down what was refused before there was a request.
+/// Counts what was refused before there was a request, and writes it down.
 fn note(api: &Api, from: IpAddr, kind: AuditKind, user: &str, problem: &Problem) {
     let router = &api.caller.context().router;
+    router.audit().count(kind, Door::Http);
     if router.audit().is_on() {
         router
             .audit()
