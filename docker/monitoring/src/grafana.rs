@@ -78,7 +78,7 @@ fn panels(rows: &[Row]) -> Vec<Value> {
             row.panels.iter().partition(|panel| panel.shape == Shape::Figure);
         assert!(figures.len() <= FIGURES_MAX, "{}: the figures of a row are one line", row.title);
         // Three pictures a line, unless two leave no hole.
-        let a_line = if pictures.len() % 3 == 0 { 3 } else { 2 };
+        let a_line = if pictures.len().is_multiple_of(3) { 3 } else { 2 };
         for (of_kind, a_line, height) in
             [(figures.as_slice(), figures.len(), FIGURE_HEIGHT), (&pictures, a_line, PICTURE_HEIGHT)]
         {
