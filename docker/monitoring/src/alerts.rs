@@ -44,7 +44,7 @@ pub const ALERTS: &[Alert] = &[
         // A node that its manager starts again is back sooner.
         silent: Silence {
             series: &[(r#"up{cluster="prod",instance="node-1:7420",job="kvorum"}"#, "1x2 0x1 1x10")],
-            at: "5m",
+            at: "4m",
         },
     },
     Alert {
@@ -612,9 +612,9 @@ pub const ALERTS: &[Alert] = &[
         silent: Silence {
             series: &[(
                 r#"kvorum_peer_up{cluster="prod",instance="node-1:7420",job="kvorum",peer="node-2"}"#,
-                "1x2 0 1x10",
+                "1x2 0x1 1x10",
             )],
-            at: "6m",
+            at: "4m",
         },
     },
     Alert {
