@@ -172,6 +172,12 @@ async fn over_http(cluster: &TestCluster, token: &str) {
             assert_eq!(ways.len(), 2, "{ways:?}");
         }
     }
+    // The two headers that prove nothing are counted, though no audit log is written; so are the refusals.
+    let metrics = http.request("GET", "/metrics", &[&admin], "").await.expect("an answer");
+    let metrics = String::from_utf8(metrics.body.to_vec()).expect("text");
+    let counted = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(&format!("{name}{{door=\"http\"}} ")));
+    assert_eq!(counted("kvorum_login_failures_total"), Some("2.0"));
+    assert!(counted("kvorum_denials_total").is_some_and(|count| count != "0.0"), "{metrics}");
     let json = "content-type: application/json";
     let put = http.request("PUT", "/kv/shared%2Fx", &[&ada, json], "{\"value\":\"9\"}").await.expect("an answer");
     assert_eq!(put.status, 403);

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 800;
 const LONG_MARK: &str = "//! Long because";
 /// Crates of the workspace.
-const CRATES: [&str; 5] = ["protocol", "node", "client", "sim", "benches"];
+const CRATES: [&str; 6] = ["protocol", "node", "client", "sim", "benches", "docker"];
 
 /// Crates that lie in the folder of another one.
-const NESTED: [&str; 5] = ["client/cli", "client/core", "node/core", "protocol/resp", "protocol/scram"];
+const NESTED: [&str; 6] =
+    ["client/cli", "client/core", "docker/monitoring", "node/core", "protocol/resp", "protocol/scram"];
 
 /// Code that is given the time and draws its randomness from a seed, so that the simulator can repeat it. A path names a
 /// file or a folder.

@@ -2,6 +2,7 @@
 
 use super::{AuditEvent, AuditKind};
 use crate::clock::{Nanos, Now};
+use crate::measure::meter::Door;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -25,6 +26,9 @@ pub struct AuditDesk {
     fails: AtomicBool,
     waiting: Mutex<Waiting>,
     dropped: AtomicU64,
+    /// By door, whether somebody writes or not.
+    login_failures: [AtomicU64; Door::ALL.len()],
+    denials: [AtomicU64; Door::ALL.len()],
     /// Wakes whoever writes, if somebody does.
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -62,6 +66,26 @@ impl AuditDesk {
     /// Whether the last line could be written.
     pub fn note_written(&self, written: bool) {
         self.fails.store(!written, Ordering::Release);
+    }
+
+    /// Counts what was refused at a door, whether it is written down or not. Other kinds are not counted.
+    pub fn count(&self, kind: AuditKind, door: Door) {
+        let counts = match kind {
+            AuditKind::LoginFailed => &self.login_failures,
+            AuditKind::Denied => &self.denials,
+            _ => return,
+        };
+        counts[door as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Logins that failed at a door, since the start.
+    pub fn login_failures(&self, door: Door) -> u64 {
+        self.login_failures[door as usize].load(Ordering::Relaxed)
+    }
+
+    /// Requests at a door that were refused for want of a right, since the start.
+    pub fn denials(&self, door: Door) -> u64 {
+        self.denials[door as usize].load(Ordering::Relaxed)
     }
 
     /// Takes down an event. Costs little if nobody writes.
@@ -141,7 +165,6 @@ impl AuditDesk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::meter::Door;
 
     fn at(ms: u64) -> Now {
         Now { monotonic: Nanos(0).after_ms(ms), wall_ms: 1_000_000 + ms, agreed_ms: None }
@@ -156,6 +179,16 @@ mod tests {
         desk.open(at(0), Box::new(|| {}));
         desk.take();
         desk
+    }
+
+    #[test]
+    fn what_is_refused_is_counted_though_nobody_writes() {
+        let desk = AuditDesk::default();
+        (0..3).for_each(|_| desk.count(AuditKind::LoginFailed, Door::Resp));
+        desk.count(AuditKind::Denied, Door::Http);
+        desk.count(AuditKind::Login, Door::Http);
+        assert_eq!(Door::OF_CLIENTS.map(|door| desk.login_failures(door)), [0, 0, 3]);
+        assert_eq!(Door::OF_CLIENTS.map(|door| desk.denials(door)), [0, 1, 0]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl<Origin: Copy> Session<Origin> {
 
     /// Writes down what the client does.
     pub fn note(&mut self, kind: AuditKind, what: &str) {
+        self.context.router.audit().count(kind, self.door);
         if self.context.router.audit().is_on() {
             let user = self.access().user().to_owned();
             self.note_of(kind, &user, what);
@@ -43,6 +44,7 @@ impl<Origin: Copy> Session<Origin> {
 
     /// Writes down that the client was not let in as this user.
     pub fn note_refused(&self, user: &str, why: &str) {
+        self.context.router.audit().count(AuditKind::LoginFailed, self.door);
         self.note_of(AuditKind::LoginFailed, user, why);
     }
 

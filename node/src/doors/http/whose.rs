@@ -136,9 +136,10 @@ fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
     TraceContext::from_traceparent(value.to_str().ok()?)
 }
 
-/// Writes down what was refused, or let in, before there was a request.
+/// Counts what was refused, or let in, before there was a request, and writes it down.
 pub(super) fn note(api: &Api, from: IpAddr, kind: AuditKind, user: &str, what: &str) {
     let router = &api.caller.context().router;
+    router.audit().count(kind, Door::Http);
     if router.audit().is_on() {
         router.audit().note(router.clock().now(), AuditEvent::at_door(kind, Door::Http, Some(from), user, what));
     }

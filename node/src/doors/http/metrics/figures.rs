@@ -53,6 +53,7 @@ pub(super) fn look_up(api: &Api, by_shard: bool) -> Metrics {
     let help = "Pages of the console that listen to what each second brings";
     metrics.gauge("kvorum_console_listeners", help, api.console.listeners() as f64);
     add_tls(inspector, &mut metrics);
+    add_refused(inspector, &mut metrics);
     add_queues(&seen, &mut metrics);
     add_storage(&seen, &mut metrics);
     add_consensus(&seen, &mut metrics);
@@ -176,6 +177,15 @@ fn add_tls(inspector: &Inspector, metrics: &mut Metrics) {
     metrics.gauge("kvorum_tls_files_refused", help, flag(certificates.is_refused()));
     let help = "Until when the node's certificate is valid, in Unix time";
     metrics.gauge("kvorum_tls_not_after_seconds", help, certificates.in_force().own().not_after_s as f64);
+}
+
+/// Who was turned away.
+fn add_refused(inspector: &Inspector, metrics: &mut Metrics) {
+    let audit = inspector.router().audit();
+    let failures = Door::OF_CLIENTS.map(|door| (door.name(), audit.login_failures(door) as f64));
+    metrics.counters("kvorum_login_failures", "Logins that failed", by("door", failures));
+    let denials = Door::OF_CLIENTS.map(|door| (door.name(), audit.denials(door) as f64));
+    metrics.counters("kvorum_denials", "Requests that were refused for want of a right", by("door", denials));
 }
 
 /// The durations of all replicas together.
