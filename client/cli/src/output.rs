@@ -154,14 +154,7 @@ impl Printer {
     /// An error as it goes to stderr.
     pub(crate) fn render_error(&self, error: &Error, repeat_is_safe: bool) -> String {
         if self.format == Format::Json {
-            let fields = [
-                ("code", error.code().to_string().into()),
-                ("outcome", outcome_name(error.outcome()).into()),
-                ("retryable", error.is_retryable().into()),
-                ("message", error.report().into()),
-            ];
-            let fields = Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect());
-            return json_line(&[("error", fields)]);
+            return json_line(&[("error", error_fields(error))]);
         }
         let (prefix, advice) = match (error.outcome(), repeat_is_safe) {
             (Outcome::Unknown, true) => ("outcome unknown", "; retry is safe"),
@@ -171,6 +164,14 @@ impl Printer {
             (Outcome::NotApplied, _) => ("error", ""),
         };
         format!("{}: {}{advice}\n", self.paint(BAD, prefix), sentence(error))
+    }
+
+    /// The error of one of many commands, with its place in the input.
+    pub(crate) fn render_error_at(&self, place: &str, error: &Error) -> String {
+        if self.format == Format::Json {
+            return json_line(&[("at", place.into()), ("error", error_fields(error))]);
+        }
+        format!("{}: {place}: {}\n", self.paint(BAD, "error"), error.report())
     }
 
     /// A mistake of the user's as it goes to stderr.
@@ -406,6 +407,17 @@ impl Printer {
     }
 }
 
+/// An error as programs get it.
+fn error_fields(error: &Error) -> Value {
+    let fields = [
+        ("code", error.code().to_string().into()),
+        ("outcome", outcome_name(error.outcome()).into()),
+        ("retryable", error.is_retryable().into()),
+        ("message", error.report().into()),
+    ];
+    Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+}
+
 /// The keys that failed, with their errors.
 fn failures<T>(results: &[(Bytes, Result<T, Error>)]) -> impl Iterator<Item = (&Bytes, &Error)> {
     results.iter().filter_map(|(key, result)| Some((key, result.as_ref().err()?)))
@@ -422,7 +434,7 @@ fn natural_width(columns: &[&str], rows: &[Vec<String>]) -> usize {
 
 /// A name as people read it: without its unit, which its value has.
 fn label(name: &str) -> String {
-    let units = ["_bytes", "_ms", "_us"];
+    let units = ["_bytes", "_ms", "_us", "_ns"];
     units.iter().find_map(|unit| name.strip_suffix(unit)).unwrap_or(name).replace('_', " ")
 }
 
