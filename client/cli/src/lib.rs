@@ -320,8 +320,9 @@ fn use_tool(session: &mut Session, tool: &Tool, args: &Args) -> Exit {
     }
     let words = args.words();
     let action = if words.is_empty() { Ok(Action::Ping(None)) } else { parse::parse(&words) };
+    let typed = words.iter().map(|word| text::word(&word.bytes)).collect::<Vec<_>>().join(" ");
     match action {
-        Ok(action) => session.use_tool(tool, &action),
+        Ok(action) => session.use_tool(tool, &action, if typed.is_empty() { "PING" } else { &typed }),
         Err(error) => session.usage(&error.0),
     }
 }

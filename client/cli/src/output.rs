@@ -116,6 +116,8 @@ pub(crate) struct Printer {
 
 /// Blanks between two columns of a table.
 const COLUMN_GAP: usize = 2;
+/// A table of so many columns that does not fit is easier to read row by row than with broken cells.
+const COLUMNS_UNFOLDED: usize = 4;
 /// Columns that a table may go without where the terminal is narrow. JSON and CSV have them, and STATUS tells them.
 const DISPENSABLE: [&str; 2] = ["id", "memory_bytes"];
 
@@ -302,7 +304,8 @@ impl Printer {
         self.table(&["key", "value", "version", "expires"], rows)
     }
 
-    /// A table whose cells stay in one piece: columns that people can do without go first.
+    /// A table whose cells stay in one piece: columns that people can do without go first. Where that is not enough, each row
+    /// becomes lines of its own.
     fn fitting_table(&self, columns: &[&str], mut rows: Vec<Vec<String>>) -> String {
         let mut columns = columns.to_vec();
         while let Some(at) = columns.iter().rposition(|column| DISPENSABLE.contains(column)) {
@@ -314,7 +317,22 @@ impl Printer {
                 row.remove(at);
             });
         }
-        self.table(&columns, rows.into_iter())
+        let is_broken = self.width.is_some_and(|width| natural_width(&columns, &rows) > usize::from(width));
+        if is_broken && columns.len() >= COLUMNS_UNFOLDED {
+            self.unfolded(&columns, &rows)
+        } else {
+            self.table(&columns, rows.into_iter())
+        }
+    }
+
+    /// A line for each cell of a row, and a blank one between two rows.
+    fn unfolded(&self, columns: &[&str], rows: &[Vec<String>]) -> String {
+        let width = columns.iter().map(|column| label(column).len()).max().unwrap_or_default();
+        let line = |(column, cell): (&&str, &String)| {
+            format!("{}  {cell}\n", self.paint(NAME, &format!("{:width$}", label(column))))
+        };
+        let rows = rows.iter().map(|row| columns.iter().zip(row).map(line).collect::<String>());
+        rows.collect::<Vec<_>>().join("\n")
     }
 
     fn table(&self, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -732,6 +750,19 @@ node-22\t11
         assert_eq!(lines(45), ["name    address          memory    id", "node-1  127.0.0.1:23701  64.0 MiB  0191d1c6"]);
         assert_eq!(lines(40), ["name    address          memory", "node-1  127.0.0.1:23701  64.0 MiB"]);
         assert_eq!(lines(30), ["name    address", "node-1  127.0.0.1:23701"]);
+    }
+
+    #[test]
+    fn a_table_of_many_columns_is_unfolded_where_it_does_not_fit() {
+        let row = |shard: u16| {
+            vec![Cell::plain(shard), Cell::plain("node-1"), Cell::plain("node-1 node-2 node-3"), Cell::plain(7)]
+        };
+        let output = Output::Table { columns: &["shard", "leader", "replicas", "keys"], rows: vec![row(0), row(1)] };
+        let shown =
+            |width| String::from_utf8(Printer::new(Format::Human, false, Some(width)).render(&output, NOW_MS)).unwrap();
+        assert_eq!(shown(60).lines().next(), Some("shard  leader  replicas              keys"));
+        let unfolded = "shard     0\nleader    node-1\nreplicas  node-1 node-2 node-3\nkeys      7\n";
+        assert_eq!(shown(36), format!("{unfolded}\n{}", unfolded.replace('0', "1")));
     }
 
     #[test]

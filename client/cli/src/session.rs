@@ -149,7 +149,7 @@ impl Session {
     }
 
     /// Runs a tool, which may measure a command, and prints what it says. Ctrl-c is the tool's.
-    pub(crate) fn use_tool(&mut self, tool: &Tool, action: &Action) -> Exit {
+    pub(crate) fn use_tool(&mut self, tool: &Tool, action: &Action, typed: &str) -> Exit {
         let mut printer = self.setup.printer.clone();
         let mut broken = None;
         let mut emit = |output: Output| {
@@ -165,7 +165,7 @@ impl Session {
                 Err(failure) => return self.fail(&failure, true),
             };
             let Setup { settings, deadline, .. } = self.setup;
-            let bench = Bench { client: &client, settings, printer: &told, deadline, action };
+            let bench = Bench { client: &client, settings, printer: &told, deadline, action, typed };
             self.runtime.block_on(tools::run(bench, tool, &mut emit))
         };
         match conclude(broken, result) {

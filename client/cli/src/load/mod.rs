@@ -460,36 +460,16 @@ mod tests {
     #[test]
     fn commands_are_handed_over_in_bounded_pieces() {
         assert_eq!(pieces(b""), Vec::<String>::new());
-        assert_eq!(
-            pieces(
-                b"PUT a 1
-MPUT b 2 c 3
-GET a"
-            ),
-            ["3 commands, 3 writes"]
-        );
-        let many = "PUT a 1
-"
-        .repeat(2 * PIECE_COMMANDS + 1);
+        assert_eq!(pieces(b"PUT a 1\nMPUT b 2 c 3\nGET a\n"), ["3 commands, 3 writes"]);
+        let many = "PUT a 1\n".repeat(2 * PIECE_COMMANDS + 1);
         assert_eq!(
             pieces(many.as_bytes()),
             ["1024 commands, 1024 writes", "1024 commands, 1024 writes", "1 commands, 1 writes"]
         );
-        let large = format!(
-            "PUT a {}
-",
-            "x".repeat(PIECE_BYTES)
-        )
-        .repeat(2);
+        let large = format!("PUT a {}\n", "x".repeat(PIECE_BYTES)).repeat(2);
         assert_eq!(pieces(large.as_bytes()), ["1 commands, 1 writes", "1 commands, 1 writes"]);
-        assert_eq!(
-            pieces(
-                b"PUT a 1
-*1
-"
-            ),
-            ["1 commands, 1 writes", "the input ends inside of command 1"]
-        );
+        let cut = "the input ends inside of command 1";
+        assert_eq!(pieces(b"PUT a 1\n*1\r\n"), ["1 commands, 1 writes", cut]);
     }
 
     #[test]

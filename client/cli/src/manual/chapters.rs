@@ -150,6 +150,10 @@ fn tools() -> Chapter {
             ("refused/s", "requests that were answered Overloaded"),
             ("lag", "entries that the slowest replica of any shard is behind"),
         ]),
+        Text(
+            "JSON and CSV call them elapsed_ms, nodes_up, shards_led, keys, writes_per_second, syncs_per_second, cpu_percent, \
+             memory_bytes, clients, overloaded_per_second and lag.",
+        ),
         Heading("--intrinsic-latency"),
         Text(
             "Looks at the clock without a pause for so many seconds, and shows for how long this machine kept it from that: no program on \

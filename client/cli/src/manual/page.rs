@@ -5,7 +5,7 @@ use super::{help, usage};
 use crate::args::Args;
 use clap::CommandFactory;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, bold, roman};
+use clap_mangen::roff::{Roff, bold, italic, roman};
 use std::io;
 
 /// The whole page, in roff.
@@ -18,7 +18,19 @@ pub(super) fn page() -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     man.render_title(&mut out)?;
     man.render_name_section(&mut out)?;
-    man.render_synopsis_section(&mut out)?;
+    // The list of all options that clap would make of it is no synopsis.
+    let mut synopsis = Roff::new();
+    synopsis.control("SH", ["SYNOPSIS"]).text([
+        bold("kvorum-cli"),
+        roman(" ["),
+        italic("OPTIONS"),
+        roman("] ["),
+        italic("COMMAND"),
+        roman(" ["),
+        italic("ARGUMENT"),
+        roman("]...]"),
+    ]);
+    synopsis.to_writer(&mut out)?;
     man.render_description_section(&mut out)?;
     let mut roff = Roff::new();
     roff.control("SH", ["OPTIONS"]);

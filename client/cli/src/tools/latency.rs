@@ -63,7 +63,7 @@ pub(super) async fn latency(bench: Bench<'_>, pace: Pace, emit: Emit<'_>) -> Res
             ticks.tick().await;
             measured.sample(&bench).await?;
             if drawn.is_none_or(|at| at.elapsed() >= REDRAW_EVERY) {
-                picture.set_message(measured.picture(columns));
+                picture.set_message(measured.picture(bench.typed, columns));
                 drawn = Some(Instant::now());
             }
         }
@@ -77,7 +77,7 @@ pub(super) async fn latency(bench: Bench<'_>, pace: Pace, emit: Emit<'_>) -> Res
     picture.finish_and_clear();
     sampled?;
     if bench.is_for_people() {
-        emit(Output::Text(measured.picture(columns) + "\n"));
+        emit(Output::Text(measured.picture(bench.typed, columns) + "\n"));
     } else {
         emit(measured.facts());
     }
@@ -105,9 +105,10 @@ impl Measured {
         Ok(())
     }
 
-    fn picture(&self, columns: usize) -> String {
-        let count = thousands(self.spans.count());
-        let mut lines = vec![format!("{count} samples in {}", duration(self.began.elapsed()))];
+    fn picture(&self, typed: &str, columns: usize) -> String {
+        let samples = format!("{} samples in {}", thousands(self.spans.count()), duration(self.began.elapsed()));
+        let name: String = typed.chars().take(columns.saturating_sub(samples.len() + 2)).collect();
+        let mut lines = vec![format!("{name}  {samples}")];
         if let Some(error) = &self.last_error {
             lines.push(format!("{} errors, the last: {}", thousands(self.errors), error.report()));
         }

@@ -27,6 +27,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) deadline: Duration,
     /// What --latency measures.
     pub(crate) action: &'a Action,
+    /// The same as it was typed.
+    pub(crate) typed: &'a str,
 }
 
 impl Bench<'_> {
