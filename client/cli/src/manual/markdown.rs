@@ -33,9 +33,9 @@ fn add(out: &mut String, part: &Part) {
         Part::Code(code) => *out += &format!("```sh\n{code}\n```\n"),
         Part::Terms(terms) => {
             *out += "| | |\n|---|---|\n";
-            terms.iter().for_each(|(term, meaning)| {
-                *out += &format!("| `{}` | {} |\n", term.replace('|', "\\|"), cell(meaning))
-            });
+            for (term, meaning) in terms {
+                *out += &format!("| `{}` | {} |\n", term.replace('|', "\\|"), cell(meaning));
+            }
         }
     }
 }

@@ -65,7 +65,7 @@ pub(super) async fn big_keys(
     let walking = async {
         while let Some(entry) = walk.try_next().await? {
             seen.note(&entry);
-            if seen.keys % REDRAW_KEYS == 0 {
+            if seen.keys.is_multiple_of(REDRAW_KEYS) {
                 line.set_position(seen.keys);
                 line.set_message(format!("{} keys  {}", thousands(seen.keys), size(seen.value_bytes)));
                 if !pause.is_zero() {
