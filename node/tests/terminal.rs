@@ -68,6 +68,8 @@ impl Terminal {
             .env("HOME", folder.path())
             .env("TERM", "xterm")
             .env("NO_COLOR", "1")
+            // What goes through it is told from what does not.
+            .env("KVORUM_PAGER", "sed s/^/|/")
             .env_remove("XDG_STATE_HOME")
             .stdin(open())
             .stdout(open())
@@ -268,6 +270,12 @@ fn pasted_lines_are_commands_one_after_the_other() {
     terminal.wait_for("OK  version");
     terminal.wait_for("> EXISTS");
     terminal.wait_for("1  of 3");
+    terminal.wait_for("> ");
+    let many: String = (0..60).map(|number| format!(" long:{number} x")).collect();
+    terminal.type_keys(&format!("MPUT{many}\r"));
+    terminal.wait_for("long:59  OK");
+    terminal.run("SCAN long:", &["|long:", "|60 keys"]);
+    terminal.run("SCAN pa", &["pa", "1 key"]);
     let history = terminal.path().join(".local/state/kvorum/history");
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(history).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600, "what was typed is its owner's alone");

@@ -2,12 +2,14 @@
 
 use crate::commands::{self, CLUSTER_VIEWS, COMMANDS, Verb};
 use crate::output::Format;
+use crate::words::Word;
 use clap::{Command, CommandFactory, Parser, ValueEnum};
-use kvorum_client::Ack;
-use kvorum_client::URL_DEFAULT;
-use kvorum_client::limits::IN_FLIGHT_DEFAULT;
+use kvorum_client::limits::{DEADLINE_DEFAULT, IN_FLIGHT_DEFAULT};
+use kvorum_client::{Ack, Bytes, URL_DEFAULT};
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 /// Talk to a Kvorum cluster.
 ///
@@ -17,7 +19,9 @@ use std::ops::RangeInclusive;
     name = "kvorum-cli",
     version,
     after_help = "Long options may also stand behind the COMMAND and its arguments, up to a --.\n\
-                  kvorum-cli HELP lists the commands. Exit codes: 0 ok, 1 error of the cluster, or the output can't be \
+                  kvorum-cli HELP lists the commands. kvorum-cli completions SHELL prints what teaches a shell to complete \
+                  them, and kvorum-cli man DIR writes the manual page.\n\
+                  Exit codes: 0 ok, 1 error of the cluster, or the output can't be \
                   written, 2 usage, 3 unreachable, 4 not found or another version."
 )]
 pub(crate) struct Args {
@@ -57,9 +61,9 @@ pub(crate) struct Args {
     /// Print values as they are, as is done when stdout is no terminal.
     #[arg(long, group = "format")]
     pub(crate) raw: bool,
-    /// How long a command may take as a whole (of a SCAN, each page), in milliseconds.
-    #[arg(long, default_value_t = 5000, value_name = "MS", value_parser = parse_timeout)]
-    pub(crate) timeout: u32,
+    /// How long a command may take as a whole (of a SCAN, each page), in milliseconds: 5000, and 30000 for a write of --pipe.
+    #[arg(long, value_name = "MS", value_parser = parse_timeout)]
+    pub(crate) timeout: Option<u32>,
     /// When a write is answered.
     #[arg(long, value_enum, default_value_t = AckArg::Committed)]
     pub(crate) ack: AckArg,
@@ -69,23 +73,47 @@ pub(crate) struct Args {
     /// Read the command's last argument from stdin.
     #[arg(short = 'x')]
     pub(crate) last_from_stdin: bool,
-    /// Run the command so many times.
-    #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = parse_repeat)]
-    pub(crate) repeat: u64,
-    /// Wait so many seconds between two runs; may be a fraction.
-    #[arg(short, long, default_value_t = 0.0, value_name = "S", value_parser = parse_interval)]
-    pub(crate) interval: f64,
+    /// Run the command so many times; with --latency and --stat, take so many samples.
+    #[arg(short, long, value_name = "N", value_parser = parse_repeat)]
+    pub(crate) repeat: Option<u64>,
+    /// Wait so many seconds between two runs, samples or pages; may be a fraction.
+    #[arg(short, long, value_name = "S", value_parser = parse_interval)]
+    pub(crate) interval: Option<f64>,
     /// Run so many commands of a script on stdin at once. Those on one key keep their order, and so does the output.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = parse_pipeline)]
     pub(crate) pipeline: usize,
     /// Answer yes to whatever would be asked.
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Load many keys: writes from stdin, a command per line or as RESP, in batches. A retried write takes effect once.
+    #[arg(long, group = "tool")]
+    pub(crate) pipe: bool,
+    /// List keys, those that begin with --prefix if it is said: the same as SCAN.
+    #[arg(long, group = "tool")]
+    pub(crate) scan: bool,
+    /// Find the largest values. Reads every value once, or those of --prefix.
+    #[arg(long, group = "tool")]
+    pub(crate) bigkeys: bool,
     /// Show the keys that are asked for most: the same as CLUSTER HOTKEYS.
-    #[arg(long)]
+    #[arg(long, group = "tool")]
     pub(crate) hotkeys: bool,
-    /// Print a script that teaches a shell to complete options and commands.
-    #[arg(long, value_enum, value_name = "SHELL")]
+    /// Measure how long a round trip takes, or a COMMAND on keys, with a live histogram: 100 per second, or one per -i.
+    #[arg(long, group = "tool")]
+    pub(crate) latency: bool,
+    /// Show what the cluster does, a line per second, or per -i.
+    #[arg(long, group = "tool")]
+    pub(crate) stat: bool,
+    /// Measure for so many seconds how long this machine keeps a busy program from running. Asks no cluster.
+    #[arg(long, group = "tool", value_name = "SECONDS", value_parser = parse_span)]
+    pub(crate) intrinsic_latency: Option<f64>,
+    /// Only keys that begin so, for --scan and --bigkeys.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Option<OsString>,
+    /// End --latency or --stat after so many seconds; by default ctrl-c does, and --latency takes 10 s without a terminal.
+    #[arg(long = "for", value_name = "SECONDS", value_parser = parse_span)]
+    pub(crate) lasts: Option<f64>,
+    /// The same as kvorum-cli completions SHELL.
+    #[arg(long, value_enum, value_name = "SHELL", hide = true)]
     pub(crate) completions: Option<clap_complete::Shell>,
     /// The command and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
@@ -109,6 +137,33 @@ impl From<AckArg> for Ack {
     }
 }
 
+/// What takes samples until something ends it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pace {
+    pub(crate) every: Duration,
+    pub(crate) samples: u64,
+    pub(crate) lasts: Duration,
+}
+
+/// What the program does in place of commands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Tool {
+    Pipe,
+    BigKeys { prefix: Bytes, pause: Duration },
+    Latency(Pace),
+    Stat(Pace),
+    Intrinsic(Duration),
+}
+
+/// How long a write of --pipe may take unless --timeout says otherwise: an election must not end a load.
+const PIPE_DEADLINE: Duration = Duration::from_secs(30);
+/// Seconds between two samples of --latency, unless -i says otherwise.
+const LATENCY_EVERY_S: f64 = 0.01;
+/// Seconds that --latency takes where nobody sees it.
+const LATENCY_UNSEEN_S: f64 = 10.0;
+/// Seconds between two lines of --stat, unless -i says otherwise.
+const STAT_EVERY_S: f64 = 1.0;
+
 impl Args {
     /// Understands the process's arguments, the program's name first.
     ///
@@ -124,6 +179,79 @@ impl Args {
             return Ok(args);
         }
         Self::try_parse_from([front, &options, &[OPTIONS_END.into()], &command].concat())
+    }
+
+    /// How long a command may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        let unsaid = if self.pipe { PIPE_DEADLINE } else { DEADLINE_DEFAULT };
+        self.timeout.map_or(unsaid, |ms| Duration::from_millis(ms.into()))
+    }
+
+    /// The tool that was asked for, if one was, with what else belongs to it.
+    ///
+    /// # Errors
+    /// What does not go together, in a sentence.
+    pub(crate) fn tool(&self, stdout_is_terminal: bool) -> Result<Option<Tool>, String> {
+        let span = Duration::from_secs_f64;
+        let name = match self {
+            Self { pipe: true, .. } => "--pipe",
+            Self { scan: true, .. } => "--scan",
+            Self { bigkeys: true, .. } => "--bigkeys",
+            Self { hotkeys: true, .. } => "--hotkeys",
+            Self { latency: true, .. } => "--latency",
+            Self { stat: true, .. } => "--stat",
+            Self { intrinsic_latency: Some(_), .. } => "--intrinsic-latency",
+            _ => "",
+        };
+        let refused = [
+            (
+                !self.command.is_empty() && !name.is_empty() && name != "--latency",
+                "is a command of its own; leave the COMMAND out",
+            ),
+            (
+                self.prefix.is_some() && !["--scan", "--bigkeys"].contains(&name),
+                "--prefix goes with --scan and --bigkeys",
+            ),
+            (self.lasts.is_some() && !["--latency", "--stat"].contains(&name), "--for goes with --latency and --stat"),
+        ];
+        if let Some((_, problem)) = refused.into_iter().find(|(is_so, _)| *is_so) {
+            return Err(if problem.starts_with("--") { problem.to_owned() } else { format!("{name} {problem}") });
+        }
+        let prefix = || Bytes::from(self.prefix.clone().unwrap_or_default().into_vec());
+        let pace = |every: f64, lasts: Option<f64>| Pace {
+            every: span(self.interval.unwrap_or(every)),
+            samples: self.repeat.unwrap_or(u64::MAX),
+            lasts: self.lasts.or(lasts.filter(|_| self.repeat.is_none())).map_or(Duration::MAX, span),
+        };
+        Ok(match name {
+            "--pipe" => Some(Tool::Pipe),
+            "--bigkeys" => Some(Tool::BigKeys { prefix: prefix(), pause: span(self.interval.unwrap_or(0.0)) }),
+            "--latency" => {
+                Some(Tool::Latency(pace(LATENCY_EVERY_S, (!stdout_is_terminal).then_some(LATENCY_UNSEEN_S))))
+            }
+            "--stat" => Some(Tool::Stat(pace(STAT_EVERY_S, None))),
+            "--intrinsic-latency" => self.intrinsic_latency.map(|lasts| Tool::Intrinsic(span(lasts))),
+            _ => None,
+        })
+    }
+
+    /// Whether commands are read, since there is none here.
+    pub(crate) fn is_shell(&self) -> bool {
+        let is_tool = self.pipe || self.bigkeys || self.latency || self.stat || self.intrinsic_latency.is_some();
+        self.words().is_empty() && !is_tool
+    }
+
+    /// The command's words. --scan and --hotkeys are other names of commands.
+    pub(crate) fn words(&self) -> Vec<Word> {
+        let bare = |text: &str| Word::bare(text.as_bytes().to_vec());
+        if self.hotkeys {
+            return ["CLUSTER", "HOTKEYS"].map(bare).to_vec();
+        }
+        if self.scan {
+            let prefix = self.prefix.clone().map(|prefix| Word { is_quoted: true, ..Word::bare(prefix.into_vec()) });
+            return [bare("SCAN")].into_iter().chain(prefix).collect();
+        }
+        self.command.iter().map(|word| Word::bare(word.clone().into_vec())).collect()
     }
 
     /// The format that was asked for, or the one that fits where the output goes.
@@ -217,6 +345,13 @@ fn whole<N: TryFrom<u64>>(text: &str, allowed: RangeInclusive<u64>) -> Result<N,
     number.ok_or_else(|| format!("must be a whole number from {} to {}", allowed.start(), allowed.end()))
 }
 
+fn parse_span(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("must be from 0.1 to 86400 seconds".to_owned()),
+    }
+}
+
 fn parse_interval(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
@@ -243,7 +378,7 @@ mod tests {
         let args = parsed("--json INCR k -5 --stale --timeout 70").unwrap();
         assert_eq!(args.command, ["INCR", "k", "-5"]);
         assert!(args.json && args.stale);
-        assert_eq!((args.timeout, args.format(true)), (70, Format::Json));
+        assert_eq!((args.timeout, args.format(true)), (Some(70), Format::Json));
         let args = parsed("SCAN --csv user: --url=kv://a LIMIT 3").unwrap();
         assert_eq!((args.csv, args.url.as_str()), (true, "kv://a"));
         assert_eq!(args.command, ["SCAN", "user:", "LIMIT", "3"]);
@@ -291,6 +426,36 @@ mod tests {
                 assert!(script.contains(word), "{shell}: {word}");
             }
         }
+    }
+
+    #[test]
+    fn tools_are_told_from_commands() {
+        let tool = |line: &str| parsed(line).unwrap().tool(true);
+        let seconds = Duration::from_secs;
+        assert_eq!(tool("--pipe"), Ok(Some(Tool::Pipe)));
+        assert_eq!(tool("GET k"), Ok(None));
+        assert_eq!(
+            tool("--bigkeys --prefix user:"),
+            Ok(Some(Tool::BigKeys { prefix: "user:".into(), pause: seconds(0) }))
+        );
+        assert_eq!(tool("--intrinsic-latency 3"), Ok(Some(Tool::Intrinsic(seconds(3)))));
+        let pace = |every_ms, samples, lasts| Pace { every: Duration::from_millis(every_ms), samples, lasts };
+        assert_eq!(tool("--stat"), Ok(Some(Tool::Stat(pace(1000, u64::MAX, Duration::MAX)))));
+        assert_eq!(tool("--latency -i 0.5 -r 7 GET k"), Ok(Some(Tool::Latency(pace(500, 7, Duration::MAX)))));
+        let unseen = parsed("--latency").unwrap().tool(false);
+        assert_eq!(unseen, Ok(Some(Tool::Latency(pace(10, u64::MAX, seconds(10))))), "it ends where nobody can end it");
+        for (line, told) in [
+            ("--pipe GET k", "--pipe is a command of its own; leave the COMMAND out"),
+            ("--prefix a GET k", "--prefix goes with --scan and --bigkeys"),
+            ("--pipe --for 3", "--for goes with --latency and --stat"),
+        ] {
+            assert_eq!(tool(line), Err(told.to_owned()));
+        }
+        assert_eq!(parsed("--pipe --stat").unwrap_err().exit_code(), 2);
+        let words =
+            |line: &str| parsed(line).unwrap().words().iter().map(|word| word.text().into_owned()).collect::<Vec<_>>();
+        assert_eq!(words("--hotkeys"), ["CLUSTER", "HOTKEYS"]);
+        assert_eq!(words("--scan --prefix LIMIT"), ["SCAN", "LIMIT"]);
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) enum Group {
     Shell,
 }
 
-const GROUPS: [(Group, &str); 4] =
+pub(crate) const GROUPS: [(Group, &str); 4] =
     [(Group::Values, "Values"), (Group::ManyKeys, "Many keys"), (Group::Cluster, "Cluster"), (Group::Shell, "Shell")];
 
 const fn option(name: &'static str, argument: &'static str, help: &'static str) -> OptionSpec {
@@ -518,7 +518,7 @@ pub(crate) fn find(name: &str) -> Option<&'static CommandSpec> {
 }
 
 /// Commands of Redis that there are not here, and what does the same.
-const KNOWN_ELSEWHERE: [(&str, &str); 17] = [
+const KNOWN_ELSEWHERE: [(&str, &str); 18] = [
     ("KEYS", "SCAN lists the keys that begin with a prefix"),
     ("SETEX", "PUT key value TTL 10s does that"),
     ("PSETEX", "PUT key value TTL 500ms does that"),
@@ -534,8 +534,9 @@ const KNOWN_ELSEWHERE: [(&str, &str); 17] = [
     ("DBSIZE", "CLUSTER shows how many keys there are"),
     ("FLUSHALL", "nothing removes all keys at once"),
     ("FLUSHDB", "nothing removes all keys at once"),
+    ("MONITOR", "the RESP doors have it, each for its own node: redis-cli -p 7430 MONITOR"),
     ("SELECT", "a cluster has one keyspace"),
-    ("AUTH", "clients need no password"),
+    ("AUTH", "kvorum-cli --user NAME asks for a password, and reads KVORUM_PASSWORD"),
 ];
 
 /// What does here what a command of Redis does there.

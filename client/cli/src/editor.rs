@@ -85,9 +85,16 @@ fn known(word: &Word) -> Option<&'static CommandSpec> {
 
 /// Shows what comes next: the rest of a line from the history if it begins like this one, else the rest of the command's
 /// name, else the arguments that are missing. The last is only shown; accepting a hint takes no placeholder over.
-#[derive(Default)]
 pub(crate) struct CommandHinter {
     accepted: String,
+    /// How many columns the terminal has now; a hint that does not fit behind the line is cut between two arguments.
+    columns: fn() -> Option<u16>,
+}
+
+impl CommandHinter {
+    pub(crate) fn new(columns: fn() -> Option<u16>) -> Self {
+        Self { accepted: String::new(), columns }
+    }
 }
 
 impl Hinter for CommandHinter {
@@ -106,7 +113,9 @@ impl Hinter for CommandHinter {
         let earlier =
             history.search(SearchQuery::last_with_prefix(line.to_owned(), history.session())).unwrap_or_default();
         let earlier = earlier.first().and_then(|item| item.command_line.get(line.len()..)).unwrap_or_default();
-        let mut shown = usage_hint(line);
+        let columns = (self.columns)().map_or(usize::MAX, usize::from);
+        let used = PROMPT_COLUMNS + line.chars().count();
+        let mut shown = fitting(&usage_hint(line), columns.saturating_sub(used).max(HINT_COLUMNS_MIN));
         if !earlier.is_empty() {
             earlier.clone_into(&mut self.accepted);
             earlier.clone_into(&mut shown);
@@ -129,6 +138,32 @@ impl Hinter for CommandHinter {
             .map(|end| end + self.accepted.len() - self.accepted.trim_start().len());
         self.accepted[..end.unwrap_or(self.accepted.len())].to_owned()
     }
+}
+
+/// Columns that the prompt takes: about, since addresses differ.
+const PROMPT_COLUMNS: usize = 25;
+/// A hint has so many columns, however long the line is.
+const HINT_COLUMNS_MIN: usize = 20;
+
+/// As much of a hint as fits, in whole arguments. Pure.
+fn fitting(hint: &str, columns: usize) -> String {
+    if hint.chars().count() <= columns {
+        return hint.to_owned();
+    }
+    let mut shown = String::new();
+    // An option and what follows it stand in one pair of brackets.
+    for part in hint.split_inclusive(' ').collect::<Vec<_>>() {
+        if shown.chars().count() + part.chars().count() + 1 > columns {
+            break;
+        }
+        shown.push_str(part);
+    }
+    let whole = match shown.rfind('[') {
+        Some(open) if !shown[open..].contains(']') => open,
+        _ => shown.len(),
+    };
+    shown.truncate(whole);
+    shown + "…"
 }
 
 /// The rest of the only command that begins like this. Pure.
@@ -317,6 +352,15 @@ mod tests {
         }
         assert_eq!(name_hint("GE"), Some("T".to_owned()));
         assert_eq!(name_hint("ex"), None, "several begin like this");
+    }
+
+    #[test]
+    fn a_hint_is_cut_between_arguments() {
+        let hint = usage_hint("PUT k ");
+        assert_eq!(fitting(&hint, 200), hint);
+        assert_eq!(fitting(&hint, 40), "value [TTL duration] [KEEPTTL] …");
+        assert_eq!(fitting(&hint, 18), "value …");
+        assert_eq!(fitting(&usage_hint("PUT"), 20), " key value …");
     }
 
     #[test]

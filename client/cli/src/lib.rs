@@ -17,9 +17,13 @@ mod exit;
 #[path = "../fuzz/src/bodies.rs"]
 pub mod fuzz_bodies;
 mod history;
+mod live;
+mod load;
+mod manual;
 mod nodes;
 mod operate;
 mod output;
+mod pager;
 mod parse;
 mod records;
 mod repl;
@@ -30,18 +34,20 @@ mod slow_log;
 mod standing;
 mod terminal;
 mod text;
+mod tools;
 mod users;
 mod words;
 
 pub use nodes::{NodeAnswer, NodeRequest, NodeRequester, NodeRequests, NodeWish, node_requests};
 pub use repl::Notifier;
 
-use args::Args;
+use args::{Args, Tool};
 use console::complain;
 use exit::{Ended, Exit};
 use kvorum_client::limits::DEADLINE_DEFAULT;
 use kvorum_client::{Credentials, Tls};
 use output::{Format, Printer};
+use parse::Action;
 use repl::Notices;
 use run::Settings;
 use session::{Session, Setup};
@@ -49,7 +55,6 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -114,7 +119,7 @@ pub struct ReplEnd {
 /// Runs `kvorum-cli` with these arguments, the program's name first. Blocks; must not be called on an async worker, but may
 /// be called on a blocking thread of a runtime.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut args = match Args::parse_all(args) {
+    let args = match Args::parse_all(args) {
         Ok(args) => args,
         Err(error) => {
             // Help goes to stdout with exit code 0, errors to stderr with 2. If those can't be written, the code still tells.
@@ -122,33 +127,32 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(error.exit_code() as u8) } else { written(printed).into() };
         }
     };
-    if let Some(shell) = args.completions {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut args::for_completion(), "kvorum-cli", &mut script);
-        return written(console::print(&script)).into();
+    if let Some(done) = manual::write(&args) {
+        return done.unwrap_or_else(|problem| refuse_usage(&problem)).into();
     }
-    if args.hotkeys {
-        if !args.command.is_empty() {
-            complain("error: --hotkeys is a command of its own; leave the COMMAND out\n");
-            return Exit::Usage.into();
-        }
-        args.command = vec!["CLUSTER".into(), "HOTKEYS".into()];
-    }
+    let tool = match args.tool(io::stdout().is_terminal()) {
+        Ok(tool) => tool,
+        Err(problem) => return refuse_usage(&problem).into(),
+    };
     let setup = match setup(&args) {
         Ok(setup) => setup,
-        Err(failure) => {
-            complain(&format!("error: {failure}\n"));
-            return Exit::Usage.into();
-        }
+        Err(failure) => return refuse_usage(&failure).into(),
     };
-    with_session(setup, |session, colors| match args.command.is_empty() {
-        true => read_commands(session, colors, None, args.pipeline).exit,
-        false => run_command(session, args),
+    with_session(setup, |session, colors| match tool {
+        Some(tool) => use_tool(session, &tool, &args),
+        None if args.is_shell() => read_commands(session, colors, None, args.pipeline).exit,
+        None => run_command(session, &args),
     })
 }
 
+/// Tells a mistake that is known before there is a session.
+fn refuse_usage(problem: &str) -> Exit {
+    complain(&format!("error: {problem}\n"));
+    Exit::Usage
+}
+
 /// How a process ends all of whose work it was to write this.
-fn written(result: io::Result<()>) -> Exit {
+pub(crate) fn written(result: io::Result<()>) -> Exit {
     match result {
         Ok(()) => Exit::Ok,
         // Whoever read it has seen enough.
@@ -201,15 +205,15 @@ fn with_session(setup: Setup, work: impl FnOnce(&mut Session, bool) -> Exit) -> 
 
 fn setup(args: &Args) -> Result<Setup, String> {
     let format = args.format(io::stdout().is_terminal());
-    let is_shell = args.command.is_empty();
+    let is_shell = args.is_shell();
     let mut printer = printer(format);
     // A single value can be taken as it is; of several, each needs a line.
-    printer.exact = !is_shell && args.repeat == 1;
+    printer.exact = !is_shell && args.repeat.unwrap_or(1) == 1;
     Ok(Setup {
         url: args.url.clone(),
         credentials: credentials(args)?,
         tls: tls(args)?,
-        deadline: Duration::from_millis(args.timeout.into()),
+        deadline: args.deadline(),
         settings: Settings { ack: args.ack.into(), stale: args.stale, ..settings(format) },
         printer,
         yes: args.yes,
@@ -309,12 +313,27 @@ fn read_commands(session: &mut Session, colors: bool, notices: Option<Notices>, 
     }
 }
 
+/// Does what stands in place of a command.
+fn use_tool(session: &mut Session, tool: &Tool, args: &Args) -> Exit {
+    if *tool == Tool::Pipe && io::stdin().is_terminal() {
+        return session
+            .usage("--pipe loads what comes on stdin, and here is a terminal: kvorum-cli --pipe < commands.txt");
+    }
+    let words = args.words();
+    let action = if words.is_empty() { Ok(Action::Ping(None)) } else { parse::parse(&words) };
+    let typed = words.iter().map(|word| text::word(&word.bytes)).collect::<Vec<_>>().join(" ");
+    match action {
+        Ok(action) => session.use_tool(tool, &action, if typed.is_empty() { "PING" } else { &typed }),
+        Err(error) => session.usage(&error.0),
+    }
+}
+
 /// Runs the command of the command line, as often as asked.
-fn run_command(session: &mut Session, args: Args) -> Exit {
+fn run_command(session: &mut Session, args: &Args) -> Exit {
     if args.pipeline > 1 {
         return session.usage("--pipeline is for a script on stdin, and here is a COMMAND");
     }
-    let mut words: Vec<Word> = args.command.into_iter().map(|word| Word::bare(word.into_vec())).collect();
+    let mut words = args.words();
     if args.last_from_stdin {
         match read_stdin() {
             // What comes from stdin is never an option of the command.
@@ -327,9 +346,10 @@ fn run_command(session: &mut Session, args: Args) -> Exit {
         Err(error) => return session.usage(&error.0),
     };
     let mut exit = Exit::Ok;
-    for run in 0..args.repeat {
-        if run > 0 && args.interval > 0.0 {
-            std::thread::sleep(Duration::from_secs_f64(args.interval));
+    let pause = Duration::from_secs_f64(args.interval.unwrap_or(0.0));
+    for run in 0..args.repeat.unwrap_or(1) {
+        if run > 0 && !pause.is_zero() {
+            std::thread::sleep(pause);
         }
         exit = exit.and_then(session.run(&action));
     }

@@ -116,6 +116,8 @@ pub(crate) struct Printer {
 
 /// Blanks between two columns of a table.
 const COLUMN_GAP: usize = 2;
+/// A table of so many columns that does not fit is easier to read row by row than with broken cells.
+const COLUMNS_UNFOLDED: usize = 4;
 /// Columns that a table may go without where the terminal is narrow. JSON and CSV have them, and STATUS tells them.
 const DISPENSABLE: [&str; 2] = ["id", "memory_bytes"];
 
@@ -154,14 +156,7 @@ impl Printer {
     /// An error as it goes to stderr.
     pub(crate) fn render_error(&self, error: &Error, repeat_is_safe: bool) -> String {
         if self.format == Format::Json {
-            let fields = [
-                ("code", error.code().to_string().into()),
-                ("outcome", outcome_name(error.outcome()).into()),
-                ("retryable", error.is_retryable().into()),
-                ("message", error.report().into()),
-            ];
-            let fields = Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect());
-            return json_line(&[("error", fields)]);
+            return json_line(&[("error", error_fields(error))]);
         }
         let (prefix, advice) = match (error.outcome(), repeat_is_safe) {
             (Outcome::Unknown, true) => ("outcome unknown", "; retry is safe"),
@@ -171,6 +166,14 @@ impl Printer {
             (Outcome::NotApplied, _) => ("error", ""),
         };
         format!("{}: {}{advice}\n", self.paint(BAD, prefix), sentence(error))
+    }
+
+    /// The error of one of many commands, with its place in the input.
+    pub(crate) fn render_error_at(&self, place: &str, error: &Error) -> String {
+        if self.format == Format::Json {
+            return json_line(&[("at", place.into()), ("error", error_fields(error))]);
+        }
+        format!("{}: {place}: {}\n", self.paint(BAD, "error"), error.report())
     }
 
     /// A mistake of the user's as it goes to stderr.
@@ -301,7 +304,8 @@ impl Printer {
         self.table(&["key", "value", "version", "expires"], rows)
     }
 
-    /// A table whose cells stay in one piece: columns that people can do without go first.
+    /// A table whose cells stay in one piece: columns that people can do without go first. Where that is not enough, each row
+    /// becomes lines of its own.
     fn fitting_table(&self, columns: &[&str], mut rows: Vec<Vec<String>>) -> String {
         let mut columns = columns.to_vec();
         while let Some(at) = columns.iter().rposition(|column| DISPENSABLE.contains(column)) {
@@ -313,7 +317,22 @@ impl Printer {
                 row.remove(at);
             });
         }
-        self.table(&columns, rows.into_iter())
+        let is_broken = self.width.is_some_and(|width| natural_width(&columns, &rows) > usize::from(width));
+        if is_broken && columns.len() >= COLUMNS_UNFOLDED {
+            self.unfolded(&columns, &rows)
+        } else {
+            self.table(&columns, rows.into_iter())
+        }
+    }
+
+    /// A line for each cell of a row, and a blank one between two rows.
+    fn unfolded(&self, columns: &[&str], rows: &[Vec<String>]) -> String {
+        let width = columns.iter().map(|column| label(column).len()).max().unwrap_or_default();
+        let line = |(column, cell): (&&str, &String)| {
+            format!("{}  {cell}\n", self.paint(NAME, &format!("{:width$}", label(column))))
+        };
+        let rows = rows.iter().map(|row| columns.iter().zip(row).map(line).collect::<String>());
+        rows.collect::<Vec<_>>().join("\n")
     }
 
     fn table(&self, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -406,6 +425,17 @@ impl Printer {
     }
 }
 
+/// An error as programs get it.
+fn error_fields(error: &Error) -> Value {
+    let fields = [
+        ("code", error.code().to_string().into()),
+        ("outcome", outcome_name(error.outcome()).into()),
+        ("retryable", error.is_retryable().into()),
+        ("message", error.report().into()),
+    ];
+    Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+}
+
 /// The keys that failed, with their errors.
 fn failures<T>(results: &[(Bytes, Result<T, Error>)]) -> impl Iterator<Item = (&Bytes, &Error)> {
     results.iter().filter_map(|(key, result)| Some((key, result.as_ref().err()?)))
@@ -422,7 +452,7 @@ fn natural_width(columns: &[&str], rows: &[Vec<String>]) -> usize {
 
 /// A name as people read it: without its unit, which its value has.
 fn label(name: &str) -> String {
-    let units = ["_bytes", "_ms", "_us"];
+    let units = ["_bytes", "_ms", "_us", "_ns"];
     units.iter().find_map(|unit| name.strip_suffix(unit)).unwrap_or(name).replace('_', " ")
 }
 
@@ -720,6 +750,19 @@ node-22\t11
         assert_eq!(lines(45), ["name    address          memory    id", "node-1  127.0.0.1:23701  64.0 MiB  0191d1c6"]);
         assert_eq!(lines(40), ["name    address          memory", "node-1  127.0.0.1:23701  64.0 MiB"]);
         assert_eq!(lines(30), ["name    address", "node-1  127.0.0.1:23701"]);
+    }
+
+    #[test]
+    fn a_table_of_many_columns_is_unfolded_where_it_does_not_fit() {
+        let row = |shard: u16| {
+            vec![Cell::plain(shard), Cell::plain("node-1"), Cell::plain("node-1 node-2 node-3"), Cell::plain(7)]
+        };
+        let output = Output::Table { columns: &["shard", "leader", "replicas", "keys"], rows: vec![row(0), row(1)] };
+        let shown =
+            |width| String::from_utf8(Printer::new(Format::Human, false, Some(width)).render(&output, NOW_MS)).unwrap();
+        assert_eq!(shown(60).lines().next(), Some("shard  leader  replicas              keys"));
+        let unfolded = "shard     0\nleader    node-1\nreplicas  node-1 node-2 node-3\nkeys      7\n";
+        assert_eq!(shown(36), format!("{unfolded}\n{}", unfolded.replace('0', "1")));
     }
 
     #[test]

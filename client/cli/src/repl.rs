@@ -151,7 +151,7 @@ fn editor(colors: bool, has_host: bool) -> Reedline {
     let menu = ColumnarMenu::default().with_name(COMPLETION_MENU);
     let mut editor = Reedline::create()
         .with_completer(Box::new(CommandCompleter { has_host }))
-        .with_hinter(Box::<CommandHinter>::default())
+        .with_hinter(Box::new(CommandHinter::new(crate::width)))
         .with_validator(Box::new(QuoteValidator))
         .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
         .with_edit_mode(Box::new(Emacs::new(keys)))

@@ -1,6 +1,7 @@
 //! A session with a cluster: it connects when the first command needs it, runs commands, prints what they say, and turns
 //! how they end into exit codes. One-shot commands, scripts and the REPL all run through it.
 
+use crate::args::Tool;
 use crate::backlog::{Backlog, Said};
 use crate::cluster::find_node;
 use crate::commands::Verb;
@@ -8,10 +9,12 @@ use crate::console::{complain, print};
 use crate::exit::Exit;
 use crate::nodes::{self, NodeRequester};
 use crate::output::{Format, Output, Printer};
+use crate::pager::{Paging, Screen, is_paged};
 use crate::parse::{self, Action, Asked, Manner};
 use crate::run::{Failure, Settings, is_safe_to_repeat, may_say_much, now_ms, run};
 use crate::terminal::{Terminal, Typed};
 use crate::text::duration;
+use crate::tools::{self, Bench};
 use crate::words;
 use kvorum_client::{Client, ConnectionError, Credentials, Error, Outcome, Tls};
 use std::io::{self, IsTerminal};
@@ -50,6 +53,8 @@ pub(crate) struct Session {
     /// The terminal, once a line was read from it.
     terminal: Option<Terminal>,
     was_interrupted: bool,
+    /// Somebody has read what the last command says in a pager, which takes its time.
+    was_paged: bool,
 }
 
 /// A command that runs beside others. What it has to say is kept until it is its turn.
@@ -60,7 +65,7 @@ impl Session {
     /// The system refuses another thread.
     pub(crate) fn new(setup: Setup) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Self { setup, runtime, client: None, terminal: None, was_interrupted: false })
+        Ok(Self { setup, runtime, client: None, terminal: None, was_interrupted: false, was_paged: false })
     }
 
     /// The address of the node that the session is connected to.
@@ -114,7 +119,9 @@ impl Session {
             if has_host && spec.is_some_and(|spec| spec.verb == Verb::Node) {
                 text += &nodes::ADD.full_help();
             }
-            return self.tell(&[Output::Text(text)], Ok(Exit::Ok), action);
+            let mut screen = self.screen(action);
+            let printed = say(&mut self.setup.printer, &mut screen, &Output::Text(text)).and_then(|()| screen.finish());
+            return conclude(printed.err(), Ok(Exit::Ok)).unwrap_or_else(|failure| self.fail(&failure, true));
         }
         if self.setup.is_interactive {
             // A window may have another size by now.
@@ -135,10 +142,36 @@ impl Session {
         let result = self.perform(&self.bounded(&client, action, began.elapsed()), action);
         let exit = result.unwrap_or_else(|failure| self.fail(&failure, is_safe_to_repeat(action)));
         let took = began.elapsed();
-        if self.setup.is_interactive && took >= WORTH_SAYING {
+        if self.setup.is_interactive && took >= WORTH_SAYING && !std::mem::take(&mut self.was_paged) {
             self.remark(&format!("  {}", duration(took)));
         }
         exit
+    }
+
+    /// Runs a tool, which may measure a command, and prints what it says. Ctrl-c is the tool's.
+    pub(crate) fn use_tool(&mut self, tool: &Tool, action: &Action, typed: &str) -> Exit {
+        let mut printer = self.setup.printer.clone();
+        let mut broken = None;
+        let mut emit = |output: Output| {
+            broken = broken.take().or_else(|| print(&printer.render(&output, now_ms())).err());
+            broken.is_none()
+        };
+        let told = self.setup.printer.clone();
+        let result = if let Tool::Intrinsic(lasts) = tool {
+            Ok(self.runtime.block_on(tools::intrinsic(&told, *lasts, &mut emit)))
+        } else {
+            let client = match self.client() {
+                Ok(client) => client,
+                Err(failure) => return self.fail(&failure, true),
+            };
+            let Setup { settings, deadline, .. } = self.setup;
+            let bench = Bench { client: &client, settings, printer: &told, deadline, action, typed };
+            self.runtime.block_on(tools::run(bench, tool, &mut emit))
+        };
+        match conclude(broken, result) {
+            Ok(exit) => exit,
+            Err(failure) => self.fail(&failure, true),
+        }
     }
 
     /// Begins a command that runs beside others.
@@ -170,7 +203,8 @@ impl Session {
 
     /// Prints what a command has said, and how it ended.
     pub(crate) fn tell(&mut self, outputs: &[Output], result: Result<Exit, Failure>, action: &Action) -> Exit {
-        let printed = outputs.iter().try_for_each(|output| say(&mut self.setup.printer, output));
+        let printer = &mut self.setup.printer;
+        let printed = outputs.iter().try_for_each(|output| say(printer, &mut Screen::Straight, output));
         match conclude(printed.err(), result) {
             Ok(exit) => exit,
             Err(failure) => self.fail(&failure, is_safe_to_repeat(action)),
@@ -289,9 +323,10 @@ impl Session {
     fn perform(&mut self, client: &Client, action: &Action) -> Result<Exit, Failure> {
         let settings = self.setup.settings;
         let mut printer = self.setup.printer.clone();
+        let mut screen = self.screen(action);
         let mut broken = None;
         let mut emit = |output: Output| {
-            broken = broken.take().or_else(|| say(&mut printer, &output).err());
+            broken = broken.take().or_else(|| say(&mut printer, &mut screen, &output).err());
             broken.is_none()
         };
         let host = self.setup.nodes.clone();
@@ -304,7 +339,16 @@ impl Session {
         };
         let result = self.wait_or_interrupt(interrupted(action), running);
         self.setup.printer = printer;
-        conclude(broken, result)
+        self.was_paged = matches!(screen, Screen::Paged(_));
+        // Also after an error: what came before it was said.
+        let finished = screen.finish();
+        conclude(broken.or(finished.err()), result)
+    }
+
+    /// Where a command's output goes: long lists to a pager, if people read them.
+    fn screen(&self, action: &Action) -> Screen {
+        let is_paged = self.setup.is_interactive && self.setup.printer.format == Format::Human && is_paged(action);
+        Screen::new(if is_paged && !crate::is_dumb() { Paging::of_terminal() } else { None })
     }
 
     fn fail(&self, failure: &Failure, repeat_is_safe: bool) -> Exit {
@@ -374,8 +418,8 @@ fn interrupted(action: &Action) -> &'static str {
 }
 
 /// Prints an output, and what goes to stderr beside it.
-fn say(printer: &mut Printer, output: &Output) -> io::Result<()> {
-    print(&printer.render(output, now_ms()))?;
+fn say(printer: &mut Printer, screen: &mut Screen, output: &Output) -> io::Result<()> {
+    screen.print(&printer.render(output, now_ms()))?;
     complain(&printer.render_failures(output));
     Ok(())
 }

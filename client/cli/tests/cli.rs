@@ -368,3 +368,190 @@ async fn the_timeout_bounds_a_command_of_several_steps_as_a_whole() {
     assert_eq!(code, 3, "{stderr}");
     assert!(stderr.starts_with("error: no answer within ") && stderr.contains(" attempts"), "{stderr}");
 }
+
+/// What --pipe reports, as JSON, without how long it took.
+fn report(stdout: &str) -> String {
+    stdout.split(",\"elapsed_ms\"").next().unwrap().to_owned()
+}
+
+fn batches(cluster: &FakeCluster) -> usize {
+    let requests = cluster.nodes.iter().flat_map(|node| node.operations());
+    requests.filter(|request| matches!(request.body, RequestBody::Batch { .. })).count()
+}
+
+#[tokio::test]
+async fn a_load_takes_lines_and_resp_and_names_what_fails() {
+    let cluster = FakeCluster::start(3, 8).await;
+    let url = cluster.url();
+    let input = "# a comment\nPUT a 1\n*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$3\r\nx y\r\nFROB\nMPUT c 3 d 4\nSETNX a 2\nGET a\nINCR c\n";
+    let (stdout, stderr, code) = said(&url, &["--pipe", "--json"], input).await;
+    assert_eq!(
+        report(&stdout),
+        "{\"commands\":7,\"applied\":5,\"not_applied\":1,\"failed\":2,\"outcome_unknown\":0,\"read_bytes\":90"
+    );
+    assert_eq!(
+        stderr,
+        "{\"error\":{\"code\":\"Usage\",\"message\":\"line 3: there is no command FROB; HELP lists all of them\"}}\n\
+         {\"error\":{\"code\":\"Usage\",\"message\":\"line 6: GET writes no keys, and --pipe takes writes only\"}}\n"
+    );
+    assert_eq!(code, 2);
+    assert_eq!(said(&url, &["MGET", "a", "b", "c", "d"], "").await, ok("1\nx y\n4\n4\n"));
+    let (stdout, _, code) = said(&url, &["--pipe"], "").await;
+    assert!(stdout.starts_with("commands\t0\napplied\t0\n") && code == 0, "{stdout}");
+    let (_, stderr, code) = said(&url, &["--pipe", "GET", "a"], "").await;
+    assert_eq!((stderr.as_str(), code), ("error: --pipe is a command of its own; leave the COMMAND out\n", 2));
+}
+
+#[tokio::test]
+async fn a_load_goes_out_in_batches_and_keeps_the_order_of_each_key() {
+    let cluster = FakeCluster::start(3, 8).await;
+    let many: String = (0..5000).map(|number| format!("PUT key-{number} {number}\n")).collect();
+    let (stdout, stderr, code) = said(&cluster.url(), &["--pipe", "--json"], &many).await;
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    assert!(report(&stdout).contains("\"applied\":5000,\"not_applied\":0,\"failed\":0"), "{stdout}");
+    assert!(batches(&cluster) < 150, "{} requests for 5000 writes", batches(&cluster));
+    let same: String = (0..20).map(|number| format!("PUT same {number}\nAPPEND same -\n")).collect();
+    assert_eq!(said(&cluster.url(), &["--pipe"], &same).await.2, 0);
+    assert_eq!(said(&cluster.url(), &["GET", "same"], "").await, ok("19-"));
+}
+
+#[tokio::test]
+async fn a_load_takes_effect_once_also_if_connections_break() {
+    let cluster = FakeCluster::start(1, 4).await;
+    let mut breaks = 3;
+    cluster.nodes[0].script_operations(move |request| match request.body {
+        RequestBody::Batch { .. } if breaks > 0 => {
+            breaks -= 1;
+            Step::ApplyAndHangUp
+        }
+        _ => Step::Default,
+    });
+    let input: String = (0..3).flat_map(|_| (0..40).map(|key| format!("INCR key-{key}\n"))).collect();
+    let (stdout, stderr, code) = said(&cluster.url(), &["--pipe", "--json"], &input).await;
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    assert!(report(&stdout).contains("\"applied\":120,"), "{stdout}");
+    let keys: Vec<String> = (0..40).map(|key| format!("key-{key}")).collect();
+    let arguments: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+    assert_eq!(said(&cluster.url(), &arguments, "").await, ok(&"3\n".repeat(40)));
+}
+
+#[tokio::test]
+async fn a_load_stops_where_the_cluster_gives_no_answer() {
+    let cluster = FakeCluster::start(1, 1).await;
+    cluster.nodes[0].script_operations(|request| match &request.body {
+        RequestBody::Batch { mutations, .. } if mutations.iter().any(|mutation| &mutation.key[..] == b"stuck") => {
+            Step::Silence
+        }
+        _ => Step::Default,
+    });
+    // The second write to the key waits for the first one, and so does what stands behind it.
+    let input = "PUT a 1\nPUT stuck 1\nPUT stuck 2\nPUT b 1\n";
+    let (stdout, stderr, code) = said(&cluster.url(), &["--pipe", "--json", "--timeout", "300"], input).await;
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stdout.contains("\"failed\":2,\"outcome_unknown\":2,"), "{stdout}");
+    assert!(stderr.contains("{\"at\":\"line 2\",\"error\":{\"code\":\"DeadlineExceeded\",\"message\":"), "{stderr}");
+    assert!(stderr.contains("nothing behind line 2 was sent; tail -n +3 is what is left"), "{stderr}");
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_load_and_names_the_last_line_that_was_sent() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let node = cluster.nodes[0].clone();
+    node.script_operations(|_| Step::Hold);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kvorum-cli"))
+        .arg("--pipe")
+        .env("KVORUM_URL", cluster.url())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    // stdin stays open: somebody generates the input.
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"PUT a 1\nPUT b 1\n").await.unwrap();
+    node.wait_for(1, |request| matches!(request.body, RequestBody::Batch { .. })).await;
+    let interrupt = format!("kill -INT {}", child.id().unwrap());
+    assert!(Command::new("sh").args(["-c", &interrupt]).status().await.unwrap().success());
+    node.release().await;
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    drop(input);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr, "error: interrupted; nothing behind line 2 was sent; tail -n +3 is what is left\n");
+    assert!(output.stdout.starts_with(b"commands\t2\napplied\t2\n"));
+}
+
+#[tokio::test]
+async fn latency_is_measured_so_many_times() {
+    let cluster = FakeCluster::start(1, 1).await;
+    let url = cluster.url();
+    let (json, stderr, code) = said(&url, &["--latency", "--json", "-r", "5", "-i", "0"], "").await;
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    assert!(json.starts_with("{\"samples\":5,\"errors\":0,") && json.contains("\"p99_us\":"), "{json}");
+    let (_, _, code) = said(&url, &["--latency", "-r", "3", "-i", "0", "PUT", "k", "v"], "").await;
+    let writes =
+        cluster.nodes[0].operations().into_iter().filter(|request| matches!(request.body, RequestBody::Write { .. }));
+    assert_eq!((writes.count(), code), (3, 0));
+    let (_, stderr, code) = said(&url, &["--latency", "SCAN"], "").await;
+    assert!(stderr.starts_with("error: --latency measures PING and commands on single keys") && code == 2, "{stderr}");
+    let (_, stderr, code) = said(&url, &["--latency", "PING", "node-9"], "").await;
+    assert_eq!((stderr.as_str(), code), ("error: there is no node \"node-9\"; there are node-1\n", 2));
+    cluster.nodes[0].script_operations(|_| Step::Reply(error(ErrorCode::NotPermitted)));
+    let (raw, stderr, code) = said(&url, &["--latency", "-r", "2", "-i", "0"], "").await;
+    assert!(raw.starts_with("samples\t0\nerrors\t2\n"), "{raw}");
+    assert_eq!((stderr.as_str(), code), ("error: scripted (NotPermitted)\n", 1));
+}
+
+#[tokio::test]
+async fn what_the_cluster_does_is_a_line_per_moment() {
+    let cluster = FakeCluster::start(3, 4).await;
+    let (csv, stderr, code) = said(&cluster.url(), &["--stat", "--csv", "-r", "2", "-i", "0.02"], "").await;
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    let lines: Vec<_> = csv.lines().collect();
+    let header = "elapsed_ms,nodes_up,shards_led,keys,writes_per_second,syncs_per_second,cpu_percent,memory_bytes,clients,\
+                  overloaded_per_second,lag";
+    assert_eq!((lines.len(), lines[0]), (3, header));
+    assert!(lines[1].contains(",3,4,20,0,0,0,201326592,6,0,0"), "{csv}");
+    let (raw, _, _) = said(&cluster.url(), &["--stat", "-i", "0.02", "--for", "0.2"], "").await;
+    assert!(raw.lines().all(|line| line.split('\t').count() == 11), "{raw}");
+    assert_eq!(exit_code(&cluster.url(), &["--stat", "-i", "0.02"], closed(), Stdio::null()).await, 0);
+}
+
+#[tokio::test]
+async fn the_largest_values_are_found() {
+    let cluster = FakeCluster::start(2, 8).await;
+    let url = cluster.url();
+    let input: String = (0..64)
+        .map(|number| format!("PUT user:{number} \"{}\"\nPUT z{number} {}\n", "x".repeat(number), "y".repeat(99)))
+        .collect();
+    assert_eq!(said(&url, &["--pipe"], &input).await.2, 0);
+    let (raw, stderr, code) = said(&url, &["--bigkeys", "--prefix", "user:"], "").await;
+    assert_eq!((stderr.as_str(), code, raw.lines().count()), ("", 0, 20));
+    assert_eq!(raw.lines().take(2).collect::<Vec<_>>(), ["63\t\tuser:63", "62\t\tuser:62"]);
+    let (json, _, _) = said(&url, &["--bigkeys", "--json"], "").await;
+    assert_eq!(json.lines().next(), Some("{\"value_bytes\":99,\"expires_at_ms\":null,\"key\":\"z0\"}"));
+}
+
+#[tokio::test]
+async fn what_needs_no_cluster_asks_none() {
+    let nowhere = "kv://127.0.0.1:1";
+    let (json, _, code) = said(nowhere, &["--intrinsic-latency", "0.1", "--json"], "").await;
+    assert!(json.starts_with("{\"ran_ms\":") && code == 0, "{json}");
+    for shell in ["bash", "zsh", "fish"] {
+        let (script, _, code) = said(nowhere, &["completions", shell], "").await;
+        assert!(script.contains("--bigkeys") && code == 0, "{shell}");
+    }
+    let (_, stderr, code) = said(nowhere, &["completions", "tcsh"], "").await;
+    assert_eq!(
+        (stderr.as_str(), code),
+        ("error: there is no shell tcsh; there are bash, elvish, fish, powershell, zsh\n", 2)
+    );
+    let folder = tempfile::TempDir::new().unwrap();
+    let place = folder.path().join("man1");
+    let (stdout, _, code) = said(nowhere, &["man", &place.display().to_string()], "").await;
+    assert_eq!((stdout, code), (format!("{}\n", place.join("kvorum-cli.1").display()), 0));
+    assert!(std::fs::read_to_string(place.join("kvorum-cli.1")).unwrap().contains("kvorum-cli"));
+    let (_, stderr, code) = said(nowhere, &["--pipe"], "PUT a 1\n").await;
+    assert_eq!(code, 3, "{stderr}");
+}

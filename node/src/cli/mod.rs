@@ -27,9 +27,11 @@ use self::start::StartArgs;
 use self::verify::VerifyArgs;
 use crate::cli::exit::Exit;
 use crate::config::{self, FIELDS};
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::fmt::Display;
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Kvorum: a sharded, replicated key-value store, linearizable and durable by default.
@@ -71,6 +73,16 @@ enum Verb {
     /// Check audit logs
     #[command(subcommand)]
     Audit(AuditVerb),
+    /// Print what teaches a shell to complete this program's command line
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one per command
+    Man {
+        /// The folder, such as /usr/local/share/man/man1; made if it is not there
+        folder: PathBuf,
+    },
 }
 
 impl Cli {
@@ -91,8 +103,21 @@ impl Cli {
             Verb::Health(args) => ended(health::run(args), |_| Exit::Failure),
             Verb::Cert(verb) => ended(verb.run().map(done), cert::CertVerbError::exit),
             Verb::Audit(verb) => verb.run(),
+            Verb::Completions { shell } => ended(complete(shell).map(done), |_| Exit::Failure),
+            Verb::Man { folder } => ended(write_pages(&folder).map(done), |_| Exit::Failure),
         }
     }
+}
+
+fn complete(shell: clap_complete::Shell) -> io::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "kvorum", &mut script);
+    io::stdout().lock().write_all(&script)
+}
+
+fn write_pages(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(Cli::command(), folder)
 }
 
 fn ended<E: Display>(result: Result<ExitCode, E>, exit: impl FnOnce(&E) -> Exit) -> ExitCode {
@@ -105,7 +130,7 @@ fn ended<E: Display>(result: Result<ExitCode, E>, exit: impl FnOnce(&E) -> Exit)
 
 /// Prints a line for the person at the terminal. A closed stdout is no reason to stop a cluster.
 pub fn say(line: impl Display) {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
@@ -154,11 +179,20 @@ impl FromArgMatches for FieldFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_manual_page() {
+        let folder = tempfile::TempDir::new().unwrap();
+        write_pages(&folder.path().join("man1")).unwrap();
+        for page in ["kvorum.1", "kvorum-start.1", "kvorum-cert-node.1"] {
+            let text = fs::read_to_string(folder.path().join("man1").join(page)).unwrap();
+            assert!(text.contains(".SH SYNOPSIS"), "{page}");
+        }
     }
 
     #[test]
