@@ -278,6 +278,7 @@ fn keys(action: &Action) -> Option<Vec<Bytes>> {
         | Action::Ping(_)
         | Action::Cluster(_)
         | Action::Status(_)
+        | Action::SlowLog(_)
         | Action::Transfer { .. }
         | Action::Ask(..)
         | Action::Users(_)
