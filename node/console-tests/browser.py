@@ -189,11 +189,11 @@ def troubles(b):
 
 
 def large(b):
-    """First paint and size of each page at 4,096 shards and 100 nodes: the best of three, the machine may be busy."""
+    """First paint and size of each page at 4,096 shards and 100 nodes: the best of five, the machine may be busy."""
     print(f"{'page':<12} {'first paint':>12} {'elements':>9}")
     for page in PAGES:
         best, n = 1e9, 0
-        for _ in range(3):
+        for _ in range(5):
             t = Tab(b, query="state=healing&nodes=100&shards=4096", where=f"large {page}")
             t.open(page, "?key=cart:{8841}" if page == "keys" else ""); best = min(best, float(t.g.evaluate("document.documentElement.dataset.took"))); t.g.wait_for_timeout(300); n = t.sane(f"large {page}")
             if _ == 0 and page in ("overview", "cluster", "shards", "heat"): t.shot(f"large-{page}")

@@ -21,9 +21,9 @@ export function ago(seconds) {
   if (un(seconds)) return "—";
   if (seconds < 60) return `${Math.max(0, Math.round(seconds))} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor(seconds / 60) % 60} min`;
-  if (seconds >= 8_640_000) return `${whole.format(Math.floor(seconds / 86400))} d`;
-  return `${Math.floor(seconds / 86400)} d ${Math.floor(seconds / 3600) % 24} h`;
+  const parts = (n, unit, rest, small) => `${whole.format(n)} ${unit}${rest ? ` ${rest} ${small}` : ""}`;
+  if (seconds < 86400) return parts(Math.floor(seconds / 3600), "h", Math.floor(seconds / 60) % 60, "min");
+  return parts(Math.floor(seconds / 86400), "d", seconds < 8_640_000 ? Math.floor(seconds / 3600) % 24 : 0, "h");
 }
 export const many = (n, one, more = `${one}s`) => `${count(n)} ${n === 1 ? one : more}`;
 const two = (n) => String(n).padStart(2, "0");
