@@ -68,7 +68,11 @@ fn text(value: Option<&Value>) -> String {
 
 impl Received {
     /// Waits until spans of a trace amount to what is wanted.
-    async fn of_trace(&mut self, trace: &str, enough: impl Fn(&[(String, Span)]) -> bool) -> Vec<(String, Span)> {
+    async fn of_trace(
+        &mut self,
+        trace: &str,
+        enough: impl Fn(&[(String, Span)]) -> bool + Sync,
+    ) -> Vec<(String, Span)> {
         let heard = async {
             loop {
                 let of_trace: Vec<_> =

@@ -73,7 +73,7 @@ fn lengths(views: Vec<(String, Option<SlowLogView>)>) -> Output {
 fn newest(topology: &Topology, views: Vec<(String, Option<SlowLogView>)>, count: u32) -> Output {
     let views = views.into_iter().filter_map(|(_, view)| view);
     let mut all: Vec<SlowOperation> = views.flat_map(|view| view.operations).collect();
-    all.sort_by(|a, b| (b.at_ms, b.number).cmp(&(a.at_ms, a.number)));
+    all.sort_by_key(|operation| std::cmp::Reverse((operation.at_ms, operation.number)));
     all.truncate(count as usize);
     if all.is_empty() {
         return Output::Note("no operation took long".to_owned());
