@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 /// Fewest and most clients.
 const CLIENTS: std::ops::RangeInclusive<usize> = 4..=16;
 /// Clients where all write one key: few, so that each sends much on its connection.
-const CLIENTS_OF_ONE_KEY: usize = 3;
+const CLIENTS_OF_ONE_KEY: usize = 4;
 /// Share of plain PUTs that ask whether the key existed.
 const ASKING_SHARE: f64 = 0.25;
 /// Most keys of one BATCH or MULTI-GET.

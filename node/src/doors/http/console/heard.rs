@@ -201,6 +201,9 @@ pub(super) mod tests {
             incarnation: 1,
             receiving: None,
         };
+        // The first three keep the ring map, and the second of them leads.
+        let of_map = ShardInfo { leader: Some(1), term: Term(3), replicas: (0..3).collect() };
+        let map = of_map.replicas.contains(&at).then(|| replica((ShardId::META.0, &of_map)));
         NodeStatus {
             node: node(number),
             name: format!("node-{number}"),
@@ -223,7 +226,7 @@ pub(super) mod tests {
             clock_off: false,
             index_bytes: 4_096,
             hot_keys: Vec::new(),
-            shards: held.map(replica).collect(),
+            shards: held.map(replica).chain(map).collect(),
         }
     }
 
