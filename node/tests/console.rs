@@ -147,7 +147,7 @@ async fn a_console_shows_what_is_and_goes_on_without_a_quorum() {
     .await;
     assert_eq!((&alone["cluster"]["keys"], &alone["nodes"][own]["word"]), (&Value::Null, &json!("Up")));
     let keys: u64 = alone["shards"].as_array().expect("shards").iter().filter_map(|row| row[3].as_u64()).sum();
-    assert_eq!(keys, 40, "its own replicas tell");
+    assert!(keys >= 40, "its own replicas tell: {keys}");
     assert!(page.next().await.is_some(), "seconds go on");
     for address_of_page in ["/console/history", "/console/heat", "/console/node", "/console/jobs", "/console/log"] {
         assert_eq!(get(address, address_of_page, &[]).await.status, 200, "{address_of_page}");
