@@ -112,10 +112,7 @@ impl Lease {
         if self.abandoned {
             return None;
         }
-        let mut oldest = now;
-        for voters in quorums.iter().filter(|voters| !voters.is_empty()) {
-            oldest = oldest.min(self.majority_heard_at(me, now, voters)?);
-        }
+        let oldest = self.heard_by_majority_at(me, now, quorums)?;
         Some(Nanos(oldest.0.saturating_add(self.length.nanos)))
     }
 

@@ -52,7 +52,7 @@ pub(super) struct ExplanationJson {
 #[utoipa::path(
     get, path = "/explain", tag = "cluster", operation_id = "explain",
     summary = "Where a key lives and how it is stored",
-    description = "As the shard's leader stores it; as another replica does, while none leads.",
+    description = "As the answering node's own replica stores it, which may be a moment behind. A node without one tells of no version.",
     params(
         ("key" = Option<String>, Query, description = "The key, if it is UTF-8", min_length = 1),
         ("key_base64" = Option<String>, Query, description = "The key as base64"),
