@@ -273,6 +273,12 @@ pub(super) struct MoveJson {
     to: String,
 }
 
+/// What a node is called: its number, where the map does not know it.
+pub(super) fn name_of(topology: &Topology, node: NodeId) -> String {
+    let known = topology.nodes.iter().find(|known| known.id == node);
+    known.map_or_else(|| node.to_string(), |known| known.name.clone())
+}
+
 /// `GET /rebalance`: what is left to do.
 #[utoipa::path(
     get, path = "/rebalance", tag = "cluster", operation_id = "rebalance_progress",

@@ -1,7 +1,7 @@
 //! Where a key lives and how it is stored, and who leads a shard.
 
 use super::Api;
-use super::cluster::find_node;
+use super::cluster::{find_node, name_of};
 use super::entry::Text;
 use super::kv::{json_response, unexpected};
 use super::problem::{NOT_FOUND, Problem, ProblemBody};
@@ -9,7 +9,7 @@ use super::request::Asked;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
-use kvorum_protocol::{AdminCommand, NodeId, RequestBody, ResponseBody, ShardId};
+use kvorum_protocol::{AdminCommand, RequestBody, ResponseBody, ShardId};
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -70,10 +70,7 @@ pub(super) async fn explain(State(api): State<Arc<Api>>, request: axum::extract:
     let reply = api.caller.read(&asked.whose, RequestBody::Explain(key.clone()), asked.within).await?;
     let ResponseBody::Explanation(found) = reply.body else { return Err(unexpected()) };
     let topology = api.topology();
-    let name = |node: NodeId| {
-        let known = topology.nodes.iter().find(|known| known.id == node);
-        known.map_or_else(|| node.to_string(), |known| known.name.clone())
-    };
+    let name = |node| name_of(&topology, node);
     let Text { plain, base64 } = Text::of(&key);
     let json = ExplanationJson {
         key: plain,

@@ -1,7 +1,7 @@
 //! How the cluster stands, and what operators ask of it.
 
 use super::Api;
-use super::cluster::find_node;
+use super::cluster::{find_node, name_of};
 use super::kv::{json_response, unexpected};
 use super::problem::{Problem, ProblemBody};
 use super::request::Asked;
@@ -11,8 +11,8 @@ use http::StatusCode;
 use kvorum_client::verdict::{self, ClusterHealth};
 use kvorum_protocol::limits::{ABSENCE_MS_MAX, MOVE_RATE_MB_MAX, NODE_WEIGHT_MAX};
 use kvorum_protocol::{
-    AdminCommand, ClusterPlan, ClusterVerb, Epoch, MovePurpose, NodeId, NodeInfo, PlannedMove, RequestBody,
-    ResponseBody, ShardId, StatusScope, Topology,
+    AdminCommand, ClusterPlan, ClusterVerb, Epoch, MovePurpose, NodeInfo, PlannedMove, RequestBody, ResponseBody,
+    ShardId, StatusScope, Topology,
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -146,10 +146,7 @@ pub(super) struct PlannedMoveJson {
 
 impl PlanJson {
     fn new(topology: &Topology, plan: ClusterPlan) -> Self {
-        let name = |node: NodeId| {
-            let known = topology.nodes.iter().find(|known| known.id == node);
-            known.map_or_else(|| node.to_string(), |known| known.name.clone())
-        };
+        let name = |node| name_of(topology, node);
         let json = |one: PlannedMove| PlannedMoveJson {
             shard: if one.shard == ShardId::META { "meta".to_owned() } else { one.shard.to_string() },
             from: one.from.map(name),

@@ -123,7 +123,8 @@ fn default_user(is_open: bool) -> Option<&'static str> {
     is_open.then_some(DEFAULT_USER)
 }
 
-fn told(text: &[u8]) -> String {
+/// What an error repeats of what a client has said.
+pub(super) fn told(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(TOLD_BYTES_MAX)]).into_owned()
 }
 

@@ -1,5 +1,6 @@
 //! What a node answers of itself: about the connection, the server and its commands.
 
+use super::acl::told;
 use super::clients::Client;
 use super::{RespDoor, cluster, settings};
 use crate::runtime::system_clock;
@@ -223,7 +224,7 @@ fn answer_client(door: &RespDoor, manners: &mut Manners, command: &ClientCommand
             if killed > 0 { reply.ok() } else { reply.error(b"ERR No such client") }
         }
         ClientCommand::Kill(ClientFilter { user: Some(user), .. }) if !is_user(door, user) => {
-            let user = String::from_utf8_lossy(&user[..user.len().min(128)]).into_owned();
+            let user = told(user);
             reply.error(format!("ERR No such user '{user}'").as_bytes());
         }
         ClientCommand::Kill(filter) => {
@@ -241,7 +242,7 @@ fn answer_latency(command: &LatencyCommand<'_>, reply: &mut ReplyWriter<'_>) {
             b"Kvorum watches latency in its metrics (docs/METRICS.md), not here. SLOWLOG has the commands that took long.\n",
         ),
         LatencyCommand::Graph(event) => {
-            let event = String::from_utf8_lossy(&event[..event.len().min(128)]).into_owned();
+            let event = told(event);
             reply.error(format!("ERR No samples available for event '{event}'").as_bytes());
         }
         LatencyCommand::Histogram(_) | LatencyCommand::History(_) | LatencyCommand::Latest => reply.array(0),

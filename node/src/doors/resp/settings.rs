@@ -3,6 +3,7 @@
 mod values;
 
 use super::RespDoor;
+use super::acl::told;
 use kvorum_resp::ReplyWriter;
 use kvorum_resp::command::ConfigCommand;
 use kvorum_resp::glob::Pattern;
@@ -106,7 +107,7 @@ impl Settings {
                 (*known, self.0.get(known).map_or(first.as_bytes(), |now| now.as_slice()), *kind)
             });
             let Some((known, now, kind)) = of_door.or(kept) else {
-                let name = String::from_utf8_lossy(&name[..name.len().min(128)]);
+                let name = told(name);
                 return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"));
             };
             let failed = |why: &str| format!("ERR CONFIG SET failed (possibly related to argument '{known}') - {why}");
