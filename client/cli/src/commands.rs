@@ -363,7 +363,7 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         arguments: &["[what]"],
         options: &[],
         group: Group::Cluster,
-        help: "Show the operations that took long, and where the time went; LEN counts them, RESET forgets them.",
+        help: "List slow operations; LEN counts, RESET forgets them.",
         example: "SLOWLOG 20",
     },
     CommandSpec {
