@@ -7,8 +7,8 @@ use kvorum_client_core::retry::Kind;
 use kvorum_client_core::routing::Need;
 use kvorum_protocol::limits::ABSENCE_MS_MAX;
 use kvorum_protocol::{
-    AdminCommand, Authority, ClusterPlan, ClusterVerb, NewNode, NodeId, RequestBody, ResponseBody, ShardId, SlowLogAsk,
-    SlowLogView,
+    AdminCommand, Authority, ClusterPlan, ClusterVerb, MonitorView, NewNode, NodeId, RequestBody, ResponseBody,
+    ShardId, SlowLogAsk, SlowLogView,
 };
 use std::time::Duration;
 
@@ -224,6 +224,33 @@ impl Admin {
         let body = RequestBody::Admin(AdminCommand::SlowLog(SlowLogAsk::Newest(count)));
         match self.client.call(Need::Exactly(node), Kind::Read, body, None).await? {
             ResponseBody::SlowLog(view) => Ok(*view),
+            other => Err(unexpected(&other, Kind::Read)),
+        }
+    }
+
+    /// What has come in at a node since somebody watches, from a number on: without one, from now on. A node takes requests down for 3 s
+    /// after it was asked, about 5,000 per second: of more, a share. Ask again with [`MonitorView::next`], some times a second.
+    ///
+    /// # Errors
+    /// As [`Admin::shutdown`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// let nodes = client.nodes().await?;
+    /// let begun = client.admin().monitor(nodes[0].id, None).await?;
+    /// client.put("greeting", "hello").await?;
+    /// for request in client.admin().monitor(nodes[0].id, Some(begun.next)).await?.requests {
+    ///     println!("{} {:?}", request.operation, request.key);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn monitor(&self, node: NodeId, from: Option<u64>) -> Result<MonitorView, Error> {
+        self.topology().await?;
+        let body = RequestBody::Admin(AdminCommand::Monitor(from));
+        match self.client.call(Need::Exactly(node), Kind::Read, body, None).await? {
+            ResponseBody::Monitor(view) => Ok(*view),
             other => Err(unexpected(&other, Kind::Read)),
         }
     }

@@ -451,6 +451,7 @@ pub(crate) fn unexpected(body: &ResponseBody, kind: Kind) -> Error {
         ResponseBody::Authenticated { .. } => "AUTHENTICATED",
         ResponseBody::AuthView(_) => "AUTH-VIEW",
         ResponseBody::SlowLog(_) => "SLOW-LOG",
+        ResponseBody::Monitor(_) => "MONITOR",
         ResponseBody::Value(_) => "VALUE",
         ResponseBody::Values(_) => "VALUES",
         ResponseBody::Page(_) => "PAGE",

@@ -1,4 +1,5 @@
-//! Traces and the slow log of real nodes: a receiver of OTLP hears of a request that is passed on, and each node keeps what was slow.
+//! Traces, the slow log and MONITOR of real nodes: a receiver of OTLP hears of a request that is passed on, each node keeps what was slow,
+//! and tells of what comes in.
 
 mod common;
 
@@ -249,5 +250,37 @@ async fn a_slow_put_is_kept_by_both_nodes_with_where_its_time_went() {
     client.admin().forget_slow_log(id(other)).await.expect("the node answers");
     let answer = request(address, "GET", "/slowlog", &[], "").await.json();
     assert!(!numbers(&answer).contains(&came_in.number), "{answer}");
+    assert!(client.close(OPERATION_DEADLINE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_is_told_of_a_request_by_the_node_where_it_came_in() {
+    let cluster = cluster(Vec::new()).await;
+    let (key, leader, other) = key_and_nodes(&cluster).await;
+    let client = cluster.client().await;
+    let topology = client.topology().await.expect("the cluster is up");
+    let admin = client.admin();
+    let id = |node: usize| -> NodeId {
+        let name = format!("node-{node}");
+        topology.nodes.iter().find(|info| info.name == name).expect("it is a node").id
+    };
+    let view = async |node: usize, from: Option<u64>| admin.monitor(id(node), from).await.expect("the node answers");
+    let put = async |value: &'static str| {
+        let address = cluster.http_address(other);
+        let answer = request(address, "PUT", &format!("/kv/{key}"), &["content-type: text/plain"], value).await;
+        assert!(matches!(answer.status, 200 | 201), "{}", answer.status);
+    };
+    put("nobody watches").await;
+    let begun = [view(other, None).await, view(leader, None).await];
+    assert!(begun.iter().all(|view| view.requests.is_empty() && view.untold == 0), "{begun:?}");
+    put(SECRET).await;
+    let here = view(other, Some(begun[0].next)).await;
+    let [seen] = &here.requests[..] else { panic!("one request has come in: {here:?}") };
+    assert_eq!((seen.door.as_str(), seen.operation.as_str(), seen.keys), ("http", "put", 1));
+    assert_eq!(seen.key.as_deref(), Some(key.as_bytes()));
+    assert_eq!(seen.bytes as usize, key.len() + SECRET.len());
+    assert_eq!((here.next, here.untold), (begun[0].next + 1, 0));
+    let there = view(leader, Some(begun[1].next)).await;
+    assert!(there.requests.is_empty(), "what was passed on was told of: {there:?}");
     assert!(client.close(OPERATION_DEADLINE).await);
 }

@@ -43,6 +43,8 @@ pub enum AdminCommand {
     },
     /// Say which operations took long on the asked node, or forget them.
     SlowLog(SlowLogAsk),
+    /// Say which requests have come in at the asked node since somebody watches: from a number on, or from now on.
+    Monitor(Option<u64>),
     /// Fault hook: panic in a shard's actor. Refused unless the node runs with fault hooks on.
     PanicShard(ShardId),
     /// Fault hook: drop everything to and from all peers, or stop doing so. Refused unless fault hooks are on.
@@ -85,6 +87,10 @@ impl AdminCommand {
                 out.put_u8(10);
                 ask.encode(out);
             }
+            Self::Monitor(from) => {
+                out.put_u8(11);
+                out.option(*from, |out, from| out.put_u64_le(from));
+            }
             Self::PanicShard(shard) => {
                 out.put_u8(100);
                 out.put_u16_le(shard.0);
@@ -116,6 +122,7 @@ impl AdminCommand {
                 key: reader.bytes("key length", KEY_BYTES_MAX)?,
             },
             10 => Self::SlowLog(SlowLogAsk::decode(reader)?),
+            11 => Self::Monitor(reader.option("number of a request", Reader::u64)?),
             100 => Self::PanicShard(ShardId(reader.u16()?)),
             101 => Self::CutPeers(reader.bool("cut")?),
             102 => Self::SkewClock(reader.i64()?),

@@ -104,6 +104,10 @@ pub const SERIAL_BYTES_MAX: usize = 20;
 pub const AUTH_TABLE_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Most operations that took long that a node keeps, and tells of.
 pub const SLOW_OPERATIONS_MAX: usize = 1024;
+/// Most requests that a node tells at a time to whoever watches them.
+pub const MONITORED_REQUESTS_MAX: usize = 1024;
+/// Most bytes that it tells of the key of one of them.
+pub const MONITORED_KEY_BYTES_MAX: usize = 256;
 /// Most reasons that a plan gives for what does not go on; there may be more of them.
 pub const PLAN_REASONS_MAX: usize = 64;
 

@@ -16,6 +16,7 @@ use crate::limits::{
     AUTH_BYTES_MAX, AUTH_NAME_BYTES_MAX, BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX,
     NODES_MAX, PING_BYTES_MAX, REPLICAS_MAX, SCAN_ENTRIES_MAX, VALUE_BYTES_MAX,
 };
+use crate::monitor::MonitorView;
 use crate::plan::ClusterPlan;
 use crate::request::ScanCursor;
 use crate::slow::SlowLogView;
@@ -39,6 +40,7 @@ mod kind {
     pub(super) const AUTHENTICATED: u8 = 0x0a;
     pub(super) const AUTH_VIEW: u8 = 0x0b;
     pub(super) const SLOW_LOG: u8 = 0x0c;
+    pub(super) const MONITOR: u8 = 0x0d;
     pub(super) const VALUE: u8 = 0x10;
     pub(super) const VALUES: u8 = 0x11;
     pub(super) const PAGE: u8 = 0x12;
@@ -97,6 +99,8 @@ pub enum ResponseBody {
     AuthView(Box<AuthView>),
     /// To the admin command that asks which operations took long.
     SlowLog(Box<SlowLogView>),
+    /// To the admin command that watches requests.
+    Monitor(Box<MonitorView>),
     /// To GET: the entry, if there is one.
     Value(Option<Entry>),
     /// To MULTI-GET: a result per key, in the order asked.
@@ -338,6 +342,10 @@ impl Response {
                 header(out, kind::SLOW_LOG);
                 view.encode(out);
             }
+            ResponseBody::Monitor(view) => {
+                header(out, kind::MONITOR);
+                view.encode(out);
+            }
             ResponseBody::AuthView(view) => {
                 header(out, kind::AUTH_VIEW);
                 view.encode(out);
@@ -437,6 +445,7 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
         },
         kind::AUTH_VIEW => ResponseBody::AuthView(Box::new(AuthView::decode(reader)?)),
         kind::SLOW_LOG => ResponseBody::SlowLog(Box::new(SlowLogView::decode(reader)?)),
+        kind::MONITOR => ResponseBody::Monitor(Box::new(MonitorView::decode(reader)?)),
         kind::VALUE => ResponseBody::Value(reader.option("entry", decode_entry)?),
         kind::VALUES => ResponseBody::Values(decode_results(reader, |reader| reader.option("entry", decode_entry))?),
         kind::PAGE => {

@@ -108,6 +108,8 @@ fn limits_are_the_codes() {
         ("prefixes of a role", limits::GRANTS_MAX as u64, ""),
         ("tokens of users", limits::USER_TOKENS_MAX as u64, ""),
         ("slow operations that a node keeps", limits::SLOW_OPERATIONS_MAX as u64, ""),
+        ("watched requests that a node tells at a time", limits::MONITORED_REQUESTS_MAX as u64, ""),
+        ("key of one of them", limits::MONITORED_KEY_BYTES_MAX as u64, "bytes"),
         ("denied certificates", limits::DENIED_SERIALS_MAX as u64, ""),
     ];
     let row =

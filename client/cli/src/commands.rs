@@ -57,6 +57,7 @@ pub(crate) enum Verb {
     Cluster,
     Status,
     SlowLog,
+    Monitor,
     Transfer,
     Node,
     Repair,
@@ -367,6 +368,16 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         example: "SLOWLOG 20",
     },
     CommandSpec {
+        verb: Verb::Monitor,
+        name: "MONITOR",
+        aliases: &[],
+        arguments: &["[node]"],
+        options: &[],
+        group: Group::Cluster,
+        help: "Watch requests as they come in; of too many, a share.",
+        example: "MONITOR node-2",
+    },
+    CommandSpec {
         verb: Verb::Ping,
         name: "PING",
         aliases: &[],
@@ -518,7 +529,7 @@ pub(crate) fn find(name: &str) -> Option<&'static CommandSpec> {
 }
 
 /// Commands of Redis that there are not here, and what does the same.
-const KNOWN_ELSEWHERE: [(&str, &str); 18] = [
+const KNOWN_ELSEWHERE: [(&str, &str); 17] = [
     ("KEYS", "SCAN lists the keys that begin with a prefix"),
     ("SETEX", "PUT key value TTL 10s does that"),
     ("PSETEX", "PUT key value TTL 500ms does that"),
@@ -534,7 +545,6 @@ const KNOWN_ELSEWHERE: [(&str, &str); 18] = [
     ("DBSIZE", "CLUSTER shows how many keys there are"),
     ("FLUSHALL", "nothing removes all keys at once"),
     ("FLUSHDB", "nothing removes all keys at once"),
-    ("MONITOR", "the RESP doors have it, each for its own node: redis-cli -p 7430 MONITOR"),
     ("SELECT", "a cluster has one keyspace"),
     ("AUTH", "kvorum-cli --user NAME asks for a password, and reads KVORUM_PASSWORD"),
 ];

@@ -20,6 +20,7 @@ mod history;
 mod live;
 mod load;
 mod manual;
+mod monitor;
 mod nodes;
 mod operate;
 mod output;

@@ -32,6 +32,8 @@ pub(crate) enum Output {
     Facts(Vec<(&'static str, Cell)>),
     /// Facts that people get as a verdict and lines below it.
     Report { verdict: Verdict, head: String, lines: Vec<String>, facts: Vec<(&'static str, Cell)> },
+    /// Facts that people get as a line.
+    Line { text: String, facts: Vec<(&'static str, Cell)> },
     /// Rows.
     Table { columns: &'static [&'static str], rows: Vec<Vec<Cell>> },
     /// Running text.
@@ -60,7 +62,7 @@ impl Output {
                 results.iter().map(|(key, result)| size_of::<WriteResult>() + key.len() + written(result)).sum()
             }
             Self::Page { entries, .. } => entries.iter().map(|entry| size_of::<Entry>() + of_entry(entry)).sum(),
-            Self::Text(text) | Self::Note(text) => text.len(),
+            Self::Text(text) | Self::Note(text) | Self::Line { text, .. } => text.len(),
             Self::Scalar { .. } | Self::Facts(_) | Self::Report { .. } | Self::Table { .. } => 0,
         };
         size_of::<Self>() + content
@@ -259,6 +261,7 @@ impl Printer {
                 let rows = rows.iter().map(|row| row.iter().map(|cell| cell.shown.clone()).collect());
                 self.fitting_table(columns, rows.collect())
             }
+            Output::Line { text, .. } => format!("{text}\n"),
             Output::Text(text) => text.clone(),
             Output::Note(text) => format!("{}\n", self.dim(text)),
         }
@@ -398,6 +401,10 @@ impl Printer {
             Output::Facts(facts) | Output::Report { facts, .. } => {
                 let line = |(name, cell): &(&str, Cell)| format!("{name}\t{}\n", csv_text(&cell.value));
                 facts.iter().map(line).collect::<String>().into_bytes()
+            }
+            Output::Line { facts, .. } => {
+                let cells: Vec<_> = facts.iter().map(|(_, cell)| csv_text(&cell.value)).collect();
+                (cells.join("\t") + "\n").into_bytes()
             }
             Output::Table { rows, .. } => {
                 let line =

@@ -42,6 +42,8 @@ pub(crate) enum Action {
     Cluster(ClusterView),
     Status(Option<String>),
     SlowLog(SlowLogAction),
+    /// Watch the requests of all nodes, or of this one.
+    Monitor(Option<String>),
     Transfer {
         shard: u16,
         node: String,
@@ -174,6 +176,7 @@ impl Arguments<'_> {
             Verb::Cluster => self.cluster()?,
             Verb::Status => Action::Status(self.optional_text()),
             Verb::SlowLog => Action::SlowLog(self.slow_log()?),
+            Verb::Monitor => Action::Monitor(self.optional_text()),
             Verb::Transfer => Action::Transfer { shard: self.number("shard")?, node: self.text("node")? },
             Verb::Node => self.node()?,
             Verb::Repair => self.repair()?,

@@ -36,7 +36,7 @@ pub(crate) fn records(output: &Output) -> Vec<Record> {
             entries.iter().map(|entry| entry_record(&entry.key, Some(entry), *values)).collect()
         }
         Output::Scalar { name, cell, .. } => vec![vec![(*name, cell.value.clone())]],
-        Output::Facts(facts) | Output::Report { facts, .. } => {
+        Output::Facts(facts) | Output::Report { facts, .. } | Output::Line { facts, .. } => {
             vec![facts.iter().map(|(name, cell)| (*name, cell.value.clone())).collect()]
         }
         Output::Table { columns, rows } => {
@@ -138,7 +138,9 @@ pub(crate) fn csv_columns(output: &Output) -> Vec<&'static str> {
             "existed",
         ],
         Output::Scalar { name, .. } => vec![*name],
-        Output::Facts(facts) | Output::Report { facts, .. } => facts.iter().map(|(name, _)| *name).collect(),
+        Output::Facts(facts) | Output::Report { facts, .. } | Output::Line { facts, .. } => {
+            facts.iter().map(|(name, _)| *name).collect()
+        }
         Output::Table { columns, .. } => columns.to_vec(),
         Output::Text(_) | Output::Note(_) => vec!["text"],
     }

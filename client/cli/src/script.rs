@@ -279,6 +279,7 @@ fn keys(action: &Action) -> Option<Vec<Bytes>> {
         | Action::Cluster(_)
         | Action::Status(_)
         | Action::SlowLog(_)
+        | Action::Monitor(_)
         | Action::Transfer { .. }
         | Action::Ask(..)
         | Action::Users(_)

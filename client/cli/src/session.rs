@@ -315,7 +315,10 @@ impl Session {
     /// bounded by itself.
     fn bounded(&self, client: &Client, action: &Action, taken: Duration) -> Client {
         match action {
-            Action::Scan { .. } | Action::Ask(_, Manner { waits: true, .. }) | Action::Scale(_) => client.clone(),
+            Action::Scan { .. }
+            | Action::Monitor(_)
+            | Action::Ask(_, Manner { waits: true, .. })
+            | Action::Scale(_) => client.clone(),
             _ => client.within(self.setup.deadline.saturating_sub(taken)),
         }
     }
@@ -337,7 +340,11 @@ impl Session {
                 _ => run(client, action, settings, &mut emit).await,
             }
         };
-        let result = self.wait_or_interrupt(interrupted(action), running);
+        let mut result = self.wait_or_interrupt(interrupted(action), running);
+        if matches!((action, &result), (Action::Monitor(_), Err(Failure::Interrupted(_)))) {
+            // Nothing else ends it.
+            result = Ok(Exit::Ok);
+        }
         self.setup.printer = printer;
         self.was_paged = matches!(screen, Screen::Paged(_));
         // Also after an error: what came before it was said.

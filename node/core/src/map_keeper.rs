@@ -225,7 +225,8 @@ impl MapKeeper {
         if let Some(handle) = self.router.local(ShardId::META) {
             // Before the map is read: that is then the newest of this moment, or a later one.
             let status = *handle.status.lock();
-            if let Some(ring) = self.key.read(&handle, RingMap::from_bytes).cloned() {
+            self.key.read(&handle, RingMap::from_bytes);
+            if let Some(ring) = self.key.take_news().cloned() {
                 self.take_map(&ring);
             }
             if status.serving && status.applied >= status.committed {
@@ -387,6 +388,8 @@ impl MapKeeper {
         let Some(handle) = self.router.local(ShardId::META).filter(|handle| speaks_for_group(handle, now)) else {
             return Asked::Elsewhere;
         };
+        // Whoever asks may have seen a map, at another node, that has come since the last look.
+        self.key.read(&handle, RingMap::from_bytes);
         if self.recovered().is_some() {
             return Asked::Soon { proposed: None };
         }
@@ -409,9 +412,12 @@ impl MapKeeper {
     }
 
     /// What the cluster does and what is to come; or what would come if `verb` were asked of it. It costs what a placement does.
-    pub fn plan(&self, verb: Option<&Verb>, now: Nanos) -> Planned {
-        let speaks = self.router.local(ShardId::META).is_some_and(|handle| speaks_for_group(&handle, now));
-        let Some(ring) = self.key.stored().filter(|_| speaks) else { return Planned::Elsewhere };
+    pub fn plan(&mut self, verb: Option<&Verb>, now: Nanos) -> Planned {
+        let Some(handle) = self.router.local(ShardId::META).filter(|handle| speaks_for_group(handle, now)) else {
+            return Planned::Elsewhere;
+        };
+        self.key.read(&handle, RingMap::from_bytes);
+        let Some(ring) = self.key.stored() else { return Planned::Elsewhere };
         let seen = self.seen(ring, now);
         let next = verb.map(|verb| verbs::admit(ring, &seen, verb)).transpose();
         match next {

@@ -40,6 +40,8 @@ pub(crate) struct MetaKey<T> {
     next_again_ms: u64,
     /// As this node's replica of the group has it.
     stored: Option<(Version, T)>,
+    /// Nobody has been given it yet.
+    is_news: bool,
     sequence: u64,
     sink: Arc<ReplySink>,
     /// Nothing is proposed before then.
@@ -51,7 +53,7 @@ impl<T> MetaKey<T> {
     pub(crate) fn new(key: &'static [u8], what: &'static str, client: ClientId, again_ms: RangeInclusive<u64>) -> Self {
         let next_again_ms = *again_ms.start();
         let (stored, sink, propose_at) = (None, Arc::default(), Nanos(0));
-        Self { key, what, client, again_ms, next_again_ms, stored, sequence: 0, sink, propose_at }
+        Self { key, what, client, again_ms, next_again_ms, stored, is_news: false, sequence: 0, sink, propose_at }
     }
 
     /// The value, as it was read last.
@@ -78,30 +80,28 @@ impl<T> MetaKey<T> {
         }
     }
 
-    /// Reads the key. Returns the value if it is another than before. One that can't be read, or is refused, is only logged: the one
-    /// before stays.
-    pub(crate) fn read<E: Display>(
-        &mut self,
-        handle: &ShardHandle,
-        parse: impl FnOnce(&[u8]) -> Result<T, E>,
-    ) -> Option<&T> {
+    /// The value, if it is another than what was given here before.
+    pub(crate) fn take_news(&mut self) -> Option<&T> {
+        if std::mem::take(&mut self.is_news) { self.stored() } else { None }
+    }
+
+    /// Reads the key. A value that can't be read, or is refused, is only logged: the one before stays.
+    pub(crate) fn read<E: Display>(&mut self, handle: &ShardHandle, parse: impl FnOnce(&[u8]) -> Result<T, E>) {
         let known = self.stored.as_ref().map(|(version, _)| *version);
         let found = match handle.reader.get(self.key) {
             Ok(Some(found)) if Some(found.entry.version) != known => found.entry,
-            Ok(_) => return None,
+            Ok(_) => return,
             Err(failure) => {
-                error!(error = %failure, "the {} can't be read", self.what);
-                return None;
+                return error!(error = %failure, "the {} can't be read", self.what);
             }
         };
         match parse(&found.value) {
             Ok(value) => {
                 (self.propose_at, self.next_again_ms) = (Nanos(0), *self.again_ms.start());
-                Some(&self.stored.insert((found.version, value)).1)
+                (self.stored, self.is_news) = (Some((found.version, value)), true);
             }
             Err(failure) => {
                 error!(error = %failure, "a committed {} was refused; the one before stays in force", self.what);
-                None
             }
         }
     }

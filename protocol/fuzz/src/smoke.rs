@@ -10,7 +10,30 @@ use std::path::Path;
 /// Most changes made to an input.
 const CHANGES_MAX: u64 = 4;
 /// Longest input made from nothing, in bytes.
-const RANDOM_BYTES_MAX: u64 = 100;
+const RANDOM_BYTES_MAX: u64 = 300;
+/// What has a meaning in many a text, or more than one writing.
+const WORDS: [&[u8]; 18] = [
+    b"+",
+    b"0",
+    b"=",
+    b",",
+    b" ",
+    b"\n",
+    b"\r\n",
+    b"*",
+    b"$",
+    b"-1",
+    b"\"",
+    b"'",
+    b"\\",
+    b"[",
+    b"e9",
+    b"16777217",
+    b"\0",
+    b"\xff",
+];
+/// Numbers at which lengths and counts turn over.
+const EDGES: [u32; 8] = [0, 1, 0x7f, 0xff, 0x1000, 0xffff, 0x7fff_ffff, 0xffff_ffff];
 
 fn environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -53,7 +76,7 @@ impl Mutator<'_> {
     fn change(&mut self, input: &mut Vec<u8>) {
         let at = self.below(input.len() as u64 + 1) as usize;
         let end = at + self.below((input.len() - at) as u64 + 1) as usize;
-        match self.below(6) {
+        match self.below(7) {
             0 => input.truncate(at),
             1 => drop(input.drain(at..end)),
             2 => {
@@ -65,10 +88,13 @@ impl Mutator<'_> {
                 drop(input.splice(at.., other));
             }
             4 => {
-                // What has more than one writing in many a format.
-                const WORDS: [&[u8]; 8] = [b"+", b"0", b"=", b",", b" ", b"\n", b"\xff\xff\xff\xff", b"\0\0\0\0"];
                 let word = WORDS[self.below(WORDS.len() as u64) as usize];
                 drop(input.splice(at..at, word.iter().copied()));
+            }
+            5 => {
+                let edge = EDGES[self.below(EDGES.len() as u64) as usize].to_le_bytes();
+                let end = (at + edge.len()).min(input.len());
+                input[at..end].copy_from_slice(&edge[..end - at]);
             }
             _ => {
                 if let Some(byte) = input.get_mut(at) {

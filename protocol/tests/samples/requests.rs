@@ -282,5 +282,7 @@ fn of_auth() -> Vec<(&'static str, RequestBody)> {
         ("admin newest slow operations", slow(SlowLogAsk::Newest(10))),
         ("admin how many slow operations", slow(SlowLogAsk::Length)),
         ("admin forget slow operations", slow(SlowLogAsk::Forget)),
+        ("admin watch requests from now on", RequestBody::Admin(AdminCommand::Monitor(None))),
+        ("admin watch requests further", RequestBody::Admin(AdminCommand::Monitor(Some(41)))),
     ]
 }

@@ -3,11 +3,11 @@ use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
     Ack, AtomicResult, AuthView, Authority, AuthorityHash, Awaited, ClusterClasses, ClusterId, ClusterPlan, Durability,
-    Entry, Epoch, ErrorCode, Explanation, Grant, HelloReply, HotKey, KeyClasses, LogIndex, MovePurpose, NodeId,
-    NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Outcome, PlanReason, PlannedMove, Receipt, Receiving, RequestId,
-    Response, ResponseBody, Retry, RoleView, ScanCursor, ScanPage, ServerError, ShardId, ShardInfo, ShardRole,
-    ShardStatus, SlowLogView, SlowOperation, SlowStages, Term, TokenView, Topology, TraceId, TransactionReply,
-    TransactionResult, UserLimits, UserTokenId, UserView, Version, WriteResult, WriteStatus,
+    Entry, Epoch, ErrorCode, Explanation, Grant, HelloReply, HotKey, KeyClasses, LogIndex, MonitorView, MovePurpose,
+    NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Outcome, PlanReason, PlannedMove, Receipt, Receiving,
+    RequestId, Response, ResponseBody, Retry, RoleView, ScanCursor, ScanPage, SeenRequest, ServerError, ShardId,
+    ShardInfo, ShardRole, ShardStatus, SlowLogView, SlowOperation, SlowStages, Term, TokenView, Topology, TraceId,
+    TransactionReply, TransactionResult, UserLimits, UserTokenId, UserView, Version, WriteResult, WriteStatus,
 };
 
 /// Every response, every error.
@@ -25,6 +25,7 @@ pub(crate) fn responses() -> Vec<(String, Response)> {
     all.extend(of_auth().into_iter().map(|(name, body)| (name.into(), body)));
     all.extend(of_resp().into_iter().map(|(name, body)| (name.into(), body)));
     all.push(("slow log".into(), slow_log()));
+    all.push(("watched requests".into(), watched_requests()));
     // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
     let numbered = |(number, (name, body)): (usize, (String, ResponseBody))| {
         (name, Response { id: RequestId(number as u32 + 1), epoch: Epoch(4), forwarded: false, body })
@@ -70,6 +71,31 @@ fn slow_log() -> ResponseBody {
     };
     let view = SlowLogView { length: 2, slower_than_us: Some(100_000), operations: vec![put, scan] };
     ResponseBody::SlowLog(Box::new(view))
+}
+
+fn watched_requests() -> ResponseBody {
+    let put = SeenRequest {
+        number: 41,
+        at_ms: 1_700_000_000_123,
+        door: "http".into(),
+        user: "ada".into(),
+        operation: "put".into(),
+        key: Some(bytes("app/1")),
+        key_bytes: 5,
+        keys: 1,
+        bytes: 105,
+    };
+    let ping = SeenRequest {
+        number: 43,
+        user: String::new(),
+        operation: "other".into(),
+        key: None,
+        key_bytes: 0,
+        keys: 0,
+        bytes: 0,
+        ..put.clone()
+    };
+    ResponseBody::Monitor(Box::new(MonitorView { next: 50, untold: 7, requests: vec![put, ping] }))
 }
 
 fn answers() -> Vec<(&'static str, ResponseBody)> {

@@ -2,7 +2,7 @@
 
 use kvorum_protocol::{AdminCommand, AuthVerb, ClusterVerb, EncryptVerb, SlowLogAsk, UserLimits};
 
-/// What changes by a command; `None` if nothing does. A new command does not compile until it is decided.
+/// What changes by a command, or is begun to be watched; `None` if nothing is. A new command does not compile until it is decided.
 pub fn change(command: &AdminCommand) -> Option<String> {
     Some(match command {
         AdminCommand::TransferLeadership { shard, to } => format!("SHARD TRANSFER {shard} {to}"),
@@ -10,6 +10,7 @@ pub fn change(command: &AdminCommand) -> Option<String> {
         AdminCommand::Ask(verb) => of_cluster(verb),
         AdminCommand::Auth(verb) => of_auth(verb),
         AdminCommand::SlowLog(SlowLogAsk::Forget) => "SLOWLOG RESET".to_owned(),
+        AdminCommand::Monitor(None) => "MONITOR".to_owned(),
         AdminCommand::PanicShard(shard) => format!("fault hook: panic of shard {shard}"),
         AdminCommand::CutPeers(cut) => format!("fault hook: cut from peers {cut}"),
         AdminCommand::SkewClock(ms) => format!("fault hook: clock {ms} ms ahead"),
@@ -18,6 +19,7 @@ pub fn change(command: &AdminCommand) -> Option<String> {
         | AdminCommand::ShowAuth
         | AdminCommand::WhoAmI
         | AdminCommand::CheckAccess { .. }
+        | AdminCommand::Monitor(Some(_))
         | AdminCommand::SlowLog(SlowLogAsk::Newest(_) | SlowLogAsk::Length) => return None,
     })
 }

@@ -93,7 +93,8 @@ impl AuthKeeper {
             self.take(table);
         }
         if let Some(handle) = self.router.local(ShardId::META) {
-            if let Some(table) = self.key.read(&handle, AuthTable::from_bytes).cloned() {
+            self.key.read(&handle, AuthTable::from_bytes);
+            if let Some(table) = self.key.take_news().cloned() {
                 self.take(table);
             }
             if speaks_for_group(&handle, now) {
@@ -127,6 +128,8 @@ impl AuthKeeper {
         if level < AUTH_LEVEL {
             return AuthAsked::Refused(AuthRefusal::Level(level));
         }
+        // Whoever asks may have seen a table, at another node, that has come since the last look.
+        self.key.read(&handle, AuthTable::from_bytes);
         let Some(table) = self.key.stored() else { return AuthAsked::Soon };
         match verbs::admit(table, verb) {
             Err(refusal) => AuthAsked::Refused(refusal),

@@ -7,6 +7,7 @@ mod durations;
 pub mod heat;
 pub mod load;
 pub mod meter;
+pub mod monitor;
 mod shard_counts;
 pub mod slow;
 mod stages;

@@ -14,6 +14,7 @@ use crate::consensus::Role;
 use crate::health::fitness::{Fitness, Unfit};
 use crate::health::wall_clocks::{Judgement, WallClocks};
 use crate::limits::{FORWARD_GRACE_MS, FORWARDS_MAX};
+use crate::measure::monitor::Monitor;
 use crate::measure::slow::SlowLog;
 use crate::measure::tracing::Tracing;
 use crate::measure::{ForwardEnd, RefusedFor, ReplicaCounts};
@@ -100,6 +101,7 @@ pub struct Router {
     auth: AuthGate,
     audit: AuditDesk,
     slow: SlowLog,
+    monitor: Monitor,
     tracing: Tracing,
 }
 
@@ -140,6 +142,7 @@ impl Router {
             auth,
             audit: AuditDesk::default(),
             slow: SlowLog::default(),
+            monitor: Monitor::default(),
             tracing: Tracing::default(),
         })
     }
@@ -157,6 +160,11 @@ impl Router {
     /// The operations that took long.
     pub fn slow(&self) -> &SlowLog {
         &self.slow
+    }
+
+    /// Requests as they come in, for whoever watches.
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
     }
 
     /// Which requests are traced.

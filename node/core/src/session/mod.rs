@@ -22,6 +22,7 @@ mod pending;
 mod read;
 pub mod reply;
 mod timed;
+mod watched;
 
 use crate::clock::Nanos;
 use crate::cost;
@@ -260,6 +261,9 @@ impl<Origin: Copy> Session<Origin> {
         };
         (self.read_until, self.read_from, self.read_of) = (None, None, None);
         let refusal = self.refusal(&request.body, now).map(ResponseBody::Error);
+        if refusal.is_none() && self.context.router.monitor().is_on(now) {
+            self.tell_monitor(&request.body, operation);
+        }
         let answered = refusal.or_else(|| self.begin(&job, request.body));
         self.note_begun(answered.as_ref(), self.next_number);
         if let Some(body) = answered {

@@ -90,6 +90,10 @@ impl<Origin: Copy> Session<Origin> {
                 router.slow().forget();
                 ResponseBody::Done
             }
+            AdminCommand::Monitor(from) => {
+                let now = router.clock().monotonic();
+                ResponseBody::Monitor(Box::new(router.monitor().view(from, now)))
+            }
             AdminCommand::Authority => ResponseBody::Authority(self.context.admin.authority()),
             AdminCommand::WhoAmI => ResponseBody::Authenticated { user, proof: Bytes::new() },
             AdminCommand::ShowAuth => ResponseBody::AuthView(Box::new(router.auth().view())),
