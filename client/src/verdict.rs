@@ -270,7 +270,9 @@ fn node_findings(topology: &Topology, statuses: &[NodeStatus], plan: Option<&Clu
             }
             Some(outlook) if outlook.down => {
                 let since = outlook.silent_ms.map(|ms| format!(" for {}", ends(ms))).unwrap_or_default();
+                let moves = plan.is_some_and(|plan| !plan.moves.is_empty());
                 let then = match outlook.ends_in_ms {
+                    Some(0) if !moves => String::new(),
                     Some(0) => "; what it holds is made anew elsewhere".to_owned(),
                     Some(ms) => format!("; unless it comes back, what it holds is made anew in {}", ends(ms)),
                     None => String::new(),
@@ -345,17 +347,19 @@ fn advice(topology: &Topology, verdict: Verdict, plan: Option<&ClusterPlan>, dea
             None if plan.is_some_and(|plan| plan.paused) => "CLUSTER REBALANCE RESUME, once moves may go on",
             None => "nothing to do",
         },
-        Verdict::Healing => match plan.map(|plan| given_up(topology, plan)) {
-            Some(names) if !names.is_empty() => {
-                let names = names.join(" and ");
-                return format!(
-                    "nothing moves: bring {names} back, or add a node in its place (NODE REPLACE), or NODE REMOVE it"
-                );
-            }
-            _ => "nothing to do: it mends itself",
-        },
         Verdict::AtRisk if plan.is_none() => "bring the nodes back that are away; CLUSTER CHECK names them",
-        Verdict::AtRisk => "mend what stands in the way, named above",
+        Verdict::Healing | Verdict::AtRisk => {
+            let names = plan.map(|plan| given_up(topology, plan)).unwrap_or_default().join(" and ");
+            match verdict {
+                _ if !names.is_empty() => {
+                    return format!(
+                        "nothing moves: bring {names} back, or add a node in its place (NODE REPLACE), or NODE REMOVE it"
+                    );
+                }
+                Verdict::Healing => "nothing to do: it mends itself",
+                _ => "mend what stands in the way, named above",
+            }
+        }
         Verdict::Unavailable if dead.iter().all(|group| group.well.len() >= group.majority()) => {
             "wait a second: a leader is being elected"
         }
@@ -482,6 +486,16 @@ mod tests {
             under_way: false,
         });
         assert_eq!(advice(&plan), "nothing to do: it mends itself");
+        let nowhere = PlanReason { text: "there is no other node".to_owned(), of_repair: true };
+        let plan = ClusterPlan { moves: Vec::new(), reasons: vec![nowhere], ..plan };
+        let health = verdict(&topology(), &all()[..2], Some(&plan));
+        assert_eq!(
+            text(&health),
+            "AT RISK: the ring map's group and shards 0, 1 have 2 of 3 replicas at least, and repair can't go on [0 nodes, 0 zones, 1 when whole]\n\
+             node-3 is down for 90 s: nobody hears it\n\
+             there is no other node\n\
+             nothing moves: bring node-3 back, or add a node in its place (NODE REPLACE), or NODE REMOVE it"
+        );
     }
 
     #[test]

@@ -8,13 +8,14 @@ mod spans;
 use kvorum_core::clock::Nanos;
 use kvorum_core::measure::tracing::{TraceEnd, TracedRequest, Tracer};
 use kvorum_core::routing::router::Router;
-use kvorum_protocol::{NodeId, SpanId, TraceId};
+use kvorum_protocol::{LogIndex, NodeId, ShardId, SpanId, Term, TraceContext, TraceId};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanExporter as _;
 use rand::Rng as _;
 use spans::{Narrator, Sample};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
@@ -176,11 +177,18 @@ impl TraceExport {
             let ring = router.ring();
             ring.nodes.iter().find(|known| known.id == node.0).map(|known| (known.name.clone(), known.client.clone()))
         };
-        let spans = batch.drain(..).flat_map(|told| {
-            let Told { request, at, monotonic } = told;
-            self.narrator.spans(&Sample { request: &request, at, monotonic }, &address)
+        let batch = std::mem::take(batch);
+        let mut entries: HashMap<EntryAt, Vec<TraceContext>> = HashMap::new();
+        for told in &batch {
+            let at = entry_of(&told.request);
+            at.into_iter().for_each(|at| entries.entry(at).or_default().push(told.request.trace.context));
+        }
+        let spans = batch.iter().flat_map(|Told { request, at, monotonic }| {
+            let of_entry = entry_of(request).and_then(|at| entries.get(&at)).map_or(&[][..], Vec::as_slice);
+            self.narrator.spans(&Sample { request, of_entry, at: *at, monotonic: *monotonic }, &address)
         });
-        let exported = timeout(EXPORT_WITHIN, self.exporter.export(spans.collect())).await;
+        let spans: Vec<_> = spans.collect();
+        let exported = timeout(EXPORT_WITHIN, self.exporter.export(spans)).await;
         let failed = match exported {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -194,6 +202,15 @@ impl TraceExport {
         }
         *fails = failed.is_some();
     }
+}
+
+/// An entry: its shard, the term of its leader, and where it stands.
+type EntryAt = (ShardId, Term, LogIndex);
+
+/// The entry that a request waited for.
+fn entry_of(request: &TracedRequest) -> Option<EntryAt> {
+    let stamps = request.stamps.as_ref()?;
+    Some((request.about?.shard, stamps.term, stamps.index))
 }
 
 /// What the receiver is told of this node. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` count.

@@ -5,16 +5,21 @@ use kvorum_core::measure::EntryStamps;
 use kvorum_core::measure::meter::Door;
 use kvorum_core::measure::tracing::TracedRequest;
 use kvorum_protocol::{NodeId, SpanId as Number, TraceContext};
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use rand::Rng as _;
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
+/// Most other requests of its entry that a span is linked to.
+const LINKS_MAX: usize = 32;
+
 /// A traced request, and one moment by both clocks.
 pub(super) struct Sample<'a> {
     pub(super) request: &'a TracedRequest,
+    /// Traced requests that waited for the same entry, this one maybe among them.
+    pub(super) of_entry: &'a [TraceContext],
     pub(super) at: SystemTime,
     pub(super) monotonic: Nanos,
 }
@@ -116,7 +121,9 @@ impl Narrator {
         let span = |(name, begins, ends, attributes): (&'static str, Nanos, Nanos, Vec<KeyValue>)| {
             let number = Number((rand::rng().random::<u64>() | 1).to_be_bytes());
             let made = Made { kind: SpanKind::Internal, name: name.into(), attributes, begins, ends };
-            self.span(sample, TraceContext { span: number, ..parent }, Some(parent.span), false, made)
+            let made = self.span(sample, TraceContext { span: number, ..parent }, Some(parent.span), false, made);
+            // It goes to the followers once, for all of its requests.
+            if name == "quorum" { SpanData { links: links(sample), ..made } } else { made }
         };
         ways.into_iter().flatten().map(span).collect()
     }
@@ -130,10 +137,8 @@ impl Narrator {
         made: Made,
     ) -> SpanData {
         let Made { kind, name, attributes, begins, ends } = made;
-        let (trace, flags) = (TraceId::from_bytes(context.trace.0), TraceFlags::new(context.flags));
-        let number = SpanId::from_bytes(context.span.0);
         SpanData {
-            span_context: SpanContext::new(trace, number, flags, false, TraceState::default()),
+            span_context: span_context(context, false),
             parent_span_id: parent.map_or(SpanId::INVALID, |parent| SpanId::from_bytes(parent.0)),
             parent_span_is_remote: is_remote,
             span_kind: kind,
@@ -150,6 +155,20 @@ impl Narrator {
     }
 }
 
+fn span_context(context: TraceContext, is_remote: bool) -> SpanContext {
+    let (trace, number) = (TraceId::from_bytes(context.trace.0), SpanId::from_bytes(context.span.0));
+    SpanContext::new(trace, number, TraceFlags::new(context.flags), is_remote, TraceState::default())
+}
+
+/// To the other traced requests of its entry.
+fn links(sample: &Sample<'_>) -> SpanLinks {
+    let own = sample.request.trace.context;
+    let others = sample.of_entry.iter().filter(|other| other.span != own.span).take(LINKS_MAX);
+    let mut links = SpanLinks::default();
+    links.links.extend(others.map(|other| Link::with_context(span_context(*other, true))));
+    links
+}
+
 /// What tells spans apart.
 struct Made {
     kind: SpanKind,
@@ -157,4 +176,39 @@ struct Made {
     attributes: Vec<KeyValue>,
     begins: Nanos,
     ends: Nanos,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvorum_core::measure::meter::{Finished, OperationKind};
+    use kvorum_core::measure::tracing::Trace;
+    use kvorum_protocol::{ResponseBody, TraceId as TraceNumber};
+
+    fn context(number: u8) -> TraceContext {
+        TraceContext { trace: TraceNumber([number; 16]), span: Number([number; 8]), flags: 1 }
+    }
+
+    #[test]
+    fn the_way_to_the_followers_is_linked_to_the_other_requests_of_its_entry() {
+        let request = TracedRequest {
+            trace: Trace { context: context(1), parent: None, forwards: Vec::new() },
+            finished: Finished::new(Door::Binary, OperationKind::Put, &ResponseBody::Done, Nanos(9)),
+            about: None,
+            began: Nanos(0),
+            ended: Nanos(9),
+            stamps: Some(EntryStamps::default()),
+        };
+        let of_entry = [context(1), context(2), context(3)];
+        let sample = Sample { request: &request, of_entry: &of_entry, at: SystemTime::now(), monotonic: Nanos(9) };
+        let spans = Narrator::new("node-1".to_owned()).spans(&sample, &|_| None);
+        let linked = |span: &SpanData| -> Vec<[u8; 8]> {
+            span.links.links.iter().map(|link| link.span_context.span_id().to_bytes()).collect()
+        };
+        for span in &spans {
+            let expected = if span.name == "quorum" { vec![[2; 8], [3; 8]] } else { Vec::new() };
+            assert_eq!(linked(span), expected, "{}", span.name);
+        }
+        assert!(spans.iter().any(|span| span.name == "quorum"));
+    }
 }
