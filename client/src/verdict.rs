@@ -270,10 +270,11 @@ fn node_findings(topology: &Topology, statuses: &[NodeStatus], plan: Option<&Clu
             }
             Some(outlook) if outlook.down => {
                 let since = outlook.silent_ms.map(|ms| format!(" for {}", ends(ms))).unwrap_or_default();
-                let moves = plan.is_some_and(|plan| !plan.moves.is_empty());
                 let then = match outlook.ends_in_ms {
-                    Some(0) if !moves => String::new(),
-                    Some(0) => "; what it holds is made anew elsewhere".to_owned(),
+                    Some(0) if plan.is_some_and(|plan| plan.makes_anew(info.id)) => {
+                        "; what it holds is made anew elsewhere".to_owned()
+                    }
+                    Some(0) => String::new(),
                     Some(ms) => format!("; unless it comes back, what it holds is made anew in {}", ends(ms)),
                     None => String::new(),
                 };
@@ -333,11 +334,19 @@ fn moves_end_in(statuses: &[NodeStatus], moves: &[PlannedMove]) -> Option<Durati
     (rate > 0.0).then(|| Duration::from_secs_f64((left / rate).min(1e9)))
 }
 
-/// The nodes that are waited for no longer, if nothing moves any more: what they hold can't be made anew elsewhere.
-fn given_up(topology: &Topology, plan: &ClusterPlan) -> Vec<String> {
-    let given_up = |outlook: &&NodeOutlook| outlook.down && outlook.ends_in_ms == Some(0);
-    let nodes = plan.nodes.iter().filter(given_up).filter(|_| plan.moves.is_empty());
-    nodes.map(|outlook| name_of(topology, outlook.node)).collect()
+/// What to do about nodes that are waited for no longer, of which nothing is made anew elsewhere; `None` if there are none.
+fn given_up(topology: &Topology, plan: &ClusterPlan, stay: usize) -> Option<String> {
+    let given_up =
+        |outlook: &&NodeOutlook| outlook.down && outlook.ends_in_ms == Some(0) && !plan.makes_anew(outlook.node);
+    let names: Vec<_> = plan.nodes.iter().filter(given_up).map(|outlook| name_of(topology, outlook.node)).collect();
+    let (place, them) = match names.len() {
+        0 => return None,
+        1 => ("add a node in its place", "it"),
+        _ => ("add nodes in their place", "them"),
+    };
+    let removed =
+        if stay < plan.replication_factor.into() { String::new() } else { format!(", or NODE REMOVE {them}") };
+    Some(format!("bring {} back, or {place} (NODE REPLACE){removed}", names.join(" and ")))
 }
 
 fn advice(topology: &Topology, verdict: Verdict, plan: Option<&ClusterPlan>, dead: &[&Group]) -> String {
@@ -349,15 +358,15 @@ fn advice(topology: &Topology, verdict: Verdict, plan: Option<&ClusterPlan>, dea
         },
         Verdict::AtRisk if plan.is_none() => "bring the nodes back that are away; CLUSTER CHECK names them",
         Verdict::Healing | Verdict::AtRisk => {
-            let names = plan.map(|plan| given_up(topology, plan)).unwrap_or_default().join(" and ");
-            match verdict {
-                _ if !names.is_empty() => {
-                    return format!(
-                        "nothing moves: bring {names} back, or add a node in its place (NODE REPLACE), or NODE REMOVE it"
-                    );
-                }
-                Verdict::Healing => "nothing to do: it mends itself",
-                _ => "mend what stands in the way, named above",
+            let goes_on = |outlook: &&NodeOutlook| !outlook.down && outlook.standing != NodeStanding::Removing;
+            let stay = plan.map_or(0, |plan| plan.nodes.iter().filter(goes_on).count());
+            // Where there are nodes enough, what stands in the way is something else, and is named.
+            let is_short = plan.is_some_and(|plan| stay < plan.replication_factor.into());
+            let named = plan.filter(|_| verdict == Verdict::Healing || is_short);
+            match named.and_then(|plan| given_up(topology, plan, stay)) {
+                Some(text) => return text,
+                None if verdict == Verdict::Healing => "nothing to do: it mends itself",
+                None => "mend what stands in the way, named above",
             }
         }
         Verdict::Unavailable if dead.iter().all(|group| group.well.len() >= group.majority()) => {
@@ -474,10 +483,7 @@ mod tests {
         plan.nodes[2] =
             NodeOutlook { down: true, silent_ms: Some(90_000), ends_in_ms: Some(0), ..plan.nodes[2].clone() };
         let advice = |plan: &ClusterPlan| verdict(&topology(), &all()[..2], Some(plan)).advice;
-        assert_eq!(
-            advice(&plan),
-            "nothing moves: bring node-3 back, or add a node in its place (NODE REPLACE), or NODE REMOVE it"
-        );
+        assert_eq!(advice(&plan), "bring node-3 back, or add a node in its place (NODE REPLACE)");
         plan.moves.push(PlannedMove {
             shard: ShardId(0),
             from: Some(node(3)),
@@ -494,7 +500,7 @@ mod tests {
             "AT RISK: the ring map's group and shards 0, 1 have 2 of 3 replicas at least, and repair can't go on [0 nodes, 0 zones, 1 when whole]\n\
              node-3 is down for 90 s: nobody hears it\n\
              there is no other node\n\
-             nothing moves: bring node-3 back, or add a node in its place (NODE REPLACE), or NODE REMOVE it"
+             bring node-3 back, or add a node in its place (NODE REPLACE)"
         );
     }
 

@@ -120,6 +120,11 @@ impl MovePurpose {
 }
 
 impl ClusterPlan {
+    /// Whether what this node holds is made anew elsewhere, or is to be.
+    pub fn makes_anew(&self, node: NodeId) -> bool {
+        self.moves.iter().any(|planned| planned.purpose == MovePurpose::Repair && planned.from == Some(node))
+    }
+
     /// Appends the plan; between nodes it travels in exactly this form.
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u64_le(self.epoch.0);

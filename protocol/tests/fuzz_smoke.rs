@@ -40,10 +40,20 @@ fn results_of(name_prefix: &str) -> Vec<Vec<u8>> {
     samples.map(|sample| logged(sample.body)).collect()
 }
 
+/// A target that accepts nothing would test only how inputs are refused.
+#[track_caller]
+fn assert_both(name: &str, inputs: &[Vec<u8>], target: fn(&[u8]) -> bool) {
+    let accepted = smoke(name, inputs, ROUNDS, target);
+    assert!(
+        accepted > 0 || std::env::var_os("KVORUM_SEED").is_some(),
+        "{name}: some changes leave something to accept"
+    );
+}
+
 #[test]
 fn frames() {
     let frames = families().into_iter().flat_map(|family| family.samples).map(|sample| sample.frame().to_vec());
-    smoke("frames", &frames.collect::<Vec<_>>(), ROUNDS, bodies::frames);
+    assert_both("frames", &frames.collect::<Vec<_>>(), bodies::frames);
 }
 
 #[test]
@@ -60,50 +70,50 @@ fn parts() {
         }
         stream.to_vec()
     });
-    smoke("parts", &streams, ROUNDS, bodies::parts);
+    assert_both("parts", &streams, bodies::parts);
 }
 
 #[test]
 fn request() {
-    smoke("request", &bodies_of("requests"), ROUNDS, bodies::request);
+    assert_both("request", &bodies_of("requests"), bodies::request);
 }
 
 #[test]
 fn response() {
-    smoke("response", &bodies_of("responses"), ROUNDS, bodies::response);
+    assert_both("response", &bodies_of("responses"), bodies::response);
 }
 
 #[test]
 fn peer_message() {
-    smoke("peer_message", &bodies_of("peer_messages"), ROUNDS, bodies::peer_message);
+    assert_both("peer_message", &bodies_of("peer_messages"), bodies::peer_message);
 }
 
 #[test]
 fn join_request() {
-    smoke("join_request", &bodies_of("join_requests"), ROUNDS, bodies::join_request);
+    assert_both("join_request", &bodies_of("join_requests"), bodies::join_request);
 }
 
 #[test]
 fn join_reply() {
-    smoke("join_reply", &bodies_of("join_replies"), ROUNDS, bodies::join_reply);
+    assert_both("join_reply", &bodies_of("join_replies"), bodies::join_reply);
 }
 
 #[test]
 fn node_status() {
-    smoke("node_status", &bodies_of("node_statuses"), ROUNDS, bodies::node_status);
+    assert_both("node_status", &bodies_of("node_statuses"), bodies::node_status);
 }
 
 #[test]
 fn write_result() {
-    smoke("write_result", &results_of("written"), ROUNDS, bodies::write_result);
+    assert_both("write_result", &results_of("written"), bodies::write_result);
 }
 
 #[test]
 fn atomic_result() {
-    smoke("atomic_result", &results_of("atomic"), ROUNDS, bodies::atomic_result);
+    assert_both("atomic_result", &results_of("atomic"), bodies::atomic_result);
 }
 
 #[test]
 fn transaction_result() {
-    smoke("transaction_result", &results_of("transaction"), ROUNDS, bodies::transaction_result);
+    assert_both("transaction_result", &results_of("transaction"), bodies::transaction_result);
 }

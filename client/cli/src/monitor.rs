@@ -1,13 +1,16 @@
 //! MONITOR: the requests of all nodes, or of one, as they come in, until ctrl-c.
 
 use crate::cluster::find_node;
+use crate::console::complain;
 use crate::exit::Exit;
 use crate::live::thousands;
 use crate::output::{Cell, Output};
+use crate::records::bytes_field;
 use crate::run::{Emit, Failure};
-use crate::text::{size, word};
+use crate::text::{one_line, printable, size, word};
 use futures_util::future::join_all;
-use kvorum_client::{Client, MonitorView, NodeId, SeenRequest};
+use kvorum_client::{Client, ErrorCode, MonitorView, NodeId, SeenRequest};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -55,11 +58,13 @@ pub(crate) async fn run(client: &Client, only: Option<&str>, emit: Emit<'_>) -> 
             let Some(node) = nodes.get_mut(&id) else { continue };
             match answered {
                 Ok(view) => seen.extend(node.take(view)),
+                Err(error) if matches!(error.code(), ErrorCode::PermissionDenied | ErrorCode::Unauthenticated) => {
+                    return Err(error.into());
+                }
                 Err(error) => {
                     node.is_silent = true;
-                    if !emit(Output::Note(format!("{} does not answer: {error}", node.name))) {
-                        return Ok(Exit::Ok);
-                    }
+                    let name = printable(node.name.as_bytes());
+                    complain(&format!("{name} can't be watched: {}\n", one_line(&error.report())));
                     failed = Some(error);
                 }
             }
@@ -80,11 +85,13 @@ pub(crate) async fn run(client: &Client, only: Option<&str>, emit: Emit<'_>) -> 
 
 /// Finds out which nodes there are.
 async fn look(client: &Client, only: Option<&str>, nodes: &mut BTreeMap<NodeId, Watched>) -> Result<(), Failure> {
-    let topology = match client.within(ANSWERS_WITHIN).topology().await {
-        Ok(topology) => topology,
-        Err(error) if nodes.is_empty() => return Err(error.into()),
-        // Those that are known are watched on.
-        Err(_) => return Ok(()),
+    let topology = match nodes.is_empty() {
+        true => client.topology().await?,
+        false => match client.within(ANSWERS_WITHIN).topology().await {
+            Ok(topology) => topology,
+            // Those that are known are watched on.
+            Err(_) => return Ok(()),
+        },
     };
     let only = only.map(|wanted| find_node(&topology, wanted).map_err(Failure::Usage)).transpose()?;
     let mut known = std::mem::take(nodes);
@@ -108,32 +115,50 @@ impl Watched {
 
 fn line(node: &str, untold: u64, request: &SeenRequest) -> Output {
     let SeenRequest { at_ms, door, user, operation, key, key_bytes, keys, bytes, .. } = request;
-    let shown = key.as_ref().map_or_else(String::new, |key| {
-        let rest = if key.len() < *key_bytes as usize { "…" } else { "" };
+    let is_cut = key.as_ref().is_some_and(|key| key.len() < *key_bytes as usize);
+    let key = key.as_ref().map(|key| whole_characters(key, is_cut));
+    let shown = key.map_or_else(String::new, |key| {
+        let rest = if is_cut { "…" } else { "" };
         let others = keys.checked_sub(2).map_or_else(String::new, |more| format!(" and {} more", more + 1));
         format!("{}{rest}{others}", word(key))
     });
     let whose = if user.is_empty() { "-" } else { user };
     let before = if untold > 0 { format!("  ({} not shown)\n", thousands(untold)) } else { String::new() };
+    let [node, door, operation] = [node, door, operation].map(|text| printable(text.as_bytes()));
     let text = format!(
         "{before}{}  {node}  {door:<6}  {}  {operation:<11}  {shown}  {}",
         time_of_day(*at_ms),
         word(whose.as_bytes()),
         size(*bytes)
     );
-    let facts = vec![
+    // Both columns are always there: CSV has one header.
+    let mut keyed = [("key", Value::Null), ("key_base64", Value::Null)];
+    if let Some((name, value)) = key.map(|key| bytes_field("key", "key_base64", key)) {
+        keyed.iter_mut().filter(|(known, _)| *known == name).for_each(|field| field.1 = value.clone());
+    }
+    let mut facts = vec![
         ("at_ms", Cell::plain(*at_ms)),
         ("node", Cell::plain(node)),
-        ("door", Cell::plain(door.clone())),
+        ("door", Cell::plain(door)),
         ("user", Cell::plain(user.clone())),
-        ("operation", Cell::plain(operation.clone())),
-        ("key", Cell::plain(key.as_ref().map(|key| word(key)))),
+        ("operation", Cell::plain(operation)),
+    ];
+    facts.extend(keyed.map(|(name, value)| (name, Cell::plain(value))));
+    facts.extend([
         ("key_bytes", Cell::plain(*key_bytes)),
         ("keys", Cell::plain(*keys)),
         ("bytes", Cell::plain(*bytes)),
         ("untold_before", Cell::plain(untold)),
-    ];
+    ]);
     Output::Line { text, facts }
+}
+
+/// What is told of a key that was cut, without the part of a character at its end.
+fn whole_characters(key: &[u8], is_cut: bool) -> &[u8] {
+    match std::str::from_utf8(key) {
+        Err(error) if is_cut && error.error_len().is_none() => &key[..error.valid_up_to()],
+        _ => key,
+    }
 }
 
 /// The time of day of a Unix time, in UTC.
@@ -176,8 +201,28 @@ mod tests {
             text(12, &of_many),
             "  (12 not shown)\n22:13:20.123  node-1  http    -  put          app/1… and 9 more  105 B"
         );
-        let hostile = SeenRequest { key: Some(Bytes::from_static(b"\x1b[2J\n")), ..put() };
-        assert!(!text(0, &hostile).contains(['\x1b', '\n']), "a terminal obeys no key");
+        let bytes = Bytes::from_static(b"\x1b[2J\n");
+        let hostile = SeenRequest { key: Some(bytes), door: "\x1b[2J".to_owned(), user: "\n".to_owned(), ..put() };
+        assert!(!text(0, &hostile).contains(['\x1b', '\n']), "a terminal obeys nothing of it");
+    }
+
+    #[test]
+    fn programs_get_the_key_as_it_is() {
+        let keyed = |key: &'static [u8], key_bytes| -> Vec<(&'static str, Value)> {
+            let request = SeenRequest { key: Some(Bytes::from_static(key)), key_bytes, ..put() };
+            let Output::Line { facts, .. } = line("node-1", 0, &request) else { panic!("it is a line") };
+            facts
+                .into_iter()
+                .filter(|(name, _)| name.starts_with("key"))
+                .map(|(name, cell)| (name, cell.value))
+                .collect()
+        };
+        let fields = |key: Value, base64: Value, bytes: u32| {
+            vec![("key", key), ("key_base64", base64), ("key_bytes", bytes.into())]
+        };
+        assert_eq!(keyed(b"a b", 3), fields("a b".into(), Value::Null, 3));
+        assert_eq!(keyed(b"\xff", 1), fields(Value::Null, "/w==".into(), 1));
+        assert_eq!(keyed("aé".as_bytes().split_last().expect("it has bytes").1, 9), fields("a".into(), Value::Null, 9));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) fn records(output: &Output) -> Vec<Record> {
 }
 
 /// Bytes under a name; those that are not UTF-8 go by another name and in base64, so that neither is taken for the other.
-fn bytes_field(name: &'static str, base64_name: &'static str, bytes: &[u8]) -> (&'static str, Value) {
+pub(crate) fn bytes_field(name: &'static str, base64_name: &'static str, bytes: &[u8]) -> (&'static str, Value) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (name, text.into()),
         Err(_) => (base64_name, base64::engine::general_purpose::STANDARD.encode(bytes).into()),

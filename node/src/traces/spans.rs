@@ -12,6 +12,8 @@ use rand::Rng as _;
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
+/// The span of an entry's way to its followers.
+const QUORUM: &str = "quorum";
 /// Most other requests of its entry that a span is linked to.
 const LINKS_MAX: usize = 32;
 
@@ -113,7 +115,7 @@ impl Narrator {
             Some(("propose", begun, appended, entry)),
             // Beside the way to the followers, and maybe later than they.
             synced.map(|synced| ("sync", appended, synced, Vec::new())),
-            Some(("quorum", appended, committed, Vec::new())),
+            Some((QUORUM, appended, committed, Vec::new())),
             Some(("apply", committed, applied, Vec::new())),
             Some(("answer", applied, ended, Vec::new())),
         ];
@@ -123,7 +125,7 @@ impl Narrator {
             let made = Made { kind: SpanKind::Internal, name: name.into(), attributes, begins, ends };
             let made = self.span(sample, TraceContext { span: number, ..parent }, Some(parent.span), false, made);
             // It goes to the followers once, for all of its requests.
-            if name == "quorum" { SpanData { links: links(sample), ..made } } else { made }
+            if name == QUORUM { SpanData { links: links(sample), ..made } } else { made }
         };
         ways.into_iter().flatten().map(span).collect()
     }

@@ -105,9 +105,10 @@ impl Mutator<'_> {
     }
 }
 
-/// Runs a target. It accepts all genuine inputs, and some that were changed, else it would test only how inputs are refused.
+/// Runs a target, which accepts all genuine inputs. Returns how many it accepted that were changed: a target that accepts none of them tests
+/// only how inputs are refused, unless what it reads is sealed.
 #[track_caller]
-pub fn smoke(name: &str, inputs: &[Vec<u8>], rounds: u64, target: fn(&[u8]) -> bool) {
+pub fn smoke(name: &str, inputs: &[Vec<u8>], rounds: u64, target: fn(&[u8]) -> bool) -> u64 {
     if let Some(folder) = std::env::var_os("KVORUM_FUZZ_CORPUS") {
         let folder = Path::new(&folder).join(name);
         std::fs::create_dir_all(&folder).expect("the folder can be made");
@@ -121,14 +122,14 @@ pub fn smoke(name: &str, inputs: &[Vec<u8>], rounds: u64, target: fn(&[u8]) -> b
     let rounds = environment("KVORUM_FUZZ_ROUNDS").unwrap_or(rounds);
     let seeds = environment("KVORUM_SEED").map_or(0..rounds, |seed| seed..seed + 1);
     let mut accepted = 0;
-    for seed in seeds.clone() {
+    for seed in seeds {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let input = Mutator { random: TestRng::from_seed(RngAlgorithm::ChaCha, &bytes), inputs }.input();
         let Ok(is_accepted) = std::panic::catch_unwind(|| target(&input)) else {
             panic!("{name}: KVORUM_SEED={seed} repeats it: {:?}", input.escape_ascii().to_string())
         };
-        accepted += u64::from(is_accepted);
+        accepted += u64::from(is_accepted && !inputs.contains(&input));
     }
-    assert!(seeds.end - seeds.start < 100 || accepted > 0, "{name} accepts none of {} inputs", seeds.end);
+    accepted
 }

@@ -47,22 +47,32 @@ fn owned(inputs: &[&[u8]]) -> Vec<Vec<u8>> {
     inputs.iter().map(|input| input.to_vec()).collect()
 }
 
+/// A target that accepts nothing would test only how inputs are refused.
+#[track_caller]
+fn assert_both(name: &str, inputs: &[Vec<u8>], target: fn(&[u8]) -> bool) {
+    let accepted = smoke(name, inputs, ROUNDS, target);
+    assert!(
+        accepted > 0 || std::env::var_os("KVORUM_SEED").is_some(),
+        "{name}: some changes leave something to accept"
+    );
+}
+
 #[test]
 fn requests() {
-    smoke("resp_request", &owned(&REQUESTS), ROUNDS, bodies::request);
+    assert_both("resp_request", &owned(&REQUESTS), bodies::request);
 }
 
 #[test]
 fn patterns() {
-    smoke("resp_pattern", &owned(&PATTERNS), ROUNDS, bodies::pattern);
+    assert_both("resp_pattern", &owned(&PATTERNS), bodies::pattern);
 }
 
 #[test]
 fn numbers() {
-    smoke("resp_number", &owned(&NUMBERS), ROUNDS, bodies::number);
+    assert_both("resp_number", &owned(&NUMBERS), bodies::number);
 }
 
 #[test]
 fn logins() {
-    smoke("resp_login", &owned(&LOGINS), ROUNDS, bodies::login);
+    assert_both("resp_login", &owned(&LOGINS), bodies::login);
 }

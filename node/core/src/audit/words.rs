@@ -10,7 +10,7 @@ pub fn change(command: &AdminCommand) -> Option<String> {
         AdminCommand::Ask(verb) => of_cluster(verb),
         AdminCommand::Auth(verb) => of_auth(verb),
         AdminCommand::SlowLog(SlowLogAsk::Forget) => "SLOWLOG RESET".to_owned(),
-        AdminCommand::Monitor(None) => "MONITOR".to_owned(),
+        AdminCommand::Monitor(_) => "MONITOR".to_owned(),
         AdminCommand::PanicShard(shard) => format!("fault hook: panic of shard {shard}"),
         AdminCommand::CutPeers(cut) => format!("fault hook: cut from peers {cut}"),
         AdminCommand::SkewClock(ms) => format!("fault hook: clock {ms} ms ahead"),
@@ -19,7 +19,6 @@ pub fn change(command: &AdminCommand) -> Option<String> {
         | AdminCommand::ShowAuth
         | AdminCommand::WhoAmI
         | AdminCommand::CheckAccess { .. }
-        | AdminCommand::Monitor(Some(_))
         | AdminCommand::SlowLog(SlowLogAsk::Newest(_) | SlowLogAsk::Length) => return None,
     })
 }

@@ -133,6 +133,8 @@ impl AuthKeeper {
         let Some(table) = self.key.stored() else { return AuthAsked::Soon };
         match verbs::admit(table, verb) {
             Err(refusal) => AuthAsked::Refused(refusal),
+            // It is in force here with the next look.
+            Ok(None) if table.epoch > self.gate().table().epoch => AuthAsked::Soon,
             Ok(None) => AuthAsked::Done,
             Ok(Some(_)) if !self.key.may_propose(now) => AuthAsked::Soon,
             Ok(Some(next)) => {

@@ -13,8 +13,8 @@ const WATCHED_MS: u64 = 3_000;
 /// About so many requests per second are taken down: of more, every second one, or every third, and so on.
 const TAKEN_PER_SECOND: u64 = 5_000;
 /// The shortest time out of which it is told how many requests come in.
-const PACED_MS: u64 = 100;
-/// Most requests that the ring keeps.
+const PACED_MS: u64 = 50;
+/// Most requests that the ring keeps, and that are taken down between two questions.
 const SEEN_MAX: usize = 2 * MONITORED_REQUESTS_MAX;
 /// Most bytes that the ring takes, the names of doors and operations included.
 const SEEN_BYTES_MAX: usize = 2 << 20;
@@ -29,8 +29,10 @@ const _: () = assert!(
 pub struct Monitor {
     /// Requests are taken down until then.
     until: AtomicU64,
-    /// The number of the request that comes next.
+    /// The number of the request that comes next. One that is taken down gets it under the ring's lock.
     next: AtomicU64,
+    /// Requests so far, of which a share is taken down.
+    come: AtomicU64,
     /// Of so many requests one is taken down.
     every: AtomicU64,
     ring: Mutex<Ring>,
@@ -38,15 +40,23 @@ pub struct Monitor {
 
 #[derive(Debug, Default)]
 struct Ring {
-    /// In the order in which they were taken down.
+    /// In the order of their numbers. All that were taken down are in it, up to the newest.
     seen: VecDeque<SeenRequest>,
+    /// How many were taken down since the last question.
+    taken: usize,
     /// When it was last told how many come in, and the number of that time.
     paced: (Nanos, u64),
 }
 
 impl Default for Monitor {
     fn default() -> Self {
-        Self { until: AtomicU64::new(0), next: AtomicU64::new(0), every: AtomicU64::new(1), ring: Mutex::default() }
+        Self {
+            until: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            come: AtomicU64::new(0),
+            every: AtomicU64::new(1),
+            ring: Mutex::default(),
+        }
     }
 }
 
@@ -56,19 +66,29 @@ impl Monitor {
         now.0 < self.until.load(Ordering::Relaxed)
     }
 
-    /// A request has come in while somebody watches. Returns its number if it is to be taken down.
-    pub fn number(&self) -> Option<u64> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        number.is_multiple_of(self.every.load(Ordering::Relaxed)).then_some(number)
+    /// A request has come in while somebody watches. Returns whether it is to be taken down; else it is counted.
+    pub fn takes(&self) -> bool {
+        let come = self.come.fetch_add(1, Ordering::Relaxed);
+        let takes = come.is_multiple_of(self.every.load(Ordering::Relaxed));
+        if !takes {
+            self.next.fetch_add(1, Ordering::Relaxed);
+        }
+        takes
     }
 
-    /// Takes a request down, in place of the oldest one if the ring is full.
+    /// Takes a request down, in place of the oldest one if the ring is full. It gets its number here. If so many were taken down since the
+    /// last question that the ring has turned over, it is only counted: whoever watches is too slow.
     pub fn keep(&self, request: SeenRequest) {
         let mut ring = self.ring.lock();
-        if ring.seen.len() == SEEN_MAX {
-            ring.seen.pop_front();
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if ring.taken == SEEN_MAX {
+            return;
         }
-        ring.seen.push_back(request);
+        ring.taken += 1;
+        let oldest = if ring.seen.len() == SEEN_MAX { ring.seen.pop_front() } else { None };
+        ring.seen.push_back(SeenRequest { number, ..request });
+        drop(ring);
+        drop(oldest);
     }
 
     /// What has come in from this number on; without one, or with one that is still to come, nothing so far. Requests are taken down
@@ -79,16 +99,15 @@ impl Monitor {
         if self.is_on(now) {
             self.pace(&mut ring, now, next);
         } else {
-            *ring = Ring { seen: VecDeque::new(), paced: (now, next) };
+            *ring = Ring { paced: (now, next), ..Ring::default() };
             self.every.store(1, Ordering::Relaxed);
         }
+        ring.taken = 0;
         self.until.fetch_max(now.after_ms(WATCHED_MS).0, Ordering::Relaxed);
         let from = from.unwrap_or(next).min(next);
-        let mut requests: Vec<_> =
-            ring.seen.iter().filter(|seen| (from..next).contains(&seen.number)).cloned().collect();
+        let first = ring.seen.partition_point(|seen| seen.number < from);
+        let requests: Vec<_> = ring.seen.iter().skip(first).take(MONITORED_REQUESTS_MAX).cloned().collect();
         drop(ring);
-        requests.sort_unstable_by_key(|seen| seen.number);
-        requests.truncate(MONITORED_REQUESTS_MAX);
         let next = match requests.last() {
             Some(last) if requests.len() == MONITORED_REQUESTS_MAX => last.number + 1,
             _ => next,
@@ -135,7 +154,7 @@ impl<'a> Named<'a> {
             ..one(&mutation.key)
         };
         match body {
-            RequestBody::Get { key, .. } | RequestBody::Explain(key) => one(key),
+            RequestBody::Get { key, .. } => one(key),
             RequestBody::MultiGet { keys, .. } => many(&mut keys.iter().map(one)),
             RequestBody::Scan(scan) => Self { keys: 0, ..one(&scan.prefix) },
             RequestBody::Write { mutation, .. } => written(mutation),
@@ -157,6 +176,7 @@ impl<'a> Named<'a> {
             | RequestBody::Ping(_)
             | RequestBody::Topology
             | RequestBody::Status(_)
+            | RequestBody::Explain(_)
             | RequestBody::Await { .. }
             | RequestBody::Auth(_)
             | RequestBody::Admin(_) => Self::default(),
@@ -185,7 +205,7 @@ mod tests {
     }
 
     fn come_in(monitor: &Monitor, requests: u64) {
-        (0..requests).filter_map(|_| monitor.number()).for_each(|number| monitor.keep(seen(number)));
+        (0..requests).filter(|_| monitor.takes()).for_each(|_| monitor.keep(seen(0)));
     }
 
     #[test]
@@ -208,21 +228,23 @@ mod tests {
     fn of_too_many_a_share_is_told_and_the_rest_counted() {
         let monitor = Monitor::default();
         monitor.view(None, Nanos(0));
-        // 50,000 requests in a second: the ring has the newest of them, and an answer the first of these.
+        // 50,000 requests in a second: the ring is full soon, and an answer holds half of it.
         come_in(&monitor, 50_000);
-        let all = monitor.view(Some(0), Nanos(1_000 * MS));
-        let first = 50_000 - SEEN_MAX as u64;
-        assert_eq!(all.requests.first(), Some(&seen(first)));
-        assert_eq!(all.requests.len(), MONITORED_REQUESTS_MAX);
-        assert_eq!((all.untold, all.next), (first, first + MONITORED_REQUESTS_MAX as u64));
+        let first = monitor.view(Some(0), Nanos(1_000 * MS));
+        assert_eq!((first.requests.len(), first.untold, first.next), (MONITORED_REQUESTS_MAX, 0, 1_024));
+        let second = monitor.view(Some(first.next), Nanos(1_000 * MS));
+        assert_eq!((second.requests.len(), second.untold, second.next), (MONITORED_REQUESTS_MAX, 0, 2_048));
+        let rest = monitor.view(Some(second.next), Nanos(1_000 * MS));
+        assert_eq!((rest.requests.len(), rest.untold, rest.next), (0, 47_952, 50_000));
         // From here on every tenth is taken down.
         come_in(&monitor, 5_000);
-        let share = monitor.view(Some(50_000), Nanos(1_100 * MS));
+        let share = monitor.view(Some(rest.next), Nanos(1_100 * MS));
         assert_eq!((share.requests.len(), share.untold, share.next), (500, 4_500, 55_000));
-        assert!(share.requests.iter().all(|seen| seen.number % 10 == 0));
+        assert!(share.requests.windows(2).all(|pair| pair[1].number == pair[0].number + 10));
         // It is quiet again.
         monitor.view(Some(55_000), Nanos(2_500 * MS));
         come_in(&monitor, 2);
-        assert_eq!(monitor.view(Some(55_000), Nanos(2_550 * MS)).requests.len(), 2);
+        let quiet = monitor.view(Some(55_000), Nanos(2_550 * MS));
+        assert_eq!((quiet.requests.len(), quiet.untold), (2, 0));
     }
 }

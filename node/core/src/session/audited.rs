@@ -18,6 +18,8 @@ pub(super) struct Audited {
     begun: Option<(String, String)>,
     /// The same of what waits for its answer, by the number of its request.
     waiting: Vec<(u64, (String, String))>,
+    /// It has been written down that the client watches requests.
+    watches: bool,
 }
 
 impl Audited {
@@ -82,12 +84,17 @@ impl<Origin: Copy> Session<Origin> {
             return Ok(());
         }
         let fails = desk.fails();
-        let Some(what) = change(command) else { return Ok(()) };
+        // Whoever watches asks some times a second.
+        let watches = matches!(command, AdminCommand::Monitor(_));
+        let Some(what) = change(command).filter(|_| !(watches && self.audited.watches && !fails)) else {
+            return Ok(());
+        };
         if fails {
             let detail = "the audit log of this node can't be written, so nothing is changed through it: see its log";
             return Err(ServerError::new(ErrorCode::Unavailable, detail).with_outcome(Outcome::NotApplied));
         }
         let user = self.access().user().to_owned();
+        self.audited.watches |= watches;
         self.note_of(AuditKind::Asked, &user, &what);
         self.audited.begun = Some((user, what));
         Ok(())

@@ -11,15 +11,16 @@ impl<Origin: Copy> Session<Origin> {
     /// Tells of a request that is taken up, if it is about keys and a client's: the node where it came in tells of what was passed on.
     #[cold]
     pub(super) fn tell_monitor(&mut self, body: &RequestBody, operation: OperationKind) {
-        if operation == OperationKind::Other || self.door == Door::Peer {
+        let is_about_keys = !matches!(operation, OperationKind::Other | OperationKind::Await);
+        if !is_about_keys || self.door == Door::Peer || !self.context.router.monitor().takes() {
             return;
         }
-        let Some(number) = self.context.router.monitor().number() else { return };
         let user = self.access().user().to_owned();
         let Named { key, keys, bytes } = Named::of(body);
         let router = &self.context.router;
         router.monitor().keep(SeenRequest {
-            number,
+            // The monitor numbers them.
+            number: 0,
             at_ms: router.clock().now().wall_ms,
             door: self.door.name().to_owned(),
             user,

@@ -126,7 +126,6 @@ fn of_shards(known: &Known<'_>, rows: &[ShardRow], ill: &[IllShard], found: &mut
 }
 
 fn of_nodes(known: &Known<'_>, views: &[NodeView], found: &mut Vec<Alarm>) {
-    let moves = known.plan().is_some_and(|plan| !plan.moves.is_empty());
     for (at, (info, view)) in (0_u16..).zip(known.topology.nodes.iter().zip(views)) {
         let name = &info.name;
         let mut tell = |level, code, title: String, text: String| {
@@ -138,7 +137,9 @@ fn of_nodes(known: &Known<'_>, views: &[NodeView], found: &mut Vec<Alarm>) {
                 "node_down",
                 format!("{name} is down"),
                 match view.ends_in_ms {
-                    Some(0) if moves => "No node hears it. What it holds is made anew on others.".to_owned(),
+                    Some(0) if known.plan().is_some_and(|plan| plan.makes_anew(info.id)) => {
+                        "No node hears it. What it holds is made anew on others.".to_owned()
+                    }
                     _ => "No node hears it.".to_owned(),
                 },
             ),
