@@ -401,6 +401,10 @@ impl MapKeeper {
         };
         match admitted {
             Err(refusal) => Asked::Refused(refusal),
+            // It is in force here with the next look. A node that joins is given the map that is in force.
+            Ok(None) if self.router.agreed_ring().is_none_or(|agreed| agreed.epoch < ring.epoch) => {
+                Asked::Soon { proposed: None }
+            }
             Ok(None) => Asked::Done { epoch: ring.epoch },
             Ok(Some(_)) if !self.key.may_propose(now) => Asked::Soon { proposed: None },
             Ok(Some(next)) => {
