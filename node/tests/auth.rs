@@ -332,6 +332,15 @@ async fn who_did_what_is_written_down_and_nothing_is_changed_while_it_can_t_be()
     audited(&cluster, ("asked", "admin", "ROLE SET app ON app/ read,write,scan; shared/ read")).await;
     audited(&cluster, ("answered", "admin", "USER TOKEN ada: ")).await;
 
+    // With whatever number a watch begins, it leaves a line, and no other one.
+    let watched = admin.topology().await.expect("the cluster is up").nodes[0].id;
+    for from in [Some(0), Some(1), None] {
+        admin.admin().monitor(watched, from).await.expect("an admin may");
+    }
+    audited(&cluster, ("answered", "admin", "MONITOR: done")).await;
+    let lines = cluster.nodes().flat_map(|node| audit_log(&cluster, node));
+    assert_eq!(lines.filter(|line| line["kind"] == "asked" && line["what"] == "MONITOR").count(), 1);
+
     let mut wire = Wire::open(cluster.resp_address(1)).await;
     let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
     wire.exchange("AUTH ada byron", wrong).await;
