@@ -33,7 +33,8 @@ await_cluster() {
 start_cluster() {
     local program=${KVORUM_BIN:-} attempt base lines
     if [ -z "$program" ]; then
-        cargo build --locked -p kvorum-node
+        # The whole workspace, as all these scripts do: a part of it has other features, and is built anew.
+        cargo build --workspace --bins --locked
         program=${CARGO_TARGET_DIR:-target}/debug/kvorum
     fi
     trap stop_cluster EXIT
