@@ -105,10 +105,19 @@ impl Mutator<'_> {
     }
 }
 
-/// Runs a target, which accepts all genuine inputs. Returns how many it accepted that were changed: a target that accepts none of them tests
-/// only how inputs are refused, unless what it reads is sealed.
+/// As [`smoke`], of a target that accepts at least so many of a thousand inputs that were changed: else it would test only how inputs are
+/// refused. Not for what is sealed.
 #[track_caller]
-pub fn smoke(name: &str, inputs: &[Vec<u8>], rounds: u64, target: fn(&[u8]) -> bool) -> u64 {
+#[allow(dead_code, reason = "some crates have targets of sealed inputs only")]
+pub fn smoke_both(name: &str, inputs: &[Vec<u8>], rounds: u64, least: u64, target: fn(&[u8]) -> bool) {
+    let (accepted, rounds) = smoke(name, inputs, rounds, target);
+    let is_enough = accepted > 0 && accepted * 1_000 >= least * rounds;
+    assert!(rounds < 100 || is_enough, "{name} accepts {accepted} changed inputs of {rounds}");
+}
+
+/// Runs a target, which accepts all genuine inputs. Returns how many it accepted that were changed, and of how many inputs.
+#[track_caller]
+pub fn smoke(name: &str, inputs: &[Vec<u8>], rounds: u64, target: fn(&[u8]) -> bool) -> (u64, u64) {
     if let Some(folder) = std::env::var_os("KVORUM_FUZZ_CORPUS") {
         let folder = Path::new(&folder).join(name);
         std::fs::create_dir_all(&folder).expect("the folder can be made");
@@ -122,6 +131,7 @@ pub fn smoke(name: &str, inputs: &[Vec<u8>], rounds: u64, target: fn(&[u8]) -> b
     let rounds = environment("KVORUM_FUZZ_ROUNDS").unwrap_or(rounds);
     let seeds = environment("KVORUM_SEED").map_or(0..rounds, |seed| seed..seed + 1);
     let mut accepted = 0;
+    let run = seeds.end - seeds.start;
     for seed in seeds {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -131,5 +141,5 @@ pub fn smoke(name: &str, inputs: &[Vec<u8>], rounds: u64, target: fn(&[u8]) -> b
         };
         accepted += u64::from(is_accepted && !inputs.contains(&input));
     }
-    accepted
+    (accepted, run)
 }
