@@ -1,7 +1,8 @@
 //! Tokens, by which nodes join that have no certificate yet: the map holds the public half of each, and who has used it. Pure.
 //!
 //! A token is used in the very change that adds its node, so of two nodes that come with one token the group's log lets one in. It
-//! stays in the map until its time is over: the node that used it may have died before it got its certificate, and asks again.
+//! stays in the map until its time is over: the node that used it may have died before it got its certificate, and asks again. Then it
+//! stays a little longer, good for nothing: whoever had it made may not have heard yet that it was, and asks again too.
 
 use super::decide::Seen;
 use super::verbs::{VerbRefusal, join, within};
@@ -10,6 +11,10 @@ use kvorum_protocol::limits::{NAME_BYTES_MAX, TOKEN_MS_MAX, TOKENS_MAX};
 use kvorum_protocol::{NewNode, NewToken, NodeId, NodeKey, TokenId, TokenKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+/// For how long the map keeps a token whose time is over. Whoever asks for one with a short life asks again until the map in force has
+/// it: without this, it would be made again and again, and be over before each look.
+const KEPT_OVER_MS: u64 = 10_000;
 
 /// A token as the ring map knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -57,10 +62,10 @@ impl RingMap {
         used == Some(TokenUse { node: node.0, key }) && self.has_node(node)
     }
 
-    /// The map without the tokens whose time is over, and these; `None` if there are none.
+    /// The map without the tokens whose time has been over for a while, and these; `None` if there are none.
     pub(super) fn without_old_tokens(&self, seen: &Seen) -> Option<(Self, Vec<TokenId>)> {
         let mut next = self.next_epoch();
-        let old = next.tokens.extract_if(.., |token| is_over(token, seen));
+        let old = next.tokens.extract_if(.., |token| is_over_since(token, seen, KEPT_OVER_MS));
         let old: Vec<TokenId> = old.map(|token| TokenId(token.id)).collect();
         (!old.is_empty()).then_some((next, old))
     }
@@ -75,11 +80,15 @@ impl RingMap {
 }
 
 fn is_over(token: &RingToken, seen: &Seen) -> bool {
-    seen.tokens.get(&TokenId(token.id)).is_some_and(|ms| *ms >= token.for_ms)
+    is_over_since(token, seen, 0)
 }
 
-/// A token is made known.
-pub(super) fn add(ring: &RingMap, new: &NewToken) -> Result<Option<RingMap>, VerbRefusal> {
+fn is_over_since(token: &RingToken, seen: &Seen, over_ms: u64) -> bool {
+    seen.tokens.get(&TokenId(token.id)).is_some_and(|ms| *ms >= token.for_ms.saturating_add(over_ms))
+}
+
+/// A token is made known. Where there are too many, those whose time is over make room.
+pub(super) fn add(ring: &RingMap, seen: &Seen, new: &NewToken) -> Result<Option<RingMap>, VerbRefusal> {
     within("the life of a token in milliseconds", new.for_ms, 1, TOKEN_MS_MAX)?;
     let unusable = |what, value: &str, why| Err(VerbRefusal::Unusable { what, value: value.to_owned(), why });
     if let Some(known) = ring.token(new.id) {
@@ -99,10 +108,13 @@ pub(super) fn add(ring: &RingMap, new: &NewToken) -> Result<Option<RingMap>, Ver
     if let Some(name) = new.name.as_ref().filter(|name| ring.nodes.iter().any(|known| known.name == **name)) {
         return unusable("the name", name, "it is another node's");
     }
-    if ring.tokens.len() >= TOKENS_MAX {
+    let mut next = ring.next_epoch();
+    if next.tokens.len() >= TOKENS_MAX {
+        next.tokens.retain(|token| !is_over(token, seen));
+    }
+    if next.tokens.len() >= TOKENS_MAX {
         return Err(VerbRefusal::TooManyTokens);
     }
-    let mut next = ring.next_epoch();
     next.tokens.push(RingToken {
         id: new.id.0,
         key: new.key,
@@ -272,14 +284,26 @@ mod tests {
         let aged = |ring: &RingMap, ms| Seen { tokens: [(id(1), ms)].into(), ..seen(ring, &[]) };
         assert!(ask(&ring, LIFE_MS - 1, &by(1, 4, joiner(4))).is_ok_and(|next| next.is_some()));
         assert_eq!(ask(&ring, LIFE_MS, &by(1, 4, joiner(4))), Err(VerbRefusal::UnknownToken));
-        assert_eq!(decide(&ring, &aged(&ring, LIFE_MS - 1)), MapDecision::Rest);
-        let MapDecision::Change(next, change) = decide(&ring, &aged(&ring, LIFE_MS)) else { panic!("it is to go") };
+        let over_ms = LIFE_MS + KEPT_OVER_MS;
+        assert_eq!(decide(&ring, &aged(&ring, over_ms - 1)), MapDecision::Rest);
+        let MapDecision::Change(next, change) = decide(&ring, &aged(&ring, over_ms)) else { panic!("it is to go") };
         assert_eq!((change, next.tokens.len()), (Change::TokensOver(vec![id(1)]), 0));
         assert_eq!(ask(&next, 0, &by(1, 4, joiner(4))), Err(VerbRefusal::UnknownToken));
         for for_ms in [0, TOKEN_MS_MAX + 1] {
             let verb = Verb::Token(Box::new(NewToken { for_ms, ..token(2) }));
             assert!(matches!(ask(&ring, 0, &verb), Err(VerbRefusal::OutOfRange { .. })));
         }
+    }
+
+    #[test]
+    fn whoever_asks_again_for_a_token_of_a_millisecond_hears_that_it_was_made() {
+        let brief = Verb::Token(Box::new(NewToken { for_ms: 1, ..token(1) }));
+        let ring = done(&cluster(3, 4), &brief);
+        let later = Seen { tokens: [(id(1), 5_000)].into(), ..seen(&ring, &[]) };
+        // Neither is it forgotten at once, and so made again, nor is it good for anything.
+        assert_eq!(decide(&ring, &later), MapDecision::Rest);
+        assert_eq!(admit(&ring, &later, &brief), Ok(None));
+        assert_eq!(admit(&ring, &later, &by(1, 4, joiner(4))), Err(VerbRefusal::UnknownToken));
     }
 
     #[test]
@@ -336,6 +360,8 @@ mod tests {
         }
         let more = Verb::Token(Box::new(token(99)));
         assert_eq!(ask(&ring, 0, &more), Err(VerbRefusal::TooManyTokens));
+        let roomy = ask(&ring, LIFE_MS, &more).unwrap().expect("those that are over make room");
+        assert_eq!((roomy.tokens.len(), roomy.token(id(99)).is_some()), (1, true));
         let other = Verb::Token(Box::new(NewToken { key: TokenKey([200; 32]), ..token(1) }));
         assert!(matches!(ask(&ring, 0, &other), Err(VerbRefusal::Unusable { .. })));
         let named = NewToken { name: Some("node-2".into()), ..token(99) };

@@ -165,7 +165,7 @@ pub fn admit(ring: &RingMap, seen: &Seen, verb: &Verb) -> Result<Option<RingMap>
             Ok((next.nodes != ring.nodes).then_some(next))
         }
         Verb::Finalize => finalize(ring, seen),
-        Verb::Token(new) => tokens::add(ring, new),
+        Verb::Token(new) => tokens::add(ring, seen, new),
         Verb::JoinByToken { token, key, node } => tokens::join_by(ring, seen, *token, *key, node),
         Verb::Encrypt(_) => Err(VerbRefusal::Keys("there is nothing to plan about keys".to_owned())),
     }
