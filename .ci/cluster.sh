@@ -17,6 +17,11 @@ stop_cluster() {
     fi
 }
 
+# Builds what the tests build: without them, or of a part of the workspace, dependencies have other features, and all is built anew.
+build_all() {
+    cargo build --workspace --bins --examples --tests --locked
+}
+
 # Reads what the cluster says until it is ready. Fails if it ends before, or says nothing for a minute.
 await_cluster() {
     local line
@@ -33,8 +38,7 @@ await_cluster() {
 start_cluster() {
     local program=${KVORUM_BIN:-} attempt base lines
     if [ -z "$program" ]; then
-        # The whole workspace, as all these scripts do: a part of it has other features, and is built anew.
-        cargo build --workspace --bins --locked
+        build_all
         program=${CARGO_TARGET_DIR:-target}/debug/kvorum
     fi
     trap stop_cluster EXIT

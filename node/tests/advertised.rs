@@ -1,9 +1,7 @@
 //! Where clients reach a node is the node's own word. It is in no other node's configuration, and may change.
 
-mod common;
-
-use common::process::Surroundings;
-use common::{ClusterOptions, TestCluster, eventually};
+use crate::common::process::Surroundings;
+use crate::common::{ClusterOptions, TestCluster, eventually};
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,13 +1,11 @@
 //! Who may do what, at every door of a cluster that asks: nobody, the wrong one, a user of some keys, and the administrator; and what
 //! becomes of a user whose rights are taken away.
 
-mod common;
-
-use common::cluster::OPERATION_DEADLINE;
-use common::http::HttpConnection;
-use common::resp::{Wire, encoded};
-use common::wire::new_client;
-use common::{ClusterOptions, RawConnection, TestCluster, eventually};
+use crate::common::cluster::OPERATION_DEADLINE;
+use crate::common::http::HttpConnection;
+use crate::common::resp::{Wire, encoded};
+use crate::common::wire::new_client;
+use crate::common::{ClusterOptions, RawConnection, TestCluster, eventually};
 use kvorum_client::{
     AuthVerb, Client, ClusterClasses, Credentials, ErrorCode, Grant, KeyClasses, UserLimits, draw_token, verifier_of,
 };

@@ -1,13 +1,11 @@
 //! Bad input: each kind gets a typed error or a closed connection, and the node goes on serving others.
 
-mod common;
-
+use crate::common::cluster::config_path;
+use crate::common::ports::free_base_port;
+use crate::common::process::{Log, NodeProcess, run_well};
+use crate::common::wire::{Received, get, hello, new_client, put};
+use crate::common::{ClusterOptions, RawConnection, TestCluster, eventually};
 use bytes::{BufMut, Bytes, BytesMut};
-use common::cluster::config_path;
-use common::ports::free_base_port;
-use common::process::{Log, NodeProcess, run_well};
-use common::wire::{Received, get, hello, new_client, put};
-use common::{ClusterOptions, RawConnection, TestCluster, eventually};
 use kvorum_client::{Client, ClusterId, ErrorCode, NodeId, Outcome, ShardId};
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::{

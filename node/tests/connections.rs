@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
-mod common;
-
+use crate::common::wait::pause_as_advised;
+use crate::common::wire::{Received, get, hello, new_client, put};
+use crate::common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
 use bytes::{Bytes, BytesMut};
-use common::wait::pause_as_advised;
-use common::wire::{Received, get, hello, new_client, put};
-use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
 use kvorum_client::{ErrorCode, ShardId};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{Request, RequestId, ResponseBody, WriteStatus};

@@ -1,9 +1,7 @@
 //! The web console of a cluster of real processes: what it shows while nodes go until there is no quorum, and who may look.
 
-mod common;
-
-use common::http::{HttpAnswer, request};
-use common::{ClusterOptions, TestCluster, eventually};
+use crate::common::http::{HttpAnswer, request};
+use crate::common::{ClusterOptions, TestCluster, eventually};
 use kvorum_client::{AuthVerb, ClusterClasses, Credentials, Grant, KeyClasses, verifier_of};
 use serde_json::{Value, json};
 use std::net::SocketAddr;

@@ -1,11 +1,9 @@
 //! File descriptors that run out: clients, shards and data past the limit cost connections, never a node.
 
-mod common;
-
-use common::cluster::config_path;
-use common::process::{Log, NodeProcess, Surroundings};
-use common::wire::new_client;
-use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
+use crate::common::cluster::config_path;
+use crate::common::process::{Log, NodeProcess, Surroundings};
+use crate::common::wire::new_client;
+use crate::common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
 use kvorum_client::ShardId;
 use std::time::Duration;
 

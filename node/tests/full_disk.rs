@@ -1,9 +1,7 @@
 //! A file system that is full to its last byte while clients write: nobody's process ends, nothing acknowledged is lost, and
 //! writes work again once there is room. Where mounting is not allowed there is nothing to see, and the test says so.
 
-mod common;
-
-use common::{ClusterOptions, TestCluster, eventually, key_in_shard};
+use crate::common::{ClusterOptions, TestCluster, eventually, key_in_shard};
 use kvorum_client::{Client, Outcome, ShardId};
 use std::collections::HashMap;
 use std::fs::File;

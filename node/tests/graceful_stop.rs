@@ -1,12 +1,10 @@
 //! Nobody is told that leadership moves. Clients that do not retry ask at a steady rate, and see no error: neither while each
 //! node in turn is stopped by SIGTERM and started again, nor while leadership is handed from node to node.
 
-mod common;
-
-use common::cluster::OPERATION_DEADLINE;
-use common::http::HttpConnection;
-use common::wire::{Received, get, new_client, put};
-use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
+use crate::common::cluster::OPERATION_DEADLINE;
+use crate::common::http::HttpConnection;
+use crate::common::wire::{Received, get, new_client, put};
+use crate::common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
 use kvorum_client::RetryPolicy;
 use kvorum_client::{Client, ShardId};
 use kvorum_protocol::{ErrorCode, Outcome, ResponseBody};

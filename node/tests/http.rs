@@ -1,12 +1,10 @@
 //! The HTTP door of real nodes: keys of any bytes through every route and node, and what clients see of nodes that die.
 //! `.ci/http` runs the examples of docs/HTTP.md besides.
 
-mod common;
-
+use crate::common::http::{HttpAnswer, request, try_request};
+use crate::common::{ClusterOptions, TestCluster, eventually};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use common::http::{HttpAnswer, request, try_request};
-use common::{ClusterOptions, TestCluster, eventually};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -1,9 +1,7 @@
 //! A machine joins a running cluster by a token: with an empty folder, and nothing else in its hands.
 
-mod common;
-
-use common::process::{Log, NodeProcess, run};
-use common::{ClusterOptions, TestCluster, eventually, http};
+use crate::common::process::{Log, NodeProcess, run};
+use crate::common::{ClusterOptions, TestCluster, eventually, http};
 use kvorum_client::{AuthorityHash, Client, JoinToken, NewNode, TokenWish};
 use std::fs;
 use std::path::Path;

@@ -1,10 +1,8 @@
 //! `kill -9` of all nodes at once under load, then start: every acknowledged write is there. Twice, because the second
 //! recovery begins with what the first one wrote.
 
-mod common;
-
-use common::workload::survive_the_death_of_all;
-use common::{ClusterOptions, TestCluster};
+use crate::common::workload::survive_the_death_of_all;
+use crate::common::{ClusterOptions, TestCluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_all_nodes_at_once_loses_no_acknowledged_write() {

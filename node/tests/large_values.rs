@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
-mod common;
-
+use crate::common::wire::{Received, get, new_client, put};
+use crate::common::{ClusterOptions, RawConnection, TestCluster};
 use bytes::{BufMut, Bytes, BytesMut};
-use common::wire::{Received, get, new_client, put};
-use common::{ClusterOptions, RawConnection, TestCluster};
 use kvorum_client::ErrorCode;
 use kvorum_protocol::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, PART_BYTES_MAX, VALUE_BYTES_MAX};
 use kvorum_protocol::part::{PART_KIND, Parts};

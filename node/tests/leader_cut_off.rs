@@ -1,10 +1,9 @@
 //! A leader that is cut off from its peers stops answering linearizable reads before another leader can take writes; clients
 //! move on; healing needs no help.
 
-mod common;
-
-use common::wire::{get, new_client};
-use common::{ClusterOptions, RawConnection, Recorder, TestCluster, eventually, key_in_shard};
+use crate::common;
+use crate::common::wire::{get, new_client};
+use crate::common::{ClusterOptions, RawConnection, Recorder, TestCluster, eventually, key_in_shard};
 use kvorum_client::{Client, ShardId};
 use kvorum_protocol::ResponseBody;
 use std::net::SocketAddr;

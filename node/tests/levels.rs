@@ -3,10 +3,9 @@
 //!
 //! There is one program yet, so a node of another one is this test binary, started again as a node that says other levels.
 
-mod common;
-
-use common::process::Surroundings;
-use common::{ClusterOptions, TestCluster, eventually, key_in_shard};
+use crate::common;
+use crate::common::process::Surroundings;
+use crate::common::{ClusterOptions, TestCluster, eventually, key_in_shard};
 use kvorum_core::folder::mirrored::copy_of;
 use kvorum_core::map_keeper::RING_COPY;
 use kvorum_core::ring::RingMap;
@@ -24,7 +23,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-const TEST: &str = "programs_of_two_levels_are_one_cluster_and_a_third_is_told_what_to_start";
+const TEST: &str = "levels::programs_of_two_levels_are_one_cluster_and_a_third_is_told_what_to_start";
 /// What a node is to be: its lowest and its highest level, and the path of its configuration, with blanks between.
 const ORDER: &str = "LEVELS_TEST_NODE";
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,11 +1,9 @@
 //! Durability `memory`: what a quorum holds in its page caches survives the death of every process, and a replica that may
 //! have forgotten (its machine went down without a clean stop) is replaced by one that has nothing to remember.
 
-mod common;
-
-use common::wire::{get, new_client};
-use common::workload::survive_the_death_of_all;
-use common::{ClusterOptions, RawConnection, TestCluster, eventually};
+use crate::common::wire::{get, new_client};
+use crate::common::workload::survive_the_death_of_all;
+use crate::common::{ClusterOptions, RawConnection, TestCluster, eventually};
 use kvorum_protocol::limits::REPLICAS_MAX;
 use kvorum_protocol::{Durability, ResponseBody, ShardId, ShardRole};
 use std::time::Duration;

@@ -1,10 +1,8 @@
 //! What operators ask of a cluster besides joining and removing: a node is drained and comes back, another one takes a node's place,
 //! moves are paused, and the cluster says what it does. Under writes that nobody retries, where a plain client must not notice.
 
-mod common;
-
-use common::cluster::OPERATION_DEADLINE;
-use common::{ClusterOptions, TestCluster, eventually};
+use crate::common::cluster::OPERATION_DEADLINE;
+use crate::common::{ClusterOptions, TestCluster, eventually};
 use kvorum_client::verdict::{Verdict, verdict};
 use kvorum_client::{Client, ClusterVerb, ErrorCode, NodeId, NodeStanding, RetryPolicy};
 use std::sync::Arc;

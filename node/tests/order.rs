@@ -1,9 +1,7 @@
 //! Requests for one key take effect in the order in which one connection sends them.
 
-mod common;
-
-use common::wire::{Received, get, new_client, put};
-use common::{ClusterOptions, RawConnection, TestCluster};
+use crate::common::wire::{Received, get, new_client, put};
+use crate::common::{ClusterOptions, RawConnection, TestCluster};
 use kvorum_protocol::{Ack, Outcome, RequestBody, ResponseBody, WriteId};
 
 /// A GET behind a WRITE that is answered when it is accepted, both when that answer has come and when it has not.

@@ -1,18 +1,17 @@
 //! `kvorum start` and `kvorum dev` as real processes: how they begin, how they end, and what they leave behind.
 
-// clippy's exception for tests covers functions marked #[test] only, not their helpers.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
+use crate::common::ports::free_base_port;
 use kvorum_core::folder::mirrored::copy_of;
 use kvorum_core::map_keeper::RING_COPY;
 use kvorum_core::ring::RingMap;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -35,25 +34,6 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A base port whose ports are free, outside of the range from which the kernel gives ports to others.
-fn base_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = (std::process::id() % 200) as u16;
-    for _ in 0..240 {
-        let slot = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 240;
-        // Five doors of up to nine nodes.
-        let base = 20_000 + slot * 50;
-        let is_free = (1..=3).all(|node| {
-            let client = TcpListener::bind(("127.0.0.1", base + node));
-            client.is_ok() && UdpSocket::bind(("127.0.0.1", base + 10 + node)).is_ok()
-        });
-        if is_free {
-            return base;
-        }
-    }
-    panic!("no free ports");
-}
-
 /// A folder for a cluster that no test shares.
 struct Place {
     folder: TempDir,
@@ -62,7 +42,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), base_port: base_port().to_string() }
+        Self { folder: TempDir::new().unwrap(), base_port: free_base_port().to_string() }
     }
 
     fn dir(&self) -> PathBuf {

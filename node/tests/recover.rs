@@ -1,10 +1,8 @@
 //! Groups that have lost their quorum for good are recovered from what is left, by an operator and with the nodes stopped. All that
 //! is left of what was acknowledged is there, and who was given up does not return.
 
-mod common;
-
-use common::process::{run, run_well};
-use common::{ClusterOptions, TestCluster, eventually};
+use crate::common::process::{run, run_well};
+use crate::common::{ClusterOptions, TestCluster, eventually};
 use kvorum_client::{Client, ClusterVerb, EncryptVerb, ShardId, ShardRole, health};
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,10 +1,8 @@
 //! Nodes join a cluster that is written to, and leave it: what they should hold moves, nobody's request fails, and the process of one
 //! that left ends by itself. A cluster that can't do without a node says so.
 
-mod common;
-
-use common::cluster::OPERATION_DEADLINE;
-use common::{ClusterOptions, TestCluster, eventually, key_in_shard};
+use crate::common::cluster::OPERATION_DEADLINE;
+use crate::common::{ClusterOptions, TestCluster, eventually, key_in_shard};
 use kvorum_client::{Client, ErrorCode, ShardId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

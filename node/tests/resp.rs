@@ -1,9 +1,7 @@
 //! The RESP door of real nodes: what clients of Redis send and are answered, byte by byte.
 
-mod common;
-
-use common::resp::{Caller, REPLY_DEADLINE, Wire, encoded};
-use common::{ClusterOptions, TestCluster, eventually, let_run};
+use crate::common::resp::{Caller, REPLY_DEADLINE, Wire, encoded};
+use crate::common::{ClusterOptions, TestCluster, eventually, let_run};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;

@@ -1,9 +1,8 @@
 //! The RESP door of clients that follow slots, of real nodes.
 
-mod common;
-
-use common::resp::{Caller, Follower, Reply};
-use common::{ClusterOptions, TestCluster, eventually, key_in_shard};
+use crate::common;
+use crate::common::resp::{Caller, Follower, Reply};
+use crate::common::{ClusterOptions, TestCluster, eventually, key_in_shard};
 use kvorum_client::ShardId;
 use kvorum_protocol::hash::SLOTS;
 use std::net::SocketAddr;

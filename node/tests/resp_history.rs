@@ -1,12 +1,11 @@
 //! Clients of the standalone RESP door through all nodes, while each node is killed once: no acknowledged write is lost, no read is
 //! stale, and no increment is done twice.
 
-mod common;
-
-use common::recorder::Recorder;
-use common::resp::{Caller, Reply};
-use common::workload::{COUNTERS, REGISTERS, TEXTS, counter, read_all, register, text};
-use common::{ClusterOptions, TestCluster, eventually};
+use crate::common;
+use crate::common::recorder::Recorder;
+use crate::common::resp::{Caller, Reply};
+use crate::common::workload::{COUNTERS, REGISTERS, TEXTS, counter, read_all, register, text};
+use crate::common::{ClusterOptions, TestCluster, eventually};
 use kvorum_sim::checker::{Action, Call, Completion, Condition, Operation, WriteStatus, Written};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -1,9 +1,7 @@
 //! A data folder that is put back from a copy has forgotten what its node promised since, and comes under its old id. It is
 //! noticed by its count of starts.
 
-mod common;
-
-use common::{ClusterOptions, TestCluster, eventually};
+use crate::common::{ClusterOptions, TestCluster, eventually};
 use kvorum_client::health;
 use std::path::Path;
 use std::time::Duration;

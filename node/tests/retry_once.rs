@@ -1,11 +1,10 @@
 //! A write that is retried with the same sequence number after a leader's death takes effect once. INCR proves it, sent as
 //! raw frames, so that no client library decides what is retried.
 
-mod common;
-
-use common::cluster::OPERATION_DEADLINE;
-use common::wire::{get, new_client, write};
-use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
+use crate::common;
+use crate::common::cluster::OPERATION_DEADLINE;
+use crate::common::wire::{get, new_client, write};
+use crate::common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
 use kvorum_client::{
     ClientId, Condition, ErrorCode, Outcome, ShardId, TransactionReply, TransactionResult, Version, WriteOp,
 };

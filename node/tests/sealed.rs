@@ -1,15 +1,14 @@
 //! Encryption at rest with real processes: switched on while a cluster works, nothing in the clear in any file or log line afterwards, a
 //! wrong key that changes nothing, and both kinds of keys rotated.
 
-mod common;
-
+use crate::common;
+use crate::common::cluster::{OPERATION_DEADLINE, config_path};
+use crate::common::http::HttpConnection;
+use crate::common::process::run;
+use crate::common::resp::Wire;
+use crate::common::{ClusterOptions, TestCluster, eventually};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::cluster::{OPERATION_DEADLINE, config_path};
-use common::http::HttpConnection;
-use common::process::run;
-use common::resp::Wire;
-use common::{ClusterOptions, TestCluster, eventually};
 use kvorum_client::{AuthVerb, Client, ClusterVerb, Credentials, EncryptVerb, SealingOutlook, verifier_of};
 use kvorum_scram::{ITERATIONS_MIN, SALT_BYTES, Verifier};
 use std::collections::BTreeMap;

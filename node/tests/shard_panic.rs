@@ -1,10 +1,8 @@
 //! A panic in one shard's actor: that shard is restarted from disk and works again, and requests to other shards of the same
 //! node see no error. Too many panics end the node with a clear last line and an exit code of their own.
 
-mod common;
-
-use common::wire::{get, new_client, put};
-use common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
+use crate::common::wire::{get, new_client, put};
+use crate::common::{ClusterOptions, RawConnection, TestCluster, eventually, key_in_shard};
 use kvorum_client::{Client, NodeId, ShardId, Topology};
 use kvorum_protocol::ResponseBody;
 use std::net::SocketAddr;

@@ -1,12 +1,10 @@
 //! What happens to a node's files while it is down must not change what the cluster answers: a folder that was wiped under
 //! load, bytes that were flipped, hints that are gone or damaged.
 
-mod common;
-
-use common::cluster::OPERATION_DEADLINE;
-use common::wire::new_client;
-use common::workload::read_all;
-use common::{ClusterOptions, RawConnection, TestCluster, Workload, eventually};
+use crate::common::cluster::OPERATION_DEADLINE;
+use crate::common::wire::new_client;
+use crate::common::workload::read_all;
+use crate::common::{ClusterOptions, RawConnection, TestCluster, Workload, eventually};
 use kvorum_client::Client;
 use kvorum_protocol::{ErrorCode, ReadMode, RequestBody, ResponseBody, ShardRole};
 use rand::rngs::StdRng;

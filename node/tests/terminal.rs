@@ -1,11 +1,8 @@
 //! `kvorum dev` as a person at a terminal meets it: keys go in through a pseudoterminal, and what comes out is what they see.
 
-// clippy's exception for tests covers functions marked #[test] only, not their helpers.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
 
-mod common;
-
-use common::ports::free_base_port;
+use crate::common::ports::free_base_port;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

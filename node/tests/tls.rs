@@ -1,11 +1,10 @@
 //! TLS at every door: who shows a certificate is the user that it names, who shows another one is nobody or refused, and certificates
 //! come and go while clients go on.
 
-mod common;
-
-use common::cluster::OPERATION_DEADLINE;
-use common::process::run_well;
-use common::{ClusterOptions, TestCluster, eventually};
+use crate::common;
+use crate::common::cluster::OPERATION_DEADLINE;
+use crate::common::process::run_well;
+use crate::common::{ClusterOptions, TestCluster, eventually};
 use kvorum_client::{AuthVerb, Bytes, Client, Credentials, ErrorCode, verifier_of};
 use kvorum_node::auth::user_cert::CertificateView;
 use rustls::pki_types::pem::PemObject;

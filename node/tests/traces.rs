@@ -1,11 +1,9 @@
 //! Traces, the slow log and MONITOR of real nodes: a receiver of OTLP hears of a request that is passed on, each node keeps what was slow,
 //! and tells of what comes in.
 
-mod common;
-
-use common::cluster::OPERATION_DEADLINE;
-use common::http::request;
-use common::{ClusterOptions, TestCluster, eventually, key_in_shard};
+use crate::common::cluster::OPERATION_DEADLINE;
+use crate::common::http::request;
+use crate::common::{ClusterOptions, TestCluster, eventually, key_in_shard};
 use kvorum_client::{NodeId, ShardId, SlowOperation};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};

@@ -1,11 +1,9 @@
 //! Logs that can't be written: a full partition, a reader that has gone away, one that does not read. They cost log lines,
 //! never a node.
 
-mod common;
-
-use common::cluster::OPERATION_DEADLINE;
-use common::process::Surroundings;
-use common::{ClusterOptions, TestCluster, eventually, key_in_shard};
+use crate::common::cluster::OPERATION_DEADLINE;
+use crate::common::process::Surroundings;
+use crate::common::{ClusterOptions, TestCluster, eventually, key_in_shard};
 use kvorum_client::ShardId;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{File, OpenOptions};

@@ -2,9 +2,8 @@
 //! others take it for a stranger until the ring map has given it fresh replicas, and it can't help anyone to become leader.
 //! A replica whose log is damaged is replaced alone.
 
-mod common;
-
-use common::{ClusterOptions, RawConnection, TestCluster, eventually, let_run};
+use crate::common;
+use crate::common::{ClusterOptions, RawConnection, TestCluster, eventually, let_run};
 use kvorum_client::{Client, ClientId, NodeId, NodeStatus, Outcome, ShardRole, health};
 use kvorum_protocol::{AdminCommand, RequestBody, ShardId};
 use std::collections::BTreeMap;

@@ -1,9 +1,7 @@
 //! One node's wall clock goes wrong while clients write: no key with a time to live vanishes early, none outlives it, and the node
 //! says what is wrong with it and stops leading.
 
-mod common;
-
-use common::{ClusterOptions, TestCluster, eventually, let_run};
+use crate::common::{ClusterOptions, TestCluster, eventually, let_run};
 use kvorum_client::{Client, NodeStatus, ShardRole};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

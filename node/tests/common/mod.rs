@@ -4,7 +4,7 @@
 //! Nothing here waits for a fixed time in the hope that something has happened by then. [`wait::eventually`] asks again
 //! until what it waits for is there, and panics at its deadline; a cluster that goes down in a panic prints its logs.
 
-// Each scenario is a crate of its own, compiles this module anew, and uses a part of it.
+// The programs that hold one scenario compile this module anew, and use a part of it.
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod cluster;
