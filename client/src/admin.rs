@@ -7,8 +7,8 @@ use kvorum_client_core::retry::Kind;
 use kvorum_client_core::routing::Need;
 use kvorum_protocol::limits::ABSENCE_MS_MAX;
 use kvorum_protocol::{
-    AdminCommand, Authority, ClusterPlan, ClusterVerb, MonitorView, NewNode, NodeId, RequestBody, ResponseBody,
-    ShardId, SlowLogAsk, SlowLogView,
+    AdminCommand, Authority, ClusterPlan, ClusterVerb, LogLevelAsk, LogLevelView, MonitorView, NewNode, NodeId,
+    RequestBody, ResponseBody, ShardId, SlowLogAsk, SlowLogView,
 };
 use std::time::Duration;
 
@@ -251,6 +251,32 @@ impl Admin {
         let body = RequestBody::Admin(AdminCommand::Monitor(from));
         match self.client.call(Need::Exactly(node), Kind::Read, body, None).await? {
             ResponseBody::Monitor(view) => Ok(*view),
+            other => Err(unexpected(&other, Kind::Read)),
+        }
+    }
+
+    /// How much a node logs, after it was told to log more or less for a while. `LogLevelAsk::Show` changes nothing.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a time of more than a day; else as [`Admin::shutdown`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(client: &kvorum_client::Client) -> Result<(), kvorum_client::Error> {
+    /// use kvorum_client::{LogLevel, LogLevelAsk};
+    ///
+    /// let nodes = client.nodes().await?;
+    /// let ask = LogLevelAsk::Set { level: LogLevel::Debug, for_ms: 600_000 };
+    /// println!("it logs {}", client.admin().log_level(nodes[0].id, ask).await?.filter);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn log_level(&self, node: NodeId, ask: LogLevelAsk) -> Result<LogLevelView, Error> {
+        self.topology().await?;
+        // Asked twice, it does the same.
+        let body = RequestBody::Admin(AdminCommand::LogLevel(ask));
+        match self.client.call(Need::Exactly(node), Kind::Read, body, None).await? {
+            ResponseBody::LogLevel(view) => Ok(view),
             other => Err(unexpected(&other, Kind::Read)),
         }
     }

@@ -452,6 +452,7 @@ pub(crate) fn unexpected(body: &ResponseBody, kind: Kind) -> Error {
         ResponseBody::AuthView(_) => "AUTH-VIEW",
         ResponseBody::SlowLog(_) => "SLOW-LOG",
         ResponseBody::Monitor(_) => "MONITOR",
+        ResponseBody::LogLevel(_) => "LOG-LEVEL",
         ResponseBody::Value(_) => "VALUE",
         ResponseBody::Values(_) => "VALUES",
         ResponseBody::Page(_) => "PAGE",

@@ -136,9 +136,10 @@ pub use kvorum_protocol::response::StoredEntry;
 pub use kvorum_protocol::{
     Ack, AuthVerb, AuthView, Authority, AuthorityHash, Awaited, ClientId, ClusterClasses, ClusterId, ClusterPlan,
     ClusterVerb, Condition, DecodeError, Durability, EncryptVerb, Epoch, ErrorCode, Explanation, Grant, JoinToken,
-    KeyClasses, LogIndex, MonitorView, MovePurpose, NewNode, NewToken, NodeId, NodeInfo, NodeOutlook, NodeStanding,
-    Outcome, ParseReceiptError, PlanReason, PlannedMove, ReadMode, Receipt, Receiving, Retry, RoleView, SealingOutlook,
-    SeenRequest, ServerError, ShardId, ShardInfo, ShardRole, SlowLogView, SlowOperation, SlowStages, Term, TokenId,
-    TokenKey, TokenSecret, TokenView, Topology, TraceId, UserLimits, UserTokenId, UserView, Version, WriteStatus,
+    KeyClasses, LogIndex, LogLevel, LogLevelAsk, LogLevelView, MonitorView, MovePurpose, NewNode, NewToken, NodeId,
+    NodeInfo, NodeOutlook, NodeStanding, Outcome, ParseReceiptError, PlanReason, PlannedMove, ReadMode, Receipt,
+    Receiving, Retry, RoleView, SealingOutlook, SeenRequest, ServerError, ShardId, ShardInfo, ShardRole, SlowLogView,
+    SlowOperation, SlowStages, Term, TokenId, TokenKey, TokenSecret, TokenView, Topology, TraceId, UnknownLevel,
+    UserLimits, UserTokenId, UserView, Version, WriteStatus,
 };
 pub use uuid::Uuid;

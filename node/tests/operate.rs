@@ -4,7 +4,7 @@
 use crate::common::cluster::OPERATION_DEADLINE;
 use crate::common::{ClusterOptions, TestCluster, eventually};
 use kvorum_client::verdict::{Verdict, verdict};
-use kvorum_client::{Client, ClusterVerb, ErrorCode, NodeId, NodeStanding, RetryPolicy};
+use kvorum_client::{Client, ClusterVerb, ErrorCode, LogLevel, LogLevelAsk, NodeId, NodeStanding, RetryPolicy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -52,6 +52,34 @@ async fn a_drained_node_leads_nothing_until_that_ends_and_clients_that_do_not_re
     stop.store(true, Ordering::Relaxed);
     let failed = writing.await.expect("the writer does not panic");
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_logs_more_for_a_while_and_others_do_not() {
+    let cluster = TestCluster::start(ClusterOptions::default()).await;
+    let client = cluster.client().await;
+    let asked = cluster.id_of(&cluster.settled_topology(&client).await, 2);
+    let said_hello = |node: usize| cluster.log(node).lines().iter().any(|line| line.contains("a client said hello"));
+    assert!(!said_hello(2), "that is of no use to an operator, as a rule");
+
+    let set = LogLevelAsk::Set { level: LogLevel::Debug, for_ms: 600_000 };
+    let view = client.admin().log_level(asked, set).await.expect("it is within a day");
+    assert!(view.filter.contains("kvorum=debug"), "{view:?}");
+    assert!(view.left_ms.is_some_and(|ms| ms > 500_000 && ms <= 600_000), "{view:?}");
+    eventually("it logs what it did not", PATIENCE, async || {
+        // A client connects to one node, and to others as it needs them.
+        cluster.client_of([2]).await;
+        said_hello(2).then_some(()).ok_or("not yet")
+    })
+    .await;
+    assert!(!said_hello(1) && !said_hello(3), "the others were not asked");
+
+    let view = client.admin().log_level(asked, LogLevelAsk::Reset).await.expect("it is the same node");
+    assert_eq!(view.left_ms, None);
+    assert!(view.filter.contains("kvorum=info"), "{view:?}");
+    let too_long = LogLevelAsk::Set { level: LogLevel::Trace, for_ms: 86_400_001 };
+    let refused = client.admin().log_level(asked, too_long).await.expect_err("a day is the most");
+    assert_eq!(refused.code(), ErrorCode::InvalidArgument, "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 use crate::auth::{AuthVerb, KeyClasses};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::limits::{AUTH_NAME_BYTES_MAX, KEY_BYTES_MAX};
+use crate::log_level::LogLevelAsk;
 use crate::slow::SlowLogAsk;
 use crate::types::{NodeId, ShardId};
 use crate::verb::ClusterVerb;
@@ -45,6 +46,8 @@ pub enum AdminCommand {
     SlowLog(SlowLogAsk),
     /// Say which requests have come in at the asked node since somebody watches: from a number on, or from now on.
     Monitor(Option<u64>),
+    /// Say how much the asked node logs, and change that for a while.
+    LogLevel(LogLevelAsk),
     /// Fault hook: panic in a shard's actor. Refused unless the node runs with fault hooks on.
     PanicShard(ShardId),
     /// Fault hook: drop everything to and from all peers, or stop doing so. Refused unless fault hooks are on.
@@ -91,6 +94,10 @@ impl AdminCommand {
                 out.put_u8(11);
                 out.option(*from, |out, from| out.put_u64_le(from));
             }
+            Self::LogLevel(ask) => {
+                out.put_u8(12);
+                ask.encode(out);
+            }
             Self::PanicShard(shard) => {
                 out.put_u8(100);
                 out.put_u16_le(shard.0);
@@ -123,6 +130,7 @@ impl AdminCommand {
             },
             10 => Self::SlowLog(SlowLogAsk::decode(reader)?),
             11 => Self::Monitor(reader.option("number of a request", Reader::u64)?),
+            12 => Self::LogLevel(LogLevelAsk::decode(reader)?),
             100 => Self::PanicShard(ShardId(reader.u16()?)),
             101 => Self::CutPeers(reader.bool("cut")?),
             102 => Self::SkewClock(reader.i64()?),

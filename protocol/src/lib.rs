@@ -16,6 +16,7 @@ pub mod hash;
 pub mod hexadecimal;
 pub mod join;
 pub mod limits;
+pub mod log_level;
 pub mod monitor;
 pub mod mutation;
 pub mod part;
@@ -43,6 +44,7 @@ pub use auth::{
 pub use codec::DecodeError;
 pub use error::{ErrorCode, Outcome, Retry, ServerError};
 pub use join::{Admitted, JoinReply, JoinRequest};
+pub use log_level::{LogLevel, LogLevelAsk, LogLevelView, UnknownLevel};
 pub use monitor::{MonitorView, SeenRequest};
 pub use mutation::{Action, Condition, ExpireWhen, Mutation, ReturnPrevious, TimeToLive};
 pub use plan::{ClusterPlan, MovePurpose, NodeOutlook, NodeStanding, PlanReason, PlannedMove, SealingOutlook};

@@ -108,6 +108,10 @@ pub const SLOW_OPERATIONS_MAX: usize = 1024;
 pub const MONITORED_REQUESTS_MAX: usize = 1024;
 /// Most bytes that it tells of the key of one of them.
 pub const MONITORED_KEY_BYTES_MAX: usize = 256;
+/// Longest filter of a log that a node tells of, in bytes; of a longer one it tells the beginning.
+pub const LOG_FILTER_BYTES_MAX: usize = 1024;
+/// Longest time for which a node can be told to log more or less, in milliseconds.
+pub const LOG_LEVEL_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Most reasons that a plan gives for what does not go on; there may be more of them.
 pub const PLAN_REASONS_MAX: usize = 64;
 

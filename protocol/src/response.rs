@@ -16,6 +16,7 @@ use crate::limits::{
     AUTH_BYTES_MAX, AUTH_NAME_BYTES_MAX, BATCH_OPERATIONS_MAX, DECIMAL_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX,
     NODES_MAX, PING_BYTES_MAX, REPLICAS_MAX, SCAN_ENTRIES_MAX, VALUE_BYTES_MAX,
 };
+use crate::log_level::LogLevelView;
 use crate::monitor::MonitorView;
 use crate::plan::ClusterPlan;
 use crate::request::ScanCursor;
@@ -41,6 +42,7 @@ mod kind {
     pub(super) const AUTH_VIEW: u8 = 0x0b;
     pub(super) const SLOW_LOG: u8 = 0x0c;
     pub(super) const MONITOR: u8 = 0x0d;
+    pub(super) const LOG_LEVEL: u8 = 0x0e;
     pub(super) const VALUE: u8 = 0x10;
     pub(super) const VALUES: u8 = 0x11;
     pub(super) const PAGE: u8 = 0x12;
@@ -101,6 +103,8 @@ pub enum ResponseBody {
     SlowLog(Box<SlowLogView>),
     /// To the admin command that watches requests.
     Monitor(Box<MonitorView>),
+    /// To the admin command about how much a node logs.
+    LogLevel(LogLevelView),
     /// To GET: the entry, if there is one.
     Value(Option<Entry>),
     /// To MULTI-GET: a result per key, in the order asked.
@@ -346,6 +350,10 @@ impl Response {
                 header(out, kind::MONITOR);
                 view.encode(out);
             }
+            ResponseBody::LogLevel(view) => {
+                header(out, kind::LOG_LEVEL);
+                view.encode(out);
+            }
             ResponseBody::AuthView(view) => {
                 header(out, kind::AUTH_VIEW);
                 view.encode(out);
@@ -446,6 +454,7 @@ fn decode_body(kind: u8, reader: &mut Reader) -> Result<ResponseBody, DecodeErro
         kind::AUTH_VIEW => ResponseBody::AuthView(Box::new(AuthView::decode(reader)?)),
         kind::SLOW_LOG => ResponseBody::SlowLog(Box::new(SlowLogView::decode(reader)?)),
         kind::MONITOR => ResponseBody::Monitor(Box::new(MonitorView::decode(reader)?)),
+        kind::LOG_LEVEL => ResponseBody::LogLevel(LogLevelView::decode(reader)?),
         kind::VALUE => ResponseBody::Value(reader.option("entry", decode_entry)?),
         kind::VALUES => ResponseBody::Values(decode_results(reader, |reader| reader.option("entry", decode_entry))?),
         kind::PAGE => {

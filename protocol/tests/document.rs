@@ -110,6 +110,8 @@ fn limits_are_the_codes() {
         ("slow operations that a node keeps", limits::SLOW_OPERATIONS_MAX as u64, ""),
         ("watched requests that a node tells at a time", limits::MONITORED_REQUESTS_MAX as u64, ""),
         ("key of one of them", limits::MONITORED_KEY_BYTES_MAX as u64, "bytes"),
+        ("filter of a log that a node tells", limits::LOG_FILTER_BYTES_MAX as u64, "bytes"),
+        ("time for which a node logs more or less", limits::LOG_LEVEL_MS_MAX, "ms"),
         ("denied certificates", limits::DENIED_SERIALS_MAX as u64, ""),
     ];
     let row =

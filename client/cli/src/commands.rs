@@ -58,6 +58,7 @@ pub(crate) enum Verb {
     Status,
     SlowLog,
     Monitor,
+    LogLevel,
     Transfer,
     Node,
     Repair,
@@ -376,6 +377,19 @@ pub(crate) const COMMANDS: &[CommandSpec] = &[
         group: Group::Cluster,
         help: "Watch requests as they come in; of too many, a share.",
         example: "MONITOR node-2",
+    },
+    CommandSpec {
+        verb: Verb::LogLevel,
+        name: "LOGLEVEL",
+        aliases: &[],
+        arguments: &["[what]"],
+        options: &[
+            option("NODE", "node", "of this node; else of all of them"),
+            option("FOR", "duration", "for so long; 10m by default, 24h at most"),
+        ],
+        group: Group::Cluster,
+        help: "Show how much nodes log, or change it for a while.",
+        example: "LOGLEVEL debug NODE node-2 FOR 5m",
     },
     CommandSpec {
         verb: Verb::Ping,

@@ -19,6 +19,7 @@ pub mod fuzz_bodies;
 mod history;
 mod live;
 mod load;
+mod log_level;
 mod manual;
 mod monitor;
 mod nodes;

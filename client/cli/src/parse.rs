@@ -7,10 +7,11 @@ pub(crate) use operate::{Asked, Manner};
 pub(crate) use users::{NewPassword, UserAction};
 
 use crate::commands::{self, CommandSpec, Verb};
+use crate::log_level;
 use crate::slow_log::{self, SlowLogAction};
 use crate::text::{parse_duration, printable, word};
 use crate::words::Word;
-use kvorum_client::{Bytes, Condition, Receipt, Version, WriteOp};
+use kvorum_client::{Bytes, Condition, LogLevelAsk, Receipt, UnknownLevel, Version, WriteOp};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub(crate) enum Action {
     SlowLog(SlowLogAction),
     /// Watch the requests of all nodes, or of this one.
     Monitor(Option<String>),
+    /// How much all nodes log, or this one.
+    LogLevel(LogLevelAsk, Option<String>),
     Transfer {
         shard: u16,
         node: String,
@@ -177,6 +180,7 @@ impl Arguments<'_> {
             Verb::Status => Action::Status(self.optional_text()),
             Verb::SlowLog => Action::SlowLog(self.slow_log()?),
             Verb::Monitor => Action::Monitor(self.optional_text()),
+            Verb::LogLevel => self.log_level()?,
             Verb::Transfer => Action::Transfer { shard: self.number("shard")?, node: self.text("node")? },
             Verb::Node => self.node()?,
             Verb::Repair => self.repair()?,
@@ -207,6 +211,32 @@ impl Arguments<'_> {
             }
             Some(_) => self.number("number of operations").map(SlowLogAction::Newest),
         }
+    }
+
+    fn log_level(&mut self) -> Result<Action, UsageError> {
+        let level = match self.rest.first() {
+            Some(word) if self.spec.option(word).is_none() => Some(self.text("level")?),
+            _ => None,
+        };
+        let (mut node, mut life) = (None, None);
+        while let Some(option) = self.option()? {
+            match option {
+                "NODE" => node = Some(self.text("node")?),
+                _ => life = Some(self.duration()?),
+            }
+        }
+        let ask = match (level, life) {
+            (None, None) => LogLevelAsk::Show,
+            (Some(level), None) if level.eq_ignore_ascii_case("DEFAULT") => LogLevelAsk::Reset,
+            (Some(level), life) => LogLevelAsk::Set {
+                level: level.parse().map_err(|error: UnknownLevel| {
+                    self.wrong(format!("{error}, or DEFAULT without a time; not {}", printable(level.as_bytes())))
+                })?,
+                for_ms: life.unwrap_or(log_level::FOR_DEFAULT).as_millis() as u64,
+            },
+            (None, Some(_)) => return Err(self.wrong("FOR wants a level before it".to_owned())),
+        };
+        Ok(Action::LogLevel(ask, node))
     }
 
     fn put(&mut self) -> Result<WriteOp, UsageError> {

@@ -2,6 +2,7 @@
 
 use crate::cluster;
 use crate::exit::Exit;
+use crate::log_level;
 use crate::monitor;
 use crate::nodes;
 use crate::operate;
@@ -115,6 +116,7 @@ pub(crate) async fn run(client: &Client, action: &Action, settings: Settings, em
         Action::Status(node) => status(client, node.as_deref(), emit).await,
         Action::SlowLog(action) => slow_log::run(client, *action, emit).await,
         Action::Monitor(node) => monitor::run(client, node.as_deref(), emit).await,
+        Action::LogLevel(ask, node) => log_level::run(client, *ask, node.as_deref(), emit).await,
         Action::Transfer { shard, node } => transfer(client, ShardId(*shard), node, emit).await,
         Action::Ask(asked, manner) => operate::ask(client, asked, *manner, emit).await,
         Action::Users(action) => users::run(client, action, emit).await,

@@ -280,6 +280,7 @@ fn keys(action: &Action) -> Option<Vec<Bytes>> {
         | Action::Status(_)
         | Action::SlowLog(_)
         | Action::Monitor(_)
+        | Action::LogLevel(..)
         | Action::Transfer { .. }
         | Action::Ask(..)
         | Action::Users(_)

@@ -10,6 +10,7 @@ pub mod door_counts;
 pub mod issuing;
 pub mod joining;
 pub mod journal_threads;
+pub mod log_level;
 pub mod log_ring;
 pub mod meta;
 pub mod node;

@@ -8,6 +8,7 @@ use crate::runtime::cache_figures::CacheFigures;
 use crate::runtime::control::{Control, VerbAnswer};
 use crate::runtime::door_counts::DoorCounts;
 use crate::runtime::journal_threads::JournalHandle;
+use crate::runtime::log_level;
 use crate::runtime::meta::MetaMessage;
 use crate::runtime::node_figures::NodeFigures;
 use crate::runtime::process::ProcessUse;
@@ -26,8 +27,8 @@ use kvorum_core::session::reply::{Answer, ReplyTo};
 use kvorum_core::shard::ShardHandle;
 use kvorum_protocol::limits::HOT_KEYS_MAX;
 use kvorum_protocol::{
-    AuthVerb, Authority, ClusterPlan, Durability, Epoch, ErrorCode, FolderId, HotKey, NodeId, NodeStatus, Outcome,
-    ResponseBody, ServerError, ShardId, ShardRole, ShardStatus, StatusScope,
+    AuthVerb, Authority, ClusterPlan, Durability, Epoch, ErrorCode, FolderId, HotKey, LogLevelAsk, LogLevelView,
+    NodeId, NodeStatus, Outcome, ResponseBody, ServerError, ShardId, ShardRole, ShardStatus, StatusScope,
 };
 use parking_lot::Mutex;
 use ractor::ActorRef;
@@ -124,6 +125,10 @@ impl NodeAdmin for Inspector {
 
     fn authority(&self) -> Authority {
         self.node.authority
+    }
+
+    fn log_level(&self, ask: LogLevelAsk) -> Option<LogLevelView> {
+        Some(log_level::of_process()?.ask(ask))
     }
 
     fn stop_node(&self) {

@@ -3,10 +3,10 @@ use super::{bytes, uuid};
 use kvorum_protocol::request::{PROTOCOL_VERSION, feature};
 use kvorum_protocol::{
     Ack, Action, AdminCommand, AtomicCheck, AtomicRequest, AuthRequest, AuthVerb, ClientId, ClusterClasses, ClusterId,
-    ClusterVerb, Condition, EncryptVerb, ExpireWhen, Grant, Hello, KeyClasses, LogIndex, Mutation, NewToken, NodeId,
-    NodeKey, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId, ReturnPrevious, ScanCursor, ScanRequest,
-    ShardId, SlowLogAsk, StatusScope, Term, TimeToLive, TokenId, TokenKey, TransactionOperation, TransactionRequest,
-    UserLimits, UserTokenId, Version, WriteId,
+    ClusterVerb, Condition, EncryptVerb, ExpireWhen, Grant, Hello, KeyClasses, LogIndex, LogLevel, LogLevelAsk,
+    Mutation, NewToken, NodeId, NodeKey, Once, OnceId, ReadMode, Receipt, Request, RequestBody, RequestId,
+    ReturnPrevious, ScanCursor, ScanRequest, ShardId, SlowLogAsk, StatusScope, Term, TimeToLive, TokenId, TokenKey,
+    TransactionOperation, TransactionRequest, UserLimits, UserTokenId, Version, WriteId,
 };
 
 /// Every request, every mutation, every condition.
@@ -247,6 +247,7 @@ fn of_auth() -> Vec<(&'static str, RequestBody)> {
     let classes = KeyClasses::READ.with(KeyClasses::WRITE);
     let encrypt = |what| RequestBody::Admin(AdminCommand::Ask(ClusterVerb::Encrypt(what)));
     let slow = |ask| RequestBody::Admin(AdminCommand::SlowLog(ask));
+    let log = |ask| RequestBody::Admin(AdminCommand::LogLevel(ask));
     vec![
         ("auth by token", RequestBody::Auth(AuthRequest::Token(bytes("kvt_00000000000000a7_secret")))),
         ("auth by password", RequestBody::Auth(AuthRequest::Scram(bytes("n,,n=ada,r=abc")))),
@@ -284,5 +285,8 @@ fn of_auth() -> Vec<(&'static str, RequestBody)> {
         ("admin forget slow operations", slow(SlowLogAsk::Forget)),
         ("admin watch requests from now on", RequestBody::Admin(AdminCommand::Monitor(None))),
         ("admin watch requests further", RequestBody::Admin(AdminCommand::Monitor(Some(41)))),
+        ("admin show log level", log(LogLevelAsk::Show)),
+        ("admin set log level", log(LogLevelAsk::Set { level: LogLevel::Debug, for_ms: 600_000 })),
+        ("admin reset log level", log(LogLevelAsk::Reset)),
     ]
 }

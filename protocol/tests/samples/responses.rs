@@ -3,11 +3,11 @@ use kvorum_protocol::request::PROTOCOL_VERSION;
 use kvorum_protocol::response::StoredEntry;
 use kvorum_protocol::{
     Ack, AtomicResult, AuthView, Authority, AuthorityHash, Awaited, ClusterClasses, ClusterId, ClusterPlan, Durability,
-    Entry, Epoch, ErrorCode, Explanation, Grant, HelloReply, HotKey, KeyClasses, LogIndex, MonitorView, MovePurpose,
-    NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Outcome, PlanReason, PlannedMove, Receipt, Receiving,
-    RequestId, Response, ResponseBody, Retry, RoleView, ScanCursor, ScanPage, SeenRequest, ServerError, ShardId,
-    ShardInfo, ShardRole, ShardStatus, SlowLogView, SlowOperation, SlowStages, Term, TokenView, Topology, TraceId,
-    TransactionReply, TransactionResult, UserLimits, UserTokenId, UserView, Version, WriteResult, WriteStatus,
+    Entry, Epoch, ErrorCode, Explanation, Grant, HelloReply, HotKey, KeyClasses, LogIndex, LogLevelView, MonitorView,
+    MovePurpose, NodeId, NodeInfo, NodeOutlook, NodeStanding, NodeStatus, Outcome, PlanReason, PlannedMove, Receipt,
+    Receiving, RequestId, Response, ResponseBody, Retry, RoleView, ScanCursor, ScanPage, SeenRequest, ServerError,
+    ShardId, ShardInfo, ShardRole, ShardStatus, SlowLogView, SlowOperation, SlowStages, Term, TokenView, Topology,
+    TraceId, TransactionReply, TransactionResult, UserLimits, UserTokenId, UserView, Version, WriteResult, WriteStatus,
 };
 
 /// Every response, every error.
@@ -26,6 +26,8 @@ pub(crate) fn responses() -> Vec<(String, Response)> {
     all.extend(of_resp().into_iter().map(|(name, body)| (name.into(), body)));
     all.push(("slow log".into(), slow_log()));
     all.push(("watched requests".into(), watched_requests()));
+    let log = LogLevelView { filter: "warn,kvorum=debug".into(), left_ms: Some(599_000) };
+    all.push(("log level".into(), ResponseBody::LogLevel(log)));
     // The worked session of docs/PROTOCOL.md has ids 1, 2 and 3.
     let numbered = |(number, (name, body)): (usize, (String, ResponseBody))| {
         (name, Response { id: RequestId(number as u32 + 1), epoch: Epoch(4), forwarded: false, body })

@@ -40,8 +40,9 @@ use kvorum_core::shard::{EntryLimits, Held, ORDER_BITS, ReplicaPlan};
 use kvorum_core::store::{CaptureSlice, OnceLimits, SessionLimits};
 use kvorum_protocol::limits::FRAME_BYTES_MAX;
 use kvorum_protocol::{
-    AuthVerb, Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, ReplicaId,
-    Request, RequestId, Response, ResponseBody, ServerError, ShardId, StatusScope, Topology, frame,
+    AuthVerb, Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, LogLevelAsk,
+    LogLevelView, NodeId, ReplicaId, Request, RequestId, Response, ResponseBody, ServerError, ShardId, StatusScope,
+    Topology, frame,
 };
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
@@ -293,6 +294,10 @@ impl NodeAdmin for NoAdmin {
 
     fn authority(&self) -> Authority {
         Authority { cluster: ClusterId(Uuid::nil()), hash: AuthorityHash([0; 32]) }
+    }
+
+    fn log_level(&self, _ask: LogLevelAsk) -> Option<LogLevelView> {
+        None
     }
 
     fn stop_node(&self) {}

@@ -1,6 +1,6 @@
 //! What is asked of a cluster or node, as the audit log says it: in the words of `kvorum-cli`, without anything secret.
 
-use kvorum_protocol::{AdminCommand, AuthVerb, ClusterVerb, EncryptVerb, SlowLogAsk, UserLimits};
+use kvorum_protocol::{AdminCommand, AuthVerb, ClusterVerb, EncryptVerb, LogLevelAsk, SlowLogAsk, UserLimits};
 
 /// What changes by a command, or is begun to be watched; `None` if nothing is. A new command does not compile until it is decided.
 pub fn change(command: &AdminCommand) -> Option<String> {
@@ -11,6 +11,8 @@ pub fn change(command: &AdminCommand) -> Option<String> {
         AdminCommand::Auth(verb) => of_auth(verb),
         AdminCommand::SlowLog(SlowLogAsk::Forget) => "SLOWLOG RESET".to_owned(),
         AdminCommand::Monitor(_) => "MONITOR".to_owned(),
+        AdminCommand::LogLevel(LogLevelAsk::Set { level, for_ms }) => format!("LOGLEVEL {level} FOR {for_ms}ms"),
+        AdminCommand::LogLevel(LogLevelAsk::Reset) => "LOGLEVEL DEFAULT".to_owned(),
         AdminCommand::PanicShard(shard) => format!("fault hook: panic of shard {shard}"),
         AdminCommand::CutPeers(cut) => format!("fault hook: cut from peers {cut}"),
         AdminCommand::SkewClock(ms) => format!("fault hook: clock {ms} ms ahead"),
@@ -19,6 +21,7 @@ pub fn change(command: &AdminCommand) -> Option<String> {
         | AdminCommand::ShowAuth
         | AdminCommand::WhoAmI
         | AdminCommand::CheckAccess { .. }
+        | AdminCommand::LogLevel(LogLevelAsk::Show)
         | AdminCommand::SlowLog(SlowLogAsk::Newest(_) | SlowLogAsk::Length) => return None,
     })
 }

@@ -96,6 +96,7 @@ pub fn authorise(access: &Access, request: &RequestBody) -> Result<(), Denied> {
             | AdminCommand::Shutdown
             | AdminCommand::SlowLog(SlowLogAsk::Forget)
             | AdminCommand::Monitor(_)
+            | AdminCommand::LogLevel(_)
             | AdminCommand::Ask(_)
             | AdminCommand::Plan(Some(_)) => cluster(ClusterClasses::ADMIN),
             AdminCommand::Auth(verb) => match &**verb {

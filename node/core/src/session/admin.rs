@@ -2,7 +2,7 @@
 
 use crate::ring::verbs::Verb;
 use crate::session::reply::ReplyTo;
-use kvorum_protocol::{AuthVerb, Authority, NodeId, ShardId, StatusScope};
+use kvorum_protocol::{AuthVerb, Authority, LogLevelAsk, LogLevelView, NodeId, ShardId, StatusScope};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub trait NodeAdmin: Send + Sync {
     fn change_auth(self: Arc<Self>, verb: AuthVerb, wait: Duration, reply_to: ReplyTo);
     /// Which cluster this is, and which authority it has.
     fn authority(&self) -> Authority;
+    /// Has the node's process log more or less, and says how much it logs; `None`: its log does not listen.
+    fn log_level(&self, ask: LogLevelAsk) -> Option<LogLevelView>;
     /// Stops the node gracefully.
     fn stop_node(&self);
 }

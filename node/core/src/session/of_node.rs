@@ -7,7 +7,8 @@ use crate::ring::verbs::Verb;
 use crate::shard::inbox::ShardCommand;
 use bytes::Bytes;
 use kvorum_protocol::hash::ring_position;
-use kvorum_protocol::{AdminCommand, AuthVerb, ErrorCode, Explanation, ResponseBody, SlowLogAsk};
+use kvorum_protocol::limits::LOG_LEVEL_MS_MAX;
+use kvorum_protocol::{AdminCommand, AuthVerb, ErrorCode, Explanation, LogLevelAsk, ResponseBody, SlowLogAsk};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +95,14 @@ impl<Origin: Copy> Session<Origin> {
                 let now = router.clock().monotonic();
                 ResponseBody::Monitor(Box::new(router.monitor().view(from, now)))
             }
+            AdminCommand::LogLevel(LogLevelAsk::Set { for_ms, .. }) if !(1..=LOG_LEVEL_MS_MAX).contains(&for_ms) => {
+                let detail = format!("a node logs more or less for 1 to {LOG_LEVEL_MS_MAX} milliseconds, not {for_ms}");
+                error(ErrorCode::InvalidArgument, detail)
+            }
+            AdminCommand::LogLevel(ask) => match self.context.admin.log_level(ask) {
+                Some(view) => ResponseBody::LogLevel(view),
+                None => error(ErrorCode::Unavailable, "the log of this node's process does not listen"),
+            },
             AdminCommand::Authority => ResponseBody::Authority(self.context.admin.authority()),
             AdminCommand::WhoAmI => ResponseBody::Authenticated { user, proof: Bytes::new() },
             AdminCommand::ShowAuth => ResponseBody::AuthView(Box::new(router.auth().view())),

@@ -19,8 +19,8 @@ use crate::shard::upkeep::{DumpPermits, Job, Upkeep, UpkeepOptions};
 use crate::shard::{ReplicaPlan, ReplicaStatus};
 use kvorum_protocol::peer::RaftMessage;
 use kvorum_protocol::{
-    AuthVerb, Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, NodeId, Request,
-    RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope,
+    AuthVerb, Authority, AuthorityHash, ClientId, ClusterId, Durability, ErrorCode, FolderId, LogLevelAsk,
+    LogLevelView, NodeId, Request, RequestBody, RequestId, ResponseBody, ServerError, ShardId, StatusScope,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -120,6 +120,10 @@ impl NodeAdmin for Admin {
 
     fn authority(&self) -> Authority {
         Authority { cluster: ClusterId(Uuid::nil()), hash: AuthorityHash([0; 32]) }
+    }
+
+    fn log_level(&self, _ask: LogLevelAsk) -> Option<LogLevelView> {
+        None
     }
 
     fn stop_node(&self) {}

@@ -8,6 +8,7 @@
 
 mod lines;
 
+use crate::runtime::log_level;
 use crate::runtime::log_ring::RingLayer;
 use lines::LogLines;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -18,7 +19,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 /// The environment variable that holds the filter.
 pub const FILTER_VARIABLE: &str = "KVORUM_LOG";
@@ -66,25 +67,38 @@ pub enum TelemetryError {
 /// A filter that does not parse, a second call, or no thread for it.
 pub fn start(format: LogFormat, filter: Option<String>) -> Result<(), TelemetryError> {
     let filter = filter.filter(|filter| !filter.trim().is_empty()).unwrap_or_else(|| FILTER_DEFAULT.to_owned());
-    let filter = EnvFilter::try_new(&filter)
-        .map_err(|error| TelemetryError::Filter { value: filter, detail: error.to_string() })?;
+    let parsed = EnvFilter::try_new(&filter)
+        .map_err(|error| TelemetryError::Filter { value: filter.clone(), detail: error.to_string() })?;
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = LogLines::start(io::stderr()).map_err(TelemetryError::Thread)?;
     LINES.set(lines.clone()).map_err(|_| TelemetryError::Twice)?;
     std::panic::set_hook(Box::new(report_panic));
     let subscriber = fmt()
-        .with_env_filter(filter)
+        .with_env_filter(parsed)
         .with_writer(lines)
         .with_ansi(colour)
         // It would print what it can't write, and panic if it can't print.
         .log_internal_errors(false);
-    match format {
-        LogFormat::Text => subscriber.compact().with_target(false).finish().with(RingLayer).try_init(),
-        LogFormat::Json => {
-            subscriber.json().flatten_event(true).with_current_span(false).finish().with(RingLayer).try_init()
+    let (begun, apply) = match format {
+        LogFormat::Text => {
+            let subscriber = subscriber.compact().with_target(false).with_filter_reloading();
+            let apply = applies(subscriber.reload_handle());
+            (subscriber.finish().with(RingLayer).try_init(), apply)
         }
-    }
-    .map_err(|_| TelemetryError::Twice)
+        LogFormat::Json => {
+            let subscriber = subscriber.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+            let apply = applies(subscriber.reload_handle());
+            (subscriber.finish().with(RingLayer).try_init(), apply)
+        }
+    };
+    begun.map_err(|_| TelemetryError::Twice)?;
+    log_level::begin(filter, apply);
+    Ok(())
+}
+
+/// Replaces the log's filter. The log lives as long as the process, so that can't fail.
+fn applies<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> Box<dyn Fn(EnvFilter) + Send + Sync> {
+    Box::new(move |filter| drop(handle.reload(filter)))
 }
 
 /// Writes the line by which the process ends, after all that was logged. Takes about a second at most if logging has begun,

@@ -14,8 +14,8 @@ use bytes::{Bytes, BytesMut};
 use kvorum_protocol::peer::PeerMessage;
 use kvorum_protocol::{
     Ack, Action, AtomicRequest, AuthVerb, Authority, AuthorityHash, ClientId, ClusterId, Condition, Durability, Epoch,
-    Mutation, NodeId, Request, RequestId, Response, ResponseBody, ReturnPrevious, SpanId, StatusScope, TimeToLive,
-    TraceContext, TraceId, WriteId,
+    LogLevelAsk, LogLevelView, Mutation, NodeId, Request, RequestId, Response, ResponseBody, ReturnPrevious, SpanId,
+    StatusScope, TimeToLive, TraceContext, TraceId, WriteId,
 };
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -71,6 +71,10 @@ impl NodeAdmin for NoAdmin {
 
     fn authority(&self) -> Authority {
         Authority { cluster: ClusterId(Uuid::nil()), hash: AuthorityHash([0; 32]) }
+    }
+
+    fn log_level(&self, _ask: LogLevelAsk) -> Option<LogLevelView> {
+        None
     }
 
     fn stop_node(&self) {}
