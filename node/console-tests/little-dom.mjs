@@ -16,7 +16,7 @@ class Element extends Node {
   querySelector() { return null; } querySelectorAll() { return []; } focus() {} click() {} getContext() { return null; } showModal() { this.open = true; } close() { this.dispatch("close"); this.remove(); }
 }
 class Form { constructor(form) { this.fields = form.all((n) => n.getAttribute("name")); } get(name) { return this.fields.find((n) => n.getAttribute("name") === name)?.value ?? null; } }
-const defined = new Map(), media = { matches: false, addEventListener() {} };
+const defined = new Map(), media = { matches: false, addEventListener() {}, removeEventListener() {} };
 const create = (tag) => { const C = defined.get(tag); const el = C ? new C() : new Element(tag); el.tag = tag; return el; };
 const document = { createElement: create, createElementNS: (_, tag) => create(tag), createTextNode: (t) => new Text(t), body: new Element("body"), documentElement: new Element("html"), activeElement: null, hidden: false, addEventListener() {}, removeEventListener() {}, querySelectorAll: () => [], querySelector: () => null, getElementById: () => null };
 Object.assign(globalThis, { Node, Element, HTMLElement: Element, FormData: Form, document, customElements: { define: (n, c) => defined.set(n, c) }, matchMedia: () => media, requestAnimationFrame: () => 0, ResizeObserver: class { observe() {} disconnect() {} }, addEventListener() {}, removeEventListener() {}, innerHeight: 900, devicePixelRatio: 1, getComputedStyle: () => ({ color: "red", fontFamily: "x" }), location: { host: "127.0.0.1:7421", protocol: "http:", hash: "", pathname: "/", search: "" } });

@@ -40,6 +40,9 @@ test("a frame lays itself over the state; what does not follow is refused", () =
   assert.equal(raw.placed ?? 0, placed, "figures alone do not count as a move");
   apply(raw, { shape: 7, seq: raw.seq + 1, now_ms: 1, shards: [[3, [0, 9, [0, 1, 2], 5, 5, 0, 1]]], events: [{ n: 91, at_ms: 1, text: "x" }] });
   assert.ok(raw.placed > placed); assert.equal(raw.events[0].n, 91);
+  const slow = (...n) => apply(raw, { shape: 7, seq: raw.seq + 1, now_ms: 1, slow: n.map((x) => ({ n: x })) });
+  slow(2, 1); slow(3); apply(raw, { shape: 7, seq: raw.seq + 1, now_ms: 1 });
+  assert.deepEqual(raw.slow.map((x) => x.n), [3, 2, 1], "slow operations come to those that were told before");
 });
 
 test("the verdict says word, sentence and what may be lost in every state", () => {

@@ -49,7 +49,9 @@ const dark = () => (html.dataset.theme ?? (matchMedia("(prefers-color-scheme: da
 function turn(to = dark() ? "light" : "dark") { html.dataset.theme = to; params.set("theme", to); history.replaceState(null, "", `?${params}${location.hash}`); forgetColors(); dispatchEvent(new Event("kv-theme")); }
 if (["dark", "light"].includes(params.get("theme"))) html.dataset.theme = params.get("theme");
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { forgetColors(); dispatchEvent(new Event("kv-theme")); });
-async function signOut() { try { await ask("/console/logout", { method: "POST" }); } catch (error) { toast("bad", error.message); } live.start(); }
+/** Somebody else looks, or nobody: what was told to one is not for the next. */
+function anew() { store.clear(); live.start(); }
+async function signOut() { try { await ask("/console/logout", { method: "POST" }); } catch (error) { toast("bad", error.message); } anew(); }
 
 /** What the palette finds: pages, nodes, a shard by number, a key by its exact name, commands. */
 function find(text) {
@@ -67,7 +69,7 @@ const search = () => palette(find);
 const help = () => keymap([["/", "Find: page, node, shard, key"], ...PAGES.map(([, name, key]) => [`g ${key}`, name]), ["j k", "Next, last row"], ["↵", "Open the row"], ["← →", "Ring, charts, heat: step"], ["e", "Edit the value shown"], ["t", "Dark or light"], ["esc", "Close"], ["?", "This list"]]);
 
 let form = null;
-whenLoggedOut(() => { if (live.phase !== "login") live.start(); });
+whenLoggedOut(() => { if (live.phase !== "login") anew(); });
 
 function strips(m) {
   const out = [], strip = (level, ...text) => h("div", { class: `strip s-${level}`, role: "status" }, glyph(level === "quiet" ? "risk" : level, 16), h("span", text));
@@ -94,7 +96,7 @@ function frame(content) {
 function alone() {
   const slow = performance.now() > 300;
   const box = (...what) => h("main.login", { id: "main", key: "alone", tabindex: -1 }, h("section.panel", { "aria-label": "Kvorum" }, h("div.row", logo(28), h("h1", "Kvorum")), what));
-  if (live.phase === "login") { form ??= login(redraw, () => { form = null; live.start(); }); return form(); }
+  if (live.phase === "login") { form ??= login(redraw, () => { form = null; anew(); }); return form(); }
   if (live.phase === "refused") return box(h("div.note.s-bad", { role: "alert" }, glyph("bad", 16), h("div.grow", h("b", "You may not see this cluster"), h("p", live.why), h("p.small", "You need the class status. Ask whoever holds root."))), h("button.btn", { type: "button", onclick: signOut }, "Sign out"));
   if (live.phase === "lost") return box(h("div.note.s-bad", { role: "alert" }, glyph("bad", 16), h("div.grow", h("b", `${location.host} does not answer`), h("p", live.why), h("p.small", "It is asked again every second or two. Or open the console of another node."))), h("button.btn", { type: "button", onclick: () => live.start() }, icon("refresh", 13), "Try again"));
   return box(h("p.dim.waiting", { role: "status" }, slow ? `Asking ${location.host}…` : ""));

@@ -3,10 +3,10 @@ import { ago, count, list, many, upper } from "../lib/format.js";
 // One frame of the stream laid over the state. Pure: no clock, no document.
 
 const SERIES_MAX = 900;
-const EVENTS_MAX = 200;
+const EVENTS_MAX = 200, SLOW_MAX = 100;
 /** The order of `point`. */
 export const LINES = ["get", "put", "other", "failed", "read_p50", "read_p99", "write_p50", "write_p99", "write_p999", "queue", "propose", "sync", "quorum", "apply", "commit", "sync_p99", "rounds", "per_entry", "shed", "cpu", "all_ops", "all_failed", "all_read_p99", "all_write_p99"];
-const WHOLE = ["ill", "verdict", "cluster", "rtt_us", "paths", "reads", "alarms", "slow", "slow_known", "who"];
+const WHOLE = ["ill", "verdict", "cluster", "rtt_us", "paths", "reads", "alarms", "slow_ms", "who"];
 
 /** Changes `raw`. False: the frame does not follow upon it, and the state must be asked for. */
 export function apply(raw, frame) {
@@ -23,6 +23,7 @@ export function apply(raw, frame) {
   if (frame.shards?.length) raw.figured = (raw.figured ?? 0) + 1;
   if (frame.ill) raw.placed = (raw.placed ?? 0) + 1;
   for (const name of WHOLE) if (frame[name] !== undefined) raw[name] = frame[name];
+  if (frame.slow) raw.slow = [...frame.slow, ...raw.slow].slice(0, SLOW_MAX);
   if (frame.events) raw.events = [...frame.events, ...raw.events].slice(0, EVENTS_MAX);
   if (frame.point) {
     const s = raw.series;
@@ -220,7 +221,7 @@ export function model(raw, { ageMs, last }) {
     totals: { ops: sum("ops"), failed: sum("failed"), read: worst("read99"), write: worst("write99"), told: fresh.length, disk: worst("disk"), index: worst("index"), queue: worst("queue") },
     rtt: (a, b) => { const v2 = raw.rtt_us?.[a]?.[b]; return v2 === -1 ? -1 : us(v2); }, line, mark: faults.length ? Math.round(Math.min(...faults)) : -1,
     paths: raw.paths ? Object.fromEntries(Object.entries(raw.paths).map(([k, l]) => [k, l.map(us)])) : null, reads: raw.reads ?? null,
-    slow: raw.slow_known ? raw.slow ?? [] : null,
+    slow: raw.slow_ms == null ? null : raw.slow, slowMs: raw.slow_ms,
   };
 }
 

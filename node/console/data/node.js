@@ -81,7 +81,7 @@ export class Live {
   }
   /** Milliseconds since the node was last heard, or null. */
   get age() { return this.heardAt === null ? null : this.now() - this.heardAt; }
-  close() { this.run += 1; this.stream?.close(); this.stream = null; clearTimeout(this.timer); this.asked = false; }
+  close() { this.run += 1; this.stream?.close(); this.stream = null; clearTimeout(this.timer); this.asked = this.loading = false; this.early = []; }
   set(phase, why = "") { this.phase = phase; this.why = why; this.on(phase); }
 
   async start() {
@@ -92,8 +92,9 @@ export class Live {
       if (run !== this.run) return;
       this.required = required; this.who = who;
       if (required && !who) { this.raw = null; this.set("login"); return; }
-      this.open(run);
+      // First the state: what the stream answers to those who may not have it, or are too many, a page can't read.
       await this.load(run);
+      if (run === this.run) this.open(run);
     } catch (error) { if (run === this.run) this.later(error); }
   }
   /** The whole state. Frames that come meanwhile are kept, and applied if they are younger. */
@@ -161,10 +162,12 @@ export class Store {
     x.busy = true; x.began ??= this.now(); x.triedAt = this.now();
     if (x.at === null) setTimeout(() => { if (x.busy) this.changed(); }, 310);
     try { x.data = await this.get(x.path); x.error = null; x.at = this.now(); }
-    catch (error) { x.error = error; }
+    catch (error) { x.error = error; if (error.status === 401 || error.status === 403) x.data = x.at = null; }
     x.busy = false;
     this.changed();
   }
+  /** Forgets all: somebody else looks. */
+  clear() { this.all.clear(); }
   /** Forgets what nobody has wanted for a minute. */
   sweep() { const now = this.now(); for (const [path, x] of this.all) if (!x.busy && now - x.wantedAt > FORGET_MS) this.all.delete(path); }
   /** All that begins with `path` is asked for anew when it is wanted next. */

@@ -7,20 +7,26 @@ import { command, confirm, toClipboard } from "../ui/layers.js";
 import { act, asked, drain, keep, moveName, moveSays, nodeWord, plainly, rebalance, remove, stopping, undrain, whyNot } from "../ui/parts.js";
 import { table } from "../ui/table.js";
 
-const LINES_MAX = 400, POLL_MS = 2000;
+const LINES_MAX = 400, POLL_MS = 2000, POLL_LINES = 200;
 const LEVELS = { error: "e", warn: "w", info: "i", debug: "i", trace: "i" };
 
 /** The log of the node that is asked: the last lines, then what comes. */
 class Log {
-  constructor(changed) { Object.assign(this, { changed, lines: [], last: null, lost: 0, error: null, level: "info", begun: false, triedAt: -Infinity }); }
+  constructor(changed) { Object.assign(this, { changed, lines: [], last: null, lost: 0, error: null, level: "info", begun: false, triedAt: -Infinity, rev: 0 }); }
   turn(level) { Object.assign(this, { level, lines: [], last: null, lost: 0, begun: false, triedAt: -Infinity }); this.changed(); }
   async poll(now) {
     if (this.busy || now - this.triedAt < (this.error ? 10_000 : POLL_MS)) return;
     this.busy = true; this.triedAt = now;
     const level = this.level;
     try {
-      const got = await ask(url("/console/log", { after: this.last, limit: 200, level }));
-      if (level === this.level) { this.lines.push(...got.lines); this.lines.splice(0, this.lines.length - LINES_MAX); this.last = got.lines.length ? got.lines.at(-1)[0] : this.last ?? (got.next > 0 ? got.next - 1 : 0); this.lost += this.begun ? got.lost : 0; this.begun = true; this.error = null; if (got.lines.length) this.changed(); }
+      const got = await ask(url("/console/log", { after: this.last, limit: POLL_LINES, level }));
+      if (level === this.level) {
+        this.error = null;
+        // The node has begun anew, and counts from 1.
+        if (got.next <= this.last) { this.last = null; this.triedAt = -Infinity; }
+        else { this.lines.push(...got.lines); this.lines.splice(0, this.lines.length - LINES_MAX); this.last = got.lines.length < POLL_LINES ? got.next - 1 : got.lines.at(-1)[0]; this.lost += this.begun ? got.lost : 0; this.begun = true; }
+        if (got.lines.length) { this.rev += 1; this.changed(); }
+      }
     } catch (error) { this.error = error; this.changed(); }
     this.busy = false;
   }
@@ -35,9 +41,9 @@ export function nodePage(ctx) {
     log.poll(performance.now());
     shown.el ??= box(m.me);
     const el = shown.el;
-    if (shown.lines !== log.last || shown.level !== log.level) {
+    if (shown.rev !== log.rev || shown.level !== log.level) {
       const end = el.scrollHeight - el.scrollTop - el.clientHeight < 24;
-      shown.lines = log.last; shown.level = log.level;
+      shown.rev = log.rev; shown.level = log.level;
       el.replaceChildren(...log.lines.map(([n, at, level, message, fields, target]) => make(h("div", { title: target }, h("time", clock(at, m.now).slice(-8)), h("span", { class: LEVELS[level] ?? "i" }, level), h("span", message, fields && h("span.faint", `  ${fields}`))))));
       if (end || !shown.once) ctx.soon(() => { el.scrollTop = el.scrollHeight; });
       shown.once = true;

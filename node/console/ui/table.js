@@ -22,9 +22,9 @@ customElements.define("kv-table", class extends HTMLElement {
     this.table = make(h("table.data", { role: "grid" }, this.head, this.body));
     this.box = make(h("div.scroll", { onscroll: () => this.paint(), onkeydown: (e) => this.keydown(e) }, this.table));
     this.append(this.box);
-    compact.addEventListener("change", () => this.isConnected && this.paint());
   }
-  connectedCallback() { requestAnimationFrame(() => this.now && this.paint()); }
+  connectedCallback() { compact.addEventListener("change", this.again ??= () => this.paint()); requestAnimationFrame(() => this.now && this.paint()); }
+  disconnectedCallback() { compact.removeEventListener("change", this.again); }
   turn(k) { this.sorted = [k, this.sorted[0] === k ? -this.sorted[1] : this.now.columns[k].first ?? 1]; this.order(true); this.paint(); }
   order(anew) {
     const { rows, key, columns } = this.now, [k, way] = this.sorted, by = columns[k].by;

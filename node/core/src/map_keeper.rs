@@ -7,8 +7,10 @@
 //! puts newer maps in force, from its own replica of the group or from its peers, which pass them on; and keeps a copy in
 //! its data folder so that a restart needn't wait for the group.
 
+mod asked;
 mod keys;
 
+use self::asked::LastAsked;
 use crate::auth::keeper::AUTH_LEVEL;
 use crate::clock::Nanos;
 use crate::disk::{Disk, DiskError};
@@ -158,6 +160,8 @@ pub struct MapKeeper {
     reported_at: Nanos,
     /// The map of this epoch is in the folder; 0 for none.
     copied: u64,
+    /// What an operator asked for last.
+    last_asked: LastAsked,
     keys: Arc<NodeKeys>,
     /// The data keys of the map of this epoch are here; 0 for none.
     followed: u64,
@@ -194,6 +198,7 @@ impl MapKeeper {
             sent_at: Nanos(0),
             reported_at: Nanos(0),
             copied,
+            last_asked: LastAsked::default(),
             keys: Arc::default(),
             followed: 0,
             closed: None,
@@ -225,11 +230,12 @@ impl MapKeeper {
         if let Some(handle) = self.router.local(ShardId::META) {
             // Before the map is read: that is then the newest of this moment, or a later one.
             let status = *handle.status.lock();
-            self.key.read(&handle, RingMap::from_bytes);
+            let is_stored = self.key.read(&handle, RingMap::from_bytes);
+            self.last_asked.handle_map(self.key.stored(), now);
             if let Some(ring) = self.key.take_news().cloned() {
                 self.take_map(&ring);
             }
-            if status.serving && status.applied >= status.committed {
+            if is_stored && status.serving && status.applied >= status.committed {
                 self.tell_newest(status.proved_at);
             }
             if speaks_for_group(&handle, now) {
@@ -390,12 +396,15 @@ impl MapKeeper {
         };
         // Whoever asks may have seen a map, at another node, that has come since the last look.
         self.key.read(&handle, RingMap::from_bytes);
+        self.last_asked.handle_map(self.key.stored(), now);
         if self.recovered().is_some() {
             return Asked::Soon { proposed: None };
         }
         let Some(ring) = self.key.stored() else { return Asked::Soon { proposed: None } };
         let seen = self.seen(ring, now);
         let admitted = match verb {
+            // Whoever asks again for what was done a moment ago does not want it done twice.
+            verb if self.last_asked.has_done(verb, now) => Ok(None),
             Verb::Encrypt(what) => self.keys_as_asked(ring, &seen, *what),
             verb => verbs::admit(ring, &seen, verb),
         };
@@ -409,6 +418,7 @@ impl MapKeeper {
             Ok(Some(_)) if !self.key.may_propose(now) => Asked::Soon { proposed: None },
             Ok(Some(next)) => {
                 info!(epoch = next.epoch, ?verb, "changing the ring map, as asked for");
+                self.last_asked.handle_proposal(verb, &next);
                 self.key.propose(&handle, now, next.to_bytes());
                 Asked::Soon { proposed: Some(next.epoch) }
             }

@@ -85,23 +85,27 @@ impl<T> MetaKey<T> {
         if std::mem::take(&mut self.is_news) { self.stored() } else { None }
     }
 
-    /// Reads the key. A value that can't be read, or is refused, is only logged: the one before stays.
-    pub(crate) fn read<E: Display>(&mut self, handle: &ShardHandle, parse: impl FnOnce(&[u8]) -> Result<T, E>) {
+    /// Reads the key. A value that can't be read, or is refused, is only logged: the one before stays. Returns whether the value that is held
+    /// here is the stored one.
+    pub(crate) fn read<E: Display>(&mut self, handle: &ShardHandle, parse: impl FnOnce(&[u8]) -> Result<T, E>) -> bool {
         let known = self.stored.as_ref().map(|(version, _)| *version);
         let found = match handle.reader.get(self.key) {
             Ok(Some(found)) if Some(found.entry.version) != known => found.entry,
-            Ok(_) => return,
+            Ok(found) => return found.is_some() == known.is_some(),
             Err(failure) => {
-                return error!(error = %failure, "the {} can't be read", self.what);
+                error!(error = %failure, "the {} can't be read", self.what);
+                return false;
             }
         };
         match parse(&found.value) {
             Ok(value) => {
                 (self.propose_at, self.next_again_ms) = (Nanos(0), *self.again_ms.start());
                 (self.stored, self.is_news) = (Some((found.version, value)), true);
+                true
             }
             Err(failure) => {
                 error!(error = %failure, "a committed {} was refused; the one before stays in force", self.what);
+                false
             }
         }
     }

@@ -115,13 +115,25 @@ impl<S: Subscriber> Layer<S> for RingLayer {
         event.record(&mut texts);
         let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let of = event.metadata();
-        of_process().push(at_ms, *of.level(), of.target(), bounded(texts.message), bounded(texts.fields));
+        // What a line takes is what it has, not what it grew to.
+        let [message, fields] = [texts.message, texts.fields].map(|mut text| {
+            text.shrink_to_fit();
+            text
+        });
+        of_process().push(at_ms, *of.level(), of.target(), message, fields);
     }
 }
 
-fn bounded(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-    text
+/// A text that takes no more than [`TEXT_BYTES_MAX`]. What formats itself into it is told to stop then.
+struct Bounded<'a>(&'a mut String);
+
+impl fmt::Write for Bounded<'_> {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let room = TEXT_BYTES_MAX.saturating_sub(self.0.len());
+        let fits = &more[..more.floor_char_boundary(room)];
+        self.0.push_str(fits);
+        if fits.len() == more.len() { Ok(()) } else { Err(fmt::Error) }
+    }
 }
 
 #[derive(Default)]
@@ -132,17 +144,16 @@ struct Texts {
 
 impl Texts {
     fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        let text = if field.name() == "message" { &mut self.message } else { &mut self.fields };
-        if text.len() > TEXT_BYTES_MAX {
-            return;
-        }
-        // A text takes whatever is written to it.
-        let _ = match field.name() {
-            "message" => text.write_fmt(value),
-            name => {
-                let space = if text.is_empty() { "" } else { " " };
-                write!(text, "{space}{name}={value}")
-            }
+        let (text, name) = match field.name() {
+            "message" => (&mut self.message, None),
+            name => (&mut self.fields, Some(name)),
+        };
+        let space = if text.is_empty() { "" } else { " " };
+        let mut text = Bounded(text);
+        // What is cut ends there.
+        let _ = match name {
+            None => text.write_fmt(value),
+            Some(name) => write!(text, "{space}{name}={value}"),
         };
     }
 }
@@ -199,5 +210,15 @@ mod tests {
         let part = of_process().part(None, LINES_MAX, Level::WARN);
         let line = part.lines.iter().find(|line| line.message == "log ring test").expect("it was logged");
         assert_eq!((line.level, line.fields.as_str()), (Level::WARN, "shard=7 name=a b"));
+    }
+
+    #[test]
+    fn a_value_of_a_mebibyte_takes_four_kibibytes() {
+        let subscriber = tracing_subscriber::registry().with(RingLayer);
+        let large = "ü".repeat(512 * 1024);
+        tracing::subscriber::with_default(subscriber, || tracing::warn!(a = %large, b = %large, "large fields"));
+        let part = of_process().part(None, LINES_MAX, Level::WARN);
+        let line = part.lines.into_iter().find(|line| line.message == "large fields").expect("it was logged");
+        assert!(line.fields.starts_with("a=ü") && (TEXT_BYTES_MAX - 4..=TEXT_BYTES_MAX).contains(&line.fields.len()));
     }
 }

@@ -6,10 +6,11 @@ use kvorum_protocol::limits::{AUTH_NAME_BYTES_MAX, MONITORED_KEY_BYTES_MAX, MONI
 use kvorum_protocol::{MonitorView, Mutation, RequestBody, SeenRequest, TransactionOperation};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// For so long requests are taken down after somebody has asked for them.
-const WATCHED_MS: u64 = 3_000;
+pub(crate) const WATCHED_MS: u64 = 3_000;
 /// About so many requests per second are taken down: of more, every second one, or every third, and so on.
 const TAKEN_PER_SECOND: u64 = 5_000;
 /// The shortest time out of which it is told how many requests come in.
@@ -33,17 +34,17 @@ pub struct Monitor {
     next: AtomicU64,
     /// Requests so far, of which a share is taken down.
     come: AtomicU64,
-    /// Of so many requests one is taken down.
+    /// Of so many requests one is taken down,
     every: AtomicU64,
+    /// as long as not so many were since the last question that the ring has turned over: whoever watches is too slow then.
+    taken: AtomicU64,
     ring: Mutex<Ring>,
 }
 
 #[derive(Debug, Default)]
 struct Ring {
     /// In the order of their numbers. All that were taken down are in it, up to the newest.
-    seen: VecDeque<SeenRequest>,
-    /// How many were taken down since the last question.
-    taken: usize,
+    seen: VecDeque<(u64, Arc<SeenRequest>)>,
     /// When it was last told how many come in, and the number of that time.
     paced: (Nanos, u64),
 }
@@ -55,6 +56,7 @@ impl Default for Monitor {
             next: AtomicU64::new(0),
             come: AtomicU64::new(0),
             every: AtomicU64::new(1),
+            taken: AtomicU64::new(0),
             ring: Mutex::default(),
         }
     }
@@ -69,24 +71,23 @@ impl Monitor {
     /// A request has come in while somebody watches. Returns whether it is to be taken down; else it is counted.
     pub fn takes(&self) -> bool {
         let come = self.come.fetch_add(1, Ordering::Relaxed);
-        let takes = come.is_multiple_of(self.every.load(Ordering::Relaxed));
-        if !takes {
+        let takes = come.is_multiple_of(self.every.load(Ordering::Relaxed))
+            && self.taken.load(Ordering::Relaxed) < SEEN_MAX as u64;
+        if takes {
+            self.taken.fetch_add(1, Ordering::Relaxed);
+        } else {
             self.next.fetch_add(1, Ordering::Relaxed);
         }
         takes
     }
 
-    /// Takes a request down, in place of the oldest one if the ring is full. It gets its number here. If so many were taken down since the
-    /// last question that the ring has turned over, it is only counted: whoever watches is too slow.
+    /// Takes a request down, in place of the oldest one if the ring is full. It gets its number here.
     pub fn keep(&self, request: SeenRequest) {
+        let request = Arc::new(request);
         let mut ring = self.ring.lock();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        if ring.taken == SEEN_MAX {
-            return;
-        }
-        ring.taken += 1;
         let oldest = if ring.seen.len() == SEEN_MAX { ring.seen.pop_front() } else { None };
-        ring.seen.push_back(SeenRequest { number, ..request });
+        ring.seen.push_back((number, request));
         drop(ring);
         drop(oldest);
     }
@@ -102,12 +103,16 @@ impl Monitor {
             *ring = Ring { paced: (now, next), ..Ring::default() };
             self.every.store(1, Ordering::Relaxed);
         }
-        ring.taken = 0;
+        self.taken.store(0, Ordering::Relaxed);
         self.until.fetch_max(now.after_ms(WATCHED_MS).0, Ordering::Relaxed);
         let from = from.unwrap_or(next).min(next);
-        let first = ring.seen.partition_point(|seen| seen.number < from);
-        let requests: Vec<_> = ring.seen.iter().skip(first).take(MONITORED_REQUESTS_MAX).cloned().collect();
+        let first = ring.seen.partition_point(|(number, _)| *number < from);
+        let told: Vec<_> = ring.seen.iter().skip(first).take(MONITORED_REQUESTS_MAX).cloned().collect();
         drop(ring);
+        // What takes time is done while requests come in again.
+        let numbered =
+            |(number, request): (u64, Arc<SeenRequest>)| SeenRequest { number, ..Arc::unwrap_or_clone(request) };
+        let requests: Vec<_> = told.into_iter().map(numbered).collect();
         let next = match requests.last() {
             Some(last) if requests.len() == MONITORED_REQUESTS_MAX => last.number + 1,
             _ => next,
@@ -222,6 +227,16 @@ mod tests {
         assert!(!monitor.is_on(Nanos(3_051 * MS)), "nobody has asked for 3 s");
         let again = monitor.view(Some(99), Nanos(9_000 * MS));
         assert_eq!((again.next, again.untold, again.requests.len()), (3, 0, 0), "a number that is still to come");
+    }
+
+    #[test]
+    fn whoever_asks_once_has_only_as_many_taken_down_as_the_ring_holds() {
+        let monitor = Monitor::default();
+        monitor.view(None, Nanos(0));
+        let taken = |requests: u64| (0..requests).filter(|_| monitor.takes()).count();
+        assert_eq!((taken(1_000_000), taken(1_000)), (SEEN_MAX, 0));
+        monitor.view(None, Nanos(MS));
+        assert_eq!(taken(10), 10, "he asks again");
     }
 
     #[test]

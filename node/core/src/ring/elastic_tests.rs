@@ -20,7 +20,7 @@ pub(super) fn folder(number: u128) -> FolderId {
 }
 
 /// A cluster whose folders are named, with so many nodes and shards of three replicas.
-pub(super) fn cluster(count: u128, shards: u16) -> RingMap {
+pub(crate) fn cluster(count: u128, shards: u16) -> RingMap {
     let cluster = ClusterId(Uuid::from_u128(99));
     let map = RingMap::initial(cluster, Durability::Fsync, nodes(count), shards, 3).unwrap();
     (1..=count).fold(map, |map, number| map.with_folder(node(number), folder(number)).unwrap())

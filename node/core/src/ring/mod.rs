@@ -521,7 +521,7 @@ fn founder(node: &RingNode) -> Candidate<'_> {
 }
 
 #[cfg(test)]
-mod elastic_tests;
+pub(crate) mod elastic_tests;
 #[cfg(test)]
 mod verb_tests;
 

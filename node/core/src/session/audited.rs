@@ -4,6 +4,8 @@ use super::Session;
 use crate::audit::{AuditEvent, AuditKind, change};
 use crate::auth::Principal;
 use crate::auth::rates::Spent;
+use crate::clock::Nanos;
+use crate::measure::monitor::WATCHED_MS;
 use core::net::IpAddr;
 use kvorum_protocol::{AdminCommand, ErrorCode, Outcome, ResponseBody, ServerError};
 use std::sync::Arc;
@@ -18,8 +20,8 @@ pub(super) struct Audited {
     begun: Option<(String, String)>,
     /// The same of what waits for its answer, by the number of its request.
     waiting: Vec<(u64, (String, String))>,
-    /// It has been written down that the client watches requests.
-    watches: bool,
+    /// It has been written down that this user watches requests, who asked for them last then.
+    watches: Option<(String, Nanos)>,
 }
 
 impl Audited {
@@ -84,20 +86,26 @@ impl<Origin: Copy> Session<Origin> {
             return Ok(());
         }
         let fails = desk.fails();
-        // Whoever watches asks some times a second.
-        let watches = matches!(command, AdminCommand::Monitor(_));
-        let Some(what) = change(command).filter(|_| !(watches && self.audited.watches && !fails)) else {
+        let Some(what) = change(command) else { return Ok(()) };
+        if matches!(command, AdminCommand::Monitor(_)) && !fails && self.watches_on() {
             return Ok(());
-        };
+        }
         if fails {
             let detail = "the audit log of this node can't be written, so nothing is changed through it: see its log";
             return Err(ServerError::new(ErrorCode::Unavailable, detail).with_outcome(Outcome::NotApplied));
         }
         let user = self.access().user().to_owned();
-        self.audited.watches |= watches;
         self.note_of(AuditKind::Asked, &user, &what);
         self.audited.begun = Some((user, what));
         Ok(())
+    }
+
+    /// A client asks for requests as they come in. Returns whether that was written down: whoever watches asks some times a second.
+    fn watches_on(&mut self) -> bool {
+        let now = self.context.router.clock().monotonic();
+        let user = self.access().user().to_owned();
+        let before = self.audited.watches.replace((user.clone(), now));
+        before.is_some_and(|(who, asked)| who == user && now.ms_since(asked) < WATCHED_MS)
     }
 
     /// The request that is being begun was answered at once, or waits under this number.
@@ -117,7 +125,11 @@ impl<Origin: Copy> Session<Origin> {
         }
     }
 
-    fn note_ended(&self, (user, what): &(String, String), body: &ResponseBody) {
+    fn note_ended(&mut self, (user, what): &(String, String), body: &ResponseBody) {
+        if matches!(body, ResponseBody::Error(_)) {
+            // What is refused has not begun.
+            self.audited.watches = None;
+        }
         let what = match body {
             ResponseBody::Error(error) => format!("{what}: {}, {}", error.code, error.detail),
             _ => format!("{what}: done"),

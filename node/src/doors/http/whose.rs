@@ -1,6 +1,7 @@
 //! Who asks over HTTP, and what he may see that is no request to the cluster. Those that are, are looked at by the session.
 
 use super::Api;
+use super::console::Login;
 use super::problem::{OVERLOADED, Problem, UNAUTHENTICATED, UNAVAILABLE};
 use super::request::From;
 use crate::auth::authorization::HeaderCredentials;
@@ -29,8 +30,8 @@ pub(super) struct Whose {
     pub(super) principal: Principal,
     /// What he may do.
     pub(super) access: Arc<Access>,
-    /// When his login at the console is over, in Unix milliseconds, if it is a cookie that says who he is.
-    pub(super) login_until_ms: Option<u64>,
+    /// His login at the console, if it is a cookie that says who he is.
+    pub(super) login: Option<Login>,
     /// The trace that the request is part of, as it says.
     pub(super) trace: Option<TraceContext>,
     /// One of the connections that he may have, as long as the request is worked at.
@@ -60,12 +61,10 @@ impl Whose {
         let value = values.next();
         // A cookie that proves nothing, or no more, is none: whoever has it has to log in again.
         let login = value.is_none().then(|| api.console.login_of(headers)).flatten();
-        let login = login.map(|login| (login.principal(), login.until_ms));
-        let login = login.filter(|(principal, _)| api.logins.takes_login(principal));
-        let login_until_ms = login.as_ref().map(|(_, until_ms)| *until_ms);
+        let login = login.filter(|login| api.logins.takes_login(&login.principal()));
         let principal = match (value, values.next()) {
-            (None, _) => match (login, &from.certificate) {
-                (Some((principal, _)), _) => principal,
+            (None, _) => match (&login, &from.certificate) {
+                (Some(login), _) => login.principal(),
                 // A certificate that is not taken is not taken for nobody.
                 (None, Some(shown)) => {
                     let found = api.logins.by_certificate(&shown.user, &shown.serial).map_err(refused);
@@ -90,17 +89,17 @@ impl Whose {
         let place = place.map(Arc::new);
         // Looked for only where it counts for something.
         let trace = if router.tracing().is_on() { trace_of(headers) } else { None };
-        Ok(Self { place, connection: from.connection, address: from.address, principal, access, login_until_ms, trace })
+        Ok(Self { place, connection: from.connection, address: from.address, principal, access, login, trace })
     }
 
     /// The same, once somebody has logged in at the console.
-    pub(super) fn logged_in(self, principal: Principal, access: Arc<Access>, until_ms: u64) -> Self {
-        Self { principal, access, login_until_ms: Some(until_ms), ..self }
+    pub(super) fn logged_in(self, access: Arc<Access>, login: Login) -> Self {
+        Self { principal: login.principal(), access, login: Some(login), ..self }
     }
 
     /// It is a cookie that says who he is: a browser sends it along whoever has made the request.
     pub(super) fn is_by_cookie(&self) -> bool {
-        self.login_until_ms.is_some()
+        self.login.is_some()
     }
 
     /// Looks whether the address may be asked for.

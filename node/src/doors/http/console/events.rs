@@ -4,6 +4,7 @@ use super::super::Api;
 use super::super::problem::{OVERLOADED, Problem, STOPPING};
 use super::super::request::Asked;
 use super::super::whose::Whose;
+use super::sessions::Login;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http_body::Frame;
-use kvorum_core::auth::Principal;
+use kvorum_core::auth::{Access, Principal};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::convert::Infallible;
@@ -31,10 +32,10 @@ const BEGIN: &[u8] = b"retry: 2000\n\n";
 #[derive(Debug)]
 pub(super) struct Stay {
     pub(super) principal: Principal,
-    /// The table of users by which he may.
-    pub(super) generation: u64,
-    /// When his login is over: Unix time in milliseconds.
-    pub(super) until_ms: Option<u64>,
+    /// What he may do, by some table of users.
+    pub(super) access: Arc<Access>,
+    /// His login, if a cookie has said who he is.
+    pub(super) login: Option<Login>,
 }
 
 /// Why nobody more may listen.
@@ -131,11 +132,8 @@ impl http_body::Body for Stream {
 pub(super) async fn events(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     let asked = Asked::read(&request, &[])?;
     let whose = asked.whose;
-    let stay = Stay {
-        principal: whose.principal.clone(),
-        generation: whose.access.generation(),
-        until_ms: whose.login_until_ms,
-    };
+    let (access, login) = (Arc::clone(&whose.access), whose.login.clone());
+    let stay = Stay { principal: whose.principal.clone(), access, login };
     let frames = api.console.hub.listen(stay).map_err(|unheard| match unheard {
         Unheard::Full => Problem::new(&OVERLOADED, format!("{LISTENERS_MAX} pages listen, as many as may")),
         Unheard::Closed => Problem::new(&STOPPING, "the node stops"),
@@ -154,7 +152,8 @@ mod tests {
     use super::*;
 
     fn stay(user: &str) -> Stay {
-        Stay { principal: Principal::Password { user: user.to_owned(), mark: [0; 8] }, generation: 1, until_ms: None }
+        let principal = Principal::Password { user: user.to_owned(), mark: [0; 8] };
+        Stay { principal, access: Arc::new(Access::everything(1)), login: None }
     }
 
     fn is(stay: &Stay, name: &str) -> bool {

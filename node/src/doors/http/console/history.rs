@@ -187,6 +187,11 @@ impl Steps {
         Self { step_ms, max, to_ms: 0, points: VecDeque::with_capacity(max) }
     }
 
+    /// When the last one ended: Unix time in milliseconds; 0 if there is none.
+    pub(super) fn to_ms(&self) -> u64 {
+        self.to_ms
+    }
+
     /// One more point, after as many steps of which nothing is known.
     fn push(&mut self, skipped: u64, point: Point, to_ms: u64) {
         let gap = std::iter::repeat_n(Point::UNKNOWN, skipped.min(self.max as u64) as usize);

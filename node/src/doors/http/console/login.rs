@@ -36,7 +36,7 @@ impl WhoView {
         let keys = KeyClasses::NAMED.iter().filter(|(class, _)| access.may(*class, b""));
         Self {
             name: Some(access.user()).filter(|user| !user.is_empty()).map(str::to_owned),
-            until_ms: whose.login_until_ms,
+            until_ms: whose.login.as_ref().map(|login| login.until_ms),
             classes: classes.map(|(_, name)| *name).collect(),
             keys: keys.map(|(_, name)| *name).collect(),
         }
@@ -95,11 +95,11 @@ pub(super) async fn login(State(api): State<Arc<Api>>, request: Request) -> Resu
     let now = api.caller.context().router.clock().now();
     let access = api.caller.context().router.auth().access(&principal, now.wall_ms);
     let access = access.map_err(|error| Problem::from(error.error()))?;
-    let Some((cookie, until_ms)) = api.console.sessions.begin(&principal, now.wall_ms) else {
+    let Some((cookie, login)) = api.console.sessions.begin(&principal, now.wall_ms) else {
         return Err(super::super::kv::unexpected());
     };
     note(&api, address, AuditKind::Login, &name, "console");
-    let whose = asked.whose.logged_in(principal, access, until_ms);
+    let whose = asked.whose.logged_in(access, login);
     let mut response = json_response(StatusCode::OK, &LoggedIn { who: WhoView::of(&whose) });
     set_cookie(&mut response, &sessions::set(&cookie));
     Ok(response)

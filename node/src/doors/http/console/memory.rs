@@ -15,8 +15,11 @@ use crate::runtime::status::Inspector;
 use bytes::Bytes;
 use kvorum_core::clock::{Nanos, Now};
 use kvorum_core::limits::SHARD_QUEUE_REQUESTS_MAX;
-use kvorum_protocol::{NodeId, ShardId, Topology};
+use kvorum_core::ring::RingMap;
+use kvorum_core::routing::router::Router;
+use kvorum_protocol::{ShardId, Topology};
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Shards whose figures are told anew in one frame; the others follow in turn.
@@ -32,7 +35,8 @@ pub(super) struct Memory {
     seq: u64,
     /// Changes when nodes come or go: what counts nodes by their place must be asked for again then.
     shape: u32,
-    shape_of: Vec<NodeId>,
+    /// The nodes that this is the shape of, and where the shards are: of this second. One that is newer may have another shape.
+    layout: Option<Layout>,
     pub(super) history: History,
     pub(super) heard: Heard,
     pub(super) happened: Happened,
@@ -50,6 +54,15 @@ pub(super) struct Memory {
     turn: usize,
     /// The state, as everybody gets it, with the second and the look that it is of.
     encoded: Option<((u64, Option<Nanos>), Bytes)>,
+    /// The last hours, as everybody gets them, with when they end.
+    encoded_hours: Option<(u64, Bytes)>,
+}
+
+/// The cluster's nodes, and where its shards are.
+#[derive(Clone)]
+struct Layout {
+    topology: Arc<Topology>,
+    ring: Arc<RingMap>,
 }
 
 /// What was told.
@@ -82,8 +95,8 @@ struct State<'a> {
     events: Vec<&'a Happening>,
     /// The newest first.
     slow: Vec<SlowView>,
-    /// Operations from some duration on are kept.
-    slow_known: bool,
+    /// Operations are kept from this duration on; `None`: none are.
+    slow_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -134,7 +147,7 @@ impl Memory {
         Self {
             seq: 0,
             shape: 0,
-            shape_of: Vec::new(),
+            layout: None,
             history: History::new(),
             heard: Heard::default(),
             happened: Happened::default(),
@@ -147,19 +160,15 @@ impl Memory {
             told_slow: 0,
             turn: 0,
             encoded: None,
+            encoded_hours: None,
         }
     }
 
     /// A second has passed.
     pub(super) fn handle_tick(&mut self, inspector: &Inspector, now: Now, counted: &Counted) {
         let router = inspector.router();
-        let (topology, ring) = (router.topology_now(), router.ring());
         self.seq += 1;
-        let nodes = || topology.nodes.iter().map(|node| node.id);
-        if !self.shape_of.iter().copied().eq(nodes()) {
-            self.shape += 1;
-            self.shape_of = nodes().collect();
-        }
+        let Layout { topology, ring } = self.lay_out(router);
         let others = self.others.filter(|(at, _)| now.monotonic.ms_since(*at) < OTHERS_COUNT_FOR_MS);
         self.history.take(now.monotonic, now.wall_ms, counted, others.as_ref().map(|(_, others)| others));
         let of_others = self
@@ -177,6 +186,17 @@ impl Memory {
             clock_off: router.judged_clocks().off,
         };
         self.happened.handle_look(looked, now.wall_ms);
+    }
+
+    /// Takes the layout of this moment, with the shape that it has.
+    fn lay_out(&mut self, router: &Router) -> Layout {
+        let layout = Layout { topology: router.topology_now(), ring: router.ring() };
+        let nodes = |layout: &Layout| layout.topology.nodes.iter().map(|node| node.id).collect::<Vec<_>>();
+        if self.layout.as_ref().is_none_or(|before| nodes(before) != nodes(&layout)) {
+            self.shape += 1;
+        }
+        self.layout = Some(layout.clone());
+        layout
     }
 
     /// All nodes were asked.
@@ -221,7 +241,7 @@ impl Memory {
 
     fn model(&mut self, inspector: &Inspector, now: Now) -> Model {
         let router = inspector.router();
-        let (topology, ring) = (router.topology_now(), router.ring());
+        let Layout { topology, ring } = self.layout.clone().unwrap_or_else(|| self.lay_out(router));
         let up = router.peers().map(|peers| peers.up()).unwrap_or_default();
         let own = self.own_figures(inspector);
         let known = Known {
@@ -250,7 +270,7 @@ impl Memory {
     /// This node's place in the topology.
     fn own_place(&self, inspector: &Inspector) -> Option<u16> {
         let me = inspector.router().me();
-        self.shape_of.iter().position(|node| *node == me).map(|at| at as u16)
+        self.layout.as_ref()?.topology.nodes.iter().position(|node| node.id == me).map(|at| at as u16)
     }
 
     fn look_age_ms(&self, now: Now) -> Option<u64> {
@@ -284,7 +304,9 @@ impl Memory {
             alarms: &model.alarms,
             events: self.happened.newest().collect(),
             slow: slow_operations(inspector, 0, me),
-            slow_known: inspector.router().slow().slower_than_ns() != u64::MAX,
+            slow_ms: Some(inspector.router().slow().slower_than_ns())
+                .filter(|ns| *ns != u64::MAX)
+                .map(|ns| ns / 1_000_000),
         };
         let bytes = Bytes::from(serde_json::to_vec(&state).unwrap_or_default());
         self.encoded = Some((stamp, bytes.clone()));
@@ -294,6 +316,17 @@ impl Memory {
             self.told_event = self.happened.last();
             self.told_slow = next_slow(inspector);
         }
+        bytes
+    }
+
+    /// The last six hours, encoded anew when ten seconds have passed.
+    pub(super) fn history_of_hours(&mut self) -> Bytes {
+        let tens = self.history.tens();
+        if let Some((_, bytes)) = self.encoded_hours.as_ref().filter(|(to_ms, _)| *to_ms == tens.to_ms()) {
+            return bytes.clone();
+        }
+        let bytes = Bytes::from(serde_json::to_vec(tens).unwrap_or_default());
+        self.encoded_hours = Some((tens.to_ms(), bytes.clone()));
         bytes
     }
 
@@ -317,7 +350,7 @@ impl Memory {
             verdict: news(was.verdict != model.verdict)
                 .and(model.verdict.as_ref())
                 .map(|view| Verdict { view, age_ms: self.look_age_ms(now) }),
-            nodes: model.nodes.iter().enumerate().filter(|(at, node)| was.nodes[*at] != **node).collect(),
+            nodes: model.nodes.iter().enumerate().filter(|(at, node)| was.nodes.get(*at) != Some(*node)).collect(),
             rtt_us: news(was.rtt_us != model.rtt_us).map(|()| &model.rtt_us),
             shards: shards.iter().map(|at| (*at, &model.shards[*at])).collect(),
             ill: news(was.ill != model.ill).map(|()| &model.ill[..]),

@@ -41,17 +41,20 @@ use heat::HeatView;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use kvorum_core::clock::Nanos;
-use kvorum_protocol::{HotKey, NodeId};
+use kvorum_protocol::{ClusterClasses, HotKey, NodeId};
 use memory::Memory;
 use parking_lot::Mutex;
 use serde::Serialize;
-use sessions::{Login, Sessions};
+pub(super) use sessions::Login;
+use sessions::Sessions;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 /// How often the node looks at itself.
 const TICK: Duration = Duration::from_secs(1);
@@ -151,7 +154,11 @@ impl Console {
             if self.is_watched(now) && self.is_due(now) {
                 self.look();
             }
-            self.tick();
+            // A fault of what only shows the node must not end the node.
+            if catch_unwind(AssertUnwindSafe(|| self.tick())).is_err() {
+                error!("the console has failed, and begins anew: its history is lost");
+                *self.memory.lock() = Memory::new();
+            }
         }
         // Their answers have no end of their own.
         self.hub.close();
@@ -171,18 +178,15 @@ impl Console {
 
     /// Whether who listens may go on.
     fn may_stay(&self, stays: &mut Stay, wall_ms: u64) -> bool {
-        let gate = self.inspector.router().auth();
-        if stays.until_ms.is_some_and(|until_ms| wall_ms >= until_ms) {
+        let router = self.inspector.router();
+        if stays.login.as_ref().is_some_and(|login| !self.sessions.holds(login, wall_ms)) {
             return false;
         }
-        let generation = gate.generation();
-        if stays.generation != generation {
-            let access = gate.access(&stays.principal, wall_ms);
-            let may = access.is_ok_and(|access| access.may_cluster(kvorum_protocol::ClusterClasses::STATUS));
-            stays.generation = generation;
-            return may;
+        if stays.access.generation() != router.auth().generation() {
+            let Ok(access) = router.auth().access(&stays.principal, wall_ms) else { return false };
+            stays.access = access;
         }
-        true
+        !stays.access.is_over(router) && stays.access.may_cluster(ClusterClasses::STATUS)
     }
 
     fn is_watched(&self, now: Nanos) -> bool {

@@ -36,6 +36,8 @@ pub(in super::super) struct Login {
     pub(in super::super) user: String,
     /// Of the password that it was made with.
     mark: [u8; 8],
+    /// How many keys there were before the one that proves it.
+    keys_before: u64,
 }
 
 impl Login {
@@ -50,6 +52,7 @@ pub(super) struct Sessions(Mutex<Inner>);
 
 struct Inner {
     key: hmac::Key,
+    keys_before: u64,
     /// By number: until when they would have lasted.
     ended: BTreeMap<[u8; 16], u64>,
 }
@@ -57,11 +60,11 @@ struct Inner {
 impl Sessions {
     /// Of a process that begins.
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Inner { key: new_key(), ended: BTreeMap::new() }))
+        Self(Mutex::new(Inner { key: new_key(), keys_before: 0, ended: BTreeMap::new() }))
     }
 
-    /// The cookie of somebody who has just proved who he is by a password, and until when it lasts; `None` for anybody else.
-    pub(super) fn begin(&self, principal: &Principal, wall_ms: u64) -> Option<(String, u64)> {
+    /// The cookie of somebody who has just proved who he is by a password, and his login; `None` for anybody else.
+    pub(super) fn begin(&self, principal: &Principal, wall_ms: u64) -> Option<(String, Login)> {
         let Principal::Password { user, mark } = principal else { return None };
         let number: [u8; 16] = rand::random();
         let until_ms = wall_ms + LASTS_MS;
@@ -70,8 +73,16 @@ impl Sessions {
         said.extend(number);
         said.extend(mark);
         said.extend(user.as_bytes());
-        let proof = hmac::sign(&self.0.lock().key, &said);
-        Some((format!("{}.{}", BASE64.encode(&said), BASE64.encode(proof)), until_ms))
+        let inner = self.0.lock();
+        let proof = hmac::sign(&inner.key, &said);
+        let login = Login { number, until_ms, user: user.clone(), mark: *mark, keys_before: inner.keys_before };
+        Some((format!("{}.{}", BASE64.encode(&said), BASE64.encode(proof)), login))
+    }
+
+    /// Whether a login that was read before still holds.
+    pub(super) fn holds(&self, login: &Login, wall_ms: u64) -> bool {
+        let inner = self.0.lock();
+        wall_ms < login.until_ms && login.keys_before == inner.keys_before && !inner.ended.contains_key(&login.number)
     }
 
     /// The login that a cookie's value proves, if it does.
@@ -86,7 +97,7 @@ impl Sessions {
         let (mark, user) = rest.split_first_chunk::<8>()?;
         let (until_ms, user) = (u64::from_be_bytes(*until), std::str::from_utf8(user).ok()?.to_owned());
         let holds = *form == FORM && wall_ms < until_ms && !inner.ended.contains_key(number);
-        holds.then_some(Login { number: *number, until_ms, user, mark: *mark })
+        holds.then_some(Login { number: *number, until_ms, user, mark: *mark, keys_before: inner.keys_before })
     }
 
     /// A login is over before its time.
@@ -95,7 +106,8 @@ impl Sessions {
         inner.ended.retain(|_, until_ms| *until_ms > wall_ms);
         if inner.ended.len() >= ENDED_MAX {
             // Nobody gets back in who has left: rather all log in again.
-            *inner = Inner { key: new_key(), ended: BTreeMap::new() };
+            let keys_before = inner.keys_before + 1;
+            *inner = Inner { key: new_key(), keys_before, ended: BTreeMap::new() };
             return;
         }
         inner.ended.insert(login.number, login.until_ms);
@@ -136,10 +148,11 @@ mod tests {
     #[test]
     fn a_cookie_proves_who_somebody_is_until_it_is_over() {
         let sessions = Sessions::new();
-        let (value, until_ms) = sessions.begin(&ada(), 1_000).expect("by a password");
-        assert_eq!(until_ms, 1_000 + LASTS_MS);
-        let login = sessions.read(&value, 2_000).expect("it holds");
-        assert_eq!((login.principal(), login.until_ms), (ada(), until_ms));
+        let (value, begun) = sessions.begin(&ada(), 1_000).expect("by a password");
+        let until_ms = begun.until_ms;
+        assert_eq!((begun.principal(), until_ms), (ada(), 1_000 + LASTS_MS));
+        assert_eq!(sessions.read(&value, 2_000).expect("it holds"), begun);
+        assert!(sessions.holds(&begun, until_ms - 1) && !sessions.holds(&begun, until_ms));
         assert!(sessions.read(&value, until_ms - 1).is_some());
         assert_eq!(sessions.read(&value, until_ms), None);
         assert!(sessions.begin(&Principal::Nobody, 0).is_none());
@@ -170,12 +183,16 @@ mod tests {
         let first = sessions.read(&values[0], 1).expect("it holds");
         sessions.end(&first, 1);
         assert_eq!(sessions.read(&values[0], 1), None);
+        assert!(!sessions.holds(&first, 1), "nor does what he has opened before go on");
         let mut last = sessions.read(&values[1], 1).expect("the others hold");
+        let second = last.clone();
+        assert!(sessions.holds(&second, 1));
         for number in 0..ENDED_MAX as u64 {
             last.number[..8].copy_from_slice(&number.to_be_bytes());
             sessions.end(&last, 1);
         }
         assert!(values.iter().all(|value| sessions.read(value, 1).is_none()), "all log in again");
+        assert!(!sessions.holds(&second, 1));
         assert!(sessions.0.lock().ended.len() <= ENDED_MAX);
     }
 

@@ -4,9 +4,9 @@ use super::super::Api;
 use super::super::problem::Problem;
 use super::super::request::Asked;
 use super::login::{AuthView, WhoView};
-use super::no_store;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
@@ -30,16 +30,21 @@ pub(super) async fn state(State(api): State<Arc<Api>>, request: Request) -> Resu
     body.extend_from_slice(&own[..own.len() - 1]);
     body.push(b',');
     body.extend_from_slice(&shared[1..]);
-    let mut response = body.into_response();
+    Ok(json_of(body.into()))
+}
+
+/// What is encoded already.
+fn json_of(bytes: Bytes) -> Response {
+    let mut response = bytes.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }
 
 /// `GET /console/history`: the last six hours.
 pub(super) async fn history(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
     Asked::read(&request, &[])?;
-    let response = no_store(api.console.memory.lock().history.tens());
-    Ok(response)
+    let bytes = api.console.memory.lock().history_of_hours();
+    Ok(json_of(bytes))
 }
