@@ -184,6 +184,10 @@ impl KeyWrap for Keks {
         self.keks[0].fingerprint()
     }
 
+    fn hides_its_key(&self) -> bool {
+        matches!(self.keks[0], Kek::Program { .. })
+    }
+
     fn draw(&self) -> Result<[u8; DATA_KEY_BYTES], KeyFailure> {
         let mut key = [0; DATA_KEY_BYTES];
         SystemRandom::new().fill(&mut key).map_err(|_| failure("the system has no randomness"))?;

@@ -184,6 +184,7 @@ async fn over_http(cluster: &TestCluster, token: &str) {
 }
 
 async fn over_resp(cluster: &TestCluster, token: &str) {
+    let mut silent = Wire::open(cluster.resp_address(3)).await;
     let mut resp = Wire::open(cluster.resp_address(3)).await;
     let noauth = "-NOAUTH Authentication required.\r\n";
     let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
@@ -199,7 +200,10 @@ async fn over_resp(cluster: &TestCluster, token: &str) {
     resp.exchange("INFO", &format!("{denied} status of the cluster\r\n")).await;
     resp.exchange("MULTI\nGET other/x\nEXEC", &format!("+OK\r\n+QUEUED\r\n{denied} read a key that it names\r\n"))
         .await;
-    resp.exchange("RESET\nGET app/x", &format!("+RESET\r\n{noauth}")).await;
+    resp.exchange("WAIT 2 0", &format!("{denied} status of the cluster\r\n")).await;
+    // What was asked before it ends the login is answered to whoever asked it.
+    let pipeline = "SET app/x 2\nGET app/x\nRESET\nGET app/x";
+    resp.exchange(pipeline, &format!("+OK\r\n$1\r\n2\r\n+RESET\r\n{noauth}")).await;
     resp.exchange(&format!("AUTH {token}\nGET app/x"), "+OK\r\n$1\r\n2\r\n").await;
     resp.exchange("RESET", "+RESET\r\n").await;
     resp.exchange(&format!("AUTH ada {token}\nGET app/x"), "+OK\r\n$1\r\n2\r\n").await;
@@ -211,6 +215,15 @@ async fn over_resp(cluster: &TestCluster, token: &str) {
     cluster_door.exchange("HELLO 3 AUTH ada byron", wrong).await;
     cluster_door.send(&encoded("HELLO 3 AUTH ada lovelace")).await;
     cluster_door.expect("%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n").await;
+    // The log of slow commands has no passwords, whatever counts as slow.
+    let mut admin = Wire::open(cluster.resp_address(3)).await;
+    admin.exchange("AUTH admin correct-horse\nCONFIG SET slowlog-log-slower-than 0", "+OK\r\n+OK\r\n").await;
+    resp.exchange("AUTH ada lovelace\nECHO slow", "+OK\r\n$4\r\nslow\r\n").await;
+    admin.send(&encoded("SLOWLOG GET -1\nQUIT")).await;
+    let told = admin.rest().await;
+    assert!(told.contains("ECHO") && !told.contains("lovelace") && !told.contains("AUTH"), "{told}");
+    // Whoever says nothing does not keep his place.
+    tokio::time::timeout(PATIENCE, silent.closed()).await.expect("he has ten seconds");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

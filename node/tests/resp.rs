@@ -161,12 +161,39 @@ async fn commands_are_answered_as_redis_answers_them() {
             "MULTI\nSETEX {t}r 100 v\nPUBLISH {t}r v\nEXEC\nPUBLISH {t}r v\nSUBSCRIBE {t}r",
             "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:0\r\n:0\r\n-ERR unknown command 'SUBSCRIBE', with args beginning with: '{t}r' \r\n",
         ),
+        // What can't be taken back is not done before it is known that the transaction is.
+        (
+            "MULTI\nCLIENT REPLY OFF\nGET {t}q\nCONFIG SET save x\nEXEC\nMULTI\nHELLO 3 AUTH root wrong\nEXEC",
+            "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n-ERR this command can't be in a transaction with keys\r\n$-1\r\n\
+             -ERR this command can't be in a transaction with keys\r\n+OK\r\n+QUEUED\r\n*1\r\n-ERR a login can't be in a transaction\r\n",
+        ),
         ("GET", "-ERR wrong number of arguments for 'get' command\r\n"),
         ("GET \"\"", "-ERR a key of 0 bytes is not supported\r\n"),
     ] {
         wire.exchange(commands, replies).await;
         wire.ping().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_is_refused_and_breaks_a_transaction() {
+    let cluster = TestCluster::start(ClusterOptions { nodes: 1, shards: 1, ..ClusterOptions::default() }).await;
+    let mut wire = Wire::open(cluster.resp_address(1)).await;
+    let too_long = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
+    let value = "x".repeat((16 << 20) + 1);
+    wire.exchange("MULTI", "+OK\r\n").await;
+    wire.exchange(&format!("SET blob {value}"), too_long).await;
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    wire.exchange("INCR n\nEXEC\nGET n", &format!("+QUEUED\r\n{aborted}$-1\r\n")).await;
+    let pattern = "[a".repeat(100_000);
+    for command in [format!("KEYS {pattern}"), format!("SCAN 0 MATCH {pattern}"), format!("CLIENT SETNAME {pattern}")] {
+        wire.exchange(&command, too_long).await;
+    }
+    let names = " client".repeat(1_025);
+    wire.exchange(&format!("COMMAND DOCS{names}"), "-ERR at most 1024 commands can be asked about at a time\r\n").await;
+    let keys: String = (0..17).map(|number| format!(" {number}{}", "k".repeat(65_000))).collect();
+    wire.exchange(&format!("WATCH{keys}"), "-ERR a transaction watches 2048 keys and 1 MiB of them at most\r\n").await;
+    wire.ping().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

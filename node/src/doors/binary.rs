@@ -487,7 +487,11 @@ impl<'a> Connection<'a> {
         if !self.output.uses_parts() {
             return Ok(Some(body));
         }
-        if self.assembler.begins(&body)?.is_some() {
+        if let Some(length) = self.assembler.begins(&body)? {
+            let (value, limit) = (length as u64, HELLO_FRAME_BYTES_MAX as u64);
+            if (self.client.is_none() || self.is_nobody) && value > limit {
+                return Err(DecodeError::OverLimit { field: "length of a message before a login", value, limit });
+            }
             self.message_since = Some(Instant::now());
         }
         let message = self.assembler.handle(body)?;

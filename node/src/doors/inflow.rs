@@ -7,6 +7,7 @@
 //! Shares that only grow could all wait for each other. So one connection at a time, whose turn it is, may take what it needs
 //! to make its message whole, beyond all bounds but its own, and must be quick about it.
 
+use kvorum_core::auth::gate::network_of;
 use kvorum_core::limits::{
     FINISH_TIMEOUT, INFLOW_STEP_BYTES, LARGE_FRAME_BYTES, LARGE_FRAMES_ADDRESS_BYTES_MAX, LARGE_FRAMES_BYTES_MAX,
 };
@@ -42,6 +43,8 @@ impl Inflow {
 
     /// Nothing, to begin with, of a connection from `address`.
     pub fn share(self: &Arc<Self>, address: IpAddr) -> Share {
+        // Whoever has a network of IPv6 has all of its addresses.
+        let address = network_of(address);
         Share { inflow: Arc::clone(self), address, steps: None, turn: None, waiting: None }
     }
 

@@ -106,9 +106,11 @@ impl Pattern {
                     after
                 }
                 [byte, after @ ..] => {
-                    (0..=u8::MAX)
-                        .filter(|other| self.folded(*other) == self.folded(*byte))
-                        .for_each(|byte| class.add(byte));
+                    class.add(*byte);
+                    if self.ignores_case {
+                        class.add(byte.to_ascii_lowercase());
+                        class.add(byte.to_ascii_uppercase());
+                    }
                     after
                 }
             };

@@ -29,6 +29,15 @@ pub const KEY_BYTES_MAX: usize = limits::KEY_BYTES_MAX;
 /// A value of at least so many bytes is not copied into a reply: the reply refers to it.
 pub const UNCOPIED_BYTES_MIN: usize = 16 << 10;
 
+/// Longest pattern. Each of its bytes takes sixteen of memory, and time for each key.
+pub const PATTERN_BYTES_MAX: usize = 128 << 10;
+
+/// Most names that one COMMAND INFO or COMMAND DOCS asks about: each is answered with a kilobyte or more.
+pub const NAMES_MAX: usize = 1024;
+
+/// Longest name of a client, and of its library and version.
+pub const ATTRIBUTE_BYTES_MAX: usize = 256;
+
 /// Databases that SELECT knows: 0 to 15.
 pub const DATABASES: u32 = 16;
 

@@ -84,7 +84,9 @@ impl Exchange {
             return Err(ScramError::Malformed);
         }
         let expected = match (self.is_bound, binding) {
-            (false, _) => channel(None),
+            (false, None) => channel(None),
+            // Somebody in between could have left the binding out, to pass the login on over a channel of his own.
+            (false, Some(_)) => return Err(ScramError::Channel),
             (true, Some(binding)) => channel(Some(&binding)),
             (true, None) => return Err(ScramError::Channel),
         };

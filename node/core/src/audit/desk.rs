@@ -12,6 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Most events that wait. With [`super::AUDIT_TEXT_BYTES_MAX`] bytes in each of two texts that is 4 MiB.
 const WAITING_MAX: usize = 4096;
+/// Of these, places that only what operators ask for may take: nobody can have that left out by being refused often.
+const WAITING_FOR_OPERATORS: usize = WAITING_MAX / 4;
+/// Most different refusals that are written in a second. Their texts are strangers' choice, and old lines make room for new ones.
+const REFUSED_PER_SECOND_MAX: u32 = 20;
 /// Most different events that are known not to be repeated.
 const KNOWN_MAX: usize = 4096;
 /// A login that is like another one is written once in so long, in milliseconds: over HTTP each request is one.
@@ -40,16 +44,27 @@ struct Waiting {
     known: HashMap<u64, (Nanos, u32)>,
     /// So many were dropped that no line tells of yet.
     untold: u64,
+    /// When the second began in which so many refusals were taken down.
+    refused: (Nanos, u32),
+}
+
+impl Waiting {
+    /// One more refusal: whether there were enough in this second.
+    fn has_refused_enough(&mut self, now: Nanos) -> bool {
+        let (since, count) = &mut self.refused;
+        if now.ms_since(*since) >= 1_000 {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        *count > REFUSED_PER_SECOND_MAX
+    }
 }
 
 impl AuditDesk {
     /// Somebody writes from here on, and is woken by `wake` when something waits.
     pub fn open(&self, now: Now, wake: Box<dyn Fn() + Send + Sync>) {
         if self.wake.set(wake).is_ok() {
-            self.push(
-                AuditEvent::of_log(AuditKind::Opened, format!("kvorum {}", env!("CARGO_PKG_VERSION"))),
-                now.wall_ms,
-            );
+            self.push(AuditEvent::of_log(AuditKind::Opened, format!("kvorum {}", env!("CARGO_PKG_VERSION"))), now);
         }
     }
 
@@ -121,13 +136,23 @@ impl AuditDesk {
                 None => drop(waiting.known.insert(hasher.finish(), (now.monotonic, 0))),
             }
         }
-        self.push(event, now.wall_ms);
+        self.push(event, now);
     }
 
-    fn push(&self, mut event: AuditEvent, wall_ms: u64) {
+    /// Whether an operator's change can't be written down: the log fails, or too much waits for it.
+    pub fn refuses(&self) -> bool {
+        // It is asked for, and answered.
+        self.fails() || self.waiting.lock().events.len() + 2 > WAITING_MAX
+    }
+
+    fn push(&self, mut event: AuditEvent, now: Now) {
+        let wall_ms = now.wall_ms;
         event.at_ms = wall_ms;
         let mut waiting = self.waiting.lock();
-        if waiting.events.len() >= WAITING_MAX {
+        let is_operators = matches!(event.kind, AuditKind::Opened | AuditKind::Asked | AuditKind::Answered);
+        let most = if is_operators { WAITING_MAX } else { WAITING_MAX - WAITING_FOR_OPERATORS };
+        let is_refusal = matches!(event.kind, AuditKind::LoginFailed | AuditKind::Denied);
+        if waiting.events.len() >= most || is_refusal && waiting.has_refused_enough(now.monotonic) {
             waiting.untold += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -241,5 +266,26 @@ mod tests {
             desk.take();
         }
         assert!(desk.waiting.lock().known.len() <= KNOWN_MAX);
+    }
+
+    #[test]
+    fn strangers_leave_room_for_what_operators_ask_and_for_old_lines() {
+        let desk = open();
+        let refuse = |from_ms: u64| {
+            (0..1_000)
+                .for_each(|user| desk.note(at(from_ms), event(AuditKind::LoginFailed, &format!("{from_ms} {user}"))));
+        };
+        refuse(0);
+        assert_eq!((desk.take().len(), desk.dropped()), (REFUSED_PER_SECOND_MAX as usize, 980));
+        // Logins are no refusals, and fill their part of the queue while nobody writes.
+        (0..WAITING_MAX).for_each(|user| desk.note(at(5_000), event(AuditKind::Login, &user.to_string())));
+        assert!(!desk.refuses());
+        for number in 0..WAITING_FOR_OPERATORS {
+            assert_eq!(desk.refuses(), number > WAITING_FOR_OPERATORS - 2, "{number}");
+            desk.note(at(5_000), event(AuditKind::Asked, "USER ADD ada"));
+        }
+        assert!(desk.refuses(), "nothing is changed that is not written down");
+        let asked = desk.take().into_iter().filter(|event| event.kind == AuditKind::Asked).count();
+        assert_eq!((asked, desk.refuses()), (WAITING_FOR_OPERATORS, false));
     }
 }

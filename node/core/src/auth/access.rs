@@ -27,6 +27,8 @@ pub struct Access {
     is_nobody: bool,
     /// When it is over, by the wall clock.
     until_ms: Option<u64>,
+    /// Somebody has come by a token of the user, and may not be the user.
+    is_by_token: bool,
     limits: UserLimits,
 }
 
@@ -41,6 +43,7 @@ impl Access {
             cluster: ClusterClasses::ALL,
             is_nobody: false,
             until_ms: None,
+            is_by_token: false,
             limits: UserLimits::default(),
         }
     }
@@ -55,6 +58,7 @@ impl Access {
             cluster: ClusterClasses::NONE,
             is_nobody: true,
             until_ms: None,
+            is_by_token: false,
             limits: UserLimits::default(),
         }
     }
@@ -81,13 +85,20 @@ impl Access {
         }
         let cluster = roles.iter().map(UserRole::known_cluster).fold(ClusterClasses::NONE, ClusterClasses::with);
         let keys = prefixes.map(Keys::of);
-        Some(Self { user: user.to_owned(), generation, keys, cluster, is_nobody: false, until_ms: None, limits })
+        let user = user.to_owned();
+        let (is_nobody, until_ms, is_by_token) = (false, None, false);
+        Some(Self { user, generation, keys, cluster, is_nobody, until_ms, is_by_token, limits })
     }
 
-    /// The same until then: Unix time in milliseconds.
+    /// The same by a token, until its time is over: Unix time in milliseconds.
     #[must_use]
-    pub(super) fn until(self, until_ms: Option<u64>) -> Self {
-        Self { until_ms, ..self }
+    pub(super) fn by_token(self, until_ms: Option<u64>) -> Self {
+        Self { until_ms, is_by_token: true, ..self }
+    }
+
+    /// Whether it is this user that asks, and not somebody to whom the user gave a token.
+    pub fn is_user(&self, name: &str) -> bool {
+        !self.is_nobody && !self.is_by_token && !name.is_empty() && self.user == name
     }
 
     /// Whether its time is over. Looks at the clock only if it ends at all.

@@ -223,35 +223,34 @@ impl AuthGate {
     pub fn access(&self, principal: &Principal, wall_ms: u64) -> Result<Arc<Access>, LoginError> {
         let in_force = Arc::clone(&self.in_force.read());
         let table = &in_force.table;
-        let (user, roles, until_ms) = match principal {
+        let user = match principal {
             Principal::Nobody if self.is_required() => return Ok(Arc::clone(&in_force.nobody)),
             Principal::Nobody => return Ok(Arc::clone(&in_force.everybody)),
             Principal::Certificate { user, serial } => {
                 if table.denies(serial) {
                     return Err(LoginError::Refused);
                 }
-                (user, None, None)
+                user
             }
             Principal::Password { user, mark } => {
                 let known = table.enabled(user).and_then(|user| user.verifier());
                 if known.is_none_or(|verifier| verifier.mark() != *mark) {
                     return Err(LoginError::Refused);
                 }
-                (user, None, None)
+                user
             }
             Principal::Token(id) => {
                 let token = table.tokens.get(&id.to_string()).ok_or(LoginError::Refused)?;
                 if token.expires_at_ms.is_some_and(|at_ms| at_ms <= wall_ms) {
                     return Err(LoginError::Refused);
                 }
-                (&token.user, token.roles.as_ref(), token.expires_at_ms)
+                let access = Access::of_user(table, &token.user, token.roles.as_ref(), in_force.generation);
+                let access = access.ok_or(LoginError::Refused)?.by_token(token.expires_at_ms);
+                return Ok(Arc::new(access));
             }
         };
-        let make = || Some(Arc::new(Access::of_user(table, user, roles, in_force.generation)?.until(until_ms)));
-        let access = match principal {
-            Principal::Token(_) => make(),
-            _ => in_force.accesses.lock().entry(user.clone()).or_insert_with(make).clone(),
-        };
+        let make = || Access::of_user(table, user, None, in_force.generation).map(Arc::new);
+        let access = in_force.accesses.lock().entry(user.clone()).or_insert_with(make).clone();
         access.ok_or(LoginError::Refused)
     }
 
@@ -494,6 +493,8 @@ mod tests {
         let access = gate.access(&token, 99).unwrap();
         assert_eq!(access.user(), "admin");
         assert!(access.may_cluster(ClusterClasses::METRICS) && !access.may_cluster(ClusterClasses::ADMIN));
+        assert!(gate.access_of("admin").is_some_and(|access| access.is_user("admin")));
+        assert!(!access.is_user("admin"), "by another password he would be the user for good");
         assert_eq!(gate.access(&token, 100), Err(LoginError::Refused));
         let later = Nanos(STALE_AFTER_MS * 1_000_000 + 5);
         assert_eq!(gate.log_in_by_token(id, &digest, later), Err(LoginError::Stale));

@@ -70,7 +70,10 @@ impl MapKeeper {
             EncryptVerb::On if sealing.active != 0 => return Ok(None),
             EncryptVerb::Rotate if sealing.is_plain() => return refused("nothing is sealed yet: ENCRYPTION ON first"),
             EncryptVerb::Rewrap if sealing.is_plain() => return refused("nothing is sealed yet: ENCRYPTION ON first"),
-            EncryptVerb::Rewrap if sealing.keys.iter().all(|key| key.kek == wrap.kek()) => return Ok(None),
+            // Whether a program has another key by now, nobody sees: all are wrapped anew whenever that is asked for.
+            EncryptVerb::Rewrap if !wrap.hides_its_key() && sealing.keys.iter().all(|key| key.kek == wrap.kek()) => {
+                return Ok(None);
+            }
             EncryptVerb::On | EncryptVerb::Rotate | EncryptVerb::Rewrap => {}
         }
         let has_same = |node: NodeId| seen.data_keys.get(&node).is_some_and(|told| told.kek == wrap.kek());

@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 pub trait KeyWrap: Send + Sync {
     /// Tells this key-encryption key from others.
     fn kek(&self) -> u64;
+    /// Whether [`KeyWrap::kek`] stays the same where the key is exchanged: it stands for a program then, which keeps the key to itself.
+    fn hides_its_key(&self) -> bool {
+        false
+    }
     /// Draws a data key.
     ///
     /// # Errors

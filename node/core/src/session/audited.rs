@@ -76,6 +76,30 @@ impl<Origin: Copy> Session<Origin> {
         }
     }
 
+    /// Writes down what the client changes at this node, of which the door knows alone.
+    ///
+    /// # Errors
+    /// `Unavailable`: it can't be written down, and must not be done.
+    pub fn note_change(&mut self, what: &str) -> Result<(), ServerError> {
+        if self.context.router.audit().is_on() {
+            self.check_audit()?;
+            self.note(AuditKind::Asked, what);
+        }
+        Ok(())
+    }
+
+    /// Whether what an operator asks for can be written down.
+    ///
+    /// # Errors
+    /// `Unavailable`: it can't.
+    fn check_audit(&self) -> Result<(), ServerError> {
+        if !self.context.router.audit().refuses() {
+            return Ok(());
+        }
+        let detail = "the audit log of this node can't be written, so nothing is changed through it: see its log";
+        Err(ServerError::new(ErrorCode::Unavailable, detail).with_outcome(Outcome::NotApplied))
+    }
+
     /// Writes down what a command changes, before it does.
     ///
     /// # Errors
@@ -85,14 +109,10 @@ impl<Origin: Copy> Session<Origin> {
         if !desk.is_on() {
             return Ok(());
         }
-        let fails = desk.fails();
         let Some(what) = change(command) else { return Ok(()) };
-        if matches!(command, AdminCommand::Monitor(_)) && !fails && self.watches_on() {
+        self.check_audit()?;
+        if matches!(command, AdminCommand::Monitor(_)) && self.watches_on() {
             return Ok(());
-        }
-        if fails {
-            let detail = "the audit log of this node can't be written, so nothing is changed through it: see its log";
-            return Err(ServerError::new(ErrorCode::Unavailable, detail).with_outcome(Outcome::NotApplied));
         }
         let user = self.access().user().to_owned();
         self.note_of(AuditKind::Asked, &user, &what);

@@ -12,8 +12,8 @@ use crate::routing::router::Router;
 use crate::shard::Operation;
 use bytes::Bytes;
 use kvorum_protocol::{
-    ClusterClasses, ErrorCode, ReadMode, RequestBody, ResponseBody, Retry, ServerError, TransactionOperation,
-    UserLimits,
+    ClusterClasses, ErrorCode, KeyClasses, ReadMode, RequestBody, ResponseBody, Retry, ServerError,
+    TransactionOperation, UserLimits,
 };
 use std::sync::Arc;
 
@@ -137,11 +137,23 @@ impl<Origin: Copy> Session<Origin> {
         allowed
     }
 
+    /// A status names keys that are hot: only those that the client may read.
+    pub(super) fn leave_out_keys(&mut self, body: &mut ResponseBody) {
+        if let ResponseBody::Status(nodes) = body
+            && !self.caller.is_peer
+        {
+            let access = self.caller.access(&self.context.router);
+            nodes.iter_mut().for_each(|node| node.hot_keys.retain(|hot| access.may(KeyClasses::READ, &hot.key)));
+        }
+    }
+
     /// Why a request is not done; `None` if it may be.
     pub(super) fn refusal(&mut self, body: &RequestBody, now: Nanos) -> Option<ServerError> {
         if self.caller.is_peer {
             return None;
         }
+        // First: what is refused for want of a right costs, too, and a line of the audit log.
+        let charged = self.charge(body, now);
         let access = self.caller.access(&self.context.router);
         if let Err(denied) = authorise(access, body) {
             let error = denied.error(access.user());
@@ -150,13 +162,13 @@ impl<Origin: Copy> Session<Origin> {
             self.note(AuditKind::Denied, &format!("{what}: {}", error.detail));
             return Some(error);
         }
+        if let Err(error) = charged {
+            self.caller.is_over = true;
+            return Some(error);
+        }
         if let RequestBody::Admin(command) = body
             && let Err(error) = self.note_asked(command)
         {
-            return Some(error);
-        }
-        if let Err(error) = self.charge(body, now) {
-            self.caller.is_over = true;
             return Some(error);
         }
         if is_stale_read(body) && !self.context.router.auth().is_fresh(now) {

@@ -503,6 +503,7 @@ impl<Origin: Copy> Session<Origin> {
             outcome::speak_of_the_write(&mut body);
         }
         self.note_answered(done.number, &body);
+        self.leave_out_keys(&mut body);
         let source = (done.job.operation == meter::OperationKind::Get).then_some(done.source);
         let finished = self.tell(&done.job, &body, self.collected_at, source, true);
         if self.is_of_interest(&done.job, &finished) {

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(super) const RAW_BYTES_MAX: usize = VALUE_BYTES_MAX;
 /// Bytes of a body of JSON: a value as base64, and what stands around it.
 pub(super) const JSON_BYTES_MAX: usize = VALUE_BYTES_MAX / 3 * 4 + 512 * 1024;
+/// Largest body of a login at the console: a name and a password.
+pub(super) const LOGIN_BYTES_MAX: usize = 8 * 1024;
 /// Operations of a bulk load that are done together,
 pub(super) const BULK_OPERATIONS_MAX: usize = 1024;
 /// and bytes of them, unless one alone is longer.

@@ -48,7 +48,7 @@ use http::request::Parts;
 use kvorum_core::health::pressure::Pressure;
 use kvorum_core::session::SessionContext;
 use kvorum_protocol::Topology;
-use limits::{JSON_BYTES_MAX, RAW_BYTES_MAX};
+use limits::{JSON_BYTES_MAX, LOGIN_BYTES_MAX, RAW_BYTES_MAX};
 use metrics::{HttpRequests, KEY_ROUTE};
 use outflow::Outflow;
 use problem::{NOT_FOUND, Problem};
@@ -105,6 +105,11 @@ impl Api {
     /// Reads a body of JSON.
     async fn read_json(&self, parts: &Parts, body: Body) -> Result<Bytes, Problem> {
         body::read(&parts.headers, body, JSON_BYTES_MAX, self.inflow.share(address(parts))).await
+    }
+
+    /// Reads a body of somebody who has not said who he is.
+    async fn read_login(&self, parts: &Parts, body: Body) -> Result<Bytes, Problem> {
+        body::read(&parts.headers, body, LOGIN_BYTES_MAX, self.inflow.share(address(parts))).await
     }
 
     /// Reads a body that is a value.

@@ -40,7 +40,7 @@ pub(super) fn error_text(error: &ServerError, writes: bool) -> String {
 }
 
 /// The error of a command of several writes, if any failed. Where others took effect, it must not look as if none did.
-fn failure(bodies: &[ResponseBody], writes: bool) -> Option<String> {
+pub(super) fn failure(bodies: &[ResponseBody], writes: bool) -> Option<String> {
     let (mut first, mut is_mixed) = (None, false);
     let mut took_effect = false;
     let mut note = |error: &ServerError| {
@@ -73,6 +73,11 @@ pub(super) fn is_effect(body: &ResponseBody) -> bool {
             | ResponseBody::Atomic(AtomicResult::Applied(_))
             | ResponseBody::Transaction(TransactionResult::Done(_))
     )
+}
+
+/// Whether a request took effect, or nobody knows.
+pub(super) fn may_be_effect(body: &ResponseBody) -> bool {
+    is_effect(body) || matches!(body, ResponseBody::Error(error) if error.outcome != Outcome::NotApplied)
 }
 
 /// The failure that an answer tells of; of several reads, one that may pass by.

@@ -4,7 +4,7 @@
 //! a connection that touch the same key don't change places by that: a request waits until those of its keys before it are
 //! through, and is given up once one behind it took effect. Meanwhile nothing more is taken from the client.
 
-use super::answers::{self, failure_of, is_effect, sequence_min, value_bytes};
+use super::answers::{self, failure_of, may_be_effect, sequence_min, value_bytes};
 use super::connection::Connection;
 use super::execute::{ReplyForm, is_write};
 use super::info;
@@ -515,11 +515,11 @@ fn write(door: &super::RespDoor, asking: Asking, reply: &mut ReplyWriter<'_>) {
         return walk.write(reply);
     }
     // Where some of it took effect, the client must not send all of it again.
-    if let Some(moved) = moved.filter(|_| !(writes && answers.iter().any(is_effect))) {
+    if let Some(moved) = moved.filter(|_| !(writes && answers.iter().any(may_be_effect))) {
         return reply.error(moved.as_bytes());
     }
     if let Some(exec) = exec {
-        return exec.write(&answers, door.wall_ms(), reply);
+        return exec.write(&answers, writes, door.wall_ms(), reply);
     }
     match form {
         ReplyForm::Text => reply.verbatim(text.as_bytes()),

@@ -1,6 +1,7 @@
 //! The connections of a node's RESP doors, as their clients see each other: CLIENT LIST, CLIENT KILL and MONITOR.
 
 use super::RespMode;
+use crate::auth::user_cert::UserCertificate;
 use crate::runtime::system_clock;
 use bytes::{BufMut, BytesMut};
 use kvorum_core::auth::{Principal, UserPlace};
@@ -50,8 +51,8 @@ pub(super) struct Client {
     /// Where it has reached the node.
     pub(super) to: SocketAddr,
     mode: RespMode,
-    /// The serial number of the certificate that it has shown.
-    serial: Option<Vec<u8>>,
+    /// The certificate that it has shown.
+    certificate: Option<Box<UserCertificate>>,
     since: Nanos,
     about: Mutex<About>,
     /// Its place among the connections of its user.
@@ -105,7 +106,7 @@ impl Clients {
         from: SocketAddr,
         to: SocketAddr,
         mode: RespMode,
-        serial: Option<Vec<u8>>,
+        certificate: Option<UserCertificate>,
     ) -> Arc<Client> {
         let now = system_clock::monotonic();
         let about = About {
@@ -126,7 +127,7 @@ impl Clients {
             from,
             to,
             mode,
-            serial,
+            certificate: certificate.map(Box::new),
             since: now,
             about: Mutex::new(about),
             place: Mutex::default(),
@@ -147,7 +148,7 @@ impl Clients {
     /// Ends the connections of these. They are told apart by who the client is, and by the serial number of its certificate.
     pub(super) fn end_those_of(&self, is_nobody: impl Fn(&Principal, Option<&[u8]>) -> bool) {
         for client in self.all.lock().values() {
-            if is_nobody(&client.about.lock().principal, client.serial.as_deref()) {
+            if is_nobody(&client.about.lock().principal, client.certificate.as_ref().map(|shown| &shown.serial[..])) {
                 client.killed.cancel();
             }
         }
@@ -291,6 +292,12 @@ impl Client {
     /// Takes what it is to be told as a monitor.
     pub(super) fn take_feed(&self) -> BytesMut {
         self.feed.lock().as_mut().map(BytesMut::split).unwrap_or_default()
+    }
+
+    /// Who it is by the certificate that it has shown.
+    pub(super) fn shown(&self) -> Option<Principal> {
+        let UserCertificate { user, serial } = &**self.certificate.as_ref()?;
+        Some(Principal::Certificate { user: user.clone(), serial: serial.clone() })
     }
 
     /// Whether it is told what others ask.

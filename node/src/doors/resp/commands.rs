@@ -36,6 +36,13 @@ impl Connection<'_> {
             self.tally.note(spec.full_name, None, true);
             return self.reply_with(|reply| reply.error(&error));
         }
+        let changes_who = is_login(spec) && self.multi.queue.is_none() || spec.full_name == "reset";
+        let is_costly = spec.full_name == "lcs" && self.multi.queue.is_none();
+        if (changes_who || is_costly) && !self.queue.is_empty() {
+            // What was asked before is to be answered to whoever asked it. What is costly is done one at a time, and others go between.
+            self.apart = Some(request.clone());
+            return;
+        }
         let is_control = matches!(spec.full_name, "multi" | "exec" | "discard" | "watch" | "quit" | "reset");
         if self.multi.queue.is_some() && !is_control {
             return self.enqueue(spec, request);
@@ -135,8 +142,7 @@ impl Connection<'_> {
             queue.commands.iter().for_each(|(spec, request)| self.tell_monitors(spec, request));
         }
         // Passwords are nobody's business.
-        let is_secret = matches!(spec.full_name, "auth" | "hello");
-        if !is_secret && !spec.flags.has(Flags::ADMIN) {
+        if !is_login(spec) && !spec.flags.has(Flags::ADMIN) {
             clients.tell_monitors(&self.manners.client, request, self.door.wall_ms() * 1_000);
         }
     }
@@ -145,7 +151,7 @@ impl Connection<'_> {
     pub(super) fn note_quick(&mut self, spec: &CommandSpec, request: &Request, failed: bool) {
         self.tally.note(spec.full_name, None, failed);
         let slowlog = &self.door.node.slowlog;
-        if slowlog.may_be_quick() && !spec.flags.has(Flags::SKIP_SLOWLOG) {
+        if slowlog.may_be_quick() && !spec.flags.has(Flags::SKIP_SLOWLOG) && !is_login(spec) {
             let took_us = system_clock::monotonic().0.saturating_sub(self.now.0) / 1_000;
             if slowlog.is_slow(took_us) {
                 self.log_slow(request, took_us);
@@ -184,8 +190,7 @@ impl Connection<'_> {
         self.push(is_silent, output);
         self.note_quick(spec, request, failed);
         if matches!(command, Command::Reset) {
-            self.session.log_out();
-            self.note_who();
+            self.log_in_anew();
             self.forget_transaction();
         }
         self.is_ending |= matches!(command, Command::Quit) || self.manners.ends;

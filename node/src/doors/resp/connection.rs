@@ -64,6 +64,9 @@ pub(super) struct Connection<'a> {
     pub(super) session: Session<AskedBy>,
     /// The client says who it is: that takes a moment.
     pub(super) login: Option<RespRequest>,
+    /// A request that changes who the client is, or is costly. It is taken up once all that came before it is answered, and nothing else
+    /// until then.
+    pub(super) apart: Option<RespRequest>,
     pub(super) writer: Arc<Writer>,
     pub(super) manners: &'a mut Manners,
     pub(super) multi: Multi,
@@ -127,6 +130,7 @@ impl<'a> Connection<'a> {
             stream,
             session,
             login: None,
+            apart: None,
             writer: Arc::clone(door.node.writers.of(number)),
             manners,
             multi: Multi::default(),
@@ -216,7 +220,13 @@ impl<'a> Connection<'a> {
                     self.handle_input().await;
                 }
                 () = client.fed.notified(), if takes_feed => {
-                    self.output.put(&client.take_feed());
+                    // Its rights may have been taken away, or it has become another user.
+                    if self.may_monitor() {
+                        self.output.put(&client.take_feed());
+                    } else {
+                        self.door.node.clients.stop_monitoring(&client);
+                        self.is_ending = true;
+                    }
                 }
                 () = &mut killed => return Ok(Served::Closed),
                 () = sleep_until(request_by), if request_by.is_some() && takes => {
@@ -274,7 +284,14 @@ impl<'a> Connection<'a> {
         let is_read = self.parser.is_idle(&self.input) && self.input.is_empty() && !self.stream.holds_input();
         let is_written = !self.stream.holds_output();
         let ends = self.is_ending || self.leaves_by.is_some();
-        is_answered && is_read && is_written && !ends && self.multi.is_empty() && !self.manners.client.is_monitor()
+        let is_taken_up = self.apart.is_none();
+        is_answered
+            && is_read
+            && is_taken_up
+            && is_written
+            && !ends
+            && self.multi.is_empty()
+            && !self.manners.client.is_monitor()
     }
 
     /// When to close the connection because the node is stopping: once the client has nothing to wait for, and soon in any case.
@@ -287,6 +304,7 @@ impl<'a> Connection<'a> {
     /// Whether too little is unanswered and unwritten to stop taking requests.
     fn takes_requests(&self) -> bool {
         !self.is_ending
+            && self.apart.is_none()
             && self.refused.is_empty()
             && !self.multi.is_watching
             && (self.queue.is_empty() || !self.is_strained())
@@ -299,7 +317,13 @@ impl<'a> Connection<'a> {
     async fn handle_input(&mut self) {
         self.now = system_clock::monotonic();
         let (mut done, mut handled) = (0, 0_u32);
-        while self.takes_requests() {
+        while self.takes_requests() || self.takes_apart() {
+            if let Some(request) = self.apart.take() {
+                tokio::task::yield_now().await;
+                self.now = system_clock::monotonic();
+                self.take_up(&request).await;
+                continue;
+            }
             if done >= SESSION_TURN_BYTES {
                 done = 0;
                 self.tell_counts();
@@ -313,15 +337,13 @@ impl<'a> Connection<'a> {
                     handled = handled.saturating_add(1);
                     done += self.request.held_bytes() + SESSION_REQUEST_BYTES;
                     let request = std::mem::take(&mut self.request);
-                    self.handle_request(&request);
-                    if let Some(login) = self.login.take() {
-                        // Nothing behind it is looked at before it is known who asks.
-                        self.log_in(&login).await;
-                    }
+                    self.take_up(&request).await;
                     self.request = request;
                 }
                 Ok(Progress::TooLarge) => {
                     self.request_since = None;
+                    // As every command that is refused behind MULTI: EXEC must not do the rest.
+                    self.break_queue();
                     self.refuse(&CommandError::StringTooLong);
                 }
                 Ok(Progress::Incomplete) => {
@@ -336,6 +358,22 @@ impl<'a> Connection<'a> {
             self.tell_others();
         }
         self.reply();
+    }
+
+    /// Whether a request that had to wait for all before it is to be taken up.
+    fn takes_apart(&mut self) -> bool {
+        if self.apart.is_some() {
+            self.reply();
+        }
+        self.apart.is_some() && self.queue.is_empty() && !self.is_ending
+    }
+
+    async fn take_up(&mut self, request: &RespRequest) {
+        self.handle_request(request);
+        if let Some(login) = self.login.take() {
+            // Nothing behind it is looked at before it is known who asks.
+            self.log_in(&login).await;
+        }
     }
 
     /// Notes for others which command came last, and when.

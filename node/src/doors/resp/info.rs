@@ -39,6 +39,12 @@ pub(super) fn add_keyspace(text: &mut String, keys: u64) {
     }
 }
 
+/// Whether this node has copies of all shards.
+pub(super) fn holds_all(door: &RespDoor) -> bool {
+    let router = &door.node.context.router;
+    router.all_local().iter().filter(|handle| handle.shard != ShardId::META).count() == usize::from(router.shards())
+}
+
 /// Keys that this node has copies of: what the leaders hold, about, where it has one of each shard.
 pub(super) fn held_keys(door: &RespDoor) -> u64 {
     let held = door.node.context.router.all_local();

@@ -22,6 +22,9 @@ use std::ops::Range;
 /// Most bytes of queued commands.
 const QUEUED_BYTES_MAX: usize = SESSION_VALUES_BYTES_MAX / 4;
 
+/// Most commands of a transaction that take milliseconds of a processor each: nothing else goes between.
+const COSTLY_MAX: usize = 16;
+
 /// What a connection has begun with MULTI and WATCH.
 #[derive(Debug, Default)]
 pub(super) struct Multi {
@@ -105,12 +108,14 @@ pub(super) struct ExecBuilder {
     parts: BTreeMap<ShardId, Vec<TransactionOperation>>,
     touched: Vec<u64>,
     writes: bool,
+    /// Commands that take milliseconds of a processor.
+    costly: usize,
 }
 
 impl ExecBuilder {
     /// Of nothing yet, in a cluster of so many shards.
     pub(super) fn new(shards: u16) -> Self {
-        Self { shards, elements: Vec::new(), parts: BTreeMap::new(), touched: Vec::new(), writes: false }
+        Self { shards, elements: Vec::new(), parts: BTreeMap::new(), touched: Vec::new(), writes: false, costly: 0 }
     }
 
     /// A command whose reply is at hand.
@@ -127,6 +132,12 @@ impl ExecBuilder {
         let not_here: &[u8] = b"ERR this command is not there yet in a transaction";
         if walk.is_some() || form == ReplyForm::AllOrNothing {
             return Err(not_here);
+        }
+        if matches!(form, ReplyForm::Lcs(_)) {
+            self.costly += 1;
+            if self.costly > COSTLY_MAX {
+                return Err(b"ERR a transaction has 16 LCS at most");
+            }
         }
         let (mut operations, mut shape) = (Vec::new(), Shape::Single);
         for body in asked {
@@ -221,13 +232,16 @@ cluster with --shards 1, or set resp.exec_across_shards to split, which makes it
 
 impl Exec {
     /// Writes the reply, of the answers to all requests.
-    pub(super) fn write(self, answers: &[ResponseBody], now_ms: u64, reply: &mut ReplyWriter<'_>) {
+    pub(super) fn write(self, answers: &[ResponseBody], writes: bool, now_ms: u64, reply: &mut ReplyWriter<'_>) {
+        if let Some(text) = answers::failure(answers, writes) {
+            // Where one shard has done its part, the client must not send all of it again.
+            return reply.error(text.as_bytes());
+        }
         let mut results: Vec<&[TransactionReply]> = Vec::new();
         for answer in answers {
             match answer {
                 ResponseBody::Transaction(TransactionResult::Done(done)) => results.push(done),
                 ResponseBody::Transaction(TransactionResult::Aborted { .. }) => return reply.null_array(),
-                ResponseBody::Error(error) => return reply.error(answers::error_text(error, true).as_bytes()),
                 _ => return reply.error(b"ERR the node has answered something else"),
             }
         }

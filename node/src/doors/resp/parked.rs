@@ -10,11 +10,14 @@ use crate::doors::accepting::linger;
 use crate::doors::parking::{Woken, woken};
 use crate::doors::stream::{DoorStream, keep_alive};
 use crate::doors::tls::Arrived;
-use kvorum_core::limits::LINGER_TIMEOUT;
+use kvorum_core::auth::Principal;
+use kvorum_core::limits::{HELLO_TIMEOUT, LINGER_TIMEOUT};
 use kvorum_protocol::ErrorCode;
+use std::future::pending;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// A connection, also while nothing else of it is there.
 pub(super) struct Parked<'a> {
@@ -41,8 +44,7 @@ impl<'a> Parked<'a> {
         stream.socket().set_nodelay(true)?;
         keep_alive(stream.socket())?;
         let to = stream.socket().local_addr()?;
-        let serial = certificate.as_ref().map(|certificate| certificate.serial.clone());
-        let client = door.node.clients.enter(from, to, door.mode, serial);
+        let client = door.node.clients.enter(from, to, door.mode, certificate.clone());
         let refused = certificate.and_then(|certificate| log_in(door, &client, certificate).err());
         Ok(Self { door, stream, manners: Manners::new(client), refused })
     }
@@ -52,23 +54,51 @@ impl<'a> Parked<'a> {
         if let Some(why) = self.refused.take() {
             return self.refuse(&why).await;
         }
+        let mut hello_by = Some(Instant::now() + HELLO_TIMEOUT);
         loop {
+            if !self.is_nobody() {
+                // Who has logged in and out again has shown that he can.
+                hello_by = None;
+            }
             // What came with the end of the handshake was read from the socket already.
             if !self.stream.holds_input() {
                 let counted = self.door.node.clients.park();
                 let socket = self.stream.socket();
-                let woken = woken(socket, &self.door.node.drain, self.manners.client.killed.cancelled()).await;
+                let killed = self.manners.client.killed.cancelled();
+                let closed = async {
+                    match hello_by {
+                        None => killed.await,
+                        // In a box: the others need no timer.
+                        Some(by) => drop(Box::pin(timeout_at(by, killed)).await),
+                    }
+                };
+                let woken = woken(socket, &self.door.node.drain, closed).await;
                 drop(counted);
                 if woken == Woken::ToClose {
                     return Ok(());
                 }
             }
             // In a box, so that it is gone with all its memory once it has ended.
-            let serving = Box::pin(Connection::new(self.door, &mut self.stream, &mut self.manners).run());
-            if serving.await? == Served::Closed {
+            let client = Arc::clone(&self.manners.client);
+            let mut serving = Box::pin(Connection::new(self.door, &mut self.stream, &mut self.manners).run());
+            let served = tokio::select! {
+                served = &mut serving => served?,
+                () = until(hello_by) => {
+                    if is_nobody(self.door, &client) {
+                        return Ok(());
+                    }
+                    serving.await?
+                }
+            };
+            if served == Served::Closed {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the client has still to say who it is.
+    fn is_nobody(&self) -> bool {
+        is_nobody(self.door, &self.manners.client)
     }
 
     async fn refuse(&mut self, why: &[u8]) -> Result<(), RespConnectionError> {
@@ -77,6 +107,18 @@ impl<'a> Parked<'a> {
         }
         Ok(())
     }
+}
+
+/// Waits until then; for ever without a time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => Box::pin(sleep_until(time)).await,
+        None => pending().await,
+    }
+}
+
+fn is_nobody(door: &RespDoor, client: &Client) -> bool {
+    door.node.context.router.auth().is_required() && client.about(|about| about.principal == Principal::Nobody)
 }
 
 /// The client is who its certificate says.

@@ -4,7 +4,6 @@ use super::acl::DEFAULT_USER;
 use super::connection::Connection;
 use super::introspect::{self, WRONG_PASSWORD};
 use crate::auth::login::{LoginFailure, TOKEN_PREFIX};
-use kvorum_core::audit::AuditKind;
 use kvorum_core::auth::Principal;
 use kvorum_protocol::{ClusterClasses, ErrorCode};
 use kvorum_resp::command::{Credentials, Hello};
@@ -25,16 +24,20 @@ impl Connection<'_> {
             return Some(NOAUTH.to_vec());
         }
         let needed = needed(spec)?;
-        let Err(error) = self.session.may_cluster(needed) else {
-            if changes(spec) {
-                self.session.note(AuditKind::Asked, &spec.full_name.replace('|', " ").to_uppercase());
-            }
-            return None;
-        };
-        Some(match error.code {
+        let allowed = self.session.may_cluster(needed).and_then(|()| match changes(spec) {
+            true => self.session.note_change(&spec.full_name.replace('|', " ").to_uppercase()),
+            false => Ok(()),
+        });
+        allowed.err().map(|error| match error.code {
             ErrorCode::Unauthenticated => NOAUTH.to_vec(),
-            _ => format!("NOPERM {}", error.detail).into_bytes(),
+            ErrorCode::PermissionDenied => format!("NOPERM {}", error.detail).into_bytes(),
+            _ => format!("ERR {}", error.detail).into_bytes(),
         })
+    }
+
+    /// Whether the client may still be told what others ask.
+    pub(super) fn may_monitor(&mut self) -> bool {
+        self.session.may_cluster(ClusterClasses::ADMIN).is_ok()
     }
 
     /// AUTH, or HELLO: the client says who it is. What it has asked before is answered as if it had not.
@@ -115,6 +118,19 @@ impl Connection<'_> {
         Ok(())
     }
 
+    /// The client is who it was when its connection was new.
+    pub(super) fn log_in_anew(&mut self) {
+        self.session.log_out();
+        if let Some(principal) = self.manners.client.shown() {
+            let logins = &self.door.node.logins;
+            // Whose certificate is not taken any more is nobody, and its connection is about to be ended.
+            if self.manners.client.take_place(|held| logins.place(&principal, held)).is_ok() {
+                let _ = self.session.log_in_again(principal);
+            }
+        }
+        self.note_who();
+    }
+
     /// Notes for others, and for the parser, who the client is.
     pub(super) fn note_who(&mut self) {
         let access = self.session.access();
@@ -149,7 +165,7 @@ pub(super) fn is_login(spec: &CommandSpec) -> bool {
 fn changes(spec: &CommandSpec) -> bool {
     matches!(
         spec.full_name,
-        "config|set" | "config|resetstat" | "config|rewrite" | "client|kill" | "monitor" | "shutdown"
+        "config|set" | "config|resetstat" | "config|rewrite" | "client|kill" | "monitor" | "shutdown" | "slowlog|reset"
     )
 }
 
@@ -160,7 +176,7 @@ pub(super) fn needed(spec: &CommandSpec) -> Option<ClusterClasses> {
         return None;
     }
     match spec.full_name {
-        "info" | "dbsize" => Some(ClusterClasses::STATUS),
+        "info" | "dbsize" | "wait" => Some(ClusterClasses::STATUS),
         "acl|dryrun" | "acl|getuser" | "acl|list" | "acl|users" => Some(ClusterClasses::USERS),
         // A topic of the topology, which every client may ask for.
         "cluster|replicas" | "module|list" => None,

@@ -13,6 +13,17 @@ use kvorum_protocol::{ReadMode, RequestBody, ResponseBody};
 use kvorum_resp::table::CommandSpec;
 use kvorum_resp::{Arguments, Command, Output, ReplyWriter, Request};
 
+/// Whether a command without keys does something at once, that can't be taken back if the transaction does not go through.
+fn changes_at_once(spec: &CommandSpec) -> bool {
+    matches!(
+        spec.full_name,
+        "config|set" | "config|resetstat" | "client|kill" | "client|reply" | "slowlog|reset" | "latency|reset"
+    )
+}
+
+/// Most bytes of keys that are watched.
+const WATCHED_BYTES_MAX: usize = 1 << 20;
+
 impl Connection<'_> {
     /// What is queued is not carried out any more.
     pub(super) fn break_queue(&mut self) {
@@ -97,9 +108,13 @@ impl Connection<'_> {
             Ok(slot) => slot,
             Err(error) => return self.reply_with(|reply| reply.error(error)),
         };
-        let keys: Vec<Bytes> = keys.map(|key| request.share(key)).collect();
-        if self.multi.watched.len() + keys.len() > BATCH_OPERATIONS_MAX / 2 {
-            return self.reply_with(|reply| reply.error(b"ERR a transaction watches 2048 keys at most"));
+        // Copies: parts of the request would keep all that came in with it, for as long as they are watched.
+        let keys: Vec<Bytes> = keys.map(Bytes::copy_from_slice).collect();
+        let watched = self.multi.watched.iter().map(|(key, _)| key);
+        let bytes: usize = watched.chain(&keys).map(|key| key.len() + size_of::<Bytes>()).sum();
+        if self.multi.watched.len() + keys.len() > BATCH_OPERATIONS_MAX / 2 || bytes > WATCHED_BYTES_MAX {
+            return self
+                .reply_with(|reply| reply.error(b"ERR a transaction watches 2048 keys and 1 MiB of them at most"));
         }
         self.multi.watching.clone_from(&keys);
         self.multi.is_watching = true;
@@ -146,10 +161,24 @@ impl Connection<'_> {
         };
         let mut builder = ExecBuilder::new(self.door.node.context.router.shards());
         let mut slot = None;
+        // With keys, it is not known yet whether the transaction goes through.
+        let is_sure = watched.is_empty() && queue.commands.iter().all(|(spec, _)| spec.key_specs.is_empty());
         for (spec, request) in &queue.commands {
             slot = slot.or_else(|| self.slot_of(spec, request).ok().flatten());
             self.tally.note(spec.full_name, None, false);
-            self.add_to_exec(&mut builder, spec, request);
+            // Rights may have been taken away since it was queued.
+            let refused = self.forbidden(spec).or_else(|| {
+                let is_early = !is_sure && changes_at_once(spec);
+                is_early.then(|| b"ERR this command can't be in a transaction with keys".to_vec())
+            });
+            match refused {
+                Some(error) => {
+                    let mut output = Output::new();
+                    ReplyWriter::new(&mut output, self.manners.version).error(&error);
+                    builder.done(output);
+                }
+                None => self.add_to_exec(&mut builder, spec, request),
+            }
         }
         match builder.finish(watched, self.door.node.splits_exec && !self.door.is_cluster()) {
             Ok((planned, exec)) => self.begin(planned, slot, String::new(), Some(exec), spec, request),
@@ -168,6 +197,10 @@ impl Connection<'_> {
             }
         };
         if let Command::Hello(hello) = &command {
+            if hello.credentials.is_some() {
+                ReplyWriter::new(&mut output, version).error(b"ERR a login can't be in a transaction");
+                return builder.done(output);
+            }
             introspect::answer_hello(self.door, self.manners, hello, &mut output);
             return builder.done(output);
         }
@@ -194,6 +227,9 @@ impl Connection<'_> {
     fn answer_in_exec(&mut self, command: &Command<'_>, reply: &mut ReplyWriter<'_>) -> bool {
         let keys = || if self.door.is_cluster() { self.door.node.slots.led_keys() } else { info::held_keys(self.door) };
         match command {
+            Command::DbSize if !self.door.is_cluster() && !info::holds_all(self.door) => {
+                reply.error(b"ERR DBSIZE can't be in a transaction at a node that has not all shards");
+            }
             Command::DbSize => reply.integer(keys() as i64),
             Command::Info(sections) => {
                 let (mut text, wants_keys) = info::text(self.door, sections.rest());

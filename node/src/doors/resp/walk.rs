@@ -20,6 +20,8 @@ use kvorum_resp::{CommandError, ReplyWriter};
 const PLACE_BITS: u32 = 41;
 /// Steps that a pattern may take for the keys of one page.
 const PATTERN_STEPS: u64 = 4_000_000;
+/// Most pages that one SCAN looks at: where few keys match, it says where to go on rather than keep its client waiting.
+const SCAN_PAGES_MAX: u32 = 64;
 /// Of so many keys that follow a random place RANDOMKEY takes one.
 const RANDOM_KEYS: u32 = 16;
 
@@ -87,6 +89,8 @@ pub(super) struct Walk {
     finds_nothing: bool,
     /// Keys that SCAN still looks at; of a slot, that are still wanted.
     left: u64,
+    /// Pages that SCAN has looked at: also those in which no key matched take time.
+    pages: u32,
     /// Chooses the key of RANDOMKEY.
     drawn: u64,
     /// Of RANDOMKEY: from here on it has seen all shards once more.
@@ -118,6 +122,7 @@ impl Walk {
             prefix: Bytes::new(),
             finds_nothing: false,
             left: 0,
+            pages: 0,
             drawn: 0,
             wrapped: false,
             counted: 0,
@@ -238,7 +243,9 @@ impl Walk {
         // At a shard's end the next page is that of the next shard.
         self.next = page.next;
         if self.kind == WalkKind::Scan {
-            self.left = self.left.saturating_sub(page.entries.len() as u64);
+            self.pages += 1;
+            let is_long = self.pages >= SCAN_PAGES_MAX;
+            self.left = if is_long { 0 } else { self.left.saturating_sub(page.entries.len() as u64) };
         }
         if self.kind == WalkKind::Flush {
             let delete = |key| Mutation {

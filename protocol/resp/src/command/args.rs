@@ -1,7 +1,7 @@
 //! Reading a command's arguments.
 
 use super::error::{CommandError, Excerpt, database};
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::{KEY_BYTES_MAX, PATTERN_BYTES_MAX};
 use crate::number::parse_integer;
 use crate::request::{Arguments, Request};
 use crate::table::CommandSpec;
@@ -46,6 +46,11 @@ impl<'a> Args<'a> {
     }
 
     /// Keys: every `step`th argument from one on.
+    pub(super) fn pattern(self, at: usize) -> Result<&'a [u8], CommandError> {
+        let pattern = self.at(at);
+        if pattern.len() > PATTERN_BYTES_MAX { Err(CommandError::StringTooLong) } else { Ok(pattern) }
+    }
+
     pub(super) fn keys(self, first: usize, step: usize) -> Result<Arguments<'a>, CommandError> {
         let keys = self.request.every(first, step);
         keys.rest().try_for_each(|key| checked_key(key).map(|_| ()))?;

@@ -4,6 +4,7 @@ use super::args::Args;
 use super::connection::{client_name, is_attribute};
 use super::error::Excerpt;
 use super::{Command, CommandError};
+use crate::limits::ATTRIBUTE_BYTES_MAX;
 use crate::number::parse_integer;
 use crate::request::Arguments;
 
@@ -146,6 +147,9 @@ pub(crate) fn setinfo(args: Args<'_>) -> Parsed<'_> {
         () if args.is(2, "lib-ver") => ClientInfo::LibraryVersion(value),
         () => return Err(CommandError::SetInfoOption(Excerpt::of(args.at(2)))),
     };
+    if value.len() > ATTRIBUTE_BYTES_MAX {
+        return Err(CommandError::StringTooLong);
+    }
     if !is_attribute(value) {
         return Err(CommandError::SetInfoValue(Excerpt::of(args.at(2))));
     }

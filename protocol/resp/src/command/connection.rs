@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::error::Excerpt;
 use super::{Command, CommandError};
+use crate::limits::ATTRIBUTE_BYTES_MAX;
 use crate::reply::RespVersion;
 use std::fmt;
 
@@ -73,6 +74,9 @@ pub(crate) fn hello(args: Args<'_>) -> Parsed<'_> {
 
 /// A client's name, or none: printable ASCII without blanks, so that CLIENT LIST can be read.
 pub(super) fn client_name(name: &[u8]) -> Result<&[u8], CommandError> {
+    if name.len() > ATTRIBUTE_BYTES_MAX {
+        return Err(CommandError::StringTooLong);
+    }
     if is_attribute(name) { Ok(name) } else { Err(CommandError::ClientName) }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn list(args: Args<'_>) -> Parsed<'_> {
         5 if args.is(2, "filterby") => match () {
             () if args.is(3, "module") => CommandFilter::Module(args.at(4)),
             () if args.is(3, "aclcat") => CommandFilter::Category(args.at(4)),
-            () if args.is(3, "pattern") => CommandFilter::Pattern(args.at(4)),
+            () if args.is(3, "pattern") => CommandFilter::Pattern(args.pattern(4)?),
             () => return Err(CommandError::Syntax),
         },
         _ => return Err(CommandError::Syntax),

@@ -76,7 +76,7 @@ pub(crate) fn randomkey(_args: Args<'_>) -> Parsed<'_> {
 }
 
 pub(crate) fn keys(args: Args<'_>) -> Parsed<'_> {
-    Ok(Command::Keys(args.at(1)))
+    Ok(Command::Keys(args.pattern(1)?))
 }
 
 pub(crate) fn expire(args: Args<'_>) -> Parsed<'_> {
@@ -177,7 +177,7 @@ pub(crate) fn scan(args: Args<'_>) -> Parsed<'_> {
                 let count = u64::try_from(args.integer(at + 1)?).ok();
                 scan.count = count.filter(|count| *count > 0).ok_or(CommandError::Syntax)?;
             }
-            () if args.is(at, "match") => scan.pattern = Some(value),
+            () if args.is(at, "match") => scan.pattern = Some(args.pattern(at + 1)?),
             () if args.is(at, "type") => scan.value_type = Some(value),
             () => return Err(CommandError::Syntax),
         }

@@ -4,8 +4,11 @@ use super::arguments::{arguments_of, write_arguments};
 use super::{Categories, CommandSpec, KeySpec, command, command_of_full_name, commands};
 use crate::command::{CommandError, CommandFilter};
 use crate::glob::Pattern;
+use crate::limits::NAMES_MAX;
 use crate::reply::ReplyWriter;
 use crate::request::{Arguments, Request};
+
+const TOO_MANY_NAMES: &[u8] = b"ERR at most 1024 commands can be asked about at a time";
 
 /// Answers COMMAND and COMMAND INFO: about the commands of these names, null for an unknown one; about all without names.
 pub fn write_info(reply: &mut ReplyWriter<'_>, names: Arguments<'_>) {
@@ -13,6 +16,9 @@ pub fn write_info(reply: &mut ReplyWriter<'_>, names: Arguments<'_>) {
         reply.array(commands().len());
         commands().iter().for_each(|spec| info(reply, spec));
         return;
+    }
+    if names.len() > NAMES_MAX {
+        return reply.error(TOO_MANY_NAMES);
     }
     reply.array(names.len());
     for name in names {
@@ -76,6 +82,9 @@ pub fn write_docs(reply: &mut ReplyWriter<'_>, names: Arguments<'_>) {
     if names.len() == 0 {
         write_docs_of(reply, commands());
         return;
+    }
+    if names.len() > NAMES_MAX {
+        return reply.error(TOO_MANY_NAMES);
     }
     reply.map(names.rest().filter_map(command_of_full_name).count());
     names.filter_map(command_of_full_name).for_each(|spec| named_docs(reply, spec));

@@ -87,7 +87,7 @@ pub(super) async fn login(State(api): State<Arc<Api>>, request: Request) -> Resu
     if !AuthView::of(&api).required {
         return Err(Problem::new(&CLUSTER_REFUSES, "nobody is asked who he is here: there is nothing to log in to"));
     }
-    let Credentials { name, password } = from_json(&api.read_json(&parts, body).await?)?;
+    let Credentials { name, password } = from_json(&api.read_login(&parts, body).await?)?;
     let address = asked.whose.address;
     let found = api.logins.by_password(&name, password.as_bytes()).await.map_err(refused);
     let principal =
