@@ -43,6 +43,7 @@ pub(crate) struct Greeted<'a, S> {
     pub(crate) stream: &'a mut S,
     pub(crate) buffer: &'a mut BytesMut,
     /// What both ends see of the channel alone, if TLS is spoken.
+    #[cfg_attr(not(feature = "passwords"), allow(dead_code, reason = "logins by password are bound to it"))]
     pub(crate) binding: Option<[u8; 32]>,
 }
 
