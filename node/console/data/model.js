@@ -23,7 +23,7 @@ export function apply(raw, frame) {
   if (frame.shards?.length) raw.figured = (raw.figured ?? 0) + 1;
   if (frame.ill) raw.placed = (raw.placed ?? 0) + 1;
   for (const name of WHOLE) if (frame[name] !== undefined) raw[name] = frame[name];
-  if (frame.slow) raw.slow = [...frame.slow, ...raw.slow].slice(0, SLOW_MAX);
+  if (frame.slow) raw.slow = [...frame.slow.filter((x) => !(x.n <= raw.slow[0]?.n)), ...raw.slow].slice(0, SLOW_MAX);
   if (frame.events) raw.events = [...frame.events, ...raw.events].slice(0, EVENTS_MAX);
   if (frame.point) {
     const s = raw.series;

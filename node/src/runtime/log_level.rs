@@ -62,6 +62,8 @@ impl Verbosity {
     fn set(self: &Arc<Self>, level: LogLevel, life: Duration) {
         let Some(filter) = with_level(&self.base, level) else { return };
         let until = Instant::now() + life;
+        // Before: behind it there may be nothing but errors.
+        warn!(%level, seconds = life.as_secs_f64(), "an operator has the log show more or less for a while");
         let change = {
             let mut asked = self.asked.lock();
             asked.changes += 1;
@@ -70,7 +72,6 @@ impl Verbosity {
             (self.apply)(filter);
             asked.changes
         };
-        warn!(%level, seconds = life.as_secs_f64(), "an operator has the log show more or less for a while");
         let this = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep_until(until).await;
@@ -95,7 +96,9 @@ impl Verbosity {
 
 /// A filter that lets so much through of this program's own lines, and of others as much as before; `None` if that can't be read.
 fn with_level(base: &str, level: LogLevel) -> Option<EnvFilter> {
-    EnvFilter::try_new(format!("{base},kvorum={level}")).ok()
+    // What names a part of this program would count for more.
+    let others = base.split(',').filter(|directive| !directive.trim_start().starts_with("kvorum"));
+    EnvFilter::try_new(others.chain([&*format!("kvorum={level}")]).collect::<Vec<_>>().join(",")).ok()
 }
 
 #[cfg(test)]
@@ -122,6 +125,8 @@ mod tests {
         let filter = with_level(BASE, LogLevel::Debug).unwrap().to_string();
         assert!(filter.contains("kvorum=debug") && filter.contains("ractor_cluster=error"), "{filter}");
         assert!(!filter.contains("kvorum=info"), "{filter}");
+        let filter = with_level("warn,kvorum_node::peers=trace,kvorum_core=info", LogLevel::Error).unwrap().to_string();
+        assert!(!filter.contains("kvorum_"), "{filter}");
         assert!(with_level("debug", LogLevel::Error).unwrap().to_string().contains("kvorum=error"));
     }
 

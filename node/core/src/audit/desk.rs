@@ -1,12 +1,14 @@
 //! Where events wait for their line.
 
 use super::{AuditEvent, AuditKind};
+use crate::auth::gate::network_of;
 use crate::clock::{Nanos, Now};
 use crate::measure::meter::Door;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -14,8 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const WAITING_MAX: usize = 4096;
 /// Of these, places that only what operators ask for may take: nobody can have that left out by being refused often.
 const WAITING_FOR_OPERATORS: usize = WAITING_MAX / 4;
-/// Most different refusals that are written in a second. Their texts are strangers' choice, and old lines make room for new ones.
+/// Most different refusals of one address that are written in a second, and of all. Their texts are strangers' choice, and old lines make
+/// room for new ones.
 const REFUSED_PER_SECOND_MAX: u32 = 20;
+const REFUSED_OF_ALL_MAX: u32 = 100;
 /// Most different events that are known not to be repeated.
 const KNOWN_MAX: usize = 4096;
 /// A login that is like another one is written once in so long, in milliseconds: over HTTP each request is one.
@@ -44,19 +48,33 @@ struct Waiting {
     known: HashMap<u64, (Nanos, u32)>,
     /// So many were dropped that no line tells of yet.
     untold: u64,
-    /// When the second began in which so many refusals were taken down.
-    refused: (Nanos, u32),
+    /// The refusals of the second that began then, and of each network in it.
+    refused: Refused,
 }
 
-impl Waiting {
-    /// One more refusal: whether there were enough in this second.
-    fn has_refused_enough(&mut self, now: Nanos) -> bool {
-        let (since, count) = &mut self.refused;
-        if now.ms_since(*since) >= 1_000 {
-            (*since, *count) = (now, 0);
+#[derive(Debug, Default)]
+struct Refused {
+    since: Nanos,
+    all: u32,
+    by_network: HashMap<Option<IpAddr>, u32>,
+}
+
+impl Refused {
+    /// One more refusal: whether there were enough in this second. The map holds no more than are written.
+    fn is_enough(&mut self, from: Option<IpAddr>, now: Nanos) -> bool {
+        if now.ms_since(self.since) >= 1_000 {
+            *self = Self { since: now, ..Self::default() };
         }
-        *count = count.saturating_add(1);
-        *count > REFUSED_PER_SECOND_MAX
+        if self.all >= REFUSED_OF_ALL_MAX {
+            return true;
+        }
+        let of_network = self.by_network.entry(from.map(network_of)).or_default();
+        if *of_network >= REFUSED_PER_SECOND_MAX {
+            return true;
+        }
+        *of_network += 1;
+        self.all += 1;
+        false
     }
 }
 
@@ -152,7 +170,7 @@ impl AuditDesk {
         let is_operators = matches!(event.kind, AuditKind::Opened | AuditKind::Asked | AuditKind::Answered);
         let most = if is_operators { WAITING_MAX } else { WAITING_MAX - WAITING_FOR_OPERATORS };
         let is_refusal = matches!(event.kind, AuditKind::LoginFailed | AuditKind::Denied);
-        if waiting.events.len() >= most || is_refusal && waiting.has_refused_enough(now.monotonic) {
+        if waiting.events.len() >= most || is_refusal && waiting.refused.is_enough(event.from, now.monotonic) {
             waiting.untold += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;

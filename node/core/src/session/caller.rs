@@ -152,18 +152,18 @@ impl<Origin: Copy> Session<Origin> {
         if self.caller.is_peer {
             return None;
         }
-        // First: what is refused for want of a right costs, too, and a line of the audit log.
-        let charged = self.charge(body, now);
+        // What is refused for want of a right costs, too, and a line of the audit log. By the limits of now.
+        self.caller.access(&self.context.router);
+        if let Err(error) = self.charge(body, now) {
+            self.caller.is_over = true;
+            return Some(error);
+        }
         let access = self.caller.access(&self.context.router);
         if let Err(denied) = authorise(access, body) {
             let error = denied.error(access.user());
             let changes = if let RequestBody::Admin(command) = body { change(command) } else { None };
             let what = changes.unwrap_or_else(|| OperationKind::of(body).name().to_owned());
             self.note(AuditKind::Denied, &format!("{what}: {}", error.detail));
-            return Some(error);
-        }
-        if let Err(error) = charged {
-            self.caller.is_over = true;
             return Some(error);
         }
         if let RequestBody::Admin(command) = body

@@ -67,12 +67,12 @@ pub(super) fn failure(bodies: &[ResponseBody], writes: bool) -> Option<String> {
 
 /// Whether a request took effect, by its answer.
 pub(super) fn is_effect(body: &ResponseBody) -> bool {
-    matches!(
-        body,
-        ResponseBody::Written(_)
-            | ResponseBody::Atomic(AtomicResult::Applied(_))
-            | ResponseBody::Transaction(TransactionResult::Done(_))
-    )
+    matches!(body, ResponseBody::Written(_) | ResponseBody::Atomic(AtomicResult::Applied(_)))
+        || matches!(body, ResponseBody::Transaction(TransactionResult::Done(results)) if results.iter().any(is_written))
+}
+
+fn is_written(result: &TransactionReply) -> bool {
+    matches!(result, TransactionReply::Written(_))
 }
 
 /// Whether a request took effect, or nobody knows.

@@ -88,6 +88,8 @@ pub(super) struct About {
     pub(super) watched: usize,
     /// Who it is.
     pub(super) principal: Principal,
+    /// It has said so at some time.
+    pub(super) has_logged_in: bool,
     /// The user's name, if it has said one.
     pub(super) user: String,
 }
@@ -120,6 +122,7 @@ impl Clients {
             queued: None,
             watched: 0,
             principal: Principal::Nobody,
+            has_logged_in: false,
             user: String::new(),
         };
         let client = Arc::new(Client {

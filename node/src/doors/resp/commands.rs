@@ -47,6 +47,10 @@ impl Connection<'_> {
         if self.multi.queue.is_some() && !is_control {
             return self.enqueue(spec, request);
         }
+        if let Some(error) = self.not_noted(spec) {
+            self.tally.note(spec.full_name, None, true);
+            return self.reply_with(|reply| reply.error(&error));
+        }
         if is_login(spec) {
             self.login = Some(request.clone());
             return;

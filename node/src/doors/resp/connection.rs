@@ -176,7 +176,9 @@ impl<'a> Connection<'a> {
                 return Ok(Served::Closed);
             }
             let takes = self.takes_requests();
-            let reads = takes && self.share.covers(self.input.len() + self.parser.held_bytes());
+            // Also while a request waits for those before it, or its client's end would not be seen.
+            let listens = takes || self.apart.is_some() && self.input.len() < SESSION_READ_BYTES;
+            let reads = listens && self.share.covers(self.input.len() + self.parser.held_bytes());
             let request_by = self.request_since.map(|since| since + FRAME_TIMEOUT);
             let request_by = request_by.into_iter().chain(self.share.finish_by()).min();
             let (write_by, close_at) = (self.write_by, self.close_at());
@@ -220,8 +222,8 @@ impl<'a> Connection<'a> {
                     self.handle_input().await;
                 }
                 () = client.fed.notified(), if takes_feed => {
-                    // Its rights may have been taken away, or it has become another user.
-                    if self.may_monitor() {
+                    // Its rights may have been taken away, or it has become another user. It may also have ended it by itself.
+                    if !client.is_monitor() || self.may_monitor() {
                         self.output.put(&client.take_feed());
                     } else {
                         self.door.node.clients.stop_monitoring(&client);

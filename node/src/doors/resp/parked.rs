@@ -10,7 +10,6 @@ use crate::doors::accepting::linger;
 use crate::doors::parking::{Woken, woken};
 use crate::doors::stream::{DoorStream, keep_alive};
 use crate::doors::tls::Arrived;
-use kvorum_core::auth::Principal;
 use kvorum_core::limits::{HELLO_TIMEOUT, LINGER_TIMEOUT};
 use kvorum_protocol::ErrorCode;
 use std::future::pending;
@@ -56,10 +55,7 @@ impl<'a> Parked<'a> {
         }
         let mut hello_by = Some(Instant::now() + HELLO_TIMEOUT);
         loop {
-            if !self.is_nobody() {
-                // Who has logged in and out again has shown that he can.
-                hello_by = None;
-            }
+            hello_by = hello_by.filter(|_| is_unknown(self.door, &self.manners.client));
             // What came with the end of the handshake was read from the socket already.
             if !self.stream.holds_input() {
                 let counted = self.door.node.clients.park();
@@ -84,7 +80,7 @@ impl<'a> Parked<'a> {
             let served = tokio::select! {
                 served = &mut serving => served?,
                 () = until(hello_by) => {
-                    if is_nobody(self.door, &client) {
+                    if is_unknown(self.door, &client) {
                         return Ok(());
                     }
                     serving.await?
@@ -94,11 +90,6 @@ impl<'a> Parked<'a> {
                 return Ok(());
             }
         }
-    }
-
-    /// Whether the client has still to say who it is.
-    fn is_nobody(&self) -> bool {
-        is_nobody(self.door, &self.manners.client)
     }
 
     async fn refuse(&mut self, why: &[u8]) -> Result<(), RespConnectionError> {
@@ -117,8 +108,9 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-fn is_nobody(door: &RespDoor, client: &Client) -> bool {
-    door.node.context.router.auth().is_required() && client.about(|about| about.principal == Principal::Nobody)
+/// Whether the client has never said who it is, and has to.
+fn is_unknown(door: &RespDoor, client: &Client) -> bool {
+    door.node.context.router.auth().is_required() && !client.about(|about| about.has_logged_in)
 }
 
 /// The client is who its certificate says.
@@ -135,7 +127,9 @@ fn log_in(door: &RespDoor, client: &Client, certificate: UserCertificate) -> Res
     });
     match placed {
         Ok(principal) => {
-            client.about(|about| (about.principal, about.user) = (principal, user));
+            client.about(|about| {
+                (about.principal, about.has_logged_in, about.user) = (principal, true, user);
+            });
             Ok(())
         }
         Err(failure) => {

@@ -5,7 +5,7 @@ use super::connection::Connection;
 use super::introspect::{self, WRONG_PASSWORD};
 use crate::auth::login::{LoginFailure, TOKEN_PREFIX};
 use kvorum_core::auth::Principal;
-use kvorum_protocol::{ClusterClasses, ErrorCode};
+use kvorum_protocol::{ClusterClasses, ErrorCode, ServerError};
 use kvorum_resp::command::{Credentials, Hello};
 use kvorum_resp::table::{CommandSpec, Flags};
 use kvorum_resp::{Command, Output, ReplyWriter, Request};
@@ -23,16 +23,16 @@ impl Connection<'_> {
         if self.session.is_nobody() && !spec.flags.has(Flags::NO_AUTH) {
             return Some(NOAUTH.to_vec());
         }
-        let needed = needed(spec)?;
-        let allowed = self.session.may_cluster(needed).and_then(|()| match changes(spec) {
-            true => self.session.note_change(&spec.full_name.replace('|', " ").to_uppercase()),
-            false => Ok(()),
-        });
-        allowed.err().map(|error| match error.code {
-            ErrorCode::Unauthenticated => NOAUTH.to_vec(),
-            ErrorCode::PermissionDenied => format!("NOPERM {}", error.detail).into_bytes(),
-            _ => format!("ERR {}", error.detail).into_bytes(),
-        })
+        self.session.may_cluster(needed(spec)?).err().map(|error| refusal(&error))
+    }
+
+    /// Writes down a command that changes something of the node, before it does. Why it must not; `None` if it may.
+    pub(super) fn not_noted(&mut self, spec: &CommandSpec) -> Option<Vec<u8>> {
+        if !changes(spec) {
+            return None;
+        }
+        let noted = self.session.note_change(&spec.full_name.replace('|', " ").to_uppercase());
+        noted.err().map(|error| refusal(&error))
     }
 
     /// Whether the client may still be told what others ask.
@@ -139,7 +139,18 @@ impl Connection<'_> {
         if principal == Principal::Nobody {
             self.manners.client.leave_place();
         }
-        self.manners.client.about(|about| (about.principal, about.user) = (principal, user));
+        self.manners.client.about(|about| {
+            about.has_logged_in |= principal != Principal::Nobody;
+            (about.principal, about.user) = (principal, user);
+        });
+    }
+}
+
+fn refusal(error: &ServerError) -> Vec<u8> {
+    match error.code {
+        ErrorCode::Unauthenticated => NOAUTH.to_vec(),
+        ErrorCode::PermissionDenied => format!("NOPERM {}", error.detail).into_bytes(),
+        _ => format!("ERR {}", error.detail).into_bytes(),
     }
 }
 

@@ -171,6 +171,7 @@ impl Connection<'_> {
                 let is_early = !is_sure && changes_at_once(spec);
                 is_early.then(|| b"ERR this command can't be in a transaction with keys".to_vec())
             });
+            let refused = refused.or_else(|| self.not_noted(spec));
             match refused {
                 Some(error) => {
                     let mut output = Output::new();

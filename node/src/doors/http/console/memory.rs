@@ -164,6 +164,11 @@ impl Memory {
         }
     }
 
+    /// The same, after a failure: whoever listens finds that what he has does not go on, and asks for all anew.
+    pub(super) fn anew(&self) -> Self {
+        Self { seq: self.seq + 1, shape: self.shape + 1, ..Self::new() }
+    }
+
     /// A second has passed.
     pub(super) fn handle_tick(&mut self, inspector: &Inspector, now: Now, counted: &Counted) {
         let router = inspector.router();

@@ -157,7 +157,8 @@ impl Console {
             // A fault of what only shows the node must not end the node.
             if catch_unwind(AssertUnwindSafe(|| self.tick())).is_err() {
                 error!("the console has failed, and begins anew: its history is lost");
-                *self.memory.lock() = Memory::new();
+                let mut memory = self.memory.lock();
+                *memory = memory.anew();
             }
         }
         // Their answers have no end of their own.
