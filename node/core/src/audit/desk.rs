@@ -4,11 +4,11 @@ use super::{AuditEvent, AuditKind};
 use crate::auth::gate::network_of;
 use crate::clock::{Nanos, Now};
 use crate::measure::meter::Door;
+use core::net::IpAddr;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
