@@ -36,10 +36,7 @@ impl Connection<'_> {
             self.tally.note(spec.full_name, None, true);
             return self.reply_with(|reply| reply.error(&error));
         }
-        let changes_who = is_login(spec) && self.multi.queue.is_none() || spec.full_name == "reset";
-        let is_costly = spec.full_name == "lcs" && self.multi.queue.is_none();
-        if (changes_who || is_costly) && !self.queue.is_empty() {
-            // What was asked before is to be answered to whoever asked it. What is costly is done one at a time, and others go between.
+        if !self.queue.is_empty() && self.goes_apart(spec) {
             self.apart = Some(request.clone());
             return;
         }
@@ -94,6 +91,12 @@ impl Connection<'_> {
             Err(Refusal::Command(error)) => self.refuse(&error),
             Err(Refusal::Text(text)) => self.reply_with(|reply| reply.error(text.as_bytes())),
         }
+    }
+
+    /// Whether a command waits until all before it is answered: that is to be answered to whoever asked it, and what is costly is done one at
+    /// a time, so that others go between.
+    fn goes_apart(&self, spec: &CommandSpec) -> bool {
+        spec.full_name == "reset" || self.multi.queue.is_none() && (is_login(spec) || spec.full_name == "lcs")
     }
 
     /// Lends what commands are planned by at the moment.

@@ -174,10 +174,18 @@ pub(super) fn is_login(spec: &CommandSpec) -> bool {
 
 /// Whether a command changes something of the node, or shows what others do.
 fn changes(spec: &CommandSpec) -> bool {
-    matches!(
-        spec.full_name,
-        "config|set" | "config|resetstat" | "config|rewrite" | "client|kill" | "monitor" | "shutdown" | "slowlog|reset"
-    )
+    // Commands of keys, which are nearly all, are not compared with each of these.
+    spec.key_specs.is_empty()
+        && matches!(
+            spec.full_name,
+            "config|set"
+                | "config|resetstat"
+                | "config|rewrite"
+                | "client|kill"
+                | "monitor"
+                | "shutdown"
+                | "slowlog|reset"
+        )
 }
 
 /// What a command does with the node or the cluster that it is no request for.
